@@ -1,0 +1,2 @@
+//! Fault injection and measurement for Matriarch.
+fn main() {}

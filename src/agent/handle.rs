@@ -1,0 +1,140 @@
+//! The rim's way to the loop: read the status, or send an order and wait for its answer.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::Status;
+use crate::model::{Ask, ClusterView, FailoverRequest, PeerAnswer, Reply};
+
+/// At most this many orders wait; more callers wait for a place. A loop that is 64 orders behind is stuck.
+const ORDERS_MAX: usize = 64;
+
+/// An order from the rim, with the way back for its answer.
+#[derive(Debug)]
+pub enum Order {
+    /// An operator's request; answered when it is decided or done.
+    Ask(Ask, oneshot::Sender<Reply>),
+    /// Read the local configuration again, as SIGHUP does.
+    Reload,
+    /// Run a tick now.
+    Wake,
+    /// Look into Postgres now, unless the last look is younger than this; answered when the status shows it.
+    Look(Duration, oneshot::Sender<()>),
+    /// A linearizable read of the cluster.
+    ReadCluster(oneshot::Sender<Result<ClusterView, OrderError>>),
+    /// Write the key `config`: only if its revision is still this one, where one is given. False: it is not.
+    WriteConfig(String, Option<i64>, oneshot::Sender<Result<bool, OrderError>>),
+    /// Write the key `failover` (`None` clears it), with the same condition.
+    WriteFailover(Option<FailoverRequest>, Option<i64>, oneshot::Sender<Result<bool, OrderError>>),
+    /// Ask another member at this `api_url` for its state.
+    AskPeer(String, oneshot::Sender<PeerAnswer>),
+}
+
+/// An order could not be carried out.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum OrderError {
+    /// etcd did not do it; the text says why.
+    #[error("etcd: {0}")]
+    Etcd(String),
+    /// The loop has ended.
+    #[error("the supervisor is shutting down")]
+    Gone,
+}
+
+/// The receiving ends, for the loop.
+#[derive(Debug)]
+pub struct Orders {
+    /// Orders in the order they came.
+    pub orders: mpsc::Receiver<Order>,
+    /// Where the loop publishes.
+    pub status: watch::Sender<Arc<Status>>,
+}
+
+/// The sending ends, for the rim. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Handle {
+    orders: mpsc::Sender<Order>,
+    status: watch::Receiver<Arc<Status>>,
+}
+
+/// A handle and its loop's ends, with the status to show until the first tick.
+pub fn handle(first: Status) -> (Handle, Orders) {
+    let (order_sender, orders) = mpsc::channel(ORDERS_MAX);
+    let (status_sender, status) = watch::channel(Arc::new(first));
+    (Handle { orders: order_sender, status }, Orders { orders, status: status_sender })
+}
+
+impl Handle {
+    /// The status after the last tick.
+    pub fn status(&self) -> Arc<Status> {
+        self.status.borrow().clone()
+    }
+
+    /// The status with a look into Postgres no older than `at_most`. When Postgres or the loop does not answer,
+    /// the status says so after the loop's own deadline.
+    pub async fn fresh(&self, at_most: Duration) -> Arc<Status> {
+        let (sender, answer) = oneshot::channel();
+        if self.orders.send(Order::Look(at_most, sender)).await.is_ok() {
+            // The loop has gone when the answer does not come: the last status is all there is.
+            let _ = answer.await;
+        }
+        self.status()
+    }
+
+    /// Asks the loop and waits for its answer.
+    pub async fn ask(&self, ask: Ask) -> Reply {
+        let (sender, answer) = oneshot::channel();
+        let gone = || Reply::Failed(OrderError::Gone.to_string());
+        if self.orders.send(Order::Ask(ask, sender)).await.is_err() {
+            return gone();
+        }
+        answer.await.unwrap_or_else(|_| gone())
+    }
+
+    /// Reads the local configuration again.
+    pub async fn reload(&self) -> Result<(), OrderError> {
+        self.orders.send(Order::Reload).await.map_err(|_| OrderError::Gone)
+    }
+
+    /// Runs a tick now.
+    pub async fn wake(&self) -> Result<(), OrderError> {
+        self.orders.send(Order::Wake).await.map_err(|_| OrderError::Gone)
+    }
+
+    /// Reads the cluster from etcd, linearizable.
+    pub async fn read_cluster(&self) -> Result<ClusterView, OrderError> {
+        self.call(Order::ReadCluster).await
+    }
+
+    /// Writes the key `config`; false when its revision is no longer `if_revision`.
+    pub async fn write_config(&self, text: String, if_revision: Option<i64>) -> Result<bool, OrderError> {
+        self.call(|answer| Order::WriteConfig(text, if_revision, answer)).await
+    }
+
+    /// Writes or clears the key `failover`; false when its revision is no longer `if_revision`.
+    pub async fn write_failover(
+        &self,
+        request: Option<FailoverRequest>,
+        if_revision: Option<i64>,
+    ) -> Result<bool, OrderError> {
+        self.call(|answer| Order::WriteFailover(request, if_revision, answer)).await
+    }
+
+    /// Asks another member for its state; `None` when the loop has ended.
+    pub async fn ask_peer(&self, api_url: String) -> Option<PeerAnswer> {
+        let (sender, answer) = oneshot::channel();
+        self.orders.send(Order::AskPeer(api_url, sender)).await.ok()?;
+        answer.await.ok()
+    }
+
+    async fn call<T>(
+        &self,
+        order: impl FnOnce(oneshot::Sender<Result<T, OrderError>>) -> Order,
+    ) -> Result<T, OrderError> {
+        let (sender, answer) = oneshot::channel();
+        self.orders.send(order(sender)).await.map_err(|_| OrderError::Gone)?;
+        answer.await.map_err(|_| OrderError::Gone)?
+    }
+}

@@ -1,0 +1,80 @@
+//! What the loop publishes of itself after every tick. The rim answers from it and from nothing else.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::model::{
+    ClusterView, LeaseFacts, Me, MemberRecord, MemberState, Moment, PostgresFacts, Request, Role, Settings,
+};
+
+/// One tick's outcome, complete.
+#[derive(Clone, Debug)]
+pub struct Status {
+    /// Who I am.
+    pub me: Me,
+    /// The cluster's name.
+    pub scope: String,
+    /// The settings in force.
+    pub settings: Settings,
+    /// The newest view of the cluster; `None` before the first, or when it is older than `ttl`.
+    pub view: Option<Arc<ClusterView>>,
+    /// When etcd last answered, seconds since the Unix epoch; zero before the first answer.
+    pub etcd_last_seen: i64,
+    /// My lease.
+    pub lease: LeaseFacts,
+    /// My Postgres, as last seen.
+    pub postgres: PostgresFacts,
+    /// State as published.
+    pub state: MemberState,
+    /// Role as published.
+    pub role: Role,
+    /// The member record as published, with tags, pending restart and scheduled restart.
+    pub record: MemberRecord,
+    /// The long action under way, in the operator's words.
+    pub job: Option<String>,
+    /// Why the last decision was what it was: the operator's sentence.
+    pub because: String,
+    /// Phase of a hand-over under way, in the operator's words.
+    pub hand_over: Option<String>,
+    /// A restart that waits for its time.
+    pub scheduled_restart: Option<Request>,
+    /// Progress of a running clone.
+    pub clone_progress: Option<CloneProgress>,
+    /// When the loop last finished a tick.
+    pub ticked_at: Moment,
+    /// The latest time of the next tick.
+    pub next_tick_by: Moment,
+    /// Counters for `/metrics`, by name.
+    pub counters: BTreeMap<&'static str, u64>,
+}
+
+impl Status {
+    /// Whether my lease certainly holds the leader key at `now`. This, not the role, is what `/primary` asks.
+    pub fn is_leader(&self, now: Moment) -> bool {
+        self.lease.leading_at(now).is_some()
+    }
+}
+
+/// How far a base backup is.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct CloneProgress {
+    /// Bytes received.
+    pub bytes: u64,
+    /// Bytes expected, as estimated at the start; zero when unknown.
+    pub total: u64,
+    /// Since when.
+    pub elapsed: Duration,
+}
+
+impl CloneProgress {
+    /// Percent received, at most 100; `None` when the total is unknown.
+    pub fn percent(&self) -> Option<u8> {
+        (self.total > 0).then(|| (self.bytes.saturating_mul(100) / self.total).min(100) as u8)
+    }
+
+    /// Bytes a second.
+    pub fn rate(&self) -> u64 {
+        (self.bytes as f64 / self.elapsed.as_secs_f64().max(0.001)) as u64
+    }
+}

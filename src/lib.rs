@@ -1,0 +1,4 @@
+//! Matriarch: a high-availability supervisor for PostgreSQL.
+
+pub mod agent;
+pub mod model;

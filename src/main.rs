@@ -1,0 +1,3 @@
+//! The binary: parse, call the library, map the result to an exit code.
+
+fn main() {}

@@ -1,0 +1,139 @@
+//! What etcd holds of a cluster, decoded, at one revision.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use super::{LeaseId, Lsn, MemberName, MemberRecord, Term, Timeline, WallTime};
+
+/// Every key of the cluster as one linearizable list, or the watch after it, showed it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ClusterView {
+    /// The store's revision this view shows.
+    pub revision: i64,
+    /// Who leads.
+    pub leader: Option<LeaderKey>,
+    /// Every member key.
+    pub members: BTreeMap<MemberName, MemberKey>,
+    /// `None` before any bootstrap, empty while one runs, then the system identifier.
+    pub initialize: Option<String>,
+    /// The dynamic configuration.
+    pub config: Option<ConfigKey>,
+    /// What the leader last published of its position and slots.
+    pub status: Option<ClusterStatus>,
+    /// Every change of timeline.
+    pub history: Option<Vec<HistoryLine>>,
+    /// A switchover or failover that was asked for.
+    pub failover: Option<FailoverKey>,
+}
+
+impl ClusterView {
+    /// The system identifier, once a bootstrap has finished.
+    pub fn system_id(&self) -> Option<u64> {
+        self.initialize.as_deref()?.parse().ok()
+    }
+
+    /// The leader's member record, if both keys are there.
+    pub fn leader_member(&self) -> Option<(&MemberName, &MemberKey)> {
+        self.members.get_key_value(&self.leader.as_ref()?.name)
+    }
+
+    /// The timeline the history implies; `None` when nothing is known.
+    pub fn timeline(&self) -> Option<Timeline> {
+        let history = self.history.as_ref()?;
+        Some(history.last().map_or(Timeline::FIRST, |line| Timeline(line.parent.0 + 1)))
+    }
+}
+
+/// The key `leader`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeaderKey {
+    /// The value: the bare name.
+    pub name: MemberName,
+    /// The lease it hangs on; `None` when a foreign tool wrote it without one.
+    pub lease: Option<LeaseId>,
+    /// Its modification revision.
+    pub term: Term,
+}
+
+/// A key `members/NAME`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct MemberKey {
+    /// The decoded value.
+    pub record: MemberRecord,
+    /// The lease it hangs on.
+    pub lease: Option<LeaseId>,
+}
+
+/// The key `config`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConfigKey {
+    /// The JSON text as stored: its key order is what readers compare.
+    pub text: String,
+    /// For compare-and-swap.
+    pub mod_revision: i64,
+}
+
+/// The key `status`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClusterStatus {
+    /// The leader's position; at a clean hand-over, the shutdown checkpoint's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub optime: Option<Lsn>,
+    /// Slot name to position.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub slots: Option<BTreeMap<String, Lsn>>,
+    /// Slots of members that are kept although the member is away.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retain_slots: Option<Vec<String>>,
+}
+
+/// One element of `history`: a timeline that ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HistoryLine {
+    /// The timeline that ended.
+    pub parent: Timeline,
+    /// Where.
+    pub lsn: Lsn,
+    /// PostgreSQL's words.
+    pub reason: String,
+    /// RFC 3339, when known.
+    pub at: Option<String>,
+    /// Who was promoted, when known.
+    pub promoted: Option<String>,
+}
+
+/// The key `failover` with a request in it; `{}` reads as no request.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FailoverKey {
+    /// What was asked.
+    pub request: FailoverRequest,
+    /// For compare-and-swap when cleaning it.
+    pub mod_revision: i64,
+}
+
+/// A switchover (names the leader) or a manual failover (names only the candidate).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FailoverRequest {
+    /// Who should give up leadership.
+    pub leader: Option<MemberName>,
+    /// Who should take it.
+    pub candidate: Option<MemberName>,
+    /// Not before this time.
+    pub scheduled_at: Option<WallTime>,
+}
+
+impl FailoverRequest {
+    /// True for a manual failover.
+    pub fn is_failover(&self) -> bool {
+        self.leader.is_none()
+    }
+}
+
+impl ClusterStatus {
+    /// The JSON object, without empty parts.
+    pub fn to_json(&self) -> Value {
+        serde_json::to_value(self).unwrap_or_else(|_| Value::Object(Map::new()))
+    }
+}

@@ -1,0 +1,143 @@
+//! What a member knows of its lease, and the arithmetic of its deadlines.
+
+use std::fmt;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::Moment;
+
+/// An etcd lease. Member key and leader key of one supervisor process hang on one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct LeaseId(pub i64);
+
+impl fmt::Display for LeaseId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:x}", self.0)
+    }
+}
+
+/// The leader key's modification revision: it grows with every change of leadership, also with a hand-over,
+/// which rewrites the key in place and so keeps its create revision.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Term(pub i64);
+
+impl fmt::Display for Term {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// Whether the leader key hangs on my lease, as the last confirmed renewal read it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Leading {
+    /// No renewal has been confirmed yet, or the lease is gone and a new one is not confirmed.
+    #[default]
+    Unknown,
+    /// A linearizable read showed the leader key under another lease, or absent.
+    No,
+    /// A linearizable read showed the leader key under my lease, written in this term.
+    Yes(Term),
+}
+
+/// The lease as its own task last reported it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeaseFacts {
+    /// My lease, once etcd granted one.
+    pub lease: Option<LeaseId>,
+    /// Until when etcd certainly keeps the lease: send time of the last confirmed renewal, plus the TTL in its
+    /// answer, less the drift allowance.
+    pub deadline: Option<Moment>,
+    /// What that renewal's read showed of the leader key.
+    pub leading: Leading,
+    /// The TTL of the last answer.
+    pub ttl: Duration,
+    /// The last trouble, for the operator; empty when the last renewal went well.
+    pub trouble: Option<String>,
+}
+
+impl LeaseFacts {
+    /// The term I lead in, if the lease certainly lasts beyond `now`.
+    pub fn leading_at(&self, now: Moment) -> Option<Term> {
+        match (self.leading, self.deadline) {
+            (Leading::Yes(term), Some(deadline)) if now < deadline => Some(term),
+            (Leading::Yes(_) | Leading::No | Leading::Unknown, _) => None,
+        }
+    }
+}
+
+/// The spans derived from a TTL (design, "The lease").
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LeaseTiming {
+    /// The TTL etcd granted.
+    pub ttl: Duration,
+}
+
+impl LeaseTiming {
+    /// What two clocks may drift apart within one TTL, and the granularity of etcd's expiry: 1 % and 50 ms.
+    pub fn drift_allowance(self) -> Duration {
+        self.ttl / 100 + Duration::from_millis(50)
+    }
+
+    /// How often to renew: a quarter of the TTL, so that three tries in a row may fail.
+    pub fn renew_every(self) -> Duration {
+        self.ttl / 4
+    }
+
+    /// How long one endpoint may take before the next is asked as well: a twentieth of the TTL, at most 300 ms.
+    pub fn hedge_after(self) -> Duration {
+        (self.ttl / 20).min(Duration::from_millis(300))
+    }
+
+    /// How long one renewal may take in all before it is given up and sent anew.
+    pub fn try_timeout(self) -> Duration {
+        self.ttl / 5
+    }
+
+    /// When the renewal that was sent at `sent_at` stops counting.
+    pub fn deadline(self, sent_at: Moment) -> Moment {
+        sent_at + self.ttl.saturating_sub(self.drift_allowance())
+    }
+
+    /// This long before the deadline the primary refuses clients and is stopped: a tenth of the TTL, at least 1 s.
+    pub fn demote_before(self) -> Duration {
+        (self.ttl / 10).max(Duration::from_secs(1))
+    }
+
+    /// This long before the deadline every process of Postgres is killed: a thirtieth of the TTL, at least 300 ms.
+    pub fn kill_before(self) -> Duration {
+        (self.ttl / 30).max(Duration::from_millis(300))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn the_budget_is_in_order_for_every_legal_ttl(seconds in 3u64..3600, sent in 0u64..1 << 50) {
+            let timing = LeaseTiming { ttl: Duration::from_secs(seconds) };
+            let sent_at = Moment::from_nanos(sent);
+            let deadline = timing.deadline(sent_at);
+            prop_assert!(deadline < sent_at + timing.ttl);
+            prop_assert!(timing.kill_before() < timing.demote_before());
+            // Two renewals fit between the first and the demotion, so one lost answer costs nothing.
+            prop_assert!(sent_at + timing.renew_every() + timing.try_timeout() < deadline - timing.demote_before());
+        }
+    }
+
+    #[test]
+    fn a_lease_past_its_deadline_leads_nothing() {
+        let facts = LeaseFacts {
+            deadline: Some(Moment::from_millis(100)),
+            leading: Leading::Yes(Term(7)),
+            ..LeaseFacts::default()
+        };
+        assert_eq!(facts.leading_at(Moment::from_millis(99)), Some(Term(7)));
+        assert_eq!(facts.leading_at(Moment::from_millis(100)), None);
+    }
+}

@@ -1,0 +1,45 @@
+//! The nouns: plain values that every other layer speaks in.
+//!
+//! Nothing here reads a clock, touches a file or can fail, except parsing. A value that was made is right:
+//! a [`MemberName`] holds no slash, a [`Timeline`] is never zero where one is known.
+//! Deliberately absent: `tokio`, `HashMap` (its order is random), randomness, and any notion of "now".
+//!
+//! Read in this order: positions in the WAL ([`Lsn`], [`Timeline`]), time ([`Moment`]), names, what etcd holds
+//! ([`ClusterView`]), what a tick saw ([`Observation`]), what it may do ([`Action`]) and why ([`Reason`]).
+
+mod action;
+mod cluster;
+mod lease;
+mod lsn;
+mod member;
+mod moment;
+mod name;
+mod observation;
+mod peer;
+mod postgres;
+mod reason;
+mod request;
+mod settings;
+mod tags;
+mod timeline;
+
+pub use action::{Action, ExitBecause, FollowTarget, Job, JobKind, StopMode};
+pub use cluster::{
+    ClusterStatus, ClusterView, ConfigKey, FailoverKey, FailoverRequest, HistoryLine, LeaderKey, MemberKey,
+};
+pub use lease::{Leading, LeaseFacts, LeaseId, LeaseTiming, Term};
+pub use lsn::{Lsn, LsnParseError};
+pub use member::{MemberRecord, MemberState, Role};
+pub use moment::{Moment, WallTime};
+pub use name::{MemberName, NameError, slot_name};
+pub use observation::{Finished, Me, Observation, Outcome, Running, View};
+pub use peer::PeerAnswer;
+pub use postgres::{
+    ControlFile, ControlState, DataDirectory, PostgresFacts, Process, SlotFacts, SqlFacts, Standby,
+    WalReceiver,
+};
+pub use reason::{Reason, WaitingOn};
+pub use request::{Ask, Reply, Request, RequestId, RestartFilter};
+pub use settings::Settings;
+pub use tags::Tags;
+pub use timeline::{Branch, Divergence, HistoryParseError, Switch, Timeline, TimelineHistory};

@@ -1,0 +1,98 @@
+//! One tick's look at everything, gathered before anything is decided.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    ClusterView, Job, JobKind, LeaseFacts, MemberName, Moment, PeerAnswer, PostgresFacts, Request, Settings,
+    Tags, WallTime,
+};
+
+/// Everything one decision is made from. Nothing is read twice, and every fact carries its age.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Observation {
+    /// Who I am.
+    pub me: Me,
+    /// The settings in force.
+    pub settings: Settings,
+    /// The cluster in etcd; `None` until the first list.
+    pub view: Option<View>,
+    /// My lease.
+    pub lease: LeaseFacts,
+    /// My Postgres.
+    pub postgres: PostgresFacts,
+    /// The newest answer of every member that was asked.
+    pub peers: BTreeMap<MemberName, PeerAnswer>,
+    /// The long action under way.
+    pub job: Option<Running>,
+    /// The write to the leader key under way.
+    pub writing: Option<Running>,
+    /// What ended since the last tick.
+    pub finished: Vec<Finished>,
+    /// Requests that arrived since the last tick.
+    pub requests: Vec<Request>,
+    /// The supervisor was asked to end.
+    pub shutting_down: bool,
+    /// For schedules only.
+    pub wall: WallTime,
+}
+
+/// What this member is by its own configuration.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Me {
+    /// My name.
+    pub name: MemberName,
+    /// My tags.
+    pub tags: Tags,
+    /// My Postgres, as published.
+    pub conn_url: String,
+    /// My REST interface, as published.
+    pub api_url: String,
+    /// A pooler before me, as published.
+    pub proxy_url: Option<String>,
+    /// The local file has a `bootstrap` section: this member may create a cluster.
+    pub may_bootstrap: bool,
+}
+
+/// The cluster as etcd showed it, with its age.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct View {
+    /// What it holds.
+    pub cluster: ClusterView,
+    /// When the list, or the last sign of life of the watch after it, was asked for.
+    pub seen_at: Moment,
+}
+
+/// A long action that has begun.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Running {
+    /// Which.
+    pub job: Job,
+    /// Since when.
+    pub since: Moment,
+}
+
+/// A long action that ended.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Finished {
+    /// Which.
+    pub job: JobKind,
+    /// How.
+    pub outcome: Outcome,
+}
+
+/// How a long action ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Outcome {
+    /// It did what it says.
+    Done,
+    /// A compare-and-swap found something else: somebody was faster.
+    Lost,
+    /// The answer never came: it may or may not have happened. Read back.
+    Unknown(String),
+    /// It failed, for the reason given.
+    Failed(String),
+    /// It was cancelled.
+    Cancelled,
+}

@@ -1,0 +1,265 @@
+//! What was seen of the local Postgres: its directory, its process and what it answers.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Branch, Lsn, Moment, Timeline, TimelineHistory};
+
+/// Everything a tick knows of the local Postgres.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct PostgresFacts {
+    /// The data directory.
+    pub data: DataDirectory,
+    /// The postmaster.
+    pub process: Process,
+    /// The last successful look inside, if this postmaster answered at all.
+    pub sql: Option<SqlFacts>,
+    /// Why the newest look inside failed; `None` when it succeeded.
+    pub sql_trouble: Option<String>,
+    /// The history file of the newest timeline on disk.
+    pub history: TimelineHistory,
+    /// Per parameter old and new value, while a restart is needed.
+    pub pending_restart: BTreeMap<String, (String, String)>,
+}
+
+impl PostgresFacts {
+    /// The newest look inside, unless it failed or the postmaster is down.
+    pub fn answering(&self) -> Option<&SqlFacts> {
+        match self.process {
+            Process::Up { .. } if self.sql_trouble.is_none() => self.sql.as_ref(),
+            Process::Up { .. } | Process::Down { .. } => None,
+        }
+    }
+
+    /// True if this Postgres was last seen, or may be, accepting writes.
+    pub fn may_be_primary(&self) -> bool {
+        match (&self.process, &self.sql) {
+            (Process::Down { .. }, _) => false,
+            (Process::Up { standby_start: false, .. }, _) => true,
+            (Process::Up { .. }, Some(sql)) => matches!(sql.standby, Standby::No),
+            (Process::Up { .. }, None) => false,
+        }
+    }
+
+    /// The control file, where the directory has one.
+    pub fn control(&self) -> Option<&ControlFile> {
+        match &self.data {
+            DataDirectory::Ready(control) => Some(control),
+            DataDirectory::Empty
+            | DataDirectory::HalfMade { .. }
+            | DataDirectory::Inaccessible { .. }
+            | DataDirectory::Unknown => None,
+        }
+    }
+
+    /// How far the local history goes: asked of a running Postgres, read from the control file of a stopped one.
+    pub fn branch(&self) -> Option<Branch> {
+        let (timeline, end) = match self.answering() {
+            Some(sql) => (sql.timeline?, sql.lsn()),
+            None => self.control()?.end_of_wal(),
+        };
+        let history = TimelineHistory(
+            self.history.0.iter().take_while(|switch| switch.timeline < timeline).cloned().collect(),
+        );
+        Some(Branch { history, timeline, end: Some(end) })
+    }
+}
+
+/// What lies in the data directory.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub enum DataDirectory {
+    /// Not looked at yet.
+    #[default]
+    Unknown,
+    /// Missing or empty: to be bootstrapped or cloned.
+    Empty,
+    /// A bootstrap, clone or rewind was interrupted: the marker beside the directory says which. Never started.
+    HalfMade {
+        /// `bootstrap`, `clone` or `rewind`.
+        by: String,
+    },
+    /// Cannot be read; the message names the path and the error.
+    Inaccessible {
+        /// What the operating system said.
+        error: String,
+    },
+    /// Holds a cluster.
+    Ready(ControlFile),
+}
+
+/// What `pg_controldata` prints, as far as decisions need it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ControlFile {
+    /// "Database system identifier".
+    pub system_id: u64,
+    /// "Database cluster state".
+    pub state: ControlState,
+    /// "Latest checkpoint location".
+    pub checkpoint: Lsn,
+    /// "Latest checkpoint's TimeLineID".
+    pub checkpoint_timeline: Timeline,
+    /// "Minimum recovery ending location"; zero when none.
+    pub min_recovery: Lsn,
+    /// "Min recovery ending loc's timeline"; zero when none.
+    pub min_recovery_timeline: Timeline,
+    /// Data checksums are on.
+    pub checksums: bool,
+    /// `wal_log_hints` is on.
+    pub wal_log_hints: bool,
+    /// "… setting" lines a standby must not undercut: parameter to value.
+    pub standby_minimums: BTreeMap<String, u64>,
+}
+
+impl ControlFile {
+    /// Where local WAL ends as far as the control file knows. Exact after a clean stop; after a crash only a
+    /// lower bound, so that crash recovery has to come first.
+    pub fn end_of_wal(&self) -> (Timeline, Lsn) {
+        match self.state {
+            ControlState::ShutDownInRecovery | ControlState::InArchiveRecovery
+                if self.min_recovery.is_known() =>
+            {
+                (self.min_recovery_timeline, self.min_recovery)
+            }
+            ControlState::ShutDown
+            | ControlState::ShutDownInRecovery
+            | ControlState::ShuttingDown
+            | ControlState::InCrashRecovery
+            | ControlState::InArchiveRecovery
+            | ControlState::InProduction
+            | ControlState::StartingUp => (self.checkpoint_timeline, self.checkpoint),
+        }
+    }
+}
+
+/// "Database cluster state".
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ControlState {
+    /// `starting up`
+    StartingUp,
+    /// `shut down`: a primary that stopped cleanly.
+    ShutDown,
+    /// `shut down in recovery`: a standby that stopped cleanly.
+    ShutDownInRecovery,
+    /// `shutting down`
+    ShuttingDown,
+    /// `in crash recovery`
+    InCrashRecovery,
+    /// `in archive recovery`: a standby that runs, or did not stop cleanly.
+    InArchiveRecovery,
+    /// `in production`: a primary that runs, or did not stop cleanly.
+    InProduction,
+}
+
+/// The postmaster.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Process {
+    /// No postmaster and none of its children is left.
+    Down {
+        /// How the last one ended, if this supervisor saw it.
+        exit: Option<String>,
+    },
+    /// A postmaster runs.
+    Up {
+        /// Its process.
+        pid: i32,
+        /// When this supervisor started or adopted it.
+        since: Moment,
+        /// Started with `standby.signal`: it cannot be writable unless it was promoted since.
+        standby_start: bool,
+    },
+}
+
+impl Default for Process {
+    fn default() -> Process {
+        Process::Down { exit: None }
+    }
+}
+
+/// One look inside a running Postgres, in one query.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SqlFacts {
+    /// When the query was sent.
+    pub at: Moment,
+    /// `server_version_num`.
+    pub server_version: u32,
+    /// `pg_postmaster_start_time()`, RFC 3339 with microseconds.
+    pub postmaster_start_time: String,
+    /// Primary: the timeline it writes. Standby: the received one, or the one being replayed.
+    pub timeline: Option<Timeline>,
+    /// Standby or not, with what belongs to each.
+    pub standby: Standby,
+    /// Primary: `pg_current_wal_flush_lsn()`; standby: zero.
+    pub flushed: Lsn,
+    /// Replication slots that are not temporary.
+    pub slots: BTreeMap<String, SlotFacts>,
+    /// Rows of `pg_stat_replication`, for `/patroni`.
+    pub replication: Vec<serde_json::Map<String, serde_json::Value>>,
+}
+
+impl SqlFacts {
+    /// The furthest position this Postgres holds.
+    pub fn lsn(&self) -> Lsn {
+        match &self.standby {
+            Standby::No => self.flushed,
+            Standby::Yes { received, replayed, .. } => (*received).max(*replayed),
+        }
+    }
+
+    /// True for a Postgres that is not in recovery.
+    pub fn is_primary(&self) -> bool {
+        matches!(self.standby, Standby::No)
+    }
+}
+
+/// Whether Postgres is in recovery.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Standby {
+    /// `pg_is_in_recovery()` is false: it accepts writes.
+    No,
+    /// It replays.
+    Yes {
+        /// Received and written; zero before the first.
+        received: Lsn,
+        /// Replayed.
+        replayed: Lsn,
+        /// Commit time of the last replayed transaction, RFC 3339.
+        replayed_timestamp: Option<String>,
+        /// `pg_is_wal_replay_paused()`.
+        paused: bool,
+        /// The WAL receiver, if one runs.
+        receiver: Option<WalReceiver>,
+        /// `restore_command` is set.
+        restores: bool,
+    },
+}
+
+/// A row of `pg_stat_wal_receiver`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct WalReceiver {
+    /// `streaming` and others.
+    pub status: String,
+    /// Whom it receives from.
+    pub host: Option<String>,
+    /// On which port.
+    pub port: Option<u16>,
+    /// Through which slot.
+    pub slot: Option<String>,
+    /// The sender's end of WAL as last reported.
+    pub latest_end: Lsn,
+}
+
+/// A row of `pg_replication_slots`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SlotFacts {
+    /// `physical` or `logical`.
+    pub kind: String,
+    /// A walsender uses it.
+    pub active: bool,
+    /// Physical: `restart_lsn`; logical: `confirmed_flush_lsn`.
+    pub position: Option<Lsn>,
+    /// Holds back vacuum.
+    pub has_xmin: bool,
+    /// `wal_status` is `lost`.
+    pub lost: bool,
+}

@@ -1,0 +1,70 @@
+//! What an operator may ask of this member, and what it answers.
+
+use serde::{Deserialize, Serialize};
+
+use super::WallTime;
+
+/// Names one request until it is answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct RequestId(pub u64);
+
+/// A request that waits for its answer.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Request {
+    /// Its name.
+    pub id: RequestId,
+    /// What is asked.
+    pub ask: Ask,
+}
+
+/// What is asked. Switchovers and failovers are not here: they are a key in etcd, which every member reads.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Ask {
+    /// Restart Postgres, now or at a time.
+    Restart {
+        /// `None`: at once, and answer when done.
+        at: Option<WallTime>,
+        /// When to do nothing instead.
+        filter: RestartFilter,
+    },
+    /// Forget a scheduled restart.
+    CancelRestart,
+    /// Throw the data away and clone anew.
+    Reinitialize {
+        /// Also when a long action runs: cancel it.
+        force: bool,
+        /// Clone from the leader, whatever `clonefrom` says.
+        from_leader: bool,
+    },
+}
+
+/// A restart happens only if all of these hold when it is due.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct RestartFilter {
+    /// The member has this role (`primary`, `replica`, `standby_leader`).
+    pub role: Option<String>,
+    /// The running version is lower than this `server_version_num`.
+    pub below_version: Option<u32>,
+    /// A restart is pending.
+    pub pending_only: bool,
+    /// Overrides `primary_start_timeout`, in milliseconds.
+    pub timeout_ms: Option<u64>,
+}
+
+/// The answer to a request.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Reply {
+    /// Done.
+    Done(String),
+    /// Will be done later.
+    Accepted(String),
+    /// Not done, because of the state the member or the cluster is in.
+    Refused(String),
+    /// There is already one.
+    Conflict(String),
+    /// There is none.
+    NotFound(String),
+    /// Tried, and failed.
+    Failed(String),
+}

@@ -1,0 +1,64 @@
+//! The dynamic settings as decisions use them: complete, within bounds.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// What the key `config` sets, with defaults for what it does not.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Settings {
+    /// Lease TTL; at least [`Settings::TTL_MIN`].
+    pub ttl: Duration,
+    /// Longest pause between two ticks.
+    pub loop_wait: Duration,
+    /// Deadline of one etcd operation other than a renewal, and of SQL (half of it).
+    pub retry_timeout: Duration,
+    /// A standby further behind the leader's last published position does not take over by itself. Bytes.
+    pub maximum_lag_on_failover: u64,
+    /// A standby on an older timeline than the cluster's does not take over.
+    pub check_timeline: bool,
+    /// How long a crashed primary may take to come back before another takes over; zero: at once.
+    pub primary_start_timeout: Duration,
+    /// How long a planned hand-over may take before the old primary serves again.
+    pub primary_stop_timeout: Duration,
+    /// No automatic action.
+    pub pause: bool,
+    /// Members stream through physical slots.
+    pub use_slots: bool,
+    /// A slot of a member that is away is kept this long.
+    pub member_slots_ttl: Duration,
+    /// A diverged member is mended by `pg_rewind`.
+    pub use_pg_rewind: bool,
+    /// Cloned anew when `pg_rewind` fails.
+    pub remove_data_directory_on_rewind_failure: bool,
+    /// Cloned anew when histories diverged and `pg_rewind` cannot be used.
+    pub remove_data_directory_on_diverged_timelines: bool,
+    /// `history` keeps this many entries; zero keeps all.
+    pub max_timelines_history: usize,
+}
+
+impl Settings {
+    /// Shorter leases cannot hold a renewal, a demotion and a kill.
+    pub const TTL_MIN: Duration = Duration::from_secs(3);
+}
+
+impl Default for Settings {
+    fn default() -> Settings {
+        Settings {
+            ttl: Duration::from_secs(10),
+            loop_wait: Duration::from_secs(10),
+            retry_timeout: Duration::from_secs(10),
+            maximum_lag_on_failover: 1 << 20,
+            check_timeline: false,
+            primary_start_timeout: Duration::from_secs(300),
+            primary_stop_timeout: Duration::from_secs(60),
+            pause: false,
+            use_slots: true,
+            member_slots_ttl: Duration::from_secs(1800),
+            use_pg_rewind: true,
+            remove_data_directory_on_rewind_failure: false,
+            remove_data_directory_on_diverged_timelines: false,
+            max_timelines_history: 0,
+        }
+    }
+}
