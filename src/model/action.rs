@@ -20,6 +20,16 @@ pub enum Action {
         /// Name and `api_url`.
         who: Vec<(MemberName, String)>,
     },
+    /// Ask the leader's Postgres for its timeline history.
+    AskLeaderBranch {
+        /// Whom.
+        from: FollowTarget,
+    },
+    /// Revoke the lease that my former self left behind: nothing of it runs any more.
+    RevokeLease {
+        /// The lease on the leader key.
+        lease: LeaseId,
+    },
     /// Write `members/ME` under my lease.
     PublishMember(Box<MemberRecord>),
     /// Write `status`, if I still lead in `term`.
@@ -235,6 +245,4 @@ pub enum ExitBecause {
         /// Why.
         why: String,
     },
-    /// etcd is empty and this Postgres is a replica: it must not make a new cluster of itself.
-    ReplicaWithoutCluster,
 }

@@ -32,7 +32,7 @@ pub use lsn::{Lsn, LsnParseError};
 pub use member::{MemberRecord, MemberState, Role};
 pub use moment::{Moment, WallTime};
 pub use name::{MemberName, NameError, slot_name};
-pub use observation::{Finished, Me, Observation, Outcome, Running, View};
+pub use observation::{Finished, LeaderBranch, Me, Observation, Outcome, Running, View};
 pub use peer::PeerAnswer;
 pub use postgres::{
     ControlFile, ControlState, DataDirectory, PostgresFacts, Process, SlotFacts, SqlFacts, Standby,
