@@ -7,8 +7,8 @@ use std::time::Duration;
 use super::turn::Turn;
 use super::{bootstrap, start};
 use crate::model::{
-    Action, Branch, ControlFile, ControlState, Divergence, FollowTarget, Job, LeaderKey, MemberName, Reason,
-    WaitingOn,
+    Action, Branch, ControlFile, ControlState, Divergence, FollowTarget, Job, LeaderKey, Lsn, MemberName,
+    Reason, Timeline, WaitingOn,
 };
 
 /// pg_rewind is tried this often before the next rung.
@@ -45,7 +45,9 @@ pub(super) fn climb(turn: &mut Turn<'_>, leader: &LeaderKey, control: &ControlFi
     let mine = turn.seen.postgres.branch();
     match mine.map(|mine| mine.divergence_from(&branch)) {
         Some(Divergence::None) => follow(turn, &name),
-        Some(Divergence::Forked { .. }) | None => mend(turn, leader, control),
+        Some(Divergence::Forked { timeline, at }) => mend(turn, leader, control, (timeline, at)),
+        // Unreachable while the control file can be read; a clone's own checks say more than a guess here.
+        None => Reason::ClusterUnknown,
     }
 }
 
@@ -57,7 +59,7 @@ fn follow(turn: &mut Turn<'_>, leader: &MemberName) -> Reason {
 }
 
 /// Histories parted: rewind if that is possible, else clone if that is allowed, else stop and say so.
-fn mend(turn: &mut Turn<'_>, leader: &LeaderKey, control: &ControlFile) -> Reason {
+fn mend(turn: &mut Turn<'_>, leader: &LeaderKey, control: &ControlFile, fork: (Timeline, Lsn)) -> Reason {
     let settings = &turn.seen.settings;
     let rewindable = settings.use_pg_rewind && (control.checksums || control.wal_log_hints);
     let name = leader.name.clone();
@@ -66,7 +68,7 @@ fn mend(turn: &mut Turn<'_>, leader: &LeaderKey, control: &ControlFile) -> Reaso
             turn.wake_in(LOOK_AGAIN, WaitingOn::Leader);
             return Reason::AwaitingCheckpoint { leader: name };
         };
-        turn.start(Job::Rewind { from });
+        turn.start(Job::Rewind { from, fork });
         return Reason::Diverged { leader: name };
     }
     let may_clone = match rewindable {

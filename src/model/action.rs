@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{ClusterStatus, HistoryLine, LeaseId, Lsn, MemberName, MemberRecord, Reply, RequestId, Term};
+use super::{
+    ClusterStatus, HistoryLine, LeaseId, Lsn, MemberName, MemberRecord, Reply, RequestId, Term, Timeline,
+};
 
 /// One order. All but [`Action::Start`] are quick or fire-and-forget.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -148,6 +150,8 @@ pub enum Job {
     Rewind {
         /// Whom to rewind to.
         from: FollowTarget,
+        /// The last common timeline and the first position that differs.
+        fork: (Timeline, Lsn),
     },
 }
 

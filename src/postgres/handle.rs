@@ -214,7 +214,11 @@ impl Postgres {
 
     /// Keeps the WAL beyond `fork` aside and runs pg_rewind. `fork` is the last common timeline and the first
     /// position that differs.
-    pub async fn rewind(&self, _target: &FollowTarget, _fork: (Timeline, Lsn)) -> Result<RewindReport, Error> {
+    pub async fn rewind(
+        &self,
+        _target: &FollowTarget,
+        _fork: (Timeline, Lsn),
+    ) -> Result<RewindReport, Error> {
         Err(stub())
     }
 }
