@@ -59,18 +59,28 @@ impl Routes {
         let query = Query::parse(request.uri().query().unwrap_or_default());
         let first = path[1..].split('/').next().unwrap_or_default().to_owned();
         match *request.method() {
-            Method::GET => self.get(&first, &path, &query).await,
+            Method::GET => self.patiently(self.get(&first, &path, &query)).await,
             Method::HEAD | Method::OPTIONS => {
                 let status = self.fresh().await;
                 Answer::bare(probes::health(&status, &path, &query, clock::now()))
             }
             _ => match Unsafe::named(request.method(), &first) {
                 Some(route) => {
-                    self.act(route, request, caller, setup).await.unwrap_or_else(|refusal| refusal)
+                    let act = self.act(route, request, caller, setup);
+                    let act = async { act.await.unwrap_or_else(|refusal| refusal) };
+                    if route.takes_its_time() { act.await } else { self.patiently(act).await }
                 }
                 None => Answer::unsupported(request.method().as_str()),
             },
         }
+    }
+
+    /// 503 when the loop does not even refuse. It has its own deadline for etcd, `retry_timeout`, for each of the
+    /// at most two things a request needs of it.
+    async fn patiently(&self, answer: impl Future<Output = Answer>) -> Answer {
+        let patience = self.handle.status().settings.retry_timeout * 2 + BODY_WITHIN;
+        let stuck = |_| Answer::text(503, "not possible now: the supervisor's loop does not answer");
+        tokio::time::timeout(patience, answer).await.unwrap_or_else(stuck)
     }
 
     async fn get(&self, first: &str, path: &str, query: &Query) -> Answer {
@@ -157,6 +167,11 @@ enum Unsafe {
 }
 
 impl Unsafe {
+    /// Answered when it is done, with deadlines of its own.
+    fn takes_its_time(self) -> bool {
+        matches!(self, Unsafe::Restart | Unsafe::Switchover | Unsafe::Failover)
+    }
+
     fn named(method: &Method, first: &str) -> Option<Unsafe> {
         match (method.as_str(), first) {
             ("PATCH", "config") => Some(Unsafe::PatchConfig),

@@ -78,7 +78,8 @@ pub(super) async fn request(
         return Ok(Answer::text(202, "Switchover scheduled"));
     }
     let from = view.leader.map(|leader| leader.name);
-    Ok(Wait { handle, kind, from, candidate, key_seen: false }.outcome().await)
+    let wait = Wait { handle, kind, from, candidate, checked_at: view.revision, key_seen: false };
+    Ok(wait.outcome().await)
 }
 
 /// DELETE /switchover.
@@ -188,6 +189,8 @@ struct Wait<'a> {
     kind: Kind,
     from: Option<MemberName>,
     candidate: Option<MemberName>,
+    /// The revision that was checked: an older view shows older leaders.
+    checked_at: i64,
     /// The key was in some view: when it is gone from a later one, somebody cleared it.
     key_seen: bool,
 }
@@ -200,7 +203,7 @@ impl Wait<'_> {
         while clock::now() < give_up_at {
             tokio::time::sleep(LOOK_EVERY).await;
             let status = self.handle.status();
-            let gone = match status.view.as_deref() {
+            let gone = match status.view.as_deref().filter(|view| view.revision >= self.checked_at) {
                 Some(view) => {
                     if let Some(answer) = self.changed(view) {
                         return answer;
@@ -254,5 +257,29 @@ impl Wait<'_> {
         let phase =
             self.handle.status().hand_over.as_ref().map(|phase| format!("{phase}. ")).unwrap_or_default();
         Answer::text(503, format!("{phase}{} status unknown", self.kind.title()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::agent::handle;
+    use crate::api::tests::{name, primary};
+
+    #[test]
+    fn a_timeout_ends_with_the_words_clients_look_for() {
+        let mut status = primary(clock::now());
+        status.hand_over = Some("waiting for n2 to receive the shutdown checkpoint".to_owned());
+        let (handle, _orders) = handle(status);
+        let wait = Wait {
+            handle: &handle,
+            kind: Kind::Switchover,
+            from: Some(name("n1")),
+            candidate: None,
+            checked_at: 0,
+            key_seen: true,
+        };
+        let text = "waiting for n2 to receive the shutdown checkpoint. Switchover status unknown";
+        assert_eq!(wait.unknown(), Answer::text(503, text));
     }
 }

@@ -14,7 +14,7 @@ pub fn iso(at: WallTime) -> String {
 }
 
 /// RFC 3339 as `2026-11-22 21:50:10.915509+00:00`; what cannot be read stays as it is.
-pub fn with_space(rfc3339: &str) -> String {
+pub(super) fn with_space(rfc3339: &str) -> String {
     match rfc3339.parse::<Timestamp>() {
         Ok(timestamp) => timestamp.strftime("%Y-%m-%d %H:%M:%S%.6f+00:00").to_string(),
         Err(_) => rfc3339.to_owned(),
@@ -22,7 +22,7 @@ pub fn with_space(rfc3339: &str) -> String {
 }
 
 /// RFC 3339 as seconds since the Unix epoch.
-pub fn epoch(rfc3339: &str) -> Option<f64> {
+pub(super) fn epoch(rfc3339: &str) -> Option<f64> {
     let timestamp = rfc3339.parse::<Timestamp>().ok()?;
     Some(timestamp.as_microsecond() as f64 / 1e6)
 }

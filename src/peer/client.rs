@@ -132,6 +132,11 @@ impl Peers {
             Some("https") => true,
             Some(_) | None => return Err(fault("it is neither http nor https")),
         };
+        let tls = if secure {
+            Some(self.tls.clone().ok_or_else(|| fault("TLS is not set up here"))?)
+        } else {
+            None
+        };
         let port = uri.port_u16().unwrap_or(if secure { 443 } else { 80 });
         let request = request(call, &uri).map_err(|_| fault("its parts make no request"))?;
         let failed = |source| PeerError::Connect { url: call.url.clone(), source };
@@ -140,10 +145,9 @@ impl Peers {
                 .await
                 .map_err(|_| failed(std::io::ErrorKind::TimedOut.into()))?
                 .map_err(failed)?;
-        if !secure {
+        let Some(tls) = tls else {
             return exchange(stream, request, &call.url).await;
-        }
-        let tls = self.tls.clone().ok_or_else(|| fault("TLS is not set up here"))?;
+        };
         let name = ServerName::try_from(host).map_err(|_| fault("its host cannot be verified"))?;
         let stream = TlsConnector::from(tls).connect(name, stream).await.map_err(failed)?;
         exchange(stream, request, &call.url).await
