@@ -242,7 +242,7 @@ async fn every_key_reads_back() {
     let stored = server.ctl(&["get", "--print-value-only", "/service/test/failover"]);
     assert_eq!(
         stored.trim(),
-        r#"{"leader":"n-1","member":"n-2","scheduled_at":"2026-11-22T22:32:27.031+00:00"}"#
+        r#"{"leader":"n-1","member":"n-2","scheduled_at":"2026-11-22T21:52:27.031+00:00"}"#
     );
 
     assert_eq!(etcd.write_config("{}", Some(config.mod_revision + 1)).await, Ok(Cas::Lost));
@@ -255,6 +255,9 @@ async fn every_key_reads_back() {
     assert!(is_done(etcd.clear_failover(failover.mod_revision).await));
     assert_eq!(server.ctl(&["get", "--print-value-only", "/service/test/failover"]).trim(), "{}");
     assert_eq!(read(&etcd).await.failover, None);
+    assert!(is_done(etcd.write_failover(Some(&request), Some(0)).await), "an empty request is none");
+    let other = FailoverRequest { candidate: Some(name("n-3")), ..FailoverRequest::default() };
+    assert_eq!(etcd.write_failover(Some(&other), Some(0)).await, Ok(Cas::Lost));
     assert!(is_done(etcd.remove_member(&me).await));
     assert!(read(&etcd).await.members.is_empty());
     assert_eq!(etcd.publish_member(&me, LeaseId(4711), &member).await, Err(EtcdError::LeaseNotFound));
