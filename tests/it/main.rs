@@ -1,1 +1,3 @@
-//! x
+//! Integration tests against real processes, a module per capability.
+
+mod etcd;
