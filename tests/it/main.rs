@@ -1,1 +1,4 @@
-//! x
+//! Integration tests: one binary, a module per capability.
+
+#[path = "../tidy.rs"]
+mod tidy;
