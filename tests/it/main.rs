@@ -2,3 +2,5 @@
 
 #[path = "../tidy.rs"]
 mod tidy;
+
+mod support;
