@@ -7,6 +7,8 @@
 //! Read in this order: positions in the WAL ([`Lsn`], [`Timeline`]), time ([`Moment`]), names, what etcd holds
 //! ([`ClusterView`]), what a tick saw ([`Observation`]), what it may do ([`Action`]) and why ([`Reason`]).
 
+#![deny(clippy::disallowed_methods)]
+
 mod action;
 mod cluster;
 mod lease;
