@@ -114,7 +114,8 @@ pub async fn run(loaded: Loaded, path: Option<PathBuf>, environment: BTreeMap<St
     let effective = config::effective(&config, Some(&wiring::first_config(&config)), major).map_err(RunError::Settings)?;
     let _lock = lock(&config.postgresql.data_dir)?;
     let signals = Signals::listen().map_err(|source| system("listen for signals", source))?;
-    reap::adopt_orphans().map_err(|source| system("become the reaper of orphans", source))?;
+    reap::become_subreaper().map_err(|source| system("become the reaper of orphans", source))?;
+    let reaper = tokio::spawn(reap::reap_forever());
 
     let postgres = Postgres::new(wiring::postgres_setup(&config), wiring::parameters(&config, &effective));
     let fencing = Arc::new(Fencing::new(postgres.fence().map_err(RunError::Postgres)?));
@@ -138,7 +139,7 @@ pub async fn run(loaded: Loaded, path: Option<PathBuf>, environment: BTreeMap<St
     let mut view = etcd::watch(etcd.clone(), relist_every);
     let first = first_view(&etcd, &mut view).await?;
     refuse_duplicate(&me, &first, &peers).await?;
-    let keeper = keep_lease(&postgres, &fencing, &me, setup, first, effective.settings.ttl);
+    let keeper = keep_lease(&postgres, &fencing, &me, setup, first, effective.settings.ttl)?;
 
     let (event_sender, events) = mpsc::unbounded_channel();
     let (progress_sender, progress) = watch::channel(Progress::default());
@@ -170,6 +171,7 @@ pub async fn run(loaded: Loaded, path: Option<PathBuf>, environment: BTreeMap<St
     };
     let because = cycle.run().await;
     drop(stop_serving);
+    reaper.abort();
     // A server task that panicked has said so; the exit code is the loop's.
     let _ = server.await;
     match because {
@@ -255,7 +257,7 @@ fn keep_lease(
     setup: EtcdSetup,
     first: View,
     ttl: Duration,
-) -> LeaseKeeper {
+) -> Result<LeaseKeeper, RunError> {
     let running = matches!(&*postgres.process().borrow(), Process::Up { .. });
     let resumed = running.then(|| former_lease(me, &first)).flatten();
     if let Some(lease) = resumed {
@@ -263,7 +265,7 @@ fn keep_lease(
     }
     let fencing = fencing.clone();
     let on_confirmed = Box::new(move |facts: &LeaseFacts| fencing.renewed(facts));
-    etcd::keep_lease(setup, me.name.clone(), ttl, resumed, on_confirmed)
+    etcd::keep_lease(setup, ttl, resumed, on_confirmed).map_err(RunError::Etcd)
 }
 
 /// The lease on the leader key, if the key and the member record beside it are this member's own.

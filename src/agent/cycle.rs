@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -142,7 +141,7 @@ impl Cycle {
 
     fn signal(&mut self, signal: SignalEvent) {
         match signal {
-            SignalEvent::Terminate | SignalEvent::Interrupt => {
+            SignalEvent::Terminate | SignalEvent::Interrupt | SignalEvent::Quit => {
                 tracing::info!(?signal, "asked to end");
                 self.state.shutting_down = true;
             }
@@ -246,6 +245,3 @@ async fn lease_changed(facts: Option<watch::Receiver<crate::model::LeaseFacts>>)
     }
     std::future::pending().await
 }
-
-/// A tick that only answers a rim's look may be this late.
-pub(super) const LOOK_LATE_MAX: Duration = Duration::from_secs(2);

@@ -19,8 +19,6 @@ use crate::os::clock;
 
 /// The pause after a try that failed.
 const RETRY_AFTER: Duration = Duration::from_millis(200);
-/// How long a revocation at exit may take.
-const REVOKE_WITHIN: Duration = Duration::from_secs(2);
 
 /// Called in the lease's thread right after each confirmed renewal, and before a deadline is shortened.
 type OnConfirmed = Box<dyn Fn(&LeaseFacts) + Send>;
@@ -42,13 +40,19 @@ struct Wish {
 
 type ToldWhenLeft = oneshot::Sender<Result<(), EtcdError>>;
 
-/// Starts the thread that acquires a lease of `ttl` (whole seconds) and keeps it.
+/// Starts the thread that acquires a lease of `ttl` (whole seconds) and keeps it. With `resumed` it first goes on with
+/// that lease, which a former life of this supervisor left behind; if it is gone, a new one is acquired.
 ///
 /// `on_confirmed` must be quick: it is called between two renewals, after every confirmed one.
 ///
 /// # Errors
 /// [`EtcdError::Setup`] when there is no endpoint or no thread to be had.
-pub fn keep_lease(setup: EtcdSetup, ttl: Duration, on_confirmed: OnConfirmed) -> Result<LeaseKeeper, EtcdError> {
+pub fn keep_lease(
+    setup: EtcdSetup,
+    ttl: Duration,
+    resumed: Option<LeaseId>,
+    on_confirmed: OnConfirmed,
+) -> Result<LeaseKeeper, EtcdError> {
     let etcd = Etcd::connect(setup)?;
     let (to_reader, facts) = watch::channel(LeaseFacts::default());
     let (wish, wishes) = watch::channel(Wish { ttl, withhold: false });
@@ -57,10 +61,14 @@ pub fn keep_lease(setup: EtcdSetup, ttl: Duration, on_confirmed: OnConfirmed) ->
     let setup_error = |error: std::io::Error| EtcdError::Setup(format!("the lease's thread: {error}"));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(setup_error)?;
     let streams = (0..etcd.endpoint_count()).map(|_| Mutex::default()).collect();
+    let mut renewal = Renewal::default();
+    if let Some(lease) = resumed {
+        renewal.granted(lease, ttl);
+    }
     let keeping = Keeping {
         etcd,
         streams: Arc::new(streams),
-        renewal: Renewal::default(),
+        renewal,
         granted_ttl: ttl,
         moving_to: None,
         to_reader,
@@ -299,15 +307,9 @@ impl Keeping {
     }
 
     async fn revoke(&self) -> Result<(), EtcdError> {
-        let Some(lease) = self.renewal.facts().lease else { return Ok(()) };
-        let ask = |etcd: Etcd, endpoint: Arc<Endpoint>| async move {
-            let request = |mut client: Client| async move { client.lease_revoke(lease.0).await };
-            etcd.call(&endpoint, request).await.map(|_| ())
-        };
-        let hedge_after = LeaseTiming { ttl: self.granted_ttl }.hedge_after();
-        match self.etcd.hedged(hedge_after, REVOKE_WITHIN, ask).await {
-            Err(EtcdError::LeaseNotFound) => Ok(()),
-            other => other,
+        match self.renewal.facts().lease {
+            Some(lease) => self.etcd.revoke_lease(lease).await,
+            None => Ok(()),
         }
     }
 }

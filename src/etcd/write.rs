@@ -5,11 +5,12 @@
 //! my own record of a moment ago; every other one fails its comparison.
 //! Errors of all of them: [`EtcdError::LeaseNotFound`] is definite, everything else means "read back".
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use etcd_client::{Compare, CompareOp, DeleteOptions, GetResponse, PutOptions, Txn, TxnOp, TxnOpResponse};
+use etcd_client::{Client, Compare, CompareOp, DeleteOptions, GetResponse, PutOptions, Txn, TxnOp, TxnOpResponse};
 
-use super::endpoints::Etcd;
+use super::endpoints::{Endpoint, Etcd};
 use super::keys::{ascii, compact, failover_key, failover_text, history_text, is_object};
 use super::view::stored;
 use super::{EtcdError, StoredKey};
@@ -19,6 +20,9 @@ use crate::model::{ClusterStatus, FailoverRequest, HistoryLine, LeaseId, MemberN
 const HEDGE_AFTER: Duration = Duration::from_millis(500);
 /// How long a write may take in all.
 const WITHIN: Duration = Duration::from_secs(3);
+
+/// How long a revocation may take.
+const REVOKE_WITHIN: Duration = Duration::from_secs(2);
 
 /// How a compare-and-swap ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -217,6 +221,21 @@ impl Etcd {
     /// Cleans the request that was read at `mod_revision`.
     pub async fn clear_failover(&self, mod_revision: i64) -> Result<Cas, EtcdError> {
         self.write_failover(None, Some(mod_revision)).await
+    }
+
+    /// Ends a lease, and every key on it. One that is gone already is no error.
+    ///
+    /// # Errors
+    /// When etcd did not confirm it; the lease then expires.
+    pub async fn revoke_lease(&self, lease: LeaseId) -> Result<(), EtcdError> {
+        let ask = |etcd: Etcd, endpoint: Arc<Endpoint>| async move {
+            let request = |mut client: Client| async move { client.lease_revoke(lease.0).await };
+            etcd.call(&endpoint, request).await.map(|_| ())
+        };
+        match self.hedged(REVOKE_WITHIN / 8, REVOKE_WITHIN, ask).await {
+            Err(EtcdError::LeaseNotFound) => Ok(()),
+            other => other,
+        }
     }
 
     /// Deletes a member's key.
