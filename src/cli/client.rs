@@ -1,7 +1,5 @@
 //! The way to a cluster from outside: etcd for what is, the members' REST for what should be.
 
-use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -9,7 +7,10 @@ use serde_json::Value;
 use super::dispatch::Context;
 use super::error::CliError;
 use super::exit::Exit;
+use super::target;
+use crate::etcd::{Etcd, EtcdSetup};
 use crate::model::{ClusterView, MemberName};
+use crate::peer::{Call, Peers};
 
 /// How long one read or write of etcd may take.
 const ETCD_WITHIN: Duration = Duration::from_secs(5);
@@ -18,10 +19,24 @@ pub const ASK_WITHIN: Duration = Duration::from_secs(3);
 /// How long a member may work on an order before it answers: a restart or switchover blocks until it is done.
 pub const ORDER_WITHIN: Duration = Duration::from_secs(900);
 
+/// Where a cluster is, and how to log in.
+#[derive(Clone, Default)]
+pub struct Target {
+    /// The cluster's name.
+    pub scope: String,
+    /// Its etcd.
+    pub etcd: EtcdSetup,
+    /// User and password for the members' REST.
+    pub credentials: Option<(String, String)>,
+}
+
 /// A cluster that can be read and asked.
 pub struct Client {
     /// The cluster's name.
     pub scope: String,
+    etcd: Etcd,
+    peers: Peers,
+    credentials: Option<(String, String)>,
 }
 
 /// A member's answer over REST.
@@ -48,19 +63,38 @@ impl Answer {
 impl Client {
     /// Connects to the cluster that the configuration, or `cluster`, names.
     pub async fn open(context: &Context, cluster: Option<&str>) -> Result<Client, CliError> {
-        let _ = (config_path(context)?, environment(), cluster, ETCD_WITHIN);
-        Err(CliError::failed("etcd is not joined yet").exit(Exit::Etcd))
+        Client::connect(target::find(context, cluster)?)
+    }
+
+    /// Prepares the connections; nothing is sent yet.
+    pub fn connect(target: Target) -> Result<Client, CliError> {
+        let etcd = Etcd::connect(target.etcd).map_err(|error| {
+            CliError::failed("failed to use etcd").because(&error).exit(Exit::Configuration)
+        })?;
+        Ok(Client { scope: target.scope, etcd, peers: Peers::default(), credentials: target.credentials })
     }
 
     /// Reads the cluster.
     pub async fn view(&self) -> Result<ClusterView, CliError> {
-        Err(CliError::failed("etcd is not joined yet").exit(Exit::Etcd))
+        let failed = |error| {
+            CliError::failed(format!("failed to read the cluster {} from etcd", self.scope))
+                .because(&error)
+                .hint("is etcd running, and are its address and credentials right in the configuration?")
+                .exit(Exit::Etcd)
+        };
+        self.etcd.read(ETCD_WITHIN).await.map_err(failed)
     }
 
     /// Writes the dynamic configuration if its revision is still this one; false: it is not.
-    pub async fn write_config(&self, text: String, if_revision: Option<i64>) -> Result<bool, CliError> {
-        let _ = (text, if_revision);
-        Ok(false)
+    pub async fn write_config(&self, text: &str, if_revision: Option<i64>) -> Result<bool, CliError> {
+        let failed = |error| {
+            CliError::failed("failed to write the dynamic configuration to etcd")
+                .because(&error)
+                .hint("it may have been written: look with `matriarch show-config`")
+                .exit(Exit::Etcd)
+        };
+        let written = self.etcd.write_config(text, if_revision).await.map_err(failed)?;
+        Ok(written.revision().is_some())
     }
 
     /// Calls `endpoint` (as `/switchover`) of the member whose `api_url` is given.
@@ -73,8 +107,15 @@ impl Client {
         within: Duration,
     ) -> Result<Answer, CliError> {
         let url = endpoint_url(api_url, endpoint);
-        let _ = (method, body, within);
-        Err(CliError::failed(format!("failed to reach {url}")).exit(Exit::Unreachable))
+        let (body, credentials) = (body.cloned(), self.credentials.clone());
+        let call = Call { method: method.to_owned(), url, body, credentials, within };
+        let (status, body) = self.peers.call(call).await.map_err(|error| {
+            CliError::failed("a member does not answer")
+                .because(&error)
+                .hint("is it running, and does its REST address (`restapi.connect_address`) lead there?")
+                .exit(Exit::Unreachable)
+        })?;
+        Ok(Answer { status, body })
     }
 
     /// A member's `/patroni`, if it answers.
@@ -116,34 +157,6 @@ fn endpoint_url(api_url: &str, endpoint: &str) -> String {
     let (scheme, rest) = api_url.split_once("://").unwrap_or(("http", api_url));
     let host = rest.split('/').next().unwrap_or(rest);
     format!("{scheme}://{host}{endpoint}")
-}
-
-/// The configuration file: the option, `MATRIARCH_CONFIG_FILE`, `PATRONICTL_CONFIG_FILE`, or patronictl's own.
-/// Only a file that somebody named must exist.
-fn config_path(context: &Context) -> Result<Option<PathBuf>, CliError> {
-    let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    let named = context
-        .global
-        .config_file
-        .clone()
-        .or_else(|| set("MATRIARCH_CONFIG_FILE"))
-        .or_else(|| set("PATRONICTL_CONFIG_FILE"));
-    if let Some(path) = named {
-        return match path.try_exists() {
-            Ok(true) => Ok(Some(path)),
-            Ok(false) | Err(_) => Err(CliError::failed(format!("cannot read {}", path.display()))
-                .hint("name the configuration with -c FILE or MATRIARCH_CONFIG_FILE")
-                .exit(Exit::Configuration)),
-        };
-    }
-    let default = set("HOME").map(|home| home.join(".config/patroni/patronictl.yaml"));
-    Ok(default.filter(|path| path.exists()))
-}
-
-fn environment() -> BTreeMap<String, String> {
-    std::env::vars_os()
-        .filter_map(|(key, value)| Some((key.into_string().ok()?, value.into_string().ok()?)))
-        .collect()
 }
 
 #[cfg(test)]

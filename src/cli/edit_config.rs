@@ -60,7 +60,7 @@ pub async fn execute(context: &Context, args: &EditConfigArgs) -> CliResult {
         context.ui.say(&difference(&before, &after)?);
     }
     context.ui.consent("Apply these changes?", Consent::from_force(args.force))?;
-    if !client.write_config(after.to_string(), Some(revision)).await? {
+    if !client.write_config(&after.to_string(), Some(revision)).await? {
         return Err(CliError::failed("the configuration was changed by somebody else meanwhile")
             .hint("nothing was written; run the command again to start from the present configuration"));
     }

@@ -36,6 +36,7 @@ pub mod setting;
 pub mod show_config;
 pub mod switchover;
 pub mod table;
+pub mod target;
 pub mod topology;
 pub mod ui;
 pub mod version;

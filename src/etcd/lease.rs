@@ -14,7 +14,7 @@ use super::endpoints::{Endpoint, Etcd};
 use super::renewal::{KeepAliveAnswer, LeaderRead, Renewal, Verdict};
 use super::write::Cas;
 use super::{EtcdError, EtcdSetup};
-use crate::model::{LeaseFacts, LeaseId, LeaseTiming, Leading, Moment, Term};
+use crate::model::{Leading, LeaseFacts, LeaseId, LeaseTiming, Moment, Term};
 use crate::os::clock;
 
 /// The pause after a try that failed.
@@ -46,7 +46,11 @@ struct Wish {
 ///
 /// # Errors
 /// [`EtcdError::Setup`] when there is no endpoint or no thread to be had.
-pub fn keep_lease(setup: EtcdSetup, ttl: Duration, on_confirmed: OnConfirmed) -> Result<LeaseKeeper, EtcdError> {
+pub fn keep_lease(
+    setup: EtcdSetup,
+    ttl: Duration,
+    on_confirmed: OnConfirmed,
+) -> Result<LeaseKeeper, EtcdError> {
     let etcd = Etcd::connect(setup)?;
     let (to_reader, facts) = watch::channel(LeaseFacts::default());
     let (wish, wishes) = watch::channel(Wish { ttl, withhold: false, revoke: None });
@@ -174,7 +178,9 @@ impl Keeping {
                 Err(EtcdError::LeaseNotFound) => {
                     let read = self.read_leader().await?;
                     if !self.renewal.gone(&read) {
-                        return Err(EtcdError::Unknown("the leader key hangs on a lease not found".to_owned()));
+                        return Err(EtcdError::Unknown(
+                            "the leader key hangs on a lease not found".to_owned(),
+                        ));
                     }
                     tracing::warn!(%lease, "the lease is gone");
                     self.publish();
