@@ -60,7 +60,7 @@ fn dispatch(context: &Context, command: Command) -> CliResult {
         Command::Pause(args) => wait(pause::execute(context, &args, pause::Wish::Paused)),
         Command::Resume(args) => wait(pause::execute(context, &args, pause::Wish::Running)),
         Command::Version(args) => wait(version::execute(context, &args)),
-        Command::Demo(args) => wait(demo::execute(context, &args)),
+        Command::Demo(args) => wait_threaded(demo::execute(context, &args)),
     }
 }
 
@@ -69,5 +69,15 @@ fn wait(work: impl Future<Output = CliResult>) -> CliResult {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| {
         CliError::failed("failed to start the runtime").because(&error).exit(Exit::Failed)
     })?;
+    runtime.block_on(work)
+}
+
+/// As [`wait`], on several threads: the demo's writer must not wait for the demo's own work.
+fn wait_threaded(work: impl Future<Output = CliResult>) -> CliResult {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .map_err(|error| CliError::failed("failed to start the runtime").because(&error))?;
     runtime.block_on(work)
 }

@@ -30,7 +30,13 @@ impl Setting {
     /// Reads `GUC=VALUE`: a parameter of PostgreSQL.
     pub fn parse_parameter(text: &str) -> Result<Setting, CliError> {
         let (key, value) = split(text)?;
-        Ok(Setting { path: vec![PARAMETERS[0].to_owned(), PARAMETERS[1].to_owned(), key.to_owned()], value })
+        Ok(Setting::parameter(key, value))
+    }
+
+    /// Sets a parameter of PostgreSQL; `null` removes it.
+    pub fn parameter(key: &str, value: Value) -> Setting {
+        let path = [PARAMETERS[0], PARAMETERS[1], key];
+        Setting { path: path.map(str::to_owned).to_vec(), value }
     }
 
     /// Makes the change in `document`.

@@ -206,15 +206,22 @@ impl Fleet {
         pids
     }
 
-    /// Stops the members, the replicas with the primary, then etcd; kills what does not stop.
+    /// Stops the replicas, then the primary (which then has nobody to hand over to), then etcd; kills what does not
+    /// stop.
     pub async fn stop(&mut self) {
-        let asked: Vec<i32> =
-            self.members.iter().filter_map(|member| Some(member.process.as_ref()?.id() as i32)).collect();
         let all: Vec<i32> = (0..self.members.len()).flat_map(|index| self.processes(index)).collect();
-        send(&asked, Signal::SIGTERM);
-        let by = Instant::now() + STOP_WITHIN;
-        while any_alive(&asked) && Instant::now() < by {
-            tokio::time::sleep(LOOK_EVERY).await;
+        let leader = self.leader().await;
+        let supervisors = |leads: bool| -> Vec<i32> {
+            let wanted =
+                self.members.iter().filter(|member| (leader.as_ref() == Some(&member.plan.name)) == leads);
+            wanted.filter_map(|member| Some(member.process.as_ref()?.id() as i32)).collect()
+        };
+        for wave in [supervisors(false), supervisors(true)] {
+            send(&wave, Signal::SIGTERM);
+            let by = Instant::now() + STOP_WITHIN;
+            while any_alive(&wave) && Instant::now() < by {
+                tokio::time::sleep(LOOK_EVERY).await;
+            }
         }
         let left: Vec<i32> = all.into_iter().filter(|pid| any_alive(&[*pid])).collect();
         send(&left, Signal::SIGKILL);
@@ -227,6 +234,11 @@ impl Fleet {
             let _ = etcd.kill();
             let _ = etcd.wait();
         }
+    }
+
+    async fn leader(&self) -> Option<String> {
+        let view = self.client().ok()?.view().await.ok()?;
+        Some(view.leader?.name.to_string())
     }
 
     /// How to connect and what to try.
