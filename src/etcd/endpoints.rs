@@ -243,9 +243,7 @@ impl Endpoint {
 
 async fn tls(files: &TlsFiles) -> Result<TlsOptions, EtcdError> {
     let read = async |path: &PathBuf| {
-        tokio::fs::read(path)
-            .await
-            .map_err(|error| EtcdError::Setup(format!("{}: {error}", path.display())))
+        tokio::fs::read(path).await.map_err(|error| EtcdError::Setup(format!("{}: {error}", path.display())))
     };
     let mut options = TlsOptions::new();
     if let Some(ca) = &files.ca {

@@ -79,8 +79,10 @@ impl Keys {
                 other => {
                     let member = other.strip_prefix("members/").map(MemberName::new);
                     if let Some(Ok(name)) = member {
-                        view.members
-                            .insert(name, MemberKey { record: member_record(&text), lease: lease(key.lease) });
+                        view.members.insert(
+                            name,
+                            MemberKey { record: member_record(&text), lease: lease(key.lease) },
+                        );
                     }
                 }
             }

@@ -14,7 +14,7 @@ use super::endpoints::{Endpoint, Etcd};
 use super::renewal::{KeepAliveAnswer, LeaderRead, Renewal, Verdict};
 use super::write::Cas;
 use super::{EtcdError, EtcdSetup};
-use crate::model::{LeaseFacts, LeaseId, LeaseTiming, Moment, Term};
+use crate::model::{LeaseFacts, LeaseId, LeaseTiming, Leading, Moment, Term};
 use crate::os::clock;
 
 /// The pause after a try that failed.
@@ -196,7 +196,9 @@ impl Keeping {
                 Err(EtcdError::LeaseNotFound) => {
                     let read = self.read_leader().await?;
                     if !self.renewal.gone(&read) {
-                        return Err(EtcdError::Unknown("the leader key hangs on a lease not found".to_owned()));
+                        return Err(EtcdError::Unknown(
+                            "the leader key hangs on a lease not found".to_owned(),
+                        ));
                     }
                     tracing::warn!(%lease, "the lease is gone");
                     self.publish();

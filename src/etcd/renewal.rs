@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::model::{LeaseFacts, LeaseId, LeaseTiming, Leading, Moment, Term};
+use crate::model::{Leading, LeaseFacts, LeaseId, LeaseTiming, Moment, Term};
 
 /// An answer to one keepalive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -148,7 +148,10 @@ mod tests {
     #[test]
     fn answers_of_two_raft_terms_or_of_another_lease_prove_nothing() {
         let mut renewal = granted();
-        assert_eq!(renewal.confirm(&answer(1), &LeaderRead { raft_term: 3, ..read(7) }), Verdict::TermsDiffer);
+        assert_eq!(
+            renewal.confirm(&answer(1), &LeaderRead { raft_term: 3, ..read(7) }),
+            Verdict::TermsDiffer
+        );
         let other = KeepAliveAnswer { lease: LeaseId(8), ..answer(1) };
         assert_eq!(renewal.confirm(&other, &read(8)), Verdict::OtherLease);
         assert_eq!(renewal.facts().deadline, None);

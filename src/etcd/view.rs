@@ -179,11 +179,7 @@ fn apply(listed: &mut Listed, message: &WatchResponse) -> bool {
 }
 
 /// Shows the view to the readers; they wake only when something in it is new.
-fn publish(
-    etcd: &Etcd,
-    listed: &Listed,
-    to_reader: &watch::Sender<Option<View>>,
-) -> Result<(), EtcdError> {
+fn publish(etcd: &Etcd, listed: &Listed, to_reader: &watch::Sender<Option<View>>) -> Result<(), EtcdError> {
     let cluster = etcd.keys().view(&listed.keys, listed.revision)?;
     let view = View { cluster, seen_at: listed.asked_at };
     to_reader.send_if_modified(|shown| {
