@@ -473,6 +473,50 @@ async fn the_freeze_of_any_etcd_member_costs_no_lease() {
     }
 }
 
+/// Forwards to `server`. Sending forgets every connection that is open then: they stay up and carry nothing more.
+async fn forgetful_proxy(server: &Server) -> (String, cell::Sender<()>) {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let url = format!("http://{}", listener.local_addr().expect("its address"));
+    let target = server.url.trim_start_matches("http://").to_owned();
+    let (forget, forgotten) = cell::channel(());
+    tokio::spawn(async move {
+        while let Ok((mut client, _)) = listener.accept().await {
+            let (target, mut forgotten) = (target.clone(), forgotten.clone());
+            forgotten.mark_unchanged();
+            tokio::spawn(async move {
+                let mut server = tokio::net::TcpStream::connect(target).await.expect("etcd is up");
+                tokio::select! {
+                    _ = tokio::io::copy_bidirectional(&mut client, &mut server) => {}
+                    _ = forgotten.changed() => std::future::pending().await,
+                }
+            });
+        }
+    });
+    (url, forget)
+}
+
+#[tokio::test]
+async fn connections_that_went_dead_silently_cost_no_lease() {
+    let server = Server::start().await;
+    let (url, forget) = forgetful_proxy(&server).await;
+    let setup = EtcdSetup { endpoints: vec![url], ..server.setup() };
+    let etcd = Etcd::connect(setup.clone()).expect("a sound setup");
+    let (_every, relist_every) = cell::channel(Duration::from_secs(1));
+    let mut views = watch(etcd, relist_every);
+    shown(&mut views, "the first list", |_| true).await;
+    let keeper = keep(setup, 10);
+    let lease = granted(&keeper).await;
+    forget.send(()).expect("the proxy runs");
+    let dead_at = clock::now();
+    keeper.renew_now();
+    let renewed = Some(dead_at + Duration::from_secs(10));
+    let after = facts(&keeper, "a renewal", |facts| facts.deadline > renewed).await;
+    assert_eq!(after.lease, Some(lease));
+    assert!(dead_at.until(clock::now()) < Duration::from_secs(8));
+    server.ctl(&["put", "/service/test/leader", "n-9"]);
+    shown(&mut views, "the change", |view| view.cluster.leader.is_some()).await;
+}
+
 async fn shown(views: &mut cell::Receiver<Option<View>>, what: &str, holds: impl Fn(&View) -> bool) -> View {
     let view = soon(what, views.wait_for(|view| view.as_ref().is_some_and(&holds))).await;
     view.expect("the watch runs").clone().expect("just seen")
