@@ -17,8 +17,8 @@ use super::{EtcdError, Keys};
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// HTTP/2 pings find a peer that vanished without a word, also while only a watch is open.
 const PING: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(3));
-/// After this many failures in a row the connection is made anew: TCP itself may take minutes to notice that the
-/// network is back.
+/// After this many failures in a row, or one request without any answer, the connection is made anew: TCP itself may
+/// take minutes to notice that the network is back.
 const RECONNECT_AFTER: u32 = 2;
 /// More failures in a row than this say nothing new about an endpoint.
 const FAILURES_MAX: u32 = 8;
@@ -151,7 +151,10 @@ impl Etcd {
                 },
                 () = tokio::time::sleep(hedge_after), if more => {}
                 () = &mut deadline => {
-                    asked.iter().for_each(|endpoint| endpoint.failed());
+                    for endpoint in &asked {
+                        endpoint.failed();
+                        endpoint.forget();
+                    }
                     return Err(EtcdError::Timeout(within));
                 }
             }

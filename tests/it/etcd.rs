@@ -68,6 +68,23 @@ impl Server {
         server
     }
 
+    async fn start_three() -> Vec<Server> {
+        let peers: Vec<String> = (0..3).map(|_| format!("http://127.0.0.1:{}", free_port())).collect();
+        let everyone: Vec<String> =
+            peers.iter().enumerate().map(|(index, peer)| format!("m{index}={peer}")).collect();
+        let everyone = everyone.join(",");
+        let start = |(index, peer): (usize, String)| {
+            let (scratch, url) = (Scratch::new(), format!("http://127.0.0.1:{}", free_port()));
+            let child = spawn_as(&format!("m{index}"), &everyone, &url, &peer, &scratch.0);
+            Server { child, url, peer, scratch, tls: None }
+        };
+        let servers: Vec<Server> = peers.into_iter().enumerate().map(start).collect();
+        for server in &servers {
+            server.wait_up().await;
+        }
+        servers
+    }
+
     async fn wait_up(&self) {
         until("etcd answers", async || {
             let etcd = Etcd::connect(self.setup()).expect("a sound setup");
@@ -126,13 +143,18 @@ impl Drop for Server {
 }
 
 fn spawn(url: &str, peer: &str, directory: &Path) -> Child {
+    spawn_as("one", &format!("one={peer}"), url, peer, directory)
+}
+
+fn spawn_as(name: &str, everyone: &str, url: &str, peer: &str, directory: &Path) -> Child {
     let mut command = Command::new("etcd");
     command
-        .args(["--name=one", "--log-level=error", "--unsafe-no-fsync"])
+        .args(["--log-level=error", "--unsafe-no-fsync"])
+        .arg(format!("--name={name}"))
         .arg(format!("--data-dir={}", directory.join("data").display()))
         .args([format!("--listen-client-urls={url}"), format!("--advertise-client-urls={url}")])
         .args([format!("--listen-peer-urls={peer}"), format!("--initial-advertise-peer-urls={peer}")])
-        .arg(format!("--initial-cluster=one={peer}"))
+        .arg(format!("--initial-cluster={everyone}"))
         .stdout(Stdio::null())
         .stderr(Stdio::null());
     if url.starts_with("https") {
@@ -421,6 +443,78 @@ async fn an_endpoint_that_never_answers_costs_no_time() {
     read(&etcd).await;
     assert!(started.elapsed() < Duration::from_millis(300), "the dead ones rank last by now");
     drop(accepted);
+}
+
+#[tokio::test]
+async fn the_freeze_of_any_etcd_member_costs_no_lease() {
+    let servers = Server::start_three().await;
+    let endpoints = servers.iter().map(|server| server.url.clone()).collect();
+    let setup = EtcdSetup { endpoints, ..servers[0].setup() };
+    let etcd = Etcd::connect(setup.clone()).expect("a sound setup");
+    let keeper = keep(setup, 6);
+    let lease = granted(&keeper).await;
+    let first = term(etcd.take_leadership(&name("n-1"), lease).await.expect("a quorum is up"));
+    keeper.renew_now();
+    facts(&keeper, "leading", |facts| facts.leading == Leading::Yes(first)).await;
+    for server in &servers {
+        server.signal(Signal::SIGSTOP);
+        let frozen_at = clock::now();
+        // Renewals sent after the freeze have been confirmed, also if it hit the etcd leader.
+        let renewed = frozen_at + Duration::from_secs(6);
+        let after = facts(&keeper, "a renewal", |facts| facts.deadline > Some(renewed)).await;
+        assert_eq!((after.lease, after.leading), (Some(lease), Leading::Yes(first)));
+        assert!(frozen_at.until(clock::now()) < Duration::from_secs(5), "before the old deadline");
+        read(&etcd).await;
+        server.signal(Signal::SIGCONT);
+        until("the member is back", async || {
+            server.connect().read(Duration::from_millis(500)).await.is_ok()
+        })
+        .await;
+    }
+}
+
+/// Forwards to `server`. Sending forgets every connection that is open then: they stay up and carry nothing more.
+async fn forgetful_proxy(server: &Server) -> (String, cell::Sender<()>) {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let url = format!("http://{}", listener.local_addr().expect("its address"));
+    let target = server.url.trim_start_matches("http://").to_owned();
+    let (forget, forgotten) = cell::channel(());
+    tokio::spawn(async move {
+        while let Ok((mut client, _)) = listener.accept().await {
+            let (target, mut forgotten) = (target.clone(), forgotten.clone());
+            forgotten.mark_unchanged();
+            tokio::spawn(async move {
+                let mut server = tokio::net::TcpStream::connect(target).await.expect("etcd is up");
+                tokio::select! {
+                    _ = tokio::io::copy_bidirectional(&mut client, &mut server) => {}
+                    _ = forgotten.changed() => std::future::pending().await,
+                }
+            });
+        }
+    });
+    (url, forget)
+}
+
+#[tokio::test]
+async fn connections_that_went_dead_silently_cost_no_lease() {
+    let server = Server::start().await;
+    let (url, forget) = forgetful_proxy(&server).await;
+    let setup = EtcdSetup { endpoints: vec![url], ..server.setup() };
+    let etcd = Etcd::connect(setup.clone()).expect("a sound setup");
+    let (_every, relist_every) = cell::channel(Duration::from_secs(1));
+    let mut views = watch(etcd, relist_every);
+    shown(&mut views, "the first list", |_| true).await;
+    let keeper = keep(setup, 10);
+    let lease = granted(&keeper).await;
+    forget.send(()).expect("the proxy runs");
+    let dead_at = clock::now();
+    keeper.renew_now();
+    let renewed = Some(dead_at + Duration::from_secs(10));
+    let after = facts(&keeper, "a renewal", |facts| facts.deadline > renewed).await;
+    assert_eq!(after.lease, Some(lease));
+    assert!(dead_at.until(clock::now()) < Duration::from_secs(8));
+    server.ctl(&["put", "/service/test/leader", "n-9"]);
+    shown(&mut views, "the change", |view| view.cluster.leader.is_some()).await;
 }
 
 async fn shown(views: &mut cell::Receiver<Option<View>>, what: &str, holds: impl Fn(&View) -> bool) -> View {
