@@ -15,8 +15,8 @@ use super::jobs::Tools;
 use super::observe::PostgresWatch;
 use super::status::Status;
 use super::{Orders, handle, log, wiring};
-use crate::api::{self, ApiSetup};
-use crate::config::{self, Config, Loaded};
+use crate::api;
+use crate::config::{self, Loaded};
 use crate::etcd::{self, Etcd, EtcdSetup, LeaseKeeper};
 use crate::model::{ExitBecause, LeaseFacts, LeaseId, Me, Moment, Process, View};
 use crate::os::clock;
@@ -36,7 +36,9 @@ const ETCD_REMINDER: Duration = Duration::from_secs(5);
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
     /// PostgreSQL refuses to run as root, and so do we.
-    #[error("PostgreSQL does not run as root: start this as the user that owns {data_dir}, as in `runuser -u postgres -- matriarch run FILE`")]
+    #[error(
+        "PostgreSQL does not run as root: start this as the user that owns {data_dir}, as in `runuser -u postgres -- matriarch run FILE`"
+    )]
     Root {
         /// The data directory of the configuration.
         data_dir: PathBuf,
@@ -59,7 +61,9 @@ pub enum RunError {
     #[error("cannot use etcd")]
     Etcd(#[source] etcd::EtcdError),
     /// A member with this name lives elsewhere.
-    #[error("a member named {name} is already running and answers at {api_url}; give this one another `name`")]
+    #[error(
+        "a member named {name} is already running and answers at {api_url}; give this one another `name`"
+    )]
     DuplicateName {
         /// The name.
         name: String,
@@ -101,7 +105,11 @@ fn exit_text(because: &ExitBecause) -> String {
 ///
 /// # Errors
 /// Everything that makes a member unable to begin or go on; each maps to an exit code of the command line.
-pub async fn run(loaded: Loaded, path: Option<PathBuf>, environment: BTreeMap<String, String>) -> Result<(), RunError> {
+pub async fn run(
+    loaded: Loaded,
+    path: Option<PathBuf>,
+    environment: BTreeMap<String, String>,
+) -> Result<(), RunError> {
     let Loaded { config, warnings, .. } = loaded;
     if nix::unistd::geteuid().is_root() {
         return Err(RunError::Root { data_dir: config.postgresql.data_dir.clone() });
@@ -111,7 +119,8 @@ pub async fn run(loaded: Loaded, path: Option<PathBuf>, environment: BTreeMap<St
         tracing::warn!("{warning}");
     }
     let major = wiring::server_major(&config).map_err(RunError::Programs)?;
-    let effective = config::effective(&config, Some(&wiring::first_config(&config)), major).map_err(RunError::Settings)?;
+    let effective = config::effective(&config, Some(&wiring::first_config(&config)), major)
+        .map_err(RunError::Settings)?;
     let _lock = lock(&config.postgresql.data_dir)?;
     let signals = Signals::listen().map_err(|source| system("listen for signals", source))?;
     reap::become_subreaper().map_err(|source| system("become the reaper of orphans", source))?;
@@ -124,7 +133,8 @@ pub async fn run(loaded: Loaded, path: Option<PathBuf>, environment: BTreeMap<St
     let api_setup = wiring::api_setup(&config);
     let listener = api::bind(&api_setup).await.map_err(RunError::Api)?;
     let me = wiring::me(&config);
-    let (handle, Orders { orders, status }) = handle(Status::starting(&me, &config.scope, &effective.settings));
+    let (handle, Orders { orders, status }) =
+        handle(Status::starting(&me, &config.scope, &effective.settings));
     let (api_sender, api_receiver) = watch::channel(Arc::new(api_setup));
     let (stop_serving, serving_ends) = oneshot::channel::<()>();
     let server = tokio::spawn(api::serve(listener, api_receiver, handle, async {
@@ -176,7 +186,9 @@ pub async fn run(loaded: Loaded, path: Option<PathBuf>, environment: BTreeMap<St
     let _ = server.await;
     match because {
         ExitBecause::Asked => Ok(()),
-        ExitBecause::ForeignDataDirectory { .. } | ExitBecause::BootstrapFailed { .. } => Err(RunError::Ended(because)),
+        ExitBecause::ForeignDataDirectory { .. } | ExitBecause::BootstrapFailed { .. } => {
+            Err(RunError::Ended(because))
+        }
     }
 }
 
@@ -241,7 +253,8 @@ async fn refuse_duplicate(me: &Me, first: &View, peers: &Peers) -> Result<(), Ru
         Some((base, _)) => format!("{base}/liveness"),
         None => api_url.clone(),
     };
-    let call = Call { method: "GET".to_owned(), url, body: None, credentials: None, within: DUPLICATE_ASK_WITHIN };
+    let call =
+        Call { method: "GET".to_owned(), url, body: None, credentials: None, within: DUPLICATE_ASK_WITHIN };
     match peers.call(call).await {
         Ok(_any_answer) => Err(RunError::DuplicateName { name: me.name.to_string(), api_url }),
         Err(_) => Ok(()),

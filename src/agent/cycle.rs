@@ -15,8 +15,8 @@ use super::{Order, Status};
 use crate::decide::{Decision, Memory, decide};
 use crate::etcd::LeaseKeeper;
 use crate::model::{
-    ExitBecause, Finished, LeaderBranch, Me, MemberName, Moment, Observation, Outcome, PeerAnswer, Reason, Reply,
-    Request, RequestId, View,
+    ExitBecause, Finished, LeaderBranch, Me, MemberName, Moment, Observation, Outcome, PeerAnswer, Reason,
+    Reply, Request, RequestId, View,
 };
 use crate::os::clock;
 use crate::os::signal::{SignalEvent, Signals};
@@ -85,7 +85,9 @@ impl Cycle {
         process.borrow_and_update();
         let mut lease = self.keeper.as_ref().map(|keeper| keeper.facts());
         let stale = *process.borrow() != self.status.borrow().postgres.process
-            || lease.as_mut().is_some_and(|lease| differs(&lease.borrow_and_update(), &self.status.borrow().lease));
+            || lease
+                .as_mut()
+                .is_some_and(|lease| differs(&lease.borrow_and_update(), &self.status.borrow().lease));
         if stale {
             return;
         }
@@ -133,7 +135,9 @@ impl Cycle {
             Outcome::Done => tracing::debug!(job = %finished.job, "done"),
             Outcome::Lost => tracing::info!(job = %finished.job, "somebody else was faster"),
             Outcome::Cancelled => tracing::info!(job = %finished.job, "cancelled"),
-            Outcome::Unknown(why) | Outcome::Failed(why) => tracing::warn!(job = %finished.job, why, "failed"),
+            Outcome::Unknown(why) | Outcome::Failed(why) => {
+                tracing::warn!(job = %finished.job, why, "failed")
+            }
         }
         self.watch.forget_data();
         self.state.finished.push(finished);
@@ -217,7 +221,8 @@ impl Cycle {
 
     /// Once Postgres is proved to be no primary, and none is being made, there is nothing to fence.
     fn keep_fence(&self, seen: &Observation) {
-        let promoting = seen.job.as_ref().is_some_and(|running| running.job.kind() == crate::model::JobKind::Promote);
+        let promoting =
+            seen.job.as_ref().is_some_and(|running| running.job.kind() == crate::model::JobKind::Promote);
         if seen.postgres.may_be_primary() {
             let facts = lease_facts(self.keeper.as_deref());
             if facts.leading_at(clock::now()).is_some() {

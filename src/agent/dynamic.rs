@@ -76,7 +76,9 @@ impl Dynamic {
     /// Reads the local configuration again, as far as it can change while running. A broken file changes nothing.
     pub(super) fn reload_local(&mut self) {
         match config::load(self.path.as_deref(), &self.environment) {
-            Ok(loaded) if loaded.config.name == self.local.name && loaded.config.scope == self.local.scope => {
+            Ok(loaded)
+                if loaded.config.name == self.local.name && loaded.config.scope == self.local.scope =>
+            {
                 for warning in &loaded.warnings {
                     tracing::warn!("{warning}");
                 }
@@ -85,7 +87,9 @@ impl Dynamic {
                 self.local = loaded.config;
                 self.local_changed = true;
             }
-            Ok(_) => tracing::warn!("scope and name cannot change while running; the old configuration stays in force"),
+            Ok(_) => tracing::warn!(
+                "scope and name cannot change while running; the old configuration stays in force"
+            ),
             Err(faults) => tracing::warn!("the old configuration stays in force:\n{faults}"),
         }
     }
@@ -110,7 +114,9 @@ impl Dynamic {
                 true
             }
             Err(faults) => {
-                tracing::warn!("the dynamic configuration is not usable, the old one stays in force:\n{faults}");
+                tracing::warn!(
+                    "the dynamic configuration is not usable, the old one stays in force:\n{faults}"
+                );
                 false
             }
         }

@@ -5,7 +5,7 @@
 
 use std::sync::{Mutex, PoisonError};
 
-use crate::model::{LeaseFacts, LeaseTiming, Leading, Moment};
+use crate::model::{Leading, LeaseFacts, LeaseTiming, Moment};
 use crate::postgres::Fence;
 
 /// The fence with its switch.

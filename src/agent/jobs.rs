@@ -10,8 +10,8 @@ use super::events::Event;
 use super::fencing::Fencing;
 use crate::etcd::{Cas, Etcd, EtcdError, LeaseKeeper};
 use crate::model::{
-    ClusterStatus, Finished, Job, JobKind, LeaseFacts, LeaseId, LeaseTiming, Lsn, MemberName, Moment, Outcome,
-    Running, Term,
+    ClusterStatus, Finished, Job, JobKind, LeaseFacts, LeaseId, LeaseTiming, Lsn, MemberName, Moment,
+    Outcome, Running, Term,
 };
 use crate::os::clock;
 use crate::postgres::{Postgres, Progress, Started};
@@ -50,7 +50,8 @@ impl Lane {
             tracing::error!(asked = %job.kind(), runs = %running.job.kind(), "two long actions at a time");
             return;
         }
-        let (tools, lease, running) = (tools.clone(), lease.cloned(), Running { job: job.clone(), since: now });
+        let (tools, lease, running) =
+            (tools.clone(), lease.cloned(), Running { job: job.clone(), since: now });
         let task = tokio::spawn(async move {
             let kind = job.kind();
             let outcome = run(&tools, lease.as_deref(), job).await;
@@ -170,7 +171,10 @@ async fn bootstrap(tools: &Tools, keeper: Option<&LeaseKeeper>) -> Outcome {
         Ok(system_id) => finish_bootstrap(tools, lease, system_id).await,
         Err(error) => {
             if let Err(freeing) = tools.etcd.free_initialize(lease).await {
-                tracing::warn!(error = chain(&freeing), "could not free the initialize key; it expires with my lease");
+                tracing::warn!(
+                    error = chain(&freeing),
+                    "could not free the initialize key; it expires with my lease"
+                );
             }
             Outcome::Failed(error.chain())
         }

@@ -22,7 +22,12 @@ const LOCAL_WITHIN: Duration = Duration::from_secs(3);
 
 impl Cycle {
     /// Carries out one order.
-    pub(super) async fn perform(&mut self, action: Action, seen: &Observation, now: Moment) -> ControlFlow<ExitBecause> {
+    pub(super) async fn perform(
+        &mut self,
+        action: Action,
+        seen: &Observation,
+        now: Moment,
+    ) -> ControlFlow<ExitBecause> {
         match action {
             Action::Start(job) => self.start(job, now),
             Action::CancelJob => self.cancel(),
@@ -97,7 +102,9 @@ impl Cycle {
             self.state.clone_since = Some(now);
         }
         let lane = match job {
-            Job::TakeLeadership | Job::HandOver { .. } | Job::ReleaseLeadership { .. } => &mut self.state.writing,
+            Job::TakeLeadership | Job::HandOver { .. } | Job::ReleaseLeadership { .. } => {
+                &mut self.state.writing
+            }
             Job::Bootstrap
             | Job::Clone { .. }
             | Job::StartStandby { .. }
@@ -158,7 +165,11 @@ impl Cycle {
         tokio::spawn(async move { report(&events, key, write.await.map(|_| ()), failed) });
     }
 
-    async fn local<T>(&self, what: &'static str, step: impl Future<Output = Result<T, crate::postgres::Error>>) {
+    async fn local<T>(
+        &self,
+        what: &'static str,
+        step: impl Future<Output = Result<T, crate::postgres::Error>>,
+    ) {
         match tokio::time::timeout(LOCAL_WITHIN, step).await {
             Ok(Ok(_)) => {}
             Ok(Err(error)) => tracing::warn!(error = error.chain(), "{what} failed"),
@@ -173,7 +184,8 @@ impl Cycle {
                 Ok(()) => Outcome::Done,
                 Err(error) => Outcome::Failed(error.chain()),
             };
-            let _ = events.send(Event::JobFinished(Finished { job: JobKind::CheckpointAfterPromotion, outcome }));
+            let _ =
+                events.send(Event::JobFinished(Finished { job: JobKind::CheckpointAfterPromotion, outcome }));
         });
     }
 }

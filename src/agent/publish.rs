@@ -15,7 +15,8 @@ impl Cycle {
         self.state.ticks += 1;
         let memory = &self.state.memory;
         let last = self.status.borrow().clone();
-        let record = memory.published.as_ref().map_or_else(|| last.record.clone(), |(record, _, _)| record.clone());
+        let record =
+            memory.published.as_ref().map_or_else(|| last.record.clone(), |(record, _, _)| record.clone());
         let alive = self.state.etcd_seen_at.is_some_and(|at| now < at + seen.settings.ttl);
         let view = match (&seen.view, &last.view) {
             (Some(new), Some(old)) if new.cluster == **old => Some(old.clone()),

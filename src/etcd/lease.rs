@@ -14,7 +14,7 @@ use super::endpoints::{Endpoint, Etcd};
 use super::renewal::{KeepAliveAnswer, LeaderRead, Renewal, Verdict};
 use super::write::Cas;
 use super::{EtcdError, EtcdSetup};
-use crate::model::{LeaseFacts, LeaseId, LeaseTiming, Leading, Moment, Term};
+use crate::model::{LeaseFacts, LeaseId, LeaseTiming, Moment, Term};
 use crate::os::clock;
 
 /// The pause after a try that failed.

@@ -8,7 +8,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use etcd_client::{Client, Compare, CompareOp, DeleteOptions, GetResponse, PutOptions, Txn, TxnOp, TxnOpResponse};
+use etcd_client::{
+    Client, Compare, CompareOp, DeleteOptions, GetResponse, PutOptions, Txn, TxnOp, TxnOpResponse,
+};
 
 use super::endpoints::{Endpoint, Etcd};
 use super::keys::{ascii, compact, failover_key, failover_text, history_text, is_object};

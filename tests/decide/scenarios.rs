@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use matriarch::model::{
-    Action, Ask, ControlState, FailoverKey, FailoverRequest, Job, JobKind, LeaseId, Outcome, Reason, Reply, Request,
-    RequestId, RestartFilter,
+    Action, Ask, ControlState, FailoverKey, FailoverRequest, Job, JobKind, LeaseId, Outcome, Reason, Reply,
+    Request, RequestId, RestartFilter,
 };
 use serde_json::json;
 
@@ -62,7 +62,14 @@ fn tags_keep_members_out_of_the_race_or_put_them_first() {
     let mut world = World::new();
     world.nobody_leads().tick();
     world.later(5).answers("b", 10).answers("c", 1000);
-    world.seen.peers.get_mut(&name("c")).expect("added").tags.0.insert("failover_priority".to_owned(), json!(2));
+    world
+        .seen
+        .peers
+        .get_mut(&name("c"))
+        .expect("added")
+        .tags
+        .0
+        .insert("failover_priority".to_owned(), json!(2));
     assert_eq!(world.tick().because, Reason::MemberHasPriority { member: name("c") });
 }
 
@@ -80,7 +87,8 @@ fn a_crashed_leader_starts_in_place() {
     world.i_lead().postgres(up(primary(1000))).tick();
     let crashed = world.later(10).postgres(down(ControlState::InProduction)).tick();
     assert_eq!(jobs(&crashed.actions), [JobKind::StartStandby]);
-    let up_again = world.later(200).postgres(up(standby(1000))).ends(JobKind::StartStandby, Outcome::Done).tick();
+    let up_again =
+        world.later(200).postgres(up(standby(1000))).ends(JobKind::StartStandby, Outcome::Done).tick();
     assert_eq!(jobs(&up_again.actions), [JobKind::Promote]);
 }
 
@@ -116,7 +124,8 @@ fn a_crash_loop_ends_with_another_leader() {
 }
 
 fn switchover(candidate: Option<&str>) -> FailoverKey {
-    let request = FailoverRequest { leader: Some(name("a")), candidate: candidate.map(name), scheduled_at: None };
+    let request =
+        FailoverRequest { leader: Some(name("a")), candidate: candidate.map(name), scheduled_at: None };
     FailoverKey { request, mod_revision: 77 }
 }
 
@@ -129,7 +138,10 @@ fn a_switchover_moves_the_key_only_to_a_candidate_that_holds_everything() {
     let asked = world.later(10).tick();
     assert!(asked.actions.iter().any(|action| matches!(action, Action::AskPeers { who } if who.len() == 1)));
     assert_eq!(jobs(&world.later(5).answers("c", 990).tick().actions), [JobKind::Checkpoint]);
-    assert_eq!(jobs(&world.later(5).ends(JobKind::Checkpoint, Outcome::Done).tick().actions), [JobKind::Stop]);
+    assert_eq!(
+        jobs(&world.later(5).ends(JobKind::Checkpoint, Outcome::Done).tick().actions),
+        [JobKind::Stop]
+    );
 
     // Down cleanly; the checkpoint record begins at 900. A candidate that replayed up to 900 has not replayed it.
     world.later(50).postgres(down(ControlState::ShutDown)).ends(JobKind::Stop, Outcome::Done).tick();
@@ -153,7 +165,8 @@ fn an_old_answer_proves_nothing() {
     world.later(10).tick();
     world.later(5).answers("c", 5000).tick();
     world.later(5).ends(JobKind::Checkpoint, Outcome::Done).tick();
-    let down = world.later(50).postgres(down(ControlState::ShutDown)).ends(JobKind::Stop, Outcome::Done).tick();
+    let down =
+        world.later(50).postgres(down(ControlState::ShutDown)).ends(JobKind::Stop, Outcome::Done).tick();
     assert_eq!(jobs(&down.actions), []);
 }
 
@@ -203,7 +216,10 @@ fn a_lone_primary_that_is_asked_to_end_stops_and_releases_the_key() {
     world.postgres(up(primary(1000))).tick();
     world.seen.shutting_down = true;
     assert_eq!(jobs(&world.later(10).tick().actions), [JobKind::Checkpoint]);
-    assert_eq!(jobs(&world.later(5).ends(JobKind::Checkpoint, Outcome::Done).tick().actions), [JobKind::Stop]);
+    assert_eq!(
+        jobs(&world.later(5).ends(JobKind::Checkpoint, Outcome::Done).tick().actions),
+        [JobKind::Stop]
+    );
     world.later(50).postgres(down(ControlState::ShutDown)).ends(JobKind::Stop, Outcome::Done);
     assert_eq!(jobs(&world.tick().actions), [JobKind::ReleaseLeadership]);
     world.nobody_leads().seen.lease.leading = matriarch::model::Leading::No;
@@ -236,7 +252,8 @@ fn an_empty_member_does_not_create_a_cluster_beside_one_with_data() {
     world.postgres(super::world::without(matriarch::model::DataDirectory::Empty));
     assert_eq!(jobs(&world.tick().actions), []);
     for text in ["b", "c"] {
-        world.cluster().members.get_mut(&name(text)).expect("there").record.role = matriarch::model::Role::Uninitialized;
+        world.cluster().members.get_mut(&name(text)).expect("there").record.role =
+            matriarch::model::Role::Uninitialized;
     }
     assert_eq!(jobs(&world.tick().actions), [JobKind::Bootstrap]);
 }

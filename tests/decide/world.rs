@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use matriarch::decide::{Decision, Memory, decide};
 use matriarch::model::{
-    ClusterStatus, ClusterView, ConfigKey, ControlFile, ControlState, DataDirectory, Finished, JobKind, LeaderKey,
-    LeaseFacts, LeaseId, Leading, Lsn, Me, MemberKey, MemberName, MemberRecord, MemberState, Moment, Observation,
-    Outcome, PeerAnswer, PostgresFacts, Process, Role, Settings, SqlFacts, Standby, Tags, Term, Timeline,
-    TimelineHistory, View, WalReceiver, WallTime,
+    ClusterStatus, ClusterView, ConfigKey, ControlFile, ControlState, DataDirectory, Finished, JobKind,
+    LeaderKey, Leading, LeaseFacts, LeaseId, Lsn, Me, MemberKey, MemberName, MemberRecord, MemberState,
+    Moment, Observation, Outcome, PeerAnswer, PostgresFacts, Process, Role, Settings, SqlFacts, Standby,
+    Tags, Term, Timeline, TimelineHistory, View, WalReceiver, WallTime,
 };
 
 pub const SYSTEM_ID: u64 = 7_000_000_000_000_000_001;

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use matriarch::etcd::{Cas, Etcd, EtcdError, EtcdSetup, LeaseKeeper, TlsFiles, keep_lease, watch};
 use matriarch::model::{
-    ClusterStatus, FailoverRequest, HistoryLine, LeaseFacts, LeaseId, Leading, Lsn, MemberName, MemberRecord,
+    ClusterStatus, FailoverRequest, HistoryLine, Leading, LeaseFacts, LeaseId, Lsn, MemberName, MemberRecord,
     MemberState, Term, Timeline, View, WallTime,
 };
 use matriarch::os::clock;
@@ -291,12 +291,18 @@ async fn reads_what_patroni_wrote() {
     for (key, value) in [
         ("initialize", "7301234567890123456"),
         ("leader", "node-1"),
-        ("members/node-1", r#"{"conn_url":"postgres://10.0.0.1:5432/postgres","state":"running","role":"master","version":"3.0.0","xlog_location":84171080,"timeline":2}"#),
+        (
+            "members/node-1",
+            r#"{"conn_url":"postgres://10.0.0.1:5432/postgres","state":"running","role":"master","version":"3.0.0","xlog_location":84171080,"timeline":2}"#,
+        ),
         ("members/node-2", r#"{"state":17,"role":"replica","timeline":2}"#),
         ("members/node-3", "not json"),
         ("members/a/b", "{}"),
         ("status", r#"{"optime":117441192,"slots":{"node_2":117441192},"retain_slots":["node_1"]}"#),
-        ("history", r#"[[1,84170568,"no recovery target specified"],[2,84171880,"x","2026-11-22T21:52:27+00:00","node-3"]]"#),
+        (
+            "history",
+            r#"[[1,84170568,"no recovery target specified"],[2,84171880,"x","2026-11-22T21:52:27+00:00","node-3"]]"#,
+        ),
         ("sync", r#"{"leader":"node-1","quorum":0,"sync_standby":null}"#),
         ("failover", "node-1:node-2"),
     ] {
@@ -438,7 +444,9 @@ async fn an_endpoint_that_never_answers_costs_no_time() {
         keeper.renew_now();
     }
     let etcd = Etcd::connect(setup).expect("a sound setup");
-    assert!(is_done(etcd.take_leadership(&name("n-1"), keeper.facts().borrow().lease.expect("a lease")).await));
+    assert!(is_done(
+        etcd.take_leadership(&name("n-1"), keeper.facts().borrow().lease.expect("a lease")).await
+    ));
     let started = Instant::now();
     read(&etcd).await;
     assert!(started.elapsed() < Duration::from_millis(300), "the dead ones rank last by now");
@@ -466,10 +474,8 @@ async fn the_freeze_of_any_etcd_member_costs_no_lease() {
         assert!(frozen_at.until(clock::now()) < Duration::from_secs(5), "before the old deadline");
         read(&etcd).await;
         server.signal(Signal::SIGCONT);
-        until("the member is back", async || {
-            server.connect().read(Duration::from_millis(500)).await.is_ok()
-        })
-        .await;
+        until("the member is back", async || server.connect().read(Duration::from_millis(500)).await.is_ok())
+            .await;
     }
 }
 
