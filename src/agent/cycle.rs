@@ -15,8 +15,8 @@ use super::{Order, Status};
 use crate::decide::{Decision, Memory, decide};
 use crate::etcd::LeaseKeeper;
 use crate::model::{
-    ExitBecause, Finished, LeaderBranch, Me, MemberName, Moment, Observation, Outcome, PeerAnswer, Reason,
-    Reply, Request, RequestId, View,
+    CloneProgress, ExitBecause, Finished, JobKind, LeaderBranch, Me, MemberName, Moment, Observation,
+    Outcome, PeerAnswer, Reason, Reply, Request, RequestId, View,
 };
 use crate::os::clock;
 use crate::os::signal::{SignalEvent, Signals};
@@ -191,6 +191,7 @@ impl Cycle {
             postgres,
             peers: self.state.peers.clone(),
             leader_branch: self.state.leader_branch.clone(),
+            clone_progress: self.clone_progress(kind),
             job,
             writing: self.state.writing.running(),
             finished: std::mem::take(&mut self.state.finished),
@@ -198,6 +199,16 @@ impl Cycle {
             shutting_down: self.state.shutting_down,
             wall: clock::wall(),
         }
+    }
+
+    fn clone_progress(&self, job: Option<JobKind>) -> Option<CloneProgress> {
+        let since = self.state.clone_since.filter(|_| job == Some(JobKind::Clone))?;
+        let progress = *self.progress.borrow();
+        Some(CloneProgress {
+            bytes: progress.done,
+            total: progress.total,
+            elapsed: clock::now().since(since),
+        })
     }
 
     /// A confirmed renewal or a newer view is a sign of life of etcd.
@@ -221,8 +232,7 @@ impl Cycle {
 
     /// Once Postgres is proved to be no primary, and none is being made, there is nothing to fence.
     fn keep_fence(&self, seen: &Observation) {
-        let promoting =
-            seen.job.as_ref().is_some_and(|running| running.job.kind() == crate::model::JobKind::Promote);
+        let promoting = seen.job.as_ref().is_some_and(|running| running.job.kind() == JobKind::Promote);
         if seen.postgres.may_be_primary() {
             let facts = lease_facts(self.keeper.as_deref());
             if facts.leading_at(clock::now()).is_some() {

@@ -26,4 +26,4 @@ mod wiring;
 
 pub use app::{RunError, run};
 pub use handle::{Handle, Order, OrderError, Orders, handle};
-pub use status::{CloneProgress, Status};
+pub use status::Status;

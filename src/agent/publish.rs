@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::Status;
 use super::cycle::Cycle;
-use super::status::{CloneProgress, Status};
 use crate::decide::phase_text;
-use crate::model::{JobKind, Moment, Observation};
+use crate::model::{Moment, Observation};
 use crate::os::clock;
 
 impl Cycle {
@@ -36,7 +36,7 @@ impl Cycle {
             state: record.state,
             role: record.role,
             record,
-            clone_progress: self.clone_progress(job.as_ref().map(|running| running.job.kind()), now),
+            clone_progress: seen.clone_progress,
             job: job.map(|running| running.job.kind().to_string()),
             because: self.state.because.as_ref().map(ToString::to_string).unwrap_or_default(),
             hand_over: memory.hand_over.as_ref().map(phase_text).or(refused),
@@ -46,11 +46,5 @@ impl Cycle {
             counters: BTreeMap::from([("matriarch_ticks", self.state.ticks)]),
         };
         self.status.send_replace(Arc::new(status));
-    }
-
-    fn clone_progress(&self, job: Option<JobKind>, now: Moment) -> Option<CloneProgress> {
-        let since = self.state.clone_since.filter(|_| job == Some(JobKind::Clone))?;
-        let progress = *self.progress.borrow();
-        Some(CloneProgress { bytes: progress.done, total: progress.total, elapsed: now.since(since) })
     }
 }

@@ -1,6 +1,7 @@
 //! What etcd shall say of me: the member record, and the cluster's status while I lead.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use serde_json::{Map, Value};
 
@@ -14,6 +15,9 @@ use crate::model::{
 /// The version of Patroni whose interfaces this member speaks. Readers switch on it, so digits and dots only.
 const COMPATIBLE_VERSION: &str = "4.1.5";
 
+/// How often the progress of a clone is written.
+const CLONE_PROGRESS_EVERY: Duration = Duration::from_secs(2);
+
 /// Writes the member record when it changed: positions at most once per `loop_wait`, everything else at once.
 pub(super) fn member(turn: &mut Turn<'_>, leadership: &Leadership, server: &Server<'_>) {
     let record = record(turn, leadership, server);
@@ -21,7 +25,11 @@ pub(super) fn member(turn: &mut Turn<'_>, leadership: &Leadership, server: &Serv
     let due = match &turn.memory.published {
         None => true,
         Some((old, old_lease, at)) => {
-            let old_enough = *at + turn.seen.settings.loop_wait <= turn.now;
+            let every = match turn.seen.clone_progress {
+                Some(_) => CLONE_PROGRESS_EVERY,
+                None => turn.seen.settings.loop_wait,
+            };
+            let old_enough = *at + every <= turn.now;
             *old_lease != lease
                 || without_positions(old) != without_positions(&record)
                 || (old_enough && (*old != record || is_missing(turn, lease)))
@@ -39,7 +47,13 @@ fn is_missing(turn: &Turn<'_>, lease: LeaseId) -> bool {
 }
 
 fn without_positions(record: &MemberRecord) -> MemberRecord {
-    MemberRecord { xlog_location: None, replay_lsn: None, receive_lsn: None, ..record.clone() }
+    MemberRecord {
+        xlog_location: None,
+        replay_lsn: None,
+        receive_lsn: None,
+        clone_progress: None,
+        ..record.clone()
+    }
 }
 
 fn record(turn: &Turn<'_>, leadership: &Leadership, server: &Server<'_>) -> MemberRecord {
@@ -79,7 +93,7 @@ fn record(turn: &Turn<'_>, leadership: &Leadership, server: &Server<'_>) -> Memb
         timeline: sql.and_then(|sql| sql.timeline),
         scheduled_restart: turn.memory.scheduled_restart.as_ref().and_then(|request| schedule(request, sql)),
         pause: turn.seen.settings.pause.then_some(true),
-        clone_progress: None,
+        clone_progress: turn.seen.clone_progress.map(|progress| progress.to_json()),
     }
 }
 

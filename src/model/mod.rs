@@ -19,6 +19,7 @@ mod name;
 mod observation;
 mod peer;
 mod postgres;
+mod progress;
 mod reason;
 mod request;
 mod settings;
@@ -40,6 +41,7 @@ pub use postgres::{
     ControlFile, ControlState, DataDirectory, PostgresFacts, Process, SlotFacts, SqlFacts, Standby,
     WalReceiver,
 };
+pub use progress::CloneProgress;
 pub use reason::{Reason, WaitingOn};
 pub use request::{Ask, Reply, Request, RequestId, RestartFilter};
 pub use settings::Settings;

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Branch, ClusterView, Job, JobKind, LeaseFacts, MemberName, Moment, PeerAnswer, PostgresFacts, Request,
-    Settings, Tags, WallTime,
+    Branch, CloneProgress, ClusterView, Job, JobKind, LeaseFacts, MemberName, Moment, PeerAnswer,
+    PostgresFacts, Request, Settings, Tags, WallTime,
 };
 
 /// Everything one decision is made from. Nothing is read twice, and every fact carries its age.
@@ -28,6 +28,8 @@ pub struct Observation {
     pub leader_branch: Option<LeaderBranch>,
     /// The long action under way.
     pub job: Option<Running>,
+    /// How far it is, if it is a clone.
+    pub clone_progress: Option<CloneProgress>,
     /// The write to the leader key under way.
     pub writing: Option<Running>,
     /// What ended since the last tick.

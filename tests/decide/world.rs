@@ -62,6 +62,7 @@ impl World {
             peers: BTreeMap::new(),
             leader_branch: None,
             job: None,
+            clone_progress: None,
             writing: None,
             finished: Vec::new(),
             requests: Vec::new(),
