@@ -23,7 +23,7 @@ impl Pidfd {
         }
         // SAFETY: the kernel has just made this descriptor, and nobody else has it.
         let fd = unsafe { OwnedFd::from_raw_fd(fd as i32) };
-        Ok(Pidfd { fd: AsyncFd::with_interest(fd, Interest::READABLE)? })
+        Ok(Pidfd { fd: AsyncFd::register_with_interest(fd, Interest::READABLE)? })
     }
 
     /// Waits until it has ended (it may still be a zombie). Can be dropped and called again.

@@ -2,12 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::watch;
+use tokio_postgres::Client;
 
-use super::{Error, Fence, Parameters, Setup};
+use super::process::Prey;
+use super::{
+    Error, Fence, Parameters, Setup, bootstrap, clone, control, facts, process, promote, rewind, running, sql,
+};
 use crate::model::{
     Branch, DataDirectory, FollowTarget, Lsn, Process, SqlFacts, StopMode, Timeline, TimelineHistory,
 };
@@ -23,6 +27,43 @@ pub(super) struct Inner {
     pub(super) setup: Setup,
     pub(super) parameters: Mutex<Parameters>,
     pub(super) process: watch::Sender<Process>,
+    pub(super) prey: PreyCell,
+    pub(super) heartbeat: tokio::sync::Mutex<Option<Client>>,
+    following: Mutex<Option<FollowTarget>>,
+}
+
+/// The postmaster that runs, shared with the fence's thread.
+pub(super) type PreyCell = Arc<Mutex<Option<Prey>>>;
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Inner {
+    pub(super) fn parameters(&self) -> Parameters {
+        locked(&self.parameters).clone()
+    }
+
+    /// Returns the former ones.
+    pub(super) fn replace_parameters(&self, parameters: Parameters) -> Parameters {
+        std::mem::replace(&mut *locked(&self.parameters), parameters)
+    }
+
+    /// Goes back to the access rules of `former`.
+    pub(super) fn keep_access(&self, former: Parameters) {
+        let mut parameters = locked(&self.parameters);
+        parameters.pg_hba = former.pg_hba;
+        parameters.pg_ident = former.pg_ident;
+    }
+
+    /// Whom the files say to follow, as last written.
+    pub(super) fn following(&self) -> Option<FollowTarget> {
+        locked(&self.following).clone()
+    }
+
+    pub(super) fn set_following(&self, target: Option<&FollowTarget>) {
+        *locked(&self.following) = target.cloned();
+    }
 }
 
 /// How a start ended.
@@ -90,7 +131,15 @@ impl Postgres {
     /// Nothing is touched yet.
     pub fn new(setup: Setup, parameters: Parameters) -> Postgres {
         let (process, _) = watch::channel(Process::default());
-        Postgres { inner: Arc::new(Inner { setup, parameters: Mutex::new(parameters), process }) }
+        let inner = Inner {
+            setup,
+            parameters: Mutex::new(parameters),
+            process,
+            prey: PreyCell::default(),
+            heartbeat: tokio::sync::Mutex::default(),
+            following: Mutex::default(),
+        };
+        Postgres { inner: Arc::new(inner) }
     }
 
     /// What it was set up with.
@@ -100,7 +149,7 @@ impl Postgres {
 
     /// The parameters as last applied.
     pub fn parameters(&self) -> Parameters {
-        self.inner.parameters.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+        self.inner.parameters()
     }
 
     /// The postmaster: known at once when it ends. Down only when none of its processes is left.
@@ -110,119 +159,112 @@ impl Postgres {
 
     /// Starts the thread that kills this Postgres when an armed deadline passes, even if the runtime is blocked.
     pub fn fence(&self) -> Result<Fence, Error> {
-        Err(stub())
+        Fence::start(Arc::clone(&self.inner.prey))
     }
 
     /// Looks at the data directory: never fails, what is wrong is in the answer.
     pub async fn look(&self) -> (DataDirectory, TimelineHistory) {
-        Default::default()
+        control::look(&self.inner.setup).await
     }
 
     /// Takes over a postmaster that runs on this data directory. False if none does.
     pub async fn adopt(&self) -> Result<bool, Error> {
-        Err(stub())
+        process::adopt(&self.inner)
     }
 
     /// Starts as a standby, always; `follow` `None`: nobody yet. Returns as soon as it accepts connections, or after
     /// `within` while it still recovers.
     pub async fn start_standby(
         &self,
-        _follow: Option<&FollowTarget>,
-        _within: Duration,
+        follow: Option<&FollowTarget>,
+        within: Duration,
     ) -> Result<Started, Error> {
-        Err(stub())
+        process::start_standby(&self.inner, follow, within).await
     }
 
     /// Stops by a staircase that begins at `mode`; `within` is the time of the first step. Returns when no process is
     /// left. If it is dropped, the signal stays sent.
-    pub async fn stop(&self, _mode: StopMode, _within: Duration) -> Result<Stopped, Error> {
-        Err(stub())
+    pub async fn stop(&self, mode: StopMode, within: Duration) -> Result<Stopped, Error> {
+        process::stop(&self.inner, mode, within).await
     }
 
     /// Promotes the running standby. `still_allowed` is asked immediately before the signal. Returns when it accepts
     /// writes.
-    pub async fn promote(&self, _still_allowed: impl Fn() -> bool, _within: Duration) -> Result<(), Error> {
-        Err(stub())
+    pub async fn promote(&self, still_allowed: impl Fn() -> bool, within: Duration) -> Result<(), Error> {
+        promote::promote(&self.inner, still_allowed, within).await
     }
 
     /// CHECKPOINT.
-    pub async fn checkpoint(&self, _within: Duration) -> Result<(), Error> {
-        Err(stub())
+    pub async fn checkpoint(&self, within: Duration) -> Result<(), Error> {
+        sql::execute(&self.inner, "CHECKPOINT", "CHECKPOINT", within).await
     }
 
     /// Makes Postgres read its files again.
     pub async fn reload(&self) -> Result<(), Error> {
-        Err(stub())
+        running::reload(&self.inner)
     }
 
     /// Replaces the parameters: writes the files and, while it runs, reloads. Broken access rules are rolled back and
     /// returned as [`Error::BrokenAccessRules`]; the other parameters are then in force all the same.
-    pub async fn apply(&self, _parameters: Parameters) -> Result<(), Error> {
-        Err(stub())
+    pub async fn apply(&self, parameters: Parameters) -> Result<(), Error> {
+        running::apply(&self.inner, parameters).await
     }
 
     /// Points a running standby elsewhere, or nowhere. True when it is in force, false when it needs a restart
     /// (PostgreSQL 12).
-    pub async fn follow(&self, _target: Option<&FollowTarget>) -> Result<bool, Error> {
-        Err(stub())
+    pub async fn follow(&self, target: Option<&FollowTarget>) -> Result<bool, Error> {
+        running::follow(&self.inner, target).await
     }
 
     /// Creates and drops physical slots. What exists already, or is gone already, is no error.
-    pub async fn set_slots(&self, _create: &[String], _drop: &[String]) -> Result<(), Error> {
-        Err(stub())
+    pub async fn set_slots(&self, create: &[String], drop: &[String]) -> Result<(), Error> {
+        running::set_slots(&self.inner, create, drop).await
     }
 
     /// Resumes a paused replay.
     pub async fn resume_replay(&self) -> Result<(), Error> {
-        Err(stub())
+        let text = "SELECT pg_wal_replay_resume() WHERE pg_is_in_recovery()";
+        sql::execute(&self.inner, "resume replay", text, sql::LOOK_WITHIN).await
     }
 
     /// Per parameter old and new value, while a restart is needed.
     pub async fn pending_restart(&self) -> Result<BTreeMap<String, (String, String)>, Error> {
-        Err(stub())
+        running::pending_restart(&self.inner).await
     }
 
     /// One look inside, on a connection that is kept.
     pub async fn sql_facts(&self) -> Result<SqlFacts, Error> {
-        Err(stub())
+        facts::look(&self.inner).await
     }
 
     /// Makes a new cluster with its users and returns its system identifier. It is down afterwards, to be started as
     /// a standby and promoted like every other. On failure the directory is kept aside as `<data_dir>.failed`.
     pub async fn bootstrap(&self) -> Result<u64, Error> {
-        Err(stub())
+        bootstrap::bootstrap(&self.inner).await
     }
 
     /// Takes a base backup of `target`. An existing directory is moved aside first and deleted after success.
     pub async fn clone_from(
         &self,
-        _target: &FollowTarget,
-        _progress: watch::Sender<Progress>,
+        target: &FollowTarget,
+        progress: watch::Sender<Progress>,
     ) -> Result<(), Error> {
-        Err(stub())
+        clone::clone_from(&self.inner, target, progress).await
     }
 
     /// Runs crash recovery in single-user mode, so that the control file tells where WAL ends.
     pub async fn crash_recovery(&self) -> Result<(), Error> {
-        Err(stub())
+        rewind::crash_recovery(&self.inner).await
     }
 
     /// Asks another member for its timeline and history.
-    pub async fn leader_history(&self, _target: &FollowTarget) -> Result<LeaderHistory, Error> {
-        Err(stub())
+    pub async fn leader_history(&self, target: &FollowTarget) -> Result<LeaderHistory, Error> {
+        sql::leader_history(&self.inner.setup, target).await
     }
 
     /// Keeps the WAL beyond `fork` aside and runs pg_rewind. `fork` is the last common timeline and the first
     /// position that differs.
-    pub async fn rewind(
-        &self,
-        _target: &FollowTarget,
-        _fork: (Timeline, Lsn),
-    ) -> Result<RewindReport, Error> {
-        Err(stub())
+    pub async fn rewind(&self, target: &FollowTarget, fork: (Timeline, Lsn)) -> Result<RewindReport, Error> {
+        rewind::rewind(&self.inner, target, fork).await
     }
-}
-
-fn stub() -> Error {
-    Error::Unfit("not yet".to_owned())
 }
