@@ -66,7 +66,9 @@ impl Routes {
             }
             _ => match Unsafe::named(request.method(), &first) {
                 Some(route) => {
-                    self.act(route, request, caller, setup).await.unwrap_or_else(|refusal| refusal)
+                    let act = self.act(route, request, caller, setup);
+                    let act = async { act.await.unwrap_or_else(|refusal| refusal) };
+                    if route.takes_its_time() { act.await } else { self.patiently(act).await }
                 }
                 None => Answer::unsupported(request.method().as_str()),
             },

@@ -259,3 +259,27 @@ impl Wait<'_> {
         Answer::text(503, format!("{phase}{} status unknown", self.kind.title()))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::agent::handle;
+    use crate::api::tests::{name, primary};
+
+    #[test]
+    fn a_timeout_ends_with_the_words_clients_look_for() {
+        let mut status = primary(clock::now());
+        status.hand_over = Some("waiting for n2 to receive the shutdown checkpoint".to_owned());
+        let (handle, _orders) = handle(status);
+        let wait = Wait {
+            handle: &handle,
+            kind: Kind::Switchover,
+            from: Some(name("n1")),
+            candidate: None,
+            checked_at: 0,
+            key_seen: true,
+        };
+        let text = "waiting for n2 to receive the shutdown checkpoint. Switchover status unknown";
+        assert_eq!(wait.unknown(), Answer::text(503, text));
+    }
+}

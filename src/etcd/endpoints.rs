@@ -17,6 +17,9 @@ use super::{EtcdError, Keys};
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// HTTP/2 pings find a peer that vanished without a word, also while only a watch is open.
 const PING: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(3));
+/// After this many failures in a row, or one request without any answer, the connection is made anew: TCP itself may
+/// take minutes to notice that the network is back.
+const RECONNECT_AFTER: u32 = 2;
 /// More failures in a row than this say nothing new about an endpoint.
 const FAILURES_MAX: u32 = 8;
 
@@ -44,7 +47,7 @@ pub struct TlsFiles {
     pub key: Option<PathBuf>,
 }
 
-/// A connection to etcd; clones share it.
+/// A connection to etcd; clones share it. It belongs to the tokio runtime in which it is first used.
 #[derive(Clone)]
 pub struct Etcd {
     inner: Arc<Inner>,
@@ -148,7 +151,10 @@ impl Etcd {
                 },
                 () = tokio::time::sleep(hedge_after), if more => {}
                 () = &mut deadline => {
-                    asked.iter().for_each(|endpoint| endpoint.failed());
+                    for endpoint in &asked {
+                        endpoint.failed();
+                        endpoint.forget();
+                    }
                     return Err(EtcdError::Timeout(within));
                 }
             }
@@ -226,8 +232,11 @@ fn rank_after_race(asked: &[Arc<Endpoint>], winner: &Endpoint) {
 
 impl Endpoint {
     pub(super) fn failed(&self) {
-        let failures = self.failures.load(Ordering::Relaxed);
-        self.failures.store((failures + 1).min(FAILURES_MAX), Ordering::Relaxed);
+        let failures = (self.failures.load(Ordering::Relaxed) + 1).min(FAILURES_MAX);
+        self.failures.store(failures, Ordering::Relaxed);
+        if failures >= RECONNECT_AFTER {
+            self.forget();
+        }
     }
 
     fn forget(&self) {

@@ -75,7 +75,7 @@ impl Keys {
                 "status" => view.status = Some(status(&text)),
                 "optime/leader" => legacy_optime = text.trim().parse().ok().map(Lsn),
                 "history" => view.history = history(&text),
-                "failover" => view.failover = failover(&text, key.mod_revision),
+                "failover" => view.failover = failover_key(&text, key.mod_revision),
                 other => {
                     let member = other.strip_prefix("members/").map(MemberName::new);
                     if let Some(Ok(name)) = member {
@@ -185,7 +185,8 @@ fn history_line(line: &[Value]) -> Option<HistoryLine> {
     })
 }
 
-fn failover(text: &str, mod_revision: i64) -> Option<FailoverKey> {
+/// The request in the text of the key `failover`; `None` for an empty one.
+pub(super) fn failover_key(text: &str, mod_revision: i64) -> Option<FailoverKey> {
     let name = |text: &str| MemberName::new(text).ok();
     let request = match serde_json::from_str::<Value>(text) {
         Ok(Value::Object(fields)) => FailoverRequest {
@@ -249,4 +250,64 @@ pub(super) fn ascii(text: &str) -> String {
         }
     }
     escaped
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn view(keys: &[(&str, &str)]) -> Result<ClusterView, EtcdError> {
+        let stored = |(name, value): &(&str, &str)| {
+            let key = StoredKey { value: value.as_bytes().to_vec(), lease: 0, mod_revision: 3 };
+            (format!("/service/x/{name}"), key)
+        };
+        Keys::new("//service/x").view(&keys.iter().map(stored).collect(), 9)
+    }
+
+    #[test]
+    fn everything_beyond_ascii_is_escaped() {
+        assert_eq!(compact(&json!({ "ä": "😀\u{7f}\"" })), r#"{"\u00e4":"\ud83d\ude00\u007f\""}"#);
+    }
+
+    #[test]
+    fn legacy_forms_are_read() {
+        let seen = view(&[
+            ("optime/leader", "42"),
+            ("members/a", "postgres://h:5432/postgres?application_name=http://h:8008/patroni"),
+            ("failover", "a:"),
+            ("status", "17"),
+        ])
+        .expect("nothing is corrupt");
+        let member = &seen.members[&MemberName::new("a").expect("a valid name")].record;
+        assert_eq!(member.conn_url.as_deref(), Some("postgres://h:5432/postgres"));
+        assert_eq!(member.api_url.as_deref(), Some("http://h:8008/patroni"));
+        assert_eq!(seen.status.expect("a status").optime, Some(Lsn(17)));
+        assert!(seen.failover.is_some_and(|key| key.request.candidate.is_none()));
+        let old = view(&[("optime/leader", "42")]).expect("nothing is corrupt");
+        assert_eq!(old.status.expect("a status").optime, Some(Lsn(42)));
+    }
+
+    #[test]
+    fn a_status_may_hold_json_in_strings() {
+        let text = r#"{"optime":"5","slots":"{\"a\":7}","retain_slots":"[\"b\"]"}"#;
+        let status = status(text);
+        assert_eq!(status.optime, Some(Lsn(5)));
+        assert_eq!(status.slots, Some(BTreeMap::from([("a".to_owned(), Lsn(7))])));
+        assert_eq!(status.retain_slots, Some(vec!["b".to_owned()]));
+    }
+
+    #[test]
+    fn only_a_nameless_leader_spoils_the_view() {
+        for key in ["status", "history", "config", "failover", "members/a", "initialize"] {
+            assert!(view(&[(key, "\u{1}{[")]).is_ok(), "{key}");
+        }
+        assert!(matches!(view(&[("leader", "")]), Err(EtcdError::Corrupt { .. })));
+    }
+
+    #[test]
+    fn schedules_are_read_with_any_offset() {
+        let at = |text: &str| wall_time(text).map(|at| at.0);
+        assert_eq!(at("2026-11-22T23:52:27.031702+02:00"), at("2026-11-22T21:52:27.031Z"));
+        assert_eq!(at("2026-11-22T21:52:27"), None);
+    }
 }

@@ -14,13 +14,11 @@ use super::endpoints::{Endpoint, Etcd};
 use super::renewal::{KeepAliveAnswer, LeaderRead, Renewal, Verdict};
 use super::write::Cas;
 use super::{EtcdError, EtcdSetup};
-use crate::model::{Leading, LeaseFacts, LeaseId, LeaseTiming, Moment, Term};
+use crate::model::{LeaseFacts, LeaseId, LeaseTiming, Moment, Term};
 use crate::os::clock;
 
 /// The pause after a try that failed.
 const RETRY_AFTER: Duration = Duration::from_millis(200);
-/// How long a revocation at exit may take.
-const REVOKE_WITHIN: Duration = Duration::from_secs(2);
 
 /// Called in the lease's thread right after each confirmed renewal, and before a deadline is shortened.
 type OnConfirmed = Box<dyn Fn(&LeaseFacts) + Send>;
@@ -30,17 +28,20 @@ pub struct LeaseKeeper {
     facts: watch::Receiver<LeaseFacts>,
     wish: watch::Sender<Wish>,
     renew_now: Arc<Notify>,
+    leave: oneshot::Sender<ToldWhenLeft>,
 }
 
 /// What the owner of the lease wants.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 struct Wish {
     ttl: Duration,
     withhold: bool,
-    revoke: Option<oneshot::Sender<Result<(), EtcdError>>>,
 }
 
-/// Starts the thread that acquires a lease of `ttl` (whole seconds) and keeps it.
+type ToldWhenLeft = oneshot::Sender<Result<(), EtcdError>>;
+
+/// Starts the thread that acquires a lease of `ttl` (whole seconds) and keeps it. With `resumed` it first goes on with
+/// that lease, which a former life of this supervisor left behind; if it is gone, a new one is acquired.
 ///
 /// `on_confirmed` must be quick: it is called between two renewals, after every confirmed one.
 ///
@@ -49,19 +50,25 @@ struct Wish {
 pub fn keep_lease(
     setup: EtcdSetup,
     ttl: Duration,
+    resumed: Option<LeaseId>,
     on_confirmed: OnConfirmed,
 ) -> Result<LeaseKeeper, EtcdError> {
     let etcd = Etcd::connect(setup)?;
     let (to_reader, facts) = watch::channel(LeaseFacts::default());
-    let (wish, wishes) = watch::channel(Wish { ttl, withhold: false, revoke: None });
+    let (wish, wishes) = watch::channel(Wish { ttl, withhold: false });
     let renew_now = Arc::new(Notify::new());
+    let (leave, told_to_leave) = oneshot::channel();
     let setup_error = |error: std::io::Error| EtcdError::Setup(format!("the lease's thread: {error}"));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(setup_error)?;
     let streams = (0..etcd.endpoint_count()).map(|_| Mutex::default()).collect();
+    let mut renewal = Renewal::default();
+    if let Some(lease) = resumed {
+        renewal.granted(lease, ttl);
+    }
     let keeping = Keeping {
         etcd,
         streams: Arc::new(streams),
-        renewal: Renewal::default(),
+        renewal,
         granted_ttl: ttl,
         moving_to: None,
         to_reader,
@@ -70,9 +77,9 @@ pub fn keep_lease(
     let poke = renew_now.clone();
     thread::Builder::new()
         .name("lease".to_owned())
-        .spawn(move || runtime.block_on(keeping.run(wishes, poke)))
+        .spawn(move || runtime.block_on(keeping.run(wishes, poke, told_to_leave)))
         .map_err(setup_error)?;
-    Ok(LeaseKeeper { facts, wish, renew_now })
+    Ok(LeaseKeeper { facts, wish, renew_now, leave })
 }
 
 impl LeaseKeeper {
@@ -112,8 +119,9 @@ impl LeaseKeeper {
     /// When etcd did not confirm it; the lease then expires.
     pub async fn revoke(self) -> Result<(), EtcdError> {
         let (done, answer) = oneshot::channel();
-        self.wish.send_modify(|wish| wish.revoke = Some(done));
-        answer.await.unwrap_or_else(|_| Err(EtcdError::Unknown("the lease's thread has ended".to_owned())))
+        let ended = || EtcdError::Unknown("the lease's thread has ended".to_owned());
+        self.leave.send(done).map_err(|_| ended())?;
+        answer.await.unwrap_or_else(|_| Err(ended()))
     }
 }
 
@@ -135,32 +143,42 @@ struct Keeping {
 }
 
 impl Keeping {
-    async fn run(mut self, mut wishes: watch::Receiver<Wish>, renew_now: Arc<Notify>) {
+    async fn run(
+        mut self,
+        mut wishes: watch::Receiver<Wish>,
+        renew_now: Arc<Notify>,
+        mut told_to_leave: oneshot::Receiver<ToldWhenLeft>,
+    ) {
         loop {
-            let (ttl, withhold) = {
-                let wish = wishes.borrow_and_update();
-                (wish.ttl, wish.withhold)
+            let told = tokio::select! {
+                () = self.live(&mut wishes, &renew_now) => continue,
+                told = &mut told_to_leave => told,
             };
-            let began_at = clock::now();
-            let round = async { if withhold { Ok(()) } else { self.round(ttl).await } };
-            let result = tokio::select! {
-                result = round => Some(result),
-                () = leaving(wishes.clone()) => None,
-            };
-            let next_at = match result {
-                None => return self.leave(&mut wishes).await,
-                Some(Ok(())) => began_at + LeaseTiming { ttl }.renew_every(),
-                Some(Err(error)) => {
-                    self.renewal.trouble(error.to_string());
-                    clock::now() + RETRY_AFTER
-                }
-            };
-            self.publish();
-            tokio::select! {
-                () = clock::sleep_until(next_at) => {}
-                () = renew_now.notified() => {}
-                changed = wishes.changed() => if changed.is_err() { return },
+            if let Ok(told) = told {
+                // Nobody waits for the answer if the process is gone already.
+                let _ = told.send(self.revoke().await);
             }
+            return;
+        }
+    }
+
+    /// One round and the pause after it.
+    async fn live(&mut self, wishes: &mut watch::Receiver<Wish>, renew_now: &Notify) {
+        let wish = *wishes.borrow_and_update();
+        let began_at = clock::now();
+        let result = if wish.withhold { Ok(()) } else { self.round(wish.ttl).await };
+        let next_at = match result {
+            Ok(()) => began_at + LeaseTiming { ttl: wish.ttl }.renew_every(),
+            Err(error) => {
+                self.renewal.trouble(error.to_string());
+                clock::now() + RETRY_AFTER
+            }
+        };
+        self.publish();
+        tokio::select! {
+            () = clock::sleep_until(next_at) => {}
+            () = renew_now.notified() => {}
+            Ok(()) = wishes.changed() => {}
         }
     }
 
@@ -259,10 +277,13 @@ impl Keeping {
                 (lease, ttl)
             }
         };
-        let facts = self.renewal.facts();
-        let moved = match (facts.lease, facts.leading) {
-            (Some(old), Leading::Yes(term)) => self.etcd.move_leadership(term, old, lease).await,
-            (_, Leading::Yes(_) | Leading::No | Leading::Unknown) => Ok(Cas::Lost),
+        // Read anew: leadership may have been taken, or moved by an earlier try, since the last renewal.
+        let read = self.read_leader().await?;
+        let old = self.renewal.facts().lease;
+        let moved = match read.leader {
+            Some((owner, term)) if owner == lease => Ok(Cas::Done(term.0)),
+            Some((owner, term)) if Some(owner) == old => self.etcd.move_leadership(term, owner, lease).await,
+            Some(_) | None => Ok(Cas::Lost),
         };
         match moved {
             Ok(cas) => self.renewal.moved(lease, ttl, cas.revision().map(Term)),
@@ -287,16 +308,12 @@ impl Keeping {
         });
     }
 
-    /// Revokes the lease if that is wished.
-    async fn leave(self, wishes: &mut watch::Receiver<Wish>) {
-        // The sender is gone or has nothing more to say, so what it left is ours to take.
-        let _ = wishes;
-        let _ = self;
+    async fn revoke(&self) -> Result<(), EtcdError> {
+        match self.renewal.facts().lease {
+            Some(lease) => self.etcd.revoke_lease(lease).await,
+            None => Ok(()),
+        }
     }
-}
-
-async fn leaving(mut wishes: watch::Receiver<Wish>) {
-    let _ = wishes.wait_for(|wish| wish.revoke.is_some()).await;
 }
 
 /// One keepalive on one endpoint. A stream carries one request at a time, so an answer belongs to the last request;

@@ -81,10 +81,7 @@ async fn follow_forever(
     let mut told = None;
     loop {
         let started_at = clock::now();
-        let trouble = match follow(&etcd, &relist_every, &to_reader).await {
-            Ok(()) => None,
-            Err(error) => Some(error),
-        };
+        let trouble = follow(&etcd, &relist_every, &to_reader).await.err();
         if trouble.is_some() && trouble != told {
             tracing::warn!(trouble = trouble.as_ref().map(ToString::to_string), "etcd cannot be watched");
         }

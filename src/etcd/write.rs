@@ -1,15 +1,19 @@
 //! Every change of a key, each a compare-and-swap with a name.
 //!
 //! A transaction carries in its failure branch a read of the key it changes. So a change whose first answer was lost
-//! is recognized as done, and may be sent to a second endpoint without harm.
+//! is recognized as done, and may be sent to a second endpoint without harm. The worst a straggler can do is to publish
+//! my own record of a moment ago; every other one fails its comparison.
 //! Errors of all of them: [`EtcdError::LeaseNotFound`] is definite, everything else means "read back".
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use etcd_client::{Compare, CompareOp, DeleteOptions, GetResponse, PutOptions, Txn, TxnOp, TxnOpResponse};
+use etcd_client::{
+    Client, Compare, CompareOp, DeleteOptions, GetResponse, PutOptions, Txn, TxnOp, TxnOpResponse,
+};
 
-use super::endpoints::Etcd;
-use super::keys::{ascii, compact, failover_text, history_text, is_object};
+use super::endpoints::{Endpoint, Etcd};
+use super::keys::{ascii, compact, failover_key, failover_text, history_text, is_object};
 use super::view::stored;
 use super::{EtcdError, StoredKey};
 use crate::model::{ClusterStatus, FailoverRequest, HistoryLine, LeaseId, MemberName, MemberRecord, Term};
@@ -18,6 +22,9 @@ use crate::model::{ClusterStatus, FailoverRequest, HistoryLine, LeaseId, MemberN
 const HEDGE_AFTER: Duration = Duration::from_millis(500);
 /// How long a write may take in all.
 const WITHIN: Duration = Duration::from_secs(3);
+
+/// How long a revocation may take.
+const REVOKE_WITHIN: Duration = Duration::from_secs(2);
 
 /// How a compare-and-swap ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -195,13 +202,19 @@ impl Etcd {
     }
 
     /// Asks for a switchover or failover, or with `None` takes it back; over the revision that was read if one is
-    /// given, where 0 means "only if absent".
+    /// given, where 0 means "only if nothing is asked for yet".
     pub async fn write_failover(
         &self,
         request: Option<&FailoverRequest>,
         if_mod_revision: Option<i64>,
     ) -> Result<Cas, EtcdError> {
         let (failover, text) = (self.keys().path("failover"), failover_text(request));
+        let mut if_mod_revision = if_mod_revision;
+        if let (Some(0), Some(now)) = (if_mod_revision, self.get(&failover).await?) {
+            // An empty request is as good as an absent key; a real one makes the comparison with 0 fail.
+            let empty = failover_key(&String::from_utf8_lossy(&now.value), 0).is_none();
+            if_mod_revision = Some(if empty { now.mod_revision } else { 0 });
+        }
         let when = if_mod_revision.map(|revision| unchanged(&failover, revision));
         let then = vec![put(&failover, &text, None)];
         self.swap(when.into_iter().collect(), then, &failover, holds(&text)).await
@@ -210,6 +223,21 @@ impl Etcd {
     /// Cleans the request that was read at `mod_revision`.
     pub async fn clear_failover(&self, mod_revision: i64) -> Result<Cas, EtcdError> {
         self.write_failover(None, Some(mod_revision)).await
+    }
+
+    /// Ends a lease, and every key on it. One that is gone already is no error.
+    ///
+    /// # Errors
+    /// When etcd did not confirm it; the lease then expires.
+    pub async fn revoke_lease(&self, lease: LeaseId) -> Result<(), EtcdError> {
+        let ask = |etcd: Etcd, endpoint: Arc<Endpoint>| async move {
+            let request = |mut client: Client| async move { client.lease_revoke(lease.0).await };
+            etcd.call(&endpoint, request).await.map(|_| ())
+        };
+        match self.hedged(REVOKE_WITHIN / 8, REVOKE_WITHIN, ask).await {
+            Err(EtcdError::LeaseNotFound) => Ok(()),
+            other => other,
+        }
     }
 
     /// Deletes a member's key.

@@ -9,10 +9,6 @@ use crate::api::{ApiSetup, ServerTokens};
 use crate::model::{Ask, Reply, RestartFilter};
 use crate::os::clock;
 
-fn parsed(text: &str) -> Value {
-    serde_json::from_str(text).unwrap_or_else(|error| panic!("{text}: {error}"))
-}
-
 async fn expect(rig: &Rig, method: &str, path: &str, body: Option<Value>, status: u16, text: &str) {
     let answer = rig.call(method, path, body).await;
     assert_eq!(answer.0, status, "{method} {path}: {}", answer.1);

@@ -122,3 +122,19 @@ async fn says_who_leads_now() {
         assert_eq!(answer, (status, text.to_owned()), "{path} {body}");
     }
 }
+
+/// The watch was behind when the request came: a leader of the past is no success.
+#[tokio::test]
+async fn a_view_older_than_the_request_tells_nothing() {
+    let rig = ready().await;
+    let past = LeaderKey { name: name("n3"), lease: None, term: Term(1) };
+    let behind = crate::model::ClusterView { leader: Some(past), revision: 6, ..view() };
+    rig.status.send_modify(|status| Arc::make_mut(status).view = Some(Arc::new(behind)));
+    let resolve_later = async {
+        tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+        resolve(&rig, "n2").await;
+    };
+    let (answer, ()) =
+        tokio::join!(rig.call("POST", "/failover", Some(json!({"candidate": "n2"}))), resolve_later);
+    assert_eq!(answer, (200, "Successfully failed over to \"n2\"".to_owned()));
+}

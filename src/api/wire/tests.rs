@@ -1,5 +1,5 @@
 use super::*;
-use crate::agent::CloneProgress;
+use crate::model::CloneProgress;
 use crate::api::tests::{name, primary, replica, view};
 use crate::api::{json_spaced, tests};
 use crate::model::{FailoverKey, FailoverRequest, Moment, WallTime};

@@ -1,0 +1,175 @@
+//! etcd: one member or three, frozen, thawed, restarted; and an endpoint that accepts and never answers.
+
+use std::path::PathBuf;
+use std::process::{Child, Stdio};
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+use serde_json::{Value, json};
+
+use super::{Place, command_as, free_port, processes, request, until};
+
+/// A running etcd.
+pub(crate) struct Etcd {
+    folder: PathBuf,
+    servers: Vec<Server>,
+}
+
+struct Server {
+    client: u16,
+    peer: u16,
+    process: Option<Child>,
+}
+
+impl Etcd {
+    /// Starts `size` servers and waits until they answer.
+    pub(crate) async fn start(place: &Place, size: usize) -> Etcd {
+        let servers =
+            (0..size).map(|_| Server { client: free_port(), peer: free_port(), process: None }).collect();
+        let mut etcd = Etcd { folder: place.folder("etcd"), servers };
+        for index in 0..size {
+            etcd.spawn(index);
+        }
+        etcd.wait_until_healthy().await;
+        etcd
+    }
+
+    /// `host:port` of each server, as `etcd3.hosts` wants them.
+    pub(crate) fn hosts(&self) -> Vec<String> {
+        self.servers.iter().map(|server| format!("127.0.0.1:{}", server.client)).collect()
+    }
+
+    fn spawn(&mut self, index: usize) {
+        let cluster: Vec<String> = self
+            .servers
+            .iter()
+            .enumerate()
+            .map(|(number, server)| format!("e{number}=http://127.0.0.1:{}", server.peer))
+            .collect();
+        let server = &mut self.servers[index];
+        let (client, peer) =
+            (format!("http://127.0.0.1:{}", server.client), format!("http://127.0.0.1:{}", server.peer));
+        let log = std::fs::File::options()
+            .create(true)
+            .append(true)
+            .open(self.folder.join(format!("e{index}.log")))
+            .expect("our own place is writable");
+        let child = command_as("etcd", &self.folder)
+            .args(["--name", &format!("e{index}"), "--data-dir", &format!("e{index}.data")])
+            .args(["--listen-client-urls", &client, "--advertise-client-urls", &client])
+            .args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer])
+            .args(["--initial-cluster", &cluster.join(","), "--heartbeat-interval", "50"])
+            .args(["--election-timeout", "500", "--log-level", "warn", "--logger", "zap"])
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().expect("a file handle can be copied"))
+            .stderr(log)
+            .spawn()
+            .expect("etcd starts: see `make setup`");
+        server.process = Some(child);
+    }
+
+    /// Waits until every server says that it is healthy, which needs a quorum.
+    pub(crate) async fn wait_until_healthy(&self) {
+        for server in &self.servers {
+            let second = Duration::from_secs(1);
+            let healthy = until(Duration::from_secs(20), async || {
+                let answer = request(server.client, "GET", "/health", None, None, second).await?;
+                (answer.status == 200 && answer.body.contains("true")).then_some(())
+            });
+            assert!(healthy.await.is_some(), "etcd on port {} does not become healthy", server.client);
+        }
+    }
+
+    /// Stops the servers without ending them, as a paused machine would.
+    pub(crate) fn freeze(&self) {
+        self.signal(Signal::SIGSTOP);
+    }
+
+    /// Lets frozen servers go on.
+    pub(crate) fn thaw(&self) {
+        self.signal(Signal::SIGCONT);
+    }
+
+    fn signal(&self, signal: Signal) {
+        for process in self.servers.iter().filter_map(|server| server.process.as_ref()) {
+            processes::signal(process.id(), signal);
+        }
+    }
+
+    /// Ends all servers at once.
+    pub(crate) fn kill(&mut self) {
+        for mut process in self.servers.iter_mut().filter_map(|server| server.process.take()) {
+            let _ = process.kill();
+            let _ = process.wait();
+        }
+    }
+
+    /// Starts all servers again on what they had.
+    pub(crate) async fn start_again(&mut self) {
+        for index in 0..self.servers.len() {
+            self.spawn(index);
+        }
+        self.wait_until_healthy().await;
+    }
+
+    /// The value of a key, through etcd's own JSON gateway; `None` when it is not there.
+    pub(crate) async fn get(&self, key: &str) -> Option<String> {
+        let answer = self.call("/v3/kv/range", &json!({ "key": encode(key) })).await?;
+        decode(answer.pointer("/kvs/0/value")?.as_str()?)
+    }
+
+    /// Writes a key.
+    pub(crate) async fn put(&self, key: &str, value: &str) {
+        let body = json!({ "key": encode(key), "value": encode(value) });
+        assert!(self.call("/v3/kv/put", &body).await.is_some(), "etcd takes a write");
+    }
+
+    /// Deletes a key.
+    pub(crate) async fn delete(&self, key: &str) {
+        let body = json!({ "key": encode(key) });
+        assert!(self.call("/v3/kv/deleterange", &body).await.is_some(), "etcd takes a deletion");
+    }
+
+    async fn call(&self, path: &str, body: &Value) -> Option<Value> {
+        for server in &self.servers {
+            let within = Duration::from_secs(3);
+            if let Some(answer) = request(server.client, "POST", path, None, Some(body), within).await
+                && answer.status == 200
+            {
+                return Some(answer.json());
+            }
+        }
+        None
+    }
+}
+
+fn encode(text: &str) -> String {
+    use base64::Engine;
+    base64::engine::general_purpose::STANDARD.encode(text)
+}
+
+fn decode(text: &str) -> Option<String> {
+    use base64::Engine;
+    let bytes = base64::engine::general_purpose::STANDARD.decode(text).ok()?;
+    Some(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// An endpoint that accepts connections and never answers, for as long as it lives.
+pub(crate) struct BlackHole {
+    port: u16,
+    _listener: std::net::TcpListener,
+}
+
+impl BlackHole {
+    /// Opens one. The kernel accepts for it; nobody ever reads.
+    pub(crate) fn open() -> BlackHole {
+        let port = free_port();
+        let listener = std::net::TcpListener::bind(("127.0.0.1", port)).expect("the port is ours");
+        BlackHole { port, _listener: listener }
+    }
+
+    /// `host:port`.
+    pub(crate) fn host(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+}

@@ -1,0 +1,62 @@
+//! What the integration tests stand on: real etcd, real Postgres, the real binary.
+//!
+//! ```text
+//!  Cluster ── Etcd (1 or 3 processes)            all below one Place: a folder that is removed, with every
+//!     │   └── Member × n (supervisor, Postgres)   process that lives in it, when the test ends, however it ends
+//!     ├── wait_for(level, deadline)               levels, never edges; no fixed sleeps
+//!     └── Writer: numbered rows, and what the server acknowledged of them
+//! ```
+//!
+//! A test owns everything that it starts and shares nothing: ports are locked across processes, processes are ended
+//! by id and only when their working directory proves that they are ours. An ERROR line in a supervisor's log fails
+//! the test unless it said that it expects one.
+
+mod cluster;
+mod etcd;
+mod http;
+mod logs;
+mod member;
+mod place;
+mod ports;
+mod processes;
+mod sql;
+mod user;
+mod wait;
+mod writer;
+
+pub(crate) use cluster::{Cluster, Plan, Seen};
+pub(crate) use etcd::{BlackHole, Etcd};
+pub(crate) use http::{Answer, request};
+pub(crate) use member::{Member, merge};
+pub(crate) use place::Place;
+pub(crate) use ports::free_port;
+pub(crate) use sql::PASSWORD;
+pub(crate) use user::command_as;
+pub(crate) use wait::{Deadline, until};
+pub(crate) use writer::Writer;
+
+use std::path::PathBuf;
+
+/// The folder of a PostgreSQL's programs: the newest installed one, or `MATRIARCH_TEST_PG_BIN`.
+pub(crate) fn postgres_bin() -> PathBuf {
+    if let Some(folder) = std::env::var_os("MATRIARCH_TEST_PG_BIN") {
+        return folder.into();
+    }
+    (13..=18)
+        .rev()
+        .map(|major| PathBuf::from(format!("/usr/lib/postgresql/{major}/bin")))
+        .find(|folder| folder.join("postgres").exists())
+        .expect("PostgreSQL 13 to 18 is installed: see `make setup`")
+}
+
+/// A program of the virtual environment that `make setup` made.
+pub(crate) fn python_program(name: &str) -> PathBuf {
+    let venv = std::env::var_os("MATRIARCH_TEST_VENV").map(PathBuf::from).unwrap_or_else(|| {
+        let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
+        let home = || PathBuf::from(std::env::var_os("HOME").expect("HOME is set")).join(".cache");
+        cache.unwrap_or_else(home).join("matriarch-test/venv")
+    });
+    let program = venv.join("bin").join(name);
+    assert!(program.exists(), "{} is missing: run `make setup`", program.display());
+    program
+}

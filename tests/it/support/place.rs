@@ -1,0 +1,87 @@
+//! A test's own folder. Whatever lives in it ends with the test, also when the test is killed.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use super::{processes, user};
+
+static NEXT: AtomicU32 = AtomicU32::new(0);
+
+/// What the sweeper runs: waits until the test has gone (its end of the pipe closes), then does what drop does.
+const SWEEP: &str = r#"
+cat >/dev/null
+for round in 1 2 3; do
+    for process in /proc/[0-9]*; do
+        case "$(readlink "$process/cwd")" in "$1" | "$1"/*) kill -9 "${process#/proc/}" 2>/dev/null ;; esac
+    done
+done
+[ -n "$MATRIARCH_TEST_KEEP" ] || rm -rf "$1"
+"#;
+
+/// A folder below the temporary folder, owned by the unprivileged user.
+#[derive(Debug)]
+pub(crate) struct Place {
+    folder: PathBuf,
+    sweeper: Option<Child>,
+}
+
+impl Place {
+    /// A new, empty place.
+    pub(crate) fn new() -> Place {
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        // Short, because Unix socket paths are limited to 107 characters.
+        let folder = std::env::temp_dir().join(format!("mt-{}-{number}", std::process::id()));
+        // Left over by a process of the same id.
+        let _ = std::fs::remove_dir_all(&folder);
+        std::fs::create_dir_all(&folder).expect("the temporary folder is writable");
+        user::give(&folder);
+        let sweeper = sweeper(&folder);
+        Place { folder, sweeper }
+    }
+
+    /// The folder itself.
+    pub(crate) fn path(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Creates a folder in here.
+    pub(crate) fn folder(&self, name: &str) -> PathBuf {
+        let folder = self.folder.join(name);
+        std::fs::create_dir_all(&folder).expect("our own place is writable");
+        user::give(&folder);
+        folder
+    }
+}
+
+/// A shell in a process group of its own, so that what ends the test does not end it too.
+fn sweeper(folder: &Path) -> Option<Child> {
+    use std::os::unix::process::CommandExt;
+    let mut command = Command::new("/bin/sh");
+    command.args(["-c", SWEEP, "sweeper"]).arg(folder).current_dir("/").process_group(0);
+    command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().ok()
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        processes::kill_all_in(&self.folder);
+        if let Some(mut sweeper) = self.sweeper.take() {
+            drop(sweeper.stdin.take());
+            let _ = sweeper.wait();
+        }
+    }
+}
+
+#[test]
+fn a_place_takes_its_processes_with_it() {
+    let place = Place::new();
+    let folder = place.path().to_owned();
+    let mut child = Command::new("sleep").arg("60").current_dir(&folder).spawn().expect("sleep starts");
+    assert_eq!(processes::living_in(&folder).len(), 1);
+    let waiter = std::thread::spawn(move || child.wait());
+    drop(place);
+    assert!(!folder.exists());
+    assert!(processes::living_in(&folder).is_empty());
+    let status = waiter.join().expect("the waiter ends").expect("sleep is waited for");
+    assert!(!status.success());
+}

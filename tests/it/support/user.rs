@@ -1,0 +1,42 @@
+//! Which user Postgres, etcd and the supervisors run as: PostgreSQL refuses root.
+
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::Command;
+
+use nix::unistd::{Gid, Uid, User, chown};
+
+/// The unprivileged user when we are root; `None` when we are nobody special already.
+fn unprivileged() -> Option<(Uid, Gid)> {
+    if !Uid::effective().is_root() {
+        return None;
+    }
+    let user = ["postgres", "nobody"]
+        .iter()
+        .find_map(|name| User::from_name(name).ok().flatten())
+        .expect("root's machine has the user postgres or nobody");
+    Some((user.uid, user.gid))
+}
+
+/// A command that will run as the unprivileged user, with `home` as its home and working directory.
+pub(crate) fn command_as(program: impl AsRef<std::ffi::OsStr>, home: &Path) -> Command {
+    let mut command = Command::new(program);
+    command.current_dir(home).env("HOME", home);
+    for (name, _) in std::env::vars_os() {
+        let name = name.to_string_lossy().into_owned();
+        if ["PATRONI", "PG", "RUST_LOG", "NOTIFY_SOCKET"].iter().any(|prefix| name.starts_with(prefix)) {
+            command.env_remove(name);
+        }
+    }
+    if let Some((uid, gid)) = unprivileged() {
+        command.uid(uid.as_raw()).gid(gid.as_raw());
+    }
+    command
+}
+
+/// Gives a file or folder to that user.
+pub(crate) fn give(path: &Path) {
+    if let Some((uid, gid)) = unprivileged() {
+        chown(path, Some(uid), Some(gid)).expect("root can give a file away");
+    }
+}

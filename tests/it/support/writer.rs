@@ -1,0 +1,107 @@
+//! A client that writes numbered rows all the while, and remembers what it was promised.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+use tokio_postgres::Client;
+use tokio_postgres::config::TargetSessionAttrs;
+
+use super::{Member, sql};
+
+/// A row that takes longer counts as unknown, and the client connects anew.
+const ANSWER_WITHIN: Duration = Duration::from_secs(2);
+/// Between two rows.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// A writer at work.
+pub(crate) struct Writer {
+    history: Arc<Mutex<History>>,
+    stop: Arc<AtomicBool>,
+    task: JoinHandle<()>,
+}
+
+/// What became of the rows.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct History {
+    /// The server said that these are committed.
+    pub(crate) acknowledged: Vec<i64>,
+    /// Sent, and no answer: they may be there or not.
+    pub(crate) unknown: Vec<i64>,
+    /// The longest time between two acknowledgements.
+    pub(crate) longest_gap: Duration,
+}
+
+impl Writer {
+    /// Creates the table on `primary` and starts to write through whichever of `ports` takes writes.
+    pub(crate) async fn start(primary: &Member, ports: Vec<u16>) -> Writer {
+        let created = primary.sql("CREATE TABLE IF NOT EXISTS rows (id bigint PRIMARY KEY)").await;
+        created.expect("the primary takes a table");
+        let history = Arc::new(Mutex::new(History::default()));
+        let stop = Arc::new(AtomicBool::new(false));
+        let task = tokio::spawn(write(ports, history.clone(), stop.clone()));
+        Writer { history, stop, task }
+    }
+
+    /// How many rows are acknowledged by now.
+    pub(crate) fn acknowledged(&self) -> usize {
+        self.history.lock().expect("no writer panics").acknowledged.len()
+    }
+
+    /// Waits until `more` rows beyond those of now are acknowledged.
+    pub(crate) async fn wait_for_more(&self, more: usize, within: Duration) {
+        let goal = self.acknowledged() + more;
+        let reached = super::until(within, async || (self.acknowledged() >= goal).then_some(())).await;
+        assert!(reached.is_some(), "{} of {goal} rows within {within:?}", self.acknowledged());
+    }
+
+    /// Stops, and checks that every acknowledged row is on this member.
+    pub(crate) async fn stop_and_verify(self, primary: &Member) -> History {
+        self.stop.store(true, Ordering::Relaxed);
+        let _ = self.task.await;
+        let history = self.history.lock().expect("no writer panics").clone();
+        let rows = primary.sql("SELECT id FROM rows").await.expect("the primary answers");
+        let there: std::collections::BTreeSet<i64> =
+            rows.iter().filter_map(|row| row.first()?.parse().ok()).collect();
+        let lost: Vec<&i64> = history.acknowledged.iter().filter(|id| !there.contains(id)).collect();
+        assert!(!history.acknowledged.is_empty(), "the writer never got through");
+        assert!(lost.is_empty(), "acknowledged and lost: {lost:?}, on {}", primary.name);
+        let sent = |id: &&i64| history.acknowledged.contains(id) || history.unknown.contains(id);
+        let strange: Vec<&i64> = there.iter().filter(|id| !sent(id)).collect();
+        assert!(strange.is_empty(), "there and never sent: {strange:?}");
+        history
+    }
+}
+
+async fn write(ports: Vec<u16>, history: Arc<Mutex<History>>, stop: Arc<AtomicBool>) {
+    let mut settings = sql::settings(&ports);
+    settings.target_session_attrs(TargetSessionAttrs::ReadWrite);
+    let mut client: Option<Client> = None;
+    let mut acknowledged_at = Instant::now();
+    let mut next = 1;
+    while !stop.load(Ordering::Relaxed) {
+        tokio::time::sleep(PAUSE).await;
+        let Some(connection) = &client else {
+            client = sql::connect(&settings).await.ok();
+            continue;
+        };
+        let id = next;
+        next += 1;
+        let insert = format!("INSERT INTO rows VALUES ({id})");
+        let answer = timeout(ANSWER_WITHIN, connection.batch_execute(&insert)).await;
+        let mut history = history.lock().expect("no writer panics");
+        match answer {
+            Ok(Ok(())) => {
+                history.acknowledged.push(id);
+                history.longest_gap = history.longest_gap.max(acknowledged_at.elapsed());
+                acknowledged_at = Instant::now();
+            }
+            _ => {
+                history.unknown.push(id);
+                client = None;
+            }
+        }
+    }
+}
