@@ -125,7 +125,7 @@ mod tests {
         assert_eq!(after(document.clone(), &[set("postgresql.parameters.a.b=null")]), json!({"ttl": 30}));
         assert_eq!(after(document.clone(), &[set("no.such.key=null")]), document);
         let guc = Setting::parse_parameter("x.y=on").expect("a setting");
-        assert_eq!(after(json!({}), &[guc])["postgresql"]["parameters"].get("x.y").is_some(), true);
+        assert!(after(json!({}), &[guc])["postgresql"]["parameters"].get("x.y").is_some());
     }
 
     #[test]

@@ -73,9 +73,12 @@ pub async fn execute(context: &Context, args: &DemoArgs) -> CliResult {
     };
     context.ui.say("Stopping the members and etcd …");
     fleet.stop().await;
-    if fleet.place.is_kept() || ended.is_err() {
-        fleet.place.keep();
-        context.ui.say(&format!("Everything is still in {}", fleet.place.dir.display()));
+    let dir = fleet.place.dir.display().to_string();
+    if fleet.place.is_kept() {
+        context.ui.say(&format!("Everything is still in {dir}"));
+    } else if ended.is_err() {
+        fleet.place.keep_logs();
+        context.ui.say(&format!("The logs are still in {dir}"));
     }
     match (ended, args.tour) {
         (Ok(Exit::Interrupted), false) => Ok(Exit::Done),

@@ -86,9 +86,20 @@ impl Place {
         self.keep
     }
 
-    /// Leaves the directory at the end.
-    pub fn keep(&mut self) {
+    /// Leaves the logs at the end, and nothing else: after a failure somebody will want to read them.
+    pub fn keep_logs(&mut self) {
+        if self.keep {
+            return;
+        }
         self.keep = true;
+        let is_log = |path: &Path| path.extension().is_some_and(|extension| extension == "log");
+        for entry in fs::read_dir(&self.dir).into_iter().flatten().flatten() {
+            let path = entry.path();
+            if !is_log(&path) {
+                // As in `drop`: nothing can be done about what does not go.
+                let _ = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
+            }
+        }
     }
 }
 
