@@ -1,6 +1,6 @@
 //! A real HAProxy with the configuration that Patroni ships: clients reach the primary, before and after a switchover.
 
-use std::process::{Child, Stdio};
+use std::process::Stdio;
 use std::time::Duration;
 
 use serde_json::json;
@@ -31,7 +31,7 @@ async fn wait_for_backend(cluster: &Cluster, port: u16, index: usize) {
 }
 
 /// Starts it below the cluster's place, so that it ends with it.
-fn start_haproxy(cluster: &Cluster, port: u16) -> Child {
+fn start_haproxy(cluster: &Cluster, port: u16) -> tokio::process::Child {
     let folder = cluster.place.folder("haproxy");
     let servers: String = cluster
         .members
@@ -51,13 +51,9 @@ fn start_haproxy(cluster: &Cluster, port: u16) -> Child {
     std::fs::write(&file, config).expect("our own place is writable");
     let log = std::fs::File::create(folder.join("log")).expect("our own place is writable");
     let path = std::env::var("PATH").unwrap_or_default();
-    command_as("haproxy", &folder)
-        .env("PATH", format!("{path}:/usr/sbin"))
-        .args(["-db", "-f"])
-        .arg(&file)
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(log)
-        .spawn()
-        .expect("haproxy starts: see `make setup`")
+    let mut command = command_as("haproxy", &folder);
+    command.env("PATH", format!("{path}:/usr/sbin")).args(["-db", "-f"]).arg(&file);
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+    let started = tokio::process::Command::from(command).kill_on_drop(true).spawn();
+    started.expect("haproxy starts: see `make setup`")
 }
