@@ -314,7 +314,7 @@ fn length_is_seen() {
 
 /// The name that `line` declares with `keyword`, behind any visibility and qualifiers.
 fn declared(line: &str, keyword: &str) -> Option<String> {
-    let mut words = line.trim_start().split_whitespace();
+    let mut words = line.split_whitespace();
     loop {
         let word = words.next()?;
         if word == keyword {

@@ -56,7 +56,8 @@ impl Prey {
 
     /// Signals the postmaster, if it still is one.
     pub(super) fn signal(&self, signal: Signal) -> bool {
-        process::runs_in(self.pid, &self.program, &self.directory) && kill(Pid::from_raw(self.pid), signal).is_ok()
+        process::runs_in(self.pid, &self.program, &self.directory)
+            && kill(Pid::from_raw(self.pid), signal).is_ok()
     }
 }
 

@@ -28,7 +28,8 @@ pub(super) async fn promote(
         return Err(late());
     }
     let setup = &inner.setup;
-    let client = sql::local(setup, &setup.local_host, "Matriarch promote", "-c statement_timeout=2000").await?;
+    let client =
+        sql::local(setup, &setup.local_host, "Matriarch promote", "-c statement_timeout=2000").await?;
     let ask = "SELECT pg_is_in_recovery()";
     let is_standby = async || -> Result<bool, Error> {
         let row = tokio::time::timeout(clock::now().until(deadline), client.query_one(ask, &[])).await;

@@ -1,4 +1,4 @@
-//! Integration tests: one binary, a module per capability.
+//! Integration tests: one binary, a module per capability. What they stand on is in `support`.
 
 #[path = "../decide/mod.rs"]
 mod decide;
@@ -7,4 +7,22 @@ mod tidy;
 
 mod support;
 
+mod adoption;
+mod bad_input;
+mod bootstrap;
+mod candidates;
+mod crash;
+mod dynamic_config;
 mod etcd;
+mod etcd_trouble;
+mod failover;
+mod foreign_data;
+mod handover;
+mod haproxy;
+mod monitoring;
+mod names;
+mod patronictl;
+mod pause;
+mod rejoin;
+mod streaming;
+mod switchover;

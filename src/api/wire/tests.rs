@@ -1,7 +1,7 @@
 use super::*;
-use crate::model::CloneProgress;
 use crate::api::tests::{name, primary, replica, view};
 use crate::api::{json_spaced, tests};
+use crate::model::CloneProgress;
 use crate::model::{FailoverKey, FailoverRequest, Moment, WallTime};
 use std::time::Duration;
 

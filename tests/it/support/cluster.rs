@@ -12,7 +12,6 @@ pub(crate) const STARTS_WITHIN: Duration = Duration::from_secs(60);
 
 /// What cluster to build.
 pub(crate) struct Plan {
-    members: usize,
     etcd: usize,
     dynamic: Value,
     all: Value,
@@ -25,7 +24,7 @@ impl Plan {
         let dynamic = json!({
             "ttl": 5, "loop_wait": 2, "retry_timeout": 3, "postgresql": { "use_pg_rewind": true },
         });
-        Plan { members, etcd: 1, dynamic, all: json!({}), each: vec![json!({}); members] }
+        Plan { etcd: 1, dynamic, all: json!({}), each: vec![json!({}); members] }
     }
 
     /// With that many etcd servers.
@@ -166,6 +165,12 @@ impl Cluster {
     ) {
         let held = until(within, async || level().await.then_some(())).await;
         assert!(held.is_some(), "not within {within:?}: {what}\n{}", self.story());
+    }
+
+    /// Fails as soon as `level` does not hold, within `span`: for what must not happen.
+    pub(crate) async fn stays(&self, span: Duration, what: &str, mut level: impl AsyncFnMut() -> bool) {
+        let broken = until(span, async || (!level().await).then_some(())).await;
+        assert!(broken.is_none(), "did not stay so for {span:?}: {what}\n{}", self.story());
     }
 
     /// Waits until there is a leader and all others stream.

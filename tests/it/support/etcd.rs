@@ -85,6 +85,12 @@ impl Etcd {
         self.signal(Signal::SIGSTOP);
     }
 
+    /// Stops one server: its endpoint accepts connections and never answers.
+    pub(crate) fn freeze_one(&self, index: usize) {
+        let process = self.servers[index].process.as_ref().expect("it runs");
+        processes::signal(process.id(), Signal::SIGSTOP);
+    }
+
     /// Lets frozen servers go on.
     pub(crate) fn thaw(&self) {
         self.signal(Signal::SIGCONT);
@@ -118,16 +124,14 @@ impl Etcd {
         decode(answer.pointer("/kvs/0/value")?.as_str()?)
     }
 
-    /// Writes a key.
-    pub(crate) async fn put(&self, key: &str, value: &str) {
-        let body = json!({ "key": encode(key), "value": encode(value) });
-        assert!(self.call("/v3/kv/put", &body).await.is_some(), "etcd takes a write");
+    /// Any writing call of the JSON gateway.
+    pub(crate) async fn write(&self, path: &str, body: &Value) {
+        assert!(self.call(path, body).await.is_some(), "etcd takes {path}");
     }
 
     /// Deletes a key.
     pub(crate) async fn delete(&self, key: &str) {
-        let body = json!({ "key": encode(key) });
-        assert!(self.call("/v3/kv/deleterange", &body).await.is_some(), "etcd takes a deletion");
+        self.write("/v3/kv/deleterange", &json!({ "key": encode(key) })).await;
     }
 
     async fn call(&self, path: &str, body: &Value) -> Option<Value> {

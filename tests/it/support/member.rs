@@ -120,6 +120,16 @@ impl Member {
         user::give(&self.config_file());
     }
 
+    /// When its data directory's first file was made: a clone makes a new one, a rewind does not.
+    pub(crate) fn created_at(&self) -> Option<std::time::SystemTime> {
+        std::fs::metadata(self.data().join("PG_VERSION")).and_then(|metadata| metadata.created()).ok()
+    }
+
+    /// Everything logged so far.
+    pub(crate) fn log_text(&self) -> String {
+        String::from_utf8_lossy(&std::fs::read(self.log()).unwrap_or_default()).into_owned()
+    }
+
     /// Starts the supervisor.
     pub(crate) fn start(&mut self) {
         assert!(!self.supervisor_lives(), "{} runs already", self.name);
@@ -246,13 +256,14 @@ impl Member {
     }
 }
 
-/// The binary where the unprivileged user can read it.
+/// The binary where the unprivileged user can read it: the one under test, or `MATRIARCH_TEST_BINARY`.
 fn binary_in(place: &Place) -> PathBuf {
     let copy = place.folder("bin").join("matriarch");
     if !copy.exists() {
-        let built = env!("CARGO_BIN_EXE_matriarch");
-        let linked = std::fs::hard_link(built, &copy);
-        linked.or_else(|_| std::fs::copy(built, &copy).map(drop)).expect("our own place is writable");
+        let built = std::env::var_os("MATRIARCH_TEST_BINARY");
+        let built = built.unwrap_or_else(|| env!("CARGO_BIN_EXE_matriarch").into());
+        let linked = std::fs::hard_link(&built, &copy);
+        linked.or_else(|_| std::fs::copy(&built, &copy).map(drop)).expect("our own place is writable");
     }
     copy
 }

@@ -30,7 +30,7 @@ pub(crate) use http::{Answer, request};
 pub(crate) use member::{Member, merge};
 pub(crate) use place::Place;
 pub(crate) use ports::free_port;
-pub(crate) use sql::PASSWORD;
+pub(crate) use sql::{PASSWORD, query};
 pub(crate) use user::command_as;
 pub(crate) use wait::{Deadline, until};
 pub(crate) use writer::Writer;

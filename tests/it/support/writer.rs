@@ -57,15 +57,34 @@ impl Writer {
         assert!(reached.is_some(), "{} of {goal} rows within {within:?}", self.acknowledged());
     }
 
+    /// Waits until these standbys show the newest acknowledged row of now, and gives its number.
+    pub(crate) async fn wait_until_replicated(&self, standbys: &[Member], within: Duration) -> i64 {
+        let newest = self.history.lock().expect("no writer panics").acknowledged.last().copied();
+        let newest = newest.expect("something is acknowledged");
+        for standby in standbys {
+            let count = format!("SELECT count(*) FROM rows WHERE id = {newest}");
+            let shown = super::until(within, async || (standby.value(&count).await == "1").then_some(()));
+            assert!(shown.await.is_some(), "{} does not show row {newest}", standby.name);
+        }
+        newest
+    }
+
     /// Stops, and checks that every acknowledged row is on this member.
     pub(crate) async fn stop_and_verify(self, primary: &Member) -> History {
+        self.stop_and_verify_until(primary, i64::MAX).await
+    }
+
+    /// The same for rows up to a number. Asynchronous replication may lose what came after the last one that a standby
+    /// has shown.
+    pub(crate) async fn stop_and_verify_until(self, primary: &Member, last: i64) -> History {
         self.stop.store(true, Ordering::Relaxed);
         let _ = self.task.await;
         let history = self.history.lock().expect("no writer panics").clone();
         let rows = primary.sql("SELECT id FROM rows").await.expect("the primary answers");
         let there: std::collections::BTreeSet<i64> =
             rows.iter().filter_map(|row| row.first()?.parse().ok()).collect();
-        let lost: Vec<&i64> = history.acknowledged.iter().filter(|id| !there.contains(id)).collect();
+        let lost: Vec<&i64> =
+            history.acknowledged.iter().filter(|id| **id <= last && !there.contains(id)).collect();
         assert!(!history.acknowledged.is_empty(), "the writer never got through");
         assert!(lost.is_empty(), "acknowledged and lost: {lost:?}, on {}", primary.name);
         let sent = |id: &&i64| history.acknowledged.contains(id) || history.unknown.contains(id);

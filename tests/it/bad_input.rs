@@ -1,0 +1,219 @@
+//! Wrong input: a clear message, no harm, and a documented exit code.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::support::{Cluster, Etcd, Member, PASSWORD, Place, Plan, free_port, merge};
+
+const SOON: Duration = Duration::from_secs(30);
+
+/// Files that are no configuration: invalid YAML, no mapping, not there.
+#[tokio::test]
+async fn a_file_that_is_no_configuration() {
+    let place = Place::new();
+    let member = Member::prepare(&place, "m1", &json!({}), &json!({}));
+    for text in ["scope: [unclosed\n", "just a text\n", "scope: a\nscope: b\n"] {
+        std::fs::write(member.config_file(), text).expect("our own place is writable");
+        let output = member.binary(&["check", &member.config_file().to_string_lossy()]).await;
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(3), "{text:?}: {said}");
+        assert!(said.contains("config.yml"), "it names the file: {said}");
+    }
+    let output = member.binary(&["run", "/nonexistent/config.yml"]).await;
+    assert_eq!(output.status.code(), Some(3), "{output:?}");
+}
+
+/// Several faults at once: `check` reports each of them with its key, and `run` does not start.
+#[tokio::test]
+async fn all_faults_are_reported_together() {
+    let mut cluster = Plan::new(1).prepare().await;
+    let faults = json!({
+        "scope": null,
+        "restapi": { "listen": "nowhere" },
+        "bootstrap": { "dcs": { "ttl": "soon" } },
+        "postgresql": { "bin_dir": "/nonexistent/bin", "authentication": { "replication": null } },
+    });
+    change(&cluster, &faults);
+    let member = &mut cluster.members[0];
+    let output = member.binary(&["check", &member.config_file().to_string_lossy()]).await;
+    let said = [output.stdout, output.stderr].concat();
+    let said = String::from_utf8_lossy(&said);
+    assert_eq!(output.status.code(), Some(3), "{said}");
+    for key in ["scope", "restapi.listen", "bootstrap.dcs.ttl", "bin_dir", "replication"] {
+        assert!(said.contains(key), "{key} is not named:\n{said}");
+    }
+    member.expected_errors.push(String::new());
+    member.start();
+    assert_eq!(member.exit_code(SOON).await, Some(3), "{}", member.log_text());
+}
+
+/// An unknown key is a warning that names the nearest known one, and an error with `--strict`.
+#[tokio::test]
+async fn an_unknown_key_is_a_warning() {
+    let cluster = Plan::new(1).prepare().await;
+    change(&cluster, &json!({ "postgresql": { "data_dirr": "x" } }));
+    let member = &cluster.members[0];
+    let file = member.config_file().to_string_lossy().into_owned();
+    let lenient = member.binary(&["check", &file]).await;
+    assert!(lenient.status.success(), "{lenient:?}");
+    let said = [lenient.stdout, lenient.stderr].concat();
+    let said = String::from_utf8_lossy(&said);
+    assert!(said.contains("data_dirr") && said.contains("data_dir"), "{said}");
+    let strict = member.binary(&["check", "--strict", &file]).await;
+    assert_eq!(strict.status.code(), Some(3), "{strict:?}");
+}
+
+/// Somebody else listens on the REST port.
+#[tokio::test]
+async fn a_port_in_use_is_said() {
+    let mut cluster = Plan::new(1).prepare().await;
+    let member = &mut cluster.members[0];
+    member.expected_errors.push(String::new());
+    let _other = std::net::TcpListener::bind(("127.0.0.1", member.api)).expect("the port is ours");
+    member.start();
+    assert_eq!(member.exit_code(SOON).await, Some(6), "{}", member.log_text());
+    assert!(member.log_text().contains(&member.api.to_string()), "{}", member.log_text());
+}
+
+/// As root: PostgreSQL would refuse later, so we refuse first. Only seen where the tests run as root.
+#[tokio::test]
+async fn root_is_refused() {
+    if !nix::unistd::Uid::effective().is_root() {
+        return;
+    }
+    let cluster = Plan::new(1).prepare().await;
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_matriarch"))
+        .arg("run")
+        .arg(cluster.members[0].config_file())
+        .output()
+        .expect("the binary starts");
+    assert_eq!(output.status.code(), Some(7), "{output:?}");
+}
+
+/// etcd is not there when a member starts: it waits and says so, and starts as soon as etcd is.
+#[tokio::test]
+async fn an_unreachable_etcd_is_waited_for() {
+    let mut cluster = Plan::new(1).prepare().await;
+    cluster.etcd.kill();
+    let member = &mut cluster.members[0];
+    member.start();
+    cluster
+        .wait_until(SOON, "the log names etcd's address", async || {
+            cluster.members[0].log_text().contains(&cluster.etcd.hosts()[0])
+        })
+        .await;
+    assert!(cluster.members[0].supervisor_lives(), "it waits");
+    assert!(!cluster.members[0].data().join("PG_VERSION").exists(), "and makes nothing meanwhile");
+    cluster.etcd.start_again().await;
+    cluster.wait_until_well().await;
+}
+
+/// etcd asks for a password and gets a wrong one: the member says so and makes nothing.
+#[tokio::test]
+async fn a_wrong_etcd_password_is_said() {
+    let mut cluster = Plan::new(1).prepare().await;
+    enable_authentication(&cluster.etcd).await;
+    change(&cluster, &json!({ "etcd3": { "username": "root", "password": "wrong" } }));
+    cluster.members[0].expected_errors.push(String::new());
+    cluster.members[0].start();
+    cluster
+        .wait_until(SOON, "the log speaks of authentication", async || {
+            let log = cluster.members[0].log_text().to_lowercase();
+            log.contains("authentication") || log.contains("password")
+        })
+        .await;
+    assert!(!cluster.members[0].data().join("PG_VERSION").exists());
+}
+
+/// With the right one the cluster works, through the expiry of etcd's tokens, too.
+#[tokio::test]
+async fn etcd_with_users() {
+    let mut cluster = Plan::new(1).prepare().await;
+    enable_authentication(&cluster.etcd).await;
+    change(&cluster, &json!({ "etcd3": { "username": "root", "password": PASSWORD } }));
+    cluster.members[0].start();
+    cluster.wait_until_well().await;
+}
+
+/// A standby with a wrong replication password: it says so, and the primary does not care.
+#[tokio::test]
+async fn a_wrong_replication_password_is_said() {
+    let wrong = json!({ "postgresql": { "authentication": { "replication": { "password": "wrong" } } } });
+    let mut cluster = Plan::new(2).member(1, wrong).prepare().await;
+    cluster.members[1].expected_errors.push(String::new());
+    cluster.members[0].start();
+    cluster.wait_for(Duration::from_secs(60), "m1 leads", |seen| seen.leader() == Some("m1")).await;
+    cluster.members[1].start();
+    cluster
+        .wait_until(SOON, "m2 says what is wrong", async || {
+            cluster.members[1].log_text().contains("password authentication failed")
+        })
+        .await;
+    assert_eq!(cluster.members[0].status("/primary").await, 200);
+}
+
+/// The writing half of the REST API wants its credentials; the reading half does not.
+#[tokio::test]
+async fn writes_need_the_credentials() {
+    let account = json!({ "restapi": { "authentication": { "username": "ops", "password": "secret" } } });
+    let cluster = Plan::new(1).all(account).start().await;
+    let member = &cluster.members[0];
+    let change = json!({ "loop_wait": 4 });
+    let refused = crate::support::request(member.api, "PATCH", "/config", None, Some(&change), SOON).await;
+    let refused = refused.expect("it answers");
+    assert_eq!(refused.status, 401);
+    assert!(
+        refused.head.to_lowercase().contains("www-authenticate: basic realm=\"patroni\""),
+        "{}",
+        refused.head
+    );
+    assert_eq!(member.status("/config").await, 200);
+    assert_eq!(member.send("PATCH", "/config", Some(&change)).await.status, 200);
+}
+
+/// Bodies that are no JSON objects are refused, and unknown keys are named.
+#[tokio::test]
+async fn bad_bodies_are_refused() {
+    let cluster = Plan::new(1).start().await;
+    let member = &cluster.members[0];
+    assert_eq!(member.post("/switchover", &json!([1])).await.status, 400);
+    assert_eq!(member.send("PATCH", "/config", None).await.status, 411);
+    let answer = member.post("/restart", &json!({ "colour": "green" })).await;
+    assert_eq!(answer.status, 400);
+    assert!(answer.body.contains("colour"), "{}", answer.body);
+    assert_eq!(member.post("/nowhere", &json!({})).await.status, 501);
+    assert_eq!(member.status("/primary").await, 200);
+}
+
+/// Two listeners on one Postgres port: the second member does not take the first one's place.
+#[tokio::test]
+async fn a_postgres_port_in_use_is_said() {
+    let mut cluster = Plan::new(1).prepare().await;
+    let taken = free_port();
+    let _other = std::net::TcpListener::bind(("127.0.0.1", taken)).expect("the port is ours");
+    let address = format!("127.0.0.1:{taken}");
+    change(&cluster, &json!({ "postgresql": { "listen": address, "connect_address": address } }));
+    let member = &mut cluster.members[0];
+    member.expected_errors.push(String::new());
+    member.start();
+    cluster
+        .wait_until(SOON, "the log names the port", async || {
+            cluster.members[0].log_text().contains(&taken.to_string())
+        })
+        .await;
+}
+
+/// Merges into the first member's configuration.
+fn change(cluster: &Cluster, over: &Value) {
+    let mut config = cluster.members[0].read_config();
+    merge(&mut config, over);
+    cluster.members[0].write_config(&config);
+}
+
+async fn enable_authentication(etcd: &Etcd) {
+    etcd.write("/v3/auth/user/add", &json!({ "name": "root", "password": PASSWORD })).await;
+    etcd.write("/v3/auth/role/add", &json!({ "name": "root" })).await;
+    etcd.write("/v3/auth/user/grant", &json!({ "user": "root", "role": "root" })).await;
+    etcd.write("/v3/auth/enable", &json!({})).await;
+}

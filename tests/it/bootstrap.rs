@@ -1,0 +1,80 @@
+//! A new cluster from nothing.
+
+use std::os::unix::fs::PermissionsExt;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::support::{Cluster, Plan, merge, postgres_bin};
+
+/// Three members start at the same moment on an empty etcd. Exactly one initializes, the others clone from it, and
+/// etcd then holds what Patroni's tools read.
+#[tokio::test]
+async fn three_start_at_once_and_one_initializes() {
+    let mut cluster = Plan::new(3).prepare().await;
+    for member in &mut cluster.members {
+        member.start();
+    }
+    let seen = cluster.wait_until_well().await;
+    let identifier = "SELECT system_identifier FROM pg_control_system()";
+    let initialized = cluster.etcd.get("/service/herd/initialize").await.expect("the key is there");
+    for member in &cluster.members {
+        assert_eq!(member.value(identifier).await, initialized, "{}", member.name);
+        assert_eq!(seen.member(&member.name)["timeline"], 1, "{}", member.name);
+        assert_eq!(member.value("SHOW data_checksums").await, "on");
+    }
+    let leader = cluster.etcd.get("/service/herd/leader").await.expect("somebody leads");
+    assert_eq!(Some(leader.as_str()), seen.leader(), "the key is the bare name");
+    let config = cluster.etcd.get("/service/herd/config").await.expect("the key is there");
+    let config: Value = serde_json::from_str(&config).expect("the configuration is JSON");
+    assert_eq!(config["ttl"], 5);
+    let record = cluster.etcd.get(&format!("/service/herd/members/{leader}")).await.expect("it is there");
+    let record: Value = serde_json::from_str(&record).expect("the record is JSON");
+    assert_eq!((&record["role"], &record["state"]), (&json!("primary"), &json!("running")));
+    let primary = &cluster.members[cluster.leader().await];
+    let secret = primary.value("SELECT rolpassword FROM pg_authid WHERE rolname = 'replicator'").await;
+    assert!(secret.starts_with("SCRAM-SHA-256$"), "passwords are stored as SCRAM");
+}
+
+/// `post_bootstrap` runs once on the new primary, with a connection string as its argument.
+#[tokio::test]
+async fn post_bootstrap_runs_on_the_new_primary() {
+    let mut cluster = Plan::new(1).prepare().await;
+    let psql = postgres_bin().join("psql");
+    let body = format!("exec {} -d \"$1\" -qc 'CREATE TABLE from_script ()'", psql.display());
+    set_post_bootstrap(&cluster, &body);
+    cluster.members[0].start();
+    cluster.wait_until_well().await;
+    let found = cluster.members[0].value("SELECT count(*) FROM pg_class WHERE relname = 'from_script'").await;
+    assert_eq!(found, "1");
+}
+
+/// The script fails: the supervisor says so and ends, the initialize key is free for another try, and the half-made
+/// data directory is kept aside, not started.
+#[tokio::test]
+async fn a_failed_bootstrap_frees_the_initialize_key() {
+    let mut cluster = Plan::new(1).prepare().await;
+    set_post_bootstrap(&cluster, "echo this script fails >&2; exit 3");
+    let member = &mut cluster.members[0];
+    member.expected_errors.push(String::new());
+    member.start();
+    assert_eq!(member.exit_code(Duration::from_secs(60)).await, Some(10), "documented: bootstrap failed");
+    assert_eq!(cluster.etcd.get("/service/herd/initialize").await, None);
+    assert!(!member.data().join("PG_VERSION").exists(), "the broken directory is out of the way");
+    let aside = std::fs::read_dir(&member.folder)
+        .expect("its folder is there")
+        .flatten()
+        .any(|entry| entry.path() != member.data() && entry.path().join("PG_VERSION").exists());
+    assert!(aside, "and kept");
+}
+
+/// Makes a script of these lines the first member's `post_bootstrap`.
+fn set_post_bootstrap(cluster: &Cluster, body: &str) {
+    let member = &cluster.members[0];
+    let script = member.folder.join("post_bootstrap");
+    std::fs::write(&script, format!("#!/bin/sh\n{body}\n")).expect("our own place is writable");
+    std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).expect("it is ours");
+    let mut config = member.read_config();
+    merge(&mut config, &json!({ "bootstrap": { "post_bootstrap": script } }));
+    member.write_config(&config);
+}

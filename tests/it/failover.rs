@@ -1,0 +1,44 @@
+//! The primary's machine dies.
+
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::support::{Plan, Writer};
+
+/// Every process of the primary is killed at once while a client writes. A standby takes over when the lease has run
+/// out, whatever was on a standby before is still there, the client goes on, and the dead member rejoins.
+#[tokio::test]
+async fn all_processes_of_the_primary_are_killed() {
+    let mut cluster = Plan::new(3).start().await;
+    let writer = Writer::start(&cluster.members[0], cluster.ports()).await;
+    writer.wait_for_more(50, Duration::from_secs(10)).await;
+    let settled = writer.wait_until_replicated(&cluster.members[1..], Duration::from_secs(10)).await;
+    cluster.members[0].kill_all();
+    let successor = cluster.wait_for_successor(0, Duration::from_secs(30)).await;
+    writer.wait_for_more(50, Duration::from_secs(20)).await;
+    cluster.members[0].start();
+    let seen = cluster.wait_until_well().await;
+    assert_eq!(seen.leader(), Some(cluster.members[successor].name.as_str()));
+    assert_eq!(seen.member("m1")["timeline"], 2);
+    writer.stop_and_verify_until(&cluster.members[successor], settled).await;
+    let history = cluster.members[0].get("/history").await.expect("a member answers").json();
+    let line = &history[0];
+    assert_eq!((&line[0], &line[4]), (&json!(1), &json!(cluster.members[successor].name)), "{history}");
+}
+
+/// Two members die one after the other; the last one leads alone, and both come back.
+#[tokio::test]
+async fn the_last_member_leads_alone() {
+    let mut cluster = Plan::new(3).start().await;
+    cluster.members[0].kill_all();
+    let second = cluster.wait_for_successor(0, Duration::from_secs(30)).await;
+    cluster.members[second].kill_all();
+    let third = 3 - second;
+    cluster.wait_until_writable(third, Duration::from_secs(30)).await;
+    cluster.members[0].start();
+    cluster.members[second].start();
+    let seen = cluster.wait_until_well().await;
+    assert_eq!(seen.leader(), Some(cluster.members[third].name.as_str()));
+    assert_eq!(seen.member("m1")["timeline"], 3);
+}

@@ -1,0 +1,89 @@
+//! Coming back: by following, by rewind, by a new clone.
+
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::support::{Cluster, Plan};
+
+/// A standby was away while the primary wrote. It follows, with the data directory that it had.
+#[tokio::test]
+async fn by_following() {
+    let mut cluster = Plan::new(2).start().await;
+    let created = cluster.members[1].created_at();
+    cluster.members[1].kill_all();
+    let filled = "CREATE TABLE t AS SELECT generate_series(1, 10000) AS id";
+    cluster.members[0].sql(filled).await.expect("the primary takes writes");
+    cluster.members[1].start();
+    cluster.wait_until_well().await;
+    wait_for_rows(&cluster, 1, "10000").await;
+    assert_eq!(cluster.members[1].created_at(), created, "no new clone");
+}
+
+/// The old primary went on writing after another had taken over: its supervisor was gone, so nobody stopped it. When
+/// it comes back it is rewound: its lonely row is gone, the cluster's rows are there, and there was no new clone.
+#[tokio::test]
+async fn by_rewind_after_a_real_divergence() {
+    let mut cluster = Plan::new(2).start().await;
+    let created = cluster.members[0].created_at();
+    let successor = diverge(&mut cluster).await;
+    cluster.members[0].start();
+    let seen = cluster.wait_until_well().await;
+    assert_eq!(seen.leader(), Some(cluster.members[successor].name.as_str()));
+    wait_for_rows(&cluster, 0, "2").await;
+    assert_eq!(cluster.members[0].created_at(), created, "no new clone");
+}
+
+/// The same without pg_rewind, and with the operator's consent to a new clone.
+#[tokio::test]
+async fn by_clone_when_rewind_is_off() {
+    let settings = json!({
+        "postgresql": { "use_pg_rewind": false, "remove_data_directory_on_diverged_timelines": true },
+    });
+    let mut cluster = Plan::new(2).dynamic(settings.clone()).all(settings).start().await;
+    let created = cluster.members[0].created_at();
+    let successor = diverge(&mut cluster).await;
+    cluster.members[0].start();
+    let seen = cluster.wait_until_well().await;
+    assert_eq!(seen.leader(), Some(cluster.members[successor].name.as_str()));
+    wait_for_rows(&cluster, 0, "2").await;
+    assert_ne!(cluster.members[0].created_at(), created, "a new clone");
+}
+
+/// The operator wipes a standby: `POST /reinitialize` clones it anew.
+#[tokio::test]
+async fn by_the_operators_reinitialize() {
+    let cluster = Plan::new(2).start().await;
+    let created = cluster.members[1].created_at();
+    assert_eq!(cluster.members[0].post("/reinitialize", &json!({})).await.status, 503, "not the leader");
+    let answer = cluster.members[1].post("/reinitialize", &json!({})).await;
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    cluster
+        .wait_until(Duration::from_secs(60), "m2 has a new data directory", async || {
+            cluster.members[1].created_at().is_some_and(|at| Some(at) != created)
+        })
+        .await;
+    cluster.wait_until_well().await;
+}
+
+/// Makes `m1` a primary that the cluster has left behind, with a row of its own, and ends it. Gives the successor.
+async fn diverge(cluster: &mut Cluster) -> usize {
+    cluster.members[0].sql("CREATE TABLE t AS SELECT 1 AS id").await.expect("m1 leads");
+    wait_for_rows(cluster, 1, "1").await;
+    cluster.members[0].kill_supervisor();
+    let successor = cluster.wait_for_successor(0, Duration::from_secs(30)).await;
+    cluster.members[successor].sql("INSERT INTO t VALUES (2)").await.expect("the successor leads");
+    // A guard, where there is one, has stopped it by now; then there is nothing that could diverge but an end of WAL.
+    let _ = cluster.members[0].sql("INSERT INTO t SELECT generate_series(100, 200)").await;
+    cluster.members[0].kill_all();
+    successor
+}
+
+async fn wait_for_rows(cluster: &Cluster, index: usize, count: &str) {
+    let what = format!("{} has {count} rows", cluster.members[index].name);
+    cluster
+        .wait_until(Duration::from_secs(20), &what, async || {
+            cluster.members[index].value("SELECT count(*) FROM t").await == count
+        })
+        .await;
+}

@@ -1,0 +1,74 @@
+//! The operator moves the lead.
+
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::support::{Plan, Writer};
+
+/// `matriarch switchover` to a named candidate while a client writes: it leads, nothing acknowledged is lost, and the
+/// old primary follows on the new timeline with the data directory that it had.
+#[tokio::test]
+async fn to_a_candidate_by_the_command_line() {
+    let cluster = Plan::new(3).start().await;
+    let created = cluster.members[0].created_at();
+    let writer = Writer::start(&cluster.members[0], cluster.ports()).await;
+    writer.wait_for_more(20, Duration::from_secs(10)).await;
+    let words = ["switchover", "--leader", "m1", "--candidate", "m2", "--force"];
+    let output = cluster.members[2].command(&words).await;
+    assert!(output.status.success(), "{output:?}\n{}", cluster.story());
+    let seen = cluster.wait_until_well().await;
+    assert_eq!((seen.leader(), &seen.member("m1")["timeline"]), (Some("m2"), &json!(2)));
+    writer.wait_for_more(20, Duration::from_secs(10)).await;
+    assert_eq!(cluster.members[0].created_at(), created, "no new clone");
+    writer.stop_and_verify(&cluster.members[1]).await;
+}
+
+/// `POST /switchover` without a candidate: any healthy standby takes over; then the same back.
+#[tokio::test]
+async fn without_a_candidate_by_rest_and_back() {
+    let cluster = Plan::new(2).start().await;
+    let answer = cluster.members[0].post("/switchover", &json!({ "leader": "m1" })).await;
+    assert_eq!(answer.status, 200, "{}\n{}", answer.body, cluster.story());
+    assert_eq!(cluster.wait_until_well().await.leader(), Some("m2"));
+    let answer = cluster.members[0].post("/switchover", &json!({ "leader": "m2" })).await;
+    assert_eq!(answer.status, 200, "{}\n{}", answer.body, cluster.story());
+    assert_eq!(cluster.wait_until_well().await.leader(), Some("m1"));
+}
+
+/// What cannot be done is refused with Patroni's codes, and nothing changes.
+#[tokio::test]
+async fn what_cannot_be_done_is_refused() {
+    let shy = json!({ "tags": { "nofailover": true } });
+    let cluster = Plan::new(2).member(1, shy).start().await;
+    let cases = [
+        (json!({}), 400),
+        (json!({ "leader": "m1", "candidate": "m1" }), 400),
+        (json!({ "leader": "m2" }), 412),
+        (json!({ "leader": "m1", "candidate": "stranger" }), 412),
+        (json!({ "leader": "m1", "candidate": "m2" }), 412),
+        (json!({ "leader": "m1", "candidate": "m2", "scheduled_at": "2001-01-01T00:00:00Z" }), 422),
+        (json!({ "leader": "m1", "candidate": "m2", "scheduled_at": "2099-01-01T00:00:00" }), 400),
+    ];
+    for (body, status) in cases {
+        let answer = cluster.members[0].post("/switchover", &body).await;
+        assert_eq!(answer.status, status, "{body}: {}", answer.body);
+    }
+    assert_eq!(cluster.wait_until_well().await.leader(), Some("m1"));
+}
+
+/// A scheduled switchover is shown, can be taken back, and happens at its time.
+#[tokio::test]
+async fn at_a_time() {
+    let cluster = Plan::new(2).start().await;
+    let far = json!({ "leader": "m1", "candidate": "m2", "scheduled_at": "2099-01-01T00:00:00+00:00" });
+    assert_eq!(cluster.members[0].post("/switchover", &far).await.status, 202);
+    let scheduled = |seen: &crate::support::Seen| seen.0["scheduled_switchover"]["to"] == "m2";
+    cluster.wait_for(Duration::from_secs(10), "the switchover is shown", scheduled).await;
+    assert_eq!(cluster.members[0].send("DELETE", "/switchover", None).await.status, 200);
+    let soon = jiff::Timestamp::now() + Duration::from_secs(4);
+    let soon = json!({ "leader": "m1", "candidate": "m2", "scheduled_at": soon.to_string() });
+    assert_eq!(cluster.members[0].post("/switchover", &soon).await.status, 202);
+    cluster.wait_for_successor(0, Duration::from_secs(30)).await;
+    cluster.wait_until_well().await;
+}
