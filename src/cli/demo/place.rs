@@ -14,6 +14,9 @@ use crate::cli::exit::Exit;
 /// PostgreSQL's versions, newest first.
 const POSTGRES_VERSIONS: [u32; 6] = [18, 17, 16, 15, 14, 13];
 
+/// A socket's path holds at most 107 bytes, and PostgreSQL appends up to 15.
+const DIR_LENGTH_MAX: usize = 90;
+
 /// A demo's surroundings. Dropping it removes the directory, unless it is kept.
 #[derive(Debug)]
 pub struct Place {
@@ -40,6 +43,13 @@ impl Place {
             Some(dir) => std::path::absolute(dir)?,
             None => PathBuf::from(format!("/tmp/matriarch-demo-{}", secret(4)?)),
         };
+        if dir.as_os_str().len() > DIR_LENGTH_MAX {
+            return Err(CliError::usage(format!(
+                "{} is too long a path for PostgreSQL's socket",
+                dir.display()
+            ))
+            .hint(format!("--dir takes at most {DIR_LENGTH_MAX} characters")));
+        }
         DirBuilder::new().mode(0o700).create(&dir).map_err(|error| {
             CliError::failed(format!("failed to make {}", dir.display()))
                 .because(&error)
