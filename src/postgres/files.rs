@@ -89,8 +89,47 @@ pub(super) fn write_main(setup: &Setup, parameters: &Parameters, follow: Option<
     if let Some(target) = follow {
         write_pgpass(setup, target)?;
     }
-    let text = main_text(setup, parameters, follow);
+    let text = main_text(setup, parameters, &Source::of(setup, follow));
     write(setup, &main_file(setup), &text)
+}
+
+/// Writes `postgresql.conf` without changing whom it follows. That is read from the file, because an adopted standby
+/// may have been pointed somewhere by a former supervisor.
+pub(super) fn write_main_again(setup: &Setup, parameters: &Parameters) -> Result<(), Error> {
+    keep_base(setup)?;
+    let path = main_file(setup);
+    let source = Source::in_file(&fs::read_to_string(&path).unwrap_or_default());
+    write(setup, &path, &main_text(setup, parameters, &source))
+}
+
+/// Whom a standby receives from, as Postgres spells it; empty: nobody.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Source {
+    /// `primary_conninfo`.
+    pub(super) conninfo: String,
+    /// `primary_slot_name`.
+    pub(super) slot: String,
+}
+
+impl Source {
+    pub(super) fn of(setup: &Setup, follow: Option<&FollowTarget>) -> Source {
+        let Some(target) = follow else { return Source::default() };
+        let conninfo = conninfo::to_member(setup, target, &setup.replication, &setup.name).unwrap_or_default();
+        Source { conninfo, slot: target.slot.clone().unwrap_or_default() }
+    }
+
+    fn in_file(text: &str) -> Source {
+        let value = |name: &str| {
+            let mut lines = text.lines().rev().filter_map(|line| line.split_once('='));
+            let (_, value) = lines.find(|(key, _)| key.trim() == name)?;
+            let value = value.trim().strip_prefix('\'')?.strip_suffix('\'')?;
+            Some(value.replace("''", "'").replace(r"\\", r"\"))
+        };
+        Source {
+            conninfo: value("primary_conninfo").unwrap_or_default(),
+            slot: value("primary_slot_name").unwrap_or_default(),
+        }
+    }
 }
 
 /// Writes the passwords for `target`.
@@ -127,7 +166,7 @@ fn base_file(setup: &Setup) -> PathBuf {
     config_dir(setup).join(format!("{}.base.conf", setup.base_name()))
 }
 
-fn main_text(setup: &Setup, parameters: &Parameters, follow: Option<&FollowTarget>) -> String {
+fn main_text(setup: &Setup, parameters: &Parameters, source: &Source) -> String {
     let include = setup.custom_conf.clone().unwrap_or_else(|| PathBuf::from(format!("{}.base.conf", setup.base_name())));
     let mut text = format!("{FIRST_LINE}\n# It will be overwritten by Matriarch!\n");
     let _ = writeln!(text, "include {}\n", literal(&include.display().to_string()));
@@ -140,16 +179,16 @@ fn main_text(setup: &Setup, parameters: &Parameters, follow: Option<&FollowTarge
     for (name, file) in [("hba_file", hba_file(setup)), ("ident_file", ident_file(setup))] {
         settings.entry(name).or_insert_with(|| file.display().to_string());
     }
-    for (name, value) in settings.iter().chain(&recovery(setup, parameters, follow)) {
+    for (name, value) in settings.iter().chain(&recovery(parameters, source)) {
         let _ = writeln!(text, "{name} = {}", literal(value));
     }
     text
 }
 
-fn recovery<'a>(setup: &Setup, parameters: &'a Parameters, follow: Option<&FollowTarget>) -> BTreeMap<&'a str, String> {
+fn recovery<'a>(parameters: &'a Parameters, source: &Source) -> BTreeMap<&'a str, String> {
     let mut settings: BTreeMap<&str, String> = RECOVERY_TARGETS.map(|name| (name, String::new())).into();
-    for source in [&parameters.parameters, &parameters.recovery] {
-        for (name, value) in source.iter().filter(|(name, _)| is_recovery(name)) {
+    for given in [&parameters.parameters, &parameters.recovery] {
+        for (name, value) in given.iter().filter(|(name, _)| is_recovery(name)) {
             settings.insert(name, value.clone());
         }
     }
@@ -157,19 +196,9 @@ fn recovery<'a>(setup: &Setup, parameters: &'a Parameters, follow: Option<&Follo
         settings.insert(name, String::new());
     }
     settings.insert("recovery_target_timeline", "latest".to_owned());
-    settings.insert("primary_conninfo", primary_conninfo(setup, follow));
-    settings.insert("primary_slot_name", primary_slot_name(follow));
+    settings.insert("primary_conninfo", source.conninfo.clone());
+    settings.insert("primary_slot_name", source.slot.clone());
     settings
-}
-
-/// `primary_conninfo` for a target.
-pub(super) fn primary_conninfo(setup: &Setup, follow: Option<&FollowTarget>) -> String {
-    follow.and_then(|target| conninfo::to_member(setup, target, &setup.replication, &setup.name)).unwrap_or_default()
-}
-
-/// `primary_slot_name` for a target.
-pub(super) fn primary_slot_name(follow: Option<&FollowTarget>) -> String {
-    follow.and_then(|target| target.slot.clone()).unwrap_or_default()
 }
 
 /// A value as `postgresql.conf` reads it.
@@ -261,11 +290,12 @@ mod tests {
         parameters.recovery.insert("recovery_target_xid".to_owned(), "7".to_owned());
         let setup = Setup { name: "a".to_owned(), ..Setup::default() };
         let target = FollowTarget {
-            name: "b".parse().expect("a name"),
+            name: crate::model::MemberName::new("b").expect("a name"),
             conn_url: "postgres://h:1/postgres".to_owned(),
             slot: Some("a".to_owned()),
         };
-        let text = main_text(&setup, &parameters, Some(&target));
+        let text = main_text(&setup, &parameters, &Source::of(&setup, Some(&target)));
+        assert_eq!(Source::in_file(&text), Source::of(&setup, Some(&target)));
         assert!(text.contains("include 'postgresql.base.conf'\n\n"), "{text}");
         assert!(text.contains(r"search_path = 'it''s a \\ path'"), "{text}");
         assert!(text.contains("recovery_target_xid = ''"), "{text}");

@@ -29,7 +29,6 @@ pub(super) struct Inner {
     pub(super) process: watch::Sender<Process>,
     pub(super) prey: PreyCell,
     pub(super) heartbeat: tokio::sync::Mutex<Option<Client>>,
-    following: Mutex<Option<FollowTarget>>,
 }
 
 /// The postmaster that runs, shared with the fence's thread.
@@ -56,14 +55,6 @@ impl Inner {
         parameters.pg_ident = former.pg_ident;
     }
 
-    /// Whom the files say to follow, as last written.
-    pub(super) fn following(&self) -> Option<FollowTarget> {
-        locked(&self.following).clone()
-    }
-
-    pub(super) fn set_following(&self, target: Option<&FollowTarget>) {
-        *locked(&self.following) = target.cloned();
-    }
 }
 
 /// How a start ended.
@@ -137,7 +128,6 @@ impl Postgres {
             process,
             prey: PreyCell::default(),
             heartbeat: tokio::sync::Mutex::default(),
-            following: Mutex::default(),
         };
         Postgres { inner: Arc::new(inner) }
     }
