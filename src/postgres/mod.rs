@@ -16,6 +16,7 @@ mod process;
 mod promote;
 mod running;
 mod sql;
+mod tls;
 
 mod bootstrap;
 mod clone;

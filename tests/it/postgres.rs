@@ -100,6 +100,7 @@ impl Herd {
         let member = self.member(name);
         member.bootstrap().await.expect("bootstrap");
         start(&member, None).await;
+        facts_until(&member, "answering", |facts| !facts.is_primary()).await;
         promote(&member).await;
         member
     }
@@ -403,20 +404,31 @@ async fn broken_access_rules_are_rolled_back() {
     assert_eq!(pending["shared_buffers"], ("16MB".to_owned(), "17MB".to_owned()));
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn the_reaper_takes_orphans_only() {
+/// In a process of its own: a reaper takes every child nobody registered, those of other tests too.
+#[test]
+fn the_reaper_takes_orphans_only() {
+    const ALONE: &str = "TEST_REAPER_ALONE";
+    if std::env::var_os(ALONE).is_some() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("runtime");
+        return runtime.block_on(reap_an_orphan());
+    }
+    let mut alone = Command::new(std::env::current_exe().expect("this program"));
+    alone.args(["--exact", "postgres::the_reaper_takes_orphans_only"]).env(ALONE, "1");
+    assert!(child::spawn_std(&mut alone).expect("spawn").wait().expect("wait").success());
+}
+
+async fn reap_an_orphan() {
     reap::become_subreaper().expect("subreaper");
     let mut shell = tokio::process::Command::new("sh");
-    // The orphan ends at once after its parent, which is ours, ended with 7.
+    // The orphan ends soon after its parent, which is ours, ended with 7 and has not been waited for.
     shell.args(["-c", "sh -c 'exec sleep 0.05' & exit 7"]);
     let mut own = child::spawn(&mut shell, child::Fate::DiesWithItsOwner).expect("spawn");
     let deadline = clock::now() + SOON;
-    let mut reaped = 0;
-    while reaped == 0 {
+    while reap::reap_orphans() == 0 {
         assert!(clock::now() < deadline, "no orphan");
-        reaped += reap::reap_orphans();
-        tokio::time::sleep(Duration::from_millis(5)).await;
+        std::thread::sleep(Duration::from_millis(5));
     }
+    assert_eq!(reap::reap_orphans(), 0);
     assert_eq!(own.wait().await.expect("its exit").code(), Some(7));
 }
 
