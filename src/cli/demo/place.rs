@@ -139,7 +139,9 @@ fn postgres_programs() -> Result<PathBuf, CliError> {
     let packaged =
         POSTGRES_VERSIONS.iter().map(|version| PathBuf::from(format!("/usr/lib/postgresql/{version}/bin")));
     let from_path = on_path("postgres").and_then(|program| Some(program.parent()?.to_owned()));
-    from_path.into_iter().chain(packaged).find(|dir| dir.join("postgres").is_file() && dir.join("initdb").is_file()).ok_or_else(
+    // A directory of links to a few of the programs is no installation.
+    let complete = |dir: &PathBuf| PROGRAMS.iter().all(|program| dir.join(program).is_file());
+    from_path.into_iter().chain(packaged).find(complete).ok_or_else(
         || {
             CliError::failed("there is no PostgreSQL server on this machine")
                 .hint("install one of version 13 to 18 (Debian: `apt install postgresql`) or put `postgres` on the PATH")
@@ -147,6 +149,9 @@ fn postgres_programs() -> Result<PathBuf, CliError> {
         },
     )
 }
+
+/// What a member needs of PostgreSQL.
+const PROGRAMS: [&str; 5] = ["postgres", "initdb", "pg_controldata", "pg_basebackup", "pg_rewind"];
 
 /// Whom to run as when we are root.
 fn user() -> Result<Option<(u32, u32)>, CliError> {
