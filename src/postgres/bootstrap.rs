@@ -61,7 +61,8 @@ async fn make(setup: &Setup, parameters: &Parameters) -> Result<u64, Error> {
     initdb(setup, &private).await?;
     files::write_main(setup, parameters, None)?;
     let mut postmaster = start(setup, parameters, &private).await?;
-    let client = sql::local(setup, &private.host(), "Matriarch bootstrap", "-c synchronous_commit=local").await?;
+    let client =
+        sql::local(setup, &private.host(), "Matriarch bootstrap", "-c synchronous_commit=local").await?;
     let statements = role_statements(setup);
     client.batch_execute(&statements).await.map_err(Error::sql("create the users"))?;
     drop(client);
@@ -188,7 +189,8 @@ fn role(who: &Credentials, rights: &str) -> String {
     }
     let (name, literal) = (escape_identifier(&who.username), escape_literal(&who.username));
     let verifier = who.password.as_ref().map(|password| scram_sha_256(password.as_bytes()));
-    let password = verifier.map_or(String::new(), |verifier| format!(" PASSWORD {}", escape_literal(&verifier)));
+    let password =
+        verifier.map_or(String::new(), |verifier| format!(" PASSWORD {}", escape_literal(&verifier)));
     format!(
         "DO $do$ BEGIN
             IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = {literal}) THEN CREATE ROLE {name}; END IF;
@@ -199,7 +201,8 @@ fn role(who: &Credentials, rights: &str) -> String {
 
 async fn post_bootstrap(setup: &Setup, private: &Private) -> Result<(), Error> {
     let Some(script) = &setup.post_bootstrap else { return Ok(()) };
-    let words = shell_words(script).ok_or_else(|| Error::Unfit(format!("post_bootstrap: unclosed quote in `{script}`")))?;
+    let words = shell_words(script)
+        .ok_or_else(|| Error::Unfit(format!("post_bootstrap: unclosed quote in `{script}`")))?;
     let [program, arguments @ ..] = words.as_slice() else { return Ok(()) };
     let passwords = private.path.join("pgpass");
     files::write(setup, &passwords, &pgpass_line(&private.host(), setup.port, &setup.superuser))?;

@@ -90,7 +90,11 @@ async fn basebackup(
         return Ok(());
     }
     let words: Vec<&str> = talk.split(['\r', '\n']).filter(|line| parse_progress(line).is_none()).collect();
-    Err(Error::Program { program: name.to_owned(), status: status.to_string(), output: last_lines(&words.join("\n")) })
+    Err(Error::Program {
+        program: name.to_owned(),
+        status: status.to_string(),
+        output: last_lines(&words.join("\n")),
+    })
 }
 
 /// A line as in `  3072/23456 kB (13%), 0/1 tablespace`.

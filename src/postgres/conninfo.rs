@@ -84,7 +84,12 @@ fn quoted(value: &str) -> String {
 }
 
 /// How a program or the WAL receiver reaches `target` as `who`, without the password.
-pub(super) fn to_member(setup: &Setup, target: &FollowTarget, who: &Credentials, application: &str) -> Option<String> {
+pub(super) fn to_member(
+    setup: &Setup,
+    target: &FollowTarget,
+    who: &Credentials,
+    application: &str,
+) -> Option<String> {
     let address = Address::parse(&target.conn_url)?;
     let mut options: BTreeMap<&str, String> =
         who.options.iter().map(|(key, value)| (key.as_str(), value.clone())).collect();

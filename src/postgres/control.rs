@@ -91,7 +91,8 @@ pub(super) async fn read(setup: &Setup) -> Result<ControlFile, Error> {
     let mut command = tool(setup, "pg_controldata");
     command.arg(&setup.data_dir);
     let output = run("pg_controldata", command, Some(CONTROL_WITHIN)).await?;
-    parse(&output).ok_or_else(|| Error::Unfit(format!("pg_controldata cannot be understood: {}", output.trim())))
+    parse(&output)
+        .ok_or_else(|| Error::Unfit(format!("pg_controldata cannot be understood: {}", output.trim())))
 }
 
 /// The history file of a timeline; empty for the first.
@@ -101,7 +102,8 @@ pub(super) fn history(setup: &Setup, timeline: Timeline) -> Result<TimelineHisto
     }
     let path = setup.data_dir.join(format!("pg_wal/{:08X}.history", timeline.0));
     match fs::read_to_string(&path) {
-        Ok(text) => TimelineHistory::parse(&text).map_err(|error| Error::Unfit(format!("{}: {error}", path.display()))),
+        Ok(text) => TimelineHistory::parse(&text)
+            .map_err(|error| Error::Unfit(format!("{}: {error}", path.display()))),
         // A standby that was just cloned may not have it yet.
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(TimelineHistory::default()),
         Err(error) => Err(Error::file("read", &path)(error)),
@@ -213,7 +215,10 @@ Data page checksum version:           1
         let expected =
             PidFile { pid: 4711, port: Some(5432), socket_dir: Some("/tmp".to_owned()), ready: true };
         assert_eq!(PidFile::parse(text), Some(expected));
-        assert_eq!(PidFile::parse("4711\n/data\n1\n").map(|file| (file.pid, file.ready)), Some((4711, false)));
+        assert_eq!(
+            PidFile::parse("4711\n/data\n1\n").map(|file| (file.pid, file.ready)),
+            Some((4711, false))
+        );
         assert_eq!(PidFile::parse("-9\n").map(|file| file.pid), Some(9));
         assert_eq!(PidFile::parse("x"), None);
     }

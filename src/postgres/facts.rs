@@ -1,11 +1,13 @@
 //! One look inside, in one query.
 
+use std::sync::atomic::Ordering;
+
 use serde_json::Value;
 use tokio_postgres::{Client, Row};
 
+use super::Error;
 use super::handle::Inner;
 use super::sql::{LOOK_WITHIN, heartbeat};
-use super::Error;
 use crate::model::{Lsn, SlotFacts, SqlFacts, Standby, Timeline, WalReceiver};
 use crate::os::clock;
 
@@ -55,7 +57,9 @@ pub(super) async fn look(inner: &Inner) -> Result<SqlFacts, Error> {
         .await
         .map_err(|_| Error::Deadline { what: "looking inside postgres", within })??;
     *kept = client;
-    Ok(SqlFacts { at, ..facts(&row) })
+    let facts = SqlFacts { at, ..facts(&row) };
+    inner.timeline.store(facts.timeline.map_or(0, |timeline| timeline.0), Ordering::Relaxed);
+    Ok(facts)
 }
 
 async fn ask(client: &Client) -> Result<Row, Error> {
@@ -65,7 +69,8 @@ async fn ask(client: &Client) -> Result<Row, Error> {
 fn facts(row: &Row) -> SqlFacts {
     let in_recovery: bool = row.get(2);
     let lsn = |column: usize| row.get::<_, Option<&str>>(column).and_then(|text| text.parse::<Lsn>().ok());
-    let number = |column: usize| row.get::<_, Option<i32>>(column).and_then(|number| u32::try_from(number).ok());
+    let number =
+        |column: usize| row.get::<_, Option<i32>>(column).and_then(|number| u32::try_from(number).ok());
     let text = |column: usize| row.get::<_, Option<String>>(column);
     let written = text(3).and_then(|hex| u32::from_str_radix(&hex, 16).ok());
     let received = number(15).filter(|timeline| *timeline > 0);

@@ -73,7 +73,9 @@ pub(super) async fn run_to_end(
     let work = async {
         let (output_read, complaint_read) = tokio::join!(
             async { if let Some(pipe) = &mut stdout { pipe.read_to_end(&mut output).await } else { Ok(0) } },
-            async { if let Some(pipe) = &mut stderr { pipe.read_to_end(&mut complaint).await } else { Ok(0) } },
+            async {
+                if let Some(pipe) = &mut stderr { pipe.read_to_end(&mut complaint).await } else { Ok(0) }
+            },
         );
         output_read.and(complaint_read)?;
         child.wait().await

@@ -23,7 +23,9 @@ pub(super) async fn crash_recovery(inner: &Inner) -> Result<(), Error> {
     inner.must_be_down("crash recovery")?;
     let setup = &inner.setup;
     if setup.data_dir.join("backup_label").exists() {
-        return Err(Error::Unfit("crash recovery: a backup_label is left, only a standby start is safe".to_owned()));
+        return Err(Error::Unfit(
+            "crash recovery: a backup_label is left, only a standby start is safe".to_owned(),
+        ));
     }
     let control = control::read(setup).await?;
     let parameters = inner.parameters();
@@ -52,7 +54,8 @@ pub(super) async fn rewind(
     }
     let report = keep_diverged(setup, &control, fork).await?;
     files::write_main(setup, &inner.parameters(), Some(target))?;
-    let restores = inner.parameters().recovery.get("restore_command").is_some_and(|command| !command.is_empty());
+    let restores =
+        inner.parameters().recovery.get("restore_command").is_some_and(|command| !command.is_empty());
     let source = conninfo::to_member(setup, target, setup.rewind_credentials(), "Matriarch rewind")
         .ok_or_else(|| Error::Unfit(format!("rewind: `{}` is no address", target.conn_url)))?;
     let mut command = tool(setup, "pg_rewind");
@@ -79,13 +82,19 @@ pub(super) async fn rewind(
 fn is_untouched(error: &Error) -> bool {
     match error {
         Error::Program { output, .. } => {
-            !output.is_empty() && !output.contains("rewinding from") && output.split("; ").count() < LAST_LINES
+            !output.is_empty()
+                && !output.contains("rewinding from")
+                && output.split("; ").count() < LAST_LINES
         }
         _ => false,
     }
 }
 
-async fn keep_diverged(setup: &Setup, control: &ControlFile, fork: (Timeline, Lsn)) -> Result<RewindReport, Error> {
+async fn keep_diverged(
+    setup: &Setup,
+    control: &ControlFile,
+    fork: (Timeline, Lsn),
+) -> Result<RewindReport, Error> {
     let (timeline, end) = control.end_of_wal();
     let root = beside(&setup.data_dir, ".diverged");
     let stamp = jiff::Timestamp::now().strftime("%Y%m%dT%H%M%S%.6fZ");

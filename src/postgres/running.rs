@@ -75,9 +75,10 @@ async fn broken_rules(inner: &Inner) -> Result<Vec<String>, Error> {
         .await
         .map_err(Error::sql(what))?
         .get(0);
-    let mut query = "SELECT 'pg_hba.conf:' || coalesce(line_number, 0) || ': ' || error FROM pg_hba_file_rules
+    let mut query =
+        "SELECT 'pg_hba.conf:' || coalesce(line_number, 0) || ': ' || error FROM pg_hba_file_rules
                      WHERE error IS NOT NULL"
-        .to_owned();
+            .to_owned();
     if version >= 150_000 {
         query.push_str(
             " UNION ALL SELECT 'pg_ident.conf:' || coalesce(line_number, 0) || ': ' || error
@@ -113,7 +114,10 @@ pub(super) async fn follow(inner: &Inner, target: Option<&FollowTarget>) -> Resu
             return Ok(false);
         }
         if clock::now() >= deadline {
-            return Err(Error::Deadline { what: "pointing postgres to another member", within: RELOADED_WITHIN });
+            return Err(Error::Deadline {
+                what: "pointing postgres to another member",
+                within: RELOADED_WITHIN,
+            });
         }
         tokio::time::sleep(LOOK_EVERY).await;
     }
@@ -147,11 +151,13 @@ pub(super) async fn pending_restart(inner: &Inner) -> Result<BTreeMap<String, (S
     };
     let within = LOOK_WITHIN;
     let what = "asking what waits for a restart";
-    let mut pending = tokio::time::timeout(within, work).await.map_err(|_| Error::Deadline { what, within })??;
+    let mut pending =
+        tokio::time::timeout(within, work).await.map_err(|_| Error::Deadline { what, within })??;
     let parameters = inner.parameters();
     // What comes from the command line is never pending in the server's eyes.
     let running = running_command_line(inner);
-    let differs = |(name, value): &&(String, String)| running.get(name.as_str()).is_some_and(|now| now != value);
+    let differs =
+        |(name, value): &&(String, String)| running.get(name.as_str()).is_some_and(|now| now != value);
     for (name, _) in parameters.command_line.iter().filter(differs) {
         pending.insert(name.clone(), running[name].clone());
     }

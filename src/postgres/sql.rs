@@ -19,7 +19,12 @@ pub(super) const LOOK_OPTIONS: &str = "-c statement_timeout=2000 -c pg_stat_stat
 const HISTORY_WITHIN: Duration = Duration::from_secs(10);
 
 /// A connection to the local Postgres as superuser.
-pub(super) async fn local(setup: &Setup, host: &str, application: &str, options: &str) -> Result<Client, Error> {
+pub(super) async fn local(
+    setup: &Setup,
+    host: &str,
+    application: &str,
+    options: &str,
+) -> Result<Client, Error> {
     let mut config = Config::new();
     let who = &setup.superuser;
     config.user(&who.username).dbname(database(setup)).port(setup.port);
@@ -47,7 +52,12 @@ async fn connect(mut config: Config, to: String) -> Result<Client, Error> {
 }
 
 /// Runs a statement within its time, on a connection of its own.
-pub(super) async fn execute(inner: &Inner, what: &'static str, text: &str, within: Duration) -> Result<(), Error> {
+pub(super) async fn execute(
+    inner: &Inner,
+    what: &'static str,
+    text: &str,
+    within: Duration,
+) -> Result<(), Error> {
     let setup = &inner.setup;
     let work = async {
         let client = local(setup, &setup.local_host, "Matriarch", "").await?;
@@ -87,7 +97,8 @@ async fn ask_history(setup: &Setup, target: &FollowTarget) -> Result<LeaderHisto
     let mut history = TimelineHistory::default();
     if timeline > Timeline::FIRST {
         let path = format!("pg_wal/{:08X}.history", timeline.0);
-        let row = client.query_one("SELECT pg_read_binary_file($1)", &[&path]).await.map_err(Error::sql(what))?;
+        let row =
+            client.query_one("SELECT pg_read_binary_file($1)", &[&path]).await.map_err(Error::sql(what))?;
         let text = String::from_utf8_lossy(row.get::<_, &[u8]>(0)).into_owned();
         history = TimelineHistory::parse(&text).map_err(|error| Error::Unfit(format!("{path}: {error}")))?;
     }
