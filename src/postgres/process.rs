@@ -1,6 +1,7 @@
 //! The postmaster's life: start, adoption, end. Down is said only when no process of that Postgres is left.
 
 use std::path::PathBuf;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
@@ -69,6 +70,7 @@ impl Inner {
 
     fn up(&self, prey: Prey, standby_start: bool) {
         let pid = prey.pid;
+        self.timeline.store(0, Ordering::Relaxed);
         *self.prey.lock().unwrap_or_else(PoisonError::into_inner) = Some(prey);
         self.process.send_replace(Process::Up { pid, since: clock::now(), standby_start });
     }
@@ -190,7 +192,8 @@ fn clear_stale_locks(setup: &Setup, prey: &Prey) -> Result<(), Error> {
     if let (Some(directory), Some(port)) = (&file.socket_dir, file.port) {
         let lock = PathBuf::from(directory).join(format!(".s.PGSQL.{port}.lock"));
         let text = std::fs::read_to_string(&lock).unwrap_or_default();
-        let ours = text.lines().nth(1).is_some_and(|path| setup.data_dir.as_path() == std::path::Path::new(path));
+        let ours =
+            text.lines().nth(1).is_some_and(|path| setup.data_dir.as_path() == std::path::Path::new(path));
         if ours && PidFile::parse(&text).is_some_and(|file| process::exe(file.pid).is_some()) {
             files::remove(&lock)?;
         }
