@@ -91,8 +91,9 @@ pub(super) async fn read(setup: &Setup) -> Result<ControlFile, Error> {
     let mut command = tool(setup, "pg_controldata");
     command.arg(&setup.data_dir);
     let output = run("pg_controldata", command, Some(CONTROL_WITHIN)).await?;
-    parse(&output)
-        .ok_or_else(|| Error::Unfit(format!("pg_controldata cannot be understood: {}", output.trim())))
+    let control = parse(&output)
+        .ok_or_else(|| Error::Unfit(format!("pg_controldata cannot be understood: {}", output.trim())))?;
+    Ok(ControlFile { backup_label: setup.data_dir.join("backup_label").exists(), ..control })
 }
 
 /// The history file of a timeline; empty for the first.
@@ -129,6 +130,7 @@ pub(super) fn parse(text: &str) -> Option<ControlFile> {
     let timeline = |key: &str| fields.get(key)?.parse().ok().map(Timeline);
     let minimum = |(field, name): &(&str, &str)| Some(((*name).to_owned(), fields.get(field)?.parse().ok()?));
     Some(ControlFile {
+        backup_label: false,
         system_id: fields.get("Database system identifier")?.parse().ok()?,
         state: state(fields.get("Database cluster state")?)?,
         checkpoint: lsn("Latest checkpoint location")?,
