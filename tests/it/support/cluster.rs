@@ -58,7 +58,7 @@ impl Plan {
         let mut settings = json!({
             "scope": "herd",
             "etcd3": { "hosts": etcd.hosts() },
-            "bootstrap": { "dcs": self.dynamic, "initdb": [{ "encoding": "UTF8" }, "data-checksums"] },
+            "bootstrap": { "dcs": self.dynamic, "initdb": [{ "encoding": "UTF8" }, "data-checksums", "no-sync"] },
         });
         merge(&mut settings, &self.all);
         let members = self
