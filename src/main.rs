@@ -1,3 +1,7 @@
 //! The binary: parse, call the library, map the result to an exit code.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    ExitCode::from(matriarch::cli::main(std::env::args_os()))
+}

@@ -1,7 +1,29 @@
 //! The runtime: one loop that observes, decides and performs, and what the rim may know of it.
+//!
+//! ```text
+//!  events, watches, orders, signals ──► cycle: observe ──► decide ──► perform ──► publish ──► Status ──► rim
+//!                                                                        │
+//!                                            events ◄── jobs ◄───────────┘
+//! ```
+//!
+//! The lease is renewed, and the fence waits, in threads of their own. Deliberately absent: any `if` about who should
+//! lead; that is a rule, and rules live in `decide`.
 
+mod app;
+mod cycle;
+mod dynamic;
+mod events;
+mod fencing;
 mod handle;
+mod jobs;
+mod log;
+mod observe;
+mod orders;
+mod perform;
+mod publish;
 mod status;
+mod wiring;
 
+pub use app::{RunError, run};
 pub use handle::{Handle, Order, OrderError, Orders, handle};
-pub use status::{CloneProgress, Status};
+pub use status::Status;

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use crate::model::{
-    ClusterView, LeaseFacts, Me, MemberRecord, MemberState, Moment, PostgresFacts, Request, Role, Settings,
+    CloneProgress, ClusterView, LeaseFacts, Me, MemberRecord, MemberState, Moment, PostgresFacts, Request,
+    Role, Settings,
 };
 
 /// One tick's outcome, complete.
@@ -53,28 +53,5 @@ impl Status {
     /// Whether my lease certainly holds the leader key at `now`. This, not the role, is what `/primary` asks.
     pub fn is_leader(&self, now: Moment) -> bool {
         self.lease.leading_at(now).is_some()
-    }
-}
-
-/// How far a base backup is.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct CloneProgress {
-    /// Bytes received.
-    pub bytes: u64,
-    /// Bytes expected, as estimated at the start; zero when unknown.
-    pub total: u64,
-    /// Since when.
-    pub elapsed: Duration,
-}
-
-impl CloneProgress {
-    /// Percent received, at most 100; `None` when the total is unknown.
-    pub fn percent(&self) -> Option<u8> {
-        (self.total > 0).then(|| (self.bytes.saturating_mul(100) / self.total).min(100) as u8)
-    }
-
-    /// Bytes a second.
-    pub fn rate(&self) -> u64 {
-        (self.bytes as f64 / self.elapsed.as_secs_f64().max(0.001)) as u64
     }
 }

@@ -1,1 +1,45 @@
-//! To be written.
+//! The command line: one file for each command, and the few things they share.
+//!
+//! ```text
+//! args ─► dispatch ─► list, topology, switchover, … ─► client ─► etcd, the members' REST
+//!                            │                └► rows ─► output ─► ui (the only door to the terminal)
+//!                            ├► run, check (the member itself)
+//!                            └► demo (a whole cluster on loopback)
+//! ```
+//!
+//! Data goes to stdout, talk to stderr. What changes something says so first and asks. Every error ends with a hint
+//! where there is one, and with a code from [`exit`].
+//!
+//! Deliberately absent: decisions about who should lead, and any way to change a cluster that the REST interface or
+//! etcd's compare-and-swap does not guard.
+
+pub mod args;
+pub mod check;
+pub mod client;
+pub mod demo;
+pub mod dispatch;
+pub mod edit_config;
+pub mod error;
+pub mod exit;
+pub mod failover;
+pub mod history;
+pub mod list;
+pub mod output;
+pub mod pause;
+pub mod reinit;
+pub mod reload;
+pub mod restart;
+pub mod rows;
+pub mod run;
+pub mod selection;
+pub mod setting;
+pub mod show_config;
+pub mod switchover;
+pub mod table;
+pub mod target;
+pub mod topology;
+pub mod ui;
+pub mod version;
+pub mod watch;
+
+pub use dispatch::main;

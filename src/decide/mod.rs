@@ -1,1 +1,34 @@
-//! To be written.
+//! The verbs: what to do, given everything that was seen. Pure, synchronous, total, deterministic.
+//!
+//! ```text
+//! Memory, Observation, Moment ──► decide ──► Decision { memory, actions, because, wake }
+//! ```
+//!
+//! Every input has an answer, and "do nothing, because" is one. Nothing here reads a clock, awaits, fails or rolls
+//! dice, so a decision can be printed, replayed and simulated. [`table`](self) is the one match that names every
+//! situation; each arm's rule lives in the file of its name.
+
+mod bootstrap;
+mod decision;
+mod demote;
+mod follow;
+mod handover;
+mod lead;
+mod memory;
+mod publish;
+mod race;
+mod rejoin;
+mod remember;
+mod requests;
+mod shutdown;
+mod situation;
+mod slots;
+mod start;
+mod table;
+mod turn;
+
+pub use decision::Decision;
+pub use handover::phase_text;
+pub use memory::{HandOver, HandOverCause, HandOverPhase, Memory};
+pub use situation::{Leadership, Server, Situation};
+pub use table::decide;

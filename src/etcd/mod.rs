@@ -1,1 +1,30 @@
-//! To be written.
+//! The cluster's shared truth: reading it, watching it, changing it, and keeping the lease that leadership hangs on.
+//!
+//! ```text
+//!  keys      pure: every key's text ⇄ model::ClusterView          renewal   pure: answers → LeaseFacts
+//!    │                                                               │
+//!  view      list + watch → watch::Receiver<Option<View>>          lease     its own thread and connections
+//!  write     one named compare-and-swap for each thing to change     │
+//!    └──────────────────── endpoints ────────────────────────────────┘
+//!              one client for each endpoint, ranked by health, hedged
+//! ```
+//!
+//! Errors are a closed world: only [`EtcdError::LeaseNotFound`] and [`Cas::Lost`] are definite. Everything else means
+//! that nobody knows what happened, and the caller reads back.
+//! Deliberately absent: who should lead, when to give up, what to retry. That is policy.
+
+mod endpoints;
+mod error;
+mod keys;
+mod lease;
+mod renewal;
+mod view;
+mod write;
+
+pub use endpoints::{Etcd, EtcdSetup, TlsFiles};
+pub use error::EtcdError;
+pub use keys::{Keys, StoredKey};
+pub use lease::{LeaseKeeper, keep_lease};
+pub use renewal::{KeepAliveAnswer, LeaderRead, Renewal, Verdict};
+pub use view::watch;
+pub use write::Cas;

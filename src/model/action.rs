@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{ClusterStatus, HistoryLine, LeaseId, Lsn, MemberName, MemberRecord, Reply, RequestId, Term};
+use super::{
+    ClusterStatus, HistoryLine, LeaseId, Lsn, MemberName, MemberRecord, Reply, RequestId, Term, Timeline,
+};
 
 /// One order. All but [`Action::Start`] are quick or fire-and-forget.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -19,6 +21,16 @@ pub enum Action {
     AskPeers {
         /// Name and `api_url`.
         who: Vec<(MemberName, String)>,
+    },
+    /// Ask the leader's Postgres for its timeline history.
+    AskLeaderBranch {
+        /// Whom.
+        from: FollowTarget,
+    },
+    /// Revoke the lease that my former self left behind: nothing of it runs any more.
+    RevokeLease {
+        /// The lease on the leader key.
+        lease: LeaseId,
     },
     /// Write `members/ME` under my lease.
     PublishMember(Box<MemberRecord>),
@@ -138,6 +150,8 @@ pub enum Job {
     Rewind {
         /// Whom to rewind to.
         from: FollowTarget,
+        /// The last common timeline and the first position that differs.
+        fork: (Timeline, Lsn),
     },
 }
 
@@ -235,6 +249,4 @@ pub enum ExitBecause {
         /// Why.
         why: String,
     },
-    /// etcd is empty and this Postgres is a replica: it must not make a new cluster of itself.
-    ReplicaWithoutCluster,
 }

@@ -19,6 +19,7 @@ mod name;
 mod observation;
 mod peer;
 mod postgres;
+mod progress;
 mod reason;
 mod request;
 mod settings;
@@ -34,12 +35,13 @@ pub use lsn::{Lsn, LsnParseError};
 pub use member::{MemberRecord, MemberState, Role};
 pub use moment::{Moment, WallTime};
 pub use name::{MemberName, NameError, slot_name};
-pub use observation::{Finished, Me, Observation, Outcome, Running, View};
+pub use observation::{Finished, LeaderBranch, Me, Observation, Outcome, Running, View};
 pub use peer::PeerAnswer;
 pub use postgres::{
     ControlFile, ControlState, DataDirectory, PostgresFacts, Process, SlotFacts, SqlFacts, Standby,
     WalReceiver,
 };
+pub use progress::CloneProgress;
 pub use reason::{Reason, WaitingOn};
 pub use request::{Ask, Reply, Request, RequestId, RestartFilter};
 pub use settings::Settings;

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    ClusterView, Job, JobKind, LeaseFacts, MemberName, Moment, PeerAnswer, PostgresFacts, Request, Settings,
-    Tags, WallTime,
+    Branch, CloneProgress, ClusterView, Job, JobKind, LeaseFacts, MemberName, Moment, PeerAnswer,
+    PostgresFacts, Request, Settings, Tags, WallTime,
 };
 
 /// Everything one decision is made from. Nothing is read twice, and every fact carries its age.
@@ -24,8 +24,12 @@ pub struct Observation {
     pub postgres: PostgresFacts,
     /// The newest answer of every member that was asked.
     pub peers: BTreeMap<MemberName, PeerAnswer>,
+    /// The leader's line of history, as its Postgres last told it.
+    pub leader_branch: Option<LeaderBranch>,
     /// The long action under way.
     pub job: Option<Running>,
+    /// How far it is, if it is a clone.
+    pub clone_progress: Option<CloneProgress>,
     /// The write to the leader key under way.
     pub writing: Option<Running>,
     /// What ended since the last tick.
@@ -53,6 +57,17 @@ pub struct Me {
     pub proxy_url: Option<String>,
     /// The local file has a `bootstrap` section: this member may create a cluster.
     pub may_bootstrap: bool,
+}
+
+/// What the leader's Postgres said of its timelines, or why it did not.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LeaderBranch {
+    /// Who was asked.
+    pub name: MemberName,
+    /// When.
+    pub asked_at: Moment,
+    /// Its branch, open-ended, if it is a primary; otherwise what stood in the way.
+    pub answer: Result<Branch, String>,
 }
 
 /// The cluster as etcd showed it, with its age.

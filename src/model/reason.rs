@@ -1,27 +1,225 @@
-//! Why a decision is what it is.
+//! Why a decision is what it is, and what the next look waits for.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// Completes the sentence "…, because".
+use super::{JobKind, MemberName};
+
+/// The operator's sentence, as a type: log, REST, command line and tests use the same value.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "each variant is its own sentence, written out in Display")]
 pub enum Reason {
-    /// etcd has not been read yet.
     ClusterUnknown,
+    Busy(JobKind),
+    ForeignData { mine: u64, cluster: String },
+    DataUnreadable(String),
+    Paused,
+    PausedWithoutPrimary,
+    ShuttingDown,
+    Leading,
+    Confirming,
+    Promoting,
+    Restarting,
+    Reinitializing,
+    CrashedLeader,
+    CrashBudgetSpent,
+    StartTooSlow,
+    NoDataToLead,
+    PostgresSilent,
+    PostgresStarting,
+    LeaseExpiring,
+    NotMyLease,
+    Deposed { leader: MemberName },
+    KeyVanished,
+    FormerSelf,
+    HandingOver { phase: String },
+    HandOverRefused { why: String },
+    TakingLeadership,
+    AskedToLead,
+    HealthiestMember,
+    AskingMembers,
+    Yielding,
+    NoFailoverTag,
+    ReplicaMustNotRebuild,
+    TooFarBehind { bytes: u64 },
+    OldTimeline,
+    PrimaryStillAlive { member: MemberName },
+    MemberAhead { member: MemberName, bytes: u64 },
+    MemberHasPriority { member: MemberName },
+    CandidateGoesFirst { member: MemberName },
+    StartingToCompete,
+    NewCluster,
+    BootstrapElsewhere,
+    NobodyToClone,
+    DataElsewhere { member: MemberName },
+    MayNotBootstrap,
+    Cloning { from: MemberName },
+    LeaderNotReady { leader: MemberName },
+    Following { leader: MemberName },
+    NotStreaming { leader: MemberName },
+    StartingToFollow { leader: MemberName },
+    AskingHistory { leader: MemberName },
+    CrashRecoveryFirst,
+    AwaitingCheckpoint { leader: MemberName },
+    Diverged { leader: MemberName },
+    Recloning { leader: MemberName },
+    CannotRejoin { leader: MemberName, rewindable: bool },
 }
 
 impl fmt::Display for Reason {
+    #[expect(clippy::too_many_lines, reason = "one line per sentence")]
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Reason::ClusterUnknown => f.write_str("etcd has not been read yet"),
+            Reason::ClusterUnknown => write!(f, "waiting: etcd or PostgreSQL has not been looked at yet"),
+            Reason::Busy(job) => write!(f, "{job} is in progress"),
+            Reason::ForeignData { mine, cluster } => write!(
+                f,
+                "the data directory belongs to cluster {mine}, but this cluster is {cluster}: wrong volume or wrong scope"
+            ),
+            Reason::DataUnreadable(error) => write!(f, "the data directory cannot be read: {error}"),
+            Reason::Paused => write!(f, "paused: no automatic action"),
+            Reason::PausedWithoutPrimary => {
+                write!(f, "paused, and PostgreSQL here is not primary: giving the leader key away")
+            }
+            Reason::ShuttingDown => write!(f, "shutting down"),
+            Reason::Leading => write!(f, "leading: the lease is mine and PostgreSQL is primary"),
+            Reason::Confirming => {
+                write!(f, "the leader key is mine; waiting for the renewal that confirms it")
+            }
+            Reason::Promoting => write!(f, "promoting: the lease is mine and PostgreSQL is a standby"),
+            Reason::Restarting => write!(f, "restarting PostgreSQL as asked"),
+            Reason::Reinitializing => write!(f, "reinitializing as asked"),
+            Reason::CrashedLeader => write!(f, "PostgreSQL is down while I lead: starting it in place"),
+            Reason::CrashBudgetSpent => write!(
+                f,
+                "PostgreSQL does not stay up here and another member can lead: giving the leader key away"
+            ),
+            Reason::StartTooSlow => {
+                write!(f, "PostgreSQL takes longer than primary_start_timeout and another member can lead")
+            }
+            Reason::NoDataToLead => {
+                write!(f, "the leader key is mine but there is no usable data here: giving it away")
+            }
+            Reason::PostgresSilent => write!(f, "PostgreSQL runs but does not answer"),
+            Reason::PostgresStarting => write!(f, "PostgreSQL is starting"),
+            Reason::LeaseExpiring => {
+                write!(f, "the lease could not be renewed and is about to expire: no primary may run here")
+            }
+            Reason::NotMyLease => write!(
+                f,
+                "the leader key hangs on a lease that is not this supervisor's: stopping PostgreSQL"
+            ),
+            Reason::Deposed { leader } => {
+                write!(f, "{leader} leads and PostgreSQL here may accept writes: stopping it at once")
+            }
+            Reason::KeyVanished => {
+                write!(f, "the leader key vanished under a running primary: taking it back")
+            }
+            Reason::FormerSelf => write!(
+                f,
+                "the leader key is held by my former self, of which nothing runs: revoking its lease"
+            ),
+            Reason::HandingOver { phase } => write!(f, "handing over: {phase}"),
+            Reason::HandOverRefused { why } => write!(f, "the hand-over does not happen: {why}"),
+            Reason::TakingLeadership => write!(f, "taking the leader key"),
+            Reason::AskedToLead => write!(f, "nobody leads and I am the candidate that was asked for"),
+            Reason::HealthiestMember => write!(f, "nobody leads and no member that answers is ahead of me"),
+            Reason::AskingMembers => write!(f, "asking the other members for their positions"),
+            Reason::Yielding => write!(f, "I gave the leader key away: the others go first"),
+            Reason::NoFailoverTag => write!(f, "nobody leads, and I have the tag nofailover"),
+            Reason::ReplicaMustNotRebuild => write!(
+                f,
+                "etcd knows no cluster: only a running primary may rebuild it, and this is a replica"
+            ),
+            Reason::TooFarBehind { bytes } => write!(
+                f,
+                "nobody leads, and I am {bytes} bytes behind the last leader: more than maximum_lag_on_failover"
+            ),
+            Reason::OldTimeline => write!(f, "my timeline is older than the cluster's"),
+            Reason::PrimaryStillAlive { member } => {
+                write!(f, "nobody leads, but {member} still runs as a primary")
+            }
+            Reason::MemberAhead { member, bytes } => {
+                write!(f, "nobody leads, and {member} is {bytes} bytes ahead of me")
+            }
+            Reason::MemberHasPriority { member } => {
+                write!(f, "nobody leads, and {member} is as far as I am and has a higher failover_priority")
+            }
+            Reason::CandidateGoesFirst { member } => {
+                write!(f, "nobody leads, and {member} is the candidate that was asked for")
+            }
+            Reason::StartingToCompete => {
+                write!(f, "nobody leads: starting PostgreSQL as a standby to compare positions")
+            }
+            Reason::NewCluster => write!(f, "there is no cluster yet: creating it"),
+            Reason::BootstrapElsewhere => write!(f, "another member is creating the cluster"),
+            Reason::NobodyToClone => {
+                write!(f, "no data here, and nobody leads: waiting for a leader to clone from")
+            }
+            Reason::DataElsewhere { member } => write!(
+                f,
+                "no data here, and etcd knows no cluster, but {member} has data: not creating a new one"
+            ),
+            Reason::MayNotBootstrap => write!(
+                f,
+                "there is no cluster yet, and this member may not create one (tag nofailover, or no bootstrap section)"
+            ),
+            Reason::Cloning { from } => write!(f, "no data here: cloning from {from}"),
+            Reason::LeaderNotReady { leader } => {
+                write!(f, "waiting until {leader}, the leader, runs as a primary")
+            }
+            Reason::Following { leader } => write!(f, "following {leader}, the leader"),
+            Reason::NotStreaming { leader } => {
+                write!(f, "{leader} leads, but PostgreSQL here does not stream")
+            }
+            Reason::StartingToFollow { leader } => write!(f, "starting PostgreSQL to follow {leader}"),
+            Reason::AskingHistory { leader } => write!(f, "asking {leader} for its timeline history"),
+            Reason::CrashRecoveryFirst => {
+                write!(f, "this was a primary that did not stop cleanly: crash recovery shows how far it got")
+            }
+            Reason::AwaitingCheckpoint { leader } => {
+                write!(f, "histories parted: waiting for the checkpoint of {leader} before the rewind")
+            }
+            Reason::Diverged { leader } => {
+                write!(f, "the history here parted from that of {leader}: rewinding")
+            }
+            Reason::Recloning { leader } => write!(
+                f,
+                "the history here parted from that of {leader} and cannot be rewound: cloning anew, as configured"
+            ),
+            Reason::CannotRejoin { leader, rewindable: true } => write!(
+                f,
+                "the history here parted from that of {leader} and pg_rewind failed; nothing is deleted unless \
+                 remove_data_directory_on_rewind_failure is set or you run reinit"
+            ),
+            Reason::CannotRejoin { leader, rewindable: false } => write!(
+                f,
+                "the history here parted from that of {leader} and pg_rewind cannot be used (use_pg_rewind, checksums or \
+                 wal_log_hints are off); nothing is deleted unless remove_data_directory_on_diverged_timelines is set or \
+                 you run reinit"
+            ),
         }
     }
 }
 
-/// What the next look waits for.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// What the next look waits for, when it comes before the safety net.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum WaitingOn {
     /// Nothing: the safety net of `loop_wait`.
     NextLook,
+    /// A renewal, or a change of the leader key.
+    Lease,
+    /// Answers of other members.
+    Members,
+    /// The leader to become ready.
+    Leader,
+    /// The local Postgres.
+    Postgres,
+    /// A long action.
+    Job,
+    /// The pause after a failure.
+    Retry,
+    /// A time somebody set.
+    Schedule,
 }

@@ -1,3 +1,12 @@
 //! The operating system: the clock, signals, child processes and durable files.
+//!
+//! Every child is spawned through [`child`], so that [`reap`], which collects what PID 1 or a subreaper inherits,
+//! never takes the exit of a child that somebody waits for.
 
+pub mod child;
 pub mod clock;
+pub mod durable;
+pub mod pidfd;
+pub mod process;
+pub mod reap;
+pub mod signal;

@@ -1,5 +1,7 @@
 //! Integration tests: one binary, a module per capability. What they stand on is in `support`.
 
+#[path = "../decide/mod.rs"]
+mod decide;
 #[path = "../tidy.rs"]
 mod tidy;
 
@@ -11,6 +13,7 @@ mod bootstrap;
 mod candidates;
 mod crash;
 mod dynamic_config;
+mod etcd;
 mod etcd_trouble;
 mod failover;
 mod foreign_data;

@@ -1,0 +1,262 @@
+//! The loop: wait for anything that can wake it, then observe, decide, perform, publish.
+
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::dynamic::Dynamic;
+use super::events::Event;
+use super::fencing::Fencing;
+use super::jobs::{Lane, Tools};
+use super::observe::{PostgresWatch, lease_facts};
+use super::{Order, Status};
+use crate::decide::{Decision, Memory, decide};
+use crate::etcd::LeaseKeeper;
+use crate::model::{
+    CloneProgress, ExitBecause, Finished, JobKind, LeaderBranch, Me, MemberName, Moment, Observation,
+    Outcome, PeerAnswer, Reason, Reply, Request, RequestId, View,
+};
+use crate::os::clock;
+use crate::os::signal::{SignalEvent, Signals};
+use crate::peer::Peers;
+use crate::postgres::Progress;
+
+/// More events than this in one tick are left for the next.
+const EVENTS_PER_TICK_MAX: usize = 256;
+
+/// The loop with everything it owns.
+pub(super) struct Cycle {
+    pub(super) me: Me,
+    pub(super) scope: String,
+    pub(super) tools: Tools,
+    pub(super) peers: Peers,
+    pub(super) keeper: Option<Arc<LeaseKeeper>>,
+    pub(super) fencing: Arc<Fencing>,
+    pub(super) dynamic: Dynamic,
+    pub(super) watch: PostgresWatch,
+    pub(super) view: watch::Receiver<Option<View>>,
+    pub(super) progress: watch::Receiver<Progress>,
+    pub(super) events: mpsc::UnboundedReceiver<Event>,
+    pub(super) orders: mpsc::Receiver<Order>,
+    pub(super) signals: Signals,
+    pub(super) status: watch::Sender<Arc<Status>>,
+    pub(super) state: State,
+}
+
+/// What the loop keeps between ticks besides the decision's own memory.
+#[derive(Default)]
+pub(super) struct State {
+    pub(super) memory: Memory,
+    pub(super) job: Lane,
+    pub(super) writing: Lane,
+    pub(super) finished: Vec<Finished>,
+    pub(super) requests: Vec<Request>,
+    pub(super) answers: BTreeMap<RequestId, oneshot::Sender<Reply>>,
+    pub(super) next_request: u64,
+    pub(super) lookers: Vec<oneshot::Sender<()>>,
+    pub(super) peers: BTreeMap<MemberName, PeerAnswer>,
+    pub(super) leader_branch: Option<LeaderBranch>,
+    pub(super) shutting_down: bool,
+    pub(super) because: Option<Reason>,
+    pub(super) clone_since: Option<Moment>,
+    pub(super) ticks: u64,
+    pub(super) etcd_seen_wall: i64,
+    pub(super) etcd_seen_at: Option<Moment>,
+}
+
+impl Cycle {
+    /// Runs until a decision ends it.
+    pub(super) async fn run(mut self) -> ExitBecause {
+        loop {
+            let (flow, wake_at) = self.tick().await;
+            if let ControlFlow::Break(because) = flow {
+                return because;
+            }
+            self.wait(wake_at).await;
+            self.drain();
+        }
+    }
+
+    /// Waits for a level, not an edge: each source marks what it saw, and the tick reads the newest of everything.
+    async fn wait(&mut self, wake_at: Moment) {
+        let mut process = self.tools.postgres.process();
+        process.borrow_and_update();
+        let mut lease = self.keeper.as_ref().map(|keeper| keeper.facts());
+        let stale = *process.borrow() != self.status.borrow().postgres.process
+            || lease
+                .as_mut()
+                .is_some_and(|lease| differs(&lease.borrow_and_update(), &self.status.borrow().lease));
+        if stale {
+            return;
+        }
+        tokio::select! {
+            Some(event) = self.events.recv() => self.take(event),
+            Some(order) = self.orders.recv() => self.order(order),
+            signal = self.signals.next() => self.signal(signal),
+            Ok(()) = self.view.changed() => {}
+            Ok(()) = process.changed() => {}
+            () = lease_changed(lease) => {}
+            Ok(()) = self.progress.changed() => {}
+            () = clock::sleep_until(wake_at) => {}
+        }
+    }
+
+    /// Takes what else has arrived, so that a burst is one tick.
+    fn drain(&mut self) {
+        for _ in 0..EVENTS_PER_TICK_MAX {
+            if let Ok(event) = self.events.try_recv() {
+                self.take(event);
+            } else if let Ok(order) = self.orders.try_recv() {
+                self.order(order);
+            } else {
+                return;
+            }
+        }
+    }
+
+    fn take(&mut self, event: Event) {
+        match event {
+            Event::JobFinished(finished) => self.finish(finished),
+            Event::PeerAnswered(name, answer) => {
+                self.state.peers.insert(name, answer);
+            }
+            Event::LeaderBranchTold(told) => self.state.leader_branch = Some(told),
+            Event::MemberNotPublished => self.state.memory.published = None,
+            Event::StatusNotPublished => self.state.memory.status = None,
+            Event::LookWanted => {}
+        }
+    }
+
+    pub(super) fn finish(&mut self, finished: Finished) {
+        let _lane = self.state.job.finished(finished.job) || self.state.writing.finished(finished.job);
+        match &finished.outcome {
+            Outcome::Done => tracing::debug!(job = %finished.job, "done"),
+            Outcome::Lost => tracing::info!(job = %finished.job, "somebody else was faster"),
+            Outcome::Cancelled => tracing::info!(job = %finished.job, "cancelled"),
+            Outcome::Unknown(why) | Outcome::Failed(why) => {
+                tracing::warn!(job = %finished.job, why, "failed")
+            }
+        }
+        self.watch.forget_data();
+        self.state.finished.push(finished);
+    }
+
+    fn signal(&mut self, signal: SignalEvent) {
+        match signal {
+            SignalEvent::Terminate | SignalEvent::Interrupt | SignalEvent::Quit => {
+                tracing::info!(?signal, "asked to end");
+                self.state.shutting_down = true;
+            }
+            SignalEvent::Reload => self.dynamic.reload_local(),
+        }
+    }
+
+    /// One tick; also says when the next one is due at the latest.
+    async fn tick(&mut self) -> (ControlFlow<ExitBecause>, Moment) {
+        self.follow_settings().await;
+        let seen = self.observe().await;
+        let now = clock::now();
+        let decision = decide(&self.state.memory, &seen, now);
+        self.narrate(&decision, &seen);
+        let Decision { memory, actions, because: _, wake } = decision;
+        self.state.memory = memory;
+        self.keep_fence(&seen);
+        let mut flow = ControlFlow::Continue(());
+        for action in actions {
+            if let ControlFlow::Break(because) = self.perform(action, &seen, now).await {
+                flow = ControlFlow::Break(because);
+            }
+        }
+        self.publish(&seen, wake.0);
+        for looker in self.state.lookers.drain(..) {
+            // Whoever asked may have gone.
+            let _ = looker.send(());
+        }
+        (flow, wake.0)
+    }
+
+    async fn observe(&mut self) -> Observation {
+        let job = self.state.job.running();
+        let kind = job.as_ref().map(|running| running.job.kind());
+        let postgres = self.watch.look(kind, self.dynamic.settings().loop_wait).await;
+        let view = self.view.borrow_and_update().clone();
+        self.note_etcd(view.as_ref());
+        Observation {
+            me: self.me.clone(),
+            settings: self.dynamic.settings().clone(),
+            view,
+            lease: lease_facts(self.keeper.as_deref()),
+            postgres,
+            peers: self.state.peers.clone(),
+            leader_branch: self.state.leader_branch.clone(),
+            clone_progress: self.clone_progress(kind),
+            job,
+            writing: self.state.writing.running(),
+            finished: std::mem::take(&mut self.state.finished),
+            requests: std::mem::take(&mut self.state.requests),
+            shutting_down: self.state.shutting_down,
+            wall: clock::wall(),
+        }
+    }
+
+    fn clone_progress(&self, job: Option<JobKind>) -> Option<CloneProgress> {
+        let since = self.state.clone_since.filter(|_| job == Some(JobKind::Clone))?;
+        let progress = *self.progress.borrow();
+        Some(CloneProgress {
+            bytes: progress.done,
+            total: progress.total,
+            elapsed: clock::now().since(since),
+        })
+    }
+
+    /// A confirmed renewal or a newer view is a sign of life of etcd.
+    fn note_etcd(&mut self, view: Option<&View>) {
+        let renewed = lease_facts(self.keeper.as_deref()).trouble.is_none() && self.keeper.is_some();
+        let seen_at = view.map(|view| view.seen_at);
+        if renewed || seen_at > self.state.etcd_seen_at {
+            self.state.etcd_seen_at = seen_at.max(renewed.then(clock::now));
+            self.state.etcd_seen_wall = clock::wall().0 / 1000;
+        }
+    }
+
+    /// One line for each change of decision, with its reason; nothing on an idle loop.
+    fn narrate(&mut self, decision: &Decision, seen: &Observation) {
+        if self.state.because.as_ref() != Some(&decision.because) {
+            let term = seen.lease.leading_at(clock::now()).map(|term| term.0);
+            tracing::info!(term, "{}", decision.because);
+            self.state.because = Some(decision.because.clone());
+        }
+    }
+
+    /// Once Postgres is proved to be no primary, and none is being made, there is nothing to fence.
+    fn keep_fence(&self, seen: &Observation) {
+        let promoting = seen.job.as_ref().is_some_and(|running| running.job.kind() == JobKind::Promote);
+        if seen.postgres.may_be_primary() {
+            let facts = lease_facts(self.keeper.as_deref());
+            if facts.leading_at(clock::now()).is_some() {
+                self.fencing.want(&facts);
+            }
+        } else if !promoting && self.state.job.running().is_none() {
+            self.fencing.unwant();
+        }
+    }
+}
+
+/// Renewals move the deadline all the time; only what a decision can see is a reason to tick.
+fn differs(new: &crate::model::LeaseFacts, old: &crate::model::LeaseFacts) -> bool {
+    new.leading != old.leading || new.lease != old.lease
+}
+
+/// Ends when the lease's facts change in a way that a decision can see.
+async fn lease_changed(facts: Option<watch::Receiver<crate::model::LeaseFacts>>) {
+    let Some(mut facts) = facts else { return std::future::pending().await };
+    let before = facts.borrow().clone();
+    while facts.changed().await.is_ok() {
+        if differs(&facts.borrow(), &before) {
+            return;
+        }
+    }
+    std::future::pending().await
+}

@@ -1,0 +1,202 @@
+//! Long actions: spawned, named, cancellable, one at a time in each lane, reporting back as an event.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+use tokio::task::AbortHandle;
+
+use super::events::Event;
+use super::fencing::Fencing;
+use crate::etcd::{Cas, Etcd, EtcdError, LeaseKeeper};
+use crate::model::{
+    ClusterStatus, Finished, Job, JobKind, LeaseFacts, LeaseId, LeaseTiming, Lsn, MemberName, Moment,
+    Outcome, Running, Term,
+};
+use crate::os::clock;
+use crate::postgres::{Postgres, Progress, Started};
+
+/// A checkpoint of a large, busy primary takes this long at most; a hand-over gives up sooner.
+const CHECKPOINT_WITHIN: Duration = Duration::from_secs(3600);
+/// A promotion that takes longer than this has failed; recovery was caught up when it began.
+const PROMOTE_WITHIN: Duration = Duration::from_secs(60);
+
+/// What a long action needs. Cheap to clone.
+#[derive(Clone)]
+pub(super) struct Tools {
+    pub(super) name: MemberName,
+    pub(super) postgres: Postgres,
+    pub(super) etcd: Etcd,
+    pub(super) fencing: Arc<Fencing>,
+    pub(super) progress: watch::Sender<Progress>,
+    pub(super) events: mpsc::UnboundedSender<Event>,
+    pub(super) first_config: String,
+}
+
+/// One lane: at most one long action.
+#[derive(Default)]
+pub(super) struct Lane {
+    running: Option<(Running, AbortHandle)>,
+}
+
+impl Lane {
+    pub(super) fn running(&self) -> Option<Running> {
+        self.running.as_ref().map(|(running, _)| running.clone())
+    }
+
+    /// Begins `job`; its end comes as an event. Ignored with a log line while another runs: the loop never asks.
+    pub(super) fn start(&mut self, job: Job, now: Moment, tools: &Tools, lease: Option<&Arc<LeaseKeeper>>) {
+        if let Some((running, _)) = &self.running {
+            tracing::error!(asked = %job.kind(), runs = %running.job.kind(), "two long actions at a time");
+            return;
+        }
+        let (tools, lease, running) =
+            (tools.clone(), lease.cloned(), Running { job: job.clone(), since: now });
+        let task = tokio::spawn(async move {
+            let kind = job.kind();
+            let outcome = run(&tools, lease.as_deref(), job).await;
+            // The loop has ended when nobody listens.
+            let _ = tools.events.send(Event::JobFinished(Finished { job: kind, outcome }));
+        });
+        self.running = Some((running, task.abort_handle()));
+    }
+
+    /// Cancels the running action; true if there was one.
+    pub(super) fn cancel(&mut self) -> Option<JobKind> {
+        let (running, task) = self.running.take()?;
+        task.abort();
+        Some(running.job.kind())
+    }
+
+    /// Takes note of an end; true if it was this lane's.
+    pub(super) fn finished(&mut self, kind: JobKind) -> bool {
+        let mine = self.running.as_ref().is_some_and(|(running, _)| running.job.kind() == kind);
+        if mine {
+            self.running = None;
+        }
+        mine
+    }
+}
+
+async fn run(tools: &Tools, lease: Option<&LeaseKeeper>, job: Job) -> Outcome {
+    let postgres = &tools.postgres;
+    let ended = match job {
+        Job::TakeLeadership | Job::HandOver { .. } | Job::ReleaseLeadership { .. } => {
+            let Some(keeper) = lease else { return Outcome::Failed("there is no lease yet".to_owned()) };
+            return write_leader_key(tools, keeper, job).await;
+        }
+        Job::Bootstrap => return bootstrap(tools, lease).await,
+        Job::Clone { from } => postgres.clone_from(&from, tools.progress.clone()).await,
+        Job::StartStandby { follow, within } => {
+            postgres.start_standby(follow.as_ref(), within).await.map(|started| match started {
+                Started::Ready => {}
+                Started::StillRecovering => tracing::warn!("PostgreSQL is still recovering; waiting on"),
+            })
+        }
+        Job::Stop { mode, within } => postgres.stop(mode, within).await.map(|by| {
+            tracing::info!(?by, "PostgreSQL has stopped");
+        }),
+        Job::Checkpoint => postgres.checkpoint(CHECKPOINT_WITHIN).await,
+        Job::Promote { term } => match lease {
+            Some(keeper) => promote(tools, keeper, term).await,
+            None => return Outcome::Failed("there is no lease".to_owned()),
+        },
+        Job::CrashRecovery => postgres.crash_recovery().await,
+        Job::Rewind { from, fork } => postgres.rewind(&from, fork).await.map(|report| {
+            tracing::warn!(
+                timeline = report.timeline.0, fork = %report.fork, end = %report.end, bytes = report.bytes,
+                commits = report.commits, kept_in = %report.kept_in.display(),
+                "rewound; what the other history does not have was kept aside"
+            );
+        }),
+    };
+    match ended {
+        Ok(()) => Outcome::Done,
+        Err(error) => Outcome::Failed(error.chain()),
+    }
+}
+
+/// True while `lease` holds the leader key in `term` with more time left than a demotion takes.
+fn allows(lease: &LeaseFacts, term: Term, now: Moment) -> bool {
+    let before = LeaseTiming { ttl: lease.ttl }.demote_before();
+    lease.leading_at(now + before) == Some(term)
+}
+
+async fn promote(tools: &Tools, keeper: &LeaseKeeper, term: Term) -> Result<(), crate::postgres::Error> {
+    let facts = keeper.facts();
+    let still_allowed = || {
+        let lease = facts.borrow().clone();
+        // Armed first: a freeze right behind this line ends in the fence, not in a second primary.
+        tools.fencing.want(&lease) && allows(&lease, term, clock::now())
+    };
+    tools.postgres.promote(still_allowed, PROMOTE_WITHIN).await
+}
+
+async fn write_leader_key(tools: &Tools, keeper: &LeaseKeeper, job: Job) -> Outcome {
+    let facts = keeper.facts().borrow().clone();
+    let Some(lease) = facts.lease else { return Outcome::Failed("there is no lease".to_owned()) };
+    let status = |optime: Lsn| ClusterStatus { optime: Some(optime), ..ClusterStatus::default() };
+    let result = match job {
+        Job::TakeLeadership => tools.etcd.take_leadership(&tools.name, lease).await,
+        Job::HandOver { term, to, to_lease, optime } => {
+            tools.etcd.hand_over(term, lease, &to, to_lease, Some(&status(optime))).await
+        }
+        Job::ReleaseLeadership { term, optime } => {
+            tools.etcd.release_leadership(term, lease, optime.map(status).as_ref()).await
+        }
+        _postgres_job => return Outcome::Failed("not a write to the leader key".to_owned()),
+    };
+    // Whatever came of it, the next renewal reads who leads.
+    keeper.renew_now();
+    match result {
+        Ok(Cas::Done(_)) => Outcome::Done,
+        Ok(Cas::Lost) => Outcome::Lost,
+        Err(error) => Outcome::Unknown(chain(&error)),
+    }
+}
+
+async fn bootstrap(tools: &Tools, keeper: Option<&LeaseKeeper>) -> Outcome {
+    let Some(lease) = keeper.and_then(|keeper| keeper.facts().borrow().lease) else {
+        return Outcome::Cancelled;
+    };
+    match tools.etcd.win_initialize(lease).await {
+        Ok(Cas::Done(_)) => {}
+        Ok(Cas::Lost) => return Outcome::Lost,
+        Err(error) => {
+            tracing::warn!(error = chain(&error), "could not win the initialize key; trying again");
+            return Outcome::Cancelled;
+        }
+    }
+    match tools.postgres.bootstrap().await {
+        Ok(system_id) => finish_bootstrap(tools, lease, system_id).await,
+        Err(error) => {
+            if let Err(freeing) = tools.etcd.free_initialize(lease).await {
+                tracing::warn!(
+                    error = chain(&freeing),
+                    "could not free the initialize key; it expires with my lease"
+                );
+            }
+            Outcome::Failed(error.chain())
+        }
+    }
+}
+
+async fn finish_bootstrap(tools: &Tools, lease: LeaseId, system_id: u64) -> Outcome {
+    match tools.etcd.finish_initialize(lease, system_id, &tools.first_config).await {
+        Ok(Cas::Done(_)) => Outcome::Done,
+        Ok(Cas::Lost) => Outcome::Failed("the initialize key was lost while the cluster was made".to_owned()),
+        Err(error) => Outcome::Unknown(chain(&error)),
+    }
+}
+
+/// An etcd error with its causes, on one line.
+pub(super) fn chain(error: &EtcdError) -> String {
+    let mut text = error.to_string();
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}

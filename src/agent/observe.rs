@@ -1,0 +1,135 @@
+//! Gathers one tick's observation. Every look has a deadline, and none of them can hold up the lease.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::model::{
+    DataDirectory, JobKind, LeaseFacts, Moment, Observation, PostgresFacts, Process, SqlFacts,
+    TimelineHistory,
+};
+use crate::os::clock;
+use crate::postgres::Postgres;
+
+/// A tick waits this long for Postgres; a slower answer counts as none, and the next tick asks again.
+const LOOK_WITHIN: Duration = Duration::from_millis(1500);
+/// A look younger than this is not repeated: ticks come in bursts.
+const LOOK_FRESH: Duration = Duration::from_millis(10);
+/// The data directory of a stopped Postgres is read again after this.
+const DATA_FRESH: Duration = Duration::from_secs(5);
+
+/// What is known of the local Postgres, kept between ticks.
+pub(super) struct PostgresWatch {
+    postgres: Postgres,
+    data: DataDirectory,
+    history: TimelineHistory,
+    data_seen_at: Option<Moment>,
+    sql: Option<SqlFacts>,
+    sql_trouble: Option<String>,
+    sql_asked_at: Option<Moment>,
+    pid: Option<i32>,
+    pending_restart: BTreeMap<String, (String, String)>,
+    pending_asked_at: Option<Moment>,
+}
+
+impl PostgresWatch {
+    pub(super) fn new(postgres: Postgres) -> PostgresWatch {
+        PostgresWatch {
+            postgres,
+            data: DataDirectory::Unknown,
+            history: TimelineHistory::default(),
+            data_seen_at: None,
+            sql: None,
+            sql_trouble: None,
+            sql_asked_at: None,
+            pid: None,
+            pending_restart: BTreeMap::new(),
+            pending_asked_at: None,
+        }
+    }
+
+    /// The directory may have changed: read it at the next tick.
+    pub(super) fn forget_data(&mut self) {
+        self.data_seen_at = None;
+        self.pending_asked_at = None;
+    }
+
+    /// When Postgres was last asked.
+    pub(super) fn asked_at(&self) -> Option<Moment> {
+        self.sql_asked_at
+    }
+
+    /// Looks as far as the running `job` and the age of the last look ask for it.
+    pub(super) async fn look(&mut self, job: Option<JobKind>, pending_every: Duration) -> PostgresFacts {
+        let process = self.postgres.process().borrow().clone();
+        let pid = match &process {
+            Process::Up { pid, .. } => Some(*pid),
+            Process::Down { .. } => None,
+        };
+        if pid != self.pid {
+            self.pid = pid;
+            (self.sql, self.sql_trouble, self.sql_asked_at) = (None, None, None);
+            self.forget_data();
+        }
+        match (pid, job) {
+            (Some(_), Some(JobKind::Stop)) => self.sql_trouble = Some("it is being stopped".to_owned()),
+            (Some(_), _) => self.ask(pending_every).await,
+            (None, _) => self.pending_restart.clear(),
+        }
+        // Only these rewrite the directory; while they run, its state is theirs to know.
+        let rewritten = matches!(job, Some(JobKind::Bootstrap | JobKind::Clone | JobKind::Rewind));
+        let now = clock::now();
+        let stale = match pid {
+            Some(_) => self.data_seen_at.is_none(),
+            None => self.data_seen_at.is_none_or(|at| at + DATA_FRESH <= now),
+        };
+        if stale && !rewritten {
+            (self.data, self.history) = self.postgres.look().await;
+            self.data_seen_at = Some(now);
+        }
+        PostgresFacts {
+            data: self.data.clone(),
+            process,
+            sql: self.sql.clone(),
+            sql_trouble: self.sql_trouble.clone(),
+            history: self.history.clone(),
+            pending_restart: self.pending_restart.clone(),
+        }
+    }
+
+    async fn ask(&mut self, pending_every: Duration) {
+        let now = clock::now();
+        if self.sql_asked_at.is_some_and(|at| now < at + LOOK_FRESH) {
+            return;
+        }
+        self.sql_asked_at = Some(now);
+        let timeline = self.sql.as_ref().and_then(|sql| sql.timeline);
+        match tokio::time::timeout(LOOK_WITHIN, self.postgres.sql_facts()).await {
+            Ok(Ok(sql)) => {
+                if sql.timeline != timeline {
+                    self.forget_data();
+                }
+                (self.sql, self.sql_trouble) = (Some(sql), None);
+            }
+            Ok(Err(error)) => self.sql_trouble = Some(error.chain()),
+            Err(_) => self.sql_trouble = Some(format!("no answer within {} ms", LOOK_WITHIN.as_millis())),
+        }
+        let due = self.pending_asked_at.is_none_or(|at| at + pending_every <= now);
+        if due && self.sql_trouble.is_none() {
+            let pending = tokio::time::timeout(LOOK_WITHIN, self.postgres.pending_restart()).await;
+            if let Ok(Ok(pending)) = pending {
+                self.pending_restart = pending;
+                self.pending_asked_at = Some(now);
+            }
+        }
+    }
+}
+
+/// What the lease's task last said; nothing before there is one.
+pub(super) fn lease_facts(keeper: Option<&crate::etcd::LeaseKeeper>) -> LeaseFacts {
+    keeper.map(|keeper| keeper.facts().borrow().clone()).unwrap_or_default()
+}
+
+/// The facts that tell whether two ticks saw the same, for the log: positions and ages left out.
+pub(super) fn leads(seen: &Observation, now: Moment) -> bool {
+    seen.lease.leading_at(now).is_some()
+}

@@ -1,0 +1,65 @@
+//! Orders from the rim. What is not a decision (reading and writing etcd, asking a member) runs beside the loop.
+
+use std::time::Duration;
+
+use super::cycle::Cycle;
+use super::jobs::chain;
+use super::{Order, OrderError};
+use crate::etcd::{Cas, EtcdError};
+use crate::model::{Request, RequestId};
+use crate::os::clock;
+
+/// How long the rim waits for another member.
+const ASK_WITHIN: Duration = Duration::from_secs(2);
+
+impl Cycle {
+    /// Takes one order in; the tick after it answers.
+    pub(super) fn order(&mut self, order: Order) {
+        let etcd = self.tools.etcd.clone();
+        match order {
+            Order::Ask(ask, answer) => {
+                self.state.next_request += 1;
+                let id = RequestId(self.state.next_request);
+                self.state.answers.insert(id, answer);
+                self.state.requests.push(Request { id, ask });
+            }
+            Order::Reload => self.dynamic.reload_local(),
+            Order::Wake => {}
+            Order::Look(at_most, answer) => {
+                let fresh = self.watch.asked_at().is_some_and(|at| clock::now() < at + at_most);
+                match fresh {
+                    // Whoever asked may have gone.
+                    true => drop(answer.send(())),
+                    false => self.state.lookers.push(answer),
+                }
+            }
+            Order::ReadCluster(answer) => {
+                let within = self.dynamic.settings().retry_timeout / 2;
+                tokio::spawn(async move { answer.send(etcd.read(within).await.map_err(unavailable)) });
+            }
+            Order::WriteConfig(text, if_revision, answer) => {
+                tokio::spawn(async move {
+                    answer.send(etcd.write_config(&text, if_revision).await.map(done).map_err(unavailable))
+                });
+            }
+            Order::WriteFailover(request, if_revision, answer) => {
+                tokio::spawn(async move {
+                    let written = etcd.write_failover(request.as_ref(), if_revision).await;
+                    answer.send(written.map(done).map_err(unavailable))
+                });
+            }
+            Order::AskPeer(api_url, answer) => {
+                let peers = self.peers.clone();
+                tokio::spawn(async move { answer.send(peers.ask(&api_url, ASK_WITHIN).await) });
+            }
+        }
+    }
+}
+
+fn done(cas: Cas) -> bool {
+    cas != Cas::Lost
+}
+
+fn unavailable(error: EtcdError) -> OrderError {
+    OrderError::Etcd(chain(&error))
+}

@@ -1,0 +1,204 @@
+//! One match over [`Action`]. What could be decided is not decided here: no `if` about who should lead.
+
+use std::ops::ControlFlow;
+use std::time::Duration;
+
+use super::cycle::Cycle;
+use super::events::Event;
+use super::jobs::chain;
+use crate::etcd::{Cas, EtcdError};
+use crate::model::{
+    Action, ExitBecause, Finished, FollowTarget, Job, JobKind, LeaderBranch, LeaseFacts, MemberName, Moment,
+    Observation, Outcome,
+};
+use crate::os::clock;
+
+/// How long a member may take to answer. In a failover everybody waits for the slowest.
+const ASK_WITHIN: Duration = Duration::from_secs(1);
+/// How long the leader's Postgres may take to tell its history.
+const HISTORY_WITHIN: Duration = Duration::from_secs(3);
+/// Statements and reloads on the local Postgres.
+const LOCAL_WITHIN: Duration = Duration::from_secs(3);
+
+impl Cycle {
+    /// Carries out one order.
+    pub(super) async fn perform(
+        &mut self,
+        action: Action,
+        seen: &Observation,
+        now: Moment,
+    ) -> ControlFlow<ExitBecause> {
+        match action {
+            Action::Start(job) => self.start(job, now),
+            Action::CancelJob => self.cancel(),
+            Action::AskPeers { who } => self.ask_peers(who),
+            Action::AskLeaderBranch { from } => self.ask_leader_branch(from),
+            Action::RevokeLease { lease } => {
+                let etcd = self.tools.etcd.clone();
+                tokio::spawn(async move {
+                    if let Err(error) = etcd.revoke_lease(lease).await {
+                        tracing::warn!(%lease, error = chain(&error), "could not revoke my former lease");
+                    }
+                });
+            }
+            Action::PublishMember(record) => {
+                let (name, tools) = (seen.me.name.clone(), self.tools.clone());
+                let Some(lease) = seen.lease.lease else { return ControlFlow::Continue(()) };
+                tokio::spawn(async move {
+                    let written = tools.etcd.publish_member(&name, lease, &record).await;
+                    report(&tools.events, "members", written.map(|_| ()), Event::MemberNotPublished);
+                });
+            }
+            Action::PublishStatus { term, status } => {
+                let (tools, lease) = (self.tools.clone(), seen.lease.clone());
+                self.as_leader("status", lease, Event::StatusNotPublished, move |lease| async move {
+                    tools.etcd.publish_status(term, lease, &status).await
+                });
+            }
+            Action::PublishHistory { term, lines } => {
+                let (tools, lease) = (self.tools.clone(), seen.lease.clone());
+                self.as_leader("history", lease, Event::LookWanted, move |lease| async move {
+                    tools.etcd.publish_history(term, lease, &lines).await
+                });
+            }
+            Action::RestoreInitialize { term, system_id } => {
+                let (tools, lease) = (self.tools.clone(), seen.lease.clone());
+                self.as_leader("initialize", lease, Event::LookWanted, move |lease| async move {
+                    tools.etcd.restore_initialize(term, lease, system_id).await
+                });
+            }
+            Action::RestoreConfig { term } => {
+                let (tools, lease, text) = (self.tools.clone(), seen.lease.clone(), self.dynamic.text());
+                self.as_leader("config", lease, Event::LookWanted, move |lease| async move {
+                    tools.etcd.restore_config(term, lease, &text).await
+                });
+            }
+            Action::ClearFailover { mod_revision } => {
+                let tools = self.tools.clone();
+                tokio::spawn(async move {
+                    let cleared = tools.etcd.clear_failover(mod_revision).await;
+                    report(&tools.events, "failover", cleared.map(|_| ()), Event::LookWanted);
+                });
+            }
+            Action::Follow(target) => self.local("follow", self.tools.postgres.follow(target.as_ref())).await,
+            Action::SetSlots { create, drop } => {
+                self.local("set slots", self.tools.postgres.set_slots(&create, &drop)).await;
+            }
+            Action::ResumeReplay => self.local("resume replay", self.tools.postgres.resume_replay()).await,
+            Action::CheckpointAfterPromotion { term: _ } => self.checkpoint_aside(),
+            Action::Answer { id, reply } => {
+                if let Some(answer) = self.state.answers.remove(&id) {
+                    // Whoever asked may have gone.
+                    let _ = answer.send(reply);
+                }
+            }
+            Action::Exit(because) => return ControlFlow::Break(because),
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn start(&mut self, job: Job, now: Moment) {
+        if let Job::Clone { .. } = job {
+            self.state.clone_since = Some(now);
+        }
+        let lane = match job {
+            Job::TakeLeadership | Job::HandOver { .. } | Job::ReleaseLeadership { .. } => {
+                &mut self.state.writing
+            }
+            Job::Bootstrap
+            | Job::Clone { .. }
+            | Job::StartStandby { .. }
+            | Job::Stop { .. }
+            | Job::Checkpoint
+            | Job::Promote { .. }
+            | Job::CrashRecovery
+            | Job::Rewind { .. } => &mut self.state.job,
+        };
+        lane.start(job, now, &self.tools, self.keeper.as_ref());
+    }
+
+    fn cancel(&mut self) {
+        if let Some(job) = self.state.job.cancel() {
+            self.finish(Finished { job, outcome: Outcome::Cancelled });
+        }
+    }
+
+    fn ask_peers(&self, who: Vec<(MemberName, String)>) {
+        for (name, api_url) in who {
+            let (peers, events) = (self.peers.clone(), self.tools.events.clone());
+            tokio::spawn(async move {
+                let answer = peers.ask(&api_url, ASK_WITHIN).await;
+                let _ = events.send(Event::PeerAnswered(name, answer));
+            });
+        }
+    }
+
+    fn ask_leader_branch(&self, from: FollowTarget) {
+        let (postgres, events) = (self.tools.postgres.clone(), self.tools.events.clone());
+        tokio::spawn(async move {
+            let asked_at = clock::now();
+            let answer = match tokio::time::timeout(HISTORY_WITHIN, postgres.leader_history(&from)).await {
+                Ok(Ok(told)) if told.in_recovery => Err("it is still in recovery".to_owned()),
+                Ok(Ok(told)) => Ok(told.branch),
+                Ok(Err(error)) => Err(error.chain()),
+                Err(_) => Err(format!("no answer within {} s", HISTORY_WITHIN.as_secs())),
+            };
+            if let Err(why) = &answer {
+                tracing::debug!(leader = %from.name, why, "the leader did not tell its history");
+            }
+            let _ = events.send(Event::LeaderBranchTold(LeaderBranch { name: from.name, asked_at, answer }));
+        });
+    }
+
+    /// A write that only a leader may make, beside the loop.
+    fn as_leader<F>(
+        &self,
+        key: &'static str,
+        lease: LeaseFacts,
+        failed: Event,
+        write: impl FnOnce(crate::model::LeaseId) -> F,
+    ) where
+        F: Future<Output = Result<Cas, EtcdError>> + Send + 'static,
+    {
+        let Some(lease) = lease.lease else { return };
+        let (events, write) = (self.tools.events.clone(), write(lease));
+        tokio::spawn(async move { report(&events, key, write.await.map(|_| ()), failed) });
+    }
+
+    async fn local<T>(
+        &self,
+        what: &'static str,
+        step: impl Future<Output = Result<T, crate::postgres::Error>>,
+    ) {
+        match tokio::time::timeout(LOCAL_WITHIN, step).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => tracing::warn!(error = error.chain(), "{what} failed"),
+            Err(_) => tracing::warn!("{what} took longer than {} s", LOCAL_WITHIN.as_secs()),
+        }
+    }
+
+    fn checkpoint_aside(&self) {
+        let (postgres, events) = (self.tools.postgres.clone(), self.tools.events.clone());
+        tokio::spawn(async move {
+            let outcome = match postgres.checkpoint(Duration::from_secs(3600)).await {
+                Ok(()) => Outcome::Done,
+                Err(error) => Outcome::Failed(error.chain()),
+            };
+            let _ =
+                events.send(Event::JobFinished(Finished { job: JobKind::CheckpointAfterPromotion, outcome }));
+        });
+    }
+}
+
+/// A write beside the loop that failed is tried again by a later tick; etcd's trouble is the lease's to report.
+fn report(
+    events: &tokio::sync::mpsc::UnboundedSender<Event>,
+    key: &'static str,
+    written: Result<(), EtcdError>,
+    failed: Event,
+) {
+    if let Err(error) = written {
+        tracing::debug!(key, error = chain(&error), "not written");
+        let _ = events.send(failed);
+    }
+}

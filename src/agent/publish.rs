@@ -1,0 +1,50 @@
+//! After every tick: the status, from which the rim answers.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::Status;
+use super::cycle::Cycle;
+use crate::decide::phase_text;
+use crate::model::{Moment, Observation};
+use crate::os::clock;
+
+impl Cycle {
+    pub(super) fn publish(&mut self, seen: &Observation, next_tick_by: Moment) {
+        let now = clock::now();
+        self.state.ticks += 1;
+        let memory = &self.state.memory;
+        let last = self.status.borrow().clone();
+        let record =
+            memory.published.as_ref().map_or_else(|| last.record.clone(), |(record, _, _)| record.clone());
+        let alive = self.state.etcd_seen_at.is_some_and(|at| now < at + seen.settings.ttl);
+        let view = match (&seen.view, &last.view) {
+            (Some(new), Some(old)) if new.cluster == **old => Some(old.clone()),
+            (Some(new), _) => Some(Arc::new(new.cluster.clone())),
+            (None, _) => None,
+        };
+        let job = self.state.job.running();
+        let refused = memory.hand_over_refused.as_ref().map(|why| format!("refused: {why}"));
+        let status = Status {
+            me: seen.me.clone(),
+            scope: self.scope.clone(),
+            settings: seen.settings.clone(),
+            view: view.filter(|_| alive),
+            etcd_last_seen: self.state.etcd_seen_wall,
+            lease: super::observe::lease_facts(self.keeper.as_deref()),
+            postgres: seen.postgres.clone(),
+            state: record.state,
+            role: record.role,
+            record,
+            clone_progress: seen.clone_progress,
+            job: job.map(|running| running.job.kind().to_string()),
+            because: self.state.because.as_ref().map(ToString::to_string).unwrap_or_default(),
+            hand_over: memory.hand_over.as_ref().map(phase_text).or(refused),
+            scheduled_restart: memory.scheduled_restart.clone(),
+            ticked_at: now,
+            next_tick_by,
+            counters: BTreeMap::from([("matriarch_ticks", self.state.ticks)]),
+        };
+        self.status.send_replace(Arc::new(status));
+    }
+}

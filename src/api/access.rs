@@ -1,0 +1,163 @@
+//! Who may send unsafe requests: allowlist, then client certificate, then basic authentication.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+
+use super::answer::Answer;
+use super::dispatch::Caller;
+use super::{ApiSetup, wire};
+use crate::model::ClusterView;
+
+/// Names that take longer to resolve do not match.
+const RESOLVE_WITHIN: Duration = Duration::from_secs(2);
+
+/// Somebody who wants in.
+pub(super) struct Knock<'a> {
+    pub(super) caller: Caller,
+    /// The header `Authorization`.
+    pub(super) authorization: Option<&'a str>,
+    /// Whether the list of members counts for this route.
+    pub(super) members_welcome: bool,
+}
+
+/// Lets in whom `setup` allows; `view` tells the members' addresses.
+pub(super) async fn check(
+    setup: &ApiSetup,
+    knock: &Knock<'_>,
+    view: Option<&ClusterView>,
+) -> Result<(), Answer> {
+    if !listed(setup, knock, view).await {
+        return Err(Answer::text(403, "Access is denied"));
+    }
+    if setup.tls.is_some() && setup.client_certificate && !knock.caller.certified {
+        return Err(Answer::text(403, "client certificate required"));
+    }
+    authenticate(setup, knock.authorization)
+}
+
+fn authenticate(setup: &ApiSetup, header: Option<&str>) -> Result<(), Answer> {
+    let Some((user, password)) = &setup.credentials else {
+        return Ok(());
+    };
+    let Some(header) = header else {
+        return Err(Answer::unauthorized("no auth header received"));
+    };
+    let given = header.strip_prefix("Basic ").and_then(|text| STANDARD.decode(text.trim()).ok());
+    match given {
+        Some(given) if same(&given, format!("{user}:{password}").as_bytes()) => Ok(()),
+        Some(_) | None => Err(Answer::unauthorized("not authenticated")),
+    }
+}
+
+/// Compares in a time that depends on the lengths alone.
+fn same(given: &[u8], expected: &[u8]) -> bool {
+    let mut difference = given.len() ^ expected.len();
+    for (index, byte) in given.iter().enumerate() {
+        let other = expected.get(index % expected.len().max(1)).copied().unwrap_or_default();
+        difference |= usize::from(std::hint::black_box(byte ^ other));
+    }
+    std::hint::black_box(difference) == 0
+}
+
+async fn listed(setup: &ApiSetup, knock: &Knock<'_>, view: Option<&ClusterView>) -> bool {
+    let by_members = setup.allowlist_include_members && knock.members_welcome;
+    if setup.allowlist.is_empty() && !by_members {
+        return true;
+    }
+    let address = knock.caller.address;
+    let mut hosts: Vec<String> = Vec::new();
+    for entry in &setup.allowlist {
+        match Network::parse(entry) {
+            Some(network) if network.contains(address) => return true,
+            Some(_) => {}
+            None => hosts.push(entry.clone()),
+        }
+    }
+    if let Some(view) = view.filter(|_| by_members) {
+        let urls = view.members.values().filter_map(|member| member.record.api_url.as_deref());
+        hosts.extend(urls.filter_map(|url| Some(wire::address(url)?.0)));
+    }
+    futures::future::join_all(hosts.iter().map(|host| resolves_to(host, address))).await.contains(&true)
+}
+
+async fn resolves_to(host: &str, address: IpAddr) -> bool {
+    if let Ok(literal) = host.parse::<IpAddr>() {
+        return literal.to_canonical() == address;
+    }
+    match tokio::time::timeout(RESOLVE_WITHIN, tokio::net::lookup_host((host, 0))).await {
+        Ok(Ok(mut found)) => found.any(|found| found.ip().to_canonical() == address),
+        Ok(Err(_)) | Err(_) => false,
+    }
+}
+
+/// `10.0.0.0/8`, `fd00::/8` or one address.
+struct Network {
+    base: u128,
+    mask: u128,
+    is_v4: bool,
+}
+
+impl Network {
+    fn parse(text: &str) -> Option<Network> {
+        let (address, length) = match text.split_once('/') {
+            Some((address, length)) => (address, Some(length.parse::<u32>().ok()?)),
+            None => (text, None),
+        };
+        let address: IpAddr = address.trim().parse().ok()?;
+        let width = if address.is_ipv4() { 32 } else { 128 };
+        let length = length.unwrap_or(width);
+        if length > width {
+            return None;
+        }
+        let mask = u128::MAX.checked_shl(width - length).unwrap_or(0);
+        Some(Network { base: bits(address) & mask, mask, is_v4: address.is_ipv4() })
+    }
+
+    fn contains(&self, address: IpAddr) -> bool {
+        self.is_v4 == address.is_ipv4() && bits(address) & self.mask == self.base
+    }
+}
+
+fn bits(address: IpAddr) -> u128 {
+    match address {
+        IpAddr::V4(address) => u128::from(address.to_bits()),
+        IpAddr::V6(address) => address.to_bits(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn networks_hold_their_addresses_and_no_others() {
+        let cases = [
+            ("10.0.0.0/8", "10.200.3.4", true),
+            ("10.0.0.0/8", "11.0.0.1", false),
+            ("10.1.2.3", "10.1.2.3", true),
+            ("10.1.2.3", "10.1.2.4", false),
+            ("0.0.0.0/0", "192.0.2.1", true),
+            ("0.0.0.0/0", "::1", false),
+            ("fd00::/8", "fd12::1", true),
+            ("::/0", "fe80::1", true),
+        ];
+        for (network, address, inside) in cases {
+            let found =
+                Network::parse(network).map(|network| network.contains(address.parse().expect("an address")));
+            assert_eq!(found, Some(inside), "{network} {address}");
+        }
+        assert!(Network::parse("10.0.0.0/33").is_none());
+        assert!(Network::parse("host.example").is_none());
+    }
+
+    #[test]
+    fn compares_whole_credentials() {
+        assert!(same(b"user:secret", b"user:secret"));
+        for given in [&b""[..], b"user:secre", b"user:secretu", b"user:secretuser:secret"] {
+            assert!(!same(given, b"user:secret"));
+        }
+    }
+}

@@ -1,0 +1,95 @@
+//! The answer to one request, before it becomes bytes.
+
+use http_body_util::Full;
+use hyper::body::Bytes;
+use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue, SERVER};
+use hyper::{Response, StatusCode};
+use serde_json::Value;
+
+use super::{ApiSetup, json};
+use crate::agent::OrderError;
+
+/// Status, headers and body. A handler returns it; a refusal on the way is an `Err` of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Answer {
+    pub(super) status: u16,
+    /// `None`: a status line and nothing else.
+    kind: Option<&'static str>,
+    pub(super) body: String,
+    extra: Option<(&'static str, &'static str)>,
+}
+
+impl Answer {
+    /// Only a status.
+    pub(super) fn bare(status: u16) -> Answer {
+        Answer { status, kind: None, body: String::new(), extra: None }
+    }
+
+    /// A JSON body.
+    pub(super) fn json(status: u16, value: &Value) -> Answer {
+        Answer { kind: Some("application/json"), body: json::spaced(value), ..Answer::bare(status) }
+    }
+
+    /// A sentence for a person.
+    pub(super) fn text(status: u16, text: impl Into<String>) -> Answer {
+        Answer { kind: Some("text/html"), body: text.into(), ..Answer::bare(status) }
+    }
+
+    /// The Prometheus text format.
+    pub(super) fn metrics(text: String) -> Answer {
+        Answer { kind: Some("text/plain"), body: text, ..Answer::bare(200) }
+    }
+
+    /// 401, naming the realm.
+    pub(super) fn unauthorized(text: &str) -> Answer {
+        let extra = Some(("www-authenticate", "Basic realm=\"Patroni\""));
+        Answer { extra, ..Answer::text(401, text) }
+    }
+
+    /// The page a protocol error is answered with.
+    pub(super) fn page(status: u16, message: &str, explanation: &str) -> Answer {
+        let message = message.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
+        let body = format!(
+            "<!DOCTYPE HTML>\n<html lang=\"en\">\n<head><meta charset=\"utf-8\"><title>Error response</title></head>\n\
+             <body>\n<h1>Error response</h1>\n<p>Error code: {status}</p>\n<p>Message: {message}.</p>\n\
+             <p>Error code explanation: {status} - {explanation}.</p>\n</body>\n</html>\n"
+        );
+        Answer { kind: Some("text/html;charset=utf-8"), body, ..Answer::bare(status) }
+    }
+
+    /// 501, in the words old clients look for.
+    pub(super) fn unsupported(method: &str) -> Answer {
+        Answer::page(
+            501,
+            &format!("Unsupported method ('{method}')"),
+            "Server does not support this operation",
+        )
+    }
+
+    /// etcd or the loop did not do its part.
+    pub(super) fn unavailable(error: &OrderError) -> Answer {
+        Answer::text(503, format!("not possible now: {error}"))
+    }
+
+    /// The response, with the headers `setup` asks for.
+    pub(super) fn into_response(self, setup: &ApiSetup) -> Response<Full<Bytes>> {
+        let mut response = Response::new(Full::new(Bytes::from(self.body)));
+        *response.status_mut() =
+            StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let Some(kind) = self.kind else {
+            return response;
+        };
+        let headers = response.headers_mut();
+        headers.insert(SERVER, HeaderValue::from_static(setup.server_tokens.header()));
+        for (name, value) in &setup.extra_headers {
+            if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::try_from(value)) {
+                headers.insert(name, value);
+            }
+        }
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+        if let Some((name, value)) = self.extra {
+            headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
+        }
+        response
+    }
+}

@@ -1,0 +1,32 @@
+//! `/cluster` and `/history`: what etcd holds, as a body.
+
+use std::sync::Arc;
+
+use super::answer::Answer;
+use super::wire;
+use crate::agent::{Handle, OrderError};
+use crate::model::ClusterView;
+
+/// `/cluster`, always from a linearizable read: scripts wait for a switchover with it.
+pub(super) async fn cluster(handle: &Handle) -> Answer {
+    match handle.read_cluster().await {
+        Ok(view) => Answer::json(200, &wire::cluster_body(&handle.status().scope, &view)),
+        Err(error) => Answer::unavailable(&error),
+    }
+}
+
+/// `/history`.
+pub(super) async fn history(handle: &Handle) -> Answer {
+    match newest(handle).await {
+        Ok(view) => Answer::json(200, &wire::history_body(view.history.as_deref().unwrap_or_default())),
+        Err(error) => Answer::unavailable(&error),
+    }
+}
+
+/// A fresh read, or the view of the last `ttl` when etcd does not answer.
+pub(super) async fn newest(handle: &Handle) -> Result<Arc<ClusterView>, OrderError> {
+    match handle.read_cluster().await {
+        Ok(view) => Ok(Arc::new(view)),
+        Err(error) => handle.status().view.clone().ok_or(error),
+    }
+}

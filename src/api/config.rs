@@ -1,0 +1,178 @@
+//! `/config`: reading and changing the dynamic configuration.
+
+use serde_json::{Map, Value};
+
+use super::answer::Answer;
+use super::{cluster, json, wire};
+use crate::agent::Handle;
+
+/// GET.
+pub(super) async fn get(handle: &Handle) -> Answer {
+    match cluster::newest(handle).await {
+        Err(error) => Answer::unavailable(&error),
+        Ok(view) => match wire::config_of(&view) {
+            Some(config) => Answer::json(200, &Value::Object(config)),
+            None => Answer::text(502, "the key config is missing or no object"),
+        },
+    }
+}
+
+/// PATCH: merges, and writes only if nobody else did meanwhile.
+pub(super) async fn patch(handle: &Handle, change: Map<String, Value>) -> Result<Answer, Answer> {
+    let view = handle.read_cluster().await.map_err(|error| Answer::unavailable(&error))?;
+    let (Some(mut config), Some(key)) = (wire::config_of(&view), &view.config) else {
+        return Err(Answer::text(503, "the key config is missing or no object"));
+    };
+    if merge(&mut config, change) {
+        write(handle, &config, Some(key.mod_revision), 503).await?;
+    }
+    Ok(Answer::json(200, &Value::Object(config)))
+}
+
+/// PUT: replaces whatever is there, and says what it was given.
+pub(super) async fn put(handle: &Handle, config: Map<String, Value>) -> Result<Answer, Answer> {
+    let view = handle.read_cluster().await.map_err(|error| Answer::unavailable(&error))?;
+    if wire::config_of(&view).as_ref() != Some(&config) {
+        write(handle, &config, None, 502).await?;
+    }
+    Ok(Answer::json(200, &Value::Object(config)))
+}
+
+async fn write(
+    handle: &Handle,
+    config: &Map<String, Value>,
+    if_revision: Option<i64>,
+    failed: u16,
+) -> Result<(), Answer> {
+    let text = json::compact(&Value::Object(config.clone()));
+    match handle.write_config(text, if_revision).await {
+        Ok(true) => {
+            // The watch brings the change anyway; this only makes it sooner.
+            let _ = handle.wake().await;
+            Ok(())
+        }
+        Ok(false) => Err(Answer::text(409, "the configuration was changed by somebody else: try again")),
+        Err(error) => Err(Answer::text(failed, format!("the configuration was not written: {error}"))),
+    }
+}
+
+/// Merges `change` into `config`, deeply; null deletes. Scalars that read the same are no change. True if anything
+/// changed.
+pub(super) fn merge(config: &mut Map<String, Value>, change: Map<String, Value>) -> bool {
+    let mut changed = false;
+    for (key, new) in change {
+        changed |= match (config.get_mut(&key), new) {
+            (None, Value::Null) => false,
+            // Not swap_remove: the order of the other keys is what readers compare.
+            (Some(_), Value::Null) => config.shift_remove(&key).is_some_and(|old| !old.is_null()),
+            (Some(Value::Object(old)), Value::Object(new)) => merge(old, new),
+            (Some(old), new) if !new.is_object() && text(old) == text(&new) => false,
+            (Some(old), new) => {
+                *old = new;
+                true
+            }
+            (None, new) => {
+                config.insert(key, new);
+                true
+            }
+        };
+    }
+    changed
+}
+
+/// How a scalar reads.
+fn text(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        Value::Bool(true) => "True".to_owned(),
+        Value::Bool(false) => "False".to_owned(),
+        other => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    fn object(value: Value) -> Map<String, Value> {
+        match value {
+            Value::Object(map) => map,
+            other => unreachable!("{other} is no object"),
+        }
+    }
+
+    #[test]
+    fn merges_as_operators_expect() {
+        let before = json!({"ttl": 30, "postgresql": {"parameters": {"a": 1, "b": 2}, "use_slots": true}});
+        let cases = [
+            (json!({"ttl": 30}), false, before.clone()),
+            (json!({"ttl": "30"}), false, before.clone()),
+            (json!({"postgresql": {"use_slots": "True"}}), false, before.clone()),
+            (json!({"absent": null}), false, before.clone()),
+            (json!({"ttl": null}), true, json!({"postgresql": before["postgresql"]})),
+            (
+                json!({"postgresql": {"parameters": {"a": null, "c": 3}}}),
+                true,
+                json!({"ttl": 30, "postgresql": {"parameters": {"b": 2, "c": 3}, "use_slots": true}}),
+            ),
+            (json!({"ttl": {"x": 1}}), true, json!({"ttl": {"x": 1}, "postgresql": before["postgresql"]})),
+            (json!({"postgresql": 1}), true, json!({"ttl": 30, "postgresql": 1})),
+        ];
+        for (change, expected_change, expected) in cases {
+            let mut config = object(before.clone());
+            assert_eq!(merge(&mut config, object(change.clone())), expected_change, "{change}");
+            assert_eq!(Value::Object(config), expected, "{change}");
+        }
+    }
+
+    fn tree() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![
+            any::<bool>().prop_map(Value::from),
+            (0i64..5).prop_map(Value::from),
+            "[a-c]{0,2}".prop_map(Value::from),
+        ];
+        leaf.prop_recursive(3, 16, 4, |inner| {
+            prop::collection::vec(("[a-d]", inner), 0..4)
+                .prop_map(|pairs| Value::Object(pairs.into_iter().collect()))
+        })
+    }
+
+    fn map() -> impl Strategy<Value = Map<String, Value>> {
+        prop::collection::vec(("[a-d]", tree()), 0..4).prop_map(|pairs| pairs.into_iter().collect())
+    }
+
+    proptest! {
+        #[test]
+        fn merging_twice_changes_nothing_more(mut config in map(), change in map()) {
+            merge(&mut config, change.clone());
+            let once = config.clone();
+            prop_assert!(!merge(&mut config, change));
+            prop_assert_eq!(config, once);
+        }
+
+        #[test]
+        fn no_report_of_a_change_without_one(mut config in map(), change in map()) {
+            let before = config.clone();
+            let changed = merge(&mut config, change);
+            prop_assert_eq!(changed, config != before);
+        }
+
+        #[test]
+        fn null_deletes_whatever_is_there(mut config in map(), key in "[a-d]") {
+            merge(&mut config, Map::from_iter([(key.clone(), Value::Null)]));
+            prop_assert!(!config.contains_key(&key));
+        }
+
+        #[test]
+        fn untouched_keys_keep_their_order(mut config in map(), change in map()) {
+            let kept = |map: &Map<String, Value>| -> Vec<String> {
+                map.keys().filter(|key| !change.contains_key(*key)).cloned().collect()
+            };
+            let before = kept(&config);
+            merge(&mut config, change.clone());
+            prop_assert_eq!(kept(&config), before);
+        }
+    }
+}

@@ -1,0 +1,227 @@
+//! Which route a request is for, and what all routes share: fresh looks, access, bodies.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http_body_util::{BodyExt, Limited};
+use hyper::body::Incoming;
+use hyper::header::{AUTHORIZATION, CONTENT_LENGTH, TRANSFER_ENCODING};
+use hyper::{HeaderMap, Method, Request};
+use serde_json::{Map, Value};
+use tokio::sync::Mutex;
+
+use super::answer::Answer;
+use super::query::Query;
+use super::{ApiSetup, access, cluster, config, metrics, operate, probes, switchover, wire};
+use crate::agent::{Handle, Status};
+use crate::model::Moment;
+use crate::os::clock;
+
+/// Health checks are answered from a look into Postgres no older than this, so that any number of checks costs at
+/// most five looks a second.
+const LOOK_AGE_MAX: Duration = Duration::from_millis(200);
+/// A look that takes longer is not waited for: load balancers want an answer within a second.
+const LOOK_WITHIN: Duration = Duration::from_millis(800);
+/// No legitimate request is larger: etcd refuses values beyond 1.5 MiB.
+const BODY_BYTES_MAX: usize = 1 << 20;
+/// A client that takes longer to send its body has gone.
+const BODY_WITHIN: Duration = Duration::from_secs(10);
+
+/// Who sent a request.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Caller {
+    pub(super) address: IpAddr,
+    /// Showed a certificate that TLS verified.
+    pub(super) certified: bool,
+}
+
+/// Every route, over one handle to the loop.
+pub(super) struct Routes {
+    handle: Handle,
+    /// When the last look was answered; held while one is under way.
+    looked_at: Mutex<Option<Moment>>,
+}
+
+impl Routes {
+    pub(super) fn new(handle: Handle) -> Routes {
+        Routes { handle, looked_at: Mutex::new(None) }
+    }
+
+    /// Answers any request. Never fails: whatever goes wrong is an answer.
+    pub(super) async fn answer(
+        &self,
+        request: Request<Incoming>,
+        caller: Caller,
+        setup: &ApiSetup,
+    ) -> Answer {
+        let path = format!("/{}", request.uri().path().trim_start_matches('/'));
+        let query = Query::parse(request.uri().query().unwrap_or_default());
+        let first = path[1..].split('/').next().unwrap_or_default().to_owned();
+        match *request.method() {
+            Method::GET => self.patiently(self.get(&first, &path, &query)).await,
+            Method::HEAD | Method::OPTIONS => {
+                let status = self.fresh().await;
+                Answer::bare(probes::health(&status, &path, &query, clock::now()))
+            }
+            _ => match Unsafe::named(request.method(), &first) {
+                Some(route) => {
+                    let act = self.act(route, request, caller, setup);
+                    let act = async { act.await.unwrap_or_else(|refusal| refusal) };
+                    if route.takes_its_time() { act.await } else { self.patiently(act).await }
+                }
+                None => Answer::unsupported(request.method().as_str()),
+            },
+        }
+    }
+
+    /// 503 when the loop does not even refuse. It has its own deadline for etcd, `retry_timeout`, for each of the
+    /// at most two things a request needs of it.
+    async fn patiently(&self, answer: impl Future<Output = Answer>) -> Answer {
+        let patience = self.handle.status().settings.retry_timeout * 2 + BODY_WITHIN;
+        let stuck = |_| Answer::text(503, "not possible now: the supervisor's loop does not answer");
+        tokio::time::timeout(patience, answer).await.unwrap_or_else(stuck)
+    }
+
+    async fn get(&self, first: &str, path: &str, query: &Query) -> Answer {
+        match first {
+            "patroni" => Answer::json(200, &wire::patroni_body(&*self.fresh().await)),
+            "liveness" => Answer::bare(probes::liveness(&self.handle.status(), clock::now())),
+            "readiness" => Answer::bare(probes::readiness(&self.handle.status(), query, clock::now())),
+            "cluster" => cluster::cluster(&self.handle).await,
+            "history" => cluster::history(&self.handle).await,
+            "config" => config::get(&self.handle).await,
+            "failsafe" => Answer::text(502, "failsafe_mode is not enabled"),
+            "metrics" => Answer::metrics(metrics::text(&*self.fresh().await, clock::now())),
+            _ => {
+                let status = self.fresh().await;
+                let code = probes::health(&status, path, query, clock::now());
+                Answer::json(code, &wire::patroni_body(&status))
+            }
+        }
+    }
+
+    /// The status after a look into Postgres. Requests that arrive together share one look.
+    async fn fresh(&self) -> Arc<Status> {
+        let mut looked_at = self.looked_at.lock().await;
+        if looked_at.is_none_or(|at| clock::now().since(at) > LOOK_AGE_MAX) {
+            // A loop that does not answer in time is judged by the age of what it last said.
+            let _ = tokio::time::timeout(LOOK_WITHIN, self.handle.fresh(LOOK_AGE_MAX)).await;
+            *looked_at = Some(clock::now());
+        }
+        self.handle.status()
+    }
+
+    async fn act(
+        &self,
+        route: Unsafe,
+        request: Request<Incoming>,
+        caller: Caller,
+        setup: &ApiSetup,
+    ) -> Result<Answer, Answer> {
+        let (head, body) = request.into_parts();
+        let status = self.handle.status();
+        let knock = access::Knock {
+            caller,
+            authorization: head.headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()),
+            members_welcome: route != Unsafe::Failsafe,
+        };
+        access::check(setup, &knock, status.view.as_deref()).await?;
+        let handle = &self.handle;
+        match route {
+            Unsafe::PatchConfig => config::patch(handle, required(&head.headers, body).await?).await,
+            Unsafe::PutConfig => config::put(handle, required(&head.headers, body).await?).await,
+            Unsafe::Restart => operate::restart(handle, optional(body).await?).await,
+            Unsafe::CancelRestart => Ok(operate::cancel_restart(handle).await),
+            Unsafe::Reload => operate::reload(handle).await,
+            Unsafe::Reinitialize => operate::reinitialize(handle, optional(body).await?).await,
+            Unsafe::Switchover => {
+                let body = required(&head.headers, body).await?;
+                switchover::request(handle, switchover::Kind::Switchover, &body).await
+            }
+            Unsafe::Failover => {
+                let body = required(&head.headers, body).await?;
+                switchover::request(handle, switchover::Kind::Failover, &body).await
+            }
+            Unsafe::CancelSwitchover => switchover::cancel(handle).await,
+            Unsafe::Failsafe => Err(Answer::text(502, "failsafe_mode is not enabled")),
+            Unsafe::Sigterm => Ok(Answer::text(202, "shutdown scheduled")),
+        }
+    }
+}
+
+/// A request that changes something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Unsafe {
+    PatchConfig,
+    PutConfig,
+    Restart,
+    CancelRestart,
+    Reload,
+    Reinitialize,
+    Switchover,
+    CancelSwitchover,
+    Failover,
+    Failsafe,
+    Sigterm,
+}
+
+impl Unsafe {
+    /// Answered when it is done, with deadlines of its own.
+    fn takes_its_time(self) -> bool {
+        matches!(self, Unsafe::Restart | Unsafe::Switchover | Unsafe::Failover)
+    }
+
+    fn named(method: &Method, first: &str) -> Option<Unsafe> {
+        match (method.as_str(), first) {
+            ("PATCH", "config") => Some(Unsafe::PatchConfig),
+            ("PUT", "config") => Some(Unsafe::PutConfig),
+            ("POST", "restart") => Some(Unsafe::Restart),
+            ("DELETE", "restart") => Some(Unsafe::CancelRestart),
+            ("POST", "reload") => Some(Unsafe::Reload),
+            ("POST", "reinitialize") => Some(Unsafe::Reinitialize),
+            ("POST", "switchover") => Some(Unsafe::Switchover),
+            ("DELETE", "switchover") => Some(Unsafe::CancelSwitchover),
+            ("POST", "failover") => Some(Unsafe::Failover),
+            ("POST", "failsafe") => Some(Unsafe::Failsafe),
+            ("POST", "sigterm") => Some(Unsafe::Sigterm),
+            _ => None,
+        }
+    }
+}
+
+/// A JSON object with something in it.
+async fn required(headers: &HeaderMap, body: Incoming) -> Result<Map<String, Value>, Answer> {
+    if !headers.contains_key(CONTENT_LENGTH) && !headers.contains_key(TRANSFER_ENCODING) {
+        return Err(Answer::page(411, "Length Required", "Client must specify Content-Length"));
+    }
+    match object(&read(body).await?) {
+        Some(object) if !object.is_empty() => Ok(object),
+        Some(_) | None => Err(bad_request()),
+    }
+}
+
+/// A JSON object, an empty one when there is no body.
+async fn optional(body: Incoming) -> Result<Map<String, Value>, Answer> {
+    let bytes = read(body).await?;
+    if bytes.is_empty() {
+        return Ok(Map::new());
+    }
+    object(&bytes).ok_or_else(bad_request)
+}
+
+fn object(bytes: &[u8]) -> Option<Map<String, Value>> {
+    serde_json::from_slice(bytes).ok()
+}
+
+async fn read(body: Incoming) -> Result<hyper::body::Bytes, Answer> {
+    let collected = tokio::time::timeout(BODY_WITHIN, Limited::new(body, BODY_BYTES_MAX).collect()).await;
+    match collected {
+        Ok(Ok(collected)) => Ok(collected.to_bytes()),
+        Ok(Err(_)) | Err(_) => Err(bad_request()),
+    }
+}
+
+fn bad_request() -> Answer {
+    Answer::page(400, "Bad Request", "Bad request syntax or unsupported method")
+}

@@ -1,0 +1,150 @@
+//! `/metrics`. Written by hand: the names are Patroni's, counters without `_total`, which client libraries forbid.
+
+use std::fmt::Write;
+
+use super::{time, wire};
+use crate::agent::Status;
+use crate::model::{MemberState, Moment, Role, Standby};
+
+/// The whole page.
+pub fn text(status: &Status, now: Moment) -> String {
+    let mut page = Page::new(status);
+    postgres(&mut page, status);
+    positions(&mut page, status);
+    cluster(&mut page, status);
+    ours(&mut page, status, now);
+    page.text
+}
+
+fn postgres(page: &mut Page, status: &Status) {
+    let sql = status.postgres.answering();
+    let role = wire::role_now(status);
+    let started = sql.and_then(|sql| time::epoch(&sql.postmaster_start_time)).unwrap_or(0.0);
+    page.gauge("patroni_version", "Compatible Patroni version without dots.", padded_version());
+    page.flag(
+        "patroni_postgres_running",
+        "Postgres is running.",
+        wire::state_now(status) == MemberState::Running,
+    );
+    page.gauge("patroni_postmaster_start_time", "Epoch seconds since Postgres started.", started);
+    page.flag("patroni_primary", "This member is a primary.", role == Role::Primary);
+    let location = sql.filter(|sql| sql.is_primary()).map_or(0, |sql| sql.flushed.0);
+    page.counter("patroni_xlog_location", "Current WAL position of a primary.", location);
+    page.flag("patroni_standby_leader", "This member leads a standby cluster.", role == Role::StandbyLeader);
+    page.flag("patroni_replica", "This member is a replica.", role == Role::Replica);
+    page.flag("patroni_sync_standby", "This member is a synchronous standby.", false);
+    page.flag("patroni_quorum_standby", "This member is a quorum standby.", false);
+}
+
+fn positions(page: &mut Page, status: &Status) {
+    let sql = status.postgres.answering();
+    let (mut received_lsn, mut replayed_lsn, mut replayed_at, mut is_paused) = (0, 0, 0.0, false);
+    if let Some(Standby::Yes { received, replayed, replayed_timestamp, paused, .. }) =
+        sql.map(|sql| &sql.standby)
+    {
+        received_lsn = if received.is_known() { received.0 } else { replayed.0 };
+        replayed_lsn = replayed.0;
+        replayed_at = replayed_timestamp.as_deref().and_then(time::epoch).unwrap_or(0.0);
+        is_paused = *paused;
+    }
+    page.counter("patroni_xlog_received_location", "Received WAL position of a standby.", received_lsn);
+    page.counter("patroni_xlog_replayed_location", "Replayed WAL position of a standby.", replayed_lsn);
+    page.gauge(
+        "patroni_xlog_replayed_timestamp",
+        "Commit time of the last replayed transaction.",
+        replayed_at,
+    );
+    page.flag("patroni_xlog_paused", "WAL replay is paused.", is_paused);
+    if let Some(sql) = sql.filter(|sql| sql.server_version >= 90_600) {
+        let state = wire::replication_state(sql);
+        page.flag("patroni_postgres_streaming", "Postgres is streaming.", state == Some("streaming"));
+        let archive = state == Some("in archive recovery");
+        page.flag("patroni_postgres_in_archive_recovery", "Postgres replays from the archive.", archive);
+    }
+    let version = sql.map_or(0, |sql| sql.server_version);
+    page.gauge("patroni_postgres_server_version", "Version of Postgres.", version);
+}
+
+fn cluster(page: &mut Page, status: &Status) {
+    let unlocked = status.view.as_ref().is_none_or(|view| view.leader.is_none());
+    let timeline = status.postgres.answering().and_then(|sql| sql.timeline).map_or(0, |timeline| timeline.0);
+    page.flag("patroni_cluster_unlocked", "The cluster has no leader.", unlocked);
+    page.flag("patroni_failsafe_mode_is_active", "Failsafe mode is active.", false);
+    page.flag("patroni_failsafe_mode_enabled", "Failsafe mode is enabled.", false);
+    page.flag("patroni_failsafe_member", "This member is known to failsafe mode.", false);
+    page.gauge("patroni_postgres_timeline", "Timeline of Postgres.", timeline);
+    page.gauge("patroni_dcs_last_seen", "Epoch seconds when etcd last answered.", status.etcd_last_seen);
+    let pending = status.record.pending_restart == Some(true);
+    page.flag("patroni_pending_restart", "Postgres needs a restart.", pending);
+    page.flag("patroni_is_paused", "Automatic failover is off.", status.settings.pause);
+    page.gauge("patroni_postgres_state", "State of Postgres.", wire::state_now(status).metric());
+    let states: Vec<String> =
+        MemberState::ALL.iter().map(|state| format!("{}={state}", state.metric())).collect();
+    page.comment(&format!("patroni_postgres_state: {}, -1=unknown", states.join(", ")));
+    let priority = status.me.tags.failover_priority();
+    page.gauge(
+        "patroni_failover_priority",
+        "Failover priority, zero for a member that must not lead.",
+        priority,
+    );
+}
+
+/// What only this program has.
+fn ours(page: &mut Page, status: &Status, now: Moment) {
+    let left = match status.lease.deadline {
+        Some(deadline) if status.is_leader(now) => now.until(deadline).as_secs_f64(),
+        Some(_) | None => 0.0,
+    };
+    page.gauge("matriarch_lease_seconds_left", "Seconds until leadership ends unless renewed.", left);
+    let age = now.since(status.ticked_at).as_secs_f64();
+    page.gauge("matriarch_tick_age_seconds", "Seconds since the loop last finished a tick.", age);
+    for (name, value) in &status.counters {
+        // The counters that count events end in _total; that is all the tools ask of a name.
+        page.counter(&format!("matriarch_{name}"), "Counted by the supervisor.", *value);
+    }
+}
+
+/// `4.1.5` as 040105.
+fn padded_version() -> String {
+    let part = |part: &str| format!("{part:0>2}");
+    wire::PATRONI_COMPATIBLE_VERSION.split('.').map(part).collect()
+}
+
+struct Page {
+    text: String,
+    labels: String,
+}
+
+impl Page {
+    fn new(status: &Status) -> Page {
+        let escaped = |text: &str| text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
+        let labels =
+            format!("{{scope=\"{}\",name=\"{}\"}}", escaped(&status.scope), escaped(status.me.name.as_str()));
+        Page { text: String::new(), labels }
+    }
+
+    fn flag(&mut self, name: &str, help: &str, on: bool) {
+        self.gauge(name, help, u8::from(on));
+    }
+
+    fn gauge(&mut self, name: &str, help: &str, value: impl std::fmt::Display) {
+        self.sample(name, "gauge", help, value);
+    }
+
+    fn counter(&mut self, name: &str, help: &str, value: u64) {
+        self.sample(name, "counter", help, value);
+    }
+
+    fn sample(&mut self, name: &str, kind: &str, help: &str, value: impl std::fmt::Display) {
+        let labels = &self.labels;
+        // Writing to a String cannot fail.
+        let _ = write!(self.text, "# HELP {name} {help}\n# TYPE {name} {kind}\n{name}{labels} {value}\n");
+    }
+
+    fn comment(&mut self, text: &str) {
+        let _ = writeln!(self.text, "# {text}");
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,74 @@
+use super::*;
+use crate::api::tests::{primary, replica};
+
+const NOW: Moment = Moment::from_millis(1_000_000);
+
+fn value(page: &str, metric: &str) -> String {
+    let line = page.lines().find(|line| line.split('{').next() == Some(metric)).unwrap_or_default();
+    line.rsplit(' ').next().unwrap_or_default().to_owned()
+}
+
+#[test]
+fn a_primary_counts() {
+    let page = text(&primary(NOW), NOW);
+    let expected = [
+        ("patroni_version", "040105"),
+        ("patroni_postgres_running", "1"),
+        ("patroni_postmaster_start_time", "1795384210.915509"),
+        ("patroni_primary", "1"),
+        ("patroni_replica", "0"),
+        ("patroni_xlog_location", "1000"),
+        ("patroni_xlog_received_location", "0"),
+        ("patroni_postgres_server_version", "150018"),
+        ("patroni_postgres_timeline", "2"),
+        ("patroni_postgres_state", "5"),
+        ("patroni_dcs_last_seen", "1795384262"),
+        ("patroni_failover_priority", "1"),
+        ("matriarch_lease_seconds_left", "10"),
+        ("matriarch_ticks_total", "42"),
+    ];
+    for (metric, expected) in expected {
+        assert_eq!(value(&page, metric), expected, "{metric}");
+    }
+    assert!(page.contains("patroni_primary{scope=\"c\",name=\"n1\"} 1\n"), "{page}");
+    assert!(page.contains("# TYPE patroni_xlog_location counter\n"));
+}
+
+#[test]
+fn a_silent_replica_claims_nothing() {
+    let page = text(&replica(NOW), NOW);
+    assert_eq!(value(&page, "patroni_xlog_replayed_location"), "800");
+    assert_eq!(value(&page, "patroni_xlog_replayed_timestamp"), "1795384301.06225");
+    assert_eq!(value(&page, "patroni_postgres_streaming"), "1");
+    let mut status = replica(NOW);
+    status.postgres.sql_trouble = Some("timeout".to_owned());
+    let page = text(&status, NOW);
+    assert_eq!(value(&page, "patroni_xlog_replayed_location"), "0");
+    assert_eq!(value(&page, "patroni_postgres_state"), "-1");
+    assert_eq!(value(&page, "patroni_postgres_streaming"), "");
+}
+
+/// Help and type come before each sample, every name once, every sample with both labels.
+#[test]
+fn the_page_is_well_formed() {
+    let mut status = primary(NOW);
+    status.scope = "quo\"te\\".to_owned();
+    let page = text(&status, NOW);
+    let mut announced = String::new();
+    let mut seen = Vec::new();
+    for line in page.lines().filter(|line| !line.starts_with("# patroni_postgres_state:")) {
+        if let Some(rest) = line.strip_prefix("# TYPE ") {
+            let (name, kind) = rest.split_once(' ').expect("a name and a type");
+            assert!(["gauge", "counter"].contains(&kind), "{line}");
+            announced = name.to_owned();
+        } else if !line.starts_with("# HELP ") {
+            let (name, rest) = line.split_once('{').expect("labels");
+            assert_eq!(name, announced);
+            assert!(rest.starts_with(r#"scope="quo\"te\\",name="n1"} "#), "{line}");
+            assert!(rest.rsplit(' ').next().expect("a value").parse::<f64>().is_ok(), "{line}");
+            assert!(!seen.contains(&announced), "{line}");
+            seen.push(announced.clone());
+        }
+    }
+    assert_eq!(seen.iter().filter(|name| name.starts_with("patroni_")).count(), 26);
+}

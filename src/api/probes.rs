@@ -1,0 +1,175 @@
+//! Health checks: status, path and query in, a status code out. No clock, no I/O.
+//!
+//! The paths are matched by substring and in this order, because load balancers out there rely on it.
+
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::query::Query;
+use super::wire;
+use crate::agent::Status;
+use crate::model::{MemberState, Moment, Role, SqlFacts, Standby};
+
+/// A look this old no longer proves that Postgres is writable. Twice what one look may take under load; a frozen
+/// Postgres is no primary to any load balancer after it, long before the lease ends.
+pub const PROOF_AGE_MAX: Duration = Duration::from_secs(2);
+
+const OK: u16 = 200;
+const UNAVAILABLE: u16 = 503;
+
+/// The generic health check, for every GET without a route of its own, and for every HEAD and OPTIONS.
+pub fn health(status: &Status, path: &str, query: &Query, now: Moment) -> u16 {
+    let path = if path == "/" { "/primary" } else { path };
+    let leading = Leading::of(status, now);
+    let (well, filtered) = if path.contains("standby_leader") || path.contains("standby-leader") {
+        (leading.standby_leader, false)
+    } else if path.contains("leader") {
+        (leading.leader, false)
+    } else if ["master", "primary", "read-write"].iter().any(|word| path.contains(word)) {
+        (leading.primary, false)
+    } else if path.contains("replica") {
+        (replica(status, query), true)
+    } else if path.contains("read-only") && !path.contains("sync") && !path.contains("quorum") {
+        (leading.writable() || replica(status, query), true)
+    } else if path.contains("health") {
+        (wire::state_now(status) == MemberState::Running, true)
+    } else if status.view.is_some() {
+        (by_synchronicity(status, path, query, leading), true)
+    } else {
+        (false, false)
+    };
+    code(well && (!filtered || tags_match(status, query)))
+}
+
+/// Whether the supervisor is alive. Judged by the loop's own promise of its next tick, never by Postgres or etcd.
+pub fn liveness(status: &Status, now: Moment) -> u16 {
+    let ttl = status.settings.ttl;
+    let primary_runs = status.role == Role::Primary && status.state == MemberState::Running;
+    let patience = if primary_runs { ttl } else { ttl * 2 };
+    code(status.settings.pause || now < status.next_tick_by + patience)
+}
+
+/// Whether this member leads, or streams and is close enough behind.
+pub fn readiness(status: &Status, query: &Query, now: Moment) -> u16 {
+    if status.is_leader(now) {
+        return OK;
+    }
+    let Some((sql, standby)) = status.postgres.answering().map(|sql| (sql, &sql.standby)) else {
+        return UNAVAILABLE;
+    };
+    let Standby::Yes { received, replayed, receiver, .. } = standby else {
+        return UNAVAILABLE;
+    };
+    let end = receiver.as_ref().map_or(0, |receiver| receiver.latest_end.0);
+    if status.view.is_none() && end == 0 {
+        return UNAVAILABLE;
+    }
+    let reached = if query.first("mode") == Some("write") { received.0.max(replayed.0) } else { replayed.0 };
+    let limit =
+        query.first("lag").and_then(size_in_bytes).unwrap_or(status.settings.maximum_lag_on_failover as i64);
+    let lag = end.max(optime(status)).saturating_sub(reached);
+    let streams = wire::replication_state(sql) == Some("streaming");
+    code(status.state == MemberState::Running && streams && i128::from(lag) <= i128::from(limit))
+}
+
+/// A size such as `1048576`, `16MB` or `1.5 GB`, in bytes.
+pub fn size_in_bytes(text: &str) -> Option<i64> {
+    let text = text.trim();
+    let digits =
+        text.find(|c: char| !(c.is_ascii_digit() || matches!(c, '.' | '-' | '+'))).unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let scale: u64 = match unit.trim() {
+        "" | "B" => 1,
+        "kB" => 1 << 10,
+        "MB" => 1 << 20,
+        "GB" => 1 << 30,
+        "TB" => 1 << 40,
+        _ => return None,
+    };
+    match number.parse::<i64>() {
+        Ok(whole) => whole.checked_mul(scale as i64),
+        Err(_) => number.parse::<f64>().ok().map(|number| (number * scale as f64).round() as i64),
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Leading {
+    leader: bool,
+    primary: bool,
+    standby_leader: bool,
+}
+
+impl Leading {
+    fn of(status: &Status, now: Moment) -> Leading {
+        let proved = status
+            .postgres
+            .answering()
+            .is_some_and(|sql: &SqlFacts| sql.is_primary() && now.since(sql.at) <= PROOF_AGE_MAX);
+        let leads_standby_cluster = status.role == Role::StandbyLeader;
+        // In a pause nobody acts on a lost etcd, so what Postgres is decides, as it does for the operator.
+        let leader = if status.view.is_none() && status.settings.pause {
+            leads_standby_cluster || wire::role_now(status) == Role::Primary
+        } else {
+            status.is_leader(now)
+        };
+        Leading {
+            leader,
+            primary: leader && !leads_standby_cluster && proved,
+            standby_leader: leader && leads_standby_cluster,
+        }
+    }
+
+    fn writable(self) -> bool {
+        self.primary || self.standby_leader
+    }
+}
+
+fn replica(status: &Status, query: &Query) -> bool {
+    let Some(sql) = status.postgres.answering() else {
+        return false;
+    };
+    let Standby::Yes { replayed, receiver, .. } = &sql.standby else {
+        return false;
+    };
+    let end = receiver.as_ref().map_or(0, |receiver| receiver.latest_end.0).max(optime(status));
+    let limit = query.first("lag").and_then(size_in_bytes);
+    let lagging =
+        limit.is_some_and(|limit| end > 0 && i128::from(end) > i128::from(replayed.0) + i128::from(limit));
+    let state_wanted = query.first("replication_state");
+    !status.me.tags.noloadbalance()
+        && !lagging
+        && wire::role_now(status) == Role::Replica
+        && wire::state_now(status) == MemberState::Running
+        && state_wanted.is_none_or(|wanted| wire::replication_state(sql) == Some(wanted))
+}
+
+/// Asynchronous is all there is until the synchronous modes exist: nobody is a sync or quorum standby.
+fn by_synchronicity(status: &Status, path: &str, query: &Query, leading: Leading) -> bool {
+    match path {
+        "/async" | "/asynchronous" => replica(status, query),
+        "/read-only-sync" | "/read-only-synchronous" | "/read-only-quorum" => leading.writable(),
+        _ => false,
+    }
+}
+
+fn tags_match(status: &Status, query: &Query) -> bool {
+    let tags = status.me.tags.published();
+    query.starting_with("tag_").all(|(key, wanted)| match tags.0.get(key) {
+        None => false,
+        Some(Value::String(text)) => text == wanted,
+        Some(other) => other.to_string().to_lowercase() == wanted,
+    })
+}
+
+fn optime(status: &Status) -> u64 {
+    let published = status.view.as_ref().and_then(|view| view.status.as_ref()?.optime);
+    published.map_or(0, |lsn| lsn.0)
+}
+
+fn code(well: bool) -> u16 {
+    if well { OK } else { UNAVAILABLE }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,105 @@
+//! What the REST interface is told: where to listen and whom to obey.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+/// Everything the server needs from the configuration. All but `listen` and `tls` take effect with the next request.
+#[derive(Clone, Default)]
+pub struct ApiSetup {
+    /// Host and port to listen on. An empty host or `*` is every address.
+    pub listen: (String, u16),
+    /// User and password that unsafe requests must carry.
+    pub credentials: Option<(String, String)>,
+    /// Networks, addresses and host names that may send unsafe requests; empty: everybody.
+    pub allowlist: Vec<String>,
+    /// Members of the cluster may send unsafe requests too; everybody else may not, unless listed.
+    pub allowlist_include_members: bool,
+    /// Headers for every answer that has any.
+    pub extra_headers: Vec<(String, String)>,
+    /// What the header `Server` says.
+    pub server_tokens: ServerTokens,
+    /// The cluster's name.
+    pub scope: String,
+    /// Serve HTTPS with this.
+    pub tls: Option<Arc<rustls::ServerConfig>>,
+    /// Unsafe requests need a verified client certificate. Meaningful with `tls` only.
+    pub client_certificate: bool,
+}
+
+impl fmt::Debug for ApiSetup {
+    /// Leaves the password out.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ApiSetup")
+            .field("listen", &self.listen)
+            .field("user", &self.credentials.as_ref().map(|(user, _)| user))
+            .field("allowlist", &self.allowlist)
+            .field("allowlist_include_members", &self.allowlist_include_members)
+            .field("extra_headers", &self.extra_headers)
+            .field("server_tokens", &self.server_tokens)
+            .field("scope", &self.scope)
+            .field("tls", &self.tls.is_some())
+            .field("client_certificate", &self.client_certificate)
+            .finish()
+    }
+}
+
+/// `restapi.server_tokens`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ServerTokens {
+    /// Name and version of this program.
+    #[default]
+    Original,
+    /// `Patroni/VERSION`, the compatible one.
+    Minimal,
+    /// `Patroni`.
+    ProductOnly,
+}
+
+/// The text is no value of `server_tokens`.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is not one of Original, Minimal, ProductOnly")]
+pub struct ServerTokensError(pub String);
+
+impl FromStr for ServerTokens {
+    type Err = ServerTokensError;
+
+    fn from_str(text: &str) -> Result<ServerTokens, ServerTokensError> {
+        match text.to_ascii_lowercase().as_str() {
+            "original" => Ok(ServerTokens::Original),
+            "minimal" => Ok(ServerTokens::Minimal),
+            "productonly" => Ok(ServerTokens::ProductOnly),
+            _ => Err(ServerTokensError(text.to_owned())),
+        }
+    }
+}
+
+impl ServerTokens {
+    /// The header's value.
+    pub fn header(self) -> &'static str {
+        match self {
+            ServerTokens::Original => concat!("Matriarch/", env!("CARGO_PKG_VERSION")),
+            ServerTokens::Minimal => "Patroni/4.1.5",
+            ServerTokens::ProductOnly => "Patroni",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_password_is_not_printed() {
+        let setup = ApiSetup { credentials: Some(("admin".into(), "s3cret".into())), ..ApiSetup::default() };
+        let text = format!("{setup:?}");
+        assert!(text.contains("admin") && !text.contains("s3cret"), "{text}");
+    }
+
+    #[test]
+    fn the_server_header_names_the_compatible_version() {
+        let minimal = "minimal".parse::<ServerTokens>().map(ServerTokens::header);
+        assert_eq!(minimal, Ok(format!("Patroni/{}", crate::api::wire::PATRONI_COMPATIBLE_VERSION).as_str()));
+        assert!("loud".parse::<ServerTokens>().is_err());
+    }
+}

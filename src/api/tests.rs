@@ -1,0 +1,273 @@
+//! A real server over a fake loop, and the statuses that all tests of this module start from.
+
+mod routes;
+mod sockets;
+mod switchover;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tokio::sync::watch;
+
+use super::{ApiSetup, bind, serve};
+use crate::agent::{Handle, Order, OrderError, Orders, Status, handle};
+use crate::model::*;
+use crate::os::clock;
+use crate::peer::{Call, Peers};
+
+pub(super) fn name(text: &str) -> MemberName {
+    MemberName::new(text).expect("a valid name")
+}
+
+/// A view with leader `n1` at 1000 and replica `n2` at 900.
+pub(super) fn view() -> ClusterView {
+    let member = |record: Value| MemberKey {
+        record: serde_json::from_value(record).expect("a valid record"),
+        lease: None,
+    };
+    let n1 = json!({"conn_url": "postgres://10.0.0.1:5432/postgres", "api_url": "http://127.0.0.1:1/patroni",
+        "state": "running", "role": "primary", "timeline": 2, "xlog_location": 1000});
+    let n2 = json!({"conn_url": "postgres://[fd00::2]:5433/postgres", "api_url": "http://127.0.0.1:2/patroni",
+        "state": "running", "role": "replica", "timeline": 2, "xlog_location": 900, "receive_lsn": 900,
+        "replay_lsn": 800, "replication_state": "streaming", "tags": {"dc": "b"}});
+    ClusterView {
+        revision: 7,
+        leader: Some(LeaderKey { name: name("n1"), lease: None, term: Term(3) }),
+        members: BTreeMap::from([(name("n1"), member(n1)), (name("n2"), member(n2))]),
+        initialize: Some("7711116464809554881".to_owned()),
+        config: Some(ConfigKey { text: r#"{"ttl":30,"postgresql":{}}"#.to_owned(), mod_revision: 5 }),
+        status: Some(ClusterStatus { optime: Some(Lsn(1000)), ..ClusterStatus::default() }),
+        history: Some(vec![HistoryLine {
+            parent: Timeline(1),
+            lsn: Lsn(500),
+            reason: "no recovery target specified".to_owned(),
+            at: Some("2026-11-22T21:52:27+00:00".to_owned()),
+            promoted: Some("n1".to_owned()),
+        }]),
+        failover: None,
+    }
+}
+
+fn sql(now: Moment, standby: Standby) -> SqlFacts {
+    SqlFacts {
+        at: now,
+        server_version: 150_018,
+        postmaster_start_time: "2026-11-22T21:50:10.915509Z".to_owned(),
+        timeline: Some(Timeline(2)),
+        flushed: if matches!(standby, Standby::No) { Lsn(1000) } else { Lsn(0) },
+        standby,
+        slots: BTreeMap::new(),
+        replication: Vec::new(),
+    }
+}
+
+fn member(me: &str, role: Role, now: Moment, standby: Standby) -> Status {
+    let record = view().members[&name(me)].record.clone();
+    Status {
+        me: Me {
+            name: name(me),
+            tags: record.tags.clone(),
+            conn_url: record.conn_url.clone().expect("set"),
+            api_url: record.api_url.clone().expect("set"),
+            proxy_url: None,
+            may_bootstrap: true,
+        },
+        scope: "c".to_owned(),
+        settings: Settings::default(),
+        view: Some(Arc::new(view())),
+        etcd_last_seen: 1_795_384_262,
+        lease: LeaseFacts::default(),
+        postgres: PostgresFacts {
+            process: Process::Up { pid: 1, since: now, standby_start: true },
+            sql: Some(sql(now, standby)),
+            ..PostgresFacts::default()
+        },
+        state: MemberState::Running,
+        role,
+        record,
+        job: None,
+        because: "all is well".to_owned(),
+        hand_over: None,
+        scheduled_restart: None,
+        clone_progress: None,
+        ticked_at: now,
+        next_tick_by: now + Duration::from_secs(10),
+        counters: BTreeMap::from([("ticks_total", 42)]),
+    }
+}
+
+/// `n1`, leading, its Postgres read-write.
+pub(super) fn primary(now: Moment) -> Status {
+    let lease = LeaseFacts {
+        deadline: Some(now + Duration::from_secs(10)),
+        leading: Leading::Yes(Term(3)),
+        ..LeaseFacts::default()
+    };
+    Status { lease, ..member("n1", Role::Primary, now, Standby::No) }
+}
+
+/// `n2`, streaming, 200 bytes behind.
+pub(super) fn replica(now: Moment) -> Status {
+    let receiver = WalReceiver {
+        status: "streaming".to_owned(),
+        host: None,
+        port: None,
+        slot: None,
+        latest_end: Lsn(1000),
+    };
+    let standby = Standby::Yes {
+        received: Lsn(900),
+        replayed: Lsn(800),
+        replayed_timestamp: Some("2026-11-22T21:51:41.062250Z".to_owned()),
+        paused: false,
+        receiver: Some(receiver),
+        restores: false,
+    };
+    member("n2", Role::Replica, now, standby)
+}
+
+/// What the fake loop answers with, and what it was told.
+pub(super) struct World {
+    /// What a linearizable read shows; `None`: etcd is away.
+    pub(super) cluster: Option<ClusterView>,
+    pub(super) reply: Reply,
+    pub(super) peer_reachable: bool,
+    pub(super) writes_succeed: bool,
+    pub(super) asked: Vec<Ask>,
+    pub(super) looks: usize,
+    pub(super) reloads: usize,
+    pub(super) failover: Vec<Option<FailoverRequest>>,
+}
+
+/// A server on a port of its own.
+pub(super) struct Rig {
+    pub(super) address: SocketAddr,
+    pub(super) world: Arc<Mutex<World>>,
+    pub(super) status: watch::Sender<Arc<Status>>,
+    _setup: watch::Sender<Arc<ApiSetup>>,
+}
+
+pub(super) async fn rig(first: Status) -> Rig {
+    rig_with(first, ApiSetup::default()).await
+}
+
+pub(super) async fn rig_with(first: Status, setup: ApiSetup) -> Rig {
+    let world = World {
+        cluster: Some(view()),
+        reply: Reply::Done("done".to_owned()),
+        peer_reachable: true,
+        writes_succeed: true,
+        asked: Vec::new(),
+        looks: 0,
+        reloads: 0,
+        failover: Vec::new(),
+    };
+    let world = Arc::new(Mutex::new(world));
+    let (handle, orders): (Handle, Orders) = handle(first);
+    let Orders { mut orders, status } = orders;
+    let theirs = world.clone();
+    tokio::spawn(async move {
+        while let Some(order) = orders.recv().await {
+            carry_out(order, &mut theirs.lock().expect("no test panics with it"));
+        }
+    });
+    let setup = ApiSetup { listen: ("127.0.0.1".to_owned(), 0), ..setup };
+    let listener = bind(&setup).await.expect("a free port");
+    let address = listener.local_addr().expect("bound");
+    let (setup_sender, setup) = watch::channel(Arc::new(setup));
+    tokio::spawn(serve(listener, setup, handle, std::future::pending()));
+    Rig { address, world, status, _setup: setup_sender }
+}
+
+fn carry_out(order: Order, world: &mut World) {
+    let away = || OrderError::Etcd("no endpoint answers".to_owned());
+    // A caller that has gone away wants no answer.
+    match order {
+        Order::Ask(ask, answer) => {
+            world.asked.push(ask);
+            let _ = answer.send(world.reply.clone());
+        }
+        Order::Reload => world.reloads += 1,
+        Order::Wake => {}
+        Order::Look(_, answer) => {
+            world.looks += 1;
+            let _ = answer.send(());
+        }
+        Order::ReadCluster(answer) => {
+            let _ = answer.send(world.cluster.clone().ok_or_else(away));
+        }
+        Order::WriteConfig(text, if_revision, answer) => {
+            let succeeds = world.writes_succeed;
+            if let Some(key) =
+                world.cluster.as_mut().and_then(|view| view.config.as_mut()).filter(|_| succeeds)
+            {
+                assert!(if_revision.is_none_or(|revision| revision == key.mod_revision));
+                *key = ConfigKey { text, mod_revision: key.mod_revision + 1 };
+            }
+            let _ = answer.send(Ok(succeeds));
+        }
+        Order::WriteFailover(request, _, answer) => {
+            let succeeds = world.writes_succeed;
+            if let Some(view) = world.cluster.as_mut().filter(|_| succeeds) {
+                view.failover = request.clone().map(|request| FailoverKey { request, mod_revision: 9 });
+            }
+            world.failover.push(request);
+            let _ = answer.send(Ok(succeeds));
+        }
+        Order::AskPeer(_, answer) => {
+            let _ = answer.send(PeerAnswer {
+                asked_at: clock::now(),
+                reachable: world.peer_reachable,
+                in_recovery: true,
+                role: Role::Replica,
+                lsn: Lsn(900),
+                replayed: Lsn(800),
+                timeline: Some(Timeline(2)),
+                tags: Tags::default(),
+                watchdog_failed: false,
+                trouble: None,
+            });
+        }
+    }
+}
+
+impl Rig {
+    pub(super) fn world(&self) -> std::sync::MutexGuard<'_, World> {
+        self.world.lock().expect("no test panics with it")
+    }
+
+    pub(super) async fn call(&self, method: &str, path: &str, body: Option<Value>) -> (u16, String) {
+        self.call_as(method, path, body, None).await
+    }
+
+    pub(super) async fn call_as(
+        &self,
+        method: &str,
+        path: &str,
+        body: Option<Value>,
+        credentials: Option<(String, String)>,
+    ) -> (u16, String) {
+        let call = Call {
+            method: method.to_owned(),
+            url: format!("http://{}{path}", self.address),
+            body,
+            credentials,
+            within: Duration::from_secs(30),
+        };
+        Peers::default().call(call).await.unwrap_or_else(|error| panic!("{method} {path}: {error}"))
+    }
+
+    /// Sends bytes, reads to the end.
+    pub(super) async fn raw(&self, request: &str) -> String {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        let mut stream = tokio::net::TcpStream::connect(self.address).await.expect("a listening server");
+        stream.write_all(request.as_bytes()).await.expect("an open connection");
+        let mut answer = String::new();
+        let reading = stream.read_to_string(&mut answer);
+        tokio::time::timeout(Duration::from_secs(20), reading).await.expect("an answer").expect("text");
+        answer
+    }
+}

@@ -1,0 +1,196 @@
+//! Codes and bodies of every route but the switchover.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::{Rig, primary, replica, rig, rig_with};
+use crate::api::{ApiSetup, ServerTokens};
+use crate::model::{Ask, Reply, RestartFilter};
+use crate::os::clock;
+
+async fn expect(rig: &Rig, method: &str, path: &str, body: Option<Value>, status: u16, text: &str) {
+    let answer = rig.call(method, path, body).await;
+    assert_eq!(answer.0, status, "{method} {path}: {}", answer.1);
+    assert!(answer.1.contains(text), "{method} {path}: {}", answer.1);
+}
+
+#[tokio::test]
+async fn reads() {
+    let rig = rig(primary(clock::now())).await;
+    expect(&rig, "GET", "/patroni", None, 200, r#""patroni": {"version": "4.1.5""#).await;
+    expect(&rig, "GET", "/patroni/x?y", None, 200, r#""role": "primary""#).await;
+    expect(&rig, "GET", "//leader", None, 200, r#""state": "running""#).await;
+    expect(&rig, "GET", "/", None, 200, "running").await;
+    expect(&rig, "GET", "/replica", None, 503, "running").await;
+    expect(&rig, "GET", "/restart", None, 503, "running").await;
+    expect(&rig, "GET", "/cluster", None, 200, r#""scope": "c""#).await;
+    expect(&rig, "GET", "/config", None, 200, r#"{"ttl": 30, "postgresql": {}}"#).await;
+    let history = r#"[[1, 500, "no recovery target specified", "2026-11-22T21:52:27+00:00", "n1"]]"#;
+    expect(&rig, "GET", "/history", None, 200, history).await;
+    expect(&rig, "GET", "/failsafe", None, 502, "").await;
+    expect(&rig, "GET", "/metrics", None, 200, "patroni_primary{").await;
+    assert_eq!(rig.call("GET", "/liveness", None).await, (200, String::new()));
+    assert_eq!(rig.call("GET", "/readiness", None).await, (200, String::new()));
+}
+
+#[tokio::test]
+async fn etcd_away_is_503_or_the_last_view() {
+    let rig = rig(primary(clock::now())).await;
+    rig.world().cluster = None;
+    expect(&rig, "GET", "/cluster", None, 503, "no endpoint answers").await;
+    expect(&rig, "GET", "/config", None, 200, "ttl").await;
+    expect(&rig, "GET", "/history", None, 200, "[[1").await;
+    rig.status.send_modify(|status| std::sync::Arc::make_mut(status).view = None);
+    for (method, path) in [
+        ("GET", "/config"),
+        ("GET", "/history"),
+        ("PATCH", "/config"),
+        ("PUT", "/config"),
+        ("POST", "/switchover"),
+        ("DELETE", "/switchover"),
+    ] {
+        let body = (method != "GET").then(|| json!({"leader": "n1", "candidate": "n2"}));
+        expect(&rig, method, path, body, 503, "etcd").await;
+    }
+    expect(&rig, "GET", "/leader", None, 200, "cluster_unlocked").await;
+}
+
+#[tokio::test]
+async fn other_methods_are_501_in_the_known_words() {
+    let rig = rig(primary(clock::now())).await;
+    for (method, path) in
+        [("PUT", "/primary"), ("DELETE", "/failover"), ("POST", "/foo"), ("BREW", "/config")]
+    {
+        expect(&rig, method, path, None, 501, "Unsupported method").await;
+        expect(&rig, method, path, None, 501, "Server does not support this operation").await;
+    }
+}
+
+#[tokio::test]
+async fn the_configuration_is_merged_and_replaced() {
+    let rig = rig(primary(clock::now())).await;
+    let change = json!({"ttl": 20, "postgresql": {"parameters": {"a": 1}}, "gone": null});
+    expect(&rig, "PATCH", "/config", Some(change), 200, r#"{"ttl": 20, "postgresql": {"parameters""#).await;
+    let stored = |rig: &Rig| rig.world().cluster.clone().expect("set").config.expect("set");
+    assert_eq!(stored(&rig).text, r#"{"ttl":20,"postgresql":{"parameters":{"a":1}}}"#);
+    expect(&rig, "PATCH", "/config", Some(json!({"ttl": "20"})), 200, r#""ttl": 20"#).await;
+    assert_eq!(stored(&rig).mod_revision, 6, "the same value is not written");
+    expect(&rig, "PUT", "/config", Some(json!({"ttl": 7})), 200, r#"{"ttl": 7}"#).await;
+    assert_eq!(stored(&rig).text, r#"{"ttl":7}"#);
+    expect(&rig, "PATCH", "/config", None, 411, "Length Required").await;
+    expect(&rig, "PATCH", "/config", Some(json!([1])), 400, "Bad Request").await;
+    expect(&rig, "PATCH", "/config", Some(json!({})), 400, "Bad Request").await;
+    rig.world().writes_succeed = false;
+    expect(&rig, "PATCH", "/config", Some(json!({"ttl": 9})), 409, "somebody else").await;
+    rig.world().cluster.as_mut().expect("set").config = None;
+    expect(&rig, "PATCH", "/config", Some(json!({"ttl": 9})), 503, "missing").await;
+    expect(&rig, "GET", "/config", None, 502, "missing").await;
+}
+
+#[tokio::test]
+async fn replies_become_codes() {
+    let rig = rig(replica(clock::now())).await;
+    let text = || "as it is".to_owned();
+    let replies = [
+        (Reply::Done(text()), 200),
+        (Reply::Accepted(text()), 202),
+        (Reply::Refused(text()), 503),
+        (Reply::Conflict(text()), 409),
+        (Reply::NotFound(text()), 404),
+        (Reply::Failed(text()), 503),
+    ];
+    for (reply, code) in replies {
+        rig.world().reply = reply;
+        for (method, path) in [("POST", "/restart"), ("DELETE", "/restart"), ("POST", "/reinitialize")] {
+            expect(&rig, method, path, None, code, "as it is").await;
+        }
+    }
+    rig.world().asked.clear();
+    let body = json!({"force": true, "from_leader": true});
+    rig.call("POST", "/reinitialize", Some(body)).await;
+    rig.call("POST", "/restart", Some(json!({"restart_pending": true}))).await;
+    let filter = RestartFilter { pending_only: true, ..RestartFilter::default() };
+    let expected = [Ask::Reinitialize { force: true, from_leader: true }, Ask::Restart { at: None, filter }];
+    assert_eq!(rig.world().asked, expected);
+    expect(&rig, "POST", "/reinitialize", Some(json!("force")), 400, "Bad Request").await;
+    assert_eq!(rig.world().asked.len(), 2, "a malformed body orders nothing");
+    expect(&rig, "POST", "/reload", None, 202, "reload scheduled").await;
+    assert_eq!(rig.world().reloads, 1);
+    expect(&rig, "POST", "/failsafe", Some(json!({"name": "x"})), 502, "not enabled").await;
+    expect(&rig, "POST", "/sigterm", None, 202, "").await;
+    rig.status.send_modify(|status| std::sync::Arc::make_mut(status).settings.pause = true);
+    let later = json!({"schedule": "2100-01-01T00:00:00Z"});
+    expect(&rig, "POST", "/restart", Some(later), 500, "Can't schedule restart in the paused state").await;
+}
+
+#[tokio::test]
+async fn only_the_right_password_opens_unsafe_routes() {
+    let credentials = Some(("admin".to_owned(), "s3cret".to_owned()));
+    let setup = ApiSetup { credentials: credentials.clone(), ..ApiSetup::default() };
+    let rig = rig_with(primary(clock::now()), setup).await;
+    expect(&rig, "GET", "/config", None, 200, "ttl").await;
+    expect(&rig, "POST", "/reload", None, 401, "no auth header received").await;
+    expect(&rig, "POST", "/foo", None, 501, "Unsupported").await;
+    let wrong = Some(("admin".to_owned(), "secret".to_owned()));
+    let answer = rig.call_as("POST", "/reload", None, wrong).await;
+    assert_eq!(answer, (401, "not authenticated".to_owned()));
+    assert_eq!(rig.call_as("POST", "/reload", None, credentials).await.0, 202);
+    let raw = rig.raw("POST /reload HTTP/1.0\r\n\r\n").await;
+    assert!(raw.to_lowercase().contains("www-authenticate: basic realm=\"patroni\""), "{raw}");
+    assert_eq!(rig.world().reloads, 1);
+}
+
+#[tokio::test]
+async fn only_listed_addresses_open_unsafe_routes() {
+    let cases = [
+        (&["10.0.0.0/8"][..], false, 403),
+        (&["10.0.0.0/8", "127.0.0.0/8"][..], false, 202),
+        (&["localhost"][..], false, 202),
+        // The members of the view have REST interfaces on 127.0.0.1.
+        (&[][..], true, 202),
+        (&["10.0.0.0/8"][..], true, 202),
+    ];
+    for (list, members, code) in cases {
+        let setup = ApiSetup {
+            allowlist: list.iter().map(|entry| (*entry).to_owned()).collect(),
+            allowlist_include_members: members,
+            ..ApiSetup::default()
+        };
+        let rig = rig_with(primary(clock::now()), setup).await;
+        let answer = rig.call("POST", "/reload", None).await;
+        assert_eq!(answer.0, code, "{list:?} {members}: {}", answer.1);
+        assert_eq!(rig.call("GET", "/config", None).await.0, 200);
+    }
+}
+
+#[tokio::test]
+async fn headers_as_configured() {
+    let setup = ApiSetup {
+        extra_headers: vec![("X-Frame-Options".to_owned(), "deny".to_owned())],
+        server_tokens: ServerTokens::Minimal,
+        ..ApiSetup::default()
+    };
+    let rig = rig_with(primary(clock::now()), setup).await;
+    let answer = rig.raw("GET /patroni HTTP/1.0\r\n\r\n").await.to_lowercase();
+    for part in [
+        "http/1.0 200 ok\r\n",
+        "server: patroni/4.1.5",
+        "x-frame-options: deny",
+        "content-type: application/json",
+    ] {
+        assert!(answer.contains(part), "{part}: {answer}");
+    }
+}
+
+#[tokio::test]
+async fn many_probes_cost_few_looks() {
+    let rig = rig(primary(clock::now())).await;
+    let began = clock::now();
+    for _ in 0..20 {
+        let probes = (0..10).map(|_| rig.call("GET", "/leader", None));
+        assert!(futures::future::join_all(probes).await.iter().all(|answer| answer.0 == 200));
+    }
+    let looks_max = 1 + clock::now().since(began).as_millis() / Duration::from_millis(200).as_millis();
+    assert!(rig.world().looks as u128 <= looks_max + 1, "{} looks, at most {looks_max}", rig.world().looks);
+}

@@ -1,0 +1,140 @@
+//! Switchover and failover, from the request to the answer.
+
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+
+use super::{Rig, name, primary, rig, view};
+use crate::model::{FailoverRequest, LeaderKey, MemberName, Term, WallTime};
+use crate::os::clock;
+
+async fn ready() -> Rig {
+    rig(primary(clock::now())).await
+}
+
+async fn refused(rig: &Rig, path: &str, body: Value, status: u16, text: &str) {
+    let answer = rig.call("POST", path, Some(body.clone())).await;
+    assert_eq!(answer.0, status, "{path} {body}: {}", answer.1);
+    assert!(answer.1.contains(text), "{path} {body}: {}", answer.1);
+}
+
+#[tokio::test]
+async fn refuses_in_the_order_of_the_contract() {
+    let rig = ready().await;
+    let only = "Failover could be performed only to a specific candidate";
+    refused(&rig, "/failover", json!({"leader": "n1"}), 400, only).await;
+    refused(&rig, "/switchover", json!({"candidate": "n2"}), 400, "specific leader").await;
+    let scheduled = json!({"candidate": "n2", "scheduled_at": "2100-01-01T00:00:00Z"});
+    refused(&rig, "/failover", scheduled, 400, "Failover can't be scheduled").await;
+    for (at, status) in [("2100-01-01T00:00:00", 400), ("1999-01-01T00:00:00Z", 422), ("tea time", 422)] {
+        refused(&rig, "/switchover", json!({"leader": "n1", "scheduled_at": at}), status, "").await;
+    }
+    refused(&rig, "/switchover", json!({"leader": "n1", "candidate": "n1"}), 400, "are the same").await;
+    refused(&rig, "/switchover", json!({"leader": "n2"}), 412, "leader name does not match").await;
+    refused(&rig, "/failover", json!({"leader": "n2", "candidate": "n1"}), 412, "does not match").await;
+    refused(&rig, "/switchover", json!({"leader": "n1", "candidate": "n9"}), 412, "candidate").await;
+    refused(&rig, "/failover", json!({"candidate": "n1"}), 412, "leads already").await;
+    assert!(rig.world().failover.is_empty(), "nothing was written");
+}
+
+#[tokio::test]
+async fn refuses_without_anybody_good() {
+    let rig = ready().await;
+    rig.world().peer_reachable = false;
+    let text = "failover is not possible: no good candidates have been found";
+    refused(&rig, "/failover", json!({"candidate": "n2"}), 412, text).await;
+    let text = "switchover is not possible: no good candidates have been found";
+    refused(&rig, "/switchover", json!({"leader": "n1"}), 412, text).await;
+    rig.world().cluster.as_mut().expect("set").members.remove(&name("n2"));
+    let text = "switchover is not possible: cluster does not have members except leader";
+    refused(&rig, "/switchover", json!({"leader": "n1"}), 412, text).await;
+}
+
+#[tokio::test]
+async fn in_pause_only_at_once_and_only_to_somebody() {
+    let rig = ready().await;
+    rig.world().cluster.as_mut().expect("set").config.as_mut().expect("set").text =
+        r#"{"pause":true}"#.to_owned();
+    let scheduled = json!({"leader": "n1", "scheduled_at": "2100-01-01T00:00:00Z"});
+    refused(&rig, "/switchover", scheduled, 400, "Can't schedule switchover in the paused state").await;
+    refused(&rig, "/switchover", json!({"leader": "n1"}), 400, "specific candidate").await;
+}
+
+#[tokio::test]
+async fn schedules_and_forgets() {
+    let rig = ready().await;
+    let body = json!({"leader": "n1", "member": "n2", "scheduled_at": "2100-01-01T00:00:00Z"});
+    let answer = rig.call("POST", "/switchover", Some(body)).await;
+    assert_eq!(answer, (202, "Switchover scheduled".to_owned()));
+    let expected = FailoverRequest {
+        leader: Some(name("n1")),
+        candidate: Some(name("n2")),
+        scheduled_at: Some(WallTime(4_102_444_800_000)),
+    };
+    assert_eq!(rig.world().failover, [Some(expected)]);
+    assert_eq!(rig.call("DELETE", "/switchover", None).await.0, 200);
+    assert_eq!(rig.world().failover.last(), Some(&None));
+    assert_eq!(rig.call("DELETE", "/switchover", None).await.0, 404);
+    rig.world().writes_succeed = false;
+    refused(&rig, "/switchover", json!({"leader": "n1", "scheduled_at": ""}), 503, "failed to write").await;
+}
+
+/// Plays the cluster: once the key is written, `leader` leads and the key is clear.
+async fn resolve(rig: &Rig, leader: &str) {
+    while rig.world().failover.is_empty() {
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    let leader: MemberName = name(leader);
+    let after = crate::model::ClusterView {
+        leader: Some(LeaderKey { name: leader, lease: None, term: Term(9) }),
+        ..view()
+    };
+    rig.world().cluster = Some(after.clone());
+    rig.status.send_modify(|status| Arc::make_mut(status).view = Some(Arc::new(after)));
+}
+
+#[tokio::test]
+async fn says_who_leads_now() {
+    let cases = [
+        ("/switchover", json!({"leader": "n1"}), "n2", 200, "Successfully switched over to \"n2\""),
+        (
+            "/switchover",
+            json!({"leader": "n1", "candidate": "n2", "scheduled_at": ""}),
+            "n2",
+            200,
+            "Successfully switched over to \"n2\"",
+        ),
+        ("/failover", json!({"candidate": "n2"}), "n2", 200, "Successfully failed over to \"n2\""),
+        ("/failover", json!({"candidate": "n2"}), "n3", 200, "Failed over to \"n3\" instead of \"n2\""),
+        (
+            "/failover",
+            json!({"leader": "n1", "candidate": "n2"}),
+            "n2",
+            200,
+            "Successfully switched over to \"n2\"",
+        ),
+        ("/switchover", json!({"leader": "n1"}), "n1", 503, "Switchover failed: n2 lags by 17 GB"),
+    ];
+    for (path, body, leader, status, text) in cases {
+        let rig = ready().await;
+        rig.status.send_modify(|status| Arc::make_mut(status).because = "n2 lags by 17 GB".to_owned());
+        let (answer, ()) = tokio::join!(rig.call("POST", path, Some(body.clone())), resolve(&rig, leader));
+        assert_eq!(answer, (status, text.to_owned()), "{path} {body}");
+    }
+}
+
+/// The watch was behind when the request came: a leader of the past is no success.
+#[tokio::test]
+async fn a_view_older_than_the_request_tells_nothing() {
+    let rig = ready().await;
+    let past = LeaderKey { name: name("n3"), lease: None, term: Term(1) };
+    let behind = crate::model::ClusterView { leader: Some(past), revision: 6, ..view() };
+    rig.status.send_modify(|status| Arc::make_mut(status).view = Some(Arc::new(behind)));
+    let resolve_later = async {
+        tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+        resolve(&rig, "n2").await;
+    };
+    let (answer, ()) =
+        tokio::join!(rig.call("POST", "/failover", Some(json!({"candidate": "n2"}))), resolve_later);
+    assert_eq!(answer, (200, "Successfully failed over to \"n2\"".to_owned()));
+}

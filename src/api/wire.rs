@@ -1,0 +1,285 @@
+//! What goes over the wire: the bodies of `/patroni`, `/cluster`, `/history` and `/config`, pure functions of what is
+//! known. The CLI prints from the same rows.
+
+use serde_json::{Map, Value, json};
+
+use super::time;
+use crate::agent::Status;
+use crate::model::{
+    ClusterView, HistoryLine, Lsn, MemberKey, MemberName, MemberRecord, MemberState, Role, SqlFacts, Standby,
+};
+
+/// The Patroni version this interface is compatible with. Readers split it at the dots and want integers.
+pub const PATRONI_COMPATIBLE_VERSION: &str = "4.1.5";
+
+/// The state, or unknown while a Postgres that should run does not answer.
+pub fn state_now(status: &Status) -> MemberState {
+    match (status.state, status.postgres.answering()) {
+        (MemberState::Running, None) => MemberState::Unknown,
+        (state, _) => state,
+    }
+}
+
+/// What Postgres itself says it is, where it answers; else the role as published.
+pub fn role_now(status: &Status) -> Role {
+    match status.postgres.answering() {
+        Some(sql) if sql.is_primary() => Role::Primary,
+        Some(_) if status.role == Role::StandbyLeader => Role::StandbyLeader,
+        Some(_) => Role::Replica,
+        None => status.role,
+    }
+}
+
+/// `streaming`, `in archive recovery`, or neither.
+pub fn replication_state(sql: &SqlFacts) -> Option<&'static str> {
+    match &sql.standby {
+        Standby::Yes { receiver: Some(receiver), .. } if receiver.status == "streaming" => Some("streaming"),
+        Standby::Yes { restores: true, .. } => Some("in archive recovery"),
+        Standby::Yes { .. } | Standby::No => None,
+    }
+}
+
+/// The body of `/patroni` and of every health check. `xlog` is there exactly when Postgres answers: peers rely on it.
+pub fn patroni_body(status: &Status) -> Value {
+    let mut body = Map::new();
+    let sql = status.postgres.answering();
+    body.insert("state".into(), state_now(status).as_str().into());
+    if let Some(sql) = sql {
+        body.insert("postmaster_start_time".into(), time::with_space(&sql.postmaster_start_time).into());
+    }
+    body.insert("role".into(), role_now(status).as_str().into());
+    if let Some(sql) = sql {
+        insert_sql(&mut body, sql);
+    }
+    insert_cluster(&mut body, status);
+    let patroni = json!({"version": PATRONI_COMPATIBLE_VERSION, "scope": status.scope, "name": status.me.name.as_str()});
+    body.insert("patroni".into(), patroni);
+    if let Some(mut restart) = status.record.scheduled_restart.clone() {
+        restart.remove("postmaster_start_time");
+        body.insert("scheduled_restart".into(), Value::Object(restart));
+    }
+    insert_ours(&mut body, status);
+    Value::Object(body)
+}
+
+fn insert_sql(body: &mut Map<String, Value>, sql: &SqlFacts) {
+    body.insert("server_version".into(), sql.server_version.into());
+    let xlog = match &sql.standby {
+        Standby::No => json!({"location": sql.flushed}),
+        Standby::Yes { received, replayed, replayed_timestamp, paused, .. } => json!({
+            "received_location": if received.is_known() { received } else { replayed },
+            "replayed_location": replayed,
+            "replayed_timestamp": replayed_timestamp.as_deref().map(time::with_space),
+            "paused": paused,
+        }),
+    };
+    body.insert("xlog".into(), xlog);
+    body.insert("timeline".into(), json!(sql.timeline));
+    if let Some(state) = replication_state(sql) {
+        body.insert("replication_state".into(), state.into());
+    }
+    if !sql.replication.is_empty() {
+        body.insert("replication".into(), json!(sql.replication));
+    }
+}
+
+fn insert_cluster(body: &mut Map<String, Value>, status: &Status) {
+    let view = status.view.as_deref();
+    if status.settings.pause {
+        body.insert("pause".into(), true.into());
+    }
+    if view.is_none_or(|view| view.leader.is_none()) {
+        body.insert("cluster_unlocked".into(), true.into());
+    }
+    body.insert("dcs_last_seen".into(), status.etcd_last_seen.into());
+    let tags = status.me.tags.published();
+    if !tags.0.is_empty() {
+        body.insert("tags".into(), Value::Object(tags.0));
+    }
+    let control = status.postgres.control().map(|control| control.system_id);
+    if let Some(id) = control.or_else(|| view?.system_id()) {
+        body.insert("database_system_identifier".into(), id.to_string().into());
+    }
+    if status.record.pending_restart == Some(true) {
+        body.insert("pending_restart".into(), true.into());
+        body.insert("pending_restart_reason".into(), json!(status.record.pending_restart_reason));
+    }
+}
+
+/// Keys Patroni does not have, after all that it has.
+fn insert_ours(body: &mut Map<String, Value>, status: &Status) {
+    if let Some(progress) = status.clone_progress {
+        let value = json!({"bytes": progress.bytes, "percent": progress.percent(), "rate": progress.rate()});
+        body.insert("clone_progress".into(), value);
+    }
+    body.insert("because".into(), status.because.as_str().into());
+    if let Some(phase) = &status.hand_over {
+        body.insert("hand_over".into(), phase.as_str().into());
+    }
+}
+
+/// One member as `/cluster` and the CLI show it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct MemberRow {
+    /// Its name.
+    pub name: MemberName,
+    /// `leader`, `standby_leader` or `replica`.
+    pub role: &'static str,
+    /// For everyone but the leader the replication state, where one is published.
+    pub state: String,
+    /// Host and port of its Postgres.
+    pub address: Option<(String, u16)>,
+    /// What it published.
+    pub record: MemberRecord,
+    /// How far it is behind; `None` for the holder of the leader key.
+    pub lag: Option<Lag>,
+}
+
+/// How far a member is behind what the leader last published.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lag {
+    /// Received.
+    pub receive: Behind,
+    /// Replayed.
+    pub replay: Behind,
+    /// Whichever is further.
+    pub furthest: Behind,
+}
+
+/// A position and its distance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Behind {
+    /// Where; `None` when it is not published.
+    pub lsn: Option<Lsn>,
+    /// Bytes behind; `None` when either position is unknown.
+    pub bytes: Option<u64>,
+}
+
+/// Every member, sorted by name.
+pub fn member_rows(view: &ClusterView) -> Vec<MemberRow> {
+    view.members.iter().map(|(name, member)| member_row(view, name, member)).collect()
+}
+
+fn member_row(view: &ClusterView, name: &MemberName, member: &MemberKey) -> MemberRow {
+    let record = &member.record;
+    let leads = view.leader.as_ref().is_some_and(|leader| leader.name == *name);
+    let role = match (leads, record.role) {
+        (true, Role::StandbyLeader) => "standby_leader",
+        (true, _) => "leader",
+        (false, _) => "replica",
+    };
+    let state = match &record.replication_state {
+        Some(state) if role != "leader" => state.clone(),
+        Some(_) | None => record.state.to_string(),
+    };
+    let optime = view.status.as_ref().and_then(|status| status.optime).filter(|lsn| lsn.is_known());
+    let behind = |lsn: Option<Lsn>| {
+        let lsn = lsn.filter(|lsn| lsn.is_known());
+        Behind { lsn, bytes: lsn.zip(optime).map(|(lsn, optime)| optime.bytes_since(lsn)) }
+    };
+    let lag = (!leads).then(|| Lag {
+        receive: behind(record.receive_lsn),
+        replay: behind(record.replay_lsn),
+        furthest: behind(record.xlog_location),
+    });
+    let address = record.conn_url.as_deref().and_then(address);
+    MemberRow { name: name.clone(), role, state, address, record: record.clone(), lag }
+}
+
+/// Host and port of a URL, 5432 where it names none.
+pub fn address(url: &str) -> Option<(String, u16)> {
+    let rest = url.split_once("://")?.1;
+    let authority = rest.split(['/', '?']).next()?;
+    let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+    if let Some(rest) = host.strip_prefix('[') {
+        let (address, port) = rest.split_once(']')?;
+        let port = port.strip_prefix(':').map_or(Some(5432), |port| port.parse().ok())?;
+        return Some((address.to_owned(), port));
+    }
+    match host.rsplit_once(':') {
+        Some((host, port)) => Some((host.to_owned(), port.parse().ok()?)),
+        None if host.is_empty() => None,
+        None => Some((host.to_owned(), 5432)),
+    }
+}
+
+/// The body of `/cluster`.
+pub fn cluster_body(scope: &str, view: &ClusterView) -> Value {
+    let mut body = Map::new();
+    let members: Vec<Value> = member_rows(view).iter().map(member_body).collect();
+    body.insert("members".into(), members.into());
+    if paused(view) {
+        body.insert("pause".into(), true.into());
+    }
+    if let Some((request, at)) =
+        view.failover.as_ref().and_then(|key| Some((&key.request, key.request.scheduled_at?)))
+    {
+        let mut planned = Map::from_iter([("at".to_owned(), time::iso(at).into())]);
+        for (key, name) in [("from", &request.leader), ("to", &request.candidate)] {
+            if let Some(name) = name {
+                planned.insert(key.into(), name.as_str().into());
+            }
+        }
+        body.insert("scheduled_switchover".into(), planned.into());
+    }
+    body.insert("scope".into(), scope.into());
+    Value::Object(body)
+}
+
+fn member_body(row: &MemberRow) -> Value {
+    let mut body = Map::new();
+    body.insert("name".into(), row.name.as_str().into());
+    body.insert("role".into(), row.role.into());
+    body.insert("state".into(), row.state.as_str().into());
+    body.insert("api_url".into(), json!(row.record.api_url));
+    if let Some((host, port)) = &row.address {
+        body.insert("host".into(), host.as_str().into());
+        body.insert("port".into(), (*port).into());
+    }
+    let record = serde_json::to_value(&row.record).unwrap_or_default();
+    for key in ["timeline", "pending_restart", "pending_restart_reason", "scheduled_restart", "tags"] {
+        if let Some(value) = record.get(key) {
+            body.insert(key.into(), value.clone());
+        }
+    }
+    if let Some(lag) = &row.lag {
+        let parts = [
+            ("receive_lag", "receive_lsn", lag.receive),
+            ("replay_lag", "replay_lsn", lag.replay),
+            ("lag", "lsn", lag.furthest),
+        ];
+        for (lag_key, lsn_key, behind) in parts {
+            body.insert(lag_key.into(), behind.bytes.map_or_else(|| "unknown".into(), Value::from));
+            let lsn = behind.lsn.map_or_else(|| "unknown".to_owned(), |lsn| lsn.to_string());
+            body.insert(lsn_key.into(), lsn.into());
+        }
+    }
+    Value::Object(body)
+}
+
+/// The dynamic configuration, if it is an object.
+pub fn config_of(view: &ClusterView) -> Option<Map<String, Value>> {
+    match serde_json::from_str(&view.config.as_ref()?.text) {
+        Ok(Value::Object(config)) => Some(config),
+        Ok(_) | Err(_) => None,
+    }
+}
+
+/// Whether the cluster is paused.
+pub fn paused(view: &ClusterView) -> bool {
+    config_of(view).is_some_and(|config| config.get("pause") == Some(&Value::Bool(true)))
+}
+
+/// The body of `/history`.
+pub fn history_body(lines: &[HistoryLine]) -> Value {
+    let line = |line: &HistoryLine| {
+        let mut parts = vec![json!(line.parent), json!(line.lsn), json!(line.reason)];
+        parts.extend(line.at.as_ref().map(|at| json!(at)));
+        parts.extend(line.at.as_ref().and(line.promoted.as_ref()).map(|name| json!(name)));
+        Value::Array(parts)
+    };
+    lines.iter().map(line).collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,95 @@
+use super::*;
+use crate::api::tests::{name, primary, replica, view};
+use crate::api::{json_spaced, tests};
+use crate::model::CloneProgress;
+use crate::model::{FailoverKey, FailoverRequest, Moment, WallTime};
+use std::time::Duration;
+
+const NOW: Moment = Moment::from_millis(1_000_000);
+
+#[test]
+fn the_primary_speaks_as_patroni_does() {
+    let expected = concat!(
+        r#"{"state": "running", "postmaster_start_time": "2026-11-22 21:50:10.915509+00:00", "role": "primary", "#,
+        r#""server_version": 150018, "xlog": {"location": 1000}, "timeline": 2, "dcs_last_seen": 1795384262, "#,
+        r#""database_system_identifier": "7711116464809554881", "#,
+        r#""patroni": {"version": "4.1.5", "scope": "c", "name": "n1"}, "because": "all is well"}"#
+    );
+    assert_eq!(json_spaced(&patroni_body(&primary(NOW))), expected);
+}
+
+#[test]
+fn the_replica_speaks_as_patroni_does() {
+    let mut status = replica(NOW);
+    status.clone_progress = Some(CloneProgress { bytes: 50, total: 200, elapsed: Duration::from_secs(2) });
+    let expected = concat!(
+        r#"{"state": "running", "postmaster_start_time": "2026-11-22 21:50:10.915509+00:00", "role": "replica", "#,
+        r#""server_version": 150018, "xlog": {"received_location": 900, "replayed_location": 800, "#,
+        r#""replayed_timestamp": "2026-11-22 21:51:41.062250+00:00", "paused": false}, "timeline": 2, "#,
+        r#""replication_state": "streaming", "dcs_last_seen": 1795384262, "tags": {"dc": "b"}, "#,
+        r#""database_system_identifier": "7711116464809554881", "#,
+        r#""patroni": {"version": "4.1.5", "scope": "c", "name": "n2"}, "#,
+        r#""clone_progress": {"bytes": 50, "percent": 25, "rate": 25}, "because": "all is well"}"#
+    );
+    assert_eq!(json_spaced(&patroni_body(&status)), expected);
+}
+
+#[test]
+fn a_silent_postgres_has_no_position() {
+    let mut status = primary(NOW);
+    status.postgres.sql_trouble = Some("timeout".to_owned());
+    status.view = None;
+    let body = patroni_body(&status);
+    assert_eq!((&body["state"], body.get("xlog")), (&json!("unknown"), None));
+    assert_eq!(body["cluster_unlocked"], json!(true));
+}
+
+#[test]
+fn the_cluster_speaks_as_patroni_does() {
+    let expected = concat!(
+        r#"{"members": [{"name": "n1", "role": "leader", "state": "running", "api_url": "http://127.0.0.1:1/patroni", "#,
+        r#""host": "10.0.0.1", "port": 5432, "timeline": 2}, "#,
+        r#"{"name": "n2", "role": "replica", "state": "streaming", "api_url": "http://127.0.0.1:2/patroni", "#,
+        r#""host": "fd00::2", "port": 5433, "timeline": 2, "tags": {"dc": "b"}, "receive_lag": 100, "#,
+        r#""receive_lsn": "0/384", "replay_lag": 200, "replay_lsn": "0/320", "lag": 100, "lsn": "0/384"}], "#,
+        r#""scope": "c"}"#
+    );
+    assert_eq!(json_spaced(&cluster_body("c", &view())), expected);
+}
+
+#[test]
+fn what_is_not_known_is_unknown() {
+    let mut view = view();
+    view.leader = None;
+    view.status = None;
+    view.config.as_mut().expect("set").text = r#"{"pause":true}"#.to_owned();
+    let request = FailoverRequest {
+        leader: Some(tests::name("n1")),
+        candidate: None,
+        scheduled_at: Some(WallTime(1_796_032_800_000)),
+    };
+    view.failover = Some(FailoverKey { request, mod_revision: 1 });
+    let body = cluster_body("c", &view);
+    assert_eq!(body["members"][0]["lag"], json!("unknown"));
+    assert_eq!(body["members"][0]["receive_lsn"], json!("unknown"));
+    assert_eq!(body["members"][0]["role"], json!("replica"));
+    assert_eq!(body["pause"], json!(true));
+    assert_eq!(body["scheduled_switchover"], json!({"at": "2026-11-30T10:00:00+00:00", "from": "n1"}));
+    assert_eq!(member_rows(&view)[1].name, name("n2"));
+}
+
+#[test]
+fn reads_addresses() {
+    let cases = [
+        ("postgres://10.0.0.1:5433/postgres", Some(("10.0.0.1", 5433))),
+        ("postgres://u:p@db.example/x?y=1", Some(("db.example", 5432))),
+        ("http://[::1]:8008/patroni", Some(("::1", 8008))),
+        ("http://[::1]/patroni", Some(("::1", 5432))),
+        ("http://host:port/", None),
+        ("nothing", None),
+        ("http:///", None),
+    ];
+    for (url, expected) in cases {
+        assert_eq!(address(url), expected.map(|(host, port)| (host.to_owned(), port)), "{url}");
+    }
+}

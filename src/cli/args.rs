@@ -1,0 +1,80 @@
+//! The command line as data.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use super::output::Format;
+use super::{
+    check, demo, edit_config, failover, history, list, pause, reinit, reload, restart, run, show_config,
+    switchover, topology, version,
+};
+
+/// High-availability supervisor for PostgreSQL.
+#[derive(Debug, Parser)]
+#[command(name = "matriarch", version, propagate_version = true, arg_required_else_help = true)]
+#[command(
+    after_help = "Exit codes: 0 done, 1 refused or failed, 2 usage, 3 configuration, 4 etcd, 5 no member \
+    answers, 6 port in use, 7 root, 8 foreign data directory, 9 duplicate name, 10 bootstrap failed, 11 no cluster, \
+    12 missing program, 13 tour lost a row, 130 interrupted."
+)]
+pub struct Cli {
+    /// What every command takes.
+    #[command(flatten)]
+    pub global: Global,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What every command takes.
+#[derive(Clone, Debug, Args)]
+pub struct Global {
+    /// Configuration file: a member's own, or one with `scope` and `etcd3` only.
+    #[arg(short, long, global = true, value_name = "FILE")]
+    pub config_file: Option<PathBuf>,
+    /// etcd and namespace in place of the file's: `etcd3://HOST:PORT/NAMESPACE`.
+    #[arg(short, long, visible_alias = "dcs", env = "DCS_URL", global = true, value_name = "URL")]
+    pub dcs_url: Option<String>,
+    /// How data is printed.
+    #[arg(short, long, visible_short_alias = 'f', visible_alias = "format", global = true, value_enum)]
+    #[arg(default_value_t = Format::Table)]
+    pub output: Format,
+}
+
+/// Every command.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run a member: supervise the PostgreSQL on this machine
+    Run(run::RunArgs),
+    /// Report every fault of a configuration
+    Check(check::CheckArgs),
+    /// Show the members of a cluster
+    List(list::ListArgs),
+    /// Show the members as a tree of replication
+    Topology(topology::TopologyArgs),
+    /// Hand leadership over to another member, losing nothing
+    Switchover(switchover::SwitchoverArgs),
+    /// Make a member the leader although the present one may be gone
+    Failover(failover::FailoverArgs),
+    /// Restart the PostgreSQL of members
+    Restart(restart::RestartArgs),
+    /// Make members read their configuration again
+    Reload(reload::ReloadArgs),
+    /// Wipe replicas and clone them again
+    Reinit(reinit::ReinitArgs),
+    /// Show every change of leadership
+    History(history::HistoryArgs),
+    /// Show the dynamic configuration
+    ShowConfig(show_config::ShowConfigArgs),
+    /// Change the dynamic configuration
+    EditConfig(edit_config::EditConfigArgs),
+    /// Stop all automatic action
+    Pause(pause::PauseArgs),
+    /// Take up automatic action again
+    Resume(pause::PauseArgs),
+    /// Show versions of this program and of the members
+    Version(version::VersionArgs),
+    /// Start a whole cluster on this machine to try things out
+    Demo(demo::DemoArgs),
+}

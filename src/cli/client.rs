@@ -1,0 +1,171 @@
+//! The way to a cluster from outside: etcd for what is, the members' REST for what should be.
+
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::dispatch::Context;
+use super::error::CliError;
+use super::exit::Exit;
+use super::target;
+use crate::etcd::{Etcd, EtcdSetup};
+use crate::model::{ClusterView, MemberName};
+use crate::peer::{Call, Peers};
+
+/// How long one read or write of etcd may take.
+const ETCD_WITHIN: Duration = Duration::from_secs(5);
+/// How long a quick question to a member may take.
+pub const ASK_WITHIN: Duration = Duration::from_secs(3);
+/// How long a member may work on an order before it answers: a restart or switchover blocks until it is done.
+pub const ORDER_WITHIN: Duration = Duration::from_secs(900);
+
+/// Where a cluster is, and how to log in.
+#[derive(Clone, Default)]
+pub struct Target {
+    /// The cluster's name.
+    pub scope: String,
+    /// Its etcd.
+    pub etcd: EtcdSetup,
+    /// User and password for the members' REST.
+    pub credentials: Option<(String, String)>,
+}
+
+/// A cluster that can be read and asked.
+pub struct Client {
+    /// The cluster's name.
+    pub scope: String,
+    etcd: Etcd,
+    peers: Peers,
+    credentials: Option<(String, String)>,
+}
+
+/// A member's answer over REST.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// The HTTP status.
+    pub status: u16,
+    /// The body.
+    pub body: String,
+}
+
+impl Answer {
+    /// Whether it was accepted.
+    pub fn is_accepted(&self) -> bool {
+        matches!(self.status, 200 | 202)
+    }
+
+    /// The body without the line's end.
+    pub fn text(&self) -> &str {
+        self.body.trim()
+    }
+}
+
+impl Client {
+    /// Connects to the cluster that the configuration, or `cluster`, names.
+    pub async fn open(context: &Context, cluster: Option<&str>) -> Result<Client, CliError> {
+        Client::connect(target::find(context, cluster)?)
+    }
+
+    /// Prepares the connections; nothing is sent yet.
+    pub fn connect(target: Target) -> Result<Client, CliError> {
+        let etcd = Etcd::connect(target.etcd).map_err(|error| {
+            CliError::failed("failed to use etcd").because(&error).exit(Exit::Configuration)
+        })?;
+        Ok(Client { scope: target.scope, etcd, peers: Peers::default(), credentials: target.credentials })
+    }
+
+    /// Reads the cluster.
+    pub async fn view(&self) -> Result<ClusterView, CliError> {
+        let failed = |error| {
+            CliError::failed(format!("failed to read the cluster {} from etcd", self.scope))
+                .because(&error)
+                .hint("is etcd running, and are its address and credentials right in the configuration?")
+                .exit(Exit::Etcd)
+        };
+        self.etcd.read(ETCD_WITHIN).await.map_err(failed)
+    }
+
+    /// Writes the dynamic configuration if its revision is still this one; false: it is not.
+    pub async fn write_config(&self, text: &str, if_revision: Option<i64>) -> Result<bool, CliError> {
+        let failed = |error| {
+            CliError::failed("failed to write the dynamic configuration to etcd")
+                .because(&error)
+                .hint("it may have been written: look with `matriarch show-config`")
+                .exit(Exit::Etcd)
+        };
+        let written = self.etcd.write_config(text, if_revision).await.map_err(failed)?;
+        Ok(written.revision().is_some())
+    }
+
+    /// Calls `endpoint` (as `/switchover`) of the member whose `api_url` is given.
+    pub async fn call(
+        &self,
+        method: &str,
+        api_url: &str,
+        endpoint: &str,
+        body: Option<&Value>,
+        within: Duration,
+    ) -> Result<Answer, CliError> {
+        let url = endpoint_url(api_url, endpoint);
+        let (body, credentials) = (body.cloned(), self.credentials.clone());
+        let call = Call { method: method.to_owned(), url, body, credentials, within };
+        let (status, body) = self.peers.call(call).await.map_err(|error| {
+            CliError::failed("a member does not answer")
+                .because(&error)
+                .hint("is it running, and does its REST address (`restapi.connect_address`) lead there?")
+                .exit(Exit::Unreachable)
+        })?;
+        Ok(Answer { status, body })
+    }
+
+    /// A member's `/patroni`, if it answers.
+    pub async fn ask(&self, api_url: &str) -> Option<Value> {
+        let answer = self.call("GET", api_url, "/patroni", None, ASK_WITHIN).await.ok()?;
+        serde_json::from_str(&answer.body).ok()
+    }
+
+    /// Calls the leader, then every other member, until one answers.
+    pub async fn call_any(
+        &self,
+        view: &ClusterView,
+        method: &str,
+        endpoint: &str,
+        body: &Value,
+    ) -> Result<Answer, CliError> {
+        let leader = view.leader.as_ref().map(|leader| &leader.name);
+        let mut order: Vec<(&MemberName, &str)> = view
+            .members
+            .iter()
+            .filter_map(|(name, member)| Some((name, member.record.api_url.as_deref()?)))
+            .collect();
+        order.sort_by_key(|(name, _)| Some(*name) != leader);
+        let mut last = None;
+        for (_, api_url) in order {
+            match self.call(method, api_url, endpoint, Some(body), ORDER_WITHIN).await {
+                Ok(answer) => return Ok(answer),
+                Err(error) => last = Some(error),
+            }
+        }
+        Err(last.unwrap_or_else(|| {
+            CliError::failed("the cluster has no member that could be asked").exit(Exit::Unreachable)
+        }))
+    }
+}
+
+/// The URL of `endpoint` at the host of `api_url`, which ends in `/patroni`.
+fn endpoint_url(api_url: &str, endpoint: &str) -> String {
+    let (scheme, rest) = api_url.split_once("://").unwrap_or(("http", api_url));
+    let host = rest.split('/').next().unwrap_or(rest);
+    format!("{scheme}://{host}{endpoint}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn endpoints_hang_on_the_host() {
+        assert_eq!(endpoint_url("https://a:8008/patroni", "/restart"), "https://a:8008/restart");
+        assert_eq!(endpoint_url("http://[::1]:8008/patroni", "/"), "http://[::1]:8008/");
+    }
+}

@@ -1,0 +1,311 @@
+//! `demo --tour`: break things one after the other while a client writes, and measure.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use super::members::Fleet;
+use super::report::{Figure, Report};
+use super::writer::{DoorError, Doors, Writer};
+use crate::cli::client::{Client, ORDER_WITHIN};
+use crate::cli::dispatch::Context;
+use crate::cli::error::{CliError, CliResult};
+use crate::cli::exit::Exit;
+use crate::cli::output::to_json;
+use crate::cli::setting::Setting;
+use crate::cli::show_config;
+
+/// initdb, base backups and the first streaming take less than this on any machine worth a demo.
+const BOOTSTRAP_WITHIN: Duration = Duration::from_secs(180);
+/// After a fault everything must be whole again within this.
+const HEAL_WITHIN: Duration = Duration::from_secs(120);
+/// A setting reaches PostgreSQL within this.
+const SETTING_WITHIN: Duration = Duration::from_secs(15);
+/// Replicas hold the last row within this.
+const CATCH_UP_WITHIN: Duration = Duration::from_secs(30);
+/// A quiet time before each fault, so that it is measured alone.
+const QUIET: Duration = Duration::from_secs(1);
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+
+const CRASH: &str = "postmaster of the primary killed";
+const SWITCHOVER: &str = "switchover";
+const KILL_ALL: &str = "every process of the primary killed";
+const SWITCH_BACK: &str = "switchover back";
+
+/// Runs the tour.
+pub async fn execute(context: &Context, fleet: &mut Fleet, rounds: u16, as_json: bool) -> CliResult {
+    let doors = Doors {
+        ports: fleet.members.iter().map(|member| member.plan.port).collect(),
+        password: fleet.shared.superuser.clone(),
+    };
+    let client = fleet.client()?;
+    context.ui.say("Waiting until every member streams …");
+    let mut tour = Tour { context, client, doors: doors.clone(), fleet, figures: Vec::new() };
+    let began = Instant::now();
+    tour.whole(BOOTSTRAP_WITHIN).await?;
+    tour.make_table().await?;
+    context
+        .ui
+        .say(&format!("The cluster is up after {:.1} s; writing begins", began.elapsed().as_secs_f64()));
+    let mut writer = Writer::start(doors);
+    for round in 1..=rounds {
+        if rounds > 1 {
+            context.ui.say(&format!("Round {round} of {rounds}"));
+        }
+        tour.round(&writer).await?;
+    }
+    tokio::time::sleep(QUIET).await;
+    writer.stop().await;
+    let report = tour.report(&writer).await?;
+    let text =
+        if as_json { to_json(&report.document())? } else { report.sheet().render(context.global.output)? };
+    context.ui.data(&text);
+    Ok(if report.is_good() { Exit::Done } else { Exit::Lost })
+}
+
+struct Tour<'a> {
+    context: &'a Context,
+    client: Client,
+    doors: Doors,
+    fleet: &'a mut Fleet,
+    figures: Vec<Figure>,
+}
+
+impl Tour<'_> {
+    async fn round(&mut self, writer: &Writer) -> Result<(), CliError> {
+        self.crash(writer).await?;
+        self.switchover(writer, SWITCHOVER, None).await?;
+        let killed = self.kill_all(writer).await?;
+        self.switchover(writer, SWITCH_BACK, Some(&killed)).await
+    }
+
+    /// Kills the postmaster; its supervisor restarts it in place.
+    async fn crash(&mut self, writer: &Writer) -> Result<(), CliError> {
+        let breaks = self.begin(writer).await;
+        let primary = self.leader().await?;
+        self.fleet.kill_postmaster(primary)?;
+        self.end(writer, CRASH, breaks, None).await
+    }
+
+    async fn switchover(
+        &mut self,
+        writer: &Writer,
+        step: &'static str,
+        candidate: Option<&str>,
+    ) -> Result<(), CliError> {
+        let breaks = self.begin(writer).await;
+        let leader = self.leader().await?;
+        let plan = &self.fleet.members[leader].plan;
+        if candidate == Some(plan.name.as_str()) {
+            return Ok(());
+        }
+        let body = json!({"leader": plan.name, "candidate": candidate});
+        let api_url = format!("http://127.0.0.1:{}/patroni", plan.rest_port);
+        let answer = self.client.call("POST", &api_url, "/switchover", Some(&body), ORDER_WITHIN).await?;
+        if !answer.is_accepted() {
+            return Err(CliError::failed(format!(
+                "the switchover was refused ({}): {}",
+                answer.status,
+                answer.text()
+            )));
+        }
+        self.end(writer, step, breaks, None).await
+    }
+
+    /// Kills supervisor and Postgres of the primary, waits for another to lead, and starts it again. Where there are
+    /// standbys enough, commits wait for one of them during this step: PostgreSQL by itself promises nothing for a
+    /// row that was acknowledged in the instant before the machine went away.
+    async fn kill_all(&mut self, writer: &Writer) -> Result<String, CliError> {
+        let synchronous = self.fleet.members.len() > 2 && self.set_synchronous(true).await?;
+        if !synchronous {
+            self.context
+                .ui
+                .say("Commits wait for no standby: a row acknowledged just before the kill may be lost");
+        }
+        let breaks = self.begin(writer).await;
+        let primary = self.leader().await?;
+        let name = self.fleet.members[primary].plan.name.clone();
+        self.fleet.kill_all(primary).await;
+        self.writes_again(writer, breaks).await?;
+        let away = writer.longest();
+        let began = Instant::now();
+        self.fleet.start_member(primary)?;
+        self.whole(HEAL_WITHIN).await?;
+        let rejoin = began.elapsed();
+        self.figure(writer, KILL_ALL, away, Some(rejoin)).await?;
+        if synchronous {
+            self.set_synchronous(false).await?;
+        }
+        Ok(name)
+    }
+
+    /// Waits for a quiet moment and begins to measure.
+    async fn begin(&self, writer: &Writer) -> u64 {
+        tokio::time::sleep(QUIET).await;
+        writer.mark();
+        writer.ledger().breaks
+    }
+
+    async fn end(
+        &mut self,
+        writer: &Writer,
+        step: &'static str,
+        breaks: u64,
+        rejoin: Option<Duration>,
+    ) -> Result<(), CliError> {
+        self.writes_again(writer, breaks).await?;
+        let away = writer.longest();
+        self.whole(HEAL_WITHIN).await?;
+        self.figure(writer, step, away, rejoin).await
+    }
+
+    async fn figure(
+        &mut self,
+        writer: &Writer,
+        step: &'static str,
+        away: Duration,
+        rejoin: Option<Duration>,
+    ) -> Result<(), CliError> {
+        // The rows acknowledged so far must be there; those that come while we look are not judged.
+        let acknowledged = writer.ledger().acknowledged.clone();
+        let present = self.rows().await?;
+        let lost = acknowledged.difference(&present).count() as u64;
+        let back =
+            rejoin.map_or_else(String::new, |span| format!(", rejoined in {:.2} s", span.as_secs_f64()));
+        let line = format!("{step}: writes away {:.2} s, {lost} rows lost{back}", away.as_secs_f64());
+        self.context.ui.say(&line);
+        self.figures.push(Figure { step, away, rejoin, lost });
+        Ok(())
+    }
+
+    /// Waits until the writer's connection broke and rows are acknowledged again.
+    async fn writes_again(&mut self, writer: &Writer, breaks: u64) -> Result<(), CliError> {
+        let by = Instant::now() + HEAL_WITHIN;
+        let mut at_break = None;
+        loop {
+            let (now, acknowledged) = {
+                let ledger = writer.ledger();
+                (ledger.breaks, ledger.acknowledged.len())
+            };
+            if now > breaks && acknowledged > *at_break.get_or_insert(acknowledged) {
+                return Ok(());
+            }
+            self.in_time(by, "writes did not come back")?;
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    }
+
+    /// Waits until a primary accepts writes and every other member streams from it.
+    async fn whole(&mut self, within: Duration) -> Result<(), CliError> {
+        let by = Instant::now() + within;
+        let wanted = self.fleet.members.len() as i64 - 1;
+        while self.streaming().await.ok() != Some(wanted) {
+            self.in_time(by, "not every member streams")?;
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+        Ok(())
+    }
+
+    fn in_time(&mut self, by: Instant, what: &str) -> Result<(), CliError> {
+        self.fleet.check()?;
+        if Instant::now() < by {
+            return Ok(());
+        }
+        Err(CliError::failed(format!("{what} in time"))
+            .hint(format!("look into the logs in {}", self.fleet.place.dir.display())))
+    }
+
+    async fn streaming(&self) -> Result<i64, DoorError> {
+        let primary = self.doors.writable().await?;
+        let sql =
+            "select count(distinct application_name) from pg_stat_replication where state = 'streaming'";
+        Ok(primary.query_one(sql, &[]).await?.get(0))
+    }
+
+    async fn leader(&self) -> Result<usize, CliError> {
+        let view = self.client.view().await?;
+        let leader = view.leader.as_ref().and_then(|leader| self.fleet.index_of(leader.name.as_str()));
+        leader.ok_or_else(|| CliError::failed("nobody leads the cluster"))
+    }
+
+    async fn make_table(&self) -> Result<(), CliError> {
+        let sql =
+            "create table if not exists matriarch_tour (id bigint primary key, at timestamptz default now())";
+        let made = async { Ok::<_, DoorError>(self.doors.writable().await?.batch_execute(sql).await?) };
+        made.await.map_err(|error| CliError::failed("failed to make the tour's table").because(&error))
+    }
+
+    async fn rows(&self) -> Result<BTreeSet<i64>, CliError> {
+        let read = async {
+            let rows = self.doors.writable().await?.query("select id from matriarch_tour", &[]).await?;
+            Ok::<_, DoorError>(rows.iter().map(|row| row.get(0)).collect())
+        };
+        read.await.map_err(|error| CliError::failed("failed to read the tour's table").because(&error))
+    }
+
+    /// Makes commits wait for any one standby, or for none; false when the setting does not arrive.
+    async fn set_synchronous(&self, on: bool) -> Result<bool, CliError> {
+        let names: Vec<String> =
+            self.fleet.members.iter().map(|member| format!("\"{}\"", member.plan.name)).collect();
+        let value = if on { json!(format!("ANY 1 ({})", names.join(", "))) } else { Value::Null };
+        let (mut config, revision) = show_config::read(&self.client.view().await?, &self.client.scope)?;
+        Setting::parameter("synchronous_standby_names", value).apply(&mut config);
+        if !self.client.write_config(&config.to_string(), Some(revision)).await? {
+            return Ok(false);
+        }
+        let by = Instant::now() + SETTING_WITHIN;
+        while Instant::now() < by {
+            if self.is_synchronous().await.ok() == Some(on) {
+                return Ok(true);
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+        Ok(false)
+    }
+
+    async fn is_synchronous(&self) -> Result<bool, DoorError> {
+        let primary = self.doors.writable().await?;
+        let sql = "select current_setting('synchronous_standby_names') <> ''";
+        Ok(primary.query_one(sql, &[]).await?.get(0))
+    }
+
+    async fn report(&mut self, writer: &Writer) -> Result<Report, CliError> {
+        self.whole(HEAL_WITHIN).await?;
+        let present = self.rows().await?;
+        let behind = self.behind(&present).await;
+        let ledger = writer.ledger();
+        Ok(Report {
+            members: self.fleet.members.len(),
+            figures: self.figures.clone(),
+            acknowledged: ledger.acknowledged.len(),
+            unknown: ledger.unknown.len(),
+            lost: ledger.lost(&present),
+            behind,
+        })
+    }
+
+    /// Members that do not come to hold exactly the primary's rows.
+    async fn behind(&self, present: &BTreeSet<i64>) -> Vec<String> {
+        let mut behind = Vec::new();
+        for member in &self.fleet.members {
+            let by = Instant::now() + CATCH_UP_WITHIN;
+            while !self.holds(member.plan.port, present).await {
+                if Instant::now() > by {
+                    behind.push(member.plan.name.clone());
+                    break;
+                }
+                tokio::time::sleep(LOOK_EVERY).await;
+            }
+        }
+        behind
+    }
+
+    async fn holds(&self, port: u16, present: &BTreeSet<i64>) -> bool {
+        let Ok(member) = self.doors.connect(port).await else { return false };
+        let rows = member.query("select id from matriarch_tour", &[]).await;
+        rows.is_ok_and(|rows| {
+            rows.iter().map(|row| row.get::<_, i64>(0)).collect::<BTreeSet<i64>>() == *present
+        })
+    }
+}

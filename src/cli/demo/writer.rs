@@ -1,0 +1,200 @@
+//! One client that writes numbered rows all the while, to whichever member accepts them, and remembers what was
+//! acknowledged.
+//!
+//! There is no statement timeout: with it a commit that waits for a standby would be acknowledged without one. A
+//! statement that takes too long is given up by closing the connection, and its row counts as unknown.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use futures::future::select_ok;
+use tokio::task::JoinHandle;
+use tokio_postgres::types::ToSql;
+use tokio_postgres::{Client, Config, NoTls};
+
+/// A member answers a connection within this, or another is asked.
+const CONNECT_WITHIN: Duration = Duration::from_millis(500);
+/// A row that takes longer counts as unknown.
+const INSERT_WITHIN: Duration = Duration::from_secs(2);
+/// Pause after a failed search for the primary.
+const SEARCH_AGAIN: Duration = Duration::from_millis(5);
+/// Pause between rows: this is no load test.
+const BETWEEN_ROWS: Duration = Duration::from_millis(2);
+
+/// How to reach the members.
+#[derive(Clone, Debug)]
+pub struct Doors {
+    /// Ports on loopback.
+    pub ports: Vec<u16>,
+    /// Of `postgres`.
+    pub password: String,
+}
+
+/// A connection that ended or never began.
+#[derive(Debug, thiserror::Error)]
+pub enum DoorError {
+    /// PostgreSQL or the connection to it says no.
+    #[error("PostgreSQL says no")]
+    Postgres(#[from] tokio_postgres::Error),
+    /// It does not accept writes.
+    #[error("it accepts no writes")]
+    ReadOnly,
+    /// It did not answer in time.
+    #[error("no answer in time")]
+    Timeout,
+}
+
+impl Doors {
+    /// Connects to one member.
+    pub async fn connect(&self, port: u16) -> Result<Client, DoorError> {
+        let mut config = Config::new();
+        config.host("127.0.0.1").port(port).user("postgres").dbname("postgres");
+        config.password(&self.password).application_name("matriarch demo").connect_timeout(CONNECT_WITHIN);
+        let connect = tokio::time::timeout(CONNECT_WITHIN, config.connect(NoTls));
+        let (client, connection) = connect.await.map_err(|_| DoorError::Timeout)??;
+        // It ends with the client; what went wrong is told to the client's own call.
+        tokio::spawn(async move {
+            let _ = connection.await;
+        });
+        Ok(client)
+    }
+
+    /// Connects to the member that accepts writes, asking all at once.
+    pub async fn writable(&self) -> Result<Client, DoorError> {
+        let tries = self.ports.iter().map(|port| Box::pin(self.writable_at(*port)));
+        select_ok(tries).await.map(|(client, _)| client)
+    }
+
+    async fn writable_at(&self, port: u16) -> Result<Client, DoorError> {
+        let client = self.connect(port).await?;
+        let ask = client.query_one("select not pg_is_in_recovery()", &[]);
+        let row = tokio::time::timeout(CONNECT_WITHIN, ask).await.map_err(|_| DoorError::Timeout)??;
+        if row.get(0) { Ok(client) } else { Err(DoorError::ReadOnly) }
+    }
+}
+
+/// What the writer knows.
+#[derive(Debug)]
+pub struct Ledger {
+    /// Rows that were acknowledged.
+    pub acknowledged: BTreeSet<i64>,
+    /// Rows of which nobody told whether they were written.
+    pub unknown: BTreeSet<i64>,
+    /// Connections that broke.
+    pub breaks: u64,
+    last: Instant,
+    longest: Duration,
+}
+
+/// The writer at work.
+#[derive(Debug)]
+pub struct Writer {
+    ledger: Arc<Mutex<Ledger>>,
+    task: JoinHandle<()>,
+}
+
+impl Writer {
+    /// Begins to write; the table must exist.
+    pub fn start(doors: Doors) -> Writer {
+        let ledger = Arc::new(Mutex::new(Ledger {
+            acknowledged: BTreeSet::new(),
+            unknown: BTreeSet::new(),
+            breaks: 0,
+            last: Instant::now(),
+            longest: Duration::ZERO,
+        }));
+        let task = tokio::spawn(write(doors, ledger.clone()));
+        Writer { ledger, task }
+    }
+
+    /// What the writer knows now.
+    pub fn ledger(&self) -> MutexGuard<'_, Ledger> {
+        lock(&self.ledger)
+    }
+
+    /// Begins to measure anew: the longest time without an acknowledgement counts from here.
+    pub fn mark(&self) {
+        self.ledger().longest = Duration::ZERO;
+    }
+
+    /// The longest time between two acknowledgements since the mark.
+    pub fn longest(&self) -> Duration {
+        let ledger = self.ledger();
+        ledger.longest.max(ledger.last.elapsed())
+    }
+
+    /// Stops writing. The row under way counts as unknown.
+    pub async fn stop(&mut self) {
+        self.task.abort();
+        let _ = (&mut self.task).await;
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+fn lock(ledger: &Mutex<Ledger>) -> MutexGuard<'_, Ledger> {
+    ledger.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+async fn write(doors: Doors, ledger: Arc<Mutex<Ledger>>) {
+    let mut id = 0;
+    loop {
+        let Ok(client) = doors.writable().await else {
+            tokio::time::sleep(SEARCH_AGAIN).await;
+            continue;
+        };
+        while insert(&client, &ledger, &mut id).await.is_ok() {
+            tokio::time::sleep(BETWEEN_ROWS).await;
+        }
+        lock(&ledger).breaks += 1;
+    }
+}
+
+async fn insert(client: &Client, ledger: &Mutex<Ledger>, id: &mut i64) -> Result<(), DoorError> {
+    *id += 1;
+    let row = *id;
+    // Unknown until it is acknowledged, also when this task is stopped meanwhile.
+    lock(ledger).unknown.insert(row);
+    let parameters: [&(dyn ToSql + Sync); 1] = [&row];
+    let statement = client.execute("insert into matriarch_tour (id) values ($1)", &parameters);
+    tokio::time::timeout(INSERT_WITHIN, statement).await.map_err(|_| DoorError::Timeout)??;
+    lock(ledger).acknowledge(row);
+    Ok(())
+}
+
+impl Ledger {
+    fn acknowledge(&mut self, row: i64) {
+        let now = Instant::now();
+        self.longest = self.longest.max(now - self.last);
+        self.last = now;
+        self.unknown.remove(&row);
+        self.acknowledged.insert(row);
+    }
+
+    /// Acknowledged rows that are not among `present`.
+    pub fn lost(&self, present: &BTreeSet<i64>) -> u64 {
+        self.acknowledged.difference(present).count() as u64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn remembers_what_was_acknowledged_and_the_longest_gap() {
+        let last = Instant::now() - Duration::from_secs(3);
+        let (acknowledged, unknown) = (BTreeSet::new(), BTreeSet::from([1, 2]));
+        let mut ledger = Ledger { acknowledged, unknown, breaks: 0, last, longest: Duration::ZERO };
+        ledger.acknowledge(1);
+        assert!(ledger.longest >= Duration::from_secs(3));
+        assert_eq!((ledger.acknowledged.len(), ledger.unknown.len()), (1, 1));
+        assert_eq!(ledger.lost(&BTreeSet::new()), 1);
+        assert_eq!(ledger.lost(&BTreeSet::from([1, 2])), 0);
+    }
+}

@@ -1,0 +1,83 @@
+//! From the command line to the command and its exit code.
+
+use std::ffi::OsString;
+
+use clap::Parser;
+
+use super::args::{Cli, Command, Global};
+use super::error::{CliError, CliResult};
+use super::exit::Exit;
+use super::ui::Ui;
+use super::{
+    check, demo, edit_config, failover, history, list, pause, reinit, reload, restart, run, show_config,
+    switchover, topology, version,
+};
+
+/// What every command gets.
+#[derive(Debug)]
+pub struct Context {
+    /// Where the cluster is described, and how to print.
+    pub global: Global,
+    /// The terminal.
+    pub ui: Ui,
+}
+
+/// Runs the program; the answer is its exit code.
+pub fn main(args: impl IntoIterator<Item = OsString>) -> u8 {
+    let cli = match Cli::try_parse_from(args) {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version come this way too, with code 0.
+            let _ = error.print();
+            return error.exit_code().clamp(0, 255) as u8;
+        }
+    };
+    let ui = Ui::new();
+    let context = Context { global: cli.global, ui };
+    match dispatch(&context, cli.command) {
+        Ok(exit) => exit.code(),
+        Err(error) => {
+            ui.say(error.render().trim_end());
+            error.exit.code()
+        }
+    }
+}
+
+fn dispatch(context: &Context, command: Command) -> CliResult {
+    match command {
+        Command::Run(args) => run::execute(context, &args),
+        Command::Check(args) => check::execute(context, &args),
+        Command::List(args) => wait(list::execute(context, &args)),
+        Command::Topology(args) => wait(topology::execute(context, &args)),
+        Command::Switchover(args) => wait(switchover::execute(context, &args)),
+        Command::Failover(args) => wait(failover::execute(context, &args)),
+        Command::Restart(args) => wait(restart::execute(context, &args)),
+        Command::Reload(args) => wait(reload::execute(context, &args)),
+        Command::Reinit(args) => wait(reinit::execute(context, &args)),
+        Command::History(args) => wait(history::execute(context, &args)),
+        Command::ShowConfig(args) => wait(show_config::execute(context, &args)),
+        Command::EditConfig(args) => wait(edit_config::execute(context, &args)),
+        Command::Pause(args) => wait(pause::execute(context, &args, pause::Wish::Paused)),
+        Command::Resume(args) => wait(pause::execute(context, &args, pause::Wish::Running)),
+        Command::Version(args) => wait(version::execute(context, &args)),
+        Command::Demo(args) => wait_threaded(demo::execute(context, &args)),
+    }
+}
+
+/// Runs a command of the rim to its end; one thread is enough for it.
+fn wait(work: impl Future<Output = CliResult>) -> CliResult {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| {
+        CliError::failed("failed to start the runtime").because(&error).exit(Exit::Failed)
+    })?;
+    runtime.block_on(work)
+}
+
+/// As [`wait`], on several threads: the demo's writer must not wait for the demo's own work.
+fn wait_threaded(work: impl Future<Output = CliResult>) -> CliResult {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .map_err(|error| CliError::failed("failed to start the runtime").because(&error))?;
+    runtime.block_on(work)
+}

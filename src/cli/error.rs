@@ -1,0 +1,92 @@
+//! An error as the user reads it: what failed, the chain of causes, a hint, and the exit code.
+
+use std::error::Error;
+
+use super::exit::Exit;
+
+/// The end of a command that did not do what was asked.
+#[derive(Debug)]
+pub struct CliError {
+    /// What failed.
+    pub message: String,
+    /// Why, outermost first.
+    pub causes: Vec<String>,
+    /// What to do about it.
+    pub hint: Option<String>,
+    /// How the program ends.
+    pub exit: Exit,
+}
+
+impl CliError {
+    /// A refusal or failure.
+    pub fn failed(message: impl Into<String>) -> CliError {
+        CliError { message: message.into(), causes: Vec::new(), hint: None, exit: Exit::Failed }
+    }
+
+    /// Wrong usage.
+    pub fn usage(message: impl Into<String>) -> CliError {
+        CliError::failed(message).exit(Exit::Usage)
+    }
+
+    /// Adds the chain of causes that begins at `cause`.
+    pub fn because(mut self, cause: &(dyn Error + 'static)) -> CliError {
+        let mut next = Some(cause);
+        while let Some(error) = next {
+            let text = error.to_string();
+            // Some libraries repeat the source in their own message: say it once.
+            if self.causes.last().is_none_or(|last| !last.contains(&text)) {
+                self.causes.push(text);
+            }
+            next = error.source();
+        }
+        self
+    }
+
+    /// Adds what to do about it.
+    pub fn hint(mut self, hint: impl Into<String>) -> CliError {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// Sets the exit code.
+    pub fn exit(mut self, exit: Exit) -> CliError {
+        self.exit = exit;
+        self
+    }
+
+    /// The text for stderr.
+    pub fn render(&self) -> String {
+        let mut text = format!("Error: {}\n", self.message);
+        for cause in &self.causes {
+            text.push_str(&format!("  caused by: {cause}\n"));
+        }
+        if let Some(hint) = &self.hint {
+            text.push_str(&format!("Hint: {hint}\n"));
+        }
+        text
+    }
+}
+
+impl From<std::io::Error> for CliError {
+    fn from(error: std::io::Error) -> CliError {
+        CliError::failed("failed to read or write").because(&error)
+    }
+}
+
+/// What a command ends with.
+pub type CliResult = Result<Exit, CliError>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn says_what_why_and_what_to_do() {
+        let cause = std::io::Error::other("connection refused");
+        let error = CliError::failed("failed to read the cluster").because(&cause).hint("is etcd running?");
+        assert_eq!(
+            error.render(),
+            "Error: failed to read the cluster\n  caused by: connection refused\nHint: is etcd running?\n"
+        );
+    }
+}

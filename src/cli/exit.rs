@@ -1,0 +1,70 @@
+//! Every exit code of the program, with its meaning: the one table that scripts may rely on.
+//!
+//! | code | meaning |
+//! | --- | --- |
+//! | 0 | done, or nothing to do |
+//! | 1 | refused, failed, or answered with no |
+//! | 2 | wrong usage of the command line |
+//! | 3 | a fault in the configuration |
+//! | 4 | etcd cannot be reached or refuses the credentials |
+//! | 5 | no member of the cluster answers over REST |
+//! | 6 | `run`: a port is in use |
+//! | 7 | `run`: running as root, which PostgreSQL refuses |
+//! | 8 | `run`: the data directory is another cluster's or another major version's |
+//! | 9 | `run`: a member of this name already runs |
+//! | 10 | `run`: the bootstrap failed |
+//! | 11 | etcd holds no cluster, and this member must not make one |
+//! | 12 | a needed program (etcd, PostgreSQL) is missing or of the wrong version |
+//! | 13 | `demo --tour`: an acknowledged row is gone, or a replica did not catch up |
+//! | 130 | interrupted |
+
+use std::fmt;
+
+/// Why the program ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Exit {
+    /// Done, or nothing to do.
+    Done = 0,
+    /// Refused, failed, or answered with no.
+    Failed = 1,
+    /// Wrong usage of the command line.
+    Usage = 2,
+    /// A fault in the configuration.
+    Configuration = 3,
+    /// etcd cannot be reached or refuses the credentials.
+    Etcd = 4,
+    /// No member answers over REST.
+    Unreachable = 5,
+    /// A port is in use.
+    PortInUse = 6,
+    /// Running as root.
+    Root = 7,
+    /// The data directory is not this cluster's.
+    ForeignDataDirectory = 8,
+    /// A member of this name already runs.
+    DuplicateName = 9,
+    /// The bootstrap failed.
+    BootstrapFailed = 10,
+    /// etcd holds no cluster, and this member must not make one.
+    NoCluster = 11,
+    /// A needed program is missing.
+    MissingProgram = 12,
+    /// The tour found a loss.
+    Lost = 13,
+    /// Interrupted by the user.
+    Interrupted = 130,
+}
+
+impl Exit {
+    /// The code.
+    pub fn code(self) -> u8 {
+        self as u8
+    }
+}
+
+impl fmt::Display for Exit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "exit code {}", self.code())
+    }
+}

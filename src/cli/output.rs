@@ -1,0 +1,218 @@
+//! Typed rows as a table, JSON, YAML or TSV.
+
+use clap::ValueEnum;
+use serde_json::{Map, Value};
+
+use super::error::CliError;
+use super::table;
+
+/// How data is printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For people.
+    #[value(alias = "pretty")]
+    Table,
+    /// A JSON document.
+    Json,
+    /// A YAML document.
+    #[value(alias = "yml")]
+    Yaml,
+    /// Tab-separated, with a header line.
+    Tsv,
+}
+
+/// Where a column is printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Where {
+    /// In every format.
+    Everywhere,
+    /// In json, yaml and tsv: the table says it in its header.
+    ForMachines,
+}
+
+/// A column.
+#[derive(Clone, Copy, Debug)]
+pub struct Column {
+    /// Its key in json and yaml, and its header in tsv.
+    pub name: &'static str,
+    /// Its header in the table.
+    pub shown: &'static str,
+    /// Numbers stand to the right.
+    pub right: bool,
+    /// Where it is printed.
+    pub place: Where,
+}
+
+impl Column {
+    /// Text, everywhere.
+    pub const fn text(name: &'static str) -> Column {
+        Column { name, shown: name, right: false, place: Where::Everywhere }
+    }
+
+    /// A number, everywhere.
+    pub const fn number(name: &'static str) -> Column {
+        Column { name, shown: name, right: true, place: Where::Everywhere }
+    }
+
+    /// With another header in the table.
+    pub const fn shown(mut self, shown: &'static str) -> Column {
+        self.shown = shown;
+        self
+    }
+
+    /// Not in the table.
+    pub const fn for_machines(mut self) -> Column {
+        self.place = Where::ForMachines;
+        self
+    }
+}
+
+/// Rows under columns. A cell that is `null` is blank, and left out of json and yaml.
+#[derive(Clone, Debug, Default)]
+pub struct Sheet {
+    /// Goes into the table's upper border.
+    pub title: String,
+    /// The columns.
+    pub columns: Vec<Column>,
+    /// The rows, a cell for each column.
+    pub rows: Vec<Vec<Value>>,
+    /// Lines below the table.
+    pub footer: Vec<String>,
+}
+
+impl Sheet {
+    /// The rows in `format`.
+    pub fn render(&self, format: Format) -> Result<String, CliError> {
+        match format {
+            Format::Table => Ok(table::render(self)),
+            Format::Json => to_json(&self.documents()),
+            Format::Yaml => to_yaml(&self.documents()),
+            Format::Tsv => Ok(self.tsv()),
+        }
+    }
+
+    fn documents(&self) -> Value {
+        let row = |cells: &Vec<Value>| {
+            let filled = self.columns.iter().zip(cells).filter(|(_, cell)| !cell.is_null());
+            Value::Object(filled.map(|(column, cell)| (column.name.to_owned(), cell.clone())).collect())
+        };
+        Value::Array(self.rows.iter().map(row).collect())
+    }
+
+    fn tsv(&self) -> String {
+        let mut text = self.columns.iter().map(|column| column.name).collect::<Vec<_>>().join("\t");
+        text.push('\n');
+        for row in &self.rows {
+            let cells: Vec<String> =
+                row.iter().map(|cell| one_line(cell).replace(['\t', '\n'], " ")).collect();
+            text.push_str(&cells.join("\t"));
+            text.push('\n');
+        }
+        text
+    }
+}
+
+/// A cell in one line: objects and arrays in YAML's flow style.
+pub fn one_line(cell: &Value) -> String {
+    match cell {
+        Value::Null => String::new(),
+        Value::String(text) => text.clone(),
+        Value::Bool(_) | Value::Number(_) => cell.to_string(),
+        Value::Array(items) => {
+            format!("[{}]", items.iter().map(one_line).collect::<Vec<_>>().join(", "))
+        }
+        Value::Object(fields) => {
+            let field = |(key, value): (&String, &Value)| format!("{key}: {}", one_line(value));
+            format!("{{{}}}", fields.iter().map(field).collect::<Vec<_>>().join(", "))
+        }
+    }
+}
+
+/// A document as indented JSON.
+pub fn to_json(value: &Value) -> Result<String, CliError> {
+    let text = serde_json::to_string_pretty(value)
+        .map_err(|error| CliError::failed("failed to write JSON").because(&error))?;
+    Ok(text + "\n")
+}
+
+/// A document as YAML.
+pub fn to_yaml(value: &Value) -> Result<String, CliError> {
+    let text = serde_saphyr::to_string(value)
+        .map_err(|error| CliError::failed("failed to write YAML").because(&error))?;
+    Ok(if text.ends_with('\n') { text } else { text + "\n" })
+}
+
+/// The same document with the keys of every object in order.
+pub fn sorted(value: &Value) -> Value {
+    match value {
+        Value::Object(fields) => {
+            let mut keys: Vec<&String> = fields.keys().collect();
+            keys.sort();
+            let object: Map<String, Value> =
+                keys.into_iter().map(|key| (key.clone(), sorted(&fields[key]))).collect();
+            Value::Object(object)
+        }
+        Value::Array(items) => Value::Array(items.iter().map(sorted).collect()),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => value.clone(),
+    }
+}
+
+/// A document that is no table: YAML unless another format was asked for.
+pub fn document(value: &Value, format: Format) -> Result<String, CliError> {
+    match format {
+        Format::Json => to_json(value),
+        Format::Table | Format::Yaml | Format::Tsv => to_yaml(value),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn sheet() -> Sheet {
+        Sheet {
+            title: " Cluster: demo (7) ".into(),
+            columns: vec![
+                Column::text("Cluster").for_machines(),
+                Column::text("Member"),
+                Column::number("Receive Lag").shown("Lag"),
+                Column::text("Tags"),
+            ],
+            rows: vec![
+                vec![json!("demo"), json!("m1"), Value::Null, json!({"dc": "a", "nofailover": true})],
+                vec![json!("demo"), json!("m2"), json!(12), Value::Null],
+            ],
+            footer: vec!["Maintenance mode: on".into()],
+        }
+    }
+
+    #[test]
+    fn table() {
+        let expected = "\
++ Cluster: demo (7) ---------+
+| Member | Lag | Tags        |
++--------+-----+-------------+
+| m1     |     | dc: a       |
+|        |     | nofailover: |
+";
+        let text = sheet().render(Format::Table).expect("a table");
+        assert!(text.starts_with(&expected[..28]), "{text}");
+        assert!(text.contains("| m2     |  12 |"), "{text}");
+        assert!(text.contains("|        |     | nofailover: true |"), "{text}");
+        assert!(text.ends_with(" Maintenance mode: on\n"), "{text}");
+    }
+
+    #[test]
+    fn machines_get_every_column_and_no_blanks() {
+        let text = sheet().render(Format::Json).expect("json");
+        let back: Value = serde_json::from_str(&text).expect("json");
+        assert_eq!(back[1], json!({"Cluster": "demo", "Member": "m2", "Receive Lag": 12}));
+        let tsv = sheet().render(Format::Tsv).expect("tsv");
+        assert_eq!(
+            tsv,
+            "Cluster\tMember\tReceive Lag\tTags\ndemo\tm1\t\t{dc: a, nofailover: true}\ndemo\tm2\t12\t\n"
+        );
+        assert!(sheet().render(Format::Yaml).expect("yaml").contains("Receive Lag: 12"));
+    }
+}

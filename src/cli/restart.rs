@@ -1,0 +1,116 @@
+//! `restart`: restart the PostgreSQL of members, now or later.
+
+use clap::Args;
+use serde_json::{Map, Value, json};
+
+use super::client::Client;
+use super::dispatch::Context;
+use super::error::{CliError, CliResult};
+use super::selection::{Chosen, MembersArgs, Order, choose, chosen_names, send, send_each, show};
+use super::ui::Consent;
+
+/// Options of `restart`.
+#[derive(Debug, Args)]
+pub struct RestartArgs {
+    #[command(flatten)]
+    which: MembersArgs,
+    /// Restart one of the members only.
+    #[arg(long)]
+    any: bool,
+    /// Not before this time (ISO 8601; without a zone it is this machine's).
+    #[arg(long, value_name = "TIME")]
+    scheduled: Option<String>,
+    /// Only members that run an older PostgreSQL than this.
+    #[arg(long, value_name = "VERSION")]
+    pg_version: Option<String>,
+    /// Only members that wait for a restart.
+    #[arg(long)]
+    pending: bool,
+    /// How long to wait for PostgreSQL to come back.
+    #[arg(long)]
+    timeout: Option<String>,
+}
+
+/// Runs `restart`.
+pub async fn execute(context: &Context, args: &RestartArgs) -> CliResult {
+    let which = &args.which;
+    let client = Client::open(context, Some(&which.cluster)).await?;
+    let view = client.view().await?;
+    let mut chosen = choose(&view, &which.members, which.role)?;
+    if args.pending {
+        chosen.retain(|member| member.pending_restart);
+    }
+    if args.any {
+        chosen.truncate(1);
+    }
+    if chosen.is_empty() {
+        return Err(CliError::failed("no member waits for a restart"));
+    }
+    let schedule = args.scheduled.as_deref().map(schedule).transpose()?.flatten();
+    show(context, &client, &view)?;
+    let when = schedule.as_ref().map_or_else(|| "now".to_owned(), |at| format!("at {at}"));
+    let question = format!("Restart PostgreSQL on {} {when}?", chosen_names(&chosen));
+    context.ui.consent(&question, Consent::from_force(which.force))?;
+    if schedule.is_some() && which.force {
+        forget_scheduled(&client, &chosen).await?;
+    }
+    let body = body(args, schedule);
+    let order = Order { word: "restart", method: "POST", endpoint: "/restart", body: Some(body) };
+    send_each(context, &client, &chosen, &order).await
+}
+
+fn body(args: &RestartArgs, schedule: Option<String>) -> Value {
+    let mut body = Map::new();
+    if args.pending {
+        body.insert("restart_pending".to_owned(), json!(true));
+    }
+    let texts = [("postgres_version", &args.pg_version), ("schedule", &schedule), ("timeout", &args.timeout)];
+    for (key, text) in texts {
+        if let Some(text) = text {
+            body.insert(key.to_owned(), json!(text));
+        }
+    }
+    Value::Object(body)
+}
+
+/// With `--force` a new schedule takes the place of the old one.
+async fn forget_scheduled(client: &Client, chosen: &[Chosen]) -> Result<(), CliError> {
+    let order = Order { word: "forget", method: "DELETE", endpoint: "/restart", body: None };
+    for member in chosen.iter().filter(|member| member.has_scheduled_restart) {
+        send(client, member, &order).await?;
+    }
+    Ok(())
+}
+
+/// A time as the members read it, with a zone; `None` for `now`.
+pub fn schedule(text: &str) -> Result<Option<String>, CliError> {
+    let text = text.trim();
+    if text.is_empty() || text == "now" {
+        return Ok(None);
+    }
+    if let Ok(at) = text.parse::<jiff::Timestamp>() {
+        return Ok(Some(at.to_string()));
+    }
+    let local =
+        text.parse::<jiff::civil::DateTime>().and_then(|time| time.to_zoned(jiff::tz::TimeZone::system()));
+    match local {
+        Ok(at) => Ok(Some(at.timestamp().to_string())),
+        Err(error) => Err(CliError::usage(format!("`{text}` is no time"))
+            .because(&error)
+            .hint("write it as in 2027-01-31T04:00:00+01:00")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_times() {
+        assert_eq!(schedule("now").expect("now"), None);
+        let at = schedule("2027-01-31T04:00:00+01:00").expect("a time");
+        assert_eq!(at.as_deref(), Some("2027-01-31T03:00:00Z"));
+        assert!(schedule("2027-01-31T04:00").expect("local time").is_some());
+        assert!(schedule("tomorrow").is_err());
+    }
+}

@@ -1,0 +1,362 @@
+//! A cluster's members as rows: the columns that a patronictl user knows.
+
+use std::collections::BTreeSet;
+
+use serde_json::{Map, Value, json};
+
+use super::output::{Column, Sheet, Where, one_line};
+use crate::model::{ClusterView, Lsn, MemberKey, MemberName, MemberState, WallTime};
+
+/// What the optional columns depend on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Detail {
+    /// Show the columns about restarts and tags even where they are empty.
+    pub extended: bool,
+    /// Draw replicas below the member they stream from.
+    pub tree: bool,
+}
+
+/// Reasons for a restart longer than this stay out of the table.
+const REASON_SHOWN_MAX: usize = 50;
+const MEGABYTE: u64 = 1024 * 1024;
+
+const COLUMNS: [Column; 15] = [
+    Column::text("Cluster").for_machines(),
+    Column::text("Member"),
+    Column::text("Host"),
+    Column::text("Role"),
+    Column::text("State"),
+    Column::number("TL"),
+    Column::number("Receive LSN"),
+    Column::number("Receive Lag").shown("Lag"),
+    Column::number("Replay LSN"),
+    Column::number("Replay Lag").shown("Lag"),
+    Column::text("Progress"),
+    Column::text("Pending restart"),
+    Column::text("Pending restart reason"),
+    Column::text("Scheduled restart"),
+    Column::text("Tags"),
+];
+/// The first column that is left out where no member fills it.
+const FIRST_OPTIONAL: usize = 10;
+/// The first column that `--extended` shows even when it is empty.
+const FIRST_EXTENDED: usize = 11;
+
+/// The members of `view` as a table.
+pub fn members(scope: &str, view: &ClusterView, detail: Detail) -> Sheet {
+    let with_port = needs_ports(view);
+    let rows: Vec<Vec<Value>> = ordered(view, detail)
+        .into_iter()
+        .map(|(depth, name, member)| {
+            let shown =
+                if depth > 0 { format!("{}+ {name}", "  ".repeat(depth - 1)) } else { name.to_string() };
+            row(scope, view, &shown, name, member, with_port)
+        })
+        .collect();
+    let keep = |index: &usize| {
+        *index < FIRST_OPTIONAL
+            || (detail.extended && *index >= FIRST_EXTENDED)
+            || rows.iter().any(|row| !row[*index].is_null())
+    };
+    let kept: Vec<usize> = (0..COLUMNS.len()).filter(keep).collect();
+    let pick = |row: Vec<Value>| kept.iter().map(|&index| row[index].clone()).collect();
+    Sheet {
+        title: title(scope, view),
+        columns: kept.iter().map(|&index| COLUMNS[index]).map(|column| in_table(column, &rows)).collect(),
+        rows: rows.clone().into_iter().map(pick).collect(),
+        footer: footer(view),
+    }
+}
+
+/// A column of reasons is for machines when one of them is too long to read in a table.
+fn in_table(column: Column, rows: &[Vec<Value>]) -> Column {
+    let long = |row: &Vec<Value>| row[12].as_str().is_some_and(|text| text.len() > REASON_SHOWN_MAX);
+    if column.name == "Pending restart reason" && rows.iter().any(long) {
+        return Column { place: Where::ForMachines, ..column };
+    }
+    column
+}
+
+/// ` Cluster: NAME (SYSTEM IDENTIFIER) `.
+pub fn title(scope: &str, view: &ClusterView) -> String {
+    let state = match view.initialize.as_deref() {
+        None => "uninitialized",
+        Some("") => "initializing",
+        Some(system_id) => system_id,
+    };
+    format!(" Cluster: {scope} ({state}) ")
+}
+
+fn row(
+    scope: &str,
+    view: &ClusterView,
+    shown: &str,
+    name: &MemberName,
+    member: &MemberKey,
+    with_port: bool,
+) -> Vec<Value> {
+    let record = &member.record;
+    let leads = is_leader(view, name);
+    let received = match record.replication_state.as_deref() {
+        Some("streaming") => record.receive_lsn.or(record.xlog_location),
+        Some(_) | None => record.receive_lsn,
+    };
+    let replayed = record.replay_lsn.or(record.xlog_location);
+    let (receive_lsn, receive_lag) = position(view, leads, received);
+    let (replay_lsn, replay_lag) = position(view, leads, replayed);
+    let reason = record.pending_restart_reason.as_ref();
+    vec![
+        json!(scope),
+        json!(shown),
+        json!(host(record.conn_url.as_deref(), with_port)),
+        json!(role(view, name)),
+        json!(state(leads, member)),
+        json!(record.timeline),
+        receive_lsn,
+        receive_lag,
+        replay_lsn,
+        replay_lag,
+        record
+            .clone_progress
+            .as_ref()
+            .filter(|_| record.state == MemberState::CreatingReplica)
+            .map_or(Value::Null, |progress| json!(clone_progress(progress))),
+        if record.pending_restart == Some(true) { json!("*") } else { Value::Null },
+        reason.map_or(Value::Null, |reason| json!(restart_reason(reason))),
+        record.scheduled_restart.as_ref().map_or(Value::Null, |restart| json!(scheduled_restart(restart))),
+        if record.tags.0.is_empty() { Value::Null } else { Value::Object(record.tags.0.clone()) },
+    ]
+}
+
+/// Whether `name` holds the leader key.
+pub fn is_leader(view: &ClusterView, name: &MemberName) -> bool {
+    view.leader.as_ref().is_some_and(|leader| leader.name == *name)
+}
+
+fn role(view: &ClusterView, name: &MemberName) -> &'static str {
+    let standby_cluster = || {
+        let config = view.config.as_ref()?;
+        let config: Value = serde_json::from_str(&config.text).ok()?;
+        config.get("standby_cluster")?.is_object().then_some(())
+    };
+    match (is_leader(view, name), standby_cluster()) {
+        (true, None) => "Leader",
+        (true, Some(())) => "Standby Leader",
+        (false, _) => "Replica",
+    }
+}
+
+/// What the table says of a member: the leader's state, or how a standby replicates.
+pub fn state(leads: bool, member: &MemberKey) -> String {
+    let record = &member.record;
+    match &record.replication_state {
+        Some(replication) if !leads => replication.clone(),
+        Some(_) | None => record.state.to_string(),
+    }
+}
+
+fn position(view: &ClusterView, leads: bool, lsn: Option<Lsn>) -> (Value, Value) {
+    if leads {
+        return (Value::Null, Value::Null);
+    }
+    let Some(lsn) = lsn.filter(|lsn| lsn.is_known()) else {
+        return (json!("unknown"), Value::Null);
+    };
+    let optime = view.status.as_ref().and_then(|status| status.optime);
+    let lag = optime.map(|optime| (optime.bytes_since(lsn) + MEGABYTE / 2) / MEGABYTE);
+    (json!(lsn.to_string()), json!(lag))
+}
+
+/// Host and port of a `conn_url`.
+pub fn address(conn_url: &str) -> Option<(String, u16)> {
+    let rest = conn_url.split_once("://")?.1;
+    let authority = rest.split(['/', '?']).next()?;
+    let authority = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+    match authority.rsplit_once(':') {
+        Some((host, port)) if !port.contains(']') => Some((host.to_owned(), port.parse().ok()?)),
+        Some(_) | None => Some((authority.to_owned(), 5432)),
+    }
+}
+
+fn host(conn_url: Option<&str>, with_port: bool) -> String {
+    let Some((host, port)) = conn_url.and_then(address) else { return String::new() };
+    if with_port { format!("{host}:{port}") } else { host }
+}
+
+/// Ports are shown for all when one is not 5432 or two members share a host.
+fn needs_ports(view: &ClusterView) -> bool {
+    let addresses = || view.members.values().filter_map(|member| address(member.record.conn_url.as_deref()?));
+    let hosts: BTreeSet<String> = addresses().map(|(host, _)| host).collect();
+    addresses().any(|(_, port)| port != 5432) || hosts.len() < addresses().count()
+}
+
+/// The members by name, or as a tree below the leader, each with its depth.
+fn ordered(view: &ClusterView, detail: Detail) -> Vec<(usize, &MemberName, &MemberKey)> {
+    let leader = view.leader_member().map(|(name, _)| name);
+    let Some(leader) = leader.filter(|_| detail.tree) else {
+        return view.members.iter().map(|(name, member)| (0, name, member)).collect();
+    };
+    let source = |member: &MemberKey| match member.record.tags.replicatefrom() {
+        Some(from) if view.members.contains_key(&from) && from != *leader => from,
+        Some(_) | None => leader.clone(),
+    };
+    let mut rows = Vec::new();
+    let mut open = vec![(0, leader)];
+    while let Some((depth, name)) = open.pop() {
+        if rows.iter().any(|(_, shown, _)| *shown == name) {
+            continue;
+        }
+        rows.push((depth, name, &view.members[name]));
+        let below =
+            view.members.iter().rev().filter(|(other, member)| *other != leader && source(member) == *name);
+        open.extend(below.map(|(other, _)| (depth + 1, other)));
+    }
+    // Members that name each other as their source hang on nobody: they are shown all the same.
+    for (name, member) in &view.members {
+        if !rows.iter().any(|(_, shown, _)| *shown == name) {
+            rows.push((1, name, member));
+        }
+    }
+    rows
+}
+
+fn clone_progress(progress: &Map<String, Value>) -> String {
+    let number = |key: &str| progress.get(key).and_then(Value::as_u64);
+    let percent = number("percent").map(|percent| format!("{percent}%"));
+    let bytes = number("bytes").map(size);
+    let rate = number("rate").map(|rate| format!("{}/s", size(rate)));
+    [percent, bytes, rate].into_iter().flatten().collect::<Vec<_>>().join(" ")
+}
+
+/// Bytes for people: three digits and a unit.
+pub fn size(bytes: u64) -> String {
+    const UNITS: [&str; 5] = ["B", "kB", "MB", "GB", "TB"];
+    let mut value = bytes as f64;
+    let mut unit = 0;
+    while value >= 1000.0 && unit + 1 < UNITS.len() {
+        value /= 1024.0;
+        unit += 1;
+    }
+    if unit == 0 || value >= 100.0 {
+        format!("{value:.0} {}", UNITS[unit])
+    } else {
+        format!("{value:.1} {}", UNITS[unit])
+    }
+}
+
+fn restart_reason(reason: &Map<String, Value>) -> String {
+    let side = |change: &Value, key: &str| change.get(key).map(one_line).unwrap_or_default();
+    let line = |(name, change): (&String, &Value)| {
+        format!("{name}: {}->{}", side(change, "old_value"), side(change, "new_value"))
+    };
+    reason.iter().map(line).collect::<Vec<_>>().join("\n")
+}
+
+/// When, and for which versions.
+pub fn scheduled_restart(restart: &Map<String, Value>) -> String {
+    let text = |key: &str| restart.get(key).map(one_line);
+    let at = text("schedule").unwrap_or_default();
+    match text("postgres_version") {
+        Some(version) => format!("{at} if version < {version}"),
+        None => at,
+    }
+}
+
+fn footer(view: &ClusterView) -> Vec<String> {
+    let mut lines = Vec::new();
+    if is_paused(view) {
+        lines.push("Maintenance mode: on".to_owned());
+    }
+    let request = view.failover.as_ref().map(|failover| &failover.request);
+    if let Some(request) = request
+        && let Some(at) = request.scheduled_at
+    {
+        let mut line = format!("Switchover scheduled at: {}", iso(at));
+        for (word, name) in [("from", &request.leader), ("to", &request.candidate)] {
+            if let Some(name) = name {
+                line.push_str(&format!("  {word}: {name}"));
+            }
+        }
+        lines.push(line);
+    }
+    lines
+}
+
+/// Whether the dynamic configuration says `pause`.
+pub fn is_paused(view: &ClusterView) -> bool {
+    let text = view.config.as_ref().map(|config| config.text.as_str());
+    let config: Option<Value> = text.and_then(|text| serde_json::from_str(text).ok());
+    config.as_ref().and_then(|config| config.get("pause")).and_then(Value::as_bool).unwrap_or(false)
+}
+
+fn iso(at: WallTime) -> String {
+    jiff::Timestamp::from_millisecond(at.0).map_or_else(|_| at.0.to_string(), |time| time.to_string())
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::cli::output::Format;
+    use crate::model::{ConfigKey, LeaderKey, Term};
+
+    pub(in crate::cli) fn sample() -> ClusterView {
+        let mut view = ClusterView { initialize: Some("7001".into()), ..ClusterView::default() };
+        let records = [
+            (
+                "m1",
+                r#"{"conn_url":"postgres://10.0.0.1:5432/postgres","state":"running","role":"primary","timeline":2}"#,
+            ),
+            (
+                "m2",
+                r#"{"conn_url":"postgres://10.0.0.2:5433/postgres","state":"running","role":"replica","timeline":2,
+                "receive_lsn":83886176,"replay_lsn":80740352,"xlog_location":83886176,"replication_state":"streaming"}"#,
+            ),
+            (
+                "m3",
+                r#"{"conn_url":"postgres://10.0.0.3:5432/postgres","state":"creating replica","role":"uninitialized",
+                "tags":{"replicatefrom":"m2"},"clone_progress":{"bytes":12582912,"percent":40,"rate":2097152}}"#,
+            ),
+        ];
+        for (name, text) in records {
+            let record = serde_json::from_str(text).expect("a valid record");
+            view.members.insert(MemberName::new(name).expect("a name"), MemberKey { record, lease: None });
+        }
+        let name = MemberName::new("m1").expect("a name");
+        view.leader = Some(LeaderKey { name, lease: None, term: Term(5) });
+        view.status = serde_json::from_str(r#"{"optime":83886176}"#).ok();
+        view.config = Some(ConfigKey { text: r#"{"pause":true}"#.into(), mod_revision: 3 });
+        view
+    }
+
+    #[test]
+    fn the_table_a_patronictl_user_knows() {
+        let text = members("demo", &sample(), Detail::default()).render(Format::Table).expect("a table");
+        let expected = "\
++ Cluster: demo (7001) --+---------+------------------+----+-------------+-----+------------+-----+----------------------+-------------------+
+| Member | Host          | Role    | State            | TL | Receive LSN | Lag | Replay LSN | Lag | Progress             | Tags              |
++--------+---------------+---------+------------------+----+-------------+-----+------------+-----+----------------------+-------------------+
+| m1     | 10.0.0.1:5432 | Leader  | running          |  2 |             |     |            |     |                      |                   |
+| m2     | 10.0.0.2:5433 | Replica | streaming        |  2 |   0/5000060 |   0 |  0/4D00000 |   3 |                      |                   |
+| m3     | 10.0.0.3:5432 | Replica | creating replica |    |     unknown |     |    unknown |     | 40% 12.0 MB 2.0 MB/s | replicatefrom: m2 |
++--------+---------------+---------+------------------+----+-------------+-----+------------+-----+----------------------+-------------------+
+ Maintenance mode: on
+";
+        assert_eq!(text, expected);
+    }
+
+    #[test]
+    fn the_tree_hangs_replicas_below_their_source() {
+        let sheet = members("demo", &sample(), Detail { extended: false, tree: true });
+        let names: Vec<&str> = sheet.rows.iter().filter_map(|row| row[1].as_str()).collect();
+        assert_eq!(names, ["m1", "+ m2", "  + m3"]);
+    }
+
+    #[test]
+    fn sizes_and_addresses() {
+        for (bytes, text) in [(0, "0 B"), (999, "999 B"), (1024, "1.0 kB"), (150 * 1024 * 1024, "150 MB")] {
+            assert_eq!(size(bytes), text);
+        }
+        assert_eq!(address("postgres://u@h:1/p"), Some(("h".into(), 1)));
+        assert_eq!(address("postgres://[::1]/p"), Some(("[::1]".into(), 5432)));
+    }
+}

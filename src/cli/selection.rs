@@ -1,0 +1,186 @@
+//! Which members a command is about, and what each answered.
+
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+use serde_json::Value;
+
+use super::client::{Answer, Client, ORDER_WITHIN};
+use super::dispatch::Context;
+use super::error::{CliError, CliResult};
+use super::exit::Exit;
+use super::rows::{Detail, is_leader, members};
+use crate::model::{ClusterView, MemberKey, MemberName, Role};
+
+/// A cluster, some of its members, and consent.
+#[derive(Debug, Args)]
+pub struct MembersArgs {
+    /// The cluster.
+    pub cluster: String,
+    /// Members; all of them if none is named.
+    pub members: Vec<String>,
+    /// Only members of this role.
+    #[arg(short, long, value_enum, default_value_t = RoleFilter::Any)]
+    pub role: RoleFilter,
+    /// Do not ask.
+    #[arg(long)]
+    pub force: bool,
+}
+
+/// Roles to choose members by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[expect(missing_docs, reason = "their names are what they mean")]
+pub enum RoleFilter {
+    Leader,
+    Primary,
+    StandbyLeader,
+    Replica,
+    Standby,
+    Any,
+}
+
+impl RoleFilter {
+    fn admits(self, view: &ClusterView, name: &MemberName, member: &MemberKey) -> bool {
+        let leads = is_leader(view, name);
+        match self {
+            RoleFilter::Leader => leads,
+            RoleFilter::Primary => leads && member.record.role != Role::StandbyLeader,
+            RoleFilter::StandbyLeader => leads && member.record.role == Role::StandbyLeader,
+            RoleFilter::Replica | RoleFilter::Standby => !leads,
+            RoleFilter::Any => true,
+        }
+    }
+}
+
+/// A member to act on.
+#[derive(Clone, Debug)]
+pub struct Chosen {
+    /// Its name.
+    pub name: MemberName,
+    /// Its REST address.
+    pub api_url: String,
+    /// A restart is scheduled on it.
+    pub has_scheduled_restart: bool,
+    /// It waits for a restart.
+    pub pending_restart: bool,
+}
+
+/// The members that `names` (none: all) and `role` choose. A name that does not exist is an error.
+pub fn choose(view: &ClusterView, names: &[String], role: RoleFilter) -> Result<Vec<Chosen>, CliError> {
+    for name in names {
+        if !view.members.keys().any(|member| member.as_str() == name) {
+            return Err(CliError::failed(format!("there is no member {name} in this cluster"))
+                .hint(format!("its members are: {}", member_names(view))));
+        }
+    }
+    let wanted = |name: &MemberName| names.is_empty() || names.iter().any(|wanted| wanted == name.as_str());
+    let mut chosen = Vec::new();
+    for (name, member) in view.members.iter().filter(|(name, _)| wanted(name)) {
+        if !role.admits(view, name, member) {
+            continue;
+        }
+        let Some(api_url) = member.record.api_url.clone() else {
+            return Err(CliError::failed(format!("{name} publishes no REST address")).exit(Exit::Unreachable));
+        };
+        chosen.push(Chosen {
+            name: name.clone(),
+            api_url,
+            has_scheduled_restart: member.record.scheduled_restart.is_some(),
+            pending_restart: member.record.pending_restart == Some(true),
+        });
+    }
+    if chosen.is_empty() {
+        return Err(CliError::failed("no member of this cluster is of that kind")
+            .hint(format!("its members are: {}", member_names(view))));
+    }
+    Ok(chosen)
+}
+
+/// The names of all members, for a sentence.
+pub fn member_names(view: &ClusterView) -> String {
+    view.members.keys().map(MemberName::as_str).collect::<Vec<_>>().join(", ")
+}
+
+/// The names of `chosen`, for a sentence.
+pub fn chosen_names(chosen: &[Chosen]) -> String {
+    chosen.iter().map(|member| member.name.as_str()).collect::<Vec<_>>().join(", ")
+}
+
+/// Shows the cluster as talk, before or after a change.
+pub fn show(context: &Context, client: &Client, view: &ClusterView) -> Result<(), CliError> {
+    let detail = Detail { extended: false, tree: true };
+    let text = members(&client.scope, view, detail).render(super::output::Format::Table)?;
+    context.ui.say(text.trim_end());
+    Ok(())
+}
+
+/// What is asked of each member.
+#[derive(Debug)]
+pub struct Order<'a> {
+    /// For the line that reports it, as in "restart".
+    pub word: &'a str,
+    /// HTTP method.
+    pub method: &'a str,
+    /// Endpoint, as `/restart`.
+    pub endpoint: &'a str,
+    /// JSON body.
+    pub body: Option<Value>,
+}
+
+/// Sends `order` to `member`.
+pub async fn send(client: &Client, member: &Chosen, order: &Order<'_>) -> Result<Answer, CliError> {
+    let within: Duration = ORDER_WITHIN;
+    client.call(order.method, &member.api_url, order.endpoint, order.body.as_ref(), within).await
+}
+
+/// Sends `order` to every member, one after the other, and reports each. Fails when one refused.
+pub async fn send_each(
+    context: &Context,
+    client: &Client,
+    chosen: &[Chosen],
+    order: &Order<'_>,
+) -> CliResult {
+    let mut exit = Exit::Done;
+    for member in chosen {
+        match send(client, member, order).await {
+            Ok(answer) if answer.is_accepted() => {
+                context.ui.say(&format!("{}: {}", member.name, answer.text()));
+            }
+            Ok(answer) => {
+                let (word, name) = (order.word, &member.name);
+                context.ui.say(&format!("{name}: {word} refused ({}): {}", answer.status, answer.text()));
+                exit = Exit::Failed;
+            }
+            Err(error) => {
+                context.ui.say(&format!("{}: {}", member.name, error.render().trim_end()));
+                exit = error.exit;
+            }
+        }
+    }
+    Ok(exit)
+}
+
+/// A member's name from the command line.
+pub fn member_name(text: &str) -> Result<MemberName, CliError> {
+    MemberName::new(text).map_err(|error| CliError::usage(error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::rows::tests::sample;
+
+    #[test]
+    fn chooses_by_name_and_role() {
+        let mut view = sample();
+        for member in view.members.values_mut() {
+            member.record.api_url = Some("http://127.0.0.1:1/patroni".into());
+        }
+        let names = |role| chosen_names(&choose(&view, &[], role).expect("some members"));
+        assert_eq!(names(RoleFilter::Leader), "m1");
+        assert_eq!(names(RoleFilter::Replica), "m2, m3");
+        assert_eq!(names(RoleFilter::Any), "m1, m2, m3");
+        assert!(choose(&view, &["m9".into()], RoleFilter::Any).is_err());
+        assert!(choose(&view, &["m2".into()], RoleFilter::Leader).is_err());
+    }
+}

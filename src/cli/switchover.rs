@@ -1,0 +1,230 @@
+//! `switchover`: hand leadership over, and tell what is going on while it happens.
+
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use serde_json::{Value, json};
+
+use super::client::{Answer, Client, ORDER_WITHIN};
+use super::dispatch::Context;
+use super::error::{CliError, CliResult};
+use super::exit::Exit;
+use super::restart::schedule;
+use super::rows::is_leader;
+use super::selection::{member_name, member_names, show};
+use super::ui::Consent;
+use crate::model::{ClusterView, MemberName};
+
+/// How often to look while a change of leadership runs.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+/// Ends a body whose sender does not know how it went.
+const UNKNOWN: &str = "status unknown";
+
+/// Options of `switchover`.
+#[derive(Debug, Args)]
+pub struct SwitchoverArgs {
+    /// The cluster; the configured one if none is named.
+    cluster: Option<String>,
+    /// Who leads now.
+    #[arg(long, visible_alias = "primary")]
+    leader: Option<String>,
+    /// Who should lead; the best replica if nobody is named.
+    #[arg(long)]
+    candidate: Option<String>,
+    /// Not before this time (ISO 8601; without a zone it is this machine's).
+    #[arg(long, value_name = "TIME")]
+    scheduled: Option<String>,
+    /// Do not ask.
+    #[arg(long)]
+    force: bool,
+}
+
+/// A change of leadership to ask for.
+#[derive(Debug)]
+pub struct Change {
+    /// What it is called.
+    pub word: &'static str,
+    /// Where it is asked for.
+    pub endpoint: &'static str,
+    /// What is asked.
+    pub body: Value,
+    /// Who leads now.
+    pub from: Option<String>,
+    /// Who should.
+    pub to: Option<String>,
+}
+
+/// Runs `switchover`.
+pub async fn execute(context: &Context, args: &SwitchoverArgs) -> CliResult {
+    let client = Client::open(context, args.cluster.as_deref()).await?;
+    let view = client.view().await?;
+    let leader = view.leader.as_ref().map(|leader| leader.name.clone()).ok_or_else(|| {
+        CliError::failed("nobody leads this cluster: there is nothing to switch over")
+            .hint("use `failover --candidate NAME` to appoint a leader")
+    })?;
+    if let Some(named) = &args.leader
+        && named != leader.as_str()
+    {
+        return Err(CliError::failed(format!(
+            "{named} does not lead the cluster {}: {leader} does",
+            client.scope
+        )));
+    }
+    show(context, &client, &view)?;
+    let candidate = candidate(context, &view, args.candidate.as_deref(), args.force)?;
+    let at = args.scheduled.as_deref().map(schedule).transpose()?.flatten();
+    let to = candidate.clone().unwrap_or_else(|| "the best replica".to_owned());
+    let when = at.as_ref().map_or_else(String::new, |at| format!(" at {at}"));
+    let question = format!(
+        "Switch the cluster {} over from {leader} to {to}{when}? {leader} becomes a replica.",
+        client.scope
+    );
+    context.ui.consent(&question, Consent::from_force(args.force))?;
+    let mut body = json!({"leader": leader, "candidate": candidate});
+    if let Some(at) = &at {
+        body["scheduled_at"] = json!(at);
+    }
+    let from = Some(leader.to_string());
+    let change = Change { word: "Switchover", endpoint: "/switchover", body, from, to: candidate };
+    perform(context, &client, &view, change).await
+}
+
+/// The candidate as named, or as chosen in a dialogue; `None` leaves it to the cluster.
+pub fn candidate(
+    context: &Context,
+    view: &ClusterView,
+    named: Option<&str>,
+    force: bool,
+) -> Result<Option<String>, CliError> {
+    let eligible: Vec<&MemberName> = view
+        .members
+        .iter()
+        .filter(|(name, member)| !is_leader(view, name) && !member.record.tags.nofailover())
+        .map(|(name, _)| name)
+        .collect();
+    let listed = eligible.iter().map(|name| name.as_str()).collect::<Vec<_>>().join(", ");
+    let chosen = match named {
+        Some(name) => name.to_owned(),
+        None if force || !context.ui.can_ask() => return Ok(None),
+        None => context.ui.ask(&format!("Candidate [{listed}; empty: the best one]: "))?,
+    };
+    if chosen.is_empty() {
+        return Ok(None);
+    }
+    let name = member_name(&chosen)?;
+    let Some(member) = view.members.get(&name) else {
+        return Err(CliError::failed(format!("there is no member {name} in this cluster"))
+            .hint(format!("its members are: {}", member_names(view))));
+    };
+    if is_leader(view, &name) {
+        return Err(CliError::failed(format!("{name} leads already")));
+    }
+    if member.record.tags.nofailover() {
+        return Err(CliError::failed(format!("{name} carries the tag nofailover: it must not lead"))
+            .hint(format!("candidates are: {listed}")));
+    }
+    Ok(Some(chosen))
+}
+
+/// Asks for the change, shows its phases, and reports its end.
+pub async fn perform(context: &Context, client: &Client, view: &ClusterView, change: Change) -> CliResult {
+    let began = Instant::now();
+    let asked = whom_to_ask(view, &change);
+    let answer = tokio::select! {
+        answer = ask(client, view, &change, asked.as_deref()) => answer?,
+        () = narrate(context, client, asked.as_deref(), began) => unreachable_end(),
+    };
+    let seconds = began.elapsed().as_secs_f64();
+    context.ui.say(&format!("{seconds:6.1} s  {}", answer.text()));
+    let exit = if answer.is_accepted() {
+        Exit::Done
+    } else if answer.text().contains(UNKNOWN) {
+        context.ui.say(&format!("{}: its result is not known; look with `matriarch list`", change.word));
+        Exit::Failed
+    } else {
+        context.ui.say(&format!("{} failed ({})", change.word, answer.status));
+        Exit::Failed
+    };
+    show(context, client, &client.view().await?)?;
+    Ok(exit)
+}
+
+/// [`narrate`] never ends by itself.
+fn unreachable_end() -> Answer {
+    Answer { status: 503, body: UNKNOWN.to_owned() }
+}
+
+/// The leader; where nobody leads, the candidate.
+fn whom_to_ask(view: &ClusterView, change: &Change) -> Option<String> {
+    let name = change.from.as_ref().or(change.to.as_ref())?;
+    let member = view.members.iter().find(|(member, _)| member.as_str() == name)?.1;
+    member.record.api_url.clone()
+}
+
+async fn ask(
+    client: &Client,
+    view: &ClusterView,
+    change: &Change,
+    asked: Option<&str>,
+) -> Result<Answer, CliError> {
+    if let Some(api_url) = asked {
+        let answer = client.call("POST", api_url, change.endpoint, Some(&change.body), ORDER_WITHIN).await;
+        // A leader that is gone cannot answer: any other member can take a failover.
+        if answer.is_ok() || change.endpoint != "/failover" {
+            return answer;
+        }
+    }
+    client.call_any(view, "POST", change.endpoint, &change.body).await
+}
+
+/// Says every change of phase: who leads, and what the member that was asked says of itself.
+async fn narrate(context: &Context, client: &Client, asked: Option<&str>, began: Instant) {
+    let mut shown = String::new();
+    loop {
+        let phase = phase(client, asked).await;
+        if let Some(phase) = phase.filter(|phase| *phase != shown) {
+            context.ui.say(&format!("{:6.1} s  {phase}", began.elapsed().as_secs_f64()));
+            shown = phase;
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+}
+
+async fn phase(client: &Client, asked: Option<&str>) -> Option<String> {
+    let view = client.view().await.ok()?;
+    let leader = view.leader_member().map_or_else(
+        || "nobody leads".to_owned(),
+        |(name, member)| format!("{name} leads ({}, {})", member.record.role, member.record.state),
+    );
+    let Some(api_url) = asked else { return Some(leader) };
+    let body = client.ask(api_url).await;
+    let text =
+        |key: &str| body.as_ref()?.get(key)?.as_str().filter(|text| !text.is_empty()).map(str::to_owned);
+    match text("hand_over").or_else(|| text("because")) {
+        Some(words) => Some(format!("{leader}: {words}")),
+        None => Some(leader),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::rows::tests::sample;
+
+    #[test]
+    fn asks_the_leader_or_the_candidate() {
+        let mut view = sample();
+        for (name, member) in &mut view.members {
+            member.record.api_url = Some(format!("http://{name}/patroni"));
+        }
+        let change = |from: Option<&str>| Change {
+            word: "Failover",
+            endpoint: "/failover",
+            body: Value::Null,
+            from: from.map(str::to_owned),
+            to: Some("m2".into()),
+        };
+        assert_eq!(whom_to_ask(&view, &change(Some("m1"))).as_deref(), Some("http://m1/patroni"));
+        assert_eq!(whom_to_ask(&view, &change(None)).as_deref(), Some("http://m2/patroni"));
+    }
+}

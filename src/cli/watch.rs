@@ -1,0 +1,62 @@
+//! Printing again and again.
+
+use std::time::Duration;
+
+use clap::Args;
+
+use super::client::Client;
+use super::dispatch::Context;
+use super::error::CliResult;
+use super::exit::Exit;
+use super::rows::{Detail, members};
+
+/// How often to print.
+#[derive(Clone, Debug, Args)]
+pub struct WatchArgs {
+    /// Print again every so many seconds.
+    #[arg(short, long, value_name = "SECONDS")]
+    watch: Option<f64>,
+    /// Print again every 2 seconds.
+    #[arg(short = 'W')]
+    watch_two: bool,
+}
+
+impl WatchArgs {
+    fn every(&self) -> Option<Duration> {
+        let seconds = self.watch.or(self.watch_two.then_some(2.0))?;
+        Some(Duration::from_secs_f64(seconds.clamp(0.1, 86_400.0)))
+    }
+}
+
+/// Prints the members of `clusters` (none: the configured one), once or until interrupted.
+pub async fn show(
+    context: &Context,
+    clusters: &[String],
+    detail: Detail,
+    timestamp: bool,
+    watch: &WatchArgs,
+) -> CliResult {
+    let mut clients = Vec::new();
+    if clusters.is_empty() {
+        clients.push(Client::open(context, None).await?);
+    }
+    for cluster in clusters {
+        clients.push(Client::open(context, Some(cluster)).await?);
+    }
+    loop {
+        let mut text = String::new();
+        if timestamp {
+            text.push_str(&jiff::Zoned::now().strftime("%Y-%m-%d %H:%M:%S\n").to_string());
+        }
+        for client in &clients {
+            let view = client.view().await?;
+            text.push_str(&members(&client.scope, &view, detail).render(context.global.output)?);
+        }
+        let Some(every) = watch.every() else {
+            context.ui.data(&text);
+            return Ok(Exit::Done);
+        };
+        context.ui.redraw(&text);
+        tokio::time::sleep(every).await;
+    }
+}

@@ -1,0 +1,47 @@
+//! Ceasing to lead: at once when the lease is gone, by releasing the key when Postgres cannot serve.
+
+use std::time::Duration;
+
+use super::turn::Turn;
+use super::{Leadership, Situation};
+use crate::model::{Action, Job, JobKind, Reason, StopMode, Term, WaitingOn};
+
+/// After an immediate stop was asked for, SIGKILL follows this soon: the fence's deadline lies right behind.
+const IMMEDIATE_STOP_WITHIN: Duration = Duration::from_millis(500);
+
+/// Stops a Postgres that may accept writes without a lease. Also in pause: pause never allows two.
+pub(super) fn now(turn: &mut Turn<'_>, situation: Situation, leadership: &Leadership) -> Reason {
+    turn.memory.demoted = true;
+    turn.memory.hand_over = None;
+    match turn.seen.job.as_ref().map(|running| running.job.kind()) {
+        Some(JobKind::Stop) => {}
+        Some(_) => {
+            turn.act(Action::CancelJob);
+            turn.wake_in(Duration::from_millis(50), WaitingOn::Job);
+        }
+        None => {
+            turn.act(Action::Start(Job::Stop { mode: StopMode::Immediate, within: IMMEDIATE_STOP_WITHIN }))
+        }
+    }
+    match (situation, leadership) {
+        (_, Leadership::Other(leader)) => Reason::Deposed { leader: leader.name.clone() },
+        (_, Leadership::FormerSelf(_)) => Reason::NotMyLease,
+        (
+            _,
+            Leadership::Mine(_)
+            | Leadership::Expiring(_)
+            | Leadership::Unconfirmed
+            | Leadership::Nobody
+            | Leadership::Unknown,
+        ) => Reason::LeaseExpiring,
+    }
+}
+
+/// Gives the leader key away because this Postgres cannot serve, and lets the others go first for one TTL.
+pub(super) fn release(turn: &mut Turn<'_>, term: Term, because: Reason) -> Reason {
+    turn.memory.yield_until = Some(turn.now + turn.seen.settings.ttl);
+    if turn.seen.writing.is_none() {
+        turn.act(Action::Start(Job::ReleaseLeadership { term, optime: None }));
+    }
+    because
+}

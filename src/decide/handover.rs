@@ -1,0 +1,293 @@
+//! The planned hand-over: choose → checkpoint → clean stop → prove → move the key. Until the key is moved it can be
+//! aborted, and the old primary serves again in the same term.
+
+use std::time::Duration;
+
+use super::memory::{HandOver, HandOverCause, HandOverPhase};
+use super::race;
+use super::turn::Turn;
+use crate::model::{
+    Action, ControlFile, ControlState, FailoverKey, Job, JobKind, Lsn, MemberName, Outcome, PeerAnswer,
+    Reason, SqlFacts, StopMode, Term, WaitingOn,
+};
+
+/// How often the candidate is asked while it catches up: writes are away meanwhile.
+const ASK_EVERY: Duration = Duration::from_millis(15);
+
+/// The phase in the operator's words.
+pub fn phase_text(hand_over: &HandOver) -> String {
+    let to = hand_over.to.as_ref().map_or("a candidate", |name| name.as_str());
+    match hand_over.phase {
+        HandOverPhase::Choosing => "asking the candidates".to_owned(),
+        HandOverPhase::Checkpoint => format!("checkpoint before handing over to {to}"),
+        HandOverPhase::Stopping => format!("stopping PostgreSQL to hand over to {to}"),
+        HandOverPhase::Proving { checkpoint } => format!("waiting until {to} has replayed {checkpoint}"),
+        HandOverPhase::Moving { .. } => format!("moving the leader key to {to}"),
+    }
+}
+
+/// Looks at the key `failover` while I serve, and begins or clears what it asks.
+pub(super) fn consider(turn: &mut Turn<'_>) -> Option<Reason> {
+    let FailoverKey { request, mod_revision } = turn.cluster()?.failover.clone()?;
+    let paused = turn.seen.settings.pause;
+    if let Some(at) = request.scheduled_at {
+        let late_ms = turn.seen.wall.0 - at.0;
+        if paused {
+            return None;
+        }
+        if late_ms < 0 {
+            turn.wake_in(Duration::from_millis(late_ms.unsigned_abs()), WaitingOn::Schedule);
+            return None;
+        }
+        if turn.seen.settings.loop_wait.mul_f64(1.5) < Duration::from_millis(late_ms.unsigned_abs()) {
+            return Some(refuse(turn, mod_revision, "its time had passed when it was seen".to_owned()));
+        }
+    }
+    let me = &turn.seen.me.name;
+    match (&request.leader, &request.candidate) {
+        (Some(leader), _) if leader != me => {
+            Some(refuse(turn, mod_revision, format!("it names {leader} as the leader, and {me} leads")))
+        }
+        (_, Some(candidate)) if candidate == me => {
+            turn.act(Action::ClearFailover { mod_revision });
+            None
+        }
+        (_, None) if paused => {
+            Some(refuse(turn, mod_revision, "no candidate was named and the cluster is paused".into()))
+        }
+        (_, candidate) => {
+            let cause = HandOverCause::Request { mod_revision, candidate: candidate.clone() };
+            begin(turn, cause);
+            None
+        }
+    }
+}
+
+fn refuse(turn: &mut Turn<'_>, mod_revision: i64, why: String) -> Reason {
+    turn.act(Action::ClearFailover { mod_revision });
+    turn.memory.hand_over_refused = Some(why.clone());
+    Reason::HandOverRefused { why }
+}
+
+/// Begins a hand-over.
+pub(super) fn begin(turn: &mut Turn<'_>, cause: HandOverCause) {
+    let give_up_at = turn.now + turn.seen.settings.primary_stop_timeout;
+    turn.memory.hand_over_refused = None;
+    turn.memory.unlocked_since = Some(turn.now);
+    turn.memory.asked_at = None;
+    turn.memory.hand_over =
+        Some(HandOver { cause, to: None, phase: HandOverPhase::Choosing, since: turn.now, give_up_at });
+}
+
+/// Takes the next step, while I serve.
+pub(super) fn while_serving(turn: &mut Turn<'_>, sql: &SqlFacts) -> Reason {
+    let Some(hand_over) = turn.memory.hand_over.clone() else { return Reason::Leading };
+    if hand_over.give_up_at <= turn.now {
+        return abort(turn, "it was not done in time".to_owned());
+    }
+    turn.wake_at(hand_over.give_up_at, WaitingOn::Members);
+    match hand_over.phase {
+        HandOverPhase::Choosing => choose(turn, &hand_over, sql),
+        HandOverPhase::Checkpoint => match finished(turn, JobKind::Checkpoint) {
+            Some(_) => stop(turn, &hand_over),
+            None => {
+                turn.act(Action::Start(Job::Checkpoint));
+                in_phase(turn, HandOverPhase::Checkpoint)
+            }
+        },
+        HandOverPhase::Stopping if finished(turn, JobKind::Stop).is_some() => {
+            abort(turn, "PostgreSQL did not stop".to_owned())
+        }
+        HandOverPhase::Stopping => stop(turn, &hand_over),
+        HandOverPhase::Proving { .. } | HandOverPhase::Moving { .. } => {
+            abort(turn, "PostgreSQL runs again".to_owned())
+        }
+    }
+}
+
+fn choose(turn: &mut Turn<'_>, hand_over: &HandOver, sql: &SqlFacts) -> Reason {
+    let wanted = match &hand_over.cause {
+        HandOverCause::Request { candidate, .. } => candidate.clone(),
+        HandOverCause::Shutdown => None,
+    };
+    let who: Vec<(MemberName, String)> = turn
+        .others()
+        .filter(|(name, key)| {
+            wanted.as_ref().is_none_or(|wanted| wanted == *name) && !key.record.tags.nofailover()
+        })
+        .filter_map(|(name, key)| Some((name.clone(), key.record.api_url.clone()?)))
+        .collect();
+    if !race::ask(turn, &who) {
+        return in_phase(turn, HandOverPhase::Choosing);
+    }
+    let verdicts: Vec<_> = who.iter().map(|(name, _)| (name, unfit(turn, name, sql))).collect();
+    let fit = verdicts.iter().filter(|(_, unfit)| unfit.is_none()).map(|(name, _)| (*name).clone());
+    let rank = |name: &MemberName| {
+        let answer = turn.seen.peers.get(name);
+        answer.map(|answer| (answer.lsn, answer.tags.failover_priority()))
+    };
+    match (fit.max_by_key(rank), &hand_over.cause) {
+        (Some(to), _) => {
+            turn.memory.hand_over = Some(HandOver { to: Some(to), ..hand_over.clone() });
+            turn.act(Action::Start(Job::Checkpoint));
+            in_phase(turn, HandOverPhase::Checkpoint)
+        }
+        (None, HandOverCause::Shutdown) => {
+            turn.act(Action::Start(Job::Checkpoint));
+            in_phase(turn, HandOverPhase::Checkpoint)
+        }
+        (None, HandOverCause::Request { .. }) => {
+            let faults: Vec<String> = verdicts
+                .iter()
+                .filter_map(|(name, unfit)| Some(format!("{name} {}", unfit.as_ref()?)))
+                .collect();
+            let why = match faults.is_empty() {
+                true => "there is no member that could take over".to_owned(),
+                false => faults.join("; "),
+            };
+            abort(turn, why)
+        }
+    }
+}
+
+/// Why this member cannot take over, completing "member …".
+fn unfit(turn: &Turn<'_>, name: &MemberName, sql: &SqlFacts) -> Option<String> {
+    let answer: &PeerAnswer = turn.seen.peers.get(name)?;
+    let behind_bytes = sql.lsn().bytes_since(answer.lsn);
+    let limit = turn.seen.settings.maximum_lag_on_failover;
+    if !answer.reachable {
+        return Some(format!("does not answer: {}", answer.trouble.as_deref().unwrap_or("no reason known")));
+    }
+    if answer.tags.nofailover() {
+        return Some("has the tag nofailover".to_owned());
+    }
+    if answer.watchdog_failed {
+        return Some("cannot use its watchdog".to_owned());
+    }
+    if !answer.in_recovery {
+        return Some("is not a standby".to_owned());
+    }
+    if limit < behind_bytes {
+        return Some(format!("is {behind_bytes} bytes behind, and maximum_lag_on_failover is {limit}"));
+    }
+    (turn.seen.settings.check_timeline && answer.timeline < sql.timeline)
+        .then(|| "is on an older timeline".to_owned())
+}
+
+fn stop(turn: &mut Turn<'_>, hand_over: &HandOver) -> Reason {
+    let within = turn.now.until(hand_over.give_up_at).max(Duration::from_secs(1));
+    turn.memory.demoted = true;
+    turn.act(Action::Start(Job::Stop { mode: StopMode::Fast, within }));
+    in_phase(turn, HandOverPhase::Stopping)
+}
+
+/// Takes the next step, while my Postgres is down (`control` given) or does not answer.
+pub(super) fn go_on(turn: &mut Turn<'_>, term: Term, control: Option<&ControlFile>) -> Reason {
+    let Some(hand_over) = turn.memory.hand_over.clone() else { return Reason::Leading };
+    let Some(control) = control else {
+        turn.wake_in(Duration::from_millis(100), WaitingOn::Postgres);
+        return match hand_over.give_up_at <= turn.now {
+            true => abort(turn, "PostgreSQL does not answer".to_owned()),
+            false => Reason::HandingOver { phase: phase_text(&hand_over) },
+        };
+    };
+    match hand_over.phase {
+        HandOverPhase::Choosing | HandOverPhase::Checkpoint => abort(turn, "PostgreSQL went down".to_owned()),
+        HandOverPhase::Stopping if control.state == ControlState::ShutDown => {
+            turn.memory.unlocked_since = Some(turn.now);
+            turn.memory.asked_at = None;
+            prove(turn, &hand_over, term, control.checkpoint)
+        }
+        HandOverPhase::Stopping => abort(turn, "PostgreSQL did not stop cleanly in time".to_owned()),
+        HandOverPhase::Proving { checkpoint } => prove(turn, &hand_over, term, checkpoint),
+        HandOverPhase::Moving { checkpoint } => moved(turn, &hand_over, term, checkpoint),
+    }
+}
+
+fn prove(turn: &mut Turn<'_>, hand_over: &HandOver, term: Term, checkpoint: Lsn) -> Reason {
+    let Some(to) = hand_over.to.clone() else {
+        // Nobody can take over: a shutdown goes on and leaves the key to whoever comes.
+        turn.act(Action::Start(Job::ReleaseLeadership { term, optime: Some(checkpoint) }));
+        return in_phase(turn, HandOverPhase::Moving { checkpoint });
+    };
+    // A replayed position beyond the start of the checkpoint record is the end of a whole record at or after it.
+    let stopped_at = turn.memory.unlocked_since.unwrap_or(turn.now);
+    let proved = turn.seen.peers.get(&to).is_some_and(|answer| {
+        stopped_at <= answer.asked_at
+            && answer.reachable
+            && answer.in_recovery
+            && checkpoint < answer.replayed
+    });
+    let key = turn.cluster().and_then(|cluster| cluster.members.get(&to));
+    match (proved, key.and_then(|key| key.lease)) {
+        (true, Some(to_lease)) => {
+            turn.act(Action::Start(Job::HandOver { term, to, to_lease, optime: checkpoint }));
+            in_phase(turn, HandOverPhase::Moving { checkpoint })
+        }
+        (_, _) if hand_over.give_up_at <= turn.now => {
+            abort(turn, format!("{to} did not replay the shutdown checkpoint at {checkpoint} in time"))
+        }
+        (_, _) => {
+            if let Some(api_url) = key.and_then(|key| key.record.api_url.clone())
+                && turn.memory.asked_at.is_none_or(|at| at + ASK_EVERY <= turn.now)
+            {
+                turn.memory.asked_at = Some(turn.now);
+                turn.act(Action::AskPeers { who: vec![(to, api_url)] });
+            }
+            turn.wake_in(ASK_EVERY, WaitingOn::Members);
+            in_phase(turn, HandOverPhase::Proving { checkpoint })
+        }
+    }
+}
+
+/// The key is on its way, and I still lead as far as I know.
+fn moved(turn: &mut Turn<'_>, hand_over: &HandOver, term: Term, checkpoint: Lsn) -> Reason {
+    let outcome = finished(turn, JobKind::HandOver).or(finished(turn, JobKind::ReleaseLeadership));
+    match outcome {
+        None | Some(Outcome::Done) => {
+            turn.wake_in(Duration::from_millis(200), WaitingOn::Lease);
+            in_phase(turn, HandOverPhase::Moving { checkpoint })
+        }
+        Some(Outcome::Lost) => abort(turn, "the candidate's or my own lease had changed".to_owned()),
+        Some(Outcome::Unknown(_) | Outcome::Failed(_) | Outcome::Cancelled) => {
+            prove(turn, hand_over, term, checkpoint)
+        }
+    }
+}
+
+/// Gives the hand-over up: the old primary serves again (the table starts it), and the operator is told why.
+fn abort(turn: &mut Turn<'_>, why: String) -> Reason {
+    if let Some(hand_over) = turn.memory.hand_over.take() {
+        match hand_over.cause {
+            HandOverCause::Request { mod_revision, .. } => turn.act(Action::ClearFailover { mod_revision }),
+            HandOverCause::Shutdown => {}
+        }
+    }
+    turn.memory.demoted = false;
+    turn.memory.hand_over_refused = Some(why.clone());
+    turn.wake_in(Duration::ZERO, WaitingOn::Postgres);
+    Reason::HandOverRefused { why }
+}
+
+/// While a long action of the hand-over runs: it must not outlive the deadline.
+pub(super) fn watch_deadline(turn: &mut Turn<'_>) {
+    let Some(hand_over) = turn.memory.hand_over.clone() else { return };
+    if hand_over.phase != HandOverPhase::Checkpoint {
+        return;
+    }
+    turn.wake_at(hand_over.give_up_at, WaitingOn::Job);
+    if hand_over.give_up_at <= turn.now {
+        turn.act(Action::CancelJob);
+        abort(turn, "the checkpoint before it took too long".to_owned());
+    }
+}
+
+fn in_phase(turn: &mut Turn<'_>, phase: HandOverPhase) -> Reason {
+    let Some(hand_over) = turn.memory.hand_over.as_mut() else { return Reason::Leading };
+    hand_over.phase = phase;
+    Reason::HandingOver { phase: phase_text(hand_over) }
+}
+
+fn finished(turn: &Turn<'_>, kind: JobKind) -> Option<Outcome> {
+    turn.seen.finished.iter().find(|finished| finished.job == kind).map(|finished| finished.outcome.clone())
+}

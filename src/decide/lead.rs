@@ -1,0 +1,90 @@
+//! I lead and my Postgres is primary: serve, and keep the cluster's records true.
+
+use std::time::Duration;
+
+use super::turn::Turn;
+use super::{handover, publish, requests, slots};
+use crate::model::{Action, HistoryLine, Reason, SqlFacts, Term, Timeline, WaitingOn};
+
+/// The normal case.
+pub(super) fn serve(turn: &mut Turn<'_>, term: Term, sql: &SqlFacts) -> Reason {
+    turn.memory.start_failures = 0;
+    mend_records(turn, term, sql);
+    checkpoint_once(turn, term);
+    slots::on_leader(turn, sql);
+    publish::status(turn, term, sql);
+    if turn.memory.hand_over.is_some() {
+        return handover::while_serving(turn, sql);
+    }
+    requests::go_on(turn);
+    if turn.memory.restart.is_some() {
+        return Reason::Restarting;
+    }
+    let refused = handover::consider(turn);
+    match (refused, turn.memory.hand_over.is_some()) {
+        (Some(reason), _) => reason,
+        (None, true) => handover::while_serving(turn, sql),
+        (None, false) => Reason::Leading,
+    }
+}
+
+/// Writes what is missing in etcd: after a wipe the running primary, and nobody else, rebuilds the cluster.
+fn mend_records(turn: &mut Turn<'_>, term: Term, sql: &SqlFacts) {
+    let (Some(cluster), Some(control)) = (turn.cluster(), turn.seen.postgres.control()) else { return };
+    if cluster.system_id().is_none() {
+        turn.act(Action::RestoreInitialize { term, system_id: control.system_id });
+    }
+    if cluster.config.is_none() {
+        turn.act(Action::RestoreConfig { term });
+    }
+    if let Some(lines) = sql.timeline.and_then(|timeline| history(turn, timeline)) {
+        turn.act(Action::PublishHistory { term, lines });
+    }
+}
+
+/// The new value of `history`, when it does not lead to my timeline yet. Lines that are known keep their time and
+/// name; the newest is mine.
+fn history(turn: &Turn<'_>, timeline: Timeline) -> Option<Vec<HistoryLine>> {
+    let cluster = turn.cluster()?;
+    if cluster.timeline() == Some(timeline) || (timeline == Timeline::FIRST && cluster.history.is_none()) {
+        return None;
+    }
+    let switches: Vec<_> =
+        turn.seen.postgres.history.0.iter().filter(|switch| switch.timeline < timeline).collect();
+    if switches.last().is_some_and(|last| last.timeline.0 + 1 != timeline.0) || switches.is_empty() {
+        // The new history file has not been read yet.
+        return (timeline == Timeline::FIRST).then(Vec::new);
+    }
+    let known = cluster.history.as_deref().unwrap_or_default();
+    let newest = switches.len() - 1;
+    let line = |(index, switch): (usize, &&crate::model::Switch)| {
+        let old = known.iter().find(|line| line.parent == switch.timeline && line.lsn == switch.lsn);
+        old.cloned().unwrap_or_else(|| HistoryLine {
+            parent: switch.timeline,
+            lsn: switch.lsn,
+            reason: switch.reason.clone(),
+            at: (index == newest).then(|| turn.seen.wall.to_string()),
+            promoted: (index == newest).then(|| turn.seen.me.name.to_string()),
+        })
+    };
+    let mut lines: Vec<_> = switches.iter().enumerate().map(line).collect();
+    match turn.seen.settings.max_timelines_history {
+        0 => {}
+        most => drop(lines.drain(..lines.len().saturating_sub(most))),
+    }
+    Some(lines)
+}
+
+/// One CHECKPOINT after each promotion, so that the control file names the new timeline and rewinders may come.
+fn checkpoint_once(turn: &mut Turn<'_>, term: Term) {
+    match turn.memory.checkpoint {
+        Some(_) => {}
+        None if turn.memory.retry_at.is_some_and(|at| turn.now < at) => {
+            turn.wake_in(Duration::from_secs(1), WaitingOn::Retry);
+        }
+        None => {
+            turn.memory.checkpoint = Some(false);
+            turn.act(Action::CheckpointAfterPromotion { term });
+        }
+    }
+}

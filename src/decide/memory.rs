@@ -1,0 +1,139 @@
+//! What one tick leaves for the next. Everything else is observed anew.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::{
+    ClusterStatus, FollowTarget, LeaseId, Lsn, MemberName, MemberRecord, Moment, Request, RequestId,
+    RestartFilter,
+};
+
+/// The loop's memory. Lost when the supervisor restarts, and nothing unsafe follows from that.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Memory {
+    /// The member record last written, under which lease, and when.
+    pub published: Option<(MemberRecord, LeaseId, Moment)>,
+    /// The status last written, and when.
+    pub status: Option<(ClusterStatus, Moment)>,
+    /// The hand-over under way.
+    pub hand_over: Option<HandOver>,
+    /// Why the last hand-over did not happen, until the next begins.
+    pub hand_over_refused: Option<String>,
+    /// I stopped being primary and have not been a standby since.
+    pub demoted: bool,
+    /// While I am primary: whether the checkpoint after promotion is done (`None`: not begun).
+    pub checkpoint: Option<bool>,
+    /// Whom the running standby was told to follow.
+    pub following: Option<Option<FollowTarget>>,
+    /// When members were last asked.
+    pub asked_at: Option<Moment>,
+    /// Since when nobody leads.
+    pub unlocked_since: Option<Moment>,
+    /// I gave leadership away and let the others go first until then.
+    pub yield_until: Option<Moment>,
+    /// Unexpected ends of the postmaster while I led, newest last; bounded.
+    pub crashes: Vec<Moment>,
+    /// The process of the postmaster last seen up, to notice its end.
+    pub last_pid: Option<i32>,
+    /// Where I am on the way back behind another leader.
+    pub rejoin: Rejoin,
+    /// Failed attempts in a row to start or promote.
+    pub start_failures: u32,
+    /// The last failure of a long action, for the operator.
+    pub last_failure: Option<String>,
+    /// Do not try the failed action again before this.
+    pub retry_at: Option<Moment>,
+    /// A restart under way.
+    pub restart: Option<Restart>,
+    /// A restart that waits for its time.
+    pub scheduled_restart: Option<Request>,
+    /// A reinitialize under way: clone from the leader only?
+    pub reinitialize: Option<bool>,
+    /// Slots of members, and when each was last wanted.
+    pub slots_wanted: BTreeMap<String, Moment>,
+    /// When slots were last set, so that a failing statement is not repeated at once.
+    pub slots_set_at: Option<Moment>,
+    /// Since when a standby under a leader does not stream.
+    pub not_streaming_since: Option<Moment>,
+}
+
+/// A planned hand-over.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct HandOver {
+    /// What asked for it.
+    pub cause: HandOverCause,
+    /// Who shall lead; `None` until the candidates answered.
+    pub to: Option<MemberName>,
+    /// How far it is.
+    pub phase: HandOverPhase,
+    /// When it began.
+    pub since: Moment,
+    /// When it is aborted.
+    pub give_up_at: Moment,
+}
+
+/// What asked for a hand-over.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum HandOverCause {
+    /// The key `failover`, at this revision, naming this candidate.
+    Request {
+        /// Of the key.
+        mod_revision: i64,
+        /// As asked.
+        candidate: Option<MemberName>,
+    },
+    /// The supervisor was asked to end.
+    Shutdown,
+}
+
+/// The steps of a hand-over, in order.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub enum HandOverPhase {
+    /// Asking the candidates; still serving.
+    Choosing,
+    /// CHECKPOINT; still serving.
+    Checkpoint,
+    /// Clean stop: writes are away from here on.
+    Stopping,
+    /// Asking the candidate whether it holds the shutdown checkpoint.
+    Proving {
+        /// Where the shutdown checkpoint begins.
+        checkpoint: Lsn,
+    },
+    /// The leader key is being moved.
+    Moving {
+        /// Where the shutdown checkpoint begins.
+        checkpoint: Lsn,
+    },
+}
+
+/// A restart under way.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Restart {
+    /// Who waits for the answer; `None` for a scheduled one.
+    pub id: Option<RequestId>,
+    /// When it began: a postmaster younger than this is the new one.
+    pub since: Moment,
+    /// When to answer that it takes too long.
+    pub give_up_at: Moment,
+    /// The old postmaster was told to stop.
+    pub stopped: bool,
+    /// What was asked.
+    pub filter: RestartFilter,
+}
+
+/// The ladder back behind another leader: each rung with its count.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Rejoin {
+    /// Crash recovery was run since the postmaster went down.
+    pub recovered: bool,
+    /// Failed rewinds in a row.
+    pub rewind_failures: u32,
+    /// Failed clones in a row.
+    pub clone_failures: u32,
+    /// Questions about the leader's history that failed in a row.
+    pub silences: u32,
+    /// When the leader was last asked for its history.
+    pub asked_at: Option<Moment>,
+}

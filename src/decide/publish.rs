@@ -1,0 +1,223 @@
+//! What etcd shall say of me: the member record, and the cluster's status while I lead.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde_json::{Map, Value};
+
+use super::turn::Turn;
+use super::{Leadership, Server, start};
+use crate::model::{
+    Action, Ask, ClusterStatus, ControlState, JobKind, LeaseId, Lsn, MemberRecord, MemberState,
+    PostgresFacts, Process, Request, Role, SqlFacts, Standby, Term, slot_name,
+};
+
+/// The version of Patroni whose interfaces this member speaks. Readers switch on it, so digits and dots only.
+const COMPATIBLE_VERSION: &str = "4.1.5";
+
+/// How often the progress of a clone is written.
+const CLONE_PROGRESS_EVERY: Duration = Duration::from_secs(2);
+
+/// Writes the member record when it changed: positions at most once per `loop_wait`, everything else at once.
+pub(super) fn member(turn: &mut Turn<'_>, leadership: &Leadership, server: &Server<'_>) {
+    let record = record(turn, leadership, server);
+    let Some(lease) = turn.seen.lease.lease else { return };
+    let due = match &turn.memory.published {
+        None => true,
+        Some((old, old_lease, at)) => {
+            let every = match turn.seen.clone_progress {
+                Some(_) => CLONE_PROGRESS_EVERY,
+                None => turn.seen.settings.loop_wait,
+            };
+            let old_enough = *at + every <= turn.now;
+            *old_lease != lease
+                || without_positions(old) != without_positions(&record)
+                || (old_enough && (*old != record || is_missing(turn, lease)))
+        }
+    };
+    if due {
+        turn.memory.published = Some((record.clone(), lease, turn.now));
+        turn.act(Action::PublishMember(Box::new(record)));
+    }
+}
+
+fn is_missing(turn: &Turn<'_>, lease: LeaseId) -> bool {
+    let mine = turn.cluster().and_then(|cluster| cluster.members.get(&turn.seen.me.name));
+    mine.is_none_or(|key| key.lease != Some(lease))
+}
+
+fn without_positions(record: &MemberRecord) -> MemberRecord {
+    MemberRecord {
+        xlog_location: None,
+        replay_lsn: None,
+        receive_lsn: None,
+        clone_progress: None,
+        ..record.clone()
+    }
+}
+
+fn record(turn: &Turn<'_>, leadership: &Leadership, server: &Server<'_>) -> MemberRecord {
+    let me = &turn.seen.me;
+    let postgres = &turn.seen.postgres;
+    let sql = postgres.answering();
+    let standby = sql.map(|sql| &sql.standby);
+    let (receive_lsn, replay_lsn, replication_state) = match standby {
+        Some(Standby::Yes { received, replayed, receiver, restores, .. }) => {
+            let streams = receiver.as_ref().is_some_and(|receiver| receiver.status == "streaming");
+            let state = match (streams, restores) {
+                (true, _) => Some("streaming"),
+                (false, true) => Some("in archive recovery"),
+                (false, false) => None,
+            };
+            (known(*received), known(*replayed), state)
+        }
+        Some(Standby::No) | None => (None, None, None),
+    };
+    let leads = matches!(leadership, Leadership::Mine(_));
+    let pending = !postgres.pending_restart.is_empty();
+    MemberRecord {
+        conn_url: Some(me.conn_url.clone()),
+        api_url: Some(me.api_url.clone()),
+        state: state(turn, server),
+        role: role(turn, server),
+        version: COMPATIBLE_VERSION.to_owned(),
+        proxy_url: me.proxy_url.clone(),
+        checkpoint_after_promote: (leads && turn.memory.checkpoint != Some(true)).then_some(false),
+        tags: me.tags.published(),
+        pending_restart: pending.then_some(true),
+        pending_restart_reason: pending.then(|| pending_reason(postgres)),
+        xlog_location: sql.and_then(|sql| known(sql.lsn())),
+        replay_lsn,
+        receive_lsn,
+        replication_state: replication_state.map(str::to_owned),
+        timeline: sql.and_then(|sql| sql.timeline),
+        scheduled_restart: turn.memory.scheduled_restart.as_ref().and_then(|request| schedule(request, sql)),
+        pause: turn.seen.settings.pause.then_some(true),
+        clone_progress: turn.seen.clone_progress.map(|progress| progress.to_json()),
+    }
+}
+
+fn known(lsn: Lsn) -> Option<Lsn> {
+    lsn.is_known().then_some(lsn)
+}
+
+fn role(turn: &Turn<'_>, server: &Server<'_>) -> Role {
+    let promoting = turn.seen.job.as_ref().is_some_and(|running| running.job.kind() == JobKind::Promote);
+    match server {
+        Server::Primary(_) if turn.memory.demoted => Role::Demoted,
+        Server::Primary(_) => Role::Primary,
+        Server::Standby(_) if promoting => Role::Promoted,
+        Server::Standby(_) => Role::Replica,
+        Server::Empty | Server::HalfMade | Server::Inaccessible(_) | Server::Unknown => Role::Uninitialized,
+        Server::Silent if turn.seen.postgres.may_be_primary() => Role::Primary,
+        Server::Silent => Role::Replica,
+        Server::Down(_) if turn.memory.demoted => Role::Demoted,
+        Server::Down(control) | Server::Foreign(control) if start::was_primary(control) => Role::Primary,
+        Server::Down(_) | Server::Foreign(_) => Role::Replica,
+    }
+}
+
+fn state(turn: &Turn<'_>, server: &Server<'_>) -> MemberState {
+    let restarting = turn.memory.restart.as_ref().is_some_and(|restart| restart.stopped);
+    match turn.seen.job.as_ref().map(|running| running.job.kind()) {
+        Some(JobKind::Bootstrap) => return MemberState::InitializingNewCluster,
+        Some(JobKind::Clone) => return MemberState::CreatingReplica,
+        Some(JobKind::StartStandby | JobKind::Stop) if restarting => return MemberState::Restarting,
+        Some(JobKind::StartStandby) => return MemberState::Starting,
+        Some(JobKind::Stop) => return MemberState::Stopping,
+        Some(
+            JobKind::TakeLeadership
+            | JobKind::HandOver
+            | JobKind::ReleaseLeadership
+            | JobKind::Checkpoint
+            | JobKind::Promote
+            | JobKind::CrashRecovery
+            | JobKind::Rewind
+            | JobKind::CheckpointAfterPromotion,
+        )
+        | None => {}
+    }
+    match server {
+        Server::Primary(_) | Server::Standby(_) => MemberState::Running,
+        Server::Silent if turn.seen.postgres.sql.is_none() => MemberState::Starting,
+        Server::Silent => MemberState::Running,
+        Server::Down(_) if turn.memory.start_failures > 0 => MemberState::StartFailed,
+        Server::Down(control) => down_state(turn, control.state),
+        Server::Empty | Server::HalfMade | Server::Inaccessible(_) | Server::Unknown | Server::Foreign(_) => {
+            MemberState::Stopped
+        }
+    }
+}
+
+fn down_state(turn: &Turn<'_>, control: ControlState) -> MemberState {
+    let seen_to_end = matches!(turn.seen.postgres.process, Process::Down { exit: Some(_) });
+    match control {
+        ControlState::InProduction | ControlState::InArchiveRecovery | ControlState::InCrashRecovery
+            if seen_to_end && !turn.memory.demoted =>
+        {
+            MemberState::Crashed
+        }
+        ControlState::InProduction
+        | ControlState::InArchiveRecovery
+        | ControlState::InCrashRecovery
+        | ControlState::StartingUp
+        | ControlState::ShutDown
+        | ControlState::ShutDownInRecovery
+        | ControlState::ShuttingDown => MemberState::Stopped,
+    }
+}
+
+fn pending_reason(postgres: &PostgresFacts) -> Map<String, Value> {
+    let change = |(old, new): &(String, String)| {
+        let fields = [("old_value", old), ("new_value", new)];
+        Value::Object(
+            fields.into_iter().map(|(key, text)| (key.to_owned(), Value::from(text.as_str()))).collect(),
+        )
+    };
+    postgres.pending_restart.iter().map(|(name, values)| (name.clone(), change(values))).collect()
+}
+
+fn schedule(request: &Request, sql: Option<&SqlFacts>) -> Option<Map<String, Value>> {
+    let Ask::Restart { at: Some(at), filter } = &request.ask else { return None };
+    let mut fields = Map::new();
+    fields.insert("schedule".to_owned(), Value::from(at.to_string()));
+    if let Some(role) = &filter.role {
+        fields.insert("role".to_owned(), Value::from(role.as_str()));
+    }
+    if let Some(version) = filter.below_version {
+        let text = format!("{}.{}", version / 10_000, version % 10_000);
+        fields.insert("postgres_version".to_owned(), Value::from(text));
+    }
+    if let Some(millis) = filter.timeout_ms {
+        fields.insert("timeout".to_owned(), Value::from(millis / 1000));
+    }
+    if filter.pending_only {
+        fields.insert("restart_pending".to_owned(), Value::from(true));
+    }
+    if let Some(sql) = sql {
+        fields.insert("postmaster_start_time".to_owned(), Value::from(sql.postmaster_start_time.as_str()));
+    }
+    Some(fields)
+}
+
+/// Writes the status when it changed, at most once per `loop_wait`; a change of slots' names at once.
+pub(super) fn status(turn: &mut Turn<'_>, term: Term, sql: &SqlFacts) {
+    let mut slots: BTreeMap<String, Lsn> =
+        sql.slots.iter().filter_map(|(name, slot)| Some((name.clone(), slot.position?))).collect();
+    slots.insert(slot_name(&turn.seen.me.name), sql.flushed);
+    let retain: Vec<String> = turn.memory.slots_wanted.keys().cloned().collect();
+    let status = ClusterStatus {
+        optime: known(sql.flushed),
+        slots: Some(slots),
+        retain_slots: (!retain.is_empty()).then_some(retain),
+    };
+    let due = match &turn.memory.status {
+        None => true,
+        Some((old, _)) if old.retain_slots != status.retain_slots => true,
+        Some((old, at)) => *old != status && *at + turn.seen.settings.loop_wait <= turn.now,
+    };
+    if due && status.optime.is_some() {
+        turn.memory.status = Some((status.clone(), turn.now));
+        turn.act(Action::PublishStatus { term, status });
+    }
+}

@@ -1,0 +1,214 @@
+//! Nobody leads: who takes the leader key.
+
+use std::time::Duration;
+
+use super::turn::Turn;
+use super::{Server, requests};
+use crate::model::{
+    Action, ClusterView, FailoverRequest, Job, LeaderKey, Lsn, MemberName, PeerAnswer, Reason, SqlFacts,
+    Timeline, WaitingOn,
+};
+
+/// An answer older than this is asked for again.
+const ANSWER_FRESH: Duration = Duration::from_millis(1000);
+/// How long an asked member may take; longer than the deadline of the question itself.
+const ANSWER_WITHIN: Duration = Duration::from_millis(1200);
+/// How soon to ask again when somebody else should take the key and has not.
+const ASK_AGAIN: Duration = Duration::from_millis(200);
+
+/// My Postgres is a standby and nobody leads.
+pub(super) fn run(turn: &mut Turn<'_>, sql: &SqlFacts) -> Reason {
+    requests::go_on(turn);
+    if turn.memory.restart.is_some() {
+        return Reason::Restarting;
+    }
+    let Some(cluster) = turn.cluster() else { return Reason::ClusterUnknown };
+    if turn.seen.writing.is_some() {
+        return Reason::TakingLeadership;
+    }
+    let request =
+        cluster.failover.as_ref().map(|key| &key.request).filter(|request| request.scheduled_at.is_none());
+    let asked_for_me = request.is_some_and(|request| request.candidate.as_ref() == Some(&turn.seen.me.name));
+    if let Some(reason) = barred(turn, cluster, asked_for_me) {
+        return reason;
+    }
+    if asked_for_me {
+        turn.act(Action::Start(Job::TakeLeadership));
+        return Reason::AskedToLead;
+    }
+    if let Some(reason) = too_old(turn, cluster, sql) {
+        return reason;
+    }
+    let rivals = rivals(turn);
+    if !ask(turn, &rivals) {
+        return Reason::AskingMembers;
+    }
+    match somebody_first(turn, request, sql) {
+        Some(reason) => {
+            turn.wake_in(ASK_AGAIN, WaitingOn::Members);
+            reason
+        }
+        None => {
+            turn.act(Action::Start(Job::TakeLeadership));
+            Reason::HealthiestMember
+        }
+    }
+}
+
+/// Why I must not even compare.
+fn barred(turn: &mut Turn<'_>, cluster: &ClusterView, asked_for_me: bool) -> Option<Reason> {
+    if cluster.system_id().is_none() {
+        return Some(Reason::ReplicaMustNotRebuild);
+    }
+    if turn.seen.me.tags.nofailover() {
+        return Some(Reason::NoFailoverTag);
+    }
+    if turn.seen.settings.pause && !asked_for_me {
+        return Some(Reason::Paused);
+    }
+    match turn.memory.yield_until.filter(|until| turn.now < *until) {
+        Some(until) if !asked_for_me => {
+            turn.wake_at(until, WaitingOn::Members);
+            Some(Reason::Yielding)
+        }
+        Some(_) | None => None,
+    }
+}
+
+fn too_old(turn: &Turn<'_>, cluster: &ClusterView, sql: &SqlFacts) -> Option<Reason> {
+    let optime = cluster.status.as_ref().and_then(|status| status.optime).unwrap_or_default();
+    let behind_bytes = optime.bytes_since(sql.lsn());
+    if turn.seen.settings.maximum_lag_on_failover < behind_bytes {
+        return Some(Reason::TooFarBehind { bytes: behind_bytes });
+    }
+    let old_timeline = turn.seen.settings.check_timeline && sql.timeline < cluster.timeline();
+    old_timeline.then_some(Reason::OldTimeline)
+}
+
+/// Members whose answers count: reachable in principle, and allowed to lead.
+fn rivals(turn: &Turn<'_>) -> Vec<(MemberName, String)> {
+    let allowed = turn.others().filter(|(_, key)| !key.record.tags.nofailover());
+    allowed.filter_map(|(name, key)| Some((name.clone(), key.record.api_url.clone()?))).collect()
+}
+
+/// True when every one of `who` has answered, or failed to, since nobody leads and lately. Asks them otherwise.
+pub(super) fn ask(turn: &mut Turn<'_>, who: &[(MemberName, String)]) -> bool {
+    let not_before = turn.memory.unlocked_since.unwrap_or_default().max(turn.now - ANSWER_FRESH);
+    let answered = |(name, _): &(MemberName, String)| {
+        turn.seen.peers.get(name).is_some_and(|answer| not_before <= answer.asked_at)
+    };
+    if who.iter().all(answered) {
+        return true;
+    }
+    match turn.memory.asked_at.filter(|at| turn.now < *at + ANSWER_WITHIN && not_before <= *at) {
+        Some(asked_at) => turn.wake_at(asked_at + ANSWER_WITHIN, WaitingOn::Members),
+        None => {
+            turn.memory.asked_at = Some(turn.now);
+            turn.act(Action::AskPeers { who: who.to_vec() });
+            turn.wake_in(ANSWER_WITHIN, WaitingOn::Members);
+        }
+    }
+    false
+}
+
+/// The member that goes before me, by the rules: a live primary, whoever is ahead, whoever has priority among
+/// equals, and the candidate somebody asked for. Members that do not answer stop nobody.
+fn somebody_first(turn: &Turn<'_>, request: Option<&FailoverRequest>, sql: &SqlFacts) -> Option<Reason> {
+    let mine = (sql.timeline, sql.lsn());
+    let my_priority = turn.seen.me.tags.failover_priority();
+    let known = turn.others().filter_map(|(name, _)| Some((name, turn.seen.peers.get(name)?)));
+    for (member, answer) in known.filter(|(_, answer)| counts(answer)) {
+        let member = member.clone();
+        if !answer.in_recovery {
+            return Some(Reason::PrimaryStillAlive { member });
+        }
+        if request.is_some_and(|request| request.candidate.as_ref() == Some(&member)) {
+            return Some(Reason::CandidateGoesFirst { member });
+        }
+        if request.is_some_and(|request| request.leader.as_ref() == Some(&member)) {
+            continue;
+        }
+        let theirs = (answer.timeline, answer.lsn);
+        if comparable(mine) < comparable(theirs) {
+            return Some(Reason::MemberAhead { member, bytes: answer.lsn.bytes_since(sql.lsn()) });
+        }
+        if mine.1 == theirs.1 && my_priority < answer.tags.failover_priority() {
+            return Some(Reason::MemberHasPriority { member });
+        }
+    }
+    None
+}
+
+/// A later timeline is ahead of an earlier one whatever the position says: its WAL was written after the fork.
+fn comparable((timeline, lsn): (Option<Timeline>, Lsn)) -> (u32, Lsn) {
+    (timeline.map_or(0, |timeline| timeline.0), lsn)
+}
+
+fn counts(answer: &PeerAnswer) -> bool {
+    answer.reachable && !answer.tags.nofailover() && !answer.watchdog_failed
+}
+
+/// Whether another member could lead in my place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Candidates {
+    /// They have not answered yet.
+    Asking,
+    /// At least one can.
+    Some,
+    /// None can.
+    None,
+}
+
+/// Asks who could lead in my place.
+pub(super) fn candidates(turn: &mut Turn<'_>) -> Candidates {
+    let rivals = rivals(turn);
+    if !ask(turn, &rivals) {
+        return Candidates::Asking;
+    }
+    let fit = |(name, _): &(MemberName, String)| {
+        turn.seen.peers.get(name).is_some_and(|answer| counts(answer) && answer.in_recovery)
+    };
+    if rivals.iter().any(fit) { Candidates::Some } else { Candidates::None }
+}
+
+/// The leader key vanished under a running primary: take it back at once, or stop as soon as somebody else has it.
+pub(super) fn retake(turn: &mut Turn<'_>, server: &Server<'_>) -> Reason {
+    let older = match (server, turn.cluster()) {
+        (Server::Primary(sql), Some(cluster)) => sql.timeline < cluster.timeline(),
+        (_other, _) => false,
+    };
+    if older {
+        turn.act(Action::Start(Job::Stop {
+            mode: crate::model::StopMode::Immediate,
+            within: Duration::from_millis(500),
+        }));
+        return Reason::OldTimeline;
+    }
+    if turn.seen.writing.is_none() {
+        turn.act(Action::Start(Job::TakeLeadership));
+    }
+    turn.wake_in(ASK_AGAIN, WaitingOn::Lease);
+    Reason::KeyVanished
+}
+
+/// The key hangs on my lease; the next renewal confirms it.
+pub(super) fn confirming(turn: &mut Turn<'_>) -> Reason {
+    turn.wake_in(ASK_AGAIN, WaitingOn::Lease);
+    Reason::Confirming
+}
+
+/// My name leads under a lease of a former life of this supervisor. Nothing of it runs (the table made sure), so
+/// the lease is revoked and I stand as a candidate like any other.
+pub(super) fn revoke_former_self(turn: &mut Turn<'_>, key: &LeaderKey) -> Reason {
+    let mine = turn.cluster().and_then(|cluster| cluster.members.get(&turn.seen.me.name));
+    let same_place =
+        mine.is_none_or(|mine| mine.record.api_url.as_deref() == Some(turn.seen.me.api_url.as_str()));
+    match key.lease {
+        Some(lease) if same_place => {
+            turn.act(Action::RevokeLease { lease });
+            turn.wake_in(Duration::from_millis(500), WaitingOn::Lease);
+        }
+        Some(_) | None => {}
+    }
+    Reason::FormerSelf
+}

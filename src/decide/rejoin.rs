@@ -1,0 +1,131 @@
+//! Coming back behind another leader: a ladder whose every rung has a count and a reason, never a silent loop.
+//!
+//! follow → pg_rewind → clone → stop and say so.
+
+use std::time::Duration;
+
+use super::turn::Turn;
+use super::{bootstrap, start};
+use crate::model::{
+    Action, Branch, ControlFile, ControlState, Divergence, FollowTarget, Job, LeaderKey, Lsn, MemberName,
+    Reason, Timeline, WaitingOn,
+};
+
+/// pg_rewind is tried this often before the next rung.
+const REWINDS_MAX: u32 = 3;
+/// Clones are tried this often before the member stops and says so.
+const CLONES_MAX: u32 = 10;
+/// A leader that tells no history this often in a row is followed without: Postgres itself refuses a fork.
+const SILENCES_MAX: u32 = 10;
+/// How often to look again for what the leader is about to publish.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
+
+/// Another member leads and my Postgres is down.
+pub(super) fn climb(turn: &mut Turn<'_>, leader: &LeaderKey, control: &ControlFile) -> Reason {
+    if turn.memory.reinitialize.is_some() {
+        return clone(turn, leader, Reason::Reinitializing);
+    }
+    let name = leader.name.clone();
+    if !bootstrap::leader_is_primary(turn, &name) {
+        turn.wake_in(LOOK_AGAIN, WaitingOn::Leader);
+        return Reason::LeaderNotReady { leader: name };
+    }
+    let Some(branch) = leader_branch(turn, leader) else {
+        if SILENCES_MAX <= turn.memory.rejoin.silences && control.state != ControlState::InProduction {
+            return follow(turn, &name);
+        }
+        turn.wake_in(LOOK_AGAIN, WaitingOn::Leader);
+        return Reason::AskingHistory { leader: name };
+    };
+    if start::was_primary(control) && control.state != ControlState::ShutDown && !turn.memory.rejoin.recovered
+    {
+        turn.start(Job::CrashRecovery);
+        return Reason::CrashRecoveryFirst;
+    }
+    let mine = turn.seen.postgres.branch();
+    match mine.map(|mine| mine.divergence_from(&branch)) {
+        Some(Divergence::None) => follow(turn, &name),
+        Some(Divergence::Forked { timeline, at }) => mend(turn, leader, control, (timeline, at)),
+        // Unreachable while the control file can be read; a clone's own checks say more than a guess here.
+        None => Reason::ClusterUnknown,
+    }
+}
+
+fn follow(turn: &mut Turn<'_>, leader: &MemberName) -> Reason {
+    let follow = turn.follow_target(leader);
+    turn.memory.following = Some(follow.clone());
+    turn.start(Job::StartStandby { follow, within: Duration::from_secs(60) });
+    Reason::StartingToFollow { leader: leader.clone() }
+}
+
+/// Histories parted: rewind if that is possible, else clone if that is allowed, else stop and say so.
+fn mend(turn: &mut Turn<'_>, leader: &LeaderKey, control: &ControlFile, fork: (Timeline, Lsn)) -> Reason {
+    let settings = &turn.seen.settings;
+    let rewindable = settings.use_pg_rewind && (control.checksums || control.wal_log_hints);
+    let name = leader.name.clone();
+    if rewindable && turn.memory.rejoin.rewind_failures < REWINDS_MAX {
+        let Some(from) = checkpointed(turn, &name) else {
+            turn.wake_in(LOOK_AGAIN, WaitingOn::Leader);
+            return Reason::AwaitingCheckpoint { leader: name };
+        };
+        turn.start(Job::Rewind { from, fork });
+        return Reason::Diverged { leader: name };
+    }
+    let may_clone = match rewindable {
+        true => {
+            settings.remove_data_directory_on_rewind_failure
+                || settings.remove_data_directory_on_diverged_timelines
+        }
+        false => settings.remove_data_directory_on_diverged_timelines,
+    };
+    if may_clone && turn.memory.rejoin.clone_failures < CLONES_MAX {
+        return clone(turn, leader, Reason::Recloning { leader: name });
+    }
+    Reason::CannotRejoin { leader: name, rewindable }
+}
+
+fn clone(turn: &mut Turn<'_>, leader: &LeaderKey, because: Reason) -> Reason {
+    match bootstrap::clone_source(turn, leader) {
+        Some(from) => turn.start(Job::Clone { from }),
+        None => turn.wake_in(LOOK_AGAIN, WaitingOn::Leader),
+    }
+    because
+}
+
+/// The leader as a source for pg_rewind, once its checkpoint after promotion is done: before that its control file
+/// still names the old timeline, and pg_rewind would find nothing to do.
+fn checkpointed(turn: &Turn<'_>, leader: &MemberName) -> Option<FollowTarget> {
+    let record = &turn.cluster()?.members.get(leader)?.record;
+    match record.checkpoint_after_promote {
+        Some(_) => None,
+        None => turn.target(leader),
+    }
+}
+
+/// The leader's history, if it told it lately; asks otherwise.
+pub(super) fn leader_branch(turn: &mut Turn<'_>, leader: &LeaderKey) -> Option<Branch> {
+    let told = turn
+        .seen
+        .leader_branch
+        .as_ref()
+        .filter(|told| told.name == leader.name && turn.is_recent(told.asked_at));
+    match told.map(|told| &told.answer) {
+        Some(Ok(branch)) => {
+            turn.memory.rejoin.silences = 0;
+            return Some(branch.clone());
+        }
+        Some(Err(_))
+            if turn.memory.rejoin.asked_at.is_some_and(|at| turn.now < at + Duration::from_millis(500)) =>
+        {
+            return None;
+        }
+        Some(Err(_)) => turn.memory.rejoin.silences = turn.memory.rejoin.silences.saturating_add(1),
+        None if turn.memory.rejoin.asked_at.is_some_and(|at| turn.is_recent(at)) => return None,
+        None => {}
+    }
+    if let Some(from) = turn.target(&leader.name) {
+        turn.memory.rejoin.asked_at = Some(turn.now);
+        turn.act(Action::AskLeaderBranch { from });
+    }
+    None
+}

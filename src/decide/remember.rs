@@ -1,0 +1,118 @@
+//! What a tick takes over from the one before: ends of long actions, ends of the postmaster, changes of leadership.
+
+use std::time::Duration;
+
+use super::memory::Rejoin;
+use super::turn::Turn;
+use super::{Leadership, Server};
+use crate::model::{Action, ExitBecause, Finished, JobKind, Outcome, Process};
+
+impl Turn<'_> {
+    /// Takes note of what ended and of what changed since the last tick, before any rule looks.
+    pub(super) fn remember(&mut self, leadership: &Leadership, server: &Server<'_>) {
+        let finished = &self.seen.finished;
+        for Finished { job, outcome } in finished {
+            self.remember_end(*job, outcome);
+        }
+        self.remember_process(leadership);
+        self.memory.unlocked_since = match leadership {
+            Leadership::Nobody => self.memory.unlocked_since.or(Some(self.now)),
+            _anybody if self.memory.hand_over.is_some() => self.memory.unlocked_since,
+            _anybody => None,
+        };
+        match (leadership, server) {
+            (Leadership::Other(_), Server::Standby(_)) => {
+                self.memory.demoted = false;
+                self.memory.start_failures = 0;
+                self.memory.rejoin.recovered = false;
+                self.memory.rejoin.rewind_failures = 0;
+                self.memory.yield_until = None;
+            }
+            (Leadership::Mine(_), Server::Primary(_)) if self.memory.hand_over.is_none() => {
+                self.memory.demoted = false;
+                self.memory.rejoin = Rejoin::default();
+            }
+            (_, _) => {}
+        }
+        if let Leadership::Other(_) | Leadership::Nobody = leadership {
+            self.memory.hand_over = None;
+        }
+        if !self.seen.postgres.may_be_primary() {
+            self.memory.checkpoint = None;
+        }
+    }
+
+    fn remember_end(&mut self, job: JobKind, outcome: &Outcome) {
+        let failed = match outcome {
+            Outcome::Failed(why) | Outcome::Unknown(why) => Some(why),
+            Outcome::Done | Outcome::Lost | Outcome::Cancelled => None,
+        };
+        if let Some(why) = failed {
+            self.memory.last_failure = Some(format!("{job}: {why}"));
+        }
+        let done = *outcome == Outcome::Done;
+        match job {
+            JobKind::StartStandby | JobKind::Promote if failed.is_some() => {
+                self.memory.start_failures += 1;
+                self.retry_in(Duration::from_millis(500) * self.memory.start_failures.min(20));
+            }
+            JobKind::Clone if failed.is_some() => {
+                self.memory.rejoin.clone_failures += 1;
+                self.retry_in(Duration::from_secs(5) * self.memory.rejoin.clone_failures.min(12));
+            }
+            JobKind::Clone if done => {
+                self.memory.reinitialize = None;
+                self.memory.rejoin = Rejoin::default();
+            }
+            JobKind::Rewind if failed.is_some() => {
+                self.memory.rejoin.rewind_failures += 1;
+                self.retry_in(Duration::from_secs(5));
+            }
+            JobKind::CrashRecovery if failed.is_some() => self.retry_in(Duration::from_secs(5)),
+            JobKind::CrashRecovery if done => self.memory.rejoin.recovered = true,
+            JobKind::Bootstrap => match failed {
+                Some(why) => self.act(Action::Exit(ExitBecause::BootstrapFailed { why: why.clone() })),
+                None => {}
+            },
+            JobKind::CheckpointAfterPromotion => {
+                self.memory.checkpoint = done.then_some(true);
+                if !done {
+                    self.retry_in(Duration::from_secs(1));
+                }
+            }
+            JobKind::TakeLeadership
+            | JobKind::HandOver
+            | JobKind::ReleaseLeadership
+            | JobKind::StartStandby
+            | JobKind::Promote
+            | JobKind::Clone
+            | JobKind::Rewind
+            | JobKind::CrashRecovery
+            | JobKind::Stop
+            | JobKind::Checkpoint => {}
+        }
+    }
+
+    fn retry_in(&mut self, span: Duration) {
+        self.memory.retry_at = Some(self.now + span);
+    }
+
+    /// Notices an unexpected end of the postmaster while I led.
+    fn remember_process(&mut self, leadership: &Leadership) {
+        match (&self.seen.postgres.process, self.memory.last_pid) {
+            (Process::Up { pid, .. }, _) => self.memory.last_pid = Some(*pid),
+            (Process::Down { .. }, Some(_)) => {
+                let planned = self.just_finished(JobKind::Stop)
+                    || self.memory.hand_over.is_some()
+                    || self.memory.restart.is_some()
+                    || self.seen.shutting_down;
+                if let (Leadership::Mine(_), false) = (leadership, planned) {
+                    self.memory.crashes.push(self.now);
+                }
+                self.memory.last_pid = None;
+                self.memory.rejoin.recovered = false;
+            }
+            (Process::Down { .. }, None) => {}
+        }
+    }
+}

@@ -1,0 +1,55 @@
+//! The supervisor was asked to end: hand over if it leads, stop Postgres, go.
+
+use std::time::Duration;
+
+use super::memory::HandOverCause;
+use super::turn::Turn;
+use super::{Leadership, Server, demote, follow, handover};
+use crate::model::{Action, ExitBecause, Job, JobKind, Reason, StopMode, WaitingOn};
+
+/// Takes the next step towards the end.
+pub(super) fn go_on(turn: &mut Turn<'_>, leadership: &Leadership, server: &Server<'_>) -> Reason {
+    if turn.seen.settings.pause {
+        return exit(turn);
+    }
+    match (leadership, server) {
+        (Leadership::Mine(_), Server::Primary(sql)) => {
+            let aborted = turn.memory.hand_over_refused.is_some();
+            if turn.memory.hand_over.is_none() && !aborted {
+                handover::begin(turn, HandOverCause::Shutdown);
+            }
+            match turn.memory.hand_over.is_some() {
+                true => handover::while_serving(turn, sql),
+                false => stop(turn),
+            }
+        }
+        (Leadership::Mine(term), Server::Down(control)) => match turn.memory.hand_over.is_some() {
+            true => handover::go_on(turn, *term, Some(control)),
+            false if turn.just_finished(JobKind::ReleaseLeadership) => exit(turn),
+            false => demote::release(turn, *term, Reason::ShuttingDown),
+        },
+        (
+            Leadership::Mine(term),
+            Server::Empty | Server::HalfMade | Server::Inaccessible(_) | Server::Foreign(_),
+        ) => match turn.just_finished(JobKind::ReleaseLeadership) {
+            true => exit(turn),
+            false => demote::release(turn, *term, Reason::ShuttingDown),
+        },
+        (_, Server::Primary(_) | Server::Standby(_) | Server::Silent) => stop(turn),
+        (_, Server::Unknown) => {
+            turn.wake_in(Duration::from_millis(100), WaitingOn::Postgres);
+            Reason::ShuttingDown
+        }
+        (_, _) => exit(turn),
+    }
+}
+
+fn stop(turn: &mut Turn<'_>) -> Reason {
+    turn.act(Action::Start(Job::Stop { mode: StopMode::Fast, within: follow::STANDBY_STOP_WITHIN }));
+    Reason::ShuttingDown
+}
+
+fn exit(turn: &mut Turn<'_>) -> Reason {
+    turn.act(Action::Exit(ExitBecause::Asked));
+    Reason::ShuttingDown
+}

@@ -1,0 +1,122 @@
+//! Getting a stopped Postgres up, always as a standby; being primary is a permission that comes after.
+
+use std::time::Duration;
+
+use super::race::Candidates;
+use super::turn::Turn;
+use super::{demote, handover, race};
+use crate::model::{
+    Action, ControlFile, ControlState, Job, JobKind, Moment, Process, Reason, StopMode, Term, WaitingOn,
+};
+
+/// More unexpected ends of the postmaster than this within [`CRASH_WINDOW`], and another member is to lead.
+const CRASHES_MAX: usize = 2;
+/// See [`CRASHES_MAX`].
+const CRASH_WINDOW: Duration = Duration::from_secs(300);
+/// Failed starts or promotions in a row before another member is to lead.
+const FAILURES_MAX: u32 = 3;
+
+/// I lead and my Postgres is down.
+pub(super) fn lead(turn: &mut Turn<'_>, term: Term, control: &ControlFile) -> Reason {
+    if turn.memory.hand_over.is_some() {
+        return handover::go_on(turn, term, Some(control));
+    }
+    let planned = turn.memory.restart.is_some();
+    if !planned && hopeless(turn) {
+        match race::candidates(turn) {
+            Candidates::Asking => return Reason::AskingMembers,
+            Candidates::Some => return hand_away(turn, term),
+            Candidates::None => {}
+        }
+    }
+    start(turn);
+    match planned {
+        true => Reason::Restarting,
+        false => Reason::CrashedLeader,
+    }
+}
+
+/// I lead and my Postgres runs as a standby: make it a primary.
+pub(super) fn promote(turn: &mut Turn<'_>, term: Term) -> Reason {
+    if FAILURES_MAX <= turn.memory.start_failures {
+        return hand_away(turn, term);
+    }
+    turn.start(Job::Promote { term });
+    Reason::Promoting
+}
+
+/// I lead and my Postgres does not answer: it recovers, or hangs.
+pub(super) fn silent(turn: &mut Turn<'_>, term: Term) -> Reason {
+    if let Some(running) = &turn.memory.hand_over {
+        turn.wake_at(running.give_up_at, WaitingOn::Job);
+        return handover::go_on(turn, term, None);
+    }
+    let started_at = turn.started_at();
+    let give_up_at = started_at + turn.seen.settings.primary_start_timeout;
+    let never_answered = turn.seen.postgres.sql.is_none();
+    if never_answered && give_up_at <= turn.now && race::candidates(turn) == Candidates::Some {
+        turn.memory.start_failures = FAILURES_MAX;
+        turn.act(Action::Start(Job::Stop { mode: StopMode::Immediate, within: Duration::from_secs(5) }));
+        return Reason::StartTooSlow;
+    }
+    turn.wake_at(give_up_at.max(turn.now + Duration::from_secs(1)), WaitingOn::Postgres);
+    turn.wake_in(Duration::from_millis(100), WaitingOn::Postgres);
+    Reason::PostgresSilent
+}
+
+/// Nobody leads and my Postgres is down: start it, so that it can stand as a candidate with all it has.
+pub(super) fn without_leader(turn: &mut Turn<'_>, control: &ControlFile) -> Reason {
+    if turn.cluster().is_some_and(|cluster| cluster.system_id().is_none()) && !was_primary(control) {
+        return Reason::ReplicaMustNotRebuild;
+    }
+    start(turn);
+    Reason::StartingToCompete
+}
+
+/// True for the directory of a primary, stopped or crashed: after etcd was wiped only such a member may rebuild it.
+pub(super) fn was_primary(control: &ControlFile) -> bool {
+    match control.state {
+        ControlState::ShutDown
+        | ControlState::ShuttingDown
+        | ControlState::InCrashRecovery
+        | ControlState::InProduction => true,
+        ControlState::StartingUp | ControlState::ShutDownInRecovery | ControlState::InArchiveRecovery => {
+            false
+        }
+    }
+}
+
+fn start(turn: &mut Turn<'_>) {
+    let within = turn.seen.settings.primary_start_timeout.max(Duration::from_secs(10));
+    turn.memory.following = Some(None);
+    turn.start(Job::StartStandby { follow: None, within });
+}
+
+/// Another member should rather lead: failing over at once was asked for, or I crash or fail again and again.
+fn hopeless(turn: &mut Turn<'_>) -> bool {
+    let horizon = turn.now - CRASH_WINDOW;
+    turn.memory.crashes.retain(|at| horizon < *at);
+    let at_once = turn.seen.settings.primary_start_timeout.is_zero() && !turn.memory.crashes.is_empty();
+    at_once || CRASHES_MAX < turn.memory.crashes.len() || FAILURES_MAX <= turn.memory.start_failures
+}
+
+fn hand_away(turn: &mut Turn<'_>, term: Term) -> Reason {
+    turn.memory.crashes.clear();
+    turn.memory.start_failures = 0;
+    demote::release(turn, term, Reason::CrashBudgetSpent)
+}
+
+impl Turn<'_> {
+    /// When the running postmaster was started or adopted; now, when none runs.
+    pub(super) fn started_at(&self) -> Moment {
+        match &self.seen.postgres.process {
+            Process::Up { since, .. } => *since,
+            Process::Down { .. } => self.now,
+        }
+    }
+
+    /// True when this kind of long action just ended.
+    pub(super) fn just_finished(&self, kind: JobKind) -> bool {
+        self.seen.finished.iter().any(|finished| finished.job == kind)
+    }
+}

@@ -1,0 +1,131 @@
+//! The table: one arm for every situation, in the order of urgency.
+
+use super::turn::Turn;
+use super::{Decision, Leadership, Memory, Server, Situation};
+use super::{
+    bootstrap, demote, follow, handover, lead, publish, race, rejoin, requests, shutdown, slots, start,
+};
+use crate::model::{Action, ExitBecause, JobKind, Moment, Observation, Reason};
+
+/// Decides one tick.
+pub fn decide(memory: &Memory, seen: &Observation, now: Moment) -> Decision {
+    let mut turn = Turn::new(memory, seen, now);
+    let leadership = Leadership::of(seen, now);
+    let system_id = turn.cluster().and_then(|cluster| cluster.system_id());
+    let server = Server::of(&seen.postgres, system_id);
+    let situation = Situation::of(&leadership, &server, &seen.postgres, seen.settings.pause);
+    turn.remember(&leadership, &server);
+    requests::accept(&mut turn, &leadership);
+    let because = if must_stop_now(situation) {
+        demote::now(&mut turn, situation, &leadership)
+    } else if let Some(job) = &seen.job {
+        busy(&mut turn, job.job.kind(), &leadership)
+    } else if seen.shutting_down {
+        shutdown::go_on(&mut turn, &leadership, &server)
+    } else {
+        act(&mut turn, situation, &leadership, &server)
+    };
+    publish::member(&mut turn, &leadership, &server);
+    turn.decide(because)
+}
+
+/// The situations that no long action may delay.
+fn must_stop_now(situation: Situation) -> bool {
+    match situation {
+        Situation::ExpiringPrimary | Situation::DeposedPrimary => true,
+        Situation::NotLookedYet
+        | Situation::ForeignData
+        | Situation::ExpiringOther
+        | Situation::KeyVanishedUnderPrimary
+        | Situation::Confirming
+        | Situation::FormerSelfLeads
+        | Situation::LeaderWithoutData
+        | Situation::LeaderDown
+        | Situation::LeaderSilent
+        | Situation::LeaderStandby
+        | Situation::LeaderPrimary
+        | Situation::NoDataUnderLeader
+        | Situation::NoDataNoLeader
+        | Situation::DataUnreadable
+        | Situation::DownUnderLeader
+        | Situation::DownNoLeader
+        | Situation::SilentFollower
+        | Situation::StandbyUnderLeader
+        | Situation::StandbyNoLeader
+        | Situation::PausedLeaderNotPrimary
+        | Situation::PausedIdle => false,
+    }
+}
+
+fn act(turn: &mut Turn<'_>, situation: Situation, leadership: &Leadership, server: &Server<'_>) -> Reason {
+    match (situation, leadership, server) {
+        (Situation::ForeignData, _, Server::Foreign(control)) => foreign(turn, control.system_id),
+        (Situation::LeaderPrimary, Leadership::Mine(term), Server::Primary(sql)) => {
+            lead::serve(turn, *term, sql)
+        }
+        (Situation::LeaderStandby, Leadership::Mine(term), Server::Standby(_)) => start::promote(turn, *term),
+        (Situation::LeaderDown, Leadership::Mine(term), Server::Down(control)) => {
+            start::lead(turn, *term, control)
+        }
+        (Situation::LeaderSilent, Leadership::Mine(term), _) => start::silent(turn, *term),
+        (Situation::LeaderWithoutData, Leadership::Mine(term), _) => {
+            demote::release(turn, *term, Reason::NoDataToLead)
+        }
+        (Situation::PausedLeaderNotPrimary, Leadership::Mine(term), _) => {
+            demote::release(turn, *term, Reason::PausedWithoutPrimary)
+        }
+        (Situation::KeyVanishedUnderPrimary, _, _) => race::retake(turn, server),
+        (Situation::FormerSelfLeads, Leadership::FormerSelf(key), _) => race::revoke_former_self(turn, key),
+        (Situation::NoDataUnderLeader, Leadership::Other(leader), _) => bootstrap::clone(turn, leader),
+        (Situation::NoDataNoLeader, _, _) => bootstrap::create(turn),
+        (Situation::DataUnreadable, _, Server::Inaccessible(error)) => {
+            Reason::DataUnreadable((*error).to_owned())
+        }
+        (Situation::DownUnderLeader, Leadership::Other(leader), Server::Down(control)) => {
+            rejoin::climb(turn, leader, control)
+        }
+        (Situation::DownNoLeader, _, Server::Down(control)) => start::without_leader(turn, control),
+        (Situation::StandbyUnderLeader, Leadership::Other(leader), Server::Standby(sql)) => {
+            slots::on_standby(turn, sql);
+            follow::leader(turn, leader, sql)
+        }
+        (Situation::StandbyNoLeader, _, Server::Standby(sql)) => race::run(turn, sql),
+        (Situation::SilentFollower, _, _) => follow::wait_for_answer(turn),
+        (Situation::PausedIdle, _, _) => Reason::Paused,
+        (Situation::ExpiringOther, _, _) => Reason::LeaseExpiring,
+        (Situation::Confirming, _, _) => race::confirming(turn),
+        // `Situation::of` pairs every name with its leadership and server; what is left is "not looked yet".
+        (_unpaired, _, _) => Reason::ClusterUnknown,
+    }
+}
+
+/// A long action runs: let it, unless what it is for is gone.
+fn busy(turn: &mut Turn<'_>, job: JobKind, leadership: &Leadership) -> Reason {
+    let leads = matches!(leadership, Leadership::Mine(_));
+    let pointless = match job {
+        JobKind::Promote => !leads,
+        JobKind::Bootstrap | JobKind::Clone | JobKind::StartStandby => turn.seen.shutting_down,
+        JobKind::TakeLeadership
+        | JobKind::HandOver
+        | JobKind::ReleaseLeadership
+        | JobKind::Stop
+        | JobKind::Checkpoint
+        | JobKind::CrashRecovery
+        | JobKind::Rewind
+        | JobKind::CheckpointAfterPromotion => false,
+    };
+    if pointless {
+        turn.act(Action::CancelJob);
+    }
+    handover::watch_deadline(turn);
+    Reason::Busy(job)
+}
+
+fn foreign(turn: &mut Turn<'_>, mine: u64) -> Reason {
+    let cluster = turn.cluster().and_then(|cluster| cluster.initialize.clone()).unwrap_or_default();
+    if turn.seen.settings.pause {
+        return Reason::ForeignData { mine, cluster };
+    }
+    turn.act(Action::Exit(ExitBecause::ForeignDataDirectory { mine, cluster: cluster.clone() }));
+    Reason::ForeignData { mine, cluster }
+}

@@ -1,0 +1,85 @@
+//! One decision in the making.
+
+use std::time::Duration;
+
+use super::{Decision, Memory};
+use crate::model::{
+    Action, ClusterView, FollowTarget, Job, MemberKey, MemberName, Moment, Observation, Reason, WaitingOn,
+    slot_name,
+};
+
+/// What a rule sees and fills in. Rules read `seen`, change `memory`, push `actions`, and return the reason.
+pub(super) struct Turn<'a> {
+    pub(super) seen: &'a Observation,
+    pub(super) now: Moment,
+    pub(super) memory: Memory,
+    pub(super) actions: Vec<Action>,
+    wake: (Moment, WaitingOn),
+}
+
+impl<'a> Turn<'a> {
+    pub(super) fn new(memory: &Memory, seen: &'a Observation, now: Moment) -> Turn<'a> {
+        let wake = (now + seen.settings.loop_wait, WaitingOn::NextLook);
+        Turn { seen, now, memory: memory.clone(), actions: Vec::new(), wake }
+    }
+
+    /// The cluster as last seen; an empty one before the first list (no rule reaches here then but demotion).
+    pub(super) fn cluster(&self) -> Option<&'a ClusterView> {
+        self.seen.view.as_ref().map(|view| &view.cluster)
+    }
+
+    pub(super) fn act(&mut self, action: Action) {
+        self.actions.push(action);
+    }
+
+    /// Starts a long action, unless one of its lane runs or the last failure asks for a pause.
+    pub(super) fn start(&mut self, job: Job) {
+        let waits = self.memory.retry_at.is_some_and(|at| self.now < at);
+        match (waits, self.memory.retry_at) {
+            (true, Some(at)) => self.wake_at(at, WaitingOn::Retry),
+            (true, None) | (false, _) => self.act(Action::Start(job)),
+        }
+    }
+
+    /// Looks again at `at` at the latest.
+    pub(super) fn wake_at(&mut self, at: Moment, waiting_on: WaitingOn) {
+        if at < self.wake.0 {
+            self.wake = (at, waiting_on);
+        }
+    }
+
+    /// Looks again within `span`.
+    pub(super) fn wake_in(&mut self, span: Duration, waiting_on: WaitingOn) {
+        self.wake_at(self.now + span, waiting_on);
+    }
+
+    /// Every member but me.
+    pub(super) fn others(&self) -> impl Iterator<Item = (&'a MemberName, &'a MemberKey)> {
+        let me = &self.seen.me.name;
+        self.cluster().into_iter().flat_map(|cluster| &cluster.members).filter(move |(name, _)| *name != me)
+    }
+
+    /// Whom to stream from when `leader` leads: the `replicatefrom` member if it is there, else the leader;
+    /// nobody with `nostream`.
+    pub(super) fn follow_target(&self, leader: &MemberName) -> Option<FollowTarget> {
+        if self.seen.me.tags.nostream() {
+            return None;
+        }
+        let cascade = self.seen.me.tags.replicatefrom().filter(|name| {
+            name != &self.seen.me.name
+                && self.others().any(|(other, key)| other == name && key.record.conn_url.is_some())
+        });
+        self.target(cascade.as_ref().unwrap_or(leader))
+    }
+
+    /// A member as a source of WAL.
+    pub(super) fn target(&self, name: &MemberName) -> Option<FollowTarget> {
+        let conn_url = self.cluster()?.members.get(name)?.record.conn_url.clone()?;
+        let slot = self.seen.settings.use_slots.then(|| slot_name(&self.seen.me.name));
+        Some(FollowTarget { name: name.clone(), conn_url, slot })
+    }
+
+    pub(super) fn decide(self, because: Reason) -> Decision {
+        Decision { memory: self.memory, actions: self.actions, because, wake: self.wake }
+    }
+}

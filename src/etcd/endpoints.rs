@@ -1,0 +1,259 @@
+//! The connections: one client for each endpoint, the best one asked first, the next when it is slow.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use etcd_client::{Certificate, Client, ConnectOptions, Identity, ResponseHeader, TlsOptions};
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
+
+use super::error::{auth_is_off, needs_login};
+use super::{EtcdError, Keys};
+
+/// How long a connection may take to come up before it counts as broken.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// HTTP/2 pings find a peer that vanished without a word, also while only a watch is open.
+const PING: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(3));
+/// After this many failures in a row, or one request without any answer, the connection is made anew: TCP itself may
+/// take minutes to notice that the network is back.
+const RECONNECT_AFTER: u32 = 2;
+/// More failures in a row than this say nothing new about an endpoint.
+const FAILURES_MAX: u32 = 8;
+
+/// Where etcd is and how to log in.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct EtcdSetup {
+    /// URLs, such as `http://10.0.0.1:2379`; at least one.
+    pub endpoints: Vec<String>,
+    /// User name and password, if etcd wants them.
+    pub credentials: Option<(String, String)>,
+    /// Certificates, for `https` endpoints.
+    pub tls: Option<TlsFiles>,
+    /// `/NAMESPACE/SCOPE/`, with both slashes.
+    pub base: String,
+}
+
+/// Certificate files, PEM. They are read anew for every new connection.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// Whom to trust.
+    pub ca: Option<PathBuf>,
+    /// Our certificate.
+    pub cert: Option<PathBuf>,
+    /// Its key.
+    pub key: Option<PathBuf>,
+}
+
+/// A connection to etcd; clones share it. It belongs to the tokio runtime in which it is first used.
+#[derive(Clone)]
+pub struct Etcd {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    setup: EtcdSetup,
+    keys: Keys,
+    endpoints: Vec<Arc<Endpoint>>,
+    /// The highest raft term seen for each cluster id.
+    terms: Mutex<BTreeMap<u64, u64>>,
+}
+
+pub(super) struct Endpoint {
+    pub(super) index: usize,
+    url: String,
+    client: Mutex<Option<Client>>,
+    failures: AtomicU32,
+}
+
+impl Etcd {
+    /// Prepares the connections; etcd need not be up, and nothing is sent before the first request.
+    ///
+    /// # Errors
+    /// [`EtcdError::Setup`] when there is no endpoint. Wrong credentials are seen at the first request.
+    pub fn connect(setup: EtcdSetup) -> Result<Etcd, EtcdError> {
+        if setup.endpoints.is_empty() {
+            return Err(EtcdError::Setup("no endpoint is configured".to_owned()));
+        }
+        let endpoint = |(index, url): (usize, &String)| {
+            Arc::new(Endpoint {
+                index,
+                url: url.clone(),
+                client: Mutex::new(None),
+                failures: AtomicU32::new(0),
+            })
+        };
+        let endpoints = setup.endpoints.iter().enumerate().map(endpoint).collect();
+        let keys = Keys::new(&setup.base);
+        Ok(Etcd { inner: Arc::new(Inner { setup, keys, endpoints, terms: Mutex::default() }) })
+    }
+
+    /// The paths of this cluster's keys.
+    pub fn keys(&self) -> &Keys {
+        &self.inner.keys
+    }
+
+    pub(super) fn endpoint_count(&self) -> usize {
+        self.inner.endpoints.len()
+    }
+
+    /// The endpoints, healthiest first.
+    pub(super) fn ranked(&self) -> Vec<Arc<Endpoint>> {
+        let mut ranked = self.inner.endpoints.clone();
+        ranked.sort_by_key(|endpoint| endpoint.failures.load(Ordering::Relaxed));
+        ranked
+    }
+
+    /// Runs `ask` on the best endpoint, on the next as well when no answer came after `hedge_after`, at once when the
+    /// answer was an error; the first good answer wins. Only for requests that may be done twice.
+    pub(super) async fn hedged<T, F, A>(
+        &self,
+        hedge_after: Duration,
+        within: Duration,
+        ask: F,
+    ) -> Result<T, EtcdError>
+    where
+        F: Fn(Etcd, Arc<Endpoint>) -> A,
+        A: Future<Output = Result<T, EtcdError>>,
+    {
+        let tag = |endpoint: Arc<Endpoint>| {
+            let answer = ask(self.clone(), endpoint.clone());
+            async move { (endpoint, answer.await) }
+        };
+        let mut waiting = self.ranked().into_iter();
+        let mut asked: Vec<Arc<Endpoint>> = Vec::new();
+        let mut running = FuturesUnordered::new();
+        let mut last_error = None;
+        let deadline = tokio::time::sleep(within);
+        tokio::pin!(deadline);
+        loop {
+            if let Some(endpoint) = waiting.next() {
+                asked.push(endpoint.clone());
+                running.push(tag(endpoint));
+            } else if running.is_empty() {
+                return Err(last_error.unwrap_or_else(|| EtcdError::Unknown("no endpoint".to_owned())));
+            }
+            let more = waiting.len() > 0;
+            tokio::select! {
+                Some((endpoint, answer)) = running.next() => match answer {
+                    Ok(value) => {
+                        rank_after_race(&asked, &endpoint);
+                        return Ok(value);
+                    }
+                    Err(error) if error.is_definite() => return Err(error),
+                    Err(error) => {
+                        endpoint.failed();
+                        asked.retain(|other| other.index != endpoint.index);
+                        last_error = Some(error);
+                    }
+                },
+                () = tokio::time::sleep(hedge_after), if more => {}
+                () = &mut deadline => {
+                    for endpoint in &asked {
+                        endpoint.failed();
+                        endpoint.forget();
+                    }
+                    return Err(EtcdError::Timeout(within));
+                }
+            }
+        }
+    }
+
+    /// Runs one request on one endpoint; logs in (again) and repeats it once when etcd refused our token.
+    pub(super) async fn call<T, F, A>(&self, endpoint: &Endpoint, request: F) -> Result<T, EtcdError>
+    where
+        F: Fn(Client) -> A,
+        A: Future<Output = Result<T, etcd_client::Error>>,
+    {
+        let client = self.client(endpoint).await?;
+        match request(client).await {
+            Err(error) if needs_login(&error) => {
+                endpoint.forget();
+                Ok(request(self.client(endpoint).await?).await?)
+            }
+            other => Ok(other?),
+        }
+    }
+
+    /// Refuses an answer from a member that is behind: its raft term is lower than one seen before.
+    pub(super) fn fresh(&self, header: Option<&ResponseHeader>) -> Result<u64, EtcdError> {
+        let Some(header) = header else {
+            return Err(EtcdError::Unknown("an answer without a header".to_owned()));
+        };
+        let mut terms = self.inner.terms.lock().unwrap_or_else(PoisonError::into_inner);
+        let highest = terms.entry(header.cluster_id()).or_default();
+        if header.raft_term() < *highest {
+            let text = format!("a stale answer, of raft term {} after {highest}", header.raft_term());
+            return Err(EtcdError::Unknown(text));
+        }
+        *highest = header.raft_term();
+        Ok(*highest)
+    }
+
+    async fn client(&self, endpoint: &Endpoint) -> Result<Client, EtcdError> {
+        let known = endpoint.client.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some(client) = known {
+            return Ok(client);
+        }
+        let client = self.open(&endpoint.url).await?;
+        *endpoint.client.lock().unwrap_or_else(PoisonError::into_inner) = Some(client.clone());
+        Ok(client)
+    }
+
+    async fn open(&self, url: &str) -> Result<Client, EtcdError> {
+        let setup = &self.inner.setup;
+        let mut options = ConnectOptions::new()
+            .with_connect_timeout(CONNECT_TIMEOUT)
+            .with_keep_alive(PING.0, PING.1)
+            .with_require_leader(true);
+        if let (Some(files), true) = (&setup.tls, url.starts_with("https://")) {
+            options = options.with_tls(tls(files).await?);
+        }
+        let Some((user, password)) = &setup.credentials else {
+            return Ok(Client::connect([url], Some(options)).await?);
+        };
+        let login = options.clone().with_user(user, password);
+        match Client::connect([url], Some(login)).await {
+            Err(error) if auth_is_off(&error) => Ok(Client::connect([url], Some(options)).await?),
+            other => Ok(other?),
+        }
+    }
+}
+
+/// The winner is healthy; whoever was asked before it and did not answer in time is less so.
+fn rank_after_race(asked: &[Arc<Endpoint>], winner: &Endpoint) {
+    winner.failures.store(0, Ordering::Relaxed);
+    for endpoint in asked.iter().take_while(|endpoint| endpoint.index != winner.index) {
+        endpoint.failed();
+    }
+}
+
+impl Endpoint {
+    pub(super) fn failed(&self) {
+        let failures = (self.failures.load(Ordering::Relaxed) + 1).min(FAILURES_MAX);
+        self.failures.store(failures, Ordering::Relaxed);
+        if failures >= RECONNECT_AFTER {
+            self.forget();
+        }
+    }
+
+    fn forget(&self) {
+        *self.client.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+}
+
+async fn tls(files: &TlsFiles) -> Result<TlsOptions, EtcdError> {
+    let read = async |path: &PathBuf| {
+        tokio::fs::read(path).await.map_err(|error| EtcdError::Setup(format!("{}: {error}", path.display())))
+    };
+    let mut options = TlsOptions::new();
+    if let Some(ca) = &files.ca {
+        options = options.ca_certificate(Certificate::from_pem(read(ca).await?));
+    }
+    if let (Some(cert), Some(key)) = (&files.cert, &files.key) {
+        options = options.identity(Identity::from_pem(read(cert).await?, read(key).await?));
+    }
+    Ok(options)
+}

@@ -1,0 +1,77 @@
+//! What can go wrong between us and etcd, and what may be concluded from it.
+
+use std::time::Duration;
+
+use etcd_client::Error;
+
+/// Why a request to etcd gave no answer that counts.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum EtcdError {
+    /// The user name, password or certificate was refused; waiting does not help.
+    #[error("etcd refused the credentials: {0}")]
+    Authentication(String),
+    /// Definite: the lease named in the request does not exist, and nothing was written.
+    #[error("requested lease not found")]
+    LeaseNotFound,
+    /// No endpoint answered properly. A write may or may not have happened: read back.
+    #[error("the result is unknown: {0}")]
+    Unknown(String),
+    /// No endpoint answered in time. A write may or may not have happened: read back.
+    #[error("no answer from etcd within {} ms", .0.as_millis())]
+    Timeout(Duration),
+    /// A key holds what nobody can work with.
+    #[error("the key {key} is corrupt: {because}")]
+    Corrupt {
+        /// Its full path.
+        key: String,
+        /// What is wrong with it.
+        because: String,
+    },
+    /// The setup itself cannot work: an unreadable certificate, a malformed address.
+    #[error("the etcd settings are wrong: {0}")]
+    Setup(String),
+}
+
+impl EtcdError {
+    /// True when asking another endpoint cannot change the answer.
+    pub(super) fn is_definite(&self) -> bool {
+        match self {
+            EtcdError::LeaseNotFound | EtcdError::Authentication(_) | EtcdError::Corrupt { .. } => true,
+            EtcdError::Unknown(_) | EtcdError::Timeout(_) | EtcdError::Setup(_) => false,
+        }
+    }
+}
+
+impl From<Error> for EtcdError {
+    fn from(error: Error) -> EtcdError {
+        let text = match &error {
+            Error::GRpcStatus(status) => status.message().to_owned(),
+            other => other.to_string(),
+        };
+        let says = |part: &str| text.contains(part);
+        if says("requested lease not found") || says("lease keep alive error: lease not found") {
+            EtcdError::LeaseNotFound
+        } else if says("authentication failed") || says("permission denied") || needs_login(&error) {
+            EtcdError::Authentication(text)
+        } else if matches!(error, Error::InvalidUri(_) | Error::InvalidArgs(_)) {
+            EtcdError::Setup(text)
+        } else {
+            EtcdError::Unknown(text)
+        }
+    }
+}
+
+/// True when etcd refused the request before looking at it because our token is missing, expired or outdated: a new
+/// login and the same request again are safe.
+pub(super) fn needs_login(error: &Error) -> bool {
+    let Error::GRpcStatus(status) = error else { return false };
+    let text = status.message();
+    ["invalid auth token", "user name is empty", "revision of auth store is old", "auth: token"]
+        .iter()
+        .any(|part| text.contains(part))
+}
+
+/// True when etcd has authentication switched off, so that a login is refused and not needed.
+pub(super) fn auth_is_off(error: &Error) -> bool {
+    matches!(error, Error::GRpcStatus(status) if status.message().contains("authentication is not enabled"))
+}

@@ -1,0 +1,313 @@
+//! Every key of a cluster, as text and as values. Pure.
+//!
+//! Writers give compact JSON with every non-ASCII character as `\uXXXX`; readers take any JSON, and a member, status,
+//! history or failover key that makes no sense never hides the rest of the cluster.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+
+use super::EtcdError;
+use crate::model::{
+    ClusterStatus, ClusterView, ConfigKey, FailoverKey, FailoverRequest, HistoryLine, LeaderKey, LeaseId,
+    Lsn, MemberKey, MemberName, MemberRecord, Term, Timeline, WallTime,
+};
+
+/// The paths of one cluster's keys.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Keys {
+    base: String,
+}
+
+/// One key as the store holds it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredKey {
+    /// Its bytes.
+    pub value: Vec<u8>,
+    /// The lease it hangs on; 0 for none.
+    pub lease: i64,
+    /// When it was last written.
+    pub mod_revision: i64,
+}
+
+impl Keys {
+    /// `base` is `/NAMESPACE/SCOPE`; runs of slashes count as one, the last one may be missing.
+    pub fn new(base: &str) -> Keys {
+        let parts: Vec<&str> = base.split('/').filter(|part| !part.is_empty()).collect();
+        Keys { base: format!("/{}/", parts.join("/")) }
+    }
+
+    /// The prefix of every key, `/NAMESPACE/SCOPE/`.
+    pub fn base(&self) -> &str {
+        &self.base
+    }
+
+    /// The path of a key by its short name, such as `leader`.
+    pub fn path(&self, name: &str) -> String {
+        format!("{}{name}", self.base)
+    }
+
+    /// The path of a member's key.
+    pub fn member(&self, name: &MemberName) -> String {
+        format!("{}members/{name}", self.base)
+    }
+
+    /// Puts together what the keys under the prefix say, by full path, at `revision`.
+    ///
+    /// # Errors
+    /// [`EtcdError::Corrupt`] when the leader key holds no name: then nobody can say who leads.
+    pub fn view(
+        &self,
+        stored: &BTreeMap<String, StoredKey>,
+        revision: i64,
+    ) -> Result<ClusterView, EtcdError> {
+        let mut view = ClusterView { revision, ..ClusterView::default() };
+        let mut legacy_optime = None;
+        for (path, key) in stored {
+            let Some(name) = path.strip_prefix(&self.base) else { continue };
+            let text = String::from_utf8_lossy(&key.value);
+            match name {
+                "leader" => view.leader = Some(leader(path, &text, key)?),
+                "initialize" => view.initialize = Some(text.into_owned()),
+                "config" => view.config = config(&text, key.mod_revision),
+                "status" => view.status = Some(status(&text)),
+                "optime/leader" => legacy_optime = text.trim().parse().ok().map(Lsn),
+                "history" => view.history = history(&text),
+                "failover" => view.failover = failover_key(&text, key.mod_revision),
+                other => {
+                    let member = other.strip_prefix("members/").map(MemberName::new);
+                    if let Some(Ok(name)) = member {
+                        view.members.insert(
+                            name,
+                            MemberKey { record: member_record(&text), lease: lease(key.lease) },
+                        );
+                    }
+                }
+            }
+        }
+        if view.status.is_none() && legacy_optime.is_some() {
+            view.status = Some(ClusterStatus { optime: legacy_optime, ..ClusterStatus::default() });
+        }
+        Ok(view)
+    }
+}
+
+fn lease(id: i64) -> Option<LeaseId> {
+    (id != 0).then_some(LeaseId(id))
+}
+
+fn leader(path: &str, text: &str, key: &StoredKey) -> Result<LeaderKey, EtcdError> {
+    let corrupt = |error: crate::model::NameError| EtcdError::Corrupt {
+        key: path.to_owned(),
+        because: error.to_string(),
+    };
+    let name = MemberName::new(text).map_err(corrupt)?;
+    Ok(LeaderKey { name, lease: lease(key.lease), term: Term(key.mod_revision) })
+}
+
+/// Content that is not an object counts as no configuration, so that the leader restores it.
+fn config(text: &str, mod_revision: i64) -> Option<ConfigKey> {
+    is_object(text).then(|| ConfigKey { text: text.to_owned(), mod_revision })
+}
+
+/// True for the text of a JSON object.
+pub(super) fn is_object(text: &str) -> bool {
+    serde_json::from_str::<Map<String, Value>>(text).is_ok()
+}
+
+fn member_record(text: &str) -> MemberRecord {
+    if let Ok(record) = serde_json::from_str(text) {
+        return record;
+    }
+    let fields = match serde_json::from_str(text) {
+        Ok(Value::Object(fields)) => fields,
+        _ if text.starts_with("postgres") => legacy_member(text),
+        _ => Map::new(),
+    };
+    // Keep every field that makes sense by itself.
+    let sound = |(name, value): &(String, Value)| {
+        serde_json::from_value::<MemberRecord>(json!({ name.as_str(): value })).is_ok()
+    };
+    let sound: Map<String, Value> = fields.into_iter().filter(sound).collect();
+    serde_json::from_value(Value::Object(sound)).expect("every field has a default")
+}
+
+/// The form before JSON: the connection URL, with the API's as its application name.
+fn legacy_member(text: &str) -> Map<String, Value> {
+    let (conn_url, query) = text.split_once('?').unwrap_or((text, ""));
+    let api_url = query.split('&').find_map(|part| part.strip_prefix("application_name="));
+    let mut fields = Map::from_iter([("conn_url".to_owned(), json!(conn_url))]);
+    fields.extend(api_url.map(|url| ("api_url".to_owned(), json!(url))));
+    fields
+}
+
+fn status(text: &str) -> ClusterStatus {
+    let inner = |value: &Value| match value {
+        Value::String(text) => serde_json::from_str(text).unwrap_or(Value::Null),
+        other => other.clone(),
+    };
+    match serde_json::from_str::<Value>(text) {
+        Ok(Value::Object(fields)) => ClusterStatus {
+            optime: fields.get("optime").and_then(number).map(Lsn),
+            slots: fields.get("slots").map(inner).and_then(|slots| {
+                let slots = slots.as_object()?.iter();
+                Some(slots.filter_map(|(name, lsn)| Some((name.clone(), Lsn(number(lsn)?)))).collect())
+            }),
+            retain_slots: fields
+                .get("retain_slots")
+                .map(inner)
+                .and_then(|names| serde_json::from_value(names).ok()),
+        },
+        Ok(value) => ClusterStatus { optime: number(&value).map(Lsn), ..ClusterStatus::default() },
+        Err(_) => ClusterStatus::default(),
+    }
+}
+
+fn number(value: &Value) -> Option<u64> {
+    value.as_u64().or_else(|| value.as_str()?.parse().ok())
+}
+
+fn history(text: &str) -> Option<Vec<HistoryLine>> {
+    let lines: Vec<Vec<Value>> = serde_json::from_str(text).ok()?;
+    lines.iter().map(|line| history_line(line)).collect()
+}
+
+fn history_line(line: &[Value]) -> Option<HistoryLine> {
+    let word = |index: usize| line.get(index).and_then(Value::as_str).map(str::to_owned);
+    Some(HistoryLine {
+        parent: Timeline(line.first()?.as_u64()?.try_into().ok()?),
+        lsn: Lsn(number(line.get(1)?)?),
+        reason: word(2)?,
+        at: word(3),
+        promoted: word(4),
+    })
+}
+
+/// The request in the text of the key `failover`; `None` for an empty one.
+pub(super) fn failover_key(text: &str, mod_revision: i64) -> Option<FailoverKey> {
+    let name = |text: &str| MemberName::new(text).ok();
+    let request = match serde_json::from_str::<Value>(text) {
+        Ok(Value::Object(fields)) => FailoverRequest {
+            leader: fields.get("leader").and_then(Value::as_str).and_then(name),
+            candidate: fields.get("member").and_then(Value::as_str).and_then(name),
+            scheduled_at: fields.get("scheduled_at").and_then(Value::as_str).and_then(wall_time),
+        },
+        Ok(_) => FailoverRequest::default(),
+        Err(_) => {
+            let (leader, candidate) = text.split_once(':').unwrap_or((text, ""));
+            FailoverRequest { leader: name(leader), candidate: name(candidate), scheduled_at: None }
+        }
+    };
+    (request != FailoverRequest::default()).then_some(FailoverKey { request, mod_revision })
+}
+
+fn wall_time(text: &str) -> Option<WallTime> {
+    Some(WallTime(text.parse::<jiff::Timestamp>().ok()?.as_millisecond()))
+}
+
+/// The text of the key `failover`.
+pub(super) fn failover_text(request: Option<&FailoverRequest>) -> String {
+    let mut fields = Map::new();
+    if let Some(FailoverRequest { leader, candidate, scheduled_at }) = request {
+        fields.extend(leader.as_ref().map(|name| ("leader".to_owned(), json!(name))));
+        fields.extend(candidate.as_ref().map(|name| ("member".to_owned(), json!(name))));
+        let at = scheduled_at.and_then(|at| jiff::Timestamp::from_millisecond(at.0).ok());
+        let text = at.map(|at| json!(at.strftime("%Y-%m-%dT%H:%M:%S%.f%:z").to_string()));
+        fields.extend(text.map(|text| ("scheduled_at".to_owned(), text)));
+    }
+    compact(&fields)
+}
+
+/// The text of the key `history`.
+pub(super) fn history_text(lines: &[HistoryLine]) -> String {
+    let line = |line: &HistoryLine| {
+        let mut parts = vec![json!(line.parent), json!(line.lsn), json!(line.reason)];
+        parts.extend(line.at.as_ref().map(|at| json!(at)));
+        // The fifth element has its meaning from its place, so it needs the fourth.
+        parts.extend(line.at.as_ref().and(line.promoted.as_ref()).map(|name| json!(name)));
+        parts
+    };
+    compact(&lines.iter().map(line).collect::<Vec<_>>())
+}
+
+/// Compact JSON in ASCII.
+pub(super) fn compact(value: &impl Serialize) -> String {
+    ascii(&serde_json::to_string(value).unwrap_or_else(|_| "{}".to_owned()))
+}
+
+/// The same JSON with every character beyond printable ASCII escaped; such characters occur in strings only.
+pub(super) fn ascii(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c.is_ascii() && c != '\u{7f}' {
+            escaped.push(c);
+            continue;
+        }
+        for unit in c.encode_utf16(&mut [0; 2]) {
+            let _ = write!(escaped, "\\u{unit:04x}");
+        }
+    }
+    escaped
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn view(keys: &[(&str, &str)]) -> Result<ClusterView, EtcdError> {
+        let stored = |(name, value): &(&str, &str)| {
+            let key = StoredKey { value: value.as_bytes().to_vec(), lease: 0, mod_revision: 3 };
+            (format!("/service/x/{name}"), key)
+        };
+        Keys::new("//service/x").view(&keys.iter().map(stored).collect(), 9)
+    }
+
+    #[test]
+    fn everything_beyond_ascii_is_escaped() {
+        assert_eq!(compact(&json!({ "ä": "😀\u{7f}\"" })), r#"{"\u00e4":"\ud83d\ude00\u007f\""}"#);
+    }
+
+    #[test]
+    fn legacy_forms_are_read() {
+        let seen = view(&[
+            ("optime/leader", "42"),
+            ("members/a", "postgres://h:5432/postgres?application_name=http://h:8008/patroni"),
+            ("failover", "a:"),
+            ("status", "17"),
+        ])
+        .expect("nothing is corrupt");
+        let member = &seen.members[&MemberName::new("a").expect("a valid name")].record;
+        assert_eq!(member.conn_url.as_deref(), Some("postgres://h:5432/postgres"));
+        assert_eq!(member.api_url.as_deref(), Some("http://h:8008/patroni"));
+        assert_eq!(seen.status.expect("a status").optime, Some(Lsn(17)));
+        assert!(seen.failover.is_some_and(|key| key.request.candidate.is_none()));
+        let old = view(&[("optime/leader", "42")]).expect("nothing is corrupt");
+        assert_eq!(old.status.expect("a status").optime, Some(Lsn(42)));
+    }
+
+    #[test]
+    fn a_status_may_hold_json_in_strings() {
+        let text = r#"{"optime":"5","slots":"{\"a\":7}","retain_slots":"[\"b\"]"}"#;
+        let status = status(text);
+        assert_eq!(status.optime, Some(Lsn(5)));
+        assert_eq!(status.slots, Some(BTreeMap::from([("a".to_owned(), Lsn(7))])));
+        assert_eq!(status.retain_slots, Some(vec!["b".to_owned()]));
+    }
+
+    #[test]
+    fn only_a_nameless_leader_spoils_the_view() {
+        for key in ["status", "history", "config", "failover", "members/a", "initialize"] {
+            assert!(view(&[(key, "\u{1}{[")]).is_ok(), "{key}");
+        }
+        assert!(matches!(view(&[("leader", "")]), Err(EtcdError::Corrupt { .. })));
+    }
+
+    #[test]
+    fn schedules_are_read_with_any_offset() {
+        let at = |text: &str| wall_time(text).map(|at| at.0);
+        assert_eq!(at("2026-11-22T23:52:27.031702+02:00"), at("2026-11-22T21:52:27.031Z"));
+        assert_eq!(at("2026-11-22T21:52:27"), None);
+    }
+}

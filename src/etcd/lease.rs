@@ -1,0 +1,350 @@
+//! Keeping the lease: a thread with its own runtime and its own connections, so that nothing else can block it.
+//!
+//! Each round sends a keepalive, reads the leader key after the answer, and lets [`Renewal`] judge both. While trouble
+//! lasts it tries again every [`RETRY_AFTER`], before the deadline and after it: giving up is not decided here.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use etcd_client::{Client, LeaseKeepAliveStream, LeaseKeeper as Sender};
+use tokio::sync::{Notify, oneshot, watch};
+
+use super::endpoints::{Endpoint, Etcd};
+use super::renewal::{KeepAliveAnswer, LeaderRead, Renewal, Verdict};
+use super::write::Cas;
+use super::{EtcdError, EtcdSetup};
+use crate::model::{LeaseFacts, LeaseId, LeaseTiming, Moment, Term};
+use crate::os::clock;
+
+/// The pause after a try that failed.
+const RETRY_AFTER: Duration = Duration::from_millis(200);
+
+/// Called in the lease's thread right after each confirmed renewal, and before a deadline is shortened.
+type OnConfirmed = Box<dyn Fn(&LeaseFacts) + Send>;
+
+/// The handle to the lease's thread. Dropping it ends the renewals and leaves the lease to expire.
+pub struct LeaseKeeper {
+    facts: watch::Receiver<LeaseFacts>,
+    wish: watch::Sender<Wish>,
+    renew_now: Arc<Notify>,
+    leave: oneshot::Sender<ToldWhenLeft>,
+}
+
+/// What the owner of the lease wants.
+#[derive(Clone, Copy, Debug)]
+struct Wish {
+    ttl: Duration,
+    withhold: bool,
+}
+
+type ToldWhenLeft = oneshot::Sender<Result<(), EtcdError>>;
+
+/// Starts the thread that acquires a lease of `ttl` (whole seconds) and keeps it. With `resumed` it first goes on with
+/// that lease, which a former life of this supervisor left behind; if it is gone, a new one is acquired.
+///
+/// `on_confirmed` must be quick: it is called between two renewals, after every confirmed one.
+///
+/// # Errors
+/// [`EtcdError::Setup`] when there is no endpoint or no thread to be had.
+pub fn keep_lease(
+    setup: EtcdSetup,
+    ttl: Duration,
+    resumed: Option<LeaseId>,
+    on_confirmed: OnConfirmed,
+) -> Result<LeaseKeeper, EtcdError> {
+    let etcd = Etcd::connect(setup)?;
+    let (to_reader, facts) = watch::channel(LeaseFacts::default());
+    let (wish, wishes) = watch::channel(Wish { ttl, withhold: false });
+    let renew_now = Arc::new(Notify::new());
+    let (leave, told_to_leave) = oneshot::channel();
+    let setup_error = |error: std::io::Error| EtcdError::Setup(format!("the lease's thread: {error}"));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(setup_error)?;
+    let streams = (0..etcd.endpoint_count()).map(|_| Mutex::default()).collect();
+    let mut renewal = Renewal::default();
+    if let Some(lease) = resumed {
+        renewal.granted(lease, ttl);
+    }
+    let keeping = Keeping {
+        etcd,
+        streams: Arc::new(streams),
+        renewal,
+        granted_ttl: ttl,
+        moving_to: None,
+        to_reader,
+        on_confirmed,
+    };
+    let poke = renew_now.clone();
+    thread::Builder::new()
+        .name("lease".to_owned())
+        .spawn(move || runtime.block_on(keeping.run(wishes, poke, told_to_leave)))
+        .map_err(setup_error)?;
+    Ok(LeaseKeeper { facts, wish, renew_now, leave })
+}
+
+impl LeaseKeeper {
+    /// The lease as last confirmed; changes with every renewal and every new trouble.
+    pub fn facts(&self) -> watch::Receiver<LeaseFacts> {
+        self.facts.clone()
+    }
+
+    /// Renews at once (after a change of leadership, say); several calls before it happens count as one.
+    pub fn renew_now(&self) {
+        self.renew_now.notify_one();
+    }
+
+    /// From now on the lease should last that long (whole seconds). Takes a new lease, and moves leadership to it.
+    /// The member key has to be published again on the new lease; the old one expires by itself.
+    pub fn set_ttl(&self, ttl: Duration) {
+        self.wish.send_if_modified(|wish| {
+            let changed = wish.ttl != ttl;
+            wish.ttl = ttl;
+            changed
+        });
+    }
+
+    /// With `true`, stops renewing so that the lease runs out; with `false`, goes on.
+    pub fn withhold(&self, withhold: bool) {
+        self.wish.send_if_modified(|wish| {
+            let changed = wish.withhold != withhold;
+            wish.withhold = withhold;
+            changed
+        });
+    }
+
+    /// At exit: revokes the lease, so that member key, leader key and an unfinished bootstrap go away at once, and
+    /// ends the thread.
+    ///
+    /// # Errors
+    /// When etcd did not confirm it; the lease then expires.
+    pub async fn revoke(self) -> Result<(), EtcdError> {
+        let (done, answer) = oneshot::channel();
+        let ended = || EtcdError::Unknown("the lease's thread has ended".to_owned());
+        self.leave.send(done).map_err(|_| ended())?;
+        answer.await.unwrap_or_else(|_| Err(ended()))
+    }
+}
+
+/// A keepalive stream that has no request under way.
+type Stream = (LeaseId, Sender, LeaseKeepAliveStream);
+
+/// The thread's state.
+struct Keeping {
+    etcd: Etcd,
+    /// By endpoint; a stream that was abandoned in the middle of a request is not put back.
+    streams: Arc<Vec<Mutex<Option<Stream>>>>,
+    renewal: Renewal,
+    /// The TTL that was asked for with the present lease.
+    granted_ttl: Duration,
+    /// A lease that leadership may have moved to already; nothing is renewed before that is known.
+    moving_to: Option<(LeaseId, Duration)>,
+    to_reader: watch::Sender<LeaseFacts>,
+    on_confirmed: OnConfirmed,
+}
+
+impl Keeping {
+    async fn run(
+        mut self,
+        mut wishes: watch::Receiver<Wish>,
+        renew_now: Arc<Notify>,
+        mut told_to_leave: oneshot::Receiver<ToldWhenLeft>,
+    ) {
+        loop {
+            let told = tokio::select! {
+                () = self.live(&mut wishes, &renew_now) => continue,
+                told = &mut told_to_leave => told,
+            };
+            if let Ok(told) = told {
+                // Nobody waits for the answer if the process is gone already.
+                let _ = told.send(self.revoke().await);
+            }
+            return;
+        }
+    }
+
+    /// One round and the pause after it.
+    async fn live(&mut self, wishes: &mut watch::Receiver<Wish>, renew_now: &Notify) {
+        let wish = *wishes.borrow_and_update();
+        let began_at = clock::now();
+        let result = if wish.withhold { Ok(()) } else { self.round(wish.ttl).await };
+        let next_at = match result {
+            Ok(()) => began_at + LeaseTiming { ttl: wish.ttl }.renew_every(),
+            Err(error) => {
+                self.renewal.trouble(error.to_string());
+                clock::now() + RETRY_AFTER
+            }
+        };
+        self.publish();
+        tokio::select! {
+            () = clock::sleep_until(next_at) => {}
+            () = renew_now.notified() => {}
+            Ok(()) = wishes.changed() => {}
+        }
+    }
+
+    /// Owns a confirmed lease of that TTL afterwards, or says why not.
+    async fn round(&mut self, ttl: Duration) -> Result<(), EtcdError> {
+        if self.moving_to.is_some() || (self.renewal.facts().lease.is_some() && ttl != self.granted_ttl) {
+            self.change_ttl(ttl).await?;
+        }
+        for _ in 0..2 {
+            let lease = match self.renewal.facts().lease {
+                Some(lease) => lease,
+                None => self.grant(ttl).await?,
+            };
+            match self.renew(lease).await {
+                Err(EtcdError::LeaseNotFound) => {
+                    let read = self.read_leader().await?;
+                    if !self.renewal.gone(&read) {
+                        return Err(EtcdError::Unknown(
+                            "the leader key hangs on a lease not found".to_owned(),
+                        ));
+                    }
+                    tracing::warn!(%lease, "the lease is gone");
+                    self.publish();
+                }
+                Ok(Verdict::Confirmed) => {
+                    (self.on_confirmed)(self.renewal.facts());
+                    return Ok(());
+                }
+                Ok(Verdict::TermsDiffer | Verdict::OtherLease) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Err(EtcdError::Unknown("keepalive and read come from different raft terms".to_owned()))
+    }
+
+    async fn renew(&mut self, lease: LeaseId) -> Result<Verdict, EtcdError> {
+        let timing = LeaseTiming { ttl: self.granted_ttl };
+        let streams = self.streams.clone();
+        let ask = |etcd: Etcd, endpoint: Arc<Endpoint>| {
+            let streams = streams.clone();
+            async move { keep_alive(&etcd, &endpoint, &streams[endpoint.index], lease).await }
+        };
+        let answer = self.etcd.hedged(timing.hedge_after(), timing.try_timeout(), ask).await?;
+        let read = self.read_leader().await?;
+        Ok(self.renewal.confirm(&answer, &read))
+    }
+
+    async fn read_leader(&self) -> Result<LeaderRead, EtcdError> {
+        let timing = LeaseTiming { ttl: self.granted_ttl };
+        let ask = |etcd: Etcd, endpoint: Arc<Endpoint>| async move {
+            let leader = etcd.keys().path("leader");
+            let request = |mut client: Client| {
+                let leader = leader.clone();
+                async move { client.get(leader, None).await }
+            };
+            let answer = etcd.call(&endpoint, request).await?;
+            let raft_term = etcd.fresh(answer.header())?;
+            let leader = answer.kvs().first().map(|key| (LeaseId(key.lease()), Term(key.mod_revision())));
+            Ok(LeaderRead { raft_term, leader })
+        };
+        self.etcd.hedged(timing.hedge_after(), timing.try_timeout(), ask).await
+    }
+
+    async fn grant(&mut self, ttl: Duration) -> Result<LeaseId, EtcdError> {
+        let lease = self.ask_lease(ttl).await?;
+        self.renewal.granted(lease, ttl);
+        self.granted_ttl = ttl;
+        self.publish();
+        Ok(lease)
+    }
+
+    /// A second grant, when the first is slow, leaves at worst an empty lease that expires.
+    async fn ask_lease(&self, ttl: Duration) -> Result<LeaseId, EtcdError> {
+        let seconds = ttl.as_secs().max(1) as i64;
+        let ask = |etcd: Etcd, endpoint: Arc<Endpoint>| async move {
+            let request = |mut client: Client| async move { client.lease_grant(seconds, None).await };
+            let answer = etcd.call(&endpoint, request).await?;
+            etcd.fresh(answer.header())?;
+            Ok(LeaseId(answer.id()))
+        };
+        let timing = LeaseTiming { ttl };
+        self.etcd.hedged(timing.hedge_after(), timing.try_timeout(), ask).await
+    }
+
+    /// Takes a lease with the new TTL and moves leadership to it. Until the move is known to be done or lost it is
+    /// tried again, and the earlier of both deadlines holds.
+    async fn change_ttl(&mut self, ttl: Duration) -> Result<(), EtcdError> {
+        let (lease, ttl) = match self.moving_to {
+            Some(moving) => moving,
+            None => {
+                let sent_at = clock::now();
+                let lease = self.ask_lease(ttl).await?;
+                self.renewal.moving(ttl, sent_at);
+                (self.on_confirmed)(self.renewal.facts());
+                self.moving_to = Some((lease, ttl));
+                (lease, ttl)
+            }
+        };
+        // Read anew: leadership may have been taken, or moved by an earlier try, since the last renewal.
+        let read = self.read_leader().await?;
+        let old = self.renewal.facts().lease;
+        let moved = match read.leader {
+            Some((owner, term)) if owner == lease => Ok(Cas::Done(term.0)),
+            Some((owner, term)) if Some(owner) == old => self.etcd.move_leadership(term, owner, lease).await,
+            Some(_) | None => Ok(Cas::Lost),
+        };
+        match moved {
+            Ok(cas) => self.renewal.moved(lease, ttl, cas.revision().map(Term)),
+            Err(EtcdError::LeaseNotFound) => {
+                self.moving_to = None;
+                return Err(EtcdError::LeaseNotFound);
+            }
+            Err(error) => return Err(error),
+        }
+        self.moving_to = None;
+        self.granted_ttl = ttl;
+        self.publish();
+        Ok(())
+    }
+
+    fn publish(&self) {
+        let facts = self.renewal.facts();
+        self.to_reader.send_if_modified(|shown| {
+            let news = shown != facts;
+            shown.clone_from(facts);
+            news
+        });
+    }
+
+    async fn revoke(&self) -> Result<(), EtcdError> {
+        match self.renewal.facts().lease {
+            Some(lease) => self.etcd.revoke_lease(lease).await,
+            None => Ok(()),
+        }
+    }
+}
+
+/// One keepalive on one endpoint. A stream carries one request at a time, so an answer belongs to the last request;
+/// where a request was given up the stream was dropped with it.
+async fn keep_alive(
+    etcd: &Etcd,
+    endpoint: &Endpoint,
+    slot: &Mutex<Option<Stream>>,
+    lease: LeaseId,
+) -> Result<KeepAliveAnswer, EtcdError> {
+    let kept = slot.lock().unwrap_or_else(PoisonError::into_inner).take();
+    let (mut sender, mut answers) = match kept {
+        Some((of, sender, answers)) if of == lease => (sender, answers),
+        // Opening asks once already, but keeps that answer's header to itself.
+        _ => {
+            let open = |mut client: Client| async move { client.lease_keep_alive(lease.0).await };
+            etcd.call(endpoint, open).await?
+        }
+    };
+    let sent_at: Moment = clock::now();
+    sender.keep_alive().await?;
+    let ended = || EtcdError::Unknown("the keepalive stream ended".to_owned());
+    let answer = answers.message().await?.ok_or_else(ended)?;
+    let raft_term = etcd.fresh(answer.header())?;
+    if answer.id() != lease.0 {
+        return Err(EtcdError::Unknown("an answer for another lease".to_owned()));
+    }
+    let ttl = u64::try_from(answer.ttl()).unwrap_or(0);
+    if ttl == 0 {
+        return Err(EtcdError::LeaseNotFound);
+    }
+    *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some((lease, sender, answers));
+    Ok(KeepAliveAnswer { lease, sent_at, ttl: Duration::from_secs(ttl), raft_term })
+}

@@ -1,0 +1,199 @@
+//! Reading the whole cluster, and following it.
+//!
+//! A list is the truth; the watch after it only makes it come sooner. Whatever is odd about a watch (compaction, a
+//! cancel without a close, a lost leader, an event that a later list shows and the watch never told) ends it, and
+//! everything starts from a list again.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use etcd_client::{Client, EventType, GetOptions, KeyValue, WatchOptions, WatchResponse, WatchStream};
+use tokio::sync::watch;
+
+use super::endpoints::{Endpoint, Etcd};
+use super::{EtcdError, StoredKey};
+use crate::model::{ClusterView, Moment, View};
+use crate::os::clock;
+
+/// How long one endpoint may take for a list before the next is asked as well.
+const HEDGE_AFTER: Duration = Duration::from_millis(300);
+/// How long a list may take in all; also, how long an endpoint may take to open a watch.
+const LIST_WITHIN: Duration = Duration::from_secs(3);
+const WATCH_WITHIN: Duration = Duration::from_secs(1);
+/// The wait after the first failure; it doubles up to the second value.
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
+
+/// The keys under the prefix at one revision.
+struct Listed {
+    keys: BTreeMap<String, StoredKey>,
+    revision: i64,
+    asked_at: Moment,
+}
+
+impl Etcd {
+    /// The cluster as one linearizable read shows it.
+    ///
+    /// # Errors
+    /// [`EtcdError::Corrupt`] when the leader key holds no name; otherwise no endpoint answered `within` that time.
+    pub async fn read(&self, within: Duration) -> Result<ClusterView, EtcdError> {
+        let listed = self.list(within).await?;
+        self.keys().view(&listed.keys, listed.revision)
+    }
+
+    async fn list(&self, within: Duration) -> Result<Listed, EtcdError> {
+        let asked_at = clock::now();
+        let ask = |etcd: Etcd, endpoint: Arc<Endpoint>| async move {
+            let base = etcd.keys().base();
+            let request = |mut client: Client| async move {
+                client.get(base, Some(GetOptions::new().with_prefix())).await
+            };
+            let answer = etcd.call(&endpoint, request).await?;
+            etcd.fresh(answer.header())?;
+            let keys = answer.kvs().iter().map(named).collect();
+            Ok((keys, answer.header().map_or(0, |header| header.revision())))
+        };
+        let (keys, revision) = self.hedged(HEDGE_AFTER, within, ask).await?;
+        Ok(Listed { keys, revision, asked_at })
+    }
+}
+
+/// Follows the cluster until every receiver is gone. Events arrive as soon as etcd tells them; every `relist_every` the
+/// whole is read anew. `None` until the first list. A view that grows old means that etcd does not answer.
+pub fn watch(etcd: Etcd, relist_every: watch::Receiver<Duration>) -> watch::Receiver<Option<View>> {
+    let (to_reader, reader) = watch::channel(None);
+    tokio::spawn(async move {
+        let closed = to_reader.clone();
+        tokio::select! {
+            () = closed.closed() => {}
+            () = follow_forever(etcd, relist_every, to_reader) => {}
+        }
+    });
+    reader
+}
+
+async fn follow_forever(
+    etcd: Etcd,
+    relist_every: watch::Receiver<Duration>,
+    to_reader: watch::Sender<Option<View>>,
+) {
+    let mut backoff = BACKOFF.0;
+    let mut told = None;
+    loop {
+        let started_at = clock::now();
+        let trouble = follow(&etcd, &relist_every, &to_reader).await.err();
+        if trouble.is_some() && trouble != told {
+            tracing::warn!(trouble = trouble.as_ref().map(ToString::to_string), "etcd cannot be watched");
+        }
+        told = trouble;
+        if started_at.until(clock::now()) > BACKOFF.1 {
+            backoff = BACKOFF.0;
+        }
+        tokio::time::sleep(backoff).await;
+        backoff = (backoff * 2).min(BACKOFF.1);
+    }
+}
+
+/// Lists, watches and lists again until something is odd. `Ok` when the watch ended or fell behind.
+async fn follow(
+    etcd: &Etcd,
+    relist_every: &watch::Receiver<Duration>,
+    to_reader: &watch::Sender<Option<View>>,
+) -> Result<(), EtcdError> {
+    let mut listed = etcd.list(LIST_WITHIN).await?;
+    publish(etcd, &listed, to_reader)?;
+    let (endpoint, mut events) = open(etcd, listed.revision + 1).await?;
+    let mut relist_every = relist_every.clone();
+    loop {
+        let pause = *relist_every.borrow_and_update();
+        let relist_at = listed.asked_at + pause;
+        tokio::select! {
+            message = events.message() => {
+                let going_on = match message {
+                    Ok(Some(message)) => apply(&mut listed, &message),
+                    Ok(None) => false,
+                    Err(error) => {
+                        endpoint.failed();
+                        return Err(error.into());
+                    }
+                };
+                if !going_on {
+                    return Ok(());
+                }
+                publish(etcd, &listed, to_reader)?;
+            }
+            () = clock::sleep_until(relist_at) => {
+                let again = etcd.list(LIST_WITHIN).await?;
+                let missed = again.keys != listed.keys;
+                listed = again;
+                publish(etcd, &listed, to_reader)?;
+                if missed {
+                    // The list was faster than the watch, or the watch is deaf: a new one, from here.
+                    (_, events) = open(etcd, listed.revision + 1).await?;
+                }
+            }
+            Ok(()) = relist_every.changed() => {}
+        }
+    }
+}
+
+/// Opens the watch on the best endpoint that takes it.
+async fn open(etcd: &Etcd, from: i64) -> Result<(Arc<Endpoint>, WatchStream), EtcdError> {
+    let mut last_error = EtcdError::Timeout(WATCH_WITHIN);
+    for endpoint in etcd.ranked() {
+        let base = etcd.keys().base();
+        let request = |mut client: Client| async move {
+            let options = WatchOptions::new().with_prefix().with_start_revision(from).with_progress_notify();
+            client.watch(base, Some(options)).await
+        };
+        match tokio::time::timeout(WATCH_WITHIN, etcd.call(&endpoint, request)).await {
+            Ok(Ok(events)) => return Ok((endpoint, events)),
+            Ok(Err(error)) => last_error = error,
+            Err(_) => last_error = EtcdError::Timeout(WATCH_WITHIN),
+        }
+        endpoint.failed();
+    }
+    Err(last_error)
+}
+
+/// Brings the keys up to date; false when the watch is over (cancelled, compacted).
+fn apply(listed: &mut Listed, message: &WatchResponse) -> bool {
+    if message.canceled() || message.compact_revision() != 0 {
+        return false;
+    }
+    for event in message.events() {
+        let Some(key) = event.kv() else { continue };
+        // What a later list already showed is not news.
+        if key.mod_revision() <= listed.revision {
+            continue;
+        }
+        let (path, stored) = named(key);
+        match event.event_type() {
+            EventType::Put => listed.keys.insert(path, stored),
+            EventType::Delete => listed.keys.remove(&path),
+        };
+    }
+    let last = message.events().iter().filter_map(|event| event.kv().map(KeyValue::mod_revision)).max();
+    listed.revision = listed.revision.max(last.unwrap_or(0));
+    true
+}
+
+/// Shows the view to the readers; they wake only when something in it is new.
+fn publish(etcd: &Etcd, listed: &Listed, to_reader: &watch::Sender<Option<View>>) -> Result<(), EtcdError> {
+    let cluster = etcd.keys().view(&listed.keys, listed.revision)?;
+    let view = View { cluster, seen_at: listed.asked_at };
+    to_reader.send_if_modified(|shown| {
+        let news = shown.as_ref() != Some(&view);
+        *shown = Some(view);
+        news
+    });
+    Ok(())
+}
+
+fn named(key: &KeyValue) -> (String, StoredKey) {
+    (String::from_utf8_lossy(key.key()).into_owned(), stored(key))
+}
+
+pub(super) fn stored(key: &KeyValue) -> StoredKey {
+    StoredKey { value: key.value().to_vec(), lease: key.lease(), mod_revision: key.mod_revision() }
+}

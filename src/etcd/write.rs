@@ -1,0 +1,350 @@
+//! Every change of a key, each a compare-and-swap with a name.
+//!
+//! A transaction carries in its failure branch a read of the key it changes. So a change whose first answer was lost
+//! is recognized as done, and may be sent to a second endpoint without harm. The worst a straggler can do is to publish
+//! my own record of a moment ago; every other one fails its comparison.
+//! Errors of all of them: [`EtcdError::LeaseNotFound`] is definite, everything else means "read back".
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use etcd_client::{
+    Client, Compare, CompareOp, DeleteOptions, GetResponse, PutOptions, Txn, TxnOp, TxnOpResponse,
+};
+
+use super::endpoints::{Endpoint, Etcd};
+use super::keys::{ascii, compact, failover_key, failover_text, history_text, is_object};
+use super::view::stored;
+use super::{EtcdError, StoredKey};
+use crate::model::{ClusterStatus, FailoverRequest, HistoryLine, LeaseId, MemberName, MemberRecord, Term};
+
+/// How long a write may take on one endpoint before it is sent to the next as well.
+const HEDGE_AFTER: Duration = Duration::from_millis(500);
+/// How long a write may take in all.
+const WITHIN: Duration = Duration::from_secs(3);
+
+/// How long a revocation may take.
+const REVOKE_WITHIN: Duration = Duration::from_secs(2);
+
+/// How a compare-and-swap ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cas {
+    /// Written, in this revision of the store.
+    Done(i64),
+    /// The comparison failed: somebody else was faster, or we are not who we were. Nothing was written.
+    Lost,
+}
+
+impl Cas {
+    /// The revision of a change that was done.
+    pub fn revision(self) -> Option<i64> {
+        match self {
+            Cas::Done(revision) => Some(revision),
+            Cas::Lost => None,
+        }
+    }
+}
+
+impl Etcd {
+    /// Takes leadership if nobody has it. `Done` holds the number of the new [`Term`].
+    pub async fn take_leadership(&self, name: &MemberName, lease: LeaseId) -> Result<Cas, EtcdError> {
+        let leader = self.keys().path("leader");
+        let when = vec![Compare::create_revision(leader.clone(), CompareOp::Equal, 0)];
+        let then = vec![put(&leader, name.as_str(), Some(lease))];
+        self.swap(when, then, &leader, |now| now.is_some_and(|key| key.lease == lease.0)).await
+    }
+
+    /// Moves leadership from my lease to the candidate's, and publishes the final position, in one step. `Done` holds
+    /// the candidate's term. `Lost` also when the candidate's member key no longer hangs on `to_lease`.
+    pub async fn hand_over(
+        &self,
+        term: Term,
+        my_lease: LeaseId,
+        to: &MemberName,
+        to_lease: LeaseId,
+        status: Option<&ClusterStatus>,
+    ) -> Result<Cas, EtcdError> {
+        let leader = self.keys().path("leader");
+        let mut when = self.as_leader(term, my_lease);
+        when.push(Compare::lease(self.keys().member(to), CompareOp::Equal, to_lease.0));
+        let mut then = vec![put(&leader, to.as_str(), Some(to_lease))];
+        then.extend(self.put_status(status));
+        let moved = |now: Option<&StoredKey>| now.is_some_and(|key| key.lease == to_lease.0);
+        match self.swap(when, then, &leader, moved).await {
+            Err(EtcdError::LeaseNotFound) => Ok(Cas::Lost),
+            other => other,
+        }
+    }
+
+    /// Gives leadership up to whoever is next, and publishes the final position.
+    pub async fn release_leadership(
+        &self,
+        term: Term,
+        lease: LeaseId,
+        status: Option<&ClusterStatus>,
+    ) -> Result<Cas, EtcdError> {
+        let leader = self.keys().path("leader");
+        let mut then = vec![delete(&leader)];
+        then.extend(self.put_status(status));
+        self.swap(self.as_leader(term, lease), then, &leader, |now| now.is_none()).await
+    }
+
+    /// Moves the leader key to another lease of mine, its value as it is. `Done` holds the new term.
+    pub(super) async fn move_leadership(
+        &self,
+        term: Term,
+        from: LeaseId,
+        to: LeaseId,
+    ) -> Result<Cas, EtcdError> {
+        let leader = self.keys().path("leader");
+        let options = PutOptions::new().with_lease(to.0).with_ignore_value();
+        let then = vec![TxnOp::put(leader.clone(), "", Some(options))];
+        let moved = |now: Option<&StoredKey>| now.is_some_and(|key| key.lease == to.0);
+        self.swap(self.as_leader(term, from), then, &leader, moved).await
+    }
+
+    /// Publishes my member record; gives the revision.
+    ///
+    /// # Errors
+    /// [`EtcdError::LeaseNotFound`] when the lease is gone: wait for the next one.
+    pub async fn publish_member(
+        &self,
+        name: &MemberName,
+        lease: LeaseId,
+        record: &MemberRecord,
+    ) -> Result<Cas, EtcdError> {
+        let member = self.keys().member(name);
+        let then = vec![put(&member, &compact(record), Some(lease))];
+        self.swap(Vec::new(), then, &member, |_| false).await
+    }
+
+    /// Publishes position and slots, as leader.
+    pub async fn publish_status(
+        &self,
+        term: Term,
+        lease: LeaseId,
+        status: &ClusterStatus,
+    ) -> Result<Cas, EtcdError> {
+        self.put_as_leader(term, lease, "status", &compact(status)).await
+    }
+
+    /// Publishes the history of timelines, as leader.
+    pub async fn publish_history(
+        &self,
+        term: Term,
+        lease: LeaseId,
+        lines: &[HistoryLine],
+    ) -> Result<Cas, EtcdError> {
+        self.put_as_leader(term, lease, "history", &history_text(lines)).await
+    }
+
+    /// Writes the system identifier again, as leader, whatever the key holds.
+    pub async fn restore_initialize(
+        &self,
+        term: Term,
+        lease: LeaseId,
+        system_id: u64,
+    ) -> Result<Cas, EtcdError> {
+        self.put_as_leader(term, lease, "initialize", &system_id.to_string()).await
+    }
+
+    /// Writes the dynamic configuration again, as leader, where the key is absent or holds no JSON object; otherwise
+    /// `Lost`.
+    pub async fn restore_config(&self, term: Term, lease: LeaseId, text: &str) -> Result<Cas, EtcdError> {
+        let config = self.keys().path("config");
+        let now = self.get(&config).await?;
+        if now.as_ref().is_some_and(|key| is_object(&String::from_utf8_lossy(&key.value))) {
+            return Ok(Cas::Lost);
+        }
+        let mut when = self.as_leader(term, lease);
+        when.push(unchanged(&config, now.map_or(0, |key| key.mod_revision)));
+        let text = ascii(text);
+        self.swap(when, vec![put(&config, &text, None)], &config, holds(&text)).await
+    }
+
+    /// Claims the bootstrap of a cluster that never was: the key `initialize` becomes empty, on my lease, so that it
+    /// goes away if I do.
+    pub async fn win_initialize(&self, lease: LeaseId) -> Result<Cas, EtcdError> {
+        let initialize = self.keys().path("initialize");
+        let when = vec![Compare::create_revision(initialize.clone(), CompareOp::Equal, 0)];
+        let then = vec![put(&initialize, "", Some(lease))];
+        self.swap(when, then, &initialize, |now| now.is_some_and(|key| key.lease == lease.0)).await
+    }
+
+    /// Ends my bootstrap: system identifier and dynamic configuration, both for good. `Lost` when it is no longer mine.
+    pub async fn finish_initialize(
+        &self,
+        lease: LeaseId,
+        system_id: u64,
+        config_text: &str,
+    ) -> Result<Cas, EtcdError> {
+        let (initialize, config) = (self.keys().path("initialize"), self.keys().path("config"));
+        let system_id = system_id.to_string();
+        let when = vec![Compare::lease(initialize.clone(), CompareOp::Equal, lease.0)];
+        let then = vec![put(&initialize, &system_id, None), put(&config, &ascii(config_text), None)];
+        self.swap(when, then, &initialize, holds(&system_id)).await
+    }
+
+    /// Gives up my bootstrap, so that another member may try.
+    pub async fn free_initialize(&self, lease: LeaseId) -> Result<Cas, EtcdError> {
+        let initialize = self.keys().path("initialize");
+        let when = vec![Compare::lease(initialize.clone(), CompareOp::Equal, lease.0)];
+        self.swap(when, vec![delete(&initialize)], &initialize, |now| now.is_none()).await
+    }
+
+    /// Writes the dynamic configuration (the text of a JSON object), only over the revision that was read if one is
+    /// given; 0 means "only if absent".
+    pub async fn write_config(&self, text: &str, if_mod_revision: Option<i64>) -> Result<Cas, EtcdError> {
+        let (config, text) = (self.keys().path("config"), ascii(text));
+        let when = if_mod_revision.map(|revision| unchanged(&config, revision));
+        let then = vec![put(&config, &text, None)];
+        self.swap(when.into_iter().collect(), then, &config, holds(&text)).await
+    }
+
+    /// Asks for a switchover or failover, or with `None` takes it back; over the revision that was read if one is
+    /// given, where 0 means "only if nothing is asked for yet".
+    pub async fn write_failover(
+        &self,
+        request: Option<&FailoverRequest>,
+        if_mod_revision: Option<i64>,
+    ) -> Result<Cas, EtcdError> {
+        let (failover, text) = (self.keys().path("failover"), failover_text(request));
+        let mut if_mod_revision = if_mod_revision;
+        if let (Some(0), Some(now)) = (if_mod_revision, self.get(&failover).await?) {
+            // An empty request is as good as an absent key; a real one makes the comparison with 0 fail.
+            let empty = failover_key(&String::from_utf8_lossy(&now.value), 0).is_none();
+            if_mod_revision = Some(if empty { now.mod_revision } else { 0 });
+        }
+        let when = if_mod_revision.map(|revision| unchanged(&failover, revision));
+        let then = vec![put(&failover, &text, None)];
+        self.swap(when.into_iter().collect(), then, &failover, holds(&text)).await
+    }
+
+    /// Cleans the request that was read at `mod_revision`.
+    pub async fn clear_failover(&self, mod_revision: i64) -> Result<Cas, EtcdError> {
+        self.write_failover(None, Some(mod_revision)).await
+    }
+
+    /// Ends a lease, and every key on it. One that is gone already is no error.
+    ///
+    /// # Errors
+    /// When etcd did not confirm it; the lease then expires.
+    pub async fn revoke_lease(&self, lease: LeaseId) -> Result<(), EtcdError> {
+        let ask = |etcd: Etcd, endpoint: Arc<Endpoint>| async move {
+            let request = |mut client: Client| async move { client.lease_revoke(lease.0).await };
+            etcd.call(&endpoint, request).await.map(|_| ())
+        };
+        match self.hedged(REVOKE_WITHIN / 8, REVOKE_WITHIN, ask).await {
+            Err(EtcdError::LeaseNotFound) => Ok(()),
+            other => other,
+        }
+    }
+
+    /// Deletes a member's key.
+    pub async fn remove_member(&self, name: &MemberName) -> Result<Cas, EtcdError> {
+        let member = self.keys().member(name);
+        self.swap(Vec::new(), vec![delete(&member)], &member, |_| false).await
+    }
+
+    /// Deletes every key of the cluster (`matriarch remove`).
+    pub async fn remove_cluster(&self) -> Result<Cas, EtcdError> {
+        let base = self.keys().base().to_owned();
+        let options = DeleteOptions::new().with_prefix();
+        let then = vec![TxnOp::delete(base.clone(), Some(options))];
+        self.swap(Vec::new(), then, &base, |_| false).await
+    }
+
+    /// I am the leader, of this term, by this lease; never by name.
+    fn as_leader(&self, term: Term, lease: LeaseId) -> Vec<Compare> {
+        let leader = self.keys().path("leader");
+        vec![unchanged(&leader, term.0), Compare::lease(leader, CompareOp::Equal, lease.0)]
+    }
+
+    fn put_status(&self, status: Option<&ClusterStatus>) -> Option<TxnOp> {
+        Some(put(&self.keys().path("status"), &compact(status?), None))
+    }
+
+    async fn put_as_leader(
+        &self,
+        term: Term,
+        lease: LeaseId,
+        name: &str,
+        text: &str,
+    ) -> Result<Cas, EtcdError> {
+        let path = self.keys().path(name);
+        let then = vec![put(&path, text, None)];
+        self.swap(self.as_leader(term, lease), then, &path, |_| false).await
+    }
+
+    /// One transaction. Where the comparison fails, `mine` says of the key `path` as it is now whether an earlier try
+    /// of this very change has made it so.
+    async fn swap(
+        &self,
+        when: Vec<Compare>,
+        then: Vec<TxnOp>,
+        path: &str,
+        mine: impl Fn(Option<&StoredKey>) -> bool,
+    ) -> Result<Cas, EtcdError> {
+        let otherwise = vec![TxnOp::get(path, None)];
+        let txn = Txn::new().when(when).and_then(then).or_else(otherwise);
+        let ask = |etcd: Etcd, endpoint: std::sync::Arc<super::endpoints::Endpoint>| {
+            let txn = txn.clone();
+            async move {
+                let request = |mut client: etcd_client::Client| {
+                    let txn = txn.clone();
+                    async move { client.txn(txn).await }
+                };
+                let answer = etcd.call(&endpoint, request).await?;
+                etcd.fresh(answer.header())?;
+                Ok(answer)
+            }
+        };
+        let answer = self.hedged(HEDGE_AFTER, WITHIN, ask).await?;
+        let revision = answer.header().map_or(0, |header| header.revision());
+        if answer.succeeded() {
+            return Ok(Cas::Done(revision));
+        }
+        let now = answer.op_responses().into_iter().find_map(|answer| match answer {
+            TxnOpResponse::Get(found) => first(&found),
+            TxnOpResponse::Put(_) | TxnOpResponse::Delete(_) | TxnOpResponse::Txn(_) => None,
+        });
+        if mine(now.as_ref()) {
+            return Ok(Cas::Done(now.map_or(revision, |key| key.mod_revision)));
+        }
+        Ok(Cas::Lost)
+    }
+
+    /// One key, linearizable.
+    async fn get(&self, path: &str) -> Result<Option<StoredKey>, EtcdError> {
+        let ask = |etcd: Etcd, endpoint: std::sync::Arc<super::endpoints::Endpoint>| async move {
+            let request = |mut client: etcd_client::Client| async move { client.get(path, None).await };
+            let answer = etcd.call(&endpoint, request).await?;
+            etcd.fresh(answer.header())?;
+            Ok(first(&answer))
+        };
+        self.hedged(HEDGE_AFTER, WITHIN, ask).await
+    }
+}
+
+fn first(answer: &GetResponse) -> Option<StoredKey> {
+    answer.kvs().first().map(stored)
+}
+
+fn holds(text: &str) -> impl Fn(Option<&StoredKey>) -> bool {
+    let text = text.to_owned();
+    move |now| now.is_some_and(|key| key.value == text.as_bytes())
+}
+
+fn put(path: &str, value: &str, lease: Option<LeaseId>) -> TxnOp {
+    let options = lease.map(|lease| PutOptions::new().with_lease(lease.0));
+    TxnOp::put(path, value, options)
+}
+
+fn delete(path: &str) -> TxnOp {
+    TxnOp::delete(path, None)
+}
+
+/// The key was last written in this revision; 0 means that it is absent.
+fn unchanged(path: &str, mod_revision: i64) -> Compare {
+    Compare::mod_revision(path, CompareOp::Equal, mod_revision)
+}

@@ -1,0 +1,107 @@
+//! Other processes, as `/proc` shows them.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+/// A line of `/proc/PID/stat`, as far as it matters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stat {
+    /// The process.
+    pub pid: i32,
+    /// Its parent.
+    pub parent: i32,
+    /// `R`, `S`, `Z`, …
+    pub state: char,
+    /// Clock ticks from boot to its start: with the pid it names a process for ever.
+    pub started_ticks: u64,
+}
+
+impl Stat {
+    /// Dead, and not waited for yet.
+    pub fn is_zombie(&self) -> bool {
+        matches!(self.state, 'Z' | 'X' | 'x')
+    }
+}
+
+/// Every process now.
+pub fn all() -> impl Iterator<Item = i32> {
+    fs::read_dir("/proc")
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|entry| entry.file_name().to_str().and_then(|name| name.parse().ok()))
+}
+
+/// What `/proc/PID/stat` says; `None` when there is no such process.
+pub fn stat(pid: i32) -> Option<Stat> {
+    parse_stat(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+}
+
+fn parse_stat(text: &str) -> Option<Stat> {
+    let pid = text.split(' ').next()?.parse().ok()?;
+    // The command may hold blanks and parentheses; the last one ends it.
+    let (_, rest) = text.rsplit_once(") ")?;
+    let columns: Vec<&str> = rest.split(' ').collect();
+    Some(Stat {
+        pid,
+        state: columns.first()?.chars().next()?,
+        parent: columns.get(1)?.parse().ok()?,
+        started_ticks: columns.get(19)?.parse().ok()?,
+    })
+}
+
+/// True for a process, false for a mere thread of one (whose number `kill` accepts just as well).
+pub fn is_thread_group_leader(pid: i32) -> bool {
+    let Ok(status) = fs::read_to_string(format!("/proc/{pid}/status")) else { return false };
+    let group = status.lines().find_map(|line| line.strip_prefix("Tgid:"));
+    group.and_then(|text| text.trim().parse::<i32>().ok()) == Some(pid)
+}
+
+/// Its program, also when the file was replaced since.
+pub fn exe(pid: i32) -> Option<PathBuf> {
+    let path = fs::read_link(format!("/proc/{pid}/exe")).ok()?;
+    let bytes = path.as_os_str().as_bytes();
+    let bytes = bytes.strip_suffix(b" (deleted)").unwrap_or(bytes);
+    Some(PathBuf::from(OsStr::from_bytes(bytes)))
+}
+
+/// Its working directory.
+pub fn cwd(pid: i32) -> Option<PathBuf> {
+    fs::read_link(format!("/proc/{pid}/cwd")).ok()
+}
+
+/// True for a living process that runs `program` in `directory` (both resolved).
+pub fn runs_in(pid: i32, program: &Path, directory: &Path) -> bool {
+    cwd(pid).is_some_and(|cwd| cwd == directory)
+        && exe(pid).is_some_and(|exe| exe == program)
+        && is_thread_group_leader(pid)
+        && stat(pid).is_some_and(|stat| !stat.is_zombie())
+}
+
+/// Every living process that runs `program` in `directory`: with the postgres binary and a data directory, every
+/// process of that Postgres, because each of them works there.
+pub fn all_in(program: &Path, directory: &Path) -> Vec<i32> {
+    all().filter(|pid| runs_in(*pid, program, directory)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_a_stat_line_with_an_odd_name() {
+        let line = "42 (a) b (c)) S 7 42 42 0 -1 0 0 0 0 0 0 0 0 0 20 0 1 0 123456 1 2 3";
+        let stat = parse_stat(line).expect("a stat line");
+        assert_eq!(stat, Stat { pid: 42, parent: 7, state: 'S', started_ticks: 123_456 });
+    }
+
+    #[test]
+    fn tells_a_process_from_a_thread() {
+        let me = std::process::id() as i32;
+        assert!(is_thread_group_leader(me));
+        let thread = std::thread::spawn(|| nix::unistd::gettid().as_raw()).join().expect("a thread");
+        assert!(!is_thread_group_leader(thread));
+    }
+}

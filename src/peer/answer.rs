@@ -1,0 +1,93 @@
+//! Reading the body of `/patroni` that another member, of this or an older program, answered with.
+
+use serde_json::Value;
+
+use crate::model::{Lsn, Moment, PeerAnswer, Role, Tags, Timeline};
+
+/// The answer of a member that gave none, or whose Postgres does not answer.
+pub(super) fn unreachable(asked_at: Moment, trouble: String) -> PeerAnswer {
+    PeerAnswer {
+        asked_at,
+        reachable: false,
+        in_recovery: false,
+        role: Role::Uninitialized,
+        lsn: Lsn(0),
+        replayed: Lsn(0),
+        timeline: None,
+        tags: Tags::default(),
+        watchdog_failed: false,
+        trouble: Some(trouble),
+    }
+}
+
+/// Reads the body. Without `xlog` its Postgres could not be asked, and the member does not count.
+pub(super) fn read(asked_at: Moment, text: &str) -> PeerAnswer {
+    let body: Value = match serde_json::from_str(text) {
+        Ok(body) => body,
+        Err(error) => return unreachable(asked_at, format!("its answer is no JSON: {error}")),
+    };
+    let read = |key: &str| body.get(key).cloned();
+    let role = read("role").and_then(|role| serde_json::from_value(role).ok()).unwrap_or(Role::Uninitialized);
+    let tags = read("tags").and_then(|tags| serde_json::from_value(tags).ok()).unwrap_or_default();
+    let watchdog_failed = read("watchdog_failed") == Some(Value::Bool(true));
+    let timeline = body.get("timeline").and_then(Value::as_u64).and_then(|number| u32::try_from(number).ok());
+    let mut answer = PeerAnswer {
+        role,
+        tags,
+        watchdog_failed,
+        timeline: timeline.filter(|number| *number > 0).map(Timeline),
+        ..unreachable(asked_at, "its Postgres does not answer".to_owned())
+    };
+    let Some(xlog) = body.get("xlog").or_else(|| body.get("wal")).filter(|xlog| xlog.is_object()) else {
+        return answer;
+    };
+    let position = |key: &str| xlog.get(key).and_then(Value::as_u64).map(Lsn);
+    answer.reachable = true;
+    answer.trouble = None;
+    match position("location") {
+        Some(location) => answer.lsn = location,
+        None => {
+            answer.in_recovery = true;
+            answer.replayed = position("replayed_location").unwrap_or_default();
+            answer.lsn = position("received_location").unwrap_or_default().max(answer.replayed);
+        }
+    }
+    answer
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(text: &str) -> PeerAnswer {
+        read(Moment::from_millis(1), text)
+    }
+
+    #[test]
+    fn reads_a_primary_and_a_standby() {
+        let primary = answer(
+            r#"{"state": "running", "role": "master", "xlog": {"location": 83886176}, "timeline": 1}"#,
+        );
+        assert!(primary.reachable && !primary.in_recovery);
+        assert_eq!(
+            (primary.role, primary.lsn, primary.timeline),
+            (Role::Primary, Lsn(83_886_176), Some(Timeline(1)))
+        );
+        let standby = answer(
+            r#"{"role": "replica", "wal": {"received_location": 5, "replayed_location": 7, "paused": false},
+                "timeline": null, "tags": {"nofailover": true}, "watchdog_failed": true}"#,
+        );
+        assert!(
+            standby.reachable && standby.in_recovery && standby.watchdog_failed && standby.tags.nofailover()
+        );
+        assert_eq!((standby.lsn, standby.replayed, standby.timeline), (Lsn(7), Lsn(7), None));
+    }
+
+    #[test]
+    fn without_a_position_a_member_does_not_count() {
+        for text in ["", "[]", "{}", "<html>", r#"{"role": "replica", "xlog": null}"#] {
+            let answer = answer(text);
+            assert!(!answer.reachable && answer.trouble.is_some(), "{text}");
+        }
+    }
+}

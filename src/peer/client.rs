@@ -1,0 +1,217 @@
+//! The HTTP client.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Bytes;
+use hyper::header::{AUTHORIZATION, CONNECTION, CONTENT_TYPE, HOST, USER_AGENT};
+use hyper::{Method, Request, Uri};
+use hyper_util::rt::TokioIo;
+use rustls::pki_types::ServerName;
+use serde_json::Value;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+
+use super::answer;
+use crate::model::PeerAnswer;
+use crate::os::clock;
+
+/// Old members look for the name at the beginning.
+const AGENT: &str = concat!("Patroni/4 Matriarch/", env!("CARGO_PKG_VERSION"));
+/// No answer of a member is larger.
+const ANSWER_BYTES_MAX: usize = 4 << 20;
+/// A member's machine that does not take a connection within this is away, however patient the caller is.
+const CONNECT_WITHIN: Duration = Duration::from_secs(2);
+
+/// Asks other members. Cheap to clone.
+#[derive(Clone, Default)]
+pub struct Peers {
+    tls: Option<Arc<rustls::ClientConfig>>,
+}
+
+impl fmt::Debug for Peers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Peers").field("tls", &self.tls.is_some()).finish()
+    }
+}
+
+/// One call to a member.
+#[derive(Clone)]
+pub struct Call {
+    /// `GET`, `POST` and so on.
+    pub method: String,
+    /// Where.
+    pub url: String,
+    /// Sent as JSON.
+    pub body: Option<Value>,
+    /// User and password.
+    pub credentials: Option<(String, String)>,
+    /// From now to the end of the answer.
+    pub within: Duration,
+}
+
+impl fmt::Debug for Call {
+    /// Leaves the credentials out.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {} within {:?}", self.method, self.url, self.within)
+    }
+}
+
+/// A member gave no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum PeerError {
+    /// The URL cannot be called.
+    #[error("`{url}` cannot be called: {why}")]
+    Url {
+        /// What was given.
+        url: String,
+        /// What is wrong with it.
+        why: &'static str,
+    },
+    /// No connection.
+    #[error("cannot connect to {url}")]
+    Connect {
+        /// What was called.
+        url: String,
+        /// What the operating system said.
+        #[source]
+        source: std::io::Error,
+    },
+    /// No answer in time.
+    #[error("{url} did not answer within {within:?}")]
+    Timeout {
+        /// What was called.
+        url: String,
+        /// How long was waited.
+        within: Duration,
+    },
+    /// The connection broke, or the answer was no HTTP.
+    #[error("the conversation with {url} broke")]
+    Broken {
+        /// What was called.
+        url: String,
+        /// How.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+}
+
+impl Peers {
+    /// Calls `https` URLs with this; without it they are refused.
+    pub fn with_tls(tls: Arc<rustls::ClientConfig>) -> Peers {
+        Peers { tls: Some(tls) }
+    }
+
+    /// Asks the member at `api_url` for its state. Never fails: no answer is an answer too.
+    pub async fn ask(&self, api_url: &str, within: Duration) -> PeerAnswer {
+        let asked_at = clock::now();
+        let call = Call { method: "GET".into(), url: api_url.into(), body: None, credentials: None, within };
+        match self.call(call).await {
+            Ok((_, text)) => answer::read(asked_at, &text),
+            Err(error) => answer::unreachable(asked_at, with_causes(&error)),
+        }
+    }
+
+    /// Sends one request and reads the whole answer: status and body, whatever the status.
+    pub async fn call(&self, call: Call) -> Result<(u16, String), PeerError> {
+        let timeout = || PeerError::Timeout { url: call.url.clone(), within: call.within };
+        tokio::time::timeout(call.within, self.converse(&call)).await.map_err(|_| timeout())?
+    }
+
+    async fn converse(&self, call: &Call) -> Result<(u16, String), PeerError> {
+        let fault = |why| PeerError::Url { url: call.url.clone(), why };
+        let uri: Uri = call.url.parse().map_err(|_| fault("it is no URL"))?;
+        let host = uri.host().ok_or_else(|| fault("it names no host"))?.trim_matches(['[', ']']).to_owned();
+        let secure = match uri.scheme_str() {
+            Some("http") => false,
+            Some("https") => true,
+            Some(_) | None => return Err(fault("it is neither http nor https")),
+        };
+        let tls = if secure {
+            Some(self.tls.clone().ok_or_else(|| fault("TLS is not set up here"))?)
+        } else {
+            None
+        };
+        let port = uri.port_u16().unwrap_or(if secure { 443 } else { 80 });
+        let request = request(call, &uri).map_err(|_| fault("its parts make no request"))?;
+        let failed = |source| PeerError::Connect { url: call.url.clone(), source };
+        let stream =
+            tokio::time::timeout(CONNECT_WITHIN.min(call.within), TcpStream::connect((host.as_str(), port)))
+                .await
+                .map_err(|_| failed(std::io::ErrorKind::TimedOut.into()))?
+                .map_err(failed)?;
+        let Some(tls) = tls else {
+            return exchange(stream, request, &call.url).await;
+        };
+        let name = ServerName::try_from(host).map_err(|_| fault("its host cannot be verified"))?;
+        let stream = TlsConnector::from(tls).connect(name, stream).await.map_err(failed)?;
+        exchange(stream, request, &call.url).await
+    }
+}
+
+fn request(call: &Call, uri: &Uri) -> Result<Request<Full<Bytes>>, hyper::http::Error> {
+    let path = uri.path_and_query().map_or("/", |path| path.as_str());
+    let authority = uri.authority().map_or("", |authority| authority.as_str());
+    let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+    let method = Method::from_bytes(call.method.as_bytes())?;
+    let mut request = Request::builder()
+        .method(method)
+        .uri(path)
+        .header(HOST, host)
+        .header(USER_AGENT, AGENT)
+        .header(CONNECTION, "close");
+    if let Some((user, password)) = &call.credentials {
+        request =
+            request.header(AUTHORIZATION, format!("Basic {}", STANDARD.encode(format!("{user}:{password}"))));
+    }
+    match &call.body {
+        Some(body) => {
+            request.header(CONTENT_TYPE, "application/json").body(Full::new(Bytes::from(body.to_string())))
+        }
+        None => request.body(Full::default()),
+    }
+}
+
+async fn exchange(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    request: Request<Full<Bytes>>,
+    url: &str,
+) -> Result<(u16, String), PeerError> {
+    let broken =
+        |source: Box<dyn std::error::Error + Send + Sync>| PeerError::Broken { url: url.to_owned(), source };
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+        .await
+        .map_err(|error| broken(error.into()))?;
+    let conversation = async {
+        let response = sender.send_request(request).await.map_err(|error| broken(error.into()))?;
+        let status = response.status().as_u16();
+        let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect().await.map_err(broken)?;
+        Ok((status, String::from_utf8_lossy(&body.to_bytes()).into_owned()))
+    };
+    // Both in this task: nothing is left behind when the caller stops waiting.
+    let mut conversation = std::pin::pin!(conversation);
+    tokio::select! {
+        biased;
+        outcome = &mut conversation => outcome,
+        _ = connection => conversation.await,
+    }
+}
+
+/// The message with all its causes, for a field that holds only text.
+fn with_causes(error: &PeerError) -> String {
+    let mut text = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        text.push_str(&format!(": {error}"));
+        cause = error.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,257 @@
+//! A new cluster: initdb, its users and the operator's script, behind closed doors.
+
+use std::fs;
+use std::os::unix::fs::{DirBuilderExt, chown};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use postgres_protocol::escape::{escape_identifier, escape_literal};
+use postgres_protocol::password::scram_sha_256;
+
+use super::conninfo::{conninfo, database, pgpass_line};
+use super::control::{PidFile, beside};
+use super::handle::Inner;
+use super::process::{LOOK_EVERY, Prey};
+use super::program::{bare, run, tool};
+use super::{Credentials, Error, Parameters, Setup, control, files, sql};
+use crate::os::child::{self, Child, Fate};
+use crate::os::clock;
+
+const START_WITHIN: Duration = Duration::from_secs(60);
+const STOP_WITHIN: Duration = Duration::from_secs(60);
+/// Failed directories are numbered up to here; then the operator has to clear up.
+const FAILED_MAX: u32 = 100;
+
+/// Makes the cluster and returns its system identifier.
+pub(super) async fn bootstrap(inner: &Inner) -> Result<u64, Error> {
+    inner.must_be_down("bootstrap")?;
+    let setup = &inner.setup;
+    if !control::is_empty(&setup.data_dir)? {
+        return Err(Error::Unfit(format!("bootstrap: {} is not empty", setup.data_dir.display())));
+    }
+    control::mark(setup, "bootstrap")?;
+    let made = make(setup, &inner.parameters()).await;
+    if made.is_err() {
+        if let Ok(prey) = Prey::resolve(setup) {
+            while prey.kill_all() {
+                tokio::time::sleep(LOOK_EVERY).await;
+            }
+        }
+        rename_aside(&setup.data_dir, ".failed")?;
+    }
+    control::unmark(setup)?;
+    made
+}
+
+async fn make(setup: &Setup, parameters: &Parameters) -> Result<u64, Error> {
+    let private = Private::new(setup)?;
+    initdb(setup, &private).await?;
+    files::write_main(setup, parameters, None)?;
+    let mut postmaster = start(setup, parameters, &private).await?;
+    let client =
+        sql::local(setup, &private.host(), "Matriarch bootstrap", "-c synchronous_commit=local").await?;
+    let statements = role_statements(setup);
+    client.batch_execute(&statements).await.map_err(Error::sql("create the users"))?;
+    drop(client);
+    post_bootstrap(setup, &private).await?;
+    let _ = kill(Pid::from_raw(postmaster.pid()), Signal::SIGINT);
+    let status = tokio::time::timeout(STOP_WITHIN, postmaster.wait()).await;
+    status
+        .map_err(|_| Error::Deadline { what: "stopping the new cluster", within: STOP_WITHIN })?
+        .map_err(|source| Error::Spawn { program: "postgres".to_owned(), source })?;
+    // Whoever starts it writes the access rules; none of them was in force so far.
+    files::write_access(setup, parameters)?;
+    Ok(control::read(setup).await?.system_id)
+}
+
+/// A directory only we can enter: the socket, the access rules that trust whoever is in, the password files.
+struct Private {
+    path: PathBuf,
+}
+
+impl Private {
+    fn new(setup: &Setup) -> Result<Private, Error> {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let nonce = clock::now().as_nanos();
+        // In the temporary directory, because a socket's path must be short.
+        let name = format!("matriarch-{}-{number}-{nonce:x}", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        fs::DirBuilder::new().mode(0o700).create(&path).map_err(Error::file("create", &path))?;
+        if let Some((user, group)) = setup.uid_gid {
+            chown(&path, Some(user), Some(group)).map_err(Error::file("chown", &path))?;
+        }
+        Ok(Private { path })
+    }
+
+    fn host(&self) -> String {
+        self.path.display().to_string()
+    }
+}
+
+impl Drop for Private {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.path);
+    }
+}
+
+async fn initdb(setup: &Setup, private: &Private) -> Result<(), Error> {
+    let mut command = tool(setup, "initdb");
+    command.arg("--pgdata").arg(&setup.data_dir).arg("--username").arg(&setup.superuser.username);
+    let given = |name: &str| setup.initdb.iter().any(|option| option.split('=').next() == Some(name));
+    if !given("data-checksums") && !given("no-data-checksums") {
+        command.arg("--data-checksums");
+    }
+    if let Some(password) = &setup.superuser.password {
+        let file = private.path.join("password");
+        files::write(setup, &file, &format!("{password}\n"))?;
+        command.arg("--pwfile").arg(&file);
+        if !given("auth") && !given("auth-host") && !given("auth-local") {
+            command.arg("--auth=scram-sha-256");
+        }
+    }
+    // Only PostgreSQL 18 knows the option's opposite; before, it is the default.
+    let options = setup.initdb.iter().filter(|option| *option != "no-data-checksums");
+    command.args(options.map(|option| format!("--{option}")));
+    run("initdb", command, None).await.map(drop)
+}
+
+async fn start(setup: &Setup, parameters: &Parameters, private: &Private) -> Result<Child, Error> {
+    let rules = private.path.join("pg_hba.conf");
+    files::write(setup, &rules, "local all all trust\n")?;
+    let mut command = bare(setup, setup.program("postgres"));
+    command.arg("-D").arg(&setup.data_dir);
+    command.arg(format!("--config-file={}", files::main_file(setup).display()));
+    command.args(files::command_line(parameters, &Default::default()));
+    command.arg("--listen_addresses=").arg("--synchronous_standby_names=");
+    command.arg(format!("--port={}", setup.port));
+    command.arg(format!("--unix_socket_directories={}", private.host()));
+    command.arg(format!("--hba_file={}", rules.display()));
+    let spawn = |source| Error::Spawn { program: "postgres".to_owned(), source };
+    let mut postmaster = child::spawn(&mut command, Fate::DiesWithItsOwner).map_err(spawn)?;
+    let deadline = clock::now() + START_WITHIN;
+    while !PidFile::read(&setup.data_dir).is_some_and(|file| file.pid == postmaster.pid() && file.ready) {
+        if let Ok(status) = tokio::time::timeout(LOOK_EVERY, postmaster.wait()).await {
+            return Err(Error::EndedWhileStarting { exit: status.map_err(spawn)?.to_string() });
+        }
+        if clock::now() >= deadline {
+            return Err(Error::Deadline { what: "starting the new cluster", within: START_WITHIN });
+        }
+    }
+    Ok(postmaster)
+}
+
+/// What a rewind user must be able to read (PostgreSQL manual, "pg_rewind").
+const REWIND_FUNCTIONS: [&str; 4] = [
+    "pg_ls_dir(text, boolean, boolean)",
+    "pg_stat_file(text, boolean)",
+    "pg_read_binary_file(text)",
+    "pg_read_binary_file(text, bigint, bigint, boolean)",
+];
+
+fn role_statements(setup: &Setup) -> String {
+    let mut statements = vec![
+        // Passwords travel as verifiers, and not even those belong in the log.
+        "SET log_statement = 'none'; SET log_min_duration_statement = -1".to_owned(),
+        role(&setup.superuser, "SUPERUSER LOGIN"),
+    ];
+    if setup.replication.username != setup.superuser.username {
+        statements.push(role(&setup.replication, "REPLICATION LOGIN"));
+    }
+    if let Some(rewind) = setup.rewind.as_ref().filter(|rewind| rewind.username != setup.superuser.username) {
+        let shared = rewind.username == setup.replication.username;
+        statements.push(role(rewind, if shared { "REPLICATION LOGIN" } else { "LOGIN" }));
+        let name = escape_identifier(&rewind.username);
+        for function in REWIND_FUNCTIONS {
+            statements.push(format!("GRANT EXECUTE ON FUNCTION pg_catalog.{function} TO {name}"));
+        }
+    }
+    statements.retain(|statement| !statement.is_empty());
+    statements.join(";\n")
+}
+
+fn role(who: &Credentials, rights: &str) -> String {
+    if who.username.is_empty() {
+        return String::new();
+    }
+    let (name, literal) = (escape_identifier(&who.username), escape_literal(&who.username));
+    let verifier = who.password.as_ref().map(|password| scram_sha_256(password.as_bytes()));
+    let password =
+        verifier.map_or(String::new(), |verifier| format!(" PASSWORD {}", escape_literal(&verifier)));
+    format!(
+        "DO $do$ BEGIN
+            IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = {literal}) THEN CREATE ROLE {name}; END IF;
+         END $do$;
+         ALTER ROLE {name} WITH {rights}{password}"
+    )
+}
+
+async fn post_bootstrap(setup: &Setup, private: &Private) -> Result<(), Error> {
+    let Some(script) = &setup.post_bootstrap else { return Ok(()) };
+    let words = shell_words(script)
+        .ok_or_else(|| Error::Unfit(format!("post_bootstrap: unclosed quote in `{script}`")))?;
+    let [program, arguments @ ..] = words.as_slice() else { return Ok(()) };
+    let passwords = private.path.join("pgpass");
+    files::write(setup, &passwords, &pgpass_line(&private.host(), setup.port, &setup.superuser))?;
+    let mut command = bare(setup, program);
+    command.args(arguments).arg(conninfo([
+        ("host", private.host()),
+        ("port", setup.port.to_string()),
+        ("user", setup.superuser.username.clone()),
+        ("dbname", database(setup).to_owned()),
+    ]));
+    command.env("PGPASSFILE", &passwords);
+    command.env("PGOPTIONS", "-c synchronous_commit=local -c statement_timeout=0");
+    run("post_bootstrap", command, None).await.map(drop)
+}
+
+/// Splits a command as a shell does, without expanding anything. `None`: a quote is not closed.
+fn shell_words(text: &str) -> Option<Vec<String>> {
+    let mut words = Vec::new();
+    let mut word: Option<String> = None;
+    let mut quote = None;
+    let mut letters = text.chars();
+    while let Some(letter) = letters.next() {
+        match (quote, letter) {
+            (Some(open), _) if letter == open => quote = None,
+            (None, '\'' | '"') => {
+                quote = Some(letter);
+                word.get_or_insert_default();
+            }
+            (None | Some('"'), '\\') => word.get_or_insert_default().push(letters.next()?),
+            (None, _) if letter.is_whitespace() => words.extend(word.take()),
+            (_, _) => word.get_or_insert_default().push(letter),
+        }
+    }
+    words.extend(word);
+    quote.is_none().then_some(words)
+}
+
+/// Renames a directory to `<directory><suffix>`, or to a number more where that is taken.
+pub(super) fn rename_aside(directory: &Path, suffix: &str) -> Result<Option<PathBuf>, Error> {
+    if !directory.exists() {
+        return Ok(None);
+    }
+    let names = (1..FAILED_MAX).map(|number| beside(directory, &format!("{suffix}-{number}")));
+    let mut names = std::iter::once(beside(directory, suffix)).chain(names);
+    let aside = names
+        .find(|path| !path.exists())
+        .ok_or_else(|| Error::Unfit(format!("too many {}{suffix}-…", directory.display())))?;
+    fs::rename(directory, &aside).map_err(Error::file("move aside", directory))?;
+    Ok(Some(aside))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn splits_as_a_shell_does() {
+        let words = |text| shell_words(text).map(|words| words.join("|"));
+        assert_eq!(words(r#"a 'b c' "d \" e"f \ g ''"#), Some(r#"a|b c|d " ef| g|"#.to_owned()));
+        assert_eq!(words("a 'b"), None);
+    }
+}

@@ -1,0 +1,176 @@
+//! Connection strings and password files, escaped as libpq reads them.
+
+use std::collections::BTreeMap;
+
+use super::{Credentials, Setup};
+use crate::model::FollowTarget;
+
+/// Where another member's Postgres answers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Address {
+    /// Hosts with their ports, in the order to try them.
+    pub(super) hosts: Vec<(String, u16)>,
+    /// The database of the URL, if it names one.
+    pub(super) database: Option<String>,
+}
+
+const DEFAULT_PORT: u16 = 5432;
+
+impl Address {
+    /// Reads a `conn_url`: `postgres://[user[:password]@]host[:port][,…][/database][?…]`. User and password are not
+    /// taken from it.
+    pub(super) fn parse(url: &str) -> Option<Address> {
+        let rest = url.strip_prefix("postgres://").or_else(|| url.strip_prefix("postgresql://"))?;
+        let rest = rest.split(['?', '#']).next()?;
+        let (hosts, database) = rest.split_once('/').unwrap_or((rest, ""));
+        let hosts = hosts.rsplit_once('@').map_or(hosts, |(_, hosts)| hosts);
+        let hosts: Option<Vec<_>> = hosts.split(',').map(parse_host).collect();
+        let database = Some(percent_decoded(database)).filter(|name| !name.is_empty());
+        Some(Address { hosts: hosts?, database })
+    }
+
+    fn joined(&self, part: impl Fn(&(String, u16)) -> String) -> String {
+        self.hosts.iter().map(part).collect::<Vec<_>>().join(",")
+    }
+}
+
+fn parse_host(text: &str) -> Option<(String, u16)> {
+    let (host, port) = match text.strip_prefix('[') {
+        Some(rest) => {
+            let (host, rest) = rest.split_once(']')?;
+            (host, rest.strip_prefix(':'))
+        }
+        None => text.rsplit_once(':').map_or((text, None), |(host, port)| (host, Some(port))),
+    };
+    let port = match port {
+        Some(port) if !port.is_empty() => port.parse().ok()?,
+        Some(_) | None => DEFAULT_PORT,
+    };
+    let host = percent_decoded(host);
+    (!host.is_empty()).then_some((host, port))
+}
+
+fn percent_decoded(text: &str) -> String {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let [first, tail @ ..] = rest {
+        let hex = tail.get(..2).and_then(|hex| std::str::from_utf8(hex).ok());
+        match (first, hex.and_then(|hex| u8::from_str_radix(hex, 16).ok())) {
+            (b'%', Some(byte)) => {
+                bytes.push(byte);
+                rest = &tail[2..];
+            }
+            _ => {
+                bytes.push(*first);
+                rest = tail;
+            }
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// `keyword=value` pairs in this order, each value quoted where it must be.
+pub(super) fn conninfo<'a>(pairs: impl IntoIterator<Item = (&'a str, String)>) -> String {
+    let pairs = pairs.into_iter().map(|(key, value)| format!("{key}={}", quoted(&value)));
+    pairs.collect::<Vec<_>>().join(" ")
+}
+
+fn quoted(value: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "_-./,:@%+".contains(c);
+    if !value.is_empty() && value.chars().all(plain) {
+        return value.to_owned();
+    }
+    format!("'{}'", value.replace('\\', r"\\").replace('\'', r"\'"))
+}
+
+/// How a program or the WAL receiver reaches `target` as `who`, without the password.
+pub(super) fn to_member(
+    setup: &Setup,
+    target: &FollowTarget,
+    who: &Credentials,
+    application: &str,
+) -> Option<String> {
+    let address = Address::parse(&target.conn_url)?;
+    let mut options: BTreeMap<&str, String> =
+        who.options.iter().map(|(key, value)| (key.as_str(), value.clone())).collect();
+    let sslmode = options.remove("sslmode").unwrap_or_else(|| "prefer".to_owned());
+    let mut pairs = vec![
+        ("dbname", address.database.clone().unwrap_or_else(|| database(setup).to_owned())),
+        ("user", who.username.clone()),
+        ("passfile", setup.pgpass.display().to_string()),
+        ("host", address.joined(|(host, _)| host.clone())),
+        ("port", address.joined(|(_, port)| port.to_string())),
+        ("sslmode", sslmode),
+    ];
+    pairs.extend(options);
+    pairs.push(("application_name", application.to_owned()));
+    if let Some(service) = &setup.krbsrvname {
+        pairs.push(("krbsrvname", service.clone()));
+    }
+    Some(conninfo(pairs))
+}
+
+/// The database to connect to.
+pub(super) fn database(setup: &Setup) -> &str {
+    if setup.database.is_empty() { "postgres" } else { &setup.database }
+}
+
+/// The password file for `target`: a line per host and user.
+pub(super) fn pgpass(setup: &Setup, target: &FollowTarget) -> String {
+    let address = Address::parse(&target.conn_url).unwrap_or_default();
+    let users = [Some(&setup.replication), setup.rewind.as_ref(), Some(&setup.superuser)];
+    let mut text = String::new();
+    for (host, port) in &address.hosts {
+        for who in users.into_iter().flatten() {
+            text.push_str(&pgpass_line(host, *port, who));
+        }
+    }
+    text
+}
+
+/// One line of a password file; empty without a password.
+pub(super) fn pgpass_line(host: &str, port: u16, who: &Credentials) -> String {
+    let Some(password) = &who.password else { return String::new() };
+    let escaped = |text: &str| text.replace('\\', r"\\").replace(':', r"\:");
+    format!("{}:{port}:*:{}:{}\n", escaped(host), escaped(&who.username), escaped(password))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_a_conn_url() {
+        let cases = [
+            ("postgres://10.0.0.1:5433/postgres", vec![("10.0.0.1", 5433)], Some("postgres")),
+            ("postgresql://u:p@a,b:6000/x%2Fy?sslmode=require", vec![("a", 5432), ("b", 6000)], Some("x/y")),
+            ("postgres://[fe80::1]:7/", vec![("fe80::1", 7)], None),
+            ("postgres://%2Frun%2Fpg", vec![("/run/pg", 5432)], None),
+        ];
+        for (url, hosts, database) in cases {
+            let hosts = hosts.into_iter().map(|(host, port)| (host.to_owned(), port)).collect();
+            let expected = Address { hosts, database: database.map(str::to_owned) };
+            assert_eq!(Address::parse(url), Some(expected), "{url}");
+        }
+        for url in ["host=a", "postgres://", "postgres://a:x/"] {
+            assert_eq!(Address::parse(url), None, "{url}");
+        }
+    }
+
+    #[test]
+    fn quotes_what_libpq_would_misread() {
+        let pairs = [("a", "x".to_owned()), ("b", String::new()), ("c", r"it's \ here".to_owned())];
+        assert_eq!(conninfo(pairs), r"a=x b='' c='it\'s \\ here'");
+    }
+
+    #[test]
+    fn escapes_password_files() {
+        let who = Credentials {
+            username: "re:pl".to_owned(),
+            password: Some(r"a:b\c".to_owned()),
+            options: BTreeMap::new(),
+        };
+        assert_eq!(pgpass_line("::1", 5432, &who), "\\:\\:1:5432:*:re\\:pl:a\\:b\\\\c\n");
+        assert_eq!(format!("{who:?}").find("a:b"), None);
+    }
+}

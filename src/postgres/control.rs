@@ -1,0 +1,225 @@
+//! The data directory from outside: `pg_controldata`, history files, `postmaster.pid`, the half-made marker.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::fs;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::program::{run, tool};
+use super::{Error, Setup};
+use crate::model::{ControlFile, ControlState, DataDirectory, Lsn, Timeline, TimelineHistory};
+use crate::os::durable;
+
+/// Reading the control file is one small read; a disk that takes longer is not accessible.
+const CONTROL_WITHIN: Duration = Duration::from_secs(10);
+
+/// `<data_dir><suffix>`.
+pub(super) fn beside(data_dir: &Path, suffix: &str) -> PathBuf {
+    let mut path = OsString::from(data_dir.as_os_str());
+    path.push(suffix);
+    PathBuf::from(path)
+}
+
+fn marker(setup: &Setup) -> PathBuf {
+    beside(&setup.data_dir, ".matriarch-half-made")
+}
+
+/// From now on, until [`unmark`], the directory must not be started. `by` says why.
+pub(super) fn mark(setup: &Setup, by: &str) -> Result<(), Error> {
+    let path = marker(setup);
+    if let Some(parent) = path.parent() {
+        fs::create_dir_all(parent).map_err(Error::file("create", parent))?;
+    }
+    durable::write(&path, by.as_bytes(), 0o600, setup.uid_gid).map_err(Error::file("write", &path))
+}
+
+/// The directory is whole again.
+pub(super) fn unmark(setup: &Setup) -> Result<(), Error> {
+    let path = marker(setup);
+    durable::remove(&path).map_err(Error::file("remove", &path))
+}
+
+/// Looks at the data directory and the history of its timeline.
+pub(super) async fn look(setup: &Setup) -> (DataDirectory, TimelineHistory) {
+    match marked_by(setup) {
+        Ok(Some(by)) => return (DataDirectory::HalfMade { by }, TimelineHistory::default()),
+        Ok(None) => {}
+        Err(error) => return inaccessible(&error),
+    }
+    match is_empty(&setup.data_dir) {
+        Ok(true) => return (DataDirectory::Empty, TimelineHistory::default()),
+        Ok(false) => {}
+        Err(error) => return inaccessible(&error),
+    }
+    let control = match read(setup).await {
+        Ok(control) => control,
+        Err(error) => return inaccessible(&error),
+    };
+    let timeline = control.checkpoint_timeline.max(control.min_recovery_timeline);
+    match history(setup, timeline) {
+        Ok(history) => (DataDirectory::Ready(control), history),
+        Err(error) => inaccessible(&error),
+    }
+}
+
+fn inaccessible(error: &Error) -> (DataDirectory, TimelineHistory) {
+    (DataDirectory::Inaccessible { error: error.chain() }, TimelineHistory::default())
+}
+
+fn marked_by(setup: &Setup) -> Result<Option<String>, Error> {
+    let path = marker(setup);
+    match fs::read_to_string(&path) {
+        Ok(by) => Ok(Some(by)),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(Error::file("read", &path)(error)),
+    }
+}
+
+/// True if there is no such directory, or nothing in it.
+pub(super) fn is_empty(path: &Path) -> Result<bool, Error> {
+    match fs::read_dir(path) {
+        Ok(mut entries) => Ok(entries.next().is_none()),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(true),
+        Err(error) => Err(Error::file("read", path)(error)),
+    }
+}
+
+/// Runs `pg_controldata`.
+pub(super) async fn read(setup: &Setup) -> Result<ControlFile, Error> {
+    let mut command = tool(setup, "pg_controldata");
+    command.arg(&setup.data_dir);
+    let output = run("pg_controldata", command, Some(CONTROL_WITHIN)).await?;
+    parse(&output)
+        .ok_or_else(|| Error::Unfit(format!("pg_controldata cannot be understood: {}", output.trim())))
+}
+
+/// The history file of a timeline; empty for the first.
+pub(super) fn history(setup: &Setup, timeline: Timeline) -> Result<TimelineHistory, Error> {
+    if timeline <= Timeline::FIRST {
+        return Ok(TimelineHistory::default());
+    }
+    let path = setup.data_dir.join(format!("pg_wal/{:08X}.history", timeline.0));
+    match fs::read_to_string(&path) {
+        Ok(text) => TimelineHistory::parse(&text)
+            .map_err(|error| Error::Unfit(format!("{}: {error}", path.display()))),
+        // A standby that was just cloned may not have it yet.
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(TimelineHistory::default()),
+        Err(error) => Err(Error::file("read", &path)(error)),
+    }
+}
+
+/// What the control file calls a parameter, and what `postgresql.conf` calls it.
+const STANDBY_MINIMUMS: [(&str, &str); 5] = [
+    ("max_connections setting", "max_connections"),
+    ("max_worker_processes setting", "max_worker_processes"),
+    ("max_wal_senders setting", "max_wal_senders"),
+    ("max_prepared_xacts setting", "max_prepared_transactions"),
+    ("max_locks_per_xact setting", "max_locks_per_transaction"),
+];
+
+pub(super) fn parse(text: &str) -> Option<ControlFile> {
+    let fields: BTreeMap<&str, &str> = text
+        .lines()
+        .filter_map(|line| line.split_once(':'))
+        .map(|(key, value)| (key.strip_prefix("Current ").unwrap_or(key).trim(), value.trim()))
+        .collect();
+    let lsn = |key: &str| fields.get(key)?.parse::<Lsn>().ok();
+    let timeline = |key: &str| fields.get(key)?.parse().ok().map(Timeline);
+    let minimum = |(field, name): &(&str, &str)| Some(((*name).to_owned(), fields.get(field)?.parse().ok()?));
+    Some(ControlFile {
+        system_id: fields.get("Database system identifier")?.parse().ok()?,
+        state: state(fields.get("Database cluster state")?)?,
+        checkpoint: lsn("Latest checkpoint location")?,
+        checkpoint_timeline: timeline("Latest checkpoint's TimeLineID")?,
+        min_recovery: lsn("Minimum recovery ending location").unwrap_or_default(),
+        min_recovery_timeline: timeline("Min recovery ending loc's timeline").unwrap_or(Timeline(0)),
+        checksums: fields.get("Data page checksum version").is_some_and(|version| *version != "0"),
+        wal_log_hints: fields.get("wal_log_hints setting") == Some(&"on"),
+        standby_minimums: STANDBY_MINIMUMS.iter().filter_map(minimum).collect(),
+    })
+}
+
+fn state(text: &str) -> Option<ControlState> {
+    Some(match text {
+        "starting up" => ControlState::StartingUp,
+        "shut down" => ControlState::ShutDown,
+        "shut down in recovery" => ControlState::ShutDownInRecovery,
+        "shutting down" => ControlState::ShuttingDown,
+        "in crash recovery" => ControlState::InCrashRecovery,
+        "in archive recovery" => ControlState::InArchiveRecovery,
+        "in production" => ControlState::InProduction,
+        _ => return None,
+    })
+}
+
+/// `postmaster.pid` (src/include/utils/pidfile.h).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct PidFile {
+    pub(super) pid: i32,
+    pub(super) port: Option<u16>,
+    pub(super) socket_dir: Option<String>,
+    /// Accepts connections, or (without hot standby) replays.
+    pub(super) ready: bool,
+}
+
+impl PidFile {
+    /// The file of a data directory, if there is a legible one.
+    pub(super) fn read(data_dir: &Path) -> Option<PidFile> {
+        PidFile::parse(&fs::read_to_string(data_dir.join("postmaster.pid")).ok()?)
+    }
+
+    pub(super) fn parse(text: &str) -> Option<PidFile> {
+        let mut lines = text.lines().map(str::trim);
+        // A single-user backend writes its number negated.
+        let pid = lines.next()?.parse::<i32>().ok()?.checked_abs()?;
+        let mut lines = lines.skip(2);
+        let port = lines.next().and_then(|port| port.parse().ok());
+        let socket_dir = lines.next().filter(|path| !path.is_empty()).map(str::to_owned);
+        let ready = lines.nth(2).is_some_and(|status| matches!(status, "ready" | "standby"));
+        Some(PidFile { pid, port, socket_dir, ready })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_pg_controldata() {
+        let text = "pg_control version number:            1300
+Database system identifier:           7300000000000000001
+Database cluster state:               in archive recovery
+Latest checkpoint location:           0/4000060
+Latest checkpoint's TimeLineID:       2
+Minimum recovery ending location:     0/5000000
+Min recovery ending loc's timeline:   3
+wal_log_hints setting:                on
+Current max_connections setting:      100
+max_prepared_xacts setting:           7
+Data page checksum version:           1
+";
+        let control = parse(text).expect("complete");
+        assert_eq!(control.state, ControlState::InArchiveRecovery);
+        assert_eq!(control.end_of_wal(), (Timeline(3), Lsn(0x500_0000)));
+        assert!(control.checksums && control.wal_log_hints);
+        assert_eq!(control.standby_minimums.get("max_connections"), Some(&100));
+        assert_eq!(control.standby_minimums.get("max_prepared_transactions"), Some(&7));
+        assert_eq!(parse("nonsense"), None);
+    }
+
+    #[test]
+    fn reads_postmaster_pid() {
+        let text = "4711\n/data\n1700000000\n5432\n/tmp\n127.0.0.1\n  1234 5\nready   \n";
+        let expected =
+            PidFile { pid: 4711, port: Some(5432), socket_dir: Some("/tmp".to_owned()), ready: true };
+        assert_eq!(PidFile::parse(text), Some(expected));
+        assert_eq!(
+            PidFile::parse("4711\n/data\n1\n").map(|file| (file.pid, file.ready)),
+            Some((4711, false))
+        );
+        assert_eq!(PidFile::parse("-9\n").map(|file| file.pid), Some(9));
+        assert_eq!(PidFile::parse("x"), None);
+    }
+}

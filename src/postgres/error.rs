@@ -1,0 +1,110 @@
+//! What can go wrong with the local Postgres.
+
+use std::error::Error as _;
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// A failed operation, with what it tried; the cause is its `source`.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A file or directory.
+    #[error("{what} {}", path.display())]
+    File {
+        /// What was tried.
+        what: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// What the operating system said.
+        #[source]
+        source: io::Error,
+    },
+    /// A program could not be run.
+    #[error("run {program}")]
+    Spawn {
+        /// Which.
+        program: String,
+        /// What the operating system said.
+        #[source]
+        source: io::Error,
+    },
+    /// A program ended with a failure.
+    #[error("{program} failed with {status}: {output}")]
+    Program {
+        /// Which.
+        program: String,
+        /// How it ended.
+        status: String,
+        /// Its last lines.
+        output: String,
+    },
+    /// No connection to Postgres.
+    #[error("connect to {to}")]
+    Connect {
+        /// Host and port.
+        to: String,
+        /// What the server or network said.
+        #[source]
+        source: tokio_postgres::Error,
+    },
+    /// A statement failed.
+    #[error("{what}")]
+    Sql {
+        /// What was tried.
+        what: &'static str,
+        /// What the server said.
+        #[source]
+        source: tokio_postgres::Error,
+    },
+    /// It took too long.
+    #[error("{what} did not end within {within:?}")]
+    Deadline {
+        /// What.
+        what: &'static str,
+        /// Its time.
+        within: Duration,
+    },
+    /// The postmaster ended before it was ready.
+    #[error("postgres ended while starting: {exit}")]
+    EndedWhileStarting {
+        /// How.
+        exit: String,
+    },
+    /// The new `pg_hba.conf` or `pg_ident.conf` is wrong; the former is in force again.
+    #[error("refused, the former one stays in force: {}", errors.join("; "))]
+    BrokenAccessRules {
+        /// `file:line: what`.
+        errors: Vec<String>,
+    },
+    /// The operation does not fit what is there.
+    #[error("{0}")]
+    Unfit(String),
+    /// The promotion was not allowed any more when the moment had come.
+    #[error("promote: not allowed any more")]
+    NotAllowedAnyMore,
+}
+
+impl Error {
+    /// This error and all its causes in one line.
+    pub fn chain(&self) -> String {
+        let mut text = self.to_string();
+        let mut cause = self.source();
+        while let Some(error) = cause {
+            text.push_str(": ");
+            text.push_str(&error.to_string());
+            cause = error.source();
+        }
+        text
+    }
+
+    /// For `map_err` on a file operation.
+    pub(crate) fn file(what: &'static str, path: &std::path::Path) -> impl FnOnce(io::Error) -> Error {
+        let path = path.to_owned();
+        move |source| Error::File { what, path, source }
+    }
+
+    /// For `map_err` on a statement.
+    pub(crate) fn sql(what: &'static str) -> impl FnOnce(tokio_postgres::Error) -> Error {
+        move |source| Error::Sql { what, source }
+    }
+}

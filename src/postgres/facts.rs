@@ -1,0 +1,118 @@
+//! One look inside, in one query.
+
+use serde_json::Value;
+use tokio_postgres::{Client, Row};
+
+use super::Error;
+use super::handle::Inner;
+use super::sql::{LOOK_WITHIN, heartbeat};
+use crate::model::{Lsn, SlotFacts, SqlFacts, Standby, Timeline, WalReceiver};
+use crate::os::clock;
+
+/// Valid from PostgreSQL 13 on. The timeline of a WAL file's name is the one being written, also at a segment border.
+const LOOK: &str = r#"
+WITH up AS (SELECT pg_is_in_recovery() AS in_recovery)
+SELECT current_setting('server_version_num')::int4,
+       to_char(pg_postmaster_start_time() AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"+00:00"'),
+       up.in_recovery,
+       CASE WHEN NOT up.in_recovery THEN substr(pg_walfile_name(pg_current_wal_flush_lsn()), 1, 8) END,
+       CASE WHEN NOT up.in_recovery THEN pg_current_wal_flush_lsn()::text END,
+       pg_last_wal_receive_lsn()::text,
+       pg_last_wal_replay_lsn()::text,
+       to_char(pg_last_xact_replay_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"+00:00"'),
+       CASE WHEN up.in_recovery AND pg_is_in_recovery() THEN pg_is_wal_replay_paused() ELSE false END,
+       current_setting('restore_command') <> '',
+       receiver.status, receiver.sender_host, receiver.sender_port, receiver.slot_name,
+       receiver.latest_end_lsn::text,
+       CASE WHEN receiver.latest_end_lsn IS NOT NULL THEN receiver.received_tli END,
+       GREATEST((SELECT timeline_id FROM pg_control_checkpoint()),
+                (SELECT min_recovery_end_timeline FROM pg_control_recovery())),
+       (SELECT json_agg(json_build_object('name', slot_name, 'kind', slot_type, 'active', active,
+               'position', (CASE slot_type WHEN 'physical' THEN restart_lsn ELSE confirmed_flush_lsn END)::text,
+               'xmin', xmin IS NOT NULL, 'lost', wal_status IS NOT DISTINCT FROM 'lost'))::text
+          FROM pg_get_replication_slots() WHERE NOT temporary),
+       (SELECT json_agg(json_build_object('usename', usename, 'application_name', application_name,
+               'client_addr', host(client_addr), 'state', state, 'sync_state', sync_state,
+               'sync_priority', sync_priority))::text FROM pg_stat_replication)
+  FROM up LEFT JOIN pg_stat_get_wal_receiver() AS receiver ON receiver.pid IS NOT NULL
+"#;
+
+/// Looks inside. The connection is kept; one that failed is not used again.
+pub(super) async fn look(inner: &Inner) -> Result<SqlFacts, Error> {
+    let mut kept = inner.heartbeat.lock().await;
+    // Taken out, so that a look that is dropped or fails takes its connection with it.
+    let mut client = kept.take();
+    let within = LOOK_WITHIN;
+    let at = clock::now();
+    let work = async {
+        heartbeat(&inner.setup, &mut client).await?;
+        match &client {
+            Some(client) => ask(client).await,
+            None => Err(Error::Unfit("no connection".to_owned())),
+        }
+    };
+    let row = tokio::time::timeout(within, work)
+        .await
+        .map_err(|_| Error::Deadline { what: "looking inside postgres", within })??;
+    *kept = client;
+    Ok(SqlFacts { at, ..facts(&row) })
+}
+
+async fn ask(client: &Client) -> Result<Row, Error> {
+    client.query_one(LOOK, &[]).await.map_err(Error::sql("look inside postgres"))
+}
+
+fn facts(row: &Row) -> SqlFacts {
+    let in_recovery: bool = row.get(2);
+    let lsn = |column: usize| row.get::<_, Option<&str>>(column).and_then(|text| text.parse::<Lsn>().ok());
+    let number =
+        |column: usize| row.get::<_, Option<i32>>(column).and_then(|number| u32::try_from(number).ok());
+    let text = |column: usize| row.get::<_, Option<String>>(column);
+    let written = text(3).and_then(|hex| u32::from_str_radix(&hex, 16).ok());
+    let received = number(15).filter(|timeline| *timeline > 0);
+    let standby = if in_recovery {
+        Standby::Yes {
+            received: lsn(5).unwrap_or_default(),
+            replayed: lsn(6).unwrap_or_default(),
+            replayed_timestamp: text(7),
+            paused: row.get(8),
+            receiver: text(10).map(|status| WalReceiver {
+                status,
+                host: text(11),
+                port: row.get::<_, Option<i32>>(12).and_then(|port| u16::try_from(port).ok()),
+                slot: text(13),
+                latest_end: lsn(14).unwrap_or_default(),
+            }),
+            restores: row.get(9),
+        }
+    } else {
+        Standby::No
+    };
+    SqlFacts {
+        at: clock::now(),
+        server_version: number(0).unwrap_or_default(),
+        postmaster_start_time: text(1).unwrap_or_default(),
+        timeline: if in_recovery { received.or_else(|| number(16)) } else { written }.map(Timeline),
+        standby,
+        flushed: lsn(4).unwrap_or_default(),
+        slots: objects(text(17)).iter().filter_map(slot).collect(),
+        replication: objects(text(18)),
+    }
+}
+
+fn objects(text: Option<String>) -> Vec<serde_json::Map<String, Value>> {
+    text.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default()
+}
+
+fn slot(slot: &serde_json::Map<String, Value>) -> Option<(String, SlotFacts)> {
+    let flag = |key: &str| slot.get(key).and_then(Value::as_bool).unwrap_or_default();
+    let text = |key: &str| slot.get(key).and_then(Value::as_str);
+    let facts = SlotFacts {
+        kind: text("kind")?.to_owned(),
+        active: flag("active"),
+        position: text("position").and_then(|lsn| lsn.parse().ok()),
+        has_xmin: flag("xmin"),
+        lost: flag("lost"),
+    };
+    Some((text("name")?.to_owned(), facts))
+}

@@ -1,0 +1,270 @@
+//! The one door to the local Postgres.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio_postgres::Client;
+
+use super::process::Prey;
+use super::{
+    Error, Fence, Parameters, Setup, bootstrap, clone, control, facts, process, promote, rewind, running, sql,
+};
+use crate::model::{
+    Branch, DataDirectory, FollowTarget, Lsn, Process, SqlFacts, StopMode, Timeline, TimelineHistory,
+};
+
+/// The local Postgres. Cheap to clone; every clone is the same one. Dropping it leaves the postmaster running.
+#[derive(Clone)]
+pub struct Postgres {
+    pub(super) inner: Arc<Inner>,
+}
+
+/// What all clones share.
+pub(super) struct Inner {
+    pub(super) setup: Setup,
+    pub(super) parameters: Mutex<Parameters>,
+    pub(super) process: watch::Sender<Process>,
+    pub(super) prey: PreyCell,
+    pub(super) heartbeat: tokio::sync::Mutex<Option<Client>>,
+    following: Mutex<Option<FollowTarget>>,
+}
+
+/// The postmaster that runs, shared with the fence's thread.
+pub(super) type PreyCell = Arc<Mutex<Option<Prey>>>;
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Inner {
+    pub(super) fn parameters(&self) -> Parameters {
+        locked(&self.parameters).clone()
+    }
+
+    /// Returns the former ones.
+    pub(super) fn replace_parameters(&self, parameters: Parameters) -> Parameters {
+        std::mem::replace(&mut *locked(&self.parameters), parameters)
+    }
+
+    /// Goes back to the access rules of `former`.
+    pub(super) fn keep_access(&self, former: Parameters) {
+        let mut parameters = locked(&self.parameters);
+        parameters.pg_hba = former.pg_hba;
+        parameters.pg_ident = former.pg_ident;
+    }
+
+    /// Whom the files say to follow, as last written.
+    pub(super) fn following(&self) -> Option<FollowTarget> {
+        locked(&self.following).clone()
+    }
+
+    pub(super) fn set_following(&self, target: Option<&FollowTarget>) {
+        *locked(&self.following) = target.cloned();
+    }
+}
+
+/// How a start ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Started {
+    /// It accepts connections.
+    Ready,
+    /// The postmaster runs, but recovery has not reached consistency yet: not an error, look again later.
+    StillRecovering,
+}
+
+/// Which step ended it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stopped {
+    /// It was down already.
+    WasDown,
+    /// SIGINT: a clean shutdown with a checkpoint.
+    Fast,
+    /// SIGQUIT: the next start runs crash recovery.
+    Immediate,
+    /// SIGKILL of every process.
+    Killed,
+}
+
+/// How far a clone is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// Bytes copied.
+    pub done: u64,
+    /// Bytes expected; zero while unknown.
+    pub total: u64,
+}
+
+/// What another member said about its history.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LeaderHistory {
+    /// Its history, timeline and (while in recovery) end. `end` is `None` for a primary.
+    pub branch: Branch,
+    /// It is a standby itself: nothing to rewind to.
+    pub in_recovery: bool,
+    /// Its system identifier.
+    pub system_id: u64,
+    /// Where its control file's checkpoint timeline is; a rewind is only safe when it equals `branch.timeline`.
+    pub checkpoint_timeline: Timeline,
+}
+
+/// What a rewind threw away, kept aside.
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct RewindReport {
+    /// The diverged timeline.
+    pub timeline: Timeline,
+    /// The first position that differs.
+    pub fork: Lsn,
+    /// Where local WAL ended.
+    pub end: Lsn,
+    /// How much was thrown away.
+    pub bytes: u64,
+    /// Commits in it, if pg_waldump could tell.
+    pub commits: Option<u64>,
+    /// Where the segments were kept.
+    pub kept_in: PathBuf,
+}
+
+impl Postgres {
+    /// Nothing is touched yet.
+    pub fn new(setup: Setup, parameters: Parameters) -> Postgres {
+        let (process, _) = watch::channel(Process::default());
+        let inner = Inner {
+            setup,
+            parameters: Mutex::new(parameters),
+            process,
+            prey: PreyCell::default(),
+            heartbeat: tokio::sync::Mutex::default(),
+            following: Mutex::default(),
+        };
+        Postgres { inner: Arc::new(inner) }
+    }
+
+    /// What it was set up with.
+    pub fn setup(&self) -> &Setup {
+        &self.inner.setup
+    }
+
+    /// The parameters as last applied.
+    pub fn parameters(&self) -> Parameters {
+        self.inner.parameters()
+    }
+
+    /// The postmaster: known at once when it ends. Down only when none of its processes is left.
+    pub fn process(&self) -> watch::Receiver<Process> {
+        self.inner.process.subscribe()
+    }
+
+    /// Starts the thread that kills this Postgres when an armed deadline passes, even if the runtime is blocked.
+    pub fn fence(&self) -> Result<Fence, Error> {
+        Fence::start(Arc::clone(&self.inner.prey))
+    }
+
+    /// Looks at the data directory: never fails, what is wrong is in the answer.
+    pub async fn look(&self) -> (DataDirectory, TimelineHistory) {
+        control::look(&self.inner.setup).await
+    }
+
+    /// Takes over a postmaster that runs on this data directory. False if none does.
+    pub async fn adopt(&self) -> Result<bool, Error> {
+        process::adopt(&self.inner)
+    }
+
+    /// Starts as a standby, always; `follow` `None`: nobody yet. Returns as soon as it accepts connections, or after
+    /// `within` while it still recovers.
+    pub async fn start_standby(
+        &self,
+        follow: Option<&FollowTarget>,
+        within: Duration,
+    ) -> Result<Started, Error> {
+        process::start_standby(&self.inner, follow, within).await
+    }
+
+    /// Stops by a staircase that begins at `mode`; `within` is the time of the first step. Returns when no process is
+    /// left. If it is dropped, the signal stays sent.
+    pub async fn stop(&self, mode: StopMode, within: Duration) -> Result<Stopped, Error> {
+        process::stop(&self.inner, mode, within).await
+    }
+
+    /// Promotes the running standby. `still_allowed` is asked immediately before the signal. Returns when it accepts
+    /// writes.
+    pub async fn promote(&self, still_allowed: impl Fn() -> bool, within: Duration) -> Result<(), Error> {
+        promote::promote(&self.inner, still_allowed, within).await
+    }
+
+    /// CHECKPOINT.
+    pub async fn checkpoint(&self, within: Duration) -> Result<(), Error> {
+        sql::execute(&self.inner, "CHECKPOINT", "CHECKPOINT", within).await
+    }
+
+    /// Makes Postgres read its files again.
+    pub async fn reload(&self) -> Result<(), Error> {
+        running::reload(&self.inner)
+    }
+
+    /// Replaces the parameters: writes the files and, while it runs, reloads. Broken access rules are rolled back and
+    /// returned as [`Error::BrokenAccessRules`]; the other parameters are then in force all the same.
+    pub async fn apply(&self, parameters: Parameters) -> Result<(), Error> {
+        running::apply(&self.inner, parameters).await
+    }
+
+    /// Points a running standby elsewhere, or nowhere. True when it is in force, false when it needs a restart
+    /// (PostgreSQL 12).
+    pub async fn follow(&self, target: Option<&FollowTarget>) -> Result<bool, Error> {
+        running::follow(&self.inner, target).await
+    }
+
+    /// Creates and drops physical slots. What exists already, or is gone already, is no error.
+    pub async fn set_slots(&self, create: &[String], drop: &[String]) -> Result<(), Error> {
+        running::set_slots(&self.inner, create, drop).await
+    }
+
+    /// Resumes a paused replay.
+    pub async fn resume_replay(&self) -> Result<(), Error> {
+        let text = "SELECT pg_wal_replay_resume() WHERE pg_is_in_recovery()";
+        sql::execute(&self.inner, "resume replay", text, sql::LOOK_WITHIN).await
+    }
+
+    /// Per parameter old and new value, while a restart is needed.
+    pub async fn pending_restart(&self) -> Result<BTreeMap<String, (String, String)>, Error> {
+        running::pending_restart(&self.inner).await
+    }
+
+    /// One look inside, on a connection that is kept.
+    pub async fn sql_facts(&self) -> Result<SqlFacts, Error> {
+        facts::look(&self.inner).await
+    }
+
+    /// Makes a new cluster with its users and returns its system identifier. It is down afterwards, to be started as
+    /// a standby and promoted like every other. On failure the directory is kept aside as `<data_dir>.failed`.
+    pub async fn bootstrap(&self) -> Result<u64, Error> {
+        bootstrap::bootstrap(&self.inner).await
+    }
+
+    /// Takes a base backup of `target`. An existing directory is moved aside first and deleted after success.
+    pub async fn clone_from(
+        &self,
+        target: &FollowTarget,
+        progress: watch::Sender<Progress>,
+    ) -> Result<(), Error> {
+        clone::clone_from(&self.inner, target, progress).await
+    }
+
+    /// Runs crash recovery in single-user mode, so that the control file tells where WAL ends.
+    pub async fn crash_recovery(&self) -> Result<(), Error> {
+        rewind::crash_recovery(&self.inner).await
+    }
+
+    /// Asks another member for its timeline and history.
+    pub async fn leader_history(&self, target: &FollowTarget) -> Result<LeaderHistory, Error> {
+        sql::leader_history(&self.inner.setup, target).await
+    }
+
+    /// Keeps the WAL beyond `fork` aside and runs pg_rewind. `fork` is the last common timeline and the first
+    /// position that differs.
+    pub async fn rewind(&self, target: &FollowTarget, fork: (Timeline, Lsn)) -> Result<RewindReport, Error> {
+        rewind::rewind(&self.inner, target, fork).await
+    }
+}

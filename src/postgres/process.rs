@@ -1,0 +1,246 @@
+//! The postmaster's life: start, adoption, end. Down is said only when no process of that Postgres is left.
+
+use std::path::PathBuf;
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use super::control::PidFile;
+use super::handle::{Inner, Started, Stopped};
+use super::program::bare;
+use super::{Error, Setup, control, files};
+use crate::model::{DataDirectory, FollowTarget, Process, StopMode};
+use crate::os::child::{self, Child, Fate};
+use crate::os::pidfd::Pidfd;
+use crate::os::{clock, process};
+
+/// How often a level is looked at that nothing announces.
+pub(super) const LOOK_EVERY: Duration = Duration::from_millis(5);
+/// A postmaster that exited cleanly has waited for its children; the last may still be on their way out.
+const CLEAN_EXIT_WITHIN: Duration = Duration::from_secs(1);
+/// The second step. Shorter than the 5 s after which a postmaster kills its children itself.
+const IMMEDIATE_WITHIN: Duration = Duration::from_secs(3);
+
+/// What every process of this Postgres has in common, resolved while the disk still answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Prey {
+    pub(super) pid: i32,
+    pub(super) program: PathBuf,
+    pub(super) directory: PathBuf,
+}
+
+impl Prey {
+    /// Program and directory of a setup; the pid is not known yet.
+    pub(super) fn resolve(setup: &Setup) -> Result<Prey, Error> {
+        let program = setup.program("postgres");
+        let program = program.canonicalize().map_err(Error::file("find", &program))?;
+        let directory = setup.data_dir.canonicalize().map_err(Error::file("find", &setup.data_dir))?;
+        Ok(Prey { pid: 0, program, directory })
+    }
+
+    /// Every living process of it.
+    pub(super) fn all(&self) -> Vec<i32> {
+        process::all_in(&self.program, &self.directory)
+    }
+
+    /// Sends SIGKILL to every process of it; true if there was any.
+    pub(super) fn kill_all(&self) -> bool {
+        let left = self.all();
+        for pid in &left {
+            let _ = kill(Pid::from_raw(*pid), Signal::SIGKILL);
+        }
+        !left.is_empty()
+    }
+
+    /// Signals the postmaster, if it still is one.
+    pub(super) fn signal(&self, signal: Signal) -> bool {
+        process::runs_in(self.pid, &self.program, &self.directory)
+            && kill(Pid::from_raw(self.pid), signal).is_ok()
+    }
+}
+
+impl Inner {
+    /// The postmaster that runs, as the fence knows it too.
+    pub(super) fn prey(&self) -> Option<Prey> {
+        self.prey.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn up(&self, prey: Prey, standby_start: bool) {
+        let pid = prey.pid;
+        *self.prey.lock().unwrap_or_else(PoisonError::into_inner) = Some(prey);
+        self.process.send_replace(Process::Up { pid, since: clock::now(), standby_start });
+    }
+
+    /// Refuses while a postmaster runs.
+    pub(super) fn must_be_down(&self, what: &str) -> Result<(), Error> {
+        match *self.process.borrow() {
+            Process::Down { .. } => Ok(()),
+            Process::Up { pid, .. } => Err(Error::Unfit(format!("{what}: postgres runs as {pid}"))),
+        }
+    }
+
+    /// Waits for the postmaster's end and says so when none of its processes is left.
+    async fn ended(&self, prey: Prey, exit: Option<String>, clean: bool) {
+        if clean {
+            let patience = clock::now() + CLEAN_EXIT_WITHIN;
+            while clock::now() < patience && !prey.all().is_empty() {
+                tokio::time::sleep(LOOK_EVERY).await;
+            }
+        }
+        while prey.kill_all() {
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+        let mut known = self.prey.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.as_ref() == Some(&prey) {
+            *known = None;
+            self.process.send_replace(Process::Down { exit });
+        }
+    }
+}
+
+/// Takes over a postmaster that runs on this data directory. A `postmaster.pid` may be stale and name anything, even
+/// a thread of ours; only a process that runs our program in our data directory, and whose parent does not, is one.
+pub(super) fn adopt(inner: &Arc<Inner>) -> Result<bool, Error> {
+    if inner.must_be_down("adopt").is_err() {
+        return Ok(true);
+    }
+    let setup = &inner.setup;
+    let Some(file) = PidFile::read(&setup.data_dir) else { return Ok(false) };
+    let mut prey = Prey::resolve(setup)?;
+    let Ok(pidfd) = Pidfd::open(file.pid) else { return Ok(false) };
+    let is_postmaster = process::runs_in(file.pid, &prey.program, &prey.directory)
+        && process::stat(file.pid)
+            .is_some_and(|stat| !process::runs_in(stat.parent, &prey.program, &prey.directory));
+    if !is_postmaster {
+        return Ok(false);
+    }
+    prey.pid = file.pid;
+    let standby_start = setup.data_dir.join("standby.signal").exists();
+    inner.up(prey.clone(), standby_start);
+    let inner = Arc::clone(inner);
+    tokio::spawn(async move {
+        let exit = match pidfd.exited().await {
+            Ok(()) => None,
+            Err(error) => Some(error.to_string()),
+        };
+        // How it ended is not told; a removed pid file is what a clean shutdown leaves.
+        let clean = !inner.setup.data_dir.join("postmaster.pid").exists();
+        inner.ended(prey, exit, clean).await;
+    });
+    Ok(true)
+}
+
+/// Starts a standby and waits until it accepts connections.
+pub(super) async fn start_standby(
+    inner: &Arc<Inner>,
+    follow: Option<&FollowTarget>,
+    within: Duration,
+) -> Result<Started, Error> {
+    inner.must_be_down("start")?;
+    let setup = &inner.setup;
+    let control = match control::look(setup).await.0 {
+        DataDirectory::Ready(control) => control,
+        other => return Err(Error::Unfit(format!("start: the data directory is {other:?}"))),
+    };
+    let parameters = inner.parameters();
+    files::write_all(setup, &parameters, follow)?;
+    inner.set_following(follow);
+    let line = files::command_line(&parameters, &control.standby_minimums);
+    let pid = launch(inner, line, true)?;
+    wait_until_ready(inner, pid, within).await
+}
+
+/// Spawns the postmaster, which outlives us, and watches over it.
+pub(super) fn launch(inner: &Arc<Inner>, line: Vec<String>, standby_start: bool) -> Result<i32, Error> {
+    let setup = &inner.setup;
+    let mut prey = Prey::resolve(setup)?;
+    clear_stale_locks(setup, &prey)?;
+    let mut command = bare(setup, setup.program("postgres"));
+    command.arg("-D").arg(&setup.data_dir);
+    command.arg(format!("--config-file={}", files::main_file(setup).display()));
+    command.args(line).env("PG_GRANDPARENT_PID", std::process::id().to_string());
+    let spawn = |source| Error::Spawn { program: "postgres".to_owned(), source };
+    let child = child::spawn(&mut command, Fate::Outlives).map_err(spawn)?;
+    prey.pid = child.pid();
+    let pid = prey.pid;
+    inner.up(prey.clone(), standby_start);
+    tokio::spawn(watch(Arc::clone(inner), prey, child));
+    Ok(pid)
+}
+
+async fn watch(inner: Arc<Inner>, prey: Prey, mut child: Child) {
+    let (exit, clean) = match child.wait().await {
+        Ok(status) => (status.to_string(), status.success()),
+        Err(error) => (error.to_string(), false),
+    };
+    inner.ended(prey, Some(exit), clean).await;
+}
+
+/// Removes a `postmaster.pid`, and a socket's lock file, that names a living process which is no Postgres of this
+/// directory: Postgres would take it for one. What names a dead process, Postgres removes itself.
+fn clear_stale_locks(setup: &Setup, prey: &Prey) -> Result<(), Error> {
+    if let Some(pid) = prey.all().first() {
+        return Err(Error::Unfit(format!("start: process {pid} of this Postgres is left")));
+    }
+    let Some(file) = PidFile::read(&setup.data_dir) else { return Ok(()) };
+    if process::exe(file.pid).is_some() {
+        files::remove(&setup.data_dir.join("postmaster.pid"))?;
+    }
+    if let (Some(directory), Some(port)) = (&file.socket_dir, file.port) {
+        let lock = PathBuf::from(directory).join(format!(".s.PGSQL.{port}.lock"));
+        let text = std::fs::read_to_string(&lock).unwrap_or_default();
+        let ours = text.lines().nth(1).is_some_and(|path| PathBuf::from(path) == setup.data_dir);
+        if ours && PidFile::parse(&text).is_some_and(|file| process::exe(file.pid).is_some()) {
+            files::remove(&lock)?;
+        }
+    }
+    Ok(())
+}
+
+/// Waits until `postmaster.pid` says that it accepts connections.
+pub(super) async fn wait_until_ready(inner: &Inner, pid: i32, within: Duration) -> Result<Started, Error> {
+    let deadline = clock::now() + within;
+    let mut seen = inner.process.subscribe();
+    loop {
+        if let Process::Down { exit } = &*seen.borrow_and_update() {
+            let exit = exit.clone().unwrap_or_else(|| "unknown".to_owned());
+            return Err(Error::EndedWhileStarting { exit });
+        }
+        if PidFile::read(&inner.setup.data_dir).is_some_and(|file| file.pid == pid && file.ready) {
+            return Ok(Started::Ready);
+        }
+        if clock::now() >= deadline {
+            return Ok(Started::StillRecovering);
+        }
+        let _ = tokio::time::timeout(LOOK_EVERY, seen.changed()).await;
+    }
+}
+
+/// The staircase: each step has its time, and the last cannot be refused.
+pub(super) async fn stop(inner: &Inner, mode: StopMode, within: Duration) -> Result<Stopped, Error> {
+    let Some(prey) = inner.prey() else { return Ok(Stopped::WasDown) };
+    let steps = [
+        (Stopped::Fast, Signal::SIGINT, within),
+        (Stopped::Immediate, Signal::SIGQUIT, if mode == StopMode::Fast { IMMEDIATE_WITHIN } else { within }),
+    ];
+    let skipped = usize::from(mode == StopMode::Immediate);
+    for (step, signal, within) in steps.into_iter().skip(skipped) {
+        prey.signal(signal);
+        if is_down_within(inner, within).await {
+            return Ok(step);
+        }
+    }
+    prey.kill_all();
+    while !is_down_within(inner, LOOK_EVERY).await {
+        prey.kill_all();
+    }
+    Ok(Stopped::Killed)
+}
+
+async fn is_down_within(inner: &Inner, within: Duration) -> bool {
+    let mut seen = inner.process.subscribe();
+    let down = seen.wait_for(|process| matches!(process, Process::Down { .. }));
+    tokio::time::timeout(within, down).await.is_ok_and(|result| result.is_ok())
+}

@@ -1,0 +1,83 @@
+//! Running the programs Postgres brings.
+
+use std::process::Stdio;
+use std::time::Duration;
+
+use tokio::io::AsyncReadExt;
+use tokio::process::Command;
+
+use super::{Error, Setup};
+use crate::os::child::{self, Fate};
+
+/// How much of a program's complaint is kept.
+pub(super) const LAST_LINES: usize = 20;
+
+/// A program with the environment it may see: nothing of ours, messages in English, the password file.
+pub(super) fn tool(setup: &Setup, name: &str) -> Command {
+    let mut command = bare(setup, setup.program(name));
+    command.env("LANG", "C").env("LC_ALL", "C").env("PGPASSFILE", &setup.pgpass);
+    command
+}
+
+/// A program without our own environment.
+pub(super) fn bare(setup: &Setup, program: impl AsRef<std::ffi::OsStr>) -> Command {
+    let mut command = Command::new(program);
+    let ours = ["PATRONI_", "MATRIARCH_", "KUBERNETES_"];
+    for (key, value) in std::env::vars_os() {
+        let name = key.to_string_lossy();
+        if ours.iter().any(|prefix| name.starts_with(prefix)) || name == "NOTIFY_SOCKET" {
+            command.env_remove(&key);
+        }
+        if name == "PG_MALLOC_ARENA_MAX" {
+            command.env("MALLOC_ARENA_MAX", value);
+        }
+    }
+    if let Some(service) = &setup.krbsrvname {
+        command.env("PGKRBSRVNAME", service);
+    }
+    if let Some((user, group)) = setup.uid_gid {
+        command.uid(user).gid(group).current_dir("/");
+    }
+    command.stdin(Stdio::null());
+    command
+}
+
+/// Runs a program to its end and returns its standard output; dropped or late, it is killed with its whole group.
+pub(super) async fn run(name: &str, mut command: Command, within: Option<Duration>) -> Result<String, Error> {
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let spawn = |source| Error::Spawn { program: name.to_owned(), source };
+    let mut child = child::spawn(&mut command, Fate::DiesWithItsOwner).map_err(spawn)?;
+    let (mut stdout, mut stderr) = (child.take_stdout(), child.take_stderr());
+    let (mut output, mut complaint) = (Vec::new(), Vec::new());
+    let work = async {
+        let (output_read, complaint_read) = tokio::join!(
+            async { if let Some(pipe) = &mut stdout { pipe.read_to_end(&mut output).await } else { Ok(0) } },
+            async {
+                if let Some(pipe) = &mut stderr { pipe.read_to_end(&mut complaint).await } else { Ok(0) }
+            },
+        );
+        output_read.and(complaint_read)?;
+        child.wait().await
+    };
+    let limit = within.unwrap_or(Duration::MAX);
+    let status = tokio::time::timeout(limit, work)
+        .await
+        .map_err(|_| Error::Program {
+            program: name.to_owned(),
+            status: format!("no end within {limit:?}"),
+            output: String::new(),
+        })?
+        .map_err(spawn)?;
+    if status.success() {
+        return Ok(String::from_utf8_lossy(&output).into_owned());
+    }
+    complaint.extend_from_slice(&output);
+    let output = last_lines(&String::from_utf8_lossy(&complaint));
+    Err(Error::Program { program: name.to_owned(), status: status.to_string(), output })
+}
+
+/// The end of what a program said.
+pub(super) fn last_lines(text: &str) -> String {
+    let lines: Vec<&str> = text.split(['\n', '\r']).map(str::trim).filter(|line| !line.is_empty()).collect();
+    lines[lines.len().saturating_sub(LAST_LINES)..].join("; ")
+}

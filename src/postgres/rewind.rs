@@ -1,0 +1,189 @@
+//! Back to the last common position, with the WAL that is thrown away kept for a while.
+
+use std::fs;
+use std::os::unix::fs::chown;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::control::beside;
+use super::handle::{Inner, RewindReport};
+use super::program::{LAST_LINES, bare, run, tool};
+use super::{Error, Setup, conninfo, control, files};
+use crate::model::{ControlFile, ControlState, FollowTarget, Lsn, Timeline};
+use crate::os::durable;
+
+/// Diverged WAL of so many rewinds is kept; the oldest goes first.
+const KEPT_MAX: usize = 5;
+/// Counting commits is a courtesy.
+const COUNT_WITHIN: Duration = Duration::from_secs(60);
+const DEFAULT_SEGMENT: u64 = 16 << 20;
+
+/// Runs crash recovery in single-user mode.
+pub(super) async fn crash_recovery(inner: &Inner) -> Result<(), Error> {
+    inner.must_be_down("crash recovery")?;
+    let setup = &inner.setup;
+    if setup.data_dir.join("backup_label").exists() {
+        return Err(Error::Unfit(
+            "crash recovery: a backup_label is left, only a standby start is safe".to_owned(),
+        ));
+    }
+    let control = control::read(setup).await?;
+    let parameters = inner.parameters();
+    files::write_main(setup, &parameters, None)?;
+    files::remove_signals(setup)?;
+    let mut command = bare(setup, setup.program("postgres"));
+    command.arg("--single").arg("-D").arg(&setup.data_dir);
+    command.arg(format!("--config-file={}", files::main_file(setup).display()));
+    command.args(files::command_line(&parameters, &control.standby_minimums));
+    command.args(["-c", "archive_mode=on", "-c", "archive_command=false", "template1"]);
+    run("postgres --single", command, None).await.map(drop)
+}
+
+/// Keeps the diverged WAL aside and runs pg_rewind.
+pub(super) async fn rewind(
+    inner: &Inner,
+    target: &FollowTarget,
+    fork: (Timeline, Lsn),
+) -> Result<RewindReport, Error> {
+    inner.must_be_down("rewind")?;
+    let setup = &inner.setup;
+    let mut control = control::read(setup).await?;
+    if !matches!(control.state, ControlState::ShutDown | ControlState::ShutDownInRecovery) {
+        crash_recovery(inner).await?;
+        control = control::read(setup).await?;
+    }
+    let report = keep_diverged(setup, &control, fork).await?;
+    files::write_main(setup, &inner.parameters(), Some(target))?;
+    let restores =
+        inner.parameters().recovery.get("restore_command").is_some_and(|command| !command.is_empty());
+    let source = conninfo::to_member(setup, target, setup.rewind_credentials(), "Matriarch rewind")
+        .ok_or_else(|| Error::Unfit(format!("rewind: `{}` is no address", target.conn_url)))?;
+    let mut command = tool(setup, "pg_rewind");
+    command.arg("--target-pgdata").arg(&setup.data_dir).arg(format!("--source-server={source}"));
+    command.arg("--no-ensure-shutdown");
+    if restores {
+        command.arg("--restore-target-wal");
+    }
+    command.args(setup.rewind_options.iter().map(|option| format!("--{option}")));
+    control::mark(setup, "rewind")?;
+    if let Err(error) = run("pg_rewind", command, None).await {
+        if is_untouched(&error) {
+            control::unmark(setup)?;
+        }
+        return Err(error);
+    }
+    files::remove_signals(setup)?;
+    files::write_main(setup, &inner.parameters(), Some(target))?;
+    control::unmark(setup)?;
+    Ok(report)
+}
+
+/// pg_rewind says when it begins to change things. A complaint that may be cut proves nothing.
+fn is_untouched(error: &Error) -> bool {
+    match error {
+        Error::Program { output, .. } => {
+            !output.is_empty()
+                && !output.contains("rewinding from")
+                && output.split("; ").count() < LAST_LINES
+        }
+        _ => false,
+    }
+}
+
+async fn keep_diverged(
+    setup: &Setup,
+    control: &ControlFile,
+    fork: (Timeline, Lsn),
+) -> Result<RewindReport, Error> {
+    let (timeline, end) = control.end_of_wal();
+    let root = beside(&setup.data_dir, ".diverged");
+    let stamp = jiff::Timestamp::now().strftime("%Y%m%dT%H%M%S%.6fZ");
+    let kept_in = root.join(format!("{stamp}-tl{timeline}"));
+    fs::create_dir_all(&kept_in).map_err(Error::file("create", &kept_in))?;
+    let (source, kept) = (setup.data_dir.join("pg_wal"), kept_in.clone());
+    let copied = tokio::task::spawn_blocking(move || copy_segments(&source, &kept, fork, end)).await;
+    copied.map_err(|error| Error::Unfit(format!("keep diverged WAL: {error}")))??;
+    if let Some((user, group)) = setup.uid_gid {
+        // The programs that read it are not root in tests.
+        for path in [&root, &kept_in] {
+            chown(path, Some(user), Some(group)).map_err(Error::file("chown", path))?;
+        }
+    }
+    let report = RewindReport {
+        timeline,
+        fork: fork.1,
+        end,
+        bytes: end.bytes_since(fork.1),
+        commits: commits(setup, timeline, fork.1, end).await,
+        kept_in: kept_in.clone(),
+    };
+    let text = serde_json::to_vec_pretty(&report).map_err(|error| Error::Unfit(error.to_string()))?;
+    let path = kept_in.join("report.json");
+    durable::write(&path, &text, 0o600, setup.uid_gid).map_err(Error::file("write", &path))?;
+    forget_oldest(&root)?;
+    Ok(report)
+}
+
+/// Copies, because Postgres overwrites segments in place when it recycles them.
+fn copy_segments(source: &Path, kept_in: &Path, fork: (Timeline, Lsn), end: Lsn) -> Result<(), Error> {
+    let entries = fs::read_dir(source).map_err(Error::file("read", source))?;
+    for entry in entries.flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let path = entry.path();
+        let wanted = if name.ends_with(".history") {
+            true
+        } else {
+            let size = entry.metadata().map_or(DEFAULT_SEGMENT, |metadata| metadata.len());
+            segment(&name, size).is_some_and(|(timeline, start)| {
+                timeline >= fork.0 && start < end.0.saturating_add(1) && start + size > fork.1.0
+            })
+        };
+        if wanted {
+            let copy = kept_in.join(&name);
+            fs::copy(&path, &copy).map_err(Error::file("copy", &path))?;
+            fs::File::open(&copy).and_then(|file| file.sync_all()).map_err(Error::file("sync", &copy))?;
+        }
+    }
+    durable::sync_dir(kept_in).map_err(Error::file("sync", kept_in))
+}
+
+/// Timeline and first position of a segment, by its file name.
+fn segment(name: &str, size: u64) -> Option<(Timeline, u64)> {
+    if name.len() != 24 {
+        return None;
+    }
+    let part = |from: usize| u32::from_str_radix(name.get(from..from + 8)?, 16).ok();
+    let start = (u64::from(part(8)?) << 32) + u64::from(part(16)?) * size;
+    Some((Timeline(part(0)?), start))
+}
+
+async fn commits(setup: &Setup, timeline: Timeline, fork: Lsn, end: Lsn) -> Option<u64> {
+    let mut command = tool(setup, "pg_waldump");
+    command.arg(format!("--path={}", setup.data_dir.join("pg_wal").display()));
+    command.arg(format!("--timeline={timeline}")).arg("--rmgr=Transaction");
+    command.arg(format!("--start={fork}")).arg(format!("--end={end}"));
+    let text = run("pg_waldump", command, Some(COUNT_WITHIN)).await.ok()?;
+    Some(text.lines().filter(|line| line.contains("desc: COMMIT")).count() as u64)
+}
+
+fn forget_oldest(root: &Path) -> Result<(), Error> {
+    let entries = fs::read_dir(root).map_err(Error::file("read", root))?;
+    let mut kept: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
+    kept.sort();
+    for path in kept.iter().take(kept.len().saturating_sub(KEPT_MAX)) {
+        fs::remove_dir_all(path).map_err(Error::file("remove", path))?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_segment_names() {
+        let start = 0x1_0000_0000 + 3 * DEFAULT_SEGMENT;
+        assert_eq!(segment("000000020000000100000003", DEFAULT_SEGMENT), Some((Timeline(2), start)));
+        assert_eq!(segment("00000002.history", DEFAULT_SEGMENT), None);
+    }
+}

@@ -1,0 +1,182 @@
+//! Changes to a running Postgres: parameters, access rules, whom it follows, slots.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+use tokio_postgres::Client;
+
+use super::handle::Inner;
+use super::process::LOOK_EVERY;
+use super::sql::{self, LOOK_WITHIN};
+use super::{Error, Parameters, files};
+use crate::model::{FollowTarget, Process};
+use crate::os::clock;
+
+/// A reload is a signal to the postmaster; the effect is looked for this long.
+const RELOADED_WITHIN: Duration = Duration::from_secs(2);
+const FIRST_WITH_RELOADABLE_SOURCE: i32 = 130_000;
+
+async fn client(inner: &Inner) -> Result<Client, Error> {
+    let setup = &inner.setup;
+    sql::local(setup, &setup.local_host, "Matriarch", "-c statement_timeout=5000").await
+}
+
+fn is_up(inner: &Inner) -> bool {
+    matches!(*inner.process.borrow(), Process::Up { .. })
+}
+
+/// Sends the postmaster SIGHUP.
+pub(super) fn reload(inner: &Inner) -> Result<(), Error> {
+    match inner.prey() {
+        Some(prey) if prey.signal(Signal::SIGHUP) => Ok(()),
+        Some(_) | None => Err(Error::Unfit("reload: postgres is down".to_owned())),
+    }
+}
+
+/// Replaces the parameters; broken access rules are rolled back.
+pub(super) async fn apply(inner: &Inner, parameters: Parameters) -> Result<(), Error> {
+    let setup = &inner.setup;
+    let follow = inner.following();
+    files::write_main(setup, &parameters, follow.as_ref())?;
+    let paths = [files::hba_file(setup), files::ident_file(setup)];
+    let former = paths.clone().map(|path| fs::read_to_string(path).ok());
+    let former_rules = inner.replace_parameters(parameters.clone());
+    files::write_access(setup, &parameters)?;
+    if !is_up(inner) {
+        return Ok(());
+    }
+    // The rules are read from the files, so they can be checked before they are put in force.
+    let errors = match broken_rules(inner).await {
+        Ok(errors) => errors,
+        // No answer (not consistent yet, or full): the postmaster itself keeps the former rules if these are broken.
+        Err(error) => {
+            tracing::warn!(error = error.chain(), "access rules could not be checked");
+            Vec::new()
+        }
+    };
+    if !errors.is_empty() {
+        for (path, text) in paths.iter().zip(&former) {
+            if let Some(text) = text {
+                files::write(setup, path, text)?;
+            }
+        }
+        inner.keep_access(former_rules);
+    }
+    reload(inner)?;
+    if errors.is_empty() { Ok(()) } else { Err(Error::BrokenAccessRules { errors }) }
+}
+
+async fn broken_rules(inner: &Inner) -> Result<Vec<String>, Error> {
+    let client = client(inner).await?;
+    let what = "check access rules";
+    let version: i32 = client
+        .query_one("SELECT current_setting('server_version_num')::int4", &[])
+        .await
+        .map_err(Error::sql(what))?
+        .get(0);
+    let mut query =
+        "SELECT 'pg_hba.conf:' || coalesce(line_number, 0) || ': ' || error FROM pg_hba_file_rules
+                     WHERE error IS NOT NULL"
+            .to_owned();
+    if version >= 150_000 {
+        query.push_str(
+            " UNION ALL SELECT 'pg_ident.conf:' || coalesce(line_number, 0) || ': ' || error
+              FROM pg_ident_file_mappings WHERE error IS NOT NULL",
+        );
+    }
+    let rows = client.query(&query, &[]).await.map_err(Error::sql(what))?;
+    Ok(rows.iter().map(|row| row.get(0)).collect())
+}
+
+/// Points a running standby elsewhere and waits until that is in force.
+pub(super) async fn follow(inner: &Inner, target: Option<&FollowTarget>) -> Result<bool, Error> {
+    let setup = &inner.setup;
+    files::write_main(setup, &inner.parameters(), target)?;
+    inner.set_following(target);
+    reload(inner)?;
+    let what = "check whom postgres follows";
+    let client = client(inner).await?;
+    let wanted = [files::primary_conninfo(setup, target), files::primary_slot_name(target)];
+    let deadline = clock::now() + RELOADED_WITHIN;
+    loop {
+        let row = client
+            .query_one(
+                "SELECT current_setting('server_version_num')::int4, current_setting('primary_conninfo'),
+                        current_setting('primary_slot_name')",
+                &[],
+            )
+            .await
+            .map_err(Error::sql(what))?;
+        if row.get::<_, &str>(1) == wanted[0] && row.get::<_, &str>(2) == wanted[1] {
+            return Ok(true);
+        }
+        if row.get::<_, i32>(0) < FIRST_WITH_RELOADABLE_SOURCE {
+            return Ok(false);
+        }
+        if clock::now() >= deadline {
+            return Err(Error::Deadline {
+                what: "pointing postgres to another member",
+                within: RELOADED_WITHIN,
+            });
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+}
+
+/// Creates and drops physical slots.
+pub(super) async fn set_slots(inner: &Inner, create: &[String], drop: &[String]) -> Result<(), Error> {
+    let client = client(inner).await?;
+    let dropping = "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots
+                    WHERE slot_name = $1 AND NOT active";
+    for name in drop {
+        client.execute(dropping, &[name]).await.map_err(Error::sql("drop a replication slot"))?;
+    }
+    let creating = "SELECT pg_create_physical_replication_slot($1::text::name, true)
+                    WHERE NOT EXISTS (SELECT FROM pg_replication_slots WHERE slot_name = $1::text)";
+    for name in create {
+        client.execute(creating, &[name]).await.map_err(Error::sql("create a replication slot"))?;
+    }
+    Ok(())
+}
+
+/// What a restart would change.
+pub(super) async fn pending_restart(inner: &Inner) -> Result<BTreeMap<String, (String, String)>, Error> {
+    let work = async {
+        let client = client(inner).await?;
+        let rows = client
+            .query("SELECT name, current_setting(name) FROM pg_settings WHERE pending_restart", &[])
+            .await
+            .map_err(Error::sql("ask what waits for a restart"))?;
+        Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect::<BTreeMap<String, String>>())
+    };
+    let within = LOOK_WITHIN;
+    let what = "asking what waits for a restart";
+    let mut pending =
+        tokio::time::timeout(within, work).await.map_err(|_| Error::Deadline { what, within })??;
+    let parameters = inner.parameters();
+    // What comes from the command line is never pending in the server's eyes.
+    let running = running_command_line(inner);
+    let differs =
+        |(name, value): &&(String, String)| running.get(name.as_str()).is_some_and(|now| now != value);
+    for (name, _) in parameters.command_line.iter().filter(differs) {
+        pending.insert(name.clone(), running[name].clone());
+    }
+    let wanted = |name: &str| {
+        let line = parameters.command_line.iter().find(|(given, _)| given == name).map(|(_, value)| value);
+        line.or_else(|| parameters.parameters.get(name)).cloned().unwrap_or_default()
+    };
+    let named = pending.into_iter().filter(|(name, _)| !files::RECOVERY.contains(&name.as_str()));
+    Ok(named.map(|(name, old)| (name.clone(), (old, wanted(&name)))).collect())
+}
+
+/// The parameters on the running postmaster's command line.
+fn running_command_line(inner: &Inner) -> BTreeMap<String, String> {
+    let Some(prey) = inner.prey() else { return BTreeMap::new() };
+    let line = fs::read(format!("/proc/{}/cmdline", prey.pid)).unwrap_or_default();
+    line.split(|byte| *byte == 0)
+        .filter_map(|word| std::str::from_utf8(word).ok()?.strip_prefix("--")?.split_once('='))
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .collect()
+}

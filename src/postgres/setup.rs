@@ -1,0 +1,119 @@
+//! What this Postgres is set up with: fixed for the life of the supervisor, or replaceable while it runs.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// What cannot change without restarting the supervisor.
+#[derive(Clone, Debug, Default)]
+pub struct Setup {
+    /// The member's name: `application_name` of its WAL receiver.
+    pub name: String,
+    /// The data directory.
+    pub data_dir: PathBuf,
+    /// Where `postgresql.conf` lies; the data directory unless set apart.
+    pub config_dir: PathBuf,
+    /// `config_base_name`: `<base>.conf` and `<base>.base.conf`; empty means `postgresql`.
+    pub config_base_name: String,
+    /// Included instead of `<base>.base.conf`.
+    pub custom_conf: Option<PathBuf>,
+    /// Where the programs lie; `None` searches `PATH`.
+    pub bin_dir: Option<PathBuf>,
+    /// Program to file name, where it is not the same (`bin_name`).
+    pub bin_names: BTreeMap<String, String>,
+    /// `listen_addresses`.
+    pub listen_addresses: String,
+    /// `port`.
+    pub port: u16,
+    /// How this supervisor itself connects: an absolute directory of Unix sockets, or a host.
+    pub local_host: String,
+    /// The database to connect to; `postgres` by default.
+    pub database: String,
+    /// The password file written for the programs Postgres brings.
+    pub pgpass: PathBuf,
+    /// The superuser: local connections, checkpoints.
+    pub superuser: Credentials,
+    /// Who streams and takes base backups.
+    pub replication: Credentials,
+    /// Who rewinds; the superuser when `None`.
+    pub rewind: Option<Credentials>,
+    /// `krbsrvname`, exported as `PGKRBSRVNAME`.
+    pub krbsrvname: Option<String>,
+    /// Options of `initdb`, without the leading dashes (`data-checksums`, `locale=C`, …).
+    pub initdb: Vec<String>,
+    /// A command run once in the new cluster, split as a shell does; gets a connection string as its last argument.
+    pub post_bootstrap: Option<String>,
+    /// Options of `pg_basebackup`, without the leading dashes.
+    pub basebackup: Vec<String>,
+    /// Options of `pg_rewind`, without the leading dashes.
+    pub rewind_options: Vec<String>,
+    /// `pg_ctl_timeout`: how long a start may take where nothing else is said.
+    pub pg_ctl_timeout: Duration,
+    /// Run every program as this user and group. Only for tests: Postgres refuses to run as root.
+    pub uid_gid: Option<(u32, u32)>,
+}
+
+impl Setup {
+    /// The rewind user, or the superuser in its place.
+    pub fn rewind_credentials(&self) -> &Credentials {
+        self.rewind.as_ref().unwrap_or(&self.superuser)
+    }
+
+    /// The file name base of the configuration.
+    pub fn base_name(&self) -> &str {
+        if self.config_base_name.is_empty() { "postgresql" } else { &self.config_base_name }
+    }
+
+    /// The path of a program Postgres brings.
+    pub fn program(&self, name: &str) -> PathBuf {
+        let file = self.bin_names.get(name).map_or(name, String::as_str);
+        match &self.bin_dir {
+            Some(dir) => dir.join(file),
+            None => std::env::var_os("PATH")
+                .into_iter()
+                .flat_map(|path| std::env::split_paths(&path).collect::<Vec<_>>())
+                .map(|dir| dir.join(file))
+                .find(|path| path.is_file())
+                .unwrap_or_else(|| PathBuf::from(file)),
+        }
+    }
+}
+
+/// A user and how it proves itself. `Debug` hides the password.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Credentials {
+    /// Its name.
+    pub username: String,
+    /// Its password; `None` for certificates, peer or trust.
+    pub password: Option<String>,
+    /// libpq's connection options besides (`sslmode`, `sslcert`, `channel_binding`, …).
+    pub options: BTreeMap<String, String>,
+}
+
+impl fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let password = self.password.as_ref().map(|_| "***");
+        f.debug_struct("Credentials")
+            .field("username", &self.username)
+            .field("password", &password)
+            .field("options", &self.options.keys().collect::<Vec<_>>())
+            .finish()
+    }
+}
+
+/// What can be replaced while Postgres runs (`Postgres::apply`).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Parameters {
+    /// Written to `postgresql.conf`, sorted. The controlled ones belong in `command_line`.
+    pub parameters: BTreeMap<String, String>,
+    /// The controlled parameters in their order, for the postmaster's command line
+    /// (`listen_addresses`, `port` and `cluster_name` first). They beat every file.
+    pub command_line: Vec<(String, String)>,
+    /// The lines of `pg_hba.conf`; `None` leaves the file alone.
+    pub pg_hba: Option<Vec<String>>,
+    /// The lines of `pg_ident.conf`; `None` leaves the file alone.
+    pub pg_ident: Option<Vec<String>>,
+    /// `recovery_conf`: further recovery settings (`restore_command`, …).
+    pub recovery: BTreeMap<String, String>,
+}

@@ -1,0 +1,135 @@
+//! Talking to the local Postgres, and to other members' where history has to be asked.
+
+use std::path::Path;
+use std::time::Duration;
+
+use tokio_postgres::{Client, Config, NoTls};
+
+use super::conninfo::{Address, database};
+use super::handle::{Inner, LeaderHistory};
+use super::{Credentials, Error, Setup};
+use crate::model::{Branch, FollowTarget, Lsn, Timeline, TimelineHistory};
+
+const CONNECT_WITHIN: Duration = Duration::from_secs(3);
+/// A look that takes longer is no look.
+pub(super) const LOOK_WITHIN: Duration = Duration::from_secs(3);
+/// Enforced by the server, so that a look cut off here does not go on there.
+const LOOK_OPTIONS: &str = "-c statement_timeout=2000 -c pg_stat_statements.track=none";
+/// Reading a history file from another member.
+const HISTORY_WITHIN: Duration = Duration::from_secs(10);
+
+/// A connection to the local Postgres as superuser.
+pub(super) async fn local(
+    setup: &Setup,
+    host: &str,
+    application: &str,
+    options: &str,
+) -> Result<Client, Error> {
+    let mut config = Config::new();
+    let who = &setup.superuser;
+    config.user(&who.username).dbname(database(setup)).port(setup.port);
+    if let Some(password) = &who.password {
+        config.password(password);
+    }
+    if host.starts_with('/') {
+        config.host_path(Path::new(host));
+    } else {
+        config.host(host);
+    }
+    config.application_name(application).options(options);
+    connect(config, format!("{host}:{}", setup.port)).await
+}
+
+async fn connect(mut config: Config, to: String) -> Result<Client, Error> {
+    config.connect_timeout(CONNECT_WITHIN);
+    let attempt = tokio::time::timeout(CONNECT_WITHIN, config.connect(NoTls)).await;
+    let (client, connection) = attempt
+        .map_err(|_| Error::Deadline { what: "connecting to postgres", within: CONNECT_WITHIN })?
+        .map_err(|source| Error::Connect { to, source })?;
+    // Its error reaches whoever uses the client.
+    tokio::spawn(connection);
+    Ok(client)
+}
+
+/// Runs a statement within its time, on a connection of its own.
+pub(super) async fn execute(
+    inner: &Inner,
+    what: &'static str,
+    text: &str,
+    within: Duration,
+) -> Result<(), Error> {
+    let setup = &inner.setup;
+    let work = async {
+        let client = local(setup, &setup.local_host, "Matriarch", "").await?;
+        client.batch_execute(text).await.map_err(Error::sql(what))
+    };
+    tokio::time::timeout(within, work).await.map_err(|_| Error::Deadline { what, within })?
+}
+
+/// Asks another member for its timeline and history.
+pub(super) async fn leader_history(setup: &Setup, target: &FollowTarget) -> Result<LeaderHistory, Error> {
+    let within = HISTORY_WITHIN;
+    let ask = ask_history(setup, target);
+    tokio::time::timeout(within, ask)
+        .await
+        .map_err(|_| Error::Deadline { what: "asking for the leader's history", within })?
+}
+
+async fn ask_history(setup: &Setup, target: &FollowTarget) -> Result<LeaderHistory, Error> {
+    let client = remote(setup, target, setup.rewind_credentials()).await?;
+    let what = "ask for the leader's history";
+    let row = client
+        .query_one(
+            "SELECT pg_is_in_recovery(),
+                    CASE WHEN pg_is_in_recovery() THEN NULL
+                         ELSE substr(pg_walfile_name(pg_current_wal_flush_lsn()), 1, 8) END,
+                    (SELECT timeline_id FROM pg_control_checkpoint()),
+                    (SELECT system_identifier::text FROM pg_control_system()),
+                    pg_last_wal_replay_lsn()::text",
+            &[],
+        )
+        .await
+        .map_err(Error::sql(what))?;
+    let in_recovery: bool = row.get(0);
+    let written = row.get::<_, Option<&str>>(1).and_then(|hex| u32::from_str_radix(hex, 16).ok());
+    let checkpoint_timeline = Timeline(u32::try_from(row.get::<_, i32>(2)).unwrap_or_default());
+    let timeline = written.map_or(checkpoint_timeline, Timeline);
+    let mut history = TimelineHistory::default();
+    if timeline > Timeline::FIRST {
+        let path = format!("pg_wal/{:08X}.history", timeline.0);
+        let row =
+            client.query_one("SELECT pg_read_binary_file($1)", &[&path]).await.map_err(Error::sql(what))?;
+        let text = String::from_utf8_lossy(row.get::<_, &[u8]>(0)).into_owned();
+        history = TimelineHistory::parse(&text).map_err(|error| Error::Unfit(format!("{path}: {error}")))?;
+    }
+    let end = row.get::<_, Option<&str>>(4).and_then(|lsn| lsn.parse::<Lsn>().ok()).filter(|_| in_recovery);
+    Ok(LeaderHistory {
+        branch: Branch { history, timeline, end },
+        in_recovery,
+        system_id: row.get::<_, &str>(3).parse().unwrap_or_default(),
+        checkpoint_timeline,
+    })
+}
+
+async fn remote(setup: &Setup, target: &FollowTarget, who: &Credentials) -> Result<Client, Error> {
+    let address = Address::parse(&target.conn_url)
+        .ok_or_else(|| Error::Unfit(format!("{}: `{}` is no address", target.name, target.conn_url)))?;
+    let mut config = Config::new();
+    config.user(&who.username).application_name("Matriarch");
+    config.dbname(address.database.as_deref().unwrap_or_else(|| database(setup)));
+    if let Some(password) = &who.password {
+        config.password(password);
+    }
+    for (host, port) in &address.hosts {
+        config.host(host).port(*port);
+    }
+    connect(config, target.conn_url.clone()).await
+}
+
+/// The connection for looking, kept from look to look.
+pub(super) async fn heartbeat(setup: &Setup, kept: &mut Option<Client>) -> Result<(), Error> {
+    if kept.as_ref().is_none_or(Client::is_closed) {
+        *kept = Some(local(setup, &setup.local_host, "Matriarch heartbeat", LOOK_OPTIONS).await?);
+    }
+    Ok(())
+}

@@ -1,0 +1,5 @@
+//! Decisions: the whole situation table as a snapshot an operator can read, and scenarios with their stories.
+
+mod scenarios;
+mod table;
+mod world;

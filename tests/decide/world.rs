@@ -1,0 +1,230 @@
+//! A member's world, built by hand: everything `decide` can see, with short ways to change it.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use matriarch::decide::{Decision, Memory, decide};
+use matriarch::model::{
+    ClusterStatus, ClusterView, ConfigKey, ControlFile, ControlState, DataDirectory, Finished, JobKind,
+    LeaderKey, Leading, LeaseFacts, LeaseId, Lsn, Me, MemberKey, MemberName, MemberRecord, MemberState,
+    Moment, Observation, Outcome, PeerAnswer, PostgresFacts, Process, Role, Settings, SqlFacts, Standby,
+    Tags, Term, Timeline, TimelineHistory, View, WalReceiver, WallTime,
+};
+
+pub const SYSTEM_ID: u64 = 7_000_000_000_000_000_001;
+pub const MY_LEASE: LeaseId = LeaseId(0xA);
+pub const THEIR_LEASE: LeaseId = LeaseId(0xB);
+pub const START: Moment = Moment::from_millis(1_000_000);
+
+pub fn name(text: &str) -> MemberName {
+    MemberName::new(text).expect("a valid name")
+}
+
+/// Member `a` of the cluster `a`, `b`, `c`, at rest: b leads and a's Postgres streams from it.
+pub struct World {
+    pub seen: Observation,
+    pub memory: Memory,
+    pub now: Moment,
+}
+
+impl World {
+    pub fn new() -> World {
+        let members = ["a", "b", "c"].map(|text| (name(text), member(text)));
+        let cluster = ClusterView {
+            revision: 100,
+            leader: Some(leader("b", THEIR_LEASE)),
+            members: BTreeMap::from(members),
+            initialize: Some(SYSTEM_ID.to_string()),
+            config: Some(ConfigKey { text: "{}".to_owned(), mod_revision: 3 }),
+            status: Some(ClusterStatus { optime: Some(Lsn(1000)), ..ClusterStatus::default() }),
+            history: Some(Vec::new()),
+            failover: None,
+        };
+        let seen = Observation {
+            me: Me {
+                name: name("a"),
+                tags: Tags::default(),
+                conn_url: "postgres://a:5432/postgres".to_owned(),
+                api_url: "http://a:8008/patroni".to_owned(),
+                proxy_url: None,
+                may_bootstrap: true,
+            },
+            settings: Settings::default(),
+            view: Some(View { cluster, seen_at: START }),
+            lease: LeaseFacts {
+                lease: Some(MY_LEASE),
+                deadline: Some(START + Duration::from_secs(9)),
+                leading: Leading::No,
+                ttl: Duration::from_secs(10),
+                trouble: None,
+            },
+            postgres: up(standby(1000)),
+            peers: BTreeMap::new(),
+            leader_branch: None,
+            job: None,
+            clone_progress: None,
+            writing: None,
+            finished: Vec::new(),
+            requests: Vec::new(),
+            shutting_down: false,
+            wall: WallTime(1_795_384_347_000),
+        };
+        World { seen, memory: Memory::default(), now: START }
+    }
+
+    pub fn cluster(&mut self) -> &mut ClusterView {
+        &mut self.seen.view.as_mut().expect("the world always has a view").cluster
+    }
+
+    /// The leader key is mine and confirmed.
+    pub fn i_lead(&mut self) -> &mut World {
+        self.cluster().leader = Some(leader("a", MY_LEASE));
+        self.seen.lease.leading = Leading::Yes(Term(50));
+        self
+    }
+
+    pub fn nobody_leads(&mut self) -> &mut World {
+        self.cluster().leader = None;
+        self
+    }
+
+    pub fn postgres(&mut self, postgres: PostgresFacts) -> &mut World {
+        self.seen.postgres = postgres;
+        self
+    }
+
+    /// `member` answers with this position.
+    pub fn answers(&mut self, member: &str, lsn: u64) -> &mut World {
+        self.seen.peers.insert(name(member), answer(self.now, lsn));
+        self
+    }
+
+    pub fn ends(&mut self, job: JobKind, outcome: Outcome) -> &mut World {
+        self.seen.finished.push(Finished { job, outcome });
+        self
+    }
+
+    /// One tick; what it remembers is kept, what had ended is consumed.
+    pub fn tick(&mut self) -> Decision {
+        let decision = decide(&self.memory, &self.seen, self.now);
+        self.memory = decision.memory.clone();
+        self.seen.finished.clear();
+        self.seen.requests.clear();
+        decision
+    }
+
+    pub fn later(&mut self, millis: u64) -> &mut World {
+        self.now = self.now + Duration::from_millis(millis);
+        self.seen.lease.deadline = Some(self.now + Duration::from_secs(9));
+        self
+    }
+}
+
+pub fn leader(text: &str, lease: LeaseId) -> LeaderKey {
+    LeaderKey { name: name(text), lease: Some(lease), term: Term(50) }
+}
+
+fn member(text: &str) -> MemberKey {
+    let role = if text == "b" { Role::Primary } else { Role::Replica };
+    let record = serde_json::json!({
+        "conn_url": format!("postgres://{text}:5432/postgres"), "api_url": format!("http://{text}:8008/patroni"),
+        "state": MemberState::Running, "role": role, "version": "4.1.5", "xlog_location": 1000, "timeline": 1
+    });
+    let record: MemberRecord = serde_json::from_value(record).expect("a valid record");
+    let lease = match text {
+        "a" => MY_LEASE,
+        "b" => THEIR_LEASE,
+        _ => LeaseId(0xC),
+    };
+    MemberKey { record, lease: Some(lease) }
+}
+
+pub fn answer(asked_at: Moment, lsn: u64) -> PeerAnswer {
+    PeerAnswer {
+        asked_at,
+        reachable: true,
+        in_recovery: true,
+        role: Role::Replica,
+        lsn: Lsn(lsn),
+        replayed: Lsn(lsn),
+        timeline: Some(Timeline(1)),
+        tags: Tags::default(),
+        watchdog_failed: false,
+        trouble: None,
+    }
+}
+
+pub fn control(state: ControlState) -> ControlFile {
+    ControlFile {
+        system_id: SYSTEM_ID,
+        state,
+        checkpoint: Lsn(900),
+        checkpoint_timeline: Timeline(1),
+        min_recovery: Lsn(0),
+        min_recovery_timeline: Timeline(0),
+        checksums: true,
+        wal_log_hints: true,
+        standby_minimums: BTreeMap::new(),
+    }
+}
+
+fn facts(data: DataDirectory, process: Process, sql: Option<SqlFacts>) -> PostgresFacts {
+    PostgresFacts {
+        data,
+        process,
+        sql,
+        sql_trouble: None,
+        history: TimelineHistory::default(),
+        pending_restart: BTreeMap::new(),
+    }
+}
+
+pub fn down(state: ControlState) -> PostgresFacts {
+    facts(DataDirectory::Ready(control(state)), Process::Down { exit: Some("signal: 9".to_owned()) }, None)
+}
+
+pub fn without(data: DataDirectory) -> PostgresFacts {
+    facts(data, Process::Down { exit: None }, None)
+}
+
+pub fn up(sql: SqlFacts) -> PostgresFacts {
+    facts(DataDirectory::Ready(control(ControlState::InProduction)), process(), Some(sql))
+}
+
+pub fn silent() -> PostgresFacts {
+    facts(DataDirectory::Ready(control(ControlState::InArchiveRecovery)), process(), None)
+}
+
+fn process() -> Process {
+    Process::Up { pid: 42, since: START, standby_start: true }
+}
+
+pub fn primary(lsn: u64) -> SqlFacts {
+    SqlFacts { standby: Standby::No, flushed: Lsn(lsn), ..standby(lsn) }
+}
+
+pub fn standby(lsn: u64) -> SqlFacts {
+    SqlFacts {
+        at: START,
+        server_version: 150_018,
+        postmaster_start_time: "2026-11-22T21:50:10.915509+00:00".to_owned(),
+        timeline: Some(Timeline(1)),
+        standby: Standby::Yes {
+            received: Lsn(lsn),
+            replayed: Lsn(lsn),
+            replayed_timestamp: None,
+            paused: false,
+            receiver: Some(WalReceiver {
+                status: "streaming".to_owned(),
+                host: Some("b".to_owned()),
+                port: Some(5432),
+                slot: Some("a".to_owned()),
+                latest_end: Lsn(lsn),
+            }),
+            restores: false,
+        },
+        flushed: Lsn(0),
+        slots: BTreeMap::new(),
+        replication: Vec::new(),
+    }
+}
