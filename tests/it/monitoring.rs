@@ -57,7 +57,7 @@ async fn prometheus_reads_the_metrics() {
 
 /// vip-manager compares the leader key byte for byte, or asks `//leader`; templates split `conn_url` and `api_url`.
 #[tokio::test]
-async fn vip_manager_and_templates_find_what_they_read() {
+async fn vip_and_templates_find_what_they_read() {
     let cluster = Plan::new(1).start().await;
     let member = &cluster.members[0];
     assert_eq!(cluster.etcd.get("/service/herd/leader").await.as_deref(), Some("m1"));
