@@ -23,7 +23,9 @@ impl Pidfd {
         }
         // SAFETY: the kernel has just made this descriptor, and nobody else has it.
         let fd = unsafe { OwnedFd::from_raw_fd(fd as i32) };
-        Ok(Pidfd { fd: AsyncFd::register_with_interest(fd, Interest::READABLE)? })
+        // SAFETY: the `AsyncFd` owns the descriptor, which stays open and the same until it is dropped.
+        let fd = unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE)? };
+        Ok(Pidfd { fd })
     }
 
     /// Waits until it has ended (it may still be a zombie). Can be dropped and called again.
