@@ -15,8 +15,8 @@ use super::{
 #[command(name = "matriarch", version, propagate_version = true, arg_required_else_help = true)]
 #[command(
     after_help = "Exit codes: 0 done, 1 refused or failed, 2 usage, 3 configuration, 4 etcd, 5 no member \
-    answers, 6 port in use, 7 root, 8 foreign data directory, 9 duplicate name, 10 bootstrap failed, 11 no cluster, \
-    12 missing program, 13 tour lost a row, 130 interrupted."
+    answers, 6 port in use, 7 root, 8 foreign data directory, 9 duplicate name, 10 bootstrap failed, 11 missing program, \
+    12 tour lost a row, 130 interrupted."
 )]
 pub struct Cli {
     /// What every command takes.

@@ -5,7 +5,10 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::dispatch::Context;
-use super::error::{CliError, CliResult};
+use super::error::CliResult;
+use super::exit::Exit;
+use super::target::environment;
+use crate::config;
 
 /// Options of `check`.
 #[derive(Debug, Args)]
@@ -19,6 +22,21 @@ pub struct CheckArgs {
 
 /// Runs `check`.
 pub fn execute(context: &Context, args: &CheckArgs) -> CliResult {
-    let _ = (&args.file, args.strict, context);
-    Err(CliError::failed("the configuration is not joined yet"))
+    let path = args.file.clone().or_else(|| context.global.config_file.clone());
+    let loaded = match config::load(path.as_deref(), &environment()) {
+        Ok(loaded) => loaded,
+        Err(faults) => {
+            context.ui.say(&faults.to_string());
+            return Ok(Exit::Configuration);
+        }
+    };
+    for warning in &loaded.warnings {
+        context.ui.say(&format!("warning: {warning}"));
+    }
+    if args.strict && !loaded.warnings.is_empty() {
+        context.ui.say("Not good enough for --strict: every warning counts as a fault");
+        return Ok(Exit::Configuration);
+    }
+    context.ui.say("The configuration is valid");
+    Ok(Exit::Done)
 }

@@ -13,9 +13,8 @@
 //! | 8 | `run`: the data directory is another cluster's or another major version's |
 //! | 9 | `run`: a member of this name already runs |
 //! | 10 | `run`: the bootstrap failed |
-//! | 11 | etcd holds no cluster, and this member must not make one |
-//! | 12 | a needed program (etcd, PostgreSQL) is missing or of the wrong version |
-//! | 13 | `demo --tour`: an acknowledged row is gone, or a replica did not catch up |
+//! | 11 | a needed program (etcd, PostgreSQL) is missing or of the wrong version |
+//! | 12 | `demo --tour`: an acknowledged row is gone, or a replica did not catch up |
 //! | 130 | interrupted |
 
 use std::fmt;
@@ -46,12 +45,10 @@ pub enum Exit {
     DuplicateName = 9,
     /// The bootstrap failed.
     BootstrapFailed = 10,
-    /// etcd holds no cluster, and this member must not make one.
-    NoCluster = 11,
     /// A needed program is missing.
-    MissingProgram = 12,
+    MissingProgram = 11,
     /// The tour found a loss.
-    Lost = 13,
+    Lost = 12,
     /// Interrupted by the user.
     Interrupted = 130,
 }

@@ -1,6 +1,6 @@
 //! `run`: the member itself. The only command that reaches into the agent.
 
-use std::collections::BTreeMap;
+use std::error::Error;
 use std::path::PathBuf;
 
 use clap::Args;
@@ -8,7 +8,9 @@ use clap::Args;
 use super::dispatch::Context;
 use super::error::{CliError, CliResult};
 use super::exit::Exit;
+use super::target::environment;
 use crate::agent::{self, RunError};
+use crate::api::ApiError;
 use crate::config;
 use crate::etcd::EtcdError;
 use crate::model::ExitBecause;
@@ -23,32 +25,58 @@ pub struct RunArgs {
 /// Runs the member until it is told to stop.
 pub fn execute(context: &Context, args: &RunArgs) -> CliResult {
     let path = args.file.clone().or_else(|| context.global.config_file.clone());
-    let environment: BTreeMap<String, String> = std::env::vars().collect();
-    let loaded = config::load(path.as_deref(), &environment)
-        .map_err(|faults| CliError::failed(faults.to_string()).exit(Exit::Configuration))?;
+    let environment = environment();
+    let loaded = config::load(path.as_deref(), &environment).map_err(|faults| {
+        CliError::failed(faults.to_string())
+            .hint("`matriarch check FILE` reports every fault, and looks at this machine as well")
+            .exit(Exit::Configuration)
+    })?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
         .enable_all()
         .build()
         .map_err(|error| CliError::failed("failed to start the runtime").because(&error))?;
-    match runtime.block_on(agent::run(loaded, path, environment)) {
-        Ok(()) => Ok(Exit::Done),
-        Err(error) => Err(CliError::failed("the member ended").because(&error).exit(exit(&error))),
+    let ended = runtime.block_on(agent::run(loaded, path, environment));
+    ended.map(|()| Exit::Done).map_err(|error| explain(&error))
+}
+
+fn explain(error: &RunError) -> CliError {
+    let mut explained = CliError::failed(error.to_string()).exit(exit_of(error));
+    if let Some(cause) = error.source() {
+        explained = explained.because(cause);
+    }
+    match hint_of(error) {
+        Some(hint) => explained.hint(hint),
+        None => explained,
     }
 }
 
-fn exit(error: &RunError) -> Exit {
+fn exit_of(error: &RunError) -> Exit {
     match error {
         RunError::Root { .. } => Exit::Root,
         RunError::AlreadyRunning { .. } | RunError::DuplicateName { .. } => Exit::DuplicateName,
-        RunError::Api(_) => Exit::PortInUse,
+        RunError::Api(ApiError::PortInUse { .. }) => Exit::PortInUse,
         RunError::Programs(_) => Exit::MissingProgram,
-        RunError::Settings(_) => Exit::Configuration,
-        RunError::Etcd(EtcdError::Authentication(_)) => Exit::Etcd,
-        RunError::Ended(ExitBecause::ForeignDataDirectory { .. }) => Exit::ForeignDataDirectory,
-        RunError::Ended(ExitBecause::BootstrapFailed { .. }) => Exit::BootstrapFailed,
-        RunError::Etcd(_) | RunError::Ended(ExitBecause::Asked) | RunError::System { .. } | RunError::Postgres(_) => {
-            Exit::Failed
-        }
+        RunError::Etcd(EtcdError::Setup(_)) | RunError::Settings(_) => Exit::Configuration,
+        RunError::Etcd(_) => Exit::Etcd,
+        RunError::Ended(because) => exit_of_end(because),
+        RunError::Api(_) | RunError::System { .. } | RunError::Postgres(_) => Exit::Failed,
+    }
+}
+
+fn exit_of_end(because: &ExitBecause) -> Exit {
+    match because {
+        ExitBecause::Asked => Exit::Done,
+        ExitBecause::ForeignDataDirectory { .. } => Exit::ForeignDataDirectory,
+        ExitBecause::BootstrapFailed { .. } => Exit::BootstrapFailed,
+    }
+}
+
+fn hint_of(error: &RunError) -> Option<&'static str> {
+    match exit_of(error) {
+        Exit::PortInUse => Some("stop what listens there, or change `restapi.listen`"),
+        Exit::Etcd => Some("check the user, password and certificates of the `etcd3` section"),
+        Exit::MissingProgram => Some("point `postgresql.bin_dir` at PostgreSQL 13 to 18"),
+        Exit::BootstrapFailed => Some("the broken data directory was moved aside; its log says more"),
+        _ => None,
     }
 }

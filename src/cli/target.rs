@@ -167,7 +167,8 @@ fn config_path(context: &Context) -> Result<Option<PathBuf>, CliError> {
     Ok(default.filter(|path| path.exists()))
 }
 
-fn environment() -> BTreeMap<String, String> {
+/// The environment, as far as it is text.
+pub fn environment() -> BTreeMap<String, String> {
     std::env::vars_os()
         .filter_map(|(key, value)| Some((key.into_string().ok()?, value.into_string().ok()?)))
         .collect()

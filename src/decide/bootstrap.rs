@@ -19,6 +19,7 @@ pub(super) fn create(turn: &mut Turn<'_>) -> Reason {
         (None, None) if turn.seen.me.tags.nofailover() || !turn.seen.me.may_bootstrap => {
             Reason::MayNotBootstrap
         }
+        (None, None) if turn.seen.lease.lease.is_none() => Reason::NoLeaseYet,
         (None, None) => {
             turn.start(Job::Bootstrap);
             Reason::NewCluster

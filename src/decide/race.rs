@@ -26,6 +26,9 @@ pub(super) fn run(turn: &mut Turn<'_>, sql: &SqlFacts) -> Reason {
     if turn.seen.writing.is_some() {
         return Reason::TakingLeadership;
     }
+    if turn.seen.lease.lease.is_none() {
+        return Reason::NoLeaseYet;
+    }
     let request =
         cluster.failover.as_ref().map(|key| &key.request).filter(|request| request.scheduled_at.is_none());
     let asked_for_me = request.is_some_and(|request| request.candidate.as_ref() == Some(&turn.seen.me.name));

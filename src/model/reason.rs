@@ -19,6 +19,7 @@ pub enum Reason {
     ShuttingDown,
     Leading,
     Confirming,
+    NoLeaseYet,
     Promoting,
     Restarting,
     Reinitializing,
@@ -87,6 +88,7 @@ impl fmt::Display for Reason {
             Reason::Confirming => {
                 write!(f, "the leader key is mine; waiting for the renewal that confirms it")
             }
+            Reason::NoLeaseYet => write!(f, "waiting for a lease from etcd"),
             Reason::Promoting => write!(f, "promoting: the lease is mine and PostgreSQL is a standby"),
             Reason::Restarting => write!(f, "restarting PostgreSQL as asked"),
             Reason::Reinitializing => write!(f, "reinitializing as asked"),

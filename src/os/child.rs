@@ -43,7 +43,8 @@ impl Register {
 /// What becomes of a child when nobody waits for it any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fate {
-    /// Its whole process group is killed.
+    /// Its whole process group is killed. It is killed too when this process ends, so that no orphaned copy goes on
+    /// writing; strictly, when the thread ends that spawned it: never spawn one from a short-lived thread.
     DiesWithItsOwner,
     /// It goes on, even when this process ends.
     Outlives,
@@ -62,6 +63,12 @@ pub struct Child {
 /// unregistered.
 pub fn spawn(command: &mut Command, fate: Fate) -> io::Result<Child> {
     command.process_group(0);
+    if fate == Fate::DiesWithItsOwner {
+        // SAFETY: between fork and exec this makes one system call and touches no memory.
+        unsafe {
+            command.pre_exec(|| nix::sys::prctl::set_pdeathsig(Signal::SIGKILL).map_err(io::Error::from));
+        }
+    }
     let mut register = register();
     let inner = command.spawn()?;
     let pid = inner.id().map_or(0, |pid| pid as i32);

@@ -17,6 +17,7 @@ use super::handle::Inner;
 use super::process::{LOOK_EVERY, Prey};
 use super::program::{bare, run, tool};
 use super::{Credentials, Error, Parameters, Setup, control, files, sql};
+use crate::model::DataDirectory;
 use crate::os::child::{self, Child, Fate};
 use crate::os::clock;
 
@@ -29,21 +30,30 @@ const FAILED_MAX: u32 = 100;
 pub(super) async fn bootstrap(inner: &Inner) -> Result<u64, Error> {
     inner.must_be_down("bootstrap")?;
     let setup = &inner.setup;
+    if matches!(control::look(setup).await.0, DataDirectory::HalfMade { by } if by == "bootstrap") {
+        kill_leftovers(setup).await;
+        rename_aside(&setup.data_dir, ".failed")?;
+    }
     if !control::is_empty(&setup.data_dir)? {
         return Err(Error::Unfit(format!("bootstrap: {} is not empty", setup.data_dir.display())));
     }
     control::mark(setup, "bootstrap")?;
     let made = make(setup, &inner.parameters()).await;
     if made.is_err() {
-        if let Ok(prey) = Prey::resolve(setup) {
-            while prey.kill_all() {
-                tokio::time::sleep(LOOK_EVERY).await;
-            }
-        }
+        kill_leftovers(setup).await;
         rename_aside(&setup.data_dir, ".failed")?;
     }
     control::unmark(setup)?;
     made
+}
+
+/// The private postmaster of a failed attempt, or of one whose supervisor was killed.
+async fn kill_leftovers(setup: &Setup) {
+    if let Ok(prey) = Prey::resolve(setup) {
+        while prey.kill_all() {
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    }
 }
 
 async fn make(setup: &Setup, parameters: &Parameters) -> Result<u64, Error> {

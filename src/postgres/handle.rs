@@ -29,7 +29,6 @@ pub(super) struct Inner {
     pub(super) process: watch::Sender<Process>,
     pub(super) prey: PreyCell,
     pub(super) heartbeat: tokio::sync::Mutex<Option<Client>>,
-    following: Mutex<Option<FollowTarget>>,
 }
 
 /// The postmaster that runs, shared with the fence's thread.
@@ -56,14 +55,6 @@ impl Inner {
         parameters.pg_ident = former.pg_ident;
     }
 
-    /// Whom the files say to follow, as last written.
-    pub(super) fn following(&self) -> Option<FollowTarget> {
-        locked(&self.following).clone()
-    }
-
-    pub(super) fn set_following(&self, target: Option<&FollowTarget>) {
-        *locked(&self.following) = target.cloned();
-    }
 }
 
 /// How a start ended.
@@ -137,7 +128,6 @@ impl Postgres {
             process,
             prey: PreyCell::default(),
             heartbeat: tokio::sync::Mutex::default(),
-            following: Mutex::default(),
         };
         Postgres { inner: Arc::new(inner) }
     }
@@ -266,5 +256,24 @@ impl Postgres {
     /// position that differs.
     pub async fn rewind(&self, target: &FollowTarget, fork: (Timeline, Lsn)) -> Result<RewindReport, Error> {
         rewind::rewind(&self.inner, target, fork).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The loop runs these in tasks of their own.
+    #[test]
+    fn long_operations_can_be_spawned() {
+        fn is_send<T: Send>(_: &T) {}
+        let postgres = Postgres::new(Setup::default(), Parameters::default());
+        is_send(&postgres.promote(|| true, Duration::ZERO));
+        is_send(&postgres.start_standby(None, Duration::ZERO));
+        is_send(&postgres.stop(StopMode::Fast, Duration::ZERO));
+        is_send(&postgres.bootstrap());
+        is_send(&postgres.crash_recovery());
+        is_send(&postgres.sql_facts());
+        is_send(&postgres.apply(Parameters::default()));
     }
 }

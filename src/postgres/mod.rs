@@ -1,5 +1,22 @@
 //! The local Postgres: one handle, [`Postgres`], with one method for everything that can be done to it.
 //!
+//! ```text
+//!              look ── control           the directory from outside: pg_controldata, history, half-made marker
+//!  adopt start stop ── process           the postmaster; Down only when none of its processes is left
+//!             fence ── fence             a thread that stops it at a deadline, even if the runtime is blocked
+//!           promote ── promote
+//!         sql_facts ── facts ─┐
+//!    leader_history ──────────┴─ sql ── tls
+//!      apply follow ── running ── files  every configuration file is written by us
+//!         bootstrap ── bootstrap ┐
+//!        clone_from ── clone     ├─ program ── os::child
+//!            rewind ── rewind    ┘
+//! ```
+//!
+//! A directory that is being made or rewound is marked beside it (`<data_dir>.matriarch-half-made`) and never started.
+//! Every start is a standby's; only `promote` makes a primary. Long operations are cancelled by dropping them: the
+//! programs they run die, the postmaster does not.
+//!
 //! Deliberately absent: any notion of who should lead. It is told what to do and reports what it saw.
 
 mod error;
@@ -16,6 +33,7 @@ mod process;
 mod promote;
 mod running;
 mod sql;
+mod tls;
 
 mod bootstrap;
 mod clone;

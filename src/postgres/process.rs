@@ -146,7 +146,6 @@ pub(super) async fn start_standby(
     };
     let parameters = inner.parameters();
     files::write_all(setup, &parameters, follow)?;
-    inner.set_following(follow);
     let line = files::command_line(&parameters, &control.standby_minimums);
     let pid = launch(inner, line, true)?;
     wait_until_ready(inner, pid, within).await
@@ -191,7 +190,7 @@ fn clear_stale_locks(setup: &Setup, prey: &Prey) -> Result<(), Error> {
     if let (Some(directory), Some(port)) = (&file.socket_dir, file.port) {
         let lock = PathBuf::from(directory).join(format!(".s.PGSQL.{port}.lock"));
         let text = std::fs::read_to_string(&lock).unwrap_or_default();
-        let ours = text.lines().nth(1).is_some_and(|path| PathBuf::from(path) == setup.data_dir);
+        let ours = text.lines().nth(1).is_some_and(|path| setup.data_dir.as_path() == std::path::Path::new(path));
         if ours && PidFile::parse(&text).is_some_and(|file| process::exe(file.pid).is_some()) {
             files::remove(&lock)?;
         }

@@ -1,6 +1,6 @@
 //! Running the programs Postgres brings.
 
-use std::process::Stdio;
+use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
 use tokio::io::AsyncReadExt;
@@ -42,8 +42,29 @@ pub(super) fn bare(setup: &Setup, program: impl AsRef<std::ffi::OsStr>) -> Comma
     command
 }
 
-/// Runs a program to its end and returns its standard output; dropped or late, it is killed with its whole group.
-pub(super) async fn run(name: &str, mut command: Command, within: Option<Duration>) -> Result<String, Error> {
+/// Runs a program to its end and returns its standard output.
+pub(super) async fn run(name: &str, command: Command, within: Option<Duration>) -> Result<String, Error> {
+    let ended = run_to_end(name, command, within).await?;
+    if ended.status.success() {
+        return Ok(ended.output);
+    }
+    let output = last_lines(&format!("{}\n{}", ended.complaint, ended.output));
+    Err(Error::Program { program: name.to_owned(), status: ended.status.to_string(), output })
+}
+
+/// How a program ended, and what it said.
+pub(super) struct Ended {
+    pub(super) status: ExitStatus,
+    pub(super) output: String,
+    pub(super) complaint: String,
+}
+
+/// Runs a program to its end, be it good or bad; dropped or late, it is killed with its whole group.
+pub(super) async fn run_to_end(
+    name: &str,
+    mut command: Command,
+    within: Option<Duration>,
+) -> Result<Ended, Error> {
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
     let spawn = |source| Error::Spawn { program: name.to_owned(), source };
     let mut child = child::spawn(&mut command, Fate::DiesWithItsOwner).map_err(spawn)?;
@@ -68,12 +89,8 @@ pub(super) async fn run(name: &str, mut command: Command, within: Option<Duratio
             output: String::new(),
         })?
         .map_err(spawn)?;
-    if status.success() {
-        return Ok(String::from_utf8_lossy(&output).into_owned());
-    }
-    complaint.extend_from_slice(&output);
-    let output = last_lines(&String::from_utf8_lossy(&complaint));
-    Err(Error::Program { program: name.to_owned(), status: status.to_string(), output })
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    Ok(Ended { status, output: text(&output), complaint: text(&complaint) })
 }
 
 /// The end of what a program said.

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
+use tokio_postgres::Client;
 
 use super::handle::Inner;
 use super::process::wait_until_ready;
@@ -28,8 +29,7 @@ pub(super) async fn promote(
         return Err(late());
     }
     let setup = &inner.setup;
-    let client =
-        sql::local(setup, &setup.local_host, "Matriarch promote", "-c statement_timeout=2000").await?;
+    let client = client(inner).await?;
     let ask = "SELECT pg_is_in_recovery()";
     let is_standby = async || -> Result<bool, Error> {
         let row = tokio::time::timeout(clock::now().until(deadline), client.query_one(ask, &[])).await;
@@ -55,5 +55,18 @@ pub(super) async fn promote(
         }
         tokio::time::sleep(ASK_EVERY).await;
     }
+    if let Ok(mut kept) = inner.heartbeat.try_lock() {
+        kept.get_or_insert(client);
+    }
     Ok(())
+}
+
+/// The heartbeat's connection if nobody uses it now: authentication takes longer than a promotion.
+async fn client(inner: &Inner) -> Result<Client, Error> {
+    let kept = inner.heartbeat.try_lock().ok().and_then(|mut kept| kept.take());
+    if let Some(client) = kept.filter(|client| !client.is_closed()) {
+        return Ok(client);
+    }
+    let setup = &inner.setup;
+    sql::local(setup, &setup.local_host, "Matriarch heartbeat", sql::LOOK_OPTIONS).await
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::control::beside;
 use super::handle::{Inner, RewindReport};
-use super::program::{LAST_LINES, bare, run, tool};
+use super::program::{LAST_LINES, bare, run, run_to_end, tool};
 use super::{Error, Setup, conninfo, control, files};
 use crate::model::{ControlFile, ControlState, FollowTarget, Lsn, Timeline};
 use crate::os::durable;
@@ -162,8 +162,10 @@ async fn commits(setup: &Setup, timeline: Timeline, fork: Lsn, end: Lsn) -> Opti
     command.arg(format!("--path={}", setup.data_dir.join("pg_wal").display()));
     command.arg(format!("--timeline={timeline}")).arg("--rmgr=Transaction");
     command.arg(format!("--start={fork}")).arg(format!("--end={end}"));
-    let text = run("pg_waldump", command, Some(COUNT_WITHIN)).await.ok()?;
-    Some(text.lines().filter(|line| line.contains("desc: COMMIT")).count() as u64)
+    // After a crash the log of it breaks off before `end`; what could be read until there counts.
+    let ended = run_to_end("pg_waldump", command, Some(COUNT_WITHIN)).await.ok()?;
+    let count = ended.output.lines().filter(|line| line.contains("desc: COMMIT")).count() as u64;
+    (ended.status.success() || count > 0).then_some(count)
 }
 
 fn forget_oldest(root: &Path) -> Result<(), Error> {

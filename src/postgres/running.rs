@@ -38,8 +38,7 @@ pub(super) fn reload(inner: &Inner) -> Result<(), Error> {
 /// Replaces the parameters; broken access rules are rolled back.
 pub(super) async fn apply(inner: &Inner, parameters: Parameters) -> Result<(), Error> {
     let setup = &inner.setup;
-    let follow = inner.following();
-    files::write_main(setup, &parameters, follow.as_ref())?;
+    files::write_main_again(setup, &parameters)?;
     let paths = [files::hba_file(setup), files::ident_file(setup)];
     let former = paths.clone().map(|path| fs::read_to_string(path).ok());
     let former_rules = inner.replace_parameters(parameters.clone());
@@ -94,11 +93,10 @@ async fn broken_rules(inner: &Inner) -> Result<Vec<String>, Error> {
 pub(super) async fn follow(inner: &Inner, target: Option<&FollowTarget>) -> Result<bool, Error> {
     let setup = &inner.setup;
     files::write_main(setup, &inner.parameters(), target)?;
-    inner.set_following(target);
     reload(inner)?;
     let what = "check whom postgres follows";
     let client = client(inner).await?;
-    let wanted = [files::primary_conninfo(setup, target), files::primary_slot_name(target)];
+    let wanted = files::Source::of(setup, target);
     let deadline = clock::now() + RELOADED_WITHIN;
     loop {
         let row = client
@@ -109,7 +107,7 @@ pub(super) async fn follow(inner: &Inner, target: Option<&FollowTarget>) -> Resu
             )
             .await
             .map_err(Error::sql(what))?;
-        if row.get::<_, &str>(1) == wanted[0] && row.get::<_, &str>(2) == wanted[1] {
+        if row.get::<_, &str>(1) == wanted.conninfo && row.get::<_, &str>(2) == wanted.slot {
             return Ok(true);
         }
         if row.get::<_, i32>(0) < FIRST_WITH_RELOADABLE_SOURCE {

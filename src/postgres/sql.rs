@@ -7,14 +7,14 @@ use tokio_postgres::{Client, Config, NoTls};
 
 use super::conninfo::{Address, database};
 use super::handle::{Inner, LeaderHistory};
-use super::{Credentials, Error, Setup};
+use super::{Credentials, Error, Setup, tls};
 use crate::model::{Branch, FollowTarget, Lsn, Timeline, TimelineHistory};
 
 const CONNECT_WITHIN: Duration = Duration::from_secs(3);
 /// A look that takes longer is no look.
 pub(super) const LOOK_WITHIN: Duration = Duration::from_secs(3);
 /// Enforced by the server, so that a look cut off here does not go on there.
-const LOOK_OPTIONS: &str = "-c statement_timeout=2000 -c pg_stat_statements.track=none";
+pub(super) const LOOK_OPTIONS: &str = "-c statement_timeout=2000 -c pg_stat_statements.track=none";
 /// Reading a history file from another member.
 const HISTORY_WITHIN: Duration = Duration::from_secs(10);
 
@@ -123,7 +123,15 @@ async fn remote(setup: &Setup, target: &FollowTarget, who: &Credentials) -> Resu
     for (host, port) in &address.hosts {
         config.host(host).port(*port);
     }
-    connect(config, target.conn_url.clone()).await
+    config.connect_timeout(CONNECT_WITHIN);
+    let (mode, connector) = tls::connector(who)?;
+    config.ssl_mode(mode);
+    let attempt = tokio::time::timeout(CONNECT_WITHIN, config.connect(connector)).await;
+    let (client, connection) = attempt
+        .map_err(|_| Error::Deadline { what: "connecting to another member", within: CONNECT_WITHIN })?
+        .map_err(|source| Error::Connect { to: target.conn_url.clone(), source })?;
+    tokio::spawn(connection);
+    Ok(client)
 }
 
 /// The connection for looking, kept from look to look.

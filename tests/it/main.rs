@@ -23,6 +23,7 @@ mod monitoring;
 mod names;
 mod patronictl;
 mod pause;
+mod postgres;
 mod rejoin;
 mod streaming;
 mod switchover;

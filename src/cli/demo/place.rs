@@ -14,6 +14,9 @@ use crate::cli::exit::Exit;
 /// PostgreSQL's versions, newest first.
 const POSTGRES_VERSIONS: [u32; 6] = [18, 17, 16, 15, 14, 13];
 
+/// A socket's path holds at most 107 bytes, and PostgreSQL appends up to 15.
+const DIR_LENGTH_MAX: usize = 90;
+
 /// A demo's surroundings. Dropping it removes the directory, unless it is kept.
 #[derive(Debug)]
 pub struct Place {
@@ -40,6 +43,13 @@ impl Place {
             Some(dir) => std::path::absolute(dir)?,
             None => PathBuf::from(format!("/tmp/matriarch-demo-{}", secret(4)?)),
         };
+        if dir.as_os_str().len() > DIR_LENGTH_MAX {
+            return Err(CliError::usage(format!(
+                "{} is too long a path for PostgreSQL's socket",
+                dir.display()
+            ))
+            .hint(format!("--dir takes at most {DIR_LENGTH_MAX} characters")));
+        }
         DirBuilder::new().mode(0o700).create(&dir).map_err(|error| {
             CliError::failed(format!("failed to make {}", dir.display()))
                 .because(&error)
@@ -129,7 +139,9 @@ fn postgres_programs() -> Result<PathBuf, CliError> {
     let packaged =
         POSTGRES_VERSIONS.iter().map(|version| PathBuf::from(format!("/usr/lib/postgresql/{version}/bin")));
     let from_path = on_path("postgres").and_then(|program| Some(program.parent()?.to_owned()));
-    from_path.into_iter().chain(packaged).find(|dir| dir.join("postgres").is_file() && dir.join("initdb").is_file()).ok_or_else(
+    // A directory of links to a few of the programs is no installation.
+    let complete = |dir: &PathBuf| PROGRAMS.iter().all(|program| dir.join(program).is_file());
+    from_path.into_iter().chain(packaged).find(complete).ok_or_else(
         || {
             CliError::failed("there is no PostgreSQL server on this machine")
                 .hint("install one of version 13 to 18 (Debian: `apt install postgresql`) or put `postgres` on the PATH")
@@ -137,6 +149,9 @@ fn postgres_programs() -> Result<PathBuf, CliError> {
         },
     )
 }
+
+/// What a member needs of PostgreSQL.
+const PROGRAMS: [&str; 5] = ["postgres", "initdb", "pg_controldata", "pg_basebackup", "pg_rewind"];
 
 /// Whom to run as when we are root.
 fn user() -> Result<Option<(u32, u32)>, CliError> {

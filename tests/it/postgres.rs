@@ -1,0 +1,332 @@
+//! The local Postgres against the real programs, run as the user `postgres`.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use matriarch::model::{
+    ControlState, DataDirectory, Divergence, FollowTarget, MemberName, Process, SqlFacts, Standby, StopMode,
+};
+use matriarch::os::{child, clock, process, reap};
+use matriarch::postgres::{Error, Postgres, Progress, Setup, Started, Stopped};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use tokio::sync::watch;
+
+mod herd;
+
+use herd::Herd;
+
+const SOON: Duration = Duration::from_secs(30);
+
+fn target(leader: &Postgres) -> FollowTarget {
+    let setup = leader.setup();
+    FollowTarget {
+        name: MemberName::new(&*setup.name).expect("a name"),
+        conn_url: format!("postgres://127.0.0.1:{}/postgres", setup.port),
+        slot: None,
+    }
+}
+
+async fn start(member: &Postgres, leader: Option<&Postgres>) {
+    let begun = clock::now();
+    let follow = leader.map(target);
+    let started = member.start_standby(follow.as_ref(), SOON).await.expect("start");
+    assert_eq!(started, Started::Ready);
+    println!("start {:?}", clock::now().since(begun));
+}
+
+async fn promote(member: &Postgres) {
+    let begun = clock::now();
+    member.promote(|| true, SOON).await.expect("promote");
+    println!("promote {:?}", clock::now().since(begun));
+}
+
+async fn stop(member: &Postgres) -> Stopped {
+    let begun = clock::now();
+    let stopped = member.stop(StopMode::Fast, SOON).await.expect("stop");
+    println!("stop {:?} {stopped:?}", clock::now().since(begun));
+    stopped
+}
+
+async fn facts_until(member: &Postgres, what: &str, holds: impl Fn(&SqlFacts) -> bool) -> SqlFacts {
+    let deadline = clock::now() + SOON;
+    loop {
+        let facts = member.sql_facts().await;
+        match facts {
+            Ok(facts) if holds(&facts) => return facts,
+            other => assert!(clock::now() < deadline, "{what}: {other:?}"),
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+fn streams(facts: &SqlFacts) -> bool {
+    matches!(&facts.standby, Standby::Yes { receiver: Some(receiver), .. } if receiver.status == "streaming")
+}
+
+fn pid(member: &Postgres) -> i32 {
+    match *member.process().borrow() {
+        Process::Up { pid, .. } => pid,
+        Process::Down { .. } => panic!("down"),
+    }
+}
+
+async fn down(member: &Postgres) {
+    let mut process = member.process();
+    let down = process.wait_for(|process| matches!(process, Process::Down { .. }));
+    tokio::time::timeout(SOON, down).await.expect("down in time").expect("a sender");
+    assert_eq!(left(member.setup()), Vec::<i32>::new());
+}
+
+fn left(setup: &Setup) -> Vec<i32> {
+    let directory = setup.data_dir.canonicalize().expect("data directory");
+    let program = setup.program("postgres").canonicalize().expect("postgres");
+    process::all_in(&program, &directory)
+}
+
+async fn client(member: &Postgres) -> tokio_postgres::Client {
+    let setup = member.setup();
+    let mut config = tokio_postgres::Config::new();
+    config.host("127.0.0.1").port(setup.port).user("postgres").dbname("postgres");
+    config.password(setup.superuser.password.as_ref().expect("a password"));
+    let (client, connection) = config.connect(tokio_postgres::NoTls).await.expect("connect");
+    tokio::spawn(connection);
+    client
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_cluster_and_its_standby() {
+    let herd = Herd::new("new");
+    let leader = herd.primary("a").await;
+    let facts = leader.sql_facts().await.expect("facts");
+    assert!(facts.is_primary() && facts.flushed.is_known());
+    assert_eq!(facts.timeline.map(|timeline| timeline.0), Some(2));
+    leader.set_slots(&["b".to_owned(), "c".to_owned()], &[]).await.expect("create slots");
+    leader.set_slots(&["b".to_owned()], &["c".to_owned()]).await.expect("drop a slot");
+    leader.checkpoint(SOON).await.expect("checkpoint");
+
+    let standby = herd.standby("b", &leader).await;
+    let facts = facts_until(&standby, "streaming", streams).await;
+    assert_eq!(facts.timeline.map(|timeline| timeline.0), Some(2));
+    let with_slot = FollowTarget { slot: Some("b".to_owned()), ..target(&leader) };
+    assert!(standby.follow(Some(&with_slot)).await.expect("follow"));
+    let slot = |facts: &SqlFacts| {
+        matches!(&facts.standby, Standby::Yes { receiver: Some(receiver), .. }
+            if receiver.slot.as_deref() == Some("b") && receiver.port == Some(leader.setup().port))
+    };
+    facts_until(&standby, "streaming through the slot", slot).await;
+    let facts = facts_until(&leader, "replication seen", |facts| !facts.replication.is_empty()).await;
+    assert_eq!(facts.replication[0]["application_name"], "b");
+    assert_eq!(facts.slots.keys().collect::<Vec<_>>(), ["b"]);
+    let history = standby_history(&leader, &standby).await;
+    assert_eq!(history, Divergence::None);
+    assert_eq!(stop(&standby).await, Stopped::Fast);
+    assert_eq!(stop(&leader).await, Stopped::Fast);
+    let (DataDirectory::Ready(control), history) = leader.look().await else { panic!("not ready") };
+    assert_eq!((control.state, history.0.len()), (ControlState::ShutDown, 1));
+}
+
+async fn standby_history(leader: &Postgres, member: &Postgres) -> Divergence {
+    let theirs = leader.leader_history(&target(leader)).await.expect("history");
+    assert!(!theirs.in_recovery);
+    let (data, history) = member.look().await;
+    let sql = member.sql_facts().await.ok();
+    let facts = matriarch::model::PostgresFacts {
+        data,
+        history,
+        process: member.process().borrow().clone(),
+        sql_trouble: sql.is_none().then(|| "down".to_owned()),
+        sql,
+        ..Default::default()
+    };
+    facts.branch().expect("a branch").divergence_from(&theirs.branch)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_postmaster_is_down_at_once() {
+    let herd = Herd::new("kill");
+    let leader = herd.primary("a").await;
+    let clients = [client(&leader).await, client(&leader).await];
+    let begun = clock::now();
+    kill(Pid::from_raw(pid(&leader)), Signal::SIGKILL).expect("kill");
+    down(&leader).await;
+    println!("down after {:?}", clock::now().since(begun));
+    drop(clients);
+    start(&leader, None).await;
+    promote(&leader).await;
+    assert_eq!(leader.sql_facts().await.expect("facts").timeline.map(|timeline| timeline.0), Some(3));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_staircase_ends_by_sigkill() {
+    let herd = Herd::new("stairs");
+    let leader = herd.primary("a").await;
+    let session = client(&leader).await;
+    let backend: i32 = session.query_one("SELECT pg_backend_pid()", &[]).await.expect("pid").get(0);
+    kill(Pid::from_raw(backend), Signal::SIGSTOP).expect("stop");
+    let stopped = leader.stop(StopMode::Fast, Duration::from_millis(300)).await.expect("stop");
+    assert_eq!(stopped, Stopped::Killed);
+    assert_eq!(left(leader.setup()), Vec::<i32>::new());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn adoption_and_stale_pid_files() {
+    let herd = Herd::new("adopt");
+    let leader = herd.primary("a").await;
+    let (setup, parameters, running) = (leader.setup().clone(), leader.parameters(), pid(&leader));
+    drop(leader);
+    let adopted = Postgres::new(setup.clone(), parameters.clone());
+    assert!(adopted.adopt().await.expect("adopt"));
+    assert_eq!(pid(&adopted), running);
+    assert_eq!(stop(&adopted).await, Stopped::Fast);
+
+    let (tell, told) = std::sync::mpsc::channel();
+    let thread = std::thread::spawn(move || {
+        tell.send(nix::unistd::gettid().as_raw()).expect("send");
+        std::thread::park();
+    });
+    let tid = told.recv().expect("a thread");
+    let text = format!("{tid}\n{}\n1\n{}\n{}\n*\n", setup.data_dir.display(), setup.port, herd.root.display());
+    fs::write(setup.data_dir.join("postmaster.pid"), text).expect("write");
+    let member = Postgres::new(setup, parameters);
+    assert!(!member.adopt().await.expect("adopt"));
+    start(&member, None).await;
+    stop(&member).await;
+    thread.thread().unpark();
+    thread.join().expect("join");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_interrupted_clone_is_redone() {
+    let herd = Herd::new("clone");
+    let leader = herd.primary("a").await;
+    let member = herd.member("b");
+    let limited = Setup { basebackup: vec!["max-rate=1M".to_owned()], ..member.setup().clone() };
+    let slow = Postgres::new(limited, member.parameters());
+    let (progress, mut seen) = watch::channel(Progress::default());
+    let from = target(&leader);
+    let begun = async { seen.wait_for(|now| now.done > 0).await.map(drop) };
+    tokio::select! {
+        result = slow.clone_from(&from, progress) => panic!("too fast: {result:?}"),
+        begun = begun => begun.expect("progress"),
+    }
+    let half = DataDirectory::HalfMade { by: "clone".to_owned() };
+    assert_eq!(member.look().await.0, half);
+    assert!(matches!(member.start_standby(None, SOON).await, Err(Error::Unfit(_))));
+    member.clone_from(&target(&leader), watch::channel(Progress::default()).0).await.expect("clone");
+    start(&member, Some(&leader)).await;
+    facts_until(&member, "streaming", streams).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_diverged_primary_is_rewound() {
+    let herd = Herd::new("rewind");
+    let old = herd.primary("a").await;
+    let new = herd.standby("b", &old).await;
+    facts_until(&new, "streaming", streams).await;
+    promote(&new).await;
+    new.checkpoint(SOON).await.expect("checkpoint");
+    let session = client(&old).await;
+    session.batch_execute("CREATE TABLE lost AS SELECT 1; INSERT INTO lost VALUES (2)").await.expect("write");
+    client(&new).await.batch_execute("CREATE TABLE kept AS SELECT 1").await.expect("write");
+    kill(Pid::from_raw(pid(&old)), Signal::SIGKILL).expect("kill");
+    down(&old).await;
+    old.crash_recovery().await.expect("crash recovery");
+    let Divergence::Forked { timeline, at } = standby_history(&new, &old).await else { panic!("no fork") };
+    let report = old.rewind(&target(&new), (timeline, at)).await.expect("rewind");
+    assert_eq!(report.commits, Some(1), "both statements were one implicit transaction");
+    assert!(report.kept_in.join("report.json").exists() && report.bytes > 0);
+    assert!(fs::read_dir(&report.kept_in).expect("kept").count() > 1);
+    start(&old, Some(&new)).await;
+    facts_until(&old, "streaming", streams).await;
+    let rows = client(&old).await.query("SELECT relname FROM pg_class WHERE relname IN ('lost', 'kept')", &[]).await;
+    let names: Vec<String> = rows.expect("select").iter().map(|row| row.get(0)).collect();
+    assert_eq!(names, ["kept"]);
+}
+
+#[test]
+fn the_fence_fires_while_the_runtime_is_blocked() {
+    let herd = Herd::new("fence");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("runtime");
+    runtime.block_on(async {
+        let leader = herd.primary("a").await;
+        let session = client(&leader).await;
+        let backend: i32 = session.query_one("SELECT pg_backend_pid()", &[]).await.expect("pid").get(0);
+        kill(Pid::from_raw(backend), Signal::SIGSTOP).expect("stop");
+        let fence = leader.fence().expect("fence");
+        let now = clock::now();
+        fence.arm(now + Duration::from_secs(60), now + Duration::from_secs(61));
+        fence.arm(now + Duration::from_millis(100), now + Duration::from_millis(400));
+        let deadline = now + SOON;
+        // The only thread of the runtime waits here, so nothing but the fence can act.
+        while !left(leader.setup()).is_empty() {
+            assert!(clock::now() < deadline, "left: {:?}", left(leader.setup()));
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        println!("fenced after {:?}", clock::now().since(now));
+        assert!(*fence.fired().borrow());
+        down(&leader).await;
+    });
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn broken_access_rules_are_rolled_back() {
+    let herd = Herd::new("hba");
+    let leader = herd.primary("a").await;
+    let good = leader.parameters();
+    let mut broken = good.clone();
+    broken.pg_hba = Some(vec!["host all all 127.0.0.1/32 nonsense".to_owned()]);
+    broken.parameters.insert("work_mem".to_owned(), "7MB".to_owned());
+    broken.parameters.insert("shared_buffers".to_owned(), "17MB".to_owned());
+    let Err(Error::BrokenAccessRules { errors }) = leader.apply(broken).await else { panic!("accepted") };
+    assert!(errors[0].contains("nonsense"), "{errors:?}");
+    assert_eq!(leader.parameters().pg_hba, good.pg_hba);
+    let session = client(&leader).await;
+    let deadline = clock::now() + SOON;
+    while session.query_one("SHOW work_mem", &[]).await.expect("show").get::<_, &str>(0) != "7MB" {
+        assert!(clock::now() < deadline);
+    }
+    let pending = leader.pending_restart().await.expect("pending");
+    assert_eq!(pending["shared_buffers"], ("16MB".to_owned(), "17MB".to_owned()));
+}
+
+/// In a process of its own: a reaper takes every child nobody registered, those of other tests too.
+#[test]
+fn the_reaper_takes_orphans_only() {
+    const ALONE: &str = "TEST_REAPER_ALONE";
+    if std::env::var_os(ALONE).is_some() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("runtime");
+        return runtime.block_on(reap_an_orphan());
+    }
+    let mut alone = Command::new(std::env::current_exe().expect("this program"));
+    alone.args(["--exact", "postgres::the_reaper_takes_orphans_only"]).env(ALONE, "1");
+    assert!(child::spawn_std(&mut alone).expect("spawn").wait().expect("wait").success());
+}
+
+async fn reap_an_orphan() {
+    reap::become_subreaper().expect("subreaper");
+    let mut shell = tokio::process::Command::new("sh");
+    // The orphan ends soon after its parent, which is ours, ended with 7 and has not been waited for.
+    shell.args(["-c", "sh -c 'exec sleep 0.05' & exit 7"]);
+    let mut own = child::spawn(&mut shell, child::Fate::DiesWithItsOwner).expect("spawn");
+    let deadline = clock::now() + SOON;
+    while reap::reap_orphans() == 0 {
+        assert!(clock::now() < deadline, "no orphan");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    assert_eq!(reap::reap_orphans(), 0);
+    assert_eq!(own.wait().await.expect("its exit").code(), Some(7));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failed_bootstrap_is_kept_aside() {
+    let herd = Herd::new("failed");
+    let setup = Setup { post_bootstrap: Some("sh -c 'exit 3'".to_owned()), ..herd.setup("a") };
+    let parameters = herd.parameters(&setup);
+    let member = Postgres::new(setup, parameters);
+    assert!(matches!(member.bootstrap().await, Err(Error::Program { .. })));
+    assert_eq!(member.look().await.0, DataDirectory::Empty);
+    assert!(Path::new(&herd.root).join("a.failed/PG_VERSION").exists());
+}
