@@ -54,7 +54,6 @@ impl Inner {
         parameters.pg_hba = former.pg_hba;
         parameters.pg_ident = former.pg_ident;
     }
-
 }
 
 /// How a start ended.

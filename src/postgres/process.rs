@@ -190,7 +190,8 @@ fn clear_stale_locks(setup: &Setup, prey: &Prey) -> Result<(), Error> {
     if let (Some(directory), Some(port)) = (&file.socket_dir, file.port) {
         let lock = PathBuf::from(directory).join(format!(".s.PGSQL.{port}.lock"));
         let text = std::fs::read_to_string(&lock).unwrap_or_default();
-        let ours = text.lines().nth(1).is_some_and(|path| setup.data_dir.as_path() == std::path::Path::new(path));
+        let ours =
+            text.lines().nth(1).is_some_and(|path| setup.data_dir.as_path() == std::path::Path::new(path));
         if ours && PidFile::parse(&text).is_some_and(|file| process::exe(file.pid).is_some()) {
             files::remove(&lock)?;
         }

@@ -42,7 +42,10 @@ pub(super) fn connector(who: &Credentials) -> Result<(SslMode, MakeRustlsConnect
         .with_custom_certificate_verifier(verifier);
     let config = match (option("sslcert"), option("sslkey")) {
         (Some(certificate), Some(key)) => builder
-            .with_client_auth_cert(certificates(certificate)?, PrivateKeyDer::from_pem_file(key).map_err(fault)?)
+            .with_client_auth_cert(
+                certificates(certificate)?,
+                PrivateKeyDer::from_pem_file(key).map_err(fault)?,
+            )
             .map_err(fault)?,
         (_, _) => builder.with_no_client_auth(),
     };

@@ -9,6 +9,7 @@ use crate::support::{Cluster, Plan, python_program};
 #[tokio::test]
 async fn check_patroni_is_content() {
     let cluster = Plan::new(2).start().await;
+    let timeline = cluster.first_timeline.to_string();
     for check in [
         &["cluster_has_leader"][..],
         &["cluster_has_replica", "--warning", "1:", "--critical", "1:"],
@@ -20,7 +21,7 @@ async fn check_patroni_is_content() {
         &["node_is_primary"],
         &["node_is_pending_restart"],
         &["node_patroni_version", "--patroni-version", &version(&cluster).await],
-        &["node_tl_has_changed", "--timeline", "1"],
+        &["node_tl_has_changed", "--timeline", &timeline],
     ] {
         let output = check_patroni(&cluster, 0, check).await;
         assert!(output.status.success(), "{check:?}: {output:?}");

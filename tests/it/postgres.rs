@@ -188,7 +188,8 @@ async fn adoption_and_stale_pid_files() {
         std::thread::park();
     });
     let tid = told.recv().expect("a thread");
-    let text = format!("{tid}\n{}\n1\n{}\n{}\n*\n", setup.data_dir.display(), setup.port, herd.root.display());
+    let text =
+        format!("{tid}\n{}\n1\n{}\n{}\n*\n", setup.data_dir.display(), setup.port, herd.root.display());
     fs::write(setup.data_dir.join("postmaster.pid"), text).expect("write");
     let member = Postgres::new(setup, parameters);
     assert!(!member.adopt().await.expect("adopt"));
@@ -241,7 +242,8 @@ async fn a_diverged_primary_is_rewound() {
     assert!(fs::read_dir(&report.kept_in).expect("kept").count() > 1);
     start(&old, Some(&new)).await;
     facts_until(&old, "streaming", streams).await;
-    let rows = client(&old).await.query("SELECT relname FROM pg_class WHERE relname IN ('lost', 'kept')", &[]).await;
+    let rows =
+        client(&old).await.query("SELECT relname FROM pg_class WHERE relname IN ('lost', 'kept')", &[]).await;
     let names: Vec<String> = rows.expect("select").iter().map(|row| row.get(0)).collect();
     assert_eq!(names, ["kept"]);
 }
