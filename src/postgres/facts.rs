@@ -1,5 +1,7 @@
 //! One look inside, in one query.
 
+use std::sync::atomic::Ordering;
+
 use serde_json::Value;
 use tokio_postgres::{Client, Row};
 
@@ -55,7 +57,9 @@ pub(super) async fn look(inner: &Inner) -> Result<SqlFacts, Error> {
         .await
         .map_err(|_| Error::Deadline { what: "looking inside postgres", within })??;
     *kept = client;
-    Ok(SqlFacts { at, ..facts(&row) })
+    let facts = SqlFacts { at, ..facts(&row) };
+    inner.timeline.store(facts.timeline.map_or(0, |timeline| timeline.0), Ordering::Relaxed);
+    Ok(facts)
 }
 
 async fn ask(client: &Client) -> Result<Row, Error> {

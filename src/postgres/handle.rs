@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -28,6 +29,8 @@ pub(super) struct Inner {
     pub(super) parameters: Mutex<Parameters>,
     pub(super) process: watch::Sender<Process>,
     pub(super) prey: PreyCell,
+    /// The timeline of the newest look inside; zero before the first.
+    pub(super) timeline: AtomicU32,
     pub(super) heartbeat: tokio::sync::Mutex<Option<Client>>,
 }
 
@@ -126,6 +129,7 @@ impl Postgres {
             parameters: Mutex::new(parameters),
             process,
             prey: PreyCell::default(),
+            timeline: AtomicU32::new(0),
             heartbeat: tokio::sync::Mutex::default(),
         };
         Postgres { inner: Arc::new(inner) }
@@ -153,7 +157,13 @@ impl Postgres {
 
     /// Looks at the data directory: never fails, what is wrong is in the answer.
     pub async fn look(&self) -> (DataDirectory, TimelineHistory) {
-        control::look(&self.inner.setup).await
+        let (data, history) = control::look(&self.inner.setup).await;
+        // The control file learns of a new timeline only with the next checkpoint, so a running Postgres knows better.
+        let running = Timeline(self.inner.timeline.load(Ordering::Relaxed));
+        let is_up = matches!(*self.inner.process.borrow(), Process::Up { .. });
+        let better = (is_up && matches!(data, DataDirectory::Ready(_)) && running.0 > 0)
+            .then(|| control::history(&self.inner.setup, running).ok());
+        (data, better.flatten().unwrap_or(history))
     }
 
     /// Takes over a postmaster that runs on this data directory. False if none does.

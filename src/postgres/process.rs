@@ -1,6 +1,7 @@
 //! The postmaster's life: start, adoption, end. Down is said only when no process of that Postgres is left.
 
 use std::path::PathBuf;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
@@ -69,6 +70,7 @@ impl Inner {
 
     fn up(&self, prey: Prey, standby_start: bool) {
         let pid = prey.pid;
+        self.timeline.store(0, Ordering::Relaxed);
         *self.prey.lock().unwrap_or_else(PoisonError::into_inner) = Some(prey);
         self.process.send_replace(Process::Up { pid, since: clock::now(), standby_start });
     }
