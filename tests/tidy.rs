@@ -12,8 +12,10 @@ use std::process::Command;
 const FUNCTION_LINES_MAX: usize = 70;
 /// Longest file, in lines.
 const FILE_LINES_MAX: usize = 400;
-/// Longest line, in characters. rustfmt is told 110; this is for comments and texts, which it does not break.
+/// Longest line, in characters. rustfmt is told 110; this is for comments, which it does not break.
 const COLUMNS_MAX: usize = 120;
+/// The same for a line with a text in it: some sentences and tables are not worth a break.
+const TEXT_COLUMNS_MAX: usize = 160;
 
 /// What each folder of `src` may import from the crate: design, "Source tree".
 const LAYERS: &[(&str, &[&str])] = &[
@@ -32,14 +34,25 @@ const LAYERS: &[(&str, &[&str])] = &[
 ];
 
 /// Imports beyond the folder's own, by file.
-const LAYER_EXCEPTIONS: &[(&str, &str, &str)] = &[("src/cli/run.rs", "api", "builds the whole supervisor")];
+const LAYER_EXCEPTIONS: &[(&str, &str, &str)] = &[
+    ("src/cli/run.rs", "api", "builds the whole supervisor"),
+    ("src/agent/app.rs", "api", "starts the rim and stops it last"),
+    ("src/agent/wiring.rs", "api", "turns the configuration into the rim's settings"),
+    ("src/agent/dynamic.rs", "api", "hands changed settings to the rim"),
+];
 
 /// Files that may be longer, with the most lines and the reason. The numbers only ever go down.
-const LONG_FILES: &[(&str, usize, &str)] =
-    &[("tests/tidy.rs", 620, "all checks with their samples read best in one place")];
+const LONG_FILES: &[(&str, usize, &str)] = &[
+    ("tests/tidy.rs", 560, "all checks with their samples read best in one place"),
+    ("tests/it/etcd.rs", 645, "to be split by what it tests"),
+];
 
-/// Functions that may be longer, by file and name, with the reason.
-const LONG_FUNCTIONS: &[(&str, &str, &str)] = &[];
+/// Functions that may be longer, by file and name, with the most lines and the reason. The numbers only ever go down.
+const LONG_FUNCTIONS: &[(&str, &str, usize, &str)] = &[
+    ("src/model/reason.rs", "fmt", 132, "one sentence for each variant"),
+    ("src/agent/perform.rs", "perform", 74, "the one match over all actions"),
+    ("src/agent/app.rs", "run", 86, "to be split"),
+];
 
 /// What a pure layer never contains.
 const IMPURE: &[&str] = &[
@@ -153,6 +166,11 @@ fn is_source(file: &str) -> bool {
     is_rust(file) && file.starts_with("src/")
 }
 
+/// Unit tests in files of their own may use what the code under test may not.
+fn is_unit_test(file: &str) -> bool {
+    file.ends_with("/tests.rs") || file.contains("/tests/")
+}
+
 /// This file names what it bans.
 fn is_tidy(file: &str) -> bool {
     file == "tests/tidy.rs"
@@ -208,7 +226,7 @@ fn crate_paths(line: &str) -> Vec<String> {
 
 #[test]
 fn every_folder_imports_only_what_its_layer_may() {
-    assert_clean(is_source, layer_faults);
+    assert_clean(|file| is_source(file) && !is_unit_test(file), layer_faults);
 }
 
 #[test]
@@ -262,14 +280,17 @@ fn size_faults(file: &str, text: &str) -> Vec<Fault> {
     }
     for (index, line) in text.lines().enumerate() {
         let columns = line.chars().count();
-        if columns > COLUMNS_MAX {
-            faults.push(fault(file, index + 1, format!("{columns} columns; at most {COLUMNS_MAX}")));
+        let columns_max = if line.contains('"') { TEXT_COLUMNS_MAX } else { COLUMNS_MAX };
+        if columns > columns_max {
+            faults.push(fault(file, index + 1, format!("{columns} columns; at most {columns_max}")));
         }
     }
     for (name, line, lines) in functions(text) {
-        let excepted = LONG_FUNCTIONS.iter().any(|(long, function, _)| *long == file && *function == name);
-        if lines > FUNCTION_LINES_MAX && !excepted {
-            let what = format!("fn {name} has {lines} lines; at most {FUNCTION_LINES_MAX}");
+        let exception =
+            LONG_FUNCTIONS.iter().find(|(long, function, _, _)| *long == file && *function == name);
+        let allowed = exception.map_or(FUNCTION_LINES_MAX, |found| found.2);
+        if lines > allowed {
+            let what = format!("fn {name} has {lines} lines; at most {allowed}");
             faults.push(fault(file, line, what));
         }
     }

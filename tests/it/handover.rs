@@ -35,6 +35,6 @@ async fn sigterm_on_the_only_member_stops_it() {
     assert_eq!(cluster.members[0].exit_code(Duration::from_secs(30)).await, Some(0));
     assert_eq!(cluster.members[0].postmaster(), None);
     cluster.members[0].start();
-    cluster.wait_until_well().await;
+    cluster.wait_until_writable(0, Duration::from_secs(30)).await;
     assert_eq!(cluster.members[0].value("SELECT count(*) FROM kept").await, "0");
 }

@@ -9,6 +9,7 @@ use crate::support::{Cluster, Plan, python_program};
 #[tokio::test]
 async fn check_patroni_is_content() {
     let cluster = Plan::new(2).start().await;
+    let timeline = cluster.first_timeline.to_string();
     for check in [
         &["cluster_has_leader"][..],
         &["cluster_has_replica", "--warning", "1:", "--critical", "1:"],
@@ -20,7 +21,7 @@ async fn check_patroni_is_content() {
         &["node_is_primary"],
         &["node_is_pending_restart"],
         &["node_patroni_version", "--patroni-version", &version(&cluster).await],
-        &["node_tl_has_changed", "--timeline", "1"],
+        &["node_tl_has_changed", "--timeline", &timeline],
     ] {
         let output = check_patroni(&cluster, 0, check).await;
         assert!(output.status.success(), "{check:?}: {output:?}");
@@ -57,7 +58,7 @@ async fn prometheus_reads_the_metrics() {
 
 /// vip-manager compares the leader key byte for byte, or asks `//leader`; templates split `conn_url` and `api_url`.
 #[tokio::test]
-async fn vip_manager_and_templates_find_what_they_read() {
+async fn vip_and_templates_find_what_they_read() {
     let cluster = Plan::new(1).start().await;
     let member = &cluster.members[0];
     assert_eq!(cluster.etcd.get("/service/herd/leader").await.as_deref(), Some("m1"));

@@ -18,7 +18,7 @@ async fn to_a_candidate_by_the_command_line() {
     let output = cluster.members[2].command(&words).await;
     assert!(output.status.success(), "{output:?}\n{}", cluster.story());
     let seen = cluster.wait_until_well().await;
-    assert_eq!((seen.leader(), &seen.member("m1")["timeline"]), (Some("m2"), &json!(2)));
+    assert_eq!((seen.leader(), seen.timeline()), (Some("m2"), cluster.first_timeline + 1));
     writer.wait_for_more(20, Duration::from_secs(10)).await;
     assert_eq!(cluster.members[0].created_at(), created, "no new clone");
     writer.stop_and_verify(&cluster.members[1]).await;

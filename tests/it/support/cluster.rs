@@ -58,7 +58,7 @@ impl Plan {
         let mut settings = json!({
             "scope": "herd",
             "etcd3": { "hosts": etcd.hosts() },
-            "bootstrap": { "dcs": self.dynamic, "initdb": [{ "encoding": "UTF8" }, "data-checksums"] },
+            "bootstrap": { "dcs": self.dynamic, "initdb": [{ "encoding": "UTF8" }, "data-checksums", "no-sync"] },
         });
         merge(&mut settings, &self.all);
         let members = self
@@ -67,7 +67,7 @@ impl Plan {
             .enumerate()
             .map(|(index, over)| Member::prepare(&place, &format!("m{}", index + 1), &settings, over))
             .collect();
-        Cluster { members, etcd, settings, place }
+        Cluster { members, etcd, settings, first_timeline: 0, place }
     }
 
     /// Starts everything, `m1` first, so that it leads; waits until all are well.
@@ -78,7 +78,8 @@ impl Plan {
         for member in &mut cluster.members[1..] {
             member.start();
         }
-        cluster.wait_until_well().await;
+        let seen = cluster.wait_until_well().await;
+        cluster.first_timeline = seen.timeline();
         cluster
     }
 }
@@ -91,6 +92,8 @@ pub(crate) struct Cluster {
     pub(crate) etcd: Etcd,
     /// What every member's configuration has in common.
     pub(crate) settings: Value,
+    /// The leader's timeline when all was well for the first time.
+    pub(crate) first_timeline: i64,
     /// Last, so that it goes last.
     pub(crate) place: Place,
 }
@@ -114,6 +117,11 @@ impl Seen {
     pub(crate) fn leader(&self) -> Option<&str> {
         let leader = self.members().iter().find(|member| member["role"] == "leader")?;
         (leader["state"] == "running").then(|| leader["name"].as_str()).flatten()
+    }
+
+    /// The leader's timeline; zero when there is no leader.
+    pub(crate) fn timeline(&self) -> i64 {
+        self.leader().and_then(|leader| self.member(leader)["timeline"].as_i64()).unwrap_or(0)
     }
 
     /// Whether this member streams on the leader's timeline.
