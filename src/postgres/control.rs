@@ -53,14 +53,10 @@ pub(super) async fn look(setup: &Setup) -> (DataDirectory, TimelineHistory) {
         Ok(false) => {}
         Err(error) => return inaccessible(&error),
     }
-    let mut control = match read(setup).await {
+    let control = match read(setup).await {
         Ok(control) => control,
         Err(error) => return inaccessible(&error),
     };
-    // A base backup that was never started: "in production" is what its source was. It is a standby to be.
-    if control.state == ControlState::InProduction && setup.data_dir.join("backup_label").exists() {
-        control.state = ControlState::InArchiveRecovery;
-    }
     let timeline = control.checkpoint_timeline.max(control.min_recovery_timeline);
     match history(setup, timeline) {
         Ok(history) => (DataDirectory::Ready(control), history),
