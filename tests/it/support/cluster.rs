@@ -134,7 +134,9 @@ impl Seen {
     /// Whether there is a running leader and `size - 1` others that stream from it.
     pub(crate) fn is_well(&self, size: usize) -> bool {
         let streaming = self.members().iter().filter_map(|member| member["name"].as_str());
-        self.members().len() == size && streaming.filter(|name| self.streams(name)).count() == size - 1
+        self.leader().is_some()
+            && self.members().len() == size
+            && streaming.filter(|name| self.streams(name)).count() == size - 1
     }
 }
 

@@ -205,6 +205,22 @@ impl Member {
         processes::signal(pid, Signal::SIGKILL);
     }
 
+    /// Stops Postgres without ending it (SIGSTOP to all its processes): it neither receives nor answers.
+    pub(crate) fn freeze_postgres(&self) {
+        self.signal_postgres(Signal::SIGSTOP);
+    }
+
+    /// Lets a frozen Postgres go on.
+    pub(crate) fn thaw_postgres(&self) {
+        self.signal_postgres(Signal::SIGCONT);
+    }
+
+    fn signal_postgres(&self, signal: Signal) {
+        for pid in processes::living_in(&self.data()) {
+            processes::signal(pid.as_raw() as u32, signal);
+        }
+    }
+
     /// GET.
     pub(crate) async fn get(&self, path: &str) -> Option<Answer> {
         request(self.api, "GET", path, None, None, Duration::from_secs(5)).await
