@@ -21,6 +21,7 @@ mod observe;
 mod orders;
 mod perform;
 mod publish;
+mod startup;
 mod status;
 mod wiring;
 

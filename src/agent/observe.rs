@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::model::{
-    DataDirectory, JobKind, LeaseFacts, Moment, Observation, PostgresFacts, Process, SqlFacts,
+    DataDirectory, JobKind, LeaseFacts, Moment, PostgresFacts, Process, SqlFacts,
     TimelineHistory,
 };
 use crate::os::clock;
@@ -127,9 +127,4 @@ impl PostgresWatch {
 /// What the lease's task last said; nothing before there is one.
 pub(super) fn lease_facts(keeper: Option<&crate::etcd::LeaseKeeper>) -> LeaseFacts {
     keeper.map(|keeper| keeper.facts().borrow().clone()).unwrap_or_default()
-}
-
-/// The facts that tell whether two ticks saw the same, for the log: positions and ages left out.
-pub(super) fn leads(seen: &Observation, now: Moment) -> bool {
-    seen.lease.leading_at(now).is_some()
 }

@@ -54,4 +54,30 @@ impl Status {
     pub fn is_leader(&self, now: Moment) -> bool {
         self.lease.leading_at(now).is_some()
     }
+
+    /// Before the first tick: nothing was looked at yet.
+    pub(super) fn starting(me: &Me, scope: &str, settings: &Settings, now: Moment) -> Status {
+        let record = serde_json::from_value(serde_json::json!({"state": "stopped", "role": "uninitialized"}));
+        let record: MemberRecord = record.expect("a record with every other field absent");
+        Status {
+            me: me.clone(),
+            scope: scope.to_owned(),
+            settings: settings.clone(),
+            view: None,
+            etcd_last_seen: 0,
+            lease: LeaseFacts::default(),
+            postgres: PostgresFacts::default(),
+            state: record.state,
+            role: record.role,
+            record,
+            job: None,
+            because: "starting".to_owned(),
+            hand_over: None,
+            scheduled_restart: None,
+            clone_progress: None,
+            ticked_at: now,
+            next_tick_by: now + settings.loop_wait,
+            counters: BTreeMap::new(),
+        }
+    }
 }

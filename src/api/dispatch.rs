@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http_body_util::{BodyExt, Limited};
-use hyper::body::Incoming;
+use axum::body::Body;
 use hyper::header::{AUTHORIZATION, CONTENT_LENGTH, TRANSFER_ENCODING};
 use hyper::{HeaderMap, Method, Request};
 use serde_json::{Map, Value};
@@ -51,7 +51,7 @@ impl Routes {
     /// Answers any request. Never fails: whatever goes wrong is an answer.
     pub(super) async fn answer(
         &self,
-        request: Request<Incoming>,
+        request: Request<Body>,
         caller: Caller,
         setup: &ApiSetup,
     ) -> Answer {
@@ -115,7 +115,7 @@ impl Routes {
     async fn act(
         &self,
         route: Unsafe,
-        request: Request<Incoming>,
+        request: Request<Body>,
         caller: Caller,
         setup: &ApiSetup,
     ) -> Result<Answer, Answer> {
@@ -191,7 +191,7 @@ impl Unsafe {
 }
 
 /// A JSON object with something in it.
-async fn required(headers: &HeaderMap, body: Incoming) -> Result<Map<String, Value>, Answer> {
+async fn required(headers: &HeaderMap, body: Body) -> Result<Map<String, Value>, Answer> {
     if !headers.contains_key(CONTENT_LENGTH) && !headers.contains_key(TRANSFER_ENCODING) {
         return Err(Answer::page(411, "Length Required", "Client must specify Content-Length"));
     }
@@ -202,7 +202,7 @@ async fn required(headers: &HeaderMap, body: Incoming) -> Result<Map<String, Val
 }
 
 /// A JSON object, an empty one when there is no body.
-async fn optional(body: Incoming) -> Result<Map<String, Value>, Answer> {
+async fn optional(body: Body) -> Result<Map<String, Value>, Answer> {
     let bytes = read(body).await?;
     if bytes.is_empty() {
         return Ok(Map::new());
@@ -214,7 +214,7 @@ fn object(bytes: &[u8]) -> Option<Map<String, Value>> {
     serde_json::from_slice(bytes).ok()
 }
 
-async fn read(body: Incoming) -> Result<hyper::body::Bytes, Answer> {
+async fn read(body: Body) -> Result<hyper::body::Bytes, Answer> {
     let collected = tokio::time::timeout(BODY_WITHIN, Limited::new(body, BODY_BYTES_MAX).collect()).await;
     match collected {
         Ok(Ok(collected)) => Ok(collected.to_bytes()),

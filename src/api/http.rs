@@ -1,6 +1,5 @@
 //! Sockets in, requests out: connections with their limits, and the bodies of unsafe requests.
 
-use std::convert::Infallible;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
@@ -8,9 +7,11 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Router;
+use axum::extract::Request;
 use hyper::server::conn::http1;
-use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
@@ -127,10 +128,11 @@ async fn converse(
     setup: watch::Receiver<Arc<ApiSetup>>,
     mut ending: watch::Receiver<bool>,
 ) {
-    let service = service_fn(move |request| {
-        let (routes, caller, setup) = (routes.clone(), caller, setup.borrow().clone());
-        async move { Ok::<_, Infallible>(routes.answer(request, caller, &setup).await.into_response(&setup)) }
+    let router = Router::new().fallback(move |request: Request| {
+        let (routes, setup) = (routes.clone(), setup.borrow().clone());
+        async move { routes.answer(request, caller, &setup).await.into_response(&setup) }
     });
+    let service = TowerToHyperService::new(router);
     let mut connection = pin!(
         http1::Builder::new()
             .timer(TokioTimer::new())

@@ -30,6 +30,9 @@ pub(super) fn climb(turn: &mut Turn<'_>, leader: &LeaderKey, control: &ControlFi
         turn.wake_in(LOOK_AGAIN, WaitingOn::Leader);
         return Reason::LeaderNotReady { leader: name };
     }
+    if control.backup_label {
+        return follow(turn, &name);
+    }
     let Some(branch) = leader_branch(turn, leader) else {
         if SILENCES_MAX <= turn.memory.rejoin.silences && control.state != ControlState::InProduction {
             return follow(turn, &name);

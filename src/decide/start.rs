@@ -75,6 +75,9 @@ pub(super) fn without_leader(turn: &mut Turn<'_>, control: &ControlFile) -> Reas
 
 /// True for the directory of a primary, stopped or crashed: after etcd was wiped only such a member may rebuild it.
 pub(super) fn was_primary(control: &ControlFile) -> bool {
+    if control.backup_label {
+        return false;
+    }
     match control.state {
         ControlState::ShutDown
         | ControlState::ShuttingDown

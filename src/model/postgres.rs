@@ -107,6 +107,8 @@ pub struct ControlFile {
     pub checksums: bool,
     /// `wal_log_hints` is on.
     pub wal_log_hints: bool,
+    /// A `backup_label` lies there: a fresh clone that has never been started. Its state is its source's.
+    pub backup_label: bool,
     /// "… setting" lines a standby must not undercut: parameter to value.
     pub standby_minimums: BTreeMap<String, u64>,
 }
@@ -165,7 +167,7 @@ pub enum Process {
         pid: i32,
         /// When this supervisor started or adopted it.
         since: Moment,
-        /// Started with `standby.signal`: it cannot be writable unless it was promoted since.
+        /// Started with `standby.signal`, and no promotion has begun since: it cannot be writable.
         standby_start: bool,
     },
 }

@@ -53,14 +53,10 @@ pub(super) async fn look(setup: &Setup) -> (DataDirectory, TimelineHistory) {
         Ok(false) => {}
         Err(error) => return inaccessible(&error),
     }
-    let mut control = match read(setup).await {
+    let control = match read(setup).await {
         Ok(control) => control,
         Err(error) => return inaccessible(&error),
     };
-    // A base backup that was never started: "in production" is what its source was. It is a standby to be.
-    if control.state == ControlState::InProduction && setup.data_dir.join("backup_label").exists() {
-        control.state = ControlState::InArchiveRecovery;
-    }
     let timeline = control.checkpoint_timeline.max(control.min_recovery_timeline);
     match history(setup, timeline) {
         Ok(history) => (DataDirectory::Ready(control), history),
@@ -95,8 +91,9 @@ pub(super) async fn read(setup: &Setup) -> Result<ControlFile, Error> {
     let mut command = tool(setup, "pg_controldata");
     command.arg(&setup.data_dir);
     let output = run("pg_controldata", command, Some(CONTROL_WITHIN)).await?;
-    parse(&output)
-        .ok_or_else(|| Error::Unfit(format!("pg_controldata cannot be understood: {}", output.trim())))
+    let control = parse(&output)
+        .ok_or_else(|| Error::Unfit(format!("pg_controldata cannot be understood: {}", output.trim())))?;
+    Ok(ControlFile { backup_label: setup.data_dir.join("backup_label").exists(), ..control })
 }
 
 /// The history file of a timeline; empty for the first.
@@ -133,6 +130,7 @@ pub(super) fn parse(text: &str) -> Option<ControlFile> {
     let timeline = |key: &str| fields.get(key)?.parse().ok().map(Timeline);
     let minimum = |(field, name): &(&str, &str)| Some(((*name).to_owned(), fields.get(field)?.parse().ok()?));
     Some(ControlFile {
+        backup_label: false,
         system_id: fields.get("Database system identifier")?.parse().ok()?,
         state: state(fields.get("Database cluster state")?)?,
         checkpoint: lsn("Latest checkpoint location")?,

@@ -68,6 +68,14 @@ impl Inner {
         self.prey.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// It is being promoted: until it ends, nobody may take it for a mere standby.
+    pub(super) fn may_be_primary(&self) {
+        self.process.send_if_modified(|process| match process {
+            Process::Up { standby_start, .. } => std::mem::replace(standby_start, false),
+            Process::Down { .. } => false,
+        });
+    }
+
     fn up(&self, prey: Prey, standby_start: bool) {
         let pid = prey.pid;
         self.timeline.store(0, Ordering::Relaxed);

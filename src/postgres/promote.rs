@@ -40,6 +40,12 @@ pub(super) async fn promote(
     }
     let resume = "SELECT pg_wal_replay_resume() WHERE pg_is_wal_replay_paused()";
     client.batch_execute(resume).await.map_err(Error::sql("resume replay"))?;
+    // The postmaster looks for the file at any signal, also at one of its own children's: from the moment it exists
+    // this may be a primary, so the permission (and with it the fence) comes first, and is asked once more after.
+    if !still_allowed() {
+        return Err(Error::NotAllowedAnyMore);
+    }
+    inner.may_be_primary();
     let trigger = setup.data_dir.join("promote");
     files::write_promote(setup, &trigger)?;
     if !still_allowed() {

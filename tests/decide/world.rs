@@ -164,6 +164,7 @@ pub fn control(state: ControlState) -> ControlFile {
         min_recovery_timeline: Timeline(0),
         checksums: true,
         wal_log_hints: true,
+        backup_label: false,
         standby_minimums: BTreeMap::new(),
     }
 }

@@ -1,0 +1,154 @@
+//! Before the loop: one supervisor a directory, the running Postgres, the first look at etcd, a name nobody else has.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use nix::fcntl::{Flock, FlockArg};
+use tokio::sync::{mpsc, watch};
+
+use super::app::RunError;
+use super::fencing::Fencing;
+use super::{Order, Status};
+use crate::etcd::{self, Etcd, EtcdSetup, LeaseKeeper};
+use crate::model::{LeaseFacts, LeaseId, Me, Process, View};
+use crate::os::clock;
+use crate::os::signal::{SignalEvent, Signals};
+use crate::peer::{Call, Peers};
+use crate::postgres::Postgres;
+
+/// How long a primary that was found running may go on before its lease is confirmed.
+const ADOPTED_PRIMARY_WITHIN: Duration = Duration::from_secs(5);
+/// How long a member of the same name may take to answer before it counts as gone.
+const DUPLICATE_ASK_WITHIN: Duration = Duration::from_secs(3);
+/// How often to say that etcd does not answer yet.
+const ETCD_REMINDER: Duration = Duration::from_secs(5);
+
+/// One supervisor for one data directory: the lock lies beside it and dies with this process.
+pub(super) fn lock(data_dir: &Path) -> Result<Flock<std::fs::File>, RunError> {
+    let mut lock = data_dir.as_os_str().to_owned();
+    lock.push(".matriarch-lock");
+    let lock = PathBuf::from(lock);
+    let what = || format!("cannot open the lock {}", lock.display());
+    if let Some(parent) = lock.parent() {
+        std::fs::create_dir_all(parent).map_err(|source| RunError::System { what: what(), source })?;
+    }
+    let file = std::fs::OpenOptions::new().create(true).truncate(false).write(true).open(&lock);
+    let file = file.map_err(|source| RunError::System { what: what(), source })?;
+    Flock::lock(file, FlockArg::LockExclusiveNonblock)
+        .map_err(|_| RunError::AlreadyRunning { data_dir: data_dir.to_owned(), lock: lock.clone() })
+}
+
+/// Takes over a Postgres that runs already. If it is a primary it has a few seconds to prove its lease.
+pub(super) async fn adopt(postgres: &Postgres, fencing: &Fencing) -> Result<(), RunError> {
+    if !postgres.adopt().await.map_err(RunError::Postgres)? {
+        return Ok(());
+    }
+    let standby = matches!(&*postgres.process().borrow(), Process::Up { standby_start: true, .. });
+    let primary = match postgres.sql_facts().await {
+        Ok(sql) => sql.is_primary(),
+        Err(_) => !standby,
+    };
+    tracing::info!(primary, "PostgreSQL was running already and goes on");
+    if primary {
+        fencing.want_until(clock::now() + ADOPTED_PRIMARY_WITHIN);
+    }
+    Ok(())
+}
+
+/// What ended the wait for etcd.
+pub(super) enum FirstLook {
+    /// etcd showed the cluster.
+    Seen(Box<View>),
+    /// The supervisor was asked to end before that.
+    AskedToEnd,
+}
+
+/// What must go on while etcd does not answer.
+pub(super) struct Waiting<'a> {
+    pub(super) orders: &'a mut mpsc::Receiver<Order>,
+    pub(super) status: &'a watch::Sender<Arc<Status>>,
+    pub(super) signals: &'a mut Signals,
+}
+
+/// Waits until etcd answers, and says so while it does not: in the log, and over REST, where liveness stays well.
+/// Only refused credentials end it with an error.
+pub(super) async fn first_view(
+    etcd: &Etcd,
+    view: &mut watch::Receiver<Option<View>>,
+    waiting: Waiting<'_>,
+) -> Result<FirstLook, RunError> {
+    let mut reminder = tokio::time::interval(ETCD_REMINDER);
+    reminder.reset();
+    loop {
+        if let Some(seen) = view.borrow_and_update().clone() {
+            return Ok(FirstLook::Seen(Box::new(seen)));
+        }
+        tokio::select! {
+            Ok(()) = view.changed() => {}
+            // Dropping an order answers it: the rim shows the status, or says that it is not possible now.
+            Some(_order) = waiting.orders.recv() => {}
+            signal = waiting.signals.next() => match signal {
+                SignalEvent::Terminate | SignalEvent::Interrupt | SignalEvent::Quit => return Ok(FirstLook::AskedToEnd),
+                SignalEvent::Reload => {}
+            },
+            _ = reminder.tick() => match etcd.read(ETCD_REMINDER / 2).await {
+                Ok(_) => {}
+                Err(error @ etcd::EtcdError::Authentication(_)) => return Err(RunError::Etcd(error)),
+                Err(error) => {
+                    tracing::warn!(error = super::jobs::chain(&error), "waiting for etcd");
+                    waiting.status.send_modify(|status| {
+                        let status = Arc::make_mut(status);
+                        (status.ticked_at, status.next_tick_by) = (clock::now(), clock::now() + ETCD_REMINDER * 2);
+                        status.because = "waiting for etcd".to_owned();
+                    });
+                }
+            },
+        }
+    }
+}
+
+/// A member of my name that answers elsewhere is alive: this one must not begin.
+pub(super) async fn refuse_duplicate(me: &Me, first: &View, peers: &Peers) -> Result<(), RunError> {
+    let recorded = first.cluster.members.get(&me.name).and_then(|key| key.record.api_url.clone());
+    let Some(api_url) = recorded.filter(|url| *url != me.api_url) else { return Ok(()) };
+    let url = match api_url.rsplit_once('/') {
+        Some((base, _)) => format!("{base}/liveness"),
+        None => api_url.clone(),
+    };
+    let call =
+        Call { method: "GET".to_owned(), url, body: None, credentials: None, within: DUPLICATE_ASK_WITHIN };
+    match peers.call(call).await {
+        Ok(_any_answer) => Err(RunError::DuplicateName { name: me.name.to_string(), api_url }),
+        Err(_) => Ok(()),
+    }
+}
+
+/// Starts renewing. A running primary whose member record says that it is mine goes on under its former lease, so
+/// that a restart of the supervisor costs no leadership.
+pub(super) fn keep_lease(
+    postgres: &Postgres,
+    fencing: &Arc<Fencing>,
+    me: &Me,
+    setup: EtcdSetup,
+    first: View,
+    ttl: Duration,
+) -> Result<LeaseKeeper, RunError> {
+    let running = matches!(&*postgres.process().borrow(), Process::Up { .. });
+    let resumed = running.then(|| former_lease(me, &first)).flatten();
+    if let Some(lease) = resumed {
+        tracing::info!(%lease, "going on under the lease of my former self");
+    }
+    let fencing = fencing.clone();
+    let on_confirmed = Box::new(move |facts: &LeaseFacts| fencing.renewed(facts));
+    etcd::keep_lease(setup, ttl, resumed, on_confirmed).map_err(RunError::Etcd)
+}
+
+/// The lease on the leader key, if the key and the member record beside it are this member's own.
+fn former_lease(me: &Me, first: &View) -> Option<LeaseId> {
+    let leader = first.cluster.leader.as_ref().filter(|leader| leader.name == me.name)?;
+    let member = first.cluster.members.get(&me.name)?;
+    let same_place = member.record.api_url.as_deref() == Some(me.api_url.as_str())
+        && member.record.conn_url.as_deref() == Some(me.conn_url.as_str());
+    leader.lease.filter(|lease| same_place && member.lease == Some(*lease))
+}
