@@ -83,11 +83,11 @@ async fn a_supervisor_that_was_away_too_long() {
 async fn diverge(cluster: &mut Cluster) -> usize {
     cluster.members[0].sql("CREATE TABLE t AS SELECT 1 AS id").await.expect("m1 leads");
     wait_for_rows(cluster, 1, "1").await;
-    cluster.members[1].freeze_postgres();
+    cluster.members[1].cut_off().await;
     let lonely = "INSERT INTO t SELECT generate_series(100, 200)";
     cluster.members[0].sql(lonely).await.expect("m1 leads, and waits for nobody");
     cluster.members[0].kill_all();
-    cluster.members[1].thaw_postgres();
+    cluster.members[1].go_on();
     let successor = cluster.wait_for_successor(0, Duration::from_secs(30)).await;
     cluster.members[successor].sql("INSERT INTO t VALUES (2)").await.expect("the successor leads");
     successor

@@ -205,13 +205,17 @@ impl Member {
         processes::signal(pid, Signal::SIGKILL);
     }
 
-    /// Stops Postgres without ending it (SIGSTOP to all its processes): it neither receives nor answers.
-    pub(crate) fn freeze_postgres(&self) {
+    /// Stops this standby's Postgres without ending it (SIGSTOP), so that it receives nothing more. What the kernel
+    /// has received for it by then is dropped, too: its WAL receiver will end as soon as it goes on.
+    pub(crate) async fn cut_off(&self) {
+        let receiver = self.value("SELECT pid FROM pg_stat_wal_receiver").await;
+        let receiver = receiver.parse().unwrap_or_else(|_| panic!("{} receives", self.name));
         self.signal_postgres(Signal::SIGSTOP);
+        processes::signal(receiver, Signal::SIGTERM);
     }
 
-    /// Lets a frozen Postgres go on.
-    pub(crate) fn thaw_postgres(&self) {
+    /// Lets a Postgres that was cut off go on.
+    pub(crate) fn go_on(&self) {
         self.signal_postgres(Signal::SIGCONT);
     }
 
