@@ -4,8 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::model::{
-    DataDirectory, JobKind, LeaseFacts, Moment, PostgresFacts, Process, SqlFacts,
-    TimelineHistory,
+    DataDirectory, JobKind, LeaseFacts, Moment, PostgresFacts, Process, SqlFacts, TimelineHistory,
 };
 use crate::os::clock;
 use crate::postgres::Postgres;

@@ -4,8 +4,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http_body_util::{BodyExt, Limited};
 use axum::body::Body;
+use http_body_util::{BodyExt, Limited};
 use hyper::header::{AUTHORIZATION, CONTENT_LENGTH, TRANSFER_ENCODING};
 use hyper::{HeaderMap, Method, Request};
 use serde_json::{Map, Value};
@@ -49,12 +49,7 @@ impl Routes {
     }
 
     /// Answers any request. Never fails: whatever goes wrong is an answer.
-    pub(super) async fn answer(
-        &self,
-        request: Request<Body>,
-        caller: Caller,
-        setup: &ApiSetup,
-    ) -> Answer {
+    pub(super) async fn answer(&self, request: Request<Body>, caller: Caller, setup: &ApiSetup) -> Answer {
         let path = format!("/{}", request.uri().path().trim_start_matches('/'));
         let query = Query::parse(request.uri().query().unwrap_or_default());
         let first = path[1..].split('/').next().unwrap_or_default().to_owned();

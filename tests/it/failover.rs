@@ -34,8 +34,12 @@ async fn the_last_member_leads_alone() {
     let mut cluster = Plan::new(3).start().await;
     cluster.members[0].kill_all();
     let second = cluster.wait_for_successor(0, Duration::from_secs(30)).await;
-    cluster.members[second].kill_all();
     let third = 3 - second;
+    let third_name = cluster.members[third].name.clone();
+    cluster
+        .wait_for(Duration::from_secs(20), "the third follows the second", |seen| seen.streams(&third_name))
+        .await;
+    cluster.members[second].kill_all();
     cluster.wait_until_writable(third, Duration::from_secs(30)).await;
     cluster.members[0].start();
     cluster.members[second].start();

@@ -8,7 +8,7 @@ use crate::support::Plan;
 #[tokio::test]
 async fn nothing_happens_in_pause_and_everything_after() {
     let cluster = Plan::new(2).start().await;
-    let output = cluster.members[1].command(&["pause"]).await;
+    let output = cluster.members[1].command(&["pause", "--force"]).await;
     assert!(output.status.success(), "{output:?}");
     let paused = |seen: &crate::support::Seen| seen.0["pause"] == true;
     cluster.wait_for(Duration::from_secs(10), "the pause is shown", paused).await;
@@ -28,7 +28,7 @@ async fn nothing_happens_in_pause_and_everything_after() {
                 && cluster.members[1].value("SELECT pg_is_in_recovery()").await == "t"
         })
         .await;
-    let output = cluster.members[1].command(&["resume"]).await;
+    let output = cluster.members[1].command(&["resume", "--force"]).await;
     assert!(output.status.success(), "{output:?}");
     cluster.wait_until_well().await;
     cluster.wait_until_writable(cluster.leader().await, Duration::from_secs(30)).await;

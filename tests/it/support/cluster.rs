@@ -134,7 +134,9 @@ impl Seen {
     /// Whether there is a running leader and `size - 1` others that stream from it.
     pub(crate) fn is_well(&self, size: usize) -> bool {
         let streaming = self.members().iter().filter_map(|member| member["name"].as_str());
-        self.members().len() == size && streaming.filter(|name| self.streams(name)).count() == size - 1
+        self.leader().is_some()
+            && self.members().len() == size
+            && streaming.filter(|name| self.streams(name)).count() == size - 1
     }
 }
 
@@ -181,10 +183,20 @@ impl Cluster {
         assert!(broken.is_none(), "did not stay so for {span:?}: {what}\n{}", self.story());
     }
 
-    /// Waits until there is a leader and all others stream.
+    /// Waits until there is a leader that answers as primary, and all others stream.
     pub(crate) async fn wait_until_well(&self) -> Seen {
         let size = self.members.len();
-        self.wait_for(STARTS_WITHIN, "a leader, and all others stream", |seen| seen.is_well(size)).await
+        let mut well = None;
+        self.wait_until(STARTS_WITHIN, "a leader that is primary, and all others stream", async || {
+            well = self.seen().await.filter(|seen| seen.is_well(size));
+            let leader = well.as_ref().and_then(Seen::leader).map(|name| self.index(name));
+            match leader {
+                Some(leader) => self.members[leader].status("/primary").await == 200,
+                None => false,
+            }
+        })
+        .await;
+        well.expect("the level says so")
     }
 
     /// Waits until another member than `old` leads and takes writes; gives its index.

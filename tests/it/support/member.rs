@@ -205,6 +205,26 @@ impl Member {
         processes::signal(pid, Signal::SIGKILL);
     }
 
+    /// Stops this standby's Postgres without ending it (SIGSTOP), so that it receives nothing more. What the kernel
+    /// has received for it by then is dropped, too: its WAL receiver will end as soon as it goes on.
+    pub(crate) async fn cut_off(&self) {
+        let receiver = self.value("SELECT pid FROM pg_stat_wal_receiver").await;
+        let receiver = receiver.parse().unwrap_or_else(|_| panic!("{} receives", self.name));
+        self.signal_postgres(Signal::SIGSTOP);
+        processes::signal(receiver, Signal::SIGTERM);
+    }
+
+    /// Lets a Postgres that was cut off go on.
+    pub(crate) fn go_on(&self) {
+        self.signal_postgres(Signal::SIGCONT);
+    }
+
+    fn signal_postgres(&self, signal: Signal) {
+        for pid in processes::living_in(&self.data()) {
+            processes::signal(pid.as_raw() as u32, signal);
+        }
+    }
+
     /// GET.
     pub(crate) async fn get(&self, path: &str) -> Option<Answer> {
         request(self.api, "GET", path, None, None, Duration::from_secs(5)).await
