@@ -120,7 +120,7 @@ pub async fn run(
     reap::become_subreaper().map_err(|source| system("become the reaper of orphans", source))?;
     let reaper = tokio::spawn(reap::reap_forever());
 
-    let postgres = Postgres::new(wiring::postgres_setup(&config), wiring::parameters(&config, &effective));
+    let postgres = Postgres::new(wiring::postgres_setup(&config, &effective), wiring::parameters(&effective));
     let fencing = Arc::new(Fencing::new(postgres.fence().map_err(RunError::Postgres)?));
     startup::adopt(&postgres, &fencing).await?;
 

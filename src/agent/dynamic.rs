@@ -42,7 +42,7 @@ impl Dynamic {
         relist: watch::Sender<Duration>,
         api: watch::Sender<Arc<ApiSetup>>,
     ) -> Dynamic {
-        let parameters = wiring::parameters(&local, &effective);
+        let parameters = wiring::parameters(&effective);
         let settings = effective.settings;
         Dynamic {
             path,
@@ -104,7 +104,7 @@ impl Dynamic {
                 for warning in &effective.warnings {
                     tracing::warn!("{warning}");
                 }
-                self.parameters = wiring::parameters(&self.local, &effective);
+                self.parameters = wiring::parameters(&effective);
                 self.settings = effective.settings;
                 self.text = text;
                 true

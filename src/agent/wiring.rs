@@ -1,89 +1,119 @@
-//! Stand-in.
+//! From configuration to the setup of each part. Nothing is decided here.
+
 use crate::api::ApiSetup;
-use crate::config::{Config, Effective};
-use crate::etcd::EtcdSetup;
+use crate::config::{self, Config, Effective, Login};
+use crate::etcd::{EtcdSetup, TlsFiles};
 use crate::model::Me;
 use crate::postgres::{Credentials, Parameters, Setup};
-use serde_json::Value;
-use std::time::Duration;
-fn s(c: &Config, k: &str) -> Option<String> {
-    c.raw.pointer(k).and_then(|v| match v {
-        Value::String(s) => Some(s.clone()),
-        Value::Number(n) => Some(n.to_string()),
-        _ => None,
-    })
-}
-pub(super) fn parameters(_: &Config, e: &Effective) -> Parameters {
+
+/// What PostgreSQL runs with.
+pub(super) fn parameters(effective: &Effective) -> Parameters {
     Parameters {
-        parameters: e.parameters.clone(),
-        command_line: e.command_line.clone(),
-        pg_hba: e.pg_hba.clone(),
-        ..Parameters::default()
+        parameters: effective.parameters.clone(),
+        command_line: effective.command_line.clone(),
+        pg_hba: Some(effective.pg_hba.clone()),
+        pg_ident: effective.pg_ident.clone(),
+        recovery: effective.recovery.clone(),
     }
 }
-pub(super) fn first_config(c: &Config) -> String {
-    c.raw.pointer("/bootstrap/dcs").map_or("{}".into(), |v| v.to_string())
+
+/// What a new cluster's key `config` holds: the text of `bootstrap.dcs`.
+pub(super) fn first_config(config: &Config) -> String {
+    let dcs = config.bootstrap.as_ref().map(|bootstrap| bootstrap.dcs.clone()).unwrap_or_default();
+    crate::api::json_compact(&serde_json::Value::Object(dcs))
 }
-pub(super) fn api_setup(c: &Config) -> ApiSetup {
-    let listen = s(c, "/restapi/listen").unwrap();
-    let (h, p) = listen.rsplit_once(':').unwrap();
+
+/// The REST interface.
+pub(super) fn api_setup(config: &Config) -> ApiSetup {
+    let rest = &config.restapi;
     ApiSetup {
-        listen: (h.to_owned(), p.parse().unwrap()),
-        credentials: s(c, "/restapi/authentication/username").zip(s(c, "/restapi/authentication/password")),
-        scope: c.scope.clone(),
+        listen: (rest.listen.host.clone(), rest.listen.port),
+        credentials: rest.authentication.clone().map(|who| (who.username, who.password)),
+        allowlist: rest.allowlist.clone(),
+        allowlist_include_members: rest.allowlist_include_members,
+        extra_headers: rest.http_extra_headers.clone(),
+        server_tokens: rest.server_tokens.parse().unwrap_or_default(),
+        scope: config.scope.clone(),
         ..ApiSetup::default()
     }
 }
-pub(super) fn server_major(_: &Config) -> Result<u32, String> {
-    Ok(15)
+
+/// The major version of the programs, which the data directory must share.
+pub(super) fn server_major(config: &Config) -> Result<u32, String> {
+    let major = config::server_major(config)?;
+    config::data_major(config, major)?;
+    Ok(major)
 }
-pub(super) fn postgres_setup(c: &Config) -> Setup {
-    let cred = |k: &str, u: &str| Credentials {
-        username: s(c, &format!("/postgresql/authentication/{k}/username")).unwrap_or(u.into()),
-        password: s(c, &format!("/postgresql/authentication/{k}/password")),
-        ..Credentials::default()
+
+/// The local PostgreSQL.
+pub(super) fn postgres_setup(config: &Config, effective: &Effective) -> Setup {
+    let postgresql = &config.postgresql;
+    let bootstrap = config.bootstrap.clone().unwrap_or_default();
+    let host = config::local_host(&postgresql.listen.host);
+    let sockets = effective.parameters.get("unix_socket_directories").and_then(|list| list.split(',').next());
+    let local_host = match postgresql.use_unix_socket {
+        true => sockets.map_or_else(|| DEFAULT_SOCKETS.to_owned(), |directory| directory.trim().to_owned()),
+        false => host,
     };
-    let listen = s(c, "/postgresql/listen").unwrap();
-    let (h, p) = listen.rsplit_once(':').unwrap();
     Setup {
-        name: c.name.to_string(),
-        data_dir: c.postgresql.data_dir.clone(),
-        config_dir: c.postgresql.data_dir.clone(),
-        bin_dir: s(c, "/postgresql/bin_dir").map(Into::into),
-        listen_addresses: h.into(),
-        port: p.parse().unwrap(),
-        local_host: h.into(),
-        database: "postgres".into(),
-        pgpass: s(c, "/postgresql/pgpass").unwrap_or("/tmp/pgpass".into()).into(),
-        superuser: cred("superuser", "postgres"),
-        replication: cred("replication", "replicator"),
-        rewind: c.raw.pointer("/postgresql/authentication/rewind").map(|_| cred("rewind", "rewind")),
-        initdb: vec!["data-checksums".into()],
-        pg_ctl_timeout: Duration::from_secs(60),
-        ..Setup::default()
+        name: config.name.to_string(),
+        data_dir: postgresql.data_dir.clone(),
+        config_dir: postgresql.config_dir.clone(),
+        config_base_name: postgresql.config_base_name.clone(),
+        custom_conf: postgresql.custom_conf.clone(),
+        bin_dir: postgresql.bin_dir.clone(),
+        bin_names: postgresql.bin_name.clone(),
+        listen_addresses: postgresql.listen.host.clone(),
+        port: postgresql.listen.port,
+        local_host,
+        database: postgresql.database.clone(),
+        pgpass: postgresql.pgpass.clone(),
+        superuser: credentials(&postgresql.superuser),
+        replication: credentials(&postgresql.replication),
+        rewind: postgresql.rewind.as_ref().map(credentials),
+        krbsrvname: postgresql.krbsrvname.clone(),
+        initdb: bootstrap.initdb,
+        post_bootstrap: bootstrap.post_bootstrap,
+        basebackup: postgresql.basebackup.clone(),
+        rewind_options: postgresql.rewind_options.clone(),
+        pg_ctl_timeout: postgresql.pg_ctl_timeout,
+        uid_gid: None,
     }
 }
-pub(super) fn me(c: &Config) -> Me {
-    let pg = s(c, "/postgresql/connect_address").or(s(c, "/postgresql/listen")).unwrap();
-    let api = s(c, "/restapi/connect_address").or(s(c, "/restapi/listen")).unwrap();
+
+/// Where Debian's libpq looks for sockets.
+const DEFAULT_SOCKETS: &str = "/var/run/postgresql";
+
+fn credentials(login: &Login) -> Credentials {
+    Credentials {
+        username: login.username.clone(),
+        password: login.password.clone(),
+        options: login.options.clone(),
+    }
+}
+
+/// This member as it publishes itself.
+pub(super) fn me(config: &Config) -> Me {
+    let (postgresql, rest) = (&config.postgresql, &config.restapi);
+    let url = |address: &config::Address| format!("postgres://{address}/{}", postgresql.database);
     Me {
-        name: c.name.clone(),
-        tags: c.tags.clone(),
-        conn_url: format!("postgres://{pg}/postgres"),
-        api_url: format!("http://{api}/patroni"),
-        proxy_url: None,
-        may_bootstrap: c.raw.get("bootstrap").is_some(),
+        name: config.name.clone(),
+        tags: config.tags.clone(),
+        conn_url: url(&postgresql.connect_address),
+        api_url: format!("http://{}/patroni", rest.connect_address),
+        proxy_url: postgresql.proxy_address.as_ref().map(url),
+        may_bootstrap: config.bootstrap.is_some(),
     }
 }
-pub(super) fn etcd_setup(c: &Config) -> EtcdSetup {
-    let hosts = match c.raw.pointer("/etcd3/hosts").or(c.raw.pointer("/etcd3/host")) {
-        Some(Value::Array(a)) => a.iter().filter_map(|v| v.as_str().map(str::to_owned)).collect::<Vec<_>>(),
-        Some(Value::String(t)) => t.split(',').map(|x| x.trim().to_owned()).collect(),
-        _ => vec![],
-    };
+
+/// etcd.
+pub(super) fn etcd_setup(config: &Config) -> EtcdSetup {
+    let etcd = &config.etcd;
+    let tls = TlsFiles { ca: etcd.cacert.clone(), cert: etcd.cert.clone(), key: etcd.key.clone() };
     EtcdSetup {
-        endpoints: hosts.into_iter().map(|h| format!("http://{h}")).collect(),
-        base: format!("{}/{}/", c.namespace, c.scope),
-        ..EtcdSetup::default()
+        endpoints: etcd.endpoints.clone(),
+        credentials: etcd.credentials.clone().map(|who| (who.username, who.password)),
+        tls: etcd.endpoints.iter().any(|url| url.starts_with("https")).then_some(tls),
+        base: format!("{}/{}/", config.namespace.trim_end_matches('/'), config.scope),
     }
 }

@@ -8,7 +8,7 @@ use super::dispatch::Context;
 use super::error::CliResult;
 use super::exit::Exit;
 use super::target::environment;
-use crate::config;
+use crate::config::{self, Faults};
 
 /// Options of `check`.
 #[derive(Debug, Args)]
@@ -30,6 +30,11 @@ pub fn execute(context: &Context, args: &CheckArgs) -> CliResult {
             return Ok(Exit::Configuration);
         }
     };
+    let unfit = config::check_machine(&loaded.config);
+    if !unfit.is_empty() {
+        context.ui.say(&Faults(unfit).to_string());
+        return Ok(Exit::Configuration);
+    }
     for warning in &loaded.warnings {
         context.ui.say(&format!("warning: {warning}"));
     }

@@ -1,0 +1,247 @@
+//! The dynamic configuration over the local one: what is in force.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde_json::Value as Json;
+
+use super::fault::{Faults, Origin};
+use super::guc;
+use super::local::Config;
+use super::reader::{Findings, Section};
+use super::tree::Node;
+use crate::model::Settings;
+
+/// What is in force.
+#[derive(Clone, Debug)]
+pub struct Effective {
+    /// For decisions.
+    pub settings: Settings,
+    /// For `postgresql.conf`.
+    pub parameters: BTreeMap<String, String>,
+    /// The controlled parameters in their order, for the postmaster's command line.
+    pub command_line: Vec<(String, String)>,
+    /// The lines of `pg_hba.conf`.
+    pub pg_hba: Vec<String>,
+    /// The lines of `pg_ident.conf`; `None` leaves the file alone.
+    pub pg_ident: Option<Vec<String>>,
+    /// Further recovery settings.
+    pub recovery: BTreeMap<String, String>,
+    /// For the operator.
+    pub warnings: Vec<String>,
+}
+
+/// Keys whose absence of effect an operator must know of, with what does not happen.
+const NOT_BUILT: [(&str, &str); 4] = [
+    ("synchronous_mode", "synchronous replication is not managed yet: standbys are asynchronous"),
+    (
+        "failsafe_mode",
+        "failsafe mode is not built yet: a primary that cannot reach etcd stops before its lease ends",
+    ),
+    ("standby_cluster", "standby clusters are not built yet: this is a cluster of its own"),
+    ("slots", "permanent slots are not managed yet"),
+];
+/// Keys that other members or tools act on.
+const ACCEPTED: [&str; 9] = [
+    "synchronous_mode_strict",
+    "synchronous_node_count",
+    "maximum_lag_on_syncnode",
+    "primary_race_backoff",
+    "ignore_slots",
+    "master_start_timeout",
+    "master_stop_timeout",
+    "permanent_replication_slots",
+    "permanent_slots",
+];
+/// Keys of `postgresql` that only the local file may set.
+const LOCAL_ONLY: [&str; 7] =
+    ["connect_address", "proxy_address", "listen", "config_dir", "data_dir", "pgpass", "authentication"];
+
+/// Checks a dynamic configuration where it is written: in `bootstrap.dcs`.
+pub(super) fn check(node: &Node, path: &str, findings: &mut Findings) {
+    let mut nested = Findings::default();
+    let (settings, _) = read(node, &mut nested);
+    if settings.ttl < Settings::TTL_MIN {
+        let mut section = Section::root(node);
+        if let Some(ttl) = section.get("ttl") {
+            section.fault(
+                "ttl",
+                ttl,
+                "write at least 3: a shorter lease cannot hold a renewal, a stop and a kill",
+                &mut nested,
+            );
+        }
+    }
+    for (from, to) in [(nested.faults, &mut findings.faults), (nested.warnings, &mut findings.warnings)] {
+        to.extend(
+            from.into_iter().map(|fault| super::Fault { key: format!("{path}.{}", fault.key), ..fault }),
+        );
+    }
+}
+
+/// What follows from the local configuration and the JSON text of the key `config`, for a server of this major
+/// version.
+///
+/// Patroni's rule between `ttl`, `loop_wait` and `retry_timeout` does not apply: here the lease is renewed by a task
+/// of its own, and neither a slow loop nor a slow etcd request can make it late.
+///
+/// # Errors
+/// Every fault of the dynamic configuration, so that the one in force stays in force.
+pub fn effective(local: &Config, dynamic_json: Option<&str>, major: u32) -> Result<Effective, Faults> {
+    let origin = Origin { source: "config".to_owned(), line: None };
+    let json: Json = match dynamic_json.map(serde_json::from_str) {
+        None => Json::Object(serde_json::Map::new()),
+        Some(Ok(json @ Json::Object(_))) => json,
+        Some(Ok(_) | Err(_)) => {
+            let fault =
+                super::Fault::general("config", "it is no JSON object", "write one with `edit-config`");
+            return Err(Faults(vec![fault]));
+        }
+    };
+    let mut findings = Findings::default();
+    let (mut settings, dynamic) = read(&Node::from_json(&json, &origin), &mut findings);
+    if settings.ttl < Settings::TTL_MIN {
+        settings.ttl = Settings::TTL_MIN;
+        findings.warnings.push(super::Fault::general("config", "ttl is below 3", "3 is used"));
+    }
+    if !findings.faults.is_empty() {
+        return Err(Faults(findings.faults));
+    }
+    let mine = &local.postgresql;
+    let local_wins =
+        |mine: Option<bool>, theirs: Option<bool>, default: bool| mine.or(theirs).unwrap_or(default);
+    settings.use_pg_rewind = local_wins(mine.use_pg_rewind, dynamic.use_pg_rewind, true);
+    settings.remove_data_directory_on_rewind_failure =
+        local_wins(mine.remove_data_directory_on_rewind_failure, dynamic.remove_on_failure, false);
+    settings.remove_data_directory_on_diverged_timelines =
+        local_wins(mine.remove_data_directory_on_diverged_timelines, dynamic.remove_on_diverged, false);
+    let mut warnings: Vec<String> = findings.warnings.iter().map(ToString::to_string).collect();
+    let guc::Split { parameters, command_line } =
+        guc::split(local, &dynamic.parameters, major, &mut warnings);
+    let recovery =
+        if mine.recovery_conf.is_empty() { dynamic.recovery_conf } else { mine.recovery_conf.clone() };
+    Ok(Effective {
+        settings,
+        parameters,
+        command_line,
+        pg_hba: pg_hba(local, dynamic.pg_hba),
+        pg_ident: mine.pg_ident.clone().or(dynamic.pg_ident),
+        recovery: recovery.into_iter().collect(),
+        warnings,
+    })
+}
+
+/// Local rules, dynamic ones, those of the bootstrap, or ours, in this order. Whatever they say, the supervisor itself
+/// gets in: its own line comes first and cannot be taken away.
+fn pg_hba(local: &Config, dynamic: Option<Vec<String>>) -> Vec<String> {
+    let mine = &local.postgresql;
+    let quoted = |name: &str| format!("\"{}\"", name.replace('"', "\"\""));
+    let superuser = quoted(&mine.superuser.username);
+    let method = if mine.superuser.password.is_some() { "scram-sha-256" } else { "peer" };
+    let mut rules = vec![format!("local all {superuser} {method}")];
+    if mine.superuser.password.is_some() {
+        rules.push(format!("host all {superuser} 127.0.0.1/32 scram-sha-256"));
+        rules.push(format!("host all {superuser} ::1/128 scram-sha-256"));
+    }
+    let of_bootstrap = local.bootstrap.as_ref().map(|bootstrap| bootstrap.pg_hba.clone());
+    let configured = mine.pg_hba.clone().or(dynamic).or(of_bootstrap.filter(|rules| !rules.is_empty()));
+    rules.extend(configured.unwrap_or_else(|| {
+        let replication = quoted(&mine.replication.username);
+        vec![
+            "local all all scram-sha-256".to_owned(),
+            format!("host replication {replication} all scram-sha-256"),
+            "host all all all scram-sha-256".to_owned(),
+        ]
+    }));
+    rules
+}
+
+/// The part of the dynamic configuration that concerns PostgreSQL.
+#[derive(Default)]
+struct Dynamic {
+    parameters: Vec<(String, String)>,
+    recovery_conf: Vec<(String, String)>,
+    pg_hba: Option<Vec<String>>,
+    pg_ident: Option<Vec<String>>,
+    use_pg_rewind: Option<bool>,
+    remove_on_failure: Option<bool>,
+    remove_on_diverged: Option<bool>,
+}
+
+fn read(node: &Node, findings: &mut Findings) -> (Settings, Dynamic) {
+    let mut top = Section::root(node);
+    let default = Settings::default();
+    let start = if top.get("primary_start_timeout").is_some() {
+        "primary_start_timeout"
+    } else {
+        "master_start_timeout"
+    };
+    let stop = if top.get("primary_stop_timeout").is_some() {
+        "primary_stop_timeout"
+    } else {
+        "master_stop_timeout"
+    };
+    let stop = top.span(stop, default.primary_stop_timeout, findings);
+    let mut settings = Settings {
+        ttl: top.span("ttl", default.ttl, findings),
+        loop_wait: top.span("loop_wait", default.loop_wait, findings).max(Duration::from_secs(1)),
+        retry_timeout: top.span("retry_timeout", default.retry_timeout, findings).max(Duration::from_secs(1)),
+        maximum_lag_on_failover: top.bytes(
+            "maximum_lag_on_failover",
+            default.maximum_lag_on_failover,
+            findings,
+        ),
+        check_timeline: top.flag("check_timeline", default.check_timeline, findings),
+        primary_start_timeout: top.span(start, default.primary_start_timeout, findings),
+        primary_stop_timeout: if stop.is_zero() { default.primary_stop_timeout } else { stop },
+        pause: top.flag("pause", default.pause, findings),
+        member_slots_ttl: top.span("member_slots_ttl", default.member_slots_ttl, findings),
+        max_timelines_history: top.bytes("max_timelines_history", 0, findings) as usize,
+        ..default
+    };
+    for (key, what) in NOT_BUILT {
+        let off = |node: &Node| {
+            super::reader::plain(node).and_then(|text| super::units::boolean(&text)) == Some(false)
+        };
+        if let Some(node) = top.get(key).filter(|node| !off(node)) {
+            top.warn(key, node, what, findings);
+        }
+    }
+    let dynamic = postgresql(&mut top, &mut settings, findings);
+    top.accept(&ACCEPTED);
+    top.finish(findings);
+    (settings, dynamic)
+}
+
+fn postgresql(top: &mut Section<'_>, settings: &mut Settings, findings: &mut Findings) -> Dynamic {
+    let mut section = top.section("postgresql", findings);
+    settings.use_slots = section.flag("use_slots", settings.use_slots, findings);
+    let optional = |section: &mut Section<'_>, key, findings: &mut Findings| {
+        section.get(key).is_some().then(|| section.flag(key, false, findings))
+    };
+    let dynamic = Dynamic {
+        parameters: section.parameters("parameters", findings),
+        recovery_conf: section.parameters("recovery_conf", findings),
+        pg_hba: section.list("pg_hba", false, findings),
+        pg_ident: section.list("pg_ident", false, findings),
+        use_pg_rewind: optional(&mut section, "use_pg_rewind", findings),
+        remove_on_failure: optional(&mut section, "remove_data_directory_on_rewind_failure", findings),
+        remove_on_diverged: optional(&mut section, "remove_data_directory_on_diverged_timelines", findings),
+    };
+    for key in LOCAL_ONLY {
+        if let Some(node) = section.get(key) {
+            section.warn(key, node, "only a member's own file may set this: it has no effect here", findings);
+        }
+    }
+    section.accept(&[
+        "basebackup",
+        "bin_dir",
+        "callbacks",
+        "create_replica_methods",
+        "custom_conf",
+        "krbsrvname",
+    ]);
+    section.accept(&["pg_ctl_timeout", "use_unix_socket", "use_unix_socket_repl", "database", "rewind"]);
+    section.finish(findings);
+    dynamic
+}

@@ -1,0 +1,89 @@
+//! `PATRONI_*` variables: the same configuration, over the file.
+
+use std::collections::BTreeMap;
+
+use super::fault::{Fault, Origin};
+use super::reader::Findings;
+use super::tree::{self, Node, Value};
+
+/// Prefix of a variable, and the section it lands in.
+const GROUPS: [(&str, &[&str]); 9] = [
+    ("LOG_", &["log"]),
+    ("RESTAPI_", &["restapi"]),
+    ("CTL_", &["ctl"]),
+    ("POSTGRESQL_", &["postgresql"]),
+    ("REPLICATION_", &["postgresql", "authentication", "replication"]),
+    ("SUPERUSER_", &["postgresql", "authentication", "superuser"]),
+    ("REWIND_", &["postgresql", "authentication", "rewind"]),
+    ("ETCD3_", &["etcd3"]),
+    ("ETCD_", &["etcd"]),
+];
+
+/// Variables that hold YAML: lists and maps.
+const STRUCTURED: [&str; 6] =
+    ["HOSTS", "ALLOWLIST", "HTTP_EXTRA_HEADERS", "HTTPS_EXTRA_HEADERS", "STATIC_FIELDS", "LOGGERS"];
+
+/// The sections whose user and password are written as `authentication` in the file.
+const AUTHENTICATED: [&str; 2] = ["RESTAPI_", "CTL_"];
+
+/// Lays the variables over `node`. Empty ones are ignored, as are those of stores and modules that are not built.
+pub(super) fn overlay(node: &mut Node, environment: &BTreeMap<String, String>, findings: &mut Findings) {
+    for (name, text) in environment.iter().filter(|(_, text)| !text.is_empty()) {
+        let Some(rest) = name.strip_prefix("PATRONI_") else { continue };
+        let origin = Origin { source: name.clone(), line: None };
+        if let "NAME" | "SCOPE" | "NAMESPACE" = rest {
+            node.put(&[rest.to_ascii_lowercase().as_str()], Node::text(text, &origin));
+            continue;
+        }
+        let Some((prefix, section)) = GROUPS.iter().find(|(prefix, _)| rest.starts_with(prefix)) else {
+            continue;
+        };
+        let key = &rest[prefix.len()..];
+        let value = if STRUCTURED.contains(&key) {
+            structured(text, &origin, findings)
+        } else {
+            Node::text(text, &origin)
+        };
+        let lower = key.to_ascii_lowercase();
+        let mut path = section.to_vec();
+        match key.strip_prefix("BIN_") {
+            Some(program) if *prefix == "POSTGRESQL_" && key != "BIN_DIR" => {
+                let program = program.to_ascii_lowercase();
+                path.push("bin_name");
+                path.push(&program);
+                node.put(&path, value);
+            }
+            Some(_) | None => {
+                if AUTHENTICATED.contains(prefix) && matches!(key, "USERNAME" | "PASSWORD") {
+                    path.push("authentication");
+                }
+                path.push(&lower);
+                node.put(&path, value);
+            }
+        }
+    }
+}
+
+/// A YAML list or map; a bare comma-separated list and a map without braces do as well.
+fn structured(text: &str, origin: &Origin, findings: &mut Findings) -> Node {
+    let trimmed = text.trim();
+    let is_yaml = trimmed.starts_with(['[', '{', '-']);
+    if !is_yaml && !trimmed.contains(": ") {
+        let items = trimmed.split(',').map(|item| Node::text(item.trim(), origin)).collect();
+        return Node { value: Value::List(items), origin: origin.clone() };
+    }
+    let yaml = if is_yaml { trimmed.to_owned() } else { format!("{{{trimmed}}}") };
+    match tree::parse(&format!("value: {yaml}"), &origin.source) {
+        Ok(node) => {
+            node.get("value").map(|value| Node::from_json(&value.to_json(), origin)).unwrap_or_default()
+        }
+        Err(fault) => {
+            findings.faults.push(Fault {
+                origin: origin.clone(),
+                expected: "write a YAML list or map".to_owned(),
+                ..fault
+            });
+            Node::default()
+        }
+    }
+}

@@ -1,0 +1,133 @@
+//! Parameters of PostgreSQL: the controlled ones, which only the dynamic configuration sets, and the others.
+
+use std::collections::BTreeMap;
+
+use super::local::Config;
+use super::units;
+
+/// What a controlled parameter may be.
+#[derive(Clone, Copy)]
+enum Accepts {
+    /// At least this.
+    AtLeast(i64),
+    /// A boolean.
+    Boolean,
+    /// One of these.
+    OneOf(&'static [&'static str]),
+}
+
+/// Name, default and what is accepted, in the order of the postmaster's command line. Members must agree on them, and
+/// a standby must not have less than its primary.
+const CONTROLLED: [(&str, &str, Accepts); 10] = [
+    ("wal_level", "replica", Accepts::OneOf(&["replica", "hot_standby", "logical"])),
+    ("hot_standby", "on", Accepts::OneOf(&["on", "true", "yes", "1"])),
+    ("max_connections", "100", Accepts::AtLeast(25)),
+    ("max_wal_senders", "10", Accepts::AtLeast(3)),
+    ("max_prepared_transactions", "0", Accepts::AtLeast(0)),
+    ("max_locks_per_transaction", "64", Accepts::AtLeast(32)),
+    ("track_commit_timestamp", "off", Accepts::Boolean),
+    ("max_replication_slots", "10", Accepts::AtLeast(4)),
+    ("max_worker_processes", "8", Accepts::AtLeast(2)),
+    ("wal_log_hints", "on", Accepts::Boolean),
+];
+/// Set by us and by nobody else.
+const OURS: [&str; 8] = [
+    "listen_addresses",
+    "port",
+    "cluster_name",
+    "restart_after_crash",
+    "primary_conninfo",
+    "primary_slot_name",
+    "recovery_target_timeline",
+    "promote_trigger_file",
+];
+/// Size of a WAL segment, for configurations that still count in segments.
+const SEGMENT_MB: i64 = 16;
+
+/// The parameters, split by where they go.
+pub(super) struct Split {
+    pub(super) parameters: BTreeMap<String, String>,
+    pub(super) command_line: Vec<(String, String)>,
+}
+
+/// Dynamic parameters under local ones; controlled ones from the dynamic side only.
+pub(super) fn split(
+    local: &Config,
+    dynamic: &[(String, String)],
+    major: u32,
+    warnings: &mut Vec<String>,
+) -> Split {
+    let mut parameters: BTreeMap<String, String> = dynamic.iter().cloned().collect();
+    let mut command_line = vec![
+        ("listen_addresses".to_owned(), local.postgresql.listen.host.clone()),
+        ("port".to_owned(), local.postgresql.listen.port.to_string()),
+        ("cluster_name".to_owned(), local.scope.clone()),
+    ];
+    for (name, default, accepts) in CONTROLLED {
+        let value = match parameters.remove(name) {
+            Some(value) if accepted(&value, accepts) => value,
+            Some(value) => {
+                warnings.push(format!(
+                    "config: postgresql.parameters.{name}: `{value}` cannot be used; {default} is"
+                ));
+                default.to_owned()
+            }
+            None => default.to_owned(),
+        };
+        let value = if value == "hot_standby" { "replica".to_owned() } else { value };
+        command_line.push((name.to_owned(), value));
+    }
+    command_line.push(("restart_after_crash".to_owned(), "off".to_owned()));
+    keep_wal(&mut parameters, major, warnings);
+    let controlled = |name: &str| CONTROLLED.iter().any(|(known, _, _)| *known == name);
+    for (name, value) in &local.postgresql.parameters {
+        if controlled(name) {
+            let set = command_line.iter().find(|(known, _)| known == name);
+            if set.is_some_and(|(_, effective)| effective != value) {
+                warnings.push(format!(
+                    "postgresql.parameters.{name}: only the dynamic configuration sets this parameter; use edit-config"
+                ));
+            }
+        } else {
+            parameters.insert(name.clone(), value.clone());
+        }
+    }
+    for name in OURS {
+        if parameters.remove(name).is_some() {
+            warnings.push(format!("postgresql.parameters.{name}: Matriarch sets this parameter itself"));
+        }
+    }
+    Split { parameters, command_line }
+}
+
+fn accepted(value: &str, accepts: Accepts) -> bool {
+    match accepts {
+        Accepts::AtLeast(least) => units::integer(value).is_some_and(|number| least <= number),
+        Accepts::Boolean => units::boolean(value).is_some(),
+        Accepts::OneOf(values) => values.contains(&value.to_ascii_lowercase().as_str()),
+    }
+}
+
+/// `wal_keep_segments` of older files becomes `wal_keep_size`; 128 MB unless configured, 16 MB at least.
+fn keep_wal(parameters: &mut BTreeMap<String, String>, major: u32, warnings: &mut Vec<String>) {
+    if major < 13 {
+        return;
+    }
+    if let Some(segments) = parameters.remove("wal_keep_segments").and_then(|text| units::integer(&text)) {
+        parameters
+            .entry("wal_keep_size".to_owned())
+            .or_insert_with(|| format!("{}MB", segments * SEGMENT_MB));
+    }
+    // A bare number counts in megabytes.
+    let megabytes = |text: &String| units::integer(text).or(units::bytes(text).map(|bytes| bytes >> 20));
+    match parameters.get("wal_keep_size").map(megabytes) {
+        Some(Some(size)) if SEGMENT_MB <= size => {}
+        Some(_) => {
+            warnings.push(
+                "config: postgresql.parameters.wal_keep_size: less than 16MB; 128MB is used".to_owned(),
+            );
+            parameters.insert("wal_keep_size".to_owned(), "128MB".to_owned());
+        }
+        None => drop(parameters.insert("wal_keep_size".to_owned(), "128MB".to_owned())),
+    }
+}

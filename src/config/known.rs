@@ -1,0 +1,39 @@
+//! The nearest known key to one that is not.
+
+/// More edits than this are no typing mistake.
+const EDITS_MAX: usize = 3;
+
+/// The one of `keys` that is nearest to `key`, if it is near enough.
+pub(super) fn nearest<'a>(key: &str, keys: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let near = keys.map(|known| (edits(key, known), known)).min()?;
+    (near.0 <= EDITS_MAX.min(key.chars().count() / 2)).then_some(near.1)
+}
+
+/// Levenshtein's distance.
+fn edits(left: &str, right: &str) -> usize {
+    let right: Vec<char> = right.chars().collect();
+    let mut row: Vec<usize> = (0..=right.len()).collect();
+    for (above, a) in left.chars().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = above + 1;
+        for (index, b) in right.iter().enumerate() {
+            let replaced = diagonal + usize::from(a != *b);
+            diagonal = row[index + 1];
+            row[index + 1] = replaced.min(row[index] + 1).min(diagonal + 1);
+        }
+    }
+    row[right.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn finds_typing_mistakes_and_nothing_else() {
+        let keys = ["listen", "connect_address", "data_dir"];
+        assert_eq!(nearest("lisen", keys.into_iter()), Some("listen"));
+        assert_eq!(nearest("conect_adress", keys.into_iter()), Some("connect_address"));
+        assert_eq!(nearest("shoe_size", keys.into_iter()), None);
+    }
+}

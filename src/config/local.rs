@@ -1,0 +1,424 @@
+//! A member's own configuration, complete: every default is filled in.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use serde_json::{Map, Value as Json};
+
+use super::postgresql::{self, Postgresql};
+use super::reader::{Findings, Section};
+use super::tree::{Node, Value};
+use crate::model::{MemberName, Tags};
+
+/// A member's own configuration.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The cluster's name.
+    pub scope: String,
+    /// Begins with a slash and does not end with one.
+    pub namespace: String,
+    /// The member's name.
+    pub name: MemberName,
+    /// Where log lines go.
+    pub log: Log,
+    /// The REST interface.
+    pub restapi: RestApi,
+    /// Where etcd is.
+    pub etcd: Etcd,
+    /// How a new cluster is made; `None`: this member may not make one.
+    pub bootstrap: Option<Bootstrap>,
+    /// The local PostgreSQL.
+    pub postgresql: Postgresql,
+    /// What this member may be used for.
+    pub tags: Tags,
+}
+
+/// `log`.
+#[derive(Clone, Debug)]
+pub struct Log {
+    /// As tracing names it.
+    pub level: String,
+    /// Text or JSON.
+    pub kind: LogKind,
+    /// A directory for `matriarch.log`; standard error when `None`.
+    pub dir: Option<PathBuf>,
+}
+
+/// `log.type`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogKind {
+    /// Lines of text.
+    Plain,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Host and port.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Address {
+    /// A name or an address, IPv6 without brackets; for `listen` a comma-separated list.
+    pub host: String,
+    /// The port.
+    pub port: u16,
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.host.contains(':') {
+            true => write!(f, "[{}]:{}", self.host, self.port),
+            false => write!(f, "{}:{}", self.host, self.port),
+        }
+    }
+}
+
+impl Address {
+    /// Reads `HOST:PORT` or, with a default, `HOST`.
+    pub fn parse(text: &str, default_port: Option<u16>) -> Option<Address> {
+        let text = text.trim();
+        let (host, port) = match text.rsplit_once(':') {
+            Some((host, port)) if !port.contains(']') => (host, port.parse().ok()?),
+            Some(_) | None => (text, default_port?),
+        };
+        let host = host.trim().trim_start_matches('[').trim_end_matches(']').to_owned();
+        (port != 0 && !host.contains(['/', ' '])).then_some(Address { host, port })
+    }
+}
+
+/// A user and a password. `Debug` hides the password.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Credentials {
+    /// Who.
+    pub username: String,
+    /// The proof.
+    pub password: String,
+}
+
+impl fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Credentials").field("username", &self.username).field("password", &"***").finish()
+    }
+}
+
+/// `restapi`.
+#[derive(Clone, Debug)]
+pub struct RestApi {
+    /// Where to listen.
+    pub listen: Address,
+    /// How others reach it.
+    pub connect_address: Address,
+    /// Who may write; everybody when `None`.
+    pub authentication: Option<Credentials>,
+    /// Networks and hosts that may write; everybody when empty.
+    pub allowlist: Vec<String>,
+    /// Members may always write.
+    pub allowlist_include_members: bool,
+    /// The `Server` header: `original`, `minimal` or `productonly`.
+    pub server_tokens: String,
+    /// Headers added to every answer.
+    pub http_extra_headers: Vec<(String, String)>,
+}
+
+/// `etcd3`, or `etcd`.
+#[derive(Clone, Debug, Default)]
+pub struct Etcd {
+    /// URLs.
+    pub endpoints: Vec<String>,
+    /// User and password, if etcd wants them.
+    pub credentials: Option<Credentials>,
+    /// Whom to trust.
+    pub cacert: Option<PathBuf>,
+    /// Our certificate.
+    pub cert: Option<PathBuf>,
+    /// Its key.
+    pub key: Option<PathBuf>,
+}
+
+/// `bootstrap`.
+#[derive(Clone, Debug, Default)]
+pub struct Bootstrap {
+    /// The first dynamic configuration.
+    pub dcs: Map<String, Json>,
+    /// Options of `initdb`, without leading dashes.
+    pub initdb: Vec<String>,
+    /// Run once in the new cluster.
+    pub post_bootstrap: Option<String>,
+    /// Access rules when `postgresql.pg_hba` gives none.
+    pub pg_hba: Vec<String>,
+}
+
+/// Reads the whole tree.
+pub(super) fn read(root: &Node, findings: &mut Findings) -> Option<Config> {
+    let mut top = Section::root(root);
+    let scope = top.required("scope", "write the cluster's name, as in `scope: main`", findings);
+    let name = name(&mut top, findings);
+    let namespace = top.text("namespace", findings).unwrap_or_else(|| "service".to_owned());
+    let namespace =
+        format!("/{}", namespace.split('/').filter(|part| !part.is_empty()).collect::<Vec<_>>().join("/"));
+    let log = log(top.section("log", findings), findings);
+    let restapi = restapi(&mut top, findings);
+    let etcd = etcd(&mut top, findings);
+    let bootstrap = bootstrap(&mut top, findings);
+    let postgresql = postgresql::read(&mut top, findings);
+    let tags = tags(&mut top, findings);
+    ctl(top.section("ctl", findings), findings);
+    unbuilt(&mut top, findings);
+    top.accept(&["thread_pool_size", "thread_stack_size"]);
+    top.finish(findings);
+    Some(Config { scope, namespace, name: name?, log, restapi, etcd, bootstrap, postgresql, tags })
+}
+
+/// `name`, which may also stand under `postgresql`.
+fn name(top: &mut Section<'_>, findings: &mut Findings) -> Option<MemberName> {
+    let nested = top.get("postgresql").and_then(|node| node.get("name"));
+    let expected = "write a name that no other member has, without `/`, as in `name: pg-1`";
+    let node = top.get("name").or(nested);
+    let Some(node) = node else {
+        top.missing("name", expected, findings);
+        return None;
+    };
+    let name = super::reader::plain(node).and_then(|text| MemberName::new(text).ok());
+    if name.is_none() {
+        top.fault("name", node, expected, findings);
+    }
+    name
+}
+
+fn log(mut log: Section<'_>, findings: &mut Findings) -> Log {
+    let level = log.text("level", findings).unwrap_or_else(|| "INFO".to_owned());
+    let level = match level.to_ascii_uppercase().as_str() {
+        "CRITICAL" | "ERROR" | "FATAL" => "error",
+        "WARNING" | "WARN" => "warn",
+        "DEBUG" => "debug",
+        "TRACE" | "NOTSET" => "trace",
+        "INFO" => "info",
+        _ => {
+            if let Some(node) = log.get("level") {
+                log.fault("level", node, "write ERROR, WARNING, INFO or DEBUG", findings);
+            }
+            "info"
+        }
+    };
+    let kind = match log.text("type", findings).as_deref() {
+        None | Some("plain") => LogKind::Plain,
+        Some("json") => LogKind::Json,
+        Some(_) => {
+            if let Some(node) = log.get("type") {
+                log.fault("type", node, "write plain or json", findings);
+            }
+            LogKind::Plain
+        }
+    };
+    let dir = log.text("dir", findings).map(PathBuf::from);
+    log.accept(&[
+        "traceback_level",
+        "format",
+        "dateformat",
+        "static_fields",
+        "loggers",
+        "max_queue_size",
+        "mode",
+    ]);
+    log.accept(&["file_size", "file_num", "deduplicate_heartbeat_logs"]);
+    log.finish(findings);
+    Log { level: level.to_owned(), kind, dir }
+}
+
+fn restapi(top: &mut Section<'_>, findings: &mut Findings) -> RestApi {
+    let mut rest = top.section("restapi", findings);
+    let listen = address(&mut rest, "listen", None, true, findings);
+    let connect_address = match rest.get("connect_address") {
+        Some(_) => address(&mut rest, "connect_address", None, false, findings),
+        None => listen.clone(),
+    };
+    let authentication = credentials(rest.section("authentication", findings), findings).or_else(|| {
+        let (username, password) = rest.text("auth", findings)?.split_once(':').map(own)?;
+        Some(Credentials { username, password })
+    });
+    let http_extra_headers = rest.parameters("http_extra_headers", findings);
+    for key in ["certfile", "cafile", "verify_client"] {
+        if let Some(node) = rest.get(key) {
+            rest.warn(key, node, "TLS for REST is not built yet: this key is not acted on", findings);
+        }
+    }
+    let rest_api = RestApi {
+        listen,
+        connect_address,
+        authentication,
+        allowlist: rest.list("allowlist", true, findings).unwrap_or_default(),
+        allowlist_include_members: rest.flag("allowlist_include_members", false, findings),
+        server_tokens: rest.text("server_tokens", findings).unwrap_or_else(|| "original".to_owned()),
+        http_extra_headers,
+    };
+    rest.accept(&["keyfile", "keyfile_password", "ciphers", "https_extra_headers"]);
+    rest.accept(&["request_queue_size", "thread_pool_size"]);
+    rest.finish(findings);
+    rest_api
+}
+
+fn own((left, right): (&str, &str)) -> (String, String) {
+    (left.to_owned(), right.to_owned())
+}
+
+/// `ADDRESS:PORT` under `key`.
+pub(super) fn address(
+    section: &mut Section<'_>,
+    key: &'static str,
+    default_port: Option<u16>,
+    required: bool,
+    findings: &mut Findings,
+) -> Address {
+    let expected = "write ADDRESS:PORT, as in 127.0.0.1:8008";
+    let Some(node) = section.get(key) else {
+        if required {
+            section.missing(key, expected, findings);
+        }
+        return Address::default();
+    };
+    match super::reader::plain(node).and_then(|text| Address::parse(&text, default_port)) {
+        Some(address) => address,
+        None => {
+            section.fault(key, node, expected, findings);
+            Address::default()
+        }
+    }
+}
+
+fn credentials(mut section: Section<'_>, findings: &mut Findings) -> Option<Credentials> {
+    if !section.is_there() {
+        return None;
+    }
+    let username = section.required("username", "write the user's name", findings);
+    let password = section.required("password", "write the password", findings);
+    section.finish(findings);
+    Some(Credentials { username, password })
+}
+
+fn ctl(mut ctl: Section<'_>, findings: &mut Findings) {
+    ctl.accept(&["authentication", "auth", "insecure", "cacert", "certfile", "keyfile", "keyfile_password"]);
+    ctl.finish(findings);
+}
+
+fn etcd(top: &mut Section<'_>, findings: &mut Findings) -> Etcd {
+    let key = if top.get("etcd3").is_some() || top.get("etcd").is_none() { "etcd3" } else { "etcd" };
+    let mut etcd = top.section(key, findings);
+    let expected = "write the addresses of etcd, as in `etcd3: {hosts: \"10.0.0.1:2379,10.0.0.2:2379\"}`";
+    if !etcd.is_there() {
+        if top.get(key).is_none() {
+            top.missing(key, expected, findings);
+        }
+        return Etcd::default();
+    }
+    let protocol = etcd.text("protocol", findings).unwrap_or_else(|| "http".to_owned());
+    let mut hosts = etcd.list("hosts", true, findings).unwrap_or_default();
+    hosts.extend(etcd.text("host", findings));
+    hosts.extend(etcd.text("url", findings).or(etcd.text("proxy", findings)));
+    let endpoints: Vec<String> = hosts.iter().map(|host| endpoint(host, &protocol)).collect();
+    for key in ["srv", "srv_suffix", "discovery_srv", "srv_domain"] {
+        if let Some(node) = etcd.get(key) {
+            etcd.fault(
+                key,
+                node,
+                "discovery by DNS is not built: list the endpoints under `hosts`",
+                findings,
+            );
+        }
+    }
+    if endpoints.is_empty() {
+        etcd.missing("hosts", expected, findings);
+    }
+    let username = etcd.text("username", findings);
+    let password = etcd.text("password", findings);
+    let file = |text: Option<String>| text.map(PathBuf::from);
+    let read = Etcd {
+        endpoints,
+        credentials: username.zip(password).map(|(username, password)| Credentials { username, password }),
+        cacert: file(etcd.text("cacert", findings)),
+        cert: file(etcd.text("cert", findings)),
+        key: file(etcd.text("key", findings)),
+    };
+    etcd.accept(&["use_proxies"]);
+    etcd.finish(findings);
+    read
+}
+
+fn endpoint(host: &str, protocol: &str) -> String {
+    let host = host.trim().trim_end_matches('/');
+    match (host.contains("://"), Address::parse(host, Some(2379))) {
+        (false, Some(address)) => format!("{protocol}://{address}"),
+        (_, _) => host.to_owned(),
+    }
+}
+
+fn bootstrap(top: &mut Section<'_>, findings: &mut Findings) -> Option<Bootstrap> {
+    let mut bootstrap = top.section("bootstrap", findings);
+    if !bootstrap.is_there() {
+        return None;
+    }
+    let dcs = match bootstrap.get("dcs").map(Node::to_json) {
+        Some(Json::Object(dcs)) => dcs,
+        Some(_) | None => Map::new(),
+    };
+    if let Some(node) = bootstrap.get("dcs") {
+        super::dynamic::check(node, "bootstrap.dcs", findings);
+    }
+    if let Some(method) =
+        bootstrap.get("method").filter(|node| node.value != Value::Text("initdb".to_owned()))
+    {
+        bootstrap.fault("method", method, "only initdb is built: remove this key", findings);
+    }
+    let mut initdb = bootstrap.options("initdb", findings);
+    for refused in ["pgdata", "nosync", "pwfile", "sync-only", "version"] {
+        let named = |option: &&String| option.split('=').next() == Some(refused);
+        if let (Some(_), Some(node)) = (initdb.iter().find(named), bootstrap.get("initdb")) {
+            bootstrap.fault("initdb", node, &format!("remove `{refused}`: it is not yours to set"), findings);
+        }
+    }
+    let decided = |option: &String| option == "data-checksums" || option == "no-data-checksums";
+    if !initdb.iter().any(decided) {
+        initdb.push("data-checksums".to_owned());
+    }
+    let post = bootstrap.text("post_bootstrap", findings).or(bootstrap.text("post_init", findings));
+    let pg_hba = bootstrap.list("pg_hba", false, findings).unwrap_or_default();
+    if let Some(users) = bootstrap.get("users") {
+        bootstrap.warn(
+            "users",
+            users,
+            "users are made by `post_bootstrap`; this key has no effect",
+            findings,
+        );
+    }
+    bootstrap.finish(findings);
+    Some(Bootstrap { dcs, initdb, post_bootstrap: post, pg_hba })
+}
+
+fn tags(top: &mut Section<'_>, findings: &mut Findings) -> Tags {
+    let Some(node) = top.get("tags") else { return Tags::default() };
+    let Json::Object(tags) = node.to_json() else {
+        top.fault("tags", node, "write a section of tags", findings);
+        return Tags::default();
+    };
+    if tags.contains_key("nofailover") && tags.contains_key("failover_priority") {
+        top.warn("tags", node, "both nofailover and failover_priority are set: nofailover wins", findings);
+    }
+    Tags(tags)
+}
+
+/// Sections that other tools or later versions act on. Where leaving one out is unsafe, it says so.
+fn unbuilt(top: &mut Section<'_>, findings: &mut Findings) {
+    if let Some(watchdog) = top.get("watchdog") {
+        let mode = watchdog.get("mode").and_then(super::reader::plain).unwrap_or_default();
+        if mode.starts_with("require") {
+            top.warn(
+                "watchdog",
+                watchdog,
+                "the watchdog is not built yet: nothing resets this machine",
+                findings,
+            );
+        }
+    }
+    for key in ["citus", "consul", "exhibitor", "kubernetes", "raft", "zookeeper"] {
+        if let Some(node) = top.get(key) {
+            top.warn(key, node, "this section is not acted on: etcd is the store", findings);
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! Whether this machine fits the configuration: programs, data directory, ports.
+
+use std::fs;
+use std::net::TcpListener;
+use std::path::PathBuf;
+use std::process::Command;
+
+use super::fault::Fault;
+use super::local::{Address, Config};
+
+/// The major versions this program drives.
+pub const POSTGRES_MAJORS: std::ops::RangeInclusive<u32> = 13..=18;
+
+/// Every fault that only a look at the machine shows.
+pub fn check_machine(config: &Config) -> Vec<Fault> {
+    let fault = |key: &str, found: String, expected: &str| Fault {
+        key: key.to_owned(),
+        ..Fault::general("this machine", found, expected)
+    };
+    let mut faults = Vec::new();
+    match server_major(config) {
+        Err(why) => {
+            faults.push(fault("postgresql.bin_dir", why, "name the directory of PostgreSQL 13 to 18"))
+        }
+        Ok(major) => {
+            if let Err(why) = data_major(config, major) {
+                faults.push(fault(
+                    "postgresql.data_dir",
+                    why,
+                    "use the programs of that version, or another directory",
+                ));
+            }
+        }
+    }
+    for (key, address) in
+        [("postgresql.listen", &config.postgresql.listen), ("restapi.listen", &config.restapi.listen)]
+    {
+        if let Some(error) = in_use(address) {
+            faults.push(fault(
+                key,
+                format!("{address} cannot be listened on: {error}"),
+                "choose a free port",
+            ));
+        }
+    }
+    faults
+}
+
+/// The major version of the configured programs.
+///
+/// # Errors
+/// A sentence that names the program and what is wrong with it.
+pub fn server_major(config: &Config) -> Result<u32, String> {
+    let name = config.postgresql.bin_name.get("postgres").map_or("postgres", String::as_str);
+    let program =
+        config.postgresql.bin_dir.as_ref().map_or_else(|| PathBuf::from(name), |dir| dir.join(name));
+    let shown = program.display();
+    let output = Command::new(&program).arg("--version").output();
+    let output =
+        output.map_err(|error| format!("{shown} cannot be run ({error}): set postgresql.bin_dir"))?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    let number = text.split_whitespace().find_map(|word| {
+        let digits: String = word.chars().take_while(char::is_ascii_digit).collect();
+        digits.parse::<u32>().ok()
+    });
+    match number {
+        Some(major) if POSTGRES_MAJORS.contains(&major) => Ok(major),
+        Some(major) => Err(format!("{shown} is PostgreSQL {major}; versions 13 to 18 are supported")),
+        None => Err(format!("{shown} does not say that it is PostgreSQL: `{}`", text.trim())),
+    }
+}
+
+/// Whether the data directory, if it holds a cluster, is of this major version.
+///
+/// # Errors
+/// A sentence that says which is which.
+pub fn data_major(config: &Config, major: u32) -> Result<(), String> {
+    let file = config.postgresql.data_dir.join("PG_VERSION");
+    match fs::read_to_string(&file) {
+        Ok(text) if text.trim() == major.to_string() => Ok(()),
+        Ok(text) => {
+            let dir = config.postgresql.data_dir.display();
+            Err(format!(
+                "{dir} was made by PostgreSQL {}, but the programs are of version {major}",
+                text.trim()
+            ))
+        }
+        Err(_) => Ok(()),
+    }
+}
+
+fn in_use(address: &Address) -> Option<std::io::Error> {
+    let host = address.host.split(',').next().unwrap_or_default().trim();
+    let host = if host.is_empty() || host == "*" { "0.0.0.0" } else { host };
+    TcpListener::bind((host, address.port)).err()
+}

@@ -1,0 +1,256 @@
+//! The section `postgresql`.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::local::{Address, address};
+use super::reader::{Findings, Section};
+
+/// The local PostgreSQL.
+#[derive(Clone, Debug)]
+pub struct Postgresql {
+    /// `listen_addresses` and `port`.
+    pub listen: Address,
+    /// How others reach it.
+    pub connect_address: Address,
+    /// A pooler before it.
+    pub proxy_address: Option<Address>,
+    /// The database to connect to.
+    pub database: String,
+    /// The data directory.
+    pub data_dir: PathBuf,
+    /// Where `postgresql.conf` lies.
+    pub config_dir: PathBuf,
+    /// `<base>.conf`, `<base>.base.conf`.
+    pub config_base_name: String,
+    /// Included instead of `<base>.base.conf`.
+    pub custom_conf: Option<PathBuf>,
+    /// Where the programs lie; `PATH` when `None`.
+    pub bin_dir: Option<PathBuf>,
+    /// Program to file name.
+    pub bin_name: BTreeMap<String, String>,
+    /// The password file we write.
+    pub pgpass: PathBuf,
+    /// The superuser.
+    pub superuser: Login,
+    /// Who streams.
+    pub replication: Login,
+    /// Who rewinds; the superuser when `None`.
+    pub rewind: Option<Login>,
+    /// Parameters, before the dynamic configuration is added.
+    pub parameters: Vec<(String, String)>,
+    /// The whole `pg_hba.conf`.
+    pub pg_hba: Option<Vec<String>>,
+    /// The whole `pg_ident.conf`.
+    pub pg_ident: Option<Vec<String>>,
+    /// Further recovery settings.
+    pub recovery_conf: Vec<(String, String)>,
+    /// Connect through a Unix socket; the directory is in `parameters`, or libpq's default.
+    pub use_unix_socket: bool,
+    /// The same for replication connections.
+    pub use_unix_socket_repl: bool,
+    /// Mend divergence by pg_rewind; the dynamic configuration decides when `None`.
+    pub use_pg_rewind: Option<bool>,
+    /// Clone anew when pg_rewind fails.
+    pub remove_data_directory_on_rewind_failure: Option<bool>,
+    /// Clone anew when histories parted and pg_rewind cannot be used.
+    pub remove_data_directory_on_diverged_timelines: Option<bool>,
+    /// Options of pg_basebackup.
+    pub basebackup: Vec<String>,
+    /// Options of pg_rewind.
+    pub rewind_options: Vec<String>,
+    /// How long a start may take where nothing else is said.
+    pub pg_ctl_timeout: Duration,
+    /// Kerberos service name.
+    pub krbsrvname: Option<String>,
+}
+
+/// A user of PostgreSQL. `Debug` hides the password.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Login {
+    /// Who.
+    pub username: String,
+    /// The proof; `None` for certificates, peer or trust.
+    pub password: Option<String>,
+    /// libpq's connection options.
+    pub options: BTreeMap<String, String>,
+}
+
+impl fmt::Debug for Login {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Login").field("username", &self.username).finish_non_exhaustive()
+    }
+}
+
+/// libpq's options that may stand beside a login.
+const LOGIN_OPTIONS: [&str; 10] = [
+    "sslmode",
+    "sslkey",
+    "sslpassword",
+    "sslcert",
+    "sslrootcert",
+    "sslcrl",
+    "sslcrldir",
+    "sslnegotiation",
+    "gssencmode",
+    "channel_binding",
+];
+/// Programs that `bin_name` may rename.
+const PROGRAMS: [&str; 7] =
+    ["pg_ctl", "initdb", "pg_controldata", "pg_basebackup", "postgres", "pg_isready", "pg_rewind"];
+/// Options of pg_basebackup that are set by us.
+const BASEBACKUP_REFUSED: [&str; 11] = [
+    "pgdata",
+    "format",
+    "wal-method",
+    "xlog-method",
+    "gzip",
+    "version",
+    "dbname",
+    "host",
+    "port",
+    "username",
+    "password",
+];
+
+/// Reads the section.
+pub(super) fn read(top: &mut Section<'_>, findings: &mut Findings) -> Postgresql {
+    let mut section = top.section("postgresql", findings);
+    let listen = address(&mut section, "listen", Some(5432), true, findings);
+    let connect_address = match section.get("connect_address") {
+        Some(_) => address(&mut section, "connect_address", Some(5432), false, findings),
+        None => Address { host: local_host(&listen.host), port: listen.port },
+    };
+    let proxy = section
+        .get("proxy_address")
+        .map(|_| address(&mut section, "proxy_address", Some(5432), false, findings));
+    let data_dir =
+        PathBuf::from(section.required("data_dir", "write the path of the data directory", findings));
+    let authentication = section.section("authentication", findings);
+    let (superuser, replication, rewind) = logins(authentication, findings);
+    let custom_conf = section.text("custom_conf", findings).map(PathBuf::from);
+    let basebackup = section.options("basebackup", findings);
+    for refused in BASEBACKUP_REFUSED {
+        let named = |option: &String| option.split('=').next() == Some(refused);
+        if let (true, Some(node)) = (basebackup.iter().any(named), section.get("basebackup")) {
+            section.fault(
+                "basebackup",
+                node,
+                &format!("remove `{refused}`: it is not yours to set"),
+                findings,
+            );
+        }
+    }
+    methods(&mut section, findings);
+    let optional = |section: &mut Section<'_>, key, findings: &mut Findings| {
+        section.get(key).is_some().then(|| section.flag(key, false, findings))
+    };
+    let postgresql = Postgresql {
+        config_dir: section.text("config_dir", findings).map_or_else(|| data_dir.clone(), PathBuf::from),
+        config_base_name: section
+            .text("config_base_name", findings)
+            .unwrap_or_else(|| "postgresql".to_owned()),
+        database: section.text("database", findings).unwrap_or_else(|| "postgres".to_owned()),
+        bin_dir: section.text("bin_dir", findings).filter(|dir| !dir.is_empty()).map(PathBuf::from),
+        bin_name: bin_names(section.section("bin_name", findings), findings),
+        pgpass: section.text("pgpass", findings).map_or_else(|| beside(&data_dir, ".pgpass"), PathBuf::from),
+        parameters: section.parameters("parameters", findings),
+        pg_hba: section.list("pg_hba", false, findings),
+        pg_ident: section.list("pg_ident", false, findings),
+        recovery_conf: section.parameters("recovery_conf", findings),
+        use_unix_socket: section.flag("use_unix_socket", false, findings),
+        use_unix_socket_repl: section.flag("use_unix_socket_repl", false, findings),
+        use_pg_rewind: optional(&mut section, "use_pg_rewind", findings),
+        remove_data_directory_on_rewind_failure: optional(
+            &mut section,
+            "remove_data_directory_on_rewind_failure",
+            findings,
+        ),
+        remove_data_directory_on_diverged_timelines: optional(
+            &mut section,
+            "remove_data_directory_on_diverged_timelines",
+            findings,
+        ),
+        rewind_options: section.options("rewind", findings),
+        pg_ctl_timeout: section.span("pg_ctl_timeout", Duration::from_secs(60), findings),
+        krbsrvname: section.text("krbsrvname", findings),
+        proxy_address: proxy,
+        listen,
+        connect_address,
+        data_dir,
+        custom_conf,
+        superuser,
+        replication,
+        rewind,
+        basebackup,
+    };
+    section.accept(&["name", "use_slots"]);
+    section.finish(findings);
+    postgresql
+}
+
+/// The default password file: beside the data directory, as the home directory may be shared by members.
+fn beside(data_dir: &std::path::Path, ending: &str) -> PathBuf {
+    let mut path = data_dir.as_os_str().to_owned();
+    path.push(ending);
+    PathBuf::from(path)
+}
+
+/// A host to connect to, out of what is listened on.
+pub fn local_host(listen: &str) -> String {
+    let first = listen.split(',').next().unwrap_or_default().trim();
+    match first {
+        "" | "*" | "0.0.0.0" => "127.0.0.1".to_owned(),
+        "::" => "::1".to_owned(),
+        host => host.to_owned(),
+    }
+}
+
+fn bin_names(mut section: Section<'_>, findings: &mut Findings) -> BTreeMap<String, String> {
+    let names =
+        PROGRAMS.iter().filter_map(|program| Some(((*program).to_owned(), section.text(program, findings)?)));
+    let names = names.collect();
+    section.finish(findings);
+    names
+}
+
+fn logins(mut section: Section<'_>, findings: &mut Findings) -> (Login, Login, Option<Login>) {
+    let mut login = |section: &mut Section<'_>, key: &'static str, default: &str| {
+        let mut login = section.section(key, findings);
+        let there = login.is_there();
+        let username = login.text("username", findings).unwrap_or_else(|| default.to_owned());
+        let password = login.text("password", findings);
+        let options = LOGIN_OPTIONS
+            .iter()
+            .filter_map(|option| Some(((*option).to_owned(), login.text(option, findings)?)));
+        let options = options.collect();
+        login.finish(findings);
+        (there, Login { username, password, options })
+    };
+    let (_, superuser) = login(&mut section, "superuser", "postgres");
+    let (has_replication, replication) = login(&mut section, "replication", "replicator");
+    let (has_rewind, rewind) = login(&mut section, "rewind", "rewind_user");
+    if !has_replication {
+        section.missing("replication", "write `username` and `password` of the user that streams", findings);
+    }
+    section.finish(findings);
+    (superuser, replication, has_rewind.then_some(rewind))
+}
+
+/// Only base backups are built; callbacks and scripts are named as what they are: not run.
+fn methods(section: &mut Section<'_>, findings: &mut Findings) {
+    for key in ["create_replica_methods", "create_replica_method"] {
+        let methods = section.list(key, true, findings).unwrap_or_default();
+        let other = methods.iter().any(|method| method != "basebackup");
+        if let (true, Some(node)) = (other, section.get(key)) {
+            section.warn(key, node, "only basebackup is built: the other methods are not tried", findings);
+        }
+    }
+    for key in ["callbacks", "pre_promote", "before_stop"] {
+        if let Some(node) = section.get(key) {
+            section.warn(key, node, "scripts are not built yet: this one is not run", findings);
+        }
+    }
+}

@@ -1,0 +1,254 @@
+//! Typed access to a tree that collects every fault instead of stopping at the first.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use super::fault::{Fault, Origin};
+use super::tree::{Node, Value};
+use super::{known, units};
+
+/// Faults and warnings so far.
+#[derive(Default)]
+pub(super) struct Findings {
+    pub(super) faults: Vec<Fault>,
+    pub(super) warnings: Vec<Fault>,
+}
+
+/// One section under its dotted path. Keys that nobody asked for are warned about at [`Section::finish`].
+pub(super) struct Section<'a> {
+    node: Option<&'a Node>,
+    path: String,
+    origin: Origin,
+    asked: BTreeSet<&'static str>,
+}
+
+impl<'a> Section<'a> {
+    /// The whole configuration.
+    pub(super) fn root(node: &'a Node) -> Section<'a> {
+        Section { node: Some(node), path: String::new(), origin: node.origin.clone(), asked: BTreeSet::new() }
+    }
+
+    /// The section `key`; absent ones read as empty.
+    pub(super) fn section(&mut self, key: &'static str, findings: &mut Findings) -> Section<'a> {
+        let found = self.get(key);
+        let node = found.filter(|node| matches!(node.value, Value::Map(_)));
+        if let Some(found) = found.filter(|_| node.is_none()) {
+            self.fault(key, found, "write a section of keys here", findings);
+        }
+        let origin = found.map_or_else(|| self.origin.clone(), |found| found.origin.clone());
+        Section { node, path: self.key(key), origin, asked: BTreeSet::new() }
+    }
+
+    /// True if the section is there.
+    pub(super) fn is_there(&self) -> bool {
+        self.node.is_some()
+    }
+
+    /// The value under `key`; a null counts as absent.
+    pub(super) fn get(&mut self, key: &'static str) -> Option<&'a Node> {
+        self.asked.insert(key);
+        self.node?.get(key).filter(|node| node.value != Value::Null)
+    }
+
+    /// A text. Numbers and booleans are taken as they would be written.
+    pub(super) fn text(&mut self, key: &'static str, findings: &mut Findings) -> Option<String> {
+        let node = self.get(key)?;
+        let text = plain(node);
+        if text.is_none() {
+            self.fault(key, node, "write a text", findings);
+        }
+        text
+    }
+
+    /// A text that has to be there.
+    pub(super) fn required(&mut self, key: &'static str, expected: &str, findings: &mut Findings) -> String {
+        if let Some(node) = self.get(key) {
+            match plain(node).filter(|text| !text.trim().is_empty()) {
+                Some(text) => return text,
+                None => self.fault(key, node, expected, findings),
+            }
+        } else {
+            self.missing(key, expected, findings);
+        }
+        String::new()
+    }
+
+    /// A boolean.
+    pub(super) fn flag(&mut self, key: &'static str, default: bool, findings: &mut Findings) -> bool {
+        let Some(node) = self.get(key) else { return default };
+        match plain(node).as_deref().and_then(units::boolean) {
+            Some(on) => on,
+            None => {
+                self.fault(key, node, "write true or false", findings);
+                default
+            }
+        }
+    }
+
+    /// Seconds, or a time with a unit.
+    pub(super) fn span(&mut self, key: &'static str, default: Duration, findings: &mut Findings) -> Duration {
+        let Some(node) = self.get(key) else { return default };
+        match plain(node).as_deref().and_then(units::span) {
+            Some(span) => span,
+            None => {
+                self.fault(key, node, "write a number of seconds, or a time as in 30s or 5min", findings);
+                default
+            }
+        }
+    }
+
+    /// Bytes, or a size with a unit.
+    pub(super) fn bytes(&mut self, key: &'static str, default: u64, findings: &mut Findings) -> u64 {
+        let Some(node) = self.get(key) else { return default };
+        match plain(node).as_deref().and_then(units::bytes).and_then(|bytes| u64::try_from(bytes).ok()) {
+            Some(bytes) => bytes,
+            None => {
+                self.fault(key, node, "write a number of bytes, or a size as in 10MB", findings);
+                default
+            }
+        }
+    }
+
+    /// A list of texts; one text counts as a comma-separated list when `commas`.
+    pub(super) fn list(
+        &mut self,
+        key: &'static str,
+        commas: bool,
+        findings: &mut Findings,
+    ) -> Option<Vec<String>> {
+        let node = self.get(key)?;
+        let list = match &node.value {
+            Value::List(items) => items.iter().map(plain).collect::<Option<Vec<_>>>(),
+            Value::Text(text) if commas => Some(
+                text.split(',').map(|item| item.trim().to_owned()).filter(|item| !item.is_empty()).collect(),
+            ),
+            Value::Null
+            | Value::Bool(_)
+            | Value::Int(_)
+            | Value::Float(_)
+            | Value::Text(_)
+            | Value::Map(_) => None,
+        };
+        if list.is_none() {
+            self.fault(key, node, "write a list of texts", findings);
+        }
+        list
+    }
+
+    /// Options of a program: a list of `name`, `name: value`, or a section of them. Without leading dashes.
+    pub(super) fn options(&mut self, key: &'static str, findings: &mut Findings) -> Vec<String> {
+        let Some(node) = self.get(key) else { return Vec::new() };
+        let mut options = Vec::new();
+        let entries = |entries: &[(String, Node)], options: &mut Vec<String>| {
+            entries.iter().all(|(name, value)| {
+                let text = plain(value);
+                options.extend(text.as_ref().map(|text| format!("{name}={text}")));
+                text.is_some()
+            })
+        };
+        let readable = match &node.value {
+            Value::Map(map) => entries(map, &mut options),
+            Value::List(items) => items.iter().all(|item| match &item.value {
+                Value::Map(map) => entries(map, &mut options),
+                _scalar => plain(item).map(|text| options.push(text)).is_some(),
+            }),
+            Value::Null | Value::Bool(_) | Value::Int(_) | Value::Float(_) | Value::Text(_) => false,
+        };
+        if !readable {
+            self.fault(key, node, "write a list of `option` and `option: value`", findings);
+        }
+        options.into_iter().map(|option| option.trim_start_matches('-').to_owned()).collect()
+    }
+
+    /// Parameters of PostgreSQL: name to text, booleans as `on` and `off`.
+    pub(super) fn parameters(&mut self, key: &'static str, findings: &mut Findings) -> Vec<(String, String)> {
+        let Some(node) = self.get(key) else { return Vec::new() };
+        let Value::Map(entries) = &node.value else {
+            self.fault(key, node, "write a section of parameters", findings);
+            return Vec::new();
+        };
+        let mut parameters = Vec::new();
+        for (name, value) in entries {
+            match parameter(value) {
+                Some(text) => parameters.push((name.clone(), text)),
+                None if value.value == Value::Null => {}
+                None => findings.faults.push(Fault {
+                    origin: value.origin.clone(),
+                    key: format!("{}.{name}", self.key(key)),
+                    found: value.found(),
+                    expected: "write the parameter's value".to_owned(),
+                }),
+            }
+        }
+        parameters
+    }
+
+    /// The keys that are accepted here and read elsewhere, or not acted on.
+    pub(super) fn accept(&mut self, keys: &[&'static str]) {
+        self.asked.extend(keys);
+    }
+
+    /// Records a fault of `key`.
+    pub(super) fn fault(&self, key: &str, node: &Node, expected: &str, findings: &mut Findings) {
+        findings.faults.push(Fault {
+            origin: node.origin.clone(),
+            key: self.key(key),
+            found: node.found(),
+            expected: expected.to_owned(),
+        });
+    }
+
+    /// Records that `key` is missing.
+    pub(super) fn missing(&self, key: &str, expected: &str, findings: &mut Findings) {
+        let (origin, found) = (self.origin.clone(), "is missing".to_owned());
+        findings.faults.push(Fault { origin, key: self.key(key), found, expected: expected.to_owned() });
+    }
+
+    /// Warns about `key`.
+    pub(super) fn warn(&self, key: &str, node: &Node, expected: &str, findings: &mut Findings) {
+        findings.warnings.push(Fault {
+            origin: node.origin.clone(),
+            key: self.key(key),
+            found: node.found(),
+            expected: expected.to_owned(),
+        });
+    }
+
+    /// Warns about every key that nobody asked for, with the nearest one that somebody did.
+    pub(super) fn finish(&self, findings: &mut Findings) {
+        let Some(Value::Map(entries)) = self.node.map(|node| &node.value) else { return };
+        for (key, node) in entries.iter().filter(|(key, _)| !self.asked.contains(key.as_str())) {
+            let expected = match known::nearest(key, self.asked.iter().copied()) {
+                Some(near) => format!("did you mean `{near}`?"),
+                None => "this key is not known and has no effect".to_owned(),
+            };
+            let (origin, found) = (node.origin.clone(), "is not known".to_owned());
+            findings.warnings.push(Fault { origin, key: self.key(key), found, expected });
+        }
+    }
+
+    fn key(&self, key: &str) -> String {
+        if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) }
+    }
+}
+
+/// A scalar as text.
+pub(super) fn plain(node: &Node) -> Option<String> {
+    match &node.value {
+        Value::Bool(on) => Some(on.to_string()),
+        Value::Int(number) => Some(number.to_string()),
+        Value::Float(number) => Some(number.to_string()),
+        Value::Text(text) => Some(text.clone()),
+        Value::Null | Value::List(_) | Value::Map(_) => None,
+    }
+}
+
+/// A scalar as a parameter of PostgreSQL: a bare `on` was read as a boolean and is `on` again.
+pub(super) fn parameter(node: &Node) -> Option<String> {
+    match &node.value {
+        Value::Bool(on) => Some(if *on { "on" } else { "off" }.to_owned()),
+        Value::Null | Value::Int(_) | Value::Float(_) | Value::Text(_) | Value::List(_) | Value::Map(_) => {
+            plain(node)
+        }
+    }
+}

@@ -1,0 +1,179 @@
+//! Whole configurations in, faults and settings out.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::time::Duration;
+
+use super::*;
+
+const WHOLE: &str = "\
+scope: main
+name: a
+restapi: {listen: '127.0.0.1:8008'}
+etcd3: {hosts: '10.0.0.1:2379,10.0.0.2'}
+postgresql:
+  listen: 127.0.0.1:5432
+  data_dir: /data
+  authentication: {replication: {username: r, password: 0123}}
+";
+
+fn variables(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+    pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+}
+
+fn load_text(text: &str, environment: &[(&str, &str)]) -> Result<Loaded, Faults> {
+    let path = std::env::temp_dir().join(format!("matriarch-config-{}-{:p}.yml", std::process::id(), &text));
+    let mut file = std::fs::File::create(&path).expect("a temporary file");
+    file.write_all(text.as_bytes()).expect("room for it");
+    let loaded = load(Some(&path), &variables(environment));
+    std::fs::remove_file(&path).expect("it was just written");
+    loaded
+}
+
+fn config(text: &str) -> Config {
+    load_text(text, &[]).expect("a valid configuration").config
+}
+
+fn lines_of(faults: &[Fault]) -> Vec<(Option<u32>, &str)> {
+    faults.iter().map(|fault| (fault.origin.line, fault.key.as_str())).collect()
+}
+
+#[test]
+fn a_small_file_is_complete() {
+    let config = config(WHOLE);
+    assert_eq!(config.namespace, "/service");
+    assert_eq!(config.etcd.endpoints, ["http://10.0.0.1:2379", "http://10.0.0.2:2379"]);
+    assert_eq!(config.postgresql.connect_address.to_string(), "127.0.0.1:5432");
+    assert_eq!(config.postgresql.superuser.username, "postgres");
+    assert!(config.bootstrap.is_none());
+}
+
+#[test]
+fn every_fault_is_reported_at_once_with_its_line() {
+    let text = WHOLE
+        .replace("127.0.0.1:8008", "5432abc")
+        .replace("name: a", "name: a/b")
+        .replace("  data_dir: /data\n", "");
+    let faults = load_text(&text, &[]).expect_err("three faults").0;
+    assert_eq!(
+        lines_of(&faults),
+        [(Some(2), "name"), (Some(3), "restapi.listen"), (Some(6), "postgresql.data_dir")]
+    );
+    assert!(faults[1].to_string().contains("found `5432abc`"), "{}", faults[1]);
+}
+
+#[test]
+fn an_unknown_key_is_a_warning_with_the_nearest_known_one() {
+    let warnings =
+        load_text(&WHOLE.replace("  listen: 127", "  lisen: x\n  listen: 127"), &[]).expect("valid").warnings;
+    assert_eq!(lines_of(&warnings), [(Some(6), "postgresql.lisen")]);
+    assert!(warnings[0].expected.contains("`listen`"), "{}", warnings[0]);
+}
+
+#[test]
+fn variables_override_the_file_and_do_without_one() {
+    let overridden =
+        load_text(WHOLE, &[("PATRONI_NAME", "b"), ("PATRONI_POSTGRESQL_LISTEN", "10.1.1.1:6000")]);
+    let overridden = overridden.expect("valid").config;
+    assert_eq!((overridden.name.as_str(), overridden.postgresql.listen.port), ("b", 6000));
+    let alone = variables(&[
+        ("PATRONI_SCOPE", "main"),
+        ("PATRONI_NAME", "a"),
+        ("PATRONI_RESTAPI_LISTEN", "127.0.0.1:8008"),
+        ("PATRONI_RESTAPI_USERNAME", "u"),
+        ("PATRONI_RESTAPI_PASSWORD", "a:b#c"),
+        ("PATRONI_ETCD3_HOSTS", "'10.0.0.1:2379','10.0.0.2:2379'"),
+        ("PATRONI_POSTGRESQL_LISTEN", "127.0.0.1:5432"),
+        ("PATRONI_POSTGRESQL_DATA_DIR", "/data"),
+        ("PATRONI_REPLICATION_USERNAME", "r"),
+        ("PATRONI_SUPERUSER_PASSWORD", "0123"),
+    ]);
+    let alone = load(None, &alone).expect("valid").config;
+    assert_eq!(alone.restapi.authentication.expect("set").password, "a:b#c");
+    assert_eq!(alone.postgresql.superuser.password.as_deref(), Some("0123"));
+    let text = variables(&[("PATRONI_CONFIGURATION", WHOLE), ("PATRONI_NAME", "ignored")]);
+    assert_eq!(load(None, &text).expect("valid").config.name.as_str(), "a");
+}
+
+#[test]
+fn a_fault_in_a_variable_names_the_variable() {
+    let faults = load_text(WHOLE, &[("PATRONI_RESTAPI_LISTEN", "nowhere")]).expect_err("a fault").0;
+    assert_eq!(faults[0].origin.to_string(), "PATRONI_RESTAPI_LISTEN");
+}
+
+#[test]
+fn impossible_timings_are_faults() {
+    let text = format!("{WHOLE}bootstrap: {{dcs: {{ttl: 2, loop_wait: soon}}}}\n");
+    let faults = load_text(&text, &[]).expect_err("two faults").0;
+    let keys: Vec<&str> = faults.iter().map(|fault| fault.key.as_str()).collect();
+    assert_eq!(keys, ["bootstrap.dcs.loop_wait", "bootstrap.dcs.ttl"]);
+}
+
+fn effective_of(text: &str, dynamic: &str) -> Effective {
+    effective(&config(text), Some(dynamic), 15).expect("usable")
+}
+
+fn controlled<'a>(effective: &'a Effective, name: &str) -> &'a str {
+    let found = effective.command_line.iter().find(|(known, _)| known == name);
+    &found.expect("every controlled parameter is there").1
+}
+
+#[test]
+fn controlled_parameters_come_from_the_dynamic_side_only() {
+    let text = WHOLE.replace(
+        "  data_dir",
+        "  parameters: {max_connections: 500, work_mem: 8MB, hot_standby: on}\n  data_dir",
+    );
+    let dynamic =
+        r#"{"postgresql":{"parameters":{"max_connections":200,"work_mem":"1MB","wal_level":"nonsense"}}}"#;
+    let effective = effective_of(&text, dynamic);
+    assert_eq!(controlled(&effective, "max_connections"), "200");
+    assert_eq!(controlled(&effective, "wal_level"), "replica");
+    assert_eq!(controlled(&effective, "restart_after_crash"), "off");
+    assert_eq!(effective.parameters["work_mem"], "8MB");
+    assert_eq!(effective.parameters["wal_keep_size"], "128MB");
+    assert_eq!(effective.warnings.len(), 2, "{:?}", effective.warnings);
+}
+
+#[test]
+fn bare_booleans_stay_what_postgres_calls_them() {
+    let text = WHOLE.replace("  data_dir", "  parameters: {log_connections: on, fsync: off}\n  data_dir");
+    let effective = effective_of(&text, r#"{"postgresql":{"parameters":{"jit":false}}}"#);
+    assert_eq!(effective.parameters["log_connections"], "on");
+    assert_eq!((&*effective.parameters["fsync"], &*effective.parameters["jit"]), ("off", "off"));
+}
+
+#[test]
+fn timings_are_taken_as_written_and_aliases_work() {
+    let effective =
+        effective_of(WHOLE, r#"{"ttl":30,"master_start_timeout":"1min","maximum_lag_on_failover":"2MB"}"#);
+    assert_eq!(effective.settings.ttl, Duration::from_secs(30));
+    assert_eq!(effective.settings.primary_start_timeout, Duration::from_secs(60));
+    assert_eq!(effective.settings.maximum_lag_on_failover, 2 << 20);
+    assert_eq!(effective_of(WHOLE, r#"{"ttl":1}"#).settings.ttl, Duration::from_secs(3));
+    assert_eq!(effective_of(WHOLE, "{}").settings, crate::model::Settings::default());
+}
+
+#[test]
+fn an_unusable_dynamic_configuration_is_refused_as_a_whole() {
+    for text in ["[]", "{", r#"{"ttl":"long"}"#, r#"{"postgresql":[]}"#] {
+        assert!(effective(&config(WHOLE), Some(text), 15).is_err(), "{text}");
+    }
+}
+
+#[test]
+fn the_supervisor_always_gets_in() {
+    let text = WHOLE.replace("  data_dir", "  pg_hba: ['host all all all reject']\n  data_dir");
+    let rules = effective_of(&text, "{}").pg_hba;
+    assert_eq!(rules.first().map(String::as_str), Some("local all \"postgres\" peer"));
+    assert_eq!(rules.last().map(String::as_str), Some("host all all all reject"));
+}
+
+#[test]
+fn passwords_do_not_show() {
+    let shown = format!(
+        "{:?}",
+        config(&WHOLE.replace("restapi: {", "restapi: {authentication: {username: u, password: hush}, "))
+    );
+    assert!(!shown.contains("hush") && !shown.contains("0123") && !shown.contains("83"), "{shown}");
+}

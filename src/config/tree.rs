@@ -1,0 +1,282 @@
+//! Configuration as a tree that remembers where every value was written.
+
+use std::fmt;
+
+use serde::Deserialize;
+use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor};
+use serde_json::Value as Json;
+use serde_saphyr::Spanned;
+
+use super::fault::{Fault, Origin};
+
+/// A value with its origin.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Node {
+    pub(super) value: Value,
+    pub(super) origin: Origin,
+}
+
+/// A YAML value. Booleans are read as YAML 1.1 does (`on`, `yes`), like every Patroni file has been so far.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) enum Value {
+    #[default]
+    Null,
+    Bool(bool),
+    Int(i64),
+    Float(f64),
+    Text(String),
+    List(Vec<Node>),
+    Map(Vec<(String, Node)>),
+}
+
+impl Node {
+    /// A text that came from a variable.
+    pub(super) fn text(text: &str, origin: &Origin) -> Node {
+        Node { value: Value::Text(text.to_owned()), origin: origin.clone() }
+    }
+
+    /// The entry `key` of a map.
+    pub(super) fn get(&self, key: &str) -> Option<&Node> {
+        match &self.value {
+            Value::Map(entries) => entries.iter().find(|(name, _)| name == key).map(|(_, node)| node),
+            Value::Null
+            | Value::Bool(_)
+            | Value::Int(_)
+            | Value::Float(_)
+            | Value::Text(_)
+            | Value::List(_) => None,
+        }
+    }
+
+    /// Merges `over` into this: maps key by key, `null` deletes, anything else replaces.
+    pub(super) fn merge(&mut self, over: Node) {
+        match (&mut self.value, over.value) {
+            (Value::Map(mine), Value::Map(theirs)) => {
+                for (key, node) in theirs {
+                    let known = mine.iter().position(|(name, _)| *name == key);
+                    match (known, &node.value) {
+                        (Some(index), Value::Null) => drop(mine.remove(index)),
+                        (Some(index), _) => mine[index].1.merge(node),
+                        (None, Value::Null) => {}
+                        (None, _) => mine.push((key, node)),
+                    }
+                }
+            }
+            (mine, theirs) => {
+                *mine = theirs;
+                self.origin = over.origin;
+            }
+        }
+    }
+
+    /// Puts `node` at a dotted path, making the maps on the way.
+    pub(super) fn put(&mut self, path: &[&str], node: Node) {
+        let mut nested = node;
+        for key in path.iter().rev() {
+            let origin = nested.origin.clone();
+            nested = Node { value: Value::Map(vec![((*key).to_owned(), nested)]), origin };
+        }
+        self.merge(nested);
+    }
+
+    /// The plain value, without origins.
+    pub(super) fn to_json(&self) -> Json {
+        match &self.value {
+            Value::Null => Json::Null,
+            Value::Bool(on) => Json::Bool(*on),
+            Value::Int(number) => Json::from(*number),
+            Value::Float(number) => Json::from(*number),
+            Value::Text(text) => Json::from(text.as_str()),
+            Value::List(items) => items.iter().map(Node::to_json).collect(),
+            Value::Map(entries) => entries.iter().map(|(key, node)| (key.clone(), node.to_json())).collect(),
+        }
+    }
+
+    /// From JSON, with one origin for everything in it.
+    pub(super) fn from_json(json: &Json, origin: &Origin) -> Node {
+        let value = match json {
+            Json::Null => Value::Null,
+            Json::Bool(on) => Value::Bool(*on),
+            Json::Number(number) => match number.as_i64() {
+                Some(number) => Value::Int(number),
+                None => Value::Float(number.as_f64().unwrap_or(f64::NAN)),
+            },
+            Json::String(text) => Value::Text(text.clone()),
+            Json::Array(items) => {
+                Value::List(items.iter().map(|item| Node::from_json(item, origin)).collect())
+            }
+            Json::Object(entries) => Value::Map(
+                entries.iter().map(|(key, item)| (key.clone(), Node::from_json(item, origin))).collect(),
+            ),
+        };
+        Node { value, origin: origin.clone() }
+    }
+
+    /// The value in a few words, for a fault.
+    pub(super) fn found(&self) -> String {
+        match &self.value {
+            Value::Null => "found nothing".to_owned(),
+            Value::Bool(on) => format!("found the boolean {on}"),
+            Value::Int(number) => format!("found {number}"),
+            Value::Float(number) => format!("found {number}"),
+            Value::Text(text) => format!("found `{text}`"),
+            Value::List(_) => "found a list".to_owned(),
+            Value::Map(_) => "found a section".to_owned(),
+        }
+    }
+}
+
+/// Reads YAML. A file that holds nothing reads as an empty map.
+pub(super) fn parse(text: &str, source: &str) -> Result<Node, Fault> {
+    let origin = |line| Origin { source: source.to_owned(), line };
+    if text.lines().all(|line| line.trim().is_empty() || line.trim_start().starts_with('#')) {
+        return Ok(Node { value: Value::Map(Vec::new()), origin: origin(None) });
+    }
+    let parsed: Spanned<Raw> = serde_saphyr::from_str(text).map_err(|error| {
+        let line = error.location().map(|location| location.line() as u32);
+        let found = error.to_string().lines().next().unwrap_or_default().to_owned();
+        Fault { origin: origin(line), key: String::new(), found, expected: "write valid YAML".to_owned() }
+    })?;
+    let node = rooted(parsed, source);
+    match node.value {
+        Value::Map(_) => Ok(node),
+        Value::Null | Value::Bool(_) | Value::Int(_) | Value::Float(_) | Value::Text(_) | Value::List(_) => {
+            Err(Fault {
+                found: node.found(),
+                origin: node.origin,
+                key: String::new(),
+                expected: "write sections, as in `scope: NAME`".to_owned(),
+            })
+        }
+    }
+}
+
+fn rooted(raw: Spanned<Raw>, source: &str) -> Node {
+    let line = u32::try_from(raw.referenced.line()).ok().filter(|line| *line > 0);
+    let value = match raw.value {
+        Raw::Null => Value::Null,
+        Raw::Bool(on) => Value::Bool(on),
+        Raw::Int(number) => Value::Int(number),
+        Raw::Float(number) => Value::Float(number),
+        Raw::Text(text) => Value::Text(text),
+        Raw::List(items) => Value::List(items.into_iter().map(|item| rooted(item, source)).collect()),
+        Raw::Map(entries) => {
+            Value::Map(entries.into_iter().map(|(key, item)| (key, rooted(item, source))).collect())
+        }
+    };
+    Node { value, origin: Origin { source: source.to_owned(), line } }
+}
+
+/// What serde hands over: the same tree with the parser's positions.
+enum Raw {
+    Null,
+    Bool(bool),
+    Int(i64),
+    Float(f64),
+    Text(String),
+    List(Vec<Spanned<Raw>>),
+    Map(Vec<(String, Spanned<Raw>)>),
+}
+
+impl<'de> Deserialize<'de> for Raw {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Raw, D::Error> {
+        deserializer.deserialize_any(RawVisitor)
+    }
+}
+
+struct RawVisitor;
+
+impl<'de> Visitor<'de> for RawVisitor {
+    type Value = Raw;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a YAML value")
+    }
+
+    fn visit_unit<E>(self) -> Result<Raw, E> {
+        Ok(Raw::Null)
+    }
+
+    fn visit_none<E>(self) -> Result<Raw, E> {
+        Ok(Raw::Null)
+    }
+
+    fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<Raw, D::Error> {
+        Raw::deserialize(deserializer)
+    }
+
+    fn visit_bool<E>(self, on: bool) -> Result<Raw, E> {
+        Ok(Raw::Bool(on))
+    }
+
+    fn visit_i64<E>(self, number: i64) -> Result<Raw, E> {
+        Ok(Raw::Int(number))
+    }
+
+    fn visit_u64<E>(self, number: u64) -> Result<Raw, E> {
+        Ok(i64::try_from(number).map_or(Raw::Text(number.to_string()), Raw::Int))
+    }
+
+    fn visit_f64<E>(self, number: f64) -> Result<Raw, E> {
+        Ok(Raw::Float(number))
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Raw, E> {
+        Ok(Raw::Text(text.to_owned()))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Raw, A::Error> {
+        let mut list = Vec::new();
+        while let Some(item) = items.next_element()? {
+            list.push(item);
+        }
+        Ok(Raw::List(list))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Raw, A::Error> {
+        let mut map = Vec::new();
+        while let Some(key) = entries.next_key::<String>()? {
+            map.push((key, entries.next_value()?));
+        }
+        Ok(Raw::Map(map))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn json(text: &str) -> Json {
+        parse(text, "t.yml").expect("valid").to_json()
+    }
+
+    #[test]
+    fn booleans_read_as_in_every_patroni_file_so_far() {
+        let read = json("a: on\nb: No\nc: \"on\"\nd: 'yes'\ne: true\n");
+        assert_eq!(read, serde_json::json!({"a": true, "b": false, "c": "on", "d": "yes", "e": true}));
+    }
+
+    #[test]
+    fn every_value_knows_its_line() {
+        let node = parse("a: 1\nb:\n  - x\n  - c: 2\n", "t.yml").expect("valid");
+        let list = node.get("b").expect("there");
+        let Value::List(items) = &list.value else { panic!("a list") };
+        assert_eq!(items[1].get("c").expect("there").origin.line, Some(4));
+    }
+
+    #[test]
+    fn faults_name_the_line() {
+        let fault = parse("a: 1\nb: [1\n", "t.yml").expect_err("broken");
+        assert!(fault.origin.line.is_some(), "{fault}");
+        assert!(parse("a: 1\na: 2\n", "t.yml").is_err(), "a key twice");
+        assert!(parse("- a\n", "t.yml").is_err(), "no sections");
+    }
+
+    #[test]
+    fn merging_replaces_adds_and_deletes() {
+        let mut node = parse("a: {b: 1, c: 2}\nd: [1]\n", "t.yml").expect("valid");
+        node.merge(parse("a: {b: 3, c: null}\nd: [2]\n", "u.yml").expect("valid"));
+        node.put(&["a", "e"], Node::text("x", &Origin::default()));
+        assert_eq!(node.to_json(), serde_json::json!({"a": {"b": 3, "e": "x"}, "d": [2]}));
+    }
+}
