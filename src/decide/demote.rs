@@ -39,6 +39,11 @@ pub(super) fn now(turn: &mut Turn<'_>, situation: Situation, leadership: &Leader
 
 /// Gives the leader key away because this Postgres cannot serve, and lets the others go first for one TTL.
 pub(super) fn release(turn: &mut Turn<'_>, term: Term, because: Reason) -> Reason {
+    if turn.seen.postgres.may_be_primary() {
+        // The key is given away only when nothing here can write any more.
+        turn.act(Action::Start(Job::Stop { mode: StopMode::Immediate, within: IMMEDIATE_STOP_WITHIN }));
+        return because;
+    }
     turn.memory.yield_until = Some(turn.now + turn.seen.settings.ttl);
     if turn.seen.writing.is_none() {
         turn.act(Action::Start(Job::ReleaseLeadership { term, optime: None }));

@@ -197,15 +197,16 @@ pub(super) fn go_on(turn: &mut Turn<'_>, term: Term, control: Option<&ControlFil
         HandOverPhase::Stopping if control.state == ControlState::ShutDown => {
             turn.memory.unlocked_since = Some(turn.now);
             turn.memory.asked_at = None;
-            prove(turn, &hand_over, term, control.checkpoint)
+            prove(turn, &hand_over, term, control)
         }
         HandOverPhase::Stopping => abort(turn, "PostgreSQL did not stop cleanly in time".to_owned()),
-        HandOverPhase::Proving { checkpoint } => prove(turn, &hand_over, term, checkpoint),
-        HandOverPhase::Moving { checkpoint } => moved(turn, &hand_over, term, checkpoint),
+        HandOverPhase::Proving { .. } => prove(turn, &hand_over, term, control),
+        HandOverPhase::Moving { checkpoint } => moved(turn, checkpoint),
     }
 }
 
-fn prove(turn: &mut Turn<'_>, hand_over: &HandOver, term: Term, checkpoint: Lsn) -> Reason {
+fn prove(turn: &mut Turn<'_>, hand_over: &HandOver, term: Term, control: &ControlFile) -> Reason {
+    let checkpoint = control.checkpoint;
     let Some(to) = hand_over.to.clone() else {
         // Nobody can take over: a shutdown goes on and leaves the key to whoever comes.
         turn.act(Action::Start(Job::ReleaseLeadership { term, optime: Some(checkpoint) }));

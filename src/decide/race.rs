@@ -9,10 +9,11 @@ use crate::model::{
     Timeline, WaitingOn,
 };
 
-/// An answer older than this is asked for again.
-const ANSWER_FRESH: Duration = Duration::from_millis(1000);
-/// How long an asked member may take; longer than the deadline of the question itself.
-const ANSWER_WITHIN: Duration = Duration::from_millis(1200);
+/// How long an asked member may take; longer than the deadline of the question itself, so that "no answer" counts.
+const ANSWER_WITHIN: Duration = Duration::from_millis(1500);
+/// An answer to a question older than this is asked for again. Longer than [`ANSWER_WITHIN`]: the slowest answer, or
+/// the lack of one, is still fresh when it is known.
+const ANSWER_FRESH: Duration = Duration::from_millis(2500);
 /// How soon to ask again when somebody else should take the key and has not.
 const ASK_AGAIN: Duration = Duration::from_millis(200);
 
@@ -103,7 +104,8 @@ pub(super) fn ask(turn: &mut Turn<'_>, who: &[(MemberName, String)]) -> bool {
     if who.iter().all(answered) {
         return true;
     }
-    match turn.memory.asked_at.filter(|at| turn.now < *at + ANSWER_WITHIN && not_before <= *at) {
+    let since_unlocked = turn.memory.unlocked_since.unwrap_or_default();
+    match turn.memory.asked_at.filter(|at| turn.now < *at + ANSWER_WITHIN && since_unlocked <= *at) {
         Some(asked_at) => turn.wake_at(asked_at + ANSWER_WITHIN, WaitingOn::Members),
         None => {
             turn.memory.asked_at = Some(turn.now);

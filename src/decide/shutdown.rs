@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::memory::HandOverCause;
 use super::turn::Turn;
 use super::{Leadership, Server, demote, follow, handover};
-use crate::model::{Action, ExitBecause, Job, JobKind, Reason, StopMode, WaitingOn};
+use crate::model::{Action, ExitBecause, Job, JobKind, Process, Reason, StopMode, WaitingOn};
 
 /// Takes the next step towards the end.
 pub(super) fn go_on(turn: &mut Turn<'_>, leadership: &Leadership, server: &Server<'_>) -> Reason {
@@ -23,6 +23,7 @@ pub(super) fn go_on(turn: &mut Turn<'_>, leadership: &Leadership, server: &Serve
                 false => stop(turn),
             }
         }
+        (_, Server::Foreign(_)) if is_up(turn) => stop(turn),
         (Leadership::Mine(term), Server::Down(control)) => match turn.memory.hand_over.is_some() {
             true => handover::go_on(turn, *term, Some(control)),
             false if turn.just_finished(JobKind::ReleaseLeadership) => exit(turn),
@@ -42,6 +43,10 @@ pub(super) fn go_on(turn: &mut Turn<'_>, leadership: &Leadership, server: &Serve
         }
         (_, _) => exit(turn),
     }
+}
+
+fn is_up(turn: &Turn<'_>) -> bool {
+    matches!(turn.seen.postgres.process, Process::Up { .. })
 }
 
 fn stop(turn: &mut Turn<'_>) -> Reason {

@@ -92,7 +92,12 @@ pub enum Server<'a> {
 impl<'a> Server<'a> {
     /// Reads the facts; `system_id` is the cluster's, once known.
     pub fn of(postgres: &'a PostgresFacts, system_id: Option<u64>) -> Server<'a> {
+        let runs = matches!(postgres.process, Process::Up { .. });
         let control = match &postgres.data {
+            // A directory that cannot be read, or looks empty, says nothing about a postmaster that runs.
+            DataDirectory::Empty | DataDirectory::HalfMade { .. } | DataDirectory::Inaccessible { .. } if runs => {
+                return Server::running(postgres);
+            }
             DataDirectory::Unknown => return Server::Unknown,
             DataDirectory::Empty => return Server::Empty,
             DataDirectory::HalfMade { .. } => return Server::HalfMade,
@@ -102,11 +107,14 @@ impl<'a> Server<'a> {
         if system_id.is_some_and(|cluster| cluster != control.system_id) {
             return Server::Foreign(control);
         }
-        match (&postgres.process, postgres.answering()) {
-            (Process::Down { .. }, _) => Server::Down(control),
-            (Process::Up { .. }, None) => Server::Silent,
-            (Process::Up { .. }, Some(sql)) if sql.is_primary() => Server::Primary(sql),
-            (Process::Up { .. }, Some(sql)) => Server::Standby(sql),
+        if runs { Server::running(postgres) } else { Server::Down(control) }
+    }
+
+    fn running(postgres: &'a PostgresFacts) -> Server<'a> {
+        match postgres.answering() {
+            None => Server::Silent,
+            Some(sql) if sql.is_primary() => Server::Primary(sql),
+            Some(sql) => Server::Standby(sql),
         }
     }
 }
@@ -215,6 +223,8 @@ impl Situation {
             Server::Primary(_) => Situation::KeyVanishedUnderPrimary,
             Server::Silent if postgres.may_be_primary() => Situation::KeyVanishedUnderPrimary,
             Server::Silent => Situation::SilentFollower,
+            // Being promoted, and nobody leads: it may turn primary at any moment.
+            Server::Standby(_) if postgres.may_be_primary() => Situation::DeposedPrimary,
             Server::Standby(_) => Situation::StandbyNoLeader,
             Server::Empty | Server::HalfMade | Server::Down(_) if paused => Situation::PausedIdle,
             Server::Empty | Server::HalfMade => Situation::NoDataNoLeader,

@@ -13,9 +13,11 @@ pub fn decide(memory: &Memory, seen: &Observation, now: Moment) -> Decision {
     let leadership = Leadership::of(seen, now);
     let system_id = turn.cluster().and_then(|cluster| cluster.system_id());
     let server = Server::of(&seen.postgres, system_id);
-    let situation = Situation::of(&leadership, &server, &seen.postgres, seen.settings.pause);
     turn.remember(&leadership, &server);
     requests::accept(&mut turn, &leadership);
+    // What an operator asked for goes on in pause: it is no automatic action.
+    let asked = turn.memory.hand_over.is_some() || turn.memory.restart.is_some() || turn.memory.reinitialize.is_some();
+    let situation = Situation::of(&leadership, &server, &seen.postgres, seen.settings.pause && !asked);
     let because = if must_stop_now(situation) {
         demote::now(&mut turn, situation, &leadership)
     } else if let Some(job) = &seen.job {

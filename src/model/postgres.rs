@@ -129,7 +129,9 @@ impl ControlFile {
             | ControlState::InCrashRecovery
             | ControlState::InArchiveRecovery
             | ControlState::InProduction
-            | ControlState::StartingUp => (self.checkpoint_timeline, self.checkpoint),
+            // The checkpoint record begins there, so WAL ends behind it: at the least one byte is not the leader's if
+            // the leader's history parts at its beginning.
+            | ControlState::StartingUp => (self.checkpoint_timeline, Lsn(self.checkpoint.0 + 1)),
         }
     }
 }
