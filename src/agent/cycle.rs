@@ -180,7 +180,9 @@ impl Cycle {
     async fn observe(&mut self) -> Observation {
         let job = self.state.job.running();
         let kind = job.as_ref().map(|running| running.job.kind());
-        let postgres = self.watch.look(kind, self.dynamic.settings().loop_wait).await;
+        // Somebody waits for a look, or something just ended: what was seen before does not count.
+        let anew = !self.state.lookers.is_empty() || !self.state.finished.is_empty();
+        let postgres = self.watch.look(kind, anew, self.dynamic.settings().loop_wait).await;
         let view = self.view.borrow_and_update().clone();
         self.note_etcd(view.as_ref());
         Observation {

@@ -57,8 +57,8 @@ impl PostgresWatch {
         self.sql_asked_at
     }
 
-    /// Looks as far as the running `job` and the age of the last look ask for it.
-    pub(super) async fn look(&mut self, job: Option<JobKind>, pending_every: Duration) -> PostgresFacts {
+    /// Looks as far as the running `job` and the age of the last look ask for it; `anew` whatever its age.
+    pub(super) async fn look(&mut self, job: Option<JobKind>, anew: bool, pending_every: Duration) -> PostgresFacts {
         let process = self.postgres.process().borrow().clone();
         let pid = match &process {
             Process::Up { pid, .. } => Some(*pid),
@@ -71,7 +71,8 @@ impl PostgresWatch {
         }
         match (pid, job) {
             (Some(_), Some(JobKind::Stop)) => self.sql_trouble = Some("it is being stopped".to_owned()),
-            (Some(_), _) => self.ask(pending_every).await,
+            (Some(_), Some(JobKind::StartStandby)) => self.sql_trouble = Some("it is being started".to_owned()),
+            (Some(_), _) => self.ask(anew, pending_every).await,
             (None, _) => self.pending_restart.clear(),
         }
         // Only these rewrite the directory; while they run, its state is theirs to know.
@@ -95,9 +96,9 @@ impl PostgresWatch {
         }
     }
 
-    async fn ask(&mut self, pending_every: Duration) {
+    async fn ask(&mut self, anew: bool, pending_every: Duration) {
         let now = clock::now();
-        if self.sql_asked_at.is_some_and(|at| now < at + LOOK_FRESH) {
+        if !anew && self.sql_asked_at.is_some_and(|at| now < at + LOOK_FRESH) {
             return;
         }
         self.sql_asked_at = Some(now);

@@ -33,6 +33,11 @@ impl Cycle {
             Action::CancelJob => self.cancel(),
             Action::AskPeers { who } => self.ask_peers(who),
             Action::AskLeaderBranch { from } => self.ask_leader_branch(from),
+            Action::RenewLease => {
+                if let Some(keeper) = &self.keeper {
+                    keeper.renew_now();
+                }
+            }
             Action::RevokeLease { lease } => {
                 let etcd = self.tools.etcd.clone();
                 tokio::spawn(async move {

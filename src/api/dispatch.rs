@@ -80,7 +80,8 @@ impl Routes {
 
     async fn get(&self, first: &str, path: &str, query: &Query) -> Answer {
         match first {
-            "patroni" => Answer::json(200, &wire::patroni_body(&*self.fresh().await)),
+            // Peers compare positions by it: never a look from before the question.
+            "patroni" => Answer::json(200, &wire::patroni_body(&*self.look(Duration::ZERO).await)),
             "liveness" => Answer::bare(probes::liveness(&self.handle.status(), clock::now())),
             "readiness" => Answer::bare(probes::readiness(&self.handle.status(), query, clock::now())),
             "cluster" => cluster::cluster(&self.handle).await,
@@ -100,10 +101,17 @@ impl Routes {
     async fn fresh(&self) -> Arc<Status> {
         let mut looked_at = self.looked_at.lock().await;
         if looked_at.is_none_or(|at| clock::now().since(at) > LOOK_AGE_MAX) {
-            // A loop that does not answer in time is judged by the age of what it last said.
-            let _ = tokio::time::timeout(LOOK_WITHIN, self.handle.fresh(LOOK_AGE_MAX)).await;
+            self.look(LOOK_AGE_MAX).await;
             *looked_at = Some(clock::now());
         }
+        self.handle.status()
+    }
+
+    /// The status after a look no older than `at_most`. A loop that does not answer in time is judged by the age of
+    /// what it last said.
+    async fn look(&self, at_most: Duration) -> Arc<Status> {
+        // Late: the status says how old it is.
+        let _ = tokio::time::timeout(LOOK_WITHIN, self.handle.fresh(at_most)).await;
         self.handle.status()
     }
 

@@ -37,10 +37,12 @@ pub(super) fn leader(turn: &mut Turn<'_>, leader: &LeaderKey, sql: &SqlFacts) ->
     examine(turn, leader)
 }
 
-/// Points the standby at its source, once for every change of it.
+/// Points the standby at its source, once for every change of it. A new leader is followed once it says that it is
+/// primary: before that it has no slot for me, and a receiver that was refused waits before it tries again.
 fn aim(turn: &mut Turn<'_>, leader: &LeaderKey) {
     let target = turn.follow_target(&leader.name);
-    let known = target.is_some() || turn.seen.me.tags.nostream();
+    let ready = leader_is_primary(turn, &leader.name);
+    let known = target.is_some() && ready || turn.seen.me.tags.nostream();
     if known && turn.memory.following.as_ref() != Some(&target) {
         turn.memory.following = Some(target.clone());
         turn.act(Action::Follow(target));

@@ -45,13 +45,9 @@ pub(super) fn consider(turn: &mut Turn<'_>) -> Option<Reason> {
     }
     let me = &turn.seen.me.name;
     match (&request.leader, &request.candidate) {
-        (Some(leader), _) if leader != me => {
-            Some(refuse(turn, mod_revision, format!("it names {leader} as the leader, and {me} leads")))
-        }
-        (_, Some(candidate)) if candidate == me => {
-            turn.act(Action::ClearFailover { mod_revision });
-            None
-        }
+        // Done already: the leader it names does not lead any more, or the candidate leads.
+        (Some(leader), _) if leader != me => clear(turn, mod_revision),
+        (_, Some(candidate)) if candidate == me => clear(turn, mod_revision),
         (_, None) if paused => {
             Some(refuse(turn, mod_revision, "no candidate was named and the cluster is paused".into()))
         }
@@ -61,6 +57,11 @@ pub(super) fn consider(turn: &mut Turn<'_>) -> Option<Reason> {
             None
         }
     }
+}
+
+fn clear(turn: &mut Turn<'_>, mod_revision: i64) -> Option<Reason> {
+    turn.act(Action::ClearFailover { mod_revision });
+    None
 }
 
 fn refuse(turn: &mut Turn<'_>, mod_revision: i64, why: String) -> Reason {

@@ -196,6 +196,7 @@ pub(super) fn retake(turn: &mut Turn<'_>, server: &Server<'_>) -> Reason {
 
 /// The key hangs on my lease; the next renewal confirms it.
 pub(super) fn confirming(turn: &mut Turn<'_>) -> Reason {
+    turn.act(Action::RenewLease);
     turn.wake_in(ASK_AGAIN, WaitingOn::Lease);
     Reason::Confirming
 }

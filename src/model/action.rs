@@ -27,6 +27,8 @@ pub enum Action {
         /// Whom.
         from: FollowTarget,
     },
+    /// Renew the lease now instead of at its next turn: the view shows something that only a renewal can confirm.
+    RenewLease,
     /// Revoke the lease that my former self left behind: nothing of it runs any more.
     RevokeLease {
         /// The lease on the leader key.

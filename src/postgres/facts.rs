@@ -12,6 +12,8 @@ use crate::model::{Lsn, SlotFacts, SqlFacts, Standby, Timeline, WalReceiver};
 use crate::os::clock;
 
 /// Valid from PostgreSQL 13 on. The timeline of a WAL file's name is the one being written, also at a segment border.
+/// A standby that receives nothing is on the newest timeline of its segments: the control file learns of a switch
+/// only at the next restartpoint, and a healthy standby would look forked until then.
 const LOOK: &str = r#"
 WITH up AS (SELECT pg_is_in_recovery() AS in_recovery)
 SELECT current_setting('server_version_num')::int4,
@@ -27,8 +29,11 @@ SELECT current_setting('server_version_num')::int4,
        receiver.status, receiver.sender_host, receiver.sender_port, receiver.slot_name,
        receiver.latest_end_lsn::text,
        CASE WHEN receiver.latest_end_lsn IS NOT NULL THEN receiver.received_tli END,
-       GREATEST((SELECT timeline_id FROM pg_control_checkpoint()),
-                (SELECT min_recovery_end_timeline FROM pg_control_recovery())),
+       CASE WHEN up.in_recovery AND receiver.latest_end_lsn IS NULL THEN
+            GREATEST((SELECT timeline_id FROM pg_control_checkpoint()),
+                     (SELECT min_recovery_end_timeline FROM pg_control_recovery()),
+                     (SELECT max(('x' || substr(name, 1, 8))::bit(32)::int) FROM pg_ls_waldir()
+                       WHERE name ~ '^[0-9A-F]{24}$')) END,
        (SELECT json_agg(json_build_object('name', slot_name, 'kind', slot_type, 'active', active,
                'position', (CASE slot_type WHEN 'physical' THEN restart_lsn ELSE confirmed_flush_lsn END)::text,
                'xmin', xmin IS NOT NULL, 'lost', wal_status IS NOT DISTINCT FROM 'lost'))::text

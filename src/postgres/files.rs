@@ -180,12 +180,19 @@ fn base_file(setup: &Setup) -> PathBuf {
     config_dir(setup).join(format!("{}.base.conf", setup.base_name()))
 }
 
+/// Written before everything the operator may set: a standby that lost its primary asks again this soon, because with
+/// synchronous replication nobody can write before it is back (PostgreSQL's default is 5 s).
+const DEFAULTS: [(&str, &str); 1] = [("wal_retrieve_retry_interval", "500ms")];
+
 fn main_text(setup: &Setup, parameters: &Parameters, source: &Source) -> String {
     let include = setup
         .custom_conf
         .clone()
         .unwrap_or_else(|| PathBuf::from(format!("{}.base.conf", setup.base_name())));
     let mut text = format!("{FIRST_LINE}\n# It will be overwritten by Matriarch!\n");
+    for (name, value) in DEFAULTS {
+        let _ = writeln!(text, "{name} = {}", literal(value));
+    }
     let _ = writeln!(text, "include {}\n", literal(&include.display().to_string()));
     let mut settings: BTreeMap<&str, String> = parameters
         .parameters
