@@ -45,6 +45,14 @@ pub enum RunError {
         /// The lock file.
         lock: PathBuf,
     },
+    /// The data directory holds something, and it is no database.
+    #[error(
+        "{data_dir} is not empty and holds no PostgreSQL database: name another `postgresql.data_dir`, or empty it"
+    )]
+    NotADatabase {
+        /// The data directory.
+        data_dir: PathBuf,
+    },
     /// The REST interface cannot listen.
     #[error("cannot serve REST")]
     Api(#[source] api::ApiError),
@@ -121,6 +129,9 @@ pub async fn run(
     let reaper = tokio::spawn(reap::reap_forever());
 
     let postgres = Postgres::new(wiring::postgres_setup(&config), wiring::parameters(&config, &effective));
+    if postgres.holds_no_database() {
+        return Err(RunError::NotADatabase { data_dir: config.postgresql.data_dir.clone() });
+    }
     let fencing = Arc::new(Fencing::new(postgres.fence().map_err(RunError::Postgres)?));
     startup::adopt(&postgres, &fencing).await?;
 

@@ -58,7 +58,12 @@ impl PostgresWatch {
     }
 
     /// Looks as far as the running `job` and the age of the last look ask for it; `anew` whatever its age.
-    pub(super) async fn look(&mut self, job: Option<JobKind>, anew: bool, pending_every: Duration) -> PostgresFacts {
+    pub(super) async fn look(
+        &mut self,
+        job: Option<JobKind>,
+        anew: bool,
+        pending_every: Duration,
+    ) -> PostgresFacts {
         let process = self.postgres.process().borrow().clone();
         let pid = match &process {
             Process::Up { pid, .. } => Some(*pid),
@@ -71,7 +76,9 @@ impl PostgresWatch {
         }
         match (pid, job) {
             (Some(_), Some(JobKind::Stop)) => self.sql_trouble = Some("it is being stopped".to_owned()),
-            (Some(_), Some(JobKind::StartStandby)) => self.sql_trouble = Some("it is being started".to_owned()),
+            (Some(_), Some(JobKind::StartStandby)) => {
+                self.sql_trouble = Some("it is being started".to_owned())
+            }
             (Some(_), _) => self.ask(anew, pending_every).await,
             (None, _) => self.pending_restart.clear(),
         }
