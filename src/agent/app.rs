@@ -13,7 +13,7 @@ use super::fencing::Fencing;
 use super::jobs::Tools;
 use super::observe::PostgresWatch;
 use super::startup::{self, FirstLook, Waiting};
-use super::{Orders, Status, handle, log, wiring};
+use super::{Orders, Status, handle, log, perform, wiring};
 use crate::api;
 use crate::config::{self, Loaded};
 use crate::etcd::{self, Etcd};
@@ -44,6 +44,14 @@ pub enum RunError {
         data_dir: PathBuf,
         /// The lock file.
         lock: PathBuf,
+    },
+    /// The data directory holds something, and it is no database.
+    #[error(
+        "{data_dir} is not empty and holds no PostgreSQL database: name another `postgresql.data_dir`, or empty it"
+    )]
+    NotADatabase {
+        /// The data directory.
+        data_dir: PathBuf,
     },
     /// The REST interface cannot listen.
     #[error("cannot serve REST")]
@@ -121,6 +129,9 @@ pub async fn run(
     let reaper = tokio::spawn(reap::reap_forever());
 
     let postgres = Postgres::new(wiring::postgres_setup(&config, &effective), wiring::parameters(&effective));
+    if postgres.holds_no_database() {
+        return Err(RunError::NotADatabase { data_dir: config.postgresql.data_dir.clone() });
+    }
     let fencing = Arc::new(Fencing::new(postgres.fence().map_err(RunError::Postgres)?));
     startup::adopt(&postgres, &fencing).await?;
 
@@ -160,11 +171,14 @@ pub async fn run(
         events: event_sender,
         first_config: wiring::first_config(&config),
     };
+    let (member, newest_member) = watch::channel(None);
+    tokio::spawn(perform::publish_member(tools.etcd.clone(), me.name.clone(), newest_member));
     let cycle = Cycle {
         scope: config.scope.clone(),
         me,
         tools,
         peers,
+        member,
         keeper: Some(Arc::new(keeper)),
         fencing,
         dynamic: Dynamic::new((path, environment), config, effective, major, relist, api_sender),

@@ -15,8 +15,8 @@ use super::{Order, Status};
 use crate::decide::{Decision, Memory, decide};
 use crate::etcd::LeaseKeeper;
 use crate::model::{
-    CloneProgress, ExitBecause, Finished, JobKind, LeaderBranch, Me, MemberName, Moment, Observation,
-    Outcome, PeerAnswer, Reason, Reply, Request, RequestId, View,
+    CloneProgress, ExitBecause, Finished, JobKind, LeaderBranch, LeaseId, Me, MemberName, MemberRecord,
+    Moment, Observation, Outcome, PeerAnswer, Reason, Reply, Request, RequestId, View,
 };
 use crate::os::clock;
 use crate::os::signal::{SignalEvent, Signals};
@@ -32,6 +32,7 @@ pub(super) struct Cycle {
     pub(super) scope: String,
     pub(super) tools: Tools,
     pub(super) peers: Peers,
+    pub(super) member: watch::Sender<Option<(LeaseId, MemberRecord)>>,
     pub(super) keeper: Option<Arc<LeaseKeeper>>,
     pub(super) fencing: Arc<Fencing>,
     pub(super) dynamic: Dynamic,
@@ -123,7 +124,6 @@ impl Cycle {
                 self.state.peers.insert(name, answer);
             }
             Event::LeaderBranchTold(told) => self.state.leader_branch = Some(told),
-            Event::MemberNotPublished => self.state.memory.published = None,
             Event::StatusNotPublished => self.state.memory.status = None,
             Event::LookWanted => {}
         }

@@ -12,8 +12,6 @@ pub(super) enum Event {
     PeerAnswered(MemberName, PeerAnswer),
     /// The leader told its history, or failed to.
     LeaderBranchTold(LeaderBranch),
-    /// The member record could not be written: write it again.
-    MemberNotPublished,
     /// The status could not be written: write it again.
     StatusNotPublished,
     /// A rim's request wants a look into Postgres.

@@ -10,8 +10,7 @@ use super::events::Event;
 use super::fencing::Fencing;
 use crate::etcd::{Cas, Etcd, EtcdError, LeaseKeeper};
 use crate::model::{
-    ClusterStatus, Finished, Job, JobKind, LeaseFacts, LeaseId, LeaseTiming, Lsn, MemberName, Moment,
-    Outcome, Running, Term,
+    Finished, Job, JobKind, LeaseFacts, LeaseId, LeaseTiming, MemberName, Moment, Outcome, Running, Term,
 };
 use crate::os::clock;
 use crate::postgres::{Postgres, Progress, Started};
@@ -52,20 +51,26 @@ impl Lane {
         }
         let (tools, lease, running) =
             (tools.clone(), lease.cloned(), Running { job: job.clone(), since: now });
-        let task = tokio::spawn(async move {
-            let kind = job.kind();
-            let outcome = run(&tools, lease.as_deref(), job).await;
+        let (events, kind) = (tools.events.clone(), job.kind());
+        let work = tokio::spawn(async move { run(&tools, lease.as_deref(), job).await });
+        self.running = Some((running, work.abort_handle()));
+        tokio::spawn(async move {
+            // Only when the work is really gone does the lane count as free.
+            let outcome = match work.await {
+                Ok(outcome) => outcome,
+                Err(error) if error.is_cancelled() => Outcome::Cancelled,
+                Err(error) => Outcome::Failed(error.to_string()),
+            };
             // The loop has ended when nobody listens.
-            let _ = tools.events.send(Event::JobFinished(Finished { job: kind, outcome }));
+            let _ = events.send(Event::JobFinished(Finished { job: kind, outcome }));
         });
-        self.running = Some((running, task.abort_handle()));
     }
 
-    /// Cancels the running action; true if there was one.
-    pub(super) fn cancel(&mut self) -> Option<JobKind> {
-        let (running, task) = self.running.take()?;
-        task.abort();
-        Some(running.job.kind())
+    /// Cancels the running action, if there is one; its end comes as an event, as every end.
+    pub(super) fn cancel(&self) {
+        if let Some((_, work)) = &self.running {
+            work.abort();
+        }
     }
 
     /// Takes note of an end; true if it was this lane's.
@@ -81,7 +86,10 @@ impl Lane {
 async fn run(tools: &Tools, lease: Option<&LeaseKeeper>, job: Job) -> Outcome {
     let postgres = &tools.postgres;
     let ended = match job {
-        Job::TakeLeadership | Job::HandOver { .. } | Job::ReleaseLeadership { .. } => {
+        Job::TakeLeadership
+        | Job::HandOver { .. }
+        | Job::ReleaseLeadership { .. }
+        | Job::ReclaimLeadership { .. } => {
             let Some(keeper) = lease else { return Outcome::Failed("there is no lease yet".to_owned()) };
             return write_leader_key(tools, keeper, job).await;
         }
@@ -135,15 +143,15 @@ async fn promote(tools: &Tools, keeper: &LeaseKeeper, term: Term) -> Result<(), 
 async fn write_leader_key(tools: &Tools, keeper: &LeaseKeeper, job: Job) -> Outcome {
     let facts = keeper.facts().borrow().clone();
     let Some(lease) = facts.lease else { return Outcome::Failed("there is no lease".to_owned()) };
-    let status = |optime: Lsn| ClusterStatus { optime: Some(optime), ..ClusterStatus::default() };
     let result = match job {
         Job::TakeLeadership => tools.etcd.take_leadership(&tools.name, lease).await,
-        Job::HandOver { term, to, to_lease, optime } => {
-            tools.etcd.hand_over(term, lease, &to, to_lease, Some(&status(optime))).await
+        Job::HandOver { term, to, to_lease, status } => {
+            tools.etcd.hand_over(term, lease, &to, to_lease, Some(&status)).await
         }
-        Job::ReleaseLeadership { term, optime } => {
-            tools.etcd.release_leadership(term, lease, optime.map(status).as_ref()).await
+        Job::ReleaseLeadership { term, status } => {
+            tools.etcd.release_leadership(term, lease, status.as_ref()).await
         }
+        Job::ReclaimLeadership { term } => tools.etcd.reclaim_leadership(term, lease).await,
         _postgres_job => return Outcome::Failed("not a write to the leader key".to_owned()),
     };
     // Whatever came of it, the next renewal reads who leads.

@@ -13,6 +13,8 @@ use crate::postgres::Postgres;
 const LOOK_WITHIN: Duration = Duration::from_millis(1500);
 /// A look younger than this is not repeated: ticks come in bursts.
 const LOOK_FRESH: Duration = Duration::from_millis(10);
+/// A tick waits this long for the data directory.
+const DATA_WITHIN: Duration = Duration::from_secs(1);
 /// The data directory of a stopped Postgres is read again after this.
 const DATA_FRESH: Duration = Duration::from_secs(5);
 
@@ -90,8 +92,19 @@ impl PostgresWatch {
             None => self.data_seen_at.is_none_or(|at| at + DATA_FRESH <= now),
         };
         if stale && !rewritten {
-            (self.data, self.history) = self.postgres.look().await;
-            self.data_seen_at = Some(now);
+            let looked = tokio::time::timeout(DATA_WITHIN, self.postgres.look()).await;
+            match (looked, pid) {
+                // A look that failed says nothing about a Postgres that runs: what was known stays, and it is read again.
+                (Ok((DataDirectory::Ready(control), history)), _) => {
+                    (self.data, self.history) = (DataDirectory::Ready(control), history);
+                    self.data_seen_at = Some(now);
+                }
+                (Ok((data, history)), None) => {
+                    (self.data, self.history) = (data, history);
+                    self.data_seen_at = Some(now);
+                }
+                (Ok(_), Some(_)) | (Err(_), _) => {}
+            }
         }
         PostgresFacts {
             data: self.data.clone(),

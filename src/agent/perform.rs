@@ -6,10 +6,10 @@ use std::time::Duration;
 use super::cycle::Cycle;
 use super::events::Event;
 use super::jobs::chain;
-use crate::etcd::{Cas, EtcdError};
+use crate::etcd::{Cas, Etcd, EtcdError};
 use crate::model::{
-    Action, ExitBecause, Finished, FollowTarget, Job, JobKind, LeaderBranch, LeaseFacts, MemberName, Moment,
-    Observation, Outcome,
+    Action, ExitBecause, Finished, FollowTarget, Job, JobKind, LeaderBranch, LeaseFacts, LeaseId, MemberName,
+    MemberRecord, Moment, Observation, Outcome,
 };
 use crate::os::clock;
 
@@ -17,6 +17,8 @@ use crate::os::clock;
 const ASK_WITHIN: Duration = Duration::from_secs(1);
 /// How long the leader's Postgres may take to tell its history.
 const HISTORY_WITHIN: Duration = Duration::from_secs(3);
+/// The pause before a failed write beside the loop is tried again.
+const WRITE_AGAIN_AFTER: Duration = Duration::from_secs(1);
 /// Statements and reloads on the local Postgres.
 const LOCAL_WITHIN: Duration = Duration::from_secs(3);
 
@@ -30,7 +32,7 @@ impl Cycle {
     ) -> ControlFlow<ExitBecause> {
         match action {
             Action::Start(job) => self.start(job, now),
-            Action::CancelJob => self.cancel(),
+            Action::CancelJob => self.state.job.cancel(),
             Action::AskPeers { who } => self.ask_peers(who),
             Action::AskLeaderBranch { from } => self.ask_leader_branch(from),
             Action::RenewLease => {
@@ -47,12 +49,9 @@ impl Cycle {
                 });
             }
             Action::PublishMember(record) => {
-                let (name, tools) = (seen.me.name.clone(), self.tools.clone());
-                let Some(lease) = seen.lease.lease else { return ControlFlow::Continue(()) };
-                tokio::spawn(async move {
-                    let written = tools.etcd.publish_member(&name, lease, &record).await;
-                    report(&tools.events, "members", written.map(|_| ()), Event::MemberNotPublished);
-                });
+                if let Some(lease) = seen.lease.lease {
+                    self.member.send_replace(Some((lease, *record)));
+                }
             }
             Action::PublishStatus { term, status } => {
                 let (tools, lease) = (self.tools.clone(), seen.lease.clone());
@@ -82,7 +81,7 @@ impl Cycle {
                 let tools = self.tools.clone();
                 tokio::spawn(async move {
                     let cleared = tools.etcd.clear_failover(mod_revision).await;
-                    report(&tools.events, "failover", cleared.map(|_| ()), Event::LookWanted);
+                    report(&tools.events, "failover", cleared.map(|_| ()), Event::LookWanted).await;
                 });
             }
             Action::Follow(target) => self.local("follow", self.tools.postgres.follow(target.as_ref())).await,
@@ -107,9 +106,10 @@ impl Cycle {
             self.state.clone_since = Some(now);
         }
         let lane = match job {
-            Job::TakeLeadership | Job::HandOver { .. } | Job::ReleaseLeadership { .. } => {
-                &mut self.state.writing
-            }
+            Job::TakeLeadership
+            | Job::HandOver { .. }
+            | Job::ReleaseLeadership { .. }
+            | Job::ReclaimLeadership { .. } => &mut self.state.writing,
             Job::Bootstrap
             | Job::Clone { .. }
             | Job::StartStandby { .. }
@@ -120,12 +120,6 @@ impl Cycle {
             | Job::Rewind { .. } => &mut self.state.job,
         };
         lane.start(job, now, &self.tools, self.keeper.as_ref());
-    }
-
-    fn cancel(&mut self) {
-        if let Some(job) = self.state.job.cancel() {
-            self.finish(Finished { job, outcome: Outcome::Cancelled });
-        }
     }
 
     fn ask_peers(&self, who: Vec<(MemberName, String)>) {
@@ -161,13 +155,13 @@ impl Cycle {
         key: &'static str,
         lease: LeaseFacts,
         failed: Event,
-        write: impl FnOnce(crate::model::LeaseId) -> F,
+        write: impl FnOnce(LeaseId) -> F,
     ) where
         F: Future<Output = Result<Cas, EtcdError>> + Send + 'static,
     {
         let Some(lease) = lease.lease else { return };
         let (events, write) = (self.tools.events.clone(), write(lease));
-        tokio::spawn(async move { report(&events, key, write.await.map(|_| ()), failed) });
+        tokio::spawn(async move { report(&events, key, write.await.map(|_| ()), failed).await });
     }
 
     async fn local<T>(
@@ -195,8 +189,9 @@ impl Cycle {
     }
 }
 
-/// A write beside the loop that failed is tried again by a later tick; etcd's trouble is the lease's to report.
-fn report(
+/// A write beside the loop that failed is tried again by a tick after [`WRITE_AGAIN_AFTER`]; etcd's trouble is the
+/// lease's to report.
+async fn report(
     events: &tokio::sync::mpsc::UnboundedSender<Event>,
     key: &'static str,
     written: Result<(), EtcdError>,
@@ -204,6 +199,29 @@ fn report(
 ) {
     if let Err(error) = written {
         tracing::debug!(key, error = chain(&error), "not written");
+        tokio::time::sleep(WRITE_AGAIN_AFTER).await;
         let _ = events.send(failed);
+    }
+}
+
+/// Writes the member record, one at a time and always the newest, so that none can overtake a later one.
+pub(super) async fn publish_member(
+    etcd: Etcd,
+    name: MemberName,
+    mut record: tokio::sync::watch::Receiver<Option<(LeaseId, MemberRecord)>>,
+) {
+    while record.changed().await.is_ok() {
+        loop {
+            let newest = record.borrow_and_update().clone();
+            let Some((lease, record_now)) = newest else { break };
+            match etcd.publish_member(&name, lease, &record_now).await {
+                Ok(_) => break,
+                Err(error) => tracing::debug!(key = "members", error = chain(&error), "not written"),
+            }
+            // A newer one, or the same again after a pause.
+            if let Ok(Err(_)) = tokio::time::timeout(WRITE_AGAIN_AFTER, record.changed()).await {
+                return;
+            }
+        }
     }
 }

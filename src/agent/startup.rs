@@ -96,7 +96,8 @@ pub(super) async fn first_view(
                 Ok(_) => {}
                 Err(error @ etcd::EtcdError::Authentication(_)) => return Err(RunError::Etcd(error)),
                 Err(error) => {
-                    tracing::warn!(error = super::jobs::chain(&error), "waiting for etcd");
+                    let at = etcd.endpoint_urls().join(", ");
+                    tracing::warn!(at, error = super::jobs::chain(&error), "waiting for etcd");
                     waiting.status.send_modify(|status| {
                         let status = Arc::make_mut(status);
                         (status.ticked_at, status.next_tick_by) = (clock::now(), clock::now() + ETCD_REMINDER * 2);

@@ -54,6 +54,7 @@ fn exit_of(error: &RunError) -> Exit {
     match error {
         RunError::Root { .. } => Exit::Root,
         RunError::AlreadyRunning { .. } | RunError::DuplicateName { .. } => Exit::DuplicateName,
+        RunError::NotADatabase { .. } => Exit::ForeignDataDirectory,
         RunError::Api(ApiError::PortInUse { .. }) => Exit::PortInUse,
         RunError::Programs(_) => Exit::MissingProgram,
         RunError::Etcd(EtcdError::Setup(_)) | RunError::Settings(_) => Exit::Configuration,

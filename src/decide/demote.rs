@@ -37,6 +37,19 @@ pub(super) fn now(turn: &mut Turn<'_>, situation: Situation, leadership: &Leader
     }
 }
 
+/// I tried to give the key of `term` away. Until a renewal shows what came of it nothing else is done; if it failed, or
+/// nobody knows, the key is made mine in a new term first, so that nothing sent in the old one can still arrive.
+pub(super) fn giving_away(turn: &mut Turn<'_>, term: Term) -> Reason {
+    if turn.seen.writing.is_none() {
+        match turn.memory.reclaim {
+            true => turn.start(Job::ReclaimLeadership { term }),
+            false => turn.act(Action::RenewLease),
+        }
+    }
+    turn.wake_in(Duration::from_millis(100), WaitingOn::Lease);
+    Reason::GivingAway
+}
+
 /// Gives the leader key away because this Postgres cannot serve, and lets the others go first for one TTL.
 pub(super) fn release(turn: &mut Turn<'_>, term: Term, because: Reason) -> Reason {
     if turn.seen.postgres.may_be_primary() {
@@ -46,7 +59,8 @@ pub(super) fn release(turn: &mut Turn<'_>, term: Term, because: Reason) -> Reaso
     }
     turn.memory.yield_until = Some(turn.now + turn.seen.settings.ttl);
     if turn.seen.writing.is_none() {
-        turn.act(Action::Start(Job::ReleaseLeadership { term, optime: None }));
+        turn.memory.given_away = Some(term);
+        turn.act(Action::Start(Job::ReleaseLeadership { term, status: None }));
     }
     because
 }

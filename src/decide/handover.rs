@@ -7,12 +7,15 @@ use super::memory::{HandOver, HandOverCause, HandOverPhase};
 use super::race;
 use super::turn::Turn;
 use crate::model::{
-    Action, ControlFile, ControlState, FailoverKey, Job, JobKind, Lsn, MemberName, Outcome, PeerAnswer,
-    Reason, SqlFacts, StopMode, Term, WaitingOn,
+    Action, ClusterStatus, ControlFile, ControlState, FailoverKey, Job, JobKind, Lsn, MemberName, Outcome,
+    PeerAnswer, Reason, SqlFacts, StopMode, Term, WaitingOn,
 };
 
 /// How often the candidate is asked while it catches up: writes are away meanwhile.
 const ASK_EVERY: Duration = Duration::from_millis(15);
+
+/// A request that was dealt with and is still there is cleared again after this.
+const CLEAR_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
 /// The phase in the operator's words.
 pub fn phase_text(hand_over: &HandOver) -> String {
@@ -27,8 +30,18 @@ pub fn phase_text(hand_over: &HandOver) -> String {
 }
 
 /// Looks at the key `failover` while I serve, and begins or clears what it asks.
-pub(super) fn consider(turn: &mut Turn<'_>) -> Option<Reason> {
+pub(super) fn consider(turn: &mut Turn<'_>, term: Term) -> Option<Reason> {
     let FailoverKey { request, mod_revision } = turn.cluster()?.failover.clone()?;
+    if let Some((done, at)) = turn.memory.failover_done
+        && done == mod_revision
+    {
+        // Dealt with; the view does not show it yet, or clearing it failed.
+        return if at + CLEAR_AGAIN_AFTER <= turn.now { clear(turn, mod_revision) } else { None };
+    }
+    if request.is_failover() && mod_revision < term.0 {
+        // Asked for before I led, and somebody leads now: the winner cleans up.
+        return clear(turn, mod_revision);
+    }
     let paused = turn.seen.settings.pause;
     if let Some(at) = request.scheduled_at {
         let late_ms = turn.seen.wall.0 - at.0;
@@ -60,12 +73,13 @@ pub(super) fn consider(turn: &mut Turn<'_>) -> Option<Reason> {
 }
 
 fn clear(turn: &mut Turn<'_>, mod_revision: i64) -> Option<Reason> {
+    turn.memory.failover_done = Some((mod_revision, turn.now));
     turn.act(Action::ClearFailover { mod_revision });
     None
 }
 
 fn refuse(turn: &mut Turn<'_>, mod_revision: i64, why: String) -> Reason {
-    turn.act(Action::ClearFailover { mod_revision });
+    clear(turn, mod_revision);
     turn.memory.hand_over_refused = Some(why.clone());
     Reason::HandOverRefused { why }
 }
@@ -171,8 +185,7 @@ fn unfit(turn: &Turn<'_>, name: &MemberName, sql: &SqlFacts) -> Option<String> {
     if limit < behind_bytes {
         return Some(format!("is {behind_bytes} bytes behind, and maximum_lag_on_failover is {limit}"));
     }
-    (turn.seen.settings.check_timeline && answer.timeline < sql.timeline)
-        .then(|| "is on an older timeline".to_owned())
+    (answer.timeline != sql.timeline).then(|| "is on another timeline".to_owned())
 }
 
 fn stop(turn: &mut Turn<'_>, hand_over: &HandOver) -> Reason {
@@ -201,7 +214,7 @@ pub(super) fn go_on(turn: &mut Turn<'_>, term: Term, control: Option<&ControlFil
         }
         HandOverPhase::Stopping => abort(turn, "PostgreSQL did not stop cleanly in time".to_owned()),
         HandOverPhase::Proving { .. } => prove(turn, &hand_over, term, control),
-        HandOverPhase::Moving { checkpoint } => moved(turn, checkpoint),
+        HandOverPhase::Moving { .. } => moved(turn),
     }
 }
 
@@ -209,21 +222,23 @@ fn prove(turn: &mut Turn<'_>, hand_over: &HandOver, term: Term, control: &Contro
     let checkpoint = control.checkpoint;
     let Some(to) = hand_over.to.clone() else {
         // Nobody can take over: a shutdown goes on and leaves the key to whoever comes.
-        turn.act(Action::Start(Job::ReleaseLeadership { term, optime: Some(checkpoint) }));
+        turn.memory.given_away = Some(term);
+        let status = Some(last_status(turn, checkpoint));
+        turn.act(Action::Start(Job::ReleaseLeadership { term, status }));
         return in_phase(turn, HandOverPhase::Moving { checkpoint });
     };
     // A replayed position beyond the start of the checkpoint record is the end of a whole record at or after it.
     let stopped_at = turn.memory.unlocked_since.unwrap_or(turn.now);
     let proved = turn.seen.peers.get(&to).is_some_and(|answer| {
-        stopped_at <= answer.asked_at
-            && answer.reachable
-            && answer.in_recovery
-            && checkpoint < answer.replayed
+        let anew = stopped_at <= answer.asked_at && answer.reachable && answer.in_recovery;
+        anew && answer.timeline == Some(control.checkpoint_timeline) && checkpoint < answer.replayed
     });
     let key = turn.cluster().and_then(|cluster| cluster.members.get(&to));
     match (proved, key.and_then(|key| key.lease)) {
         (true, Some(to_lease)) => {
-            turn.act(Action::Start(Job::HandOver { term, to, to_lease, optime: checkpoint }));
+            turn.memory.given_away = Some(term);
+            let status = last_status(turn, checkpoint);
+            turn.act(Action::Start(Job::HandOver { term, to, to_lease, status }));
             in_phase(turn, HandOverPhase::Moving { checkpoint })
         }
         (_, _) if hand_over.give_up_at <= turn.now => {
@@ -242,26 +257,24 @@ fn prove(turn: &mut Turn<'_>, hand_over: &HandOver, term: Term, control: &Contro
     }
 }
 
-/// The key is on its way, and I still lead as far as I know.
-fn moved(turn: &mut Turn<'_>, hand_over: &HandOver, term: Term, checkpoint: Lsn) -> Reason {
-    let outcome = finished(turn, JobKind::HandOver).or(finished(turn, JobKind::ReleaseLeadership));
-    match outcome {
-        None | Some(Outcome::Done) => {
-            turn.wake_in(Duration::from_millis(200), WaitingOn::Lease);
-            in_phase(turn, HandOverPhase::Moving { checkpoint })
-        }
-        Some(Outcome::Lost) => abort(turn, "the candidate's or my own lease had changed".to_owned()),
-        Some(Outcome::Unknown(_) | Outcome::Failed(_) | Outcome::Cancelled) => {
-            prove(turn, hand_over, term, checkpoint)
-        }
-    }
+/// The status to leave behind: the shutdown checkpoint, with slots as they were last published, so that the next
+/// leader keeps the slots of members that are away.
+fn last_status(turn: &Turn<'_>, checkpoint: Lsn) -> ClusterStatus {
+    let published = turn.memory.status.as_ref().map(|(status, _)| status.clone());
+    ClusterStatus { optime: Some(checkpoint), ..published.unwrap_or_default() }
+}
+
+/// I lead in a term that came after the move was tried: it did not happen.
+fn moved(turn: &mut Turn<'_>) -> Reason {
+    let why = turn.memory.last_failure.clone();
+    abort(turn, why.unwrap_or_else(|| "the leader key could not be moved".to_owned()))
 }
 
 /// Gives the hand-over up: the old primary serves again (the table starts it), and the operator is told why.
 fn abort(turn: &mut Turn<'_>, why: String) -> Reason {
     if let Some(hand_over) = turn.memory.hand_over.take() {
         match hand_over.cause {
-            HandOverCause::Request { mod_revision, .. } => turn.act(Action::ClearFailover { mod_revision }),
+            HandOverCause::Request { mod_revision, .. } => drop(clear(turn, mod_revision)),
             HandOverCause::Shutdown => {}
         }
     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::turn::Turn;
 use super::{handover, publish, requests, slots};
-use crate::model::{Action, HistoryLine, Reason, SqlFacts, Term, Timeline, WaitingOn};
+use crate::model::{Action, HistoryLine, JobKind, Reason, SqlFacts, Term, Timeline, WaitingOn};
 
 /// The normal case.
 pub(super) fn serve(turn: &mut Turn<'_>, term: Term, sql: &SqlFacts) -> Reason {
@@ -20,7 +20,7 @@ pub(super) fn serve(turn: &mut Turn<'_>, term: Term, sql: &SqlFacts) -> Reason {
     if turn.memory.restart.is_some() {
         return Reason::Restarting;
     }
-    let refused = handover::consider(turn);
+    let refused = handover::consider(turn, term);
     match (refused, turn.memory.hand_over.is_some()) {
         (Some(reason), _) => reason,
         (None, true) => handover::while_serving(turn, sql),
@@ -79,7 +79,12 @@ fn history(turn: &Turn<'_>, timeline: Timeline) -> Option<Vec<HistoryLine>> {
 fn checkpoint_once(turn: &mut Turn<'_>, term: Term) {
     match turn.memory.checkpoint {
         Some(_) => {}
-        None if turn.memory.retry_at.is_some_and(|at| turn.now < at) => {
+        None if turn
+            .memory
+            .retry_at
+            .get(&JobKind::CheckpointAfterPromotion)
+            .is_some_and(|at| turn.now < *at) =>
+        {
             turn.wake_in(Duration::from_secs(1), WaitingOn::Retry);
         }
         None => {

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::model::{
-    ClusterStatus, FollowTarget, LeaseId, Lsn, MemberName, MemberRecord, Moment, Request, RequestId,
-    RestartFilter,
+    ClusterStatus, FollowTarget, JobKind, LeaseId, Lsn, MemberName, MemberRecord, Moment, Request, RequestId,
+    RestartFilter, Term,
 };
 
 /// The loop's memory. Lost when the supervisor restarts, and nothing unsafe follows from that.
@@ -20,6 +20,14 @@ pub struct Memory {
     pub hand_over: Option<HandOver>,
     /// Why the last hand-over did not happen, until the next begins.
     pub hand_over_refused: Option<String>,
+    /// The request of the key `failover` that was dealt with, by its revision, and when it was cleared.
+    pub failover_done: Option<(i64, Moment)>,
+    /// The term whose key I tried to give away: as long as I seem to lead in it, nothing here may become primary.
+    pub given_away: Option<Term>,
+    /// The try failed or its end is unknown: the key has to be mine again, in a new term, before anything else.
+    pub reclaim: bool,
+    /// Since when the view and the last renewal disagree on whether I lead.
+    pub unconfirmed_since: Option<Moment>,
     /// I stopped being primary and have not been a standby since.
     pub demoted: bool,
     /// While I am primary: whether the checkpoint after promotion is done (`None`: not begun).
@@ -43,13 +51,15 @@ pub struct Memory {
     /// The last failure of a long action, for the operator.
     pub last_failure: Option<String>,
     /// Do not try the failed action again before this.
-    pub retry_at: Option<Moment>,
+    pub retry_at: BTreeMap<JobKind, Moment>,
     /// A restart under way.
     pub restart: Option<Restart>,
     /// A restart that waits for its time.
     pub scheduled_restart: Option<Request>,
     /// A reinitialize under way: clone from the leader only?
     pub reinitialize: Option<bool>,
+    /// The slots retained by the former leader were taken over.
+    pub slots_inherited: bool,
     /// Slots of members, and when each was last wanted.
     pub slots_wanted: BTreeMap<String, Moment>,
     /// When slots were last set, so that a failing statement is not repeated at once.
@@ -128,6 +138,8 @@ pub struct Restart {
 pub struct Rejoin {
     /// Crash recovery was run since the postmaster went down.
     pub recovered: bool,
+    /// Failed crash recoveries in a row.
+    pub recovery_failures: u32,
     /// Failed rewinds in a row.
     pub rewind_failures: u32,
     /// Failed clones in a row.

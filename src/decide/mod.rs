@@ -8,6 +8,8 @@
 //! dice, so a decision can be printed, replayed and simulated. [`table`](self) is the one match that names every
 //! situation; each arm's rule lives in the file of its name.
 
+#![deny(clippy::disallowed_methods)]
+
 mod bootstrap;
 mod decision;
 mod demote;

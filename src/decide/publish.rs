@@ -15,6 +15,8 @@ use crate::model::{
 /// The version of Patroni whose interfaces this member speaks. Readers switch on it, so digits and dots only.
 const COMPATIBLE_VERSION: &str = "4.1.5";
 
+/// How long etcd may take to show a record before it counts as lost.
+const MISSING_AFTER: Duration = Duration::from_secs(1);
 /// How often the progress of a clone is written.
 const CLONE_PROGRESS_EVERY: Duration = Duration::from_secs(2);
 
@@ -32,7 +34,8 @@ pub(super) fn member(turn: &mut Turn<'_>, leadership: &Leadership, server: &Serv
             let old_enough = *at + every <= turn.now;
             *old_lease != lease
                 || without_positions(old) != without_positions(&record)
-                || (old_enough && (*old != record || is_missing(turn, lease)))
+                || (old_enough && *old != record)
+                || (*at + MISSING_AFTER <= turn.now && is_missing(turn, lease, &record))
         }
     };
     if due {
@@ -41,9 +44,12 @@ pub(super) fn member(turn: &mut Turn<'_>, leadership: &Leadership, server: &Serv
     }
 }
 
-fn is_missing(turn: &Turn<'_>, lease: LeaseId) -> bool {
+/// True if etcd does not show `record` under my lease: a write was lost, or a straggler of mine came after it.
+fn is_missing(turn: &Turn<'_>, lease: LeaseId, record: &MemberRecord) -> bool {
     let mine = turn.cluster().and_then(|cluster| cluster.members.get(&turn.seen.me.name));
-    mine.is_none_or(|key| key.lease != Some(lease))
+    mine.is_none_or(|key| {
+        key.lease != Some(lease) || without_positions(&key.record) != without_positions(record)
+    })
 }
 
 fn without_positions(record: &MemberRecord) -> MemberRecord {
@@ -129,6 +135,7 @@ fn state(turn: &Turn<'_>, server: &Server<'_>) -> MemberState {
             JobKind::TakeLeadership
             | JobKind::HandOver
             | JobKind::ReleaseLeadership
+            | JobKind::ReclaimLeadership
             | JobKind::Checkpoint
             | JobKind::Promote
             | JobKind::CrashRecovery

@@ -6,7 +6,7 @@ use super::turn::Turn;
 use super::{Server, requests};
 use crate::model::{
     Action, ClusterView, FailoverRequest, Job, LeaderKey, Lsn, MemberName, PeerAnswer, Reason, SqlFacts,
-    Timeline, WaitingOn,
+    StopMode, Timeline, WaitingOn,
 };
 
 /// How long an asked member may take; longer than the deadline of the question itself, so that "no answer" counts.
@@ -14,6 +14,8 @@ const ANSWER_WITHIN: Duration = Duration::from_millis(1500);
 /// An answer to a question older than this is asked for again. Longer than [`ANSWER_WITHIN`]: the slowest answer, or
 /// the lack of one, is still fresh when it is known.
 const ANSWER_FRESH: Duration = Duration::from_millis(2500);
+/// A running primary whose lease is doubted by a renewal has this long until a newer view or renewal clears it.
+const CONFIRM_WITHIN: Duration = Duration::from_secs(1);
 /// How soon to ask again when somebody else should take the key and has not.
 const ASK_AGAIN: Duration = Duration::from_millis(200);
 
@@ -182,11 +184,8 @@ pub(super) fn retake(turn: &mut Turn<'_>, server: &Server<'_>) -> Reason {
         (Server::Primary(sql), Some(cluster)) => sql.timeline < cluster.timeline(),
         (_other, _) => false,
     };
-    if older {
-        turn.act(Action::Start(Job::Stop {
-            mode: crate::model::StopMode::Immediate,
-            within: Duration::from_millis(500),
-        }));
+    if older && turn.seen.job.is_none() {
+        turn.act(Action::Start(Job::Stop { mode: StopMode::Immediate, within: Duration::from_millis(500) }));
         return Reason::OldTimeline;
     }
     if turn.seen.writing.is_none() {
@@ -198,6 +197,12 @@ pub(super) fn retake(turn: &mut Turn<'_>, server: &Server<'_>) -> Reason {
 
 /// The key hangs on my lease; the next renewal confirms it.
 pub(super) fn confirming(turn: &mut Turn<'_>) -> Reason {
+    let since = turn.memory.unconfirmed_since.unwrap_or(turn.now);
+    if turn.seen.postgres.may_be_primary() && since + CONFIRM_WITHIN <= turn.now {
+        // A renewal said that the key is not mine, and no newer view says otherwise: the view may be stuck.
+        turn.act(Action::Start(Job::Stop { mode: StopMode::Immediate, within: Duration::from_millis(500) }));
+        return Reason::LeaseExpiring;
+    }
     turn.act(Action::RenewLease);
     turn.wake_in(ASK_AGAIN, WaitingOn::Lease);
     Reason::Confirming

@@ -11,6 +11,10 @@ use crate::model::{
     Reason, Timeline, WaitingOn,
 };
 
+/// Crash recovery is tried this often before the next rung.
+const RECOVERIES_MAX: u32 = 3;
+/// So are starts of a standby whose history is the leader's.
+const STARTS_MAX: u32 = 10;
 /// pg_rewind is tried this often before the next rung.
 const REWINDS_MAX: u32 = 3;
 /// Clones are tried this often before the member stops and says so.
@@ -40,13 +44,19 @@ pub(super) fn climb(turn: &mut Turn<'_>, leader: &LeaderKey, control: &ControlFi
         turn.wake_in(LOOK_AGAIN, WaitingOn::Leader);
         return Reason::AskingHistory { leader: name };
     };
-    if start::was_primary(control) && control.state != ControlState::ShutDown && !turn.memory.rejoin.recovered
-    {
+    let crashed = start::was_primary(control) && control.state != ControlState::ShutDown;
+    if crashed && RECOVERIES_MAX <= turn.memory.rejoin.recovery_failures {
+        return clone_or_stop(turn, leader, false);
+    }
+    if crashed && !turn.memory.rejoin.recovered {
         turn.start(Job::CrashRecovery);
         return Reason::CrashRecoveryFirst;
     }
     let mine = turn.seen.postgres.branch();
     match mine.map(|mine| mine.divergence_from(&branch)) {
+        Some(Divergence::None) if STARTS_MAX <= turn.memory.start_failures => {
+            clone_or_stop(turn, leader, false)
+        }
         Some(Divergence::None) => follow(turn, &name),
         Some(Divergence::Forked { timeline, at }) => mend(turn, leader, control, (timeline, at)),
         // Unreachable while the control file can be read; a clone's own checks say more than a guess here.
@@ -74,13 +84,14 @@ fn mend(turn: &mut Turn<'_>, leader: &LeaderKey, control: &ControlFile, fork: (T
         turn.start(Job::Rewind { from, fork });
         return Reason::Diverged { leader: name };
     }
-    let may_clone = match rewindable {
-        true => {
-            settings.remove_data_directory_on_rewind_failure
-                || settings.remove_data_directory_on_diverged_timelines
-        }
-        false => settings.remove_data_directory_on_diverged_timelines,
-    };
+    clone_or_stop(turn, leader, rewindable)
+}
+
+/// The last rungs: a fresh clone where that is allowed, else stop and say so.
+fn clone_or_stop(turn: &mut Turn<'_>, leader: &LeaderKey, rewindable: bool) -> Reason {
+    let (settings, name) = (&turn.seen.settings, leader.name.clone());
+    let may_clone = settings.remove_data_directory_on_diverged_timelines
+        || rewindable && settings.remove_data_directory_on_rewind_failure;
     if may_clone && turn.memory.rejoin.clone_failures < CLONES_MAX {
         return clone(turn, leader, Reason::Recloning { leader: name });
     }

@@ -37,6 +37,26 @@ impl Turn<'_> {
         if let Leadership::Other(_) | Leadership::Nobody = leadership {
             self.memory.hand_over = None;
         }
+        if let Leadership::Other(_) = leadership {
+            self.memory.crashes.clear();
+        }
+        let term = match leadership {
+            Leadership::Mine(term) | Leadership::Expiring(term) => Some(*term),
+            Leadership::Unconfirmed => self.memory.given_away,
+            Leadership::FormerSelf(_) | Leadership::Other(_) | Leadership::Nobody | Leadership::Unknown => {
+                None
+            }
+        };
+        if self.memory.given_away != term {
+            (self.memory.given_away, self.memory.reclaim) = (None, false);
+        }
+        self.memory.unconfirmed_since = match leadership {
+            Leadership::Unconfirmed => self.memory.unconfirmed_since.or(Some(self.now)),
+            _clear => None,
+        };
+        if !matches!(leadership, Leadership::Mine(_)) {
+            self.memory.slots_inherited = false;
+        }
         if !self.seen.postgres.may_be_primary() {
             self.memory.checkpoint = None;
         }
@@ -54,11 +74,11 @@ impl Turn<'_> {
         match job {
             JobKind::StartStandby | JobKind::Promote if failed.is_some() => {
                 self.memory.start_failures += 1;
-                self.retry_in(Duration::from_millis(500) * self.memory.start_failures.min(20));
+                self.retry_in(job, Duration::from_millis(500) * self.memory.start_failures.min(20));
             }
             JobKind::Clone if failed.is_some() => {
                 self.memory.rejoin.clone_failures += 1;
-                self.retry_in(Duration::from_secs(5) * self.memory.rejoin.clone_failures.min(12));
+                self.retry_in(job, Duration::from_secs(5) * self.memory.rejoin.clone_failures.min(12));
             }
             JobKind::Clone if done => {
                 self.memory.reinitialize = None;
@@ -66,9 +86,12 @@ impl Turn<'_> {
             }
             JobKind::Rewind if failed.is_some() => {
                 self.memory.rejoin.rewind_failures += 1;
-                self.retry_in(Duration::from_secs(5));
+                self.retry_in(job, Duration::from_secs(5));
             }
-            JobKind::CrashRecovery if failed.is_some() => self.retry_in(Duration::from_secs(5)),
+            JobKind::CrashRecovery if failed.is_some() => {
+                self.memory.rejoin.recovery_failures += 1;
+                self.retry_in(job, Duration::from_secs(5));
+            }
             JobKind::CrashRecovery if done => self.memory.rejoin.recovered = true,
             JobKind::Bootstrap => match failed {
                 Some(why) => self.act(Action::Exit(ExitBecause::BootstrapFailed { why: why.clone() })),
@@ -77,12 +100,17 @@ impl Turn<'_> {
             JobKind::CheckpointAfterPromotion => {
                 self.memory.checkpoint = done.then_some(true);
                 if !done {
-                    self.retry_in(Duration::from_secs(1));
+                    self.retry_in(job, Duration::from_secs(1));
+                }
+            }
+            JobKind::HandOver | JobKind::ReleaseLeadership => self.memory.reclaim = !done,
+            JobKind::ReclaimLeadership => {
+                self.memory.reclaim = !done;
+                if failed.is_some() {
+                    self.retry_in(job, Duration::from_millis(200));
                 }
             }
             JobKind::TakeLeadership
-            | JobKind::HandOver
-            | JobKind::ReleaseLeadership
             | JobKind::StartStandby
             | JobKind::Promote
             | JobKind::Clone
@@ -93,8 +121,8 @@ impl Turn<'_> {
         }
     }
 
-    fn retry_in(&mut self, span: Duration) {
-        self.memory.retry_at = Some(self.now + span);
+    fn retry_in(&mut self, job: JobKind, span: Duration) {
+        self.memory.retry_at.insert(job, self.now + span);
     }
 
     /// Notices an unexpected end of the postmaster while I led.

@@ -58,7 +58,7 @@ fn reinitialize(turn: &mut Turn<'_>, leadership: &Leadership, force: bool, from_
                 turn.act(Action::CancelJob);
             }
             turn.memory.reinitialize = Some(from_leader);
-            turn.memory.retry_at = None;
+            turn.memory.retry_at.clear();
             Reply::Done("reinitialize started".to_owned())
         }
         (Leadership::Nobody | Leadership::FormerSelf(_) | Leadership::Unknown, _) => {

@@ -95,7 +95,9 @@ impl<'a> Server<'a> {
         let runs = matches!(postgres.process, Process::Up { .. });
         let control = match &postgres.data {
             // A directory that cannot be read, or looks empty, says nothing about a postmaster that runs.
-            DataDirectory::Empty | DataDirectory::HalfMade { .. } | DataDirectory::Inaccessible { .. } if runs => {
+            DataDirectory::Empty | DataDirectory::HalfMade { .. } | DataDirectory::Inaccessible { .. }
+                if runs =>
+            {
                 return Server::running(postgres);
             }
             DataDirectory::Unknown => return Server::Unknown,

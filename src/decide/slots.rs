@@ -24,11 +24,12 @@ pub(super) fn on_leader(turn: &mut Turn<'_>, sql: &SqlFacts) {
         .map(|(name, _)| slot_name(name))
         .collect();
     let inherited = turn.cluster().and_then(|cluster| cluster.status.as_ref()?.retain_slots.clone());
-    for slot in inherited.unwrap_or_default() {
+    for slot in inherited.filter(|_| !turn.memory.slots_inherited).unwrap_or_default() {
         if slot != slot_name(&me) {
             turn.memory.slots_wanted.entry(slot).or_insert(turn.now);
         }
     }
+    turn.memory.slots_inherited = true;
     for slot in &wanted {
         turn.memory.slots_wanted.insert(slot.clone(), turn.now);
     }

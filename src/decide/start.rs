@@ -21,7 +21,7 @@ pub(super) fn lead(turn: &mut Turn<'_>, term: Term, control: &ControlFile) -> Re
     if turn.memory.hand_over.is_some() {
         return handover::go_on(turn, term, Some(control));
     }
-    let planned = turn.memory.restart.is_some();
+    let planned = turn.memory.restart.is_some() && turn.memory.start_failures < FAILURES_MAX;
     if !planned && hopeless(turn) {
         match race::candidates(turn) {
             Candidates::Asking => return Reason::AskingMembers,
@@ -104,8 +104,6 @@ fn hopeless(turn: &mut Turn<'_>) -> bool {
 }
 
 fn hand_away(turn: &mut Turn<'_>, term: Term) -> Reason {
-    turn.memory.crashes.clear();
-    turn.memory.start_failures = 0;
     demote::release(turn, term, Reason::CrashBudgetSpent)
 }
 

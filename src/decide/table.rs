@@ -16,12 +16,21 @@ pub fn decide(memory: &Memory, seen: &Observation, now: Moment) -> Decision {
     turn.remember(&leadership, &server);
     requests::accept(&mut turn, &leadership);
     // What an operator asked for goes on in pause: it is no automatic action.
-    let asked = turn.memory.hand_over.is_some() || turn.memory.restart.is_some() || turn.memory.reinitialize.is_some();
+    let asked = turn.memory.hand_over.is_some()
+        || turn.memory.restart.is_some()
+        || turn.memory.reinitialize.is_some();
     let situation = Situation::of(&leadership, &server, &seen.postgres, seen.settings.pause && !asked);
     let because = if must_stop_now(situation) {
         demote::now(&mut turn, situation, &leadership)
     } else if let Some(job) = &seen.job {
+        if situation == Situation::KeyVanishedUnderPrimary {
+            race::retake(&mut turn, &server);
+        }
         busy(&mut turn, job.job.kind(), &leadership)
+    } else if let Leadership::Mine(term) = leadership
+        && turn.memory.given_away == Some(term)
+    {
+        demote::giving_away(&mut turn, term)
     } else if seen.shutting_down {
         shutdown::go_on(&mut turn, &leadership, &server)
     } else {
@@ -106,13 +115,16 @@ fn busy(turn: &mut Turn<'_>, job: JobKind, leadership: &Leadership) -> Reason {
     let leads = matches!(leadership, Leadership::Mine(_));
     let pointless = match job {
         JobKind::Promote => !leads,
-        JobKind::Bootstrap | JobKind::Clone | JobKind::StartStandby => turn.seen.shutting_down,
+        JobKind::Bootstrap | JobKind::Clone | JobKind::StartStandby | JobKind::CrashRecovery => {
+            turn.seen.shutting_down
+        }
+        // A restart's checkpoint may take long; that of a hand-over has the hand-over's deadline.
+        JobKind::Checkpoint => turn.seen.shutting_down && turn.memory.hand_over.is_none(),
         JobKind::TakeLeadership
         | JobKind::HandOver
         | JobKind::ReleaseLeadership
+        | JobKind::ReclaimLeadership
         | JobKind::Stop
-        | JobKind::Checkpoint
-        | JobKind::CrashRecovery
         | JobKind::Rewind
         | JobKind::CheckpointAfterPromotion => false,
     };

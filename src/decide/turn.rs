@@ -32,12 +32,11 @@ impl<'a> Turn<'a> {
         self.actions.push(action);
     }
 
-    /// Starts a long action, unless one of its lane runs or the last failure asks for a pause.
+    /// Starts a long action, unless its last failure asks for a pause.
     pub(super) fn start(&mut self, job: Job) {
-        let waits = self.memory.retry_at.is_some_and(|at| self.now < at);
-        match (waits, self.memory.retry_at) {
-            (true, Some(at)) => self.wake_at(at, WaitingOn::Retry),
-            (true, None) | (false, _) => self.act(Action::Start(job)),
+        match self.memory.retry_at.get(&job.kind()).copied().filter(|at| self.now < *at) {
+            Some(at) => self.wake_at(at, WaitingOn::Retry),
+            None => self.act(Action::Start(job)),
         }
     }
 

@@ -95,6 +95,11 @@ impl Etcd {
         &self.inner.keys
     }
 
+    /// Where it is, as configured.
+    pub fn endpoint_urls(&self) -> &[String] {
+        &self.inner.setup.endpoints
+    }
+
     pub(super) fn endpoint_count(&self) -> usize {
         self.inner.endpoints.len()
     }

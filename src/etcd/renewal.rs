@@ -31,7 +31,7 @@ pub struct LeaderRead {
 pub enum Verdict {
     /// The deadline has moved (never back).
     Confirmed,
-    /// They come from different raft terms, so the keepalive may have been answered by a deposed etcd leader: try again.
+    /// They come from different raft terms, so a deposed etcd leader may have answered the keepalive: try again.
     TermsDiffer,
     /// The answer is about a lease that is not mine (any more): it proves nothing.
     OtherLease,

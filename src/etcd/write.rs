@@ -89,6 +89,12 @@ impl Etcd {
         self.swap(self.as_leader(term, lease), then, &leader, |now| now.is_none()).await
     }
 
+    /// Writes the leader key anew under the lease it hangs on: `Done` holds the new term, and whatever was sent in the
+    /// old one and is still on its way is `Lost` from then on.
+    pub async fn reclaim_leadership(&self, term: Term, lease: LeaseId) -> Result<Cas, EtcdError> {
+        self.move_leadership(term, lease, lease).await
+    }
+
     /// Moves the leader key to another lease of mine, its value as it is. `Done` holds the new term.
     pub(super) async fn move_leadership(
         &self,

@@ -108,15 +108,21 @@ pub enum Job {
         to: MemberName,
         /// The lease of that member's key.
         to_lease: LeaseId,
-        /// The shutdown checkpoint, published in the same transaction.
-        optime: Lsn,
+        /// The last status, published in the same transaction.
+        status: ClusterStatus,
     },
     /// Delete the leader key, guarded by my term.
     ReleaseLeadership {
         /// The term that guards it.
         term: Term,
-        /// The last position, published in the same transaction.
-        optime: Option<Lsn>,
+        /// The last status, published in the same transaction.
+        status: Option<ClusterStatus>,
+    },
+    /// Write the leader key anew under the lease it hangs on, if that is still mine in `term`: a new term begins, and
+    /// whatever was sent in the old one and is still on its way fails.
+    ReclaimLeadership {
+        /// The term that guards it.
+        term: Term,
     },
     /// Win `initialize`, run initdb, make users, run `post_bootstrap`, write `initialize` and `config`.
     Bootstrap,
@@ -164,6 +170,7 @@ impl Job {
             Job::TakeLeadership => JobKind::TakeLeadership,
             Job::HandOver { .. } => JobKind::HandOver,
             Job::ReleaseLeadership { .. } => JobKind::ReleaseLeadership,
+            Job::ReclaimLeadership { .. } => JobKind::ReclaimLeadership,
             Job::Bootstrap => JobKind::Bootstrap,
             Job::Clone { .. } => JobKind::Clone,
             Job::StartStandby { .. } => JobKind::StartStandby,
@@ -183,6 +190,7 @@ pub enum JobKind {
     TakeLeadership,
     HandOver,
     ReleaseLeadership,
+    ReclaimLeadership,
     Bootstrap,
     Clone,
     StartStandby,
@@ -201,6 +209,7 @@ impl fmt::Display for JobKind {
             JobKind::TakeLeadership => "taking the leader key",
             JobKind::HandOver => "handing over the leader key",
             JobKind::ReleaseLeadership => "releasing the leader key",
+            JobKind::ReclaimLeadership => "reclaiming the leader key",
             JobKind::Bootstrap => "bootstrap",
             JobKind::Clone => "creating replica",
             JobKind::StartStandby => "starting",

@@ -19,6 +19,7 @@ pub enum Reason {
     ShuttingDown,
     Leading,
     Confirming,
+    GivingAway,
     NoLeaseYet,
     Promoting,
     Restarting,
@@ -87,6 +88,9 @@ impl fmt::Display for Reason {
             Reason::Leading => write!(f, "leading: the lease is mine and PostgreSQL is primary"),
             Reason::Confirming => {
                 write!(f, "the leader key is mine; waiting for the renewal that confirms it")
+            }
+            Reason::GivingAway => {
+                write!(f, "giving the leader key away; waiting for the renewal that shows it")
             }
             Reason::NoLeaseYet => write!(f, "waiting for a lease from etcd"),
             Reason::Promoting => write!(f, "promoting: the lease is mine and PostgreSQL is a standby"),

@@ -44,7 +44,10 @@ pub(super) async fn clone_from(
     files::remove_signals(setup)?;
     control::unmark(setup)?;
     for aside in asides(&setup.data_dir) {
-        remove_tree(&aside).await?;
+        if let Err(error) = remove_tree(&aside).await {
+            // The clone is whole; what is left over is the operator's to delete.
+            tracing::warn!(error = error.chain(), "a directory that was moved aside is left");
+        }
     }
     Ok(())
 }
@@ -109,7 +112,10 @@ fn asides(data_dir: &Path) -> Vec<PathBuf> {
     let (Some(parent), Some(name)) = (data_dir.parent(), data_dir.file_name()) else { return Vec::new() };
     let prefix = format!("{}{ASIDE}", name.to_string_lossy());
     let entries = fs::read_dir(parent).into_iter().flatten().flatten();
-    let ours = entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(&prefix));
+    let number =
+        |rest: &str| rest.is_empty() || rest.strip_prefix('-').is_some_and(|n| n.parse::<u32>().is_ok());
+    let ours =
+        entries.filter(|entry| entry.file_name().to_string_lossy().strip_prefix(&prefix).is_some_and(number));
     ours.map(|entry| entry.path()).collect()
 }
 

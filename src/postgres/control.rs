@@ -64,6 +64,14 @@ pub(super) async fn look(setup: &Setup) -> (DataDirectory, TimelineHistory) {
     }
 }
 
+/// True if the directory holds something that is neither a database nor half of one. False also when it cannot be
+/// read: that may pass.
+pub(super) fn is_strange(setup: &Setup) -> bool {
+    let unmarked = matches!(marked_by(setup), Ok(None));
+    let filled = matches!(is_empty(&setup.data_dir), Ok(false));
+    unmarked && filled && !setup.data_dir.join("PG_VERSION").exists()
+}
+
 fn inaccessible(error: &Error) -> (DataDirectory, TimelineHistory) {
     (DataDirectory::Inaccessible { error: error.chain() }, TimelineHistory::default())
 }

@@ -150,6 +150,11 @@ impl Postgres {
         self.inner.process.subscribe()
     }
 
+    /// True if the data directory holds something, and that is no database.
+    pub fn holds_no_database(&self) -> bool {
+        control::is_strange(&self.inner.setup)
+    }
+
     /// Starts the thread that kills this Postgres when an armed deadline passes, even if the runtime is blocked.
     pub fn fence(&self) -> Result<Fence, Error> {
         Fence::start(Arc::clone(&self.inner.prey))

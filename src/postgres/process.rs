@@ -48,17 +48,28 @@ impl Prey {
 
     /// Sends SIGKILL to every process of it; true if there was any.
     pub(super) fn kill_all(&self) -> bool {
-        let left = self.all();
+        let mut left = self.all();
+        // A directory that was renamed or unmounted hides its processes; the postmaster's own children do not hide.
+        if self.is_postmaster() {
+            left.extend(process::children(self.pid));
+            left.push(self.pid);
+        }
         for pid in &left {
+            // Gone already is as good.
             let _ = kill(Pid::from_raw(*pid), Signal::SIGKILL);
         }
         !left.is_empty()
     }
 
+    /// True while the process that was started or adopted lives and runs our program. Its number cannot be another's:
+    /// our own child is reaped by us only, and then it is no prey any more.
+    fn is_postmaster(&self) -> bool {
+        self.pid > 0 && process::exe(self.pid).as_ref() == Some(&self.program)
+    }
+
     /// Signals the postmaster, if it still is one.
     pub(super) fn signal(&self, signal: Signal) -> bool {
-        process::runs_in(self.pid, &self.program, &self.directory)
-            && kill(Pid::from_raw(self.pid), signal).is_ok()
+        self.is_postmaster() && kill(Pid::from_raw(self.pid), signal).is_ok()
     }
 }
 
@@ -117,13 +128,21 @@ pub(super) fn adopt(inner: &Arc<Inner>) -> Result<bool, Error> {
         return Ok(true);
     }
     let setup = &inner.setup;
-    let Some(file) = PidFile::read(&setup.data_dir) else { return Ok(false) };
+    if !setup.data_dir.exists() {
+        return Ok(false);
+    }
     let mut prey = Prey::resolve(setup)?;
-    let Ok(pidfd) = Pidfd::open(file.pid) else { return Ok(false) };
+    let Some((file, pidfd)) =
+        PidFile::read(&setup.data_dir).and_then(|file| Pidfd::open(file.pid).ok().map(|pidfd| (file, pidfd)))
+    else {
+        end_orphans(&prey);
+        return Ok(false);
+    };
     let is_postmaster = process::runs_in(file.pid, &prey.program, &prey.directory)
         && process::stat(file.pid)
             .is_some_and(|stat| !process::runs_in(stat.parent, &prey.program, &prey.directory));
     if !is_postmaster {
+        end_orphans(&prey);
         return Ok(false);
     }
     prey.pid = file.pid;
@@ -140,6 +159,13 @@ pub(super) fn adopt(inner: &Arc<Inner>) -> Result<bool, Error> {
         inner.ended(prey, exit, clean).await;
     });
     Ok(true)
+}
+
+/// Backends whose postmaster is gone may still finish a commit: nothing of a former life goes on.
+fn end_orphans(prey: &Prey) {
+    while prey.kill_all() {
+        std::thread::sleep(LOOK_EVERY);
+    }
 }
 
 /// Starts a standby and waits until it accepts connections.

@@ -102,8 +102,16 @@ fn a_crashed_leader_gives_the_key_away_when_told_to() {
     assert_eq!((jobs(&asked.actions), asked.because), (vec![], Reason::AskingMembers));
     world.later(5).answers("b", 1000).answers("c", 1000);
     assert_eq!(jobs(&world.tick().actions), [JobKind::ReleaseLeadership]);
+}
 
-    // Nobody answers: better here than nowhere.
+/// Nobody else can lead: better here than nowhere.
+#[test]
+fn a_crashed_leader_starts_in_place_when_nobody_else_can_lead() {
+    let mut world = World::new();
+    world.seen.settings.primary_start_timeout = Duration::ZERO;
+    world.i_lead().postgres(up(primary(1000))).tick();
+    world.later(10).postgres(down(ControlState::InProduction)).tick();
+    world.later(5).answers("b", 1000).answers("c", 1000);
     for peer in world.seen.peers.values_mut() {
         peer.reachable = false;
     }
@@ -151,7 +159,11 @@ fn a_switchover_moves_the_key_only_to_a_candidate_that_holds_everything() {
         term: matriarch::model::Term(50),
         to: name("c"),
         to_lease: LeaseId(0xC),
-        optime: matriarch::model::Lsn(900),
+        status: matriarch::model::ClusterStatus {
+            optime: Some(matriarch::model::Lsn(900)),
+            slots: Some([("a".to_owned(), matriarch::model::Lsn(1000))].into()),
+            retain_slots: Some(vec!["b".to_owned(), "c".to_owned()]),
+        },
     };
     assert!(moved.actions.contains(&Action::Start(expected)), "{:?}", moved.actions);
 }
@@ -315,4 +327,66 @@ fn members_that_do_not_answer_stop_nobody() {
         world.seen.peers.insert(name(member), silent);
     }
     assert_eq!(jobs(&world.tick().actions), [JobKind::TakeLeadership]);
+}
+
+/// The answer to the hand-over never came: whatever happened, nothing here becomes primary before the key is provably
+/// mine in a new term, so that a straggler of the old one cannot make two.
+#[test]
+fn a_hand_over_of_unknown_outcome_is_reclaimed_before_the_old_primary_serves_again() {
+    let mut world = World::new();
+    world.i_lead().postgres(up(primary(1000))).tick();
+    world.cluster().failover = Some(switchover(Some("c")));
+    world.later(10).tick();
+    world.later(5).answers("c", 990).tick();
+    world.later(5).ends(JobKind::Checkpoint, Outcome::Done).tick();
+    world.later(50).postgres(down(ControlState::ShutDown)).ends(JobKind::Stop, Outcome::Done).tick();
+    assert_eq!(jobs(&world.later(20).answers("c", 901).tick().actions), [JobKind::HandOver]);
+    let unknown = Outcome::Unknown("no answer".to_owned());
+    let reclaims = world.later(70_000).ends(JobKind::HandOver, unknown).tick();
+    assert_eq!(jobs(&reclaims.actions), [JobKind::ReclaimLeadership]);
+    // Reclaimed, but the last renewal is from before: still nothing.
+    assert_eq!(jobs(&world.later(5).ends(JobKind::ReclaimLeadership, Outcome::Done).tick().actions), []);
+    world.cluster().leader.as_mut().expect("mine").term = matriarch::model::Term(60);
+    world.cluster().revision = 60;
+    world.seen.lease.leading = matriarch::model::Leading::Yes(matriarch::model::Term(60));
+    world.later(5).tick();
+    assert_eq!(jobs(&world.later(5).tick().actions), [JobKind::StartStandby]);
+}
+
+/// A member that accepts connections and never answers holds up a failover for one question, not for ever.
+#[test]
+fn a_member_that_never_answers_holds_up_a_failover_only_once() {
+    let mut world = World::new();
+    world.nobody_leads().tick();
+    world.later(5).answers("b", 900);
+    let asked_at = world.now - Duration::from_millis(5);
+    let silent = matriarch::model::PeerAnswer { reachable: false, ..answer(asked_at, 0) };
+    world.later(1010).seen.peers.insert(name("c"), silent);
+    assert_eq!(jobs(&world.tick().actions), [JobKind::TakeLeadership]);
+}
+
+/// `pg_controldata` failed once under a running primary: that says nothing about the primary.
+#[test]
+fn an_unreadable_directory_does_not_depose_a_running_primary() {
+    let mut world = World::new();
+    world.i_lead().postgres(up(primary(1000)));
+    world.seen.postgres.data =
+        matriarch::model::DataDirectory::Inaccessible { error: "fork failed".to_owned() };
+    assert_eq!((jobs(&world.tick().actions), world.tick().because), (vec![], Reason::Leading));
+}
+
+/// What an operator asked for goes on in pause.
+#[test]
+fn a_restart_in_pause_brings_the_primary_back() {
+    let mut world = World::new();
+    world.i_lead().postgres(up(primary(1000))).seen.settings.pause = true;
+    let ask = Ask::Restart { at: None, filter: RestartFilter::default() };
+    world.seen.requests.push(Request { id: RequestId(9), ask });
+    assert_eq!(jobs(&world.tick().actions), [JobKind::Checkpoint]);
+    assert_eq!(
+        jobs(&world.later(5).ends(JobKind::Checkpoint, Outcome::Done).tick().actions),
+        [JobKind::Stop]
+    );
+    world.later(50).postgres(down(ControlState::ShutDown)).ends(JobKind::Stop, Outcome::Done);
+    assert_eq!(jobs(&world.tick().actions), [JobKind::StartStandby]);
 }

@@ -18,10 +18,11 @@ fn unprivileged() -> Option<(Uid, Gid)> {
     Some((user.uid, user.gid))
 }
 
-/// A command that will run as the unprivileged user, with `home` as its home and working directory.
+/// A command that will run as the unprivileged user, with `home` as its home, its working directory
+/// and its place for temporary files.
 pub(crate) fn command_as(program: impl AsRef<std::ffi::OsStr>, home: &Path) -> Command {
     let mut command = Command::new(program);
-    command.current_dir(home).env("HOME", home);
+    command.current_dir(home).env("HOME", home).env("TMPDIR", home);
     for (name, _) in std::env::vars_os() {
         let name = name.to_string_lossy().into_owned();
         if ["PATRONI", "PG", "RUST_LOG", "NOTIFY_SOCKET"].iter().any(|prefix| name.starts_with(prefix)) {
