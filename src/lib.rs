@@ -1,4 +1,44 @@
 //! Matriarch: a high-availability supervisor for PostgreSQL.
+//!
+//! One supervisor runs beside every PostgreSQL. It holds a leader lease in etcd, makes its PostgreSQL primary or
+//! standby, answers probes over REST and hands leadership over on command. There is no central operator: each member
+//! decides for itself from what it sees, and etcd's compare-and-swap decides between them.
+//!
+//! ```text
+//!  etcd watch ─┐
+//!  lease       │
+//!  PostgreSQL  ├─► Observation ──► decide ──► Decision { actions, because, wake } ──► perform ──► Status
+//!  members     │   (one per tick)   (pure)                                              │
+//!  operators  ─┘        ▲                                                               │
+//!                       └───────────────────────── events ◄── jobs ◄────────────────────┘
+//! ```
+//!
+//! # Code map, in reading order
+//!
+//! * [`model`]: plain values. **Invariant:** no clock, no I/O, no randomness; only parsing can fail.
+//! * [`decide`]: `decide(&Memory, &Observation, Moment) -> Decision`. **Invariant:** pure and total; every situation
+//!   has a name and every decision a typed reason. A change of policy is a diff of the situation table's snapshot.
+//! * [`config`]: file, environment and dynamic configuration. **Invariant:** every fault is reported at once.
+//! * [`etcd`], [`postgres`], [`peer`], [`os`]: effects. **Invariant:** they do not know each other, nor who should
+//!   lead.
+//! * [`agent`]: the one loop, and what the rim may know of it. **Invariant:** long work is a job that reports back
+//!   as an event; the lease is renewed, and the fence waits, in threads of their own that no job can hold up.
+//! * [`api`], [`cli`]: the rim. **Invariant:** it answers from the published [`agent::Status`] and changes nothing
+//!   except through orders to the loop.
+//!
+//! `tests/tidy.rs` holds the layers to this.
+//!
+//! # What safety rests on
+//!
+//! * **The deadline.** A lease counts from the moment its renewal was *sent*, on `CLOCK_BOOTTIME`, and only if a
+//!   linearizable read in the same raft term showed the leader key under it ([`model::LeaseTiming`], `etcd::Renewal`).
+//! * **The term** is the leader key's modification revision. Every write that only a leader may make compares it first.
+//! * **Being primary is a permission.** PostgreSQL always starts with `standby.signal`; a promotion asks for the lease
+//!   right before its signal, with the fence armed.
+//! * **The fence** is a thread that stops and then kills PostgreSQL when an armed deadline passes, whatever the rest of
+//!   the process does. A process of its own, which also survives a killed or frozen supervisor, is yet to come.
+//! * **A key that was given away is given away.** After a hand-over of unknown outcome nothing here becomes primary
+//!   before the key was made this member's in a new term.
 
 pub mod model;
 

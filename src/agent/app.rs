@@ -196,12 +196,7 @@ pub async fn run(
     reaper.abort();
     // A server task that panicked has said so; the exit code is the loop's.
     let _ = server.await;
-    match because {
-        ExitBecause::Asked => Ok(()),
-        ExitBecause::ForeignDataDirectory { .. } | ExitBecause::BootstrapFailed { .. } => {
-            Err(RunError::Ended(because))
-        }
-    }
+    if because == ExitBecause::Asked { Ok(()) } else { Err(RunError::Ended(because)) }
 }
 
 fn system(what: &str, source: std::io::Error) -> RunError {

@@ -94,7 +94,7 @@ impl PostgresWatch {
         if stale && !rewritten {
             let looked = tokio::time::timeout(DATA_WITHIN, self.postgres.look()).await;
             match (looked, pid) {
-                // A look that failed says nothing about a Postgres that runs: what was known stays, and it is read again.
+                // A look that failed says nothing about a Postgres that runs: what was known stays.
                 (Ok((DataDirectory::Ready(control), history)), _) => {
                     (self.data, self.history) = (DataDirectory::Ready(control), history);
                     self.data_seen_at = Some(now);

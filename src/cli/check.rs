@@ -23,22 +23,15 @@ pub struct CheckArgs {
 /// Runs `check`.
 pub fn execute(context: &Context, args: &CheckArgs) -> CliResult {
     let path = args.file.clone().or_else(|| context.global.config_file.clone());
-    let loaded = match config::load(path.as_deref(), &environment()) {
-        Ok(loaded) => loaded,
-        Err(faults) => {
-            context.ui.say(&faults.to_string());
-            return Ok(Exit::Configuration);
-        }
-    };
-    let unfit = config::check_machine(&loaded.config);
-    if !unfit.is_empty() {
-        context.ui.say(&Faults(unfit).to_string());
-        return Ok(Exit::Configuration);
-    }
-    for warning in &loaded.warnings {
+    let found = config::check(path.as_deref(), &environment());
+    for warning in &found.warnings {
         context.ui.say(&format!("warning: {warning}"));
     }
-    if args.strict && !loaded.warnings.is_empty() {
+    if !found.faults.is_empty() {
+        context.ui.say(&Faults(found.faults).to_string());
+        return Ok(Exit::Configuration);
+    }
+    if args.strict && !found.warnings.is_empty() {
         context.ui.say("Not good enough for --strict: every warning counts as a fault");
         return Ok(Exit::Configuration);
     }

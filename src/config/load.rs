@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use super::environment;
 use super::fault::{Fault, Faults};
 use super::local::{self, Config};
+use super::machine::check_machine;
 use super::reader::Findings;
 use super::tree::{self, Node, Value};
 
@@ -19,21 +20,51 @@ pub struct Loaded {
     pub warnings: Vec<Fault>,
 }
 
+/// What a look at a configuration and at this machine found.
+#[derive(Debug)]
+pub struct Checked {
+    /// Everything that keeps a member from running.
+    pub faults: Vec<Fault>,
+    /// What an operator should know.
+    pub warnings: Vec<Fault>,
+}
+
 /// Reads a file, a directory of `*.yml` and `*.yaml` (sorted, later ones win), or the environment alone, and lays the
 /// `PATRONI_*` variables over it.
 ///
 /// # Errors
 /// Every fault at once.
 pub fn load(path: Option<&Path>, environment: &BTreeMap<String, String>) -> Result<Loaded, Faults> {
+    let (config, findings) = read(path, environment);
+    match (config, findings.faults.is_empty()) {
+        (Some(config), true) => Ok(Loaded { config, warnings: findings.warnings }),
+        (_, _) => Err(Faults(findings.faults)),
+    }
+}
+
+/// Reads as [`load`] does, and looks at this machine too, as far as the configuration can be read.
+pub fn check(path: Option<&Path>, environment: &BTreeMap<String, String>) -> Checked {
+    let (config, mut findings) = read(path, environment);
+    if let Some(config) = config {
+        findings.faults.extend(check_machine(&config));
+    }
+    Checked { faults: findings.faults, warnings: findings.warnings }
+}
+
+fn read(path: Option<&Path>, environment: &BTreeMap<String, String>) -> (Option<Config>, Findings) {
     let mut findings = Findings::default();
     let mut root = Node { value: Value::Map(Vec::new()), ..Node::default() };
     let only_text =
         environment.get("PATRONI_CONFIGURATION").filter(|text| path.is_none() && !text.is_empty());
     let sources = match (path, only_text) {
-        (Some(path), _) => files(path).map_err(|fault| Faults(vec![fault]))?,
-        (None, Some(text)) => vec![("PATRONI_CONFIGURATION".to_owned(), text.clone())],
-        (None, None) => Vec::new(),
+        (Some(path), _) => files(path),
+        (None, Some(text)) => Ok(vec![("PATRONI_CONFIGURATION".to_owned(), text.clone())]),
+        (None, None) => Ok(Vec::new()),
     };
+    let sources = sources.unwrap_or_else(|fault| {
+        findings.faults.push(fault);
+        Vec::new()
+    });
     for (source, text) in &sources {
         match tree::parse(text, source) {
             Ok(node) => root.merge(node),
@@ -41,7 +72,7 @@ pub fn load(path: Option<&Path>, environment: &BTreeMap<String, String>) -> Resu
         }
     }
     if !findings.faults.is_empty() {
-        return Err(Faults(findings.faults));
+        return (None, findings);
     }
     root.origin.source =
         sources.last().map_or_else(|| "environment".to_owned(), |(source, _)| source.clone());
@@ -49,10 +80,7 @@ pub fn load(path: Option<&Path>, environment: &BTreeMap<String, String>) -> Resu
     if only_text.is_none() {
         environment::overlay(&mut root, environment, &mut findings);
     }
-    match (local::read(&root, &mut findings), findings.faults.is_empty()) {
-        (Some(config), true) => Ok(Loaded { config, warnings: findings.warnings }),
-        (_, _) => Err(Faults(findings.faults)),
-    }
+    (local::read(&root, &mut findings), findings)
 }
 
 /// The files of `path` with their texts, named as they will be in faults.

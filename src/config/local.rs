@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use serde_json::{Map, Value as Json};
 
+use super::etcd::{self, Etcd};
 use super::postgresql::{self, Postgresql};
 use super::reader::{Findings, Section};
 use super::tree::{Node, Value};
@@ -118,21 +119,6 @@ pub struct RestApi {
     pub http_extra_headers: Vec<(String, String)>,
 }
 
-/// `etcd3`, or `etcd`.
-#[derive(Clone, Debug, Default)]
-pub struct Etcd {
-    /// URLs.
-    pub endpoints: Vec<String>,
-    /// User and password, if etcd wants them.
-    pub credentials: Option<Credentials>,
-    /// Whom to trust.
-    pub cacert: Option<PathBuf>,
-    /// Our certificate.
-    pub cert: Option<PathBuf>,
-    /// Its key.
-    pub key: Option<PathBuf>,
-}
-
 /// `bootstrap`.
 #[derive(Clone, Debug, Default)]
 pub struct Bootstrap {
@@ -156,7 +142,7 @@ pub(super) fn read(root: &Node, findings: &mut Findings) -> Option<Config> {
         format!("/{}", namespace.split('/').filter(|part| !part.is_empty()).collect::<Vec<_>>().join("/"));
     let log = log(top.section("log", findings), findings);
     let restapi = restapi(&mut top, findings);
-    let etcd = etcd(&mut top, findings);
+    let etcd = etcd::read(&mut top, findings);
     let bootstrap = bootstrap(&mut top, findings);
     let postgresql = postgresql::read(&mut top, findings);
     let tags = tags(&mut top, findings);
@@ -296,57 +282,6 @@ fn credentials(mut section: Section<'_>, findings: &mut Findings) -> Option<Cred
 fn ctl(mut ctl: Section<'_>, findings: &mut Findings) {
     ctl.accept(&["authentication", "auth", "insecure", "cacert", "certfile", "keyfile", "keyfile_password"]);
     ctl.finish(findings);
-}
-
-fn etcd(top: &mut Section<'_>, findings: &mut Findings) -> Etcd {
-    let key = if top.get("etcd3").is_some() || top.get("etcd").is_none() { "etcd3" } else { "etcd" };
-    let mut etcd = top.section(key, findings);
-    let expected = "write the addresses of etcd, as in `etcd3: {hosts: \"10.0.0.1:2379,10.0.0.2:2379\"}`";
-    if !etcd.is_there() {
-        if top.get(key).is_none() {
-            top.missing(key, expected, findings);
-        }
-        return Etcd::default();
-    }
-    let protocol = etcd.text("protocol", findings).unwrap_or_else(|| "http".to_owned());
-    let mut hosts = etcd.list("hosts", true, findings).unwrap_or_default();
-    hosts.extend(etcd.text("host", findings));
-    hosts.extend(etcd.text("url", findings).or(etcd.text("proxy", findings)));
-    let endpoints: Vec<String> = hosts.iter().map(|host| endpoint(host, &protocol)).collect();
-    for key in ["srv", "srv_suffix", "discovery_srv", "srv_domain"] {
-        if let Some(node) = etcd.get(key) {
-            etcd.fault(
-                key,
-                node,
-                "discovery by DNS is not built: list the endpoints under `hosts`",
-                findings,
-            );
-        }
-    }
-    if endpoints.is_empty() {
-        etcd.missing("hosts", expected, findings);
-    }
-    let username = etcd.text("username", findings);
-    let password = etcd.text("password", findings);
-    let file = |text: Option<String>| text.map(PathBuf::from);
-    let read = Etcd {
-        endpoints,
-        credentials: username.zip(password).map(|(username, password)| Credentials { username, password }),
-        cacert: file(etcd.text("cacert", findings)),
-        cert: file(etcd.text("cert", findings)),
-        key: file(etcd.text("key", findings)),
-    };
-    etcd.accept(&["use_proxies"]);
-    etcd.finish(findings);
-    read
-}
-
-fn endpoint(host: &str, protocol: &str) -> String {
-    let host = host.trim().trim_end_matches('/');
-    match (host.contains("://"), Address::parse(host, Some(2379))) {
-        (false, Some(address)) => format!("{protocol}://{address}"),
-        (_, _) => host.to_owned(),
-    }
 }
 
 fn bootstrap(top: &mut Section<'_>, findings: &mut Findings) -> Option<Bootstrap> {

@@ -12,7 +12,7 @@ use super::local::{Address, Config};
 pub const POSTGRES_MAJORS: std::ops::RangeInclusive<u32> = 13..=18;
 
 /// Every fault that only a look at the machine shows.
-pub fn check_machine(config: &Config) -> Vec<Fault> {
+pub(super) fn check_machine(config: &Config) -> Vec<Fault> {
     let fault = |key: &str, found: String, expected: &str| Fault {
         key: key.to_owned(),
         ..Fault::general("this machine", found, expected)
@@ -90,6 +90,10 @@ pub fn data_major(config: &Config, major: u32) -> Result<(), String> {
 }
 
 fn in_use(address: &Address) -> Option<std::io::Error> {
+    if address.port == 0 {
+        // It could not be read, and that was said already.
+        return None;
+    }
     let host = address.host.split(',').next().unwrap_or_default().trim();
     let host = if host.is_empty() || host == "*" { "0.0.0.0" } else { host };
     TcpListener::bind((host, address.port)).err()

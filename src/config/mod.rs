@@ -12,6 +12,7 @@
 
 mod dynamic;
 mod environment;
+mod etcd;
 mod fault;
 mod guc;
 mod known;
@@ -27,8 +28,9 @@ mod units;
 mod tests;
 
 pub use dynamic::{Effective, effective};
+pub use etcd::Etcd;
 pub use fault::{Fault, Faults, Origin};
-pub use load::{Loaded, load};
-pub use local::{Address, Bootstrap, Config, Credentials, Etcd, Log, LogKind, RestApi};
-pub use machine::{POSTGRES_MAJORS, check_machine, data_major, server_major};
+pub use load::{Checked, Loaded, check, load};
+pub use local::{Address, Bootstrap, Config, Credentials, Log, LogKind, RestApi};
+pub use machine::{POSTGRES_MAJORS, data_major, server_major};
 pub use postgresql::{Login, Postgresql, local_host};

@@ -131,18 +131,7 @@ pub(super) fn read(top: &mut Section<'_>, findings: &mut Findings) -> Postgresql
     let authentication = section.section("authentication", findings);
     let (superuser, replication, rewind) = logins(authentication, findings);
     let custom_conf = section.text("custom_conf", findings).map(PathBuf::from);
-    let basebackup = section.options("basebackup", findings);
-    for refused in BASEBACKUP_REFUSED {
-        let named = |option: &String| option.split('=').next() == Some(refused);
-        if let (true, Some(node)) = (basebackup.iter().any(named), section.get("basebackup")) {
-            section.fault(
-                "basebackup",
-                node,
-                &format!("remove `{refused}`: it is not yours to set"),
-                findings,
-            );
-        }
-    }
+    let basebackup = basebackup(&mut section, findings);
     methods(&mut section, findings);
     let optional = |section: &mut Section<'_>, key, findings: &mut Findings| {
         section.get(key).is_some().then(|| section.flag(key, false, findings))
@@ -237,6 +226,23 @@ fn logins(mut section: Section<'_>, findings: &mut Findings) -> (Login, Login, O
     }
     section.finish(findings);
     (superuser, replication, has_rewind.then_some(rewind))
+}
+
+/// Options of pg_basebackup, without those that are ours to set.
+fn basebackup(section: &mut Section<'_>, findings: &mut Findings) -> Vec<String> {
+    let basebackup = section.options("basebackup", findings);
+    for refused in BASEBACKUP_REFUSED {
+        let named = |option: &String| option.split('=').next() == Some(refused);
+        if let (true, Some(node)) = (basebackup.iter().any(named), section.get("basebackup")) {
+            section.fault(
+                "basebackup",
+                node,
+                &format!("remove `{refused}`: it is not yours to set"),
+                findings,
+            );
+        }
+    }
+    basebackup
 }
 
 /// Only base backups are built; callbacks and scripts are named as what they are: not run.

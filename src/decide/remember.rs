@@ -93,10 +93,11 @@ impl Turn<'_> {
                 self.retry_in(job, Duration::from_secs(5));
             }
             JobKind::CrashRecovery if done => self.memory.rejoin.recovered = true,
-            JobKind::Bootstrap => match failed {
-                Some(why) => self.act(Action::Exit(ExitBecause::BootstrapFailed { why: why.clone() })),
-                None => {}
-            },
+            JobKind::Bootstrap => {
+                if let Some(why) = failed {
+                    self.act(Action::Exit(ExitBecause::BootstrapFailed { why: why.clone() }));
+                }
+            }
             JobKind::CheckpointAfterPromotion => {
                 self.memory.checkpoint = done.then_some(true);
                 if !done {

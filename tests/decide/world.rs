@@ -11,24 +11,24 @@ use matriarch::model::{
     Tags, Term, Timeline, TimelineHistory, View, WalReceiver, WallTime,
 };
 
-pub const SYSTEM_ID: u64 = 7_000_000_000_000_000_001;
-pub const MY_LEASE: LeaseId = LeaseId(0xA);
-pub const THEIR_LEASE: LeaseId = LeaseId(0xB);
-pub const START: Moment = Moment::from_millis(1_000_000);
+pub(super) const SYSTEM_ID: u64 = 7_000_000_000_000_000_001;
+pub(super) const MY_LEASE: LeaseId = LeaseId(0xA);
+pub(super) const THEIR_LEASE: LeaseId = LeaseId(0xB);
+pub(super) const START: Moment = Moment::from_millis(1_000_000);
 
-pub fn name(text: &str) -> MemberName {
+pub(super) fn name(text: &str) -> MemberName {
     MemberName::new(text).expect("a valid name")
 }
 
 /// Member `a` of the cluster `a`, `b`, `c`, at rest: b leads and a's Postgres streams from it.
-pub struct World {
-    pub seen: Observation,
-    pub memory: Memory,
-    pub now: Moment,
+pub(super) struct World {
+    pub(super) seen: Observation,
+    pub(super) memory: Memory,
+    pub(super) now: Moment,
 }
 
 impl World {
-    pub fn new() -> World {
+    pub(super) fn new() -> World {
         let members = ["a", "b", "c"].map(|text| (name(text), member(text)));
         let cluster = ClusterView {
             revision: 100,
@@ -72,40 +72,40 @@ impl World {
         World { seen, memory: Memory::default(), now: START }
     }
 
-    pub fn cluster(&mut self) -> &mut ClusterView {
+    pub(super) fn cluster(&mut self) -> &mut ClusterView {
         &mut self.seen.view.as_mut().expect("the world always has a view").cluster
     }
 
     /// The leader key is mine and confirmed.
-    pub fn i_lead(&mut self) -> &mut World {
+    pub(super) fn i_lead(&mut self) -> &mut World {
         self.cluster().leader = Some(leader("a", MY_LEASE));
         self.seen.lease.leading = Leading::Yes(Term(50));
         self
     }
 
-    pub fn nobody_leads(&mut self) -> &mut World {
+    pub(super) fn nobody_leads(&mut self) -> &mut World {
         self.cluster().leader = None;
         self
     }
 
-    pub fn postgres(&mut self, postgres: PostgresFacts) -> &mut World {
+    pub(super) fn postgres(&mut self, postgres: PostgresFacts) -> &mut World {
         self.seen.postgres = postgres;
         self
     }
 
     /// `member` answers with this position.
-    pub fn answers(&mut self, member: &str, lsn: u64) -> &mut World {
+    pub(super) fn answers(&mut self, member: &str, lsn: u64) -> &mut World {
         self.seen.peers.insert(name(member), answer(self.now, lsn));
         self
     }
 
-    pub fn ends(&mut self, job: JobKind, outcome: Outcome) -> &mut World {
+    pub(super) fn ends(&mut self, job: JobKind, outcome: Outcome) -> &mut World {
         self.seen.finished.push(Finished { job, outcome });
         self
     }
 
     /// One tick; what it remembers is kept, what had ended is consumed.
-    pub fn tick(&mut self) -> Decision {
+    pub(super) fn tick(&mut self) -> Decision {
         let decision = decide(&self.memory, &self.seen, self.now);
         self.memory = decision.memory.clone();
         self.seen.finished.clear();
@@ -113,14 +113,14 @@ impl World {
         decision
     }
 
-    pub fn later(&mut self, millis: u64) -> &mut World {
+    pub(super) fn later(&mut self, millis: u64) -> &mut World {
         self.now = self.now + Duration::from_millis(millis);
         self.seen.lease.deadline = Some(self.now + Duration::from_secs(9));
         self
     }
 }
 
-pub fn leader(text: &str, lease: LeaseId) -> LeaderKey {
+pub(super) fn leader(text: &str, lease: LeaseId) -> LeaderKey {
     LeaderKey { name: name(text), lease: Some(lease), term: Term(50) }
 }
 
@@ -139,7 +139,7 @@ fn member(text: &str) -> MemberKey {
     MemberKey { record, lease: Some(lease) }
 }
 
-pub fn answer(asked_at: Moment, lsn: u64) -> PeerAnswer {
+pub(super) fn answer(asked_at: Moment, lsn: u64) -> PeerAnswer {
     PeerAnswer {
         asked_at,
         reachable: true,
@@ -154,7 +154,7 @@ pub fn answer(asked_at: Moment, lsn: u64) -> PeerAnswer {
     }
 }
 
-pub fn control(state: ControlState) -> ControlFile {
+pub(super) fn control(state: ControlState) -> ControlFile {
     ControlFile {
         system_id: SYSTEM_ID,
         state,
@@ -180,19 +180,19 @@ fn facts(data: DataDirectory, process: Process, sql: Option<SqlFacts>) -> Postgr
     }
 }
 
-pub fn down(state: ControlState) -> PostgresFacts {
+pub(super) fn down(state: ControlState) -> PostgresFacts {
     facts(DataDirectory::Ready(control(state)), Process::Down { exit: Some("signal: 9".to_owned()) }, None)
 }
 
-pub fn without(data: DataDirectory) -> PostgresFacts {
+pub(super) fn without(data: DataDirectory) -> PostgresFacts {
     facts(data, Process::Down { exit: None }, None)
 }
 
-pub fn up(sql: SqlFacts) -> PostgresFacts {
+pub(super) fn up(sql: SqlFacts) -> PostgresFacts {
     facts(DataDirectory::Ready(control(ControlState::InProduction)), process(), Some(sql))
 }
 
-pub fn silent() -> PostgresFacts {
+pub(super) fn silent() -> PostgresFacts {
     facts(DataDirectory::Ready(control(ControlState::InArchiveRecovery)), process(), None)
 }
 
@@ -200,11 +200,11 @@ fn process() -> Process {
     Process::Up { pid: 42, since: START, standby_start: true }
 }
 
-pub fn primary(lsn: u64) -> SqlFacts {
+pub(super) fn primary(lsn: u64) -> SqlFacts {
     SqlFacts { standby: Standby::No, flushed: Lsn(lsn), ..standby(lsn) }
 }
 
-pub fn standby(lsn: u64) -> SqlFacts {
+pub(super) fn standby(lsn: u64) -> SqlFacts {
     SqlFacts {
         at: START,
         server_version: 150_018,

@@ -22,6 +22,8 @@ async fn nothing_happens_in_pause_and_everything_after() {
         })
         .await;
     cluster.members[0].kill_postmaster();
+    let down = async || cluster.members[0].postmaster().is_none();
+    cluster.wait_until(Duration::from_secs(10), "the postmaster of m1 is gone", down).await;
     cluster
         .stays(Duration::from_secs(8), "no postmaster on m1, no promotion of m2", async || {
             cluster.members[0].postmaster().is_none()
