@@ -59,6 +59,9 @@ pub enum RunError {
     /// PostgreSQL's programs are missing or of an unsupported version.
     #[error("{0}")]
     Programs(String),
+    /// The data directory was made by another major version.
+    #[error("{0}")]
+    OtherVersion(String),
     /// etcd refused the credentials.
     #[error("cannot use etcd")]
     Etcd(#[source] etcd::EtcdError),
@@ -120,7 +123,8 @@ pub async fn run(
     for warning in &warnings {
         tracing::warn!("{warning}");
     }
-    let major = wiring::server_major(&config).map_err(RunError::Programs)?;
+    let major = config::server_major(&config).map_err(RunError::Programs)?;
+    config::data_major(&config, major).map_err(RunError::OtherVersion)?;
     let effective = config::effective(&config, Some(&wiring::first_config(&config)), major)
         .map_err(RunError::Settings)?;
     let _lock = startup::lock(&config.postgresql.data_dir)?;

@@ -61,6 +61,7 @@ pub(super) struct State {
     pub(super) leader_branch: Option<LeaderBranch>,
     pub(super) shutting_down: bool,
     pub(super) because: Option<Reason>,
+    pub(super) trouble: Option<String>,
     pub(super) clone_since: Option<Moment>,
     pub(super) ticks: u64,
     pub(super) etcd_seen_wall: i64,
@@ -225,6 +226,12 @@ impl Cycle {
 
     /// One line for each change of decision, with its reason; nothing on an idle loop.
     fn narrate(&mut self, decision: &Decision, seen: &Observation) {
+        // While a job stops or starts Postgres its silence is no news.
+        let trouble = seen.postgres.sql_trouble.clone().filter(|_| seen.job.is_none());
+        if let Some(why) = trouble.as_ref().filter(|_| trouble != self.state.trouble) {
+            tracing::warn!(why, "PostgreSQL runs and cannot be asked");
+        }
+        self.state.trouble = trouble;
         if self.state.because.as_ref() != Some(&decision.because) {
             let term = seen.lease.leading_at(clock::now()).map(|term| term.0);
             tracing::info!(term, "{}", decision.because);

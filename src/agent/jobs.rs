@@ -11,6 +11,7 @@ use super::fencing::Fencing;
 use crate::etcd::{Cas, Etcd, EtcdError, LeaseKeeper};
 use crate::model::{
     Finished, Job, JobKind, LeaseFacts, LeaseId, LeaseTiming, MemberName, Moment, Outcome, Running, Term,
+    Timeline,
 };
 use crate::os::clock;
 use crate::postgres::{Postgres, Progress, Started};
@@ -105,8 +106,8 @@ async fn run(tools: &Tools, lease: Option<&LeaseKeeper>, job: Job) -> Outcome {
             tracing::info!(?by, "PostgreSQL has stopped");
         }),
         Job::Checkpoint => postgres.checkpoint(CHECKPOINT_WITHIN).await,
-        Job::Promote { term } => match lease {
-            Some(keeper) => promote(tools, keeper, term).await,
+        Job::Promote { term, above } => match lease {
+            Some(keeper) => promote(tools, keeper, term, above).await,
             None => return Outcome::Failed("there is no lease".to_owned()),
         },
         Job::CrashRecovery => postgres.crash_recovery().await,
@@ -130,7 +131,13 @@ fn allows(lease: &LeaseFacts, term: Term, now: Moment) -> bool {
     lease.leading_at(now + before) == Some(term)
 }
 
-async fn promote(tools: &Tools, keeper: &LeaseKeeper, term: Term) -> Result<(), crate::postgres::Error> {
+async fn promote(
+    tools: &Tools,
+    keeper: &LeaseKeeper,
+    term: Term,
+    above: Timeline,
+) -> Result<(), crate::postgres::Error> {
+    tools.postgres.reserve_timelines(above).await?;
     let facts = keeper.facts();
     let still_allowed = || {
         let lease = facts.borrow().clone();

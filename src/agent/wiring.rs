@@ -38,13 +38,6 @@ pub(super) fn api_setup(config: &Config) -> ApiSetup {
     }
 }
 
-/// The major version of the programs, which the data directory must share.
-pub(super) fn server_major(config: &Config) -> Result<u32, String> {
-    let major = config::server_major(config)?;
-    config::data_major(config, major)?;
-    Ok(major)
-}
-
 /// The local PostgreSQL.
 pub(super) fn postgres_setup(config: &Config, effective: &Effective) -> Setup {
     let postgresql = &config.postgresql;

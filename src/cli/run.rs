@@ -57,6 +57,7 @@ fn exit_of(error: &RunError) -> Exit {
         RunError::NotADatabase { .. } => Exit::ForeignDataDirectory,
         RunError::Api(ApiError::PortInUse { .. }) => Exit::PortInUse,
         RunError::Programs(_) => Exit::MissingProgram,
+        RunError::OtherVersion(_) => Exit::ForeignDataDirectory,
         RunError::Etcd(EtcdError::Setup(_)) | RunError::Settings(_) => Exit::Configuration,
         RunError::Etcd(_) => Exit::Etcd,
         RunError::Ended(because) => exit_of_end(because),

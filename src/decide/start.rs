@@ -6,7 +6,8 @@ use super::race::Candidates;
 use super::turn::Turn;
 use super::{demote, handover, race};
 use crate::model::{
-    Action, ControlFile, ControlState, Job, JobKind, Moment, Process, Reason, StopMode, Term, WaitingOn,
+    Action, ControlFile, ControlState, Job, JobKind, Moment, Process, Reason, StopMode, Term, Timeline,
+    WaitingOn,
 };
 
 /// More unexpected ends of the postmaster than this within [`CRASH_WINDOW`], and another member is to lead.
@@ -41,8 +42,18 @@ pub(super) fn promote(turn: &mut Turn<'_>, term: Term) -> Reason {
     if FAILURES_MAX <= turn.memory.start_failures {
         return hand_away(turn, term);
     }
-    turn.start(Job::Promote { term });
+    let above = newest_timeline(turn);
+    turn.start(Job::Promote { term, above });
     Reason::Promoting
+}
+
+/// The newest timeline in any record: two members that promote from one place, one after the other, must not give
+/// their histories one number.
+fn newest_timeline(turn: &Turn<'_>) -> Timeline {
+    let recorded = turn.others().filter_map(|(_, key)| key.record.timeline);
+    let told = turn.seen.peers.values().filter_map(|answer| answer.timeline);
+    let known = turn.cluster().and_then(|cluster| cluster.timeline());
+    recorded.chain(told).chain(known).max().unwrap_or(Timeline::FIRST)
 }
 
 /// I lead and my Postgres does not answer: it recovers, or hangs.

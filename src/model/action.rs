@@ -151,6 +151,8 @@ pub enum Job {
     Promote {
         /// The term that allows it.
         term: Term,
+        /// The newest timeline anybody is known to have begun: the new one is above it.
+        above: Timeline,
     },
     /// Run crash recovery in single-user mode, so that the control file tells where WAL ends.
     CrashRecovery,

@@ -11,7 +11,8 @@ use tokio_postgres::Client;
 
 use super::process::Prey;
 use super::{
-    Error, Fence, Parameters, Setup, bootstrap, clone, control, facts, process, promote, rewind, running, sql,
+    Error, Fence, Parameters, Setup, bootstrap, clone, control, facts, process, promote, rewind, running,
+    sql, timelines,
 };
 use crate::model::{
     Branch, DataDirectory, FollowTarget, Lsn, Process, SqlFacts, StopMode, Timeline, TimelineHistory,
@@ -196,6 +197,17 @@ impl Postgres {
     /// writes.
     pub async fn promote(&self, still_allowed: impl Fn() -> bool, within: Duration) -> Result<(), Error> {
         promote::promote(&self.inner, still_allowed, within).await
+    }
+
+    /// Right before a promotion: makes PostgreSQL choose a timeline above `above`, which other members have begun
+    /// already although their history never reached this one.
+    pub async fn reserve_timelines(&self, above: Timeline) -> Result<(), Error> {
+        let mine = Timeline(self.inner.timeline.load(std::sync::atomic::Ordering::Relaxed));
+        if mine < Timeline::FIRST || above <= mine {
+            Ok(())
+        } else {
+            timelines::reserve(self.setup(), mine, above)
+        }
     }
 
     /// CHECKPOINT.

@@ -33,6 +33,7 @@ mod process;
 mod promote;
 mod running;
 mod sql;
+mod timelines;
 mod tls;
 
 mod bootstrap;

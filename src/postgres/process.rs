@@ -11,7 +11,7 @@ use nix::unistd::Pid;
 use super::control::PidFile;
 use super::handle::{Inner, Started, Stopped};
 use super::program::bare;
-use super::{Error, Setup, control, files};
+use super::{Error, Setup, control, files, timelines};
 use crate::model::{DataDirectory, FollowTarget, Process, StopMode};
 use crate::os::child::{self, Child, Fate};
 use crate::os::pidfd::Pidfd;
@@ -181,6 +181,7 @@ pub(super) async fn start_standby(
         other => return Err(Error::Unfit(format!("start: the data directory is {other:?}"))),
     };
     let parameters = inner.parameters();
+    timelines::free_unused(setup)?;
     files::write_all(setup, &parameters, follow)?;
     let line = files::command_line(&parameters, &control.standby_minimums);
     let pid = launch(inner, line, true)?;

@@ -301,7 +301,7 @@ fn a_second_long_action_is_refused_by_name() {
 #[test]
 fn a_promotion_without_a_lease_is_cancelled() {
     let mut world = World::new();
-    let job = Job::Promote { term: matriarch::model::Term(50) };
+    let job = Job::Promote { term: matriarch::model::Term(50), above: matriarch::model::Timeline(1) };
     world.seen.job = Some(matriarch::model::Running { job, since: world.now });
     assert!(world.tick().actions.contains(&Action::CancelJob));
 }

@@ -28,16 +28,25 @@ async fn all_processes_of_the_primary_are_killed() {
     assert_eq!((&line[0], &line[4]), expected, "{history}");
 }
 
-/// Two members die one after the other; the last one leads alone, and both come back.
+/// Two members die one after the other, the second as soon as etcd knows of its timeline and whether the third follows
+/// it or not; the last one leads alone on a timeline nobody else has, and both come back behind it.
 #[tokio::test]
 async fn the_last_member_leads_alone() {
     let mut cluster = Plan::new(3).start().await;
     cluster.members[0].kill_all();
     let second = cluster.wait_for_successor(0, Duration::from_secs(30)).await;
     let third = 3 - second;
-    let third_name = cluster.members[third].name.clone();
+    let name = cluster.members[second].name.clone();
     cluster
-        .wait_for(Duration::from_secs(20), "the third follows the second", |seen| seen.streams(&third_name))
+        .wait_until(Duration::from_secs(10), "etcd knows the timeline of the second", async || {
+            let answer = cluster.members[third].get("/history").await;
+            answer.is_some_and(|answer| {
+                answer
+                    .json()
+                    .as_array()
+                    .is_some_and(|lines| lines.last().is_some_and(|line| line[4] == name.as_str()))
+            })
+        })
         .await;
     cluster.members[second].kill_all();
     cluster.wait_until_writable(third, Duration::from_secs(30)).await;

@@ -1,0 +1,76 @@
+//! Timeline numbers that are taken elsewhere.
+//!
+//! PostgreSQL chooses the number of a new timeline by the history files it sees: the first number without one. A
+//! member that promoted and died before anybody followed it used a number whose history file no other member has, so
+//! the next one would choose it again, and two different histories would have one name. A reserved number is a history
+//! file that holds only a comment: enough for PostgreSQL to pass it over, and the ancestor of nothing.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::{Error, Setup, files};
+use crate::model::Timeline;
+
+/// The first line of a reserved number's history file.
+const RESERVED: &str = "# reserved by Matriarch: this timeline was begun elsewhere\n";
+/// More numbers than this are not reserved at once: a record that claims so many is broken.
+const RESERVED_MAX: u32 = 1000;
+
+/// Reserves every number above `mine` up to `above` that has no history file here. To be called right before a
+/// promotion: a standby that starts with a reserved number as the newest would take it for its target.
+pub(super) fn reserve(setup: &Setup, mine: Timeline, above: Timeline) -> Result<(), Error> {
+    let last = above.0.min(mine.0.saturating_add(RESERVED_MAX));
+    for timeline in mine.0.saturating_add(1)..=last {
+        let path = history_path(&setup.data_dir, timeline);
+        if !path.exists() {
+            files::write(setup, &path, RESERVED)?;
+        }
+    }
+    Ok(())
+}
+
+/// Before a start: frees reserved numbers above the newest real history, which a promotion that did not happen left.
+pub(super) fn free_unused(setup: &Setup) -> Result<(), Error> {
+    let directory = setup.data_dir.join("pg_wal");
+    let entries = fs::read_dir(&directory).map_err(Error::file("read", &directory))?;
+    let mut histories: Vec<PathBuf> = entries
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|path| path.extension().is_some_and(|ending| ending == "history"))
+        .collect();
+    histories.sort();
+    for path in histories.iter().rev() {
+        let text = fs::read_to_string(path).map_err(Error::file("read", path))?;
+        if text != RESERVED {
+            break;
+        }
+        files::remove(path)?;
+    }
+    Ok(())
+}
+
+fn history_path(data_dir: &Path, timeline: u32) -> PathBuf {
+    data_dir.join(format!("pg_wal/{timeline:08X}.history"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reserved_numbers_are_freed_unless_a_real_one_follows() {
+        let data_dir = std::env::temp_dir().join(format!("matriarch-timelines-{}", std::process::id()));
+        fs::create_dir_all(data_dir.join("pg_wal")).expect("a temporary directory");
+        let setup = Setup { data_dir: data_dir.clone(), ..Setup::default() };
+        let there = |timeline| history_path(&data_dir, timeline).exists();
+        fs::write(history_path(&data_dir, 2), "1\t0/3000000\tpromoted\n").expect("room");
+        reserve(&setup, Timeline(2), Timeline(4)).expect("reserved");
+        assert!(there(3) && there(4) && !there(5));
+        fs::write(history_path(&data_dir, 5), "2\t0/4000000\tpromoted\n").expect("room");
+        free_unused(&setup).expect("nothing to free");
+        assert!(there(3) && there(4) && there(5));
+        fs::remove_file(history_path(&data_dir, 5)).expect("it is there");
+        free_unused(&setup).expect("freed");
+        assert!(there(2) && !there(3) && !there(4));
+        fs::remove_dir_all(&data_dir).expect("it is ours");
+    }
+}
