@@ -144,7 +144,8 @@ fn pg_hba(local: &Config, dynamic: Option<Vec<String>>) -> Vec<String> {
         rules.push(format!("host all {superuser} ::1/128 scram-sha-256"));
     }
     let of_bootstrap = local.bootstrap.as_ref().map(|bootstrap| bootstrap.pg_hba.clone());
-    let configured = mine.pg_hba.clone().or(dynamic).or(of_bootstrap.filter(|rules| !rules.is_empty()));
+    let some = |rules: &Vec<String>| !rules.is_empty();
+    let configured = [mine.pg_hba.clone(), dynamic, of_bootstrap].into_iter().flatten().find(some);
     rules.extend(configured.unwrap_or_else(|| {
         let replication = quoted(&mine.replication.username);
         vec![

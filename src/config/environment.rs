@@ -69,7 +69,8 @@ fn structured(text: &str, origin: &Origin, findings: &mut Findings) -> Node {
     let trimmed = text.trim();
     let is_yaml = trimmed.starts_with(['[', '{', '-']);
     if !is_yaml && !trimmed.contains(": ") {
-        let items = trimmed.split(',').map(|item| Node::text(item.trim(), origin)).collect();
+        let bare = |item: &str| item.trim().trim_matches(['\'', '"']).to_owned();
+        let items = trimmed.split(',').map(|item| Node::text(&bare(item), origin)).collect();
         return Node { value: Value::List(items), origin: origin.clone() };
     }
     let yaml = if is_yaml { trimmed.to_owned() } else { format!("{{{trimmed}}}") };

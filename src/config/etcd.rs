@@ -35,7 +35,9 @@ pub(super) fn read(top: &mut Section<'_>, findings: &mut Findings) -> Etcd {
     let mut hosts = etcd.list("hosts", true, findings).unwrap_or_default();
     hosts.extend(etcd.text("host", findings));
     hosts.extend(etcd.text("url", findings).or(etcd.text("proxy", findings)));
-    let endpoints: Vec<String> = hosts.iter().map(|host| endpoint(host, &protocol)).collect();
+    let mut login = None;
+    let endpoints: Vec<String> =
+        hosts.iter().map(|host| endpoint(&without_login(host, &mut login), &protocol)).collect();
     for key in ["srv", "srv_suffix", "discovery_srv", "srv_domain"] {
         if let Some(node) = etcd.get(key) {
             etcd.fault(
@@ -49,12 +51,12 @@ pub(super) fn read(top: &mut Section<'_>, findings: &mut Findings) -> Etcd {
     if endpoints.is_empty() {
         etcd.missing("hosts", expected, findings);
     }
-    let username = etcd.text("username", findings);
-    let password = etcd.text("password", findings);
+    let given = etcd.text("username", findings).zip(etcd.text("password", findings));
+    let given = given.map(|(username, password)| Credentials { username, password });
     let file = |text: Option<String>| text.map(PathBuf::from);
     let read = Etcd {
         endpoints,
-        credentials: username.zip(password).map(|(username, password)| Credentials { username, password }),
+        credentials: given.or(login),
         cacert: file(etcd.text("cacert", findings)),
         cert: file(etcd.text("cert", findings)),
         key: file(etcd.text("key", findings)),
@@ -62,6 +64,15 @@ pub(super) fn read(top: &mut Section<'_>, findings: &mut Findings) -> Etcd {
     etcd.accept(&["use_proxies"]);
     etcd.finish(findings);
     read
+}
+
+/// A URL without `USER:PASSWORD@`, which is kept apart so that it is never printed.
+fn without_login(host: &str, login: &mut Option<Credentials>) -> String {
+    let Some((scheme, rest)) = host.split_once("://") else { return host.to_owned() };
+    let Some((who, place)) = rest.rsplit_once('@') else { return host.to_owned() };
+    let (username, password) = who.split_once(':').unwrap_or((who, ""));
+    *login = Some(Credentials { username: username.to_owned(), password: password.to_owned() });
+    format!("{scheme}://{place}")
 }
 
 fn endpoint(host: &str, protocol: &str) -> String {

@@ -57,7 +57,8 @@ pub(super) fn split(
     major: u32,
     warnings: &mut Vec<String>,
 ) -> Split {
-    let mut parameters: BTreeMap<String, String> = dynamic.iter().cloned().collect();
+    let lower = |(name, value): &(String, String)| (name.to_ascii_lowercase(), value.clone());
+    let mut parameters: BTreeMap<String, String> = dynamic.iter().map(lower).collect();
     let mut command_line = vec![
         ("listen_addresses".to_owned(), local.postgresql.listen.host.clone()),
         ("port".to_owned(), local.postgresql.listen.port.to_string()),
@@ -80,7 +81,8 @@ pub(super) fn split(
     command_line.push(("restart_after_crash".to_owned(), "off".to_owned()));
     keep_wal(&mut parameters, major, warnings);
     let controlled = |name: &str| CONTROLLED.iter().any(|(known, _, _)| *known == name);
-    for (name, value) in &local.postgresql.parameters {
+    for (name, value) in local.postgresql.parameters.iter().map(lower) {
+        let (name, value) = (&name, &value);
         if controlled(name) {
             let set = command_line.iter().find(|(known, _)| known == name);
             if set.is_some_and(|(_, effective)| effective != value) {

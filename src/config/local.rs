@@ -136,6 +136,9 @@ pub struct Bootstrap {
 pub(super) fn read(root: &Node, findings: &mut Findings) -> Option<Config> {
     let mut top = Section::root(root);
     let scope = top.required("scope", "write the cluster's name, as in `scope: main`", findings);
+    if let Some(node) = top.get("scope").filter(|_| scope.contains('/')) {
+        top.fault("scope", node, "write a name without `/`: it is one level of the keys in etcd", findings);
+    }
     let name = name(&mut top, findings);
     let namespace = top.text("namespace", findings).unwrap_or_else(|| "service".to_owned());
     let namespace =

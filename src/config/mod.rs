@@ -21,6 +21,7 @@ mod local;
 mod machine;
 mod postgresql;
 mod reader;
+mod scalar;
 mod tree;
 mod units;
 

@@ -170,6 +170,14 @@ fn the_supervisor_always_gets_in() {
 }
 
 #[test]
+fn unquoted_passwords_stay_what_was_written() {
+    for written in ["y", "1e5", "99999999999999999999", "n"] {
+        let text = WHOLE.replace("password: 0123", &format!("password: {written}"));
+        assert_eq!(config(&text).postgresql.replication.password.as_deref(), Some(written));
+    }
+}
+
+#[test]
 fn passwords_do_not_show() {
     let shown = format!(
         "{:?}",

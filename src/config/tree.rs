@@ -8,6 +8,7 @@ use serde_json::Value as Json;
 use serde_saphyr::Spanned;
 
 use super::fault::{Fault, Origin};
+use super::scalar;
 
 /// A value with its origin.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -137,7 +138,7 @@ pub(super) fn parse(text: &str, source: &str) -> Result<Node, Fault> {
         let found = error.to_string().lines().next().unwrap_or_default().to_owned();
         Fault { origin: origin(line), key: String::new(), found, expected: "write valid YAML".to_owned() }
     })?;
-    let node = rooted(parsed, source);
+    let node = rooted(parsed, source, text);
     match node.value {
         Value::Map(_) => Ok(node),
         Value::Null | Value::Bool(_) | Value::Int(_) | Value::Float(_) | Value::Text(_) | Value::List(_) => {
@@ -151,20 +152,39 @@ pub(super) fn parse(text: &str, source: &str) -> Result<Node, Fault> {
     }
 }
 
-fn rooted(raw: Spanned<Raw>, source: &str) -> Node {
+fn rooted(raw: Spanned<Raw>, source: &str, text: &str) -> Node {
+    let written = written(&raw, text);
     let line = u32::try_from(raw.referenced.line()).ok().filter(|line| *line > 0);
     let value = match raw.value {
+        Raw::Null | Raw::Bool(_) | Raw::Int(_) | Raw::Float(_) | Raw::Text(_) if written.is_some() => {
+            scalar::plain(written.unwrap_or_default())
+        }
         Raw::Null => Value::Null,
         Raw::Bool(on) => Value::Bool(on),
         Raw::Int(number) => Value::Int(number),
         Raw::Float(number) => Value::Float(number),
         Raw::Text(text) => Value::Text(text),
-        Raw::List(items) => Value::List(items.into_iter().map(|item| rooted(item, source)).collect()),
+        Raw::List(items) => Value::List(items.into_iter().map(|item| rooted(item, source, text)).collect()),
         Raw::Map(entries) => {
-            Value::Map(entries.into_iter().map(|(key, item)| (key, rooted(item, source))).collect())
+            Value::Map(entries.into_iter().map(|(key, item)| (key, rooted(item, source, text))).collect())
         }
     };
     Node { value, origin: Origin { source: source.to_owned(), line } }
+}
+
+/// A scalar as it stands in the file, if it is plain: not quoted, no block, no tag, no alias.
+fn written<'t>(raw: &Spanned<Raw>, text: &'t str) -> Option<&'t str> {
+    if raw.referenced != raw.defined {
+        return None;
+    }
+    let span = raw.referenced.span();
+    let start = usize::try_from(span.byte_offset()?).ok()?;
+    let end = start.checked_add(usize::try_from(span.byte_len()?).ok()?)?;
+    let written = text.get(start..end)?.trim_end();
+    let marked = written.starts_with(['"', '\'', '|', '>', '!', '*', '&', '[', '{', '-', '#']);
+    let negative =
+        written.starts_with('-') && written[1..].starts_with(|c: char| c.is_ascii_digit() || c == '.');
+    (!written.is_empty() && !written.contains('\n') && (!marked || negative)).then_some(written)
 }
 
 /// What serde hands over: the same tree with the parser's positions.

@@ -30,6 +30,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 const CRASH: &str = "postmaster of the primary killed";
 const SWITCHOVER: &str = "switchover";
+const CRASH_AWAY: &str = "postmaster killed, primary_start_timeout 0";
 const KILL_ALL: &str = "every process of the primary killed";
 const SWITCH_BACK: &str = "switchover back";
 
@@ -76,6 +77,7 @@ impl Tour<'_> {
     async fn round(&mut self, writer: &Writer) -> Result<(), CliError> {
         self.crash(writer).await?;
         self.switchover(writer, SWITCHOVER, None).await?;
+        self.crash_away(writer).await?;
         let killed = self.kill_all(writer).await?;
         self.switchover(writer, SWITCH_BACK, Some(&killed)).await
     }
@@ -86,6 +88,37 @@ impl Tour<'_> {
         let primary = self.leader().await?;
         self.fleet.kill_postmaster(primary)?;
         self.end(writer, CRASH, breaks, None).await
+    }
+
+    /// Kills the postmaster; another member leads at once, as `primary_start_timeout: 0` asks for. Commits wait for a
+    /// standby meanwhile, as in [`Tour::kill_all`].
+    async fn crash_away(&mut self, writer: &Writer) -> Result<(), CliError> {
+        self.set_start_timeout(json!(0)).await?;
+        let synchronous = self.fleet.members.len() > 2 && self.set_synchronous(true).await?;
+        let breaks = self.begin(writer).await;
+        let primary = self.leader().await?;
+        self.fleet.kill_postmaster(primary)?;
+        self.writes_again(writer, breaks).await?;
+        let away = writer.longest();
+        let began = Instant::now();
+        self.whole(HEAL_WITHIN).await?;
+        self.figure(writer, CRASH_AWAY, away, Some(began.elapsed())).await?;
+        if synchronous {
+            self.set_synchronous(false).await?;
+        }
+        self.set_start_timeout(Value::Null).await
+    }
+
+    /// Sets `primary_start_timeout`, or with null takes it out again.
+    async fn set_start_timeout(&self, value: Value) -> Result<(), CliError> {
+        let body = json!({ "primary_start_timeout": value });
+        let leader = self.leader().await?;
+        let api_url = format!("http://127.0.0.1:{}/patroni", self.fleet.members[leader].plan.rest_port);
+        let answer = self.client.call("PATCH", &api_url, "/config", Some(&body), ORDER_WITHIN).await?;
+        if !answer.is_accepted() {
+            return Err(CliError::failed(format!("the setting was refused: {}", answer.text())));
+        }
+        Ok(())
     }
 
     async fn switchover(
@@ -232,8 +265,17 @@ impl Tour<'_> {
     async fn make_table(&self) -> Result<(), CliError> {
         let sql =
             "create table if not exists matriarch_tour (id bigint primary key, at timestamptz default now())";
-        let made = async { Ok::<_, DoorError>(self.doors.writable().await?.batch_execute(sql).await?) };
-        made.await.map_err(|error| CliError::failed("failed to make the tour's table").because(&error))
+        let by = Instant::now() + SETTING_WITHIN;
+        loop {
+            let made = async { Ok::<_, DoorError>(self.doors.writable().await?.batch_execute(sql).await?) };
+            match made.await {
+                Ok(()) => return Ok(()),
+                Err(error) if by <= Instant::now() => {
+                    return Err(CliError::failed("failed to make the tour's table").because(&error));
+                }
+                Err(_) => tokio::time::sleep(LOOK_EVERY).await,
+            }
+        }
     }
 
     async fn rows(&self) -> Result<BTreeSet<i64>, CliError> {

@@ -110,6 +110,20 @@ impl Etcd {
         }
     }
 
+    /// Kills one server, frozen or not, and starts it again on its data.
+    ///
+    /// A server that led when it was frozen must not simply be thawed: before 3.4.29 and 3.5.11 it revokes, through the
+    /// new leader, the leases that ran out on its own clock (etcd#12528, etcd#15247, mended by etcd#16822).
+    pub(crate) async fn restart_one(&mut self, index: usize) {
+        if let Some(mut process) = self.servers[index].process.take() {
+            // Gone already is as good.
+            let _ = process.kill();
+            let _ = process.wait();
+        }
+        self.spawn(index);
+        self.wait_until_healthy().await;
+    }
+
     /// Starts all servers again on what they had.
     pub(crate) async fn start_again(&mut self) {
         for index in 0..self.servers.len() {
