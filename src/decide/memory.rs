@@ -62,8 +62,8 @@ pub struct Memory {
     pub slots_inherited: bool,
     /// Slots of members, and when each was last wanted.
     pub slots_wanted: BTreeMap<String, Moment>,
-    /// When slots were last set, so that a failing statement is not repeated at once.
-    pub slots_set_at: Option<Moment>,
+    /// The slots last asked for (made, dropped) and when, so that a failing statement is not repeated at once.
+    pub slots_set: Option<(Vec<String>, Vec<String>, Moment)>,
     /// Since when a standby under a leader does not stream.
     pub not_streaming_since: Option<Moment>,
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::turn::Turn;
-use crate::model::{Action, MemberKey, MemberName, SqlFacts, slot_name};
+use crate::model::{Action, MemberKey, MemberName, SqlFacts, WaitingOn, slot_name};
 
 /// Statements that failed are not repeated sooner than this.
 const AGAIN_AFTER: Duration = Duration::from_secs(2);
@@ -64,10 +64,19 @@ fn is_idle(sql: &SqlFacts, slot: &str) -> bool {
 }
 
 fn set(turn: &mut Turn<'_>, create: Vec<String>, drop: Vec<String>) {
-    let lately = turn.memory.slots_set_at.is_some_and(|at| turn.now < at + AGAIN_AFTER);
-    if (create.is_empty() && drop.is_empty()) || lately || turn.seen.settings.pause {
+    if (create.is_empty() && drop.is_empty()) || turn.seen.settings.pause {
         return;
     }
-    turn.memory.slots_set_at = Some(turn.now);
-    turn.act(Action::SetSlots { create, drop });
+    match &turn.memory.slots_set {
+        Some((created, dropped, at))
+            if *created == create && *dropped == drop && turn.now < *at + AGAIN_AFTER =>
+        {
+            let again_at = *at + AGAIN_AFTER;
+            turn.wake_at(again_at, WaitingOn::Retry);
+        }
+        Some(_) | None => {
+            turn.memory.slots_set = Some((create.clone(), drop.clone(), turn.now));
+            turn.act(Action::SetSlots { create, drop });
+        }
+    }
 }

@@ -200,6 +200,8 @@ fn main_text(setup: &Setup, parameters: &Parameters, source: &Source) -> String 
         .filter(|(name, _)| !is_recovery(name))
         .map(|(name, value)| (name.as_str(), value.clone()))
         .collect();
+    // They come from the command line, which wins; a file that says otherwise makes them look as if a restart were due.
+    settings.extend(parameters.command_line.iter().map(|(name, value)| (name.as_str(), value.clone())));
     for (name, file) in [("hba_file", hba_file(setup)), ("ident_file", ident_file(setup))] {
         settings.entry(name).or_insert_with(|| file.display().to_string());
     }
