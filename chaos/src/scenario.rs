@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
+use serde_json::json;
 use tokio::time::timeout;
 
 use crate::chance::Chance;
@@ -18,11 +19,12 @@ use crate::rig::{Mode, Plan, Rig, System, inside, keep};
 use crate::workload::Workload;
 
 /// After a fault everything must be well again within this.
-const HEAL_WITHIN: Duration = Duration::from_secs(180);
+const HEAL_WITHIN: Duration = Duration::from_secs(120);
 /// A quiet time before each fault, so that it is measured alone.
 const QUIET: Duration = Duration::from_millis(1500);
 /// Reading all rows takes less than this.
 const READ_WITHIN: Duration = Duration::from_secs(60);
+const ASK_WITHIN: Duration = Duration::from_secs(2);
 /// What the primary holds, as ranges.
 const PRESENT: &str = "SELECT writer, min(number), max(number) FROM (SELECT writer, number, \
                        number - row_number() OVER (PARTITION BY writer ORDER BY number) AS island FROM rows) r \
@@ -195,11 +197,7 @@ impl Run {
         };
         let outcome = stage.run().await;
         self.rig.release()?;
-        let healed = self.rig.wait_until_well(HEAL_WITHIN).await;
-        let healed = match healed {
-            Ok(_) => self.compare(false).await,
-            Err(ill) => Err(ill),
-        };
+        let healed = self.heal().await;
         let now = self.history.now();
         let window = self.history.oracle(|oracle| oracle.window(now));
         self.history.flush()?;
@@ -216,7 +214,26 @@ impl Run {
             Ok(Outcome::Done) | Err(_) => None,
         };
         self.report.add(Sample { fault, window, problem, skipped });
-        Ok(healed.is_ok())
+        Ok(healed.is_ok() || self.reinitialize().await)
+    }
+
+    /// Waits until all are well, and compares.
+    async fn heal(&mut self) -> Result<()> {
+        self.rig.wait_until_well(HEAL_WITHIN).await?;
+        self.compare(false).await
+    }
+
+    /// What an operator does about a member that does not come back by itself. Whether it helps.
+    async fn reinitialize(&mut self) -> bool {
+        for member in &self.rig.members {
+            let well = member.get("/health", ASK_WITHIN).await.is_some_and(|answer| answer.status == 200);
+            if !well {
+                eprintln!("           reinitializing {}", member.name);
+                // It heals or it does not.
+                let _ = member.send("POST", "/reinitialize", &json!({ "force": true })).await;
+            }
+        }
+        self.heal().await.is_ok()
     }
 
     /// Reads what the primary holds and holds it against what was acknowledged before.
