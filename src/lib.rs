@@ -47,6 +47,7 @@ pub mod decide;
 pub mod config;
 
 pub mod etcd;
+pub mod fence;
 pub mod os;
 pub mod peer;
 pub mod postgres;

@@ -11,7 +11,8 @@ use super::app::RunError;
 use super::fencing::Fencing;
 use super::{Order, Status};
 use crate::etcd::{self, Etcd, EtcdSetup, LeaseKeeper};
-use crate::model::{LeaseFacts, LeaseId, Me, Process, View};
+use crate::fence::{Deadlines, Found};
+use crate::model::{LeaseFacts, LeaseId, Me, Process, StopMode, View};
 use crate::os::clock;
 use crate::os::signal::{SignalEvent, Signals};
 use crate::peer::{Call, Peers};
@@ -19,6 +20,8 @@ use crate::postgres::Postgres;
 
 /// How long a primary that was found running may go on before its lease is confirmed.
 const ADOPTED_PRIMARY_WITHIN: Duration = Duration::from_secs(5);
+/// How long an immediate stop of a primary without a fence may take before it is killed.
+const UNGUARDED_STOP_WITHIN: Duration = Duration::from_millis(300);
 /// How long a member of the same name may take to answer before it counts as gone.
 const DUPLICATE_ASK_WITHIN: Duration = Duration::from_secs(3);
 /// How often to say that etcd does not answer yet.
@@ -39,11 +42,35 @@ pub(super) fn lock(data_dir: &Path) -> Result<Flock<std::fs::File>, RunError> {
         .map_err(|_| RunError::AlreadyRunning { data_dir: data_dir.to_owned(), lock: lock.clone() })
 }
 
-/// Takes over a Postgres that runs already. If it is a primary it has a few seconds to prove its lease.
-pub(super) async fn adopt(postgres: &Postgres, fencing: &Fencing) -> Result<(), RunError> {
+/// Takes over a Postgres that runs already, with the fence that a former supervisor left behind.
+pub(super) async fn adopt(postgres: &Postgres, fencing: &Fencing, found: Found) -> Result<(), RunError> {
     if !postgres.adopt().await.map_err(RunError::Postgres)? {
+        fencing.begin_unarmed();
         return Ok(());
     }
+    match found {
+        Found::Nothing => adopt_unfenced(postgres, fencing).await,
+        Found::Armed(deadlines) => {
+            // Armed before a promotion and disarmed after it is over for good: whatever it looks like now, it may be a
+            // primary, or become one without another word. The deadline is the only one that a lease has paid for.
+            postgres.take_for_primary();
+            fencing.want_until(deadlines);
+            tracing::info!(deadline = %deadlines.stop_at, "PostgreSQL was running already and goes on under its guard");
+        }
+        Found::Unguarded => {
+            tracing::warn!(
+                "PostgreSQL runs, and the guard of my former self is gone or frozen: stopping it at once"
+            );
+            postgres.stop(StopMode::Immediate, UNGUARDED_STOP_WITHIN).await.map_err(RunError::Postgres)?;
+            fencing.begin_unarmed();
+        }
+    }
+    Ok(())
+}
+
+/// Nobody has armed a guard for it: it is a standby, or was taken over from Patroni. A primary has a few seconds to
+/// prove its lease.
+async fn adopt_unfenced(postgres: &Postgres, fencing: &Fencing) {
     let standby = matches!(&*postgres.process().borrow(), Process::Up { standby_start: true, .. });
     let primary = match postgres.sql_facts().await {
         Ok(sql) => sql.is_primary(),
@@ -51,9 +78,11 @@ pub(super) async fn adopt(postgres: &Postgres, fencing: &Fencing) -> Result<(), 
     };
     tracing::info!(primary, "PostgreSQL was running already and goes on");
     if primary {
-        fencing.want_until(clock::now() + ADOPTED_PRIMARY_WITHIN);
+        let by = clock::now() + ADOPTED_PRIMARY_WITHIN;
+        fencing.want_until(Deadlines { stop_at: by, kill_at: by });
+    } else {
+        fencing.begin_unarmed();
     }
-    Ok(())
 }
 
 /// What ended the wait for etcd.

@@ -86,11 +86,6 @@ pub fn all_in(program: &Path, directory: &Path) -> Vec<i32> {
     all().filter(|pid| runs_in(*pid, program, directory)).collect()
 }
 
-/// Every living child of `parent`.
-pub fn children(parent: i32) -> Vec<i32> {
-    all().filter(|pid| stat(*pid).is_some_and(|stat| stat.parent == parent && !stat.is_zombie())).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -9,14 +9,14 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio_postgres::Client;
 
-use super::process::Prey;
 use super::{
-    Error, Fence, Parameters, Setup, bootstrap, clone, control, facts, process, promote, rewind, running,
-    sql, timelines,
+    Error, Parameters, Setup, bootstrap, clone, control, facts, process, promote, rewind, running, sql,
+    timelines,
 };
 use crate::model::{
     Branch, DataDirectory, FollowTarget, Lsn, Process, SqlFacts, StopMode, Timeline, TimelineHistory,
 };
+use crate::os::prey::Prey;
 
 /// The local Postgres. Cheap to clone; every clone is the same one. Dropping it leaves the postmaster running.
 #[derive(Clone)]
@@ -35,8 +35,8 @@ pub(super) struct Inner {
     pub(super) heartbeat: tokio::sync::Mutex<Option<Client>>,
 }
 
-/// The postmaster that runs, shared with the fence's thread.
-pub(super) type PreyCell = Arc<Mutex<Option<Prey>>>;
+/// The postmaster that runs.
+pub(super) type PreyCell = Mutex<Option<Prey>>;
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -156,9 +156,14 @@ impl Postgres {
         control::is_strange(&self.inner.setup)
     }
 
-    /// Starts the thread that kills this Postgres when an armed deadline passes, even if the runtime is blocked.
-    pub fn fence(&self) -> Result<Fence, Error> {
-        Fence::start(Arc::clone(&self.inner.prey))
+    /// What a fence has to know of it, while a postmaster runs.
+    pub fn prey(&self) -> Option<Prey> {
+        self.inner.prey()
+    }
+
+    /// Who adopted it knows that it may be a primary, or about to become one, whatever its files say.
+    pub fn take_for_primary(&self) {
+        self.inner.may_be_primary();
     }
 
     /// Looks at the data directory: never fails, what is wrong is in the answer.

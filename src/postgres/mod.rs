@@ -3,7 +3,6 @@
 //! ```text
 //!              look ── control           the directory from outside: pg_controldata, history, half-made marker
 //!  adopt start stop ── process           the postmaster; Down only when none of its processes is left
-//!             fence ── fence             a thread that stops it at a deadline, even if the runtime is blocked
 //!           promote ── promote
 //!         sql_facts ── facts ─┐
 //!    leader_history ──────────┴─ sql ── tls
@@ -38,10 +37,8 @@ mod tls;
 
 mod bootstrap;
 mod clone;
-mod fence;
 mod rewind;
 
 pub use error::Error;
-pub use fence::Fence;
 pub use handle::{LeaderHistory, Postgres, Progress, RewindReport, Started, Stopped};
 pub use setup::{Credentials, Parameters, Setup};
