@@ -213,6 +213,12 @@ impl Member {
         pid
     }
 
+    /// Whether this process of the member lives.
+    pub(crate) fn has_process(&self, pid: u32) -> bool {
+        let ours = processes::living_in(&self.folder).iter().any(|found| found.as_raw() as u32 == pid);
+        ours && processes::is_alive(pid)
+    }
+
     /// How many processes its Postgres has.
     pub(crate) fn postgres_processes(&self) -> usize {
         let living = processes::living_in(&self.data());
