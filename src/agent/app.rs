@@ -17,7 +17,7 @@ use super::{Orders, Status, handle, log, perform, wiring};
 use crate::api;
 use crate::config::{self, Loaded};
 use crate::etcd::{self, Etcd};
-use crate::fence::{FenceError, LinkSetup};
+use crate::fence::FenceError;
 use crate::model::{ExitBecause, StopMode};
 use crate::os::signal::Signals;
 use crate::os::{clock, reap};
@@ -140,10 +140,7 @@ pub async fn run(
     if postgres.holds_no_database() {
         return Err(RunError::NotADatabase { data_dir: config.postgresql.data_dir.clone() });
     }
-    let link_setup = LinkSetup::new(config.postgresql.data_dir.clone(), None);
-    let (fencing, found) = Fencing::start(&postgres, link_setup).map_err(RunError::Fence)?;
-    let fencing = Arc::new(fencing);
-    startup::adopt(&postgres, &fencing, found).await?;
+    let fencing = startup::fence_and_adopt(&postgres, wiring::fence_setup(&config)).await?;
 
     let api_setup = wiring::api_setup(&config);
     let listener = api::bind(&api_setup).await.map_err(RunError::Api)?;

@@ -200,6 +200,7 @@ impl Cycle {
             finished: std::mem::take(&mut self.state.finished),
             requests: std::mem::take(&mut self.state.requests),
             shutting_down: self.state.shutting_down,
+            watchdog_failed: self.fencing.watchdog_failed(self.dynamic.settings(), clock::now()),
             wall: clock::wall(),
         }
     }

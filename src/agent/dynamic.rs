@@ -80,6 +80,9 @@ impl Dynamic {
                 }
                 tracing::info!("the local configuration was read again");
                 self.api.send_replace(Arc::new(wiring::api_setup(&loaded.config)));
+                if self.local.watchdog != loaded.config.watchdog {
+                    tracing::warn!("the section watchdog takes effect when this supervisor is started again");
+                }
                 self.local = loaded.config;
                 self.local_changed = true;
             }

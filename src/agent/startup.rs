@@ -8,10 +8,10 @@ use nix::fcntl::{Flock, FlockArg};
 use tokio::sync::{mpsc, watch};
 
 use super::app::RunError;
-use super::fencing::Fencing;
+use super::fencing::{Fencing, WatchdogRule};
 use super::{Order, Status};
 use crate::etcd::{self, Etcd, EtcdSetup, LeaseKeeper};
-use crate::fence::{Deadlines, Found};
+use crate::fence::{Deadlines, Found, LinkSetup};
 use crate::model::{LeaseFacts, LeaseId, Me, Process, StopMode, View};
 use crate::os::clock;
 use crate::os::signal::{SignalEvent, Signals};
@@ -42,8 +42,18 @@ pub(super) fn lock(data_dir: &Path) -> Result<Flock<std::fs::File>, RunError> {
         .map_err(|_| RunError::AlreadyRunning { data_dir: data_dir.to_owned(), lock: lock.clone() })
 }
 
+/// Starts a guard, and puts under it what runs already.
+pub(super) async fn fence_and_adopt(
+    postgres: &Postgres,
+    (setup, rule): (LinkSetup, WatchdogRule),
+) -> Result<Arc<Fencing>, RunError> {
+    let (fencing, found) = Fencing::start(postgres, setup, rule).map_err(RunError::Fence)?;
+    adopt(postgres, &fencing, found).await?;
+    Ok(Arc::new(fencing))
+}
+
 /// Takes over a Postgres that runs already, with the fence that a former supervisor left behind.
-pub(super) async fn adopt(postgres: &Postgres, fencing: &Fencing, found: Found) -> Result<(), RunError> {
+async fn adopt(postgres: &Postgres, fencing: &Fencing, found: Found) -> Result<(), RunError> {
     if !postgres.adopt().await.map_err(RunError::Postgres)? {
         fencing.begin_unarmed();
         return Ok(());

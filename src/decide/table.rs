@@ -31,6 +31,11 @@ pub fn decide(memory: &Memory, seen: &Observation, now: Moment) -> Decision {
         && turn.memory.given_away == Some(term)
     {
         demote::giving_away(&mut turn, term)
+    } else if let (Leadership::Mine(term), true, None) =
+        (&leadership, seen.watchdog_failed, &turn.memory.hand_over)
+    {
+        let term = *term;
+        demote::release(&mut turn, term, Reason::WatchdogFailed)
     } else if seen.shutting_down {
         shutdown::go_on(&mut turn, &leadership, &server)
     } else {

@@ -33,6 +33,7 @@ pub struct Deadlines {
 
 /// What a guard is asked to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "the guard asks for no memory, so nothing is boxed")]
 pub(super) enum Command {
     /// Nothing: tell what you hold.
     Ask,

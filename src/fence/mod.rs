@@ -1,8 +1,8 @@
 //! The guard: a process of its own that kills a Postgres when a deadline passes, whatever the supervisor does.
 //!
 //! ```text
-//!  lease's thread ─► Link (supervisor) ═══ one socket ═══► guard (process) ──► SIGQUIT, then SIGKILL until none is left
-//!  loop, jobs     ─►      │                                   └── watchdog: resets the machine when both are frozen
+//!  lease's thread ─► Link (supervisor) ══ one socket ══► guard (process) ──► SIGQUIT, then SIGKILL until none is left
+//!  loop, jobs     ─►      │                                 └── watchdog: resets the machine when both are frozen
 //!                    link thread: keeps a guard alive, and is the fence itself while there is none
 //! ```
 //!
@@ -27,6 +27,7 @@
 
 mod error;
 mod guard;
+mod keeping;
 mod link;
 mod message;
 mod predecessor;
@@ -37,7 +38,7 @@ mod watchdog;
 
 pub use error::FenceError;
 pub use guard::{GuardSetup, run};
-pub use link::{GuardFacts, Link, LinkSetup};
+pub use link::{GuardFacts, Link, LinkSetup, WatchdogSetup};
 pub use message::{Deadlines, Phase, WatchdogFacts};
 pub use predecessor::Found;
 pub use protection::Protection;

@@ -43,6 +43,7 @@ pub enum Reason {
     AskingMembers,
     Yielding,
     NoFailoverTag,
+    WatchdogFailed,
     ReplicaMustNotRebuild,
     TooFarBehind { bytes: u64 },
     OldTimeline,
@@ -133,6 +134,9 @@ impl fmt::Display for Reason {
             Reason::HealthiestMember => write!(f, "nobody leads and no member that answers is ahead of me"),
             Reason::AskingMembers => write!(f, "asking the other members for their positions"),
             Reason::Yielding => write!(f, "I gave the leader key away: the others go first"),
+            Reason::WatchdogFailed => {
+                write!(f, "the watchdog is required and cannot be used here: another member has to lead")
+            }
             Reason::NoFailoverTag => write!(f, "nobody leads, and I have the tag nofailover"),
             Reason::ReplicaMustNotRebuild => write!(
                 f,

@@ -2,4 +2,5 @@
 
 mod scenarios;
 mod table;
+mod watchdog;
 mod world;

@@ -67,6 +67,7 @@ impl World {
             finished: Vec::new(),
             requests: Vec::new(),
             shutting_down: false,
+            watchdog_failed: false,
             wall: WallTime(1_795_384_347_000),
         };
         World { seen, memory: Memory::default(), now: START }

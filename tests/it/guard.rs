@@ -14,8 +14,8 @@ use crate::support::{Cluster, Plan, Writer, until};
 /// What a lease, and the drift allowance in it, leaves at most.
 const LEASE: Duration = Duration::from_secs(5);
 
-/// Waits until no process of this member's Postgres is left, which must be before the lease can have ended: as the guard
-/// itself saw it, where it says so, because a busy machine makes this test late as well.
+/// Waits until no process of this member's Postgres is left, which must be before the lease can have ended: as the
+/// guard itself saw it, where it says so, because a busy machine makes this test late as well.
 async fn dies_in_time(cluster: &Cluster, index: usize, since: Moment) {
     let member = &cluster.members[index];
     let gone = until(LEASE * 3, async || (member.postgres_processes() == 0).then_some(())).await;
@@ -58,7 +58,8 @@ async fn a_killed_supervisors_primary_dies_before_its_lease() {
     drop(writer);
 }
 
-/// The supervisor is frozen. The guard does the same, and the supervisor, once it goes on, stands behind the new leader.
+/// The supervisor is frozen. The guard does the same, and the supervisor, once it goes on, stands behind the new
+/// leader.
 #[tokio::test]
 async fn a_frozen_supervisors_primary_dies_before_its_lease() {
     let mut cluster = Plan::new(2).start().await;

@@ -28,3 +28,4 @@ mod postgres;
 mod rejoin;
 mod streaming;
 mod switchover;
+mod watchdog;

@@ -20,7 +20,7 @@ mod place;
 mod ports;
 mod processes;
 mod sql;
-mod user;
+pub(crate) mod user;
 mod wait;
 mod writer;
 
