@@ -142,8 +142,8 @@ impl Link {
         Ok((Link { shared, facts }, found))
     }
 
-    /// From now on `prey` is stopped and killed at these deadlines, in place of all earlier ones. The watchdog, if there
-    /// is one, is pinged for `watchdog_seconds`.
+    /// From now on `prey` is stopped and killed at these deadlines, in place of all earlier ones. The watchdog, if
+    /// there is one, is pinged for `watchdog_seconds`.
     pub fn arm(&self, deadlines: Deadlines, prey: Prey, watchdog_seconds: u32) {
         self.order(Some(Armed { deadlines, prey, watchdog_seconds }));
     }

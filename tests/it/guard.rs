@@ -167,6 +167,37 @@ async fn an_unguarded_primary_is_stopped_at_once() {
     cluster.wait_until_well().await;
 }
 
+/// The same when the guard is frozen: it does not answer the new supervisor, which stops the primary and ends it.
+#[tokio::test]
+async fn a_primary_whose_guard_is_frozen_is_stopped_at_once() {
+    let mut cluster = Plan::new(2).dynamic(json!({ "ttl": 10 })).start().await;
+    let postmaster = cluster.members[0].postmaster();
+    cluster.members[0].signal_supervisor(Signal::SIGSTOP);
+    let frozen = cluster.members[0].signal_guard(Signal::SIGSTOP);
+    cluster.members[0].kill_supervisor();
+    cluster.members[0].start();
+    let stopped =
+        async || cluster.members[0].postmaster() != postmaster && !cluster.members[0].has_process(frozen);
+    cluster.wait_until(Duration::from_secs(6), "primary and frozen guard are gone", stopped).await;
+    cluster.wait_until_well().await;
+}
+
+/// A supervisor that is ended in pause leaves its primary alone, longer than any lease, and finds it again.
+#[tokio::test]
+async fn an_end_in_pause_leaves_the_primary_alone() {
+    let mut cluster = Plan::new(1).start().await;
+    let postmaster = cluster.members[0].postmaster();
+    let output = cluster.members[0].command(&["pause", "--force"]).await;
+    assert!(output.status.success(), "{output:?}");
+    let paused = |seen: &crate::support::Seen| seen.0["pause"] == true;
+    cluster.wait_for(Duration::from_secs(10), "the pause is shown", paused).await;
+    cluster.members[0].terminate();
+    assert_eq!(cluster.members[0].exit_code(Duration::from_secs(30)).await, Some(0));
+    let alone = async || cluster.members[0].postmaster() == postmaster && postmaster.is_some();
+    cluster.stays(LEASE * 2, "the primary runs on", alone).await;
+    assert_eq!(cluster.members[0].guard(), None);
+}
+
 /// A supervisor that starts again takes over the guard's deadline as it is. Without etcd it cannot prove its lease, so
 /// the primary dies when it would have died anyway, not later.
 #[tokio::test]

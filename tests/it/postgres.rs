@@ -281,6 +281,21 @@ fn the_fence_fires_while_the_runtime_is_blocked() {
     });
 }
 
+/// Where no guard can be started nothing may run that needs one.
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_guard_a_primary_is_stopped() {
+    let herd = Herd::new("guardless");
+    let leader = herd.primary("a").await;
+    let data_dir = leader.setup().data_dir.clone();
+    let (link, _) =
+        Link::start(LinkSetup { program: "/bin/false".into(), data_dir, watchdog: None }).expect("a link");
+    let later = clock::now() + Duration::from_secs(60);
+    link.arm(Deadlines { stop_at: later, kill_at: later }, leader.prey().expect("it runs"), 0);
+    assert!(!link.holds(Duration::from_millis(500)), "nobody holds it");
+    down(&leader).await;
+    assert!(clock::now() < later && left(leader.setup()).is_empty());
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn broken_access_rules_are_rolled_back() {
     let herd = Herd::new("hba");
