@@ -84,8 +84,9 @@ async fn a_frozen_postgres_is_killed_to_the_last_process() {
     writer.wait_for_more(20, Duration::from_secs(10)).await;
     assert!(cluster.members[0].postgres_processes() > 5, "postmaster, backends, walsenders");
     let since = clock::now();
-    cluster.members[0].signal_postgres(Signal::SIGSTOP);
+    // In this order: the kernel wakes the stopped processes of a group whose last parent dies.
     cluster.members[0].kill_supervisor();
+    cluster.members[0].signal_postgres(Signal::SIGSTOP);
     dies_in_time(&cluster, 0, since).await;
     cluster.wait_for_successor(0, Duration::from_secs(30)).await;
     writer.wait_for_more(20, Duration::from_secs(20)).await;
