@@ -23,6 +23,11 @@ impl Stat {
     pub fn is_zombie(&self) -> bool {
         matches!(self.state, 'Z' | 'X' | 'x')
     }
+
+    /// Stopped by a signal or by a debugger: it does nothing before it is let go.
+    pub fn is_stopped(&self) -> bool {
+        matches!(self.state, 'T' | 't')
+    }
 }
 
 /// Every process now.
@@ -50,6 +55,13 @@ fn parse_stat(text: &str) -> Option<Stat> {
         parent: columns.get(1)?.parse().ok()?,
         started_ticks: columns.get(19)?.parse().ok()?,
     })
+}
+
+/// How it calls itself: its arguments, or what it wrote in their place.
+pub fn title(pid: i32) -> Option<String> {
+    let bytes = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+    let text = String::from_utf8_lossy(&bytes).replace('\0', " ");
+    Some(text.trim().to_owned())
 }
 
 /// True for a process, false for a mere thread of one (whose number `kill` accepts just as well).

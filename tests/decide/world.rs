@@ -6,7 +6,7 @@ use std::time::Duration;
 use matriarch::decide::{Decision, Memory, decide};
 use matriarch::model::{
     ClusterStatus, ClusterView, ConfigKey, ControlFile, ControlState, DataDirectory, Finished, JobKind,
-    LeaderKey, Leading, LeaseFacts, LeaseId, Lsn, Me, MemberKey, MemberName, MemberRecord, MemberState,
+    LeaderKey, Leading, LeaseFacts, LeaseId, LivenessFacts, Lsn, Me, MemberKey, MemberName, MemberRecord, MemberState,
     Moment, Observation, Outcome, PeerAnswer, PostgresFacts, Process, Role, Settings, SqlFacts, Standby,
     Tags, Term, Timeline, TimelineHistory, View, WalReceiver, WallTime,
 };
@@ -177,6 +177,7 @@ fn facts(data: DataDirectory, process: Process, sql: Option<SqlFacts>) -> Postgr
         sql_trouble: None,
         history: TimelineHistory::default(),
         pending_restart: BTreeMap::new(),
+        liveness: LivenessFacts::default(),
     }
 }
 

@@ -19,6 +19,7 @@ mod failover;
 mod foreign_data;
 mod handover;
 mod haproxy;
+mod liveness;
 mod monitoring;
 mod names;
 mod patronictl;
