@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::race::{self, Candidates};
 use super::turn::Turn;
 use super::{Leadership, demote};
-use crate::model::{Action, Death, Lsn, Moment, Reason, Standby, Term, Unfit, WaitingOn};
+use crate::model::{Action, Death, Lsn, Moment, PeerAnswer, Reason, Standby, Term, Unfit, WaitingOn};
 
 /// How soon to look again at a Postgres that is dead and goes on because nobody else can lead.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
@@ -39,7 +39,7 @@ pub(super) fn condemn(turn: &mut Turn<'_>, leadership: &Leadership) -> Sentence 
     };
     let because = Reason::Unfit(Unfit::Dead(death.clone()));
     if let Leadership::Mine(_) = leadership {
-        let candidates = race::candidates(turn);
+        let candidates = successors(turn, death);
         if !death.may_be_mended_by_a_restart() {
             match candidates {
                 Candidates::Asking if !turn.memory.spared => return Sentence::Because(Reason::AskingMembers),
@@ -53,6 +53,19 @@ pub(super) fn condemn(turn: &mut Turn<'_>, leadership: &Leadership) -> Sentence 
     Sentence::Because(because)
 }
 
+/// Who could lead in my place. Where a restart mends nothing, also members that are registered in etcd and do not
+/// answer me: they may be well, and the network between us is not.
+fn successors(turn: &mut Turn<'_>, death: &Death) -> Candidates {
+    let candidates = race::candidates(turn);
+    let away = |answer: &PeerAnswer| !answer.reachable;
+    let registered = turn.others().filter(|(_, key)| !key.record.tags.nofailover());
+    let silent = registered.filter(|(name, _)| turn.seen.peers.get(name).is_some_and(away)).count();
+    match candidates {
+        Candidates::None if 0 < silent && !death.may_be_mended_by_a_restart() => Candidates::Some,
+        other => other,
+    }
+}
+
 /// The lease may be renewed all the same, for as long as this loop says so.
 fn spare(turn: &mut Turn<'_>, death: &Death) -> Sentence {
     turn.memory.spared = true;
@@ -64,7 +77,11 @@ fn spare(turn: &mut Turn<'_>, death: &Death) -> Sentence {
 /// A condemned Postgres is down: the key goes to whoever can lead; `None` when nobody can, and it is started again.
 pub(super) fn give_away(turn: &mut Turn<'_>, term: Term) -> Option<Reason> {
     let because = turn.memory.condemned.clone()?;
-    match race::candidates(turn) {
+    let candidates = match &because {
+        Reason::Unfit(Unfit::Dead(death)) => successors(turn, death),
+        _stuck => race::candidates(turn),
+    };
+    match candidates {
         Candidates::Asking => Some(Reason::AskingMembers),
         Candidates::Some => Some(demote::release(turn, term, because)),
         Candidates::None => {

@@ -27,7 +27,7 @@ const TICK: Duration = Duration::from_millis(200);
 /// The pause after a try that failed.
 const RETRY_AFTER: Duration = Duration::from_millis(200);
 /// How often the postmaster's children are looked for; in between only those that are known are looked at.
-const CHILDREN_EVERY: Duration = Duration::from_secs(5);
+const CHILDREN_EVERY: Duration = Duration::from_secs(2);
 /// Not to be logged, not to be cut short, not to wait for a standby, and to write even where nobody else may.
 const OPTIONS: &str = "-c synchronous_commit=local -c statement_timeout=0 -c default_transaction_read_only=off \
                        -c log_statement=none -c log_duration=off -c log_min_duration_statement=-1";
@@ -110,11 +110,12 @@ async fn judge(inner: &Inner, verdicts: &watch::Sender<Verdict>) {
             liveness.watch(postmaster, now);
             liveness.timing().probe_every()
         };
-        if let Some(postmaster) = postmaster
-            && needed.is_due(postmaster, every, now)
-        {
-            let stopped = needed.look(postmaster, now);
-            inner.liveness().stopped(postmaster, stopped, now);
+        if let Some(postmaster) = postmaster {
+            needed.list(postmaster, now).await;
+            if needed.is_due(every, now) {
+                let stopped = needed.look(postmaster, now);
+                inner.liveness().stopped(postmaster, stopped, now);
+            }
         }
         let verdict = inner.liveness().verdict(now);
         verdicts.send_if_modified(|shown| {
@@ -132,27 +133,41 @@ async fn judge(inner: &Inner, verdicts: &watch::Sender<Verdict>) {
 struct Needed {
     postmaster: i32,
     known: Vec<(i32, String)>,
+    listing: Option<JoinHandle<Vec<(i32, String)>>>,
     listed_at: Moment,
     looked_at: Moment,
     found: bool,
 }
 
 impl Needed {
+    /// Looks for the postmaster's children now and then. Reading the title of a process that hangs may hang, too, so
+    /// it is done aside; with another postmaster nothing is known before it is done.
+    async fn list(&mut self, postmaster: i32, now: Moment) {
+        let another = self.postmaster != postmaster;
+        if another {
+            *self = Needed {
+                postmaster,
+                known: vec![(postmaster, "postmaster".to_owned())],
+                ..Needed::default()
+            };
+        }
+        if self.listing.is_none() && (another || self.listed_at + CHILDREN_EVERY <= now) {
+            self.listed_at = now;
+            self.listing = Some(tokio::task::spawn_blocking(move || children(postmaster)));
+        }
+        if let Some(listing) = self.listing.take_if(|listing| listing.is_finished()) {
+            self.known = listing.await.unwrap_or_default();
+            self.known.push((postmaster, "postmaster".to_owned()));
+        }
+    }
+
     /// Rarely while all is well, at every tick while one is stopped: it may be let go in between.
-    fn is_due(&self, postmaster: i32, every: Duration, now: Moment) -> bool {
-        self.found || self.postmaster != postmaster || self.looked_at + every <= now
+    fn is_due(&self, every: Duration, now: Moment) -> bool {
+        self.found || self.looked_at + every <= now
     }
 
     /// The first that is stopped.
     fn look(&mut self, postmaster: i32, now: Moment) -> Option<String> {
-        let fresh = self.postmaster == postmaster && now < self.listed_at + CHILDREN_EVERY;
-        if !fresh {
-            let children = process::children(postmaster).into_iter();
-            self.known =
-                children.filter_map(|pid| Some((pid, needed_process(&process::title(pid)?)?))).collect();
-            self.known.push((postmaster, "postmaster".to_owned()));
-            (self.postmaster, self.listed_at) = (postmaster, now);
-        }
         self.looked_at = now;
         let is_stopped = |(pid, _): &&(i32, String)| {
             let ours = |stat: &process::Stat| stat.parent == postmaster || *pid == postmaster;
@@ -163,6 +178,11 @@ impl Needed {
         self.found = stopped.is_some();
         stopped
     }
+}
+
+fn children(postmaster: i32) -> Vec<(i32, String)> {
+    let children = process::children_at_a_glance(postmaster).into_iter();
+    children.filter_map(|pid| Some((pid, needed_process(&process::title(pid)?)?))).collect()
 }
 
 /// What an operator calls the process of this title, if it is one that a primary needs.

@@ -89,7 +89,9 @@ fn a_primary_that_cannot_write_goes_on_only_when_it_is_alone() {
     let pardons =
         |actions: &[Action]| actions.iter().any(|action| matches!(action, Action::PardonPostgres { .. }));
     assert!(!pardons(&asks.actions));
-    let spared = others_are_away(world.later(5)).tick();
+    // They answer, and cannot lead.
+    others_answer(world.later(5)).seen.peers.values_mut().for_each(|peer| peer.watchdog_failed = true);
+    let spared = world.tick();
     assert!(
         !kinds(&spared.actions).contains(&JobKind::Stop) && pardons(&spared.actions),
         "{:?}",
@@ -100,6 +102,16 @@ fn a_primary_that_cannot_write_goes_on_only_when_it_is_alone() {
     // While the others are asked again it goes on.
     assert!(pardons(&world.later(3000).tick().actions));
     assert!(is_immediate_stop(&others_answer(world.later(5)).tick().actions));
+}
+
+/// The others are registered and do not answer me: they may be well, so the key goes.
+#[test]
+fn a_primary_that_cannot_write_does_not_count_on_silence() {
+    let mut world = World::new();
+    others_are_away(world.i_lead().postgres(dead(no_write())));
+    assert!(is_immediate_stop(&world.tick().actions));
+    world.later(100).ends(JobKind::Stop, Outcome::Done).postgres(down(ControlState::InProduction));
+    assert_eq!(kinds(&others_are_away(&mut world).tick().actions), [JobKind::ReleaseLeadership]);
 }
 
 /// One late proof is no verdict, and in pause there is none.

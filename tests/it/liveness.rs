@@ -226,3 +226,21 @@ async fn a_promotion_that_hangs_gives_the_lease_to_the_next() {
     let seen = cluster.wait_until_well().await;
     assert_eq!(seen.leader(), Some("m3"));
 }
+
+/// The disk under the primary hangs: whoever writes waits, and cannot even be killed. The key is never given away
+/// before the last process is gone, so the lease has to run out; then another leads. When the disk goes on, what waited
+/// there is dead, and m1 comes back.
+#[tokio::test]
+async fn a_hung_disk_loses_the_lease() {
+    let mut cluster = Plan::new(2).prepare().await;
+    let Some(disk) = Disk::on_device(&cluster.members[0].data(), 400) else { return };
+    cluster.start().await;
+    let client = connect(&settings(&[cluster.members[0].postgres])).await.expect("it runs");
+    let hang = disk.freeze();
+    let write = tokio::spawn(async move { client.batch_execute("CREATE TABLE waited ()").await });
+    let successor = cluster.wait_for_successor(0, TTL * 3).await;
+    drop(hang);
+    assert!(write.await.expect("it does not panic").is_err(), "nothing is acknowledged after the fact");
+    let seen = cluster.wait_until_well().await;
+    assert_eq!(seen.leader(), Some(cluster.members[successor].name.as_str()));
+}
