@@ -22,7 +22,8 @@
 //! * [`etcd`], [`postgres`], [`fence`], [`peer`], [`os`]: effects. **Invariant:** they do not know each other, nor who
 //!   should lead.
 //! * [`agent`]: the one loop, and what the rim may know of it. **Invariant:** long work is a job that reports back
-//!   as an event; the lease is renewed, and the guard looked after, in threads of their own that no job can hold up.
+//!   as an event; the lease is renewed, Postgres is probed, and the guard looked after, in threads of their own that
+//!   no job can hold up.
 //! * [`api`], [`cli`]: the rim. **Invariant:** it answers from the published [`agent::Status`] and changes nothing
 //!   except through orders to the loop.
 //!
@@ -32,6 +33,9 @@
 //!
 //! * **The deadline.** A lease counts from the moment its renewal was *sent*, on `CLOCK_BOOTTIME`, and only if a
 //!   linearizable read in the same raft term showed the leader key under it ([`model::LeaseTiming`], `etcd::Renewal`).
+//! * **The proofs.** The lease's thread asks before each renewal whether the Postgres that may be primary has lately
+//!   given a new connection and flushed a write, and whether its processes run ([`model::Liveness`], filled in by
+//!   `postgres::Probe` in a thread of its own). Where it has not, the lease runs out whatever the loop does.
 //! * **The term** is the leader key's modification revision. Every write that only a leader may make compares it first.
 //! * **Being primary is a permission.** PostgreSQL always starts with `standby.signal`; a promotion asks for the lease
 //!   right before its signal, with the fence armed.

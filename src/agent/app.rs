@@ -165,7 +165,8 @@ pub async fn run(
         FirstLook::AskedToEnd => return stop_and_end(&postgres, &fencing).await,
     };
     startup::refuse_duplicate(&me, &first, &peers).await?;
-    let keeper = startup::keep_lease(&postgres, &fencing, &me, setup, *first, effective.settings.ttl)?;
+    let ttl = effective.settings.ttl;
+    let (keeper, probe) = startup::keep_lease(&postgres, &fencing, &me, setup, *first, ttl)?;
 
     let (event_sender, events) = mpsc::unbounded_channel();
     let (progress_sender, progress) = watch::channel(Progress::default());
@@ -189,7 +190,7 @@ pub async fn run(
         keeper: Some(Arc::new(keeper)),
         fencing: fencing.clone(),
         dynamic: Dynamic::new((path, environment), config, effective, major, relist, api_sender),
-        watch: PostgresWatch::new(postgres),
+        watch: PostgresWatch::new(postgres, probe),
         view,
         progress,
         events,

@@ -132,6 +132,7 @@ impl Cycle {
             if let Some(keeper) = &self.keeper {
                 keeper.set_ttl(settings.ttl);
             }
+            self.watch.probe().configure(settings.ttl, settings.pause);
             self.me.tags = self.dynamic.local.tags.clone();
         }
         let busy = self.state.job.running().is_some();

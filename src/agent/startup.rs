@@ -16,7 +16,7 @@ use crate::model::{LeaseFacts, LeaseId, Me, Process, StopMode, View};
 use crate::os::clock;
 use crate::os::signal::{SignalEvent, Signals};
 use crate::peer::{Call, Peers};
-use crate::postgres::Postgres;
+use crate::postgres::{Postgres, Probe};
 
 /// How long a primary that was found running may go on before its lease is confirmed.
 const ADOPTED_PRIMARY_WITHIN: Duration = Duration::from_secs(5);
@@ -165,7 +165,8 @@ pub(super) async fn refuse_duplicate(me: &Me, first: &View, peers: &Peers) -> Re
 }
 
 /// Starts renewing. A running primary whose member record says that it is mine goes on under its former lease, so
-/// that a restart of the supervisor costs no leadership.
+/// that a restart of the supervisor costs no leadership. From now on the lease is renewed only while Postgres proves
+/// that it works.
 pub(super) fn keep_lease(
     postgres: &Postgres,
     fencing: &Arc<Fencing>,
@@ -173,7 +174,7 @@ pub(super) fn keep_lease(
     setup: EtcdSetup,
     first: View,
     ttl: Duration,
-) -> Result<LeaseKeeper, RunError> {
+) -> Result<(LeaseKeeper, Probe), RunError> {
     let running = matches!(&*postgres.process().borrow(), Process::Up { .. });
     let resumed = running.then(|| former_lease(me, &first)).flatten();
     if let Some(lease) = resumed {
@@ -181,7 +182,13 @@ pub(super) fn keep_lease(
     }
     let fencing = fencing.clone();
     let on_confirmed = Box::new(move |facts: &LeaseFacts| fencing.renewed(facts));
-    etcd::keep_lease(setup, ttl, resumed, on_confirmed).map_err(RunError::Etcd)
+    let probe = postgres.probe().map_err(RunError::Postgres)?;
+    probe.configure(ttl, false);
+    let proofs = probe.clone();
+    // Between the two threads and nothing else: a loop that hangs cannot keep the lease of a dead Postgres alive.
+    let withheld = Box::new(move || proofs.withheld());
+    let keeper = etcd::keep_lease(setup, ttl, resumed, on_confirmed, withheld).map_err(RunError::Etcd)?;
+    Ok((keeper, probe))
 }
 
 /// The lease on the leader key, if the key and the member record beside it are this member's own.

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::{JobKind, MemberName};
+use super::{JobKind, MemberName, Unfit};
 
 /// The operator's sentence, as a type: log, REST, command line and tests use the same value.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,6 +29,7 @@ pub enum Reason {
     StartTooSlow,
     NoDataToLead,
     PostgresSilent,
+    Unfit(Unfit),
     PostgresStarting,
     LeaseExpiring,
     NotMyLease,
@@ -98,10 +99,9 @@ impl fmt::Display for Reason {
             Reason::Restarting => write!(f, "restarting PostgreSQL as asked"),
             Reason::Reinitializing => write!(f, "reinitializing as asked"),
             Reason::CrashedLeader => write!(f, "PostgreSQL is down while I lead: starting it in place"),
-            Reason::CrashBudgetSpent => write!(
-                f,
-                "PostgreSQL does not stay up here and another member can lead: giving the leader key away"
-            ),
+            Reason::CrashBudgetSpent => {
+                write!(f, "PostgreSQL does not stay up and another member can lead: giving the key away")
+            }
             Reason::StartTooSlow => {
                 write!(f, "PostgreSQL takes longer than primary_start_timeout and another member can lead")
             }
@@ -109,6 +109,7 @@ impl fmt::Display for Reason {
                 write!(f, "the leader key is mine but there is no usable data here: giving it away")
             }
             Reason::PostgresSilent => write!(f, "PostgreSQL runs but does not answer"),
+            Reason::Unfit(unfit) => unfit.fmt(f),
             Reason::PostgresStarting => write!(f, "PostgreSQL is starting"),
             Reason::LeaseExpiring => {
                 write!(f, "the lease could not be renewed and is about to expire: no primary may run here")

@@ -228,6 +228,9 @@ pub(super) async fn stop(inner: &Inner, mode: StopMode, within: Duration) -> Res
         (Stopped::Immediate, Signal::SIGQUIT, if mode == StopMode::Fast { IMMEDIATE_WITHIN } else { within }),
     ];
     let skipped = usize::from(mode == StopMode::Immediate);
+    if mode == StopMode::Fast {
+        inner.liveness().excuse(clock::now() + within);
+    }
     for (step, signal, within) in steps.into_iter().skip(skipped) {
         prey.signal(signal);
         if is_down_within(inner, within).await {

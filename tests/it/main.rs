@@ -20,6 +20,7 @@ mod foreign_data;
 mod guard;
 mod handover;
 mod haproxy;
+mod liveness;
 mod monitoring;
 mod names;
 mod patronictl;

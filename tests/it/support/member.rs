@@ -231,6 +231,16 @@ impl Member {
         processes::signal(pid, Signal::SIGKILL);
     }
 
+    /// The process of this Postgres whose title ends so: `checkpointer`, `walwriter`.
+    pub(crate) fn process(&self, title: &str) -> u32 {
+        let is = |pid: &nix::unistd::Pid| {
+            let text = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            String::from_utf8_lossy(&text).trim_end_matches(['\0', ' ']).ends_with(&format!(": {title}"))
+        };
+        let found = processes::living_in(&self.data()).into_iter().find(is);
+        found.unwrap_or_else(|| panic!("{} has a {title}", self.name)).as_raw() as u32
+    }
+
     /// Stops this standby's Postgres without ending it (SIGSTOP), so that it receives nothing more. What the kernel
     /// has received for it by then is dropped, too: its WAL receiver will end as soon as it goes on.
     pub(crate) async fn cut_off(&self) {
