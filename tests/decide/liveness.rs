@@ -11,7 +11,7 @@ use super::world::{World, dead, down, no_connection, no_write, primary, promotin
 
 fn jobs(actions: &[Action]) -> Vec<&Job> {
     let job = |action| match action {
-        &Action::Start(ref job) => Some(job),
+        Action::Start(job) => Some(job),
         _ => None,
     };
     actions.iter().filter_map(job).collect()
