@@ -76,13 +76,7 @@ impl Etcd {
         let cluster: Vec<String> = self.servers.iter().map(named).collect();
         let server = &mut self.servers[index];
         let url = |port: u16| format!("http://{}:{port}", server.namespace.address);
-        let housing = Housing {
-            namespace: &server.namespace,
-            cgroup: None,
-            folder: &server.folder,
-            log: &server.name,
-            clock_ahead: 0,
-        };
+        let housing = Housing { cgroup: None, folder: &server.folder, log: &server.name, clock_ahead: 0 };
         let mut command = place.command(housing, "etcd".as_ref())?;
         command.args(["--name", &server.name, "--data-dir", "data", "--logger", "zap"]);
         command.args(["--listen-client-urls", &url(2379), "--advertise-client-urls", &url(2379)]);
@@ -129,13 +123,6 @@ impl Etcd {
             }
         }
         None
-    }
-
-    /// Proposals that they have committed so far, by the first one's count.
-    pub(crate) async fn proposals(&self) -> Option<f64> {
-        let answer = request(&self.hosts()[0], "GET", "/metrics", None, ANSWERS_WITHIN).await?;
-        let name = "etcd_server_proposals_committed_total ";
-        answer.body.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok())
     }
 
     /// Ends one at once.

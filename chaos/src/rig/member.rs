@@ -79,7 +79,6 @@ impl Member {
         }
         let (program, arguments) = system.program(place);
         let housing = Housing {
-            namespace: &self.namespace,
             cgroup: self.cgroup.as_ref(),
             folder: &self.folder,
             log: &self.name,

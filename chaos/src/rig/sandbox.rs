@@ -4,7 +4,7 @@
 //! only collects orphans. The run itself is PID 1's child. Killing any of the three ends everything inside.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result, bail};
@@ -110,7 +110,7 @@ fn sweep() {
 }
 
 /// Whether a place's run has ended without cleaning up. One that is kept on purpose stays.
-fn is_left_over(place: &PathBuf) -> bool {
+fn is_left_over(place: &Path) -> bool {
     let Ok(text) = fs::read_to_string(place.join(RUN_FILE)) else { return false };
     let mut words = text.split_whitespace();
     let (pid, began) = (words.next(), words.next());
