@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+mod bench;
 mod chance;
 mod check;
 mod fault;
@@ -31,6 +32,11 @@ enum Command {
     Idle(idle::Idle),
     /// Faults on real processes, under clients whose history is checked.
     Rig(scenario::Arguments),
+    /// How long clients do without a primary: ours and the peer, in one run.
+    Bench(bench::Arguments),
+    /// The same for one of them, as `bench` calls it.
+    #[command(hide = true)]
+    Measure(bench::One),
     /// Judges a saved history again.
     Check(check::Arguments),
 }
@@ -42,6 +48,8 @@ fn main() -> ExitCode {
             ExitCode::SUCCESS
         }),
         Command::Rig(arguments) => scenario::run(&arguments),
+        Command::Bench(arguments) => bench::run(&arguments),
+        Command::Measure(one) => bench::measure(&one),
         Command::Check(arguments) => check::run(&arguments),
     };
     result.unwrap_or_else(|error| {

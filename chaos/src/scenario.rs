@@ -174,11 +174,15 @@ pub(crate) struct Run {
 impl Run {
     /// Starts the cluster and its clients.
     pub(crate) async fn start(plan: Plan, folder: &Path, seed: u64) -> Result<Run> {
+        Run::over(Rig::start(plan, folder).await?, folder, seed).await
+    }
+
+    /// Starts clients of a cluster that is well.
+    pub(crate) async fn over(rig: Rig, folder: &Path, seed: u64) -> Result<Run> {
         let history = Arc::new(History::create(&folder.join("history.jsonl"))?);
-        let (system, mode) = (plan.system.name(), plan.mode);
+        let (system, mode) = (rig.plan.system.name(), rig.plan.mode);
         let report = Report::new(&system, mode, seed);
         history.record(&Event::Run { system, mode, seed });
-        let rig = Rig::start(plan, folder).await?;
         let workload = Workload::start(&rig, history.clone()).await?;
         Ok(Run { rig, history, chance: Chance::new(seed), any_member: false, workload, report })
     }
@@ -194,8 +198,10 @@ impl Run {
             chance: &mut self.chance,
             any_member: self.any_member,
             fault,
+            nobody: false,
         };
         let outcome = stage.run().await;
+        let nobody = stage.nobody;
         self.rig.release()?;
         let healed = self.heal().await;
         let now = self.history.now();
@@ -213,8 +219,13 @@ impl Run {
             Ok(Outcome::NotAvailable(why)) => Some(why),
             Ok(Outcome::Done) | Err(_) => None,
         };
-        self.report.add(Sample { fault, window, problem, skipped });
+        self.report.add(Sample { fault, window, nobody, problem, skipped });
         Ok(healed.is_ok() || self.reinitialize().await)
+    }
+
+    /// What the last fault came to.
+    pub(crate) fn last(&self) -> Option<&Sample> {
+        self.report.samples.last()
     }
 
     /// Waits until all are well, and compares.

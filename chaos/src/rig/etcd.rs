@@ -125,6 +125,13 @@ impl Etcd {
         None
     }
 
+    /// Proposals that they have committed so far, by the first one's count.
+    pub(crate) async fn proposals(&self) -> Option<f64> {
+        let answer = request(&self.hosts()[0], "GET", "/metrics", None, ANSWERS_WITHIN).await?;
+        let name = "etcd_server_proposals_committed_total ";
+        answer.body.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok())
+    }
+
     /// Ends one at once.
     pub(crate) fn kill(&mut self, index: usize) {
         if let Some(mut process) = self.servers[index].process.take() {

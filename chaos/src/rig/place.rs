@@ -128,7 +128,7 @@ impl Place {
 }
 
 /// PostgreSQL's programs: the newest installed, or `MATRIARCH_TEST_PG_BIN`.
-fn postgres_bin() -> Result<PathBuf> {
+pub(crate) fn postgres_bin() -> Result<PathBuf> {
     if let Some(folder) = std::env::var_os("MATRIARCH_TEST_PG_BIN") {
         return Ok(folder.into());
     }
