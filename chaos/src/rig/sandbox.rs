@@ -34,6 +34,24 @@ pub(crate) fn inside(work: impl FnOnce(&Path) -> Result<ExitCode>) -> Result<Exi
     }
 }
 
+/// Whether a sandbox can be made here; else why not.
+pub(crate) fn possible() -> Result<()> {
+    if !Uid::effective().is_root() {
+        bail!("namespaces of a run's own need root");
+    }
+    // The same kinds of namespaces, an interface, a packet filter and a file system in memory, tried for a moment.
+    let probe = "ip link add rig0 type bridge && ip link add rig1 type veth peer name rig2 && \
+                 nft add table inet rig && mount -t tmpfs rig /mnt";
+    let tried = Command::new("unshare")
+        .args(["--mount", "--net", "--pid", "--fork", "--mount-proc", "--", "sh", "-c", probe])
+        .output()
+        .context("start unshare (util-linux)")?;
+    if !tried.status.success() {
+        bail!("no sandbox can be made: {}", String::from_utf8_lossy(&tried.stderr).trim());
+    }
+    Ok(())
+}
+
 /// Leaves the place there after the run, for somebody to look into.
 pub(crate) fn keep(place: &Path) {
     // Without it there is less to look at, and nothing else.
