@@ -15,14 +15,7 @@ pub(super) fn on_leader(turn: &mut Turn<'_>, sql: &SqlFacts) {
         return;
     }
     let me = turn.seen.me.name.clone();
-    let cascades = |key: &MemberKey| key.record.tags.replicatefrom().filter(|source| *source != me);
-    let elsewhere: BTreeSet<MemberName> = turn.others().map(|(name, _)| name.clone()).collect();
-    let wanted: BTreeSet<String> = turn
-        .others()
-        .filter(|(_, key)| !key.record.tags.nostream())
-        .filter(|(_, key)| cascades(key).is_none_or(|source| !elsewhere.contains(&source)))
-        .map(|(name, _)| slot_name(name))
-        .collect();
+    let wanted = streaming_from_me(turn);
     let inherited = turn.cluster().and_then(|cluster| cluster.status.as_ref()?.retain_slots.clone());
     for slot in inherited.filter(|_| !turn.memory.slots_inherited).unwrap_or_default() {
         if slot != slot_name(&me) {
@@ -43,6 +36,30 @@ pub(super) fn on_leader(turn: &mut Turn<'_>, sql: &SqlFacts) {
     let drop = expired.iter().filter(|slot| is_idle(sql, slot)).cloned().collect();
     turn.memory.slots_wanted.retain(|slot, _| !expired.contains(slot) || sql.slots.contains_key(slot));
     set(turn, create, drop);
+}
+
+/// While I am promoted: the slots that members ask for as soon as they find me. One that is refused comes again only
+/// after `wal_retrieve_retry_interval`, and in synchronous modes every commit waits for it.
+pub(super) fn while_promoting(turn: &mut Turn<'_>) {
+    let known = |slot: &String| {
+        turn.seen.postgres.answering().is_some_and(|sql: &SqlFacts| sql.slots.contains_key(slot))
+    };
+    let create: Vec<String> = streaming_from_me(turn).into_iter().filter(|slot| !known(slot)).collect();
+    if turn.seen.settings.use_slots && !create.is_empty() {
+        turn.act(Action::SetSlots { create, drop: Vec::new() });
+    }
+}
+
+/// The slots of all members but those that cascade from another.
+fn streaming_from_me(turn: &Turn<'_>) -> BTreeSet<String> {
+    let me = &turn.seen.me.name;
+    let cascades = |key: &MemberKey| key.record.tags.replicatefrom().filter(|source| source != me);
+    let elsewhere: BTreeSet<&MemberName> = turn.others().map(|(name, _)| name).collect();
+    let streaming = turn.others().filter(|(_, key)| !key.record.tags.nostream());
+    streaming
+        .filter(|(_, key)| cascades(key).is_none_or(|source| !elsewhere.contains(&source)))
+        .map(|(name, _)| slot_name(name))
+        .collect()
 }
 
 /// On a standby: slots only for the members that cascade from it; others' would hold WAL back for ever.

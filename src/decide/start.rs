@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::race::Candidates;
 use super::turn::Turn;
-use super::{demote, handover, liveness, race};
+use super::{demote, handover, liveness, race, slots};
 use crate::model::{
     Action, ControlFile, ControlState, Job, JobKind, Moment, Process, Reason, StopMode, Term, Timeline,
     Unfit, WaitingOn,
@@ -49,7 +49,11 @@ pub(super) fn promote(turn: &mut Turn<'_>, term: Term) -> Reason {
         return hand_away(turn, term);
     }
     let above = newest_timeline(turn);
+    let due = turn.memory.retry_at.get(&JobKind::Promote).is_none_or(|at| *at <= turn.now);
     turn.start(Job::Promote { term, above });
+    if due {
+        slots::while_promoting(turn);
+    }
     Reason::Promoting
 }
 
