@@ -10,7 +10,7 @@ use clap::ValueEnum;
 use super::figures::{Figure, Sample};
 use super::{Case, One, answers, resources};
 use crate::report;
-use crate::rig::{Plan, Rig, inside};
+use crate::rig::{Plan, Rig, inside, keep};
 use crate::scenario::Run;
 
 /// Base backups and first checkpoints are over by then.
@@ -55,6 +55,8 @@ async fn run(one: &One, cases: &[(Case, usize)], folder: &Path) -> Result<bool> 
             let sample = run.last().context("a fault leaves a sample")?;
             print(&Figure::Sample(figure(*case, sample)))?;
             if !goes_on {
+                keep(folder);
+                eprintln!("history and logs are in {}", folder.display());
                 return Ok(false);
             }
         }
