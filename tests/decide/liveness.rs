@@ -10,11 +10,13 @@ use matriarch::model::{
 use super::world::{World, dead, down, no_connection, no_write, primary, promoting, standby, up};
 
 fn jobs(actions: &[Action]) -> Vec<&Job> {
-    let job = |action| match action {
-        Action::Start(job) => Some(job),
-        _ => None,
-    };
-    actions.iter().filter_map(job).collect()
+    let mut jobs = Vec::new();
+    for action in actions {
+        if let Action::Start(job) = action {
+            jobs.push(job);
+        }
+    }
+    jobs
 }
 
 fn kinds(actions: &[Action]) -> Vec<JobKind> {
