@@ -13,10 +13,12 @@ use etcd_client::{
 };
 
 use super::endpoints::{Endpoint, Etcd};
-use super::keys::{ascii, compact, failover_key, failover_text, history_text, is_object};
+use super::keys::{ascii, compact, failover_key, failover_text, history_text, is_object, sync_text};
 use super::view::stored;
 use super::{EtcdError, StoredKey};
-use crate::model::{ClusterStatus, FailoverRequest, HistoryLine, LeaseId, MemberName, MemberRecord, Term};
+use crate::model::{
+    ClusterStatus, FailoverRequest, HistoryLine, LeaseId, MemberName, MemberRecord, SyncRecord, Term,
+};
 
 /// How long a write may take on one endpoint before it is sent to the next as well.
 const HEDGE_AFTER: Duration = Duration::from_millis(500);
@@ -142,6 +144,24 @@ impl Etcd {
         lines: &[HistoryLine],
     ) -> Result<Cas, EtcdError> {
         self.put_as_leader(term, lease, "history", &history_text(lines)).await
+    }
+
+    /// Writes who may be promoted without losing an acknowledged commit, as leader, over the revision that was read;
+    /// `None` deletes it.
+    pub async fn write_sync(
+        &self,
+        term: Term,
+        lease: LeaseId,
+        record: Option<&SyncRecord>,
+        if_mod_revision: i64,
+    ) -> Result<Cas, EtcdError> {
+        let sync = self.keys().path("sync");
+        let mut when = self.as_leader(term, lease);
+        when.push(unchanged(&sync, if_mod_revision));
+        match record.map(sync_text) {
+            Some(text) => self.swap(when, vec![put(&sync, &text, None)], &sync, holds(&text)).await,
+            None => self.swap(when, vec![delete(&sync)], &sync, |now| now.is_none()).await,
+        }
     }
 
     /// Writes the system identifier again, as leader, whatever the key holds.

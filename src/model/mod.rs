@@ -48,8 +48,6 @@ pub use progress::CloneProgress;
 pub use reason::{Reason, WaitingOn};
 pub use request::{Ask, Reply, Request, RequestId, RestartFilter};
 pub use settings::Settings;
-pub use sync::{
-    CommitWait, SyncKey, SyncMode, SyncNames, SyncRecord, SyncSettings, SyncState, Walsender,
-};
+pub use sync::{CommitWait, SyncKey, SyncMode, SyncNames, SyncRecord, SyncSettings, SyncState, Walsender};
 pub use tags::Tags;
 pub use timeline::{Branch, Divergence, HistoryParseError, Switch, Timeline, TimelineHistory};

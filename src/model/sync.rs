@@ -220,7 +220,8 @@ fn tokens(text: &str) -> Option<Vec<Token>> {
             }
             c => {
                 let mut word = String::from(c);
-                while let Some(c) = rest.next_if(|c| !c.is_whitespace() && !matches!(c, '(' | ')' | ',' | '"'))
+                while let Some(c) =
+                    rest.next_if(|c| !c.is_whitespace() && !matches!(c, '(' | ')' | ',' | '"'))
                 {
                     word.push(c);
                 }
@@ -237,7 +238,8 @@ fn parse(text: &str) -> Option<SyncNames> {
         Some(Token::Word(word)) => Some(word.as_str()),
         Some(_) | None => None,
     };
-    let keyword = word(0).filter(|word| ["first", "any"].iter().any(|known| word.eq_ignore_ascii_case(known)));
+    let keyword =
+        word(0).filter(|word| ["first", "any"].iter().any(|known| word.eq_ignore_ascii_case(known)));
     let at = usize::from(keyword.is_some());
     let count = word(at).and_then(|word| word.parse::<usize>().ok());
     let listed = count.is_some() && tokens.get(at + 1) == Some(&Token::Open);
