@@ -45,7 +45,7 @@ const LAYER_EXCEPTIONS: &[(&str, &str, &str)] = &[
 /// Files that may be longer, with the most lines and the reason. The numbers only ever go down.
 const LONG_FILES: &[(&str, usize, &str)] = &[
     ("tests/tidy.rs", 560, "all checks with their samples read best in one place"),
-    ("tests/it/etcd.rs", 645, "to be split by what it tests"),
+    ("tests/it/etcd.rs", 631, "to be split by what it tests"),
 ];
 
 /// Functions that may be longer, by file and name, with the most lines and the reason. The numbers only ever go down.

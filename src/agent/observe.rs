@@ -121,6 +121,7 @@ impl PostgresWatch {
             history: self.history.clone(),
             pending_restart: self.pending_restart.clone(),
             liveness: self.probe.facts(),
+            sync_owner: self.postgres.sync_owner(),
         }
     }
 

@@ -48,6 +48,7 @@ pub(super) fn view() -> ClusterView {
             promoted: Some("n1".to_owned()),
         }]),
         failover: None,
+        sync: None,
     }
 }
 
@@ -60,6 +61,7 @@ fn sql(now: Moment, standby: Standby) -> SqlFacts {
         flushed: if matches!(standby, Standby::No) { Lsn(1000) } else { Lsn(0) },
         standby,
         slots: BTreeMap::new(),
+        sync: SyncFacts::default(),
         replication: Vec::new(),
     }
 }

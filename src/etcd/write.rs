@@ -48,10 +48,17 @@ impl Cas {
 }
 
 impl Etcd {
-    /// Takes leadership if nobody has it. `Done` holds the number of the new [`Term`].
-    pub async fn take_leadership(&self, name: &MemberName, lease: LeaseId) -> Result<Cas, EtcdError> {
+    /// Takes leadership if nobody has it and, with `by_sync`, if the key `sync` was last written in that revision.
+    /// `Done` holds the number of the new [`Term`].
+    pub async fn take_leadership(
+        &self,
+        name: &MemberName,
+        lease: LeaseId,
+        by_sync: Option<i64>,
+    ) -> Result<Cas, EtcdError> {
         let leader = self.keys().path("leader");
-        let when = vec![Compare::create_revision(leader.clone(), CompareOp::Equal, 0)];
+        let mut when = vec![Compare::create_revision(leader.clone(), CompareOp::Equal, 0)];
+        when.extend(by_sync.map(|revision| unchanged(&self.keys().path("sync"), revision)));
         let then = vec![put(&leader, name.as_str(), Some(lease))];
         self.swap(when, then, &leader, |now| now.is_some_and(|key| key.lease == lease.0)).await
     }

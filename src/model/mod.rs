@@ -25,6 +25,8 @@ mod reason;
 mod request;
 mod settings;
 mod sync;
+mod sync_names;
+mod sync_reason;
 mod tags;
 mod timeline;
 
@@ -48,6 +50,10 @@ pub use progress::CloneProgress;
 pub use reason::{Reason, WaitingOn};
 pub use request::{Ask, Reply, Request, RequestId, RestartFilter};
 pub use settings::Settings;
-pub use sync::{CommitWait, SyncKey, SyncMode, SyncNames, SyncRecord, SyncSettings, SyncState, Walsender};
+pub use sync::{
+    CommitWait, SyncFacts, SyncKey, SyncMode, SyncOwner, SyncRecord, SyncSettings, SyncState, Walsender,
+};
+pub use sync_names::SyncNames;
+pub use sync_reason::SyncReason;
 pub use tags::Tags;
 pub use timeline::{Branch, Divergence, HistoryParseError, Switch, Timeline, TimelineHistory};

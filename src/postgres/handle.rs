@@ -14,8 +14,8 @@ use super::{
     sql, timelines,
 };
 use crate::model::{
-    Branch, DataDirectory, FollowTarget, Liveness, Lsn, Process, Settings, SqlFacts, StopMode, Timeline,
-    TimelineHistory,
+    Branch, DataDirectory, FollowTarget, Liveness, Lsn, Process, Settings, SqlFacts, StopMode, SyncOwner,
+    Timeline, TimelineHistory,
 };
 use crate::os::clock;
 use crate::os::prey::Prey;
@@ -37,6 +37,7 @@ pub(super) struct Inner {
     pub(super) heartbeat: tokio::sync::Mutex<Option<Client>>,
     /// What the probe knows.
     pub(super) liveness: Mutex<Liveness>,
+    pub(super) sync_owner: Mutex<SyncOwner>,
 }
 
 /// The postmaster that runs.
@@ -49,6 +50,14 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Inner {
     pub(super) fn liveness(&self) -> MutexGuard<'_, Liveness> {
         locked(&self.liveness)
+    }
+
+    pub(super) fn sync_owner(&self) -> SyncOwner {
+        locked(&self.sync_owner).clone()
+    }
+
+    pub(super) fn set_sync_owner(&self, owner: SyncOwner) {
+        *locked(&self.sync_owner) = owner;
     }
 
     pub(super) fn parameters(&self) -> Parameters {
@@ -141,6 +150,7 @@ impl Postgres {
             timeline: AtomicU32::new(0),
             heartbeat: tokio::sync::Mutex::default(),
             liveness: Mutex::new(Liveness::new(Settings::TTL_MIN, clock::now())),
+            sync_owner: Mutex::default(),
         };
         Postgres { inner: Arc::new(inner) }
     }
@@ -257,6 +267,16 @@ impl Postgres {
     /// Creates and drops physical slots. What exists already, or is gone already, is no error.
     pub async fn set_slots(&self, create: &[String], drop: &[String]) -> Result<(), Error> {
         running::set_slots(&self.inner, create, drop).await
+    }
+
+    /// Who says what `synchronous_standby_names` is.
+    pub fn sync_owner(&self) -> SyncOwner {
+        self.inner.sync_owner()
+    }
+
+    /// Puts `synchronous_standby_names` in force; `None`: what the operator's parameters say.
+    pub async fn set_sync_names(&self, names: Option<String>) -> Result<(), Error> {
+        running::set_sync_names(&self.inner, names)
     }
 
     /// Resumes a paused replay.

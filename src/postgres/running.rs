@@ -11,7 +11,7 @@ use super::handle::Inner;
 use super::process::LOOK_EVERY;
 use super::sql::{self, LOOK_WITHIN};
 use super::{Error, Parameters, files};
-use crate::model::{FollowTarget, Process};
+use crate::model::{FollowTarget, Process, SyncOwner};
 use crate::os::clock;
 
 /// A reload is a signal to the postmaster; the effect is looked for this long.
@@ -38,7 +38,7 @@ pub(super) fn reload(inner: &Inner) -> Result<(), Error> {
 /// Replaces the parameters; broken access rules are rolled back.
 pub(super) async fn apply(inner: &Inner, parameters: Parameters) -> Result<(), Error> {
     let setup = &inner.setup;
-    files::write_main_again(setup, &parameters)?;
+    files::write_main_again(inner, &parameters)?;
     let paths = [files::hba_file(setup), files::ident_file(setup)];
     let former = paths.clone().map(|path| fs::read_to_string(path).ok());
     let former_rules = inner.replace_parameters(parameters.clone());
@@ -89,10 +89,17 @@ async fn broken_rules(inner: &Inner) -> Result<Vec<String>, Error> {
     Ok(rows.iter().map(|row| row.get(0)).collect())
 }
 
+/// Writes `synchronous_standby_names` and, while it runs, reloads. Sessions see it a moment later.
+pub(super) fn set_sync_names(inner: &Inner, names: Option<String>) -> Result<(), Error> {
+    inner.set_sync_owner(names.map_or(SyncOwner::Operator, SyncOwner::Supervisor));
+    files::write_main_again(inner, &inner.parameters())?;
+    if is_up(inner) { reload(inner) } else { Ok(()) }
+}
+
 /// Points a running standby elsewhere and waits until that is in force.
 pub(super) async fn follow(inner: &Inner, target: Option<&FollowTarget>) -> Result<bool, Error> {
     let setup = &inner.setup;
-    files::write_main(setup, &inner.parameters(), target)?;
+    files::write_main(inner, target)?;
     reload(inner)?;
     let what = "check whom postgres follows";
     let client = client(inner).await?;

@@ -18,9 +18,7 @@ pub fn steps(state: &State) -> Vec<Step> {
     plan.steps
 }
 
-/// It cannot go on before somebody looks again.
-struct Stop;
-
+/// A plan in the making; each of its parts gives `None` when it cannot go on before somebody looks again.
 struct Plan<'a> {
     state: &'a State,
     leader: Option<MemberName>,
@@ -52,7 +50,7 @@ impl Plan<'_> {
         }
     }
 
-    fn make(&mut self) -> Result<(), Stop> {
+    fn make(&mut self) -> Option<()> {
         if self.leader.is_none() {
             self.promise(0, Names::new(), false)?;
         }
@@ -75,21 +73,21 @@ impl Plan<'_> {
             self.any = false;
             self.name(self.count, self.names.clone())?;
         }
-        Ok(())
+        Some(())
     }
 
     /// Commits wait for those that are named, or for nobody that exists; the promise stays.
-    fn wait_strictly(&mut self) -> Result<(), Stop> {
+    fn wait_strictly(&mut self) -> Option<()> {
         let names = if self.names.is_empty() { self.voters.clone() } else { self.names.clone() };
         let kept = SyncNames { any: true, count: self.state.names.count.max(1), names, wildcard: false };
         if self.state.names != kept {
             self.steps.push(Step::Name(kept));
         }
-        Err(Stop)
+        None
     }
 
     /// The former leader becomes a voter and I the leader; nobody else is added or dropped in the same breath.
-    fn take_over(&mut self) -> Result<(), Stop> {
+    fn take_over(&mut self) -> Option<()> {
         let me = &self.state.me;
         let mut voters: Names = self.voters.iter().chain(&self.leader).cloned().collect();
         voters.remove(me);
@@ -102,7 +100,7 @@ impl Plan<'_> {
         (self.quorum, self.voters) = (quorum, voters.clone());
         self.steps.push(Step::Promise(self.state.promise(quorum, voters)));
         // Standbys need a moment to find me: who is missing now is not dropped now.
-        if self.active.is_empty() { Err(Stop) } else { Ok(()) }
+        if self.active.is_empty() { None } else { Some(()) }
     }
 
     /// The promise is kept by the names, and one of the two sets holds the other.
@@ -114,7 +112,7 @@ impl Plan<'_> {
     }
 
     /// Brings both sets together when somebody stopped between two steps.
-    fn go_on_after_an_interruption(&mut self) -> Result<(), Stop> {
+    fn go_on_after_an_interruption(&mut self) -> Option<()> {
         if self.voters.len() > self.names.len() {
             let dead = &(&self.voters - &self.names) - &self.active;
             if !dead.is_empty() {
@@ -136,22 +134,22 @@ impl Plan<'_> {
             let rest = &self.names - &self.voters;
             self.drop_names(&rest)?;
         }
-        Ok(())
+        Some(())
     }
 
-    fn drop_names(&mut self, which: &Names) -> Result<(), Stop> {
+    fn drop_names(&mut self, which: &Names) -> Option<()> {
         if which.is_empty() {
-            return Ok(());
+            return Some(());
         }
         let names = &self.names - which;
-        self.name(self.count.min(names.len()), names)
+        self.name(self.count, names)
     }
 
     /// More is promised, or confirmed, than the sets need.
-    fn use_what_is_too_much(&mut self) -> Result<(), Stop> {
+    fn use_what_is_too_much(&mut self) -> Option<()> {
         let sure = self.quorum + self.count.min(self.confirmed());
         if sure <= self.voters.len() {
-            return Ok(());
+            return Some(());
         }
         if self.wanted < self.count {
             let count = self.wanted.max(self.voters.len() - self.quorum);
@@ -162,10 +160,10 @@ impl Plan<'_> {
     }
 
     /// Drops standbys that are gone.
-    fn remove(&mut self) -> Result<(), Stop> {
+    fn remove(&mut self) -> Option<()> {
         let mut gone = &(&self.names | &self.voters) - &self.active;
         if gone.is_empty() {
-            return Ok(());
+            return Some(());
         }
         if gone == self.names {
             self.promise(0, Names::new(), false)?;
@@ -181,7 +179,7 @@ impl Plan<'_> {
             self.promise(voters.len().saturating_sub(self.count), voters, gone.is_empty())?;
         }
         if gone.is_empty() {
-            return Ok(());
+            return Some(());
         }
         let (names, voters) = (&self.names - &gone, &self.voters - &gone);
         let count = self.count.saturating_sub(gone.len()).max(1);
@@ -192,10 +190,10 @@ impl Plan<'_> {
     }
 
     /// Takes in standbys that came.
-    fn add(&mut self) -> Result<(), Stop> {
+    fn add(&mut self) -> Option<()> {
         let came = &self.active - &self.names;
         if came.is_empty() {
-            return Ok(());
+            return Some(());
         }
         let missing = self.wanted.saturating_sub(self.count);
         let first: Names = match (missing, self.names.is_empty()) {
@@ -205,13 +203,13 @@ impl Plan<'_> {
         };
         if !first.is_empty() {
             let names = &self.names | &first;
-            self.name((self.count + missing.min(first.len())).min(names.len()), names)?;
+            self.name(self.count + missing.min(first.len()), names)?;
             let voters = &self.voters | &first;
             self.promise(voters.len().saturating_sub(self.count), voters, true)?;
         }
         let rest = &came - &first;
         if rest.is_empty() {
-            return Ok(());
+            return Some(());
         }
         let voters = &self.voters | &rest;
         self.promise(voters.len().saturating_sub(self.count), voters, self.count > self.confirmed())?;
@@ -219,7 +217,7 @@ impl Plan<'_> {
     }
 
     /// More or fewer standbys shall confirm each commit.
-    fn change_count(&mut self) -> Result<(), Stop> {
+    fn change_count(&mut self) -> Option<()> {
         let count = self.wanted.min(self.names.len());
         if count > self.count {
             self.name(count, self.names.clone())?;
@@ -228,7 +226,7 @@ impl Plan<'_> {
             self.promise(self.voters.len().saturating_sub(count), self.voters.clone(), false)?;
             self.name(count, self.names.clone())
         } else {
-            Ok(())
+            Some(())
         }
     }
 
@@ -237,15 +235,15 @@ impl Plan<'_> {
     }
 
     /// With `adjust`, a standby that is named and has not confirmed yet is one more that may lack a commit.
-    fn promise(&mut self, quorum: usize, voters: Names, adjust: bool) -> Result<(), Stop> {
+    fn promise(&mut self, quorum: usize, voters: Names, adjust: bool) -> Option<()> {
         let unsure = if adjust { self.count.saturating_sub(self.confirmed()) } else { 0 };
         if adjust && self.voters.is_empty() && self.confirmed() == 0 && !voters.is_empty() {
             self.steps.push(Step::LookAgain);
-            return Err(Stop);
+            return None;
         }
         let quorum = (quorum + unsure).min(voters.len().saturating_sub(1));
         if quorum == self.quorum && voters == self.voters && self.leader.is_some() {
-            return Ok(());
+            return Some(());
         }
         self.leader = Some(self.state.me.clone());
         (self.quorum, self.voters) = (quorum, voters.clone());
@@ -254,12 +252,13 @@ impl Plan<'_> {
             Some(Step::Promise(last)) => *last = record,
             Some(Step::Name(_) | Step::LookAgain) | None => self.steps.push(Step::Promise(record)),
         }
-        Ok(())
+        Some(())
     }
 
-    fn name(&mut self, count: usize, names: Names) -> Result<(), Stop> {
+    fn name(&mut self, count: usize, names: Names) -> Option<()> {
+        let count = count.min(names.len());
         if count == self.count && names == self.names && self.any {
-            return Ok(());
+            return Some(());
         }
         (self.any, self.count, self.names) = (true, count, names.clone());
         let names = SyncNames { any: count > 0, count, names, wildcard: false };
@@ -267,6 +266,6 @@ impl Plan<'_> {
             Some(Step::Name(last)) => *last = names,
             Some(Step::Promise(_) | Step::LookAgain) | None => self.steps.push(Step::Name(names)),
         }
-        Ok(())
+        Some(())
     }
 }

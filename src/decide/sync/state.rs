@@ -45,8 +45,8 @@ impl State {
 
     /// Whether `record`, with me as its leader, can be promised.
     ///
-    /// Always, if it asks for no less than the present one of no more members. Otherwise enough voters have to hold what
-    /// was acknowledged before the present names took effect, and the names have to see to what comes after.
+    /// Always, if it asks for no less than the present one of no more members. Otherwise enough voters have to hold
+    /// what was acknowledged before the present names took effect, and the names have to see to what comes after.
     pub fn may_promise(&self, record: &SyncRecord) -> bool {
         let (old, new) = (members(&self.record), members(record));
         if record.voters.is_empty() || (new.is_subset(&old) && self.record.quorum <= record.quorum) {
