@@ -40,14 +40,7 @@ impl Cycle {
                     keeper.renew_now();
                 }
             }
-            Action::RevokeLease { lease } => {
-                let etcd = self.tools.etcd.clone();
-                tokio::spawn(async move {
-                    if let Err(error) = etcd.revoke_lease(lease).await {
-                        tracing::warn!(%lease, error = chain(&error), "could not revoke my former lease");
-                    }
-                });
-            }
+            Action::RevokeLease { lease } => self.revoke_lease(lease),
             Action::PardonPostgres { until } => self.watch.probe().pardon(until),
             Action::PublishMember(record) => {
                 if let Some(lease) = seen.lease.lease {
@@ -126,6 +119,15 @@ impl Cycle {
             | Job::Rewind { .. } => &mut self.state.job,
         };
         lane.start(job, now, &self.tools, self.keeper.as_ref());
+    }
+
+    fn revoke_lease(&self, lease: LeaseId) {
+        let etcd = self.tools.etcd.clone();
+        tokio::spawn(async move {
+            if let Err(error) = etcd.revoke_lease(lease).await {
+                tracing::warn!(%lease, error = chain(&error), "could not revoke my former lease");
+            }
+        });
     }
 
     fn ask_peers(&self, who: Vec<(MemberName, String)>) {

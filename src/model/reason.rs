@@ -89,9 +89,7 @@ impl fmt::Display for Reason {
             }
             Reason::ShuttingDown => write!(f, "shutting down"),
             Reason::Leading => write!(f, "leading: the lease is mine and PostgreSQL is primary"),
-            Reason::Confirming => {
-                write!(f, "the leader key is mine; waiting for the renewal that confirms it")
-            }
+            Reason::Confirming => write!(f, "the leader key is mine; a renewal has to confirm it"),
             Reason::GivingAway => {
                 write!(f, "giving the leader key away; waiting for the renewal that shows it")
             }

@@ -29,4 +29,5 @@ mod postgres;
 mod rejoin;
 mod streaming;
 mod switchover;
+mod sync;
 mod watchdog;

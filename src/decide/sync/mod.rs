@@ -5,10 +5,10 @@
 //! ```
 //!
 //! The key `sync` promises that among any `quorum + 1` of the voters and the leader one holds every acknowledged
-//! commit ([`crate::model::SyncRecord`]); and that the leader it names does. Each step keeps that promise by itself, so a crash
-//! between two of them does too: names only change so that every later commit keeps the present promise
+//! commit ([`crate::model::SyncRecord`]); and that the leader it names does. Each step keeps that promise by itself, so
+//! a crash between two of them does too: names only change so that every later commit keeps the present promise
 //! ([`State::may_name`]), and a promise is only made once enough standbys hold everything that was acknowledged before
-//! the names took effect ([`State::may_promise`]). Of writes to the key, one is under way at a time, and nothing else
+//! the names took effect ([`State::may_promise`]). Of writes to the key one is under way at a time, and nothing else
 //! happens until it is seen done. Sources: PostgreSQL manual, "Synchronous Replication"; design, section 9.
 
 mod eligible;
