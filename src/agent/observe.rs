@@ -122,6 +122,7 @@ impl PostgresWatch {
             pending_restart: self.pending_restart.clone(),
             liveness: self.probe.facts(),
             sync_owner: self.postgres.sync_owner(),
+            gated: self.postgres.is_gated(),
         }
     }
 

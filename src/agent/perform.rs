@@ -65,6 +65,7 @@ impl Cycle {
             Action::SetSyncNames(names) => {
                 self.local("synchronous_standby_names", self.tools.postgres.set_sync_names(names)).await;
             }
+            Action::SetGate { closed } => self.local("gate", self.tools.postgres.set_gate(closed)).await,
             Action::RestoreInitialize { term, system_id } => {
                 self.as_leader("initialize", seen, Event::LookWanted, move |etcd, lease| async move {
                     etcd.restore_initialize(term, lease, system_id).await

@@ -13,6 +13,7 @@ pub(super) fn serve(turn: &mut Turn<'_>, term: Term, sql: &SqlFacts) -> Reason {
     checkpoint_once(turn, term);
     slots::on_leader(turn, sql);
     sync::on_leader(turn, term, sql);
+    let gated = sync::watch_gate(turn, sql);
     publish::status(turn, term, sql);
     if turn.memory.hand_over.is_some() {
         return handover::while_serving(turn, sql);
@@ -25,7 +26,7 @@ pub(super) fn serve(turn: &mut Turn<'_>, term: Term, sql: &SqlFacts) -> Reason {
     match (refused, turn.memory.hand_over.is_some()) {
         (Some(reason), _) => reason,
         (None, true) => handover::while_serving(turn, sql),
-        (None, false) => Reason::Leading,
+        (None, false) => gated.unwrap_or(Reason::Leading),
     }
 }
 

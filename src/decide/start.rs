@@ -42,7 +42,7 @@ pub(super) fn lead(turn: &mut Turn<'_>, term: Term, control: &ControlFile) -> Re
             Candidates::None => {}
         }
     }
-    start(turn);
+    start(turn, control);
     match planned {
         true => Reason::Restarting,
         false => Reason::CrashedLeader,
@@ -98,7 +98,7 @@ pub(super) fn without_leader(turn: &mut Turn<'_>, control: &ControlFile) -> Reas
     if turn.cluster().is_some_and(|cluster| cluster.system_id().is_none()) && !was_primary(control) {
         return Reason::ReplicaMustNotRebuild;
     }
-    start(turn);
+    start(turn, control);
     Reason::StartingToCompete
 }
 
@@ -118,7 +118,8 @@ pub(super) fn was_primary(control: &ControlFile) -> bool {
     }
 }
 
-fn start(turn: &mut Turn<'_>) {
+fn start(turn: &mut Turn<'_>, control: &ControlFile) {
+    sync::close_gate(turn, control);
     let within = turn.seen.settings.primary_start_timeout.max(Duration::from_secs(10));
     turn.memory.following = Some(None);
     turn.start(Job::StartStandby { follow: None, within });

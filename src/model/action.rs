@@ -67,6 +67,11 @@ pub enum Action {
     },
     /// Set `synchronous_standby_names`; `None`: what the operator's parameters say.
     SetSyncNames(Option<String>),
+    /// Keep clients out, or let them in again: all but the superuser and replication.
+    SetGate {
+        /// Out.
+        closed: bool,
+    },
     /// Clear the key `failover`, if nobody changed it since.
     ClearFailover {
         /// The revision that was acted on.

@@ -23,6 +23,8 @@ pub struct PostgresFacts {
     pub pending_restart: BTreeMap<String, (String, String)>,
     /// Whether it proves that it works, while it may be primary.
     pub liveness: LivenessFacts,
+    /// Clients are kept out.
+    pub gated: bool,
     /// Who says what `synchronous_standby_names` is.
     pub sync_owner: SyncOwner,
 }

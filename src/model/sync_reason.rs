@@ -13,6 +13,7 @@ pub enum SyncReason {
     CrashedWithSuccessor,
     NotVouchedFor { leader: MemberName },
     Preparing,
+    Gated { by: Vec<MemberName> },
 }
 
 impl fmt::Display for SyncReason {
@@ -28,6 +29,16 @@ impl fmt::Display for SyncReason {
                 "nobody leads, and the key sync, written when {leader} led, does not vouch for me: I may lack what was \
                  acknowledged (a failover by hand takes me all the same)"
             ),
+            SyncReason::Gated { by } => {
+                let by: Vec<&str> = by.iter().map(MemberName::as_str).collect();
+                let by = if by.is_empty() { "a synchronous standby".to_owned() } else { by.join(", ") };
+                write!(
+                    f,
+                    "clients are kept out: after a crash nothing may be read that {by} did not confirm yet \
+                     (`edit-config -s synchronous_mode=off` lets them in now; what they then read may be lost with \
+                     this member)"
+                )
+            }
             SyncReason::Preparing => {
                 write!(f, "putting synchronous replication in order before the promotion")
             }

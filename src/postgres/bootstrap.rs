@@ -74,7 +74,7 @@ async fn make(inner: &Inner) -> Result<u64, Error> {
         .map_err(|_| Error::Deadline { what: "stopping the new cluster", within: STOP_WITHIN })?
         .map_err(|source| Error::Spawn { program: "postgres".to_owned(), source })?;
     // Whoever starts it writes the access rules; none of them was in force so far.
-    files::write_access(setup, parameters)?;
+    files::write_access(inner, parameters)?;
     Ok(control::read(setup).await?.system_id)
 }
 

@@ -73,10 +73,10 @@ pub(super) fn write_promote(setup: &Setup, path: &Path) -> Result<(), Error> {
 
 /// Writes everything a start needs, and the signal file that makes it a standby.
 pub(super) fn write_all(inner: &Inner, follow: Option<&FollowTarget>) -> Result<(), Error> {
-    let (setup, parameters) = (&inner.setup, &inner.parameters());
+    let setup = &inner.setup;
     write_main(inner, follow)?;
-    write_access(setup, parameters)?;
-    strip_auto_conf(setup)?;
+    write_access(inner, &inner.parameters())?;
+    strip_auto_conf(inner)?;
     remove(&setup.data_dir.join("recovery.signal"))?;
     remove(&setup.data_dir.join("promote"))?;
     write(setup, &setup.data_dir.join("standby.signal"), "")
@@ -255,14 +255,15 @@ pub(super) fn ident_file(setup: &Setup) -> PathBuf {
 }
 
 /// Writes `pg_hba.conf` and `pg_ident.conf`, where they are ours to write.
-pub(super) fn write_access(setup: &Setup, parameters: &Parameters) -> Result<(), Error> {
-    let files = [
-        ("hba_file", &parameters.pg_hba, hba_file(setup)),
-        ("ident_file", &parameters.pg_ident, ident_file(setup)),
-    ];
+pub(super) fn write_access(inner: &Inner, parameters: &Parameters) -> Result<(), Error> {
+    let setup = &inner.setup;
+    let gated = parameters.pg_hba.as_ref().filter(|_| inner.is_gated()).map(|lines| gated(setup, lines));
+    let hba = gated.as_ref().or(parameters.pg_hba.as_ref());
+    let files =
+        [("hba_file", hba, hba_file(setup)), ("ident_file", parameters.pg_ident.as_ref(), ident_file(setup))];
     for (parameter, lines, path) in files {
         let elsewhere = parameters.parameters.get(parameter).is_some_and(|file| Path::new(file) != path);
-        let Some(lines) = lines.as_ref().filter(|_| !elsewhere) else { continue };
+        let Some(lines) = lines.filter(|_| !elsewhere) else { continue };
         let mut text = format!("{FIRST_LINE}\n# It will be overwritten by Matriarch!\n");
         for line in lines {
             let _ = writeln!(text, "{line}");
@@ -272,22 +273,45 @@ pub(super) fn write_access(setup: &Setup, parameters: &Parameters) -> Result<(),
     Ok(())
 }
 
+/// The line that closes the gate. A rule for all databases is none for replication.
+const GATE: [&str; 2] = ["local all all reject", "host all all all reject"];
+
+/// The rules with the gate right behind those of the superuser, which come first.
+fn gated(setup: &Setup, lines: &[String]) -> Vec<String> {
+    let superuser = format!("\"{}\"", setup.superuser.username.replace('"', "\"\""));
+    let mine = lines.iter().take_while(|line| line.split_whitespace().nth(2) == Some(&superuser)).count();
+    let (mine, others) = lines.split_at(mine);
+    let gate =
+        ["# The gate: clients stay out until the synchronous standbys hold what is here.", GATE[0], GATE[1]];
+    mine.iter().cloned().chain(gate.map(str::to_owned)).chain(others.iter().cloned()).collect()
+}
+
+/// True if the file was left gated.
+pub(super) fn is_gated(setup: &Setup) -> bool {
+    let text = fs::read_to_string(hba_file(setup)).unwrap_or_default();
+    text.starts_with(FIRST_LINE) && GATE.iter().all(|rule| text.lines().any(|line| line == *rule))
+}
+
 /// `ALTER SYSTEM` beats our file, so recovery settings in it would steer a standby astray.
-fn strip_auto_conf(setup: &Setup) -> Result<(), Error> {
+pub(super) fn strip_auto_conf(inner: &Inner) -> Result<(), Error> {
+    let setup = &inner.setup;
     let path = setup.data_dir.join("postgresql.auto.conf");
     let text = match fs::read_to_string(&path) {
         Ok(text) => text,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(Error::file("read", &path)(error)),
     };
-    let stripped = stripped(&text);
+    let ours = matches!(inner.sync_owner(), SyncOwner::Supervisor(_));
+    let stripped = stripped(&text, ours);
     if stripped == text { Ok(()) } else { write(setup, &path, &stripped) }
 }
 
-fn stripped(text: &str) -> String {
+/// Also without `synchronous_standby_names`, where that is ours.
+fn stripped(text: &str, names_are_ours: bool) -> String {
     let name =
         |line: &str| line.trim().split(['=', ' ', '\t']).next().unwrap_or_default().to_ascii_lowercase();
-    text.split_inclusive('\n').filter(|line| !is_recovery(&name(line))).collect()
+    let ours = |name: &str| is_recovery(name) || (names_are_ours && name == SYNC_NAMES);
+    text.split_inclusive('\n').filter(|line| !ours(&name(line))).collect()
 }
 
 /// The postmaster's command line: the controlled parameters, none below what the control file demands of a standby.
@@ -322,7 +346,7 @@ mod tests {
     #[test]
     fn strips_recovery_settings() {
         let text = "# kept\nwork_mem = '4MB'\nPrimary_conninfo = 'host=old'\nrestore_command='x'\n";
-        assert_eq!(stripped(text), "# kept\nwork_mem = '4MB'\n");
+        assert_eq!(stripped(text, false), "# kept\nwork_mem = '4MB'\n");
     }
 
     #[test]

@@ -10,8 +10,8 @@ use tokio::sync::watch;
 use tokio_postgres::Client;
 
 use super::{
-    Error, Parameters, Probe, Setup, bootstrap, clone, control, facts, process, promote, rewind, running,
-    sql, timelines,
+    Error, Parameters, Probe, Setup, bootstrap, clone, control, facts, files, process, promote, rewind,
+    running, sql, timelines,
 };
 use crate::model::{
     Branch, DataDirectory, FollowTarget, Liveness, Lsn, Process, Settings, SqlFacts, StopMode, SyncOwner,
@@ -38,6 +38,8 @@ pub(super) struct Inner {
     /// What the probe knows.
     pub(super) liveness: Mutex<Liveness>,
     pub(super) sync_owner: Mutex<SyncOwner>,
+    /// Clients are kept out; `None` before the file was read that says so.
+    gated: Mutex<Option<bool>>,
 }
 
 /// The postmaster that runs.
@@ -50,6 +52,14 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Inner {
     pub(super) fn liveness(&self) -> MutexGuard<'_, Liveness> {
         locked(&self.liveness)
+    }
+
+    pub(super) fn is_gated(&self) -> bool {
+        *locked(&self.gated).get_or_insert_with(|| files::is_gated(&self.setup))
+    }
+
+    pub(super) fn set_gate(&self, closed: bool) {
+        *locked(&self.gated) = Some(closed);
     }
 
     pub(super) fn sync_owner(&self) -> SyncOwner {
@@ -151,6 +161,7 @@ impl Postgres {
             heartbeat: tokio::sync::Mutex::default(),
             liveness: Mutex::new(Liveness::new(Settings::TTL_MIN, clock::now())),
             sync_owner: Mutex::default(),
+            gated: Mutex::default(),
         };
         Postgres { inner: Arc::new(inner) }
     }
@@ -277,6 +288,17 @@ impl Postgres {
     /// Puts `synchronous_standby_names` in force; `None`: what the operator's parameters say.
     pub async fn set_sync_names(&self, names: Option<String>) -> Result<(), Error> {
         running::set_sync_names(&self.inner, names)
+    }
+
+    /// True while clients are kept out.
+    pub fn is_gated(&self) -> bool {
+        self.inner.is_gated()
+    }
+
+    /// Keeps clients out, from the next connection on, or lets them in again: all but the superuser and replication.
+    /// What is kept out stays so when supervisor or Postgres start anew.
+    pub async fn set_gate(&self, closed: bool) -> Result<(), Error> {
+        running::set_gate(&self.inner, closed)
     }
 
     /// Resumes a paused replay.

@@ -42,7 +42,7 @@ pub(super) async fn apply(inner: &Inner, parameters: Parameters) -> Result<(), E
     let paths = [files::hba_file(setup), files::ident_file(setup)];
     let former = paths.clone().map(|path| fs::read_to_string(path).ok());
     let former_rules = inner.replace_parameters(parameters.clone());
-    files::write_access(setup, &parameters)?;
+    files::write_access(inner, &parameters)?;
     if !is_up(inner) {
         return Ok(());
     }
@@ -92,7 +92,15 @@ async fn broken_rules(inner: &Inner) -> Result<Vec<String>, Error> {
 /// Writes `synchronous_standby_names` and, while it runs, reloads. Sessions see it a moment later.
 pub(super) fn set_sync_names(inner: &Inner, names: Option<String>) -> Result<(), Error> {
     inner.set_sync_owner(names.map_or(SyncOwner::Operator, SyncOwner::Supervisor));
+    files::strip_auto_conf(inner)?;
     files::write_main_again(inner, &inner.parameters())?;
+    if is_up(inner) { reload(inner) } else { Ok(()) }
+}
+
+/// Writes the access rules with or without the gate and, while it runs, reloads.
+pub(super) fn set_gate(inner: &Inner, closed: bool) -> Result<(), Error> {
+    inner.set_gate(closed);
+    files::write_access(inner, &inner.parameters())?;
     if is_up(inner) { reload(inner) } else { Ok(()) }
 }
 

@@ -181,6 +181,7 @@ fn facts(data: DataDirectory, process: Process, sql: Option<SqlFacts>) -> Postgr
         history: TimelineHistory::default(),
         pending_restart: BTreeMap::new(),
         liveness: LivenessFacts::default(),
+        gated: false,
         sync_owner: SyncOwner::Operator,
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::support::{Cluster, Plan, Writer};
+use crate::support::{Cluster, Plan, Writer, connect, settings};
 
 /// Of `Plan::new`.
 const TTL: Duration = Duration::from_secs(5);
@@ -116,6 +116,31 @@ async fn nobody_leads_whom_the_key_does_not_vouch_for() {
     cluster.wait_for(TTL * 2, "it leads", |seen| seen.leader() == Some(name.as_str())).await;
     cluster.members[0].start();
     cluster.members[chosen].start();
+    cluster.wait_until_well().await;
+}
+
+/// A primary that crashed and comes back alone may hold what no standby has: nobody reads that before they do.
+#[tokio::test]
+async fn clients_stay_out_until_the_standbys_have_caught_up() {
+    let mut cluster = start(2, "quorum", json!({ "synchronous_mode_strict": true })).await;
+    promises(&cluster, "m1", 0, json!("m2")).await;
+    let created = cluster.members[0].sql("CREATE ROLE app LOGIN PASSWORD 'app'; CREATE TABLE kept ()").await;
+    created.expect("m1 takes writes");
+    let client = async |cluster: &Cluster| {
+        let mut settings = settings(&[cluster.members[0].postgres]);
+        connect(settings.user("app").password("app")).await.is_ok()
+    };
+    assert!(client(&cluster).await, "{}", cluster.story());
+    cluster.members[1].kill_all();
+    cluster.members[0].kill_postmaster();
+    cluster
+        .wait_until(TTL * 3, "m1 says why nobody gets in", async || {
+            cluster.members[0].log_text().contains("clients are kept out")
+        })
+        .await;
+    cluster.stays(TTL, "no client gets in", async || !client(&cluster).await).await;
+    cluster.members[1].start();
+    cluster.wait_until(TTL * 4, "clients get in", async || client(&cluster).await).await;
     cluster.wait_until_well().await;
 }
 

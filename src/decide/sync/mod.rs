@@ -12,6 +12,7 @@
 //! happens until it is seen done. Sources: PostgreSQL manual, "Synchronous Replication"; design, section 9.
 
 mod eligible;
+mod gate;
 mod leader;
 mod memory;
 mod priority;
@@ -23,6 +24,7 @@ mod state;
 mod tests;
 
 pub(super) use eligible::{counts, may_lead, must_be_voter};
+pub(super) use gate::{close_gate, open_gate, watch_gate};
 pub(super) use leader::on_leader;
 pub use memory::SyncMemory;
 pub use priority::step as priority_step;
