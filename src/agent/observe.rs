@@ -32,6 +32,7 @@ pub(super) struct PostgresWatch {
     pid: Option<i32>,
     pending_restart: BTreeMap<String, (String, String)>,
     pending_asked_at: Option<Moment>,
+    unsynchronous: Vec<String>,
 }
 
 impl PostgresWatch {
@@ -49,6 +50,7 @@ impl PostgresWatch {
             pid: None,
             pending_restart: BTreeMap::new(),
             pending_asked_at: None,
+            unsynchronous: Vec::new(),
         }
     }
 
@@ -127,6 +129,7 @@ impl PostgresWatch {
             liveness: self.probe.facts(),
             sync_owner: self.postgres.sync_owner(),
             gated: self.postgres.is_gated(),
+            unsynchronous: self.unsynchronous.clone(),
         }
     }
 
@@ -156,6 +159,10 @@ impl PostgresWatch {
             if let Ok(Ok(pending)) = pending {
                 self.pending_restart = pending;
                 self.pending_asked_at = Some(now);
+            }
+            let weak = tokio::time::timeout(LOOK_WITHIN, self.postgres.unsynchronous()).await;
+            if let Ok(Ok(weak)) = weak {
+                self.unsynchronous = weak;
             }
         }
     }

@@ -20,6 +20,9 @@ pub(super) fn leader(turn: &mut Turn<'_>, leader: &LeaderKey, sql: &SqlFacts) ->
     sync::open_gate(turn);
     requests::go_on(turn);
     if turn.memory.reinitialize.is_some() {
+        if sync::leave(turn) {
+            return Reason::Reinitializing;
+        }
         turn.act(Action::Start(Job::Stop { mode: StopMode::Immediate, within: Duration::from_secs(5) }));
         return Reason::Reinitializing;
     }

@@ -25,6 +25,8 @@ pub struct PostgresFacts {
     pub pending_restart: BTreeMap<String, (String, String)>,
     /// Whether it proves that it works, while it may be primary.
     pub liveness: LivenessFacts,
+    /// Roles and databases whose commits wait for no standby.
+    pub unsynchronous: Vec<String>,
     /// Clients are kept out.
     pub gated: bool,
     /// Who says what `synchronous_standby_names` is.

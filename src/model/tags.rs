@@ -69,6 +69,14 @@ impl Tags {
         Tags(kept.map(|(key, value)| (key.clone(), value.clone())).collect())
     }
 
+    /// The tags as published by a standby that is about to stop.
+    pub fn never_synchronous(&self) -> Tags {
+        let mut tags = self.published();
+        tags.0.insert("nosync".to_owned(), Value::Bool(true));
+        tags.0.insert("sync_priority".to_owned(), Value::from(0));
+        tags
+    }
+
     fn flag(&self, key: &str) -> bool {
         self.0.get(key).is_some_and(truthy)
     }

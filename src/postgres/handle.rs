@@ -312,6 +312,11 @@ impl Postgres {
         running::pending_restart(&self.inner).await
     }
 
+    /// Roles and databases whose commits wait for no standby, in words.
+    pub async fn unsynchronous(&self) -> Result<Vec<String>, Error> {
+        running::unsynchronous(&self.inner).await
+    }
+
     /// One look inside, on a connection that is kept.
     pub async fn sql_facts(&self) -> Result<SqlFacts, Error> {
         facts::look(&self.inner).await

@@ -184,6 +184,29 @@ pub(super) async fn pending_restart(inner: &Inner) -> Result<BTreeMap<String, (S
     Ok(named.map(|(name, old)| (name.clone(), (old, wanted(&name)))).collect())
 }
 
+/// Whose commits wait for no standby, whatever the names say: roles, databases, or everybody's default.
+pub(super) async fn unsynchronous(inner: &Inner) -> Result<Vec<String>, Error> {
+    let what = "asking whose commits do not wait";
+    let within = LOOK_WITHIN;
+    let work = async {
+        let client = client(inner).await?;
+        let rows = client.query(UNSYNCHRONOUS, &[]).await.map_err(Error::sql(what))?;
+        Ok(rows.iter().map(|row| row.get(0)).collect())
+    };
+    tokio::time::timeout(within, work).await.map_err(|_| Error::Deadline { what, within })?
+}
+
+/// `synchronous_commit` below `on` for the standbys' part: PostgreSQL manual, "Write Ahead Log".
+const UNSYNCHRONOUS: &str = "
+    SELECT concat_ws(' in ', 'role ' || quote_ident(rolname), 'database ' || quote_ident(datname))
+      FROM pg_db_role_setting LEFT JOIN pg_roles ON pg_roles.oid = setrole
+           LEFT JOIN pg_database ON pg_database.oid = setdatabase, unnest(setconfig) AS setting
+     WHERE split_part(setting, '=', 1) = 'synchronous_commit'
+       AND lower(split_part(setting, '=', 2)) IN ('off', 'false', 'no', '0', 'local')
+    UNION ALL
+    SELECT 'everybody' FROM pg_settings WHERE name = 'synchronous_commit' AND reset_val IN ('off', 'local')
+     ORDER BY 1";
+
 /// The parameters on the running postmaster's command line.
 fn running_command_line(inner: &Inner) -> BTreeMap<String, String> {
     let Some(prey) = inner.prey() else { return BTreeMap::new() };

@@ -183,6 +183,7 @@ fn facts(data: DataDirectory, process: Process, sql: Option<SqlFacts>) -> Postgr
         pending_restart: BTreeMap::new(),
         liveness: LivenessFacts::default(),
         gated: false,
+        unsynchronous: Vec::new(),
         sync_owner: SyncOwner::Operator,
     }
 }

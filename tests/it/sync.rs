@@ -144,6 +144,27 @@ async fn clients_stay_out_until_the_standbys_have_caught_up() {
     cluster.wait_until_well().await;
 }
 
+/// A synchronous standby that is asked to go is let go first: no commit waits for it.
+#[tokio::test]
+async fn a_standby_that_goes_holds_up_nothing() {
+    let mut cluster = start(3, "on", json!({ "loop_wait": 10 })).await;
+    cluster
+        .wait_until(SETTLES_WITHIN, "one standby is synchronous", async || {
+            key(&cluster).await["sync_standby"].as_str().is_some_and(|names| !names.contains(','))
+        })
+        .await;
+    let chosen = key(&cluster).await["sync_standby"].as_str().map(|name| cluster.index(name)).expect("one");
+    let other = cluster.members[3 - chosen].name.clone();
+    let writer = Writer::start(&cluster.members[0], cluster.ports()).await;
+    pause_between_rows(&writer).await;
+    cluster.members[chosen].terminate();
+    assert_eq!(cluster.members[chosen].exit_code(TTL * 4).await, Some(0), "{}", cluster.story());
+    promises(&cluster, "m1", 0, json!(other)).await;
+    pause_between_rows(&writer).await;
+    let history = writer.stop_and_verify(&cluster.members[0]).await;
+    assert!(history.unknown.is_empty(), "{:?}", history.unknown);
+}
+
 /// Changed while it runs; the operator's own value comes back when the mode is off.
 #[tokio::test]
 async fn modes_are_changed_while_it_runs() {

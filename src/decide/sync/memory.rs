@@ -24,6 +24,8 @@ pub struct SyncMemory {
     pub owned: Option<i64>,
     /// When each standby was last seen streaming.
     pub streamed_at: BTreeMap<MemberName, Moment>,
+    /// Since when this standby asks to be let go.
+    pub leaving_since: Option<Moment>,
     /// Sessions that waited for a standby when last looked at.
     pub waits: Option<Waits>,
     /// Commits at least that were acknowledged although no standby had confirmed them: their wait was cancelled.
@@ -84,12 +86,17 @@ impl Turn<'_> {
             _other => None,
         };
         let revision = self.sync_revision();
+        let stays = self.memory.restart.is_none() && self.memory.reinitialize.is_none();
+        if stays && !self.seen.shutting_down {
+            self.memory.sync.leaving_since = None;
+        }
         let memory = &mut self.memory.sync;
         if memory.term.map(|(term, _)| term) != term {
             *memory = SyncMemory {
                 term: term.map(|term| (term, now)),
                 in_effect: memory.in_effect.take(),
                 cancelled: memory.cancelled,
+                leaving_since: memory.leaving_since,
                 ..SyncMemory::default()
             };
         }

@@ -29,5 +29,5 @@ pub(super) use leader::on_leader;
 pub use memory::SyncMemory;
 pub use priority::step as priority_step;
 pub use quorum::steps as quorum_steps;
-pub(super) use standby::{keep_names, prepare_promotion};
+pub(super) use standby::{keep_names, leave, prepare_promotion};
 pub use state::{State, Step};

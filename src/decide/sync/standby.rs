@@ -11,6 +11,8 @@ use crate::model::{
     WaitingOn,
 };
 
+/// How soon to look whether the leader has let me go.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
 /// Before a promotion this is how soon to look again.
 const LOOK_SOON: Duration = Duration::from_millis(5);
 
@@ -33,6 +35,18 @@ pub(in crate::decide) fn keep_names(turn: &mut Turn<'_>) {
             },
         );
     }
+}
+
+/// Before my standby stops on purpose: the leader takes it out of the promise first, so that no commit waits for it.
+/// True while that has to be waited for.
+pub(in crate::decide) fn leave(turn: &mut Turn<'_>) -> bool {
+    let me = &turn.seen.me.name;
+    let promised = turn.sync_record().is_some_and(|record| record.is_voter(me));
+    let led =
+        turn.cluster().and_then(|cluster| cluster.leader.as_ref()).is_some_and(|leader| leader.name != *me);
+    let since = *turn.memory.sync.leaving_since.get_or_insert(turn.now);
+    turn.wake_in(LOOK_AGAIN, WaitingOn::Leader);
+    promised && led && turn.now < since + turn.seen.settings.loop_wait * 2
 }
 
 /// Before I am promoted: the names are in force, then the key names me. From then on I hold whatever is acknowledged,
