@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use serde_json::{Map, Value, json};
 
 use super::output::{Column, Sheet, Where, one_line};
-use crate::model::{ClusterView, Lsn, MemberKey, MemberName, MemberState, WallTime};
+use crate::api::wire;
+use crate::model::{ClusterView, Guarantee, Lsn, MemberKey, MemberName, MemberState, StandbyKind, WallTime};
 
 /// What the optional columns depend on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -142,8 +143,17 @@ fn role(view: &ClusterView, name: &MemberName) -> &'static str {
     match (is_leader(view, name), standby_cluster()) {
         (true, None) => "Leader",
         (true, Some(())) => "Standby Leader",
-        (false, _) => "Replica",
+        (false, _) => match standby_kind(view, name) {
+            StandbyKind::Asynchronous => "Replica",
+            StandbyKind::Sync => "Sync Standby",
+            StandbyKind::Quorum => "Quorum Standby",
+        },
     }
+}
+
+/// How the standby `name` takes part in commits.
+pub fn standby_kind(view: &ClusterView, name: &MemberName) -> StandbyKind {
+    StandbyKind::of(wire::sync_settings(view).mode, view, name)
 }
 
 /// What the table says of a member: the leader's state, or how a standby replicates.
@@ -264,6 +274,9 @@ pub fn scheduled_restart(restart: &Map<String, Value>) -> String {
 
 fn footer(view: &ClusterView) -> Vec<String> {
     let mut lines = Vec::new();
+    if view.config.is_some() {
+        lines.push(Guarantee::of(&wire::sync_settings(view), view).to_string());
+    }
     if is_paused(view) {
         lines.push("Maintenance mode: on".to_owned());
     }
@@ -339,9 +352,36 @@ pub(super) mod tests {
 | m2     | 10.0.0.2:5433 | Replica | streaming        |  2 |   0/5000060 |   0 |  0/4D00000 |   3 |                      |                   |
 | m3     | 10.0.0.3:5432 | Replica | creating replica |    |     unknown |     |    unknown |     | 40% 12.0 MB 2.0 MB/s | replicatefrom: m2 |
 +--------+---------------+---------+------------------+----+-------------+-----+------------+-----+----------------------+-------------------+
+ Asynchronous: a failover may lose the last commits
  Maintenance mode: on
 ";
         assert_eq!(text, expected);
+    }
+
+    #[test]
+    fn synchronous_standbys_are_called_so() {
+        for (mode, role) in
+            [("true", "Sync Standby"), (r#""quorum""#, "Quorum Standby"), ("false", "Replica")]
+        {
+            let mut view = sample();
+            view.sync = serde_json::from_value(json!({
+                "record": {"leader": "m1", "quorum": 0, "voters": ["m2"]}, "mod_revision": 4,
+            }))
+            .ok();
+            let text = format!(r#"{{"synchronous_mode":{mode}}}"#);
+            view.config = Some(ConfigKey { text, mod_revision: 3 });
+            let sheet = members("demo", &view, Detail::default());
+            let roles: Vec<&Value> = sheet.rows.iter().map(|row| &row[3]).collect();
+            assert_eq!(roles, ["Leader", role, "Replica"], "{mode}");
+            let table = sheet.render(Format::Table).expect("a table");
+            assert_eq!(
+                table.contains("m2 confirms each commit; no acknowledged"),
+                mode != "false",
+                "{table}"
+            );
+            assert!(!sheet.render(Format::Json).expect("json").contains("commit"));
+            assert!(!sheet.render(Format::Tsv).expect("tsv").contains("commit"));
+        }
     }
 
     #[test]

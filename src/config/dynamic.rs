@@ -127,6 +127,14 @@ pub fn effective(local: &Config, dynamic_json: Option<&str>, major: u32) -> Resu
     })
 }
 
+/// What the JSON text of the key `config` wants of synchronous replication, for whoever is no member. What is faulty in
+/// it counts as not written.
+pub fn sync_settings(dynamic_json: &str) -> SyncSettings {
+    let json = serde_json::from_str(dynamic_json).unwrap_or(Json::Null);
+    let node = Node::from_json(&json, &Origin { source: "config".to_owned(), line: None });
+    synchronous(&mut Section::root(&node), &mut Findings::default())
+}
+
 /// Local rules, dynamic ones, those of the bootstrap, or ours, in this order. Whatever they say, the supervisor itself
 /// gets in: its own line comes first and cannot be taken away.
 fn pg_hba(local: &Config, dynamic: Option<Vec<String>>) -> Vec<String> {

@@ -11,6 +11,7 @@
 
 mod action;
 mod cluster;
+mod guarantee;
 mod lease;
 mod liveness;
 mod lsn;
@@ -34,6 +35,7 @@ pub use action::{Action, ExitBecause, FollowTarget, Job, JobKind, StopMode};
 pub use cluster::{
     ClusterStatus, ClusterView, ConfigKey, FailoverKey, FailoverRequest, HistoryLine, LeaderKey, MemberKey,
 };
+pub use guarantee::{Guarantee, StandbyKind};
 pub use lease::{Leading, LeaseFacts, LeaseId, LeaseTiming, Term};
 pub use liveness::{Death, Liveness, LivenessFacts, LivenessTiming, Proof, Unfit, Verdict};
 pub use lsn::{Lsn, LsnParseError};

@@ -30,4 +30,5 @@ mod rejoin;
 mod streaming;
 mod switchover;
 mod sync;
+mod sync_rim;
 mod watchdog;
