@@ -162,6 +162,12 @@ impl PostgresWatch {
             }
             let weak = tokio::time::timeout(LOOK_WITHIN, self.postgres.unsynchronous()).await;
             if let Ok(Ok(weak)) = weak {
+                if weak != self.unsynchronous && !weak.is_empty() {
+                    tracing::info!(
+                        whose = weak.join(", "),
+                        "synchronous_commit makes commits wait for no standby"
+                    );
+                }
                 self.unsynchronous = weak;
             }
         }

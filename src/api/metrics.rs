@@ -106,6 +106,16 @@ fn ours(page: &mut Page, status: &Status, now: Moment) {
         "Members that may be lost, the leader included, before an acknowledged commit is.",
         survived,
     );
+    page.gauge(
+        "matriarch_sync_waiting",
+        "Sessions whose commit waits for a standby.",
+        status.postgres.answering().map_or(0, |sql| sql.sync.waiting.len()),
+    );
+    page.gauge(
+        "matriarch_unsynchronous",
+        "Roles and databases whose commits wait for no standby, because synchronous_commit says so.",
+        status.postgres.unsynchronous.len(),
+    );
     let age = now.since(status.ticked_at).as_secs_f64();
     page.gauge("matriarch_tick_age_seconds", "Seconds since the loop last finished a tick.", age);
     let proofs =

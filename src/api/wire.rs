@@ -8,7 +8,7 @@ use crate::agent::Status;
 use crate::config;
 use crate::model::{
     ClusterView, Guarantee, HistoryLine, Lsn, MemberKey, MemberName, MemberRecord, MemberState, Role,
-    SqlFacts, Standby, StandbyKind, SyncSettings,
+    SqlFacts, Standby, StandbyKind, SyncMode, SyncSettings,
 };
 
 /// The Patroni version this interface is compatible with. Readers split it at the dots and want integers.
@@ -137,6 +137,10 @@ fn insert_ours(body: &mut Map<String, Value>, status: &Status) {
     }
     if let Some(view) = &status.view {
         body.insert("guarantee".into(), Guarantee::of(&status.settings.sync, view).to_string().into());
+    }
+    let unsynchronous = &status.postgres.unsynchronous;
+    if status.settings.sync.mode != SyncMode::Off && !unsynchronous.is_empty() {
+        body.insert("unsynchronous".into(), json!(unsynchronous));
     }
 }
 

@@ -159,10 +159,11 @@ async fn a_standby_that_goes_holds_up_nothing() {
     pause_between_rows(&writer).await;
     cluster.members[chosen].terminate();
     assert_eq!(cluster.members[chosen].exit_code(TTL * 4).await, Some(0), "{}", cluster.story());
+    let gone = cluster.members[chosen].name.clone();
+    assert_ne!(key(&cluster).await["sync_standby"], json!(gone), "it went before it was let go");
     promises(&cluster, "m1", 0, json!(other)).await;
     pause_between_rows(&writer).await;
-    let history = writer.stop_and_verify(&cluster.members[0]).await;
-    assert!(history.unknown.is_empty(), "{:?}", history.unknown);
+    writer.stop_and_verify(&cluster.members[0]).await;
 }
 
 /// Changed while it runs; the operator's own value comes back when the mode is off.
@@ -190,4 +191,43 @@ async fn modes_are_changed_while_it_runs() {
             names(&cluster, 0).await == "ANY 1 (nobody, m2)" && key(&cluster).await == Value::Null
         })
         .await;
+}
+
+/// Who does not wait, or no longer, is no secret.
+#[tokio::test]
+async fn commits_that_did_not_wait_are_reported() {
+    let mut cluster = start(2, "quorum", json!({ "synchronous_mode_strict": true })).await;
+    promises(&cluster, "m1", 0, json!("m2")).await;
+    let sql = "CREATE ROLE hasty; ALTER ROLE hasty SET synchronous_commit = off; CREATE TABLE told (id int)";
+    cluster.members[0].sql(sql).await.expect("m1 takes writes");
+    cluster
+        .wait_until(SETTLES_WITHIN, "the role is listed", async || {
+            let body = cluster.members[0].get("/patroni").await.map(|answer| answer.json());
+            body.is_some_and(|body| body["unsynchronous"] == json!(["role hasty"]))
+        })
+        .await;
+    cluster.members[1].kill_all();
+    let client = connect(&settings(&[cluster.members[0].postgres])).await.expect("m1 answers");
+    let cancel = client.cancel_token();
+    let commit = tokio::spawn(async move { client.batch_execute("INSERT INTO told VALUES (1)").await });
+    let metrics = async |name: &str| {
+        let page = cluster.members[0].get("/metrics").await.map(|answer| answer.body).unwrap_or_default();
+        let line = page.lines().find(|line| line.starts_with(name)).unwrap_or_default().to_owned();
+        line.rsplit(' ').next().unwrap_or_default().to_owned()
+    };
+    cluster
+        .wait_until(SETTLES_WITHIN, "the supervisor sees that the commit waits", async || {
+            metrics("matriarch_sync_waiting").await == "1"
+        })
+        .await;
+    assert_eq!(metrics("matriarch_sync_waits_cancelled_total").await, "0");
+    cancel.cancel_query(tokio_postgres::NoTls).await.expect("m1 answers");
+    commit.await.expect("it ends").expect("PostgreSQL says that it is committed");
+    cluster
+        .wait_until(SETTLES_WITHIN, "the cancelled wait is counted", async || {
+            metrics("matriarch_sync_waits_cancelled_total").await == "1"
+        })
+        .await;
+    cluster.members[1].start();
+    cluster.wait_until_well().await;
 }

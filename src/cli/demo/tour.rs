@@ -78,7 +78,7 @@ impl Tour<'_> {
         self.switchover(writer, SWITCH_BACK, Some(&killed)).await
     }
 
-    /// Kills the postmaster; a standby that holds every acknowledged commit leads at once. Alone it is started in place.
+    /// Kills the postmaster; a standby that holds every acknowledged commit leads at once. Alone it is started again.
     async fn crash(&mut self, writer: &Writer) -> Result<(), CliError> {
         let breaks = self.begin(writer).await;
         let primary = self.leader().await?;
