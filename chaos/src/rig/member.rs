@@ -77,7 +77,7 @@ impl Member {
         if self.supervisor().is_some() {
             bail!("{} runs already", self.name);
         }
-        let (program, arguments) = system.program(place);
+        let (program, arguments) = system.program(place)?;
         let housing = Housing {
             cgroup: self.cgroup.as_ref(),
             folder: &self.folder,
