@@ -61,8 +61,7 @@ fn loss(view: &ClusterView, candidate: &MemberName) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::rows::tests::sample;
-    use crate::model::ConfigKey;
+    use crate::cli::rows::tests::{sample, synchronous};
 
     #[test]
     fn says_what_it_costs() {
@@ -74,13 +73,7 @@ mod tests {
             ("false", 0, "m2", "Writes that did not reach m2 are lost."),
         ];
         for (mode, quorum, candidate, sentence) in cases {
-            let mut view = sample();
-            view.sync = serde_json::from_value(json!({
-                "record": {"leader": "m1", "quorum": quorum, "voters": ["m2"]}, "mod_revision": 4,
-            }))
-            .ok();
-            let text = format!(r#"{{"synchronous_mode":{mode}}}"#);
-            view.config = Some(ConfigKey { text, mod_revision: 3 });
+            let view = synchronous(mode, quorum);
             let candidate = MemberName::new(candidate).expect("a name");
             assert_eq!(loss(&view, &candidate), sentence, "{mode}");
         }

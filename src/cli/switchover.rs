@@ -241,21 +241,16 @@ async fn phase(client: &Client, asked: Option<&str>) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::rows::tests::sample;
-    use crate::model::ConfigKey;
+    use crate::cli::rows::tests::{sample, synchronous};
 
     #[test]
     fn offers_synchronous_standbys_only_where_others_are_refused() {
-        let mut view = sample();
-        assert_eq!(eligible(&view, Standbys::Any), ["m2", "m3"]);
-        view.config = Some(ConfigKey { text: r#"{"synchronous_mode":"on"}"#.into(), mod_revision: 3 });
-        assert!(eligible(&view, Standbys::Sync).is_empty());
-        view.sync = serde_json::from_value(json!({
-            "record": {"leader": "m1", "quorum": 0, "voters": ["m2"]}, "mod_revision": 4,
-        }))
-        .ok();
+        assert_eq!(eligible(&sample(), Standbys::Any), ["m2", "m3"]);
+        let mut view = synchronous(r#""on""#, 0);
         assert_eq!(eligible(&view, Standbys::Any), ["m2", "m3 (asynchronous)"]);
         assert_eq!(eligible(&view, Standbys::Sync), ["m2"]);
+        view.sync = None;
+        assert!(eligible(&view, Standbys::Sync).is_empty());
     }
 
     #[test]

@@ -159,6 +159,7 @@ fn joined(names: &BTreeSet<MemberName>) -> String {
 mod tests {
     use super::*;
     use crate::model::{LeaderKey, SyncKey, SyncRecord, Term};
+    use SyncMode::{Off, On, Quorum};
 
     fn name(text: &str) -> MemberName {
         MemberName::new(text).expect("a name")
@@ -178,118 +179,87 @@ mod tests {
         SyncSettings { mode, node_count, ..SyncSettings::default() }
     }
 
+    type Case =
+        (SyncMode, usize, &'static str, Option<(&'static str, usize, &'static str)>, usize, &'static str);
+
+    fn check(cases: &[Case], sentence_of: impl Fn(&str) -> String) {
+        for (mode, node_count, leader, record, losses, words) in cases.iter().copied() {
+            let found = Guarantee::of(&settings(mode, node_count), &view(leader, record));
+            assert_eq!(found.to_string(), sentence_of(words), "{mode:?} {leader} {record:?}");
+            assert_eq!(found.losses_survived(), losses, "{mode:?} {leader} {record:?}");
+        }
+    }
+
     #[test]
-    fn every_situation_has_its_sentence_and_its_number() {
-        use SyncMode::{Off, On, Quorum};
-        let alone = "Synchronous: no standby confirms commits now; a failover may lose the last ones";
+    fn standbys_that_confirm_are_named() {
+        let one: &[Case] = &[
+            (On, 1, "a", Some(("a", 0, "b")), 1, "b confirms each commit"),
+            (On, 2, "a", Some(("a", 0, "b")), 1, "b confirms each commit (2 standbys should)"),
+            (Quorum, 1, "a", Some(("a", 0, "b")), 1, "quorum, b confirms each commit"),
+            (Quorum, 1, "a", Some(("a", 1, "b c")), 1, "quorum, any 1 of b, c confirms each commit"),
+            // The new leader has not rewritten the key: the former one is among those that confirm.
+            (Quorum, 1, "b", Some(("a", 1, "b c")), 1, "quorum, any 1 of a, c confirms each commit"),
+        ];
+        check(one, |who| format!("Synchronous: {who}; no acknowledged commit is lost if 1 member is lost"));
+        let two: &[Case] = &[
+            (On, 2, "a", Some(("a", 0, "b c")), 2, "b and c confirm each commit"),
+            (Quorum, 2, "A", Some(("a", 1, "b c d")), 2, "quorum, any 2 of b, c, d confirm each commit"),
+        ];
+        check(two, |who| format!("Synchronous: {who}; no acknowledged commit is lost if 2 members are lost"));
+    }
+
+    #[test]
+    fn what_is_not_promised_is_said() {
+        let asynchronous = "Asynchronous: a failover may lose the last commits";
         let not_yet = "Synchronous: not in force yet; a failover may lose the last commits";
-        let cases = [
-            (Off, 1, "a", None, 0, "Asynchronous: a failover may lose the last commits"),
+        let alone = "Synchronous: no standby confirms commits now; a failover may lose the last ones";
+        let cases: &[Case] = &[
+            (Off, 1, "a", None, 0, asynchronous),
             // Just switched off: the key goes away any moment.
-            (Off, 1, "a", Some(("a", 0, "b")), 0, "Asynchronous: a failover may lose the last commits"),
+            (Off, 1, "a", Some(("a", 0, "b")), 0, asynchronous),
             (On, 1, "a", None, 0, not_yet),
             (On, 1, "a", Some(("", 0, "b")), 0, not_yet),
             // Forced upon a member that the key does not know.
             (On, 1, "c", Some(("a", 0, "b")), 0, not_yet),
             (On, 1, "a", Some(("a", 0, "")), 0, alone),
-            (
-                On,
-                1,
-                "a",
-                Some(("a", 0, "b")),
-                1,
-                "Synchronous: b confirms each commit; no acknowledged commit is lost if 1 member is lost",
-            ),
-            (
-                On,
-                2,
-                "a",
-                Some(("a", 0, "b")),
-                1,
-                "Synchronous: b confirms each commit (2 standbys should); no acknowledged commit is lost if 1 member is lost",
-            ),
-            (
-                On,
-                2,
-                "a",
-                Some(("a", 0, "b c")),
-                2,
-                "Synchronous: b and c confirm each commit; no acknowledged commit is lost if 2 members are lost",
-            ),
-            (
-                Quorum,
-                1,
-                "a",
-                Some(("a", 1, "b c")),
-                1,
-                "Synchronous: quorum, any 1 of b, c confirms each commit; no acknowledged commit is lost if 1 member is lost",
-            ),
-            (
-                Quorum,
-                2,
-                "A",
-                Some(("a", 1, "b c d")),
-                2,
-                "Synchronous: quorum, any 2 of b, c, d confirm each commit; no acknowledged commit is lost if 2 members are lost",
-            ),
-            // The new leader has not rewritten the key: the former one is among those that confirm.
-            (
-                Quorum,
-                1,
-                "b",
-                Some(("a", 1, "b c")),
-                1,
-                "Synchronous: quorum, any 1 of a, c confirms each commit; no acknowledged commit is lost if 1 member is lost",
-            ),
             (Quorum, 1, "a", Some(("a", 1, "b")), 0, alone),
-            (
-                On,
-                1,
-                "",
-                Some(("a", 0, "")),
-                0,
-                "Synchronous: nobody leads; a holds every acknowledged commit",
-            ),
-            (
-                On,
-                1,
-                "",
-                Some(("a", 0, "b c")),
-                2,
-                "Synchronous: nobody leads; a, b and c hold every acknowledged commit",
-            ),
-            (
-                Quorum,
-                1,
-                "",
-                Some(("a", 1, "b c")),
-                1,
-                "Synchronous: nobody leads; among any 2 of a, b, c one holds every acknowledged commit",
-            ),
         ];
-        for (mode, node_count, leader, record, losses, sentence) in cases {
-            let found = Guarantee::of(&settings(mode, node_count), &view(leader, record));
-            assert_eq!(found.to_string(), sentence, "{mode:?} {leader} {record:?}");
-            assert_eq!(found.losses_survived(), losses, "{mode:?} {leader} {record:?}");
-        }
+        check(cases, str::to_owned);
         let strict = SyncSettings { strict: true, ..settings(On, 1) };
         let sentence = Guarantee::of(&strict, &view("a", Some(("a", 0, "")))).to_string();
         assert!(sentence.ends_with("they wait until one does (strict)"), "{sentence}");
     }
 
     #[test]
+    fn while_nobody_leads_it_says_who_has_what_was_acknowledged() {
+        let cases: &[Case] = &[
+            (On, 1, "", Some(("a", 0, "")), 0, "a holds every acknowledged commit"),
+            (On, 1, "", Some(("a", 0, "b c")), 2, "a, b and c hold every acknowledged commit"),
+            (
+                Quorum,
+                1,
+                "",
+                Some(("a", 1, "b c")),
+                1,
+                "among any 2 of a, b, c one holds every acknowledged commit",
+            ),
+        ];
+        check(cases, |words| format!("Synchronous: nobody leads; {words}"));
+    }
+
+    #[test]
     fn a_standby_is_what_the_key_says_while_a_mode_is_on() {
-        use StandbyKind::{Asynchronous, Quorum, Sync};
+        use StandbyKind::{Asynchronous, Sync};
         let in_force = view("a", Some(("a", 0, "b")));
         let empty = view("a", Some(("", 0, "b")));
         for (mode, view, who, kind) in [
-            (SyncMode::On, &in_force, "b", Sync),
-            (SyncMode::On, &in_force, "B", Sync),
-            (SyncMode::Quorum, &in_force, "b", Quorum),
-            (SyncMode::On, &in_force, "c", Asynchronous),
-            (SyncMode::On, &in_force, "a", Asynchronous),
-            (SyncMode::Off, &in_force, "b", Asynchronous),
-            (SyncMode::On, &empty, "b", Asynchronous),
+            (On, &in_force, "b", Sync),
+            (On, &in_force, "B", Sync),
+            (Quorum, &in_force, "b", StandbyKind::Quorum),
+            (On, &in_force, "c", Asynchronous),
+            (On, &in_force, "a", Asynchronous),
+            (Off, &in_force, "b", Asynchronous),
+            (On, &empty, "b", Asynchronous),
         ] {
             assert_eq!(StandbyKind::of(mode, view, &name(who)), kind, "{mode:?} {who}");
         }
