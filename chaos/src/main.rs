@@ -4,7 +4,19 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+mod chance;
+mod check;
+mod fault;
+mod history;
 mod idle;
+mod leads;
+mod oracle;
+mod ranges;
+mod register;
+mod report;
+mod rig;
+mod scenario;
+mod workload;
 
 #[derive(Debug, Parser)]
 #[command(name = "chaos", about)]
@@ -17,17 +29,23 @@ struct Arguments {
 enum Command {
     /// What processes and etcd cost while nothing happens.
     Idle(idle::Idle),
+    /// Faults on real processes, under clients whose history is checked.
+    Rig(scenario::Arguments),
+    /// Judges a saved history again.
+    Check(check::Arguments),
 }
 
 fn main() -> ExitCode {
     let result = match Arguments::parse().command {
-        Command::Idle(idle) => idle::run(&idle).map(|lines| println!("{lines}")).map_err(anyhow::Error::msg),
+        Command::Idle(idle) => idle::run(&idle).map_err(anyhow::Error::msg).map(|lines| {
+            println!("{lines}");
+            ExitCode::SUCCESS
+        }),
+        Command::Rig(arguments) => scenario::run(&arguments),
+        Command::Check(arguments) => check::run(&arguments),
     };
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("{error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    result.unwrap_or_else(|error| {
+        eprintln!("{error:#}");
+        ExitCode::FAILURE
+    })
 }

@@ -1,0 +1,55 @@
+//! Chance from a seed: SplitMix64, so that a seed names the same faults on every machine.
+
+/// A source of numbers.
+#[derive(Clone, Debug)]
+pub(crate) struct Chance(u64);
+
+impl Chance {
+    /// From that seed.
+    pub(crate) fn new(seed: u64) -> Chance {
+        Chance(seed)
+    }
+
+    /// Any number.
+    pub(crate) fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    /// A number below `bound`, which is not zero.
+    pub(crate) fn below(&mut self, bound: u64) -> u64 {
+        self.next() % bound
+    }
+
+    /// One of them; `None` of an empty list.
+    pub(crate) fn pick<T: Copy>(&mut self, of: &[T]) -> Option<T> {
+        if of.is_empty() { None } else { Some(of[self.below(of.len() as u64) as usize]) }
+    }
+
+    /// Puts them in any order.
+    pub(crate) fn shuffle<T>(&mut self, list: &mut [T]) {
+        for last in (1..list.len()).rev() {
+            let other = self.below(last as u64 + 1) as usize;
+            list.swap(last, other);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_seed_names_its_numbers() {
+        assert_eq!(Chance::new(1).next(), Chance::new(1).next());
+        let mut list: Vec<u64> = (0..9).collect();
+        Chance::new(3).shuffle(&mut list);
+        assert_ne!(list, (0..9).collect::<Vec<u64>>());
+        list.sort_unstable();
+        assert_eq!(list, (0..9).collect::<Vec<u64>>());
+        assert_eq!(Chance::new(1).pick::<u64>(&[]), None);
+    }
+}
