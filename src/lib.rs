@@ -19,10 +19,11 @@
 //! * [`decide`]: `decide(&Memory, &Observation, Moment) -> Decision`. **Invariant:** pure and total; every situation
 //!   has a name and every decision a typed reason. A change of policy is a diff of the situation table's snapshot.
 //! * [`config`]: file, environment and dynamic configuration. **Invariant:** every fault is reported at once.
-//! * [`etcd`], [`postgres`], [`peer`], [`os`]: effects. **Invariant:** they do not know each other, nor who should
-//!   lead.
+//! * [`etcd`], [`postgres`], [`fence`], [`peer`], [`os`]: effects. **Invariant:** they do not know each other, nor who
+//!   should lead.
 //! * [`agent`]: the one loop, and what the rim may know of it. **Invariant:** long work is a job that reports back
-//!   as an event; the lease is renewed, and the fence waits, in threads of their own that no job can hold up.
+//!   as an event; the lease is renewed, Postgres is probed, and the guard looked after, in threads of their own that
+//!   no job can hold up.
 //! * [`api`], [`cli`]: the rim. **Invariant:** it answers from the published [`agent::Status`] and changes nothing
 //!   except through orders to the loop.
 //!
@@ -32,11 +33,14 @@
 //!
 //! * **The deadline.** A lease counts from the moment its renewal was *sent*, on `CLOCK_BOOTTIME`, and only if a
 //!   linearizable read in the same raft term showed the leader key under it ([`model::LeaseTiming`], `etcd::Renewal`).
+//! * **The proofs.** The lease's thread asks before each renewal whether the Postgres that may be primary has lately
+//!   given a new connection and flushed a write, and whether its processes run ([`model::Liveness`], filled in by
+//!   `postgres::Probe` in a thread of its own). Where it has not, the lease runs out whatever the loop does.
 //! * **The term** is the leader key's modification revision. Every write that only a leader may make compares it first.
 //! * **Being primary is a permission.** PostgreSQL always starts with `standby.signal`; a promotion asks for the lease
 //!   right before its signal, with the fence armed.
-//! * **The fence** is a thread that stops and then kills PostgreSQL when an armed deadline passes, whatever the rest of
-//!   the process does. A process of its own, which also survives a killed or frozen supervisor, is yet to come.
+//! * **The guard** is a process that stops and then kills PostgreSQL when an armed deadline passes, whatever becomes of
+//!   the supervisor; no promotion begins before it has acknowledged that it is armed ([`fence`]).
 //! * **A key that was given away is given away.** After a hand-over of unknown outcome nothing here becomes primary
 //!   before the key was made this member's in a new term.
 
@@ -47,6 +51,7 @@ pub mod decide;
 pub mod config;
 
 pub mod etcd;
+pub mod fence;
 pub mod os;
 pub mod peer;
 pub mod postgres;

@@ -17,6 +17,7 @@ use super::{Orders, Status, handle, log, perform, wiring};
 use crate::api;
 use crate::config::{self, Loaded};
 use crate::etcd::{self, Etcd};
+use crate::fence::FenceError;
 use crate::model::{ExitBecause, StopMode};
 use crate::os::signal::Signals;
 use crate::os::{clock, reap};
@@ -90,6 +91,9 @@ pub enum RunError {
     /// The settings of the `bootstrap` section cannot be used.
     #[error("{0}")]
     Settings(#[source] config::Faults),
+    /// There is no guard, and so never a primary.
+    #[error("cannot guard PostgreSQL")]
+    Fence(#[source] FenceError),
     /// PostgreSQL cannot be supervised.
     #[error("cannot supervise PostgreSQL")]
     Postgres(#[source] crate::postgres::Error),
@@ -136,8 +140,7 @@ pub async fn run(
     if postgres.holds_no_database() {
         return Err(RunError::NotADatabase { data_dir: config.postgresql.data_dir.clone() });
     }
-    let fencing = Arc::new(Fencing::new(postgres.fence().map_err(RunError::Postgres)?));
-    startup::adopt(&postgres, &fencing).await?;
+    let fencing = startup::fence_and_adopt(&postgres, wiring::fence_setup(&config)).await?;
 
     let api_setup = wiring::api_setup(&config);
     let listener = api::bind(&api_setup).await.map_err(RunError::Api)?;
@@ -159,10 +162,11 @@ pub async fn run(
     let waiting = Waiting { orders: &mut orders, status: &status, signals: &mut signals };
     let first = match startup::first_view(&etcd, &mut view, waiting).await? {
         FirstLook::Seen(first) => first,
-        FirstLook::AskedToEnd => return stop_and_end(&postgres).await,
+        FirstLook::AskedToEnd => return stop_and_end(&postgres, &fencing).await,
     };
     startup::refuse_duplicate(&me, &first, &peers).await?;
-    let keeper = startup::keep_lease(&postgres, &fencing, &me, setup, *first, effective.settings.ttl)?;
+    let ttl = effective.settings.ttl;
+    let (keeper, probe) = startup::keep_lease(&postgres, &fencing, &me, setup, *first, ttl)?;
 
     let (event_sender, events) = mpsc::unbounded_channel();
     let (progress_sender, progress) = watch::channel(Progress::default());
@@ -184,9 +188,9 @@ pub async fn run(
         peers,
         member,
         keeper: Some(Arc::new(keeper)),
-        fencing,
+        fencing: fencing.clone(),
         dynamic: Dynamic::new((path, environment), config, effective, major, relist, api_sender),
-        watch: PostgresWatch::new(postgres),
+        watch: PostgresWatch::new(postgres, probe),
         view,
         progress,
         events,
@@ -196,6 +200,7 @@ pub async fn run(
         state: State::default(),
     };
     let because = cycle.run().await;
+    fencing.leave(because == ExitBecause::Asked);
     drop(stop_serving);
     reaper.abort();
     // A server task that panicked has said so; the exit code is the loop's.
@@ -208,7 +213,9 @@ fn system(what: &str, source: std::io::Error) -> RunError {
 }
 
 /// Asked to end before etcd ever answered: there is no leader key to hand over.
-async fn stop_and_end(postgres: &Postgres) -> Result<(), RunError> {
+async fn stop_and_end(postgres: &Postgres, fencing: &Fencing) -> Result<(), RunError> {
     postgres.stop(StopMode::Fast, STOP_WITHIN).await.map_err(RunError::Postgres)?;
+    fencing.begin_unarmed();
+    fencing.leave(true);
     Ok(())
 }

@@ -85,8 +85,10 @@ impl Cycle {
     async fn wait(&mut self, wake_at: Moment) {
         let mut process = self.tools.postgres.process();
         process.borrow_and_update();
+        let mut verdict = self.watch.probe().verdict();
         let mut lease = self.keeper.as_ref().map(|keeper| keeper.facts());
         let stale = *process.borrow() != self.status.borrow().postgres.process
+            || *verdict.borrow_and_update() != self.status.borrow().postgres.liveness.verdict
             || lease
                 .as_mut()
                 .is_some_and(|lease| differs(&lease.borrow_and_update(), &self.status.borrow().lease));
@@ -99,6 +101,7 @@ impl Cycle {
             signal = self.signals.next() => self.signal(signal),
             Ok(()) = self.view.changed() => {}
             Ok(()) = process.changed() => {}
+            Ok(()) = verdict.changed() => {}
             () = lease_changed(lease) => {}
             Ok(()) = self.progress.changed() => {}
             () = clock::sleep_until(wake_at) => {}
@@ -200,6 +203,7 @@ impl Cycle {
             finished: std::mem::take(&mut self.state.finished),
             requests: std::mem::take(&mut self.state.requests),
             shutting_down: self.state.shutting_down,
+            watchdog_failed: self.fencing.watchdog_failed(self.dynamic.settings(), clock::now()),
             wall: clock::wall(),
         }
     }

@@ -80,6 +80,9 @@ impl Dynamic {
                 }
                 tracing::info!("the local configuration was read again");
                 self.api.send_replace(Arc::new(wiring::api_setup(&loaded.config)));
+                if self.local.watchdog != loaded.config.watchdog {
+                    tracing::warn!("the section watchdog takes effect when this supervisor is started again");
+                }
                 self.local = loaded.config;
                 self.local_changed = true;
             }
@@ -129,6 +132,7 @@ impl Cycle {
             if let Some(keeper) = &self.keeper {
                 keeper.set_ttl(settings.ttl);
             }
+            self.watch.probe().configure(settings.ttl, settings.pause);
             self.me.tags = self.dynamic.local.tags.clone();
         }
         let busy = self.state.job.running().is_some();

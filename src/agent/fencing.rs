@@ -1,64 +1,219 @@
-//! Keeps the fence armed exactly while Postgres may accept writes.
+//! Keeps the guard armed exactly while Postgres may accept writes.
 //!
 //! The lease's own thread arms it with every confirmed renewal; the loop says whether it is wanted at all. Both go
-//! through one lock, so that a renewal cannot arm it behind the back of a demotion.
+//! through one lock, so that a renewal cannot arm it behind the back of a demotion. None of them waits for the guard,
+//! but a promotion, which goes on only when the guard has acknowledged.
+//!
+//! The machine's watchdog is pinged by the same orders. Where it is required and cannot be used, this member does not
+//! lead; that is a rule, and rules live in `decide`: here is only what they ask for.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use crate::model::{Leading, LeaseFacts, LeaseTiming, Moment};
-use crate::postgres::Fence;
+use crate::fence::{Deadlines, FenceError, Found, GuardFacts, Link, LinkSetup, WatchdogFacts};
+use crate::model::{Leading, LeaseFacts, LeaseTiming, Moment, Settings};
+use crate::postgres::Postgres;
 
-/// The fence with its switch.
+/// A guard acknowledges within a millisecond; one that takes this long cannot be counted on.
+const ACKNOWLEDGED_WITHIN: Duration = Duration::from_millis(500);
+/// At the end of the supervisor.
+const LEAVES_WITHIN: Duration = Duration::from_millis(500);
+
+/// A required watchdog may fail for this long: its device is busy while one guard relieves another.
+const WATCHDOG_FAILS_FOR: Duration = Duration::from_secs(3);
+
+/// How the watchdog is used, where there is a device for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct WatchdogRule {
+    /// Without it this member does not lead.
+    pub(super) required: bool,
+    /// It fires this long before the lease ends; `None`: after half of the TTL.
+    pub(super) safety_margin: Option<Duration>,
+}
+
+impl WatchdogRule {
+    /// The timeout for a lease of `ttl`; `None` when it would fire between two renewals that are in time.
+    fn timeout(self, ttl: Duration) -> Option<Duration> {
+        let timing = LeaseTiming { ttl };
+        let timeout = self.safety_margin.map_or(ttl / 2, |margin| ttl.saturating_sub(margin));
+        let timeout = Duration::from_secs(timeout.as_secs());
+        (timing.renew_every() + timing.try_timeout() <= timeout).then_some(timeout)
+    }
+}
+
+/// The guard with its switch.
 pub(super) struct Fencing {
-    fence: Fence,
-    wanted: Mutex<bool>,
+    link: Link,
+    setup: LinkSetup,
+    postgres: Postgres,
+    rule: WatchdogRule,
+    wanted: Mutex<Wanted>,
+}
+
+#[derive(Default)]
+struct Wanted {
+    armed: bool,
+    /// In pause nothing resets the machine.
+    paused: bool,
+    /// What was last said of the watchdog, to say it once.
+    watchdog: WatchdogFacts,
+    watchdog_failed_since: Option<Moment>,
 }
 
 impl Fencing {
-    pub(super) fn new(fence: Fence) -> Fencing {
-        Fencing { fence, wanted: Mutex::new(false) }
+    /// Starts a guard; also says what a former supervisor left behind.
+    pub(super) fn start(
+        postgres: &Postgres,
+        setup: LinkSetup,
+        rule: WatchdogRule,
+    ) -> Result<(Fencing, Found), FenceError> {
+        let (link, found) = Link::start(setup.clone())?;
+        Ok((Fencing { link, setup, postgres: postgres.clone(), rule, wanted: Mutex::default() }, found))
     }
 
-    /// Before Postgres may become writable: arms with the deadline of `lease` and with every later renewal.
-    /// False when the lease does not allow it.
+    fn wanted(&self) -> MutexGuard<'_, Wanted> {
+        self.wanted.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The guard as last heard of.
+    pub(super) fn facts(&self) -> GuardFacts {
+        *self.link.facts().borrow()
+    }
+
+    /// Whether this member must not lead, because it cannot use the watchdog that it is required to use. Also takes
+    /// note of what the settings say.
+    pub(super) fn watchdog_failed(&self, settings: &Settings, now: Moment) -> bool {
+        let seen = self.facts().watchdog;
+        let mut wanted = self.wanted();
+        wanted.paused = settings.pause;
+        if seen != wanted.watchdog {
+            match (seen, self.rule.required) {
+                (WatchdogFacts::Active(after), _) => {
+                    tracing::info!(
+                        after = after.as_secs(),
+                        "the watchdog resets this machine if nobody renews"
+                    );
+                }
+                (WatchdogFacts::Failed(why), true) => tracing::warn!(%why, "the watchdog cannot be used"),
+                (WatchdogFacts::Failed(why), false) => tracing::info!(%why, "the watchdog is not used"),
+                (WatchdogFacts::Off, _) => {}
+            }
+            wanted.watchdog = seen;
+        }
+        let fails = matches!(seen, WatchdogFacts::Failed(_));
+        wanted.watchdog_failed_since = wanted.watchdog_failed_since.or(Some(now)).filter(|_| fails);
+        if !self.rule.required || settings.pause {
+            return false;
+        }
+        let fails_on = wanted.watchdog_failed_since.is_some_and(|since| since + WATCHDOG_FAILS_FOR <= now);
+        fails_on || self.rule.timeout(settings.ttl).is_none() || !self.setup.may_open_watchdog()
+    }
+
+    /// While Postgres may be writable: arms with the deadline of `lease` and with every later renewal. False when the
+    /// lease does not allow it.
     pub(super) fn want(&self, lease: &LeaseFacts) -> bool {
-        let mut wanted = self.wanted.lock().unwrap_or_else(PoisonError::into_inner);
-        *wanted = true;
-        self.arm(lease)
+        let mut wanted = self.wanted();
+        wanted.armed = true;
+        self.arm(lease, &wanted)
     }
 
-    /// A Postgres that runs as a primary was found: it must prove its lease until `by`.
-    pub(super) fn want_until(&self, by: Moment) {
-        let mut wanted = self.wanted.lock().unwrap_or_else(PoisonError::into_inner);
-        *wanted = true;
-        self.fence.arm(by, by);
+    /// Before Postgres may become writable: as [`Fencing::want`], and true only when the guard has acknowledged. Waits
+    /// for that, so a runtime has to be told.
+    pub(super) fn promise(&self, lease: &LeaseFacts) -> bool {
+        let held = self.want(lease) && self.link.holds(ACKNOWLEDGED_WITHIN);
+        if !held {
+            tracing::warn!("the guard has not confirmed that it is armed: PostgreSQL stays a standby");
+        }
+        let watched = matches!(self.facts().watchdog, WatchdogFacts::Active(_))
+            || !self.rule.required
+            || self.wanted().paused;
+        if held && !watched {
+            tracing::warn!("the watchdog is required and does not run: PostgreSQL stays a standby");
+        }
+        held && watched
+    }
+
+    /// A Postgres that runs as a primary was found: it must prove its lease until these deadlines.
+    pub(super) fn want_until(&self, deadlines: Deadlines) {
+        let mut wanted = self.wanted();
+        wanted.armed = true;
+        if let Some(prey) = self.postgres.prey() {
+            self.link.arm(deadlines, prey, 0);
+        }
     }
 
     /// A renewal was confirmed (called in the lease's thread).
     pub(super) fn renewed(&self, lease: &LeaseFacts) {
-        let wanted = self.wanted.lock().unwrap_or_else(PoisonError::into_inner);
-        if *wanted {
-            self.arm(lease);
+        let wanted = self.wanted();
+        if wanted.armed {
+            self.arm(lease, &wanted);
         }
     }
 
     /// Postgres is proved to be no primary.
     pub(super) fn unwant(&self) {
-        let mut wanted = self.wanted.lock().unwrap_or_else(PoisonError::into_inner);
-        if *wanted {
-            *wanted = false;
-            self.fence.disarm();
+        let mut wanted = self.wanted();
+        if wanted.armed {
+            wanted.armed = false;
+            self.link.disarm();
         }
     }
 
-    fn arm(&self, lease: &LeaseFacts) -> bool {
+    /// At the start: nothing that runs here may be a primary, whatever a former supervisor armed.
+    pub(super) fn begin_unarmed(&self) {
+        let mut wanted = self.wanted();
+        wanted.armed = false;
+        self.link.disarm();
+    }
+
+    /// The supervisor ends on purpose. In pause it leaves even a primary alone, without a fence, as asked; otherwise a
+    /// guard that is armed stays behind and does what it is there for.
+    pub(super) fn leave(&self, on_purpose: bool) {
+        let wanted = self.wanted().armed;
+        if wanted && on_purpose {
+            tracing::warn!("PostgreSQL goes on as a primary, and nothing fences it while no supervisor runs");
+        }
+        if on_purpose || !wanted {
+            self.link.leave(LEAVES_WITHIN);
+        }
+    }
+
+    fn arm(&self, lease: &LeaseFacts, wanted: &Wanted) -> bool {
+        let Some(prey) = self.postgres.prey() else { return false };
         match (lease.leading, lease.deadline) {
             (Leading::Yes(_), Some(deadline)) => {
-                let timing = LeaseTiming { ttl: lease.ttl };
-                self.fence.arm(deadline - timing.demote_before(), deadline - timing.kill_before());
+                self.link.arm(deadlines(lease.ttl, deadline), prey, self.watchdog_seconds(lease.ttl, wanted));
                 true
             }
             (Leading::Yes(_) | Leading::No | Leading::Unknown, _) => false,
         }
+    }
+
+    fn watchdog_seconds(&self, ttl: Duration, wanted: &Wanted) -> u32 {
+        let timeout = if wanted.paused { None } else { self.rule.timeout(ttl) };
+        timeout.map_or(0, |timeout| timeout.as_secs() as u32)
+    }
+}
+
+fn deadlines(ttl: Duration, deadline: Moment) -> Deadlines {
+    let timing = LeaseTiming { ttl };
+    Deadlines { stop_at: deadline - timing.demote_before(), kill_at: deadline - timing.kill_before() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_watchdog_fires_before_the_lease_ends_and_not_between_two_renewals() {
+        let timeout = |margin: Option<u64>, ttl| {
+            let rule = WatchdogRule { required: true, safety_margin: margin.map(Duration::from_secs) };
+            rule.timeout(Duration::from_secs(ttl)).map(|timeout| timeout.as_secs())
+        };
+        assert_eq!(timeout(Some(5), 20), Some(15));
+        assert_eq!(timeout(Some(5), 10), Some(5));
+        assert_eq!(timeout(None, 30), Some(15));
+        assert_eq!(timeout(Some(5), 5), None);
+        assert_eq!(timeout(Some(100), 30), None);
     }
 }

@@ -142,7 +142,8 @@ async fn promote(
     let still_allowed = || {
         let lease = facts.borrow().clone();
         // Armed first: a freeze right behind this line ends in the fence, not in a second primary.
-        tools.fencing.want(&lease) && allows(&lease, term, clock::now())
+        let fenced = tokio::task::block_in_place(|| tools.fencing.promise(&lease));
+        fenced && allows(&lease, term, clock::now())
     };
     tools.postgres.promote(still_allowed, PROMOTE_WITHIN).await
 }

@@ -6,8 +6,8 @@
 //!                                            events ◄── jobs ◄───────────┘
 //! ```
 //!
-//! The lease is renewed, and the fence waits, in threads of their own. Deliberately absent: any `if` about who should
-//! lead; that is a rule, and rules live in `decide`.
+//! The lease is renewed, and the guard looked after, in threads of their own. Deliberately absent: any `if` about who
+//! should lead; that is a rule, and rules live in `decide`.
 
 mod app;
 mod cycle;

@@ -7,7 +7,7 @@ use crate::model::{
     DataDirectory, JobKind, LeaseFacts, Moment, PostgresFacts, Process, SqlFacts, TimelineHistory,
 };
 use crate::os::clock;
-use crate::postgres::Postgres;
+use crate::postgres::{Postgres, Probe};
 
 /// A tick waits this long for Postgres; a slower answer counts as none, and the next tick asks again.
 const LOOK_WITHIN: Duration = Duration::from_millis(1500);
@@ -21,6 +21,7 @@ const DATA_FRESH: Duration = Duration::from_secs(5);
 /// What is known of the local Postgres, kept between ticks.
 pub(super) struct PostgresWatch {
     postgres: Postgres,
+    probe: Probe,
     data: DataDirectory,
     history: TimelineHistory,
     data_seen_at: Option<Moment>,
@@ -33,9 +34,10 @@ pub(super) struct PostgresWatch {
 }
 
 impl PostgresWatch {
-    pub(super) fn new(postgres: Postgres) -> PostgresWatch {
+    pub(super) fn new(postgres: Postgres, probe: Probe) -> PostgresWatch {
         PostgresWatch {
             postgres,
+            probe,
             data: DataDirectory::Unknown,
             history: TimelineHistory::default(),
             data_seen_at: None,
@@ -52,6 +54,11 @@ impl PostgresWatch {
     pub(super) fn forget_data(&mut self) {
         self.data_seen_at = None;
         self.pending_asked_at = None;
+    }
+
+    /// The thread in which Postgres proves that it works.
+    pub(super) fn probe(&self) -> &Probe {
+        &self.probe
     }
 
     /// When Postgres was last asked.
@@ -113,6 +120,7 @@ impl PostgresWatch {
             sql_trouble: self.sql_trouble.clone(),
             history: self.history.clone(),
             pending_restart: self.pending_restart.clone(),
+            liveness: self.probe.facts(),
         }
     }
 

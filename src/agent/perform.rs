@@ -48,6 +48,7 @@ impl Cycle {
                     }
                 });
             }
+            Action::PardonPostgres { until } => self.watch.probe().pardon(until),
             Action::PublishMember(record) => {
                 if let Some(lease) = seen.lease.lease {
                     self.member.send_replace(Some((lease, *record)));

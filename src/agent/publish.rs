@@ -36,6 +36,8 @@ impl Cycle {
             state: record.state,
             role: record.role,
             record,
+            watchdog_failed: seen.watchdog_failed,
+            guard: self.fencing.facts().pid,
             clone_progress: seen.clone_progress,
             job: job.map(|running| running.job.kind().to_string()),
             because: self.state.because.as_ref().map(ToString::to_string).unwrap_or_default(),

@@ -8,17 +8,20 @@ use nix::fcntl::{Flock, FlockArg};
 use tokio::sync::{mpsc, watch};
 
 use super::app::RunError;
-use super::fencing::Fencing;
+use super::fencing::{Fencing, WatchdogRule};
 use super::{Order, Status};
 use crate::etcd::{self, Etcd, EtcdSetup, LeaseKeeper};
-use crate::model::{LeaseFacts, LeaseId, Me, Process, View};
+use crate::fence::{Deadlines, Found, LinkSetup};
+use crate::model::{LeaseFacts, LeaseId, Me, Process, StopMode, View};
 use crate::os::clock;
 use crate::os::signal::{SignalEvent, Signals};
 use crate::peer::{Call, Peers};
-use crate::postgres::Postgres;
+use crate::postgres::{Postgres, Probe};
 
 /// How long a primary that was found running may go on before its lease is confirmed.
 const ADOPTED_PRIMARY_WITHIN: Duration = Duration::from_secs(5);
+/// How long an immediate stop of a primary without a fence may take before it is killed.
+const UNGUARDED_STOP_WITHIN: Duration = Duration::from_millis(300);
 /// How long a member of the same name may take to answer before it counts as gone.
 const DUPLICATE_ASK_WITHIN: Duration = Duration::from_secs(3);
 /// How often to say that etcd does not answer yet.
@@ -39,11 +42,45 @@ pub(super) fn lock(data_dir: &Path) -> Result<Flock<std::fs::File>, RunError> {
         .map_err(|_| RunError::AlreadyRunning { data_dir: data_dir.to_owned(), lock: lock.clone() })
 }
 
-/// Takes over a Postgres that runs already. If it is a primary it has a few seconds to prove its lease.
-pub(super) async fn adopt(postgres: &Postgres, fencing: &Fencing) -> Result<(), RunError> {
+/// Starts a guard, and puts under it what runs already.
+pub(super) async fn fence_and_adopt(
+    postgres: &Postgres,
+    (setup, rule): (LinkSetup, WatchdogRule),
+) -> Result<Arc<Fencing>, RunError> {
+    let (fencing, found) = Fencing::start(postgres, setup, rule).map_err(RunError::Fence)?;
+    adopt(postgres, &fencing, found).await?;
+    Ok(Arc::new(fencing))
+}
+
+/// Takes over a Postgres that runs already, with the fence that a former supervisor left behind.
+async fn adopt(postgres: &Postgres, fencing: &Fencing, found: Found) -> Result<(), RunError> {
     if !postgres.adopt().await.map_err(RunError::Postgres)? {
+        fencing.begin_unarmed();
         return Ok(());
     }
+    match found {
+        Found::Nothing => adopt_unfenced(postgres, fencing).await,
+        Found::Armed(deadlines) => {
+            // Armed before a promotion and disarmed after it is over for good: whatever it looks like now, it may be a
+            // primary, or become one without another word. The deadline is the only one that a lease has paid for.
+            postgres.take_for_primary();
+            fencing.want_until(deadlines);
+            tracing::info!(deadline = %deadlines.stop_at, "PostgreSQL was running already and goes on under its guard");
+        }
+        Found::Unguarded => {
+            tracing::warn!(
+                "PostgreSQL runs, and the guard of my former self is gone or frozen: stopping it at once"
+            );
+            postgres.stop(StopMode::Immediate, UNGUARDED_STOP_WITHIN).await.map_err(RunError::Postgres)?;
+            fencing.begin_unarmed();
+        }
+    }
+    Ok(())
+}
+
+/// Nobody has armed a guard for it: it is a standby, or was taken over from Patroni. A primary has a few seconds to
+/// prove its lease.
+async fn adopt_unfenced(postgres: &Postgres, fencing: &Fencing) {
     let standby = matches!(&*postgres.process().borrow(), Process::Up { standby_start: true, .. });
     let primary = match postgres.sql_facts().await {
         Ok(sql) => sql.is_primary(),
@@ -51,9 +88,11 @@ pub(super) async fn adopt(postgres: &Postgres, fencing: &Fencing) -> Result<(), 
     };
     tracing::info!(primary, "PostgreSQL was running already and goes on");
     if primary {
-        fencing.want_until(clock::now() + ADOPTED_PRIMARY_WITHIN);
+        let by = clock::now() + ADOPTED_PRIMARY_WITHIN;
+        fencing.want_until(Deadlines { stop_at: by, kill_at: by });
+    } else {
+        fencing.begin_unarmed();
     }
-    Ok(())
 }
 
 /// What ended the wait for etcd.
@@ -126,7 +165,8 @@ pub(super) async fn refuse_duplicate(me: &Me, first: &View, peers: &Peers) -> Re
 }
 
 /// Starts renewing. A running primary whose member record says that it is mine goes on under its former lease, so
-/// that a restart of the supervisor costs no leadership.
+/// that a restart of the supervisor costs no leadership. From now on the lease is renewed only while Postgres proves
+/// that it works.
 pub(super) fn keep_lease(
     postgres: &Postgres,
     fencing: &Arc<Fencing>,
@@ -134,7 +174,7 @@ pub(super) fn keep_lease(
     setup: EtcdSetup,
     first: View,
     ttl: Duration,
-) -> Result<LeaseKeeper, RunError> {
+) -> Result<(LeaseKeeper, Probe), RunError> {
     let running = matches!(&*postgres.process().borrow(), Process::Up { .. });
     let resumed = running.then(|| former_lease(me, &first)).flatten();
     if let Some(lease) = resumed {
@@ -142,7 +182,13 @@ pub(super) fn keep_lease(
     }
     let fencing = fencing.clone();
     let on_confirmed = Box::new(move |facts: &LeaseFacts| fencing.renewed(facts));
-    etcd::keep_lease(setup, ttl, resumed, on_confirmed).map_err(RunError::Etcd)
+    let probe = postgres.probe().map_err(RunError::Postgres)?;
+    probe.configure(ttl, false);
+    let proofs = probe.clone();
+    // Between the two threads and nothing else: a loop that hangs cannot keep the lease of a dead Postgres alive.
+    let withheld = Box::new(move || proofs.withheld());
+    let keeper = etcd::keep_lease(setup, ttl, resumed, on_confirmed, withheld).map_err(RunError::Etcd)?;
+    Ok((keeper, probe))
 }
 
 /// The lease on the leader key, if the key and the member record beside it are this member's own.

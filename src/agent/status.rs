@@ -39,6 +39,10 @@ pub struct Status {
     pub hand_over: Option<String>,
     /// A restart that waits for its time.
     pub scheduled_restart: Option<Request>,
+    /// The watchdog is required and cannot be used.
+    pub watchdog_failed: bool,
+    /// The guard's process, while there is one.
+    pub guard: Option<i32>,
     /// Progress of a running clone.
     pub clone_progress: Option<CloneProgress>,
     /// When the loop last finished a tick.
@@ -74,6 +78,8 @@ impl Status {
             because: "starting".to_owned(),
             hand_over: None,
             scheduled_restart: None,
+            watchdog_failed: false,
+            guard: None,
             clone_progress: None,
             ticked_at: now,
             next_tick_by: now + settings.loop_wait,

@@ -1,8 +1,10 @@
 //! From configuration to the setup of each part. Nothing is decided here.
 
+use super::fencing::WatchdogRule;
 use crate::api::ApiSetup;
-use crate::config::{self, Config, Effective, Login};
+use crate::config::{self, Config, Effective, Login, WatchdogDriver, WatchdogMode};
 use crate::etcd::{EtcdSetup, TlsFiles};
+use crate::fence::{Driver, LinkSetup, WatchdogSetup};
 use crate::model::Me;
 use crate::postgres::{Credentials, Parameters, Setup};
 
@@ -83,6 +85,20 @@ fn credentials(login: &Login) -> Credentials {
         password: login.password.clone(),
         options: login.options.clone(),
     }
+}
+
+/// The guard, and how it uses the watchdog.
+pub(super) fn fence_setup(config: &Config) -> (LinkSetup, WatchdogRule) {
+    let watchdog = &config.watchdog;
+    let driver = match watchdog.driver {
+        WatchdogDriver::Default => Driver::Linux,
+        WatchdogDriver::Testing => Driver::Testing,
+    };
+    let device = (watchdog.mode != WatchdogMode::Off)
+        .then(|| WatchdogSetup { device: watchdog.device.clone(), driver });
+    let required = watchdog.mode == WatchdogMode::Required;
+    let rule = WatchdogRule { required, safety_margin: watchdog.safety_margin };
+    (LinkSetup::new(config.postgresql.data_dir.clone(), device), rule)
 }
 
 /// This member as it publishes itself.

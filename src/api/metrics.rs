@@ -98,6 +98,16 @@ fn ours(page: &mut Page, status: &Status, now: Moment) {
     page.gauge("matriarch_lease_seconds_left", "Seconds until leadership ends unless renewed.", left);
     let age = now.since(status.ticked_at).as_secs_f64();
     page.gauge("matriarch_tick_age_seconds", "Seconds since the loop last finished a tick.", age);
+    let proofs =
+        [("connection", status.postgres.liveness.connected_at), ("write", status.postgres.liveness.wrote_at)];
+    let ages: Vec<_> =
+        proofs.into_iter().filter_map(|(proof, at)| Some((proof, now.since(at?).as_secs_f64()))).collect();
+    page.gauges(
+        "matriarch_liveness_proof_age_seconds",
+        "Seconds since Postgres, while it may be primary, last proved it.",
+        "proof",
+        &ages,
+    );
     for (name, value) in &status.counters {
         // The counters that count events end in _total; that is all the tools ask of a name.
         page.counter(&format!("matriarch_{name}"), "Counted by the supervisor.", *value);
@@ -139,6 +149,18 @@ impl Page {
         let labels = &self.labels;
         // Writing to a String cannot fail.
         let _ = write!(self.text, "# HELP {name} {help}\n# TYPE {name} {kind}\n{name}{labels} {value}\n");
+    }
+
+    /// One sample for each value of `label`; nothing when there is none.
+    fn gauges(&mut self, name: &str, help: &str, label: &str, values: &[(&str, f64)]) {
+        if values.is_empty() {
+            return;
+        }
+        let _ = write!(self.text, "# HELP {name} {help}\n# TYPE {name} gauge\n");
+        let labels = self.labels.trim_end_matches('}');
+        for (is, value) in values {
+            let _ = writeln!(self.text, "{name}{labels},{label}=\"{is}\"}} {value}");
+        }
     }
 
     fn comment(&mut self, text: &str) {

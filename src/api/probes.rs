@@ -106,6 +106,7 @@ impl Leading {
             .postgres
             .answering()
             .is_some_and(|sql: &SqlFacts| sql.is_primary() && now.since(sql.at) <= PROOF_AGE_MAX);
+        let proved = proved && status.postgres.liveness.death().is_none();
         let leads_standby_cluster = status.role == Role::StandbyLeader;
         // In a pause nobody acts on a lost etcd, so what Postgres is decides, as it does for the operator.
         let leader = if status.view.is_none() && status.settings.pause {

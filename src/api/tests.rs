@@ -92,6 +92,8 @@ fn member(me: &str, role: Role, now: Moment, standby: Standby) -> Status {
         because: "all is well".to_owned(),
         hand_over: None,
         scheduled_restart: None,
+        watchdog_failed: false,
+        guard: None,
         clone_progress: None,
         ticked_at: now,
         next_tick_by: now + Duration::from_secs(10),

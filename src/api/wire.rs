@@ -58,6 +58,9 @@ pub fn patroni_body(status: &Status) -> Value {
         restart.remove("postmaster_start_time");
         body.insert("scheduled_restart".into(), Value::Object(restart));
     }
+    if status.watchdog_failed {
+        body.insert("watchdog_failed".into(), true.into());
+    }
     insert_ours(&mut body, status);
     Value::Object(body)
 }
@@ -111,6 +114,9 @@ fn insert_ours(body: &mut Map<String, Value>, status: &Status) {
     if let Some(progress) = status.clone_progress {
         let value = json!({"bytes": progress.bytes, "percent": progress.percent(), "rate": progress.rate()});
         body.insert("clone_progress".into(), value);
+    }
+    if let Some(pid) = status.guard {
+        body.insert("guard".into(), pid.into());
     }
     body.insert("because".into(), status.because.as_str().into());
     if let Some(phase) = &status.hand_over {

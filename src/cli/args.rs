@@ -6,8 +6,8 @@ use clap::{Args, Parser, Subcommand};
 
 use super::output::Format;
 use super::{
-    check, demo, edit_config, failover, history, list, pause, reinit, reload, restart, run, show_config,
-    switchover, topology, version,
+    check, demo, edit_config, failover, guard, history, list, pause, reinit, reload, restart, run,
+    show_config, switchover, topology, version,
 };
 
 /// High-availability supervisor for PostgreSQL.
@@ -47,6 +47,9 @@ pub struct Global {
 pub enum Command {
     /// Run a member: supervise the PostgreSQL on this machine
     Run(run::RunArgs),
+    /// Kill one PostgreSQL when its deadline passes: started by `run`, never by hand
+    #[command(hide = true)]
+    Guard(guard::GuardArgs),
     /// Report every fault of a configuration
     Check(check::CheckArgs),
     /// Show the members of a cluster

@@ -9,8 +9,8 @@ use super::error::{CliError, CliResult};
 use super::exit::Exit;
 use super::ui::Ui;
 use super::{
-    check, demo, edit_config, failover, history, list, pause, reinit, reload, restart, run, show_config,
-    switchover, topology, version,
+    check, demo, edit_config, failover, guard, history, list, pause, reinit, reload, restart, run,
+    show_config, switchover, topology, version,
 };
 
 /// What every command gets.
@@ -46,6 +46,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> u8 {
 fn dispatch(context: &Context, command: Command) -> CliResult {
     match command {
         Command::Run(args) => run::execute(context, &args),
+        Command::Guard(args) => guard::execute(&args),
         Command::Check(args) => check::execute(context, &args),
         Command::List(args) => wait(list::execute(context, &args)),
         Command::Topology(args) => wait(topology::execute(context, &args)),

@@ -22,6 +22,7 @@ pub mod edit_config;
 pub mod error;
 pub mod exit;
 pub mod failover;
+pub mod guard;
 pub mod history;
 pub mod list;
 pub mod output;

@@ -61,7 +61,9 @@ fn exit_of(error: &RunError) -> Exit {
         RunError::Etcd(EtcdError::Setup(_)) | RunError::Settings(_) => Exit::Configuration,
         RunError::Etcd(_) => Exit::Etcd,
         RunError::Ended(because) => exit_of_end(because),
-        RunError::Api(_) | RunError::System { .. } | RunError::Postgres(_) => Exit::Failed,
+        RunError::Api(_) | RunError::System { .. } | RunError::Postgres(_) | RunError::Fence(_) => {
+            Exit::Failed
+        }
     }
 }
 

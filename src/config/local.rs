@@ -9,6 +9,7 @@ use super::etcd::{self, Etcd};
 use super::postgresql::{self, Postgresql};
 use super::reader::{Findings, Section};
 use super::tree::{Node, Value};
+use super::watchdog::{self, Watchdog};
 use crate::model::{MemberName, Tags};
 
 /// A member's own configuration.
@@ -32,6 +33,8 @@ pub struct Config {
     pub postgresql: Postgresql,
     /// What this member may be used for.
     pub tags: Tags,
+    /// What resets the machine when nothing else helps.
+    pub watchdog: Watchdog,
 }
 
 /// `log`.
@@ -149,11 +152,12 @@ pub(super) fn read(root: &Node, findings: &mut Findings) -> Option<Config> {
     let bootstrap = bootstrap(&mut top, findings);
     let postgresql = postgresql::read(&mut top, findings);
     let tags = tags(&mut top, findings);
+    let watchdog = watchdog::read(&mut top, findings);
     ctl(top.section("ctl", findings), findings);
     unbuilt(&mut top, findings);
     top.accept(&["thread_pool_size", "thread_stack_size"]);
     top.finish(findings);
-    Some(Config { scope, namespace, name: name?, log, restapi, etcd, bootstrap, postgresql, tags })
+    Some(Config { scope, namespace, name: name?, log, restapi, etcd, bootstrap, postgresql, tags, watchdog })
 }
 
 /// `name`, which may also stand under `postgresql`.
@@ -341,19 +345,8 @@ fn tags(top: &mut Section<'_>, findings: &mut Findings) -> Tags {
     Tags(tags)
 }
 
-/// Sections that other tools or later versions act on. Where leaving one out is unsafe, it says so.
+/// Sections that other tools or later versions act on.
 fn unbuilt(top: &mut Section<'_>, findings: &mut Findings) {
-    if let Some(watchdog) = top.get("watchdog") {
-        let mode = watchdog.get("mode").and_then(super::reader::plain).unwrap_or_default();
-        if mode.starts_with("require") {
-            top.warn(
-                "watchdog",
-                watchdog,
-                "the watchdog is not built yet: nothing resets this machine",
-                findings,
-            );
-        }
-    }
     for key in ["citus", "consul", "exhibitor", "kubernetes", "raft", "zookeeper"] {
         if let Some(node) = top.get(key) {
             top.warn(key, node, "this section is not acted on: etcd is the store", findings);

@@ -24,6 +24,7 @@ mod reader;
 mod scalar;
 mod tree;
 mod units;
+mod watchdog;
 
 #[cfg(test)]
 mod tests;
@@ -35,3 +36,4 @@ pub use load::{Checked, Loaded, check, load};
 pub use local::{Address, Bootstrap, Config, Credentials, Log, LogKind, RestApi};
 pub use machine::{POSTGRES_MAJORS, data_major, server_major};
 pub use postgresql::{Login, Postgresql, local_host};
+pub use watchdog::{Watchdog, WatchdogDriver, WatchdogMode};

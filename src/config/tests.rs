@@ -185,3 +185,15 @@ fn passwords_do_not_show() {
     );
     assert!(!shown.contains("hush") && !shown.contains("0123") && !shown.contains("83"), "{shown}");
 }
+
+#[test]
+fn the_watchdog_as_patroni_writes_it() {
+    let with = |section: &str| config(&format!("{WHOLE}\nwatchdog: {section}\n")).watchdog;
+    let plain = config(WHOLE).watchdog;
+    assert_eq!((plain.mode, plain.driver), (WatchdogMode::Automatic, WatchdogDriver::Default));
+    assert_eq!((plain.device, plain.safety_margin), ("/dev/watchdog".into(), Some(Duration::from_secs(5))));
+    assert_eq!(with("{mode: off}").mode, WatchdogMode::Off);
+    let testing = with("{mode: required, driver: testing, device: /tmp/fifo, safety_margin: -1}");
+    assert_eq!((testing.mode, testing.driver), (WatchdogMode::Required, WatchdogDriver::Testing));
+    assert_eq!((testing.device, testing.safety_margin), ("/tmp/fifo".into(), None));
+}

@@ -11,18 +11,7 @@ const IMMEDIATE_STOP_WITHIN: Duration = Duration::from_millis(500);
 
 /// Stops a Postgres that may accept writes without a lease. Also in pause: pause never allows two.
 pub(super) fn now(turn: &mut Turn<'_>, situation: Situation, leadership: &Leadership) -> Reason {
-    turn.memory.demoted = true;
-    turn.memory.hand_over = None;
-    match turn.seen.job.as_ref().map(|running| running.job.kind()) {
-        Some(JobKind::Stop) => {}
-        Some(_) => {
-            turn.act(Action::CancelJob);
-            turn.wake_in(Duration::from_millis(50), WaitingOn::Job);
-        }
-        None => {
-            turn.act(Action::Start(Job::Stop { mode: StopMode::Immediate, within: IMMEDIATE_STOP_WITHIN }))
-        }
-    }
+    stop_now(turn);
     match (situation, leadership) {
         (_, Leadership::Other(leader)) => Reason::Deposed { leader: leader.name.clone() },
         (_, Leadership::FormerSelf(_)) => Reason::NotMyLease,
@@ -34,6 +23,22 @@ pub(super) fn now(turn: &mut Turn<'_>, situation: Situation, leadership: &Leader
             | Leadership::Nobody
             | Leadership::Unknown,
         ) => Reason::LeaseExpiring,
+    }
+}
+
+/// Stops Postgres at once, and cancels whatever long action is in the way.
+pub(super) fn stop_now(turn: &mut Turn<'_>) {
+    turn.memory.demoted = true;
+    turn.memory.hand_over = None;
+    match turn.seen.job.as_ref().map(|running| running.job.kind()) {
+        Some(JobKind::Stop) => {}
+        Some(_) => {
+            turn.act(Action::CancelJob);
+            turn.wake_in(Duration::from_millis(50), WaitingOn::Job);
+        }
+        None => {
+            turn.act(Action::Start(Job::Stop { mode: StopMode::Immediate, within: IMMEDIATE_STOP_WITHIN }))
+        }
     }
 }
 

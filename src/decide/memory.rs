@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::PromotionSeen;
 use crate::model::{
-    ClusterStatus, FollowTarget, JobKind, LeaseId, Lsn, MemberName, MemberRecord, Moment, Request, RequestId,
-    RestartFilter, Term,
+    ClusterStatus, FollowTarget, JobKind, LeaseId, Lsn, MemberName, MemberRecord, Moment, Reason, Request,
+    RequestId, RestartFilter, Term,
 };
 
 /// The loop's memory. Lost when the supervisor restarts, and nothing unsafe follows from that.
@@ -66,6 +67,12 @@ pub struct Memory {
     pub slots_set: Option<(Vec<String>, Vec<String>, Moment)>,
     /// Since when a standby under a leader does not stream.
     pub not_streaming_since: Option<Moment>,
+    /// Why this Postgres was stopped, or is to be, so that another member leads.
+    pub condemned: Option<Reason>,
+    /// It is dead and goes on, because nobody else can lead.
+    pub spared: bool,
+    /// How far the promotion under way has come.
+    pub promotion: Option<PromotionSeen>,
 }
 
 /// A planned hand-over.

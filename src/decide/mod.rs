@@ -16,6 +16,7 @@ mod demote;
 mod follow;
 mod handover;
 mod lead;
+mod liveness;
 mod memory;
 mod publish;
 mod race;
@@ -31,6 +32,7 @@ mod turn;
 
 pub use decision::Decision;
 pub use handover::phase_text;
+pub use liveness::PromotionSeen;
 pub use memory::{HandOver, HandOverCause, HandOverPhase, Memory};
 pub use situation::{Leadership, Server, Situation};
 pub use table::decide;

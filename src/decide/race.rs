@@ -69,6 +69,9 @@ fn barred(turn: &mut Turn<'_>, cluster: &ClusterView, asked_for_me: bool) -> Opt
     if turn.seen.me.tags.nofailover() {
         return Some(Reason::NoFailoverTag);
     }
+    if turn.seen.watchdog_failed {
+        return Some(Reason::WatchdogFailed);
+    }
     if turn.seen.settings.pause && !asked_for_me {
         return Some(Reason::Paused);
     }

@@ -34,6 +34,7 @@ impl Turn<'_> {
             }
             (_, _) => {}
         }
+        self.remember_liveness(leadership, server);
         if let Leadership::Other(_) | Leadership::Nobody = leadership {
             self.memory.hand_over = None;
         }
@@ -60,6 +61,27 @@ impl Turn<'_> {
         if !self.seen.postgres.may_be_primary() {
             self.memory.checkpoint = None;
         }
+    }
+
+    /// What was decided about a Postgres that does not do its work holds until it does, or another member leads.
+    fn remember_liveness(&mut self, leadership: &Leadership, server: &Server<'_>) {
+        let dead = self.seen.postgres.liveness.death().is_some();
+        let leads = matches!(
+            leadership,
+            Leadership::Mine(_) | Leadership::Expiring(_) | Leadership::Unconfirmed | Leadership::Unknown
+        );
+        let serves = matches!(server, Server::Primary(_)) && !dead && !self.runs(JobKind::Stop);
+        if !leads || serves {
+            self.memory.condemned = None;
+        }
+        self.memory.spared &= dead;
+        if !self.runs(JobKind::Promote) {
+            self.memory.promotion = None;
+        }
+    }
+
+    fn runs(&self, job: JobKind) -> bool {
+        self.seen.job.as_ref().is_some_and(|running| running.job.kind() == job)
     }
 
     fn remember_end(&mut self, job: JobKind, outcome: &Outcome) {
@@ -132,6 +154,7 @@ impl Turn<'_> {
             (Process::Up { pid, .. }, _) => self.memory.last_pid = Some(*pid),
             (Process::Down { .. }, Some(_)) => {
                 let planned = self.just_finished(JobKind::Stop)
+                    || self.runs(JobKind::Stop)
                     || self.memory.hand_over.is_some()
                     || self.memory.restart.is_some()
                     || self.seen.shutting_down;

@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::model::{
-    ControlFile, DataDirectory, LeaderKey, Leading, LeaseTiming, Moment, Observation, PostgresFacts, Process,
-    SqlFacts, Term,
+    ControlFile, DataDirectory, Death, LeaderKey, Leading, LeaseTiming, Moment, Observation, PostgresFacts,
+    Process, SqlFacts, Term,
 };
 
 /// Who leads, as far as I can know.
@@ -130,6 +130,7 @@ pub enum Situation {
     ExpiringPrimary,
     ExpiringOther,
     DeposedPrimary,
+    DeadPrimary,
     KeyVanishedUnderPrimary,
     Confirming,
     FormerSelfLeads,
@@ -161,8 +162,14 @@ impl Situation {
         if matches!(server, Server::Unknown) {
             return Situation::NotLookedYet;
         }
+        let dead = postgres.may_be_primary() && !paused && !matches!(server, Server::Foreign(_));
+        let death = postgres.liveness.death().filter(|_| dead);
         match leadership {
             Leadership::Unknown => Situation::NotLookedYet,
+            Leadership::Mine(_) if death.is_some() => Situation::DeadPrimary,
+            Leadership::Nobody if death.is_some_and(Death::may_be_mended_by_a_restart) => {
+                Situation::DeadPrimary
+            }
             Leadership::Mine(_) => Situation::mine(server, paused),
             Leadership::Unconfirmed => Situation::Confirming,
             Leadership::Expiring(_) if postgres.may_be_primary() => Situation::ExpiringPrimary,
@@ -174,7 +181,8 @@ impl Situation {
         }
     }
 
-    fn mine(server: &Server<'_>, paused: bool) -> Situation {
+    /// I lead; what its proofs say of my Postgres is left out.
+    pub(super) fn mine(server: &Server<'_>, paused: bool) -> Situation {
         match server {
             Server::Unknown => Situation::NotLookedYet,
             Server::Foreign(_) => Situation::ForeignData,

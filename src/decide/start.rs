@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::race::Candidates;
 use super::turn::Turn;
-use super::{demote, handover, race};
+use super::{demote, handover, liveness, race};
 use crate::model::{
     Action, ControlFile, ControlState, Job, JobKind, Moment, Process, Reason, StopMode, Term, Timeline,
     WaitingOn,
@@ -21,6 +21,9 @@ const FAILURES_MAX: u32 = 3;
 pub(super) fn lead(turn: &mut Turn<'_>, term: Term, control: &ControlFile) -> Reason {
     if turn.memory.hand_over.is_some() {
         return handover::go_on(turn, term, Some(control));
+    }
+    if let Some(reason) = liveness::give_away(turn, term) {
+        return reason;
     }
     let planned = turn.memory.restart.is_some() && turn.memory.start_failures < FAILURES_MAX;
     if !planned && hopeless(turn) {
@@ -39,6 +42,9 @@ pub(super) fn lead(turn: &mut Turn<'_>, term: Term, control: &ControlFile) -> Re
 
 /// I lead and my Postgres runs as a standby: make it a primary.
 pub(super) fn promote(turn: &mut Turn<'_>, term: Term) -> Reason {
+    if let Some(because) = turn.memory.condemned.clone() {
+        return demote::release(turn, term, because);
+    }
     if FAILURES_MAX <= turn.memory.start_failures {
         return hand_away(turn, term);
     }

@@ -1,9 +1,11 @@
 //! The table: one arm for every situation, in the order of urgency.
 
+use super::liveness::Sentence;
 use super::turn::Turn;
 use super::{Decision, Leadership, Memory, Server, Situation};
 use super::{
-    bootstrap, demote, follow, handover, lead, publish, race, rejoin, requests, shutdown, slots, start,
+    bootstrap, demote, follow, handover, lead, liveness, publish, race, rejoin, requests, shutdown, slots,
+    start,
 };
 use crate::model::{Action, ExitBecause, JobKind, Moment, Observation, Reason};
 
@@ -19,25 +21,44 @@ pub fn decide(memory: &Memory, seen: &Observation, now: Moment) -> Decision {
     let asked = turn.memory.hand_over.is_some()
         || turn.memory.restart.is_some()
         || turn.memory.reinitialize.is_some();
-    let situation = Situation::of(&leadership, &server, &seen.postgres, seen.settings.pause && !asked);
-    let because = if must_stop_now(situation) {
-        demote::now(&mut turn, situation, &leadership)
-    } else if let Some(job) = &seen.job {
-        if situation == Situation::KeyVanishedUnderPrimary {
-            race::retake(&mut turn, &server);
+    let paused = seen.settings.pause && !asked;
+    let situation = Situation::of(&leadership, &server, &seen.postgres, paused);
+    let sentence = (situation == Situation::DeadPrimary).then(|| liveness::condemn(&mut turn, &leadership));
+    let because = match sentence {
+        Some(Sentence::Because(reason)) => reason,
+        Some(Sentence::Spared(reason)) => {
+            match go_on(&mut turn, Situation::mine(&server, paused), &leadership, &server) {
+                Reason::Leading => reason,
+                other => other,
+            }
         }
-        busy(&mut turn, job.job.kind(), &leadership)
-    } else if let Leadership::Mine(term) = leadership
-        && turn.memory.given_away == Some(term)
-    {
-        demote::giving_away(&mut turn, term)
-    } else if seen.shutting_down {
-        shutdown::go_on(&mut turn, &leadership, &server)
-    } else {
-        act(&mut turn, situation, &leadership, &server)
+        None => go_on(&mut turn, situation, &leadership, &server),
     };
     publish::member(&mut turn, &leadership, &server);
     turn.decide(because)
+}
+
+fn go_on(turn: &mut Turn<'_>, situation: Situation, leadership: &Leadership, server: &Server<'_>) -> Reason {
+    if must_stop_now(situation) {
+        demote::now(turn, situation, leadership)
+    } else if let Some(job) = &turn.seen.job {
+        if situation == Situation::KeyVanishedUnderPrimary {
+            race::retake(turn, server);
+        }
+        busy(turn, job.job.kind(), leadership)
+    } else if let Leadership::Mine(term) = leadership
+        && turn.memory.given_away == Some(*term)
+    {
+        demote::giving_away(turn, *term)
+    } else if let (Leadership::Mine(term), true, None) =
+        (leadership, turn.seen.watchdog_failed, &turn.memory.hand_over)
+    {
+        demote::release(turn, *term, Reason::WatchdogFailed)
+    } else if turn.seen.shutting_down {
+        shutdown::go_on(turn, leadership, server)
+    } else {
+        act(turn, situation, leadership, server)
+    }
 }
 
 /// The situations that no long action may delay.
@@ -47,6 +68,7 @@ fn must_stop_now(situation: Situation) -> bool {
         Situation::NotLookedYet
         | Situation::ForeignData
         | Situation::ExpiringOther
+        | Situation::DeadPrimary
         | Situation::KeyVanishedUnderPrimary
         | Situation::Confirming
         | Situation::FormerSelfLeads
@@ -130,6 +152,10 @@ fn busy(turn: &mut Turn<'_>, job: JobKind, leadership: &Leadership) -> Reason {
     };
     if pointless {
         turn.act(Action::CancelJob);
+    } else if job == JobKind::Promote
+        && let Some(reason) = liveness::watch_promotion(turn)
+    {
+        return reason;
     }
     handover::watch_deadline(turn);
     Reason::Busy(job)

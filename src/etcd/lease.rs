@@ -23,19 +23,15 @@ const RETRY_AFTER: Duration = Duration::from_millis(200);
 /// Called in the lease's thread right after each confirmed renewal, and before a deadline is shortened.
 type OnConfirmed = Box<dyn Fn(&LeaseFacts) + Send>;
 
+/// Asked in the lease's thread before each renewal: why it must not be sent; `None` when it may be.
+type Withheld = Box<dyn Fn() -> Option<String> + Send>;
+
 /// The handle to the lease's thread. Dropping it ends the renewals and leaves the lease to expire.
 pub struct LeaseKeeper {
     facts: watch::Receiver<LeaseFacts>,
-    wish: watch::Sender<Wish>,
+    wish: watch::Sender<Duration>,
     renew_now: Arc<Notify>,
     leave: oneshot::Sender<ToldWhenLeft>,
-}
-
-/// What the owner of the lease wants.
-#[derive(Clone, Copy, Debug)]
-struct Wish {
-    ttl: Duration,
-    withhold: bool,
 }
 
 type ToldWhenLeft = oneshot::Sender<Result<(), EtcdError>>;
@@ -43,7 +39,9 @@ type ToldWhenLeft = oneshot::Sender<Result<(), EtcdError>>;
 /// Starts the thread that acquires a lease of `ttl` (whole seconds) and keeps it. With `resumed` it first goes on with
 /// that lease, which a former life of this supervisor left behind; if it is gone, a new one is acquired.
 ///
-/// `on_confirmed` must be quick: it is called between two renewals, after every confirmed one.
+/// `on_confirmed` must be quick: it is called between two renewals, after every confirmed one. So must `withheld`:
+/// while it gives a reason the lease is left to run out. It is asked, and not told, so that nothing that hangs
+/// elsewhere keeps a lease alive.
 ///
 /// # Errors
 /// [`EtcdError::Setup`] when there is no endpoint or no thread to be had.
@@ -52,10 +50,11 @@ pub fn keep_lease(
     ttl: Duration,
     resumed: Option<LeaseId>,
     on_confirmed: OnConfirmed,
+    withheld: Withheld,
 ) -> Result<LeaseKeeper, EtcdError> {
     let etcd = Etcd::connect(setup)?;
     let (to_reader, facts) = watch::channel(LeaseFacts::default());
-    let (wish, wishes) = watch::channel(Wish { ttl, withhold: false });
+    let (wish, wishes) = watch::channel(ttl);
     let renew_now = Arc::new(Notify::new());
     let (leave, told_to_leave) = oneshot::channel();
     let setup_error = |error: std::io::Error| EtcdError::Setup(format!("the lease's thread: {error}"));
@@ -73,6 +72,7 @@ pub fn keep_lease(
         moving_to: None,
         to_reader,
         on_confirmed,
+        withheld,
     };
     let poke = renew_now.clone();
     thread::Builder::new()
@@ -96,20 +96,7 @@ impl LeaseKeeper {
     /// From now on the lease should last that long (whole seconds). Takes a new lease, and moves leadership to it.
     /// The member key has to be published again on the new lease; the old one expires by itself.
     pub fn set_ttl(&self, ttl: Duration) {
-        self.wish.send_if_modified(|wish| {
-            let changed = wish.ttl != ttl;
-            wish.ttl = ttl;
-            changed
-        });
-    }
-
-    /// With `true`, stops renewing so that the lease runs out; with `false`, goes on.
-    pub fn withhold(&self, withhold: bool) {
-        self.wish.send_if_modified(|wish| {
-            let changed = wish.withhold != withhold;
-            wish.withhold = withhold;
-            changed
-        });
+        self.wish.send_if_modified(|wish| std::mem::replace(wish, ttl) != ttl);
     }
 
     /// At exit: revokes the lease, so that member key, leader key and an unfinished bootstrap go away at once, and
@@ -140,12 +127,13 @@ struct Keeping {
     moving_to: Option<(LeaseId, Duration)>,
     to_reader: watch::Sender<LeaseFacts>,
     on_confirmed: OnConfirmed,
+    withheld: Withheld,
 }
 
 impl Keeping {
     async fn run(
         mut self,
-        mut wishes: watch::Receiver<Wish>,
+        mut wishes: watch::Receiver<Duration>,
         renew_now: Arc<Notify>,
         mut told_to_leave: oneshot::Receiver<ToldWhenLeft>,
     ) {
@@ -163,14 +151,17 @@ impl Keeping {
     }
 
     /// One round and the pause after it.
-    async fn live(&mut self, wishes: &mut watch::Receiver<Wish>, renew_now: &Notify) {
-        let wish = *wishes.borrow_and_update();
+    async fn live(&mut self, wishes: &mut watch::Receiver<Duration>, renew_now: &Notify) {
+        let ttl = *wishes.borrow_and_update();
         let began_at = clock::now();
-        let result = if wish.withhold { Ok(()) } else { self.round(wish.ttl).await };
-        let next_at = match result {
-            Ok(()) => began_at + LeaseTiming { ttl: wish.ttl }.renew_every(),
-            Err(error) => {
-                self.renewal.trouble(error.to_string());
+        let ended = match (self.withheld)() {
+            None => self.round(ttl).await.map_err(|error| error.to_string()),
+            Some(why) => Err(format!("not renewed: {why}")),
+        };
+        let next_at = match ended {
+            Ok(()) => began_at + LeaseTiming { ttl }.renew_every(),
+            Err(trouble) => {
+                self.renewal.trouble(trouble);
                 clock::now() + RETRY_AFTER
             }
         };

@@ -7,7 +7,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    ClusterStatus, HistoryLine, LeaseId, Lsn, MemberName, MemberRecord, Reply, RequestId, Term, Timeline,
+    ClusterStatus, HistoryLine, LeaseId, Lsn, MemberName, MemberRecord, Moment, Reply, RequestId, Term,
+    Timeline,
 };
 
 /// One order. All but [`Action::Start`] are quick or fire-and-forget.
@@ -33,6 +34,11 @@ pub enum Action {
     RevokeLease {
         /// The lease on the leader key.
         lease: LeaseId,
+    },
+    /// Let the lease be renewed until then although Postgres is dead: nobody else can lead, and it serves what it can.
+    PardonPostgres {
+        /// Soon: only a loop that is alive can keep it up.
+        until: Moment,
     },
     /// Write `members/ME` under my lease.
     PublishMember(Box<MemberRecord>),

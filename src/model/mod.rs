@@ -12,6 +12,7 @@
 mod action;
 mod cluster;
 mod lease;
+mod liveness;
 mod lsn;
 mod member;
 mod moment;
@@ -31,6 +32,7 @@ pub use cluster::{
     ClusterStatus, ClusterView, ConfigKey, FailoverKey, FailoverRequest, HistoryLine, LeaderKey, MemberKey,
 };
 pub use lease::{Leading, LeaseFacts, LeaseId, LeaseTiming, Term};
+pub use liveness::{Death, Liveness, LivenessFacts, LivenessTiming, Proof, Unfit, Verdict};
 pub use lsn::{Lsn, LsnParseError};
 pub use member::{MemberRecord, MemberState, Role};
 pub use moment::{Moment, WallTime};

@@ -38,6 +38,9 @@ pub struct Observation {
     pub requests: Vec<Request>,
     /// The supervisor was asked to end.
     pub shutting_down: bool,
+    /// The watchdog is required and cannot be used.
+    #[serde(default)]
+    pub watchdog_failed: bool,
     /// For schedules only.
     pub wall: WallTime,
 }

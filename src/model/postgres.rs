@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Branch, Lsn, Moment, Timeline, TimelineHistory};
+use super::{Branch, LivenessFacts, Lsn, Moment, Timeline, TimelineHistory};
 
 /// Everything a tick knows of the local Postgres.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -21,6 +21,8 @@ pub struct PostgresFacts {
     pub history: TimelineHistory,
     /// Per parameter old and new value, while a restart is needed.
     pub pending_restart: BTreeMap<String, (String, String)>,
+    /// Whether it proves that it works, while it may be primary.
+    pub liveness: LivenessFacts,
 }
 
 impl PostgresFacts {

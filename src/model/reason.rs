@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::{JobKind, MemberName};
+use super::{JobKind, MemberName, Unfit};
 
 /// The operator's sentence, as a type: log, REST, command line and tests use the same value.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,6 +29,7 @@ pub enum Reason {
     StartTooSlow,
     NoDataToLead,
     PostgresSilent,
+    Unfit(Unfit),
     PostgresStarting,
     LeaseExpiring,
     NotMyLease,
@@ -43,6 +44,7 @@ pub enum Reason {
     AskingMembers,
     Yielding,
     NoFailoverTag,
+    WatchdogFailed,
     ReplicaMustNotRebuild,
     TooFarBehind { bytes: u64 },
     OldTimeline,
@@ -97,10 +99,9 @@ impl fmt::Display for Reason {
             Reason::Restarting => write!(f, "restarting PostgreSQL as asked"),
             Reason::Reinitializing => write!(f, "reinitializing as asked"),
             Reason::CrashedLeader => write!(f, "PostgreSQL is down while I lead: starting it in place"),
-            Reason::CrashBudgetSpent => write!(
-                f,
-                "PostgreSQL does not stay up here and another member can lead: giving the leader key away"
-            ),
+            Reason::CrashBudgetSpent => {
+                write!(f, "PostgreSQL does not stay up and another member can lead: giving the key away")
+            }
             Reason::StartTooSlow => {
                 write!(f, "PostgreSQL takes longer than primary_start_timeout and another member can lead")
             }
@@ -108,6 +109,7 @@ impl fmt::Display for Reason {
                 write!(f, "the leader key is mine but there is no usable data here: giving it away")
             }
             Reason::PostgresSilent => write!(f, "PostgreSQL runs but does not answer"),
+            Reason::Unfit(unfit) => unfit.fmt(f),
             Reason::PostgresStarting => write!(f, "PostgreSQL is starting"),
             Reason::LeaseExpiring => {
                 write!(f, "the lease could not be renewed and is about to expire: no primary may run here")
@@ -133,6 +135,9 @@ impl fmt::Display for Reason {
             Reason::HealthiestMember => write!(f, "nobody leads and no member that answers is ahead of me"),
             Reason::AskingMembers => write!(f, "asking the other members for their positions"),
             Reason::Yielding => write!(f, "I gave the leader key away: the others go first"),
+            Reason::WatchdogFailed => {
+                write!(f, "the watchdog is required and cannot be used here: another member has to lead")
+            }
             Reason::NoFailoverTag => write!(f, "nobody leads, and I have the tag nofailover"),
             Reason::ReplicaMustNotRebuild => write!(
                 f,

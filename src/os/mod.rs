@@ -7,6 +7,8 @@ pub mod child;
 pub mod clock;
 pub mod durable;
 pub mod pidfd;
+pub mod prey;
 pub mod process;
 pub mod reap;
 pub mod signal;
+pub mod text;

@@ -23,6 +23,11 @@ impl Stat {
     pub fn is_zombie(&self) -> bool {
         matches!(self.state, 'Z' | 'X' | 'x')
     }
+
+    /// Stopped by a signal or by a debugger: it does nothing before it is let go.
+    pub fn is_stopped(&self) -> bool {
+        matches!(self.state, 'T' | 't')
+    }
 }
 
 /// Every process now.
@@ -50,6 +55,13 @@ fn parse_stat(text: &str) -> Option<Stat> {
         parent: columns.get(1)?.parse().ok()?,
         started_ticks: columns.get(19)?.parse().ok()?,
     })
+}
+
+/// How it calls itself: its arguments, or what it wrote in their place.
+pub fn title(pid: i32) -> Option<String> {
+    let bytes = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+    let text = String::from_utf8_lossy(&bytes).replace('\0', " ");
+    Some(text.trim().to_owned())
 }
 
 /// True for a process, false for a mere thread of one (whose number `kill` accepts just as well).
@@ -84,6 +96,15 @@ pub fn runs_in(pid: i32, program: &Path, directory: &Path) -> bool {
 /// process of that Postgres, because each of them works there.
 pub fn all_in(program: &Path, directory: &Path) -> Vec<i32> {
     all().filter(|pid| runs_in(*pid, program, directory)).collect()
+}
+
+/// Children of `parent`, at the price of one file where the kernel has it. One that is born or dies meanwhile may be
+/// missing: not for killing.
+pub fn children_at_a_glance(parent: i32) -> Vec<i32> {
+    match fs::read_to_string(format!("/proc/{parent}/task/{parent}/children")) {
+        Ok(text) => text.split_whitespace().filter_map(|pid| pid.parse().ok()).collect(),
+        Err(_) => children(parent),
+    }
 }
 
 /// Every living child of `parent`.

@@ -14,7 +14,7 @@ use postgres_protocol::password::scram_sha_256;
 use super::conninfo::{conninfo, database, pgpass_line};
 use super::control::{PidFile, beside};
 use super::handle::Inner;
-use super::process::{LOOK_EVERY, Prey};
+use super::process::{LOOK_EVERY, resolve};
 use super::program::{bare, run, tool};
 use super::{Credentials, Error, Parameters, Setup, control, files, sql};
 use crate::model::DataDirectory;
@@ -49,7 +49,7 @@ pub(super) async fn bootstrap(inner: &Inner) -> Result<u64, Error> {
 
 /// The private postmaster of a failed attempt, or of one whose supervisor was killed.
 async fn kill_leftovers(setup: &Setup) {
-    if let Ok(prey) = Prey::resolve(setup) {
+    if let Ok(prey) = resolve(setup) {
         while prey.kill_all() {
             tokio::time::sleep(LOOK_EVERY).await;
         }

@@ -63,6 +63,10 @@ pub(super) async fn look(inner: &Inner) -> Result<SqlFacts, Error> {
         .map_err(|_| Error::Deadline { what: "looking inside postgres", within })??;
     *kept = client;
     let facts = SqlFacts { at, ..facts(&row) };
+    if facts.is_primary() {
+        // Also one that was promoted under a former supervisor, when this one had taken it for a standby.
+        inner.may_be_primary();
+    }
     inner.timeline.store(facts.timeline.map_or(0, |timeline| timeline.0), Ordering::Relaxed);
     Ok(facts)
 }

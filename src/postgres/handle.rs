@@ -9,14 +9,16 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio_postgres::Client;
 
-use super::process::Prey;
 use super::{
-    Error, Fence, Parameters, Setup, bootstrap, clone, control, facts, process, promote, rewind, running,
+    Error, Parameters, Probe, Setup, bootstrap, clone, control, facts, process, promote, rewind, running,
     sql, timelines,
 };
 use crate::model::{
-    Branch, DataDirectory, FollowTarget, Lsn, Process, SqlFacts, StopMode, Timeline, TimelineHistory,
+    Branch, DataDirectory, FollowTarget, Liveness, Lsn, Process, Settings, SqlFacts, StopMode, Timeline,
+    TimelineHistory,
 };
+use crate::os::clock;
+use crate::os::prey::Prey;
 
 /// The local Postgres. Cheap to clone; every clone is the same one. Dropping it leaves the postmaster running.
 #[derive(Clone)]
@@ -33,16 +35,22 @@ pub(super) struct Inner {
     /// The timeline of the newest look inside; zero before the first.
     pub(super) timeline: AtomicU32,
     pub(super) heartbeat: tokio::sync::Mutex<Option<Client>>,
+    /// What the probe knows.
+    pub(super) liveness: Mutex<Liveness>,
 }
 
-/// The postmaster that runs, shared with the fence's thread.
-pub(super) type PreyCell = Arc<Mutex<Option<Prey>>>;
+/// The postmaster that runs.
+pub(super) type PreyCell = Mutex<Option<Prey>>;
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Inner {
+    pub(super) fn liveness(&self) -> MutexGuard<'_, Liveness> {
+        locked(&self.liveness)
+    }
+
     pub(super) fn parameters(&self) -> Parameters {
         locked(&self.parameters).clone()
     }
@@ -132,6 +140,7 @@ impl Postgres {
             prey: PreyCell::default(),
             timeline: AtomicU32::new(0),
             heartbeat: tokio::sync::Mutex::default(),
+            liveness: Mutex::new(Liveness::new(Settings::TTL_MIN, clock::now())),
         };
         Postgres { inner: Arc::new(inner) }
     }
@@ -156,9 +165,22 @@ impl Postgres {
         control::is_strange(&self.inner.setup)
     }
 
-    /// Starts the thread that kills this Postgres when an armed deadline passes, even if the runtime is blocked.
-    pub fn fence(&self) -> Result<Fence, Error> {
-        Fence::start(Arc::clone(&self.inner.prey))
+    /// What a fence has to know of it, while a postmaster runs.
+    pub fn prey(&self) -> Option<Prey> {
+        self.inner.prey()
+    }
+
+    /// Who adopted it knows that it may be a primary, or about to become one, whatever its files say.
+    pub fn take_for_primary(&self) {
+        self.inner.may_be_primary();
+    }
+
+    /// Starts the thread in which this Postgres proves that it works, while it may be primary.
+    ///
+    /// # Errors
+    /// When there is no thread to be had.
+    pub fn probe(&self) -> Result<Probe, Error> {
+        Probe::start(Arc::clone(&self.inner))
     }
 
     /// Looks at the data directory: never fails, what is wrong is in the answer.

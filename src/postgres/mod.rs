@@ -3,7 +3,7 @@
 //! ```text
 //!              look ── control           the directory from outside: pg_controldata, history, half-made marker
 //!  adopt start stop ── process           the postmaster; Down only when none of its processes is left
-//!             fence ── fence             a thread that stops it at a deadline, even if the runtime is blocked
+//!             probe ── probe ── knock storage  a thread in which it proves that it works, while it may be primary
 //!           promote ── promote
 //!         sql_facts ── facts ─┐
 //!    leader_history ──────────┴─ sql ── tls
@@ -38,10 +38,12 @@ mod tls;
 
 mod bootstrap;
 mod clone;
-mod fence;
+mod knock;
+mod probe;
 mod rewind;
+mod storage;
 
 pub use error::Error;
-pub use fence::Fence;
 pub use handle::{LeaderHistory, Postgres, Progress, RewindReport, Started, Stopped};
+pub use probe::Probe;
 pub use setup::{Credentials, Parameters, Setup};

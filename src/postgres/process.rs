@@ -5,8 +5,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::sys::signal::Signal;
 
 use super::control::PidFile;
 use super::handle::{Inner, Started, Stopped};
@@ -15,6 +14,8 @@ use super::{Error, Setup, control, files, timelines};
 use crate::model::{DataDirectory, FollowTarget, Process, StopMode};
 use crate::os::child::{self, Child, Fate};
 use crate::os::pidfd::Pidfd;
+use crate::os::prey::Prey;
+use crate::os::text::PathText;
 use crate::os::{clock, process};
 
 /// How often a level is looked at that nothing announces.
@@ -24,59 +25,20 @@ const CLEAN_EXIT_WITHIN: Duration = Duration::from_secs(1);
 /// The second step. Shorter than the 5 s after which a postmaster kills its children itself.
 const IMMEDIATE_WITHIN: Duration = Duration::from_secs(3);
 
-/// What every process of this Postgres has in common, resolved while the disk still answered.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Prey {
-    pub(super) pid: i32,
-    pub(super) program: PathBuf,
-    pub(super) directory: PathBuf,
-}
-
-impl Prey {
-    /// Program and directory of a setup; the pid is not known yet.
-    pub(super) fn resolve(setup: &Setup) -> Result<Prey, Error> {
-        let program = setup.program("postgres");
-        let program = program.canonicalize().map_err(Error::file("find", &program))?;
-        let directory = setup.data_dir.canonicalize().map_err(Error::file("find", &setup.data_dir))?;
-        Ok(Prey { pid: 0, program, directory })
-    }
-
-    /// Every living process of it.
-    pub(super) fn all(&self) -> Vec<i32> {
-        process::all_in(&self.program, &self.directory)
-    }
-
-    /// Sends SIGKILL to every process of it; true if there was any.
-    pub(super) fn kill_all(&self) -> bool {
-        let mut left = self.all();
-        // A directory that was renamed or unmounted hides its processes; the postmaster's own children do not hide.
-        if self.is_postmaster() {
-            left.extend(process::children(self.pid));
-            left.push(self.pid);
-        }
-        for pid in &left {
-            // Gone already is as good.
-            let _ = kill(Pid::from_raw(*pid), Signal::SIGKILL);
-        }
-        !left.is_empty()
-    }
-
-    /// True while the process that was started or adopted lives and runs our program. Its number cannot be another's:
-    /// our own child is reaped by us only, and then it is no prey any more.
-    fn is_postmaster(&self) -> bool {
-        self.pid > 0 && process::exe(self.pid).as_ref() == Some(&self.program)
-    }
-
-    /// Signals the postmaster, if it still is one.
-    pub(super) fn signal(&self, signal: Signal) -> bool {
-        self.is_postmaster() && kill(Pid::from_raw(self.pid), signal).is_ok()
-    }
+/// Program and directory of a setup; the postmaster is not known yet.
+pub(super) fn resolve(setup: &Setup) -> Result<Prey, Error> {
+    let resolve = |path: PathBuf| {
+        let resolved = path.canonicalize().map_err(Error::file("find", &path))?;
+        PathText::try_from(resolved).map_err(|path| Error::Unfit(format!("{} is too long", path.display())))
+    };
+    let (program, directory) = (resolve(setup.program("postgres"))?, resolve(setup.data_dir.clone())?);
+    Ok(Prey { pid: 0, started_ticks: 0, program, directory })
 }
 
 impl Inner {
     /// The postmaster that runs, as the fence knows it too.
     pub(super) fn prey(&self) -> Option<Prey> {
-        self.prey.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        *self.prey.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// It is being promoted: until it ends, nobody may take it for a mere standby.
@@ -131,23 +93,22 @@ pub(super) fn adopt(inner: &Arc<Inner>) -> Result<bool, Error> {
     if !setup.data_dir.exists() {
         return Ok(false);
     }
-    let mut prey = Prey::resolve(setup)?;
+    let prey = resolve(setup)?;
     let Some((file, pidfd)) =
         PidFile::read(&setup.data_dir).and_then(|file| Pidfd::open(file.pid).ok().map(|pidfd| (file, pidfd)))
     else {
         end_orphans(&prey);
         return Ok(false);
     };
-    let is_postmaster = process::runs_in(file.pid, &prey.program, &prey.directory)
-        && process::stat(file.pid)
-            .is_some_and(|stat| !process::runs_in(stat.parent, &prey.program, &prey.directory));
+    let is_postmaster =
+        runs(&prey, file.pid) && process::stat(file.pid).is_some_and(|stat| !runs(&prey, stat.parent));
     if !is_postmaster {
         end_orphans(&prey);
         return Ok(false);
     }
-    prey.pid = file.pid;
+    let prey = prey.with_postmaster(file.pid);
     let standby_start = setup.data_dir.join("standby.signal").exists();
-    inner.up(prey.clone(), standby_start);
+    inner.up(prey, standby_start);
     let inner = Arc::clone(inner);
     tokio::spawn(async move {
         let exit = match pidfd.exited().await {
@@ -159,6 +120,10 @@ pub(super) fn adopt(inner: &Arc<Inner>) -> Result<bool, Error> {
         inner.ended(prey, exit, clean).await;
     });
     Ok(true)
+}
+
+fn runs(prey: &Prey, pid: i32) -> bool {
+    process::runs_in(pid, prey.program.as_path(), prey.directory.as_path())
 }
 
 /// Backends whose postmaster is gone may still finish a commit: nothing of a former life goes on.
@@ -191,7 +156,7 @@ pub(super) async fn start_standby(
 /// Spawns the postmaster, which outlives us, and watches over it.
 pub(super) fn launch(inner: &Arc<Inner>, line: Vec<String>, standby_start: bool) -> Result<i32, Error> {
     let setup = &inner.setup;
-    let mut prey = Prey::resolve(setup)?;
+    let prey = resolve(setup)?;
     clear_stale_locks(setup, &prey)?;
     let mut command = bare(setup, setup.program("postgres"));
     command.arg("-D").arg(&setup.data_dir);
@@ -199,9 +164,9 @@ pub(super) fn launch(inner: &Arc<Inner>, line: Vec<String>, standby_start: bool)
     command.args(line).env("PG_GRANDPARENT_PID", std::process::id().to_string());
     let spawn = |source| Error::Spawn { program: "postgres".to_owned(), source };
     let child = child::spawn(&mut command, Fate::Outlives).map_err(spawn)?;
-    prey.pid = child.pid();
+    let prey = prey.with_postmaster(child.pid());
     let pid = prey.pid;
-    inner.up(prey.clone(), standby_start);
+    inner.up(prey, standby_start);
     tokio::spawn(watch(Arc::clone(inner), prey, child));
     Ok(pid)
 }
@@ -263,6 +228,9 @@ pub(super) async fn stop(inner: &Inner, mode: StopMode, within: Duration) -> Res
         (Stopped::Immediate, Signal::SIGQUIT, if mode == StopMode::Fast { IMMEDIATE_WITHIN } else { within }),
     ];
     let skipped = usize::from(mode == StopMode::Immediate);
+    if mode == StopMode::Fast {
+        inner.liveness().excuse(clock::now() + within);
+    }
     for (step, signal, within) in steps.into_iter().skip(skipped) {
         prey.signal(signal);
         if is_down_within(inner, within).await {

@@ -7,7 +7,8 @@ use matriarch::decide::{Leadership, Server, Situation};
 use matriarch::model::{Action, ControlState, DataDirectory, Leading, PostgresFacts, Term};
 
 use super::world::{
-    MY_LEASE, SYSTEM_ID, THEIR_LEASE, World, control, down, leader, primary, silent, standby, up, without,
+    MY_LEASE, SYSTEM_ID, THEIR_LEASE, World, control, dead, down, leader, no_connection, no_write, primary,
+    silent, standby, up, without,
 };
 
 type Change = (&'static str, fn(&mut World));
@@ -43,6 +44,8 @@ fn servers() -> Vec<(&'static str, PostgresFacts)> {
         ("primary, stopped", down(ControlState::ShutDown)),
         ("standby, stopped", down(ControlState::ShutDownInRecovery)),
         ("does not answer", silent()),
+        ("primary, gives no connection", dead(no_connection())),
+        ("primary, cannot write", dead(no_write())),
         ("primary", up(primary(1000))),
         ("standby", up(standby(1000))),
     ]

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use matriarch::decide::{Decision, Memory, decide};
 use matriarch::model::{
-    ClusterStatus, ClusterView, ConfigKey, ControlFile, ControlState, DataDirectory, Finished, JobKind,
-    LeaderKey, Leading, LeaseFacts, LeaseId, Lsn, Me, MemberKey, MemberName, MemberRecord, MemberState,
-    Moment, Observation, Outcome, PeerAnswer, PostgresFacts, Process, Role, Settings, SqlFacts, Standby,
-    Tags, Term, Timeline, TimelineHistory, View, WalReceiver, WallTime,
+    ClusterStatus, ClusterView, ConfigKey, ControlFile, ControlState, DataDirectory, Death, Finished,
+    JobKind, LeaderKey, Leading, LeaseFacts, LeaseId, LivenessFacts, Lsn, Me, MemberKey, MemberName,
+    MemberRecord, MemberState, Moment, Observation, Outcome, PeerAnswer, PostgresFacts, Process, Role,
+    Settings, SqlFacts, Standby, Tags, Term, Timeline, TimelineHistory, Verdict, View, WalReceiver, WallTime,
 };
 
 pub(super) const SYSTEM_ID: u64 = 7_000_000_000_000_000_001;
@@ -67,6 +67,7 @@ impl World {
             finished: Vec::new(),
             requests: Vec::new(),
             shutting_down: false,
+            watchdog_failed: false,
             wall: WallTime(1_795_384_347_000),
         };
         World { seen, memory: Memory::default(), now: START }
@@ -177,6 +178,7 @@ fn facts(data: DataDirectory, process: Process, sql: Option<SqlFacts>) -> Postgr
         sql_trouble: None,
         history: TimelineHistory::default(),
         pending_restart: BTreeMap::new(),
+        liveness: LivenessFacts::default(),
     }
 }
 
@@ -190,6 +192,39 @@ pub(super) fn without(data: DataDirectory) -> PostgresFacts {
 
 pub(super) fn up(sql: SqlFacts) -> PostgresFacts {
     facts(DataDirectory::Ready(control(ControlState::InProduction)), process(), Some(sql))
+}
+
+/// A primary that does not do its work.
+pub(super) fn dead(death: Death) -> PostgresFacts {
+    PostgresFacts {
+        liveness: LivenessFacts { verdict: Verdict::Dead(death), ..LivenessFacts::default() },
+        ..promoted()
+    }
+}
+
+/// A primary that was started as a standby and promoted, as every primary is.
+fn promoted() -> PostgresFacts {
+    PostgresFacts { process: promotion(), ..up(primary(1000)) }
+}
+
+/// A standby that was told to become primary, and is none yet.
+pub(super) fn promoting(replayed: u64) -> PostgresFacts {
+    PostgresFacts { process: promotion(), ..up(standby(replayed)) }
+}
+
+fn promotion() -> Process {
+    Process::Up { pid: 42, since: START, standby_start: false }
+}
+
+pub(super) fn no_connection() -> Death {
+    Death::NoConnection {
+        within: Duration::from_secs(5),
+        trouble: "connecting takes longer than 2.5 s".to_owned(),
+    }
+}
+
+pub(super) fn no_write() -> Death {
+    Death::NoWrite { within: Duration::from_secs(5), trouble: "No space left on device".to_owned() }
 }
 
 pub(super) fn silent() -> PostgresFacts {

@@ -182,7 +182,7 @@ async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
 }
 
 fn keep(setup: EtcdSetup, ttl: u64) -> LeaseKeeper {
-    keep_lease(setup, Duration::from_secs(ttl), None, Box::new(|_| {})).expect("a sound setup")
+    keep_lease(setup, Duration::from_secs(ttl), None, Box::new(|_| {}), Box::new(|| None)).expect("sound")
 }
 
 async fn facts(keeper: &LeaseKeeper, what: &str, holds: impl Fn(&LeaseFacts) -> bool) -> LeaseFacts {

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
+use matriarch::fence::{Deadlines, Found, Link, LinkSetup, Phase};
 use matriarch::model::{
     ControlState, DataDirectory, Divergence, FollowTarget, MemberName, Process, SqlFacts, Standby, StopMode,
 };
@@ -257,10 +258,16 @@ fn the_fence_fires_while_the_runtime_is_blocked() {
         let session = client(&leader).await;
         let backend: i32 = session.query_one("SELECT pg_backend_pid()", &[]).await.expect("pid").get(0);
         kill(Pid::from_raw(backend), Signal::SIGSTOP).expect("stop");
-        let fence = leader.fence().expect("fence");
+        let program = env!("CARGO_BIN_EXE_matriarch").into();
+        let link_setup = LinkSetup { program, data_dir: leader.setup().data_dir.clone(), watchdog: None };
+        let (link, found) = Link::start(link_setup).expect("a link");
+        assert_eq!(found, Found::Nothing);
+        let prey = leader.prey().expect("it runs");
+        let arm = |stop_at, kill_at| link.arm(Deadlines { stop_at, kill_at }, prey, 0);
+        arm(clock::now() + Duration::from_secs(60), clock::now() + Duration::from_secs(61));
+        assert!(link.holds(SOON));
         let now = clock::now();
-        fence.arm(now + Duration::from_secs(60), now + Duration::from_secs(61));
-        fence.arm(now + Duration::from_millis(100), now + Duration::from_millis(400));
+        arm(now + Duration::from_millis(100), now + Duration::from_millis(400));
         let deadline = now + SOON;
         // The only thread of the runtime waits here, so nothing but the fence can act.
         while !left(leader.setup()).is_empty() {
@@ -268,9 +275,25 @@ fn the_fence_fires_while_the_runtime_is_blocked() {
             std::thread::sleep(Duration::from_millis(5));
         }
         println!("fenced after {:?}", clock::now().since(now));
-        assert!(*fence.fired().borrow());
+        let mut facts = link.facts();
+        facts.wait_for(|facts| facts.phase == Phase::Over).await.expect("the guard fires");
         down(&leader).await;
     });
+}
+
+/// Where no guard can be started nothing may run that needs one.
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_guard_a_primary_is_stopped() {
+    let herd = Herd::new("guardless");
+    let leader = herd.primary("a").await;
+    let data_dir = leader.setup().data_dir.clone();
+    let (link, _) =
+        Link::start(LinkSetup { program: "/bin/false".into(), data_dir, watchdog: None }).expect("a link");
+    let later = clock::now() + Duration::from_secs(60);
+    link.arm(Deadlines { stop_at: later, kill_at: later }, leader.prey().expect("it runs"), 0);
+    assert!(!link.holds(Duration::from_millis(500)), "nobody holds it");
+    down(&leader).await;
+    assert!(clock::now() < later && left(leader.setup()).is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread")]

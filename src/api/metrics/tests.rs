@@ -32,6 +32,12 @@ fn a_primary_counts() {
     }
     assert!(page.contains("patroni_primary{scope=\"c\",name=\"n1\"} 1\n"), "{page}");
     assert!(page.contains("# TYPE patroni_xlog_location counter\n"));
+    let proof = "matriarch_liveness_proof_age_seconds";
+    assert!(!page.contains(proof), "nothing is claimed without one: {page}");
+    let mut status = primary(NOW);
+    status.postgres.liveness.connected_at = Some(NOW - std::time::Duration::from_millis(1500));
+    let sample = format!("{proof}{{scope=\"c\",name=\"n1\",proof=\"connection\"}} 1.5\n");
+    assert!(text(&status, NOW).contains(&sample), "{sample}");
 }
 
 #[test]

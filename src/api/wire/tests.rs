@@ -35,6 +35,14 @@ fn the_replica_speaks_as_patroni_does() {
 }
 
 #[test]
+fn a_watchdog_that_fails_is_shown_to_the_others() {
+    let mut status = replica(NOW);
+    assert_eq!(patroni_body(&status).get("watchdog_failed"), None);
+    status.watchdog_failed = true;
+    assert_eq!(patroni_body(&status)["watchdog_failed"], json!(true));
+}
+
+#[test]
 fn a_silent_postgres_has_no_position() {
     let mut status = primary(NOW);
     status.postgres.sql_trouble = Some("timeout".to_owned());

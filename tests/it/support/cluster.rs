@@ -73,13 +73,7 @@ impl Plan {
     /// Starts everything, `m1` first, so that it leads; waits until all are well.
     pub(crate) async fn start(self) -> Cluster {
         let mut cluster = self.prepare().await;
-        cluster.members[0].start();
-        cluster.wait_for(STARTS_WITHIN, "m1 leads", |seen| seen.leader() == Some("m1")).await;
-        for member in &mut cluster.members[1..] {
-            member.start();
-        }
-        let seen = cluster.wait_until_well().await;
-        cluster.first_timeline = seen.timeline();
+        cluster.start().await;
         cluster
     }
 }
@@ -141,6 +135,16 @@ impl Seen {
 }
 
 impl Cluster {
+    /// Starts all members, `m1` first, so that it leads; waits until all are well.
+    pub(crate) async fn start(&mut self) {
+        self.members[0].start();
+        self.wait_for(STARTS_WITHIN, "m1 leads", |seen| seen.leader() == Some("m1")).await;
+        for member in &mut self.members[1..] {
+            member.start();
+        }
+        self.first_timeline = self.wait_until_well().await.timeline();
+    }
+
     /// What the cluster shows of itself: the first member's answer that gives one.
     pub(crate) async fn seen(&self) -> Option<Seen> {
         for member in &self.members {

@@ -199,10 +199,46 @@ impl Member {
         (ours && processes::is_alive(pid)).then_some(pid)
     }
 
+    /// The guard's process id, when one lives.
+    pub(crate) fn guard(&self) -> Option<u32> {
+        let name = |pid: u32| std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+        let living = processes::living_in(&self.folder).into_iter().map(|pid| pid.as_raw() as u32);
+        living.filter(|pid| processes::is_alive(*pid)).find(|pid| name(*pid).trim() == "matriarch-guard")
+    }
+
+    /// Sends a signal to the guard and gives its process id.
+    pub(crate) fn signal_guard(&self, signal: Signal) -> u32 {
+        let pid = self.guard().unwrap_or_else(|| panic!("{} has a guard", self.name));
+        processes::signal(pid, signal);
+        pid
+    }
+
+    /// Whether this process of the member lives.
+    pub(crate) fn has_process(&self, pid: u32) -> bool {
+        let ours = processes::living_in(&self.folder).iter().any(|found| found.as_raw() as u32 == pid);
+        ours && processes::is_alive(pid)
+    }
+
+    /// How many processes its Postgres has.
+    pub(crate) fn postgres_processes(&self) -> usize {
+        let living = processes::living_in(&self.data());
+        living.iter().filter(|pid| processes::is_alive(pid.as_raw() as u32)).count()
+    }
+
     /// Kills the postmaster (SIGKILL). Its backends notice by themselves.
     pub(crate) fn kill_postmaster(&self) {
         let pid = self.postmaster().unwrap_or_else(|| panic!("{} has a postmaster", self.name));
         processes::signal(pid, Signal::SIGKILL);
+    }
+
+    /// The process of this Postgres whose title ends so: `checkpointer`, `walwriter`.
+    pub(crate) fn process(&self, title: &str) -> u32 {
+        let is = |pid: &nix::unistd::Pid| {
+            let text = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            String::from_utf8_lossy(&text).trim_end_matches(['\0', ' ']).ends_with(&format!(": {title}"))
+        };
+        let found = processes::living_in(&self.data()).into_iter().find(is);
+        found.unwrap_or_else(|| panic!("{} has a {title}", self.name)).as_raw() as u32
     }
 
     /// Stops this standby's Postgres without ending it (SIGSTOP), so that it receives nothing more. What the kernel
@@ -219,7 +255,8 @@ impl Member {
         self.signal_postgres(Signal::SIGCONT);
     }
 
-    fn signal_postgres(&self, signal: Signal) {
+    /// Sends a signal to every process of its Postgres.
+    pub(crate) fn signal_postgres(&self, signal: Signal) {
         for pid in processes::living_in(&self.data()) {
             processes::signal(pid.as_raw() as u32, signal);
         }

@@ -12,6 +12,7 @@
 //! the test unless it said that it expects one.
 
 mod cluster;
+mod disk;
 mod etcd;
 mod http;
 mod logs;
@@ -20,17 +21,18 @@ mod place;
 mod ports;
 mod processes;
 mod sql;
-mod user;
+pub(crate) mod user;
 mod wait;
 mod writer;
 
 pub(crate) use cluster::{Cluster, Plan, Seen};
+pub(crate) use disk::Disk;
 pub(crate) use etcd::{BlackHole, Etcd};
 pub(crate) use http::{Answer, request};
 pub(crate) use member::{Member, merge};
 pub(crate) use place::Place;
 pub(crate) use ports::free_port;
-pub(crate) use sql::{PASSWORD, query};
+pub(crate) use sql::{PASSWORD, connect, query, settings};
 pub(crate) use user::command_as;
 pub(crate) use wait::{Deadline, until};
 pub(crate) use writer::Writer;

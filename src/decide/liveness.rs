@@ -1,0 +1,115 @@
+//! My Postgres may be primary and does not prove that it works, or does not become primary: another shall lead.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::race::{self, Candidates};
+use super::turn::Turn;
+use super::{Leadership, demote};
+use crate::model::{Action, Death, Lsn, Moment, PeerAnswer, Reason, Standby, Term, Unfit, WaitingOn};
+
+/// How soon to look again at a Postgres that is dead and goes on because nobody else can lead.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+/// How soon to look again at a promotion.
+const LOOK_AT_PROMOTION: Duration = Duration::from_millis(500);
+
+/// How far a promotion has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PromotionSeen {
+    /// Replayed up to here.
+    pub replayed: Lsn,
+    /// Since when.
+    pub since: Moment,
+}
+
+/// What becomes of a Postgres that is dead.
+pub(super) enum Sentence {
+    /// It is being stopped, or this is not known yet.
+    Because(Reason),
+    /// It goes on: nobody else can lead, and a restart would not mend it.
+    Spared(Reason),
+}
+
+/// Stops a dead Postgres to the last process; what comes after that is [`give_away`]'s. Never is the key given away
+/// before none is left.
+pub(super) fn condemn(turn: &mut Turn<'_>, leadership: &Leadership) -> Sentence {
+    let Some(death) = turn.seen.postgres.liveness.death() else {
+        return Sentence::Because(Reason::PostgresSilent);
+    };
+    let because = Reason::Unfit(Unfit::Dead(death.clone()));
+    if let Leadership::Mine(_) = leadership {
+        let candidates = successors(turn, death);
+        if !death.may_be_mended_by_a_restart() {
+            match candidates {
+                Candidates::Asking if !turn.memory.spared => return Sentence::Because(Reason::AskingMembers),
+                Candidates::Asking | Candidates::None => return spare(turn, death),
+                Candidates::Some => {}
+            }
+        }
+        turn.memory.condemned = Some(because.clone());
+    }
+    demote::stop_now(turn);
+    Sentence::Because(because)
+}
+
+/// Who could lead in my place. Where a restart mends nothing, also members that are registered in etcd and do not
+/// answer me: they may be well, and the network between us is not.
+fn successors(turn: &mut Turn<'_>, death: &Death) -> Candidates {
+    let candidates = race::candidates(turn);
+    let away = |answer: &PeerAnswer| !answer.reachable;
+    let registered = turn.others().filter(|(_, key)| !key.record.tags.nofailover());
+    let silent = registered.filter(|(name, _)| turn.seen.peers.get(name).is_some_and(away)).count();
+    match candidates {
+        Candidates::None if 0 < silent && !death.may_be_mended_by_a_restart() => Candidates::Some,
+        other => other,
+    }
+}
+
+/// The lease may be renewed all the same, for as long as this loop says so.
+fn spare(turn: &mut Turn<'_>, death: &Death) -> Sentence {
+    turn.memory.spared = true;
+    turn.act(Action::PardonPostgres { until: turn.now + turn.seen.settings.ttl / 2 });
+    turn.wake_in(LOOK_AGAIN.min(turn.seen.settings.ttl / 4), WaitingOn::Postgres);
+    Sentence::Spared(Reason::Unfit(Unfit::DeadAndAlone(death.clone())))
+}
+
+/// A condemned Postgres is down: the key goes to whoever can lead; `None` when nobody can, and it is started again.
+pub(super) fn give_away(turn: &mut Turn<'_>, term: Term) -> Option<Reason> {
+    let because = turn.memory.condemned.clone()?;
+    let candidates = match &because {
+        Reason::Unfit(Unfit::Dead(death)) => successors(turn, death),
+        _stuck => race::candidates(turn),
+    };
+    match candidates {
+        Candidates::Asking => Some(Reason::AskingMembers),
+        Candidates::Some => Some(demote::release(turn, term, because)),
+        Candidates::None => {
+            turn.memory.condemned = None;
+            None
+        }
+    }
+}
+
+/// A promotion is under way. Replay that goes on may take as long as it takes; where nothing was replayed for one TTL
+/// (a `restore_command` that hangs, a replay that waits) and another member can lead, the promotion is given up.
+pub(super) fn watch_promotion(turn: &mut Turn<'_>) -> Option<Reason> {
+    let standby = turn.seen.postgres.answering().map(|sql| &sql.standby);
+    let replayed = match standby {
+        Some(Standby::Yes { replayed, .. }) => *replayed,
+        Some(Standby::No) => return None,
+        None => turn.memory.promotion.map(|seen| seen.replayed).unwrap_or_default(),
+    };
+    let seen = match turn.memory.promotion {
+        Some(seen) if replayed <= seen.replayed => seen,
+        Some(_) | None => PromotionSeen { replayed, since: turn.now },
+    };
+    turn.memory.promotion = Some(seen);
+    turn.wake_in(LOOK_AT_PROMOTION, WaitingOn::Postgres);
+    if turn.now < seen.since + turn.seen.settings.ttl || race::candidates(turn) != Candidates::Some {
+        return None;
+    }
+    turn.memory.condemned = Some(Reason::Unfit(Unfit::PromotionStuck));
+    turn.act(Action::CancelJob);
+    Some(Reason::Unfit(Unfit::PromotionStuck))
+}

@@ -1,0 +1,38 @@
+//! What keeps a fence from being built.
+
+use std::io;
+use std::path::PathBuf;
+
+/// Why there is no guard.
+#[derive(Debug, thiserror::Error)]
+pub enum FenceError {
+    /// The guard's socket cannot be made.
+    #[error("cannot {what} the guard's socket {path}")]
+    Socket {
+        /// What was tried.
+        what: &'static str,
+        /// Where.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+    /// The operating system refused something else.
+    #[error("cannot {what}")]
+    System {
+        /// What.
+        what: &'static str,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+    /// `guard` was started by hand.
+    #[error("a guard is started by `matriarch run`, never by hand")]
+    ByHand,
+}
+
+impl FenceError {
+    pub(super) fn system(what: &'static str) -> impl FnOnce(rustix::io::Errno) -> FenceError {
+        move |source| FenceError::System { what, source: source.into() }
+    }
+}

@@ -1,0 +1,45 @@
+//! The guard: a process of its own that kills a Postgres when a deadline passes, whatever the supervisor does.
+//!
+//! ```text
+//!  lease's thread ─► Link (supervisor) ══ one socket ══► guard (process) ──► SIGQUIT, then SIGKILL until none is left
+//!  loop, jobs     ─►      │                                 └── watchdog: resets the machine when both are frozen
+//!                    link thread: keeps a guard alive, and is the fence itself while there is none
+//! ```
+//!
+//! # Invariants
+//!
+//! * **Armed before writable.** A promotion asks [`Link::holds`]: the guard has acknowledged the very deadlines.
+//! * **Fed by proof only.** The guard's deadlines change by an order to arm and by nothing else, and the lease gives
+//!   that order only for a confirmed renewal that still showed the leader key. A guard, or a supervisor, that takes the
+//!   place of another goes on with the deadlines that the other had.
+//! * **Whoever freezes or dies, somebody is left.** Supervisor gone or frozen: the guard fires. Guard gone: its end of
+//!   the socket closes, the link's thread starts another at once. Guard frozen: it does not answer, is killed, and
+//!   replaced, within two seconds. No replacement to be had: the link's thread stops Postgres. Both frozen: the
+//!   machine's watchdog, where there is one. Both dead: Postgres runs on until a supervisor starts, which then stops
+//!   it: under an orderly service manager that is a second or two, and `watchdog.mode: required` covers the rest.
+//! * **A name says armed.** The guard's socket lies beside the data directory as `….matriarch-guard` from before it is
+//!   first armed until after it is disarmed, and as `….matriarch-guard-idle` otherwise. So a supervisor that starts
+//!   knows: no such name, and nobody was ever fenced here (a primary taken over from Patroni); the name, and nobody who
+//!   answers behind it, and a primary may run without a fence.
+//! * **Proof of death.** Fired is over only when two looks through `/proc` in a row found no process.
+//!
+//! Deliberately absent: who should lead, and what a lease is.
+
+mod error;
+mod guard;
+mod keeping;
+mod link;
+mod message;
+mod predecessor;
+mod protection;
+mod running;
+mod socket;
+mod watchdog;
+
+pub use error::FenceError;
+pub use guard::{GuardSetup, run};
+pub use link::{GuardFacts, Link, LinkSetup, WatchdogSetup};
+pub use message::{Deadlines, Phase, WatchdogFacts};
+pub use predecessor::Found;
+pub use protection::Protection;
+pub use watchdog::{Driver, WatchdogTrouble};

@@ -1,0 +1,119 @@
+//! The guard that a former supervisor left behind: what it holds, and its dismissal.
+
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::time::Duration;
+
+use rustix::io::Errno;
+use rustix::process::{Pid, PidfdFlags, Signal};
+
+use super::message::{ANSWER_BYTES, Answer, Command, Order};
+use super::{Deadlines, Phase, socket};
+use crate::model::Moment;
+use crate::os::clock;
+
+/// A guard that has not answered by then is frozen, or none at all.
+const ANSWER_WITHIN: Duration = Duration::from_secs(1);
+/// A guard that was dismissed and is still there by then is killed.
+const LEAVE_WITHIN: Duration = Duration::from_millis(500);
+
+/// What a supervisor finds when it starts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Found {
+    /// Nothing was armed here: a Postgres that runs as a primary was never fenced.
+    Nothing,
+    /// A guard is armed, or fires already: its deadlines are the only ones that are proved.
+    Armed(Deadlines),
+    /// Something was armed here, and no guard answers any more: a primary may run without a fence.
+    Unguarded,
+}
+
+/// A former guard that still answers, or may still be there.
+#[derive(Debug)]
+pub(super) struct Predecessor {
+    link: OwnedFd,
+    pid: Option<i32>,
+}
+
+/// Looks for one.
+pub(super) fn find(data_dir: &Path) -> (Found, Option<Predecessor>) {
+    let path = socket::armed_name(data_dir);
+    let link = match socket::connect(&path) {
+        Ok(link) => link,
+        Err(Errno::NOENT) => return (Found::Nothing, None),
+        Err(_) => return (Found::Unguarded, None),
+    };
+    let pid = socket::trusted_peer(&link).filter(|pid| is_guard(*pid));
+    let answer = pid.and_then(|_| ask(&link));
+    let found = match answer.map(|answer| (answer.phase, answer.deadlines)) {
+        Some((Phase::Armed | Phase::Firing, deadlines)) => Found::Armed(deadlines),
+        Some((Phase::Idle, _)) => Found::Nothing,
+        // It has killed everything once; what runs now, it does not know.
+        Some((Phase::Over, _)) | None => Found::Unguarded,
+    };
+    (found, Some(Predecessor { link, pid }))
+}
+
+fn ask(link: &OwnedFd) -> Option<Answer> {
+    socket::send(link, &Order { sequence: 1, command: Command::Ask }.encode()).ok()?;
+    let give_up_at = clock::now() + ANSWER_WITHIN;
+    let mut buffer = [0; ANSWER_BYTES];
+    loop {
+        let now = clock::now();
+        if give_up_at <= now {
+            return None;
+        }
+        socket::wait([Some(link)], Some(now.until(give_up_at)));
+        match socket::receive(link, &mut buffer) {
+            Ok([]) => return None,
+            Ok(bytes) => {
+                if let Some(answer) = Answer::decode(bytes) {
+                    return Some(answer);
+                }
+            }
+            Err(Errno::AGAIN) => {}
+            Err(_) => return None,
+        }
+    }
+}
+
+impl Predecessor {
+    /// Ends it. To be called only when another guard is armed, or nothing has to be.
+    pub(super) fn dismiss(self) {
+        // The name may be gone when it is: the number is held first.
+        let held = self.pid.and_then(Pid::from_raw);
+        let held = held.and_then(|pid| rustix::process::pidfd_open(pid, PidfdFlags::empty()).ok());
+        let still_guard = self.pid.is_some_and(is_guard);
+        let sent = socket::send(&self.link, &Order { sequence: 2, command: Command::Dismiss }.encode());
+        if sent.is_ok() && self.has_left(clock::now() + LEAVE_WITHIN) {
+            return;
+        }
+        if let Some(held) = held.filter(|_| still_guard) {
+            // Frozen, or of a version that never leaves.
+            let _ = rustix::process::pidfd_send_signal(held, Signal::KILL);
+            self.has_left(clock::now() + LEAVE_WITHIN);
+        }
+    }
+
+    fn has_left(&self, by: Moment) -> bool {
+        let mut buffer = [0; ANSWER_BYTES];
+        loop {
+            match socket::receive(&self.link, &mut buffer) {
+                Ok([]) => return true,
+                Ok(_) => continue,
+                Err(Errno::AGAIN) => {}
+                Err(_) => return true,
+            }
+            let now = clock::now();
+            if by <= now {
+                return false;
+            }
+            socket::wait([Some(&self.link)], Some(now.until(by)));
+        }
+    }
+}
+
+/// Whether the process calls itself a guard: a name is weak, but its number comes from the kernel.
+fn is_guard(pid: i32) -> bool {
+    std::fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.trim() == "matriarch-guard")
+}

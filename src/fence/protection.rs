@@ -1,0 +1,104 @@
+//! What keeps a guard running on a machine that is out of memory or of processors. All of it is best effort: a
+//! container without privileges gets less, and the guard says what it got.
+
+use std::fmt;
+
+use nix::libc;
+use rustix::mm::MlockAllFlags;
+use rustix::process::{Resource, Rlimit};
+
+/// Stack that is touched before memory is locked, so that the kill path finds it there.
+const STACK_BYTES: usize = 256 * 1024;
+/// Above every ordinary process, below the kernel's own threads.
+const REAL_TIME_PRIORITY: i32 = 10;
+
+/// What a guard got of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Protection {
+    /// None of its memory can be taken away.
+    pub memory: bool,
+    /// It is the last that the kernel kills when memory runs out.
+    pub oom: bool,
+    /// It goes before every ordinary process.
+    pub real_time: bool,
+    /// Failing that, it has at least a better nice value than ordinary ones.
+    pub nice: bool,
+}
+
+impl Protection {
+    pub(super) fn to_bits(self) -> u8 {
+        let bits = [self.memory, self.oom, self.real_time, self.nice];
+        bits.iter().enumerate().fold(0, |all, (place, on)| all | (u8::from(*on) << place))
+    }
+
+    pub(super) fn from_bits(bits: u8) -> Protection {
+        let on = |place: u8| bits & (1 << place) != 0;
+        Protection { memory: on(0), oom: on(1), real_time: on(2), nice: on(3) }
+    }
+
+    /// Takes what there is to be had for this process.
+    pub(super) fn take() -> Protection {
+        let real_time = become_real_time();
+        Protection { memory: lock_memory(), oom: survive_oom(), real_time, nice: !real_time && be_nicer() }
+    }
+}
+
+impl fmt::Display for Protection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let parts = [
+            (self.memory, "memory locked"),
+            (self.oom, "spared by the OOM killer"),
+            (self.real_time, "real-time priority"),
+            (self.nice, "better nice value"),
+        ];
+        let mut first = true;
+        for (_, text) in parts.iter().filter(|(on, _)| *on) {
+            write!(f, "{}{text}", if first { "" } else { ", " })?;
+            first = false;
+        }
+        if first { f.write_str("none") } else { Ok(()) }
+    }
+}
+
+/// All that is mapped now; nothing is mapped later, because nothing is allocated.
+fn lock_memory() -> bool {
+    let limit = rustix::process::getrlimit(Resource::Memlock);
+    if limit.current != limit.maximum {
+        // A limit that stays as it is may still be enough.
+        let _ = rustix::process::setrlimit(
+            Resource::Memlock,
+            Rlimit { current: limit.maximum, maximum: limit.maximum },
+        );
+    }
+    std::hint::black_box(&mut [1_u8; STACK_BYTES]);
+    rustix::mm::mlockall(MlockAllFlags::CURRENT).is_ok()
+}
+
+fn survive_oom() -> bool {
+    std::fs::write("/proc/self/oom_score_adj", "-1000").is_ok()
+}
+
+fn become_real_time() -> bool {
+    let parameters = libc::sched_param { sched_priority: REAL_TIME_PRIORITY };
+    // SAFETY: the call reads the structure, which lives until it returns, and touches no other memory of ours.
+    unsafe { libc::sched_setscheduler(0, libc::SCHED_FIFO, &raw const parameters) == 0 }
+}
+
+fn be_nicer() -> bool {
+    (-20..0).any(|nice| rustix::process::setpriority_process(None, nice).is_ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_bits_say_what_was_got() {
+        for bits in 0..16 {
+            assert_eq!(Protection::from_bits(bits).to_bits(), bits);
+        }
+        let some = Protection { memory: true, nice: true, ..Protection::default() };
+        assert_eq!(some.to_string(), "memory locked, better nice value");
+        assert_eq!(Protection::default().to_string(), "none");
+    }
+}

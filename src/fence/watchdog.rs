@@ -1,0 +1,268 @@
+//! The machine's watchdog: it resets the machine when nobody pings it, so that a primary ends even where supervisor
+//! and guard are both frozen.
+//!
+//! The guard owns it. It is pinged by an order to arm whose deadline still lies ahead, and by nothing else; it is
+//! closed (with the magic byte that disarms it) when Postgres is proved to be no primary. A guard that is killed leaves
+//! it running: the next guard opens it again, or the machine is reset.
+
+use std::ffi::CString;
+use std::fmt;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::time::Duration;
+
+use nix::libc;
+use rustix::fs::{CWD, Mode, OFlags};
+use rustix::io::Errno;
+
+use super::WatchdogFacts;
+
+/// The longest timeout that every driver can be asked for.
+const SECONDS_MAX: u32 = 65_534;
+/// `WDIOF_SETTIMEOUT` and `WDIOF_MAGICCLOSE`.
+const SETS_TIMEOUT: u32 = 0x0080;
+const CLOSES_BY_MAGIC: u32 = 0x0100;
+
+/// How the device is spoken to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Driver {
+    /// Linux's watchdog interface.
+    Linux,
+    /// `driver: testing`: a fifo that everything is written to as text.
+    Testing,
+}
+
+/// Why it cannot be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WatchdogTrouble {
+    /// It cannot be opened (an errno).
+    Open(i32),
+    /// It cannot be told its timeout, or to stop.
+    Incapable,
+    /// It took another timeout (seconds), longer than asked for.
+    Timeout(u32),
+    /// It took no ping (an errno).
+    Write(i32),
+}
+
+impl WatchdogTrouble {
+    pub(super) fn to_code(self) -> (u8, u32) {
+        match self {
+            WatchdogTrouble::Open(errno) => (1, errno as u32),
+            WatchdogTrouble::Incapable => (2, 0),
+            WatchdogTrouble::Timeout(seconds) => (3, seconds),
+            WatchdogTrouble::Write(errno) => (4, errno as u32),
+        }
+    }
+
+    pub(super) fn from_code(code: u8, number: u32) -> WatchdogTrouble {
+        match code {
+            1 => WatchdogTrouble::Open(number as i32),
+            3 => WatchdogTrouble::Timeout(number),
+            4 => WatchdogTrouble::Write(number as i32),
+            _ => WatchdogTrouble::Incapable,
+        }
+    }
+}
+
+impl fmt::Display for WatchdogTrouble {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let why = |errno: &i32| std::io::Error::from_raw_os_error(*errno);
+        match self {
+            WatchdogTrouble::Open(errno) => write!(f, "it cannot be opened: {}", why(errno)),
+            WatchdogTrouble::Incapable => f.write_str("its timeout cannot be set"),
+            WatchdogTrouble::Timeout(seconds) => write!(f, "it resets after {seconds} s, which is too late"),
+            WatchdogTrouble::Write(errno) => write!(f, "it takes no ping: {}", why(errno)),
+        }
+    }
+}
+
+/// The device, open while something is armed.
+#[derive(Debug)]
+pub(super) struct Watchdog {
+    device: Option<(CString, Driver)>,
+    open: Option<(OwnedFd, u32)>,
+    trouble: Option<WatchdogTrouble>,
+}
+
+impl Watchdog {
+    /// Nothing is opened yet.
+    pub(super) fn new(device: Option<(&Path, Driver)>) -> Watchdog {
+        let device =
+            device.and_then(|(path, driver)| Some((CString::new(path.as_os_str().as_bytes()).ok()?, driver)));
+        Watchdog { device, open: None, trouble: None }
+    }
+
+    pub(super) fn facts(&self) -> WatchdogFacts {
+        match (&self.open, self.trouble) {
+            (_, Some(trouble)) => WatchdogFacts::Failed(trouble),
+            (Some((_, seconds)), None) => WatchdogFacts::Active(Duration::from_secs((*seconds).into())),
+            (None, None) => WatchdogFacts::Off,
+        }
+    }
+
+    /// A ping: from now on the machine has `seconds`.
+    pub(super) fn feed(&mut self, seconds: u32) {
+        let Some((path, driver)) = &self.device else { return };
+        if seconds == 0 {
+            return self.close();
+        }
+        let seconds = seconds.min(SECONDS_MAX);
+        if self.open.is_none() {
+            match open(path, *driver) {
+                Ok(device) => self.open = Some((device, 0)),
+                Err(trouble) => return self.trouble = Some(trouble),
+            }
+        }
+        let driver = *driver;
+        let Some((device, set)) = &mut self.open else { return };
+        if *set != seconds {
+            match set_timeout(device, driver, seconds) {
+                Ok(()) => *set = seconds,
+                Err(trouble) => {
+                    self.trouble = Some(trouble);
+                    return self.give_up();
+                }
+            }
+        }
+        self.trouble = match rustix::io::write(&*device, b"1") {
+            // A fifo that nobody empties is as good as one that somebody does.
+            Ok(_) | Err(Errno::AGAIN) => None,
+            Err(errno) => Some(WatchdogTrouble::Write(errno.raw_os_error())),
+        };
+        if self.trouble.is_some() {
+            self.give_up();
+        }
+    }
+
+    /// Disarms it.
+    pub(super) fn close(&mut self) {
+        self.trouble = None;
+        self.give_up();
+    }
+
+    fn give_up(&mut self) {
+        if let Some((device, _)) = self.open.take() {
+            // Without the magic byte it goes on, and resets the machine: the safe side.
+            let _ = rustix::io::write(&device, b"V");
+        }
+    }
+}
+
+fn open(path: &CString, driver: Driver) -> Result<OwnedFd, WatchdogTrouble> {
+    // A fifo without a reader must not hold up the guard.
+    let flags = OFlags::WRONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    let device = rustix::fs::openat(CWD, path.as_c_str(), flags, Mode::empty())
+        .map_err(|errno| WatchdogTrouble::Open(errno.raw_os_error()))?;
+    if driver == Driver::Linux && !is_capable(&device) {
+        let _ = rustix::io::write(&device, b"V");
+        return Err(WatchdogTrouble::Incapable);
+    }
+    Ok(device)
+}
+
+/// `struct watchdog_info` of linux/watchdog.h.
+#[repr(C)]
+struct WatchdogInfo {
+    options: u32,
+    firmware_version: u32,
+    identity: [u8; 32],
+}
+
+/// `WDIOC_GETSUPPORT`: `_IOR('W', 0, struct watchdog_info)`.
+const GET_SUPPORT: libc::c_ulong =
+    (2 << 30) | ((size_of::<WatchdogInfo>() as libc::c_ulong) << 16) | (0x57 << 8);
+/// `WDIOC_SETTIMEOUT`: `_IOWR('W', 6, int)`.
+const SET_TIMEOUT: libc::c_ulong = (3 << 30) | (4 << 16) | (0x57 << 8) | 6;
+
+fn is_capable(device: &OwnedFd) -> bool {
+    let mut info = WatchdogInfo { options: 0, firmware_version: 0, identity: [0; 32] };
+    // SAFETY: the number says that the kernel writes one `watchdog_info`, and `info` is one and lives on.
+    let answer = unsafe { libc::ioctl(device.as_raw_fd(), GET_SUPPORT as _, &raw mut info) };
+    let wanted = SETS_TIMEOUT | CLOSES_BY_MAGIC;
+    answer == 0 && info.options & wanted == wanted
+}
+
+fn set_timeout(device: &OwnedFd, driver: Driver, seconds: u32) -> Result<(), WatchdogTrouble> {
+    match driver {
+        Driver::Testing => {
+            let mut text = [0_u8; 32];
+            let length = timeout_text(&mut text, seconds);
+            rustix::io::write(device, &text[..length])
+                .map(drop)
+                .map_err(|errno| WatchdogTrouble::Write(errno.raw_os_error()))
+        }
+        Driver::Linux => {
+            let mut value = libc::c_int::try_from(seconds).unwrap_or(libc::c_int::MAX);
+            // SAFETY: the number says that the kernel reads and writes one int, and `value` is one and lives on.
+            let answer = unsafe { libc::ioctl(device.as_raw_fd(), SET_TIMEOUT as _, &raw mut value) };
+            match (answer, u32::try_from(value)) {
+                // The driver answers with what it really took.
+                (0, Ok(taken)) if taken <= seconds => Ok(()),
+                (0, Ok(taken)) => Err(WatchdogTrouble::Timeout(taken)),
+                (_, _) => Err(WatchdogTrouble::Incapable),
+            }
+        }
+    }
+}
+
+/// `Ctimeout=SECONDS\n` without asking for memory.
+fn timeout_text(space: &mut [u8; 32], seconds: u32) -> usize {
+    use std::io::Write;
+    let mut rest = &mut space[..];
+    let written = writeln!(rest, "Ctimeout={seconds}");
+    let left = rest.len();
+    if written.is_ok() { space.len() - left } else { 0 }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+    use std::os::unix::fs::OpenOptionsExt;
+
+    use super::*;
+
+    #[test]
+    fn the_numbers_are_those_of_the_kernel() {
+        assert_eq!((GET_SUPPORT, SET_TIMEOUT), (0x8028_5700, 0xC004_5706));
+    }
+
+    #[test]
+    fn the_testing_driver_writes_timeout_pings_and_the_magic_byte() {
+        let path = std::env::temp_dir().join(format!("watchdog-{}", std::process::id()));
+        nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).expect("a fifo");
+        let mut watchdog = Watchdog::new(Some((&path, Driver::Testing)));
+        watchdog.feed(15);
+        assert_eq!(
+            watchdog.facts(),
+            WatchdogFacts::Failed(WatchdogTrouble::Open(libc::ENXIO)),
+            "nobody reads"
+        );
+        let mut reader = std::fs::File::options()
+            .read(true)
+            .custom_flags(libc::O_NONBLOCK)
+            .open(&path)
+            .expect("the fifo opens");
+        for seconds in [15, 15, 7] {
+            watchdog.feed(seconds);
+        }
+        assert_eq!(watchdog.facts(), WatchdogFacts::Active(Duration::from_secs(7)));
+        watchdog.close();
+        assert_eq!(watchdog.facts(), WatchdogFacts::Off);
+        let mut text = String::new();
+        reader.read_to_string(&mut text).expect("read");
+        assert_eq!(text, "Ctimeout=15\n11Ctimeout=7\n1V");
+        std::fs::remove_file(path).expect("removed");
+    }
+
+    #[test]
+    fn what_is_no_watchdog_is_not_used() {
+        let mut watchdog = Watchdog::new(Some((Path::new("/dev/null"), Driver::Linux)));
+        watchdog.feed(15);
+        assert_eq!(watchdog.facts(), WatchdogFacts::Failed(WatchdogTrouble::Incapable));
+        let mut none = Watchdog::new(None);
+        none.feed(15);
+        assert_eq!(none.facts(), WatchdogFacts::Off);
+    }
+}

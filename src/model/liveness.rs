@@ -1,0 +1,360 @@
+//! Whether Postgres proves that it works: the ages of the proofs, and what follows from them.
+//!
+//! ```text
+//!  a new connection answered ──┐
+//!  a small write was flushed ──┼─► Liveness ──► verdict(now) ──► Alive · Doubtful since · Dead because
+//!  a needed process is stopped ┘        └─────► withheld(now) ─► why the lease must not be renewed
+//! ```
+//!
+//! Both proofs must be recent. One failed or slow probe is no verdict; only time without any proof is. Time in which
+//! the probe itself did not run does not count: it says nothing about Postgres.
+
+use std::fmt;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::Moment;
+
+/// The probe runs far more often than this. A longer pause between two runs means that it was not scheduled, and what
+/// is longer is not held against Postgres.
+const GAP_MAX: Duration = Duration::from_millis(500);
+
+/// The spans derived from a TTL.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LivenessTiming {
+    /// The TTL in force.
+    pub ttl: Duration,
+}
+
+impl LivenessTiming {
+    /// How often each proof is asked for: four times within [`Self::dead_after`], and no more than a probe may cost.
+    pub fn probe_every(self) -> Duration {
+        (self.ttl / 8).clamp(Duration::from_millis(500), Duration::from_secs(2))
+    }
+
+    /// Without a proof for this long Postgres is dead: half the TTL, so that stopping it and another's promotion fit
+    /// in the other half. At least 2.5 s, because a disk may be slow for a second or two.
+    pub fn dead_after(self) -> Duration {
+        (self.ttl / 2).max(Duration::from_millis(2500))
+    }
+
+    /// How long one try may take: half of [`Self::dead_after`], so that a second one, with a new connection, can end
+    /// before the verdict. At most 5 s: a TTL of minutes is no reason to wait for an answer that was lost.
+    pub fn try_within(self) -> Duration {
+        (self.dead_after() / 2).min(Duration::from_secs(5))
+    }
+}
+
+/// What has to be proved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Proof {
+    /// The postmaster forks, and the new process answers.
+    Connection,
+    /// What is written is flushed.
+    Write,
+}
+
+/// What the proofs amount to.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Verdict {
+    /// Both proofs are recent, or there is nothing to prove: no Postgres runs here that may be primary.
+    #[default]
+    Alive,
+    /// One of them is late. Nothing follows from it yet.
+    Doubtful {
+        /// When it was last proved.
+        since: Moment,
+    },
+    /// It does not do its work.
+    Dead(Death),
+}
+
+/// What a dead Postgres does not do.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Death {
+    /// It gave no new connection.
+    NoConnection {
+        /// For this long.
+        within: Duration,
+        /// What the last try ended with.
+        trouble: String,
+    },
+    /// It flushed no write.
+    NoWrite {
+        /// For this long.
+        within: Duration,
+        /// What the last try ended with.
+        trouble: String,
+    },
+    /// One of its processes is stopped.
+    Stopped {
+        /// Which, as an operator calls it.
+        process: String,
+        /// For this long.
+        within: Duration,
+    },
+}
+
+impl Death {
+    /// Whether starting it again may help where no other member can take over. A new process mends a frozen one; it
+    /// does not mend a disk, and the old one can still be read.
+    pub fn may_be_mended_by_a_restart(&self) -> bool {
+        match self {
+            Death::NoConnection { .. } | Death::Stopped { .. } => true,
+            Death::NoWrite { .. } => false,
+        }
+    }
+}
+
+impl fmt::Display for Death {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Death::NoConnection { within, trouble } => {
+                write!(f, "no new connection for {:.1} s: {trouble}", within.as_secs_f64())
+            }
+            Death::NoWrite { within, trouble } => {
+                write!(f, "no flushed write for {:.1} s: {trouble}", within.as_secs_f64())
+            }
+            Death::Stopped { process, within } => {
+                write!(f, "the {process} is stopped, for {:.1} s", within.as_secs_f64())
+            }
+        }
+    }
+}
+
+/// Why this Postgres should not lead.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Unfit {
+    /// It is dead, and being stopped.
+    Dead(Death),
+    /// It is dead and goes on all the same.
+    DeadAndAlone(Death),
+    /// It should become primary and does not get there.
+    PromotionStuck,
+}
+
+impl fmt::Display for Unfit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Unfit::Dead(death) => write!(f, "PostgreSQL does not do its work: {death}"),
+            Unfit::DeadAndAlone(death) => {
+                write!(f, "PostgreSQL does not do its work and nobody else can lead, so it goes on: {death}")
+            }
+            Unfit::PromotionStuck => {
+                write!(f, "the promotion does not get on and another member can lead: giving the key away")
+            }
+        }
+    }
+}
+
+/// The verdict of one moment with the last proofs, as a tick sees them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LivenessFacts {
+    /// The verdict.
+    pub verdict: Verdict,
+    /// When a new connection last answered.
+    pub connected_at: Option<Moment>,
+    /// When a write was last flushed.
+    pub wrote_at: Option<Moment>,
+}
+
+impl LivenessFacts {
+    /// What it died of.
+    pub fn death(&self) -> Option<&Death> {
+        match &self.verdict {
+            Verdict::Dead(death) => Some(death),
+            Verdict::Alive | Verdict::Doubtful { .. } => None,
+        }
+    }
+}
+
+/// Everything the probe knows. The probe's thread fills it in; the lease's thread and the loop ask it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Liveness {
+    timing: LivenessTiming,
+    paused: bool,
+    pardoned_until: Option<Moment>,
+    ran_at: Moment,
+    watched: Option<Watched>,
+}
+
+/// One postmaster that may be primary.
+#[derive(Clone, Debug, PartialEq)]
+struct Watched {
+    pid: i32,
+    connection: Track,
+    write: Track,
+    stopped: Option<(String, Moment)>,
+    excused_until: Moment,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+struct Track {
+    /// The age counts from here: the last proof, moved on by the time in which nobody could look.
+    from: Moment,
+    proved_at: Option<Moment>,
+    trouble: Option<String>,
+}
+
+impl Liveness {
+    /// Nothing is watched yet; `now` counts as a run of the probe.
+    pub fn new(ttl: Duration, now: Moment) -> Liveness {
+        let timing = LivenessTiming { ttl };
+        Liveness { timing, paused: false, pardoned_until: None, ran_at: now, watched: None }
+    }
+
+    /// The settings in force.
+    pub fn configure(&mut self, ttl: Duration, paused: bool) {
+        self.timing = LivenessTiming { ttl };
+        self.paused = paused;
+    }
+
+    /// The spans in force.
+    pub fn timing(&self) -> LivenessTiming {
+        self.timing
+    }
+
+    /// The probe runs. What it missed since its last run is added to every proof: nobody looked.
+    pub fn ran(&mut self, now: Moment) {
+        let missed = now.since(self.ran_at).saturating_sub(GAP_MAX);
+        self.ran_at = self.ran_at.max(now);
+        if let Some(watched) = self.watched.as_mut().filter(|_| !missed.is_zero()) {
+            for track in [&mut watched.connection, &mut watched.write] {
+                track.from = track.from + missed;
+            }
+            if let Some((_, since)) = &mut watched.stopped {
+                *since = *since + missed;
+            }
+        }
+    }
+
+    /// The postmaster that may be primary now, if one runs. A new one has to prove itself from `now` on.
+    pub fn watch(&mut self, pid: Option<i32>, now: Moment) {
+        if self.watched.as_ref().map(|watched| watched.pid) == pid {
+            return;
+        }
+        let unproved = Track { from: now, proved_at: None, trouble: None };
+        self.pardoned_until = None;
+        self.watched = pid.map(|pid| Watched {
+            pid,
+            connection: unproved.clone(),
+            write: unproved,
+            stopped: None,
+            excused_until: Moment::default(),
+        });
+    }
+
+    /// Whom to probe.
+    pub fn watched(&self) -> Option<i32> {
+        self.watched.as_ref().map(|watched| watched.pid)
+    }
+
+    /// The postmaster `pid` has just proved it.
+    pub fn proved(&mut self, pid: i32, proof: Proof, now: Moment) {
+        if let Some(track) = self.track(pid, proof) {
+            *track = Track { from: now, proved_at: Some(now), trouble: None };
+        }
+    }
+
+    /// A try to have it proved ended with `trouble`.
+    pub fn failed(&mut self, pid: i32, proof: Proof, trouble: String) {
+        if let Some(track) = self.track(pid, proof) {
+            track.trouble = Some(trouble);
+        }
+    }
+
+    /// The process of `pid` that was seen stopped, if any was.
+    pub fn stopped(&mut self, pid: i32, process: Option<String>, now: Moment) {
+        let Some(watched) = self.watched.as_mut().filter(|watched| watched.pid == pid) else { return };
+        watched.stopped = match (process, watched.stopped.take()) {
+            (None, _) => None,
+            (Some(process), Some((same, since))) if process == same => Some((process, since)),
+            (Some(process), _) => Some((process, now)),
+        };
+    }
+
+    /// It is being stopped in good order and may take until then: it does not have to prove anything before.
+    pub fn excuse(&mut self, until: Moment) {
+        if let Some(watched) = &mut self.watched {
+            watched.excused_until = watched.excused_until.max(until);
+        }
+    }
+
+    /// Whatever the verdict, the lease may be renewed until then: nobody else can lead, and this one still serves what
+    /// it can. Ends by itself, so that only a loop that is alive can keep it up.
+    pub fn pardon(&mut self, until: Moment) {
+        self.pardoned_until = Some(until);
+    }
+
+    /// The verdict at `now`.
+    pub fn verdict(&self, now: Moment) -> Verdict {
+        let Some(watched) = &self.watched else { return Verdict::Alive };
+        let within = self.timing.dead_after();
+        // Beyond that the probe has not looked.
+        let now = now.min(self.ran_at + GAP_MAX);
+        let age = |from: Moment| now.since(from.max(watched.excused_until));
+        if let Some((process, since)) = &watched.stopped
+            && within <= age(*since)
+        {
+            return Verdict::Dead(Death::Stopped { process: process.clone(), within });
+        }
+        let trouble = |track: &Track| track.trouble.clone().unwrap_or_else(|| "no answer".to_owned());
+        let (connection, write) = (&watched.connection, &watched.write);
+        if within <= age(connection.from) {
+            return Verdict::Dead(Death::NoConnection { within, trouble: trouble(connection) });
+        }
+        if within <= age(write.from) {
+            return Verdict::Dead(Death::NoWrite { within, trouble: trouble(write) });
+        }
+        let oldest = connection.from.min(write.from);
+        match age(oldest) {
+            young if young < within / 2 => Verdict::Alive,
+            _late => Verdict::Doubtful { since: oldest },
+        }
+    }
+
+    /// Why the lease must not be renewed at `now`; `None` when it may be. Without a probe that runs there is no proof.
+    pub fn withheld(&self, now: Moment) -> Option<String> {
+        if self.paused || self.pardoned_until.is_some_and(|until| now < until) {
+            return None;
+        }
+        if self.ran_at + self.timing.ttl < now {
+            return Some(format!(
+                "PostgreSQL has not been probed for {} s",
+                now.since(self.ran_at).as_secs()
+            ));
+        }
+        match self.verdict(now) {
+            Verdict::Alive | Verdict::Doubtful { .. } => None,
+            Verdict::Dead(death) => Some(death.to_string()),
+        }
+    }
+
+    /// A verdict with the last proofs.
+    pub fn facts(&self, verdict: Verdict) -> LivenessFacts {
+        let watched = self.watched.as_ref();
+        LivenessFacts {
+            verdict,
+            connected_at: watched.and_then(|watched| watched.connection.proved_at),
+            wrote_at: watched.and_then(|watched| watched.write.proved_at),
+        }
+    }
+
+    /// Whether `pid` has ever flushed a write under this probe.
+    pub fn has_written(&self, pid: i32) -> bool {
+        let watched = self.watched.as_ref().filter(|watched| watched.pid == pid);
+        watched.is_some_and(|watched| watched.write.proved_at.is_some())
+    }
+
+    fn track(&mut self, pid: i32, proof: Proof) -> Option<&mut Track> {
+        let watched = self.watched.as_mut().filter(|watched| watched.pid == pid)?;
+        Some(match proof {
+            Proof::Connection => &mut watched.connection,
+            Proof::Write => &mut watched.write,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,144 @@
+use super::*;
+use proptest::prelude::*;
+
+const TTL: Duration = Duration::from_secs(10);
+const PID: i32 = 42;
+
+fn at(millis: u64) -> Moment {
+    Moment::from_millis(1_000_000 + millis)
+}
+
+fn watched() -> Liveness {
+    let mut liveness = Liveness::new(TTL, at(0));
+    liveness.watch(Some(PID), at(0));
+    liveness
+}
+
+/// The probe runs every 100 ms from one moment to the other.
+fn run(liveness: &mut Liveness, from: u64, to: u64) {
+    (from..=to).step_by(100).for_each(|millis| liveness.ran(at(millis)));
+}
+
+fn is_dead(liveness: &Liveness, millis: u64) -> bool {
+    matches!(liveness.verdict(at(millis)), Verdict::Dead(_))
+}
+
+#[test]
+fn both_proofs_must_be_recent() {
+    for (proved, dead) in [(Proof::Connection, "no flushed write"), (Proof::Write, "no new connection")] {
+        let mut liveness = watched();
+        run(&mut liveness, 0, 4900);
+        liveness.proved(PID, proved, at(4900));
+        assert!(matches!(liveness.verdict(at(4999)), Verdict::Doubtful { .. }));
+        liveness.ran(at(5000));
+        let Verdict::Dead(death) = liveness.verdict(at(5000)) else { panic!("{proved:?}") };
+        assert!(death.to_string().starts_with(dead), "{death}");
+        assert!(liveness.withheld(at(5000)).is_some_and(|why| why.starts_with(dead)));
+    }
+}
+
+#[test]
+fn a_good_verdict_comes_back_with_the_proofs() {
+    let mut liveness = watched();
+    run(&mut liveness, 0, 6000);
+    assert!(is_dead(&liveness, 6000));
+    liveness.proved(PID, Proof::Connection, at(6000));
+    liveness.proved(PID, Proof::Write, at(6000));
+    assert_eq!(liveness.verdict(at(6100)), Verdict::Alive);
+    assert_eq!(liveness.withheld(at(6100)), None);
+}
+
+#[test]
+fn a_stopped_process_is_dead_only_when_it_stays_stopped() {
+    let mut liveness = watched();
+    for millis in (0..=20_000).step_by(100) {
+        liveness.ran(at(millis));
+        liveness.proved(PID, Proof::Connection, at(millis));
+        liveness.proved(PID, Proof::Write, at(millis));
+        // A debugger that lets it go every four seconds.
+        let stopped = (millis % 4000 != 0).then(|| "checkpointer".to_owned());
+        liveness.stopped(PID, stopped, at(millis));
+        assert!(!is_dead(&liveness, millis), "{millis}");
+    }
+    run(&mut liveness, 20_100, 24_900);
+    liveness.stopped(PID, Some("checkpointer".to_owned()), at(20_100));
+    liveness.proved(PID, Proof::Connection, at(25_100));
+    liveness.proved(PID, Proof::Write, at(25_100));
+    run(&mut liveness, 25_000, 25_100);
+    let Verdict::Dead(death) = liveness.verdict(at(25_100)) else { panic!("stopped for 5 s") };
+    assert_eq!(death.to_string(), "the checkpointer is stopped, for 5.0 s");
+}
+
+#[test]
+fn a_probe_that_did_not_run_condemns_nobody() {
+    let mut liveness = watched();
+    run(&mut liveness, 0, 1000);
+    assert!(!is_dead(&liveness, 60_000), "nobody looked");
+    assert!(liveness.withheld(at(60_000)).is_some(), "and nobody proved anything");
+    liveness.ran(at(60_000));
+    assert!(!is_dead(&liveness, 60_000));
+    assert_eq!(liveness.withheld(at(60_000)), None);
+    run(&mut liveness, 60_000, 64_000);
+    assert!(is_dead(&liveness, 64_000), "it had run for 5 s by then");
+}
+
+#[test]
+fn excuses_pauses_and_pardons() {
+    let mut liveness = watched();
+    liveness.excuse(at(20_000));
+    run(&mut liveness, 0, 24_900);
+    assert!(!is_dead(&liveness, 24_900), "it was told to stop, and had until 20 s for it");
+    liveness.ran(at(25_000));
+    assert!(is_dead(&liveness, 25_000));
+    liveness.pardon(at(26_000));
+    assert_eq!(liveness.withheld(at(25_999)), None);
+    assert!(liveness.withheld(at(26_000)).is_some());
+    liveness.configure(TTL, true);
+    assert_eq!(liveness.withheld(at(26_000)), None);
+}
+
+#[test]
+fn another_postmaster_begins_anew() {
+    let mut liveness = watched();
+    run(&mut liveness, 0, 6000);
+    liveness.watch(None, at(6000));
+    assert_eq!(liveness.verdict(at(6000)), Verdict::Alive);
+    liveness.watch(Some(43), at(6000));
+    liveness.proved(PID, Proof::Write, at(6100));
+    assert!(!liveness.has_written(43));
+    assert_eq!(liveness.verdict(at(6100)), Verdict::Alive);
+}
+
+proptest! {
+    #[test]
+    fn the_spans_are_in_order_for_every_legal_ttl(seconds in 3u64..3600) {
+        let timing = LivenessTiming { ttl: Duration::from_secs(seconds) };
+        prop_assert!(timing.dead_after() < timing.ttl);
+        prop_assert!(timing.probe_every() + timing.try_within() < timing.dead_after());
+    }
+
+    /// Whatever the probe's own pauses: proofs that never lie further apart in its running time than the limit
+    /// leave it alive, and once it has run for that long without one it is dead.
+    #[test]
+    fn only_time_in_which_the_probe_ran_counts(
+        ttl in 3u64..60,
+        gaps in proptest::collection::vec(1u64..4000, 1..60),
+        proof_at in proptest::collection::vec(proptest::bool::weighted(0.3), 60),
+    ) {
+        let timing = LivenessTiming { ttl: Duration::from_secs(ttl) };
+        let mut liveness = Liveness::new(timing.ttl, at(0));
+        liveness.watch(Some(PID), at(0));
+        let (mut now, mut unproved) = (0, Duration::ZERO);
+        for (gap, proof) in gaps.into_iter().zip(proof_at) {
+            now += gap;
+            liveness.ran(at(now));
+            unproved += Duration::from_millis(gap).min(GAP_MAX);
+            if proof {
+                liveness.proved(PID, Proof::Connection, at(now));
+                liveness.proved(PID, Proof::Write, at(now));
+                unproved = Duration::ZERO;
+            }
+            prop_assert_eq!(is_dead(&liveness, now), timing.dead_after() <= unproved);
+        }
+    }
+}

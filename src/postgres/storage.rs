@@ -1,0 +1,77 @@
+//! The disk under the data directory and the WAL: takes a small write, flushes it, and has room for more.
+
+use std::fs::{self, OpenOptions};
+use std::io;
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::path::Path;
+
+use nix::errno::Errno;
+use nix::sys::statvfs::statvfs;
+
+/// PostgreSQL's own prefix for files that base backups and pg_rewind leave out.
+const FILE: &str = "pgsql_tmp.matriarch";
+/// One sector, written in place: a probe shall not wear the disk.
+const BYTES: [u8; 512] = [0; 512];
+/// With less room than this PostgreSQL cannot go on: it extends a table by up to 512 kB at once.
+const FREE_BYTES_MIN: u64 = 1 << 20;
+
+/// Writes and flushes, below the data directory and where the WAL is. `Err` says what the disk refused. A file that
+/// cannot be opened for any reason of ours says nothing about the disk.
+pub(super) fn flush(data_dir: &Path) -> Result<(), String> {
+    let wal = data_dir.join("pg_wal");
+    let device = |path: &Path| fs::metadata(path).map(|metadata| metadata.dev()).ok();
+    flush_in(&wal)?;
+    if device(&wal) == device(data_dir) { Ok(()) } else { flush_in(data_dir) }
+}
+
+fn flush_in(directory: &Path) -> Result<(), String> {
+    let at = |what: String| format!("{}: {what}", directory.display());
+    if let Ok(disk) = statvfs(directory)
+        && 0 < disk.blocks()
+    {
+        let free_bytes = disk.blocks_available().saturating_mul(disk.fragment_size());
+        if free_bytes < FREE_BYTES_MIN {
+            return Err(at(format!("{}, {free_bytes} bytes are left", Errno::ENOSPC.desc())));
+        }
+    }
+    match write(&directory.join(FILE)) {
+        Ok(()) => Ok(()),
+        Err(error) if is_of_the_disk(&error) => Err(at(error.to_string())),
+        Err(error) => {
+            tracing::debug!(directory = %directory.display(), %error, "could not probe the disk");
+            Ok(())
+        }
+    }
+}
+
+fn write(path: &Path) -> io::Result<()> {
+    let file = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(path)?;
+    file.write_all_at(&BYTES, 0)?;
+    file.sync_data()
+}
+
+fn is_of_the_disk(error: &io::Error) -> bool {
+    let number = error.raw_os_error().map(Errno::from_raw);
+    matches!(number, Some(Errno::ENOSPC | Errno::EDQUOT | Errno::EROFS | Errno::EIO))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_disk_takes_a_write_and_a_missing_directory_says_nothing() {
+        let folder = std::env::temp_dir().join(format!("matriarch-storage-{}", std::process::id()));
+        fs::create_dir_all(folder.join("pg_wal")).expect("the temporary folder is writable");
+        assert_eq!(flush(&folder), Ok(()));
+        assert_eq!(fs::metadata(folder.join("pg_wal").join(FILE)).map(|file| file.len()).ok(), Some(512));
+        fs::remove_dir_all(&folder).expect("ours");
+        assert_eq!(flush(&folder), Ok(()));
+    }
+
+    #[test]
+    fn a_full_disk_is_of_the_disk() {
+        assert!(is_of_the_disk(&io::Error::from_raw_os_error(Errno::ENOSPC as i32)));
+        assert!(!is_of_the_disk(&io::Error::from_raw_os_error(Errno::EACCES as i32)));
+    }
+}

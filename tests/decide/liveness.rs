@@ -1,0 +1,225 @@
+//! Scenarios: a Postgres that is there and does not do its work.
+
+use std::time::Duration;
+
+use matriarch::model::{
+    Action, ControlState, Death, Job, JobKind, Outcome, Reason, Running, StopMode, Term, Timeline, Unfit,
+    Verdict,
+};
+
+use super::world::{World, dead, down, no_connection, no_write, primary, promoting, standby, up};
+
+fn jobs(actions: &[Action]) -> Vec<&Job> {
+    let mut jobs = Vec::new();
+    for action in actions {
+        if let Action::Start(job) = action {
+            jobs.push(job);
+        }
+    }
+    jobs
+}
+
+fn kinds(actions: &[Action]) -> Vec<JobKind> {
+    jobs(actions).into_iter().map(Job::kind).collect()
+}
+
+fn is_immediate_stop(actions: &[Action]) -> bool {
+    matches!(jobs(actions)[..], [Job::Stop { mode: StopMode::Immediate, .. }])
+}
+
+fn others_answer(world: &mut World) -> &mut World {
+    world.answers("b", 1000).answers("c", 1000)
+}
+
+fn others_are_away(world: &mut World) -> &mut World {
+    others_answer(world).seen.peers.values_mut().for_each(|peer| peer.reachable = false);
+    world
+}
+
+fn job(world: &mut World, job: Job) -> &mut World {
+    let since = world.now;
+    world.seen.job = Some(Running { job, since });
+    world
+}
+
+fn stop() -> Job {
+    Job::Stop { mode: StopMode::Immediate, within: Duration::from_millis(500) }
+}
+
+fn promote() -> Job {
+    Job::Promote { term: Term(50), above: Timeline(1) }
+}
+
+/// The postmaster is frozen, or anything else that gives no connection: it is stopped at once, and only when no
+/// process of it is left does the key go to somebody else.
+#[test]
+fn a_dead_primary_is_stopped_before_the_key_is_given_away() {
+    let mut world = World::new();
+    world.i_lead().postgres(up(primary(1000))).tick();
+    let condemned = world.later(5000).postgres(dead(no_connection())).tick();
+    assert!(is_immediate_stop(&condemned.actions), "{:?}", condemned.actions);
+    assert_eq!(condemned.because, Reason::Unfit(Unfit::Dead(no_connection())));
+    others_answer(job(world.later(100), stop()));
+    assert_eq!(kinds(&world.tick().actions), [], "a process of it is left");
+    world.seen.job = None;
+    world.later(100).ends(JobKind::Stop, Outcome::Done).postgres(down(ControlState::InProduction));
+    let given = others_answer(&mut world).tick();
+    assert_eq!(kinds(&given.actions), [JobKind::ReleaseLeadership]);
+    assert_eq!(given.because, Reason::Unfit(Unfit::Dead(no_connection())));
+}
+
+/// A new process may be better than a frozen one.
+#[test]
+fn a_dead_primary_is_started_again_when_nobody_else_can_lead() {
+    let mut world = World::new();
+    others_are_away(world.i_lead().postgres(dead(no_connection())));
+    assert!(is_immediate_stop(&world.tick().actions));
+    world.later(100).ends(JobKind::Stop, Outcome::Done).postgres(down(ControlState::InProduction));
+    assert_eq!(kinds(&others_are_away(&mut world).tick().actions), [JobKind::StartStandby]);
+    // The slate is clean: it is promoted, although now another could lead.
+    world.later(1000).postgres(up(standby(1000))).ends(JobKind::StartStandby, Outcome::Done);
+    assert_eq!(kinds(&others_answer(&mut world).tick().actions), [JobKind::Promote]);
+}
+
+/// A full disk is not mended by a restart: with somebody who can lead it is given up, alone it goes on.
+#[test]
+fn a_primary_that_cannot_write_goes_on_only_when_it_is_alone() {
+    let mut world = World::new();
+    world.i_lead().postgres(dead(no_write()));
+    let asks = world.tick();
+    assert_eq!((kinds(&asks.actions), asks.because), (vec![], Reason::AskingMembers));
+    let pardons =
+        |actions: &[Action]| actions.iter().any(|action| matches!(action, Action::PardonPostgres { .. }));
+    assert!(!pardons(&asks.actions));
+    // They answer, and cannot lead.
+    others_answer(world.later(5)).seen.peers.values_mut().for_each(|peer| peer.watchdog_failed = true);
+    let spared = world.tick();
+    assert!(
+        !kinds(&spared.actions).contains(&JobKind::Stop) && pardons(&spared.actions),
+        "{:?}",
+        spared.actions
+    );
+    assert_eq!(spared.because, Reason::Unfit(Unfit::DeadAndAlone(no_write())));
+    assert!(spared.wake.0 < world.now + Duration::from_secs(5), "the pardon ends");
+    // While the others are asked again it goes on.
+    assert!(pardons(&world.later(3000).tick().actions));
+    assert!(is_immediate_stop(&others_answer(world.later(5)).tick().actions));
+}
+
+/// The others are registered and do not answer me: they may be well, so the key goes.
+#[test]
+fn a_primary_that_cannot_write_does_not_count_on_silence() {
+    let mut world = World::new();
+    others_are_away(world.i_lead().postgres(dead(no_write())));
+    assert!(is_immediate_stop(&world.tick().actions));
+    world.later(100).ends(JobKind::Stop, Outcome::Done).postgres(down(ControlState::InProduction));
+    assert_eq!(kinds(&others_are_away(&mut world).tick().actions), [JobKind::ReleaseLeadership]);
+}
+
+/// One late proof is no verdict, and in pause there is none.
+#[test]
+fn doubt_and_pause_change_nothing() {
+    let mut world = World::new();
+    let since = world.now;
+    world.i_lead().postgres(up(primary(1000))).seen.postgres.liveness.verdict = Verdict::Doubtful { since };
+    assert_eq!(world.later(3000).tick().because, Reason::Leading);
+    for death in [no_connection(), no_write()] {
+        world.postgres(dead(death)).seen.settings.pause = true;
+        assert_eq!(kinds(&world.tick().actions), []);
+    }
+}
+
+/// A checkpoint hangs because the checkpointer is stopped: it does not hold up the stop.
+#[test]
+fn a_long_action_does_not_hold_up_the_stop() {
+    let mut world = World::new();
+    let stopped = Death::Stopped { process: "checkpointer".to_owned(), within: Duration::from_secs(5) };
+    job(world.i_lead().postgres(dead(stopped)), Job::Checkpoint);
+    assert!(world.tick().actions.contains(&Action::CancelJob));
+    world.seen.job = None;
+    world.later(50).ends(JobKind::Checkpoint, Outcome::Cancelled);
+    assert!(is_immediate_stop(&world.tick().actions));
+}
+
+/// The lease ran out because the loop was blocked as well: a dead Postgres does not take the key back.
+#[test]
+fn a_dead_primary_does_not_take_the_vanished_key_back() {
+    let mut world = World::new();
+    world.nobody_leads().postgres(dead(no_connection()));
+    assert!(is_immediate_stop(&world.tick().actions));
+}
+
+/// `restore_command` hangs in a promotion: for one TTL it may, then the next member gets the key, and this Postgres is
+/// stopped first, because it may turn primary at any moment.
+#[test]
+fn a_promotion_that_hangs_is_given_up() {
+    let mut world = World::new();
+    job(world.i_lead().postgres(promoting(1000)), promote());
+    for _ in 0..10 {
+        assert_eq!(world.tick().because, Reason::Busy(JobKind::Promote));
+        others_answer(world.later(999));
+    }
+    let given_up = others_answer(world.later(10)).tick();
+    assert!(given_up.actions.contains(&Action::CancelJob), "{:?}", given_up.actions);
+    world.seen.job = None;
+    world.later(5).ends(JobKind::Promote, Outcome::Cancelled);
+    assert!(is_immediate_stop(&world.tick().actions));
+    world.later(100).ends(JobKind::Stop, Outcome::Done).postgres(down(ControlState::InArchiveRecovery));
+    let given = others_answer(&mut world).tick();
+    assert_eq!(
+        (kinds(&given.actions), given.because),
+        (vec![JobKind::ReleaseLeadership], Reason::Unfit(Unfit::PromotionStuck))
+    );
+}
+
+/// As long as something is replayed, or nobody else can lead, a promotion takes as long as it takes.
+#[test]
+fn a_slow_promotion_is_waited_for() {
+    let mut world = World::new();
+    job(world.i_lead().postgres(promoting(1000)), promote());
+    for round in 0..60 {
+        others_answer(world.later(1000).postgres(promoting(1000 + round)));
+        assert_eq!(world.tick().because, Reason::Busy(JobKind::Promote), "{round}");
+    }
+    for _ in 0..60 {
+        others_are_away(world.later(1000));
+        assert_eq!(world.tick().because, Reason::Busy(JobKind::Promote));
+    }
+}
+
+/// The promotion ends between the verdict and its cancellation: it is primary, and stays so.
+#[test]
+fn a_promotion_that_ends_at_the_last_moment_counts() {
+    let mut world = World::new();
+    job(world.i_lead().postgres(promoting(1000)), promote()).tick();
+    others_answer(world.later(11_000));
+    assert!(world.tick().actions.contains(&Action::CancelJob));
+    world.seen.job = None;
+    world.later(5).ends(JobKind::Promote, Outcome::Cancelled).postgres(up(primary(1000)));
+    assert_eq!(world.tick().because, Reason::Leading);
+}
+
+/// The disk is full and Postgres does not start any more: after a few tries the key goes to somebody who can lead.
+#[test]
+fn starts_that_fail_have_a_budget() {
+    let mut world = World::new();
+    world.i_lead().postgres(up(primary(1000))).tick();
+    world.later(10).postgres(down(ControlState::InProduction));
+    for round in 0..3 {
+        others_answer(world.later(2000));
+        assert_eq!(kinds(&world.tick().actions), [JobKind::StartStandby], "{round}");
+        let full = Outcome::Failed("No space left on device".to_owned());
+        let failed = others_answer(world.later(500).ends(JobKind::StartStandby, full)).tick();
+        let expected: &[JobKind] = if round < 2 { &[] } else { &[JobKind::ReleaseLeadership] };
+        assert_eq!(kinds(&failed.actions), expected, "{round}");
+    }
+}
+
+/// A stop that was ordered is no crash.
+#[test]
+fn an_ordered_stop_costs_no_crash() {
+    let mut world = World::new();
+    world.i_lead().postgres(up(primary(1000))).tick();
+    job(world.later(10).postgres(down(ControlState::InProduction)), stop()).tick();
+    assert_eq!(world.memory.crashes, []);
+}

@@ -1,0 +1,127 @@
+//! The machine's watchdog, as the driver `testing` shows it: a fifo.
+
+use std::fs::File;
+use std::io::Read;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use nix::libc;
+use serde_json::json;
+
+use crate::support::{Cluster, Member, Plan, until, user};
+
+/// The fifo in a member's folder, with somebody who reads it, and what was read so far.
+struct Device {
+    path: PathBuf,
+    reader: File,
+    text: String,
+}
+
+impl Device {
+    fn of(member: &Member) -> Device {
+        let path = member.folder.join("watchdog");
+        nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).expect("a fifo");
+        user::give(&path);
+        // Open for both, so that a writer that goes away is no end.
+        let mut open = File::options();
+        open.read(true).write(true).custom_flags(libc::O_NONBLOCK);
+        let reader = open.open(&path).expect("the fifo opens");
+        Device { path, reader, text: String::new() }
+    }
+
+    /// Everything written so far.
+    fn read(&mut self) -> &str {
+        let mut buffer = [0; 4096];
+        while let Ok(length @ 1..) = self.reader.read(&mut buffer) {
+            self.text.push_str(&String::from_utf8_lossy(&buffer[..length]));
+        }
+        &self.text
+    }
+}
+
+/// Makes this member require the watchdog in its folder.
+fn require(member: &Member) {
+    let mut config = member.read_config();
+    let device = member.folder.join("watchdog");
+    config["watchdog"] = json!({ "mode": "required", "driver": "testing", "device": device });
+    member.write_config(&config);
+}
+
+async fn wait_for_leader(cluster: &Cluster, name: &str) {
+    let leads = |seen: &crate::support::Seen| seen.leader() == Some(name);
+    cluster.wait_for(Duration::from_secs(60), &format!("{name} leads"), leads).await;
+}
+
+/// Its timeout is that of the lease less the margin; every renewal pings it; the magic byte comes last.
+#[tokio::test]
+async fn it_is_timed_pinged_and_closed() {
+    let mut cluster = Plan::new(1).dynamic(json!({ "ttl": 20 })).prepare().await;
+    require(&cluster.members[0]);
+    let mut device = Device::of(&cluster.members[0]);
+    cluster.members[0].start();
+    wait_for_leader(&cluster, "m1").await;
+    let pinged = until(Duration::from_secs(20), async || device.read().ends_with("111").then_some(())).await;
+    assert!(pinged.is_some(), "{:?}\n{}", device.read(), cluster.story());
+    cluster.members[0].terminate();
+    assert_eq!(cluster.members[0].exit_code(Duration::from_secs(30)).await, Some(0));
+    let text = device.read();
+    let pings = text.strip_prefix("Ctimeout=15\n").and_then(|rest| rest.strip_suffix('V'));
+    assert!(pings.is_some_and(|pings| pings.bytes().all(|byte| byte == b'1')), "{text:?}");
+}
+
+/// A guard that takes the place of a killed one goes on with the watchdog.
+#[tokio::test]
+async fn another_guard_goes_on_with_it() {
+    let mut cluster = Plan::new(1).dynamic(json!({ "ttl": 20 })).prepare().await;
+    require(&cluster.members[0]);
+    let mut device = Device::of(&cluster.members[0]);
+    cluster.members[0].start();
+    cluster.wait_until_well().await;
+    cluster.members[0].signal_guard(nix::sys::signal::Signal::SIGKILL);
+    let again = async || (device.read().matches("Ctimeout=15\n1").count() == 2).then_some(());
+    assert!(
+        until(Duration::from_secs(10), again).await.is_some(),
+        "{:?}\n{}",
+        device.read(),
+        cluster.story()
+    );
+    assert!(!device.read().contains('V'), "a killed guard closes nothing: {:?}", device.read());
+    cluster.wait_until_well().await;
+}
+
+/// Where it is required and missing, a member says so, and does not lead even when nobody else can.
+#[tokio::test]
+async fn without_it_a_member_does_not_lead() {
+    let mut cluster = Plan::new(2).dynamic(json!({ "ttl": 12 })).prepare().await;
+    require(&cluster.members[1]);
+    cluster.members[0].start();
+    wait_for_leader(&cluster, "m1").await;
+    cluster.members[1].start();
+    cluster.wait_until_well().await;
+    let shown = cluster.members[1].get("/patroni").await.expect("m2 answers").json();
+    assert_eq!(shown["watchdog_failed"], true, "{shown}");
+    cluster.members[0].kill_all();
+    cluster
+        .stays(Duration::from_secs(18), "m2 is no primary", async || {
+            cluster.members[1].status("/primary").await != 200
+        })
+        .await;
+    let _device = Device::of(&cluster.members[1]);
+    cluster.wait_for_successor(0, Duration::from_secs(30)).await;
+}
+
+/// A primary that loses it gives leadership away.
+#[tokio::test]
+async fn a_primary_that_loses_it_steps_down() {
+    let mut cluster = Plan::new(2).dynamic(json!({ "ttl": 12 })).prepare().await;
+    require(&cluster.members[0]);
+    let device = Device::of(&cluster.members[0]);
+    cluster.members[0].start();
+    wait_for_leader(&cluster, "m1").await;
+    cluster.members[1].start();
+    cluster.wait_until_well().await;
+    std::fs::remove_file(&device.path).expect("it was there");
+    cluster.wait_for_successor(0, Duration::from_secs(40)).await;
+    cluster.wait_until_well().await;
+}
