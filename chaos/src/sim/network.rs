@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::random::Random;
+use crate::chance::Chance;
 
 /// A machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -60,7 +60,7 @@ impl Network {
         first.chain((0..clients).map(Host::Client))
     }
 
-    fn index(&self, host: Host) -> usize {
+    pub(crate) fn index(&self, host: Host) -> usize {
         match host {
             Host::Member(index) => index,
             Host::Etcd(index) => self.members + index,
@@ -101,17 +101,17 @@ impl Network {
     }
 
     /// How long a message takes; `None` when it never arrives.
-    pub(crate) fn travel(&self, random: &mut Random, from: Host, to: Host) -> Option<Duration> {
+    pub(crate) fn travel(&self, chance: &mut Chance, from: Host, to: Host) -> Option<Duration> {
         if from == to {
-            return Some(random.micros(20, 80));
+            return Some(chance.micros(20, 80));
         }
-        if !self.passes(from, to) || random.permille(self.weather.lost_permille) {
+        if !self.passes(from, to) || chance.permille(self.weather.lost_permille) {
             return None;
         }
-        if random.permille(self.weather.late_permille) {
-            return Some(random.millis(1, self.weather.straggler_ms.max(1)));
+        if chance.permille(self.weather.late_permille) {
+            return Some(chance.millis(1, self.weather.straggler_ms.max(1)));
         }
-        Some(random.micros(self.weather.fastest_us, self.weather.slowest_us))
+        Some(chance.micros(self.weather.fastest_us, self.weather.slowest_us))
     }
 }
 
