@@ -9,6 +9,7 @@ mod check;
 mod fault;
 mod history;
 mod idle;
+mod invariant;
 mod leads;
 mod oracle;
 mod ranges;
@@ -16,6 +17,7 @@ mod register;
 mod report;
 mod rig;
 mod scenario;
+mod sim;
 mod workload;
 
 #[derive(Debug, Parser)]
@@ -31,6 +33,8 @@ enum Command {
     Idle(idle::Idle),
     /// Faults on real processes, under clients whose history is checked.
     Rig(scenario::Arguments),
+    /// The real decisions in a simulated world, seed by seed.
+    Simulate(sim::command::Arguments),
     /// Judges a saved history again.
     Check(check::Arguments),
 }
@@ -42,6 +46,7 @@ fn main() -> ExitCode {
             ExitCode::SUCCESS
         }),
         Command::Rig(arguments) => scenario::run(&arguments),
+        Command::Simulate(arguments) => sim::command::simulate(&arguments),
         Command::Check(arguments) => check::run(&arguments),
     };
     result.unwrap_or_else(|error| {

@@ -167,7 +167,8 @@ impl Executor {
             }
         };
         let slot = &mut core.slots[index];
-        (slot.process, slot.work, slot.used) = (process, Some(Box::pin(work)), true);
+        let work: Work = Box::pin(work);
+        (slot.process, slot.work, slot.used) = (process, Some(work), true);
         let task = TaskId { slot: index, generation: slot.generation };
         if core.processes[process.0].dead {
             let ended = core.slots[index].work.take();

@@ -72,14 +72,14 @@ pub(crate) struct GuardPlace {
 }
 
 impl Guard {
-    /// Starts one.
-    pub(crate) fn start(sim: &Sim, member: usize) -> Guard {
+    /// Starts one; `answered` is given when it answers.
+    pub(crate) fn start(sim: &Sim, member: usize, answered: &Signal) -> Guard {
         let guard = Guard {
             pid: sim.exec.fork(),
             orders: Rc::default(),
             answers: Rc::default(),
             ordered: Signal::default(),
-            answered: Signal::default(),
+            answered: answered.clone(),
             state: Rc::default(),
         };
         sim.world().machines[member].guard.guards.push(guard.clone());

@@ -137,9 +137,6 @@ impl Sim {
             let machine = &mut world.machines[member];
             let Some(server) = machine.server.as_mut().filter(|server| !server.stopping) else { return };
             let disk = &mut machine.disk;
-            if disk.full {
-                drop(server.promote_signalled);
-            }
             disk.wal.cut(disk.flushed);
             let (old, end, new) = (disk.wal.timeline, disk.wal.end(), disk.next_timeline());
             disk.wal.switches.push((old, end));
@@ -159,6 +156,32 @@ impl Sim {
 
     pub(crate) fn server_pid(&self, member: usize) -> Option<crate::sim::executor::Pid> {
         self.world().machines[member].server.as_ref().map(|server| server.pid)
+    }
+
+    /// From here on any signal that the postmaster gets makes it look.
+    pub(crate) fn write_promote_file(&self, member: usize, number: i32) {
+        let runs = self.runs(member, number);
+        let early = self.exec.chance(|chance| chance.permille(30));
+        self.world().machines[member].disk.promote_file = runs;
+        if early {
+            self.signal_promote(member, number);
+        }
+    }
+
+    /// SIGUSR1: if the file is there, recovery ends.
+    pub(crate) fn signal_promote(&self, member: usize, number: i32) {
+        let Some(pid) = self.server_pid(member).filter(|_| self.runs(member, number)) else { return };
+        let sim = self.clone();
+        self.exec.spawn(pid, async move {
+            let mut world = sim.world();
+            let machine = &mut world.machines[member];
+            if machine.disk.promote_file
+                && let Some(server) = machine.server.as_mut()
+            {
+                server.promote_signalled = true;
+                server.changed.give(&sim.exec);
+            }
+        });
     }
 
     /// A clean shutdown, as after SIGINT. Runs in the server.

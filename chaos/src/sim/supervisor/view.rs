@@ -66,16 +66,16 @@ impl Agent {
             let relist_at = self.sim.when(self.member(), relist_at);
             match watch.take() {
                 Some(Told::Events(events)) => {
-                    for Event { revision, path, now } in events {
-                        if revision <= listed.revision {
-                            continue;
-                        }
+                    let last = events.last().map_or(0, |event| event.revision);
+                    for Event { path, now, .. } in
+                        events.into_iter().filter(|event| listed.revision < event.revision)
+                    {
                         match now {
                             Some(key) => drop(listed.keys.insert(path, key)),
                             None => drop(listed.keys.remove(&path)),
                         }
-                        listed.revision = revision;
                     }
+                    listed.revision = listed.revision.max(last);
                     self.show(&listed);
                 }
                 Some(Told::Cancelled) => return Ok(()),

@@ -1,0 +1,34 @@
+//! What was promised is kept: in asynchronous mode as far as the lag limit says, otherwise all of it.
+
+use crate::sim::world::Sim;
+
+/// Whoever becomes primary has to hold every promise, or in asynchronous mode all but the newest.
+pub(crate) fn promoted(sim: &Sim, member: usize) {
+    let mut world = sim.world();
+    let world = &mut *world;
+    let wal = &world.machines[member].disk.wal;
+    let limit = world.options.settings.maximum_lag_on_failover;
+    let status = world.etcd.store.keys.get(&world.keys.path("status"));
+    let optime = status
+        .and_then(|key| serde_json::from_slice::<serde_json::Value>(&key.value).ok())
+        .and_then(|value| value.get("optime").and_then(serde_json::Value::as_u64));
+    let owed_up_to = optime.unwrap_or(0).saturating_sub(limit);
+    let mut worst = None;
+    for promise in world.ledger.promises.iter_mut().filter(|promise| !promise.written_off) {
+        if wal.holds(promise.number) {
+            continue;
+        }
+        if promise.lsn <= owed_up_to {
+            worst = Some(*promise);
+        }
+        promise.written_off = true;
+    }
+    if let Some(lost) = worst {
+        let text = format!(
+            "{member} becomes primary without the commit {} at {}, and the leader had published {optime:?}, with \
+             {limit} to be lost at most",
+            lost.number, lost.lsn
+        );
+        world.ledger.break_promise("loss", text);
+    }
+}

@@ -1,0 +1,49 @@
+//! What must hold, whatever happens: one file for each promise. A promise is checked where it could be broken; the
+//! first that is broken ends the run.
+
+use matriarch::model::LeaseFacts;
+
+use crate::sim::world::Sim;
+
+pub(crate) mod healing;
+pub(crate) mod last_copy;
+pub(crate) mod leased;
+pub(crate) mod loss;
+pub(crate) mod one_writer;
+pub(crate) mod timelines;
+
+/// What has to be remembered between two looks.
+#[derive(Default)]
+pub(crate) struct Memory {
+    /// The highest term and timeline seen.
+    pub(crate) term: i64,
+    pub(crate) timeline: u32,
+}
+
+/// After every step.
+pub(crate) fn step(sim: &Sim) {
+    one_writer::check(sim);
+    leased::check(sim);
+}
+
+/// Somebody has just become primary.
+pub(crate) fn promoted(sim: &Sim, member: usize) {
+    sim.world().ledger.promotions += 1;
+    timelines::promoted(sim, member);
+    loss::promoted(sim, member);
+}
+
+/// A renewal was confirmed.
+pub(crate) fn renewed(sim: &Sim, member: usize, facts: &LeaseFacts) {
+    leased::renewed(sim, member, facts);
+}
+
+/// A data directory is about to be thrown away or overwritten.
+pub(crate) fn wiping(sim: &Sim, member: usize) {
+    last_copy::check(sim, member, false);
+}
+
+/// One that was moved aside is.
+pub(crate) fn wiping_aside(sim: &Sim, member: usize) {
+    last_copy::check(sim, member, true);
+}
