@@ -1,6 +1,11 @@
 //! What was promised is kept: in asynchronous mode as far as the lag limit says, otherwise all of it.
 
+use std::time::Duration;
+
 use crate::sim::world::Sim;
+
+/// A failover that an operator asked for happens within this, or not at all.
+const FORCED_FOR: Duration = Duration::from_secs(60);
 
 /// Whoever becomes primary has to hold every promise, or in asynchronous mode all but the newest.
 pub(crate) fn promoted(sim: &Sim, member: usize) {
@@ -13,12 +18,14 @@ pub(crate) fn promoted(sim: &Sim, member: usize) {
         .and_then(|key| serde_json::from_slice::<serde_json::Value>(&key.value).ok())
         .and_then(|value| value.get("optime").and_then(serde_json::Value::as_u64));
     let owed_up_to = optime.unwrap_or(0).saturating_sub(limit);
+    let now = sim.now();
+    let forced = world.ledger.memory.forced.get(&member).is_some_and(|at| now < *at + FORCED_FOR);
     let mut worst = None;
     for promise in world.ledger.promises.iter_mut().filter(|promise| !promise.written_off) {
         if wal.holds(promise.number) {
             continue;
         }
-        if promise.lsn <= owed_up_to {
+        if promise.lsn <= owed_up_to && !forced {
             worst = Some(*promise);
         }
         promise.written_off = true;

@@ -1,8 +1,11 @@
 //! What must hold, whatever happens: one file for each promise. A promise is checked where it could be broken; the
 //! first that is broken ends the run.
 
+use std::collections::BTreeMap;
+
 use matriarch::model::LeaseFacts;
 
+use crate::sim::clock::At;
 use crate::sim::world::Sim;
 
 pub(crate) mod healing;
@@ -18,6 +21,8 @@ pub(crate) struct Memory {
     /// The highest term and timeline seen.
     pub(crate) term: i64,
     pub(crate) timeline: u32,
+    /// Whom an operator wants to lead, whatever is lost, and since when.
+    pub(crate) forced: BTreeMap<usize, At>,
 }
 
 /// After every step.

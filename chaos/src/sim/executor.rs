@@ -46,6 +46,8 @@ struct Process {
     /// How many faults hold it.
     frozen: u32,
     parked: Vec<TaskId>,
+    /// It is never late.
+    prompt: bool,
 }
 
 struct Core {
@@ -75,7 +77,7 @@ impl Executor {
             due: BinaryHeap::new(),
             slots: Vec::new(),
             free: Vec::new(),
-            processes: vec![Process::default()],
+            processes: vec![Process { prompt: true, ..Process::default() }],
             current: None,
             chance: Chance::new(seed),
             stalls: 0,
@@ -107,6 +109,11 @@ impl Executor {
         Pid(core.processes.len() - 1)
     }
 
+    /// From now on it runs before all others, whatever the load.
+    pub(crate) fn make_prompt(&self, pid: Pid) {
+        self.0.borrow_mut().processes[pid.0].prompt = true;
+    }
+
     pub(crate) fn is_alive(&self, pid: Pid) -> bool {
         !self.0.borrow().processes[pid.0].dead
     }
@@ -130,6 +137,17 @@ impl Executor {
         for task in parked {
             let late = self.chance(|chance| chance.micros(1, 200));
             self.wake_at(task, self.now() + after + late);
+        }
+    }
+
+    /// Whatever held them, they go on.
+    pub(crate) fn thaw_all(&self) {
+        let processes = self.0.borrow().processes.len();
+        for pid in (0..processes).map(Pid) {
+            if self.is_frozen(pid) {
+                self.0.borrow_mut().processes[pid.0].frozen = 1;
+                self.thaw(pid, Duration::ZERO);
+            }
         }
     }
 
@@ -255,7 +273,12 @@ impl Executor {
 
     /// Waits until that time, and a little longer: nobody is woken to the nanosecond.
     pub(crate) async fn sleep_until(&self, at: At) {
-        let stalls = self.0.borrow().stalls;
+        let stalls = {
+            let core = self.0.borrow();
+            let process = core.current.map(|task| core.slots[task.slot].process);
+            let prompt = process.is_some_and(|pid| core.processes[pid.0].prompt);
+            if prompt { 0 } else { core.stalls }
+        };
         let late = self.chance(|chance| match chance.below(10_000) < stalls {
             true => chance.millis(1, 350),
             false => chance.micros(0, 60),

@@ -82,6 +82,7 @@ impl Guard {
             answered: answered.clone(),
             state: Rc::default(),
         };
+        sim.exec.make_prompt(guard.pid);
         sim.world().machines[member].guard.guards.push(guard.clone());
         let (own, task) = (guard.clone(), sim.clone());
         sim.exec.spawn(guard.pid, async move { own.run(&task, member).await });
@@ -131,7 +132,9 @@ impl Guard {
             };
             match next {
                 None => self.ordered.wait(&sim.exec).await,
-                Some(at) => drop(sim.exec.by(sim.when(member, at), self.ordered.wait(&sim.exec)).await),
+                Some(at) => {
+                    sim.exec.by(sim.when(member, at), self.ordered.wait(&sim.exec)).await;
+                }
             }
         }
     }

@@ -43,7 +43,7 @@ pub(crate) fn run(request: &Request) -> Ended {
     let trace = Trace::new(request.trace, request.quiet);
     let sim = Sim::new(exec.clone(), options(&exec, request.mutation), trace);
     sim.start_etcd();
-    let (members, clients) = (sim.world().options.members, sim.world().options.clients);
+    let Options { members, clients, .. } = sim.world().options.clone();
     (0..members).for_each(|member| sim.start_supervisor(member));
     (0..clients).for_each(|client| sim.start_client(client));
     let faults_end = At::seconds(exec.chance(|chance| chance.between(40, 120)));

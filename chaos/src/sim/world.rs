@@ -11,6 +11,7 @@ use super::clients::Ledger;
 use super::clock::{At, Clock};
 use super::etcd::Etcd;
 use super::executor::{Executor, NATURE, Signal};
+use super::fault::Strain;
 use super::guard::GuardPlace;
 use super::mutation::Mutation;
 use super::network::{Host, Network};
@@ -37,6 +38,7 @@ pub(crate) struct Machine {
     pub(crate) server: Option<Server>,
     pub(crate) last_exit: Option<String>,
     pub(crate) replay_lag_ms: u64,
+    pub(crate) strain: Strain,
     /// The postmaster came, went, or turned primary.
     pub(crate) changed: Signal,
     pub(crate) guard: GuardPlace,
@@ -74,6 +76,7 @@ impl World {
             server: None,
             last_exit: None,
             replay_lag_ms: 0,
+            strain: Strain::default(),
             changed: Signal::default(),
             guard: GuardPlace::default(),
             supervisor: None,

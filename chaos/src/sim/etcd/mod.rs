@@ -146,7 +146,7 @@ impl Sim {
             let clock = &world.clocks[world.network.index(Host::Etcd(leader))];
             lease.expires = lease.expires.max(clock.when(clock.read(now) + lease.ttl, now));
         }
-        drop(world.trace.note(now, || format!("etcd {leader} leads in raft term {}", world.etcd.raft_term)));
+        world.trace.note(now, || format!("etcd {leader} leads in raft term {}", world.etcd.raft_term));
     }
 
     /// The leader goes to another server, for no reason.
@@ -248,7 +248,8 @@ impl Sim {
         if self.route(server) != Some(raft_term) {
             // Proposed to a leader that is gone: agreed on or not, this server does not know.
             let done = self.exec.chance(|chance| chance.permille(500));
-            if done && self.world().etcd.leader.is_some_and(|leader| self.has_majority(leader)) {
+            let leader = self.world().etcd.leader;
+            if done && leader.is_some_and(|leader| self.has_majority(leader)) {
                 let _ = self.apply(op);
             }
             return Err(Refusal::Unknown("etcdserver: request timed out, possibly due to leader loss"));

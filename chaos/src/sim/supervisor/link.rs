@@ -100,7 +100,7 @@ impl Agent {
             let pause = keeping.pause();
             let exec = keeping.agent.sim.exec.clone();
             let bell = keeping.agent.shared.link_bell.clone();
-            drop(exec.within(pause, bell.wait(&exec)).await);
+            exec.within(pause, bell.wait(&exec)).await;
             keeping.hear();
             keeping.be_the_fence();
         }

@@ -90,7 +90,9 @@ impl Agent {
                         watch = self.open_watch(listed.revision, &bell);
                     }
                 }
-                None => drop(self.sim.exec.by(relist_at, bell.wait(&self.sim.exec)).await),
+                None => {
+                    self.sim.exec.by(relist_at, bell.wait(&self.sim.exec)).await;
+                }
             }
         }
     }
