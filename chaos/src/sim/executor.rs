@@ -4,7 +4,7 @@
 //! between two of them is one step, and the order of all steps follows from the seed. Wakers are not used: a task that
 //! waits is polled when a time comes or a [`Signal`] is given, and looks again at what it waits for.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::future::Future;
@@ -325,27 +325,34 @@ impl Executor {
 
 /// Something that tasks wait for. It wakes them; what has changed they see for themselves.
 #[derive(Clone, Default)]
-pub(crate) struct Signal(Rc<RefCell<Vec<TaskId>>>);
+pub(crate) struct Signal(Rc<Bell>);
+
+#[derive(Default)]
+struct Bell {
+    given: Cell<u64>,
+    waiting: RefCell<Vec<TaskId>>,
+}
 
 impl Signal {
     /// Wakes all that wait.
     pub(crate) fn give(&self, executor: &Executor) {
-        let waiting = std::mem::take(&mut *self.0.borrow_mut());
+        self.0.given.set(self.0.given.get() + 1);
+        let waiting = std::mem::take(&mut *self.0.waiting.borrow_mut());
         for task in waiting {
             let late = executor.chance(|chance| chance.micros(1, 40));
             executor.wake_at(task, executor.now() + late);
         }
     }
 
-    /// Waits for the next one. May end early.
+    /// Waits for the next one.
     pub(crate) async fn wait(&self, executor: &Executor) {
-        let mut asked = false;
+        let given = self.0.given.get();
         std::future::poll_fn(|_| {
-            if std::mem::replace(&mut asked, true) {
+            if self.0.given.get() != given {
                 return Poll::Ready(());
             }
             if let Some(task) = executor.current() {
-                let mut waiting = self.0.borrow_mut();
+                let mut waiting = self.0.waiting.borrow_mut();
                 if !waiting.contains(&task) {
                     waiting.push(task);
                 }
