@@ -106,10 +106,13 @@ async fn run(tools: &Tools, lease: Option<&LeaseKeeper>, job: Job) -> Outcome {
             tracing::info!(?by, "PostgreSQL has stopped");
         }),
         Job::Checkpoint => postgres.checkpoint(CHECKPOINT_WITHIN).await,
-        Job::Promote { term, above } => match lease {
-            Some(keeper) => promote(tools, keeper, term, above).await,
-            None => return Outcome::Failed("there is no lease".to_owned()),
-        },
+        Job::Promote { term, above } => {
+            let Some(keeper) = lease else { return Outcome::Failed("there is no lease".to_owned()) };
+            match claim_timeline(tools, keeper, term, above).await {
+                Ok(passed_over) => promote(tools, keeper, term, passed_over).await,
+                Err(why) => return Outcome::Failed(why),
+            }
+        }
         Job::CrashRecovery => postgres.crash_recovery().await,
         Job::Rewind { from, fork } => postgres.rewind(&from, fork).await.map(|report| {
             tracing::warn!(
@@ -129,6 +132,18 @@ async fn run(tools: &Tools, lease: Option<&LeaseKeeper>, job: Job) -> Outcome {
 fn allows(lease: &LeaseFacts, term: Term, now: Moment) -> bool {
     let before = LeaseTiming { ttl: lease.ttl }.demote_before();
     lease.leading_at(now + before) == Some(term)
+}
+
+/// Before a promotion: no other history has the number of the timeline that it begins, nor will have it.
+async fn claim_timeline(
+    tools: &Tools,
+    keeper: &LeaseKeeper,
+    term: Term,
+    above: Timeline,
+) -> Result<Timeline, String> {
+    let lease = keeper.facts().borrow().lease.ok_or("there is no lease")?;
+    let claimed = tools.etcd.claim_timeline(term, lease, above).await.map_err(|error| chain(&error))?;
+    claimed.ok_or_else(|| "the leader key is not mine any more".to_owned())
 }
 
 async fn promote(

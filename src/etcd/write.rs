@@ -16,7 +16,9 @@ use super::endpoints::{Endpoint, Etcd};
 use super::keys::{ascii, compact, failover_key, failover_text, history_text, is_object};
 use super::view::stored;
 use super::{EtcdError, StoredKey};
-use crate::model::{ClusterStatus, FailoverRequest, HistoryLine, LeaseId, MemberName, MemberRecord, Term};
+use crate::model::{
+    ClusterStatus, FailoverRequest, HistoryLine, LeaseId, MemberName, MemberRecord, Term, Timeline,
+};
 
 /// How long a write may take on one endpoint before it is sent to the next as well.
 const HEDGE_AFTER: Duration = Duration::from_millis(500);
@@ -166,6 +168,26 @@ impl Etcd {
         when.push(unchanged(&config, now.map_or(0, |key| key.mod_revision)));
         let text = ascii(text);
         self.swap(when, vec![put(&config, &text, None)], &config, holds(&text)).await
+    }
+
+    /// Claims the number of a timeline that is about to begin, above `above` and above all that were ever claimed, as
+    /// leader. Gives the newest number that has to be passed over; `None` when another was faster, or leads. A history
+    /// whose leader died before anybody heard of it has its number for itself all the same.
+    pub async fn claim_timeline(
+        &self,
+        term: Term,
+        lease: LeaseId,
+        above: Timeline,
+    ) -> Result<Option<Timeline>, EtcdError> {
+        let path = self.keys().path("timeline");
+        let now = self.get(&path).await?;
+        let claimed = now.as_ref().and_then(|key| String::from_utf8_lossy(&key.value).trim().parse().ok());
+        let passed_over = above.max(Timeline(claimed.unwrap_or(0)));
+        let text = passed_over.0.saturating_add(1).to_string();
+        let mut when = self.as_leader(term, lease);
+        when.push(unchanged(&path, now.map_or(0, |key| key.mod_revision)));
+        let claimed = self.swap(when, vec![put(&path, &text, None)], &path, holds(&text)).await?;
+        Ok((claimed != Cas::Lost).then_some(passed_over))
     }
 
     /// Claims the bootstrap of a cluster that never was: the key `initialize` becomes empty, on my lease, so that it
