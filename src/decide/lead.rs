@@ -46,17 +46,13 @@ fn mend_records(turn: &mut Turn<'_>, term: Term, sql: &SqlFacts) {
 /// name; the newest is mine.
 fn history(turn: &Turn<'_>, timeline: Timeline) -> Option<Vec<HistoryLine>> {
     let cluster = turn.cluster()?;
-    if cluster.timeline() == Some(timeline) || (timeline == Timeline::FIRST && cluster.history.is_none()) {
+    if timeline == Timeline::FIRST && cluster.history.is_none() {
         return None;
     }
     let switches: Vec<_> =
         turn.seen.postgres.history.0.iter().filter(|switch| switch.timeline < timeline).collect();
-    if switches.last().is_some_and(|last| last.timeline.0 + 1 != timeline.0) || switches.is_empty() {
-        // The new history file has not been read yet.
-        return (timeline == Timeline::FIRST).then(Vec::new);
-    }
     let known = cluster.history.as_deref().unwrap_or_default();
-    let newest = switches.len() - 1;
+    let newest = switches.len().saturating_sub(1);
     let line = |(index, switch): (usize, &&crate::model::Switch)| {
         let old = known.iter().find(|line| line.parent == switch.timeline && line.lsn == switch.lsn);
         old.cloned().unwrap_or_else(|| HistoryLine {
@@ -72,7 +68,11 @@ fn history(turn: &Turn<'_>, timeline: Timeline) -> Option<Vec<HistoryLine>> {
         0 => {}
         most => drop(lines.drain(..lines.len().saturating_sub(most))),
     }
-    Some(lines)
+    // Lines are compared, not numbers: a timeline may have passed over some that were begun elsewhere.
+    let told = known.iter().map(|line| (line.parent, line.lsn));
+    let same = cluster.history.is_some() && told.eq(lines.iter().map(|line| (line.parent, line.lsn)));
+    let not_read_yet = lines.is_empty() && timeline != Timeline::FIRST;
+    (!same && !not_read_yet).then_some(lines)
 }
 
 /// One CHECKPOINT after each promotion, so that the control file names the new timeline and rewinders may come.
