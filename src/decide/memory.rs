@@ -71,6 +71,9 @@ pub struct Memory {
     pub condemned: Option<Reason>,
     /// It is dead and goes on, because nobody else can lead.
     pub spared: bool,
+    /// etcd knows no cluster, and my Postgres was a primary when it went down: it may rebuild the cluster, although it
+    /// runs as a standby until it does.
+    pub rebuilds: bool,
     /// How far the promotion under way has come.
     pub promotion: Option<PromotionSeen>,
 }

@@ -38,12 +38,14 @@ pub(super) fn run(turn: &mut Turn<'_>, sql: &SqlFacts) -> Reason {
     if let Some(reason) = barred(turn, cluster, asked_for_me) {
         return reason;
     }
+    // A failover takes the loss; a switchover whose leader is gone does not.
+    let takes_loss = request.is_some_and(FailoverRequest::is_failover);
+    if let Some(reason) = too_old(turn, cluster, sql).filter(|_| !(asked_for_me && takes_loss)) {
+        return reason;
+    }
     if asked_for_me {
         turn.act(Action::Start(Job::TakeLeadership));
         return Reason::AskedToLead;
-    }
-    if let Some(reason) = too_old(turn, cluster, sql) {
-        return reason;
     }
     let rivals = rivals(turn);
     if !ask(turn, &rivals) {
@@ -63,7 +65,7 @@ pub(super) fn run(turn: &mut Turn<'_>, sql: &SqlFacts) -> Reason {
 
 /// Why I must not even compare.
 fn barred(turn: &mut Turn<'_>, cluster: &ClusterView, asked_for_me: bool) -> Option<Reason> {
-    if cluster.system_id().is_none() {
+    if cluster.system_id().is_none() && !turn.memory.rebuilds {
         return Some(Reason::ReplicaMustNotRebuild);
     }
     if turn.seen.me.tags.nofailover() {
@@ -85,13 +87,18 @@ fn barred(turn: &mut Turn<'_>, cluster: &ClusterView, asked_for_me: bool) -> Opt
 }
 
 fn too_old(turn: &Turn<'_>, cluster: &ClusterView, sql: &SqlFacts) -> Option<Reason> {
-    let optime = cluster.status.as_ref().and_then(|status| status.optime).unwrap_or_default();
-    let behind_bytes = optime.bytes_since(sql.lsn());
-    if turn.seen.settings.maximum_lag_on_failover < behind_bytes {
-        return Some(Reason::TooFarBehind { bytes: behind_bytes });
+    if let Some(bytes) = too_far_behind(turn, sql.lsn()) {
+        return Some(Reason::TooFarBehind { bytes });
     }
     let old_timeline = turn.seen.settings.check_timeline && sql.timeline < cluster.timeline();
     old_timeline.then_some(Reason::OldTimeline)
+}
+
+/// By how much `lsn` is behind what the leader published, if that is more than may be lost.
+fn too_far_behind(turn: &Turn<'_>, lsn: Lsn) -> Option<u64> {
+    let status = turn.cluster().and_then(|cluster| cluster.status.as_ref());
+    let behind_bytes = status.and_then(|status| status.optime).unwrap_or_default().bytes_since(lsn);
+    (turn.seen.settings.maximum_lag_on_failover < behind_bytes).then_some(behind_bytes)
 }
 
 /// Members whose answers count: reachable in principle, and allowed to lead.
@@ -132,7 +139,11 @@ fn somebody_first(turn: &Turn<'_>, request: Option<&FailoverRequest>, sql: &SqlF
         if !answer.in_recovery {
             return Some(Reason::PrimaryStillAlive { member });
         }
-        if request.is_some_and(|request| request.candidate.as_ref() == Some(&member)) {
+        let goes_first = |request: &FailoverRequest| {
+            let asked = request.candidate.as_ref() == Some(&member);
+            asked && (request.is_failover() || too_far_behind(turn, answer.lsn).is_none())
+        };
+        if request.is_some_and(goes_first) {
             return Some(Reason::CandidateGoesFirst { member });
         }
         if request.is_some_and(|request| request.leader.as_ref() == Some(&member)) {

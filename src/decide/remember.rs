@@ -15,6 +15,7 @@ impl Turn<'_> {
             self.remember_end(*job, outcome);
         }
         self.remember_process(leadership);
+        self.memory.rebuilds &= self.cluster().is_some_and(|cluster| cluster.system_id().is_none());
         self.memory.unlocked_since = match leadership {
             Leadership::Nobody => self.memory.unlocked_since.or(Some(self.now)),
             _anybody if self.memory.hand_over.is_some() => self.memory.unlocked_since,

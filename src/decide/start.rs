@@ -46,7 +46,12 @@ pub(super) fn promote(turn: &mut Turn<'_>, term: Term) -> Reason {
         return demote::release(turn, term, because);
     }
     if FAILURES_MAX <= turn.memory.start_failures {
-        return hand_away(turn, term);
+        // Where nobody else can lead, going on is all there is: the key would come back here for ever.
+        match race::candidates(turn) {
+            Candidates::Asking => return Reason::AskingMembers,
+            Candidates::Some => return hand_away(turn, term),
+            Candidates::None => {}
+        }
     }
     let above = newest_timeline(turn);
     turn.start(Job::Promote { term, above });
@@ -59,7 +64,8 @@ fn newest_timeline(turn: &Turn<'_>) -> Timeline {
     let recorded = turn.others().filter_map(|(_, key)| key.record.timeline);
     let told = turn.seen.peers.values().filter_map(|answer| answer.timeline);
     let known = turn.cluster().and_then(|cluster| cluster.timeline());
-    recorded.chain(told).chain(known).max().unwrap_or(Timeline::FIRST)
+    let mine = turn.seen.postgres.answering().and_then(|sql| sql.timeline);
+    recorded.chain(told).chain(known).chain(mine).max().unwrap_or(Timeline::FIRST)
 }
 
 /// I lead and my Postgres does not answer: it recovers, or hangs.
@@ -83,8 +89,11 @@ pub(super) fn silent(turn: &mut Turn<'_>, term: Term) -> Reason {
 
 /// Nobody leads and my Postgres is down: start it, so that it can stand as a candidate with all it has.
 pub(super) fn without_leader(turn: &mut Turn<'_>, control: &ControlFile) -> Reason {
-    if turn.cluster().is_some_and(|cluster| cluster.system_id().is_none()) && !was_primary(control) {
-        return Reason::ReplicaMustNotRebuild;
+    if turn.cluster().is_some_and(|cluster| cluster.system_id().is_none()) && !turn.memory.rebuilds {
+        if !was_primary(control) {
+            return Reason::ReplicaMustNotRebuild;
+        }
+        turn.memory.rebuilds = true;
     }
     start(turn);
     Reason::StartingToCompete
