@@ -140,11 +140,12 @@ impl Executor {
         }
     }
 
-    /// Whatever held them, they go on.
-    pub(crate) fn thaw_all(&self) {
+    /// Whatever held them, all go on, or only those that are never late.
+    pub(crate) fn thaw_all(&self, prompt: bool) {
         let processes = self.0.borrow().processes.len();
         for pid in (0..processes).map(Pid) {
-            if self.is_frozen(pid) {
+            let first = self.0.borrow().processes[pid.0].prompt;
+            if self.is_frozen(pid) && (first || !prompt) {
                 self.0.borrow_mut().processes[pid.0].frozen = 1;
                 self.thaw(pid, Duration::ZERO);
             }

@@ -23,6 +23,8 @@ pub(crate) enum Mutation {
     HandOverUnproved,
     /// The number of a timeline that was begun elsewhere is not passed over.
     ReuseTimelines,
+    /// The lease that a supervisor goes on with is known only after its first renewal.
+    ForgetFormerLease,
     /// A clone deletes what is there before it has something better.
     WipeBeforeClone,
     /// A lost view is never read again.

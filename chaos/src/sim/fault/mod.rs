@@ -118,7 +118,8 @@ impl Sim {
             }
         }
         self.exec.set_stalls(0);
-        self.exec.thaw_all();
+        // After a suspend the guard is the first.
+        self.exec.thaw_all(true);
         for server in 0..super::etcd::SERVERS {
             self.restart_etcd_server(server);
         }
@@ -128,6 +129,8 @@ impl Sim {
         }
         let sim = self.clone();
         self.nature(async move {
+            sim.exec.sleep(Duration::from_millis(2)).await;
+            sim.exec.thaw_all(false);
             loop {
                 // An orderly service manager starts again what ends, and the operator ends a pause.
                 sim.exec.sleep(Duration::from_secs(1)).await;

@@ -20,6 +20,7 @@ impl Sim {
                 let from_leader = self.exec.chance(|chance| chance.permille(500));
                 self.ask(member, Ask::Reinitialize { force: true, from_leader });
             }
+            _ if self.somebody_ends() => {}
             _ => {
                 self.set_pause(true);
                 let (sim, lasts) = (self.clone(), self.lasts());
@@ -70,6 +71,18 @@ impl Sim {
         self.note(|| format!("fault: {member} is asked for {ask:?}"));
         supervisor.shared.requests.borrow_mut().push(Request { id: RequestId(0), ask });
         supervisor.shared.bell.give(&self.exec);
+    }
+
+    fn somebody_ends(&self) -> bool {
+        let world = self.world();
+        let mut supervisors = world.machines.iter().filter_map(|machine| machine.supervisor.as_ref());
+        supervisors.any(|it| it.shared.shutting_down.get() && self.exec.is_alive(it.pid))
+    }
+
+    pub(super) fn is_paused(&self) -> bool {
+        let world = self.world();
+        let config = world.etcd.store.keys.get(&world.keys.path("config"));
+        config.is_some_and(|key| key.value != b"{}")
     }
 
     /// `pause` in the dynamic configuration, once there is one.

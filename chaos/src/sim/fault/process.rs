@@ -101,6 +101,10 @@ impl Sim {
     fn end_supervisor(&self, member: usize) {
         let supervisor = self.world().machines[member].supervisor.clone();
         let Some(supervisor) = supervisor.filter(|it| self.exec.is_alive(it.pid)) else { return };
+        if self.is_paused() {
+            // It would leave a primary without a guard, as asked: nothing is promised then.
+            return;
+        }
         self.note(|| format!("fault: {member}: supervisor is asked to end"));
         supervisor.shared.shutting_down.set(true);
         supervisor.shared.bell.give(&self.exec);

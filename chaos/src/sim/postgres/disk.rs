@@ -115,6 +115,8 @@ pub(crate) struct Disk {
     pub(crate) promote_file: bool,
     /// Timelines whose numbers must not be used.
     pub(crate) reserved: BTreeSet<u32>,
+    /// Timelines whose history files lie here.
+    pub(crate) histories: BTreeSet<u32>,
     pub(crate) slots: BTreeSet<String>,
     /// A directory that was moved aside.
     pub(crate) aside: Option<Box<Disk>>,
@@ -137,6 +139,7 @@ impl Default for Disk {
             backup_label: false,
             promote_file: false,
             reserved: BTreeSet::new(),
+            histories: BTreeSet::new(),
             slots: BTreeSet::new(),
             aside: None,
             full: false,
@@ -188,7 +191,8 @@ impl Disk {
 
     /// The first timeline number that is free.
     pub(crate) fn next_timeline(&self) -> u32 {
-        (self.wal.timeline + 1..).find(|number| !self.reserved.contains(number)).unwrap_or(u32::MAX)
+        let taken = |number: &u32| self.reserved.contains(number) || self.histories.contains(number);
+        (self.wal.timeline + 1..).find(|number| !taken(number)).unwrap_or(u32::MAX)
     }
 }
 

@@ -26,7 +26,7 @@ impl Sim {
             return Err(format!("start: the data directory is {:?}", machine.disk.data));
         }
         let disk = &mut machine.disk;
-        let newest = disk.wal.timeline;
+        let newest = disk.histories.last().copied().unwrap_or(0).max(disk.wal.timeline);
         disk.reserved.retain(|number| *number <= newest);
         disk.promote_file = false;
         machine.server = Some(Server::new(pid, number, follow));
@@ -141,6 +141,7 @@ impl Sim {
             let (old, end, new) = (disk.wal.timeline, disk.wal.end(), disk.next_timeline());
             disk.wal.switches.push((old, end));
             disk.wal.timeline = new;
+            disk.histories.insert(new);
             disk.flushed = disk.wal.append(record, CHECKPOINT_BYTES);
             disk.control = ControlState::InProduction;
             disk.promote_file = false;

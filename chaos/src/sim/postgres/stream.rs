@@ -22,6 +22,7 @@ struct Batch {
     after: u64,
     records: Vec<Record>,
     switches: Vec<(u32, u64)>,
+    timeline: u32,
 }
 
 /// What a receiver reports.
@@ -153,6 +154,8 @@ impl Sim {
                 return false;
             }
             disk.wal.records.extend(&batch.records);
+            disk.histories.extend(batch.switches.iter().map(|(timeline, _)| *timeline));
+            disk.histories.insert(batch.timeline);
             if let Some(last) = batch.records.last() {
                 disk.wal.timeline = last.timeline;
                 let before = batch.switches.iter().filter(|(timeline, _)| *timeline < last.timeline);
@@ -250,7 +253,12 @@ impl Sim {
                 let after = wal.number_at(sent).unwrap_or(0);
                 sent = end.max(sent);
                 (idle || !records.is_empty())
-                    .then(|| Batch { after, records, switches: wal.switches.clone() })
+                    .then(|| Batch {
+                    after,
+                    records,
+                    switches: wal.switches.clone(),
+                    timeline: wal.timeline,
+                })
             };
             if let Some(batch) = batch {
                 sent_at = Some(self.now());

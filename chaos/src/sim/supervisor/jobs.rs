@@ -126,10 +126,14 @@ impl Agent {
     async fn promote(&self, term: Term, above: Timeline) -> Result<(), String> {
         let mutation = self.sim.world().options.mutation;
         if mutation != Some(Mutation::ReuseTimelines) {
+            let lease = self.shared.lease.borrow().lease.ok_or("there is no lease")?;
+            let claimed = self.claim_timeline((term, lease), above.0).await;
+            let passed_over = claimed.map_err(|refusal| format!("{refusal:?}"))?;
+            let passed_over = passed_over.ok_or("the leader key is not mine any more")?;
             let mut world = self.sim.world();
             let disk = &mut world.machines[self.member()].disk;
-            let mine = disk.wal.timeline;
-            disk.reserved.extend(mine + 1..=above.0.max(mine));
+            let mine = disk.wal.timeline_at(disk.flushed);
+            disk.reserved.extend(mine + 1..=passed_over.max(mine));
         }
         self.step().await;
         let Some(number) = self.number() else { return Err("promote: postgres is down".to_owned()) };

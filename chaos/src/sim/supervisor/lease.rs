@@ -30,6 +30,9 @@ impl Keeping {
             renewal.granted(lease, ttl);
         }
         let etcd = Client::new(&agent.sim, agent.host());
+        if agent.sim.world().options.mutation != Some(Mutation::ForgetFormerLease) {
+            *agent.shared.lease.borrow_mut() = renewal.facts().clone();
+        }
         Keeping { agent: agent.clone(), etcd, renewal, ttl }
     }
 

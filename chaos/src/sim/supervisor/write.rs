@@ -168,6 +168,24 @@ impl Agent {
         self.swap(when, then, failover, |now| now.is_some_and(|key| key.value == b"{}")).await
     }
 
+    pub(crate) async fn claim_timeline(
+        &self,
+        held: (Term, LeaseId),
+        above: u32,
+    ) -> Result<Option<u32>, Refusal> {
+        let path = self.path("timeline");
+        let read = self.shared.etcd.hedged(HEDGE_AFTER, WITHIN, Op::Get(path.clone())).await?;
+        let Body::Key(now) = read.body else { return Err(Refusal::Unknown("not an answer to a read")) };
+        let claimed = now.as_ref().and_then(|key| String::from_utf8_lossy(&key.value).parse().ok());
+        let passed_over = above.max(claimed.unwrap_or(0));
+        let value = (passed_over + 1).to_string().into_bytes();
+        let mut when = self.as_leader(held.0, held.1);
+        when.push(Compare::Revision(path.clone(), now.map_or(0, |key| key.mod_revision)));
+        let then = vec![Change::Put(path.clone(), value.clone(), 0)];
+        let swapped = self.swap(when, then, path, |now| now.is_some_and(|key| key.value == value)).await?;
+        Ok((swapped == Cas::Done).then_some(passed_over))
+    }
+
     pub(crate) async fn win_initialize(&self, lease: LeaseId) -> Result<Cas, Refusal> {
         let path = self.path("initialize");
         let then = vec![Change::Put(path.clone(), Vec::new(), lease.0)];
