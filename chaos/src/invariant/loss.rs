@@ -17,7 +17,10 @@ pub(crate) fn promoted(sim: &Sim, member: usize) {
     let optime = status
         .and_then(|key| serde_json::from_slice::<serde_json::Value>(&key.value).ok())
         .and_then(|value| value.get("optime").and_then(serde_json::Value::as_u64));
-    let owed_up_to = optime.unwrap_or(0).saturating_sub(limit);
+    // A hand-over writes both keys at once, when nothing can be promised any more.
+    let leader = world.etcd.store.keys.get(&world.keys.path("leader"));
+    let handed = leader.zip(status).is_some_and(|(leader, status)| leader.mod_revision == status.mod_revision);
+    let owed_up_to = if handed { u64::MAX } else { optime.unwrap_or(0).saturating_sub(limit) };
     let now = sim.now();
     let forced = world.ledger.memory.forced.get(&member).is_some_and(|at| now < *at + FORCED_FOR);
     let mut worst = None;
@@ -25,7 +28,7 @@ pub(crate) fn promoted(sim: &Sim, member: usize) {
         if wal.holds(promise.number) {
             continue;
         }
-        if promise.lsn <= owed_up_to && !forced {
+        if promise.lsn <= owed_up_to && (!forced || handed) {
             worst = Some(*promise);
         }
         promise.written_off = true;
@@ -33,8 +36,10 @@ pub(crate) fn promoted(sim: &Sim, member: usize) {
     if let Some(lost) = worst {
         let text = format!(
             "{member} becomes primary without the commit {} at {}, and the leader had published {optime:?}, with \
-             {limit} to be lost at most",
-            lost.number, lost.lsn
+             {limit} to be lost at most, {}",
+            lost.number,
+            lost.lsn,
+            if handed { "and nothing in a hand-over" } else { "in a failover" }
         );
         world.ledger.break_promise("loss", text);
     }

@@ -43,12 +43,3 @@ pub(crate) fn renewed(sim: &Sim, member: usize, facts: &LeaseFacts) {
     leased::renewed(sim, member, facts);
 }
 
-/// A data directory is about to be thrown away or overwritten.
-pub(crate) fn wiping(sim: &Sim, member: usize) {
-    last_copy::check(sim, member, false);
-}
-
-/// One that was moved aside is.
-pub(crate) fn wiping_aside(sim: &Sim, member: usize) {
-    last_copy::check(sim, member, true);
-}

@@ -31,7 +31,6 @@ pub(crate) enum Command {
     Ask,
     Arm(Deadlines),
     Disarm,
-    Dismiss,
 }
 
 /// What a guard answers.
@@ -112,10 +111,6 @@ impl Guard {
                 let Some((sequence, command)) = order else { break };
                 match command {
                     Command::Ask => {}
-                    Command::Dismiss => {
-                        sim.world().machines[member].guard.guards.retain(|other| other.pid != self.pid);
-                        return sim.exec.kill(self.pid);
-                    }
                     Command::Disarm => *self.state.borrow_mut() = GuardState::default(),
                     Command::Arm(deadlines) => {
                         *self.state.borrow_mut() =

@@ -17,3 +17,6 @@ pub(crate) mod run;
 pub(crate) mod supervisor;
 pub(crate) mod trace;
 pub(crate) mod world;
+
+#[cfg(test)]
+mod tests;

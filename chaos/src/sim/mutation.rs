@@ -17,8 +17,6 @@ pub(crate) enum Mutation {
     NoConfirmedRead,
     /// A lagging standby takes over whatever the limit.
     NoLagLimit,
-    /// Members that answer are not compared with.
-    IgnoreRivals,
     /// A hand-over does not wait for the candidate's proof.
     HandOverUnproved,
     /// The number of a timeline that was begun elsewhere is not passed over.
@@ -29,6 +27,6 @@ pub(crate) enum Mutation {
     WipeBeforeClone,
     /// A lost view is never read again.
     NeverRelist,
-    /// The key `sync` is not asked who may be promoted.
-    IgnoreSyncRecord,
+    /// A member without data does not see that there is a cluster.
+    ForgetCluster,
 }

@@ -7,7 +7,7 @@ use matriarch::model::ControlState;
 use super::Phase;
 use super::disk::{Data, Disk, Wal};
 use super::life::CHECKPOINT_BYTES;
-use crate::invariant;
+use crate::invariant::last_copy;
 use crate::sim::mutation::Mutation;
 use crate::sim::network::Host;
 use crate::sim::world::Sim;
@@ -31,6 +31,7 @@ impl Sim {
     /// initdb; gives the system identifier.
     pub(crate) async fn initdb(&self, member: usize) -> Result<u64, String> {
         self.must_be_down(member)?;
+        last_copy::created(self, member);
         self.world().machines[member].disk.data = Data::HalfMade("bootstrap");
         self.works(200, 1500).await;
         let mut world = self.world();
@@ -60,8 +61,8 @@ impl Sim {
             let disk = &mut world.machines[member].disk;
             if disk.data == Data::Ready && in_place {
                 drop(world);
-                invariant::wiping(self, member);
                 self.world().machines[member].disk.clear();
+                last_copy::replaced(self, member);
             } else if matches!(disk.data, Data::Ready | Data::HalfMade("rewind")) {
                 let aside = Box::new(Disk { aside: None, ..disk.clone() });
                 disk.clear();
@@ -86,7 +87,7 @@ impl Sim {
                 *disk = Disk { full: disk.full, slow_ms: disk.slow_ms, ..copy };
                 drop(world);
                 if aside.is_some() {
-                    invariant::wiping_aside(self, member);
+                    last_copy::replaced(self, member);
                 }
                 Ok(())
             }
@@ -166,7 +167,7 @@ impl Sim {
             // "no rewind required": one timeline number on both sides.
             return Ok(());
         };
-        invariant::wiping(self, member);
+        last_copy::overwritten(self, member);
         self.world().machines[member].disk.data = Data::HalfMade("rewind");
         let copied = self.copy_from(member, source).await;
         let mut world = self.world();

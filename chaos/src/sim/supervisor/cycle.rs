@@ -193,9 +193,10 @@ impl Cycle {
         let mut seen = seen.clone();
         match self.agent.sim.world().options.mutation {
             Some(Mutation::NoLagLimit) => seen.settings.maximum_lag_on_failover = u64::MAX,
-            Some(Mutation::IgnoreRivals) => {
-                for answer in seen.peers.values_mut() {
-                    answer.reachable = false;
+            Some(Mutation::ForgetCluster) => {
+                if let Some(view) = &mut seen.view {
+                    view.cluster.initialize = None;
+                    view.cluster.members.retain(|name, _| *name == seen.me.name);
                 }
             }
             Some(Mutation::NoGuard) => {

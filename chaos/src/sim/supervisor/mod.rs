@@ -74,7 +74,6 @@ pub(crate) struct Shared {
     pub(crate) record: RefCell<Option<(LeaseId, MemberRecord)>>,
     pub(crate) record_bell: Signal,
     pub(crate) status: RefCell<Status>,
-    pub(crate) asked_at: Cell<Option<Moment>>,
     pub(crate) shutting_down: Cell<bool>,
     pub(crate) etcd: Client,
 }
@@ -176,7 +175,6 @@ impl Sim {
             record: RefCell::default(),
             record_bell: Signal::default(),
             status: RefCell::default(),
-            asked_at: Cell::default(),
             shutting_down: Cell::default(),
             etcd: Client::new(self, Host::Member(member)),
         });
