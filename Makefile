@@ -1,9 +1,14 @@
 # make demo           a cluster of three on loopback, to play with; make demo ARGS=--tour runs a scripted one
 # make test           everything that is tested, after setting up what the tests need
 # make lint           format, clippy and documentation, as CI runs them
+# make chaos          faults on real processes, as root: MINUTES=10 MODE=async|quorum|on PEER=patroni ARGS=--help
+# make bench          recovery times, ours and Patroni's, as root: ROUNDS=10 ARGS=--help
 # make setup          only the set-up (says what it installs)
-.PHONY: demo test lint setup
+.PHONY: demo test lint chaos bench setup
 
+MINUTES ?= 10
+MODE ?= async
+ROUNDS ?= 10
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 
 demo:
@@ -17,11 +22,21 @@ test: setup
 	else \
 		cargo test --workspace --locked -- --test-threads=2 $(ARGS); \
 	fi
+	cargo build --workspace --locked
+	@$(TARGET)/debug/chaos rig --short --if-possible --ttl 6 --mode $(MODE)
 
 lint:
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked
+
+chaos: setup
+	cargo build --release --workspace --locked
+	@$(TARGET)/release/chaos rig --minutes $(MINUTES) --mode $(MODE) $(if $(PEER),--peer $(PEER)) $(ARGS)
+
+bench: setup
+	cargo build --release --workspace --locked
+	@$(TARGET)/release/chaos bench --rounds $(ROUNDS) --out $(TARGET)/bench $(ARGS)
 
 setup:
 	@.ci/setup test

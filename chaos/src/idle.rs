@@ -44,7 +44,7 @@ fn read(pid: &str, file: &str) -> Result<String, Fault> {
 }
 
 /// Processor time so far, in clock ticks (`utime` and `stime` of proc(5)).
-fn ticks(pid: &str) -> Result<u64, Fault> {
+pub(crate) fn ticks(pid: &str) -> Result<u64, Fault> {
     let stat = read(pid, "stat")?;
     parse_ticks(&stat).ok_or_else(|| format!("/proc/{pid}/stat cannot be understood"))
 }
@@ -56,11 +56,12 @@ fn parse_ticks(stat: &str) -> Option<u64> {
 }
 
 /// Linux has counted in hundredths of a second for user space since 2.6, whatever its own clock does.
-fn ticks_a_second() -> f64 {
+pub(crate) fn ticks_a_second() -> f64 {
     100.0
 }
 
-fn memory_kb(pid: &str) -> Result<u64, Fault> {
+/// Resident memory.
+pub(crate) fn memory_kb(pid: &str) -> Result<u64, Fault> {
     let status = read(pid, "status")?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
     let number = line.and_then(|line| line.trim().trim_end_matches("kB").trim().parse().ok());

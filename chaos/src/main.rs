@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+mod bench;
 mod chance;
 mod check;
 mod fault;
@@ -35,6 +36,11 @@ enum Command {
     Rig(scenario::Arguments),
     /// The real decisions in a simulated world, seed by seed.
     Simulate(sim::command::Arguments),
+    /// How long clients do without a primary: ours and the peer, in one run.
+    Bench(bench::Arguments),
+    /// The same for one of them, as `bench` calls it.
+    #[command(hide = true)]
+    Measure(bench::One),
     /// Judges a saved history again.
     Check(check::Arguments),
 }
@@ -47,6 +53,8 @@ fn main() -> ExitCode {
         }),
         Command::Rig(arguments) => scenario::run(&arguments),
         Command::Simulate(arguments) => sim::command::simulate(&arguments),
+        Command::Bench(arguments) => bench::run(&arguments),
+        Command::Measure(one) => bench::measure(&one),
         Command::Check(arguments) => check::run(&arguments),
     };
     result.unwrap_or_else(|error| {

@@ -27,6 +27,8 @@ pub(crate) struct Verdict {
     pub(crate) unknown: u64,
     /// Acknowledged and absent.
     pub(crate) lost: u64,
+    /// Of these, rows that were acknowledged while every standby streamed and nothing was wrong for a while after.
+    pub(crate) lost_settled: u64,
     /// Never sent, or failed for certain, and present.
     pub(crate) phantom: u64,
     /// Acknowledged on an older timeline after a newer one had acknowledged, or by two members on one timeline.
@@ -84,7 +86,10 @@ pub(crate) struct Oracle {
     writes: Leads,
     probes: Leads,
     marked: Option<(bool, BTreeMap<u32, Ranges>)>,
+    /// Acknowledged before the last comparison that found everything well, and present in it.
+    settled: BTreeMap<u32, Ranges>,
     lost: BTreeMap<u32, Ranges>,
+    lost_settled: u64,
     phantom: BTreeMap<u32, Ranges>,
     suspects: Vec<Stale>,
     stale: u64,
@@ -179,6 +184,9 @@ impl Oracle {
             let known = self.lost.entry(*w).or_default();
             let new = absent.without(known);
             known.add(&absent);
+            let settled = self.settled.entry(*w).or_default();
+            self.lost_settled += new.len() - new.without(settled).len();
+            *settled = acknowledged.without(&absent);
             self.window.lost += new.len();
             if let Some((first, last)) = new.iter().next() {
                 let what = format!(
@@ -264,6 +272,7 @@ impl Oracle {
             failed: self.failed,
             unknown: self.unknown,
             lost: count(&self.lost),
+            lost_settled: self.lost_settled,
             phantom: count(&self.phantom),
             doubly_led: self.writes.doubly,
             overlap_us: self.writes.overlap_us,
@@ -276,12 +285,13 @@ impl Oracle {
         }
     }
 
-    /// What is wrong, given what the mode promises: asynchronous replication may lose rows, and with them the order of
-    /// a register; nothing else.
+    /// What is wrong, given what the mode promises: asynchronous replication may lose the rows that were on their way
+    /// when a fault struck, and with them the order of a register; nothing else.
     pub(crate) fn violations(&self) -> Vec<String> {
         let verdict = self.verdict();
         let synchronous = self.mode != Some(Mode::Async);
         let mut faults = vec![
+            (verdict.lost_settled, "rows lost that every standby had had the time to receive"),
             (verdict.phantom, "phantom rows"),
             (verdict.doubly_led, "rows acknowledged while another member led"),
             (verdict.doubly_answered, "times /primary said so of two members"),

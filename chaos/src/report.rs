@@ -15,6 +15,8 @@ pub(crate) struct Sample {
     pub(crate) fault: Fault,
     /// What clients saw of it.
     pub(crate) window: Window,
+    /// Nobody had succeeded the victim when the fault was undone.
+    pub(crate) nobody: bool,
     /// What went wrong besides what it was meant to do.
     pub(crate) problem: Option<String>,
     /// Why it could not be injected.

@@ -15,7 +15,7 @@ use crate::chance::Chance;
 use crate::fault::{Fault, Outcome, Stage};
 use crate::history::{Event, History};
 use crate::report::{Report, Sample};
-use crate::rig::{Mode, Plan, Rig, System, inside, keep};
+use crate::rig::{Mode, Plan, Rig, System, inside, keep, possible};
 use crate::workload::Workload;
 
 /// After a fault everything must be well again within this.
@@ -30,9 +30,29 @@ const PRESENT: &str = "SELECT writer, min(number), max(number) FROM (SELECT writ
                        number - row_number() OVER (PARTITION BY writer ORDER BY number) AS island FROM rows) r \
                        GROUP BY writer, island";
 
+/// The short round: each promise is put to the test once.
+const SHORT: &[Fault] = &[
+    Fault::Switchover,
+    Fault::RestartSupervisor,
+    Fault::KillPostmaster,
+    Fault::EtcdAway,
+    Fault::FreezeSupervisor,
+    Fault::FreezePostgres,
+    Fault::FreezeMember,
+    Fault::KillSupervisor,
+    Fault::Partition,
+    Fault::KillMember,
+];
+
 /// Faults on real processes, under clients whose history is checked.
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
+    /// A few faults that strike the primary, always the same, for CI: about three minutes.
+    #[arg(long, conflicts_with_all = ["minutes", "rounds", "faults", "seed"])]
+    short: bool,
+    /// Where namespaces cannot be made, say so and end well.
+    #[arg(long)]
+    if_possible: bool,
     /// For how long to go on.
     #[arg(long, conflicts_with = "rounds")]
     minutes: Option<u64>,
@@ -86,6 +106,12 @@ impl Peer {
 
 /// Runs the command.
 pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
+    if arguments.if_possible
+        && let Err(why) = possible()
+    {
+        println!("SKIPPED, no faults were injected: {why:#}");
+        return Ok(ExitCode::SUCCESS);
+    }
     inside(|folder| {
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
         let good = runtime.block_on(watch(arguments, folder))?;
@@ -119,19 +145,38 @@ fn copy_papers(folder: &Path, to: &Path) -> Result<()> {
 
 async fn run_inside(arguments: &Arguments, folder: &Path) -> Result<bool> {
     let system = arguments.peer.map_or(System::Matriarch { ttl: arguments.ttl }, Peer::system);
-    let seed = arguments.seed.unwrap_or_else(|| u64::from(std::process::id()) ^ now_seconds());
     let plan = Plan {
         system: system.clone(),
         mode: arguments.mode,
         program: arguments.program.clone(),
         in_memory: !arguments.disk,
     };
+    let seed = match arguments.short {
+        true => 0,
+        false => arguments.seed.unwrap_or_else(|| u64::from(std::process::id()) ^ now_seconds()),
+    };
+    eprintln!("{}, {:?}, seed {seed}", system.name(), arguments.mode);
+    let mut run = Run::start(plan, folder, seed).await?;
+    if arguments.short {
+        for fault in SHORT {
+            if !run.strike(*fault).await? {
+                break;
+            }
+        }
+    } else {
+        strike_many(arguments, &mut run).await?;
+    }
+    let report = run.finish().await?;
+    println!("{}", report.table());
+    Ok(report.is_good() || !system.is_ours())
+}
+
+/// Every fault once in any order, then again, until it is enough or the cluster does not heal.
+async fn strike_many(arguments: &Arguments, run: &mut Run) -> Result<()> {
     let mut faults = arguments.faults.clone();
     if faults.is_empty() {
         faults = Fault::value_variants().to_vec();
     }
-    eprintln!("{}, {:?}, seed {seed}", system.name(), arguments.mode);
-    let mut run = Run::start(plan, folder, seed).await?;
     run.any_member = true;
     let by = arguments.minutes.map(|minutes| Instant::now() + Duration::from_secs(60 * minutes));
     let mut deck = Vec::new();
@@ -147,9 +192,7 @@ async fn run_inside(arguments: &Arguments, folder: &Path) -> Result<bool> {
         }
         round += 1;
     }
-    let report = run.finish().await?;
-    println!("{}", report.table());
-    Ok(report.is_good() || !system.is_ours())
+    Ok(())
 }
 
 fn now_seconds() -> u64 {
@@ -174,11 +217,15 @@ pub(crate) struct Run {
 impl Run {
     /// Starts the cluster and its clients.
     pub(crate) async fn start(plan: Plan, folder: &Path, seed: u64) -> Result<Run> {
+        Run::over(Rig::start(plan, folder).await?, folder, seed).await
+    }
+
+    /// Starts clients of a cluster that is well.
+    pub(crate) async fn over(rig: Rig, folder: &Path, seed: u64) -> Result<Run> {
         let history = Arc::new(History::create(&folder.join("history.jsonl"))?);
-        let (system, mode) = (plan.system.name(), plan.mode);
+        let (system, mode) = (rig.plan.system.name(), rig.plan.mode);
         let report = Report::new(&system, mode, seed);
         history.record(&Event::Run { system, mode, seed });
-        let rig = Rig::start(plan, folder).await?;
         let workload = Workload::start(&rig, history.clone()).await?;
         Ok(Run { rig, history, chance: Chance::new(seed), any_member: false, workload, report })
     }
@@ -194,8 +241,10 @@ impl Run {
             chance: &mut self.chance,
             any_member: self.any_member,
             fault,
+            nobody: false,
         };
         let outcome = stage.run().await;
+        let nobody = stage.nobody;
         self.rig.release()?;
         let healed = self.heal().await;
         let now = self.history.now();
@@ -213,8 +262,13 @@ impl Run {
             Ok(Outcome::NotAvailable(why)) => Some(why),
             Ok(Outcome::Done) | Err(_) => None,
         };
-        self.report.add(Sample { fault, window, problem, skipped });
+        self.report.add(Sample { fault, window, nobody, problem, skipped });
         Ok(healed.is_ok() || self.reinitialize().await)
+    }
+
+    /// What the last fault came to.
+    pub(crate) fn last(&self) -> Option<&Sample> {
+        self.report.samples.last()
     }
 
     /// Waits until all are well, and compares.

@@ -27,6 +27,7 @@ pub(super) struct PostgresWatch {
     data_seen_at: Option<Moment>,
     sql: Option<SqlFacts>,
     sql_trouble: Option<String>,
+    turned_away_since: Option<Moment>,
     sql_asked_at: Option<Moment>,
     pid: Option<i32>,
     pending_restart: BTreeMap<String, (String, String)>,
@@ -43,6 +44,7 @@ impl PostgresWatch {
             data_seen_at: None,
             sql: None,
             sql_trouble: None,
+            turned_away_since: None,
             sql_asked_at: None,
             pid: None,
             pending_restart: BTreeMap::new(),
@@ -81,6 +83,7 @@ impl PostgresWatch {
         if pid != self.pid {
             self.pid = pid;
             (self.sql, self.sql_trouble, self.sql_asked_at) = (None, None, None);
+            self.turned_away_since = None;
             self.forget_data();
         }
         match (pid, job) {
@@ -118,6 +121,7 @@ impl PostgresWatch {
             process,
             sql: self.sql.clone(),
             sql_trouble: self.sql_trouble.clone(),
+            turned_away_since: self.turned_away_since,
             history: self.history.clone(),
             pending_restart: self.pending_restart.clone(),
             liveness: self.probe.facts(),
@@ -131,7 +135,10 @@ impl PostgresWatch {
         }
         self.sql_asked_at = Some(now);
         let timeline = self.sql.as_ref().and_then(|sql| sql.timeline);
-        match tokio::time::timeout(LOOK_WITHIN, self.postgres.sql_facts()).await {
+        let looked = tokio::time::timeout(LOOK_WITHIN, self.postgres.sql_facts()).await;
+        let turned_away = matches!(&looked, Ok(Err(error)) if error.is_turned_away());
+        self.turned_away_since = self.turned_away_since.or(Some(now)).filter(|_| turned_away);
+        match looked {
             Ok(Ok(sql)) => {
                 if sql.timeline != timeline {
                     self.forget_data();

@@ -7,8 +7,8 @@ use std::time::Duration;
 use super::turn::Turn;
 use super::{bootstrap, start};
 use crate::model::{
-    Action, Branch, ControlFile, ControlState, Divergence, FollowTarget, Job, LeaderKey, Lsn, MemberName,
-    Reason, Timeline, WaitingOn,
+    Action, Branch, ControlFile, ControlState, Divergence, FollowTarget, Job, JobKind, LeaderKey, Lsn,
+    MemberName, Reason, Timeline, WaitingOn,
 };
 
 /// Crash recovery is tried this often before the next rung.
@@ -16,7 +16,10 @@ const RECOVERIES_MAX: u32 = 3;
 /// So are starts of a standby whose history is the leader's.
 const STARTS_MAX: u32 = 10;
 /// pg_rewind is tried this often before the next rung.
-const REWINDS_MAX: u32 = 3;
+pub(super) const REWINDS_MAX: u32 = 3;
+/// Where there is no next rung it is tried again after this: the disk was full, the network gone. What failed has
+/// changed nothing, because a directory that pg_rewind left half done is cloned.
+pub(super) const REWIND_AGAIN: Duration = Duration::from_secs(30);
 /// Clones are tried this often before the member stops and says so.
 const CLONES_MAX: u32 = 10;
 /// A leader that tells no history this often in a row is followed without: Postgres itself refuses a fork.
@@ -94,6 +97,11 @@ fn clone_or_stop(turn: &mut Turn<'_>, leader: &LeaderKey, rewindable: bool) -> R
         || rewindable && settings.remove_data_directory_on_rewind_failure;
     if may_clone && turn.memory.rejoin.clone_failures < CLONES_MAX {
         return clone(turn, leader, Reason::Recloning { leader: name });
+    }
+    match turn.memory.retry_at.get(&JobKind::Rewind).copied().filter(|_| rewindable) {
+        Some(at) if turn.now < at => turn.wake_at(at, WaitingOn::Retry),
+        Some(_) => turn.memory.rejoin.rewind_failures = REWINDS_MAX - 1,
+        None => {}
     }
     Reason::CannotRejoin { leader: name, rewindable }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::memory::Rejoin;
 use super::turn::Turn;
-use super::{Leadership, Server};
+use super::{Leadership, Server, rejoin};
 use crate::model::{Action, ExitBecause, Finished, JobKind, Outcome, Process};
 
 impl Turn<'_> {
@@ -109,7 +109,11 @@ impl Turn<'_> {
             }
             JobKind::Rewind if failed.is_some() => {
                 self.memory.rejoin.rewind_failures += 1;
-                self.retry_in(job, Duration::from_secs(5));
+                let span = match self.memory.rejoin.rewind_failures {
+                    few if few < rejoin::REWINDS_MAX => Duration::from_secs(5),
+                    _many => rejoin::REWIND_AGAIN,
+                };
+                self.retry_in(job, span);
             }
             JobKind::CrashRecovery if failed.is_some() => {
                 self.memory.rejoin.recovery_failures += 1;

@@ -7,7 +7,7 @@ use super::turn::Turn;
 use super::{demote, handover, liveness, race};
 use crate::model::{
     Action, ControlFile, ControlState, Job, JobKind, Moment, Process, Reason, StopMode, Term, Timeline,
-    WaitingOn,
+    Unfit, WaitingOn,
 };
 
 /// More unexpected ends of the postmaster than this within [`CRASH_WINDOW`], and another member is to lead.
@@ -68,7 +68,8 @@ fn newest_timeline(turn: &Turn<'_>) -> Timeline {
     recorded.chain(told).chain(known).chain(mine).max().unwrap_or(Timeline::FIRST)
 }
 
-/// I lead and my Postgres does not answer: it recovers, or hangs.
+/// I lead and my Postgres does not answer: it recovers, or hangs, or turns everybody away. Recovery may take as long as
+/// it is allowed to; a server that turns everybody away for half a TTL will not begin to answer.
 pub(super) fn silent(turn: &mut Turn<'_>, term: Term) -> Reason {
     if let Some(running) = &turn.memory.hand_over {
         turn.wake_at(running.give_up_at, WaitingOn::Job);
@@ -76,11 +77,19 @@ pub(super) fn silent(turn: &mut Turn<'_>, term: Term) -> Reason {
     }
     let started_at = turn.started_at();
     let give_up_at = started_at + turn.seen.settings.primary_start_timeout;
+    let half = turn.seen.settings.ttl / 2;
+    let turned_away = turn.seen.postgres.turned_away_since.filter(|since| *since + half <= turn.now);
+    let because = match turned_away {
+        Some(_) => Some(Reason::Unfit(Unfit::TurnsAway)),
+        None => (give_up_at <= turn.now).then_some(Reason::StartTooSlow),
+    };
     let never_answered = turn.seen.postgres.sql.is_none();
-    if never_answered && give_up_at <= turn.now && race::candidates(turn) == Candidates::Some {
+    if let Some(because) = because.filter(|_| never_answered)
+        && race::candidates(turn) == Candidates::Some
+    {
         turn.memory.start_failures = FAILURES_MAX;
         turn.act(Action::Start(Job::Stop { mode: StopMode::Immediate, within: Duration::from_secs(5) }));
-        return Reason::StartTooSlow;
+        return because;
     }
     turn.wake_at(give_up_at.max(turn.now + Duration::from_secs(1)), WaitingOn::Postgres);
     turn.wake_in(Duration::from_millis(100), WaitingOn::Postgres);

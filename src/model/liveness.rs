@@ -132,6 +132,8 @@ pub enum Unfit {
     DeadAndAlone(Death),
     /// It should become primary and does not get there.
     PromotionStuck,
+    /// It was started, runs, and ends every new connection with an error.
+    TurnsAway,
 }
 
 impl fmt::Display for Unfit {
@@ -141,6 +143,10 @@ impl fmt::Display for Unfit {
             Unfit::DeadAndAlone(death) => {
                 write!(f, "PostgreSQL does not do its work and nobody else can lead, so it goes on: {death}")
             }
+            Unfit::TurnsAway => write!(
+                f,
+                "PostgreSQL was started and turns every connection away, and another member can lead: giving the key away"
+            ),
             Unfit::PromotionStuck => {
                 write!(f, "the promotion does not get on and another member can lead: giving the key away")
             }

@@ -17,6 +17,8 @@ pub struct PostgresFacts {
     pub sql: Option<SqlFacts>,
     /// Why the newest look inside failed; `None` when it succeeded.
     pub sql_trouble: Option<String>,
+    /// Since when every look was turned away by a server that does not recover and is not full: its disk may be.
+    pub turned_away_since: Option<Moment>,
     /// The history file of the newest timeline on disk.
     pub history: TimelineHistory,
     /// Per parameter old and new value, while a restart is needed.

@@ -201,8 +201,8 @@ impl fmt::Display for Reason {
             ),
             Reason::CannotRejoin { leader, rewindable: true } => write!(
                 f,
-                "the history here parted from that of {leader} and pg_rewind failed; nothing is deleted unless \
-                 remove_data_directory_on_rewind_failure is set or you run reinit"
+                "the history here parted from that of {leader} and pg_rewind failed; it is tried again, and nothing is \
+                 deleted unless remove_data_directory_on_rewind_failure is set or you run reinit"
             ),
             Reason::CannotRejoin { leader, rewindable: false } => write!(
                 f,

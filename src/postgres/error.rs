@@ -5,6 +5,8 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use tokio_postgres::error::SqlState;
+
 /// A failed operation, with what it tried; the cause is its `source`.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -95,6 +97,15 @@ impl Error {
             cause = error.source();
         }
         text
+    }
+
+    /// The server took the connection and ended it, and not because it recovers, is full or does not know us.
+    pub fn is_turned_away(&self) -> bool {
+        let Error::Connect { source, .. } = self else { return false };
+        source.code().is_some_and(|code| {
+            let waits = [SqlState::CANNOT_CONNECT_NOW, SqlState::TOO_MANY_CONNECTIONS];
+            !waits.contains(code) && !code.code().starts_with("28")
+        })
     }
 
     /// For `map_err` on a file operation.

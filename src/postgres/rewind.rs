@@ -101,7 +101,13 @@ async fn keep_diverged(
     let kept_in = root.join(format!("{stamp}-tl{timeline}"));
     fs::create_dir_all(&kept_in).map_err(Error::file("create", &kept_in))?;
     let (source, kept) = (setup.data_dir.join("pg_wal"), kept_in.clone());
-    let copied = tokio::task::spawn_blocking(move || copy_segments(&source, &kept, fork, end)).await;
+    let copied = tokio::task::spawn_blocking(move || {
+        copy_segments(&source, &kept, fork, end).inspect_err(|_| {
+            // Half a copy is of no use to anybody, and what fails on a full disk must not fill it.
+            let _ = fs::remove_dir_all(&kept);
+        })
+    });
+    let copied = copied.await;
     copied.map_err(|error| Error::Unfit(format!("keep diverged WAL: {error}")))??;
     if let Some((user, group)) = setup.uid_gid {
         // The programs that read it are not root in tests.

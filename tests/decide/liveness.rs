@@ -7,7 +7,7 @@ use matriarch::model::{
     Verdict,
 };
 
-use super::world::{World, dead, down, no_connection, no_write, primary, promoting, standby, up};
+use super::world::{World, dead, down, no_connection, no_write, primary, promoting, silent, standby, up};
 
 fn jobs(actions: &[Action]) -> Vec<&Job> {
     let mut jobs = Vec::new();
@@ -114,6 +114,21 @@ fn a_primary_that_cannot_write_does_not_count_on_silence() {
     assert!(is_immediate_stop(&world.tick().actions));
     world.later(100).ends(JobKind::Stop, Outcome::Done).postgres(down(ControlState::InProduction));
     assert_eq!(kinds(&others_are_away(&mut world).tick().actions), [JobKind::ReleaseLeadership]);
+}
+
+/// The disk was full, so the primary panicked and was started again, and now no connection gets in: "could not write
+/// init file". Nobody waits for `primary_start_timeout` as for a recovery (found by the rig, disk-full).
+#[test]
+fn a_server_that_turns_everybody_away_after_its_start_does_not_keep_the_key() {
+    let mut world = World::new();
+    others_answer(world.i_lead().postgres(silent()));
+    world.seen.postgres.turned_away_since = Some(world.now);
+    assert_eq!((kinds(&world.tick().actions), world.tick().because), (vec![], Reason::PostgresSilent));
+    let gives_up = others_answer(world.later(5000)).tick();
+    assert!(is_immediate_stop(&gives_up.actions), "{:?}", gives_up.actions);
+    assert_eq!(gives_up.because, Reason::Unfit(Unfit::TurnsAway));
+    world.later(100).ends(JobKind::Stop, Outcome::Done).postgres(down(ControlState::InProduction));
+    assert_eq!(kinds(&others_answer(&mut world).tick().actions), [JobKind::ReleaseLeadership]);
 }
 
 /// One late proof is no verdict, and in pause there is none.

@@ -1,6 +1,7 @@
 //! Decisions: the whole situation table as a snapshot an operator can read, and scenarios with their stories.
 
 mod liveness;
+mod rejoin;
 mod scenarios;
 mod table;
 mod watchdog;

@@ -176,6 +176,7 @@ fn facts(data: DataDirectory, process: Process, sql: Option<SqlFacts>) -> Postgr
         process,
         sql,
         sql_trouble: None,
+        turned_away_since: None,
         history: TimelineHistory::default(),
         pending_restart: BTreeMap::new(),
         liveness: LivenessFacts::default(),

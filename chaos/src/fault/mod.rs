@@ -112,6 +112,8 @@ pub(crate) struct Stage<'a> {
     pub(crate) any_member: bool,
     /// The fault under way.
     pub(crate) fault: Fault,
+    /// It was undone before anybody succeeded the victim.
+    pub(crate) nobody: bool,
 }
 
 impl Fault {
@@ -194,7 +196,10 @@ impl Stage<'_> {
         }
         match self.rig.wait_for_successor(victim, ttl * 3).await {
             Ok(successor) => self.note_member(successor, "is the new primary"),
-            Err(nobody) => self.note(&nobody.to_string()),
+            Err(nobody) => {
+                self.nobody = true;
+                self.note(&nobody.to_string());
+            }
         }
         self.hold(Duration::from_secs(3)).await;
     }

@@ -33,6 +33,18 @@ fn what_was_acknowledged_and_is_gone_is_lost() {
 }
 
 #[test]
+fn asynchronous_replication_may_lose_only_what_was_on_its_way() {
+    let mut events = vec![ack(1, 1, 0, 2, 10)];
+    let mark = Event::Mark { at: 15, end: false };
+    events.extend([mark, Event::Present { at: 18, rows: vec![(1, 1, 1)] }, ack(1, 2, 0, 2, 20)]);
+    let late: Vec<Event> = events.iter().cloned().chain(end(&[(1, 1, 1)])).collect();
+    assert!(judge(Mode::Async, &late).violations().is_empty());
+    events.extend(end(&[(1, 2, 2)]));
+    let violations = judge(Mode::Async, &events).violations();
+    assert_eq!(violations, ["1 rows lost that every standby had had the time to receive"]);
+}
+
+#[test]
 fn a_row_of_which_nobody_told_may_be_there_or_not() {
     let mut events = vec![
         Event::Unknown { w: 1, n: 1, m: 0, a: 1, b: 2 },

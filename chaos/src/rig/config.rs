@@ -71,10 +71,10 @@ impl System {
     }
 
     /// The program and its arguments before the configuration file.
-    pub(crate) fn program(&self, place: &Place) -> (PathBuf, Vec<&'static str>) {
+    pub(crate) fn program(&self, place: &Place) -> Result<(PathBuf, Vec<String>)> {
         match self {
-            System::Matriarch { .. } => (place.program.clone(), vec!["run"]),
-            System::Patroni { .. } => (place.folder.join("venv/bin/python"), vec!["-m", "patroni"]),
+            System::Matriarch { .. } => Ok((place.program.clone(), vec!["run".to_owned()])),
+            System::Patroni { .. } => python(place),
         }
     }
 
@@ -94,9 +94,35 @@ impl System {
             return Ok(());
         }
         let venv = python_environment()?;
-        let inside = place.folder("venv")?;
-        super::tool("mount", &["--bind", &venv.to_string_lossy(), &inside.to_string_lossy()])
+        for (name, folder) in [("python", interpreter(&venv)?), ("venv", venv)] {
+            let inside = place.folder(name)?;
+            super::tool("mount", &["--bind", &folder.to_string_lossy(), &inside.to_string_lossy()])?;
+        }
+        Ok(())
     }
+}
+
+/// Where the interpreter is installed that an environment was made with.
+fn interpreter(venv: &Path) -> Result<PathBuf> {
+    let text = std::fs::read_to_string(venv.join("pyvenv.cfg")).context("read pyvenv.cfg")?;
+    let home = text.lines().find_map(|line| line.strip_prefix("home = ")).context("pyvenv.cfg has a home")?;
+    Ok(Path::new(home.trim()).parent().context("the interpreter is in a folder")?.to_owned())
+}
+
+/// Python, which starts itself again, from where the unprivileged user can read it: its home may be somebody else's.
+fn python(place: &Place) -> Result<(PathBuf, Vec<String>)> {
+    let (home, libraries) = (place.folder.join("python"), place.folder.join("venv/lib"));
+    let versions = std::fs::read_dir(&libraries).with_context(|| format!("read {}", libraries.display()))?;
+    let version = versions.flatten().next().context("the environment has a version")?;
+    let packages = version.path().join("site-packages");
+    let arguments = vec![
+        format!("PYTHONPATH={}", packages.display()),
+        format!("LD_LIBRARY_PATH={}", home.join("lib").display()),
+        home.join("bin/python3").display().to_string(),
+        "-m".to_owned(),
+        "patroni".to_owned(),
+    ];
+    Ok((PathBuf::from("env"), arguments))
 }
 
 /// The Python environment that `make setup` made.

@@ -76,13 +76,7 @@ impl Etcd {
         let cluster: Vec<String> = self.servers.iter().map(named).collect();
         let server = &mut self.servers[index];
         let url = |port: u16| format!("http://{}:{port}", server.namespace.address);
-        let housing = Housing {
-            namespace: &server.namespace,
-            cgroup: None,
-            folder: &server.folder,
-            log: &server.name,
-            clock_ahead: 0,
-        };
+        let housing = Housing { cgroup: None, folder: &server.folder, log: &server.name, clock_ahead: 0 };
         let mut command = place.command(housing, "etcd".as_ref())?;
         command.args(["--name", &server.name, "--data-dir", "data", "--logger", "zap"]);
         command.args(["--listen-client-urls", &url(2379), "--advertise-client-urls", &url(2379)]);

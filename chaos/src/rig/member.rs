@@ -77,9 +77,8 @@ impl Member {
         if self.supervisor().is_some() {
             bail!("{} runs already", self.name);
         }
-        let (program, arguments) = system.program(place);
+        let (program, arguments) = system.program(place)?;
         let housing = Housing {
-            namespace: &self.namespace,
             cgroup: self.cgroup.as_ref(),
             folder: &self.folder,
             log: &self.name,

@@ -27,6 +27,7 @@ pub(crate) use config::{Mode, System};
 pub(crate) use http::request;
 pub(crate) use member::{DISK_MEGABYTES, Member};
 pub(crate) use namespaces::{Namespace, tool};
+pub(crate) use place::postgres_bin;
 pub(crate) use processes::{is_alive, is_stopped, signal_all, wait_for};
-pub(crate) use sandbox::{inside, keep};
+pub(crate) use sandbox::{inside, keep, possible};
 pub(crate) use session::{Session, connect, is_certain};

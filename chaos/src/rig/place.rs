@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 use nix::unistd::User;
 
 use super::cgroup::Cgroup;
-use super::namespaces::{Namespace, tool};
+use super::namespaces::tool;
 
 /// The folder of a run and what it was started with.
 #[derive(Debug)]
@@ -28,8 +28,6 @@ pub(crate) struct Place {
 /// How a process is started besides what it is.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Housing<'a> {
-    /// Its network.
-    pub(crate) namespace: &'a Namespace,
     /// Its cgroup, where there are any.
     pub(crate) cgroup: Option<&'a Cgroup>,
     /// Its working directory.
@@ -130,7 +128,7 @@ impl Place {
 }
 
 /// PostgreSQL's programs: the newest installed, or `MATRIARCH_TEST_PG_BIN`.
-fn postgres_bin() -> Result<PathBuf> {
+pub(crate) fn postgres_bin() -> Result<PathBuf> {
     if let Some(folder) = std::env::var_os("MATRIARCH_TEST_PG_BIN") {
         return Ok(folder.into());
     }

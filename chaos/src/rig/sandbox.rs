@@ -4,7 +4,7 @@
 //! only collects orphans. The run itself is PID 1's child. Killing any of the three ends everything inside.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result, bail};
@@ -32,6 +32,24 @@ pub(crate) fn inside(work: impl FnOnce(&Path) -> Result<ExitCode>) -> Result<Exi
         Ok("inside") => work(Path::new(&std::env::var(PLACE)?)),
         _ => outside(),
     }
+}
+
+/// Whether a sandbox can be made here; else why not.
+pub(crate) fn possible() -> Result<()> {
+    if !Uid::effective().is_root() {
+        bail!("namespaces of a run's own need root");
+    }
+    // The same kinds of namespaces, an interface, a packet filter and a file system in memory, tried for a moment.
+    let probe = "ip link add rig0 type bridge && ip link add rig1 type veth peer name rig2 && \
+                 nft add table inet rig && mount -t tmpfs rig /mnt";
+    let tried = Command::new("unshare")
+        .args(["--mount", "--net", "--pid", "--fork", "--mount-proc", "--", "sh", "-c", probe])
+        .output()
+        .context("start unshare (util-linux)")?;
+    if !tried.status.success() {
+        bail!("no sandbox can be made: {}", String::from_utf8_lossy(&tried.stderr).trim());
+    }
+    Ok(())
 }
 
 /// Leaves the place there after the run, for somebody to look into.
@@ -110,7 +128,7 @@ fn sweep() {
 }
 
 /// Whether a place's run has ended without cleaning up. One that is kept on purpose stays.
-fn is_left_over(place: &PathBuf) -> bool {
+fn is_left_over(place: &Path) -> bool {
     let Ok(text) = fs::read_to_string(place.join(RUN_FILE)) else { return false };
     let mut words = text.split_whitespace();
     let (pid, began) = (words.next(), words.next());
