@@ -74,6 +74,7 @@ impl PostgresWatch {
             sql_trouble: self.sql_trouble.clone(),
             history: self.history.clone(),
             pending_restart: Default::default(),
+            turned_away_since: None,
             liveness: agent.shared.liveness.borrow().facts(verdict),
         }
     }
