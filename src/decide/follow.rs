@@ -16,11 +16,12 @@ pub(super) const STANDBY_STOP_WITHIN: Duration = Duration::from_secs(30);
 
 /// Keeps the standby behind its leader.
 pub(super) fn leader(turn: &mut Turn<'_>, leader: &LeaderKey, sql: &SqlFacts) -> Reason {
-    requests::go_on(turn);
     if turn.memory.reinitialize.is_some() {
         turn.act(Action::Start(Job::Stop { mode: StopMode::Immediate, within: Duration::from_secs(5) }));
         return Reason::Reinitializing;
     }
+    // Not before: one stop at a time.
+    requests::go_on(turn);
     if turn.memory.restart.is_some() {
         return Reason::Restarting;
     }
