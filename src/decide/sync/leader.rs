@@ -33,13 +33,19 @@ pub(in crate::decide) fn on_leader(turn: &mut Turn<'_>, term: Term, sql: &SqlFac
         return;
     }
     turn.wake_in(if sql.sync.waiting.is_empty() { LOOK_AGAIN } else { LOOK_AT_WAITS }, WaitingOn::Standbys);
-    if let SyncOwner::Supervisor(said) = owner
-        && *said != sql.sync.names
-    {
-        // The reload is on its way.
-        return name(turn, Some(said.clone()));
-    }
     let state = turn.sync_state(sql);
+    let vouches = state.record.is_in_force() && !state.record.voters.is_empty();
+    if vouches && (!state.record.is_leader(&state.me) || !state.may_name(&state.names)) {
+        // Somebody else led, or set the names: what it vouches for is not known.
+        return write(turn, term, Some(SyncRecord { leader: Some(state.me), ..SyncRecord::default() }));
+    }
+    match owner {
+        // The reload is on its way.
+        SyncOwner::Supervisor(said) if *said != sql.sync.names => return name(turn, Some(said.clone())),
+        SyncOwner::Supervisor(_) | SyncOwner::Operator => {}
+        // A former supervisor may have died between writing the file and the reload.
+        SyncOwner::Undecided => return name(turn, Some(sql.sync.names.clone())),
+    }
     if state.record.is_leader(&state.me) && turn.memory.sync.owned != Some(turn.sync_revision()) {
         // A write of mine in a former life may still arrive; after this one it cannot.
         return write(turn, term, Some(state.record));
