@@ -31,9 +31,8 @@ pub(crate) fn check(sim: &Sim) {
         let replaced = {
             let world = sim.world();
             let supervisor = world.machines[member].supervisor.as_ref();
-            supervisor.is_some_and(|it| {
-                sim.exec.is_alive(it.pid) && it.shared.orders.borrow().armed.is_some()
-            })
+            supervisor
+                .is_some_and(|it| sim.exec.is_alive(it.pid) && it.shared.orders.borrow().armed.is_some())
         };
         if !replaced && !sim.is_guarded(member) {
             sim.world().ledger.break_promise("guarded", format!("{member} accepts writes without a guard"));

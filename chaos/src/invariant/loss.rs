@@ -19,7 +19,8 @@ pub(crate) fn promoted(sim: &Sim, member: usize) {
         .and_then(|value| value.get("optime").and_then(serde_json::Value::as_u64));
     // A hand-over writes both keys at once, when nothing can be promised any more.
     let leader = world.etcd.store.keys.get(&world.keys.path("leader"));
-    let handed = leader.zip(status).is_some_and(|(leader, status)| leader.mod_revision == status.mod_revision);
+    let handed =
+        leader.zip(status).is_some_and(|(leader, status)| leader.mod_revision == status.mod_revision);
     let owed_up_to = if handed { u64::MAX } else { optime.unwrap_or(0).saturating_sub(limit) };
     let now = sim.now();
     let forced = world.ledger.memory.forced.get(&member).is_some_and(|at| now < *at + FORCED_FOR);

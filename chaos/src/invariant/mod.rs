@@ -42,4 +42,3 @@ pub(crate) fn promoted(sim: &Sim, member: usize) {
 pub(crate) fn renewed(sim: &Sim, member: usize, facts: &LeaseFacts) {
     leased::renewed(sim, member, facts);
 }
-

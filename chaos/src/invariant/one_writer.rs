@@ -9,7 +9,10 @@ pub(crate) fn check(sim: &Sim) {
         let world = sim.world();
         let writes = |server: &Server| server.is_writable() && !sim.exec.is_frozen(server.pid);
         let machines = world.machines.iter().enumerate();
-        machines.filter(|(_, machine)| machine.server.as_ref().is_some_and(writes)).map(|(at, _)| at).collect()
+        machines
+            .filter(|(_, machine)| machine.server.as_ref().is_some_and(writes))
+            .map(|(at, _)| at)
+            .collect()
     };
     if 1 < writers.len() {
         sim.world().ledger.break_promise("one_writer", format!("{writers:?} accept writes at once"));

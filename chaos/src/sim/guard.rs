@@ -161,9 +161,8 @@ impl Sim {
     /// Whether a guard there is armed, or has been until the kill.
     pub(crate) fn is_guarded(&self, member: usize) -> bool {
         let world = self.world();
-        let armed = |guard: &Guard| {
-            self.exec.is_alive(guard.pid) && guard.state.borrow().phase == Phase::Armed
-        };
+        let armed =
+            |guard: &Guard| self.exec.is_alive(guard.pid) && guard.state.borrow().phase == Phase::Armed;
         world.machines[member].guard.guards.iter().any(armed)
     }
 }

@@ -126,7 +126,8 @@ impl Sim {
     }
 
     fn has_majority(&self, leader: usize) -> bool {
-        let heard = (0..SERVERS).filter(|other| self.etcd_runs(*other) && self.hear_each_other(leader, *other));
+        let heard =
+            (0..SERVERS).filter(|other| self.etcd_runs(*other) && self.hear_each_other(leader, *other));
         self.etcd_runs(leader) && SERVERS / 2 < heard.count()
     }
 
@@ -299,12 +300,8 @@ impl Sim {
         let world = &mut *world;
         let really = world.etcd.leader == Some(leader) && world.etcd.raft_term == raft_term;
         let expires = world.lease_end_of(leader, lease, self.now());
-        let answer = |ttl| Answer {
-            raft_term,
-            revision: 0,
-            body: Body::Ttl(ttl),
-            sent_at: Moment::default(),
-        };
+        let answer =
+            |ttl| Answer { raft_term, revision: 0, body: Body::Ttl(ttl), sent_at: Moment::default() };
         match world.etcd.store.leases.get_mut(&lease) {
             None => Ok(answer(Duration::ZERO)),
             Some(known) if known.expires <= self.now() && really => Ok(answer(Duration::ZERO)),

@@ -70,7 +70,9 @@ impl Sim {
             }
         }
         let lasts = self.lasts();
-        self.note(|| format!("fault: {group:?} is cut off from {outside:?}, direction {direction}, for {lasts:?}"));
+        self.note(|| {
+            format!("fault: {group:?} is cut off from {outside:?}, direction {direction}, for {lasts:?}")
+        });
         self.cut_links(&links);
         let sim = self.clone();
         self.nature(async move {

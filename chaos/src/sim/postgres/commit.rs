@@ -65,8 +65,7 @@ impl Machine {
             return true;
         }
         let named = server.sync.names.iter();
-        let confirmed =
-            |name: &&usize| server.senders.get(*name).is_some_and(|sender| lsn <= sender.flushed);
+        let confirmed = |name: &&usize| server.senders.get(*name).is_some_and(|sender| lsn <= sender.flushed);
         // With FIRST the synchronous ones are the first that are connected; any of the named will not do.
         let counted: Vec<&usize> = match server.sync.any {
             true => named.collect(),

@@ -2,9 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use matriarch::model::{
-    ControlFile, ControlState, DataDirectory, Lsn, Switch, Timeline, TimelineHistory,
-};
+use matriarch::model::{ControlFile, ControlState, DataDirectory, Lsn, Switch, Timeline, TimelineHistory};
 
 /// One WAL record. Numbers grow along every line of history, and two records of one number are the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

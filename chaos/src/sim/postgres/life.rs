@@ -13,7 +13,11 @@ pub(crate) const CHECKPOINT_BYTES: u64 = 120;
 
 impl Sim {
     /// Starts a server as a standby; gives its number.
-    pub(crate) fn launch(&self, member: usize, follow: Option<(usize, Option<String>)>) -> Result<i32, String> {
+    pub(crate) fn launch(
+        &self,
+        member: usize,
+        follow: Option<(usize, Option<String>)>,
+    ) -> Result<i32, String> {
         let pid = self.exec.fork();
         let mut world = self.world();
         world.next_number += 1;

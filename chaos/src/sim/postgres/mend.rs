@@ -228,7 +228,9 @@ fn common_end(mine: &Wal, theirs: &Wal) -> Option<u64> {
     let timelines = mine.switches.iter().map(|(timeline, _)| *timeline).chain([mine.timeline]);
     let mut common = 0;
     for timeline in timelines {
-        let (Some(my_end), Some(their_end)) = (end_of(mine, timeline), end_of(theirs, timeline)) else { break };
+        let (Some(my_end), Some(their_end)) = (end_of(mine, timeline), end_of(theirs, timeline)) else {
+            break;
+        };
         common = my_end.min(their_end);
         if timeline == mine.timeline && my_end <= their_end {
             return None;

@@ -66,7 +66,8 @@ impl Sim {
         let Some(changed) = self.world().machines[member].server.as_ref().map(|s| s.changed.clone()) else {
             return;
         };
-        let source_changed = self.world().machines[source].server.as_ref().map(|server| server.changed.clone());
+        let source_changed =
+            self.world().machines[source].server.as_ref().map(|server| server.changed.clone());
         let Some(source_changed) = source_changed else { return };
         let (timeline, from) = {
             let world = self.world();
@@ -252,8 +253,7 @@ impl Sim {
                 let idle = sent_at.is_none_or(|at| at + KEEPALIVE <= self.now());
                 let after = wal.number_at(sent).unwrap_or(0);
                 sent = end.max(sent);
-                (idle || !records.is_empty())
-                    .then(|| Batch {
+                (idle || !records.is_empty()).then(|| Batch {
                     after,
                     records,
                     switches: wal.switches.clone(),

@@ -2,9 +2,7 @@
 
 use std::time::Duration;
 
-use matriarch::model::{
-    DataDirectory, JobKind, Moment, PostgresFacts, Process, SqlFacts, TimelineHistory,
-};
+use matriarch::model::{DataDirectory, JobKind, Moment, PostgresFacts, Process, SqlFacts, TimelineHistory};
 
 use super::Agent;
 

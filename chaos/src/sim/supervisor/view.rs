@@ -148,7 +148,8 @@ impl Sim {
                     return;
                 }
                 let first = world.etcd.store.events.partition_point(|event| event.revision <= at);
-                let events = if hears && !deaf { world.etcd.store.events[first..].to_vec() } else { Vec::new() };
+                let events =
+                    if hears && !deaf { world.etcd.store.events[first..].to_vec() } else { Vec::new() };
                 (events, world.etcd.changed.clone())
             };
             if 5 < lost_for && !deaf {

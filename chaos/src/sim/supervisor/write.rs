@@ -121,7 +121,8 @@ impl Agent {
         value: Vec<u8>,
     ) -> Result<Cas, Refusal> {
         let path = self.path(name);
-        self.swap(self.as_leader(term, lease), vec![Change::Put(path.clone(), value, 0)], path, |_| false).await
+        self.swap(self.as_leader(term, lease), vec![Change::Put(path.clone(), value, 0)], path, |_| false)
+            .await
     }
 
     pub(crate) async fn put_status(
@@ -146,11 +147,7 @@ impl Agent {
         self.put_as_leader(held, "history", bytes(&lines.iter().map(line).collect::<Vec<_>>())).await
     }
 
-    pub(crate) async fn put_initialize(
-        &self,
-        held: (Term, LeaseId),
-        system_id: u64,
-    ) -> Result<Cas, Refusal> {
+    pub(crate) async fn put_initialize(&self, held: (Term, LeaseId), system_id: u64) -> Result<Cas, Refusal> {
         self.put_as_leader(held, "initialize", system_id.to_string().into_bytes()).await
     }
 
@@ -158,7 +155,8 @@ impl Agent {
         let config = self.path("config");
         let mut when = self.as_leader(term, lease);
         when.push(Compare::Absent(config.clone()));
-        self.swap(when, vec![Change::Put(config.clone(), b"{}".to_vec(), 0)], config, |now| now.is_some()).await
+        self.swap(when, vec![Change::Put(config.clone(), b"{}".to_vec(), 0)], config, |now| now.is_some())
+            .await
     }
 
     pub(crate) async fn clear_failover(&self, revision: i64) -> Result<Cas, Refusal> {
