@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use super::executor::Reply;
 use super::network::Host;
 use super::postgres::commit::Committed;
+use super::signal::Reply;
 use super::world::Sim;
 
 /// How long a client waits for an answer.
