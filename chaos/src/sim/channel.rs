@@ -5,8 +5,9 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::executor::{NATURE, Signal};
+use super::executor::NATURE;
 use super::network::Host;
+use super::signal::Signal;
 use super::world::Sim;
 
 /// TCP sends again.

@@ -21,6 +21,9 @@ pub(crate) struct Arguments {
     /// Break the product in this way.
     #[arg(long, value_enum)]
     mutation: Option<Mutation>,
+    /// Look at this promise alone.
+    #[arg(long)]
+    only: Option<String>,
     /// Stop after that long, however many seeds are left.
     #[arg(long)]
     minutes: Option<u64>,
@@ -66,7 +69,13 @@ pub(crate) fn simulate(arguments: &Arguments) -> anyhow::Result<ExitCode> {
                     if last <= seed || !in_time() {
                         return;
                     }
-                    let request = Request { seed, mutation: arguments.mutation, trace: false, quiet: true };
+                    let request = Request {
+                        seed,
+                        mutation: arguments.mutation,
+                        trace: false,
+                        quiet: true,
+                        only: arguments.only.clone(),
+                    };
                     let ended = run(&request);
                     add(&mut total.lock().unwrap_or_else(PoisonError::into_inner), seed, ended, arguments);
                 }
@@ -105,11 +114,18 @@ fn again(arguments: &Arguments, seed: u64) -> String {
     use clap::ValueEnum;
     let mutation = arguments.mutation.and_then(|mutation| mutation.to_possible_value());
     let mutation = mutation.map(|value| format!(" --mutation {}", value.get_name())).unwrap_or_default();
-    format!("cargo run --release -p chaos -- simulate --seed {seed}{mutation}")
+    let only = arguments.only.as_ref().map(|only| format!(" --only {only}")).unwrap_or_default();
+    format!("cargo run --release -p chaos -- simulate --seed {seed}{mutation}{only}")
 }
 
 fn one(arguments: &Arguments, seed: u64) -> ExitCode {
-    let request = Request { seed, mutation: arguments.mutation, trace: arguments.trace, quiet: false };
+    let request = Request {
+        seed,
+        mutation: arguments.mutation,
+        trace: arguments.trace,
+        quiet: false,
+        only: arguments.only.clone(),
+    };
     let ended = run(&request);
     println!(
         "seed {seed}: {} simulated, {} steps, {} commits promised, {} written off, {} promotions, story {:016x}",

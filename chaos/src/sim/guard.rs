@@ -6,7 +6,8 @@ use std::rc::Rc;
 
 use matriarch::model::Moment;
 
-use super::executor::{Pid, Signal};
+use super::executor::Pid;
+use super::signal::Signal;
 use super::world::Sim;
 
 /// As `fence::Deadlines` of the product.

@@ -14,6 +14,7 @@ pub(crate) mod mutation;
 pub(crate) mod network;
 pub(crate) mod postgres;
 pub(crate) mod run;
+pub(crate) mod signal;
 pub(crate) mod supervisor;
 pub(crate) mod trace;
 pub(crate) mod world;

@@ -5,8 +5,8 @@ use clap::ValueEnum;
 /// One way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Mutation {
-    /// A promotion goes on without asking the lease.
-    PromoteWithoutLease,
+    /// The deadlines of the lease, for supervisor and guard, lie far behind its end.
+    DeadlineTooLate,
     /// The leader key is taken although somebody has it.
     TakeFromAnybody,
     /// The guard is never armed, and a supervisor at its deadline does nothing.

@@ -15,12 +15,14 @@ use crate::invariant::{self, healing};
 const HEALS_WITHIN: Duration = Duration::from_secs(150);
 
 /// What a run is asked to be.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Request {
     pub(crate) seed: u64,
     pub(crate) mutation: Option<Mutation>,
     pub(crate) trace: bool,
     pub(crate) quiet: bool,
+    /// Look at this promise alone.
+    pub(crate) only: Option<String>,
 }
 
 /// How it ended.
@@ -42,6 +44,7 @@ pub(crate) fn run(request: &Request) -> Ended {
     let exec = Executor::new(request.seed);
     let trace = Trace::new(request.trace, request.quiet);
     let sim = Sim::new(exec.clone(), options(&exec, request.mutation), trace);
+    sim.world().ledger.only = request.only.clone();
     sim.start_etcd();
     let Options { members, clients, .. } = sim.world().options.clone();
     (0..members).for_each(|member| sim.start_supervisor(member));

@@ -4,7 +4,7 @@ use super::mutation::Mutation;
 use super::run::{Ended, Request, run};
 
 fn story(seed: u64, mutation: Option<Mutation>) -> Ended {
-    run(&Request { seed, mutation, trace: false, quiet: false })
+    run(&Request { seed, mutation, ..Request::default() })
 }
 
 /// One of these seeds breaks this promise when the product is broken in this way, and none of them does otherwise.
@@ -13,7 +13,14 @@ fn is_caught(mutation: Mutation, invariant: &str, seeds: &[u64]) {
         let sound = story(*seed, None);
         assert_eq!(sound.broken, None, "seed {seed} without the mutation");
     }
-    let broken: Vec<_> = seeds.iter().map(|seed| story(*seed, Some(mutation)).broken).collect();
+    let only = Some(invariant.to_owned());
+    let request = |seed: &u64| Request {
+        seed: *seed,
+        mutation: Some(mutation),
+        only: only.clone(),
+        ..Request::default()
+    };
+    let broken: Vec<_> = seeds.iter().map(|seed| run(&request(seed)).broken).collect();
     let caught = broken.iter().flatten().any(|(broken, _)| *broken == invariant);
     assert!(caught, "{mutation:?} is not caught by {invariant}: {broken:?}");
 }

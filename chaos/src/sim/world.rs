@@ -10,13 +10,14 @@ use matriarch::model::{MemberName, Moment, Settings};
 use super::clients::Ledger;
 use super::clock::{At, Clock};
 use super::etcd::Etcd;
-use super::executor::{Executor, NATURE, Signal};
+use super::executor::{Executor, NATURE};
 use super::fault::Strain;
 use super::guard::GuardPlace;
 use super::mutation::Mutation;
 use super::network::{Host, Network};
 use super::postgres::Server;
 use super::postgres::disk::Disk;
+use super::signal::Signal;
 use super::supervisor::Supervisor;
 use super::trace::Trace;
 

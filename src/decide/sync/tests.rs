@@ -258,7 +258,7 @@ proptest! {
         let record = &world.state.record;
         match on {
             true => prop_assert_eq!((record.quorum, record.voters.len()), (0, wanted)),
-            false => prop_assert_eq!((record.quorum, &record.voters), (active.len() - wanted, &active)),
+            false => prop_assert_eq!((record.quorum, &record.voters), (active.len() - wanted, &active), "{:?}", world.state),
         }
         prop_assert_eq!(world.state.names.count, wanted, "{:?}", world.state);
     }

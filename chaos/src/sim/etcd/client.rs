@@ -8,8 +8,9 @@ use std::time::Duration;
 use matriarch::model::Moment;
 
 use super::{Answer, Op, Refusal, SERVERS};
-use crate::sim::executor::{NATURE, Signal};
+use crate::sim::executor::NATURE;
 use crate::sim::network::Host;
+use crate::sim::signal::Signal;
 use crate::sim::world::Sim;
 
 type Inbox = Rc<RefCell<VecDeque<(usize, Result<Answer, Refusal>)>>>;

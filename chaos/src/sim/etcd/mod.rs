@@ -12,8 +12,9 @@ use matriarch::etcd::StoredKey;
 use matriarch::model::Moment;
 
 use super::clock::At;
-use super::executor::{NATURE, Pid, Signal};
+use super::executor::{NATURE, Pid};
 use super::network::Host;
+use super::signal::Signal;
 use super::world::Sim;
 
 pub(crate) mod client;

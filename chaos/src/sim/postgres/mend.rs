@@ -161,7 +161,7 @@ impl Sim {
         let fork = {
             let world = self.world();
             let (mine, theirs) = (&world.machines[member].disk, &world.machines[source].disk);
-            common_end(&mine.wal, &theirs.wal)
+            shared_end(&mine.wal, &theirs.wal)
         };
         let Some(fork) = fork else {
             // "no rewind required": one timeline number on both sides.
@@ -217,7 +217,7 @@ impl Sim {
 }
 
 /// The last position that both histories have, by their timelines; `None` when one continues the other.
-fn common_end(mine: &Wal, theirs: &Wal) -> Option<u64> {
+fn shared_end(mine: &Wal, theirs: &Wal) -> Option<u64> {
     let end_of = |wal: &Wal, timeline: u32| {
         let switch = wal.switches.iter().find(|(old, _)| *old == timeline).map(|(_, end)| *end);
         switch.or((wal.timeline == timeline).then(|| wal.end()))

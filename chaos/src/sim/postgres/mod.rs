@@ -11,7 +11,8 @@ use std::collections::BTreeMap;
 
 use matriarch::model::{Lsn, SlotFacts, SqlFacts, Standby, SyncFacts, Timeline, WalReceiver};
 
-use super::executor::{Pid, Signal};
+use super::executor::Pid;
+use super::signal::Signal;
 use super::world::{Machine, Sim};
 
 pub(crate) mod commit;

@@ -5,8 +5,8 @@ use std::time::Duration;
 use super::disk::Record;
 use super::{Phase, Walsender};
 use crate::sim::channel::Channel;
-use crate::sim::executor::Signal;
 use crate::sim::network::Host;
+use crate::sim::signal::Signal;
 use crate::sim::world::Sim;
 
 /// `wal_retrieve_retry_interval`.

@@ -180,8 +180,7 @@ impl Agent {
     async fn still_allowed(&self, term: Term) -> bool {
         let lease = self.shared.lease.borrow().clone();
         let fenced = self.promise(&lease).await;
-        let unasked = self.sim.world().options.mutation == Some(Mutation::PromoteWithoutLease);
-        unasked || (fenced && allows(&lease, term, self.now()))
+        fenced && allows(&lease, term, self.now())
     }
 
     async fn write_leader_key(&self, job: Job) -> Outcome {

@@ -95,6 +95,7 @@ impl Keeping {
         let Answer { raft_term, body, sent_at, .. } = self.ask(Op::KeepAlive(lease.0)).await?;
         let sent_at = match mutation {
             Some(Mutation::CountFromAnswer) => self.agent.now(),
+            Some(Mutation::DeadlineTooLate) => sent_at + self.ttl * 3,
             _sound => sent_at,
         };
         let ttl = match body {

@@ -15,8 +15,9 @@ use matriarch::model::{
 };
 
 use super::etcd::client::Client;
-use super::executor::{Pid, Reply, Signal};
+use super::executor::Pid;
 use super::network::Host;
+use super::signal::{Reply, Signal};
 use super::world::Sim;
 
 pub(crate) mod cycle;

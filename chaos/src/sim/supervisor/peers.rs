@@ -5,8 +5,9 @@ use std::time::Duration;
 use matriarch::model::{Lsn, MemberName, Moment, PeerAnswer, Role, Standby, Tags};
 
 use super::{Agent, Event, Status, Supervisor};
-use crate::sim::executor::{NATURE, Reply};
+use crate::sim::executor::NATURE;
 use crate::sim::network::Host;
+use crate::sim::signal::Reply;
 use crate::sim::world::index_of;
 
 const ASK_WITHIN: Duration = Duration::from_secs(1);

@@ -10,9 +10,9 @@ use super::Agent;
 use crate::sim::channel::Channel;
 use crate::sim::etcd::store::Event;
 use crate::sim::etcd::{Answer, Body, Op, Refusal};
-use crate::sim::executor::Signal;
 use crate::sim::mutation::Mutation;
 use crate::sim::network::Host;
+use crate::sim::signal::Signal;
 use crate::sim::world::Sim;
 
 const HEDGE_AFTER: Duration = Duration::from_millis(300);
