@@ -54,11 +54,11 @@ pub(in crate::decide) fn on_leader(turn: &mut Turn<'_>, term: Term, sql: &SqlFac
         SyncMode::Quorum => quorum_steps(&state).into_iter().next(),
         SyncMode::On | SyncMode::Off => priority_step(&state),
     };
-    match step {
-        None => {}
-        Some(Step::Promise(record)) if state.may_promise(&record) => write(turn, term, Some(record)),
-        Some(Step::Name(names)) if state.may_name(&names) => name(turn, Some(names.to_string())),
-        Some(Step::Promise(_) | Step::Name(_) | Step::LookAgain) => {
+    let Some(step) = step else { return };
+    match state.permit(step) {
+        Some(Step::Promise(record)) => write(turn, term, Some(record)),
+        Some(Step::Name(names)) => name(turn, Some(names.to_string())),
+        Some(Step::LookAgain) | None => {
             // Standbys confirm as soon as they have caught up, which may take long.
             let since = turn.memory.sync.in_effect.as_ref().map_or(turn.now, |names| names.seen_at);
             let span = (turn.now.since(since) / 4).clamp(LOOK_SOON, LOOK_AGAIN);

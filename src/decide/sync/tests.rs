@@ -186,7 +186,7 @@ impl World {
             true => priority_step(&self.state),
             false => quorum_steps(&self.state).into_iter().next(),
         };
-        match step.filter(|step| self.state.allowed(step)) {
+        match step.and_then(|step| self.state.permit(step)) {
             Some(Step::Promise(record)) => self.state.record = record,
             Some(Step::Name(names)) => {
                 self.state.names = names;
