@@ -276,14 +276,32 @@ pub(super) fn write_access(inner: &Inner, parameters: &Parameters) -> Result<(),
 /// The line that closes the gate. A rule for all databases is none for replication.
 const GATE: [&str; 2] = ["local all all reject", "host all all all reject"];
 
-/// The rules with the gate right behind those of the superuser, which come first.
+/// The rules with the gate right behind those of the superuser, which come first, and those under which a standby asks
+/// for the history and rewinds: it may be the one that the gate waits for.
 fn gated(setup: &Setup, lines: &[String]) -> Vec<String> {
-    let superuser = format!("\"{}\"", setup.superuser.username.replace('"', "\"\""));
+    let superuser = quoted(&setup.superuser.username);
     let mine = lines.iter().take_while(|line| line.split_whitespace().nth(2) == Some(&superuser)).count();
     let (mine, others) = lines.split_at(mine);
-    let gate =
-        ["# The gate: clients stay out until the synchronous standbys hold what is here.", GATE[0], GATE[1]];
-    mine.iter().cloned().chain(gate.map(str::to_owned)).chain(others.iter().cloned()).collect()
+    let rewinder = quoted(&setup.rewind_credentials().username);
+    let rewinding = others.iter().filter_map(|line| rule_of(line, &rewinder));
+    let gate = ["# The gate: clients stay out until the synchronous standbys hold what is here."];
+    let mine = mine.iter().cloned().chain(rewinding);
+    mine.chain(gate.into_iter().chain(GATE).map(str::to_owned)).chain(others.iter().cloned()).collect()
+}
+
+/// What a rule for connections over the network says of `user`, a quoted name; `None` if it is about others.
+fn rule_of(line: &str, user: &str) -> Option<String> {
+    let mut fields: Vec<&str> = line.split_whitespace().collect();
+    let named = fields.get(2).is_some_and(|named| *named == "all" || quoted(named.trim_matches('"')) == user);
+    if !fields.first()?.starts_with("host") || !named {
+        return None;
+    }
+    fields[2] = user;
+    Some(fields.join(" "))
+}
+
+fn quoted(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
 }
 
 /// True if the file was left gated.
