@@ -87,7 +87,7 @@ impl Lane {
 async fn run(tools: &Tools, lease: Option<&LeaseKeeper>, job: Job) -> Outcome {
     let postgres = &tools.postgres;
     let ended = match job {
-        Job::TakeLeadership
+        Job::TakeLeadership { .. }
         | Job::HandOver { .. }
         | Job::ReleaseLeadership { .. }
         | Job::ReclaimLeadership { .. } => {
@@ -106,10 +106,13 @@ async fn run(tools: &Tools, lease: Option<&LeaseKeeper>, job: Job) -> Outcome {
             tracing::info!(?by, "PostgreSQL has stopped");
         }),
         Job::Checkpoint => postgres.checkpoint(CHECKPOINT_WITHIN).await,
-        Job::Promote { term, above } => match lease {
-            Some(keeper) => promote(tools, keeper, term, above).await,
-            None => return Outcome::Failed("there is no lease".to_owned()),
-        },
+        Job::Promote { term, above } => {
+            let Some(keeper) = lease else { return Outcome::Failed("there is no lease".to_owned()) };
+            match claim_timeline(tools, keeper, term, above).await {
+                Ok(passed_over) => promote(tools, keeper, term, passed_over).await,
+                Err(why) => return Outcome::Failed(why),
+            }
+        }
         Job::CrashRecovery => postgres.crash_recovery().await,
         Job::Rewind { from, fork } => postgres.rewind(&from, fork).await.map(|report| {
             tracing::warn!(
@@ -129,6 +132,18 @@ async fn run(tools: &Tools, lease: Option<&LeaseKeeper>, job: Job) -> Outcome {
 fn allows(lease: &LeaseFacts, term: Term, now: Moment) -> bool {
     let before = LeaseTiming { ttl: lease.ttl }.demote_before();
     lease.leading_at(now + before) == Some(term)
+}
+
+/// Before a promotion: no other history has the number of the timeline that it begins, nor will have it.
+async fn claim_timeline(
+    tools: &Tools,
+    keeper: &LeaseKeeper,
+    term: Term,
+    above: Timeline,
+) -> Result<Timeline, String> {
+    let lease = keeper.facts().borrow().lease.ok_or("there is no lease")?;
+    let claimed = tools.etcd.claim_timeline(term, lease, above).await.map_err(|error| chain(&error))?;
+    claimed.ok_or_else(|| "the leader key is not mine any more".to_owned())
 }
 
 async fn promote(
@@ -152,7 +167,7 @@ async fn write_leader_key(tools: &Tools, keeper: &LeaseKeeper, job: Job) -> Outc
     let facts = keeper.facts().borrow().clone();
     let Some(lease) = facts.lease else { return Outcome::Failed("there is no lease".to_owned()) };
     let result = match job {
-        Job::TakeLeadership => tools.etcd.take_leadership(&tools.name, lease).await,
+        Job::TakeLeadership { by_sync } => tools.etcd.take_leadership(&tools.name, lease, by_sync).await,
         Job::HandOver { term, to, to_lease, status } => {
             tools.etcd.hand_over(term, lease, &to, to_lease, Some(&status)).await
         }

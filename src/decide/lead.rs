@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::turn::Turn;
-use super::{handover, publish, requests, slots};
+use super::{handover, publish, requests, slots, sync};
 use crate::model::{Action, HistoryLine, JobKind, Reason, SqlFacts, Term, Timeline, WaitingOn};
 
 /// The normal case.
@@ -12,6 +12,8 @@ pub(super) fn serve(turn: &mut Turn<'_>, term: Term, sql: &SqlFacts) -> Reason {
     mend_records(turn, term, sql);
     checkpoint_once(turn, term);
     slots::on_leader(turn, sql);
+    sync::on_leader(turn, term, sql);
+    let gated = sync::watch_gate(turn, sql);
     publish::status(turn, term, sql);
     if turn.memory.hand_over.is_some() {
         return handover::while_serving(turn, sql);
@@ -24,7 +26,7 @@ pub(super) fn serve(turn: &mut Turn<'_>, term: Term, sql: &SqlFacts) -> Reason {
     match (refused, turn.memory.hand_over.is_some()) {
         (Some(reason), _) => reason,
         (None, true) => handover::while_serving(turn, sql),
-        (None, false) => Reason::Leading,
+        (None, false) => gated.unwrap_or(Reason::Leading),
     }
 }
 
@@ -46,17 +48,13 @@ fn mend_records(turn: &mut Turn<'_>, term: Term, sql: &SqlFacts) {
 /// name; the newest is mine.
 fn history(turn: &Turn<'_>, timeline: Timeline) -> Option<Vec<HistoryLine>> {
     let cluster = turn.cluster()?;
-    if cluster.timeline() == Some(timeline) || (timeline == Timeline::FIRST && cluster.history.is_none()) {
+    if timeline == Timeline::FIRST && cluster.history.is_none() {
         return None;
     }
     let switches: Vec<_> =
         turn.seen.postgres.history.0.iter().filter(|switch| switch.timeline < timeline).collect();
-    if switches.last().is_some_and(|last| last.timeline.0 + 1 != timeline.0) || switches.is_empty() {
-        // The new history file has not been read yet.
-        return (timeline == Timeline::FIRST).then(Vec::new);
-    }
     let known = cluster.history.as_deref().unwrap_or_default();
-    let newest = switches.len() - 1;
+    let newest = switches.len().saturating_sub(1);
     let line = |(index, switch): (usize, &&crate::model::Switch)| {
         let old = known.iter().find(|line| line.parent == switch.timeline && line.lsn == switch.lsn);
         old.cloned().unwrap_or_else(|| HistoryLine {
@@ -72,7 +70,11 @@ fn history(turn: &Turn<'_>, timeline: Timeline) -> Option<Vec<HistoryLine>> {
         0 => {}
         most => drop(lines.drain(..lines.len().saturating_sub(most))),
     }
-    Some(lines)
+    // Lines are compared, not numbers: a timeline may have passed over some that were begun elsewhere.
+    let told = known.iter().map(|line| (line.parent, line.lsn));
+    let same = cluster.history.is_some() && told.eq(lines.iter().map(|line| (line.parent, line.lsn)));
+    let not_read_yet = lines.is_empty() && timeline != Timeline::FIRST;
+    (!same && !not_read_yet).then_some(lines)
 }
 
 /// One CHECKPOINT after each promotion, so that the control file names the new timeline and rewinders may come.

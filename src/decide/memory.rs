@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::PromotionSeen;
+use super::{PromotionSeen, SyncMemory};
 use crate::model::{
     ClusterStatus, FollowTarget, JobKind, LeaseId, Lsn, MemberName, MemberRecord, Moment, Reason, Request,
     RequestId, RestartFilter, Term,
@@ -65,12 +65,17 @@ pub struct Memory {
     pub slots_wanted: BTreeMap<String, Moment>,
     /// The slots last asked for (made, dropped) and when, so that a failing statement is not repeated at once.
     pub slots_set: Option<(Vec<String>, Vec<String>, Moment)>,
+    /// Synchronous replication.
+    pub sync: SyncMemory,
     /// Since when a standby under a leader does not stream.
     pub not_streaming_since: Option<Moment>,
     /// Why this Postgres was stopped, or is to be, so that another member leads.
     pub condemned: Option<Reason>,
     /// It is dead and goes on, because nobody else can lead.
     pub spared: bool,
+    /// etcd knows no cluster, and my Postgres was a primary when it went down: it may rebuild the cluster, although it
+    /// runs as a standby until it does.
+    pub rebuilds: bool,
     /// How far the promotion under way has come.
     pub promotion: Option<PromotionSeen>,
 }

@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use super::turn::Turn;
-use super::{Server, requests};
+use super::{Server, requests, sync};
 use crate::model::{
     Action, ClusterView, FailoverRequest, Job, LeaderKey, Lsn, MemberName, PeerAnswer, Reason, SqlFacts,
-    StopMode, Timeline, WaitingOn,
+    StopMode, SyncReason, Timeline, WaitingOn,
 };
 
 /// How long an asked member may take; longer than the deadline of the question itself, so that "no answer" counts.
@@ -16,11 +16,15 @@ const ANSWER_WITHIN: Duration = Duration::from_millis(1500);
 const ANSWER_FRESH: Duration = Duration::from_millis(2500);
 /// A running primary whose lease is doubted by a renewal has this long until a newer view or renewal clears it.
 const CONFIRM_WITHIN: Duration = Duration::from_secs(1);
+/// How soon to ask again while too few have answered what vouches for me: they let go of the former leader first.
+const ASK_SOON: Duration = Duration::from_millis(50);
 /// How soon to ask again when somebody else should take the key and has not.
 const ASK_AGAIN: Duration = Duration::from_millis(200);
 
 /// My Postgres is a standby and nobody leads.
 pub(super) fn run(turn: &mut Turn<'_>, sql: &SqlFacts) -> Reason {
+    sync::keep_names(turn);
+    sync::let_go(turn);
     requests::go_on(turn);
     if turn.memory.restart.is_some() {
         return Reason::Restarting;
@@ -38,16 +42,28 @@ pub(super) fn run(turn: &mut Turn<'_>, sql: &SqlFacts) -> Reason {
     if let Some(reason) = barred(turn, cluster, asked_for_me) {
         return reason;
     }
-    if asked_for_me {
-        turn.act(Action::Start(Job::TakeLeadership));
-        return Reason::AskedToLead;
-    }
-    if let Some(reason) = too_old(turn, cluster, sql) {
+    // A failover takes the loss; a switchover whose leader is gone does not.
+    let takes_loss = request.is_some_and(FailoverRequest::is_failover);
+    // Who is vouched for holds what counts, however much was not acknowledged.
+    let by_lag = !(asked_for_me && takes_loss) && turn.sync_record().is_none();
+    if let Some(reason) = too_old(turn, cluster, sql).filter(|_| by_lag) {
         return reason;
+    }
+    if asked_for_me && (takes_loss || turn.sync_record().is_none()) {
+        take(turn);
+        return Reason::AskedToLead;
     }
     let rivals = rivals(turn);
     if !ask(turn, &rivals) {
         return Reason::AskingMembers;
+    }
+    if let Some(reason) = not_vouched_for(turn, sql) {
+        if turn.memory.asked_at.is_none_or(|at| at + ASK_SOON <= turn.now) {
+            turn.memory.asked_at = Some(turn.now);
+            turn.act(Action::AskPeers { who: rivals });
+        }
+        turn.wake_in(ASK_SOON, WaitingOn::Members);
+        return reason;
     }
     match somebody_first(turn, request, sql) {
         Some(reason) => {
@@ -55,15 +71,29 @@ pub(super) fn run(turn: &mut Turn<'_>, sql: &SqlFacts) -> Reason {
             reason
         }
         None => {
-            turn.act(Action::Start(Job::TakeLeadership));
+            take(turn);
             Reason::HealthiestMember
         }
     }
 }
 
+fn take(turn: &mut Turn<'_>) {
+    let by_sync = turn.sync_revision();
+    turn.act(Action::Start(Job::TakeLeadership { by_sync }));
+}
+
+/// Why the key `sync` does not let me lead.
+fn not_vouched_for(turn: &Turn<'_>, sql: &SqlFacts) -> Option<Reason> {
+    let record = turn.sync_record()?;
+    let vouched = sync::may_lead(turn, &turn.seen.me.name, (sql.timeline, sql.lsn()));
+    let vouched = vouched && (record.quorum == 0 || (sql.is_exact() && !sql.receives()));
+    let leader = record.leader.clone()?;
+    (!vouched).then_some(Reason::Sync(SyncReason::NotVouchedFor { leader }))
+}
+
 /// Why I must not even compare.
 fn barred(turn: &mut Turn<'_>, cluster: &ClusterView, asked_for_me: bool) -> Option<Reason> {
-    if cluster.system_id().is_none() {
+    if cluster.system_id().is_none() && !turn.memory.rebuilds {
         return Some(Reason::ReplicaMustNotRebuild);
     }
     if turn.seen.me.tags.nofailover() {
@@ -85,26 +115,32 @@ fn barred(turn: &mut Turn<'_>, cluster: &ClusterView, asked_for_me: bool) -> Opt
 }
 
 fn too_old(turn: &Turn<'_>, cluster: &ClusterView, sql: &SqlFacts) -> Option<Reason> {
-    let optime = cluster.status.as_ref().and_then(|status| status.optime).unwrap_or_default();
-    let behind_bytes = optime.bytes_since(sql.lsn());
-    if turn.seen.settings.maximum_lag_on_failover < behind_bytes {
-        return Some(Reason::TooFarBehind { bytes: behind_bytes });
+    if let Some(bytes) = too_far_behind(turn, sql.lsn()) {
+        return Some(Reason::TooFarBehind { bytes });
     }
     let old_timeline = turn.seen.settings.check_timeline && sql.timeline < cluster.timeline();
     old_timeline.then_some(Reason::OldTimeline)
 }
 
+/// By how much `lsn` is behind what the leader published, if that is more than may be lost.
+fn too_far_behind(turn: &Turn<'_>, lsn: Lsn) -> Option<u64> {
+    let status = turn.cluster().and_then(|cluster| cluster.status.as_ref());
+    let behind_bytes = status.and_then(|status| status.optime).unwrap_or_default().bytes_since(lsn);
+    (turn.seen.settings.maximum_lag_on_failover < behind_bytes).then_some(behind_bytes)
+}
+
 /// Members whose answers count: reachable in principle, and allowed to lead.
 fn rivals(turn: &Turn<'_>) -> Vec<(MemberName, String)> {
-    let allowed = turn.others().filter(|(_, key)| !key.record.tags.nofailover());
+    let record = turn.sync_record();
+    let votes = |name| record.is_some_and(|record| record.is_voter(name) || record.is_leader(name));
+    let allowed = turn.others().filter(|(name, key)| !key.record.tags.nofailover() || votes(name));
     allowed.filter_map(|(name, key)| Some((name.clone(), key.record.api_url.clone()?))).collect()
 }
 
 /// True when every one of `who` has answered, or failed to, since nobody leads and lately. Asks them otherwise.
 pub(super) fn ask(turn: &mut Turn<'_>, who: &[(MemberName, String)]) -> bool {
-    let not_before = turn.memory.unlocked_since.unwrap_or_default().max(turn.now - ANSWER_FRESH);
     let answered = |(name, _): &(MemberName, String)| {
-        turn.seen.peers.get(name).is_some_and(|answer| not_before <= answer.asked_at)
+        turn.seen.peers.get(name).is_some_and(|answer| turn.is_answer_of_now(answer))
     };
     if who.iter().all(answered) {
         return true;
@@ -121,6 +157,13 @@ pub(super) fn ask(turn: &mut Turn<'_>, who: &[(MemberName, String)]) -> bool {
     false
 }
 
+impl Turn<'_> {
+    /// True if the question was asked since nobody leads, and lately.
+    pub(super) fn is_answer_of_now(&self, answer: &PeerAnswer) -> bool {
+        self.memory.unlocked_since.unwrap_or_default().max(self.now - ANSWER_FRESH) <= answer.asked_at
+    }
+}
+
 /// The member that goes before me, by the rules: a live primary, whoever is ahead, whoever has priority among
 /// equals, and the candidate somebody asked for. Members that do not answer stop nobody.
 fn somebody_first(turn: &Turn<'_>, request: Option<&FailoverRequest>, sql: &SqlFacts) -> Option<Reason> {
@@ -132,10 +175,18 @@ fn somebody_first(turn: &Turn<'_>, request: Option<&FailoverRequest>, sql: &SqlF
         if !answer.in_recovery {
             return Some(Reason::PrimaryStillAlive { member });
         }
-        if request.is_some_and(|request| request.candidate.as_ref() == Some(&member)) {
+        let goes_first = |request: &FailoverRequest| {
+            let asked = request.candidate.as_ref() == Some(&member);
+            let able = too_far_behind(turn, answer.lsn).is_none()
+                && sync::may_lead(turn, &member, (answer.timeline, answer.lsn));
+            asked && (request.is_failover() || able)
+        };
+        if request.is_some_and(goes_first) {
             return Some(Reason::CandidateGoesFirst { member });
         }
-        if request.is_some_and(|request| request.leader.as_ref() == Some(&member)) {
+        if request.is_some_and(|request| request.leader.as_ref() == Some(&member))
+            || !sync::counts(turn, &member)
+        {
             continue;
         }
         let theirs = (answer.timeline, answer.lsn);
@@ -150,7 +201,7 @@ fn somebody_first(turn: &Turn<'_>, request: Option<&FailoverRequest>, sql: &SqlF
 }
 
 /// A later timeline is ahead of an earlier one whatever the position says: its WAL was written after the fork.
-fn comparable((timeline, lsn): (Option<Timeline>, Lsn)) -> (u32, Lsn) {
+pub(super) fn comparable((timeline, lsn): (Option<Timeline>, Lsn)) -> (u32, Lsn) {
     (timeline.map_or(0, |timeline| timeline.0), lsn)
 }
 
@@ -172,13 +223,18 @@ pub(super) enum Candidates {
 /// Asks who could lead in my place.
 pub(super) fn candidates(turn: &mut Turn<'_>) -> Candidates {
     let rivals = rivals(turn);
-    if !ask(turn, &rivals) {
-        return Candidates::Asking;
-    }
+    let all_answered = ask(turn, &rivals);
     let fit = |(name, _): &(MemberName, String)| {
-        turn.seen.peers.get(name).is_some_and(|answer| counts(answer) && answer.in_recovery)
+        turn.seen.peers.get(name).is_some_and(|answer| {
+            let able = turn.is_answer_of_now(answer) && counts(answer) && answer.in_recovery;
+            able && sync::may_lead(turn, name, (answer.timeline, answer.lsn))
+        })
     };
-    if rivals.iter().any(fit) { Candidates::Some } else { Candidates::None }
+    match rivals.iter().any(fit) {
+        true => Candidates::Some,
+        false if all_answered => Candidates::None,
+        false => Candidates::Asking,
+    }
 }
 
 /// The leader key vanished under a running primary: take it back at once, or stop as soon as somebody else has it.
@@ -187,12 +243,15 @@ pub(super) fn retake(turn: &mut Turn<'_>, server: &Server<'_>) -> Reason {
         (Server::Primary(sql), Some(cluster)) => sql.timeline < cluster.timeline(),
         (_other, _) => false,
     };
-    if older && turn.seen.job.is_none() {
+    let led_since = turn.sync_record().filter(|record| !record.is_leader(&turn.seen.me.name));
+    let led_since = led_since.and_then(|record| record.leader.clone());
+    if (older || led_since.is_some()) && turn.seen.job.is_none() {
         turn.act(Action::Start(Job::Stop { mode: StopMode::Immediate, within: Duration::from_millis(500) }));
-        return Reason::OldTimeline;
+        return led_since
+            .map_or(Reason::OldTimeline, |leader| Reason::Sync(SyncReason::NotVouchedFor { leader }));
     }
     if turn.seen.writing.is_none() {
-        turn.act(Action::Start(Job::TakeLeadership));
+        take(turn);
     }
     turn.wake_in(ASK_AGAIN, WaitingOn::Lease);
     Reason::KeyVanished

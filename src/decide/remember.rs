@@ -15,6 +15,7 @@ impl Turn<'_> {
             self.remember_end(*job, outcome);
         }
         self.remember_process(leadership);
+        self.memory.rebuilds &= self.cluster().is_some_and(|cluster| cluster.system_id().is_none());
         self.memory.unlocked_since = match leadership {
             Leadership::Nobody => self.memory.unlocked_since.or(Some(self.now)),
             _anybody if self.memory.hand_over.is_some() => self.memory.unlocked_since,
@@ -35,6 +36,7 @@ impl Turn<'_> {
             (_, _) => {}
         }
         self.remember_liveness(leadership, server);
+        self.remember_sync(leadership);
         if let Leadership::Other(_) | Leadership::Nobody = leadership {
             self.memory.hand_over = None;
         }

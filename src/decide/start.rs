@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use super::race::Candidates;
 use super::turn::Turn;
-use super::{demote, handover, liveness, race, slots};
+use super::{demote, handover, liveness, race, slots, sync};
 use crate::model::{
-    Action, ControlFile, ControlState, Job, JobKind, Moment, Process, Reason, StopMode, Term, Timeline,
-    Unfit, WaitingOn,
+    Action, ControlFile, ControlState, Job, JobKind, Moment, Process, Reason, SqlFacts, StopMode, SyncReason,
+    Term, Timeline, Unfit, WaitingOn,
 };
 
 /// More unexpected ends of the postmaster than this within [`CRASH_WINDOW`], and another member is to lead.
@@ -26,14 +26,23 @@ pub(super) fn lead(turn: &mut Turn<'_>, term: Term, control: &ControlFile) -> Re
         return reason;
     }
     let planned = turn.memory.restart.is_some() && turn.memory.start_failures < FAILURES_MAX;
-    if !planned && hopeless(turn) {
+    let because = match (planned, hopeless(turn)) {
+        (true, _) => None,
+        (false, true) => Some(Reason::CrashBudgetSpent),
+        // Nothing acknowledged is lost with a member that the key vouches for, and it is back sooner.
+        (false, false) => {
+            let crashed = !turn.memory.crashes.is_empty() && turn.sync_record().is_some();
+            crashed.then_some(Reason::Sync(SyncReason::CrashedWithSuccessor))
+        }
+    };
+    if let Some(because) = because {
         match race::candidates(turn) {
             Candidates::Asking => return Reason::AskingMembers,
-            Candidates::Some => return hand_away(turn, term),
+            Candidates::Some => return demote::release(turn, term, because),
             Candidates::None => {}
         }
     }
-    start(turn);
+    start(turn, control);
     match planned {
         true => Reason::Restarting,
         false => Reason::CrashedLeader,
@@ -41,12 +50,20 @@ pub(super) fn lead(turn: &mut Turn<'_>, term: Term, control: &ControlFile) -> Re
 }
 
 /// I lead and my Postgres runs as a standby: make it a primary.
-pub(super) fn promote(turn: &mut Turn<'_>, term: Term) -> Reason {
+pub(super) fn promote(turn: &mut Turn<'_>, term: Term, sql: &SqlFacts) -> Reason {
     if let Some(because) = turn.memory.condemned.clone() {
         return demote::release(turn, term, because);
     }
     if FAILURES_MAX <= turn.memory.start_failures {
-        return hand_away(turn, term);
+        // Where nobody else can lead, going on is all there is: the key would come back here for ever.
+        match race::candidates(turn) {
+            Candidates::Asking => return Reason::AskingMembers,
+            Candidates::Some => return hand_away(turn, term),
+            Candidates::None => {}
+        }
+    }
+    if let Some(reason) = sync::prepare_promotion(turn, term, sql) {
+        return reason;
     }
     let above = newest_timeline(turn);
     let due = turn.memory.retry_at.get(&JobKind::Promote).is_none_or(|at| *at <= turn.now);
@@ -63,7 +80,8 @@ fn newest_timeline(turn: &Turn<'_>) -> Timeline {
     let recorded = turn.others().filter_map(|(_, key)| key.record.timeline);
     let told = turn.seen.peers.values().filter_map(|answer| answer.timeline);
     let known = turn.cluster().and_then(|cluster| cluster.timeline());
-    recorded.chain(told).chain(known).max().unwrap_or(Timeline::FIRST)
+    let mine = turn.seen.postgres.answering().and_then(|sql| sql.timeline);
+    recorded.chain(told).chain(known).chain(mine).max().unwrap_or(Timeline::FIRST)
 }
 
 /// I lead and my Postgres does not answer: it recovers, or hangs, or turns everybody away. Recovery may take as long as
@@ -96,10 +114,13 @@ pub(super) fn silent(turn: &mut Turn<'_>, term: Term) -> Reason {
 
 /// Nobody leads and my Postgres is down: start it, so that it can stand as a candidate with all it has.
 pub(super) fn without_leader(turn: &mut Turn<'_>, control: &ControlFile) -> Reason {
-    if turn.cluster().is_some_and(|cluster| cluster.system_id().is_none()) && !was_primary(control) {
-        return Reason::ReplicaMustNotRebuild;
+    if turn.cluster().is_some_and(|cluster| cluster.system_id().is_none()) && !turn.memory.rebuilds {
+        if !was_primary(control) {
+            return Reason::ReplicaMustNotRebuild;
+        }
+        turn.memory.rebuilds = true;
     }
-    start(turn);
+    start(turn, control);
     Reason::StartingToCompete
 }
 
@@ -119,7 +140,8 @@ pub(super) fn was_primary(control: &ControlFile) -> bool {
     }
 }
 
-fn start(turn: &mut Turn<'_>) {
+fn start(turn: &mut Turn<'_>, control: &ControlFile) {
+    sync::close_gate(turn, control);
     let within = turn.seen.settings.primary_start_timeout.max(Duration::from_secs(10));
     turn.memory.following = Some(None);
     turn.start(Job::StartStandby { follow: None, within });

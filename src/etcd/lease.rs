@@ -12,7 +12,7 @@ use tokio::sync::{Notify, oneshot, watch};
 
 use super::endpoints::{Endpoint, Etcd};
 use super::renewal::{KeepAliveAnswer, LeaderRead, Renewal, Verdict};
-use super::write::Cas;
+use super::swap::Cas;
 use super::{EtcdError, EtcdSetup};
 use crate::model::{LeaseFacts, LeaseId, LeaseTiming, Moment, Term};
 use crate::os::clock;
@@ -53,7 +53,6 @@ pub fn keep_lease(
     withheld: Withheld,
 ) -> Result<LeaseKeeper, EtcdError> {
     let etcd = Etcd::connect(setup)?;
-    let (to_reader, facts) = watch::channel(LeaseFacts::default());
     let (wish, wishes) = watch::channel(ttl);
     let renew_now = Arc::new(Notify::new());
     let (leave, told_to_leave) = oneshot::channel();
@@ -64,6 +63,9 @@ pub fn keep_lease(
     if let Some(lease) = resumed {
         renewal.granted(lease, ttl);
     }
+    // A lease that is gone on with is known from the first moment: the loop would take the leader key on it for one of
+    // a former life, stop its Postgres and revoke it.
+    let (to_reader, facts) = watch::channel(renewal.facts().clone());
     let keeping = Keeping {
         etcd,
         streams: Arc::new(streams),
