@@ -4,6 +4,7 @@ mod liveness;
 mod rejoin;
 mod scenarios;
 mod simulated;
+mod sync;
 mod table;
 mod watchdog;
 mod world;

@@ -1,0 +1,336 @@
+//! Synchronous replication: who may be promoted, and in what order the promise changes hands.
+
+use matriarch::model::{
+    Action, ControlState, Job, JobKind, Lsn, MemberName, Reason, Standby, SyncKey, SyncMode, SyncOwner,
+    SyncReason, SyncRecord, SyncState, Timeline, Walsender,
+};
+use serde_json::json;
+
+use super::world::{World, down, name, primary, standby, up};
+
+/// What the key says while nobody else has written it.
+const REVISION: i64 = 77;
+
+fn jobs(actions: &[Action]) -> Vec<JobKind> {
+    let job = |action: &Action| match action {
+        Action::Start(job) => Some(job.kind()),
+        _ => None,
+    };
+    actions.iter().filter_map(job).collect()
+}
+
+fn record(leader: &str, quorum: usize, voters: &[&str]) -> SyncRecord {
+    SyncRecord {
+        leader: Some(name(leader)),
+        quorum,
+        voters: voters.iter().map(|voter| name(voter)).collect(),
+    }
+}
+
+/// The writes to the key that were ordered, with the revision that each replaces.
+fn promises(actions: &[Action]) -> Vec<(Option<SyncRecord>, i64)> {
+    let write = |action: &Action| match action {
+        Action::PublishSync { record, mod_revision, .. } => Some((record.clone(), *mod_revision)),
+        _ => None,
+    };
+    actions.iter().filter_map(write).collect()
+}
+
+fn names(actions: &[Action]) -> Vec<Option<String>> {
+    let set = |action: &Action| match action {
+        Action::SetSyncNames(names) => Some(names.clone()),
+        _ => None,
+    };
+    actions.iter().filter_map(set).collect()
+}
+
+impl World {
+    /// The mode, and what the key `sync` says.
+    fn synchronous(&mut self, mode: SyncMode, record: SyncRecord) -> &mut World {
+        self.seen.settings.sync.mode = mode;
+        self.cluster().sync = Some(SyncKey { record, mod_revision: REVISION });
+        self
+    }
+
+    /// b led in mode quorum, and its commits waited for one of a and c.
+    fn a_quorum_lost_its_leader() -> World {
+        let mut world = World::new();
+        world.synchronous(SyncMode::Quorum, record("b", 1, &["a", "c"])).nobody_leads();
+        world.receives_nothing();
+        world.tick();
+        world.later(5).gone("b");
+        world
+    }
+
+    fn gone(&mut self, member: &str) -> &mut World {
+        self.answers(member, 10);
+        self.peer(member).reachable = false;
+        self
+    }
+
+    fn peer(&mut self, member: &str) -> &mut matriarch::model::PeerAnswer {
+        self.seen.peers.get_mut(&name(member)).expect("it has answered")
+    }
+
+    fn receives_nothing(&mut self) {
+        if let Some(sql) = &mut self.seen.postgres.sql
+            && let Standby::Yes { receiver, .. } = &mut sql.standby
+        {
+            *receiver = None;
+        }
+    }
+
+    /// Postgres shows these names, set by the supervisor, and its checkpointer rests.
+    fn names_in_effect(&mut self, text: &str) -> &mut World {
+        self.later(10);
+        self.seen.postgres.sync_owner = SyncOwner::Supervisor(text.to_owned());
+        let sql = self.seen.postgres.sql.as_mut().expect("it answers");
+        text.clone_into(&mut sql.sync.names);
+        sql.sync.checkpointer_rests = true;
+        sql.at = self.now;
+        self
+    }
+
+    /// The last write to the key is done.
+    fn written(&mut self, record: Option<SyncRecord>, mod_revision: i64) -> &mut World {
+        self.cluster().sync = record.map(|record| SyncKey { record, mod_revision });
+        self.cluster().revision = 200;
+        self.later(5)
+    }
+}
+
+fn streams(member: &str, flushed: u64) -> Walsender {
+    Walsender {
+        name: member.to_owned(),
+        streams: true,
+        sync: SyncState::Quorum,
+        written: Some(Lsn(flushed)),
+        flushed: Some(Lsn(flushed)),
+        replayed: Some(Lsn(flushed)),
+    }
+}
+
+fn not_vouched_for() -> Reason {
+    Reason::Sync(SyncReason::NotVouchedFor { leader: name("b") })
+}
+
+/// Of b, a and c one besides b holds every commit; whether a does is known only when c said how far it is.
+#[test]
+fn in_mode_quorum_a_standby_asks_enough_others() {
+    let mut world = World::a_quorum_lost_its_leader();
+    assert_eq!(world.gone("c").tick().because, not_vouched_for());
+    world.answers("c", 1000);
+    assert_eq!(jobs(&world.tick().actions), [JobKind::TakeLeadership]);
+}
+
+/// A standby that was just started has more on its disk than it knows of.
+#[test]
+fn an_answer_that_may_grow_is_no_vote() {
+    let mut world = World::a_quorum_lost_its_leader();
+    world.answers("c", 1000).peer("c").exact = false;
+    assert_eq!(world.tick().because, not_vouched_for());
+}
+
+/// The former leader may still be about: what it sends after the answer, it may acknowledge.
+#[test]
+fn a_standby_that_still_receives_is_no_vote() {
+    let mut world = World::a_quorum_lost_its_leader();
+    world.answers("c", 1000).peer("c").receives = true;
+    assert_eq!(world.tick().because, not_vouched_for());
+    world.peer("c").receives = false;
+    assert_eq!(jobs(&world.tick().actions), [JobKind::TakeLeadership]);
+}
+
+/// Nor may more come in here after the others were asked.
+#[test]
+fn who_still_receives_does_not_take_the_key() {
+    let mut world = World::new();
+    world.synchronous(SyncMode::Quorum, record("b", 1, &["a", "c"])).nobody_leads();
+    assert!(world.tick().actions.contains(&Action::Follow(None)), "it lets go first");
+    world.later(5).gone("b").answers("c", 1000);
+    assert_eq!(world.tick().because, not_vouched_for());
+    world.receives_nothing();
+    assert_eq!(jobs(&world.tick().actions), [JobKind::TakeLeadership]);
+}
+
+/// Where each voter holds everything nobody is asked, and nobody has to let go.
+#[test]
+fn a_voter_that_holds_everything_needs_no_votes() {
+    let mut world = World::new();
+    world.synchronous(SyncMode::On, record("b", 0, &["a"])).nobody_leads();
+    let asked = world.tick();
+    assert!(!asked.actions.contains(&Action::Follow(None)), "{:?}", asked.actions);
+    world.later(5).gone("b").gone("c");
+    assert_eq!(jobs(&world.tick().actions), [JobKind::TakeLeadership]);
+}
+
+/// Votes are about what the key says: if that changes before the leader key is mine, they are void.
+#[test]
+fn the_leader_key_is_taken_by_the_key_that_was_judged() {
+    let mut world = World::a_quorum_lost_its_leader();
+    let taken = world.answers("c", 1000).tick().actions;
+    assert!(taken.contains(&Action::Start(Job::TakeLeadership { by_sync: REVISION })), "{taken:?}");
+
+    let mut without = World::new();
+    without.nobody_leads().tick();
+    let taken = without.later(5).gone("b").answers("c", 1000).tick().actions;
+    assert!(taken.contains(&Action::Start(Job::TakeLeadership { by_sync: 0 })), "{taken:?}");
+}
+
+/// An asynchronous standby that happens to be ahead is not waited for, and takes nothing.
+#[test]
+fn in_mode_on_only_voters_count() {
+    let mut voter = World::new();
+    voter.synchronous(SyncMode::On, record("b", 0, &["a"])).nobody_leads().tick();
+    voter.later(5).gone("b").answers("c", 5000);
+    assert_eq!(jobs(&voter.tick().actions), [JobKind::TakeLeadership]);
+
+    let mut other = World::new();
+    other.synchronous(SyncMode::On, record("b", 0, &["c"])).nobody_leads().tick();
+    other.later(5).gone("b").gone("c");
+    assert_eq!(other.tick().because, not_vouched_for());
+}
+
+/// Who must not lead knows how far it is all the same.
+#[test]
+fn a_voter_that_may_not_lead_is_asked() {
+    let mut world = World::new();
+    world.synchronous(SyncMode::Quorum, record("b", 1, &["a", "c"])).nobody_leads();
+    let key = world.cluster().members.get_mut(&name("c")).expect("a member");
+    key.record.tags.0.insert("nofailover".to_owned(), json!(true));
+    let asked = world.tick().actions;
+    let is_asked = |action: &Action| matches!(action, Action::AskPeers { who } if who.iter().any(|(member, _)| *member == name("c")));
+    assert!(asked.iter().any(is_asked), "{asked:?}");
+}
+
+/// What it lacks was never acknowledged, however much that is.
+#[test]
+fn who_is_vouched_for_is_never_too_far_behind() {
+    let mut world = World::new();
+    world.cluster().status.as_mut().expect("set").optime = Some(Lsn(1 << 40));
+    world.synchronous(SyncMode::On, record("b", 0, &["a"])).nobody_leads().tick();
+    world.later(5).gone("b").gone("c");
+    assert_eq!(jobs(&world.tick().actions), [JobKind::TakeLeadership]);
+}
+
+/// Names first, so that no commit of the new primary slips through; then the key; then the promotion.
+#[test]
+fn a_promotion_waits_for_names_and_key() {
+    let mut world = World::new();
+    world.synchronous(SyncMode::Quorum, record("b", 1, &["a", "c"])).i_lead();
+    let first = world.tick();
+    assert_eq!((first.because, promises(&first.actions)), (Reason::Sync(SyncReason::Preparing), vec![]));
+    let wanted = names(&first.actions)[0].clone().expect("names");
+    assert_eq!(wanted, "ANY 1 (b,c)");
+    world.names_in_effect(&wanted).tick();
+    let written = world.names_in_effect(&wanted).tick();
+    let next = record("a", 1, &["b", "c"]);
+    assert_eq!(promises(&written.actions), [(Some(next.clone()), REVISION)]);
+    assert_eq!(jobs(&written.actions), []);
+    assert_eq!(jobs(&world.later(5).tick().actions), [], "not before the write is seen done");
+    let promoted = world.written(Some(next), 201).tick();
+    assert_eq!(jobs(&promoted.actions), [JobKind::Promote]);
+}
+
+/// A candidate that judged by the former key must not come true behind a promotion, even if the key stays the same.
+#[test]
+fn the_key_is_written_before_every_promotion() {
+    let mut world = World::new();
+    let mine = record("a", 0, &[]);
+    let written = world.synchronous(SyncMode::On, mine.clone()).i_lead().names_in_effect("").tick();
+    assert_eq!(
+        (promises(&written.actions), jobs(&written.actions)),
+        (vec![(Some(mine.clone()), REVISION)], vec![])
+    );
+    assert_eq!(jobs(&world.written(Some(mine), 201).tick().actions), [JobKind::Promote]);
+}
+
+/// Switched off while nobody led: the key does not vouch for what is about to be acknowledged.
+#[test]
+fn switched_off_the_key_goes_before_the_promotion() {
+    let mut world = World::new();
+    world.synchronous(SyncMode::Off, record("b", 0, &["a", "c"])).i_lead();
+    let written = world.tick();
+    assert_eq!((promises(&written.actions), jobs(&written.actions)), (vec![(None, REVISION)], vec![]));
+    assert_eq!(jobs(&world.written(None, 0).tick().actions), [JobKind::Promote]);
+}
+
+/// Somebody set other names, or another leader wrote the key: what was acknowledged since is on nobody else for sure.
+#[test]
+fn a_promise_that_the_names_do_not_keep_is_taken_back() {
+    let cases = [("", record("a", 0, &["b", "c"])), ("ANY 1 (b,c)", record("b", 1, &["a", "c"]))];
+    for (in_effect, said) in cases {
+        let mut world = World::new();
+        world.synchronous(SyncMode::Quorum, said).i_lead().postgres(up(primary(2000)));
+        let written = world.names_in_effect(in_effect).tick();
+        assert_eq!(promises(&written.actions), [(Some(record("a", 0, &[])), REVISION)], "{in_effect}");
+    }
+}
+
+/// A supervisor that starts: a write that its former self sent may still arrive, so nothing else is changed before the
+/// key was written once.
+#[test]
+fn a_leader_writes_the_key_before_anything_else() {
+    let mut world = World::new();
+    let said = record("a", 1, &["b", "c"]);
+    world.synchronous(SyncMode::Quorum, said.clone()).i_lead().postgres(up(primary(2000)));
+    let sql = world.seen.postgres.sql.as_mut().expect("it answers");
+    sql.sync.walsenders = vec![streams("b", 2000)];
+    let written = world.names_in_effect("ANY 1 (b,c)").tick();
+    assert_eq!(promises(&written.actions), [(Some(said.clone()), REVISION)]);
+    let quiet = world.later(100).tick();
+    assert_eq!((promises(&quiet.actions), names(&quiet.actions)), (vec![], vec![]), "the answer is awaited");
+    // An answer that is lost is no answer: the same write again, over the same revision.
+    assert_eq!(promises(&world.later(1000).tick().actions), [(Some(said), REVISION)]);
+}
+
+/// After a crash recovery brings back commits that no standby may hold. Nobody reads them before one does.
+#[test]
+fn clients_stay_out_after_an_unclean_end() {
+    let mut world = World::new();
+    world.synchronous(SyncMode::Quorum, record("a", 1, &["b", "c"])).i_lead();
+    world.postgres(down(ControlState::InProduction));
+    world.gone("b").gone("c").tick();
+    let closed = world.later(5).gone("b").gone("c").tick().actions;
+    assert!(closed.contains(&Action::SetGate { closed: true }), "{closed:?}");
+
+    let mut serving = World::new();
+    let said = record("a", 1, &["b", "c"]);
+    serving.synchronous(SyncMode::Quorum, said.clone()).i_lead().postgres(up(primary(2000)));
+    serving.seen.postgres.gated = true;
+    serving.names_in_effect("ANY 1 (b,c)").tick();
+    let waiting = serving.written(Some(said), 201).names_in_effect("ANY 1 (b,c)").tick();
+    let by: Vec<MemberName> = vec![name("b"), name("c")];
+    assert_eq!(waiting.because, Reason::Sync(SyncReason::Gated { by }));
+    let sql = serving.seen.postgres.sql.as_mut().expect("it answers");
+    sql.sync.walsenders = vec![streams("c", 1999)];
+    let open = Action::SetGate { closed: false };
+    assert!(!serving.names_in_effect("ANY 1 (b,c)").tick().actions.contains(&open), "c lacks a byte");
+    let sql = serving.seen.postgres.sql.as_mut().expect("it answers");
+    sql.sync.walsenders = vec![streams("c", 2000)];
+    assert!(serving.names_in_effect("ANY 1 (b,c)").tick().actions.contains(&open));
+}
+
+/// It stopped in good order: it holds nothing that the promise does not know of.
+#[test]
+fn clients_come_in_at_once_after_a_clean_stop() {
+    let mut world = World::new();
+    world.synchronous(SyncMode::Quorum, record("a", 1, &["b", "c"])).i_lead();
+    world.postgres(down(ControlState::ShutDown));
+    let started = world.tick().actions;
+    assert_eq!(jobs(&started), [JobKind::StartStandby]);
+    assert!(!started.contains(&Action::SetGate { closed: true }), "{started:?}");
+}
+
+/// An answer of another timeline is compared by the timeline first, and one without is not compared.
+#[test]
+fn a_vote_without_a_timeline_is_none() {
+    let mut world = World::a_quorum_lost_its_leader();
+    world.answers("c", 10).peer("c").timeline = None;
+    assert_eq!(world.tick().because, not_vouched_for());
+    world.peer("c").timeline = Some(Timeline(2));
+    assert_eq!(world.tick().because, not_vouched_for());
+    world.postgres(up(matriarch::model::SqlFacts { timeline: Some(Timeline(3)), ..standby(5) }));
+    world.receives_nothing();
+    assert_eq!(jobs(&world.tick().actions), [JobKind::TakeLeadership]);
+}
