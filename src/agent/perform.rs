@@ -145,16 +145,21 @@ impl Cycle {
         let (postgres, events) = (self.tools.postgres.clone(), self.tools.events.clone());
         tokio::spawn(async move {
             let asked_at = clock::now();
-            let answer = match tokio::time::timeout(HISTORY_WITHIN, postgres.leader_history(&from)).await {
-                Ok(Ok(told)) if told.in_recovery => Err("it is still in recovery".to_owned()),
-                Ok(Ok(told)) => Ok(told.branch),
-                Ok(Err(error)) => Err(error.chain()),
+            let told = match tokio::time::timeout(HISTORY_WITHIN, postgres.leader_history(&from)).await {
+                Ok(told) => told.map_err(|error| error.chain()),
                 Err(_) => Err(format!("no answer within {} s", HISTORY_WITHIN.as_secs())),
             };
+            let has_slot = told.as_ref().is_ok_and(|told| told.has_slot);
+            let answer = told.map(|told| told.branch);
             if let Err(why) = &answer {
                 tracing::debug!(leader = %from.name, why, "the leader did not tell its history");
             }
-            let _ = events.send(Event::LeaderBranchTold(LeaderBranch { name: from.name, asked_at, answer }));
+            let _ = events.send(Event::LeaderBranchTold(LeaderBranch {
+                name: from.name,
+                asked_at,
+                answer,
+                has_slot,
+            }));
         });
     }
 

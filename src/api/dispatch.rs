@@ -80,8 +80,7 @@ impl Routes {
 
     async fn get(&self, first: &str, path: &str, query: &Query) -> Answer {
         match first {
-            // Peers compare positions by it: never a look from before the question.
-            "patroni" => Answer::json(200, &wire::patroni_body(&*self.asked().await)),
+            "patroni" => Answer::json(200, &self.patroni_body().await),
             "liveness" => Answer::bare(probes::liveness(&self.handle.status(), clock::now())),
             "readiness" => Answer::bare(probes::readiness(&self.handle.status(), query, clock::now())),
             "cluster" => cluster::cluster(&self.handle).await,
@@ -107,21 +106,15 @@ impl Routes {
         self.handle.status()
     }
 
-    /// The status after a look that was begun now. Members choose a leader by it, so a standby's position of before is
-    /// none; that there was a primary a moment ago is as good as news.
-    async fn asked(&self) -> Arc<Status> {
+    /// Of a look that was begun now: members choose a leader by it. Where that takes too long, what was known before,
+    /// and a position that is not all there may be.
+    async fn patroni_body(&self) -> Value {
         let looked = tokio::time::timeout(LOOK_WITHIN, self.handle.fresh(Duration::ZERO)).await;
-        let status = self.handle.status();
-        let standby = status.postgres.answering().is_some_and(|sql| !sql.is_primary());
-        match looked {
-            Ok(_) => status,
-            Err(_) if !standby => status,
-            Err(_) => {
-                let mut late = Status::clone(&status);
-                late.postgres.sql_trouble = Some("the supervisor's loop is busy".to_owned());
-                Arc::new(late)
-            }
+        let mut body = wire::patroni_body(&self.handle.status());
+        if let Some(exact) = body.get_mut("position_is_exact").filter(|_| looked.is_err()) {
+            *exact = false.into();
         }
+        body
     }
 
     /// The status after a look no older than `at_most`. A loop that does not answer in time is judged by the age of

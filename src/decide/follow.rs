@@ -49,22 +49,24 @@ pub(super) fn leader(turn: &mut Turn<'_>, leader: &LeaderKey, sql: &SqlFacts) ->
     examine(turn, leader)
 }
 
-/// Points the standby at its source, once for every change of it. A new leader is followed once it says that it is
-/// primary: before that it has no slot for me, and a receiver that was refused waits before it tries again.
+/// Points the standby at its source, once for every change of it. Without synchronous replication a new leader is
+/// followed once it says that it is primary: before that it has no slot for me, and a receiver that was refused waits
+/// before it tries again.
 ///
-/// Where standbys confirm commits, one whose history parted must not get there: it would report as flushed what it has
-/// of its own at the same positions (a receiver begins with the replayed position of its standby).
+/// Where standbys confirm commits, the new leader's first one waits for me: I connect while it is promoted. And one
+/// whose history parted must not get there: it would report as flushed what it has of its own at the same positions (a
+/// receiver begins with the replayed position of its standby).
 fn aim(turn: &mut Turn<'_>, leader: &LeaderKey, sql: &SqlFacts) -> Option<Reason> {
     let target = turn.follow_target(&leader.name);
-    let ready = leader_is_primary(turn, &leader.name);
-    let known = target.is_some() && ready || turn.seen.me.tags.nostream();
-    if !known || turn.memory.following.as_ref() == Some(&target) {
+    let checked = turn.seen.settings.sync.mode != SyncMode::Off && target.is_some();
+    let known = turn.seen.me.tags.nostream() || target.is_some() && leader_is_primary(turn, &leader.name);
+    if !(checked || known) || turn.memory.following.as_ref() == Some(&target) {
         return None;
     }
-    if turn.seen.settings.sync.mode != SyncMode::Off && target.is_some() {
+    if checked {
         let name = leader.name.clone();
         turn.wake_in(LOOK_AGAIN, WaitingOn::Leader);
-        let Some(branch) = rejoin::leader_branch(turn, leader).filter(|_| sql.is_exact()) else {
+        let Some(branch) = rejoin::branch_to_follow(turn, leader).filter(|_| sql.is_exact()) else {
             return Some(Reason::AskingHistory { leader: name });
         };
         match turn.seen.postgres.branch().map(|mine| mine.divergence_from(&branch)) {

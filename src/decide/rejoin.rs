@@ -7,8 +7,8 @@ use std::time::Duration;
 use super::turn::Turn;
 use super::{bootstrap, start};
 use crate::model::{
-    Action, Branch, ControlFile, ControlState, Divergence, FollowTarget, Job, JobKind, LeaderKey, Lsn,
-    MemberName, Reason, SyncMode, Timeline, WaitingOn,
+    Action, Branch, ControlFile, ControlState, Divergence, FollowTarget, Job, JobKind, LeaderBranch,
+    LeaderKey, Lsn, MemberName, Reason, SyncMode, Timeline, WaitingOn,
 };
 
 /// Crash recovery is tried this often before the next rung.
@@ -24,6 +24,10 @@ pub(super) const REWIND_AGAIN: Duration = Duration::from_secs(30);
 const CLONES_MAX: u32 = 10;
 /// A leader that tells no history this often in a row is followed without: Postgres itself refuses a fork.
 const SILENCES_MAX: u32 = 10;
+/// A leader that tells nothing is asked again after this.
+const SILENT: Duration = Duration::from_millis(500);
+/// One that is about to be promoted is.
+const NOT_YET_READY: Duration = Duration::from_millis(50);
 /// How often to look again for what the leader is about to publish.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
@@ -128,24 +132,35 @@ fn checkpointed(turn: &Turn<'_>, leader: &MemberName) -> Option<FollowTarget> {
     }
 }
 
-/// The leader's history, if it told it lately; asks otherwise.
+/// The history of a leader that is primary, if it told it lately; asks otherwise.
 pub(super) fn leader_branch(turn: &mut Turn<'_>, leader: &LeaderKey) -> Option<Branch> {
-    let told = turn
-        .seen
-        .leader_branch
-        .as_ref()
-        .filter(|told| told.name == leader.name && turn.is_recent(told.asked_at));
-    match told.map(|told| &told.answer) {
-        Some(Ok(branch)) => {
+    told(turn, leader, |_, branch| branch.end.is_none())
+}
+
+/// The history of a leader that may be promoted yet, once whoever follows it finds its slot there.
+pub(super) fn branch_to_follow(turn: &mut Turn<'_>, leader: &LeaderKey) -> Option<Branch> {
+    told(turn, leader, |told, _| told.has_slot)
+}
+
+/// What the leader told lately, if it will do; asks otherwise.
+fn told(
+    turn: &mut Turn<'_>,
+    leader: &LeaderKey,
+    will_do: impl Fn(&LeaderBranch, &Branch) -> bool,
+) -> Option<Branch> {
+    let told = turn.seen.leader_branch.as_ref();
+    let told = told.filter(|told| told.name == leader.name && turn.is_recent(told.asked_at));
+    let asked_within =
+        |within: Duration| turn.memory.rejoin.asked_at.is_some_and(|at| turn.now < at + within);
+    match told.map(|told| (told, &told.answer)) {
+        Some((told, Ok(branch))) if will_do(told, branch) => {
             turn.memory.rejoin.silences = 0;
             return Some(branch.clone());
         }
-        Some(Err(_))
-            if turn.memory.rejoin.asked_at.is_some_and(|at| turn.now < at + Duration::from_millis(500)) =>
-        {
-            return None;
-        }
-        Some(Err(_)) => turn.memory.rejoin.silences = turn.memory.rejoin.silences.saturating_add(1),
+        Some((_, Ok(_))) if asked_within(NOT_YET_READY) => return None,
+        Some((_, Ok(_))) => {}
+        Some((_, Err(_))) if asked_within(SILENT) => return None,
+        Some((_, Err(_))) => turn.memory.rejoin.silences = turn.memory.rejoin.silences.saturating_add(1),
         None if turn.memory.rejoin.asked_at.is_some_and(|at| turn.is_recent(at)) => return None,
         None => {}
     }

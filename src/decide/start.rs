@@ -62,15 +62,14 @@ pub(super) fn promote(turn: &mut Turn<'_>, term: Term, sql: &SqlFacts) -> Reason
             Candidates::None => {}
         }
     }
+    if turn.memory.retry_at.get(&JobKind::Promote).is_none_or(|at| *at <= turn.now) {
+        slots::while_promoting(turn);
+    }
     if let Some(reason) = sync::prepare_promotion(turn, term, sql) {
         return reason;
     }
     let above = newest_timeline(turn);
-    let due = turn.memory.retry_at.get(&JobKind::Promote).is_none_or(|at| *at <= turn.now);
     turn.start(Job::Promote { term, above });
-    if due {
-        slots::while_promoting(turn);
-    }
     Reason::Promoting
 }
 

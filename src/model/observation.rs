@@ -69,8 +69,10 @@ pub struct LeaderBranch {
     pub name: MemberName,
     /// When.
     pub asked_at: Moment,
-    /// Its branch, open-ended, if it is a primary; otherwise what stood in the way.
+    /// Its branch, open-ended if it is a primary, or what stood in the way.
     pub answer: Result<Branch, String>,
+    /// The slot that I would ask for is there.
+    pub has_slot: bool,
 }
 
 /// The cluster as etcd showed it, with its age.

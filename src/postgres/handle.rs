@@ -125,6 +125,8 @@ pub struct LeaderHistory {
     pub branch: Branch,
     /// It is a standby itself: nothing to rewind to.
     pub in_recovery: bool,
+    /// The slot of whoever asks is there, or none is needed.
+    pub has_slot: bool,
     /// Its system identifier.
     pub system_id: u64,
     /// Where its control file's checkpoint timeline is; a rewind is only safe when it equals `branch.timeline`.

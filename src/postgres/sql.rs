@@ -85,15 +85,19 @@ async fn ask_history(setup: &Setup, target: &FollowTarget) -> Result<LeaderHisto
                          ELSE substr(pg_walfile_name(pg_current_wal_flush_lsn()), 1, 8) END,
                     (SELECT timeline_id FROM pg_control_checkpoint()),
                     (SELECT system_identifier::text FROM pg_control_system()),
-                    pg_last_wal_replay_lsn()::text",
-            &[],
+                    pg_last_wal_replay_lsn()::text,
+                    (SELECT max(('x' || substr(name, 1, 8))::bit(32)::int) FROM pg_ls_dir('pg_wal', true, false) AS name
+                      WHERE pg_is_in_recovery() AND name ~ '^[0-9A-F]{24}$'),
+                    $1::text IS NULL OR EXISTS (SELECT FROM pg_replication_slots WHERE slot_name = $1::text)",
+            &[&target.slot],
         )
         .await
         .map_err(Error::sql(what))?;
     let in_recovery: bool = row.get(0);
     let written = row.get::<_, Option<&str>>(1).and_then(|hex| u32::from_str_radix(hex, 16).ok());
     let checkpoint_timeline = Timeline(u32::try_from(row.get::<_, i32>(2)).unwrap_or_default());
-    let timeline = written.map_or(checkpoint_timeline, Timeline);
+    let begun = row.get::<_, Option<i32>>(5).and_then(|number| u32::try_from(number).ok());
+    let timeline = written.or(begun).map_or(checkpoint_timeline, Timeline);
     let mut history = TimelineHistory::default();
     if timeline > Timeline::FIRST {
         let path = format!("pg_wal/{:08X}.history", timeline.0);
@@ -106,6 +110,7 @@ async fn ask_history(setup: &Setup, target: &FollowTarget) -> Result<LeaderHisto
     Ok(LeaderHistory {
         branch: Branch { history, timeline, end },
         in_recovery,
+        has_slot: row.get(6),
         system_id: row.get::<_, &str>(3).parse().unwrap_or_default(),
         checkpoint_timeline,
     })

@@ -21,7 +21,8 @@ fn a_rewind_that_changed_nothing_is_tried_again() {
     let tick = |world: &mut World, millis: u64| {
         let answer = Ok(branch.clone());
         world.later(millis);
-        world.seen.leader_branch = Some(LeaderBranch { name: name("b"), asked_at: world.now, answer });
+        world.seen.leader_branch =
+            Some(LeaderBranch { name: name("b"), asked_at: world.now, answer, has_slot: true });
         world.tick()
     };
     for _ in 0..3 {

@@ -1,8 +1,8 @@
 //! Synchronous replication: who may be promoted, and in what order the promise changes hands.
 
 use matriarch::model::{
-    Action, ControlState, Job, JobKind, Lsn, MemberName, Reason, Standby, SyncKey, SyncMode, SyncOwner,
-    SyncReason, SyncRecord, SyncState, Timeline, Walsender,
+    Action, Branch, ControlState, Job, JobKind, LeaderBranch, Lsn, MemberName, Reason, Role, Standby,
+    SyncKey, SyncMode, SyncOwner, SyncReason, SyncRecord, SyncState, Timeline, Walsender,
 };
 use serde_json::json;
 
@@ -333,4 +333,28 @@ fn a_vote_without_a_timeline_is_none() {
     world.postgres(up(matriarch::model::SqlFacts { timeline: Some(Timeline(3)), ..standby(5) }));
     world.receives_nothing();
     assert_eq!(jobs(&world.tick().actions), [JobKind::TakeLeadership]);
+}
+
+/// The first commit of a new leader waits for its standbys: they connect while it is promoted, and not to be refused.
+#[test]
+fn a_new_leader_is_followed_while_it_is_promoted() {
+    let mut world = World::new();
+    world.synchronous(SyncMode::Quorum, record("b", 1, &["a", "c"]));
+    world.cluster().members.get_mut(&name("b")).expect("a member").record.role = Role::Replica;
+    let asked =
+        |actions: &[Action]| actions.iter().any(|action| matches!(action, Action::AskLeaderBranch { .. }));
+    let follows = |actions: &[Action]| actions.iter().any(|action| matches!(action, Action::Follow(Some(_))));
+    assert!(asked(&world.tick().actions));
+    let tells = |world: &mut World, end: u64, has_slot: bool| {
+        let answer = Ok(Branch { end: Some(Lsn(end)), ..world.seen.postgres.branch().expect("it has one") });
+        world.seen.leader_branch =
+            Some(LeaderBranch { name: name("b"), asked_at: world.now, answer, has_slot });
+    };
+    tells(&mut world, 1000, false);
+    let early = world.later(60).tick().actions;
+    assert!(asked(&early) && !follows(&early), "its slot is not there yet: {early:?}");
+    tells(&mut world, 999, true);
+    assert!(!follows(&world.later(60).tick().actions), "it has less than I have, or has not replayed it yet");
+    tells(&mut world, 1000, true);
+    assert!(follows(&world.later(60).tick().actions));
 }

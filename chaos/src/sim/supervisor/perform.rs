@@ -168,7 +168,12 @@ impl Agent {
             let asked_at = agent.now();
             let told = agent.sim.exec.within(HISTORY_WITHIN, agent.leader_history(&from)).await;
             let answer = told.unwrap_or_else(|| Err("no answer in time".to_owned()));
-            agent.event(Event::LeaderBranchTold(LeaderBranch { name: from.name, asked_at, answer }));
+            agent.event(Event::LeaderBranchTold(LeaderBranch {
+                name: from.name,
+                asked_at,
+                answer,
+                has_slot: true,
+            }));
         });
     }
 
