@@ -45,13 +45,13 @@ const LAYER_EXCEPTIONS: &[(&str, &str, &str)] = &[
 /// Files that may be longer, with the most lines and the reason. The numbers only ever go down.
 const LONG_FILES: &[(&str, usize, &str)] = &[
     ("tests/tidy.rs", 560, "all checks with their samples read best in one place"),
-    ("tests/it/etcd.rs", 645, "to be split by what it tests"),
+    ("tests/it/etcd.rs", 631, "to be split by what it tests"),
 ];
 
 /// Functions that may be longer, by file and name, with the most lines and the reason. The numbers only ever go down.
 const LONG_FUNCTIONS: &[(&str, &str, usize, &str)] = &[
     ("src/model/reason.rs", "fmt", 139, "one sentence for each variant"),
-    ("src/agent/perform.rs", "perform", 79, "the one match over all actions"),
+    ("src/agent/perform.rs", "perform", 76, "the one match over all actions"),
     ("src/agent/app.rs", "run", 93, "to be split"),
 ];
 

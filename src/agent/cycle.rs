@@ -236,6 +236,15 @@ impl Cycle {
             tracing::warn!(why, "PostgreSQL runs and cannot be asked");
         }
         self.state.trouble = trouble;
+        let (before, cancelled) = (self.state.memory.sync.cancelled, decision.memory.sync.cancelled);
+        if before < cancelled {
+            let more = cancelled - before;
+            tracing::warn!(
+                more,
+                cancelled,
+                "commits whose wait for a standby was cancelled: a failover may lose them"
+            );
+        }
         if self.state.because.as_ref() != Some(&decision.because) {
             let term = seen.lease.leading_at(clock::now()).map(|term| term.0);
             tracing::info!(term, "{}", decision.because);

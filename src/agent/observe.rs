@@ -32,6 +32,7 @@ pub(super) struct PostgresWatch {
     pid: Option<i32>,
     pending_restart: BTreeMap<String, (String, String)>,
     pending_asked_at: Option<Moment>,
+    unsynchronous: Vec<String>,
 }
 
 impl PostgresWatch {
@@ -49,6 +50,7 @@ impl PostgresWatch {
             pid: None,
             pending_restart: BTreeMap::new(),
             pending_asked_at: None,
+            unsynchronous: Vec::new(),
         }
     }
 
@@ -125,6 +127,9 @@ impl PostgresWatch {
             history: self.history.clone(),
             pending_restart: self.pending_restart.clone(),
             liveness: self.probe.facts(),
+            sync_owner: self.postgres.sync_owner(),
+            gated: self.postgres.is_gated(),
+            unsynchronous: self.unsynchronous.clone(),
         }
     }
 
@@ -154,6 +159,16 @@ impl PostgresWatch {
             if let Ok(Ok(pending)) = pending {
                 self.pending_restart = pending;
                 self.pending_asked_at = Some(now);
+            }
+            let weak = tokio::time::timeout(LOOK_WITHIN, self.postgres.unsynchronous()).await;
+            if let Ok(Ok(weak)) = weak {
+                if weak != self.unsynchronous && !weak.is_empty() {
+                    tracing::info!(
+                        whose = weak.join(", "),
+                        "synchronous_commit makes commits wait for no standby"
+                    );
+                }
+                self.unsynchronous = weak;
             }
         }
     }

@@ -8,7 +8,7 @@ use super::events::Event;
 use super::jobs::chain;
 use crate::etcd::{Cas, Etcd, EtcdError};
 use crate::model::{
-    Action, ExitBecause, Finished, FollowTarget, Job, JobKind, LeaderBranch, LeaseFacts, LeaseId, MemberName,
+    Action, ExitBecause, Finished, FollowTarget, Job, JobKind, LeaderBranch, LeaseId, MemberName,
     MemberRecord, Moment, Observation, Outcome,
 };
 use crate::os::clock;
@@ -40,14 +40,7 @@ impl Cycle {
                     keeper.renew_now();
                 }
             }
-            Action::RevokeLease { lease } => {
-                let etcd = self.tools.etcd.clone();
-                tokio::spawn(async move {
-                    if let Err(error) = etcd.revoke_lease(lease).await {
-                        tracing::warn!(%lease, error = chain(&error), "could not revoke my former lease");
-                    }
-                });
-            }
+            Action::RevokeLease { lease } => self.revoke_lease(lease),
             Action::PardonPostgres { until } => self.watch.probe().pardon(until),
             Action::PublishMember(record) => {
                 if let Some(lease) = seen.lease.lease {
@@ -55,27 +48,33 @@ impl Cycle {
                 }
             }
             Action::PublishStatus { term, status } => {
-                let (tools, lease) = (self.tools.clone(), seen.lease.clone());
-                self.as_leader("status", lease, Event::StatusNotPublished, move |lease| async move {
-                    tools.etcd.publish_status(term, lease, &status).await
+                self.as_leader("status", seen, Event::StatusNotPublished, move |etcd, lease| async move {
+                    etcd.publish_status(term, lease, &status).await
                 });
             }
             Action::PublishHistory { term, lines } => {
-                let (tools, lease) = (self.tools.clone(), seen.lease.clone());
-                self.as_leader("history", lease, Event::LookWanted, move |lease| async move {
-                    tools.etcd.publish_history(term, lease, &lines).await
+                self.as_leader("history", seen, Event::LookWanted, move |etcd, lease| async move {
+                    etcd.publish_history(term, lease, &lines).await
                 });
             }
+            Action::PublishSync { term, record, mod_revision } => {
+                self.as_leader("sync", seen, Event::LookWanted, move |etcd, lease| async move {
+                    etcd.write_sync(term, lease, record.as_ref(), mod_revision).await
+                });
+            }
+            Action::SetSyncNames(names) => {
+                self.local("synchronous_standby_names", self.tools.postgres.set_sync_names(names)).await;
+            }
+            Action::SetGate { closed } => self.local("gate", self.tools.postgres.set_gate(closed)).await,
             Action::RestoreInitialize { term, system_id } => {
-                let (tools, lease) = (self.tools.clone(), seen.lease.clone());
-                self.as_leader("initialize", lease, Event::LookWanted, move |lease| async move {
-                    tools.etcd.restore_initialize(term, lease, system_id).await
+                self.as_leader("initialize", seen, Event::LookWanted, move |etcd, lease| async move {
+                    etcd.restore_initialize(term, lease, system_id).await
                 });
             }
             Action::RestoreConfig { term } => {
-                let (tools, lease, text) = (self.tools.clone(), seen.lease.clone(), self.dynamic.text());
-                self.as_leader("config", lease, Event::LookWanted, move |lease| async move {
-                    tools.etcd.restore_config(term, lease, &text).await
+                let text = self.dynamic.text();
+                self.as_leader("config", seen, Event::LookWanted, move |etcd, lease| async move {
+                    etcd.restore_config(term, lease, &text).await
                 });
             }
             Action::ClearFailover { mod_revision } => {
@@ -107,7 +106,7 @@ impl Cycle {
             self.state.clone_since = Some(now);
         }
         let lane = match job {
-            Job::TakeLeadership
+            Job::TakeLeadership { .. }
             | Job::HandOver { .. }
             | Job::ReleaseLeadership { .. }
             | Job::ReclaimLeadership { .. } => &mut self.state.writing,
@@ -121,6 +120,15 @@ impl Cycle {
             | Job::Rewind { .. } => &mut self.state.job,
         };
         lane.start(job, now, &self.tools, self.keeper.as_ref());
+    }
+
+    fn revoke_lease(&self, lease: LeaseId) {
+        let etcd = self.tools.etcd.clone();
+        tokio::spawn(async move {
+            if let Err(error) = etcd.revoke_lease(lease).await {
+                tracing::warn!(%lease, error = chain(&error), "could not revoke my former lease");
+            }
+        });
     }
 
     fn ask_peers(&self, who: Vec<(MemberName, String)>) {
@@ -154,14 +162,14 @@ impl Cycle {
     fn as_leader<F>(
         &self,
         key: &'static str,
-        lease: LeaseFacts,
+        seen: &Observation,
         failed: Event,
-        write: impl FnOnce(LeaseId) -> F,
+        write: impl FnOnce(Etcd, LeaseId) -> F,
     ) where
         F: Future<Output = Result<Cas, EtcdError>> + Send + 'static,
     {
-        let Some(lease) = lease.lease else { return };
-        let (events, write) = (self.tools.events.clone(), write(lease));
+        let Some(lease) = seen.lease.lease else { return };
+        let (events, write) = (self.tools.events.clone(), write(self.tools.etcd.clone(), lease));
         tokio::spawn(async move { report(&events, key, write.await.map(|_| ()), failed).await });
     }
 

@@ -45,7 +45,10 @@ impl Cycle {
             scheduled_restart: memory.scheduled_restart.clone(),
             ticked_at: now,
             next_tick_by,
-            counters: BTreeMap::from([("matriarch_ticks", self.state.ticks)]),
+            counters: BTreeMap::from([
+                ("sync_waits_cancelled_total", memory.sync.cancelled),
+                ("ticks_total", self.state.ticks),
+            ]),
         };
         self.status.send_replace(Arc::new(status));
     }

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use super::{time, wire};
 use crate::agent::Status;
-use crate::model::{MemberState, Moment, Role, Standby};
+use crate::model::{Guarantee, MemberState, Moment, Role, Standby, StandbyKind};
 
 /// The whole page.
 pub fn text(status: &Status, now: Moment) -> String {
@@ -32,8 +32,11 @@ fn postgres(page: &mut Page, status: &Status) {
     page.counter("patroni_xlog_location", "Current WAL position of a primary.", location);
     page.flag("patroni_standby_leader", "This member leads a standby cluster.", role == Role::StandbyLeader);
     page.flag("patroni_replica", "This member is a replica.", role == Role::Replica);
-    page.flag("patroni_sync_standby", "This member is a synchronous standby.", false);
-    page.flag("patroni_quorum_standby", "This member is a quorum standby.", false);
+    // Like `role`, known only from a Postgres that answers.
+    let kind = sql.map(|_| wire::standby_kind(status));
+    let (sync, quorum) = (kind == Some(StandbyKind::Sync), kind == Some(StandbyKind::Quorum));
+    page.flag("patroni_sync_standby", "This member is a synchronous standby.", sync);
+    page.flag("patroni_quorum_standby", "This member is a quorum standby.", quorum);
 }
 
 fn positions(page: &mut Page, status: &Status) {
@@ -96,6 +99,23 @@ fn ours(page: &mut Page, status: &Status, now: Moment) {
         Some(_) | None => 0.0,
     };
     page.gauge("matriarch_lease_seconds_left", "Seconds until leadership ends unless renewed.", left);
+    let survived =
+        status.view.as_ref().map_or(0, |view| Guarantee::of(&status.settings.sync, view).losses_survived());
+    page.gauge(
+        "matriarch_losses_survived",
+        "Members that may be lost, the leader included, before an acknowledged commit is.",
+        survived,
+    );
+    page.gauge(
+        "matriarch_sync_waiting",
+        "Sessions whose commit waits for a standby.",
+        status.postgres.answering().map_or(0, |sql| sql.sync.waiting.len()),
+    );
+    page.gauge(
+        "matriarch_unsynchronous",
+        "Roles and databases whose commits wait for no standby, because synchronous_commit says so.",
+        status.postgres.unsynchronous.len(),
+    );
     let age = now.since(status.ticked_at).as_secs_f64();
     page.gauge("matriarch_tick_age_seconds", "Seconds since the loop last finished a tick.", age);
     let proofs =

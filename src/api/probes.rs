@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::query::Query;
 use super::wire;
 use crate::agent::Status;
-use crate::model::{MemberState, Moment, Role, SqlFacts, Standby};
+use crate::model::{MemberState, Moment, Role, SqlFacts, Standby, StandbyKind};
 
 /// A look this old no longer proves that Postgres is writable. Twice what one look may take under load; a frozen
 /// Postgres is no primary to any load balancer after it, long before the lease ends.
@@ -106,7 +106,7 @@ impl Leading {
             .postgres
             .answering()
             .is_some_and(|sql: &SqlFacts| sql.is_primary() && now.since(sql.at) <= PROOF_AGE_MAX);
-        let proved = proved && status.postgres.liveness.death().is_none();
+        let proved = proved && status.postgres.liveness.death().is_none() && !status.postgres.gated;
         let leads_standby_cluster = status.role == Role::StandbyLeader;
         // In a pause nobody acts on a lost etcd, so what Postgres is decides, as it does for the operator.
         let leader = if status.view.is_none() && status.settings.pause {
@@ -145,13 +145,17 @@ fn replica(status: &Status, query: &Query) -> bool {
         && state_wanted.is_none_or(|wanted| wire::replication_state(sql) == Some(wanted))
 }
 
-/// Asynchronous is all there is until the synchronous modes exist: nobody is a sync or quorum standby.
+/// The paths that ask how a standby takes part in commits; the leader may answer those that only read.
 fn by_synchronicity(status: &Status, path: &str, query: &Query, leading: Leading) -> bool {
-    match path {
-        "/async" | "/asynchronous" => replica(status, query),
-        "/read-only-sync" | "/read-only-synchronous" | "/read-only-quorum" => leading.writable(),
-        _ => false,
-    }
+    let (wanted, or_leader) = match path {
+        "/async" | "/asynchronous" => (StandbyKind::Asynchronous, false),
+        "/sync" | "/synchronous" => (StandbyKind::Sync, false),
+        "/quorum" => (StandbyKind::Quorum, false),
+        "/read-only-sync" | "/read-only-synchronous" => (StandbyKind::Sync, true),
+        "/read-only-quorum" => (StandbyKind::Quorum, true),
+        _ => return false,
+    };
+    (or_leader && leading.writable()) || (wire::standby_kind(status) == wanted && replica(status, query))
 }
 
 fn tags_match(status: &Status, query: &Query) -> bool {

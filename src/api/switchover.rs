@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use super::answer::Answer;
 use super::{operate, wire};
 use crate::agent::Handle;
-use crate::model::{ClusterView, FailoverRequest, MemberName, PeerAnswer, WallTime};
+use crate::model::{ClusterView, FailoverRequest, MemberName, PeerAnswer, StandbyKind, SyncMode, WallTime};
 use crate::os::clock;
 
 /// How often the published view is looked at: it follows the watch, so this costs nothing.
@@ -144,6 +144,9 @@ fn check(kind: Kind, request: &FailoverRequest, view: &ClusterView) -> Result<()
         return Err(Answer::text(412, "leader name does not match"));
     }
     if let Some(candidate) = candidate {
+        if kind == Kind::Switchover && only_sync(view) && !is_sync(view, candidate) {
+            return Err(Answer::text(412, "candidate name does not match with sync_standby"));
+        }
         if !view.members.contains_key(candidate) {
             return Err(Answer::text(412, "candidate does not exists"));
         }
@@ -157,6 +160,15 @@ fn check(kind: Kind, request: &FailoverRequest, view: &ClusterView) -> Result<()
     Ok(())
 }
 
+/// Each commit waits for certain standbys, and only they can take over without a loss.
+fn only_sync(view: &ClusterView) -> bool {
+    wire::sync_settings(view).mode == SyncMode::On
+}
+
+fn is_sync(view: &ClusterView, name: &MemberName) -> bool {
+    StandbyKind::of(SyncMode::On, view, name) == StandbyKind::Sync
+}
+
 /// Asks every member that could take over; one good one is enough.
 async fn check_members(
     handle: &Handle,
@@ -167,12 +179,16 @@ async fn check_members(
     let current = view.leader.as_ref().map(|key| &key.name);
     let eligible = view.members.iter().filter(|(name, _)| match &request.candidate {
         Some(candidate) => *name == candidate,
+        None if only_sync(view) => is_sync(view, name),
         None => Some(*name) != current,
     });
     let urls: Vec<String> = eligible.filter_map(|(_, member)| member.record.api_url.clone()).collect();
     if urls.is_empty() && request.candidate.is_none() {
-        let text = format!("{} is not possible: cluster does not have members except leader", kind.noun());
-        return Err(Answer::text(412, text));
+        let lacking = match only_sync(view) {
+            true => "can not find sync_standby",
+            false => "cluster does not have members except leader",
+        };
+        return Err(Answer::text(412, format!("{} is not possible: {lacking}", kind.noun())));
     }
     let answers = futures::future::join_all(urls.into_iter().map(|url| handle.ask_peer(url))).await;
     let good = |answer: &PeerAnswer| answer.reachable && !answer.tags.nofailover() && !answer.watchdog_failed;

@@ -48,6 +48,7 @@ pub(super) fn view() -> ClusterView {
             promoted: Some("n1".to_owned()),
         }]),
         failover: None,
+        sync: None,
     }
 }
 
@@ -60,6 +61,7 @@ fn sql(now: Moment, standby: Standby) -> SqlFacts {
         flushed: if matches!(standby, Standby::No) { Lsn(1000) } else { Lsn(0) },
         standby,
         slots: BTreeMap::new(),
+        sync: SyncFacts::default(),
         replication: Vec::new(),
     }
 }
@@ -129,6 +131,28 @@ pub(super) fn replica(now: Moment) -> Status {
         restores: false,
     };
     member("n2", Role::Replica, now, standby)
+}
+
+/// Puts the cluster into a synchronous mode, with what the key `sync` says; every reader sees it at once.
+pub(super) fn synchronous(view: &mut ClusterView, mode: &str, leader: &str, quorum: usize, voters: &[&str]) {
+    let config = json!({"ttl": 30, "synchronous_mode": mode});
+    view.config = Some(ConfigKey { text: config.to_string(), mod_revision: 5 });
+    let voters = voters.iter().map(|voter| name(voter)).collect();
+    let record = SyncRecord { leader: Some(name(leader)), quorum, voters };
+    view.sync = Some(SyncKey { record, mod_revision: 6 });
+}
+
+/// The same for a member's status.
+pub(super) fn synchronous_member(status: &mut Status, mode: SyncMode, quorum: usize, voters: &[&str]) {
+    status.settings.sync.mode = mode;
+    let mut view = view();
+    let word = match mode {
+        SyncMode::Off => "off",
+        SyncMode::On => "on",
+        SyncMode::Quorum => "quorum",
+    };
+    synchronous(&mut view, word, "n1", quorum, voters);
+    status.view = Some(Arc::new(view));
 }
 
 /// What the fake loop answers with, and what it was told.

@@ -5,8 +5,10 @@ use serde_json::{Map, Value, json};
 
 use super::time;
 use crate::agent::Status;
+use crate::config;
 use crate::model::{
-    ClusterView, HistoryLine, Lsn, MemberKey, MemberName, MemberRecord, MemberState, Role, SqlFacts, Standby,
+    ClusterView, Guarantee, HistoryLine, Lsn, MemberKey, MemberName, MemberRecord, MemberState, Role,
+    SqlFacts, Standby, StandbyKind, SyncMode, SyncSettings,
 };
 
 /// The Patroni version this interface is compatible with. Readers split it at the dots and want integers.
@@ -30,6 +32,14 @@ pub fn role_now(status: &Status) -> Role {
     }
 }
 
+/// How this member takes part in commits, as a standby.
+pub fn standby_kind(status: &Status) -> StandbyKind {
+    match status.view.as_deref().filter(|_| role_now(status) == Role::Replica) {
+        Some(view) => StandbyKind::of(status.settings.sync.mode, view, &status.me.name),
+        None => StandbyKind::Asynchronous,
+    }
+}
+
 /// `streaming`, `in archive recovery`, or neither.
 pub fn replication_state(sql: &SqlFacts) -> Option<&'static str> {
     match &sql.standby {
@@ -49,7 +59,7 @@ pub fn patroni_body(status: &Status) -> Value {
     }
     body.insert("role".into(), role_now(status).as_str().into());
     if let Some(sql) = sql {
-        insert_sql(&mut body, sql);
+        insert_sql(&mut body, sql, standby_kind(status));
     }
     insert_cluster(&mut body, status);
     let patroni = json!({"version": PATRONI_COMPATIBLE_VERSION, "scope": status.scope, "name": status.me.name.as_str()});
@@ -65,7 +75,7 @@ pub fn patroni_body(status: &Status) -> Value {
     Value::Object(body)
 }
 
-fn insert_sql(body: &mut Map<String, Value>, sql: &SqlFacts) {
+fn insert_sql(body: &mut Map<String, Value>, sql: &SqlFacts, kind: StandbyKind) {
     body.insert("server_version".into(), sql.server_version.into());
     let xlog = match &sql.standby {
         Standby::No => json!({"location": sql.flushed}),
@@ -77,6 +87,9 @@ fn insert_sql(body: &mut Map<String, Value>, sql: &SqlFacts) {
         }),
     };
     body.insert("xlog".into(), xlog);
+    if kind != StandbyKind::Asynchronous {
+        body.insert(role_word(kind).into(), true.into());
+    }
     body.insert("timeline".into(), json!(sql.timeline));
     if let Some(state) = replication_state(sql) {
         body.insert("replication_state".into(), state.into());
@@ -122,6 +135,21 @@ fn insert_ours(body: &mut Map<String, Value>, status: &Status) {
     if let Some(phase) = &status.hand_over {
         body.insert("hand_over".into(), phase.as_str().into());
     }
+    if let Some(view) = &status.view {
+        body.insert("guarantee".into(), Guarantee::of(&status.settings.sync, view).to_string().into());
+    }
+    let unsynchronous = &status.postgres.unsynchronous;
+    if status.settings.sync.mode != SyncMode::Off && !unsynchronous.is_empty() {
+        body.insert("unsynchronous".into(), json!(unsynchronous));
+    }
+}
+
+fn role_word(kind: StandbyKind) -> &'static str {
+    match kind {
+        StandbyKind::Asynchronous => "replica",
+        StandbyKind::Sync => "sync_standby",
+        StandbyKind::Quorum => "quorum_standby",
+    }
 }
 
 /// One member as `/cluster` and the CLI show it.
@@ -129,7 +157,7 @@ fn insert_ours(body: &mut Map<String, Value>, status: &Status) {
 pub struct MemberRow {
     /// Its name.
     pub name: MemberName,
-    /// `leader`, `standby_leader` or `replica`.
+    /// `leader`, `standby_leader`, `sync_standby`, `quorum_standby` or `replica`.
     pub role: &'static str,
     /// For everyone but the leader the replication state, where one is published.
     pub state: String,
@@ -163,16 +191,18 @@ pub struct Behind {
 
 /// Every member, sorted by name.
 pub fn member_rows(view: &ClusterView) -> Vec<MemberRow> {
-    view.members.iter().map(|(name, member)| member_row(view, name, member)).collect()
+    let sync = sync_settings(view);
+    let row = |(name, member)| member_row(view, &sync, name, member);
+    view.members.iter().map(row).collect()
 }
 
-fn member_row(view: &ClusterView, name: &MemberName, member: &MemberKey) -> MemberRow {
+fn member_row(view: &ClusterView, sync: &SyncSettings, name: &MemberName, member: &MemberKey) -> MemberRow {
     let record = &member.record;
     let leads = view.leader.as_ref().is_some_and(|leader| leader.name == *name);
     let role = match (leads, record.role) {
         (true, Role::StandbyLeader) => "standby_leader",
         (true, _) => "leader",
-        (false, _) => "replica",
+        (false, _) => role_word(StandbyKind::of(sync.mode, view, name)),
     };
     let state = match &record.replication_state {
         Some(state) if role != "leader" => state.clone(),
@@ -269,6 +299,11 @@ pub fn config_of(view: &ClusterView) -> Option<Map<String, Value>> {
         Ok(Value::Object(config)) => Some(config),
         Ok(_) | Err(_) => None,
     }
+}
+
+/// What the cluster wants of synchronous replication.
+pub fn sync_settings(view: &ClusterView) -> SyncSettings {
+    view.config.as_ref().map(|key| config::sync_settings(&key.text)).unwrap_or_default()
 }
 
 /// Whether the cluster is paused.

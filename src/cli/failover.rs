@@ -7,8 +7,10 @@ use super::client::Client;
 use super::dispatch::Context;
 use super::error::{CliError, CliResult};
 use super::selection::{member_name, show};
-use super::switchover::{self, Change};
+use super::switchover::{self, Change, Standbys};
 use super::ui::Consent;
+use crate::api::wire;
+use crate::model::{ClusterView, MemberName, SyncMode};
 
 /// Options of `failover`.
 #[derive(Debug, Args)]
@@ -28,18 +30,54 @@ pub async fn execute(context: &Context, args: &FailoverArgs) -> CliResult {
     let client = Client::open(context, args.cluster.as_deref()).await?;
     let view = client.view().await?;
     show(context, &client, &view)?;
-    let candidate = switchover::candidate(context, &view, args.candidate.as_deref(), args.force)?
+    let named = args.candidate.as_deref();
+    let candidate = switchover::candidate(context, &view, named, args.force, Standbys::Any)?
         .ok_or_else(|| CliError::usage("a failover needs a candidate").hint("name it with --candidate"))?;
-    member_name(&candidate)?;
+    let loss = loss(&view, &member_name(&candidate)?);
     let from = view.leader.as_ref().map(|leader| leader.name.to_string());
     let instead =
         from.as_ref().map_or_else(|| "(nobody leads now)".to_owned(), |name| format!("instead of {name}"));
-    let question = format!(
-        "Fail the cluster {} over to {candidate} {instead}? Writes that did not reach {candidate} are lost.",
-        client.scope
-    );
+    let question = format!("Fail the cluster {} over to {candidate} {instead}? {loss}", client.scope);
     context.ui.consent(&question, Consent::from_force(args.force))?;
     let body = json!({"candidate": candidate});
     let change = Change { word: "Failover", endpoint: "/failover", body, from, to: Some(candidate) };
     switchover::perform(context, &client, &view, change).await
+}
+
+/// What a failover to `candidate` may cost, in a sentence.
+fn loss(view: &ClusterView, candidate: &MemberName) -> String {
+    let synchronous = wire::sync_settings(view).mode != SyncMode::Off;
+    match view.sync_record().filter(|_| synchronous) {
+        Some(record) if record.is_leader(candidate) || (record.is_voter(candidate) && record.quorum == 0) => {
+            format!("No acknowledged commit is lost: {candidate} holds them all.")
+        }
+        Some(record) if !record.is_voter(candidate) => {
+            format!("{candidate} is asynchronous: acknowledged commits that did not reach it are lost.")
+        }
+        Some(_) | None => format!("Writes that did not reach {candidate} are lost."),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::rows::tests::{sample, synchronous};
+
+    #[test]
+    fn says_what_it_costs() {
+        let cases = [
+            ("true", 0, "m2", "No acknowledged commit is lost: m2 holds them all."),
+            ("true", 0, "m1", "No acknowledged commit is lost: m1 holds them all."),
+            ("true", 0, "m3", "m3 is asynchronous: acknowledged commits that did not reach it are lost."),
+            (r#""quorum""#, 1, "m2", "Writes that did not reach m2 are lost."),
+            ("false", 0, "m2", "Writes that did not reach m2 are lost."),
+        ];
+        for (mode, quorum, candidate, sentence) in cases {
+            let view = synchronous(mode, quorum);
+            let candidate = MemberName::new(candidate).expect("a name");
+            assert_eq!(loss(&view, &candidate), sentence, "{mode}");
+        }
+        let candidate = MemberName::new("m2").expect("a name");
+        assert_eq!(loss(&sample(), &candidate), "Writes that did not reach m2 are lost.");
+    }
 }

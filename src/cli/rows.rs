@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use serde_json::{Map, Value, json};
 
 use super::output::{Column, Sheet, Where, one_line};
-use crate::model::{ClusterView, Lsn, MemberKey, MemberName, MemberState, WallTime};
+use crate::api::wire;
+use crate::model::{ClusterView, Guarantee, Lsn, MemberKey, MemberName, MemberState, StandbyKind, WallTime};
 
 /// What the optional columns depend on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -142,8 +143,17 @@ fn role(view: &ClusterView, name: &MemberName) -> &'static str {
     match (is_leader(view, name), standby_cluster()) {
         (true, None) => "Leader",
         (true, Some(())) => "Standby Leader",
-        (false, _) => "Replica",
+        (false, _) => match standby_kind(view, name) {
+            StandbyKind::Asynchronous => "Replica",
+            StandbyKind::Sync => "Sync Standby",
+            StandbyKind::Quorum => "Quorum Standby",
+        },
     }
+}
+
+/// How the standby `name` takes part in commits.
+pub fn standby_kind(view: &ClusterView, name: &MemberName) -> StandbyKind {
+    StandbyKind::of(wire::sync_settings(view).mode, view, name)
 }
 
 /// What the table says of a member: the leader's state, or how a standby replicates.
@@ -264,6 +274,9 @@ pub fn scheduled_restart(restart: &Map<String, Value>) -> String {
 
 fn footer(view: &ClusterView) -> Vec<String> {
     let mut lines = Vec::new();
+    if view.config.is_some() {
+        lines.push(Guarantee::of(&wire::sync_settings(view), view).to_string());
+    }
     if is_paused(view) {
         lines.push("Maintenance mode: on".to_owned());
     }
@@ -294,69 +307,4 @@ fn iso(at: WallTime) -> String {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
-    use super::*;
-    use crate::cli::output::Format;
-    use crate::model::{ConfigKey, LeaderKey, Term};
-
-    pub(in crate::cli) fn sample() -> ClusterView {
-        let mut view = ClusterView { initialize: Some("7001".into()), ..ClusterView::default() };
-        let records = [
-            (
-                "m1",
-                r#"{"conn_url":"postgres://10.0.0.1:5432/postgres","state":"running","role":"primary","timeline":2}"#,
-            ),
-            (
-                "m2",
-                r#"{"conn_url":"postgres://10.0.0.2:5433/postgres","state":"running","role":"replica","timeline":2,
-                "receive_lsn":83886176,"replay_lsn":80740352,"xlog_location":83886176,"replication_state":"streaming"}"#,
-            ),
-            (
-                "m3",
-                r#"{"conn_url":"postgres://10.0.0.3:5432/postgres","state":"creating replica","role":"uninitialized",
-                "tags":{"replicatefrom":"m2"},"clone_progress":{"bytes":12582912,"percent":40,"rate":2097152}}"#,
-            ),
-        ];
-        for (name, text) in records {
-            let record = serde_json::from_str(text).expect("a valid record");
-            view.members.insert(MemberName::new(name).expect("a name"), MemberKey { record, lease: None });
-        }
-        let name = MemberName::new("m1").expect("a name");
-        view.leader = Some(LeaderKey { name, lease: None, term: Term(5) });
-        view.status = serde_json::from_str(r#"{"optime":83886176}"#).ok();
-        view.config = Some(ConfigKey { text: r#"{"pause":true}"#.into(), mod_revision: 3 });
-        view
-    }
-
-    #[test]
-    fn the_table_a_patronictl_user_knows() {
-        let text = members("demo", &sample(), Detail::default()).render(Format::Table).expect("a table");
-        let expected = "\
-+ Cluster: demo (7001) --+---------+------------------+----+-------------+-----+------------+-----+----------------------+-------------------+
-| Member | Host          | Role    | State            | TL | Receive LSN | Lag | Replay LSN | Lag | Progress             | Tags              |
-+--------+---------------+---------+------------------+----+-------------+-----+------------+-----+----------------------+-------------------+
-| m1     | 10.0.0.1:5432 | Leader  | running          |  2 |             |     |            |     |                      |                   |
-| m2     | 10.0.0.2:5433 | Replica | streaming        |  2 |   0/5000060 |   0 |  0/4D00000 |   3 |                      |                   |
-| m3     | 10.0.0.3:5432 | Replica | creating replica |    |     unknown |     |    unknown |     | 40% 12.0 MB 2.0 MB/s | replicatefrom: m2 |
-+--------+---------------+---------+------------------+----+-------------+-----+------------+-----+----------------------+-------------------+
- Maintenance mode: on
-";
-        assert_eq!(text, expected);
-    }
-
-    #[test]
-    fn the_tree_hangs_replicas_below_their_source() {
-        let sheet = members("demo", &sample(), Detail { extended: false, tree: true });
-        let names: Vec<&str> = sheet.rows.iter().filter_map(|row| row[1].as_str()).collect();
-        assert_eq!(names, ["m1", "+ m2", "  + m3"]);
-    }
-
-    #[test]
-    fn sizes_and_addresses() {
-        for (bytes, text) in [(0, "0 B"), (999, "999 B"), (1024, "1.0 kB"), (150 * 1024 * 1024, "150 MB")] {
-            assert_eq!(size(bytes), text);
-        }
-        assert_eq!(address("postgres://u@h:1/p"), Some(("h".into(), 1)));
-        assert_eq!(address("postgres://[::1]/p"), Some(("[::1]".into(), 5432)));
-    }
-}
+pub(super) mod tests;

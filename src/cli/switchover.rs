@@ -10,10 +10,11 @@ use super::dispatch::Context;
 use super::error::{CliError, CliResult};
 use super::exit::Exit;
 use super::restart::schedule;
-use super::rows::is_leader;
+use super::rows::{is_leader, standby_kind};
 use super::selection::{member_name, member_names, show};
 use super::ui::Consent;
-use crate::model::{ClusterView, MemberName};
+use crate::api::wire;
+use crate::model::{ClusterView, MemberName, StandbyKind, SyncMode};
 
 /// How often to look while a change of leadership runs.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
@@ -71,8 +72,13 @@ pub async fn execute(context: &Context, args: &SwitchoverArgs) -> CliResult {
         )));
     }
     show(context, &client, &view)?;
-    let candidate = candidate(context, &view, args.candidate.as_deref(), args.force)?;
     let at = args.scheduled.as_deref().map(schedule).transpose()?.flatten();
+    // Who is synchronous at another time is not known yet.
+    let standbys = match wire::sync_settings(&view).mode {
+        SyncMode::On if at.is_none() => Standbys::Sync,
+        SyncMode::On | SyncMode::Off | SyncMode::Quorum => Standbys::Any,
+    };
+    let candidate = candidate(context, &view, args.candidate.as_deref(), args.force, standbys)?;
     let to = candidate.clone().unwrap_or_else(|| "the best replica".to_owned());
     let when = at.as_ref().map_or_else(String::new, |at| format!(" at {at}"));
     let question = format!(
@@ -89,20 +95,24 @@ pub async fn execute(context: &Context, args: &SwitchoverArgs) -> CliResult {
     perform(context, &client, &view, change).await
 }
 
+/// Who is taken as a candidate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standbys {
+    /// Whoever may lead.
+    Any,
+    /// Synchronous standbys: the cluster refuses others.
+    Sync,
+}
+
 /// The candidate as named, or as chosen in a dialogue; `None` leaves it to the cluster.
 pub fn candidate(
     context: &Context,
     view: &ClusterView,
     named: Option<&str>,
     force: bool,
+    standbys: Standbys,
 ) -> Result<Option<String>, CliError> {
-    let eligible: Vec<&MemberName> = view
-        .members
-        .iter()
-        .filter(|(name, member)| !is_leader(view, name) && !member.record.tags.nofailover())
-        .map(|(name, _)| name)
-        .collect();
-    let listed = eligible.iter().map(|name| name.as_str()).collect::<Vec<_>>().join(", ");
+    let listed = eligible(view, standbys).join(", ");
     let chosen = match named {
         Some(name) => name.to_owned(),
         None if force || !context.ui.can_ask() => return Ok(None),
@@ -123,7 +133,29 @@ pub fn candidate(
         return Err(CliError::failed(format!("{name} carries the tag nofailover: it must not lead"))
             .hint(format!("candidates are: {listed}")));
     }
+    if standbys == Standbys::Sync && standby_kind(view, &name) != StandbyKind::Sync {
+        let hint = match listed.is_empty() {
+            true => format!("nobody is at present; `failover --candidate {name}` takes it all the same"),
+            false => format!("candidates are: {listed}; `failover --candidate {name}` takes it all the same"),
+        };
+        return Err(CliError::failed(format!("{name} is no synchronous standby")).hint(hint));
+    }
     Ok(Some(chosen))
+}
+
+/// Who may be named, for a sentence; while some standbys are synchronous, the others are marked.
+fn eligible(view: &ClusterView, standbys: Standbys) -> Vec<String> {
+    let synchronous = |name: &MemberName| standby_kind(view, name) != StandbyKind::Asynchronous;
+    let some = view.members.keys().any(synchronous);
+    view.members
+        .iter()
+        .filter(|(name, member)| !is_leader(view, name) && !member.record.tags.nofailover())
+        .filter(|(name, _)| standbys == Standbys::Any || synchronous(name))
+        .map(|(name, _)| match some && !synchronous(name) {
+            true => format!("{name} (asynchronous)"),
+            false => name.to_string(),
+        })
+        .collect()
 }
 
 /// Asks for the change, shows its phases, and reports its end.
@@ -209,7 +241,17 @@ async fn phase(client: &Client, asked: Option<&str>) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::rows::tests::sample;
+    use crate::cli::rows::tests::{sample, synchronous};
+
+    #[test]
+    fn offers_synchronous_standbys_only_where_others_are_refused() {
+        assert_eq!(eligible(&sample(), Standbys::Any), ["m2", "m3"]);
+        let mut view = synchronous(r#""on""#, 0);
+        assert_eq!(eligible(&view, Standbys::Any), ["m2", "m3 (asynchronous)"]);
+        assert_eq!(eligible(&view, Standbys::Sync), ["m2"]);
+        view.sync = None;
+        assert!(eligible(&view, Standbys::Sync).is_empty());
+    }
 
     #[test]
     fn asks_the_leader_or_the_candidate() {

@@ -10,7 +10,7 @@ use super::guc;
 use super::local::Config;
 use super::reader::{Findings, Section};
 use super::tree::Node;
-use crate::model::Settings;
+use crate::model::{Settings, SyncMode, SyncSettings};
 
 /// What is in force.
 #[derive(Clone, Debug)]
@@ -32,8 +32,7 @@ pub struct Effective {
 }
 
 /// Keys whose absence of effect an operator must know of, with what does not happen.
-const NOT_BUILT: [(&str, &str); 4] = [
-    ("synchronous_mode", "synchronous replication is not managed yet: standbys are asynchronous"),
+const NOT_BUILT: [(&str, &str); 3] = [
     (
         "failsafe_mode",
         "failsafe mode is not built yet: a primary that cannot reach etcd stops before its lease ends",
@@ -42,10 +41,7 @@ const NOT_BUILT: [(&str, &str); 4] = [
     ("slots", "permanent slots are not managed yet"),
 ];
 /// Keys that other members or tools act on.
-const ACCEPTED: [&str; 9] = [
-    "synchronous_mode_strict",
-    "synchronous_node_count",
-    "maximum_lag_on_syncnode",
+const ACCEPTED: [&str; 6] = [
     "primary_race_backoff",
     "ignore_slots",
     "master_start_timeout",
@@ -131,6 +127,14 @@ pub fn effective(local: &Config, dynamic_json: Option<&str>, major: u32) -> Resu
     })
 }
 
+/// What the JSON text of the key `config` wants of synchronous replication, for whoever is no member. What is faulty in
+/// it counts as not written.
+pub fn sync_settings(dynamic_json: &str) -> SyncSettings {
+    let json = serde_json::from_str(dynamic_json).unwrap_or(Json::Null);
+    let node = Node::from_json(&json, &Origin { source: "config".to_owned(), line: None });
+    synchronous(&mut Section::root(&node), &mut Findings::default())
+}
+
 /// Local rules, dynamic ones, those of the bootstrap, or ours, in this order. Whatever they say, the supervisor itself
 /// gets in: its own line comes first and cannot be taken away.
 fn pg_hba(local: &Config, dynamic: Option<Vec<String>>) -> Vec<String> {
@@ -198,6 +202,7 @@ fn read(node: &Node, findings: &mut Findings) -> (Settings, Dynamic) {
         pause: top.flag("pause", default.pause, findings),
         member_slots_ttl: top.span("member_slots_ttl", default.member_slots_ttl, findings),
         max_timelines_history: top.bytes("max_timelines_history", 0, findings) as usize,
+        sync: synchronous(&mut top, findings),
         ..default
     };
     for (key, what) in NOT_BUILT {
@@ -212,6 +217,37 @@ fn read(node: &Node, findings: &mut Findings) -> (Settings, Dynamic) {
     top.accept(&ACCEPTED);
     top.finish(findings);
     (settings, dynamic)
+}
+
+fn synchronous(top: &mut Section<'_>, findings: &mut Findings) -> SyncSettings {
+    let key = "synchronous_mode";
+    let mode = match top.get(key) {
+        Some(node) => match super::reader::plain(node).map(|text| text.to_ascii_lowercase()) {
+            Some(text) if text == "quorum" => SyncMode::Quorum,
+            text => match text.as_deref().and_then(super::units::boolean) {
+                Some(true) => SyncMode::On,
+                Some(false) => SyncMode::Off,
+                None => {
+                    top.fault(key, node, "write on, off or quorum", findings);
+                    SyncMode::Off
+                }
+            },
+        },
+        None => SyncMode::Off,
+    };
+    let lag_key = "maximum_lag_on_syncnode";
+    // Negative, as is its default, means that any lag will do.
+    let negative = |node: &Node| super::reader::plain(node).is_some_and(|text| text.starts_with('-'));
+    let maximum_lag = match top.get(lag_key) {
+        Some(node) if !negative(node) => Some(top.bytes(lag_key, 0, findings)).filter(|bytes| *bytes > 0),
+        Some(_) | None => None,
+    };
+    SyncSettings {
+        mode,
+        strict: top.flag("synchronous_mode_strict", false, findings),
+        node_count: (top.bytes("synchronous_node_count", 1, findings) as usize).max(1),
+        maximum_lag,
+    }
 }
 
 fn postgresql(top: &mut Section<'_>, settings: &mut Settings, findings: &mut Findings) -> Dynamic {

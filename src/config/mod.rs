@@ -29,7 +29,7 @@ mod watchdog;
 #[cfg(test)]
 mod tests;
 
-pub use dynamic::{Effective, effective};
+pub use dynamic::{Effective, effective, sync_settings};
 pub use etcd::Etcd;
 pub use fault::{Fault, Faults, Origin};
 pub use load::{Checked, Loaded, check, load};

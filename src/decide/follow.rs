@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::bootstrap::leader_is_primary;
 use super::turn::Turn;
-use super::{rejoin, requests};
+use super::{rejoin, requests, sync};
 use crate::model::{
     Action, Divergence, Job, LeaderKey, Moment, Reason, SqlFacts, Standby, StopMode, WaitingOn,
 };
@@ -16,7 +16,12 @@ pub(super) const STANDBY_STOP_WITHIN: Duration = Duration::from_secs(30);
 
 /// Keeps the standby behind its leader.
 pub(super) fn leader(turn: &mut Turn<'_>, leader: &LeaderKey, sql: &SqlFacts) -> Reason {
+    sync::keep_names(turn);
+    sync::open_gate(turn);
     if turn.memory.reinitialize.is_some() {
+        if sync::leave(turn) {
+            return Reason::Reinitializing;
+        }
         turn.act(Action::Start(Job::Stop { mode: StopMode::Immediate, within: Duration::from_secs(5) }));
         return Reason::Reinitializing;
     }

@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use super::memory::{HandOver, HandOverCause, HandOverPhase};
-use super::race;
 use super::turn::Turn;
+use super::{race, sync};
 use crate::model::{
     Action, ClusterStatus, ControlFile, ControlState, FailoverKey, Job, JobKind, Lsn, MemberName, Outcome,
     PeerAnswer, Reason, SqlFacts, StopMode, Term, WaitingOn,
@@ -181,6 +181,9 @@ fn unfit(turn: &Turn<'_>, name: &MemberName, sql: &SqlFacts) -> Option<String> {
     }
     if !answer.in_recovery {
         return Some("is not a standby".to_owned());
+    }
+    if sync::must_be_voter(turn, name) {
+        return Some("is not synchronous".to_owned());
     }
     if limit < behind_bytes {
         return Some(format!("is {behind_bytes} bytes behind, and maximum_lag_on_failover is {limit}"));

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::turn::Turn;
-use super::{handover, publish, requests, slots};
+use super::{handover, publish, requests, slots, sync};
 use crate::model::{Action, HistoryLine, JobKind, Reason, SqlFacts, Term, Timeline, WaitingOn};
 
 /// The normal case.
@@ -12,6 +12,8 @@ pub(super) fn serve(turn: &mut Turn<'_>, term: Term, sql: &SqlFacts) -> Reason {
     mend_records(turn, term, sql);
     checkpoint_once(turn, term);
     slots::on_leader(turn, sql);
+    sync::on_leader(turn, term, sql);
+    let gated = sync::watch_gate(turn, sql);
     publish::status(turn, term, sql);
     if turn.memory.hand_over.is_some() {
         return handover::while_serving(turn, sql);
@@ -24,7 +26,7 @@ pub(super) fn serve(turn: &mut Turn<'_>, term: Term, sql: &SqlFacts) -> Reason {
     match (refused, turn.memory.hand_over.is_some()) {
         (Some(reason), _) => reason,
         (None, true) => handover::while_serving(turn, sql),
-        (None, false) => Reason::Leading,
+        (None, false) => gated.unwrap_or(Reason::Leading),
     }
 }
 

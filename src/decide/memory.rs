@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::PromotionSeen;
+use super::{PromotionSeen, SyncMemory};
 use crate::model::{
     ClusterStatus, FollowTarget, JobKind, LeaseId, Lsn, MemberName, MemberRecord, Moment, Reason, Request,
     RequestId, RestartFilter, Term,
@@ -65,6 +65,8 @@ pub struct Memory {
     pub slots_wanted: BTreeMap<String, Moment>,
     /// The slots last asked for (made, dropped) and when, so that a failing statement is not repeated at once.
     pub slots_set: Option<(Vec<String>, Vec<String>, Moment)>,
+    /// Synchronous replication.
+    pub sync: SyncMemory,
     /// Since when a standby under a leader does not stream.
     pub not_streaming_since: Option<Moment>,
     /// Why this Postgres was stopped, or is to be, so that another member leads.

@@ -27,6 +27,7 @@ mod shutdown;
 mod situation;
 mod slots;
 mod start;
+mod sync;
 mod table;
 mod turn;
 
@@ -35,4 +36,5 @@ pub use handover::phase_text;
 pub use liveness::PromotionSeen;
 pub use memory::{HandOver, HandOverCause, HandOverPhase, Memory};
 pub use situation::{Leadership, Server, Situation};
+pub use sync::{State as SyncMachine, Step as SyncStep, SyncMemory, priority_step, quorum_steps};
 pub use table::decide;

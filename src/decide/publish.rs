@@ -89,7 +89,10 @@ fn record(turn: &Turn<'_>, leadership: &Leadership, server: &Server<'_>) -> Memb
         version: COMPATIBLE_VERSION.to_owned(),
         proxy_url: me.proxy_url.clone(),
         checkpoint_after_promote: (leads && turn.memory.checkpoint != Some(true)).then_some(false),
-        tags: me.tags.published(),
+        tags: match turn.memory.sync.leaving_since {
+            Some(_) => me.tags.never_synchronous(),
+            None => me.tags.published(),
+        },
         pending_restart: pending.then_some(true),
         pending_restart_reason: pending.then(|| pending_reason(postgres)),
         xlog_location: sql.and_then(|sql| known(sql.lsn())),

@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use super::turn::Turn;
-use super::{Server, requests};
+use super::{Server, requests, sync};
 use crate::model::{
     Action, ClusterView, FailoverRequest, Job, LeaderKey, Lsn, MemberName, PeerAnswer, Reason, SqlFacts,
-    StopMode, Timeline, WaitingOn,
+    StopMode, SyncMode, SyncReason, Timeline, WaitingOn,
 };
 
 /// How long an asked member may take; longer than the deadline of the question itself, so that "no answer" counts.
@@ -21,6 +21,7 @@ const ASK_AGAIN: Duration = Duration::from_millis(200);
 
 /// My Postgres is a standby and nobody leads.
 pub(super) fn run(turn: &mut Turn<'_>, sql: &SqlFacts) -> Reason {
+    sync::keep_names(turn);
     requests::go_on(turn);
     if turn.memory.restart.is_some() {
         return Reason::Restarting;
@@ -43,13 +44,17 @@ pub(super) fn run(turn: &mut Turn<'_>, sql: &SqlFacts) -> Reason {
     if let Some(reason) = too_old(turn, cluster, sql).filter(|_| !(asked_for_me && takes_loss)) {
         return reason;
     }
-    if asked_for_me {
-        turn.act(Action::Start(Job::TakeLeadership));
+    if asked_for_me && (takes_loss || turn.sync_record().is_none()) {
+        take(turn);
         return Reason::AskedToLead;
     }
     let rivals = rivals(turn);
     if !ask(turn, &rivals) {
         return Reason::AskingMembers;
+    }
+    if let Some(reason) = not_vouched_for(turn, sql) {
+        turn.wake_in(ASK_AGAIN, WaitingOn::Members);
+        return reason;
     }
     match somebody_first(turn, request, sql) {
         Some(reason) => {
@@ -57,10 +62,23 @@ pub(super) fn run(turn: &mut Turn<'_>, sql: &SqlFacts) -> Reason {
             reason
         }
         None => {
-            turn.act(Action::Start(Job::TakeLeadership));
+            take(turn);
             Reason::HealthiestMember
         }
     }
+}
+
+fn take(turn: &mut Turn<'_>) {
+    let by_sync = (turn.seen.settings.sync.mode != SyncMode::Off).then(|| turn.sync_revision());
+    turn.act(Action::Start(Job::TakeLeadership { by_sync }));
+}
+
+/// Why the key `sync` does not let me lead.
+fn not_vouched_for(turn: &Turn<'_>, sql: &SqlFacts) -> Option<Reason> {
+    let record = turn.sync_record()?;
+    let vouched = sync::may_lead(turn, &turn.seen.me.name, (sql.timeline, sql.lsn()));
+    let leader = record.leader.clone()?;
+    (!vouched).then_some(Reason::Sync(SyncReason::NotVouchedFor { leader }))
 }
 
 /// Why I must not even compare.
@@ -109,9 +127,8 @@ fn rivals(turn: &Turn<'_>) -> Vec<(MemberName, String)> {
 
 /// True when every one of `who` has answered, or failed to, since nobody leads and lately. Asks them otherwise.
 pub(super) fn ask(turn: &mut Turn<'_>, who: &[(MemberName, String)]) -> bool {
-    let not_before = turn.memory.unlocked_since.unwrap_or_default().max(turn.now - ANSWER_FRESH);
     let answered = |(name, _): &(MemberName, String)| {
-        turn.seen.peers.get(name).is_some_and(|answer| not_before <= answer.asked_at)
+        turn.seen.peers.get(name).is_some_and(|answer| turn.is_answer_of_now(answer))
     };
     if who.iter().all(answered) {
         return true;
@@ -128,6 +145,13 @@ pub(super) fn ask(turn: &mut Turn<'_>, who: &[(MemberName, String)]) -> bool {
     false
 }
 
+impl Turn<'_> {
+    /// True if the question was asked since nobody leads, and lately.
+    pub(super) fn is_answer_of_now(&self, answer: &PeerAnswer) -> bool {
+        self.memory.unlocked_since.unwrap_or_default().max(self.now - ANSWER_FRESH) <= answer.asked_at
+    }
+}
+
 /// The member that goes before me, by the rules: a live primary, whoever is ahead, whoever has priority among
 /// equals, and the candidate somebody asked for. Members that do not answer stop nobody.
 fn somebody_first(turn: &Turn<'_>, request: Option<&FailoverRequest>, sql: &SqlFacts) -> Option<Reason> {
@@ -141,12 +165,16 @@ fn somebody_first(turn: &Turn<'_>, request: Option<&FailoverRequest>, sql: &SqlF
         }
         let goes_first = |request: &FailoverRequest| {
             let asked = request.candidate.as_ref() == Some(&member);
-            asked && (request.is_failover() || too_far_behind(turn, answer.lsn).is_none())
+            let able = too_far_behind(turn, answer.lsn).is_none()
+                && sync::may_lead(turn, &member, (answer.timeline, answer.lsn));
+            asked && (request.is_failover() || able)
         };
         if request.is_some_and(goes_first) {
             return Some(Reason::CandidateGoesFirst { member });
         }
-        if request.is_some_and(|request| request.leader.as_ref() == Some(&member)) {
+        if request.is_some_and(|request| request.leader.as_ref() == Some(&member))
+            || !sync::counts(turn, &member)
+        {
             continue;
         }
         let theirs = (answer.timeline, answer.lsn);
@@ -161,7 +189,7 @@ fn somebody_first(turn: &Turn<'_>, request: Option<&FailoverRequest>, sql: &SqlF
 }
 
 /// A later timeline is ahead of an earlier one whatever the position says: its WAL was written after the fork.
-fn comparable((timeline, lsn): (Option<Timeline>, Lsn)) -> (u32, Lsn) {
+pub(super) fn comparable((timeline, lsn): (Option<Timeline>, Lsn)) -> (u32, Lsn) {
     (timeline.map_or(0, |timeline| timeline.0), lsn)
 }
 
@@ -183,13 +211,18 @@ pub(super) enum Candidates {
 /// Asks who could lead in my place.
 pub(super) fn candidates(turn: &mut Turn<'_>) -> Candidates {
     let rivals = rivals(turn);
-    if !ask(turn, &rivals) {
-        return Candidates::Asking;
-    }
+    let all_answered = ask(turn, &rivals);
     let fit = |(name, _): &(MemberName, String)| {
-        turn.seen.peers.get(name).is_some_and(|answer| counts(answer) && answer.in_recovery)
+        turn.seen.peers.get(name).is_some_and(|answer| {
+            let able = turn.is_answer_of_now(answer) && counts(answer) && answer.in_recovery;
+            able && sync::may_lead(turn, name, (answer.timeline, answer.lsn))
+        })
     };
-    if rivals.iter().any(fit) { Candidates::Some } else { Candidates::None }
+    match rivals.iter().any(fit) {
+        true => Candidates::Some,
+        false if all_answered => Candidates::None,
+        false => Candidates::Asking,
+    }
 }
 
 /// The leader key vanished under a running primary: take it back at once, or stop as soon as somebody else has it.
@@ -198,12 +231,15 @@ pub(super) fn retake(turn: &mut Turn<'_>, server: &Server<'_>) -> Reason {
         (Server::Primary(sql), Some(cluster)) => sql.timeline < cluster.timeline(),
         (_other, _) => false,
     };
-    if older && turn.seen.job.is_none() {
+    let led_since = turn.sync_record().filter(|record| !record.is_leader(&turn.seen.me.name));
+    let led_since = led_since.and_then(|record| record.leader.clone());
+    if (older || led_since.is_some()) && turn.seen.job.is_none() {
         turn.act(Action::Start(Job::Stop { mode: StopMode::Immediate, within: Duration::from_millis(500) }));
-        return Reason::OldTimeline;
+        return led_since
+            .map_or(Reason::OldTimeline, |leader| Reason::Sync(SyncReason::NotVouchedFor { leader }));
     }
     if turn.seen.writing.is_none() {
-        turn.act(Action::Start(Job::TakeLeadership));
+        take(turn);
     }
     turn.wake_in(ASK_AGAIN, WaitingOn::Lease);
     Reason::KeyVanished

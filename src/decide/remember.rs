@@ -36,6 +36,7 @@ impl Turn<'_> {
             (_, _) => {}
         }
         self.remember_liveness(leadership, server);
+        self.remember_sync(leadership);
         if let Leadership::Other(_) | Leadership::Nobody = leadership {
             self.memory.hand_over = None;
         }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::memory::Restart;
 use super::turn::Turn;
-use super::{Leadership, follow};
+use super::{Leadership, follow, sync};
 use crate::model::{
     Action, Ask, Job, JobKind, Process, Reply, Request, RequestId, RestartFilter, SqlFacts, StopMode,
     WaitingOn,
@@ -129,6 +129,9 @@ pub(super) fn go_on(turn: &mut Turn<'_>) {
     let Some(restart) = turn.memory.restart.clone() else { return };
     let primary = turn.seen.postgres.answering().is_some_and(SqlFacts::is_primary);
     if restart.stopped {
+        return;
+    }
+    if !primary && sync::leave(turn) {
         return;
     }
     if primary && !turn.just_finished(JobKind::Checkpoint) {

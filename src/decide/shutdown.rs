@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::memory::HandOverCause;
 use super::turn::Turn;
-use super::{Leadership, Server, demote, follow, handover};
+use super::{Leadership, Server, demote, follow, handover, sync};
 use crate::model::{Action, ExitBecause, Job, JobKind, Process, Reason, StopMode, WaitingOn};
 
 /// Takes the next step towards the end.
@@ -36,6 +36,7 @@ pub(super) fn go_on(turn: &mut Turn<'_>, leadership: &Leadership, server: &Serve
             true => exit(turn),
             false => demote::release(turn, *term, Reason::ShuttingDown),
         },
+        (_, Server::Standby(_)) if sync::leave(turn) => Reason::ShuttingDown,
         (_, Server::Primary(_) | Server::Standby(_) | Server::Silent) => stop(turn),
         (_, Server::Unknown) => {
             turn.wake_in(Duration::from_millis(100), WaitingOn::Postgres);

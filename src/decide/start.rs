@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use super::race::Candidates;
 use super::turn::Turn;
-use super::{demote, handover, liveness, race};
+use super::{demote, handover, liveness, race, sync};
 use crate::model::{
-    Action, ControlFile, ControlState, Job, JobKind, Moment, Process, Reason, StopMode, Term, Timeline,
-    Unfit, WaitingOn,
+    Action, ControlFile, ControlState, Job, JobKind, Moment, Process, Reason, SqlFacts, StopMode, SyncReason,
+    Term, Timeline, Unfit, WaitingOn,
 };
 
 /// More unexpected ends of the postmaster than this within [`CRASH_WINDOW`], and another member is to lead.
@@ -26,14 +26,23 @@ pub(super) fn lead(turn: &mut Turn<'_>, term: Term, control: &ControlFile) -> Re
         return reason;
     }
     let planned = turn.memory.restart.is_some() && turn.memory.start_failures < FAILURES_MAX;
-    if !planned && hopeless(turn) {
+    let because = match (planned, hopeless(turn)) {
+        (true, _) => None,
+        (false, true) => Some(Reason::CrashBudgetSpent),
+        // Nothing acknowledged is lost with a member that the key vouches for, and it is back sooner.
+        (false, false) => {
+            let crashed = !turn.memory.crashes.is_empty() && turn.sync_record().is_some();
+            crashed.then_some(Reason::Sync(SyncReason::CrashedWithSuccessor))
+        }
+    };
+    if let Some(because) = because {
         match race::candidates(turn) {
             Candidates::Asking => return Reason::AskingMembers,
-            Candidates::Some => return hand_away(turn, term),
+            Candidates::Some => return demote::release(turn, term, because),
             Candidates::None => {}
         }
     }
-    start(turn);
+    start(turn, control);
     match planned {
         true => Reason::Restarting,
         false => Reason::CrashedLeader,
@@ -41,7 +50,7 @@ pub(super) fn lead(turn: &mut Turn<'_>, term: Term, control: &ControlFile) -> Re
 }
 
 /// I lead and my Postgres runs as a standby: make it a primary.
-pub(super) fn promote(turn: &mut Turn<'_>, term: Term) -> Reason {
+pub(super) fn promote(turn: &mut Turn<'_>, term: Term, sql: &SqlFacts) -> Reason {
     if let Some(because) = turn.memory.condemned.clone() {
         return demote::release(turn, term, because);
     }
@@ -52,6 +61,9 @@ pub(super) fn promote(turn: &mut Turn<'_>, term: Term) -> Reason {
             Candidates::Some => return hand_away(turn, term),
             Candidates::None => {}
         }
+    }
+    if let Some(reason) = sync::prepare_promotion(turn, term, sql) {
+        return reason;
     }
     let above = newest_timeline(turn);
     turn.start(Job::Promote { term, above });
@@ -104,7 +116,7 @@ pub(super) fn without_leader(turn: &mut Turn<'_>, control: &ControlFile) -> Reas
         }
         turn.memory.rebuilds = true;
     }
-    start(turn);
+    start(turn, control);
     Reason::StartingToCompete
 }
 
@@ -124,7 +136,8 @@ pub(super) fn was_primary(control: &ControlFile) -> bool {
     }
 }
 
-fn start(turn: &mut Turn<'_>) {
+fn start(turn: &mut Turn<'_>, control: &ControlFile) {
+    sync::close_gate(turn, control);
     let within = turn.seen.settings.primary_start_timeout.max(Duration::from_secs(10));
     turn.memory.following = Some(None);
     turn.start(Job::StartStandby { follow: None, within });

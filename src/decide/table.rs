@@ -96,7 +96,9 @@ fn act(turn: &mut Turn<'_>, situation: Situation, leadership: &Leadership, serve
         (Situation::LeaderPrimary, Leadership::Mine(term), Server::Primary(sql)) => {
             lead::serve(turn, *term, sql)
         }
-        (Situation::LeaderStandby, Leadership::Mine(term), Server::Standby(_)) => start::promote(turn, *term),
+        (Situation::LeaderStandby, Leadership::Mine(term), Server::Standby(sql)) => {
+            start::promote(turn, *term, sql)
+        }
         (Situation::LeaderDown, Leadership::Mine(term), Server::Down(control)) => {
             start::lead(turn, *term, control)
         }

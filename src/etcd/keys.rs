@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 use super::EtcdError;
 use crate::model::{
     ClusterStatus, ClusterView, ConfigKey, FailoverKey, FailoverRequest, HistoryLine, LeaderKey, LeaseId,
-    Lsn, MemberKey, MemberName, MemberRecord, Term, Timeline, WallTime,
+    Lsn, MemberKey, MemberName, MemberRecord, SyncKey, SyncRecord, Term, Timeline, WallTime,
 };
 
 /// The paths of one cluster's keys.
@@ -76,6 +76,7 @@ impl Keys {
                 "optime/leader" => legacy_optime = text.trim().parse().ok().map(Lsn),
                 "history" => view.history = history(&text),
                 "failover" => view.failover = failover_key(&text, key.mod_revision),
+                "sync" => view.sync = Some(SyncKey { record: sync(&text), mod_revision: key.mod_revision }),
                 other => {
                     let member = other.strip_prefix("members/").map(MemberName::new);
                     if let Some(Ok(name)) = member {
@@ -183,6 +184,27 @@ fn history_line(line: &[Value]) -> Option<HistoryLine> {
         at: word(3),
         promoted: word(4),
     })
+}
+
+/// What makes no sense vouches for nobody.
+fn sync(text: &str) -> SyncRecord {
+    let Ok(Value::Object(fields)) = serde_json::from_str(text) else { return SyncRecord::default() };
+    let name = |text: &str| MemberName::new(text.trim()).ok();
+    let word = |key: &str| fields.get(key).and_then(Value::as_str);
+    let standbys = word("sync_standby").unwrap_or_default().split(',');
+    SyncRecord {
+        leader: word("leader").and_then(name),
+        quorum: fields.get("quorum").and_then(number).unwrap_or_default() as usize,
+        voters: standbys.filter_map(name).collect(),
+    }
+}
+
+/// The text of the key `sync`.
+pub(super) fn sync_text(record: &SyncRecord) -> String {
+    let voters: Vec<&str> = record.voters.iter().map(MemberName::as_str).collect();
+    let standbys = (!voters.is_empty()).then(|| voters.join(","));
+    let leader = record.leader.as_ref().map(MemberName::as_str);
+    compact(&json!({ "leader": leader, "quorum": record.quorum, "sync_standby": standbys }))
 }
 
 /// The request in the text of the key `failover`; `None` for an empty one.
@@ -297,8 +319,24 @@ mod tests {
     }
 
     #[test]
+    fn the_record_of_synchronous_replication_is_read_and_written() {
+        let read =
+            |text: &str| view(&[("sync", text)]).expect("nothing is corrupt").sync.expect("a key").record;
+        for text in [
+            r#"{"leader":"a","quorum":1,"sync_standby":"b,c"}"#,
+            r#"{"leader":"a","quorum":0,"sync_standby":null}"#,
+            r#"{"leader":null,"quorum":0,"sync_standby":null}"#,
+        ] {
+            assert_eq!(sync_text(&read(text)), text);
+        }
+        let old = read(r#"{"leader":"a","quorum":"1","sync_standby":"c, b"}"#);
+        assert_eq!(sync_text(&old), r#"{"leader":"a","quorum":1,"sync_standby":"b,c"}"#);
+        assert!(!read("[").is_in_force() && !read("{}").is_in_force());
+    }
+
+    #[test]
     fn only_a_nameless_leader_spoils_the_view() {
-        for key in ["status", "history", "config", "failover", "members/a", "initialize"] {
+        for key in ["sync", "status", "history", "config", "failover", "members/a", "initialize"] {
             assert!(view(&[(key, "\u{1}{[")]).is_ok(), "{key}");
         }
         assert!(matches!(view(&[("leader", "")]), Err(EtcdError::Corrupt { .. })));

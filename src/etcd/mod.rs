@@ -4,7 +4,7 @@
 //!  keys      pure: every key's text ⇄ model::ClusterView          renewal   pure: answers → LeaseFacts
 //!    │                                                               │
 //!  view      list + watch → watch::Receiver<Option<View>>          lease     its own thread and connections
-//!  write     one named compare-and-swap for each thing to change     │
+//!  write     one named compare-and-swap (swap) for each change       │
 //!    └──────────────────── endpoints ────────────────────────────────┘
 //!              one client for each endpoint, ranked by health, hedged
 //! ```
@@ -18,6 +18,7 @@ mod error;
 mod keys;
 mod lease;
 mod renewal;
+mod swap;
 mod view;
 mod write;
 
@@ -26,5 +27,5 @@ pub use error::EtcdError;
 pub use keys::{Keys, StoredKey};
 pub use lease::{LeaseKeeper, keep_lease};
 pub use renewal::{KeepAliveAnswer, LeaderRead, Renewal, Verdict};
+pub use swap::Cas;
 pub use view::watch;
-pub use write::Cas;

@@ -8,50 +8,32 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use etcd_client::{
-    Client, Compare, CompareOp, DeleteOptions, GetResponse, PutOptions, Txn, TxnOp, TxnOpResponse,
-};
+use etcd_client::{Client, Compare, CompareOp, DeleteOptions, PutOptions, TxnOp};
 
 use super::endpoints::{Endpoint, Etcd};
-use super::keys::{ascii, compact, failover_key, failover_text, history_text, is_object};
-use super::view::stored;
-use super::{EtcdError, StoredKey};
+use super::keys::{ascii, compact, failover_key, failover_text, history_text, is_object, sync_text};
+use super::swap::{delete, holds, put, unchanged};
+use super::{Cas, EtcdError, StoredKey};
 use crate::model::{
-    ClusterStatus, FailoverRequest, HistoryLine, LeaseId, MemberName, MemberRecord, Term, Timeline,
+    ClusterStatus, FailoverRequest, HistoryLine, LeaseId, MemberName, MemberRecord, SyncRecord, Term,
+    Timeline,
 };
-
-/// How long a write may take on one endpoint before it is sent to the next as well.
-const HEDGE_AFTER: Duration = Duration::from_millis(500);
-/// How long a write may take in all.
-const WITHIN: Duration = Duration::from_secs(3);
 
 /// How long a revocation may take.
 const REVOKE_WITHIN: Duration = Duration::from_secs(2);
 
-/// How a compare-and-swap ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Cas {
-    /// Written, in this revision of the store.
-    Done(i64),
-    /// The comparison failed: somebody else was faster, or we are not who we were. Nothing was written.
-    Lost,
-}
-
-impl Cas {
-    /// The revision of a change that was done.
-    pub fn revision(self) -> Option<i64> {
-        match self {
-            Cas::Done(revision) => Some(revision),
-            Cas::Lost => None,
-        }
-    }
-}
-
 impl Etcd {
-    /// Takes leadership if nobody has it. `Done` holds the number of the new [`Term`].
-    pub async fn take_leadership(&self, name: &MemberName, lease: LeaseId) -> Result<Cas, EtcdError> {
+    /// Takes leadership if nobody has it and, with `by_sync`, if the key `sync` was last written in that revision.
+    /// `Done` holds the number of the new [`Term`].
+    pub async fn take_leadership(
+        &self,
+        name: &MemberName,
+        lease: LeaseId,
+        by_sync: Option<i64>,
+    ) -> Result<Cas, EtcdError> {
         let leader = self.keys().path("leader");
-        let when = vec![Compare::create_revision(leader.clone(), CompareOp::Equal, 0)];
+        let mut when = vec![Compare::create_revision(leader.clone(), CompareOp::Equal, 0)];
+        when.extend(by_sync.map(|revision| unchanged(&self.keys().path("sync"), revision)));
         let then = vec![put(&leader, name.as_str(), Some(lease))];
         self.swap(when, then, &leader, |now| now.is_some_and(|key| key.lease == lease.0)).await
     }
@@ -144,6 +126,24 @@ impl Etcd {
         lines: &[HistoryLine],
     ) -> Result<Cas, EtcdError> {
         self.put_as_leader(term, lease, "history", &history_text(lines)).await
+    }
+
+    /// Writes who may be promoted without losing an acknowledged commit, as leader, over the revision that was read;
+    /// `None` deletes it.
+    pub async fn write_sync(
+        &self,
+        term: Term,
+        lease: LeaseId,
+        record: Option<&SyncRecord>,
+        if_mod_revision: i64,
+    ) -> Result<Cas, EtcdError> {
+        let sync = self.keys().path("sync");
+        let mut when = self.as_leader(term, lease);
+        when.push(unchanged(&sync, if_mod_revision));
+        match record.map(sync_text) {
+            Some(text) => self.swap(when, vec![put(&sync, &text, None)], &sync, holds(&text)).await,
+            None => self.swap(when, vec![delete(&sync)], &sync, |now| now.is_none()).await,
+        }
     }
 
     /// Writes the system identifier again, as leader, whatever the key holds.
@@ -303,76 +303,4 @@ impl Etcd {
         let then = vec![put(&path, text, None)];
         self.swap(self.as_leader(term, lease), then, &path, |_| false).await
     }
-
-    /// One transaction. Where the comparison fails, `mine` says of the key `path` as it is now whether an earlier try
-    /// of this very change has made it so.
-    async fn swap(
-        &self,
-        when: Vec<Compare>,
-        then: Vec<TxnOp>,
-        path: &str,
-        mine: impl Fn(Option<&StoredKey>) -> bool,
-    ) -> Result<Cas, EtcdError> {
-        let otherwise = vec![TxnOp::get(path, None)];
-        let txn = Txn::new().when(when).and_then(then).or_else(otherwise);
-        let ask = |etcd: Etcd, endpoint: std::sync::Arc<super::endpoints::Endpoint>| {
-            let txn = txn.clone();
-            async move {
-                let request = |mut client: etcd_client::Client| {
-                    let txn = txn.clone();
-                    async move { client.txn(txn).await }
-                };
-                let answer = etcd.call(&endpoint, request).await?;
-                etcd.fresh(answer.header())?;
-                Ok(answer)
-            }
-        };
-        let answer = self.hedged(HEDGE_AFTER, WITHIN, ask).await?;
-        let revision = answer.header().map_or(0, |header| header.revision());
-        if answer.succeeded() {
-            return Ok(Cas::Done(revision));
-        }
-        let now = answer.op_responses().into_iter().find_map(|answer| match answer {
-            TxnOpResponse::Get(found) => first(&found),
-            TxnOpResponse::Put(_) | TxnOpResponse::Delete(_) | TxnOpResponse::Txn(_) => None,
-        });
-        if mine(now.as_ref()) {
-            return Ok(Cas::Done(now.map_or(revision, |key| key.mod_revision)));
-        }
-        Ok(Cas::Lost)
-    }
-
-    /// One key, linearizable.
-    async fn get(&self, path: &str) -> Result<Option<StoredKey>, EtcdError> {
-        let ask = |etcd: Etcd, endpoint: std::sync::Arc<super::endpoints::Endpoint>| async move {
-            let request = |mut client: etcd_client::Client| async move { client.get(path, None).await };
-            let answer = etcd.call(&endpoint, request).await?;
-            etcd.fresh(answer.header())?;
-            Ok(first(&answer))
-        };
-        self.hedged(HEDGE_AFTER, WITHIN, ask).await
-    }
-}
-
-fn first(answer: &GetResponse) -> Option<StoredKey> {
-    answer.kvs().first().map(stored)
-}
-
-fn holds(text: &str) -> impl Fn(Option<&StoredKey>) -> bool {
-    let text = text.to_owned();
-    move |now| now.is_some_and(|key| key.value == text.as_bytes())
-}
-
-fn put(path: &str, value: &str, lease: Option<LeaseId>) -> TxnOp {
-    let options = lease.map(|lease| PutOptions::new().with_lease(lease.0));
-    TxnOp::put(path, value, options)
-}
-
-fn delete(path: &str) -> TxnOp {
-    TxnOp::delete(path, None)
-}
-
-/// The key was last written in this revision; 0 means that it is absent.
-fn unchanged(path: &str, mod_revision: i64) -> Compare {
-    Compare::mod_revision(path, CompareOp::Equal, mod_revision)
 }

@@ -7,8 +7,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    ClusterStatus, HistoryLine, LeaseId, Lsn, MemberName, MemberRecord, Moment, Reply, RequestId, Term,
-    Timeline,
+    ClusterStatus, HistoryLine, LeaseId, Lsn, MemberName, MemberRecord, Moment, Reply, RequestId, SyncRecord,
+    Term, Timeline,
 };
 
 /// One order. All but [`Action::Start`] are quick or fire-and-forget.
@@ -55,6 +55,22 @@ pub enum Action {
         term: Term,
         /// The value.
         lines: Vec<HistoryLine>,
+    },
+    /// Write `sync`, or delete it, if I still lead in `term` and nobody changed it since.
+    PublishSync {
+        /// The term that guards the write.
+        term: Term,
+        /// The value; `None` deletes the key.
+        record: Option<SyncRecord>,
+        /// The revision that was read; zero: there was no key.
+        mod_revision: i64,
+    },
+    /// Set `synchronous_standby_names`; `None`: what the operator's parameters say.
+    SetSyncNames(Option<String>),
+    /// Keep clients out, or let them in again: all but the superuser and replication.
+    SetGate {
+        /// Out.
+        closed: bool,
     },
     /// Clear the key `failover`, if nobody changed it since.
     ClearFailover {
@@ -105,7 +121,10 @@ pub enum Action {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Job {
     /// Create the leader key under my lease, if there is none.
-    TakeLeadership,
+    TakeLeadership {
+        /// The revision of the key `sync` by which I may; `None`: it does not matter.
+        by_sync: Option<i64>,
+    },
     /// Move the leader key to another member's lease, in one transaction guarded by my term.
     HandOver {
         /// The term that guards it.
@@ -175,7 +194,7 @@ impl Job {
     /// Its kind.
     pub fn kind(&self) -> JobKind {
         match self {
-            Job::TakeLeadership => JobKind::TakeLeadership,
+            Job::TakeLeadership { .. } => JobKind::TakeLeadership,
             Job::HandOver { .. } => JobKind::HandOver,
             Job::ReleaseLeadership { .. } => JobKind::ReleaseLeadership,
             Job::ReclaimLeadership { .. } => JobKind::ReclaimLeadership,

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::{LeaseId, Lsn, MemberName, MemberRecord, Term, Timeline, WallTime};
+use super::{LeaseId, Lsn, MemberName, MemberRecord, SyncKey, SyncRecord, Term, Timeline, WallTime};
 
 /// Every key of the cluster as one linearizable list, or the watch after it, showed it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -26,6 +26,8 @@ pub struct ClusterView {
     pub history: Option<Vec<HistoryLine>>,
     /// A switchover or failover that was asked for.
     pub failover: Option<FailoverKey>,
+    /// Who may be promoted without losing an acknowledged commit.
+    pub sync: Option<SyncKey>,
 }
 
 impl ClusterView {
@@ -37,6 +39,11 @@ impl ClusterView {
     /// The leader's member record, if both keys are there.
     pub fn leader_member(&self) -> Option<(&MemberName, &MemberKey)> {
         self.members.get_key_value(&self.leader.as_ref()?.name)
+    }
+
+    /// The record of synchronous replication, if one is in force.
+    pub fn sync_record(&self) -> Option<&SyncRecord> {
+        self.sync.as_ref().map(|key| &key.record).filter(|record| record.is_in_force())
     }
 
     /// The timeline the history implies; `None` when nothing is known.

@@ -11,6 +11,7 @@
 
 mod action;
 mod cluster;
+mod guarantee;
 mod lease;
 mod liveness;
 mod lsn;
@@ -24,6 +25,9 @@ mod progress;
 mod reason;
 mod request;
 mod settings;
+mod sync;
+mod sync_names;
+mod sync_reason;
 mod tags;
 mod timeline;
 
@@ -31,6 +35,7 @@ pub use action::{Action, ExitBecause, FollowTarget, Job, JobKind, StopMode};
 pub use cluster::{
     ClusterStatus, ClusterView, ConfigKey, FailoverKey, FailoverRequest, HistoryLine, LeaderKey, MemberKey,
 };
+pub use guarantee::{Guarantee, StandbyKind};
 pub use lease::{Leading, LeaseFacts, LeaseId, LeaseTiming, Term};
 pub use liveness::{Death, Liveness, LivenessFacts, LivenessTiming, Proof, Unfit, Verdict};
 pub use lsn::{Lsn, LsnParseError};
@@ -47,5 +52,10 @@ pub use progress::CloneProgress;
 pub use reason::{Reason, WaitingOn};
 pub use request::{Ask, Reply, Request, RequestId, RestartFilter};
 pub use settings::Settings;
+pub use sync::{
+    CommitWait, SyncFacts, SyncKey, SyncMode, SyncOwner, SyncRecord, SyncSettings, SyncState, Walsender,
+};
+pub use sync_names::SyncNames;
+pub use sync_reason::SyncReason;
 pub use tags::Tags;
 pub use timeline::{Branch, Divergence, HistoryParseError, Switch, Timeline, TimelineHistory};

@@ -20,6 +20,12 @@ impl MemberName {
         Ok(MemberName(name))
     }
 
+    /// True for the same name: PostgreSQL compares application names without regard to case, and so do we where
+    /// standbys are matched.
+    pub fn is_same(&self, other: &MemberName) -> bool {
+        self.0.eq_ignore_ascii_case(&other.0)
+    }
+
     /// The name as text.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -27,7 +33,7 @@ impl MemberName {
 }
 
 /// Patroni's placeholder in `synchronous_standby_names`; no member may be called so.
-const RESERVED: &str = "__patroni_strict_sync_replica_placeholder__";
+pub(super) const RESERVED: &str = "__patroni_strict_sync_replica_placeholder__";
 
 /// The text cannot name a member.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

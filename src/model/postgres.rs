@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Branch, LivenessFacts, Lsn, Moment, Timeline, TimelineHistory};
+use super::{Branch, LivenessFacts, Lsn, Moment, SyncFacts, SyncOwner, Timeline, TimelineHistory};
 
 /// Everything a tick knows of the local Postgres.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -25,6 +25,12 @@ pub struct PostgresFacts {
     pub pending_restart: BTreeMap<String, (String, String)>,
     /// Whether it proves that it works, while it may be primary.
     pub liveness: LivenessFacts,
+    /// Roles and databases whose commits wait for no standby.
+    pub unsynchronous: Vec<String>,
+    /// Clients are kept out.
+    pub gated: bool,
+    /// Who says what `synchronous_standby_names` is.
+    pub sync_owner: SyncOwner,
 }
 
 impl PostgresFacts {
@@ -201,6 +207,8 @@ pub struct SqlFacts {
     pub flushed: Lsn,
     /// Replication slots that are not temporary.
     pub slots: BTreeMap<String, SlotFacts>,
+    /// Synchronous replication.
+    pub sync: SyncFacts,
     /// Rows of `pg_stat_replication`, for `/patroni`.
     pub replication: Vec<serde_json::Map<String, serde_json::Value>>,
 }

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::{JobKind, MemberName, Unfit};
+use super::{JobKind, MemberName, SyncReason, Unfit};
 
 /// The operator's sentence, as a type: log, REST, command line and tests use the same value.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,6 +30,7 @@ pub enum Reason {
     NoDataToLead,
     PostgresSilent,
     Unfit(Unfit),
+    Sync(SyncReason),
     PostgresStarting,
     LeaseExpiring,
     NotMyLease,
@@ -88,9 +89,7 @@ impl fmt::Display for Reason {
             }
             Reason::ShuttingDown => write!(f, "shutting down"),
             Reason::Leading => write!(f, "leading: the lease is mine and PostgreSQL is primary"),
-            Reason::Confirming => {
-                write!(f, "the leader key is mine; waiting for the renewal that confirms it")
-            }
+            Reason::Confirming => write!(f, "the leader key is mine; a renewal has to confirm it"),
             Reason::GivingAway => {
                 write!(f, "giving the leader key away; waiting for the renewal that shows it")
             }
@@ -110,6 +109,7 @@ impl fmt::Display for Reason {
             }
             Reason::PostgresSilent => write!(f, "PostgreSQL runs but does not answer"),
             Reason::Unfit(unfit) => unfit.fmt(f),
+            Reason::Sync(reason) => reason.fmt(f),
             Reason::PostgresStarting => write!(f, "PostgreSQL is starting"),
             Reason::LeaseExpiring => {
                 write!(f, "the lease could not be renewed and is about to expire: no primary may run here")
@@ -227,6 +227,8 @@ pub enum WaitingOn {
     Leader,
     /// The local Postgres.
     Postgres,
+    /// Standbys to confirm, or to come or go.
+    Standbys,
     /// A long action.
     Job,
     /// The pause after a failure.

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::SyncSettings;
+
 /// What the key `config` sets, with defaults for what it does not.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Settings {
@@ -35,6 +37,8 @@ pub struct Settings {
     pub remove_data_directory_on_diverged_timelines: bool,
     /// `history` keeps this many entries; zero keeps all.
     pub max_timelines_history: usize,
+    /// Synchronous replication.
+    pub sync: SyncSettings,
 }
 
 impl Settings {
@@ -59,6 +63,7 @@ impl Default for Settings {
             remove_data_directory_on_rewind_failure: false,
             remove_data_directory_on_diverged_timelines: false,
             max_timelines_history: 0,
+            sync: SyncSettings::default(),
         }
     }
 }

@@ -29,6 +29,17 @@ impl Tags {
         self.flag("clonefrom")
     }
 
+    /// Preference among synchronous standbys, the higher the better; `None`: never one (`nosync`, or a
+    /// `sync_priority` of zero or less).
+    pub fn sync_priority(&self) -> Option<i64> {
+        let priority = number(self.0.get("sync_priority"));
+        let nosync = match self.0.get("nosync") {
+            Some(value) => truthy(value),
+            None => priority.is_some_and(|priority| priority <= 0),
+        };
+        (!nosync).then(|| priority.unwrap_or(1).max(1))
+    }
+
     /// Not to be used for read-only traffic.
     pub fn noloadbalance(&self) -> bool {
         self.flag("noloadbalance")
@@ -58,16 +69,28 @@ impl Tags {
         Tags(kept.map(|(key, value)| (key.clone(), value.clone())).collect())
     }
 
+    /// The tags as published by a standby that is about to stop.
+    pub fn never_synchronous(&self) -> Tags {
+        let mut tags = self.published();
+        tags.0.insert("nosync".to_owned(), Value::Bool(true));
+        tags.0.insert("sync_priority".to_owned(), Value::from(0));
+        tags
+    }
+
     fn flag(&self, key: &str) -> bool {
         self.0.get(key).is_some_and(truthy)
     }
 
     fn priority_tag(&self) -> Option<i64> {
-        match self.0.get("failover_priority")? {
-            Value::Number(number) => number.as_i64(),
-            Value::String(text) => text.trim().parse().ok(),
-            Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => None,
-        }
+        number(self.0.get("failover_priority"))
+    }
+}
+
+fn number(value: Option<&Value>) -> Option<i64> {
+    match value? {
+        Value::Number(number) => number.as_i64(),
+        Value::String(text) => text.trim().parse().ok(),
+        Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => None,
     }
 }
 

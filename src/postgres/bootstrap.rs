@@ -38,7 +38,7 @@ pub(super) async fn bootstrap(inner: &Inner) -> Result<u64, Error> {
         return Err(Error::Unfit(format!("bootstrap: {} is not empty", setup.data_dir.display())));
     }
     control::mark(setup, "bootstrap")?;
-    let made = make(setup, &inner.parameters()).await;
+    let made = make(inner).await;
     if made.is_err() {
         kill_leftovers(setup).await;
         rename_aside(&setup.data_dir, ".failed")?;
@@ -56,10 +56,11 @@ async fn kill_leftovers(setup: &Setup) {
     }
 }
 
-async fn make(setup: &Setup, parameters: &Parameters) -> Result<u64, Error> {
+async fn make(inner: &Inner) -> Result<u64, Error> {
+    let (setup, parameters) = (&inner.setup, &inner.parameters());
     let private = Private::new(setup)?;
     initdb(setup, &private).await?;
-    files::write_main(setup, parameters, None)?;
+    files::write_main(inner, None)?;
     let mut postmaster = start(setup, parameters, &private).await?;
     let client =
         sql::local(setup, &private.host(), "Matriarch bootstrap", "-c synchronous_commit=local").await?;
@@ -73,7 +74,7 @@ async fn make(setup: &Setup, parameters: &Parameters) -> Result<u64, Error> {
         .map_err(|_| Error::Deadline { what: "stopping the new cluster", within: STOP_WITHIN })?
         .map_err(|source| Error::Spawn { program: "postgres".to_owned(), source })?;
     // Whoever starts it writes the access rules; none of them was in force so far.
-    files::write_access(setup, parameters)?;
+    files::write_access(inner, parameters)?;
     Ok(control::read(setup).await?.system_id)
 }
 

@@ -8,7 +8,9 @@ use tokio_postgres::{Client, Row};
 use super::Error;
 use super::handle::Inner;
 use super::sql::{LOOK_WITHIN, heartbeat};
-use crate::model::{Lsn, SlotFacts, SqlFacts, Standby, Timeline, WalReceiver};
+use crate::model::{
+    CommitWait, Lsn, SlotFacts, SqlFacts, Standby, SyncFacts, SyncState, Timeline, WalReceiver, Walsender,
+};
 use crate::os::clock;
 
 /// Valid from PostgreSQL 13 on. The timeline of a WAL file's name is the one being written, also at a segment border.
@@ -40,8 +42,14 @@ SELECT current_setting('server_version_num')::int4,
           FROM pg_get_replication_slots() WHERE NOT temporary),
        (SELECT json_agg(json_build_object('usename', usename, 'application_name', application_name,
                'client_addr', host(client_addr), 'state', state, 'sync_state', sync_state,
-               'sync_priority', sync_priority))::text FROM pg_stat_replication)
-  FROM up LEFT JOIN pg_stat_get_wal_receiver() AS receiver ON receiver.pid IS NOT NULL
+               'sync_priority', sync_priority, 'write_lsn', write_lsn::text, 'flush_lsn', flush_lsn::text,
+               'replay_lsn', replay_lsn::text))::text FROM pg_stat_replication),
+       current_setting('synchronous_standby_names'), current_setting('synchronous_commit'),
+       sessions.waiting, sessions.checkpointer_rests
+  FROM up LEFT JOIN pg_stat_get_wal_receiver() AS receiver ON receiver.pid IS NOT NULL,
+       (SELECT array_agg(pid) FILTER (WHERE wait_event = 'SyncRep') AS waiting,
+               coalesce(bool_or(wait_event = 'CheckpointerMain'), false) AS checkpointer_rests
+          FROM pg_stat_get_activity(NULL)) AS sessions
 "#;
 
 /// Looks inside. The connection is kept; one that failed is not used again.
@@ -109,8 +117,48 @@ fn facts(row: &Row) -> SqlFacts {
         standby,
         flushed: lsn(4).unwrap_or_default(),
         slots: objects(text(17)).iter().filter_map(slot).collect(),
-        replication: objects(text(18)),
+        sync: sync(row),
+        replication: objects(text(18)).into_iter().map(shown).collect(),
     }
+}
+
+/// A row of `pg_stat_replication` without what only decisions need.
+fn shown(mut row: serde_json::Map<String, Value>) -> serde_json::Map<String, Value> {
+    row.retain(|key, _| !key.ends_with("_lsn"));
+    row
+}
+
+fn sync(row: &Row) -> SyncFacts {
+    let waiting = row.get::<_, Option<Vec<i32>>>(21).unwrap_or_default();
+    SyncFacts {
+        names: row.get(19),
+        wait: match row.get(20) {
+            "remote_write" => CommitWait::Written,
+            "remote_apply" => CommitWait::Replayed,
+            _flushed_or_less => CommitWait::Flushed,
+        },
+        walsenders: objects(row.get(18)).iter().filter_map(walsender).collect(),
+        waiting: waiting.into_iter().collect(),
+        checkpointer_rests: row.get(22),
+    }
+}
+
+fn walsender(row: &serde_json::Map<String, Value>) -> Option<Walsender> {
+    let text = |key: &str| row.get(key).and_then(Value::as_str);
+    let lsn = |key: &str| text(key).and_then(|lsn| lsn.parse().ok());
+    Some(Walsender {
+        name: text("application_name")?.to_owned(),
+        streams: text("state") == Some("streaming"),
+        sync: match text("sync_state") {
+            Some("sync") => SyncState::Sync,
+            Some("quorum") => SyncState::Quorum,
+            Some("potential") => SyncState::Potential,
+            Some(_) | None => SyncState::Async,
+        },
+        written: lsn("write_lsn"),
+        flushed: lsn("flush_lsn"),
+        replayed: lsn("replay_lsn"),
+    })
 }
 
 fn objects(text: Option<String>) -> Vec<serde_json::Map<String, Value>> {

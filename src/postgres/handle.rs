@@ -10,12 +10,12 @@ use tokio::sync::watch;
 use tokio_postgres::Client;
 
 use super::{
-    Error, Parameters, Probe, Setup, bootstrap, clone, control, facts, process, promote, rewind, running,
-    sql, timelines,
+    Error, Parameters, Probe, Setup, bootstrap, clone, control, facts, files, process, promote, rewind,
+    running, sql, timelines,
 };
 use crate::model::{
-    Branch, DataDirectory, FollowTarget, Liveness, Lsn, Process, Settings, SqlFacts, StopMode, Timeline,
-    TimelineHistory,
+    Branch, DataDirectory, FollowTarget, Liveness, Lsn, Process, Settings, SqlFacts, StopMode, SyncOwner,
+    Timeline, TimelineHistory,
 };
 use crate::os::clock;
 use crate::os::prey::Prey;
@@ -37,6 +37,9 @@ pub(super) struct Inner {
     pub(super) heartbeat: tokio::sync::Mutex<Option<Client>>,
     /// What the probe knows.
     pub(super) liveness: Mutex<Liveness>,
+    pub(super) sync_owner: Mutex<SyncOwner>,
+    /// Clients are kept out; `None` before the file was read that says so.
+    gated: Mutex<Option<bool>>,
 }
 
 /// The postmaster that runs.
@@ -49,6 +52,22 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Inner {
     pub(super) fn liveness(&self) -> MutexGuard<'_, Liveness> {
         locked(&self.liveness)
+    }
+
+    pub(super) fn is_gated(&self) -> bool {
+        *locked(&self.gated).get_or_insert_with(|| files::is_gated(&self.setup))
+    }
+
+    pub(super) fn set_gate(&self, closed: bool) {
+        *locked(&self.gated) = Some(closed);
+    }
+
+    pub(super) fn sync_owner(&self) -> SyncOwner {
+        locked(&self.sync_owner).clone()
+    }
+
+    pub(super) fn set_sync_owner(&self, owner: SyncOwner) {
+        *locked(&self.sync_owner) = owner;
     }
 
     pub(super) fn parameters(&self) -> Parameters {
@@ -141,6 +160,8 @@ impl Postgres {
             timeline: AtomicU32::new(0),
             heartbeat: tokio::sync::Mutex::default(),
             liveness: Mutex::new(Liveness::new(Settings::TTL_MIN, clock::now())),
+            sync_owner: Mutex::default(),
+            gated: Mutex::default(),
         };
         Postgres { inner: Arc::new(inner) }
     }
@@ -259,6 +280,27 @@ impl Postgres {
         running::set_slots(&self.inner, create, drop).await
     }
 
+    /// Who says what `synchronous_standby_names` is.
+    pub fn sync_owner(&self) -> SyncOwner {
+        self.inner.sync_owner()
+    }
+
+    /// Puts `synchronous_standby_names` in force; `None`: what the operator's parameters say.
+    pub async fn set_sync_names(&self, names: Option<String>) -> Result<(), Error> {
+        running::set_sync_names(&self.inner, names)
+    }
+
+    /// True while clients are kept out.
+    pub fn is_gated(&self) -> bool {
+        self.inner.is_gated()
+    }
+
+    /// Keeps clients out, from the next connection on, or lets them in again: all but the superuser and replication.
+    /// What is kept out stays so when supervisor or Postgres start anew.
+    pub async fn set_gate(&self, closed: bool) -> Result<(), Error> {
+        running::set_gate(&self.inner, closed)
+    }
+
     /// Resumes a paused replay.
     pub async fn resume_replay(&self) -> Result<(), Error> {
         let text = "SELECT pg_wal_replay_resume() WHERE pg_is_in_recovery()";
@@ -268,6 +310,11 @@ impl Postgres {
     /// Per parameter old and new value, while a restart is needed.
     pub async fn pending_restart(&self) -> Result<BTreeMap<String, (String, String)>, Error> {
         running::pending_restart(&self.inner).await
+    }
+
+    /// Roles and databases whose commits wait for no standby, in words.
+    pub async fn unsynchronous(&self) -> Result<Vec<String>, Error> {
+        running::unsynchronous(&self.inner).await
     }
 
     /// One look inside, on a connection that is kept.

@@ -147,7 +147,7 @@ pub(super) async fn start_standby(
     };
     let parameters = inner.parameters();
     timelines::free_unused(setup)?;
-    files::write_all(setup, &parameters, follow)?;
+    files::write_all(inner, follow)?;
     let line = files::command_line(&parameters, &control.standby_minimums);
     let pid = launch(inner, line, true)?;
     wait_until_ready(inner, pid, within).await

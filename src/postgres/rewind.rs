@@ -29,7 +29,7 @@ pub(super) async fn crash_recovery(inner: &Inner) -> Result<(), Error> {
     }
     let control = control::read(setup).await?;
     let parameters = inner.parameters();
-    files::write_main(setup, &parameters, None)?;
+    files::write_main(inner, None)?;
     files::remove_signals(setup)?;
     let mut command = bare(setup, setup.program("postgres"));
     command.arg("--single").arg("-D").arg(&setup.data_dir);
@@ -53,7 +53,7 @@ pub(super) async fn rewind(
         control = control::read(setup).await?;
     }
     let report = keep_diverged(setup, &control, fork).await?;
-    files::write_main(setup, &inner.parameters(), Some(target))?;
+    files::write_main(inner, Some(target))?;
     let restores =
         inner.parameters().recovery.get("restore_command").is_some_and(|command| !command.is_empty());
     let source = conninfo::to_member(setup, target, setup.rewind_credentials(), "Matriarch rewind")
@@ -73,7 +73,7 @@ pub(super) async fn rewind(
         return Err(error);
     }
     files::remove_signals(setup)?;
-    files::write_main(setup, &inner.parameters(), Some(target))?;
+    files::write_main(inner, Some(target))?;
     control::unmark(setup)?;
     Ok(report)
 }

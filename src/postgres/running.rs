@@ -11,7 +11,7 @@ use super::handle::Inner;
 use super::process::LOOK_EVERY;
 use super::sql::{self, LOOK_WITHIN};
 use super::{Error, Parameters, files};
-use crate::model::{FollowTarget, Process};
+use crate::model::{FollowTarget, Process, SyncOwner};
 use crate::os::clock;
 
 /// A reload is a signal to the postmaster; the effect is looked for this long.
@@ -38,11 +38,11 @@ pub(super) fn reload(inner: &Inner) -> Result<(), Error> {
 /// Replaces the parameters; broken access rules are rolled back.
 pub(super) async fn apply(inner: &Inner, parameters: Parameters) -> Result<(), Error> {
     let setup = &inner.setup;
-    files::write_main_again(setup, &parameters)?;
+    files::write_main_again(inner, &parameters)?;
     let paths = [files::hba_file(setup), files::ident_file(setup)];
     let former = paths.clone().map(|path| fs::read_to_string(path).ok());
     let former_rules = inner.replace_parameters(parameters.clone());
-    files::write_access(setup, &parameters)?;
+    files::write_access(inner, &parameters)?;
     if !is_up(inner) {
         return Ok(());
     }
@@ -89,10 +89,25 @@ async fn broken_rules(inner: &Inner) -> Result<Vec<String>, Error> {
     Ok(rows.iter().map(|row| row.get(0)).collect())
 }
 
+/// Writes `synchronous_standby_names` and, while it runs, reloads. Sessions see it a moment later.
+pub(super) fn set_sync_names(inner: &Inner, names: Option<String>) -> Result<(), Error> {
+    inner.set_sync_owner(names.map_or(SyncOwner::Operator, SyncOwner::Supervisor));
+    files::strip_auto_conf(inner)?;
+    files::write_main_again(inner, &inner.parameters())?;
+    if is_up(inner) { reload(inner) } else { Ok(()) }
+}
+
+/// Writes the access rules with or without the gate and, while it runs, reloads.
+pub(super) fn set_gate(inner: &Inner, closed: bool) -> Result<(), Error> {
+    inner.set_gate(closed);
+    files::write_access(inner, &inner.parameters())?;
+    if is_up(inner) { reload(inner) } else { Ok(()) }
+}
+
 /// Points a running standby elsewhere and waits until that is in force.
 pub(super) async fn follow(inner: &Inner, target: Option<&FollowTarget>) -> Result<bool, Error> {
     let setup = &inner.setup;
-    files::write_main(setup, &inner.parameters(), target)?;
+    files::write_main(inner, target)?;
     reload(inner)?;
     let what = "check whom postgres follows";
     let client = client(inner).await?;
@@ -168,6 +183,29 @@ pub(super) async fn pending_restart(inner: &Inner) -> Result<BTreeMap<String, (S
     let named = pending.into_iter().filter(|(name, _)| !files::RECOVERY.contains(&name.as_str()));
     Ok(named.map(|(name, old)| (name.clone(), (old, wanted(&name)))).collect())
 }
+
+/// Whose commits wait for no standby, whatever the names say: roles, databases, or everybody's default.
+pub(super) async fn unsynchronous(inner: &Inner) -> Result<Vec<String>, Error> {
+    let what = "asking whose commits do not wait";
+    let within = LOOK_WITHIN;
+    let work = async {
+        let client = client(inner).await?;
+        let rows = client.query(UNSYNCHRONOUS, &[]).await.map_err(Error::sql(what))?;
+        Ok(rows.iter().map(|row| row.get(0)).collect())
+    };
+    tokio::time::timeout(within, work).await.map_err(|_| Error::Deadline { what, within })?
+}
+
+/// `synchronous_commit` below `on` for the standbys' part: PostgreSQL manual, "Write Ahead Log".
+const UNSYNCHRONOUS: &str = "
+    SELECT concat_ws(' in ', 'role ' || quote_ident(rolname), 'database ' || quote_ident(datname))
+      FROM pg_db_role_setting LEFT JOIN pg_roles ON pg_roles.oid = setrole
+           LEFT JOIN pg_database ON pg_database.oid = setdatabase, unnest(setconfig) AS setting
+     WHERE split_part(setting, '=', 1) = 'synchronous_commit'
+       AND lower(split_part(setting, '=', 2)) IN ('off', 'false', 'no', '0', 'local')
+    UNION ALL
+    SELECT 'everybody' FROM pg_settings WHERE name = 'synchronous_commit' AND reset_val IN ('off', 'local')
+     ORDER BY 1";
 
 /// The parameters on the running postmaster's command line.
 fn running_command_line(inner: &Inner) -> BTreeMap<String, String> {

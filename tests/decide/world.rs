@@ -8,7 +8,8 @@ use matriarch::model::{
     ClusterStatus, ClusterView, ConfigKey, ControlFile, ControlState, DataDirectory, Death, Finished,
     JobKind, LeaderKey, Leading, LeaseFacts, LeaseId, LivenessFacts, Lsn, Me, MemberKey, MemberName,
     MemberRecord, MemberState, Moment, Observation, Outcome, PeerAnswer, PostgresFacts, Process, Role,
-    Settings, SqlFacts, Standby, Tags, Term, Timeline, TimelineHistory, Verdict, View, WalReceiver, WallTime,
+    Settings, SqlFacts, Standby, SyncFacts, SyncOwner, Tags, Term, Timeline, TimelineHistory, Verdict, View,
+    WalReceiver, WallTime,
 };
 
 pub(super) const SYSTEM_ID: u64 = 7_000_000_000_000_000_001;
@@ -39,6 +40,7 @@ impl World {
             status: Some(ClusterStatus { optime: Some(Lsn(1000)), ..ClusterStatus::default() }),
             history: Some(Vec::new()),
             failover: None,
+            sync: None,
         };
         let seen = Observation {
             me: Me {
@@ -180,6 +182,9 @@ fn facts(data: DataDirectory, process: Process, sql: Option<SqlFacts>) -> Postgr
         history: TimelineHistory::default(),
         pending_restart: BTreeMap::new(),
         liveness: LivenessFacts::default(),
+        gated: false,
+        unsynchronous: Vec::new(),
+        sync_owner: SyncOwner::Operator,
     }
 }
 
@@ -262,6 +267,7 @@ pub(super) fn standby(lsn: u64) -> SqlFacts {
         },
         flushed: Lsn(0),
         slots: BTreeMap::new(),
+        sync: SyncFacts::default(),
         replication: Vec::new(),
     }
 }

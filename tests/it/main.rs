@@ -29,4 +29,6 @@ mod postgres;
 mod rejoin;
 mod streaming;
 mod switchover;
+mod sync;
+mod sync_rim;
 mod watchdog;

@@ -56,6 +56,9 @@ pub(crate) struct Arguments {
     /// Draw what a former run has left there, without measuring.
     #[arg(long)]
     draw: bool,
+    /// Keep what a former run has left there, and measure what is missing.
+    #[arg(long)]
+    more: bool,
     /// Our binary; the one beside this program otherwise.
     #[arg(long)]
     program: Option<PathBuf>,
@@ -85,19 +88,25 @@ pub(crate) struct One {
 pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     fs::create_dir_all(&arguments.out).with_context(|| format!("make {}", arguments.out.display()))?;
     if arguments.draw {
-        let text = fs::read_to_string(arguments.out.join("bench.json")).context("read bench.json")?;
-        let results: Results = serde_json::from_str(&text).context("understand bench.json")?;
-        write_down(&results, &arguments.out)?;
+        write_down(&former(&arguments.out)?, &arguments.out)?;
         return Ok(ExitCode::SUCCESS);
     }
     let cases = if arguments.cases.is_empty() { Case::value_variants() } else { &arguments.cases };
-    let mut results = Results::new(Machine::this(), arguments.rounds);
+    let mut results = match arguments.more {
+        true => former(&arguments.out)?,
+        false => Results::new(Machine::this(), arguments.rounds),
+    };
     let mut complete = true;
     for contestant in &arguments.contestants {
         complete &= measure_one(arguments, *contestant, cases, &mut results)?;
     }
     println!("{}", table::markdown(&results));
     Ok(if complete { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn former(out: &Path) -> Result<Results> {
+    let text = fs::read_to_string(out.join("bench.json")).context("read bench.json")?;
+    serde_json::from_str(&text).context("understand bench.json")
 }
 
 /// Measures one contestant, in as many sandboxes as it takes. False when not everything could be measured.

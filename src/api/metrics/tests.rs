@@ -1,5 +1,6 @@
 use super::*;
-use crate::api::tests::{primary, replica};
+use crate::api::tests::{primary, replica, synchronous_member};
+use crate::model::SyncMode;
 
 const NOW: Moment = Moment::from_millis(1_000_000);
 
@@ -52,6 +53,26 @@ fn a_silent_replica_claims_nothing() {
     assert_eq!(value(&page, "patroni_xlog_replayed_location"), "0");
     assert_eq!(value(&page, "patroni_postgres_state"), "-1");
     assert_eq!(value(&page, "patroni_postgres_streaming"), "");
+}
+
+#[test]
+fn synchronous_standbys_count() {
+    for (mode, voters, expected) in [
+        (SyncMode::On, &["n2"][..], ["1", "0", "1"]),
+        (SyncMode::Quorum, &["n2", "n3"], ["0", "1", "2"]),
+        (SyncMode::On, &["n3"], ["0", "0", "1"]),
+        (SyncMode::Off, &["n2"], ["0", "0", "0"]),
+    ] {
+        let mut status = replica(NOW);
+        synchronous_member(&mut status, mode, 0, voters);
+        let found = |page: &str| {
+            ["patroni_sync_standby", "patroni_quorum_standby", "matriarch_losses_survived"]
+                .map(|metric| value(page, metric))
+        };
+        assert_eq!(found(&text(&status, NOW)), expected, "{mode:?} {voters:?}");
+        status.postgres.sql_trouble = Some("timeout".to_owned());
+        assert_eq!(found(&text(&status, NOW))[..2], ["0", "0"], "{mode:?} {voters:?}");
+    }
 }
 
 /// Help and type come before each sample, every name once, every sample with both labels.

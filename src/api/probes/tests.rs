@@ -1,6 +1,6 @@
 use super::*;
-use crate::api::tests::{primary, replica};
-use crate::model::{Leading as Lease, Tags};
+use crate::api::tests::{primary, replica, synchronous_member};
+use crate::model::{Leading as Lease, SyncMode, Tags};
 use serde_json::json;
 
 const NOW: Moment = Moment::from_millis(1_000_000);
@@ -39,6 +39,27 @@ fn etcd_away_in_pause(status: &mut Status) {
     status.view = None;
     status.settings.pause = true;
     status.lease.leading = Lease::Unknown;
+}
+
+fn sync_standby(status: &mut Status) {
+    synchronous_member(status, SyncMode::On, 0, &["n2"]);
+}
+
+fn quorum_standby(status: &mut Status) {
+    synchronous_member(status, SyncMode::Quorum, 0, &["n2"]);
+}
+
+fn not_named(status: &mut Status) {
+    synchronous_member(status, SyncMode::On, 0, &["n3"]);
+}
+
+fn mode_off(status: &mut Status) {
+    synchronous_member(status, SyncMode::Off, 0, &["n2"]);
+}
+
+fn named_and_not_balanced(status: &mut Status) {
+    sync_standby(status);
+    not_balanced(status);
 }
 
 fn not_balanced(status: &mut Status) {
@@ -203,6 +224,47 @@ fn readiness_is_leading_or_close_behind() {
     assert_eq!(ready(&follower, ""), OK, "the receiver still knows the end of WAL");
     starting(&mut follower);
     assert_eq!(ready(&follower, ""), UNAVAILABLE);
+}
+
+#[test]
+fn the_synchronous_paths() {
+    let paths = [
+        "/sync",
+        "/synchronous",
+        "/quorum",
+        "/async",
+        "/asynchronous",
+        "/read-only-sync",
+        "/read-only-synchronous",
+        "/read-only-quorum",
+        "/sync/",
+        "/read-only",
+    ];
+    let sync = "/sync /synchronous /read-only-sync /read-only-synchronous /read-only";
+    let asynchronous = "/async /asynchronous /read-only";
+    let leads = "/read-only-sync /read-only-synchronous /read-only-quorum /read-only";
+    let cases: [(&str, Status, Change, &str); 7] = [
+        ("in mode on", replica(NOW), sync_standby, sync),
+        ("in mode quorum", replica(NOW), quorum_standby, "/quorum /read-only-quorum /read-only"),
+        ("not in the key", replica(NOW), not_named, asynchronous),
+        ("mode off", replica(NOW), mode_off, asynchronous),
+        ("no load, please", replica(NOW), named_and_not_balanced, ""),
+        ("leader in mode on", primary(NOW), sync_standby, leads),
+        ("leader in mode quorum", primary(NOW), quorum_standby, leads),
+    ];
+    for (situation, mut status, change, expected) in cases {
+        change(&mut status);
+        let well: Vec<&str> =
+            paths.into_iter().filter(|path| health(&status, path, &Query::default(), NOW) == OK).collect();
+        assert_eq!(well.join(" "), expected, "{situation}");
+    }
+    let mut status = replica(NOW);
+    sync_standby(&mut status);
+    for (query, expected) in
+        [("lag=199", UNAVAILABLE), ("lag=200", OK), ("tag_dc=b", OK), ("tag_dc=a", UNAVAILABLE)]
+    {
+        assert_eq!(health(&status, "/sync", &Query::parse(query), NOW), expected, "{query}");
+    }
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use super::{Rig, name, primary, rig, view};
+use super::{Rig, name, primary, rig, synchronous, view};
 use crate::model::{FailoverRequest, LeaderKey, MemberName, Term, WallTime};
 use crate::os::clock;
 
@@ -47,6 +47,36 @@ async fn refuses_without_anybody_good() {
     refused(&rig, "/switchover", json!({"leader": "n1"}), 412, text).await;
     rig.world().cluster.as_mut().expect("set").members.remove(&name("n2"));
     let text = "switchover is not possible: cluster does not have members except leader";
+    refused(&rig, "/switchover", json!({"leader": "n1"}), 412, text).await;
+}
+
+#[tokio::test]
+async fn in_mode_on_only_to_a_synchronous_standby() {
+    let rig = ready().await;
+    let set = |mode: &str, voters: &[&str]| {
+        synchronous(rig.world().cluster.as_mut().expect("set"), mode, "n1", 0, voters);
+    };
+    set("on", &[]);
+    let to_n2 = json!({"leader": "n1", "candidate": "n2"});
+    let text = "candidate name does not match with sync_standby";
+    refused(&rig, "/switchover", to_n2.clone(), 412, text).await;
+    refused(&rig, "/failover", to_n2.clone(), 412, text).await;
+    refused(&rig, "/switchover", json!({"leader": "n1", "candidate": "n9"}), 412, text).await;
+    let text = "switchover is not possible: can not find sync_standby";
+    refused(&rig, "/switchover", json!({"leader": "n1"}), 412, text).await;
+    assert!(rig.world().failover.is_empty(), "nothing was written");
+    // Beyond the checks: the fake etcd takes no write.
+    rig.world().writes_succeed = false;
+    let text = "failed to write";
+    refused(&rig, "/failover", json!({"candidate": "n2"}), 503, text).await;
+    for (mode, voters) in [("on", &["N2"][..]), ("quorum", &[]), ("off", &[])] {
+        set(mode, voters);
+        refused(&rig, "/switchover", to_n2.clone(), 503, text).await;
+        refused(&rig, "/switchover", json!({"leader": "n1"}), 503, text).await;
+    }
+    set("on", &["n2"]);
+    rig.world().peer_reachable = false;
+    let text = "switchover is not possible: no good candidates have been found";
     refused(&rig, "/switchover", json!({"leader": "n1"}), 412, text).await;
 }
 

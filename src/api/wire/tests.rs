@@ -1,8 +1,8 @@
 use super::*;
-use crate::api::tests::{name, primary, replica, view};
+use crate::api::tests::{name, primary, replica, synchronous, synchronous_member, view};
 use crate::api::{json_spaced, tests};
 use crate::model::CloneProgress;
-use crate::model::{FailoverKey, FailoverRequest, Moment, WallTime};
+use crate::model::{FailoverKey, FailoverRequest, Moment, SyncMode, WallTime};
 use std::time::Duration;
 
 const NOW: Moment = Moment::from_millis(1_000_000);
@@ -13,7 +13,8 @@ fn the_primary_speaks_as_patroni_does() {
         r#"{"state": "running", "postmaster_start_time": "2026-11-22 21:50:10.915509+00:00", "role": "primary", "#,
         r#""server_version": 150018, "xlog": {"location": 1000}, "timeline": 2, "dcs_last_seen": 1795384262, "#,
         r#""database_system_identifier": "7711116464809554881", "#,
-        r#""patroni": {"version": "4.1.5", "scope": "c", "name": "n1"}, "because": "all is well"}"#
+        r#""patroni": {"version": "4.1.5", "scope": "c", "name": "n1"}, "because": "all is well", "#,
+        r#""guarantee": "Asynchronous: a failover may lose the last commits"}"#
     );
     assert_eq!(json_spaced(&patroni_body(&primary(NOW))), expected);
 }
@@ -29,9 +30,60 @@ fn the_replica_speaks_as_patroni_does() {
         r#""replication_state": "streaming", "dcs_last_seen": 1795384262, "tags": {"dc": "b"}, "#,
         r#""database_system_identifier": "7711116464809554881", "#,
         r#""patroni": {"version": "4.1.5", "scope": "c", "name": "n2"}, "#,
-        r#""clone_progress": {"bytes": 50, "percent": 25, "rate": 25}, "because": "all is well"}"#
+        r#""clone_progress": {"bytes": 50, "percent": 25, "rate": 25}, "because": "all is well", "#,
+        r#""guarantee": "Asynchronous: a failover may lose the last commits"}"#
     );
     assert_eq!(json_spaced(&patroni_body(&status)), expected);
+}
+
+/// The key stands where Patroni has it, and only on a standby that the key `sync` names while a mode is on.
+#[test]
+fn a_synchronous_standby_says_so() {
+    for (mode, voters, expected) in [
+        (SyncMode::On, &["N2"][..], Some("sync_standby")),
+        (SyncMode::Quorum, &["n2"], Some("quorum_standby")),
+        (SyncMode::On, &["n3"], None),
+        (SyncMode::Off, &["n2"], None),
+    ] {
+        let mut status = replica(NOW);
+        synchronous_member(&mut status, mode, 0, voters);
+        let text = json_spaced(&patroni_body(&status));
+        for word in ["sync_standby", "quorum_standby"] {
+            let found = text.contains(&format!(r#""paused": false}}, "{word}": true, "timeline""#));
+            assert_eq!(found, expected == Some(word), "{mode:?} {voters:?} {word}: {text}");
+        }
+        assert_eq!(text.contains("_standby\""), expected.is_some(), "{text}");
+        let mut leader = primary(NOW);
+        synchronous_member(&mut leader, mode, 0, &["n1", "n2"]);
+        assert!(!json_spaced(&patroni_body(&leader)).contains("_standby\""));
+    }
+    let mut status = replica(NOW);
+    synchronous_member(&mut status, SyncMode::On, 0, &["n2"]);
+    let sentence = "Synchronous: n2 confirms each commit; no acknowledged commit is lost if 1 member is lost";
+    assert_eq!(patroni_body(&status)["guarantee"], sentence);
+    status.view = None;
+    let body = patroni_body(&status);
+    assert_eq!((body.get("sync_standby"), body.get("guarantee")), (None, None));
+}
+
+#[test]
+fn the_cluster_calls_synchronous_standbys_so() {
+    for (mode, voters, role) in [
+        ("on", &["n2"][..], "sync_standby"),
+        ("Quorum", &["n2"], "quorum_standby"),
+        ("on", &[], "replica"),
+        ("off", &["n2"], "replica"),
+        ("nonsense", &["n2"], "replica"),
+    ] {
+        let mut view = view();
+        synchronous(&mut view, mode, "n1", 0, voters);
+        let body = cluster_body("c", &view);
+        assert_eq!(
+            (&body["members"][0]["role"], &body["members"][1]["role"]),
+            (&json!("leader"), &json!(role))
+        );
+        assert_eq!(body["members"][1]["state"], "streaming");
+    }
 }
 
 #[test]

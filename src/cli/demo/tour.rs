@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::members::Fleet;
 use super::report::{Figure, Report};
@@ -13,8 +13,6 @@ use crate::cli::dispatch::Context;
 use crate::cli::error::{CliError, CliResult};
 use crate::cli::exit::Exit;
 use crate::cli::output::to_json;
-use crate::cli::setting::Setting;
-use crate::cli::show_config;
 
 /// initdb, base backups and the first streaming take less than this on any machine worth a demo.
 const BOOTSTRAP_WITHIN: Duration = Duration::from_secs(180);
@@ -30,7 +28,6 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 const CRASH: &str = "postmaster of the primary killed";
 const SWITCHOVER: &str = "switchover";
-const CRASH_AWAY: &str = "postmaster killed, primary_start_timeout 0";
 const KILL_ALL: &str = "every process of the primary killed";
 const SWITCH_BACK: &str = "switchover back";
 
@@ -77,48 +74,16 @@ impl Tour<'_> {
     async fn round(&mut self, writer: &Writer) -> Result<(), CliError> {
         self.crash(writer).await?;
         self.switchover(writer, SWITCHOVER, None).await?;
-        self.crash_away(writer).await?;
         let killed = self.kill_all(writer).await?;
         self.switchover(writer, SWITCH_BACK, Some(&killed)).await
     }
 
-    /// Kills the postmaster; its supervisor restarts it in place.
+    /// Kills the postmaster; a standby that holds every acknowledged commit leads at once. Alone it is started again.
     async fn crash(&mut self, writer: &Writer) -> Result<(), CliError> {
         let breaks = self.begin(writer).await;
         let primary = self.leader().await?;
         self.fleet.kill_postmaster(primary)?;
         self.end(writer, CRASH, breaks, None).await
-    }
-
-    /// Kills the postmaster; another member leads at once, as `primary_start_timeout: 0` asks for. Commits wait for a
-    /// standby meanwhile, as in [`Tour::kill_all`].
-    async fn crash_away(&mut self, writer: &Writer) -> Result<(), CliError> {
-        self.set_start_timeout(json!(0)).await?;
-        let synchronous = self.fleet.members.len() > 2 && self.set_synchronous(true).await?;
-        let breaks = self.begin(writer).await;
-        let primary = self.leader().await?;
-        self.fleet.kill_postmaster(primary)?;
-        self.writes_again(writer, breaks).await?;
-        let away = writer.longest();
-        let began = Instant::now();
-        self.whole(HEAL_WITHIN).await?;
-        self.figure(writer, CRASH_AWAY, away, Some(began.elapsed())).await?;
-        if synchronous {
-            self.set_synchronous(false).await?;
-        }
-        self.set_start_timeout(Value::Null).await
-    }
-
-    /// Sets `primary_start_timeout`, or with null takes it out again.
-    async fn set_start_timeout(&self, value: Value) -> Result<(), CliError> {
-        let body = json!({ "primary_start_timeout": value });
-        let leader = self.leader().await?;
-        let api_url = format!("http://127.0.0.1:{}/patroni", self.fleet.members[leader].plan.rest_port);
-        let answer = self.client.call("PATCH", &api_url, "/config", Some(&body), ORDER_WITHIN).await?;
-        if !answer.is_accepted() {
-            return Err(CliError::failed(format!("the setting was refused: {}", answer.text())));
-        }
-        Ok(())
     }
 
     async fn switchover(
@@ -146,16 +111,8 @@ impl Tour<'_> {
         self.end(writer, step, breaks, None).await
     }
 
-    /// Kills supervisor and Postgres of the primary, waits for another to lead, and starts it again. Where there are
-    /// standbys enough, commits wait for one of them during this step: PostgreSQL by itself promises nothing for a
-    /// row that was acknowledged in the instant before the machine went away.
+    /// Kills supervisor and Postgres of the primary, waits for another to lead, and starts it again.
     async fn kill_all(&mut self, writer: &Writer) -> Result<String, CliError> {
-        let synchronous = self.fleet.members.len() > 2 && self.set_synchronous(true).await?;
-        if !synchronous {
-            self.context
-                .ui
-                .say("Commits wait for no standby: a row acknowledged just before the kill may be lost");
-        }
         let breaks = self.begin(writer).await;
         let primary = self.leader().await?;
         let name = self.fleet.members[primary].plan.name.clone();
@@ -167,9 +124,6 @@ impl Tour<'_> {
         self.whole(HEAL_WITHIN).await?;
         let rejoin = began.elapsed();
         self.figure(writer, KILL_ALL, away, Some(rejoin)).await?;
-        if synchronous {
-            self.set_synchronous(false).await?;
-        }
         Ok(name)
     }
 
@@ -229,11 +183,13 @@ impl Tour<'_> {
         }
     }
 
-    /// Waits until a primary accepts writes and every other member streams from it.
+    /// Waits until a primary accepts writes and every other member streams from it and is vouched for.
     async fn whole(&mut self, within: Duration) -> Result<(), CliError> {
         let by = Instant::now() + within;
         let wanted = self.fleet.members.len() as i64 - 1;
-        while self.streaming().await.ok() != Some(wanted) {
+        while self.streaming().await.ok() != Some(wanted)
+            || self.vouched_for().await? != Some(wanted as usize)
+        {
             self.in_time(by, "not every member streams")?;
             tokio::time::sleep(LOOK_EVERY).await;
         }
@@ -254,6 +210,10 @@ impl Tour<'_> {
         let sql =
             "select count(distinct application_name) from pg_stat_replication where state = 'streaming'";
         Ok(primary.query_one(sql, &[]).await?.get(0))
+    }
+
+    async fn vouched_for(&self) -> Result<Option<usize>, CliError> {
+        Ok(self.client.view().await?.sync_record().map(|record| record.voters.len()))
     }
 
     async fn leader(&self) -> Result<usize, CliError> {
@@ -284,32 +244,6 @@ impl Tour<'_> {
             Ok::<_, DoorError>(rows.iter().map(|row| row.get(0)).collect())
         };
         read.await.map_err(|error| CliError::failed("failed to read the tour's table").because(&error))
-    }
-
-    /// Makes commits wait for any one standby, or for none; false when the setting does not arrive.
-    async fn set_synchronous(&self, on: bool) -> Result<bool, CliError> {
-        let names: Vec<String> =
-            self.fleet.members.iter().map(|member| format!("\"{}\"", member.plan.name)).collect();
-        let value = if on { json!(format!("ANY 1 ({})", names.join(", "))) } else { Value::Null };
-        let (mut config, revision) = show_config::read(&self.client.view().await?, &self.client.scope)?;
-        Setting::parameter("synchronous_standby_names", value).apply(&mut config);
-        if !self.client.write_config(&config.to_string(), Some(revision)).await? {
-            return Ok(false);
-        }
-        let by = Instant::now() + SETTING_WITHIN;
-        while Instant::now() < by {
-            if self.is_synchronous().await.ok() == Some(on) {
-                return Ok(true);
-            }
-            tokio::time::sleep(LOOK_EVERY).await;
-        }
-        Ok(false)
-    }
-
-    async fn is_synchronous(&self) -> Result<bool, DoorError> {
-        let primary = self.doors.writable().await?;
-        let sql = "select current_setting('synchronous_standby_names') <> ''";
-        Ok(primary.query_one(sql, &[]).await?.get(0))
     }
 
     async fn report(&mut self, writer: &Writer) -> Result<Report, CliError> {

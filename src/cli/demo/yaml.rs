@@ -54,6 +54,7 @@ bootstrap:
     ttl: 10
     loop_wait: 4
     retry_timeout: 3
+    synchronous_mode: quorum
     postgresql:
       use_pg_rewind: true
       use_slots: true

@@ -143,6 +143,11 @@ impl Etcd {
         assert!(self.call(path, body).await.is_some(), "etcd takes {path}");
     }
 
+    /// Writes a key.
+    pub(crate) async fn put(&self, key: &str, value: &str) {
+        self.write("/v3/kv/put", &json!({ "key": encode(key), "value": encode(value) })).await;
+    }
+
     /// Deletes a key.
     pub(crate) async fn delete(&self, key: &str) {
         self.write("/v3/kv/deleterange", &json!({ "key": encode(key) })).await;

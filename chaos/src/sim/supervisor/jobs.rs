@@ -20,7 +20,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(5);
 impl Agent {
     pub(crate) async fn run_job(&self, job: Job) -> Outcome {
         let ended = match job {
-            Job::TakeLeadership
+            Job::TakeLeadership { .. }
             | Job::HandOver { .. }
             | Job::ReleaseLeadership { .. }
             | Job::ReclaimLeadership { .. } => return self.write_leader_key(job).await,
@@ -188,7 +188,7 @@ impl Agent {
             return Outcome::Failed("there is no lease".to_owned());
         };
         let result = match job {
-            Job::TakeLeadership => self.take_leadership(lease).await,
+            Job::TakeLeadership { by_sync } => self.take_leadership(lease, by_sync).await,
             Job::HandOver { term, to, to_lease, status } => {
                 self.hand_over((term, lease), &to, to_lease, &status).await
             }

@@ -73,6 +73,9 @@ impl PostgresWatch {
             history: self.history.clone(),
             pending_restart: Default::default(),
             turned_away_since: None,
+            unsynchronous: Vec::new(),
+            gated: agent.sim.world().machines[agent.member()].disk.gated,
+            sync_owner: agent.shared.sync_owner.borrow().clone(),
             liveness: agent.shared.liveness.borrow().facts(verdict),
         }
     }

@@ -1,0 +1,88 @@
+use super::*;
+use crate::cli::output::Format;
+use crate::model::{ConfigKey, LeaderKey, Term};
+
+pub(in crate::cli) fn sample() -> ClusterView {
+    let mut view = ClusterView { initialize: Some("7001".into()), ..ClusterView::default() };
+    let records = [
+        (
+            "m1",
+            r#"{"conn_url":"postgres://10.0.0.1:5432/postgres","state":"running","role":"primary","timeline":2}"#,
+        ),
+        (
+            "m2",
+            r#"{"conn_url":"postgres://10.0.0.2:5433/postgres","state":"running","role":"replica","timeline":2,
+            "receive_lsn":83886176,"replay_lsn":80740352,"xlog_location":83886176,"replication_state":"streaming"}"#,
+        ),
+        (
+            "m3",
+            r#"{"conn_url":"postgres://10.0.0.3:5432/postgres","state":"creating replica","role":"uninitialized",
+            "tags":{"replicatefrom":"m2"},"clone_progress":{"bytes":12582912,"percent":40,"rate":2097152}}"#,
+        ),
+    ];
+    for (name, text) in records {
+        let record = serde_json::from_str(text).expect("a valid record");
+        view.members.insert(MemberName::new(name).expect("a name"), MemberKey { record, lease: None });
+    }
+    let name = MemberName::new("m1").expect("a name");
+    view.leader = Some(LeaderKey { name, lease: None, term: Term(5) });
+    view.status = serde_json::from_str(r#"{"optime":83886176}"#).ok();
+    view.config = Some(ConfigKey { text: r#"{"pause":true}"#.into(), mod_revision: 3 });
+    view
+}
+
+#[test]
+fn the_table_a_patronictl_user_knows() {
+    let text = members("demo", &sample(), Detail::default()).render(Format::Table).expect("a table");
+    let expected = "\
++ Cluster: demo (7001) --+---------+------------------+----+-------------+-----+------------+-----+----------------------+-------------------+
+| Member | Host          | Role    | State            | TL | Receive LSN | Lag | Replay LSN | Lag | Progress             | Tags              |
++--------+---------------+---------+------------------+----+-------------+-----+------------+-----+----------------------+-------------------+
+| m1     | 10.0.0.1:5432 | Leader  | running          |  2 |             |     |            |     |                      |                   |
+| m2     | 10.0.0.2:5433 | Replica | streaming        |  2 |   0/5000060 |   0 |  0/4D00000 |   3 |                      |                   |
+| m3     | 10.0.0.3:5432 | Replica | creating replica |    |     unknown |     |    unknown |     | 40% 12.0 MB 2.0 MB/s | replicatefrom: m2 |
++--------+---------------+---------+------------------+----+-------------+-----+------------+-----+----------------------+-------------------+
+ Asynchronous: a failover may lose the last commits
+ Maintenance mode: on
+";
+    assert_eq!(text, expected);
+}
+
+/// The sample in a synchronous mode (as JSON), where the key `sync` names `m2`.
+pub(in crate::cli) fn synchronous(mode: &str, quorum: usize) -> ClusterView {
+    let record = json!({"leader": "m1", "quorum": quorum, "voters": ["m2"]});
+    let sync = serde_json::from_value(json!({"record": record, "mod_revision": 4})).ok();
+    let config = ConfigKey { text: format!(r#"{{"synchronous_mode":{mode}}}"#), mod_revision: 3 };
+    ClusterView { sync, config: Some(config), ..sample() }
+}
+
+#[test]
+fn synchronous_standbys_are_called_so() {
+    for (mode, role) in [("true", "Sync Standby"), (r#""quorum""#, "Quorum Standby"), ("false", "Replica")] {
+        let sheet = members("demo", &synchronous(mode, 0), Detail::default());
+        let roles: Vec<&Value> = sheet.rows.iter().map(|row| &row[3]).collect();
+        assert_eq!(roles, ["Leader", role, "Replica"], "{mode}");
+        let table = sheet.render(Format::Table).expect("a table");
+        assert_eq!(table.contains("m2 confirms each commit; no acknowledged"), mode != "false", "{table}");
+        for format in [Format::Json, Format::Yaml, Format::Tsv] {
+            let text = sheet.render(format).expect("text");
+            assert!(!text.contains("commit"), "{text}");
+        }
+    }
+}
+
+#[test]
+fn the_tree_hangs_replicas_below_their_source() {
+    let sheet = members("demo", &sample(), Detail { extended: false, tree: true });
+    let names: Vec<&str> = sheet.rows.iter().filter_map(|row| row[1].as_str()).collect();
+    assert_eq!(names, ["m1", "+ m2", "  + m3"]);
+}
+
+#[test]
+fn sizes_and_addresses() {
+    for (bytes, text) in [(0, "0 B"), (999, "999 B"), (1024, "1.0 kB"), (150 * 1024 * 1024, "150 MB")] {
+        assert_eq!(size(bytes), text);
+    }
+    assert_eq!(address("postgres://u@h:1/p"), Some(("h".into(), 1)));
+    assert_eq!(address("postgres://[::1]/p"), Some(("[::1]".into(), 5432)));
+}

@@ -1,0 +1,145 @@
+//! What one tick leaves for the next, of synchronous replication.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+use super::super::Leadership;
+use super::super::turn::Turn;
+use crate::model::{Lsn, MemberName, Moment, SqlFacts, SyncFacts, SyncRecord, Term};
+
+/// Lost when the supervisor restarts: then the key is written once more before anything else, so that no write of the
+/// former life can still arrive.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct SyncMemory {
+    /// The term of what follows, and since when.
+    pub term: Option<(Term, Moment)>,
+    /// The names that Postgres shows.
+    pub in_effect: Option<InEffect>,
+    /// When Postgres was last told other names.
+    pub named_at: Option<Moment>,
+    /// The write to the key under way.
+    pub writing: Option<SyncWrite>,
+    /// The revision of the key that came of my last write.
+    pub owned: Option<i64>,
+    /// When each standby was last seen streaming.
+    pub streamed_at: BTreeMap<MemberName, Moment>,
+    /// Since when this standby asks to be let go.
+    pub leaving_since: Option<Moment>,
+    /// Sessions that waited for a standby when last looked at.
+    pub waits: Option<Waits>,
+    /// Commits at least that were acknowledged although no standby had confirmed them: their wait was cancelled.
+    pub cancelled: u64,
+}
+
+/// `synchronous_standby_names` as seen.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct InEffect {
+    /// The value.
+    pub names: String,
+    /// As primary or as standby.
+    pub as_primary: bool,
+    /// The first look that showed it.
+    pub seen_at: Moment,
+    /// A position such that every commit beyond it obeys the names: known from the next look on in which the
+    /// checkpointer rests.
+    pub from: Option<Lsn>,
+}
+
+/// A write to the key `sync`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SyncWrite {
+    /// The value; `None` deletes it.
+    pub record: Option<SyncRecord>,
+    /// The revision it replaces.
+    pub over: i64,
+    /// When it was last sent.
+    pub sent_at: Moment,
+}
+
+/// Who waited, and for what to change.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Waits {
+    sessions: BTreeSet<i32>,
+    names: String,
+    positions: BTreeSet<(String, Option<Lsn>)>,
+}
+
+impl Waits {
+    fn of(sync: &SyncFacts) -> Waits {
+        let position =
+            |standby: &crate::model::Walsender| (standby.name.clone(), standby.position(sync.wait));
+        Waits {
+            sessions: sync.waiting.clone(),
+            names: sync.names.clone(),
+            positions: sync.walsenders.iter().map(position).collect(),
+        }
+    }
+}
+
+impl Turn<'_> {
+    /// Takes note of what changed, before any rule looks.
+    pub(in crate::decide) fn remember_sync(&mut self, leadership: &Leadership) {
+        let now = self.now;
+        let term = match leadership {
+            Leadership::Mine(term) | Leadership::Expiring(term) => Some(*term),
+            _other => None,
+        };
+        let revision = self.sync_revision();
+        let stays = self.memory.restart.is_none() && self.memory.reinitialize.is_none();
+        if stays && !self.seen.shutting_down {
+            self.memory.sync.leaving_since = None;
+        }
+        let memory = &mut self.memory.sync;
+        if memory.term.map(|(term, _)| term) != term {
+            *memory = SyncMemory {
+                term: term.map(|term| (term, now)),
+                in_effect: memory.in_effect.take(),
+                cancelled: memory.cancelled,
+                leaving_since: memory.leaving_since,
+                ..SyncMemory::default()
+            };
+        }
+        if memory.writing.as_ref().is_some_and(|write| write.over != revision) {
+            (memory.writing, memory.owned) = (None, Some(revision));
+        }
+        let Some(sql) = self.seen.postgres.answering() else { return };
+        memory.look(sql);
+        for (name, _) in self.standbys(sql) {
+            self.memory.sync.streamed_at.insert(name.clone(), now);
+        }
+    }
+
+    /// The revision of the key `sync`; zero when there is none.
+    pub(in crate::decide) fn sync_revision(&self) -> i64 {
+        let key = self.cluster().and_then(|cluster| cluster.sync.as_ref());
+        key.map_or(0, |key| key.mod_revision)
+    }
+}
+
+impl SyncMemory {
+    fn look(&mut self, sql: &SqlFacts) {
+        let primary = sql.is_primary();
+        match &mut self.in_effect {
+            Some(seen) if seen.names == sql.sync.names && seen.as_primary == primary => {
+                if seen.from.is_none() && seen.seen_at < sql.at && sql.sync.checkpointer_rests {
+                    seen.from = Some(sql.flushed);
+                }
+            }
+            Some(_) | None => {
+                let names = sql.sync.names.clone();
+                self.in_effect = Some(InEffect { names, as_primary: primary, seen_at: sql.at, from: None });
+            }
+        }
+        let waits = Waits::of(&sql.sync);
+        // Nothing that could have ended a wait has changed, so who waits no more was cancelled.
+        if let Some(before) = self
+            .waits
+            .take()
+            .filter(|before| primary && before.names == waits.names && before.positions == waits.positions)
+        {
+            self.cancelled += before.sessions.difference(&waits.sessions).count() as u64;
+        }
+        self.waits = (primary && !waits.sessions.is_empty()).then_some(waits);
+    }
+}

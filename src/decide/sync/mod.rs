@@ -1,0 +1,33 @@
+//! Synchronous replication: one owner of `synchronous_standby_names` and of the key `sync`.
+//!
+//! ```text
+//!  what is seen ─► State ─► quorum::steps / priority::step ─► Step ─► allowed? ─► one action, then look again
+//! ```
+//!
+//! The key `sync` promises that among any `quorum + 1` of the voters and the leader one holds every acknowledged
+//! commit ([`crate::model::SyncRecord`]); and that the leader it names does. Each step keeps that promise by itself, so
+//! a crash between two of them does too: names only change so that every later commit keeps the present promise
+//! ([`State::may_name`]), and a promise is only made once enough standbys hold everything that was acknowledged before
+//! the names took effect ([`State::may_promise`]). Of writes to the key one is under way at a time, and nothing else
+//! happens until it is seen done. Sources: PostgreSQL manual, "Synchronous Replication"; design, section 9.
+
+mod eligible;
+mod gate;
+mod leader;
+mod memory;
+mod priority;
+mod quorum;
+mod seen;
+mod standby;
+mod state;
+#[cfg(test)]
+mod tests;
+
+pub(super) use eligible::{counts, may_lead, must_be_voter};
+pub(super) use gate::{close_gate, open_gate, watch_gate};
+pub(super) use leader::on_leader;
+pub use memory::SyncMemory;
+pub use priority::step as priority_step;
+pub use quorum::steps as quorum_steps;
+pub(super) use standby::{keep_names, leave, prepare_promotion};
+pub use state::{State, Step};

@@ -1,0 +1,46 @@
+//! Mode on: every named standby confirms every commit, so the key `sync` lists standbys each of which holds them all.
+
+use std::collections::BTreeSet;
+
+use super::state::{State, Step, members};
+use crate::model::{MemberName, SyncNames};
+
+/// The next change; `None`: everything is as it should be.
+pub fn step(state: &State) -> Option<Step> {
+    let record = &state.record;
+    if record.leader.as_ref() != Some(&state.me) {
+        return Some(Step::Promise(state.promise(0, BTreeSet::new())));
+    }
+    let picked: BTreeSet<MemberName> = state.active.iter().take(state.wanted.max(1)).cloned().collect();
+    if picked.is_empty() && state.strict {
+        // Commits wait for those that are vouched for, or for nobody that exists.
+        let kept = named(&record.voters, record.voters.len().max(1));
+        return (state.names != kept).then_some(Step::Name(kept));
+    }
+    let wanted = named(&picked, picked.len());
+    if state.names != wanted {
+        // Names first where the present promise allows it; otherwise promise less first.
+        return Some(match state.may_name(&wanted) {
+            true => Step::Name(wanted),
+            false => Step::Promise(state.promise(0, kept(state, &picked))),
+        });
+    }
+    let sure: BTreeSet<_> = picked.intersection(&state.confirmed).cloned().collect();
+    let promise = state.promise(0, &sure | &kept(state, &picked));
+    if *record != promise {
+        return Some(Step::Promise(promise));
+    }
+    (promise.voters != picked).then_some(Step::LookAgain)
+}
+
+/// The voters that stay. Where a quorum was promised until now, none of them is sure to hold everything by itself.
+fn kept(state: &State, picked: &BTreeSet<MemberName>) -> BTreeSet<MemberName> {
+    match state.record.quorum {
+        0 => picked.iter().filter(|name| members(&state.record).contains(name)).cloned().collect(),
+        _ => BTreeSet::new(),
+    }
+}
+
+fn named(names: &BTreeSet<MemberName>, count: usize) -> SyncNames {
+    SyncNames { any: false, count, names: names.clone(), wildcard: false }
+}

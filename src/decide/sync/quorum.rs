@@ -1,0 +1,271 @@
+//! Mode quorum: the fastest of the named standbys confirm a commit, and a candidate has to find enough voters that are
+//! no further than itself. The steps and their order are those of the facts on Patroni's behaviour; what makes each of
+//! them safe is [`State::may_promise`] and [`State::may_name`].
+
+use std::collections::BTreeSet;
+
+use super::state::{State, Step, members};
+use crate::model::{MemberName, SyncNames, SyncRecord};
+
+type Names = BTreeSet<MemberName>;
+
+/// The changes that lead to the steady state, in order. Steady: the voters are the named standbys are the active ones,
+/// as many as wanted confirm, and the quorum is all others.
+pub fn steps(state: &State) -> Vec<Step> {
+    let mut plan = Plan::of(state);
+    // A plan that stops early has said why in its last step.
+    let _stopped = plan.make();
+    plan.steps
+}
+
+/// A plan in the making; each of its parts gives `None` when it cannot go on before somebody looks again.
+struct Plan<'a> {
+    state: &'a State,
+    leader: Option<MemberName>,
+    quorum: usize,
+    voters: Names,
+    any: bool,
+    count: usize,
+    names: Names,
+    active: Names,
+    wanted: usize,
+    steps: Vec<Step>,
+}
+
+impl Plan<'_> {
+    fn of(state: &State) -> Plan<'_> {
+        let SyncNames { any, count, names, wildcard } = state.names.clone();
+        let (count, names) = if wildcard { (0, Names::new()) } else { (count.min(names.len()), names) };
+        Plan {
+            state,
+            leader: state.record.leader.clone(),
+            quorum: state.record.quorum,
+            voters: state.record.voters.clone(),
+            any,
+            count,
+            names,
+            active: state.active.iter().cloned().collect(),
+            wanted: state.wanted.max(1),
+            steps: Vec::new(),
+        }
+    }
+
+    fn make(&mut self) -> Option<()> {
+        if self.leader.is_none() {
+            self.promise(0, Names::new(), false)?;
+        }
+        if self.active.is_empty() && self.state.strict {
+            return self.wait_strictly();
+        }
+        if self.leader.as_ref() != Some(&self.state.me) {
+            self.take_over()?;
+        }
+        if !self.is_sound() {
+            let (names, quorum) = (self.names.clone(), self.names.len() - self.count);
+            self.promise(quorum, names, true)?;
+        }
+        self.go_on_after_an_interruption()?;
+        self.use_what_is_too_much()?;
+        self.remove()?;
+        self.add()?;
+        self.change_count()?;
+        if self.steps.is_empty() && (self.state.names.wildcard || (!self.any && self.count > 0)) {
+            self.any = false;
+            self.name(self.count, self.names.clone())?;
+        }
+        Some(())
+    }
+
+    /// Commits wait for those that are named, or for nobody that exists; the promise stays.
+    fn wait_strictly(&mut self) -> Option<()> {
+        let names = if self.names.is_empty() { self.voters.clone() } else { self.names.clone() };
+        let kept = SyncNames { any: true, count: self.state.names.count.max(1), names, wildcard: false };
+        if self.state.names != kept {
+            self.steps.push(Step::Name(kept));
+        }
+        None
+    }
+
+    /// The former leader becomes a voter and I the leader; nobody else is added or dropped in the same breath.
+    fn take_over(&mut self) -> Option<()> {
+        let me = &self.state.me;
+        let mut voters: Names = self.voters.iter().chain(&self.leader).cloned().collect();
+        voters.remove(me);
+        if self.names.is_empty() && !voters.is_empty() {
+            let all = members(&self.state.record).into_iter().chain([me]).collect::<BTreeSet<_>>().len();
+            self.name(all.saturating_sub(self.quorum + 1), voters.clone())?;
+        }
+        self.leader = Some(me.clone());
+        let quorum = self.quorum.min(voters.len().saturating_sub(1));
+        (self.quorum, self.voters) = (quorum, voters.clone());
+        self.steps.push(Step::Promise(self.state.promise(quorum, voters)));
+        // Standbys need a moment to find me: who is missing now is not dropped now.
+        if self.active.is_empty() { None } else { Some(()) }
+    }
+
+    /// The promise is kept by the names, and one of the two sets holds the other.
+    fn is_sound(&self) -> bool {
+        let all = (&self.voters | &self.names).len() + 1;
+        let overlap = self.voters.is_empty() || all <= self.quorum + self.count + 1;
+        let nested = self.voters.is_subset(&self.names) || self.names.is_subset(&self.voters);
+        overlap && nested && (self.quorum == 0 || self.quorum < self.voters.len())
+    }
+
+    /// Brings both sets together when somebody stopped between two steps.
+    fn go_on_after_an_interruption(&mut self) -> Option<()> {
+        if self.voters.len() > self.names.len() {
+            let dead = &(&self.voters - &self.names) - &self.active;
+            if !dead.is_empty() {
+                let voters = &self.voters - &dead;
+                self.promise(voters.len().saturating_sub(self.count), voters, false)?;
+            }
+            let alive = &(&self.voters & &self.active) - &self.names;
+            if !alive.is_empty() {
+                self.name(self.count, &self.names | &alive)?;
+            }
+        } else if self.names.len() > self.voters.len() {
+            let dead = &(&self.names - &self.voters) - &self.active;
+            self.drop_names(&dead)?;
+            let alive = &(&self.names & &self.active) - &self.voters;
+            if !alive.is_empty() {
+                let voters = &self.voters | &alive;
+                self.promise(voters.len().saturating_sub(self.count), voters, true)?;
+            }
+            let rest = &self.names - &self.voters;
+            self.drop_names(&rest)?;
+        }
+        Some(())
+    }
+
+    fn drop_names(&mut self, which: &Names) -> Option<()> {
+        if which.is_empty() {
+            return Some(());
+        }
+        let names = &self.names - which;
+        self.name(self.count, names)
+    }
+
+    /// More is promised, or confirmed, than the sets need.
+    fn use_what_is_too_much(&mut self) -> Option<()> {
+        let sure = self.quorum + self.count.min(self.confirmed());
+        if sure <= self.voters.len() {
+            return Some(());
+        }
+        if self.wanted < self.count {
+            let count = self.wanted.max(self.voters.len() - self.quorum);
+            self.name(count, self.names.clone())
+        } else {
+            self.promise(self.names.len() - self.count, self.voters.clone(), true)
+        }
+    }
+
+    /// Drops standbys that are gone.
+    fn remove(&mut self) -> Option<()> {
+        let mut gone = &(&self.names | &self.voters) - &self.active;
+        if gone.is_empty() {
+            return Some(());
+        }
+        if gone == self.names {
+            self.promise(0, Names::new(), false)?;
+            return self.name(0, Names::new());
+        }
+        if self.quorum > 0 {
+            let first: Names = gone.iter().rev().take(self.quorum).cloned().collect();
+            let names = &self.names - &first;
+            let count = self.count.max(self.wanted.min(names.len()));
+            self.name(count, names)?;
+            gone = &gone & &self.names;
+            let voters = &self.voters - &first;
+            self.promise(voters.len().saturating_sub(self.count), voters, gone.is_empty())?;
+        }
+        if gone.is_empty() {
+            return Some(());
+        }
+        let (names, voters) = (&self.names - &gone, &self.voters - &gone);
+        let count = self.count.saturating_sub(gone.len()).max(1);
+        let too_many = count.saturating_sub(self.wanted.min(names.len()));
+        let quorum = too_many.min(voters.len().saturating_sub(1));
+        self.promise(quorum, voters, false)?;
+        self.name(count, names)
+    }
+
+    /// Takes in standbys that came.
+    fn add(&mut self) -> Option<()> {
+        let came = &self.active - &self.names;
+        if came.is_empty() {
+            return Some(());
+        }
+        let missing = self.wanted.saturating_sub(self.count);
+        let first: Names = match (missing, self.names.is_empty()) {
+            (0, _) => Names::new(),
+            (_, true) => came.clone(),
+            (missing, false) => came.iter().take(missing).cloned().collect(),
+        };
+        if !first.is_empty() {
+            let names = &self.names | &first;
+            self.name(self.count + missing.min(first.len()), names)?;
+            let voters = &self.voters | &first;
+            self.promise(voters.len().saturating_sub(self.count), voters, true)?;
+        }
+        let rest = &came - &first;
+        if rest.is_empty() {
+            return Some(());
+        }
+        let voters = &self.voters | &rest;
+        self.promise(voters.len().saturating_sub(self.count), voters, self.count > self.confirmed())?;
+        self.name(self.count, &self.names | &rest)
+    }
+
+    /// More or fewer standbys shall confirm each commit.
+    fn change_count(&mut self) -> Option<()> {
+        let count = self.wanted.min(self.names.len());
+        if count > self.count {
+            self.name(count, self.names.clone())?;
+            self.promise(self.voters.len().saturating_sub(count), self.voters.clone(), true)
+        } else if count < self.count {
+            self.promise(self.voters.len().saturating_sub(count), self.voters.clone(), false)?;
+            self.name(count, self.names.clone())
+        } else {
+            Some(())
+        }
+    }
+
+    fn confirmed(&self) -> usize {
+        self.state.confirmed.intersection(&self.names).count()
+    }
+
+    /// With `adjust`, a standby that is named and has not confirmed yet is one more that may lack a commit.
+    fn promise(&mut self, quorum: usize, voters: Names, adjust: bool) -> Option<()> {
+        let unsure = if adjust { self.count.saturating_sub(self.confirmed()) } else { 0 };
+        if adjust && self.voters.is_empty() && self.confirmed() == 0 && !voters.is_empty() {
+            self.steps.push(Step::LookAgain);
+            return None;
+        }
+        let quorum = (quorum + unsure).min(voters.len().saturating_sub(1));
+        if quorum == self.quorum && voters == self.voters && self.leader.is_some() {
+            return Some(());
+        }
+        self.leader = Some(self.state.me.clone());
+        (self.quorum, self.voters) = (quorum, voters.clone());
+        let record = SyncRecord { leader: self.leader.clone(), quorum, voters };
+        match self.steps.last_mut() {
+            Some(Step::Promise(last)) => *last = record,
+            Some(Step::Name(_) | Step::LookAgain) | None => self.steps.push(Step::Promise(record)),
+        }
+        Some(())
+    }
+
+    fn name(&mut self, count: usize, names: Names) -> Option<()> {
+        let count = count.min(names.len());
+        if count == self.count && names == self.names && self.any {
+            return Some(());
+        }
+        (self.any, self.count, self.names) = (true, count, names.clone());
+        let names = SyncNames { any: count > 0, count, names, wildcard: false };
+        match self.steps.last_mut() {
+            Some(Step::Name(last)) => *last = names,
+            Some(Step::Promise(_) | Step::LookAgain) | None => self.steps.push(Step::Name(names)),
+        }
+        Some(())
+    }
+}

@@ -1,0 +1,85 @@
+//! The state of the machine, and the arithmetic of its promise.
+
+use std::collections::BTreeSet;
+
+use crate::model::{MemberName, SyncNames, SyncRecord};
+
+/// Everything a step is chosen from; names are spelled as the members spell them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct State {
+    /// The primary that asks.
+    pub me: MemberName,
+    /// The key `sync`.
+    pub record: SyncRecord,
+    /// `synchronous_standby_names` in effect.
+    pub names: SyncNames,
+    /// Standbys that hold everything that was acknowledged before these names took effect.
+    pub confirmed: BTreeSet<MemberName>,
+    /// Standbys that can be synchronous now, best first.
+    pub active: Vec<MemberName>,
+    /// How many shall confirm each commit.
+    pub wanted: usize,
+    /// Rather no commits than commits on one member alone.
+    pub strict: bool,
+}
+
+/// One change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Write the key `sync`.
+    Promise(SyncRecord),
+    /// Set `synchronous_standby_names`.
+    Name(SyncNames),
+    /// Nothing now: wait for standbys to confirm, then look again.
+    LookAgain,
+}
+
+impl State {
+    /// Whether every commit under `names` keeps the promise that is made now.
+    ///
+    /// A commit is on me and on `count` of the names. So of the voters, the leader, the names and me together, all but
+    /// `count + 1` may lack it, and the promise allows `quorum` to lack it.
+    pub fn may_name(&self, names: &SyncNames) -> bool {
+        self.record.voters.is_empty() || self.overlaps(&self.record, names)
+    }
+
+    /// Whether `record`, with me as its leader, can be promised.
+    ///
+    /// Always, if it asks for no less than the present one of no more members. Otherwise enough voters have to hold
+    /// what was acknowledged before the present names took effect, and the names have to see to what comes after.
+    pub fn may_promise(&self, record: &SyncRecord) -> bool {
+        let (old, new) = (members(&self.record), members(record));
+        if record.voters.is_empty() || (new.is_subset(&old) && self.record.quorum <= record.quorum) {
+            return true;
+        }
+        let lacking = record.voters.difference(&self.confirmed).count();
+        lacking <= record.quorum && self.overlaps(record, &self.names)
+    }
+
+    fn overlaps(&self, record: &SyncRecord, names: &SyncNames) -> bool {
+        let mut all = members(record);
+        all.insert(&self.me);
+        if !names.wildcard {
+            all.extend(&names.names);
+        }
+        !names.wildcard && all.len() <= record.quorum + names.count + 1
+    }
+
+    /// The first change of `steps` that is allowed to be made now.
+    pub fn allowed(&self, step: &Step) -> bool {
+        match step {
+            Step::Promise(record) => self.may_promise(record),
+            Step::Name(names) => self.may_name(names),
+            Step::LookAgain => false,
+        }
+    }
+
+    pub(super) fn promise(&self, quorum: usize, voters: BTreeSet<MemberName>) -> SyncRecord {
+        SyncRecord { leader: Some(self.me.clone()), quorum, voters }
+    }
+}
+
+/// Voters and leader.
+pub(super) fn members(record: &SyncRecord) -> BTreeSet<&MemberName> {
+    record.voters.iter().chain(&record.leader).collect()
+}

@@ -1,0 +1,180 @@
+//! Synchronous replication: what is wanted, what the key `sync` vouches for, and what Postgres shows of it.
+
+use std::collections::BTreeSet;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Lsn, MemberName};
+
+/// What the dynamic configuration asks for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SyncSettings {
+    /// `synchronous_mode`.
+    pub mode: SyncMode,
+    /// Rather no commits than commits on one member alone.
+    pub strict: bool,
+    /// How many standbys confirm each commit, where there are as many.
+    pub node_count: usize,
+    /// A standby further behind than this is not picked. Bytes; `None`: any lag will do.
+    pub maximum_lag: Option<u64>,
+}
+
+impl Default for SyncSettings {
+    fn default() -> SyncSettings {
+        SyncSettings { mode: SyncMode::Off, strict: false, node_count: 1, maximum_lag: None }
+    }
+}
+
+/// Who confirms a commit before the client hears of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SyncMode {
+    /// Nobody.
+    #[default]
+    Off,
+    /// These standbys, each of them.
+    On,
+    /// That many of these standbys, whichever are fastest.
+    Quorum,
+}
+
+/// The value of the key `sync`: who may be promoted without losing an acknowledged commit. The promise: among any
+/// `quorum + 1` of the voters and the leader, at least one holds every acknowledged commit.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SyncRecord {
+    /// Who led when it was written; `None`: it vouches for nobody, and is not in force.
+    pub leader: Option<MemberName>,
+    /// How many other voters a candidate has to be at least as far as. Zero in mode on.
+    pub quorum: usize,
+    /// The standbys, without the leader.
+    pub voters: BTreeSet<MemberName>,
+}
+
+/// The key `sync` with what its next write has to compare.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SyncKey {
+    /// What it says.
+    pub record: SyncRecord,
+    /// For compare-and-swap.
+    pub mod_revision: i64,
+}
+
+impl SyncRecord {
+    /// True when somebody wrote it.
+    pub fn is_in_force(&self) -> bool {
+        self.leader.is_some()
+    }
+
+    /// True for the leader it names.
+    pub fn is_leader(&self, name: &MemberName) -> bool {
+        self.leader.as_ref().is_some_and(|leader| leader.is_same(name))
+    }
+
+    /// True for one of its standbys.
+    pub fn is_voter(&self, name: &MemberName) -> bool {
+        self.voters.iter().any(|voter| voter.is_same(name))
+    }
+
+    /// How many members may be lost, the leader included, before an acknowledged commit is.
+    pub fn losses_survived(&self) -> usize {
+        self.voters.len().saturating_sub(self.quorum)
+    }
+}
+
+/// What Postgres shows of it, in one look.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct SyncFacts {
+    /// `synchronous_standby_names`, as a session sees it.
+    pub names: String,
+    /// What commits wait for.
+    pub wait: CommitWait,
+    /// The standbys that are connected.
+    pub walsenders: Vec<Walsender>,
+    /// Sessions whose commit waits for a standby, by process.
+    pub waiting: BTreeSet<i32>,
+    /// The checkpointer rests, so it has read every change of the parameters that a session could see before this look.
+    /// It is the one that switches waiting on and off for everybody.
+    pub checkpointer_rests: bool,
+}
+
+/// Who says what `synchronous_standby_names` is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SyncOwner {
+    /// Not decided since this supervisor started: the value in the file stays.
+    #[default]
+    Undecided,
+    /// The operator's parameters.
+    Operator,
+    /// The supervisor, and this is what it says.
+    Supervisor(String),
+}
+
+/// One row of `pg_stat_replication`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Walsender {
+    /// `application_name`: the standby's member name.
+    pub name: String,
+    /// `state` is `streaming`.
+    pub streams: bool,
+    /// `sync_state`.
+    pub sync: SyncState,
+    /// What the standby has written, as it reported.
+    pub written: Option<Lsn>,
+    /// What it has flushed.
+    pub flushed: Option<Lsn>,
+    /// What it has replayed.
+    pub replayed: Option<Lsn>,
+}
+
+/// `sync_state`, in the order in which standbys are preferred.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SyncState {
+    /// Not named.
+    #[default]
+    Async,
+    /// Named, and the next one to be synchronous.
+    Potential,
+    /// Named with `ANY`.
+    Quorum,
+    /// Named with `FIRST`, and one of the first.
+    Sync,
+}
+
+/// Which position of a standby a commit waits for, by `synchronous_commit`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum CommitWait {
+    /// `remote_write`
+    Written,
+    /// `on`, and whatever waits for less.
+    #[default]
+    Flushed,
+    /// `remote_apply`
+    Replayed,
+}
+
+impl Walsender {
+    /// The position that counts.
+    pub fn position(&self, wait: CommitWait) -> Option<Lsn> {
+        match wait {
+            CommitWait::Written => self.written,
+            CommitWait::Flushed => self.flushed,
+            CommitWait::Replayed => self.replayed,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn says_what_it_survives() {
+        let record = SyncRecord {
+            leader: None,
+            quorum: 1,
+            voters: ["b", "c"].map(|name| MemberName::new(name).expect("a name")).into(),
+        };
+        assert_eq!(record.losses_survived(), 1);
+        assert_eq!(SyncRecord { quorum: 0, ..record }.losses_survived(), 2);
+    }
+}
