@@ -2,7 +2,8 @@
 //!
 //! A task is an `async` block that reads like the code it stands for. It gives way only at an `.await`, so what lies
 //! between two of them is one step, and the order of all steps follows from the seed. Wakers are not used: a task that
-//! waits is polled when a time comes or a [`Signal`](super::signal::Signal) is given, and looks again at what it waits for.
+//! waits is polled when a time comes or a [`Signal`](super::signal::Signal) is given, and looks again at what it waits
+//! for.
 
 use std::cell::RefCell;
 use std::cmp::Reverse;

@@ -52,7 +52,7 @@ impl Agent {
         vec![Compare::Revision(leader.clone(), term.0), Compare::Lease(leader, lease.0)]
     }
 
-    pub(crate) async fn take_leadership(&self, lease: LeaseId, by_sync: Option<i64>) -> Result<Cas, Refusal> {
+    pub(crate) async fn take_leadership(&self, lease: LeaseId, by_sync: i64) -> Result<Cas, Refusal> {
         let leader = self.path("leader");
         let (name, mutation) = {
             let world = self.sim.world();
@@ -62,7 +62,7 @@ impl Agent {
             Some(Mutation::TakeFromAnybody) => Vec::new(),
             _sound => vec![Compare::Absent(leader.clone())],
         };
-        when.extend(by_sync.map(|revision| Compare::Revision(self.path("sync"), revision)));
+        when.push(Compare::Revision(self.path("sync"), by_sync));
         let then = vec![Change::Put(leader.clone(), name.as_str().as_bytes().to_vec(), lease.0)];
         self.swap(when, then, leader, |now| now.is_some_and(|key| key.lease == lease.0)).await
     }
