@@ -1,7 +1,12 @@
 //! When all faults have stopped, the cluster heals: one primary that takes writes, everybody else behind it.
 
+use std::time::Duration;
+
 use crate::sim::postgres::{Phase, Server};
 use crate::sim::world::Sim;
+
+/// Clients that are well served hear something within this.
+const ANSWERED_WITHIN: Duration = Duration::from_secs(2);
 
 /// What is missing; `None` when all is well.
 pub(crate) fn missing(sim: &Sim) -> Option<String> {
@@ -20,5 +25,6 @@ pub(crate) fn missing(sim: &Sim) -> Option<String> {
             return Some(format!("{index} is far behind"));
         }
     }
-    None
+    (world.ledger.promised_at + ANSWERED_WITHIN < sim.now())
+        .then(|| "no client's commit is answered".to_owned())
 }

@@ -21,7 +21,9 @@ pub(crate) fn promoted(sim: &Sim, member: usize) {
     let leader = world.etcd.store.keys.get(&world.keys.path("leader"));
     let handed =
         leader.zip(status).is_some_and(|(leader, status)| leader.mod_revision == status.mod_revision);
-    let owed_up_to = if handed { u64::MAX } else { optime.unwrap_or(0).saturating_sub(limit) };
+    // Once the key `sync` is in force whoever is promoted holds everything.
+    let in_force = world.etcd.store.keys.contains_key(&world.keys.path("sync"));
+    let owed_up_to = if handed || in_force { u64::MAX } else { optime.unwrap_or(0).saturating_sub(limit) };
     let now = sim.now();
     let forced = world.ledger.memory.forced.get(&member).is_some_and(|at| now < *at + FORCED_FOR);
     let mut worst = None;
@@ -40,7 +42,11 @@ pub(crate) fn promoted(sim: &Sim, member: usize) {
              {limit} to be lost at most, {}",
             lost.number,
             lost.lsn,
-            if handed { "and nothing in a hand-over" } else { "in a failover" }
+            match (handed, in_force) {
+                (true, _) => "and nothing in a hand-over",
+                (_, true) => "and nothing under the key sync",
+                (false, false) => "in a failover",
+            }
         );
         world.ledger.break_promise("loss", text);
     }

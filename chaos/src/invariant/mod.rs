@@ -13,6 +13,7 @@ pub(crate) mod last_copy;
 pub(crate) mod leased;
 pub(crate) mod loss;
 pub(crate) mod one_writer;
+pub(crate) mod sync_record;
 pub(crate) mod timelines;
 
 /// What has to be remembered between two looks.
@@ -35,6 +36,7 @@ pub(crate) fn step(sim: &Sim) {
 pub(crate) fn promoted(sim: &Sim, member: usize) {
     sim.world().ledger.promotions += 1;
     timelines::promoted(sim, member);
+    sync_record::promoted(sim, member);
     loss::promoted(sim, member);
 }
 

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::clock::At;
 use super::network::Host;
 use super::postgres::commit::Committed;
 use super::signal::Reply;
@@ -23,6 +24,7 @@ pub(crate) struct Promise {
 #[derive(Default)]
 pub(crate) struct Ledger {
     pub(crate) promises: Vec<Promise>,
+    pub(crate) promised_at: At,
     pub(crate) broken: Option<(&'static str, String)>,
     /// No other promise counts.
     pub(crate) only: Option<String>,
@@ -52,7 +54,10 @@ impl Sim {
                 let told = sim.write_to(index, at).await;
                 match told {
                     Some(Committed::Yes { number, lsn }) => {
-                        sim.world().ledger.promises.push(Promise { number, lsn, written_off: false });
+                        let now = sim.now();
+                        let mut world = sim.world();
+                        world.ledger.promised_at = now;
+                        world.ledger.promises.push(Promise { number, lsn, written_off: false });
                     }
                     Some(Committed::Refused) | None => {
                         at = (at + 1) % sim.world().options.members;

@@ -27,6 +27,10 @@ pub(crate) enum Mutation {
     WipeBeforeClone,
     /// A lost view is never read again.
     NeverRelist,
+    /// The key `sync` is not asked who may be promoted.
+    IgnoreSyncRecord,
+    /// Standbys seem to hold everything as soon as they are connected.
+    ConfirmTooEarly,
     /// A member without data does not see that there is a cluster.
     ForgetCluster,
 }

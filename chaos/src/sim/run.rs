@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
-use matriarch::model::Settings;
+use matriarch::model::{Settings, SyncMode, SyncSettings};
 
 use super::clock::At;
 use super::executor::Executor;
 use super::mutation::Mutation;
 use super::trace::Trace;
 use super::world::{Options, Sim};
+use crate::chance::Chance;
 use crate::invariant::{self, healing};
 
 /// How long a cluster without faults may take until all is well.
@@ -93,6 +94,17 @@ pub(crate) fn run(request: &Request) -> Ended {
     ended
 }
 
+/// Two seeds in five replicate asynchronously.
+fn sync_settings(chance: &mut Chance) -> SyncSettings {
+    let modes = [SyncMode::Off, SyncMode::Off, SyncMode::Quorum, SyncMode::Quorum, SyncMode::On];
+    SyncSettings {
+        mode: chance.pick(&modes).unwrap_or_default(),
+        strict: chance.permille(300),
+        node_count: chance.pick(&[1, 1, 2]).unwrap_or(1),
+        maximum_lag: chance.pick(&[None, Some(100_000)]).flatten(),
+    }
+}
+
 fn options(exec: &Executor, mutation: Option<Mutation>) -> Options {
     let (ttl, loop_wait, factor, lag) = exec.chance(|chance| {
         let ttl = chance.pick(&[3, 5, 10, 10, 20, 30]).unwrap_or(10);
@@ -112,6 +124,7 @@ fn options(exec: &Executor, mutation: Option<Mutation>) -> Options {
             exec.chance(|chance| chance.pick(&[0, 10, 60]).unwrap_or(60)),
         ),
         primary_stop_timeout: Duration::from_secs(20),
+        sync: exec.chance(sync_settings),
         ..Settings::default()
     };
     Options { members, clients: 2, settings, bytes_factor: factor, mutation }

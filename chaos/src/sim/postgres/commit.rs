@@ -1,7 +1,7 @@
 //! A client's transaction: written, flushed, confirmed by as many standbys as are waited for, acknowledged.
 
 use super::Server;
-use crate::sim::world::{Machine, Sim};
+use crate::sim::world::Sim;
 
 /// What a client hears.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,7 +20,10 @@ impl Sim {
             let world = &mut *world;
             let machine = &mut world.machines[member];
             let writable = machine.server.as_ref().is_some_and(Server::is_writable);
-            if !writable || !machine.server.as_ref().is_some_and(|server| server.number == server_number) {
+            if !writable
+                || machine.disk.gated
+                || !machine.server.as_ref().is_some_and(|server| server.number == server_number)
+            {
                 return Committed::Refused;
             }
             if machine.disk.full {
@@ -48,31 +51,17 @@ impl Sim {
             server.changed.clone()
         };
         loop {
-            let confirmed = self.world().machines[member].is_confirmed(lsn);
-            match confirmed {
-                true => return Committed::Yes { number, lsn },
-                false => changed.wait(&self.exec).await,
+            {
+                let mut world = self.world();
+                let confirmed = world.machines[member].is_confirmed(lsn);
+                let Some(server) = world.machines[member].server.as_mut() else { return Committed::Refused };
+                if confirmed {
+                    server.sync.waiting.remove(&(number as i32));
+                    return Committed::Yes { number, lsn };
+                }
+                server.sync.waiting.insert(number as i32);
             }
+            changed.wait(&self.exec).await;
         }
-    }
-}
-
-impl Machine {
-    /// As many of the named standbys as have to have flushed up to `lsn`.
-    fn is_confirmed(&self, lsn: u64) -> bool {
-        let Some(server) = self.server.as_ref() else { return false };
-        if server.sync.count == 0 {
-            return true;
-        }
-        let named = server.sync.names.iter();
-        let confirmed = |name: &&usize| server.senders.get(*name).is_some_and(|sender| lsn <= sender.flushed);
-        // With FIRST the synchronous ones are the first that are connected; any of the named will not do.
-        let counted: Vec<&usize> = match server.sync.any {
-            true => named.collect(),
-            false => {
-                named.filter(|name| server.senders.contains_key(*name)).take(server.sync.count).collect()
-            }
-        };
-        server.sync.count <= counted.into_iter().filter(confirmed).count()
     }
 }

@@ -116,6 +116,10 @@ pub(crate) struct Disk {
     /// Timelines whose history files lie here.
     pub(crate) histories: BTreeSet<u32>,
     pub(crate) slots: BTreeSet<String>,
+    /// `synchronous_standby_names` in the file.
+    pub(crate) sync_names: String,
+    /// The access rules keep clients out.
+    pub(crate) gated: bool,
     /// A directory that was moved aside.
     pub(crate) aside: Option<Box<Disk>>,
     pub(crate) full: bool,
@@ -139,6 +143,8 @@ impl Default for Disk {
             reserved: BTreeSet::new(),
             histories: BTreeSet::new(),
             slots: BTreeSet::new(),
+            sync_names: String::new(),
+            gated: false,
             aside: None,
             full: false,
             slow_ms: 0,

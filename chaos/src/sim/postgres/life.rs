@@ -33,7 +33,9 @@ impl Sim {
         let newest = disk.histories.last().copied().unwrap_or(0).max(disk.wal.timeline);
         disk.reserved.retain(|number| *number <= newest);
         disk.promote_file = false;
-        machine.server = Some(Server::new(pid, number, follow));
+        let mut server = Server::new(pid, number, follow);
+        self.begin_sync(&mut server, &disk.sync_names);
+        machine.server = Some(server);
         machine.changed.give(&self.exec);
         let sim = self.clone();
         drop(world);

@@ -189,6 +189,8 @@ impl Sim {
     pub(crate) async fn checkpoint(&self, member: usize, number: i32) -> Result<(), String> {
         let slow_ms = self.world().machines[member].disk.slow_ms;
         let takes = self.exec.chance(|chance| chance.millis(3, 250 + 3 * slow_ms));
+        // It goes on also when nobody waits for it any more.
+        self.checkpoint_for(member, takes);
         self.exec.sleep(takes).await;
         let mut world = self.world();
         let machine = &mut world.machines[member];
@@ -200,6 +202,22 @@ impl Sim {
             machine.disk.checkpoint_timeline = machine.disk.wal.timeline;
         }
         Ok(())
+    }
+
+    fn checkpoint_for(&self, member: usize, takes: Duration) {
+        let Some(pid) = self.server_pid(member) else { return };
+        let count = move |sim: &Sim, more: bool| {
+            if let Some(server) = sim.world().machines[member].server.as_mut() {
+                let busy = server.sync.checkpoints;
+                server.sync.checkpoints = if more { busy + 1 } else { busy.saturating_sub(1) };
+            }
+        };
+        count(self, true);
+        let sim = self.clone();
+        self.exec.spawn(pid, async move {
+            sim.exec.sleep(takes).await;
+            count(&sim, false);
+        });
     }
 
     /// Waits while a server that is asked is frozen.

@@ -9,7 +9,7 @@
 
 use std::collections::BTreeMap;
 
-use matriarch::model::{Lsn, SlotFacts, SqlFacts, Standby, SyncFacts, Timeline, WalReceiver};
+use matriarch::model::{Lsn, SlotFacts, SqlFacts, Standby, Timeline, WalReceiver};
 
 use super::executor::Pid;
 use super::signal::Signal;
@@ -20,6 +20,7 @@ pub(crate) mod disk;
 pub(crate) mod life;
 pub(crate) mod mend;
 pub(crate) mod stream;
+pub(crate) mod sync;
 
 /// How far a running server is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,14 +30,6 @@ pub(crate) enum Phase {
     Standby,
     /// It accepts writes.
     Primary,
-}
-
-/// `synchronous_standby_names` in effect.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct SyncNames {
-    pub(crate) any: bool,
-    pub(crate) count: usize,
-    pub(crate) names: Vec<usize>,
 }
 
 /// A row of `pg_stat_replication`.
@@ -60,7 +53,7 @@ pub(crate) struct Server {
     pub(crate) follow: Option<(usize, Option<String>)>,
     pub(crate) promote_signalled: bool,
     pub(crate) stopping: bool,
-    pub(crate) sync: SyncNames,
+    pub(crate) sync: sync::Sync,
     pub(crate) senders: BTreeMap<usize, Walsender>,
     /// Something in here changed.
     pub(crate) changed: Signal,
@@ -78,7 +71,7 @@ impl Server {
             follow,
             promote_signalled: false,
             stopping: false,
-            sync: SyncNames::default(),
+            sync: sync::Sync::default(),
             senders: BTreeMap::new(),
             changed: Signal::default(),
         }
@@ -141,7 +134,7 @@ impl Machine {
             standby,
             flushed: if primary { lsn(self.disk.flushed) } else { Lsn(0) },
             slots: self.disk.slots.iter().map(slot).collect(),
-            sync: SyncFacts::default(),
+            sync: self.sync_facts(server),
             replication: Vec::new(),
         })
     }

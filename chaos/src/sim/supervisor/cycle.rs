@@ -193,6 +193,19 @@ impl Cycle {
         let mut seen = seen.clone();
         match self.agent.sim.world().options.mutation {
             Some(Mutation::NoLagLimit) => seen.settings.maximum_lag_on_failover = u64::MAX,
+            Some(Mutation::IgnoreSyncRecord) => {
+                let standby = seen.postgres.sql.as_ref().is_some_and(|sql| !sql.is_primary());
+                if let Some(view) = seen.view.as_mut().filter(|_| standby) {
+                    view.cluster.sync = None;
+                }
+            }
+            Some(Mutation::ConfirmTooEarly) => {
+                if let Some(sql) = &mut seen.postgres.sql {
+                    for standby in &mut sql.sync.walsenders {
+                        standby.flushed = Some(sql.flushed);
+                    }
+                }
+            }
             Some(Mutation::ForgetCluster) => {
                 if let Some(view) = &mut seen.view {
                     view.cluster.initialize = None;

@@ -188,7 +188,7 @@ impl Agent {
             return Outcome::Failed("there is no lease".to_owned());
         };
         let result = match job {
-            Job::TakeLeadership { by_sync: _ } => self.take_leadership(lease).await,
+            Job::TakeLeadership { by_sync } => self.take_leadership(lease, by_sync).await,
             Job::HandOver { term, to, to_lease, status } => {
                 self.hand_over((term, lease), &to, to_lease, &status).await
             }

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use matriarch::model::{
     Finished, LeaderBranch, LeaseFacts, LeaseId, Liveness, MemberName, MemberRecord, Moment, PeerAnswer,
-    PostgresFacts, Process, Request, Settings, Verdict, View,
+    PostgresFacts, Process, Request, Settings, SyncOwner, Verdict, View,
 };
 
 use super::etcd::client::Client;
@@ -76,6 +76,7 @@ pub(crate) struct Shared {
     pub(crate) record_bell: Signal,
     pub(crate) status: RefCell<Status>,
     pub(crate) shutting_down: Cell<bool>,
+    pub(crate) sync_owner: RefCell<SyncOwner>,
     pub(crate) etcd: Client,
 }
 
@@ -177,6 +178,7 @@ impl Sim {
             record_bell: Signal::default(),
             status: RefCell::default(),
             shutting_down: Cell::default(),
+            sync_owner: RefCell::default(),
             etcd: Client::new(self, Host::Member(member)),
         });
         let agent = Agent { sim: self.clone(), shared: shared.clone() };

@@ -2,9 +2,7 @@
 
 use std::time::Duration;
 
-use matriarch::model::{
-    DataDirectory, JobKind, Moment, PostgresFacts, Process, SqlFacts, SyncOwner, TimelineHistory,
-};
+use matriarch::model::{DataDirectory, JobKind, Moment, PostgresFacts, Process, SqlFacts, TimelineHistory};
 
 use super::Agent;
 
@@ -75,9 +73,9 @@ impl PostgresWatch {
             history: self.history.clone(),
             pending_restart: Default::default(),
             turned_away_since: None,
-            gated: false,
             unsynchronous: Vec::new(),
-            sync_owner: SyncOwner::Operator,
+            gated: agent.sim.world().machines[agent.member()].disk.gated,
+            sync_owner: agent.shared.sync_owner.borrow().clone(),
             liveness: agent.shared.liveness.borrow().facts(verdict),
         }
     }

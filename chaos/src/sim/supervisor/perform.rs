@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use matriarch::model::{
     Action, ExitBecause, Finished, FollowTarget, Job, JobKind, LeaderBranch, LeaseId, Moment, Observation,
-    Outcome, Running, Term, Timeline,
+    Outcome, Running, SyncOwner, Term, Timeline,
 };
 
 use super::cycle::{Cycle, Lane};
@@ -55,6 +55,15 @@ impl Cycle {
                     own.put_history((term, lease), &lines).await
                 });
             }
+            Action::PublishSync { term, record, mod_revision } => {
+                agent.aside(lease, Event::LookWanted, move |own, lease| async move {
+                    own.put_sync((term, lease), record.as_ref(), mod_revision).await
+                });
+            }
+            Action::SetSyncNames(names) => agent.set_sync_names(names).await,
+            Action::SetGate { closed } => {
+                agent.sim.world().machines[agent.member()].disk.gated = closed;
+            }
             Action::RestoreInitialize { term, system_id } => {
                 agent.aside(lease, Event::LookWanted, move |own, lease| async move {
                     own.put_initialize((term, lease), system_id).await
@@ -78,8 +87,6 @@ impl Cycle {
                 slots.extend(create);
                 slots.retain(|slot| !drop.contains(slot));
             }
-            // Not modelled: the mode is off.
-            Action::PublishSync { .. } | Action::SetSyncNames(_) | Action::SetGate { .. } => {}
             Action::ResumeReplay => {}
             Action::CheckpointAfterPromotion { term: Term(_) } => agent.checkpoint_aside(),
             Action::Answer { .. } => {}
@@ -209,6 +216,16 @@ impl Agent {
             server.follow = self.source_of(target.as_ref());
             server.changed.give(&self.sim.exec);
         }
+    }
+
+    /// Written down, then told.
+    async fn set_sync_names(&self, names: Option<String>) {
+        let text = names.clone().unwrap_or_default();
+        *self.shared.sync_owner.borrow_mut() = names.map_or(SyncOwner::Operator, SyncOwner::Supervisor);
+        self.step().await;
+        self.sim.world().machines[self.member()].disk.sync_names = text;
+        self.step().await;
+        self.sim.reload(self.member());
     }
 
     fn checkpoint_aside(&self) {

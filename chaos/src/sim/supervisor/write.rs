@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use matriarch::etcd::StoredKey;
-use matriarch::model::{ClusterStatus, HistoryLine, LeaseId, MemberName, MemberRecord, Term};
+use matriarch::model::{ClusterStatus, HistoryLine, LeaseId, MemberName, MemberRecord, SyncRecord, Term};
 use serde::Serialize;
 use serde_json::json;
 
@@ -52,16 +52,17 @@ impl Agent {
         vec![Compare::Revision(leader.clone(), term.0), Compare::Lease(leader, lease.0)]
     }
 
-    pub(crate) async fn take_leadership(&self, lease: LeaseId) -> Result<Cas, Refusal> {
+    pub(crate) async fn take_leadership(&self, lease: LeaseId, by_sync: i64) -> Result<Cas, Refusal> {
         let leader = self.path("leader");
         let (name, mutation) = {
             let world = self.sim.world();
             (world.machines[self.member()].name.clone(), world.options.mutation)
         };
-        let when = match mutation {
+        let mut when = match mutation {
             Some(Mutation::TakeFromAnybody) => Vec::new(),
             _sound => vec![Compare::Absent(leader.clone())],
         };
+        when.push(Compare::Revision(self.path("sync"), by_sync));
         let then = vec![Change::Put(leader.clone(), name.as_str().as_bytes().to_vec(), lease.0)];
         self.swap(when, then, leader, |now| now.is_some_and(|key| key.lease == lease.0)).await
     }
@@ -145,6 +146,26 @@ impl Agent {
             parts
         };
         self.put_as_leader(held, "history", bytes(&lines.iter().map(line).collect::<Vec<_>>())).await
+    }
+
+    pub(crate) async fn put_sync(
+        &self,
+        held: (Term, LeaseId),
+        record: Option<&SyncRecord>,
+        over: i64,
+    ) -> Result<Cas, Refusal> {
+        let path = self.path("sync");
+        let mut when = self.as_leader(held.0, held.1);
+        when.push(Compare::Revision(path.clone(), over));
+        let Some(record) = record else {
+            return self.swap(when, vec![Change::Delete(path.clone())], path, |now| now.is_none()).await;
+        };
+        let voters: Vec<&str> = record.voters.iter().map(MemberName::as_str).collect();
+        let standbys = (!voters.is_empty()).then(|| voters.join(","));
+        let leader = record.leader.as_ref().map(MemberName::as_str);
+        let value = bytes(&json!({"leader": leader, "quorum": record.quorum, "sync_standby": standbys}));
+        let then = vec![Change::Put(path.clone(), value.clone(), 0)];
+        self.swap(when, then, path, |now| now.is_some_and(|key| key.value == value)).await
     }
 
     pub(crate) async fn put_initialize(&self, held: (Term, LeaseId), system_id: u64) -> Result<Cas, Refusal> {
