@@ -65,16 +65,17 @@ pub(super) fn run(turn: &mut Turn<'_>, sql: &SqlFacts) -> Reason {
         turn.wake_in(ASK_SOON, WaitingOn::Members);
         return reason;
     }
-    match somebody_first(turn, request, sql) {
-        Some(reason) => {
-            turn.wake_in(ASK_AGAIN, WaitingOn::Members);
-            reason
-        }
-        None => {
-            take(turn);
-            Reason::HealthiestMember
-        }
+    if asked_for_me {
+        // Whoever is ahead holds nothing more that was acknowledged, and goes behind.
+        take(turn);
+        return Reason::AskedToLead;
     }
+    if let Some(reason) = somebody_first(turn, request, sql) {
+        turn.wake_in(ASK_AGAIN, WaitingOn::Members);
+        return reason;
+    }
+    take(turn);
+    Reason::HealthiestMember
 }
 
 fn take(turn: &mut Turn<'_>) {

@@ -77,13 +77,13 @@ pub(in crate::decide) fn prepare_promotion(
     let record = turn.sync_record().cloned().unwrap_or_default();
     let me = turn.seen.me.name.clone();
     let names = names_of_next(&record, &me, &settings);
-    if turn.seen.postgres.sync_owner != SyncOwner::Supervisor(names.to_string()) {
-        name(turn, Some(names.to_string()));
+    let said = names.to_string();
+    if sql.sync.names != said || turn.seen.postgres.sync_owner != SyncOwner::Supervisor(said.clone()) {
+        name(turn, Some(said));
         return Some(Reason::Sync(SyncReason::Preparing));
     }
     let in_effect = turn.memory.sync.in_effect.as_ref();
-    let heard = in_effect.is_some_and(|seen| names.count == 0 || seen.from.is_some());
-    if sql.sync.names != names.to_string() || !heard {
+    if !in_effect.is_some_and(|seen| names.count == 0 || seen.from.is_some()) {
         return Some(Reason::Sync(SyncReason::Preparing));
     }
     let next = next(&record, &me, &settings);
