@@ -160,4 +160,6 @@ pub struct Rejoin {
     pub silences: u32,
     /// When the leader was last asked for its history.
     pub asked_at: Option<Moment>,
+    /// When this PostgreSQL may last have received or written something.
+    pub changed_at: Option<Moment>,
 }

@@ -8,7 +8,7 @@ use super::turn::Turn;
 use super::{bootstrap, start};
 use crate::model::{
     Action, Branch, ControlFile, ControlState, Divergence, FollowTarget, Job, JobKind, LeaderBranch,
-    LeaderKey, Lsn, MemberName, Reason, SyncMode, Timeline, WaitingOn,
+    LeaderKey, Lsn, MemberName, Moment, Reason, SyncMode, Timeline, WaitingOn,
 };
 
 /// Crash recovery is tried this often before the next rung.
@@ -44,7 +44,9 @@ pub(super) fn climb(turn: &mut Turn<'_>, leader: &LeaderKey, control: &ControlFi
     if control.backup_label {
         return follow(turn, &name, true);
     }
-    let Some(branch) = leader_branch(turn, leader) else {
+    // What the leader said before this PostgreSQL went down may lack a timeline that came from it since.
+    let since = turn.memory.rejoin.changed_at.unwrap_or_default();
+    let Some(branch) = told(turn, leader, since, |_, branch| branch.end.is_none()) else {
         if SILENCES_MAX <= turn.memory.rejoin.silences && control.state != ControlState::InProduction {
             return follow(turn, &name, false);
         }
@@ -134,24 +136,26 @@ fn checkpointed(turn: &Turn<'_>, leader: &MemberName) -> Option<FollowTarget> {
 
 /// The history of a leader that is primary, if it told it lately; asks otherwise.
 pub(super) fn leader_branch(turn: &mut Turn<'_>, leader: &LeaderKey) -> Option<Branch> {
-    told(turn, leader, |_, branch| branch.end.is_none())
+    told(turn, leader, Moment::default(), |_, branch| branch.end.is_none())
 }
 
 /// The history of a leader that may be promoted yet, once whoever follows it finds its slot there.
 pub(super) fn branch_to_follow(turn: &mut Turn<'_>, leader: &LeaderKey) -> Option<Branch> {
-    told(turn, leader, |told, _| told.has_slot)
+    told(turn, leader, Moment::default(), |told, _| told.has_slot)
 }
 
-/// What the leader told lately, if it will do; asks otherwise.
+/// What the leader told lately and not before `since`, if it will do; asks otherwise.
 fn told(
     turn: &mut Turn<'_>,
     leader: &LeaderKey,
+    since: Moment,
     will_do: impl Fn(&LeaderBranch, &Branch) -> bool,
 ) -> Option<Branch> {
+    let counts = |asked_at: Moment| turn.is_recent(asked_at) && since <= asked_at;
     let told = turn.seen.leader_branch.as_ref();
-    let told = told.filter(|told| told.name == leader.name && turn.is_recent(told.asked_at));
-    let asked_within =
-        |within: Duration| turn.memory.rejoin.asked_at.is_some_and(|at| turn.now < at + within);
+    let told = told.filter(|told| told.name == leader.name && counts(told.asked_at));
+    let last_asked = turn.memory.rejoin.asked_at;
+    let asked_within = |within: Duration| last_asked.is_some_and(|at| turn.now < at + within);
     match told.map(|told| (told, &told.answer)) {
         Some((told, Ok(branch))) if will_do(told, branch) => {
             turn.memory.rejoin.silences = 0;
@@ -161,7 +165,7 @@ fn told(
         Some((_, Ok(_))) => {}
         Some((_, Err(_))) if asked_within(SILENT) => return None,
         Some((_, Err(_))) => turn.memory.rejoin.silences = turn.memory.rejoin.silences.saturating_add(1),
-        None if turn.memory.rejoin.asked_at.is_some_and(|at| turn.is_recent(at)) => return None,
+        None if last_asked.is_some_and(counts) => return None,
         None => {}
     }
     if let Some(from) = turn.target(&leader.name) {

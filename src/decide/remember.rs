@@ -156,6 +156,9 @@ impl Turn<'_> {
 
     /// Notices an unexpected end of the postmaster while I led.
     fn remember_process(&mut self, leadership: &Leadership) {
+        if !matches!(self.seen.postgres.process, Process::Down { .. }) || !self.seen.finished.is_empty() {
+            self.memory.rejoin.changed_at = Some(self.now);
+        }
         match (&self.seen.postgres.process, self.memory.last_pid) {
             (Process::Up { pid, .. }, _) => self.memory.last_pid = Some(*pid),
             (Process::Down { .. }, Some(_)) => {
