@@ -116,22 +116,36 @@ fn barred(turn: &mut Turn<'_>, cluster: &ClusterView, asked_for_me: bool) -> Opt
 }
 
 fn too_old(turn: &Turn<'_>, cluster: &ClusterView, sql: &SqlFacts) -> Option<Reason> {
-    if let Some(bytes) = too_far_behind(turn, (sql.timeline, sql.lsn())) {
+    // What was written beside the cluster's history is none of it.
+    let mine = turn.seen.postgres.branch().map_or(sql.lsn(), |mine| mine.shared_with(&ended(turn)));
+    if let Some(bytes) = too_far_behind(turn, mine) {
         return Some(Reason::TooFarBehind { bytes });
     }
     let old_timeline = turn.seen.settings.check_timeline && sql.timeline < cluster.timeline();
     old_timeline.then_some(Reason::OldTimeline)
 }
 
-/// By how much who is at `position` is behind what the leader published, if that is more than may be lost. What it has
-/// beyond the end of its timeline in the cluster's history is none of it.
-fn too_far_behind(turn: &Turn<'_>, position: sync::Position) -> Option<u64> {
-    let cluster = turn.cluster()?;
-    let published = cluster.status.as_ref().and_then(|status| status.optime).unwrap_or_default();
-    let mut ended = cluster.history.iter().flatten().filter(|line| Some(line.parent) == position.0);
-    let shared = ended.next().map_or(position.1, |line| position.1.min(line.lsn));
-    let behind_bytes = published.bytes_since(shared);
+/// By how much `lsn` is behind what the leader published, if that is more than may be lost.
+fn too_far_behind(turn: &Turn<'_>, lsn: Lsn) -> Option<u64> {
+    let status = turn.cluster().and_then(|cluster| cluster.status.as_ref());
+    let behind_bytes = status.and_then(|status| status.optime).unwrap_or_default().bytes_since(lsn);
     (turn.seen.settings.maximum_lag_on_failover < behind_bytes).then_some(behind_bytes)
+}
+
+/// The timelines of the cluster that have ended, and where.
+fn ended(turn: &Turn<'_>) -> Vec<(Timeline, Lsn)> {
+    let lines = turn.cluster().and_then(|cluster| cluster.history.as_ref());
+    lines.into_iter().flatten().map(|line| (line.parent, line.lsn)).collect()
+}
+
+/// How much of what another member holds is the cluster's: nothing beyond the end of its timeline. It knows better.
+fn shared_at_most(turn: &Turn<'_>, answer: &PeerAnswer) -> Lsn {
+    let ended = ended(turn);
+    let end = ended.iter().rfind(|(timeline, _)| Some(*timeline) <= answer.timeline);
+    match (end, ended.last()) {
+        (Some((_, end)), Some((last, _))) if answer.timeline <= Some(*last) => answer.lsn.min(*end),
+        _on_the_present_timeline => answer.lsn,
+    }
 }
 
 /// Members whose answers count: reachable in principle, and allowed to lead.
@@ -183,7 +197,8 @@ fn somebody_first(turn: &Turn<'_>, request: Option<&FailoverRequest>, sql: &SqlF
         let goes_first = |request: &FailoverRequest| {
             let asked = request.candidate.as_ref() == Some(&member);
             let theirs = (answer.timeline, answer.lsn);
-            let able = too_far_behind(turn, theirs).is_none() && sync::may_lead(turn, &member, theirs);
+            let able = too_far_behind(turn, shared_at_most(turn, answer)).is_none()
+                && sync::may_lead(turn, &member, theirs);
             asked && (request.is_failover() || able)
         };
         if request.is_some_and(goes_first) {
@@ -233,7 +248,8 @@ pub(super) fn candidates(turn: &mut Turn<'_>) -> Candidates {
         turn.seen.peers.get(name).is_some_and(|answer| {
             let able = turn.is_answer_of_now(answer) && counts(answer) && answer.in_recovery;
             let theirs = (answer.timeline, answer.lsn);
-            let near = turn.sync_record().is_some() || too_far_behind(turn, theirs).is_none();
+            let near =
+                turn.sync_record().is_some() || too_far_behind(turn, shared_at_most(turn, answer)).is_none();
             able && near && sync::may_lead(turn, name, theirs)
         })
     };

@@ -142,6 +142,30 @@ impl Branch {
         }
         Divergence::None
     }
+
+    /// How far this is the history of which `ended` are the timelines that have ended, and where. What came before the
+    /// first of them is taken for shared, and so is what follows the last.
+    pub fn shared_with(&self, ended: &[(Timeline, Lsn)]) -> Lsn {
+        let end = self.end.unwrap_or(Lsn(u64::MAX));
+        let first = ended.first().map(|(timeline, _)| *timeline);
+        let mut mine = self.segments().skip_while(|(timeline, _)| Some(*timeline) != first).peekable();
+        if mine.peek().is_none() {
+            return end;
+        }
+        let mut shared = Lsn(0);
+        for (timeline, their_end) in ended {
+            match mine.next() {
+                Some((mine, my_end)) if mine == *timeline => {
+                    shared = my_end.min(*their_end);
+                    if my_end != *their_end {
+                        return shared;
+                    }
+                }
+                Some(_) | None => return shared,
+            }
+        }
+        if mine.next().is_some() { end } else { shared }
+    }
 }
 
 #[cfg(test)]
@@ -172,6 +196,24 @@ mod tests {
         assert_eq!(history.0[0].reason, "no recovery target specified");
         assert_eq!(TimelineHistory::parse("x 0/1"), Err(HistoryParseError::Timeline { line: 1 }));
         assert!(matches!(TimelineHistory::parse("1"), Err(HistoryParseError::Position { line: 1, .. })));
+    }
+
+    #[test]
+    fn knows_what_is_shared_with_a_history_of_ends() {
+        let ended = [(Timeline(2), Lsn(200)), (Timeline(4), Lsn(400))];
+        let cases = [
+            ("on the present timeline", branch(&[(1, 100), (2, 200), (4, 400)], 5, Some(450)), 450),
+            ("behind", branch(&[(1, 100)], 2, Some(150)), 150),
+            ("beyond the end of a timeline", branch(&[(1, 100)], 2, Some(999)), 200),
+            ("on a timeline that nobody heard of", branch(&[(1, 100), (2, 200)], 3, Some(999)), 200),
+            ("on one that left later", branch(&[(1, 100), (2, 250)], 3, Some(999)), 200),
+            ("at the very end", branch(&[(1, 100), (2, 200)], 4, Some(400)), 400),
+            ("from before all that is known", branch(&[], 1, Some(70)), 70),
+        ];
+        for (name, local, expected) in cases {
+            assert_eq!(local.shared_with(&ended), Lsn(expected), "{name}");
+        }
+        assert_eq!(branch(&[], 1, Some(70)).shared_with(&[]), Lsn(70));
     }
 
     #[test]

@@ -134,6 +134,7 @@ impl Sim {
             loop {
                 // An orderly service manager starts again what ends, and the operator ends a pause.
                 sim.exec.sleep(Duration::from_secs(1)).await;
+                sim.remove_foreign_data();
                 (0..members).for_each(|member| sim.start_supervisor(member));
                 sim.set_pause(false);
             }

@@ -4,9 +4,25 @@ use matriarch::model::{Ask, Request, RequestId, RestartFilter};
 use serde_json::json;
 
 use crate::sim::etcd::store::{Change, Txn};
+use crate::sim::postgres::disk::{Data, Disk};
 use crate::sim::world::{Sim, index_of, name_of};
 
 impl Sim {
+    /// A bootstrap whose outcome was unknown ends in two clusters; the one that etcd does not know of never took a
+    /// write. Its member says so and waits for an operator.
+    pub(super) fn remove_foreign_data(&self) {
+        let mut world = self.world();
+        let world = &mut *world;
+        let Some(known) = world.etcd.store.keys.get(&world.keys.path("initialize")) else { return };
+        let known = String::from_utf8_lossy(&known.value).into_owned();
+        for machine in &mut world.machines {
+            let foreign = machine.disk.data == Data::Ready && machine.disk.system_id.to_string() != known;
+            if foreign && machine.server.is_none() && machine.disk.wal.records.len() == 1 {
+                machine.disk = Disk::default();
+            }
+        }
+    }
+
     pub(super) fn operator_fault(&self) {
         let member = self.any_member();
         match self.exec.chance(|chance| chance.below(100)) {
