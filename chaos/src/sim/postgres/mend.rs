@@ -193,13 +193,18 @@ impl Sim {
         self.checkpoint_for(member, takes);
         self.exec.sleep(takes).await;
         let mut world = self.world();
+        world.next_record += 1;
+        let record = world.next_record;
         let machine = &mut world.machines[member];
         let Some(server) = machine.server.as_ref().filter(|server| server.number == number) else {
             return Err("the connection broke".to_owned());
         };
         if server.phase == Phase::Primary {
-            machine.disk.checkpoint = machine.disk.flushed;
-            machine.disk.checkpoint_timeline = machine.disk.wal.timeline;
+            let disk = &mut machine.disk;
+            disk.checkpoint = disk.wal.end();
+            disk.checkpoint_timeline = disk.wal.timeline;
+            disk.flushed = disk.wal.append(record, CHECKPOINT_BYTES);
+            server.changed.give(&self.exec);
         }
         Ok(())
     }
