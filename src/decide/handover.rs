@@ -223,6 +223,11 @@ pub(super) fn go_on(turn: &mut Turn<'_>, term: Term, control: Option<&ControlFil
 
 fn prove(turn: &mut Turn<'_>, hand_over: &HandOver, term: Term, control: &ControlFile) -> Reason {
     let checkpoint = control.checkpoint;
+    if turn.seen.writing.is_some() {
+        // A write to the key of before, whose answer is late.
+        turn.wake_in(ASK_EVERY, WaitingOn::Job);
+        return in_phase(turn, HandOverPhase::Proving { checkpoint });
+    }
     let Some(to) = hand_over.to.clone() else {
         // Nobody can take over: a shutdown goes on and leaves the key to whoever comes.
         turn.memory.given_away = Some(term);

@@ -14,7 +14,10 @@ pub(super) fn serve(turn: &mut Turn<'_>, term: Term, sql: &SqlFacts) -> Reason {
     slots::on_leader(turn, sql);
     sync::on_leader(turn, term, sql);
     let gated = sync::watch_gate(turn, sql);
-    publish::status(turn, term, sql);
+    // A position means nothing before the history says on which timeline it lies.
+    if sql.timeline.and_then(|timeline| history(turn, timeline)).is_none() {
+        publish::status(turn, term, sql);
+    }
     if turn.memory.hand_over.is_some() {
         return handover::while_serving(turn, sql);
     }

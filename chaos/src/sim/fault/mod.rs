@@ -19,6 +19,9 @@ mod process;
 /// Which family, with how many of a hundred.
 type Weights = [u64; 5];
 
+/// How long an operator waits before removing data.
+const PATIENCE: Duration = Duration::from_secs(30);
+
 /// Storms of different kinds: processes, network, etcd, disks, operators.
 const STORMS: [Weights; 6] = [
     [40, 25, 15, 10, 10],
@@ -127,14 +130,16 @@ impl Sim {
         for member in 0..members {
             self.start_supervisor(member);
         }
-        let sim = self.clone();
+        let (sim, ended) = (self.clone(), self.now());
         self.nature(async move {
             sim.exec.sleep(Duration::from_millis(2)).await;
             sim.exec.thaw_all(false);
             loop {
                 // An orderly service manager starts again what ends, and the operator ends a pause.
                 sim.exec.sleep(Duration::from_secs(1)).await;
-                sim.remove_foreign_data();
+                if ended + PATIENCE <= sim.now() {
+                    sim.remove_foreign_data();
+                }
                 (0..members).for_each(|member| sim.start_supervisor(member));
                 sim.set_pause(false);
             }

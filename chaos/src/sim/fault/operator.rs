@@ -1,5 +1,8 @@
 //! Operators, at the worst moment: switchover, failover, restart, reinitialize, pause.
 
+use std::collections::BTreeSet;
+use std::time::Duration;
+
 use matriarch::model::{Ask, Request, RequestId, RestartFilter};
 use serde_json::json;
 
@@ -7,18 +10,35 @@ use crate::sim::etcd::store::{Change, Txn};
 use crate::sim::postgres::disk::{Data, Disk};
 use crate::sim::world::{Sim, index_of, name_of};
 
+/// How long a change of the configuration may take to reach everybody.
+const HEARD_WITHIN: Duration = Duration::from_secs(60);
+
 impl Sim {
-    /// A bootstrap whose outcome was unknown ends in two clusters; the one that etcd does not know of never took a
-    /// write. Its member says so and waits for an operator.
+    /// A bootstrap of which etcd never heard, or heard too late: its member says so and waits for an operator, who
+    /// removes the data. Nobody was promised anything there.
     pub(super) fn remove_foreign_data(&self) {
-        let mut world = self.world();
-        let world = &mut *world;
-        let Some(known) = world.etcd.store.keys.get(&world.keys.path("initialize")) else { return };
-        let known = String::from_utf8_lossy(&known.value).into_owned();
-        for machine in &mut world.machines {
-            let foreign = machine.disk.data == Data::Ready && machine.disk.system_id.to_string() != known;
-            if foreign && machine.server.is_none() && machine.disk.wal.records.len() == 1 {
-                machine.disk = Disk::default();
+        let (known, promised) = {
+            let world = self.world();
+            let known = world.etcd.store.keys.get(&world.keys.path("initialize"));
+            let known = known.map(|key| String::from_utf8_lossy(&key.value).into_owned());
+            let numbers: BTreeSet<u64> = world.ledger.promises.iter().map(|promise| promise.number).collect();
+            (known, numbers)
+        };
+        let members = self.world().options.members;
+        for member in 0..members {
+            let in_vain = {
+                let world = self.world();
+                let (disk, server) = (&world.machines[member].disk, &world.machines[member].server);
+                let foreign = disk.data == Data::Ready && known.as_ref() != Some(&disk.system_id.to_string());
+                let idle = server.as_ref().is_none_or(|server| !server.is_writable());
+                foreign && idle && disk.wal.records.iter().all(|record| !promised.contains(&record.number))
+            };
+            if in_vain {
+                self.note(|| format!("{member}: an operator removes the data"));
+                let supervisor = self.world().machines[member].supervisor.as_ref().map(|it| it.pid);
+                supervisor.into_iter().for_each(|pid| self.exec.kill(pid));
+                self.kill_server(member);
+                self.world().machines[member].disk = Disk::default();
             }
         }
     }
@@ -95,10 +115,13 @@ impl Sim {
         supervisors.any(|it| it.shared.shutting_down.get() && self.exec.is_alive(it.pid))
     }
 
+    /// Also for a supervisor that may not have heard of the end yet.
     pub(super) fn is_paused(&self) -> bool {
+        let now = self.now();
         let world = self.world();
         let config = world.etcd.store.keys.get(&world.keys.path("config"));
-        config.is_some_and(|key| key.value != b"{}")
+        let just_ended = world.ledger.memory.pause_set_at.is_some_and(|at| now < at + HEARD_WITHIN);
+        just_ended || config.is_some_and(|key| key.value != b"{}")
     }
 
     /// `pause` in the dynamic configuration, once there is one.
@@ -110,6 +133,8 @@ impl Sim {
         let wanted = if pause { json!({"pause": true}) } else { json!({}) }.to_string();
         if known.is_some_and(|known| known != wanted.as_bytes()) {
             self.note(|| format!("fault: pause {pause}"));
+            let now = self.now();
+            self.world().ledger.memory.pause_set_at = Some(now);
             self.put("config", wanted);
         }
     }

@@ -22,7 +22,7 @@ impl Sim {
             let writable = machine.server.as_ref().is_some_and(Server::is_writable);
             if !writable
                 || machine.disk.gated
-                || !machine.server.as_ref().is_some_and(|server| server.number == server_number)
+                || machine.server.as_ref().is_none_or(|server| server.number != server_number)
             {
                 return Committed::Refused;
             }

@@ -80,16 +80,9 @@ impl Cycle {
                 });
             }
             Action::Follow(target) => agent.follow_local(target).await,
-            Action::SetSlots { create, drop } => {
-                agent.step().await;
-                let mut world = agent.sim.world();
-                let slots = &mut world.machines[agent.member()].disk.slots;
-                slots.extend(create);
-                slots.retain(|slot| !drop.contains(slot));
-            }
-            Action::ResumeReplay => {}
+            Action::SetSlots { create, drop } => agent.set_slots(create, &drop).await,
             Action::CheckpointAfterPromotion { term: Term(_) } => agent.checkpoint_aside(),
-            Action::Answer { .. } => {}
+            Action::ResumeReplay | Action::Answer { .. } => {}
             Action::Exit(because) => return ControlFlow::Break(because),
         }
         ControlFlow::Continue(())
@@ -146,25 +139,25 @@ impl Agent {
         });
     }
 
-    /// The newest record, until it is written.
+    async fn set_slots(&self, create: Vec<String>, drop: &[String]) {
+        self.step().await;
+        let mut world = self.sim.world();
+        let slots = &mut world.machines[self.member()].disk.slots;
+        slots.extend(create);
+        slots.retain(|slot| !drop.contains(slot));
+    }
+
+    /// The newest record, until it is written, and the same again when it is ordered again.
     pub(crate) async fn publish_member(self) {
-        let mut done = None;
         loop {
-            let newest = self.shared.record.borrow().clone();
-            match newest {
-                Some((lease, record)) if done.as_ref() != Some(&(lease, record.clone())) => {
-                    match self.put_member(lease, &record).await {
-                        Ok(_) => done = Some((lease, record)),
-                        Err(_) => {
-                            let changed = self.shared.record_bell.wait(&self.sim.exec);
-                            self.sim.exec.within(WRITE_AGAIN_AFTER, changed).await;
-                        }
-                    }
-                    if done.as_ref().is_some_and(|done| Some(done) != self.shared.record.borrow().as_ref()) {
-                        continue;
-                    }
-                }
-                _written => self.shared.record_bell.wait(&self.sim.exec).await,
+            let newest = self.shared.record.borrow_mut().take();
+            let Some((lease, record)) = newest else {
+                self.shared.record_bell.wait(&self.sim.exec).await;
+                continue;
+            };
+            if self.put_member(lease, &record).await.is_err() {
+                self.shared.record.borrow_mut().get_or_insert((lease, record));
+                self.sim.exec.within(WRITE_AGAIN_AFTER, self.shared.record_bell.wait(&self.sim.exec)).await;
             }
         }
     }
