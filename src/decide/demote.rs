@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::turn::Turn;
 use super::{Leadership, Situation};
-use crate::model::{Action, Job, JobKind, Reason, StopMode, Term, WaitingOn};
+use crate::model::{Action, FailoverKey, Job, JobKind, Reason, StopMode, Term, WaitingOn};
 
 /// After an immediate stop was asked for, SIGKILL follows this soon: the fence's deadline lies right behind.
 const IMMEDIATE_STOP_WITHIN: Duration = Duration::from_millis(500);
@@ -63,6 +63,13 @@ pub(super) fn release(turn: &mut Turn<'_>, term: Term, because: Reason) -> Reaso
         return because;
     }
     turn.memory.yield_until = Some(turn.now + turn.seen.settings.ttl);
+    let asked = turn.cluster().and_then(|cluster| cluster.failover.clone());
+    if let Some(FailoverKey { mod_revision, .. }) =
+        asked.filter(|key| key.request.candidate.as_ref() == Some(&turn.seen.me.name))
+    {
+        // Who was asked to lead cannot: the others do not wait for it any longer.
+        turn.act(Action::ClearFailover { mod_revision });
+    }
     if turn.seen.writing.is_none() {
         turn.memory.given_away = Some(term);
         turn.act(Action::Start(Job::ReleaseLeadership { term, status: None }));

@@ -24,6 +24,11 @@ pub(crate) fn promoted(sim: &Sim, member: usize) {
     // Once the key `sync` is in force whoever is promoted holds everything.
     let in_force = world.etcd.store.keys.contains_key(&world.keys.path("sync"));
     let owed_up_to = if handed || in_force { u64::MAX } else { optime.unwrap_or(0).saturating_sub(limit) };
+    let published = world.etcd.store.keys.get(&world.keys.path("history"));
+    let published: Vec<u64> = published
+        .and_then(|key| serde_json::from_slice::<Vec<serde_json::Value>>(&key.value).ok())
+        .map(|lines| lines.iter().filter_map(|line| line.get(0)?.as_u64()).collect())
+        .unwrap_or_default();
     let now = sim.now();
     let forced = world.ledger.memory.forced.get(&member).is_some_and(|at| now < *at + FORCED_FOR);
     let mut worst = None;
@@ -31,7 +36,9 @@ pub(crate) fn promoted(sim: &Sim, member: usize) {
         if wal.holds(promise.number) {
             continue;
         }
-        if promise.lsn <= owed_up_to && (!forced || handed) {
+        // What a leader acknowledged before etcd heard of its timeline is not before any position that etcd heard of.
+        let known = promise.parent.is_none_or(|parent| published.contains(&u64::from(parent)));
+        if promise.lsn <= owed_up_to && (known || handed || in_force) && (!forced || handed) {
             worst = Some(*promise);
         }
         promise.written_off = true;

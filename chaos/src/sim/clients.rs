@@ -16,6 +16,8 @@ const PATIENCE: Duration = Duration::from_secs(3);
 pub(crate) struct Promise {
     pub(crate) number: u64,
     pub(crate) lsn: u64,
+    /// The timeline that had ended when its own began.
+    pub(crate) parent: Option<u32>,
     /// It was lost, within what asynchronous replication allows.
     pub(crate) written_off: bool,
 }
@@ -57,7 +59,8 @@ impl Sim {
                         let now = sim.now();
                         let mut world = sim.world();
                         world.ledger.promised_at = now;
-                        world.ledger.promises.push(Promise { number, lsn, written_off: false });
+                        let parent = world.machines[at].disk.wal.switches.last().map(|(parent, _)| *parent);
+                        world.ledger.promises.push(Promise { number, lsn, parent, written_off: false });
                     }
                     Some(Committed::Refused) | None => {
                         at = (at + 1) % sim.world().options.members;

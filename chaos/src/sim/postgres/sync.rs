@@ -109,7 +109,7 @@ impl Machine {
             walsenders: server.senders.iter().map(row).collect(),
             waiting: server.sync.waiting.clone(),
             checkpointer_rests: server.sync.checkpoints == 0 && server.sync.unread == 0,
-            replay_rests: true,
+            replay_rests: self.disk.flushed <= server.replayed,
         }
     }
 }

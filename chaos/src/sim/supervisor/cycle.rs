@@ -195,8 +195,9 @@ impl Cycle {
             Some(Mutation::NoLagLimit) => seen.settings.maximum_lag_on_failover = u64::MAX,
             Some(Mutation::IgnoreSyncRecord) => {
                 let standby = seen.postgres.sql.as_ref().is_some_and(|sql| !sql.is_primary());
-                if let Some(view) = seen.view.as_mut().filter(|_| standby) {
-                    view.cluster.sync = None;
+                let key = seen.view.as_mut().and_then(|view| view.cluster.sync.as_mut());
+                if let Some(key) = key.filter(|_| standby) {
+                    key.record.leader = Some(seen.me.name.clone());
                 }
             }
             Some(Mutation::ConfirmTooEarly) => {
