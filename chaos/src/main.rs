@@ -18,6 +18,7 @@ mod report;
 mod rig;
 mod scenario;
 mod workload;
+mod worlds;
 
 #[derive(Debug, Parser)]
 #[command(name = "chaos", about)]
@@ -39,6 +40,8 @@ enum Command {
     Measure(bench::One),
     /// Judges a saved history again.
     Check(check::Arguments),
+    /// Small worlds, visited to the last state.
+    Worlds(worlds::Worlds),
 }
 
 fn main() -> ExitCode {
@@ -51,6 +54,7 @@ fn main() -> ExitCode {
         Command::Bench(arguments) => bench::run(&arguments),
         Command::Measure(one) => bench::measure(&one),
         Command::Check(arguments) => check::run(&arguments),
+        Command::Worlds(arguments) => Ok(worlds::run(&arguments)),
     };
     result.unwrap_or_else(|error| {
         eprintln!("{error:#}");
