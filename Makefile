@@ -2,13 +2,15 @@
 # make test           everything that is tested, after setting up what the tests need
 # make lint           format, clippy and documentation, as CI runs them
 # make chaos          faults on real processes, as root: MINUTES=10 MODE=async|quorum|on PEER=patroni ARGS=--help
+# make simulate       the real decisions in a simulated world: SEEDS=0..20000 ARGS=--help
 # make bench          recovery times, ours and Patroni's, as root: ROUNDS=10 ARGS=--help
 # make setup          only the set-up (says what it installs)
-.PHONY: demo test lint chaos bench setup
+.PHONY: demo test lint simulate simulate-ci chaos bench setup
 
 MINUTES ?= 10
 MODE ?= async
 ROUNDS ?= 10
+SEEDS ?= 0..20000
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 
 demo:
@@ -29,6 +31,14 @@ lint:
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked
+
+simulate:
+	cargo build --release --locked -p chaos
+	@$(TARGET)/release/chaos simulate --seeds $(SEEDS) $(ARGS)
+
+simulate-ci:
+	cargo build --release --locked -p chaos
+	@$(TARGET)/release/chaos simulate --seeds 0..3000
 
 chaos: setup
 	cargo build --release --workspace --locked

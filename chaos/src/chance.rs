@@ -1,5 +1,7 @@
 //! Chance from a seed: SplitMix64, so that a seed names the same faults on every machine.
 
+use std::time::Duration;
+
 /// A source of numbers.
 #[derive(Clone, Debug)]
 pub(crate) struct Chance(u64);
@@ -22,6 +24,26 @@ impl Chance {
     /// A number below `bound`, which is not zero.
     pub(crate) fn below(&mut self, bound: u64) -> u64 {
         self.next() % bound
+    }
+
+    /// A number from `low` to `high`, both included.
+    pub(crate) fn between(&mut self, low: u64, high: u64) -> u64 {
+        low + self.below(high.saturating_sub(low) + 1)
+    }
+
+    /// True in so many of a thousand cases.
+    pub(crate) fn permille(&mut self, permille: u64) -> bool {
+        self.below(1000) < permille
+    }
+
+    /// A span from `low` to `high` microseconds.
+    pub(crate) fn micros(&mut self, low: u64, high: u64) -> Duration {
+        Duration::from_nanos(self.between(low * 1000, high * 1000))
+    }
+
+    /// A span from `low` to `high` milliseconds.
+    pub(crate) fn millis(&mut self, low: u64, high: u64) -> Duration {
+        self.micros(low * 1000, high * 1000)
     }
 
     /// One of them; `None` of an empty list.

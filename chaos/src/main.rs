@@ -10,6 +10,7 @@ mod check;
 mod fault;
 mod history;
 mod idle;
+mod invariant;
 mod leads;
 mod oracle;
 mod ranges;
@@ -17,6 +18,7 @@ mod register;
 mod report;
 mod rig;
 mod scenario;
+mod sim;
 mod workload;
 mod worlds;
 
@@ -33,6 +35,8 @@ enum Command {
     Idle(idle::Idle),
     /// Faults on real processes, under clients whose history is checked.
     Rig(scenario::Arguments),
+    /// The real decisions in a simulated world, seed by seed.
+    Simulate(sim::command::Arguments),
     /// How long clients do without a primary: ours and the peer, in one run.
     Bench(bench::Arguments),
     /// The same for one of them, as `bench` calls it.
@@ -51,6 +55,7 @@ fn main() -> ExitCode {
             ExitCode::SUCCESS
         }),
         Command::Rig(arguments) => scenario::run(&arguments),
+        Command::Simulate(arguments) => sim::command::simulate(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
         Command::Measure(one) => bench::measure(&one),
         Command::Check(arguments) => check::run(&arguments),

@@ -81,7 +81,7 @@ impl Routes {
     async fn get(&self, first: &str, path: &str, query: &Query) -> Answer {
         match first {
             // Peers compare positions by it: never a look from before the question.
-            "patroni" => Answer::json(200, &wire::patroni_body(&*self.look(Duration::ZERO).await)),
+            "patroni" => Answer::json(200, &wire::patroni_body(&*self.asked().await)),
             "liveness" => Answer::bare(probes::liveness(&self.handle.status(), clock::now())),
             "readiness" => Answer::bare(probes::readiness(&self.handle.status(), query, clock::now())),
             "cluster" => cluster::cluster(&self.handle).await,
@@ -105,6 +105,23 @@ impl Routes {
             *looked_at = Some(clock::now());
         }
         self.handle.status()
+    }
+
+    /// The status after a look that was begun now. Members choose a leader by it, so a standby's position of before is
+    /// none; that there was a primary a moment ago is as good as news.
+    async fn asked(&self) -> Arc<Status> {
+        let looked = tokio::time::timeout(LOOK_WITHIN, self.handle.fresh(Duration::ZERO)).await;
+        let status = self.handle.status();
+        let standby = status.postgres.answering().is_some_and(|sql| !sql.is_primary());
+        match looked {
+            Ok(_) => status,
+            Err(_) if !standby => status,
+            Err(_) => {
+                let mut late = Status::clone(&status);
+                late.postgres.sql_trouble = Some("the supervisor's loop is busy".to_owned());
+                Arc::new(late)
+            }
+        }
     }
 
     /// The status after a look no older than `at_most`. A loop that does not answer in time is judged by the age of

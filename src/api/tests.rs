@@ -250,6 +250,8 @@ fn carry_out(order: Order, world: &mut World) {
                 in_recovery: true,
                 role: Role::Replica,
                 lsn: Lsn(900),
+                exact: true,
+                receives: false,
                 replayed: Lsn(800),
                 timeline: Some(Timeline(2)),
                 tags: Tags::default(),

@@ -131,6 +131,10 @@ fn insert_ours(body: &mut Map<String, Value>, status: &Status) {
     if let Some(pid) = status.guard {
         body.insert("guard".into(), pid.into());
     }
+    if let Some(sql) = status.postgres.answering() {
+        body.insert("position_is_exact".into(), sql.is_exact().into());
+        body.insert("receives_wal".into(), sql.receives().into());
+    }
     body.insert("because".into(), status.because.as_str().into());
     if let Some(phase) = &status.hand_over {
         body.insert("hand_over".into(), phase.as_str().into());

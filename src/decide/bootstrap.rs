@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use super::turn::Turn;
-use crate::model::{FollowTarget, Job, LeaderKey, MemberName, MemberState, Reason, Role, WaitingOn};
+use crate::model::{
+    FollowTarget, Job, LeaderKey, MemberName, MemberState, Reason, Role, SyncMode, WaitingOn,
+};
 
 /// How often to look whether a leader that cannot be copied yet can be.
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
@@ -44,10 +46,9 @@ pub(super) fn clone(turn: &mut Turn<'_>, leader: &LeaderKey) -> Reason {
 
 /// A running `clonefrom` member, else the leader once it runs as a primary. Backups use no slot of the member's.
 pub(super) fn clone_source(turn: &Turn<'_>, leader: &LeaderKey) -> Option<FollowTarget> {
-    let me = &turn.seen.me.name;
     // Who is vouched for has to hold, as soon as it runs, whatever was acknowledged before: a leader's copy does.
-    let vouched = turn.sync_record().is_some_and(|record| record.is_voter(me) || record.is_leader(me));
-    let from_leader_only = vouched || turn.memory.reinitialize == Some(true);
+    let synchronous = turn.seen.settings.sync.mode != SyncMode::Off;
+    let from_leader_only = synchronous || turn.memory.reinitialize == Some(true);
     let mut preferred = turn.others().filter(|(name, key)| {
         **name != leader.name && key.record.state == MemberState::Running && key.record.tags.clonefrom()
     });

@@ -6,7 +6,7 @@ use super::turn::Turn;
 use super::{Server, requests, sync};
 use crate::model::{
     Action, ClusterView, FailoverRequest, Job, LeaderKey, Lsn, MemberName, PeerAnswer, Reason, SqlFacts,
-    StopMode, SyncMode, SyncReason, Timeline, WaitingOn,
+    StopMode, SyncReason, Timeline, WaitingOn,
 };
 
 /// How long an asked member may take; longer than the deadline of the question itself, so that "no answer" counts.
@@ -16,12 +16,15 @@ const ANSWER_WITHIN: Duration = Duration::from_millis(1500);
 const ANSWER_FRESH: Duration = Duration::from_millis(2500);
 /// A running primary whose lease is doubted by a renewal has this long until a newer view or renewal clears it.
 const CONFIRM_WITHIN: Duration = Duration::from_secs(1);
+/// How soon to ask again while too few have answered what vouches for me: they let go of the former leader first.
+const ASK_SOON: Duration = Duration::from_millis(50);
 /// How soon to ask again when somebody else should take the key and has not.
 const ASK_AGAIN: Duration = Duration::from_millis(200);
 
 /// My Postgres is a standby and nobody leads.
 pub(super) fn run(turn: &mut Turn<'_>, sql: &SqlFacts) -> Reason {
     sync::keep_names(turn);
+    sync::let_go(turn);
     requests::go_on(turn);
     if turn.memory.restart.is_some() {
         return Reason::Restarting;
@@ -41,7 +44,9 @@ pub(super) fn run(turn: &mut Turn<'_>, sql: &SqlFacts) -> Reason {
     }
     // A failover takes the loss; a switchover whose leader is gone does not.
     let takes_loss = request.is_some_and(FailoverRequest::is_failover);
-    if let Some(reason) = too_old(turn, cluster, sql).filter(|_| !(asked_for_me && takes_loss)) {
+    // Who is vouched for holds what counts, however much was not acknowledged.
+    let by_lag = !(asked_for_me && takes_loss) && turn.sync_record().is_none();
+    if let Some(reason) = too_old(turn, cluster, sql).filter(|_| by_lag) {
         return reason;
     }
     if asked_for_me && (takes_loss || turn.sync_record().is_none()) {
@@ -53,7 +58,11 @@ pub(super) fn run(turn: &mut Turn<'_>, sql: &SqlFacts) -> Reason {
         return Reason::AskingMembers;
     }
     if let Some(reason) = not_vouched_for(turn, sql) {
-        turn.wake_in(ASK_AGAIN, WaitingOn::Members);
+        if turn.memory.asked_at.is_none_or(|at| at + ASK_SOON <= turn.now) {
+            turn.memory.asked_at = Some(turn.now);
+            turn.act(Action::AskPeers { who: rivals });
+        }
+        turn.wake_in(ASK_SOON, WaitingOn::Members);
         return reason;
     }
     match somebody_first(turn, request, sql) {
@@ -69,7 +78,7 @@ pub(super) fn run(turn: &mut Turn<'_>, sql: &SqlFacts) -> Reason {
 }
 
 fn take(turn: &mut Turn<'_>) {
-    let by_sync = (turn.seen.settings.sync.mode != SyncMode::Off).then(|| turn.sync_revision());
+    let by_sync = turn.sync_revision();
     turn.act(Action::Start(Job::TakeLeadership { by_sync }));
 }
 
@@ -77,6 +86,7 @@ fn take(turn: &mut Turn<'_>) {
 fn not_vouched_for(turn: &Turn<'_>, sql: &SqlFacts) -> Option<Reason> {
     let record = turn.sync_record()?;
     let vouched = sync::may_lead(turn, &turn.seen.me.name, (sql.timeline, sql.lsn()));
+    let vouched = vouched && (record.quorum == 0 || (sql.is_exact() && !sql.receives()));
     let leader = record.leader.clone()?;
     (!vouched).then_some(Reason::Sync(SyncReason::NotVouchedFor { leader }))
 }
@@ -121,7 +131,9 @@ fn too_far_behind(turn: &Turn<'_>, lsn: Lsn) -> Option<u64> {
 
 /// Members whose answers count: reachable in principle, and allowed to lead.
 fn rivals(turn: &Turn<'_>) -> Vec<(MemberName, String)> {
-    let allowed = turn.others().filter(|(_, key)| !key.record.tags.nofailover());
+    let record = turn.sync_record();
+    let votes = |name| record.is_some_and(|record| record.is_voter(name) || record.is_leader(name));
+    let allowed = turn.others().filter(|(name, key)| !key.record.tags.nofailover() || votes(name));
     allowed.filter_map(|(name, key)| Some((name.clone(), key.record.api_url.clone()?))).collect()
 }
 

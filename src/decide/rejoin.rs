@@ -8,7 +8,7 @@ use super::turn::Turn;
 use super::{bootstrap, start};
 use crate::model::{
     Action, Branch, ControlFile, ControlState, Divergence, FollowTarget, Job, JobKind, LeaderKey, Lsn,
-    MemberName, Reason, Timeline, WaitingOn,
+    MemberName, Reason, SyncMode, Timeline, WaitingOn,
 };
 
 /// Crash recovery is tried this often before the next rung.
@@ -38,11 +38,11 @@ pub(super) fn climb(turn: &mut Turn<'_>, leader: &LeaderKey, control: &ControlFi
         return Reason::LeaderNotReady { leader: name };
     }
     if control.backup_label {
-        return follow(turn, &name);
+        return follow(turn, &name, true);
     }
     let Some(branch) = leader_branch(turn, leader) else {
         if SILENCES_MAX <= turn.memory.rejoin.silences && control.state != ControlState::InProduction {
-            return follow(turn, &name);
+            return follow(turn, &name, false);
         }
         turn.wake_in(LOOK_AGAIN, WaitingOn::Leader);
         return Reason::AskingHistory { leader: name };
@@ -60,17 +60,21 @@ pub(super) fn climb(turn: &mut Turn<'_>, leader: &LeaderKey, control: &ControlFi
         Some(Divergence::None) if STARTS_MAX <= turn.memory.start_failures => {
             clone_or_stop(turn, leader, false)
         }
-        Some(Divergence::None) => follow(turn, &name),
+        Some(Divergence::None) => follow(turn, &name, false),
         Some(Divergence::Forked { timeline, at }) => mend(turn, leader, control, (timeline, at)),
         // Unreachable while the control file can be read; a clone's own checks say more than a guess here.
         None => Reason::ClusterUnknown,
     }
 }
 
-fn follow(turn: &mut Turn<'_>, leader: &MemberName) -> Reason {
-    let follow = turn.follow_target(leader);
+/// The control file of a standby says less than it holds. Where standbys confirm commits it is started by itself first,
+/// and pointed at the leader when it is known how far it is; `copied`: its history is the leader's for certain.
+fn follow(turn: &mut Turn<'_>, leader: &MemberName, copied: bool) -> Reason {
+    let at_once = copied || turn.seen.settings.sync.mode == SyncMode::Off;
+    let follow = turn.follow_target(leader).filter(|_| at_once);
     turn.memory.following = Some(follow.clone());
-    turn.start(Job::StartStandby { follow, within: Duration::from_secs(60) });
+    let within = Duration::from_secs(if at_once { 60 } else { 5 });
+    turn.start(Job::StartStandby { follow, within });
     Reason::StartingToFollow { leader: leader.clone() }
 }
 

@@ -5,7 +5,7 @@ use super::turn::Turn;
 use super::{Decision, Leadership, Memory, Server, Situation};
 use super::{
     bootstrap, demote, follow, handover, lead, liveness, publish, race, rejoin, requests, shutdown, slots,
-    start,
+    start, sync,
 };
 use crate::model::{Action, ExitBecause, JobKind, Moment, Observation, Reason};
 
@@ -44,6 +44,11 @@ fn go_on(turn: &mut Turn<'_>, situation: Situation, leadership: &Leadership, ser
     } else if let Some(job) = &turn.seen.job {
         if situation == Situation::KeyVanishedUnderPrimary {
             race::retake(turn, server);
+        }
+        if let (JobKind::Checkpoint, Leadership::Mine(term), Server::Primary(sql)) =
+            (job.job.kind(), leadership, server)
+        {
+            sync::on_leader(turn, *term, sql);
         }
         busy(turn, job.job.kind(), leadership)
     } else if let Leadership::Mine(term) = leadership
@@ -125,7 +130,7 @@ fn act(turn: &mut Turn<'_>, situation: Situation, leadership: &Leadership, serve
             follow::leader(turn, leader, sql)
         }
         (Situation::StandbyNoLeader, _, Server::Standby(sql)) => race::run(turn, sql),
-        (Situation::SilentFollower, _, _) => follow::wait_for_answer(turn),
+        (Situation::SilentFollower, _, _) => follow::wait_for_answer(turn, leadership),
         (Situation::PausedIdle, _, _) => Reason::Paused,
         (Situation::ExpiringOther, _, _) => Reason::LeaseExpiring,
         (Situation::Confirming, _, _) => race::confirming(turn),

@@ -23,17 +23,17 @@ use crate::model::{
 const REVOKE_WITHIN: Duration = Duration::from_secs(2);
 
 impl Etcd {
-    /// Takes leadership if nobody has it and, with `by_sync`, if the key `sync` was last written in that revision.
-    /// `Done` holds the number of the new [`Term`].
+    /// Takes leadership if nobody has it and the key `sync` was last written in the revision `by_sync` (zero: there is
+    /// none). `Done` holds the number of the new [`Term`].
     pub async fn take_leadership(
         &self,
         name: &MemberName,
         lease: LeaseId,
-        by_sync: Option<i64>,
+        by_sync: i64,
     ) -> Result<Cas, EtcdError> {
         let leader = self.keys().path("leader");
-        let mut when = vec![Compare::create_revision(leader.clone(), CompareOp::Equal, 0)];
-        when.extend(by_sync.map(|revision| unchanged(&self.keys().path("sync"), revision)));
+        let sync = unchanged(&self.keys().path("sync"), by_sync);
+        let when = vec![Compare::create_revision(leader.clone(), CompareOp::Equal, 0), sync];
         let then = vec![put(&leader, name.as_str(), Some(lease))];
         self.swap(when, then, &leader, |now| now.is_some_and(|key| key.lease == lease.0)).await
     }

@@ -122,8 +122,8 @@ pub enum Action {
 pub enum Job {
     /// Create the leader key under my lease, if there is none.
     TakeLeadership {
-        /// The revision of the key `sync` by which I may; `None`: it does not matter.
-        by_sync: Option<i64>,
+        /// The revision of the key `sync` by which I may; zero: there is none.
+        by_sync: i64,
     },
     /// Move the leader key to another member's lease, in one transaction guarded by my term.
     HandOver {

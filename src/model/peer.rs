@@ -17,6 +17,10 @@ pub struct PeerAnswer {
     pub role: Role,
     /// Primary: location. Standby: received or replayed, whichever is further.
     pub lsn: Lsn,
+    /// Whether `lsn` is all it holds. Programs that do not say so are not believed to.
+    pub exact: bool,
+    /// A standby into which WAL may be coming, from whoever led.
+    pub receives: bool,
     /// Standby: replayed.
     pub replayed: Lsn,
     /// Its timeline.

@@ -222,6 +222,20 @@ impl SqlFacts {
         }
     }
 
+    /// Whether [`SqlFacts::lsn`] is all it holds, and not what it has come to know of it since it was started: a
+    /// standby asks for WAL only when it has read all that lies here.
+    pub fn is_exact(&self) -> bool {
+        match &self.standby {
+            Standby::No => true,
+            Standby::Yes { received, .. } => received.is_known() || self.sync.replay_rests,
+        }
+    }
+
+    /// Whether WAL may be coming in.
+    pub fn receives(&self) -> bool {
+        matches!(self.standby, Standby::Yes { receiver: Some(_), .. })
+    }
+
     /// True for a Postgres that is not in recovery.
     pub fn is_primary(&self) -> bool {
         matches!(self.standby, Standby::No)

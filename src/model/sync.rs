@@ -91,9 +91,11 @@ pub struct SyncFacts {
     pub walsenders: Vec<Walsender>,
     /// Sessions whose commit waits for a standby, by process.
     pub waiting: BTreeSet<i32>,
-    /// The checkpointer rests, so it has read every change of the parameters that a session could see before this look.
-    /// It is the one that switches waiting on and off for everybody.
+    /// The checkpointer rests, or pauses between two writes, where it reads its parameters first. So it has read every
+    /// change of them that a session could see before this look, and it is the one that switches waiting on and off.
     pub checkpointer_rests: bool,
+    /// A standby has read all the WAL it has.
+    pub replay_rests: bool,
 }
 
 /// Who says what `synchronous_standby_names` is.

@@ -12,6 +12,8 @@ pub(super) fn unreachable(asked_at: Moment, trouble: String) -> PeerAnswer {
         in_recovery: false,
         role: Role::Uninitialized,
         lsn: Lsn(0),
+        exact: false,
+        receives: false,
         replayed: Lsn(0),
         timeline: None,
         tags: Tags::default(),
@@ -43,6 +45,8 @@ pub(super) fn read(asked_at: Moment, text: &str) -> PeerAnswer {
     };
     let position = |key: &str| xlog.get(key).and_then(Value::as_u64).map(Lsn);
     answer.reachable = true;
+    answer.exact = read("position_is_exact") == Some(Value::Bool(true));
+    answer.receives = read("receives_wal") != Some(Value::Bool(false));
     answer.trouble = None;
     match position("location") {
         Some(location) => answer.lsn = location,

@@ -58,7 +58,8 @@ async fn basebackup(
     progress: &watch::Sender<Progress>,
 ) -> Result<(), Error> {
     let name = "pg_basebackup";
-    let source = conninfo::to_member(setup, target, &setup.replication, &setup.name)
+    // Under the member's own name it would confirm commits.
+    let source = conninfo::to_member(setup, target, &setup.replication, "matriarch clone")
         .ok_or_else(|| Error::Unfit(format!("clone: `{}` is no address", target.conn_url)))?;
     let mut command = tool(setup, name);
     command.arg("--pgdata").arg(&setup.data_dir).args(["-X", "stream"]).arg(format!("--dbname={source}"));

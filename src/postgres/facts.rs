@@ -45,10 +45,13 @@ SELECT current_setting('server_version_num')::int4,
                'sync_priority', sync_priority, 'write_lsn', write_lsn::text, 'flush_lsn', flush_lsn::text,
                'replay_lsn', replay_lsn::text))::text FROM pg_stat_replication),
        current_setting('synchronous_standby_names'), current_setting('synchronous_commit'),
-       sessions.waiting, sessions.checkpointer_rests
+       sessions.waiting, sessions.checkpointer_rests, sessions.replay_rests
   FROM up LEFT JOIN pg_stat_get_wal_receiver() AS receiver ON receiver.pid IS NOT NULL,
        (SELECT array_agg(pid) FILTER (WHERE wait_event = 'SyncRep') AS waiting,
-               coalesce(bool_or(wait_event = 'CheckpointerMain'), false) AS checkpointer_rests
+               coalesce(bool_or(wait_event IN ('CheckpointerMain', 'CheckpointWriteDelay')), false)
+                   AS checkpointer_rests,
+               coalesce(bool_or(wait_event IN ('RecoveryRetrieveRetryInterval', 'RecoveryWalStream')), false)
+                   AS replay_rests
           FROM pg_stat_get_activity(NULL)) AS sessions
 "#;
 
@@ -140,6 +143,7 @@ fn sync(row: &Row) -> SyncFacts {
         walsenders: objects(row.get(18)).iter().filter_map(walsender).collect(),
         waiting: waiting.into_iter().collect(),
         checkpointer_rests: row.get(22),
+        replay_rests: row.get(23),
     }
 }
 

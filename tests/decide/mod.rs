@@ -3,6 +3,7 @@
 mod liveness;
 mod rejoin;
 mod scenarios;
+mod simulated;
 mod table;
 mod watchdog;
 mod world;

@@ -149,6 +149,8 @@ pub(super) fn answer(asked_at: Moment, lsn: u64) -> PeerAnswer {
         in_recovery: true,
         role: Role::Replica,
         lsn: Lsn(lsn),
+        exact: true,
+        receives: false,
         replayed: Lsn(lsn),
         timeline: Some(Timeline(1)),
         tags: Tags::default(),

@@ -8,7 +8,7 @@
 //!            └─ members m1 m2 m3     the same, 10.77.0.21 …; each in a cgroup that can be frozen
 //! ```
 //!
-//! Everything is below one [`Place`]. Nothing here knows of faults or of what clients were promised.
+//! Everything is below one [`place::Place`]. Nothing here knows of faults or of what clients were promised.
 
 mod cgroup;
 mod cluster;

@@ -3,7 +3,7 @@
 use super::super::race::comparable;
 use super::super::turn::Turn;
 use super::state::members;
-use crate::model::{Lsn, MemberName, SyncMode, SyncRecord, Timeline};
+use crate::model::{Action, Lsn, MemberName, SyncMode, SyncRecord, Timeline};
 
 /// How far a member is: its timeline first, because what it wrote came after the fork.
 pub(in crate::decide) type Position = (Option<Timeline>, Lsn);
@@ -24,14 +24,16 @@ pub(in crate::decide) fn may_lead(turn: &Turn<'_>, who: &MemberName, position: P
     (!on || record.is_voter(who)) && needed <= not_ahead(turn, record, who, position)
 }
 
-/// How many other members of the promise are known to be no further than `position`.
+/// How many other members of the promise are known to be no further than `position`, and to stay so.
 fn not_ahead(turn: &Turn<'_>, record: &SyncRecord, who: &MemberName, position: Position) -> usize {
     let behind = |name: &&MemberName| {
         let answer = turn.seen.peers.iter().find(|(peer, _)| peer.is_same(name)).map(|(_, answer)| answer);
         answer.is_some_and(|answer| {
-            let lately = turn.is_answer_of_now(answer);
-            let theirs = (answer.timeline, answer.lsn);
-            lately && answer.reachable && answer.lsn.is_known() && comparable(theirs) <= comparable(position)
+            let sure = turn.is_answer_of_now(answer) && answer.reachable && answer.exact;
+            // What comes in after the answer may be acknowledged: whom I count on has let go of the old primary.
+            let still = *who != turn.seen.me.name || !answer.receives;
+            let known = answer.lsn.is_known() && answer.timeline.is_some() && position.0.is_some();
+            sure && still && known && comparable((answer.timeline, answer.lsn)) <= comparable(position)
         })
     };
     members(record).into_iter().filter(|name| !name.is_same(who)).filter(behind).count()
@@ -41,6 +43,16 @@ fn not_ahead(turn: &Turn<'_>, record: &SyncRecord, who: &MemberName, position: P
 /// does not: it may be ahead, but of nothing that was acknowledged.
 pub(in crate::decide) fn counts(turn: &Turn<'_>, member: &MemberName) -> bool {
     turn.sync_record().is_none_or(|record| record.is_voter(member))
+}
+
+/// Nobody leads: a former primary that is still about must not get another commit confirmed by a standby that was asked
+/// how far it is. So standbys let go of it first. Where each of them holds everything by itself nobody is asked.
+pub(in crate::decide) fn let_go(turn: &mut Turn<'_>) {
+    let asked = turn.sync_record().is_some_and(|record| record.quorum > 0);
+    if asked && !turn.seen.settings.pause && turn.memory.following != Some(None) {
+        turn.memory.following = Some(None);
+        turn.act(Action::Follow(None));
+    }
 }
 
 /// True if a planned hand-over to `member` is out: in mode on, for anyone who is no voter.

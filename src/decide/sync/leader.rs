@@ -33,13 +33,19 @@ pub(in crate::decide) fn on_leader(turn: &mut Turn<'_>, term: Term, sql: &SqlFac
         return;
     }
     turn.wake_in(if sql.sync.waiting.is_empty() { LOOK_AGAIN } else { LOOK_AT_WAITS }, WaitingOn::Standbys);
-    if let SyncOwner::Supervisor(said) = owner
-        && *said != sql.sync.names
-    {
-        // The reload is on its way.
-        return name(turn, Some(said.clone()));
-    }
     let state = turn.sync_state(sql);
+    let vouches = state.record.is_in_force() && !state.record.voters.is_empty();
+    if vouches && (!state.record.is_leader(&state.me) || !state.may_name(&state.names)) {
+        // Somebody else led, or set the names: what it vouches for is not known.
+        return write(turn, term, Some(SyncRecord { leader: Some(state.me), ..SyncRecord::default() }));
+    }
+    match owner {
+        // The reload is on its way.
+        SyncOwner::Supervisor(said) if *said != sql.sync.names => return name(turn, Some(said.clone())),
+        SyncOwner::Supervisor(_) | SyncOwner::Operator => {}
+        // A former supervisor may have died between writing the file and the reload.
+        SyncOwner::Undecided => return name(turn, Some(sql.sync.names.clone())),
+    }
     if state.record.is_leader(&state.me) && turn.memory.sync.owned != Some(turn.sync_revision()) {
         // A write of mine in a former life may still arrive; after this one it cannot.
         return write(turn, term, Some(state.record));
@@ -48,11 +54,11 @@ pub(in crate::decide) fn on_leader(turn: &mut Turn<'_>, term: Term, sql: &SqlFac
         SyncMode::Quorum => quorum_steps(&state).into_iter().next(),
         SyncMode::On | SyncMode::Off => priority_step(&state),
     };
-    match step {
-        None => {}
-        Some(Step::Promise(record)) if state.may_promise(&record) => write(turn, term, Some(record)),
-        Some(Step::Name(names)) if state.may_name(&names) => name(turn, Some(names.to_string())),
-        Some(Step::Promise(_) | Step::Name(_) | Step::LookAgain) => {
+    let Some(step) = step else { return };
+    match state.permit(step) {
+        Some(Step::Promise(record)) => write(turn, term, Some(record)),
+        Some(Step::Name(names)) => name(turn, Some(names.to_string())),
+        Some(Step::LookAgain) | None => {
             // Standbys confirm as soon as they have caught up, which may take long.
             let since = turn.memory.sync.in_effect.as_ref().map_or(turn.now, |names| names.seen_at);
             let span = (turn.now.since(since) / 4).clamp(LOOK_SOON, LOOK_AGAIN);

@@ -47,8 +47,11 @@ impl<'a> Turn<'a> {
             // What is flushed counts, whatever a commit waits for.
             matches!(standby.sync, SyncState::Sync | SyncState::Quorum) && standby.flushed >= Some(from)
         };
-        let standbys = self.standbys(sql).into_iter().filter(|(_, standby)| holds(standby));
-        standbys.map(|(name, _)| name.clone()).collect()
+        let standbys = self.standbys(sql);
+        // All connections of that name: one of them may belong to what it was before it was made anew.
+        let sure =
+            |name: &MemberName| standbys.iter().all(|(other, standby)| *other != name || holds(standby));
+        standbys.iter().filter(|(name, _)| sure(name)).map(|(name, _)| (*name).clone()).collect()
     }
 
     /// Who can be synchronous now, best first.

@@ -57,7 +57,8 @@ pub(in crate::decide) fn prepare_promotion(
     sql: &SqlFacts,
 ) -> Option<Reason> {
     let settings = turn.seen.settings.sync.clone();
-    if settings.mode == SyncMode::Off {
+    let key = turn.cluster().and_then(|cluster| cluster.sync.as_ref());
+    if settings.mode == SyncMode::Off && key.is_none() {
         return None;
     }
     turn.wake_in(LOOK_SOON, WaitingOn::Postgres);
@@ -65,11 +66,15 @@ pub(in crate::decide) fn prepare_promotion(
         // The former leader may have written the key until I took its place.
         return Some(Reason::Sync(SyncReason::Preparing));
     }
-    // None yet, as in a new cluster: the first standby makes it.
-    let record = turn.sync_record()?.clone();
     if is_writing(turn, term) {
         return Some(Reason::Sync(SyncReason::Preparing));
     }
+    if settings.mode == SyncMode::Off {
+        // Whatever comes, it does not vouch for what I am about to acknowledge.
+        write(turn, term, None);
+        return Some(Reason::Sync(SyncReason::Preparing));
+    }
+    let record = turn.sync_record().cloned().unwrap_or_default();
     let me = turn.seen.me.name.clone();
     let names = names_of_next(&record, &me, &settings);
     if turn.seen.postgres.sync_owner != SyncOwner::Supervisor(names.to_string()) {
@@ -82,7 +87,8 @@ pub(in crate::decide) fn prepare_promotion(
         return Some(Reason::Sync(SyncReason::Preparing));
     }
     let next = next(&record, &me, &settings);
-    if record != next {
+    // Also where it says so already: what was judged by it before must not come true now.
+    if record != next || turn.memory.sync.owned != Some(turn.sync_revision()) {
         write(turn, term, Some(next));
         return Some(Reason::Sync(SyncReason::Preparing));
     }
@@ -93,7 +99,8 @@ pub(in crate::decide) fn prepare_promotion(
 pub(super) fn next(record: &SyncRecord, me: &MemberName, settings: &SyncSettings) -> SyncRecord {
     let others = others(record, me);
     let (quorum, voters) = match settings.mode {
-        SyncMode::On | SyncMode::Off if settings.strict => (0, others),
+        // What was promised of a quorum is true of none of them alone.
+        SyncMode::On | SyncMode::Off if settings.strict && record.quorum == 0 => (0, others),
         SyncMode::On | SyncMode::Off => (0, BTreeSet::new()),
         SyncMode::Quorum => (record.quorum.min(others.len().saturating_sub(1)), others),
     };

@@ -65,12 +65,19 @@ impl State {
         !names.wildcard && all.len() <= record.quorum + names.count + 1
     }
 
-    /// The first change of `steps` that is allowed to be made now.
-    pub fn allowed(&self, step: &Step) -> bool {
+    /// The change if it is allowed to be made now, or as much of it as is: of a promise that some standbys cannot
+    /// confirm (they died), one that does without them.
+    pub fn permit(&self, step: Step) -> Option<Step> {
         match step {
-            Step::Promise(record) => self.may_promise(record),
-            Step::Name(names) => self.may_name(names),
-            Step::LookAgain => false,
+            Step::Name(names) => self.may_name(&names).then_some(Step::Name(names)),
+            Step::Promise(record) if self.may_promise(&record) => Some(Step::Promise(record)),
+            Step::Promise(record) => {
+                let lacking = record.voters.difference(&self.confirmed).count();
+                let less = SyncRecord { quorum: lacking, ..record.clone() };
+                let less_of = lacking > record.quorum && lacking < record.voters.len() && less != self.record;
+                (less_of && self.may_promise(&less)).then_some(Step::Promise(less))
+            }
+            Step::LookAgain => None,
         }
     }
 

@@ -186,7 +186,7 @@ impl World {
             true => priority_step(&self.state),
             false => quorum_steps(&self.state).into_iter().next(),
         };
-        match step.filter(|step| self.state.allowed(step)) {
+        match step.and_then(|step| self.state.permit(step)) {
             Some(Step::Promise(record)) => self.state.record = record,
             Some(Step::Name(names)) => {
                 self.state.names = names;
@@ -258,7 +258,7 @@ proptest! {
         let record = &world.state.record;
         match on {
             true => prop_assert_eq!((record.quorum, record.voters.len()), (0, wanted)),
-            false => prop_assert_eq!((record.quorum, &record.voters), (active.len() - wanted, &active)),
+            false => prop_assert_eq!((record.quorum, &record.voters), (active.len() - wanted, &active), "{:?}", world.state),
         }
         prop_assert_eq!(world.state.names.count, wanted, "{:?}", world.state);
     }

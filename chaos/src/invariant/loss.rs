@@ -1,0 +1,47 @@
+//! What was promised is kept: in asynchronous mode as far as the lag limit says, otherwise all of it.
+
+use std::time::Duration;
+
+use crate::sim::world::Sim;
+
+/// A failover that an operator asked for happens within this, or not at all.
+const FORCED_FOR: Duration = Duration::from_secs(60);
+
+/// Whoever becomes primary has to hold every promise, or in asynchronous mode all but the newest.
+pub(crate) fn promoted(sim: &Sim, member: usize) {
+    let mut world = sim.world();
+    let world = &mut *world;
+    let wal = &world.machines[member].disk.wal;
+    let limit = world.options.settings.maximum_lag_on_failover;
+    let status = world.etcd.store.keys.get(&world.keys.path("status"));
+    let optime = status
+        .and_then(|key| serde_json::from_slice::<serde_json::Value>(&key.value).ok())
+        .and_then(|value| value.get("optime").and_then(serde_json::Value::as_u64));
+    // A hand-over writes both keys at once, when nothing can be promised any more.
+    let leader = world.etcd.store.keys.get(&world.keys.path("leader"));
+    let handed =
+        leader.zip(status).is_some_and(|(leader, status)| leader.mod_revision == status.mod_revision);
+    let owed_up_to = if handed { u64::MAX } else { optime.unwrap_or(0).saturating_sub(limit) };
+    let now = sim.now();
+    let forced = world.ledger.memory.forced.get(&member).is_some_and(|at| now < *at + FORCED_FOR);
+    let mut worst = None;
+    for promise in world.ledger.promises.iter_mut().filter(|promise| !promise.written_off) {
+        if wal.holds(promise.number) {
+            continue;
+        }
+        if promise.lsn <= owed_up_to && (!forced || handed) {
+            worst = Some(*promise);
+        }
+        promise.written_off = true;
+    }
+    if let Some(lost) = worst {
+        let text = format!(
+            "{member} becomes primary without the commit {} at {}, and the leader had published {optime:?}, with \
+             {limit} to be lost at most, {}",
+            lost.number,
+            lost.lsn,
+            if handed { "and nothing in a hand-over" } else { "in a failover" }
+        );
+        world.ledger.break_promise("loss", text);
+    }
+}

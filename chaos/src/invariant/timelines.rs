@@ -1,0 +1,20 @@
+//! Terms and timelines only grow, and no two histories have one number.
+
+use crate::sim::world::Sim;
+
+/// A timeline that was begun is the newest there ever was.
+pub(crate) fn promoted(sim: &Sim, member: usize) {
+    let mut world = sim.world();
+    let timeline = world.machines[member].disk.wal.timeline;
+    let term = world.etcd.store.keys.get(&world.keys.path("leader")).map_or(0, |key| key.mod_revision);
+    let memory = &mut world.ledger.memory;
+    let (old_timeline, old_term) = (memory.timeline, memory.term);
+    (memory.timeline, memory.term) = (timeline.max(old_timeline), term.max(old_term));
+    if timeline <= old_timeline {
+        let text = format!("{member} begins timeline {timeline}, and {old_timeline} was begun before");
+        world.ledger.break_promise("timelines", text);
+    } else if term < old_term && term != 0 {
+        let text = format!("{member} is promoted in term {term}, after {old_term}");
+        world.ledger.break_promise("timelines", text);
+    }
+}

@@ -1,0 +1,162 @@
+//! What etcd agrees on: keys with their revisions, leases, and every change as an event.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use matriarch::etcd::StoredKey;
+
+use crate::sim::clock::At;
+
+/// A comparison of a transaction.
+#[derive(Clone, Debug)]
+pub(crate) enum Compare {
+    /// Last written in this revision; 0: absent.
+    Revision(String, i64),
+    /// Hangs on this lease.
+    Lease(String, i64),
+    /// Absent.
+    Absent(String),
+}
+
+/// A change of a transaction.
+#[derive(Clone, Debug)]
+pub(crate) enum Change {
+    Put(String, Vec<u8>, i64),
+    /// Moves to another lease, the value as it is.
+    Rehang(String, i64),
+    Delete(String),
+}
+
+/// All changes if all comparisons hold, and what the key `read` holds otherwise.
+#[derive(Clone, Debug)]
+pub(crate) struct Txn {
+    pub(crate) when: Vec<Compare>,
+    pub(crate) then: Vec<Change>,
+    pub(crate) read: String,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Lease {
+    pub(crate) ttl: Duration,
+    /// Not before that is it taken away.
+    pub(crate) expires: At,
+}
+
+/// One key written, or with `None` deleted, in that revision.
+#[derive(Clone, Debug)]
+pub(crate) struct Event {
+    pub(crate) revision: i64,
+    pub(crate) path: String,
+    pub(crate) now: Option<StoredKey>,
+}
+
+/// The request names a lease that does not exist; nothing was written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct LeaseNotFound;
+
+#[derive(Debug, Default)]
+pub(crate) struct Store {
+    pub(crate) revision: i64,
+    pub(crate) keys: BTreeMap<String, StoredKey>,
+    pub(crate) leases: BTreeMap<i64, Lease>,
+    pub(crate) events: Vec<Event>,
+    /// Watches that begin before this revision are refused.
+    pub(crate) compacted: i64,
+    next_lease: i64,
+}
+
+impl Store {
+    fn holds(&self, compare: &Compare) -> bool {
+        let key = |path: &String| self.keys.get(path);
+        match compare {
+            Compare::Revision(path, revision) => key(path).map_or(0, |key| key.mod_revision) == *revision,
+            Compare::Lease(path, lease) => key(path).is_some_and(|key| key.lease == *lease),
+            Compare::Absent(path) => key(path).is_none(),
+        }
+    }
+
+    /// True with the new revision when it was done; else what is read.
+    pub(crate) fn txn(&mut self, txn: &Txn) -> Result<(bool, Option<StoredKey>), LeaseNotFound> {
+        if !txn.when.iter().all(|compare| self.holds(compare)) {
+            return Ok((false, self.keys.get(&txn.read).cloned()));
+        }
+        let named = txn.then.iter().filter_map(|change| match change {
+            Change::Put(_, _, lease) | Change::Rehang(_, lease) => (*lease != 0).then_some(*lease),
+            Change::Delete(_) => None,
+        });
+        for lease in named {
+            if !self.leases.contains_key(&lease) {
+                return Err(LeaseNotFound);
+            }
+        }
+        self.revision += 1;
+        for change in &txn.then {
+            self.change(change);
+        }
+        Ok((true, self.keys.get(&txn.read).cloned()))
+    }
+
+    fn change(&mut self, change: &Change) {
+        let revision = self.revision;
+        let (path, now) = match change {
+            Change::Put(path, value, lease) => {
+                (path, Some(StoredKey { value: value.clone(), lease: *lease, mod_revision: revision }))
+            }
+            Change::Rehang(path, lease) => {
+                let Some(old) = self.keys.get(path) else { return };
+                (path, Some(StoredKey { lease: *lease, mod_revision: revision, ..old.clone() }))
+            }
+            Change::Delete(path) if !self.keys.contains_key(path) => return,
+            Change::Delete(path) => (path, None),
+        };
+        match &now {
+            Some(key) => drop(self.keys.insert(path.clone(), key.clone())),
+            None => drop(self.keys.remove(path)),
+        }
+        self.events.push(Event { revision, path: path.clone(), now });
+    }
+
+    pub(crate) fn grant(&mut self, ttl: Duration, expires: At) -> i64 {
+        self.next_lease += 1;
+        self.leases.insert(self.next_lease, Lease { ttl, expires });
+        self.next_lease
+    }
+
+    /// Takes a lease away with every key on it; false if there is none.
+    pub(crate) fn revoke(&mut self, lease: i64) -> bool {
+        if self.leases.remove(&lease).is_none() {
+            return false;
+        }
+        let hanging: Vec<String> =
+            self.keys.iter().filter(|(_, key)| key.lease == lease).map(|(path, _)| path.clone()).collect();
+        if !hanging.is_empty() {
+            self.revision += 1;
+            for path in hanging {
+                self.change(&Change::Delete(path));
+            }
+        }
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lease_takes_its_keys_along_and_a_comparison_guards() {
+        let mut store = Store::default();
+        let lease = store.grant(Duration::from_secs(1), At(0));
+        let put = Change::Put("leader".to_owned(), b"a".to_vec(), lease);
+        let take = |put: &Change| Txn {
+            when: vec![Compare::Absent("leader".to_owned())],
+            then: vec![put.clone()],
+            read: "leader".to_owned(),
+        };
+        assert!(store.txn(&take(&put)).expect("the lease is there").0);
+        assert!(!store.txn(&take(&put)).expect("the lease is there").0);
+        assert!(store.revoke(lease) && store.keys.is_empty() && !store.revoke(lease));
+        assert_eq!(store.txn(&take(&put)), Err(LeaseNotFound));
+        assert_eq!(store.events.len(), 2);
+    }
+}

@@ -1,0 +1,37 @@
+//! Disks: full and slow; and replay that lags.
+
+use crate::sim::world::Sim;
+
+impl Sim {
+    pub(super) fn disk_fault(&self) {
+        let (member, lasts, sim) = (self.any_member(), self.lasts(), self.clone());
+        match self.exec.chance(|chance| chance.below(3)) {
+            0 => {
+                self.note(|| format!("fault: {member}: the disk is full for {lasts:?}"));
+                self.world().machines[member].disk.full = true;
+                self.nature(async move {
+                    sim.exec.sleep(lasts).await;
+                    sim.world().machines[member].disk.full = false;
+                });
+            }
+            1 => {
+                let slow_ms = self.exec.chance(|chance| chance.between(5, 3_000));
+                self.note(|| format!("fault: {member}: flushes take up to {slow_ms} ms for {lasts:?}"));
+                self.world().machines[member].disk.slow_ms = slow_ms;
+                self.nature(async move {
+                    sim.exec.sleep(lasts).await;
+                    sim.world().machines[member].disk.slow_ms = 0;
+                });
+            }
+            _ => {
+                let lag_ms = self.exec.chance(|chance| chance.between(50, 5_000));
+                self.note(|| format!("fault: {member}: replay lags up to {lag_ms} ms for {lasts:?}"));
+                self.world().machines[member].replay_lag_ms = lag_ms;
+                self.nature(async move {
+                    sim.exec.sleep(lasts).await;
+                    sim.world().machines[member].replay_lag_ms = 0;
+                });
+            }
+        }
+    }
+}

@@ -1,0 +1,63 @@
+//! etcd: servers lost and frozen, leaders that change, slow answers, watches that lie, compaction; and clocks.
+
+use crate::sim::clock::DRIFT_MAX_PPM;
+use crate::sim::etcd::SERVERS;
+use crate::sim::world::Sim;
+
+impl Sim {
+    pub(super) fn etcd_fault(&self) {
+        let server = self.exec.chance(|chance| chance.below(SERVERS as u64)) as usize;
+        let (sim, lasts) = (self.clone(), self.lasts());
+        let pid = self.world().etcd.servers[server].pid;
+        match self.exec.chance(|chance| chance.below(100)) {
+            0..=19 => {
+                self.note(|| format!("fault: etcd {server} is killed for {lasts:?}"));
+                self.exec.kill(pid);
+                self.nature(async move {
+                    sim.exec.sleep(lasts).await;
+                    sim.restart_etcd_server(server);
+                });
+            }
+            20..=39 => {
+                self.note(|| format!("fault: etcd {server} is frozen for {lasts:?}"));
+                self.exec.freeze(pid);
+                self.nature(async move {
+                    sim.exec.sleep(lasts).await;
+                    sim.exec.thaw(pid, std::time::Duration::ZERO);
+                });
+            }
+            40..=59 => self.move_raft_leader(),
+            60..=74 => {
+                let slow_ms = self.exec.chance(|chance| chance.between(20, 4_000));
+                self.note(|| format!("fault: etcd answers up to {slow_ms} ms late for {lasts:?}"));
+                self.world().etcd.slow_ms = slow_ms;
+                self.nature(async move {
+                    sim.exec.sleep(lasts).await;
+                    sim.world().etcd.slow_ms = 0;
+                });
+            }
+            75..=84 => {
+                self.note(|| format!("fault: watches are deaf for {lasts:?}"));
+                self.world().etcd.deaf_watches = true;
+                self.nature(async move {
+                    sim.exec.sleep(lasts).await;
+                    sim.world().etcd.deaf_watches = false;
+                });
+            }
+            85..=89 => {
+                let mut world = self.world();
+                world.etcd.store.compacted = world.etcd.store.revision;
+            }
+            _ => {
+                let now = self.now();
+                let mut world = self.world();
+                let count = world.clocks.len() as u64;
+                let (clock, ppm) = self.exec.chance(|chance| {
+                    let drift = DRIFT_MAX_PPM as u64;
+                    (chance.below(count) as usize, chance.between(0, 2 * drift) as i64 - DRIFT_MAX_PPM)
+                });
+                world.clocks[clock].drift(now, ppm);
+            }
+        }
+    }
+}

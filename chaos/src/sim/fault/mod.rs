@@ -1,0 +1,146 @@
+//! What goes wrong, at absurd rates, until all of it stops: one file for each family.
+//!
+//! What the product does not claim to survive is not done to it: a guard and its supervisor are not frozen or killed at
+//! one time (the machine's watchdog is for that), and after a suspend of the whole machine the guard, which runs with
+//! real-time priority, is the first to run.
+
+use std::time::Duration;
+
+use super::clock::At;
+use super::network::Host;
+use super::world::Sim;
+
+mod disk;
+mod etcd;
+mod network;
+mod operator;
+mod process;
+
+/// Which family, with how many of a hundred.
+type Weights = [u64; 5];
+
+/// Storms of different kinds: processes, network, etcd, disks, operators.
+const STORMS: [Weights; 6] = [
+    [40, 25, 15, 10, 10],
+    [100, 0, 0, 0, 0],
+    [30, 70, 0, 0, 0],
+    [30, 10, 60, 0, 0],
+    [40, 0, 0, 50, 10],
+    [40, 10, 10, 0, 40],
+];
+
+/// What faults have to know of each other, by member.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Strain {
+    /// The guard is not what it should be until then.
+    guard_until: At,
+    /// The supervisor, or the whole machine.
+    supervisor_until: At,
+    /// Suspended by so many faults.
+    pub(crate) suspended: u32,
+}
+
+impl Sim {
+    /// Faults until then; after it everything is mended.
+    pub(crate) fn begin_faults(&self, end: At) {
+        let sim = self.clone();
+        self.nature(async move {
+            let (weights, pace_ms, begins) = sim.exec.chance(|chance| {
+                let weights = chance.pick(&STORMS).unwrap_or(STORMS[0]);
+                let pace = chance.pick(&[300, 1000, 3000, 8000]).unwrap_or(3000);
+                // Some clusters do not even come up in peace.
+                let begins = if chance.permille(150) { 0 } else { 12 };
+                (weights, pace, begins)
+            });
+            sim.exec.sleep(Duration::from_secs(begins)).await;
+            while sim.now() + Duration::from_millis(100) < end {
+                let pause = sim.exec.chance(|chance| chance.millis(1, 2 * pace_ms));
+                sim.exec.sleep_until((sim.now() + pause).min(end)).await;
+                sim.begin_one(&weights, end);
+            }
+            sim.exec.sleep_until(end).await;
+            sim.heal();
+        });
+    }
+
+    fn begin_one(&self, weights: &Weights, end: At) {
+        if end <= self.now() {
+            return;
+        }
+        let mut left = self.exec.chance(|chance| chance.below(weights.iter().sum()));
+        let mut family = 0;
+        while weights[family] <= left {
+            left -= weights[family];
+            family += 1;
+        }
+        match family {
+            0 => self.process_fault(),
+            1 => self.network_fault(),
+            2 => self.etcd_fault(),
+            3 => self.disk_fault(),
+            _ => self.operator_fault(),
+        }
+    }
+
+    /// How long a fault lasts: mostly short, some longer than any lease.
+    fn lasts(&self) -> Duration {
+        self.exec.chance(|chance| match chance.below(10) {
+            0..=4 => chance.millis(10, 2_000),
+            5..=8 => chance.millis(1_000, 12_000),
+            _ => chance.millis(8_000, 45_000),
+        })
+    }
+
+    fn any_member(&self) -> usize {
+        let members = self.world().options.members as u64;
+        let leader = {
+            let world = self.world();
+            let key = world.etcd.store.keys.get(&world.keys.path("leader"));
+            key.and_then(|key| super::world::index_of(&String::from_utf8_lossy(&key.value)))
+        };
+        // The leader is where it hurts.
+        match leader.filter(|_| self.exec.chance(|chance| chance.permille(400))) {
+            Some(leader) => leader,
+            None => self.exec.chance(|chance| chance.below(members)) as usize,
+        }
+    }
+
+    /// Everything is mended, and what died is started again.
+    fn heal(&self) {
+        self.note(|| "all faults end".to_owned());
+        {
+            let mut world = self.world();
+            world.network.heal();
+            (world.etcd.slow_ms, world.etcd.deaf_watches) = (0, false);
+            for machine in &mut world.machines {
+                (machine.disk.full, machine.disk.slow_ms, machine.replay_lag_ms) = (false, 0, 0);
+                machine.strain = Strain::default();
+            }
+        }
+        self.exec.set_stalls(0);
+        // After a suspend the guard is the first.
+        self.exec.thaw_all(true);
+        for server in 0..super::etcd::SERVERS {
+            self.restart_etcd_server(server);
+        }
+        let members = self.world().options.members;
+        for member in 0..members {
+            self.start_supervisor(member);
+        }
+        let sim = self.clone();
+        self.nature(async move {
+            sim.exec.sleep(Duration::from_millis(2)).await;
+            sim.exec.thaw_all(false);
+            loop {
+                // An orderly service manager starts again what ends, and the operator ends a pause.
+                sim.exec.sleep(Duration::from_secs(1)).await;
+                (0..members).for_each(|member| sim.start_supervisor(member));
+                sim.set_pause(false);
+            }
+        });
+    }
+
+    fn hosts(&self) -> Vec<Host> {
+        self.world().network.hosts().collect()
+    }
+}

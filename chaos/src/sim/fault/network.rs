@@ -1,0 +1,119 @@
+//! Links: slow, lossy, cut in one direction or both, between any two groups, one by one and in another order back.
+
+use std::time::Duration;
+
+use crate::sim::network::{Host, Weather};
+use crate::sim::world::Sim;
+
+type Link = (Host, Host);
+
+impl Sim {
+    pub(super) fn network_fault(&self) {
+        match self.exec.chance(|chance| chance.below(100)) {
+            0..=14 => self.bad_weather(),
+            15..=34 => {
+                let member = Host::Member(self.any_member());
+                self.cut_off(&[member], |_| true);
+            }
+            35..=54 => {
+                let member = Host::Member(self.any_member());
+                self.cut_off(&[member], |host| matches!(host, Host::Etcd(_)));
+            }
+            55..=64 => {
+                let member = Host::Member(self.any_member());
+                self.cut_off(&[member], |host| matches!(host, Host::Member(_)));
+            }
+            65..=84 => {
+                let mut hosts = self.hosts();
+                let cut = self.exec.chance(|chance| {
+                    chance.shuffle(&mut hosts);
+                    chance.between(1, hosts.len() as u64 - 1)
+                });
+                let group = hosts[..cut as usize].to_vec();
+                self.cut_off(&group, |_| true);
+            }
+            _ => self.swizzle(),
+        }
+    }
+
+    fn bad_weather(&self) {
+        let weather = self.exec.chance(|chance| Weather {
+            fastest_us: chance.between(50, 5_000),
+            slowest_us: chance.between(5_000, 150_000),
+            lost_permille: chance.between(0, 150),
+            late_permille: chance.between(0, 80),
+            straggler_ms: chance.between(50, 6_000),
+        });
+        self.note(|| format!("fault: {weather:?}"));
+        self.world().network.weather = weather;
+        let (sim, lasts) = (self.clone(), self.lasts());
+        self.nature(async move {
+            sim.exec.sleep(lasts).await;
+            sim.world().network.weather = Weather::FAIR;
+        });
+    }
+
+    /// Cuts a group off from all others that `from` names, in one direction or both.
+    fn cut_off(&self, group: &[Host], from: impl Fn(&Host) -> bool) {
+        let outside: Vec<Host> =
+            self.hosts().into_iter().filter(|host| !group.contains(host) && from(host)).collect();
+        let direction = self.exec.chance(|chance| chance.below(4));
+        let mut links: Vec<Link> = Vec::new();
+        for inner in group {
+            for outer in &outside {
+                if direction != 0 {
+                    links.push((*inner, *outer));
+                }
+                if direction != 1 {
+                    links.push((*outer, *inner));
+                }
+            }
+        }
+        let lasts = self.lasts();
+        self.note(|| {
+            format!("fault: {group:?} is cut off from {outside:?}, direction {direction}, for {lasts:?}")
+        });
+        self.cut_links(&links);
+        let sim = self.clone();
+        self.nature(async move {
+            sim.exec.sleep(lasts).await;
+            sim.join_links(&links);
+        });
+    }
+
+    fn cut_links(&self, links: &[Link]) {
+        let mut world = self.world();
+        links.iter().for_each(|(from, to)| world.network.cut(*from, *to));
+    }
+
+    fn join_links(&self, links: &[Link]) {
+        let mut world = self.world();
+        links.iter().for_each(|(from, to)| world.network.join(*from, *to));
+    }
+
+    /// Link after link, and back in another order.
+    fn swizzle(&self) {
+        let hosts = self.hosts();
+        let mut links: Vec<Link> = self.exec.chance(|chance| {
+            let count = chance.between(2, 10);
+            let mut link = || Some((chance.pick(&hosts)?, chance.pick(&hosts)?));
+            (0..count).filter_map(|_| link()).filter(|(from, to)| from != to).collect()
+        });
+        self.note(|| format!("fault: swizzle {links:?}"));
+        let sim = self.clone();
+        self.nature(async move {
+            for link in &links {
+                sim.cut_links(&[*link]);
+                let pause = sim.exec.chance(|chance| chance.millis(10, 2_000));
+                sim.exec.sleep(pause).await;
+            }
+            sim.exec.chance(|chance| chance.shuffle(&mut links));
+            for link in &links {
+                sim.exec.sleep(Duration::from_millis(1)).await;
+                let pause = sim.exec.chance(|chance| chance.millis(10, 3_000));
+                sim.exec.sleep(pause).await;
+                sim.join_links(&[*link]);
+            }
+        });
+    }
+}

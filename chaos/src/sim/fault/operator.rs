@@ -1,0 +1,100 @@
+//! Operators, at the worst moment: switchover, failover, restart, reinitialize, pause.
+
+use matriarch::model::{Ask, Request, RequestId, RestartFilter};
+use serde_json::json;
+
+use crate::sim::etcd::store::{Change, Txn};
+use crate::sim::world::{Sim, index_of, name_of};
+
+impl Sim {
+    pub(super) fn operator_fault(&self) {
+        let member = self.any_member();
+        match self.exec.chance(|chance| chance.below(100)) {
+            0..=44 => self.ask_switchover(member),
+            45..=54 => self.ask_failover(member),
+            55..=74 => {
+                let ask = Ask::Restart { at: None, filter: RestartFilter::default() };
+                self.ask(member, ask);
+            }
+            75..=89 => {
+                let from_leader = self.exec.chance(|chance| chance.permille(500));
+                self.ask(member, Ask::Reinitialize { force: true, from_leader });
+            }
+            _ if self.somebody_ends() => {}
+            _ => {
+                self.set_pause(true);
+                let (sim, lasts) = (self.clone(), self.lasts());
+                self.nature(async move {
+                    sim.exec.sleep(lasts).await;
+                    sim.set_pause(false);
+                });
+            }
+        }
+    }
+
+    fn put(&self, name: &str, value: String) {
+        let mut world = self.world();
+        let path = world.keys.path(name);
+        let change = Change::Put(path.clone(), value.into_bytes(), 0);
+        let _ = world.etcd.store.txn(&Txn { when: Vec::new(), then: vec![change], read: path });
+        world.etcd.changed.give(&self.exec);
+    }
+
+    fn leader(&self) -> Option<usize> {
+        let world = self.world();
+        let key = world.etcd.store.keys.get(&world.keys.path("leader"))?;
+        index_of(&String::from_utf8_lossy(&key.value))
+    }
+
+    fn ask_switchover(&self, to: usize) {
+        let Some(leader) = self.leader() else { return };
+        let named = self.exec.chance(|chance| chance.permille(700));
+        let text = match named && to != leader {
+            true => json!({"leader": name_of(leader), "member": name_of(to)}),
+            false => json!({"leader": name_of(leader)}),
+        };
+        self.note(|| format!("fault: switchover {text}"));
+        self.put("failover", text.to_string());
+    }
+
+    /// Whoever asks for this takes the loss.
+    fn ask_failover(&self, to: usize) {
+        self.note(|| format!("fault: failover to {to}"));
+        let now = self.now();
+        self.world().ledger.memory.forced.insert(to, now);
+        self.put("failover", json!({"member": name_of(to)}).to_string());
+    }
+
+    fn ask(&self, member: usize, ask: Ask) {
+        let supervisor = self.world().machines[member].supervisor.clone();
+        let Some(supervisor) = supervisor.filter(|it| self.exec.is_alive(it.pid)) else { return };
+        self.note(|| format!("fault: {member} is asked for {ask:?}"));
+        supervisor.shared.requests.borrow_mut().push(Request { id: RequestId(0), ask });
+        supervisor.shared.bell.give(&self.exec);
+    }
+
+    fn somebody_ends(&self) -> bool {
+        let world = self.world();
+        let mut supervisors = world.machines.iter().filter_map(|machine| machine.supervisor.as_ref());
+        supervisors.any(|it| it.shared.shutting_down.get() && self.exec.is_alive(it.pid))
+    }
+
+    pub(super) fn is_paused(&self) -> bool {
+        let world = self.world();
+        let config = world.etcd.store.keys.get(&world.keys.path("config"));
+        config.is_some_and(|key| key.value != b"{}")
+    }
+
+    /// `pause` in the dynamic configuration, once there is one.
+    pub(super) fn set_pause(&self, pause: bool) {
+        let known = {
+            let world = self.world();
+            world.etcd.store.keys.get(&world.keys.path("config")).map(|key| key.value.clone())
+        };
+        let wanted = if pause { json!({"pause": true}) } else { json!({}) }.to_string();
+        if known.is_some_and(|known| known != wanted.as_bytes()) {
+            self.note(|| format!("fault: pause {pause}"));
+            self.put("config", wanted);
+        }
+    }
+}

@@ -1,0 +1,198 @@
+//! Processes and whole machines: killed, frozen, ended, suspended.
+
+use std::time::Duration;
+
+use crate::sim::executor::Pid;
+use crate::sim::world::Sim;
+
+/// A guard that was lost is replaced well within this.
+const REPLACED_WITHIN: Duration = Duration::from_secs(4);
+
+impl Sim {
+    pub(super) fn process_fault(&self) {
+        let member = self.any_member();
+        match self.exec.chance(|chance| chance.below(100)) {
+            0..=14 => {
+                self.note(|| format!("fault: {member}: postgres is killed"));
+                self.kill_server(member);
+            }
+            15..=29 => self.freeze_postgres(member),
+            30..=41 => self.kill_supervisor(member),
+            42..=55 => self.freeze_supervisor(member),
+            56..=65 => self.end_supervisor(member),
+            66..=75 => self.strike_guard(member),
+            76..=87 => self.suspend(member),
+            88..=95 => self.crash_machine(member),
+            _ => {
+                let stalls = self.exec.chance(|chance| chance.between(5, 300));
+                self.note(|| format!("fault: {stalls} of ten thousand waits take long"));
+                self.exec.set_stalls(stalls);
+                let (sim, lasts) = (self.clone(), self.lasts());
+                self.nature(async move {
+                    sim.exec.sleep(lasts).await;
+                    sim.exec.set_stalls(0);
+                });
+            }
+        }
+    }
+
+    fn supervisor_pid(&self, member: usize) -> Option<Pid> {
+        let pid = self.world().machines[member].supervisor.as_ref().map(|supervisor| supervisor.pid);
+        pid.filter(|pid| self.exec.is_alive(*pid))
+    }
+
+    fn freeze_for(&self, pid: Pid, lasts: Duration) {
+        self.exec.freeze(pid);
+        let sim = self.clone();
+        self.nature(async move {
+            sim.exec.sleep(lasts).await;
+            sim.exec.thaw(pid, Duration::ZERO);
+        });
+    }
+
+    fn freeze_postgres(&self, member: usize) {
+        let Some(pid) = self.server_pid(member) else { return };
+        let lasts = self.lasts();
+        self.note(|| format!("fault: {member}: postgres is frozen for {lasts:?}"));
+        self.freeze_for(pid, lasts);
+    }
+
+    /// True, with the strain noted, when the supervisor may be struck for that long.
+    fn may_strike_supervisor(&self, member: usize, lasts: Duration) -> bool {
+        let now = self.now();
+        let mut world = self.world();
+        let strain = &mut world.machines[member].strain;
+        let free = strain.guard_until <= now;
+        if free {
+            strain.supervisor_until = strain.supervisor_until.max(now + lasts + REPLACED_WITHIN);
+        }
+        free
+    }
+
+    fn start_again(&self, member: usize, after: Duration) {
+        let sim = self.clone();
+        self.nature(async move {
+            sim.exec.sleep(after).await;
+            while 0 < sim.world().machines[member].strain.suspended {
+                sim.exec.sleep(Duration::from_millis(200)).await;
+            }
+            sim.start_supervisor(member);
+        });
+    }
+
+    fn kill_supervisor(&self, member: usize) {
+        let (Some(pid), lasts) = (self.supervisor_pid(member), self.lasts()) else { return };
+        if self.may_strike_supervisor(member, lasts) {
+            self.note(|| format!("fault: {member}: supervisor is killed for {lasts:?}"));
+            self.exec.kill(pid);
+            self.start_again(member, lasts);
+        }
+    }
+
+    fn freeze_supervisor(&self, member: usize) {
+        let (Some(pid), lasts) = (self.supervisor_pid(member), self.lasts()) else { return };
+        if self.may_strike_supervisor(member, lasts) {
+            self.note(|| format!("fault: {member}: supervisor is frozen for {lasts:?}"));
+            self.freeze_for(pid, lasts);
+        }
+    }
+
+    /// SIGTERM, and a start later on.
+    fn end_supervisor(&self, member: usize) {
+        let supervisor = self.world().machines[member].supervisor.clone();
+        let Some(supervisor) = supervisor.filter(|it| self.exec.is_alive(it.pid)) else { return };
+        if self.is_paused() {
+            // It would leave a primary without a guard, as asked: nothing is promised then.
+            return;
+        }
+        self.note(|| format!("fault: {member}: supervisor is asked to end"));
+        supervisor.shared.shutting_down.set(true);
+        supervisor.shared.bell.give(&self.exec);
+        let (sim, lasts) = (self.clone(), self.lasts());
+        self.nature(async move {
+            while sim.exec.is_alive(supervisor.pid) {
+                sim.exec.sleep(Duration::from_millis(100)).await;
+            }
+            sim.start_again(member, lasts);
+        });
+    }
+
+    /// The guard dies or freezes while its supervisor is well.
+    fn strike_guard(&self, member: usize) {
+        let now = self.now();
+        let well = self.supervisor_pid(member).is_some_and(|pid| !self.exec.is_frozen(pid));
+        let guard = self.world().machines[member].guard.guards.last().map(|guard| guard.pid);
+        let free = {
+            let strain = self.world().machines[member].strain;
+            well && strain.supervisor_until <= now && strain.suspended == 0
+        };
+        let Some(pid) = guard.filter(|pid| free && self.exec.is_alive(*pid)) else { return };
+        self.world().machines[member].strain.guard_until = now + REPLACED_WITHIN;
+        if self.exec.chance(|chance| chance.permille(500)) {
+            self.note(|| format!("fault: {member}: guard is killed"));
+            self.exec.kill(pid);
+            let answered = self.world().machines[member].guard.guards.last().map(|it| it.answered.clone());
+            if let Some(answered) = answered {
+                // Its end of the socket closes.
+                answered.give(&self.exec);
+            }
+        } else {
+            let lasts = self.lasts();
+            self.note(|| format!("fault: {member}: guard is frozen for {lasts:?}"));
+            self.freeze_for(pid, lasts);
+        }
+    }
+
+    /// Nothing runs, and the clock goes on; the guard is the first to run again.
+    fn suspend(&self, member: usize) {
+        let lasts = self.lasts();
+        if !self.may_strike_supervisor(member, lasts) {
+            return;
+        }
+        self.note(|| format!("fault: {member}: the machine is suspended for {lasts:?}"));
+        let (guards, others) = {
+            let mut world = self.world();
+            let machine = &mut world.machines[member];
+            machine.strain.suspended += 1;
+            let guards: Vec<Pid> = machine.guard.guards.iter().map(|guard| guard.pid).collect();
+            let server = machine.server.as_ref().map(|server| server.pid);
+            let supervisor = machine.supervisor.as_ref().map(|supervisor| supervisor.pid);
+            (guards, server.into_iter().chain(supervisor).collect::<Vec<Pid>>())
+        };
+        guards.iter().chain(&others).for_each(|pid| self.exec.freeze(*pid));
+        let sim = self.clone();
+        self.nature(async move {
+            sim.exec.sleep(lasts).await;
+            {
+                let mut world = sim.world();
+                let strain = &mut world.machines[member].strain;
+                strain.suspended = strain.suspended.saturating_sub(1);
+            }
+            guards.into_iter().for_each(|pid| sim.exec.thaw(pid, Duration::ZERO));
+            sim.exec.sleep(Duration::from_millis(2)).await;
+            others.into_iter().for_each(|pid| sim.exec.thaw(pid, Duration::ZERO));
+        });
+    }
+
+    /// Power is gone, and comes back.
+    fn crash_machine(&self, member: usize) {
+        let lasts = self.lasts();
+        if 0 < self.world().machines[member].strain.suspended {
+            return;
+        }
+        self.note(|| format!("fault: {member}: the machine crashes, for {lasts:?}"));
+        {
+            let mut world = self.world();
+            let disk = &mut world.machines[member].disk;
+            let flushed = disk.flushed;
+            disk.wal.cut(flushed);
+        }
+        self.kill_server(member);
+        if let Some(pid) = self.supervisor_pid(member) {
+            self.exec.kill(pid);
+        }
+        let guards = std::mem::take(&mut self.world().machines[member].guard.guards);
+        guards.into_iter().for_each(|guard| self.exec.kill(guard.pid));
+        self.start_again(member, lasts);
+    }
+}

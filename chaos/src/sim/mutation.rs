@@ -1,0 +1,32 @@
+//! Ways to break the product on purpose, at the seam between it and the world: each has to be caught.
+
+use clap::ValueEnum;
+
+/// One way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Mutation {
+    /// The deadlines of the lease, for supervisor and guard, lie far behind its end.
+    DeadlineTooLate,
+    /// The leader key is taken although somebody has it.
+    TakeFromAnybody,
+    /// The guard is never armed, and a supervisor at its deadline does nothing.
+    NoGuard,
+    /// A keepalive counts from its answer instead of from its sending.
+    CountFromAnswer,
+    /// A keepalive counts without the read that confirms it.
+    NoConfirmedRead,
+    /// A lagging standby takes over whatever the limit.
+    NoLagLimit,
+    /// A hand-over does not wait for the candidate's proof.
+    HandOverUnproved,
+    /// The number of a timeline that was begun elsewhere is not passed over.
+    ReuseTimelines,
+    /// The lease that a supervisor goes on with is known only after its first renewal.
+    ForgetFormerLease,
+    /// A clone deletes what is there before it has something better.
+    WipeBeforeClone,
+    /// A lost view is never read again.
+    NeverRelist,
+    /// A member without data does not see that there is a cluster.
+    ForgetCluster,
+}

@@ -1,0 +1,78 @@
+//! A client's transaction: written, flushed, confirmed by as many standbys as are waited for, acknowledged.
+
+use super::Server;
+use crate::sim::world::{Machine, Sim};
+
+/// What a client hears.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Committed {
+    /// Promised.
+    Yes { number: u64, lsn: u64 },
+    /// Not tried: no primary here.
+    Refused,
+}
+
+impl Sim {
+    /// Runs in the server; gives no answer if the server ends before.
+    pub(crate) async fn commit(&self, member: usize, server_number: i32) -> Committed {
+        let written = {
+            let mut world = self.world();
+            let world = &mut *world;
+            let machine = &mut world.machines[member];
+            let writable = machine.server.as_ref().is_some_and(Server::is_writable);
+            if !writable || !machine.server.as_ref().is_some_and(|server| server.number == server_number) {
+                return Committed::Refused;
+            }
+            if machine.disk.full {
+                None
+            } else {
+                world.next_record += 1;
+                let bytes = self.exec.chance(|chance| chance.between(60, 900));
+                let lsn = machine.disk.wal.append(world.next_record, bytes * world.options.bytes_factor);
+                Some((world.next_record, lsn, machine.disk.slow_ms))
+            }
+        };
+        let Some((number, lsn, slow_ms)) = written else {
+            // PANIC: could not write to file.
+            self.end_server(member, server_number, "signal: 6, no space left on device");
+            return Committed::Refused;
+        };
+        let takes = self.exec.chance(|chance| chance.micros(150, 1500 + slow_ms * 1000));
+        self.exec.sleep(takes).await;
+        let changed = {
+            let mut world = self.world();
+            let machine = &mut world.machines[member];
+            machine.disk.flushed = machine.disk.flushed.max(machine.disk.wal.end().min(lsn));
+            let Some(server) = machine.server.as_ref() else { return Committed::Refused };
+            server.changed.give(&self.exec);
+            server.changed.clone()
+        };
+        loop {
+            let confirmed = self.world().machines[member].is_confirmed(lsn);
+            match confirmed {
+                true => return Committed::Yes { number, lsn },
+                false => changed.wait(&self.exec).await,
+            }
+        }
+    }
+}
+
+impl Machine {
+    /// As many of the named standbys as have to have flushed up to `lsn`.
+    fn is_confirmed(&self, lsn: u64) -> bool {
+        let Some(server) = self.server.as_ref() else { return false };
+        if server.sync.count == 0 {
+            return true;
+        }
+        let named = server.sync.names.iter();
+        let confirmed = |name: &&usize| server.senders.get(*name).is_some_and(|sender| lsn <= sender.flushed);
+        // With FIRST the synchronous ones are the first that are connected; any of the named will not do.
+        let counted: Vec<&usize> = match server.sync.any {
+            true => named.collect(),
+            false => {
+                named.filter(|name| server.senders.contains_key(*name)).take(server.sync.count).collect()
+            }
+        };
+        server.sync.count <= counted.into_iter().filter(confirmed).count()
+    }
+}

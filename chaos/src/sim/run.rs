@@ -1,0 +1,118 @@
+//! One seed's story: the cluster comes up, faults, the end of all faults, healing.
+
+use std::time::Duration;
+
+use matriarch::model::Settings;
+
+use super::clock::At;
+use super::executor::Executor;
+use super::mutation::Mutation;
+use super::trace::Trace;
+use super::world::{Options, Sim};
+use crate::invariant::{self, healing};
+
+/// How long a cluster without faults may take until all is well.
+const HEALS_WITHIN: Duration = Duration::from_secs(150);
+
+/// What a run is asked to be.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Request {
+    pub(crate) seed: u64,
+    pub(crate) mutation: Option<Mutation>,
+    pub(crate) trace: bool,
+    pub(crate) quiet: bool,
+    /// Look at this promise alone.
+    pub(crate) only: Option<String>,
+}
+
+/// How it ended.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    /// The invariant, and what broke it.
+    pub(crate) broken: Option<(&'static str, String)>,
+    pub(crate) at: At,
+    pub(crate) steps: u64,
+    pub(crate) promises: usize,
+    pub(crate) written_off: usize,
+    pub(crate) promotions: u64,
+    pub(crate) tail: Vec<String>,
+    pub(crate) digest: u64,
+}
+
+/// Tells the story of a seed.
+pub(crate) fn run(request: &Request) -> Ended {
+    let exec = Executor::new(request.seed);
+    let trace = Trace::new(request.trace, request.quiet);
+    let sim = Sim::new(exec.clone(), options(&exec, request.mutation), trace);
+    sim.world().ledger.only = request.only.clone();
+    sim.start_etcd();
+    let Options { members, clients, .. } = sim.world().options.clone();
+    (0..members).for_each(|member| sim.start_supervisor(member));
+    (0..clients).for_each(|client| sim.start_client(client));
+    let faults_end = At::seconds(exec.chance(|chance| chance.between(40, 120)));
+    sim.begin_faults(faults_end);
+    let mut healed_at = None;
+    let end = faults_end + HEALS_WITHIN;
+    let mut look_at = faults_end;
+    while exec.step(end) {
+        invariant::step(&sim);
+        if sim.world().ledger.broken.is_some() {
+            break;
+        }
+        if look_at <= sim.now() {
+            look_at = sim.now() + Duration::from_millis(500);
+            match (healing::missing(&sim), healed_at) {
+                (Some(_), _) => healed_at = None,
+                (None, None) => healed_at = Some(sim.now()),
+                // Well, and for a while.
+                (None, Some(since)) if since + Duration::from_secs(5) <= sim.now() => break,
+                (None, Some(_)) => {}
+            }
+        }
+    }
+    if sim.now() >= end
+        && let Some(missing) = healing::missing(&sim)
+    {
+        sim.world().ledger.break_promise("healing", missing);
+    }
+    let ended = {
+        let mut world = sim.world();
+        let promises = &world.ledger.promises;
+        Ended {
+            at: sim.now(),
+            steps: exec.steps(),
+            promises: promises.len(),
+            written_off: promises.iter().filter(|promise| promise.written_off).count(),
+            promotions: world.ledger.promotions,
+            tail: world.trace.tail(),
+            digest: world.trace.digest(),
+            broken: world.ledger.broken.take(),
+        }
+    };
+    exec.clear();
+    ended
+}
+
+fn options(exec: &Executor, mutation: Option<Mutation>) -> Options {
+    let (ttl, loop_wait, factor, lag) = exec.chance(|chance| {
+        let ttl = chance.pick(&[3, 5, 10, 10, 20, 30]).unwrap_or(10);
+        let loop_wait = chance.pick(&[1, 3, 10]).unwrap_or(10);
+        let factor = chance.pick(&[1, 1, 20, 200]).unwrap_or(1);
+        let lag = chance.pick(&[1000, 100_000, 1 << 20, 1 << 20]).unwrap_or(1 << 20);
+        (ttl, loop_wait, factor, lag)
+    });
+    let members = exec.chance(|chance| chance.pick(&[2, 3, 3, 3, 3, 4])).unwrap_or(3);
+    let settings = Settings {
+        ttl: Duration::from_secs(ttl),
+        loop_wait: Duration::from_secs(loop_wait),
+        maximum_lag_on_failover: lag,
+        remove_data_directory_on_rewind_failure: true,
+        remove_data_directory_on_diverged_timelines: true,
+        primary_start_timeout: Duration::from_secs(
+            exec.chance(|chance| chance.pick(&[0, 10, 60]).unwrap_or(60)),
+        ),
+        primary_stop_timeout: Duration::from_secs(20),
+        ..Settings::default()
+    };
+    Options { members, clients: 2, settings, bytes_factor: factor, mutation }
+}

@@ -1,0 +1,234 @@
+//! The loop: wait, observe, decide, perform. `src/agent/cycle.rs`, with the real `decide`.
+
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+
+use matriarch::decide::{Decision, Memory, decide};
+use matriarch::model::{
+    Action, ExitBecause, Finished, JobKind, LeaderBranch, LeaseFacts, Me, MemberName, Moment, Observation,
+    PeerAnswer, Request, RequestId, Running, Tags, WallTime,
+};
+
+use super::observe::PostgresWatch;
+use super::{Agent, Event, Status};
+use crate::sim::executor::TaskId;
+use crate::sim::mutation::Mutation;
+
+/// At most one long action.
+#[derive(Default)]
+pub(crate) struct Lane {
+    pub(crate) running: Option<(Running, TaskId)>,
+}
+
+impl Lane {
+    pub(crate) fn running(&self) -> Option<Running> {
+        self.running.as_ref().map(|(running, _)| running.clone())
+    }
+
+    fn finished(&mut self, kind: JobKind) {
+        if self.running.as_ref().is_some_and(|(running, _)| running.job.kind() == kind) {
+            self.running = None;
+        }
+    }
+}
+
+/// The loop with all it owns.
+pub(crate) struct Cycle {
+    pub(crate) agent: Agent,
+    pub(crate) me: Me,
+    pub(crate) memory: Memory,
+    pub(crate) watch: PostgresWatch,
+    pub(crate) job: Lane,
+    pub(crate) writing: Lane,
+    finished: Vec<Finished>,
+    peers: BTreeMap<MemberName, PeerAnswer>,
+    leader_branch: Option<LeaderBranch>,
+    seen_version: u64,
+    next_request: u64,
+}
+
+impl Cycle {
+    pub(crate) fn new(agent: &Agent) -> Cycle {
+        let name = agent.sim.world().machines[agent.member()].name.clone();
+        let me = Me {
+            tags: Tags::default(),
+            conn_url: format!("postgres://{name}:5432/postgres"),
+            api_url: format!("http://{name}:8008/patroni"),
+            proxy_url: None,
+            may_bootstrap: true,
+            name,
+        };
+        Cycle {
+            agent: agent.clone(),
+            me,
+            memory: Memory::default(),
+            watch: PostgresWatch::default(),
+            job: Lane::default(),
+            writing: Lane::default(),
+            finished: Vec::new(),
+            peers: BTreeMap::new(),
+            leader_branch: None,
+            seen_version: 0,
+            next_request: 0,
+        }
+    }
+
+    pub(crate) async fn run(mut self) -> ExitBecause {
+        loop {
+            let (flow, wake_at) = self.tick().await;
+            if let ControlFlow::Break(because) = flow {
+                return because;
+            }
+            self.wait(wake_at).await;
+            self.drain();
+        }
+    }
+
+    async fn wait(&mut self, wake_at: Moment) {
+        let wake_at = self.agent.sim.when(self.agent.member(), wake_at);
+        loop {
+            let shared = &self.agent.shared;
+            let status = shared.status.borrow().clone();
+            let news = *shared.process.borrow() != status.postgres.process
+                || *shared.verdict.borrow() != status.postgres.liveness.verdict
+                || differs(&shared.lease.borrow(), &status.lease)
+                || shared.view_version.get() != self.seen_version
+                || !shared.events.borrow().is_empty()
+                || !shared.requests.borrow().is_empty()
+                || !shared.lookers.borrow().is_empty();
+            if news || wake_at <= self.agent.sim.now() {
+                return;
+            }
+            let bell = shared.bell.wait(&self.agent.sim.exec);
+            self.agent.sim.exec.by(wake_at, bell).await;
+        }
+    }
+
+    fn drain(&mut self) {
+        loop {
+            let next = self.agent.shared.events.borrow_mut().pop_front();
+            let Some(event) = next else { return };
+            match event {
+                Event::JobFinished(finished) => {
+                    self.job.finished(finished.job);
+                    self.writing.finished(finished.job);
+                    self.watch.forget_data();
+                    self.agent.note(|| format!("{:?}", finished));
+                    self.finished.push(finished);
+                }
+                Event::PeerAnswered(name, answer) => drop(self.peers.insert(name, answer)),
+                Event::LeaderBranchTold(told) => self.leader_branch = Some(told),
+                Event::StatusNotPublished => self.memory.status = None,
+                Event::LookWanted => {}
+            }
+        }
+    }
+
+    async fn tick(&mut self) -> (ControlFlow<ExitBecause>, Moment) {
+        let lookers = std::mem::take(&mut *self.agent.shared.lookers.borrow_mut());
+        let anew = !lookers.is_empty() || !self.finished.is_empty();
+        let seen = self.observe(anew).await;
+        self.agent.step().await;
+        let now = self.agent.now();
+        let Decision { memory, actions, because, wake } = decide(&self.memory, &self.mutated(&seen), now);
+        self.memory = memory;
+        let because = because.to_string();
+        if self.agent.shared.status.borrow().because != because {
+            self.agent.note(|| because.clone());
+        }
+        self.keep_fence(&seen);
+        let mut flow = ControlFlow::Continue(());
+        for action in actions {
+            self.agent.step().await;
+            if !matches!(action, Action::PublishMember(_) | Action::PublishStatus { .. }) {
+                self.agent.note(|| format!("{action:?}"));
+            }
+            if let ControlFlow::Break(because) = self.perform(action, &seen, now).await {
+                flow = ControlFlow::Break(because);
+            }
+        }
+        *self.agent.shared.status.borrow_mut() =
+            Status { postgres: seen.postgres, lease: self.agent.shared.lease.borrow().clone(), because };
+        for looker in lookers {
+            looker.fill(&self.agent.sim.exec, ());
+        }
+        (flow, wake.0)
+    }
+
+    async fn observe(&mut self, anew: bool) -> Observation {
+        let job = self.job.running();
+        let kind = job.as_ref().map(|running| running.job.kind());
+        let agent = self.agent.clone();
+        let postgres = self.watch.look(&agent, kind, anew).await;
+        self.seen_version = agent.shared.view_version.get();
+        let view = agent.shared.view.borrow().clone();
+        let lease = agent.shared.lease.borrow().clone();
+        let requests = std::mem::take(&mut *agent.shared.requests.borrow_mut());
+        Observation {
+            me: self.me.clone(),
+            settings: agent.settings(),
+            view,
+            lease,
+            postgres,
+            peers: self.peers.clone(),
+            leader_branch: self.leader_branch.clone(),
+            clone_progress: None,
+            job,
+            writing: self.writing.running(),
+            finished: std::mem::take(&mut self.finished),
+            requests: requests.into_iter().map(|request| self.numbered(request)).collect(),
+            shutting_down: agent.shared.shutting_down.get(),
+            watchdog_failed: false,
+            wall: WallTime((agent.sim.now().0 / 1_000_000) as i64),
+        }
+    }
+
+    fn numbered(&mut self, request: Request) -> Request {
+        self.next_request += 1;
+        Request { id: RequestId(self.next_request), ..request }
+    }
+
+    /// What a mutation makes of what was seen.
+    fn mutated(&self, seen: &Observation) -> Observation {
+        let mut seen = seen.clone();
+        match self.agent.sim.world().options.mutation {
+            Some(Mutation::NoLagLimit) => seen.settings.maximum_lag_on_failover = u64::MAX,
+            Some(Mutation::ForgetCluster) => {
+                if let Some(view) = &mut seen.view {
+                    view.cluster.initialize = None;
+                    view.cluster.members.retain(|name, _| *name == seen.me.name);
+                }
+            }
+            Some(Mutation::NoGuard) => {
+                // The supervisor does not notice that its lease ends, either.
+                seen.lease.deadline = seen.lease.deadline.map(|at| at + seen.settings.ttl * 100);
+            }
+            Some(Mutation::HandOverUnproved) => {
+                for answer in seen.peers.values_mut() {
+                    if let Some(control) = seen.postgres.control() {
+                        answer.replayed = matriarch::model::Lsn(control.checkpoint.0 + 1);
+                        answer.timeline = Some(control.checkpoint_timeline);
+                    }
+                }
+            }
+            _other => {}
+        }
+        seen
+    }
+
+    fn keep_fence(&self, seen: &Observation) {
+        let promoting = seen.job.as_ref().is_some_and(|running| running.job.kind() == JobKind::Promote);
+        if seen.postgres.may_be_primary() {
+            let facts = self.agent.shared.lease.borrow().clone();
+            if facts.leading_at(self.agent.now()).is_some() {
+                self.agent.want(&facts);
+            }
+        } else if !promoting && self.job.running().is_none() {
+            self.agent.unwant();
+        }
+    }
+}
+
+fn differs(new: &LeaseFacts, old: &LeaseFacts) -> bool {
+    new.leading != old.leading || new.lease != old.lease
+}

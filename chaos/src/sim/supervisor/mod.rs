@@ -1,0 +1,187 @@
+//! A supervisor: the real `decide`, the real lease arithmetic and liveness verdict, and around them the runtime of
+//! `src/agent`, task by task, small: each module is named after the one that it stands for.
+//!
+//! What a step can be interrupted at is every `.await`; what the product does between two system calls is one step
+//! here only where nothing outside can see the difference.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::time::Duration;
+
+use matriarch::model::{
+    Finished, LeaderBranch, LeaseFacts, LeaseId, Liveness, MemberName, MemberRecord, Moment, PeerAnswer,
+    PostgresFacts, Process, Request, Settings, Verdict, View,
+};
+
+use super::etcd::client::Client;
+use super::executor::Pid;
+use super::network::Host;
+use super::signal::{Reply, Signal};
+use super::world::Sim;
+
+pub(crate) mod cycle;
+pub(crate) mod fencing;
+pub(crate) mod jobs;
+pub(crate) mod lease;
+pub(crate) mod link;
+pub(crate) mod observe;
+pub(crate) mod peers;
+pub(crate) mod perform;
+pub(crate) mod probe;
+pub(crate) mod startup;
+pub(crate) mod view;
+pub(crate) mod write;
+
+/// What wakes the loop, besides levels.
+pub(crate) enum Event {
+    JobFinished(Finished),
+    PeerAnswered(MemberName, PeerAnswer),
+    LeaderBranchTold(LeaderBranch),
+    StatusNotPublished,
+    LookWanted,
+}
+
+/// What the rim knows.
+#[derive(Clone, Default)]
+pub(crate) struct Status {
+    pub(crate) postgres: PostgresFacts,
+    pub(crate) lease: LeaseFacts,
+    pub(crate) because: String,
+}
+
+/// What the tasks of one supervisor share.
+pub(crate) struct Shared {
+    pub(crate) member: usize,
+    pub(crate) pid: Pid,
+    /// Wakes the loop.
+    pub(crate) bell: Signal,
+    pub(crate) lease: RefCell<LeaseFacts>,
+    pub(crate) renew_now: Cell<bool>,
+    pub(crate) lease_bell: Signal,
+    pub(crate) view: RefCell<Option<View>>,
+    pub(crate) view_version: Cell<u64>,
+    pub(crate) process: RefCell<Process>,
+    pub(crate) process_bell: Signal,
+    pub(crate) liveness: RefCell<Liveness>,
+    pub(crate) verdict: RefCell<Verdict>,
+    pub(crate) orders: RefCell<link::Orders>,
+    pub(crate) link_bell: Signal,
+    pub(crate) held_bell: Signal,
+    pub(crate) wanted: Cell<bool>,
+    pub(crate) events: RefCell<VecDeque<Event>>,
+    pub(crate) requests: RefCell<Vec<Request>>,
+    pub(crate) lookers: RefCell<Vec<Reply<()>>>,
+    pub(crate) record: RefCell<Option<(LeaseId, MemberRecord)>>,
+    pub(crate) record_bell: Signal,
+    pub(crate) status: RefCell<Status>,
+    pub(crate) shutting_down: Cell<bool>,
+    pub(crate) etcd: Client,
+}
+
+/// A running supervisor.
+#[derive(Clone)]
+pub(crate) struct Supervisor {
+    pub(crate) pid: Pid,
+    pub(crate) shared: Rc<Shared>,
+}
+
+/// One task's hold on its supervisor.
+#[derive(Clone)]
+pub(crate) struct Agent {
+    pub(crate) sim: Sim,
+    pub(crate) shared: Rc<Shared>,
+}
+
+impl Agent {
+    pub(crate) fn member(&self) -> usize {
+        self.shared.member
+    }
+
+    /// `CLOCK_BOOTTIME`.
+    pub(crate) fn now(&self) -> Moment {
+        self.sim.read_clock(self.member())
+    }
+
+    pub(crate) async fn sleep(&self, span: Duration) {
+        self.sim.exec.sleep(span).await;
+    }
+
+    /// Between two lines of code: nothing lasts no time.
+    pub(crate) async fn step(&self) {
+        let takes = self.sim.exec.chance(|chance| match chance.permille(8) {
+            true => chance.millis(1, 40),
+            false => chance.micros(1, 80),
+        });
+        self.sim.exec.sleep(takes).await;
+    }
+
+    pub(crate) fn spawn(&self, work: impl Future<Output = ()> + 'static) -> super::executor::TaskId {
+        self.sim.exec.spawn(self.shared.pid, work)
+    }
+
+    pub(crate) fn event(&self, event: Event) {
+        self.shared.events.borrow_mut().push_back(event);
+        self.shared.bell.give(&self.sim.exec);
+    }
+
+    pub(crate) fn settings(&self) -> Settings {
+        let mut settings = self.sim.world().options.settings.clone();
+        let view = self.shared.view.borrow();
+        let config = view.as_ref().and_then(|view| view.cluster.config.as_ref());
+        settings.pause = config.is_some_and(|config| config.text.contains("\"pause\":true"));
+        settings
+    }
+
+    pub(crate) fn host(&self) -> Host {
+        Host::Member(self.member())
+    }
+
+    pub(crate) fn note(&self, text: impl FnOnce() -> String) {
+        let member = self.member();
+        self.sim.note(|| format!("{member}: {}", text()));
+    }
+}
+
+impl Sim {
+    /// Starts a supervisor, unless one runs there (the lock beside the data directory).
+    pub(crate) fn start_supervisor(&self, member: usize) {
+        let running = self.world().machines[member].supervisor.as_ref().map(|running| running.pid);
+        if running.is_some_and(|pid| self.exec.is_alive(pid)) {
+            return;
+        }
+        let pid = self.exec.fork();
+        let now = self.read_clock(member);
+        let ttl = self.world().options.settings.ttl;
+        let shared = Rc::new(Shared {
+            member,
+            pid,
+            bell: Signal::default(),
+            lease: RefCell::default(),
+            renew_now: Cell::default(),
+            lease_bell: Signal::default(),
+            view: RefCell::default(),
+            view_version: Cell::default(),
+            process: RefCell::default(),
+            process_bell: Signal::default(),
+            liveness: RefCell::new(Liveness::new(ttl, now)),
+            verdict: RefCell::default(),
+            orders: RefCell::default(),
+            link_bell: Signal::default(),
+            held_bell: Signal::default(),
+            wanted: Cell::default(),
+            events: RefCell::default(),
+            requests: RefCell::default(),
+            lookers: RefCell::default(),
+            record: RefCell::default(),
+            record_bell: Signal::default(),
+            status: RefCell::default(),
+            shutting_down: Cell::default(),
+            etcd: Client::new(self, Host::Member(member)),
+        });
+        let agent = Agent { sim: self.clone(), shared: shared.clone() };
+        self.world().machines[member].supervisor = Some(Supervisor { pid, shared });
+        self.note(|| format!("{member}: supervisor starts"));
+        self.exec.spawn(pid, async move { agent.run().await });
+    }
+}

@@ -1,0 +1,224 @@
+//! One match over the actions: `src/agent/perform.rs`.
+
+use std::ops::ControlFlow;
+use std::time::Duration;
+
+use matriarch::model::{
+    Action, ExitBecause, Finished, FollowTarget, Job, JobKind, LeaderBranch, LeaseId, Moment, Observation,
+    Outcome, Running, Term, Timeline,
+};
+
+use super::cycle::{Cycle, Lane};
+use super::write::Cas;
+use super::{Agent, Event};
+use crate::sim::etcd::Refusal;
+use crate::sim::network::Host;
+use crate::sim::postgres::Phase;
+use crate::sim::world::index_of;
+
+const HISTORY_WITHIN: Duration = Duration::from_secs(3);
+const WRITE_AGAIN_AFTER: Duration = Duration::from_secs(1);
+
+impl Cycle {
+    pub(crate) async fn perform(
+        &mut self,
+        action: Action,
+        seen: &Observation,
+        now: Moment,
+    ) -> ControlFlow<ExitBecause> {
+        let agent = self.agent.clone();
+        let lease = seen.lease.lease;
+        match action {
+            Action::Start(job) => self.start(job, now),
+            Action::CancelJob => self.cancel(),
+            Action::AskPeers { who } => agent.ask_peers(who),
+            Action::AskLeaderBranch { from } => agent.ask_leader_branch(from),
+            Action::RenewLease => agent.renew_now(),
+            Action::RevokeLease { lease } => {
+                let own = agent.clone();
+                agent.spawn(async move { own.revoke_lease(lease).await });
+            }
+            Action::PardonPostgres { until } => agent.shared.liveness.borrow_mut().pardon(until),
+            Action::PublishMember(record) => {
+                if let Some(lease) = lease {
+                    *agent.shared.record.borrow_mut() = Some((lease, *record));
+                    agent.shared.record_bell.give(&agent.sim.exec);
+                }
+            }
+            Action::PublishStatus { term, status } => {
+                agent.aside(lease, Event::StatusNotPublished, move |own, lease| async move {
+                    own.put_status((term, lease), &status).await
+                });
+            }
+            Action::PublishHistory { term, lines } => {
+                agent.aside(lease, Event::LookWanted, move |own, lease| async move {
+                    own.put_history((term, lease), &lines).await
+                });
+            }
+            Action::RestoreInitialize { term, system_id } => {
+                agent.aside(lease, Event::LookWanted, move |own, lease| async move {
+                    own.put_initialize((term, lease), system_id).await
+                });
+            }
+            Action::RestoreConfig { term } => {
+                agent.aside(lease, Event::LookWanted, move |own, lease| async move {
+                    own.put_config((term, lease)).await
+                });
+            }
+            Action::ClearFailover { mod_revision } => {
+                agent.aside(Some(LeaseId(0)), Event::LookWanted, move |own, _| async move {
+                    own.clear_failover(mod_revision).await
+                });
+            }
+            Action::Follow(target) => agent.follow_local(target).await,
+            Action::SetSlots { create, drop } => {
+                agent.step().await;
+                let mut world = agent.sim.world();
+                let slots = &mut world.machines[agent.member()].disk.slots;
+                slots.extend(create);
+                slots.retain(|slot| !drop.contains(slot));
+            }
+            // Not modelled: the mode is off.
+            Action::PublishSync { .. } | Action::SetSyncNames(_) | Action::SetGate { .. } => {}
+            Action::ResumeReplay => {}
+            Action::CheckpointAfterPromotion { term: Term(_) } => agent.checkpoint_aside(),
+            Action::Answer { .. } => {}
+            Action::Exit(because) => return ControlFlow::Break(because),
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn lane<'a>(&'a mut self, job: &Job) -> &'a mut Lane {
+        match job {
+            Job::TakeLeadership { .. }
+            | Job::HandOver { .. }
+            | Job::ReleaseLeadership { .. }
+            | Job::ReclaimLeadership { .. } => &mut self.writing,
+            _postgres_job => &mut self.job,
+        }
+    }
+
+    fn start(&mut self, job: Job, now: Moment) {
+        if let Some((running, _)) = &self.lane(&job).running {
+            let text =
+                format!("two long actions at a time: {} while {} runs", job.kind(), running.job.kind());
+            return self.agent.sim.world().ledger.break_promise("one_job", text);
+        }
+        let (agent, kind) = (self.agent.clone(), job.kind());
+        let running = Running { job: job.clone(), since: now };
+        let task = self.agent.spawn(async move {
+            let outcome = agent.run_job(job).await;
+            agent.event(Event::JobFinished(Finished { job: kind, outcome }));
+        });
+        let lane = self.lane(&running.job);
+        lane.running = Some((running, task));
+    }
+
+    fn cancel(&mut self) {
+        if let Some((running, task)) = &self.job.running {
+            self.agent.sim.exec.abort(*task);
+            let finished = Finished { job: running.job.kind(), outcome: Outcome::Cancelled };
+            self.agent.event(Event::JobFinished(finished));
+        }
+    }
+}
+
+impl Agent {
+    /// A write beside the loop; one that failed is tried again by a later tick.
+    fn aside<F>(&self, lease: Option<LeaseId>, failed: Event, write: impl FnOnce(Agent, LeaseId) -> F)
+    where
+        F: Future<Output = Result<Cas, Refusal>> + 'static,
+    {
+        let Some(lease) = lease else { return };
+        let (agent, write) = (self.clone(), write(self.clone(), lease));
+        self.spawn(async move {
+            if write.await.is_err() {
+                agent.sleep(WRITE_AGAIN_AFTER).await;
+                agent.event(failed);
+            }
+        });
+    }
+
+    /// The newest record, until it is written.
+    pub(crate) async fn publish_member(self) {
+        let mut done = None;
+        loop {
+            let newest = self.shared.record.borrow().clone();
+            match newest {
+                Some((lease, record)) if done.as_ref() != Some(&(lease, record.clone())) => {
+                    match self.put_member(lease, &record).await {
+                        Ok(_) => done = Some((lease, record)),
+                        Err(_) => {
+                            let changed = self.shared.record_bell.wait(&self.sim.exec);
+                            self.sim.exec.within(WRITE_AGAIN_AFTER, changed).await;
+                        }
+                    }
+                    if done.as_ref().is_some_and(|done| Some(done) != self.shared.record.borrow().as_ref()) {
+                        continue;
+                    }
+                }
+                _written => self.shared.record_bell.wait(&self.sim.exec).await,
+            }
+        }
+    }
+
+    fn ask_leader_branch(&self, from: FollowTarget) {
+        let agent = self.clone();
+        self.spawn(async move {
+            let asked_at = agent.now();
+            let told = agent.sim.exec.within(HISTORY_WITHIN, agent.leader_history(&from)).await;
+            let answer = told.unwrap_or_else(|| Err("no answer in time".to_owned()));
+            agent.event(Event::LeaderBranchTold(LeaderBranch { name: from.name, asked_at, answer }));
+        });
+    }
+
+    async fn leader_history(&self, from: &FollowTarget) -> Result<matriarch::model::Branch, String> {
+        let source = index_of(from.name.as_str()).ok_or("no such member")?;
+        let (here, there) = (self.host(), Host::Member(source));
+        if !self.sim.travel(here, there).await || !self.sim.travel(there, here).await {
+            self.sleep(HISTORY_WITHIN).await;
+        }
+        let number = self.sim.world().machines[source].server.as_ref().map(|server| server.number);
+        self.sim.until_it_runs(source, number.ok_or("connection refused")?).await?;
+        let world = self.sim.world();
+        let machine = &world.machines[source];
+        match machine.server.as_ref().map(|server| server.phase) {
+            Some(Phase::Primary) => Ok(matriarch::model::Branch {
+                history: machine.disk.wal.history(),
+                timeline: Timeline(machine.disk.wal.timeline),
+                end: None,
+            }),
+            _other => Err("it is still in recovery".to_owned()),
+        }
+    }
+
+    pub(crate) fn source_of(&self, target: Option<&FollowTarget>) -> Option<(usize, Option<String>)> {
+        target.and_then(|target| Some((index_of(target.name.as_str())?, target.slot.clone())))
+    }
+
+    /// A reload of `primary_conninfo`.
+    async fn follow_local(&self, target: Option<FollowTarget>) {
+        self.step().await;
+        let mut world = self.sim.world();
+        if let Some(server) = world.machines[self.member()].server.as_mut() {
+            server.follow = self.source_of(target.as_ref());
+            server.changed.give(&self.sim.exec);
+        }
+    }
+
+    fn checkpoint_aside(&self) {
+        let agent = self.clone();
+        self.spawn(async move {
+            let number =
+                agent.sim.world().machines[agent.member()].server.as_ref().map(|server| server.number);
+            let outcome = match number {
+                None => Outcome::Failed("postgres is down".to_owned()),
+                Some(number) => match agent.sim.checkpoint(agent.member(), number).await {
+                    Ok(()) => Outcome::Done,
+                    Err(why) => Outcome::Failed(why),
+                },
+            };
+            agent.event(Event::JobFinished(Finished { job: JobKind::CheckpointAfterPromotion, outcome }));
+        });
+    }
+}

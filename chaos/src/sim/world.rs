@@ -1,0 +1,188 @@
+//! Everything there is, and the handle through which every task reaches it.
+
+use std::cell::{RefCell, RefMut};
+use std::rc::Rc;
+use std::time::Duration;
+
+use matriarch::etcd::Keys;
+use matriarch::model::{MemberName, Moment, Settings};
+
+use super::clients::Ledger;
+use super::clock::{At, Clock};
+use super::etcd::Etcd;
+use super::executor::{Executor, NATURE};
+use super::fault::Strain;
+use super::guard::GuardPlace;
+use super::mutation::Mutation;
+use super::network::{Host, Network};
+use super::postgres::Server;
+use super::postgres::disk::Disk;
+use super::signal::Signal;
+use super::supervisor::Supervisor;
+use super::trace::Trace;
+
+/// What one seed's world is like.
+#[derive(Clone, Debug)]
+pub(crate) struct Options {
+    pub(crate) members: usize,
+    pub(crate) clients: usize,
+    pub(crate) settings: Settings,
+    /// Commits are this many times as large.
+    pub(crate) bytes_factor: u64,
+    pub(crate) mutation: Option<Mutation>,
+}
+
+/// A member's machine.
+pub(crate) struct Machine {
+    pub(crate) name: MemberName,
+    pub(crate) disk: Disk,
+    pub(crate) server: Option<Server>,
+    pub(crate) last_exit: Option<String>,
+    pub(crate) replay_lag_ms: u64,
+    pub(crate) strain: Strain,
+    /// The postmaster came, went, or turned primary.
+    pub(crate) changed: Signal,
+    pub(crate) guard: GuardPlace,
+    pub(crate) supervisor: Option<Supervisor>,
+}
+
+/// The whole.
+pub(crate) struct World {
+    pub(crate) options: Options,
+    pub(crate) network: Network,
+    pub(crate) clocks: Vec<Clock>,
+    pub(crate) etcd: Etcd,
+    pub(crate) keys: Keys,
+    pub(crate) machines: Vec<Machine>,
+    pub(crate) ledger: Ledger,
+    pub(crate) next_record: u64,
+    pub(crate) next_number: i32,
+    pub(crate) trace: Trace,
+}
+
+impl World {
+    fn new(options: Options, executor: &Executor, trace: Trace) -> World {
+        let network = Network::new(options.members, super::etcd::SERVERS, options.clients);
+        let clock = |_| {
+            executor.chance(|chance| {
+                let drift = super::clock::DRIFT_MAX_PPM as u64;
+                let ppm = chance.between(0, 2 * drift) as i64 - drift as i64;
+                Clock::new(chance.between(1_000_000_000_000, 9_000_000_000_000), ppm)
+            })
+        };
+        let clocks = network.hosts().map(clock).collect();
+        let machine = |index: usize| Machine {
+            name: name_of(index),
+            disk: Disk::default(),
+            server: None,
+            last_exit: None,
+            replay_lag_ms: 0,
+            strain: Strain::default(),
+            changed: Signal::default(),
+            guard: GuardPlace::default(),
+            supervisor: None,
+        };
+        let machines = (0..options.members).map(machine).collect();
+        World {
+            options,
+            network,
+            clocks,
+            etcd: Etcd::default(),
+            keys: Keys::new("/service/herd"),
+            machines,
+            ledger: Ledger::default(),
+            next_record: 0,
+            next_number: 100,
+            trace,
+        }
+    }
+
+    /// When a lease that is renewed now ends, by the clock of etcd's leader.
+    pub(crate) fn lease_end(&self, ttl: Duration, now: At) -> At {
+        let leader = self.etcd.leader.unwrap_or(0);
+        let clock = &self.clocks[self.network.index(Host::Etcd(leader))];
+        clock.when(clock.read(now) + ttl, now)
+    }
+
+    pub(crate) fn lease_end_of(&self, server: usize, lease: i64, now: At) -> At {
+        let ttl = self.etcd.store.leases.get(&lease).map_or(Duration::ZERO, |lease| lease.ttl);
+        let clock = &self.clocks[self.network.index(Host::Etcd(server))];
+        clock.when(clock.read(now) + ttl, now)
+    }
+
+    /// A machine's clock.
+    pub(crate) fn clock(&self, member: usize) -> &Clock {
+        &self.clocks[self.network.index(Host::Member(member))]
+    }
+}
+
+/// The members' names, in order.
+pub(crate) fn name_of(index: usize) -> MemberName {
+    let letter = char::from(b'a' + index as u8);
+    MemberName::try_from(letter.to_string()).expect("a letter is a name")
+}
+
+/// And back.
+pub(crate) fn index_of(name: &str) -> Option<usize> {
+    let letter = name.bytes().next().filter(|_| name.len() == 1)?;
+    letter.checked_sub(b'a').map(usize::from)
+}
+
+/// The handle; clones share one world.
+#[derive(Clone)]
+pub(crate) struct Sim {
+    pub(crate) exec: Executor,
+    world: Rc<RefCell<World>>,
+}
+
+impl Sim {
+    pub(crate) fn new(executor: Executor, options: Options, trace: Trace) -> Sim {
+        let world = World::new(options, &executor, trace);
+        Sim { exec: executor, world: Rc::new(RefCell::new(world)) }
+    }
+
+    /// For one statement: it must not be held where a task gives way.
+    pub(crate) fn world(&self) -> RefMut<'_, World> {
+        self.world.borrow_mut()
+    }
+
+    pub(crate) fn now(&self) -> At {
+        self.exec.now()
+    }
+
+    /// What a member's clock shows.
+    pub(crate) fn read_clock(&self, member: usize) -> Moment {
+        self.world().clock(member).read(self.now())
+    }
+
+    /// When it will show `moment`.
+    pub(crate) fn when(&self, member: usize, moment: Moment) -> At {
+        self.world().clock(member).when(moment, self.now())
+    }
+
+    /// A message's way; false when it was lost.
+    pub(crate) async fn travel(&self, from: Host, to: Host) -> bool {
+        let takes = {
+            let world = self.world();
+            self.exec.chance(|chance| world.network.travel(chance, from, to))
+        };
+        match takes {
+            None => false,
+            Some(span) => {
+                self.exec.sleep(span).await;
+                self.world().network.passes(from, to)
+            }
+        }
+    }
+
+    /// A line of the trace, if there is one.
+    pub(crate) fn note(&self, text: impl FnOnce() -> String) {
+        let now = self.now();
+        self.world().trace.note(now, text);
+    }
+
+    /// Begins a task that nothing can freeze.
+    pub(crate) fn nature(&self, work: impl Future<Output = ()> + 'static) {
+        self.exec.spawn(NATURE, work);
+    }
+}

@@ -1,0 +1,128 @@
+//! What the simulation found, as stories (chaos/README.md, "Track record").
+
+use matriarch::model::{
+    Action, Ask, ControlState, FailoverKey, FailoverRequest, Job, JobKind, Lsn, Outcome, Reason, Request,
+    RequestId, RestartFilter, SqlFacts, Switch, Timeline, TimelineHistory,
+};
+
+use super::world::{World, down, name, primary, standby, up};
+
+fn jobs(actions: &[Action]) -> Vec<JobKind> {
+    let job = |action: &Action| match action {
+        Action::Start(job) => Some(job.kind()),
+        _ => None,
+    };
+    actions.iter().filter_map(job).collect()
+}
+
+/// Three promotions failed, and nobody else can lead: the key would come back here for ever.
+#[test]
+fn a_leader_that_fails_again_and_again_goes_on_where_nobody_else_can_lead() {
+    let mut world = World::new();
+    world.i_lead().postgres(up(standby(1000)));
+    for _ in 0..3 {
+        world.ends(JobKind::Promote, Outcome::Failed("no room".to_owned())).tick();
+    }
+    world.later(60_000);
+    assert_eq!(world.tick().because, Reason::AskingMembers);
+    world.later(5).answers("b", 900).answers("c", 900);
+    for peer in ["b", "c"] {
+        world.seen.peers.get_mut(&name(peer)).expect("just added").reachable = false;
+    }
+    assert_eq!(jobs(&world.tick().actions), [JobKind::Promote]);
+    world.seen.peers.get_mut(&name("c")).expect("there").reachable = true;
+    assert_eq!(jobs(&world.tick().actions), [JobKind::ReleaseLeadership]);
+}
+
+/// etcd lost the cluster while this primary was down, or never heard of its bootstrap. It starts as a standby, as
+/// always, and is no replica for that.
+#[test]
+fn a_primary_that_was_down_rebuilds_the_cluster() {
+    let mut world = World::new();
+    world.nobody_leads().cluster().initialize = None;
+    world.postgres(down(ControlState::ShutDown));
+    assert_eq!(jobs(&world.tick().actions), [JobKind::StartStandby]);
+    world.later(100).postgres(up(standby(1000))).tick();
+    world.later(5).answers("b", 10).answers("c", 10);
+    assert_eq!(jobs(&world.tick().actions), [JobKind::TakeLeadership]);
+
+    let mut replica = World::new();
+    replica.nobody_leads().cluster().initialize = None;
+    replica.postgres(down(ControlState::ShutDownInRecovery));
+    assert_eq!(replica.tick().because, Reason::ReplicaMustNotRebuild);
+}
+
+/// The leader went away before it saw the request; the candidate lacks more than may be lost.
+#[test]
+fn a_switchover_takes_no_loss_and_holds_nobody_up() {
+    let asked = |leader: Option<&str>, candidate: &str| FailoverKey {
+        request: FailoverRequest {
+            leader: leader.map(name),
+            candidate: Some(name(candidate)),
+            scheduled_at: None,
+        },
+        mod_revision: 99,
+    };
+    let far = Lsn(1000 + (1 << 20) + 1);
+    let mut candidate = World::new();
+    candidate.nobody_leads().cluster().status.as_mut().expect("set").optime = Some(far);
+    candidate.cluster().failover = Some(asked(Some("b"), "a"));
+    assert!(matches!(candidate.tick().because, Reason::TooFarBehind { .. }));
+    candidate.cluster().failover = Some(asked(None, "a"));
+    assert_eq!(candidate.tick().because, Reason::AskedToLead, "a failover takes the loss");
+
+    let mut other = World::new();
+    other.nobody_leads().postgres(up(standby(far.0))).cluster().status.as_mut().expect("set").optime =
+        Some(far);
+    other.cluster().failover = Some(asked(Some("b"), "c"));
+    other.tick();
+    other.later(5).answers("b", 10).answers("c", 1000);
+    assert_eq!(jobs(&other.tick().actions), [JobKind::TakeLeadership]);
+    other.later(5).answers("c", far.0);
+    assert_eq!(other.tick().because, Reason::CandidateGoesFirst { member: name("c") });
+}
+
+/// Timelines 2 and 3 were begun elsewhere, so 4 follows 1.
+#[test]
+fn the_history_of_a_timeline_that_passed_over_numbers_is_published_once() {
+    let mut world = World::new();
+    let mut postgres = up(SqlFacts { timeline: Some(Timeline(4)), ..primary(1000) });
+    let switch = Switch { timeline: Timeline(1), lsn: Lsn(500), reason: "promoted".to_owned() };
+    postgres.history = TimelineHistory(vec![switch]);
+    world.i_lead().postgres(postgres);
+    let published = |actions: &[Action]| {
+        actions.iter().find_map(|action| match action {
+            Action::PublishHistory { lines, .. } => Some(lines.clone()),
+            _ => None,
+        })
+    };
+    let lines = published(&world.tick().actions).expect("news");
+    assert_eq!(lines.len(), 1);
+    world.cluster().history = Some(lines);
+    assert_eq!(published(&world.tick().actions), None);
+}
+
+/// A promotion begins a number above every one that anybody, I included, has told.
+#[test]
+fn a_promotion_passes_over_what_was_begun_elsewhere() {
+    let mut world = World::new();
+    world.i_lead().postgres(up(SqlFacts { timeline: Some(Timeline(7)), ..standby(1000) }));
+    let above = world.tick().actions.into_iter().find_map(|action| match action {
+        Action::Start(Job::Promote { above, .. }) => Some(above),
+        _ => None,
+    });
+    assert_eq!(above, Some(Timeline(7)));
+}
+
+/// Both were asked for before the same tick.
+#[test]
+fn a_restart_and_a_reinitialization_begin_one_stop() {
+    let mut world = World::new();
+    for (id, ask) in [
+        (1, Ask::Restart { at: None, filter: RestartFilter::default() }),
+        (2, Ask::Reinitialize { force: true, from_leader: false }),
+    ] {
+        world.seen.requests.push(Request { id: RequestId(id), ask });
+    }
+    assert_eq!(jobs(&world.tick().actions), [JobKind::Stop]);
+}
