@@ -177,7 +177,7 @@ impl Keeping {
 
     /// Owns a confirmed lease of that TTL afterwards, or says why not.
     async fn round(&mut self, ttl: Duration) -> Result<(), EtcdError> {
-        // Only a deadline that is known can be shortened: a lease that is gone on with is confirmed before it is changed.
+        // Only a deadline that is known can be shortened: a lease that is gone on with is confirmed first.
         let confirmed = self.renewal.facts().deadline.is_some();
         if self.moving_to.is_some() || (confirmed && ttl != self.granted_ttl) {
             self.change_ttl(ttl).await?;

@@ -13,7 +13,7 @@ use stateright::{Checker, Expectation, HasDiscoveries, Model, Path};
 pub(super) enum Size {
     /// For a build without optimization: seconds.
     Small,
-    /// As large as half a minute allows.
+    /// As large as a minute allows, in a build with it.
     Full,
 }
 
@@ -37,7 +37,8 @@ enum Held {
     /// It happens, first after this many steps.
     Happens(usize),
     Never,
-    Broken(String),
+    /// After this many steps, which are these.
+    Broken(usize, String),
 }
 
 /// Visits every state of `world`, or with a mutation as many as it takes to break a promise.
@@ -52,27 +53,18 @@ where
     let mutation = mutation.and_then(|it| it.to_possible_value()).map(|it| it.get_name().to_owned());
     let until = if mutation.is_some() { HasDiscoveries::AnyFailures } else { HasDiscoveries::All };
     let threads = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
-    let found = world
-        .checker()
-        .threads(threads)
-        .finish_when(until)
-        .timeout(Duration::from_secs(std::env::var("T").map_or(1000, |t| t.parse().unwrap_or(60))))
-        .spawn_bfs()
-        .join();
+    let found = world.checker().threads(threads).finish_when(until).spawn_bfs().join();
     let mut discoveries = found.discoveries();
     let mut promises = Vec::new();
     for property in found.model().properties() {
         let path = discoveries.remove(property.name);
         let held = match (property.expectation, path) {
             (Expectation::Sometimes, None) => Held::Never,
-            (Expectation::Sometimes, Some(path)) => {
-                if std::env::var("P").is_ok() {
-                    eprintln!("{}", tell(path.clone()));
-                }
-                Held::Happens(path.into_actions().len())
-            }
+            (Expectation::Sometimes, Some(path)) => Held::Happens(path.into_actions().len()),
             (Expectation::Always | Expectation::Eventually, None) => Held::Always,
-            (Expectation::Always | Expectation::Eventually, Some(path)) => Held::Broken(tell(path)),
+            (Expectation::Always | Expectation::Eventually, Some(path)) => {
+                Held::Broken(path.clone().into_actions().len(), tell(path))
+            }
         };
         promises.push(Promise { what: property.name, held });
     }
@@ -94,7 +86,7 @@ fn tell<S: fmt::Display + Clone + PartialEq, A: fmt::Debug + Clone + PartialEq>(
 impl Report {
     /// Whole, every promise holds; broken, at least one does not.
     pub(super) fn is_as_expected(&self) -> bool {
-        let broken = self.promises.iter().any(|promise| matches!(promise.held, Held::Broken(_)));
+        let broken = self.promises.iter().any(|promise| matches!(promise.held, Held::Broken(..)));
         let never = self.promises.iter().any(|promise| matches!(promise.held, Held::Never));
         match self.mutation {
             Some(_) => broken,
@@ -114,7 +106,7 @@ impl fmt::Display for Report {
                 Held::Happens(steps) => write!(f, "\n  happens    {what} (after {steps} steps)")?,
                 Held::Never if mutation.is_some() => write!(f, "\n  not seen   {what}")?,
                 Held::Never => write!(f, "\n  NEVER      {what}")?,
-                Held::Broken(path) => write!(f, "\n  BROKEN     {what}{path}")?,
+                Held::Broken(steps, path) => write!(f, "\n  BROKEN     {what} (after {steps} steps){path}")?,
             }
         }
         Ok(())

@@ -16,7 +16,7 @@ mod lease;
 
 use std::process::ExitCode;
 
-use check::Report;
+use check::{Report, Size};
 use clap::ValueEnum;
 
 /// Visits every state of the small worlds and says which promises hold.
@@ -27,6 +27,9 @@ pub(crate) struct Worlds {
     /// Breaks the protocol in this way, and expects that it is found out.
     #[arg(long)]
     mutation: Option<String>,
+    /// The sizes of the tests, which take seconds.
+    #[arg(long)]
+    small: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -40,10 +43,11 @@ enum World {
 /// Prints the reports; fails when a promise did not hold, or a mutation was not found out.
 pub(crate) fn run(arguments: &Worlds) -> ExitCode {
     let wanted = |world: &&World| arguments.name.is_none_or(|name| name == **world);
+    let size = if arguments.small { Size::Small } else { Size::Full };
     let mut reports = 0;
     let mut good = true;
     for world in World::value_variants().iter().filter(wanted) {
-        if let Some(report) = visit(*world, arguments.mutation.as_deref()) {
+        if let Some(report) = visit(*world, arguments.mutation.as_deref(), size) {
             reports += 1;
             good &= report.is_as_expected();
             println!("{report}");
@@ -56,10 +60,10 @@ pub(crate) fn run(arguments: &Worlds) -> ExitCode {
 }
 
 /// `None` when this world does not know the mutation.
-fn visit(world: World, mutation: Option<&str>) -> Option<Report> {
+fn visit(world: World, mutation: Option<&str>, size: Size) -> Option<Report> {
     match world {
-        World::Lease => named(mutation, |mutation| lease::visit(mutation)),
-        World::HandOver => named(mutation, |mutation| hand_over::visit(mutation, check::Size::Full)),
+        World::Lease => named(mutation, lease::visit),
+        World::HandOver => named(mutation, |mutation| hand_over::visit(mutation, size)),
     }
 }
 
@@ -91,6 +95,6 @@ mod tests {
 
     #[test]
     fn the_hand_over() {
-        checks(|mutation| hand_over::visit(mutation, check::Size::Small));
+        checks(|mutation| hand_over::visit(mutation, Size::Small));
     }
 }

@@ -20,7 +20,7 @@ impl Sim {
             let world = &mut *world;
             let machine = &mut world.machines[member];
             let writable = machine.server.as_ref().is_some_and(Server::is_writable);
-            if !writable || !machine.server.as_ref().is_some_and(|server| server.number == server_number) {
+            if !writable || machine.server.as_ref().is_none_or(|server| server.number != server_number) {
                 return Committed::Refused;
             }
             if machine.disk.full {

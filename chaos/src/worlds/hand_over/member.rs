@@ -28,7 +28,7 @@ pub(super) struct Member {
     /// In which it was last promoted.
     pub(super) term: Term,
     pub(super) timeline: u32,
-    /// Records: commits by number, [`SHUTDOWN`], and [`PROMOTION`].
+    /// Records: [`EARLIER`], commits by number, [`SHUTDOWN`], and [`PROMOTION`].
     pub(super) wal: Vec<u8>,
     pub(super) job: Option<Job>,
     pub(super) writing: Option<Write>,
@@ -38,6 +38,8 @@ pub(super) struct Member {
     pub(super) answer: Option<Answer>,
 }
 
+/// What was there before, with a checkpoint.
+const EARLIER: u8 = 0;
 pub(super) const SHUTDOWN: u8 = 100;
 pub(super) const PROMOTION: u8 = 101;
 
@@ -97,7 +99,7 @@ impl Member {
             postgres,
             term: keys.leader.map_or(Term(0), |leader| leader.term),
             timeline: 1,
-            wal: Vec::new(),
+            wal: vec![EARLIER],
             job: None,
             writing: None,
             finished: Vec::new(),
@@ -293,6 +295,9 @@ fn told(answer: &Answer) -> PeerAnswer {
         in_recovery: answer.in_recovery,
         role: if answer.in_recovery { Role::Replica } else { Role::Primary },
         lsn: answer.end,
+        exact: true,
+        // The world's stream is from a to b; whether it is cut off decides nothing without a key `sync`.
+        receives: answer.in_recovery,
         replayed: answer.end,
         timeline: Some(answer.timeline),
         tags: Tags::default(),

@@ -9,9 +9,9 @@
 //! The arithmetic is the product's: `etcd::Renewal` judges the answers, `LeaseFacts` says whether a promotion is
 //! allowed, `LeaseTiming` when the guard kills. The rest of a member is in `member`, and etcd in `etcd`.
 //!
-//! Time goes from second to second, and stops between them wherever a guard kills or a lease ends. Nothing a supervisor
-//! does has to happen: it may freeze anywhere, answers may be late or lost. Only the guard is in time, and etcd's clock,
-//! which is as fast as the drift allowance assumes. States that differ by their place in time, by the names of leases
+//! Time goes from second to second, and stops between them wherever a guard kills or a lease ends. What a supervisor
+//! does need not happen: it may freeze anywhere, answers may be late or lost. Only the guard is in time, and etcd's
+//! clock, which is as fast as the drift allowance assumes. States that differ by their place in time, by the names of leases
 //! and terms, or by which member is which, are one: so time has no end here. There are two beginnings: two members, and
 //! one member alone that changes to a shorter TTL, which moves the leader key to another lease.
 //! Deliberately absent: who is the best candidate, and what the WAL holds.
@@ -319,7 +319,7 @@ fn allows(member: &Member, clock: Moment) -> bool {
 
 impl State {
     fn is_on_grid(&self) -> bool {
-        self.now.since(START).as_millis() % GRID.as_millis() == 0
+        self.now.since(START).as_millis().is_multiple_of(GRID.as_millis())
     }
 
     fn writers(&self) -> impl Iterator<Item = usize> {
