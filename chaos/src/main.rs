@@ -20,6 +20,7 @@ mod rig;
 mod scenario;
 mod sim;
 mod workload;
+mod worlds;
 
 #[derive(Debug, Parser)]
 #[command(name = "chaos", about)]
@@ -43,6 +44,8 @@ enum Command {
     Measure(bench::One),
     /// Judges a saved history again.
     Check(check::Arguments),
+    /// Small worlds, visited to the last state.
+    Worlds(worlds::Worlds),
 }
 
 fn main() -> ExitCode {
@@ -56,6 +59,7 @@ fn main() -> ExitCode {
         Command::Bench(arguments) => bench::run(&arguments),
         Command::Measure(one) => bench::measure(&one),
         Command::Check(arguments) => check::run(&arguments),
+        Command::Worlds(arguments) => Ok(worlds::run(&arguments)),
     };
     result.unwrap_or_else(|error| {
         eprintln!("{error:#}");

@@ -256,9 +256,9 @@ impl Cycle {
     fn keep_fence(&self, seen: &Observation) {
         let promoting = seen.job.as_ref().is_some_and(|running| running.job.kind() == JobKind::Promote);
         if seen.postgres.may_be_primary() {
-            let facts = lease_facts(self.keeper.as_deref());
-            if facts.leading_at(clock::now()).is_some() {
-                self.fencing.want(&facts);
+            let facts = || lease_facts(self.keeper.as_deref());
+            if facts().leading_at(clock::now()).is_some() {
+                self.fencing.want(facts);
             }
         } else if !promoting && self.state.job.running().is_none() {
             self.fencing.unwant();

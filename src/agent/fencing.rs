@@ -110,16 +110,17 @@ impl Fencing {
     }
 
     /// While Postgres may be writable: arms with the deadline of `lease` and with every later renewal. False when the
-    /// lease does not allow it.
-    pub(super) fn want(&self, lease: &LeaseFacts) -> bool {
+    /// lease does not allow it. The lease is read under the lock: a deadline that was shortened is never undone by one
+    /// that was read before.
+    pub(super) fn want(&self, lease: impl FnOnce() -> LeaseFacts) -> bool {
         let mut wanted = self.wanted();
         wanted.armed = true;
-        self.arm(lease, &wanted)
+        self.arm(&lease(), &wanted)
     }
 
     /// Before Postgres may become writable: as [`Fencing::want`], and true only when the guard has acknowledged. Waits
     /// for that, so a runtime has to be told.
-    pub(super) fn promise(&self, lease: &LeaseFacts) -> bool {
+    pub(super) fn promise(&self, lease: impl FnOnce() -> LeaseFacts) -> bool {
         let held = self.want(lease) && self.link.holds(ACKNOWLEDGED_WITHIN);
         if !held {
             tracing::warn!("the guard has not confirmed that it is armed: PostgreSQL stays a standby");
@@ -197,7 +198,7 @@ impl Fencing {
 
 fn deadlines(ttl: Duration, deadline: Moment) -> Deadlines {
     let timing = LeaseTiming { ttl };
-    Deadlines { stop_at: deadline - timing.demote_before(), kill_at: deadline - timing.kill_before() }
+    Deadlines { stop_at: timing.stop_at(deadline), kill_at: timing.kill_at(deadline) }
 }
 
 #[cfg(test)]

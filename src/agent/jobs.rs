@@ -9,10 +9,7 @@ use tokio::task::AbortHandle;
 use super::events::Event;
 use super::fencing::Fencing;
 use crate::etcd::{Cas, Etcd, EtcdError, LeaseKeeper};
-use crate::model::{
-    Finished, Job, JobKind, LeaseFacts, LeaseId, LeaseTiming, MemberName, Moment, Outcome, Running, Term,
-    Timeline,
-};
+use crate::model::{Finished, Job, JobKind, LeaseId, MemberName, Moment, Outcome, Running, Term, Timeline};
 use crate::os::clock;
 use crate::postgres::{Postgres, Progress, Started};
 
@@ -128,12 +125,6 @@ async fn run(tools: &Tools, lease: Option<&LeaseKeeper>, job: Job) -> Outcome {
     }
 }
 
-/// True while `lease` holds the leader key in `term` with more time left than a demotion takes.
-fn allows(lease: &LeaseFacts, term: Term, now: Moment) -> bool {
-    let before = LeaseTiming { ttl: lease.ttl }.demote_before();
-    lease.leading_at(now + before) == Some(term)
-}
-
 /// Before a promotion: no other history has the number of the timeline that it begins, nor will have it.
 async fn claim_timeline(
     tools: &Tools,
@@ -155,10 +146,10 @@ async fn promote(
     tools.postgres.reserve_timelines(above).await?;
     let facts = keeper.facts();
     let still_allowed = || {
-        let lease = facts.borrow().clone();
+        let lease = || facts.borrow().clone();
         // Armed first: a freeze right behind this line ends in the fence, not in a second primary.
-        let fenced = tokio::task::block_in_place(|| tools.fencing.promise(&lease));
-        fenced && allows(&lease, term, clock::now())
+        let fenced = tokio::task::block_in_place(|| tools.fencing.promise(lease));
+        fenced && lease().allows_promotion(term, clock::now())
     };
     tools.postgres.promote(still_allowed, PROMOTE_WITHIN).await
 }

@@ -60,7 +60,7 @@ impl Leadership {
     fn held(seen: &Observation, term: Term, now: Moment) -> Leadership {
         let timing = LeaseTiming { ttl: seen.lease.ttl };
         match seen.lease.deadline {
-            Some(deadline) if now < deadline - timing.demote_before() => Leadership::Mine(term),
+            Some(deadline) if now < timing.stop_at(deadline) => Leadership::Mine(term),
             Some(_) | None => Leadership::Expiring(term),
         }
     }

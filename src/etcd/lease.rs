@@ -177,7 +177,9 @@ impl Keeping {
 
     /// Owns a confirmed lease of that TTL afterwards, or says why not.
     async fn round(&mut self, ttl: Duration) -> Result<(), EtcdError> {
-        if self.moving_to.is_some() || (self.renewal.facts().lease.is_some() && ttl != self.granted_ttl) {
+        // Only a deadline that is known can be shortened: a lease that is gone on with is confirmed first.
+        let confirmed = self.renewal.facts().deadline.is_some();
+        if self.moving_to.is_some() || (confirmed && ttl != self.granted_ttl) {
             self.change_ttl(ttl).await?;
         }
         for _ in 0..2 {
@@ -265,6 +267,8 @@ impl Keeping {
                 let sent_at = clock::now();
                 let lease = self.ask_lease(ttl).await?;
                 self.renewal.moving(ttl, sent_at);
+                // Shown before the guard is armed, so that nobody arms it with the longer deadline afterwards.
+                self.publish();
                 (self.on_confirmed)(self.renewal.facts());
                 self.moving_to = Some((lease, ttl));
                 (lease, ttl)

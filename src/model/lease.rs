@@ -66,6 +66,12 @@ impl LeaseFacts {
             (Leading::Yes(_) | Leading::No | Leading::Unknown, _) => None,
         }
     }
+
+    /// Whether Postgres may be promoted in `term` now: the lease lasts longer than a demotion takes.
+    pub fn allows_promotion(&self, term: Term, now: Moment) -> bool {
+        let before = LeaseTiming { ttl: self.ttl }.demote_before();
+        self.leading_at(now + before) == Some(term)
+    }
 }
 
 /// The spans derived from a TTL (design, "The lease").
@@ -109,6 +115,16 @@ impl LeaseTiming {
     /// This long before the deadline every process of Postgres is killed: a thirtieth of the TTL, at least 300 ms.
     pub fn kill_before(self) -> Duration {
         (self.ttl / 30).max(Duration::from_millis(300))
+    }
+
+    /// When a primary whose lease ends at `deadline` is stopped.
+    pub fn stop_at(self, deadline: Moment) -> Moment {
+        deadline - self.demote_before()
+    }
+
+    /// When it is killed.
+    pub fn kill_at(self, deadline: Moment) -> Moment {
+        deadline - self.kill_before()
     }
 }
 

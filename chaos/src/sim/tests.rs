@@ -32,3 +32,41 @@ fn a_seed_tells_the_same_story_twice() {
     assert_ne!(one.digest, story(6, None).digest);
     assert!(0 < one.promises && 0 < one.promotions);
 }
+
+#[test]
+fn two_writers_are_seen() {
+    is_caught(Mutation::DeadlineTooLate, "one_writer", &[5]);
+}
+
+#[test]
+fn a_writer_without_the_key_or_a_guard_is_seen() {
+    is_caught(Mutation::TakeFromAnybody, "leased", &[52]);
+    is_caught(Mutation::CountFromAnswer, "leased", &[20]);
+    is_caught(Mutation::NoConfirmedRead, "leased", &[12]);
+    is_caught(Mutation::ForgetFormerLease, "leased", &[7]);
+    is_caught(Mutation::NoGuard, "guarded", &[0]);
+}
+
+#[test]
+fn a_lost_commit_is_seen() {
+    is_caught(Mutation::NoLagLimit, "loss", &[92]);
+    is_caught(Mutation::HandOverUnproved, "loss", &[21]);
+    is_caught(Mutation::IgnoreSyncRecord, "loss", &[5]);
+    is_caught(Mutation::ConfirmTooEarly, "loss", &[227]);
+}
+
+#[test]
+fn a_timeline_that_is_used_twice_is_seen() {
+    is_caught(Mutation::ReuseTimelines, "timelines", &[1]);
+}
+
+#[test]
+fn a_last_copy_that_is_deleted_is_seen() {
+    is_caught(Mutation::WipeBeforeClone, "last_copy", &[9]);
+}
+
+#[test]
+fn a_cluster_that_does_not_heal_is_seen() {
+    is_caught(Mutation::NeverRelist, "healing", &[25]);
+    is_caught(Mutation::ForgetCluster, "healing", &[1]);
+}
