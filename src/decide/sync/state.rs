@@ -66,19 +66,27 @@ impl State {
     }
 
     /// The change if it is allowed to be made now, or as much of it as is: of a promise that some standbys cannot
-    /// confirm (they died), one that does without them.
+    /// confirm (they died), one that does without them, or first the names of those that can.
     pub fn permit(&self, step: Step) -> Option<Step> {
         match step {
             Step::Name(names) => self.may_name(&names).then_some(Step::Name(names)),
             Step::Promise(record) if self.may_promise(&record) => Some(Step::Promise(record)),
-            Step::Promise(record) => {
-                let lacking = record.voters.difference(&self.confirmed).count();
-                let less = SyncRecord { quorum: lacking, ..record.clone() };
-                let less_of = lacking > record.quorum && lacking < record.voters.len() && less != self.record;
-                (less_of && self.may_promise(&less)).then_some(Step::Promise(less))
-            }
+            Step::Promise(record) => self.promise_less(record).or_else(|| self.name_more()),
             Step::LookAgain => None,
         }
+    }
+
+    fn promise_less(&self, record: SyncRecord) -> Option<Step> {
+        let lacking = record.voters.difference(&self.confirmed).count();
+        let less = SyncRecord { quorum: lacking, ..record.clone() };
+        let less_of = lacking > record.quorum && lacking < record.voters.len() && less != self.record;
+        (less_of && self.may_promise(&less)).then_some(Step::Promise(less))
+    }
+
+    fn name_more(&self) -> Option<Step> {
+        let names = &self.names.names | &self.active.iter().cloned().collect();
+        let more = SyncNames { names, ..self.names.clone() };
+        (self.names.any && more != self.names && self.may_name(&more)).then_some(Step::Name(more))
     }
 
     pub(super) fn promise(&self, quorum: usize, voters: BTreeSet<MemberName>) -> SyncRecord {

@@ -11,9 +11,9 @@
 //!
 //! Time goes from second to second, and stops between them wherever a guard kills or a lease ends. What a supervisor
 //! does need not happen: it may freeze anywhere, answers may be late or lost. Only the guard is in time, and etcd's
-//! clock, which is as fast as the drift allowance assumes. States that differ by their place in time, by the names of leases
-//! and terms, or by which member is which, are one: so time has no end here. There are two beginnings: two members, and
-//! one member alone that changes to a shorter TTL, which moves the leader key to another lease.
+//! clock, which is as fast as the drift allowance assumes. States that differ by their place in time, by the names of
+//! leases and terms, or by which member is which, are one: so time has no end here. There are two beginnings: two
+//! members, and one member alone that changes to a shorter TTL, which moves the leader key to another lease.
 //! Deliberately absent: who is the best candidate, and what the WAL holds.
 
 mod essence;
