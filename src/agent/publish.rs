@@ -37,6 +37,7 @@ impl Cycle {
             role: record.role,
             record,
             watchdog_failed: seen.watchdog_failed,
+            yields: memory.yields(now),
             guard: self.fencing.facts().pid,
             clone_progress: seen.clone_progress,
             job: job.map(|running| running.job.kind().to_string()),

@@ -41,6 +41,8 @@ pub struct Status {
     pub scheduled_restart: Option<Request>,
     /// The watchdog is required and cannot be used.
     pub watchdog_failed: bool,
+    /// I gave the leader key away because I cannot serve: the others go first.
+    pub yields: bool,
     /// The guard's process, while there is one.
     pub guard: Option<i32>,
     /// Progress of a running clone.
@@ -79,6 +81,7 @@ impl Status {
             hand_over: None,
             scheduled_restart: None,
             watchdog_failed: false,
+            yields: false,
             guard: None,
             clone_progress: None,
             ticked_at: now,

@@ -95,6 +95,7 @@ fn member(me: &str, role: Role, now: Moment, standby: Standby) -> Status {
         hand_over: None,
         scheduled_restart: None,
         watchdog_failed: false,
+        yields: false,
         guard: None,
         clone_progress: None,
         ticked_at: now,
@@ -256,6 +257,7 @@ fn carry_out(order: Order, world: &mut World) {
                 timeline: Some(Timeline(2)),
                 tags: Tags::default(),
                 watchdog_failed: false,
+                yields: false,
                 trouble: None,
             });
         }

@@ -135,6 +135,9 @@ fn insert_ours(body: &mut Map<String, Value>, status: &Status) {
         body.insert("position_is_exact".into(), sql.is_exact().into());
         body.insert("receives_wal".into(), sql.receives().into());
     }
+    if status.yields {
+        body.insert("yields_leadership".into(), true.into());
+    }
     body.insert("because".into(), status.because.as_str().into());
     if let Some(phase) = &status.hand_over {
         body.insert("hand_over".into(), phase.as_str().into());

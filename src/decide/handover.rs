@@ -269,7 +269,8 @@ fn prove(turn: &mut Turn<'_>, hand_over: &HandOver, term: Term, control: &Contro
 /// leader keeps the slots of members that are away.
 fn last_status(turn: &Turn<'_>, checkpoint: Lsn) -> ClusterStatus {
     let published = turn.memory.status.as_ref().map(|(status, _)| status.clone());
-    ClusterStatus { optime: Some(checkpoint), ..published.unwrap_or_default() }
+    let timeline = turn.seen.postgres.branch().map(|mine| mine.timeline);
+    ClusterStatus { optime: Some(checkpoint), timeline, ..published.unwrap_or_default() }
 }
 
 /// I lead in a term that came after the move was tried: it did not happen.

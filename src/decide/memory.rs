@@ -80,6 +80,13 @@ pub struct Memory {
     pub promotion: Option<PromotionSeen>,
 }
 
+impl Memory {
+    /// I gave the leader key away and let the others go first.
+    pub fn yields(&self, now: Moment) -> bool {
+        self.yield_until.is_some_and(|until| now < until)
+    }
+}
+
 /// A planned hand-over.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct HandOver {

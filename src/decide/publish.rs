@@ -218,6 +218,7 @@ pub(super) fn status(turn: &mut Turn<'_>, term: Term, sql: &SqlFacts) {
     let retain: Vec<String> = turn.memory.slots_wanted.keys().cloned().collect();
     let status = ClusterStatus {
         optime: known(sql.flushed),
+        timeline: sql.timeline,
         slots: Some(slots),
         retain_slots: (!retain.is_empty()).then_some(retain),
     };

@@ -106,7 +106,7 @@ fn barred(turn: &mut Turn<'_>, cluster: &ClusterView, asked_for_me: bool) -> Opt
     if turn.seen.settings.pause && !asked_for_me {
         return Some(Reason::Paused);
     }
-    match turn.memory.yield_until.filter(|until| turn.now < *until) {
+    match turn.memory.yield_until.filter(|_| turn.memory.yields(turn.now)) {
         Some(until) if !asked_for_me => {
             turn.wake_at(until, WaitingOn::Members);
             Some(Reason::Yielding)
@@ -117,7 +117,8 @@ fn barred(turn: &mut Turn<'_>, cluster: &ClusterView, asked_for_me: bool) -> Opt
 
 fn too_old(turn: &Turn<'_>, cluster: &ClusterView, sql: &SqlFacts) -> Option<Reason> {
     // What was written beside the cluster's history is none of it.
-    let mine = turn.seen.postgres.branch().map_or(sql.lsn(), |mine| mine.shared_with(&ended(turn)));
+    let mine =
+        turn.seen.postgres.branch().map_or(sql.lsn(), |mine| mine.shared_with(&ended(turn), present(turn)));
     if let Some(bytes) = too_far_behind(turn, mine) {
         return Some(Reason::TooFarBehind { bytes });
     }
@@ -138,12 +139,22 @@ fn ended(turn: &Turn<'_>) -> Vec<(Timeline, Lsn)> {
     lines.into_iter().flatten().map(|line| (line.parent, line.lsn)).collect()
 }
 
+/// The timeline on which the last leader was, if that is newer than those that have ended.
+fn present(turn: &Turn<'_>) -> Option<Timeline> {
+    let published = turn.cluster()?.status.as_ref()?.timeline?;
+    ended(turn).last().is_none_or(|(last, _)| *last < published).then_some(published)
+}
+
 /// How much of what another member holds is the cluster's: nothing beyond the end of its timeline. It knows better.
 fn shared_at_most(turn: &Turn<'_>, answer: &PeerAnswer) -> Lsn {
     let ended = ended(turn);
     let end = ended.iter().rfind(|(timeline, _)| Some(*timeline) <= answer.timeline);
     match (end, ended.last()) {
-        (Some((_, end)), Some((last, _))) if answer.timeline <= Some(*last) => answer.lsn.min(*end),
+        (Some((_, end)), Some((last, _)))
+            if answer.timeline <= Some(*last) || answer.timeline < present(turn) =>
+        {
+            answer.lsn.min(*end)
+        }
         _on_the_present_timeline => answer.lsn,
     }
 }
@@ -209,6 +220,9 @@ fn somebody_first(turn: &Turn<'_>, request: Option<&FailoverRequest>, sql: &SqlF
         {
             continue;
         }
+        if answer.yields {
+            continue;
+        }
         let theirs = (answer.timeline, answer.lsn);
         if comparable(mine) < comparable(theirs) {
             return Some(Reason::MemberAhead { member, bytes: answer.lsn.bytes_since(sql.lsn()) });
@@ -246,11 +260,11 @@ pub(super) fn candidates(turn: &mut Turn<'_>) -> Candidates {
     let all_answered = ask(turn, &rivals);
     let fit = |(name, _): &(MemberName, String)| {
         turn.seen.peers.get(name).is_some_and(|answer| {
-            let able = turn.is_answer_of_now(answer) && counts(answer) && answer.in_recovery;
+            let able = counts(answer) && answer.in_recovery && !answer.yields;
             let theirs = (answer.timeline, answer.lsn);
             let near =
                 turn.sync_record().is_some() || too_far_behind(turn, shared_at_most(turn, answer)).is_none();
-            able && near && sync::may_lead(turn, name, theirs)
+            turn.is_answer_of_now(answer) && able && near && sync::may_lead(turn, name, theirs)
         })
     };
     match rivals.iter().any(fit) {

@@ -29,6 +29,10 @@ impl Turn<'_> {
                 self.memory.rejoin.rewind_failures = 0;
                 self.memory.yield_until = None;
             }
+            (Leadership::Nobody, Server::Standby(_)) if !self.memory.yields(self.now) => {
+                // It runs, and the others had their turn.
+                self.memory.start_failures = 0;
+            }
             (Leadership::Mine(_), Server::Primary(_)) if self.memory.hand_over.is_none() => {
                 self.memory.demoted = false;
                 self.memory.rejoin = Rejoin::default();

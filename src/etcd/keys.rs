@@ -152,6 +152,7 @@ fn status(text: &str) -> ClusterStatus {
     match serde_json::from_str::<Value>(text) {
         Ok(Value::Object(fields)) => ClusterStatus {
             optime: fields.get("optime").and_then(number).map(Lsn),
+            timeline: fields.get("timeline").and_then(|value| serde_json::from_value(value.clone()).ok()),
             slots: fields.get("slots").map(inner).and_then(|slots| {
                 let slots = slots.as_object()?.iter();
                 Some(slots.filter_map(|(name, lsn)| Some((name.clone(), Lsn(number(lsn)?)))).collect())
@@ -311,9 +312,9 @@ mod tests {
 
     #[test]
     fn a_status_may_hold_json_in_strings() {
-        let text = r#"{"optime":"5","slots":"{\"a\":7}","retain_slots":"[\"b\"]"}"#;
+        let text = r#"{"optime":"5","timeline":3,"slots":"{\"a\":7}","retain_slots":"[\"b\"]"}"#;
         let status = status(text);
-        assert_eq!(status.optime, Some(Lsn(5)));
+        assert_eq!((status.optime, status.timeline), (Some(Lsn(5)), Some(Timeline(3))));
         assert_eq!(status.slots, Some(BTreeMap::from([("a".to_owned(), Lsn(7))])));
         assert_eq!(status.retain_slots, Some(vec!["b".to_owned()]));
     }

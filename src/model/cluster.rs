@@ -88,6 +88,9 @@ pub struct ClusterStatus {
     /// The leader's position; at a clean hand-over, the shutdown checkpoint's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub optime: Option<Lsn>,
+    /// On which timeline that is. Patroni does not say.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub timeline: Option<Timeline>,
     /// Slot name to position.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub slots: Option<BTreeMap<String, Lsn>>,

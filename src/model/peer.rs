@@ -29,6 +29,8 @@ pub struct PeerAnswer {
     pub tags: Tags,
     /// It cannot use the watchdog it is required to use.
     pub watchdog_failed: bool,
+    /// It gave the leader key away because it cannot serve: the others go first.
+    pub yields: bool,
     /// Why it does not count, when it is not reachable.
     pub trouble: Option<String>,
 }

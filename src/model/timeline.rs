@@ -143,9 +143,10 @@ impl Branch {
         Divergence::None
     }
 
-    /// How far this is the history of which `ended` are the timelines that have ended, and where. What came before the
-    /// first of them is taken for shared, and so is what follows the last.
-    pub fn shared_with(&self, ended: &[(Timeline, Lsn)]) -> Lsn {
+    /// How far this is the history of which `ended` are the timelines that have ended, and where, and `present` is the
+    /// one that follows. What came before the first of them is taken for shared, and so is what follows the last where
+    /// `present` is not known.
+    pub fn shared_with(&self, ended: &[(Timeline, Lsn)], present: Option<Timeline>) -> Lsn {
         let end = self.end.unwrap_or(Lsn(u64::MAX));
         let first = ended.first().map(|(timeline, _)| *timeline);
         let mut mine = self.segments().skip_while(|(timeline, _)| Some(*timeline) != first).peekable();
@@ -164,7 +165,10 @@ impl Branch {
                 Some(_) | None => return shared,
             }
         }
-        if mine.next().is_some() { end } else { shared }
+        match mine.next() {
+            Some((mine, _)) if present.is_none_or(|present| mine == present) => end,
+            Some(_) | None => shared,
+        }
     }
 }
 
@@ -211,9 +215,16 @@ mod tests {
             ("from before all that is known", branch(&[], 1, Some(70)), 70),
         ];
         for (name, local, expected) in cases {
-            assert_eq!(local.shared_with(&ended), Lsn(expected), "{name}");
+            assert_eq!(local.shared_with(&ended, None), Lsn(expected), "{name}");
+            assert_eq!(local.shared_with(&ended, Some(Timeline(5))), Lsn(expected), "{name}");
         }
-        assert_eq!(branch(&[], 1, Some(70)).shared_with(&[]), Lsn(70));
+        assert_eq!(branch(&[], 1, Some(70)).shared_with(&[], None), Lsn(70));
+        let other = branch(&[(1, 100), (2, 200), (4, 400)], 6, Some(450));
+        assert_eq!(
+            other.shared_with(&ended, Some(Timeline(5))),
+            Lsn(400),
+            "another timeline from the same place"
+        );
     }
 
     #[test]

@@ -18,6 +18,7 @@ pub(super) fn unreachable(asked_at: Moment, trouble: String) -> PeerAnswer {
         timeline: None,
         tags: Tags::default(),
         watchdog_failed: false,
+        yields: false,
         trouble: Some(trouble),
     }
 }
@@ -37,6 +38,7 @@ pub(super) fn read(asked_at: Moment, text: &str) -> PeerAnswer {
         role,
         tags,
         watchdog_failed,
+        yields: read("yields_leadership") == Some(Value::Bool(true)),
         timeline: timeline.filter(|number| *number > 0).map(Timeline),
         ..unreachable(asked_at, "its Postgres does not answer".to_owned())
     };

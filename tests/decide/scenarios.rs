@@ -161,6 +161,7 @@ fn a_switchover_moves_the_key_only_to_a_candidate_that_holds_everything() {
         to_lease: LeaseId(0xC),
         status: matriarch::model::ClusterStatus {
             optime: Some(matriarch::model::Lsn(900)),
+            timeline: Some(matriarch::model::Timeline(1)),
             slots: Some([("a".to_owned(), matriarch::model::Lsn(1000))].into()),
             retain_slots: Some(vec!["b".to_owned(), "c".to_owned()]),
         },

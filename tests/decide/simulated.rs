@@ -1,5 +1,7 @@
 //! What the simulation found, as stories (chaos/README.md, "Track record").
 
+use std::time::Duration;
+
 use matriarch::model::{
     Action, Ask, ControlState, FailoverKey, FailoverRequest, Job, JobKind, Lsn, Outcome, Reason, Request,
     RequestId, RestartFilter, SqlFacts, Switch, Timeline, TimelineHistory,
@@ -125,4 +127,27 @@ fn a_restart_and_a_reinitialization_begin_one_stop() {
         world.seen.requests.push(Request { id: RequestId(id), ask });
     }
     assert_eq!(jobs(&world.tick().actions), [JobKind::Stop]);
+}
+
+/// Seed 8569: three starts failed on a full disk, then PostgreSQL ran. The member took the key, gave it away because of
+/// those failures, and whoever should have taken it waited for the one that was ahead; so it went on.
+#[test]
+fn failed_starts_are_forgotten_once_it_runs_and_the_others_had_their_turn() {
+    let mut world = World::new();
+    world.memory.start_failures = 3;
+    world.nobody_leads().tick();
+    assert_eq!(world.memory.start_failures, 0);
+    world.memory.start_failures = 3;
+    world.memory.yield_until = Some(world.now + Duration::from_secs(10));
+    assert_eq!(world.later(9_999).tick().because, Reason::Yielding);
+    assert_eq!((world.memory.start_failures, world.later(1).tick().memory.start_failures), (3, 0));
+}
+
+#[test]
+fn nobody_waits_for_a_member_that_gave_the_key_away() {
+    let mut world = World::new();
+    world.nobody_leads().tick();
+    world.later(5).answers("b", 10).answers("c", 1001);
+    world.seen.peers.get_mut(&name("c")).expect("just added").yields = true;
+    assert_eq!(jobs(&world.tick().actions), [JobKind::TakeLeadership]);
 }

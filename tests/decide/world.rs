@@ -155,6 +155,7 @@ pub(super) fn answer(asked_at: Moment, lsn: u64) -> PeerAnswer {
         timeline: Some(Timeline(1)),
         tags: Tags::default(),
         watchdog_failed: false,
+        yields: false,
         trouble: None,
     }
 }

@@ -186,6 +186,15 @@ impl Disk {
         }
     }
 
+    /// Recovery would begin at the last record that was replayed, which is on the timeline it was written in.
+    pub(crate) fn restartpoint(&mut self, replayed: u64) {
+        let records = self.wal.between(0, replayed);
+        let before = records.len().checked_sub(2).map_or(0, |before| records[before].end);
+        self.checkpoint_timeline = records.last().map_or(self.wal.timeline, |last| last.timeline);
+        self.checkpoint = before;
+        self.min_recovery = replayed;
+    }
+
     /// The postmaster ended without a word: of what was written and not flushed, `kept` survives.
     pub(crate) fn crash(&mut self, kept: u64) {
         self.wal.cut(kept.max(self.flushed));

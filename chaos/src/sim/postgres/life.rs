@@ -123,9 +123,7 @@ impl Sim {
             let Some(server) = machine.server.as_mut() else { return };
             server.replayed = machine.disk.flushed;
             if restartpoint {
-                machine.disk.checkpoint = server.replayed;
-                machine.disk.checkpoint_timeline = machine.disk.wal.timeline_at(server.replayed);
-                machine.disk.min_recovery = server.replayed;
+                machine.disk.restartpoint(server.replayed);
             }
             server.changed.give(&self.exec);
         }
@@ -256,9 +254,7 @@ impl Sim {
                 }
                 Phase::Standby => {
                     disk.control = ControlState::ShutDownInRecovery;
-                    disk.min_recovery = server.replayed;
-                    disk.checkpoint = server.replayed;
-                    disk.checkpoint_timeline = disk.wal.timeline_at(server.replayed);
+                    disk.restartpoint(server.replayed);
                 }
                 Phase::Starting => {}
             }

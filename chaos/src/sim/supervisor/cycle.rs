@@ -147,8 +147,12 @@ impl Cycle {
                 flow = ControlFlow::Break(because);
             }
         }
-        *self.agent.shared.status.borrow_mut() =
-            Status { postgres: seen.postgres, lease: self.agent.shared.lease.borrow().clone(), because };
+        *self.agent.shared.status.borrow_mut() = Status {
+            postgres: seen.postgres,
+            lease: self.agent.shared.lease.borrow().clone(),
+            because,
+            yields: self.memory.yields(now),
+        };
         for looker in lookers {
             looker.fill(&self.agent.sim.exec, ());
         }

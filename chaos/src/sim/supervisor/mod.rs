@@ -48,6 +48,7 @@ pub(crate) struct Status {
     pub(crate) postgres: PostgresFacts,
     pub(crate) lease: LeaseFacts,
     pub(crate) because: String,
+    pub(crate) yields: bool,
 }
 
 /// What the tasks of one supervisor share.

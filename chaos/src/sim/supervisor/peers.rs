@@ -28,6 +28,7 @@ fn unreachable(asked_at: Moment) -> PeerAnswer {
         timeline: None,
         tags: Tags::default(),
         watchdog_failed: false,
+        yields: false,
         trouble: Some("no answer".to_owned()),
     }
 }
@@ -50,6 +51,7 @@ fn read(asked_at: Moment, status: &Status) -> PeerAnswer {
         receives: sql.receives(),
         replayed,
         timeline: sql.timeline,
+        yields: status.yields,
         trouble: None,
         ..answer
     }

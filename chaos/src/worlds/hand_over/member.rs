@@ -302,6 +302,7 @@ fn told(answer: &Answer) -> PeerAnswer {
         timeline: Some(answer.timeline),
         tags: Tags::default(),
         watchdog_failed: false,
+        yields: false,
         trouble: None,
     }
 }
