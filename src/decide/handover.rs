@@ -268,9 +268,11 @@ fn prove(turn: &mut Turn<'_>, hand_over: &HandOver, term: Term, control: &Contro
 /// The status to leave behind: the shutdown checkpoint, with slots as they were last published, so that the next
 /// leader keeps the slots of members that are away.
 fn last_status(turn: &Turn<'_>, checkpoint: Lsn) -> ClusterStatus {
-    let published = turn.memory.status.as_ref().map(|(status, _)| status.clone());
-    let timeline = turn.seen.postgres.branch().map(|mine| mine.timeline);
-    ClusterStatus { optime: Some(checkpoint), timeline, ..published.unwrap_or_default() }
+    let published = turn.memory.status.as_ref().map(|(status, _)| status.clone()).unwrap_or_default();
+    // A timeline whose history was not published yet means nothing to the others.
+    let mine = turn.seen.postgres.branch().map(|mine| mine.timeline);
+    let timeline = published.timeline.filter(|timeline| Some(*timeline) == mine);
+    ClusterStatus { optime: Some(checkpoint), timeline, ..published }
 }
 
 /// I lead in a term that came after the move was tried: it did not happen.
