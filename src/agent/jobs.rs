@@ -158,7 +158,7 @@ async fn write_leader_key(tools: &Tools, keeper: &LeaseKeeper, job: Job) -> Outc
     let facts = keeper.facts().borrow().clone();
     let Some(lease) = facts.lease else { return Outcome::Failed("there is no lease".to_owned()) };
     let result = match job {
-        Job::TakeLeadership { by_sync } => tools.etcd.take_leadership(&tools.name, lease, by_sync).await,
+        Job::TakeLeadership { by } => tools.etcd.take_leadership(&tools.name, lease, by).await,
         Job::HandOver { term, to, to_lease, status } => {
             tools.etcd.hand_over(term, lease, &to, to_lease, Some(&status)).await
         }

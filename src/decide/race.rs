@@ -5,8 +5,8 @@ use std::time::Duration;
 use super::turn::Turn;
 use super::{Server, requests, sync};
 use crate::model::{
-    Action, ClusterView, FailoverRequest, Job, LeaderKey, Lsn, MemberName, PeerAnswer, Reason, SqlFacts,
-    StopMode, SyncReason, Timeline, WaitingOn,
+    Action, ClusterView, FailoverRequest, Grounds, Job, LeaderKey, Lsn, MemberName, PeerAnswer, Reason,
+    SqlFacts, StopMode, SyncReason, Timeline, WaitingOn,
 };
 
 /// How long an asked member may take; longer than the deadline of the question itself, so that "no answer" counts.
@@ -79,8 +79,9 @@ pub(super) fn run(turn: &mut Turn<'_>, sql: &SqlFacts) -> Reason {
 }
 
 fn take(turn: &mut Turn<'_>) {
-    let by_sync = turn.sync_revision();
-    turn.act(Action::Start(Job::TakeLeadership { by_sync }));
+    let view = turn.cluster().map_or(0, |cluster| cluster.revision);
+    let by = Grounds { sync: turn.sync_revision(), view };
+    turn.act(Action::Start(Job::TakeLeadership { by }));
 }
 
 /// Why the key `sync` does not let me lead.

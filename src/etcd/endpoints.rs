@@ -9,6 +9,7 @@ use std::time::Duration;
 use etcd_client::{Certificate, Client, ConnectOptions, Identity, ResponseHeader, TlsOptions};
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
+use tokio::sync::Notify;
 
 use super::error::{auth_is_off, needs_login};
 use super::{EtcdError, Keys};
@@ -59,6 +60,8 @@ struct Inner {
     endpoints: Vec<Arc<Endpoint>>,
     /// The highest raft term seen for each cluster id.
     terms: Mutex<BTreeMap<u64, u64>>,
+    /// The view is not what it should be.
+    look_again: Notify,
 }
 
 pub(super) struct Endpoint {
@@ -87,7 +90,15 @@ impl Etcd {
         };
         let endpoints = setup.endpoints.iter().enumerate().map(endpoint).collect();
         let keys = Keys::new(&setup.base);
-        Ok(Etcd { inner: Arc::new(Inner { setup, keys, endpoints, terms: Mutex::default() }) })
+        Ok(Etcd {
+            inner: Arc::new(Inner {
+                setup,
+                keys,
+                endpoints,
+                terms: Mutex::default(),
+                look_again: Notify::new(),
+            }),
+        })
     }
 
     /// The paths of this cluster's keys.
@@ -98,6 +109,10 @@ impl Etcd {
     /// Where it is, as configured.
     pub fn endpoint_urls(&self) -> &[String] {
         &self.inner.setup.endpoints
+    }
+
+    pub(super) fn look_again(&self) -> &Notify {
+        &self.inner.look_again
     }
 
     pub(super) fn endpoint_count(&self) -> usize {

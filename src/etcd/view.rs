@@ -107,6 +107,12 @@ async fn follow(
     loop {
         let pause = *relist_every.borrow_and_update();
         let relist_at = listed.asked_at + pause;
+        let due = async {
+            tokio::select! {
+                () = clock::sleep_until(relist_at) => {}
+                () = etcd.look_again().notified() => {}
+            }
+        };
         tokio::select! {
             message = events.message() => {
                 let going_on = match message {
@@ -122,7 +128,7 @@ async fn follow(
                 }
                 publish(etcd, &listed, to_reader)?;
             }
-            () = clock::sleep_until(relist_at) => {
+            () = due => {
                 let again = etcd.list(LIST_WITHIN).await?;
                 let missed = again.keys != listed.keys;
                 listed = again;

@@ -15,27 +15,32 @@ use super::keys::{ascii, compact, failover_key, failover_text, history_text, is_
 use super::swap::{delete, holds, put, unchanged};
 use super::{Cas, EtcdError, StoredKey};
 use crate::model::{
-    ClusterStatus, FailoverRequest, HistoryLine, LeaseId, MemberName, MemberRecord, SyncRecord, Term,
-    Timeline,
+    ClusterStatus, FailoverRequest, Grounds, HistoryLine, LeaseId, MemberName, MemberRecord, SyncRecord,
+    Term, Timeline,
 };
 
 /// How long a revocation may take.
 const REVOKE_WITHIN: Duration = Duration::from_secs(2);
 
 impl Etcd {
-    /// Takes leadership if nobody has it and the key `sync` was last written in the revision `by_sync` (zero: there is
-    /// none). `Done` holds the number of the new [`Term`].
+    /// Takes leadership if nobody has it and the grounds still hold. `Done` holds the number of the new [`Term`]; after
+    /// `Lost` the whole cluster is read anew.
     pub async fn take_leadership(
         &self,
         name: &MemberName,
         lease: LeaseId,
-        by_sync: i64,
+        by: Grounds,
     ) -> Result<Cas, EtcdError> {
         let leader = self.keys().path("leader");
-        let sync = unchanged(&self.keys().path("sync"), by_sync);
-        let when = vec![Compare::create_revision(leader.clone(), CompareOp::Equal, 0), sync];
+        let sync = unchanged(&self.keys().path("sync"), by.sync);
+        let status = Compare::mod_revision(self.keys().path("status"), CompareOp::Less, by.view + 1);
+        let when = vec![Compare::create_revision(leader.clone(), CompareOp::Equal, 0), sync, status];
         let then = vec![put(&leader, name.as_str(), Some(lease))];
-        self.swap(when, then, &leader, |now| now.is_some_and(|key| key.lease == lease.0)).await
+        let taken = self.swap(when, then, &leader, |now| now.is_some_and(|key| key.lease == lease.0)).await;
+        if taken == Ok(Cas::Lost) {
+            self.look_again().notify_one();
+        }
+        taken
     }
 
     /// Moves leadership from my lease to the candidate's, and publishes the final position, in one step. `Done` holds

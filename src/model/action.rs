@@ -122,8 +122,8 @@ pub enum Action {
 pub enum Job {
     /// Create the leader key under my lease, if there is none.
     TakeLeadership {
-        /// The revision of the key `sync` by which I may; zero: there is none.
-        by_sync: i64,
+        /// Only while this is still so.
+        by: Grounds,
     },
     /// Move the leader key to another member's lease, in one transaction guarded by my term.
     HandOver {
@@ -188,6 +188,15 @@ pub enum Job {
         /// The last common timeline and the first position that differs.
         fork: (Timeline, Lsn),
     },
+}
+
+/// By what the leader key may be taken. Where the watch is deaf, the last leader's writes are not in the view.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Grounds {
+    /// The revision of the key `sync`; zero: there is none.
+    pub sync: i64,
+    /// The revision of the view: the key `status` was not written since.
+    pub view: i64,
 }
 
 impl Job {

@@ -31,7 +31,7 @@ mod sync_reason;
 mod tags;
 mod timeline;
 
-pub use action::{Action, ExitBecause, FollowTarget, Job, JobKind, StopMode};
+pub use action::{Action, ExitBecause, FollowTarget, Grounds, Job, JobKind, StopMode};
 pub use cluster::{
     ClusterStatus, ClusterView, ConfigKey, FailoverKey, FailoverRequest, HistoryLine, LeaderKey, MemberKey,
 };

@@ -1,8 +1,8 @@
 //! Synchronous replication: who may be promoted, and in what order the promise changes hands.
 
 use matriarch::model::{
-    Action, Branch, ControlState, Job, JobKind, LeaderBranch, Lsn, MemberName, Reason, Role, Standby,
-    SyncKey, SyncMode, SyncOwner, SyncReason, SyncRecord, SyncState, Timeline, Walsender,
+    Action, Branch, ControlState, Grounds, Job, JobKind, LeaderBranch, Lsn, MemberName, Reason, Role,
+    Standby, SyncKey, SyncMode, SyncOwner, SyncReason, SyncRecord, SyncState, Timeline, Walsender,
 };
 use serde_json::json;
 
@@ -164,17 +164,21 @@ fn a_voter_that_holds_everything_needs_no_votes() {
     assert_eq!(jobs(&world.tick().actions), [JobKind::TakeLeadership]);
 }
 
+fn by(sync: i64) -> Grounds {
+    Grounds { sync, view: World::new().cluster().revision }
+}
+
 /// Votes are about what the key says: if that changes before the leader key is mine, they are void.
 #[test]
 fn the_leader_key_is_taken_by_the_key_that_was_judged() {
     let mut world = World::a_quorum_lost_its_leader();
     let taken = world.answers("c", 1000).tick().actions;
-    assert!(taken.contains(&Action::Start(Job::TakeLeadership { by_sync: REVISION })), "{taken:?}");
+    assert!(taken.contains(&Action::Start(Job::TakeLeadership { by: by(REVISION) })), "{taken:?}");
 
     let mut without = World::new();
     without.nobody_leads().tick();
     let taken = without.later(5).gone("b").answers("c", 1000).tick().actions;
-    assert!(taken.contains(&Action::Start(Job::TakeLeadership { by_sync: 0 })), "{taken:?}");
+    assert!(taken.contains(&Action::Start(Job::TakeLeadership { by: by(0) })), "{taken:?}");
 }
 
 /// An asynchronous standby that happens to be ahead is not waited for, and takes nothing.

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use matriarch::etcd::{Cas, Etcd, EtcdError, EtcdSetup, LeaseKeeper, TlsFiles, keep_lease, watch};
 use matriarch::model::{
-    ClusterStatus, FailoverRequest, HistoryLine, Leading, LeaseFacts, LeaseId, Lsn, MemberName, MemberRecord,
-    MemberState, Term, Timeline, View, WallTime,
+    ClusterStatus, FailoverRequest, Grounds, HistoryLine, Leading, LeaseFacts, LeaseId, Lsn, MemberName,
+    MemberRecord, MemberState, Term, Timeline, View, WallTime,
 };
 use matriarch::os::clock;
 use nix::sys::signal::{Signal, kill};
@@ -18,6 +18,8 @@ use nix::unistd::Pid;
 use tokio::sync::watch as cell;
 
 const BASE: &str = "/service/test/";
+const BEFORE_ALL: Grounds = Grounds { sync: 0, view: 1 };
+const ANY: Grounds = Grounds { sync: 0, view: 1_000_000 };
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A directory of its own, removed at the end.
@@ -229,9 +231,8 @@ async fn every_key_reads_back() {
     assert!(is_done(etcd.finish_initialize(lease, 7_000_000_000_000_000_001, r#"{"ttl":30,"ä":1}"#).await));
     assert_eq!(etcd.finish_initialize(lease, 5, "{}").await, Ok(Cas::Lost));
 
-    let term = term(etcd.take_leadership(&me, lease, 0).await.expect("etcd is up"));
-    let again = etcd.take_leadership(&me, lease, 0).await;
-    assert_eq!(again, Ok(Cas::Done(term.0)), "a repetition is recognized");
+    let term = term(etcd.take_leadership(&me, lease, ANY).await.expect("etcd is up"));
+    assert_eq!(etcd.take_leadership(&me, lease, ANY).await, Ok(Cas::Done(term.0)), "a repetition is known");
     let member = record(r#"{"state":"running","role":"primary","version":"4.1.5","tags":{"ö":"x"}}"#);
     assert!(is_done(etcd.publish_member(&me, lease, &member).await));
     let status = ClusterStatus { optime: Some(Lsn(117_441_192)), ..ClusterStatus::default() };
@@ -283,6 +284,8 @@ async fn every_key_reads_back() {
     assert_eq!(etcd.write_failover(Some(&other), Some(0)).await, Ok(Cas::Lost));
     assert!(is_done(etcd.remove_member(&me).await));
     assert!(read(&etcd).await.members.is_empty());
+    assert!(is_done(etcd.release_leadership(term, lease, None).await));
+    assert_eq!(etcd.take_leadership(&me, lease, BEFORE_ALL).await, Ok(Cas::Lost));
     assert_eq!(etcd.publish_member(&me, LeaseId(4711), &member).await, Err(EtcdError::LeaseNotFound));
 }
 
@@ -329,7 +332,8 @@ async fn one_of_two_takes_leadership_and_hands_it_over() {
     let (one, two) = (keep(server.setup(), 10), keep(server.setup(), 10));
     let (lease_1, lease_2) = (granted(&one).await, granted(&two).await);
     let (n1, n2) = (name("n-1"), name("n-2"));
-    let (a, b) = tokio::join!(etcd.take_leadership(&n1, lease_1, 0), other.take_leadership(&n2, lease_2, 0));
+    let (a, b) =
+        tokio::join!(etcd.take_leadership(&n1, lease_1, ANY), other.take_leadership(&n2, lease_2, ANY));
     assert!(is_done(a.clone()) != is_done(b.clone()), "{a:?} {b:?}");
     let first = term(if is_done(a.clone()) { a.clone() } else { b }.expect("one won"));
     let (winner, from, to_keeper, to, to_lease) =
@@ -366,7 +370,7 @@ async fn a_lease_that_nobody_keeps_expires_and_a_revoked_one_is_gone_at_once() {
     let (one, two) = (keep(server.setup(), 2), keep(server.setup(), 60));
     let (lease_1, lease_2) = (granted(&one).await, granted(&two).await);
     assert!(is_done(etcd.publish_member(&name("n-1"), lease_1, &record("{}")).await));
-    assert!(is_done(etcd.take_leadership(&name("n-2"), lease_2, 0).await));
+    assert!(is_done(etcd.take_leadership(&name("n-2"), lease_2, ANY).await));
     let keeper_facts = one.facts();
     drop(one);
     let deadline = keeper_facts.borrow().deadline.expect("it was confirmed");
@@ -382,7 +386,7 @@ async fn a_frozen_etcd_costs_no_lease_and_moves_no_deadline() {
     let etcd = server.connect();
     let keeper = keep(server.setup(), 8);
     let lease = granted(&keeper).await;
-    let first = term(etcd.take_leadership(&name("n-1"), lease, 0).await.expect("etcd is up"));
+    let first = term(etcd.take_leadership(&name("n-1"), lease, ANY).await.expect("etcd is up"));
     keeper.renew_now();
     facts(&keeper, "leading", |facts| facts.leading == Leading::Yes(first)).await;
     server.signal(Signal::SIGSTOP);
@@ -412,7 +416,7 @@ async fn a_new_ttl_takes_leadership_along() {
     let etcd = server.connect();
     let keeper = keep(server.setup(), 30);
     let lease = granted(&keeper).await;
-    let first = term(etcd.take_leadership(&name("n-1"), lease, 0).await.expect("etcd is up"));
+    let first = term(etcd.take_leadership(&name("n-1"), lease, ANY).await.expect("etcd is up"));
     keeper.set_ttl(Duration::from_secs(5));
     let moved = facts(&keeper, "the new lease leads", |facts| {
         facts.lease != Some(lease) && matches!(facts.leading, Leading::Yes(term) if term > first)
@@ -445,9 +449,8 @@ async fn an_endpoint_that_never_answers_costs_no_time() {
         keeper.renew_now();
     }
     let etcd = Etcd::connect(setup).expect("a sound setup");
-    assert!(is_done(
-        etcd.take_leadership(&name("n-1"), keeper.facts().borrow().lease.expect("a lease"), 0).await
-    ));
+    let lease = keeper.facts().borrow().lease.expect("a lease");
+    assert!(is_done(etcd.take_leadership(&name("n-1"), lease, ANY).await));
     let started = Instant::now();
     read(&etcd).await;
     assert!(started.elapsed() < Duration::from_millis(300), "the dead ones rank last by now");
@@ -462,7 +465,7 @@ async fn the_freeze_of_any_etcd_member_costs_no_lease() {
     let etcd = Etcd::connect(setup.clone()).expect("a sound setup");
     let keeper = keep(setup, 6);
     let lease = granted(&keeper).await;
-    let first = term(etcd.take_leadership(&name("n-1"), lease, 0).await.expect("a quorum is up"));
+    let first = term(etcd.take_leadership(&name("n-1"), lease, ANY).await.expect("a quorum is up"));
     keeper.renew_now();
     facts(&keeper, "leading", |facts| facts.leading == Leading::Yes(first)).await;
     for server in &servers {
@@ -584,7 +587,7 @@ async fn a_password_is_used_and_a_wrong_one_is_told_apart() {
     let lease = granted(&keeper).await;
     // Whatever changes the users makes every token outdated.
     server.ctl(&["--user=root:secret", "user", "add", "guest:x"]);
-    assert!(is_done(etcd.take_leadership(&name("n-1"), lease, 0).await));
+    assert!(is_done(etcd.take_leadership(&name("n-1"), lease, ANY).await));
     keeper.renew_now();
     facts(&keeper, "a renewal with a new token", |facts| matches!(facts.leading, Leading::Yes(_))).await;
     let wrong = Etcd::connect(setup("guess")).expect("a sound setup");

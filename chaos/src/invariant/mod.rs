@@ -24,8 +24,6 @@ pub(crate) struct Memory {
     pub(crate) timeline: u32,
     /// Whom an operator wants to lead, whatever is lost, and since when.
     pub(crate) forced: BTreeMap<usize, At>,
-    /// When the cluster was last paused or resumed.
-    pub(crate) pause_set_at: Option<At>,
 }
 
 /// After every step.

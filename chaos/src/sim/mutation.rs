@@ -27,8 +27,10 @@ pub(crate) enum Mutation {
     WipeBeforeClone,
     /// A lost view is never read again.
     NeverRelist,
-    /// The key `sync` is not asked who may be promoted.
+    /// To every standby the key `sync` seems to vouch for itself.
     IgnoreSyncRecord,
+    /// A promotion waits neither for the names nor for the key `sync`.
+    PromoteUnprepared,
     /// Standbys seem to hold everything as soon as they are connected.
     ConfirmTooEarly,
     /// A member without data does not see that there is a cluster.

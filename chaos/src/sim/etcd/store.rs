@@ -16,6 +16,8 @@ pub(crate) enum Compare {
     Lease(String, i64),
     /// Absent.
     Absent(String),
+    /// Not written after this revision.
+    NotSince(String, i64),
 }
 
 /// A change of a transaction.
@@ -72,6 +74,7 @@ impl Store {
             Compare::Revision(path, revision) => key(path).map_or(0, |key| key.mod_revision) == *revision,
             Compare::Lease(path, lease) => key(path).is_some_and(|key| key.lease == *lease),
             Compare::Absent(path) => key(path).is_none(),
+            Compare::NotSince(path, revision) => key(path).is_none_or(|key| key.mod_revision <= *revision),
         }
     }
 

@@ -1,7 +1,6 @@
 //! Operators, at the worst moment: switchover, failover, restart, reinitialize, pause.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
 
 use matriarch::model::{Ask, Request, RequestId, RestartFilter};
 use serde_json::json;
@@ -9,9 +8,6 @@ use serde_json::json;
 use crate::sim::etcd::store::{Change, Txn};
 use crate::sim::postgres::disk::{Data, Disk};
 use crate::sim::world::{Sim, index_of, name_of};
-
-/// How long a change of the configuration may take to reach everybody.
-const HEARD_WITHIN: Duration = Duration::from_secs(60);
 
 impl Sim {
     /// A bootstrap of which etcd never heard, or heard too late: its member says so and waits for an operator, who
@@ -115,13 +111,10 @@ impl Sim {
         supervisors.any(|it| it.shared.shutting_down.get() && self.exec.is_alive(it.pid))
     }
 
-    /// Also for a supervisor that may not have heard of the end yet.
     pub(super) fn is_paused(&self) -> bool {
-        let now = self.now();
         let world = self.world();
         let config = world.etcd.store.keys.get(&world.keys.path("config"));
-        let just_ended = world.ledger.memory.pause_set_at.is_some_and(|at| now < at + HEARD_WITHIN);
-        just_ended || config.is_some_and(|key| key.value != b"{}")
+        config.is_some_and(|key| key.value != b"{}")
     }
 
     /// `pause` in the dynamic configuration, once there is one.
@@ -133,8 +126,6 @@ impl Sim {
         let wanted = if pause { json!({"pause": true}) } else { json!({}) }.to_string();
         if known.is_some_and(|known| known != wanted.as_bytes()) {
             self.note(|| format!("fault: pause {pause}"));
-            let now = self.now();
-            self.world().ledger.memory.pause_set_at = Some(now);
             self.put("config", wanted);
         }
     }

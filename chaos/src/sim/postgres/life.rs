@@ -78,6 +78,7 @@ impl Sim {
             left = left.saturating_sub(1);
             if left == 0 {
                 server.replayed = flushed;
+                server.read_all = true;
             }
             if server.phase == Phase::Starting && consistent_at <= server.replayed {
                 server.phase = Phase::Standby;

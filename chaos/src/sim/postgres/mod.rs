@@ -49,6 +49,8 @@ pub(crate) struct Server {
     pub(crate) replayed: u64,
     /// Flushed by the WAL receiver since the start; zero before the first.
     pub(crate) received: u64,
+    /// Replay has come to the end of what lay here at the start.
+    pub(crate) read_all: bool,
     pub(crate) streams_from: Option<usize>,
     pub(crate) follow: Option<(usize, Option<String>)>,
     pub(crate) promote_signalled: bool,
@@ -67,6 +69,7 @@ impl Server {
             phase: Phase::Starting,
             replayed: 0,
             received: 0,
+            read_all: false,
             streams_from: None,
             follow,
             promote_signalled: false,

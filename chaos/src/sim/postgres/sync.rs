@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use matriarch::model::{CommitWait, Lsn, SyncFacts, SyncNames, SyncState, Walsender};
 
-use super::Server;
+use super::{Phase, Server};
 use crate::sim::world::{Machine, Sim, index_of, name_of};
 
 /// What a running server knows of `synchronous_standby_names`.
@@ -109,7 +109,9 @@ impl Machine {
             walsenders: server.senders.iter().map(row).collect(),
             waiting: server.sync.waiting.clone(),
             checkpointer_rests: server.sync.checkpoints == 0 && server.sync.unread == 0,
-            replay_rests: self.disk.flushed <= server.replayed,
+            replay_rests: server.read_all
+                && server.phase == Phase::Standby
+                && self.disk.flushed <= server.replayed,
         }
     }
 }

@@ -5,8 +5,8 @@ use std::ops::ControlFlow;
 
 use matriarch::decide::{Decision, Memory, decide};
 use matriarch::model::{
-    Action, ExitBecause, Finished, JobKind, LeaderBranch, LeaseFacts, Me, MemberName, Moment, Observation,
-    PeerAnswer, Request, RequestId, Running, Tags, WallTime,
+    Action, ExitBecause, Finished, JobKind, LeaderBranch, Leading, LeaseFacts, Me, MemberName, Moment,
+    Observation, PeerAnswer, Request, RequestId, Running, SyncMode, Tags, WallTime,
 };
 
 use super::observe::PostgresWatch;
@@ -200,8 +200,14 @@ impl Cycle {
             Some(Mutation::IgnoreSyncRecord) => {
                 let standby = seen.postgres.sql.as_ref().is_some_and(|sql| !sql.is_primary());
                 let key = seen.view.as_mut().and_then(|view| view.cluster.sync.as_mut());
-                if let Some(key) = key.filter(|_| standby) {
+                if let Some(key) = key.filter(|key| standby && key.record.is_in_force()) {
                     key.record.leader = Some(seen.me.name.clone());
+                }
+            }
+            Some(Mutation::PromoteUnprepared) => {
+                let standby = seen.postgres.sql.as_ref().is_some_and(|sql| !sql.is_primary());
+                if let (Some(view), true, Leading::Yes(_)) = (&mut seen.view, standby, seen.lease.leading) {
+                    (view.cluster.sync, seen.settings.sync.mode) = (None, SyncMode::Off);
                 }
             }
             Some(Mutation::ConfirmTooEarly) => {

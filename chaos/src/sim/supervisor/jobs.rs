@@ -64,6 +64,7 @@ impl Agent {
         if self.number().is_some() {
             return Err("start: postgres runs".to_owned());
         }
+        self.write_sync_names();
         self.step().await;
         let number = self.sim.launch(self.member(), self.source_of(follow))?;
         *self.shared.process.borrow_mut() =
@@ -188,7 +189,7 @@ impl Agent {
             return Outcome::Failed("there is no lease".to_owned());
         };
         let result = match job {
-            Job::TakeLeadership { by_sync } => self.take_leadership(lease, by_sync).await,
+            Job::TakeLeadership { by } => self.take_leadership(lease, by).await,
             Job::HandOver { term, to, to_lease, status } => {
                 self.hand_over((term, lease), &to, to_lease, &status).await
             }

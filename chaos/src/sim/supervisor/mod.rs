@@ -62,6 +62,9 @@ pub(crate) struct Shared {
     pub(crate) lease_bell: Signal,
     pub(crate) view: RefCell<Option<View>>,
     pub(crate) view_version: Cell<u64>,
+    /// The view is not what it should be.
+    pub(crate) look_again: Cell<bool>,
+    pub(crate) view_bell: Signal,
     pub(crate) process: RefCell<Process>,
     pub(crate) process_bell: Signal,
     pub(crate) liveness: RefCell<Liveness>,
@@ -164,6 +167,8 @@ impl Sim {
             lease_bell: Signal::default(),
             view: RefCell::default(),
             view_version: Cell::default(),
+            look_again: Cell::default(),
+            view_bell: Signal::default(),
             process: RefCell::default(),
             process_bell: Signal::default(),
             liveness: RefCell::new(Liveness::new(ttl, now)),

@@ -4,8 +4,8 @@ use std::ops::ControlFlow;
 use std::time::Duration;
 
 use matriarch::model::{
-    Action, ExitBecause, Finished, FollowTarget, Job, JobKind, LeaderBranch, LeaseId, Moment, Observation,
-    Outcome, Running, SyncOwner, Term, Timeline,
+    Action, Branch, ExitBecause, Finished, FollowTarget, Job, JobKind, LeaderBranch, LeaseId, Lsn, Moment,
+    Observation, Outcome, Running, SyncOwner, Term, Timeline,
 };
 
 use super::cycle::{Cycle, Lane};
@@ -167,17 +167,20 @@ impl Agent {
         self.spawn(async move {
             let asked_at = agent.now();
             let told = agent.sim.exec.within(HISTORY_WITHIN, agent.leader_history(&from)).await;
-            let answer = told.unwrap_or_else(|| Err("no answer in time".to_owned()));
+            let told = told.unwrap_or_else(|| Err("no answer in time".to_owned()));
+            let has_slot = told.as_ref().is_ok_and(|(_, has_slot)| *has_slot);
+            let answer = told.map(|(branch, _)| branch);
             agent.event(Event::LeaderBranchTold(LeaderBranch {
                 name: from.name,
                 asked_at,
                 answer,
-                has_slot: true,
+                has_slot,
             }));
         });
     }
 
-    async fn leader_history(&self, from: &FollowTarget) -> Result<matriarch::model::Branch, String> {
+    /// Its line of history, and whether it has a slot for me. One that is still in recovery ends where it has replayed.
+    async fn leader_history(&self, from: &FollowTarget) -> Result<(Branch, bool), String> {
         let source = index_of(from.name.as_str()).ok_or("no such member")?;
         let (here, there) = (self.host(), Host::Member(source));
         if !self.sim.travel(here, there).await || !self.sim.travel(there, here).await {
@@ -187,14 +190,14 @@ impl Agent {
         self.sim.until_it_runs(source, number.ok_or("connection refused")?).await?;
         let world = self.sim.world();
         let machine = &world.machines[source];
-        match machine.server.as_ref().map(|server| server.phase) {
-            Some(Phase::Primary) => Ok(matriarch::model::Branch {
-                history: machine.disk.wal.history(),
-                timeline: Timeline(machine.disk.wal.timeline),
-                end: None,
-            }),
-            _other => Err("it is still in recovery".to_owned()),
-        }
+        let server = machine.server.as_ref().filter(|server| server.phase != Phase::Starting);
+        let server = server.ok_or("the database system is starting up")?;
+        let branch = Branch {
+            history: machine.disk.wal.history(),
+            timeline: Timeline(machine.disk.wal.timeline),
+            end: (server.phase == Phase::Standby).then_some(Lsn(server.replayed)),
+        };
+        Ok((branch, from.slot.as_ref().is_none_or(|slot| machine.disk.slots.contains(slot))))
     }
 
     pub(crate) fn source_of(&self, target: Option<&FollowTarget>) -> Option<(usize, Option<String>)> {
@@ -213,12 +216,21 @@ impl Agent {
 
     /// Written down, then told.
     async fn set_sync_names(&self, names: Option<String>) {
-        let text = names.clone().unwrap_or_default();
         *self.shared.sync_owner.borrow_mut() = names.map_or(SyncOwner::Operator, SyncOwner::Supervisor);
         self.step().await;
-        self.sim.world().machines[self.member()].disk.sync_names = text;
+        self.write_sync_names();
         self.step().await;
         self.sim.reload(self.member());
+    }
+
+    /// Before it is decided what they are, those in the file stay.
+    pub(crate) fn write_sync_names(&self) {
+        let names = match self.shared.sync_owner.borrow().clone() {
+            SyncOwner::Undecided => return,
+            SyncOwner::Operator => String::new(),
+            SyncOwner::Supervisor(names) => names,
+        };
+        self.sim.world().machines[self.member()].disk.sync_names = names;
     }
 
     fn checkpoint_aside(&self) {

@@ -58,7 +58,7 @@ impl Agent {
     async fn follow(&self) -> Result<(), Refusal> {
         let mut listed = self.list().await?;
         self.show(&listed);
-        let bell = Signal::default();
+        let bell = self.shared.view_bell.clone();
         let mut watch = self.open_watch(listed.revision, &bell);
         let relist = self.sim.world().options.mutation != Some(Mutation::NeverRelist);
         loop {
@@ -80,7 +80,8 @@ impl Agent {
                 }
                 Some(Told::Cancelled) => return Ok(()),
                 None if watch.is_closed() => return Err(Refusal::Unknown("the watch broke")),
-                None if relist && relist_at <= self.sim.now() => {
+                None if relist && (relist_at <= self.sim.now() || self.shared.look_again.get()) => {
+                    self.shared.look_again.set(false);
                     let again = self.list().await?;
                     let missed = again.keys != listed.keys;
                     listed = again;

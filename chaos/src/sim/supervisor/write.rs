@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use matriarch::etcd::StoredKey;
-use matriarch::model::{ClusterStatus, HistoryLine, LeaseId, MemberName, MemberRecord, SyncRecord, Term};
+use matriarch::model::{
+    ClusterStatus, Grounds, HistoryLine, LeaseId, MemberName, MemberRecord, SyncRecord, Term,
+};
 use serde::Serialize;
 use serde_json::json;
 
@@ -52,7 +54,7 @@ impl Agent {
         vec![Compare::Revision(leader.clone(), term.0), Compare::Lease(leader, lease.0)]
     }
 
-    pub(crate) async fn take_leadership(&self, lease: LeaseId, by_sync: i64) -> Result<Cas, Refusal> {
+    pub(crate) async fn take_leadership(&self, lease: LeaseId, by: Grounds) -> Result<Cas, Refusal> {
         let leader = self.path("leader");
         let (name, mutation) = {
             let world = self.sim.world();
@@ -62,9 +64,15 @@ impl Agent {
             Some(Mutation::TakeFromAnybody) => Vec::new(),
             _sound => vec![Compare::Absent(leader.clone())],
         };
-        when.push(Compare::Revision(self.path("sync"), by_sync));
+        when.push(Compare::Revision(self.path("sync"), by.sync));
+        when.push(Compare::NotSince(self.path("status"), by.view));
         let then = vec![Change::Put(leader.clone(), name.as_str().as_bytes().to_vec(), lease.0)];
-        self.swap(when, then, leader, |now| now.is_some_and(|key| key.lease == lease.0)).await
+        let taken = self.swap(when, then, leader, |now| now.is_some_and(|key| key.lease == lease.0)).await;
+        if let Ok(Cas::Lost) = taken {
+            self.shared.look_again.set(true);
+            self.shared.view_bell.give(&self.sim.exec);
+        }
+        taken
     }
 
     pub(crate) async fn hand_over(

@@ -20,7 +20,7 @@ mod state;
 use std::time::Duration;
 
 use clap::ValueEnum;
-use matriarch::model::{Action as Order, Finished, Job, JobKind, Moment, Outcome, Term};
+use matriarch::model::{Action as Order, Finished, Grounds, Job, JobKind, Moment, Outcome, Term};
 use stateright::{Model, Property};
 
 use super::check::{self, Report, Size};
@@ -115,7 +115,8 @@ impl Model for HandOver {
     fn init_states(&self) -> Vec<State> {
         let mut keys = Keys::new();
         let leases = [keys.grant(0), keys.grant(1)];
-        let _taken = keys.carry_out(0, leases[0], &Job::TakeLeadership { by_sync: 0 }, None);
+        let _taken =
+            keys.carry_out(0, leases[0], &Job::TakeLeadership { by: Grounds { sync: 0, view: 0 } }, None);
         let of = |index: usize, postgres| {
             // The request is news to both.
             let seen = Keys { failover: None, ..keys };
