@@ -35,12 +35,12 @@ fn a_seed_tells_the_same_story_twice() {
 
 #[test]
 fn two_writers_are_seen() {
-    is_caught(Mutation::DeadlineTooLate, "one_writer", &[5]);
+    is_caught(Mutation::DeadlineTooLate, "one_writer", &[0]);
 }
 
 #[test]
 fn a_writer_without_the_key_or_a_guard_is_seen() {
-    is_caught(Mutation::TakeFromAnybody, "leased", &[52]);
+    is_caught(Mutation::TakeFromAnybody, "leased", &[60]);
     is_caught(Mutation::CountFromAnswer, "leased", &[20]);
     is_caught(Mutation::NoConfirmedRead, "leased", &[12]);
     is_caught(Mutation::ForgetFormerLease, "leased", &[7]);
@@ -52,21 +52,26 @@ fn a_lost_commit_is_seen() {
     is_caught(Mutation::NoLagLimit, "loss", &[92]);
     is_caught(Mutation::HandOverUnproved, "loss", &[21]);
     is_caught(Mutation::IgnoreSyncRecord, "loss", &[5]);
-    is_caught(Mutation::ConfirmTooEarly, "loss", &[227]);
+    is_caught(Mutation::ConfirmTooEarly, "loss", &[123]);
+}
+
+#[test]
+fn a_promotion_outside_the_sync_record_is_seen() {
+    is_caught(Mutation::PromoteUnprepared, "sync_record", &[10]);
 }
 
 #[test]
 fn a_timeline_that_is_used_twice_is_seen() {
-    is_caught(Mutation::ReuseTimelines, "timelines", &[1]);
+    is_caught(Mutation::ReuseTimelines, "timelines", &[6]);
 }
 
 #[test]
 fn a_last_copy_that_is_deleted_is_seen() {
-    is_caught(Mutation::WipeBeforeClone, "last_copy", &[9]);
+    is_caught(Mutation::WipeBeforeClone, "last_copy", &[30]);
 }
 
 #[test]
 fn a_cluster_that_does_not_heal_is_seen() {
-    is_caught(Mutation::NeverRelist, "healing", &[25]);
+    is_caught(Mutation::NeverRelist, "healing", &[6]);
     is_caught(Mutation::ForgetCluster, "healing", &[1]);
 }
