@@ -37,7 +37,7 @@ impl Cycle {
             role: record.role,
             record,
             watchdog_failed: seen.watchdog_failed,
-            yields: memory.yields(now),
+            yields: memory.stands_back(now),
             guard: self.fencing.facts().pid,
             clone_progress: seen.clone_progress,
             job: job.map(|running| running.job.kind().to_string()),

@@ -41,7 +41,7 @@ pub struct Status {
     pub scheduled_restart: Option<Request>,
     /// The watchdog is required and cannot be used.
     pub watchdog_failed: bool,
-    /// I gave the leader key away because I cannot serve: the others go first.
+    /// I gave the leader key away because I cannot serve, or am too far behind: nobody needs to wait for me.
     pub yields: bool,
     /// The guard's process, while there is one.
     pub guard: Option<i32>,

@@ -41,6 +41,8 @@ pub struct Memory {
     pub unlocked_since: Option<Moment>,
     /// I gave leadership away and let the others go first until then.
     pub yield_until: Option<Moment>,
+    /// Nobody leads, and I am too far behind to.
+    pub too_old: bool,
     /// Unexpected ends of the postmaster while I led, newest last; bounded.
     pub crashes: Vec<Moment>,
     /// The process of the postmaster last seen up, to notice its end.
@@ -84,6 +86,11 @@ impl Memory {
     /// I gave the leader key away and let the others go first.
     pub fn yields(&self, now: Moment) -> bool {
         self.yield_until.is_some_and(|until| now < until)
+    }
+
+    /// Nobody needs to wait for me.
+    pub fn stands_back(&self, now: Moment) -> bool {
+        self.too_old || self.yields(now)
     }
 }
 

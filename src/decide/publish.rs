@@ -228,7 +228,22 @@ pub(super) fn status(turn: &mut Turn<'_>, term: Term, sql: &SqlFacts) {
         Some((old, at)) => *old != status && *at + turn.seen.settings.loop_wait <= turn.now,
     };
     if due && status.optime.is_some() {
-        turn.memory.status = Some((status.clone(), turn.now));
-        turn.act(Action::PublishStatus { term, status });
+        write_status(turn, term, status);
     }
+}
+
+/// Writes a position that is behind that of the leader before me. The timeline that I shall be on is not begun yet.
+pub(super) fn loss(turn: &mut Turn<'_>, term: Term, lsn: Lsn) {
+    let before = turn.cluster().and_then(|cluster| cluster.status.clone()).unwrap_or_default();
+    let status = ClusterStatus { optime: Some(lsn), timeline: None, ..before };
+    let due =
+        turn.memory.status.as_ref().is_none_or(|(old, at)| *old != status || *at + MISSING_AFTER <= turn.now);
+    if due {
+        write_status(turn, term, status);
+    }
+}
+
+fn write_status(turn: &mut Turn<'_>, term: Term, status: ClusterStatus) {
+    turn.memory.status = Some((status.clone(), turn.now));
+    turn.act(Action::PublishStatus { term, status });
 }

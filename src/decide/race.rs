@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use super::turn::Turn;
-use super::{Server, requests, sync};
+use super::{Server, publish, requests, sync};
 use crate::model::{
     Action, ClusterView, FailoverRequest, Grounds, Job, LeaderKey, Lsn, MemberName, PeerAnswer, Reason,
-    SqlFacts, StopMode, SyncReason, Timeline, WaitingOn,
+    SqlFacts, StopMode, SyncReason, Term, Timeline, WaitingOn,
 };
 
 /// How long an asked member may take; longer than the deadline of the question itself, so that "no answer" counts.
@@ -47,6 +47,7 @@ pub(super) fn run(turn: &mut Turn<'_>, sql: &SqlFacts) -> Reason {
     // Who is vouched for holds what counts, however much was not acknowledged.
     let by_lag = !(asked_for_me && takes_loss) && turn.sync_record().is_none();
     if let Some(reason) = too_old(turn, cluster, sql).filter(|_| by_lag) {
+        turn.memory.too_old = true;
         return reason;
     }
     if asked_for_me && (takes_loss || turn.sync_record().is_none()) {
@@ -117,14 +118,28 @@ fn barred(turn: &mut Turn<'_>, cluster: &ClusterView, asked_for_me: bool) -> Opt
 }
 
 fn too_old(turn: &Turn<'_>, cluster: &ClusterView, sql: &SqlFacts) -> Option<Reason> {
-    // What was written beside the cluster's history is none of it.
-    let mine =
-        turn.seen.postgres.branch().map_or(sql.lsn(), |mine| mine.shared_with(&ended(turn), present(turn)));
-    if let Some(bytes) = too_far_behind(turn, mine) {
+    if let Some(bytes) = too_far_behind(turn, shared(turn, sql)) {
         return Some(Reason::TooFarBehind { bytes });
     }
     let old_timeline = turn.seen.settings.check_timeline && sql.timeline < cluster.timeline();
     old_timeline.then_some(Reason::OldTimeline)
+}
+
+/// How much of what I hold is the cluster's: what was written beside its history is none of it.
+fn shared(turn: &Turn<'_>, sql: &SqlFacts) -> Lsn {
+    turn.seen.postgres.branch().map_or(sql.lsn(), |mine| mine.shared_with(&ended(turn), present(turn)))
+}
+
+/// Somebody took the loss that comes with me as leader: etcd knows it before I am promoted. Until then it would keep
+/// everybody from leading after me, as too far behind the leader before me. True once it knows.
+pub(super) fn loss_is_known(turn: &mut Turn<'_>, term: Term, sql: &SqlFacts) -> bool {
+    let mine = shared(turn, sql);
+    let known = turn.sync_record().is_some() || too_far_behind(turn, mine).is_none();
+    if !known {
+        publish::loss(turn, term, mine);
+        turn.wake_in(ASK_AGAIN, WaitingOn::Lease);
+    }
+    known
 }
 
 /// By how much `lsn` is behind what the leader published, if that is more than may be lost.
@@ -209,7 +224,8 @@ fn somebody_first(turn: &Turn<'_>, request: Option<&FailoverRequest>, sql: &SqlF
         let goes_first = |request: &FailoverRequest| {
             let asked = request.candidate.as_ref() == Some(&member);
             let theirs = (answer.timeline, answer.lsn);
-            let able = too_far_behind(turn, shared_at_most(turn, answer)).is_none()
+            let able = !answer.yields
+                && too_far_behind(turn, shared_at_most(turn, answer)).is_none()
                 && sync::may_lead(turn, &member, theirs);
             asked && (request.is_failover() || able)
         };

@@ -21,6 +21,7 @@ impl Turn<'_> {
             _anybody if self.memory.hand_over.is_some() => self.memory.unlocked_since,
             _anybody => None,
         };
+        self.memory.too_old = false;
         match (leadership, server) {
             (Leadership::Other(_), Server::Standby(_)) => {
                 self.memory.demoted = false;

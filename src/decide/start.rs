@@ -68,6 +68,9 @@ pub(super) fn promote(turn: &mut Turn<'_>, term: Term, sql: &SqlFacts) -> Reason
     if let Some(reason) = sync::prepare_promotion(turn, term, sql) {
         return reason;
     }
+    if !race::loss_is_known(turn, term, sql) {
+        return Reason::TakingLoss;
+    }
     let above = newest_timeline(turn);
     turn.start(Job::Promote { term, above });
     Reason::Promoting

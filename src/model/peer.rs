@@ -29,7 +29,7 @@ pub struct PeerAnswer {
     pub tags: Tags,
     /// It cannot use the watchdog it is required to use.
     pub watchdog_failed: bool,
-    /// It gave the leader key away because it cannot serve: the others go first.
+    /// It gave the leader key away because it cannot serve, or finds itself too far behind: nobody waits for it.
     pub yields: bool,
     /// Why it does not count, when it is not reachable.
     pub trouble: Option<String>,

@@ -12,7 +12,10 @@ use super::{JobKind, MemberName, SyncReason, Unfit};
 pub enum Reason {
     ClusterUnknown,
     Busy(JobKind),
-    ForeignData { mine: u64, cluster: String },
+    ForeignData {
+        mine: u64,
+        cluster: String,
+    },
     DataUnreadable(String),
     Paused,
     PausedWithoutPrimary,
@@ -22,6 +25,8 @@ pub enum Reason {
     GivingAway,
     NoLeaseYet,
     Promoting,
+    /// An operator's failover loses what the former leader had written; etcd is told before the promotion.
+    TakingLoss,
     Restarting,
     Reinitializing,
     CrashedLeader,
@@ -34,11 +39,17 @@ pub enum Reason {
     PostgresStarting,
     LeaseExpiring,
     NotMyLease,
-    Deposed { leader: MemberName },
+    Deposed {
+        leader: MemberName,
+    },
     KeyVanished,
     FormerSelf,
-    HandingOver { phase: String },
-    HandOverRefused { why: String },
+    HandingOver {
+        phase: String,
+    },
+    HandOverRefused {
+        why: String,
+    },
     TakingLeadership,
     AskedToLead,
     HealthiestMember,
@@ -47,29 +58,63 @@ pub enum Reason {
     NoFailoverTag,
     WatchdogFailed,
     ReplicaMustNotRebuild,
-    TooFarBehind { bytes: u64 },
+    TooFarBehind {
+        bytes: u64,
+    },
     OldTimeline,
-    PrimaryStillAlive { member: MemberName },
-    MemberAhead { member: MemberName, bytes: u64 },
-    MemberHasPriority { member: MemberName },
-    CandidateGoesFirst { member: MemberName },
+    PrimaryStillAlive {
+        member: MemberName,
+    },
+    MemberAhead {
+        member: MemberName,
+        bytes: u64,
+    },
+    MemberHasPriority {
+        member: MemberName,
+    },
+    CandidateGoesFirst {
+        member: MemberName,
+    },
     StartingToCompete,
     NewCluster,
     BootstrapElsewhere,
     NobodyToClone,
-    DataElsewhere { member: MemberName },
+    DataElsewhere {
+        member: MemberName,
+    },
     MayNotBootstrap,
-    Cloning { from: MemberName },
-    LeaderNotReady { leader: MemberName },
-    Following { leader: MemberName },
-    NotStreaming { leader: MemberName },
-    StartingToFollow { leader: MemberName },
-    AskingHistory { leader: MemberName },
+    Cloning {
+        from: MemberName,
+    },
+    LeaderNotReady {
+        leader: MemberName,
+    },
+    Following {
+        leader: MemberName,
+    },
+    NotStreaming {
+        leader: MemberName,
+    },
+    StartingToFollow {
+        leader: MemberName,
+    },
+    AskingHistory {
+        leader: MemberName,
+    },
     CrashRecoveryFirst,
-    AwaitingCheckpoint { leader: MemberName },
-    Diverged { leader: MemberName },
-    Recloning { leader: MemberName },
-    CannotRejoin { leader: MemberName, rewindable: bool },
+    AwaitingCheckpoint {
+        leader: MemberName,
+    },
+    Diverged {
+        leader: MemberName,
+    },
+    Recloning {
+        leader: MemberName,
+    },
+    CannotRejoin {
+        leader: MemberName,
+        rewindable: bool,
+    },
 }
 
 impl fmt::Display for Reason {
@@ -94,6 +139,7 @@ impl fmt::Display for Reason {
                 write!(f, "giving the leader key away; waiting for the renewal that shows it")
             }
             Reason::NoLeaseYet => write!(f, "waiting for a lease from etcd"),
+            Reason::TakingLoss => write!(f, "a loss is taken, as asked: etcd is told of it before I promote"),
             Reason::Promoting => write!(f, "promoting: the lease is mine and PostgreSQL is a standby"),
             Reason::Restarting => write!(f, "restarting PostgreSQL as asked"),
             Reason::Reinitializing => write!(f, "reinitializing as asked"),

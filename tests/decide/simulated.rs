@@ -84,6 +84,29 @@ fn a_switchover_takes_no_loss_and_holds_nobody_up() {
     assert_eq!(other.tick().because, Reason::CandidateGoesFirst { member: name("c") });
 }
 
+/// Seed 2104: were the leader lost before etcd had heard of its promotion, everybody would be too far behind the one
+/// before it.
+#[test]
+fn a_failover_that_takes_a_loss_tells_etcd_before_it_promotes() {
+    let mut world = World::new();
+    world.i_lead().postgres(up(standby(1000)));
+    world.cluster().status.as_mut().expect("set").optime = Some(Lsn(1000 + (1 << 20) + 1));
+    let before = world.tick();
+    assert_eq!((jobs(&before.actions), before.because), (vec![], Reason::TakingLoss));
+    let told = before.actions.iter().find_map(|action| match action {
+        Action::PublishStatus { status, .. } => Some((status.optime, status.timeline)),
+        _ => None,
+    });
+    assert_eq!(told, Some((Some(Lsn(1000)), None)), "on a timeline that is not begun yet");
+    let again = world.later(200).tick();
+    assert!(
+        !again.actions.iter().any(|action| matches!(action, Action::PublishStatus { .. })),
+        "once is enough"
+    );
+    world.later(5).cluster().status.as_mut().expect("set").optime = Some(Lsn(1000));
+    assert_eq!(jobs(&world.tick().actions), [JobKind::Promote]);
+}
+
 /// Timelines 2 and 3 were begun elsewhere, so 4 follows 1.
 #[test]
 fn the_history_of_a_timeline_that_passed_over_numbers_is_published_once() {
@@ -150,4 +173,22 @@ fn nobody_waits_for_a_member_that_gave_the_key_away() {
     world.later(5).answers("b", 10).answers("c", 1001);
     world.seen.peers.get_mut(&name("c")).expect("just added").yields = true;
     assert_eq!(jobs(&world.tick().actions), [JobKind::TakeLeadership]);
+}
+
+/// Seed 4626: what others know of a member's history is at most what it shares with them; it knows better.
+#[test]
+fn nobody_waits_for_a_candidate_that_finds_itself_too_far_behind() {
+    let mut candidate = World::new();
+    candidate.nobody_leads().cluster().status.as_mut().expect("set").optime = Some(Lsn(1000 + (1 << 20) + 1));
+    let memory = candidate.tick().memory;
+    assert!(memory.stands_back(candidate.now));
+
+    let mut other = World::new();
+    let request = FailoverRequest { leader: Some(name("b")), candidate: Some(name("c")), scheduled_at: None };
+    other.nobody_leads().cluster().failover = Some(FailoverKey { request, mod_revision: 99 });
+    other.tick();
+    other.later(5).answers("b", 10).answers("c", 1000);
+    assert_eq!(other.tick().because, Reason::CandidateGoesFirst { member: name("c") });
+    other.seen.peers.get_mut(&name("c")).expect("just added").yields = true;
+    assert_eq!(jobs(&other.tick().actions), [JobKind::TakeLeadership]);
 }

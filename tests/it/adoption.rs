@@ -51,9 +51,7 @@ async fn a_restarted_supervisor_adopts_its_standby() {
 async fn an_empty_etcd_is_rebuilt_by_the_primary() {
     let cluster = Plan::new(2).start().await;
     let before = cluster.etcd.get("/service/herd/initialize").await;
-    for key in ["initialize", "config", "leader", "history", "status", "members/m1", "members/m2"] {
-        cluster.etcd.delete(&format!("/service/herd/{key}")).await;
-    }
+    cluster.etcd.delete_below("/service/herd").await;
     cluster
         .wait_until(Duration::from_secs(30), "initialize and config are there again", async || {
             cluster.etcd.get("/service/herd/initialize").await == before

@@ -153,6 +153,13 @@ impl Etcd {
         self.write("/v3/kv/deleterange", &json!({ "key": encode(key) })).await;
     }
 
+    /// Deletes whatever lies below a directory, at one moment.
+    pub(crate) async fn delete_below(&self, directory: &str) {
+        let (first, end) = (format!("{directory}/"), format!("{directory}0"));
+        let range = json!({ "key": encode(&first), "range_end": encode(&end) });
+        self.write("/v3/kv/deleterange", &range).await;
+    }
+
     async fn call(&self, path: &str, body: &Value) -> Option<Value> {
         for server in &self.servers {
             let within = Duration::from_secs(3);

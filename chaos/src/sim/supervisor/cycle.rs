@@ -151,7 +151,7 @@ impl Cycle {
             postgres: seen.postgres,
             lease: self.agent.shared.lease.borrow().clone(),
             because,
-            yields: self.memory.yields(now),
+            yields: self.memory.stands_back(now),
         };
         for looker in lookers {
             looker.fill(&self.agent.sim.exec, ());
