@@ -148,11 +148,6 @@ impl Etcd {
         self.write("/v3/kv/put", &json!({ "key": encode(key), "value": encode(value) })).await;
     }
 
-    /// Deletes a key.
-    pub(crate) async fn delete(&self, key: &str) {
-        self.write("/v3/kv/deleterange", &json!({ "key": encode(key) })).await;
-    }
-
     /// Deletes whatever lies below a directory, at one moment.
     pub(crate) async fn delete_below(&self, directory: &str) {
         let (first, end) = (format!("{directory}/"), format!("{directory}0"));
