@@ -72,6 +72,10 @@ impl Sim {
         let (timeline, from) = {
             let world = self.world();
             let disk = &world.machines[member].disk;
+            // A receiver asks for the system identifier first.
+            if disk.system_id != world.machines[source].disk.system_id {
+                return;
+            }
             (disk.wal.timeline_at(disk.flushed), disk.flushed)
         };
         let data: Channel<Batch> = Channel::open(self, there, here, changed.clone());
