@@ -7,22 +7,19 @@ fn story(seed: u64, mutation: Option<Mutation>) -> Ended {
     run(&Request { seed, mutation, ..Request::default() })
 }
 
-/// One of these seeds breaks this promise when the product is broken in this way, and none of them does otherwise.
-fn is_caught(mutation: Mutation, invariant: &str, seeds: &[u64]) {
-    for seed in seeds {
-        let sound = story(*seed, None);
-        assert_eq!(sound.broken, None, "seed {seed} without the mutation");
-    }
-    let only = Some(invariant.to_owned());
-    let request = |seed: &u64| Request {
-        seed: *seed,
-        mutation: Some(mutation),
-        only: only.clone(),
-        ..Request::default()
+/// How many seeds are tried when the story of the likely one has changed.
+const SEEDS_TRIED: u64 = 400;
+
+/// Some seed breaks this promise when the product is broken in this way, and not otherwise: the likely one, or another.
+fn is_caught(mutation: Mutation, invariant: &str, likely: u64) {
+    let breaks = |seed: &u64| {
+        let only = Some(invariant.to_owned());
+        let request = Request { seed: *seed, mutation: Some(mutation), only, ..Request::default() };
+        run(&request).broken.is_some_and(|(broken, _)| broken == invariant)
     };
-    let broken: Vec<_> = seeds.iter().map(|seed| run(&request(seed)).broken).collect();
-    let caught = broken.iter().flatten().any(|(broken, _)| *broken == invariant);
-    assert!(caught, "{mutation:?} is not caught by {invariant}: {broken:?}");
+    let seed = std::iter::once(likely).chain(0..SEEDS_TRIED).find(breaks);
+    let seed = seed.unwrap_or_else(|| panic!("{mutation:?} is not caught by {invariant}"));
+    assert_eq!(story(seed, None).broken, None, "seed {seed} without the mutation");
 }
 
 #[test]
@@ -35,43 +32,43 @@ fn a_seed_tells_the_same_story_twice() {
 
 #[test]
 fn two_writers_are_seen() {
-    is_caught(Mutation::DeadlineTooLate, "one_writer", &[0]);
+    is_caught(Mutation::DeadlineTooLate, "one_writer", 0);
 }
 
 #[test]
 fn a_writer_without_the_key_or_a_guard_is_seen() {
-    is_caught(Mutation::TakeFromAnybody, "leased", &[60]);
-    is_caught(Mutation::CountFromAnswer, "leased", &[20]);
-    is_caught(Mutation::NoConfirmedRead, "leased", &[12]);
-    is_caught(Mutation::ForgetFormerLease, "leased", &[7]);
-    is_caught(Mutation::NoGuard, "guarded", &[0]);
+    is_caught(Mutation::TakeFromAnybody, "leased", 60);
+    is_caught(Mutation::CountFromAnswer, "leased", 20);
+    is_caught(Mutation::NoConfirmedRead, "leased", 12);
+    is_caught(Mutation::ForgetFormerLease, "leased", 7);
+    is_caught(Mutation::NoGuard, "guarded", 0);
 }
 
 #[test]
 fn a_lost_commit_is_seen() {
-    is_caught(Mutation::NoLagLimit, "loss", &[92]);
-    is_caught(Mutation::HandOverUnproved, "loss", &[21]);
-    is_caught(Mutation::IgnoreSyncRecord, "loss", &[5]);
-    is_caught(Mutation::ConfirmTooEarly, "loss", &[123]);
+    is_caught(Mutation::NoLagLimit, "loss", 92);
+    is_caught(Mutation::HandOverUnproved, "loss", 65);
+    is_caught(Mutation::IgnoreSyncRecord, "loss", 5);
+    is_caught(Mutation::ConfirmTooEarly, "loss", 123);
 }
 
 #[test]
 fn a_promotion_outside_the_sync_record_is_seen() {
-    is_caught(Mutation::PromoteUnprepared, "sync_record", &[10]);
+    is_caught(Mutation::PromoteUnprepared, "sync_record", 10);
 }
 
 #[test]
 fn a_timeline_that_is_used_twice_is_seen() {
-    is_caught(Mutation::ReuseTimelines, "timelines", &[6]);
+    is_caught(Mutation::ReuseTimelines, "timelines", 6);
 }
 
 #[test]
 fn a_last_copy_that_is_deleted_is_seen() {
-    is_caught(Mutation::WipeBeforeClone, "last_copy", &[30]);
+    is_caught(Mutation::WipeBeforeClone, "last_copy", 30);
 }
 
 #[test]
 fn a_cluster_that_does_not_heal_is_seen() {
-    is_caught(Mutation::NeverRelist, "healing", &[6]);
-    is_caught(Mutation::ForgetCluster, "healing", &[1]);
+    is_caught(Mutation::NeverRelist, "healing", 6);
+    is_caught(Mutation::ForgetCluster, "healing", 1);
 }
