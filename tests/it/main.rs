@@ -12,6 +12,7 @@ mod bad_input;
 mod bootstrap;
 mod candidates;
 mod crash;
+mod deploy;
 mod dynamic_config;
 mod etcd;
 mod etcd_trouble;

@@ -20,6 +20,7 @@ mod member;
 mod place;
 mod ports;
 mod processes;
+pub(crate) mod rbac;
 mod sql;
 pub(crate) mod user;
 mod wait;
@@ -51,14 +52,24 @@ pub(crate) fn postgres_bin() -> PathBuf {
         .expect("PostgreSQL 13 to 18 is installed: see `make setup`")
 }
 
+/// A program that `make setup` put beside the virtual environment, or one of this machine.
+pub(crate) fn tool(name: &str) -> PathBuf {
+    let ours = test_cache().join("tools").join(name);
+    if ours.exists() { ours } else { name.into() }
+}
+
 /// A program of the virtual environment that `make setup` made.
 pub(crate) fn python_program(name: &str) -> PathBuf {
-    let venv = std::env::var_os("MATRIARCH_TEST_VENV").map(PathBuf::from).unwrap_or_else(|| {
-        let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
-        let home = || PathBuf::from(std::env::var_os("HOME").expect("HOME is set")).join(".cache");
-        cache.unwrap_or_else(home).join("matriarch-test/venv")
-    });
+    let venv =
+        std::env::var_os("MATRIARCH_TEST_VENV").map_or_else(|| test_cache().join("venv"), PathBuf::from);
     let program = venv.join("bin").join(name);
     assert!(program.exists(), "{} is missing: run `make setup`", program.display());
     program
+}
+
+/// Where `make setup` puts what it does not install system-wide.
+fn test_cache() -> PathBuf {
+    let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
+    let home = || PathBuf::from(std::env::var_os("HOME").expect("HOME is set")).join(".cache");
+    cache.unwrap_or_else(home).join("matriarch-test")
 }

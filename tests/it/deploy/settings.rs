@@ -1,0 +1,199 @@
+//! The settings that a pod of each cluster gets, read by the program itself.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::Container;
+use matriarch::config::{self, Loaded};
+use matriarch::model::SyncMode;
+use serde_json::Value;
+
+use super::CLUSTERS;
+use super::objects::{Bundle, overlay};
+use super::pods::{Pod, mount_of, pods};
+use super::secrets;
+use crate::support::Place;
+
+/// What the kubelet would fill in for the pod `pg-1`.
+const FIELDS: [(&str, &str); 4] = [
+    ("metadata.name", "pg-1"),
+    ("metadata.namespace", "shop"),
+    ("metadata.uid", "6f3b"),
+    ("status.podIP", "10.1.2.3"),
+];
+
+/// The program takes each cluster's settings without a fault and without a warning.
+#[test]
+fn the_program_takes_the_settings() {
+    for name in CLUSTERS {
+        let bundle = overlay(name);
+        let (member, settings) = (member(&bundle), files(&bundle));
+        let Loaded { config, warnings } = load(&member, &settings);
+        let warnings: Vec<String> = warnings.iter().map(ToString::to_string).collect();
+        // The section that labels are made from; a build that does not act on it says so.
+        let faults: Vec<&String> =
+            warnings.iter().filter(|warning| !warning.contains("kubernetes")).collect();
+        assert!(faults.is_empty(), "{name}: {faults:?}");
+        assert_eq!((config.scope.as_str(), config.name.as_str()), ("pg", "pg-1"), "{name}");
+        assert_eq!(config.restapi.connect_address.to_string(), "10.1.2.3:8008");
+        assert_eq!(config.postgresql.connect_address.to_string(), "10.1.2.3:5432");
+        assert!(config.restapi.authentication.is_some(), "{name}: writes by REST want a password");
+        let endpoints = &config.etcd.endpoints;
+        assert_eq!(endpoints.len(), if name == "dev" { 1 } else { 3 }, "{name}: {endpoints:?}");
+        assert!(endpoints.iter().all(|endpoint| endpoint.starts_with("https://")), "{name}: {endpoints:?}");
+        let effective = config::effective(&config, Some(&dynamic(&config)), 17).expect("it is fit");
+        assert!(effective.warnings.is_empty(), "{name}: {:?}", effective.warnings);
+        assert_eq!(effective.settings.sync.mode, SyncMode::Quorum, "{name}: no acknowledged commit is lost");
+        let open =
+            effective.pg_hba.iter().find(|line| line.starts_with("host ") && !line.contains("127.0.0.1/32"));
+        assert!(open.is_none_or(|line| line.contains("::1/128")), "{name}: without TLS: {open:?}");
+        assert!(
+            effective.pg_hba.iter().all(|line| line.ends_with("scram-sha-256")),
+            "{:?}",
+            effective.pg_hba
+        );
+    }
+}
+
+/// Ports in the settings are those of the container, and those of etcd's hosts too.
+#[test]
+fn ports_agree() {
+    for name in CLUSTERS {
+        let bundle = overlay(name);
+        let (member, settings) = (member(&bundle), files(&bundle));
+        let config = load(&member, &settings).config;
+        assert!(member.has_port(&config.restapi.listen.port.to_string()), "{name}");
+        assert!(member.has_port(&config.postgresql.listen.port.to_string()), "{name}");
+        let Some(etcd) = pods(&bundle).into_iter().find(|pod| pod.owner == "StatefulSet etcd") else {
+            continue;
+        };
+        let replicas = bundle.one("StatefulSet", "etcd").json["spec"]["replicas"].as_u64().expect("a number");
+        let expected: Vec<String> =
+            (0..replicas).map(|ordinal| format!("https://etcd-{ordinal}.etcd:2379")).collect();
+        assert_eq!(config.etcd.endpoints, expected, "{name}");
+        assert!(etcd.has_port("2379"));
+        let initial = environment(&etcd.spec.containers[0])["ETCD_INITIAL_CLUSTER"].clone();
+        let peers: Vec<String> =
+            (0..replicas).map(|ordinal| format!("etcd-{ordinal}=https://etcd-{ordinal}.etcd:2380")).collect();
+        assert_eq!(initial, peers.join(","), "{name}");
+    }
+}
+
+/// Files that the settings name are mounted; where something is written, it can be.
+#[test]
+fn paths_in_the_settings_are_mounted() {
+    for name in CLUSTERS {
+        let bundle = overlay(name);
+        let (member, settings) = (member(&bundle), files(&bundle));
+        let container = &member.spec.containers[0];
+        let config = load(&member, &settings).config;
+        let parameter = |wanted: &str| {
+            config.postgresql.parameters.iter().find(|(key, _)| key == wanted).map(|(_, value)| value.clone())
+        };
+        let data = config.postgresql.data_dir.to_string_lossy().into_owned();
+        for path in [data, parameter("unix_socket_directories").expect("it is set")] {
+            let mount = mount_of(container, &path).unwrap_or_else(|| panic!("{name}: {path} is not mounted"));
+            assert_ne!(mount.read_only, Some(true), "{name}: {path}");
+        }
+        let files =
+            ["ssl_cert_file", "ssl_key_file", "ssl_ca_file"].map(|key| parameter(key).expect("it is set"));
+        let trusted = config.postgresql.replication.options.iter().find(|(key, _)| *key == "sslrootcert");
+        for path in files.iter().chain(trusted.map(|(_, path)| path)) {
+            let mount = mount_of(container, path).unwrap_or_else(|| panic!("{name}: {path} is not mounted"));
+            let file = path.rsplit('/').next().expect("a name");
+            assert!(!secrets::text("pg-postgres-tls", file).is_empty(), "{name}: {path}");
+            assert_eq!(mount.read_only, Some(true), "{name}: {path}");
+        }
+    }
+}
+
+/// WAL may take what the volume has room for, and shared memory what the container has.
+#[test]
+fn sizes_fit() {
+    for name in CLUSTERS {
+        let bundle = overlay(name);
+        let (member, settings) = (member(&bundle), files(&bundle));
+        let config = load(&member, &settings).config;
+        let parameter = |wanted: &str| {
+            let found = config.postgresql.parameters.iter().find(|(key, _)| key == wanted);
+            bytes(&found.unwrap_or_else(|| panic!("{name}: {wanted}")).1)
+        };
+        let set = &bundle.one("StatefulSet", "pg").json["spec"];
+        let quantity =
+            |pointer: &str| bytes(set.pointer(pointer).and_then(Value::as_str).expect("a quantity"));
+        let volume = quantity("/volumeClaimTemplates/0/spec/resources/requests/storage");
+        assert!(parameter("max_wal_size") + parameter("max_slot_wal_keep_size") < volume * 2 / 5, "{name}");
+        let memory = quantity("/template/spec/containers/0/resources/requests/memory");
+        let buffers = parameter("shared_buffers");
+        assert!(buffers <= memory / 4 && buffers >= memory / 8, "{name}: {buffers} of {memory}");
+    }
+}
+
+/// `10GB`, `20Gi` and the like, as bytes.
+fn bytes(text: &str) -> u64 {
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let scale = match &text[digits..] {
+        "MB" | "Mi" => 1 << 20,
+        "GB" | "Gi" => 1 << 30,
+        other => panic!("{other} is no unit that is used here"),
+    };
+    text[..digits].parse::<u64>().expect("digits") * scale
+}
+
+fn member(bundle: &Bundle) -> Pod {
+    pods(bundle).into_iter().find(|pod| pod.owner == "StatefulSet pg").expect("it is there")
+}
+
+/// The files of the settings, by name.
+fn files(bundle: &Bundle) -> BTreeMap<String, String> {
+    let settings = bundle.objects.iter().find(|object| object.name.starts_with("pg-settings-"));
+    serde_json::from_value(settings.expect("it is there").json["data"].clone()).expect("texts")
+}
+
+/// As the program in that pod would read it.
+fn load(member: &Pod, files: &BTreeMap<String, String>) -> Loaded {
+    let place = Place::new();
+    for (name, text) in files {
+        std::fs::write(place.path().join(name), text).expect("our own place is writable");
+    }
+    let variables = environment(&member.spec.containers[0]);
+    let mut known = BTreeMap::new();
+    for (name, value) in variables {
+        // MATRIARCH_X is another spelling of PATRONI_X, and X_FILE names the file that holds X.
+        let name = name.replacen("MATRIARCH_", "PATRONI_", 1);
+        match name.strip_suffix("_FILE").filter(|_| name.starts_with("PATRONI_")) {
+            Some(plain) => {
+                let key = value.rsplit('/').next().expect("a path");
+                known.insert(plain.to_owned(), secrets::text("pg-credentials", key));
+            }
+            None => drop(known.insert(name, value)),
+        }
+    }
+    config::load(Some(place.path()), &known).unwrap_or_else(|faults| panic!("{faults}"))
+}
+
+/// The dynamic configuration that a first start writes.
+fn dynamic(config: &config::Config) -> String {
+    let bootstrap = config.bootstrap.as_ref().expect("the first member makes the cluster");
+    Value::Object(bootstrap.dcs.clone()).to_string()
+}
+
+/// Plain values and fields of the pod; `$(X)` is replaced as the kubelet does, in order.
+fn environment(container: &Container) -> BTreeMap<String, String> {
+    let mut known: BTreeMap<String, String> = BTreeMap::new();
+    for variable in container.env.iter().flatten() {
+        let field = variable.value_from.as_ref().and_then(|from| from.field_ref.as_ref());
+        let value = match (&variable.value, field) {
+            (Some(value), _) => known
+                .iter()
+                .fold(value.clone(), |text, (name, value)| text.replace(&format!("$({name})"), value)),
+            (None, Some(field)) => {
+                let found = FIELDS.iter().find(|(path, _)| *path == field.field_path);
+                found.unwrap_or_else(|| panic!("{field:?} is unknown here")).1.to_owned()
+            }
+            (None, None) => continue,
+        };
+        assert!(!value.contains("$("), "{}: {value} names a variable that comes later", variable.name);
+        known.insert(variable.name.clone(), value);
+    }
+    known
+}
