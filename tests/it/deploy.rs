@@ -3,6 +3,7 @@
 
 mod alerts;
 mod checklist;
+mod encrypted;
 mod foreign;
 mod network;
 mod objects;

@@ -99,14 +99,15 @@ fn only_members_have_rights() {
     }
 }
 
-/// dev with the component, in a copy: a component cannot be rendered by itself.
+/// The README's example of an overlay of one's own, which holds the component, in a copy.
 fn with_readiness_gate() -> Vec<Object> {
+    let readme = std::fs::read_to_string(folder().join("README.md")).expect("it is there");
+    let example = readme.split("```yaml\n").nth(1).and_then(|rest| rest.split("```").next());
     let place = Place::new();
     super::objects::run(std::process::Command::new("cp").arg("-r").arg(folder()).arg(place.path()));
-    let overlay = place.folder("deploy/overlays/gated");
-    let text = "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\nresources: [../dev]\n\
-                components: [../../components/readiness-gate]\n";
-    std::fs::write(overlay.join("kustomization.yaml"), text).expect("our own place is writable");
+    let overlay = place.folder("deploy/overlays/own");
+    std::fs::write(overlay.join("kustomization.yaml"), example.expect("there is one"))
+        .expect("our own place is writable");
     render(&overlay)
 }
 

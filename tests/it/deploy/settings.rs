@@ -144,7 +144,7 @@ fn member(bundle: &Bundle) -> Pod {
 }
 
 /// The files of the settings, by name.
-fn files(bundle: &Bundle) -> BTreeMap<String, String> {
+pub(super) fn files(bundle: &Bundle) -> BTreeMap<String, String> {
     let settings = bundle.objects.iter().find(|object| object.name.starts_with("pg-settings-"));
     serde_json::from_value(settings.expect("it is there").json["data"].clone()).expect("texts")
 }
@@ -178,7 +178,7 @@ fn dynamic(config: &config::Config) -> String {
 }
 
 /// Plain values and fields of the pod; `$(X)` is replaced as the kubelet does, in order.
-fn environment(container: &Container) -> BTreeMap<String, String> {
+pub(super) fn environment(container: &Container) -> BTreeMap<String, String> {
     let mut known: BTreeMap<String, String> = BTreeMap::new();
     for variable in container.env.iter().flatten() {
         let field = variable.value_from.as_ref().and_then(|from| from.field_ref.as_ref());
