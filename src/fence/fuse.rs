@@ -1,28 +1,32 @@
-//! The fuse: the kernel kills the postmaster at the deadline, also while the guard itself is frozen.
+//! The fuse: the kernel kills Postgres at the deadline, also while the guard itself is frozen.
 //!
 //! ```text
-//!  guard ── reading end of a pipe ── O_ASYNC, F_SETSIG: SIGKILL, F_SETOWN: postmaster
-//!                    ║
+//!  guard ── reading end of a pipe, opened once for each process of Postgres: the wires
+//!                    ║                  each O_ASYNC, F_SETSIG: SIGKILL, F_SETOWN: that process
 //!        writing end, held by two processes (strands) and by nobody else
 //!                    each with a timer that sends it SIGKILL a little after `kill_at`
 //! ```
 //!
 //! SIGKILL reaches a stopped process, and one that the freezer of cgroup v2 holds. So at the deadline both strands die,
-//! the pipe has no writer left, and the kernel tells the pipe's owner so, with SIGKILL: no instruction of a program is
-//! needed. What is left of Postgres finds its postmaster dead before it takes another statement.
+//! the pipe has no writer left, and the kernel tells the owner of each wire so, with SIGKILL: no instruction of a program
+//! is needed. It has to reach the server processes, not only the postmaster: one whose client's next statement lay in its
+//! socket at the freeze would answer it before it looked for its postmaster. One that was born since the last look at
+//! the children has no wire yet; it finds its postmaster dead before it takes a second statement.
 //!
 //! # Invariants
 //!
 //! * **One strand alone burns nothing.** The pipe closes with the last of them: a strand that is killed or stopped by
 //!   itself is found out, and both are replaced while nobody is the pipe's owner any more.
-//! * **It belongs to a process, not to a number.** The kernel keeps the process that was set as the owner; it counts
-//!   only if it was seen to be the postmaster after that.
+//! * **It belongs to processes, not to numbers.** The kernel keeps the process that was set as the owner; it counts only
+//!   if it was seen to be one of Postgres after that.
 //! * **A guard that ends burns nothing.** The end of a reader tells nobody, and only when the kernel has closed all
 //!   that a dead guard had open does it kill the strands; of themselves they never end.
 //! * **It never burns early.** It is lit only when both strands have repeated the newest deadline; while they have not,
 //!   and the older one is near, it is out.
 
 use std::convert::Infallible;
+use std::ffi::CStr;
+use std::io::Write;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
@@ -32,6 +36,7 @@ use nix::sys::time::TimeSpec;
 use nix::sys::timer::{Expiration, Timer, TimerSetTimeFlags};
 use nix::time::ClockId;
 use nix::unistd::{ForkResult, Pid};
+use rustix::fs::{CWD, Mode, OFlags};
 use rustix::process::PidfdFlags;
 
 use super::socket;
@@ -47,6 +52,9 @@ const LAY_AGAIN_AFTER: Duration = Duration::from_secs(5);
 /// One deadline, as it is told and repeated: a number, and nanoseconds since boot (zero: never).
 const WORD_BYTES: usize = 16;
 
+/// Processes of one Postgres that get a wire; the guard kills those beyond when it goes on.
+const WIRES_MAX: usize = 1024;
+
 /// `F_SETSIG` of fcntl.h.
 const SET_SIGNAL: libc::c_int = 10;
 
@@ -61,15 +69,25 @@ pub(super) struct Fuse {
 /// Two strands and their pipe.
 struct Pair {
     reader: OwnedFd,
+    /// One for each process that the kernel kills, by its number.
+    wires: Vec<Wire>,
     strands: [Strand; 2],
-    /// The process that the kernel kills: its number and its start.
-    owner: Option<(i32, u64)>,
+    /// Whose wires these are: the postmaster's number and its start.
+    postmaster: (i32, u64),
     lit: bool,
     /// Number and time of what was told last.
     told: (u64, Moment),
     told_at: Option<Moment>,
     /// No strand burns before.
     earliest: Moment,
+}
+
+/// A reading end with an owner.
+struct Wire {
+    pid: i32,
+    end: OwnedFd,
+    /// It was in the last look at the children.
+    seen: bool,
 }
 
 /// One of the two processes.
@@ -106,12 +124,19 @@ impl Fuse {
         self.pair.as_ref().is_some_and(|pair| pair.told_at.is_none())
     }
 
-    /// From now on it burns after `kill_at`, and the postmaster of `hunt` with it.
-    pub(super) fn arm(&mut self, kill_at: Moment, hunt: &Hunt, now: Moment) {
+    /// From now on it burns after `kill_at`, and the Postgres of `hunt` with it.
+    pub(super) fn arm(&mut self, kill_at: Moment, hunt: &mut Hunt, now: Moment) {
         self.burns_at = kill_at + AFTER_GUARD;
         if let Some(pair) = &mut self.pair {
-            pair.aim(hunt);
+            pair.follow(hunt);
             pair.tell(self.burns_at, now);
+        }
+    }
+
+    /// To be called often while it is armed, because server processes come and go.
+    pub(super) fn follow(&mut self, hunt: &mut Hunt) {
+        if let Some(pair) = &mut self.pair {
+            pair.follow(hunt);
         }
     }
 
@@ -125,7 +150,7 @@ impl Fuse {
     }
 
     /// Hears the strands; true when they had to be replaced.
-    pub(super) fn look(&mut self, hunt: &Hunt, now: Moment) -> bool {
+    pub(super) fn look(&mut self, hunt: &mut Hunt, now: Moment) -> bool {
         self.hear(now);
         let wanted = now < self.burns_at && self.pair.is_none();
         if !wanted || now < self.laid_at + LAY_AGAIN_AFTER {
@@ -134,7 +159,7 @@ impl Fuse {
         self.laid_at = now;
         self.pair = Pair::lay(now).ok();
         if let Some(pair) = &mut self.pair {
-            pair.aim(hunt);
+            pair.follow(hunt);
             pair.tell(self.burns_at, now);
         }
         true
@@ -151,14 +176,12 @@ impl Pair {
     fn lay(now: Moment) -> nix::Result<Pair> {
         let flags = nix::fcntl::OFlag::O_CLOEXEC | nix::fcntl::OFlag::O_NONBLOCK;
         let (reader, writer) = nix::unistd::pipe2(flags)?;
-        // SAFETY: the call takes plain numbers, and the descriptor is ours.
-        let chosen = unsafe { libc::fcntl(reader.as_raw_fd(), SET_SIGNAL, libc::SIGKILL) };
-        nix::errno::Errno::result(chosen)?;
         let strands = [Strand::start(&writer)?, Strand::start(&writer)?];
         let mut pair = Pair {
             reader,
+            wires: Vec::with_capacity(WIRES_MAX),
             strands,
-            owner: None,
+            postmaster: (0, 0),
             lit: false,
             told: (0, Moment::default()),
             told_at: None,
@@ -168,18 +191,26 @@ impl Pair {
         Ok(pair)
     }
 
-    /// Sets the owner, if it is not the one already.
-    fn aim(&mut self, hunt: &Hunt) {
+    /// Wires who is new, and lets go of who is gone.
+    fn follow(&mut self, hunt: &mut Hunt) {
         let prey = hunt.prey();
         let postmaster = (prey.pid, prey.started_ticks);
-        if self.owner == Some(postmaster) {
-            return;
+        if self.postmaster != postmaster {
+            (self.postmaster, self.lit) = (postmaster, false);
+            self.wires.clear();
         }
-        self.put_out();
-        // SAFETY: the call takes plain numbers, and the descriptor is ours.
-        let set = unsafe { libc::fcntl(self.reader.as_raw_fd(), libc::F_SETOWN, prey.pid) };
-        // Only afterwards is it certain whose number it was.
-        self.owner = (0 < prey.pid && set == 0 && hunt.sees_postmaster()).then_some(postmaster);
+        self.wires.iter_mut().for_each(|wire| wire.seen = false);
+        hunt.family(|hunt, pid| match self.wires.binary_search_by_key(&pid, |wire| wire.pid) {
+            Ok(place) => self.wires[place].seen = true,
+            Err(place) if self.wires.len() < WIRES_MAX => {
+                if let Some(wire) = Wire::to(pid, &self.reader, hunt) {
+                    wire.set_lit(self.lit);
+                    self.wires.insert(place, wire);
+                }
+            }
+            Err(_full) => {}
+        });
+        self.wires.retain(|wire| wire.seen);
     }
 
     /// Tells both when to burn.
@@ -206,7 +237,7 @@ impl Pair {
         let repeated = self.strands.iter().all(|strand| strand.repeated == self.told.0);
         if alive && repeated && self.told_at.take().is_some() {
             self.earliest = self.told.1;
-            if self.owner.is_some() && self.told.1 != Moment::default() {
+            if self.told.1 != Moment::default() {
                 self.set_lit(true);
             }
         }
@@ -220,10 +251,32 @@ impl Pair {
     }
 
     fn set_lit(&mut self, lit: bool) {
+        self.lit = lit;
+        self.wires.iter().for_each(|wire| wire.set_lit(lit));
+    }
+}
+
+impl Wire {
+    /// `None` where the process is none of the prey, or the system has no descriptor left.
+    fn to(pid: i32, reader: &OwnedFd, hunt: &Hunt) -> Option<Wire> {
+        let mut name = [0; 32];
+        write!(&mut name[..], "/proc/self/fd/{}\0", reader.as_raw_fd()).ok()?;
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let name = CStr::from_bytes_until_nul(&name).ok()?;
+        let end = rustix::fs::openat(CWD, name, flags, Mode::empty()).ok()?;
+        // SAFETY: both calls take plain numbers, and the descriptor is ours.
+        let owned = unsafe {
+            libc::fcntl(end.as_raw_fd(), SET_SIGNAL, libc::SIGKILL) == 0
+                && libc::fcntl(end.as_raw_fd(), libc::F_SETOWN, pid) == 0
+        };
+        // Only afterwards is it certain whose number it was.
+        (0 < pid && owned && hunt.holds(pid)).then_some(Wire { pid, end, seen: true })
+    }
+
+    fn set_lit(&self, lit: bool) {
         let flags = if lit { libc::O_ASYNC | libc::O_NONBLOCK } else { libc::O_NONBLOCK };
-        // SAFETY: the call takes plain numbers, and the descriptor is ours.
-        let set = unsafe { libc::fcntl(self.reader.as_raw_fd(), libc::F_SETFL, flags) };
-        self.lit = if set == 0 { lit } else { self.lit };
+        // SAFETY: the call takes plain numbers, and the descriptor is ours. It does not fail for a pipe.
+        let _ = unsafe { libc::fcntl(self.end.as_raw_fd(), libc::F_SETFL, flags) };
     }
 }
 

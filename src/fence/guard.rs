@@ -33,7 +33,8 @@ use crate::os::prey::Hunt;
 
 /// A process in an uninterruptible wait dies late: it is looked for this often.
 const KILL_AGAIN_AFTER: Duration = Duration::from_millis(10);
-/// Without a timer on the right clock, a suspend makes a deadline late by this much.
+/// While it is armed. So young may a server process be that the fuse does not know. Without a timer on the right clock,
+/// a suspend makes a deadline late by this much.
 const LOOK_AT_LEAST_EVERY: Duration = Duration::from_millis(100);
 /// Where memory cannot be locked, the kill path is gone through this often so that it stays in memory.
 const REHEARSE_EVERY: Duration = Duration::from_secs(10);
@@ -142,11 +143,8 @@ impl Guard {
             Phase::Firing => Some(KILL_AGAIN_AFTER),
             Phase::Armed => {
                 let next = if self.stopped { self.deadlines.kill_at } else { self.deadlines.stop_at };
-                let longest = match self.timer {
-                    Some(_) => Duration::from_secs(1),
-                    None => LOOK_AT_LEAST_EVERY,
-                };
-                Some(now.until(next.min(self.deadlines.kill_at)).min(strands.unwrap_or(longest)).min(longest))
+                let next = now.until(next.min(self.deadlines.kill_at));
+                Some(next.min(strands.unwrap_or(LOOK_AT_LEAST_EVERY)).min(LOOK_AT_LEAST_EVERY))
             }
         }
     }
@@ -208,7 +206,7 @@ impl Guard {
                 self.killed = 0;
                 self.watchdog_seconds = *watchdog_seconds;
                 self.set_timer(deadlines.stop_at);
-                self.fuse.arm(deadlines.kill_at, &self.hunt, now);
+                self.fuse.arm(deadlines.kill_at, &mut self.hunt, now);
                 // An order that lay unread through a freeze is no sign of life.
                 if now < deadlines.stop_at {
                     self.watchdog.feed(*watchdog_seconds);
@@ -236,10 +234,11 @@ impl Guard {
 
     /// Does what is due.
     fn look(&mut self, now: Moment) {
-        if self.fuse.look(&self.hunt, now) {
+        if self.fuse.look(&mut self.hunt, now) {
             self.protection.lock_again();
         }
         if self.phase == Phase::Armed {
+            self.fuse.follow(&mut self.hunt);
             if self.deadlines.kill_at <= now {
                 self.phase = Phase::Firing;
             } else if self.deadlines.stop_at <= now && !self.stopped {

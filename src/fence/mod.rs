@@ -16,11 +16,11 @@
 //! * **Whoever freezes or dies, somebody is left.** Supervisor gone or frozen: the guard fires. Guard gone: its end of
 //!   the socket closes, the link's thread starts another at once. Guard frozen: it does not answer, is killed, and
 //!   replaced, within two seconds. No replacement to be had: the link's thread stops Postgres. Both frozen: the fuse,
-//!   by which the kernel kills the postmaster while nobody runs; the guard kills the rest of Postgres when it goes on,
-//!   and until then a statement that was under way at the freeze may still be answered, but none is begun. Where the
-//!   kernel stands still, too (a paused virtual machine, the freezer of cgroup v1, which holds back even SIGKILL), the
-//!   guard that goes on has to be quick; the machine's watchdog, where there is one, is for that. Both dead: Postgres runs on until a supervisor starts, which then stops
-//!   it: under an orderly service manager that is a second or two, and `watchdog.mode: required` covers the rest.
+//!   by which the kernel kills Postgres while nobody runs; the guard kills whoever was born too late for that when it
+//!   goes on. Where the kernel stands still, too (a paused virtual machine, the freezer of cgroup v1, which holds back
+//!   even SIGKILL), the guard that goes on has to be quick; the machine's watchdog, where there is one, is for that.
+//!   Both dead: Postgres runs on until a supervisor starts, which then stops it: under an orderly service manager that
+//!   is a second or two, and `watchdog.mode: required` covers the rest.
 //! * **A name says armed.** The guard's socket lies beside the data directory as `….matriarch-guard` from before it is
 //!   first armed until after it is disarmed, and as `….matriarch-guard-idle` otherwise. So a supervisor that starts
 //!   knows: no such name, and nobody was ever fenced here (a primary taken over from Patroni); the name, and nobody who

@@ -113,9 +113,22 @@ impl Hunt {
         self.empty_looks = 0;
     }
 
-    /// Whether the postmaster's number is the postmaster's.
-    pub fn sees_postmaster(&self) -> bool {
-        self.hold_postmaster().is_some()
+    /// Whether this number is that of a living process of the prey.
+    pub fn holds(&self, pid: i32) -> bool {
+        if pid == self.prey.pid { self.hold_postmaster().is_some() } else { self.is_part(pid) }
+    }
+
+    /// Shows the postmaster's number and those of its children to `found`: fast, and nothing is proved by it.
+    pub fn family(&mut self, mut found: impl FnMut(&Hunt, i32)) {
+        self.note_children();
+        found(self, self.prey.pid);
+        self.children().for_each(|pid| found(self, pid));
+    }
+
+    /// As last noted.
+    fn children(&self) -> impl Iterator<Item = i32> {
+        let words = self.children.split(|byte| *byte == b' ');
+        words.filter_map(|word| std::str::from_utf8(word).ok()?.parse().ok())
     }
 
     fn hold_postmaster(&self) -> Option<OwnedFd> {
@@ -174,9 +187,8 @@ impl Hunt {
 
     /// Those of the list that are still part of the prey.
     fn kill_children(&self) -> u32 {
-        let words = self.children.split(|byte| *byte == b' ');
-        let pids = words.filter_map(|word| std::str::from_utf8(word).ok()?.parse().ok());
-        pids.filter(|pid| self.is_part(*pid)).map(|pid| self.kill_one(pid)).count() as u32
+        let living = self.children().filter(|pid| self.is_part(*pid));
+        living.map(|pid| self.kill_one(pid)).count() as u32
     }
 
     /// The list of a dead postmaster is empty: then the last one stays.
