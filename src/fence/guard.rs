@@ -23,6 +23,7 @@ use rustix::net::SocketFlags;
 use rustix::process::Signal;
 use rustix::time::{Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec};
 
+use super::fuse::Fuse;
 use super::message::{Answer, Command, ORDER_BYTES, Order, VERSION};
 use super::watchdog::{Driver, Watchdog};
 use super::{Deadlines, FenceError, Phase, Protection, socket};
@@ -32,7 +33,8 @@ use crate::os::prey::Hunt;
 
 /// A process in an uninterruptible wait dies late: it is looked for this often.
 const KILL_AGAIN_AFTER: Duration = Duration::from_millis(10);
-/// Without a timer on the right clock, a suspend makes a deadline late by this much.
+/// While it is armed. So young may a server process be that the fuse does not know. Without a timer on the right clock,
+/// a suspend makes a deadline late by this much.
 const LOOK_AT_LEAST_EVERY: Duration = Duration::from_millis(100);
 /// Where memory cannot be locked, the kill path is gone through this often so that it stays in memory.
 const REHEARSE_EVERY: Duration = Duration::from_secs(10);
@@ -54,8 +56,9 @@ pub struct GuardSetup {
 pub fn run(setup: &GuardSetup) -> Result<(), FenceError> {
     let mut guard = Guard::start(setup)?;
     while !guard.is_done() {
+        let [one, two] = guard.fuse.sockets();
         socket::wait(
-            [guard.link.as_ref(), Some(&guard.listener), guard.timer.as_ref()],
+            [guard.link.as_ref(), Some(&guard.listener), guard.timer.as_ref(), one, two],
             guard.pause(clock::now()),
         );
         guard.drain_timer();
@@ -71,6 +74,7 @@ struct Guard {
     listener: OwnedFd,
     timer: Option<OwnedFd>,
     hunt: Hunt,
+    fuse: Fuse,
     phase: Phase,
     deadlines: Deadlines,
     /// The postmaster was told to stop.
@@ -103,12 +107,17 @@ impl Guard {
         let hunt = Hunt::open().map_err(|source| FenceError::System { what: "read /proc", source })?;
         let flags = TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK;
         let timer = rustix::time::timerfd_create(TimerfdClockId::Boottime, flags).ok();
+        let mut protection = Protection::take();
+        let fuse = Fuse::lay(clock::now());
+        // Its strands have copies of what was locked: what is written to from now on must be there already.
+        protection.lock_again();
         let watchdog = setup.watchdog.as_ref().map(|(device, driver)| (device.as_path(), *driver));
         Ok(Guard {
             link: Some(link),
             listener,
             timer,
             hunt,
+            fuse,
             phase: Phase::Idle,
             deadlines: Deadlines::default(),
             stopped: false,
@@ -116,7 +125,7 @@ impl Guard {
             rehearsed_at: Moment::default(),
             watchdog: Watchdog::new(watchdog),
             watchdog_seconds: 0,
-            protection: Protection::take(),
+            protection,
             dismissed: false,
         })
     }
@@ -128,16 +137,14 @@ impl Guard {
 
     /// How long there is nothing to do but to listen; `None`: for ever. The timer ends it at a deadline.
     fn pause(&self, now: Moment) -> Option<Duration> {
+        let strands = self.fuse.late_at().map(|at| now.until(at));
         match self.phase {
-            Phase::Idle | Phase::Over => None,
+            Phase::Idle | Phase::Over => strands,
             Phase::Firing => Some(KILL_AGAIN_AFTER),
             Phase::Armed => {
                 let next = if self.stopped { self.deadlines.kill_at } else { self.deadlines.stop_at };
-                let longest = match self.timer {
-                    Some(_) => Duration::from_secs(1),
-                    None => LOOK_AT_LEAST_EVERY,
-                };
-                Some(now.until(next.min(self.deadlines.kill_at)).min(longest))
+                let next = now.until(next.min(self.deadlines.kill_at));
+                Some(next.min(strands.unwrap_or(LOOK_AT_LEAST_EVERY)).min(LOOK_AT_LEAST_EVERY))
             }
         }
     }
@@ -186,6 +193,7 @@ impl Guard {
             }
             Command::Disarm => {
                 self.phase = Phase::Idle;
+                self.fuse.disarm(now);
                 self.watchdog_seconds = 0;
                 self.watchdog.close();
             }
@@ -198,6 +206,7 @@ impl Guard {
                 self.killed = 0;
                 self.watchdog_seconds = *watchdog_seconds;
                 self.set_timer(deadlines.stop_at);
+                self.fuse.arm(deadlines.kill_at, &mut self.hunt, now);
                 // An order that lay unread through a freeze is no sign of life.
                 if now < deadlines.stop_at {
                     self.watchdog.feed(*watchdog_seconds);
@@ -214,7 +223,7 @@ impl Guard {
             deadlines: self.deadlines,
             guard: rustix::process::getpid().as_raw_nonzero().get(),
             postmaster: self.hunt.prey().pid,
-            protection: self.protection,
+            protection: Protection { fuse: self.fuse.is_whole(), ..self.protection },
             watchdog: self.watchdog.facts(),
         };
         if let Some(link) = &self.link {
@@ -225,7 +234,11 @@ impl Guard {
 
     /// Does what is due.
     fn look(&mut self, now: Moment) {
+        if self.fuse.look(&mut self.hunt, now) {
+            self.protection.lock_again();
+        }
         if self.phase == Phase::Armed {
+            self.fuse.follow(&mut self.hunt);
             if self.deadlines.kill_at <= now {
                 self.phase = Phase::Firing;
             } else if self.deadlines.stop_at <= now && !self.stopped {
@@ -241,6 +254,7 @@ impl Guard {
             self.killed = self.killed.max(self.hunt.kill());
             if self.hunt.is_over() {
                 self.phase = Phase::Over;
+                self.fuse.disarm(now);
                 self.watchdog.close();
                 self.report(clock::now());
                 self.answer(0);

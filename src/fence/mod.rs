@@ -2,7 +2,8 @@
 //!
 //! ```text
 //!  lease's thread ─► Link (supervisor) ══ one socket ══► guard (process) ──► SIGQUIT, then SIGKILL until none is left
-//!  loop, jobs     ─►      │                                 └── watchdog: resets the machine when both are frozen
+//!  loop, jobs     ─►      │                                 ├── fuse: the kernel kills when both are frozen
+//!                         │                                 └── watchdog: resets the machine
 //!                    link thread: keeps a guard alive, and is the fence itself while there is none
 //! ```
 //!
@@ -14,9 +15,12 @@
 //!   place of another goes on with the deadlines that the other had.
 //! * **Whoever freezes or dies, somebody is left.** Supervisor gone or frozen: the guard fires. Guard gone: its end of
 //!   the socket closes, the link's thread starts another at once. Guard frozen: it does not answer, is killed, and
-//!   replaced, within two seconds. No replacement to be had: the link's thread stops Postgres. Both frozen: the
-//!   machine's watchdog, where there is one. Both dead: Postgres runs on until a supervisor starts, which then stops
-//!   it: under an orderly service manager that is a second or two, and `watchdog.mode: required` covers the rest.
+//!   replaced, within two seconds. No replacement to be had: the link's thread stops Postgres. Both frozen: the fuse,
+//!   by which the kernel kills Postgres while nobody runs; the guard kills whoever was born too late for that when it
+//!   goes on. Where the kernel stands still, too (a paused virtual machine, the freezer of cgroup v1, which holds back
+//!   even SIGKILL), the guard that goes on has to be quick; the machine's watchdog, where there is one, is for that.
+//!   Both dead: Postgres runs on until a supervisor starts, which then stops it: under an orderly service manager that
+//!   is a second or two, and `watchdog.mode: required` covers the rest.
 //! * **A name says armed.** The guard's socket lies beside the data directory as `….matriarch-guard` from before it is
 //!   first armed until after it is disarmed, and as `….matriarch-guard-idle` otherwise. So a supervisor that starts
 //!   knows: no such name, and nobody was ever fenced here (a primary taken over from Patroni); the name, and nobody who
@@ -26,6 +30,7 @@
 //! Deliberately absent: who should lead, and what a lease is.
 
 mod error;
+mod fuse;
 mod guard;
 mod keeping;
 mod link;

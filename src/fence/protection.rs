@@ -23,23 +23,31 @@ pub struct Protection {
     pub real_time: bool,
     /// Failing that, it has at least a better nice value than ordinary ones.
     pub nice: bool,
+    /// While it is frozen itself, the kernel kills the postmaster.
+    pub fuse: bool,
 }
 
 impl Protection {
     pub(super) fn to_bits(self) -> u8 {
-        let bits = [self.memory, self.oom, self.real_time, self.nice];
+        let bits = [self.memory, self.oom, self.real_time, self.nice, self.fuse];
         bits.iter().enumerate().fold(0, |all, (place, on)| all | (u8::from(*on) << place))
     }
 
     pub(super) fn from_bits(bits: u8) -> Protection {
         let on = |place: u8| bits & (1 << place) != 0;
-        Protection { memory: on(0), oom: on(1), real_time: on(2), nice: on(3) }
+        Protection { memory: on(0), oom: on(1), real_time: on(2), nice: on(3), fuse: on(4) }
     }
 
     /// Takes what there is to be had for this process.
     pub(super) fn take() -> Protection {
         let real_time = become_real_time();
-        Protection { memory: lock_memory(), oom: survive_oom(), real_time, nice: !real_time && be_nicer() }
+        let nice = !real_time && be_nicer();
+        Protection { memory: lock_memory(), oom: survive_oom(), real_time, nice, fuse: false }
+    }
+
+    /// After a fork, whose copies are made when either side writes.
+    pub(super) fn lock_again(&mut self) {
+        self.memory = self.memory && lock_memory();
     }
 }
 
@@ -50,6 +58,7 @@ impl fmt::Display for Protection {
             (self.oom, "spared by the OOM killer"),
             (self.real_time, "real-time priority"),
             (self.nice, "better nice value"),
+            (self.fuse, "the kernel stands by"),
         ];
         let mut first = true;
         for (_, text) in parts.iter().filter(|(on, _)| *on) {
@@ -94,7 +103,7 @@ mod tests {
 
     #[test]
     fn the_bits_say_what_was_got() {
-        for bits in 0..16 {
+        for bits in 0..32 {
             assert_eq!(Protection::from_bits(bits).to_bits(), bits);
         }
         let some = Protection { memory: true, nice: true, ..Protection::default() };

@@ -10,7 +10,7 @@
 //! which.
 
 use std::ffi::CStr;
-use std::io;
+use std::io::{self, Write};
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 
@@ -82,6 +82,8 @@ pub struct Hunt {
     postmaster: Option<OwnedFd>,
     /// Where the postmaster works when it is not under the name of the data directory.
     moved_to: PathText,
+    /// The postmaster's children when it was last seen alive, as the kernel lists them.
+    children: [u8; ENTRIES_BYTES],
     empty_looks: u32,
 }
 
@@ -91,7 +93,8 @@ impl Hunt {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let proc = rustix::fs::openat(CWD, c"/proc", flags, Mode::empty())?;
         let prey = Prey { pid: 0, started_ticks: 0, program: PathText::EMPTY, directory: PathText::EMPTY };
-        Ok(Hunt { proc, prey, postmaster: None, moved_to: PathText::EMPTY, empty_looks: 0 })
+        let children = [b' '; ENTRIES_BYTES];
+        Ok(Hunt { proc, prey, postmaster: None, moved_to: PathText::EMPTY, children, empty_looks: 0 })
     }
 
     /// Whom it is after.
@@ -106,7 +109,26 @@ impl Hunt {
             self.moved_to = PathText::EMPTY;
             self.postmaster = self.hold_postmaster();
         }
+        self.note_children();
         self.empty_looks = 0;
+    }
+
+    /// Whether this number is that of a living process of the prey.
+    pub fn holds(&self, pid: i32) -> bool {
+        if pid == self.prey.pid { self.hold_postmaster().is_some() } else { self.is_part(pid) }
+    }
+
+    /// Shows the postmaster's number and those of its children to `found`: fast, and nothing is proved by it.
+    pub fn family(&mut self, mut found: impl FnMut(&Hunt, i32)) {
+        self.note_children();
+        found(self, self.prey.pid);
+        self.children().for_each(|pid| found(self, pid));
+    }
+
+    /// As last noted.
+    fn children(&self) -> impl Iterator<Item = i32> {
+        let words = self.children.split(|byte| *byte == b' ');
+        words.filter_map(|word| std::str::from_utf8(word).ok()?.parse().ok())
     }
 
     fn hold_postmaster(&self) -> Option<OwnedFd> {
@@ -123,14 +145,20 @@ impl Hunt {
         self.postmaster.as_ref().is_some_and(sent)
     }
 
-    /// Sends SIGKILL to every process there is, the postmaster first; returns how many were found.
+    /// Sends SIGKILL to every process there is, the postmaster first, then its children, then whatever a look through
+    /// `/proc` shows, which takes longer; returns how many were found.
     pub fn kill(&mut self) -> u32 {
         self.note_move();
-        let mut found = u32::from(self.signal_postmaster(Signal::KILL) && self.postmaster_lives());
+        self.note_children();
+        let postmaster = u32::from(self.signal_postmaster(Signal::KILL) && self.postmaster_lives());
+        let children = self.kill_children();
+        let mut found = postmaster;
         let looked = self.each(|hunt, pid| {
             found += 1;
             hunt.kill_one(pid);
         });
+        // Some may have died in between.
+        found = found.max(postmaster + children);
         self.empty_looks = if looked.is_ok() && found == 0 { self.empty_looks + 1 } else { 0 };
         if self.empty_looks == 1 {
             // At once again: this is the second look.
@@ -155,6 +183,28 @@ impl Hunt {
     /// A descriptor of a dead process that nobody has waited for can be signalled all the same.
     fn postmaster_lives(&self) -> bool {
         self.runs_program(self.prey.pid)
+    }
+
+    /// Those of the list that are still part of the prey.
+    fn kill_children(&self) -> u32 {
+        let living = self.children().filter(|pid| self.is_part(*pid));
+        living.map(|pid| self.kill_one(pid)).count() as u32
+    }
+
+    /// The list of a dead postmaster is empty: then the last one stays.
+    fn note_children(&mut self) {
+        let mut path = [0_u8; 48];
+        let pid = self.prey.pid;
+        if write!(&mut path[..], "{pid}/task/{pid}/children\0").is_err() || !self.postmaster_lives() {
+            return;
+        }
+        let Ok(path) = CStr::from_bytes_until_nul(&path) else { return };
+        let file = rustix::fs::openat(&self.proc, path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
+        if let Ok(file) = file {
+            self.children.fill(b' ');
+            // What does not fit, and what is born later, the look through `/proc` finds.
+            let _ = rustix::io::read(&file, &mut self.children[..]);
+        }
     }
 
     fn kill_one(&self, pid: i32) {

@@ -18,6 +18,7 @@ mod etcd;
 mod etcd_trouble;
 mod failover;
 mod foreign_data;
+mod frozen;
 mod guard;
 mod handover;
 mod haproxy;

@@ -3,12 +3,17 @@
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::rc::Rc;
+use std::time::Duration;
 
 use matriarch::model::Moment;
 
 use super::executor::Pid;
+use super::mutation::Mutation;
 use super::signal::Signal;
 use super::world::Sim;
+
+/// As `fence::fuse::AFTER_GUARD`.
+const FUSE_AFTER_GUARD: Duration = Duration::from_millis(100);
 
 /// As `fence::Deadlines` of the product.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -159,6 +164,34 @@ impl Guard {
 }
 
 impl Sim {
+    /// To be called when guards are frozen: what they armed last the kernel does for them. An order that reaches a
+    /// frozen guard changes nothing, and the end of a guard puts its fuse out.
+    pub(crate) fn leave_to_fuses(&self, member: usize) {
+        if self.world().options.mutation == Some(Mutation::NoFuse) {
+            return;
+        }
+        let guards = self.world().machines[member].guard.guards.clone();
+        for guard in guards {
+            let armed = {
+                let state = guard.state.borrow();
+                state.deadlines.filter(|_| state.phase == Phase::Armed)
+            };
+            let number = self.world().machines[member].server.as_ref().map(|server| server.number);
+            let (Some(at), Some(number)) = (armed, number) else { continue };
+            let sim = self.clone();
+            self.nature(async move {
+                sim.exec.sleep_until(sim.when(member, at.kill_at + FUSE_AFTER_GUARD)).await;
+                let holds = sim.exec.is_alive(guard.pid) && guard.state.borrow().deadlines == Some(at);
+                let same =
+                    sim.world().machines[member].server.as_ref().map(|server| server.number) == Some(number);
+                if holds && same {
+                    sim.note(|| format!("{member}: the guard's fuse burns"));
+                    sim.kill_server(member);
+                }
+            });
+        }
+    }
+
     /// Whether a guard there is armed, or has been until the kill.
     pub(crate) fn is_guarded(&self, member: usize) -> bool {
         let world = self.world();

@@ -11,6 +11,8 @@ pub(crate) enum Mutation {
     TakeFromAnybody,
     /// The guard is never armed, and a supervisor at its deadline does nothing.
     NoGuard,
+    /// The kernel does nothing for a guard that is frozen.
+    NoFuse,
     /// A keepalive counts from its answer instead of from its sending.
     CountFromAnswer,
     /// A keepalive counts without the read that confirms it.

@@ -201,9 +201,31 @@ impl Member {
 
     /// The guard's process id, when one lives.
     pub(crate) fn guard(&self) -> Option<u32> {
+        self.named("matriarch-guard").first().copied()
+    }
+
+    /// The processes that hold the guard's fuse.
+    pub(crate) fn strands(&self) -> Vec<u32> {
+        self.named("matriarch-fuse")
+    }
+
+    fn named(&self, wanted: &str) -> Vec<u32> {
         let name = |pid: u32| std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
         let living = processes::living_in(&self.folder).into_iter().map(|pid| pid.as_raw() as u32);
-        living.filter(|pid| processes::is_alive(*pid)).find(|pid| name(*pid).trim() == "matriarch-guard")
+        living.filter(|pid| processes::is_alive(*pid) && name(*pid).trim() == wanted).collect()
+    }
+
+    /// Sends a signal to one of its processes.
+    pub(crate) fn signal_process(&self, pid: u32, signal: Signal) {
+        assert!(self.has_process(pid), "{pid} is not of {}", self.name);
+        processes::signal(pid, signal);
+    }
+
+    /// Sends a signal to every process of this member.
+    pub(crate) fn signal_all(&self, signal: Signal) {
+        for pid in processes::living_in(&self.folder) {
+            processes::signal(pid.as_raw() as u32, signal);
+        }
     }
 
     /// Sends a signal to the guard and gives its process id.

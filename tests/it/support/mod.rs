@@ -14,6 +14,7 @@
 mod cluster;
 mod disk;
 mod etcd;
+mod freezer;
 mod http;
 mod logs;
 mod member;
@@ -29,6 +30,7 @@ mod writer;
 pub(crate) use cluster::{Cluster, Plan, Seen};
 pub(crate) use disk::Disk;
 pub(crate) use etcd::{BlackHole, Etcd};
+pub(crate) use freezer::Freezer;
 pub(crate) use http::{Answer, request};
 pub(crate) use member::{Member, merge};
 pub(crate) use place::Place;

@@ -1,8 +1,8 @@
 //! What goes wrong, at absurd rates, until all of it stops: one file for each family.
 //!
-//! What the product does not claim to survive is not done to it: a guard and its supervisor are not frozen or killed at
-//! one time (the machine's watchdog is for that), and after a suspend of the whole machine the guard, which runs with
-//! real-time priority, is the first to run.
+//! What the product does not claim to survive is not done to it: a guard and its supervisor are not killed at one time
+//! (the machine's watchdog is for that), and after a suspend of the whole machine, in which the kernel does nothing for
+//! a frozen guard either, the guard, which runs with real-time priority, is the first to run.
 
 use std::time::Duration;
 

@@ -22,7 +22,8 @@ impl Sim {
             42..=55 => self.freeze_supervisor(member),
             56..=65 => self.end_supervisor(member),
             66..=75 => self.strike_guard(member),
-            76..=87 => self.suspend(member),
+            76..=81 => self.suspend(member),
+            82..=87 => self.freeze_member(member),
             88..=95 => self.crash_machine(member),
             _ => {
                 let stalls = self.exec.chance(|chance| chance.between(5, 300));
@@ -151,6 +152,7 @@ impl Sim {
             let lasts = self.lasts();
             self.note(|| format!("fault: {member}: guard is frozen for {lasts:?}"));
             self.freeze_for(pid, lasts);
+            self.leave_to_fuses(member);
         }
     }
 
@@ -161,6 +163,39 @@ impl Sim {
             return;
         }
         self.note(|| format!("fault: {member}: the machine is suspended for {lasts:?}"));
+        let (guards, others) = self.freeze_all(member);
+        let sim = self.clone();
+        self.nature(async move {
+            sim.exec.sleep(lasts).await;
+            sim.end_suspension(member);
+            guards.into_iter().for_each(|pid| sim.exec.thaw(pid, Duration::ZERO));
+            sim.exec.sleep(Duration::from_millis(2)).await;
+            others.into_iter().for_each(|pid| sim.exec.thaw(pid, Duration::ZERO));
+        });
+    }
+
+    /// Only the kernel runs, and what it was left; the guard may be the last to run again.
+    fn freeze_member(&self, member: usize) {
+        let lasts = self.lasts();
+        if !self.may_strike_supervisor(member, lasts) {
+            return;
+        }
+        self.note(|| format!("fault: {member}: all its processes are frozen for {lasts:?}"));
+        let (guards, others) = self.freeze_all(member);
+        self.leave_to_fuses(member);
+        let sim = self.clone();
+        self.nature(async move {
+            sim.exec.sleep(lasts).await;
+            sim.end_suspension(member);
+            others.into_iter().for_each(|pid| sim.exec.thaw(pid, Duration::ZERO));
+            let late = sim.exec.chance(|chance| chance.millis(0, 40));
+            sim.exec.sleep(late).await;
+            guards.into_iter().for_each(|pid| sim.exec.thaw(pid, Duration::ZERO));
+        });
+    }
+
+    /// Guards, and the other processes.
+    fn freeze_all(&self, member: usize) -> (Vec<Pid>, Vec<Pid>) {
         let (guards, others) = {
             let mut world = self.world();
             let machine = &mut world.machines[member];
@@ -171,18 +206,13 @@ impl Sim {
             (guards, server.into_iter().chain(supervisor).collect::<Vec<Pid>>())
         };
         guards.iter().chain(&others).for_each(|pid| self.exec.freeze(*pid));
-        let sim = self.clone();
-        self.nature(async move {
-            sim.exec.sleep(lasts).await;
-            {
-                let mut world = sim.world();
-                let strain = &mut world.machines[member].strain;
-                strain.suspended = strain.suspended.saturating_sub(1);
-            }
-            guards.into_iter().for_each(|pid| sim.exec.thaw(pid, Duration::ZERO));
-            sim.exec.sleep(Duration::from_millis(2)).await;
-            others.into_iter().for_each(|pid| sim.exec.thaw(pid, Duration::ZERO));
-        });
+        (guards, others)
+    }
+
+    fn end_suspension(&self, member: usize) {
+        let mut world = self.world();
+        let strain = &mut world.machines[member].strain;
+        strain.suspended = strain.suspended.saturating_sub(1);
     }
 
     /// Power is gone, and comes back.

@@ -1,0 +1,130 @@
+//! A whole member frozen, guard and all: the kernel kills its postmaster before anybody else can lead.
+
+use std::time::Duration;
+
+use matriarch::model::Moment;
+use matriarch::os::clock;
+use nix::sys::signal::Signal;
+
+use crate::support::{Cluster, Freezer, Plan, Writer, until};
+
+/// What a lease, and the drift allowance in it, leaves at most.
+const LEASE: Duration = Duration::from_secs(5);
+
+/// Waits until this postmaster is dead: nothing that could do it runs.
+async fn dies_frozen(cluster: &Cluster, postmaster: u32, since: Moment) {
+    let dead = async || (!cluster.members[0].has_process(postmaster)).then(clock::now);
+    let at = until(LEASE * 3, dead).await;
+    let took = at.map(|at| at.since(since));
+    println!("the postmaster was dead after {took:?}");
+    assert!(took.is_some_and(|took| took < LEASE), "dead after {took:?}\n{}", cluster.story());
+}
+
+/// The freezer holds supervisor, guard, and Postgres. Thawed after a failover, what is left of Postgres acknowledges
+/// nothing that was sent meanwhile, and the member stands behind the new leader.
+#[tokio::test]
+async fn a_frozen_members_postmaster_dies_before_its_lease() {
+    let cluster = Plan::new(2).start().await;
+    let writer = Writer::start(&cluster.members[0], cluster.ports()).await;
+    writer.wait_for_more(20, Duration::from_secs(10)).await;
+    let Some(freezer) = Freezer::around(&cluster.members[0]) else { return };
+    fused(&cluster).await;
+    let idle = idle_client(&cluster).await;
+    let postmaster = cluster.members[0].postmaster().expect("m1 leads");
+    let since = clock::now();
+    freezer.freeze();
+    dies_frozen(&cluster, postmaster, since).await;
+    let successor = cluster.wait_for_successor(0, Duration::from_secs(30)).await;
+    writer.wait_for_more(20, Duration::from_secs(20)).await;
+    assert!(freezer.is_frozen());
+    // Sent to a backend that waits for it, on a connection that the kernel keeps open.
+    let late = tokio::spawn(async move { idle.batch_execute("CREATE TABLE too_late ()").await });
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    freezer.thaw();
+    assert!(late.await.expect("no panic").is_err(), "acknowledged by the former primary");
+    let seen = cluster.wait_until_well().await;
+    assert_eq!(seen.leader(), Some(cluster.members[successor].name.as_str()));
+}
+
+/// The same with every process stopped by a signal.
+#[tokio::test]
+async fn a_stopped_members_postmaster_dies_before_its_lease() {
+    let cluster = Plan::new(2).start().await;
+    fused(&cluster).await;
+    let postmaster = cluster.members[0].postmaster().expect("m1 leads");
+    let since = clock::now();
+    cluster.members[0].signal_all(Signal::SIGSTOP);
+    dies_frozen(&cluster, postmaster, since).await;
+    cluster.wait_for_successor(0, Duration::from_secs(30)).await;
+    cluster.members[0].signal_all(Signal::SIGCONT);
+    cluster.wait_until_well().await;
+}
+
+/// A freeze that ends in time costs nothing.
+#[tokio::test]
+async fn a_member_that_is_stopped_for_a_moment_leads_on() {
+    let cluster = Plan::new(2).start().await;
+    fused(&cluster).await;
+    let postmaster = cluster.members[0].postmaster();
+    for _ in 0..3 {
+        cluster.members[0].signal_all(Signal::SIGSTOP);
+        tokio::time::sleep(LEASE / 10).await;
+        cluster.members[0].signal_all(Signal::SIGCONT);
+        fused(&cluster).await;
+    }
+    leads_on(&cluster, postmaster).await;
+}
+
+/// One strand that is killed or stopped is no deadline: both are replaced, and Postgres runs on. The same when the
+/// guard dies, and its strands with it.
+#[tokio::test]
+async fn a_strand_or_a_guard_that_ends_alone_kills_nothing() {
+    let cluster = Plan::new(2).start().await;
+    // Strands that live for less than that are not replaced at once.
+    let old_enough = LEASE + Duration::from_secs(1);
+    let postmaster = cluster.members[0].postmaster();
+    let guard = cluster.members[0].guard();
+    for signal in [Signal::SIGKILL, Signal::SIGSTOP] {
+        leads_for(&cluster, postmaster, old_enough).await;
+        let strands = fused(&cluster).await;
+        cluster.members[0].signal_process(strands[0], signal);
+        let replaced = async || {
+            let now = cluster.members[0].strands();
+            now.len() == 2 && !now.contains(&strands[0]) && !now.contains(&strands[1])
+        };
+        cluster.wait_until(LEASE * 2, "other strands are there", replaced).await;
+    }
+    assert_eq!(cluster.members[0].guard(), guard);
+    let strands = fused(&cluster).await;
+    cluster.members[0].signal_guard(Signal::SIGKILL);
+    let gone = async || !strands.iter().any(|pid| cluster.members[0].has_process(*pid));
+    cluster.wait_until(LEASE, "the strands of a dead guard are gone", gone).await;
+    fused(&cluster).await;
+    leads_on(&cluster, postmaster).await;
+}
+
+/// Waits until the kernel stands by.
+async fn fused(cluster: &Cluster) -> Vec<u32> {
+    let strands =
+        until(LEASE * 2, async || Some(cluster.members[0].strands()).filter(|it| it.len() == 2)).await;
+    strands.unwrap_or_else(|| panic!("the guard has no fuse\n{}", cluster.story()))
+}
+
+async fn leads_on(cluster: &Cluster, postmaster: Option<u32>) {
+    leads_for(cluster, postmaster, LEASE * 2).await;
+}
+
+/// m1 answers as primary for `span`, and its postmaster is still this one.
+async fn leads_for(cluster: &Cluster, postmaster: Option<u32>, span: Duration) {
+    let serves = async || cluster.members[0].status("/primary").await == 200;
+    cluster.stays(span, "m1 answers as primary", serves).await;
+    assert_eq!(cluster.members[0].postmaster(), postmaster, "{}", cluster.story());
+}
+
+/// A connection to m1 whose backend waits for a statement.
+async fn idle_client(cluster: &Cluster) -> tokio_postgres::Client {
+    let client = crate::support::connect(&crate::support::settings(&[cluster.members[0].postgres])).await;
+    let client = client.expect("m1 takes clients");
+    client.batch_execute("SELECT 1").await.expect("m1 answers");
+    client
+}
