@@ -49,6 +49,8 @@ const AFTER_GUARD: Duration = Duration::from_millis(100);
 const REPEATED_WITHIN: Duration = Duration::from_secs(1);
 /// Strands that do not live for long, or cannot be had, are not made in a tight loop.
 const LAY_AGAIN_AFTER: Duration = Duration::from_secs(5);
+/// What the start waits for each strand.
+const SETTLED_WITHIN: Duration = Duration::from_millis(100);
 /// One deadline, as it is told and repeated: a number, and nanoseconds since boot (zero: never).
 const WORD_BYTES: usize = 16;
 
@@ -98,14 +100,19 @@ struct Strand {
 }
 
 impl Fuse {
-    /// Out. To be called before memory is locked, and by a process with one thread.
+    /// Out. To be called by a process with one thread; what it has locked of its memory has to be locked again.
     pub(super) fn lay(now: Moment) -> Fuse {
-        // SAFETY: no signal handler is installed; from now on children need not be waited for.
+        // Children need not be waited for.
+        // SAFETY: no handler is installed, and none was before.
         let _ = unsafe { nix::sys::signal::signal(Signal::SIGCHLD, SigHandler::SigIgn) };
         let mut fuse = Fuse { pair: Pair::lay(now).ok(), burns_at: Moment::default(), laid_at: now };
-        // Whether it works at all is said in the first answer.
-        socket::wait(fuse.sockets(), Some(Duration::from_millis(100)));
-        fuse.hear(now);
+        // Both repeat once, so that the first answer says whether it works at all.
+        for _strand in 0..2 {
+            if !fuse.is_whole() {
+                socket::wait(fuse.sockets(), Some(SETTLED_WITHIN));
+                fuse.hear(now);
+            }
+        }
         fuse
     }
 
@@ -284,9 +291,12 @@ impl Drop for Pair {
     /// The order matters: nobody may be the owner when the strands die.
     fn drop(&mut self) {
         self.put_out();
-        for strand in &self.strands {
-            let _ = rustix::process::pidfd_send_signal(&strand.process, rustix::process::Signal::KILL);
-        }
+    }
+}
+
+impl Drop for Strand {
+    fn drop(&mut self) {
+        let _ = rustix::process::pidfd_send_signal(&self.process, rustix::process::Signal::KILL);
     }
 }
 
@@ -304,8 +314,14 @@ impl Strand {
             }
             ForkResult::Parent { child } => {
                 let pid = rustix::process::Pid::from_raw(child.as_raw()).ok_or(nix::errno::Errno::ESRCH)?;
-                let process = rustix::process::pidfd_open(pid, PidfdFlags::empty()).map_err(errno)?;
-                Ok(Strand { process, link, repeated: 0 })
+                match rustix::process::pidfd_open(pid, PidfdFlags::empty()) {
+                    Ok(process) => Ok(Strand { process, link, repeated: 0 }),
+                    Err(why) => {
+                        // It has just been made.
+                        let _ = nix::sys::signal::kill(child, Signal::SIGKILL);
+                        Err(errno(why))
+                    }
+                }
             }
         }
     }

@@ -1,4 +1,4 @@
-//! The guard itself: one thread, no runtime, no memory asked for after the start.
+//! The guard itself: one thread, no runtime, no memory asked for after the start, but to replace a fuse.
 //!
 //! ```text
 //!  Idle ── arm ──► Armed ── stop_at: SIGQUIT; kill_at ──► Firing ── nothing left ──► Over

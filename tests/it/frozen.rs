@@ -5,6 +5,7 @@ use std::time::Duration;
 use matriarch::model::Moment;
 use matriarch::os::clock;
 use nix::sys::signal::Signal;
+use serde_json::json;
 
 use crate::support::{Cluster, Freezer, Plan, Writer, until};
 
@@ -63,7 +64,7 @@ async fn a_stopped_members_postmaster_dies_before_its_lease() {
 /// A freeze that ends in time costs nothing.
 #[tokio::test]
 async fn a_member_that_is_stopped_for_a_moment_leads_on() {
-    let cluster = Plan::new(2).start().await;
+    let cluster = Plan::new(2).dynamic(json!({ "ttl": 10 })).start().await;
     fused(&cluster).await;
     let postmaster = cluster.members[0].postmaster();
     for _ in 0..3 {
@@ -79,7 +80,7 @@ async fn a_member_that_is_stopped_for_a_moment_leads_on() {
 /// guard dies, and its strands with it.
 #[tokio::test]
 async fn a_strand_or_a_guard_that_ends_alone_kills_nothing() {
-    let cluster = Plan::new(2).start().await;
+    let cluster = Plan::new(2).dynamic(json!({ "ttl": 10 })).start().await;
     // Strands that live for less than that are not replaced at once.
     let old_enough = LEASE + Duration::from_secs(1);
     let postmaster = cluster.members[0].postmaster();
@@ -111,7 +112,7 @@ async fn fused(cluster: &Cluster) -> Vec<u32> {
 }
 
 async fn leads_on(cluster: &Cluster, postmaster: Option<u32>) {
-    leads_for(cluster, postmaster, LEASE * 2).await;
+    leads_for(cluster, postmaster, LEASE * 3).await;
 }
 
 /// m1 answers as primary for `span`, and its postmaster is still this one.

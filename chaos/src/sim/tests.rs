@@ -33,7 +33,7 @@ fn a_seed_tells_the_same_story_twice() {
 #[test]
 fn two_writers_are_seen() {
     is_caught(Mutation::DeadlineTooLate, "one_writer", 0);
-    is_caught(Mutation::NoFuse, "one_writer", 0);
+    is_caught(Mutation::NoFuse, "one_writer", 21);
 }
 
 #[test]
