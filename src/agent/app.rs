@@ -140,7 +140,7 @@ pub async fn run(
         return Err(RunError::NotADatabase { data_dir: config.postgresql.data_dir.clone() });
     }
     let fencing = startup::fence_and_adopt(&postgres, wiring::fence_setup(&config)).await?;
-    let pods = Pods::start(wiring::kube_setup(&config), &postgres);
+    let pods = Pods::start(wiring::kube_setup(&config, &environment), &postgres);
 
     let api_setup = wiring::api_setup(&config);
     let listener = api::bind(&api_setup).await.map_err(RunError::Api)?;

@@ -1,5 +1,8 @@
 //! From configuration to the setup of each part. Nothing is decided here.
 
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
 use super::fencing::WatchdogRule;
 use crate::api::ApiSetup;
 use crate::config::{self, Config, Effective, Login, WatchdogDriver, WatchdogMode};
@@ -103,7 +106,7 @@ pub(super) fn fence_setup(config: &Config) -> (LinkSetup, WatchdogRule) {
 }
 
 /// The pod, and the words on it.
-pub(super) fn kube_setup(config: &Config) -> Option<KubeSetup> {
+pub(super) fn kube_setup(config: &Config, environment: &BTreeMap<String, String>) -> Option<KubeSetup> {
     let kubernetes = config.kubernetes.clone()?;
     let names = Names {
         selector: kubernetes.selector,
@@ -118,6 +121,7 @@ pub(super) fn kube_setup(config: &Config) -> Option<KubeSetup> {
         namespace: kubernetes.namespace,
         pod: kubernetes.pod,
         pod_uid: kubernetes.pod_uid,
+        kubeconfig: environment.get("KUBECONFIG").filter(|path| !path.is_empty()).map(PathBuf::from),
         context: kubernetes.context,
         cacert: kubernetes.cacert,
         names,

@@ -16,7 +16,7 @@ pub struct Kubernetes {
     pub pod: String,
     /// Its uid, where the downward API tells it: a pod that was made anew under the same name is another one.
     pub pod_uid: Option<String>,
-    /// The context of a kubeconfig; the service account of the pod when `None` and `KUBECONFIG` is not set.
+    /// The context of a kubeconfig; the service account of the pod when `None` and no kubeconfig is named.
     pub context: Option<String>,
     /// Whom to trust instead of what the kubeconfig or the service account says.
     pub cacert: Option<PathBuf>,

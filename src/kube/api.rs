@@ -12,7 +12,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ListMeta;
 use kube::Client;
 use kube::api::{GetParams, ListParams, Patch, PatchParams, PostParams, WatchEvent, WatchParams};
 use kube::client::Body;
-use kube::config::{Config, KubeConfigOptions};
+use kube::config::{Config, KubeConfigOptions, Kubeconfig};
 use kube::core::request;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -45,7 +45,9 @@ pub struct KubeSetup {
     pub pod: String,
     /// Its uid, if it was told.
     pub pod_uid: Option<String>,
-    /// The context of a kubeconfig; the service account of the pod when `None` and `KUBECONFIG` is not set.
+    /// A kubeconfig; the usual one where only a context is given, and the pod's service account where neither is.
+    pub kubeconfig: Option<PathBuf>,
+    /// The context in it; the current one when `None`.
     pub context: Option<String>,
     /// Whom to trust instead.
     pub cacert: Option<PathBuf>,
@@ -191,11 +193,17 @@ async fn answer(client: &Client, request: Request<Vec<u8>>) -> Result<Vec<u8>, F
 async fn connect(setup: &KubeSetup) -> Result<Client, Failure> {
     let unconfigured =
         |error: &dyn std::error::Error| Failure::new(PodFailure::Unconfigured, error.to_string());
-    let mut config = if setup.context.is_some() || std::env::var_os("KUBECONFIG").is_some() {
-        let options = KubeConfigOptions { context: setup.context.clone(), ..KubeConfigOptions::default() };
-        Config::from_kubeconfig(&options).await.map_err(|error| unconfigured(&error))?
-    } else {
-        Config::incluster().map_err(|error| unconfigured(&error))?
+    let options = KubeConfigOptions { context: setup.context.clone(), ..KubeConfigOptions::default() };
+    let kubeconfig = match (&setup.kubeconfig, &setup.context) {
+        (Some(path), _) => Some(Kubeconfig::read_from(path)),
+        (None, Some(_)) => Some(Kubeconfig::read()),
+        (None, None) => None,
+    };
+    let mut config = match kubeconfig.transpose().map_err(|error| unconfigured(&error))? {
+        Some(kubeconfig) => Config::from_custom_kubeconfig(kubeconfig, &options)
+            .await
+            .map_err(|error| unconfigured(&error))?,
+        None => Config::incluster().map_err(|error| unconfigured(&error))?,
     };
     config.connect_timeout = Some(CONNECT_WITHIN);
     // What is tried again, and when, is said in one place; and a watch is silent for as long as nothing happens.

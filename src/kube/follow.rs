@@ -13,18 +13,8 @@ use super::failure::Failure;
 use crate::model::{PodFailure, PodTask};
 use crate::os::clock;
 
-/// What was seen of the pods of a selector.
-pub(super) enum Seen {
-    /// Exactly these.
-    All(Vec<Pod>),
-    /// This one, new or changed.
-    Now(Pod),
-    /// One does not match any more.
-    Gone,
-}
-
-/// Tells what it sees for as long as it is polled.
-pub(super) async fn follow(api: &Api, facts: &Facts, selector: &Selector, mut tell: impl FnMut(Seen)) {
+/// Tells what it sees for as long as it is polled: the pods that are there or have changed; none when one is gone.
+pub(super) async fn follow(api: &Api, facts: &Facts, selector: &Selector, mut tell: impl FnMut(Vec<Pod>)) {
     let mut backoff = Backoff::default();
     loop {
         let Err(failure) = list_and_watch(api, facts, selector, &mut backoff, &mut tell).await else {
@@ -45,10 +35,10 @@ async fn list_and_watch(
     facts: &Facts,
     selector: &Selector,
     backoff: &mut Backoff,
-    tell: &mut impl FnMut(Seen),
+    tell: &mut impl FnMut(Vec<Pod>),
 ) -> Result<(), Failure> {
     let (mut version, pods) = api.list(selector).await?;
-    tell(Seen::All(pods));
+    tell(pods);
     loop {
         let mut changes = pin!(api.watch(selector, &version).await?);
         backoff.succeeded();
@@ -57,12 +47,12 @@ async fn list_and_watch(
             let newest = match change? {
                 WatchEvent::Added(pod) | WatchEvent::Modified(pod) => {
                     let newest = pod.metadata.resource_version.clone();
-                    tell(Seen::Now(pod));
+                    tell(vec![pod]);
                     newest
                 }
                 WatchEvent::Deleted(pod) => {
                     let newest = pod.metadata.resource_version.clone();
-                    tell(Seen::Gone);
+                    tell(Vec::new());
                     newest
                 }
                 WatchEvent::Bookmark(bookmark) => Some(bookmark.metadata.resource_version),

@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::Pod;
 use super::api::Selector;
 use super::backoff::Backoff;
 use super::failure::Failure;
-use super::follow::{Seen, follow};
+use super::follow::follow;
 use super::handle::{Read, Shared};
 use super::pod::{self, Wanted};
 use super::strip;
@@ -21,11 +21,9 @@ const STATUS_WAITS: Duration = Duration::from_secs(1);
 /// Tells what is seen of the own pod. Runs for as long as the supervisor.
 pub(super) async fn watch_own(shared: Arc<Shared>) {
     let selector = Selector::Named(shared.api.setup().pod.clone());
-    let tell = |seen| match seen {
-        Seen::All(pods) if pods.is_empty() => shared.lost(),
-        Seen::All(pods) => pods.into_iter().for_each(|pod| shared.read(pod)),
-        Seen::Now(pod) => shared.read(pod),
-        Seen::Gone => shared.lost(),
+    let tell = |pods: Vec<Pod>| match pods.is_empty() {
+        true => shared.lost(),
+        false => pods.into_iter().for_each(|pod| shared.read(pod)),
     };
     follow(&shared.api, &shared.facts, &selector, tell).await;
 }

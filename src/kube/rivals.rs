@@ -6,7 +6,7 @@ use tokio::sync::Notify;
 
 use super::api::Selector;
 use super::backoff::Backoff;
-use super::follow::{Seen, follow};
+use super::follow::follow;
 use super::handle::Shared;
 use super::strip;
 use crate::model::{PodRole, PodTask, Term};
@@ -41,12 +41,7 @@ pub(super) async fn keep_off(shared: Arc<Shared>) {
 async fn watch(shared: &Shared, term: Term) {
     let setup = shared.api.setup();
     let found = Notify::new();
-    let tell = |seen| {
-        let pods = match seen {
-            Seen::All(pods) => pods,
-            Seen::Now(pod) => vec![pod],
-            Seen::Gone => Vec::new(),
-        };
+    let tell = |pods: Vec<_>| {
         if pods.iter().any(|pod| strip::is_other(pod, &setup.pod)) {
             found.notify_one();
         }
