@@ -10,6 +10,8 @@ const FIRST: Duration = Duration::from_millis(100);
 const LONGEST: Duration = Duration::from_secs(5);
 /// What a server that says 429 is given when it names no time itself.
 const TOO_MANY: Duration = Duration::from_secs(1);
+/// So many conflicts in a row are thought over again at once.
+const CONFLICTS: u32 = 5;
 /// Longer pauses are not taken from the server.
 const ASKED_MAX: Duration = Duration::from_secs(60);
 
@@ -42,9 +44,10 @@ impl Backoff {
     pub(super) fn failed(&mut self, failure: &Failure, now: Moment) {
         let pause = match failure.kind {
             // Read anew, the token or the list will do.
-            PodFailure::Unauthorized | PodFailure::Gone | PodFailure::Conflict if self.failures == 0 => {
-                Duration::ZERO
-            }
+            PodFailure::Unauthorized | PodFailure::Gone if self.failures == 0 => Duration::ZERO,
+            // Somebody is busy with the pod, and the API server is well.
+            PodFailure::Conflict if self.failures < CONFLICTS => Duration::ZERO,
+            PodFailure::Conflict => FIRST,
             PodFailure::TooMany => failure.retry_after.unwrap_or(TOO_MANY).min(ASKED_MAX),
             // It needs no answer of the API, but a renewal of the lease.
             PodFailure::NewerTerm => FIRST,
@@ -55,7 +58,6 @@ impl Backoff {
             | PodFailure::Forbidden
             | PodFailure::NotFound
             | PodFailure::OtherPod
-            | PodFailure::Conflict
             | PodFailure::Gone
             | PodFailure::Server
             | PodFailure::Other => {
@@ -90,6 +92,7 @@ mod tests {
         assert_eq!(pauses(&[PodFailure::Server; 8]), [100, 200, 400, 800, 1600, 3200, 5000, 5000]);
         assert_eq!(pauses(&[PodFailure::Unauthorized; 3]), [0, 200, 400]);
         assert_eq!(pauses(&[PodFailure::TooMany; 2]), [1000, 1000]);
+        assert_eq!(pauses(&[PodFailure::Conflict; 7]), [0, 0, 0, 0, 0, 100, 100]);
     }
 
     #[test]

@@ -42,7 +42,7 @@ impl Facts {
         });
     }
 
-    /// `task` failed. The first time in a row is no trouble yet: somebody was faster, or a token had to be read anew.
+    /// `task` failed.
     pub(super) fn failed(&self, task: PodTask, failure: &Failure) {
         self.0.send_if_modified(|facts| {
             let before = facts.complaint();

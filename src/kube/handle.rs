@@ -23,19 +23,37 @@ pub type Grounds = Box<dyn Fn(Term, Option<Moment>) -> bool + Send + Sync>;
 #[derive(Clone)]
 pub struct Kube(Arc<Shared>);
 
-/// A pod, and when it was read.
-#[derive(Clone, Debug)]
-pub(super) struct Read {
-    pub(super) pod: Pod,
-    pub(super) at: Moment,
+/// What is known of the own pod.
+#[derive(Clone, Debug, Default)]
+pub(super) enum Own {
+    /// The API has not been asked yet, or has not answered.
+    #[default]
+    Unknown,
+    /// There is none of my name.
+    Gone,
+    /// It is there.
+    Read {
+        pod: Box<Pod>,
+        /// When it was read.
+        at: Moment,
+    },
+}
+
+impl Own {
+    pub(super) fn pod(&self) -> Option<&Pod> {
+        match self {
+            Own::Read { pod, at: _ } => Some(pod),
+            Own::Unknown | Own::Gone => None,
+        }
+    }
 }
 
 pub(super) struct Shared {
     pub(super) api: Api,
     pub(super) facts: Facts,
     pub(super) wanted: watch::Sender<Wanted>,
-    /// The own pod as last read; `None` before the first time, and when it is gone.
-    pub(super) own: watch::Sender<Option<Read>>,
+    /// The own pod as last read.
+    pub(super) own: watch::Sender<Own>,
     /// The term in which no other pod was found to say that it leads.
     pub(super) stripped: watch::Sender<Option<Term>>,
     own_uid: OnceLock<String>,
@@ -108,7 +126,7 @@ impl Kube {
     pub async fn unlabelled(&self, within: Duration) {
         let label = &self.0.api.setup().names.role_label;
         let mut own = self.0.own.subscribe();
-        let gone = |own: &Option<Read>| own.as_ref().is_some_and(|own| pod::label(&own.pod, label).is_none());
+        let gone = |own: &Own| own.pod().is_some_and(|pod| pod::label(pod, label).is_none());
         if tokio::time::timeout(within, own.wait_for(gone)).await.is_err() {
             tracing::warn!("the pod may still have its role's label: stopping PostgreSQL all the same");
         }
@@ -135,9 +153,9 @@ impl Shared {
             let _ = self.own_uid.set(uid);
         }
         self.own.send_if_modified(|own| {
-            let newer = own.as_ref().is_none_or(|own| is_newer(&pod, &own.pod));
+            let newer = own.pod().is_none_or(|known| is_newer(&pod, known));
             if newer {
-                *own = Some(Read { pod, at: clock::now() });
+                *own = Own::Read { pod: Box::new(pod), at: clock::now() };
             }
             newer
         });
@@ -145,11 +163,11 @@ impl Shared {
 
     /// The own pod is not there.
     pub(super) fn lost(&self) {
-        self.own.send_replace(None);
+        self.own.send_replace(Own::Gone);
     }
 
     pub(super) fn own_pod(&self) -> Option<Pod> {
-        self.own.borrow().as_ref().map(|own| own.pod.clone())
+        self.own.borrow().pod().cloned()
     }
 
     pub(super) fn own_uid(&self) -> Option<&String> {

@@ -9,12 +9,14 @@ use super::api::Selector;
 use super::backoff::Backoff;
 use super::failure::Failure;
 use super::follow::follow;
-use super::handle::{Read, Shared};
+use super::handle::{Own, Shared};
 use super::pod::{self, Wanted};
 use super::strip;
 use crate::model::{Moment, PodFailure, PodRole, PodTask, Term};
 use crate::os::clock;
 
+/// How soon the lease is asked again whether it is still mine.
+const LEASE_SOON: Duration = Duration::from_millis(100);
 /// A status waits this long for a label to go with it, and for a later status to take its place.
 const STATUS_WAITS: Duration = Duration::from_secs(1);
 
@@ -42,7 +44,7 @@ pub(super) async fn keep(shared: Arc<Shared>) {
         // A step that is about to write what is not wanted any more is given up: what it sent is overtaken by version.
         let role = now_wanted.role;
         let step = tokio::select! {
-            step = keeping.step(&shared, &now_wanted, now_seen.as_ref()) => step,
+            step = keeping.step(&shared, &now_wanted, &now_seen) => step,
             _ = wanted.wait_for(|wanted| wanted.role != role) => continue,
         };
         let pause = async {
@@ -66,16 +68,25 @@ struct Keeping {
     gate: Backoff,
     /// Since when the status alone differs.
     status_since: Option<Moment>,
+    /// It was said that others cannot find the pod.
+    warned: bool,
 }
 
 impl Keeping {
     /// One look, and at most one patch of each kind. Says when to look again; `None`: when something changes.
-    async fn step(&mut self, shared: &Shared, wanted: &Wanted, own: Option<&Read>) -> Option<Moment> {
-        let Read { pod, at } = own?;
+    async fn step(&mut self, shared: &Shared, wanted: &Wanted, own: &Own) -> Option<Moment> {
         let setup = shared.api.setup();
-        if let Some(failure) = foreign(shared, pod) {
-            shared.facts.failed(PodTask::Label, &failure);
-            return None;
+        let (pod, at) = match mine(shared, own) {
+            Ok(Some(read)) => read,
+            Ok(None) => return None,
+            Err(failure) => {
+                shared.facts.shows(None);
+                return settle(shared, PodTask::Label, &mut self.label, Err(failure));
+            }
+        };
+        if !setup.names.selects(pod) && !std::mem::replace(&mut self.warned, true) {
+            let labels = setup.names.leaders();
+            tracing::warn!(labels, "my pod lacks labels by which a new leader would find it");
         }
         shared.facts.shows(pod::label(pod, &setup.names.role_label).map(String::as_str));
         if let Some(change) = pod::change(pod, wanted, &setup.names) {
@@ -88,15 +99,16 @@ impl Keeping {
             if let Some(at) = self.label.not_before().filter(|at| clock::now() < *at) {
                 return Some(at);
             }
-            let allowed = match wanted.role {
-                Some(PodRole::Leader(term)) if change.routes => may_lead(shared, pod, *at, term).await,
-                Some(PodRole::Leader(_) | PodRole::Follower | PodRole::Bootstrapping | PodRole::Nothing)
-                | None => Ok(()),
-            };
-            let patched = match allowed {
-                Ok(()) => write(shared, shared.api.patch(&setup.pod, &change.patch).await).await,
-                Err(failure) => Err(failure),
-            };
+            if let (Some(PodRole::Leader(term)), true) = (wanted.role, change.routes) {
+                if !shared.leads(term, None) {
+                    // The loop is about to say so, too.
+                    return Some(clock::now() + LEASE_SOON);
+                }
+                if let Err(failure) = clear_the_way(shared, pod, at, term).await {
+                    return settle(shared, PodTask::Label, &mut self.label, Err(failure));
+                }
+            }
+            let patched = write(shared, shared.api.patch(&setup.pod, &change.patch).await).await;
             self.status_since = None;
             return settle(shared, PodTask::Label, &mut self.label, patched);
         }
@@ -121,23 +133,26 @@ impl Keeping {
     }
 }
 
-/// A pod of my name that is not the one I run in: I have nothing to say about it.
-fn foreign(shared: &Shared, pod: &Pod) -> Option<Failure> {
-    let mine = shared.own_uid()?;
-    let uid = pod.metadata.uid.clone()?;
-    let text = || format!("pod {} has the uid {uid}, and mine is {mine}", shared.api.setup().pod);
-    (uid != *mine).then(|| Failure::new(PodFailure::OtherPod, text()))
+/// The own pod and when it was read; `None` before that. A pod of my name that is not the one I run in is none: I have
+/// nothing to say about it.
+fn mine<'a>(shared: &Shared, own: &'a Own) -> Result<Option<(&'a Pod, Moment)>, Failure> {
+    let name = &shared.api.setup().pod;
+    let (pod, at) = match own {
+        Own::Unknown => return Ok(None),
+        Own::Gone => return Err(Failure::new(PodFailure::NotFound, format!("there is no pod {name}"))),
+        Own::Read { pod, at } => (pod, *at),
+    };
+    match (shared.own_uid(), &pod.metadata.uid) {
+        (Some(mine), Some(uid)) if mine != uid => {
+            let text = format!("pod {name} has the uid {uid}, and mine is {mine}");
+            Err(Failure::new(PodFailure::OtherPod, text))
+        }
+        (_, _) => Ok(Some((pod, at))),
+    }
 }
 
-/// Before my pod says that it leads in `term`: I do lead, nobody who led later has written on it, and no other pod
-/// says so too.
-async fn may_lead(shared: &Shared, pod: &Pod, seen_at: Moment, term: Term) -> Result<(), Failure> {
-    if !shared.leads(term, None) {
-        return Err(Failure::new(
-            PodFailure::NewerTerm,
-            format!("the lease of term {term} is not confirmed"),
-        ));
-    }
+/// Before my pod says that it leads in `term`: nobody who led later has written on it, and no other pod says so too.
+async fn clear_the_way(shared: &Shared, pod: &Pod, seen_at: Moment, term: Term) -> Result<(), Failure> {
     if let Some(found) = pod::term(pod).filter(|found| term < *found)
         && !shared.leads(term, Some(seen_at))
     {

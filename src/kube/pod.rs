@@ -40,6 +40,11 @@ impl Names {
         terms.collect::<Vec<_>>().join(",")
     }
 
+    /// A new leader finds the pod by these.
+    pub(super) fn selects(&self, pod: &Pod) -> bool {
+        self.selector.iter().all(|(key, value)| label(pod, key) == Some(value))
+    }
+
     pub(super) fn says_leader(&self, pod: &Pod) -> bool {
         label(pod, &self.role_label) == Some(&self.leader)
     }

@@ -120,6 +120,9 @@ impl PodFailure {
     }
 }
 
+/// Somebody else may be busy with the pod.
+const CONFLICTS_MAX: u64 = 10;
+
 /// Failures in a row.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PodTrouble {
@@ -134,8 +137,8 @@ pub struct PodTrouble {
 }
 
 impl PodTrouble {
-    /// One failure is none: somebody was faster, or a token had to be read anew.
+    /// One failure is none: a token had to be read anew, say; nor are a few conflicts.
     pub fn lasts(&self) -> bool {
-        self.count > 1
+        self.count > if self.kind == PodFailure::Conflict { CONFLICTS_MAX } else { 1 }
     }
 }

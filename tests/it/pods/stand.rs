@@ -11,6 +11,7 @@ use kube::config::{Config, KubeConfigOptions, Kubeconfig};
 use matriarch::kube::{Kube, KubeSetup, Names};
 use matriarch::model::{Moment, PodRole, Term};
 use serde_json::{Value, json};
+use tokio::sync::watch;
 
 use crate::support::until;
 
@@ -128,21 +129,24 @@ pub(super) enum Leads {
 pub(super) struct Labeller {
     pub(super) kube: Kube,
     leads: Arc<Mutex<Leads>>,
+    asked: watch::Receiver<u32>,
 }
 
 impl Labeller {
     pub(super) fn start(setup: KubeSetup) -> Labeller {
         let kube = Kube::start(setup, None);
         let leads = Arc::new(Mutex::new(Leads::Not));
-        let asked = leads.clone();
+        let (count, asked) = watch::channel(0);
+        let answer = leads.clone();
         kube.lead_by(Box::new(move |term, since: Option<Moment>| {
-            match *asked.lock().expect("nobody panics with it") {
+            count.send_modify(|count| *count += 1);
+            match *answer.lock().expect("nobody panics with it") {
                 Leads::Not => false,
                 Leads::UnconfirmedIn(mine) => mine == term && since.is_none(),
                 Leads::In(mine) => mine == term,
             }
         }));
-        Labeller { kube, leads }
+        Labeller { kube, leads, asked }
     }
 
     pub(super) fn leads(&self, leads: Leads) {
@@ -153,6 +157,14 @@ impl Labeller {
     pub(super) fn lead(&self, term: i64) {
         self.leads(Leads::In(Term(term)));
         self.kube.want(PodRole::Leader(Term(term)));
+    }
+
+    /// Waits until it has asked a few times more whether it leads.
+    pub(super) async fn asks_the_lease(&self) {
+        let mut asked = self.asked.clone();
+        let before = *asked.borrow();
+        let more = asked.wait_for(|now| before + 3 < *now);
+        tokio::time::timeout(WITHIN, more).await.expect("it asks").expect("it lives");
     }
 
     /// Waits until the trouble is told, or gone.
