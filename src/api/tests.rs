@@ -105,6 +105,19 @@ fn member(me: &str, role: Role, now: Moment, standby: Standby) -> Status {
     }
 }
 
+/// A pod whose labels may not be written any more, since `since`; and one failed look, which is no trouble.
+pub(super) fn pod_in_trouble(since: Moment) -> PodFacts {
+    let trouble = |kind, count, text: &str| PodTrouble { kind, since, count, text: text.to_owned() };
+    PodFacts {
+        role: Some("primary".to_owned()),
+        trouble: BTreeMap::from([
+            (PodTask::Label, trouble(PodFailure::Forbidden, 2, "pods is forbidden")),
+            (PodTask::Watch, trouble(PodFailure::Server, 1, "")),
+        ]),
+        failures: BTreeMap::from([((PodTask::Label, PodFailure::Forbidden), 2)]),
+    }
+}
+
 /// `n1`, leading, its Postgres read-write.
 pub(super) fn primary(now: Moment) -> Status {
     let lease = LeaseFacts {
