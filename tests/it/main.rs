@@ -26,6 +26,7 @@ mod monitoring;
 mod names;
 mod patronictl;
 mod pause;
+mod pods;
 mod postgres;
 mod rejoin;
 mod streaming;

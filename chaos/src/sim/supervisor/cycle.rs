@@ -183,6 +183,7 @@ impl Cycle {
             requests: requests.into_iter().map(|request| self.numbered(request)).collect(),
             shutting_down: agent.shared.shutting_down.get(),
             watchdog_failed: false,
+            pod_trouble: None,
             wall: WallTime((agent.sim.now().0 / 1_000_000) as i64),
         }
     }

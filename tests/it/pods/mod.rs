@@ -1,0 +1,5 @@
+//! The pods' labels, against an API server: the own pod, others' pods, and what comes too late.
+
+mod others;
+mod own;
+mod stand;
