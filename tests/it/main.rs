@@ -20,6 +20,7 @@ mod foreign_data;
 mod guard;
 mod handover;
 mod haproxy;
+mod kubernetes_double;
 mod liveness;
 mod monitoring;
 mod names;

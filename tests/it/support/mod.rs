@@ -15,6 +15,7 @@ mod cluster;
 mod disk;
 mod etcd;
 mod http;
+pub(crate) mod kubernetes;
 mod logs;
 mod member;
 mod place;
