@@ -3,7 +3,7 @@
 use matriarch::model::{PodRole, Term};
 use serde_json::json;
 
-use super::stand::{Leads, Stand, TERM, WITHIN, annotation, role};
+use super::stand::{Leads, Stand, TERM, WITHIN, annotation, role, version};
 
 #[tokio::test]
 async fn a_new_leader_strips_the_others_before_it_says_so_itself() {
@@ -18,9 +18,6 @@ async fn a_new_leader_strips_the_others_before_it_says_so_itself() {
     for name in ["pg-0", "pg-1"] {
         let stripped = stand.pod(name).await;
         assert_eq!((role(&stripped), annotation(&stripped, TERM)), (None, Some("7")), "{name}");
-        let version = |pod: &k8s_openapi::api::core::v1::Pod| {
-            pod.metadata.resource_version.as_ref().and_then(|version| version.parse::<u64>().ok())
-        };
         assert!(version(&stripped) < version(&leader), "{name} was stripped first");
     }
     assert_eq!(role(&stand.pod("other").await), Some("primary"), "another cluster's is left alone");

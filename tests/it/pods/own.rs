@@ -1,11 +1,8 @@
 //! The own pod says what it shall, whoever writes on it, and a pod made anew under its name is left alone.
 
-use k8s_openapi::api::core::v1::Pod;
-use k8s_openapi::api::events::v1::Event;
-use kube::api::{ListParams, Patch, PatchParams};
-use matriarch::kube::Told;
+use matriarch::kube::{KubeSetup, Told};
 use matriarch::model::{PodRole, Term};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::stand::{Labeller, Stand, TERM, WITHIN, annotation, role};
 use crate::support::until;
@@ -24,10 +21,7 @@ async fn the_label_follows_what_is_wanted() {
     labeller.lead(5);
     let pod = stand.sees("pg-0", "a leader", |pod| role(pod) == Some("primary")).await;
     assert_eq!(annotation(&pod, TERM), Some("5"));
-    assert_eq!(
-        pod.metadata.labels.as_ref().and_then(|labels| labels.get("app")).map(String::as_str),
-        Some("pg")
-    );
+    assert_eq!(pod["metadata"]["labels"]["app"], "pg");
     assert_eq!(annotation(&pod, "note"), Some("kept"));
     labeller.kube.want(PodRole::Nothing);
     labeller.kube.unlabelled(WITHIN).await;
@@ -67,29 +61,33 @@ async fn conflicts_are_read_back() {
     let stand = Stand::new().await;
     stand.make("pg-0", json!({}), json!({})).await;
     let labeller = stand.labeller("pg-0");
-    let pods = stand.api::<Pod>();
-    let busy = tokio::spawn(async move {
+    let busy = async {
         for count in 0.. {
-            let patch = Patch::Merge(json!({"metadata": {"annotations": {"busy": count.to_string()}}}));
-            pods.patch("pg-0", &PatchParams::default(), &patch).await.expect("it is there");
+            let patch = json!({"metadata": {"annotations": {"busy": count.to_string()}}});
+            let patched = stand.kubernetes.patch("merge-patch", "pods/pg-0", &patch).await;
+            assert_eq!(patched.0, 200, "{}", patched.1);
         }
-    });
-    labeller.kube.want(PodRole::Follower);
-    stand.sees("pg-0", "a follower", |pod| role(pod) == Some("replica")).await;
-    labeller.lead(5);
-    stand.sees("pg-0", "a leader", |pod| role(pod) == Some("primary")).await;
-    busy.abort();
-    let before: i64 =
-        annotation(&stand.pod("pg-0").await, "busy").and_then(|count| count.parse().ok()).expect("busy");
-    assert!(before > 0, "nothing was in the way");
+    };
+    let led = async {
+        labeller.kube.want(PodRole::Follower);
+        stand.sees("pg-0", "a follower", |pod| role(pod) == Some("replica")).await;
+        labeller.lead(5);
+        stand.sees("pg-0", "a leader", |pod| role(pod) == Some("primary")).await;
+    };
+    tokio::select! {
+        () = led => {}
+        () = busy => unreachable!("it is always busy"),
+    }
+    let pod = stand.pod("pg-0").await;
+    assert!(annotation(&pod, "busy").is_some_and(|count| count != "0"), "nothing was in the way");
 }
 
 #[tokio::test]
 async fn a_pod_made_anew_under_the_same_name_is_not_touched_by_the_former_self() {
     let stand = Stand::new().await;
     let made = stand.make("pg-0", json!({}), json!({})).await;
-    let uid = made.metadata.uid.clone().expect("it has one");
-    let former = Labeller::start(matriarch::kube::KubeSetup { pod_uid: Some(uid), ..stand.setup("pg-0") });
+    let uid = made["metadata"]["uid"].as_str().map(str::to_owned);
+    let former = Labeller::start(KubeSetup { pod_uid: uid, ..stand.setup("pg-0") });
     former.lead(5);
     stand.sees("pg-0", "a leader", |pod| role(pod) == Some("primary")).await;
     stand.remove("pg-0").await;
@@ -110,10 +108,10 @@ async fn the_gate_opens_with_the_role() {
     let mut setup = stand.setup("pg-0");
     setup.names.readiness_gate = Some("matriarch.io/ready".to_owned());
     let labeller = Labeller::start(setup);
-    let gate = |pod: &Pod| {
-        let conditions = pod.status.as_ref()?.conditions.as_ref()?;
-        let gate = conditions.iter().find(|condition| condition.type_ == "matriarch.io/ready")?;
-        Some(gate.status.clone())
+    let gate = |pod: &Value| {
+        let conditions = pod["status"]["conditions"].as_array()?;
+        let gate = conditions.iter().find(|condition| condition["type"] == "matriarch.io/ready")?;
+        gate["status"].as_str().map(str::to_owned)
     };
     labeller.kube.want(PodRole::Follower);
     let pod = stand.sees("pg-0", "open", |pod| gate(pod).as_deref() == Some("True")).await;
@@ -130,15 +128,17 @@ async fn a_change_of_leadership_is_told_on_the_pod() {
     labeller.kube.want(PodRole::Follower);
     stand.sees("pg-0", "a follower", |pod| role(pod) == Some("replica")).await;
     labeller.kube.tell(Told::Leads, Term(31), "nobody led".to_owned());
-    let events = stand.api::<Event>();
+    let path = format!("/apis/events.k8s.io/v1/namespaces/{}/events", stand.kubernetes.namespace);
     let told = until(WITHIN, async || {
-        let listed = events.list(&ListParams::default()).await.expect("an answer");
-        listed.items.into_iter().find(|event| event.reason.as_deref() == Some("Leads"))
+        let (_, listed) = stand.kubernetes.send("GET", &path, "application/json", &Value::Null).await;
+        listed["items"].as_array()?.iter().find(|event| event["reason"] == "Leads").cloned()
     });
     let told = told.await.expect("an event");
-    assert_eq!(told.note.as_deref(), Some("pg-0 leads in term 31: nobody led"));
-    let about = told.regarding.expect("it is about the pod");
-    assert_eq!((about.name.as_deref(), about.uid), (Some("pg-0"), made.metadata.uid));
+    assert_eq!(told["note"], "pg-0 leads in term 31: nobody led");
+    assert_eq!(
+        (&told["regarding"]["name"], &told["regarding"]["uid"]),
+        (&json!("pg-0"), &made["metadata"]["uid"])
+    );
     // The same again is no second event, and no trouble.
     labeller.kube.tell(Told::Leads, Term(31), "nobody led".to_owned());
     labeller.complains(None).await;

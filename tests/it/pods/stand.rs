@@ -5,15 +5,13 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::{Namespace, Pod};
-use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams};
-use kube::config::{Config, KubeConfigOptions, Kubeconfig};
 use matriarch::kube::{Kube, KubeSetup, Names};
 use matriarch::model::{Moment, PodRole, Term};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
-use crate::support::until;
+use crate::support::kubernetes::Kubernetes;
+use crate::support::{Place, until};
 
 /// Long enough for a starved machine; every wait ends when its level is reached.
 pub(super) const WITHIN: Duration = Duration::from_secs(30);
@@ -21,82 +19,76 @@ pub(super) const TERM: &str = "matriarch.io/term";
 
 /// A namespace of its own.
 pub(super) struct Stand {
-    kubeconfig: PathBuf,
-    pub(super) namespace: String,
-    client: kube::Client,
+    pub(super) kubernetes: Kubernetes,
+    place: Place,
 }
 
 impl Stand {
+    /// In a real cluster where one is named, in the double otherwise.
     pub(super) async fn new() -> Stand {
-        let kubeconfig = PathBuf::from(std::env::var_os("KUBECONFIG").expect("an API server"));
-        let read = Kubeconfig::read_from(&kubeconfig).expect("a kubeconfig");
-        let config = Config::from_custom_kubeconfig(read, &KubeConfigOptions::default()).await;
-        let client = kube::Client::try_from(config.expect("a usable one")).expect("a client");
-        let namespaces: Api<Namespace> = Api::all(client.clone());
-        let namespace = json!({"metadata": {"generateName": "matriarch-test-"}});
-        let namespace = serde_json::from_value(namespace).expect("a namespace");
-        let made = namespaces.create(&PostParams::default(), &namespace).await.expect("it is made");
-        Stand { kubeconfig, namespace: made.metadata.name.expect("it has one"), client }
+        Stand { kubernetes: Kubernetes::start().await, place: Place::new() }
     }
 
-    pub(super) fn api<K>(&self) -> Api<K>
-    where
-        K: kube::Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()>,
-    {
-        Api::namespaced(self.client.clone(), &self.namespace)
+    /// In the double, where things go wrong on demand.
+    pub(super) async fn faulty() -> Stand {
+        Stand { kubernetes: Kubernetes::double().await, place: Place::new() }
     }
 
-    /// Makes a pod of the cluster `main`.
-    pub(super) async fn make(&self, name: &str, labels: Value, annotations: Value) -> Pod {
-        let mut pod = json!({
-            "metadata": {"name": name, "labels": {"cluster-name": "main"}, "annotations": annotations},
-            "spec": {"containers": [{"name": "pg", "image": "none"}], "automountServiceAccountToken": false}
-        });
-        for (key, value) in labels.as_object().expect("labels") {
-            pod["metadata"]["labels"][key] = value.clone();
-        }
-        let pod = serde_json::from_value(pod).expect("a pod");
-        self.api().create(&PostParams::default(), &pod).await.expect("it is made")
+    /// Makes a pod of the cluster `main`, with these labels and annotations more.
+    pub(super) async fn make(&self, name: &str, labels: Value, annotations: Value) -> Value {
+        let pod = self.kubernetes.create_pod(name, json!({"cluster-name": "main"})).await;
+        // At once, as if it had been made so: nobody looks yet.
+        self.change(name, json!({"labels": labels, "annotations": annotations})).await;
+        pod
     }
 
-    pub(super) async fn pod(&self, name: &str) -> Pod {
-        self.api().get(name).await.expect("it is there")
+    pub(super) async fn pod(&self, name: &str) -> Value {
+        self.kubernetes.pod(name).await
     }
 
     /// Somebody else changes labels.
     pub(super) async fn relabel(&self, name: &str, labels: Value) {
-        let patch = Patch::Merge(json!({"metadata": {"labels": labels}}));
-        let _pod: Pod = self.api().patch(name, &PatchParams::default(), &patch).await.expect("it is there");
+        self.change(name, json!({"labels": labels})).await;
+    }
+
+    async fn change(&self, name: &str, metadata: Value) {
+        let patch = json!({"metadata": metadata});
+        let (code, answer) = self.kubernetes.patch("merge-patch", &format!("pods/{name}"), &patch).await;
+        assert_eq!(code, 200, "{answer}");
     }
 
     /// Takes a pod away at once.
     pub(super) async fn remove(&self, name: &str) {
-        let at_once = DeleteParams::default().grace_period(0);
-        self.api::<Pod>().delete(name, &at_once).await.expect("it is there");
+        self.kubernetes.delete_pod(name).await;
         let gone = until(WITHIN, async || {
-            self.api::<Pod>().get_opt(name).await.expect("an answer").is_none().then_some(())
+            (self.kubernetes.get(&format!("pods/{name}")).await.0 == 404).then_some(())
         });
         gone.await.expect("it goes");
     }
 
-    /// Waits until the pod's labels and annotations are as `level` wants them.
-    pub(super) async fn sees(&self, name: &str, what: &str, level: impl Fn(&Pod) -> bool) -> Pod {
+    /// Waits until the pod is as `level` wants it.
+    pub(super) async fn sees(&self, name: &str, what: &str, level: impl Fn(&Value) -> bool) -> Value {
         let seen = until(WITHIN, async || {
             let pod = self.pod(name).await;
             level(&pod).then_some(pod)
         });
         match seen.await {
             Some(pod) => pod,
-            None => panic!("{what}: {:?}", self.pod(name).await.metadata),
+            None => panic!("{what}: {}", self.pod(name).await["metadata"]),
         }
+    }
+
+    /// Where the kubeconfig and the token of the labeller in this pod are.
+    pub(super) fn folder(&self, name: &str) -> PathBuf {
+        self.place.folder(name)
     }
 
     pub(super) fn setup(&self, name: &str) -> KubeSetup {
         KubeSetup {
-            namespace: self.namespace.clone(),
+            namespace: self.kubernetes.namespace.clone(),
             pod: name.to_owned(),
             pod_uid: None,
-            kubeconfig: Some(self.kubeconfig.clone()),
+            kubeconfig: Some(self.kubernetes.kubeconfig(&self.folder(name), name)),
             context: None,
             cacert: None,
             names: Names {
@@ -176,10 +168,14 @@ impl Labeller {
     }
 }
 
-pub(super) fn role(pod: &Pod) -> Option<&str> {
-    pod.metadata.labels.as_ref()?.get("role").map(String::as_str)
+pub(super) fn role(pod: &Value) -> Option<&str> {
+    pod["metadata"]["labels"]["role"].as_str()
 }
 
-pub(super) fn annotation<'a>(pod: &'a Pod, key: &str) -> Option<&'a str> {
-    pod.metadata.annotations.as_ref()?.get(key).map(String::as_str)
+pub(super) fn annotation<'a>(pod: &'a Value, key: &str) -> Option<&'a str> {
+    pod["metadata"]["annotations"][key].as_str()
+}
+
+pub(super) fn version(pod: &Value) -> Option<u64> {
+    pod["metadata"]["resourceVersion"].as_str()?.parse().ok()
 }
