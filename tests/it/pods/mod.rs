@@ -1,5 +1,7 @@
 //! The pods' labels, against an API server: the own pod, others' pods, and what comes too late.
 
+mod late;
 mod others;
 mod own;
 mod stand;
+mod trouble;
