@@ -72,6 +72,8 @@ pub(super) async fn tell(shared: &Shared, told: Told, term: Term, why: &str) {
             let latest = clock::now() + PAUSE_MAX;
             clock::sleep_until(backoff.not_before().map_or(latest, |at| at.min(latest))).await;
         }
+        // Dropped, and counted: what lasts is no trouble of the next one.
+        shared.facts.moot(PodTask::Event);
     }
 }
 

@@ -42,6 +42,11 @@ impl Facts {
         });
     }
 
+    /// Nobody waits for `task` any more.
+    pub(super) fn moot(&self, task: PodTask) {
+        self.0.send_if_modified(|facts| facts.trouble.remove(&task).is_some_and(|trouble| trouble.lasts()));
+    }
+
     /// `task` failed.
     pub(super) fn failed(&self, task: PodTask, failure: &Failure) {
         self.0.send_if_modified(|facts| {

@@ -7,17 +7,21 @@ use k8s_openapi::api::core::v1::Pod;
 use tokio::sync::watch;
 
 use super::api::{Api, KubeSetup};
-use super::backoff::Backoff;
 use super::event::{self, Told};
 use super::facts::Facts;
 use super::pod::{self, Wanted, is_newer};
 use super::{labels, rivals, strip};
-use crate::model::{Moment, PodFacts, PodRole, PodTask, Term};
+use crate::model::{Moment, PodFacts, PodFailure, PodRole, Term};
 use crate::os::clock;
 
 /// Whether I certainly lead in that term now; with a moment: by a renewal that was sent after it. Asks for one where
 /// there was none yet. Must be quick.
 pub type Grounds = Box<dyn Fn(Term, Option<Moment>) -> bool + Send + Sync>;
+
+/// A renewal that was asked for takes no longer, where etcd is well.
+const CONFIRMED_WITHIN: Duration = Duration::from_secs(1);
+/// How soon it is looked for again.
+const CONFIRMED_SOON: Duration = Duration::from_millis(10);
 
 /// The pod's labels, events and gate. Cheap to clone.
 #[derive(Clone)]
@@ -102,19 +106,10 @@ impl Kube {
     /// Takes the leader's label off all other pods in the name of `term`; gives up after `within`, and the label of
     /// the own pod then waits for it.
     pub async fn strip(&self, term: Term, within: Duration) {
-        let shared = &self.0;
-        let tries = async {
-            let mut backoff = Backoff::default();
-            while let Err(failure) = strip::strip(shared, term).await {
-                shared.facts.failed(PodTask::Strip, &failure);
-                backoff.failed(&failure, clock::now());
-                if let Some(at) = backoff.not_before() {
-                    clock::sleep_until(at).await;
-                }
-            }
-            shared.facts.well(PodTask::Strip);
-        };
-        if tokio::time::timeout(within, tries).await.is_err() {
+        // What a Role does not grant now it does not grant in a second.
+        let hopeless = |kind| matches!(kind, PodFailure::Forbidden | PodFailure::Unconfigured);
+        let tries = strip::until_done(&self.0, term, hopeless);
+        if tokio::time::timeout(within, tries).await != Ok(true) {
             tracing::warn!(
                 term = term.0,
                 "other pods may still say that they lead: going on without their labels"
@@ -178,8 +173,20 @@ impl Shared {
         self.own_uid.get()
     }
 
-    /// As [`Grounds`].
-    pub(super) fn leads(&self, term: Term, since: Option<Moment>) -> bool {
-        self.grounds.get().is_some_and(|grounds| grounds(term, since))
+    /// Whether I lead in `term` now, as far as the last renewal says.
+    pub(super) fn leads(&self, term: Term) -> bool {
+        self.grounds.get().is_some_and(|grounds| grounds(term, None))
+    }
+
+    /// Whether I lead in `term` by a renewal that was sent after `since`, which is waited for.
+    pub(super) async fn is_confirmed(&self, term: Term, since: Moment) -> bool {
+        let give_up_at = clock::now() + CONFIRMED_WITHIN;
+        while self.leads(term) && clock::now() < give_up_at {
+            if self.grounds.get().is_some_and(|grounds| grounds(term, Some(since))) {
+                return true;
+            }
+            tokio::time::sleep(CONFIRMED_SOON).await;
+        }
+        false
     }
 }

@@ -40,6 +40,9 @@ pub(super) async fn keep(shared: Arc<Shared>) {
             keeping.role = now_wanted.role;
             keeping.label.hurry();
             keeping.gate.hurry();
+            if !matches!(now_wanted.role, Some(PodRole::Leader(_))) {
+                shared.facts.moot(PodTask::Strip);
+            }
         }
         // A step that is about to write what is not wanted any more is given up: what it sent is overtaken by version.
         let role = now_wanted.role;
@@ -100,7 +103,7 @@ impl Keeping {
                 return Some(at);
             }
             if let (Some(PodRole::Leader(term)), true) = (wanted.role, change.routes) {
-                if !shared.leads(term, None) {
+                if !shared.leads(term) {
                     // The loop is about to say so, too.
                     return Some(clock::now() + LEASE_SOON);
                 }
@@ -154,7 +157,7 @@ fn mine<'a>(shared: &Shared, own: &'a Own) -> Result<Option<(&'a Pod, Moment)>, 
 /// Before my pod says that it leads in `term`: nobody who led later has written on it, and no other pod says so too.
 async fn clear_the_way(shared: &Shared, pod: &Pod, seen_at: Moment, term: Term) -> Result<(), Failure> {
     if let Some(found) = pod::term(pod).filter(|found| term < *found)
-        && !shared.leads(term, Some(seen_at))
+        && !shared.is_confirmed(term, seen_at).await
     {
         return Err(Failure::newer_term(&shared.api.setup().pod, found, term));
     }

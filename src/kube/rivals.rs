@@ -5,12 +5,10 @@ use std::sync::Arc;
 use tokio::sync::Notify;
 
 use super::api::Selector;
-use super::backoff::Backoff;
 use super::follow::follow;
 use super::handle::Shared;
 use super::strip;
-use crate::model::{PodRole, PodTask, Term};
-use crate::os::clock;
+use crate::model::{PodRole, Term};
 
 /// Runs for as long as the supervisor.
 pub(super) async fn keep_off(shared: Arc<Shared>) {
@@ -50,21 +48,8 @@ async fn watch(shared: &Shared, term: Term) {
     let mend = async {
         loop {
             found.notified().await;
-            strip_until_done(shared, term).await;
+            strip::until_done(shared, term, |_| false).await;
         }
     };
     tokio::join!(follow(&shared.api, &shared.facts, &selector, tell), mend);
-}
-
-/// Strips until it succeeds.
-async fn strip_until_done(shared: &Shared, term: Term) {
-    let mut backoff = Backoff::default();
-    while let Err(failure) = strip::strip(shared, term).await {
-        shared.facts.failed(PodTask::Strip, &failure);
-        backoff.failed(&failure, clock::now());
-        if let Some(at) = backoff.not_before() {
-            clock::sleep_until(at).await;
-        }
-    }
-    shared.facts.well(PodTask::Strip);
 }

@@ -4,14 +4,32 @@ use futures::future::join_all;
 use k8s_openapi::api::core::v1::Pod;
 
 use super::api::Selector;
+use super::backoff::Backoff;
 use super::failure::Failure;
 use super::handle::Shared;
 use super::pod;
-use crate::model::{Moment, PodFailure, Term};
+use crate::model::{Moment, PodFailure, PodTask, Term};
 use crate::os::clock;
 
 /// A pod that changes faster than it can be read and patched is left for the next time.
 const TRIES: usize = 5;
+
+/// Strips until it has succeeded; false when a failure of a `hopeless` kind ended it.
+pub(super) async fn until_done(shared: &Shared, term: Term, hopeless: impl Fn(PodFailure) -> bool) -> bool {
+    let mut backoff = Backoff::default();
+    while let Err(failure) = strip(shared, term).await {
+        shared.facts.failed(PodTask::Strip, &failure);
+        if hopeless(failure.kind) {
+            return false;
+        }
+        backoff.failed(&failure, clock::now());
+        if let Some(at) = backoff.not_before() {
+            clock::sleep_until(at).await;
+        }
+    }
+    shared.facts.well(PodTask::Strip);
+    true
+}
 
 /// Done when no other pod says that it is the leader's.
 pub(super) async fn strip(shared: &Shared, term: Term) -> Result<(), Failure> {
@@ -39,7 +57,7 @@ async fn strip_one(shared: &Shared, mut pod: Pod, mut seen_at: Moment, term: Ter
         }
         // What was written in my own term or later was not written by a leader before me.
         if let Some(found) = pod::term(&pod).filter(|found| term <= *found)
-            && !shared.leads(term, Some(seen_at))
+            && !shared.is_confirmed(term, seen_at).await
         {
             return Err(Failure::newer_term(&name, found, term));
         }

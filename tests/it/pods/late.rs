@@ -46,8 +46,8 @@ async fn a_patch_from_before_the_strip_fails() {
     assert_eq!(stand.kubernetes.faulty().longest_overlap("role", "primary"), Duration::ZERO);
 }
 
-/// It was about to say that it leads when it froze: nothing was there to be stripped, and its patch does arrive. The new
-/// leader sees it and takes it off.
+/// It was about to say that it leads when it froze: nothing was there to be stripped, and its patch does arrive. The
+/// new leader sees it and takes it off.
 #[tokio::test]
 async fn a_first_patch_that_arrives_late_is_taken_off_again() {
     let stand = Stand::faulty().await;

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use matriarch::kube::{Kube, KubeSetup, Names};
 use matriarch::model::{Moment, PodRole, Term};
+use matriarch::os::clock;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
@@ -115,6 +116,7 @@ pub(super) enum Leads {
     Not,
     /// By a renewal of before: nothing that is seen now is confirmed.
     UnconfirmedIn(Term),
+    /// And a renewal that is asked for comes, a little later.
     In(Term),
 }
 
@@ -130,12 +132,18 @@ impl Labeller {
         let leads = Arc::new(Mutex::new(Leads::Not));
         let (count, asked) = watch::channel(0);
         let answer = leads.clone();
+        let renewed_at = Mutex::new(clock::now());
         kube.lead_by(Box::new(move |term, since: Option<Moment>| {
             count.send_modify(|count| *count += 1);
             match *answer.lock().expect("nobody panics with it") {
                 Leads::Not => false,
                 Leads::UnconfirmedIn(mine) => mine == term && since.is_none(),
-                Leads::In(mine) => mine == term,
+                Leads::In(mine) => {
+                    let mut renewed_at = renewed_at.lock().expect("nobody panics with it");
+                    let confirmed = since.is_none_or(|since| since <= *renewed_at);
+                    *renewed_at = clock::now();
+                    mine == term && confirmed
+                }
             }
         }));
         Labeller { kube, leads, asked }
