@@ -162,7 +162,7 @@ pub async fn run(
     let waiting = Waiting { orders: &mut orders, status: &status, signals: &mut signals };
     let first = match startup::first_view(&etcd, &mut view, waiting).await? {
         FirstLook::Seen(first) => first,
-        FirstLook::AskedToEnd => return stop_and_end(&postgres, &fencing).await,
+        FirstLook::AskedToEnd => return stop_and_end(&postgres, &fencing, &pods).await,
     };
     startup::refuse_duplicate(&me, &first, &peers).await?;
     let ttl = effective.settings.ttl;
@@ -214,7 +214,8 @@ fn system(what: &str, source: std::io::Error) -> RunError {
 }
 
 /// Asked to end before etcd ever answered: there is no leader key to hand over.
-async fn stop_and_end(postgres: &Postgres, fencing: &Fencing) -> Result<(), RunError> {
+async fn stop_and_end(postgres: &Postgres, fencing: &Fencing, pods: &Pods) -> Result<(), RunError> {
+    pods.leave().await;
     postgres.stop(StopMode::Fast, STOP_WITHIN).await.map_err(RunError::Postgres)?;
     fencing.begin_unarmed();
     fencing.leave(true);

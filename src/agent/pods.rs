@@ -47,12 +47,13 @@ impl Pods {
     /// The pod says that it leads only while the lease says so too.
     pub(super) fn lead_by(&self, keeper: &Arc<LeaseKeeper>) {
         let Some((kube, _)) = &self.kube else { return };
-        let (facts, keeper) = (keeper.facts(), keeper.clone());
+        // The lease is not kept alive by who asks for it.
+        let (facts, keeper) = (keeper.facts(), Arc::downgrade(keeper));
         kube.lead_by(Box::new(move |term, since| {
             let facts = facts.borrow().clone();
             let leads = facts.leading_at(clock::now()) == Some(term);
             let confirmed = since.is_none_or(|since| facts.leads_since(term, since));
-            if leads && !confirmed {
+            if let (true, false, Some(keeper)) = (leads, confirmed, keeper.upgrade()) {
                 keeper.renew_now();
             }
             leads && confirmed
@@ -65,7 +66,8 @@ impl Pods {
         kube.want(role);
         let before = self.role.replace(role);
         if let PodRole::Leader(term) = role {
-            if self.led.replace(term).is_none() {
+            // What was led already when the supervisor began is no news.
+            if self.led.replace(term).is_none() && before.is_some() {
                 let why =
                     self.took.take().unwrap_or_else(|| "the leader key was handed over to it".to_owned());
                 kube.tell(Told::Leads, term, why);
@@ -81,6 +83,14 @@ impl Pods {
         if let Some(term) = self.led.take_if(|_| planned || gone) {
             let told = if planned { Told::HandsOver } else { Told::LostLeadership };
             kube.tell(told, term, std::mem::take(&mut self.left));
+        }
+    }
+
+    /// The supervisor ends before the loop has begun.
+    pub(super) async fn leave(&self) {
+        if let Some((kube, _)) = &self.kube {
+            kube.want(PodRole::Nothing);
+            kube.unlabelled(API_WITHIN).await;
         }
     }
 

@@ -27,8 +27,17 @@ pub(super) fn of(turn: &Turn<'_>, leadership: &Leadership, server: &Server<'_>) 
             | Leadership::Other(_)
             | Leadership::Nobody,
         ) => Some(PodRole::Nothing),
-        // Also while it is promoted: one change less on the way.
-        (Server::Standby(_), _) => Some(PodRole::Follower),
+        // About to be promoted: each change less on the way is one that no Service has to follow.
+        (Server::Standby(_), Leadership::Mine(_)) => None,
+        (
+            Server::Standby(_),
+            Leadership::Expiring(_)
+            | Leadership::Unconfirmed
+            | Leadership::FormerSelf(_)
+            | Leadership::Other(_)
+            | Leadership::Nobody
+            | Leadership::Unknown,
+        ) => Some(PodRole::Follower),
         (
             Server::Empty | Server::HalfMade | Server::Inaccessible(_) | Server::Foreign(_) | Server::Down(_),
             _,

@@ -126,7 +126,11 @@ impl Kube {
     pub async fn unlabelled(&self, within: Duration) {
         let label = &self.0.api.setup().names.role_label;
         let mut own = self.0.own.subscribe();
-        let gone = |own: &Own| own.pod().is_some_and(|pod| pod::label(pod, label).is_none());
+        let gone = |own: &Own| match own {
+            Own::Unknown => false,
+            Own::Gone => true,
+            Own::Read { pod, at: _ } => pod::label(pod, label).is_none(),
+        };
         if tokio::time::timeout(within, own.wait_for(gone)).await.is_err() {
             tracing::warn!("the pod may still have its role's label: stopping PostgreSQL all the same");
         }

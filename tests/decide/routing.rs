@@ -48,11 +48,12 @@ fn running(job: Job) -> Option<Running> {
 }
 
 #[test]
-fn a_standby_that_is_promoted_stays_a_follower_until_it_is_seen_to_write() {
+fn a_standby_that_is_promoted_stays_what_it_is_until_it_is_seen_to_write() {
     let mut world = World::new();
+    assert_eq!(world.tick().pod, Some(PodRole::Follower));
     world.i_lead().postgres(promoting(1000));
     world.seen.job = running(Job::Promote { term: Term(50), above: matriarch::model::Timeline(1) });
-    assert_eq!(world.tick().pod, Some(PodRole::Follower));
+    assert_eq!(world.tick().pod, None);
     world.postgres(up(primary(1000))).seen.job = None;
     world.ends(JobKind::Promote, Outcome::Done);
     assert_eq!(world.tick().pod, Some(PodRole::Leader(Term(50))));
