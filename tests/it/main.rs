@@ -21,6 +21,7 @@ mod guard;
 mod handover;
 mod haproxy;
 mod kubernetes_double;
+mod kubernetes_paths;
 mod liveness;
 mod monitoring;
 mod names;

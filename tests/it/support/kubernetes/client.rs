@@ -22,10 +22,24 @@ const ADMIN: &str = "admin";
 
 /// Where the pods of a test are.
 pub(crate) struct Kubernetes {
+    api: Api,
+    double: Option<Double>,
+}
+
+/// A client for one namespace. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Api {
     /// The test's own.
     pub(crate) namespace: String,
     client: Client,
-    double: Option<Double>,
+}
+
+impl std::ops::Deref for Kubernetes {
+    type Target = Api;
+
+    fn deref(&self) -> &Api {
+        &self.api
+    }
 }
 
 /// An answer: HTTP status and JSON.
@@ -63,21 +77,21 @@ impl Kubernetes {
         config.read_timeout = None;
         let client = Client::try_from(config).expect("the configuration is complete");
         let place = format!("{}-{:x}", std::process::id(), jiff::Timestamp::now().as_millisecond());
-        let kubernetes = Kubernetes { namespace: format!("matriarch-test-{place}"), client, double };
-        let namespace = json!({ "metadata": { "name": kubernetes.namespace } });
-        let created = kubernetes.send("POST", "/api/v1/namespaces", "application/json", &namespace).await;
+        let api = Api { namespace: format!("matriarch-test-{place}"), client };
+        let namespace = json!({ "metadata": { "name": api.namespace } });
+        let created = api.send("POST", "/api/v1/namespaces", "application/json", &namespace).await;
         assert_eq!(created.0, 201, "{}", created.1);
-        kubernetes
+        Kubernetes { api, double }
+    }
+
+    /// The double, unless it is a real cluster.
+    pub(crate) fn double_or_none(&self) -> Option<&Double> {
+        self.double.as_ref()
     }
 
     /// The double.
     pub(crate) fn faulty(&self) -> &Double {
         self.double.as_ref().expect("only a double goes wrong on demand")
-    }
-
-    /// Whether it is a double.
-    pub(crate) fn is_double(&self) -> bool {
-        self.double.is_some()
     }
 
     /// A kubeconfig by which this subject comes in: with the double by a door of its own.
@@ -92,7 +106,9 @@ impl Kubernetes {
             }
         }
     }
+}
 
+impl Api {
     /// The path of a resource of the core in the namespace, with more behind it: `pods/a/status`.
     pub(crate) fn path(&self, rest: &str) -> String {
         format!("/api/v1/namespaces/{}/{rest}", self.namespace)

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::{Duration, SystemTime};
 
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
@@ -14,6 +14,9 @@ use super::faults::Fault;
 use super::resource::pods;
 use super::server::{Asked, Ending, Server};
 use crate::support::user;
+
+/// Requests of each subject that a failing test shows.
+const STORY_LINES: usize = 30;
 
 /// An API server in this process, in threads of its own: a test that blocks does not hold it up.
 pub(crate) struct Double {
@@ -27,11 +30,9 @@ pub(crate) struct Double {
 #[derive(Clone, Debug)]
 pub(crate) struct Labelled {
     /// Since when.
-    pub(crate) at: Instant,
+    pub(crate) at: SystemTime,
     /// The pod's name.
     pub(crate) pod: String,
-    /// Its uid.
-    pub(crate) uid: String,
     /// The label; `None`: it has none, or is gone.
     pub(crate) value: Option<String>,
 }
@@ -144,6 +145,15 @@ impl Double {
         asked
     }
 
+    /// What this subject asked last, to be read when a test fails.
+    pub(crate) fn story(&self, subject: &str) -> String {
+        let asked = self.asked_by(subject);
+        asked[asked.len().saturating_sub(STORY_LINES)..]
+            .iter()
+            .map(|asked| format!("    {asked}\n"))
+            .collect()
+    }
+
     /// Every change of a label of a pod, in order.
     pub(crate) fn labelled(&self, label: &str) -> Vec<Labelled> {
         let value = |object: &Option<Value>| {
@@ -162,12 +172,7 @@ impl Double {
             .map(|change| {
                 let metadata =
                     &change.after.as_ref().or(change.before.as_ref()).expect("has one")["metadata"];
-                Labelled {
-                    at: change.at,
-                    pod: text(&metadata["name"]),
-                    uid: text(&metadata["uid"]),
-                    value: value(&change.after),
-                }
+                Labelled { at: change.at, pod: text(&metadata["name"]), value: value(&change.after) }
             })
             .collect()
     }
@@ -184,10 +189,10 @@ impl Double {
             if having.len() > 1 {
                 since.get_or_insert(change.at);
             } else if let Some(since) = since.take() {
-                longest = longest.max(change.at - since);
+                longest = longest.max(change.at.duration_since(since).unwrap_or_default());
             }
         }
-        longest.max(since.map_or(Duration::ZERO, |since: Instant| since.elapsed()))
+        longest.max(since.and_then(|since: SystemTime| since.elapsed().ok()).unwrap_or_default())
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!  Kubernetes (a namespace of the test's own: of the double, or of the cluster that KUBECONFIG names)
+//!     ├── Service (the ports of the pods that a selector names now)
 //!     └── Double ── Door × n (a port and a token for each client: open, hanging, shut)
 //!           └── Server ── Store (one counter of versions, every change with its time)
 //!                 ├── Access (tokens, grants)    ├── Fault × n (whom, which verb, what, how often)
@@ -21,12 +22,13 @@ mod patch;
 mod resource;
 mod selector;
 mod server;
+mod service;
 mod status;
 mod store;
 mod watch;
 
-pub(crate) use client::{Call, Kubernetes, Watch};
+pub(crate) use client::{Api, Kubernetes};
 pub(crate) use door::Passage;
-pub(crate) use double::Double;
 pub(crate) use faults::{Effect, Fault};
 pub(crate) use server::{Asked, Ending};
+pub(crate) use service::Service;

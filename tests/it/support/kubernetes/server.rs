@@ -1,6 +1,7 @@
 //! What all doors share: the store, who may do what, what goes wrong, and what was asked.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
@@ -30,6 +31,17 @@ pub(crate) struct Asked {
     pub(crate) code: Option<u16>,
     /// Bytes of the answer's body so far.
     pub(crate) bytes: usize,
+}
+
+impl fmt::Display for Asked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Asked { at, method, path, query, body, code, .. } = self;
+        write!(f, "{:?} ago {method} {path}?{query} {body}: ", at.elapsed())?;
+        match code {
+            Some(code) => write!(f, "{code}"),
+            None => f.write_str("no answer yet"),
+        }
+    }
 }
 
 /// How a watch ends before its time.

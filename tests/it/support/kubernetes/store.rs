@@ -1,7 +1,7 @@
 //! What the API server keeps: objects, one counter of versions, and every change with its time.
 
 use std::collections::BTreeMap;
-use std::time::Instant;
+use std::time::SystemTime;
 
 use serde_json::{Value, json};
 
@@ -29,7 +29,7 @@ pub(crate) struct Change {
     /// The version that it made.
     pub(crate) version: u64,
     /// When.
-    pub(crate) at: Instant,
+    pub(crate) at: SystemTime,
     /// Of which resource.
     pub(crate) resource: &'static Resource,
     /// What was there before.
@@ -196,7 +196,7 @@ impl Store {
             None => self.objects.remove(&key),
         };
         let shown = after.clone().or_else(|| before.clone().map(versioned)).unwrap_or_default();
-        let change = Change { version: self.version, at: Instant::now(), resource: key.0, before, after };
+        let change = Change { version: self.version, at: SystemTime::now(), resource: key.0, before, after };
         self.changes.push(change);
         shown
     }
