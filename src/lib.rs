@@ -19,8 +19,8 @@
 //! * [`decide`]: `decide(&Memory, &Observation, Moment) -> Decision`. **Invariant:** pure and total; every situation
 //!   has a name and every decision a typed reason. A change of policy is a diff of the situation table's snapshot.
 //! * [`config`]: file, environment and dynamic configuration. **Invariant:** every fault is reported at once.
-//! * [`etcd`], [`postgres`], [`fence`], [`peer`], [`os`]: effects. **Invariant:** they do not know each other, nor who
-//!   should lead.
+//! * [`etcd`], [`postgres`], [`fence`], [`kube`], [`peer`], [`os`]: effects. **Invariant:** they do not know each
+//!   other, nor who should lead.
 //! * [`agent`]: the one loop, and what the rim may know of it. **Invariant:** long work is a job that reports back
 //!   as an event; the lease is renewed, Postgres is probed, and the guard looked after, in threads of their own that
 //!   no job can hold up.
@@ -52,6 +52,7 @@ pub mod config;
 
 pub mod etcd;
 pub mod fence;
+pub mod kube;
 pub mod os;
 pub mod peer;
 pub mod postgres;

@@ -12,6 +12,7 @@ use super::dynamic::Dynamic;
 use super::fencing::Fencing;
 use super::jobs::Tools;
 use super::observe::PostgresWatch;
+use super::pods::Pods;
 use super::startup::{self, FirstLook, Waiting};
 use super::{Orders, Status, handle, log, perform, wiring};
 use crate::api;
@@ -124,9 +125,7 @@ pub async fn run(
         return Err(RunError::Root { data_dir: config.postgresql.data_dir.clone() });
     }
     log::init(&config.log).map_err(|source| system("open the log file", source))?;
-    for warning in &warnings {
-        tracing::warn!("{warning}");
-    }
+    warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
     let major = config::server_major(&config).map_err(RunError::Programs)?;
     config::data_major(&config, major).map_err(RunError::OtherVersion)?;
     let effective = config::effective(&config, Some(&wiring::first_config(&config)), major)
@@ -141,6 +140,7 @@ pub async fn run(
         return Err(RunError::NotADatabase { data_dir: config.postgresql.data_dir.clone() });
     }
     let fencing = startup::fence_and_adopt(&postgres, wiring::fence_setup(&config)).await?;
+    let pods = Pods::start(wiring::kube_setup(&config, &environment), &postgres);
 
     let api_setup = wiring::api_setup(&config);
     let listener = api::bind(&api_setup).await.map_err(RunError::Api)?;
@@ -162,7 +162,7 @@ pub async fn run(
     let waiting = Waiting { orders: &mut orders, status: &status, signals: &mut signals };
     let first = match startup::first_view(&etcd, &mut view, waiting).await? {
         FirstLook::Seen(first) => first,
-        FirstLook::AskedToEnd => return stop_and_end(&postgres, &fencing).await,
+        FirstLook::AskedToEnd => return stop_and_end(&postgres, &fencing, &pods).await,
     };
     startup::refuse_duplicate(&me, &first, &peers).await?;
     let ttl = effective.settings.ttl;
@@ -178,19 +178,20 @@ pub async fn run(
         progress: progress_sender,
         events: event_sender,
         first_config: wiring::first_config(&config),
+        kube: pods.kube(),
     };
-    let (member, newest_member) = watch::channel(None);
-    tokio::spawn(perform::publish_member(tools.etcd.clone(), me.name.clone(), newest_member));
+    pods.lead_by(&keeper);
     let cycle = Cycle {
         scope: config.scope.clone(),
         me,
+        member: perform::publish_members(&tools),
         tools,
         peers,
-        member,
-        keeper: Some(Arc::new(keeper)),
+        keeper: Some(keeper),
         fencing: fencing.clone(),
         dynamic: Dynamic::new((path, environment), config, effective, major, relist, api_sender),
         watch: PostgresWatch::new(postgres, probe),
+        pods,
         view,
         progress,
         events,
@@ -213,7 +214,8 @@ fn system(what: &str, source: std::io::Error) -> RunError {
 }
 
 /// Asked to end before etcd ever answered: there is no leader key to hand over.
-async fn stop_and_end(postgres: &Postgres, fencing: &Fencing) -> Result<(), RunError> {
+async fn stop_and_end(postgres: &Postgres, fencing: &Fencing, pods: &Pods) -> Result<(), RunError> {
+    pods.leave().await;
     postgres.stop(StopMode::Fast, STOP_WITHIN).await.map_err(RunError::Postgres)?;
     fencing.begin_unarmed();
     fencing.leave(true);

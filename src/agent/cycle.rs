@@ -11,6 +11,7 @@ use super::events::Event;
 use super::fencing::Fencing;
 use super::jobs::{Lane, Tools};
 use super::observe::{PostgresWatch, lease_facts};
+use super::pods::Pods;
 use super::{Order, Status};
 use crate::decide::{Decision, Memory, decide};
 use crate::etcd::LeaseKeeper;
@@ -37,6 +38,7 @@ pub(super) struct Cycle {
     pub(super) fencing: Arc<Fencing>,
     pub(super) dynamic: Dynamic,
     pub(super) watch: PostgresWatch,
+    pub(super) pods: Pods,
     pub(super) view: watch::Receiver<Option<View>>,
     pub(super) progress: watch::Receiver<Progress>,
     pub(super) events: mpsc::UnboundedReceiver<Event>,
@@ -104,6 +106,7 @@ impl Cycle {
             Ok(()) = verdict.changed() => {}
             () = lease_changed(lease) => {}
             Ok(()) = self.progress.changed() => {}
+            () = self.pods.changed() => {}
             () = clock::sleep_until(wake_at) => {}
         }
     }
@@ -164,8 +167,9 @@ impl Cycle {
         let now = clock::now();
         let decision = decide(&self.state.memory, &seen, now);
         self.narrate(&decision, &seen);
-        let Decision { memory, actions, because: _, wake } = decision;
+        let Decision { memory, actions, pod, because, wake } = decision;
         self.state.memory = memory;
+        self.pods.route(pod, &because, &seen.lease);
         self.keep_fence(&seen);
         let mut flow = ControlFlow::Continue(());
         for action in actions {
@@ -204,6 +208,7 @@ impl Cycle {
             requests: std::mem::take(&mut self.state.requests),
             shutting_down: self.state.shutting_down,
             watchdog_failed: self.fencing.watchdog_failed(self.dynamic.settings(), clock::now()),
+            pod_trouble: self.pods.facts().and_then(|facts| facts.complaint()),
             wall: clock::wall(),
         }
     }

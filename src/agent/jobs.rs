@@ -8,7 +8,9 @@ use tokio::task::AbortHandle;
 
 use super::events::Event;
 use super::fencing::Fencing;
+use super::pods;
 use crate::etcd::{Cas, Etcd, EtcdError, LeaseKeeper};
+use crate::kube::Kube;
 use crate::model::{Finished, Job, JobKind, LeaseId, MemberName, Moment, Outcome, Running, Term, Timeline};
 use crate::os::clock;
 use crate::postgres::{Postgres, Progress, Started};
@@ -28,6 +30,7 @@ pub(super) struct Tools {
     pub(super) progress: watch::Sender<Progress>,
     pub(super) events: mpsc::UnboundedSender<Event>,
     pub(super) first_config: String,
+    pub(super) kube: Option<Kube>,
 }
 
 /// One lane: at most one long action.
@@ -99,13 +102,16 @@ async fn run(tools: &Tools, lease: Option<&LeaseKeeper>, job: Job) -> Outcome {
                 Started::StillRecovering => tracing::warn!("PostgreSQL is still recovering; waiting on"),
             })
         }
-        Job::Stop { mode, within } => postgres.stop(mode, within).await.map(|by| {
-            tracing::info!(?by, "PostgreSQL has stopped");
-        }),
+        Job::Stop { mode, within } => {
+            pods::before_stop(tools.kube.as_ref(), mode).await;
+            postgres.stop(mode, within).await.map(|by| tracing::info!(?by, "PostgreSQL has stopped"))
+        }
         Job::Checkpoint => postgres.checkpoint(CHECKPOINT_WITHIN).await,
         Job::Promote { term, above } => {
             let Some(keeper) = lease else { return Outcome::Failed("there is no lease".to_owned()) };
-            match claim_timeline(tools, keeper, term, above).await {
+            let stripped = pods::strip(tools.kube.as_ref(), term);
+            let (claimed, ()) = tokio::join!(claim_timeline(tools, keeper, term, above), stripped);
+            match claimed {
                 Ok(passed_over) => promote(tools, keeper, term, passed_over).await,
                 Err(why) => return Outcome::Failed(why),
             }

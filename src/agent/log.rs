@@ -20,8 +20,10 @@ pub(super) fn init(log: &Log) -> io::Result<()> {
             BoxMakeWriter::new(std::sync::Mutex::new(file))
         }
     };
-    let filter =
-        EnvFilter::new(format!("{},hyper=warn,h2=warn,tower=warn,tonic=warn", log.level.to_lowercase()));
+    let filter = EnvFilter::new(format!(
+        "{},hyper=warn,h2=warn,tower=warn,tonic=warn,kube_client=off",
+        log.level.to_lowercase()
+    ));
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer).with_target(false);
     match log.kind {
         LogKind::Plain => builder.with_ansi(false).init(),

@@ -20,6 +20,7 @@ mod log;
 mod observe;
 mod orders;
 mod perform;
+mod pods;
 mod publish;
 mod startup;
 mod status;

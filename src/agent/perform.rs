@@ -3,9 +3,11 @@
 use std::ops::ControlFlow;
 use std::time::Duration;
 
+use tokio::sync::watch;
+
 use super::cycle::Cycle;
 use super::events::Event;
-use super::jobs::chain;
+use super::jobs::{Tools, chain};
 use crate::etcd::{Cas, Etcd, EtcdError};
 use crate::model::{
     Action, ExitBecause, Finished, FollowTarget, Job, JobKind, LeaderBranch, LeaseId, MemberName,
@@ -43,9 +45,8 @@ impl Cycle {
             Action::RevokeLease { lease } => self.revoke_lease(lease),
             Action::PardonPostgres { until } => self.watch.probe().pardon(until),
             Action::PublishMember(record) => {
-                if let Some(lease) = seen.lease.lease {
-                    self.member.send_replace(Some((lease, *record)));
-                }
+                self.pods.publish(&record);
+                self.member.send_replace(seen.lease.lease.map(|lease| (lease, *record)));
             }
             Action::PublishStatus { term, status } => {
                 self.as_leader("status", seen, Event::StatusNotPublished, move |etcd, lease| async move {
@@ -102,8 +103,10 @@ impl Cycle {
     }
 
     fn start(&mut self, job: Job, now: Moment) {
-        if let Job::Clone { .. } = job {
-            self.state.clone_since = Some(now);
+        match &job {
+            Job::Clone { .. } => self.state.clone_since = Some(now),
+            Job::TakeLeadership { .. } => self.pods.takes(self.state.because.as_ref()),
+            _other => {}
         }
         let lane = match job {
             Job::TakeLeadership { .. }
@@ -218,11 +221,18 @@ async fn report(
     }
 }
 
-/// Writes the member record, one at a time and always the newest, so that none can overtake a later one.
-pub(super) async fn publish_member(
+/// Where to send the member record. One is written at a time and always the newest, so that none can overtake a later
+/// one.
+pub(super) fn publish_members(tools: &Tools) -> watch::Sender<Option<(LeaseId, MemberRecord)>> {
+    let (sender, newest) = watch::channel(None);
+    tokio::spawn(publish_member(tools.etcd.clone(), tools.name.clone(), newest));
+    sender
+}
+
+async fn publish_member(
     etcd: Etcd,
     name: MemberName,
-    mut record: tokio::sync::watch::Receiver<Option<(LeaseId, MemberRecord)>>,
+    mut record: watch::Receiver<Option<(LeaseId, MemberRecord)>>,
 ) {
     while record.changed().await.is_ok() {
         loop {

@@ -174,7 +174,7 @@ pub(super) fn keep_lease(
     setup: EtcdSetup,
     first: View,
     ttl: Duration,
-) -> Result<(LeaseKeeper, Probe), RunError> {
+) -> Result<(Arc<LeaseKeeper>, Probe), RunError> {
     let running = matches!(&*postgres.process().borrow(), Process::Up { .. });
     let resumed = running.then(|| former_lease(me, &first)).flatten();
     if let Some(lease) = resumed {
@@ -188,7 +188,7 @@ pub(super) fn keep_lease(
     // Between the two threads and nothing else: a loop that hangs cannot keep the lease of a dead Postgres alive.
     let withheld = Box::new(move || proofs.withheld());
     let keeper = etcd::keep_lease(setup, ttl, resumed, on_confirmed, withheld).map_err(RunError::Etcd)?;
-    Ok((keeper, probe))
+    Ok((Arc::new(keeper), probe))
 }
 
 /// The lease on the leader key, if the key and the member record beside it are this member's own.

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::model::{
-    CloneProgress, ClusterView, LeaseFacts, Me, MemberRecord, MemberState, Moment, PostgresFacts, Request,
-    Role, Settings,
+    CloneProgress, ClusterView, LeaseFacts, Me, MemberRecord, MemberState, Moment, PodFacts, PostgresFacts,
+    Request, Role, Settings,
 };
 
 /// One tick's outcome, complete.
@@ -45,6 +45,8 @@ pub struct Status {
     pub yields: bool,
     /// The guard's process, while there is one.
     pub guard: Option<i32>,
+    /// The pod, where there is one.
+    pub kubernetes: Option<PodFacts>,
     /// Progress of a running clone.
     pub clone_progress: Option<CloneProgress>,
     /// When the loop last finished a tick.
@@ -83,6 +85,7 @@ impl Status {
             watchdog_failed: false,
             yields: false,
             guard: None,
+            kubernetes: None,
             clone_progress: None,
             ticked_at: now,
             next_tick_by: now + settings.loop_wait,

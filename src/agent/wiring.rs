@@ -1,10 +1,14 @@
 //! From configuration to the setup of each part. Nothing is decided here.
 
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
 use super::fencing::WatchdogRule;
 use crate::api::ApiSetup;
 use crate::config::{self, Config, Effective, Login, WatchdogDriver, WatchdogMode};
 use crate::etcd::{EtcdSetup, TlsFiles};
 use crate::fence::{Driver, LinkSetup, WatchdogSetup};
+use crate::kube::{KubeSetup, Names};
 use crate::model::Me;
 use crate::postgres::{Credentials, Parameters, Setup};
 
@@ -99,6 +103,29 @@ pub(super) fn fence_setup(config: &Config) -> (LinkSetup, WatchdogRule) {
     let required = watchdog.mode == WatchdogMode::Required;
     let rule = WatchdogRule { required, safety_margin: watchdog.safety_margin };
     (LinkSetup::new(config.postgresql.data_dir.clone(), device), rule)
+}
+
+/// The pod, and the words on it.
+pub(super) fn kube_setup(config: &Config, environment: &BTreeMap<String, String>) -> Option<KubeSetup> {
+    let kubernetes = config.kubernetes.clone()?;
+    let names = Names {
+        selector: kubernetes.selector,
+        role_label: kubernetes.role_label,
+        leader: kubernetes.leader_label_value,
+        follower: kubernetes.follower_label_value,
+        tmp_role_label: kubernetes.tmp_role_label,
+        bootstrap_labels: kubernetes.bootstrap_labels,
+        readiness_gate: kubernetes.readiness_gate,
+    };
+    Some(KubeSetup {
+        namespace: kubernetes.namespace,
+        pod: kubernetes.pod,
+        pod_uid: kubernetes.pod_uid,
+        kubeconfig: environment.get("KUBECONFIG").filter(|path| !path.is_empty()).map(PathBuf::from),
+        context: kubernetes.context,
+        cacert: kubernetes.cacert,
+        names,
+    })
 }
 
 /// This member as it publishes itself.

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use super::{time, wire};
 use crate::agent::Status;
-use crate::model::{Guarantee, MemberState, Moment, Role, Standby, StandbyKind};
+use crate::model::{Guarantee, MemberState, Moment, PodFailure, PodTask, Role, Standby, StandbyKind};
 
 /// The whole page.
 pub fn text(status: &Status, now: Moment) -> String {
@@ -13,6 +13,7 @@ pub fn text(status: &Status, now: Moment) -> String {
     positions(&mut page, status);
     cluster(&mut page, status);
     ours(&mut page, status, now);
+    kubernetes(&mut page, status, now);
     page.text
 }
 
@@ -134,6 +135,28 @@ fn ours(page: &mut Page, status: &Status, now: Moment) {
     }
 }
 
+fn kubernetes(page: &mut Page, status: &Status, now: Moment) {
+    let Some(pod) = &status.kubernetes else { return };
+    page.flag(
+        "matriarch_kubernetes_trouble",
+        "The Kubernetes API does not do what it is asked for.",
+        pod.complaint().is_some(),
+    );
+    let lasting = pod.trouble.iter().filter(|(_, trouble)| trouble.lasts());
+    let seconds: Vec<_> =
+        lasting.map(|(task, trouble)| (task.as_str(), now.since(trouble.since).as_secs_f64())).collect();
+    page.gauges("matriarch_kubernetes_trouble_seconds", "Seconds since it does not.", "task", &seconds);
+    let labels =
+        |task: &PodTask, kind: &PodFailure| format!("task=\"{}\",kind=\"{}\"", task.as_str(), kind.as_str());
+    let failures: Vec<_> =
+        pod.failures.iter().map(|((task, kind), count)| (labels(task, kind), *count)).collect();
+    page.counters(
+        "matriarch_kubernetes_failures_total",
+        "Answers of the Kubernetes API that were no success.",
+        &failures,
+    );
+}
+
 /// `4.1.5` as 040105.
 fn padded_version() -> String {
     let part = |part: &str| format!("{part:0>2}");
@@ -180,6 +203,18 @@ impl Page {
         let labels = self.labels.trim_end_matches('}');
         for (is, value) in values {
             let _ = writeln!(self.text, "{name}{labels},{label}=\"{is}\"}} {value}");
+        }
+    }
+
+    /// One sample for each set of further labels; nothing when there is none.
+    fn counters(&mut self, name: &str, help: &str, values: &[(String, u64)]) {
+        if values.is_empty() {
+            return;
+        }
+        let _ = write!(self.text, "# HELP {name} {help}\n# TYPE {name} counter\n");
+        let labels = self.labels.trim_end_matches('}');
+        for (further, value) in values {
+            let _ = writeln!(self.text, "{name}{labels},{further}}} {value}");
         }
     }
 

@@ -97,10 +97,24 @@ fn member(me: &str, role: Role, now: Moment, standby: Standby) -> Status {
         watchdog_failed: false,
         yields: false,
         guard: None,
+        kubernetes: None,
         clone_progress: None,
         ticked_at: now,
         next_tick_by: now + Duration::from_secs(10),
         counters: BTreeMap::from([("ticks_total", 42)]),
+    }
+}
+
+/// A pod whose labels may not be written any more, since `since`; and one failed look, which is no trouble.
+pub(super) fn pod_in_trouble(since: Moment) -> PodFacts {
+    let trouble = |kind, count, text: &str| PodTrouble { kind, since, count, text: text.to_owned() };
+    PodFacts {
+        role: Some("primary".to_owned()),
+        trouble: BTreeMap::from([
+            (PodTask::Label, trouble(PodFailure::Forbidden, 2, "pods is forbidden")),
+            (PodTask::Watch, trouble(PodFailure::Server, 1, "")),
+        ]),
+        failures: BTreeMap::from([((PodTask::Label, PodFailure::Forbidden), 2)]),
     }
 }
 

@@ -7,8 +7,8 @@ use super::time;
 use crate::agent::Status;
 use crate::config;
 use crate::model::{
-    ClusterView, Guarantee, HistoryLine, Lsn, MemberKey, MemberName, MemberRecord, MemberState, Role,
-    SqlFacts, Standby, StandbyKind, SyncMode, SyncSettings,
+    ClusterView, Guarantee, HistoryLine, Lsn, MemberKey, MemberName, MemberRecord, MemberState, PodTask,
+    PodTrouble, Role, SqlFacts, Standby, StandbyKind, SyncMode, SyncSettings,
 };
 
 /// The Patroni version this interface is compatible with. Readers split it at the dots and want integers.
@@ -134,6 +134,17 @@ fn insert_ours(body: &mut Map<String, Value>, status: &Status) {
     if let Some(sql) = status.postgres.answering() {
         body.insert("position_is_exact".into(), sql.is_exact().into());
         body.insert("receives_wal".into(), sql.receives().into());
+    }
+    if let Some(pod) = &status.kubernetes {
+        let trouble = |(task, trouble): (&PodTask, &PodTrouble)| {
+            json!({
+                "task": task.as_str(), "failure": trouble.kind.as_str(), "in_a_row": trouble.count,
+                "text": trouble.text
+            })
+        };
+        let troubles: Vec<_> =
+            pod.trouble.iter().filter(|(_, trouble)| trouble.lasts()).map(trouble).collect();
+        body.insert("kubernetes".into(), json!({"role": pod.role, "trouble": troubles}));
     }
     if status.yields {
         body.insert("yields_leadership".into(), true.into());

@@ -7,7 +7,7 @@ use super::reader::Findings;
 use super::tree::{self, Node, Value};
 
 /// Prefix of a variable, and the section it lands in.
-const GROUPS: [(&str, &[&str]); 9] = [
+const GROUPS: [(&str, &[&str]); 10] = [
     ("LOG_", &["log"]),
     ("RESTAPI_", &["restapi"]),
     ("CTL_", &["ctl"]),
@@ -17,11 +17,22 @@ const GROUPS: [(&str, &[&str]); 9] = [
     ("REWIND_", &["postgresql", "authentication", "rewind"]),
     ("ETCD3_", &["etcd3"]),
     ("ETCD_", &["etcd"]),
+    ("KUBERNETES_", &["kubernetes"]),
 ];
 
 /// Variables that hold YAML: lists and maps.
-const STRUCTURED: [&str; 6] =
-    ["HOSTS", "ALLOWLIST", "HTTP_EXTRA_HEADERS", "HTTPS_EXTRA_HEADERS", "STATIC_FIELDS", "LOGGERS"];
+const STRUCTURED: [&str; 10] = [
+    "HOSTS",
+    "ALLOWLIST",
+    "HTTP_EXTRA_HEADERS",
+    "HTTPS_EXTRA_HEADERS",
+    "STATIC_FIELDS",
+    "LOGGERS",
+    "LABELS",
+    "BOOTSTRAP_LABELS",
+    "PORTS",
+    "RETRIABLE_HTTP_CODES",
+];
 
 /// The sections whose user and password are written as `authentication` in the file.
 const AUTHENTICATED: [&str; 2] = ["RESTAPI_", "CTL_"];

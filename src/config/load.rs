@@ -6,10 +6,14 @@ use std::path::{Path, PathBuf};
 
 use super::environment;
 use super::fault::{Fault, Faults};
+use super::kubernetes;
 use super::local::{self, Config};
 use super::machine::check_machine;
 use super::reader::Findings;
 use super::tree::{self, Node, Value};
+
+/// Where a pod finds the namespace of its service account.
+const ACCOUNT_NAMESPACE: &str = "/var/run/secrets/kubernetes.io/serviceaccount/namespace";
 
 /// A configuration that can be used.
 #[derive(Debug)]
@@ -80,6 +84,7 @@ fn read(path: Option<&Path>, environment: &BTreeMap<String, String>) -> (Option<
     if only_text.is_none() {
         environment::overlay(&mut root, environment, &mut findings);
     }
+    kubernetes::complete(&mut root, environment, || fs::read_to_string(ACCOUNT_NAMESPACE).ok());
     (local::read(&root, &mut findings), findings)
 }
 

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use serde_json::{Map, Value as Json};
 
 use super::etcd::{self, Etcd};
+use super::kubernetes::{self, Kubernetes};
 use super::postgresql::{self, Postgresql};
 use super::reader::{Findings, Section};
 use super::tree::{Node, Value};
@@ -35,6 +36,8 @@ pub struct Config {
     pub tags: Tags,
     /// What resets the machine when nothing else helps.
     pub watchdog: Watchdog,
+    /// The pod this member runs in; `None`: no pod is labelled.
+    pub kubernetes: Option<Kubernetes>,
 }
 
 /// `log`.
@@ -153,11 +156,25 @@ pub(super) fn read(root: &Node, findings: &mut Findings) -> Option<Config> {
     let postgresql = postgresql::read(&mut top, findings);
     let tags = tags(&mut top, findings);
     let watchdog = watchdog::read(&mut top, findings);
+    let kubernetes = kubernetes::read(&mut top, &scope, name.as_ref().map(MemberName::as_str), findings);
     ctl(top.section("ctl", findings), findings);
     unbuilt(&mut top, findings);
     top.accept(&["thread_pool_size", "thread_stack_size"]);
     top.finish(findings);
-    Some(Config { scope, namespace, name: name?, log, restapi, etcd, bootstrap, postgresql, tags, watchdog })
+    let name = name?;
+    Some(Config {
+        scope,
+        namespace,
+        name,
+        log,
+        restapi,
+        etcd,
+        bootstrap,
+        postgresql,
+        tags,
+        watchdog,
+        kubernetes,
+    })
 }
 
 /// `name`, which may also stand under `postgresql`.
@@ -347,7 +364,7 @@ fn tags(top: &mut Section<'_>, findings: &mut Findings) -> Tags {
 
 /// Sections that other tools or later versions act on.
 fn unbuilt(top: &mut Section<'_>, findings: &mut Findings) {
-    for key in ["citus", "consul", "exhibitor", "kubernetes", "raft", "zookeeper"] {
+    for key in ["citus", "consul", "exhibitor", "raft", "zookeeper"] {
         if let Some(node) = top.get(key) {
             top.warn(key, node, "this section is not acted on: etcd is the store", findings);
         }

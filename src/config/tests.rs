@@ -197,3 +197,65 @@ fn the_watchdog_as_patroni_writes_it() {
     assert_eq!((testing.mode, testing.driver), (WatchdogMode::Required, WatchdogDriver::Testing));
     assert_eq!((testing.device, testing.safety_margin), ("/tmp/fifo".into(), None));
 }
+
+#[test]
+fn without_the_section_there_is_no_pod() {
+    let environment = [("POD_NAME", "pg-0"), ("POD_NAMESPACE", "db")];
+    assert_eq!(load_text(WHOLE, &environment).expect("valid").config.kubernetes, None);
+}
+
+#[test]
+fn a_pod_is_named_by_the_file_or_by_itself_or_as_the_member() {
+    let text = format!("{WHOLE}kubernetes: {{labels: {{application: pg}}, role_label: example.org/role}}\n");
+    let pod = config(&text).kubernetes.expect("a section");
+    assert_eq!((pod.pod.as_str(), pod.namespace.as_str(), pod.pod_uid), ("a", "default", None));
+    let selector = [("application", "pg"), ("cluster-name", "main")];
+    assert_eq!(pod.selector, variables(&selector));
+    assert_eq!((pod.leader_label_value.as_str(), pod.follower_label_value.as_str()), ("primary", "replica"));
+    assert_eq!(pod.role_label, "example.org/role");
+    let told = [("POD_NAME", "pg-0"), ("POD_NAMESPACE", "db"), ("POD_UID", "u-1")];
+    let pod = load_text(&text, &told).expect("valid").config.kubernetes.expect("a section");
+    assert_eq!(
+        (pod.pod.as_str(), pod.namespace.as_str(), pod.pod_uid.as_deref()),
+        ("pg-0", "db", Some("u-1"))
+    );
+    let given = [
+        ("PATRONI_KUBERNETES_NAMESPACE", "prod"),
+        ("PATRONI_KUBERNETES_LABELS", "{application: spilo}"),
+        ("PATRONI_KUBERNETES_SCOPE_LABEL", "version"),
+        ("PATRONI_KUBERNETES_LEADER_LABEL_VALUE", "master"),
+        ("PATRONI_KUBERNETES_BOOTSTRAP_LABELS", r#"{"critical-operation":"true"}"#),
+        ("POD_NAMESPACE", "db"),
+    ];
+    let pod = load_text(WHOLE, &given).expect("valid").config.kubernetes.expect("from variables alone");
+    assert_eq!((pod.namespace.as_str(), pod.leader_label_value.as_str()), ("prod", "master"));
+    assert_eq!(pod.selector, variables(&[("application", "spilo"), ("version", "main")]));
+    assert_eq!(pod.bootstrap_labels, variables(&[("critical-operation", "true")]));
+}
+
+#[test]
+fn labels_that_cannot_be_are_faults_and_what_means_nothing_here_is_told() {
+    let section = |keys: &str| load_text(&format!("{WHOLE}kubernetes:\n{keys}"), &[]);
+    let faults = section(
+        "  role_label: -x\n  leader_label_value: same\n  follower_label_value: same\n  labels: {a: b/c}\n",
+    );
+    assert_eq!(
+        lines_of(&faults.expect_err("three faults").0),
+        [
+            (Some(13), "kubernetes.labels.a"),
+            (Some(12), "kubernetes.follower_label_value"),
+            (Some(10), "kubernetes.role_label")
+        ]
+    );
+    let warnings =
+        section("  use_endpoints: true\n  pod_ip: 10.0.0.1\n  bypass_api_service: false\n  lables: {}\n");
+    let warnings = warnings.expect("valid").warnings;
+    assert_eq!(
+        lines_of(&warnings),
+        [
+            (Some(10), "kubernetes.use_endpoints"),
+            (Some(11), "kubernetes.pod_ip"),
+            (Some(13), "kubernetes.lables")
+        ]
+    );
+}

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::Memory;
-use crate::model::{Action, Moment, Reason, WaitingOn};
+use crate::model::{Action, Moment, PodRole, Reason, WaitingOn};
 
 /// The outcome of one tick.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -12,6 +12,9 @@ pub struct Decision {
     pub memory: Memory,
     /// In order; few.
     pub actions: Vec<Action>,
+    /// What my pod shall say, before the actions are performed; `None`: what it says.
+    #[serde(default)]
+    pub pod: Option<PodRole>,
     /// The operator's sentence.
     pub because: Reason,
     /// The latest next look, and for what.

@@ -23,6 +23,7 @@ mod race;
 mod rejoin;
 mod remember;
 mod requests;
+mod routing;
 mod shutdown;
 mod situation;
 mod slots;

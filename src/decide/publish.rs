@@ -103,6 +103,7 @@ fn record(turn: &Turn<'_>, leadership: &Leadership, server: &Server<'_>) -> Memb
         scheduled_restart: turn.memory.scheduled_restart.as_ref().and_then(|request| schedule(request, sql)),
         pause: turn.seen.settings.pause.then_some(true),
         clone_progress: turn.seen.clone_progress.map(|progress| progress.to_json()),
+        kubernetes: turn.seen.pod_trouble.clone(),
     }
 }
 

@@ -4,8 +4,8 @@ use super::liveness::Sentence;
 use super::turn::Turn;
 use super::{Decision, Leadership, Memory, Server, Situation};
 use super::{
-    bootstrap, demote, follow, handover, lead, liveness, publish, race, rejoin, requests, shutdown, slots,
-    start, sync,
+    bootstrap, demote, follow, handover, lead, liveness, publish, race, rejoin, requests, routing, shutdown,
+    slots, start, sync,
 };
 use crate::model::{Action, ExitBecause, JobKind, Moment, Observation, Reason};
 
@@ -35,7 +35,8 @@ pub fn decide(memory: &Memory, seen: &Observation, now: Moment) -> Decision {
         None => go_on(&mut turn, situation, &leadership, &server),
     };
     publish::member(&mut turn, &leadership, &server);
-    turn.decide(because)
+    let pod = routing::of(&turn, &leadership, &server);
+    turn.decide(pod, because)
 }
 
 fn go_on(turn: &mut Turn<'_>, situation: Situation, leadership: &Leadership, server: &Server<'_>) -> Reason {

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::{Decision, Memory};
 use crate::model::{
-    Action, ClusterView, FollowTarget, Job, MemberKey, MemberName, Moment, Observation, Reason, WaitingOn,
-    slot_name,
+    Action, ClusterView, FollowTarget, Job, MemberKey, MemberName, Moment, Observation, PodRole, Reason,
+    WaitingOn, slot_name,
 };
 
 /// What a rule sees and fills in. Rules read `seen`, change `memory`, push `actions`, and return the reason.
@@ -78,7 +78,7 @@ impl<'a> Turn<'a> {
         Some(FollowTarget { name: name.clone(), conn_url, slot })
     }
 
-    pub(super) fn decide(self, because: Reason) -> Decision {
-        Decision { memory: self.memory, actions: self.actions, because, wake: self.wake }
+    pub(super) fn decide(self, pod: Option<PodRole>, because: Reason) -> Decision {
+        Decision { memory: self.memory, actions: self.actions, pod, because, wake: self.wake }
     }
 }

@@ -67,6 +67,12 @@ impl LeaseFacts {
         }
     }
 
+    /// Whether a renewal that was sent at `since` or later has confirmed that I lead in `term`.
+    pub fn leads_since(&self, term: Term, since: Moment) -> bool {
+        let sent_then = LeaseTiming { ttl: self.ttl }.deadline(since);
+        self.leading == Leading::Yes(term) && self.deadline.is_some_and(|deadline| sent_then <= deadline)
+    }
+
     /// Whether Postgres may be promoted in `term` now: the lease lasts longer than a demotion takes.
     pub fn allows_promotion(&self, term: Term, now: Moment) -> bool {
         let before = LeaseTiming { ttl: self.ttl }.demote_before();
@@ -144,6 +150,21 @@ mod tests {
             // Two renewals fit between the first and the demotion, so one lost answer costs nothing.
             prop_assert!(sent_at + timing.renew_every() + timing.try_timeout() < deadline - timing.demote_before());
         }
+    }
+
+    #[test]
+    fn only_a_renewal_that_was_sent_later_confirms_what_was_seen() {
+        let timing = LeaseTiming { ttl: Duration::from_secs(10) };
+        let sent_at = Moment::from_millis(5000);
+        let facts = LeaseFacts {
+            deadline: Some(timing.deadline(sent_at)),
+            leading: Leading::Yes(Term(7)),
+            ttl: timing.ttl,
+            ..LeaseFacts::default()
+        };
+        assert!(facts.leads_since(Term(7), sent_at));
+        assert!(!facts.leads_since(Term(7), sent_at + Duration::from_millis(1)));
+        assert!(!facts.leads_since(Term(6), sent_at));
     }
 
     #[test]

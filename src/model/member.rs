@@ -199,6 +199,9 @@ pub struct MemberRecord {
     /// Progress of a running clone: `{"bytes", "percent", "rate"}` (bytes a second). Ours; other readers ignore it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub clone_progress: Option<Map<String, Value>>,
+    /// What does not work with the Kubernetes API. Ours, too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kubernetes: Option<String>,
 }
 
 impl MemberRecord {

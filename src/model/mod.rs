@@ -20,6 +20,7 @@ mod moment;
 mod name;
 mod observation;
 mod peer;
+mod pod;
 mod postgres;
 mod progress;
 mod reason;
@@ -44,6 +45,7 @@ pub use moment::{Moment, WallTime};
 pub use name::{MemberName, NameError, slot_name};
 pub use observation::{Finished, LeaderBranch, Me, Observation, Outcome, Running, View};
 pub use peer::PeerAnswer;
+pub use pod::{PodFacts, PodFailure, PodRole, PodTask, PodTrouble};
 pub use postgres::{
     ControlFile, ControlState, DataDirectory, PostgresFacts, Process, SlotFacts, SqlFacts, Standby,
     WalReceiver,

@@ -41,6 +41,9 @@ pub struct Observation {
     /// The watchdog is required and cannot be used.
     #[serde(default)]
     pub watchdog_failed: bool,
+    /// What does not work with the Kubernetes API, where this member runs in a pod.
+    #[serde(default)]
+    pub pod_trouble: Option<String>,
     /// For schedules only.
     pub wall: WallTime,
 }

@@ -2,6 +2,7 @@
 
 mod liveness;
 mod rejoin;
+mod routing;
 mod scenarios;
 mod simulated;
 mod sync;

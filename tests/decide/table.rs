@@ -11,9 +11,9 @@ use super::world::{
     silent, standby, up, without,
 };
 
-type Change = (&'static str, fn(&mut World));
+pub(super) type Change = (&'static str, fn(&mut World));
 
-const LEADERSHIPS: [Change; 7] = [
+pub(super) const LEADERSHIPS: [Change; 7] = [
     ("nobody knows", |world| world.seen.view = None),
     ("nobody", |world| world.cluster().leader = None),
     ("another", |_| ()),
@@ -29,7 +29,7 @@ const LEADERSHIPS: [Change; 7] = [
     ("my former self", |world| world.cluster().leader = Some(leader("a", THEIR_LEASE))),
 ];
 
-fn servers() -> Vec<(&'static str, PostgresFacts)> {
+pub(super) fn servers() -> Vec<(&'static str, PostgresFacts)> {
     let foreign = DataDirectory::Ready(matriarch::model::ControlFile {
         system_id: SYSTEM_ID + 1,
         ..control(ControlState::ShutDown)

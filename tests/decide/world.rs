@@ -70,6 +70,7 @@ impl World {
             requests: Vec::new(),
             shutting_down: false,
             watchdog_failed: false,
+            pod_trouble: None,
             wall: WallTime(1_795_384_347_000),
         };
         World { seen, memory: Memory::default(), now: START }

@@ -99,3 +99,18 @@ fn the_page_is_well_formed() {
     }
     assert_eq!(seen.iter().filter(|name| name.starts_with("patroni_")).count(), 26);
 }
+
+#[test]
+fn trouble_with_the_kubernetes_api_counts_where_there_is_a_pod() {
+    assert!(!text(&primary(NOW), NOW).contains("kubernetes"), "nothing is said without one");
+    let mut status = primary(NOW);
+    status.kubernetes = Some(crate::api::tests::pod_in_trouble(NOW));
+    let page = text(&status, NOW + std::time::Duration::from_secs(3));
+    for line in [
+        "matriarch_kubernetes_trouble{scope=\"c\",name=\"n1\"} 1\n",
+        "matriarch_kubernetes_trouble_seconds{scope=\"c\",name=\"n1\",task=\"label\"} 3\n",
+        "matriarch_kubernetes_failures_total{scope=\"c\",name=\"n1\",task=\"label\",kind=\"forbidden\"} 2\n",
+    ] {
+        assert!(page.contains(line), "{line}: {page}");
+    }
+}

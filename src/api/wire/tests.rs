@@ -38,6 +38,18 @@ fn the_replica_speaks_as_patroni_does() {
     assert_eq!(json_spaced(&patroni_body(&status)), expected);
 }
 
+#[test]
+fn a_pod_says_what_it_is_and_what_does_not_work() {
+    let mut status = primary(NOW);
+    status.kubernetes = Some(tests::pod_in_trouble(NOW));
+    let text = json_spaced(&patroni_body(&status));
+    let expected = concat!(
+        r#""kubernetes": {"role": "primary", "trouble": [{"task": "label", "failure": "forbidden", "in_a_row": 2, "#,
+        r#""text": "pods is forbidden"}]}, "because""#
+    );
+    assert!(text.contains(expected), "{text}");
+}
+
 /// The key stands where Patroni has it, and only on a standby that the key `sync` names while a mode is on.
 #[test]
 fn a_synchronous_standby_says_so() {

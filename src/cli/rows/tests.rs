@@ -48,6 +48,18 @@ fn the_table_a_patronictl_user_knows() {
     assert_eq!(text, expected);
 }
 
+#[test]
+fn trouble_with_the_kubernetes_api_has_a_column_of_its_own() {
+    let mut view = sample();
+    let trouble = |member: &mut MemberKey| member.record.kubernetes = Some("label: forbidden".to_owned());
+    view.members.values_mut().take(1).for_each(trouble);
+    let text = members("demo", &view, Detail::default()).render(Format::Table).expect("a table");
+    let cells = |line: usize| {
+        text.lines().nth(line).unwrap_or_default().split('|').map(str::trim).collect::<Vec<_>>()
+    };
+    assert_eq!((cells(1)[11], cells(3)[11]), ("Kubernetes", "label: forbidden"), "{text}");
+}
+
 /// The sample in a synchronous mode (as JSON), where the key `sync` names `m2`.
 pub(in crate::cli) fn synchronous(mode: &str, quorum: usize) -> ClusterView {
     let record = json!({"leader": "m1", "quorum": quorum, "voters": ["m2"]});

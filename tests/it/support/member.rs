@@ -1,5 +1,6 @@
 //! One member: a supervisor started from a configuration file, its Postgres, and what one can do to them.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::time::Duration;
@@ -28,6 +29,8 @@ pub(crate) struct Member {
     credentials: Option<(String, String)>,
     /// Texts that an ERROR line may hold.
     pub(crate) expected_errors: Vec<String>,
+    /// The supervisor's environment, besides the test's.
+    pub(crate) environment: Vec<(String, OsString)>,
 }
 
 impl Member {
@@ -43,6 +46,7 @@ impl Member {
             supervisor: None,
             credentials: None,
             expected_errors: Vec::new(),
+            environment: Vec::new(),
         };
         let mut config = member.config(&place.folder("s"));
         merge(&mut config, settings);
@@ -141,6 +145,7 @@ impl Member {
         let child = command_as(&self.binary, &self.folder)
             .arg("run")
             .arg(self.config_file())
+            .envs(self.environment.iter().cloned())
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("a file handle can be copied"))
             .stderr(log)

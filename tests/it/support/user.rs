@@ -25,7 +25,10 @@ pub(crate) fn command_as(program: impl AsRef<std::ffi::OsStr>, home: &Path) -> C
     command.current_dir(home).env("HOME", home).env("TMPDIR", home);
     for (name, _) in std::env::vars_os() {
         let name = name.to_string_lossy().into_owned();
-        if ["PATRONI", "PG", "RUST_LOG", "NOTIFY_SOCKET"].iter().any(|prefix| name.starts_with(prefix)) {
+        if ["PATRONI", "PG", "KUBE", "RUST_LOG", "NOTIFY_SOCKET"]
+            .iter()
+            .any(|prefix| name.starts_with(prefix))
+        {
             command.env_remove(name);
         }
     }

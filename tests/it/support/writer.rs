@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_postgres::Client;
@@ -30,18 +31,35 @@ pub(crate) struct History {
     pub(crate) acknowledged: Vec<i64>,
     /// Sent, and no answer: they may be there or not.
     pub(crate) unknown: Vec<i64>,
-    /// The longest time between two acknowledgements.
-    pub(crate) longest_gap: Duration,
+    /// The times between acknowledgements, in order.
+    pub(crate) gaps: Vec<Duration>,
+}
+
+impl History {
+    /// For how long, in all, nothing was acknowledged though it was time: what the gaps longer than that exceed it by.
+    pub(crate) fn away(&self, longer_than: Duration) -> Duration {
+        self.gaps.iter().map(|gap| gap.saturating_sub(longer_than)).sum()
+    }
 }
 
 impl Writer {
     /// Creates the table on `primary` and starts to write through whichever of `ports` takes writes.
     pub(crate) async fn start(primary: &Member, ports: Vec<u16>) -> Writer {
+        let route = watch::Sender::new(ports).subscribe();
+        Writer::begin(primary, route, TargetSessionAttrs::ReadWrite).await
+    }
+
+    /// The same through the ports of the moment, and no client looks whether they take writes.
+    pub(crate) async fn start_through(primary: &Member, route: watch::Receiver<Vec<u16>>) -> Writer {
+        Writer::begin(primary, route, TargetSessionAttrs::Any).await
+    }
+
+    async fn begin(primary: &Member, route: watch::Receiver<Vec<u16>>, target: TargetSessionAttrs) -> Writer {
         let created = primary.sql("CREATE TABLE IF NOT EXISTS rows (id bigint PRIMARY KEY)").await;
         created.expect("the primary takes a table");
         let history = Arc::new(Mutex::new(History::default()));
         let stop = Arc::new(AtomicBool::new(false));
-        let task = tokio::spawn(write(ports, history.clone(), stop.clone()));
+        let task = tokio::spawn(write(route, target, history.clone(), stop.clone()));
         Writer { history, stop, task }
     }
 
@@ -94,15 +112,24 @@ impl Writer {
     }
 }
 
-async fn write(ports: Vec<u16>, history: Arc<Mutex<History>>, stop: Arc<AtomicBool>) {
-    let mut settings = sql::settings(&ports);
-    settings.target_session_attrs(TargetSessionAttrs::ReadWrite);
+async fn write(
+    route: watch::Receiver<Vec<u16>>,
+    target: TargetSessionAttrs,
+    history: Arc<Mutex<History>>,
+    stop: Arc<AtomicBool>,
+) {
     let mut client: Option<Client> = None;
     let mut acknowledged_at = Instant::now();
     let mut next = 1;
     while !stop.load(Ordering::Relaxed) {
         tokio::time::sleep(PAUSE).await;
         let Some(connection) = &client else {
+            let ports = route.borrow().clone();
+            if ports.is_empty() {
+                continue;
+            }
+            let mut settings = sql::settings(&ports);
+            settings.target_session_attrs(target);
             client = sql::connect(&settings).await.ok();
             continue;
         };
@@ -114,7 +141,7 @@ async fn write(ports: Vec<u16>, history: Arc<Mutex<History>>, stop: Arc<AtomicBo
         match answer {
             Ok(Ok(())) => {
                 history.acknowledged.push(id);
-                history.longest_gap = history.longest_gap.max(acknowledged_at.elapsed());
+                history.gaps.push(acknowledged_at.elapsed());
                 acknowledged_at = Instant::now();
             }
             _ => {

@@ -130,7 +130,8 @@ impl Cycle {
         let seen = self.observe(anew).await;
         self.agent.step().await;
         let now = self.agent.now();
-        let Decision { memory, actions, because, wake } = decide(&self.memory, &self.mutated(&seen), now);
+        let Decision { memory, actions, pod: _, because, wake } =
+            decide(&self.memory, &self.mutated(&seen), now);
         self.memory = memory;
         let because = because.to_string();
         if self.agent.shared.status.borrow().because != because {
@@ -183,6 +184,7 @@ impl Cycle {
             requests: requests.into_iter().map(|request| self.numbered(request)).collect(),
             shutting_down: agent.shared.shutting_down.get(),
             watchdog_failed: false,
+            pod_trouble: None,
             wall: WallTime((agent.sim.now().0 / 1_000_000) as i64),
         }
     }

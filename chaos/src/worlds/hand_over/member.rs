@@ -194,6 +194,7 @@ impl Member {
             requests: Vec::new(),
             shutting_down: false,
             watchdog_failed: false,
+            pod_trouble: None,
             wall: WallTime(0),
         }
     }

@@ -1,0 +1,198 @@
+//! `kubernetes`: the pod of this member, and the labels by which Services find it. etcd stays the store.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use super::fault::Origin;
+use super::reader::{Findings, Section, plain};
+use super::tree::{Node, Value};
+
+/// `kubernetes`. Where the section is missing no pod is labelled.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Kubernetes {
+    /// Where the pods are.
+    pub namespace: String,
+    /// The pod of this member.
+    pub pod: String,
+    /// Its uid, where the downward API tells it: a pod that was made anew under the same name is another one.
+    pub pod_uid: Option<String>,
+    /// The context of a kubeconfig; the service account of the pod when `None` and no kubeconfig is named.
+    pub context: Option<String>,
+    /// Whom to trust instead of what the kubeconfig or the service account says.
+    pub cacert: Option<PathBuf>,
+    /// Labels that every pod of the cluster has, the one with its name included.
+    pub selector: BTreeMap<String, String>,
+    /// The label that Services select by.
+    pub role_label: String,
+    /// Its value on the pod of a primary.
+    pub leader_label_value: String,
+    /// Its value on the pod of a standby.
+    pub follower_label_value: String,
+    /// A second label, always `primary` or `replica`, while users move from one pair of values to another.
+    pub tmp_role_label: Option<String>,
+    /// On the pod while its data is being made or copied.
+    pub bootstrap_labels: BTreeMap<String, String>,
+    /// The condition that is true while the pod has a role; `None`: there is no such gate.
+    pub readiness_gate: Option<String>,
+}
+
+/// Keys of Patroni's that mean nothing where etcd is the store, with the reason.
+const NOT_ACTED_ON: [(&str, &str); 5] = [
+    (
+        "use_endpoints",
+        "etcd is the store, and Services select pods by their labels: this key is not acted on",
+    ),
+    ("pod_ip", "no Endpoints are written: this key is not acted on"),
+    ("ports", "no Endpoints are written: this key is not acted on"),
+    ("bypass_api_service", "the API is asked through its Service: this key is not acted on"),
+    ("retriable_http_codes", "whatever the API answers is tried again: this key is not acted on"),
+];
+
+/// Fills in what the pod itself tells: its name, uid and namespace, from the downward API or the service account.
+pub(super) fn complete(
+    root: &mut Node,
+    environment: &BTreeMap<String, String>,
+    account_namespace: impl FnOnce() -> Option<String>,
+) {
+    let Some(section) = root.get("kubernetes").filter(|node| matches!(node.value, Value::Map(_))) else {
+        return;
+    };
+    let missing = |key: &str| section.get(key).is_none_or(|node| node.value == Value::Null);
+    let told = |key: &'static str, variable: &str| {
+        let text = environment.get(variable).filter(|text| missing(key) && !text.is_empty())?;
+        Some((key, text.clone(), variable.to_owned()))
+    };
+    let namespace = told("namespace", "POD_NAMESPACE").or_else(|| {
+        let text = missing("namespace").then(account_namespace).flatten()?;
+        Some(("namespace", text, "service account".to_owned()))
+    });
+    let told = [told("pod", "POD_NAME"), told("pod_uid", "POD_UID"), namespace];
+    for (key, text, source) in told.into_iter().flatten() {
+        let origin = Origin { source, line: None };
+        root.put(&["kubernetes", key], Node::text(text.trim(), &origin));
+    }
+}
+
+/// Reads the section; `name` is the member's.
+pub(super) fn read(
+    top: &mut Section<'_>,
+    scope: &str,
+    name: Option<&str>,
+    findings: &mut Findings,
+) -> Option<Kubernetes> {
+    let mut section = top.section("kubernetes", findings);
+    if !section.is_there() {
+        return None;
+    }
+    let mut selector = labels(&mut section, "labels", findings);
+    let scope_label = key(&mut section, "scope_label", findings).unwrap_or_else(|| "cluster-name".to_owned());
+    let given = selector.get(&scope_label);
+    if let (true, Some(node)) = (given.is_some_and(|given| given != scope), section.get("labels")) {
+        let expected = format!("remove `{scope_label}`: its value is the scope, `{scope}`");
+        section.fault("labels", node, &expected, findings);
+    }
+    selector.insert(scope_label, scope.to_owned());
+    let leader = value(&mut section, "leader_label_value", "primary", findings);
+    let follower = value(&mut section, "follower_label_value", "replica", findings);
+    if let (true, Some(node)) = (leader == follower, section.get("follower_label_value")) {
+        let expected = "write another value than that of `leader_label_value`";
+        section.fault("follower_label_value", node, expected, findings);
+    }
+    let standby_leader = value(&mut section, "standby_leader_label_value", &leader, findings);
+    if let (true, Some(node)) = (standby_leader != leader, section.get("standby_leader_label_value")) {
+        let why = "standby clusters are not built yet: this value is not used";
+        section.warn("standby_leader_label_value", node, why, findings);
+    }
+    for (not_acted_on, why) in NOT_ACTED_ON {
+        if let Some(node) = section.get(not_acted_on).filter(|node| node.value != Value::Bool(false)) {
+            section.warn(not_acted_on, node, why, findings);
+        }
+    }
+    let read = Kubernetes {
+        namespace: section.text("namespace", findings).unwrap_or_else(|| "default".to_owned()),
+        pod: section.text("pod", findings).or(name.map(str::to_owned)).unwrap_or_default(),
+        pod_uid: section.text("pod_uid", findings),
+        context: section.text("context", findings),
+        cacert: section.text("cacert", findings).map(PathBuf::from),
+        selector,
+        role_label: key(&mut section, "role_label", findings).unwrap_or_else(|| "role".to_owned()),
+        leader_label_value: leader,
+        follower_label_value: follower,
+        tmp_role_label: key(&mut section, "tmp_role_label", findings),
+        bootstrap_labels: labels(&mut section, "bootstrap_labels", findings),
+        readiness_gate: key(&mut section, "readiness_gate", findings),
+    };
+    section.finish(findings);
+    Some(read)
+}
+
+/// The key of a label, or a condition: both are written alike.
+fn key(section: &mut Section<'_>, name: &'static str, findings: &mut Findings) -> Option<String> {
+    let text = section.text(name, findings)?;
+    if let (false, Some(node)) = (is_key(&text), section.get(name)) {
+        section.fault(name, node, "write the key of a label, as in `role` or `example.org/role`", findings);
+    }
+    Some(text)
+}
+
+fn value(section: &mut Section<'_>, name: &'static str, default: &str, findings: &mut Findings) -> String {
+    let Some(text) = section.text(name, findings) else { return default.to_owned() };
+    if let (false, Some(node)) = (is_value(&text), section.get(name)) {
+        section.fault(name, node, VALUE_EXPECTED, findings);
+    }
+    text
+}
+
+const VALUE_EXPECTED: &str = "write the value of a label: at most 63 letters, digits, `-`, `_` and `.`";
+
+/// A map of labels.
+fn labels(
+    section: &mut Section<'_>,
+    name: &'static str,
+    findings: &mut Findings,
+) -> BTreeMap<String, String> {
+    let Some(node) = section.get(name) else { return BTreeMap::new() };
+    let Value::Map(entries) = &node.value else {
+        section.fault(name, node, "write a section of labels, as in `{application: patroni}`", findings);
+        return BTreeMap::new();
+    };
+    let mut labels = BTreeMap::new();
+    for (key, node) in entries {
+        match plain(node).filter(|text| is_key(key) && (text.is_empty() || is_value(text))) {
+            Some(text) => drop(labels.insert(key.clone(), text)),
+            None => section.fault(&format!("{name}.{key}"), node, VALUE_EXPECTED, findings),
+        }
+    }
+    labels
+}
+
+/// A name, with the name of a domain before it or not (Kubernetes, "Labels and Selectors").
+fn is_key(text: &str) -> bool {
+    let (domain, name) = text.split_once('/').map_or((None, text), |(domain, name)| (Some(domain), name));
+    let part = |part: &str| is_value(part) && part.chars().all(|c| !c.is_ascii_uppercase() && c != '_');
+    is_value(name) && domain.is_none_or(|domain| domain.len() <= 253 && domain.split('.').all(part))
+}
+
+fn is_value(text: &str) -> bool {
+    let ends = |c: Option<char>| c.is_some_and(|c| c.is_ascii_alphanumeric());
+    text.len() <= 63
+        && ends(text.chars().next())
+        && ends(text.chars().next_back())
+        && text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_and_values_are_those_that_kubernetes_takes() {
+        for key in ["role", "cluster-name", "example.org/role", "a_b.c"] {
+            assert!(is_key(key), "{key}");
+        }
+        for key in ["", "-role", "role-", "a/b/c", "Example.org/role", "a..b/c", "ro le"] {
+            assert!(!is_key(key), "{key}");
+        }
+        assert!(is_value("PRIMARY_1.x") && !is_value(&"x".repeat(64)) && !is_value("x/y"));
+    }
+}

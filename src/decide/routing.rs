@@ -1,0 +1,58 @@
+//! What my pod says to whoever routes by labels. Never ahead of the truth: the leader's label follows a Postgres that
+//! was seen to accept writes in the term I lead in, and goes before that Postgres is stopped.
+
+use super::turn::Turn;
+use super::{Leadership, Server};
+use crate::model::{Action, Job, JobKind, PodRole};
+
+/// `None`: nothing is known that speaks against what the pod says.
+pub(super) fn of(turn: &Turn<'_>, leadership: &Leadership, server: &Server<'_>) -> Option<PodRole> {
+    if stops(turn) {
+        return Some(PodRole::Nothing);
+    }
+    if let Some(JobKind::Bootstrap | JobKind::Clone) =
+        turn.seen.job.as_ref().map(|running| running.job.kind())
+    {
+        return Some(PodRole::Bootstrapping);
+    }
+    match (server, leadership) {
+        (Server::Unknown | Server::Silent, _) => None,
+        (Server::Primary(_), Leadership::Unknown | Leadership::Unconfirmed) => None,
+        (Server::Primary(_), Leadership::Mine(term)) if serves(turn) => Some(PodRole::Leader(*term)),
+        (
+            Server::Primary(_),
+            Leadership::Mine(_)
+            | Leadership::Expiring(_)
+            | Leadership::FormerSelf(_)
+            | Leadership::Other(_)
+            | Leadership::Nobody,
+        ) => Some(PodRole::Nothing),
+        // About to be promoted: each change less on the way is one that no Service has to follow.
+        (Server::Standby(_), Leadership::Mine(_)) => None,
+        (
+            Server::Standby(_),
+            Leadership::Expiring(_)
+            | Leadership::Unconfirmed
+            | Leadership::FormerSelf(_)
+            | Leadership::Other(_)
+            | Leadership::Nobody
+            | Leadership::Unknown,
+        ) => Some(PodRole::Follower),
+        (
+            Server::Empty | Server::HalfMade | Server::Inaccessible(_) | Server::Foreign(_) | Server::Down(_),
+            _,
+        ) => Some(PodRole::Nothing),
+    }
+}
+
+/// As the probe `/primary` asks: clients are let in, and Postgres proves that it works.
+fn serves(turn: &Turn<'_>) -> bool {
+    let postgres = &turn.seen.postgres;
+    !turn.memory.demoted && !postgres.gated && postgres.liveness.death().is_none()
+}
+
+/// Postgres is being stopped, or this very decision stops it.
+fn stops(turn: &Turn<'_>) -> bool {
+    let running = turn.seen.job.as_ref().is_some_and(|running| running.job.kind() == JobKind::Stop);
+    running || turn.actions.iter().any(|action| matches!(action, Action::Start(Job::Stop { .. })))
+}

@@ -1,0 +1,228 @@
+//! The connection to the API server: each call once, with a deadline of its own.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use futures::{Stream, StreamExt};
+use http_body_util::BodyExt;
+use hyper::http::{Request, header};
+use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::events::v1::Event;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ListMeta;
+use kube::Client;
+use kube::api::{GetParams, ListParams, Patch, PatchParams, PostParams, WatchEvent, WatchParams};
+use kube::client::Body;
+use kube::config::{Config, KubeConfigOptions, Kubeconfig};
+use kube::core::request;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use tokio::sync::Mutex;
+
+use super::failure::Failure;
+use super::pod::Names;
+use crate::model::PodFailure;
+
+/// An API server in the same cluster accepts a connection within milliseconds.
+const CONNECT_WITHIN: Duration = Duration::from_millis(900);
+/// It answers within milliseconds, too; longer than this a new leader waits for no label.
+const ANSWER_WITHIN: Duration = Duration::from_secs(1);
+/// The head of a watch may wait for the server's cache.
+const WATCH_BEGINS_WITHIN: Duration = Duration::from_secs(5);
+/// A watch is begun anew this often: so long one may be dead without a sign of it.
+const WATCH_SECONDS: u32 = 60;
+/// A watch that says nothing for longer than it should last is dead.
+const WATCH_IDLE_MAX: Duration = Duration::from_secs(WATCH_SECONDS as u64 + 5);
+/// Who the API server shall remember as the owner of the fields.
+const FIELD_OWNER: &str = "matriarch";
+
+/// Which API, which pod, and which words are written on it.
+#[derive(Clone, Debug)]
+pub struct KubeSetup {
+    /// Where the pods are.
+    pub namespace: String,
+    /// The pod of this member.
+    pub pod: String,
+    /// Its uid, if it was told.
+    pub pod_uid: Option<String>,
+    /// A kubeconfig; the usual one where only a context is given, and the pod's service account where neither is.
+    pub kubeconfig: Option<PathBuf>,
+    /// The context in it; the current one when `None`.
+    pub context: Option<String>,
+    /// Whom to trust instead.
+    pub cacert: Option<PathBuf>,
+    /// Labels, annotations and conditions.
+    pub names: Names,
+}
+
+/// Which pods.
+#[derive(Clone, Debug)]
+pub(super) enum Selector {
+    /// The one of this name.
+    Named(String),
+    /// Those with these labels.
+    Labelled(String),
+}
+
+pub(super) struct Api {
+    setup: KubeSetup,
+    client: Mutex<Option<Client>>,
+}
+
+#[derive(Deserialize)]
+struct Listed {
+    metadata: ListMeta,
+    items: Vec<Pod>,
+}
+
+impl Api {
+    pub(super) fn new(setup: KubeSetup) -> Api {
+        Api { setup, client: Mutex::default() }
+    }
+
+    pub(super) fn setup(&self) -> &KubeSetup {
+        &self.setup
+    }
+
+    /// A pod.
+    pub(super) async fn get(&self, name: &str) -> Result<Pod, Failure> {
+        self.ask(self.pods().get(name, &GetParams::default())).await
+    }
+
+    /// The pods that `selector` names, as they are now, and the version from which to watch them.
+    pub(super) async fn list(&self, selector: &Selector) -> Result<(String, Vec<Pod>), Failure> {
+        let params = match selector {
+            Selector::Named(name) => ListParams::default().fields(&named(name)),
+            Selector::Labelled(labels) => ListParams::default().labels(labels),
+        };
+        let listed: Listed = self.ask(self.pods().list(&params)).await?;
+        Ok((listed.metadata.resource_version.unwrap_or_default(), listed.items))
+    }
+
+    /// A merge patch of a pod's metadata.
+    pub(super) async fn patch(&self, name: &str, patch: &Value) -> Result<Pod, Failure> {
+        self.ask(self.pods().patch(name, &patched_by(), &Patch::Merge(patch))).await
+    }
+
+    /// A strategic patch of a pod's conditions, which are merged by type.
+    pub(super) async fn patch_status(&self, name: &str, patch: &Value) -> Result<Pod, Failure> {
+        self.ask(self.pods().patch_subresource("status", name, &patched_by(), &Patch::Strategic(patch))).await
+    }
+
+    pub(super) async fn record(&self, event: &Event) -> Result<(), Failure> {
+        let events = format!("/apis/events.k8s.io/v1/namespaces/{}/events", self.setup.namespace);
+        let body = serde_json::to_vec(event).map_err(unreadable)?;
+        let _recorded: Event =
+            self.ask(request::Request::new(events).create(&PostParams::default(), body)).await?;
+        Ok(())
+    }
+
+    /// Changes of those pods after `version`; ends by itself after [`WATCH_SECONDS`].
+    pub(super) async fn watch(
+        &self,
+        selector: &Selector,
+        version: &str,
+    ) -> Result<impl Stream<Item = Result<WatchEvent<Pod>, Failure>> + use<>, Failure> {
+        let params = WatchParams::default().timeout(WATCH_SECONDS);
+        let params = match selector {
+            Selector::Named(name) => params.fields(&named(name)),
+            Selector::Labelled(labels) => params.labels(labels),
+        };
+        let request = self.pods().watch(&params, version).map_err(unreadable)?;
+        let client = self.client().await?;
+        let begun = tokio::time::timeout(WATCH_BEGINS_WITHIN, client.request_events::<Pod>(request)).await;
+        let begun = begun.map_err(|_| Failure::silent(WATCH_BEGINS_WITHIN));
+        let stream = self.judge(begun.and_then(|begun| begun.map_err(Failure::from))).await?;
+        let stream = Box::pin(stream);
+        Ok(futures::stream::unfold(Some(stream), |stream| async {
+            let mut stream = stream?;
+            match tokio::time::timeout(WATCH_IDLE_MAX, stream.next()).await {
+                Ok(Some(event)) => Some((event.map_err(Failure::from), Some(stream))),
+                Ok(None) => None,
+                Err(_) => Some((Err(Failure::silent(WATCH_IDLE_MAX)), None)),
+            }
+        }))
+    }
+
+    fn pods(&self) -> request::Request {
+        request::Request::new(format!("/api/v1/namespaces/{}/pods", self.setup.namespace))
+    }
+
+    async fn ask<T: DeserializeOwned>(
+        &self,
+        request: Result<Request<Vec<u8>>, request::Error>,
+    ) -> Result<T, Failure> {
+        let request = request.map_err(unreadable)?;
+        let client = self.client().await?;
+        let answered = tokio::time::timeout(ANSWER_WITHIN, answer(&client, request)).await;
+        let body = self.judge(answered.unwrap_or_else(|_| Err(Failure::silent(ANSWER_WITHIN)))).await?;
+        serde_json::from_slice(&body).map_err(unreadable)
+    }
+
+    /// After a 401 the token is read anew.
+    async fn judge<T>(&self, answer: Result<T, Failure>) -> Result<T, Failure> {
+        if let Err(Failure { kind: PodFailure::Unauthorized, .. }) = &answer {
+            *self.client.lock().await = None;
+        }
+        answer
+    }
+
+    async fn client(&self) -> Result<Client, Failure> {
+        let mut kept = self.client.lock().await;
+        if let Some(client) = &*kept {
+            return Ok(client.clone());
+        }
+        let client = connect(&self.setup).await?;
+        *kept = Some(client.clone());
+        Ok(client)
+    }
+}
+
+async fn answer(client: &Client, request: Request<Vec<u8>>) -> Result<Vec<u8>, Failure> {
+    let response = client.send(request.map(Body::from)).await?;
+    let (head, body) = response.into_parts();
+    let body = body.collect().await?.to_bytes();
+    if head.status.is_success() {
+        return Ok(body.to_vec());
+    }
+    let seconds = head.headers.get(header::RETRY_AFTER).and_then(|after| after.to_str().ok()?.parse().ok());
+    Err(Failure::refused(head.status.as_u16(), seconds.map(Duration::from_secs), &body))
+}
+
+/// The client of the kubeconfig that was asked for, else of the service account.
+async fn connect(setup: &KubeSetup) -> Result<Client, Failure> {
+    let unconfigured =
+        |error: &dyn std::error::Error| Failure::new(PodFailure::Unconfigured, error.to_string());
+    let options = KubeConfigOptions { context: setup.context.clone(), ..KubeConfigOptions::default() };
+    let kubeconfig = match (&setup.kubeconfig, &setup.context) {
+        (Some(path), _) => Some(Kubeconfig::read_from(path)),
+        (None, Some(_)) => Some(Kubeconfig::read()),
+        (None, None) => None,
+    };
+    let mut config = match kubeconfig.transpose().map_err(|error| unconfigured(&error))? {
+        Some(kubeconfig) => Config::from_custom_kubeconfig(kubeconfig, &options)
+            .await
+            .map_err(|error| unconfigured(&error))?,
+        None => Config::incluster().map_err(|error| unconfigured(&error))?,
+    };
+    config.connect_timeout = Some(CONNECT_WITHIN);
+    // What is tried again, and when, is said in one place; and a watch is silent for as long as nothing happens.
+    config.default_retry = false;
+    config.read_timeout = None;
+    if setup.cacert.is_some() {
+        config.root_cert_file = setup.cacert.clone();
+    }
+    Client::try_from(config).map_err(|error| unconfigured(&error))
+}
+
+fn named(name: &str) -> String {
+    format!("metadata.name={name}")
+}
+
+fn patched_by() -> PatchParams {
+    PatchParams { field_manager: Some(FIELD_OWNER.to_owned()), ..PatchParams::default() }
+}
+
+fn unreadable(error: impl std::error::Error) -> Failure {
+    Failure::new(PodFailure::Other, error.to_string())
+}

@@ -1,0 +1,110 @@
+//! When to try again: at once, soon, and then less and less often.
+
+use std::time::Duration;
+
+use super::failure::Failure;
+use crate::model::{Moment, PodFailure};
+
+const FIRST: Duration = Duration::from_millis(100);
+/// Rare enough for an API server in trouble, and often enough for a label that is late.
+const LONGEST: Duration = Duration::from_secs(5);
+/// What a server that says 429 is given when it names no time itself.
+const TOO_MANY: Duration = Duration::from_secs(1);
+/// So many conflicts in a row are thought over again at once.
+const CONFLICTS: u32 = 5;
+/// Longer pauses are not taken from the server.
+const ASKED_MAX: Duration = Duration::from_secs(60);
+
+/// The pauses after failures in a row.
+#[derive(Debug, Default)]
+pub(super) struct Backoff {
+    failures: u32,
+    not_before: Option<Moment>,
+    /// The server itself asked for the pause: nothing shortens it.
+    asked: bool,
+}
+
+impl Backoff {
+    /// The next try is not made before this.
+    pub(super) fn not_before(&self) -> Option<Moment> {
+        self.not_before
+    }
+
+    pub(super) fn succeeded(&mut self) {
+        *self = Backoff::default();
+    }
+
+    /// There is something new to be done: it is tried now, unless the server asked for a pause.
+    pub(super) fn hurry(&mut self) {
+        if !self.asked {
+            *self = Backoff::default();
+        }
+    }
+
+    pub(super) fn failed(&mut self, failure: &Failure, now: Moment) {
+        let pause = match failure.kind {
+            // Read anew, the token or the list will do.
+            PodFailure::Unauthorized | PodFailure::Gone if self.failures == 0 => Duration::ZERO,
+            // Somebody is busy with the pod, and the API server is well.
+            PodFailure::Conflict if self.failures < CONFLICTS => Duration::ZERO,
+            PodFailure::Conflict => FIRST,
+            PodFailure::TooMany => failure.retry_after.unwrap_or(TOO_MANY).min(ASKED_MAX),
+            // It needs no answer of the API, but a renewal of the lease.
+            PodFailure::NewerTerm => FIRST,
+            PodFailure::Unconfigured
+            | PodFailure::Unreachable
+            | PodFailure::Silent
+            | PodFailure::Unauthorized
+            | PodFailure::Forbidden
+            | PodFailure::NotFound
+            | PodFailure::OtherPod
+            | PodFailure::Gone
+            | PodFailure::Server
+            | PodFailure::Other => {
+                let pause = (FIRST * 2u32.saturating_pow(self.failures.min(16))).min(LONGEST);
+                // Three members that fail at the same moment do not come back at the same moment.
+                pause + pause.mul_f64((now.as_nanos() % 1000) as f64 / 4000.0)
+            }
+        };
+        self.failures += 1;
+        self.asked = failure.kind == PodFailure::TooMany;
+        self.not_before = Some(now + pause);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Moment = Moment::from_millis(1_000);
+
+    fn pauses(kinds: &[PodFailure]) -> Vec<u128> {
+        let mut backoff = Backoff::default();
+        let pause = |kind: &PodFailure| {
+            backoff.failed(&Failure::new(*kind, ""), NOW);
+            NOW.until(backoff.not_before().expect("it failed")).as_millis()
+        };
+        kinds.iter().map(pause).collect()
+    }
+
+    #[test]
+    fn pauses_grow_up_to_a_bound_and_a_refused_token_is_read_again_at_once() {
+        assert_eq!(pauses(&[PodFailure::Server; 8]), [100, 200, 400, 800, 1600, 3200, 5000, 5000]);
+        assert_eq!(pauses(&[PodFailure::Unauthorized; 3]), [0, 200, 400]);
+        assert_eq!(pauses(&[PodFailure::TooMany; 2]), [1000, 1000]);
+        assert_eq!(pauses(&[PodFailure::Conflict; 7]), [0, 0, 0, 0, 0, 100, 100]);
+    }
+
+    #[test]
+    fn a_pause_that_the_server_asked_for_is_not_shortened() {
+        let mut backoff = Backoff::default();
+        let asked =
+            Failure { retry_after: Some(Duration::from_secs(7)), ..Failure::new(PodFailure::TooMany, "") };
+        backoff.failed(&asked, NOW);
+        backoff.hurry();
+        assert_eq!(backoff.not_before(), Some(NOW + Duration::from_secs(7)));
+        backoff.failed(&Failure::new(PodFailure::Server, ""), NOW);
+        backoff.hurry();
+        assert_eq!(backoff.not_before(), None);
+    }
+}

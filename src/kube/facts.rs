@@ -1,0 +1,71 @@
+//! What the rim may know: the label as last shown, what does not work, and how often.
+
+use tokio::sync::watch;
+
+use super::failure::Failure;
+use crate::model::{PodFacts, PodTask, PodTrouble};
+use crate::os::clock;
+
+/// The facts, published at every change that an operator would want to see.
+#[derive(Debug)]
+pub(super) struct Facts(watch::Sender<PodFacts>);
+
+impl Facts {
+    pub(super) fn new() -> Facts {
+        Facts(watch::Sender::default())
+    }
+
+    pub(super) fn subscribe(&self) -> watch::Receiver<PodFacts> {
+        self.0.subscribe()
+    }
+
+    pub(super) fn shows(&self, role: Option<&str>) {
+        self.0.send_if_modified(|facts| {
+            let changed = facts.role.as_deref() != role;
+            facts.role = role.map(str::to_owned);
+            changed
+        });
+    }
+
+    /// `task` did what it is for.
+    pub(super) fn well(&self, task: PodTask) {
+        self.0.send_if_modified(|facts| {
+            let before = facts.complaint();
+            if let Some(trouble) = facts.trouble.remove(&task).filter(PodTrouble::lasts) {
+                tracing::info!(
+                    task = task.as_str(),
+                    failures = trouble.count,
+                    "the Kubernetes API does it again"
+                );
+            }
+            before != facts.complaint()
+        });
+    }
+
+    /// Nobody waits for `task` any more.
+    pub(super) fn moot(&self, task: PodTask) {
+        self.0.send_if_modified(|facts| facts.trouble.remove(&task).is_some_and(|trouble| trouble.lasts()));
+    }
+
+    /// `task` failed.
+    pub(super) fn failed(&self, task: PodTask, failure: &Failure) {
+        self.0.send_if_modified(|facts| {
+            let before = facts.complaint();
+            *facts.failures.entry((task, failure.kind)).or_default() += 1;
+            let since = clock::now();
+            let fresh = || PodTrouble { kind: failure.kind, since, count: 0, text: String::new() };
+            let trouble = facts.trouble.entry(task).or_insert_with(fresh);
+            let told = trouble.lasts() && trouble.kind == failure.kind;
+            trouble.count += 1;
+            (trouble.kind, trouble.text) = (failure.kind, failure.text.clone());
+            if trouble.lasts() && !told {
+                tracing::warn!(
+                    task = task.as_str(),
+                    error = failure.text,
+                    "the Kubernetes API does not do it"
+                );
+            }
+            before != facts.complaint()
+        });
+    }
+}

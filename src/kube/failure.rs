@@ -1,0 +1,88 @@
+//! Why the API did not do what it was asked for: a closed list of kinds, with what was said.
+
+use std::time::Duration;
+
+use crate::model::{PodFailure, Term};
+
+/// Longer answers are cut.
+const TEXT_MAX: usize = 200;
+
+/// One answer that was no success.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{text}")]
+pub(super) struct Failure {
+    pub(super) kind: PodFailure,
+    pub(super) text: String,
+    /// The server asked for this pause.
+    pub(super) retry_after: Option<Duration>,
+}
+
+impl Failure {
+    pub(super) fn new(kind: PodFailure, text: impl Into<String>) -> Failure {
+        Failure { kind, text: text.into(), retry_after: None }
+    }
+
+    /// An answer with a status that is no success.
+    pub(super) fn refused(status: u16, retry_after: Option<Duration>, body: &[u8]) -> Failure {
+        let kind = match status {
+            401 => PodFailure::Unauthorized,
+            403 => PodFailure::Forbidden,
+            404 => PodFailure::NotFound,
+            409 => PodFailure::Conflict,
+            410 => PodFailure::Gone,
+            429 => PodFailure::TooMany,
+            500..=599 => PodFailure::Server,
+            _ => PodFailure::Other,
+        };
+        let told: Option<serde_json::Value> = serde_json::from_slice(body).ok();
+        let told = told.as_ref().and_then(|told| told.get("message")?.as_str().map(str::to_owned));
+        let told = told.unwrap_or_else(|| String::from_utf8_lossy(body).trim().to_owned());
+        let told: String = told.chars().take(TEXT_MAX).collect();
+        Failure { retry_after, ..Failure::new(kind, format!("the API server answered {status}: {told}")) }
+    }
+
+    pub(super) fn silent(within: Duration) -> Failure {
+        Failure::new(
+            PodFailure::Silent,
+            format!("no answer of the API server within {} ms", within.as_millis()),
+        )
+    }
+
+    /// Another pod, or my own, was labelled by somebody who led after me.
+    pub(super) fn newer_term(pod: &str, found: Term, mine: Term) -> Failure {
+        let text = format!("pod {pod} was labelled in term {found}, and I lead in term {mine}");
+        Failure::new(PodFailure::NewerTerm, text)
+    }
+}
+
+impl From<kube::Error> for Failure {
+    fn from(error: kube::Error) -> Failure {
+        if let kube::Error::Api(status) = &error {
+            return Failure::refused(status.code, None, status.message.as_bytes());
+        }
+        let mut text = error.to_string();
+        let mut source = std::error::Error::source(&error);
+        while let Some(cause) = source {
+            let more = cause.to_string();
+            if !text.contains(&more) {
+                text = format!("{text}: {more}");
+            }
+            source = cause.source();
+        }
+        Failure::new(PodFailure::Unreachable, text.chars().take(TEXT_MAX).collect::<String>())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_says_what_the_server_said() {
+        let failure = Failure::refused(403, None, br#"{"kind":"Status","message":"pods is forbidden"}"#);
+        assert_eq!(failure.kind, PodFailure::Forbidden);
+        assert_eq!(failure.text, "the API server answered 403: pods is forbidden");
+        assert_eq!(Failure::refused(429, None, b"too many\n").text, "the API server answered 429: too many");
+        assert_eq!(Failure::refused(503, None, b"").kind, PodFailure::Server);
+    }
+}

@@ -1,0 +1,192 @@
+//! What the agent holds: say what the pod shall say, wait for two things within bounds, and read the facts.
+
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::Pod;
+use tokio::sync::watch;
+
+use super::api::{Api, KubeSetup};
+use super::event::{self, Told};
+use super::facts::Facts;
+use super::pod::{self, Wanted, is_newer};
+use super::{labels, rivals, strip};
+use crate::model::{Moment, PodFacts, PodFailure, PodRole, Term};
+use crate::os::clock;
+
+/// Whether I certainly lead in that term now; with a moment: by a renewal that was sent after it. Asks for one where
+/// there was none yet. Must be quick.
+pub type Grounds = Box<dyn Fn(Term, Option<Moment>) -> bool + Send + Sync>;
+
+/// A renewal that was asked for takes no longer, where etcd is well.
+const CONFIRMED_WITHIN: Duration = Duration::from_secs(1);
+/// How soon it is looked for again.
+const CONFIRMED_SOON: Duration = Duration::from_millis(10);
+
+/// The pod's labels, events and gate. Cheap to clone.
+#[derive(Clone)]
+pub struct Kube(Arc<Shared>);
+
+/// What is known of the own pod.
+#[derive(Clone, Debug, Default)]
+pub(super) enum Own {
+    /// The API has not been asked yet, or has not answered.
+    #[default]
+    Unknown,
+    /// There is none of my name.
+    Gone,
+    /// It is there.
+    Read {
+        pod: Box<Pod>,
+        /// When it was read.
+        at: Moment,
+    },
+}
+
+impl Own {
+    pub(super) fn pod(&self) -> Option<&Pod> {
+        match self {
+            Own::Read { pod, at: _ } => Some(pod),
+            Own::Unknown | Own::Gone => None,
+        }
+    }
+}
+
+pub(super) struct Shared {
+    pub(super) api: Api,
+    pub(super) facts: Facts,
+    pub(super) wanted: watch::Sender<Wanted>,
+    /// The own pod as last read.
+    pub(super) own: watch::Sender<Own>,
+    /// The term in which no other pod was found to say that it leads.
+    pub(super) stripped: watch::Sender<Option<Term>>,
+    own_uid: OnceLock<String>,
+    grounds: OnceLock<Grounds>,
+}
+
+impl Kube {
+    /// Begins to watch the pod, and to keep on it what `first` says; `None` leaves it as it is until the first wish.
+    pub fn start(setup: KubeSetup, first: Option<PodRole>) -> Kube {
+        let own_uid = setup.pod_uid.clone().map(OnceLock::from).unwrap_or_default();
+        let shared = Arc::new(Shared {
+            api: Api::new(setup),
+            facts: Facts::new(),
+            wanted: watch::Sender::new(Wanted { role: first, status: None }),
+            own: watch::Sender::default(),
+            stripped: watch::Sender::default(),
+            own_uid,
+            grounds: OnceLock::new(),
+        });
+        tokio::spawn(labels::watch_own(shared.clone()));
+        tokio::spawn(labels::keep(shared.clone()));
+        tokio::spawn(rivals::keep_off(shared.clone()));
+        Kube(shared)
+    }
+
+    /// From now on leadership is known; before, no pod says that it leads.
+    pub fn lead_by(&self, grounds: Grounds) {
+        // A second call would come from a second loop, and there is none.
+        let _ = self.0.grounds.set(grounds);
+    }
+
+    /// What the pod shall say from now on.
+    pub fn want(&self, role: PodRole) {
+        self.0.wanted.send_if_modified(|wanted| wanted.role.replace(role) != Some(role));
+    }
+
+    /// The member's record, to be read on the pod.
+    pub fn publish(&self, status: String) {
+        self.0.wanted.send_if_modified(|wanted| {
+            let changed = wanted.status.as_ref() != Some(&status);
+            wanted.status = Some(status);
+            changed
+        });
+    }
+
+    /// Takes the leader's label off all other pods in the name of `term`; gives up after `within`, and the label of
+    /// the own pod then waits for it.
+    pub async fn strip(&self, term: Term, within: Duration) {
+        // What a Role does not grant now it does not grant in a second.
+        let hopeless = |kind| matches!(kind, PodFailure::Forbidden | PodFailure::Unconfigured);
+        let tries = strip::until_done(&self.0, term, hopeless);
+        if tokio::time::timeout(within, tries).await != Ok(true) {
+            tracing::warn!(
+                term = term.0,
+                "other pods may still say that they lead: going on without their labels"
+            );
+        }
+    }
+
+    /// Waits until the own pod has no role any more, at most `within`.
+    pub async fn unlabelled(&self, within: Duration) {
+        let label = &self.0.api.setup().names.role_label;
+        let mut own = self.0.own.subscribe();
+        let gone = |own: &Own| match own {
+            Own::Unknown => false,
+            Own::Gone => true,
+            Own::Read { pod, at: _ } => pod::label(pod, label).is_none(),
+        };
+        if tokio::time::timeout(within, own.wait_for(gone)).await.is_err() {
+            tracing::warn!("the pod may still have its role's label: stopping PostgreSQL all the same");
+        }
+    }
+
+    /// Records why leadership changed, beside everything else.
+    pub fn tell(&self, told: Told, term: Term, why: String) {
+        let shared = self.0.clone();
+        tokio::spawn(async move { event::tell(&shared, told, term, &why).await });
+    }
+
+    /// The facts; changes when an operator would want to know.
+    pub fn facts(&self) -> watch::Receiver<PodFacts> {
+        self.0.facts.subscribe()
+    }
+}
+
+impl Shared {
+    /// Takes note of the own pod, unless something newer is known. The first that is seen is the own one, where its uid
+    /// was not told.
+    pub(super) fn read(&self, pod: Pod) {
+        if let Some(uid) = pod.metadata.uid.clone() {
+            // Kept from the first time on.
+            let _ = self.own_uid.set(uid);
+        }
+        self.own.send_if_modified(|own| {
+            let newer = own.pod().is_none_or(|known| is_newer(&pod, known));
+            if newer {
+                *own = Own::Read { pod: Box::new(pod), at: clock::now() };
+            }
+            newer
+        });
+    }
+
+    /// The own pod is not there.
+    pub(super) fn lost(&self) {
+        self.own.send_replace(Own::Gone);
+    }
+
+    pub(super) fn own_pod(&self) -> Option<Pod> {
+        self.own.borrow().pod().cloned()
+    }
+
+    pub(super) fn own_uid(&self) -> Option<&String> {
+        self.own_uid.get()
+    }
+
+    /// Whether I lead in `term` now, as far as the last renewal says.
+    pub(super) fn leads(&self, term: Term) -> bool {
+        self.grounds.get().is_some_and(|grounds| grounds(term, None))
+    }
+
+    /// Whether I lead in `term` by a renewal that was sent after `since`, which is waited for.
+    pub(super) async fn is_confirmed(&self, term: Term, since: Moment) -> bool {
+        let give_up_at = clock::now() + CONFIRMED_WITHIN;
+        while self.leads(term) && clock::now() < give_up_at {
+            if self.grounds.get().is_some_and(|grounds| grounds(term, Some(since))) {
+                return true;
+            }
+            tokio::time::sleep(CONFIRMED_SOON).await;
+        }
+        false
+    }
+}

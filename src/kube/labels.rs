@@ -1,0 +1,204 @@
+//! Keeps the own pod saying what it shall: one patch at a time, made from the newest that is known of both sides.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::Pod;
+
+use super::api::Selector;
+use super::backoff::Backoff;
+use super::failure::Failure;
+use super::follow::follow;
+use super::handle::{Own, Shared};
+use super::pod::{self, Wanted};
+use super::strip;
+use crate::model::{Moment, PodFailure, PodRole, PodTask, Term};
+use crate::os::clock;
+
+/// How soon the lease is asked again whether it is still mine.
+const LEASE_SOON: Duration = Duration::from_millis(100);
+/// A status waits this long for a label to go with it, and for a later status to take its place.
+const STATUS_WAITS: Duration = Duration::from_secs(1);
+
+/// Tells what is seen of the own pod. Runs for as long as the supervisor.
+pub(super) async fn watch_own(shared: Arc<Shared>) {
+    let selector = Selector::Named(shared.api.setup().pod.clone());
+    let tell = |pods: Vec<Pod>| match pods.is_empty() {
+        true => shared.lost(),
+        false => pods.into_iter().for_each(|pod| shared.read(pod)),
+    };
+    follow(&shared.api, &shared.facts, &selector, tell).await;
+}
+
+/// Keeps its labels. Runs for as long as the supervisor.
+pub(super) async fn keep(shared: Arc<Shared>) {
+    let mut keeping = Keeping::default();
+    let (mut wanted, mut seen) = (shared.wanted.subscribe(), shared.own.subscribe());
+    loop {
+        let (now_wanted, now_seen) = (wanted.borrow_and_update().clone(), seen.borrow_and_update().clone());
+        if now_wanted.role != keeping.role {
+            keeping.role = now_wanted.role;
+            keeping.label.hurry();
+            keeping.gate.hurry();
+            if !matches!(now_wanted.role, Some(PodRole::Leader(_))) {
+                shared.facts.moot(PodTask::Strip);
+            }
+        }
+        // A step that is about to write what is not wanted any more is given up: what it sent is overtaken by version.
+        let role = now_wanted.role;
+        let step = tokio::select! {
+            step = keeping.step(&shared, &now_wanted, &now_seen) => step,
+            _ = wanted.wait_for(|wanted| wanted.role != role) => continue,
+        };
+        let pause = async {
+            match step {
+                Some(at) => clock::sleep_until(at).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            _ = wanted.changed() => {}
+            _ = seen.changed() => {}
+            () = pause => {}
+        }
+    }
+}
+
+#[derive(Default)]
+struct Keeping {
+    role: Option<PodRole>,
+    label: Backoff,
+    gate: Backoff,
+    /// Since when the status alone differs.
+    status_since: Option<Moment>,
+    /// It was said that others cannot find the pod.
+    warned: bool,
+}
+
+impl Keeping {
+    /// One look, and at most one patch of each kind. Says when to look again; `None`: when something changes.
+    async fn step(&mut self, shared: &Shared, wanted: &Wanted, own: &Own) -> Option<Moment> {
+        let setup = shared.api.setup();
+        let (pod, at) = match mine(shared, own) {
+            Ok(Some(read)) => read,
+            Ok(None) => return None,
+            Err(failure) => {
+                shared.facts.shows(None);
+                return settle(shared, PodTask::Label, &mut self.label, Err(failure));
+            }
+        };
+        if !setup.names.selects(pod) && !std::mem::replace(&mut self.warned, true) {
+            let labels = setup.names.leaders();
+            tracing::warn!(labels, "my pod lacks labels by which a new leader would find it");
+        }
+        shared.facts.shows(pod::label(pod, &setup.names.role_label).map(String::as_str));
+        if let Some(change) = pod::change(pod, wanted, &setup.names) {
+            if !change.routes {
+                let since = *self.status_since.get_or_insert_with(clock::now);
+                if clock::now() < since + STATUS_WAITS {
+                    return Some(since + STATUS_WAITS);
+                }
+            }
+            if let Some(at) = self.label.not_before().filter(|at| clock::now() < *at) {
+                return Some(at);
+            }
+            if let (Some(PodRole::Leader(term)), true) = (wanted.role, change.routes) {
+                if !shared.leads(term) {
+                    // The loop is about to say so, too.
+                    return Some(clock::now() + LEASE_SOON);
+                }
+                if let Err(failure) = clear_the_way(shared, pod, at, term).await {
+                    return settle(shared, PodTask::Label, &mut self.label, Err(failure));
+                }
+            }
+            let patched = write(shared, shared.api.patch(&setup.pod, &change.patch).await).await;
+            self.status_since = None;
+            return settle(shared, PodTask::Label, &mut self.label, patched);
+        }
+        self.status_since = None;
+        shared.facts.well(PodTask::Label);
+        self.open_gate(shared, wanted, pod).await
+    }
+
+    /// Only after the label: whoever waits for the gate finds it in place.
+    async fn open_gate(&mut self, shared: &Shared, wanted: &Wanted, pod: &Pod) -> Option<Moment> {
+        let setup = shared.api.setup();
+        let open = match wanted.role? {
+            PodRole::Leader(_) | PodRole::Follower => true,
+            PodRole::Bootstrapping | PodRole::Nothing => false,
+        };
+        let patch = pod::gate(pod, setup.names.readiness_gate.as_ref()?, open, clock::wall())?;
+        if let Some(at) = self.gate.not_before().filter(|at| clock::now() < *at) {
+            return Some(at);
+        }
+        let patched = write(shared, shared.api.patch_status(&setup.pod, &patch).await).await;
+        settle(shared, PodTask::Gate, &mut self.gate, patched)
+    }
+}
+
+/// The own pod and when it was read; `None` before that. A pod of my name that is not the one I run in is none: I have
+/// nothing to say about it.
+fn mine<'a>(shared: &Shared, own: &'a Own) -> Result<Option<(&'a Pod, Moment)>, Failure> {
+    let name = &shared.api.setup().pod;
+    let (pod, at) = match own {
+        Own::Unknown => return Ok(None),
+        Own::Gone => return Err(Failure::new(PodFailure::NotFound, format!("there is no pod {name}"))),
+        Own::Read { pod, at } => (pod, *at),
+    };
+    match (shared.own_uid(), &pod.metadata.uid) {
+        (Some(mine), Some(uid)) if mine != uid => {
+            let text = format!("pod {name} has the uid {uid}, and mine is {mine}");
+            Err(Failure::new(PodFailure::OtherPod, text))
+        }
+        (_, _) => Ok(Some((pod, at))),
+    }
+}
+
+/// Before my pod says that it leads in `term`: nobody who led later has written on it, and no other pod says so too.
+async fn clear_the_way(shared: &Shared, pod: &Pod, seen_at: Moment, term: Term) -> Result<(), Failure> {
+    if let Some(found) = pod::term(pod).filter(|found| term < *found)
+        && !shared.is_confirmed(term, seen_at).await
+    {
+        return Err(Failure::newer_term(&shared.api.setup().pod, found, term));
+    }
+    if *shared.stripped.borrow() != Some(term) {
+        strip::strip(shared, term).await?;
+        shared.facts.well(PodTask::Strip);
+    }
+    Ok(())
+}
+
+/// Takes note of the pod as it is now, whether the patch has won or lost.
+async fn write(shared: &Shared, patched: Result<Pod, Failure>) -> Result<(), Failure> {
+    match patched {
+        Ok(pod) => {
+            shared.read(pod);
+            Ok(())
+        }
+        Err(failure) if failure.kind == PodFailure::Conflict => {
+            shared.read(shared.api.get(&shared.api.setup().pod).await?);
+            Err(failure)
+        }
+        Err(failure) => Err(failure),
+    }
+}
+
+fn settle(
+    shared: &Shared,
+    task: PodTask,
+    backoff: &mut Backoff,
+    done: Result<(), Failure>,
+) -> Option<Moment> {
+    match done {
+        Ok(()) => {
+            backoff.succeeded();
+            shared.facts.well(task);
+            None
+        }
+        Err(failure) => {
+            shared.facts.failed(task, &failure);
+            backoff.failed(&failure, clock::now());
+            backoff.not_before()
+        }
+    }
+}

@@ -1,0 +1,179 @@
+//! From what a pod says and what it shall say to the smallest patch, or none.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::{Pod, PodCondition};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use serde_json::{Map, Value, json};
+
+use crate::model::{PodRole, Term, WallTime};
+
+/// The term in which the label was written, or taken off.
+pub(super) const TERM: &str = "matriarch.io/term";
+/// The member's record, as it stands in etcd.
+pub(super) const STATUS: &str = "status";
+
+/// The words that are written on pods.
+#[derive(Clone, Debug)]
+pub struct Names {
+    /// Labels that every pod of the cluster has.
+    pub selector: BTreeMap<String, String>,
+    /// The label that Services select by.
+    pub role_label: String,
+    /// Its value on the pod of a primary.
+    pub leader: String,
+    /// Its value on the pod of a standby.
+    pub follower: String,
+    /// A second label, always `primary` or `replica`.
+    pub tmp_role_label: Option<String>,
+    /// On the pod while its data is being made or copied.
+    pub bootstrap_labels: BTreeMap<String, String>,
+    /// The condition that is true while the pod has a role.
+    pub readiness_gate: Option<String>,
+}
+
+impl Names {
+    /// The cluster's pods that say that they are the primary's.
+    pub(super) fn leaders(&self) -> String {
+        let leader = [(&self.role_label, &self.leader)];
+        let terms = self.selector.iter().chain(leader).map(|(key, value)| format!("{key}={value}"));
+        terms.collect::<Vec<_>>().join(",")
+    }
+
+    /// A new leader finds the pod by these.
+    pub(super) fn selects(&self, pod: &Pod) -> bool {
+        self.selector.iter().all(|(key, value)| label(pod, key) == Some(value))
+    }
+
+    pub(super) fn says_leader(&self, pod: &Pod) -> bool {
+        label(pod, &self.role_label) == Some(&self.leader)
+    }
+
+    fn role(&self, role: PodRole) -> (Option<&str>, Option<&str>) {
+        match role {
+            PodRole::Leader(_) => (Some(&self.leader), Some("primary")),
+            PodRole::Follower => (Some(&self.follower), Some("replica")),
+            PodRole::Bootstrapping | PodRole::Nothing => (None, None),
+        }
+    }
+}
+
+/// What the own pod shall say; `None`: what it says already.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Wanted {
+    pub(super) role: Option<PodRole>,
+    pub(super) status: Option<String>,
+}
+
+/// A patch, and how it comes that it is sent.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Change {
+    pub(super) patch: Value,
+    /// It changes what Services see, or the term; a status alone can wait.
+    pub(super) routes: bool,
+}
+
+/// The smallest patch that makes `pod` say what is wanted.
+pub(super) fn change(pod: &Pod, wanted: &Wanted, names: &Names) -> Option<Change> {
+    let mut labels = Map::new();
+    let mut annotations = Map::new();
+    if let Some(role) = wanted.role {
+        let (value, standard) = names.role(role);
+        set(&mut labels, label(pod, &names.role_label), &names.role_label, value);
+        if let Some(tmp) = &names.tmp_role_label {
+            set(&mut labels, label(pod, tmp), tmp, standard);
+        }
+        for (key, value) in &names.bootstrap_labels {
+            let value = (role == PodRole::Bootstrapping).then_some(value.as_str());
+            set(&mut labels, label(pod, key), key, value);
+        }
+        if let PodRole::Leader(term) = role {
+            set(&mut annotations, annotation(pod, TERM), TERM, Some(&term.to_string()));
+        }
+    }
+    let routes = !labels.is_empty() || !annotations.is_empty();
+    if let Some(status) = &wanted.status {
+        set(&mut annotations, annotation(pod, STATUS), STATUS, Some(status));
+    }
+    (routes || !annotations.is_empty()).then(|| Change { patch: patch(pod, labels, annotations), routes })
+}
+
+/// Takes the leader's label off somebody else's pod, in the name of `term`.
+pub(super) fn strip(pod: &Pod, term: Term, names: &Names) -> Value {
+    let mut labels = Map::from_iter([(names.role_label.clone(), Value::Null)]);
+    if let Some(tmp) = &names.tmp_role_label {
+        set(&mut labels, label(pod, tmp), tmp, None);
+    }
+    let annotations = Map::from_iter([(TERM.to_owned(), term.to_string().into())]);
+    patch(pod, labels, annotations)
+}
+
+/// The patch of the readiness gate's condition; none when it says that already.
+pub(super) fn gate(pod: &Pod, condition: &str, open: bool, now: WallTime) -> Option<Value> {
+    let status = if open { "True" } else { "False" };
+    let known = pod.status.as_ref().and_then(|status| status.conditions.as_ref()).into_iter().flatten();
+    if known.into_iter().any(|known| known.type_ == condition && known.status == status) {
+        return None;
+    }
+    let condition = PodCondition {
+        type_: condition.to_owned(),
+        status: status.to_owned(),
+        reason: Some(if open { "HasRole" } else { "HasNoRole" }.to_owned()),
+        last_transition_time: timestamp(now).map(Time),
+        ..PodCondition::default()
+    };
+    Some(json!({ "metadata": precondition(pod), "status": { "conditions": [condition] } }))
+}
+
+/// A wall time as Kubernetes takes it.
+pub(super) fn timestamp(now: WallTime) -> Option<jiff::Timestamp> {
+    jiff::Timestamp::from_millisecond(now.0).ok()
+}
+
+/// The term in which somebody last wrote or took off the label.
+pub(super) fn term(pod: &Pod) -> Option<Term> {
+    annotation(pod, TERM)?.parse().ok().map(Term)
+}
+
+pub(super) fn label<'a>(pod: &'a Pod, key: &str) -> Option<&'a String> {
+    pod.metadata.labels.as_ref()?.get(key)
+}
+
+fn annotation<'a>(pod: &'a Pod, key: &str) -> Option<&'a String> {
+    pod.metadata.annotations.as_ref()?.get(key)
+}
+
+/// True if `left` was read later than `right`. Where their versions are no numbers the last that was heard of counts.
+pub(super) fn is_newer(left: &Pod, right: &Pod) -> bool {
+    let version = |pod: &Pod| pod.metadata.resource_version.as_deref()?.parse::<u128>().ok();
+    left.metadata.uid != right.metadata.uid
+        || match (version(left), version(right)) {
+            (Some(left), Some(right)) => right <= left,
+            (_, _) => true,
+        }
+}
+
+fn set(fields: &mut Map<String, Value>, now: Option<&String>, key: &str, value: Option<&str>) {
+    if now.map(String::as_str) != value {
+        fields.insert(key.to_owned(), value.map_or(Value::Null, Value::from));
+    }
+}
+
+fn patch(pod: &Pod, labels: Map<String, Value>, annotations: Map<String, Value>) -> Value {
+    let mut metadata = precondition(pod);
+    for (key, fields) in [("labels", labels), ("annotations", annotations)] {
+        if !fields.is_empty() {
+            metadata.insert(key.to_owned(), fields.into());
+        }
+    }
+    json!({ "metadata": metadata })
+}
+
+/// Only if it is still this pod, and nobody changed it since.
+fn precondition(pod: &Pod) -> Map<String, Value> {
+    let fields = [("uid", &pod.metadata.uid), ("resourceVersion", &pod.metadata.resource_version)];
+    fields.into_iter().map(|(key, value)| (key.to_owned(), json!(value))).collect()
+}
+
+#[cfg(test)]
+mod tests;

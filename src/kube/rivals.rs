@@ -1,0 +1,55 @@
+//! While I lead: no other pod says that it is the leader's, whoever wrote that on it.
+
+use std::sync::Arc;
+
+use tokio::sync::Notify;
+
+use super::api::Selector;
+use super::follow::follow;
+use super::handle::Shared;
+use super::strip;
+use crate::model::{PodRole, Term};
+
+/// Runs for as long as the supervisor.
+pub(super) async fn keep_off(shared: Arc<Shared>) {
+    let mut stripped = shared.stripped.subscribe();
+    let mut wanted = shared.wanted.subscribe();
+    loop {
+        let stripped_in = *stripped.borrow_and_update();
+        let led = match wanted.borrow_and_update().role {
+            // Before the first strip of a term there is nothing to watch: the label of my own pod waits for it.
+            Some(PodRole::Leader(term)) if stripped_in == Some(term) => Some(term),
+            Some(PodRole::Leader(_) | PodRole::Follower | PodRole::Bootstrapping | PodRole::Nothing)
+            | None => None,
+        };
+        let Some(term) = led else {
+            tokio::select! {
+                _ = wanted.changed() => {}
+                _ = stripped.changed() => {}
+            }
+            continue;
+        };
+        tokio::select! {
+            _ = wanted.wait_for(|wanted| wanted.role != Some(PodRole::Leader(term))) => {}
+            () = watch(&shared, term) => {}
+        }
+    }
+}
+
+async fn watch(shared: &Shared, term: Term) {
+    let setup = shared.api.setup();
+    let found = Notify::new();
+    let tell = |pods: Vec<_>| {
+        if pods.iter().any(|pod| strip::is_other(pod, &setup.pod)) {
+            found.notify_one();
+        }
+    };
+    let selector = Selector::Labelled(setup.names.leaders());
+    let mend = async {
+        loop {
+            found.notified().await;
+            strip::until_done(shared, term, |_| false).await;
+        }
+    };
+    tokio::join!(follow(&shared.api, &shared.facts, &selector, tell), mend);
+}

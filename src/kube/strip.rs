@@ -1,0 +1,99 @@
+//! Takes the leader's label off every pod but my own: one list, then a patch for each, all at once.
+
+use futures::future::join_all;
+use k8s_openapi::api::core::v1::Pod;
+
+use super::api::Selector;
+use super::backoff::Backoff;
+use super::failure::Failure;
+use super::handle::Shared;
+use super::pod;
+use crate::model::{Moment, PodFailure, PodTask, Term};
+use crate::os::clock;
+
+/// A pod that changes faster than it can be read and patched is left for the next time.
+const TRIES: usize = 5;
+
+/// Strips until it has succeeded; false when a failure of a `hopeless` kind ended it.
+pub(super) async fn until_done(shared: &Shared, term: Term, hopeless: impl Fn(PodFailure) -> bool) -> bool {
+    let mut backoff = Backoff::default();
+    while let Err(failure) = strip(shared, term).await {
+        shared.facts.failed(PodTask::Strip, &failure);
+        if hopeless(failure.kind) {
+            return false;
+        }
+        backoff.failed(&failure, clock::now());
+        if let Some(at) = backoff.not_before() {
+            clock::sleep_until(at).await;
+        }
+    }
+    shared.facts.well(PodTask::Strip);
+    true
+}
+
+/// Done when no other pod says that it is the leader's.
+pub(super) async fn strip(shared: &Shared, term: Term) -> Result<(), Failure> {
+    let setup = shared.api.setup();
+    let (_, pods) = shared.api.list(&Selector::Labelled(setup.names.leaders())).await?;
+    let seen_at = clock::now();
+    let others = pods.into_iter().filter(|pod| is_other(pod, &setup.pod));
+    let stripped = join_all(others.map(|pod| strip_one(shared, pod, seen_at, term))).await;
+    stripped.into_iter().collect::<Result<(), Failure>>()?;
+    shared.stripped.send_replace(Some(term));
+    Ok(())
+}
+
+pub(super) fn is_other(pod: &Pod, mine: &str) -> bool {
+    pod.metadata.name.as_deref() != Some(mine)
+}
+
+async fn strip_one(shared: &Shared, mut pod: Pod, mut seen_at: Moment, term: Term) -> Result<(), Failure> {
+    let names = &shared.api.setup().names;
+    let name = pod.metadata.name.clone().unwrap_or_default();
+    let mut failure = Failure::new(PodFailure::Conflict, format!("pod {name} changes all the time"));
+    for _ in 0..TRIES {
+        if !names.says_leader(&pod) {
+            return Ok(());
+        }
+        // What was written in my own term or later was not written by a leader before me.
+        if let Some(found) = pod::term(&pod).filter(|found| term <= *found)
+            && !shared.is_confirmed(term, seen_at).await
+        {
+            return Err(Failure::newer_term(&name, found, term));
+        }
+        failure = match shared.api.patch(&name, &pod::strip(&pod, term, names)).await {
+            Ok(_) => {
+                tracing::info!(
+                    pod = name,
+                    term = term.0,
+                    "took the leader's label off a pod that does not lead"
+                );
+                return Ok(());
+            }
+            Err(failure) => failure,
+        };
+        match failure.kind {
+            PodFailure::NotFound => return Ok(()),
+            PodFailure::Conflict => {
+                pod = match shared.api.get(&name).await {
+                    Ok(pod) => pod,
+                    Err(Failure { kind: PodFailure::NotFound, .. }) => return Ok(()),
+                    Err(failure) => return Err(failure),
+                }
+            }
+            PodFailure::Unconfigured
+            | PodFailure::Unreachable
+            | PodFailure::Silent
+            | PodFailure::Unauthorized
+            | PodFailure::Forbidden
+            | PodFailure::OtherPod
+            | PodFailure::Gone
+            | PodFailure::TooMany
+            | PodFailure::Server
+            | PodFailure::NewerTerm
+            | PodFailure::Other => return Err(failure),
+        }
+        seen_at = clock::now();
+    }
+    Err(failure)
+}

@@ -1,0 +1,144 @@
+//! The pod a member runs in, as far as decisions and the rim know of it. Labels route; nothing safe rests on them.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Moment, Term};
+
+/// What a member's pod shall say of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum PodRole {
+    /// Its Postgres is proved to accept writes, in the term in which it leads.
+    Leader(Term),
+    /// Its Postgres replays.
+    Follower,
+    /// Its data is being made or copied.
+    Bootstrapping,
+    /// Nothing: whoever comes here finds no Postgres to talk to.
+    Nothing,
+}
+
+/// What is known of the pod, and of the API that shows it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PodFacts {
+    /// The value of the role's label, as last shown; `None` when there is none.
+    pub role: Option<String>,
+    /// What does not work now, by what it was asked for.
+    pub trouble: BTreeMap<PodTask, PodTrouble>,
+    /// Answers that were no success, by task and kind, since the start.
+    pub failures: BTreeMap<(PodTask, PodFailure), u64>,
+}
+
+impl PodFacts {
+    /// Every trouble on one line, for the operator; `None` when all is well.
+    pub fn complaint(&self) -> Option<String> {
+        let lasting = self.trouble.iter().filter(|(_, trouble)| trouble.lasts());
+        let texts: Vec<String> =
+            lasting.map(|(task, trouble)| format!("{}: {}", task.as_str(), trouble.kind.as_str())).collect();
+        (!texts.is_empty()).then(|| texts.join(", "))
+    }
+}
+
+/// What the API is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum PodTask {
+    /// Keep the labels of the own pod.
+    Label,
+    /// Watch pods.
+    Watch,
+    /// Take the leader's label off other pods.
+    Strip,
+    /// Say why leadership changed.
+    Event,
+    /// Keep the condition of the readiness gate.
+    Gate,
+}
+
+impl PodTask {
+    /// The word for it in metrics and messages.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            PodTask::Label => "label",
+            PodTask::Watch => "watch",
+            PodTask::Strip => "strip",
+            PodTask::Event => "event",
+            PodTask::Gate => "gate",
+        }
+    }
+}
+
+/// Why the API did not do what it was asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum PodFailure {
+    /// Client configuration is missing or unusable.
+    Unconfigured,
+    /// No connection.
+    Unreachable,
+    /// Connected, and no answer in time.
+    Silent,
+    /// 401: the token is not accepted.
+    Unauthorized,
+    /// 403: the role does not grant it.
+    Forbidden,
+    /// 404: there is no such pod.
+    NotFound,
+    /// There is one, and it is not the one this member runs in.
+    OtherPod,
+    /// 409: somebody else was faster.
+    Conflict,
+    /// 410: too old to go on from.
+    Gone,
+    /// 429.
+    TooMany,
+    /// 5xx.
+    Server,
+    /// Another pod was labelled in a newer term.
+    NewerTerm,
+    /// Anything else.
+    Other,
+}
+
+impl PodFailure {
+    /// The words for it in metrics and messages.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            PodFailure::Unconfigured => "unconfigured",
+            PodFailure::Unreachable => "unreachable",
+            PodFailure::Silent => "no answer",
+            PodFailure::Unauthorized => "unauthorized",
+            PodFailure::Forbidden => "forbidden",
+            PodFailure::NotFound => "not found",
+            PodFailure::OtherPod => "another pod",
+            PodFailure::Conflict => "conflict",
+            PodFailure::Gone => "gone",
+            PodFailure::TooMany => "too many requests",
+            PodFailure::Server => "server error",
+            PodFailure::NewerTerm => "newer term",
+            PodFailure::Other => "refused",
+        }
+    }
+}
+
+/// Somebody else may be busy with the pod.
+const CONFLICTS_MAX: u64 = 10;
+
+/// Failures in a row.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PodTrouble {
+    /// The newest.
+    pub kind: PodFailure,
+    /// Since the first.
+    pub since: Moment,
+    /// How often in a row.
+    pub count: u64,
+    /// What was said at the newest, for the operator.
+    pub text: String,
+}
+
+impl PodTrouble {
+    /// One failure is none: a token had to be read anew, say; nor are a few conflicts.
+    pub fn lasts(&self) -> bool {
+        self.count > if self.kind == PodFailure::Conflict { CONFLICTS_MAX } else { 1 }
+    }
+}

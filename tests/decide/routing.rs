@@ -1,0 +1,118 @@
+//! What the pod says: the whole table again, and the order of label and Postgres.
+
+use std::fmt::Write;
+
+use matriarch::decide::{HandOver, HandOverCause, HandOverPhase, Leadership};
+use matriarch::model::{Action, Job, JobKind, Outcome, PodRole, Running, StopMode, Term};
+
+use super::table::{LEADERSHIPS, servers};
+use super::world::{START, World, name, primary, promoting, silent, up};
+
+/// One letter for each leadership and server, so that the whole is seen at once.
+#[test]
+fn what_the_pod_says_in_every_situation() {
+    let mut text = String::from("L leader, f follower, - nothing, . as it is\n");
+    for paused in [false, true] {
+        for (leads, lead) in LEADERSHIPS {
+            let mut letters = String::new();
+            for (_, postgres) in servers() {
+                let mut world = World::new();
+                lead(&mut world);
+                world.postgres(postgres).seen.settings.pause = paused;
+                letters.push(letter(world.tick().pod));
+            }
+            let pause = if paused { ", PAUSED" } else { "" };
+            writeln!(text, "{letters}  {leads} leads{pause}").expect("a string takes everything");
+        }
+    }
+    for (index, (is, _)) in servers().iter().enumerate() {
+        writeln!(text, "{:index$}|  {is}", "").expect("a string takes everything");
+    }
+    insta::with_settings!({prepend_module_to_snapshot => false, omit_expression => true}, {
+        insta::assert_snapshot!("pod_table", text);
+    });
+}
+
+fn letter(role: Option<PodRole>) -> char {
+    match role {
+        Some(PodRole::Leader(_)) => 'L',
+        Some(PodRole::Follower) => 'f',
+        Some(PodRole::Bootstrapping) => 'b',
+        Some(PodRole::Nothing) => '-',
+        None => '.',
+    }
+}
+
+fn running(job: Job) -> Option<Running> {
+    Some(Running { job, since: START })
+}
+
+#[test]
+fn a_standby_that_is_promoted_stays_what_it_is_until_it_is_seen_to_write() {
+    let mut world = World::new();
+    assert_eq!(world.tick().pod, Some(PodRole::Follower));
+    world.i_lead().postgres(promoting(1000));
+    world.seen.job = running(Job::Promote { term: Term(50), above: matriarch::model::Timeline(1) });
+    assert_eq!(world.tick().pod, None);
+    world.postgres(up(primary(1000))).seen.job = None;
+    world.ends(JobKind::Promote, Outcome::Done);
+    assert_eq!(world.tick().pod, Some(PodRole::Leader(Term(50))));
+}
+
+#[test]
+fn the_label_goes_with_the_decision_that_stops() {
+    let mut world = World::new();
+    world.i_lead().postgres(up(primary(1000)));
+    assert_eq!(world.tick().pod, Some(PodRole::Leader(Term(50))));
+    world.memory.hand_over = Some(HandOver {
+        cause: HandOverCause::Shutdown,
+        to: Some(name("b")),
+        phase: HandOverPhase::Checkpoint,
+        since: START,
+        give_up_at: START + std::time::Duration::from_secs(60),
+    });
+    world.ends(JobKind::Checkpoint, Outcome::Done);
+    let decision = world.tick();
+    assert!(
+        decision
+            .actions
+            .iter()
+            .any(|action| matches!(action, Action::Start(Job::Stop { mode: StopMode::Fast, .. }))),
+        "{:?}",
+        decision.actions
+    );
+    assert_eq!(decision.pod, Some(PodRole::Nothing));
+    // While it stops, and does not answer.
+    world.seen.job = running(Job::Stop { mode: StopMode::Fast, within: std::time::Duration::from_secs(5) });
+    world.postgres(silent());
+    assert_eq!(world.tick().pod, Some(PodRole::Nothing));
+}
+
+#[test]
+fn clients_that_are_kept_out_are_not_sent_here() {
+    let mut world = World::new();
+    let mut postgres = up(primary(1000));
+    postgres.gated = true;
+    world.i_lead().postgres(postgres);
+    assert!(!matches!(world.tick().pod, Some(PodRole::Leader(_))));
+}
+
+#[test]
+fn data_in_the_making_is_said_so() {
+    let mut world = World::new();
+    world.nobody_leads().seen.job = running(Job::Bootstrap);
+    assert_eq!(world.tick().pod, Some(PodRole::Bootstrapping));
+}
+
+/// A primary that was found running is left its label while etcd is asked whose it is.
+#[test]
+fn before_anything_is_known_the_pod_is_left_alone() {
+    for (leads, lead) in LEADERSHIPS {
+        let mut world = World::new();
+        lead(&mut world);
+        world.postgres(up(primary(1000)));
+        let leadership = Leadership::of(&world.seen, world.now);
+        let known = !matches!(leadership, Leadership::Unknown | Leadership::Unconfirmed);
+        assert_eq!(world.tick().pod.is_some(), known, "{leads}");
+    }
+}

@@ -1,0 +1,93 @@
+//! A member dies, freezes, or is made anew while its former self still runs.
+
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+use serde_json::json;
+
+use super::stand::{Herd, SOON, TTL, create_pod};
+use crate::support::kubernetes::Passage;
+
+/// The postmaster dies, then the whole member: each time clients are led to who takes writes, and the label of the dead
+/// one is gone before the next Postgres is promoted.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_service_follows_a_crash() {
+    let mut herd = Herd::start_anywhere(json!({ "synchronous_mode": "quorum" })).await;
+    let writer = herd.writer(0).await;
+    herd.cluster.members[0].kill_postmaster();
+    writer.wait_for_more(50, SOON).await;
+    herd.cluster.wait_until_well().await;
+    let leader = herd.cluster.leader().await;
+    herd.wait_until_labelled(leader).await;
+    herd.cluster.members[leader].kill_all();
+    let successor = herd.wait_for_successor(leader, TTL * 3).await;
+    writer.wait_for_more(50, SOON).await;
+    herd.assert_stripped_first(successor, leader);
+    if let Some(span) = herd.time_to_label(successor) {
+        println!("labelled {span:?} after Postgres took writes");
+        assert!(span < Duration::from_secs(1), "{span:?}\n{}", herd.story());
+    }
+    herd.start_in_new_pod(leader).await;
+    herd.cluster.wait_until_well().await;
+    herd.wait_until_labelled(successor).await;
+    writer.stop_and_verify(&herd.cluster.members[successor]).await;
+    herd.assert_honest();
+}
+
+/// The supervisor of the primary is stopped: its label stays until the next leader takes it off. When it goes on, it
+/// finds out, and nothing that it had in mind takes effect.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_frozen_member_is_stripped_and_stays_so() {
+    let herd = Herd::start_anywhere(json!({ "synchronous_mode": "quorum" })).await;
+    let writer = herd.writer(0).await;
+    herd.cluster.members[0].signal_supervisor(Signal::SIGSTOP);
+    let successor = herd.wait_for_successor(0, TTL * 3).await;
+    herd.assert_stripped_first(successor, 0);
+    assert_eq!(herd.role(0).await, None, "{}", herd.story());
+    herd.cluster.members[0].signal_supervisor(Signal::SIGCONT);
+    writer.wait_for_more(50, SOON).await;
+    herd.cluster.wait_until_well().await;
+    herd.wait_until_labelled(successor).await;
+    writer.stop_and_verify(&herd.cluster.members[successor]).await;
+    herd.assert_honest();
+}
+
+/// The pod of the primary is deleted by force and made anew while the old process still runs. The old one has no say
+/// about the new pod: neither now, nor by what it sent before and comes late.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_former_self_does_not_label_the_new_pod() {
+    let mut herd = Herd::start(json!({})).await;
+    let double = herd.kubernetes.faulty();
+    // What it sends is on its way until the door opens.
+    double.set_door("m1", Passage::Hangs);
+    let asked = double.asked_by("m1").len();
+    let relabel = json!({ "metadata": { "labels": { "role": null } } });
+    assert_eq!(herd.kubernetes.patch("merge-patch", "pods/m1", &relabel).await.0, 200);
+    // It hears of nothing while the door hangs, but a member that stops has something to patch.
+    herd.cluster.members[0].kill_postmaster();
+    herd.cluster
+        .wait_until(SOON, "a patch of m1 is on its way", async || {
+            double.asked_by("m1")[asked..].iter().any(|asked| asked.method == "PATCH" && asked.code.is_none())
+        })
+        .await;
+    herd.kubernetes.delete_pod("m1").await;
+    create_pod(&herd.kubernetes, "m1").await;
+    double.set_door("m1", Passage::Open);
+    let patches = |herd: &Herd| {
+        let asked = herd.kubernetes.faulty().asked_by("m1");
+        asked[..].iter().filter(|asked| asked.method == "PATCH").map(|asked| asked.code).collect::<Vec<_>>()
+    };
+    let is_late = |code: &Option<u16>| matches!(code, Some(409 | 422));
+    herd.cluster
+        .wait_until(SOON, "its patch came too late", async || patches(&herd).iter().any(is_late))
+        .await;
+    herd.cluster
+        .stays(Duration::from_secs(2), "the new pod has no role", async || herd.role(0).await.is_none())
+        .await;
+    herd.cluster.members[0].kill_all();
+    let leader = herd.cluster.wait_for_successor(0, TTL * 3).await;
+    herd.cluster.members[0].start();
+    herd.cluster.wait_until_well().await;
+    herd.wait_until_labelled(leader).await;
+    herd.assert_honest();
+}

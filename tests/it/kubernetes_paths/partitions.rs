@@ -1,0 +1,91 @@
+//! A member cannot reach the API server, or etcd, and everybody else can.
+
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use super::stand::{Herd, SOON, TTL};
+use crate::support::kubernetes::{Kubernetes, Passage};
+use crate::support::{Proxy, merge, until};
+
+/// The primary cannot reach the API server, which refuses or says nothing: its database is none the worse. Leadership
+/// moves all the same, and the next leader takes the label off that the old one cannot.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_primary_without_the_api_server_serves_on() {
+    let herd = Herd::start(json!({})).await;
+    let double = herd.kubernetes.faulty();
+    let writer = herd.writer(0).await;
+    let postmaster = herd.cluster.members[0].postmaster();
+    for passage in [Passage::Shut, Passage::Hangs] {
+        double.set_door("m1", passage);
+        let mut answer = None;
+        let stopped = until(TTL + Duration::from_secs(1), async || {
+            answer = herd.cluster.members[0].get("/primary").await;
+            (answer.as_ref().map(|answer| answer.status) != Some(200)).then_some(())
+        });
+        let stopped = stopped.await;
+        assert!(stopped.is_none(), "m1 answers {answer:?}\n{}", herd.story());
+        assert_eq!(herd.cluster.members[0].postmaster(), postmaster);
+    }
+    let words = ["switchover", "--leader", "m1", "--candidate", "m2", "--force"];
+    let output = herd.cluster.members[0].command(&words).await;
+    assert!(output.status.success(), "{output:?}\n{}", herd.story());
+    herd.wait_for_primary(1, SOON).await;
+    herd.assert_stripped_first(1, 0);
+    // What m1 sent meanwhile arrives now.
+    double.set_door("m1", Passage::Open);
+    herd.cluster.wait_until_well().await;
+    herd.wait_until_labelled(1).await;
+    writer.wait_for_more(20, SOON).await;
+    writer.stop_and_verify(&herd.cluster.members[1]).await;
+    herd.assert_honest();
+}
+
+/// Nobody can reach the API server when the primary dies. That delays the promotion by no more than a second; the label
+/// waits, and when the API server is back the dead one's goes first.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_promotion_does_not_wait_for_the_api_server() {
+    let mut herd = Herd::start(json!({})).await;
+    let all = ["m1", "m2", "m3"];
+    for member in all {
+        herd.kubernetes.faulty().set_door(member, Passage::Hangs);
+    }
+    herd.cluster.members[0].kill_all();
+    let died = Instant::now();
+    let successor = herd.cluster.wait_for_successor(0, TTL * 3).await;
+    println!("took writes {:?} after the crash, without an API server", died.elapsed());
+    assert_eq!(herd.role(0).await.as_deref(), Some("primary"), "nobody could take it off");
+    assert_eq!(herd.role(successor).await.as_deref(), Some("replica"));
+    for member in all {
+        herd.kubernetes.faulty().set_door(member, Passage::Open);
+    }
+    herd.wait_for_primary(successor, SOON).await;
+    assert_eq!(herd.role(0).await, None);
+    herd.cluster.members[0].start();
+    herd.cluster.wait_until_well().await;
+    herd.wait_until_labelled(successor).await;
+    herd.assert_honest();
+}
+
+/// The primary cannot reach etcd: it takes its own label off when it stops, or the next leader does; and comes back.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_primary_without_etcd_loses_its_label() {
+    let mut herd = Herd::prepare(Kubernetes::start().await, json!({ "synchronous_mode": "quorum" })).await;
+    let wire = Proxy::before(herd.cluster.etcd.hosts()[0].clone()).await;
+    let member = &mut herd.cluster.members[0];
+    member.expected_errors.push("etcd".to_owned());
+    let mut config = member.read_config();
+    merge(&mut config, &json!({ "etcd3": { "hosts": [wire.host] } }));
+    member.write_config(&config);
+    herd.begin().await;
+    let writer = herd.writer(0).await;
+    wire.cut();
+    let successor = herd.wait_for_successor(0, TTL * 3).await;
+    assert_ne!(herd.role(0).await.as_deref(), Some("primary"));
+    writer.wait_for_more(50, SOON).await;
+    wire.mend();
+    herd.cluster.wait_until_well().await;
+    herd.wait_until_labelled(successor).await;
+    writer.stop_and_verify(&herd.cluster.members[successor]).await;
+    herd.assert_honest();
+}

@@ -1,0 +1,70 @@
+//! Leadership moves as planned: a switchover, a SIGTERM, and every pod replaced one after the other.
+
+use std::time::Duration;
+
+use serde_json::json;
+
+use super::stand::{Herd, SOON};
+
+/// Longer than any write takes that nothing holds up, on a busy machine.
+const PROMPT: Duration = Duration::from_millis(100);
+
+/// By command, and then by SIGTERM with a lease that does not run out meanwhile: the label moves with the lead.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_label_moves_with_a_hand_over() {
+    let mut herd = Herd::start_anywhere(json!({ "ttl": 60, "loop_wait": 10 })).await;
+    let writer = herd.writer(0).await;
+    let words = ["switchover", "--leader", "m1", "--candidate", "m2", "--force"];
+    let output = herd.cluster.members[2].command(&words).await;
+    assert!(output.status.success(), "{output:?}\n{}", herd.story());
+    herd.wait_for_primary(1, SOON).await;
+    report(&herd, 1);
+    writer.wait_for_more(50, SOON).await;
+    herd.cluster.wait_until_well().await;
+    herd.wait_until_labelled(1).await;
+    herd.cluster.members[1].terminate();
+    let successor = herd.wait_for_successor(1, SOON).await;
+    report(&herd, successor);
+    assert_eq!(herd.role(1).await, None);
+    assert_eq!(herd.cluster.members[1].exit_code(SOON).await, Some(0));
+    herd.start_in_new_pod(1).await;
+    herd.cluster.wait_until_well().await;
+    herd.wait_until_labelled(successor).await;
+    let history = writer.stop_and_verify(&herd.cluster.members[successor]).await;
+    println!("writes were away for {:?} in two hand-overs", history.away(PROMPT));
+    herd.assert_honest();
+}
+
+fn report(herd: &Herd, leader: usize) {
+    let Some(span) = herd.time_to_label(leader) else { return };
+    println!("labelled {span:?} after Postgres took writes");
+    assert!(span < Duration::from_secs(1), "{span:?}\n{}", herd.story());
+}
+
+/// All three pods are replaced in the order of a StatefulSet, each when the one before is ready again. Not one row that
+/// was acknowledged is lost, and writes are away for a moment only.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rolling_restart_loses_nothing() {
+    let mut herd = Herd::start_anywhere(json!({ "synchronous_mode": "quorum" })).await;
+    let writer = herd.writer(0).await;
+    for index in [2, 1, 0] {
+        herd.cluster.members[index].terminate();
+        assert_eq!(herd.cluster.members[index].exit_code(SOON).await, Some(0), "{}", herd.story());
+        herd.start_in_new_pod(index).await;
+        let what = "it is ready again";
+        let ready = async || herd.cluster.members[index].status("/readiness").await == 200;
+        herd.cluster.wait_until(SOON * 2, what, ready).await;
+        let name = herd.cluster.members[index].name.clone();
+        herd.kubernetes.set_ready(&name, true).await;
+    }
+    let seen = herd.cluster.wait_until_well().await;
+    let leader = herd.cluster.index(seen.leader().expect("it is well"));
+    herd.wait_until_labelled(leader).await;
+    writer.wait_for_more(50, SOON).await;
+    let history = writer.stop_and_verify(&herd.cluster.members[leader]).await;
+    let away = history.away(PROMPT);
+    let longest = history.gaps.iter().max();
+    println!("writes were away for {away:?} in all, {longest:?} at most; {} unknown", history.unknown.len());
+    assert!(away < Duration::from_secs(15), "{away:?}\n{}", herd.story());
+    herd.assert_honest();
+}

@@ -1,0 +1,266 @@
+//! Three members in their pods, a Service, and somebody who checks that the label tells the truth.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime};
+
+use serde_json::{Value, json};
+use tokio::task::JoinHandle;
+
+use crate::support::kubernetes::{Api, Effect, Fault, Kubernetes, Service};
+use crate::support::{Cluster, Member, Plan, Writer, query};
+
+/// Of `Plan::new`.
+pub(super) const TTL: Duration = Duration::from_secs(5);
+/// For what needs no lease to run out, on a busy machine.
+pub(super) const SOON: Duration = Duration::from_secs(20);
+/// The API server answers after this long.
+const API_LATENCY: Duration = Duration::from_millis(5);
+/// Between two looks at whether a label is true.
+const LOOKS_EVERY: Duration = Duration::from_millis(50);
+/// All that a member may ask the API server for.
+const GRANTS: &[(&str, &str, &[&str])] = &[
+    ("", "pods", &["get", "list", "watch", "patch"]),
+    ("", "pods/status", &["patch"]),
+    ("events.k8s.io", "events", &["create"]),
+];
+/// What the read-write Service selects.
+const PRIMARY: &str = "application=herd,role=primary";
+
+/// A cluster in pods.
+pub(super) struct Herd {
+    truth: Truth,
+    service: Service,
+    pub(super) cluster: Cluster,
+    pub(super) kubernetes: Kubernetes,
+}
+
+impl Herd {
+    /// Three members that are well and labelled, `m1` leading, in a double that answers as slowly as a real one.
+    pub(super) async fn start(dynamic: Value) -> Herd {
+        let mut herd = Herd::prepare(Kubernetes::double().await, dynamic).await;
+        herd.begin().await;
+        herd
+    }
+
+    /// The same, where nothing has to go wrong with the API server: it may be a real one.
+    pub(super) async fn start_anywhere(dynamic: Value) -> Herd {
+        let mut herd = Herd::prepare(Kubernetes::start().await, dynamic).await;
+        herd.begin().await;
+        herd
+    }
+
+    /// Pods and members; none is started.
+    pub(super) async fn prepare(kubernetes: Kubernetes, dynamic: Value) -> Herd {
+        let section = json!({ "namespace": kubernetes.namespace, "labels": { "application": "herd" } });
+        let all = json!({ "kubernetes": section, "postgresql": { "parameters": { "log_timezone": "UTC" } } });
+        let mut cluster = Plan::new(3).dynamic(dynamic).all(all).prepare().await;
+        for member in &mut cluster.members {
+            create_pod(&kubernetes, &member.name).await;
+            let kubeconfig = kubernetes.kubeconfig(&member.folder, &member.name);
+            member.environment.push(("KUBECONFIG".to_owned(), kubeconfig.into()));
+            if let Some(double) = kubernetes.double_or_none() {
+                double.grant(&member.name, GRANTS);
+                double.inject(Fault::always(Effect::Late(API_LATENCY)).of(&member.name));
+            }
+        }
+        let ports: BTreeMap<String, u16> =
+            cluster.members.iter().map(|member| (member.name.clone(), member.postgres)).collect();
+        let service = Service::follow(kubernetes.clone(), PRIMARY, ports.clone());
+        let truth = Truth::watch(kubernetes.clone(), ports);
+        Herd { truth, service, cluster, kubernetes }
+    }
+
+    /// Starts the members, and waits until all are well and labelled.
+    pub(super) async fn begin(&mut self) {
+        self.cluster.start().await;
+        self.wait_until_labelled(0).await;
+    }
+
+    /// Writes through the Service, begun on the leader of the moment.
+    pub(super) async fn writer(&self, leader: usize) -> Writer {
+        let writer = Writer::start_through(&self.cluster.members[leader], self.service.ports()).await;
+        writer.wait_for_more(20, SOON).await;
+        writer
+    }
+
+    /// What the pods say of their roles.
+    pub(super) async fn roles(&self) -> BTreeMap<String, Option<String>> {
+        roles(&self.kubernetes).await
+    }
+
+    /// The role that a member's pod says it has.
+    pub(super) async fn role(&self, index: usize) -> Option<String> {
+        self.roles().await.remove(&self.cluster.members[index].name).flatten()
+    }
+
+    /// Waits until this member's pod says that it is the primary, and the others that they are replicas.
+    pub(super) async fn wait_until_labelled(&self, leader: usize) {
+        let expected: BTreeMap<_, _> = self
+            .cluster
+            .members
+            .iter()
+            .enumerate()
+            .map(|(index, member)| {
+                let role = if index == leader { "primary" } else { "replica" };
+                (member.name.clone(), Some(role.to_owned()))
+            })
+            .collect();
+        let mut last = BTreeMap::new();
+        let labelled = crate::support::until(SOON * 2, async || {
+            last = self.roles().await;
+            (last == expected).then_some(())
+        });
+        let labelled = labelled.await;
+        assert!(labelled.is_some(), "labelled {last:?}, not {expected:?}\n{}", self.story());
+    }
+
+    /// Waits until this member's pod says that it is the primary.
+    pub(super) async fn wait_for_primary(&self, index: usize, within: Duration) {
+        let what = format!("the pod of {} says that it is the primary", self.cluster.members[index].name);
+        self.cluster
+            .wait_until(within, &what, async || self.role(index).await.as_deref() == Some("primary"))
+            .await;
+    }
+
+    /// Waits until somebody else than `old` leads and its pod says so; gives its index.
+    pub(super) async fn wait_for_successor(&self, old: usize, within: Duration) -> usize {
+        let successor = self.cluster.wait_for_successor(old, within).await;
+        self.wait_for_primary(successor, SOON).await;
+        successor
+    }
+
+    /// A member is started in a new pod of the same name, as a StatefulSet does it.
+    pub(super) async fn start_in_new_pod(&mut self, index: usize) {
+        let name = self.cluster.members[index].name.clone();
+        self.kubernetes.delete_pod(&name).await;
+        create_pod(&self.kubernetes, &name).await;
+        self.cluster.members[index].start();
+    }
+
+    /// Two pods never said at once that they are the primary, and none that said so had a Postgres that takes no
+    /// writes.
+    pub(super) fn assert_honest(&self) {
+        let lies = self.truth.lies.lock().expect("nobody panics with it").clone();
+        assert!(lies.is_empty(), "{lies:#?}\n{}", self.story());
+        let Some(double) = self.kubernetes.double_or_none() else { return };
+        let overlap = double.longest_overlap("role", "primary");
+        let history = double.labelled("role");
+        assert_eq!(overlap, Duration::ZERO, "two primaries: {history:#?}\n{}", self.story());
+    }
+
+    /// Everything that helps to understand a failure: what the members logged, and what they asked of the double.
+    pub(super) fn story(&self) -> String {
+        let asked = |member: &Member| {
+            let asked = self.kubernetes.double_or_none()?.story(&member.name);
+            Some(format!("{} asked the API server:\n{asked}", member.name))
+        };
+        self.cluster.story() + &self.cluster.members.iter().filter_map(asked).collect::<String>()
+    }
+
+    /// In the log of the new leader: the label of `old` was taken off before the promotion began.
+    pub(super) fn assert_stripped_first(&self, leader: usize, old: usize) {
+        let log = self.cluster.members[leader].log_text();
+        let old = &self.cluster.members[old].name;
+        let stripped = log.lines().rposition_of(&["took the leader's label off", old]);
+        let promoted = log.lines().rposition_of(&["received promote request"]);
+        assert!(
+            stripped.is_some() && stripped < promoted,
+            "{stripped:?} {promoted:?}\n{}",
+            self.cluster.story()
+        );
+    }
+
+    /// How long after its Postgres took writes the pod of the new leader said so. Only a double knows.
+    pub(super) fn time_to_label(&self, leader: usize) -> Option<Duration> {
+        let member = &self.cluster.members[leader];
+        let labelled = self.kubernetes.double_or_none()?.labelled("role");
+        let labelled = labelled
+            .iter()
+            .rev()
+            .find(|labelled| labelled.pod == member.name && labelled.value.as_deref() == Some("primary"))?;
+        let writable = writable_at(member)?;
+        Some(labelled.at.duration_since(writable).unwrap_or_default())
+    }
+}
+
+/// The pod of a member, as the StatefulSet would make it.
+pub(super) async fn create_pod(api: &Api, name: &str) -> Value {
+    api.create_pod(name, json!({ "application": "herd", "cluster-name": "herd" })).await
+}
+
+async fn roles(api: &Api) -> BTreeMap<String, Option<String>> {
+    let (code, list) = api.get("pods?labelSelector=application%3Dherd").await;
+    assert_eq!(code, 200, "{list}");
+    let text = |value: &Value| value.as_str().map(str::to_owned);
+    let pods = list["items"].as_array().into_iter().flatten().map(|pod| &pod["metadata"]);
+    pods.filter_map(|metadata| Some((text(&metadata["name"])?, text(&metadata["labels"]["role"])))).collect()
+}
+
+/// When this Postgres last said that it is ready, which a promoted one does when it takes writes.
+fn writable_at(member: &Member) -> Option<SystemTime> {
+    let log = member.log_text();
+    let line =
+        log.lines().rev().find(|line| line.contains("database system is ready to accept connections"))?;
+    let (time, _) = line.split_once(" UTC ")?;
+    let time: jiff::civil::DateTime = time.replace(' ', "T").parse().ok()?;
+    Some(time.to_zoned(jiff::tz::TimeZone::UTC).ok()?.timestamp().into())
+}
+
+trait LastPosition {
+    /// Where the last line is that holds all these texts.
+    fn rposition_of(self, texts: &[&str]) -> Option<usize>;
+}
+
+impl LastPosition for std::str::Lines<'_> {
+    fn rposition_of(self, texts: &[&str]) -> Option<usize> {
+        let meant = |line: &str| texts.iter().all(|text| line.contains(text));
+        self.enumerate().filter(|(_, line)| meant(line)).map(|(index, _)| index).last()
+    }
+}
+
+/// Looks all the while whether a pod says that it is the primary and its Postgres says that it takes no writes.
+struct Truth {
+    lies: Arc<Mutex<Vec<String>>>,
+    task: JoinHandle<()>,
+}
+
+impl Truth {
+    fn watch(api: Api, ports: BTreeMap<String, u16>) -> Truth {
+        let lies = Arc::new(Mutex::new(Vec::new()));
+        let found = lies.clone();
+        let task = tokio::spawn(async move {
+            loop {
+                for (pod, port) in primaries(&api, &ports).await {
+                    let asked =
+                        "SELECT pg_is_in_recovery() OR current_setting('transaction_read_only')::bool";
+                    let answer = query(port, asked).await;
+                    let still = primaries(&api, &ports).await.contains_key(&pod);
+                    if still && answer.is_ok_and(|rows| rows == [["t"]]) {
+                        let lie = format!(
+                            "{pod} is labelled primary and takes no writes, at {}",
+                            jiff::Timestamp::now()
+                        );
+                        found.lock().expect("nobody panics with it").push(lie);
+                    }
+                }
+                tokio::time::sleep(LOOKS_EVERY).await;
+            }
+        });
+        Truth { lies, task }
+    }
+}
+
+async fn primaries(api: &Api, ports: &BTreeMap<String, u16>) -> BTreeMap<String, u16> {
+    let primary = |(pod, role): (String, Option<String>)| {
+        (role.as_deref() == Some("primary")).then_some(pod).and_then(|pod| ports.get_key_value(&pod))
+    };
+    let named = roles(api).await.into_iter().filter_map(primary);
+    named.map(|(pod, port)| (pod.clone(), *port)).collect()
+}
+
+impl Drop for Truth {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}

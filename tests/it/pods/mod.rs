@@ -1,0 +1,8 @@
+//! The pods' labels, against an API server: the own pod, others' pods, and what comes too late.
+
+mod late;
+mod members;
+mod others;
+mod own;
+mod stand;
+mod trouble;

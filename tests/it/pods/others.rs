@@ -1,0 +1,100 @@
+//! Other pods that say that they lead: stripped before the own pod says so, and for as long as it does.
+
+use matriarch::model::{PodRole, Term};
+use serde_json::json;
+
+use super::stand::{Leads, Stand, TERM, WITHIN, annotation, role, version};
+
+#[tokio::test]
+async fn a_new_leader_strips_the_others_before_it_says_so_itself() {
+    let stand = Stand::new().await;
+    stand.make("pg-0", json!({"role": "primary"}), json!({TERM: "3"})).await;
+    stand.make("pg-1", json!({"role": "primary"}), json!({})).await;
+    stand.make("pg-2", json!({"role": "replica"}), json!({})).await;
+    stand.make("other", json!({"role": "primary", "cluster-name": "other"}), json!({})).await;
+    let labeller = stand.labeller("pg-2");
+    labeller.lead(7);
+    let leader = stand.sees("pg-2", "a leader", |pod| role(pod) == Some("primary")).await;
+    for name in ["pg-0", "pg-1"] {
+        let stripped = stand.pod(name).await;
+        assert_eq!((role(&stripped), annotation(&stripped, TERM)), (None, Some("7")), "{name}");
+        assert!(version(&stripped) < version(&leader), "{name} was stripped first");
+    }
+    assert_eq!(role(&stand.pod("other").await), Some("primary"), "another cluster's is left alone");
+}
+
+#[tokio::test]
+async fn a_promotion_waits_for_the_strip_and_not_longer_than_it_says() {
+    let stand = Stand::new().await;
+    stand.make("pg-0", json!({"role": "primary"}), json!({TERM: "3"})).await;
+    stand.make("pg-1", json!({"role": "replica"}), json!({})).await;
+    let labeller = stand.labeller("pg-1");
+    labeller.leads(Leads::In(Term(7)));
+    labeller.kube.strip(Term(7), WITHIN).await;
+    assert_eq!(role(&stand.pod("pg-0").await), None);
+}
+
+/// Somebody led after me, and says so: until etcd confirms, later than that, that it is I who leads.
+#[tokio::test]
+async fn a_newer_term_is_left_alone_until_etcd_has_spoken() {
+    let stand = Stand::new().await;
+    stand.make("pg-0", json!({"role": "primary"}), json!({TERM: "9"})).await;
+    stand.make("pg-1", json!({"role": "replica"}), json!({})).await;
+    let labeller = stand.labeller("pg-1");
+    labeller.leads(Leads::UnconfirmedIn(Term(7)));
+    labeller.kube.want(PodRole::Leader(Term(7)));
+    labeller.complains(Some("label: newer term")).await;
+    assert_eq!(role(&stand.pod("pg-0").await), Some("primary"));
+    assert_eq!(role(&stand.pod("pg-1").await), Some("replica"));
+    labeller.leads(Leads::In(Term(7)));
+    stand.sees("pg-1", "a leader", |pod| role(pod) == Some("primary")).await;
+    assert_eq!(role(&stand.pod("pg-0").await), None);
+    labeller.complains(None).await;
+}
+
+/// A former leader that wakes up finds on its own pod in whose name the label was taken off.
+#[tokio::test]
+async fn who_was_stripped_says_nothing_on_an_old_confirmation() {
+    let stand = Stand::new().await;
+    stand.make("pg-0", json!({}), json!({})).await;
+    stand.make("pg-1", json!({}), json!({})).await;
+    let (old, new) = (stand.labeller("pg-0"), stand.labeller("pg-1"));
+    old.lead(5);
+    stand.sees("pg-0", "the old leader", |pod| role(pod) == Some("primary")).await;
+    old.leads(Leads::UnconfirmedIn(Term(5)));
+    new.lead(8);
+    stand.sees("pg-1", "the new leader", |pod| role(pod) == Some("primary")).await;
+    old.complains(Some("label: newer term")).await;
+    let stripped = stand.pod("pg-0").await;
+    assert_eq!((role(&stripped), annotation(&stripped, TERM)), (None, Some("8")));
+    old.leads(Leads::Not);
+    old.kube.want(PodRole::Follower);
+    stand.sees("pg-0", "a follower", |pod| role(pod) == Some("replica")).await;
+    old.complains(None).await;
+}
+
+#[tokio::test]
+async fn while_it_leads_no_other_pod_says_so() {
+    let stand = Stand::new().await;
+    stand.make("pg-0", json!({"role": "replica"}), json!({})).await;
+    stand.make("pg-1", json!({}), json!({})).await;
+    let labeller = stand.labeller("pg-1");
+    labeller.lead(7);
+    stand.sees("pg-1", "a leader", |pod| role(pod) == Some("primary")).await;
+    // By hand, twice: the second time the pod bears the term of the strip.
+    for _ in 0..2 {
+        stand.relabel("pg-0", json!({"role": "primary"})).await;
+        stand.sees("pg-0", "stripped", |pod| role(pod).is_none()).await;
+    }
+    stand.make("pg-2", json!({"role": "primary"}), json!({})).await;
+    stand.sees("pg-2", "stripped, too", |pod| role(pod).is_none()).await;
+    assert_eq!(role(&stand.pod("pg-1").await), Some("primary"));
+    // Who leads no more does not touch anybody.
+    labeller.leads(Leads::Not);
+    labeller.kube.want(PodRole::Follower);
+    stand.sees("pg-1", "a follower", |pod| role(pod) == Some("replica")).await;
+    stand.relabel("pg-0", json!({"role": "primary"})).await;
+    labeller.kube.publish("{}".to_owned());
+    stand.sees("pg-1", "alive", |pod| annotation(pod, "status").is_some()).await;
+    assert_eq!(role(&stand.pod("pg-0").await), Some("primary"));
+}

@@ -1,0 +1,145 @@
+//! The own pod says what it shall, whoever writes on it, and a pod made anew under its name is left alone.
+
+use matriarch::kube::{KubeSetup, Told};
+use matriarch::model::{PodRole, Term};
+use serde_json::{Value, json};
+
+use super::stand::{Labeller, Stand, TERM, WITHIN, annotation, role};
+use crate::support::until;
+
+#[tokio::test]
+async fn the_label_follows_what_is_wanted() {
+    let stand = Stand::new().await;
+    stand.make("pg-0", json!({"app": "pg"}), json!({"note": "kept"})).await;
+    let labeller = stand.labeller("pg-0");
+    labeller.kube.want(PodRole::Follower);
+    labeller.kube.publish(r#"{"state":"running"}"#.to_owned());
+    let pod = stand.sees("pg-0", "a follower with its status", |pod| {
+        role(pod) == Some("replica") && annotation(pod, "status").is_some()
+    });
+    assert_eq!(annotation(&pod.await, "status"), Some(r#"{"state":"running"}"#));
+    labeller.lead(5);
+    let pod = stand.sees("pg-0", "a leader", |pod| role(pod) == Some("primary")).await;
+    assert_eq!(annotation(&pod, TERM), Some("5"));
+    assert_eq!(pod["metadata"]["labels"]["app"], "pg");
+    assert_eq!(annotation(&pod, "note"), Some("kept"));
+    labeller.kube.want(PodRole::Nothing);
+    labeller.kube.unlabelled(WITHIN).await;
+    assert_eq!(role(&stand.pod("pg-0").await), None, "it waited until the label was gone");
+    labeller.complains(None).await;
+}
+
+#[tokio::test]
+async fn nobody_says_that_it_leads_before_it_does() {
+    let stand = Stand::new().await;
+    stand.make("pg-0", json!({}), json!({})).await;
+    let labeller = stand.labeller("pg-0");
+    labeller.kube.want(PodRole::Leader(Term(5)));
+    labeller.asks_the_lease().await;
+    assert_eq!(role(&stand.pod("pg-0").await), None);
+    labeller.lead(5);
+    stand.sees("pg-0", "a leader", |pod| role(pod) == Some("primary")).await;
+}
+
+#[tokio::test]
+async fn what_somebody_else_writes_is_mended() {
+    let stand = Stand::new().await;
+    stand.make("pg-0", json!({"role": "primary"}), json!({})).await;
+    let labeller = stand.labeller("pg-0");
+    labeller.kube.want(PodRole::Follower);
+    stand.sees("pg-0", "a follower", |pod| role(pod) == Some("replica")).await;
+    for wrong in [json!("primary"), json!(null), json!("x")] {
+        stand.relabel("pg-0", json!({"role": wrong})).await;
+        stand.sees("pg-0", "mended", |pod| role(pod) == Some("replica")).await;
+    }
+    labeller.complains(None).await;
+}
+
+/// Somebody else changes the pod all the time: every conflict is read back, and none is forced.
+#[tokio::test]
+async fn conflicts_are_read_back() {
+    let stand = Stand::new().await;
+    stand.make("pg-0", json!({}), json!({})).await;
+    let labeller = stand.labeller("pg-0");
+    let busy = async {
+        for count in 0.. {
+            let patch = json!({"metadata": {"annotations": {"busy": count.to_string()}}});
+            let patched = stand.kubernetes.patch("merge-patch", "pods/pg-0", &patch).await;
+            assert_eq!(patched.0, 200, "{}", patched.1);
+        }
+    };
+    let led = async {
+        labeller.kube.want(PodRole::Follower);
+        stand.sees("pg-0", "a follower", |pod| role(pod) == Some("replica")).await;
+        labeller.lead(5);
+        stand.sees("pg-0", "a leader", |pod| role(pod) == Some("primary")).await;
+    };
+    tokio::select! {
+        () = led => {}
+        () = busy => unreachable!("it is always busy"),
+    }
+    let pod = stand.pod("pg-0").await;
+    assert!(annotation(&pod, "busy").is_some_and(|count| count != "0"), "nothing was in the way");
+}
+
+#[tokio::test]
+async fn a_pod_made_anew_under_the_same_name_is_not_touched_by_the_former_self() {
+    let stand = Stand::new().await;
+    let made = stand.make("pg-0", json!({}), json!({})).await;
+    let uid = made["metadata"]["uid"].as_str().map(str::to_owned);
+    let former = Labeller::start(KubeSetup { pod_uid: uid, ..stand.setup("pg-0") });
+    former.lead(5);
+    stand.sees("pg-0", "a leader", |pod| role(pod) == Some("primary")).await;
+    stand.remove("pg-0").await;
+    stand.make("pg-0", json!({}), json!({})).await;
+    former.kube.publish("{}".to_owned());
+    former.complains(Some("label: another pod")).await;
+    let pod = stand.pod("pg-0").await;
+    assert_eq!((role(&pod), annotation(&pod, TERM), annotation(&pod, "status")), (None, None, None));
+    let new = stand.labeller("pg-0");
+    new.kube.want(PodRole::Follower);
+    stand.sees("pg-0", "a follower", |pod| role(pod) == Some("replica")).await;
+}
+
+#[tokio::test]
+async fn the_gate_opens_with_the_role() {
+    let stand = Stand::new().await;
+    stand.make("pg-0", json!({}), json!({})).await;
+    let mut setup = stand.setup("pg-0");
+    setup.names.readiness_gate = Some("matriarch.io/ready".to_owned());
+    let labeller = Labeller::start(setup);
+    let gate = |pod: &Value| {
+        let conditions = pod["status"]["conditions"].as_array()?;
+        let gate = conditions.iter().find(|condition| condition["type"] == "matriarch.io/ready")?;
+        gate["status"].as_str().map(str::to_owned)
+    };
+    labeller.kube.want(PodRole::Follower);
+    let pod = stand.sees("pg-0", "open", |pod| gate(pod).as_deref() == Some("True")).await;
+    assert_eq!(role(&pod), Some("replica"), "the label came first");
+    labeller.kube.want(PodRole::Nothing);
+    stand.sees("pg-0", "shut", |pod| gate(pod).as_deref() == Some("False")).await;
+}
+
+#[tokio::test]
+async fn a_change_of_leadership_is_told_on_the_pod() {
+    let stand = Stand::new().await;
+    let made = stand.make("pg-0", json!({}), json!({})).await;
+    let labeller = stand.labeller("pg-0");
+    labeller.kube.want(PodRole::Follower);
+    stand.sees("pg-0", "a follower", |pod| role(pod) == Some("replica")).await;
+    labeller.kube.tell(Told::Leads, Term(31), "nobody led".to_owned());
+    let path = format!("/apis/events.k8s.io/v1/namespaces/{}/events", stand.kubernetes.namespace);
+    let told = until(WITHIN, async || {
+        let (_, listed) = stand.kubernetes.send("GET", &path, "application/json", &Value::Null).await;
+        listed["items"].as_array()?.iter().find(|event| event["reason"] == "Leads").cloned()
+    });
+    let told = told.await.expect("an event");
+    assert_eq!(told["note"], "pg-0 leads in term 31: nobody led");
+    assert_eq!(
+        (&told["regarding"]["name"], &told["regarding"]["uid"]),
+        (&json!("pg-0"), &made["metadata"]["uid"])
+    );
+    // The same again is no second event, and no trouble.
+    labeller.kube.tell(Told::Leads, Term(31), "nobody led".to_owned());
+    labeller.complains(None).await;
+}

@@ -1,0 +1,236 @@
+//! A namespace of the test's own, and a client for it: of the double, or of the cluster that `KUBECONFIG` names.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use futures::AsyncBufReadExt;
+use futures::io::Lines;
+use futures::{AsyncBufRead, StreamExt};
+use http_body_util::BodyExt;
+use hyper::http::Request;
+use kube::Client;
+use kube::config::{Config, KubeConfigOptions, Kubeconfig};
+use serde_json::{Value, json};
+use tokio::time::timeout;
+
+use super::double::Double;
+
+/// For any answer: a real API server may be slow on a busy machine.
+const ANSWER_WITHIN: Duration = Duration::from_secs(20);
+/// The double's name of who may do everything.
+const ADMIN: &str = "admin";
+
+/// Where the pods of a test are.
+pub(crate) struct Kubernetes {
+    api: Api,
+    double: Option<Double>,
+}
+
+/// A client for one namespace. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Api {
+    /// The test's own.
+    pub(crate) namespace: String,
+    client: Client,
+}
+
+impl std::ops::Deref for Kubernetes {
+    type Target = Api;
+
+    fn deref(&self) -> &Api {
+        &self.api
+    }
+}
+
+/// An answer: HTTP status and JSON.
+pub(crate) type Call = (u16, Value);
+
+impl Kubernetes {
+    /// A namespace in the cluster that `KUBECONFIG` names; in a double where it is not set.
+    pub(crate) async fn start() -> Kubernetes {
+        match real_config() {
+            Some(_) => {
+                let options = KubeConfigOptions::default();
+                let config = Config::from_kubeconfig(&options).await.expect("KUBECONFIG can be read");
+                Kubernetes::with(config, None).await
+            }
+            None => Kubernetes::double().await,
+        }
+    }
+
+    /// A namespace in a double, for a test that needs faults.
+    pub(crate) async fn double() -> Kubernetes {
+        let double = Double::start();
+        let kubeconfig = json!({
+            "apiVersion": "v1", "kind": "Config", "current-context": "double",
+            "clusters": [{ "name": "double", "cluster": { "server": double.url(ADMIN) } }],
+            "users": [{ "name": ADMIN, "user": { "token": double.token(ADMIN) } }],
+            "contexts": [{ "name": "double", "context": { "cluster": "double", "user": ADMIN } }],
+        });
+        let kubeconfig: Kubeconfig = serde_json::from_value(kubeconfig).expect("is a kubeconfig");
+        let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await;
+        Kubernetes::with(config.expect("is complete"), Some(double)).await
+    }
+
+    async fn with(mut config: Config, double: Option<Double>) -> Kubernetes {
+        config.default_retry = false;
+        config.read_timeout = None;
+        let client = Client::try_from(config).expect("the configuration is complete");
+        let place = format!("{}-{:x}", std::process::id(), jiff::Timestamp::now().as_millisecond());
+        let api = Api { namespace: format!("matriarch-test-{place}"), client };
+        let namespace = json!({ "metadata": { "name": api.namespace } });
+        let created = api.send("POST", "/api/v1/namespaces", "application/json", &namespace).await;
+        assert_eq!(created.0, 201, "{}", created.1);
+        Kubernetes { api, double }
+    }
+
+    /// The double, unless it is a real cluster.
+    pub(crate) fn double_or_none(&self) -> Option<&Double> {
+        self.double.as_ref()
+    }
+
+    /// The double.
+    pub(crate) fn faulty(&self) -> &Double {
+        self.double.as_ref().expect("only a double goes wrong on demand")
+    }
+
+    /// A kubeconfig by which this subject comes in: with the double by a door of its own.
+    pub(crate) fn kubeconfig(&self, folder: &Path, subject: &str) -> PathBuf {
+        match &self.double {
+            Some(double) => double.kubeconfig(folder, subject),
+            None => {
+                let file = folder.join("kubeconfig");
+                std::fs::copy(real_config().expect("it is real"), &file).expect("KUBECONFIG can be copied");
+                crate::support::user::give(&file);
+                file
+            }
+        }
+    }
+}
+
+impl Api {
+    /// The path of a resource of the core in the namespace, with more behind it: `pods/a/status`.
+    pub(crate) fn path(&self, rest: &str) -> String {
+        format!("/api/v1/namespaces/{}/{rest}", self.namespace)
+    }
+
+    /// Any request.
+    pub(crate) async fn send(&self, method: &str, path: &str, content_type: &str, body: &Value) -> Call {
+        let body = if body.is_null() { Vec::new() } else { body.to_string().into_bytes() };
+        let request = Request::builder().method(method).uri(path).header("content-type", content_type);
+        let exchange = async {
+            let request = request.body(kube::client::Body::from(body)).expect("is well-formed");
+            let answer = self.client.send(request).await.expect("the API server answers");
+            let (head, body) = answer.into_parts();
+            let body = body.collect().await.expect("the answer is complete").to_bytes();
+            (head.status.as_u16(), serde_json::from_slice(&body).unwrap_or(Value::Null))
+        };
+        timeout(ANSWER_WITHIN, exchange).await.unwrap_or_else(|_| panic!("no answer to {method} {path}"))
+    }
+
+    /// GET, below the namespace.
+    pub(crate) async fn get(&self, rest: &str) -> Call {
+        self.send("GET", &self.path(rest), "application/json", &Value::Null).await
+    }
+
+    /// PATCH, below the namespace; `kind` as in the content type: `merge-patch`, `strategic-merge-patch`, `json-patch`.
+    pub(crate) async fn patch(&self, kind: &str, rest: &str, patch: &Value) -> Call {
+        self.send("PATCH", &self.path(rest), &format!("application/{kind}+json"), patch).await
+    }
+
+    /// Creates a pod with these labels, which nobody will run, and gives it.
+    pub(crate) async fn create_pod(&self, name: &str, labels: Value) -> Value {
+        let pod = json!({
+            "apiVersion": "v1", "kind": "Pod", "metadata": { "name": name, "labels": labels },
+            "spec": { "automountServiceAccountToken": false, "containers": [{ "name": "postgres", "image": "none" }] },
+        });
+        // Where admission waits for it the namespace's service account comes a moment after the namespace.
+        let created = crate::support::until(ANSWER_WITHIN, async || {
+            let created = self.send("POST", &self.path("pods"), "application/json", &pod).await;
+            (created.0 != 403).then_some(created)
+        });
+        let (code, pod) = created.await.expect("a pod may be created");
+        assert_eq!(code, 201, "{pod}");
+        pod
+    }
+
+    /// The pod as it is now.
+    pub(crate) async fn pod(&self, name: &str) -> Value {
+        let (code, pod) = self.get(&format!("pods/{name}")).await;
+        assert_eq!(code, 200, "{pod}");
+        pod
+    }
+
+    /// Sets the condition `Ready`, as a kubelet would.
+    pub(crate) async fn set_ready(&self, name: &str, ready: bool) {
+        let status = if ready { "True" } else { "False" };
+        let patch = json!({ "status": { "conditions": [{ "type": "Ready", "status": status }] } });
+        let (code, answer) =
+            self.patch("strategic-merge-patch", &format!("pods/{name}/status"), &patch).await;
+        assert_eq!(code, 200, "{answer}");
+    }
+
+    /// Deletes a pod at once, as `--force` does.
+    pub(crate) async fn delete_pod(&self, name: &str) {
+        let now = json!({ "gracePeriodSeconds": 0 });
+        let path = self.path(&format!("pods/{name}"));
+        let (code, answer) = self.send("DELETE", &path, "application/json", &now).await;
+        assert_eq!(code, 200, "{answer}");
+    }
+
+    /// Watches pods; `query` without `watch=1`.
+    pub(crate) async fn watch(&self, query: &str) -> Result<Watch, String> {
+        let uri = self.path(&format!("pods?watch=1&{query}"));
+        let request = Request::builder().uri(uri).body(Vec::new()).expect("is well-formed");
+        let begun = timeout(ANSWER_WITHIN, self.client.request_stream(request)).await;
+        let stream = begun.map_err(|_| "no answer".to_owned())?.map_err(|error| error.to_string())?;
+        let stream: std::pin::Pin<Box<dyn AsyncBufRead + Send>> = Box::pin(stream);
+        Ok(Watch { lines: stream.lines() })
+    }
+}
+
+/// The events of a watch.
+pub(crate) struct Watch {
+    lines: Lines<std::pin::Pin<Box<dyn AsyncBufRead + Send>>>,
+}
+
+impl Watch {
+    /// The next event's type and object. `None`: none within that time, or the watch has ended.
+    pub(crate) async fn next(&mut self, within: Duration) -> Option<(String, Value)> {
+        let line = timeout(within, self.lines.next()).await.ok()??.ok()?;
+        let mut event: Value = serde_json::from_str(&line).expect("an event is a line of JSON");
+        Some((event["type"].as_str()?.to_owned(), event["object"].take()))
+    }
+
+    /// The same, told briefly: type and name.
+    pub(crate) async fn next_brief(&mut self, within: Duration) -> Option<(String, String)> {
+        let (kind, object) = self.next(within).await?;
+        Some((kind, object["metadata"]["name"].as_str().unwrap_or_default().to_owned()))
+    }
+}
+
+/// The file that names a real cluster.
+fn real_config() -> Option<PathBuf> {
+    std::env::var_os("KUBECONFIG").filter(|path| !path.is_empty()).map(PathBuf::from)
+}
+
+impl Drop for Kubernetes {
+    fn drop(&mut self) {
+        if self.double.is_some() {
+            return;
+        }
+        // The test's runtime may be going down: one more, for the last request.
+        let path = format!("/api/v1/namespaces/{}", self.namespace);
+        let removal = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            runtime.block_on(async {
+                let client = Client::try_default().await.map_err(std::io::Error::other)?;
+                let request = Request::delete(path).body(Vec::new()).map_err(std::io::Error::other)?;
+                client.request_text(request).await.map_err(std::io::Error::other)
+            })
+        });
+        if let Ok(Err(error)) = removal.join() {
+            eprintln!("the namespace {} is left over: {error}", self.namespace);
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! The ways in: a port for each client, so that each can be cut off by itself.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::Request;
+use axum::http::StatusCode;
+use axum::response::IntoResponse;
+use hyper::server::conn::http1;
+use hyper_util::rt::TokioIo;
+use hyper_util::service::TowerToHyperService;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use super::answer;
+use super::server::Server;
+use crate::support::free_port;
+
+/// What becomes of who comes to a door.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Passage {
+    /// Answered.
+    Open,
+    /// Connections are taken, and nothing is ever said; what was sent meanwhile arrives when the door opens again.
+    Hangs,
+    /// Connections are refused, and those that there were are cut.
+    Shut,
+}
+
+/// One port of the API server.
+#[derive(Clone)]
+pub(crate) struct Door {
+    /// On loopback.
+    pub(crate) port: u16,
+    passage: watch::Sender<Passage>,
+}
+
+impl Door {
+    /// Opens one more; it listens when this returns.
+    pub(super) fn open(server: &Arc<Server>, runtime: &tokio::runtime::Handle) -> Door {
+        let door = Door { port: free_port(), passage: watch::Sender::new(Passage::Open) };
+        let listener = door.listen();
+        runtime.spawn(door.clone().serve(server.clone(), listener));
+        door
+    }
+
+    /// Opens, hangs or shuts it.
+    pub(crate) fn set(&self, passage: Passage) {
+        self.passage.send_replace(passage);
+    }
+
+    /// What it is, and will be.
+    pub(super) fn passage(&self) -> watch::Receiver<Passage> {
+        self.passage.subscribe()
+    }
+
+    fn listen(&self) -> std::net::TcpListener {
+        let listener = std::net::TcpListener::bind(("127.0.0.1", self.port)).expect("the port is ours");
+        listener.set_nonblocking(true).expect("a listener can be asked without waiting");
+        listener
+    }
+
+    async fn serve(self, server: Arc<Server>, first: std::net::TcpListener) {
+        let mut passage = self.passage();
+        let mut listener = Some(first);
+        loop {
+            if passage.wait_for(|passage| *passage != Passage::Shut).await.is_err() {
+                return;
+            }
+            let listener = listener.take().unwrap_or_else(|| self.listen());
+            let listener = TcpListener::from_std(listener).expect("it does not wait");
+            let mut connections = JoinSet::new();
+            loop {
+                tokio::select! {
+                    Ok((stream, _)) = listener.accept() => {
+                        connections.spawn(self.clone().converse(server.clone(), stream));
+                    }
+                    Some(_) = connections.join_next() => {}
+                    _ = passage.wait_for(|passage| *passage == Passage::Shut) => break,
+                }
+            }
+        }
+    }
+
+    async fn converse(self, server: Arc<Server>, stream: tokio::net::TcpStream) {
+        // An answer is one small packet; nothing may wait for the client to acknowledge the packet before.
+        let _ = stream.set_nodelay(true);
+        let router = Router::new().fallback(move |request: Request| {
+            // In a task of its own: who sent a request may be gone before it is done.
+            let answered = tokio::spawn(answer::answer(server.clone(), self.clone(), request));
+            async move {
+                answered.await.unwrap_or_else(|_| StatusCode::INTERNAL_SERVER_ERROR.into_response())
+            }
+        });
+        let service = TowerToHyperService::new(router);
+        // A cut connection is the client's affair.
+        let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
+    }
+}

@@ -1,0 +1,205 @@
+//! The double as a test sees it: who may come in, what goes wrong, what was asked, and what was labelled when.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime};
+
+use serde_json::{Value, json};
+use tokio::runtime::Runtime;
+
+use super::access::Grants;
+use super::door::{Door, Passage};
+use super::faults::Fault;
+use super::resource::pods;
+use super::server::{Asked, Ending, Server};
+use crate::support::user;
+
+/// Requests of each subject that a failing test shows.
+const STORY_LINES: usize = 30;
+
+/// An API server in this process, in threads of its own: a test that blocks does not hold it up.
+pub(crate) struct Double {
+    server: Arc<Server>,
+    doors: Mutex<BTreeMap<String, Door>>,
+    runtime: Option<Runtime>,
+    faults: Mutex<usize>,
+}
+
+/// A pod's label from some moment on.
+#[derive(Clone, Debug)]
+pub(crate) struct Labelled {
+    /// Since when.
+    pub(crate) at: SystemTime,
+    /// The pod's name.
+    pub(crate) pod: String,
+    /// The label; `None`: it has none, or is gone.
+    pub(crate) value: Option<String>,
+}
+
+impl Double {
+    /// Starts an empty one.
+    pub(crate) fn start() -> Double {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+        Double {
+            server: Arc::new(Server::new()),
+            doors: Mutex::default(),
+            runtime: Some(runtime.expect("threads start")),
+            faults: Mutex::new(0),
+        }
+    }
+
+    /// The door of this subject, which is made when it is first asked for.
+    pub(crate) fn door(&self, subject: &str) -> Door {
+        let mut doors = self.doors.lock().expect("nobody panics with it");
+        let runtime = self.runtime.as_ref().expect("until it is dropped").handle();
+        doors.entry(subject.to_owned()).or_insert_with(|| Door::open(&self.server, runtime)).clone()
+    }
+
+    /// Writes a kubeconfig for this subject: its own door, and a token in a file that can be rotated.
+    pub(crate) fn kubeconfig(&self, folder: &Path, subject: &str) -> PathBuf {
+        let token = folder.join("token");
+        self.rotate_token(folder, subject);
+        let config = json!({
+            "apiVersion": "v1", "kind": "Config", "current-context": "double",
+            "clusters": [{ "name": "double", "cluster": { "server": self.url(subject) } }],
+            "users": [{ "name": subject, "user": { "tokenFile": token } }],
+            "contexts": [{ "name": "double", "context": { "cluster": "double", "user": subject } }],
+        });
+        let file = folder.join("kubeconfig");
+        std::fs::write(&file, format!("{config:#}\n")).expect("our own place is writable");
+        user::give(&file);
+        file
+    }
+
+    /// Writes a new token to the file of the subject's kubeconfig. The old one stays good until it expires.
+    pub(crate) fn rotate_token(&self, folder: &Path, subject: &str) {
+        let token = self.token(subject);
+        let file = folder.join("token");
+        std::fs::write(&file, token).expect("our own place is writable");
+        user::give(&file);
+    }
+
+    /// A token of this subject.
+    pub(crate) fn token(&self, subject: &str) -> String {
+        self.server.access.lock().expect("nobody panics with it").issue(subject)
+    }
+
+    /// Where this subject finds the API server.
+    pub(crate) fn url(&self, subject: &str) -> String {
+        format!("http://127.0.0.1:{}", self.door(subject).port)
+    }
+
+    /// All tokens of this subject expire.
+    pub(crate) fn expire_tokens(&self, subject: &str) {
+        self.server.access.lock().expect("nobody panics with it").expire(subject);
+    }
+
+    /// This subject may do what is listed, and nothing else.
+    pub(crate) fn grant(&self, subject: &str, grants: Grants<'_>) {
+        self.server.access.lock().expect("nobody panics with it").grant(subject, grants);
+    }
+
+    /// Opens, hangs or shuts a subject's door.
+    pub(crate) fn set_door(&self, subject: &str, passage: Passage) {
+        self.door(subject).set(passage);
+    }
+
+    /// From now on this goes wrong; gives a number by which it is lifted.
+    pub(crate) fn inject(&self, fault: Fault) -> usize {
+        let mut count = self.faults.lock().expect("nobody panics with it");
+        *count += 1;
+        self.server.faults.send_modify(|faults| drop(faults.insert(*count, fault)));
+        *count
+    }
+
+    /// It goes wrong no more; what it held is done.
+    pub(crate) fn lift(&self, number: usize) {
+        self.server.faults.send_modify(|faults| drop(faults.remove(&number)));
+    }
+
+    /// All watches end like this.
+    pub(crate) fn end_watches(&self, ending: Ending) {
+        self.server.endings.send_modify(|(count, how)| (*count, *how) = (*count + 1, ending));
+    }
+
+    /// Forgets its history: a watch from before now gets 410.
+    pub(crate) fn compact(&self) {
+        self.server.with_store(super::store::Store::compact);
+    }
+
+    /// Sends bookmarks this often.
+    pub(crate) fn send_bookmarks_every(&self, span: Duration) {
+        self.server.bookmarks_every.send_replace(span);
+    }
+
+    /// Everything that was asked so far.
+    pub(crate) fn asked(&self) -> Vec<Asked> {
+        self.server.asked.lock().expect("nobody panics with it").clone()
+    }
+
+    /// What this subject asked so far.
+    pub(crate) fn asked_by(&self, subject: &str) -> Vec<Asked> {
+        let mut asked = self.asked();
+        asked.retain(|asked| asked.subject.as_deref() == Some(subject));
+        asked
+    }
+
+    /// What this subject asked last, to be read when a test fails.
+    pub(crate) fn story(&self, subject: &str) -> String {
+        let asked = self.asked_by(subject);
+        asked[asked.len().saturating_sub(STORY_LINES)..]
+            .iter()
+            .map(|asked| format!("    {asked}\n"))
+            .collect()
+    }
+
+    /// Every change of a label of a pod, in order.
+    pub(crate) fn labelled(&self, label: &str) -> Vec<Labelled> {
+        let value = |object: &Option<Value>| {
+            let object = object.as_ref()?;
+            object["metadata"]["labels"].get(label)?.as_str().map(str::to_owned)
+        };
+        let store = self.server.store.lock().expect("nobody panics with it");
+        let of_pods = store.changes().iter().filter(|change| change.resource == pods());
+        let changed = of_pods.filter(|change| {
+            let uid =
+                |object: &Option<Value>| object.as_ref().map(|object| object["metadata"]["uid"].clone());
+            value(&change.before) != value(&change.after) || uid(&change.before) != uid(&change.after)
+        });
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        changed
+            .map(|change| {
+                let metadata =
+                    &change.after.as_ref().or(change.before.as_ref()).expect("has one")["metadata"];
+                Labelled { at: change.at, pod: text(&metadata["name"]), value: value(&change.after) }
+            })
+            .collect()
+    }
+
+    /// For how long, at most, two pods or more had this value of a label at once.
+    pub(crate) fn longest_overlap(&self, label: &str, value: &str) -> Duration {
+        let (mut having, mut since, mut longest) = (BTreeSet::new(), None, Duration::ZERO);
+        for change in self.labelled(label) {
+            if change.value.as_deref() == Some(value) {
+                having.insert(change.pod);
+            } else {
+                having.remove(&change.pod);
+            }
+            if having.len() > 1 {
+                since.get_or_insert(change.at);
+            } else if let Some(since) = since.take() {
+                longest = longest.max(change.at.duration_since(since).unwrap_or_default());
+            }
+        }
+        longest.max(since.and_then(|since: SystemTime| since.elapsed().ok()).unwrap_or_default())
+    }
+}
+
+impl Drop for Double {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}

@@ -1,0 +1,215 @@
+//! What the API server keeps: objects, one counter of versions, and every change with its time.
+
+use std::collections::BTreeMap;
+use std::time::SystemTime;
+
+use serde_json::{Value, json};
+
+use super::patch::Kind;
+use super::resource::{Resource, check, normalized};
+use super::selector::Selector;
+use super::status::Reply;
+
+/// Namespace and name of an object of a resource.
+type Key = (&'static Resource, String, String);
+
+/// All objects, and their history.
+#[derive(Default)]
+pub(crate) struct Store {
+    version: u64,
+    objects: BTreeMap<Key, Value>,
+    changes: Vec<Change>,
+    /// Changes up to here are not told any more.
+    compacted: u64,
+}
+
+/// One change of one object.
+#[derive(Clone, Debug)]
+pub(crate) struct Change {
+    /// The version that it made.
+    pub(crate) version: u64,
+    /// When.
+    pub(crate) at: SystemTime,
+    /// Of which resource.
+    pub(crate) resource: &'static Resource,
+    /// What was there before.
+    pub(crate) before: Option<Value>,
+    /// What is there now.
+    pub(crate) after: Option<Value>,
+}
+
+impl Store {
+    /// The newest version.
+    pub(crate) fn version(&self) -> u64 {
+        self.version
+    }
+
+    /// From which version on changes can be told.
+    pub(crate) fn oldest(&self) -> u64 {
+        self.compacted
+    }
+
+    /// Forgets the history for whoever watches from now on.
+    pub(crate) fn compact(&mut self) {
+        self.compacted = self.version;
+    }
+
+    /// All changes, the forgotten ones too.
+    pub(crate) fn changes(&self) -> &[Change] {
+        &self.changes
+    }
+
+    /// An object.
+    pub(crate) fn get(
+        &self,
+        resource: &'static Resource,
+        namespace: &str,
+        name: &str,
+    ) -> Result<Value, Reply> {
+        let found = self.objects.get(&(resource, namespace.to_owned(), name.to_owned()));
+        found.cloned().ok_or_else(|| Reply::not_found(&resource.qualified(), name))
+    }
+
+    /// The objects that a selector names; in every namespace where it is empty.
+    pub(crate) fn select(
+        &self,
+        resource: &'static Resource,
+        namespace: &str,
+        selector: &Selector,
+    ) -> Vec<Value> {
+        let here = |key: &Key| {
+            key.0 == resource && (namespace.is_empty() || !resource.namespaced || key.1 == namespace)
+        };
+        let found = self.objects.iter().filter(|(key, object)| here(key) && selector.matches(object));
+        found.map(|(_, object)| object.clone()).collect()
+    }
+
+    /// A new object.
+    pub(crate) fn create(
+        &mut self,
+        resource: &'static Resource,
+        namespace: &str,
+        mut object: Value,
+    ) -> Result<Value, Reply> {
+        if !object["metadata"].is_object() {
+            return Err(Reply::bad_request("Object 'Kind' is missing, or there is no metadata"));
+        }
+        if let (None, Some(prefix)) =
+            (object["metadata"]["name"].as_str(), object["metadata"]["generateName"].as_str())
+        {
+            object["metadata"]["name"] = json!(format!("{prefix}{:05x}", self.version + 1));
+        }
+        let name = object["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+        if name.is_empty() {
+            let why = "Required value: name or generateName is required";
+            return Err(Reply::invalid(resource.kind, "", "metadata.name", why));
+        }
+        check(resource, &name, &object)?;
+        let key = (resource, namespace.to_owned(), name.clone());
+        if self.objects.contains_key(&key) {
+            return Err(Reply::exists(&resource.qualified(), &name));
+        }
+        if resource.namespaced {
+            object["metadata"]["namespace"] = json!(namespace);
+        }
+        object["metadata"]["uid"] = json!(format!("5f0e0000-0000-4000-8000-{:012x}", self.version + 1));
+        object["metadata"]["creationTimestamp"] = json!(timestamp());
+        normalized(resource, &mut object);
+        Ok(self.put(key, Some(object)))
+    }
+
+    /// A changed object: nothing happens where the patch changes nothing.
+    pub(crate) fn patch(
+        &mut self,
+        resource: &'static Resource,
+        (namespace, name): (&str, &str),
+        status: bool,
+        (kind, patch): (Kind, &Value),
+    ) -> Result<Value, Reply> {
+        let before = self.get(resource, namespace, name)?;
+        let mut after = kind.apply(&before, patch).ok_or_else(Reply::inapplicable)?;
+        let meta = |object: &Value, field: &str| object["metadata"][field].clone();
+        if meta(&after, "resourceVersion") != meta(&before, "resourceVersion")
+            && !meta(&after, "resourceVersion").is_null()
+        {
+            return Err(Reply::modified(&resource.qualified(), name));
+        }
+        for field in ["uid", "name"] {
+            if !meta(&after, field).is_null() && meta(&after, field) != meta(&before, field) {
+                let why = format!("Invalid value: {}: field is immutable", meta(&after, field));
+                return Err(Reply::invalid(resource.kind, name, &format!("metadata.{field}"), &why));
+            }
+        }
+        check(resource, name, &after)?;
+        for field in ["uid", "name", "resourceVersion", "creationTimestamp", "deletionTimestamp"] {
+            keep(&mut after["metadata"], &before["metadata"], field);
+        }
+        // Each subresource leaves the other's part as it is; both write labels and annotations.
+        keep(&mut after, &before, if status { "spec" } else { "status" });
+        normalized(resource, &mut after);
+        if after == before {
+            return Ok(before);
+        }
+        Ok(self.put((resource, namespace.to_owned(), name.to_owned()), Some(after)))
+    }
+
+    /// An object that goes: at once when it runs nowhere, else it is marked first, and goes when that is asked for with
+    /// no grace left.
+    pub(crate) fn delete(
+        &mut self,
+        resource: &'static Resource,
+        (namespace, name): (&str, &str),
+        options: &Value,
+    ) -> Result<Value, Reply> {
+        let mut object = self.get(resource, namespace, name)?;
+        for (field, called) in [("uid", "UID"), ("resourceVersion", "ResourceVersion")] {
+            let (wanted, there) = (&options["preconditions"][field], &object["metadata"][field]);
+            if wanted.is_string() && wanted != there {
+                let [wanted, there] = [wanted, there].map(|value| value.as_str().unwrap_or_default());
+                let why = format!(
+                    "Precondition failed: {called} in precondition: {wanted}, {called} in object meta: {there}"
+                );
+                return Err(Reply::conflict(&resource.qualified(), name, &why));
+            }
+        }
+        let grace = options["gracePeriodSeconds"].as_u64();
+        let grace = grace.or(object["spec"]["terminationGracePeriodSeconds"].as_u64()).unwrap_or(0);
+        let key = (resource, namespace.to_owned(), name.to_owned());
+        if grace > 0 && object["spec"]["nodeName"].is_string() {
+            object["metadata"]["deletionTimestamp"] = json!(timestamp());
+            object["metadata"]["deletionGracePeriodSeconds"] = json!(grace);
+            return Ok(self.put(key, Some(object)));
+        }
+        Ok(self.put(key, None))
+    }
+
+    /// Puts or removes an object in a new version, and gives it, or what was removed, in that version.
+    fn put(&mut self, key: Key, object: Option<Value>) -> Value {
+        self.version += 1;
+        let versioned = |mut object: Value| {
+            object["metadata"]["resourceVersion"] = json!(self.version.to_string());
+            object
+        };
+        let after = object.map(versioned);
+        let before = match &after {
+            Some(object) => self.objects.insert(key.clone(), object.clone()),
+            None => self.objects.remove(&key),
+        };
+        let shown = after.clone().or_else(|| before.clone().map(versioned)).unwrap_or_default();
+        let change = Change { version: self.version, at: SystemTime::now(), resource: key.0, before, after };
+        self.changes.push(change);
+        shown
+    }
+}
+
+fn keep(target: &mut Value, source: &Value, field: &str) {
+    match (source.get(field), target.as_object_mut()) {
+        (Some(value), _) => target[field] = value.clone(),
+        (None, Some(target)) => drop(target.remove(field)),
+        (None, None) => {}
+    }
+}
+
+fn timestamp() -> String {
+    jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+}

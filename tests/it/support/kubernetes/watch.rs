@@ -1,0 +1,166 @@
+//! A watch: the changes of what a selector names, as a stream of lines.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Bytes;
+use futures::Stream;
+use serde_json::{Value, json};
+use tokio::time::{Instant, sleep_until};
+
+use super::door::{Door, Passage};
+use super::resource::Resource;
+use super::selector::Selector;
+use super::server::{Ending, Server};
+use super::status::Reply;
+use super::store::{Change, Store};
+
+/// What to watch, and from where.
+pub(super) struct Start {
+    pub(super) resource: &'static Resource,
+    pub(super) namespace: String,
+    pub(super) selector: Selector,
+    /// After this version; `None`: from what is there now, which is told first.
+    pub(super) version: Option<u64>,
+    pub(super) seconds: u64,
+    pub(super) bookmarks: bool,
+}
+
+/// How long before its end a watch gets its last bookmark.
+const LAST_BOOKMARK: Duration = Duration::from_secs(2);
+
+struct Watch {
+    server: Arc<Server>,
+    door: Door,
+    /// Of the request.
+    number: usize,
+    start: Start,
+    /// Up to here everything is told; `None`: nothing yet.
+    told: Option<u64>,
+    until: Instant,
+    bookmark_at: Instant,
+    endings: usize,
+    over: bool,
+}
+
+/// The lines, in pieces as they come up.
+pub(super) fn stream(
+    server: Arc<Server>,
+    door: Door,
+    number: usize,
+    start: Start,
+) -> impl Stream<Item = io::Result<Bytes>> + Send + 'static {
+    let until = Instant::now() + Duration::from_secs(start.seconds);
+    let (endings, _) = *server.endings.borrow();
+    let bookmark_at = Instant::now() + *server.bookmarks_every.borrow();
+    let watch = Watch { server, door, number, start, told: None, until, bookmark_at, endings, over: false };
+    futures::stream::unfold(watch, |mut watch| async {
+        let piece = watch.next().await?;
+        Some((piece, watch))
+    })
+}
+
+impl Watch {
+    async fn next(&mut self) -> Option<io::Result<Bytes>> {
+        let (mut newest, mut passage) = (self.server.newest.subscribe(), self.door.passage());
+        let (mut endings, mut faster) =
+            (self.server.endings.subscribe(), self.server.bookmarks_every.subscribe());
+        loop {
+            if self.over || Instant::now() >= self.until {
+                return None;
+            }
+            // A door lives as long as its connections.
+            let _ = passage.wait_for(|passage| *passage != Passage::Hangs).await;
+            let (ended, ending) = *endings.borrow_and_update();
+            if ended != self.endings {
+                self.over = true;
+                return Some(match ending {
+                    Ending::Cut => Err(io::Error::other("cut")),
+                    Ending::Expired => Ok(self.expired(1, 2)),
+                });
+            }
+            newest.mark_unchanged();
+            if let Some(piece) = self.news() {
+                return Some(Ok(piece));
+            }
+            let every = *faster.borrow_and_update();
+            self.bookmark_at = self.bookmark_at.min(Instant::now() + every);
+            let last = self.until.checked_sub(LAST_BOOKMARK).filter(|at| *at > Instant::now());
+            let bookmark_at = last.unwrap_or(self.bookmark_at).min(self.bookmark_at);
+            tokio::select! {
+                _ = newest.changed() => {}
+                _ = passage.changed() => {}
+                _ = endings.changed() => {}
+                _ = faster.changed() => {}
+                () = sleep_until(self.until) => {}
+                () = sleep_until(bookmark_at), if self.start.bookmarks => {
+                    self.bookmark_at = Instant::now() + every;
+                    let version = self.told.unwrap_or_default();
+                    return Some(Ok(self.piece(vec![("BOOKMARK", self.start.resource.bookmark(version))])));
+                }
+            }
+        }
+    }
+
+    /// What happened since it was last told.
+    fn news(&mut self) -> Option<Bytes> {
+        let server = self.server.clone();
+        let store = server.store.lock().expect("nobody panics with it");
+        let since = match (self.told, self.start.version) {
+            (Some(told), _) => told,
+            (None, Some(version)) if version < store.oldest() => {
+                self.over = true;
+                return Some(self.expired(version, store.oldest()));
+            }
+            (None, Some(version)) => version,
+            (None, None) => {
+                self.told = Some(store.version());
+                let Start { resource, namespace, selector, .. } = &self.start;
+                let found = store.select(resource, namespace, selector);
+                return (!found.is_empty())
+                    .then(|| self.piece(found.into_iter().map(|object| ("ADDED", object)).collect()));
+            }
+        };
+        let events: Vec<_> = self.events(&store, since);
+        self.told = Some(store.version().max(since));
+        (!events.is_empty()).then(|| self.piece(events))
+    }
+
+    fn events(&self, store: &Store, since: u64) -> Vec<(&'static str, Value)> {
+        let first = store.changes().partition_point(|change| change.version <= since);
+        store.changes()[first..].iter().filter_map(|change| self.event(change)).collect()
+    }
+
+    /// An object comes into view and leaves it as its labels change. One that left is shown as it was.
+    fn event(&self, change: &Change) -> Option<(&'static str, Value)> {
+        let Start { resource, namespace, selector, .. } = &self.start;
+        let any = change.after.as_ref().or(change.before.as_ref())?;
+        if change.resource != *resource
+            || (!namespace.is_empty() && any["metadata"]["namespace"] != json!(namespace))
+        {
+            return None;
+        }
+        let seen = |object: &Option<Value>| object.clone().filter(|object| selector.matches(object));
+        match (seen(&change.before), seen(&change.after)) {
+            (None, Some(after)) => Some(("ADDED", after)),
+            (Some(_), Some(after)) => Some(("MODIFIED", after)),
+            (Some(mut before), None) => {
+                before["metadata"]["resourceVersion"] = json!(change.version.to_string());
+                Some(("DELETED", before))
+            }
+            (None, None) => None,
+        }
+    }
+
+    fn expired(&self, version: u64, oldest: u64) -> Bytes {
+        self.piece(vec![("ERROR", Reply::expired(version, oldest).body)])
+    }
+
+    fn piece(&self, events: Vec<(&'static str, Value)>) -> Bytes {
+        let line = |(kind, object)| format!("{}\n", json!({ "type": kind, "object": object }));
+        let text: String = events.into_iter().map(line).collect();
+        self.server.note_more(self.number, |asked| asked.bytes += text.len());
+        text.into()
+    }
+}
