@@ -11,14 +11,14 @@ const SPAN: Duration = Duration::from_secs(3);
 /// Bytes for each request more that may be by chance: a record of the member on its own pod, and the watch's echo.
 const CHANCE: usize = 20_000;
 
-/// A hundred labels a second change on other pods, of this application too: no member asks more for it, and none is
-/// told of it.
+/// A hundred labels a second change on other pods, which bear the cluster's name too: no member asks more for it, and
+/// none is told of it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_busy_namespace_costs_a_member_nothing() {
     let herd = Herd::start(json!({})).await;
     let pods: Vec<String> = (0..10).map(|number| format!("busy-{number}")).collect();
     for pod in &pods {
-        herd.kubernetes.create_pod(pod, json!({ "application": "herd", "role": "replica" })).await;
+        herd.kubernetes.create_pod(pod, json!({ "cluster-name": "herd", "role": "replica" })).await;
     }
     let members = ["m1", "m2", "m3"];
     let counted = |member: &str| {

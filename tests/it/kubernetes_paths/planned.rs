@@ -9,6 +9,9 @@ use super::stand::{Herd, SOON};
 /// Longer than any write takes that nothing holds up, on a busy machine.
 const PROMPT: Duration = Duration::from_millis(100);
 
+/// In all, on a busy machine; a lease that had to run out would take longer.
+const AWAY_MAX: Duration = Duration::from_secs(40);
+
 /// By command, and then by SIGTERM with a lease that does not run out meanwhile: the label moves with the lead.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_label_moves_with_a_hand_over() {
@@ -18,13 +21,13 @@ async fn the_label_moves_with_a_hand_over() {
     let output = herd.cluster.members[2].command(&words).await;
     assert!(output.status.success(), "{output:?}\n{}", herd.story());
     herd.wait_for_primary(1, SOON).await;
-    report(&herd, 1);
+    herd.assert_labelled_soon(1);
     writer.wait_for_more(50, SOON).await;
     herd.cluster.wait_until_well().await;
     herd.wait_until_labelled(1).await;
     herd.cluster.members[1].terminate();
     let successor = herd.wait_for_successor(1, SOON).await;
-    report(&herd, successor);
+    herd.assert_labelled_soon(successor);
     assert_eq!(herd.role(1).await, None);
     assert_eq!(herd.cluster.members[1].exit_code(SOON).await, Some(0));
     herd.start_in_new_pod(1).await;
@@ -35,17 +38,12 @@ async fn the_label_moves_with_a_hand_over() {
     herd.assert_honest();
 }
 
-fn report(herd: &Herd, leader: usize) {
-    let Some(span) = herd.time_to_label(leader) else { return };
-    println!("labelled {span:?} after Postgres took writes");
-    assert!(span < Duration::from_secs(1), "{span:?}\n{}", herd.story());
-}
-
 /// All three pods are replaced in the order of a StatefulSet, each when the one before is ready again. Not one row that
-/// was acknowledged is lost, and writes are away for a moment only.
+/// was acknowledged is lost, and writes are away for a moment only: no lease has to run out.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_rolling_restart_loses_nothing() {
-    let mut herd = Herd::start_anywhere(json!({ "synchronous_mode": "quorum" })).await;
+    let mut herd =
+        Herd::start_anywhere(json!({ "synchronous_mode": "quorum", "ttl": 60, "loop_wait": 10 })).await;
     let writer = herd.writer(0).await;
     for index in [2, 1, 0] {
         herd.cluster.members[index].terminate();
@@ -65,6 +63,6 @@ async fn a_rolling_restart_loses_nothing() {
     let away = history.away(PROMPT);
     let longest = history.gaps.iter().max();
     println!("writes were away for {away:?} in all, {longest:?} at most; {} unknown", history.unknown.len());
-    assert!(away < Duration::from_secs(15), "{away:?}\n{}", herd.story());
+    assert!(away < AWAY_MAX, "{away:?}\n{}", herd.story());
     herd.assert_honest();
 }
