@@ -45,6 +45,8 @@ pub struct Status {
     pub yields: bool,
     /// The guard's process, while there is one.
     pub guard: Option<i32>,
+    /// When recovery was last seen to advance, in a PostgreSQL that does not answer yet.
+    pub recovered_at: Option<Moment>,
     /// Progress of a running clone.
     pub clone_progress: Option<CloneProgress>,
     /// When the loop last finished a tick.
@@ -83,6 +85,7 @@ impl Status {
             watchdog_failed: false,
             yields: false,
             guard: None,
+            recovered_at: None,
             clone_progress: None,
             ticked_at: now,
             next_tick_by: now + settings.loop_wait,

@@ -97,6 +97,7 @@ fn member(me: &str, role: Role, now: Moment, standby: Standby) -> Status {
         watchdog_failed: false,
         yields: false,
         guard: None,
+        recovered_at: None,
         clone_progress: None,
         ticked_at: now,
         next_tick_by: now + Duration::from_secs(10),
