@@ -1,6 +1,5 @@
 //! Build, run, drain: one page that shows what a member consists of.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +14,7 @@ use super::observe::PostgresWatch;
 use super::startup::{self, FirstLook, Waiting};
 use super::{Orders, Status, handle, log, perform, wiring};
 use crate::api;
-use crate::config::{self, Loaded};
+use crate::config::{self, Loaded, Sources};
 use crate::etcd::{self, Etcd};
 use crate::fence::FenceError;
 use crate::model::{ExitBecause, StopMode};
@@ -30,11 +29,14 @@ const STOP_WITHIN: Duration = Duration::from_secs(60);
 /// Why `run` could not begin, or ended.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
-    /// PostgreSQL refuses to run as root, and so do we.
+    /// PostgreSQL refuses to run as root, and there is nobody else to be.
     #[error(
-        "PostgreSQL does not run as root: start this as the user that owns {data_dir}, as in `runuser -u postgres -- matriarch run FILE`"
+        "PostgreSQL does not run as root, and there is no user `{user}` to become: create one, or start this as the \
+         user that shall own {data_dir}"
     )]
     Root {
+        /// Who was looked for.
+        user: &'static str,
         /// The data directory of the configuration.
         data_dir: PathBuf,
     },
@@ -114,15 +116,8 @@ fn exit_text(because: &ExitBecause) -> String {
 ///
 /// # Errors
 /// Everything that makes a member unable to begin or go on; each maps to an exit code of the command line.
-pub async fn run(
-    loaded: Loaded,
-    path: Option<PathBuf>,
-    environment: BTreeMap<String, String>,
-) -> Result<(), RunError> {
+pub async fn run(loaded: Loaded, sources: Sources) -> Result<(), RunError> {
     let Loaded { config, warnings, .. } = loaded;
-    if nix::unistd::geteuid().is_root() {
-        return Err(RunError::Root { data_dir: config.postgresql.data_dir.clone() });
-    }
     log::init(&config.log).map_err(|source| system("open the log file", source))?;
     for warning in &warnings {
         tracing::warn!("{warning}");
@@ -189,7 +184,7 @@ pub async fn run(
         member,
         keeper: Some(Arc::new(keeper)),
         fencing: fencing.clone(),
-        dynamic: Dynamic::new((path, environment), config, effective, major, relist, api_sender),
+        dynamic: Dynamic::new(sources, config, effective, major, relist, api_sender),
         watch: PostgresWatch::new(postgres, probe),
         view,
         progress,
@@ -208,7 +203,7 @@ pub async fn run(
     if because == ExitBecause::Asked { Ok(()) } else { Err(RunError::Ended(because)) }
 }
 
-fn system(what: &str, source: std::io::Error) -> RunError {
+pub(super) fn system(what: &str, source: std::io::Error) -> RunError {
     RunError::System { what: format!("cannot {what}"), source }
 }
 

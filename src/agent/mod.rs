@@ -19,6 +19,7 @@ mod jobs;
 mod log;
 mod observe;
 mod orders;
+mod owner;
 mod perform;
 mod publish;
 mod startup;
@@ -27,4 +28,5 @@ mod wiring;
 
 pub use app::{RunError, run};
 pub use handle::{Handle, Order, OrderError, Orders, handle};
+pub use owner::leave_root;
 pub use status::Status;

@@ -69,6 +69,8 @@ pub(super) fn postgres_setup(config: &Config, effective: &Effective) -> Setup {
         krbsrvname: postgresql.krbsrvname.clone(),
         initdb: bootstrap.initdb,
         post_bootstrap: bootstrap.post_bootstrap,
+        new_database: bootstrap.database,
+        init_scripts: bootstrap.init_scripts,
         basebackup: postgresql.basebackup.clone(),
         rewind_options: postgresql.rewind_options.clone(),
         pg_ctl_timeout: postgresql.pg_ctl_timeout,

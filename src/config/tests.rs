@@ -25,9 +25,15 @@ fn load_text(text: &str, environment: &[(&str, &str)]) -> Result<Loaded, Faults>
     let path = std::env::temp_dir().join(format!("matriarch-config-{}-{:p}.yml", std::process::id(), &text));
     let mut file = std::fs::File::create(&path).expect("a temporary file");
     file.write_all(text.as_bytes()).expect("room for it");
-    let loaded = load(Some(&path), &variables(environment));
+    let sources = Sources { path: Some(path), environment: variables(environment), ..Sources::default() };
+    let loaded = load(&sources);
+    let path = sources.path.expect("it was set");
     std::fs::remove_file(&path).expect("it was just written");
     loaded
+}
+
+fn load_environment(environment: BTreeMap<String, String>) -> Result<Loaded, Faults> {
+    load(&Sources { environment, ..Sources::default() })
 }
 
 fn config(text: &str) -> Config {
@@ -88,11 +94,11 @@ fn variables_override_the_file_and_do_without_one() {
         ("PATRONI_REPLICATION_USERNAME", "r"),
         ("PATRONI_SUPERUSER_PASSWORD", "0123"),
     ]);
-    let alone = load(None, &alone).expect("valid").config;
+    let alone = load_environment(alone).expect("valid").config;
     assert_eq!(alone.restapi.authentication.expect("set").password, "a:b#c");
     assert_eq!(alone.postgresql.superuser.password.as_deref(), Some("0123"));
     let text = variables(&[("PATRONI_CONFIGURATION", WHOLE), ("PATRONI_NAME", "ignored")]);
-    assert_eq!(load(None, &text).expect("valid").config.name.as_str(), "a");
+    assert_eq!(load_environment(text).expect("valid").config.name.as_str(), "a");
 }
 
 #[test]

@@ -8,7 +8,7 @@
 //!         sql_facts ── facts ─┐
 //!    leader_history ──────────┴─ sql ── tls
 //!      apply follow ── running ── files  every configuration file is written by us
-//!         bootstrap ── bootstrap ┐
+//!         bootstrap ── bootstrap ┬ init_scripts
 //!        clone_from ── clone     ├─ program ── os::child
 //!            rewind ── rewind    ┘
 //! ```
@@ -38,6 +38,7 @@ mod tls;
 
 mod bootstrap;
 mod clone;
+mod init_scripts;
 mod knock;
 mod probe;
 mod rewind;

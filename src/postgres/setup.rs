@@ -44,6 +44,10 @@ pub struct Setup {
     pub initdb: Vec<String>,
     /// A command run once in the new cluster, split as a shell does; gets a connection string as its last argument.
     pub post_bootstrap: Option<String>,
+    /// Created in the new cluster, unless initdb did.
+    pub new_database: Option<String>,
+    /// A directory of scripts run once in the new cluster, in the order of their names; need not exist.
+    pub init_scripts: PathBuf,
     /// Options of `pg_basebackup`, without the leading dashes.
     pub basebackup: Vec<String>,
     /// Options of `pg_rewind`, without the leading dashes.

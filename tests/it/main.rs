@@ -25,6 +25,7 @@ mod monitoring;
 mod names;
 mod patronictl;
 mod pause;
+mod pid1;
 mod postgres;
 mod rejoin;
 mod streaming;

@@ -29,7 +29,7 @@ pub(crate) use cluster::{Cluster, Plan, Seen};
 pub(crate) use disk::Disk;
 pub(crate) use etcd::{BlackHole, Etcd};
 pub(crate) use http::{Answer, request};
-pub(crate) use member::{Member, merge};
+pub(crate) use member::{Member, binary_in, merge};
 pub(crate) use place::Place;
 pub(crate) use ports::free_port;
 pub(crate) use sql::{PASSWORD, connect, query, settings};
