@@ -12,7 +12,7 @@ use super::fencing::Fencing;
 use super::jobs::Tools;
 use super::observe::PostgresWatch;
 use super::startup::{self, FirstLook, Waiting};
-use super::{Orders, Status, handle, log, perform, wiring};
+use super::{Orders, Status, handle, log, perform, secrets, wiring};
 use crate::api;
 use crate::config::{self, Loaded, Sources};
 use crate::etcd::{self, Etcd};
@@ -165,6 +165,7 @@ pub async fn run(loaded: Loaded, sources: Sources) -> Result<(), RunError> {
 
     let (event_sender, events) = mpsc::unbounded_channel();
     let (progress_sender, progress) = watch::channel(Progress::default());
+    tokio::spawn(secrets::watch(config::secret_files(&sources.environment), event_sender.clone()));
     let tools = Tools {
         name: me.name.clone(),
         postgres: postgres.clone(),

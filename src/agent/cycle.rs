@@ -11,6 +11,7 @@ use super::events::Event;
 use super::fencing::Fencing;
 use super::jobs::{Lane, Tools};
 use super::observe::{PostgresWatch, lease_facts};
+use super::secrets::Rotation;
 use super::{Order, Status};
 use crate::decide::{Decision, Memory, decide};
 use crate::etcd::LeaseKeeper;
@@ -60,6 +61,7 @@ pub(super) struct State {
     pub(super) peers: BTreeMap<MemberName, PeerAnswer>,
     pub(super) leader_branch: Option<LeaderBranch>,
     pub(super) shutting_down: bool,
+    pub(super) rotation: Rotation,
     pub(super) because: Option<Reason>,
     pub(super) trouble: Option<String>,
     pub(super) clone_since: Option<Moment>,
@@ -129,6 +131,7 @@ impl Cycle {
             }
             Event::LeaderBranchTold(told) => self.state.leader_branch = Some(told),
             Event::StatusNotPublished => self.state.memory.status = None,
+            Event::SecretsChanged => self.reload(),
             Event::LookWanted => {}
         }
     }
@@ -153,13 +156,14 @@ impl Cycle {
                 tracing::info!(?signal, "asked to end");
                 self.state.shutting_down = true;
             }
-            SignalEvent::Reload => self.dynamic.reload_local(),
+            SignalEvent::Reload => self.reload(),
         }
     }
 
     /// One tick; also says when the next one is due at the latest.
     async fn tick(&mut self) -> (ControlFlow<ExitBecause>, Moment) {
         self.follow_settings().await;
+        self.follow_passwords().await;
         let seen = self.observe().await;
         let now = clock::now();
         let decision = decide(&self.state.memory, &seen, now);

@@ -60,6 +60,11 @@ impl Dynamic {
         &self.settings
     }
 
+    /// The local configuration.
+    pub(super) fn local(&self) -> &Config {
+        &self.local
+    }
+
     /// The dynamic configuration as last read, else what the local file starts a cluster with.
     pub(super) fn text(&self) -> String {
         self.text.clone().unwrap_or_else(|| wiring::first_config(&self.local))

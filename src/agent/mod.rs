@@ -22,6 +22,7 @@ mod orders;
 mod owner;
 mod perform;
 mod publish;
+mod secrets;
 mod startup;
 mod status;
 mod wiring;

@@ -6,7 +6,7 @@ use crate::config::{self, Config, Effective, Login, WatchdogDriver, WatchdogMode
 use crate::etcd::{EtcdSetup, TlsFiles};
 use crate::fence::{Driver, LinkSetup, WatchdogSetup};
 use crate::model::Me;
-use crate::postgres::{Credentials, Parameters, Setup};
+use crate::postgres::{Credentials, Parameters, Passwords, Setup};
 
 /// What PostgreSQL runs with.
 pub(super) fn parameters(effective: &Effective) -> Parameters {
@@ -84,8 +84,18 @@ const DEFAULT_SOCKETS: &str = "/var/run/postgresql";
 fn credentials(login: &Login) -> Credentials {
     Credentials {
         username: login.username.clone(),
-        password: login.password.clone(),
+        password: login.password.clone().into(),
         options: login.options.clone(),
+    }
+}
+
+/// The passwords of the roles.
+pub(super) fn passwords(config: &Config) -> Passwords {
+    let postgresql = &config.postgresql;
+    Passwords {
+        superuser: postgresql.superuser.password.clone(),
+        replication: postgresql.replication.password.clone(),
+        rewind: postgresql.rewind.as_ref().and_then(|rewind| rewind.password.clone()),
     }
 }
 

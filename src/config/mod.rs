@@ -41,5 +41,5 @@ pub use load::{Checked, Loaded, Sources, check, load};
 pub use local::{Address, Bootstrap, Config, Credentials, Log, LogKind, RestApi};
 pub use machine::{POSTGRES_MAJORS, data_major, server_major};
 pub use postgresql::{Login, Postgresql, local_host};
-pub use variables::canonical;
+pub use variables::{canonical, secret_files};
 pub use watchdog::{Watchdog, WatchdogDriver, WatchdogMode};

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::fs;
+use std::path::PathBuf;
 
 use super::environment;
 use super::fault::{Fault, Origin};
@@ -63,6 +64,14 @@ pub fn canonical(environment: &BTreeMap<String, String>) -> BTreeMap<String, Str
     let mut all = environment.clone();
     all.extend(resolved.into_iter().map(|(name, variable)| (name, variable.text)));
     all
+}
+
+/// The files that hold what variables say.
+pub fn secret_files(environment: &BTreeMap<String, String>) -> Vec<PathBuf> {
+    let file = |(name, path): (&String, &String)| {
+        matches!(known(name), Some((_, Form::File { .. }))).then(|| PathBuf::from(path))
+    };
+    environment.iter().filter_map(file).collect()
 }
 
 /// How a variable gives its value.

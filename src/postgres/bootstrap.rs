@@ -139,7 +139,7 @@ async fn initdb(setup: &Setup, private: &Private) -> Result<(), Error> {
     if !given("data-checksums") && !given("no-data-checksums") {
         command.arg("--data-checksums");
     }
-    if let Some(password) = &setup.superuser.password {
+    if let Some(password) = setup.superuser.password.newest() {
         let file = private.path.join("password");
         files::write(setup, &file, &format!("{password}\n"))?;
         command.arg("--pwfile").arg(&file);
@@ -212,7 +212,7 @@ fn role(who: &Credentials, rights: &str) -> String {
         return String::new();
     }
     let (name, literal) = (escape_identifier(&who.username), escape_literal(&who.username));
-    let verifier = who.password.as_ref().map(|password| scram_sha_256(password.as_bytes()));
+    let verifier = who.password.newest().map(|password| scram_sha_256(password.as_bytes()));
     let password =
         verifier.map_or(String::new(), |verifier| format!(" PASSWORD {}", escape_literal(&verifier)));
     format!(

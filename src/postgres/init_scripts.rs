@@ -112,7 +112,7 @@ fn told(mut command: Command, setup: &Setup, host: &str) -> Command {
     let database = setup.new_database.as_deref().unwrap_or("postgres");
     command.env("PGUSER", &who.username).env("PGDATABASE", database);
     command.env("POSTGRES_USER", &who.username).env("POSTGRES_DB", database).env("PGDATA", &setup.data_dir);
-    if let Some(password) = &who.password {
+    if let Some(password) = who.password.newest() {
         command.env("POSTGRES_PASSWORD", password);
     }
     if let Some(bin_dir) = &setup.bin_dir {

@@ -7,8 +7,8 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use container::Container;
-use nix::sys::signal::Signal;
-use nix::unistd::{Uid, User};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::{Pid, Uid, User};
 
 use crate::support::{Etcd, PASSWORD, Place, until};
 
@@ -212,6 +212,66 @@ async fn started_again_in_place_it_does_not_wait_for_its_former_lease() {
     pod.wait_for("/primary", ttl / 2).await;
     println!("primary again after {:?}", killed_at.elapsed());
     assert!(pod.log().contains("former self"), "{}", pod.log());
+}
+
+/// A Secret is replaced, and one pod sees it before the other: the replica stays, streams again when it has to
+/// connect anew, and can lead. The roles get the new passwords when the primary's pod has them, without a restart.
+#[tokio::test]
+async fn passwords_follow_their_files() {
+    if !is_root() {
+        return;
+    }
+    let new = "an other: 'secret' \\\\ of a test";
+    let place = Place::new();
+    let etcd = Etcd::start(&place, 1).await;
+    let mut pods = [Container::prepare(&place, &etcd, 0), Container::prepare(&place, &etcd, 1)];
+    pods[0].start();
+    pods[0].wait_for("/primary", SOON).await;
+    pods[1].start();
+    pods[1].wait_for("/readiness", SOON).await;
+    let postmaster = ask(&pods[0], "SELECT pg_postmaster_start_time()::text").await;
+
+    renew_secrets(&pods[1], new).await;
+    connects_anew(&pods[1], PASSWORD).await;
+    renew_secrets(&pods[0], new).await;
+    let started = "SELECT pg_postmaster_start_time()::text";
+    let lets_in = async || pods[0].value("postgres", new, "postgres", started).await.ok();
+    assert_eq!(until(SOON, lets_in).await, Some(postmaster), "{}", pods[0].log());
+    let refused = pods[0].value("postgres", PASSWORD, "postgres", started).await;
+    assert!(refused.as_ref().is_err_and(|error| error.contains("28P01")), "{refused:?}");
+    connects_anew(&pods[1], new).await;
+
+    pods[0].signal(Signal::SIGTERM);
+    pods[1].wait_for("/primary", SOON).await;
+    assert_eq!(pods[0].exit_code(SOON).await, Some(0), "{}", pods[0].log());
+    pods[0].start();
+    pods[0].wait_for("/readiness", SOON).await;
+    for pod in &pods {
+        assert!(!pod.log().contains("of a test") && !pod.log().contains("SCRAM-SHA-256$"), "{}", pod.log());
+    }
+}
+
+/// Replaces both secrets of this pod, and waits until it has seen that.
+async fn renew_secrets(pod: &Container, new: &str) {
+    pod.secret("password", new);
+    pod.secret("replication", new);
+    let seen = async || pod.log().contains("passwords were replaced").then_some(());
+    assert!(until(SOON, seen).await.is_some(), "{}", pod.log());
+}
+
+/// Ends this replica's WAL receiver, and waits until another one streams.
+async fn connects_anew(pod: &Container, password: &str) {
+    let ask = async |sql: &str| pod.value("postgres", password, "postgres", sql).await;
+    let streaming = "SELECT string_agg(pid::text, '') FROM pg_stat_wal_receiver WHERE status = 'streaming'";
+    let streams = async || ask(streaming).await.ok().filter(|pid| !pid.is_empty());
+    let before = until(SOON, streams).await;
+    assert!(before.is_some(), "it streams\n{}", pod.log());
+    let receives =
+        |pid: &i32| matriarch::os::process::title(*pid).is_some_and(|title| title.contains("walreceiver"));
+    let receiver = pod.processes().into_iter().find(receives).expect("it streams");
+    kill(Pid::from_raw(receiver), Signal::SIGTERM).expect("it runs");
+    let anew = async || streams().await.filter(|pid| Some(pid) != before.as_ref());
+    assert!(until(SOON, anew).await.is_some(), "it streams again\n{}", pod.log());
 }
 
 /// SIGTERM on the primary, as from a drain: another member leads at once, and this one ends in good order.
