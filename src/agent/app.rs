@@ -165,7 +165,9 @@ pub async fn run(loaded: Loaded, sources: Sources) -> Result<(), RunError> {
 
     let (event_sender, events) = mpsc::unbounded_channel();
     let (progress_sender, progress) = watch::channel(Progress::default());
-    tokio::spawn(secrets::watch(config::secret_files(&sources.environment), event_sender.clone()));
+    let secret_files = config::secret_files(&sources.environment);
+    let rotation = secrets::Rotation::recalled(&postgres, &secret_files);
+    tokio::spawn(secrets::watch(secret_files, event_sender.clone()));
     let tools = Tools {
         name: me.name.clone(),
         postgres: postgres.clone(),
@@ -193,7 +195,7 @@ pub async fn run(loaded: Loaded, sources: Sources) -> Result<(), RunError> {
         orders,
         signals,
         status,
-        state: State::default(),
+        state: State { rotation, ..State::default() },
     };
     let because = cycle.run().await;
     fencing.leave(because == ExitBecause::Asked);

@@ -131,7 +131,7 @@ impl Cycle {
             }
             Event::LeaderBranchTold(told) => self.state.leader_branch = Some(told),
             Event::StatusNotPublished => self.state.memory.status = None,
-            Event::SecretsChanged => self.reload(),
+            Event::SecretsChanged => self.reload(true),
             Event::LookWanted => {}
         }
     }
@@ -156,7 +156,7 @@ impl Cycle {
                 tracing::info!(?signal, "asked to end");
                 self.state.shutting_down = true;
             }
-            SignalEvent::Reload => self.reload(),
+            SignalEvent::Reload => self.reload(false),
         }
     }
 

@@ -11,6 +11,7 @@ use super::events::Event;
 use super::wiring;
 use crate::model::{Moment, Standby};
 use crate::os::clock;
+use crate::postgres::Postgres;
 
 /// How often the files are looked at: a kubelet takes a minute to bring a change.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
@@ -29,6 +30,14 @@ pub(super) struct Rotation {
     retry_at: Option<Moment>,
 }
 
+impl Rotation {
+    /// Passwords may have been replaced while nothing ran here.
+    pub(super) fn recalled(postgres: &Postgres, files: &[PathBuf]) -> Rotation {
+        let happened = postgres.recall_passwords();
+        Rotation { happened, is_due: happened && !files.is_empty(), retry_at: None }
+    }
+}
+
 /// Says whenever one of the files holds something else than before.
 pub(super) async fn watch(files: Vec<PathBuf>, events: mpsc::UnboundedSender<Event>) {
     let read = || files.iter().map(|file| fs::read(file).ok()).collect::<Vec<_>>();
@@ -45,14 +54,15 @@ pub(super) async fn watch(files: Vec<PathBuf>, events: mpsc::UnboundedSender<Eve
 }
 
 impl Cycle {
-    /// Reads the local configuration again, and uses its passwords.
-    pub(super) fn reload(&mut self) {
+    /// Reads the local configuration again, and uses its passwords. Only those of secrets in files become the roles':
+    /// who edits a configuration may err, and changes roles in SQL.
+    pub(super) fn reload(&mut self, secrets_changed: bool) {
         self.dynamic.reload_local();
         match self.tools.postgres.replace_passwords(wiring::passwords(self.dynamic.local())) {
             Ok(false) => {}
             Ok(true) => {
                 tracing::info!("passwords were replaced");
-                self.state.rotation = Rotation { happened: true, is_due: true, retry_at: None };
+                self.state.rotation = Rotation { happened: true, is_due: secrets_changed, retry_at: None };
             }
             Err(error) => tracing::warn!(error = error.chain(), "the password file could not be written"),
         }

@@ -118,11 +118,19 @@ pub(super) fn database(setup: &Setup) -> &str {
 /// The password file for `target`: a line per host and user.
 pub(super) fn pgpass(setup: &Setup, target: &FollowTarget) -> String {
     let address = Address::parse(&target.conn_url).unwrap_or_default();
+    pgpass_of_hosts(setup, address.hosts.iter().map(|(host, port)| (host, *port)))
+}
+
+/// The password file for these hosts.
+pub(super) fn pgpass_of_hosts<'a>(
+    setup: &Setup,
+    hosts: impl IntoIterator<Item = (&'a String, u16)>,
+) -> String {
     let users = [Some(&setup.replication), setup.rewind.as_ref(), Some(&setup.superuser)];
     let mut text = String::new();
-    for (host, port) in &address.hosts {
+    for (host, port) in hosts {
         for who in users.into_iter().flatten() {
-            text.push_str(&pgpass_line(host, *port, who));
+            text.push_str(&pgpass_line(host, port, who));
         }
     }
     text

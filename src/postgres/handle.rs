@@ -10,8 +10,8 @@ use tokio::sync::watch;
 use tokio_postgres::Client;
 
 use super::{
-    Error, Parameters, Passwords, Probe, Setup, bootstrap, clone, control, facts, files, process, promote,
-    rewind, rotation, running, sql, timelines,
+    Error, Parameters, Probe, Setup, bootstrap, clone, control, facts, files, process, promote, rewind,
+    running, sql, timelines,
 };
 use crate::model::{
     Branch, DataDirectory, FollowTarget, Liveness, Lsn, Process, Settings, SqlFacts, StopMode, SyncOwner,
@@ -258,22 +258,6 @@ impl Postgres {
         } else {
             timelines::reserve(self.setup(), mine, above)
         }
-    }
-
-    /// Connects with these passwords from now on, and with the former ones where they are not in force yet. True if
-    /// any is another one.
-    pub fn replace_passwords(&self, passwords: Passwords) -> Result<bool, Error> {
-        rotation::replace(&self.inner, passwords)
-    }
-
-    /// Gives the roles of this primary the passwords that were replaced.
-    pub async fn enact_passwords(&self) -> Result<(), Error> {
-        rotation::enact(&self.inner).await
-    }
-
-    /// For a standby that receives nothing: the other password may be in force where it asks.
-    pub fn take_turns_with_passwords(&self) -> Result<(), Error> {
-        rotation::take_turns(&self.inner)
     }
 
     /// CHECKPOINT.

@@ -35,6 +35,16 @@ impl Password {
         [known.newest.clone()].into_iter().chain(former).collect()
     }
 
+    /// The one before it, known from elsewhere. True if that is another one.
+    pub(super) fn recall(&self, former: String) -> bool {
+        let mut known = self.known();
+        let differs = known.newest.as_ref().is_some_and(|newest| *newest != former);
+        if differs {
+            known.former = Some(former);
+        }
+        differs
+    }
+
     /// True if that is another one.
     pub(super) fn replace(&self, newest: Option<String>) -> bool {
         let mut known = self.known();

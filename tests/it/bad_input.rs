@@ -135,7 +135,9 @@ async fn a_wrong_replication_password_is_said() {
             cluster.members[1].log_text().contains("password authentication failed")
         })
         .await;
-    assert_eq!(cluster.members[0].status("/primary").await, 200);
+    cluster
+        .wait_until(SOON, "m1 is the primary", async || cluster.members[0].status("/primary").await == 200)
+        .await;
 }
 
 /// The writing half of the REST API wants its credentials; the reading half does not.

@@ -246,6 +246,26 @@ async fn passwords_follow_their_files() {
     assert_eq!(pods[0].exit_code(SOON).await, Some(0), "{}", pods[0].log());
     pods[0].start();
     pods[0].wait_for("/readiness", SOON).await;
+
+    // Once more, while nothing runs.
+    for pod in &mut pods {
+        pod.kill().await;
+        pod.secret("password", PASSWORD);
+        pod.secret("replication", PASSWORD);
+    }
+    for pod in &mut pods {
+        pod.start();
+    }
+    let well = async || {
+        let mut led = 0;
+        for pod in &pods {
+            let answers =
+                pod.value("postgres", PASSWORD, "postgres", "SELECT pg_is_in_recovery()::text").await;
+            led += usize::from(answers.ok()? == "false" && pod.status("/primary").await == 200);
+        }
+        (led == 1).then_some(())
+    };
+    assert!(until(SOON, well).await.is_some(), "{}{}", pods[0].log(), pods[1].log());
     for pod in &pods {
         assert!(!pod.log().contains("of a test") && !pod.log().contains("SCRAM-SHA-256$"), "{}", pod.log());
     }
