@@ -11,6 +11,8 @@ pub struct Password(Arc<Mutex<Known>>);
 struct Known {
     newest: Option<String>,
     former: Option<String>,
+    /// The former one let us in last.
+    former_counts: bool,
 }
 
 impl Password {
@@ -32,7 +34,17 @@ impl Password {
     pub(super) fn tries(&self) -> Vec<Option<String>> {
         let known = self.known();
         let former = known.former.clone().map(Some);
-        [known.newest.clone()].into_iter().chain(former).collect()
+        let mut tries: Vec<_> = [known.newest.clone()].into_iter().chain(former).collect();
+        if known.former_counts {
+            tries.reverse();
+        }
+        tries
+    }
+
+    /// This one let us in: it is the first to try from now on, as every refusal is a line in the server's log.
+    pub(super) fn let_in(&self, password: Option<&String>) {
+        let mut known = self.known();
+        known.former_counts = known.former.is_some() && known.former.as_ref() == password;
     }
 
     /// The one before it, known from elsewhere. True if that is another one.
@@ -52,13 +64,14 @@ impl Password {
             return false;
         }
         known.former = std::mem::replace(&mut known.newest, newest);
+        known.former_counts = false;
         true
     }
 }
 
 impl From<Option<String>> for Password {
     fn from(newest: Option<String>) -> Password {
-        Password(Arc::new(Mutex::new(Known { newest, former: None })))
+        Password(Arc::new(Mutex::new(Known { newest, ..Known::default() })))
     }
 }
 

@@ -47,7 +47,7 @@ where
     config.connect_timeout(CONNECT_WITHIN);
     let mut refused = None;
     for password in who.password.tries() {
-        if let Some(password) = password {
+        if let Some(password) = &password {
             config.password(password);
         }
         let attempt = tokio::time::timeout(CONNECT_WITHIN, config.connect(tls.clone())).await;
@@ -55,6 +55,7 @@ where
             .map_err(|_| Error::Deadline { what: "connecting to postgres", within: CONNECT_WITHIN })?;
         match attempt.map_err(|source| Error::Connect { to: to.to_owned(), source }) {
             Ok((client, connection)) => {
+                who.password.let_in(password.as_ref());
                 // Its error reaches whoever uses the client.
                 tokio::spawn(connection);
                 return Ok(client);

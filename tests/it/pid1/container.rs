@@ -96,7 +96,7 @@ impl Container {
             ("MATRIARCH_ETCD3_HOSTS", etcd.hosts().join(",")),
             ("MATRIARCH_RESTAPI_LISTEN", format!("*:{api}")),
             ("MATRIARCH_POSTGRESQL_LISTEN", format!("*:{postgres}")),
-            ("MATRIARCH_BOOTSTRAP_DCS", "{ttl: 5, loop_wait: 2, retry_timeout: 3}".to_owned()),
+            ("MATRIARCH_BOOTSTRAP_DCS", "{ttl: 30, loop_wait: 2, retry_timeout: 3}".to_owned()),
         ];
         let variables = variables.map(|(name, value)| (name.to_owned(), value));
         container.variables = BTreeMap::from(variables);
