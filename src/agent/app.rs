@@ -1,6 +1,5 @@
 //! Build, run, drain: one page that shows what a member consists of.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,9 +13,9 @@ use super::jobs::Tools;
 use super::observe::PostgresWatch;
 use super::pods::Pods;
 use super::startup::{self, FirstLook, Waiting};
-use super::{Orders, Status, handle, log, perform, wiring};
+use super::{Orders, Status, handle, log, perform, secrets, wiring};
 use crate::api;
-use crate::config::{self, Loaded};
+use crate::config::{self, Loaded, Sources};
 use crate::etcd::{self, Etcd};
 use crate::fence::FenceError;
 use crate::model::{ExitBecause, StopMode};
@@ -31,11 +30,14 @@ const STOP_WITHIN: Duration = Duration::from_secs(60);
 /// Why `run` could not begin, or ended.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
-    /// PostgreSQL refuses to run as root, and so do we.
+    /// PostgreSQL refuses to run as root, and there is nobody else to be.
     #[error(
-        "PostgreSQL does not run as root: start this as the user that owns {data_dir}, as in `runuser -u postgres -- matriarch run FILE`"
+        "PostgreSQL does not run as root, and there is no user `{user}` to become: create one, or start this as the \
+         user that shall own {data_dir}"
     )]
     Root {
+        /// Who was looked for.
+        user: &'static str,
         /// The data directory of the configuration.
         data_dir: PathBuf,
     },
@@ -115,15 +117,8 @@ fn exit_text(because: &ExitBecause) -> String {
 ///
 /// # Errors
 /// Everything that makes a member unable to begin or go on; each maps to an exit code of the command line.
-pub async fn run(
-    loaded: Loaded,
-    path: Option<PathBuf>,
-    environment: BTreeMap<String, String>,
-) -> Result<(), RunError> {
+pub async fn run(loaded: Loaded, sources: Sources) -> Result<(), RunError> {
     let Loaded { config, warnings, .. } = loaded;
-    if nix::unistd::geteuid().is_root() {
-        return Err(RunError::Root { data_dir: config.postgresql.data_dir.clone() });
-    }
     log::init(&config.log).map_err(|source| system("open the log file", source))?;
     warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
     let major = config::server_major(&config).map_err(RunError::Programs)?;
@@ -140,7 +135,7 @@ pub async fn run(
         return Err(RunError::NotADatabase { data_dir: config.postgresql.data_dir.clone() });
     }
     let fencing = startup::fence_and_adopt(&postgres, wiring::fence_setup(&config)).await?;
-    let pods = Pods::start(wiring::kube_setup(&config, &environment), &postgres);
+    let pods = Pods::start(wiring::kube_setup(&config, &sources.environment), &postgres);
 
     let api_setup = wiring::api_setup(&config);
     let listener = api::bind(&api_setup).await.map_err(RunError::Api)?;
@@ -170,6 +165,9 @@ pub async fn run(
 
     let (event_sender, events) = mpsc::unbounded_channel();
     let (progress_sender, progress) = watch::channel(Progress::default());
+    let secret_files = config::secret_files(&sources.environment);
+    let rotation = secrets::Rotation::recalled(&postgres, &secret_files);
+    tokio::spawn(secrets::watch(secret_files, event_sender.clone()));
     let tools = Tools {
         name: me.name.clone(),
         postgres: postgres.clone(),
@@ -189,7 +187,7 @@ pub async fn run(
         peers,
         keeper: Some(keeper),
         fencing: fencing.clone(),
-        dynamic: Dynamic::new((path, environment), config, effective, major, relist, api_sender),
+        dynamic: Dynamic::new(sources, config, effective, major, relist, api_sender),
         watch: PostgresWatch::new(postgres, probe),
         pods,
         view,
@@ -198,7 +196,7 @@ pub async fn run(
         orders,
         signals,
         status,
-        state: State::default(),
+        state: State { rotation, ..State::default() },
     };
     let because = cycle.run().await;
     fencing.leave(because == ExitBecause::Asked);
@@ -209,7 +207,7 @@ pub async fn run(
     if because == ExitBecause::Asked { Ok(()) } else { Err(RunError::Ended(because)) }
 }
 
-fn system(what: &str, source: std::io::Error) -> RunError {
+pub(super) fn system(what: &str, source: std::io::Error) -> RunError {
     RunError::System { what: format!("cannot {what}"), source }
 }
 

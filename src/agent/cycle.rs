@@ -12,6 +12,7 @@ use super::fencing::Fencing;
 use super::jobs::{Lane, Tools};
 use super::observe::{PostgresWatch, lease_facts};
 use super::pods::Pods;
+use super::secrets::Rotation;
 use super::{Order, Status};
 use crate::decide::{Decision, Memory, decide};
 use crate::etcd::LeaseKeeper;
@@ -62,6 +63,7 @@ pub(super) struct State {
     pub(super) peers: BTreeMap<MemberName, PeerAnswer>,
     pub(super) leader_branch: Option<LeaderBranch>,
     pub(super) shutting_down: bool,
+    pub(super) rotation: Rotation,
     pub(super) because: Option<Reason>,
     pub(super) trouble: Option<String>,
     pub(super) clone_since: Option<Moment>,
@@ -132,6 +134,7 @@ impl Cycle {
             }
             Event::LeaderBranchTold(told) => self.state.leader_branch = Some(told),
             Event::StatusNotPublished => self.state.memory.status = None,
+            Event::SecretsChanged => self.reload(true),
             Event::LookWanted => {}
         }
     }
@@ -156,13 +159,14 @@ impl Cycle {
                 tracing::info!(?signal, "asked to end");
                 self.state.shutting_down = true;
             }
-            SignalEvent::Reload => self.dynamic.reload_local(),
+            SignalEvent::Reload => self.reload(false),
         }
     }
 
     /// One tick; also says when the next one is due at the latest.
     async fn tick(&mut self) -> (ControlFlow<ExitBecause>, Moment) {
         self.follow_settings().await;
+        self.follow_passwords().await;
         let seen = self.observe().await;
         let now = clock::now();
         let decision = decide(&self.state.memory, &seen, now);

@@ -1,7 +1,5 @@
 //! The settings in force: the local file under the key `config`, applied while running.
 
-use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +8,7 @@ use tokio::sync::watch;
 use super::cycle::Cycle;
 use super::wiring;
 use crate::api::ApiSetup;
-use crate::config::{self, Config, Effective};
+use crate::config::{self, Config, Effective, Sources};
 use crate::model::{ConfigKey, DataDirectory, Settings};
 use crate::postgres::Parameters;
 
@@ -19,8 +17,7 @@ const APPLY_WITHIN: Duration = Duration::from_secs(5);
 
 /// Local and dynamic configuration, and what follows from both.
 pub(super) struct Dynamic {
-    path: Option<PathBuf>,
-    environment: BTreeMap<String, String>,
+    sources: Sources,
     local: Config,
     text: Option<String>,
     revision: Option<i64>,
@@ -35,7 +32,7 @@ pub(super) struct Dynamic {
 
 impl Dynamic {
     pub(super) fn new(
-        (path, environment): (Option<PathBuf>, BTreeMap<String, String>),
+        sources: Sources,
         local: Config,
         effective: Effective,
         major: u32,
@@ -45,8 +42,7 @@ impl Dynamic {
         let parameters = wiring::parameters(&effective);
         let settings = effective.settings;
         Dynamic {
-            path,
-            environment,
+            sources,
             local,
             text: None,
             revision: None,
@@ -64,6 +60,11 @@ impl Dynamic {
         &self.settings
     }
 
+    /// The local configuration.
+    pub(super) fn local(&self) -> &Config {
+        &self.local
+    }
+
     /// The dynamic configuration as last read, else what the local file starts a cluster with.
     pub(super) fn text(&self) -> String {
         self.text.clone().unwrap_or_else(|| wiring::first_config(&self.local))
@@ -71,7 +72,7 @@ impl Dynamic {
 
     /// Reads the local configuration again, as far as it can change while running. A broken file changes nothing.
     pub(super) fn reload_local(&mut self) {
-        match config::load(self.path.as_deref(), &self.environment) {
+        match config::load(&self.sources) {
             Ok(loaded)
                 if loaded.config.name == self.local.name && loaded.config.scope == self.local.scope =>
             {

@@ -14,6 +14,8 @@ pub(super) enum Event {
     LeaderBranchTold(LeaderBranch),
     /// The status could not be written: write it again.
     StatusNotPublished,
+    /// A file that holds a secret holds another one.
+    SecretsChanged,
     /// A rim's request wants a look into Postgres.
     LookWanted,
 }

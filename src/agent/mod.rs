@@ -19,13 +19,16 @@ mod jobs;
 mod log;
 mod observe;
 mod orders;
+mod owner;
 mod perform;
 mod pods;
 mod publish;
+mod secrets;
 mod startup;
 mod status;
 mod wiring;
 
 pub use app::{RunError, run};
 pub use handle::{Handle, Order, OrderError, Orders, handle};
+pub use owner::leave_root;
 pub use status::Status;

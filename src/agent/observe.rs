@@ -33,6 +33,8 @@ pub(super) struct PostgresWatch {
     pending_restart: BTreeMap<String, (String, String)>,
     pending_asked_at: Option<Moment>,
     unsynchronous: Vec<String>,
+    /// How far recovery was when it last advanced, and when that was.
+    recovered: Option<(String, Moment)>,
 }
 
 impl PostgresWatch {
@@ -51,6 +53,7 @@ impl PostgresWatch {
             pending_restart: BTreeMap::new(),
             pending_asked_at: None,
             unsynchronous: Vec::new(),
+            recovered: None,
         }
     }
 
@@ -68,6 +71,21 @@ impl PostgresWatch {
     /// When Postgres was last asked.
     pub(super) fn asked_at(&self) -> Option<Moment> {
         self.sql_asked_at
+    }
+
+    /// When recovery was last seen to advance.
+    pub(super) fn recovered_at(&self) -> Option<Moment> {
+        self.recovered.as_ref().map(|(_, at)| *at)
+    }
+
+    /// A server that does not answer yet shows from outside whether its recovery goes on.
+    fn watch_recovery(&mut self) {
+        let reached = self.sql.is_none().then(|| self.postgres.recovery_mark()).flatten();
+        self.recovered = match (reached, self.recovered.take()) {
+            (Some(reached), Some((before, at))) if reached == before => Some((before, at)),
+            (Some(reached), _) => Some((reached, clock::now())),
+            (None, _) => None,
+        };
     }
 
     /// Looks as far as the running `job` and the age of the last look ask for it; `anew` whatever its age.
@@ -96,6 +114,7 @@ impl PostgresWatch {
             (Some(_), _) => self.ask(anew, pending_every).await,
             (None, _) => self.pending_restart.clear(),
         }
+        self.watch_recovery();
         // Only these rewrite the directory; while they run, its state is theirs to know.
         let rewritten = matches!(job, Some(JobKind::Bootstrap | JobKind::Clone | JobKind::Rewind));
         let now = clock::now();

@@ -23,7 +23,7 @@ impl Cycle {
                 self.state.answers.insert(id, answer);
                 self.state.requests.push(Request { id, ask });
             }
-            Order::Reload => self.dynamic.reload_local(),
+            Order::Reload => self.reload(false),
             Order::Wake => {}
             Order::Look(at_most, answer) => {
                 let fresh = self.watch.asked_at().is_some_and(|at| clock::now() < at + at_most);

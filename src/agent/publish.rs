@@ -40,6 +40,7 @@ impl Cycle {
             yields: memory.stands_back(now),
             guard: self.fencing.facts().pid,
             kubernetes: self.pods.facts(),
+            recovered_at: self.watch.recovered_at(),
             clone_progress: seen.clone_progress,
             job: job.map(|running| running.job.kind().to_string()),
             because: self.state.because.as_ref().map(ToString::to_string).unwrap_or_default(),

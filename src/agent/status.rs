@@ -47,6 +47,8 @@ pub struct Status {
     pub guard: Option<i32>,
     /// The pod, where there is one.
     pub kubernetes: Option<PodFacts>,
+    /// When recovery was last seen to advance, in a PostgreSQL that does not answer yet.
+    pub recovered_at: Option<Moment>,
     /// Progress of a running clone.
     pub clone_progress: Option<CloneProgress>,
     /// When the loop last finished a tick.
@@ -86,6 +88,7 @@ impl Status {
             yields: false,
             guard: None,
             kubernetes: None,
+            recovered_at: None,
             clone_progress: None,
             ticked_at: now,
             next_tick_by: now + settings.loop_wait,

@@ -10,7 +10,7 @@ use crate::etcd::{EtcdSetup, TlsFiles};
 use crate::fence::{Driver, LinkSetup, WatchdogSetup};
 use crate::kube::{KubeSetup, Names};
 use crate::model::Me;
-use crate::postgres::{Credentials, Parameters, Setup};
+use crate::postgres::{Credentials, Parameters, Passwords, Setup};
 
 /// What PostgreSQL runs with.
 pub(super) fn parameters(effective: &Effective) -> Parameters {
@@ -73,6 +73,8 @@ pub(super) fn postgres_setup(config: &Config, effective: &Effective) -> Setup {
         krbsrvname: postgresql.krbsrvname.clone(),
         initdb: bootstrap.initdb,
         post_bootstrap: bootstrap.post_bootstrap,
+        new_database: bootstrap.database,
+        init_scripts: bootstrap.init_scripts,
         basebackup: postgresql.basebackup.clone(),
         rewind_options: postgresql.rewind_options.clone(),
         pg_ctl_timeout: postgresql.pg_ctl_timeout,
@@ -86,8 +88,18 @@ const DEFAULT_SOCKETS: &str = "/var/run/postgresql";
 fn credentials(login: &Login) -> Credentials {
     Credentials {
         username: login.username.clone(),
-        password: login.password.clone(),
+        password: login.password.clone().into(),
         options: login.options.clone(),
+    }
+}
+
+/// The passwords of the roles.
+pub(super) fn passwords(config: &Config) -> Passwords {
+    let postgresql = &config.postgresql;
+    Passwords {
+        superuser: postgresql.superuser.password.clone(),
+        replication: postgresql.replication.password.clone(),
+        rewind: postgresql.rewind.as_ref().and_then(|rewind| rewind.password.clone()),
     }
 }
 

@@ -82,6 +82,7 @@ impl Routes {
         match first {
             "patroni" => Answer::json(200, &self.patroni_body().await),
             "liveness" => Answer::bare(probes::liveness(&self.handle.status(), clock::now())),
+            "startup" => Answer::bare(probes::startup(&self.handle.status(), clock::now())),
             "readiness" => Answer::bare(probes::readiness(&self.handle.status(), query, clock::now())),
             "cluster" => cluster::cluster(&self.handle).await,
             "history" => cluster::history(&self.handle).await,

@@ -9,11 +9,14 @@ use serde_json::Value;
 use super::query::Query;
 use super::wire;
 use crate::agent::Status;
-use crate::model::{MemberState, Moment, Role, SqlFacts, Standby, StandbyKind};
+use crate::model::{MemberState, Moment, Process, Role, SqlFacts, Standby, StandbyKind};
 
 /// A look this old no longer proves that Postgres is writable. Twice what one look may take under load; a frozen
 /// Postgres is no primary to any load balancer after it, long before the lease ends.
 pub const PROOF_AGE_MAX: Duration = Duration::from_secs(2);
+
+/// However short a start may take by the configuration, recovery that stood still for less has not stopped.
+const STANDSTILL_MIN: Duration = Duration::from_secs(60);
 
 const OK: u16 = 200;
 const UNAVAILABLE: u16 = 503;
@@ -48,6 +51,17 @@ pub fn liveness(status: &Status, now: Moment) -> u16 {
     let primary_runs = status.role == Role::Primary && status.state == MemberState::Running;
     let patience = if primary_runs { ttl } else { ttl * 2 };
     code(status.settings.pause || now < status.next_tick_by + patience)
+}
+
+/// Whether PostgreSQL has been started, or is on its way: its recovery may take hours while it advances, as may the
+/// copy that it starts from. Also before etcd has answered, as no restart of the container would change that.
+pub(super) fn startup(status: &Status, now: Moment) -> u16 {
+    let patience = status.settings.primary_start_timeout.max(STANDSTILL_MIN);
+    let advances = status.recovered_at.is_some_and(|at| now < at + patience);
+    let is_up = matches!(status.postgres.process, Process::Up { .. });
+    let works = status.job.is_some() && !is_up;
+    let waits = status.etcd_last_seen == 0;
+    code(status.postgres.answering().is_some() || advances || works || waits)
 }
 
 /// Whether this member leads, or streams and is close enough behind.

@@ -98,6 +98,7 @@ fn member(me: &str, role: Role, now: Moment, standby: Standby) -> Status {
         yields: false,
         guard: None,
         kubernetes: None,
+        recovered_at: None,
         clone_progress: None,
         ticked_at: now,
         next_tick_by: now + Duration::from_secs(10),

@@ -8,7 +8,7 @@ use super::dispatch::Context;
 use super::error::CliResult;
 use super::exit::Exit;
 use super::target::environment;
-use crate::config::{self, Faults};
+use crate::config::{self, Faults, Sources};
 
 /// Options of `check`.
 #[derive(Debug, Args)]
@@ -23,7 +23,7 @@ pub struct CheckArgs {
 /// Runs `check`.
 pub fn execute(context: &Context, args: &CheckArgs) -> CliResult {
     let path = args.file.clone().or_else(|| context.global.config_file.clone());
-    let found = config::check(path.as_deref(), &environment());
+    let found = config::check(&Sources { path, environment: environment(), ..Sources::default() });
     for warning in &found.warnings {
         context.ui.say(&format!("warning: {warning}"));
     }

@@ -9,8 +9,8 @@ use super::error::{CliError, CliResult};
 use super::exit::Exit;
 use super::ui::Ui;
 use super::{
-    check, demo, edit_config, failover, guard, history, list, pause, reinit, reload, restart, run,
-    show_config, switchover, topology, version,
+    check, demo, edit_config, failover, guard, history, list, parameters, pause, reinit, reload, restart,
+    run, show_config, switchover, topology, version,
 };
 
 /// What every command gets.
@@ -24,6 +24,15 @@ pub struct Context {
 
 /// Runs the program; the answer is its exit code.
 pub fn main(args: impl IntoIterator<Item = OsString>) -> u8 {
+    let ui = Ui::new();
+    let say = |error: CliError| {
+        ui.say(error.render().trim_end());
+        error.exit.code()
+    };
+    let (args, parameters) = match parameters::separate(args) {
+        Ok(separated) => separated,
+        Err(error) => return say(error),
+    };
     let cli = match Cli::try_parse_from(args) {
         Ok(cli) => cli,
         Err(error) => {
@@ -32,20 +41,13 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> u8 {
             return error.exit_code().clamp(0, 255) as u8;
         }
     };
-    let ui = Ui::new();
     let context = Context { global: cli.global, ui };
-    match dispatch(&context, cli.command) {
-        Ok(exit) => exit.code(),
-        Err(error) => {
-            ui.say(error.render().trim_end());
-            error.exit.code()
-        }
-    }
+    dispatch(&context, cli.command, parameters).map_or_else(say, Exit::code)
 }
 
-fn dispatch(context: &Context, command: Command) -> CliResult {
+fn dispatch(context: &Context, command: Command, parameters: Vec<(String, String)>) -> CliResult {
     match command {
-        Command::Run(args) => run::execute(context, &args),
+        Command::Run(args) => run::execute(context, &args, parameters),
         Command::Guard(args) => guard::execute(&args),
         Command::Check(args) => check::execute(context, &args),
         Command::List(args) => wait(list::execute(context, &args)),

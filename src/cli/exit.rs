@@ -9,7 +9,7 @@
 //! | 4 | etcd cannot be reached or refuses the credentials |
 //! | 5 | no member of the cluster answers over REST |
 //! | 6 | `run`: a port is in use |
-//! | 7 | `run`: running as root, which PostgreSQL refuses |
+//! | 7 | `run`: started as root, and there is no user to become |
 //! | 8 | `run`: the data directory is another cluster's or another major version's |
 //! | 9 | `run`: a member of this name already runs |
 //! | 10 | `run`: the bootstrap failed |
@@ -37,7 +37,7 @@ pub enum Exit {
     Unreachable = 5,
     /// A port is in use.
     PortInUse = 6,
-    /// Running as root.
+    /// Started as root, and there is nobody else to be.
     Root = 7,
     /// The data directory is not this cluster's.
     ForeignDataDirectory = 8,

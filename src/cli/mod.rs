@@ -26,6 +26,7 @@ pub mod guard;
 pub mod history;
 pub mod list;
 pub mod output;
+mod parameters;
 pub mod pause;
 pub mod reinit;
 pub mod reload;

@@ -11,31 +11,37 @@ use super::exit::Exit;
 use super::target::environment;
 use crate::agent::{self, RunError};
 use crate::api::ApiError;
-use crate::config;
+use crate::config::{self, Sources};
 use crate::etcd::EtcdError;
 use crate::model::ExitBecause;
 
 /// Options of `run`.
 #[derive(Debug, Args)]
+#[command(override_usage = "matriarch run [OPTIONS] [FILE] [postgres] [-c NAME=VALUE | --NAME=VALUE]...")]
+#[command(
+    after_help = "Parameters of PostgreSQL may follow, as in `matriarch run postgres -c work_mem=8MB`."
+)]
 pub struct RunArgs {
-    /// The configuration; without one, everything comes from the environment.
+    /// The configuration; without one, everything comes from the environment and the pod.
     file: Option<PathBuf>,
 }
 
 /// Runs the member until it is told to stop.
-pub fn execute(context: &Context, args: &RunArgs) -> CliResult {
+pub fn execute(context: &Context, args: &RunArgs, parameters: Vec<(String, String)>) -> CliResult {
     let path = args.file.clone().or_else(|| context.global.config_file.clone());
-    let environment = environment();
-    let loaded = config::load(path.as_deref(), &environment).map_err(|faults| {
+    let sources = Sources { path, environment: environment(), parameters };
+    let loaded = config::load(&sources).map_err(|faults| {
         CliError::failed(faults.to_string())
             .hint("`matriarch check FILE` reports every fault, and looks at this machine as well")
             .exit(Exit::Configuration)
     })?;
+    // Before the first thread: a process has one user.
+    agent::leave_root(&loaded.config).map_err(|error| explain(&error))?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .map_err(|error| CliError::failed("failed to start the runtime").because(&error))?;
-    let ended = runtime.block_on(agent::run(loaded, path, environment));
+    let ended = runtime.block_on(agent::run(loaded, sources));
     ended.map(|()| Exit::Done).map_err(|error| explain(&error))
 }
 

@@ -10,6 +10,7 @@ use super::dispatch::Context;
 use super::error::CliError;
 use super::exit::Exit;
 use super::output::one_line;
+use crate::config;
 use crate::etcd::{EtcdSetup, TlsFiles};
 
 const NAMESPACE_DEFAULT: &str = "service";
@@ -27,7 +28,7 @@ pub fn find(context: &Context, cluster: Option<&str>) -> Result<Target, CliError
         }
     };
     from_settings(
-        &Settings { document, environment: environment() },
+        &Settings { document, environment: config::canonical(&environment()) },
         context.global.dcs_url.as_deref(),
         cluster,
     )

@@ -1,16 +1,16 @@
-//! `PATRONI_*` variables: the same configuration, over the file.
-
-use std::collections::BTreeMap;
+//! Patroni's variables, and those that only Matriarch has: the same configuration, over the file.
 
 use super::fault::{Fault, Origin};
 use super::reader::Findings;
 use super::tree::{self, Node, Value};
+use super::variables::Variables;
 
 /// Prefix of a variable, and the section it lands in.
-const GROUPS: [(&str, &[&str]); 10] = [
+const GROUPS: [(&str, &[&str]); 11] = [
     ("LOG_", &["log"]),
     ("RESTAPI_", &["restapi"]),
     ("CTL_", &["ctl"]),
+    ("BOOTSTRAP_", &["bootstrap"]),
     ("POSTGRESQL_", &["postgresql"]),
     ("REPLICATION_", &["postgresql", "authentication", "replication"]),
     ("SUPERUSER_", &["postgresql", "authentication", "superuser"]),
@@ -20,6 +20,8 @@ const GROUPS: [(&str, &[&str]); 10] = [
     ("KUBERNETES_", &["kubernetes"]),
 ];
 
+/// Variables outside all sections.
+const TOP: [&str; 3] = ["NAME", "SCOPE", "NAMESPACE"];
 /// Variables that hold YAML: lists and maps.
 const STRUCTURED: [&str; 10] = [
     "HOSTS",
@@ -34,16 +36,28 @@ const STRUCTURED: [&str; 10] = [
     "RETRIABLE_HTTP_CODES",
 ];
 
+/// Variables that hold a whole section of YAML, as it would stand in the file.
+const SECTIONS: [&str; 2] = ["DCS", "PARAMETERS"];
+/// Variables that hold a list, an entry a line.
+const LINES: [&str; 2] = ["PG_HBA", "PG_IDENT"];
+
 /// The sections whose user and password are written as `authentication` in the file.
 const AUTHENTICATED: [&str; 2] = ["RESTAPI_", "CTL_"];
 
-/// Lays the variables over `node`. Empty ones are ignored, as are those of stores and modules that are not built.
-pub(super) fn overlay(node: &mut Node, environment: &BTreeMap<String, String>, findings: &mut Findings) {
-    for (name, text) in environment.iter().filter(|(_, text)| !text.is_empty()) {
+/// Whether a variable of this name, without its prefix, is acted on.
+pub(super) fn knows(name: &str) -> bool {
+    name == "CONFIGURATION"
+        || TOP.contains(&name)
+        || GROUPS.iter().any(|(prefix, _)| name.len() > prefix.len() && name.starts_with(prefix))
+}
+
+/// Lays the variables over `node`.
+pub(super) fn overlay(node: &mut Node, variables: &Variables, findings: &mut Findings) {
+    for (name, variable) in variables {
         let Some(rest) = name.strip_prefix("PATRONI_") else { continue };
-        let origin = Origin { source: name.clone(), line: None };
-        if let "NAME" | "SCOPE" | "NAMESPACE" = rest {
-            node.put(&[rest.to_ascii_lowercase().as_str()], Node::text(text, &origin));
+        let (text, origin) = (&variable.text, &variable.origin);
+        if TOP.contains(&rest) {
+            node.put(&[rest.to_ascii_lowercase().as_str()], Node::text(text, origin));
             continue;
         }
         let Some((prefix, section)) = GROUPS.iter().find(|(prefix, _)| rest.starts_with(prefix)) else {
@@ -51,9 +65,13 @@ pub(super) fn overlay(node: &mut Node, environment: &BTreeMap<String, String>, f
         };
         let key = &rest[prefix.len()..];
         let value = if STRUCTURED.contains(&key) {
-            structured(text, &origin, findings)
+            structured(text, origin, findings)
+        } else if SECTIONS.contains(&key) {
+            whole_section(text, origin, findings)
+        } else if LINES.contains(&key) {
+            lines(text, origin)
         } else {
-            Node::text(text, &origin)
+            Node::text(text, origin)
         };
         let lower = key.to_ascii_lowercase();
         let mut path = section.to_vec();
@@ -73,6 +91,21 @@ pub(super) fn overlay(node: &mut Node, environment: &BTreeMap<String, String>, f
             }
         }
     }
+}
+
+/// A map of YAML.
+fn whole_section(text: &str, origin: &Origin, findings: &mut Findings) -> Node {
+    tree::parse(text, &origin.source).unwrap_or_else(|fault| {
+        findings.faults.push(fault);
+        Node::default()
+    })
+}
+
+/// A list with an entry a line.
+fn lines(text: &str, origin: &Origin) -> Node {
+    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    let items = lines.map(|line| Node::text(line, origin)).collect();
+    Node { value: Value::List(items), origin: origin.clone() }
 }
 
 /// A YAML list or map; a bare comma-separated list and a map without braces do as well.

@@ -80,10 +80,9 @@ pub(super) fn split(
     }
     command_line.push(("restart_after_crash".to_owned(), "off".to_owned()));
     keep_wal(&mut parameters, major, warnings);
-    let controlled = |name: &str| CONTROLLED.iter().any(|(known, _, _)| *known == name);
     for (name, value) in local.postgresql.parameters.iter().map(lower) {
         let (name, value) = (&name, &value);
-        if controlled(name) {
+        if is_controlled(name) {
             let set = command_line.iter().find(|(known, _)| known == name);
             if set.is_some_and(|(_, effective)| effective != value) {
                 warnings.push(format!(
@@ -100,6 +99,11 @@ pub(super) fn split(
         }
     }
     Split { parameters, command_line }
+}
+
+/// Whether only the dynamic configuration sets it.
+pub(super) fn is_controlled(name: &str) -> bool {
+    CONTROLLED.iter().any(|(known, _, _)| known.eq_ignore_ascii_case(name))
 }
 
 fn accepted(value: &str, accepts: Accepts) -> bool {

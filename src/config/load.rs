@@ -1,16 +1,17 @@
-//! Reading configuration: the only file here that touches the disk, besides `machine`.
+//! Reading configuration: every source, one over the other.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::environment;
-use super::fault::{Fault, Faults};
-use super::kubernetes;
+use super::fault::{Fault, Faults, Origin};
 use super::local::{self, Config};
 use super::machine::check_machine;
+use super::pod::{self, Pod};
 use super::reader::Findings;
 use super::tree::{self, Node, Value};
+use super::variables::{self, Variable};
+use super::{arguments, environment, image, kubernetes};
 
 /// Where a pod finds the namespace of its service account.
 const ACCOUNT_NAMESPACE: &str = "/var/run/secrets/kubernetes.io/serviceaccount/namespace";
@@ -33,13 +34,24 @@ pub struct Checked {
     pub warnings: Vec<Fault>,
 }
 
-/// Reads a file, a directory of `*.yml` and `*.yaml` (sorted, later ones win), or the environment alone, and lays the
-/// `PATRONI_*` variables over it.
+/// Where a configuration comes from.
+#[derive(Clone, Debug, Default)]
+pub struct Sources {
+    /// A file, or a directory of `*.yml` and `*.yaml`: sorted, later ones win. Without one, everything comes from the
+    /// environment and the pod.
+    pub path: Option<PathBuf>,
+    /// The environment, which beats the file.
+    pub environment: BTreeMap<String, String>,
+    /// Parameters of PostgreSQL from the command line, which beat both.
+    pub parameters: Vec<(String, String)>,
+}
+
+/// Reads a configuration.
 ///
 /// # Errors
 /// Every fault at once.
-pub fn load(path: Option<&Path>, environment: &BTreeMap<String, String>) -> Result<Loaded, Faults> {
-    let (config, findings) = read(path, environment);
+pub fn load(sources: &Sources) -> Result<Loaded, Faults> {
+    let (config, findings) = read(sources);
     match (config, findings.faults.is_empty()) {
         (Some(config), true) => Ok(Loaded { config, warnings: findings.warnings }),
         (_, _) => Err(Faults(findings.faults)),
@@ -47,45 +59,64 @@ pub fn load(path: Option<&Path>, environment: &BTreeMap<String, String>) -> Resu
 }
 
 /// Reads as [`load`] does, and looks at this machine too, as far as the configuration can be read.
-pub fn check(path: Option<&Path>, environment: &BTreeMap<String, String>) -> Checked {
-    let (config, mut findings) = read(path, environment);
+pub fn check(sources: &Sources) -> Checked {
+    let (config, mut findings) = read(sources);
     if let Some(config) = config {
         findings.faults.extend(check_machine(&config));
     }
     Checked { faults: findings.faults, warnings: findings.warnings }
 }
 
-fn read(path: Option<&Path>, environment: &BTreeMap<String, String>) -> (Option<Config>, Findings) {
+fn read(sources: &Sources) -> (Option<Config>, Findings) {
     let mut findings = Findings::default();
-    let mut root = Node { value: Value::Map(Vec::new()), ..Node::default() };
-    let only_text =
-        environment.get("PATRONI_CONFIGURATION").filter(|text| path.is_none() && !text.is_empty());
+    let Sources { path, environment, parameters } = sources;
+    let variables = variables::resolve(environment, &mut findings);
+    let only_text = variables.get("PATRONI_CONFIGURATION").filter(|_| path.is_none());
+    let Some(mut root) = written(path.as_deref(), only_text, &mut findings) else { return (None, findings) };
+    if only_text.is_none() {
+        environment::overlay(&mut root, &variables, &mut findings);
+    }
+    root.fill(image::server(&variables));
+    let alone = path.is_none() && only_text.is_none();
+    if alone {
+        let pod = Pod::look(environment);
+        root.fill(pod::defaults(&root, &pod, environment, &mut findings));
+        pod::demand_superuser(&variables, &mut findings);
+    }
+    if alone || root.get("bootstrap").is_some() {
+        let locale = if alone { pod::locale(environment) } else { Vec::new() };
+        root.fill(image::bootstrap(&variables, environment, locale, &mut findings));
+    }
+    arguments::overlay(&mut root, parameters);
+    kubernetes::complete(&mut root, environment, || fs::read_to_string(ACCOUNT_NAMESPACE).ok());
+    let config = local::read(&root, &mut findings);
+    if alone {
+        pod::name_variables(&mut findings);
+    }
+    (config, findings)
+}
+
+/// What files, or the variable that stands for one, hold. `None`: they cannot be read.
+fn written(path: Option<&Path>, only_text: Option<&Variable>, findings: &mut Findings) -> Option<Node> {
     let sources = match (path, only_text) {
         (Some(path), _) => files(path),
-        (None, Some(text)) => Ok(vec![("PATRONI_CONFIGURATION".to_owned(), text.clone())]),
+        (None, Some(variable)) => Ok(vec![(variable.origin.source.clone(), variable.text.clone())]),
         (None, None) => Ok(Vec::new()),
     };
     let sources = sources.unwrap_or_else(|fault| {
         findings.faults.push(fault);
         Vec::new()
     });
+    let mut root = Node { value: Value::Map(Vec::new()), ..Node::default() };
     for (source, text) in &sources {
         match tree::parse(text, source) {
             Ok(node) => root.merge(node),
             Err(fault) => findings.faults.push(fault),
         }
     }
-    if !findings.faults.is_empty() {
-        return (None, findings);
-    }
-    root.origin.source =
-        sources.last().map_or_else(|| "environment".to_owned(), |(source, _)| source.clone());
-    root.origin.line = None;
-    if only_text.is_none() {
-        environment::overlay(&mut root, environment, &mut findings);
-    }
-    kubernetes::complete(&mut root, environment, || fs::read_to_string(ACCOUNT_NAMESPACE).ok());
-    (local::read(&root, &mut findings), findings)
+    let source = sources.last().map_or("environment", |(source, _)| source);
+    root.origin = Origin { source: source.to_owned(), line: None };
+    findings.faults.is_empty().then_some(root)
 }
 
 /// The files of `path` with their texts, named as they will be in faults.

@@ -134,9 +134,16 @@ pub struct Bootstrap {
     pub initdb: Vec<String>,
     /// Run once in the new cluster.
     pub post_bootstrap: Option<String>,
+    /// A database to create beside those that initdb makes.
+    pub database: Option<String>,
+    /// A directory of scripts that are run once in the new cluster, in the order of their names.
+    pub init_scripts: PathBuf,
     /// Access rules when `postgresql.pg_hba` gives none.
     pub pg_hba: Vec<String>,
 }
+
+/// Where the official image looks for scripts.
+const INIT_SCRIPTS: &str = "/docker-entrypoint-initdb.d";
 
 /// Reads the whole tree.
 pub(super) fn read(root: &Node, findings: &mut Findings) -> Option<Config> {
@@ -346,8 +353,11 @@ fn bootstrap(top: &mut Section<'_>, findings: &mut Findings) -> Option<Bootstrap
             findings,
         );
     }
+    let database = bootstrap.text("database", findings);
+    let init_scripts =
+        bootstrap.text("init_scripts", findings).map_or(PathBuf::from(INIT_SCRIPTS), PathBuf::from);
     bootstrap.finish(findings);
-    Some(Bootstrap { dcs, initdb, post_bootstrap: post, pg_hba })
+    Some(Bootstrap { dcs, initdb, post_bootstrap: post, database, init_scripts, pg_hba })
 }
 
 fn tags(top: &mut Section<'_>, findings: &mut Findings) -> Tags {

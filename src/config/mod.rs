@@ -2,29 +2,34 @@
 //!
 //! ```text
 //! file(s) ─► tree ◄─ environment        every value knows its file and line
-//!             │
+//!             │  ◄─ image, pod          beneath: what a container says without being asked
 //!           local: Config               complete; every fault reported at once
 //!             │      ◄─ key `config`
 //!          effective: Effective         what is in force
 //! ```
 //!
-//! Deliberately absent: any use of the settings. Only `load` and `machine` touch the world.
+//! Deliberately absent: any use of the settings. Only `load`, `machine`, `pod` and
+//! `variables` touch the world.
 
+mod arguments;
 mod dynamic;
 mod environment;
 mod etcd;
 mod fault;
 mod guc;
+mod image;
 mod known;
 mod kubernetes;
 mod load;
 mod local;
 mod machine;
+mod pod;
 mod postgresql;
 mod reader;
 mod scalar;
 mod tree;
 mod units;
+mod variables;
 mod watchdog;
 
 #[cfg(test)]
@@ -34,8 +39,9 @@ pub use dynamic::{Effective, effective, sync_settings};
 pub use etcd::Etcd;
 pub use fault::{Fault, Faults, Origin};
 pub use kubernetes::Kubernetes;
-pub use load::{Checked, Loaded, check, load};
+pub use load::{Checked, Loaded, Sources, check, load};
 pub use local::{Address, Bootstrap, Config, Credentials, Log, LogKind, RestApi};
 pub use machine::{POSTGRES_MAJORS, data_major, server_major};
 pub use postgresql::{Login, Postgresql, local_host};
+pub use variables::{canonical, secret_files};
 pub use watchdog::{Watchdog, WatchdogDriver, WatchdogMode};

@@ -25,9 +25,15 @@ fn load_text(text: &str, environment: &[(&str, &str)]) -> Result<Loaded, Faults>
     let path = std::env::temp_dir().join(format!("matriarch-config-{}-{:p}.yml", std::process::id(), &text));
     let mut file = std::fs::File::create(&path).expect("a temporary file");
     file.write_all(text.as_bytes()).expect("room for it");
-    let loaded = load(Some(&path), &variables(environment));
+    let sources = Sources { path: Some(path), environment: variables(environment), ..Sources::default() };
+    let loaded = load(&sources);
+    let path = sources.path.expect("it was set");
     std::fs::remove_file(&path).expect("it was just written");
     loaded
+}
+
+fn load_environment(environment: BTreeMap<String, String>) -> Result<Loaded, Faults> {
+    load(&Sources { environment, ..Sources::default() })
 }
 
 fn config(text: &str) -> Config {
@@ -88,11 +94,59 @@ fn variables_override_the_file_and_do_without_one() {
         ("PATRONI_REPLICATION_USERNAME", "r"),
         ("PATRONI_SUPERUSER_PASSWORD", "0123"),
     ]);
-    let alone = load(None, &alone).expect("valid").config;
+    let alone = load_environment(alone).expect("valid").config;
     assert_eq!(alone.restapi.authentication.expect("set").password, "a:b#c");
     assert_eq!(alone.postgresql.superuser.password.as_deref(), Some("0123"));
     let text = variables(&[("PATRONI_CONFIGURATION", WHOLE), ("PATRONI_NAME", "ignored")]);
-    assert_eq!(load(None, &text).expect("valid").config.name.as_str(), "a");
+    assert_eq!(load_environment(text).expect("valid").config.name.as_str(), "a");
+}
+
+#[test]
+fn what_is_missing_without_a_file_is_said_as_the_variable_to_set() {
+    let unsaid =
+        variables(&[("PATRONI_RESTAPI_LISTEN", "127.0.0.1:8008"), ("PATRONI_POSTGRESQL_LISTEN", "::1")]);
+    let faults = load_environment(unsaid).expect_err("nothing was said").to_string();
+    let wanted = [
+        "set MATRIARCH_SCOPE",
+        "set MATRIARCH_ETCD3_HOSTS",
+        "set PGDATA",
+        "set POSTGRES_PASSWORD, or POSTGRES_PASSWORD_FILE",
+        "set MATRIARCH_REPLICATION_PASSWORD",
+    ];
+    assert_eq!(faults.lines().count(), wanted.len(), "{faults}");
+    for wanted in wanted {
+        assert!(faults.contains(wanted), "{wanted}: {faults}");
+    }
+}
+
+#[test]
+fn the_image_s_variables_lie_beneath_the_file() {
+    let image =
+        [("PGDATA", "/elsewhere"), ("POSTGRES_PASSWORD", "image"), ("POSTGRES_INITDB_ARGS", "-E LATIN1")];
+    let loaded = load_text(WHOLE, &image).expect("valid").config;
+    assert_eq!(loaded.postgresql.data_dir.to_str(), Some("/data"));
+    assert_eq!(loaded.postgresql.superuser.password.as_deref(), Some("image"));
+    assert!(loaded.bootstrap.is_none(), "they make no member one that may make a cluster");
+    let may = load_text(&format!("{WHOLE}bootstrap: {{dcs: {{ttl: 5}}}}\n"), &image).expect("valid").config;
+    assert_eq!(may.bootstrap.expect("it may").initdb, ["encoding=LATIN1", "data-checksums"]);
+}
+
+#[test]
+fn parameters_of_the_command_line_win_and_shared_ones_begin_a_cluster() {
+    let path = std::env::temp_dir().join(format!("matriarch-arguments-{}.yml", std::process::id()));
+    let text = format!("{WHOLE}  parameters: {{work_mem: 4MB}}\nbootstrap: {{dcs: {{ttl: 5}}}}\n");
+    std::fs::write(&path, text).expect("a temporary file");
+    let parameters = [("work_mem", "7MB"), ("max_connections", "57")];
+    let parameters = parameters.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
+    let loaded = load(&Sources { path: Some(path.clone()), parameters, ..Sources::default() });
+    std::fs::remove_file(&path).expect("it was just written");
+    let loaded = loaded.expect("valid").config;
+    let dcs = serde_json::Value::Object(loaded.bootstrap.clone().expect("there").dcs);
+    assert_eq!(dcs["postgresql"]["parameters"]["max_connections"], "57");
+    let effective = effective(&loaded, Some(&dcs.to_string()), 15).expect("usable");
+    assert_eq!(effective.parameters["work_mem"], "7MB");
+    assert_eq!(controlled(&effective, "max_connections"), "57");
+    assert!(effective.warnings.is_empty(), "{:?}", effective.warnings);
 }
 
 #[test]

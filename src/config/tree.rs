@@ -70,6 +70,18 @@ impl Node {
         }
     }
 
+    /// Fills in from `under` what is not there.
+    pub(super) fn fill(&mut self, under: Node) {
+        if let (Value::Map(mine), Value::Map(theirs)) = (&mut self.value, under.value) {
+            for (key, node) in theirs {
+                match mine.iter_mut().find(|(name, _)| *name == key) {
+                    Some((_, known)) => known.fill(node),
+                    None => mine.push((key, node)),
+                }
+            }
+        }
+    }
+
     /// Puts `node` at a dotted path, making the maps on the way.
     pub(super) fn put(&mut self, path: &[&str], node: Node) {
         let mut nested = node;

@@ -31,6 +31,7 @@ mod sync_names;
 mod sync_reason;
 mod tags;
 mod timeline;
+mod words;
 
 pub use action::{Action, ExitBecause, FollowTarget, Grounds, Job, JobKind, StopMode};
 pub use cluster::{
@@ -61,3 +62,4 @@ pub use sync_names::SyncNames;
 pub use sync_reason::SyncReason;
 pub use tags::Tags;
 pub use timeline::{Branch, Divergence, HistoryParseError, Switch, Timeline, TimelineHistory};
+pub use words::shell_words;

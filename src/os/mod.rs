@@ -12,3 +12,4 @@ pub mod process;
 pub mod reap;
 pub mod signal;
 pub mod text;
+pub mod user;

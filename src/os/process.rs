@@ -57,6 +57,13 @@ fn parse_stat(text: &str) -> Option<Stat> {
     })
 }
 
+/// The time it has used so far, in clock ticks.
+pub fn used_ticks(pid: i32) -> Option<u64> {
+    let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let mut columns = text.rsplit_once(") ")?.1.split(' ').skip(11).map(|column| column.parse::<u64>().ok());
+    Some(columns.next()?? + columns.next()??)
+}
+
 /// How it calls itself: its arguments, or what it wrote in their place.
 pub fn title(pid: i32) -> Option<String> {
     let bytes = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
@@ -121,6 +128,15 @@ mod tests {
         let line = "42 (a) b (c)) S 7 42 42 0 -1 0 0 0 0 0 0 0 0 0 20 0 1 0 123456 1 2 3";
         let stat = parse_stat(line).expect("a stat line");
         assert_eq!(stat, Stat { pid: 42, parent: 7, state: 'S', started_ticks: 123_456 });
+    }
+
+    #[test]
+    fn the_time_used_grows_with_work() {
+        let me = std::process::id() as i32;
+        let before = used_ticks(me).expect("myself");
+        while used_ticks(me).expect("myself") <= before {
+            std::hint::black_box((0..100_000).sum::<u64>());
+        }
     }
 
     #[test]

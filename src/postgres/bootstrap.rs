@@ -1,6 +1,7 @@
 //! A new cluster: initdb, its users and the operator's script, behind closed doors.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::os::unix::fs::{DirBuilderExt, chown};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -10,14 +11,15 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use postgres_protocol::escape::{escape_identifier, escape_literal};
 use postgres_protocol::password::scram_sha_256;
+use tokio_postgres::Client;
 
 use super::conninfo::{conninfo, database, pgpass_line};
 use super::control::{PidFile, beside};
 use super::handle::Inner;
 use super::process::{LOOK_EVERY, resolve};
 use super::program::{bare, run, tool};
-use super::{Credentials, Error, Parameters, Setup, control, files, sql};
-use crate::model::DataDirectory;
+use super::{Credentials, Error, Parameters, Setup, control, files, init_scripts, sql};
+use crate::model::{DataDirectory, shell_words};
 use crate::os::child::{self, Child, Fate};
 use crate::os::clock;
 
@@ -32,7 +34,7 @@ pub(super) async fn bootstrap(inner: &Inner) -> Result<u64, Error> {
     let setup = &inner.setup;
     if matches!(control::look(setup).await.0, DataDirectory::HalfMade { by } if by == "bootstrap") {
         kill_leftovers(setup).await;
-        rename_aside(&setup.data_dir, ".failed")?;
+        clear_away(&setup.data_dir)?;
     }
     if !control::is_empty(&setup.data_dir)? {
         return Err(Error::Unfit(format!("bootstrap: {} is not empty", setup.data_dir.display())));
@@ -41,10 +43,29 @@ pub(super) async fn bootstrap(inner: &Inner) -> Result<u64, Error> {
     let made = make(inner).await;
     if made.is_err() {
         kill_leftovers(setup).await;
-        rename_aside(&setup.data_dir, ".failed")?;
+        clear_away(&setup.data_dir)?;
     }
     control::unmark(setup)?;
     made
+}
+
+/// Keeps what a failed attempt left, for who wants to know why. The root of a volume cannot be moved: it is emptied.
+fn clear_away(data_dir: &Path) -> Result<(), Error> {
+    match rename_aside(data_dir, ".failed") {
+        Err(Error::File { source, .. }) if source.kind() == ErrorKind::ResourceBusy => {
+            for entry in fs::read_dir(data_dir).map_err(Error::file("read", data_dir))? {
+                let path = entry.map_err(Error::file("read", data_dir))?.path();
+                let removed = if path.is_dir() && !path.is_symlink() {
+                    fs::remove_dir_all(&path)
+                } else {
+                    fs::remove_file(&path)
+                };
+                removed.map_err(Error::file("remove", &path))?;
+            }
+            Ok(())
+        }
+        moved => moved.map(drop),
+    }
 }
 
 /// The private postmaster of a failed attempt, or of one whose supervisor was killed.
@@ -66,7 +87,9 @@ async fn make(inner: &Inner) -> Result<u64, Error> {
         sql::local(setup, &private.host(), "Matriarch bootstrap", "-c synchronous_commit=local").await?;
     let statements = role_statements(setup);
     client.batch_execute(&statements).await.map_err(Error::sql("create the users"))?;
+    create_database(setup, &client).await?;
     drop(client);
+    init_scripts::run_all(setup, &private.host()).await?;
     post_bootstrap(setup, &private).await?;
     let _ = kill(Pid::from_raw(postmaster.pid()), Signal::SIGINT);
     let status = tokio::time::timeout(STOP_WITHIN, postmaster.wait()).await;
@@ -116,7 +139,7 @@ async fn initdb(setup: &Setup, private: &Private) -> Result<(), Error> {
     if !given("data-checksums") && !given("no-data-checksums") {
         command.arg("--data-checksums");
     }
-    if let Some(password) = &setup.superuser.password {
+    if let Some(password) = setup.superuser.password.newest() {
         let file = private.path.join("password");
         files::write(setup, &file, &format!("{password}\n"))?;
         command.arg("--pwfile").arg(&file);
@@ -189,7 +212,7 @@ fn role(who: &Credentials, rights: &str) -> String {
         return String::new();
     }
     let (name, literal) = (escape_identifier(&who.username), escape_literal(&who.username));
-    let verifier = who.password.as_ref().map(|password| scram_sha_256(password.as_bytes()));
+    let verifier = who.password.newest().map(|password| scram_sha_256(password.as_bytes()));
     let password =
         verifier.map_or(String::new(), |verifier| format!(" PASSWORD {}", escape_literal(&verifier)));
     format!(
@@ -198,6 +221,17 @@ fn role(who: &Credentials, rights: &str) -> String {
          END $do$;
          ALTER ROLE {name} WITH {rights}{password}"
     )
+}
+
+async fn create_database(setup: &Setup, client: &Client) -> Result<(), Error> {
+    let Some(name) = &setup.new_database else { return Ok(()) };
+    let what = "create the database";
+    let known = client.query_opt("SELECT FROM pg_database WHERE datname = $1", &[name]).await;
+    if known.map_err(Error::sql(what))?.is_none() {
+        let statement = format!("CREATE DATABASE {}", escape_identifier(name));
+        client.batch_execute(&statement).await.map_err(Error::sql(what))?;
+    }
+    Ok(())
 }
 
 async fn post_bootstrap(setup: &Setup, private: &Private) -> Result<(), Error> {
@@ -219,28 +253,6 @@ async fn post_bootstrap(setup: &Setup, private: &Private) -> Result<(), Error> {
     run("post_bootstrap", command, None).await.map(drop)
 }
 
-/// Splits a command as a shell does, without expanding anything. `None`: a quote is not closed.
-fn shell_words(text: &str) -> Option<Vec<String>> {
-    let mut words = Vec::new();
-    let mut word: Option<String> = None;
-    let mut quote = None;
-    let mut letters = text.chars();
-    while let Some(letter) = letters.next() {
-        match (quote, letter) {
-            (Some(open), _) if letter == open => quote = None,
-            (None, '\'' | '"') => {
-                quote = Some(letter);
-                word.get_or_insert_default();
-            }
-            (None | Some('"'), '\\') => word.get_or_insert_default().push(letters.next()?),
-            (None, _) if letter.is_whitespace() => words.extend(word.take()),
-            (_, _) => word.get_or_insert_default().push(letter),
-        }
-    }
-    words.extend(word);
-    quote.is_none().then_some(words)
-}
-
 /// Renames a directory to `<directory><suffix>`, or to a number more where that is taken.
 pub(super) fn rename_aside(directory: &Path, suffix: &str) -> Result<Option<PathBuf>, Error> {
     if !directory.exists() {
@@ -253,16 +265,4 @@ pub(super) fn rename_aside(directory: &Path, suffix: &str) -> Result<Option<Path
         .ok_or_else(|| Error::Unfit(format!("too many {}{suffix}-…", directory.display())))?;
     fs::rename(directory, &aside).map_err(Error::file("move aside", directory))?;
     Ok(Some(aside))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn splits_as_a_shell_does() {
-        let words = |text| shell_words(text).map(|words| words.join("|"));
-        assert_eq!(words(r#"a 'b c' "d \" e"f \ g ''"#), Some(r#"a|b c|d " ef| g|"#.to_owned()));
-        assert_eq!(words("a 'b"), None);
-    }
 }

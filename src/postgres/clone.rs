@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use super::bootstrap::rename_aside;
 use super::handle::{Inner, Progress};
 use super::program::{last_lines, tool};
-use super::{Error, Setup, conninfo, control, files};
+use super::{Error, Setup, conninfo, control, files, rotation};
 use crate::model::{DataDirectory, FollowTarget};
 use crate::os::child::{self, Fate};
 
@@ -34,7 +34,7 @@ pub(super) async fn clone_from(
         rename_aside(&setup.data_dir, ASIDE)?;
     }
     control::mark(setup, "clone")?;
-    files::write_pgpass(setup, target)?;
+    rotation::write_pgpass(setup, target)?;
     let copied = basebackup(setup, target, &progress).await;
     if let Err(error) = copied {
         remove_tree(&setup.data_dir).await?;

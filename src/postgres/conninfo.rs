@@ -118,11 +118,19 @@ pub(super) fn database(setup: &Setup) -> &str {
 /// The password file for `target`: a line per host and user.
 pub(super) fn pgpass(setup: &Setup, target: &FollowTarget) -> String {
     let address = Address::parse(&target.conn_url).unwrap_or_default();
+    pgpass_of_hosts(setup, address.hosts.iter().map(|(host, port)| (host, *port)))
+}
+
+/// The password file for these hosts.
+pub(super) fn pgpass_of_hosts<'a>(
+    setup: &Setup,
+    hosts: impl IntoIterator<Item = (&'a String, u16)>,
+) -> String {
     let users = [Some(&setup.replication), setup.rewind.as_ref(), Some(&setup.superuser)];
     let mut text = String::new();
-    for (host, port) in &address.hosts {
+    for (host, port) in hosts {
         for who in users.into_iter().flatten() {
-            text.push_str(&pgpass_line(host, *port, who));
+            text.push_str(&pgpass_line(host, port, who));
         }
     }
     text
@@ -130,9 +138,29 @@ pub(super) fn pgpass(setup: &Setup, target: &FollowTarget) -> String {
 
 /// One line of a password file; empty without a password.
 pub(super) fn pgpass_line(host: &str, port: u16, who: &Credentials) -> String {
-    let Some(password) = &who.password else { return String::new() };
+    let password = who.password.newest();
+    password.map_or(String::new(), |password| pgpass_entry(host, &port.to_string(), &who.username, &password))
+}
+
+/// One line of a password file.
+pub(super) fn pgpass_entry(host: &str, port: &str, user: &str, password: &str) -> String {
     let escaped = |text: &str| text.replace('\\', r"\\").replace(':', r"\:");
-    format!("{}:{port}:*:{}:{}\n", escaped(host), escaped(&who.username), escaped(password))
+    format!("{}:{port}:*:{}:{}\n", escaped(host), escaped(user), escaped(password))
+}
+
+/// Host, port, user and password of a line that [`pgpass_entry`] wrote.
+pub(super) fn split_pgpass(line: &str) -> Option<[String; 4]> {
+    let mut fields = vec![String::new()];
+    let mut letters = line.chars();
+    while let Some(letter) = letters.next() {
+        match letter {
+            ':' => fields.push(String::new()),
+            '\\' => fields.last_mut()?.push(letters.next()?),
+            letter => fields.last_mut()?.push(letter),
+        }
+    }
+    let [host, port, _, user, password] = <[String; 5]>::try_from(fields).ok()?;
+    Some([host, port, user, password])
 }
 
 #[cfg(test)]
@@ -167,10 +195,13 @@ mod tests {
     fn escapes_password_files() {
         let who = Credentials {
             username: "re:pl".to_owned(),
-            password: Some(r"a:b\c".to_owned()),
+            password: Some(r"a:b\c".to_owned()).into(),
             options: BTreeMap::new(),
         };
-        assert_eq!(pgpass_line("::1", 5432, &who), "\\:\\:1:5432:*:re\\:pl:a\\:b\\\\c\n");
+        let line = pgpass_line("::1", 5432, &who);
+        assert_eq!(line, "\\:\\:1:5432:*:re\\:pl:a\\:b\\\\c\n");
+        let split = split_pgpass(line.trim_end()).expect("a line of ours");
+        assert_eq!(split, ["::1", "5432", "re:pl", r"a:b\c"].map(str::to_owned));
         assert_eq!(format!("{who:?}").find("a:b"), None);
     }
 }

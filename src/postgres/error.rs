@@ -108,6 +108,12 @@ impl Error {
         })
     }
 
+    /// The server knows the role by another password.
+    pub(crate) fn is_wrong_password(&self) -> bool {
+        let Error::Connect { source, .. } = self else { return false };
+        source.code() == Some(&SqlState::INVALID_PASSWORD)
+    }
+
     /// For `map_err` on a file operation.
     pub(crate) fn file(what: &'static str, path: &std::path::Path) -> impl FnOnce(io::Error) -> Error {
         let path = path.to_owned();

@@ -7,7 +7,7 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use super::handle::Inner;
-use super::{Error, Parameters, Setup, conninfo};
+use super::{Error, Parameters, Setup, conninfo, rotation};
 use crate::model::{FollowTarget, SyncOwner};
 use crate::os::durable;
 
@@ -95,8 +95,9 @@ pub(super) fn remove(path: &Path) -> Result<(), Error> {
 /// Writes `postgresql.conf` and the password file its `primary_conninfo` names.
 pub(super) fn write_main(inner: &Inner, follow: Option<&FollowTarget>) -> Result<(), Error> {
     let setup = &inner.setup;
-    if let Some(target) = follow {
-        write_pgpass(setup, target)?;
+    match follow {
+        Some(target) => rotation::write_pgpass(setup, target)?,
+        None => rotation::note(setup)?,
     }
     write_main_with(inner, &inner.parameters(), |_| Source::of(setup, follow))
 }
@@ -158,14 +159,6 @@ impl Source {
         let value = |name: &str| value_in(text, name).unwrap_or_default();
         Source { conninfo: value("primary_conninfo"), slot: value("primary_slot_name") }
     }
-}
-
-/// Writes the passwords for `target`.
-pub(super) fn write_pgpass(setup: &Setup, target: &FollowTarget) -> Result<(), Error> {
-    if let Some(directory) = setup.pgpass.parent() {
-        fs::create_dir_all(directory).map_err(Error::file("create", directory))?;
-    }
-    write(setup, &setup.pgpass, &conninfo::pgpass(setup, target))
 }
 
 /// The original file becomes the base the first time; it is never written again.

@@ -206,6 +206,11 @@ impl Postgres {
         Probe::start(Arc::clone(&self.inner))
     }
 
+    /// Something that changes whenever the recovery of the running postmaster advances; `None` when none recovers.
+    pub fn recovery_mark(&self) -> Option<String> {
+        process::recovery_mark(&self.inner)
+    }
+
     /// Looks at the data directory: never fails, what is wrong is in the answer.
     pub async fn look(&self) -> (DataDirectory, TimelineHistory) {
         let (data, history) = control::look(&self.inner.setup).await;

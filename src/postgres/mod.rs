@@ -7,8 +7,9 @@
 //!           promote ── promote
 //!         sql_facts ── facts ─┐
 //!    leader_history ──────────┴─ sql ── tls
-//!      apply follow ── running ── files  every configuration file is written by us
-//!         bootstrap ── bootstrap ┐
+//!         passwords ── rotation ┐
+//!      apply follow ── running ─┴ files  every configuration file is written by us
+//!         bootstrap ── bootstrap ┬ init_scripts
 //!        clone_from ── clone     ├─ program ── os::child
 //!            rewind ── rewind    ┘
 //! ```
@@ -21,6 +22,7 @@
 
 mod error;
 mod handle;
+mod password;
 mod setup;
 
 mod conninfo;
@@ -38,12 +40,16 @@ mod tls;
 
 mod bootstrap;
 mod clone;
+mod init_scripts;
 mod knock;
 mod probe;
 mod rewind;
+mod rotation;
 mod storage;
 
 pub use error::Error;
 pub use handle::{LeaderHistory, Postgres, Progress, RewindReport, Started, Stopped};
+pub use password::Password;
 pub use probe::Probe;
+pub use rotation::Passwords;
 pub use setup::{Credentials, Parameters, Setup};

@@ -220,6 +220,15 @@ pub(super) async fn wait_until_ready(inner: &Inner, pid: i32, within: Duration) 
     }
 }
 
+/// What the startup process calls itself, which names the segment it is at, and the time that it has used.
+pub(super) fn recovery_mark(inner: &Inner) -> Option<String> {
+    let postmaster = inner.prey()?.pid;
+    process::children_at_a_glance(postmaster).into_iter().find_map(|pid| {
+        let title = process::title(pid).filter(|title| title.contains(": startup"))?;
+        Some(format!("{title} {}", process::used_ticks(pid)?))
+    })
+}
+
 /// The staircase: each step has its time, and the last cannot be refused.
 pub(super) async fn stop(inner: &Inner, mode: StopMode, within: Duration) -> Result<Stopped, Error> {
     let Some(prey) = inner.prey() else { return Ok(Stopped::WasDown) };

@@ -25,7 +25,8 @@ pub(super) fn bare(setup: &Setup, program: impl AsRef<std::ffi::OsStr>) -> Comma
     let ours = ["PATRONI_", "MATRIARCH_", "KUBERNETES_"];
     for (key, value) in std::env::vars_os() {
         let name = key.to_string_lossy();
-        if ours.iter().any(|prefix| name.starts_with(prefix)) || name == "NOTIFY_SOCKET" {
+        let secret = matches!(&*name, "NOTIFY_SOCKET" | "POSTGRES_PASSWORD");
+        if secret || ours.iter().any(|prefix| name.starts_with(prefix)) {
             command.env_remove(&key);
         }
         if name == "PG_MALLOC_ARENA_MAX" {

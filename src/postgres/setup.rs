@@ -5,7 +5,9 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// What cannot change without restarting the supervisor.
+use super::Password;
+
+/// What cannot change without restarting the supervisor; passwords can.
 #[derive(Clone, Debug, Default)]
 pub struct Setup {
     /// The member's name: `application_name` of its WAL receiver.
@@ -44,6 +46,10 @@ pub struct Setup {
     pub initdb: Vec<String>,
     /// A command run once in the new cluster, split as a shell does; gets a connection string as its last argument.
     pub post_bootstrap: Option<String>,
+    /// Created in the new cluster, unless initdb did.
+    pub new_database: Option<String>,
+    /// A directory of scripts run once in the new cluster, in the order of their names; need not exist.
+    pub init_scripts: PathBuf,
     /// Options of `pg_basebackup`, without the leading dashes.
     pub basebackup: Vec<String>,
     /// Options of `pg_rewind`, without the leading dashes.
@@ -85,18 +91,17 @@ impl Setup {
 pub struct Credentials {
     /// Its name.
     pub username: String,
-    /// Its password; `None` for certificates, peer or trust.
-    pub password: Option<String>,
+    /// Its password, if it needs one.
+    pub password: Password,
     /// libpq's connection options besides (`sslmode`, `sslcert`, `channel_binding`, …).
     pub options: BTreeMap<String, String>,
 }
 
 impl fmt::Debug for Credentials {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let password = self.password.as_ref().map(|_| "***");
         f.debug_struct("Credentials")
             .field("username", &self.username)
-            .field("password", &password)
+            .field("password", &self.password)
             .field("options", &self.options.keys().collect::<Vec<_>>())
             .finish()
     }

@@ -3,7 +3,8 @@
 use std::path::Path;
 use std::time::Duration;
 
-use tokio_postgres::{Client, Config, NoTls};
+use tokio_postgres::tls::{MakeTlsConnect, TlsConnect};
+use tokio_postgres::{Client, Config, NoTls, Socket};
 
 use super::conninfo::{Address, database};
 use super::handle::{Inner, LeaderHistory};
@@ -28,27 +29,42 @@ pub(super) async fn local(
     let mut config = Config::new();
     let who = &setup.superuser;
     config.user(&who.username).dbname(database(setup)).port(setup.port);
-    if let Some(password) = &who.password {
-        config.password(password);
-    }
     if host.starts_with('/') {
         config.host_path(Path::new(host));
     } else {
         config.host(host);
     }
     config.application_name(application).options(options);
-    connect(config, format!("{host}:{}", setup.port)).await
+    connect(config, who, NoTls, &format!("{host}:{}", setup.port)).await
 }
 
-async fn connect(mut config: Config, to: String) -> Result<Client, Error> {
+/// Connects with the newest password, or with the one before it where that is still in force.
+async fn connect<T>(mut config: Config, who: &Credentials, tls: T, to: &str) -> Result<Client, Error>
+where
+    T: MakeTlsConnect<Socket, Stream: Send + 'static, TlsConnect: Send> + Clone,
+    <T::TlsConnect as TlsConnect<Socket>>::Future: Send,
+{
     config.connect_timeout(CONNECT_WITHIN);
-    let attempt = tokio::time::timeout(CONNECT_WITHIN, config.connect(NoTls)).await;
-    let (client, connection) = attempt
-        .map_err(|_| Error::Deadline { what: "connecting to postgres", within: CONNECT_WITHIN })?
-        .map_err(|source| Error::Connect { to, source })?;
-    // Its error reaches whoever uses the client.
-    tokio::spawn(connection);
-    Ok(client)
+    let mut refused = None;
+    for password in who.password.tries() {
+        if let Some(password) = &password {
+            config.password(password);
+        }
+        let attempt = tokio::time::timeout(CONNECT_WITHIN, config.connect(tls.clone())).await;
+        let attempt = attempt
+            .map_err(|_| Error::Deadline { what: "connecting to postgres", within: CONNECT_WITHIN })?;
+        match attempt.map_err(|source| Error::Connect { to: to.to_owned(), source }) {
+            Ok((client, connection)) => {
+                who.password.let_in(password.as_ref());
+                // Its error reaches whoever uses the client.
+                tokio::spawn(connection);
+                return Ok(client);
+            }
+            Err(error) if error.is_wrong_password() => refused = refused.or(Some(error)),
+            Err(error) => return Err(error),
+        }
+    }
+    Err(refused.unwrap_or_else(|| Error::Unfit("no password to connect with".to_owned())))
 }
 
 /// Runs a statement within its time, on a connection of its own.
@@ -122,21 +138,12 @@ async fn remote(setup: &Setup, target: &FollowTarget, who: &Credentials) -> Resu
     let mut config = Config::new();
     config.user(&who.username).application_name("Matriarch");
     config.dbname(address.database.as_deref().unwrap_or_else(|| database(setup)));
-    if let Some(password) = &who.password {
-        config.password(password);
-    }
     for (host, port) in &address.hosts {
         config.host(host).port(*port);
     }
-    config.connect_timeout(CONNECT_WITHIN);
     let (mode, connector) = tls::connector(who)?;
     config.ssl_mode(mode);
-    let attempt = tokio::time::timeout(CONNECT_WITHIN, config.connect(connector)).await;
-    let (client, connection) = attempt
-        .map_err(|_| Error::Deadline { what: "connecting to another member", within: CONNECT_WITHIN })?
-        .map_err(|source| Error::Connect { to: target.conn_url.clone(), source })?;
-    tokio::spawn(connection);
-    Ok(client)
+    connect(config, who, connector, &target.conn_url).await
 }
 
 /// The connection for looking, kept from look to look.

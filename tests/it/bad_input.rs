@@ -76,21 +76,6 @@ async fn a_port_in_use_is_said() {
     assert!(member.log_text().contains(&member.api.to_string()), "{}", member.log_text());
 }
 
-/// As root: PostgreSQL would refuse later, so we refuse first. Only seen where the tests run as root.
-#[tokio::test]
-async fn root_is_refused() {
-    if !nix::unistd::Uid::effective().is_root() {
-        return;
-    }
-    let cluster = Plan::new(1).prepare().await;
-    let output = std::process::Command::new(env!("CARGO_BIN_EXE_matriarch"))
-        .arg("run")
-        .arg(cluster.members[0].config_file())
-        .output()
-        .expect("the binary starts");
-    assert_eq!(output.status.code(), Some(7), "{output:?}");
-}
-
 /// etcd is not there when a member starts: it waits and says so, and starts as soon as etcd is.
 #[tokio::test]
 async fn an_unreachable_etcd_is_waited_for() {
@@ -150,7 +135,9 @@ async fn a_wrong_replication_password_is_said() {
             cluster.members[1].log_text().contains("password authentication failed")
         })
         .await;
-    assert_eq!(cluster.members[0].status("/primary").await, 200);
+    cluster
+        .wait_until(SOON, "m1 is the primary", async || cluster.members[0].status("/primary").await == 200)
+        .await;
 }
 
 /// The writing half of the REST API wants its credentials; the reading half does not.

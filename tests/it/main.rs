@@ -29,6 +29,7 @@ mod monitoring;
 mod names;
 mod patronictl;
 mod pause;
+mod pid1;
 mod pods;
 mod postgres;
 mod rejoin;

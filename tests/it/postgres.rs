@@ -91,7 +91,7 @@ async fn client(member: &Postgres) -> tokio_postgres::Client {
     let setup = member.setup();
     let mut config = tokio_postgres::Config::new();
     config.host("127.0.0.1").port(setup.port).user("postgres").dbname("postgres");
-    config.password(setup.superuser.password.as_ref().expect("a password"));
+    config.password(setup.superuser.password.newest().expect("a password"));
     let (client, connection) = config.connect(tokio_postgres::NoTls).await.expect("connect");
     tokio::spawn(connection);
     client

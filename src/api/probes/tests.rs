@@ -281,3 +281,42 @@ fn sizes() {
         assert_eq!(size_in_bytes(text), expected, "{text}");
     }
 }
+
+#[test]
+fn startup_is_over_when_postgres_answers_or_advances() {
+    let minute = Duration::from_secs(60);
+    let recovering = |status: &mut Status, at: Moment| {
+        silent(status);
+        status.recovered_at = Some(at);
+    };
+    let down = |status: &mut Status| status.postgres.process = Process::Down { exit: None };
+    type Case<'a> = (&'a str, &'a dyn Fn(&mut Status), u16);
+    let cases: [Case<'_>; 7] = [
+        ("answers", &|_| {}, OK),
+        ("silent", &|status| silent(status), UNAVAILABLE),
+        ("recovers", &|status| recovering(status, NOW - minute), OK),
+        ("recovers, and has stood still", &|status| recovering(status, NOW - minute * 5), UNAVAILABLE),
+        ("down", &|status| down(status), UNAVAILABLE),
+        (
+            "down, and being cloned",
+            &|status| {
+                down(status);
+                status.job = Some("clone".to_owned());
+            },
+            OK,
+        ),
+        (
+            "down, and waiting for etcd",
+            &|status| {
+                down(status);
+                status.etcd_last_seen = 0;
+            },
+            OK,
+        ),
+    ];
+    for (situation, change, expected) in cases {
+        let mut status = replica(NOW);
+        change(&mut status);
+        assert_eq!(startup(&status, NOW), expected, "{situation}");
+    }
+}

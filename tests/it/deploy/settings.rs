@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::Container;
-use matriarch::config::{self, Loaded};
+use matriarch::config::{self, Loaded, Sources};
 use matriarch::model::SyncMode;
 use serde_json::Value;
 
@@ -28,11 +28,7 @@ fn the_program_takes_the_settings() {
         let bundle = overlay(name);
         let (member, settings) = (member(&bundle), files(&bundle));
         let Loaded { config, warnings } = load(&member, &settings);
-        let warnings: Vec<String> = warnings.iter().map(ToString::to_string).collect();
-        // The section that labels are made from; a build that does not act on it says so.
-        let faults: Vec<&String> =
-            warnings.iter().filter(|warning| !warning.contains("kubernetes")).collect();
-        assert!(faults.is_empty(), "{name}: {faults:?}");
+        assert!(warnings.is_empty(), "{name}: {warnings:?}");
         assert_eq!((config.scope.as_str(), config.name.as_str()), ("pg", "pg-1"), "{name}");
         assert_eq!(config.restapi.connect_address.to_string(), "10.1.2.3:8008");
         assert_eq!(config.postgresql.connect_address.to_string(), "10.1.2.3:5432");
@@ -155,20 +151,16 @@ fn load(member: &Pod, files: &BTreeMap<String, String>) -> Loaded {
     for (name, text) in files {
         std::fs::write(place.path().join(name), text).expect("our own place is writable");
     }
-    let variables = environment(&member.spec.containers[0]);
-    let mut known = BTreeMap::new();
-    for (name, value) in variables {
-        // MATRIARCH_X is another spelling of PATRONI_X, and X_FILE names the file that holds X.
-        let name = name.replacen("MATRIARCH_", "PATRONI_", 1);
-        match name.strip_suffix("_FILE").filter(|_| name.starts_with("PATRONI_")) {
-            Some(plain) => {
-                let key = value.rsplit('/').next().expect("a path");
-                known.insert(plain.to_owned(), secrets::text("pg-credentials", key));
-            }
-            None => drop(known.insert(name, value)),
-        }
+    let mut environment = environment(&member.spec.containers[0]);
+    // The mounted Secret.
+    for (_, path) in environment.iter_mut().filter(|(name, _)| name.ends_with("_PASSWORD_FILE")) {
+        let key = path.rsplit('/').next().expect("a path").to_owned();
+        let file = place.folder("credentials").join(&key);
+        std::fs::write(&file, secrets::text("pg-credentials", &key)).expect("our own place is writable");
+        *path = file.to_string_lossy().into_owned();
     }
-    config::load(Some(place.path()), &known).unwrap_or_else(|faults| panic!("{faults}"))
+    let sources = Sources { path: Some(place.path().to_owned()), environment, ..Sources::default() };
+    config::load(&sources).unwrap_or_else(|faults| panic!("{faults}"))
 }
 
 /// The dynamic configuration that a first start writes.

@@ -34,7 +34,7 @@ impl Herd {
     pub(super) fn setup(&self, name: &str) -> Setup {
         let who = |username: &str| Credentials {
             username: username.to_owned(),
-            password: Some(format!("{username}: it's \\ secret")),
+            password: Some(format!("{username}: it's \\ secret")).into(),
             options: BTreeMap::new(),
         };
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");

@@ -341,7 +341,7 @@ impl Member {
 }
 
 /// The binary where the unprivileged user can read it: the one under test, or `MATRIARCH_TEST_BINARY`.
-fn binary_in(place: &Place) -> PathBuf {
+pub(crate) fn binary_in(place: &Place) -> PathBuf {
     let copy = place.folder("bin").join("matriarch");
     if !copy.exists() {
         let built = std::env::var_os("MATRIARCH_TEST_BINARY");

@@ -1,0 +1,90 @@
+//! Passwords that are replaced while they are in use: the newest, and the one before it as long as it may still count.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// A password, or none. Clones share it, so that whoever connects next uses what was said last.
+#[derive(Clone, Default)]
+pub struct Password(Arc<Mutex<Known>>);
+
+#[derive(Default)]
+struct Known {
+    newest: Option<String>,
+    former: Option<String>,
+    /// The former one let us in last.
+    former_counts: bool,
+}
+
+impl Password {
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What was said last; `None` for certificates, peer or trust.
+    pub fn newest(&self) -> Option<String> {
+        self.known().newest.clone()
+    }
+
+    /// The one before it, if it was replaced.
+    pub(super) fn former(&self) -> Option<String> {
+        self.known().former.clone()
+    }
+
+    /// What to try, the likeliest first: the role and the file that names its password change at different moments.
+    pub(super) fn tries(&self) -> Vec<Option<String>> {
+        let known = self.known();
+        let former = known.former.clone().map(Some);
+        let mut tries: Vec<_> = [known.newest.clone()].into_iter().chain(former).collect();
+        if known.former_counts {
+            tries.reverse();
+        }
+        tries
+    }
+
+    /// This one let us in: it is the first to try from now on, as every refusal is a line in the server's log.
+    pub(super) fn let_in(&self, password: Option<&String>) {
+        let mut known = self.known();
+        known.former_counts = known.former.is_some() && known.former.as_ref() == password;
+    }
+
+    /// The one before it, known from elsewhere. True if that is another one.
+    pub(super) fn recall(&self, former: String) -> bool {
+        let mut known = self.known();
+        let differs = known.newest.as_ref().is_some_and(|newest| *newest != former);
+        if differs {
+            known.former = Some(former);
+        }
+        differs
+    }
+
+    /// True if that is another one.
+    pub(super) fn replace(&self, newest: Option<String>) -> bool {
+        let mut known = self.known();
+        if known.newest == newest {
+            return false;
+        }
+        known.former = std::mem::replace(&mut known.newest, newest);
+        known.former_counts = false;
+        true
+    }
+}
+
+impl From<Option<String>> for Password {
+    fn from(newest: Option<String>) -> Password {
+        Password(Arc::new(Mutex::new(Known { newest, ..Known::default() })))
+    }
+}
+
+impl PartialEq for Password {
+    fn eq(&self, other: &Password) -> bool {
+        self.newest() == other.newest()
+    }
+}
+
+impl Eq for Password {}
+
+impl fmt::Debug for Password {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.known().newest.is_some() { "***" } else { "none" })
+    }
+}
