@@ -40,7 +40,8 @@
 //! * **Being primary is a permission.** PostgreSQL always starts with `standby.signal`; a promotion asks for the lease
 //!   right before its signal, with the fence armed.
 //! * **The guard** is a process that stops and then kills PostgreSQL when an armed deadline passes, whatever becomes of
-//!   the supervisor; while it is frozen itself the kernel kills the postmaster for it. No promotion begins before it has acknowledged that it is armed ([`fence`]).
+//!   the supervisor; while it is frozen itself the kernel kills for it. No promotion begins before it has acknowledged
+//!   that it is armed ([`fence`]).
 //! * **A key that was given away is given away.** After a hand-over of unknown outcome nothing here becomes primary
 //!   before the key was made this member's in a new term.
 

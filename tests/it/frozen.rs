@@ -31,6 +31,10 @@ async fn a_frozen_members_postmaster_dies_before_its_lease() {
     let Some(freezer) = Freezer::around(&cluster.members[0]) else { return };
     fused(&cluster).await;
     let idle = idle_client(&cluster).await;
+    // Longer than it takes the guard to take in a new backend.
+    cluster
+        .stays(Duration::from_secs(3), "m1 leads", async || cluster.members[0].postmaster().is_some())
+        .await;
     let postmaster = cluster.members[0].postmaster().expect("m1 leads");
     let since = clock::now();
     freezer.freeze();
@@ -122,10 +126,13 @@ async fn leads_for(cluster: &Cluster, postmaster: Option<u32>, span: Duration) {
     assert_eq!(cluster.members[0].postmaster(), postmaster, "{}", cluster.story());
 }
 
-/// A connection to m1 whose backend waits for a statement.
+/// A connection to m1 whose backend waits for a statement: one that was about to look for it would take it.
 async fn idle_client(cluster: &Cluster) -> tokio_postgres::Client {
     let client = crate::support::connect(&crate::support::settings(&[cluster.members[0].postgres])).await;
     let client = client.expect("m1 takes clients");
-    client.batch_execute("SELECT 1").await.expect("m1 answers");
+    let pid = client.query_one("SELECT pg_backend_pid()", &[]).await.expect("m1 answers").get::<_, i32>(0);
+    let waits = format!("SELECT wait_event FROM pg_stat_activity WHERE pid = {pid}");
+    let waits = async || cluster.members[0].value(&waits).await == "ClientRead";
+    cluster.wait_until(LEASE * 2, "the backend waits for a statement", waits).await;
     client
 }
