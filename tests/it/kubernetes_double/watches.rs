@@ -80,6 +80,7 @@ async fn a_watch_follows_a_selector() {
     label(&kubernetes, "a-1", json!("primary")).await;
     assert_eq!(primaries.next_brief(SOON).await, brief("ADDED", "a-1"));
     kubernetes.delete_pod("a-1").await;
+    assert_eq!(primaries.next_brief(SOON).await, brief("MODIFIED", "a-1"), "it is marked first");
     assert_eq!(primaries.next_brief(SOON).await, brief("DELETED", "a-1"));
 }
 
@@ -149,6 +150,7 @@ async fn a_watch_from_too_old_a_version_gets_410() {
     let now = version(&kubernetes).await;
     let mut watch = kubernetes.watch(&format!("resourceVersion={now}")).await.expect("begins");
     kubernetes.delete_pod("a-0").await;
+    assert_eq!(watch.next_brief(SOON).await, brief("MODIFIED", "a-0"), "it is marked first");
     assert_eq!(watch.next_brief(SOON).await, brief("DELETED", "a-0"));
 }
 

@@ -153,8 +153,7 @@ impl Store {
         Ok(self.put((resource, namespace.to_owned(), name.to_owned()), Some(after)))
     }
 
-    /// An object that goes: at once when it runs nowhere, else it is marked first, and goes when that is asked for with
-    /// no grace left.
+    /// An object that goes: it is marked, and then gone at once when it runs nowhere, or no grace is left.
     pub(crate) fn delete(
         &mut self,
         resource: &'static Resource,
@@ -175,10 +174,12 @@ impl Store {
         let grace = options["gracePeriodSeconds"].as_u64();
         let grace = grace.or(object["spec"]["terminationGracePeriodSeconds"].as_u64()).unwrap_or(0);
         let key = (resource, namespace.to_owned(), name.to_owned());
-        if grace > 0 && object["spec"]["nodeName"].is_string() {
-            object["metadata"]["deletionTimestamp"] = json!(timestamp());
-            object["metadata"]["deletionGracePeriodSeconds"] = json!(grace);
-            return Ok(self.put(key, Some(object)));
+        let lingers = grace > 0 && object["spec"]["nodeName"].is_string();
+        object["metadata"]["deletionTimestamp"] = json!(timestamp());
+        object["metadata"]["deletionGracePeriodSeconds"] = json!(if lingers { grace } else { 0 });
+        let marked = self.put(key.clone(), Some(object));
+        if lingers {
+            return Ok(marked);
         }
         Ok(self.put(key, None))
     }
