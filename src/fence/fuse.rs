@@ -8,17 +8,17 @@
 //! ```
 //!
 //! SIGKILL reaches a stopped process, and one that the freezer of cgroup v2 holds. So at the deadline both strands die,
-//! the pipe has no writer left, and the kernel tells the owner of each wire so, with SIGKILL: no instruction of a program
-//! is needed. It has to reach the server processes, not only the postmaster: one whose client's next statement lay in its
-//! socket at the freeze would answer it before it looked for its postmaster. One that was born since the last look at
-//! the children has no wire yet; it finds its postmaster dead before it takes a second statement.
+//! the pipe has no writer left, and the kernel tells the owner of each wire so, with SIGKILL: no instruction of a
+//! program is needed. It has to reach the server processes, not only the postmaster: one whose client's next statement
+//! lay in its socket at the freeze would answer it before it looked for its postmaster. One that was born since the
+//! last look at the children has no wire yet; it finds its postmaster dead before it takes a second statement.
 //!
 //! # Invariants
 //!
 //! * **One strand alone burns nothing.** The pipe closes with the last of them: a strand that is killed or stopped by
 //!   itself is found out, and both are replaced while nobody is the pipe's owner any more.
-//! * **It belongs to processes, not to numbers.** The kernel keeps the process that was set as the owner; it counts only
-//!   if it was seen to be one of Postgres after that.
+//! * **It belongs to processes, not to numbers.** The kernel keeps the process that was set as the owner; it counts
+//!   only if it was seen to be one of Postgres after that.
 //! * **A guard that ends burns nothing.** The end of a reader tells nobody, and only when the kernel has closed all
 //!   that a dead guard had open does it kill the strands; of themselves they never end.
 //! * **It never burns early.** It is lit only when both strands have repeated the newest deadline; while they have not,

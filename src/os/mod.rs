@@ -9,6 +9,7 @@ pub mod durable;
 pub mod pidfd;
 pub mod prey;
 pub mod process;
+mod procfs;
 pub mod reap;
 pub mod signal;
 pub mod text;

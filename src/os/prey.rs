@@ -10,7 +10,7 @@
 //! which.
 
 use std::ffi::CStr;
-use std::io::{self, Write};
+use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 
@@ -18,6 +18,7 @@ use rustix::fs::{CWD, Mode, OFlags, RawDir, SeekFrom};
 use rustix::process::{Pid, PidfdFlags, Signal};
 
 use super::process;
+use super::procfs::{self, link, started_ticks};
 use super::text::{PATH_BYTES_MAX, PathText};
 
 /// Looks in a row that find nothing until nothing is left.
@@ -193,17 +194,9 @@ impl Hunt {
 
     /// The list of a dead postmaster is empty: then the last one stays.
     fn note_children(&mut self) {
-        let mut path = [0_u8; 48];
-        let pid = self.prey.pid;
-        if write!(&mut path[..], "{pid}/task/{pid}/children\0").is_err() || !self.postmaster_lives() {
-            return;
-        }
-        let Ok(path) = CStr::from_bytes_until_nul(&path) else { return };
-        let file = rustix::fs::openat(&self.proc, path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
-        if let Ok(file) = file {
-            self.children.fill(b' ');
+        if self.postmaster_lives() {
             // What does not fit, and what is born later, the look through `/proc` finds.
-            let _ = rustix::io::read(&file, &mut self.children[..]);
+            procfs::read_children(&self.proc, self.prey.pid, &mut self.children);
         }
     }
 
@@ -269,54 +262,6 @@ fn number(name: &CStr) -> Option<i32> {
         return None;
     }
     std::str::from_utf8(digits).ok()?.parse().ok()
-}
-
-/// `PID` and `suffix` as a path below `/proc`.
-fn below<'a>(pid: i32, suffix: &[u8], space: &'a mut [u8; 32]) -> Option<&'a [u8]> {
-    let mut digits = [0; 10];
-    let mut length = 0;
-    let mut rest = u32::try_from(pid).ok()?;
-    loop {
-        digits[length] = b'0' + (rest % 10) as u8;
-        length += 1;
-        rest /= 10;
-        if rest == 0 {
-            break;
-        }
-    }
-    let end = length + suffix.len();
-    for (place, digit) in space.iter_mut().zip(digits[..length].iter().rev()) {
-        *place = *digit;
-    }
-    space.get_mut(length..end)?.copy_from_slice(suffix);
-    Some(&space[..end])
-}
-
-/// Where a link of a process points to; `None` also when that does not fit.
-fn link<'a>(
-    proc: &OwnedFd,
-    pid: i32,
-    suffix: &[u8],
-    buffer: &'a mut [u8; PATH_BYTES_MAX],
-) -> Option<&'a [u8]> {
-    let mut space = [0; 32];
-    let path = below(pid, suffix, &mut space)?;
-    let length = rustix::fs::readlinkat_raw(proc, path, &mut buffer[..]).ok()?;
-    (length < PATH_BYTES_MAX).then(|| &buffer[..length])
-}
-
-/// When a process started; `None` when there is none.
-fn started_ticks(proc: &OwnedFd, pid: i32) -> Option<u64> {
-    let mut space = [0; 32];
-    let path = below(pid, b"/stat", &mut space)?;
-    let file = rustix::fs::openat(proc, path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok()?;
-    let mut buffer = [0; 1024];
-    let length = rustix::io::read(&file, &mut buffer).ok()?;
-    let text = &buffer[..length];
-    // The command may hold anything; the last parenthesis ends it. The start is the twentieth column after it.
-    let end = text.iter().rposition(|byte| *byte == b')')?;
-    let column = text[end + 1..].split(|byte| *byte == b' ').nth(20)?;
-    std::str::from_utf8(column).ok()?.parse().ok()
 }
 
 #[cfg(test)]

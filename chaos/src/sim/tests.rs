@@ -38,7 +38,7 @@ fn two_writers_are_seen() {
 
 #[test]
 fn a_writer_without_the_key_or_a_guard_is_seen() {
-    is_caught(Mutation::TakeFromAnybody, "leased", 60);
+    is_caught(Mutation::TakeFromAnybody, "leased", 52);
     is_caught(Mutation::CountFromAnswer, "leased", 20);
     is_caught(Mutation::NoConfirmedRead, "leased", 12);
     is_caught(Mutation::ForgetFormerLease, "leased", 7);
@@ -48,7 +48,7 @@ fn a_writer_without_the_key_or_a_guard_is_seen() {
 #[test]
 fn a_lost_commit_is_seen() {
     is_caught(Mutation::NoLagLimit, "loss", 92);
-    is_caught(Mutation::HandOverUnproved, "loss", 65);
+    is_caught(Mutation::HandOverUnproved, "loss", 94);
     is_caught(Mutation::IgnoreSyncRecord, "loss", 5);
     is_caught(Mutation::ConfirmTooEarly, "loss", 123);
 }
@@ -70,6 +70,6 @@ fn a_last_copy_that_is_deleted_is_seen() {
 
 #[test]
 fn a_cluster_that_does_not_heal_is_seen() {
-    is_caught(Mutation::NeverRelist, "healing", 6);
+    is_caught(Mutation::NeverRelist, "healing", 26);
     is_caught(Mutation::ForgetCluster, "healing", 1);
 }

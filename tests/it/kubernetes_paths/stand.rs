@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
 use crate::support::kubernetes::{Api, Effect, Fault, Kubernetes, Service};
+use crate::support::rbac::CALLS;
 use crate::support::{Cluster, Member, Plan, Writer, query};
 
 /// Of `Plan::new`.
@@ -22,12 +23,6 @@ const LABELLED_WITHIN: Duration = Duration::from_secs(10);
 const API_LATENCY: Duration = Duration::from_millis(5);
 /// Between two looks at whether a label is true.
 const LOOKS_EVERY: Duration = Duration::from_millis(50);
-/// All that a member may ask the API server for.
-const GRANTS: &[(&str, &str, &[&str])] = &[
-    ("", "pods", &["get", "list", "watch", "patch"]),
-    ("", "pods/status", &["patch"]),
-    ("events.k8s.io", "events", &["create"]),
-];
 /// What the read-write Service selects.
 const PRIMARY: &str = "application=herd,role=primary";
 
@@ -64,7 +59,7 @@ impl Herd {
             let kubeconfig = kubernetes.kubeconfig(&member.folder, &member.name);
             member.environment.push(("KUBECONFIG".to_owned(), kubeconfig.into()));
             if let Some(double) = kubernetes.double_or_none() {
-                double.grant(&member.name, GRANTS);
+                double.grant(&member.name, CALLS);
                 double.inject(Fault::always(Effect::Late(API_LATENCY)).of(&member.name));
             }
         }

@@ -170,7 +170,11 @@ impl Labeller {
     /// Waits until the trouble is told, or gone.
     pub(super) async fn complains(&self, of: Option<&str>) {
         let mut facts = self.kube.facts();
-        let told = facts.wait_for(|facts| facts.complaint().as_deref() == of);
+        let told = facts.wait_for(|facts| match (facts.complaint(), of) {
+            // Another door may be in trouble as well.
+            (Some(all), Some(of)) => all.split(", ").any(|one| one == of),
+            (all, of) => all.as_deref() == of,
+        });
         let seen = tokio::time::timeout(WITHIN, told).await.map(|seen| seen.map(|facts| facts.clone()));
         assert!(seen.is_ok(), "waited for {of:?}, and it is {:?}", self.kube.facts().borrow().complaint());
     }

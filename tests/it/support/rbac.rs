@@ -3,7 +3,7 @@
 
 /// API group, resource and verbs of every call.
 pub(crate) const CALLS: &[(&str, &str, &[&str])] =
-    &[("", "pods", &["get", "list", "patch", "watch"]), ("events.k8s.io", "events", &["create", "patch"])];
+    &[("", "pods", &["get", "list", "patch", "watch"]), ("events.k8s.io", "events", &["create"])];
 
 /// With `kubernetes.readiness_gate`: what is called besides.
 pub(crate) const GATE_CALLS: &[(&str, &str, &[&str])] = &[("", "pods/status", &["patch"])];
