@@ -117,7 +117,7 @@ fn a_right_too_much_is_seen() {
         let text = format!(
             "apiVersion: rbac.authorization.k8s.io/v1\nkind: Role\nmetadata: {{name: x}}\nrules:\n\
              - {{apiGroups: [\"\"], resources: [pods], verbs: [{verbs}]}}\n\
-             - {{apiGroups: [events.k8s.io], resources: [events], verbs: [create, patch]}}\n"
+             - {{apiGroups: [events.k8s.io], resources: [events], verbs: [create]}}\n"
         );
         rights(&parse(&text)[0].typed::<Role>())
     };
