@@ -14,6 +14,9 @@ use crate::model::{
 /// How often the candidate is asked while it catches up: writes are away meanwhile.
 const ASK_EVERY: Duration = Duration::from_millis(15);
 
+/// How long a new leader waits for etcd to hear of its timeline before it hands over.
+const TELL_WITHIN: Duration = Duration::from_secs(2);
+
 /// A request that was dealt with and is still there is cleared again after this.
 const CLEAR_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
@@ -94,8 +97,8 @@ pub(super) fn begin(turn: &mut Turn<'_>, cause: HandOverCause) {
         Some(HandOver { cause, to: None, phase: HandOverPhase::Choosing, since: turn.now, give_up_at });
 }
 
-/// Takes the next step, while I serve.
-pub(super) fn while_serving(turn: &mut Turn<'_>, sql: &SqlFacts) -> Reason {
+/// Takes the next step, while I serve. `told`: etcd knows on which timeline.
+pub(super) fn while_serving(turn: &mut Turn<'_>, sql: &SqlFacts, told: bool) -> Reason {
     let Some(hand_over) = turn.memory.hand_over.clone() else { return Reason::Leading };
     if hand_over.give_up_at <= turn.now {
         return abort(turn, "it was not done in time".to_owned());
@@ -104,6 +107,12 @@ pub(super) fn while_serving(turn: &mut Turn<'_>, sql: &SqlFacts) -> Reason {
     match hand_over.phase {
         HandOverPhase::Choosing => choose(turn, &hand_over, sql),
         HandOverPhase::Checkpoint => match finished(turn, JobKind::Checkpoint) {
+            // By a position on a timeline that etcd has not heard of nobody could judge what he lacks (simulation, seed
+            // 17927: 105 kB were lost where 100 may be).
+            _ if !told && turn.now < hand_over.since + TELL_WITHIN => {
+                turn.wake_at(hand_over.since + TELL_WITHIN, WaitingOn::NextLook);
+                in_phase(turn, HandOverPhase::Checkpoint)
+            }
             Some(_) => stop(turn, &hand_over),
             None => {
                 turn.act(Action::Start(Job::Checkpoint));

@@ -14,12 +14,9 @@ pub(super) fn serve(turn: &mut Turn<'_>, term: Term, sql: &SqlFacts) -> Reason {
     slots::on_leader(turn, sql);
     sync::on_leader(turn, term, sql);
     let gated = sync::watch_gate(turn, sql);
-    // A position means nothing before the history says on which timeline it lies.
-    if sql.timeline.and_then(|timeline| history(turn, timeline)).is_none() {
-        publish::status(turn, term, sql);
-    }
+    let told = tell(turn, term, sql);
     if turn.memory.hand_over.is_some() {
-        return handover::while_serving(turn, sql);
+        return handover::while_serving(turn, sql, told);
     }
     requests::go_on(turn);
     if turn.memory.restart.is_some() {
@@ -28,7 +25,7 @@ pub(super) fn serve(turn: &mut Turn<'_>, term: Term, sql: &SqlFacts) -> Reason {
     let refused = handover::consider(turn, term);
     match (refused, turn.memory.hand_over.is_some()) {
         (Some(reason), _) => reason,
-        (None, true) => handover::while_serving(turn, sql),
+        (None, true) => handover::while_serving(turn, sql, told),
         (None, false) => gated.unwrap_or(Reason::Leading),
     }
 }
@@ -42,9 +39,17 @@ fn mend_records(turn: &mut Turn<'_>, term: Term, sql: &SqlFacts) {
     if cluster.config.is_none() {
         turn.act(Action::RestoreConfig { term });
     }
+}
+
+/// Tells etcd how far I am; true once it knows. A position means nothing before the history says on which timeline it
+/// lies.
+pub(super) fn tell(turn: &mut Turn<'_>, term: Term, sql: &SqlFacts) -> bool {
     if let Some(lines) = sql.timeline.and_then(|timeline| history(turn, timeline)) {
         turn.act(Action::PublishHistory { term, lines });
+        return false;
     }
+    publish::status(turn, term, sql);
+    turn.memory.status.as_ref().is_some_and(|(told, _)| told.timeline == sql.timeline)
 }
 
 /// The new value of `history`, when it does not lead to my timeline yet. Lines that are known keep their time and

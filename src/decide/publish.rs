@@ -211,7 +211,7 @@ fn schedule(request: &Request, sql: Option<&SqlFacts>) -> Option<Map<String, Val
     Some(fields)
 }
 
-/// Writes the status when it changed, at most once per `loop_wait`; a change of slots' names at once.
+/// Writes the status when it changed, at most once per `loop_wait`; another timeline, or other slots' names, at once.
 pub(super) fn status(turn: &mut Turn<'_>, term: Term, sql: &SqlFacts) {
     let mut slots: BTreeMap<String, Lsn> =
         sql.slots.iter().filter_map(|(name, slot)| Some((name.clone(), slot.position?))).collect();
@@ -225,7 +225,7 @@ pub(super) fn status(turn: &mut Turn<'_>, term: Term, sql: &SqlFacts) {
     };
     let due = match &turn.memory.status {
         None => true,
-        Some((old, _)) if old.retain_slots != status.retain_slots => true,
+        Some((old, _)) if old.retain_slots != status.retain_slots || old.timeline != status.timeline => true,
         Some((old, at)) => *old != status && *at + turn.seen.settings.loop_wait <= turn.now,
     };
     if due && status.optime.is_some() {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::memory::HandOverCause;
 use super::turn::Turn;
-use super::{Leadership, Server, demote, follow, handover, sync};
+use super::{Leadership, Server, demote, follow, handover, lead, sync};
 use crate::model::{Action, ExitBecause, Job, JobKind, Process, Reason, StopMode, WaitingOn};
 
 /// Takes the next step towards the end.
@@ -13,13 +13,16 @@ pub(super) fn go_on(turn: &mut Turn<'_>, leadership: &Leadership, server: &Serve
         return exit(turn);
     }
     match (leadership, server) {
-        (Leadership::Mine(_), Server::Primary(sql)) => {
+        (Leadership::Mine(term), Server::Primary(sql)) => {
             let aborted = turn.memory.hand_over_refused.is_some();
             if turn.memory.hand_over.is_none() && !aborted {
                 handover::begin(turn, HandOverCause::Shutdown);
             }
             match turn.memory.hand_over.is_some() {
-                true => handover::while_serving(turn, sql),
+                true => {
+                    let told = lead::tell(turn, *term, sql);
+                    handover::while_serving(turn, sql, told)
+                }
                 false => stop(turn),
             }
         }

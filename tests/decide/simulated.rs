@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use matriarch::decide::HandOverPhase;
 use matriarch::model::{
     Action, Ask, ControlState, FailoverKey, FailoverRequest, Job, JobKind, Lsn, Outcome, Reason, Request,
     RequestId, RestartFilter, SqlFacts, Switch, Timeline, TimelineHistory,
@@ -125,6 +126,34 @@ fn the_history_of_a_timeline_that_passed_over_numbers_is_published_once() {
     assert_eq!(lines.len(), 1);
     world.cluster().history = Some(lines);
     assert_eq!(published(&world.tick().actions), None);
+}
+
+/// Seed 17927: a leader was ended right after its promotion, and left a position on a timeline that nobody knew.
+#[test]
+fn nothing_is_stopped_for_a_hand_over_before_etcd_knows_the_timeline() {
+    let mut world = World::new();
+    let mut postgres = up(SqlFacts { timeline: Some(Timeline(4)), ..primary(1000) });
+    let switch = Switch { timeline: Timeline(1), lsn: Lsn(500), reason: "promoted".to_owned() };
+    postgres.history = TimelineHistory(vec![switch]);
+    world.i_lead().postgres(postgres);
+    world.seen.shutting_down = true;
+    world.tick();
+    world.later(5).answers("b", 1000).answers("c", 1000);
+    let lines = world.tick().actions.into_iter().find_map(|action| match action {
+        Action::PublishHistory { lines, .. } => Some(lines),
+        _ => None,
+    });
+    world.later(5).ends(JobKind::Checkpoint, Outcome::Done);
+    assert_eq!(jobs(&world.tick().actions), []);
+    world.cluster().history = lines;
+    world.later(5).ends(JobKind::Checkpoint, Outcome::Done);
+    assert_eq!(jobs(&world.tick().actions), [JobKind::Stop]);
+
+    // An etcd that takes nothing is not waited for.
+    world.cluster().history = None;
+    world.memory.hand_over.as_mut().expect("it is under way").phase = HandOverPhase::Checkpoint;
+    world.later(2000).ends(JobKind::Checkpoint, Outcome::Done);
+    assert_eq!(jobs(&world.tick().actions), [JobKind::Stop]);
 }
 
 /// A promotion begins a number above every one that anybody, I included, has told.

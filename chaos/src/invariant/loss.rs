@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::sim::world::Sim;
 
-/// A failover that an operator asked for happens within this, or not at all.
+/// A failover that an operator asked for happens within this, or as long as the request lies in etcd, or not at all.
 const FORCED_FOR: Duration = Duration::from_secs(60);
 
 /// Whoever becomes primary has to hold every promise, or in asynchronous mode all but the newest.
@@ -30,7 +30,9 @@ pub(crate) fn promoted(sim: &Sim, member: usize) {
         .map(|lines| lines.iter().filter_map(|line| line.get(0)?.as_u64()).collect())
         .unwrap_or_default();
     let now = sim.now();
-    let forced = world.ledger.memory.forced.get(&member).is_some_and(|at| now < *at + FORCED_FOR);
+    let request = world.etcd.store.keys.contains_key(&world.keys.path("failover"));
+    let asked_at = world.ledger.memory.forced.get(&member);
+    let forced = asked_at.is_some_and(|at| request || now < *at + FORCED_FOR);
     let mut worst = None;
     for promise in world.ledger.promises.iter_mut().filter(|promise| !promise.written_off) {
         if wal.holds(promise.number) {

@@ -32,25 +32,25 @@ fn a_seed_tells_the_same_story_twice() {
 
 #[test]
 fn two_writers_are_seen() {
-    is_caught(Mutation::DeadlineTooLate, "one_writer", 0);
-    is_caught(Mutation::NoFuse, "one_writer", 21);
+    is_caught(Mutation::DeadlineTooLate, "one_writer", 3);
+    is_caught(Mutation::NoFuse, "one_writer", 3);
 }
 
 #[test]
 fn a_writer_without_the_key_or_a_guard_is_seen() {
-    is_caught(Mutation::TakeFromAnybody, "leased", 52);
-    is_caught(Mutation::CountFromAnswer, "leased", 20);
+    is_caught(Mutation::TakeFromAnybody, "leased", 235);
+    is_caught(Mutation::CountFromAnswer, "leased", 21);
     is_caught(Mutation::NoConfirmedRead, "leased", 12);
-    is_caught(Mutation::ForgetFormerLease, "leased", 7);
+    is_caught(Mutation::ForgetFormerLease, "leased", 87);
     is_caught(Mutation::NoGuard, "guarded", 0);
 }
 
 #[test]
 fn a_lost_commit_is_seen() {
-    is_caught(Mutation::NoLagLimit, "loss", 92);
-    is_caught(Mutation::HandOverUnproved, "loss", 94);
+    is_caught(Mutation::NoLagLimit, "loss", 21);
+    is_caught(Mutation::HandOverUnproved, "loss", 97);
     is_caught(Mutation::IgnoreSyncRecord, "loss", 5);
-    is_caught(Mutation::ConfirmTooEarly, "loss", 123);
+    is_caught(Mutation::ConfirmTooEarly, "loss", 16);
 }
 
 #[test]
@@ -65,11 +65,11 @@ fn a_timeline_that_is_used_twice_is_seen() {
 
 #[test]
 fn a_last_copy_that_is_deleted_is_seen() {
-    is_caught(Mutation::WipeBeforeClone, "last_copy", 30);
+    is_caught(Mutation::WipeBeforeClone, "last_copy", 6);
 }
 
 #[test]
 fn a_cluster_that_does_not_heal_is_seen() {
-    is_caught(Mutation::NeverRelist, "healing", 26);
+    is_caught(Mutation::NeverRelist, "healing", 18);
     is_caught(Mutation::ForgetCluster, "healing", 1);
 }

@@ -172,7 +172,7 @@ impl Labeller {
         let mut facts = self.kube.facts();
         let told = facts.wait_for(|facts| match (facts.complaint(), of) {
             // Another door may be in trouble as well.
-            (Some(all), Some(of)) => all.split(", ").any(|one| one == of),
+            (Some(all), Some(of)) => all == of || all.split(", ").any(|one| one == of),
             (all, of) => all.as_deref() == of,
         });
         let seen = tokio::time::timeout(WITHIN, told).await.map(|seen| seen.map(|facts| facts.clone()));
