@@ -9,7 +9,7 @@ use crate::model::{Action, HistoryLine, JobKind, Reason, SqlFacts, Term, Timelin
 /// The normal case.
 pub(super) fn serve(turn: &mut Turn<'_>, term: Term, sql: &SqlFacts) -> Reason {
     turn.memory.start_failures = 0;
-    mend_records(turn, term, sql);
+    mend_records(turn, term);
     checkpoint_once(turn, term);
     slots::on_leader(turn, sql);
     sync::on_leader(turn, term, sql);
@@ -31,7 +31,7 @@ pub(super) fn serve(turn: &mut Turn<'_>, term: Term, sql: &SqlFacts) -> Reason {
 }
 
 /// Writes what is missing in etcd: after a wipe the running primary, and nobody else, rebuilds the cluster.
-fn mend_records(turn: &mut Turn<'_>, term: Term, sql: &SqlFacts) {
+fn mend_records(turn: &mut Turn<'_>, term: Term) {
     let (Some(cluster), Some(control)) = (turn.cluster(), turn.seen.postgres.control()) else { return };
     if cluster.system_id().is_none() {
         turn.act(Action::RestoreInitialize { term, system_id: control.system_id });
