@@ -43,16 +43,10 @@ fn read(pid: &str, file: &str) -> Result<String, Fault> {
     std::fs::read_to_string(&path).map_err(|error| format!("{path}: {error}"))
 }
 
-/// Processor time so far, in clock ticks (`utime` and `stime` of proc(5)).
+/// Processor time so far, in clock ticks.
 pub(crate) fn ticks(pid: &str) -> Result<u64, Fault> {
-    let stat = read(pid, "stat")?;
-    parse_ticks(&stat).ok_or_else(|| format!("/proc/{pid}/stat cannot be understood"))
-}
-
-fn parse_ticks(stat: &str) -> Option<u64> {
-    let (_, rest) = stat.rsplit_once(')')?;
-    let mut columns = rest.split_whitespace().skip(11);
-    Some(columns.next()?.parse::<u64>().ok()? + columns.next()?.parse::<u64>().ok()?)
+    let used = pid.parse().ok().and_then(matriarch::os::process::used_ticks);
+    used.ok_or_else(|| format!("/proc/{pid}/stat cannot be read"))
 }
 
 /// Linux has counted in hundredths of a second for user space since 2.6, whatever its own clock does.
@@ -91,8 +85,6 @@ mod tests {
 
     #[test]
     fn reads_proc_and_metrics() {
-        assert_eq!(parse_ticks("7 (a b) c) S 1 1 1 0 -1 4 1 0 0 0 150 50 0 0 20 0"), Some(200));
-        assert_eq!(parse_ticks("7 (a"), None);
         let metrics = "# HELP x\netcd_server_proposals_committed_total 1234\n";
         assert_eq!(parse_proposals(metrics), Some(1234.0));
     }

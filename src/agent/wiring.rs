@@ -8,7 +8,7 @@ use crate::api::ApiSetup;
 use crate::config::{self, Config, Effective, Login, WatchdogDriver, WatchdogMode};
 use crate::etcd::{EtcdSetup, TlsFiles};
 use crate::fence::{Driver, LinkSetup, WatchdogSetup};
-use crate::kube::{KubeSetup, Names};
+use crate::kube::KubeSetup;
 use crate::model::Me;
 use crate::postgres::{Credentials, Parameters, Passwords, Setup};
 
@@ -120,15 +120,6 @@ pub(super) fn fence_setup(config: &Config) -> (LinkSetup, WatchdogRule) {
 /// The pod, and the words on it.
 pub(super) fn kube_setup(config: &Config, environment: &BTreeMap<String, String>) -> Option<KubeSetup> {
     let kubernetes = config.kubernetes.clone()?;
-    let names = Names {
-        selector: kubernetes.selector,
-        role_label: kubernetes.role_label,
-        leader: kubernetes.leader_label_value,
-        follower: kubernetes.follower_label_value,
-        tmp_role_label: kubernetes.tmp_role_label,
-        bootstrap_labels: kubernetes.bootstrap_labels,
-        readiness_gate: kubernetes.readiness_gate,
-    };
     Some(KubeSetup {
         namespace: kubernetes.namespace,
         pod: kubernetes.pod,
@@ -136,7 +127,7 @@ pub(super) fn kube_setup(config: &Config, environment: &BTreeMap<String, String>
         kubeconfig: environment.get("KUBECONFIG").filter(|path| !path.is_empty()).map(PathBuf::from),
         context: kubernetes.context,
         cacert: kubernetes.cacert,
-        names,
+        names: kubernetes.names,
     })
 }
 

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use super::fault::Origin;
 use super::reader::{Findings, Section, plain};
 use super::tree::{Node, Value};
+use crate::model::PodNames;
 
 /// `kubernetes`. Where the section is missing no pod is labelled.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,20 +21,8 @@ pub struct Kubernetes {
     pub context: Option<String>,
     /// Whom to trust instead of what the kubeconfig or the service account says.
     pub cacert: Option<PathBuf>,
-    /// Labels that every pod of the cluster has, the one with its name included.
-    pub selector: BTreeMap<String, String>,
-    /// The label that Services select by.
-    pub role_label: String,
-    /// Its value on the pod of a primary.
-    pub leader_label_value: String,
-    /// Its value on the pod of a standby.
-    pub follower_label_value: String,
-    /// A second label, always `primary` or `replica`, while users move from one pair of values to another.
-    pub tmp_role_label: Option<String>,
-    /// On the pod while its data is being made or copied.
-    pub bootstrap_labels: BTreeMap<String, String>,
-    /// The condition that is true while the pod has a role; `None`: there is no such gate.
-    pub readiness_gate: Option<String>,
+    /// What is written on it and on the others; the label with the cluster's name is part of the selector.
+    pub names: PodNames,
 }
 
 /// Keys of Patroni's that mean nothing where etcd is the store, with the reason.
@@ -92,8 +81,9 @@ pub(super) fn read(
         section.fault("labels", node, &expected, findings);
     }
     selector.insert(scope_label, scope.to_owned());
-    let leader = value(&mut section, "leader_label_value", "primary", findings);
-    let follower = value(&mut section, "follower_label_value", "replica", findings);
+    let usual = PodNames::default();
+    let leader = value(&mut section, "leader_label_value", &usual.leader, findings);
+    let follower = value(&mut section, "follower_label_value", &usual.follower, findings);
     if let (true, Some(node)) = (leader == follower, section.get("follower_label_value")) {
         let expected = "write another value than that of `leader_label_value`";
         section.fault("follower_label_value", node, expected, findings);
@@ -114,13 +104,15 @@ pub(super) fn read(
         pod_uid: section.text("pod_uid", findings),
         context: section.text("context", findings),
         cacert: section.text("cacert", findings).map(PathBuf::from),
-        selector,
-        role_label: key(&mut section, "role_label", findings).unwrap_or_else(|| "role".to_owned()),
-        leader_label_value: leader,
-        follower_label_value: follower,
-        tmp_role_label: key(&mut section, "tmp_role_label", findings),
-        bootstrap_labels: labels(&mut section, "bootstrap_labels", findings),
-        readiness_gate: key(&mut section, "readiness_gate", findings),
+        names: PodNames {
+            selector,
+            role_label: key(&mut section, "role_label", findings).unwrap_or(usual.role_label),
+            leader,
+            follower,
+            tmp_role_label: key(&mut section, "tmp_role_label", findings),
+            bootstrap_labels: labels(&mut section, "bootstrap_labels", findings),
+            readiness_gate: key(&mut section, "readiness_gate", findings),
+        },
     };
     section.finish(findings);
     Some(read)

@@ -264,9 +264,9 @@ fn a_pod_is_named_by_the_file_or_by_itself_or_as_the_member() {
     let pod = config(&text).kubernetes.expect("a section");
     assert_eq!((pod.pod.as_str(), pod.namespace.as_str(), pod.pod_uid), ("a", "default", None));
     let selector = [("application", "pg"), ("cluster-name", "main")];
-    assert_eq!(pod.selector, variables(&selector));
-    assert_eq!((pod.leader_label_value.as_str(), pod.follower_label_value.as_str()), ("primary", "replica"));
-    assert_eq!(pod.role_label, "example.org/role");
+    assert_eq!(pod.names.selector, variables(&selector));
+    assert_eq!((pod.names.leader.as_str(), pod.names.follower.as_str()), ("primary", "replica"));
+    assert_eq!(pod.names.role_label, "example.org/role");
     let told = [("POD_NAME", "pg-0"), ("POD_NAMESPACE", "db"), ("POD_UID", "u-1")];
     let pod = load_text(&text, &told).expect("valid").config.kubernetes.expect("a section");
     assert_eq!(
@@ -282,9 +282,9 @@ fn a_pod_is_named_by_the_file_or_by_itself_or_as_the_member() {
         ("POD_NAMESPACE", "db"),
     ];
     let pod = load_text(WHOLE, &given).expect("valid").config.kubernetes.expect("from variables alone");
-    assert_eq!((pod.namespace.as_str(), pod.leader_label_value.as_str()), ("prod", "master"));
-    assert_eq!(pod.selector, variables(&[("application", "spilo"), ("version", "main")]));
-    assert_eq!(pod.bootstrap_labels, variables(&[("critical-operation", "true")]));
+    assert_eq!((pod.namespace.as_str(), pod.names.leader.as_str()), ("prod", "master"));
+    assert_eq!(pod.names.selector, variables(&[("application", "spilo"), ("version", "main")]));
+    assert_eq!(pod.names.bootstrap_labels, variables(&[("critical-operation", "true")]));
 }
 
 #[test]

@@ -266,6 +266,9 @@ impl Pair {
 impl Wire {
     /// `None` where the process is none of the prey, or the system has no descriptor left.
     fn to(pid: i32, reader: &OwnedFd, hunt: &Hunt) -> Option<Wire> {
+        if pid <= 0 {
+            return None;
+        }
         let mut name = [0; 32];
         write!(&mut name[..], "/proc/self/fd/{}\0", reader.as_raw_fd()).ok()?;
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
@@ -277,7 +280,7 @@ impl Wire {
                 && libc::fcntl(end.as_raw_fd(), libc::F_SETOWN, pid) == 0
         };
         // Only afterwards is it certain whose number it was.
-        (0 < pid && owned && hunt.holds(pid)).then_some(Wire { pid, end, seen: true })
+        (owned && hunt.holds(pid)).then_some(Wire { pid, end, seen: true })
     }
 
     fn set_lit(&self, lit: bool) {

@@ -20,8 +20,7 @@ use serde_json::Value;
 use tokio::sync::Mutex;
 
 use super::failure::Failure;
-use super::pod::Names;
-use crate::model::PodFailure;
+use crate::model::{PodFailure, PodNames};
 
 /// An API server in the same cluster accepts a connection within milliseconds.
 const CONNECT_WITHIN: Duration = Duration::from_millis(900);
@@ -52,7 +51,7 @@ pub struct KubeSetup {
     /// Whom to trust instead.
     pub cacert: Option<PathBuf>,
     /// Labels, annotations and conditions.
-    pub names: Names,
+    pub names: PodNames,
 }
 
 /// Which pods.

@@ -32,4 +32,3 @@ mod handle;
 pub use api::KubeSetup;
 pub use event::Told;
 pub use handle::{Grounds, Kube};
-pub use pod::Names;

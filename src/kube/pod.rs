@@ -1,38 +1,17 @@
 //! From what a pod says and what it shall say to the smallest patch, or none.
 
-use std::collections::BTreeMap;
-
 use k8s_openapi::api::core::v1::{Pod, PodCondition};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::{Map, Value, json};
 
-use crate::model::{PodRole, Term, WallTime};
+use crate::model::{PodNames, PodRole, Term, WallTime};
 
 /// The term in which the label was written, or taken off.
 pub(super) const TERM: &str = "matriarch.io/term";
 /// The member's record, as it stands in etcd.
 pub(super) const STATUS: &str = "status";
 
-/// The words that are written on pods.
-#[derive(Clone, Debug)]
-pub struct Names {
-    /// Labels that every pod of the cluster has.
-    pub selector: BTreeMap<String, String>,
-    /// The label that Services select by.
-    pub role_label: String,
-    /// Its value on the pod of a primary.
-    pub leader: String,
-    /// Its value on the pod of a standby.
-    pub follower: String,
-    /// A second label, always `primary` or `replica`.
-    pub tmp_role_label: Option<String>,
-    /// On the pod while its data is being made or copied.
-    pub bootstrap_labels: BTreeMap<String, String>,
-    /// The condition that is true while the pod has a role.
-    pub readiness_gate: Option<String>,
-}
-
-impl Names {
+impl PodNames {
     /// The cluster's pods that say that they are the primary's.
     pub(super) fn leaders(&self) -> String {
         let leader = [(&self.role_label, &self.leader)];
@@ -74,7 +53,7 @@ pub(super) struct Change {
 }
 
 /// The smallest patch that makes `pod` say what is wanted.
-pub(super) fn change(pod: &Pod, wanted: &Wanted, names: &Names) -> Option<Change> {
+pub(super) fn change(pod: &Pod, wanted: &Wanted, names: &PodNames) -> Option<Change> {
     let mut labels = Map::new();
     let mut annotations = Map::new();
     if let Some(role) = wanted.role {
@@ -99,7 +78,7 @@ pub(super) fn change(pod: &Pod, wanted: &Wanted, names: &Names) -> Option<Change
 }
 
 /// Takes the leader's label off somebody else's pod, in the name of `term`.
-pub(super) fn strip(pod: &Pod, term: Term, names: &Names) -> Value {
+pub(super) fn strip(pod: &Pod, term: Term, names: &PodNames) -> Value {
     let mut labels = Map::from_iter([(names.role_label.clone(), Value::Null)]);
     if let Some(tmp) = &names.tmp_role_label {
         set(&mut labels, label(pod, tmp), tmp, None);

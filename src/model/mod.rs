@@ -46,7 +46,7 @@ pub use moment::{Moment, WallTime};
 pub use name::{MemberName, NameError, slot_name};
 pub use observation::{Finished, LeaderBranch, Me, Observation, Outcome, Running, View};
 pub use peer::PeerAnswer;
-pub use pod::{PodFacts, PodFailure, PodRole, PodTask, PodTrouble};
+pub use pod::{PodFacts, PodFailure, PodNames, PodRole, PodTask, PodTrouble};
 pub use postgres::{
     ControlFile, ControlState, DataDirectory, PostgresFacts, Process, SlotFacts, SqlFacts, Standby,
     WalReceiver,

@@ -19,6 +19,40 @@ pub enum PodRole {
     Nothing,
 }
 
+/// The words that are written on pods.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PodNames {
+    /// Labels that every pod of the cluster has.
+    pub selector: BTreeMap<String, String>,
+    /// The label that Services select by.
+    pub role_label: String,
+    /// Its value on the pod of a primary.
+    pub leader: String,
+    /// Its value on the pod of a standby.
+    pub follower: String,
+    /// A second label, always `primary` or `replica`, while users move from one pair of values to another.
+    pub tmp_role_label: Option<String>,
+    /// On the pod while its data is being made or copied.
+    pub bootstrap_labels: BTreeMap<String, String>,
+    /// The condition that is true while the pod has a role; `None`: there is no such gate.
+    pub readiness_gate: Option<String>,
+}
+
+impl Default for PodNames {
+    /// As Patroni names them where nothing else is said.
+    fn default() -> PodNames {
+        PodNames {
+            selector: BTreeMap::new(),
+            role_label: "role".to_owned(),
+            leader: "primary".to_owned(),
+            follower: "replica".to_owned(),
+            tmp_role_label: None,
+            bootstrap_labels: BTreeMap::new(),
+            readiness_gate: None,
+        }
+    }
+}
+
 /// What is known of the pod, and of the API that shows it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PodFacts {

@@ -57,9 +57,12 @@ fn parse_stat(text: &str) -> Option<Stat> {
     })
 }
 
-/// The time it has used so far, in clock ticks.
+/// The processor time it has used so far, in clock ticks (`utime` and `stime` of proc(5)).
 pub fn used_ticks(pid: i32) -> Option<u64> {
-    let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    parse_used_ticks(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+}
+
+fn parse_used_ticks(text: &str) -> Option<u64> {
     let mut columns = text.rsplit_once(") ")?.1.split(' ').skip(11).map(|column| column.parse::<u64>().ok());
     Some(columns.next()?? + columns.next()??)
 }
@@ -131,7 +134,9 @@ mod tests {
     }
 
     #[test]
-    fn the_time_used_grows_with_work() {
+    fn the_time_used_is_read_and_grows_with_work() {
+        assert_eq!(parse_used_ticks("7 (a b) c) S 1 1 1 0 -1 4 1 0 0 0 150 50 0 0 20 0"), Some(200));
+        assert_eq!(parse_used_ticks("7 (a"), None);
         let me = std::process::id() as i32;
         let before = used_ticks(me).expect("myself");
         while used_ticks(me).expect("myself") <= before {

@@ -56,8 +56,8 @@ pub(super) fn started_ticks(proc: &OwnedFd, pid: i32) -> Option<u64> {
     std::str::from_utf8(column).ok()?.parse().ok()
 }
 
-/// The process ids of the children of its main thread, separated and filled up by blanks. Left as it is when there is
-/// no such process.
+/// The process ids of the children of its main thread, separated and filled up by blanks: what
+/// `process::children_at_a_glance` is for whoever may ask for memory. Left as it is when there is no such process.
 pub(super) fn read_children(proc: &OwnedFd, pid: i32, list: &mut [u8]) {
     let mut path = [0_u8; 48];
     if write!(&mut path[..], "{pid}/task/{pid}/children\0").is_err() {

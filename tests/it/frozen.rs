@@ -30,7 +30,7 @@ async fn a_frozen_members_postmaster_dies_before_its_lease() {
     writer.wait_for_more(20, Duration::from_secs(10)).await;
     let Some(freezer) = Freezer::around(&cluster.members[0]) else { return };
     fused(&cluster).await;
-    let idle = idle_client(&cluster).await;
+    let (idle, port) = idle_client(&cluster).await;
     // Longer than it takes the guard to take in a new backend.
     cluster
         .stays(Duration::from_secs(3), "m1 leads", async || cluster.members[0].postmaster().is_some())
@@ -38,13 +38,14 @@ async fn a_frozen_members_postmaster_dies_before_its_lease() {
     let postmaster = cluster.members[0].postmaster().expect("m1 leads");
     let since = clock::now();
     freezer.freeze();
+    // It lies in the backend's socket when the kernel kills, so that a backend that is left alone would answer it.
+    let late = tokio::spawn(async move { idle.batch_execute("CREATE TABLE too_late ()").await });
+    let arrived = async || is_unread(cluster.members[0].postgres, port);
+    cluster.wait_until(LEASE, "the statement lies in the backend's socket", arrived).await;
     dies_frozen(&cluster, postmaster, since).await;
     let successor = cluster.wait_for_successor(0, Duration::from_secs(30)).await;
     writer.wait_for_more(20, Duration::from_secs(20)).await;
     assert!(freezer.is_frozen());
-    // Sent to a backend that waits for it, on a connection that the kernel keeps open.
-    let late = tokio::spawn(async move { idle.batch_execute("CREATE TABLE too_late ()").await });
-    tokio::time::sleep(Duration::from_millis(50)).await;
     freezer.thaw();
     assert!(late.await.expect("no panic").is_err(), "acknowledged by the former primary");
     let seen = cluster.wait_until_well().await;
@@ -126,13 +127,27 @@ async fn leads_for(cluster: &Cluster, postmaster: Option<u32>, span: Duration) {
     assert_eq!(cluster.members[0].postmaster(), postmaster, "{}", cluster.story());
 }
 
-/// A connection to m1 whose backend waits for a statement: one that was about to look for it would take it.
-async fn idle_client(cluster: &Cluster) -> tokio_postgres::Client {
+/// Whether a server that listens on `server` has not read all that came from the client's port (proc_net_tcp(5)).
+fn is_unread(server: u16, client: u16) -> bool {
+    let connections = std::fs::read_to_string("/proc/net/tcp").expect("Linux has it");
+    let ends = [format!(":{server:04X}"), format!(":{client:04X}")];
+    connections.lines().map(|line| line.split_whitespace().collect::<Vec<_>>()).any(|words| match words[..] {
+        [_, local, remote, _, queues, ..] => {
+            local.ends_with(&ends[0]) && remote.ends_with(&ends[1]) && !queues.ends_with(":00000000")
+        }
+        _ => false,
+    })
+}
+
+/// A connection to m1 whose backend waits for a statement: one that was about to look for it would take it; and the
+/// port it comes from.
+async fn idle_client(cluster: &Cluster) -> (tokio_postgres::Client, u16) {
     let client = crate::support::connect(&crate::support::settings(&[cluster.members[0].postgres])).await;
     let client = client.expect("m1 takes clients");
-    let pid = client.query_one("SELECT pg_backend_pid()", &[]).await.expect("m1 answers").get::<_, i32>(0);
+    let who = client.query_one("SELECT pg_backend_pid(), inet_client_port()", &[]).await.expect("m1 answers");
+    let (pid, port) = (who.get::<_, i32>(0), who.get::<_, i32>(1));
     let waits = format!("SELECT wait_event FROM pg_stat_activity WHERE pid = {pid}");
     let waits = async || cluster.members[0].value(&waits).await == "ClientRead";
     cluster.wait_until(LEASE * 2, "the backend waits for a statement", waits).await;
-    client
+    (client, port.try_into().expect("a port"))
 }

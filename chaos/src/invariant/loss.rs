@@ -30,9 +30,13 @@ pub(crate) fn promoted(sim: &Sim, member: usize) {
         .map(|lines| lines.iter().filter_map(|line| line.get(0)?.as_u64()).collect())
         .unwrap_or_default();
     let now = sim.now();
-    let request = world.etcd.store.keys.contains_key(&world.keys.path("failover"));
+    // Without a `leader` it is a failover, which takes the loss; a switchover takes none.
+    let request = world.etcd.store.keys.get(&world.keys.path("failover"));
+    let request = request.and_then(|key| serde_json::from_slice::<serde_json::Value>(&key.value).ok());
+    let still_asked =
+        request.is_some_and(|asked| asked == serde_json::json!({ "member": world.machines[member].name }));
     let asked_at = world.ledger.memory.forced.get(&member);
-    let forced = asked_at.is_some_and(|at| request || now < *at + FORCED_FOR);
+    let forced = asked_at.is_some_and(|at| still_asked || now < *at + FORCED_FOR);
     let mut worst = None;
     for promise in world.ledger.promises.iter_mut().filter(|promise| !promise.written_off) {
         if wal.holds(promise.number) {

@@ -1,17 +1,12 @@
 //! Patch arithmetic.
 
+use std::collections::BTreeMap;
+
 use super::*;
 
-fn names() -> Names {
-    Names {
-        selector: BTreeMap::from([("cluster-name".to_owned(), "main".to_owned())]),
-        role_label: "role".to_owned(),
-        leader: "primary".to_owned(),
-        follower: "replica".to_owned(),
-        tmp_role_label: None,
-        bootstrap_labels: BTreeMap::new(),
-        readiness_gate: None,
-    }
+fn names() -> PodNames {
+    let selector = BTreeMap::from([("cluster-name".to_owned(), "main".to_owned())]);
+    PodNames { selector, ..PodNames::default() }
 }
 
 fn pod(labels: Value, annotations: Value) -> Pod {
@@ -21,7 +16,7 @@ fn pod(labels: Value, annotations: Value) -> Pod {
     serde_json::from_value(json!({ "metadata": metadata })).expect("a pod")
 }
 
-fn changed(pod: &Pod, role: PodRole, names: &Names) -> Option<Value> {
+fn changed(pod: &Pod, role: PodRole, names: &PodNames) -> Option<Value> {
     let change = change(pod, &Wanted { role: Some(role), status: None }, names)?;
     assert!(change.routes);
     Some(change.patch)
@@ -59,7 +54,7 @@ fn a_patch_holds_what_differs_and_its_preconditions() {
 
 #[test]
 fn the_second_label_has_the_standard_words() {
-    let names = Names {
+    let names = PodNames {
         leader: "master".to_owned(),
         follower: "slave".to_owned(),
         tmp_role_label: Some("tmp".to_owned()),
@@ -81,8 +76,10 @@ fn the_second_label_has_the_standard_words() {
 
 #[test]
 fn bootstrap_labels_are_there_while_data_is_made_and_gone_after() {
-    let names =
-        Names { bootstrap_labels: BTreeMap::from([("critical".to_owned(), "true".to_owned())]), ..names() };
+    let names = PodNames {
+        bootstrap_labels: BTreeMap::from([("critical".to_owned(), "true".to_owned())]),
+        ..names()
+    };
     let patch = changed(&pod(json!({"role": "replica"}), json!({})), PodRole::Bootstrapping, &names);
     let patch = patch.expect("a role goes, a label comes");
     assert_eq!(patch["metadata"]["labels"], json!({"role": null, "critical": "true"}));

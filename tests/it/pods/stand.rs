@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use matriarch::kube::{Kube, KubeSetup, Names};
-use matriarch::model::{Moment, PodRole, Term};
+use matriarch::kube::{Kube, KubeSetup};
+use matriarch::model::{Moment, PodNames, PodRole, Term};
 use matriarch::os::clock;
 use serde_json::{Value, json};
 use tokio::sync::watch;
@@ -92,14 +92,9 @@ impl Stand {
             kubeconfig: Some(self.kubernetes.kubeconfig(&self.folder(name), name)),
             context: None,
             cacert: None,
-            names: Names {
+            names: PodNames {
                 selector: BTreeMap::from([("cluster-name".to_owned(), "main".to_owned())]),
-                role_label: "role".to_owned(),
-                leader: "primary".to_owned(),
-                follower: "replica".to_owned(),
-                tmp_role_label: None,
-                bootstrap_labels: BTreeMap::new(),
-                readiness_gate: None,
+                ..PodNames::default()
             },
         }
     }
