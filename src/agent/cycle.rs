@@ -193,8 +193,10 @@ impl Cycle {
         let job = self.state.job.running();
         let kind = job.as_ref().map(|running| running.job.kind());
         // Somebody waits for a look, or something just ended: what was seen before does not count.
-        let anew = !self.state.lookers.is_empty() || !self.state.finished.is_empty();
-        let postgres = self.watch.look(kind, anew, self.dynamic.settings().loop_wait).await;
+        let ended = !self.state.finished.is_empty();
+        let anew = ended || !self.state.lookers.is_empty();
+        let hurry = ended || job.is_some() || self.state.writing.running().is_some();
+        let postgres = self.watch.look(kind, (anew, hurry), self.dynamic.settings().loop_wait).await;
         let view = self.view.borrow_and_update().clone();
         self.note_etcd(view.as_ref());
         Observation {

@@ -88,11 +88,12 @@ impl PostgresWatch {
         };
     }
 
-    /// Looks as far as the running `job` and the age of the last look ask for it; `anew` whatever its age.
+    /// Looks as far as the running `job` and the age of the last look ask for it; `anew` whatever its age. In a `hurry`
+    /// what nobody decides by is left for the next time.
     pub(super) async fn look(
         &mut self,
         job: Option<JobKind>,
-        anew: bool,
+        (anew, hurry): (bool, bool),
         pending_every: Duration,
     ) -> PostgresFacts {
         let process = self.postgres.process().borrow().clone();
@@ -111,7 +112,7 @@ impl PostgresWatch {
             (Some(_), Some(JobKind::StartStandby)) => {
                 self.sql_trouble = Some("it is being started".to_owned())
             }
-            (Some(_), _) => self.ask(anew, pending_every).await,
+            (Some(_), _) => self.ask((anew, hurry), pending_every).await,
             (None, _) => self.pending_restart.clear(),
         }
         self.watch_recovery();
@@ -152,7 +153,7 @@ impl PostgresWatch {
         }
     }
 
-    async fn ask(&mut self, anew: bool, pending_every: Duration) {
+    async fn ask(&mut self, (anew, hurry): (bool, bool), pending_every: Duration) {
         let now = clock::now();
         if !anew && self.sql_asked_at.is_some_and(|at| now < at + LOOK_FRESH) {
             return;
@@ -173,7 +174,7 @@ impl PostgresWatch {
             Err(_) => self.sql_trouble = Some(format!("no answer within {} ms", LOOK_WITHIN.as_millis())),
         }
         let due = self.pending_asked_at.is_none_or(|at| at + pending_every <= now);
-        if due && self.sql_trouble.is_none() {
+        if due && !hurry && self.sql_trouble.is_none() {
             let pending = tokio::time::timeout(LOOK_WITHIN, self.postgres.pending_restart()).await;
             if let Ok(Ok(pending)) = pending {
                 self.pending_restart = pending;

@@ -172,8 +172,8 @@ pub struct Rejoin {
     pub clone_failures: u32,
     /// Questions about the leader's history that failed in a row.
     pub silences: u32,
-    /// When the leader was last asked for its history.
-    pub asked_at: Option<Moment>,
+    /// Which leader was last asked for its history, and when.
+    pub asked: Option<(MemberName, Moment)>,
     /// When this PostgreSQL may last have received or written something.
     pub changed_at: Option<Moment>,
 }

@@ -139,9 +139,12 @@ pub(super) fn leader_branch(turn: &mut Turn<'_>, leader: &LeaderKey) -> Option<B
     told(turn, leader, Moment::default(), |_, branch| branch.end.is_none())
 }
 
-/// The history of a leader that may be promoted yet, once whoever follows it finds its slot there.
+/// The history of a leader that may be promoted yet, once whoever follows it finds its slot there. A standby that shows
+/// less than I have may not have replayed it all: it is asked again until it shows more, or is primary.
 pub(super) fn branch_to_follow(turn: &mut Turn<'_>, leader: &LeaderKey) -> Option<Branch> {
-    told(turn, leader, Moment::default(), |told, _| told.has_slot)
+    let mine = turn.seen.postgres.branch()?;
+    let goes_on = |branch: &Branch| branch.end.is_none() || mine.divergence_from(branch) == Divergence::None;
+    told(turn, leader, Moment::default(), |told, branch| told.has_slot && goes_on(branch))
 }
 
 /// What the leader told lately and not before `since`, if it will do; asks otherwise.
@@ -154,7 +157,8 @@ fn told(
     let counts = |asked_at: Moment| turn.is_recent(asked_at) && since <= asked_at;
     let told = turn.seen.leader_branch.as_ref();
     let told = told.filter(|told| told.name == leader.name && counts(told.asked_at));
-    let last_asked = turn.memory.rejoin.asked_at;
+    let asked = turn.memory.rejoin.asked.as_ref().filter(|(of, _)| *of == leader.name);
+    let last_asked = asked.map(|(_, at)| *at);
     let asked_within = |within: Duration| last_asked.is_some_and(|at| turn.now < at + within);
     match told.map(|told| (told, &told.answer)) {
         Some((told, Ok(branch))) if will_do(told, branch) => {
@@ -169,7 +173,7 @@ fn told(
         None => {}
     }
     if let Some(from) = turn.target(&leader.name) {
-        turn.memory.rejoin.asked_at = Some(turn.now);
+        turn.memory.rejoin.asked = Some((leader.name.clone(), turn.now));
         turn.act(Action::AskLeaderBranch { from });
     }
     None

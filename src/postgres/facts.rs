@@ -7,7 +7,7 @@ use tokio_postgres::{Client, Row};
 
 use super::Error;
 use super::handle::Inner;
-use super::sql::{LOOK_WITHIN, heartbeat};
+use super::sql::{self, LOOK_WITHIN};
 use crate::model::{
     CommitWait, Lsn, SlotFacts, SqlFacts, Standby, SyncFacts, SyncState, Timeline, WalReceiver, Walsender,
 };
@@ -55,24 +55,13 @@ SELECT current_setting('server_version_num')::int4,
           FROM pg_stat_get_activity(NULL)) AS sessions
 "#;
 
-/// Looks inside. The connection is kept; one that failed is not used again.
+/// Looks inside.
 pub(super) async fn look(inner: &Inner) -> Result<SqlFacts, Error> {
-    let mut kept = inner.heartbeat.lock().await;
-    // Taken out, so that a look that is dropped or fails takes its connection with it.
-    let mut client = kept.take();
     let within = LOOK_WITHIN;
     let at = clock::now();
-    let work = async {
-        heartbeat(&inner.setup, &mut client).await?;
-        match &client {
-            Some(client) => ask(client).await,
-            None => Err(Error::Unfit("no connection".to_owned())),
-        }
-    };
-    let row = tokio::time::timeout(within, work)
+    let row = tokio::time::timeout(within, sql::kept(inner, ask))
         .await
         .map_err(|_| Error::Deadline { what: "looking inside postgres", within })??;
-    *kept = client;
     let facts = SqlFacts { at, ..facts(&row) };
     if facts.is_primary() {
         // Also one that was promoted under a former supervisor, when this one had taken it for a standby.

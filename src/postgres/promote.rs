@@ -73,6 +73,5 @@ async fn client(inner: &Inner) -> Result<Client, Error> {
     if let Some(client) = kept.filter(|client| !client.is_closed()) {
         return Ok(client);
     }
-    let setup = &inner.setup;
-    sql::local(setup, &setup.local_host, "Matriarch heartbeat", sql::LOOK_OPTIONS).await
+    sql::heartbeat(&inner.setup).await
 }

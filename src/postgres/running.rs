@@ -140,18 +140,20 @@ pub(super) async fn follow(inner: &Inner, target: Option<&FollowTarget>) -> Resu
 
 /// Creates and drops physical slots.
 pub(super) async fn set_slots(inner: &Inner, create: &[String], drop: &[String]) -> Result<(), Error> {
-    let client = client(inner).await?;
     let dropping = "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots
                     WHERE slot_name = $1 AND NOT active";
-    for name in drop {
-        client.execute(dropping, &[name]).await.map_err(Error::sql("drop a replication slot"))?;
-    }
     let creating = "SELECT pg_create_physical_replication_slot($1::text::name, true)
                     WHERE NOT EXISTS (SELECT FROM pg_replication_slots WHERE slot_name = $1::text)";
-    for name in create {
-        client.execute(creating, &[name]).await.map_err(Error::sql("create a replication slot"))?;
-    }
-    Ok(())
+    sql::kept(inner, async |client| {
+        for name in drop {
+            client.execute(dropping, &[name]).await.map_err(Error::sql("drop a replication slot"))?;
+        }
+        for name in create {
+            client.execute(creating, &[name]).await.map_err(Error::sql("create a replication slot"))?;
+        }
+        Ok(())
+    })
+    .await
 }
 
 /// What a restart would change.

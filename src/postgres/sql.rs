@@ -15,7 +15,7 @@ const CONNECT_WITHIN: Duration = Duration::from_secs(3);
 /// A look that takes longer is no look.
 pub(super) const LOOK_WITHIN: Duration = Duration::from_secs(3);
 /// Enforced by the server, so that a look cut off here does not go on there.
-pub(super) const LOOK_OPTIONS: &str = "-c statement_timeout=2000 -c pg_stat_statements.track=none";
+const LOOK_OPTIONS: &str = "-c statement_timeout=2000 -c pg_stat_statements.track=none";
 /// Reading a history file from another member.
 const HISTORY_WITHIN: Duration = Duration::from_secs(10);
 
@@ -146,10 +146,23 @@ async fn remote(setup: &Setup, target: &FollowTarget, who: &Credentials) -> Resu
     connect(config, who, connector, &target.conn_url).await
 }
 
-/// The connection for looking, kept from look to look.
-pub(super) async fn heartbeat(setup: &Setup, kept: &mut Option<Client>) -> Result<(), Error> {
-    if kept.as_ref().is_none_or(Client::is_closed) {
-        *kept = Some(local(setup, &setup.local_host, "Matriarch heartbeat", LOOK_OPTIONS).await?);
-    }
-    Ok(())
+/// Works on the connection that is kept: to authenticate takes longer than most of what is asked, and than a promotion.
+/// Work that fails or is dropped takes the connection with it.
+pub(super) async fn kept<T>(
+    inner: &Inner,
+    work: impl AsyncFnOnce(&Client) -> Result<T, Error>,
+) -> Result<T, Error> {
+    let mut kept = inner.heartbeat.lock().await;
+    let client = match kept.take().filter(|client| !client.is_closed()) {
+        Some(client) => client,
+        None => heartbeat(&inner.setup).await?,
+    };
+    let done = work(&client).await?;
+    *kept = Some(client);
+    Ok(done)
+}
+
+/// Another of the kind that is kept.
+pub(super) async fn heartbeat(setup: &Setup) -> Result<Client, Error> {
+    local(setup, &setup.local_host, "Matriarch heartbeat", LOOK_OPTIONS).await
 }

@@ -1,12 +1,12 @@
 //! Synchronous replication: who may be promoted, and in what order the promise changes hands.
 
 use matriarch::model::{
-    Action, Branch, ControlState, Grounds, Job, JobKind, LeaderBranch, Lsn, MemberName, Reason, Role,
-    Standby, SyncKey, SyncMode, SyncOwner, SyncReason, SyncRecord, SyncState, Timeline, Walsender,
+    Action, Branch, ControlState, Grounds, Job, JobKind, LeaderBranch, LeaseId, Lsn, MemberName, Reason,
+    Role, Standby, SyncKey, SyncMode, SyncOwner, SyncReason, SyncRecord, SyncState, Timeline, Walsender,
 };
 use serde_json::json;
 
-use super::world::{World, down, name, primary, standby, up};
+use super::world::{World, down, leader, name, primary, standby, up};
 
 /// What the key says while nobody else has written it.
 const REVISION: i64 = 77;
@@ -358,7 +358,29 @@ fn a_new_leader_is_followed_while_it_is_promoted() {
     let early = world.later(60).tick().actions;
     assert!(asked(&early) && !follows(&early), "its slot is not there yet: {early:?}");
     tells(&mut world, 999, true);
-    assert!(!follows(&world.later(60).tick().actions), "it has less than I have, or has not replayed it yet");
+    let early = world.later(60).tick().actions;
+    assert!(
+        asked(&early) && !follows(&early),
+        "it has less than I have, or has not replayed it yet: {early:?}"
+    );
     tells(&mut world, 1000, true);
     assert!(follows(&world.later(60).tick().actions));
+}
+
+/// Leadership moves twice within the time that an answer counts: the second leader is asked at once.
+#[test]
+fn each_new_leader_is_asked_for_its_history() {
+    let mut world = World::new();
+    world.synchronous(SyncMode::Quorum, record("b", 1, &["a", "c"]));
+    let asked = |actions: &[Action]| {
+        let whom = |action: &Action| match action {
+            Action::AskLeaderBranch { from } => Some(from.name.clone()),
+            _other => None,
+        };
+        actions.iter().find_map(whom)
+    };
+    assert_eq!(asked(&world.tick().actions), Some(name("b")));
+    assert_eq!(asked(&world.later(60).tick().actions), None, "it may still answer");
+    world.cluster().leader = Some(leader("c", LeaseId(9)));
+    assert_eq!(asked(&world.later(60).tick().actions), Some(name("c")));
 }

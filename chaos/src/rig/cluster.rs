@@ -19,6 +19,9 @@ const BOOTSTRAP_WITHIN: Duration = Duration::from_secs(180);
 const PROBE_WITHIN: Duration = Duration::from_millis(1000);
 const QUERY_WITHIN: Duration = Duration::from_secs(3);
 const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// A standby that lacks no more bytes than this has caught up. After a cut, a walsender shows `streaming` all the time,
+/// while TCP waits long before it tries again.
+const CAUGHT_UP: u64 = 65_536;
 
 /// What to build.
 #[derive(Clone, Debug)]
@@ -118,7 +121,7 @@ impl Rig {
         }
     }
 
-    /// Waits until there is one primary from which all others stream, with as much synchrony as the plan asks for.
+    /// Waits until there is one primary with which all others have caught up, with as much synchrony as the plan asks for.
     /// Supervisors that end by themselves are started again. Gives the primary.
     pub(crate) async fn wait_until_well(&mut self, within: Duration) -> Result<usize> {
         let by = Instant::now() + within;
@@ -150,15 +153,18 @@ impl Rig {
             }
         }
         let session = connect(self.members[primary].address(), "postgres").await?;
-        let sql = "SELECT count(DISTINCT application_name) FILTER (WHERE state = 'streaming'), \
-                   count(DISTINCT application_name) FILTER (WHERE sync_state IN ('sync', 'quorum')) \
-                   FROM pg_stat_replication";
-        let asked = timeout(QUERY_WITHIN, session.client.query_one(sql, &[])).await;
+        let sql = format!(
+            "SELECT count(DISTINCT application_name) FILTER (WHERE state = 'streaming' \
+             AND pg_wal_lsn_diff(pg_current_wal_flush_lsn(), flush_lsn) < {CAUGHT_UP}), \
+             count(DISTINCT application_name) FILTER (WHERE sync_state IN ('sync', 'quorum')) \
+             FROM pg_stat_replication"
+        );
+        let asked = timeout(QUERY_WITHIN, session.client.query_one(&sql, &[])).await;
         let row = asked.context("the primary answers in time")??;
         let (streaming, synchronous): (i64, i64) = (row.get(0), row.get(1));
         let wanted = self.members.len() as i64 - 1;
         if streaming < wanted {
-            bail!("{streaming} of {wanted} standbys stream");
+            bail!("{streaming} of {wanted} standbys stream and have caught up");
         }
         let wanted = match self.plan.mode {
             Mode::Async => 0,

@@ -11,7 +11,8 @@ use super::world::Sim;
 /// How long a client waits for an answer.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-/// A commit that a client was told of.
+/// A commit that was acknowledged, from the moment on at which the server answers: the answer may be slower than what
+/// becomes of the server.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Promise {
     pub(crate) number: u64,
@@ -55,12 +56,9 @@ impl Sim {
                 sim.exec.sleep(pause).await;
                 let told = sim.write_to(index, at).await;
                 match told {
-                    Some(Committed::Yes { number, lsn }) => {
+                    Some(Committed::Yes) => {
                         let now = sim.now();
-                        let mut world = sim.world();
-                        world.ledger.promised_at = now;
-                        let parent = world.machines[at].disk.wal.switches.last().map(|(parent, _)| *parent);
-                        world.ledger.promises.push(Promise { number, lsn, parent, written_off: false });
+                        sim.world().ledger.promised_at = now;
                     }
                     Some(Committed::Refused) | None => {
                         at = (at + 1) % sim.world().options.members;

@@ -9,8 +9,8 @@ use super::stand::{Herd, SOON};
 /// Longer than any write takes that nothing holds up, on a busy machine.
 const PROMPT: Duration = Duration::from_millis(100);
 
-/// In all, on a busy machine; a lease that had to run out would take longer.
-const AWAY_MAX: Duration = Duration::from_secs(40);
+/// In all, on a busy machine; half a second elsewhere. A lease that had to run out would take longer.
+const AWAY_MAX: Duration = Duration::from_secs(15);
 
 /// By command, and then by SIGTERM with a lease that does not run out meanwhile: the label moves with the lead.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -17,8 +17,8 @@ pub(super) const TTL: Duration = Duration::from_secs(5);
 pub(super) const SOON: Duration = Duration::from_secs(30);
 /// For another to lead when the lease has to run out first, on a busy machine.
 pub(super) const FAILS_OVER_WITHIN: Duration = Duration::from_secs(40);
-/// No pod of a new primary waits longer for its label, even on a busy machine. Elsewhere it is a few milliseconds.
-const LABELLED_WITHIN: Duration = Duration::from_secs(10);
+/// No pod of a new primary waits longer for its label, even on a busy machine. Elsewhere it is less than 50 ms.
+const LABELLED_WITHIN: Duration = Duration::from_secs(5);
 /// The API server answers after this long.
 const API_LATENCY: Duration = Duration::from_millis(5);
 /// Between two looks at whether a label is true.

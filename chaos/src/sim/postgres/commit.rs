@@ -1,13 +1,14 @@
 //! A client's transaction: written, flushed, confirmed by as many standbys as are waited for, acknowledged.
 
 use super::Server;
+use crate::sim::clients::Promise;
 use crate::sim::world::Sim;
 
 /// What a client hears.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Committed {
     /// Promised.
-    Yes { number: u64, lsn: u64 },
+    Yes,
     /// Not tried: no primary here.
     Refused,
 }
@@ -53,11 +54,14 @@ impl Sim {
         loop {
             {
                 let mut world = self.world();
-                let confirmed = world.machines[member].is_confirmed(lsn);
-                let Some(server) = world.machines[member].server.as_mut() else { return Committed::Refused };
+                let machine = &mut world.machines[member];
+                let confirmed = machine.is_confirmed(lsn);
+                let parent = machine.disk.wal.switches.last().map(|(parent, _)| *parent);
+                let Some(server) = machine.server.as_mut() else { return Committed::Refused };
                 if confirmed {
                     server.sync.waiting.remove(&(number as i32));
-                    return Committed::Yes { number, lsn };
+                    world.ledger.promises.push(Promise { number, lsn, parent, written_off: false });
+                    return Committed::Yes;
                 }
                 server.sync.waiting.insert(number as i32);
             }
