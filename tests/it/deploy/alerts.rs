@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::objects::{overlay, run};
 use super::{folder, foreign};
+use crate::support::kubernetes::Kubernetes;
 use crate::support::{Place, Plan};
 
 /// What others export: the kubelet, kube-state-metrics, etcd.
@@ -54,18 +55,24 @@ fn every_alert_has_a_scenario_and_a_runbook() {
     }
 }
 
-/// A metric that nobody exports makes an alert that never fires.
+/// A metric that nobody exports makes an alert that never fires. The API server of this member knows no pod of its name.
 #[tokio::test]
 async fn alerts_and_dashboard_ask_for_metrics_that_exist() {
-    let cluster = Plan::new(1).start().await;
+    let kubernetes = Kubernetes::double().await;
+    let section = json!({ "namespace": kubernetes.namespace });
+    let mut cluster = Plan::new(1).all(json!({ "kubernetes": section })).prepare().await;
+    let member = &mut cluster.members[0];
+    let kubeconfig = kubernetes.kubeconfig(&member.folder, &member.name);
+    member.environment.push(("KUBECONFIG".to_owned(), kubeconfig.into()));
+    cluster.start().await;
     let member = &cluster.members[0];
     let mut exported = BTreeSet::new();
-    let proof = "matriarch_liveness_proof_age_seconds";
+    let late = ["matriarch_liveness_proof_age_seconds", "matriarch_kubernetes_trouble_seconds"];
     cluster
-        .wait_until(Duration::from_secs(30), "the primary has proved that it lives", async || {
+        .wait_until(Duration::from_secs(30), "the primary lives, and its pod is missed", async || {
             let page = member.get("/metrics").await.map(|answer| answer.body).unwrap_or_default();
             exported = page.lines().filter_map(|line| Some(line.split_once('{')?.0.to_owned())).collect();
-            exported.contains(proof)
+            late.iter().all(|name| exported.contains(*name))
         })
         .await;
     let asked: BTreeSet<String> = expressions().iter().flat_map(|expression| metrics(expression)).collect();
