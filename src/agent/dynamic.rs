@@ -81,8 +81,15 @@ impl Dynamic {
                 }
                 tracing::info!("the local configuration was read again");
                 self.api.send_replace(Arc::new(wiring::api_setup(&loaded.config)));
-                if self.local.watchdog != loaded.config.watchdog {
-                    tracing::warn!("the section watchdog takes effect when this supervisor is started again");
+                let (old, new) = (&self.local, &loaded.config);
+                let sections = [
+                    ("watchdog", old.watchdog != new.watchdog),
+                    ("kubernetes", old.kubernetes != new.kubernetes),
+                ];
+                for (section, _) in sections.iter().filter(|(_, changed)| *changed) {
+                    tracing::warn!(
+                        "the section {section} takes effect when this supervisor is started again"
+                    );
                 }
                 self.local = loaded.config;
                 self.local_changed = true;
