@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{PromotionSeen, SyncMemory};
 use crate::model::{
-    ClusterStatus, FollowTarget, JobKind, LeaseId, Lsn, MemberName, MemberRecord, Moment, Reason, Request,
-    RequestId, RestartFilter, Term,
+    ClusterStatus, FollowTarget, JobKind, LeaseId, Lsn, MemberName, MemberRecord, Moment, Obstacle, Reason,
+    Request, RequestId, RestartFilter, Term,
 };
 
 /// The loop's memory. Lost when the supervisor restarts, and nothing unsafe follows from that.
@@ -176,4 +176,6 @@ pub struct Rejoin {
     pub asked: Option<(MemberName, Moment)>,
     /// When this PostgreSQL may last have received or written something.
     pub changed_at: Option<Moment>,
+    /// Behind whom nothing more is tried until then, and why.
+    pub stuck: Option<(MemberName, Obstacle, Moment)>,
 }

@@ -7,8 +7,8 @@ use std::time::Duration;
 use super::turn::Turn;
 use super::{bootstrap, start};
 use crate::model::{
-    Action, Branch, ControlFile, ControlState, Divergence, FollowTarget, Job, JobKind, LeaderBranch,
-    LeaderKey, Lsn, MemberName, Moment, Reason, SyncMode, Timeline, WaitingOn,
+    Action, Branch, ControlFile, ControlState, Divergence, FollowTarget, Job, LeaderBranch, LeaderKey, Lsn,
+    MemberName, Moment, Obstacle, Reason, SyncMode, Timeline, WaitingOn,
 };
 
 /// Crash recovery is tried this often before the next rung.
@@ -16,12 +16,12 @@ const RECOVERIES_MAX: u32 = 3;
 /// So are starts of a standby whose history is the leader's.
 const STARTS_MAX: u32 = 10;
 /// pg_rewind is tried this often before the next rung.
-pub(super) const REWINDS_MAX: u32 = 3;
-/// Where there is no next rung it is tried again after this: the disk was full, the network gone. What failed has
-/// changed nothing, because a directory that pg_rewind left half done is cloned.
-pub(super) const REWIND_AGAIN: Duration = Duration::from_secs(30);
-/// Clones are tried this often before the member stops and says so.
+const REWINDS_MAX: u32 = 3;
+/// Clones are tried this often in a row.
 const CLONES_MAX: u32 = 10;
+/// Where there is no next rung the last one is tried again after this: the disk was full, the network gone. What failed
+/// has changed nothing, because a directory that pg_rewind left half done is cloned.
+const TRY_AGAIN: Duration = Duration::from_secs(30);
 /// A leader that tells no history this often in a row is followed without: Postgres itself refuses a fork.
 const SILENCES_MAX: u32 = 10;
 /// A leader that tells nothing is asked again after this.
@@ -41,6 +41,9 @@ pub(super) fn climb(turn: &mut Turn<'_>, leader: &LeaderKey, control: &ControlFi
         turn.wake_in(LOOK_AGAIN, WaitingOn::Leader);
         return Reason::LeaderNotReady { leader: name };
     }
+    if let Some(reason) = stuck(turn, &name) {
+        return reason;
+    }
     if control.backup_label {
         return follow(turn, &name, true);
     }
@@ -55,7 +58,7 @@ pub(super) fn climb(turn: &mut Turn<'_>, leader: &LeaderKey, control: &ControlFi
     };
     let crashed = start::was_primary(control) && control.state != ControlState::ShutDown;
     if crashed && RECOVERIES_MAX <= turn.memory.rejoin.recovery_failures {
-        return clone_or_stop(turn, leader, false);
+        return clone_or_stop(turn, leader, Obstacle::Recovery);
     }
     if crashed && !turn.memory.rejoin.recovered {
         turn.start(Job::CrashRecovery);
@@ -64,7 +67,7 @@ pub(super) fn climb(turn: &mut Turn<'_>, leader: &LeaderKey, control: &ControlFi
     let mine = turn.seen.postgres.branch();
     match mine.map(|mine| mine.divergence_from(&branch)) {
         Some(Divergence::None) if STARTS_MAX <= turn.memory.start_failures => {
-            clone_or_stop(turn, leader, false)
+            clone_or_stop(turn, leader, Obstacle::Start)
         }
         Some(Divergence::None) => follow(turn, &name, false),
         Some(Divergence::Forked { timeline, at }) => mend(turn, leader, control, (timeline, at)),
@@ -97,23 +100,43 @@ fn mend(turn: &mut Turn<'_>, leader: &LeaderKey, control: &ControlFile, fork: (T
         turn.start(Job::Rewind { from, fork });
         return Reason::Diverged { leader: name };
     }
-    clone_or_stop(turn, leader, rewindable)
+    clone_or_stop(turn, leader, if rewindable { Obstacle::Rewind } else { Obstacle::NoRewind })
 }
 
 /// The last rungs: a fresh clone where that is allowed, else stop and say so.
-fn clone_or_stop(turn: &mut Turn<'_>, leader: &LeaderKey, rewindable: bool) -> Reason {
+fn clone_or_stop(turn: &mut Turn<'_>, leader: &LeaderKey, obstacle: Obstacle) -> Reason {
     let (settings, name) = (&turn.seen.settings, leader.name.clone());
     let may_clone = settings.remove_data_directory_on_diverged_timelines
-        || rewindable && settings.remove_data_directory_on_rewind_failure;
-    if may_clone && turn.memory.rejoin.clone_failures < CLONES_MAX {
-        return clone(turn, leader, Reason::Recloning { leader: name });
+        || obstacle == Obstacle::Rewind && settings.remove_data_directory_on_rewind_failure;
+    let obstacle = match may_clone {
+        true if turn.memory.rejoin.clone_failures < CLONES_MAX => {
+            return clone(turn, leader, Reason::Recloning { leader: name });
+        }
+        true => Obstacle::Clone,
+        false => obstacle,
+    };
+    let until = turn.now + TRY_AGAIN;
+    turn.memory.rejoin.stuck = Some((name.clone(), obstacle, until));
+    turn.wake_at(until, WaitingOn::Retry);
+    Reason::CannotRejoin { leader: name, obstacle }
+}
+
+/// Nothing is left to try behind this leader for a while; after that what failed is tried once more.
+fn stuck(turn: &mut Turn<'_>, leader: &MemberName) -> Option<Reason> {
+    let (behind, obstacle, until) = turn.memory.rejoin.stuck.clone()?;
+    if behind == *leader && turn.now < until {
+        turn.wake_at(until, WaitingOn::Retry);
+        return Some(Reason::CannotRejoin { leader: behind, obstacle });
     }
-    match turn.memory.retry_at.get(&JobKind::Rewind).copied().filter(|_| rewindable) {
-        Some(at) if turn.now < at => turn.wake_at(at, WaitingOn::Retry),
-        Some(_) => turn.memory.rejoin.rewind_failures = REWINDS_MAX - 1,
-        None => {}
+    turn.memory.rejoin.stuck = None;
+    match obstacle {
+        Obstacle::Recovery => turn.memory.rejoin.recovery_failures = RECOVERIES_MAX - 1,
+        Obstacle::Start => turn.memory.start_failures = STARTS_MAX - 1,
+        Obstacle::Rewind => turn.memory.rejoin.rewind_failures = REWINDS_MAX - 1,
+        Obstacle::Clone => turn.memory.rejoin.clone_failures = CLONES_MAX - 1,
+        Obstacle::NoRewind => {}
     }
-    Reason::CannotRejoin { leader: name, rewindable }
+    None
 }
 
 fn clone(turn: &mut Turn<'_>, leader: &LeaderKey, because: Reason) -> Reason {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::memory::Rejoin;
 use super::turn::Turn;
-use super::{Leadership, Server, rejoin};
+use super::{Leadership, Server};
 use crate::model::{Action, ExitBecause, Finished, JobKind, Outcome, Process};
 
 impl Turn<'_> {
@@ -115,17 +115,16 @@ impl Turn<'_> {
             }
             JobKind::Rewind if failed.is_some() => {
                 self.memory.rejoin.rewind_failures += 1;
-                let span = match self.memory.rejoin.rewind_failures {
-                    few if few < rejoin::REWINDS_MAX => Duration::from_secs(5),
-                    _many => rejoin::REWIND_AGAIN,
-                };
-                self.retry_in(job, span);
+                self.retry_in(job, Duration::from_secs(5));
             }
             JobKind::CrashRecovery if failed.is_some() => {
                 self.memory.rejoin.recovery_failures += 1;
                 self.retry_in(job, Duration::from_secs(5));
             }
-            JobKind::CrashRecovery if done => self.memory.rejoin.recovered = true,
+            JobKind::CrashRecovery if done => {
+                self.memory.rejoin.recovered = true;
+                self.memory.rejoin.recovery_failures = 0;
+            }
             JobKind::Bootstrap => {
                 if let Some(why) = failed {
                     self.act(Action::Exit(ExitBecause::BootstrapFailed { why: why.clone() }));

@@ -52,7 +52,7 @@ pub use postgres::{
     WalReceiver,
 };
 pub use progress::CloneProgress;
-pub use reason::{Reason, WaitingOn};
+pub use reason::{Obstacle, Reason, WaitingOn};
 pub use request::{Ask, Reply, Request, RequestId, RestartFilter};
 pub use settings::Settings;
 pub use sync::{

@@ -113,8 +113,46 @@ pub enum Reason {
     },
     CannotRejoin {
         leader: MemberName,
-        rewindable: bool,
+        obstacle: Obstacle,
     },
+}
+
+/// What keeps a member from coming back behind a leader.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Obstacle {
+    /// Crash recovery fails.
+    Recovery,
+    /// PostgreSQL does not start as a standby.
+    Start,
+    /// pg_rewind fails.
+    Rewind,
+    /// Histories parted, and pg_rewind cannot be used.
+    NoRewind,
+    /// Cloning fails.
+    Clone,
+}
+
+impl fmt::Display for Obstacle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (what, setting) = match self {
+            Obstacle::Recovery => ("crash recovery fails here", "diverged_timelines"),
+            Obstacle::Start => ("PostgreSQL does not start here", "diverged_timelines"),
+            Obstacle::Rewind => {
+                ("the history here parted from its own and pg_rewind fails", "rewind_failure")
+            }
+            Obstacle::NoRewind => (
+                "the history here parted from its own and pg_rewind cannot be used (use_pg_rewind, checksums or \
+                 wal_log_hints are off)",
+                "diverged_timelines",
+            ),
+            Obstacle::Clone => return write!(f, "cloning fails; it is tried again"),
+        };
+        write!(
+            f,
+            "{what}; it is tried again, and nothing is deleted unless remove_data_directory_on_{setting} is set or you \
+             run reinit"
+        )
+    }
 }
 
 impl fmt::Display for Reason {
@@ -241,21 +279,10 @@ impl fmt::Display for Reason {
             Reason::Diverged { leader } => {
                 write!(f, "the history here parted from that of {leader}: rewinding")
             }
-            Reason::Recloning { leader } => write!(
-                f,
-                "the history here parted from that of {leader} and cannot be rewound: cloning anew, as configured"
-            ),
-            Reason::CannotRejoin { leader, rewindable: true } => write!(
-                f,
-                "the history here parted from that of {leader} and pg_rewind failed; it is tried again, and nothing is \
-                 deleted unless remove_data_directory_on_rewind_failure is set or you run reinit"
-            ),
-            Reason::CannotRejoin { leader, rewindable: false } => write!(
-                f,
-                "the history here parted from that of {leader} and pg_rewind cannot be used (use_pg_rewind, checksums or \
-                 wal_log_hints are off); nothing is deleted unless remove_data_directory_on_diverged_timelines is set or \
-                 you run reinit"
-            ),
+            Reason::Recloning { leader } => {
+                write!(f, "what lies here cannot be brought behind {leader}: cloning anew, as configured")
+            }
+            Reason::CannotRejoin { leader, obstacle } => write!(f, "cannot follow {leader}: {obstacle}"),
         }
     }
 }

@@ -2,40 +2,96 @@
 
 use matriarch::decide::Decision;
 use matriarch::model::{
-    Action, Branch, ControlState, Job, JobKind, LeaderBranch, Lsn, MemberState, Outcome, Reason, Role,
-    Switch, Timeline, TimelineHistory,
+    Action, Branch, ControlState, JobKind, LeaderBranch, LeaseId, Lsn, MemberState, Obstacle, Outcome,
+    Reason, Role, Switch, Timeline, TimelineHistory,
 };
 
-use super::world::{World, down, name};
+use super::world::{World, down, leader, name};
+
+/// A former primary behind `b`, whose history left its own at 500.
+struct Parted {
+    world: World,
+    branch: Branch,
+}
+
+impl Parted {
+    fn down(state: ControlState) -> Parted {
+        let mut world = World::new();
+        let switch = Switch { timeline: Timeline(1), lsn: Lsn(500), reason: String::new() };
+        let branch = Branch { history: TimelineHistory(vec![switch]), timeline: Timeline(2), end: None };
+        world.postgres(down(state));
+        let b = &mut world.cluster().members.get_mut(&name("b")).expect("it is there").record;
+        (b.role, b.state) = (Role::Primary, MemberState::Running);
+        Parted { world, branch }
+    }
+
+    /// A tick that much later, in which `b` has just told its history.
+    fn tick(&mut self, millis: u64) -> Decision {
+        let (world, answer) = (&mut self.world, Ok(self.branch.clone()));
+        world.later(millis);
+        world.seen.leader_branch =
+            Some(LeaderBranch { name: name("b"), asked_at: world.now, answer, has_slot: true });
+        world.tick()
+    }
+
+    /// The job is begun, and fails, as often as it is tried in a row; then nothing is, for half a minute.
+    fn fails(&mut self, job: JobKind, times: u32, obstacle: Obstacle) {
+        for _ in 0..times {
+            let decision = self.tick(60_000);
+            assert!(starts(&decision, job), "{decision:?}");
+            self.world.ends(job, Outcome::Failed("No space left on device".to_owned()));
+            self.tick(100);
+        }
+        for millis in [5000, 10_000] {
+            let decision = self.tick(millis);
+            assert_eq!(
+                decision.because,
+                Reason::CannotRejoin { leader: name("b"), obstacle },
+                "{decision:?}"
+            );
+            assert!(!starts(&decision, job), "{decision:?}");
+        }
+        assert!(starts(&self.tick(60_000), job));
+    }
+}
+
+fn starts(decision: &Decision, job: JobKind) -> bool {
+    decision.actions.iter().any(|action| matches!(action, Action::Start(started) if started.kind() == job))
+}
 
 /// The disk was full, so that not even the diverged WAL could be kept aside. Nothing has been changed, so the rewind is
 /// tried again for as long as it takes, but not every few seconds (found by the rig, disk-full).
 #[test]
 fn a_rewind_that_changed_nothing_is_tried_again() {
-    let mut world = World::new();
-    let switch = Switch { timeline: Timeline(1), lsn: Lsn(500), reason: String::new() };
-    let branch = Branch { history: TimelineHistory(vec![switch]), timeline: Timeline(2), end: None };
-    world.postgres(down(ControlState::ShutDown));
-    let b = &mut world.cluster().members.get_mut(&name("b")).expect("it is there").record;
-    (b.role, b.state) = (Role::Primary, MemberState::Running);
-    let tick = |world: &mut World, millis: u64| {
-        let answer = Ok(branch.clone());
-        world.later(millis);
-        world.seen.leader_branch =
-            Some(LeaderBranch { name: name("b"), asked_at: world.now, answer, has_slot: true });
-        world.tick()
-    };
-    for _ in 0..3 {
-        let decision = tick(&mut world, 5000);
-        assert!(starts_rewind(&decision), "{decision:?}");
-        world.ends(JobKind::Rewind, Outcome::Failed("No space left on device".to_owned()));
-        tick(&mut world, 100);
-    }
-    assert!(matches!(tick(&mut world, 5000).because, Reason::CannotRejoin { rewindable: true, .. }));
-    tick(&mut world, 30_000);
-    assert!(starts_rewind(&tick(&mut world, 100)));
+    Parted::down(ControlState::ShutDown).fails(JobKind::Rewind, 3, Obstacle::Rewind);
 }
 
-fn starts_rewind(decision: &Decision) -> bool {
-    decision.actions.iter().any(|action| matches!(action, Action::Start(Job::Rewind { .. })))
+/// The disk was full for as long as crash recovery was tried: it was never tried again (found by the rig, disk-full).
+#[test]
+fn a_crash_recovery_that_failed_is_tried_again() {
+    let mut parted = Parted::down(ControlState::InProduction);
+    parted.fails(JobKind::CrashRecovery, 3, Obstacle::Recovery);
+    parted.world.ends(JobKind::CrashRecovery, Outcome::Done);
+    assert!(starts(&parted.tick(100), JobKind::Rewind));
+}
+
+/// The source was away for longer than ten tries take.
+#[test]
+fn a_clone_that_failed_is_tried_again() {
+    let mut parted = Parted::down(ControlState::ShutDown);
+    parted.world.seen.settings.use_pg_rewind = false;
+    parted.world.seen.settings.remove_data_directory_on_diverged_timelines = true;
+    parted.fails(JobKind::Clone, 10, Obstacle::Clone);
+}
+
+/// Another leader may have the history that is here.
+#[test]
+fn what_cannot_be_brought_behind_one_leader_is_tried_behind_the_next() {
+    let mut parted = Parted::down(ControlState::ShutDown);
+    parted.world.seen.settings.use_pg_rewind = false;
+    let stuck = Reason::CannotRejoin { leader: name("b"), obstacle: Obstacle::NoRewind };
+    assert_eq!(parted.tick(100).because, stuck);
+    assert_eq!(parted.tick(100).because, stuck);
+    parted.world.cluster().leader = Some(leader("c", LeaseId(9)));
+    assert_ne!(parted.tick(100).because, stuck);
 }

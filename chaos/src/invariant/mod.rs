@@ -3,12 +3,13 @@
 
 use std::collections::BTreeMap;
 
-use matriarch::model::LeaseFacts;
+use matriarch::model::{LeaseFacts, PodRole};
 
 use crate::sim::clock::At;
 use crate::sim::world::Sim;
 
 pub(crate) mod healing;
+pub(crate) mod labelled;
 pub(crate) mod last_copy;
 pub(crate) mod leased;
 pub(crate) mod loss;
@@ -24,6 +25,8 @@ pub(crate) struct Memory {
     pub(crate) timeline: u32,
     /// Whom an operator wants to lead, whatever is lost, and since when.
     pub(crate) forced: BTreeMap<usize, At>,
+    /// What each pod says of its role.
+    pub(crate) labels: BTreeMap<usize, PodRole>,
 }
 
 /// After every step.

@@ -121,7 +121,7 @@ impl Rig {
         }
     }
 
-    /// Waits until there is one primary with which all others have caught up, with as much synchrony as the plan asks for.
+    /// Waits until there is one primary with which all others have caught up, as synchronous as the plan asks for.
     /// Supervisors that end by themselves are started again. Gives the primary.
     pub(crate) async fn wait_until_well(&mut self, within: Duration) -> Result<usize> {
         let by = Instant::now() + within;

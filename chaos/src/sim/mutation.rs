@@ -37,4 +37,6 @@ pub(crate) enum Mutation {
     ConfirmTooEarly,
     /// A member without data does not see that there is a cluster.
     ForgetCluster,
+    /// The pod says that it leads as soon as its PostgreSQL is promoted.
+    LabelEarly,
 }

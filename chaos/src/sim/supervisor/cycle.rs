@@ -5,12 +5,13 @@ use std::ops::ControlFlow;
 
 use matriarch::decide::{Decision, Memory, decide};
 use matriarch::model::{
-    Action, ExitBecause, Finished, JobKind, LeaderBranch, Leading, LeaseFacts, Me, MemberName, Moment,
-    Observation, PeerAnswer, Request, RequestId, Running, SyncMode, Tags, WallTime,
+    Action, ExitBecause, Finished, Job, JobKind, LeaderBranch, Leading, LeaseFacts, Me, MemberName, Moment,
+    Observation, PeerAnswer, PodRole, Request, RequestId, Running, SyncMode, Tags, WallTime,
 };
 
 use super::observe::PostgresWatch;
 use super::{Agent, Event, Status};
+use crate::invariant::labelled;
 use crate::sim::executor::TaskId;
 use crate::sim::mutation::Mutation;
 
@@ -130,9 +131,10 @@ impl Cycle {
         let seen = self.observe(anew).await;
         self.agent.step().await;
         let now = self.agent.now();
-        let Decision { memory, actions, pod: _, because, wake } =
+        let Decision { memory, actions, pod, because, wake } =
             decide(&self.memory, &self.mutated(&seen), now);
         self.memory = memory;
+        labelled::decided(&self.agent.sim, self.agent.member(), self.hasty(pod, &actions), &actions);
         let because = because.to_string();
         if self.agent.shared.status.borrow().because != because {
             self.agent.note(|| because.clone());
@@ -240,6 +242,16 @@ impl Cycle {
             _other => {}
         }
         seen
+    }
+
+    /// What a mutation makes of what the pod shall say.
+    fn hasty(&self, pod: Option<PodRole>, actions: &[Action]) -> Option<PodRole> {
+        let hasty = self.agent.sim.world().options.mutation == Some(Mutation::LabelEarly);
+        let promotes = actions.iter().find_map(|action| match action {
+            Action::Start(Job::Promote { term, above: _ }) if hasty => Some(PodRole::Leader(*term)),
+            _other => None,
+        });
+        promotes.or(pod)
     }
 
     fn keep_fence(&self, seen: &Observation) {
