@@ -132,7 +132,11 @@ impl Cycle {
             Event::PeerAnswered(name, answer) => {
                 self.state.peers.insert(name, answer);
             }
-            Event::LeaderBranchTold(told) => self.state.leader_branch = Some(told),
+            Event::LeaderBranchTold(told) => {
+                // What was long on its way does not replace the answer to a later question.
+                let known = self.state.leader_branch.take().filter(|known| told.asked_at < known.asked_at);
+                self.state.leader_branch = known.or(Some(told));
+            }
             Event::StatusNotPublished => self.state.memory.status = None,
             Event::SecretsChanged => self.reload(true),
             Event::LookWanted => {}

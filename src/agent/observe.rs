@@ -89,7 +89,7 @@ impl PostgresWatch {
     }
 
     /// Looks as far as the running `job` and the age of the last look ask for it; `anew` whatever its age. In a `hurry`
-    /// what nobody decides by is left for the next time.
+    /// what can wait is left for the next time.
     pub(super) async fn look(
         &mut self,
         job: Option<JobKind>,

@@ -172,10 +172,21 @@ pub struct Rejoin {
     pub clone_failures: u32,
     /// Questions about the leader's history that failed in a row.
     pub silences: u32,
-    /// Which leader was last asked for its history, and when.
-    pub asked: Option<(MemberName, Moment)>,
+    /// Which leader was last asked for its history.
+    pub asked: Option<Asked>,
     /// When this PostgreSQL may last have received or written something.
     pub changed_at: Option<Moment>,
     /// Behind whom nothing more is tried until then, and why.
     pub stuck: Option<(MemberName, Obstacle, Moment)>,
+}
+
+/// The question for a leader's history.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Asked {
+    /// Who was asked.
+    pub leader: MemberName,
+    /// When it was first asked.
+    pub since: Moment,
+    /// When it was last asked.
+    pub at: Moment,
 }

@@ -1,14 +1,15 @@
 //! Coming back behind another leader: a ladder whose every rung has a count and a reason, never a silent loop.
 //!
-//! follow → pg_rewind → clone → stop and say so.
+//! follow → pg_rewind → clone → stop, say so, and try the last one again.
 
 use std::time::Duration;
 
+use super::memory::Asked;
 use super::turn::Turn;
 use super::{bootstrap, start};
 use crate::model::{
-    Action, Branch, ControlFile, ControlState, Divergence, FollowTarget, Job, LeaderBranch, LeaderKey, Lsn,
-    MemberName, Moment, Obstacle, Reason, SyncMode, Timeline, WaitingOn,
+    Action, Branch, ControlFile, ControlState, Divergence, FollowTarget, Job, JobKind, LeaderBranch,
+    LeaderKey, Lsn, MemberName, Moment, Obstacle, Reason, SyncMode, Timeline, WaitingOn,
 };
 
 /// Crash recovery is tried this often before the next rung.
@@ -26,8 +27,9 @@ const TRY_AGAIN: Duration = Duration::from_secs(30);
 const SILENCES_MAX: u32 = 10;
 /// A leader that tells nothing is asked again after this.
 const SILENT: Duration = Duration::from_millis(500);
-/// One that is about to be promoted is.
+/// One that is about to be promoted is asked more often, for as long as a promotion usually takes.
 const NOT_YET_READY: Duration = Duration::from_millis(50);
+const EAGER_FOR: Duration = Duration::from_secs(3);
 /// How often to look again for what the leader is about to publish.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
@@ -115,7 +117,8 @@ fn clone_or_stop(turn: &mut Turn<'_>, leader: &LeaderKey, obstacle: Obstacle) ->
         true => Obstacle::Clone,
         false => obstacle,
     };
-    let until = turn.now + TRY_AGAIN;
+    let not_before = turn.memory.retry_at.get(&JobKind::Clone).copied().unwrap_or_default();
+    let until = (turn.now + TRY_AGAIN).max(not_before);
     turn.memory.rejoin.stuck = Some((name.clone(), obstacle, until));
     turn.wake_at(until, WaitingOn::Retry);
     Reason::CannotRejoin { leader: name, obstacle }
@@ -166,8 +169,10 @@ pub(super) fn leader_branch(turn: &mut Turn<'_>, leader: &LeaderKey) -> Option<B
 /// less than I have may not have replayed it all: it is asked again until it shows more, or is primary.
 pub(super) fn branch_to_follow(turn: &mut Turn<'_>, leader: &LeaderKey) -> Option<Branch> {
     let mine = turn.seen.postgres.branch()?;
+    // Who streams from another member has its slot there.
+    let needs_slot = turn.follow_target(&leader.name).is_some_and(|target| target.name == leader.name);
     let goes_on = |branch: &Branch| branch.end.is_none() || mine.divergence_from(branch) == Divergence::None;
-    told(turn, leader, Moment::default(), |told, branch| told.has_slot && goes_on(branch))
+    told(turn, leader, Moment::default(), |told, branch| (told.has_slot || !needs_slot) && goes_on(branch))
 }
 
 /// What the leader told lately and not before `since`, if it will do; asks otherwise.
@@ -180,23 +185,29 @@ fn told(
     let counts = |asked_at: Moment| turn.is_recent(asked_at) && since <= asked_at;
     let told = turn.seen.leader_branch.as_ref();
     let told = told.filter(|told| told.name == leader.name && counts(told.asked_at));
-    let asked = turn.memory.rejoin.asked.as_ref().filter(|(of, _)| *of == leader.name);
-    let last_asked = asked.map(|(_, at)| *at);
+    let asked = turn.memory.rejoin.asked.clone().filter(|asked| asked.leader == leader.name);
+    let begun = asked.as_ref().map_or(turn.now, |asked| asked.since);
+    let last_asked = asked.as_ref().map(|asked| asked.at);
     let asked_within = |within: Duration| last_asked.is_some_and(|at| turn.now < at + within);
+    let answered = |at: Moment| told.is_some_and(|told| at <= told.asked_at);
+    let not_yet_ready = if turn.now < begun + EAGER_FOR { NOT_YET_READY } else { SILENT };
     match told.map(|told| (told, &told.answer)) {
         Some((told, Ok(branch))) if will_do(told, branch) => {
             turn.memory.rejoin.silences = 0;
             return Some(branch.clone());
         }
-        Some((_, Ok(_))) if asked_within(NOT_YET_READY) => return None,
-        Some((_, Ok(_))) => {}
+        // One question at a time.
+        _ if last_asked.is_some_and(|at| counts(at) && !answered(at)) => return None,
+        Some((_, Ok(_))) if asked_within(not_yet_ready) => return None,
         Some((_, Err(_))) if asked_within(SILENT) => return None,
         Some((_, Err(_))) => turn.memory.rejoin.silences = turn.memory.rejoin.silences.saturating_add(1),
-        None if last_asked.is_some_and(counts) => return None,
-        None => {}
+        Some((_, Ok(_))) | None => {}
+    }
+    if asked.is_none() {
+        turn.memory.rejoin.silences = 0;
     }
     if let Some(from) = turn.target(&leader.name) {
-        turn.memory.rejoin.asked = Some((leader.name.clone(), turn.now));
+        turn.memory.rejoin.asked = Some(Asked { leader: leader.name.clone(), since: begun, at: turn.now });
         turn.act(Action::AskLeaderBranch { from });
     }
     None

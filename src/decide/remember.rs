@@ -22,6 +22,9 @@ impl Turn<'_> {
             _anybody => None,
         };
         self.memory.too_old = false;
+        if let Server::Standby(_) = server {
+            self.memory.rejoin.stuck = None;
+        }
         match (leadership, server) {
             (Leadership::Other(_), Server::Standby(_)) => {
                 self.memory.demoted = false;

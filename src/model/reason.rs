@@ -135,22 +135,22 @@ pub enum Obstacle {
 impl fmt::Display for Obstacle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (what, setting) = match self {
-            Obstacle::Recovery => ("crash recovery fails here", "diverged_timelines"),
-            Obstacle::Start => ("PostgreSQL does not start here", "diverged_timelines"),
-            Obstacle::Rewind => {
-                ("the history here parted from its own and pg_rewind fails", "rewind_failure")
-            }
+            Obstacle::Recovery => ("crash recovery fails here, and is tried again", "diverged_timelines"),
+            Obstacle::Start => ("PostgreSQL does not start here, and is tried again", "diverged_timelines"),
+            Obstacle::Rewind => (
+                "the history here parted from its own, and pg_rewind fails, and is tried again",
+                "rewind_failure",
+            ),
             Obstacle::NoRewind => (
-                "the history here parted from its own and pg_rewind cannot be used (use_pg_rewind, checksums or \
+                "the history here parted from its own, and pg_rewind cannot be used (use_pg_rewind, checksums or \
                  wal_log_hints are off)",
                 "diverged_timelines",
             ),
-            Obstacle::Clone => return write!(f, "cloning fails; it is tried again"),
+            Obstacle::Clone => return write!(f, "cloning fails, and is tried again"),
         };
         write!(
             f,
-            "{what}; it is tried again, and nothing is deleted unless remove_data_directory_on_{setting} is set or you \
-             run reinit"
+            "{what}; nothing is deleted unless remove_data_directory_on_{setting} is set or you run reinit"
         )
     }
 }

@@ -147,7 +147,7 @@ async fn remote(setup: &Setup, target: &FollowTarget, who: &Credentials) -> Resu
 }
 
 /// Works on the connection that is kept: to authenticate takes longer than most of what is asked, and than a promotion.
-/// Work that fails or is dropped takes the connection with it.
+/// Work that is dropped takes the connection with it.
 pub(super) async fn kept<T>(
     inner: &Inner,
     work: impl AsyncFnOnce(&Client) -> Result<T, Error>,
@@ -157,9 +157,9 @@ pub(super) async fn kept<T>(
         Some(client) => client,
         None => heartbeat(&inner.setup).await?,
     };
-    let done = work(&client).await?;
+    let done = work(&client).await;
     *kept = Some(client);
-    Ok(done)
+    done
 }
 
 /// Another of the kind that is kept.

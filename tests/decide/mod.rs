@@ -1,5 +1,6 @@
 //! Decisions: the whole situation table as a snapshot an operator can read, and scenarios with their stories.
 
+mod follow;
 mod liveness;
 mod rejoin;
 mod routing;

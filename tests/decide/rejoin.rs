@@ -75,7 +75,7 @@ fn a_crash_recovery_that_failed_is_tried_again() {
     assert!(starts(&parted.tick(100), JobKind::Rewind));
 }
 
-/// The source was away for longer than ten tries take.
+/// The directory could not be moved aside, ten times.
 #[test]
 fn a_clone_that_failed_is_tried_again() {
     let mut parted = Parted::down(ControlState::ShutDown);

@@ -6,7 +6,7 @@ use matriarch::model::{
 };
 use serde_json::json;
 
-use super::world::{World, down, leader, name, primary, standby, up};
+use super::world::{World, down, name, primary, standby, up};
 
 /// What the key says while nobody else has written it.
 const REVISION: i64 = 77;
@@ -19,7 +19,7 @@ fn jobs(actions: &[Action]) -> Vec<JobKind> {
     actions.iter().filter_map(job).collect()
 }
 
-fn record(leader: &str, quorum: usize, voters: &[&str]) -> SyncRecord {
+pub(super) fn record(leader: &str, quorum: usize, voters: &[&str]) -> SyncRecord {
     SyncRecord {
         leader: Some(name(leader)),
         quorum,
@@ -46,7 +46,7 @@ fn names(actions: &[Action]) -> Vec<Option<String>> {
 
 impl World {
     /// The mode, and what the key `sync` says.
-    fn synchronous(&mut self, mode: SyncMode, record: SyncRecord) -> &mut World {
+    pub(super) fn synchronous(&mut self, mode: SyncMode, record: SyncRecord) -> &mut World {
         self.seen.settings.sync.mode = mode;
         self.cluster().sync = Some(SyncKey { record, mod_revision: REVISION });
         self
@@ -337,50 +337,4 @@ fn a_vote_without_a_timeline_is_none() {
     world.postgres(up(matriarch::model::SqlFacts { timeline: Some(Timeline(3)), ..standby(5) }));
     world.receives_nothing();
     assert_eq!(jobs(&world.tick().actions), [JobKind::TakeLeadership]);
-}
-
-/// The first commit of a new leader waits for its standbys: they connect while it is promoted, and not to be refused.
-#[test]
-fn a_new_leader_is_followed_while_it_is_promoted() {
-    let mut world = World::new();
-    world.synchronous(SyncMode::Quorum, record("b", 1, &["a", "c"]));
-    world.cluster().members.get_mut(&name("b")).expect("a member").record.role = Role::Replica;
-    let asked =
-        |actions: &[Action]| actions.iter().any(|action| matches!(action, Action::AskLeaderBranch { .. }));
-    let follows = |actions: &[Action]| actions.iter().any(|action| matches!(action, Action::Follow(Some(_))));
-    assert!(asked(&world.tick().actions));
-    let tells = |world: &mut World, end: u64, has_slot: bool| {
-        let answer = Ok(Branch { end: Some(Lsn(end)), ..world.seen.postgres.branch().expect("it has one") });
-        world.seen.leader_branch =
-            Some(LeaderBranch { name: name("b"), asked_at: world.now, answer, has_slot });
-    };
-    tells(&mut world, 1000, false);
-    let early = world.later(60).tick().actions;
-    assert!(asked(&early) && !follows(&early), "its slot is not there yet: {early:?}");
-    tells(&mut world, 999, true);
-    let early = world.later(60).tick().actions;
-    assert!(
-        asked(&early) && !follows(&early),
-        "it has less than I have, or has not replayed it yet: {early:?}"
-    );
-    tells(&mut world, 1000, true);
-    assert!(follows(&world.later(60).tick().actions));
-}
-
-/// Leadership moves twice within the time that an answer counts: the second leader is asked at once.
-#[test]
-fn each_new_leader_is_asked_for_its_history() {
-    let mut world = World::new();
-    world.synchronous(SyncMode::Quorum, record("b", 1, &["a", "c"]));
-    let asked = |actions: &[Action]| {
-        let whom = |action: &Action| match action {
-            Action::AskLeaderBranch { from } => Some(from.name.clone()),
-            _other => None,
-        };
-        actions.iter().find_map(whom)
-    };
-    assert_eq!(asked(&world.tick().actions), Some(name("b")));
-    assert_eq!(asked(&world.later(60).tick().actions), None, "it may still answer");
-    world.cluster().leader = Some(leader("c", LeaseId(9)));
-    assert_eq!(asked(&world.later(60).tick().actions), Some(name("c")));
 }

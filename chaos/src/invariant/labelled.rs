@@ -1,4 +1,4 @@
-//! A pod says that it leads only for a PostgreSQL that is primary, and no longer when that is stopped as planned.
+//! No decision lets its pod say that it leads while its PostgreSQL is a standby, or when it stops it as planned.
 
 use matriarch::model::{Action, Job, PodRole, StopMode};
 

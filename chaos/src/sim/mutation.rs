@@ -39,4 +39,6 @@ pub(crate) enum Mutation {
     ForgetCluster,
     /// The pod says that it leads as soon as its PostgreSQL is promoted.
     LabelEarly,
+    /// The pod goes on to say that it leads when its PostgreSQL is stopped.
+    LabelLate,
 }

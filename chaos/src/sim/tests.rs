@@ -59,8 +59,9 @@ fn a_promotion_outside_the_sync_record_is_seen() {
 }
 
 #[test]
-fn a_label_before_its_time_is_seen() {
+fn a_label_out_of_its_time_is_seen() {
     is_caught(Mutation::LabelEarly, "labelled", 0);
+    is_caught(Mutation::LabelLate, "labelled", 0);
 }
 
 #[test]

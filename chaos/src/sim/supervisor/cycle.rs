@@ -118,7 +118,10 @@ impl Cycle {
                     self.finished.push(finished);
                 }
                 Event::PeerAnswered(name, answer) => drop(self.peers.insert(name, answer)),
-                Event::LeaderBranchTold(told) => self.leader_branch = Some(told),
+                Event::LeaderBranchTold(told) => {
+                    let known = self.leader_branch.take().filter(|known| told.asked_at < known.asked_at);
+                    self.leader_branch = known.or(Some(told));
+                }
                 Event::StatusNotPublished => self.memory.status = None,
                 Event::LookWanted => {}
             }
@@ -134,7 +137,7 @@ impl Cycle {
         let Decision { memory, actions, pod, because, wake } =
             decide(&self.memory, &self.mutated(&seen), now);
         self.memory = memory;
-        labelled::decided(&self.agent.sim, self.agent.member(), self.hasty(pod, &actions), &actions);
+        labelled::decided(&self.agent.sim, self.agent.member(), self.mislabelled(pod, &actions), &actions);
         let because = because.to_string();
         if self.agent.shared.status.borrow().because != because {
             self.agent.note(|| because.clone());
@@ -245,13 +248,16 @@ impl Cycle {
     }
 
     /// What a mutation makes of what the pod shall say.
-    fn hasty(&self, pod: Option<PodRole>, actions: &[Action]) -> Option<PodRole> {
-        let hasty = self.agent.sim.world().options.mutation == Some(Mutation::LabelEarly);
+    fn mislabelled(&self, pod: Option<PodRole>, actions: &[Action]) -> Option<PodRole> {
         let promotes = actions.iter().find_map(|action| match action {
-            Action::Start(Job::Promote { term, above: _ }) if hasty => Some(PodRole::Leader(*term)),
+            Action::Start(Job::Promote { term, above: _ }) => Some(PodRole::Leader(*term)),
             _other => None,
         });
-        promotes.or(pod)
+        match self.agent.sim.world().options.mutation {
+            Some(Mutation::LabelEarly) => promotes.or(pod),
+            Some(Mutation::LabelLate) => pod.filter(|pod| *pod != PodRole::Nothing),
+            _other => pod,
+        }
     }
 
     fn keep_fence(&self, seen: &Observation) {
