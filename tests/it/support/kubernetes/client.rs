@@ -81,6 +81,13 @@ impl Kubernetes {
         let namespace = json!({ "metadata": { "name": api.namespace } });
         let created = api.send("POST", "/api/v1/namespaces", "application/json", &namespace).await;
         assert_eq!(created.0, 201, "{}", created.1);
+        if double.is_none() {
+            // Without it no pod is admitted, and only a whole cluster has somebody who makes it.
+            let account = json!({ "metadata": { "name": "default" } });
+            let (code, answer) =
+                api.send("POST", &api.path("serviceaccounts"), "application/json", &account).await;
+            assert!([201, 409].contains(&code), "{answer}");
+        }
         Kubernetes { api, double }
     }
 
@@ -144,7 +151,7 @@ impl Api {
             "apiVersion": "v1", "kind": "Pod", "metadata": { "name": name, "labels": labels },
             "spec": { "automountServiceAccountToken": false, "containers": [{ "name": "postgres", "image": "none" }] },
         });
-        // Where admission waits for it the namespace's service account comes a moment after the namespace.
+        // Admission sees the namespace's service account a moment after it was made.
         let created = crate::support::until(ANSWER_WITHIN, async || {
             let created = self.send("POST", &self.path("pods"), "application/json", &pod).await;
             (created.0 != 403).then_some(created)
