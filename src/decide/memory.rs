@@ -39,6 +39,8 @@ pub struct Memory {
     pub asked_at: Option<Moment>,
     /// Since when nobody leads.
     pub unlocked_since: Option<Moment>,
+    /// The revision at which that was seen.
+    pub unlocked_at: Option<i64>,
     /// I gave leadership away and let the others go first until then.
     pub yield_until: Option<Moment>,
     /// Nobody leads, and I am too far behind to.

@@ -80,8 +80,7 @@ pub(super) fn run(turn: &mut Turn<'_>, sql: &SqlFacts) -> Reason {
 }
 
 fn take(turn: &mut Turn<'_>) {
-    let view = turn.cluster().map_or(0, |cluster| cluster.revision);
-    let by = Grounds { sync: turn.sync_revision(), view };
+    let by = Grounds { sync: turn.sync_revision(), unlocked: turn.memory.unlocked_at.unwrap_or_default() };
     turn.act(Action::Start(Job::TakeLeadership { by }));
 }
 

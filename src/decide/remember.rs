@@ -16,11 +16,7 @@ impl Turn<'_> {
         }
         self.remember_process(leadership);
         self.memory.rebuilds &= self.cluster().is_some_and(|cluster| cluster.system_id().is_none());
-        self.memory.unlocked_since = match leadership {
-            Leadership::Nobody => self.memory.unlocked_since.or(Some(self.now)),
-            _anybody if self.memory.hand_over.is_some() => self.memory.unlocked_since,
-            _anybody => None,
-        };
+        self.remember_unlocked(leadership);
         self.memory.too_old = false;
         if let Server::Standby(_) = server {
             self.memory.rejoin.stuck = None;
@@ -70,6 +66,22 @@ impl Turn<'_> {
         }
         if !self.seen.postgres.may_be_primary() {
             self.memory.checkpoint = None;
+        }
+    }
+
+    /// What the others said before nobody led counts no more, nor what they said before a race that was lost.
+    fn remember_unlocked(&mut self, leadership: &Leadership) {
+        let revision = self.cluster().map_or(0, |cluster| cluster.revision);
+        match (leadership, self.memory.unlocked_at) {
+            (Leadership::Nobody, Some(_)) => {}
+            (Leadership::Nobody, None) => {
+                (self.memory.unlocked_since, self.memory.unlocked_at) = (Some(self.now), Some(revision));
+            }
+            (_anybody, _) => {
+                self.memory.unlocked_at = None;
+                self.memory.unlocked_since =
+                    self.memory.unlocked_since.filter(|_| self.memory.hand_over.is_some());
+            }
         }
     }
 
@@ -139,6 +151,7 @@ impl Turn<'_> {
                     self.retry_in(job, Duration::from_secs(1));
                 }
             }
+            JobKind::TakeLeadership if *outcome == Outcome::Lost => self.memory.unlocked_at = None,
             JobKind::HandOver | JobKind::ReleaseLeadership => self.memory.reclaim = !done,
             JobKind::ReclaimLeadership => {
                 self.memory.reclaim = !done;

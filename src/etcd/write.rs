@@ -33,8 +33,9 @@ impl Etcd {
     ) -> Result<Cas, EtcdError> {
         let leader = self.keys().path("leader");
         let sync = unchanged(&self.keys().path("sync"), by.sync);
-        let status = Compare::mod_revision(self.keys().path("status"), CompareOp::Less, by.view + 1);
-        let when = vec![Compare::create_revision(leader.clone(), CompareOp::Equal, 0), sync, status];
+        let since = |key| Compare::mod_revision(self.keys().path(key), CompareOp::Less, by.unlocked + 1);
+        let free = Compare::create_revision(leader.clone(), CompareOp::Equal, 0);
+        let when = vec![free, sync, since("status"), since("timeline")];
         let then = vec![put(&leader, name.as_str(), Some(lease))];
         let taken = self.swap(when, then, &leader, |now| now.is_some_and(|key| key.lease == lease.0)).await;
         if taken == Ok(Cas::Lost) {

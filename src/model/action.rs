@@ -190,13 +190,15 @@ pub enum Job {
     },
 }
 
-/// By what the leader key may be taken. Where the watch is deaf, the last leader's writes are not in the view.
+/// By what the leader key may be taken. Where the watch is deaf, or this process was frozen, another may have led since
+/// the others said how far they are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Grounds {
     /// The revision of the key `sync`; zero: there is none.
     pub sync: i64,
-    /// The revision of the view: the key `status` was not written since.
-    pub view: i64,
+    /// The revision at which nobody was seen to lead, before the others were asked: nobody has published a position or
+    /// claimed a timeline since.
+    pub unlocked: i64,
 }
 
 impl Job {

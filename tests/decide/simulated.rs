@@ -221,3 +221,27 @@ fn nobody_waits_for_a_candidate_that_finds_itself_too_far_behind() {
     other.seen.peers.get_mut(&name("c")).expect("just added").yields = true;
     assert_eq!(jobs(&other.tick().actions), [JobKind::TakeLeadership]);
 }
+
+/// Seed 8908: a member was frozen between the answers it got and the race. Meanwhile another led, acknowledged a commit
+/// and died, and its key was gone again: what it had answered before was taken for how far it is.
+#[test]
+fn answers_from_before_another_led_count_no_more() {
+    let mut world = World::new();
+    world.nobody_leads().tick();
+    let seen_at = world.cluster().revision;
+    world.later(5).answers("b", 10).answers("c", 10);
+    world.cluster().revision = seen_at + 10;
+    let unlocked = |actions: &[Action]| {
+        actions.iter().find_map(|action| match action {
+            Action::Start(Job::TakeLeadership { by }) => Some(by.unlocked),
+            _other => None,
+        })
+    };
+    assert_eq!(unlocked(&world.tick().actions), Some(seen_at), "etcd compares with the time of the question");
+    world.ends(JobKind::TakeLeadership, Outcome::Lost);
+    let lost = world.later(5).tick().actions;
+    assert!(lost.iter().any(|action| matches!(action, Action::AskPeers { .. })), "{lost:?}");
+    assert_eq!(unlocked(&lost), None);
+    world.later(5).answers("b", 10).answers("c", 10);
+    assert_eq!(unlocked(&world.tick().actions), Some(seen_at + 10));
+}

@@ -17,9 +17,10 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio::sync::watch as cell;
 
+mod races;
 const BASE: &str = "/service/test/";
-const BEFORE_ALL: Grounds = Grounds { sync: 0, view: 1 };
-const ANY: Grounds = Grounds { sync: 0, view: 1_000_000 };
+const BEFORE_ALL: Grounds = Grounds { sync: 0, unlocked: 1 };
+const ANY: Grounds = Grounds { sync: 0, unlocked: 1_000_000 };
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A directory of its own, removed at the end.

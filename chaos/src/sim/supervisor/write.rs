@@ -65,7 +65,8 @@ impl Agent {
             _sound => vec![Compare::Absent(leader.clone())],
         };
         when.push(Compare::Revision(self.path("sync"), by.sync));
-        when.push(Compare::NotSince(self.path("status"), by.view));
+        when.push(Compare::NotSince(self.path("status"), by.unlocked));
+        when.push(Compare::NotSince(self.path("timeline"), by.unlocked));
         let then = vec![Change::Put(leader.clone(), name.as_str().as_bytes().to_vec(), lease.0)];
         let taken = self.swap(when, then, leader, |now| now.is_some_and(|key| key.lease == lease.0)).await;
         if let Ok(Cas::Lost) = taken {

@@ -116,7 +116,7 @@ impl Model for HandOver {
         let mut keys = Keys::new();
         let leases = [keys.grant(0), keys.grant(1)];
         let _taken =
-            keys.carry_out(0, leases[0], &Job::TakeLeadership { by: Grounds { sync: 0, view: 0 } }, None);
+            keys.carry_out(0, leases[0], &Job::TakeLeadership { by: Grounds { sync: 0, unlocked: 0 } }, None);
         let of = |index: usize, postgres| {
             // The request is news to both.
             let seen = Keys { failover: None, ..keys };
