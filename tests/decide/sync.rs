@@ -1,8 +1,8 @@
 //! Synchronous replication: who may be promoted, and in what order the promise changes hands.
 
 use matriarch::model::{
-    Action, Branch, ControlState, Grounds, Job, JobKind, LeaderBranch, LeaseId, Lsn, MemberName, Reason,
-    Role, Standby, SyncKey, SyncMode, SyncOwner, SyncReason, SyncRecord, SyncState, Timeline, Walsender,
+    Action, ControlState, Grounds, Job, JobKind, Lsn, MemberName, Reason, Standby, SyncKey, SyncMode,
+    SyncOwner, SyncReason, SyncRecord, SyncState, Timeline, Walsender,
 };
 use serde_json::json;
 
