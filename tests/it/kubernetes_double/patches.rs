@@ -103,7 +103,7 @@ async fn a_patch_for_a_former_pod_of_that_name_fails() {
     assert_eq!(kubernetes.pod("a-0").await["metadata"]["labels"]["role"], Value::Null);
     let twice = json!({
         "apiVersion": "v1", "kind": "Pod", "metadata": { "name": "a-0" },
-        "spec": { "containers": [{ "name": "postgres", "image": "none" }] },
+        "spec": { "automountServiceAccountToken": false, "containers": [{ "name": "postgres", "image": "none" }] },
     });
     let answer = kubernetes.send("POST", &kubernetes.path("pods"), "application/json", &twice).await;
     assert_eq!(reason(&answer), (409, "AlreadyExists"));
