@@ -41,7 +41,7 @@ fn a_writer_without_the_key_or_a_guard_is_seen() {
     is_caught(Mutation::TakeFromAnybody, "leased", 235);
     is_caught(Mutation::CountFromAnswer, "leased", 21);
     is_caught(Mutation::NoConfirmedRead, "leased", 12);
-    is_caught(Mutation::ForgetFormerLease, "leased", 87);
+    is_caught(Mutation::ForgetFormerLease, "leased", 46);
     is_caught(Mutation::NoGuard, "guarded", 0);
 }
 

@@ -60,13 +60,14 @@ impl Agent {
             let world = self.sim.world();
             (world.machines[self.member()].name.clone(), world.options.mutation)
         };
-        let mut when = match mutation {
+        let since = |key| Compare::NotSince(self.path(key), by.unlocked);
+        let when = match mutation {
             Some(Mutation::TakeFromAnybody) => Vec::new(),
-            _sound => vec![Compare::Absent(leader.clone())],
+            _sound => {
+                let sync = Compare::Revision(self.path("sync"), by.sync);
+                vec![Compare::Absent(leader.clone()), sync, since("status"), since("timeline")]
+            }
         };
-        when.push(Compare::Revision(self.path("sync"), by.sync));
-        when.push(Compare::NotSince(self.path("status"), by.unlocked));
-        when.push(Compare::NotSince(self.path("timeline"), by.unlocked));
         let then = vec![Change::Put(leader.clone(), name.as_str().as_bytes().to_vec(), lease.0)];
         let taken = self.swap(when, then, leader, |now| now.is_some_and(|key| key.lease == lease.0)).await;
         if let Ok(Cas::Lost) = taken {
