@@ -15,7 +15,7 @@ use super::pods::Pods;
 use super::startup::{self, FirstLook, Waiting};
 use super::{Orders, Status, handle, log, perform, secrets, wiring};
 use crate::api;
-use crate::config::{self, Loaded, Sources};
+use crate::config::{self, Loaded, Sources, WriteAccess};
 use crate::etcd::{self, Etcd};
 use crate::fence::FenceError;
 use crate::model::{ExitBecause, StopMode};
@@ -121,6 +121,7 @@ pub async fn run(loaded: Loaded, sources: Sources) -> Result<(), RunError> {
     let Loaded { config, warnings, .. } = loaded;
     log::init(&config.log).map_err(|source| system("open the log file", source))?;
     warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+    warn_of_access(config.restapi.write_access());
     let major = config::server_major(&config).map_err(RunError::Programs)?;
     config::data_major(&config, major).map_err(RunError::OtherVersion)?;
     let effective = config::effective(&config, Some(&wiring::first_config(&config)), major)
@@ -205,6 +206,14 @@ pub async fn run(loaded: Loaded, sources: Sources) -> Result<(), RunError> {
     // A server task that panicked has said so; the exit code is the loop's.
     let _ = server.await;
     if because == ExitBecause::Asked { Ok(()) } else { Err(RunError::Ended(because)) }
+}
+
+/// Says who may change something over REST where no setting does.
+pub(super) fn warn_of_access(access: WriteAccess) {
+    match access {
+        WriteAccess::Configured => {}
+        WriteAccess::LocalAndMembers | WriteAccess::Everybody => tracing::warn!("{access}"),
+    }
 }
 
 pub(super) fn system(what: &str, source: std::io::Error) -> RunError {

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
+use super::app::warn_of_access;
 use super::cycle::Cycle;
 use super::wiring;
 use crate::api::ApiSetup;
@@ -90,6 +91,9 @@ impl Dynamic {
                     tracing::warn!(
                         "the section {section} takes effect when this supervisor is started again"
                     );
+                }
+                if old.restapi.write_access() != new.restapi.write_access() {
+                    warn_of_access(new.restapi.write_access());
                 }
                 self.local = loaded.config;
                 self.local_changed = true;

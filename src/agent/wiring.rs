@@ -37,6 +37,7 @@ pub(super) fn api_setup(config: &Config) -> ApiSetup {
         credentials: rest.authentication.clone().map(|who| (who.username, who.password)),
         allowlist: rest.allowlist.clone(),
         allowlist_include_members: rest.allowlist_include_members,
+        allow_unauthenticated_writes: rest.allow_unauthenticated_writes,
         extra_headers: rest.http_extra_headers.clone(),
         server_tokens: rest.server_tokens.parse().unwrap_or_default(),
         scope: config.scope.clone(),

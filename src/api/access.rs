@@ -1,5 +1,7 @@
-//! Who may send unsafe requests: allowlist, then client certificate, then basic authentication.
+//! Who may send unsafe requests: allowlist, then client certificate, then basic authentication; where none of these is
+//! configured, this machine and the members.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -29,13 +31,39 @@ pub(super) async fn check(
     knock: &Knock<'_>,
     view: Option<&ClusterView>,
 ) -> Result<(), Answer> {
+    if setup.names_nobody() {
+        let welcome = setup.allow_unauthenticated_writes || is_near(knock.caller, view).await;
+        return if welcome { Ok(()) } else { Err(Answer::text(403, unnamed(knock.caller))) };
+    }
     if !listed(setup, knock, view).await {
         return Err(Answer::text(403, "Access is denied"));
     }
-    if setup.tls.is_some() && setup.client_certificate && !knock.caller.certified {
+    if setup.demands_certificate() && !knock.caller.certified {
         return Err(Answer::text(403, "client certificate required"));
     }
     authenticate(setup, knock.authorization)
+}
+
+/// Whether a caller is on this machine or on a member's.
+async fn is_near(caller: Caller, view: Option<&ClusterView>) -> bool {
+    if caller.is_local {
+        return true;
+    }
+    let members = view.into_iter().flat_map(|view| view.members.values());
+    let urls = members.flat_map(|member| [&member.record.api_url, &member.record.conn_url]).flatten();
+    let hosts: BTreeSet<String> = urls.filter_map(|url| Some(wire::address(url)?.0)).collect();
+    any_resolves_to(hosts.iter(), caller.address).await
+}
+
+/// The refusal of somebody who came from elsewhere, where no setting says who may.
+fn unnamed(caller: Caller) -> String {
+    format!(
+        "Access is denied: {} is neither this machine nor a member of the cluster, and no setting here says who else \
+         may change something. Set restapi.authentication (and send its user and password), restapi.allowlist or \
+         restapi.allowlist_include_members; or restapi.allow_unauthenticated_writes: true \
+         where everybody may, as with Patroni",
+        caller.address
+    )
 }
 
 fn authenticate(setup: &ApiSetup, header: Option<&str>) -> Result<(), Answer> {
@@ -80,7 +108,11 @@ async fn listed(setup: &ApiSetup, knock: &Knock<'_>, view: Option<&ClusterView>)
         let urls = view.members.values().filter_map(|member| member.record.api_url.as_deref());
         hosts.extend(urls.filter_map(|url| Some(wire::address(url)?.0)));
     }
-    futures::future::join_all(hosts.iter().map(|host| resolves_to(host, address))).await.contains(&true)
+    any_resolves_to(hosts.iter(), address).await
+}
+
+async fn any_resolves_to(hosts: impl Iterator<Item = &String>, address: IpAddr) -> bool {
+    futures::future::join_all(hosts.map(|host| resolves_to(host, address))).await.contains(&true)
 }
 
 async fn resolves_to(host: &str, address: IpAddr) -> bool {
@@ -131,6 +163,63 @@ fn bits(address: IpAddr) -> u128 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn caller(address: &str, is_local: bool) -> Caller {
+        Caller { address: address.parse().expect("an address"), is_local, certified: false }
+    }
+
+    async fn outcome(setup: &ApiSetup, caller: Caller, view: Option<&ClusterView>) -> Result<(), (u16, String)> {
+        let knock = Knock { caller, authorization: None, members_welcome: true };
+        check(setup, &knock, view).await.map_err(|answer| (answer.status, answer.body))
+    }
+
+    /// Where nothing is configured a program of `archive_command` is not everybody's to choose.
+    #[tokio::test]
+    async fn without_a_setting_this_machine_and_members_may_write_and_nobody_else() {
+        let view = crate::api::tests::view();
+        let setup = ApiSetup::default();
+        for (from, is_local, may) in [
+            ("192.0.2.7", false, false),
+            ("192.0.2.7", true, true),
+            // Of `conn_url` of n1 and n2, and of both `api_url`s.
+            ("10.0.0.1", false, true),
+            ("fd00::2", false, true),
+            ("127.0.0.1", false, true),
+            ("10.0.0.2", false, false),
+        ] {
+            let found = outcome(&setup, caller(from, is_local), Some(&view)).await;
+            match found {
+                Ok(()) => assert!(may, "{from}"),
+                Err((code, text)) => {
+                    assert!(!may && code == 403, "{from}: {text}");
+                    for word in [from, "restapi.authentication", "restapi.allow_unauthenticated_writes: true"] {
+                        assert!(text.contains(word), "{word}: {text}");
+                    }
+                }
+            }
+        }
+        // Nobody is a member while etcd is away.
+        assert_eq!(outcome(&setup, caller("10.0.0.1", false), None).await.map_err(|refusal| refusal.0), Err(403));
+        let open = ApiSetup { allow_unauthenticated_writes: true, ..ApiSetup::default() };
+        assert_eq!(outcome(&open, caller("192.0.2.7", false), None).await, Ok(()));
+    }
+
+    /// The setting opens nothing that credentials, a list or certificates close.
+    #[tokio::test]
+    async fn what_is_configured_counts_as_in_patroni() {
+        let user = Some(("admin".to_owned(), "s3cret".to_owned()));
+        let base = ApiSetup { allow_unauthenticated_writes: true, ..ApiSetup::default() };
+        let closed = [
+            (ApiSetup { credentials: user, ..base.clone() }, 401),
+            (ApiSetup { allowlist: vec!["10.0.0.0/8".to_owned()], ..base.clone() }, 403),
+            (ApiSetup { allowlist_include_members: true, ..base }, 403),
+        ];
+        let view = crate::api::tests::view();
+        for (setup, code) in closed {
+            let found = outcome(&setup, caller("192.0.2.7", true), Some(&view)).await;
+            assert_eq!(found.map_err(|refusal| refusal.0), Err(code), "{setup:?}");
+        }
+    }
 
     #[test]
     fn networks_hold_their_addresses_and_no_others() {

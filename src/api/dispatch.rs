@@ -32,6 +32,8 @@ const BODY_WITHIN: Duration = Duration::from_secs(10);
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Caller {
     pub(super) address: IpAddr,
+    /// The connection never left this machine.
+    pub(super) is_local: bool,
     /// Showed a certificate that TLS verified.
     pub(super) certified: bool,
 }

@@ -107,7 +107,7 @@ async fn greet(
     setup: watch::Receiver<Arc<ApiSetup>>,
     ending: watch::Receiver<bool>,
 ) {
-    let caller = Caller { address: address.ip().to_canonical(), certified: false };
+    let caller = caller(&stream, address);
     let Some(tls) = setup.borrow().tls.clone() else {
         return converse(stream, caller, routes, setup, ending).await;
     };
@@ -119,6 +119,13 @@ async fn greet(
         Ok(Err(error)) => tracing::debug!(%error, %address, "TLS handshake failed"),
         Err(_) => tracing::debug!(%address, "TLS handshake took too long"),
     }
+}
+
+fn caller(stream: &TcpStream, address: SocketAddr) -> Caller {
+    let address = address.ip().to_canonical();
+    // An address of this machine is answered to on this machine, so nobody else can hold a conversation from it.
+    let here = stream.local_addr().is_ok_and(|here| here.ip().to_canonical() == address);
+    Caller { address, is_local: address.is_loopback() || here, certified: false }
 }
 
 async fn converse(

@@ -11,10 +11,13 @@ pub struct ApiSetup {
     pub listen: (String, u16),
     /// User and password that unsafe requests must carry.
     pub credentials: Option<(String, String)>,
-    /// Networks, addresses and host names that may send unsafe requests; empty: everybody.
+    /// Networks, addresses and host names that may send unsafe requests; empty: any.
     pub allowlist: Vec<String>,
     /// Members of the cluster may send unsafe requests too; everybody else may not, unless listed.
     pub allowlist_include_members: bool,
+    /// Where neither credentials nor a list nor certificates are set, unsafe requests are taken from everybody, and
+    /// not from this machine and from members alone.
+    pub allow_unauthenticated_writes: bool,
     /// Headers for every answer that has any.
     pub extra_headers: Vec<(String, String)>,
     /// What the header `Server` says.
@@ -27,6 +30,19 @@ pub struct ApiSetup {
     pub client_certificate: bool,
 }
 
+impl ApiSetup {
+    /// Whether unsafe requests have to show a certificate.
+    pub(super) fn demands_certificate(&self) -> bool {
+        self.tls.is_some() && self.client_certificate
+    }
+
+    /// Whether nothing says who may send unsafe requests.
+    pub(super) fn names_nobody(&self) -> bool {
+        let listed = !self.allowlist.is_empty() || self.allowlist_include_members;
+        self.credentials.is_none() && !listed && !self.demands_certificate()
+    }
+}
+
 impl fmt::Debug for ApiSetup {
     /// Leaves the password out.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -35,6 +51,7 @@ impl fmt::Debug for ApiSetup {
             .field("user", &self.credentials.as_ref().map(|(user, _)| user))
             .field("allowlist", &self.allowlist)
             .field("allowlist_include_members", &self.allowlist_include_members)
+            .field("allow_unauthenticated_writes", &self.allow_unauthenticated_writes)
             .field("extra_headers", &self.extra_headers)
             .field("server_tokens", &self.server_tokens)
             .field("scope", &self.scope)

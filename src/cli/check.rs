@@ -27,6 +27,9 @@ pub fn execute(context: &Context, args: &CheckArgs) -> CliResult {
     for warning in &found.warnings {
         context.ui.say(&format!("warning: {warning}"));
     }
+    if let Some(access) = found.write_access {
+        context.ui.say(&access.to_string());
+    }
     if !found.faults.is_empty() {
         context.ui.say(&Faults(found.faults).to_string());
         return Ok(Exit::Configuration);

@@ -9,6 +9,7 @@ use super::local::{self, Config};
 use super::machine::check_machine;
 use super::pod::{self, Pod};
 use super::reader::Findings;
+use super::restapi::WriteAccess;
 use super::tree::{self, Node, Value};
 use super::variables::{self, Variable};
 use super::{arguments, environment, image, kubernetes};
@@ -32,6 +33,8 @@ pub struct Checked {
     pub faults: Vec<Fault>,
     /// What an operator should know.
     pub warnings: Vec<Fault>,
+    /// Who may change something over REST; `None`: the configuration cannot be read.
+    pub write_access: Option<WriteAccess>,
 }
 
 /// Where a configuration comes from.
@@ -61,10 +64,11 @@ pub fn load(sources: &Sources) -> Result<Loaded, Faults> {
 /// Reads as [`load`] does, and looks at this machine too, as far as the configuration can be read.
 pub fn check(sources: &Sources) -> Checked {
     let (config, mut findings) = read(sources);
-    if let Some(config) = config {
-        findings.faults.extend(check_machine(&config));
+    if let Some(config) = &config {
+        findings.faults.extend(check_machine(config));
     }
-    Checked { faults: findings.faults, warnings: findings.warnings }
+    let write_access = config.map(|config| config.restapi.write_access());
+    Checked { faults: findings.faults, warnings: findings.warnings, write_access }
 }
 
 fn read(sources: &Sources) -> (Option<Config>, Findings) {

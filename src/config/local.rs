@@ -9,6 +9,7 @@ use super::etcd::{self, Etcd};
 use super::kubernetes::{self, Kubernetes};
 use super::postgresql::{self, Postgresql};
 use super::reader::{Findings, Section};
+use super::restapi::{self, RestApi};
 use super::tree::{Node, Value};
 use super::watchdog::{self, Watchdog};
 use crate::model::{MemberName, Tags};
@@ -106,25 +107,6 @@ impl fmt::Debug for Credentials {
     }
 }
 
-/// `restapi`.
-#[derive(Clone, Debug)]
-pub struct RestApi {
-    /// Where to listen.
-    pub listen: Address,
-    /// How others reach it.
-    pub connect_address: Address,
-    /// Who may write; everybody when `None`.
-    pub authentication: Option<Credentials>,
-    /// Networks and hosts that may write; everybody when empty.
-    pub allowlist: Vec<String>,
-    /// Members may always write.
-    pub allowlist_include_members: bool,
-    /// The `Server` header: `original`, `minimal` or `productonly`.
-    pub server_tokens: String,
-    /// Headers added to every answer.
-    pub http_extra_headers: Vec<(String, String)>,
-}
-
 /// `bootstrap`.
 #[derive(Clone, Debug, Default)]
 pub struct Bootstrap {
@@ -157,7 +139,7 @@ pub(super) fn read(root: &Node, findings: &mut Findings) -> Option<Config> {
     let namespace =
         format!("/{}", namespace.split('/').filter(|part| !part.is_empty()).collect::<Vec<_>>().join("/"));
     let log = log(top.section("log", findings), findings);
-    let restapi = restapi(&mut top, findings);
+    let restapi = restapi::read(&mut top, findings);
     let etcd = etcd::read(&mut top, findings);
     let bootstrap = bootstrap(&mut top, findings);
     let postgresql = postgresql::read(&mut top, findings);
@@ -240,42 +222,6 @@ fn log(mut log: Section<'_>, findings: &mut Findings) -> Log {
     Log { level: level.to_owned(), kind, dir }
 }
 
-fn restapi(top: &mut Section<'_>, findings: &mut Findings) -> RestApi {
-    let mut rest = top.section("restapi", findings);
-    let listen = address(&mut rest, "listen", None, true, findings);
-    let connect_address = match rest.get("connect_address") {
-        Some(_) => address(&mut rest, "connect_address", None, false, findings),
-        None => listen.clone(),
-    };
-    let authentication = credentials(rest.section("authentication", findings), findings).or_else(|| {
-        let (username, password) = rest.text("auth", findings)?.split_once(':').map(own)?;
-        Some(Credentials { username, password })
-    });
-    let http_extra_headers = rest.parameters("http_extra_headers", findings);
-    for key in ["certfile", "cafile", "verify_client"] {
-        if let Some(node) = rest.get(key) {
-            rest.warn(key, node, "TLS for REST is not built yet: this key is not acted on", findings);
-        }
-    }
-    let rest_api = RestApi {
-        listen,
-        connect_address,
-        authentication,
-        allowlist: rest.list("allowlist", true, findings).unwrap_or_default(),
-        allowlist_include_members: rest.flag("allowlist_include_members", false, findings),
-        server_tokens: rest.text("server_tokens", findings).unwrap_or_else(|| "original".to_owned()),
-        http_extra_headers,
-    };
-    rest.accept(&["keyfile", "keyfile_password", "ciphers", "https_extra_headers"]);
-    rest.accept(&["request_queue_size", "thread_pool_size"]);
-    rest.finish(findings);
-    rest_api
-}
-
-fn own((left, right): (&str, &str)) -> (String, String) {
-    (left.to_owned(), right.to_owned())
-}
-
 /// `ADDRESS:PORT` under `key`.
 pub(super) fn address(
     section: &mut Section<'_>,
@@ -300,7 +246,8 @@ pub(super) fn address(
     }
 }
 
-fn credentials(mut section: Section<'_>, findings: &mut Findings) -> Option<Credentials> {
+/// User and password.
+pub(super) fn credentials(mut section: Section<'_>, findings: &mut Findings) -> Option<Credentials> {
     if !section.is_there() {
         return None;
     }

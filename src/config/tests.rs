@@ -77,6 +77,28 @@ fn an_unknown_key_is_a_warning_with_the_nearest_known_one() {
 }
 
 #[test]
+fn who_may_change_something_is_said() {
+    let access = |rest: &str, variables: &[(&str, &str)]| {
+        let text = WHOLE.replace("restapi: {", &format!("restapi: {{{rest}"));
+        let loaded = load_text(&text, variables).expect("valid");
+        (loaded.config.restapi.write_access(), loaded.warnings.len())
+    };
+    let cases = [
+        ("", WriteAccess::LocalAndMembers, 0),
+        ("allow_unauthenticated_writes: true, ", WriteAccess::Everybody, 0),
+        ("allowlist: [10.0.0.0/8], ", WriteAccess::Configured, 0),
+        ("allowlist_include_members: true, ", WriteAccess::Configured, 0),
+        ("auth: 'u:p', ", WriteAccess::Configured, 0),
+        ("auth: 'u:p', allow_unauthenticated_writes: true, ", WriteAccess::Configured, 1),
+    ];
+    for (rest, expected, warnings) in cases {
+        assert_eq!(access(rest, &[]), (expected, warnings), "{rest}");
+    }
+    let variable = [("MATRIARCH_RESTAPI_ALLOW_UNAUTHENTICATED_WRITES", "true")];
+    assert_eq!(access("", &variable), (WriteAccess::Everybody, 0));
+}
+
+#[test]
 fn variables_override_the_file_and_do_without_one() {
     let overridden =
         load_text(WHOLE, &[("PATRONI_NAME", "b"), ("PATRONI_POSTGRESQL_LISTEN", "10.1.1.1:6000")]);

@@ -64,6 +64,29 @@ async fn an_unknown_key_is_a_warning() {
     assert_eq!(strict.status.code(), Some(3), "{strict:?}");
 }
 
+/// Who may change something over REST is said by `check` and at the start, whichever it is.
+#[tokio::test]
+async fn open_doors_are_said() {
+    let mut cluster = Plan::new(1).prepare().await;
+    let login = json!({ "username": "admin", "password": "x" });
+    for (settings, words) in [
+        (json!({}), "from this machine and from members of the cluster only"),
+        (json!({ "allow_unauthenticated_writes": true }), "from everybody who reaches the port"),
+        (json!({ "authentication": login, "allow_unauthenticated_writes": null }), "as `restapi` says"),
+    ] {
+        change(&cluster, &json!({ "restapi": settings }));
+        let file = cluster.members[0].config_file().to_string_lossy().into_owned();
+        let output = cluster.members[0].binary(&["check", "--strict", &file]).await;
+        let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+        assert!(output.status.success() && said.contains(words), "{said}");
+    }
+    change(&cluster, &json!({ "restapi": { "authentication": null } }));
+    cluster.start().await;
+    let log = cluster.members[0].log_text();
+    let warnings = log.lines().filter(|line| line.contains("requests that change something"));
+    assert_eq!(warnings.filter(|line| line.contains("WARN")).count(), 1, "{log}");
+}
+
 /// Somebody else listens on the REST port.
 #[tokio::test]
 async fn a_port_in_use_is_said() {

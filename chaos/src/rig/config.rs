@@ -164,7 +164,11 @@ pub(crate) fn member(
         "scope": "herd",
         "name": name,
         "etcd3": { "hosts": etcd },
-        "restapi": { "listen": "0.0.0.0:8008", "connect_address": format!("{address}:8008") },
+        "restapi": {
+            "listen": "0.0.0.0:8008", "connect_address": format!("{address}:8008"),
+            // Operators are where the clients are.
+            "allowlist": ["10.77.0.0/24"],
+        },
         "bootstrap": { "dcs": dynamic(system, mode), "initdb": initdb },
         "postgresql": {
             "listen": "0.0.0.0:5432",
