@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use crate::model::{PodNames, PodRole, Term, WallTime};
 
-/// The term in which the label was written, or taken off.
+/// The term in which the label was written, or taken off, or in which another pod's member began to lead.
 pub(super) const TERM: &str = "matriarch.io/term";
 /// The member's record, as it stands in etcd.
 pub(super) const STATUS: &str = "status";
@@ -14,9 +14,12 @@ pub(super) const STATUS: &str = "status";
 impl PodNames {
     /// The cluster's pods that say that they are the primary's.
     pub(super) fn leaders(&self) -> String {
-        let leader = [(&self.role_label, &self.leader)];
-        let terms = self.selector.iter().chain(leader).map(|(key, value)| format!("{key}={value}"));
-        terms.collect::<Vec<_>>().join(",")
+        selector(self.selector.iter().chain([(&self.role_label, &self.leader)]))
+    }
+
+    /// The cluster's pods.
+    pub(super) fn all(&self) -> String {
+        selector(self.selector.iter())
     }
 
     /// A new leader finds the pod by these.
@@ -35,6 +38,10 @@ impl PodNames {
             PodRole::Bootstrapping | PodRole::Nothing => (None, None),
         }
     }
+}
+
+fn selector<'a>(labels: impl Iterator<Item = (&'a String, &'a String)>) -> String {
+    labels.map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(",")
 }
 
 /// What the own pod shall say; `None`: what it says already.
@@ -77,11 +84,15 @@ pub(super) fn change(pod: &Pod, wanted: &Wanted, names: &PodNames) -> Option<Cha
     (routes || !annotations.is_empty()).then(|| Change { patch: patch(pod, labels, annotations), routes })
 }
 
-/// Takes the leader's label off somebody else's pod, in the name of `term`.
-pub(super) fn strip(pod: &Pod, term: Term, names: &PodNames) -> Value {
-    let mut labels = Map::from_iter([(names.role_label.clone(), Value::Null)]);
-    if let Some(tmp) = &names.tmp_role_label {
-        set(&mut labels, label(pod, tmp), tmp, None);
+/// Writes `term` on somebody else's pod, and takes the leader's label off it if it is there. Either makes a new version
+/// of the pod, so that a patch that was made before for the old one fails.
+pub(super) fn fence(pod: &Pod, term: Term, names: &PodNames) -> Value {
+    let mut labels = Map::new();
+    if names.says_leader(pod) {
+        labels.insert(names.role_label.clone(), Value::Null);
+        if let Some(tmp) = &names.tmp_role_label {
+            set(&mut labels, label(pod, tmp), tmp, None);
+        }
     }
     let annotations = Map::from_iter([(TERM.to_owned(), term.to_string().into())]);
     patch(pod, labels, annotations)
@@ -109,7 +120,7 @@ pub(super) fn timestamp(now: WallTime) -> Option<jiff::Timestamp> {
     jiff::Timestamp::from_millisecond(now.0).ok()
 }
 
-/// The term in which somebody last wrote or took off the label.
+/// The term in which somebody last wrote the label, took it off, or began to lead.
 pub(super) fn term(pod: &Pod) -> Option<Term> {
     annotation(pod, TERM)?.parse().ok().map(Term)
 }

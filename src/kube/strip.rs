@@ -1,4 +1,8 @@
-//! Takes the leader's label off every pod but my own: one list, then a patch for each, all at once.
+//! Takes the leader's label off every pod but my own, and writes my term on all of them: one list, then a patch for
+//! each, all at once.
+//!
+//! A pod without the label is patched, too: its member may have led, and may have sent the patch with the label just
+//! before it froze. That patch names the version it was made for, and mine makes a newer one.
 
 use futures::future::join_all;
 use k8s_openapi::api::core::v1::Pod;
@@ -31,14 +35,14 @@ pub(super) async fn until_done(shared: &Shared, term: Term, hopeless: impl Fn(Po
     true
 }
 
-/// Done when no other pod says that it is the leader's.
+/// Done when no other pod says that it is the leader's, and none can by a patch that was made before.
 pub(super) async fn strip(shared: &Shared, term: Term) -> Result<(), Failure> {
     let setup = shared.api.setup();
-    let (_, pods) = shared.api.list(&Selector::Labelled(setup.names.leaders())).await?;
+    let (_, pods) = shared.api.list(&Selector::Labelled(setup.names.all())).await?;
     let seen_at = clock::now();
     let others = pods.into_iter().filter(|pod| is_other(pod, &setup.pod));
-    let stripped = join_all(others.map(|pod| strip_one(shared, pod, seen_at, term))).await;
-    stripped.into_iter().collect::<Result<(), Failure>>()?;
+    let fenced = join_all(others.map(|pod| fence_one(shared, pod, seen_at, term))).await;
+    fenced.into_iter().collect::<Result<(), Failure>>()?;
     shared.stripped.send_replace(Some(term));
     Ok(())
 }
@@ -47,22 +51,24 @@ pub(super) fn is_other(pod: &Pod, mine: &str) -> bool {
     pod.metadata.name.as_deref() != Some(mine)
 }
 
-async fn strip_one(shared: &Shared, mut pod: Pod, mut seen_at: Moment, term: Term) -> Result<(), Failure> {
+async fn fence_one(shared: &Shared, mut pod: Pod, mut seen_at: Moment, term: Term) -> Result<(), Failure> {
     let names = &shared.api.setup().names;
     let name = pod.metadata.name.clone().unwrap_or_default();
     let mut failure = Failure::new(PodFailure::Conflict, format!("pod {name} changes all the time"));
     for _ in 0..TRIES {
-        if !names.says_leader(&pod) {
+        let labelled = names.says_leader(&pod);
+        let found = pod::term(&pod);
+        if !labelled && found == Some(term) {
             return Ok(());
         }
         // What was written in my own term or later was not written by a leader before me.
-        if let Some(found) = pod::term(&pod).filter(|found| term <= *found)
+        if let Some(found) = found.filter(|found| term <= *found)
             && !shared.is_confirmed(term, seen_at).await
         {
             return Err(Failure::newer_term(&name, found, term));
         }
-        failure = match shared.api.patch(&name, &pod::strip(&pod, term, names)).await {
-            Ok(_) => {
+        failure = match shared.api.patch(&name, &pod::fence(&pod, term, names)).await {
+            Ok(_) if labelled => {
                 tracing::info!(
                     pod = name,
                     term = term.0,
@@ -70,6 +76,7 @@ async fn strip_one(shared: &Shared, mut pod: Pod, mut seen_at: Moment, term: Ter
                 );
                 return Ok(());
             }
+            Ok(_) => return Ok(()),
             Err(failure) => failure,
         };
         match failure.kind {

@@ -66,7 +66,7 @@ fn the_second_label_has_the_standard_words() {
     let patch = changed(&led, PodRole::Follower, &names).expect("two labels");
     assert_eq!(patch["metadata"]["labels"], json!({"role": "slave", "tmp": "replica"}));
     assert_eq!(
-        strip(&led, Term(3), &names)["metadata"],
+        fence(&led, Term(3), &names)["metadata"],
         json!({
             "uid": "u-1", "resourceVersion": "7",
             "labels": {"role": null, "tmp": null}, "annotations": {"matriarch.io/term": "3"}

@@ -11,11 +11,14 @@ use crate::support::until;
 
 /// Waits until the API server holds a patch of pg-0's.
 async fn held(stand: &Stand, before: usize) {
-    let held = until(WITHIN, async || {
-        let asked = stand.kubernetes.faulty().asked_by("pg-0");
-        (before < asked.iter().filter(|asked| asked.method == "PATCH").count()).then_some(())
-    });
+    let held = until(WITHIN, async || (before < patches(stand)).then_some(()));
     held.await.expect("it patches");
+}
+
+/// How many patches of its own pod pg-0 has sent.
+fn patches(stand: &Stand) -> usize {
+    let asked = stand.kubernetes.faulty().asked_by("pg-0");
+    asked.iter().filter(|asked| asked.method == "PATCH" && asked.path.contains("pods/pg-0")).count()
 }
 
 /// It led, its label was taken off meanwhile, and what it had sent before that does not count.
@@ -27,8 +30,7 @@ async fn a_patch_from_before_the_strip_fails() {
     let (old, new) = (stand.labeller("pg-0"), stand.labeller("pg-1"));
     old.lead(5);
     stand.sees("pg-0", "the old leader", |pod| role(pod) == Some("primary")).await;
-    let before =
-        stand.kubernetes.faulty().asked_by("pg-0").iter().filter(|asked| asked.method == "PATCH").count();
+    let before = patches(&stand);
     let fault = stand.kubernetes.faulty().inject(Fault::always(Effect::Held).of("pg-0").on("patch"));
     // Somebody removes its label, and it mends that, slowly.
     stand.relabel("pg-0", json!({"role": "primary-not"})).await;
@@ -46,24 +48,36 @@ async fn a_patch_from_before_the_strip_fails() {
     assert_eq!(stand.kubernetes.faulty().longest_overlap("role", "primary"), Duration::ZERO);
 }
 
-/// It was about to say that it leads when it froze: nothing was there to be stripped, and its patch does arrive. The
-/// new leader sees it and takes it off.
+/// It was about to say that it leads when it froze, and its pod has never been labelled: what it had sent does not count
+/// once another has begun to lead.
 #[tokio::test]
-async fn a_first_patch_that_arrives_late_is_taken_off_again() {
+async fn a_first_patch_of_a_pod_without_a_label_fails() {
     let stand = Stand::faulty().await;
-    stand.make("pg-0", json!({"role": "replica"}), json!({})).await;
+    stand.make("pg-0", json!({}), json!({})).await;
     stand.make("pg-1", json!({"role": "replica"}), json!({})).await;
+    stand.make("pg-2", json!({"role": "replica"}), json!({})).await;
     let (old, new) = (stand.labeller("pg-0"), stand.labeller("pg-1"));
-    let fault = stand.kubernetes.faulty().inject(Fault::always(Effect::Held).of("pg-0").on("patch"));
+    // Held after it has written its term on the others, before it writes on its own pod.
+    stand.sees("pg-0", "there", |pod| role(pod).is_none()).await;
+    let own = Fault::always(Effect::Held).of("pg-0").on("patch").at("pods/pg-0");
+    let fault = stand.kubernetes.faulty().inject(own);
     old.lead(5);
+    stand.sees("pg-2", "claimed", |pod| annotation(pod, TERM) == Some("5")).await;
     held(&stand, 0).await;
     old.leads(Leads::Not);
     new.lead(8);
     stand.sees("pg-1", "the new leader", |pod| role(pod) == Some("primary")).await;
+    for name in ["pg-0", "pg-2"] {
+        assert_eq!(annotation(&stand.pod(name).await, TERM), Some("8"), "{name}");
+    }
     stand.kubernetes.faulty().lift(fault);
-    let stripped = |pod: &serde_json::Value| annotation(pod, TERM) == Some("8");
-    stand.sees("pg-0", "stripped", stripped).await;
-    assert_eq!(role(&stand.pod("pg-1").await), Some("primary"));
-    let both = stand.kubernetes.faulty().longest_overlap("role", "primary");
-    assert!(both < Duration::from_secs(2), "two said that they lead for {both:?}");
+    let refused = until(WITHIN, async || {
+        let asked = stand.kubernetes.faulty().asked_by("pg-0");
+        asked.iter().any(|asked| asked.method == "PATCH" && asked.code == Some(409)).then_some(())
+    });
+    refused.await.expect("the late patch fails");
+    old.kube.want(PodRole::Follower);
+    stand.sees("pg-0", "a follower", |pod| role(pod) == Some("replica")).await;
+    assert_eq!(role(&stand.pod("pg-2").await), Some("replica"), "what others say stays");
+    assert_eq!(stand.kubernetes.faulty().longest_overlap("role", "primary"), Duration::ZERO);
 }

@@ -43,7 +43,7 @@ async fn a_supervisor_that_is_restarted_leaves_the_label_in_place() {
     let (kubernetes, mut cluster) = in_pods(2).await;
     let led = sees(&kubernetes, &cluster, "m1", Some("primary")).await;
     let followed = sees(&kubernetes, &cluster, "m2", Some("replica")).await;
-    assert_eq!(annotation(&followed, TERM), None, "it never led");
+    assert_eq!(annotation(&followed, TERM), annotation(&led, TERM), "claimed by the leader");
     let status = until(WITHIN, async || {
         let pod = kubernetes.pod("m2").await;
         let status: Value = serde_json::from_str(annotation(&pod, "status")?).expect("JSON");
