@@ -1,20 +1,15 @@
 //! Who may send unsafe requests: allowlist, then client certificate, then basic authentication; where none of these is
 //! configured, this machine and the members.
 
-use std::collections::BTreeSet;
 use std::net::IpAddr;
-use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
 use super::answer::Answer;
 use super::dispatch::Caller;
-use super::{ApiSetup, wire};
+use super::{ApiSetup, addresses, wire};
 use crate::model::ClusterView;
-
-/// Names that take longer to resolve do not match.
-const RESOLVE_WITHIN: Duration = Duration::from_secs(2);
 
 /// Somebody who wants in.
 pub(super) struct Knock<'a> {
@@ -49,9 +44,7 @@ async fn is_near(caller: Caller, view: Option<&ClusterView>) -> bool {
     if caller.is_local {
         return true;
     }
-    let members = view.into_iter().flat_map(|view| view.members.values());
-    let urls = members.flat_map(|member| [&member.record.api_url, &member.record.conn_url]).flatten();
-    let hosts: BTreeSet<String> = urls.filter_map(|url| Some(wire::address(url)?.0)).collect();
+    let hosts = view.map(addresses::hosts).unwrap_or_default();
     any_resolves_to(hosts.iter(), caller.address).await
 }
 
@@ -116,13 +109,7 @@ async fn any_resolves_to(hosts: impl Iterator<Item = &String>, address: IpAddr) 
 }
 
 async fn resolves_to(host: &str, address: IpAddr) -> bool {
-    if let Ok(literal) = host.parse::<IpAddr>() {
-        return literal.to_canonical() == address;
-    }
-    match tokio::time::timeout(RESOLVE_WITHIN, tokio::net::lookup_host((host, 0))).await {
-        Ok(Ok(mut found)) => found.any(|found| found.ip().to_canonical() == address),
-        Ok(Err(_)) | Err(_) => false,
-    }
+    addresses::resolve(host).await.contains(&address)
 }
 
 /// `10.0.0.0/8`, `fd00::/8` or one address.
@@ -165,10 +152,14 @@ mod tests {
     use super::*;
 
     fn caller(address: &str, is_local: bool) -> Caller {
-        Caller { address: address.parse().expect("an address"), is_local, certified: false }
+        Caller { address: address.parse().expect("an address"), is_local, is_member: false, certified: false }
     }
 
-    async fn outcome(setup: &ApiSetup, caller: Caller, view: Option<&ClusterView>) -> Result<(), (u16, String)> {
+    async fn outcome(
+        setup: &ApiSetup,
+        caller: Caller,
+        view: Option<&ClusterView>,
+    ) -> Result<(), (u16, String)> {
         let knock = Knock { caller, authorization: None, members_welcome: true };
         check(setup, &knock, view).await.map_err(|answer| (answer.status, answer.body))
     }
@@ -192,14 +183,18 @@ mod tests {
                 Ok(()) => assert!(may, "{from}"),
                 Err((code, text)) => {
                     assert!(!may && code == 403, "{from}: {text}");
-                    for word in [from, "restapi.authentication", "restapi.allow_unauthenticated_writes: true"] {
+                    for word in [from, "restapi.authentication", "restapi.allow_unauthenticated_writes: true"]
+                    {
                         assert!(text.contains(word), "{word}: {text}");
                     }
                 }
             }
         }
         // Nobody is a member while etcd is away.
-        assert_eq!(outcome(&setup, caller("10.0.0.1", false), None).await.map_err(|refusal| refusal.0), Err(403));
+        assert_eq!(
+            outcome(&setup, caller("10.0.0.1", false), None).await.map_err(|refusal| refusal.0),
+            Err(403)
+        );
         let open = ApiSetup { allow_unauthenticated_writes: true, ..ApiSetup::default() };
         assert_eq!(outcome(&open, caller("192.0.2.7", false), None).await, Ok(()));
     }

@@ -6,6 +6,7 @@ use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue, SERVER};
 use hyper::{Response, StatusCode};
 use serde_json::Value;
 
+use super::places::Class;
 use super::{ApiSetup, json};
 use crate::agent::OrderError;
 
@@ -69,6 +70,11 @@ impl Answer {
     /// etcd or the loop did not do its part.
     pub(super) fn unavailable(error: &OrderError) -> Answer {
         Answer::text(503, format!("not possible now: {error}"))
+    }
+
+    /// All places of a class are taken.
+    pub(super) fn too_many(class: Class) -> Answer {
+        Answer::text(503, format!("not possible now: too many {} at once, try again", class.words()))
     }
 
     /// The response, with the headers `setup` asks for.

@@ -12,6 +12,7 @@ use serde_json::{Map, Value};
 use tokio::sync::Mutex;
 
 use super::answer::Answer;
+use super::places::{Class, Places};
 use super::query::Query;
 use super::{ApiSetup, access, cluster, config, metrics, operate, probes, switchover, wire};
 use crate::agent::{Handle, Status};
@@ -34,6 +35,8 @@ pub(super) struct Caller {
     pub(super) address: IpAddr,
     /// The connection never left this machine.
     pub(super) is_local: bool,
+    /// It came from where a member is, as far as is known.
+    pub(super) is_member: bool,
     /// Showed a certificate that TLS verified.
     pub(super) certified: bool,
 }
@@ -43,11 +46,12 @@ pub(super) struct Routes {
     handle: Handle,
     /// When the last look was answered; held while one is under way.
     looked_at: Mutex<Option<Moment>>,
+    places: Places,
 }
 
 impl Routes {
     pub(super) fn new(handle: Handle) -> Routes {
-        Routes { handle, looked_at: Mutex::new(None) }
+        Routes { handle, looked_at: Mutex::new(None), places: Places::new() }
     }
 
     /// Answers any request. Never fails: whatever goes wrong is an answer.
@@ -55,12 +59,19 @@ impl Routes {
         let path = format!("/{}", request.uri().path().trim_start_matches('/'));
         let query = Query::parse(request.uri().query().unwrap_or_default());
         let first = path[1..].split('/').next().unwrap_or_default().to_owned();
+        let class = Class::of(request.method(), &first, caller);
         match *request.method() {
-            Method::GET => self.patiently(self.get(&first, &path, &query)).await,
-            Method::HEAD | Method::OPTIONS => {
-                let status = self.fresh().await;
-                Answer::bare(probes::health(&status, &path, &query, clock::now()))
-            }
+            Method::GET => match self.places.take(class) {
+                Some(_place) => self.patiently(self.get(&first, &path, &query)).await,
+                None => Answer::too_many(class),
+            },
+            Method::HEAD | Method::OPTIONS => match self.places.take(class) {
+                Some(_place) => {
+                    let status = self.fresh().await;
+                    Answer::bare(probes::health(&status, &path, &query, clock::now()))
+                }
+                None => Answer::bare(503),
+            },
             _ => match Unsafe::named(request.method(), &first) {
                 Some(route) => {
                     let act = self.act(route, request, caller, setup);
@@ -142,7 +153,15 @@ impl Routes {
             authorization: head.headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()),
             members_welcome: route != Unsafe::Failsafe,
         };
-        access::check(setup, &knock, status.view.as_deref()).await?;
+        let place = |class| self.places.take(class).ok_or_else(|| Answer::too_many(class));
+        if caller.is_local || caller.is_member {
+            access::check(setup, &knock, status.view.as_deref()).await?;
+        } else {
+            // Names may have to be looked up: strangers wait for that in places of their own.
+            let _place = place(Class::Access)?;
+            access::check(setup, &knock, status.view.as_deref()).await?;
+        }
+        let _place = place(Class::Change)?;
         let handle = &self.handle;
         match route {
             Unsafe::PatchConfig => config::patch(handle, required(&head.headers, body).await?).await,

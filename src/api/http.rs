@@ -14,18 +14,18 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
+use super::addresses::MemberAddresses;
 use super::dispatch::{Caller, Routes};
+use super::places::{Visit, WAITS_WITHIN, Waiting};
 use super::{ApiError, ApiSetup};
 use crate::agent::Handle;
 
-/// More connections wait in the kernel. Enough for every prober of a large fleet, too few to run out of files.
-const CONNECTIONS_MAX: usize = 512;
-/// A client that takes longer to send its request, or to shake hands, has gone.
-const REQUEST_WITHIN: Duration = Duration::from_secs(10);
+/// No head of a request is larger.
+const HEAD_BYTES_MAX: usize = 64 << 10;
 /// What open requests get when the server ends.
 const DRAIN_WITHIN: Duration = Duration::from_secs(1);
 /// After a failed accept: the process is out of files, and trying again at once does not help.
@@ -56,24 +56,34 @@ pub async fn serve(
     handle: Handle,
     shutdown: impl Future<Output = ()>,
 ) {
-    let routes = Arc::new(Routes::new(handle));
-    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let members = Arc::new(MemberAddresses::default());
+    let follow = async { members.follow(&handle).await };
+    let mut follow = pin!(follow);
+    let routes = Arc::new(Routes::new(handle.clone()));
+    let waiting = Waiting::default();
     let (ending_sender, ending) = watch::channel(false);
     let mut connections = JoinSet::new();
     let mut shutdown = pin!(shutdown);
     loop {
-        let (stream, address, place) = tokio::select! {
+        let (stream, address) = tokio::select! {
             () = &mut shutdown => break,
+            () = &mut follow => continue,
             Some(_) = connections.join_next() => continue,
-            accepted = accept(&listener, &places) => match accepted {
+            accepted = accept(&listener, &waiting) => match accepted {
                 Some(accepted) => accepted,
                 None => continue,
             },
         };
+        let caller = caller(&stream, address, &members);
+        let visit = Arc::new(waiting.enter(caller.is_member));
         let (routes, setup, ending) = (routes.clone(), setup.clone(), ending.clone());
         connections.spawn(async move {
-            greet(stream, address, routes, setup, ending).await;
-            drop(place);
+            tokio::select! {
+                () = greet(stream, caller, &visit, routes, setup, ending) => {}
+                () = visit.overstayed() => {
+                    tracing::trace!(address = %caller.address, "cut a connection that waited for too long");
+                }
+            }
         });
     }
     drop(listener);
@@ -84,15 +94,12 @@ pub async fn serve(
     }
 }
 
-async fn accept(
-    listener: &TcpListener,
-    places: &Arc<Semaphore>,
-) -> Option<(TcpStream, SocketAddr, tokio::sync::OwnedSemaphorePermit)> {
-    let place = places.clone().acquire_owned().await.ok()?;
+async fn accept(listener: &TcpListener, waiting: &Waiting) -> Option<(TcpStream, SocketAddr)> {
     match listener.accept().await {
-        Ok((stream, address)) => Some((stream, address, place)),
+        Ok(accepted) => Some(accepted),
         Err(error) => {
             tracing::warn!(%error, "failed to accept a connection to the REST interface");
+            waiting.cut_one();
             tokio::time::sleep(ACCEPT_PAUSE).await;
             None
         }
@@ -102,48 +109,56 @@ async fn accept(
 /// Shakes hands where TLS is on, then serves the connection.
 async fn greet(
     stream: TcpStream,
-    address: SocketAddr,
+    caller: Caller,
+    visit: &Arc<Visit>,
     routes: Arc<Routes>,
     setup: watch::Receiver<Arc<ApiSetup>>,
     ending: watch::Receiver<bool>,
 ) {
-    let caller = caller(&stream, address);
     let Some(tls) = setup.borrow().tls.clone() else {
-        return converse(stream, caller, routes, setup, ending).await;
+        return converse(stream, caller, visit, routes, setup, ending).await;
     };
-    match tokio::time::timeout(REQUEST_WITHIN, TlsAcceptor::from(tls).accept(stream)).await {
-        Ok(Ok(stream)) => {
+    match TlsAcceptor::from(tls).accept(stream).await {
+        Ok(stream) => {
             let certified = stream.get_ref().1.peer_certificates().is_some();
-            converse(stream, Caller { certified, ..caller }, routes, setup, ending).await;
+            converse(stream, Caller { certified, ..caller }, visit, routes, setup, ending).await;
         }
-        Ok(Err(error)) => tracing::debug!(%error, %address, "TLS handshake failed"),
-        Err(_) => tracing::debug!(%address, "TLS handshake took too long"),
+        Err(error) => tracing::debug!(%error, address = %caller.address, "TLS handshake failed"),
     }
 }
 
-fn caller(stream: &TcpStream, address: SocketAddr) -> Caller {
+fn caller(stream: &TcpStream, address: SocketAddr, members: &MemberAddresses) -> Caller {
     let address = address.ip().to_canonical();
     // An address of this machine is answered to on this machine, so nobody else can hold a conversation from it.
     let here = stream.local_addr().is_ok_and(|here| here.ip().to_canonical() == address);
-    Caller { address, is_local: address.is_loopback() || here, certified: false }
+    let is_local = address.is_loopback() || here;
+    Caller { address, is_local, is_member: members.hold(address), certified: false }
 }
 
 async fn converse(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     caller: Caller,
+    visit: &Arc<Visit>,
     routes: Arc<Routes>,
     setup: watch::Receiver<Arc<ApiSetup>>,
     mut ending: watch::Receiver<bool>,
 ) {
+    let visit = visit.clone();
     let router = Router::new().fallback(move |request: Request| {
-        let (routes, setup) = (routes.clone(), setup.borrow().clone());
-        async move { routes.answer(request, caller, &setup).await.into_response(&setup) }
+        let (routes, setup, visit) = (routes.clone(), setup.borrow().clone(), visit.clone());
+        async move {
+            visit.answer();
+            let answer = routes.answer(request, caller, &setup).await;
+            visit.wait();
+            answer.into_response(&setup)
+        }
     });
     let service = TowerToHyperService::new(router);
     let mut connection = pin!(
         http1::Builder::new()
             .timer(TokioTimer::new())
-            .header_read_timeout(REQUEST_WITHIN)
+            .header_read_timeout(WAITS_WITHIN)
+            .max_buf_size(HEAD_BYTES_MAX)
             .half_close(true)
             .serve_connection(TokioIo::new(stream), service)
     );

@@ -4,7 +4,7 @@
 //! http ──► dispatch ──► probes, wire, metrics      status in, answer out: pure
 //!   │          │
 //!   │          └──► access ──► config, operate, switchover ──► agent::Handle
-//!   └─ connections, TLS, limits
+//!   └─ connections, TLS; places, addresses: limits
 //! ```
 //!
 //! Every route answers from the [`Status`](crate::agent::Status) the loop publishes, or through the
@@ -14,6 +14,7 @@
 //! in recovery. `/leader` needs the key alone.
 
 mod access;
+mod addresses;
 mod answer;
 mod cluster;
 mod config;
@@ -23,6 +24,7 @@ mod http;
 mod json;
 mod metrics;
 mod operate;
+mod places;
 mod probes;
 mod query;
 mod setup;

@@ -1,5 +1,6 @@
 //! A real server over a fake loop, and the statuses that all tests of this module start from.
 
+mod crowds;
 mod routes;
 mod sockets;
 mod switchover;
@@ -10,7 +11,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
 use super::{ApiSetup, bind, serve};
 use crate::agent::{Handle, Order, OrderError, Orders, Status, handle};
@@ -182,6 +183,8 @@ pub(super) struct World {
     pub(super) looks: usize,
     pub(super) reloads: usize,
     pub(super) failover: Vec<Option<FailoverRequest>>,
+    /// Linearizable reads that are not answered; `None`: they are.
+    pub(super) held_reads: Option<Vec<oneshot::Sender<Result<ClusterView, OrderError>>>>,
 }
 
 /// A server on a port of its own.
@@ -206,6 +209,7 @@ pub(super) async fn rig_with(first: Status, setup: ApiSetup) -> Rig {
         looks: 0,
         reloads: 0,
         failover: Vec::new(),
+        held_reads: None,
     };
     let world = Arc::new(Mutex::new(world));
     let (handle, orders): (Handle, Orders) = handle(first);
@@ -239,6 +243,9 @@ fn carry_out(order: Order, world: &mut World) {
             let _ = answer.send(());
         }
         Order::ReadCluster(answer) => {
+            if let Some(held) = &mut world.held_reads {
+                return held.push(answer);
+            }
             let _ = answer.send(world.cluster.clone().ok_or_else(away));
         }
         Order::WriteConfig(text, if_revision, answer) => {

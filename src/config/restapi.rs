@@ -79,8 +79,10 @@ pub(super) fn read(top: &mut Section<'_>, findings: &mut Findings) -> RestApi {
     };
     let authentication =
         local::credentials(rest.section("authentication", findings), findings).or_else(|| {
-            let (username, password) =
-                rest.text("auth", findings)?.split_once(':').map(|(user, word)| (user.into(), word.into()))?;
+            let (username, password) = rest
+                .text("auth", findings)?
+                .split_once(':')
+                .map(|(user, word)| (user.into(), word.into()))?;
             Some(Credentials { username, password })
         });
     let http_extra_headers = rest.parameters("http_extra_headers", findings);

@@ -1,0 +1,302 @@
+//! Places: how many connections may wait at once, and how many requests of each class may be answered at once.
+//!
+//! A connection waits from its first byte to the end of its first head, and between the end of an answer and the end of
+//! the next head: while it shakes hands, says nothing, sends slowly, or does not read. It may do so for a while, and
+//! where too many do, the one that has waited longest is cut. So a new connection is always accepted, and a prober that
+//! sends its request at once is answered whatever others do. Members have places of their own: nobody else's connection
+//! ever costs one of theirs.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use hyper::Method;
+use tokio::sync::{Semaphore, SemaphorePermit, watch};
+use tokio::time::Instant;
+
+use super::dispatch::Caller;
+
+/// How long a connection may wait in one go.
+pub(super) const WAITS_WITHIN: Duration = Duration::from_secs(10);
+/// Waiting connections of everybody but members: what a fleet of load balancers keeps open.
+const WAITING_MAX: usize = 256;
+/// Waiting connections of members: each asks each other one with a connection of its own.
+const WAITING_MEMBERS_MAX: usize = 64;
+
+/// What a request is about, as far as places are concerned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Class {
+    /// A member asks for this one's state: leaders are chosen by it.
+    Peer,
+    /// A health check. Any number of them share one look into PostgreSQL.
+    Probe,
+    /// Somebody reads: metrics, the cluster, the configuration, or the state as members read it.
+    Read,
+    /// Somebody from elsewhere wants to change something, and is looked up.
+    Access,
+    /// A change of somebody who may. It can take minutes.
+    Change,
+}
+
+impl Class {
+    /// The class of a request that is not a change, by the first part of its path.
+    pub(super) fn of(method: &Method, first: &str, caller: Caller) -> Class {
+        match (method, first) {
+            (&Method::GET, "patroni") if caller.is_member => Class::Peer,
+            (&Method::GET, "patroni" | "cluster" | "config" | "history" | "failsafe" | "metrics") => {
+                Class::Read
+            }
+            (_, _) => Class::Probe,
+        }
+    }
+
+    /// How many at once. All of them together stay below the usual limit of 1024 open files.
+    fn places(self) -> usize {
+        match self {
+            Class::Peer => 64,
+            Class::Probe => 256,
+            Class::Read => 64,
+            Class::Access | Class::Change => 32,
+        }
+    }
+
+    /// As a caller reads it.
+    pub(super) fn words(self) -> &'static str {
+        match self {
+            Class::Peer => "questions of members",
+            Class::Probe => "health checks",
+            Class::Read => "requests that read",
+            Class::Access => "requests from elsewhere that change something",
+            Class::Change => "requests that change something",
+        }
+    }
+}
+
+/// Requests under way, by class.
+pub(super) struct Places {
+    peers: Semaphore,
+    probes: Semaphore,
+    reads: Semaphore,
+    accesses: Semaphore,
+    changes: Semaphore,
+}
+
+impl Places {
+    pub(super) fn new() -> Places {
+        let places = |class: Class| Semaphore::new(class.places());
+        Places {
+            peers: places(Class::Peer),
+            probes: places(Class::Probe),
+            reads: places(Class::Read),
+            accesses: places(Class::Access),
+            changes: places(Class::Change),
+        }
+    }
+
+    /// A place for one request; `None`: there are enough of its class.
+    pub(super) fn take(&self, class: Class) -> Option<SemaphorePermit<'_>> {
+        let places = match class {
+            Class::Peer => &self.peers,
+            Class::Probe => &self.probes,
+            Class::Read => &self.reads,
+            Class::Access => &self.accesses,
+            Class::Change => &self.changes,
+        };
+        places.try_acquire().ok()
+    }
+}
+
+/// What a connection does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// It waits, until then at most.
+    Waiting(Instant),
+    /// A request of it is under way.
+    Answering,
+    /// Its place was needed.
+    Cut,
+}
+
+/// All connections that wait.
+#[derive(Clone, Default)]
+pub(super) struct Waiting(Arc<Mutex<Queues>>);
+
+#[derive(Default)]
+struct Queues {
+    next: u64,
+    members: Queue,
+    others: Queue,
+}
+
+/// Connections by the order in which they began to wait.
+type Queue = BTreeMap<u64, watch::Sender<Phase>>;
+
+impl Waiting {
+    /// A new connection, which waits.
+    pub(super) fn enter(&self, is_member: bool) -> Visit {
+        let visit = Visit {
+            waiting: self.clone(),
+            is_member,
+            phase: watch::Sender::new(Phase::Answering),
+            number: Mutex::default(),
+        };
+        visit.wait();
+        visit
+    }
+
+    /// Cuts the connection that has waited longest and is no member's.
+    pub(super) fn cut_one(&self) {
+        let mut queues = self.lock();
+        cut_first(&mut queues.others);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Queues> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Queues {
+    fn of(&mut self, is_member: bool) -> (&mut Queue, usize) {
+        if is_member { (&mut self.members, WAITING_MEMBERS_MAX) } else { (&mut self.others, WAITING_MAX) }
+    }
+}
+
+fn cut_first(queue: &mut Queue) {
+    if let Some((_, phase)) = queue.pop_first() {
+        phase.send_replace(Phase::Cut);
+    }
+}
+
+/// One connection, from its accept to its end.
+pub(super) struct Visit {
+    waiting: Waiting,
+    is_member: bool,
+    phase: watch::Sender<Phase>,
+    /// Its place in the queue, while it waits.
+    number: Mutex<Option<u64>>,
+}
+
+impl Visit {
+    /// A request has come. Without effect on a connection that was cut just now.
+    pub(super) fn answer(&self) {
+        self.leave();
+        self.phase.send_if_modified(|phase| {
+            let goes_on = *phase != Phase::Cut;
+            if goes_on {
+                *phase = Phase::Answering;
+            }
+            goes_on
+        });
+    }
+
+    /// The answer is made, or the connection is new.
+    pub(super) fn wait(&self) {
+        let mut queues = self.waiting.lock();
+        let until = Instant::now() + WAITS_WITHIN;
+        let goes_on = self.phase.send_if_modified(|phase| {
+            let goes_on = *phase != Phase::Cut;
+            if goes_on {
+                *phase = Phase::Waiting(until);
+            }
+            goes_on
+        });
+        if !goes_on {
+            return;
+        }
+        let number = queues.next;
+        queues.next += 1;
+        let (queue, most) = queues.of(self.is_member);
+        queue.insert(number, self.phase.clone());
+        if queue.len() > most {
+            cut_first(queue);
+        }
+        *self.number.lock().unwrap_or_else(PoisonError::into_inner) = Some(number);
+    }
+
+    /// Resolves when the connection has waited for too long, or its place was needed.
+    pub(super) async fn overstayed(&self) {
+        let mut phase = self.phase.subscribe();
+        loop {
+            let until = match *phase.borrow_and_update() {
+                Phase::Cut => return,
+                Phase::Answering => None,
+                Phase::Waiting(until) => Some(until),
+            };
+            let late = async {
+                match until {
+                    Some(until) => tokio::time::sleep_until(until).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = late => return,
+                // The sender is part of this very visit.
+                _ = phase.changed() => {}
+            }
+        }
+    }
+
+    fn leave(&self) {
+        let number = self.number.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(number) = number {
+            self.waiting.lock().of(self.is_member).0.remove(&number);
+        }
+    }
+}
+
+impl Drop for Visit {
+    fn drop(&mut self) {
+        self.leave();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn is_cut(visit: &Visit) -> bool {
+        *visit.phase.borrow() == Phase::Cut
+    }
+
+    #[test]
+    fn who_has_waited_longest_makes_room_and_who_is_answered_stays() {
+        let waiting = Waiting::default();
+        let member = waiting.enter(true);
+        let visits: Vec<Visit> = (0..WAITING_MAX).map(|_| waiting.enter(false)).collect();
+        assert!(!visits.iter().any(is_cut));
+        visits[0].answer();
+        let late = [waiting.enter(false), waiting.enter(false)];
+        assert!(
+            !is_cut(&visits[0]) && is_cut(&visits[1]) && !is_cut(&visits[2]),
+            "the oldest of those that wait"
+        );
+        // After an answer it begins to wait anew.
+        visits[0].wait();
+        assert!(is_cut(&visits[2]) && !is_cut(&visits[0]) && !late.iter().any(is_cut));
+        visits[1].wait();
+        assert!(is_cut(&visits[1]), "once cut, always cut");
+        waiting.cut_one();
+        assert!(is_cut(&visits[3]) && !is_cut(&member));
+    }
+
+    #[test]
+    fn a_connection_that_ends_leaves_nothing_behind() {
+        let waiting = Waiting::default();
+        for is_member in [true, false] {
+            let visits: Vec<Visit> = (0..10).map(|_| waiting.enter(is_member)).collect();
+            visits[3].answer();
+            drop(visits);
+            assert!(waiting.lock().of(is_member).0.is_empty());
+        }
+    }
+
+    #[test]
+    fn a_class_that_is_full_leaves_the_others_their_places() {
+        let places = Places::new();
+        let reads: Vec<_> = std::iter::from_fn(|| places.take(Class::Read)).collect();
+        assert_eq!(reads.len(), Class::Read.places());
+        for class in [Class::Peer, Class::Probe, Class::Access, Class::Change] {
+            assert!(places.take(class).is_some(), "{class:?}");
+        }
+    }
+}
