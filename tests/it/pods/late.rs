@@ -48,8 +48,8 @@ async fn a_patch_from_before_the_strip_fails() {
     assert_eq!(stand.kubernetes.faulty().longest_overlap("role", "primary"), Duration::ZERO);
 }
 
-/// It was about to say that it leads when it froze, and its pod has never been labelled: what it had sent does not count
-/// once another has begun to lead.
+/// It was about to say that it leads when it froze, and its pod has never been labelled: what it had sent does not
+/// count once another has begun to lead.
 #[tokio::test]
 async fn a_first_patch_of_a_pod_without_a_label_fails() {
     let stand = Stand::faulty().await;
