@@ -11,14 +11,15 @@ use super::events::Event;
 use super::fencing::Fencing;
 use super::jobs::{Lane, Tools};
 use super::observe::{PostgresWatch, lease_facts};
+use super::peers::PeerAnswers;
 use super::pods::Pods;
 use super::secrets::Rotation;
 use super::{Order, Status};
 use crate::decide::{Decision, Memory, decide};
 use crate::etcd::LeaseKeeper;
 use crate::model::{
-    CloneProgress, ExitBecause, Finished, JobKind, LeaderBranch, LeaseId, Me, MemberName, MemberRecord,
-    Moment, Observation, Outcome, PeerAnswer, Reason, Reply, Request, RequestId, View,
+    CloneProgress, ExitBecause, Finished, JobKind, LeaderBranch, LeaseId, Me, MemberRecord, Moment,
+    Observation, Outcome, Reason, Reply, Request, RequestId, View,
 };
 use crate::os::clock;
 use crate::os::signal::{SignalEvent, Signals};
@@ -60,7 +61,7 @@ pub(super) struct State {
     pub(super) answers: BTreeMap<RequestId, oneshot::Sender<Reply>>,
     pub(super) next_request: u64,
     pub(super) lookers: Vec<oneshot::Sender<()>>,
-    pub(super) peers: BTreeMap<MemberName, PeerAnswer>,
+    pub(super) peers: PeerAnswers,
     pub(super) leader_branch: Option<LeaderBranch>,
     pub(super) shutting_down: bool,
     pub(super) rotation: Rotation,
@@ -129,9 +130,7 @@ impl Cycle {
     fn take(&mut self, event: Event) {
         match event {
             Event::JobFinished(finished) => self.finish(finished),
-            Event::PeerAnswered(name, answer) => {
-                self.state.peers.insert(name, answer);
-            }
+            Event::PeerAnswered(name, answer) => self.peer_answered(name, answer),
             Event::LeaderBranchTold(told) => {
                 // What was long on its way does not replace the answer to a later question.
                 let known = self.state.leader_branch.take().filter(|known| told.asked_at < known.asked_at);
@@ -209,7 +208,7 @@ impl Cycle {
             view,
             lease: lease_facts(self.keeper.as_deref()),
             postgres,
-            peers: self.state.peers.clone(),
+            peers: self.state.peers.newest().clone(),
             leader_branch: self.state.leader_branch.clone(),
             clone_progress: self.clone_progress(kind),
             job,

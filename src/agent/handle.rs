@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::Status;
-use crate::model::{Ask, ClusterView, FailoverRequest, PeerAnswer, Reply};
+use crate::model::{Ask, ClusterView, FailoverRequest, PeerAnswer, PeerIdentity, Reply};
 
 /// At most this many orders wait; more callers wait for a place. A loop that is 64 orders behind is stuck.
 const ORDERS_MAX: usize = 64;
@@ -122,11 +122,11 @@ impl Handle {
         self.call(|answer| Order::WriteFailover(request, if_revision, answer)).await
     }
 
-    /// Asks another member for its state; `None` when the loop has ended.
-    pub async fn ask_peer(&self, api_url: String) -> Option<PeerAnswer> {
+    /// Asks another member for its state; `None` when the loop has ended. An answer of anybody but `asked` is none.
+    pub async fn ask_peer(&self, api_url: String, asked: &PeerIdentity) -> Option<PeerAnswer> {
         let (sender, answer) = oneshot::channel();
         self.orders.send(Order::AskPeer(api_url, sender)).await.ok()?;
-        answer.await.ok()
+        Some(answer.await.ok()?.of(asked))
     }
 
     async fn call<T>(

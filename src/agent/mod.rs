@@ -20,6 +20,7 @@ mod log;
 mod observe;
 mod orders;
 mod owner;
+mod peers;
 mod perform;
 mod pods;
 mod publish;

@@ -15,8 +15,6 @@ use crate::model::{
 };
 use crate::os::clock;
 
-/// How long a member may take to answer. In a failover everybody waits for the slowest.
-const ASK_WITHIN: Duration = Duration::from_secs(1);
 /// How long the leader's Postgres may take to tell its history.
 const HISTORY_WITHIN: Duration = Duration::from_secs(3);
 /// The pause before a failed write beside the loop is tried again.
@@ -132,16 +130,6 @@ impl Cycle {
                 tracing::warn!(%lease, error = chain(&error), "could not revoke my former lease");
             }
         });
-    }
-
-    fn ask_peers(&self, who: Vec<(MemberName, String)>) {
-        for (name, api_url) in who {
-            let (peers, events) = (self.peers.clone(), self.tools.events.clone());
-            tokio::spawn(async move {
-                let answer = peers.ask(&api_url, ASK_WITHIN).await;
-                let _ = events.send(Event::PeerAnswered(name, answer));
-            });
-        }
     }
 
     fn ask_leader_branch(&self, from: FollowTarget) {

@@ -12,7 +12,7 @@ use super::fencing::{Fencing, WatchdogRule};
 use super::{Order, Status};
 use crate::etcd::{self, Etcd, EtcdSetup, LeaseKeeper};
 use crate::fence::{Deadlines, Found, LinkSetup};
-use crate::model::{LeaseFacts, LeaseId, Me, Process, StopMode, View};
+use crate::model::{LeaseFacts, LeaseId, Me, Process, Session, StopMode, View};
 use crate::os::clock;
 use crate::os::signal::{SignalEvent, Signals};
 use crate::peer::{Call, Peers};
@@ -159,9 +159,16 @@ pub(super) async fn refuse_duplicate(me: &Me, first: &View, peers: &Peers) -> Re
     let call =
         Call { method: "GET".to_owned(), url, body: None, credentials: None, within: DUPLICATE_ASK_WITHIN };
     match peers.call(call).await {
-        Ok(_any_answer) => Err(RunError::DuplicateName { name: me.name.to_string(), api_url }),
+        // This very process, at an address that it registered before.
+        Ok((_, body)) if session_of(&body) == Some(me.session) => Ok(()),
+        Ok(_another) => Err(RunError::DuplicateName { name: me.name.to_string(), api_url }),
         Err(_) => Ok(()),
     }
+}
+
+/// Which process gave this body of a health check.
+fn session_of(body: &str) -> Option<Session> {
+    Peers::identity(&serde_json::from_str(body).ok()?).session
 }
 
 /// Starts renewing. A running primary whose member record says that it is mine goes on under its former lease, so

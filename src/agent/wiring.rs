@@ -9,7 +9,8 @@ use crate::config::{self, Config, Effective, Login, WatchdogDriver, WatchdogMode
 use crate::etcd::{EtcdSetup, TlsFiles};
 use crate::fence::{Driver, LinkSetup, WatchdogSetup};
 use crate::kube::KubeSetup;
-use crate::model::Me;
+use crate::model::{Me, Session};
+use crate::os::random;
 use crate::postgres::{Credentials, Parameters, Passwords, Setup};
 
 /// What PostgreSQL runs with.
@@ -132,12 +133,14 @@ pub(super) fn kube_setup(config: &Config, environment: &BTreeMap<String, String>
     })
 }
 
-/// This member as it publishes itself.
+/// This member as it publishes itself, in this process.
 pub(super) fn me(config: &Config) -> Me {
     let (postgresql, rest) = (&config.postgresql, &config.restapi);
     let url = |address: &config::Address| format!("postgres://{address}/{}", postgresql.database);
     Me {
+        scope: config.scope.clone(),
         name: config.name.clone(),
+        session: Session(random::number()),
         tags: config.tags.clone(),
         conn_url: url(&postgresql.connect_address),
         api_url: format!("http://{}/patroni", rest.connect_address),

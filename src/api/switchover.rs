@@ -182,15 +182,19 @@ async fn check_members(
         None if only_sync(view) => is_sync(view, name),
         None => Some(*name) != current,
     });
-    let urls: Vec<String> = eligible.filter_map(|(_, member)| member.record.api_url.clone()).collect();
-    if urls.is_empty() && request.candidate.is_none() {
+    let scope = handle.status().scope.clone();
+    let asked: Vec<_> = eligible
+        .filter_map(|(name, member)| Some((member.record.api_url.clone()?, view.identity_of(&scope, name))))
+        .collect();
+    if asked.is_empty() && request.candidate.is_none() {
         let lacking = match only_sync(view) {
             true => "can not find sync_standby",
             false => "cluster does not have members except leader",
         };
         return Err(Answer::text(412, format!("{} is not possible: {lacking}", kind.noun())));
     }
-    let answers = futures::future::join_all(urls.into_iter().map(|url| handle.ask_peer(url))).await;
+    let answers =
+        futures::future::join_all(asked.iter().map(|(url, who)| handle.ask_peer(url.clone(), who))).await;
     let good = |answer: &PeerAnswer| answer.reachable && !answer.tags.nofailover() && !answer.watchdog_failed;
     if answers.iter().flatten().any(good) {
         return Ok(());

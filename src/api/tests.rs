@@ -71,7 +71,9 @@ fn member(me: &str, role: Role, now: Moment, standby: Standby) -> Status {
     let record = view().members[&name(me)].record.clone();
     Status {
         me: Me {
+            scope: "c".to_owned(),
             name: name(me),
+            session: Session(0xC0FFEE),
             tags: record.tags.clone(),
             conn_url: record.conn_url.clone().expect("set"),
             api_url: record.api_url.clone().expect("set"),
@@ -178,6 +180,8 @@ pub(super) struct World {
     pub(super) cluster: Option<ClusterView>,
     pub(super) reply: Reply,
     pub(super) peer_reachable: bool,
+    /// Which process answers, whoever is asked.
+    pub(super) peer_identity: PeerIdentity,
     pub(super) writes_succeed: bool,
     pub(super) asked: Vec<Ask>,
     pub(super) looks: usize,
@@ -204,6 +208,7 @@ pub(super) async fn rig_with(first: Status, setup: ApiSetup) -> Rig {
         cluster: Some(view()),
         reply: Reply::Done("done".to_owned()),
         peer_reachable: true,
+        peer_identity: view().identity_of("c", &name("n2")),
         writes_succeed: true,
         asked: Vec::new(),
         looks: 0,
@@ -269,6 +274,7 @@ fn carry_out(order: Order, world: &mut World) {
         Order::AskPeer(_, answer) => {
             let _ = answer.send(PeerAnswer {
                 asked_at: clock::now(),
+                identity: world.peer_identity.clone(),
                 reachable: world.peer_reachable,
                 in_recovery: true,
                 role: Role::Replica,

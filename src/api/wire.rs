@@ -124,6 +124,7 @@ fn insert_cluster(body: &mut Map<String, Value>, status: &Status) {
 
 /// Keys Patroni does not have, after all that it has.
 fn insert_ours(body: &mut Map<String, Value>, status: &Status) {
+    body.insert("session".into(), status.me.session.to_string().into());
     if let Some(progress) = status.clone_progress {
         let value = json!({"bytes": progress.bytes, "percent": progress.percent(), "rate": progress.rate()});
         body.insert("clone_progress".into(), value);

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::memory::{HandOver, HandOverCause, HandOverPhase};
 use super::turn::Turn;
-use super::{race, sync};
+use super::{peers, sync};
 use crate::model::{
     Action, ClusterStatus, ControlFile, ControlState, FailoverKey, Job, JobKind, Lsn, MemberName, Outcome,
     PeerAnswer, Reason, SqlFacts, StopMode, Term, WaitingOn,
@@ -141,13 +141,13 @@ fn choose(turn: &mut Turn<'_>, hand_over: &HandOver, sql: &SqlFacts) -> Reason {
         })
         .filter_map(|(name, key)| Some((name.clone(), key.record.api_url.clone()?)))
         .collect();
-    if !race::ask(turn, &who) {
+    if !peers::ask(turn, &who) {
         return in_phase(turn, HandOverPhase::Choosing);
     }
     let verdicts: Vec<_> = who.iter().map(|(name, _)| (name, unfit(turn, name, sql))).collect();
     let fit = verdicts.iter().filter(|(_, unfit)| unfit.is_none()).map(|(name, _)| (*name).clone());
     let rank = |name: &MemberName| {
-        let answer = turn.seen.peers.get(name);
+        let answer = turn.peers.get(name);
         answer.map(|answer| (answer.lsn, answer.tags.failover_priority()))
     };
     match (fit.max_by_key(rank), &hand_over.cause) {
@@ -176,7 +176,7 @@ fn choose(turn: &mut Turn<'_>, hand_over: &HandOver, sql: &SqlFacts) -> Reason {
 
 /// Why this member cannot take over, completing "member …".
 fn unfit(turn: &Turn<'_>, name: &MemberName, sql: &SqlFacts) -> Option<String> {
-    let answer: &PeerAnswer = turn.seen.peers.get(name)?;
+    let answer: &PeerAnswer = turn.peers.get(name)?;
     let behind_bytes = sql.lsn().bytes_since(answer.lsn);
     let limit = turn.seen.settings.maximum_lag_on_failover;
     if !answer.reachable {
@@ -246,7 +246,7 @@ fn prove(turn: &mut Turn<'_>, hand_over: &HandOver, term: Term, control: &Contro
     };
     // A replayed position beyond the start of the checkpoint record is the end of a whole record at or after it.
     let stopped_at = turn.memory.unlocked_since.unwrap_or(turn.now);
-    let proved = turn.seen.peers.get(&to).is_some_and(|answer| {
+    let proved = turn.peers.get(&to).is_some_and(|answer| {
         let anew = stopped_at <= answer.asked_at && answer.reachable && answer.in_recovery;
         anew && answer.timeline == Some(control.checkpoint_timeline) && checkpoint < answer.replayed
     });

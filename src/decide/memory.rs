@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{PromotionSeen, SyncMemory};
+use super::{AskedInVain, PromotionSeen, SyncMemory};
 use crate::model::{
     ClusterStatus, FollowTarget, JobKind, LeaseId, Lsn, MemberName, MemberRecord, Moment, Obstacle, Reason,
     Request, RequestId, RestartFilter, Term,
@@ -37,6 +37,8 @@ pub struct Memory {
     pub following: Option<Option<FollowTarget>>,
     /// When members were last asked.
     pub asked_at: Option<Moment>,
+    /// How often the answers did not vouch for me.
+    pub asked_in_vain: Option<AskedInVain>,
     /// Since when nobody leads.
     pub unlocked_since: Option<Moment>,
     /// The revision at which that was seen.

@@ -104,6 +104,7 @@ fn record(turn: &Turn<'_>, leadership: &Leadership, server: &Server<'_>) -> Memb
         pause: turn.seen.settings.pause.then_some(true),
         clone_progress: turn.seen.clone_progress.map(|progress| progress.to_json()),
         kubernetes: turn.seen.pod_trouble.clone(),
+        session: Some(me.session),
     }
 }
 

@@ -3,21 +3,14 @@
 use std::time::Duration;
 
 use super::turn::Turn;
-use super::{Server, publish, requests, sync};
+use super::{Server, peers, publish, requests, sync};
 use crate::model::{
     Action, ClusterView, FailoverRequest, Grounds, Job, LeaderKey, Lsn, MemberName, PeerAnswer, Reason,
     SqlFacts, StopMode, SyncReason, Term, Timeline, WaitingOn,
 };
 
-/// How long an asked member may take; longer than the deadline of the question itself, so that "no answer" counts.
-const ANSWER_WITHIN: Duration = Duration::from_millis(1500);
-/// An answer to a question older than this is asked for again. Longer than [`ANSWER_WITHIN`]: the slowest answer, or
-/// the lack of one, is still fresh when it is known.
-const ANSWER_FRESH: Duration = Duration::from_millis(2500);
 /// A running primary whose lease is doubted by a renewal has this long until a newer view or renewal clears it.
 const CONFIRM_WITHIN: Duration = Duration::from_secs(1);
-/// How soon to ask again while too few have answered what vouches for me: they let go of the former leader first.
-const ASK_SOON: Duration = Duration::from_millis(50);
 /// How soon to ask again when somebody else should take the key and has not.
 const ASK_AGAIN: Duration = Duration::from_millis(200);
 
@@ -55,15 +48,11 @@ pub(super) fn run(turn: &mut Turn<'_>, sql: &SqlFacts) -> Reason {
         return Reason::AskedToLead;
     }
     let rivals = rivals(turn);
-    if !ask(turn, &rivals) {
+    if !peers::ask(turn, &rivals) {
         return Reason::AskingMembers;
     }
     if let Some(reason) = not_vouched_for(turn, sql) {
-        if turn.memory.asked_at.is_none_or(|at| at + ASK_SOON <= turn.now) {
-            turn.memory.asked_at = Some(turn.now);
-            turn.act(Action::AskPeers { who: rivals });
-        }
-        turn.wake_in(ASK_SOON, WaitingOn::Members);
+        peers::ask_again(turn, rivals, sql.receives());
         return reason;
     }
     if asked_for_me {
@@ -182,39 +171,12 @@ fn rivals(turn: &Turn<'_>) -> Vec<(MemberName, String)> {
     allowed.filter_map(|(name, key)| Some((name.clone(), key.record.api_url.clone()?))).collect()
 }
 
-/// True when every one of `who` has answered, or failed to, since nobody leads and lately. Asks them otherwise.
-pub(super) fn ask(turn: &mut Turn<'_>, who: &[(MemberName, String)]) -> bool {
-    let answered = |(name, _): &(MemberName, String)| {
-        turn.seen.peers.get(name).is_some_and(|answer| turn.is_answer_of_now(answer))
-    };
-    if who.iter().all(answered) {
-        return true;
-    }
-    let since_unlocked = turn.memory.unlocked_since.unwrap_or_default();
-    match turn.memory.asked_at.filter(|at| turn.now < *at + ANSWER_WITHIN && since_unlocked <= *at) {
-        Some(asked_at) => turn.wake_at(asked_at + ANSWER_WITHIN, WaitingOn::Members),
-        None => {
-            turn.memory.asked_at = Some(turn.now);
-            turn.act(Action::AskPeers { who: who.to_vec() });
-            turn.wake_in(ANSWER_WITHIN, WaitingOn::Members);
-        }
-    }
-    false
-}
-
-impl Turn<'_> {
-    /// True if the question was asked since nobody leads, and lately.
-    pub(super) fn is_answer_of_now(&self, answer: &PeerAnswer) -> bool {
-        self.memory.unlocked_since.unwrap_or_default().max(self.now - ANSWER_FRESH) <= answer.asked_at
-    }
-}
-
 /// The member that goes before me, by the rules: a live primary, whoever is ahead, whoever has priority among
 /// equals, and the candidate somebody asked for. Members that do not answer stop nobody.
 fn somebody_first(turn: &Turn<'_>, request: Option<&FailoverRequest>, sql: &SqlFacts) -> Option<Reason> {
     let mine = (sql.timeline, sql.lsn());
     let my_priority = turn.seen.me.tags.failover_priority();
-    let known = turn.others().filter_map(|(name, _)| Some((name, turn.seen.peers.get(name)?)));
+    let known = turn.others().filter_map(|(name, _)| Some((name, turn.peers.get(name)?)));
     for (member, answer) in known.filter(|(_, answer)| counts(answer)) {
         let member = member.clone();
         if !answer.in_recovery {
@@ -273,9 +235,9 @@ pub(super) enum Candidates {
 /// Asks who could lead in my place.
 pub(super) fn candidates(turn: &mut Turn<'_>) -> Candidates {
     let rivals = rivals(turn);
-    let all_answered = ask(turn, &rivals);
+    let all_answered = peers::ask(turn, &rivals);
     let fit = |(name, _): &(MemberName, String)| {
-        turn.seen.peers.get(name).is_some_and(|answer| {
+        turn.peers.get(name).is_some_and(|answer| {
             let able = counts(answer) && answer.in_recovery && !answer.yields;
             let theirs = (answer.timeline, answer.lsn);
             let near =

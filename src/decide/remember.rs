@@ -78,7 +78,7 @@ impl Turn<'_> {
                 (self.memory.unlocked_since, self.memory.unlocked_at) = (Some(self.now), Some(revision));
             }
             (_anybody, _) => {
-                self.memory.unlocked_at = None;
+                (self.memory.unlocked_at, self.memory.asked_in_vain) = (None, None);
                 self.memory.unlocked_since =
                     self.memory.unlocked_since.filter(|_| self.memory.hand_over.is_some());
             }

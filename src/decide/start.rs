@@ -80,7 +80,7 @@ pub(super) fn promote(turn: &mut Turn<'_>, term: Term, sql: &SqlFacts) -> Reason
 /// their histories one number.
 fn newest_timeline(turn: &Turn<'_>) -> Timeline {
     let recorded = turn.others().filter_map(|(_, key)| key.record.timeline);
-    let told = turn.seen.peers.values().filter_map(|answer| answer.timeline);
+    let told = turn.peers.values().filter_map(|answer| answer.timeline);
     let known = turn.cluster().and_then(|cluster| cluster.timeline());
     let mine = turn.seen.postgres.answering().and_then(|sql| sql.timeline);
     recorded.chain(told).chain(known).chain(mine).max().unwrap_or(Timeline::FIRST)

@@ -1,17 +1,20 @@
 //! One decision in the making.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::{Decision, Memory};
+use super::{Decision, Memory, peers};
 use crate::model::{
-    Action, ClusterView, FollowTarget, Job, MemberKey, MemberName, Moment, Observation, PodRole, Reason,
-    WaitingOn, slot_name,
+    Action, ClusterView, FollowTarget, Job, MemberKey, MemberName, Moment, Observation, PeerAnswer, PodRole,
+    Reason, WaitingOn, slot_name,
 };
 
 /// What a rule sees and fills in. Rules read `seen`, change `memory`, push `actions`, and return the reason.
 pub(super) struct Turn<'a> {
     pub(super) seen: &'a Observation,
     pub(super) now: Moment,
+    /// The newest answers of the members themselves; rules read these, never [`Observation::peers`].
+    pub(super) peers: BTreeMap<MemberName, PeerAnswer>,
     pub(super) memory: Memory,
     pub(super) actions: Vec<Action>,
     wake: (Moment, WaitingOn),
@@ -20,7 +23,7 @@ pub(super) struct Turn<'a> {
 impl<'a> Turn<'a> {
     pub(super) fn new(memory: &Memory, seen: &'a Observation, now: Moment) -> Turn<'a> {
         let wake = (now + seen.settings.loop_wait, WaitingOn::NextLook);
-        Turn { seen, now, memory: memory.clone(), actions: Vec::new(), wake }
+        Turn { seen, now, peers: peers::answers(seen), memory: memory.clone(), actions: Vec::new(), wake }
     }
 
     /// The cluster as last seen; an empty one before the first list (no rule reaches here then but demotion).

@@ -5,7 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::{Lsn, Tags, Timeline};
+use super::{Lsn, Session, Tags, Timeline};
 
 /// The state of a member's Postgres, in the words every reader of the key knows. The order is the value of the
 /// metric `patroni_postgres_state`.
@@ -202,6 +202,9 @@ pub struct MemberRecord {
     /// What does not work with the Kubernetes API. Ours, too.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kubernetes: Option<String>,
+    /// The number of the supervisor process that registered. Ours, too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session: Option<Session>,
 }
 
 impl MemberRecord {

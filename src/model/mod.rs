@@ -45,7 +45,7 @@ pub use member::{MemberRecord, MemberState, Role};
 pub use moment::{Moment, WallTime};
 pub use name::{MemberName, NameError, slot_name};
 pub use observation::{Finished, LeaderBranch, Me, Observation, Outcome, Running, View};
-pub use peer::PeerAnswer;
+pub use peer::{PeerAnswer, PeerIdentity, Session};
 pub use pod::{PodFacts, PodFailure, PodNames, PodRole, PodTask, PodTrouble};
 pub use postgres::{
     ControlFile, ControlState, DataDirectory, PostgresFacts, Process, SlotFacts, SqlFacts, Standby,

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Branch, CloneProgress, ClusterView, Job, JobKind, LeaseFacts, MemberName, Moment, PeerAnswer,
-    PostgresFacts, Request, Settings, Tags, WallTime,
+    PeerIdentity, PostgresFacts, Request, Session, Settings, Tags, WallTime,
 };
 
 /// Everything one decision is made from. Nothing is read twice, and every fact carries its age.
@@ -48,11 +48,24 @@ pub struct Observation {
     pub wall: WallTime,
 }
 
-/// What this member is by its own configuration.
+impl Observation {
+    /// How the process that registered as `name` identifies itself; `None` before the first view.
+    pub fn identity_of(&self, name: &MemberName) -> Option<PeerIdentity> {
+        Some(self.view.as_ref()?.cluster.identity_of(&self.me.scope, name))
+    }
+}
+
+/// What this member is by its own configuration, and which process of it this is.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Me {
+    /// The cluster's name.
+    #[serde(default)]
+    pub scope: String,
     /// My name.
     pub name: MemberName,
+    /// The number of this process.
+    #[serde(default)]
+    pub session: Session,
     /// My tags.
     pub tags: Tags,
     /// My Postgres, as published.

@@ -10,6 +10,7 @@ pub mod pidfd;
 pub mod prey;
 pub mod process;
 mod procfs;
+pub mod random;
 pub mod reap;
 pub mod signal;
 pub mod text;

@@ -2,24 +2,17 @@
 
 use serde_json::Value;
 
-use crate::model::{Lsn, Moment, PeerAnswer, Role, Tags, Timeline};
+use crate::model::{Lsn, MemberName, Moment, PeerAnswer, PeerIdentity, Role, Session, Timeline};
 
-/// The answer of a member that gave none, or whose Postgres does not answer.
-pub(super) fn unreachable(asked_at: Moment, trouble: String) -> PeerAnswer {
-    PeerAnswer {
-        asked_at,
-        reachable: false,
-        in_recovery: false,
-        role: Role::Uninitialized,
-        lsn: Lsn(0),
-        exact: false,
-        receives: false,
-        replayed: Lsn(0),
-        timeline: None,
-        tags: Tags::default(),
-        watchdog_failed: false,
-        yields: false,
-        trouble: Some(trouble),
+/// Who answered: Patroni's object `patroni`, its `database_system_identifier`, and our `session`.
+pub(super) fn identity(body: &Value) -> PeerIdentity {
+    let text = |value: Option<&Value>| value.and_then(Value::as_str).map(str::to_owned);
+    let patroni = |key: &str| text(body.get("patroni").and_then(|patroni| patroni.get(key)));
+    PeerIdentity {
+        scope: patroni("scope"),
+        name: patroni("name").and_then(|name| MemberName::new(name).ok()),
+        system_id: text(body.get("database_system_identifier")).and_then(|id| id.parse().ok()),
+        session: text(body.get("session")).and_then(|session| Session::try_from(session).ok()),
     }
 }
 
@@ -27,7 +20,7 @@ pub(super) fn unreachable(asked_at: Moment, trouble: String) -> PeerAnswer {
 pub(super) fn read(asked_at: Moment, text: &str) -> PeerAnswer {
     let body: Value = match serde_json::from_str(text) {
         Ok(body) => body,
-        Err(error) => return unreachable(asked_at, format!("its answer is no JSON: {error}")),
+        Err(error) => return PeerAnswer::unreachable(asked_at, format!("its answer is no JSON: {error}")),
     };
     let read = |key: &str| body.get(key).cloned();
     let role = read("role").and_then(|role| serde_json::from_value(role).ok()).unwrap_or(Role::Uninitialized);
@@ -35,12 +28,13 @@ pub(super) fn read(asked_at: Moment, text: &str) -> PeerAnswer {
     let watchdog_failed = read("watchdog_failed") == Some(Value::Bool(true));
     let timeline = body.get("timeline").and_then(Value::as_u64).and_then(|number| u32::try_from(number).ok());
     let mut answer = PeerAnswer {
+        identity: identity(&body),
         role,
         tags,
         watchdog_failed,
         yields: read("yields_leadership") == Some(Value::Bool(true)),
         timeline: timeline.filter(|number| *number > 0).map(Timeline),
-        ..unreachable(asked_at, "its Postgres does not answer".to_owned())
+        ..PeerAnswer::unreachable(asked_at, "its Postgres does not answer".to_owned())
     };
     let Some(xlog) = body.get("xlog").or_else(|| body.get("wal")).filter(|xlog| xlog.is_object()) else {
         return answer;
@@ -87,6 +81,24 @@ mod tests {
             standby.reachable && standby.in_recovery && standby.watchdog_failed && standby.tags.nofailover()
         );
         assert_eq!((standby.lsn, standby.replayed, standby.timeline), (Lsn(7), Lsn(7), None));
+    }
+
+    #[test]
+    fn reads_who_answered() {
+        let matriarch = answer(
+            r#"{"database_system_identifier": "7001", "patroni": {"version": "4.1.5", "scope": "c", "name": "n1"},
+                "session": "00000000000000ff"}"#,
+        );
+        let expected = PeerIdentity {
+            scope: Some("c".to_owned()),
+            name: MemberName::new("n1").ok(),
+            system_id: Some(7001),
+            session: Some(Session(255)),
+        };
+        assert_eq!(matriarch.identity, expected);
+        for text in ["{}", r#"{"patroni": "n1", "session": 5, "database_system_identifier": 7001}"#] {
+            assert_eq!(answer(text).identity, PeerIdentity::default(), "{text}");
+        }
     }
 
     #[test]

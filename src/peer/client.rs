@@ -18,7 +18,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 use super::answer;
-use crate::model::PeerAnswer;
+use crate::model::{PeerAnswer, PeerIdentity};
 use crate::os::clock;
 
 /// Old members look for the name at the beginning.
@@ -107,14 +107,20 @@ impl Peers {
         Peers { tls: Some(tls) }
     }
 
-    /// Asks the member at `api_url` for its state. Never fails: no answer is an answer too.
+    /// Asks the member at `api_url` for its state. Never fails: no answer is an answer too. Whether it is the member
+    /// that was meant, its [`PeerAnswer::identity`] says.
     pub async fn ask(&self, api_url: &str, within: Duration) -> PeerAnswer {
         let asked_at = clock::now();
         let call = Call { method: "GET".into(), url: api_url.into(), body: None, credentials: None, within };
         match self.call(call).await {
             Ok((_, text)) => answer::read(asked_at, &text),
-            Err(error) => answer::unreachable(asked_at, with_causes(&error)),
+            Err(error) => PeerAnswer::unreachable(asked_at, with_causes(&error)),
         }
+    }
+
+    /// Which process gave this body of `/patroni`, or of a health check.
+    pub fn identity(body: &Value) -> PeerIdentity {
+        answer::identity(body)
     }
 
     /// Sends one request and reads the whole answer: status and body, whatever the status.

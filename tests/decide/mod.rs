@@ -2,6 +2,7 @@
 
 mod follow;
 mod liveness;
+mod peers;
 mod rejoin;
 mod routing;
 mod scenarios;

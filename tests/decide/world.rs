@@ -7,9 +7,9 @@ use matriarch::decide::{Decision, Memory, decide};
 use matriarch::model::{
     ClusterStatus, ClusterView, ConfigKey, ControlFile, ControlState, DataDirectory, Death, Finished,
     JobKind, LeaderKey, Leading, LeaseFacts, LeaseId, LivenessFacts, Lsn, Me, MemberKey, MemberName,
-    MemberRecord, MemberState, Moment, Observation, Outcome, PeerAnswer, PostgresFacts, Process, Role,
-    Settings, SqlFacts, Standby, SyncFacts, SyncOwner, Tags, Term, Timeline, TimelineHistory, Verdict, View,
-    WalReceiver, WallTime,
+    MemberRecord, MemberState, Moment, Observation, Outcome, PeerAnswer, PeerIdentity, PostgresFacts,
+    Process, Role, Session, Settings, SqlFacts, Standby, SyncFacts, SyncOwner, Tags, Term, Timeline,
+    TimelineHistory, Verdict, View, WalReceiver, WallTime,
 };
 
 pub(super) const SYSTEM_ID: u64 = 7_000_000_000_000_000_001;
@@ -44,7 +44,9 @@ impl World {
         };
         let seen = Observation {
             me: Me {
+                scope: "herd".to_owned(),
                 name: name("a"),
+                session: Session(0xA),
                 tags: Tags::default(),
                 conn_url: "postgres://a:5432/postgres".to_owned(),
                 api_url: "http://a:8008/patroni".to_owned(),
@@ -97,9 +99,10 @@ impl World {
         self
     }
 
-    /// `member` answers with this position.
+    /// `member` itself answers with this position.
     pub(super) fn answers(&mut self, member: &str, lsn: u64) -> &mut World {
-        self.seen.peers.insert(name(member), answer(self.now, lsn));
+        let identity = self.seen.identity_of(&name(member)).expect("the world always has a view");
+        self.seen.peers.insert(name(member), PeerAnswer { identity, ..answer(self.now, lsn) });
         self
     }
 
@@ -146,6 +149,7 @@ fn member(text: &str) -> MemberKey {
 pub(super) fn answer(asked_at: Moment, lsn: u64) -> PeerAnswer {
     PeerAnswer {
         asked_at,
+        identity: PeerIdentity::default(),
         reachable: true,
         in_recovery: true,
         role: Role::Replica,

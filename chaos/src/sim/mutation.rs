@@ -33,6 +33,8 @@ pub(crate) enum Mutation {
     IgnoreSyncRecord,
     /// A promotion waits neither for the names nor for the key `sync`.
     PromoteUnprepared,
+    /// An answer counts whoever gave it.
+    TrustAnyAnswer,
     /// Standbys seem to hold everything as soon as they are connected.
     ConfirmTooEarly,
     /// A member without data does not see that there is a cluster.

@@ -1,5 +1,6 @@
 //! Messages between machines: delay, loss, and links that are cut in one direction or both.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::chance::Chance;
@@ -45,12 +46,21 @@ pub(crate) struct Network {
     /// How many faults cut this direction, by `from * hosts + to`.
     cuts: Vec<u8>,
     pub(crate) weather: Weather,
+    /// Which member answers where another one is asked over REST: it has its address by now.
+    readdressed: BTreeMap<usize, usize>,
 }
 
 impl Network {
     pub(crate) fn new(members: usize, etcds: usize, clients: usize) -> Network {
         let hosts = members + etcds + clients;
-        Network { members, etcds, hosts, cuts: vec![0; hosts * hosts], weather: Weather::FAIR }
+        Network {
+            members,
+            etcds,
+            hosts,
+            cuts: vec![0; hosts * hosts],
+            weather: Weather::FAIR,
+            readdressed: BTreeMap::new(),
+        }
     }
 
     /// Every machine.
@@ -88,6 +98,20 @@ impl Network {
     pub(crate) fn heal(&mut self) {
         self.cuts.fill(0);
         self.weather = Weather::FAIR;
+        self.readdressed.clear();
+    }
+
+    /// From now on, who asks `member` over REST asks `other`; `None`: itself again.
+    pub(crate) fn readdress(&mut self, member: usize, other: Option<usize>) {
+        match other {
+            Some(other) => drop(self.readdressed.insert(member, other)),
+            None => drop(self.readdressed.remove(&member)),
+        }
+    }
+
+    /// Which member answers where this one is asked.
+    pub(crate) fn at_address_of(&self, member: usize) -> usize {
+        self.readdressed.get(&member).copied().unwrap_or(member)
     }
 
     /// True when messages get from here to there.

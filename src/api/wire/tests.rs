@@ -13,7 +13,8 @@ fn the_primary_speaks_as_patroni_does() {
         r#"{"state": "running", "postmaster_start_time": "2026-11-22 21:50:10.915509+00:00", "role": "primary", "#,
         r#""server_version": 150018, "xlog": {"location": 1000}, "timeline": 2, "dcs_last_seen": 1795384262, "#,
         r#""database_system_identifier": "7711116464809554881", "#,
-        r#""patroni": {"version": "4.1.5", "scope": "c", "name": "n1"}, "position_is_exact": true, "receives_wal": false, "#,
+        r#""patroni": {"version": "4.1.5", "scope": "c", "name": "n1"}, "session": "0000000000c0ffee", "#,
+        r#""position_is_exact": true, "receives_wal": false, "#,
         r#""because": "all is well", "#,
         r#""guarantee": "Asynchronous: a failover may lose the last commits"}"#
     );
@@ -30,7 +31,7 @@ fn the_replica_speaks_as_patroni_does() {
         r#""replayed_timestamp": "2026-11-22 21:51:41.062250+00:00", "paused": false}, "timeline": 2, "#,
         r#""replication_state": "streaming", "dcs_last_seen": 1795384262, "tags": {"dc": "b"}, "#,
         r#""database_system_identifier": "7711116464809554881", "#,
-        r#""patroni": {"version": "4.1.5", "scope": "c", "name": "n2"}, "#,
+        r#""patroni": {"version": "4.1.5", "scope": "c", "name": "n2"}, "session": "0000000000c0ffee", "#,
         r#""clone_progress": {"bytes": 50, "percent": 25, "rate": 25}, "position_is_exact": true, "receives_wal": true, "#,
         r#""because": "all is well", "#,
         r#""guarantee": "Asynchronous: a failover may lose the last commits"}"#

@@ -27,7 +27,7 @@ pub(in crate::decide) fn may_lead(turn: &Turn<'_>, who: &MemberName, position: P
 /// How many other members of the promise are known to be no further than `position`, and to stay so.
 fn not_ahead(turn: &Turn<'_>, record: &SyncRecord, who: &MemberName, position: Position) -> usize {
     let behind = |name: &&MemberName| {
-        let answer = turn.seen.peers.iter().find(|(peer, _)| peer.is_same(name)).map(|(_, answer)| answer);
+        let answer = turn.peers.iter().find(|(peer, _)| peer.is_same(name)).map(|(_, answer)| answer);
         answer.is_some_and(|answer| {
             let sure = turn.is_answer_of_now(answer) && answer.reachable && answer.exact;
             // What comes in after the answer may be acknowledged: whom I count on has let go of the old primary.

@@ -1,4 +1,5 @@
-//! Links: slow, lossy, cut in one direction or both, between any two groups, one by one and in another order back.
+//! Links: slow, lossy, cut in one direction or both, between any two groups, one by one and in another order back; and
+//! addresses that another member has by now.
 
 use std::time::Duration;
 
@@ -10,7 +11,8 @@ type Link = (Host, Host);
 impl Sim {
     pub(super) fn network_fault(&self) {
         match self.exec.chance(|chance| chance.below(100)) {
-            0..=14 => self.bad_weather(),
+            0..=8 => self.bad_weather(),
+            9..=14 => self.readdress(),
             15..=34 => {
                 let member = Host::Member(self.any_member());
                 self.cut_off(&[member], |_| true);
@@ -50,6 +52,21 @@ impl Sim {
         self.nature(async move {
             sim.exec.sleep(lasts).await;
             sim.world().network.weather = Weather::FAIR;
+        });
+    }
+
+    /// A member answers where another one registered: over REST only, for etcd knows nobody by an address.
+    fn readdress(&self) {
+        let (member, other, lasts) = (self.any_member(), self.any_member(), self.lasts());
+        if member == other {
+            return;
+        }
+        self.note(|| format!("fault: {other} answers at the address of {member}, for {lasts:?}"));
+        self.world().network.readdress(member, Some(other));
+        let sim = self.clone();
+        self.nature(async move {
+            sim.exec.sleep(lasts).await;
+            sim.world().network.readdress(member, None);
         });
     }
 

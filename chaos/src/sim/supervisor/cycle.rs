@@ -10,6 +10,7 @@ use matriarch::model::{
 };
 
 use super::observe::PostgresWatch;
+use super::peers::SCOPE;
 use super::{Agent, Event, Status};
 use crate::invariant::labelled;
 use crate::sim::executor::TaskId;
@@ -52,6 +53,8 @@ impl Cycle {
     pub(crate) fn new(agent: &Agent) -> Cycle {
         let name = agent.sim.world().machines[agent.member()].name.clone();
         let me = Me {
+            scope: SCOPE.to_owned(),
+            session: agent.session(),
             tags: Tags::default(),
             conn_url: format!("postgres://{name}:5432/postgres"),
             api_url: format!("http://{name}:8008/patroni"),
@@ -233,6 +236,15 @@ impl Cycle {
             Some(Mutation::NoGuard) => {
                 // The supervisor does not notice that its lease ends, either.
                 seen.lease.deadline = seen.lease.deadline.map(|at| at + seen.settings.ttl * 100);
+            }
+            Some(Mutation::TrustAnyAnswer) => {
+                let names: Vec<MemberName> = seen.peers.keys().cloned().collect();
+                for name in names {
+                    let asked = seen.identity_of(&name);
+                    if let (Some(answer), Some(asked)) = (seen.peers.get_mut(&name), asked) {
+                        answer.identity = asked;
+                    }
+                }
             }
             Some(Mutation::HandOverUnproved) => {
                 for answer in seen.peers.values_mut() {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use matriarch::model::{Lsn, MemberName, Moment, PeerAnswer, Role, Standby, Tags};
+use matriarch::model::{Lsn, MemberName, Moment, PeerAnswer, PeerIdentity, Role, Session, Standby};
 
 use super::{Agent, Event, Status, Supervisor};
 use crate::sim::executor::NATURE;
@@ -10,39 +10,23 @@ use crate::sim::network::Host;
 use crate::sim::signal::Reply;
 use crate::sim::world::index_of;
 
+/// The cluster's name.
+pub(crate) const SCOPE: &str = "herd";
 const ASK_WITHIN: Duration = Duration::from_secs(1);
 /// A loop that does not answer in time is judged by what it last said.
 const LOOK_WITHIN: Duration = Duration::from_millis(800);
 
-/// The answer of a member that gave none.
-fn unreachable(asked_at: Moment) -> PeerAnswer {
-    PeerAnswer {
-        asked_at,
-        reachable: false,
-        in_recovery: false,
-        role: Role::Uninitialized,
-        lsn: Lsn(0),
-        exact: false,
-        receives: false,
-        replayed: Lsn(0),
-        timeline: None,
-        tags: Tags::default(),
-        watchdog_failed: false,
-        yields: false,
-        trouble: Some("no answer".to_owned()),
-    }
-}
-
 /// What the body of `/patroni` says.
-fn read(asked_at: Moment, status: &Status) -> PeerAnswer {
-    let Some(sql) = status.postgres.answering() else { return unreachable(asked_at) };
+fn read(asked_at: Moment, (status, identity): &(Status, PeerIdentity)) -> PeerAnswer {
+    let answer = PeerAnswer::unreachable(asked_at, "its Postgres does not answer".to_owned());
+    let Some(sql) = status.postgres.answering() else { return answer };
     let (in_recovery, lsn, replayed) = match &sql.standby {
         Standby::No => (false, sql.flushed, Lsn(0)),
         Standby::Yes { received, replayed, .. } => (true, (*received).max(*replayed), *replayed),
     };
     let role = if in_recovery { Role::Replica } else { Role::Primary };
-    let answer = unreachable(asked_at);
     PeerAnswer {
+        identity: identity.clone(),
         reachable: true,
         in_recovery,
         role,
@@ -68,14 +52,16 @@ impl Agent {
                     Some(reply) => agent.sim.exec.within(ASK_WITHIN, reply.wait(&agent.sim.exec)).await,
                     None => None,
                 };
-                let answer =
-                    status.flatten().map_or_else(|| unreachable(asked_at), |status| read(asked_at, &status));
+                let silent = || PeerAnswer::unreachable(asked_at, "no answer".to_owned());
+                let answer = status.flatten().map_or_else(silent, |status| read(asked_at, &status));
                 agent.event(Event::PeerAnswered(name, answer));
             });
         }
     }
 
-    fn ask_peer(&self, to: usize) -> Reply<Option<Status>> {
+    /// Asks at the address that member `to` registered, where another one may answer by now.
+    fn ask_peer(&self, to: usize) -> Reply<Option<(Status, PeerIdentity)>> {
+        let to = self.sim.world().network.at_address_of(to);
         let (reply, sim, from, to_host) = (Reply::new(), self.sim.clone(), self.host(), Host::Member(to));
         let filled = reply.clone();
         self.sim.nature(async move {
@@ -98,10 +84,28 @@ impl Agent {
             sim.exec.spawn(pid, async move {
                 serving.look_anew().await;
                 let status = serving.shared.status.borrow().clone();
-                serving.sim.exec.spawn(NATURE, back(Some(status)));
+                let identity = serving.identity();
+                serving.sim.exec.spawn(NATURE, back(Some((status, identity))));
             });
         });
         reply
+    }
+
+    /// The number of this process.
+    pub(crate) fn session(&self) -> Session {
+        Session(self.shared.pid.0 as u64)
+    }
+
+    /// Who answers, as the body of `/patroni` says.
+    fn identity(&self) -> PeerIdentity {
+        let system_id = self.shared.status.borrow().postgres.control().map(|control| control.system_id);
+        let view = self.shared.view.borrow();
+        PeerIdentity {
+            scope: Some(SCOPE.to_owned()),
+            name: Some(self.sim.world().machines[self.member()].name.clone()),
+            system_id: system_id.or_else(|| view.as_ref()?.cluster.system_id()),
+            session: Some(self.session()),
+        }
     }
 
     /// `Order::Look`: the loop looks into Postgres before the answer is given.

@@ -10,13 +10,14 @@ use matriarch::etcd::{KeepAliveAnswer, LeaderRead, Renewal};
 use matriarch::model::{
     Action, ClusterStatus, ClusterView, ConfigKey, ControlFile, ControlState, DataDirectory, FailoverKey,
     FailoverRequest, Finished, Job, LeaderKey, LeaseFacts, LeaseId, Lsn, Me, MemberKey, MemberName, Moment,
-    Observation, PeerAnswer, PostgresFacts, Process, Role, Running, Settings, SqlFacts, Standby, SyncFacts,
-    Tags, Term, Timeline, View, WalReceiver, WallTime,
+    Observation, PeerAnswer, PeerIdentity, PostgresFacts, Process, Role, Running, Session, Settings,
+    SqlFacts, Standby, SyncFacts, Tags, Term, Timeline, View, WalReceiver, WallTime,
 };
 
 use super::etcd::Keys;
 
 const SYSTEM_ID: u64 = 7_000_000_000_000_000_001;
+const SCOPE: &str = "herd";
 
 #[derive(Clone, Debug)]
 pub(super) struct Member {
@@ -174,7 +175,9 @@ impl Member {
         let running = |job: &Job| Running { job: job.clone(), since: now };
         Observation {
             me: Me {
+                scope: SCOPE.to_owned(),
                 name: name(index),
+                session: Session(index as u64),
                 tags: Tags::default(),
                 conn_url: url(index),
                 api_url: url(index),
@@ -185,7 +188,11 @@ impl Member {
             view: Some(View { cluster: self.cluster(), seen_at: now }),
             lease: self.facts.clone(),
             postgres: self.postgres(index, now, crash_looks_clean),
-            peers: self.answer.iter().map(|answer| (name(1 - index), told(answer))).collect(),
+            peers: self
+                .answer
+                .iter()
+                .map(|answer| (name(1 - index), told(answer, name(1 - index))))
+                .collect(),
             leader_branch: None,
             job: self.job.as_ref().map(running),
             clone_progress: None,
@@ -289,9 +296,10 @@ impl Member {
     }
 }
 
-fn told(answer: &Answer) -> PeerAnswer {
+fn told(answer: &Answer, by: MemberName) -> PeerAnswer {
     PeerAnswer {
         asked_at: answer.asked_at,
+        identity: PeerIdentity { scope: Some(SCOPE.to_owned()), name: Some(by), ..PeerIdentity::default() },
         reachable: answer.reachable,
         in_recovery: answer.in_recovery,
         role: if answer.in_recovery { Role::Replica } else { Role::Primary },

@@ -1,0 +1,102 @@
+//! The other members: whose answers count, and when they are asked again.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::turn::Turn;
+use crate::model::{Action, MemberName, Observation, PeerAnswer, PeerIdentity, WaitingOn};
+
+/// How long an asked member may take; longer than the deadline of the question itself, so that "no answer" counts.
+const ANSWER_WITHIN: Duration = Duration::from_millis(1500);
+/// An answer to a question older than this is asked for again. Longer than [`ANSWER_WITHIN`]: the slowest answer, or
+/// the lack of one, is still fresh when it is known.
+const ANSWER_FRESH: Duration = Duration::from_millis(2500);
+/// How soon to ask again while too few have answered what vouches for me: they let go of the former leader first.
+const ASK_SOON: Duration = Duration::from_millis(50);
+/// So often; then each pause is twice as long as the one before it.
+const ASK_SOON_TIMES: u32 = 10;
+/// The longest pause between two questions that were asked in vain.
+const ASK_AT_LEAST_EVERY: Duration = Duration::from_secs(1);
+
+/// Questions whose answers did not vouch for me. Anything that may change the answers begins a new count.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct AskedInVain {
+    /// How often.
+    pub times: u32,
+    /// Who was registered then.
+    pub registered: Vec<PeerIdentity>,
+    /// Whether WAL was coming in here then.
+    pub receives: bool,
+}
+
+/// The answers that the asked members themselves gave: the rest counts as none.
+pub(super) fn answers(seen: &Observation) -> BTreeMap<MemberName, PeerAnswer> {
+    let answer = |(name, answer): (&MemberName, &PeerAnswer)| {
+        let asked = seen.identity_of(name);
+        (name.clone(), asked.map_or_else(|| answer.clone(), |asked| answer.clone().of(&asked)))
+    };
+    seen.peers.iter().map(answer).collect()
+}
+
+/// True when every one of `who` has answered, or failed to, since nobody leads and lately. Asks them otherwise.
+pub(super) fn ask(turn: &mut Turn<'_>, who: &[(MemberName, String)]) -> bool {
+    let answered = |(name, _): &(MemberName, String)| {
+        turn.peers.get(name).is_some_and(|answer| turn.is_answer_of_now(answer))
+    };
+    if who.iter().all(answered) {
+        return true;
+    }
+    let since_unlocked = turn.memory.unlocked_since.unwrap_or_default();
+    match turn.memory.asked_at.filter(|at| turn.now < *at + ANSWER_WITHIN && since_unlocked <= *at) {
+        Some(asked_at) => turn.wake_at(asked_at + ANSWER_WITHIN, WaitingOn::Members),
+        None => {
+            turn.memory.asked_at = Some(turn.now);
+            turn.act(Action::AskPeers { who: who.to_vec() });
+            turn.wake_in(ANSWER_WITHIN, WaitingOn::Members);
+        }
+    }
+    false
+}
+
+/// Asks `who` once more: their answers did not vouch for me. Soon at first, later less and less often.
+pub(super) fn ask_again(turn: &mut Turn<'_>, who: Vec<(MemberName, String)>, receives: bool) {
+    let registered: Vec<PeerIdentity> =
+        who.iter().filter_map(|(name, _)| turn.seen.identity_of(name)).collect();
+    let same = |before: &AskedInVain| before.registered == registered && before.receives == receives;
+    let mut times =
+        turn.memory.asked_in_vain.as_ref().filter(|before| same(before)).map_or(0, |before| before.times);
+    let me = &turn.seen.me.name;
+    if turn.memory.asked_at.is_none_or(|at| at + pause(me, times) <= turn.now) {
+        times += 1;
+        turn.memory.asked_at = Some(turn.now);
+        turn.act(Action::AskPeers { who });
+    }
+    turn.memory.asked_in_vain = Some(AskedInVain { times, registered, receives });
+    let asked_at = turn.memory.asked_at.unwrap_or(turn.now);
+    turn.wake_at(asked_at + pause(me, times), WaitingOn::Members);
+}
+
+/// The pause after the question number `times`. The longer ones differ from member to member and from time to time, by
+/// a quarter, so that members that began together do not go on together.
+fn pause(me: &MemberName, times: u32) -> Duration {
+    let doublings = times.saturating_sub(ASK_SOON_TIMES).min(8);
+    if doublings == 0 {
+        return ASK_SOON;
+    }
+    let longest = (ASK_SOON * 2u32.pow(doublings)).min(ASK_AT_LEAST_EVERY);
+    // FNV-1a: any hash that is the same on every machine does.
+    let bytes = me.as_str().bytes().chain(times.to_le_bytes());
+    let hash = bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    });
+    longest - longest.mul_f64((hash >> 32) as f64 / f64::from(u32::MAX) / 4.0)
+}
+
+impl Turn<'_> {
+    /// True if the question was asked since nobody leads, and lately.
+    pub(super) fn is_answer_of_now(&self, answer: &PeerAnswer) -> bool {
+        self.memory.unlocked_since.unwrap_or_default().max(self.now - ANSWER_FRESH) <= answer.asked_at
+    }
+}
