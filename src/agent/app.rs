@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
 
+use super::certificates::Certificates;
 use super::cycle::{Cycle, State};
 use super::dynamic::Dynamic;
 use super::fencing::Fencing;
@@ -20,8 +21,8 @@ use crate::etcd::{self, Etcd};
 use crate::fence::FenceError;
 use crate::model::{ExitBecause, StopMode};
 use crate::os::signal::Signals;
+use crate::os::tls::TlsError;
 use crate::os::{clock, reap};
-use crate::peer::Peers;
 use crate::postgres::{Postgres, Progress};
 
 /// A clean stop before anything else was done may take this long.
@@ -60,6 +61,9 @@ pub enum RunError {
     /// The REST interface cannot listen.
     #[error("cannot serve REST")]
     Api(#[source] api::ApiError),
+    /// The certificates of the REST interface cannot be used.
+    #[error("cannot use the certificates of the REST interface")]
+    Certificates(#[source] TlsError),
     /// PostgreSQL's programs are missing or of an unsupported version.
     #[error("{0}")]
     Programs(String),
@@ -138,7 +142,8 @@ pub async fn run(loaded: Loaded, sources: Sources) -> Result<(), RunError> {
     let fencing = startup::fence_and_adopt(&postgres, wiring::fence_setup(&config)).await?;
     let pods = Pods::start(wiring::kube_setup(&config, &sources.environment), &postgres);
 
-    let api_setup = wiring::api_setup(&config);
+    let mut api_setup = wiring::api_setup(&config);
+    let certificates = Certificates::read(&config, &mut api_setup).map_err(RunError::Certificates)?;
     let listener = api::bind(&api_setup).await.map_err(RunError::Api)?;
     let me = wiring::me(&config);
     let (handle, Orders { mut orders, status }) =
@@ -151,7 +156,9 @@ pub async fn run(loaded: Loaded, sources: Sources) -> Result<(), RunError> {
     }));
 
     let setup = wiring::etcd_setup(&config);
-    let peers = Peers::default();
+    let peers = certificates.peers.clone();
+    let certificate_files = certificates.files();
+    tokio::spawn(certificates.follow(api_sender.clone()));
     let etcd = Etcd::connect(setup.clone()).map_err(RunError::Etcd)?;
     let (relist, relist_every) = watch::channel(effective.settings.loop_wait);
     let mut view = etcd::watch(etcd.clone(), relist_every);
@@ -188,7 +195,7 @@ pub async fn run(loaded: Loaded, sources: Sources) -> Result<(), RunError> {
         peers,
         keeper: Some(keeper),
         fencing: fencing.clone(),
-        dynamic: Dynamic::new(sources, config, effective, major, relist, api_sender),
+        dynamic: Dynamic::new(sources, config, effective, major, relist, api_sender, certificate_files),
         watch: PostgresWatch::new(postgres, probe),
         pods,
         view,

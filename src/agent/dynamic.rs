@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use super::app::warn_of_access;
+use super::certificates::CertificateFiles;
 use super::cycle::Cycle;
 use super::wiring;
 use crate::api::ApiSetup;
@@ -29,6 +30,7 @@ pub(super) struct Dynamic {
     applied: Option<Parameters>,
     relist: watch::Sender<Duration>,
     api: watch::Sender<Arc<ApiSetup>>,
+    certificates: watch::Sender<CertificateFiles>,
 }
 
 impl Dynamic {
@@ -39,6 +41,7 @@ impl Dynamic {
         major: u32,
         relist: watch::Sender<Duration>,
         api: watch::Sender<Arc<ApiSetup>>,
+        certificates: watch::Sender<CertificateFiles>,
     ) -> Dynamic {
         let parameters = wiring::parameters(&effective);
         let settings = effective.settings;
@@ -54,6 +57,7 @@ impl Dynamic {
             applied: None,
             relist,
             api,
+            certificates,
         }
     }
 
@@ -81,7 +85,13 @@ impl Dynamic {
                     tracing::warn!("{warning}");
                 }
                 tracing::info!("the local configuration was read again");
-                self.api.send_replace(Arc::new(wiring::api_setup(&loaded.config)));
+                self.api.send_modify(|setup| {
+                    let (tls, client_certificate) = (setup.tls.clone(), setup.client_certificate);
+                    let new = wiring::api_setup(&loaded.config);
+                    *setup = Arc::new(ApiSetup { tls, client_certificate, ..new });
+                });
+                let files = CertificateFiles::of(&loaded.config);
+                self.certificates.send_modify(|old| *old = files.replacing(old));
                 let (old, new) = (&self.local, &loaded.config);
                 let sections = [
                     ("watchdog", old.watchdog != new.watchdog),

@@ -10,6 +10,7 @@
 //! should lead; that is a rule, and rules live in `decide`.
 
 mod app;
+mod certificates;
 mod cycle;
 mod dynamic;
 mod events;
@@ -30,6 +31,7 @@ mod status;
 mod wiring;
 
 pub use app::{RunError, run};
+pub use certificates::check_certificates;
 pub use handle::{Handle, Order, OrderError, Orders, handle};
 pub use owner::leave_root;
 pub use status::Status;

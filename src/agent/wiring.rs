@@ -30,7 +30,7 @@ pub(super) fn first_config(config: &Config) -> String {
     crate::api::json_compact(&serde_json::Value::Object(dcs))
 }
 
-/// The REST interface.
+/// The REST interface, without its certificates.
 pub(super) fn api_setup(config: &Config) -> ApiSetup {
     let rest = &config.restapi;
     ApiSetup {
@@ -136,6 +136,7 @@ pub(super) fn kube_setup(config: &Config, environment: &BTreeMap<String, String>
 /// This member as it publishes itself, in this process.
 pub(super) fn me(config: &Config) -> Me {
     let (postgresql, rest) = (&config.postgresql, &config.restapi);
+    let scheme = if rest.tls.is_some() { "https" } else { "http" };
     let url = |address: &config::Address| format!("postgres://{address}/{}", postgresql.database);
     Me {
         scope: config.scope.clone(),
@@ -143,7 +144,7 @@ pub(super) fn me(config: &Config) -> Me {
         session: Session(random::number()),
         tags: config.tags.clone(),
         conn_url: url(&postgresql.connect_address),
-        api_url: format!("http://{}/patroni", rest.connect_address),
+        api_url: format!("{scheme}://{}/patroni", rest.connect_address),
         proxy_url: postgresql.proxy_address.as_ref().map(url),
         may_bootstrap: config.bootstrap.is_some(),
     }

@@ -52,8 +52,8 @@ async fn is_near(caller: Caller, view: Option<&ClusterView>) -> bool {
 fn unnamed(caller: Caller) -> String {
     format!(
         "Access is denied: {} is neither this machine nor a member of the cluster, and no setting here says who else \
-         may change something. Set restapi.authentication (and send its user and password), restapi.allowlist or \
-         restapi.allowlist_include_members; or restapi.allow_unauthenticated_writes: true \
+         may change something. Set restapi.authentication (and send its user and password), restapi.allowlist, \
+         restapi.allowlist_include_members, or restapi.verify_client with TLS; or restapi.allow_unauthenticated_writes: true \
          where everybody may, as with Patroni",
         caller.address
     )

@@ -8,7 +8,8 @@ use super::dispatch::Context;
 use super::error::CliResult;
 use super::exit::Exit;
 use super::target::environment;
-use crate::config::{self, Faults, Sources};
+use crate::agent;
+use crate::config::{self, Fault, Faults, Sources};
 
 /// Options of `check`.
 #[derive(Debug, Args)]
@@ -23,12 +24,18 @@ pub struct CheckArgs {
 /// Runs `check`.
 pub fn execute(context: &Context, args: &CheckArgs) -> CliResult {
     let path = args.file.clone().or_else(|| context.global.config_file.clone());
-    let found = config::check(&Sources { path, environment: environment(), ..Sources::default() });
+    let mut found = config::check(&Sources { path, environment: environment(), ..Sources::default() });
     for warning in &found.warnings {
         context.ui.say(&format!("warning: {warning}"));
     }
-    if let Some(access) = found.write_access {
-        context.ui.say(&access.to_string());
+    if let Some(config) = &found.config {
+        context.ui.say(&config.restapi.write_access().to_string());
+        if let Err(error) = agent::check_certificates(config) {
+            found.faults.push(Fault {
+                key: "restapi".to_owned(),
+                ..Fault::general("this machine", error.chain(), "name files that can be used for TLS")
+            });
+        }
     }
     if !found.faults.is_empty() {
         context.ui.say(&Faults(found.faults).to_string());

@@ -1,15 +1,19 @@
 //! The way to a cluster from outside: etcd for what is, the members' REST for what should be.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use rustls::ClientConfig;
 use serde_json::Value;
 
 use super::dispatch::Context;
 use super::error::CliError;
 use super::exit::Exit;
 use super::target;
+use crate::config::Ctl;
 use crate::etcd::{Etcd, EtcdSetup};
 use crate::model::{ClusterView, MemberName};
+use crate::os::tls::{self, Identity, TlsError, Trust};
 use crate::peer::{Call, Peers};
 
 /// How long one read or write of etcd may take.
@@ -28,6 +32,8 @@ pub struct Target {
     pub etcd: EtcdSetup,
     /// User and password for the members' REST.
     pub credentials: Option<(String, String)>,
+    /// The certificates of members, and the one to show them.
+    pub ctl: Ctl,
 }
 
 /// A cluster that can be read and asked.
@@ -71,7 +77,17 @@ impl Client {
         let etcd = Etcd::connect(target.etcd).map_err(|error| {
             CliError::failed("failed to use etcd").because(&error).exit(Exit::Configuration)
         })?;
-        Ok(Client { scope: target.scope, etcd, peers: Peers::default(), credentials: target.credentials })
+        let peers = match tls(&target.ctl) {
+            Ok(tls) => Peers::with_tls(Arc::new(tls)),
+            // Only where a member's URL is https anything is missing.
+            Err(TlsError::NoAuthorities) => Peers::default(),
+            Err(error) => {
+                return Err(CliError::failed("failed to use the certificates of the section `ctl`")
+                    .because(&error)
+                    .exit(Exit::Configuration));
+            }
+        };
+        Ok(Client { scope: target.scope, etcd, peers, credentials: target.credentials })
     }
 
     /// Reads the cluster.
@@ -150,6 +166,18 @@ impl Client {
             CliError::failed("the cluster has no member that could be asked").exit(Exit::Unreachable)
         }))
     }
+}
+
+/// Whom to believe, and what to show: as patronictl does.
+fn tls(ctl: &Ctl) -> Result<ClientConfig, TlsError> {
+    let key = |certificate| ctl.keyfile.as_deref().unwrap_or(certificate);
+    let identity = ctl.certfile.as_deref().map(|certificate| Identity { certificate, key: key(certificate) });
+    let trust = match (ctl.insecure, identity, &ctl.cacert) {
+        (true, None, _) | (true, Some(_), None) => Trust::Anyone,
+        (true, Some(_), Some(authorities)) => Trust::chain(authorities)?,
+        (false, _, authorities) => Trust::name(authorities.as_deref())?,
+    };
+    tls::client(trust, identity)
 }
 
 /// The URL of `endpoint` at the host of `api_url`, which ends in `/patroni`.

@@ -10,7 +10,7 @@ use super::dispatch::Context;
 use super::error::CliError;
 use super::exit::Exit;
 use super::output::one_line;
-use crate::config;
+use crate::config::{self, Ctl};
 use crate::etcd::{EtcdSetup, TlsFiles};
 
 const NAMESPACE_DEFAULT: &str = "service";
@@ -120,7 +120,20 @@ fn from_settings(
     let rest =
         settings.login(&["ctl", "authentication"]).or_else(|| settings.login(&["restapi", "authentication"]));
     let from_environment = || settings.login(&["restapi"]);
-    Ok(Target { scope, etcd, credentials: rest.or_else(from_environment) })
+    Ok(Target { scope, etcd, credentials: rest.or_else(from_environment), ctl: ctl(settings) })
+}
+
+/// How members are called; their authorities are those of `restapi.cafile` where no others are named.
+fn ctl(settings: &Settings) -> Ctl {
+    let cacert = settings.file(&["ctl", "cacert"]).or_else(|| settings.file(&["restapi", "cafile"]));
+    let insecure = settings.text(&["ctl", "insecure"]);
+    Ctl {
+        insecure: insecure
+            .is_some_and(|text| matches!(text.to_lowercase().as_str(), "true" | "on" | "yes" | "1")),
+        cacert,
+        certfile: settings.file(&["ctl", "certfile"]),
+        keyfile: settings.file(&["ctl", "keyfile"]),
+    }
 }
 
 /// `etcd3://HOST:PORT/NAMESPACE` as an endpoint and a namespace.

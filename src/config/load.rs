@@ -9,7 +9,6 @@ use super::local::{self, Config};
 use super::machine::check_machine;
 use super::pod::{self, Pod};
 use super::reader::Findings;
-use super::restapi::WriteAccess;
 use super::tree::{self, Node, Value};
 use super::variables::{self, Variable};
 use super::{arguments, environment, image, kubernetes};
@@ -33,8 +32,8 @@ pub struct Checked {
     pub faults: Vec<Fault>,
     /// What an operator should know.
     pub warnings: Vec<Fault>,
-    /// Who may change something over REST; `None`: the configuration cannot be read.
-    pub write_access: Option<WriteAccess>,
+    /// The configuration, as far as it can be read.
+    pub config: Option<Config>,
 }
 
 /// Where a configuration comes from.
@@ -67,8 +66,7 @@ pub fn check(sources: &Sources) -> Checked {
     if let Some(config) = &config {
         findings.faults.extend(check_machine(config));
     }
-    let write_access = config.map(|config| config.restapi.write_access());
-    Checked { faults: findings.faults, warnings: findings.warnings, write_access }
+    Checked { faults: findings.faults, warnings: findings.warnings, config }
 }
 
 fn read(sources: &Sources) -> (Option<Config>, Findings) {

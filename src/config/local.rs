@@ -9,7 +9,7 @@ use super::etcd::{self, Etcd};
 use super::kubernetes::{self, Kubernetes};
 use super::postgresql::{self, Postgresql};
 use super::reader::{Findings, Section};
-use super::restapi::{self, RestApi};
+use super::restapi::{self, Ctl, RestApi};
 use super::tree::{Node, Value};
 use super::watchdog::{self, Watchdog};
 use crate::model::{MemberName, Tags};
@@ -27,6 +27,8 @@ pub struct Config {
     pub log: Log,
     /// The REST interface.
     pub restapi: RestApi,
+    /// How members are called.
+    pub ctl: Ctl,
     /// Where etcd is.
     pub etcd: Etcd,
     /// How a new cluster is made; `None`: this member may not make one.
@@ -146,7 +148,7 @@ pub(super) fn read(root: &Node, findings: &mut Findings) -> Option<Config> {
     let tags = tags(&mut top, findings);
     let watchdog = watchdog::read(&mut top, findings);
     let kubernetes = kubernetes::read(&mut top, &scope, name.as_ref().map(MemberName::as_str), findings);
-    ctl(top.section("ctl", findings), findings);
+    let ctl = restapi::read_ctl(&mut top, findings);
     unbuilt(&mut top, findings);
     top.accept(&["thread_pool_size", "thread_stack_size"]);
     top.finish(findings);
@@ -157,6 +159,7 @@ pub(super) fn read(root: &Node, findings: &mut Findings) -> Option<Config> {
         name,
         log,
         restapi,
+        ctl,
         etcd,
         bootstrap,
         postgresql,
@@ -255,11 +258,6 @@ pub(super) fn credentials(mut section: Section<'_>, findings: &mut Findings) -> 
     let password = section.required("password", "write the password", findings);
     section.finish(findings);
     Some(Credentials { username, password })
-}
-
-fn ctl(mut ctl: Section<'_>, findings: &mut Findings) {
-    ctl.accept(&["authentication", "auth", "insecure", "cacert", "certfile", "keyfile", "keyfile_password"]);
-    ctl.finish(findings);
 }
 
 fn bootstrap(top: &mut Section<'_>, findings: &mut Findings) -> Option<Bootstrap> {

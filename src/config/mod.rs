@@ -44,6 +44,6 @@ pub use load::{Checked, Loaded, Sources, check, load};
 pub use local::{Address, Bootstrap, Config, Credentials, Log, LogKind};
 pub use machine::{POSTGRES_MAJORS, data_major, server_major};
 pub use postgresql::{Login, Postgresql, local_host};
-pub use restapi::{RestApi, WriteAccess};
+pub use restapi::{Ctl, RestApi, RestTls, VerifyClient, WriteAccess};
 pub use variables::{canonical, secret_files};
 pub use watchdog::{Watchdog, WatchdogDriver, WatchdogMode};

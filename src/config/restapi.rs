@@ -1,6 +1,7 @@
-//! The section `restapi`.
+//! The sections `restapi` and `ctl`.
 
 use std::fmt;
+use std::path::PathBuf;
 
 use super::local::{self, Address, Credentials};
 use super::reader::{Findings, Section};
@@ -24,6 +25,45 @@ pub struct RestApi {
     pub server_tokens: String,
     /// Headers added to every answer.
     pub http_extra_headers: Vec<(String, String)>,
+    /// Serve HTTPS; plain HTTP when `None`.
+    pub tls: Option<RestTls>,
+    /// The authorities of clients, and of members where `ctl.certfile` is set and `ctl.cacert` is not.
+    pub cafile: Option<PathBuf>,
+}
+
+/// The files of `restapi` that make it HTTPS.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RestTls {
+    /// The certificate, and those between it and the authority.
+    pub certfile: PathBuf,
+    /// The key; the same file where none is named.
+    pub keyfile: PathBuf,
+    /// What clients have to show.
+    pub verify_client: VerifyClient,
+}
+
+/// `restapi.verify_client`, with the authorities of `restapi.cafile`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum VerifyClient {
+    /// Nothing.
+    No,
+    /// A certificate for requests that change something.
+    Optional(PathBuf),
+    /// A certificate for each connection.
+    Required(PathBuf),
+}
+
+/// `ctl`: how the command line, and members, call members.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Ctl {
+    /// The certificates of members are not verified.
+    pub insecure: bool,
+    /// The authorities of members.
+    pub cacert: Option<PathBuf>,
+    /// The certificate to show.
+    pub certfile: Option<PathBuf>,
+    /// Its key; the same file where none is named.
+    pub keyfile: Option<PathBuf>,
 }
 
 /// Which requests that change something the REST interface takes.
@@ -40,8 +80,9 @@ pub enum WriteAccess {
 impl RestApi {
     /// What the section says about requests that change something.
     pub fn write_access(&self) -> WriteAccess {
-        let open =
-            self.authentication.is_none() && self.allowlist.is_empty() && !self.allowlist_include_members;
+        let certificates = self.tls.as_ref().is_some_and(|tls| tls.verify_client != VerifyClient::No);
+        let listed = !self.allowlist.is_empty() || self.allowlist_include_members;
+        let open = self.authentication.is_none() && !listed && !certificates;
         match (open, self.allow_unauthenticated_writes) {
             (false, _) => WriteAccess::Configured,
             (true, false) => WriteAccess::LocalAndMembers,
@@ -54,7 +95,8 @@ impl fmt::Display for WriteAccess {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             WriteAccess::Configured => {
-                "REST requests that change something are taken as `restapi` says: with its credentials, from its list"
+                "REST requests that change something are taken as `restapi` says: with its credentials or a certificate, from its \
+                 list"
             }
             WriteAccess::LocalAndMembers => {
                 "REST requests that change something are taken from this machine and from members of the cluster only: \
@@ -86,11 +128,9 @@ pub(super) fn read(top: &mut Section<'_>, findings: &mut Findings) -> RestApi {
             Some(Credentials { username, password })
         });
     let http_extra_headers = rest.parameters("http_extra_headers", findings);
-    for key in ["certfile", "cafile", "verify_client"] {
-        if let Some(node) = rest.get(key) {
-            rest.warn(key, node, "TLS for REST is not built yet: this key is not acted on", findings);
-        }
-    }
+    let https_extra_headers = rest.parameters("https_extra_headers", findings);
+    let cafile = rest.text("cafile", findings).map(PathBuf::from);
+    let tls = tls(&mut rest, cafile.as_ref(), findings);
     let rest_api = RestApi {
         listen,
         connect_address,
@@ -99,7 +139,13 @@ pub(super) fn read(top: &mut Section<'_>, findings: &mut Findings) -> RestApi {
         allowlist_include_members: rest.flag("allowlist_include_members", false, findings),
         allow_unauthenticated_writes: rest.flag("allow_unauthenticated_writes", false, findings),
         server_tokens: rest.text("server_tokens", findings).unwrap_or_else(|| "original".to_owned()),
-        http_extra_headers,
+        http_extra_headers: match tls {
+            // The later ones replace the former ones of the same name.
+            Some(_) => [http_extra_headers, https_extra_headers].concat(),
+            None => http_extra_headers,
+        },
+        tls,
+        cafile,
     };
     if let (WriteAccess::Configured, true, Some(node)) = (
         rest_api.write_access(),
@@ -109,8 +155,61 @@ pub(super) fn read(top: &mut Section<'_>, findings: &mut Findings) -> RestApi {
         let expected = "remove it: credentials or a list are set, and they count";
         rest.warn("allow_unauthenticated_writes", node, expected, findings);
     }
-    rest.accept(&["keyfile", "keyfile_password", "ciphers", "https_extra_headers"]);
-    rest.accept(&["request_queue_size", "thread_pool_size"]);
+    rest.accept(&["keyfile", "keyfile_password", "verify_client", "request_queue_size", "thread_pool_size"]);
     rest.finish(findings);
     rest_api
+}
+
+/// Without a certificate there is no TLS, whatever else is set.
+fn tls(rest: &mut Section<'_>, cafile: Option<&PathBuf>, findings: &mut Findings) -> Option<RestTls> {
+    if let Some(node) = rest.get("ciphers") {
+        let expected =
+            "this key is not acted on: TLS 1.3, and TLS 1.2 with ECDHE and an AEAD cipher, are spoken";
+        rest.warn("ciphers", node, expected, findings);
+    }
+    let wanted = rest.get("verify_client");
+    let Some(certfile) = rest.text("certfile", findings).map(PathBuf::from) else {
+        for key in ["keyfile", "verify_client"] {
+            if let Some(node) = rest.get(key) {
+                rest.warn(
+                    key,
+                    node,
+                    "without `certfile` there is no TLS, and this key has no effect",
+                    findings,
+                );
+            }
+        }
+        return None;
+    };
+    let keyfile = rest.text("keyfile", findings).map_or_else(|| certfile.clone(), PathBuf::from);
+    let word = rest.text("verify_client", findings).unwrap_or_else(|| "none".to_owned());
+    let verify_client = match (word.to_ascii_lowercase().as_str(), cafile) {
+        ("none" | "", _) => VerifyClient::No,
+        ("optional", Some(path)) => VerifyClient::Optional(path.clone()),
+        ("required", Some(path)) => VerifyClient::Required(path.clone()),
+        ("optional" | "required", None) => {
+            let expected =
+                "name a file with the authorities of the clients' certificates, for `verify_client`";
+            rest.missing("cafile", expected, findings);
+            VerifyClient::No
+        }
+        (_, _) => {
+            if let Some(node) = wanted {
+                rest.fault("verify_client", node, "write none, optional or required", findings);
+            }
+            VerifyClient::No
+        }
+    };
+    Some(RestTls { certfile, keyfile, verify_client })
+}
+
+/// Reads the section `ctl`.
+pub(super) fn read_ctl(top: &mut Section<'_>, findings: &mut Findings) -> Ctl {
+    let mut ctl = top.section("ctl", findings);
+    let mut file = |key| ctl.text(key, findings).map(PathBuf::from);
+    let (cacert, certfile, keyfile) = (file("cacert"), file("certfile"), file("keyfile"));
+    let read = Ctl { insecure: ctl.flag("insecure", false, findings), cacert, certfile, keyfile };
+    ctl.accept(&["authentication", "auth", "keyfile_password"]);
+    ctl.finish(findings);
+    read
 }

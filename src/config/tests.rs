@@ -99,6 +99,30 @@ fn who_may_change_something_is_said() {
 }
 
 #[test]
+fn rest_speaks_tls_where_a_certificate_is_named() {
+    let load = |rest: &str| load_text(&WHOLE.replace("restapi: {", &format!("restapi: {{{rest}")), &[]);
+    let config = load("certfile: /c, cafile: /a, verify_client: Required, ").expect("valid").config;
+    let (certfile, keyfile) = ("/c".into(), "/c".into());
+    let verify_client = VerifyClient::Required("/a".into());
+    assert_eq!(config.restapi.tls, Some(RestTls { certfile, keyfile, verify_client }));
+    assert_eq!(config.restapi.write_access(), WriteAccess::Configured);
+    let headers = "http_extra_headers: {A: 1}, https_extra_headers: {A: 2}, ";
+    let plain = load(&format!("{headers}keyfile: /k, verify_client: optional, ")).expect("valid");
+    assert_eq!((plain.config.restapi.tls, plain.warnings.len()), (None, 2));
+    assert_eq!(plain.config.restapi.http_extra_headers.len(), 1);
+    let both = load(&format!("{headers}certfile: /c, keyfile: /k, ciphers: ALL, ")).expect("valid");
+    assert_eq!(lines_of(&both.warnings), [(Some(3), "restapi.ciphers")]);
+    assert_eq!(both.config.restapi.http_extra_headers[1], ("A".to_owned(), "2".to_owned()));
+    assert_eq!(both.config.restapi.write_access(), WriteAccess::LocalAndMembers);
+    for (rest, key) in
+        [("verify_client: optional, ", "cafile"), ("verify_client: sometimes, ", "verify_client")]
+    {
+        let faults = load(&format!("certfile: /c, {rest}")).expect_err("a fault").0;
+        assert_eq!(faults[0].key, format!("restapi.{key}"));
+    }
+}
+
+#[test]
 fn variables_override_the_file_and_do_without_one() {
     let overridden =
         load_text(WHOLE, &[("PATRONI_NAME", "b"), ("PATRONI_POSTGRESQL_LISTEN", "10.1.1.1:6000")]);

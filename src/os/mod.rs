@@ -1,4 +1,4 @@
-//! The operating system: the clock, signals, child processes and durable files.
+//! The operating system: the clock, signals, child processes, durable files, and certificates in files.
 //!
 //! Every child is spawned through [`child`], so that [`reap`], which collects what PID 1 or a subreaper inherits,
 //! never takes the exit of a child that somebody waits for.
@@ -14,4 +14,5 @@ pub mod random;
 pub mod reap;
 pub mod signal;
 pub mod text;
+pub mod tls;
 pub mod user;

@@ -1,7 +1,7 @@
 //! The HTTP client.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use base64::Engine;
@@ -31,12 +31,12 @@ const CONNECT_WITHIN: Duration = Duration::from_secs(2);
 /// Asks other members. Cheap to clone.
 #[derive(Clone, Default)]
 pub struct Peers {
-    tls: Option<Arc<rustls::ClientConfig>>,
+    tls: Arc<RwLock<Option<Arc<rustls::ClientConfig>>>>,
 }
 
 impl fmt::Debug for Peers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Peers").field("tls", &self.tls.is_some()).finish()
+        f.debug_struct("Peers").field("tls", &self.tls().is_some()).finish()
     }
 }
 
@@ -104,7 +104,18 @@ pub enum PeerError {
 impl Peers {
     /// Calls `https` URLs with this; without it they are refused.
     pub fn with_tls(tls: Arc<rustls::ClientConfig>) -> Peers {
-        Peers { tls: Some(tls) }
+        let peers = Peers::default();
+        peers.replace_tls(tls);
+        peers
+    }
+
+    /// From now on this one and all its clones use other certificates.
+    pub fn replace_tls(&self, tls: Arc<rustls::ClientConfig>) {
+        *self.tls.write().unwrap_or_else(PoisonError::into_inner) = Some(tls);
+    }
+
+    fn tls(&self) -> Option<Arc<rustls::ClientConfig>> {
+        self.tls.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Asks the member at `api_url` for its state. Never fails: no answer is an answer too. Whether it is the member
@@ -138,11 +149,14 @@ impl Peers {
             Some("https") => true,
             Some(_) | None => return Err(fault("it is neither http nor https")),
         };
-        let tls = if secure {
-            Some(self.tls.clone().ok_or_else(|| fault("TLS is not set up here"))?)
-        } else {
-            None
-        };
+        let tls =
+            if secure {
+                Some(self.tls().ok_or_else(|| {
+                    fault("TLS is not set up here: name a file of authorities in `ctl.cacert`")
+                })?)
+            } else {
+                None
+            };
         let port = uri.port_u16().unwrap_or(if secure { 443 } else { 80 });
         let request = request(call, &uri).map_err(|_| fault("its parts make no request"))?;
         let failed = |source| PeerError::Connect { url: call.url.clone(), source };

@@ -33,6 +33,7 @@ mod pid1;
 mod pods;
 mod postgres;
 mod rejoin;
+mod rest_tls;
 mod streaming;
 mod switchover;
 mod sync;

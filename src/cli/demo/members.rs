@@ -15,6 +15,7 @@ use crate::cli::client::{Client, Target};
 use crate::cli::error::CliError;
 use crate::cli::exit::Exit;
 use crate::cli::target::base;
+use crate::config::Ctl;
 use crate::etcd::EtcdSetup;
 
 /// etcd elects itself within this, or something is wrong.
@@ -136,7 +137,7 @@ impl Fleet {
         let endpoints = vec![format!("http://127.0.0.1:{}", self.shared.etcd_port)];
         let etcd = EtcdSetup { endpoints, base: base("service", SCOPE), ..EtcdSetup::default() };
         let credentials = Some(("demo".to_owned(), self.shared.rest.clone()));
-        Client::connect(Target { scope: SCOPE.to_owned(), etcd, credentials })
+        Client::connect(Target { scope: SCOPE.to_owned(), etcd, credentials, ctl: Ctl::default() })
     }
 
     /// Fails when etcd or a member has ended by itself.

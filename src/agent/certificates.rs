@@ -1,0 +1,159 @@
+//! Certificates of REST, both ways: how this member answers, and how it calls others. Read at the start, when the
+//! configuration is read again, and when their files change. Files that cannot be used change nothing.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::ServerConfig;
+use tokio::sync::watch;
+
+use crate::api::ApiSetup;
+use crate::config::{Config, Ctl, RestTls, VerifyClient};
+use crate::os::tls::{self, ClientCertificates, Identity, TlsError, Trust};
+use crate::peer::Peers;
+
+/// How often the files are looked at: a kubelet takes a minute to bring a change.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
+
+/// Which files there are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct CertificateFiles {
+    server: Option<RestTls>,
+    ctl: Ctl,
+    cafile: Option<PathBuf>,
+}
+
+/// Whether the files of a configuration can be used.
+///
+/// # Errors
+/// The first that cannot.
+pub fn check_certificates(config: &Config) -> Result<(), TlsError> {
+    let files = CertificateFiles::of(config);
+    files.server()?;
+    files.member_client()?;
+    Ok(())
+}
+
+impl CertificateFiles {
+    pub(super) fn of(config: &Config) -> CertificateFiles {
+        let rest = &config.restapi;
+        CertificateFiles { server: rest.tls.clone(), ctl: config.ctl.clone(), cafile: rest.cafile.clone() }
+    }
+
+    /// What is served with; `None`: plain HTTP.
+    fn server(&self) -> Result<Option<(Arc<ServerConfig>, bool)>, TlsError> {
+        let Some(RestTls { certfile, keyfile, verify_client }) = &self.server else { return Ok(None) };
+        let clients = match verify_client {
+            VerifyClient::No => ClientCertificates::Unasked,
+            VerifyClient::Optional(authorities) => ClientCertificates::Optional(authorities),
+            VerifyClient::Required(authorities) => ClientCertificates::Required(authorities),
+        };
+        let config = tls::server(Identity { certificate: certfile, key: keyfile }, clients)?;
+        Ok(Some((Arc::new(config), *verify_client != VerifyClient::No)))
+    }
+
+    /// How members are called. Their names are not compared: they call each other by addresses.
+    fn member_client(&self) -> Result<rustls::ClientConfig, TlsError> {
+        let identity = identity(&self.ctl);
+        let authorities = match (&self.ctl.cacert, &self.cafile, identity) {
+            _ if self.ctl.insecure && identity.is_none() => None,
+            (Some(path), _, _) | (None, Some(path), Some(_)) => Some(path),
+            (None, _, _) => None,
+        };
+        let trust = authorities.map_or(Ok(Trust::Anyone), |path| Trust::chain(path))?;
+        tls::client(trust, identity)
+    }
+
+    fn contents(&self) -> Vec<Option<Vec<u8>>> {
+        let server = self.server.iter().flat_map(|tls| {
+            let authorities = match &tls.verify_client {
+                VerifyClient::No => None,
+                VerifyClient::Optional(path) | VerifyClient::Required(path) => Some(path),
+            };
+            [Some(&tls.certfile), Some(&tls.keyfile), authorities]
+        });
+        let ctl = [&self.ctl.cacert, &self.ctl.certfile, &self.ctl.keyfile, &self.cafile];
+        let files = server.chain(ctl.map(Option::as_ref)).flatten();
+        files.map(|path| fs::read(path).ok()).collect()
+    }
+}
+
+fn identity(ctl: &Ctl) -> Option<Identity<'_>> {
+    let certificate: &Path = ctl.certfile.as_deref()?;
+    Some(Identity { certificate, key: ctl.keyfile.as_deref().unwrap_or(certificate) })
+}
+
+/// What was read from the files, in use.
+pub(super) struct Certificates {
+    files: watch::Sender<CertificateFiles>,
+    /// What the files held when they were read.
+    seen: Vec<Option<Vec<u8>>>,
+    /// How other members are called. Every clone takes part in every change.
+    pub(super) peers: Peers,
+}
+
+impl Certificates {
+    /// Reads them for the first time, and puts the server's into `setup`.
+    pub(super) fn read(config: &Config, setup: &mut ApiSetup) -> Result<Certificates, TlsError> {
+        let files = CertificateFiles::of(config);
+        let seen = files.contents();
+        let peers = Peers::with_tls(Arc::new(files.member_client()?));
+        serve_with(setup, files.server()?);
+        Ok(Certificates { files: watch::Sender::new(files), seen, peers })
+    }
+
+    /// Where a changed configuration names its files.
+    pub(super) fn files(&self) -> watch::Sender<CertificateFiles> {
+        self.files.clone()
+    }
+
+    /// Reads them again when they change, or others are named; runs until the interface has ended.
+    pub(super) async fn follow(self, api: watch::Sender<Arc<ApiSetup>>) {
+        let mut named = self.files.subscribe();
+        let mut seen = (named.borrow_and_update().clone(), self.seen);
+        while !api.is_closed() {
+            tokio::select! {
+                // The sender is part of this very task.
+                _ = named.changed() => {}
+                () = tokio::time::sleep(LOOK_EVERY) => {}
+            }
+            let files = named.borrow_and_update().clone();
+            let contents = files.contents();
+            if seen == (files.clone(), contents.clone()) {
+                continue;
+            }
+            seen = (files.clone(), contents);
+            let read = files.server().and_then(|server| Ok((server, files.member_client()?)));
+            match read {
+                Ok((server, client)) => {
+                    api.send_modify(|setup| serve_with(Arc::make_mut(setup), server));
+                    self.peers.replace_tls(Arc::new(client));
+                    tracing::info!("the certificates of the REST interface were read again");
+                }
+                Err(error) => tracing::warn!(
+                    error = error.chain(),
+                    "new certificates of the REST interface cannot be used: the old ones stay in force"
+                ),
+            }
+        }
+    }
+}
+
+fn serve_with(setup: &mut ApiSetup, server: Option<(Arc<ServerConfig>, bool)>) {
+    let (tls, client_certificate) = server.unzip();
+    setup.tls = tls;
+    setup.client_certificate = client_certificate.unwrap_or(false);
+}
+
+impl CertificateFiles {
+    /// These in place of `old`, except that HTTPS is not switched on or off while running: the member's key says which.
+    pub(super) fn replacing(mut self, old: &CertificateFiles) -> CertificateFiles {
+        if self.server.is_some() != old.server.is_some() {
+            tracing::warn!("restapi.certfile switches HTTPS on or off when this supervisor is started again");
+            self.server = old.server.clone();
+        }
+        self
+    }
+}

@@ -1,0 +1,229 @@
+//! REST by TLS: members, patronictl and our own command line among each other, and certificates that are replaced.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+use matriarch::os::tls::{self, Identity, Trust};
+use matriarch::peer::{Call, Peers};
+use nix::sys::signal::Signal;
+use serde_json::{Value, json};
+
+use crate::support::{Cluster, Member, Place, Plan, Seen, merge, python_program, user};
+
+const WITHIN: Duration = Duration::from_secs(60);
+
+/// Who signs certificates.
+struct Authority(PathBuf);
+
+impl Authority {
+    fn new(place: &Place, name: &str) -> Authority {
+        let authority = Authority(place.folder(name));
+        let key = "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes";
+        authority.openssl(&format!("req -x509 {key} -keyout ca.key -out ca.pem -days 2 -subj /CN={name}"));
+        let extensions = "subjectAltName=IP:127.0.0.1\nextendedKeyUsage=serverAuth,clientAuth\n";
+        std::fs::write(authority.0.join("extensions"), extensions).expect("our own place is writable");
+        user::give(&authority.certificate());
+        authority
+    }
+
+    fn certificate(&self) -> PathBuf {
+        self.0.join("ca.pem")
+    }
+
+    /// Writes `NAME.pem` and `NAME.key`, for 127.0.0.1.
+    fn issue(&self, name: &str) -> (PathBuf, PathBuf) {
+        let key = "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes";
+        self.openssl(&format!("req {key} -keyout {name}.key -out {name}.csr -subj /CN={name}"));
+        let sign = "-CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -extfile extensions";
+        self.openssl(&format!("x509 -req -in {name}.csr -out {name}.pem {sign}"));
+        let files = (self.0.join(format!("{name}.pem")), self.0.join(format!("{name}.key")));
+        user::give(&files.0);
+        user::give(&files.1);
+        files
+    }
+
+    fn openssl(&self, arguments: &str) {
+        let output = Command::new("openssl")
+            .current_dir(&self.0)
+            .args(arguments.split_whitespace())
+            .output()
+            .expect("openssl starts");
+        assert!(output.status.success(), "{arguments}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+
+    /// Somebody who believes this authority, and shows a certificate or none.
+    fn caller(&self, identity: Option<&(PathBuf, PathBuf)>) -> Peers {
+        let trust = Trust::name(Some(&self.certificate())).expect("it was just written");
+        let identity = identity.map(|(certificate, key)| Identity { certificate, key });
+        Peers::with_tls(Arc::new(tls::client(trust, identity).expect("they were just written")))
+    }
+}
+
+/// One request by HTTPS. `None`: no answer.
+async fn call(from: &Peers, to: &Member, method: &str, path: &str) -> Option<(u16, String)> {
+    let url = format!("https://127.0.0.1:{}{path}", to.api);
+    let call = Call { method: method.to_owned(), url, body: None, credentials: None, within: WITHIN };
+    from.call(call).await.ok()
+}
+
+async fn seen(from: &Peers, cluster: &Cluster) -> Option<Seen> {
+    for member in &cluster.members {
+        if let Some((200, text)) = call(from, member, "GET", "/cluster").await {
+            return Some(Seen(serde_json::from_str(&text).expect("JSON")));
+        }
+    }
+    None
+}
+
+async fn wait_until_well(from: &Peers, cluster: &Cluster, leader: &str) {
+    let size = cluster.members.len();
+    let what = format!("{leader} leads, and all others stream");
+    cluster
+        .wait_until(WITHIN, &what, async || {
+            seen(from, cluster).await.is_some_and(|seen| seen.is_well(size) && seen.leader() == Some(leader))
+        })
+        .await;
+}
+
+fn configure(member: &Member, over: &Value) {
+    let mut config = member.read_config();
+    merge(&mut config, over);
+    member.write_config(&config);
+}
+
+fn copy(from: &Path, to: &Path) {
+    std::fs::copy(from, to).expect("our own place is writable");
+    user::give(to);
+}
+
+async fn patronictl(cluster: &Cluster, words: &[&str]) -> Output {
+    let mut command = Command::new(python_program("patronictl"));
+    command.arg("-c").arg(cluster.members[0].config_file()).args(words).stdin(Stdio::null());
+    let done = tokio::task::spawn_blocking(move || command.output()).await;
+    done.expect("it is waited for").expect("patronictl starts")
+}
+
+/// Members take nothing but TLS, ask each other by it, and take changes from those alone who show a certificate.
+#[tokio::test]
+async fn a_cluster_speaks_tls_among_itself_and_with_its_operators() {
+    let mut cluster = Plan::new(2).prepare().await;
+    let authority = Authority::new(&cluster.place, "authority");
+    let operator = authority.issue("operator");
+    for member in &cluster.members {
+        let (certificate, key) = authority.issue(&member.name);
+        configure(
+            member,
+            &json!({
+                "restapi": {
+                    "certfile": certificate, "keyfile": key, "cafile": authority.certificate(),
+                    "verify_client": "optional", "https_extra_headers": { "Strict-Transport-Security": "max-age=1" },
+                },
+                "ctl": { "cacert": authority.certificate(), "certfile": operator.0, "keyfile": operator.1 },
+            }),
+        );
+    }
+    let (known, anonymous) = (authority.caller(Some(&operator)), authority.caller(None));
+    cluster.members[0].start();
+    cluster
+        .wait_until(WITHIN, "m1 leads", async || {
+            seen(&known, &cluster).await.is_some_and(|seen| seen.leader() == Some("m1"))
+        })
+        .await;
+    cluster.members[1].start();
+    wait_until_well(&known, &cluster, "m1").await;
+    let urls = seen(&known, &cluster).await.expect("it answers");
+    assert!(
+        urls.members().iter().all(|member| member["api_url"]
+            .as_str()
+            .is_some_and(|url| url.starts_with("https://") && url.ends_with("/patroni"))),
+        "{urls:?}"
+    );
+
+    let member = &cluster.members[0];
+    assert_eq!(call(&anonymous, member, "GET", "/primary").await.map(|answer| answer.0), Some(200));
+    let refused = call(&anonymous, member, "POST", "/reload").await;
+    assert_eq!(refused, Some((403, "client certificate required".to_owned())));
+    assert_eq!(call(&known, member, "POST", "/reload").await.map(|answer| answer.0), Some(202));
+    assert!(member.get("/liveness").await.is_none_or(|answer| answer.status != 200), "no plain HTTP");
+
+    let there = patronictl(&cluster, &["switchover", "--leader", "m1", "--candidate", "m2", "--force"]).await;
+    assert!(there.status.success(), "{there:?}\n{}", cluster.story());
+    wait_until_well(&known, &cluster, "m2").await;
+    let back = cluster.members[0].command(&["switchover", "--candidate", "m1", "--force"]).await;
+    assert!(back.status.success(), "{back:?}\n{}", cluster.story());
+    wait_until_well(&known, &cluster, "m1").await;
+    // Somebody who believes another authority does not talk to it.
+    let other = Authority::new(&cluster.place, "other");
+    assert_eq!(call(&other.caller(None), &cluster.members[0], "GET", "/liveness").await, None);
+}
+
+/// New files count without a restart, broken ones change nothing, and who must show a certificate follows a reload.
+#[tokio::test]
+async fn certificates_are_replaced_while_it_runs() {
+    let mut cluster = Plan::new(1).prepare().await;
+    let (first, second) = (Authority::new(&cluster.place, "first"), Authority::new(&cluster.place, "second"));
+    let folder = cluster.place.folder("served");
+    let (certificate, key) = (folder.join("tls.crt"), folder.join("tls.key"));
+    let issued = first.issue("m1");
+    copy(&issued.0, &certificate);
+    copy(&issued.1, &key);
+    configure(&cluster.members[0], &json!({ "restapi": { "certfile": certificate, "keyfile": key } }));
+    cluster.members[0].start();
+    let (of_first, of_second) = (first.caller(None), second.caller(None));
+    let primary =
+        async |from: &Peers| call(from, &cluster.members[0], "GET", "/primary").await.map(|answer| answer.0);
+    cluster.wait_until(WITHIN, "it is primary", async || primary(&of_first).await == Some(200)).await;
+    assert_eq!(primary(&of_second).await, None);
+
+    std::fs::write(&certificate, "rubbish").expect("our own place is writable");
+    let said = "new certificates of the REST interface cannot be used";
+    let log = || cluster.members[0].log_text();
+    cluster.wait_until(WITHIN, "it says so", async || log().contains(said)).await;
+    assert_eq!(primary(&of_first).await, Some(200), "the old one stays in force");
+
+    let issued = second.issue("m1");
+    copy(&issued.1, &key);
+    copy(&issued.0, &certificate);
+    cluster
+        .wait_until(WITHIN, "the new one is served", async || primary(&of_second).await == Some(200))
+        .await;
+    assert_eq!(primary(&of_first).await, None);
+
+    let over = json!({ "restapi": { "cafile": second.certificate(), "verify_client": "required" } });
+    configure(&cluster.members[0], &over);
+    cluster.members[0].signal_supervisor(Signal::SIGHUP);
+    cluster
+        .wait_until(WITHIN, "who shows nothing stays out", async || primary(&of_second).await.is_none())
+        .await;
+    let known = second.caller(Some(&second.issue("operator")));
+    assert_eq!(primary(&known).await, Some(200));
+    let reloaded = call(&known, &cluster.members[0], "POST", "/reload").await;
+    assert_eq!(reloaded.map(|answer| answer.0), Some(202));
+}
+
+/// Files that cannot be used are faults: `check` names them, and says what to do about a key with a password.
+#[tokio::test]
+async fn files_that_cannot_be_used_are_faults() {
+    let cluster = Plan::new(1).prepare().await;
+    let member = &cluster.members[0];
+    let authority = Authority::new(&cluster.place, "authority");
+    let (certificate, key) = authority.issue("m1");
+    authority.openssl("pkey -in m1.key -aes256 -passout pass:x -out locked.key");
+    let (locked, other) = (authority.0.join("locked.key"), authority.issue("m2").1);
+    user::give(&locked);
+    for (certfile, keyfile, words) in [
+        (&certificate, &key, "The configuration is valid"),
+        (&certificate, &locked, "openssl pkey -in"),
+        (&certificate, &other, "cannot be used for TLS"),
+        (&key, &key, "holds no certificate"),
+        (&PathBuf::from("/nonexistent.pem"), &key, "cannot read /nonexistent.pem"),
+    ] {
+        configure(member, &json!({ "restapi": { "certfile": certfile, "keyfile": keyfile } }));
+        let output = member.binary(&["check", &member.config_file().to_string_lossy()]).await;
+        let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+        assert!(said.contains(words), "{words}: {said}");
+        assert_eq!(output.status.code(), Some(if words.ends_with("valid") { 0 } else { 3 }), "{said}");
+    }
+}
