@@ -65,6 +65,7 @@ pub(super) struct State {
     pub(super) leader_branch: Option<LeaderBranch>,
     pub(super) shutting_down: bool,
     pub(super) rotation: Rotation,
+    pub(super) own_role_retry_at: Option<Moment>,
     pub(super) because: Option<Reason>,
     pub(super) trouble: Option<String>,
     pub(super) clone_since: Option<Moment>,
@@ -170,6 +171,7 @@ impl Cycle {
     async fn tick(&mut self) -> (ControlFlow<ExitBecause>, Moment) {
         self.follow_settings().await;
         self.follow_passwords().await;
+        self.make_own_role();
         let seen = self.observe().await;
         let now = clock::now();
         let decision = decide(&self.state.memory, &seen, now);

@@ -20,6 +20,7 @@ mod jobs;
 mod log;
 mod observe;
 mod orders;
+mod own_role;
 mod owner;
 mod peers;
 mod perform;

@@ -150,6 +150,7 @@ impl PostgresWatch {
             sync_owner: self.postgres.sync_owner(),
             gated: self.postgres.is_gated(),
             unsynchronous: self.unsynchronous.clone(),
+            access: self.postgres.access(),
         }
     }
 

@@ -4,7 +4,10 @@ use std::fmt::Write;
 
 use super::{time, wire};
 use crate::agent::Status;
-use crate::model::{Guarantee, MemberState, Moment, PodFailure, PodTask, Role, Standby, StandbyKind};
+use crate::model::{
+    Guarantee, MemberState, Moment, OwnAccess, PodFailure, PodTask, PostgresFacts, Process, Role, Standby,
+    StandbyKind,
+};
 
 /// The whole page.
 pub fn text(status: &Status, now: Moment) -> String {
@@ -93,6 +96,17 @@ fn cluster(page: &mut Page, status: &Status) {
     );
 }
 
+/// The way in; nothing while there is no server, or none that was asked yet.
+fn access(postgres: &PostgresFacts) -> Vec<(&'static str, f64)> {
+    let OwnAccess { way, refused } = &postgres.access;
+    let way = match (&postgres.process, way) {
+        (Process::Up { .. }, Some(way)) => Some(way.as_str()),
+        (Process::Up { .. }, None) if !refused.is_empty() => Some("none"),
+        (Process::Up { .. } | Process::Down { .. }, _) => None,
+    };
+    way.map(|way| (way, 1.0)).into_iter().collect()
+}
+
 /// What only this program has.
 fn ours(page: &mut Page, status: &Status, now: Moment) {
     let left = match status.lease.deadline {
@@ -116,6 +130,12 @@ fn ours(page: &mut Page, status: &Status, now: Moment) {
         "matriarch_unsynchronous",
         "Roles and databases whose commits wait for no standby, because synchronous_commit says so.",
         status.postgres.unsynchronous.len(),
+    );
+    page.gauges(
+        "matriarch_postgres_access",
+        "The way by which the supervisor reaches its own Postgres; none where each was refused.",
+        "way",
+        &access(&status.postgres),
     );
     let age = now.since(status.ticked_at).as_secs_f64();
     page.gauge("matriarch_tick_age_seconds", "Seconds since the loop last finished a tick.", age);

@@ -129,6 +129,12 @@ fn insert_ours(body: &mut Map<String, Value>, status: &Status) {
         let value = json!({"bytes": progress.bytes, "percent": progress.percent(), "rate": progress.rate()});
         body.insert("clone_progress".into(), value);
     }
+    if let Some(way) = status.postgres.access.way {
+        body.insert("postgres_access".into(), way.as_str().into());
+    }
+    if let Some(trouble) = &status.record.postgres_access {
+        body.insert("postgres_access_trouble".into(), trouble.as_str().into());
+    }
     if let Some(pid) = status.guard {
         body.insert("guard".into(), pid.into());
     }

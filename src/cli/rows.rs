@@ -21,7 +21,7 @@ pub struct Detail {
 const REASON_SHOWN_MAX: usize = 50;
 const MEGABYTE: u64 = 1024 * 1024;
 
-const COLUMNS: [Column; 16] = [
+const COLUMNS: [Column; 17] = [
     Column::text("Cluster").for_machines(),
     Column::text("Member"),
     Column::text("Host"),
@@ -34,6 +34,7 @@ const COLUMNS: [Column; 16] = [
     Column::number("Replay Lag").shown("Lag"),
     Column::text("Progress"),
     Column::text("Kubernetes"),
+    Column::text("PostgreSQL"),
     Column::text("Pending restart"),
     Column::text("Pending restart reason"),
     Column::text("Scheduled restart"),
@@ -42,7 +43,7 @@ const COLUMNS: [Column; 16] = [
 /// The first column that is left out where no member fills it.
 const FIRST_OPTIONAL: usize = 10;
 /// The first column that `--extended` shows even when it is empty.
-const FIRST_EXTENDED: usize = 12;
+const FIRST_EXTENDED: usize = 13;
 
 /// The members of `view` as a table.
 pub fn members(scope: &str, view: &ClusterView, detail: Detail) -> Sheet {
@@ -72,7 +73,7 @@ pub fn members(scope: &str, view: &ClusterView, detail: Detail) -> Sheet {
 
 /// A column of reasons is for machines when one of them is too long to read in a table.
 fn in_table(column: Column, rows: &[Vec<Value>]) -> Column {
-    let long = |row: &Vec<Value>| row[13].as_str().is_some_and(|text| text.len() > REASON_SHOWN_MAX);
+    let long = |row: &Vec<Value>| row[14].as_str().is_some_and(|text| text.len() > REASON_SHOWN_MAX);
     if column.name == "Pending restart reason" && rows.iter().any(long) {
         return Column { place: Where::ForMachines, ..column };
     }
@@ -124,6 +125,7 @@ fn row(
             .filter(|_| record.state == MemberState::CreatingReplica)
             .map_or(Value::Null, |progress| json!(clone_progress(progress))),
         json!(record.kubernetes),
+        json!(record.postgres_access),
         if record.pending_restart == Some(true) { json!("*") } else { Value::Null },
         reason.map_or(Value::Null, |reason| json!(restart_reason(reason))),
         record.scheduled_restart.as_ref().map_or(Value::Null, |restart| json!(scheduled_restart(restart))),

@@ -105,6 +105,10 @@ fn record(turn: &Turn<'_>, leadership: &Leadership, server: &Server<'_>) -> Memb
         clone_progress: turn.seen.clone_progress.map(|progress| progress.to_json()),
         kubernetes: turn.seen.pod_trouble.clone(),
         session: Some(me.session),
+        postgres_access: match postgres.process {
+            Process::Up { .. } => postgres.access.complaint(),
+            Process::Down { .. } => None,
+        },
     }
 }
 

@@ -205,6 +205,9 @@ pub struct MemberRecord {
     /// The number of the supervisor process that registered. Ours, too.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session: Option<Session>,
+    /// How the supervisor reaches its own Postgres, or that it cannot; absent where all is well.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub postgres_access: Option<String>,
 }
 
 impl MemberRecord {

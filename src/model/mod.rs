@@ -9,6 +9,7 @@
 
 #![deny(clippy::disallowed_methods)]
 
+mod access;
 mod action;
 mod cluster;
 mod guarantee;
@@ -33,6 +34,7 @@ mod tags;
 mod timeline;
 mod words;
 
+pub use access::{AccessWay, OwnAccess};
 pub use action::{Action, ExitBecause, FollowTarget, Grounds, Job, JobKind, StopMode};
 pub use cluster::{
     ClusterStatus, ClusterView, ConfigKey, FailoverKey, FailoverRequest, HistoryLine, LeaderKey, MemberKey,

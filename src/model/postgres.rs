@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Branch, LivenessFacts, Lsn, Moment, SyncFacts, SyncOwner, Timeline, TimelineHistory};
+use super::{Branch, LivenessFacts, Lsn, Moment, OwnAccess, SyncFacts, SyncOwner, Timeline, TimelineHistory};
 
 /// Everything a tick knows of the local Postgres.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -31,6 +31,9 @@ pub struct PostgresFacts {
     pub gated: bool,
     /// Who says what `synchronous_standby_names` is.
     pub sync_owner: SyncOwner,
+    /// How the supervisor gets in.
+    #[serde(default)]
+    pub access: OwnAccess,
 }
 
 impl PostgresFacts {

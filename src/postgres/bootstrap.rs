@@ -18,7 +18,9 @@ use super::control::{PidFile, beside};
 use super::handle::Inner;
 use super::process::{LOOK_EVERY, resolve};
 use super::program::{bare, run, tool};
-use super::{Credentials, Error, Parameters, Setup, control, files, init_scripts, sql};
+use super::{
+    Credentials, Error, Parameters, Setup, access_rules, control, files, init_scripts, session, sql,
+};
 use crate::model::{DataDirectory, shell_words};
 use crate::os::child::{self, Child, Fate};
 use crate::os::clock;
@@ -84,7 +86,7 @@ async fn make(inner: &Inner) -> Result<u64, Error> {
     files::write_main(inner, None)?;
     let mut postmaster = start(setup, parameters, &private).await?;
     let client =
-        sql::local(setup, &private.host(), "Matriarch bootstrap", "-c synchronous_commit=local").await?;
+        sql::at(setup, &private.host(), "Matriarch bootstrap", "-c synchronous_commit=local").await?;
     let statements = role_statements(setup);
     client.batch_execute(&statements).await.map_err(Error::sql("create the users"))?;
     create_database(setup, &client).await?;
@@ -97,7 +99,7 @@ async fn make(inner: &Inner) -> Result<u64, Error> {
         .map_err(|_| Error::Deadline { what: "stopping the new cluster", within: STOP_WITHIN })?
         .map_err(|source| Error::Spawn { program: "postgres".to_owned(), source })?;
     // Whoever starts it writes the access rules; none of them was in force so far.
-    files::write_access(inner, parameters)?;
+    access_rules::write(inner, parameters)?;
     Ok(control::read(setup).await?.system_id)
 }
 
@@ -191,6 +193,10 @@ fn role_statements(setup: &Setup) -> String {
         // Passwords travel as verifiers, and not even those belong in the log.
         "SET log_statement = 'none'; SET log_min_duration_statement = -1".to_owned(),
         role(&setup.superuser, "SUPERUSER LOGIN"),
+        role(
+            &Credentials { username: session::ROLE.to_owned(), ..Credentials::default() },
+            "SUPERUSER LOGIN",
+        ),
     ];
     if setup.replication.username != setup.superuser.username {
         statements.push(role(&setup.replication, "REPLICATION LOGIN"));

@@ -49,6 +49,20 @@ pub enum Error {
         #[source]
         source: tokio_postgres::Error,
     },
+    /// None of the ways to the own Postgres leads in.
+    #[error("cannot reach its own PostgreSQL: {}", refusals.join("; "))]
+    NoWayIn {
+        /// Each way, with why not.
+        refusals: Vec<String>,
+        /// What the last one, the configured address, ended with.
+        last: Box<Error>,
+    },
+    /// A role of the supervisor's name is there, and somebody else's.
+    #[error("the role {role} is no superuser, and is left alone: rename it, or make it one")]
+    NotTheOwnRole {
+        /// Which.
+        role: &'static str,
+    },
     /// A statement failed.
     #[error("{what}")]
     Sql {
@@ -99,10 +113,18 @@ impl Error {
         text
     }
 
+    /// What the server said when it refused the connection; `None` when it said nothing.
+    pub(crate) fn refused_with(&self) -> Option<&SqlState> {
+        match self {
+            Error::Connect { source, .. } => source.code(),
+            Error::NoWayIn { last, .. } => last.refused_with(),
+            _no_connection => None,
+        }
+    }
+
     /// The server took the connection and ended it, and not because it recovers, is full or does not know us.
     pub fn is_turned_away(&self) -> bool {
-        let Error::Connect { source, .. } = self else { return false };
-        source.code().is_some_and(|code| {
+        self.refused_with().is_some_and(|code| {
             let waits = [SqlState::CANNOT_CONNECT_NOW, SqlState::TOO_MANY_CONNECTIONS];
             !waits.contains(code) && !code.code().starts_with("28")
         })
@@ -110,8 +132,7 @@ impl Error {
 
     /// The server knows the role by another password.
     pub(crate) fn is_wrong_password(&self) -> bool {
-        let Error::Connect { source, .. } = self else { return false };
-        source.code() == Some(&SqlState::INVALID_PASSWORD)
+        self.refused_with() == Some(&SqlState::INVALID_PASSWORD)
     }
 
     /// For `map_err` on a file operation.

@@ -9,9 +9,10 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio_postgres::Client;
 
+use super::session::Access;
 use super::{
-    Error, Parameters, Probe, Setup, bootstrap, clone, control, facts, files, process, promote, rewind,
-    running, sql, timelines,
+    Error, Parameters, Probe, Setup, access_rules, bootstrap, clone, control, facts, process, promote,
+    rewind, running, sql, timelines,
 };
 use crate::model::{
     Branch, DataDirectory, FollowTarget, Liveness, Lsn, Process, Settings, SqlFacts, StopMode, SyncOwner,
@@ -38,6 +39,8 @@ pub(super) struct Inner {
     /// What the probe knows.
     pub(super) liveness: Mutex<Liveness>,
     pub(super) sync_owner: Mutex<SyncOwner>,
+    /// How the supervisor itself gets in.
+    pub(super) access: Access,
     /// Clients are kept out; `None` before the file was read that says so.
     gated: Mutex<Option<bool>>,
 }
@@ -55,7 +58,7 @@ impl Inner {
     }
 
     pub(super) fn is_gated(&self) -> bool {
-        *locked(&self.gated).get_or_insert_with(|| files::is_gated(&self.setup))
+        *locked(&self.gated).get_or_insert_with(|| access_rules::are_gated(self))
     }
 
     pub(super) fn set_gate(&self, closed: bool) {
@@ -163,6 +166,7 @@ impl Postgres {
             heartbeat: tokio::sync::Mutex::default(),
             liveness: Mutex::new(Liveness::new(Settings::TTL_MIN, clock::now())),
             sync_owner: Mutex::default(),
+            access: Access::default(),
             gated: Mutex::default(),
         };
         Postgres { inner: Arc::new(inner) }

@@ -10,12 +10,26 @@ use tokio::net::{TcpStream, UnixStream};
 
 use super::Setup;
 use super::conninfo::database;
+use super::handle::Inner;
 
 /// An answer to a first message is far shorter.
 const ANSWER_BYTES_MAX: usize = 8192;
 
 /// `Ok`: somebody answered. `Err` says what happened instead.
-pub(super) async fn knock(setup: &Setup) -> Result<(), String> {
+pub(super) async fn knock(inner: &Inner) -> Result<(), String> {
+    let setup = &inner.setup;
+    let Some(directory) = inner.access.directory() else { return knock_at_address(setup).await };
+    match UnixStream::connect(directory.join(format!(".s.PGSQL.{}", setup.port))).await {
+        Ok(stream) => greet(setup, stream).await,
+        // Somebody may have removed the socket, which says nothing of the server.
+        Err(error) => {
+            let ended = knock_at_address(setup).await;
+            ended.map_err(|other| format!("{}: {error}; {}: {other}", directory.display(), setup.local_host))
+        }
+    }
+}
+
+async fn knock_at_address(setup: &Setup) -> Result<(), String> {
     let text = |error: std::io::Error| error.to_string();
     let host = setup.local_host.as_str();
     if host.starts_with('/') {

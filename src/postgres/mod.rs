@@ -7,8 +7,10 @@
 //!           promote ── promote
 //!         sql_facts ── facts ─┐
 //!    leader_history ──────────┴─ sql ── tls
+//!   every statement ── session ── sockets     the own way in: private socket directory, own role
 //!         passwords ── rotation ┐
-//!      apply follow ── running ─┴ files  every configuration file is written by us
+//!      apply follow ── running ─┼ access_rules
+//!                               └ files  every configuration file is written by us
 //!         bootstrap ── bootstrap ┬ init_scripts
 //!        clone_from ── clone     ├─ program ── os::child
 //!            rewind ── rewind    ┘
@@ -25,6 +27,7 @@ mod handle;
 mod password;
 mod setup;
 
+mod access_rules;
 mod conninfo;
 mod control;
 mod files;
@@ -34,6 +37,8 @@ mod facts;
 mod process;
 mod promote;
 mod running;
+mod session;
+mod sockets;
 mod sql;
 mod timelines;
 mod tls;

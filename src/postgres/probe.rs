@@ -18,7 +18,7 @@ use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, SimpleQueryMessage};
 
 use super::handle::Inner;
-use super::{Error, knock, sql, storage};
+use super::{Error, knock, session, storage};
 use crate::model::{LivenessFacts, Lsn, Moment, Process, Proof, Verdict};
 use crate::os::{clock, process};
 
@@ -243,7 +243,7 @@ async fn connect_again_and_again(inner: &Inner) {
     loop {
         let pid = watched(inner).await;
         let (began_at, within) = (clock::now(), try_within(inner));
-        let ended = match tokio::time::timeout(within, knock::knock(&inner.setup)).await {
+        let ended = match tokio::time::timeout(within, knock::knock(inner)).await {
             Ok(ended) => ended,
             Err(_) => Err(late("connecting", within)),
         };
@@ -313,15 +313,11 @@ impl Session {
 
     /// `None`: there is no session to be had, for a reason that says nothing about writing. The disk has to do.
     async fn connect(&self, inner: &Inner) -> Result<Option<Client>, String> {
-        let setup = &inner.setup;
-        let error = match sql::local(setup, &setup.local_host, "Matriarch probe", OPTIONS).await {
+        let error = match session::open(inner, "Matriarch probe", OPTIONS).await {
             Ok(client) => return Ok(Some(client)),
             Err(error) => error,
         };
-        let code = match &error {
-            Error::Connect { source, .. } => source.code(),
-            _other => None,
-        };
+        let code = error.refused_with();
         let recovers = code == Some(&SqlState::CANNOT_CONNECT_NOW) && !inner.liveness().has_written(self.pid);
         let full = code == Some(&SqlState::TOO_MANY_CONNECTIONS);
         let locked_out = code.is_some_and(|code| code.code().starts_with("28"));

@@ -109,6 +109,7 @@ pub(super) fn adopt(inner: &Arc<Inner>) -> Result<bool, Error> {
     let prey = prey.with_postmaster(file.pid);
     let standby_start = setup.data_dir.join("standby.signal").exists();
     inner.up(prey, standby_start);
+    inner.access.adopt(inner);
     let inner = Arc::clone(inner);
     tokio::spawn(async move {
         let exit = match pidfd.exited().await {
@@ -147,8 +148,10 @@ pub(super) async fn start_standby(
     };
     let parameters = inner.parameters();
     timelines::free_unused(setup)?;
+    inner.access.prepare(inner).await;
     files::write_all(inner, follow)?;
-    let line = files::command_line(&parameters, &control.standby_minimums);
+    let mut line = files::command_line(&parameters, &control.standby_minimums);
+    line.extend(inner.access.argument());
     let pid = launch(inner, line, true)?;
     wait_until_ready(inner, pid, within).await
 }

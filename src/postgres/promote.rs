@@ -73,5 +73,5 @@ async fn client(inner: &Inner) -> Result<Client, Error> {
     if let Some(client) = kept.filter(|client| !client.is_closed()) {
         return Ok(client);
     }
-    sql::heartbeat(&inner.setup).await
+    sql::heartbeat(inner).await
 }

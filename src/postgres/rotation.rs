@@ -8,7 +8,7 @@ use postgres_protocol::password::scram_sha_256;
 
 use super::conninfo::{self, pgpass_entry, pgpass_of_hosts, split_pgpass};
 use super::handle::Inner;
-use super::{Credentials, Error, Postgres, Setup, files, sql};
+use super::{Credentials, Error, Postgres, Setup, files, session};
 use crate::model::FollowTarget;
 
 /// The passwords of the roles that a supervisor uses.
@@ -99,7 +99,7 @@ async fn enact(inner: &Inner) -> Result<(), Error> {
     let setup = &inner.setup;
     let what = "change the passwords";
     let options = "-c synchronous_commit=local -c statement_timeout=5000";
-    let client = sql::local(setup, &setup.local_host, "Matriarch", options).await?;
+    let client = session::open(inner, "Matriarch", options).await?;
     let silence = "SET log_statement = 'none'; SET log_min_duration_statement = -1; \
                    SET log_min_error_statement = panic";
     client.batch_execute(silence).await.map_err(Error::sql(what))?;

@@ -10,7 +10,7 @@ use tokio_postgres::Client;
 use super::handle::Inner;
 use super::process::LOOK_EVERY;
 use super::sql::{self, LOOK_WITHIN};
-use super::{Error, Parameters, files};
+use super::{Error, Parameters, access_rules, files, session, sockets};
 use crate::model::{FollowTarget, Process, SyncOwner};
 use crate::os::clock;
 
@@ -19,8 +19,7 @@ const RELOADED_WITHIN: Duration = Duration::from_secs(2);
 const FIRST_WITH_RELOADABLE_SOURCE: i32 = 130_000;
 
 async fn client(inner: &Inner) -> Result<Client, Error> {
-    let setup = &inner.setup;
-    sql::local(setup, &setup.local_host, "Matriarch", "-c statement_timeout=5000").await
+    session::open(inner, "Matriarch", "-c statement_timeout=5000").await
 }
 
 fn is_up(inner: &Inner) -> bool {
@@ -42,7 +41,7 @@ pub(super) async fn apply(inner: &Inner, parameters: Parameters) -> Result<(), E
     let paths = [files::hba_file(setup), files::ident_file(setup)];
     let former = paths.clone().map(|path| fs::read_to_string(path).ok());
     let former_rules = inner.replace_parameters(parameters.clone());
-    files::write_access(inner, &parameters)?;
+    access_rules::write(inner, &parameters)?;
     if !is_up(inner) {
         return Ok(());
     }
@@ -100,7 +99,7 @@ pub(super) fn set_sync_names(inner: &Inner, names: Option<String>) -> Result<(),
 /// Writes the access rules with or without the gate and, while it runs, reloads.
 pub(super) fn set_gate(inner: &Inner, closed: bool) -> Result<(), Error> {
     inner.set_gate(closed);
-    files::write_access(inner, &inner.parameters())?;
+    access_rules::write(inner, &inner.parameters())?;
     if is_up(inner) { reload(inner) } else { Ok(()) }
 }
 
@@ -182,7 +181,9 @@ pub(super) async fn pending_restart(inner: &Inner) -> Result<BTreeMap<String, (S
         let line = parameters.command_line.iter().find(|(given, _)| given == name).map(|(_, value)| value);
         line.or_else(|| parameters.parameters.get(name)).cloned().unwrap_or_default()
     };
-    let named = pending.into_iter().filter(|(name, _)| !files::RECOVERY.contains(&name.as_str()));
+    let ours = |name: &str| name == sockets::PARAMETER && !inner.access.are_directories_pending(inner);
+    let named =
+        pending.into_iter().filter(|(name, _)| !files::RECOVERY.contains(&name.as_str()) && !ours(name));
     Ok(named.map(|(name, old)| (name.clone(), (old, wanted(&name)))).collect())
 }
 
@@ -210,7 +211,7 @@ const UNSYNCHRONOUS: &str = "
      ORDER BY 1";
 
 /// The parameters on the running postmaster's command line.
-fn running_command_line(inner: &Inner) -> BTreeMap<String, String> {
+pub(super) fn running_command_line(inner: &Inner) -> BTreeMap<String, String> {
     let Some(prey) = inner.prey() else { return BTreeMap::new() };
     let line = fs::read(format!("/proc/{}/cmdline", prey.pid)).unwrap_or_default();
     line.split(|byte| *byte == 0)

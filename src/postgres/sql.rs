@@ -8,10 +8,10 @@ use tokio_postgres::{Client, Config, NoTls, Socket};
 
 use super::conninfo::{Address, database};
 use super::handle::{Inner, LeaderHistory};
-use super::{Credentials, Error, Setup, tls};
+use super::{Credentials, Error, Setup, session, tls};
 use crate::model::{Branch, FollowTarget, Lsn, Timeline, TimelineHistory};
 
-const CONNECT_WITHIN: Duration = Duration::from_secs(3);
+pub(super) const CONNECT_WITHIN: Duration = Duration::from_secs(3);
 /// A look that takes longer is no look.
 pub(super) const LOOK_WITHIN: Duration = Duration::from_secs(3);
 /// Enforced by the server, so that a look cut off here does not go on there.
@@ -19,13 +19,8 @@ const LOOK_OPTIONS: &str = "-c statement_timeout=2000 -c pg_stat_statements.trac
 /// Reading a history file from another member.
 const HISTORY_WITHIN: Duration = Duration::from_secs(10);
 
-/// A connection to the local Postgres as superuser.
-pub(super) async fn local(
-    setup: &Setup,
-    host: &str,
-    application: &str,
-    options: &str,
-) -> Result<Client, Error> {
+/// A connection to the local Postgres as the configured superuser, at a host or in a directory of sockets.
+pub(super) async fn at(setup: &Setup, host: &str, application: &str, options: &str) -> Result<Client, Error> {
     let mut config = Config::new();
     let who = &setup.superuser;
     config.user(&who.username).dbname(database(setup)).port(setup.port);
@@ -74,9 +69,8 @@ pub(super) async fn execute(
     text: &str,
     within: Duration,
 ) -> Result<(), Error> {
-    let setup = &inner.setup;
     let work = async {
-        let client = local(setup, &setup.local_host, "Matriarch", "").await?;
+        let client = session::open(inner, "Matriarch", "").await?;
         client.batch_execute(text).await.map_err(Error::sql(what))
     };
     tokio::time::timeout(within, work).await.map_err(|_| Error::Deadline { what, within })?
@@ -155,7 +149,7 @@ pub(super) async fn kept<T>(
     let mut kept = inner.heartbeat.lock().await;
     let client = match kept.take().filter(|client| !client.is_closed()) {
         Some(client) => client,
-        None => heartbeat(&inner.setup).await?,
+        None => heartbeat(inner).await?,
     };
     let done = work(&client).await;
     *kept = Some(client);
@@ -163,6 +157,6 @@ pub(super) async fn kept<T>(
 }
 
 /// Another of the kind that is kept.
-pub(super) async fn heartbeat(setup: &Setup) -> Result<Client, Error> {
-    local(setup, &setup.local_host, "Matriarch heartbeat", LOOK_OPTIONS).await
+pub(super) async fn heartbeat(inner: &Inner) -> Result<Client, Error> {
+    session::open(inner, "Matriarch heartbeat", LOOK_OPTIONS).await
 }

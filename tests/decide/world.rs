@@ -192,6 +192,7 @@ fn facts(data: DataDirectory, process: Process, sql: Option<SqlFacts>) -> Postgr
         liveness: LivenessFacts::default(),
         gated: false,
         unsynchronous: Vec::new(),
+        access: Default::default(),
         sync_owner: SyncOwner::Operator,
     }
 }

@@ -51,3 +51,41 @@ async fn a_killed_standby_comes_back() {
     let seen = cluster.wait_until_well().await;
     assert_eq!(seen.leader(), Some("m1"));
 }
+
+/// An address of this machine that is not the loopback's, where it has one: rules for 127.0.0.1 do not speak of it.
+fn own_address() -> String {
+    let towards = |(from, to): (&str, &str)| {
+        let socket = std::net::UdpSocket::bind((from, 0)).ok()?;
+        // Nothing is sent: the kernel only chooses the address from which it would be.
+        socket.connect((to, 9)).ok()?;
+        socket.local_addr().ok().map(|address| address.ip().to_string())
+    };
+    let own = [("0.0.0.0", "198.51.100.1")].into_iter().find_map(towards);
+    own.unwrap_or_else(|| "127.0.0.2".to_owned())
+}
+
+/// Members listen on their own address only, as most do. The former primary of a postmaster that was killed starts
+/// behind a closed gate, and its supervisor gets in all the same: it comes back as a streaming standby.
+#[tokio::test]
+async fn a_gated_member_that_listens_on_its_own_address_comes_back() {
+    let quorum = json!({ "synchronous_mode": "quorum", "ttl": 30, "loop_wait": 5 });
+    let mut plan = Plan::new(3).dynamic(quorum);
+    for index in 0..3 {
+        let listen = format!("{}:{}", own_address(), crate::support::free_port());
+        let rules = ["host replication replicator all scram-sha-256", "host all all all scram-sha-256"];
+        let postgresql = json!({ "listen": listen, "connect_address": listen, "pg_hba": rules });
+        plan = plan.member(index, json!({ "postgresql": postgresql }));
+    }
+    let cluster = plan.start().await;
+    cluster
+        .wait_for(Duration::from_secs(30), "all others are quorum standbys", |seen| {
+            seen.members().iter().filter(|member| member["role"] == "quorum_standby").count() == 2
+        })
+        .await;
+    cluster.members[0].kill_postmaster();
+    let successor = |seen: &crate::support::Seen| seen.leader().is_some_and(|leader| leader != "m1");
+    cluster.wait_for(Duration::from_secs(30), "another member than m1 leads", successor).await;
+    cluster.wait_until_well().await;
+    let body = cluster.members[0].get("/patroni").await.expect("it answers").json();
+    assert_eq!(body["postgres_access"], "private_socket", "{body:#}");
+}

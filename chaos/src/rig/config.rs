@@ -171,7 +171,7 @@ pub(crate) fn member(
         },
         "bootstrap": { "dcs": dynamic(system, mode), "initdb": initdb },
         "postgresql": {
-            "listen": "0.0.0.0:5432",
+            "listen": format!("{address}:5432"),
             "connect_address": format!("{address}:5432"),
             "data_dir": folder.join("data"),
             "bin_dir": place.postgres_bin,

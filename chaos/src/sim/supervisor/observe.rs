@@ -74,6 +74,7 @@ impl PostgresWatch {
             pending_restart: Default::default(),
             turned_away_since: None,
             unsynchronous: Vec::new(),
+            access: Default::default(),
             gated: agent.sim.world().machines[agent.member()].disk.gated,
             sync_owner: agent.shared.sync_owner.borrow().clone(),
             liveness: agent.shared.liveness.borrow().facts(verdict),

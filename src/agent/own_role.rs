@@ -1,0 +1,33 @@
+//! The supervisor's own role in PostgreSQL, where a former supervisor or another program made the cluster.
+
+use std::time::Duration;
+
+use super::cycle::Cycle;
+use crate::model::AccessWay;
+use crate::os::clock;
+
+/// Between two tries: a role of that name may be somebody else's, and every try is a line in the server's log.
+const RETRY_EVERY: Duration = Duration::from_secs(60);
+
+impl Cycle {
+    /// As leader, makes the own role where it did not let the supervisor in. The loop does not wait for it.
+    pub(super) fn make_own_role(&mut self) {
+        let now = clock::now();
+        if self.state.own_role_retry_at.is_some_and(|at| now < at) {
+            return;
+        }
+        let status = self.status.borrow().clone();
+        let primary = status.postgres.answering().is_some_and(|sql| sql.is_primary());
+        if !primary || !status.is_leader(now) || status.postgres.access.way == Some(AccessWay::PrivateSocket)
+        {
+            return;
+        }
+        self.state.own_role_retry_at = Some(now + RETRY_EVERY);
+        let postgres = self.tools.postgres.clone();
+        tokio::spawn(async move {
+            if let Err(error) = postgres.create_own_role().await {
+                tracing::warn!(error = error.chain(), "the supervisor's own role could not be made");
+            }
+        });
+    }
+}

@@ -1,0 +1,180 @@
+//! `pg_hba.conf` and `pg_ident.conf`: the operator's rules, before them the supervisor's own, and the gate.
+//!
+//! Where a file is not ours to write, marked lines are put before its first and nothing else of it is touched; how it
+//! was before is kept beside it, as `<file>.before-matriarch`.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::io::ErrorKind;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use super::files::{FIRST_LINE, hba_file, ident_file};
+use super::handle::Inner;
+use super::{Error, Parameters, Setup, files, session};
+use crate::os::durable;
+
+/// Ends every line of ours in a file of theirs.
+const MARK: &str = " # Matriarch's own line";
+/// The lines that close the gate. A rule for all databases is none for replication.
+const GATE: [&str; 2] = ["local all all reject", "host all all all reject"];
+const GATE_SAYS: &str = "# The gate: clients stay out until the synchronous standbys hold what is here.";
+
+/// Writes both files: wholly where they are ours, else only the marked lines before what is there.
+pub(super) fn write(inner: &Inner, parameters: &Parameters) -> Result<(), Error> {
+    let setup = &inner.setup;
+    let user = session::os_user();
+    let (hba, ident) = (file_in_use(setup, parameters, "hba_file"), ident_in_use(setup, parameters));
+    let own_rule = format!("local all {0} peer map={0}", session::ROLE);
+    let own_map = user.map(|user| format!("{0} {1} {0}", session::ROLE, quoted(&user)));
+    let own_rule = own_map.is_some().then_some(own_rule);
+    match parameters.pg_hba.as_ref().filter(|_| hba == hba_file(setup)) {
+        Some(lines) => {
+            let lines = if inner.is_gated() { gated(setup, lines) } else { lines.clone() };
+            write_whole(setup, &hba, own_rule.iter().chain(&lines))?;
+        }
+        None => {
+            let theirs = fs::read(&hba).unwrap_or_default();
+            let theirs: Vec<String> = String::from_utf8_lossy(&theirs).lines().map(str::to_owned).collect();
+            let gate = if inner.is_gated() { gate(setup, &theirs) } else { Vec::new() };
+            prepend_or_say(setup, &hba, own_rule.iter().chain(&gate));
+        }
+    }
+    match parameters.pg_ident.as_ref().filter(|_| ident == ident_file(setup)) {
+        Some(lines) => write_whole(setup, &ident, own_map.iter().chain(lines))?,
+        None => prepend_or_say(setup, &ident, own_map.iter()),
+    }
+    Ok(())
+}
+
+fn ident_in_use(setup: &Setup, parameters: &Parameters) -> PathBuf {
+    file_in_use(setup, parameters, "ident_file")
+}
+
+fn file_in_use(setup: &Setup, parameters: &Parameters, parameter: &str) -> PathBuf {
+    let ours = if parameter == "hba_file" { hba_file(setup) } else { ident_file(setup) };
+    // PostgreSQL takes a relative path from the data directory.
+    parameters.parameters.get(parameter).map_or(ours, |path| setup.data_dir.join(path))
+}
+
+fn write_whole<'a>(setup: &Setup, path: &Path, lines: impl Iterator<Item = &'a String>) -> Result<(), Error> {
+    let mut text = format!("{FIRST_LINE}\n# It will be overwritten by Matriarch!\n");
+    for line in lines {
+        let _ = writeln!(text, "{line}");
+    }
+    files::write(setup, path, &text)
+}
+
+/// A file that cannot be written leaves the other ways in.
+fn prepend_or_say<'a>(setup: &Setup, path: &Path, lines: impl Iterator<Item = &'a String>) {
+    if let Err(error) = prepend(setup, path, lines) {
+        let error = error.chain();
+        tracing::warn!(error, "the supervisor's own lines could not be put into an access file");
+    }
+}
+
+/// Puts the marked `lines` before all others of the file.
+fn prepend<'a>(setup: &Setup, path: &Path, lines: impl Iterator<Item = &'a String>) -> Result<(), Error> {
+    let lines: Vec<String> = lines.map(|line| format!("{line}{MARK}\n")).collect();
+    // A link stays one.
+    let path = &path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    let before = match fs::read(path) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            return if lines.is_empty() { Ok(()) } else { files::write(setup, path, &lines.concat()) };
+        }
+        Err(error) => return Err(Error::file("read", path)(error)),
+    };
+    let after = with_marked(&before, &lines);
+    if after == before {
+        return Ok(());
+    }
+    let metadata = fs::metadata(path).map_err(Error::file("look at", path))?;
+    let (mode, owner) = (metadata.mode() & 0o7777, Some((metadata.uid(), metadata.gid())));
+    let kept = super::control::beside(path, ".before-matriarch");
+    if !kept.exists() {
+        durable::write(&kept, &before, mode, owner).map_err(Error::file("write", &kept))?;
+    }
+    durable::write(path, &after, mode, owner).map_err(Error::file("write", path))
+}
+
+/// What is there without the lines that end with our mark, and before it those that shall be there.
+fn with_marked(before: &[u8], lines: &[String]) -> Vec<u8> {
+    let theirs = before.split_inclusive(|byte| *byte == b'\n').filter(|line| {
+        let line = line.strip_suffix(b"\n").unwrap_or(line);
+        !line.ends_with(MARK.as_bytes())
+    });
+    [lines.concat().into_bytes(), theirs.collect::<Vec<_>>().concat()].concat()
+}
+
+/// The rules with the gate right behind those of the superuser, which come first.
+fn gated(setup: &Setup, lines: &[String]) -> Vec<String> {
+    let superuser = quoted(&setup.superuser.username);
+    let mine = lines.iter().take_while(|line| line.split_whitespace().nth(2) == Some(&superuser)).count();
+    let (mine, others) = lines.split_at(mine);
+    let gate = [GATE_SAYS.to_owned()].into_iter().chain(gate(setup, others));
+    mine.iter().cloned().chain(gate).chain(others.iter().cloned()).collect()
+}
+
+/// The gate before `others`, and before it the rules of them under which a standby asks for the history and rewinds:
+/// it may be the one that the gate waits for.
+fn gate(setup: &Setup, others: &[String]) -> Vec<String> {
+    let rewinder = quoted(&setup.rewind_credentials().username);
+    let rewinding = others.iter().filter_map(|line| rule_of(line, &rewinder));
+    rewinding.chain(GATE.map(str::to_owned)).collect()
+}
+
+/// What a rule for connections over the network says of `user`, a quoted name; `None` if it is about others.
+fn rule_of(line: &str, user: &str) -> Option<String> {
+    let mut fields: Vec<&str> = line.split_whitespace().collect();
+    let named = fields.get(2).is_some_and(|named| *named == "all" || quoted(named.trim_matches('"')) == user);
+    if !fields.first()?.starts_with("host") || !named || line.ends_with(MARK) {
+        return None;
+    }
+    fields[2] = user;
+    Some(fields.join(" "))
+}
+
+fn quoted(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+/// True if the file was left gated.
+pub(super) fn are_gated(inner: &Inner) -> bool {
+    let parameters = inner.parameters();
+    let bytes = fs::read(file_in_use(&inner.setup, &parameters, "hba_file")).unwrap_or_default();
+    let text = String::from_utf8_lossy(&bytes);
+    let ours = text.starts_with(FIRST_LINE);
+    let holds =
+        |rule: &str| text.lines().any(|line| line.strip_suffix(MARK) == Some(rule) || (ours && line == rule));
+    GATE.iter().all(|rule| holds(rule))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn their_bytes_stay_theirs() {
+        let theirs = b"# \xff\r\nlocal all all peer\nhost all all all md5";
+        let lines = [format!("local all x peer{MARK}\n")];
+        let once = with_marked(theirs, &lines);
+        assert!(once.starts_with(b"local all x peer") && once.ends_with(theirs));
+        assert_eq!(with_marked(&once, &lines), once, "it is done once");
+        assert_eq!(with_marked(&once, &[]), theirs, "and can be undone");
+    }
+
+    #[test]
+    fn the_gate_lets_only_a_rewind_through() {
+        let setup = Setup {
+            superuser: super::super::Credentials { username: "pg".to_owned(), ..Default::default() },
+            ..Setup::default()
+        };
+        let lines = ["local all \"pg\" peer", "local all all md5", "hostssl all all all md5"];
+        let closed = gated(&setup, &lines.map(str::to_owned));
+        let rules: Vec<&str> = closed.iter().map(String::as_str).filter(|line| *line != GATE_SAYS).collect();
+        assert_eq!(rules[..2], ["local all \"pg\" peer", "hostssl all \"pg\" all md5"]);
+        assert_eq!(rules[2..4], GATE);
+        assert_eq!(rules[4..], lines[1..]);
+    }
+}

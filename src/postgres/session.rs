@@ -1,0 +1,252 @@
+//! How the supervisor gets into its own Postgres: by what no setting, access rule or certificate of a user can close,
+//! and where that is not there (yet), by what the operator configured.
+//!
+//! ```text
+//!  1  the private socket directory, as the own role      peer authentication, mapped from this program's user
+//!  2  the private socket directory, as the superuser     whatever the operator's rules for `local` ask
+//!  3  the configured address, as the superuser           as before there was a private directory
+//! ```
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio_postgres::{Client, Config, NoTls};
+
+use super::conninfo::database;
+use super::handle::Inner;
+use super::sockets::{self, Sockets};
+use super::{Error, Parameters, Postgres, sql};
+use crate::model::{AccessWay, Moment, OwnAccess};
+use crate::os::clock;
+use crate::os::user::User;
+
+/// The supervisor's own role: a superuser without a password.
+pub(super) const ROLE: &str = "matriarch_supervisor";
+/// A better way is tried again after this; each refusal is a line in the server's log.
+const BETTER_AGAIN_AFTER: Duration = Duration::from_secs(60);
+const CREATE_WITHIN: Duration = Duration::from_secs(5);
+
+/// The ways, and what came of them.
+#[derive(Default)]
+pub(super) struct Access(Mutex<Known>);
+
+#[derive(Default)]
+struct Known {
+    sockets: Option<Sockets>,
+    /// Why there is no private directory.
+    without: String,
+    seen: OwnAccess,
+    better_again_at: Moment,
+}
+
+impl Access {
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Before a start: makes the private directory ready.
+    pub(super) async fn prepare(&self, inner: &Inner) {
+        let prepared = Sockets::prepare(inner).await;
+        if let Err(why) = &prepared {
+            tracing::warn!(why, "PostgreSQL starts without a private socket directory");
+        }
+        self.begin(prepared);
+    }
+
+    /// A postmaster was taken over.
+    pub(super) fn adopt(&self, inner: &Inner) {
+        let running = Sockets::of_running(inner);
+        let why = "it was started without a private socket directory and has none until its next start";
+        if running.is_none() {
+            tracing::info!(address = inner.setup.local_host, "PostgreSQL is reached by its address: {why}");
+        }
+        self.begin(running.ok_or_else(|| why.to_owned()));
+    }
+
+    fn begin(&self, sockets: Result<Sockets, String>) {
+        let (sockets, without) = match sockets {
+            Ok(sockets) => (Some(sockets), String::new()),
+            Err(why) => (None, why),
+        };
+        *self.known() = Known { sockets, without, ..Known::default() };
+    }
+
+    /// The private directory of the postmaster.
+    pub(super) fn directory(&self) -> Option<PathBuf> {
+        self.known().sockets.as_ref().map(|sockets| sockets.private.clone())
+    }
+
+    /// What `unix_socket_directories` shall be; `None` leaves it to `parameters`.
+    pub(super) fn directories(&self, parameters: &Parameters) -> Option<String> {
+        let others = parameters.parameters.get(sockets::PARAMETER);
+        self.known().sockets.as_ref().map(|sockets| sockets.value(others.map(String::as_str)))
+    }
+
+    /// The same for the postmaster's command line, where `ALTER SYSTEM` has a say.
+    pub(super) fn argument(&self) -> Option<String> {
+        let known = self.known();
+        known.sockets.as_ref().map(|sockets| format!("--{}={}", sockets::PARAMETER, sockets.value(None)))
+    }
+
+    /// True if the operator wants other directories than the postmaster was started with.
+    pub(super) fn are_directories_pending(&self, inner: &Inner) -> bool {
+        let wanted = sockets::configured(&inner.setup, &inner.parameters());
+        let known = self.known();
+        match (&known.sockets, wanted) {
+            (Some(sockets), Some(wanted)) => sockets.others != wanted,
+            (Some(_), None) => false,
+            (None, _) => true,
+        }
+    }
+
+    /// What to try, the likeliest first.
+    fn order(&self, now: Moment) -> Vec<AccessWay> {
+        let known = self.known();
+        let mut ways = match (&known.sockets, os_user()) {
+            (None, _) => vec![AccessWay::Address],
+            (Some(_), None) => vec![AccessWay::PrivateSocketAsSuperuser, AccessWay::Address],
+            (Some(_), Some(_)) => AccessWay::ALL.to_vec(),
+        };
+        if let Some(at) = ways.iter().position(|way| Some(*way) == known.seen.way)
+            && now < known.better_again_at
+        {
+            ways.rotate_left(at);
+        }
+        ways
+    }
+
+    fn let_in(&self, way: AccessWay, refusals: Vec<String>) {
+        let mut known = self.known();
+        if known.seen.way == Some(way) && clock::now() < known.better_again_at {
+            return;
+        }
+        let mut refused = refusals;
+        if !known.without.is_empty() {
+            refused.insert(0, known.without.clone());
+        }
+        let seen = OwnAccess { way: Some(way), refused };
+        if way != AccessWay::PrivateSocket && known.seen != seen {
+            let why = seen.refused.join("; ");
+            tracing::warn!(why, "PostgreSQL is reached by {way}, not by its private socket as {ROLE}");
+        }
+        known.seen = seen;
+        known.better_again_at = clock::now() + BETTER_AGAIN_AFTER;
+    }
+
+    fn locked_out(&self, refused: Vec<String>) {
+        let mut known = self.known();
+        known.seen = OwnAccess { way: None, refused };
+    }
+}
+
+/// The name of this program's user; `None` where the machine knows none, as for an arbitrary number in a container.
+pub(super) fn os_user() -> Option<String> {
+    let (user, group) = (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw());
+    User::numbered(user, group).known.map(|(name, _)| name)
+}
+
+/// A connection to the local Postgres, with the rights of a superuser.
+pub(super) async fn open(inner: &Inner, application: &str, options: &str) -> Result<Client, Error> {
+    let mut refusals = Vec::new();
+    let mut last = None;
+    for way in inner.access.order(clock::now()) {
+        match open_by(inner, way, application, options).await {
+            Ok(client) => {
+                inner.access.let_in(way, refusals);
+                return Ok(client);
+            }
+            Err(error) if is_refusal(&error) => {
+                refusals.push(format!("{way}: {}", error.chain()));
+                last = Some(error);
+            }
+            // It is there, and says that it recovers or is full, or does not answer: no other way leads further.
+            Err(error) => return Err(error),
+        }
+    }
+    inner.access.locked_out(refusals.clone());
+    match last {
+        Some(last) => Err(Error::NoWayIn { refusals, last: Box::new(last) }),
+        None => Err(Error::Unfit("there is no way to the own PostgreSQL".to_owned())),
+    }
+}
+
+async fn open_by(inner: &Inner, way: AccessWay, application: &str, options: &str) -> Result<Client, Error> {
+    let setup = &inner.setup;
+    let private = inner.access.directory().unwrap_or_default();
+    match way {
+        AccessWay::PrivateSocket => {
+            let mut config = Config::new();
+            config.user(ROLE).dbname(database(setup)).host_path(&private).port(setup.port);
+            config.application_name(application).options(options);
+            open_as_own_role(&config, &private.display().to_string()).await
+        }
+        AccessWay::PrivateSocketAsSuperuser => {
+            sql::at(setup, &private.display().to_string(), application, options).await
+        }
+        AccessWay::Address => sql::at(setup, &setup.local_host, application, options).await,
+    }
+}
+
+async fn open_as_own_role(config: &Config, to: &str) -> Result<Client, Error> {
+    let within = sql::CONNECT_WITHIN;
+    let connected = tokio::time::timeout(within, config.connect(NoTls)).await;
+    let connected = connected.map_err(|_| Error::Deadline { what: "connecting to postgres", within })?;
+    let (client, connection) =
+        connected.map_err(|source| Error::Connect { to: format!("{to} as {ROLE}"), source })?;
+    // The server says so by itself when a session begins.
+    if connection.parameter("is_superuser") != Some("on") {
+        return Err(Error::NotTheOwnRole { role: ROLE });
+    }
+    tokio::spawn(connection);
+    Ok(client)
+}
+
+/// True if nothing is there, or somebody is and does not let us in: another way may lead in.
+fn is_refusal(error: &Error) -> bool {
+    let source = match error {
+        Error::NotTheOwnRole { .. } => return true,
+        Error::Connect { source, .. } => source,
+        _other => return false,
+    };
+    if let Some(code) = source.code() {
+        return code.code().starts_with("28");
+    }
+    let cause = std::error::Error::source(source).and_then(|cause| cause.downcast_ref::<io::Error>());
+    cause.is_some_and(|error| error.kind() != io::ErrorKind::TimedOut)
+}
+
+impl Postgres {
+    /// How the supervisor gets in.
+    pub fn access(&self) -> OwnAccess {
+        self.inner.access.known().seen.clone()
+    }
+
+    /// Gives this primary the supervisor's own role, unless a role of that name is there: whatever it may do, it is
+    /// left alone.
+    ///
+    /// # Errors
+    /// When it cannot be asked, or refuses.
+    pub async fn create_own_role(&self) -> Result<(), Error> {
+        let what = "create the supervisor's role";
+        let options =
+            "-c synchronous_commit=local -c default_transaction_read_only=off -c statement_timeout=5000";
+        let text = format!(
+            "DO $do$ BEGIN
+                IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = '{ROLE}') THEN
+                    CREATE ROLE {ROLE} SUPERUSER LOGIN;
+                END IF;
+             END $do$"
+        );
+        let work = async {
+            let client = open(&self.inner, "Matriarch", options).await?;
+            client.batch_execute(&text).await.map_err(Error::sql(what))
+        };
+        tokio::time::timeout(CREATE_WITHIN, work)
+            .await
+            .map_err(|_| Error::Deadline { what, within: CREATE_WITHIN })??;
+        self.inner.access.known().better_again_at = Moment::default();
+        Ok(())
+    }
+}

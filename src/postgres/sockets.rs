@@ -1,0 +1,171 @@
+//! The supervisor's private socket directory: PostgreSQL listens there whatever else it is told to listen on.
+
+use std::fs;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, chown};
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::control::beside;
+use super::handle::Inner;
+use super::program::{run, tool};
+use super::{Error, Parameters, Setup, files, running};
+
+/// The parameter with the directories.
+pub(super) const PARAMETER: &str = "unix_socket_directories";
+/// `sun_path` holds 108 bytes, the closing zero included (unix(7)).
+const PATH_BYTES_MAX: usize = 107;
+/// Beside the data directory.
+const SUFFIX: &str = ".matriarch-sockets";
+/// In a directory that others use, too.
+const PREFIX: &str = "matriarch-sockets-";
+/// Asking PostgreSQL for a parameter reads its configuration and nothing else.
+const ASK_WITHIN: Duration = Duration::from_secs(5);
+
+/// Where PostgreSQL listens for local connections.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Sockets {
+    /// The private directory.
+    pub(super) private: PathBuf,
+    /// The operator's, as `unix_socket_directories` spells them.
+    pub(super) others: String,
+}
+
+impl Sockets {
+    /// Makes the private directory ready for a start and finds out about the operator's.
+    pub(super) async fn prepare(inner: &Inner) -> Result<Sockets, String> {
+        let setup = &inner.setup;
+        let others = match configured(setup, &inner.parameters()) {
+            Some(others) => others,
+            None => ask(setup).await.map_err(|error| error.chain())?,
+        };
+        let mut refusals = Vec::new();
+        for private in places(setup) {
+            match claim(&private, setup) {
+                Ok(()) => return Ok(Sockets { private, others }),
+                Err(error) => refusals.push(format!("{}: {error}", private.display())),
+            }
+        }
+        Err(refusals.join("; "))
+    }
+
+    /// What the postmaster that runs was started with; `None` if it was started without a private directory.
+    pub(super) fn of_running(inner: &Inner) -> Option<Sockets> {
+        let line = running::running_command_line(inner);
+        let (others, last) = match line.get(PARAMETER)?.rsplit_once(", \"") {
+            Some((others, last)) => (others, last),
+            None => ("", line.get(PARAMETER)?.strip_prefix('"')?),
+        };
+        let private = PathBuf::from(last.strip_suffix('"')?.replace("\"\"", "\""));
+        let name = private.file_name()?.to_str()?;
+        let ours = name.ends_with(SUFFIX) || name.starts_with(PREFIX);
+        ours.then(|| Sockets { private: private.clone(), others: others.to_owned() })
+    }
+
+    /// The value of `unix_socket_directories`, with what the operator wants there now.
+    pub(super) fn value(&self, others: Option<&str>) -> String {
+        let private = format!("\"{}\"", self.private.display().to_string().replace('"', "\"\""));
+        match others.unwrap_or(&self.others).trim() {
+            "" => private,
+            others => format!("{others}, {private}"),
+        }
+    }
+}
+
+/// What the operator says; `None` leaves it to `postgresql.base.conf` or PostgreSQL's default.
+pub(super) fn configured(setup: &Setup, parameters: &Parameters) -> Option<String> {
+    let altered = fs::read_to_string(setup.data_dir.join("postgresql.auto.conf")).unwrap_or_default();
+    files::value_in(&altered, PARAMETER).or_else(|| parameters.parameters.get(PARAMETER).cloned())
+}
+
+/// Asks PostgreSQL, whose default is a matter of how it was built.
+async fn ask(setup: &Setup) -> Result<String, Error> {
+    files::keep_base(setup)?;
+    let base = setup.custom_conf.clone().unwrap_or_else(|| files::base_file(setup));
+    let base = files::config_dir(setup).join(base);
+    let mut command = tool(setup, "postgres");
+    command.arg("-D").arg(&setup.data_dir).arg(format!("--config-file={}", base.display()));
+    command.args(["-C", PARAMETER]);
+    let value = run("postgres -C", command, Some(ASK_WITHIN)).await?;
+    Ok(value.trim().to_owned())
+}
+
+/// Where the directory may be, the best first.
+fn places(setup: &Setup) -> Vec<PathBuf> {
+    // A trailing slash would make it lie within; PostgreSQL takes a relative path from elsewhere.
+    let data_dir: PathBuf = setup.data_dir.components().collect();
+    let data_dir = std::path::absolute(&data_dir).unwrap_or(data_dir);
+    let name = format!("{PREFIX}{:016x}", fnv1a(data_dir.as_os_str().as_bytes()));
+    let shared = [PathBuf::from("/run"), std::env::temp_dir(), PathBuf::from("/tmp")];
+    let mut places = vec![beside(&data_dir, SUFFIX)];
+    places.extend(shared.into_iter().map(|directory| directory.join(&name)));
+    places.dedup();
+    places
+}
+
+/// FNV-1a of 64 bits: the same in every version of this program.
+fn fnv1a(bytes: &[u8]) -> u64 {
+    bytes
+        .iter()
+        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
+}
+
+/// Makes the directory, or takes the one that is there if it is ours alone, and proves that a socket can live there.
+/// No postmaster runs, so what lies in it is left over, and a number in it may be another process's by now.
+fn claim(directory: &Path, setup: &Setup) -> io::Result<()> {
+    let longest = directory.join(".s.PGSQL.65535");
+    if longest.as_os_str().len() > PATH_BYTES_MAX {
+        return Err(io::Error::other(format!("a socket's path may have {PATH_BYTES_MAX} bytes")));
+    }
+    match fs::DirBuilder::new().mode(0o700).create(directory) {
+        Ok(()) => {
+            if let Some((user, group)) = setup.uid_gid {
+                chown(directory, Some(user), Some(group))?;
+            }
+        }
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+        Err(error) => return Err(error),
+    }
+    let metadata = fs::symlink_metadata(directory)?;
+    let user = setup.uid_gid.map_or_else(|| nix::unistd::geteuid().as_raw(), |(user, _)| user);
+    if !metadata.is_dir() || metadata.uid() != user {
+        return Err(io::Error::other("it is another user's, or no directory"));
+    }
+    fs::set_permissions(directory, fs::Permissions::from_mode(0o700))?;
+    let trial = directory.join(".s.PGSQL.trial");
+    for entry in fs::read_dir(directory)?.flatten() {
+        if entry.file_name().as_bytes().starts_with(b".s.PGSQL.") {
+            fs::remove_file(entry.path())?;
+        }
+    }
+    drop(UnixListener::bind(&trial)?);
+    fs::remove_file(&trial)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_private_directory_comes_last_and_is_quoted() {
+        let sockets = Sockets { private: PathBuf::from("/a, b/x"), others: "/tmp".to_owned() };
+        assert_eq!(sockets.value(None), "/tmp, \"/a, b/x\"");
+        assert_eq!(sockets.value(Some(" ")), "\"/a, b/x\"");
+    }
+
+    #[test]
+    fn a_long_path_is_no_place() {
+        let setup = Setup { data_dir: PathBuf::from("/tmp").join("x".repeat(90)), ..Setup::default() };
+        let places = places(&setup);
+        assert!(claim(&places[0], &setup).is_err());
+        assert!(places[1..].iter().all(|place| place.as_os_str().len() < 60), "{places:?}");
+    }
+
+    #[test]
+    fn a_trailing_slash_changes_nothing() {
+        let setup = |path: &str| Setup { data_dir: PathBuf::from(path), ..Setup::default() };
+        assert_eq!(places(&setup("/x/m1/")), places(&setup("/x/m1")));
+    }
+}
