@@ -20,6 +20,7 @@ use crate::config::{self, Loaded, Sources, WriteAccess};
 use crate::etcd::{self, Etcd};
 use crate::fence::FenceError;
 use crate::model::{ExitBecause, StopMode};
+use crate::os::notify::Systemd;
 use crate::os::signal::Signals;
 use crate::os::tls::TlsError;
 use crate::os::{clock, reap};
@@ -122,8 +123,14 @@ fn exit_text(because: &ExitBecause) -> String {
 /// # Errors
 /// Everything that makes a member unable to begin or go on; each maps to an exit code of the command line.
 pub async fn run(loaded: Loaded, sources: Sources) -> Result<(), RunError> {
+    log::init(&loaded.config.log).map_err(|source| system("open the log", source))?;
+    let ended = supervise(loaded, sources).await;
+    log::flush();
+    ended
+}
+
+async fn supervise(loaded: Loaded, sources: Sources) -> Result<(), RunError> {
     let Loaded { config, warnings, .. } = loaded;
-    log::init(&config.log).map_err(|source| system("open the log file", source))?;
     warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
     warn_of_access(config.restapi.write_access());
     let major = config::server_major(&config).map_err(RunError::Programs)?;
@@ -195,6 +202,7 @@ pub async fn run(loaded: Loaded, sources: Sources) -> Result<(), RunError> {
         peers,
         keeper: Some(keeper),
         fencing: fencing.clone(),
+        service: Systemd::of(&sources.environment),
         dynamic: Dynamic::new(sources, config, effective, major, relist, api_sender, certificate_files),
         watch: PostgresWatch::new(postgres, probe),
         pods,

@@ -22,6 +22,7 @@ use crate::model::{
     Observation, Outcome, Reason, Reply, Request, RequestId, View,
 };
 use crate::os::clock;
+use crate::os::notify::Systemd;
 use crate::os::signal::{SignalEvent, Signals};
 use crate::peer::Peers;
 use crate::postgres::Progress;
@@ -46,6 +47,7 @@ pub(super) struct Cycle {
     pub(super) events: mpsc::UnboundedReceiver<Event>,
     pub(super) orders: mpsc::Receiver<Order>,
     pub(super) signals: Signals,
+    pub(super) service: Systemd,
     pub(super) status: watch::Sender<Arc<Status>>,
     pub(super) state: State,
 }
@@ -77,14 +79,25 @@ pub(super) struct State {
 impl Cycle {
     /// Runs until a decision ends it.
     pub(super) async fn run(mut self) -> ExitBecause {
+        self.beat();
+        super::heartbeat::ping_while_it_beats(&self.service, self.watch.probe());
+        self.service.ready();
         loop {
             let (flow, wake_at) = self.tick().await;
             if let ControlFlow::Break(because) = flow {
+                self.service.stopping();
                 return because;
             }
+            self.watch.probe().loop_runs(wake_at);
             self.wait(wake_at).await;
+            self.beat();
             self.drain();
         }
+    }
+
+    /// The loop lives: its next step begins now.
+    fn beat(&self) {
+        self.watch.probe().loop_runs(clock::now());
     }
 
     /// Waits for a level, not an edge: each source marks what it saw, and the tick reads the newest of everything.
@@ -160,8 +173,9 @@ impl Cycle {
     fn signal(&mut self, signal: SignalEvent) {
         match signal {
             SignalEvent::Terminate | SignalEvent::Interrupt | SignalEvent::Quit => {
-                tracing::info!(?signal, "asked to end");
                 self.state.shutting_down = true;
+                self.service.stopping();
+                tracing::info!(?signal, "asked to end");
             }
             SignalEvent::Reload => self.reload(false),
         }
@@ -170,9 +184,12 @@ impl Cycle {
     /// One tick; also says when the next one is due at the latest.
     async fn tick(&mut self) -> (ControlFlow<ExitBecause>, Moment) {
         self.follow_settings().await;
+        self.beat();
         self.follow_passwords().await;
         self.make_own_role();
+        self.beat();
         let seen = self.observe().await;
+        self.beat();
         let now = clock::now();
         let decision = decide(&self.state.memory, &seen, now);
         self.narrate(&decision, &seen);
@@ -185,6 +202,7 @@ impl Cycle {
             if let ControlFlow::Break(because) = self.perform(action, &seen, now).await {
                 flow = ControlFlow::Break(because);
             }
+            self.beat();
         }
         self.publish(&seen, wake.0);
         for looker in self.state.lookers.drain(..) {
@@ -264,6 +282,7 @@ impl Cycle {
         if self.state.because.as_ref() != Some(&decision.because) {
             let term = seen.lease.leading_at(clock::now()).map(|term| term.0);
             tracing::info!(term, "{}", decision.because);
+            self.service.status(&decision.because.to_string());
             self.state.because = Some(decision.because.clone());
         }
     }

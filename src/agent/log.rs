@@ -1,33 +1,57 @@
-//! Where log lines go: standard error or a file, as text or as JSON.
+//! Where log lines go: standard error or a file, as text or as JSON. No thread that logs waits for either.
 
 use std::fs::OpenOptions;
 use std::io;
+use std::sync::OnceLock;
+use std::time::Duration;
 
 use tracing_subscriber::EnvFilter;
-use tracing_subscriber::fmt::writer::BoxMakeWriter;
 
 use crate::config::{Log, LogKind};
+use crate::os::output::{self, LossyWriter};
+
+/// How long the end of the process waits for the last lines to be read.
+const FLUSH_WITHIN: Duration = Duration::from_secs(1);
+
+static WRITER: OnceLock<LossyWriter> = OnceLock::new();
 
 /// Starts logging for the whole process.
 ///
 /// # Errors
-/// If the log file cannot be opened.
+/// If the log file cannot be opened, or its thread not be started.
 pub(super) fn init(log: &Log) -> io::Result<()> {
-    let writer = match &log.dir {
-        None => BoxMakeWriter::new(io::stderr),
-        Some(dir) => {
-            let file = OpenOptions::new().create(true).append(true).open(dir.join("matriarch.log"))?;
-            BoxMakeWriter::new(std::sync::Mutex::new(file))
-        }
+    let to = match &log.dir {
+        None => output::stderr()?,
+        Some(dir) => OpenOptions::new().create(true).append(true).open(dir.join("matriarch.log"))?,
     };
+    let writer = LossyWriter::start(to, |lines| {
+        tracing::warn!(lines, "log lines were dropped: the log was not read, or its disk is full");
+    })?;
+    let writer = WRITER.get_or_init(|| writer).clone();
     let filter = EnvFilter::new(format!(
         "{},hyper=warn,h2=warn,tower=warn,tonic=warn,kube_client=off",
         log.level.to_lowercase()
     ));
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer).with_target(false);
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(move || writer.clone())
+        .with_target(false);
     match log.kind {
         LogKind::Plain => builder.with_ansi(false).init(),
         LogKind::Json => builder.json().flatten_event(true).init(),
     }
+    std::panic::set_hook(Box::new(|panic| tracing::error!("{panic}")));
     Ok(())
+}
+
+/// Lines that were dropped so far.
+pub(super) fn dropped() -> u64 {
+    WRITER.get().map_or(0, LossyWriter::dropped)
+}
+
+/// Gives the last lines a moment to be written.
+pub(super) fn flush() {
+    if let Some(writer) = WRITER.get() {
+        let _ = writer.flush(FLUSH_WITHIN);
+    }
 }

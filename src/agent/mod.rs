@@ -16,6 +16,7 @@ mod dynamic;
 mod events;
 mod fencing;
 mod handle;
+mod heartbeat;
 mod jobs;
 mod log;
 mod observe;

@@ -49,6 +49,7 @@ impl Cycle {
             ticked_at: now,
             next_tick_by,
             counters: BTreeMap::from([
+                ("log_lines_dropped_total", super::log::dropped()),
                 ("sync_waits_cancelled_total", memory.sync.cancelled),
                 ("ticks_total", self.state.ticks),
             ]),

@@ -57,6 +57,7 @@ impl Cycle {
     /// Reads the local configuration again, and uses its passwords. Only those of secrets in files become the roles':
     /// who edits a configuration may err, and changes roles in SQL.
     pub(super) fn reload(&mut self, secrets_changed: bool) {
+        self.service.reloading();
         self.dynamic.reload_local();
         match self.tools.postgres.replace_passwords(wiring::passwords(self.dynamic.local())) {
             Ok(false) => {}
@@ -66,6 +67,7 @@ impl Cycle {
             }
             Err(error) => tracing::warn!(error = error.chain(), "the password file could not be written"),
         }
+        self.service.ready();
     }
 
     /// Brings roles and password file in line with passwords that were replaced.

@@ -1,6 +1,7 @@
 //! From the command line to the command and its exit code.
 
 use std::ffi::OsString;
+use std::time::Duration;
 
 use clap::Parser;
 
@@ -12,6 +13,10 @@ use super::{
     check, demo, edit_config, failover, guard, history, list, parameters, pause, reinit, reload, restart,
     run, show_config, switchover, topology, version,
 };
+use crate::os::output;
+
+/// How long the end of a supervisor waits for whoever reads its standard error.
+const SAY_WITHIN: Duration = Duration::from_secs(1);
 
 /// What every command gets.
 #[derive(Debug)]
@@ -42,7 +47,16 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> u8 {
         }
     };
     let context = Context { global: cli.global, ui };
-    dispatch(&context, cli.command, parameters).map_or_else(say, Exit::code)
+    let supervises = matches!(cli.command, Command::Run(_));
+    match dispatch(&context, cli.command, parameters) {
+        Ok(exit) => exit.code(),
+        // Standard error is its log, whose reader may have stopped: the next supervisor waits for its end.
+        Err(error) if supervises => {
+            output::say_to_stderr(&error.render(), SAY_WITHIN);
+            error.exit.code()
+        }
+        Err(error) => say(error),
+    }
 }
 
 fn dispatch(context: &Context, command: Command, parameters: Vec<(String, String)>) -> CliResult {

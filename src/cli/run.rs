@@ -14,6 +14,7 @@ use crate::api::ApiError;
 use crate::config::{self, Sources};
 use crate::etcd::EtcdError;
 use crate::model::ExitBecause;
+use crate::os::output;
 
 /// Options of `run`.
 #[derive(Debug, Args)]
@@ -35,6 +36,7 @@ pub fn execute(context: &Context, args: &RunArgs, parameters: Vec<(String, Strin
             .hint("`matriarch check FILE` reports every fault, and looks at this machine as well")
             .exit(Exit::Configuration)
     })?;
+    output::prepare_for_children();
     // Before the first thread: a process has one user.
     agent::leave_root(&loaded.config).map_err(|error| explain(&error))?;
     let runtime = tokio::runtime::Builder::new_multi_thread()

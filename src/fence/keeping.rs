@@ -195,20 +195,21 @@ impl Keeping {
             orders.held = None;
             orders.armed.is_some()
         };
-        let pid = guard.pid();
-        match lost {
-            Lost::Died => tracing::warn!(pid, armed, "the guard died; starting another"),
-            Lost::Frozen => {
-                tracing::warn!(pid, armed, "the guard does not answer; killing it and starting another")
-            }
-        }
+        let (pid, answered) = (guard.pid(), guard.answer.is_some());
+        self.dying.extend(guard.kill());
         if armed {
             self.replacing = true;
             self.lost_at = self.lost_at.or(Some(now));
         }
         // At once the first time; a guard that dies on its first breath is not started in a tight loop.
-        self.start_at = if guard.answer.is_some() { now } else { now + START_AGAIN_AFTER };
-        self.dying.extend(guard.kill());
+        self.start_at = if answered { now } else { now + START_AGAIN_AFTER };
+        self.keep_one(now);
+        match lost {
+            Lost::Died => tracing::warn!(pid, armed, "the guard died; replacing it"),
+            Lost::Frozen => {
+                tracing::warn!(pid, armed, "the guard does not answer and was killed; replacing it")
+            }
+        }
     }
 
     /// The former guard goes when this one holds what was decided. Its watchdog is free only then: told once more, the

@@ -10,7 +10,7 @@ use super::message::{ANSWER_BYTES, Answer, Command, Order};
 use super::watchdog::Driver;
 use super::{FenceError, LinkSetup, socket};
 use crate::model::Moment;
-use crate::os::child;
+use crate::os::{child, output};
 
 /// A guard that has not answered by then is frozen.
 const ANSWER_WITHIN: Duration = Duration::from_secs(1);
@@ -56,7 +56,7 @@ impl Running {
                 command.arg("--testing");
             }
         }
-        command.stdin(Stdio::from(its)).stdout(Stdio::from(listener));
+        command.stdin(Stdio::from(its)).stdout(Stdio::from(listener)).stderr(output::child_stderr());
         let child = child::spawn_std(&mut command)
             .map_err(|source| FenceError::System { what: "start a guard", source })?;
         Ok(Running {

@@ -6,6 +6,9 @@
 //!  a needed process is stopped ┘        └─────► withheld(now) ─► why the lease must not be renewed
 //! ```
 //!
+//! Where no PostgreSQL runs that has anything to prove, the loop has to live: it is the one that starts it again, or
+//! gives the key away. While PostgreSQL proves itself a loop that hangs costs nothing.
+//!
 //! Both proofs must be recent. One failed or slow probe is no verdict; only time without any proof is. Time in which
 //! the probe itself did not run does not count: it says nothing about Postgres.
 
@@ -19,6 +22,9 @@ use super::Moment;
 /// The probe runs far more often than this. A longer pause between two runs means that it was not scheduled, and what
 /// is longer is not held against Postgres.
 const GAP_MAX: Duration = Duration::from_millis(500);
+
+/// No step of the loop takes longer, on a machine that does anything at all.
+const LOOP_STEP_MAX: Duration = Duration::from_secs(10);
 
 /// The spans derived from a TTL.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -182,6 +188,8 @@ pub struct Liveness {
     paused: bool,
     pardoned_until: Option<Moment>,
     ran_at: Moment,
+    /// When the loop takes its next step at the latest, by its own word; `None` before it began.
+    loop_due: Option<Moment>,
     watched: Option<Watched>,
 }
 
@@ -207,7 +215,7 @@ impl Liveness {
     /// Nothing is watched yet; `now` counts as a run of the probe.
     pub fn new(ttl: Duration, now: Moment) -> Liveness {
         let timing = LivenessTiming { ttl };
-        Liveness { timing, paused: false, pardoned_until: None, ran_at: now, watched: None }
+        Liveness { timing, paused: false, pardoned_until: None, ran_at: now, loop_due: None, watched: None }
     }
 
     /// The settings in force.
@@ -293,6 +301,18 @@ impl Liveness {
         self.pardoned_until = Some(until);
     }
 
+    /// The loop runs, and takes its next step at `due` at the latest.
+    pub fn loop_runs(&mut self, due: Moment) {
+        self.loop_due = Some(due);
+    }
+
+    /// For how long the loop has not done what it said, when it is too long to be slowness: a TTL, and no less than the
+    /// longest of its steps.
+    pub fn loop_hangs(&self, now: Moment) -> Option<Duration> {
+        let late = now.since(self.loop_due?);
+        (self.timing.ttl.max(LOOP_STEP_MAX) < late).then_some(late)
+    }
+
     /// The verdict at `now`.
     pub fn verdict(&self, now: Moment) -> Verdict {
         let Some(watched) = &self.watched else { return Verdict::Alive };
@@ -331,9 +351,15 @@ impl Liveness {
                 now.since(self.ran_at).as_secs()
             ));
         }
-        match self.verdict(now) {
-            Verdict::Alive | Verdict::Doubtful { .. } => None,
-            Verdict::Dead(death) => Some(death.to_string()),
+        match (self.verdict(now), &self.watched) {
+            (Verdict::Dead(death), _) => Some(death.to_string()),
+            (Verdict::Alive | Verdict::Doubtful { .. }, Some(_)) => None,
+            (Verdict::Alive | Verdict::Doubtful { .. }, None) => self.loop_hangs(now).map(|late| {
+                format!(
+                    "the loop has hung for {} s, and no primary runs that proves anything",
+                    late.as_secs()
+                )
+            }),
         }
     }
 

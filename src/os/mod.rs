@@ -1,4 +1,5 @@
-//! The operating system: the clock, signals, child processes, durable files, and certificates in files.
+//! The operating system: the clock, signals, child processes, durable files, certificates in files, output, and the
+//! service manager.
 //!
 //! Every child is spawned through [`child`], so that [`reap`], which collects what PID 1 or a subreaper inherits,
 //! never takes the exit of a child that somebody waits for.
@@ -6,6 +7,8 @@
 pub mod child;
 pub mod clock;
 pub mod durable;
+pub mod notify;
+pub mod output;
 pub mod pidfd;
 pub mod prey;
 pub mod process;

@@ -79,6 +79,16 @@ impl Probe {
         self.inner.liveness().configure(ttl, paused);
     }
 
+    /// The loop runs, and takes its next step at `due` at the latest.
+    pub fn loop_runs(&self, due: Moment) {
+        self.inner.liveness().loop_runs(due);
+    }
+
+    /// The loop has not done what it said for too long.
+    pub fn loop_hangs(&self) -> bool {
+        self.inner.liveness().loop_hangs(clock::now()).is_some()
+    }
+
     /// Lets the lease be renewed until then, whatever the verdict.
     pub fn pardon(&self, until: Moment) {
         self.inner.liveness().pardon(until);

@@ -8,6 +8,7 @@ use tokio::process::Command;
 
 use super::{Error, Setup};
 use crate::os::child::{self, Fate};
+use crate::os::{notify, output};
 
 /// How much of a program's complaint is kept.
 pub(super) const LAST_LINES: usize = 20;
@@ -25,7 +26,7 @@ pub(super) fn bare(setup: &Setup, program: impl AsRef<std::ffi::OsStr>) -> Comma
     let ours = ["PATRONI_", "MATRIARCH_", "KUBERNETES_"];
     for (key, value) in std::env::vars_os() {
         let name = key.to_string_lossy();
-        let secret = matches!(&*name, "NOTIFY_SOCKET" | "POSTGRES_PASSWORD");
+        let secret = name == "POSTGRES_PASSWORD" || notify::VARIABLES.contains(&&*name);
         if secret || ours.iter().any(|prefix| name.starts_with(prefix)) {
             command.env_remove(&key);
         }
@@ -39,7 +40,8 @@ pub(super) fn bare(setup: &Setup, program: impl AsRef<std::ffi::OsStr>) -> Comma
     if let Some((user, group)) = setup.uid_gid {
         command.uid(user).gid(group).current_dir("/");
     }
-    command.stdin(Stdio::null());
+    // A server that stands still because nobody reads what it says serves nobody.
+    command.stdin(Stdio::null()).stdout(output::child_stdout()).stderr(output::child_stderr());
     command
 }
 

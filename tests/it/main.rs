@@ -25,6 +25,7 @@ mod haproxy;
 mod kubernetes_double;
 mod kubernetes_paths;
 mod liveness;
+mod log_output;
 mod monitoring;
 mod names;
 mod patronictl;

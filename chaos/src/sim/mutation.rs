@@ -39,6 +39,8 @@ pub(crate) enum Mutation {
     ConfirmTooEarly,
     /// A member without data does not see that there is a cluster.
     ForgetCluster,
+    /// A line of the log waits until somebody reads it.
+    LogBlocks,
     /// The pod says that it leads as soon as its PostgreSQL is promoted.
     LabelEarly,
     /// The pod goes on to say that it leads when its PostgreSQL is stopped.

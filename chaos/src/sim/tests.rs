@@ -79,4 +79,5 @@ fn a_last_copy_that_is_deleted_is_seen() {
 fn a_cluster_that_does_not_heal_is_seen() {
     is_caught(Mutation::NeverRelist, "healing", 18);
     is_caught(Mutation::ForgetCluster, "healing", 1);
+    is_caught(Mutation::LogBlocks, "healing", 0);
 }

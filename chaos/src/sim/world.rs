@@ -40,6 +40,8 @@ pub(crate) struct Machine {
     pub(crate) last_exit: Option<String>,
     pub(crate) replay_lag_ms: u64,
     pub(crate) strain: Strain,
+    /// Nobody reads the log any more; nobody ever will.
+    pub(crate) unread: bool,
     /// The postmaster came, went, or turned primary.
     pub(crate) changed: Signal,
     pub(crate) guard: GuardPlace,
@@ -78,6 +80,7 @@ impl World {
             last_exit: None,
             replay_lag_ms: 0,
             strain: Strain::default(),
+            unread: false,
             changed: Signal::default(),
             guard: GuardPlace::default(),
             supervisor: None,

@@ -142,3 +142,22 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_loop_that_hangs_costs_the_lease_only_where_postgres_proves_nothing() {
+    let mut liveness = Liveness::new(TTL, at(0));
+    run(&mut liveness, 0, 40_000);
+    assert_eq!(liveness.withheld(at(40_000)), None, "it has not begun");
+    liveness.loop_runs(at(25_000));
+    assert_eq!(liveness.withheld(at(35_000)), None, "slow is not hung");
+    let why = liveness.withheld(at(35_001)).expect("it hangs, and nothing is proved");
+    assert!(why.starts_with("the loop has hung for 10 s"), "{why}");
+    liveness.watch(Some(PID), at(35_500));
+    liveness.proved(PID, Proof::Connection, at(39_000));
+    liveness.proved(PID, Proof::Write, at(39_000));
+    assert_eq!(liveness.withheld(at(40_000)), None, "a primary that works keeps its lease");
+    liveness.watch(None, at(40_000));
+    assert!(liveness.withheld(at(40_000)).is_some(), "it died, and nobody saw it");
+    liveness.loop_runs(at(40_000));
+    assert_eq!(liveness.withheld(at(40_000)), None);
+}

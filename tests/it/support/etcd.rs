@@ -112,8 +112,8 @@ impl Etcd {
 
     /// Kills one server, frozen or not, and starts it again on its data.
     ///
-    /// A server that led when it was frozen must not simply be thawed: before 3.4.29 and 3.5.11 it revokes, through the
-    /// new leader, the leases that ran out on its own clock (etcd#12528, etcd#15247, mended by etcd#16822).
+    /// A server that led when it was frozen must not simply be thawed: before 3.4.31 and 3.5.13 it revokes, through the
+    /// new leader, the leases that ran out on its own clock (etcd#15247, mended by etcd#17465 and etcd#17425).
     pub(crate) async fn restart_one(&mut self, index: usize) {
         if let Some(mut process) = self.servers[index].process.take() {
             // Gone already is as good.

@@ -1,6 +1,7 @@
 //! One member: a supervisor started from a configuration file, its Postgres, and what one can do to them.
 
 use std::ffi::OsString;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::time::Duration;
@@ -31,6 +32,8 @@ pub(crate) struct Member {
     pub(crate) expected_errors: Vec<String>,
     /// The supervisor's environment, besides the test's.
     pub(crate) environment: Vec<(String, OsString)>,
+    /// Where it writes its log, instead of the file.
+    pub(crate) output: Option<File>,
 }
 
 impl Member {
@@ -47,6 +50,7 @@ impl Member {
             credentials: None,
             expected_errors: Vec::new(),
             environment: Vec::new(),
+            output: None,
         };
         let mut config = member.config(&place.folder("s"));
         merge(&mut config, settings);
@@ -137,11 +141,13 @@ impl Member {
     /// Starts the supervisor.
     pub(crate) fn start(&mut self) {
         assert!(!self.supervisor_lives(), "{} runs already", self.name);
-        let log = std::fs::File::options()
-            .create(true)
-            .append(true)
-            .open(self.log())
-            .expect("our own place is writable");
+        let log = match &self.output {
+            Some(output) => output.try_clone().expect("a file handle can be copied"),
+            None => {
+                let log = File::options().create(true).append(true).open(self.log());
+                log.expect("our own place is writable")
+            }
+        };
         let child = command_as(&self.binary, &self.folder)
             .arg("run")
             .arg(self.config_file())

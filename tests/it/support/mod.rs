@@ -39,7 +39,7 @@ pub(crate) use place::Place;
 pub(crate) use ports::free_port;
 pub(crate) use proxy::Proxy;
 pub(crate) use sql::{PASSWORD, connect, query, settings};
-pub(crate) use user::command_as;
+pub(crate) use user::{command_as, give};
 pub(crate) use wait::{Deadline, until};
 pub(crate) use writer::Writer;
 

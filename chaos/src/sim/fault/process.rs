@@ -24,7 +24,11 @@ impl Sim {
             66..=75 => self.strike_guard(member),
             76..=81 => self.suspend(member),
             82..=87 => self.freeze_member(member),
-            88..=95 => self.crash_machine(member),
+            88..=94 => self.crash_machine(member),
+            95 => {
+                self.note(|| format!("fault: {member}: nobody reads its log any more"));
+                self.world().machines[member].unread = true;
+            }
             _ => {
                 let stalls = self.exec.chance(|chance| chance.between(5, 300));
                 self.note(|| format!("fault: {stalls} of ten thousand waits take long"));

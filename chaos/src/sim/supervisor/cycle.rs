@@ -77,13 +77,22 @@ impl Cycle {
         }
     }
 
+    /// The loop lives: its next step begins now.
+    fn beat(&self) {
+        let now = self.agent.now();
+        self.agent.shared.liveness.borrow_mut().loop_runs(now);
+    }
+
     pub(crate) async fn run(mut self) -> ExitBecause {
+        self.beat();
         loop {
             let (flow, wake_at) = self.tick().await;
             if let ControlFlow::Break(because) = flow {
                 return because;
             }
+            self.agent.shared.liveness.borrow_mut().loop_runs(wake_at);
             self.wait(wake_at).await;
+            self.beat();
             self.drain();
         }
     }
@@ -143,7 +152,7 @@ impl Cycle {
         labelled::decided(&self.agent.sim, self.agent.member(), self.mislabelled(pod, &actions), &actions);
         let because = because.to_string();
         if self.agent.shared.status.borrow().because != because {
-            self.agent.note(|| because.clone());
+            self.agent.log(&because).await;
         }
         self.keep_fence(&seen);
         let mut flow = ControlFlow::Continue(());
@@ -155,6 +164,7 @@ impl Cycle {
             if let ControlFlow::Break(because) = self.perform(action, &seen, now).await {
                 flow = ControlFlow::Break(because);
             }
+            self.beat();
         }
         *self.agent.shared.status.borrow_mut() = Status {
             postgres: seen.postgres,

@@ -16,6 +16,7 @@ use matriarch::model::{
 
 use super::etcd::client::Client;
 use super::executor::Pid;
+use super::mutation::Mutation;
 use super::network::Host;
 use super::signal::{Reply, Signal};
 use super::world::Sim;
@@ -140,6 +141,15 @@ impl Agent {
 
     pub(crate) fn host(&self) -> Host {
         Host::Member(self.member())
+    }
+
+    /// A line of the log, which nothing waits for.
+    pub(crate) async fn log(&self, line: &str) {
+        self.note(|| line.to_owned());
+        let mutation = self.sim.world().options.mutation;
+        while mutation == Some(Mutation::LogBlocks) && self.sim.world().machines[self.member()].unread {
+            self.sleep(Duration::from_secs(1)).await;
+        }
     }
 
     pub(crate) fn note(&self, text: impl FnOnce() -> String) {

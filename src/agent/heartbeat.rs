@@ -1,0 +1,24 @@
+//! What the service manager hears of the loop: that it lives, as long as it does.
+
+use std::thread;
+
+use crate::os::notify::Systemd;
+use crate::postgres::Probe;
+
+/// Starts the thread that answers the service manager's watchdog, where there is one. It falls silent when the loop
+/// hangs; the service manager then ends this supervisor, and the next goes on with what runs.
+pub(super) fn ping_while_it_beats(service: &Systemd, probe: &Probe) {
+    let Some(every) = service.ping_every() else { return };
+    let (service, probe) = (service.clone(), probe.clone());
+    let pinging = thread::Builder::new().name("heartbeat".to_owned()).spawn(move || {
+        loop {
+            if !probe.loop_hangs() {
+                service.ping();
+            }
+            thread::sleep(every);
+        }
+    });
+    if let Err(error) = pinging {
+        tracing::warn!(%error, "the service manager's watchdog is not answered");
+    }
+}

@@ -1,0 +1,262 @@
+//! Output that nothing waits for: lines are handed to a thread of their own, and what it cannot write is dropped and
+//! counted.
+//!
+//! Standard error may be a pipe whose reader has stopped, and a log file may lie on a disk that is full or hangs. A
+//! thread that writes there itself stands still until somebody reads.
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io::{self, ErrorKind, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::process::Stdio;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, mpsc};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::fs::{CWD, FileType, Mode, OFlags};
+
+/// Lines that wait; a burst of a busy second is shorter.
+const LINES_MAX: usize = 4096;
+/// Bytes that wait.
+const BYTES_MAX: usize = 4 << 20;
+/// The pause before a descriptor that somebody made non-blocking is tried again.
+const RETRY_AFTER: Duration = Duration::from_millis(50);
+/// What was dropped is said at most this often.
+const SAY_EVERY: Duration = Duration::from_secs(1);
+
+/// Whole lines to a file or a standard stream, without ever waiting for it. Clones share one thread.
+#[derive(Clone, Debug)]
+pub struct LossyWriter {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    queue: Mutex<Queue>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    lines: VecDeque<Vec<u8>>,
+    bytes: usize,
+    /// The thread has a line in its hands.
+    writing: bool,
+    dropped: u64,
+}
+
+impl Shared {
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl LossyWriter {
+    /// Starts the thread that writes to `to`. When lines were dropped and `to` takes lines again, `say_dropped` is
+    /// called there with their number; it may hand in a line of its own.
+    ///
+    /// # Errors
+    /// When there is no thread to be had.
+    pub fn start(to: File, say_dropped: fn(u64)) -> io::Result<LossyWriter> {
+        let writer = LossyWriter { shared: Arc::default() };
+        let shared = Arc::clone(&writer.shared);
+        thread::Builder::new().name("output".to_owned()).spawn(move || run(&shared, to, say_dropped))?;
+        Ok(writer)
+    }
+
+    /// Lines that were dropped so far.
+    pub fn dropped(&self) -> u64 {
+        self.shared.queue().dropped
+    }
+
+    /// Waits until everything is written, but not longer than `within`; true when it is.
+    pub fn flush(&self, within: Duration) -> bool {
+        let busy = |queue: &mut Queue| queue.writing || !queue.lines.is_empty();
+        let waited = self.shared.changed.wait_timeout_while(self.shared.queue(), within, busy);
+        !waited.unwrap_or_else(PoisonError::into_inner).1.timed_out()
+    }
+}
+
+impl Write for LossyWriter {
+    /// Takes all of `line`, or drops all of it.
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        let mut queue = self.shared.queue();
+        if LINES_MAX <= queue.lines.len() || BYTES_MAX < queue.bytes + line.len() {
+            queue.dropped += 1;
+        } else {
+            queue.bytes += line.len();
+            queue.lines.push_back(line.to_vec());
+            self.shared.changed.notify_all();
+        }
+        Ok(line.len())
+    }
+
+    /// Waits for nothing.
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn run(shared: &Shared, mut to: File, say_dropped: fn(u64)) {
+    let (mut said, mut said_at, mut torn) = (0, None::<Instant>, false);
+    loop {
+        let line = next_line(shared);
+        let written = match torn {
+            // What could not be written may have left half a line.
+            true => write_whole(&mut to, b"\n").and_then(|()| write_whole(&mut to, &line)),
+            false => write_whole(&mut to, &line),
+        };
+        torn = written.is_err();
+        let dropped = {
+            let mut queue = shared.queue();
+            queue.writing = false;
+            queue.dropped += u64::from(torn);
+            shared.changed.notify_all();
+            queue.dropped
+        };
+        let may_say = said_at.is_none_or(|at| SAY_EVERY <= at.elapsed());
+        if !torn && said < dropped && may_say {
+            say_dropped(dropped - said);
+            (said, said_at) = (dropped, Some(Instant::now()));
+        }
+    }
+}
+
+fn next_line(shared: &Shared) -> Vec<u8> {
+    let mut queue = shared.queue();
+    loop {
+        if let Some(line) = queue.lines.pop_front() {
+            queue.bytes -= line.len();
+            queue.writing = true;
+            return line;
+        }
+        queue = shared.changed.wait(queue).unwrap_or_else(PoisonError::into_inner);
+    }
+}
+
+fn write_whole(to: &mut File, mut rest: &[u8]) -> io::Result<()> {
+    while !rest.is_empty() {
+        match to.write(rest) {
+            Ok(0) => return Err(ErrorKind::WriteZero.into()),
+            Ok(length) => rest = &rest[length..],
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == ErrorKind::WouldBlock => thread::sleep(RETRY_AFTER),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// Standard error as a file of its own: whoever writes to it holds no lock that others wait for. Where it is closed,
+/// nothing is written.
+///
+/// # Errors
+/// When there is no descriptor to be had.
+pub fn stderr() -> io::Result<File> {
+    match io::stderr().as_fd().try_clone_to_owned() {
+        Ok(stderr) => Ok(File::from(stderr)),
+        Err(_closed) => File::options().write(true).open("/dev/null"),
+    }
+}
+
+/// Writes to standard error, and waits for it no longer than `within`: for what a process says as its last.
+pub fn say_to_stderr(text: &str, within: Duration) {
+    let Ok(mut to) = stderr() else { return };
+    let text = text.to_owned();
+    let (done, written) = mpsc::channel();
+    let spawned = thread::Builder::new().spawn(move || {
+        // Nobody is left to hear that it failed.
+        let _ = write_whole(&mut to, text.as_bytes());
+        let _ = done.send(());
+    });
+    if spawned.is_ok() {
+        let _ = written.recv_timeout(within);
+    }
+}
+
+/// Standard output and standard error for children that may outlive this process, opened while it may open them.
+static FOR_CHILDREN: OnceLock<[Option<OwnedFd>; 2]> = OnceLock::new();
+
+/// Opens the standard streams for children. To be called before the process changes its user: a pipe belongs to whoever
+/// made it.
+pub fn prepare_for_children() {
+    let _ = for_children();
+}
+
+fn for_children() -> &'static [Option<OwnedFd>; 2] {
+    FOR_CHILDREN.get_or_init(|| [reopened(io::stdout().as_fd(), 1), reopened(io::stderr().as_fd(), 2)])
+}
+
+/// A pipe that is written to without waiting. The description is another than ours, whose flags we share with who
+/// started us. What is not a pipe is left alone: a file must be appended to, and a socket cannot be opened twice.
+fn reopened(stream: BorrowedFd<'_>, number: u32) -> Option<OwnedFd> {
+    let stat = rustix::fs::fstat(stream).ok()?;
+    if FileType::from_raw_mode(stat.st_mode) != FileType::Fifo {
+        return None;
+    }
+    let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;
+    rustix::fs::openat(CWD, format!("/proc/self/fd/{number}"), flags, Mode::empty()).ok()
+}
+
+fn stream_for_child(stream: &Option<OwnedFd>) -> Stdio {
+    let copy = stream.as_ref().and_then(|stream| stream.try_clone().ok());
+    copy.map_or_else(Stdio::inherit, Stdio::from)
+}
+
+/// Standard output for a child that must not stand still when nobody reads: where it is a pipe, the child loses what
+/// does not fit.
+pub fn child_stdout() -> Stdio {
+    stream_for_child(&for_children()[0])
+}
+
+/// Standard error, as [`child_stdout`].
+pub fn child_stderr() -> Stdio {
+    stream_for_child(&for_children()[1])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Read;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    fn pipe() -> (File, File) {
+        let (read, write) = io::pipe().expect("two descriptors");
+        (File::from(OwnedFd::from(read)), File::from(OwnedFd::from(write)))
+    }
+
+    #[test]
+    fn a_reader_that_stops_is_not_waited_for_and_hears_of_what_it_missed() {
+        static SAID: AtomicU64 = AtomicU64::new(0);
+        let (mut reader, to) = pipe();
+        let mut writer = LossyWriter::start(to, |lines| {
+            SAID.fetch_add(lines, Ordering::Relaxed);
+        })
+        .expect("a thread");
+        let line = [b"x".repeat(1023), b"\n".to_vec()].concat();
+        // A pipe holds 64 kB; the rest waits, and what is more is dropped.
+        for _ in 0..2 * LINES_MAX {
+            writer.write_all(&line).expect("it never fails");
+        }
+        let dropped = writer.dropped();
+        assert!((LINES_MAX as u64 - 100..=LINES_MAX as u64).contains(&dropped), "{dropped}");
+        assert!(!writer.flush(Duration::from_millis(20)));
+        let mut read = 0;
+        let mut buffer = vec![0; 1 << 16];
+        while read < (2 * LINES_MAX - dropped as usize) * line.len() {
+            read += reader.read(&mut buffer).expect("it writes on");
+        }
+        assert!(writer.flush(Duration::from_secs(10)));
+        assert_eq!((SAID.load(Ordering::Relaxed), writer.dropped()), (dropped, dropped));
+    }
+
+    #[test]
+    fn a_disk_that_is_full_costs_lines_and_nothing_else() {
+        let to = File::options().write(true).open("/dev/full").expect("Linux has it");
+        let mut writer = LossyWriter::start(to, drop).expect("a thread");
+        writer.write_all(b"one\n").expect("it never fails");
+        writer.write_all(b"two\n").expect("it never fails");
+        assert!(writer.flush(Duration::from_secs(10)));
+        assert_eq!(writer.dropped(), 2);
+    }
+}

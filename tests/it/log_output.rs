@@ -1,0 +1,111 @@
+//! A log that nobody reads, and a service manager that listens.
+
+use std::fs::{File, Permissions};
+use std::io::{ErrorKind, Write};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::net::UnixDatagram;
+use std::path::Path;
+use std::time::Duration;
+
+use nix::fcntl::OFlag;
+use nix::sys::signal::Signal;
+use nix::sys::stat::Mode;
+use serde_json::json;
+
+use crate::support::{Member, Plan, give, until};
+
+/// A pipe that is full, and a reader that has stopped reading. The second file keeps it open.
+fn full_pipe(path: &Path) -> (File, File) {
+    nix::unistd::mkfifo(path, Mode::S_IRUSR | Mode::S_IWUSR).expect("our own place is writable");
+    give(path);
+    let reader = File::options().read(true).write(true).open(path).expect("it was made");
+    let mut filler =
+        File::options().write(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(path).expect("it was made");
+    for length in [4096, 1] {
+        let line = vec![b'x'; length];
+        let ended = std::iter::repeat_with(|| filler.write(&line)).find_map(Result::err);
+        assert_eq!(ended.map(|error| error.kind()), Some(ErrorKind::WouldBlock));
+    }
+    let writer = File::options().write(true).open(path).expect("it was made");
+    (reader, writer)
+}
+
+async fn becomes_primary(member: &Member, within: Duration) -> bool {
+    let primary = async || (member.status("/primary").await == 200).then_some(());
+    until(within, primary).await.is_some()
+}
+
+/// Nobody reads the log of a supervisor, and the pipe to its reader is full. It starts a cluster, a postmaster that is
+/// killed is started again, a guard that is killed is replaced, and it ends when it is asked to.
+#[tokio::test]
+async fn a_log_that_nobody_reads_stops_nothing() {
+    let mut cluster = Plan::new(1).prepare().await;
+    let member = &mut cluster.members[0];
+    let (_reader, writer) = full_pipe(&member.folder.join("log.fifo"));
+    member.output = Some(writer);
+    member.start();
+    assert!(becomes_primary(member, Duration::from_secs(60)).await, "it starts");
+    let (postmaster, guard) = (member.postmaster(), member.guard());
+    member.signal_guard(Signal::SIGKILL);
+    member.kill_postmaster();
+    let back = until(Duration::from_secs(30), async || {
+        let anew = member.postmaster().filter(|pid| Some(*pid) != postmaster);
+        (anew.is_some() && member.status("/primary").await == 200).then_some(())
+    });
+    assert!(back.await.is_some(), "the postmaster is started again and becomes primary");
+    let guarded = until(Duration::from_secs(10), async || member.guard().filter(|pid| Some(*pid) != guard));
+    assert!(guarded.await.is_some(), "another guard was started");
+    member.sql("CREATE TABLE taken ()").await.expect("it takes writes");
+    member.terminate();
+    assert_eq!(member.exit_code(Duration::from_secs(30)).await, Some(0));
+    assert_eq!(member.postmaster(), None);
+}
+
+/// A supervisor that cannot even begin says why to nobody, and ends all the same.
+#[tokio::test]
+async fn an_exit_message_that_nobody_reads_is_not_waited_for() {
+    let mut cluster = Plan::new(1).prepare().await;
+    let member = &mut cluster.members[0];
+    let (_reader, writer) = full_pipe(&member.folder.join("log.fifo"));
+    member.output = Some(writer);
+    member.write_config(&json!({ "name": "m1" }));
+    member.start();
+    assert_eq!(member.exit_code(Duration::from_secs(20)).await, Some(3));
+}
+
+/// The service manager hears when the member is ready, reloads and stops, and that it lives; PostgreSQL does not speak
+/// to it.
+#[tokio::test]
+async fn systemd_is_told() {
+    let mut cluster = Plan::new(1).prepare().await;
+    let member = &mut cluster.members[0];
+    let path = member.folder.join("notify");
+    let service = UnixDatagram::bind(&path).expect("our own place is writable");
+    std::fs::set_permissions(&path, Permissions::from_mode(0o666)).expect("it was made");
+    service.set_nonblocking(true).expect("a socket of ours");
+    member.environment.push(("NOTIFY_SOCKET".to_owned(), path.into_os_string()));
+    member.environment.push(("WATCHDOG_USEC".to_owned(), "400000".into()));
+    member.start();
+    let hears = async |what: &str| {
+        let said = async || {
+            let mut buffer = [0; 4096];
+            let length = service.recv(&mut buffer).ok()?;
+            String::from_utf8_lossy(&buffer[..length]).contains(what).then_some(())
+        };
+        assert!(until(Duration::from_secs(60), said).await.is_some(), "it says {what}");
+    };
+    hears("READY=1").await;
+    hears("WATCHDOG=1").await;
+    hears("STATUS=").await;
+    assert!(becomes_primary(member, Duration::from_secs(60)).await);
+    let postmaster = member.postmaster().expect("it runs");
+    let environment = std::fs::read(format!("/proc/{postmaster}/environ")).expect("root may read it");
+    let environment = String::from_utf8_lossy(&environment).into_owned();
+    assert!(!environment.contains("NOTIFY_SOCKET") && !environment.contains("WATCHDOG_"), "{environment}");
+    member.signal_supervisor(Signal::SIGHUP);
+    hears("RELOADING=1\nMONOTONIC_USEC=").await;
+    hears("READY=1").await;
+    member.terminate();
+    hears("STOPPING=1").await;
+    assert_eq!(member.exit_code(Duration::from_secs(30)).await, Some(0));
+}
