@@ -135,6 +135,8 @@ impl PostgresWatch {
                     (self.data, self.history) = (data, history);
                     self.data_seen_at = Some(now);
                 }
+                // What was read before it went down may be less than lies there now.
+                (Err(_), None) if self.data_seen_at.is_none() => self.data = DataDirectory::Unknown,
                 (Ok(_), Some(_)) | (Err(_), _) => {}
             }
         }

@@ -2,44 +2,44 @@
 
 use std::time::Duration;
 
+use super::attach::{self, Source};
 use super::bootstrap::leader_is_primary;
+use super::memory::Following;
 use super::turn::Turn;
 use super::{Leadership, rejoin, requests, sync};
 use crate::model::{
-    Action, Divergence, Job, LeaderKey, Moment, Reason, SqlFacts, Standby, StopMode, SyncMode, WaitingOn,
+    Action, Divergence, Job, LeaderKey, Moment, Reason, Running, SqlFacts, Standby, StopMode, WaitingOn,
 };
 
 /// A standby that does not stream for this long is examined.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// How soon to look again for the leader's history.
-const LOOK_AGAIN: Duration = Duration::from_millis(50);
-/// A standby that has not reached consistency on its own by then needs the leader's WAL for it.
-const CONSISTENT_WITHIN: Duration = Duration::from_secs(5);
+/// A copy that has not reached consistency on its own by then may need the leader's WAL for it.
+pub(super) const CONSISTENT_WITHIN: Duration = Duration::from_secs(5);
+/// One that must not have the leader's WAL may replay for this long what lies here, before it is cloned anew.
+const CONSISTENT_ALONE_WITHIN: Duration = Duration::from_secs(30);
 /// How long a clean stop of a standby may take before it is cut short.
 pub(super) const STANDBY_STOP_WITHIN: Duration = Duration::from_secs(30);
+/// How long one may take whose data is about to be replaced, or whose recovery begins anew.
+const STOP_AT_ONCE_WITHIN: Duration = Duration::from_secs(5);
 
 /// Keeps the standby behind its leader.
 pub(super) fn leader(turn: &mut Turn<'_>, leader: &LeaderKey, sql: &SqlFacts) -> Reason {
     sync::keep_names(turn);
     sync::open_gate(turn);
     if turn.memory.reinitialize.is_some() {
-        if sync::leave(turn) {
-            return Reason::Reinitializing;
-        }
-        turn.act(Action::Start(Job::Stop { mode: StopMode::Immediate, within: Duration::from_secs(5) }));
-        return Reason::Reinitializing;
+        return stop_to_reinitialize(turn);
     }
     // Not before: one stop at a time.
     requests::go_on(turn);
     if turn.memory.restart.is_some() {
         return Reason::Restarting;
     }
-    if let Some(reason) = aim(turn, leader, sql) {
-        return reason;
-    }
     let Standby::Yes { receiver, paused, .. } = &sql.standby else { return Reason::ClusterUnknown };
     if *paused && !turn.seen.settings.pause {
         turn.act(Action::ResumeReplay);
+    }
+    if let Some(reason) = aim(turn, leader, sql) {
+        return reason;
     }
     let streams = receiver.as_ref().is_some_and(|receiver| receiver.status == "streaming");
     if streams || turn.seen.me.tags.nostream() {
@@ -49,34 +49,39 @@ pub(super) fn leader(turn: &mut Turn<'_>, leader: &LeaderKey, sql: &SqlFacts) ->
     examine(turn, leader)
 }
 
-/// Points the standby at its source, once for every change of it. Without synchronous replication a new leader is
-/// followed once it says that it is primary: before that it has no slot for me, and a receiver that was refused waits
-/// before it tries again.
-///
-/// Where standbys confirm commits, the new leader's first one waits for me: I connect while it is promoted. And one
-/// whose history parted must not get there: it would report as flushed what it has of its own at the same positions (a
-/// receiver begins with the replayed position of its standby).
+fn stop_to_reinitialize(turn: &mut Turn<'_>) -> Reason {
+    if !sync::leave(turn) {
+        turn.act(Action::Start(Job::Stop { mode: StopMode::Immediate, within: STOP_AT_ONCE_WITHIN }));
+    }
+    Reason::Reinitializing
+}
+
+/// Points the standby at its source, once for every change of it and in every term. Where standbys confirm commits, the
+/// new leader's first one waits for me: I connect while it is promoted. One whose history parted must not get there.
 fn aim(turn: &mut Turn<'_>, leader: &LeaderKey, sql: &SqlFacts) -> Option<Reason> {
-    let target = turn.follow_target(&leader.name);
-    let checked = turn.seen.settings.sync.mode != SyncMode::Off && target.is_some();
-    let known = turn.seen.me.tags.nostream() || target.is_some() && leader_is_primary(turn, &leader.name);
-    if !(checked || known) || turn.memory.following.as_ref() == Some(&target) {
+    let Some(target) = turn.follow_target(&leader.name) else {
+        if turn.seen.me.tags.nostream() {
+            attach::let_go(turn);
+        }
+        return None;
+    };
+    if attach::is_attached_to(turn, leader.term, &target) {
         return None;
     }
-    if checked {
-        let name = leader.name.clone();
-        turn.wake_in(LOOK_AGAIN, WaitingOn::Leader);
-        let Some(branch) = rejoin::branch_to_follow(turn, leader).filter(|_| sql.is_exact()) else {
-            return Some(Reason::AskingHistory { leader: name });
-        };
-        match turn.seen.postgres.branch().map(|mine| mine.divergence_from(&branch)) {
-            Some(Divergence::None) => {}
-            Some(Divergence::Forked { .. }) | None => return Some(examine(turn, leader)),
-        }
+    if attach::is_elsewhere(turn, &target, sql) {
+        attach::let_go(turn);
     }
-    turn.memory.following = Some(target.clone());
-    turn.act(Action::Follow(target));
-    None
+    let theirs = rejoin::branch_to_follow(turn, leader);
+    turn.wake_in(rejoin::ask_again_in(turn, leader), WaitingOn::Leader);
+    let Some(theirs) = theirs else { return Some(rejoin::history_untold(turn, leader)) };
+    match attach::source(turn, leader, &theirs) {
+        Source::Proved(target) => {
+            turn.act(Action::Follow(Some(target)));
+            None
+        }
+        Source::Parted(..) => Some(examine(turn, leader)),
+        Source::Unproved | Source::Nobody => Some(Reason::ReadingOwnWal { leader: leader.name.clone() }),
+    }
 }
 
 /// It does not stream: either the leader is not there yet, or histories parted.
@@ -101,19 +106,54 @@ fn examine(turn: &mut Turn<'_>, leader: &LeaderKey) -> Reason {
     }
 }
 
+/// It is being started, and not with the present leader as its source: what it waits for may never come.
+pub(super) fn is_overtaken(turn: &Turn<'_>, start: &Running, leadership: &Leadership) -> bool {
+    let Leadership::Other(leader) = leadership else { return false };
+    start.since + CONSISTENT_WITHIN <= turn.now && !attach::is_attached(turn, leader.term)
+}
+
 /// My Postgres runs and does not answer.
 pub(super) fn wait_for_answer(turn: &mut Turn<'_>, leadership: &Leadership) -> Reason {
-    let patient = turn.now < turn.started_at() + CONSISTENT_WITHIN || turn.seen.postgres.sql.is_some();
-    if let (Leadership::Other(leader), Some(None), false) = (leadership, &turn.memory.following, patient) {
-        let target = turn.follow_target(&leader.name);
-        turn.memory.following = Some(target.clone());
-        turn.act(Action::Follow(target));
-    }
     turn.wake_in(Duration::from_millis(200), WaitingOn::Postgres);
-    match turn.seen.postgres.sql {
+    let silent = match turn.seen.postgres.sql {
         None => Reason::PostgresStarting,
         Some(_) => Reason::PostgresSilent,
+    };
+    match leadership {
+        Leadership::Other(_) if turn.memory.reinitialize.is_some() => stop_to_reinitialize(turn),
+        Leadership::Other(leader) if !attach::is_attached(turn, leader.term) => {
+            // How far it is nobody can say, so it has no source until it answers.
+            attach::let_go(turn);
+            complete(turn, leader).unwrap_or(silent)
+        }
+        _wait => silent,
     }
+}
+
+/// A copy that lacks WAL becomes consistent by the leader's, and gets that when it is started anew: what lies here can
+/// be compared with the leader's history while it is down.
+fn complete(turn: &mut Turn<'_>, leader: &LeaderKey) -> Option<Reason> {
+    let control = turn.seen.postgres.control()?;
+    let since = match turn.memory.following {
+        Some(Following::Nobody { since }) => since.max(turn.started_at()),
+        Some(Following::Source { .. }) | None => turn.started_at(),
+    };
+    let early = turn.now < since + CONSISTENT_WITHIN || !leader_is_primary(turn, &leader.name);
+    let answered = turn.seen.postgres.sql.is_some();
+    if !control.is_unfinished_copy() || answered || early || turn.seen.settings.pause {
+        return None;
+    }
+    let Some(theirs) = rejoin::leader_branch(turn, leader) else {
+        return Some(rejoin::history_untold(turn, leader));
+    };
+    match attach::compare(turn, leader, &theirs) {
+        Source::Nobody => return None,
+        Source::Unproved if turn.now < since + CONSISTENT_ALONE_WITHIN => return None,
+        Source::Unproved | Source::Parted(..) => turn.memory.rejoin.alone_in_vain = true,
+        Source::Proved(_) => {}
+    }
+    turn.act(Action::Start(Job::Stop { mode: StopMode::Immediate, within: STOP_AT_ONCE_WITHIN }));
+    Some(Reason::InconsistentCopy { leader: leader.name.clone() })
 }
 
 impl Turn<'_> {

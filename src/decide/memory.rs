@@ -33,8 +33,10 @@ pub struct Memory {
     pub demoted: bool,
     /// While I am primary: whether the checkpoint after promotion is done (`None`: not begun).
     pub checkpoint: Option<bool>,
-    /// Whom the running standby was told to follow.
-    pub following: Option<Option<FollowTarget>>,
+    /// Where the running standby was told to get WAL from.
+    pub following: Option<Following>,
+    /// The leader's term, and when it was first seen: what its PostgreSQL said before says nothing of it.
+    pub led_since: Option<(Term, Moment)>,
     /// When members were last asked.
     pub asked_at: Option<Moment>,
     /// How often the answers did not vouch for me.
@@ -96,6 +98,23 @@ impl Memory {
     pub fn stands_back(&self, now: Moment) -> bool {
         self.too_old || self.yields(now)
     }
+}
+
+/// Where a standby gets WAL from.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Following {
+    /// From nowhere.
+    Nobody {
+        /// Since when.
+        since: Moment,
+    },
+    /// From there.
+    Source {
+        /// The term of the leader by whose history this was found right.
+        term: Term,
+        /// From whom.
+        target: FollowTarget,
+    },
 }
 
 /// A planned hand-over.
@@ -166,6 +185,9 @@ pub struct Restart {
 /// The ladder back behind another leader: each rung with its count.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Rejoin {
+    /// A copy that needs WAL to be consistent did not find it here, and it may hold some that is not the leader's.
+    #[serde(default)]
+    pub alone_in_vain: bool,
     /// Crash recovery was run since the postmaster went down.
     pub recovered: bool,
     /// Failed crash recoveries in a row.

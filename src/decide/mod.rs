@@ -10,6 +10,7 @@
 
 #![deny(clippy::disallowed_methods)]
 
+mod attach;
 mod bootstrap;
 mod decision;
 mod demote;
@@ -36,7 +37,7 @@ mod turn;
 pub use decision::Decision;
 pub use handover::phase_text;
 pub use liveness::PromotionSeen;
-pub use memory::{HandOver, HandOverCause, HandOverPhase, Memory};
+pub use memory::{Following, HandOver, HandOverCause, HandOverPhase, Memory};
 pub use peers::AskedInVain;
 pub use situation::{Leadership, Server, Situation};
 pub use sync::{State as SyncMachine, Step as SyncStep, SyncMemory, priority_step, quorum_steps};

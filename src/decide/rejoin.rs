@@ -4,12 +4,13 @@
 
 use std::time::Duration;
 
+use super::attach::{self, Source};
 use super::memory::Asked;
 use super::turn::Turn;
-use super::{bootstrap, start};
+use super::{bootstrap, follow, start};
 use crate::model::{
     Action, Branch, ControlFile, ControlState, Divergence, FollowTarget, Job, JobKind, LeaderBranch,
-    LeaderKey, Lsn, MemberName, Moment, Obstacle, Reason, SyncMode, Timeline, WaitingOn,
+    LeaderKey, Lsn, MemberName, Moment, Obstacle, Reason, Timeline, WaitingOn,
 };
 
 /// Crash recovery is tried this often before the next rung.
@@ -23,7 +24,7 @@ const CLONES_MAX: u32 = 10;
 /// Where there is no next rung the last one is tried again after this: the disk was full, the network gone. What failed
 /// has changed nothing, because a directory that pg_rewind left half done is cloned.
 const TRY_AGAIN: Duration = Duration::from_secs(30);
-/// A leader that tells no history this often in a row is followed without: Postgres itself refuses a fork.
+/// Behind a leader that tells no history this often in a row a standby is started without a source, for its readers.
 const SILENCES_MAX: u32 = 10;
 /// A leader that tells nothing is asked again after this.
 const SILENT: Duration = Duration::from_millis(500);
@@ -36,7 +37,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(100);
 /// Another member leads and my Postgres is down.
 pub(super) fn climb(turn: &mut Turn<'_>, leader: &LeaderKey, control: &ControlFile) -> Reason {
     if turn.memory.reinitialize.is_some() {
-        return clone(turn, leader, Reason::Reinitializing);
+        return reinitialize(turn, leader);
     }
     let name = leader.name.clone();
     if !bootstrap::leader_is_primary(turn, &name) {
@@ -46,18 +47,20 @@ pub(super) fn climb(turn: &mut Turn<'_>, leader: &LeaderKey, control: &ControlFi
     if let Some(reason) = stuck(turn, &name) {
         return reason;
     }
-    if control.backup_label {
-        return follow(turn, &name, true);
-    }
     // What the leader said before this PostgreSQL went down may lack a timeline that came from it since.
     let since = turn.memory.rejoin.changed_at.unwrap_or_default();
     let Some(branch) = told(turn, leader, since, |_, branch| branch.end.is_none()) else {
-        if SILENCES_MAX <= turn.memory.rejoin.silences && control.state != ControlState::InProduction {
-            return follow(turn, &name, false);
+        let silent = SILENCES_MAX <= turn.memory.rejoin.silences;
+        if silent && !control.is_unfinished_copy() && control.state != ControlState::InProduction {
+            return start(turn, leader, None);
         }
         turn.wake_in(LOOK_AGAIN, WaitingOn::Leader);
-        return Reason::AskingHistory { leader: name };
+        return history_untold(turn, leader);
     };
+    let source = attach::source(turn, leader, &branch);
+    if control.is_unfinished_copy() {
+        return finish_copy(turn, leader, source);
+    }
     let crashed = start::was_primary(control) && control.state != ControlState::ShutDown;
     if crashed && RECOVERIES_MAX <= turn.memory.rejoin.recovery_failures {
         return clone_or_stop(turn, leader, Obstacle::Recovery);
@@ -66,27 +69,63 @@ pub(super) fn climb(turn: &mut Turn<'_>, leader: &LeaderKey, control: &ControlFi
         turn.start(Job::CrashRecovery);
         return Reason::CrashRecoveryFirst;
     }
-    let mine = turn.seen.postgres.branch();
-    match mine.map(|mine| mine.divergence_from(&branch)) {
-        Some(Divergence::None) if STARTS_MAX <= turn.memory.start_failures => {
-            clone_or_stop(turn, leader, Obstacle::Start)
-        }
-        Some(Divergence::None) => follow(turn, &name, false),
-        Some(Divergence::Forked { timeline, at }) => mend(turn, leader, control, (timeline, at)),
-        // Unreachable while the control file can be read; a clone's own checks say more than a guess here.
-        None => Reason::ClusterUnknown,
+    match source {
+        Source::Parted(timeline, at) => mend(turn, leader, control, (timeline, at)),
+        _followed if STARTS_MAX <= turn.memory.start_failures => clone_or_stop(turn, leader, Obstacle::Start),
+        Source::Proved(target) => start(turn, leader, Some(target)),
+        // It shows how far it is once it runs, and gets its source then.
+        Source::Unproved | Source::Nobody => start(turn, leader, None),
     }
 }
 
-/// The control file of a standby says less than it holds. Where standbys confirm commits it is started by itself first,
-/// and pointed at the leader when it is known how far it is; `copied`: its history is the leader's for certain.
-fn follow(turn: &mut Turn<'_>, leader: &MemberName, copied: bool) -> Reason {
-    let at_once = copied || turn.seen.settings.sync.mode == SyncMode::Off;
-    let follow = turn.follow_target(leader).filter(|_| at_once);
-    turn.memory.following = Some(follow.clone());
-    let within = Duration::from_secs(if at_once { 60 } else { 5 });
+/// A base backup, or what pg_rewind left, that was never consistent. With the WAL of a leader that continues its source
+/// it becomes so; where that is not certain it may do by itself, and if it does not, nothing can be made of it.
+fn finish_copy(turn: &mut Turn<'_>, leader: &LeaderKey, source: Source) -> Reason {
+    match source {
+        _followed if STARTS_MAX <= turn.memory.start_failures => clone_or_stop(turn, leader, Obstacle::Start),
+        Source::Proved(target) => start(turn, leader, Some(target)),
+        Source::Unproved | Source::Parted(..) if turn.memory.rejoin.alone_in_vain => {
+            clone_or_stop(turn, leader, Obstacle::Clone)
+        }
+        Source::Unproved | Source::Parted(..) | Source::Nobody => start(turn, leader, None),
+    }
+}
+
+/// Starts it as a standby, behind what was found right or nobody.
+fn start(turn: &mut Turn<'_>, leader: &LeaderKey, follow: Option<FollowTarget>) -> Reason {
+    let within = match follow {
+        Some(_) => Duration::from_secs(60),
+        None => follow::CONSISTENT_WITHIN,
+    };
+    if follow.is_none() {
+        attach::to_nobody(turn);
+    }
     turn.start(Job::StartStandby { follow, within });
-    Reason::StartingToFollow { leader: leader.clone() }
+    Reason::StartingToFollow { leader: leader.name.clone() }
+}
+
+/// Throws away what lies here, as an operator asked.
+pub(super) fn reinitialize(turn: &mut Turn<'_>, leader: &LeaderKey) -> Reason {
+    clone(turn, leader, Reason::Reinitializing)
+}
+
+/// How soon to look again for the leader's history.
+pub(super) fn ask_again_in(turn: &Turn<'_>, leader: &LeaderKey) -> Duration {
+    let asked = turn.memory.rejoin.asked.as_ref().filter(|asked| asked.leader == leader.name);
+    match asked.is_none_or(|asked| turn.now < asked.since + EAGER_FOR) {
+        true => NOT_YET_READY,
+        false => SILENT,
+    }
+}
+
+/// Why the leader's history is not known: it is being asked, or does not answer.
+pub(super) fn history_untold(turn: &Turn<'_>, leader: &LeaderKey) -> Reason {
+    let told = turn.seen.leader_branch.as_ref().filter(|told| told.name == leader.name);
+    let leader = leader.name.clone();
+    match told.map(|told| &told.answer) {
+        Some(Err(why)) => Reason::HistoryUntold { leader, why: why.clone() },
+        Some(Ok(_)) | None => Reason::AskingHistory { leader },
+    }
 }
 
 /// Histories parted: rewind if that is possible, else clone if that is allowed, else stop and say so.
@@ -105,10 +144,12 @@ fn mend(turn: &mut Turn<'_>, leader: &LeaderKey, control: &ControlFile, fork: (T
     clone_or_stop(turn, leader, if rewindable { Obstacle::Rewind } else { Obstacle::NoRewind })
 }
 
-/// The last rungs: a fresh clone where that is allowed, else stop and say so.
+/// The last rungs: a fresh clone where that is allowed, else stop and say so. What is only the beginning of a clone may
+/// always be cloned again.
 fn clone_or_stop(turn: &mut Turn<'_>, leader: &LeaderKey, obstacle: Obstacle) -> Reason {
     let (settings, name) = (&turn.seen.settings, leader.name.clone());
-    let may_clone = settings.remove_data_directory_on_diverged_timelines
+    let may_clone = obstacle == Obstacle::Clone
+        || settings.remove_data_directory_on_diverged_timelines
         || obstacle == Obstacle::Rewind && settings.remove_data_directory_on_rewind_failure;
     let obstacle = match may_clone {
         true if turn.memory.rejoin.clone_failures < CLONES_MAX => {
@@ -145,7 +186,10 @@ fn stuck(turn: &mut Turn<'_>, leader: &MemberName) -> Option<Reason> {
 fn clone(turn: &mut Turn<'_>, leader: &LeaderKey, because: Reason) -> Reason {
     match bootstrap::clone_source(turn, leader) {
         Some(from) => turn.start(Job::Clone { from }),
-        None => turn.wake_in(LOOK_AGAIN, WaitingOn::Leader),
+        None => {
+            turn.wake_in(LOOK_AGAIN, WaitingOn::Leader);
+            return Reason::LeaderNotReady { leader: leader.name.clone() };
+        }
     }
     because
 }
@@ -171,17 +215,22 @@ pub(super) fn branch_to_follow(turn: &mut Turn<'_>, leader: &LeaderKey) -> Optio
     let mine = turn.seen.postgres.branch()?;
     // Who streams from another member has its slot there.
     let needs_slot = turn.follow_target(&leader.name).is_some_and(|target| target.name == leader.name);
+    // A receiver that is refused waits before it tries again; without room for slots it is refused all the same.
+    let asked = turn.memory.rejoin.asked.as_ref().filter(|asked| asked.leader == leader.name);
+    let needs_slot = needs_slot && asked.is_none_or(|asked| turn.now < asked.since + EAGER_FOR);
     let goes_on = |branch: &Branch| branch.end.is_none() || mine.divergence_from(branch) == Divergence::None;
     told(turn, leader, Moment::default(), |told, branch| (told.has_slot || !needs_slot) && goes_on(branch))
 }
 
-/// What the leader told lately and not before `since`, if it will do; asks otherwise.
+/// What the leader told lately, in this term, and not before `since`, if it will do; asks otherwise.
 fn told(
     turn: &mut Turn<'_>,
     leader: &LeaderKey,
     since: Moment,
     will_do: impl Fn(&LeaderBranch, &Branch) -> bool,
 ) -> Option<Branch> {
+    let led_since = turn.memory.led_since.filter(|(term, _)| *term == leader.term);
+    let since = since.max(led_since.map_or(turn.now, |(_, since)| since));
     let counts = |asked_at: Moment| turn.is_recent(asked_at) && since <= asked_at;
     let told = turn.seen.leader_branch.as_ref();
     let told = told.filter(|told| told.name == leader.name && counts(told.asked_at));

@@ -17,6 +17,7 @@ impl Turn<'_> {
         self.remember_process(leadership);
         self.memory.rebuilds &= self.cluster().is_some_and(|cluster| cluster.system_id().is_none());
         self.remember_unlocked(leadership);
+        self.remember_term(leadership);
         self.memory.too_old = false;
         if let Server::Standby(_) = server {
             self.memory.rejoin.stuck = None;
@@ -26,6 +27,7 @@ impl Turn<'_> {
                 self.memory.demoted = false;
                 self.memory.start_failures = 0;
                 self.memory.rejoin.recovered = false;
+                self.memory.rejoin.alone_in_vain = false;
                 self.memory.rejoin.rewind_failures = 0;
                 self.memory.yield_until = None;
             }
@@ -82,6 +84,23 @@ impl Turn<'_> {
                 self.memory.unlocked_since =
                     self.memory.unlocked_since.filter(|_| self.memory.hand_over.is_some());
             }
+        }
+    }
+
+    /// What the former leader, or the same one in a former term, said of its history counts no more. A request to throw
+    /// this directory away was for a standby: it does not outlive being the leader.
+    fn remember_term(&mut self, leadership: &Leadership) {
+        match leadership {
+            Leadership::Other(leader) => {
+                let known = self.memory.led_since.filter(|(term, _)| *term == leader.term);
+                self.memory.led_since = known.or(Some((leader.term, self.now)));
+            }
+            Leadership::Mine(_) => (self.memory.led_since, self.memory.reinitialize) = (None, None),
+            Leadership::Expiring(_)
+            | Leadership::Unconfirmed
+            | Leadership::FormerSelf(_)
+            | Leadership::Nobody
+            | Leadership::Unknown => {}
         }
     }
 

@@ -6,12 +6,15 @@ use super::memory::Restart;
 use super::turn::Turn;
 use super::{Leadership, follow, sync};
 use crate::model::{
-    Action, Ask, Job, JobKind, Process, Reply, Request, RequestId, RestartFilter, SqlFacts, StopMode,
-    WaitingOn,
+    Action, Ask, DataDirectory, Job, JobKind, Process, Reason, Reply, Request, RequestId, RestartFilter,
+    SqlFacts, StopMode, WaitingOn,
 };
 
 /// A primary's clean stop in a restart may take this long before it is cut short.
 const PRIMARY_STOP_WITHIN: Duration = Duration::from_secs(60);
+
+/// A restart that has not begun by then is refused. The leader lets a standby go within two `loop_wait` before.
+const BEGIN_WITHIN: Duration = Duration::from_secs(30);
 
 /// Takes in what arrived since the last tick, and what has become due.
 pub(super) fn accept(turn: &mut Turn<'_>, leadership: &Leadership) {
@@ -49,6 +52,14 @@ pub(super) fn accept(turn: &mut Turn<'_>, leadership: &Leadership) {
 }
 
 fn reinitialize(turn: &mut Turn<'_>, leadership: &Leadership, force: bool, from_leader: bool) -> Reply {
+    let cluster = turn.cluster().and_then(|cluster| cluster.system_id());
+    let mine = turn.seen.postgres.control().map(|control| control.system_id);
+    if turn.seen.postgres.data == DataDirectory::Unknown {
+        return Reply::Refused("the data directory has not been looked at yet".to_owned());
+    }
+    if cluster.is_some() && mine.is_some() && mine != cluster {
+        return Reply::Refused("the data directory belongs to another cluster".to_owned());
+    }
     match (leadership, &turn.seen.job) {
         (Leadership::Other(_), Some(running)) if !force => {
             Reply::Refused(format!("{} already in progress", running.job.kind()))
@@ -79,7 +90,10 @@ fn may_restart(turn: &Turn<'_>, filter: &RestartFilter) -> Option<String> {
         return Some("restart or switchover already in progress".to_owned());
     }
     let Some(sql) = turn.seen.postgres.answering() else {
-        return Some("PostgreSQL is not running".to_owned());
+        return Some(match turn.seen.postgres.process {
+            Process::Down { .. } => "PostgreSQL is not running".to_owned(),
+            Process::Up { .. } => "PostgreSQL runs and does not answer: it recovers, or hangs".to_owned(),
+        });
     };
     mismatch(turn, filter, sql)
 }
@@ -119,8 +133,28 @@ fn run_schedule(turn: &mut Turn<'_>) {
     }
     turn.memory.scheduled_restart = None;
     let in_time = Duration::from_millis(left_ms.unsigned_abs()) <= turn.seen.settings.loop_wait.mul_f64(1.5);
-    if in_time && may_restart(turn, &filter).is_none() {
-        begin(turn, None, filter);
+    match may_restart(turn, &filter) {
+        None if in_time => begin(turn, None, filter),
+        None => turn.memory.last_failure = Some("scheduled restart: its time had passed".to_owned()),
+        Some(why) => turn.memory.last_failure = Some(format!("scheduled restart: {why}")),
+    }
+}
+
+/// A restart that was taken and does not begin is answered with what is in its way.
+pub(super) fn answer_unbegun(turn: &mut Turn<'_>, because: &Reason) {
+    let Some(restart) = turn.memory.restart.clone().filter(|restart| !restart.stopped) else { return };
+    let begins = |action: &Action| matches!(action, Action::Start(Job::Checkpoint | Job::Stop { .. }));
+    if turn.seen.job.is_some() || turn.actions.iter().any(begins) {
+        return;
+    }
+    let begin_by = (restart.since + BEGIN_WITHIN).max(restart.since + turn.seen.settings.loop_wait * 3);
+    if turn.now < begin_by {
+        turn.wake_at(begin_by, WaitingOn::Postgres);
+        return;
+    }
+    turn.memory.restart = None;
+    if let Some(id) = restart.id {
+        turn.act(Action::Answer { id, reply: Reply::Refused(format!("not restarted: {because}")) });
     }
 }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::race::Candidates;
 use super::turn::Turn;
-use super::{demote, handover, liveness, race, slots, sync};
+use super::{attach, demote, handover, liveness, race, slots, sync};
 use crate::model::{
     Action, ControlFile, ControlState, Job, JobKind, Moment, Process, Reason, SqlFacts, StopMode, SyncReason,
     Term, Timeline, Unfit, WaitingOn,
@@ -145,7 +145,7 @@ pub(super) fn was_primary(control: &ControlFile) -> bool {
 fn start(turn: &mut Turn<'_>, control: &ControlFile) {
     sync::close_gate(turn, control);
     let within = turn.seen.settings.primary_start_timeout.max(Duration::from_secs(10));
-    turn.memory.following = Some(None);
+    attach::to_nobody(turn);
     turn.start(Job::StartStandby { follow: None, within });
 }
 

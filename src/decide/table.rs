@@ -7,7 +7,7 @@ use super::{
     bootstrap, demote, follow, handover, lead, liveness, publish, race, rejoin, requests, routing, shutdown,
     slots, start, sync,
 };
-use crate::model::{Action, ExitBecause, JobKind, Moment, Observation, Reason};
+use crate::model::{Action, ExitBecause, JobKind, Moment, Observation, Reason, Running};
 
 /// Decides one tick.
 pub fn decide(memory: &Memory, seen: &Observation, now: Moment) -> Decision {
@@ -34,6 +34,7 @@ pub fn decide(memory: &Memory, seen: &Observation, now: Moment) -> Decision {
         }
         None => go_on(&mut turn, situation, &leadership, &server),
     };
+    requests::answer_unbegun(&mut turn, &because);
     publish::member(&mut turn, &leadership, &server);
     let pod = routing::of(&turn, &leadership, &server);
     turn.decide(pod, because)
@@ -51,7 +52,7 @@ fn go_on(turn: &mut Turn<'_>, situation: Situation, leadership: &Leadership, ser
         {
             sync::on_leader(turn, *term, sql);
         }
-        busy(turn, job.job.kind(), leadership)
+        busy(turn, job, leadership)
     } else if let Leadership::Mine(term) = leadership
         && turn.memory.given_away == Some(*term)
     {
@@ -119,6 +120,9 @@ fn act(turn: &mut Turn<'_>, situation: Situation, leadership: &Leadership, serve
         (Situation::FormerSelfLeads, Leadership::FormerSelf(key), _) => race::revoke_former_self(turn, key),
         (Situation::NoDataUnderLeader, Leadership::Other(leader), _) => bootstrap::clone(turn, leader),
         (Situation::NoDataNoLeader, _, _) => bootstrap::create(turn),
+        (Situation::DataUnreadable, Leadership::Other(leader), _) if turn.memory.reinitialize.is_some() => {
+            rejoin::reinitialize(turn, leader)
+        }
         (Situation::DataUnreadable, _, Server::Inaccessible(error)) => {
             Reason::DataUnreadable((*error).to_owned())
         }
@@ -141,13 +145,13 @@ fn act(turn: &mut Turn<'_>, situation: Situation, leadership: &Leadership, serve
 }
 
 /// A long action runs: let it, unless what it is for is gone.
-fn busy(turn: &mut Turn<'_>, job: JobKind, leadership: &Leadership) -> Reason {
+fn busy(turn: &mut Turn<'_>, running: &Running, leadership: &Leadership) -> Reason {
+    let job = running.job.kind();
     let leads = matches!(leadership, Leadership::Mine(_));
     let pointless = match job {
         JobKind::Promote => !leads,
-        JobKind::Bootstrap | JobKind::Clone | JobKind::StartStandby | JobKind::CrashRecovery => {
-            turn.seen.shutting_down
-        }
+        JobKind::Bootstrap | JobKind::Clone | JobKind::CrashRecovery => turn.seen.shutting_down,
+        JobKind::StartStandby => turn.seen.shutting_down || follow::is_overtaken(turn, running, leadership),
         // A restart's checkpoint may take long; that of a hand-over has the hand-over's deadline.
         JobKind::Checkpoint => turn.seen.shutting_down && turn.memory.hand_over.is_none(),
         JobKind::TakeLeadership

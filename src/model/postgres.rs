@@ -66,6 +66,27 @@ impl PostgresFacts {
         }
     }
 
+    /// How far the local history goes at most: nothing lies here that is beyond it. `None` while a running Postgres has
+    /// not read all that it has. Of one that does not answer it is what lay here when the directory was last read.
+    pub fn branch_at_most(&self) -> Option<Branch> {
+        if let Some(sql) = self.answering() {
+            return self.branch().filter(|_| sql.is_exact());
+        }
+        let control = self.control()?;
+        // Nothing comes after a shutdown checkpoint.
+        if control.state == ControlState::ShutDown && !control.is_unfinished_copy() {
+            return self.branch();
+        }
+        let known = self.branch()?;
+        match &control.segments {
+            Some(segments) if known.timeline == segments.timeline => {
+                Some(Branch { end: segments.end.max(known.end), ..segments.clone() })
+            }
+            Some(segments) if known.timeline < segments.timeline => Some(segments.clone()),
+            Some(_) | None => Some(known),
+        }
+    }
+
     /// How far the local history goes: asked of a running Postgres, read from the control file of a stopped one.
     pub fn branch(&self) -> Option<Branch> {
         let (timeline, end) = match self.answering() {
@@ -122,11 +143,25 @@ pub struct ControlFile {
     pub wal_log_hints: bool,
     /// A `backup_label` lies there: a fresh clone that has never been started. Its state is its source's.
     pub backup_label: bool,
+    /// "Backup start location"; zero when none. From the first start of a copy until it has replayed all that was
+    /// written while it was made.
+    #[serde(default)]
+    pub backup_start: Lsn,
+    /// The newest timeline that has a WAL segment in `pg_wal`, with its history and the end of its last segment: WAL
+    /// ends there or before. Not in the control file, which knows only what was replayed.
+    #[serde(default)]
+    pub segments: Option<Branch>,
     /// "… setting" lines a standby must not undercut: parameter to value.
     pub standby_minimums: BTreeMap<String, u64>,
 }
 
 impl ControlFile {
+    /// A copy (base backup, pg_rewind) that was never consistent: it needs WAL that its source wrote meanwhile, which
+    /// may not lie here, and nothing was ever written to it that its source does not have.
+    pub fn is_unfinished_copy(&self) -> bool {
+        self.backup_label || self.backup_start.is_known()
+    }
+
     /// Where local WAL ends as far as the control file knows. Exact after a clean stop; after a crash only a
     /// lower bound, so that crash recovery has to come first.
     pub fn end_of_wal(&self) -> (Timeline, Lsn) {

@@ -101,6 +101,16 @@ pub enum Reason {
     AskingHistory {
         leader: MemberName,
     },
+    HistoryUntold {
+        leader: MemberName,
+        why: String,
+    },
+    ReadingOwnWal {
+        leader: MemberName,
+    },
+    InconsistentCopy {
+        leader: MemberName,
+    },
     CrashRecoveryFirst,
     AwaitingCheckpoint {
         leader: MemberName,
@@ -270,6 +280,17 @@ impl fmt::Display for Reason {
             }
             Reason::StartingToFollow { leader } => write!(f, "starting PostgreSQL to follow {leader}"),
             Reason::AskingHistory { leader } => write!(f, "asking {leader} for its timeline history"),
+            Reason::HistoryUntold { leader, why } => write!(
+                f,
+                "{leader} leads and does not tell its timeline history, without which it is not followed: {why}"
+            ),
+            Reason::ReadingOwnWal { leader } => {
+                write!(f, "reading the WAL that lies here, before {leader} is followed")
+            }
+            Reason::InconsistentCopy { leader } => write!(
+                f,
+                "the copy here is not consistent by the WAL that lies here: stopping PostgreSQL, to bring it behind {leader}"
+            ),
             Reason::CrashRecoveryFirst => {
                 write!(f, "this was a primary that did not stop cleanly: crash recovery shows how far it got")
             }

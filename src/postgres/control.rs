@@ -9,11 +9,13 @@ use std::time::Duration;
 
 use super::program::{run, tool};
 use super::{Error, Setup};
-use crate::model::{ControlFile, ControlState, DataDirectory, Lsn, Timeline, TimelineHistory};
+use crate::model::{Branch, ControlFile, ControlState, DataDirectory, Lsn, Timeline, TimelineHistory};
 use crate::os::durable;
 
 /// Reading the control file is one small read; a disk that takes longer is not accessible.
 const CONTROL_WITHIN: Duration = Duration::from_secs(10);
+/// The size of a WAL segment, unless `initdb` was told otherwise.
+pub(super) const DEFAULT_SEGMENT: u64 = 16 << 20;
 
 /// `<data_dir><suffix>`.
 pub(super) fn beside(data_dir: &Path, suffix: &str) -> PathBuf {
@@ -96,12 +98,48 @@ pub(super) fn is_empty(path: &Path) -> Result<bool, Error> {
 
 /// Runs `pg_controldata`.
 pub(super) async fn read(setup: &Setup) -> Result<ControlFile, Error> {
+    // Before the control file: a start writes there that it is a copy, and only then takes the label away.
+    let backup_label = setup.data_dir.join("backup_label").exists();
     let mut command = tool(setup, "pg_controldata");
     command.arg(&setup.data_dir);
     let output = run("pg_controldata", command, Some(CONTROL_WITHIN)).await?;
     let control = parse(&output)
         .ok_or_else(|| Error::Unfit(format!("pg_controldata cannot be understood: {}", output.trim())))?;
-    Ok(ControlFile { backup_label: setup.data_dir.join("backup_label").exists(), ..control })
+    Ok(ControlFile { backup_label, segments: segments(setup, segment_bytes(&output))?, ..control })
+}
+
+fn segment_bytes(output: &str) -> u64 {
+    let line = output.lines().find_map(|line| line.strip_prefix("Bytes per WAL segment:"));
+    line.and_then(|bytes| bytes.trim().parse().ok()).unwrap_or(DEFAULT_SEGMENT)
+}
+
+/// The newest timeline that has segments, and the end of its last one. Segments that are kept for later use lie beyond
+/// the end of WAL, so that is no position, but nothing lies behind it.
+fn segments(setup: &Setup, bytes: u64) -> Result<Option<Branch>, Error> {
+    let path = setup.data_dir.join("pg_wal");
+    let entries = match fs::read_dir(&path) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(Error::file("read", &path)(error)),
+    };
+    let mut newest = None;
+    for entry in entries {
+        let name = entry.map_err(Error::file("read", &path))?.file_name();
+        newest = newest.max(segment(&name.to_string_lossy(), bytes));
+    }
+    let Some((timeline, start)) = newest else { return Ok(None) };
+    let end = Some(Lsn(start.saturating_add(bytes)));
+    Ok(Some(Branch { history: history(setup, timeline)?, timeline, end }))
+}
+
+/// Timeline and first position of a segment of that many bytes, by its file name.
+pub(super) fn segment(name: &str, bytes: u64) -> Option<(Timeline, u64)> {
+    if name.len() != 24 {
+        return None;
+    }
+    let part = |from: usize| u32::from_str_radix(name.get(from..from + 8)?, 16).ok();
+    let start = (u64::from(part(8)?) << 32) + u64::from(part(16)?) * bytes;
+    Some((Timeline(part(0)?), start))
 }
 
 /// The history file of a timeline; empty for the first.
@@ -139,6 +177,8 @@ pub(super) fn parse(text: &str) -> Option<ControlFile> {
     let minimum = |(field, name): &(&str, &str)| Some(((*name).to_owned(), fields.get(field)?.parse().ok()?));
     Some(ControlFile {
         backup_label: false,
+        backup_start: lsn("Backup start location").unwrap_or_default(),
+        segments: None,
         system_id: fields.get("Database system identifier")?.parse().ok()?,
         state: state(fields.get("Database cluster state")?)?,
         checkpoint: lsn("Latest checkpoint location")?,
@@ -204,6 +244,7 @@ Database cluster state:               in archive recovery
 Latest checkpoint location:           0/4000060
 Latest checkpoint's TimeLineID:       2
 Minimum recovery ending location:     0/5000000
+Backup start location:                0/4000028
 Min recovery ending loc's timeline:   3
 wal_log_hints setting:                on
 Current max_connections setting:      100
@@ -213,10 +254,33 @@ Data page checksum version:           1
         let control = parse(text).expect("complete");
         assert_eq!(control.state, ControlState::InArchiveRecovery);
         assert_eq!(control.end_of_wal(), (Timeline(3), Lsn(0x500_0000)));
-        assert!(control.checksums && control.wal_log_hints);
+        assert!(control.checksums && control.wal_log_hints && control.is_unfinished_copy());
         assert_eq!(control.standby_minimums.get("max_connections"), Some(&100));
         assert_eq!(control.standby_minimums.get("max_prepared_transactions"), Some(&7));
         assert_eq!(parse("nonsense"), None);
+    }
+
+    #[test]
+    fn reads_segment_names() {
+        let start = 0x1_0000_0000 + 3 * DEFAULT_SEGMENT;
+        assert_eq!(segment("000000020000000100000003", DEFAULT_SEGMENT), Some((Timeline(2), start)));
+        assert_eq!(segment("00000002.history", DEFAULT_SEGMENT), None);
+    }
+
+    #[test]
+    fn wal_may_go_as_far_as_the_last_segment_of_the_newest_timeline() {
+        let data_dir = std::env::temp_dir().join(format!("matriarch-segments-{}", std::process::id()));
+        let setup = Setup { data_dir: data_dir.clone(), ..Setup::default() };
+        assert_eq!(segments(&setup, DEFAULT_SEGMENT).ok(), Some(None), "there is no such directory");
+        fs::create_dir_all(data_dir.join("pg_wal")).expect("a temporary directory");
+        for name in ["00000001000000000000000A", "000000020000000000000003", "00000003.history", "x"] {
+            fs::write(data_dir.join("pg_wal").join(name), "").expect("room");
+        }
+        fs::write(data_dir.join("pg_wal/00000002.history"), "1\t0/3000100\tpromoted\n").expect("room");
+        let found = segments(&setup, DEFAULT_SEGMENT).expect("legible").expect("there are some");
+        assert_eq!((found.timeline, found.end), (Timeline(2), Some(Lsn(4 * DEFAULT_SEGMENT))));
+        assert_eq!(found.history.0.len(), 1);
+        fs::remove_dir_all(&data_dir).expect("it is ours");
     }
 
     #[test]

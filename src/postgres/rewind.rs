@@ -5,7 +5,7 @@ use std::os::unix::fs::chown;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::control::beside;
+use super::control::{DEFAULT_SEGMENT, beside, segment};
 use super::handle::{Inner, RewindReport};
 use super::program::{LAST_LINES, bare, run, run_to_end, tool};
 use super::{Error, Setup, conninfo, control, files};
@@ -16,7 +16,6 @@ use crate::os::durable;
 const KEPT_MAX: usize = 5;
 /// Counting commits is a courtesy.
 const COUNT_WITHIN: Duration = Duration::from_secs(60);
-const DEFAULT_SEGMENT: u64 = 16 << 20;
 
 /// Runs crash recovery in single-user mode.
 pub(super) async fn crash_recovery(inner: &Inner) -> Result<(), Error> {
@@ -153,16 +152,6 @@ fn copy_segments(source: &Path, kept_in: &Path, fork: (Timeline, Lsn), end: Lsn)
     durable::sync_dir(kept_in).map_err(Error::file("sync", kept_in))
 }
 
-/// Timeline and first position of a segment, by its file name.
-fn segment(name: &str, size: u64) -> Option<(Timeline, u64)> {
-    if name.len() != 24 {
-        return None;
-    }
-    let part = |from: usize| u32::from_str_radix(name.get(from..from + 8)?, 16).ok();
-    let start = (u64::from(part(8)?) << 32) + u64::from(part(16)?) * size;
-    Some((Timeline(part(0)?), start))
-}
-
 async fn commits(setup: &Setup, timeline: Timeline, fork: Lsn, end: Lsn) -> Option<u64> {
     let mut command = tool(setup, "pg_waldump");
     command.arg(format!("--path={}", setup.data_dir.join("pg_wal").display()));
@@ -182,16 +171,4 @@ fn forget_oldest(root: &Path) -> Result<(), Error> {
         fs::remove_dir_all(path).map_err(Error::file("remove", path))?;
     }
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn reads_segment_names() {
-        let start = 0x1_0000_0000 + 3 * DEFAULT_SEGMENT;
-        assert_eq!(segment("000000020000000100000003", DEFAULT_SEGMENT), Some((Timeline(2), start)));
-        assert_eq!(segment("00000002.history", DEFAULT_SEGMENT), None);
-    }
 }

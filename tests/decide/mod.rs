@@ -1,9 +1,11 @@
 //! Decisions: the whole situation table as a snapshot an operator can read, and scenarios with their stories.
 
+mod attach;
 mod follow;
 mod liveness;
 mod peers;
 mod rejoin;
+mod requests;
 mod routing;
 mod scenarios;
 mod simulated;

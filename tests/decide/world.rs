@@ -176,6 +176,8 @@ pub(super) fn control(state: ControlState) -> ControlFile {
         checksums: true,
         wal_log_hints: true,
         backup_label: false,
+        backup_start: Lsn(0),
+        segments: None,
         standby_minimums: BTreeMap::new(),
     }
 }

@@ -1,9 +1,10 @@
 //! Whom the key `sync` vouches for.
 
+use super::super::attach;
 use super::super::race::comparable;
 use super::super::turn::Turn;
 use super::state::members;
-use crate::model::{Action, Lsn, MemberName, SyncMode, SyncRecord, Timeline};
+use crate::model::{Lsn, MemberName, SyncMode, SyncRecord, Timeline};
 
 /// How far a member is: its timeline first, because what it wrote came after the fork.
 pub(in crate::decide) type Position = (Option<Timeline>, Lsn);
@@ -49,9 +50,8 @@ pub(in crate::decide) fn counts(turn: &Turn<'_>, member: &MemberName) -> bool {
 /// how far it is. So standbys let go of it first. Where each of them holds everything by itself nobody is asked.
 pub(in crate::decide) fn let_go(turn: &mut Turn<'_>) {
     let asked = turn.sync_record().is_some_and(|record| record.quorum > 0);
-    if asked && !turn.seen.settings.pause && turn.memory.following != Some(None) {
-        turn.memory.following = Some(None);
-        turn.act(Action::Follow(None));
+    if asked && !turn.seen.settings.pause {
+        attach::let_go(turn);
     }
 }
 

@@ -2,7 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use matriarch::model::{ControlFile, ControlState, DataDirectory, Lsn, Switch, Timeline, TimelineHistory};
+use matriarch::model::{
+    Branch, ControlFile, ControlState, DataDirectory, Lsn, Switch, Timeline, TimelineHistory,
+};
+
+/// How much WAL is in one file.
+pub(crate) const SEGMENT_BYTES: u64 = 1 << 14;
 
 /// One WAL record. Numbers grow along every line of history, and two records of one number are the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -110,6 +115,8 @@ pub(crate) struct Disk {
     pub(crate) checkpoint_timeline: u32,
     pub(crate) min_recovery: u64,
     pub(crate) backup_label: bool,
+    /// A copy that has not been consistent yet.
+    pub(crate) unfinished: bool,
     pub(crate) promote_file: bool,
     /// Timelines whose numbers must not be used.
     pub(crate) reserved: BTreeSet<u32>,
@@ -139,6 +146,7 @@ impl Default for Disk {
             checkpoint_timeline: 1,
             min_recovery: 0,
             backup_label: false,
+            unfinished: false,
             promote_file: false,
             reserved: BTreeSet::new(),
             histories: BTreeSet::new(),
@@ -181,9 +189,17 @@ impl Disk {
                 checksums: true,
                 wal_log_hints: true,
                 backup_label: self.backup_label,
+                backup_start: Lsn(u64::from(self.unfinished)),
+                segments: Some(self.segments()),
                 standby_minimums: Default::default(),
             }),
         }
+    }
+
+    /// What the names of the files in `pg_wal` say.
+    fn segments(&self) -> Branch {
+        let end = Some(Lsn((self.wal.end() / SEGMENT_BYTES + 1) * SEGMENT_BYTES));
+        Branch { history: self.wal.history(), timeline: Timeline(self.wal.timeline), end }
     }
 
     /// Recovery would begin at the last record that was replayed, which is on the timeline it was written in.

@@ -82,6 +82,7 @@ impl Sim {
             }
             if server.phase == Phase::Starting && consistent_at <= server.replayed {
                 server.phase = Phase::Standby;
+                machine.disk.unfinished = false;
             }
             server.changed.give(&self.exec);
             if left == 0 {

@@ -113,6 +113,7 @@ impl Sim {
         let server = server.ok_or("the source does not answer")?;
         let mut copy = Disk {
             backup_label: true,
+            unfinished: true,
             min_recovery: theirs.flushed,
             checkpoint: theirs.checkpoint,
             slots: Default::default(),

@@ -13,7 +13,7 @@ use matriarch::model::{Lsn, SlotFacts, SqlFacts, Standby, Timeline, WalReceiver}
 
 use super::executor::Pid;
 use super::signal::Signal;
-use super::world::{Machine, Sim};
+use super::world::{Machine, Sim, name_of};
 
 pub(crate) mod commit;
 pub(crate) mod disk;
@@ -107,7 +107,7 @@ impl Machine {
                 paused: false,
                 receiver: server.streams_from.map(|source| WalReceiver {
                     status: "streaming".to_owned(),
-                    host: Some(source.to_string()),
+                    host: Some(name_of(source).to_string()),
                     port: Some(5432),
                     slot: None,
                     latest_end: lsn(server.received),

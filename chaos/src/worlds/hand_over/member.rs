@@ -248,6 +248,8 @@ impl Member {
             checksums: true,
             wal_log_hints: true,
             backup_label: false,
+            backup_start: Lsn(0),
+            segments: None,
             standby_minimums: BTreeMap::new(),
         };
         let process = match self.is_up() {

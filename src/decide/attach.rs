@@ -1,0 +1,89 @@
+//! The one door to a source of WAL. Nobody is told where to stream from anywhere else.
+//!
+//! A receiver begins with the position that its standby has replayed, rounded down to the beginning of a segment, and
+//! a walsender accepts that also where the histories parted within the segment. What is reported as flushed then counts
+//! as a confirmation, although it is something else. So a directory gets a source only when the whole of its history,
+//! as far as it can reach, was compared with what the leader said of its own in this term; and anew in every term.
+
+use super::memory::Following;
+use super::turn::Turn;
+use crate::model::{
+    Action, Branch, Divergence, FollowTarget, LeaderKey, Lsn, SqlFacts, Standby, Term, Timeline,
+};
+
+/// What the comparison came to.
+pub(super) enum Source {
+    /// All that lies here is the leader's: this is where more may come from.
+    Proved(FollowTarget),
+    /// Beyond this position of this timeline lies something that is not the leader's.
+    Parted(Timeline, Lsn),
+    /// Something may lie here that is not the leader's: what is certain is not all.
+    Unproved,
+    /// There is no source: the tag `nostream`, or a member that says no address.
+    Nobody,
+}
+
+/// Compares what lies here with the history that `leader` told in this term. Where it is the leader's, the source is
+/// taken for this Postgres's from now on.
+pub(super) fn source(turn: &mut Turn<'_>, leader: &LeaderKey, theirs: &Branch) -> Source {
+    let source = compare(turn, leader, theirs);
+    if let Source::Proved(target) = &source {
+        turn.memory.following = Some(Following::Source { term: leader.term, target: target.clone() });
+    }
+    source
+}
+
+/// What [`source`] would come to.
+pub(super) fn compare(turn: &Turn<'_>, leader: &LeaderKey, theirs: &Branch) -> Source {
+    let postgres = &turn.seen.postgres;
+    match postgres.branch().map(|certain| certain.divergence_from(theirs)) {
+        Some(Divergence::Forked { timeline, at }) => return Source::Parted(timeline, at),
+        Some(Divergence::None) => {}
+        None => return Source::Unproved,
+    }
+    let all = postgres.branch_at_most();
+    if all.is_none_or(|all| all.divergence_from(theirs) != Divergence::None) {
+        return Source::Unproved;
+    }
+    turn.follow_target(&leader.name).map_or(Source::Nobody, Source::Proved)
+}
+
+/// True if the source was found right in this term.
+pub(super) fn is_attached(turn: &Turn<'_>, term: Term) -> bool {
+    matches!(&turn.memory.following, Some(Following::Source { term: then, .. }) if *then == term)
+}
+
+/// True if it is `target`, and was found right in this term.
+pub(super) fn is_attached_to(turn: &Turn<'_>, term: Term, target: &FollowTarget) -> bool {
+    let now = Following::Source { term, target: target.clone() };
+    turn.memory.following.as_ref() == Some(&now)
+}
+
+/// True if WAL may come from somebody else than `target`.
+pub(super) fn is_elsewhere(turn: &Turn<'_>, target: &FollowTarget, sql: &SqlFacts) -> bool {
+    match &turn.memory.following {
+        Some(Following::Nobody { .. }) => false,
+        Some(Following::Source { target: source, .. }) => source.name != target.name,
+        // The supervisor was restarted.
+        None => match &sql.standby {
+            Standby::Yes { receiver: Some(receiver), .. } => {
+                let (host, port) = (receiver.host.as_deref().unwrap_or_default(), receiver.port);
+                !target.conn_url.contains(&format!("{host}:{}", port.unwrap_or_default()))
+            }
+            Standby::Yes { receiver: None, .. } | Standby::No => false,
+        },
+    }
+}
+
+/// Takes a running standby off its source.
+pub(super) fn let_go(turn: &mut Turn<'_>) {
+    if !matches!(turn.memory.following, Some(Following::Nobody { .. })) {
+        to_nobody(turn);
+        turn.act(Action::Follow(None));
+    }
+}
+
+/// This Postgres is about to be started without a source.
+pub(super) fn to_nobody(turn: &mut Turn<'_>) {
+    turn.memory.following = Some(Following::Nobody { since: turn.now });
+}

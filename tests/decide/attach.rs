@@ -1,0 +1,212 @@
+//! Scenarios: nobody gets WAL from a leader before its history was compared, in this term, with all that lies here.
+
+use matriarch::decide::{Decision, Following};
+use matriarch::model::{
+    Action, Branch, ControlFile, ControlState, DataDirectory, Job, JobKind, LeaderBranch, LeaderKey, LeaseId,
+    Lsn, MemberState, Outcome, PostgresFacts, Process, Reason, Role, Switch, Term, Timeline, TimelineHistory,
+};
+
+use super::world::{START, World, control, down, leader, name, silent, standby, up};
+
+/// Where the segments end that the copy here has.
+const SEGMENTS_END: u64 = 4096;
+
+fn branch(switches: &[(u32, u64)], timeline: u32, end: Option<u64>) -> Branch {
+    let switch = |&(timeline, lsn): &(u32, u64)| Switch {
+        timeline: Timeline(timeline),
+        lsn: Lsn(lsn),
+        reason: String::new(),
+    };
+    Branch {
+        history: TimelineHistory(switches.iter().map(switch).collect()),
+        timeline: Timeline(timeline),
+        end: end.map(Lsn),
+    }
+}
+
+/// What pg_rewind left when it had copied from a member on timeline 1, up to 1000.
+fn copy(backup_label: bool) -> ControlFile {
+    ControlFile {
+        min_recovery: Lsn(1000),
+        min_recovery_timeline: Timeline(1),
+        backup_label,
+        backup_start: Lsn(if backup_label { 0 } else { 900 }),
+        segments: Some(branch(&[], 1, Some(SEGMENTS_END))),
+        ..control(ControlState::InArchiveRecovery)
+    }
+}
+
+fn running(copy: ControlFile) -> PostgresFacts {
+    PostgresFacts { data: DataDirectory::Ready(copy), ..silent() }
+}
+
+fn stopped(copy: ControlFile) -> PostgresFacts {
+    PostgresFacts {
+        data: DataDirectory::Ready(copy),
+        process: Process::Down { exit: None },
+        ..down(ControlState::InArchiveRecovery)
+    }
+}
+
+impl World {
+    /// This member leads as a primary, in this term.
+    fn led_by(&mut self, text: &str, term: u64) -> &mut World {
+        let key = leader(text, LeaseId(0xB));
+        self.cluster().leader = Some(LeaderKey { term: Term(term as i64), ..key });
+        let record = &mut self.cluster().members.get_mut(&name(text)).expect("a member").record;
+        (record.role, record.state) = (Role::Primary, MemberState::Running);
+        self
+    }
+
+    /// It has just told its history.
+    fn tells(&mut self, text: &str, history: Branch) -> &mut World {
+        self.seen.leader_branch =
+            Some(LeaderBranch { name: name(text), asked_at: self.now, answer: Ok(history), has_slot: true });
+        self
+    }
+
+    /// Ticks every 100 ms for so long, told the history each time; the first decision that starts a long action.
+    fn until_started(&mut self, millis: u64, text: &str, history: &Branch) -> Option<Decision> {
+        for _ in 0..millis / 100 {
+            self.later(100).tells(text, history.clone());
+            let decision = self.tick();
+            assert_eq!(source(&decision), None, "it cannot be compared while it does not answer");
+            if decision.actions.iter().any(|action| matches!(action, Action::Start(_))) {
+                return Some(decision);
+            }
+        }
+        None
+    }
+}
+
+/// Whom a running standby is pointed at.
+fn source(decision: &Decision) -> Option<String> {
+    decision.actions.iter().find_map(|action| match action {
+        Action::Follow(Some(target)) => Some(target.name.to_string()),
+        _other => None,
+    })
+}
+
+fn job(decision: &Decision) -> Option<&Job> {
+    decision.actions.iter().find_map(|action| match action {
+        Action::Start(job) => Some(job),
+        _other => None,
+    })
+}
+
+fn starts_behind(decision: &Decision) -> Option<Option<String>> {
+    match job(decision) {
+        Some(Job::StartStandby { follow, .. }) => Some(follow.as_ref().map(|target| target.name.to_string())),
+        _other => None,
+    }
+}
+
+/// It waited for five seconds, and was then pointed at whoever led, whatever lay here.
+#[test]
+fn a_copy_that_is_not_consistent_is_stopped_and_compared() {
+    let mut world = World::new();
+    world.led_by("b", 50).postgres(running(copy(false)));
+    let stops = world.until_started(6000, "b", &branch(&[], 1, None)).expect("it does not wait for ever");
+    assert_eq!(job(&stops).map(Job::kind), Some(JobKind::Stop));
+    assert_eq!(stops.because, Reason::InconsistentCopy { leader: name("b") });
+    world.later(100).ends(JobKind::Stop, Outcome::Done).postgres(stopped(copy(false)));
+    world.tick();
+    let starts = world.later(100).tells("b", branch(&[], 1, None)).tick();
+    assert_eq!(starts_behind(&starts), Some(Some("b".to_owned())), "{starts:?}");
+}
+
+/// `backup_label` was proof enough that the history is the leader's; but the copy is of another member's.
+#[test]
+fn a_copy_of_another_member_gets_no_source_where_the_leader_left_that_history_before() {
+    let mut world = World::new();
+    world.led_by("c", 50).postgres(stopped(copy(true))).tick();
+    let theirs = branch(&[(1, 2000)], 2, None);
+    let starts = world.later(100).tells("c", theirs.clone()).tick();
+    assert_eq!(starts_behind(&starts), Some(None), "some of its WAL may be from beyond 2000: {starts:?}");
+    // It does not become consistent by itself, and holds nothing that its source did not have.
+    let began = world.now;
+    world.later(100).ends(JobKind::StartStandby, Outcome::Done).postgres(running(copy(false)));
+    world.seen.postgres.process = Process::Up { pid: 7, since: began, standby_start: true };
+    let stops = world.until_started(40_000, "c", &theirs).expect("it does not wait for ever");
+    assert_eq!(job(&stops).map(Job::kind), Some(JobKind::Stop));
+    world.later(100).ends(JobKind::Stop, Outcome::Done).postgres(stopped(copy(false)));
+    world.tick();
+    let clones = world.later(100).tells("c", theirs).tick();
+    assert_eq!(job(&clones).map(Job::kind), Some(JobKind::Clone), "{clones:?}");
+}
+
+/// All that lies here is from before the place where the new leader's history left.
+#[test]
+fn a_copy_of_another_member_gets_a_source_where_all_of_it_is_the_leaders() {
+    let mut world = World::new();
+    world.led_by("c", 50).postgres(stopped(copy(true))).tick();
+    let starts = world.later(100).tells("c", branch(&[(1, SEGMENTS_END)], 2, None)).tick();
+    assert_eq!(starts_behind(&starts), Some(Some("c".to_owned())), "{starts:?}");
+}
+
+/// A member that was rewound behind `b` is not consistent yet; `b` is gone and `c` leads.
+#[test]
+fn a_silent_follower_goes_behind_the_next_leader() {
+    let mut world = World::new();
+    world.led_by("b", 50).postgres(stopped(copy(true))).tick();
+    let starts = world.later(100).tells("b", branch(&[], 1, None)).tick();
+    assert_eq!(starts_behind(&starts), Some(Some("b".to_owned())));
+    world.later(100).ends(JobKind::StartStandby, Outcome::Done).postgres(running(copy(false)));
+    for _ in 0..100 {
+        assert_eq!(
+            job(&world.later(100).tick()),
+            None,
+            "the leader it was compared with sends what it needs"
+        );
+    }
+    let leaves = world.led_by("c", 60).later(100).tick();
+    assert!(leaves.actions.contains(&Action::Follow(None)), "{leaves:?}");
+    let theirs = branch(&[(1, SEGMENTS_END)], 2, None);
+    world.until_started(6000, "c", &theirs).expect("it does not wait for ever");
+    world.later(100).ends(JobKind::Stop, Outcome::Done).postgres(stopped(copy(false)));
+    world.tick();
+    let starts = world.later(100).tells("c", theirs).tick();
+    assert_eq!(starts_behind(&starts), Some(Some("c".to_owned())), "{starts:?}");
+}
+
+/// Recovery of what lies here takes as long as it takes: such a standby needs nothing from anybody for it.
+#[test]
+fn a_long_recovery_is_waited_for() {
+    let mut world = World::new();
+    world.led_by("b", 50).postgres(silent());
+    let decision = world.until_started(600_000, "b", &branch(&[], 1, None));
+    assert_eq!(decision, None);
+}
+
+/// The same member leads in a new term: it may have been rewound behind another meanwhile.
+#[test]
+fn a_standby_is_compared_anew_in_every_term() {
+    let mut world = World::new();
+    world.led_by("b", 50).tick();
+    assert_eq!(source(&world.later(100).tells("b", branch(&[], 1, None)).tick()), Some("b".to_owned()));
+    assert_eq!(source(&world.later(100).tick()), None);
+    let asks = world.later(100).led_by("b", 70).tick();
+    let asked = |action: &Action| matches!(action, Action::AskLeaderBranch { .. });
+    assert!(source(&asks).is_none() && asks.actions.iter().any(asked), "told in the former term: {asks:?}");
+    let parted = world.later(100).tells("b", branch(&[(1, 500)], 2, None)).tick();
+    assert_eq!(source(&parted), None, "{parted:?}");
+    let stays = matches!(&world.memory.following, Some(Following::Source { term: Term(50), .. }));
+    assert!(stays, "it is not taken for compared: {:?}", world.memory.following);
+}
+
+/// Also without synchronous replication, which may be switched on at any time.
+#[test]
+fn a_standby_that_has_not_read_all_that_it_has_gets_no_source() {
+    let mut world = World::new();
+    let mut sql = standby(1000);
+    if let matriarch::model::Standby::Yes { received, receiver, .. } = &mut sql.standby {
+        (*received, *receiver) = (Lsn(0), None);
+    }
+    world.led_by("b", 50).postgres(up(sql.clone())).tick();
+    let reads = world.later(100).tells("b", branch(&[], 1, None)).tick();
+    assert_eq!((source(&reads), &reads.because), (None, &Reason::ReadingOwnWal { leader: name("b") }));
+    sql.sync.replay_rests = true;
+    let follows = world.later(100).postgres(up(sql)).tells("b", branch(&[], 1, None)).tick();
+    assert_eq!(source(&follows), Some("b".to_owned()));
+    assert!(START < world.now);
+}

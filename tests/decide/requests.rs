@@ -1,0 +1,85 @@
+//! Whatever the situation, a request is done, begun, or refused with its reason, within bounded time.
+
+use matriarch::decide::Decision;
+use matriarch::model::{Action, Ask, Job, JobKind, Reply, Request, RequestId, RestartFilter};
+
+use super::table::{LEADERSHIPS, servers};
+use super::world::{World, silent};
+
+const ID: RequestId = RequestId(7);
+
+fn reinitialize() -> Ask {
+    Ask::Reinitialize { force: true, from_leader: false }
+}
+
+fn restart() -> Ask {
+    Ask::Restart { at: None, filter: RestartFilter::default() }
+}
+
+fn answer(decision: &Decision) -> Option<Reply> {
+    decision.actions.iter().find_map(|action| match action {
+        Action::Answer { id: ID, reply } => Some(reply.clone()),
+        _other => None,
+    })
+}
+
+/// It stops or replaces what is here, or the supervisor ends, with its reason as the exit code.
+fn begins(decision: &Decision) -> bool {
+    decision.actions.iter().any(|action| match action {
+        Action::Start(job) => matches!(job.kind(), JobKind::Stop | JobKind::Clone | JobKind::Checkpoint),
+        Action::CancelJob | Action::Exit(_) => true,
+        _other => false,
+    })
+}
+
+#[test]
+fn every_request_is_answered_or_begun_in_every_situation() {
+    for (leads, lead) in LEADERSHIPS {
+        for (is, postgres) in servers() {
+            for (paused, ask) in
+                [false, true].into_iter().flat_map(|paused| [(paused, restart()), (paused, reinitialize())])
+            {
+                let story = format!("{leads} leads, {is}, paused: {paused}, {ask:?}");
+                let mut world = World::new();
+                lead(&mut world);
+                world.postgres(postgres.clone()).seen.settings.pause = paused;
+                world.seen.requests.push(Request { id: ID, ask });
+                let (mut replied, mut begun) = (None, false);
+                for _ in 0..60 {
+                    let decision = world.later(1000).tick();
+                    replied = replied.or(answer(&decision));
+                    begun |= begins(&decision);
+                }
+                match replied {
+                    Some(Reply::Done(_)) => assert!(begun, "{story}: taken and not done"),
+                    Some(Reply::Refused(why)) => assert!(!why.is_empty(), "{story}"),
+                    Some(other) => panic!("{story}: {other:?}"),
+                    None => assert!(begun, "{story}: neither begun nor answered"),
+                }
+            }
+        }
+    }
+}
+
+/// It was taken, and never done.
+#[test]
+fn a_standby_that_does_not_answer_is_reinitialized() {
+    let mut world = World::new();
+    world.postgres(silent()).seen.requests.push(Request { id: ID, ask: reinitialize() });
+    let stops = world.tick();
+    assert!(
+        stops.actions.iter().any(|action| matches!(action, Action::Start(Job::Stop { .. }))),
+        "{stops:?}"
+    );
+}
+
+/// A member that was asked to throw away what it has, and came to lead, does not do so when it leads no more.
+#[test]
+fn a_reinitialization_does_not_outlive_leading() {
+    let mut world = World::new();
+    world.seen.requests.push(Request { id: ID, ask: reinitialize() });
+    world.tick();
+    assert!(world.memory.reinitialize.is_some());
+    world.later(100).i_lead().tick();
+    assert_eq!(world.memory.reinitialize, None);
+}
