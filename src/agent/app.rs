@@ -143,10 +143,10 @@ async fn supervise(loaded: Loaded, sources: Sources) -> Result<(), RunError> {
     let reaper = tokio::spawn(reap::reap_forever());
 
     let postgres = Postgres::new(wiring::postgres_setup(&config, &effective), wiring::parameters(&effective));
-    if postgres.holds_no_database() {
-        return Err(RunError::NotADatabase { data_dir: config.postgresql.data_dir.clone() });
-    }
-    let fencing = startup::fence_and_adopt(&postgres, wiring::fence_setup(&config)).await?;
+    let fence_setup = wiring::fence_setup(&config);
+    let Some(fencing) = startup::fence_and_adopt(&postgres, fence_setup, &mut signals).await? else {
+        return Ok(());
+    };
     let pods = Pods::start(wiring::kube_setup(&config, &sources.environment), &postgres);
 
     let mut api_setup = wiring::api_setup(&config);

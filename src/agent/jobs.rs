@@ -109,6 +109,10 @@ async fn run(tools: &Tools, lease: Option<&LeaseKeeper>, job: Job) -> Outcome {
         Job::Checkpoint => postgres.checkpoint(CHECKPOINT_WITHIN).await,
         Job::Promote { term, above } => {
             let Some(keeper) = lease else { return Outcome::Failed("there is no lease".to_owned()) };
+            // A number that is claimed for a promotion that cannot begin is lost.
+            if let Err(error) = postgres.await_promotable(PROMOTE_WITHIN).await {
+                return Outcome::Failed(error.chain());
+            }
             let stripped = pods::strip(tools.kube.as_ref(), term);
             let (claimed, ()) = tokio::join!(claim_timeline(tools, keeper, term, above), stripped);
             match claimed {

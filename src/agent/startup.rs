@@ -12,11 +12,11 @@ use super::fencing::{Fencing, WatchdogRule};
 use super::{Order, Status};
 use crate::etcd::{self, Etcd, EtcdSetup, LeaseKeeper};
 use crate::fence::{Deadlines, Found, LinkSetup};
-use crate::model::{LeaseFacts, LeaseId, Me, Process, Session, StopMode, View};
+use crate::model::{LeaseFacts, LeaseId, Me, Moment, Process, Session, StopMode, View};
 use crate::os::clock;
 use crate::os::signal::{SignalEvent, Signals};
 use crate::peer::{Call, Peers};
-use crate::postgres::{Postgres, Probe};
+use crate::postgres::{Adoption, Postgres, Probe};
 
 /// How long a primary that was found running may go on before its lease is confirmed.
 const ADOPTED_PRIMARY_WITHIN: Duration = Duration::from_secs(5);
@@ -24,6 +24,10 @@ const ADOPTED_PRIMARY_WITHIN: Duration = Duration::from_secs(5);
 const UNGUARDED_STOP_WITHIN: Duration = Duration::from_millis(300);
 /// How long a member of the same name may take to answer before it counts as gone.
 const DUPLICATE_ASK_WITHIN: Duration = Duration::from_secs(3);
+/// How soon to look again when it is unknown whether Postgres runs.
+const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(100);
+/// How often to say so.
+const LOOK_REMINDER: Duration = Duration::from_secs(5);
 /// How often to say that etcd does not answer yet.
 const ETCD_REMINDER: Duration = Duration::from_secs(5);
 
@@ -42,25 +46,71 @@ pub(super) fn lock(data_dir: &Path) -> Result<Flock<std::fs::File>, RunError> {
         .map_err(|_| RunError::AlreadyRunning { data_dir: data_dir.to_owned(), lock: lock.clone() })
 }
 
-/// Starts a guard, and puts under it what runs already.
+/// Starts a guard, and puts under it what runs already. `None` when the supervisor was asked to end before that was
+/// known: then all is left as it was found, a guard that is armed included.
 pub(super) async fn fence_and_adopt(
     postgres: &Postgres,
     (setup, rule): (LinkSetup, WatchdogRule),
-) -> Result<Arc<Fencing>, RunError> {
+    signals: &mut Signals,
+) -> Result<Option<Arc<Fencing>>, RunError> {
+    if postgres.holds_no_database() {
+        return Err(RunError::NotADatabase { data_dir: postgres.setup().data_dir.clone() });
+    }
     let (fencing, found) = Fencing::start(postgres, setup, rule).map_err(RunError::Fence)?;
-    adopt(postgres, &fencing, found).await?;
-    Ok(Arc::new(fencing))
+    match what_runs(postgres, &found, signals).await {
+        None => return Ok(None),
+        Some(Running::Nothing) => fencing.begin_unarmed(),
+        Some(Running::Postgres) => adopt(postgres, &fencing, found).await?,
+    }
+    Ok(Some(Arc::new(fencing)))
+}
+
+/// What was found out at the start.
+enum Running {
+    /// No process of this Postgres is left.
+    Nothing,
+    /// A postmaster, which was taken over.
+    Postgres,
+}
+
+/// Looks until it is certain. What is unknown is not "nothing": until then no guard is disarmed, no file removed, no
+/// start tried and no lease revoked. A guard that is armed has its deadline meanwhile.
+async fn what_runs(postgres: &Postgres, found: &Found, signals: &mut Signals) -> Option<Running> {
+    let guarded = match found {
+        Found::Armed { postmaster, .. } => *postmaster,
+        Found::Nothing | Found::Unguarded => None,
+    };
+    let mut said: Option<(String, Moment)> = None;
+    loop {
+        let now = clock::now();
+        let why = match postgres.adopt(guarded).await {
+            Adoption::Running => return Some(Running::Postgres),
+            Adoption::Nothing if !found.may_have_to_kill(now) => return Some(Running::Nothing),
+            Adoption::Nothing => "the guard of my previous incarnation may still have to kill".to_owned(),
+            Adoption::Unknown(why) => why,
+        };
+        if said.as_ref().is_none_or(|(text, at)| *text != why || *at + LOOK_REMINDER <= now) {
+            tracing::warn!(
+                why,
+                "cannot tell whether PostgreSQL runs here: a guard that is armed stays so, and nothing is started"
+            );
+            said = Some((why, now));
+        }
+        tokio::select! {
+            () = tokio::time::sleep(LOOK_AGAIN_AFTER) => {}
+            signal = signals.next() => match signal {
+                SignalEvent::Terminate | SignalEvent::Interrupt | SignalEvent::Quit => return None,
+                SignalEvent::Reload => {}
+            },
+        }
+    }
 }
 
 /// Takes over a Postgres that runs already, with the fence that a former supervisor left behind.
 async fn adopt(postgres: &Postgres, fencing: &Fencing, found: Found) -> Result<(), RunError> {
-    if !postgres.adopt().await.map_err(RunError::Postgres)? {
-        fencing.begin_unarmed();
-        return Ok(());
-    }
     match found {
         Found::Nothing => adopt_unfenced(postgres, fencing).await,
-        Found::Armed(deadlines) => {
+        Found::Armed { deadlines, .. } => {
             // Armed before a promotion and disarmed after it is over for good: whatever it looks like now, it may be a
             // primary, or become one without another word. The deadline is the only one that a lease has paid for.
             postgres.take_for_primary();

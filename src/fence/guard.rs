@@ -223,6 +223,7 @@ impl Guard {
             deadlines: self.deadlines,
             guard: rustix::process::getpid().as_raw_nonzero().get(),
             postmaster: self.hunt.prey().pid,
+            started_ticks: self.hunt.prey().started_ticks,
             protection: Protection { fuse: self.fuse.is_whole(), ..self.protection },
             watchdog: self.watchdog.facts(),
         };

@@ -8,17 +8,23 @@ use std::time::Duration;
 use super::protection::Protection;
 use super::watchdog::WatchdogTrouble;
 use crate::model::Moment;
+use crate::os::file_id::FileId;
 use crate::os::prey::Prey;
+use crate::os::process::ProcessId;
 use crate::os::text::{PATH_BYTES_MAX, PathText};
 
 /// Of this protocol.
-pub(super) const VERSION: u8 = 1;
+pub(super) const VERSION: u8 = 2;
 /// The first byte of every message.
 const MAGIC: u8 = b'M';
 /// What is understood across versions.
 const HEAD_BYTES: usize = 24;
-/// The length of every order.
+/// The length of every order: a guard of any version takes orders of this length only.
 pub(super) const ORDER_BYTES: usize = 48 + 2 * PATH_BYTES_MAX;
+/// Where the two paths of an order begin, and the longest that the first may be: that of the program.
+const PROGRAM_AT: usize = 80;
+const PROGRAM_BYTES_MAX: usize = DIRECTORY_AT - PROGRAM_AT;
+const DIRECTORY_AT: usize = ORDER_BYTES - PATH_BYTES_MAX;
 /// The length of every answer.
 pub(super) const ANSWER_BYTES: usize = 48;
 
@@ -89,8 +95,9 @@ pub(super) struct Answer {
     pub(super) deadlines: Deadlines,
     /// The guard's own process.
     pub(super) guard: i32,
-    /// The postmaster it is after.
+    /// The postmaster it is after, and its start.
     pub(super) postmaster: i32,
+    pub(super) started_ticks: u64,
     pub(super) protection: Protection,
     pub(super) watchdog: WatchdogFacts,
 }
@@ -142,8 +149,14 @@ impl Order {
         put(&mut bytes, 24, prey.pid.to_le_bytes());
         put(&mut bytes, 28, watchdog_seconds.to_le_bytes());
         put(&mut bytes, 32, prey.started_ticks.to_le_bytes());
-        for (at, length_at, path) in [(48, 40, &prey.program), (48 + PATH_BYTES_MAX, 44, &prey.directory)] {
-            let path = path.as_bytes();
+        put(&mut bytes, 48, prey.place.device.to_le_bytes());
+        put(&mut bytes, 56, prey.place.inode.to_le_bytes());
+        // A program with a longer path is known by its name only.
+        let program = prey.program.as_bytes();
+        let program = if program.len() <= PROGRAM_BYTES_MAX { program } else { &[] };
+        for (at, length_at, path) in
+            [(PROGRAM_AT, 40, program), (DIRECTORY_AT, 44, prey.directory.as_bytes())]
+        {
             put(&mut bytes, length_at, (path.len() as u32).to_le_bytes());
             bytes[at..at + path.len()].copy_from_slice(path);
         }
@@ -171,8 +184,12 @@ impl Order {
         let prey = Prey {
             pid: i32::from_le_bytes(get(bytes, 24)?),
             started_ticks: u64::from_le_bytes(get(bytes, 32)?),
-            program: path(48, 40)?,
-            directory: path(48 + PATH_BYTES_MAX, 44)?,
+            program: path(PROGRAM_AT, 40)?,
+            directory: path(DIRECTORY_AT, 44)?,
+            place: FileId {
+                device: u64::from_le_bytes(get(bytes, 48)?),
+                inode: u64::from_le_bytes(get(bytes, 56)?),
+            },
         };
         let watchdog_seconds = u32::from_le_bytes(get(bytes, 28)?);
         Some(Command::Arm { deadlines, prey, watchdog_seconds })
@@ -180,6 +197,12 @@ impl Order {
 }
 
 impl Answer {
+    /// The postmaster it is after; `None` when it did not say, or did not know.
+    pub(super) fn postmaster(&self) -> Option<ProcessId> {
+        (self.postmaster != 0 && self.started_ticks != 0)
+            .then_some(ProcessId { pid: self.postmaster, started_ticks: self.started_ticks })
+    }
+
     pub(super) fn encode(&self) -> [u8; ANSWER_BYTES] {
         let mut bytes = [0; ANSWER_BYTES];
         let phase = match self.phase {
@@ -201,6 +224,7 @@ impl Answer {
         };
         put(&mut bytes, 32, [self.protection.to_bits(), state, code, 0]);
         put(&mut bytes, 36, number.to_le_bytes());
+        put(&mut bytes, 40, self.started_ticks.to_le_bytes());
         bytes
     }
 
@@ -228,6 +252,7 @@ impl Answer {
         Some(Answer {
             guard: i32::from_le_bytes(get(bytes, 24)?),
             postmaster: i32::from_le_bytes(get(bytes, 28)?),
+            started_ticks: u64::from_le_bytes(get(bytes, 40)?),
             protection: Protection::from_bits(protection),
             watchdog,
             ..answer
@@ -246,6 +271,7 @@ mod tests {
             started_ticks: 7,
             program: text("/bin/postgres"),
             directory: text(&"d".repeat(PATH_BYTES_MAX)),
+            place: FileId { device: 8, inode: 9 },
         }
     }
 
@@ -277,6 +303,7 @@ mod tests {
                     deadlines: deadlines(),
                     guard: 5,
                     postmaster: 6,
+                    started_ticks: u64::MAX,
                     protection,
                     watchdog,
                 };

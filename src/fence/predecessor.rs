@@ -11,9 +11,12 @@ use super::message::{ANSWER_BYTES, Answer, Command, Order};
 use super::{Deadlines, Phase, socket};
 use crate::model::Moment;
 use crate::os::clock;
+use crate::os::process::ProcessId;
 
 /// A guard that has not answered by then is frozen, or none at all.
 const ANSWER_WITHIN: Duration = Duration::from_secs(1);
+/// A guard whose deadline has passed has killed everything by then.
+const KILLED_WITHIN: Duration = Duration::from_secs(1);
 /// A guard that was dismissed and is still there by then is killed.
 const LEAVE_WITHIN: Duration = Duration::from_millis(500);
 
@@ -23,9 +26,26 @@ pub enum Found {
     /// Nothing was armed here: a Postgres that runs as a primary was never fenced.
     Nothing,
     /// A guard is armed, or fires already: its deadlines are the only ones that are proved.
-    Armed(Deadlines),
+    Armed {
+        /// When it stops and kills.
+        deadlines: Deadlines,
+        /// What it kills; `None` when it is of a version that does not say.
+        postmaster: Option<ProcessId>,
+    },
     /// Something was armed here, and no guard answers any more: a primary may run without a fence.
     Unguarded,
+}
+
+impl Found {
+    /// Whether a former guard may still have something to kill, for all that is known: while it has, nothing may end
+    /// it, and its Postgres counts as running.
+    pub fn may_have_to_kill(&self, now: Moment) -> bool {
+        match self {
+            Found::Nothing | Found::Unguarded => false,
+            Found::Armed { postmaster: Some(postmaster), .. } => postmaster.may_live(),
+            Found::Armed { deadlines, postmaster: None } => now <= deadlines.kill_at + KILLED_WITHIN,
+        }
+    }
 }
 
 /// A former guard that still answers, or may still be there.
@@ -45,8 +65,10 @@ pub(super) fn find(data_dir: &Path) -> (Found, Option<Predecessor>) {
     };
     let pid = socket::trusted_peer(&link).filter(|pid| is_guard(*pid));
     let answer = pid.and_then(|_| ask(&link));
-    let found = match answer.map(|answer| (answer.phase, answer.deadlines)) {
-        Some((Phase::Armed | Phase::Firing, deadlines)) => Found::Armed(deadlines),
+    let found = match answer.map(|answer| (answer.phase, answer)) {
+        Some((Phase::Armed | Phase::Firing, answer)) => {
+            Found::Armed { deadlines: answer.deadlines, postmaster: answer.postmaster() }
+        }
         Some((Phase::Idle, _)) => Found::Nothing,
         // It has killed everything once; what runs now, it does not know.
         Some((Phase::Over, _)) | None => Found::Unguarded,

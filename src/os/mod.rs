@@ -7,6 +7,7 @@
 pub mod child;
 pub mod clock;
 pub mod durable;
+pub mod file_id;
 pub mod notify;
 pub mod output;
 pub mod pidfd;
@@ -15,6 +16,7 @@ pub mod process;
 mod procfs;
 pub mod random;
 pub mod reap;
+mod server_processes;
 pub mod signal;
 pub mod text;
 pub mod tls;

@@ -5,9 +5,10 @@
 //! process in between is never hit. "None is left" is said only when two whole looks through `/proc`, one after the
 //! other, found none: a process that was forked behind the back of the first is seen by the second.
 //!
-//! A process belongs to a Postgres if it runs its program in its data directory: every backend works there, and that
-//! needs no disk to be read. A directory that was renamed or removed shows under another name; the postmaster tells
-//! which.
+//! A process belongs to a Postgres if it is a child of its postmaster, wherever it works by now, or if it works in the
+//! data directory and its program is called `postgres` or is the configured one: a link to the programs may have been
+//! moved since, a package replaced, a directory renamed. Directories are compared by name first, which needs no disk,
+//! and else by device and inode.
 
 use std::ffi::CStr;
 use std::io;
@@ -17,14 +18,18 @@ use std::os::fd::OwnedFd;
 use rustix::fs::{CWD, Mode, OFlags, RawDir, SeekFrom};
 use rustix::process::{Pid, PidfdFlags, Signal};
 
-use super::process;
-use super::procfs::{self, link, started_ticks};
+use super::file_id::FileId;
+use super::process::{self, ProcessId};
+use super::procfs::{self, Life, link};
+use super::server_processes::ServerProcesses;
 use super::text::{PATH_BYTES_MAX, PathText};
 
 /// Looks in a row that find nothing until nothing is left.
 const EMPTY_LOOKS: u32 = 2;
 /// What one read of `/proc` returns.
 const ENTRIES_BYTES: usize = 8192;
+/// What every distribution calls the server's program, or a part of it.
+const POSTGRES: &[u8] = b"postgres";
 /// What Linux appends to the name of a file that is gone.
 const DELETED: &[u8] = b" (deleted)";
 
@@ -35,10 +40,12 @@ pub struct Prey {
     pub pid: i32,
     /// Its start, in clock ticks since boot, so that another process with its number is told apart; zero: not known.
     pub started_ticks: u64,
-    /// What it runs, resolved.
+    /// What it runs as far as the configuration says, resolved. Its processes may show another name.
     pub program: PathText,
-    /// Where, resolved.
+    /// The data directory, resolved.
     pub directory: PathText,
+    /// The same, whatever it is called by now.
+    pub place: FileId,
 }
 
 impl Prey {
@@ -46,6 +53,19 @@ impl Prey {
     pub fn with_postmaster(self, pid: i32) -> Prey {
         let started_ticks = process::stat(pid).map_or(0, |stat| stat.started_ticks);
         Prey { pid, started_ticks, ..self }
+    }
+
+    /// Its postmaster, if it is known for certain.
+    pub fn postmaster(&self) -> Option<ProcessId> {
+        (self.pid != 0 && self.started_ticks != 0)
+            .then_some(ProcessId { pid: self.pid, started_ticks: self.started_ticks })
+    }
+
+    /// Whether a living process belongs to it by its program and by where it works.
+    pub fn includes(&self, pid: i32) -> bool {
+        let Ok(mut hunt) = Hunt::open() else { return false };
+        hunt.prey = *self;
+        hunt.runs_program(pid) && hunt.works_here(pid)
     }
 
     /// Every living process of it.
@@ -81,10 +101,7 @@ pub struct Hunt {
     proc: OwnedFd,
     prey: Prey,
     postmaster: Option<OwnedFd>,
-    /// Where the postmaster works when it is not under the name of the data directory.
-    moved_to: PathText,
-    /// The postmaster's children when it was last seen alive, as the kernel lists them.
-    children: [u8; ENTRIES_BYTES],
+    children: ServerProcesses,
     empty_looks: u32,
 }
 
@@ -93,9 +110,14 @@ impl Hunt {
     pub fn open() -> io::Result<Hunt> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let proc = rustix::fs::openat(CWD, c"/proc", flags, Mode::empty())?;
-        let prey = Prey { pid: 0, started_ticks: 0, program: PathText::EMPTY, directory: PathText::EMPTY };
-        let children = [b' '; ENTRIES_BYTES];
-        Ok(Hunt { proc, prey, postmaster: None, moved_to: PathText::EMPTY, children, empty_looks: 0 })
+        let prey = Prey {
+            pid: 0,
+            started_ticks: 0,
+            program: PathText::EMPTY,
+            directory: PathText::EMPTY,
+            place: FileId::default(),
+        };
+        Ok(Hunt { proc, prey, postmaster: None, children: ServerProcesses::new(), empty_looks: 0 })
     }
 
     /// Whom it is after.
@@ -107,7 +129,7 @@ impl Hunt {
     pub fn aim(&mut self, prey: &Prey) {
         if self.prey != *prey {
             self.prey = *prey;
-            self.moved_to = PathText::EMPTY;
+            self.children.clear();
             self.postmaster = self.hold_postmaster();
         }
         self.note_children();
@@ -123,21 +145,13 @@ impl Hunt {
     pub fn family(&mut self, mut found: impl FnMut(&Hunt, i32)) {
         self.note_children();
         found(self, self.prey.pid);
-        self.children().for_each(|pid| found(self, pid));
-    }
-
-    /// As last noted.
-    fn children(&self) -> impl Iterator<Item = i32> {
-        let words = self.children.split(|byte| *byte == b' ');
-        words.filter_map(|word| std::str::from_utf8(word).ok()?.parse().ok())
+        self.children.pids().for_each(|pid| found(self, pid));
     }
 
     fn hold_postmaster(&self) -> Option<OwnedFd> {
         let pid = Pid::from_raw(self.prey.pid)?;
         let held = rustix::process::pidfd_open(pid, PidfdFlags::empty()).ok()?;
-        let started = started_ticks(&self.proc, self.prey.pid);
-        let same = self.prey.started_ticks == 0 || started == Some(self.prey.started_ticks);
-        (same && self.runs_program(self.prey.pid)).then_some(held)
+        self.postmaster_lives().then_some(held)
     }
 
     /// Signals the postmaster, if it is still there.
@@ -149,7 +163,6 @@ impl Hunt {
     /// Sends SIGKILL to every process there is, the postmaster first, then its children, then whatever a look through
     /// `/proc` shows, which takes longer; returns how many were found.
     pub fn kill(&mut self) -> u32 {
-        self.note_move();
         self.note_children();
         let postmaster = u32::from(self.signal_postmaster(Signal::KILL) && self.postmaster_lives());
         let children = self.kill_children();
@@ -175,7 +188,6 @@ impl Hunt {
 
     /// Does what a kill does, up to the signal, so that everything it needs is in memory; returns how many there are.
     pub fn rehearse(&mut self) -> u32 {
-        self.note_move();
         let mut found = 0;
         let _ = self.each(|_, _| found += 1);
         found
@@ -183,12 +195,16 @@ impl Hunt {
 
     /// A descriptor of a dead process that nobody has waited for can be signalled all the same.
     fn postmaster_lives(&self) -> bool {
-        self.runs_program(self.prey.pid)
+        let Some(life) = self.life(self.prey.pid) else { return false };
+        match self.prey.started_ticks {
+            0 => self.runs_program(self.prey.pid) && self.works_here(self.prey.pid),
+            started_ticks => life.started_ticks == started_ticks,
+        }
     }
 
     /// Those of the list that are still part of the prey.
     fn kill_children(&self) -> u32 {
-        let living = self.children().filter(|pid| self.is_part(*pid));
+        let living = self.children.pids().filter(|pid| self.is_part(*pid));
         living.map(|pid| self.kill_one(pid)).count() as u32
     }
 
@@ -196,7 +212,7 @@ impl Hunt {
     fn note_children(&mut self) {
         if self.postmaster_lives() {
             // What does not fit, and what is born later, the look through `/proc` finds.
-            procfs::read_children(&self.proc, self.prey.pid, &mut self.children);
+            self.children.look(&self.proc, self.prey.pid);
         }
     }
 
@@ -211,32 +227,31 @@ impl Hunt {
         }
     }
 
-    /// The directory may have got another name since.
-    fn note_move(&mut self) {
-        if self.postmaster.is_none() || !self.postmaster_lives() {
-            return;
-        }
-        let mut buffer = [0; PATH_BYTES_MAX];
-        if let Some(place) = link(&self.proc, self.prey.pid, b"/cwd", &mut buffer)
-            && place != self.prey.directory.as_bytes()
-        {
-            self.moved_to = PathText::new(place).unwrap_or(self.moved_to);
-        }
+    fn life(&self, pid: i32) -> Option<Life> {
+        procfs::life(&self.proc, pid).filter(|life| !life.is_zombie)
     }
 
     fn runs_program(&self, pid: i32) -> bool {
         let mut buffer = [0; PATH_BYTES_MAX];
-        link(&self.proc, pid, b"/exe", &mut buffer)
-            .is_some_and(|exe| exe.strip_suffix(DELETED).unwrap_or(exe) == self.prey.program.as_bytes())
+        let Some(program) = link(&self.proc, pid, b"/exe", &mut buffer) else { return false };
+        let program = program.strip_suffix(DELETED).unwrap_or(program);
+        program == self.prey.program.as_bytes() || is_called_postgres(program)
     }
 
-    /// True for a living process of the prey: of a zombie neither link can be read.
-    fn is_part(&self, pid: i32) -> bool {
+    /// The name is compared first: it shows without a disk that answers.
+    fn works_here(&self, pid: i32) -> bool {
         let mut buffer = [0; PATH_BYTES_MAX];
         let Some(place) = link(&self.proc, pid, b"/cwd", &mut buffer) else { return false };
-        let here = place == self.prey.directory.as_bytes()
-            || (!self.moved_to.is_empty() && place == self.moved_to.as_bytes());
-        here && !self.prey.program.is_empty() && self.runs_program(pid)
+        let same = || procfs::target(&self.proc, pid, b"/cwd") == Some(self.prey.place);
+        place == self.prey.directory.as_bytes() || (self.prey.place.is_known() && same())
+    }
+
+    /// True for a living process of the prey: of a zombie no link can be read.
+    fn is_part(&self, pid: i32) -> bool {
+        let by_birth = |life: Life| {
+            self.children.holds(pid, &life) || (self.children.leads(&life) && self.runs_program(pid))
+        };
+        self.life(pid).is_some_and(by_birth) || (self.runs_program(pid) && self.works_here(pid))
     }
 
     /// Shows every living process of the prey to `found`.
@@ -255,6 +270,12 @@ impl Hunt {
     }
 }
 
+/// `postgres`, `edb-postgres`, `.postgres-wrapped`, `postgres.old`.
+fn is_called_postgres(program: &[u8]) -> bool {
+    let name = program.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
+    name.windows(POSTGRES.len()).any(|part| part == POSTGRES)
+}
+
 /// A name that is a process.
 fn number(name: &CStr) -> Option<i32> {
     let digits = name.to_bytes();
@@ -265,90 +286,4 @@ fn number(name: &CStr) -> Option<i32> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::process::{Child, Command};
-    use std::time::Duration;
-
-    use super::*;
-
-    fn sleeper(place: &std::path::Path) -> (Child, Prey) {
-        let child = Command::new("sleep").arg("60").current_dir(place).spawn().expect("sleep starts");
-        let text = |path: std::path::PathBuf| PathText::try_from(path).expect("a short path");
-        // Until the exec it runs our own program.
-        while process::exe(child.id() as i32) == process::exe(std::process::id() as i32) {
-            std::thread::sleep(Duration::from_millis(1));
-        }
-        let prey = Prey {
-            pid: 0,
-            started_ticks: 0,
-            program: text(process::exe(child.id() as i32).expect("its program")),
-            directory: text(place.canonicalize().expect("a place")),
-        };
-        (child, prey)
-    }
-
-    fn place(name: &str) -> std::path::PathBuf {
-        let place = std::env::temp_dir().join(format!("prey-{name}-{}", std::process::id()));
-        std::fs::create_dir_all(&place).expect("a place");
-        place
-    }
-
-    #[test]
-    fn what_runs_the_program_in_the_directory_is_killed_until_none_is_left() {
-        let (here, there) = (place("here"), place("there"));
-        let (mut first, prey) = sleeper(&here);
-        let (mut second, _) = sleeper(&here);
-        let (mut other, _) = sleeper(&there);
-        let stop = Pid::from_raw(second.id() as i32).expect("a process");
-        rustix::process::kill_process(stop, Signal::STOP).expect("stopped");
-        let mut all = prey.all();
-        all.sort_unstable();
-        let mut expected = [first.id() as i32, second.id() as i32];
-        expected.sort_unstable();
-        assert_eq!(all, expected);
-        while prey.kill_all() {
-            std::thread::sleep(Duration::from_millis(1));
-        }
-        assert!(first.try_wait().expect("waited").is_some() && second.try_wait().expect("waited").is_some());
-        assert!(other.try_wait().expect("waited").is_none());
-        other.kill().expect("killed");
-        other.wait().expect("waited");
-        for place in [here, there] {
-            std::fs::remove_dir_all(place).expect("removed");
-        }
-    }
-
-    #[test]
-    fn a_renamed_directory_hides_nothing_from_one_who_knows_the_postmaster() {
-        let (old, new) = (place("old"), place("new"));
-        let (mut postmaster, prey) = sleeper(&old);
-        let (mut backend, _) = sleeper(&old);
-        let prey = prey.with_postmaster(postmaster.id() as i32);
-        std::fs::rename(&old, &new).expect("renamed");
-        while prey.kill_all() {
-            std::thread::sleep(Duration::from_millis(1));
-        }
-        assert!(postmaster.wait().is_ok() && backend.wait().is_ok());
-        std::fs::remove_dir_all(new).expect("removed");
-    }
-
-    #[test]
-    fn another_process_with_the_postmasters_number_is_not_it() {
-        let here = place("number");
-        let (mut child, prey) = sleeper(&here);
-        let prey =
-            Prey { started_ticks: 1, directory: PathText::EMPTY, ..prey.with_postmaster(child.id() as i32) };
-        assert!(!prey.kill_all() && !prey.signal(nix::sys::signal::Signal::SIGTERM));
-        assert!(child.try_wait().expect("waited").is_none());
-        child.kill().expect("killed");
-        child.wait().expect("waited");
-        std::fs::remove_dir_all(here).expect("removed");
-    }
-
-    #[test]
-    fn the_start_is_read_as_the_stat_line_says() {
-        let me = std::process::id() as i32;
-        let proc = Hunt::open().expect("/proc").proc;
-        assert_eq!(started_ticks(&proc, me), process::stat(me).map(|stat| stat.started_ticks));
-    }
-}
+mod tests;

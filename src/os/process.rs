@@ -2,6 +2,7 @@
 
 use std::ffi::OsStr;
 use std::fs;
+use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -27,6 +28,29 @@ impl Stat {
     /// Stopped by a signal or by a debugger: it does nothing before it is let go.
     pub fn is_stopped(&self) -> bool {
         matches!(self.state, 'T' | 't')
+    }
+}
+
+/// A process for ever: its number may be given again, but not with the same start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ProcessId {
+    /// Its number.
+    pub pid: i32,
+    /// Clock ticks from boot to its start.
+    pub started_ticks: u64,
+}
+
+impl ProcessId {
+    /// False only where the kernel says that it is gone, a zombie, or another process by now.
+    pub fn may_live(self) -> bool {
+        match fs::read_to_string(format!("/proc/{}/stat", self.pid)) {
+            Ok(text) => parse_stat(&text)
+                .is_none_or(|stat| stat.started_ticks == self.started_ticks && !stat.is_zombie()),
+            // The second: it ended between opening and reading.
+            Err(error) => {
+                error.kind() != io::ErrorKind::NotFound && error.raw_os_error() != Some(nix::libc::ESRCH)
+            }
+        }
     }
 }
 

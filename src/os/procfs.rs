@@ -2,10 +2,11 @@
 
 use std::ffi::CStr;
 use std::io::Write;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::fs::{Mode, OFlags};
 
+use super::file_id::FileId;
 use super::text::PATH_BYTES_MAX;
 
 /// `PID` and `suffix` as a path below `/proc`.
@@ -42,31 +43,58 @@ pub(super) fn link<'a>(
     (length < PATH_BYTES_MAX).then(|| &buffer[..length])
 }
 
-/// When a process started, in clock ticks since boot; `None` when there is none.
-pub(super) fn started_ticks(proc: &OwnedFd, pid: i32) -> Option<u64> {
+/// Which directory or file a link of a process leads to, whatever it is called now.
+pub(super) fn target(proc: &OwnedFd, pid: i32, suffix: &[u8]) -> Option<FileId> {
+    let mut space = [0; 32];
+    FileId::at_bytes(proc.as_fd(), below(pid, suffix, &mut space)?).ok()
+}
+
+/// A line of `/proc/PID/stat`, as far as it tells processes apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Life {
+    /// Dead, and not waited for yet.
+    pub(super) is_zombie: bool,
+    /// Who forked it, or who took it over since.
+    pub(super) parent: i32,
+    /// The process that leads its session.
+    pub(super) session: i32,
+    /// Clock ticks from boot to its start: with its number it names a process for ever.
+    pub(super) started_ticks: u64,
+}
+
+/// What the kernel says of a process; `None` when there is none.
+pub(super) fn life(proc: &OwnedFd, pid: i32) -> Option<Life> {
     let mut space = [0; 32];
     let path = below(pid, b"/stat", &mut space)?;
     let file = rustix::fs::openat(proc, path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok()?;
     let mut buffer = [0; 1024];
     let length = rustix::io::read(&file, &mut buffer).ok()?;
     let text = &buffer[..length];
-    // The command may hold anything; the last parenthesis ends it. The start is the twentieth column after it.
+    // The command may hold anything; the last parenthesis ends it, and a blank comes before the first column.
     let end = text.iter().rposition(|byte| *byte == b')')?;
-    let column = text[end + 1..].split(|byte| *byte == b' ').nth(20)?;
-    std::str::from_utf8(column).ok()?.parse().ok()
+    let mut columns = text.get(end + 2..)?.split(|byte| *byte == b' ');
+    let state = columns.next()?;
+    let mut column = |skipped: usize| std::str::from_utf8(columns.nth(skipped)?).ok();
+    Some(Life {
+        is_zombie: matches!(state, b"Z" | b"X" | b"x"),
+        parent: column(0)?.parse().ok()?,
+        session: column(1)?.parse().ok()?,
+        started_ticks: column(15)?.parse().ok()?,
+    })
 }
 
 /// The process ids of the children of its main thread, separated and filled up by blanks: what
-/// `process::children_at_a_glance` is for whoever may ask for memory. Left as it is when there is no such process.
-pub(super) fn read_children(proc: &OwnedFd, pid: i32, list: &mut [u8]) {
+/// `process::children_at_a_glance` is for a caller that may ask for memory. False, and the list is left as it is, when
+/// it cannot be read.
+pub(super) fn read_children(proc: &OwnedFd, pid: i32, list: &mut [u8]) -> bool {
     let mut path = [0_u8; 48];
     if write!(&mut path[..], "{pid}/task/{pid}/children\0").is_err() {
-        return;
+        return false;
     }
-    let Ok(path) = CStr::from_bytes_until_nul(&path) else { return };
-    if let Ok(file) = rustix::fs::openat(proc, path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()) {
-        list.fill(b' ');
-        // One that ended meanwhile may hide another; what is asked often shows it the next time.
-        let _ = rustix::io::read(&file, list);
-    }
+    let Ok(path) = CStr::from_bytes_until_nul(&path) else { return false };
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+    let Ok(file) = rustix::fs::openat(proc, path, flags, Mode::empty()) else { return false };
+    list.fill(b' ');
+    // One that ended meanwhile may hide another; what is asked often shows it the next time.
+    rustix::io::read(&file, list).is_ok()
 }

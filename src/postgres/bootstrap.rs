@@ -13,6 +13,7 @@ use postgres_protocol::escape::{escape_identifier, escape_literal};
 use postgres_protocol::password::scram_sha_256;
 use tokio_postgres::Client;
 
+use super::adoption::started_by;
 use super::conninfo::{conninfo, database, pgpass_line};
 use super::control::{PidFile, beside};
 use super::handle::Inner;
@@ -84,7 +85,7 @@ async fn make(inner: &Inner) -> Result<u64, Error> {
     let private = Private::new(setup)?;
     initdb(setup, &private).await?;
     files::write_main(inner, None)?;
-    let mut postmaster = start(setup, parameters, &private).await?;
+    let (mut postmaster, pid) = start(setup, parameters, &private).await?;
     let client =
         sql::at(setup, &private.host(), "Matriarch bootstrap", "-c synchronous_commit=local").await?;
     let statements = role_statements(setup);
@@ -93,7 +94,7 @@ async fn make(inner: &Inner) -> Result<u64, Error> {
     drop(client);
     init_scripts::run_all(setup, &private.host()).await?;
     post_bootstrap(setup, &private).await?;
-    let _ = kill(Pid::from_raw(postmaster.pid()), Signal::SIGINT);
+    let _ = kill(Pid::from_raw(pid), Signal::SIGINT);
     let status = tokio::time::timeout(STOP_WITHIN, postmaster.wait()).await;
     status
         .map_err(|_| Error::Deadline { what: "stopping the new cluster", within: STOP_WITHIN })?
@@ -155,7 +156,8 @@ async fn initdb(setup: &Setup, private: &Private) -> Result<(), Error> {
     run("initdb", command, None).await.map(drop)
 }
 
-async fn start(setup: &Setup, parameters: &Parameters, private: &Private) -> Result<Child, Error> {
+/// The program that was started, and the postmaster, which may be a child of it.
+async fn start(setup: &Setup, parameters: &Parameters, private: &Private) -> Result<(Child, i32), Error> {
     let rules = private.path.join("pg_hba.conf");
     files::write(setup, &rules, "local all all trust\n")?;
     let mut command = bare(setup, setup.program("postgres"));
@@ -169,7 +171,13 @@ async fn start(setup: &Setup, parameters: &Parameters, private: &Private) -> Res
     let spawn = |source| Error::Spawn { program: "postgres".to_owned(), source };
     let mut postmaster = child::spawn(&mut command, Fate::DiesWithItsOwner).map_err(spawn)?;
     let deadline = clock::now() + START_WITHIN;
-    while !PidFile::read(&setup.data_dir).is_some_and(|file| file.pid == postmaster.pid() && file.ready) {
+    let started = resolve(setup)?.with_postmaster(postmaster.pid());
+    let is_ready =
+        |file: &PidFile| file.ready && (file.pid == started.pid || started_by(&started, file.pid).is_some());
+    loop {
+        if let Some(file) = PidFile::find(&setup.data_dir).ok().flatten().filter(is_ready) {
+            return Ok((postmaster, file.pid));
+        }
         if let Ok(status) = tokio::time::timeout(LOOK_EVERY, postmaster.wait()).await {
             return Err(Error::EndedWhileStarting { exit: status.map_err(spawn)?.to_string() });
         }
@@ -177,7 +185,6 @@ async fn start(setup: &Setup, parameters: &Parameters, private: &Private) -> Res
             return Err(Error::Deadline { what: "starting the new cluster", within: START_WITHIN });
         }
     }
-    Ok(postmaster)
 }
 
 /// What a rewind user must be able to read (PostgreSQL manual, "pg_rewind").

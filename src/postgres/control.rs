@@ -215,9 +215,14 @@ pub(super) struct PidFile {
 }
 
 impl PidFile {
-    /// The file of a data directory, if there is a legible one.
-    pub(super) fn read(data_dir: &Path) -> Option<PidFile> {
-        PidFile::parse(&fs::read_to_string(data_dir.join("postmaster.pid")).ok()?)
+    /// The file of a data directory; `None` also for one that names no process, as one that was just made.
+    pub(super) fn find(data_dir: &Path) -> Result<Option<PidFile>, Error> {
+        let path = data_dir.join("postmaster.pid");
+        match fs::read_to_string(&path) {
+            Ok(text) => Ok(PidFile::parse(&text)),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(Error::file("read", &path)(error)),
+        }
     }
 
     pub(super) fn parse(text: &str) -> Option<PidFile> {

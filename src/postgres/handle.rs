@@ -11,8 +11,8 @@ use tokio_postgres::Client;
 
 use super::session::Access;
 use super::{
-    Error, Parameters, Probe, Setup, access_rules, bootstrap, clone, control, facts, process, promote,
-    rewind, running, sql, timelines,
+    Adoption, Error, Parameters, Probe, Setup, access_rules, adoption, bootstrap, clone, control, facts,
+    process, promote, rewind, running, sql, timelines,
 };
 use crate::model::{
     Branch, DataDirectory, FollowTarget, Liveness, Lsn, Process, Settings, SqlFacts, StopMode, SyncOwner,
@@ -20,6 +20,7 @@ use crate::model::{
 };
 use crate::os::clock;
 use crate::os::prey::Prey;
+use crate::os::process::ProcessId;
 
 /// The local Postgres. Cheap to clone; every clone is the same one. Dropping it leaves the postmaster running.
 #[derive(Clone)]
@@ -226,9 +227,10 @@ impl Postgres {
         (data, better.flatten().unwrap_or(history))
     }
 
-    /// Takes over a postmaster that runs on this data directory. False if none does.
-    pub async fn adopt(&self) -> Result<bool, Error> {
-        process::adopt(&self.inner)
+    /// Takes over a postmaster that runs on this data directory: what a former guard is armed for, or what its files
+    /// name.
+    pub async fn adopt(&self, guarded: Option<ProcessId>) -> Adoption {
+        adoption::adopt(&self.inner, guarded)
     }
 
     /// Starts as a standby, always; `follow` `None`: nobody yet. Returns as soon as it accepts connections, or after
@@ -245,6 +247,11 @@ impl Postgres {
     /// left. If it is dropped, the signal stays sent.
     pub async fn stop(&self, mode: StopMode, within: Duration) -> Result<Stopped, Error> {
         process::stop(&self.inner, mode, within).await
+    }
+
+    /// Waits until it is ready to be promoted.
+    pub async fn await_promotable(&self, within: Duration) -> Result<(), Error> {
+        promote::await_promotable(&self.inner, within).await
     }
 
     /// Promotes the running standby. `still_allowed` is asked immediately before the signal. Returns when it accepts

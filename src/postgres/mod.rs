@@ -2,7 +2,8 @@
 //!
 //! ```text
 //!              look ── control           the directory from outside: pg_controldata, history, half-made marker
-//!  adopt start stop ── process           the postmaster; Down only when none of its processes is left
+//!        start stop ── process           the postmaster; Down only when none of its processes is left
+//!             adopt ── adoption          whether one runs already, which may be unknown
 //!             probe ── probe ── knock storage  a thread in which it proves that it works, while it may be primary
 //!           promote ── promote
 //!         sql_facts ── facts ─┐
@@ -33,6 +34,7 @@ mod control;
 mod files;
 mod program;
 
+mod adoption;
 mod facts;
 mod process;
 mod promote;
@@ -52,6 +54,7 @@ mod rewind;
 mod rotation;
 mod storage;
 
+pub use adoption::Adoption;
 pub use error::Error;
 pub use handle::{LeaderHistory, Postgres, Progress, RewindReport, Started, Stopped};
 pub use password::Password;

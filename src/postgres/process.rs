@@ -1,18 +1,20 @@
-//! The postmaster's life: start, adoption, end. Down is said only when no process of that Postgres is left.
+//! The postmaster's life: start, and end. Down is said only when no process of that Postgres is left.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
+use super::adoption::{clear_stale_locks, started_by};
 use super::control::PidFile;
 use super::handle::{Inner, Started, Stopped};
 use super::program::bare;
 use super::{Error, Setup, control, files, timelines};
 use crate::model::{DataDirectory, FollowTarget, Process, StopMode};
 use crate::os::child::{self, Child, Fate};
+use crate::os::file_id::FileId;
 use crate::os::pidfd::Pidfd;
 use crate::os::prey::Prey;
 use crate::os::text::PathText;
@@ -25,14 +27,20 @@ const CLEAN_EXIT_WITHIN: Duration = Duration::from_secs(1);
 /// The second step. Shorter than the 5 s after which a postmaster kills its children itself.
 const IMMEDIATE_WITHIN: Duration = Duration::from_secs(3);
 
-/// Program and directory of a setup; the postmaster is not known yet.
+/// Program and directory of a setup; the postmaster is not known yet. Only the directory has to be there.
 pub(super) fn resolve(setup: &Setup) -> Result<Prey, Error> {
-    let resolve = |path: PathBuf| {
-        let resolved = path.canonicalize().map_err(Error::file("find", &path))?;
-        PathText::try_from(resolved).map_err(|path| Error::Unfit(format!("{} is too long", path.display())))
+    let text = |path: PathBuf| {
+        PathText::try_from(path).map_err(|path| Error::Unfit(format!("{} is too long", path.display())))
     };
-    let (program, directory) = (resolve(setup.program("postgres"))?, resolve(setup.data_dir.clone())?);
-    Ok(Prey { pid: 0, started_ticks: 0, program, directory })
+    let find = |path: &Path| path.canonicalize().map_err(Error::file("find", path));
+    let program = setup.program("postgres");
+    let program = text(find(&program).unwrap_or(program))?;
+    let directory = find(&setup.data_dir)?;
+    if !directory.is_dir() {
+        return Err(Error::Unfit(format!("{} is no directory", directory.display())));
+    }
+    let place = FileId::of(&directory).map_err(Error::file("look at", &directory))?;
+    Ok(Prey { pid: 0, started_ticks: 0, program, directory: text(directory)?, place })
 }
 
 impl Inner {
@@ -46,6 +54,33 @@ impl Inner {
         self.process.send_if_modified(|process| match process {
             Process::Up { standby_start, .. } => std::mem::replace(standby_start, false),
             Process::Down { .. } => false,
+        });
+    }
+
+    /// Takes a postmaster over and watches over it.
+    pub(super) fn watch_adopted(self: &Arc<Self>, prey: Prey, held: Pidfd, standby_start: bool) {
+        self.up(prey, standby_start);
+        self.access.adopt(self);
+        let inner = Arc::clone(self);
+        tokio::spawn(async move {
+            let exit = match held.exited().await {
+                Ok(()) => None,
+                Err(error) => Some(error.to_string()),
+            };
+            // How it ended is not told; a removed pid file is what a clean shutdown leaves.
+            let clean = !inner.setup.data_dir.join("postmaster.pid").exists();
+            inner.ended(prey, exit, clean).await;
+        });
+    }
+
+    /// What was started has started the postmaster in turn.
+    fn replace_postmaster(&self, prey: Prey) {
+        tracing::info!(pid = prey.pid, "the program that was started as postgres runs it as a child");
+        *self.prey.lock().unwrap_or_else(PoisonError::into_inner) = Some(prey);
+        self.process.send_modify(|process| {
+            if let Process::Up { pid, .. } = process {
+                *pid = prey.pid;
+            }
         });
     }
 
@@ -83,57 +118,6 @@ impl Inner {
     }
 }
 
-/// Takes over a postmaster that runs on this data directory. A `postmaster.pid` may be stale and name anything, even
-/// a thread of ours; only a process that runs our program in our data directory, and whose parent does not, is one.
-pub(super) fn adopt(inner: &Arc<Inner>) -> Result<bool, Error> {
-    if inner.must_be_down("adopt").is_err() {
-        return Ok(true);
-    }
-    let setup = &inner.setup;
-    if !setup.data_dir.exists() {
-        return Ok(false);
-    }
-    let prey = resolve(setup)?;
-    let Some((file, pidfd)) =
-        PidFile::read(&setup.data_dir).and_then(|file| Pidfd::open(file.pid).ok().map(|pidfd| (file, pidfd)))
-    else {
-        end_orphans(&prey);
-        return Ok(false);
-    };
-    let is_postmaster =
-        runs(&prey, file.pid) && process::stat(file.pid).is_some_and(|stat| !runs(&prey, stat.parent));
-    if !is_postmaster {
-        end_orphans(&prey);
-        return Ok(false);
-    }
-    let prey = prey.with_postmaster(file.pid);
-    let standby_start = setup.data_dir.join("standby.signal").exists();
-    inner.up(prey, standby_start);
-    inner.access.adopt(inner);
-    let inner = Arc::clone(inner);
-    tokio::spawn(async move {
-        let exit = match pidfd.exited().await {
-            Ok(()) => None,
-            Err(error) => Some(error.to_string()),
-        };
-        // How it ended is not told; a removed pid file is what a clean shutdown leaves.
-        let clean = !inner.setup.data_dir.join("postmaster.pid").exists();
-        inner.ended(prey, exit, clean).await;
-    });
-    Ok(true)
-}
-
-fn runs(prey: &Prey, pid: i32) -> bool {
-    process::runs_in(pid, prey.program.as_path(), prey.directory.as_path())
-}
-
-/// Backends whose postmaster is gone may still finish a commit: nothing of a former life goes on.
-fn end_orphans(prey: &Prey) {
-    while prey.kill_all() {
-        std::thread::sleep(LOOK_EVERY);
-    }
-}
-
 /// Starts a standby and waits until it accepts connections.
 pub(super) async fn start_standby(
     inner: &Arc<Inner>,
@@ -152,8 +136,8 @@ pub(super) async fn start_standby(
     files::write_all(inner, follow)?;
     let mut line = files::command_line(&parameters, &control.standby_minimums);
     line.extend(inner.access.argument());
-    let pid = launch(inner, line, true)?;
-    wait_until_ready(inner, pid, within).await
+    launch(inner, line, true)?;
+    wait_until_ready(inner, within).await
 }
 
 /// Spawns the postmaster, which outlives us, and watches over it.
@@ -179,33 +163,11 @@ async fn watch(inner: Arc<Inner>, prey: Prey, mut child: Child) {
         Ok(status) => (status.to_string(), status.success()),
         Err(error) => (error.to_string(), false),
     };
-    inner.ended(prey, Some(exit), clean).await;
-}
-
-/// Removes a `postmaster.pid`, and a socket's lock file, that names a living process which is no Postgres of this
-/// directory: Postgres would take it for one. What names a dead process, Postgres removes itself.
-fn clear_stale_locks(setup: &Setup, prey: &Prey) -> Result<(), Error> {
-    if let Some(pid) = prey.all().first() {
-        return Err(Error::Unfit(format!("start: process {pid} of this Postgres is left")));
-    }
-    let Some(file) = PidFile::read(&setup.data_dir) else { return Ok(()) };
-    if process::exe(file.pid).is_some() {
-        files::remove(&setup.data_dir.join("postmaster.pid"))?;
-    }
-    if let (Some(directory), Some(port)) = (&file.socket_dir, file.port) {
-        let lock = PathBuf::from(directory).join(format!(".s.PGSQL.{port}.lock"));
-        let text = std::fs::read_to_string(&lock).unwrap_or_default();
-        let ours =
-            text.lines().nth(1).is_some_and(|path| setup.data_dir.as_path() == std::path::Path::new(path));
-        if ours && PidFile::parse(&text).is_some_and(|file| process::exe(file.pid).is_some()) {
-            files::remove(&lock)?;
-        }
-    }
-    Ok(())
+    inner.ended(inner.prey().unwrap_or(prey), Some(exit), clean).await;
 }
 
 /// Waits until `postmaster.pid` says that it accepts connections.
-pub(super) async fn wait_until_ready(inner: &Inner, pid: i32, within: Duration) -> Result<Started, Error> {
+pub(super) async fn wait_until_ready(inner: &Inner, within: Duration) -> Result<Started, Error> {
     let deadline = clock::now() + within;
     let mut seen = inner.process.subscribe();
     loop {
@@ -213,8 +175,17 @@ pub(super) async fn wait_until_ready(inner: &Inner, pid: i32, within: Duration) 
             let exit = exit.clone().unwrap_or_else(|| "unknown".to_owned());
             return Err(Error::EndedWhileStarting { exit });
         }
-        if PidFile::read(&inner.setup.data_dir).is_some_and(|file| file.pid == pid && file.ready) {
-            return Ok(Started::Ready);
+        // A file that cannot be read is looked at again.
+        let file = PidFile::find(&inner.setup.data_dir).ok().flatten();
+        match (file, inner.prey()) {
+            (Some(file), Some(prey)) if file.pid == prey.pid && file.ready => return Ok(Started::Ready),
+            (Some(file), Some(prey)) if file.pid != prey.pid => {
+                if let Some(postmaster) = started_by(&prey, file.pid) {
+                    inner.replace_postmaster(postmaster);
+                    continue;
+                }
+            }
+            (Some(_) | None, Some(_) | None) => {}
         }
         if clock::now() >= deadline {
             return Ok(Started::StillRecovering);

@@ -1,5 +1,6 @@
 //! From standby to primary.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
@@ -7,7 +8,7 @@ use tokio_postgres::Client;
 
 use super::handle::Inner;
 use super::process::wait_until_ready;
-use super::{Error, Started, files, sql};
+use super::{Error, Setup, Started, files, sql};
 use crate::model::Process;
 use crate::os::clock;
 
@@ -23,11 +24,8 @@ pub(super) async fn promote(
     let what = "promoting";
     let deadline = clock::now() + within;
     let late = || Error::Deadline { what, within };
-    let Some(prey) = inner.prey() else { return Err(Error::Unfit("promote: postgres is down".to_owned())) };
     // A promotion before consistency would end the recovery with an error.
-    if wait_until_ready(inner, prey.pid, within).await? == Started::StillRecovering {
-        return Err(late());
-    }
+    await_promotable(inner, within).await?;
     let setup = &inner.setup;
     let client = client(inner).await?;
     let ask = "SELECT pg_is_in_recovery()";
@@ -46,14 +44,13 @@ pub(super) async fn promote(
         return Err(Error::NotAllowedAnyMore);
     }
     inner.may_be_primary();
-    let trigger = setup.data_dir.join("promote");
-    files::write_promote(setup, &trigger)?;
+    let mut trigger = Trigger::write(setup)?;
     if !still_allowed() {
-        files::remove(&trigger)?;
         return Err(Error::NotAllowedAnyMore);
     }
-    if !prey.signal(Signal::SIGUSR1) {
-        return Err(Error::Unfit("promote: postgres has ended".to_owned()));
+    // Asked for anew: the postmaster may have turned out to be a child of what was started.
+    if !inner.prey().is_some_and(|prey| prey.signal(Signal::SIGUSR1)) {
+        return Err(Error::Unfit("promote: the postmaster has ended, or cannot be signalled".to_owned()));
     }
     while is_standby().await? {
         if matches!(*inner.process.borrow(), Process::Down { .. }) || clock::now() >= deadline {
@@ -61,10 +58,49 @@ pub(super) async fn promote(
         }
         tokio::time::sleep(ASK_EVERY).await;
     }
+    trigger.taken = true;
     if let Ok(mut kept) = inner.heartbeat.try_lock() {
         kept.get_or_insert(client);
     }
     Ok(())
+}
+
+/// Waits until a promotion can begin: until then nothing is claimed for it.
+pub(super) async fn await_promotable(inner: &Inner, within: Duration) -> Result<(), Error> {
+    if inner.prey().is_none() {
+        return Err(Error::Unfit("promote: postgres is down".to_owned()));
+    }
+    match wait_until_ready(inner, within).await? {
+        Started::Ready => Ok(()),
+        Started::StillRecovering => Err(Error::Deadline { what: "promoting", within }),
+    }
+}
+
+/// The file `promote`. A promotion that fails, or is cancelled, takes it back: the next signal to the postmaster, by
+/// anybody, would promote.
+struct Trigger {
+    path: PathBuf,
+    /// PostgreSQL has removed it.
+    taken: bool,
+}
+
+impl Trigger {
+    fn write(setup: &Setup) -> Result<Trigger, Error> {
+        let trigger = Trigger { path: setup.data_dir.join("promote"), taken: false };
+        files::write_promote(setup, &trigger.path)?;
+        Ok(trigger)
+    }
+}
+
+impl Drop for Trigger {
+    fn drop(&mut self) {
+        if self.taken {
+            return;
+        }
+        if let Err(error) = files::remove(&self.path) {
+            tracing::warn!(error = error.chain(), "a promotion that failed left its trigger behind");
+        }
+    }
 }
 
 /// The heartbeat's connection if nobody uses it now: authentication takes longer than a promotion.

@@ -1,10 +1,11 @@
 //! The supervisor goes and comes back; its Postgres stays.
 
+use std::path::Path;
 use std::time::Duration;
 
 use serde_json::json;
 
-use crate::support::{Plan, Writer};
+use crate::support::{Plan, Writer, postgres_bin};
 
 /// The primary's supervisor is killed and started again within the TTL. It finds its Postgres running, adopts it, and
 /// goes on leading: no restart, no failover, no write lost, none even interrupted.
@@ -60,4 +61,102 @@ async fn an_empty_etcd_is_rebuilt_by_the_primary() {
         .await;
     let seen = cluster.wait_until_well().await;
     assert_eq!((seen.leader(), seen.timeline()), (Some("m1"), cluster.first_timeline));
+}
+
+/// The link to PostgreSQL's programs is moved to another place, as by an upgrade of the package, and the supervisor is
+/// started again: it finds its primary whatever the program is called now, and its guard is not dismissed.
+#[tokio::test]
+async fn a_primary_is_adopted_after_its_programs_were_moved() {
+    let mut cluster = Plan::new(1).prepare().await;
+    let member = &cluster.members[0];
+    let (current, copy) = (member.folder.join("current"), member.folder.join("copy"));
+    std::os::unix::fs::symlink(postgres_bin(), &current).expect("a link");
+    copy_programs(&copy);
+    let mut config = member.read_config();
+    config["postgresql"]["bin_dir"] = json!(current);
+    member.write_config(&config);
+    cluster.members[0].start();
+    cluster.wait_until_well().await;
+    let before = cluster.members[0].postmaster().expect("it runs");
+    cluster.members[0].kill_supervisor();
+    std::fs::remove_file(&current).expect("removed");
+    std::os::unix::fs::symlink(&copy, &current).expect("a link");
+    cluster.members[0].start();
+    cluster
+        .wait_until(Duration::from_secs(30), "m1 answers as primary again", async || {
+            cluster.members[0].status("/primary").await == 200
+        })
+        .await;
+    assert_eq!(cluster.members[0].postmaster(), Some(before), "Postgres was not restarted");
+    assert!(cluster.members[0].log_text().contains("goes on under its guard"), "{}", cluster.story());
+}
+
+/// It cannot be told whether PostgreSQL runs: its guard keeps its deadline and fires, the pid file stays, and nothing
+/// else is started. When it can be told again, the member comes back.
+#[tokio::test]
+async fn a_guard_stays_armed_while_it_is_unknown_what_runs() {
+    let mut cluster = Plan::new(1).start().await;
+    let (data, aside) = (cluster.members[0].data(), cluster.members[0].folder.join("aside"));
+    let before = cluster.members[0].postmaster().expect("it runs");
+    cluster.members[0].kill_supervisor();
+    std::fs::rename(&data, &aside).expect("renamed");
+    std::fs::write(&data, "").expect("a file in its place");
+    cluster.members[0].expected_errors.push("No such file or directory".to_owned());
+    cluster.members[0].start();
+    let said = async || cluster.members[0].log_text().contains("cannot tell whether PostgreSQL runs here");
+    cluster.wait_until(Duration::from_secs(10), "it says so", said).await;
+    assert!(cluster.members[0].guard().is_some(), "the guard is there\n{}", cluster.story());
+    assert!(aside.join("postmaster.pid").exists(), "nobody has removed the pid file");
+    let fired = async || !cluster.members[0].has_process(before);
+    cluster.wait_until(Duration::from_secs(15), "the guard has fired", fired).await;
+    std::fs::remove_file(&data).expect("removed");
+    std::fs::rename(&aside, &data).expect("renamed");
+    cluster.wait_until_well().await;
+}
+
+/// `bin_name.postgres` may be a program that runs postgres: in its place, or as a child that it waits for.
+#[tokio::test]
+async fn a_wrapper_around_postgres_works() {
+    for (name, last) in [("exec", "exec \"$real\" \"$@\"\n"), ("child", "\"$real\" \"$@\"\nexit $?\n")] {
+        let mut cluster = Plan::new(2).prepare().await;
+        for member in &cluster.members {
+            let programs = member.folder.join("programs");
+            link_programs(&programs);
+            let wrapper = programs.join("start-server");
+            let real = postgres_bin().join("postgres");
+            std::fs::write(&wrapper, format!("#!/bin/sh\nreal={}\n{last}", real.display())).expect("written");
+            std::fs::set_permissions(&wrapper, std::os::unix::fs::PermissionsExt::from_mode(0o755))
+                .expect("ours");
+            let mut config = member.read_config();
+            config["postgresql"]["bin_dir"] = json!(programs);
+            config["postgresql"]["bin_name"] = json!({ "postgres": "start-server" });
+            member.write_config(&config);
+        }
+        cluster.members[0].start();
+        cluster.wait_for(Duration::from_secs(60), "m1 leads", |seen| seen.leader() == Some("m1")).await;
+        cluster.members[1].start();
+        cluster.wait_until_well().await;
+        let before = cluster.members[0].postmaster().expect("it runs");
+        cluster.members[0].kill_supervisor();
+        cluster.members[0].start();
+        cluster.wait_until_well().await;
+        assert_eq!(cluster.members[0].postmaster(), Some(before), "{name}: adopted\n{}", cluster.story());
+        cluster.members[0].kill_all();
+        cluster.wait_for_successor(0, Duration::from_secs(30)).await;
+        assert!(!cluster.members[1].data().join("promote").exists(), "{name}: no trigger is left");
+    }
+}
+
+fn link_programs(folder: &Path) {
+    std::fs::create_dir_all(folder).expect("our own place is writable");
+    for program in std::fs::read_dir(postgres_bin()).expect("its programs").flatten() {
+        std::os::unix::fs::symlink(program.path(), folder.join(program.file_name())).expect("a link");
+    }
+}
+
+fn copy_programs(folder: &Path) {
+    std::fs::create_dir_all(folder).expect("our own place is writable");
+    for program in std::fs::read_dir(postgres_bin()).expect("its programs").flatten() {
+        std::fs::copy(program.path(), folder.join(program.file_name())).expect("a copy");
+    }
 }

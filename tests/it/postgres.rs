@@ -10,7 +10,7 @@ use matriarch::model::{
     ControlState, DataDirectory, Divergence, FollowTarget, MemberName, Process, SqlFacts, Standby, StopMode,
 };
 use matriarch::os::{child, clock, process, reap};
-use matriarch::postgres::{Error, Postgres, Progress, Setup, Started, Stopped};
+use matriarch::postgres::{Adoption, Error, Postgres, Progress, Setup, Started, Stopped};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio::sync::watch;
@@ -180,7 +180,7 @@ async fn adoption_and_stale_pid_files() {
     let (setup, parameters, running) = (leader.setup().clone(), leader.parameters(), pid(&leader));
     drop(leader);
     let adopted = Postgres::new(setup.clone(), parameters.clone());
-    assert!(adopted.adopt().await.expect("adopt"));
+    assert_eq!(adopted.adopt(None).await, Adoption::Running);
     assert_eq!(pid(&adopted), running);
     assert_eq!(stop(&adopted).await, Stopped::Fast);
 
@@ -194,7 +194,7 @@ async fn adoption_and_stale_pid_files() {
         format!("{tid}\n{}\n1\n{}\n{}\n*\n", setup.data_dir.display(), setup.port, herd.root.display());
     fs::write(setup.data_dir.join("postmaster.pid"), text).expect("write");
     let member = Postgres::new(setup, parameters);
-    assert!(!member.adopt().await.expect("adopt"));
+    assert_eq!(member.adopt(None).await, Adoption::Nothing);
     start(&member, None).await;
     stop(&member).await;
     thread.thread().unpark();

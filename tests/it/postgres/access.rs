@@ -183,7 +183,7 @@ async fn fallbacks_are_used_and_said() {
     let private = herd.root.join("a.matriarch-sockets");
     fs::remove_dir_all(&private).expect("it is there");
     let adopted = Postgres::new(setup, member.parameters());
-    assert!(adopted.adopt().await.expect("adopt"));
+    assert_eq!(adopted.adopt(None).await, matriarch::postgres::Adoption::Running);
     adopted.checkpoint(SOON).await.expect("by the address");
     assert_eq!(adopted.access().way, Some(AccessWay::Address));
     adopted.stop(StopMode::Fast, SOON).await.expect("stop");

@@ -1,0 +1,89 @@
+//! The children of one postmaster, as last seen: server processes by birth, wherever they work by now.
+//!
+//! **Invariant.** A process is taken down here only while the kernel calls the postmaster its parent, together with its
+//! start, so that its number can never stand for another. When the postmaster is gone the last list stays.
+
+use std::os::fd::OwnedFd;
+
+use super::procfs::{self, Life};
+
+/// More than PostgreSQL's largest usual `max_connections`; those beyond are found by where they work.
+const CHILDREN_MAX: usize = 2048;
+/// What the kernel's list of that many may take.
+const LIST_BYTES: usize = 8 * CHILDREN_MAX;
+
+/// The list, in the order of the process ids. Its memory is taken when it is made.
+#[derive(Debug)]
+pub(super) struct ServerProcesses {
+    known: Vec<ServerProcess>,
+    list: Box<[u8]>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct ServerProcess {
+    pid: i32,
+    started_ticks: u64,
+    /// It was in the last look.
+    seen: bool,
+}
+
+impl ServerProcesses {
+    pub(super) fn new() -> ServerProcesses {
+        ServerProcesses {
+            known: Vec::with_capacity(CHILDREN_MAX),
+            list: vec![b' '; LIST_BYTES].into_boxed_slice(),
+        }
+    }
+
+    /// Forgets them all.
+    pub(super) fn clear(&mut self) {
+        self.known.clear();
+    }
+
+    /// Looks at the children of a postmaster that lives.
+    pub(super) fn look(&mut self, proc: &OwnedFd, postmaster: i32) {
+        if !procfs::read_children(proc, postmaster, &mut self.list) {
+            return;
+        }
+        self.known.iter_mut().for_each(|child| child.seen = false);
+        let mut words = self.list.split(|byte| *byte == b' ');
+        if self.list.last() != Some(&b' ') {
+            // The last number may be cut off.
+            words.next_back();
+        }
+        let pids = words.filter_map(|word| std::str::from_utf8(word).ok()?.parse::<i32>().ok());
+        for pid in pids {
+            match self.known.binary_search_by_key(&pid, |child| child.pid) {
+                Ok(place) => self.known[place].seen = true,
+                Err(place) if self.known.len() < CHILDREN_MAX => {
+                    if let Some(life) = procfs::life(proc, pid).filter(|life| life.parent == postmaster) {
+                        let child = ServerProcess { pid, started_ticks: life.started_ticks, seen: true };
+                        self.known.insert(place, child);
+                    }
+                }
+                Err(_full) => {}
+            }
+        }
+        self.known.retain(|child| child.seen);
+    }
+
+    /// Their process ids.
+    pub(super) fn pids(&self) -> impl Iterator<Item = i32> {
+        self.known.iter().map(|child| child.pid)
+    }
+
+    /// Whether the process with this number and life is one of them.
+    pub(super) fn holds(&self, pid: i32, life: &Life) -> bool {
+        self.find(pid).is_some_and(|child| child.started_ticks == life.started_ticks)
+    }
+
+    /// Whether one of them leads the session of a process: PostgreSQL makes each of its processes such a leader.
+    pub(super) fn leads(&self, life: &Life) -> bool {
+        self.find(life.session).is_some()
+    }
+
+    fn find(&self, pid: i32) -> Option<&ServerProcess> {
+        let place = self.known.binary_search_by_key(&pid, |child| child.pid).ok()?;
+        self.known.get(place)
+    }
+}

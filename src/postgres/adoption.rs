@@ -1,0 +1,288 @@
+//! Whether a postmaster runs on this data directory, and taking it over.
+//!
+//! **Invariants.** Absence of evidence is no evidence of absence: what cannot be looked at is [`Adoption::Unknown`],
+//! and then nothing is killed, removed or started. A `postmaster.pid` that names a living process that works in this
+//! directory is never removed. It may be stale and name anything, even a thread of ours: only a process of its own that
+//! works in the data directory counts, whatever its program is called by now, because a link to the programs may have
+//! been moved and a package replaced.
+
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::control::PidFile;
+use super::handle::Inner;
+use super::process::{LOOK_EVERY, resolve};
+use super::{Error, Setup, files};
+use crate::os::file_id::FileId;
+use crate::os::pidfd::Pidfd;
+use crate::os::prey::Prey;
+use crate::os::process::{self, ProcessId};
+
+/// How many programs may stand between the one that was started and the postmaster.
+const WRAPPERS_MAX: usize = 4;
+
+/// What runs on the data directory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Adoption {
+    /// Nothing, for certain.
+    Nothing,
+    /// A postmaster, which was taken over.
+    Running,
+    /// It cannot be told; the reason is in words. To be asked again.
+    Unknown(String),
+}
+
+/// Takes over a postmaster that runs on this data directory. `guarded` is what a guard of a former supervisor is armed
+/// for: it is one whatever the files say. Processes whose postmaster is gone are killed.
+pub(super) fn adopt(inner: &Arc<Inner>, guarded: Option<ProcessId>) -> Adoption {
+    if inner.must_be_down("adopt").is_err() {
+        return Adoption::Running;
+    }
+    let found = find(&inner.setup, guarded).and_then(|found| match found {
+        None => Ok(None),
+        Some(prey) => hold(&prey).map(|held| held.map(|held| (prey, held))),
+    });
+    match found {
+        Ok(None) => Adoption::Nothing,
+        Ok(Some((prey, held))) => {
+            // When the file cannot be seen it may have been promoted: the safe side.
+            let standby_start = inner.setup.data_dir.join("standby.signal").exists();
+            inner.watch_adopted(prey, held, standby_start);
+            Adoption::Running
+        }
+        Err(error) => Adoption::Unknown(error.chain()),
+    }
+}
+
+fn find(setup: &Setup, guarded: Option<ProcessId>) -> Result<Option<Prey>, Error> {
+    let guarded = guarded.filter(|postmaster| postmaster.may_live());
+    if setup.data_dir.symlink_metadata().is_err_and(|error| error.kind() == ErrorKind::NotFound) {
+        return match guarded {
+            None => Ok(None),
+            Some(ProcessId { pid, .. }) => Err(Error::Unfit(format!(
+                "the guard is armed for process {pid}, and there is no data directory {}",
+                setup.data_dir.display()
+            ))),
+        };
+    }
+    let prey = resolve(setup)?;
+    if let Some(ProcessId { pid, started_ticks }) = guarded {
+        return match works_in(&prey, pid)? {
+            true => Ok(Some(Prey { pid, started_ticks, ..prey })),
+            false => Err(Error::Unfit(format!(
+                "the guard is armed for process {pid}, which does not work in {}",
+                setup.data_dir.display()
+            ))),
+        };
+    }
+    let file = PidFile::find(&setup.data_dir)?;
+    if let Some(pid) = file.map(|file| file.pid)
+        && names_postgres(&prey, pid)?
+        && process::stat(pid).is_some_and(|stat| !prey.includes(stat.parent))
+    {
+        return Ok(Some(prey.with_postmaster(pid)));
+    }
+    end_orphans(&prey);
+    Ok(None)
+}
+
+/// `None` when it has ended meanwhile.
+fn hold(prey: &Prey) -> Result<Option<Pidfd>, Error> {
+    match Pidfd::open(prey.pid) {
+        Ok(held) if prey.postmaster().is_some_and(ProcessId::may_live) => Ok(Some(held)),
+        Ok(_another) => Err(Error::Unfit(format!("process {} has just ended", prey.pid))),
+        Err(source) => Err(Error::Spawn { program: format!("watch over process {}", prey.pid), source }),
+    }
+}
+
+/// Whether a number in a `postmaster.pid` is that of a living process of this Postgres. An error for a process that
+/// works in the data directory and is none: it stands in the way, and what it is nobody knows.
+fn names_postgres(prey: &Prey, pid: i32) -> Result<bool, Error> {
+    let lives = process::stat(pid).is_some_and(|stat| !stat.is_zombie());
+    if !lives || !process::is_thread_group_leader(pid) || is_mine(pid) || !works_in(prey, pid)? {
+        return Ok(false);
+    }
+    if prey.includes(pid) {
+        return Ok(true);
+    }
+    let program = process::exe(pid).unwrap_or_default();
+    Err(Error::Unfit(format!(
+        "postmaster.pid names process {pid}, which works in {} and runs {}: if it is no PostgreSQL, end it or let it \
+         work elsewhere",
+        prey.directory.as_path().display(),
+        program.display()
+    )))
+}
+
+/// A supervisor or a guard: their numbers may be those of a postmaster of a former container.
+fn is_mine(pid: i32) -> bool {
+    pid == std::process::id() as i32 || process::exe(pid) == process::exe(std::process::id() as i32)
+}
+
+/// Another user's process cannot be looked at, and is none of ours: PostgreSQL ignores it, too.
+fn works_in(prey: &Prey, pid: i32) -> Result<bool, Error> {
+    let place = PathBuf::from(format!("/proc/{pid}/cwd"));
+    match FileId::of(&place) {
+        Ok(found) => Ok(found == prey.place),
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::PermissionDenied) => Ok(false),
+        Err(error) if error.raw_os_error() == Some(nix::libc::ESRCH) => Ok(false),
+        Err(error) => Err(Error::file("look at", &place)(error)),
+    }
+}
+
+/// Server processes whose postmaster is gone may still finish a commit: nothing of a previous incarnation goes on.
+fn end_orphans(prey: &Prey) {
+    while prey.kill_all() {
+        std::thread::sleep(LOOK_EVERY);
+    }
+}
+
+/// Before a start: removes a `postmaster.pid`, and a socket's lock file, that names a living process which is no
+/// Postgres of this directory: Postgres would take it for one. What names a dead process, Postgres removes itself.
+pub(super) fn clear_stale_locks(setup: &Setup, prey: &Prey) -> Result<(), Error> {
+    if let Some(pid) = prey.all().first() {
+        return Err(Error::Unfit(format!("start: process {pid} of this Postgres is left")));
+    }
+    let Some(file) = PidFile::find(&setup.data_dir)? else { return Ok(()) };
+    clear(prey, &setup.data_dir.join("postmaster.pid"), file.pid)?;
+    if let (Some(directory), Some(port)) = (&file.socket_dir, file.port) {
+        let lock = PathBuf::from(directory).join(format!(".s.PGSQL.{port}.lock"));
+        let text = std::fs::read_to_string(&lock).unwrap_or_default();
+        let ours = text.lines().nth(1).is_some_and(|path| setup.data_dir.as_path() == Path::new(path));
+        if let Some(file) = PidFile::parse(&text).filter(|_| ours) {
+            clear(prey, &lock, file.pid)?;
+        }
+    }
+    Ok(())
+}
+
+fn clear(prey: &Prey, lock: &Path, pid: i32) -> Result<(), Error> {
+    if names_postgres(prey, pid)? {
+        return Err(Error::Unfit(format!("start: {} names process {pid}, which runs", lock.display())));
+    }
+    if process::exe(pid).is_some() { files::remove(lock) } else { Ok(()) }
+}
+
+/// What was started as `postgres` may be a program that starts it in turn and waits for it: then `postmaster.pid` names
+/// a descendant of it, which is the postmaster.
+pub(super) fn started_by(prey: &Prey, pid: i32) -> Option<Prey> {
+    let mut parent = process::stat(pid)?.parent;
+    for _ in 0..WRAPPERS_MAX {
+        if parent == prey.pid {
+            return prey.includes(pid).then(|| prey.with_postmaster(pid));
+        }
+        parent = process::stat(parent)?.parent;
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::process::{Child, Command};
+
+    use super::*;
+
+    struct Place(PathBuf);
+
+    impl Place {
+        fn new(name: &str) -> Place {
+            let place = std::env::temp_dir().join(format!("adoption-{name}-{}", std::process::id()));
+            fs::create_dir_all(place.join("data")).expect("a place");
+            fs::create_dir_all(place.join("bin")).expect("a place");
+            Place(place)
+        }
+
+        fn setup(&self) -> Setup {
+            Setup { data_dir: self.0.join("data"), bin_dir: Some(self.0.join("bin")), ..Setup::default() }
+        }
+
+        /// A process that works in the data directory under this name.
+        fn runs(&self, name: &str) -> Child {
+            let program = self.0.join(name);
+            fs::copy("/bin/sleep", &program).expect("a program");
+            let child = Command::new(&program).arg("60").current_dir(self.0.join("data")).spawn();
+            let child = child.expect("it starts");
+            fs::write(self.0.join("data/postmaster.pid"), format!("{}\n", child.id())).expect("written");
+            child
+        }
+    }
+
+    impl Drop for Place {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.0);
+        }
+    }
+
+    fn end(mut child: Child) {
+        child.kill().expect("killed");
+        child.wait().expect("waited");
+    }
+
+    #[test]
+    fn a_postmaster_is_found_whatever_became_of_its_program() {
+        let place = Place::new("moved");
+        let child = place.runs("postgres");
+        let pid = child.id() as i32;
+        for became in ["postgres.old", "elsewhere-postgres"] {
+            fs::rename(place.0.join("postgres"), place.0.join(became)).expect("renamed");
+            let found = find(&place.setup(), None).expect("it can be told").expect("it runs");
+            assert_eq!(found.postmaster(), prey_id(pid));
+            fs::rename(place.0.join(became), place.0.join("postgres")).expect("renamed");
+        }
+        fs::remove_file(place.0.join("postgres")).expect("removed");
+        let found = find(&place.setup(), None).expect("it can be told").expect("it runs");
+        assert_eq!(found.postmaster(), prey_id(pid));
+        end(child);
+        assert_eq!(find(&place.setup(), None).expect("it can be told"), None);
+    }
+
+    fn prey_id(pid: i32) -> Option<ProcessId> {
+        process::stat(pid).map(|stat| ProcessId { pid, started_ticks: stat.started_ticks })
+    }
+
+    #[test]
+    fn what_a_guard_is_armed_for_runs_whatever_the_files_say() {
+        let place = Place::new("guarded");
+        let child = place.runs("server");
+        let id = prey_id(child.id() as i32);
+        fs::remove_file(place.0.join("data/postmaster.pid")).expect("removed");
+        assert_eq!(find(&place.setup(), id).expect("it can be told").and_then(|prey| prey.postmaster()), id);
+        let elsewhere = Setup { data_dir: place.0.join("bin"), ..place.setup() };
+        assert!(find(&elsewhere, id).is_err(), "it works elsewhere, and it lives");
+        let gone = Setup { data_dir: place.0.join("gone"), ..place.setup() };
+        assert!(find(&gone, id).is_err(), "no directory proves nothing");
+        end(child);
+        assert_eq!(find(&elsewhere, id).expect("it can be told"), None);
+    }
+
+    #[test]
+    fn a_pid_file_that_names_a_process_that_works_here_is_kept() {
+        let place = Place::new("stranger");
+        let child = place.runs("something");
+        let (setup, file) = (place.setup(), place.0.join("data/postmaster.pid"));
+        let prey = resolve(&setup).expect("it is there");
+        assert!(find(&setup, None).is_err() && clear_stale_locks(&setup, &prey).is_err() && file.exists());
+        end(child);
+        assert_eq!(find(&setup, None).expect("it can be told"), None);
+        let mut elsewhere = Command::new("sleep").arg("60").current_dir("/").spawn().expect("it starts");
+        fs::write(&file, format!("{}\n", elsewhere.id())).expect("written");
+        clear_stale_locks(&setup, &prey).expect("it is stale");
+        assert!(!file.exists());
+        elsewhere.kill().expect("killed");
+        elsewhere.wait().expect("waited");
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_unknown() {
+        let place = Place::new("unreadable");
+        let file = place.0.join("data/postmaster.pid");
+        // A directory in its place: root, too, gets an error.
+        fs::create_dir(&file).expect("made");
+        assert!(find(&place.setup(), None).is_err() && file.exists());
+        let over_a_file = Setup { data_dir: place.0.join("bin/nothing"), ..place.setup() };
+        fs::write(place.0.join("bin/nothing"), "").expect("written");
+        assert!(find(&over_a_file, None).is_err());
+    }
+}
