@@ -8,6 +8,7 @@ mod disk;
 mod etcd;
 mod guard;
 mod link;
+mod log;
 mod member;
 mod operator;
 mod postgres;
@@ -84,6 +85,10 @@ pub(crate) enum Fault {
     DiskFull,
     /// The member dies and comes back with other monotonic clocks.
     Clock,
+    /// Nobody reads the member's log, the pipe is full, and its postmaster is killed.
+    BlockLog,
+    /// An operator changes the TTL of the lease, and changes it back.
+    ChangeTtl,
     /// An operator switches over.
     Switchover,
     /// An operator restarts a member's PostgreSQL.
@@ -124,7 +129,7 @@ impl Fault {
 
     /// Whether no acknowledged row may be lost in it even with asynchronous replication.
     pub(crate) fn is_planned(self) -> bool {
-        matches!(self, Fault::Switchover | Fault::Restart | Fault::RestartSupervisor)
+        matches!(self, Fault::ChangeTtl | Fault::Switchover | Fault::Restart | Fault::RestartSupervisor)
     }
 }
 
@@ -161,6 +166,8 @@ impl Stage<'_> {
             Fault::EtcdFreezeMajority => etcd::freeze_majority(self).await,
             Fault::DiskFull => disk::fill(self).await,
             Fault::Clock => clock::shift(self).await,
+            Fault::BlockLog => log::block(self).await,
+            Fault::ChangeTtl => operator::change_ttl(self).await,
             Fault::Switchover => operator::switchover(self).await,
             Fault::Restart => operator::restart(self).await,
         }

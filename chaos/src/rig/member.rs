@@ -13,6 +13,7 @@ use super::cgroup::Cgroup;
 use super::config::{self, Identity, Mode, System};
 use super::http::{Answer, request};
 use super::namespaces::Namespace;
+use super::pipe::LogReader;
 use super::place::{Housing, Place};
 use super::processes::{self, is_alive, signal_all};
 
@@ -32,6 +33,8 @@ pub(crate) struct Member {
     pub(crate) wanted: bool,
     /// How far its clocks are ahead at its next start, in seconds.
     pub(crate) clock_ahead: i64,
+    /// Reads what it logs.
+    pub(crate) reader: LogReader,
     /// How often its supervisor has ended without having been told to.
     pub(crate) ended_by_itself: u32,
     cgroup: Option<Cgroup>,
@@ -61,6 +64,7 @@ impl Member {
             folder,
             wanted: false,
             clock_ahead: 0,
+            reader: LogReader::default(),
             ended_by_itself: 0,
             cgroup,
             supervisor: None,
@@ -86,6 +90,8 @@ impl Member {
         };
         let mut command = place.command(housing, &program)?;
         command.args(arguments).arg(self.folder.join("config.yml"));
+        let output = self.reader.pipe_into(place.open_log(&self.name)?)?;
+        command.stdout(output.try_clone()?).stderr(output);
         let child = self.namespace.enter(|| command.spawn().context("start a supervisor"))?;
         self.supervisor = Some(child);
         self.wanted = true;
@@ -220,6 +226,7 @@ impl Member {
         let _ = self.freeze(false);
         let _ = self.namespace.unfilter();
         let _ = self.namespace.link(true);
+        self.reader.stop(false);
         signal_all(&self.processes(), Signal::SIGCONT);
     }
 }

@@ -99,10 +99,17 @@ impl Place {
         self.folder.join("log").join(format!("{name}.log"))
     }
 
+    /// Opens a process's log, to be appended to.
+    pub(crate) fn open_log(&self, name: &str) -> Result<fs::File> {
+        let path = self.log(name);
+        let opened = fs::File::options().create(true).append(true).open(&path);
+        opened.with_context(|| format!("open {}", path.display()))
+    }
+
     /// A command that runs as the unprivileged user, housed as told, with its output in its log. It executes through
     /// a shell and setpriv, which keep the process id.
     pub(crate) fn command(&self, housing: Housing<'_>, program: &Path) -> Result<Command> {
-        let log = fs::File::options().create(true).append(true).open(self.log(housing.log))?;
+        let log = self.open_log(housing.log)?;
         let cgroup = housing.cgroup.map(|cgroup| cgroup.folder.join("cgroup.procs"));
         let mut command = Command::new("/bin/sh");
         command.args(["-c", r#"[ -z "$0" ] || echo 0 >"$0"; exec "$@""#]);
