@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use hyper::HeaderMap;
 
 use super::answer::Answer;
 use super::dispatch::Caller;
@@ -18,6 +19,17 @@ pub(super) struct Knock<'a> {
     pub(super) authorization: Option<&'a str>,
     /// Whether the list of members counts for this route.
     pub(super) members_welcome: bool,
+    /// Somebody who passes on what others send, as a proxy beside this member does, says so: where the connection came
+    /// from tells nothing.
+    pub(super) is_passed_on: bool,
+}
+
+/// What proxies add to what they pass on (RFC 7239, RFC 9110 section 7.6.3, and custom).
+const PASSED_ON: [&str; 5] = ["forwarded", "via", "x-forwarded-for", "x-real-ip", "x-envoy-external-address"];
+
+/// Whether a proxy says that it passes on a request.
+pub(super) fn is_passed_on(headers: &HeaderMap) -> bool {
+    PASSED_ON.iter().any(|name| headers.contains_key(*name))
 }
 
 /// Lets in whom `setup` allows; `view` tells the members' addresses.
@@ -27,8 +39,9 @@ pub(super) async fn check(
     view: Option<&ClusterView>,
 ) -> Result<(), Answer> {
     if setup.names_nobody() {
-        let welcome = setup.allow_unauthenticated_writes || is_near(knock.caller, view).await;
-        return if welcome { Ok(()) } else { Err(Answer::text(403, unnamed(knock.caller))) };
+        let near = async { !knock.is_passed_on && is_near(knock.caller, view).await };
+        let welcome = setup.allow_unauthenticated_writes || near.await;
+        return if welcome { Ok(()) } else { Err(Answer::text(403, unnamed(knock))) };
     }
     if !listed(setup, knock, view).await {
         return Err(Answer::text(403, "Access is denied"));
@@ -49,13 +62,14 @@ async fn is_near(caller: Caller, view: Option<&ClusterView>) -> bool {
 }
 
 /// The refusal of somebody who came from elsewhere, where no setting says who may.
-fn unnamed(caller: Caller) -> String {
+fn unnamed(knock: &Knock<'_>) -> String {
+    let who = if knock.is_passed_on { "whoever sent this through a proxy at " } else { "" };
     format!(
-        "Access is denied: {} is neither this machine nor a member of the cluster, and no setting here says who else \
+        "Access is denied: {who}{} is neither this machine nor a member of the cluster, and no setting here says who else \
          may change something. Set restapi.authentication (and send its user and password), restapi.allowlist, \
          restapi.allowlist_include_members, or restapi.verify_client with TLS; or restapi.allow_unauthenticated_writes: true \
          where everybody may, as with Patroni",
-        caller.address
+        knock.caller.address
     )
 }
 
@@ -160,7 +174,7 @@ mod tests {
         caller: Caller,
         view: Option<&ClusterView>,
     ) -> Result<(), (u16, String)> {
-        let knock = Knock { caller, authorization: None, members_welcome: true };
+        let knock = Knock { caller, authorization: None, members_welcome: true, is_passed_on: false };
         check(setup, &knock, view).await.map_err(|answer| (answer.status, answer.body))
     }
 
@@ -197,6 +211,25 @@ mod tests {
         );
         let open = ApiSetup { allow_unauthenticated_writes: true, ..ApiSetup::default() };
         assert_eq!(outcome(&open, caller("192.0.2.7", false), None).await, Ok(()));
+    }
+
+    /// A proxy beside this member passes on what comes from anywhere.
+    #[tokio::test]
+    async fn what_a_proxy_passes_on_is_not_of_this_machine() {
+        let headers = |name: &'static str| {
+            HeaderMap::from_iter([(name.parse().expect("a name"), "x".parse().expect("a value"))])
+        };
+        assert!(is_passed_on(&headers("X-Forwarded-For")) && !is_passed_on(&headers("user-agent")));
+        let setup = ApiSetup::default();
+        for (is_passed_on, may) in [(false, true), (true, false)] {
+            let knock = Knock {
+                caller: caller("127.0.0.1", true),
+                authorization: None,
+                members_welcome: true,
+                is_passed_on,
+            };
+            assert_eq!(check(&setup, &knock, None).await.is_ok(), may, "passed on: {is_passed_on}");
+        }
     }
 
     /// The setting opens nothing that credentials, a list or certificates close.

@@ -152,6 +152,7 @@ impl Routes {
             caller,
             authorization: head.headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()),
             members_welcome: route != Unsafe::Failsafe,
+            is_passed_on: access::is_passed_on(&head.headers),
         };
         let place = |class| self.places.take(class).ok_or_else(|| Answer::too_many(class));
         if caller.is_local || caller.is_member {

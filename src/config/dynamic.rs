@@ -141,11 +141,13 @@ fn pg_hba(local: &Config, dynamic: Option<Vec<String>>) -> Vec<String> {
     let mine = &local.postgresql;
     let quoted = |name: &str| format!("\"{}\"", name.replace('"', "\"\""));
     let superuser = quoted(&mine.superuser.username);
-    let method = if mine.superuser.password.is_some() { "scram-sha-256" } else { "peer" };
+    // `md5` takes SCRAM where the password is stored so. A cluster that Patroni made may hold an MD5 hash, and this is
+    // the way in by which the supervisor's own role is made there.
+    let method = if mine.superuser.password.is_some() { "md5" } else { "peer" };
     let mut rules = vec![format!("local all {superuser} {method}")];
     if mine.superuser.password.is_some() {
-        rules.push(format!("host all {superuser} 127.0.0.1/32 scram-sha-256"));
-        rules.push(format!("host all {superuser} ::1/128 scram-sha-256"));
+        rules.push(format!("host all {superuser} 127.0.0.1/32 md5"));
+        rules.push(format!("host all {superuser} ::1/128 md5"));
     }
     let of_bootstrap = local.bootstrap.as_ref().map(|bootstrap| bootstrap.pg_hba.clone());
     let some = |rules: &Vec<String>| !rules.is_empty();

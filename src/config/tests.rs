@@ -269,6 +269,23 @@ fn the_supervisor_always_gets_in() {
     assert_eq!(rules.last().map(String::as_str), Some("host all all all reject"));
 }
 
+/// `scram-sha-256` refuses a role whose password is stored as an MD5 hash, as in clusters begun by PostgreSQL 13.
+#[test]
+fn a_superuser_with_an_md5_hash_gets_in() {
+    let text = WHOLE.replace("  data_dir", "  pg_hba: ['host all all all reject']\n  data_dir");
+    let mut config = config(&text);
+    config.postgresql.superuser.password = Some("p".to_owned());
+    let rules = effective(&config, Some("{}"), 15).expect("it is fit").pg_hba;
+    assert_eq!(
+        rules[..3],
+        [
+            "local all \"postgres\" md5",
+            "host all \"postgres\" 127.0.0.1/32 md5",
+            "host all \"postgres\" ::1/128 md5"
+        ]
+    );
+}
+
 #[test]
 fn unquoted_passwords_stay_what_was_written() {
     for written in ["y", "1e5", "99999999999999999999", "n"] {

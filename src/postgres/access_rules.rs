@@ -14,6 +14,8 @@ use super::handle::Inner;
 use super::{Error, Parameters, Setup, files, session};
 use crate::os::durable;
 
+/// How a file was before the first change of ours.
+const KEPT: &str = ".before-matriarch";
 /// Ends every line of ours in a file of theirs.
 const MARK: &str = " # Matriarch's own line";
 /// The lines that close the gate. A rule for all databases is none for replication.
@@ -25,19 +27,17 @@ pub(super) fn write(inner: &Inner, parameters: &Parameters) -> Result<(), Error>
     let setup = &inner.setup;
     let user = session::os_user();
     let (hba, ident) = (file_in_use(setup, parameters, "hba_file"), ident_in_use(setup, parameters));
-    let own_rule = format!("local all {0} peer map={0}", session::ROLE);
+    let own_rules = own_rules(user.is_some());
     let own_map = user.map(|user| format!("{0} {1} {0}", session::ROLE, quoted(&user)));
-    let own_rule = own_map.is_some().then_some(own_rule);
     match parameters.pg_hba.as_ref().filter(|_| hba == hba_file(setup)) {
         Some(lines) => {
             let lines = if inner.is_gated() { gated(setup, lines) } else { lines.clone() };
-            write_whole(setup, &hba, own_rule.iter().chain(&lines))?;
+            write_whole(setup, &hba, own_rules.iter().chain(&lines))?;
         }
         None => {
-            let theirs = fs::read(&hba).unwrap_or_default();
-            let theirs: Vec<String> = String::from_utf8_lossy(&theirs).lines().map(str::to_owned).collect();
-            let gate = if inner.is_gated() { gate(setup, &theirs) } else { Vec::new() };
-            prepend_or_say(setup, &hba, own_rule.iter().chain(&gate));
+            let theirs = rules_in(&fs::read(&hba).unwrap_or_default());
+            let gate = if inner.is_gated() { gate_of_theirs(setup, &theirs) } else { Vec::new() };
+            prepend_or_say(setup, &hba, own_rules.iter().chain(&gate));
         }
     }
     match parameters.pg_ident.as_ref().filter(|_| ident == ident_file(setup)) {
@@ -45,6 +45,25 @@ pub(super) fn write(inner: &Inner, parameters: &Parameters) -> Result<(), Error>
         None => prepend_or_say(setup, &ident, own_map.iter()),
     }
     Ok(())
+}
+
+/// By peer authentication and by nothing else: no rule of others, as for whoever a directory knows by some name, ever
+/// concerns a superuser without a password.
+fn own_rules(user_has_name: bool) -> [String; 4] {
+    let role = session::ROLE;
+    let local = if user_has_name { format!("peer map={role}") } else { "reject".to_owned() };
+    [
+        format!("local all {role} {local}"),
+        format!("local replication {role} reject"),
+        format!("host all {role} all reject"),
+        format!("host replication {role} all reject"),
+    ]
+}
+
+/// The lines of a file of theirs. From PostgreSQL 14 on a backslash at the end of a line joins it with the next one.
+fn rules_in(file: &[u8]) -> Vec<String> {
+    let text = String::from_utf8_lossy(file).replace("\r\n", "\n").replace("\\\n", " ");
+    text.lines().map(str::to_owned).collect()
 }
 
 fn ident_in_use(setup: &Setup, parameters: &Parameters) -> PathBuf {
@@ -58,11 +77,26 @@ fn file_in_use(setup: &Setup, parameters: &Parameters, parameter: &str) -> PathB
 }
 
 fn write_whole<'a>(setup: &Setup, path: &Path, lines: impl Iterator<Item = &'a String>) -> Result<(), Error> {
+    keep_theirs(setup, path)?;
     let mut text = format!("{FIRST_LINE}\n# It will be overwritten by Matriarch!\n");
     for line in lines {
         let _ = writeln!(text, "{line}");
     }
     files::write(setup, path, &text)
+}
+
+/// What was written by hand is kept before it is replaced.
+fn keep_theirs(setup: &Setup, path: &Path) -> Result<(), Error> {
+    let theirs = match fs::read(path) {
+        Ok(theirs) => theirs,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(Error::file("read", path)(error)),
+    };
+    let kept = super::control::beside(path, KEPT);
+    if theirs.starts_with(FIRST_LINE.as_bytes()) || kept.exists() {
+        return Ok(());
+    }
+    durable::write(&kept, &theirs, 0o600, setup.uid_gid).map_err(Error::file("write", &kept))
 }
 
 /// A file that cannot be written leaves the other ways in.
@@ -91,7 +125,7 @@ fn prepend<'a>(setup: &Setup, path: &Path, lines: impl Iterator<Item = &'a Strin
     }
     let metadata = fs::metadata(path).map_err(Error::file("look at", path))?;
     let (mode, owner) = (metadata.mode() & 0o7777, Some((metadata.uid(), metadata.gid())));
-    let kept = super::control::beside(path, ".before-matriarch");
+    let kept = super::control::beside(path, KEPT);
     if !kept.exists() {
         durable::write(&kept, &before, mode, owner).map_err(Error::file("write", &kept))?;
     }
@@ -120,15 +154,25 @@ fn gated(setup: &Setup, lines: &[String]) -> Vec<String> {
 /// it may be the one that the gate waits for.
 fn gate(setup: &Setup, others: &[String]) -> Vec<String> {
     let rewinder = quoted(&setup.rewind_credentials().username);
-    let rewinding = others.iter().filter_map(|line| rule_of(line, &rewinder));
+    let rewinding = others.iter().filter_map(|line| rule_of(line, "host", &rewinder));
     rewinding.chain(GATE.map(str::to_owned)).collect()
 }
 
-/// What a rule for connections over the network says of `user`, a quoted name; `None` if it is about others.
-fn rule_of(line: &str, user: &str) -> Option<String> {
+/// The same for a file of theirs, where no rules of the superuser come first: the supervisor, which has no other way in
+/// before its own role is there, would be locked out of what it has to open again.
+fn gate_of_theirs(setup: &Setup, theirs: &[String]) -> Vec<String> {
+    let superuser = quoted(&setup.superuser.username);
+    let mine = theirs
+        .iter()
+        .filter_map(|line| ["local", "host"].iter().find_map(|kind| rule_of(line, kind, &superuser)));
+    mine.chain(gate(setup, theirs)).collect()
+}
+
+/// What a rule for connections of a `kind` says of `user`, a quoted name; `None` if it is about others.
+fn rule_of(line: &str, kind: &str, user: &str) -> Option<String> {
     let mut fields: Vec<&str> = line.split_whitespace().collect();
     let named = fields.get(2).is_some_and(|named| *named == "all" || quoted(named.trim_matches('"')) == user);
-    if !fields.first()?.starts_with("host") || !named || line.ends_with(MARK) {
+    if !fields.first()?.starts_with(kind) || !named || line.ends_with(MARK) {
         return None;
     }
     fields[2] = user;
@@ -176,5 +220,53 @@ mod tests {
         assert_eq!(rules[..2], ["local all \"pg\" peer", "hostssl all \"pg\" all md5"]);
         assert_eq!(rules[2..4], GATE);
         assert_eq!(rules[4..], lines[1..]);
+    }
+
+    /// Taken over from Patroni there is no role of the supervisor's own yet, and without a name of its user never one.
+    #[test]
+    fn the_gate_of_a_file_of_theirs_lets_the_superuser_in() {
+        let setup = Setup {
+            superuser: super::super::Credentials { username: "pg".to_owned(), ..Default::default() },
+            rewind: Some(super::super::Credentials { username: "rw".to_owned(), ..Default::default() }),
+            ..Setup::default()
+        };
+        let theirs =
+            b"# \xff\r\nlocal all all md5\r\nhost shop app all md5\nhost all all \\\n 10.0.0.0/8 md5";
+        let closed = gate_of_theirs(&setup, &rules_in(theirs));
+        let mine =
+            ["local all \"pg\" md5", "host all \"pg\" 10.0.0.0/8 md5", "host all \"rw\" 10.0.0.0/8 md5"];
+        assert_eq!(closed[..3], mine);
+        assert_eq!(closed[3..], GATE);
+    }
+
+    /// Where a directory or a certificate says who somebody is, this name is nobody's.
+    #[test]
+    fn nobody_else_comes_as_the_own_role() {
+        for user_has_name in [true, false] {
+            let rules = own_rules(user_has_name);
+            for place in ["local all", "local replication", "host all", "host replication"] {
+                let of_place = |rule: &&String| rule.starts_with(&format!("{place} {}", session::ROLE));
+                let rule = rules.iter().find(of_place).unwrap_or_else(|| panic!("{place}"));
+                let is_own = place == "local all" && user_has_name;
+                let expected = if is_own { "peer map=matriarch_supervisor" } else { "reject" };
+                assert!(rule.ends_with(expected), "{rule}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_replaced_is_kept() {
+        let place = std::env::temp_dir().join(format!("access-rules-{}", std::process::id()));
+        fs::create_dir_all(&place).expect("a place");
+        let (setup, file) = (Setup::default(), place.join("pg_hba.conf"));
+        fs::write(&file, b"# \xff by hand").expect("written");
+        for rule in ["local all all peer", "local all all reject"] {
+            write_whole(&setup, &file, [rule.to_owned()].iter()).expect("written");
+            assert_eq!(
+                fs::read(place.join("pg_hba.conf.before-matriarch")).expect("kept"),
+                b"# \xff by hand"
+            );
+        }
+        fs::remove_dir_all(&place).expect("removed");
     }
 }

@@ -9,7 +9,7 @@
 
 use std::io;
 use std::path::PathBuf;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use tokio_postgres::{Client, Config, NoTls};
@@ -142,7 +142,13 @@ impl Access {
 }
 
 /// The name of this program's user; `None` where the machine knows none, as for an arbitrary number in a container.
+/// Looked up once: the service of names may be elsewhere, and away.
 pub(super) fn os_user() -> Option<String> {
+    static NAME: OnceLock<Option<String>> = OnceLock::new();
+    NAME.get_or_init(look_up_user).clone()
+}
+
+fn look_up_user() -> Option<String> {
     let (user, group) = (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw());
     User::numbered(user, group).known.map(|(name, _)| name)
 }

@@ -4,7 +4,7 @@ use std::fs;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, chown};
-use std::os::unix::net::UnixListener;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -137,6 +137,10 @@ fn claim(directory: &Path, setup: &Setup) -> io::Result<()> {
     let trial = directory.join(".s.PGSQL.trial");
     for entry in fs::read_dir(directory)?.flatten() {
         if entry.file_name().as_bytes().starts_with(b".s.PGSQL.") {
+            if UnixStream::connect(entry.path()).is_ok() {
+                // Of a container with the same paths, which shares this directory: never to be taken for ours.
+                return Err(io::Error::other("another server listens there"));
+            }
             fs::remove_file(entry.path())?;
         }
     }
@@ -161,6 +165,19 @@ mod tests {
         let places = places(&setup);
         assert!(claim(&places[0], &setup).is_err());
         assert!(places[1..].iter().all(|place| place.as_os_str().len() < 60), "{places:?}");
+    }
+
+    #[test]
+    fn a_directory_in_which_another_server_listens_is_no_place() {
+        let place = std::env::temp_dir().join(format!("sockets-{}", std::process::id()));
+        let setup = Setup::default();
+        claim(&place, &setup).expect("ours");
+        let listener = UnixListener::bind(place.join(".s.PGSQL.5432")).expect("it listens");
+        assert!(claim(&place, &setup).is_err() && place.join(".s.PGSQL.5432").exists());
+        drop(listener);
+        claim(&place, &setup).expect("what is left over is removed");
+        assert!(!place.join(".s.PGSQL.5432").exists());
+        fs::remove_dir_all(&place).expect("removed");
     }
 
     #[test]
