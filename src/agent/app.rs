@@ -17,9 +17,9 @@ use super::startup::{self, FirstLook, Waiting};
 use super::{Orders, Status, handle, log, perform, secrets, wiring};
 use crate::api;
 use crate::config::{self, Loaded, Sources, WriteAccess};
-use crate::etcd::{self, Etcd};
+use crate::etcd::{self, Etcd, LeaseKeeper};
 use crate::fence::FenceError;
-use crate::model::{ExitBecause, StopMode};
+use crate::model::{ExitBecause, Process, StopMode};
 use crate::os::notify::Systemd;
 use crate::os::signal::Signals;
 use crate::os::tls::TlsError;
@@ -194,6 +194,8 @@ async fn supervise(loaded: Loaded, sources: Sources) -> Result<(), RunError> {
         kube: pods.kube(),
     };
     pods.lead_by(&keeper);
+    let lease = Arc::clone(&keeper);
+    let ended_postgres = postgres.clone();
     let cycle = Cycle {
         scope: config.scope.clone(),
         me,
@@ -216,6 +218,7 @@ async fn supervise(loaded: Loaded, sources: Sources) -> Result<(), RunError> {
     };
     let because = cycle.run().await;
     fencing.leave(because == ExitBecause::Asked);
+    end_lease(&ended_postgres, &lease).await;
     drop(stop_serving);
     reaper.abort();
     // A server task that panicked has said so; the exit code is the loop's.
@@ -228,6 +231,16 @@ pub(super) fn warn_of_access(access: WriteAccess) {
     match access {
         WriteAccess::Configured => {}
         WriteAccess::LocalAndMembers | WriteAccess::Everybody => tracing::warn!("{access}"),
+    }
+}
+
+/// Nobody waits for the lease of a member that has gone, unless its PostgreSQL was left running.
+async fn end_lease(postgres: &Postgres, lease: &LeaseKeeper) {
+    if !matches!(*postgres.process().borrow(), Process::Down { .. }) {
+        return;
+    }
+    if let Err(error) = lease.revoke().await {
+        tracing::warn!(%error, "the lease was not revoked; it runs out");
     }
 }
 

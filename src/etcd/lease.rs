@@ -31,7 +31,7 @@ pub struct LeaseKeeper {
     facts: watch::Receiver<LeaseFacts>,
     wish: watch::Sender<Duration>,
     renew_now: Arc<Notify>,
-    leave: oneshot::Sender<ToldWhenLeft>,
+    leave: Mutex<Option<oneshot::Sender<ToldWhenLeft>>>,
 }
 
 type ToldWhenLeft = oneshot::Sender<Result<(), EtcdError>>;
@@ -81,7 +81,7 @@ pub fn keep_lease(
         .name("lease".to_owned())
         .spawn(move || runtime.block_on(keeping.run(wishes, poke, told_to_leave)))
         .map_err(setup_error)?;
-    Ok(LeaseKeeper { facts, wish, renew_now, leave })
+    Ok(LeaseKeeper { facts, wish, renew_now, leave: Mutex::new(Some(leave)) })
 }
 
 impl LeaseKeeper {
@@ -102,14 +102,15 @@ impl LeaseKeeper {
     }
 
     /// At exit: revokes the lease, so that member key, leader key and an unfinished bootstrap go away at once, and
-    /// ends the thread.
+    /// ends the thread. Only when nothing that may be primary lives under it any more.
     ///
     /// # Errors
     /// When etcd did not confirm it; the lease then expires.
-    pub async fn revoke(self) -> Result<(), EtcdError> {
+    pub async fn revoke(&self) -> Result<(), EtcdError> {
         let (done, answer) = oneshot::channel();
         let ended = || EtcdError::Unknown("the lease's thread has ended".to_owned());
-        self.leave.send(done).map_err(|_| ended())?;
+        let leave = self.leave.lock().unwrap_or_else(PoisonError::into_inner).take();
+        leave.ok_or_else(ended)?.send(done).map_err(|_| ended())?;
         answer.await.unwrap_or_else(|_| Err(ended()))
     }
 }
