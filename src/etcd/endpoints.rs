@@ -127,7 +127,8 @@ impl Etcd {
     }
 
     /// Runs `ask` on the best endpoint, on the next as well when no answer came after `hedge_after`, at once when the
-    /// answer was an error; the first good answer wins. Only for requests that may be done twice.
+    /// answer was an error; the first good answer wins. Of errors, a refusal is the answer only where all that were asked
+    /// refuse ([`EtcdError::and`]). Only for requests that may be done twice.
     pub(super) async fn hedged<T, F, A>(
         &self,
         hedge_after: Duration,
@@ -145,7 +146,7 @@ impl Etcd {
         let mut waiting = self.ranked().into_iter();
         let mut asked: Vec<Arc<Endpoint>> = Vec::new();
         let mut running = FuturesUnordered::new();
-        let mut last_error = None;
+        let mut trouble: Option<EtcdError> = None;
         let deadline = tokio::time::sleep(within);
         tokio::pin!(deadline);
         loop {
@@ -153,7 +154,7 @@ impl Etcd {
                 asked.push(endpoint.clone());
                 running.push(tag(endpoint));
             } else if running.is_empty() {
-                return Err(last_error.unwrap_or_else(|| EtcdError::Unknown("no endpoint".to_owned())));
+                return Err(trouble.unwrap_or_else(|| EtcdError::Unknown("no endpoint".to_owned())));
             }
             let more = waiting.len() > 0;
             tokio::select! {
@@ -164,9 +165,12 @@ impl Etcd {
                     }
                     Err(error) if error.is_definite() => return Err(error),
                     Err(error) => {
-                        endpoint.failed();
                         asked.retain(|other| other.index != endpoint.index);
-                        last_error = Some(error);
+                        endpoint.failed();
+                        trouble = Some(match trouble.take() {
+                            Some(before) => before.and(error),
+                            None => error,
+                        });
                     }
                 },
                 () = tokio::time::sleep(hedge_after), if more => {}

@@ -33,11 +33,34 @@ pub enum EtcdError {
 }
 
 impl EtcdError {
-    /// True when asking another endpoint cannot change the answer.
+    /// True when asking another endpoint cannot change the answer, nor what an earlier one was asked.
     pub(super) fn is_definite(&self) -> bool {
         match self {
-            EtcdError::LeaseNotFound | EtcdError::Authentication(_) | EtcdError::Corrupt { .. } => true,
-            EtcdError::Unknown(_) | EtcdError::Timeout(_) | EtcdError::Setup(_) => false,
+            EtcdError::LeaseNotFound | EtcdError::Corrupt { .. } => true,
+            EtcdError::Authentication(_)
+            | EtcdError::Unknown(_)
+            | EtcdError::Timeout(_)
+            | EtcdError::Setup(_) => false,
+        }
+    }
+
+    /// What follows from the answers of two endpoints: a refusal only where both refuse for one reason. A member that
+    /// lags behind may not know a user yet, and what one endpoint refuses another may have done.
+    pub(super) fn and(self, other: EtcdError) -> EtcdError {
+        match (self, other) {
+            (EtcdError::Authentication(_), EtcdError::Authentication(text)) => {
+                EtcdError::Authentication(text)
+            }
+            (EtcdError::Setup(_), EtcdError::Setup(text)) => EtcdError::Setup(text),
+            (EtcdError::Unknown(one), EtcdError::Unknown(other)) if one == other => EtcdError::Unknown(one),
+            (one, other) => EtcdError::Unknown(format!("{}; {}", one.in_short(), other.in_short())),
+        }
+    }
+
+    fn in_short(&self) -> String {
+        match self {
+            EtcdError::Unknown(text) => text.clone(),
+            other => other.to_string(),
         }
     }
 }
@@ -74,4 +97,27 @@ pub(super) fn needs_login(error: &Error) -> bool {
 /// True when etcd has authentication switched off, so that a login is refused and not needed.
 pub(super) fn auth_is_off(error: &Error) -> bool {
     matches!(error, Error::GRpcStatus(status) if status.message().contains("authentication is not enabled"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused() -> EtcdError {
+        EtcdError::Authentication("etcdserver: invalid auth token".to_owned())
+    }
+
+    fn unknown(text: &str) -> EtcdError {
+        EtcdError::Unknown(text.to_owned())
+    }
+
+    #[test]
+    fn a_refusal_counts_where_nobody_may_have_done_it() {
+        assert_eq!(refused().and(refused()), refused());
+        let mixed = unknown("connection refused").and(refused());
+        let text = "connection refused; etcd refused the credentials: etcdserver: invalid auth token";
+        assert_eq!(mixed, unknown(text));
+        assert!(matches!(EtcdError::Timeout(Duration::from_secs(1)).and(refused()), EtcdError::Unknown(_)));
+        assert_eq!(unknown("no leader").and(unknown("no leader")), unknown("no leader"));
+    }
 }
