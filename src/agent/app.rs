@@ -194,6 +194,7 @@ async fn supervise(loaded: Loaded, sources: Sources) -> Result<(), RunError> {
         kube: pods.kube(),
     };
     pods.lead_by(&keeper);
+    let writes = tools.etcd.writes();
     let lease = Arc::clone(&keeper);
     let ended_postgres = postgres.clone();
     let cycle = Cycle {
@@ -210,6 +211,7 @@ async fn supervise(loaded: Loaded, sources: Sources) -> Result<(), RunError> {
         pods,
         view,
         progress,
+        writes,
         events,
         orders,
         signals,

@@ -19,7 +19,7 @@ use crate::decide::{Decision, Memory, decide};
 use crate::etcd::LeaseKeeper;
 use crate::model::{
     CloneProgress, ExitBecause, Finished, JobKind, LeaderBranch, LeaseId, Me, MemberRecord, Moment,
-    Observation, Outcome, Reason, Reply, Request, RequestId, View,
+    Observation, Outcome, Reason, Reply, Request, RequestId, View, WriteFacts,
 };
 use crate::os::clock;
 use crate::os::notify::Systemd;
@@ -44,6 +44,7 @@ pub(super) struct Cycle {
     pub(super) pods: Pods,
     pub(super) view: watch::Receiver<Option<View>>,
     pub(super) progress: watch::Receiver<Progress>,
+    pub(super) writes: watch::Receiver<WriteFacts>,
     pub(super) events: mpsc::UnboundedReceiver<Event>,
     pub(super) orders: mpsc::Receiver<Order>,
     pub(super) signals: Signals,
@@ -70,6 +71,7 @@ pub(super) struct State {
     pub(super) own_role_retry_at: Option<Moment>,
     pub(super) because: Option<Reason>,
     pub(super) trouble: Option<String>,
+    pub(super) writes_refused: Option<String>,
     pub(super) clone_since: Option<Moment>,
     pub(super) ticks: u64,
     pub(super) etcd_seen_wall: i64,
@@ -111,7 +113,8 @@ impl Cycle {
             || lease
                 .as_mut()
                 .is_some_and(|lease| differs(&lease.borrow_and_update(), &self.status.borrow().lease));
-        if stale {
+        let (mut writes, refused) = (self.writes.clone(), self.state.writes_refused.clone());
+        if stale || writes.borrow().refused != refused {
             return;
         }
         tokio::select! {
@@ -122,6 +125,7 @@ impl Cycle {
             Ok(()) = process.changed() => {}
             Ok(()) = verdict.changed() => {}
             () = lease_changed(lease) => {}
+            _ = writes.wait_for(|writes| writes.refused != refused) => {}
             Ok(()) = self.progress.changed() => {}
             () = self.pods.changed() => {}
             () = clock::sleep_until(wake_at) => {}
@@ -162,7 +166,7 @@ impl Cycle {
             Outcome::Done => tracing::debug!(job = %finished.job, "done"),
             Outcome::Lost => tracing::info!(job = %finished.job, "somebody else was faster"),
             Outcome::Cancelled => tracing::info!(job = %finished.job, "cancelled"),
-            Outcome::Unknown(why) | Outcome::Failed(why) => {
+            Outcome::Unknown(why) | Outcome::Failed(why) | Outcome::Refused(why) => {
                 tracing::warn!(job = %finished.job, why, "failed")
             }
         }
@@ -238,6 +242,7 @@ impl Cycle {
             shutting_down: self.state.shutting_down,
             watchdog_failed: self.fencing.watchdog_failed(self.dynamic.settings(), clock::now()),
             pod_trouble: self.pods.facts().and_then(|facts| facts.complaint()),
+            writes: self.writes.borrow_and_update().clone(),
             wall: clock::wall(),
         }
     }
@@ -270,6 +275,16 @@ impl Cycle {
             tracing::warn!(why, "PostgreSQL runs and cannot be asked");
         }
         self.state.trouble = trouble;
+        if seen.writes.refused != self.state.writes_refused {
+            match &seen.writes.refused {
+                Some(why) => tracing::warn!(
+                    why,
+                    "etcd takes no writes: nobody else can lead until it does, and no change is published"
+                ),
+                None => tracing::info!("etcd takes writes again"),
+            }
+            self.state.writes_refused.clone_from(&seen.writes.refused);
+        }
         let (before, cancelled) = (self.state.memory.sync.cancelled, decision.memory.sync.cancelled);
         if before < cancelled {
             let more = cancelled - before;

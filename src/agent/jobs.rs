@@ -117,7 +117,7 @@ async fn run(tools: &Tools, lease: Option<&LeaseKeeper>, job: Job) -> Outcome {
             let (claimed, ()) = tokio::join!(claim_timeline(tools, keeper, term, above), stripped);
             match claimed {
                 Ok(passed_over) => promote(tools, keeper, term, passed_over).await,
-                Err(why) => return Outcome::Failed(why),
+                Err(outcome) => return outcome,
             }
         }
         Job::CrashRecovery => postgres.crash_recovery().await,
@@ -141,10 +141,14 @@ async fn claim_timeline(
     keeper: &LeaseKeeper,
     term: Term,
     above: Timeline,
-) -> Result<Timeline, String> {
-    let lease = keeper.facts().borrow().lease.ok_or("there is no lease")?;
-    let claimed = tools.etcd.claim_timeline(term, lease, above).await.map_err(|error| chain(&error))?;
-    claimed.ok_or_else(|| "the leader key is not mine any more".to_owned())
+) -> Result<Timeline, Outcome> {
+    let failed = |why: &str| Outcome::Failed(why.to_owned());
+    let lease = keeper.facts().borrow().lease.ok_or_else(|| failed("there is no lease"))?;
+    match tools.etcd.claim_timeline(term, lease, above).await {
+        Ok(claimed) => claimed.ok_or_else(|| failed("the leader key is not mine any more")),
+        Err(EtcdError::NoSpace(why)) => Err(Outcome::Refused(why)),
+        Err(error) => Err(Outcome::Failed(chain(&error))),
+    }
 }
 
 async fn promote(
@@ -183,6 +187,7 @@ async fn write_leader_key(tools: &Tools, keeper: &LeaseKeeper, job: Job) -> Outc
     match result {
         Ok(Cas::Done(_)) => Outcome::Done,
         Ok(Cas::Lost) => Outcome::Lost,
+        Err(EtcdError::NoSpace(why)) => Outcome::Refused(why),
         Err(error) => Outcome::Unknown(chain(&error)),
     }
 }

@@ -37,6 +37,7 @@ impl Cycle {
             role: record.role,
             record,
             watchdog_failed: seen.watchdog_failed,
+            writes_refused: seen.writes.refused.clone(),
             yields: memory.stands_back(now),
             guard: self.fencing.facts().pid,
             kubernetes: self.pods.facts(),

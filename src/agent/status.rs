@@ -41,6 +41,8 @@ pub struct Status {
     pub scheduled_restart: Option<Request>,
     /// The watchdog is required and cannot be used.
     pub watchdog_failed: bool,
+    /// Why etcd takes no writes, while it does not.
+    pub writes_refused: Option<String>,
     /// I gave the leader key away because I cannot serve, or am too far behind: nobody needs to wait for me.
     pub yields: bool,
     /// The guard's process, while there is one.
@@ -85,6 +87,7 @@ impl Status {
             hand_over: None,
             scheduled_restart: None,
             watchdog_failed: false,
+            writes_refused: None,
             yields: false,
             guard: None,
             kubernetes: None,

@@ -114,6 +114,11 @@ fn ours(page: &mut Page, status: &Status, now: Moment) {
         Some(_) | None => 0.0,
     };
     page.gauge("matriarch_lease_seconds_left", "Seconds until leadership ends unless renewed.", left);
+    page.flag(
+        "matriarch_etcd_writes_refused",
+        "etcd takes no writes: nobody else can lead, and nothing is published.",
+        status.writes_refused.is_some(),
+    );
     let survived =
         status.view.as_ref().map_or(0, |view| Guarantee::of(&status.settings.sync, view).losses_survived());
     page.gauge(

@@ -98,6 +98,7 @@ fn member(me: &str, role: Role, now: Moment, standby: Standby) -> Status {
         hand_over: None,
         scheduled_restart: None,
         watchdog_failed: false,
+        writes_refused: None,
         yields: false,
         guard: None,
         kubernetes: None,

@@ -153,6 +153,9 @@ fn insert_ours(body: &mut Map<String, Value>, status: &Status) {
             pod.trouble.iter().filter(|(_, trouble)| trouble.lasts()).map(trouble).collect();
         body.insert("kubernetes".into(), json!({"role": pod.role, "trouble": troubles}));
     }
+    if let Some(why) = &status.writes_refused {
+        body.insert("etcd_writes_refused".into(), why.as_str().into());
+    }
     if status.yields {
         body.insert("yields_leadership".into(), true.into());
     }

@@ -101,6 +101,11 @@ impl Client {
         self.etcd.read(ETCD_WITHIN).await.map_err(failed)
     }
 
+    /// Whether its etcd takes no writes. Where this cannot be asked, nothing is said of it.
+    pub async fn is_full(&self) -> bool {
+        self.etcd.is_full(ASK_WITHIN).await.unwrap_or(false)
+    }
+
     /// Writes the dynamic configuration if its revision is still this one; false: it is not.
     pub async fn write_config(&self, text: &str, if_revision: Option<i64>) -> Result<bool, CliError> {
         let failed = |error| {

@@ -10,6 +10,10 @@ use super::error::CliResult;
 use super::exit::Exit;
 use super::rows::{Detail, members};
 
+/// Below the members, while it is so.
+const ETCD_FULL: &str = "etcd takes no writes (alarm NOSPACE): the primary serves on, and if it ends nobody is promoted; \
+                         `etcdctl defrag --cluster`, then `etcdctl alarm disarm`";
+
 /// How often to print.
 #[derive(Clone, Debug, Args)]
 pub struct WatchArgs {
@@ -50,7 +54,11 @@ pub async fn show(
         }
         for client in &clients {
             let view = client.view().await?;
-            text.push_str(&members(&client.scope, &view, detail).render(context.global.output)?);
+            let mut sheet = members(&client.scope, &view, detail);
+            if client.is_full().await {
+                sheet.footer.push(ETCD_FULL.to_owned());
+            }
+            text.push_str(&sheet.render(context.global.output)?);
         }
         let Some(every) = watch.every() else {
             context.ui.data(&text);

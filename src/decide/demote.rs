@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::turn::Turn;
 use super::{Leadership, Situation};
-use crate::model::{Action, FailoverKey, Job, JobKind, Reason, StopMode, Term, WaitingOn};
+use crate::model::{Action, ClusterStatus, FailoverKey, Job, JobKind, Reason, StopMode, Term, WaitingOn};
 
 /// After an immediate stop was asked for, SIGKILL follows this soon: the fence's deadline lies right behind.
 const IMMEDIATE_STOP_WITHIN: Duration = Duration::from_millis(500);
@@ -70,9 +70,18 @@ pub(super) fn release(turn: &mut Turn<'_>, term: Term, because: Reason) -> Reaso
         // Who was asked to lead cannot: the others do not wait for it any longer.
         turn.act(Action::ClearFailover { mod_revision });
     }
-    if turn.seen.writing.is_none() {
+    if turn.seen.writing.is_none() && !turn.waits(JobKind::ReleaseLeadership) {
         turn.memory.given_away = Some(term);
-        turn.act(Action::Start(Job::ReleaseLeadership { term, status: None }));
+        // With a write, an etcd that takes none refuses it as a whole: nobody could take the key. Who ends releases it
+        // in any case.
+        let status = (!turn.seen.shutting_down).then(|| told(turn));
+        turn.act(Action::Start(Job::ReleaseLeadership { term, status }));
     }
     because
+}
+
+/// What etcd was last told of the cluster.
+fn told(turn: &Turn<'_>) -> ClusterStatus {
+    let mine = turn.memory.status.as_ref().map(|(status, _)| status.clone());
+    mine.or_else(|| turn.cluster()?.status.clone()).unwrap_or_default()
 }

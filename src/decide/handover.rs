@@ -17,6 +17,9 @@ const ASK_EVERY: Duration = Duration::from_millis(15);
 /// How long a new leader waits for etcd to hear of its timeline before it hands over.
 const TELL_WITHIN: Duration = Duration::from_secs(2);
 
+/// How long etcd may take to show that it takes writes before one is handed over.
+const WRITE_WITHIN: Duration = Duration::from_secs(3);
+
 /// A request that was dealt with and is still there is cleared again after this.
 const CLEAR_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
@@ -93,6 +96,8 @@ pub(super) fn begin(turn: &mut Turn<'_>, cause: HandOverCause) {
     turn.memory.hand_over_refused = None;
     turn.memory.unlocked_since = Some(turn.now);
     turn.memory.asked_at = None;
+    // Written anew: what comes of it shows whether etcd takes writes.
+    turn.memory.published = None;
     turn.memory.hand_over =
         Some(HandOver { cause, to: None, phase: HandOverPhase::Choosing, since: turn.now, give_up_at });
 }
@@ -113,7 +118,8 @@ pub(super) fn while_serving(turn: &mut Turn<'_>, sql: &SqlFacts, told: bool) -> 
                 turn.wake_at(hand_over.since + TELL_WITHIN, WaitingOn::NextLook);
                 in_phase(turn, HandOverPhase::Checkpoint)
             }
-            Some(_) => stop(turn, &hand_over),
+            Some(_) => when_writable(turn, &hand_over),
+            None if turn.memory.checkpointed_for == Some(hand_over.since) => when_writable(turn, &hand_over),
             None => {
                 turn.act(Action::Start(Job::Checkpoint));
                 in_phase(turn, HandOverPhase::Checkpoint)
@@ -198,6 +204,25 @@ fn unfit(turn: &Turn<'_>, name: &MemberName, sql: &SqlFacts) -> Option<String> {
         return Some(format!("is {behind_bytes} bytes behind, and maximum_lag_on_failover is {limit}"));
     }
     (answer.timeline != sql.timeline).then(|| "is on another timeline".to_owned())
+}
+
+/// The last step before the stop: nothing is stopped for a hand-over that etcd will not take. A write since it began
+/// proves that it takes some; my own record is one.
+fn when_writable(turn: &mut Turn<'_>, hand_over: &HandOver) -> Reason {
+    turn.memory.checkpointed_for = Some(hand_over.since);
+    let asked = matches!(hand_over.cause, HandOverCause::Request { .. });
+    let written = turn.seen.writes.done_at.is_some_and(|at| hand_over.since <= at);
+    match (turn.writes_refused(), written) {
+        (Some(why), _) => abort(turn, format!("etcd takes no writes: {why}")),
+        (None, true) => stop(turn, hand_over),
+        (None, false) if turn.now < hand_over.since + WRITE_WITHIN => {
+            turn.wake_at(hand_over.since + WRITE_WITHIN, WaitingOn::NextLook);
+            turn.wake_in(ASK_EVERY, WaitingOn::NextLook);
+            in_phase(turn, HandOverPhase::Checkpoint)
+        }
+        (None, false) if asked => abort(turn, "etcd took no write since it began".to_owned()),
+        (None, false) => stop(turn, hand_over),
+    }
 }
 
 fn stop(turn: &mut Turn<'_>, hand_over: &HandOver) -> Reason {

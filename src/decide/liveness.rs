@@ -61,6 +61,7 @@ fn successors(turn: &mut Turn<'_>, death: &Death) -> Candidates {
     let registered = turn.others().filter(|(_, key)| !key.record.tags.nofailover());
     let silent = registered.filter(|(name, _)| turn.peers.get(name).is_some_and(away)).count();
     match candidates {
+        Candidates::None if turn.writes_refused().is_some() => Candidates::None,
         Candidates::None if 0 < silent && !death.may_be_mended_by_a_restart() => Candidates::Some,
         other => other,
     }

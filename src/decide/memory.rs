@@ -19,6 +19,8 @@ pub struct Memory {
     pub status: Option<(ClusterStatus, Moment)>,
     /// The hand-over under way.
     pub hand_over: Option<HandOver>,
+    /// The hand-over that began then has had its checkpoint.
+    pub checkpointed_for: Option<Moment>,
     /// Why the last hand-over did not happen, until the next begins.
     pub hand_over_refused: Option<String>,
     /// The request of the key `failover` that was dealt with, by its revision, and when it was cleared.
@@ -29,6 +31,8 @@ pub struct Memory {
     pub reclaim: bool,
     /// Since when the view and the last renewal disagree on whether I lead.
     pub unconfirmed_since: Option<Moment>,
+    /// While I end and my Postgres is down: when I go, whatever became of the leader key.
+    pub leave_by: Option<Moment>,
     /// I stopped being primary and have not been a standby since.
     pub demoted: bool,
     /// While I am primary: whether the checkpoint after promotion is done (`None`: not begun).
@@ -130,6 +134,13 @@ pub struct HandOver {
     pub since: Moment,
     /// When it is aborted.
     pub give_up_at: Moment,
+}
+
+impl HandOver {
+    /// PostgreSQL is down and the candidate has not shown yet that it holds everything: this has its own deadline.
+    pub(super) fn waits_for_candidate(&self) -> bool {
+        matches!(self.phase, HandOverPhase::Stopping | HandOverPhase::Proving { .. })
+    }
 }
 
 /// What asked for a hand-over.

@@ -20,7 +20,8 @@ const MISSING_AFTER: Duration = Duration::from_secs(1);
 /// How often the progress of a clone is written.
 const CLONE_PROGRESS_EVERY: Duration = Duration::from_secs(2);
 
-/// Writes the member record when it changed: positions at most once per `loop_wait`, everything else at once.
+/// Writes the member record when it changed: positions at most once per `loop_wait`, everything else at once. Where
+/// etcd takes no writes, it is what shows when it does again.
 pub(super) fn member(turn: &mut Turn<'_>, leadership: &Leadership, server: &Server<'_>) {
     let record = record(turn, leadership, server);
     let Some(lease) = turn.seen.lease.lease else { return };
@@ -34,7 +35,7 @@ pub(super) fn member(turn: &mut Turn<'_>, leadership: &Leadership, server: &Serv
             let old_enough = *at + every <= turn.now;
             *old_lease != lease
                 || without_positions(old) != without_positions(&record)
-                || (old_enough && *old != record)
+                || (old_enough && (*old != record || turn.writes_refused().is_some()))
                 || (*at + MISSING_AFTER <= turn.now && is_missing(turn, lease, &record))
         }
     };
@@ -216,7 +217,8 @@ fn schedule(request: &Request, sql: Option<&SqlFacts>) -> Option<Map<String, Val
     Some(fields)
 }
 
-/// Writes the status when it changed, at most once per `loop_wait`; another timeline, or other slots' names, at once.
+/// Writes the status when it changed or etcd does not show it, at most once per `loop_wait`;
+/// another timeline, or other slots' names, at once.
 pub(super) fn status(turn: &mut Turn<'_>, term: Term, sql: &SqlFacts) {
     let mut slots: BTreeMap<String, Lsn> =
         sql.slots.iter().filter_map(|(name, slot)| Some((name.clone(), slot.position?))).collect();
@@ -228,10 +230,14 @@ pub(super) fn status(turn: &mut Turn<'_>, term: Term, sql: &SqlFacts) {
         slots: Some(slots),
         retain_slots: (!retain.is_empty()).then_some(retain),
     };
+    let shown = turn.cluster().and_then(|cluster| cluster.status.as_ref());
     let due = match &turn.memory.status {
         None => true,
         Some((old, _)) if old.retain_slots != status.retain_slots || old.timeline != status.timeline => true,
-        Some((old, at)) => *old != status && *at + turn.seen.settings.loop_wait <= turn.now,
+        Some((old, at)) => {
+            let lost = shown != Some(old);
+            (lost || *old != status) && *at + turn.seen.settings.loop_wait <= turn.now
+        }
     };
     if due && status.optime.is_some() {
         write_status(turn, term, status);

@@ -44,8 +44,7 @@ pub(super) fn run(turn: &mut Turn<'_>, sql: &SqlFacts) -> Reason {
         return reason;
     }
     if asked_for_me && (takes_loss || turn.sync_record().is_none()) {
-        take(turn);
-        return Reason::AskedToLead;
+        return take(turn, Reason::AskedToLead);
     }
     let rivals = rivals(turn);
     if !peers::ask(turn, &rivals) {
@@ -57,20 +56,22 @@ pub(super) fn run(turn: &mut Turn<'_>, sql: &SqlFacts) -> Reason {
     }
     if asked_for_me {
         // Whoever is ahead holds nothing more that was acknowledged, and goes behind.
-        take(turn);
-        return Reason::AskedToLead;
+        return take(turn, Reason::AskedToLead);
     }
     if let Some(reason) = somebody_first(turn, request, sql) {
         turn.wake_in(ASK_AGAIN, WaitingOn::Members);
         return reason;
     }
-    take(turn);
-    Reason::HealthiestMember
+    take(turn, Reason::HealthiestMember)
 }
 
-fn take(turn: &mut Turn<'_>) {
+fn take(turn: &mut Turn<'_>, because: Reason) -> Reason {
     let by = Grounds { sync: turn.sync_revision(), unlocked: turn.memory.unlocked_at.unwrap_or_default() };
-    turn.act(Action::Start(Job::TakeLeadership { by }));
+    turn.start(Job::TakeLeadership { by });
+    match turn.writes_refused() {
+        Some(_) => Reason::WritesRefused,
+        None => because,
+    }
 }
 
 /// Why the key `sync` does not let me lead.
@@ -234,6 +235,10 @@ pub(super) enum Candidates {
 
 /// Asks who could lead in my place.
 pub(super) fn candidates(turn: &mut Turn<'_>) -> Candidates {
+    if turn.writes_refused().is_some() {
+        // Nobody can take a key that cannot be written.
+        return Candidates::None;
+    }
     let rivals = rivals(turn);
     let all_answered = peers::ask(turn, &rivals);
     let fit = |(name, _): &(MemberName, String)| {
@@ -265,11 +270,11 @@ pub(super) fn retake(turn: &mut Turn<'_>, server: &Server<'_>) -> Reason {
         return led_since
             .map_or(Reason::OldTimeline, |leader| Reason::Sync(SyncReason::NotVouchedFor { leader }));
     }
-    if turn.seen.writing.is_none() {
-        take(turn);
-    }
     turn.wake_in(ASK_AGAIN, WaitingOn::Lease);
-    Reason::KeyVanished
+    match turn.seen.writing {
+        None => take(turn, Reason::KeyVanished),
+        Some(_) => Reason::KeyVanished,
+    }
 }
 
 /// The key hangs on my lease; the next renewal confirms it.

@@ -7,6 +7,9 @@ use super::turn::Turn;
 use super::{Leadership, Server};
 use crate::model::{Action, ExitBecause, Finished, JobKind, Outcome, Process};
 
+/// What an etcd that takes no writes refused is tried again after this.
+const REFUSED_AGAIN_AFTER: Duration = Duration::from_secs(1);
+
 impl Turn<'_> {
     /// Takes note of what ended and of what changed since the last tick, before any rule looks.
     pub(super) fn remember(&mut self, leadership: &Leadership, server: &Server<'_>) {
@@ -48,6 +51,8 @@ impl Turn<'_> {
         }
         if let Leadership::Other(_) = leadership {
             self.memory.crashes.clear();
+            // The leader tells now.
+            self.memory.status = None;
         }
         let term = match leadership {
             Leadership::Mine(term) | Leadership::Expiring(term) => Some(*term),
@@ -127,14 +132,16 @@ impl Turn<'_> {
 
     fn remember_end(&mut self, job: JobKind, outcome: &Outcome) {
         let failed = match outcome {
-            Outcome::Failed(why) | Outcome::Unknown(why) => Some(why),
+            Outcome::Failed(why) | Outcome::Unknown(why) | Outcome::Refused(why) => Some(why),
             Outcome::Done | Outcome::Lost | Outcome::Cancelled => None,
         };
         if let Some(why) = failed {
             self.memory.last_failure = Some(format!("{job}: {why}"));
         }
         let done = *outcome == Outcome::Done;
+        let refused = matches!(outcome, Outcome::Refused(_));
         match job {
+            JobKind::TakeLeadership | JobKind::Promote if refused => self.retry_in(job, REFUSED_AGAIN_AFTER),
             JobKind::StartStandby | JobKind::Promote if failed.is_some() => {
                 self.memory.start_failures += 1;
                 self.retry_in(job, Duration::from_millis(500) * self.memory.start_failures.min(20));
@@ -171,6 +178,11 @@ impl Turn<'_> {
                 }
             }
             JobKind::TakeLeadership if *outcome == Outcome::Lost => self.memory.unlocked_at = None,
+            JobKind::HandOver | JobKind::ReleaseLeadership if refused => {
+                // Nothing was done, and nothing is on its way: the key is mine as before.
+                self.memory.given_away = None;
+                self.retry_in(job, REFUSED_AGAIN_AFTER);
+            }
             JobKind::HandOver | JobKind::ReleaseLeadership => self.memory.reclaim = !done,
             JobKind::ReclaimLeadership => {
                 self.memory.reclaim = !done;

@@ -7,6 +7,22 @@ use super::turn::Turn;
 use super::{Leadership, Server, demote, follow, handover, lead, sync};
 use crate::model::{Action, ExitBecause, Job, JobKind, Process, Reason, StopMode, WaitingOn};
 
+/// How long the end waits for etcd once PostgreSQL is down: the lease is revoked then, or runs out.
+const LEAVE_WITHIN: Duration = Duration::from_secs(5);
+
+/// True when PostgreSQL has been down for so long that whatever is still to be done in etcd will not be.
+pub(super) fn is_overdue(turn: &mut Turn<'_>) -> bool {
+    let down = matches!(turn.seen.postgres.process, Process::Down { .. });
+    let proving = turn.memory.hand_over.as_ref().is_some_and(|hand_over| hand_over.waits_for_candidate());
+    if !turn.seen.shutting_down || !down || proving {
+        turn.memory.leave_by = None;
+        return false;
+    }
+    let leave_by = *turn.memory.leave_by.get_or_insert(turn.now + LEAVE_WITHIN);
+    turn.wake_at(leave_by, WaitingOn::Lease);
+    leave_by <= turn.now
+}
+
 /// Takes the next step towards the end.
 pub(super) fn go_on(turn: &mut Turn<'_>, leadership: &Leadership, server: &Server<'_>) -> Reason {
     if turn.seen.settings.pause {
@@ -58,7 +74,7 @@ fn stop(turn: &mut Turn<'_>) -> Reason {
     Reason::ShuttingDown
 }
 
-fn exit(turn: &mut Turn<'_>) -> Reason {
+pub(super) fn exit(turn: &mut Turn<'_>) -> Reason {
     turn.act(Action::Exit(ExitBecause::Asked));
     Reason::ShuttingDown
 }

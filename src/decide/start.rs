@@ -73,7 +73,11 @@ pub(super) fn promote(turn: &mut Turn<'_>, term: Term, sql: &SqlFacts) -> Reason
     }
     let above = newest_timeline(turn);
     turn.start(Job::Promote { term, above });
-    Reason::Promoting
+    match turn.writes_refused() {
+        // No other history can be kept from the number of a timeline that etcd was not told of.
+        Some(_) => Reason::WritesRefused,
+        None => Reason::Promoting,
+    }
 }
 
 /// The newest timeline in any record: two members that promote from one place, one after the other, must not give

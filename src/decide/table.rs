@@ -53,6 +53,8 @@ fn go_on(turn: &mut Turn<'_>, situation: Situation, leadership: &Leadership, ser
             sync::on_leader(turn, *term, sql);
         }
         busy(turn, job, leadership)
+    } else if shutdown::is_overdue(turn) {
+        shutdown::exit(turn)
     } else if let Leadership::Mine(term) = leadership
         && turn.memory.given_away == Some(*term)
     {

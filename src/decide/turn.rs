@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use super::{Decision, Memory, peers};
 use crate::model::{
-    Action, ClusterView, FollowTarget, Job, MemberKey, MemberName, Moment, Observation, PeerAnswer, PodRole,
-    Reason, WaitingOn, slot_name,
+    Action, ClusterView, FollowTarget, Job, JobKind, MemberKey, MemberName, Moment, Observation, PeerAnswer,
+    PodRole, Reason, WaitingOn, slot_name,
 };
 
 /// What a rule sees and fills in. Rules read `seen`, change `memory`, push `actions`, and return the reason.
@@ -31,16 +31,29 @@ impl<'a> Turn<'a> {
         self.seen.view.as_ref().map(|view| &view.cluster)
     }
 
+    /// Why etcd takes no writes, while it does not.
+    pub(super) fn writes_refused(&self) -> Option<&'a str> {
+        self.seen.writes.refused.as_deref()
+    }
+
     pub(super) fn act(&mut self, action: Action) {
         self.actions.push(action);
     }
 
     /// Starts a long action, unless its last failure asks for a pause.
     pub(super) fn start(&mut self, job: Job) {
-        match self.memory.retry_at.get(&job.kind()).copied().filter(|at| self.now < *at) {
-            Some(at) => self.wake_at(at, WaitingOn::Retry),
-            None => self.act(Action::Start(job)),
+        if !self.waits(job.kind()) {
+            self.act(Action::Start(job));
         }
+    }
+
+    /// Whether a failure of this kind of action asks for a pause; looks again after it.
+    pub(super) fn waits(&mut self, kind: JobKind) -> bool {
+        let until = self.memory.retry_at.get(&kind).copied().filter(|at| self.now < *at);
+        if let Some(at) = until {
+            self.wake_at(at, WaitingOn::Retry);
+        }
+        until.is_some()
     }
 
     /// Looks again at `at` at the latest.

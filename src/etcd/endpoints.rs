@@ -9,10 +9,12 @@ use std::time::Duration;
 use etcd_client::{Certificate, Client, ConnectOptions, Identity, ResponseHeader, TlsOptions};
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 use super::error::{auth_is_off, needs_login};
 use super::{EtcdError, Keys};
+use crate::model::WriteFacts;
+use crate::os::clock;
 
 /// How long a connection may take to come up before it counts as broken.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -62,6 +64,8 @@ struct Inner {
     terms: Mutex<BTreeMap<u64, u64>>,
     /// The view is not what it should be.
     look_again: Notify,
+    /// What it does with our writes.
+    writes: watch::Sender<WriteFacts>,
 }
 
 pub(super) struct Endpoint {
@@ -97,6 +101,7 @@ impl Etcd {
                 endpoints,
                 terms: Mutex::default(),
                 look_again: Notify::new(),
+                writes: watch::Sender::default(),
             }),
         })
     }
@@ -109,6 +114,19 @@ impl Etcd {
     /// Where it is, as configured.
     pub fn endpoint_urls(&self) -> &[String] {
         &self.inner.setup.endpoints
+    }
+
+    /// What etcd does with writes. Changes with every one that it does or refuses.
+    pub fn writes(&self) -> watch::Receiver<WriteFacts> {
+        self.inner.writes.subscribe()
+    }
+
+    /// Takes note of a write that was done or refused; one whose end is unknown says nothing.
+    pub(super) fn note_write(&self, refused: Option<&str>) {
+        self.inner.writes.send_modify(|facts| {
+            facts.refused = refused.map(str::to_owned);
+            facts.done_at = if refused.is_none() { Some(clock::now()) } else { facts.done_at };
+        });
     }
 
     pub(super) fn look_again(&self) -> &Notify {
@@ -127,8 +145,8 @@ impl Etcd {
     }
 
     /// Runs `ask` on the best endpoint, on the next as well when no answer came after `hedge_after`, at once when the
-    /// answer was an error; the first good answer wins. Of errors, a refusal is the answer only where all that were asked
-    /// refuse ([`EtcdError::and`]). Only for requests that may be done twice.
+    /// answer was an error; the first good answer wins. Of errors, a refusal is the answer only where all that were
+    /// asked refuse ([`EtcdError::and`]). Only for requests that may be done twice.
     pub(super) async fn hedged<T, F, A>(
         &self,
         hedge_after: Duration,
@@ -166,7 +184,11 @@ impl Etcd {
                     Err(error) if error.is_definite() => return Err(error),
                     Err(error) => {
                         asked.retain(|other| other.index != endpoint.index);
-                        endpoint.failed();
+                        match &error {
+                            // The alarm is the whole cluster's: there is nobody else to ask.
+                            EtcdError::NoSpace(_) => waiting = Vec::new().into_iter(),
+                            _other => endpoint.failed(),
+                        }
                         trouble = Some(match trouble.take() {
                             Some(before) => before.and(error),
                             None => error,

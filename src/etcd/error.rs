@@ -13,6 +13,10 @@ pub enum EtcdError {
     /// Definite: the lease named in the request does not exist, and nothing was written.
     #[error("requested lease not found")]
     LeaseNotFound,
+    /// Definite: etcd takes no writes, because its database is as large as it may be (the alarm NOSPACE), and this one
+    /// was not done. Reads, renewals, revocations and deletions go on.
+    #[error("etcd takes no writes: {0}")]
+    NoSpace(String),
     /// No endpoint answered properly. A write may or may not have happened: read back.
     #[error("the result is unknown: {0}")]
     Unknown(String),
@@ -38,6 +42,7 @@ impl EtcdError {
         match self {
             EtcdError::LeaseNotFound | EtcdError::Corrupt { .. } => true,
             EtcdError::Authentication(_)
+            | EtcdError::NoSpace(_)
             | EtcdError::Unknown(_)
             | EtcdError::Timeout(_)
             | EtcdError::Setup(_) => false,
@@ -51,6 +56,7 @@ impl EtcdError {
             (EtcdError::Authentication(_), EtcdError::Authentication(text)) => {
                 EtcdError::Authentication(text)
             }
+            (EtcdError::NoSpace(_), EtcdError::NoSpace(text)) => EtcdError::NoSpace(text),
             (EtcdError::Setup(_), EtcdError::Setup(text)) => EtcdError::Setup(text),
             (EtcdError::Unknown(one), EtcdError::Unknown(other)) if one == other => EtcdError::Unknown(one),
             (one, other) => EtcdError::Unknown(format!("{}; {}", one.in_short(), other.in_short())),
@@ -74,6 +80,8 @@ impl From<Error> for EtcdError {
         let says = |part: &str| text.contains(part);
         if says("requested lease not found") || says("lease keep alive error: lease not found") {
             EtcdError::LeaseNotFound
+        } else if says("database space exceeded") {
+            EtcdError::NoSpace(text)
         } else if says("authentication failed") || says("permission denied") || needs_login(&error) {
             EtcdError::Authentication(text)
         } else if matches!(error, Error::InvalidUri(_) | Error::InvalidArgs(_)) {
@@ -107,6 +115,10 @@ mod tests {
         EtcdError::Authentication("etcdserver: invalid auth token".to_owned())
     }
 
+    fn full() -> EtcdError {
+        EtcdError::NoSpace("etcdserver: mvcc: database space exceeded".to_owned())
+    }
+
     fn unknown(text: &str) -> EtcdError {
         EtcdError::Unknown(text.to_owned())
     }
@@ -114,10 +126,11 @@ mod tests {
     #[test]
     fn a_refusal_counts_where_nobody_may_have_done_it() {
         assert_eq!(refused().and(refused()), refused());
+        assert_eq!(full().and(full()), full());
         let mixed = unknown("connection refused").and(refused());
         let text = "connection refused; etcd refused the credentials: etcdserver: invalid auth token";
         assert_eq!(mixed, unknown(text));
-        assert!(matches!(EtcdError::Timeout(Duration::from_secs(1)).and(refused()), EtcdError::Unknown(_)));
+        assert!(matches!(EtcdError::Timeout(Duration::from_secs(1)).and(full()), EtcdError::Unknown(_)));
         assert_eq!(unknown("no leader").and(unknown("no leader")), unknown("no leader"));
     }
 }

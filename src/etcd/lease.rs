@@ -181,7 +181,11 @@ impl Keeping {
         // Only a deadline that is known can be shortened: a lease that is gone on with is confirmed first.
         let confirmed = self.renewal.facts().deadline.is_some();
         if self.moving_to.is_some() || (confirmed && ttl != self.granted_ttl) {
-            self.change_ttl(ttl).await?;
+            match self.change_ttl(ttl).await {
+                // Another lease cannot be had now, and the present one can be renewed: a later round tries again.
+                Err(EtcdError::NoSpace(_)) => self.moving_to = None,
+                other => other?,
+            }
         }
         for _ in 0..2 {
             let lease = match self.renewal.facts().lease {

@@ -9,8 +9,8 @@
 //!              one client for each endpoint, ranked by health, hedged
 //! ```
 //!
-//! Errors are a closed world: only [`EtcdError::LeaseNotFound`] and [`Cas::Lost`] are definite. Everything else means
-//! that nobody knows what happened, and the caller reads back.
+//! Errors are a closed world: only [`EtcdError::LeaseNotFound`], [`EtcdError::NoSpace`] and [`Cas::Lost`] are definite.
+//! Everything else means that nobody knows what happened, and the caller reads back.
 //! Deliberately absent: who should lead, when to give up, what to retry. That is policy.
 
 mod endpoints;

@@ -57,12 +57,25 @@ impl Etcd {
                 Ok(answer)
             }
         };
-        let answer = self.hedged(HEDGE_AFTER, WITHIN, ask).await?;
+        let answer = match self.hedged(HEDGE_AFTER, WITHIN, ask).await {
+            Ok(answer) => answer,
+            Err(error) => {
+                if let EtcdError::NoSpace(why) = &error {
+                    self.note_write(Some(why));
+                }
+                return Err(error);
+            }
+        };
         let revision = answer.header().map_or(0, |header| header.revision());
+        let answers = answer.op_responses();
         if answer.succeeded() {
+            // Deletions are done also where nothing can be written.
+            if answers.iter().any(|answer| matches!(answer, TxnOpResponse::Put(_))) {
+                self.note_write(None);
+            }
             return Ok(Cas::Done(revision));
         }
-        let now = answer.op_responses().into_iter().find_map(|answer| match answer {
+        let now = answers.into_iter().find_map(|answer| match answer {
             TxnOpResponse::Get(found) => first(&found),
             TxnOpResponse::Put(_) | TxnOpResponse::Delete(_) | TxnOpResponse::Txn(_) => None,
         });

@@ -8,7 +8,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use etcd_client::{Client, EventType, GetOptions, KeyValue, WatchOptions, WatchResponse, WatchStream};
+use etcd_client::{
+    AlarmAction, AlarmType, Client, EventType, GetOptions, KeyValue, WatchOptions, WatchResponse, WatchStream,
+};
 use tokio::sync::watch;
 
 use super::endpoints::{Endpoint, Etcd};
@@ -39,6 +41,21 @@ impl Etcd {
     pub async fn read(&self, within: Duration) -> Result<ClusterView, EtcdError> {
         let listed = self.list(within).await?;
         self.keys().view(&listed.keys, listed.revision)
+    }
+
+    /// Whether etcd's alarm NOSPACE is on: it takes no writes.
+    ///
+    /// # Errors
+    /// When it does not answer, or not to this user.
+    pub async fn is_full(&self, within: Duration) -> Result<bool, EtcdError> {
+        let ask = |etcd: Etcd, endpoint: Arc<Endpoint>| async move {
+            let request = |mut client: Client| async move {
+                client.alarm(AlarmAction::Get, AlarmType::None, None).await
+            };
+            let answer = etcd.call(&endpoint, request).await?;
+            Ok(answer.alarms().iter().any(|alarm| alarm.alarm() == AlarmType::Nospace))
+        };
+        self.hedged(within / 4, within, ask).await
     }
 
     async fn list(&self, within: Duration) -> Result<Listed, EtcdError> {

@@ -3,7 +3,8 @@
 //! A transaction carries in its failure branch a read of the key it changes. So a change whose first answer was lost
 //! is recognized as done, and may be sent to a second endpoint without harm. The worst a straggler can do is to publish
 //! my own record of a moment ago; every other one fails its comparison.
-//! Errors of all of them: [`EtcdError::LeaseNotFound`] is definite, everything else means "read back".
+//! Errors of all of them: [`EtcdError::LeaseNotFound`] and [`EtcdError::NoSpace`] are definite, everything else means
+//! "read back".
 
 use std::sync::Arc;
 use std::time::Duration;

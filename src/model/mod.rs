@@ -46,7 +46,7 @@ pub use lsn::{Lsn, LsnParseError};
 pub use member::{MemberRecord, MemberState, Role};
 pub use moment::{Moment, WallTime};
 pub use name::{MemberName, NameError, slot_name};
-pub use observation::{Finished, LeaderBranch, Me, Observation, Outcome, Running, View};
+pub use observation::{Finished, LeaderBranch, Me, Observation, Outcome, Running, View, WriteFacts};
 pub use peer::{PeerAnswer, PeerIdentity, Session};
 pub use pod::{PodFacts, PodFailure, PodNames, PodRole, PodTask, PodTrouble};
 pub use postgres::{

@@ -44,8 +44,20 @@ pub struct Observation {
     /// What does not work with the Kubernetes API, where this member runs in a pod.
     #[serde(default)]
     pub pod_trouble: Option<String>,
+    /// What etcd does with writes.
+    #[serde(default)]
+    pub writes: WriteFacts,
     /// For schedules only.
     pub wall: WallTime,
+}
+
+/// What etcd does with writes, as this member's own have shown.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WriteFacts {
+    /// Why it takes none, while it answers reads and renews leases; `None` when it takes them, or none was tried.
+    pub refused: Option<String>,
+    /// When one was last done.
+    pub done_at: Option<Moment>,
 }
 
 impl Observation {
@@ -129,6 +141,8 @@ pub enum Outcome {
     Unknown(String),
     /// It failed, for the reason given.
     Failed(String),
+    /// etcd takes no writes, for the reason given: it was not done, and nothing of it is on its way.
+    Refused(String),
     /// It was cancelled.
     Cancelled,
 }

@@ -27,6 +27,8 @@ pub enum Reason {
     Promoting,
     /// An operator's failover loses what the former leader had written; etcd is told before the promotion.
     TakingLoss,
+    /// What comes next needs a write, and etcd takes none.
+    WritesRefused,
     Restarting,
     Reinitializing,
     CrashedLeader,
@@ -188,6 +190,9 @@ impl fmt::Display for Reason {
             }
             Reason::NoLeaseYet => write!(f, "waiting for a lease from etcd"),
             Reason::TakingLoss => write!(f, "a loss is taken, as asked: etcd is told of it before I promote"),
+            Reason::WritesRefused => {
+                write!(f, "etcd takes no writes, and leadership begins with one: waiting until it does")
+            }
             Reason::Promoting => write!(f, "promoting: the lease is mine and PostgreSQL is a standby"),
             Reason::Restarting => write!(f, "restarting PostgreSQL as asked"),
             Reason::Reinitializing => write!(f, "reinitializing as asked"),

@@ -2,6 +2,7 @@
 
 mod attach;
 mod follow;
+mod full_etcd;
 mod liveness;
 mod peers;
 mod rejoin;

@@ -10,7 +10,7 @@ use serde_json::json;
 
 use super::world::{World, answer, down, name, primary, standby, up};
 
-fn jobs(actions: &[Action]) -> Vec<JobKind> {
+pub(super) fn jobs(actions: &[Action]) -> Vec<JobKind> {
     let job = |action: &Action| match action {
         Action::Start(job) => Some(job.kind()),
         _ => None,
@@ -131,7 +131,7 @@ fn a_crash_loop_ends_with_another_leader() {
     }
 }
 
-fn switchover(candidate: Option<&str>) -> FailoverKey {
+pub(super) fn switchover(candidate: Option<&str>) -> FailoverKey {
     let request =
         FailoverRequest { leader: Some(name("a")), candidate: candidate.map(name), scheduled_at: None };
     FailoverKey { request, mod_revision: 77 }

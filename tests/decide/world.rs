@@ -9,7 +9,7 @@ use matriarch::model::{
     JobKind, LeaderKey, Leading, LeaseFacts, LeaseId, LivenessFacts, Lsn, Me, MemberKey, MemberName,
     MemberRecord, MemberState, Moment, Observation, Outcome, PeerAnswer, PeerIdentity, PostgresFacts,
     Process, Role, Session, Settings, SqlFacts, Standby, SyncFacts, SyncOwner, Tags, Term, Timeline,
-    TimelineHistory, Verdict, View, WalReceiver, WallTime,
+    TimelineHistory, Verdict, View, WalReceiver, WallTime, WriteFacts,
 };
 
 pub(super) const SYSTEM_ID: u64 = 7_000_000_000_000_000_001;
@@ -73,6 +73,7 @@ impl World {
             shutting_down: false,
             watchdog_failed: false,
             pod_trouble: None,
+            writes: WriteFacts { refused: None, done_at: Some(Moment::from_millis(u64::MAX / 2_000_000)) },
             wall: WallTime(1_795_384_347_000),
         };
         World { seen, memory: Memory::default(), now: START }

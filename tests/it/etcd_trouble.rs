@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::support::{BlackHole, Cluster, Plan, Writer, merge};
+use crate::support::{BlackHole, Cluster, Member, Plan, Writer, merge};
 
 /// etcd is killed and started again. Leases outlive it, and so does the primary: same postmaster, same timeline.
 #[tokio::test]
@@ -90,6 +90,108 @@ async fn without_etcd_the_primary_steps_down_and_comes_back() {
     assert_eq!(cluster.members[0].status("/primary").await, 503);
     cluster.etcd.start_again().await;
     cluster.wait_until_well().await;
+}
+
+/// Where etcd takes no writes.
+const QUOTA: u64 = 4 << 20;
+
+async fn is_primary(member: &Member) -> bool {
+    member.status("/primary").await == 200
+}
+
+async fn metric(member: &Member, name: &str) -> String {
+    let page = member.get("/metrics").await.map(|answer| answer.body).unwrap_or_default();
+    let line = page.lines().find(|line| line.split('{').next() == Some(name)).unwrap_or_default();
+    line.rsplit(' ').next().unwrap_or_default().to_owned()
+}
+
+/// A cluster of two whose etcd is full, once the primary says so.
+async fn full() -> Cluster {
+    let cluster = Plan::new(2).etcd_quota(QUOTA).start().await;
+    cluster.etcd.fill().await;
+    // A position to publish.
+    cluster.members[0].sql("CREATE TABLE before_it_was_full ()").await.expect("it takes writes");
+    let said = "etcd takes no writes";
+    cluster
+        .wait_until(Duration::from_secs(15), "the primary says that etcd takes no writes", async || {
+            cluster.members[0].log_text().contains(said)
+        })
+        .await;
+    cluster
+}
+
+/// etcd reads and renews and takes no writes. The primary serves on, says so, and is not stopped for a switchover. When
+/// its postmaster is killed, more often than the crash budget allows, it keeps the key, because nobody else could take
+/// it, and is promoted as soon as there is room again, without a restart of anything.
+#[tokio::test]
+async fn a_full_etcd_costs_nobody_the_leadership() {
+    let cluster = full().await;
+    let primary = &cluster.members[0];
+    assert_eq!(metric(primary, "matriarch_etcd_writes_refused").await, "1");
+    let state = primary.get("/patroni").await.expect("it answers").json();
+    let refused = state["etcd_writes_refused"].as_str().unwrap_or_default();
+    assert!(refused.contains("database space exceeded"), "{state}");
+    let listed = primary.command(&["list"]).await;
+    let listed = String::from_utf8_lossy(&listed.stdout).into_owned();
+    assert!(listed.contains("etcd takes no writes"), "{listed}");
+    let before = primary.postmaster();
+    let order = json!({ "leader": "m1", "candidate": "m2" });
+    let answer = primary.post("/switchover", &order).await;
+    assert_ne!(answer.status, 200, "{}", answer.body);
+    assert!(is_primary(primary).await, "{}", cluster.story());
+    assert_eq!(primary.postmaster(), before, "nothing was stopped");
+    let key = cluster.etcd.get("/service/herd/leader").await;
+    for _crash in 0..4 {
+        let before = primary.postmaster();
+        primary.kill_postmaster();
+        cluster
+            .wait_until(Duration::from_secs(30), "the leader is back as a standby", async || {
+                let anew = primary.postmaster().is_some_and(|pid| Some(pid) != before);
+                anew && primary.value("SELECT pg_is_in_recovery()").await == "t"
+            })
+            .await;
+        let said = "etcd takes no writes, and leadership begins with one";
+        cluster
+            .wait_until(Duration::from_secs(15), "it says what it waits for", async || {
+                let state = primary.get("/patroni").await.map(|answer| answer.body).unwrap_or_default();
+                state.contains(said)
+            })
+            .await;
+        assert_eq!(cluster.etcd.get("/service/herd/leader").await, key, "the key is not given to nobody");
+    }
+    cluster.etcd.free().await;
+    cluster
+        .wait_until(Duration::from_secs(20), "writes are taken again", async || {
+            metric(primary, "matriarch_etcd_writes_refused").await == "0" && is_primary(primary).await
+        })
+        .await;
+    let seen = cluster.wait_until_well().await;
+    assert_eq!(seen.leader(), Some("m1"));
+}
+
+/// Nothing is written meanwhile: an idle primary finds out by itself.
+#[tokio::test]
+async fn an_idle_primary_sees_that_etcd_is_no_longer_full() {
+    let cluster = full().await;
+    cluster.etcd.free().await;
+    cluster
+        .wait_until(Duration::from_secs(20), "writes are taken again", async || {
+            metric(&cluster.members[0], "matriarch_etcd_writes_refused").await == "0"
+        })
+        .await;
+}
+
+/// A primary that is ended under a full etcd stops PostgreSQL and goes, and its key goes with it.
+#[tokio::test]
+async fn a_full_etcd_does_not_hold_back_the_end() {
+    let mut cluster = full().await;
+    cluster.members[0].terminate();
+    assert_eq!(cluster.members[0].exit_code(Duration::from_secs(30)).await, Some(0), "{}", cluster.story());
+    assert_eq!(cluster.members[0].postmaster(), None);
+    assert_eq!(cluster.etcd.get("/service/herd/leader").await, None);
+    assert_eq!(cluster.etcd.get("/service/herd/members/m1").await, None);
+    cluster.etcd.free().await;
+    cluster.wait_for_successor(0, Duration::from_secs(20)).await;
 }
 
 async fn assert_undisturbed(cluster: &Cluster, postmaster: Option<u32>) {

@@ -9,6 +9,7 @@ use crate::sim::clock::At;
 use crate::sim::world::Sim;
 
 pub(crate) mod healing;
+pub(crate) mod kept;
 pub(crate) mod labelled;
 pub(crate) mod last_copy;
 pub(crate) mod leased;
@@ -41,6 +42,11 @@ pub(crate) fn promoted(sim: &Sim, member: usize) {
     timelines::promoted(sim, member);
     sync_record::promoted(sim, member);
     loss::promoted(sim, member);
+}
+
+/// A leader has deleted its key.
+pub(crate) fn released(sim: &Sim, member: usize, ends: bool) {
+    kept::released(sim, member, ends);
 }
 
 /// A renewal was confirmed.

@@ -39,6 +39,8 @@ pub(crate) enum Mutation {
     ConfirmTooEarly,
     /// A member without data does not see that there is a cluster.
     ForgetCluster,
+    /// A release carries no write, and what a full etcd refuses is not taken note of.
+    GiveToNobody,
     /// A line of the log waits until somebody reads it.
     LogBlocks,
     /// The pod says that it leads as soon as its PostgreSQL is promoted.

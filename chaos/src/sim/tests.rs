@@ -76,8 +76,13 @@ fn a_last_copy_that_is_deleted_is_seen() {
 }
 
 #[test]
+fn a_key_that_is_given_to_nobody_is_seen() {
+    is_caught(Mutation::GiveToNobody, "kept", 284);
+}
+
+#[test]
 fn a_cluster_that_does_not_heal_is_seen() {
     is_caught(Mutation::NeverRelist, "healing", 18);
     is_caught(Mutation::ForgetCluster, "healing", 1);
-    is_caught(Mutation::LogBlocks, "healing", 0);
+    is_caught(Mutation::LogBlocks, "healing", 1);
 }

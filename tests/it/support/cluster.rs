@@ -13,6 +13,7 @@ pub(crate) const STARTS_WITHIN: Duration = Duration::from_secs(60);
 /// What cluster to build.
 pub(crate) struct Plan {
     etcd: usize,
+    etcd_quota: Option<u64>,
     dynamic: Value,
     all: Value,
     each: Vec<Value>,
@@ -24,12 +25,18 @@ impl Plan {
         let dynamic = json!({
             "ttl": 5, "loop_wait": 2, "retry_timeout": 3, "postgresql": { "use_pg_rewind": true },
         });
-        Plan { etcd: 1, dynamic, all: json!({}), each: vec![json!({}); members] }
+        Plan { etcd: 1, etcd_quota: None, dynamic, all: json!({}), each: vec![json!({}); members] }
     }
 
     /// With that many etcd servers.
     pub(crate) fn etcd(mut self, size: usize) -> Plan {
         self.etcd = size;
+        self
+    }
+
+    /// etcd's database may grow to so many bytes.
+    pub(crate) fn etcd_quota(mut self, bytes: u64) -> Plan {
+        self.etcd_quota = Some(bytes);
         self
     }
 
@@ -54,7 +61,7 @@ impl Plan {
     /// Starts etcd and prepares the members; none is started.
     pub(crate) async fn prepare(self) -> Cluster {
         let place = Place::new();
-        let etcd = Etcd::start(&place, self.etcd).await;
+        let etcd = Etcd::start_within(&place, self.etcd, self.etcd_quota).await;
         let mut settings = json!({
             "scope": "herd",
             "etcd3": { "hosts": etcd.hosts() },

@@ -13,6 +13,8 @@ use super::{Place, command_as, free_port, processes, request, until};
 pub(crate) struct Etcd {
     folder: PathBuf,
     servers: Vec<Server>,
+    /// How large its database may be; `None`: etcd's default.
+    quota_bytes: Option<u64>,
 }
 
 struct Server {
@@ -24,9 +26,14 @@ struct Server {
 impl Etcd {
     /// Starts `size` servers and waits until they answer.
     pub(crate) async fn start(place: &Place, size: usize) -> Etcd {
+        Etcd::start_within(place, size, None).await
+    }
+
+    /// The same, with a quota.
+    pub(crate) async fn start_within(place: &Place, size: usize, quota_bytes: Option<u64>) -> Etcd {
         let servers =
             (0..size).map(|_| Server { client: free_port(), peer: free_port(), process: None }).collect();
-        let mut etcd = Etcd { folder: place.folder("etcd"), servers };
+        let mut etcd = Etcd { folder: place.folder("etcd"), servers, quota_bytes };
         for index in 0..size {
             etcd.spawn(index);
         }
@@ -60,6 +67,7 @@ impl Etcd {
             .args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer])
             .args(["--initial-cluster", &cluster.join(","), "--heartbeat-interval", "50"])
             .args(["--election-timeout", "500", "--log-level", "warn", "--logger", "zap"])
+            .args(self.quota_bytes.map(|bytes| format!("--quota-backend-bytes={bytes}")))
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("a file handle can be copied"))
             .stderr(log)
@@ -146,6 +154,32 @@ impl Etcd {
     /// Writes a key.
     pub(crate) async fn put(&self, key: &str, value: &str) {
         self.write("/v3/kv/put", &json!({ "key": encode(key), "value": encode(value) })).await;
+    }
+
+    /// Writes until it takes no more writes; it answers reads.
+    pub(crate) async fn fill(&self) {
+        let put = json!({ "key": encode("/fill"), "value": encode(&"x".repeat(1 << 19)) });
+        let full = until(Duration::from_secs(60), async || {
+            self.call("/v3/kv/put", &put).await.is_none().then_some(())
+        });
+        assert!(full.await.is_some(), "its quota is small");
+        assert!(self.get("/fill").await.is_some(), "it answers reads");
+    }
+
+    /// Frees what [`Etcd::fill`] wrote, so that it takes writes again.
+    pub(crate) async fn free(&self) {
+        self.write("/v3/kv/deleterange", &json!({ "key": encode("/fill") })).await;
+        let read =
+            self.call("/v3/kv/range", &json!({ "key": encode("/fill") })).await.expect("it answers reads");
+        let revision = &read["header"]["revision"];
+        self.write("/v3/kv/compaction", &json!({ "revision": revision, "physical": true })).await;
+        self.write("/v3/maintenance/defragment", &json!({})).await;
+        let alarms = self.call("/v3/maintenance/alarm", &json!({ "action": "GET" })).await;
+        for alarm in alarms.expect("it tells its alarms")["alarms"].as_array().into_iter().flatten() {
+            let (member, kind) = (&alarm["memberID"], &alarm["alarm"]);
+            let disarm = json!({ "action": "DEACTIVATE", "memberID": member, "alarm": kind });
+            self.write("/v3/maintenance/alarm", &disarm).await;
+        }
     }
 
     /// Deletes whatever lies below a directory, at one moment.

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 use std::time::Duration;
 
-use matriarch::model::Moment;
+use matriarch::model::{Moment, WriteFacts};
 
 use super::{Answer, Op, Refusal, SERVERS};
 use crate::sim::executor::NATURE;
@@ -22,11 +22,30 @@ pub(crate) struct Client {
     from: Host,
     failures: Rc<RefCell<[u32; SERVERS]>>,
     highest_term: Rc<RefCell<u64>>,
+    writes: Rc<RefCell<WriteFacts>>,
 }
 
 impl Client {
     pub(crate) fn new(sim: &Sim, from: Host) -> Client {
-        Client { sim: sim.clone(), from, failures: Rc::default(), highest_term: Rc::default() }
+        Client {
+            sim: sim.clone(),
+            from,
+            failures: Rc::default(),
+            highest_term: Rc::default(),
+            writes: Rc::default(),
+        }
+    }
+
+    /// What etcd does with writes.
+    pub(crate) fn writes(&self) -> WriteFacts {
+        self.writes.borrow().clone()
+    }
+
+    /// Takes note of a write that was done or refused.
+    pub(crate) fn note_write(&self, done_at: Option<Moment>) {
+        let mut writes = self.writes.borrow_mut();
+        writes.refused = done_at.is_none().then(|| "database space exceeded".to_owned());
+        writes.done_at = done_at.or(writes.done_at);
     }
 
     /// The servers, healthiest first.
@@ -54,13 +73,13 @@ impl Client {
         let (inbox, rings) = (Inbox::default(), Signal::default());
         let mut waiting = self.ranked().into_iter();
         let mut asked: Vec<usize> = Vec::new();
-        let mut trouble = Refusal::Unknown("no endpoint");
+        let mut trouble: Option<Refusal> = None;
         loop {
             if let Some(server) = waiting.next() {
                 asked.push(server);
                 self.send(server, op.clone(), inbox.clone(), rings.clone());
             } else if asked.is_empty() {
-                return Err(trouble);
+                return Err(trouble.unwrap_or(Refusal::Unknown("no endpoint")));
             }
             let pause = if waiting.len() > 0 { hedge_after } else { within };
             let next_at = (exec.now() + pause).min(give_up_at);
@@ -76,14 +95,21 @@ impl Client {
                     false => {
                         self.failed(server);
                         asked.retain(|other| *other != server);
-                        trouble = Refusal::Unknown("a stale answer");
+                        trouble = Some(Refusal::Unknown("a stale answer"));
                     }
                 },
                 Some((_, Err(Refusal::LeaseNotFound))) => return Err(Refusal::LeaseNotFound),
                 Some((server, Err(refusal))) => {
-                    self.failed(server);
                     asked.retain(|other| *other != server);
-                    trouble = refusal;
+                    match &refusal {
+                        Refusal::NoSpace => waiting = Vec::new().into_iter(),
+                        _other => self.failed(server),
+                    }
+                    // What one server refuses another may have done.
+                    trouble = Some(match trouble.take() {
+                        Some(before) if before != refusal => Refusal::Unknown("one refuses"),
+                        _same => refusal,
+                    });
                 }
                 None if give_up_at <= exec.now() => {
                     asked.iter().for_each(|server| self.failed(*server));

@@ -20,7 +20,7 @@ use super::world::Sim;
 pub(crate) mod client;
 pub(crate) mod store;
 
-use store::{LeaseNotFound, Store, Txn};
+use store::{Change, LeaseNotFound, Store, Txn};
 
 /// Servers.
 pub(crate) const SERVERS: usize = 3;
@@ -34,6 +34,17 @@ pub(crate) enum Op {
     Grant(Duration),
     Revoke(i64),
     KeepAlive(i64),
+}
+
+impl Op {
+    /// Whether it needs space. A transaction does whether or not its comparisons hold.
+    fn grows(&self) -> bool {
+        match self {
+            Op::Txn(txn) => txn.then.iter().any(|change| !matches!(change, Change::Delete(_))),
+            Op::Grant(_) => true,
+            Op::Get(_) | Op::List | Op::Revoke(_) | Op::KeepAlive(_) => false,
+        }
+    }
 }
 
 /// What it gives.
@@ -62,6 +73,8 @@ pub(crate) struct Answer {
 pub(crate) enum Refusal {
     /// Definite.
     LeaseNotFound,
+    /// Definite: its database is full.
+    NoSpace,
     /// Anything else: nobody knows.
     Unknown(&'static str),
 }
@@ -89,6 +102,8 @@ pub(crate) struct Etcd {
     pub(crate) slow_ms: u64,
     /// Watches opened from now on never tell anything.
     pub(crate) deaf_watches: bool,
+    /// It takes no writes but deletions, and grants no lease.
+    pub(crate) no_space: bool,
 }
 
 impl Sim {
@@ -256,17 +271,21 @@ impl Sim {
             }
             return Err(Refusal::Unknown("etcdserver: request timed out, possibly due to leader loss"));
         }
-        let body = self.apply(op).map_err(|LeaseNotFound| Refusal::LeaseNotFound)?;
+        let body = self.apply(op)?;
         let revision = self.world().etcd.store.revision;
         Ok(Answer { raft_term, revision, body, sent_at: Moment::default() })
     }
 
-    fn apply(&self, op: &Op) -> Result<Body, LeaseNotFound> {
+    fn apply(&self, op: &Op) -> Result<Body, Refusal> {
         let mut world = self.world();
+        if world.etcd.no_space && op.grows() {
+            return Err(Refusal::NoSpace);
+        }
         let before = world.etcd.store.revision;
         let body = match op {
             Op::Txn(txn) => {
-                let (done, now) = world.etcd.store.txn(txn)?;
+                let done = world.etcd.store.txn(txn);
+                let (done, now) = done.map_err(|LeaseNotFound| Refusal::LeaseNotFound)?;
                 Body::Txn { done, now }
             }
             Op::Get(path) => Body::Key(world.etcd.store.keys.get(path).cloned()),
@@ -276,7 +295,7 @@ impl Sim {
                 Body::Lease(world.etcd.store.grant(*ttl, expires))
             }
             Op::Revoke(lease) if world.etcd.store.revoke(*lease) => Body::Done,
-            Op::Revoke(_) | Op::KeepAlive(_) => return Err(LeaseNotFound),
+            Op::Revoke(_) | Op::KeepAlive(_) => return Err(Refusal::LeaseNotFound),
         };
         if before != world.etcd.store.revision {
             world.etcd.changed.give(&self.exec);

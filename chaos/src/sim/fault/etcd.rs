@@ -44,7 +44,15 @@ impl Sim {
                     sim.world().etcd.deaf_watches = false;
                 });
             }
-            85..=89 => {
+            85..=86 => {
+                self.note(|| format!("fault: etcd is full for {lasts:?}"));
+                self.world().etcd.no_space = true;
+                self.nature(async move {
+                    sim.exec.sleep(lasts).await;
+                    sim.world().etcd.no_space = false;
+                });
+            }
+            87..=89 => {
                 let mut world = self.world();
                 world.etcd.store.compacted = world.etcd.store.revision;
             }

@@ -114,7 +114,7 @@ impl Sim {
         {
             let mut world = self.world();
             world.network.heal();
-            (world.etcd.slow_ms, world.etcd.deaf_watches) = (0, false);
+            (world.etcd.slow_ms, world.etcd.deaf_watches, world.etcd.no_space) = (0, false, false);
             for machine in &mut world.machines {
                 (machine.disk.full, machine.disk.slow_ms, machine.replay_lag_ms) = (false, 0, 0);
                 machine.strain = Strain::default();

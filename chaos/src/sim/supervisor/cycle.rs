@@ -105,6 +105,7 @@ impl Cycle {
             let news = *shared.process.borrow() != status.postgres.process
                 || *shared.verdict.borrow() != status.postgres.liveness.verdict
                 || differs(&shared.lease.borrow(), &status.lease)
+                || shared.etcd.writes().refused.is_some() != status.writes_refused
                 || shared.view_version.get() != self.seen_version
                 || !shared.events.borrow().is_empty()
                 || !shared.requests.borrow().is_empty()
@@ -171,6 +172,7 @@ impl Cycle {
             lease: self.agent.shared.lease.borrow().clone(),
             because,
             yields: self.memory.stands_back(now),
+            writes_refused: seen.writes.refused.is_some(),
         };
         for looker in lookers {
             looker.fill(&self.agent.sim.exec, ());
@@ -203,6 +205,7 @@ impl Cycle {
             shutting_down: agent.shared.shutting_down.get(),
             watchdog_failed: false,
             pod_trouble: None,
+            writes: agent.shared.etcd.writes(),
             wall: WallTime((agent.sim.now().0 / 1_000_000) as i64),
         }
     }

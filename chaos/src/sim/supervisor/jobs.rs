@@ -35,7 +35,10 @@ impl Agent {
                 Some(number) => self.checkpoint(number).await,
                 None => Err("postgres is down".to_owned()),
             },
-            Job::Promote { term, above } => self.promote(term, above).await,
+            Job::Promote { term, above } => match self.promotion_timeline(term, above).await {
+                Ok(()) => self.promote(term).await,
+                Err(outcome) => return outcome,
+            },
             Job::CrashRecovery => self.sim.crash_recovery(self.member()).await,
             Job::Rewind { from, .. } => match index_of(from.name.as_str()) {
                 Some(source) => self.sim.rewind(self.member(), source).await,
@@ -125,19 +128,27 @@ impl Agent {
         self.sim.exec.within(within, down).await.is_some()
     }
 
-    /// Every line of `src/agent/jobs.rs` and `src/postgres/promote.rs`, in their order.
-    async fn promote(&self, term: Term, above: Timeline) -> Result<(), String> {
-        let mutation = self.sim.world().options.mutation;
-        if mutation != Some(Mutation::ReuseTimelines) {
-            let lease = self.shared.lease.borrow().lease.ok_or("there is no lease")?;
-            let claimed = self.claim_timeline((term, lease), above.0).await;
-            let passed_over = claimed.map_err(|refusal| format!("{refusal:?}"))?;
-            let passed_over = passed_over.ok_or("the leader key is not mine any more")?;
-            let mut world = self.sim.world();
-            let disk = &mut world.machines[self.member()].disk;
-            let mine = disk.wal.timeline_at(disk.flushed);
-            disk.reserved.extend(mine + 1..=passed_over.max(mine));
+    /// Claims the number of the timeline, and reserves the numbers before it.
+    async fn promotion_timeline(&self, term: Term, above: Timeline) -> Result<(), Outcome> {
+        let failed = |why: &str| Outcome::Failed(why.to_owned());
+        if self.sim.world().options.mutation == Some(Mutation::ReuseTimelines) {
+            return Ok(());
         }
+        let lease = self.shared.lease.borrow().lease.ok_or_else(|| failed("there is no lease"))?;
+        let passed_over = match self.claim_timeline((term, lease), above.0).await {
+            Ok(claimed) => claimed.ok_or_else(|| failed("the leader key is not mine any more"))?,
+            Err(Refusal::NoSpace) => return Err(Outcome::Refused("database space exceeded".to_owned())),
+            Err(refusal) => return Err(failed(&format!("{refusal:?}"))),
+        };
+        let mut world = self.sim.world();
+        let disk = &mut world.machines[self.member()].disk;
+        let mine = disk.wal.timeline_at(disk.flushed);
+        disk.reserved.extend(mine + 1..=passed_over.max(mine));
+        Ok(())
+    }
+
+    /// Every line of `src/agent/jobs.rs` and `src/postgres/promote.rs`, in their order.
+    async fn promote(&self, term: Term) -> Result<(), String> {
         self.step().await;
         let Some(number) = self.number() else { return Err("promote: postgres is down".to_owned()) };
         self.wait_until_ready(number, PROMOTE_WITHIN).await?;
@@ -203,6 +214,7 @@ impl Agent {
         match result {
             Ok(Cas::Done) => Outcome::Done,
             Ok(Cas::Lost) => Outcome::Lost,
+            Err(Refusal::NoSpace) => Outcome::Refused("database space exceeded".to_owned()),
             Err(refusal) => Outcome::Unknown(format!("{refusal:?}")),
         }
     }

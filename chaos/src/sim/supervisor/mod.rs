@@ -50,6 +50,7 @@ pub(crate) struct Status {
     pub(crate) lease: LeaseFacts,
     pub(crate) because: String,
     pub(crate) yields: bool,
+    pub(crate) writes_refused: bool,
 }
 
 /// What the tasks of one supervisor share.

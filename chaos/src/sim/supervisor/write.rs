@@ -10,6 +10,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::Agent;
+use crate::invariant;
 use crate::sim::etcd::store::{Change, Compare, Txn};
 use crate::sim::etcd::{Body, Op, Refusal};
 use crate::sim::mutation::Mutation;
@@ -40,13 +41,32 @@ impl Agent {
         read: String,
         mine: impl Fn(Option<&StoredKey>) -> bool,
     ) -> Result<Cas, Refusal> {
+        let puts = then.iter().any(|change| !matches!(change, Change::Delete(_)));
         let op = Op::Txn(Txn { when, then, read });
-        let answer = self.shared.etcd.hedged(HEDGE_AFTER, WITHIN, op).await?;
+        let answer = match self.shared.etcd.hedged(HEDGE_AFTER, WITHIN, op).await {
+            Ok(answer) => answer,
+            Err(refusal) => {
+                if refusal == Refusal::NoSpace && self.takes_note_of_refusals() {
+                    self.shared.etcd.note_write(None);
+                    self.shared.bell.give(&self.sim.exec);
+                }
+                return Err(refusal);
+            }
+        };
         match answer.body {
-            Body::Txn { done: true, .. } => Ok(Cas::Done),
+            Body::Txn { done: true, .. } => {
+                if puts {
+                    self.shared.etcd.note_write(Some(self.now()));
+                }
+                Ok(Cas::Done)
+            }
             Body::Txn { now, .. } if mine(now.as_ref()) => Ok(Cas::Done),
             _other => Ok(Cas::Lost),
         }
+    }
+
+    fn takes_note_of_refusals(&self) -> bool {
+        self.sim.world().options.mutation != Some(Mutation::GiveToNobody)
     }
 
     fn as_leader(&self, term: Term, lease: LeaseId) -> Vec<Compare> {
@@ -106,8 +126,13 @@ impl Agent {
     ) -> Result<Cas, Refusal> {
         let leader = self.path("leader");
         let mut then = vec![Change::Delete(leader.clone())];
+        let status = status.filter(|_| self.takes_note_of_refusals());
         then.extend(status.map(|status| Change::Put(self.path("status"), bytes(status), 0)));
-        self.swap(self.as_leader(term, lease), then, leader, |now| now.is_none()).await
+        let released = self.swap(self.as_leader(term, lease), then, leader, |now| now.is_none()).await;
+        if released == Ok(Cas::Done) {
+            invariant::released(&self.sim, self.member(), self.shared.shutting_down.get());
+        }
+        released
     }
 
     pub(crate) async fn reclaim_leadership(&self, term: Term, lease: LeaseId) -> Result<Cas, Refusal> {

@@ -11,7 +11,7 @@ use matriarch::model::{
     Action, ClusterStatus, ClusterView, ConfigKey, ControlFile, ControlState, DataDirectory, FailoverKey,
     FailoverRequest, Finished, Job, LeaderKey, LeaseFacts, LeaseId, Lsn, Me, MemberKey, MemberName, Moment,
     Observation, PeerAnswer, PeerIdentity, PostgresFacts, Process, Role, Running, Session, Settings,
-    SqlFacts, Standby, SyncFacts, Tags, Term, Timeline, View, WalReceiver, WallTime,
+    SqlFacts, Standby, SyncFacts, Tags, Term, Timeline, View, WalReceiver, WallTime, WriteFacts,
 };
 
 use super::etcd::Keys;
@@ -202,6 +202,7 @@ impl Member {
             shutting_down: false,
             watchdog_failed: false,
             pod_trouble: None,
+            writes: WriteFacts { refused: None, done_at: Some(now) },
             wall: WallTime(0),
         }
     }

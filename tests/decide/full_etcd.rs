@@ -1,0 +1,146 @@
+//! etcd answers reads, renews leases, and takes no writes.
+
+use std::time::Duration;
+
+use matriarch::model::{
+    Action, ClusterStatus, ControlState, Job, JobKind, Moment, Outcome, Reason, StopMode, Term, WriteFacts,
+};
+
+use super::scenarios::jobs;
+use super::world::{World, down, primary, standby, up};
+
+const FULL: &str = "etcdserver: mvcc: database space exceeded";
+
+fn refuses(world: &mut World) -> &mut World {
+    world.seen.writes = WriteFacts { refused: Some(FULL.to_owned()), done_at: None };
+    world
+}
+
+/// The leader serves, and etcd is full since.
+fn leader_under_full_etcd() -> World {
+    let mut world = World::new();
+    world.i_lead().answers("b", 1000).answers("c", 1000).postgres(up(primary(1000))).tick();
+    refuses(&mut world).tick();
+    world
+}
+
+/// However often it crashes: nobody could take the key. It is promoted as soon as etcd takes a write.
+#[test]
+fn a_crashed_leader_keeps_the_key_until_it_can_be_promoted() {
+    let mut world = leader_under_full_etcd();
+    for crash in 0..5 {
+        world.later(1000).answers("b", 1000).answers("c", 1000);
+        let crashed = world.postgres(down(ControlState::InProduction)).tick();
+        assert_eq!(jobs(&crashed.actions), [JobKind::StartStandby], "crash {crash}");
+        world.later(200).ends(JobKind::StartStandby, Outcome::Done).postgres(up(standby(1000)));
+        for _ in 0..5 {
+            let tries = world.answers("b", 1000).answers("c", 1000).tick();
+            assert_eq!(tries.because, Reason::WritesRefused);
+            assert_eq!(jobs(&tries.actions), [JobKind::Promote]);
+            world.later(10).ends(JobKind::Promote, Outcome::Refused(FULL.to_owned()));
+            let waits = world.tick();
+            assert_eq!((jobs(&waits.actions), waits.because), (vec![], Reason::WritesRefused));
+            world.later(1000);
+        }
+    }
+    world.seen.writes = WriteFacts { refused: None, done_at: Some(world.now) };
+    let goes_on = world.answers("b", 1000).answers("c", 1000).tick();
+    assert_eq!((jobs(&goes_on.actions), goes_on.because), (vec![JobKind::Promote], Reason::Promoting));
+}
+
+/// A record that was refused is written again although nothing changed: so an idle member sees that etcd takes writes.
+#[test]
+fn what_was_refused_is_tried_again() {
+    let mut world = leader_under_full_etcd();
+    let publishes = |action: &Action| matches!(action, Action::PublishMember(_));
+    let loop_wait = world.seen.settings.loop_wait;
+    let soon = world.later(20).tick();
+    assert!(!soon.actions.iter().any(publishes), "{:?}", soon.actions);
+    let later = world.later(loop_wait.as_millis() as u64).tick();
+    assert!(later.actions.iter().any(publishes), "{:?}", later.actions);
+}
+
+/// A release that is meant for others carries a write, so that a full etcd refuses it as a whole; a refusal is a no,
+/// and the key is this member's as before.
+#[test]
+fn a_release_that_was_refused_did_not_happen() {
+    let mut world = World::new();
+    world.seen.settings.primary_start_timeout = Duration::ZERO;
+    world.i_lead().postgres(up(primary(1000))).tick();
+    world.memory.status = Some((ClusterStatus::default(), world.now));
+    world.later(10).postgres(down(ControlState::InProduction)).tick();
+    let given = world.later(5).answers("b", 1000).answers("c", 1000).tick();
+    let with_a_write =
+        |action: &Action| matches!(action, Action::Start(Job::ReleaseLeadership { status: Some(_), .. }));
+    assert!(given.actions.iter().any(with_a_write), "{:?}", given.actions);
+    refuses(world.later(5).ends(JobKind::ReleaseLeadership, Outcome::Refused(FULL.to_owned())));
+    assert_eq!(jobs(&world.tick().actions), [JobKind::StartStandby]);
+}
+
+/// SIGTERM: no hand-over is tried, PostgreSQL is stopped, the key is deleted, and the supervisor ends whatever comes of
+/// that.
+#[test]
+fn the_end_does_not_wait_for_etcd() {
+    let mut world = leader_under_full_etcd();
+    world.seen.shutting_down = true;
+    let mut ended = world.later(10).tick();
+    for _ in 0..10 {
+        if jobs(&ended.actions) == [JobKind::Stop] {
+            break;
+        }
+        for job in jobs(&ended.actions) {
+            world.ends(job, Outcome::Done);
+        }
+        ended = world.later(20).answers("b", 1000).answers("c", 1000).tick();
+    }
+    let stops = Action::Start(Job::Stop { mode: StopMode::Fast, within: Duration::from_secs(60) });
+    assert_eq!(jobs(&ended.actions), [JobKind::Stop], "{:?} {stops:?}", ended.actions);
+    assert!(matches!(ended.because, Reason::ShuttingDown), "{:?}", ended.because);
+    world.later(100).ends(JobKind::Stop, Outcome::Done).postgres(down(ControlState::ShutDown));
+    let released = world.tick();
+    let release = Action::Start(Job::ReleaseLeadership { term: Term(50), status: None });
+    assert!(released.actions.contains(&release), "{:?}", released.actions);
+    let refused = Outcome::Refused(FULL.to_owned());
+    let exits = world.later(10).ends(JobKind::ReleaseLeadership, refused).tick();
+    assert!(exits.actions.iter().any(|action| matches!(action, Action::Exit(_))), "{:?}", exits.actions);
+}
+
+/// etcd says nothing at all: the end is bounded all the same.
+#[test]
+fn the_end_is_bounded() {
+    let mut world = World::new();
+    world.i_lead().postgres(down(ControlState::ShutDown));
+    world.seen.shutting_down = true;
+    world.tick();
+    let unknown = Outcome::Unknown("no answer".to_owned());
+    world.later(3000).ends(JobKind::ReleaseLeadership, unknown);
+    let waits = world.tick();
+    assert!(!waits.actions.iter().any(|action| matches!(action, Action::Exit(_))), "{:?}", waits.actions);
+    let exits = world.later(3000).tick();
+    assert!(exits.actions.iter().any(|action| matches!(action, Action::Exit(_))), "{:?}", exits.actions);
+}
+
+/// No write was done since the hand-over began: nothing is stopped for it.
+#[test]
+fn nothing_is_stopped_for_a_hand_over_that_etcd_does_not_take() {
+    for refused in [None, Some(FULL.to_owned())] {
+        let mut world = World::new();
+        world.i_lead().answers("b", 1000).answers("c", 1000).postgres(up(primary(1000))).tick();
+        world.seen.writes = WriteFacts { refused: None, done_at: Some(Moment::default()) };
+        world.cluster().failover = Some(super::scenarios::switchover(Some("b")));
+        let begun = world.later(10).tick();
+        assert_eq!(begun.because, Reason::HandingOver { phase: "asking the candidates".to_owned() });
+        world.later(10).answers("b", 1000).tick();
+        world.later(10).ends(JobKind::Checkpoint, Outcome::Done).tick();
+        world.seen.writes.refused = refused;
+        let mut decision = world.later(4000).answers("b", 1000).tick();
+        for _ in 0..3 {
+            assert!(!jobs(&decision.actions).contains(&JobKind::Stop), "{:?}", decision.actions);
+            if matches!(decision.because, Reason::HandOverRefused { .. }) {
+                break;
+            }
+            decision = world.later(100).tick();
+        }
+        assert!(matches!(decision.because, Reason::HandOverRefused { .. }), "{:?}", decision.because);
+    }
+}
