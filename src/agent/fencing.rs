@@ -151,6 +151,20 @@ impl Fencing {
         }
     }
 
+    /// Leadership is about to move to another lease: whether the guard, if one is wanted, has acknowledged the deadline
+    /// of `lease` (called in the lease's thread). One that is wanted and cannot be armed with it (no renewal shows the
+    /// key as mine, say) may hold a later deadline of the former lease.
+    pub(super) fn holds(&self, lease: &LeaseFacts) -> bool {
+        let armed = {
+            let wanted = self.wanted();
+            if !wanted.armed {
+                return true;
+            }
+            self.arm(lease, &wanted)
+        };
+        armed && self.link.holds(ACKNOWLEDGED_WITHIN)
+    }
+
     /// Postgres is proved to be no primary.
     pub(super) fn unwant(&self) {
         let mut wanted = self.wanted();

@@ -237,14 +237,16 @@ pub(super) fn keep_lease(
     if let Some(lease) = resumed {
         tracing::info!(%lease, "going on under the lease of my former self");
     }
-    let fencing = fencing.clone();
+    let (fencing, moving) = (fencing.clone(), fencing.clone());
     let on_confirmed = Box::new(move |facts: &LeaseFacts| fencing.renewed(facts));
+    let on_moving = Box::new(move |facts: &LeaseFacts| moving.holds(facts));
     let probe = postgres.probe().map_err(RunError::Postgres)?;
     probe.configure(ttl, false);
     let proofs = probe.clone();
     // Between the two threads and nothing else: a loop that hangs cannot keep the lease of a dead Postgres alive.
     let withheld = Box::new(move || proofs.withheld());
-    let keeper = etcd::keep_lease(setup, ttl, resumed, on_confirmed, withheld).map_err(RunError::Etcd)?;
+    let keeper = etcd::keep_lease(setup, ttl, resumed, (on_confirmed, on_moving), withheld);
+    let keeper = keeper.map_err(RunError::Etcd)?;
     Ok((Arc::new(keeper), probe))
 }
 

@@ -5,8 +5,8 @@ use std::time::Duration;
 use super::turn::Turn;
 use super::{Server, peers, publish, requests, sync};
 use crate::model::{
-    Action, ClusterView, FailoverRequest, Grounds, Job, LeaderKey, Lsn, MemberName, PeerAnswer, Reason,
-    SqlFacts, StopMode, SyncReason, Term, Timeline, WaitingOn,
+    Action, ClusterView, FailoverRequest, Grounds, Job, LeaderKey, Leading, Lsn, MemberName, PeerAnswer,
+    Reason, SqlFacts, StopMode, SyncReason, Term, Timeline, WaitingOn,
 };
 
 /// A running primary whose lease is doubted by a renewal has this long until a newer view or renewal clears it.
@@ -280,7 +280,9 @@ pub(super) fn retake(turn: &mut Turn<'_>, server: &Server<'_>) -> Reason {
 /// The key hangs on my lease; the next renewal confirms it.
 pub(super) fn confirming(turn: &mut Turn<'_>) -> Reason {
     let since = turn.memory.unconfirmed_since.unwrap_or(turn.now);
-    if turn.seen.postgres.may_be_primary() && since + CONFIRM_WITHIN <= turn.now {
+    // Without any answer nothing is doubted: the guard holds the deadline until which a primary may go on.
+    let doubted = turn.seen.lease.leading == Leading::No;
+    if doubted && turn.seen.postgres.may_be_primary() && since + CONFIRM_WITHIN <= turn.now {
         // A renewal said that the key is not mine, and no newer view says otherwise: the view may be stuck.
         turn.act(Action::Start(Job::Stop { mode: StopMode::Immediate, within: Duration::from_millis(500) }));
         return Reason::LeaseExpiring;

@@ -19,9 +19,15 @@ use crate::os::clock;
 
 /// The pause after a try that failed.
 const RETRY_AFTER: Duration = Duration::from_millis(200);
+/// The pause after a change of the TTL could not begin: the lease is kept as it is meanwhile.
+const CHANGE_AGAIN_AFTER: Duration = Duration::from_secs(5);
 
-/// Called in the lease's thread right after each confirmed renewal, and before a deadline is shortened.
+/// Called in the lease's thread right after each confirmed renewal.
 type OnConfirmed = Box<dyn Fn(&LeaseFacts) + Send>;
+
+/// Called in the lease's thread before leadership moves to a lease with another TTL; false when no guard holds the
+/// deadline that this gives. Then it does not move.
+type OnMoving = Box<dyn Fn(&LeaseFacts) -> bool + Send>;
 
 /// Asked in the lease's thread before each renewal: why it must not be sent; `None` when it may be.
 type Withheld = Box<dyn Fn() -> Option<String> + Send>;
@@ -39,7 +45,8 @@ type ToldWhenLeft = oneshot::Sender<Result<(), EtcdError>>;
 /// Starts the thread that acquires a lease of `ttl` (whole seconds) and keeps it. With `resumed` it first goes on with
 /// that lease, which a former life of this supervisor left behind; if it is gone, a new one is acquired.
 ///
-/// `on_confirmed` must be quick: it is called between two renewals, after every confirmed one. So must `withheld`:
+/// `on_confirmed` must be quick: it is called between two renewals, after every confirmed one. So must `on_moving` be,
+/// which is asked before leadership moves to a lease of another TTL, and `withheld`:
 /// while it gives a reason the lease is left to run out. It is asked, and not told, so that nothing that hangs
 /// elsewhere keeps a lease alive.
 ///
@@ -49,7 +56,7 @@ pub fn keep_lease(
     setup: EtcdSetup,
     ttl: Duration,
     resumed: Option<LeaseId>,
-    on_confirmed: OnConfirmed,
+    (on_confirmed, on_moving): (OnConfirmed, OnMoving),
     withheld: Withheld,
 ) -> Result<LeaseKeeper, EtcdError> {
     let etcd = Etcd::connect(setup)?;
@@ -71,9 +78,12 @@ pub fn keep_lease(
         streams: Arc::new(streams),
         renewal,
         granted_ttl: ttl,
+        resumed: resumed.is_some(),
         moving_to: None,
         to_reader,
+        change_at: Moment::default(),
         on_confirmed,
+        on_moving,
         withheld,
     };
     let poke = renew_now.clone();
@@ -126,10 +136,15 @@ struct Keeping {
     renewal: Renewal,
     /// The TTL that was asked for with the present lease.
     granted_ttl: Duration,
+    /// The present lease is of a former life, and its TTL is not known before its first renewal.
+    resumed: bool,
     /// A lease that leadership may have moved to already; nothing is renewed before that is known.
     moving_to: Option<(LeaseId, Duration)>,
+    /// No change of the TTL begins before.
+    change_at: Moment,
     to_reader: watch::Sender<LeaseFacts>,
     on_confirmed: OnConfirmed,
+    on_moving: OnMoving,
     withheld: Withheld,
 }
 
@@ -162,7 +177,8 @@ impl Keeping {
             Some(why) => Err(format!("not renewed: {why}")),
         };
         let next_at = match ended {
-            Ok(()) => began_at + LeaseTiming { ttl }.renew_every(),
+            // The wish may not be granted yet.
+            Ok(()) => began_at + LeaseTiming { ttl: ttl.min(self.granted_ttl) }.renew_every(),
             Err(trouble) => {
                 self.renewal.trouble(trouble);
                 clock::now() + RETRY_AFTER
@@ -180,11 +196,16 @@ impl Keeping {
     async fn round(&mut self, ttl: Duration) -> Result<(), EtcdError> {
         // Only a deadline that is known can be shortened: a lease that is gone on with is confirmed first.
         let confirmed = self.renewal.facts().deadline.is_some();
-        if self.moving_to.is_some() || (confirmed && ttl != self.granted_ttl) {
+        let wanted = confirmed && ttl != self.granted_ttl && self.change_at <= clock::now();
+        if self.moving_to.is_some() || wanted {
             match self.change_ttl(ttl).await {
-                // Another lease cannot be had now, and the present one can be renewed: a later round tries again.
-                Err(EtcdError::NoSpace(_)) => self.moving_to = None,
-                other => other?,
+                // Nothing has moved: what cannot be changed now is kept as it is.
+                Err(error) if self.moving_to.is_none() || matches!(error, EtcdError::NoSpace(_)) => {
+                    self.moving_to = None;
+                    self.change_at = clock::now() + CHANGE_AGAIN_AFTER;
+                    tracing::warn!(%error, ttl = ttl.as_secs(), "the TTL stays as it was; trying again");
+                }
+                changed => changed?,
             }
         }
         for _ in 0..2 {
@@ -204,6 +225,9 @@ impl Keeping {
                     self.publish();
                 }
                 Ok(Verdict::Confirmed) => {
+                    if std::mem::take(&mut self.resumed) {
+                        self.granted_ttl = self.renewal.facts().ttl;
+                    }
                     (self.on_confirmed)(self.renewal.facts());
                     return Ok(());
                 }
@@ -215,15 +239,18 @@ impl Keeping {
     }
 
     async fn renew(&mut self, lease: LeaseId) -> Result<Verdict, EtcdError> {
-        let timing = LeaseTiming { ttl: self.granted_ttl };
+        let answer = self.keep_alive(lease, LeaseTiming { ttl: self.granted_ttl }).await?;
+        let read = self.read_leader().await?;
+        Ok(self.renewal.confirm(&answer, &read))
+    }
+
+    async fn keep_alive(&self, lease: LeaseId, timing: LeaseTiming) -> Result<KeepAliveAnswer, EtcdError> {
         let streams = self.streams.clone();
         let ask = |etcd: Etcd, endpoint: Arc<Endpoint>| {
             let streams = streams.clone();
             async move { keep_alive(&etcd, &endpoint, &streams[endpoint.index], lease).await }
         };
-        let answer = self.etcd.hedged(timing.hedge_after(), timing.try_timeout(), ask).await?;
-        let read = self.read_leader().await?;
-        Ok(self.renewal.confirm(&answer, &read))
+        self.etcd.hedged(timing.hedge_after(), timing.try_timeout(), ask).await
     }
 
     async fn read_leader(&self) -> Result<LeaderRead, EtcdError> {
@@ -245,7 +272,7 @@ impl Keeping {
     async fn grant(&mut self, ttl: Duration) -> Result<LeaseId, EtcdError> {
         let lease = self.ask_lease(ttl).await?;
         self.renewal.granted(lease, ttl);
-        self.granted_ttl = ttl;
+        (self.granted_ttl, self.resumed) = (ttl, false);
         self.publish();
         Ok(lease)
     }
@@ -263,18 +290,15 @@ impl Keeping {
         self.etcd.hedged(timing.hedge_after(), timing.try_timeout(), ask).await
     }
 
-    /// Takes a lease with the new TTL and moves leadership to it. Until the move is known to be done or lost it is
-    /// tried again, and the earlier of both deadlines holds.
+    /// Takes a lease with the new TTL, renews it once, arms the guard with the earlier of both deadlines and, when it
+    /// has acknowledged that, moves leadership. Until the move is known to be done or lost it is tried again, and the
+    /// earlier deadline holds.
     async fn change_ttl(&mut self, ttl: Duration) -> Result<(), EtcdError> {
         let (lease, ttl) = match self.moving_to {
             Some(moving) => moving,
             None => {
-                let sent_at = clock::now();
                 let lease = self.ask_lease(ttl).await?;
-                self.renewal.moving(ttl, sent_at);
-                // Shown before the guard is armed, so that nobody arms it with the longer deadline afterwards.
-                self.publish();
-                (self.on_confirmed)(self.renewal.facts());
+                self.prepare_move(lease, ttl).await?;
                 self.moving_to = Some((lease, ttl));
                 (lease, ttl)
             }
@@ -288,7 +312,7 @@ impl Keeping {
             Some(_) | None => Ok(Cas::Lost),
         };
         match moved {
-            Ok(cas) => self.renewal.moved(lease, ttl, cas.revision().map(Term)),
+            Ok(cas) => self.renewal.moved(lease, cas.revision().map(Term)),
             Err(EtcdError::LeaseNotFound) => {
                 self.moving_to = None;
                 return Err(EtcdError::LeaseNotFound);
@@ -299,6 +323,21 @@ impl Keeping {
         self.granted_ttl = ttl;
         self.publish();
         Ok(())
+    }
+
+    /// Before anything moves: the new lease can be renewed in its time, and the guard holds what it promises.
+    async fn prepare_move(&mut self, lease: LeaseId, ttl: Duration) -> Result<(), EtcdError> {
+        let answer = self.keep_alive(lease, LeaseTiming { ttl }).await?;
+        let read = self.read_leader().await?;
+        if !self.renewal.moving(&answer, &read) {
+            return Err(EtcdError::Unknown("keepalive and read come from different raft terms".to_owned()));
+        }
+        // Shown before the guard is armed, so that nobody arms it with the longer deadline afterwards.
+        self.publish();
+        match (self.on_moving)(self.renewal.facts()) {
+            true => Ok(()),
+            false => Err(EtcdError::Unknown("the guard has not confirmed the other deadline".to_owned())),
+        }
     }
 
     fn publish(&self) {

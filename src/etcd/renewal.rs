@@ -80,17 +80,25 @@ impl Renewal {
         true
     }
 
-    /// The leader key is about to move to a lease that was asked for at `sent_at`: from then on the earlier of the two
-    /// deadlines holds. The only case in which a deadline moves back.
-    pub fn moving(&mut self, ttl: Duration, sent_at: Moment) {
-        let deadline = LeaseTiming { ttl }.deadline(sent_at);
-        self.facts.deadline = self.facts.deadline.map(|known| known.min(deadline));
+    /// The leader key is about to move to another lease, which has just been renewed, too, and the key was read after
+    /// that: from then on the earlier of the two deadlines holds, with the TTL that belongs to it. The only case in
+    /// which a deadline moves back. False when the two answers prove nothing: then nothing may move.
+    pub fn moving(&mut self, answer: &KeepAliveAnswer, read: &LeaderRead) -> bool {
+        if answer.raft_term != read.raft_term {
+            return false;
+        }
+        let deadline = LeaseTiming { ttl: answer.ttl }.deadline(answer.sent_at);
+        if self.facts.deadline.is_some_and(|known| deadline < known) {
+            self.facts.deadline = Some(deadline);
+            self.facts.ttl = answer.ttl;
+        }
+        true
     }
 
-    /// The lease that was moved to is mine from now on; `term` when the leader key is known to hang on it.
-    pub fn moved(&mut self, lease: LeaseId, ttl: Duration, term: Option<Term>) {
+    /// The lease that was moved to is mine from now on; `term` when the leader key is known to hang on it. Deadline and
+    /// TTL stay what they are until it is renewed.
+    pub fn moved(&mut self, lease: LeaseId, term: Option<Term>) {
         self.facts.lease = Some(lease);
-        self.facts.ttl = ttl;
         self.facts.leading = term.map_or(Leading::No, Leading::Yes);
     }
 
@@ -171,9 +179,36 @@ mod tests {
     fn a_shorter_lease_shortens_the_deadline_before_the_key_moves() {
         let mut renewal = granted();
         renewal.confirm(&answer(0), &read(7));
-        renewal.moving(Duration::from_secs(3), Moment::from_millis(1_000));
-        assert_eq!(renewal.facts().deadline, Some(Moment::from_millis(3_920)));
-        renewal.moving(TTL, Moment::from_millis(9_000));
-        assert_eq!(renewal.facts().deadline, Some(Moment::from_millis(3_920)));
+        let short = Duration::from_secs(3);
+        let shorter = KeepAliveAnswer { lease: LeaseId(8), ttl: short, ..answer(1_000) };
+        assert!(!renewal.moving(&shorter, &LeaderRead { raft_term: 3, ..read(7) }), "of two raft terms");
+        assert_eq!(renewal.facts().deadline, Some(Moment::from_millis(9_850)));
+        assert!(renewal.moving(&shorter, &read(7)));
+        assert_eq!(
+            (renewal.facts().deadline, renewal.facts().ttl),
+            (Some(Moment::from_millis(3_920)), short)
+        );
+        let stop_at = LeaseTiming { ttl: renewal.facts().ttl }.stop_at(Moment::from_millis(3_920));
+        assert!(Moment::from_millis(1_000) < stop_at, "nobody is stopped for the change");
+        let longer = KeepAliveAnswer { lease: LeaseId(9), ..answer(9_000) };
+        assert!(renewal.moving(&longer, &read(7)));
+        assert_eq!(
+            (renewal.facts().deadline, renewal.facts().ttl),
+            (Some(Moment::from_millis(3_920)), short)
+        );
+    }
+
+    #[test]
+    fn a_longer_lease_counts_from_its_first_renewal() {
+        let mut renewal = granted();
+        renewal.confirm(&answer(0), &read(7));
+        let long = Duration::from_secs(60);
+        let longer = |sent_at| KeepAliveAnswer { lease: LeaseId(8), ttl: long, ..answer(sent_at) };
+        assert!(renewal.moving(&longer(1_000), &read(7)));
+        renewal.moved(LeaseId(8), Some(Term(6)));
+        // With the long TTL's arithmetic the short deadline would be a stop in the past.
+        assert_eq!((renewal.facts().deadline, renewal.facts().ttl), (Some(Moment::from_millis(9_850)), TTL));
+        assert_eq!(renewal.confirm(&longer(2_000), &read(8)), Verdict::Confirmed);
+        assert_eq!(renewal.facts().ttl, long);
     }
 }

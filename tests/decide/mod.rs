@@ -1,5 +1,6 @@
 //! Decisions: the whole situation table as a snapshot an operator can read, and scenarios with their stories.
 
+mod adoption;
 mod attach;
 mod follow;
 mod full_etcd;

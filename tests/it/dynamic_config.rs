@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::support::Plan;
+use crate::support::{Plan, Writer};
 
 /// One change holds a parameter that a reload applies and one that needs a restart. The first is in force everywhere;
 /// the second shows as pending, with its reason, until the operator restarts.
@@ -86,4 +86,26 @@ async fn a_broken_pg_hba_does_not_take_the_cluster_down() {
     } else {
         assert_eq!(answer.status, 400, "{}", answer.body);
     }
+}
+
+/// The TTL goes up and down under a primary that serves: its key moves from lease to lease, and no client notices.
+#[tokio::test]
+async fn another_ttl_costs_no_primary() {
+    let cluster = Plan::new(2).dynamic(json!({ "ttl": 10 })).start().await;
+    let writer = Writer::start(&cluster.members[0], cluster.ports()).await;
+    let postmaster = cluster.members[0].postmaster();
+    for ttl in [60, 3, 60] {
+        let answer = cluster.members[0].send("PATCH", "/config", Some(&json!({ "ttl": ttl }))).await;
+        assert_eq!(answer.status, 200, "{}", answer.body);
+        let moved = async || cluster.etcd.ttl("/service/herd/leader").await == Some(ttl);
+        cluster
+            .wait_until(Duration::from_secs(20), &format!("the key hangs on a lease of {ttl} s"), moved)
+            .await;
+        writer.wait_for_more(20, Duration::from_secs(10)).await;
+    }
+    let seen = cluster.wait_until_well().await;
+    assert_eq!((seen.leader(), seen.timeline()), (Some("m1"), cluster.first_timeline));
+    assert_eq!(cluster.members[0].postmaster(), postmaster);
+    let history = writer.stop_and_verify(&cluster.members[0]).await;
+    assert!(history.unknown.is_empty(), "no client was disturbed: {:?}", history.unknown);
 }

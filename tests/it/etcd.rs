@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use matriarch::etcd::{Cas, Etcd, EtcdError, EtcdSetup, LeaseKeeper, TlsFiles, keep_lease, watch};
+use matriarch::etcd::{Cas, Etcd, EtcdError, EtcdSetup, LeaseKeeper, TlsFiles, watch};
 use matriarch::model::{
     ClusterStatus, FailoverRequest, Grounds, HistoryLine, Leading, LeaseFacts, LeaseId, Lsn, MemberName,
     MemberRecord, MemberState, Term, Timeline, View, WallTime,
@@ -17,6 +17,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio::sync::watch as cell;
 
+mod lease;
 mod races;
 const BASE: &str = "/service/test/";
 const BEFORE_ALL: Grounds = Grounds { sync: 0, unlocked: 1 };
@@ -185,7 +186,7 @@ async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
 }
 
 fn keep(setup: EtcdSetup, ttl: u64) -> LeaseKeeper {
-    keep_lease(setup, Duration::from_secs(ttl), None, Box::new(|_| {}), Box::new(|| None)).expect("sound")
+    lease::keep_with(setup, ttl, None, |_| true)
 }
 
 async fn facts(keeper: &LeaseKeeper, what: &str, holds: impl Fn(&LeaseFacts) -> bool) -> LeaseFacts {
@@ -409,24 +410,6 @@ async fn a_lost_lease_is_replaced() {
     let next =
         facts(&keeper, "another lease", |facts| facts.lease != Some(lease) && facts.deadline.is_some()).await;
     assert_eq!(next.leading, Leading::No);
-}
-
-#[tokio::test]
-async fn a_new_ttl_takes_leadership_along() {
-    let server = Server::start().await;
-    let etcd = server.connect();
-    let keeper = keep(server.setup(), 30);
-    let lease = granted(&keeper).await;
-    let first = term(etcd.take_leadership(&name("n-1"), lease, ANY).await.expect("etcd is up"));
-    keeper.set_ttl(Duration::from_secs(5));
-    let moved = facts(&keeper, "the new lease leads", |facts| {
-        facts.lease != Some(lease) && matches!(facts.leading, Leading::Yes(term) if term > first)
-    })
-    .await;
-    let leader = read(&etcd).await.leader.expect("a leader");
-    assert_eq!((leader.lease, leader.name), (moved.lease, name("n-1")));
-    let limit = clock::now() + Duration::from_secs(5);
-    assert!(moved.deadline.expect("a deadline") < limit, "the shorter TTL counts");
 }
 
 #[tokio::test]

@@ -146,6 +146,14 @@ impl Etcd {
         decode(answer.pointer("/kvs/0/value")?.as_str()?)
     }
 
+    /// The TTL that was granted to the lease of a key, in seconds; `None` when there is none.
+    pub(crate) async fn ttl(&self, key: &str) -> Option<u64> {
+        let answer = self.call("/v3/kv/range", &json!({ "key": encode(key) })).await?;
+        let lease = answer.pointer("/kvs/0/lease")?;
+        let lives = self.call("/v3/lease/timetolive", &json!({ "ID": lease })).await?;
+        lives.get("grantedTTL")?.as_str()?.parse().ok()
+    }
+
     /// Any writing call of the JSON gateway.
     pub(crate) async fn write(&self, path: &str, body: &Value) {
         assert!(self.call(path, body).await.is_some(), "etcd takes {path}");

@@ -137,7 +137,9 @@ impl Member {
         mutation: Option<Mutation>,
     ) {
         if mutation != Some(Mutation::OldDeadlineAfterMove) {
-            self.renewal.moving(ttl, sent_at);
+            // The one renewal before the move, and the read after it, are one step with the grant here.
+            let answer = KeepAliveAnswer { lease, sent_at, ttl, raft_term: 0 };
+            let _proved = self.renewal.moving(&answer, &LeaderRead { raft_term: 0, leader: None });
         }
         if mutation != Some(Mutation::MoveShownLate) {
             self.shown = self.renewal.facts().clone();
@@ -151,7 +153,7 @@ impl Member {
     /// The move is known to be done or lost.
     pub(super) fn hear_moved(&mut self, lease: LeaseId, read: LeaderRead, ttl: Duration) {
         let term = read.leader.filter(|(owner, _)| *owner == lease).map(|(_, term)| term);
-        self.renewal.moved(lease, ttl, term);
+        self.renewal.moved(lease, term);
         self.ttl = ttl;
         self.moving = Moving::Nothing;
         self.shown = self.renewal.facts().clone();

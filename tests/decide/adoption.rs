@@ -1,0 +1,38 @@
+//! Scenarios: a supervisor that was started again finds a primary, and the key on its own lease.
+
+use matriarch::model::{Action, Job, Leading, Reason, StopMode};
+
+use super::world::{World, primary, up};
+
+/// Looks twice a second, and gives when and why the primary is stopped: milliseconds after the first look.
+fn stopped_after(leading: Leading, millis: u64) -> Option<(u64, Reason)> {
+    let mut world = World::new();
+    world.i_lead().postgres(up(primary(1000)));
+    let began_at = world.now;
+    while world.now.since(began_at).as_millis() < u128::from(millis) {
+        world.seen.lease.leading = leading;
+        if leading == Leading::Unknown {
+            world.seen.lease.deadline = None;
+        }
+        let decision = world.tick();
+        for action in &decision.actions {
+            if let Action::Start(Job::Stop { mode: StopMode::Immediate, .. }) = action {
+                return Some((world.now.since(began_at).as_millis() as u64, decision.because));
+            }
+        }
+        world.later(500);
+    }
+    None
+}
+
+/// Unknown is not no: while etcd is slow to answer the first renewal, only the guard's deadline bounds the primary.
+#[test]
+fn a_slow_first_renewal_stops_no_adopted_primary() {
+    assert_eq!(stopped_after(Leading::Unknown, 30_000), None);
+}
+
+/// A renewal that said no is a doubt, and the view has a second to clear it.
+#[test]
+fn a_first_renewal_that_says_no_does() {
+    assert_eq!(stopped_after(Leading::No, 30_000), Some((1_000, Reason::LeaseExpiring)));
+}

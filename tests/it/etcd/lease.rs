@@ -1,0 +1,90 @@
+//! The lease: another TTL, and one that is gone on with.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use matriarch::etcd::{EtcdSetup, LeaseKeeper, keep_lease};
+use matriarch::model::{Leading, LeaseFacts, LeaseId};
+use matriarch::os::clock;
+
+use super::{ANY, Server, facts, granted, keep, name, read, term};
+
+/// A keeper whose guard answers so.
+pub(super) fn keep_with(
+    setup: EtcdSetup,
+    ttl: u64,
+    resumed: Option<LeaseId>,
+    guard_holds: impl Fn(&LeaseFacts) -> bool + Send + 'static,
+) -> LeaseKeeper {
+    let told = (Box::new(|_: &LeaseFacts| ()) as _, Box::new(guard_holds) as _);
+    keep_lease(setup, Duration::from_secs(ttl), resumed, told, Box::new(|| None)).expect("sound")
+}
+
+#[tokio::test]
+async fn a_new_ttl_takes_leadership_along() {
+    let server = Server::start().await;
+    let etcd = server.connect();
+    let keeper = keep(server.setup(), 30);
+    let lease = granted(&keeper).await;
+    let first = term(etcd.take_leadership(&name("n-1"), lease, ANY).await.expect("etcd is up"));
+    keeper.set_ttl(Duration::from_secs(5));
+    let moved = facts(&keeper, "the new lease leads", |facts| {
+        facts.lease != Some(lease) && matches!(facts.leading, Leading::Yes(term) if term > first)
+    })
+    .await;
+    let leader = read(&etcd).await.leader.expect("a leader");
+    assert_eq!((leader.lease, leader.name), (moved.lease, name("n-1")));
+    let limit = clock::now() + Duration::from_secs(5);
+    assert!(moved.deadline.expect("a deadline") < limit, "the shorter TTL counts");
+}
+
+/// Without the guard's acknowledgement nothing moves: the lease is kept as it is, and it is tried again.
+#[tokio::test]
+async fn a_new_ttl_waits_for_the_guard() {
+    let server = Server::start().await;
+    let etcd = server.connect();
+    let (holds, asked) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+    let guard = (holds.clone(), asked.clone());
+    let keeper = keep_with(server.setup(), 30, None, move |shorter| {
+        let limit = clock::now() + Duration::from_secs(5);
+        assert!(shorter.deadline.is_some_and(|at| at < limit), "armed before the key moves: {shorter:?}");
+        guard.1.store(true, Ordering::SeqCst);
+        guard.0.load(Ordering::SeqCst)
+    });
+    let lease = granted(&keeper).await;
+    let first = term(etcd.take_leadership(&name("n-1"), lease, ANY).await.expect("etcd is up"));
+    keeper.renew_now();
+    facts(&keeper, "leading", |facts| facts.leading == Leading::Yes(first)).await;
+    keeper.set_ttl(Duration::from_secs(5));
+    // After the refusal the former lease is renewed, and the former deadline is back.
+    let kept = facts(&keeper, "the lease is kept", |facts| {
+        let later = clock::now() + Duration::from_secs(10);
+        asked.load(Ordering::SeqCst) && facts.deadline.is_some_and(|at| later < at)
+    })
+    .await;
+    assert_eq!((kept.lease, kept.leading), (Some(lease), Leading::Yes(first)));
+    assert_eq!(read(&etcd).await.leader.expect("a leader").lease, Some(lease));
+    holds.store(true, Ordering::SeqCst);
+    let moved = facts(&keeper, "the new lease leads", |facts| facts.ttl == Duration::from_secs(5)).await;
+    assert_eq!(read(&etcd).await.leader.expect("a leader").lease, moved.lease);
+}
+
+/// A lease of a former life may have another TTL than the settings have by now: it is renewed in the time that it has,
+/// and then replaced.
+#[tokio::test]
+async fn a_resumed_lease_gets_the_present_ttl() {
+    let server = Server::start().await;
+    let etcd = server.connect();
+    let former = keep(server.setup(), 3);
+    let lease = granted(&former).await;
+    let first = term(etcd.take_leadership(&name("n-1"), lease, ANY).await.expect("etcd is up"));
+    drop(former);
+    let keeper = keep_with(server.setup(), 60, Some(lease), |_| true);
+    let moved = facts(&keeper, "a lease with the present TTL leads", |facts| {
+        let leads = matches!(facts.leading, Leading::Yes(term) if term > first);
+        leads && facts.lease != Some(lease) && facts.ttl == Duration::from_secs(60)
+    })
+    .await;
+    assert_eq!(read(&etcd).await.leader.expect("a leader").lease, moved.lease);
+}
