@@ -39,7 +39,18 @@ impl WatchdogRule {
         let timeout = Duration::from_secs(timeout.as_secs());
         (timing.renew_every() + timing.try_timeout() <= timeout).then_some(timeout)
     }
+
+    /// When it resets the machine if no renewal comes after the one that gave the lease this deadline: counted from
+    /// when that one was sent, like the deadline itself, and never after it.
+    fn resets_at(self, ttl: Duration, deadline: Moment) -> Option<Moment> {
+        let counted = LeaseTiming { ttl }.deadline(Moment::default()).since(Moment::default());
+        self.timeout(ttl).map(|timeout| (deadline - counted + timeout + PINGED_WITHIN).min(deadline))
+    }
 }
+
+/// A renewal takes this long until the watchdog is pinged, and a watchdog counts whole seconds: what is later than this
+/// costs it a second.
+const PINGED_WITHIN: Duration = Duration::from_millis(250);
 
 /// The guard with its switch.
 pub(super) struct Fencing {
@@ -88,6 +99,8 @@ impl Fencing {
         wanted.paused = settings.pause;
         if seen != wanted.watchdog {
             match (seen, self.rule.required) {
+                // A second more or less, as a renewal took longer.
+                (WatchdogFacts::Active(_), _) if matches!(wanted.watchdog, WatchdogFacts::Active(_)) => {}
                 (WatchdogFacts::Active(after), _) => {
                     tracing::info!(
                         after = after.as_secs(),
@@ -139,7 +152,7 @@ impl Fencing {
         let mut wanted = self.wanted();
         wanted.armed = true;
         if let Some(prey) = self.postgres.prey() {
-            self.link.arm(deadlines, prey, 0);
+            self.link.arm(deadlines, prey, None);
         }
     }
 
@@ -197,16 +210,12 @@ impl Fencing {
         let Some(prey) = self.postgres.prey() else { return false };
         match (lease.leading, lease.deadline) {
             (Leading::Yes(_), Some(deadline)) => {
-                self.link.arm(deadlines(lease.ttl, deadline), prey, self.watchdog_seconds(lease.ttl, wanted));
+                let watchdog_at = if wanted.paused { None } else { self.rule.resets_at(lease.ttl, deadline) };
+                self.link.arm(deadlines(lease.ttl, deadline), prey, watchdog_at);
                 true
             }
             (Leading::Yes(_) | Leading::No | Leading::Unknown, _) => false,
         }
-    }
-
-    fn watchdog_seconds(&self, ttl: Duration, wanted: &Wanted) -> u32 {
-        let timeout = if wanted.paused { None } else { self.rule.timeout(ttl) };
-        timeout.map_or(0, |timeout| timeout.as_secs() as u32)
     }
 }
 
@@ -230,5 +239,18 @@ mod tests {
         assert_eq!(timeout(None, 30), Some(15));
         assert_eq!(timeout(Some(5), 5), None);
         assert_eq!(timeout(Some(100), 30), None);
+    }
+
+    #[test]
+    fn the_watchdog_counts_from_when_the_renewal_was_sent() {
+        let sent_at = Moment::from_millis(100_000);
+        let resets_after = |margin: u64, ttl| {
+            let rule = WatchdogRule { required: true, safety_margin: Some(Duration::from_secs(margin)) };
+            let ttl = Duration::from_secs(ttl);
+            rule.resets_at(ttl, LeaseTiming { ttl }.deadline(sent_at)).map(|at| at.since(sent_at).as_millis())
+        };
+        assert_eq!(resets_after(5, 30), Some(25_250));
+        assert_eq!(resets_after(0, 30), Some(29_650), "never after the deadline");
+        assert_eq!(resets_after(5, 5), None);
     }
 }

@@ -82,7 +82,6 @@ struct Guard {
     killed: u32,
     rehearsed_at: Moment,
     watchdog: Watchdog,
-    watchdog_seconds: u32,
     protection: Protection,
     dismissed: bool,
 }
@@ -124,7 +123,6 @@ impl Guard {
             killed: 0,
             rehearsed_at: Moment::default(),
             watchdog: Watchdog::new(watchdog),
-            watchdog_seconds: 0,
             protection,
             dismissed: false,
         })
@@ -194,22 +192,20 @@ impl Guard {
             Command::Disarm => {
                 self.phase = Phase::Idle;
                 self.fuse.disarm(now);
-                self.watchdog_seconds = 0;
                 self.watchdog.close();
             }
             Command::Arm { .. } if self.phase == Phase::Firing => {}
-            Command::Arm { deadlines, prey, watchdog_seconds } => {
+            Command::Arm { deadlines, prey, watchdog_at } => {
                 self.hunt.aim(prey);
                 self.phase = Phase::Armed;
                 self.deadlines = *deadlines;
                 self.stopped = false;
                 self.killed = 0;
-                self.watchdog_seconds = *watchdog_seconds;
                 self.set_timer(deadlines.stop_at);
                 self.fuse.arm(deadlines.kill_at, &mut self.hunt, now);
                 // An order that lay unread through a freeze is no sign of life.
                 if now < deadlines.stop_at {
-                    self.watchdog.feed(*watchdog_seconds);
+                    self.watchdog.feed(*watchdog_at, clock::now());
                 }
             }
         }

@@ -138,9 +138,7 @@ impl Keeping {
         }
         guard.sent = Some(sequence);
         let command = match armed {
-            Some(Armed { deadlines, prey, watchdog_seconds }) => {
-                Command::Arm { deadlines, prey, watchdog_seconds }
-            }
+            Some(Armed { deadlines, prey, watchdog_at }) => Command::Arm { deadlines, prey, watchdog_at },
             None if decided => Command::Disarm,
             None => Command::Ask,
         };

@@ -15,6 +15,7 @@ use tokio::sync::watch;
 use super::keeping::Keeping;
 use super::watchdog::Driver;
 use super::{Deadlines, FenceError, Found, Phase, Protection, WatchdogFacts, predecessor, running, socket};
+use crate::model::Moment;
 use crate::os::prey::Prey;
 
 /// The machine's watchdog, as configured.
@@ -84,7 +85,7 @@ pub(super) struct Shared {
 pub(super) struct Armed {
     pub(super) deadlines: Deadlines,
     pub(super) prey: Prey,
-    pub(super) watchdog_seconds: u32,
+    pub(super) watchdog_at: Option<Moment>,
 }
 
 /// What was written down.
@@ -143,9 +144,9 @@ impl Link {
     }
 
     /// From now on `prey` is stopped and killed at these deadlines, in place of all earlier ones. The watchdog, if
-    /// there is one, is pinged for `watchdog_seconds`.
-    pub fn arm(&self, deadlines: Deadlines, prey: Prey, watchdog_seconds: u32) {
-        self.order(Some(Armed { deadlines, prey, watchdog_seconds }));
+    /// there is one and it is wanted, resets the machine at `watchdog_at`.
+    pub fn arm(&self, deadlines: Deadlines, prey: Prey, watchdog_at: Option<Moment>) {
+        self.order(Some(Armed { deadlines, prey, watchdog_at }));
     }
 
     /// Nothing is to be killed.

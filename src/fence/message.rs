@@ -14,7 +14,7 @@ use crate::os::process::ProcessId;
 use crate::os::text::{PATH_BYTES_MAX, PathText};
 
 /// Of this protocol.
-pub(super) const VERSION: u8 = 2;
+pub(super) const VERSION: u8 = 3;
 /// The first byte of every message.
 const MAGIC: u8 = b'M';
 /// What is understood across versions.
@@ -43,9 +43,9 @@ pub struct Deadlines {
 pub(super) enum Command {
     /// Nothing: tell what you hold.
     Ask,
-    /// Kill `prey` at these deadlines, in place of all earlier ones; the watchdog resets the machine that many seconds
-    /// after this order, unless another comes (0: it does not).
-    Arm { deadlines: Deadlines, prey: Prey, watchdog_seconds: u32 },
+    /// Kill `prey` at these deadlines, in place of all earlier ones; the watchdog resets the machine then, however late
+    /// this order arrives, unless another comes (`None`: it does not).
+    Arm { deadlines: Deadlines, prey: Prey, watchdog_at: Option<Moment> },
     /// Nothing is to be killed.
     Disarm,
     /// Forget everything and end.
@@ -141,16 +141,17 @@ impl Order {
             Command::Disarm => 3,
             Command::Dismiss => 4,
         };
-        let Command::Arm { deadlines, prey, watchdog_seconds } = &self.command else {
+        let Command::Arm { deadlines, prey, watchdog_at } = &self.command else {
             put_head(&mut bytes, kind, self.sequence, Deadlines::default());
             return bytes;
         };
         put_head(&mut bytes, kind, self.sequence, *deadlines);
         put(&mut bytes, 24, prey.pid.to_le_bytes());
-        put(&mut bytes, 28, watchdog_seconds.to_le_bytes());
         put(&mut bytes, 32, prey.started_ticks.to_le_bytes());
         put(&mut bytes, 48, prey.place.device.to_le_bytes());
         put(&mut bytes, 56, prey.place.inode.to_le_bytes());
+        // Zero: no watchdog.
+        put(&mut bytes, 64, watchdog_at.unwrap_or_default().as_nanos().to_le_bytes());
         // A program with a longer path is known by its name only.
         let program = prey.program.as_bytes();
         let program = if program.len() <= PROGRAM_BYTES_MAX { program } else { &[] };
@@ -191,8 +192,9 @@ impl Order {
                 inode: u64::from_le_bytes(get(bytes, 56)?),
             },
         };
-        let watchdog_seconds = u32::from_le_bytes(get(bytes, 28)?);
-        Some(Command::Arm { deadlines, prey, watchdog_seconds })
+        let watchdog_at = Moment::from_nanos(u64::from_le_bytes(get(bytes, 64)?));
+        let watchdog_at = Some(watchdog_at).filter(|at| *at != Moment::default());
+        Some(Command::Arm { deadlines, prey, watchdog_at })
     }
 }
 
@@ -281,7 +283,8 @@ mod tests {
 
     #[test]
     fn orders_arrive_as_they_were_sent() {
-        let arm = Command::Arm { deadlines: deadlines(), prey: prey(), watchdog_seconds: 15 };
+        let watchdog_at = Some(Moment::from_millis(7));
+        let arm = Command::Arm { deadlines: deadlines(), prey: prey(), watchdog_at };
         for command in [Command::Ask, arm, Command::Disarm, Command::Dismiss] {
             let order = Order { sequence: 9, command };
             assert_eq!(Order::decode(&order.encode()), Some(order));
@@ -321,7 +324,7 @@ mod tests {
         let answer = Answer { phase: Phase::Armed, deadlines: deadlines(), guard: 5, ..Answer::default() };
         let read = Answer::decode(&other(answer.encode()[..HEAD_BYTES].to_vec())).expect("a head");
         assert_eq!((read.phase, read.deadlines, read.guard), (Phase::Armed, deadlines(), 0));
-        let arm = Command::Arm { deadlines: deadlines(), prey: prey(), watchdog_seconds: 0 };
+        let arm = Command::Arm { deadlines: deadlines(), prey: prey(), watchdog_at: None };
         let understood =
             |command| Order::decode(&other(Order { sequence: 1, command }.encode().to_vec())).is_some();
         assert!(understood(Command::Ask) && understood(Command::Dismiss));
@@ -332,7 +335,7 @@ mod tests {
     fn nonsense_is_no_order() {
         let order = Order {
             sequence: 1,
-            command: Command::Arm { deadlines: deadlines(), prey: prey(), watchdog_seconds: 0 },
+            command: Command::Arm { deadlines: deadlines(), prey: prey(), watchdog_at: None },
         };
         let mut bytes = order.encode();
         for cut in [0, 1, 23, 47, 60] {

@@ -17,6 +17,7 @@ use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::WatchdogFacts;
+use crate::model::Moment;
 
 /// The longest timeout that every driver can be asked for.
 const SECONDS_MAX: u32 = 65_534;
@@ -102,13 +103,15 @@ impl Watchdog {
         }
     }
 
-    /// A ping: from now on the machine has `seconds`.
-    pub(super) fn feed(&mut self, seconds: u32) {
+    /// A ping: the machine has until `at`, in whole seconds from `now`; `None`: no watchdog is wanted. Less than a
+    /// second cannot be asked for: then it goes on as it was told last, which is earlier.
+    pub(super) fn feed(&mut self, at: Option<Moment>, now: Moment) {
         let Some((path, driver)) = &self.device else { return };
+        let Some(at) = at else { return self.close() };
+        let seconds = now.until(at).as_secs().min(SECONDS_MAX.into()) as u32;
         if seconds == 0 {
-            return self.close();
+            return;
         }
-        let seconds = seconds.min(SECONDS_MAX);
         if self.open.is_none() {
             match open(path, *driver) {
                 Ok(device) => self.open = Some((device, 0)),
@@ -233,7 +236,8 @@ mod tests {
         let path = std::env::temp_dir().join(format!("watchdog-{}", std::process::id()));
         nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).expect("a fifo");
         let mut watchdog = Watchdog::new(Some((&path, Driver::Testing)));
-        watchdog.feed(15);
+        let at = Moment::from_millis(20_200);
+        watchdog.feed(Some(at), Moment::from_millis(5_000));
         assert_eq!(
             watchdog.facts(),
             WatchdogFacts::Failed(WatchdogTrouble::Open(libc::ENXIO)),
@@ -244,8 +248,9 @@ mod tests {
             .custom_flags(libc::O_NONBLOCK)
             .open(&path)
             .expect("the fifo opens");
-        for seconds in [15, 15, 7] {
-            watchdog.feed(seconds);
+        // The third is late, and so late that nothing is left is the last.
+        for now in [5_000, 5_100, 12_500, 19_500] {
+            watchdog.feed(Some(at), Moment::from_millis(now));
         }
         assert_eq!(watchdog.facts(), WatchdogFacts::Active(Duration::from_secs(7)));
         watchdog.close();
@@ -259,10 +264,11 @@ mod tests {
     #[test]
     fn what_is_no_watchdog_is_not_used() {
         let mut watchdog = Watchdog::new(Some((Path::new("/dev/null"), Driver::Linux)));
-        watchdog.feed(15);
+        let (at, now) = (Some(Moment::from_millis(20_000)), Moment::from_millis(5_000));
+        watchdog.feed(at, now);
         assert_eq!(watchdog.facts(), WatchdogFacts::Failed(WatchdogTrouble::Incapable));
         let mut none = Watchdog::new(None);
-        none.feed(15);
+        none.feed(at, now);
         assert_eq!(none.facts(), WatchdogFacts::Off);
     }
 }

@@ -264,7 +264,7 @@ fn the_fence_fires_while_the_runtime_is_blocked() {
         let (link, found) = Link::start(link_setup).expect("a link");
         assert_eq!(found, Found::Nothing);
         let prey = leader.prey().expect("it runs");
-        let arm = |stop_at, kill_at| link.arm(Deadlines { stop_at, kill_at }, prey, 0);
+        let arm = |stop_at, kill_at| link.arm(Deadlines { stop_at, kill_at }, prey, None);
         arm(clock::now() + Duration::from_secs(60), clock::now() + Duration::from_secs(61));
         assert!(link.holds(SOON));
         let now = clock::now();
@@ -291,7 +291,7 @@ async fn without_a_guard_a_primary_is_stopped() {
     let (link, _) =
         Link::start(LinkSetup { program: "/bin/false".into(), data_dir, watchdog: None }).expect("a link");
     let later = clock::now() + Duration::from_secs(60);
-    link.arm(Deadlines { stop_at: later, kill_at: later }, leader.prey().expect("it runs"), 0);
+    link.arm(Deadlines { stop_at: later, kill_at: later }, leader.prey().expect("it runs"), None);
     assert!(!link.holds(Duration::from_millis(500)), "nobody holds it");
     down(&leader).await;
     assert!(clock::now() < later && left(leader.setup()).is_empty());
