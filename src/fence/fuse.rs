@@ -25,9 +25,7 @@
 //!   and the older one is near, it is out.
 
 use std::convert::Infallible;
-use std::ffi::CStr;
-use std::io::Write;
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 use nix::libc;
@@ -36,10 +34,10 @@ use nix::sys::time::TimeSpec;
 use nix::sys::timer::{Expiration, Timer, TimerSetTimeFlags};
 use nix::time::ClockId;
 use nix::unistd::{ForkResult, Pid};
-use rustix::fs::{CWD, Mode, OFlags};
 use rustix::process::PidfdFlags;
 
-use super::socket;
+use super::wire::Wire;
+use super::{descriptors, socket};
 use crate::model::Moment;
 use crate::os::prey::Hunt;
 
@@ -54,11 +52,11 @@ const SETTLED_WITHIN: Duration = Duration::from_millis(100);
 /// One deadline, as it is told and repeated: a number, and nanoseconds since boot (zero: never).
 const WORD_BYTES: usize = 16;
 
-/// Processes of one Postgres that get a wire; the guard kills those beyond when it goes on.
-const WIRES_MAX: usize = 1024;
-
-/// `F_SETSIG` of fcntl.h.
-const SET_SIGNAL: libc::c_int = 10;
+/// Processes of one Postgres that get a wire, if there are descriptors for that many; the guard kills those beyond when
+/// it goes on.
+const WIRES_MAX: usize = 2048;
+/// Where no descriptor can be had all the same, none is asked for meanwhile.
+const WIRE_AGAIN_AFTER: Duration = Duration::from_secs(5);
 
 /// What the guard keeps of it.
 pub(super) struct Fuse {
@@ -77,19 +75,15 @@ struct Pair {
     /// Whose wires these are: the postmaster's number and its start.
     postmaster: (i32, u64),
     lit: bool,
+    /// Some processes have no wire.
+    partial: bool,
+    /// No wire is made before.
+    wire_at: Moment,
     /// Number and time of what was told last.
     told: (u64, Moment),
     told_at: Option<Moment>,
     /// No strand burns before.
     earliest: Moment,
-}
-
-/// A reading end with an owner.
-struct Wire {
-    pid: i32,
-    end: OwnedFd,
-    /// It was in the last look at the children.
-    seen: bool,
 }
 
 /// One of the two processes.
@@ -131,19 +125,24 @@ impl Fuse {
         self.pair.as_ref().is_some_and(|pair| pair.told_at.is_none())
     }
 
+    /// Whether the kernel stands by for some of the processes only.
+    pub(super) fn is_partial(&self) -> bool {
+        self.pair.as_ref().is_some_and(|pair| pair.partial)
+    }
+
     /// From now on it burns after `kill_at`, and the Postgres of `hunt` with it.
     pub(super) fn arm(&mut self, kill_at: Moment, hunt: &mut Hunt, now: Moment) {
         self.burns_at = kill_at + AFTER_GUARD;
         if let Some(pair) = &mut self.pair {
-            pair.follow(hunt);
+            pair.follow(hunt, now);
             pair.tell(self.burns_at, now);
         }
     }
 
     /// To be called often while it is armed, because server processes come and go.
-    pub(super) fn follow(&mut self, hunt: &mut Hunt) {
+    pub(super) fn follow(&mut self, hunt: &mut Hunt, now: Moment) {
         if let Some(pair) = &mut self.pair {
-            pair.follow(hunt);
+            pair.follow(hunt, now);
         }
     }
 
@@ -166,7 +165,7 @@ impl Fuse {
         self.laid_at = now;
         self.pair = Pair::lay(now).ok();
         if let Some(pair) = &mut self.pair {
-            pair.follow(hunt);
+            pair.follow(hunt, now);
             pair.tell(self.burns_at, now);
         }
         true
@@ -190,6 +189,8 @@ impl Pair {
             strands,
             postmaster: (0, 0),
             lit: false,
+            partial: false,
+            wire_at: Moment::default(),
             told: (0, Moment::default()),
             told_at: None,
             earliest: Moment::default(),
@@ -199,7 +200,7 @@ impl Pair {
     }
 
     /// Wires who is new, and lets go of who is gone.
-    fn follow(&mut self, hunt: &mut Hunt) {
+    fn follow(&mut self, hunt: &mut Hunt, now: Moment) {
         let prey = hunt.prey();
         let postmaster = (prey.pid, prey.started_ticks);
         if self.postmaster != postmaster {
@@ -207,15 +208,25 @@ impl Pair {
             self.wires.clear();
         }
         self.wires.iter_mut().for_each(|wire| wire.seen = false);
+        let most = descriptors::budget().min(WIRES_MAX);
+        if most < self.wires.len() {
+            // The postmaster is the first to get one.
+            self.wires.clear();
+        }
+        self.partial = false;
         hunt.family(|hunt, pid| match self.wires.binary_search_by_key(&pid, |wire| wire.pid) {
             Ok(place) => self.wires[place].seen = true,
-            Err(place) if self.wires.len() < WIRES_MAX => {
-                if let Some(wire) = Wire::to(pid, &self.reader, hunt) {
-                    wire.set_lit(self.lit);
-                    self.wires.insert(place, wire);
+            Err(place) if self.wires.len() < most && self.wire_at <= now => {
+                match Wire::to(pid, &self.reader, hunt) {
+                    Ok(Some(wire)) => {
+                        wire.set_lit(self.lit);
+                        self.wires.insert(place, wire);
+                    }
+                    Ok(None) => {}
+                    Err(_) => (self.wire_at, self.partial) = (now + WIRE_AGAIN_AFTER, true),
                 }
             }
-            Err(_full) => {}
+            Err(_full) => self.partial = true,
         });
         self.wires.retain(|wire| wire.seen);
     }
@@ -260,33 +271,6 @@ impl Pair {
     fn set_lit(&mut self, lit: bool) {
         self.lit = lit;
         self.wires.iter().for_each(|wire| wire.set_lit(lit));
-    }
-}
-
-impl Wire {
-    /// `None` where the process is none of the prey, or the system has no descriptor left.
-    fn to(pid: i32, reader: &OwnedFd, hunt: &Hunt) -> Option<Wire> {
-        if pid <= 0 {
-            return None;
-        }
-        let mut name = [0; 32];
-        write!(&mut name[..], "/proc/self/fd/{}\0", reader.as_raw_fd()).ok()?;
-        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let name = CStr::from_bytes_until_nul(&name).ok()?;
-        let end = rustix::fs::openat(CWD, name, flags, Mode::empty()).ok()?;
-        // SAFETY: both calls take plain numbers, and the descriptor is ours.
-        let owned = unsafe {
-            libc::fcntl(end.as_raw_fd(), SET_SIGNAL, libc::SIGKILL) == 0
-                && libc::fcntl(end.as_raw_fd(), libc::F_SETOWN, pid) == 0
-        };
-        // Only afterwards is it certain whose number it was.
-        (owned && hunt.holds(pid)).then_some(Wire { pid, end, seen: true })
-    }
-
-    fn set_lit(&self, lit: bool) {
-        let flags = if lit { libc::O_ASYNC | libc::O_NONBLOCK } else { libc::O_NONBLOCK };
-        // SAFETY: the call takes plain numbers, and the descriptor is ours. It does not fail for a pipe.
-        let _ = unsafe { libc::fcntl(self.end.as_raw_fd(), libc::F_SETFL, flags) };
     }
 }
 

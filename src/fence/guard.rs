@@ -19,10 +19,12 @@ use std::time::Duration;
 
 use nix::sys::signal::SigSet;
 use rustix::fs::{CWD, Mode, OFlags};
+use rustix::io::Errno;
 use rustix::net::SocketFlags;
 use rustix::process::Signal;
 use rustix::time::{Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec};
 
+use super::descriptors::{self, Spare};
 use super::fuse::Fuse;
 use super::message::{Answer, Command, ORDER_BYTES, Order, VERSION};
 use super::watchdog::{Driver, Watchdog};
@@ -38,6 +40,9 @@ const KILL_AGAIN_AFTER: Duration = Duration::from_millis(10);
 const LOOK_AT_LEAST_EVERY: Duration = Duration::from_millis(100);
 /// Where memory cannot be locked, the kill path is gone through this often so that it stays in memory.
 const REHEARSE_EVERY: Duration = Duration::from_secs(10);
+/// Who knocks while no descriptor is left stays at the door: looking there again and again would take the processor
+/// from everybody else.
+const LISTEN_AGAIN_AFTER: Duration = Duration::from_millis(500);
 /// Orders taken between two looks at the clock.
 const ORDERS_PER_LOOK_MAX: usize = 16;
 
@@ -57,12 +62,13 @@ pub fn run(setup: &GuardSetup) -> Result<(), FenceError> {
     let mut guard = Guard::start(setup)?;
     while !guard.is_done() {
         let [one, two] = guard.fuse.sockets();
+        let listener = Some(&guard.listener).filter(|_| guard.deaf_until <= clock::now());
         socket::wait(
-            [guard.link.as_ref(), Some(&guard.listener), guard.timer.as_ref(), one, two],
+            [guard.link.as_ref(), listener, guard.timer.as_ref(), one, two],
             guard.pause(clock::now()),
         );
         guard.drain_timer();
-        guard.accept();
+        guard.accept(clock::now());
         guard.take_orders();
         guard.look(clock::now());
     }
@@ -72,6 +78,9 @@ pub fn run(setup: &GuardSetup) -> Result<(), FenceError> {
 struct Guard {
     link: Option<OwnedFd>,
     listener: OwnedFd,
+    /// Nobody is listened to before: there was no descriptor to be had.
+    deaf_until: Moment,
+    spare: Spare,
     timer: Option<OwnedFd>,
     hunt: Hunt,
     fuse: Fuse,
@@ -91,6 +100,7 @@ impl Guard {
         SigSet::all()
             .thread_block()
             .map_err(|source| FenceError::System { what: "block signals", source: source.into() })?;
+        descriptors::raise_limit();
         // It fails for the leader of a group, which is out of its parent's group already.
         let _ = rustix::process::setsid();
         // A name is a comfort for who looks at the processes.
@@ -114,6 +124,8 @@ impl Guard {
         Ok(Guard {
             link: Some(link),
             listener,
+            deaf_until: Moment::default(),
+            spare: Spare::take(),
             timer,
             hunt,
             fuse,
@@ -135,7 +147,8 @@ impl Guard {
 
     /// How long there is nothing to do but to listen; `None`: for ever. The timer ends it at a deadline.
     fn pause(&self, now: Moment) -> Option<Duration> {
-        let strands = self.fuse.late_at().map(|at| now.until(at));
+        let deaf = Some(self.deaf_until).filter(|until| now < *until);
+        let strands = [self.fuse.late_at(), deaf].into_iter().flatten().min().map(|at| now.until(at));
         match self.phase {
             Phase::Idle | Phase::Over => strands,
             Phase::Firing => Some(KILL_AGAIN_AFTER),
@@ -155,13 +168,23 @@ impl Guard {
     }
 
     /// A supervisor that was started again takes the place of the one that was connected.
-    fn accept(&mut self) {
+    fn accept(&mut self, now: Moment) {
+        if now < self.deaf_until {
+            return;
+        }
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-        while let Ok(link) = rustix::net::accept_with(&self.listener, flags) {
-            if socket::trusted_peer(&link).is_some() {
-                self.link = Some(link);
+        loop {
+            match rustix::net::accept_with(&self.listener, flags) {
+                Ok(link) if socket::trusted_peer(&link).is_some() => self.link = Some(link),
+                Ok(_stranger) => {}
+                Err(Errno::INTR | Errno::CONNABORTED) => {}
+                // The former link is let go by the next round, and the spare one taken again.
+                Err(Errno::MFILE | Errno::NFILE) if self.spare.give_up() => {}
+                Err(Errno::MFILE | Errno::NFILE) => break self.deaf_until = now + LISTEN_AGAIN_AFTER,
+                Err(_nobody) => break,
             }
         }
+        self.spare.renew();
     }
 
     fn take_orders(&mut self) {
@@ -220,7 +243,11 @@ impl Guard {
             guard: rustix::process::getpid().as_raw_nonzero().get(),
             postmaster: self.hunt.prey().pid,
             started_ticks: self.hunt.prey().started_ticks,
-            protection: Protection { fuse: self.fuse.is_whole(), ..self.protection },
+            protection: Protection {
+                fuse: self.fuse.is_whole(),
+                partial: self.fuse.is_partial(),
+                ..self.protection
+            },
             watchdog: self.watchdog.facts(),
         };
         if let Some(link) = &self.link {
@@ -235,7 +262,7 @@ impl Guard {
             self.protection.lock_again();
         }
         if self.phase == Phase::Armed {
-            self.fuse.follow(&mut self.hunt);
+            self.fuse.follow(&mut self.hunt, now);
             if self.deadlines.kill_at <= now {
                 self.phase = Phase::Firing;
             } else if self.deadlines.stop_at <= now && !self.stopped {

@@ -55,6 +55,8 @@ pub(super) struct Keeping {
     killed: Option<u32>,
     /// The first guard has introduced itself.
     told: bool,
+    /// It was said that the kernel stands by for some of the server processes only.
+    partial: bool,
     to_reader: watch::Sender<GuardFacts>,
 }
 
@@ -80,6 +82,7 @@ impl Keeping {
             start_at: Moment::default(),
             killed: None,
             told: false,
+            partial: false,
             to_reader,
         }
     }
@@ -157,6 +160,12 @@ impl Keeping {
         if !self.told {
             self.told = true;
             tracing::info!(pid = answer.guard, protection = %answer.protection, "the guard runs");
+        }
+        if answer.protection.partial && !std::mem::replace(&mut self.partial, true) {
+            tracing::warn!(
+                "the guard has too few file descriptors for a dead-man timer on every server process: raise the hard \
+                 limit (ulimit -Hn) to more than max_connections"
+            );
         }
         let mut orders = self.shared.orders();
         let agrees = match orders.armed {

@@ -29,6 +29,7 @@
 //!
 //! Deliberately absent: who should lead, and what a lease is.
 
+mod descriptors;
 mod error;
 mod fuse;
 mod guard;
@@ -40,6 +41,7 @@ mod protection;
 mod running;
 mod socket;
 mod watchdog;
+mod wire;
 
 pub use error::FenceError;
 pub use guard::{GuardSetup, run};

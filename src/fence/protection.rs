@@ -25,24 +25,27 @@ pub struct Protection {
     pub nice: bool,
     /// While it is frozen itself, the kernel kills the postmaster.
     pub fuse: bool,
+    /// The kernel kills not all of the server processes then: there were not enough file descriptors for that.
+    pub partial: bool,
 }
 
 impl Protection {
     pub(super) fn to_bits(self) -> u8 {
-        let bits = [self.memory, self.oom, self.real_time, self.nice, self.fuse];
+        let bits = [self.memory, self.oom, self.real_time, self.nice, self.fuse, self.partial];
         bits.iter().enumerate().fold(0, |all, (place, on)| all | (u8::from(*on) << place))
     }
 
     pub(super) fn from_bits(bits: u8) -> Protection {
         let on = |place: u8| bits & (1 << place) != 0;
-        Protection { memory: on(0), oom: on(1), real_time: on(2), nice: on(3), fuse: on(4) }
+        Protection { memory: on(0), oom: on(1), real_time: on(2), nice: on(3), fuse: on(4), partial: on(5) }
     }
 
     /// Takes what there is to be had for this process.
     pub(super) fn take() -> Protection {
         let real_time = become_real_time();
         let nice = !real_time && be_nicer();
-        Protection { memory: lock_memory(), oom: survive_oom(), real_time, nice, fuse: false }
+        let (memory, oom) = (lock_memory(), survive_oom());
+        Protection { memory, oom, real_time, nice, fuse: false, partial: false }
     }
 
     /// After a fork, whose copies are made when either side writes.
@@ -58,7 +61,8 @@ impl fmt::Display for Protection {
             (self.oom, "spared by the OOM killer"),
             (self.real_time, "real-time priority"),
             (self.nice, "better nice value"),
-            (self.fuse, "the kernel stands by"),
+            (self.fuse && !self.partial, "the kernel stands by"),
+            (self.fuse && self.partial, "the kernel stands by for some of the server processes"),
         ];
         let mut first = true;
         for (_, text) in parts.iter().filter(|(on, _)| *on) {
@@ -103,7 +107,7 @@ mod tests {
 
     #[test]
     fn the_bits_say_what_was_got() {
-        for bits in 0..32 {
+        for bits in 0..64 {
             assert_eq!(Protection::from_bits(bits).to_bits(), bits);
         }
         let some = Protection { memory: true, nice: true, ..Protection::default() };

@@ -7,9 +7,10 @@ use std::time::Duration;
 use matriarch::model::Moment;
 use matriarch::os::clock;
 use nix::sys::signal::Signal;
+use rustix::process::{Pid, Resource, Rlimit};
 use serde_json::json;
 
-use crate::support::{Cluster, Plan, Writer, until};
+use crate::support::{Cluster, Plan, Writer, connect, settings, until};
 
 /// What a lease, and the drift allowance in it, leaves at most.
 const LEASE: Duration = Duration::from_secs(5);
@@ -214,6 +215,45 @@ async fn a_restarted_supervisor_does_not_extend_the_deadline() {
     dies_in_time(&cluster, 0, since).await;
     cluster.etcd.thaw();
     cluster.wait_until_well().await;
+}
+
+/// Far more clients than the guard may have descriptors: it says so, takes no processor time for it, costs no primary,
+/// and still kills them all.
+#[tokio::test]
+async fn a_guard_with_few_descriptors_neither_spins_nor_costs_its_primary() {
+    let roomy = json!({ "postgresql": { "parameters": { "max_connections": 150 } } });
+    let mut cluster = Plan::new(1).dynamic(roomy).start().await;
+    let (postmaster, guard) = (cluster.members[0].postmaster(), cluster.members[0].guard().expect("it runs"));
+    let limit = Rlimit { current: Some(64), maximum: Some(64) };
+    rustix::process::prlimit(Pid::from_raw(guard as i32), Resource::Nofile, limit).expect("its limit is set");
+    let config = settings(&cluster.ports());
+    let mut clients = Vec::new();
+    while clients.len() < 100 {
+        clients.push(connect(&config).await.expect("there is room"));
+    }
+    let said = async || cluster.members[0].log_text().contains("too few file descriptors");
+    cluster.wait_until(Duration::from_secs(10), "it says that they are too few", said).await;
+    let (before, span) = (processor_time(guard), LEASE * 2);
+    lives_on(&cluster, span).await;
+    let took = processor_time(guard).saturating_sub(before);
+    println!("the guard took {took:?} of {span:?}");
+    assert!(took < span / 4, "it took {took:?} of {span:?}");
+    assert_eq!((cluster.members[0].postmaster(), cluster.members[0].guard()), (postmaster, Some(guard)));
+    let since = clock::now();
+    cluster.members[0].kill_supervisor();
+    cluster.members[0].signal_postgres(Signal::SIGSTOP);
+    dies_in_time(&cluster, 0, since).await;
+    drop(clients);
+}
+
+/// What a process had of the processors so far.
+fn processor_time(pid: u32) -> Duration {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("it lives");
+    let (_, fields) = text.rsplit_once(')').expect("its name");
+    // User and system time, in ticks of 10 ms.
+    let ticks =
+        fields.split_whitespace().skip(11).take(2).map(|ticks| ticks.parse::<u64>().expect("a number"));
+    Duration::from_millis(10 * ticks.sum::<u64>())
 }
 
 /// An end in good order takes the guard along.

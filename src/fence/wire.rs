@@ -1,0 +1,50 @@
+//! A wire of the fuse: a reading end of its pipe, with the process that the kernel kills when the pipe closes.
+
+use std::ffi::CStr;
+use std::io::Write;
+use std::os::fd::{AsRawFd, OwnedFd};
+
+use nix::libc;
+use rustix::fs::{CWD, Mode, OFlags};
+
+use crate::os::prey::Hunt;
+
+/// `F_SETSIG` of fcntl.h.
+const SET_SIGNAL: libc::c_int = 10;
+
+/// A reading end with an owner.
+pub(super) struct Wire {
+    pub(super) pid: i32,
+    end: OwnedFd,
+    /// It was in the last look at the children.
+    pub(super) seen: bool,
+}
+
+impl Wire {
+    /// `None` where the process is none of the prey.
+    ///
+    /// # Errors
+    /// The system has no descriptor left.
+    pub(super) fn to(pid: i32, reader: &OwnedFd, hunt: &Hunt) -> rustix::io::Result<Option<Wire>> {
+        let mut name = [0; 32];
+        let named = write!(&mut name[..], "/proc/self/fd/{}\0", reader.as_raw_fd());
+        let (true, Ok(()), Ok(name)) = (0 < pid, named, CStr::from_bytes_until_nul(&name)) else {
+            return Ok(None);
+        };
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let end = rustix::fs::openat(CWD, name, flags, Mode::empty())?;
+        // SAFETY: both calls take plain numbers, and the descriptor is ours.
+        let owned = unsafe {
+            libc::fcntl(end.as_raw_fd(), SET_SIGNAL, libc::SIGKILL) == 0
+                && libc::fcntl(end.as_raw_fd(), libc::F_SETOWN, pid) == 0
+        };
+        // Only afterwards is it certain whose number it was.
+        Ok((owned && hunt.holds(pid)).then_some(Wire { pid, end, seen: true }))
+    }
+
+    pub(super) fn set_lit(&self, lit: bool) {
+        let flags = if lit { libc::O_ASYNC | libc::O_NONBLOCK } else { libc::O_NONBLOCK };
+        // SAFETY: the call takes plain numbers, and the descriptor is ours. It does not fail for a pipe.
+        let _ = unsafe { libc::fcntl(self.end.as_raw_fd(), libc::F_SETFL, flags) };
+    }
+}
