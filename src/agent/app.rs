@@ -135,8 +135,8 @@ async fn supervise(loaded: Loaded, sources: Sources) -> Result<(), RunError> {
     warn_of_access(config.restapi.write_access());
     let major = config::server_major(&config).map_err(RunError::Programs)?;
     config::data_major(&config, major).map_err(RunError::OtherVersion)?;
-    let effective = config::effective(&config, Some(&wiring::first_config(&config)), major)
-        .map_err(RunError::Settings)?;
+    let text = wiring::recalled_config(&config);
+    let effective = config::effective(&config, Some(&text), major).map_err(RunError::Settings)?;
     let _lock = startup::lock(&config.postgresql.data_dir)?;
     let mut signals = Signals::listen().map_err(|source| system("listen for signals", source))?;
     reap::become_subreaper().map_err(|source| system("become the reaper of orphans", source))?;

@@ -170,6 +170,9 @@ impl Cycle {
                 tracing::warn!(job = %finished.job, why, "failed")
             }
         }
+        if matches!(finished.job, JobKind::Bootstrap | JobKind::Clone | JobKind::Rewind) {
+            self.dynamic.kept.forget();
+        }
         self.watch.forget_data();
         self.state.finished.push(finished);
     }
@@ -192,7 +195,7 @@ impl Cycle {
         self.follow_passwords().await;
         self.make_own_role();
         self.beat();
-        let seen = self.observe().await;
+        let (seen, settings_changed) = self.observe().await;
         self.beat();
         let now = clock::now();
         let decision = decide(&self.state.memory, &seen, now);
@@ -208,15 +211,18 @@ impl Cycle {
             }
             self.beat();
         }
+        // Postgres has not been told of what changed while it was looked at.
+        let wake_at = if settings_changed { now } else { wake.0 };
         self.publish(&seen, wake.0);
         for looker in self.state.lookers.drain(..) {
             // Whoever asked may have gone.
             let _ = looker.send(());
         }
-        (flow, wake.0)
+        (flow, wake_at)
     }
 
-    async fn observe(&mut self) -> Observation {
+    /// One look at everything, and whether the settings changed meanwhile.
+    async fn observe(&mut self) -> (Observation, bool) {
         let job = self.state.job.running();
         let kind = job.as_ref().map(|running| running.job.kind());
         // Somebody waits for a look, or something just ended: what was seen before does not count.
@@ -226,9 +232,12 @@ impl Cycle {
         let postgres = self.watch.look(kind, (anew, hurry), self.dynamic.settings().loop_wait).await;
         let view = self.view.borrow_and_update().clone();
         self.note_etcd(view.as_ref());
-        Observation {
+        let cluster = view.as_ref().map(|view| &view.cluster);
+        let settings_changed = self.take_settings(cluster);
+        let settings = self.dynamic.settings_over(cluster);
+        let seen = Observation {
             me: self.me.clone(),
-            settings: self.dynamic.settings().clone(),
+            settings,
             view,
             lease: lease_facts(self.keeper.as_deref()),
             postgres,
@@ -244,7 +253,8 @@ impl Cycle {
             pod_trouble: self.pods.facts().and_then(|facts| facts.complaint()),
             writes: self.writes.borrow_and_update().clone(),
             wall: clock::wall(),
-        }
+        };
+        (seen, settings_changed)
     }
 
     fn clone_progress(&self, job: Option<JobKind>) -> Option<CloneProgress> {

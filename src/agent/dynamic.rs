@@ -8,10 +8,11 @@ use tokio::sync::watch;
 use super::app::warn_of_access;
 use super::certificates::CertificateFiles;
 use super::cycle::Cycle;
+use super::kept::Kept;
 use super::wiring;
 use crate::api::ApiSetup;
 use crate::config::{self, Config, Effective, Sources};
-use crate::model::{ConfigKey, DataDirectory, Settings};
+use crate::model::{ClusterView, ConfigKey, DataDirectory, Settings};
 use crate::postgres::Parameters;
 
 /// How long Postgres may take to read new parameters before the loop goes on without them.
@@ -21,13 +22,18 @@ const APPLY_WITHIN: Duration = Duration::from_secs(5);
 pub(super) struct Dynamic {
     sources: Sources,
     local: Config,
-    text: Option<String>,
+    /// The text in force: without faults.
+    text: String,
+    /// Of the key that was last read.
     revision: Option<i64>,
+    /// The newest view has a configuration that says which synchronous mode is wanted.
+    says_mode: bool,
     settings: Settings,
     parameters: Parameters,
     major: u32,
     local_changed: bool,
     applied: Option<Parameters>,
+    pub(super) kept: Kept,
     relist: watch::Sender<Duration>,
     api: watch::Sender<Arc<ApiSetup>>,
     certificates: watch::Sender<CertificateFiles>,
@@ -44,17 +50,19 @@ impl Dynamic {
         certificates: watch::Sender<CertificateFiles>,
     ) -> Dynamic {
         let parameters = wiring::parameters(&effective);
-        let settings = effective.settings;
+        let Effective { settings, text, .. } = effective;
         Dynamic {
             sources,
             local,
-            text: None,
+            text,
             revision: None,
+            says_mode: false,
             settings,
             parameters,
             major,
             local_changed: false,
             applied: None,
+            kept: Kept::default(),
             relist,
             api,
             certificates,
@@ -65,14 +73,24 @@ impl Dynamic {
         &self.settings
     }
 
+    /// The settings in force over what `cluster` shows, from which they were read last.
+    pub(super) fn settings_over(&self, cluster: Option<&ClusterView>) -> Settings {
+        let mut settings = self.settings.clone();
+        if !self.says_mode {
+            settings.sync = settings.sync.bound_by(cluster.and_then(|cluster| cluster.sync_record()));
+        }
+        settings
+    }
+
     /// The local configuration.
     pub(super) fn local(&self) -> &Config {
         &self.local
     }
 
-    /// The dynamic configuration as last read, else what the local file starts a cluster with.
-    pub(super) fn text(&self) -> String {
-        self.text.clone().unwrap_or_else(|| wiring::first_config(&self.local))
+    /// The dynamic configuration in force: as last read, else as kept on the disk, else what the local file starts a
+    /// cluster with.
+    pub(super) fn text(&self) -> &str {
+        &self.text
     }
 
     /// Reads the local configuration again, as far as it can change while running. A broken file changes nothing.
@@ -117,21 +135,33 @@ impl Dynamic {
 
     /// Recomputes what is in force when the key or the local file changed; true if anything did.
     fn refresh(&mut self, key: Option<&ConfigKey>) -> bool {
-        let revision = key.map(|key| key.mod_revision);
-        if !self.local_changed && (key.is_none() || revision == self.revision) {
+        let news = key.filter(|key| Some(key.mod_revision) != self.revision);
+        if key.is_none() {
+            self.says_mode = false;
+        }
+        if !self.local_changed && news.is_none() {
             return false;
         }
-        let text = key.map(|key| key.text.clone()).or(self.text.clone());
         self.local_changed = false;
-        self.revision = revision.or(self.revision);
-        match config::effective(&self.local, text.as_deref(), self.major) {
+        let text = match news {
+            None => self.text.clone(),
+            Some(key) => {
+                let mended = config::mended(&key.text, &self.text);
+                for warning in &mended.warnings {
+                    tracing::warn!("{warning}");
+                }
+                (self.revision, self.says_mode) = (Some(key.mod_revision), mended.says_mode);
+                mended.text
+            }
+        };
+        match config::effective(&self.local, Some(&text), self.major) {
             Ok(effective) => {
                 for warning in &effective.warnings {
                     tracing::warn!("{warning}");
                 }
                 self.parameters = wiring::parameters(&effective);
                 self.settings = effective.settings;
-                self.text = text;
+                self.text = effective.text;
                 true
             }
             Err(faults) => {
@@ -145,10 +175,11 @@ impl Dynamic {
 }
 
 impl Cycle {
-    /// Brings settings, lease, view and Postgres in line with the newest configuration.
-    pub(super) async fn follow_settings(&mut self) {
-        let key = self.view.borrow().as_ref().and_then(|view| view.cluster.config.clone());
-        if self.dynamic.refresh(key.as_ref()) {
+    /// Takes the settings of `cluster`, so that settings and view of a tick are of one revision. True if anything in
+    /// them is new.
+    pub(super) fn take_settings(&mut self, cluster: Option<&ClusterView>) -> bool {
+        let news = self.dynamic.refresh(cluster.and_then(|cluster| cluster.config.as_ref()));
+        if news {
             let settings = self.dynamic.settings();
             self.dynamic.relist.send_replace(settings.loop_wait);
             if let Some(keeper) = &self.keeper {
@@ -157,9 +188,22 @@ impl Cycle {
             self.watch.probe().configure(settings.ttl, settings.pause);
             self.me.tags = self.dynamic.local.tags.clone();
         }
+        news
+    }
+
+    /// Brings settings, lease, view and Postgres in line with the newest configuration.
+    pub(super) async fn follow_settings(&mut self) {
+        let view = self.view.borrow().clone();
+        self.take_settings(view.as_ref().map(|view| &view.cluster));
         let busy = self.state.job.running().is_some();
         let ready = matches!(self.status.borrow().postgres.data, DataDirectory::Ready(_));
-        if self.dynamic.applied.as_ref() == Some(&self.dynamic.parameters) || busy || !ready {
+        if busy || !ready {
+            return;
+        }
+        if self.dynamic.revision.is_some() {
+            self.dynamic.kept.keep(&self.tools.postgres, &self.dynamic.text).await;
+        }
+        if self.dynamic.applied.as_ref() == Some(&self.dynamic.parameters) {
             return;
         }
         let parameters = self.dynamic.parameters.clone();

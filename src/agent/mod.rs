@@ -18,6 +18,7 @@ mod fencing;
 mod handle;
 mod heartbeat;
 mod jobs;
+mod kept;
 mod log;
 mod observe;
 mod orders;

@@ -8,6 +8,7 @@ use tokio::sync::watch;
 use super::cycle::Cycle;
 use super::events::Event;
 use super::jobs::{Tools, chain};
+use crate::config;
 use crate::etcd::{Cas, Etcd, EtcdError};
 use crate::model::{
     Action, ExitBecause, Finished, FollowTarget, Job, JobKind, LeaderBranch, LeaseId, MemberName,
@@ -71,7 +72,7 @@ impl Cycle {
                 });
             }
             Action::RestoreConfig { term } => {
-                let text = self.dynamic.text();
+                let text = config::restored(self.dynamic.text(), &seen.settings.sync);
                 self.as_leader("config", seen, Event::LookWanted, move |etcd, lease| async move {
                     etcd.restore_config(term, lease, &text).await
                 });

@@ -30,6 +30,21 @@ pub(super) fn first_config(config: &Config) -> String {
     crate::api::json_compact(&serde_json::Value::Object(dcs))
 }
 
+/// What is in force until etcd answers: what was kept beside the data, else what the local file starts a cluster with.
+pub(super) fn recalled_config(config: &Config) -> String {
+    let first = first_config(config);
+    let kept = crate::postgres::kept_dynamic(&config.postgresql.data_dir).unwrap_or_else(|error| {
+        tracing::warn!(%error, "the dynamic configuration that was kept beside the data cannot be read");
+        None
+    });
+    let Some(kept) = kept else { return first };
+    let mended = config::mended(&kept, &first);
+    for warning in &mended.warnings {
+        tracing::warn!("kept beside the data: {warning}");
+    }
+    mended.text
+}
+
 /// The REST interface, without its certificates.
 pub(super) fn api_setup(config: &Config) -> ApiSetup {
     let rest = &config.restapi;

@@ -5,6 +5,7 @@ use serde_json::{Map, Value};
 use super::answer::Answer;
 use super::{cluster, json, wire};
 use crate::agent::Handle;
+use crate::config;
 
 /// GET.
 pub(super) async fn get(handle: &Handle) -> Answer {
@@ -20,10 +21,12 @@ pub(super) async fn get(handle: &Handle) -> Answer {
 /// PATCH: merges, and writes only if nobody else did meanwhile.
 pub(super) async fn patch(handle: &Handle, change: Map<String, Value>) -> Result<Answer, Answer> {
     let view = handle.read_cluster().await.map_err(|error| Answer::unavailable(&error))?;
-    let (Some(mut config), Some(key)) = (wire::config_of(&view), &view.config) else {
+    let (Some(before), Some(key)) = (wire::config_of(&view), &view.config) else {
         return Err(Answer::text(503, "the key config is missing or no object"));
     };
+    let mut config = before.clone();
     if merge(&mut config, change) {
+        usable(&before, &config)?;
         write(handle, &config, Some(key.mod_revision), 503).await?;
     }
     Ok(Answer::json(200, &Value::Object(config)))
@@ -32,10 +35,18 @@ pub(super) async fn patch(handle: &Handle, change: Map<String, Value>) -> Result
 /// PUT: replaces whatever is there, and says what it was given.
 pub(super) async fn put(handle: &Handle, config: Map<String, Value>) -> Result<Answer, Answer> {
     let view = handle.read_cluster().await.map_err(|error| Answer::unavailable(&error))?;
-    if wire::config_of(&view).as_ref() != Some(&config) {
+    let before = wire::config_of(&view);
+    if before.as_ref() != Some(&config) {
+        usable(&before.unwrap_or_default(), &config)?;
         write(handle, &config, None, 502).await?;
     }
     Ok(Answer::json(200, &Value::Object(config)))
+}
+
+/// Nothing is written that members could not use: every fault is named at once.
+fn usable(before: &Map<String, Value>, after: &Map<String, Value>) -> Result<(), Answer> {
+    let refuse = |faults| Answer::text(400, format!("nothing was changed:\n{faults}"));
+    config::refuse_faults(before, after).map_err(refuse)
 }
 
 async fn write(

@@ -329,9 +329,14 @@ pub fn config_of(view: &ClusterView) -> Option<Map<String, Value>> {
     }
 }
 
-/// What the cluster wants of synchronous replication.
+/// What the cluster wants of synchronous replication. Where it does not say, the key `sync` does.
 pub fn sync_settings(view: &ClusterView) -> SyncSettings {
-    view.config.as_ref().map(|key| config::sync_settings(&key.text)).unwrap_or_default()
+    let mended = view.config.as_ref().map(|key| config::mended(&key.text, "{}"));
+    let wanted = mended.as_ref().map(|mended| config::sync_settings(&mended.text)).unwrap_or_default();
+    match mended.is_some_and(|mended| mended.says_mode) {
+        true => wanted,
+        false => wanted.bound_by(view.sync_record()),
+    }
 }
 
 /// Whether the cluster is paused.

@@ -18,6 +18,7 @@ use super::output::{sorted, to_yaml};
 use super::setting::{Setting, merge, parse_yaml};
 use super::show_config::read;
 use super::ui::Consent;
+use crate::config;
 
 /// Options of `edit-config`.
 #[derive(Debug, Args)]
@@ -49,9 +50,12 @@ pub async fn execute(context: &Context, args: &EditConfigArgs) -> CliResult {
     let client = Client::open(context, args.cluster.as_deref()).await?;
     let (before, revision) = read(&client.view().await?, &client.scope)?;
     let after = changed(context, args, &before)?;
-    if !after.is_object() {
+    let Some(changed) = after.as_object() else {
         return Err(CliError::failed("the dynamic configuration must be a mapping of keys to values"));
-    }
+    };
+    let known = before.as_object().cloned().unwrap_or_default();
+    config::refuse_faults(&known, changed)
+        .map_err(|faults| CliError::failed(format!("nothing was changed:\n{faults}")))?;
     if after == before {
         context.ui.say("Not changed");
         return Ok(Exit::Done);

@@ -15,6 +15,8 @@ use crate::model::{Settings, SyncMode, SyncSettings};
 /// What is in force.
 #[derive(Clone, Debug)]
 pub struct Effective {
+    /// The dynamic configuration that it was made of.
+    pub text: String,
     /// For decisions.
     pub settings: Settings,
     /// For `postgresql.conf`.
@@ -49,6 +51,8 @@ const ACCEPTED: [&str; 6] = [
     "permanent_replication_slots",
     "permanent_slots",
 ];
+/// The key of the synchronous mode.
+pub(super) const SYNC_MODE: &str = "synchronous_mode";
 /// Keys of `postgresql` that only the local file may set.
 const LOCAL_ONLY: [&str; 7] =
     ["connect_address", "proxy_address", "listen", "config_dir", "data_dir", "pgpass", "authentication"];
@@ -82,7 +86,7 @@ pub(super) fn check(node: &Node, path: &str, findings: &mut Findings) {
 /// of its own, and neither a slow loop nor a slow etcd request can make it late.
 ///
 /// # Errors
-/// Every fault of the dynamic configuration, so that the one in force stays in force.
+/// Every fault of the dynamic configuration: [`super::mended`] has none.
 pub fn effective(local: &Config, dynamic_json: Option<&str>, major: u32) -> Result<Effective, Faults> {
     let origin = Origin { source: "config".to_owned(), line: None };
     let json: Json = match dynamic_json.map(serde_json::from_str) {
@@ -117,6 +121,7 @@ pub fn effective(local: &Config, dynamic_json: Option<&str>, major: u32) -> Resu
     let recovery =
         if mine.recovery_conf.is_empty() { dynamic.recovery_conf } else { mine.recovery_conf.clone() };
     Ok(Effective {
+        text: dynamic_json.unwrap_or("{}").to_owned(),
         settings,
         parameters,
         command_line,
@@ -165,7 +170,7 @@ fn pg_hba(local: &Config, dynamic: Option<Vec<String>>) -> Vec<String> {
 
 /// The part of the dynamic configuration that concerns PostgreSQL.
 #[derive(Default)]
-struct Dynamic {
+pub(super) struct Dynamic {
     parameters: Vec<(String, String)>,
     recovery_conf: Vec<(String, String)>,
     pg_hba: Option<Vec<String>>,
@@ -175,7 +180,7 @@ struct Dynamic {
     remove_on_diverged: Option<bool>,
 }
 
-fn read(node: &Node, findings: &mut Findings) -> (Settings, Dynamic) {
+pub(super) fn read(node: &Node, findings: &mut Findings) -> (Settings, Dynamic) {
     let mut top = Section::root(node);
     let default = Settings::default();
     let start = if top.get("primary_start_timeout").is_some() {
@@ -222,7 +227,7 @@ fn read(node: &Node, findings: &mut Findings) -> (Settings, Dynamic) {
 }
 
 fn synchronous(top: &mut Section<'_>, findings: &mut Findings) -> SyncSettings {
-    let key = "synchronous_mode";
+    let key = SYNC_MODE;
     let mode = match top.get(key) {
         Some(node) => match super::reader::plain(node).map(|text| text.to_ascii_lowercase()) {
             Some(text) if text == "quorum" => SyncMode::Quorum,

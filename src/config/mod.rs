@@ -4,7 +4,7 @@
 //! file(s) ─► tree ◄─ environment        every value knows its file and line
 //!             │  ◄─ image, pod          beneath: what a container says without being asked
 //!           local: Config               complete; every fault reported at once
-//!             │      ◄─ key `config`
+//!             │      ◄─ key `config`, mended: a faulty key counts as it last could be read
 //!          effective: Effective         what is in force
 //! ```
 //!
@@ -23,6 +23,7 @@ mod kubernetes;
 mod load;
 mod local;
 mod machine;
+mod mend;
 mod pod;
 mod postgresql;
 mod reader;
@@ -43,6 +44,7 @@ pub use kubernetes::Kubernetes;
 pub use load::{Checked, Loaded, Sources, check, load};
 pub use local::{Address, Bootstrap, Config, Credentials, Log, LogKind};
 pub use machine::{POSTGRES_MAJORS, data_major, server_major};
+pub use mend::{Mended, mended, refuse_faults, restored};
 pub use postgresql::{Login, Postgresql, local_host};
 pub use restapi::{Ctl, RestApi, RestTls, VerifyClient, WriteAccess};
 pub use variables::{canonical, secret_files};

@@ -255,9 +255,11 @@ fn timings_are_taken_as_written_and_aliases_work() {
 }
 
 #[test]
-fn an_unusable_dynamic_configuration_is_refused_as_a_whole() {
+fn an_unusable_dynamic_configuration_is_not_in_force_unmended() {
     for text in ["[]", "{", r#"{"ttl":"long"}"#, r#"{"postgresql":[]}"#] {
         assert!(effective(&config(WHOLE), Some(text), 15).is_err(), "{text}");
+        let mended = super::mended(text, "{}").text;
+        assert!(effective(&config(WHOLE), Some(&mended), 15).is_ok(), "{text}");
     }
 }
 

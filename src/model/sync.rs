@@ -25,6 +25,21 @@ impl Default for SyncSettings {
     }
 }
 
+impl SyncSettings {
+    /// What is in force where no configuration was read that says which mode is wanted: a key `sync` that vouches for
+    /// somebody was written under one, and binds until a configuration releases it. As many confirm each commit as did.
+    #[must_use]
+    pub fn bound_by(self, record: Option<&SyncRecord>) -> SyncSettings {
+        match (self.mode, record.filter(|record| record.is_in_force())) {
+            (SyncMode::Off, Some(record)) => {
+                let node_count = self.node_count.max(record.losses_survived());
+                SyncSettings { mode: SyncMode::Quorum, node_count, ..self }
+            }
+            (SyncMode::Off | SyncMode::On | SyncMode::Quorum, _) => self,
+        }
+    }
+}
+
 /// Who confirms a commit before the client hears of it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum SyncMode {
@@ -178,5 +193,19 @@ mod tests {
         };
         assert_eq!(record.losses_survived(), 1);
         assert_eq!(SyncRecord { quorum: 0, ..record }.losses_survived(), 2);
+    }
+
+    #[test]
+    fn a_record_in_force_binds_where_no_mode_is_said() {
+        let name = |name: &str| MemberName::new(name).expect("a name");
+        let nobody = SyncRecord::default();
+        let record = SyncRecord { leader: Some(name("a")), quorum: 0, voters: ["b", "c"].map(name).into() };
+        let off = SyncSettings::default();
+        assert_eq!(off.clone().bound_by(None), off);
+        assert_eq!(off.clone().bound_by(Some(&nobody)), off);
+        let bound = off.bound_by(Some(&record));
+        assert_eq!((bound.mode, bound.node_count), (SyncMode::Quorum, 2));
+        let on = SyncSettings { mode: SyncMode::On, ..SyncSettings::default() };
+        assert_eq!(on.clone().bound_by(Some(&record)), on);
     }
 }

@@ -12,7 +12,7 @@ use tokio_postgres::Client;
 use super::session::Access;
 use super::{
     Adoption, Error, Parameters, Probe, Setup, access_rules, adoption, bootstrap, clone, control, facts,
-    process, promote, rewind, running, sql, timelines,
+    kept, process, promote, rewind, running, sql, timelines,
 };
 use crate::model::{
     Branch, DataDirectory, FollowTarget, Liveness, Lsn, Process, Settings, SqlFacts, StopMode, SyncOwner,
@@ -285,6 +285,11 @@ impl Postgres {
     /// returned as [`Error::BrokenAccessRules`]; the other parameters are then in force all the same.
     pub async fn apply(&self, parameters: Parameters) -> Result<(), Error> {
         running::apply(&self.inner, parameters).await
+    }
+
+    /// Keeps the dynamic configuration in force in the data directory, durably. Blocks until it is.
+    pub fn keep_dynamic(&self, text: &str) -> Result<(), Error> {
+        kept::keep_dynamic(&self.inner, text)
     }
 
     /// Points a running standby elsewhere, or nowhere. True when it is in force, false when it needs a restart

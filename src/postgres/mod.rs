@@ -15,6 +15,7 @@
 //!         bootstrap ── bootstrap ┬ init_scripts
 //!        clone_from ── clone     ├─ program ── os::child
 //!            rewind ── rewind    ┘
+//!      keep_dynamic ── kept         the configuration that was last in force, beside the data
 //! ```
 //!
 //! A directory that is being made or rewound is marked beside it (`<data_dir>.matriarch-half-made`) and never started.
@@ -48,6 +49,7 @@ mod tls;
 mod bootstrap;
 mod clone;
 mod init_scripts;
+mod kept;
 mod knock;
 mod probe;
 mod rewind;
@@ -57,6 +59,7 @@ mod storage;
 pub use adoption::Adoption;
 pub use error::Error;
 pub use handle::{LeaderHistory, Postgres, Progress, RewindReport, Started, Stopped};
+pub use kept::kept_dynamic;
 pub use password::Password;
 pub use probe::Probe;
 pub use rotation::Passwords;

@@ -2,7 +2,7 @@
 
 use matriarch::model::{
     Action, ControlState, Grounds, Job, JobKind, Lsn, MemberName, Reason, Standby, SyncKey, SyncMode,
-    SyncOwner, SyncReason, SyncRecord, SyncState, Timeline, Walsender,
+    SyncOwner, SyncReason, SyncRecord, SyncSettings, SyncState, Timeline, Walsender,
 };
 use serde_json::json;
 
@@ -324,6 +324,36 @@ fn clients_come_in_at_once_after_a_clean_stop() {
     let started = world.tick().actions;
     assert_eq!(jobs(&started), [JobKind::StartStandby]);
     assert!(!started.contains(&Action::SetGate { closed: true }), "{started:?}");
+}
+
+/// No configuration that was read says which mode is wanted, and the members go by defaults: the key binds all the
+/// same, the leader and the standbys that race, until a configuration says off.
+#[test]
+fn a_key_binds_until_a_configuration_releases_it() {
+    let said = record("a", 1, &["b", "c"]);
+    let mut leading = World::new();
+    leading.synchronous(SyncMode::Off, said.clone()).i_lead().postgres(up(primary(2000)));
+    leading.seen.settings.sync = SyncSettings::default().bound_by(Some(&said));
+    let kept = leading.names_in_effect("ANY 1 (b,c)").tick();
+    assert_eq!(promises(&kept.actions), [(Some(said), REVISION)], "at most its own");
+    assert_eq!(names(&kept.actions), []);
+    leading.seen.settings.sync = SyncSettings::default();
+    leading.memory = matriarch::decide::Memory::default();
+    assert_eq!(promises(&leading.later(10).tick().actions), [(None, REVISION)]);
+
+    let mut racing = World::a_quorum_lost_its_leader();
+    racing.seen.settings.sync = SyncSettings::default().bound_by(Some(&record("b", 1, &["a", "c"])));
+    assert_eq!(racing.gone("c").tick().because, not_vouched_for());
+    racing.answers("c", 1000);
+    assert_eq!(jobs(&racing.tick().actions), [JobKind::TakeLeadership]);
+
+    let mut released = World::a_quorum_lost_its_leader();
+    released.seen.settings.sync = SyncSettings::default();
+    assert_eq!(
+        jobs(&released.gone("c").tick().actions),
+        [JobKind::TakeLeadership],
+        "off asks nobody who is gone"
+    );
 }
 
 /// An answer of another timeline is compared by the timeline first, and one without is not compared.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::support::{Plan, Writer};
+use crate::support::{Cluster, Plan, Writer};
 
 /// One change holds a parameter that a reload applies and one that needs a restart. The first is in force everywhere;
 /// the second shows as pending, with its reason, until the operator restarts.
@@ -108,4 +108,125 @@ async fn another_ttl_costs_no_primary() {
     assert_eq!(cluster.members[0].postmaster(), postmaster);
     let history = writer.stop_and_verify(&cluster.members[0]).await;
     assert!(history.unknown.is_empty(), "no client was disturbed: {:?}", history.unknown);
+}
+
+const CONFIG: &str = "/service/herd/config";
+const SYNC: &str = "/service/herd/sync";
+
+async fn stored(cluster: &Cluster, key: &str) -> Value {
+    let text = cluster.etcd.get(key).await;
+    text.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or(Value::Null)
+}
+
+/// A cluster whose local file says nothing of synchronous replication, and whose operator has switched it on.
+async fn switched_to_quorum() -> (Cluster, Value) {
+    // Long enough for supervisors to be started again on a busy machine.
+    let cluster = Plan::new(2).dynamic(json!({ "ttl": 30 })).start().await;
+    let answer =
+        cluster.members[0].send("PATCH", "/config", Some(&json!({ "synchronous_mode": "quorum" }))).await;
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    let promised = json!({ "leader": "m1", "quorum": 0, "sync_standby": "m2" });
+    let level = async || stored(&cluster, SYNC).await == promised;
+    cluster.wait_until(Duration::from_secs(40), "m2 is in the key sync", level).await;
+    (cluster, promised)
+}
+
+async fn restart_supervisors(cluster: &mut Cluster) {
+    cluster.members.iter_mut().for_each(crate::support::Member::kill_supervisor);
+    cluster.members.iter_mut().for_each(crate::support::Member::start);
+}
+
+/// Nothing of a change is written that no member could use: over REST and from the command line, with every fault
+/// named.
+#[tokio::test]
+async fn an_unusable_value_is_refused_where_it_is_written() {
+    let cluster = Plan::new(1).start().await;
+    let before = cluster.etcd.get(CONFIG).await;
+    let change = json!({ "loop_wait": "abc", "synchronous_mode": [], "postgresql": { "parameters": 7 } });
+    let answer = cluster.members[0].send("PATCH", "/config", Some(&change)).await;
+    assert_eq!(answer.status, 400, "{}", answer.body);
+    let output = cluster.members[0]
+        .command(&[
+            "edit-config",
+            "-s",
+            "loop_wait=abc",
+            "-s",
+            "synchronous_mode=[]",
+            "-s",
+            "postgresql.parameters=7",
+            "--force",
+        ])
+        .await;
+    assert!(!output.status.success(), "{output:?}");
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    for said in [&answer.body, &told] {
+        for part in [
+            "loop_wait: found `abc`; write a number of seconds",
+            "synchronous_mode: found a list; write on, off or quorum",
+            "postgresql.parameters: found 7; write",
+        ] {
+            assert!(said.contains(part), "{part} in {said}");
+        }
+    }
+    assert_eq!(cluster.etcd.get(CONFIG).await, before, "nothing was written");
+}
+
+/// Another tool writes values that nobody can use, also for the synchronous mode. Each counts as it last could be read,
+/// also after a restart of all supervisors: the mode stays, and so does the key `sync`.
+#[tokio::test]
+async fn unusable_values_cost_neither_the_mode_nor_the_promise() {
+    let (mut cluster, promised) = switched_to_quorum().await;
+    let mut config = stored(&cluster, CONFIG).await;
+    (config["loop_wait"], config["synchronous_mode"]) = (json!("abc"), json!({ "is": "quorum" }));
+    cluster.etcd.put(CONFIG, &config.to_string()).await;
+    let warned = async || {
+        let said = |member: &crate::support::Member| {
+            let log = member.log_text();
+            log.contains("loop_wait: found `abc`") && log.contains("`\"quorum\"` is in force")
+        };
+        cluster.members.iter().all(said)
+    };
+    cluster.wait_until(Duration::from_secs(20), "both warn", warned).await;
+    restart_supervisors(&mut cluster).await;
+    cluster.wait_until_well().await;
+    let level = async || {
+        stored(&cluster, SYNC).await == promised
+            && cluster.members[0].value("SHOW synchronous_standby_names").await == "ANY 1 (m2)"
+    };
+    cluster.wait_until(Duration::from_secs(20), "m2 is in the key sync again", level).await;
+    cluster.stays(Duration::from_secs(6), "the promise of m2 stands", level).await;
+    let released =
+        cluster.members[0].send("PATCH", "/config", Some(&json!({ "synchronous_mode": false }))).await;
+    assert_eq!(released.status, 200, "{}", released.body);
+    let gone = async || cluster.etcd.get(SYNC).await.is_none();
+    cluster.wait_until(Duration::from_secs(20), "the key sync is gone", gone).await;
+}
+
+/// The key is gone while no supervisor runs. The leader writes what was last in force, not what its file would start a
+/// cluster with; and what is kept beside the data is readable by its owner alone.
+#[tokio::test]
+async fn an_emptied_configuration_is_refilled_from_what_was_in_force() {
+    use std::os::unix::fs::PermissionsExt;
+    let (mut cluster, promised) = switched_to_quorum().await;
+    let config = stored(&cluster, CONFIG).await;
+    let kept = |cluster: &Cluster, index: usize| -> Value {
+        let text = std::fs::read_to_string(cluster.members[index].data().join("patroni.dynamic.json"));
+        text.ok().and_then(|text| serde_json::from_str(&text).ok()).unwrap_or(Value::Null)
+    };
+    let level = async || kept(&cluster, 0) == config && kept(&cluster, 1) == config;
+    cluster.wait_until(Duration::from_secs(20), "both keep it on their disk", level).await;
+    let file = cluster.members[0].data().join("patroni.dynamic.json");
+    let mode = std::fs::metadata(file).expect("it is there").permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    cluster.members.iter_mut().for_each(crate::support::Member::kill_supervisor);
+    cluster.etcd.delete(CONFIG).await;
+    cluster.members.iter_mut().for_each(crate::support::Member::start);
+    let refilled = async || stored(&cluster, CONFIG).await == config;
+    cluster.wait_until(Duration::from_secs(40), "the key config is there again", refilled).await;
+    cluster.wait_until_well().await;
+    let vouched = async || {
+        let record = stored(&cluster, SYNC).await;
+        record["leader"] == promised["leader"] || record["sync_standby"] == promised["leader"]
+    };
+    cluster.wait_until(Duration::from_secs(20), "the key sync vouches for somebody", vouched).await;
 }

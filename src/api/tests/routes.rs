@@ -81,6 +81,16 @@ async fn the_configuration_is_merged_and_replaced() {
     expect(&rig, "PATCH", "/config", None, 411, "Length Required").await;
     expect(&rig, "PATCH", "/config", Some(json!([1])), 400, "Bad Request").await;
     expect(&rig, "PATCH", "/config", Some(json!({})), 400, "Bad Request").await;
+    for (method, change) in [
+        ("PATCH", json!({"loop_wait": "abc", "synchronous_mode": "perhaps"})),
+        ("PUT", json!({"ttl": 7, "loop_wait": "abc", "synchronous_mode": "perhaps"})),
+    ] {
+        let named = "loop_wait: found `abc`; write a number of seconds";
+        expect(&rig, method, "/config", Some(change.clone()), 400, named).await;
+        let named = "synchronous_mode: found `perhaps`; write on, off or quorum";
+        expect(&rig, method, "/config", Some(change), 400, named).await;
+    }
+    assert_eq!(stored(&rig).text, r#"{"ttl":7}"#, "nothing of it was written");
     rig.world().writes_succeed = false;
     expect(&rig, "PATCH", "/config", Some(json!({"ttl": 9})), 409, "somebody else").await;
     rig.world().cluster.as_mut().expect("set").config = None;

@@ -88,7 +88,8 @@ fn the_cluster_calls_synchronous_standbys_so() {
         ("Quorum", &["n2"], "quorum_standby"),
         ("on", &[], "replica"),
         ("off", &["n2"], "replica"),
-        ("nonsense", &["n2"], "replica"),
+        // Nobody has said that it is off: the key binds.
+        ("nonsense", &["n2"], "quorum_standby"),
     ] {
         let mut view = view();
         synchronous(&mut view, mode, "n1", 0, voters);

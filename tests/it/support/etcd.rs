@@ -190,6 +190,11 @@ impl Etcd {
         }
     }
 
+    /// Deletes a key.
+    pub(crate) async fn delete(&self, key: &str) {
+        self.write("/v3/kv/deleterange", &json!({ "key": encode(key) })).await;
+    }
+
     /// Deletes whatever lies below a directory, at one moment.
     pub(crate) async fn delete_below(&self, directory: &str) {
         let (first, end) = (format!("{directory}/"), format!("{directory}0"));

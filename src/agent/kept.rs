@@ -1,0 +1,54 @@
+//! Keeps the dynamic configuration in force beside the data: what a start begins with, and what an emptied etcd is
+//! filled from.
+
+use std::time::Duration;
+
+use tokio::task::JoinHandle;
+
+use crate::model::Moment;
+use crate::os::clock;
+use crate::postgres::{Error, Postgres};
+
+/// How soon a write that failed is tried again.
+const AGAIN_AFTER: Duration = Duration::from_secs(10);
+
+/// What lies on the disk, as far as is known.
+#[derive(Default)]
+pub(super) struct Kept {
+    text: Option<String>,
+    writing: Option<(String, JoinHandle<Result<(), Error>>)>,
+    failed_at: Option<Moment>,
+}
+
+impl Kept {
+    /// What is there is another member's, or gone: it is written again.
+    pub(super) fn forget(&mut self) {
+        self.text = None;
+    }
+
+    /// Begins to write `text`, unless it lies there. A disk that does not answer holds up nothing else.
+    pub(super) async fn keep(&mut self, postgres: &Postgres, text: &str) {
+        if self.writing.as_ref().is_some_and(|(_, writing)| !writing.is_finished()) {
+            return;
+        }
+        if let Some((written, writing)) = self.writing.take() {
+            match writing.await {
+                Ok(Ok(())) => (self.text, self.failed_at) = (Some(written), None),
+                Ok(Err(error)) => {
+                    tracing::warn!(
+                        error = error.chain(),
+                        "the dynamic configuration is not kept on the disk"
+                    );
+                    self.failed_at = Some(clock::now());
+                }
+                Err(_) => self.failed_at = Some(clock::now()),
+            }
+        }
+        let pauses = self.failed_at.is_some_and(|at| clock::now() < at + AGAIN_AFTER);
+        if self.text.as_deref() != Some(text) && !pauses {
+            let (postgres, writes) = (postgres.clone(), text.to_owned());
+            let writing = tokio::task::spawn_blocking(move || postgres.keep_dynamic(&writes));
+            self.writing = Some((text.to_owned(), writing));
+        }
+    }
+}

@@ -1,0 +1,202 @@
+//! A dynamic configuration with faults: refused where it is written; where it is read, each faulty key counts as it
+//! last could be read, and all others are in force.
+
+use serde_json::{Map, Value as Json};
+
+use super::dynamic::{self, SYNC_MODE};
+use super::fault::{Fault, Faults, Origin};
+use super::reader::Findings;
+use super::tree::Node;
+use crate::model::{SyncMode, SyncSettings};
+
+/// What is taken of a text, in place of the one before.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mended {
+    /// A text without faults.
+    pub text: String,
+    /// For the operator: each key that could not be taken, with what is in force in its place.
+    pub warnings: Vec<String>,
+    /// The text says itself which synchronous mode is wanted; it also does where it leaves the key out.
+    pub says_mode: bool,
+}
+
+/// Takes the JSON `text` of the key `config` as far as it is usable. Where a value is not, the one of `before` stays,
+/// or the default where `before` has none; where all of `text` is unusable, all of `before` stays.
+pub fn mended(text: &str, before: &str) -> Mended {
+    let before = object(before).unwrap_or_default();
+    let Some(mut config) = object(text) else {
+        let warning = Fault::general(
+            "config",
+            "it is no JSON object",
+            "write one with `edit-config`; the one before stays in force",
+        );
+        let text = Json::Object(before).to_string();
+        return Mended { text, warnings: vec![warning.to_string()], says_mode: false };
+    };
+    let found = faults(&config);
+    if found.is_empty() {
+        return Mended { text: text.to_owned(), warnings: Vec::new(), says_mode: true };
+    }
+    let mut warnings = Vec::new();
+    for fault in &found {
+        let stays = put_back(&mut config, &before, &fault.key);
+        let stays = stays.map_or_else(|| "the default".to_owned(), |value| format!("`{value}`"));
+        warnings.push(format!("{fault}; {stays} is in force"));
+    }
+    // What was in force before has no faults, unless somebody edited the file that it was kept in.
+    for fault in faults(&config) {
+        put_back(&mut config, &Map::new(), &fault.key);
+    }
+    let says_mode = found.iter().all(|fault| fault.key != SYNC_MODE);
+    Mended { text: Json::Object(config).to_string(), warnings, says_mode }
+}
+
+/// Before `after` is written in place of `before`.
+///
+/// # Errors
+/// Every fault that `after` has and `before` has not: what somebody else left there does not stand in the way of a
+/// change elsewhere.
+pub fn refuse_faults(before: &Map<String, Json>, after: &Map<String, Json>) -> Result<(), Faults> {
+    let known = faults(before);
+    let new: Vec<Fault> = faults(after).into_iter().filter(|fault| !known.contains(fault)).collect();
+    if new.is_empty() { Ok(()) } else { Err(Faults(new)) }
+}
+
+/// The text to write where the key `config` is gone: what is in force, and also in what it says of synchronous
+/// replication, which may rest on the key `sync` alone.
+pub fn restored(text: &str, sync: &SyncSettings) -> String {
+    let mut config = object(text).unwrap_or_default();
+    if sync.mode != SyncMode::Off && dynamic::sync_settings(text).mode == SyncMode::Off {
+        let mode = match sync.mode {
+            SyncMode::Quorum => Json::from("quorum"),
+            SyncMode::On | SyncMode::Off => Json::from(true),
+        };
+        config.insert(SYNC_MODE.to_owned(), mode);
+        config.insert("synchronous_node_count".to_owned(), Json::from(sync.node_count));
+        return Json::Object(config).to_string();
+    }
+    text.to_owned()
+}
+
+fn object(text: &str) -> Option<Map<String, Json>> {
+    match serde_json::from_str(text) {
+        Ok(Json::Object(config)) => Some(config),
+        Ok(_) | Err(_) => None,
+    }
+}
+
+fn faults(config: &Map<String, Json>) -> Vec<Fault> {
+    let origin = Origin { source: "config".to_owned(), line: None };
+    let mut findings = Findings::default();
+    dynamic::read(&Node::from_json(&Json::Object(config.clone()), &origin), &mut findings);
+    findings.faults
+}
+
+/// Replaces the value under the dotted `key` by the one of `before`, and says which it is. A key may hold dots itself.
+fn put_back<'a>(
+    config: &mut Map<String, Json>,
+    before: &'a Map<String, Json>,
+    key: &str,
+) -> Option<&'a Json> {
+    if config.contains_key(key) {
+        match before.get(key) {
+            Some(value) => drop(config.insert(key.to_owned(), value.clone())),
+            None => drop(config.shift_remove(key)),
+        }
+        return before.get(key);
+    }
+    let (first, rest) = key.split_once('.')?;
+    let section = config.get_mut(first)?.as_object_mut()?;
+    match before.get(first) {
+        Some(Json::Object(before)) => put_back(section, before, rest),
+        Some(_) | None => {
+            put_back(section, &Map::new(), rest);
+            None
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn map(value: Json) -> Map<String, Json> {
+        match value {
+            Json::Object(map) => map,
+            other => unreachable!("{other} is no object"),
+        }
+    }
+
+    #[test]
+    fn one_bad_key_costs_no_other() {
+        let before = json!({"synchronous_mode": "quorum", "loop_wait": 7, "maximum_lag_on_failover": 5,
+            "postgresql": {"use_slots": false, "parameters": {"a.b": "1"}}});
+        let text = json!({"synchronous_mode": [], "loop_wait": "abc", "ttl": {}, "synchronous_node_count": 2,
+            "maximum_lag_on_failover": "much", "postgresql": {"use_slots": 3, "parameters": {"a.b": {}, "c": [1]}}});
+        let taken = mended(&text.to_string(), &before.to_string());
+        let expected = json!({"synchronous_mode": "quorum", "loop_wait": 7, "synchronous_node_count": 2,
+            "maximum_lag_on_failover": 5, "postgresql": {"use_slots": false, "parameters": {"a.b": "1"}}});
+        assert_eq!(serde_json::from_str::<Json>(&taken.text).expect("JSON"), expected);
+        assert!(!taken.says_mode);
+        assert_eq!(taken.warnings.len(), 7, "{:?}", taken.warnings);
+        let said = taken.warnings.join("\n");
+        for part in
+            ["loop_wait: found `abc`; write a number of seconds", "`7` is in force", "ttl: found a section"]
+        {
+            assert!(said.contains(part), "{part} in {said}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_object_changes_nothing() {
+        let before = r#"{"synchronous_mode":"on"}"#;
+        for text in ["[]", "{", "", "7"] {
+            let taken = mended(text, before);
+            assert_eq!(
+                (taken.text.as_str(), taken.says_mode, taken.warnings.len()),
+                (before, false, 1),
+                "{text}"
+            );
+        }
+        let section = mended(r#"{"postgresql":[],"ttl":5}"#, r#"{"postgresql":{"use_slots":false}}"#);
+        assert_eq!(section.text, r#"{"postgresql":{"use_slots":false},"ttl":5}"#);
+        assert!(section.says_mode);
+    }
+
+    #[test]
+    fn a_kept_file_with_faults_of_its_own_steers_nothing() {
+        let taken = mended(r#"{"ttl":"long"}"#, r#"{"ttl":"longer"}"#);
+        assert_eq!(taken.text, "{}");
+    }
+
+    #[test]
+    fn a_valid_text_is_taken_as_it_is_and_says_its_mode() {
+        for text in [r#"{ "ttl": 1 , "unknown": 3}"#, "{}", r#"{"synchronous_mode":null}"#] {
+            let taken = mended(text, r#"{"synchronous_mode":"on"}"#);
+            assert_eq!((taken.text.as_str(), taken.says_mode, taken.warnings.len()), (text, true, 0));
+        }
+    }
+
+    #[test]
+    fn refuses_new_faults_all_at_once_and_lets_old_ones_be() {
+        let before = map(json!({"ttl": "long"}));
+        let refused = refuse_faults(&before, &map(json!({"ttl": "long", "loop_wait": "abc", "pause": "x"})));
+        let said = refused.expect_err("two faults").to_string();
+        assert!(
+            said.contains("loop_wait: found `abc`; write") && said.contains("pause: found `x`"),
+            "{said}"
+        );
+        assert!(!said.contains("ttl"), "{said}");
+        assert_eq!(refuse_faults(&before, &map(json!({"ttl": "long", "pause": true, "other": {}}))), Ok(()));
+    }
+
+    #[test]
+    fn what_is_written_back_does_not_release_what_is_in_force() {
+        let sync = SyncSettings { mode: SyncMode::Quorum, node_count: 2, ..SyncSettings::default() };
+        let text = restored(r#"{"ttl":5}"#, &sync);
+        assert_eq!(text, r#"{"ttl":5,"synchronous_mode":"quorum","synchronous_node_count":2}"#);
+        assert_eq!(restored(&text, &sync), text);
+        assert_eq!(restored("{}", &SyncSettings::default()), "{}");
+    }
+}

@@ -1,0 +1,27 @@
+//! `patroni.dynamic.json` in the data directory: the dynamic configuration that was last in force, under Patroni's name
+//! and in its form, so that either program finds what the other left. A clone or a rewind brings the source's.
+
+use std::fs;
+use std::io::{self, ErrorKind};
+use std::path::Path;
+
+use super::handle::Inner;
+use super::{Error, files};
+
+const FILE: &str = "patroni.dynamic.json";
+
+/// Reads it; `None` where there is none.
+///
+/// # Errors
+/// When it is there and cannot be read as text.
+pub fn kept_dynamic(data_dir: &Path) -> io::Result<Option<String>> {
+    match fs::read_to_string(data_dir.join(FILE)) {
+        Ok(text) => Ok(Some(text)),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+pub(super) fn keep_dynamic(inner: &Inner, text: &str) -> Result<(), Error> {
+    files::write(&inner.setup, &inner.setup.data_dir.join(FILE), text)
+}
