@@ -84,6 +84,19 @@ pub enum RunError {
         /// Where the other one answers.
         api_url: String,
     },
+    /// A member is there whose replication slot would be this one's.
+    #[error(
+        "the names {name} and {other} both become the replication slot {slot}, which only one of them can use; give \
+         this member another `name`, one that differs in more than case, `-`, `.` and `_`, within its first 63 letters"
+    )]
+    SameSlot {
+        /// The name.
+        name: String,
+        /// The member that is there.
+        other: String,
+        /// The slot.
+        slot: String,
+    },
     /// The loop ended because it had to.
     #[error("{}", exit_text(.0))]
     Ended(ExitBecause),

@@ -72,6 +72,7 @@ pub(super) struct State {
     pub(super) because: Option<Reason>,
     pub(super) trouble: Option<String>,
     pub(super) writes_refused: Option<String>,
+    pub(super) without_slot: Vec<String>,
     pub(super) clone_since: Option<Moment>,
     pub(super) ticks: u64,
     pub(super) etcd_seen_wall: i64,
@@ -277,8 +278,24 @@ impl Cycle {
         }
     }
 
+    /// Names the members that have to stream without a slot, because their names become another's.
+    fn narrate_slots(&mut self, seen: &Observation) {
+        let cluster = seen.view.as_ref().map(|view| &view.cluster).filter(|_| seen.settings.use_slots);
+        let pairs = cluster.map(|cluster| cluster.without_slot()).unwrap_or_default();
+        let said: Vec<String> = pairs.iter().map(|(name, holder)| format!("{name} ({holder})")).collect();
+        if said != self.state.without_slot && !said.is_empty() {
+            tracing::warn!(
+                members = said.join(", "),
+                "these members stream without a replication slot, because their names become the slot of the member in \
+                 parentheses; give each another `name`"
+            );
+        }
+        self.state.without_slot = said;
+    }
+
     /// One line for each change of decision, with its reason; nothing on an idle loop.
     fn narrate(&mut self, decision: &Decision, seen: &Observation) {
+        self.narrate_slots(seen);
         // While a job stops or starts Postgres its silence is no news.
         let trouble = seen.postgres.sql_trouble.clone().filter(|_| seen.job.is_none());
         if let Some(why) = trouble.as_ref().filter(|_| trouble != self.state.trouble) {

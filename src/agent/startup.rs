@@ -12,7 +12,7 @@ use super::fencing::{Fencing, WatchdogRule};
 use super::{Order, Status};
 use crate::etcd::{self, Etcd, EtcdSetup, LeaseKeeper};
 use crate::fence::{Deadlines, Found, LinkSetup};
-use crate::model::{LeaseFacts, LeaseId, Me, Moment, Process, Session, StopMode, View};
+use crate::model::{LeaseFacts, LeaseId, Me, Moment, Process, Session, StopMode, View, slot_name};
 use crate::os::clock;
 use crate::os::signal::{SignalEvent, Signals};
 use crate::peer::{Call, Peers};
@@ -198,8 +198,16 @@ pub(super) async fn first_view(
     }
 }
 
-/// A member of my name that answers elsewhere is alive: this one must not begin.
+/// A member of my name that answers elsewhere is alive, and so is one whose slot would be mine: this one must not
+/// begin. Where both were there before, the leader gives the slot to one of them.
 pub(super) async fn refuse_duplicate(me: &Me, first: &View, peers: &Peers) -> Result<(), RunError> {
+    let members = &first.cluster.members;
+    let slot = slot_name(&me.name);
+    if let Some(other) = members.keys().find(|other| slot_name(other) == slot)
+        && !members.contains_key(&me.name)
+    {
+        return Err(RunError::SameSlot { name: me.name.to_string(), other: other.to_string(), slot });
+    }
     let recorded = first.cluster.members.get(&me.name).and_then(|key| key.record.api_url.clone());
     let Some(api_url) = recorded.filter(|url| *url != me.api_url) else { return Ok(()) };
     let url = match api_url.rsplit_once('/') {

@@ -11,7 +11,7 @@
 //! | 6 | `run`: a port is in use |
 //! | 7 | `run`: started as root, and there is no user to become |
 //! | 8 | `run`: the data directory is another cluster's or another major version's |
-//! | 9 | `run`: a member of this name already runs |
+//! | 9 | `run`: a member of this name, or of one that becomes the same replication slot, already runs |
 //! | 10 | `run`: the bootstrap failed |
 //! | 11 | a needed program (etcd, PostgreSQL) is missing or of the wrong version |
 //! | 12 | `demo --tour`: an acknowledged row is gone, or a replica did not catch up |

@@ -61,7 +61,9 @@ fn explain(error: &RunError) -> CliError {
 fn exit_of(error: &RunError) -> Exit {
     match error {
         RunError::Root { .. } => Exit::Root,
-        RunError::AlreadyRunning { .. } | RunError::DuplicateName { .. } => Exit::DuplicateName,
+        RunError::AlreadyRunning { .. } | RunError::DuplicateName { .. } | RunError::SameSlot { .. } => {
+            Exit::DuplicateName
+        }
         RunError::NotADatabase { .. } => Exit::ForeignDataDirectory,
         RunError::Api(ApiError::PortInUse { .. }) => Exit::PortInUse,
         RunError::Programs(_) => Exit::MissingProgram,

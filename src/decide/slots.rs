@@ -69,8 +69,10 @@ pub(super) fn on_standby(turn: &mut Turn<'_>, sql: &SqlFacts) {
     let split = |wanted: bool| -> Vec<String> {
         turn.others().filter(|(_, key)| from_me(key) == wanted).map(|(name, _)| slot_name(name)).collect()
     };
-    let create = split(true).into_iter().filter(|slot| !sql.slots.contains_key(slot)).collect();
-    let drop = split(false).into_iter().filter(|slot| is_idle(sql, slot)).collect();
+    let wanted = split(true);
+    let unwanted = split(false).into_iter().filter(|slot| !wanted.contains(slot));
+    let drop = unwanted.filter(|slot| is_idle(sql, slot)).collect();
+    let create = wanted.into_iter().filter(|slot| !sql.slots.contains_key(slot)).collect();
     if turn.seen.settings.use_slots {
         set(turn, create, drop);
     }

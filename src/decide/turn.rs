@@ -90,7 +90,9 @@ impl<'a> Turn<'a> {
     /// A member as a source of WAL.
     pub(super) fn target(&self, name: &MemberName) -> Option<FollowTarget> {
         let conn_url = self.cluster()?.members.get(name)?.record.conn_url.clone()?;
-        let slot = self.seen.settings.use_slots.then(|| slot_name(&self.seen.me.name));
+        let me = &self.seen.me.name;
+        let mine = self.seen.settings.use_slots && self.cluster()?.slot_holder(me) == me;
+        let slot = mine.then(|| slot_name(me));
         Some(FollowTarget { name: name.clone(), conn_url, slot })
     }
 

@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::{LeaseId, Lsn, MemberName, MemberRecord, SyncKey, SyncRecord, Term, Timeline, WallTime};
+use super::{
+    LeaseId, Lsn, MemberName, MemberRecord, SyncKey, SyncRecord, Term, Timeline, WallTime, slot_name,
+};
 
 /// Every key of the cluster as one linearizable list, or the watch after it, showed it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -44,6 +46,20 @@ impl ClusterView {
     /// The record of synchronous replication, if one is in force.
     pub fn sync_record(&self) -> Option<&SyncRecord> {
         self.sync.as_ref().map(|key| &key.record).filter(|record| record.is_in_force())
+    }
+
+    /// The member that streams through the slot which is called after `name`: the first of all whose names become the
+    /// same slot's, so that no two of them ask for it.
+    pub fn slot_holder<'a>(&'a self, name: &'a MemberName) -> &'a MemberName {
+        let slot = slot_name(name);
+        let same = self.members.keys().filter(|other| slot_name(other) == slot);
+        same.chain([name]).min().unwrap_or(name)
+    }
+
+    /// Members without a slot, each with the member that has the one of this name.
+    pub fn without_slot(&self) -> Vec<(&MemberName, &MemberName)> {
+        let pairs = self.members.keys().map(|name| (name, self.slot_holder(name)));
+        pairs.filter(|(name, holder)| name != holder).collect()
     }
 
     /// The timeline the history implies; `None` when nothing is known.
@@ -145,5 +161,27 @@ impl ClusterStatus {
     /// The JSON object, without empty parts.
     pub fn to_json(&self) -> Value {
         serde_json::to_value(self).unwrap_or_else(|_| Value::Object(Map::new()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_slot_has_one_holder() {
+        let name = |name: &str| MemberName::new(name).expect("a name");
+        let long = |end: &str| name(&format!("{}{end}", "x".repeat(63)));
+        let key = || MemberKey { record: serde_json::from_str("{}").expect("a record"), lease: None };
+        let names = [name("a-b"), name("a.b"), name("c"), long("1"), long("2")];
+        let cluster =
+            ClusterView { members: names.map(|name| (name, key())).into(), ..ClusterView::default() };
+        let pairs = [(name("a.b"), name("a-b")), (long("2"), long("1"))];
+        assert_eq!(
+            cluster.without_slot(),
+            pairs.iter().map(|(name, holder)| (name, holder)).collect::<Vec<_>>()
+        );
+        assert_eq!(cluster.slot_holder(&name("c")), &name("c"));
+        assert_eq!(cluster.slot_holder(&name("new")), &name("new"));
     }
 }

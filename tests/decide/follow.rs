@@ -55,6 +55,23 @@ fn a_new_leader_is_followed_while_it_is_promoted() {
     assert_eq!(follows(&world.later(60).tick().actions), Some(name("b")));
 }
 
+/// Of the members whose names become the same slot the first has it, and the others stream without.
+#[test]
+fn one_slot_goes_to_one_member() {
+    for (other, has_slot) in [("A", false), ("a.1", true)] {
+        let mut world = promoting();
+        let key = world.cluster().members[&name("c")].clone();
+        world.cluster().members.insert(name(other), key);
+        world.tick();
+        world.told(1000, true);
+        let slot = world.later(60).tick().actions.into_iter().find_map(|action| match action {
+            Action::Follow(Some(target)) => Some(target.slot),
+            _other => None,
+        });
+        assert_eq!(slot.map(|slot| slot.is_some()), Some(has_slot), "beside {other}");
+    }
+}
+
 /// Leadership moves twice within the time that an answer counts: the second leader is asked at once.
 #[test]
 fn each_new_leader_is_asked_for_its_history() {
