@@ -12,7 +12,7 @@ use crate::config;
 use crate::etcd::{Cas, Etcd, EtcdError};
 use crate::model::{
     Action, ExitBecause, Finished, FollowTarget, Job, JobKind, LeaderBranch, LeaseId, MemberName,
-    MemberRecord, Moment, Observation, Outcome,
+    MemberRecord, Moment, Observation, Outcome, UnfencedWrite,
 };
 use crate::os::clock;
 
@@ -62,6 +62,7 @@ impl Cycle {
                     etcd.write_sync(term, lease, record.as_ref(), mod_revision).await
                 });
             }
+            Action::PublishUnfenced(write) => self.publish_unfenced(write, seen),
             Action::SetSyncNames(names) => {
                 self.local("synchronous_standby_names", self.tools.postgres.set_sync_names(names)).await;
             }
@@ -122,6 +123,13 @@ impl Cycle {
             | Job::Rewind { .. } => &mut self.state.job,
         };
         lane.start(job, now, &self.tools, self.keeper.as_ref());
+    }
+
+    fn publish_unfenced(&self, write: UnfencedWrite, seen: &Observation) {
+        self.as_leader("unfenced", seen, Event::LookWanted, move |etcd, lease| async move {
+            let held = write.term.map(|term| (term, lease));
+            etcd.write_unfenced(held, &write.primaries, write.mod_revision).await
+        });
     }
 
     fn revoke_lease(&self, lease: LeaseId) {

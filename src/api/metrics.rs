@@ -127,6 +127,11 @@ fn ours(page: &mut Page, status: &Status, now: Moment) {
         survived,
     );
     page.gauge(
+        "matriarch_unfenced_primaries",
+        "Primaries that were left running in pause, without a supervisor and its fence.",
+        status.view.as_ref().map_or(0, |view| view.unfenced(None).count()),
+    );
+    page.gauge(
         "matriarch_sync_waiting",
         "Sessions whose commit waits for a standby.",
         status.postgres.answering().map_or(0, |sql| sql.sync.waiting.len()),

@@ -7,7 +7,9 @@ use serde_json::{Map, Value};
 use super::answer::Answer;
 use super::{operate, wire};
 use crate::agent::Handle;
-use crate::model::{ClusterView, FailoverRequest, MemberName, PeerAnswer, StandbyKind, SyncMode, WallTime};
+use crate::model::{
+    ClusterView, FailoverRequest, MemberName, PeerAnswer, PeerIdentity, StandbyKind, SyncMode, WallTime,
+};
 use crate::os::clock;
 
 /// How often the published view is looked at: it follows the watch, so this costs nothing.
@@ -117,7 +119,22 @@ fn wanted(kind: Kind, body: &Map<String, Value>, now: WallTime) -> Result<(Kind,
     }
     let scheduled_at = operate::schedule_of(schedule, "switchover", now);
     let kind = if leader.is_some() { Kind::Switchover } else { kind };
-    Ok((kind, FailoverRequest { leader, candidate, scheduled_at: scheduled_at? }))
+    let confirmed_down = confirmed_down(body)?;
+    Ok((kind, FailoverRequest { leader, candidate, scheduled_at: scheduled_at?, confirmed_down }))
+}
+
+/// Which members' PostgreSQL is down, as the operator says: one name, or several.
+fn confirmed_down(body: &Map<String, Value>) -> Result<Vec<MemberName>, Answer> {
+    let names = match body.get("confirm_down") {
+        None | Some(Value::Null) => Vec::new(),
+        Some(Value::Array(names)) => names.clone(),
+        Some(name) => vec![name.clone()],
+    };
+    let name = |value: Value| {
+        let text = value.as_str().ok_or_else(|| Answer::text(400, "confirm_down names members"))?;
+        MemberName::new(text).map_err(|error| Answer::text(400, error.to_string()))
+    };
+    names.into_iter().map(name).collect()
 }
 
 /// What the cluster has against it, before anybody is asked.
@@ -138,6 +155,14 @@ fn check(kind: Kind, request: &FailoverRequest, view: &ClusterView) -> Result<()
     }
     if request.scheduled_at.is_some() {
         return Ok(());
+    }
+    let left: Vec<String> = view
+        .unfenced(candidate)
+        .filter(|(name, _)| !request.confirmed_down.contains(name))
+        .map(|(name, left)| ClusterView::unfenced_text(name, left))
+        .collect();
+    if !left.is_empty() {
+        return Err(Answer::text(412, format!("{} is not possible: {}", kind.noun(), left.join("; "))));
     }
     let current = view.leader.as_ref().map(|key| &key.name);
     if leader.is_some() && leader != current {
@@ -184,7 +209,9 @@ async fn check_members(
     });
     let scope = handle.status().scope.clone();
     let asked: Vec<_> = eligible
-        .filter_map(|(name, member)| Some((member.record.api_url.clone()?, view.identity_of(&scope, name))))
+        .filter_map(|(name, member)| {
+            Some((name, member.record.api_url.clone()?, view.identity_of(&scope, name)))
+        })
         .collect();
     if asked.is_empty() && request.candidate.is_none() {
         let lacking = match only_sync(view) {
@@ -193,14 +220,62 @@ async fn check_members(
         };
         return Err(Answer::text(412, format!("{} is not possible: {lacking}", kind.noun())));
     }
-    let answers =
-        futures::future::join_all(asked.iter().map(|(url, who)| handle.ask_peer(url.clone(), who))).await;
+    let ask = async |(name, url, who): &(&MemberName, String, PeerIdentity)| {
+        Some(((*name).clone(), handle.ask_peer(url.clone(), who).await?))
+    };
+    let answers = futures::future::join_all(asked.iter().map(ask)).await;
     let good = |answer: &PeerAnswer| answer.reachable && !answer.tags.nofailover() && !answer.watchdog_failed;
-    if answers.iter().flatten().any(good) {
+    let good: Vec<_> = answers.into_iter().flatten().filter(|(_, answer)| good(answer)).collect();
+    if good.is_empty() {
+        let text = format!("{} is not possible: no good candidates have been found", kind.noun());
+        return Err(Answer::text(412, text));
+    }
+    check_streaming(handle, kind, &good, view).await
+}
+
+/// What the leader still writes has to reach the candidate: it streams from there, or from a member that does. A leader
+/// that does not answer is not waited for: it looks for itself before it stops anything.
+async fn check_streaming(
+    handle: &Handle,
+    kind: Kind,
+    good: &[(MemberName, PeerAnswer)],
+    view: &ClusterView,
+) -> Result<(), Answer> {
+    let Some((leader, standbys)) = standbys_of_leader(handle, view).await else { return Ok(()) };
+    let connected =
+        |name: &MemberName| standbys.iter().any(|standby| standby.eq_ignore_ascii_case(name.as_str()));
+    let receives = |(name, answer): &(MemberName, PeerAnswer)| {
+        let through = answer.tags.replicatefrom().filter(|_| answer.receives);
+        connected(name) || through.is_some_and(|source| connected(&source))
+    };
+    if kind == Kind::Failover || good.iter().any(receives) {
         return Ok(());
     }
-    let text = format!("{} is not possible: no good candidates have been found", kind.noun());
-    Err(Answer::text(412, text))
+    let names: Vec<&str> = good.iter().map(|(name, _)| name.as_str()).collect();
+    Err(Answer::text(
+        412,
+        format!(
+            "{} is not possible: {} does not stream from {leader}, the leader, and would lack what it writes last. See \
+             its PostgreSQL's log, and whether pg_hba.conf and the replication user there let it in",
+            kind.noun(),
+            names.join(", ")
+        ),
+    ))
+}
+
+/// Who streams from the leader, as its own PostgreSQL says; `None` when it cannot be asked.
+async fn standbys_of_leader(handle: &Handle, view: &ClusterView) -> Option<(MemberName, Vec<String>)> {
+    let (name, member) = view.leader_member()?;
+    let status = handle.status();
+    if *name == status.me.name {
+        let status = handle.fresh(Duration::ZERO).await;
+        let sql = status.postgres.answering()?;
+        let streaming = sql.sync.walsenders.iter().filter(|walsender| walsender.streams);
+        return Some((name.clone(), streaming.map(|walsender| walsender.name.clone()).collect()));
+    }
+    let asked = view.identity_of(&status.scope, name);
+    let answer = handle.ask_peer(member.record.api_url.clone()?, &asked).await?;
+    (answer.reachable && !answer.in_recovery).then(|| (name.clone(), answer.standbys))
 }
 
 /// Waiting for a request in etcd to be carried out.

@@ -50,6 +50,7 @@ pub(super) fn view() -> ClusterView {
         }]),
         failover: None,
         sync: None,
+        unfenced: None,
     }
 }
 
@@ -130,7 +131,17 @@ pub(super) fn primary(now: Moment) -> Status {
         leading: Leading::Yes(Term(3)),
         ..LeaseFacts::default()
     };
-    Status { lease, ..member("n1", Role::Primary, now, Standby::No) }
+    let mut status = Status { lease, ..member("n1", Role::Primary, now, Standby::No) };
+    let walsender = Walsender {
+        name: "n2".to_owned(),
+        streams: true,
+        sync: SyncState::Async,
+        written: Some(Lsn(900)),
+        flushed: Some(Lsn(900)),
+        replayed: Some(Lsn(800)),
+    };
+    status.postgres.sql.as_mut().expect("set").sync.walsenders.push(walsender);
+    status
 }
 
 /// `n2`, streaming, 200 bytes behind.
@@ -181,7 +192,9 @@ pub(super) struct World {
     pub(super) cluster: Option<ClusterView>,
     pub(super) reply: Reply,
     pub(super) peer_reachable: bool,
-    /// Which process answers, whoever is asked.
+    /// Who streams from `n1`, as that one says.
+    pub(super) leader_standbys: Vec<String>,
+    /// Which process answers where `n2` is asked.
     pub(super) peer_identity: PeerIdentity,
     pub(super) writes_succeed: bool,
     pub(super) asked: Vec<Ask>,
@@ -209,6 +222,7 @@ pub(super) async fn rig_with(first: Status, setup: ApiSetup) -> Rig {
         cluster: Some(view()),
         reply: Reply::Done("done".to_owned()),
         peer_reachable: true,
+        leader_standbys: vec!["n2".to_owned()],
         peer_identity: view().identity_of("c", &name("n2")),
         writes_succeed: true,
         asked: Vec::new(),
@@ -272,16 +286,22 @@ fn carry_out(order: Order, world: &mut World) {
             world.failover.push(request);
             let _ = answer.send(Ok(succeeds));
         }
-        Order::AskPeer(_, answer) => {
+        Order::AskPeer(url, answer) => {
+            let leads = url.contains(":1/");
             let _ = answer.send(PeerAnswer {
                 asked_at: clock::now(),
-                identity: world.peer_identity.clone(),
+                identity: if leads {
+                    view().identity_of("c", &name("n1"))
+                } else {
+                    world.peer_identity.clone()
+                },
                 reachable: world.peer_reachable,
-                in_recovery: true,
+                in_recovery: !leads,
                 role: Role::Replica,
                 lsn: Lsn(900),
                 exact: true,
                 receives: false,
+                standbys: world.leader_standbys.clone(),
                 replayed: Lsn(800),
                 timeline: Some(Timeline(2)),
                 tags: Tags::default(),

@@ -164,6 +164,10 @@ fn insert_ours(body: &mut Map<String, Value>, status: &Status) {
         body.insert("hand_over".into(), phase.as_str().into());
     }
     if let Some(view) = &status.view {
+        let left: Vec<&MemberName> = view.unfenced(None).map(|(name, _)| name).collect();
+        if !left.is_empty() {
+            body.insert("unfenced".into(), json!(left));
+        }
         body.insert("guarantee".into(), Guarantee::of(&status.settings.sync, view).to_string().into());
     }
     let unsynchronous = &status.postgres.unsynchronous;
@@ -285,6 +289,10 @@ pub fn cluster_body(scope: &str, view: &ClusterView) -> Value {
             }
         }
         body.insert("scheduled_switchover".into(), planned.into());
+    }
+    if view.unfenced(None).next().is_some() {
+        let primaries = view.unfenced.as_ref().map(|key| &key.primaries);
+        body.insert("unfenced".into(), json!(primaries));
     }
     body.insert("scope".into(), scope.into());
     Value::Object(body)

@@ -20,6 +20,9 @@ pub struct FailoverArgs {
     /// Who should lead.
     #[arg(long)]
     candidate: Option<String>,
+    /// This member's PostgreSQL is down, although its supervisor left it running in pause; can be given several times.
+    #[arg(long = "confirm-down", value_name = "NAME")]
+    confirm_down: Vec<String>,
     /// Do not ask.
     #[arg(long)]
     force: bool,
@@ -37,9 +40,16 @@ pub async fn execute(context: &Context, args: &FailoverArgs) -> CliResult {
     let from = view.leader.as_ref().map(|leader| leader.name.to_string());
     let instead =
         from.as_ref().map_or_else(|| "(nobody leads now)".to_owned(), |name| format!("instead of {name}"));
-    let question = format!("Fail the cluster {} over to {candidate} {instead}? {loss}", client.scope);
+    let down = match args.confirm_down.join(", ") {
+        names if names.is_empty() => String::new(),
+        names => format!(" If the PostgreSQL of {names} still runs, there will be two primaries."),
+    };
+    let question = format!("Fail the cluster {} over to {candidate} {instead}? {loss}{down}", client.scope);
     context.ui.consent(&question, Consent::from_force(args.force))?;
-    let body = json!({"candidate": candidate});
+    let body = match args.confirm_down.is_empty() {
+        true => json!({"candidate": candidate}),
+        false => json!({"candidate": candidate, "confirm_down": args.confirm_down}),
+    };
     let change = Change { word: "Failover", endpoint: "/failover", body, from, to: Some(candidate) };
     switchover::perform(context, &client, &view, change).await
 }

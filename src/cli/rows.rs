@@ -284,6 +284,7 @@ fn footer(view: &ClusterView) -> Vec<String> {
     if is_paused(view) {
         lines.push("Maintenance mode: on".to_owned());
     }
+    lines.extend(view.unfenced(None).map(|(name, left)| ClusterView::unfenced_text(name, left)));
     let request = view.failover.as_ref().map(|failover| &failover.request);
     if let Some(request) = request
         && let Some(at) = request.scheduled_at

@@ -20,6 +20,8 @@ use crate::model::{ClusterView, MemberName, StandbyKind, SyncMode};
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// Ends a body whose sender does not know how it went.
 const UNKNOWN: &str = "status unknown";
+/// How long the command waits for the end then.
+const ENDS_WITHIN: Duration = Duration::from_secs(180);
 
 /// Options of `switchover`.
 #[derive(Debug, Args)]
@@ -168,6 +170,10 @@ pub async fn perform(context: &Context, client: &Client, view: &ClusterView, cha
     };
     let seconds = began.elapsed().as_secs_f64();
     context.ui.say(&format!("{seconds:6.1} s  {}", answer.text()));
+    let answer = match answer.text().contains(UNKNOWN) {
+        true => settled(context, client, &change, began).await.unwrap_or(answer),
+        false => answer,
+    };
     let exit = if answer.is_accepted() {
         Exit::Done
     } else if answer.text().contains(UNKNOWN) {
@@ -179,6 +185,23 @@ pub async fn perform(context: &Context, client: &Client, view: &ClusterView, cha
     };
     show(context, client, &client.view().await?)?;
     Ok(exit)
+}
+
+/// The member that was asked waits no longer, and the change goes on: etcd shows how it ends. `None` when it does not.
+async fn settled(context: &Context, client: &Client, change: &Change, began: Instant) -> Option<Answer> {
+    while began.elapsed() < ENDS_WITHIN {
+        tokio::time::sleep(LOOK_EVERY).await;
+        let Ok(view) = client.view().await else { continue };
+        let leader = view.leader.as_ref().map(|leader| leader.name.as_str());
+        let (status, body) = match (leader, &view.failover) {
+            (Some(leader), _) if Some(leader) != change.from.as_deref() => (200, format!("{leader} leads")),
+            (Some(leader), None) => (503, format!("{leader} goes on leading")),
+            (_, _) => continue,
+        };
+        context.ui.say(&format!("{:6.1} s  {body}", began.elapsed().as_secs_f64()));
+        return Some(Answer { status, body });
+    }
+    None
 }
 
 /// [`narrate`] never ends by itself.

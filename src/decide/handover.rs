@@ -7,8 +7,8 @@ use super::memory::{HandOver, HandOverCause, HandOverPhase};
 use super::turn::Turn;
 use super::{peers, sync};
 use crate::model::{
-    Action, ClusterStatus, ControlFile, ControlState, FailoverKey, Job, JobKind, Lsn, MemberName, Outcome,
-    PeerAnswer, Reason, SqlFacts, StopMode, Term, WaitingOn,
+    Action, ClusterStatus, ControlFile, ControlState, FailoverKey, Job, JobKind, Lsn, MemberName, Moment,
+    Outcome, PeerAnswer, Reason, SqlFacts, StopMode, Term, WaitingOn,
 };
 
 /// How often the candidate is asked while it catches up: writes are away meanwhile.
@@ -19,6 +19,13 @@ const TELL_WITHIN: Duration = Duration::from_secs(2);
 
 /// How long etcd may take to show that it takes writes before one is handed over.
 const WRITE_WITHIN: Duration = Duration::from_secs(3);
+
+/// A candidate that lacks the shutdown checkpoint and receives nothing for this long will not receive it: PostgreSQL
+/// stops only when its walsenders have sent everything.
+const RECEIVES_WITHIN: Duration = Duration::from_secs(2);
+
+/// A candidate that gives no answer for this long after the stop is not waited for.
+const ANSWERS_WITHIN: Duration = Duration::from_secs(5);
 
 /// A request that was dealt with and is still there is cleared again after this.
 const CLEAR_AGAIN_AFTER: Duration = Duration::from_secs(1);
@@ -98,8 +105,14 @@ pub(super) fn begin(turn: &mut Turn<'_>, cause: HandOverCause) {
     turn.memory.asked_at = None;
     // Written anew: what comes of it shows whether etcd takes writes.
     turn.memory.published = None;
-    turn.memory.hand_over =
-        Some(HandOver { cause, to: None, phase: HandOverPhase::Choosing, since: turn.now, give_up_at });
+    turn.memory.hand_over = Some(HandOver {
+        cause,
+        to: None,
+        phase: HandOverPhase::Choosing,
+        since: turn.now,
+        give_up_at,
+        reached: None,
+    });
 }
 
 /// Takes the next step, while I serve. `told`: etcd knows on which timeline.
@@ -118,8 +131,10 @@ pub(super) fn while_serving(turn: &mut Turn<'_>, sql: &SqlFacts, told: bool) -> 
                 turn.wake_at(hand_over.since + TELL_WITHIN, WaitingOn::NextLook);
                 in_phase(turn, HandOverPhase::Checkpoint)
             }
-            Some(_) => when_writable(turn, &hand_over),
-            None if turn.memory.checkpointed_for == Some(hand_over.since) => when_writable(turn, &hand_over),
+            Some(_) => when_writable(turn, &hand_over, sql),
+            None if turn.memory.checkpointed_for == Some(hand_over.since) => {
+                when_writable(turn, &hand_over, sql)
+            }
             None => {
                 turn.act(Action::Start(Job::Checkpoint));
                 in_phase(turn, HandOverPhase::Checkpoint)
@@ -197,6 +212,9 @@ fn unfit(turn: &Turn<'_>, name: &MemberName, sql: &SqlFacts) -> Option<String> {
     if !answer.in_recovery {
         return Some("is not a standby".to_owned());
     }
+    if !receives(turn, name, sql) {
+        return Some(does_not_receive(turn));
+    }
     if sync::must_be_voter(turn, name) {
         return Some("is not synchronous".to_owned());
     }
@@ -208,21 +226,74 @@ fn unfit(turn: &Turn<'_>, name: &MemberName, sql: &SqlFacts) -> Option<String> {
 
 /// The last step before the stop: nothing is stopped for a hand-over that etcd will not take. A write since it began
 /// proves that it takes some; my own record is one.
-fn when_writable(turn: &mut Turn<'_>, hand_over: &HandOver) -> Reason {
+fn when_writable(turn: &mut Turn<'_>, hand_over: &HandOver, sql: &SqlFacts) -> Reason {
     turn.memory.checkpointed_for = Some(hand_over.since);
     let asked = matches!(hand_over.cause, HandOverCause::Request { .. });
     let written = turn.seen.writes.done_at.is_some_and(|at| hand_over.since <= at);
     match (turn.writes_refused(), written) {
         (Some(why), _) => abort(turn, format!("etcd takes no writes: {why}")),
-        (None, true) => stop(turn, hand_over),
+        (None, true) => stop_if_received(turn, hand_over, sql),
         (None, false) if turn.now < hand_over.since + WRITE_WITHIN => {
             turn.wake_at(hand_over.since + WRITE_WITHIN, WaitingOn::NextLook);
             turn.wake_in(ASK_EVERY, WaitingOn::NextLook);
             in_phase(turn, HandOverPhase::Checkpoint)
         }
         (None, false) if asked => abort(turn, "etcd took no write since it began".to_owned()),
-        (None, false) => stop(turn, hand_over),
+        (None, false) => stop_if_received(turn, hand_over, sql),
     }
+}
+
+/// Whether WAL goes from here to this member now, directly or through the member that it replicates from.
+fn receives(turn: &Turn<'_>, name: &MemberName, sql: &SqlFacts) -> bool {
+    let connected = |name: &MemberName| {
+        let mut streaming = sql.sync.walsenders.iter().filter(|walsender| walsender.streams);
+        streaming.any(|walsender| walsender.name.eq_ignore_ascii_case(name.as_str()))
+    };
+    let through = turn.others().find(|(other, _)| *other == name);
+    let through = through.and_then(|(_, key)| key.record.tags.replicatefrom());
+    let relayed = turn.peers.get(name).is_some_and(|answer| answer.receives);
+    connected(name) || (relayed && through.is_some_and(|source| connected(&source)))
+}
+
+fn does_not_receive(turn: &Turn<'_>) -> String {
+    format!(
+        "does not stream from {}: see its PostgreSQL's log, and whether pg_hba.conf and the replication user here let \
+         it in",
+        turn.seen.me.name
+    )
+}
+
+/// The last moment to find out that the candidate would not get what is still to be written.
+fn stop_if_received(turn: &mut Turn<'_>, hand_over: &HandOver, sql: &SqlFacts) -> Reason {
+    match (hand_over.to.clone().filter(|to| !receives(turn, to, sql)), &hand_over.cause) {
+        (None, _) => stop(turn, hand_over),
+        (Some(to), HandOverCause::Request { .. }) => {
+            let why = format!("{to} {}", does_not_receive(turn));
+            abort(turn, why)
+        }
+        (Some(_), HandOverCause::Shutdown) => {
+            let without = HandOver { to: None, ..hand_over.clone() };
+            turn.memory.hand_over = Some(without.clone());
+            stop(turn, &without)
+        }
+    }
+}
+
+/// Why the candidate will not get the shutdown checkpoint; `None` while it may. Remembers how far it is.
+fn stalls(turn: &mut Turn<'_>, to: &MemberName, checkpoint: Lsn, stopped_at: Moment) -> Option<String> {
+    let hand_over = turn.memory.hand_over.as_mut()?;
+    let answer = turn.peers.get(to).filter(|answer| answer.reachable && stopped_at <= answer.asked_at);
+    let Some(answer) = answer else {
+        let why =
+            || format!("{to} has not answered for {} s since PostgreSQL stopped", ANSWERS_WITHIN.as_secs());
+        return (stopped_at + ANSWERS_WITHIN <= turn.now).then(why);
+    };
+    let (reached, at) = *hand_over.reached.get_or_insert((answer.lsn, stopped_at));
+    if reached < answer.lsn {
+        hand_over.reached = Some((answer.lsn, turn.now));
+    }
+    let stalls = answer.lsn.max(reached) <= checkpoint && at + RECEIVES_WITHIN <= turn.now;
+    stalls.then(|| format!("{to} receives nothing and lacks the shutdown checkpoint at {checkpoint}"))
 }
 
 fn stop(turn: &mut Turn<'_>, hand_over: &HandOver) -> Reason {
@@ -287,6 +358,9 @@ fn prove(turn: &mut Turn<'_>, hand_over: &HandOver, term: Term, control: &Contro
             abort(turn, format!("{to} did not replay the shutdown checkpoint at {checkpoint} in time"))
         }
         (_, _) => {
+            if let Some(why) = stalls(turn, &to, checkpoint, stopped_at) {
+                return abort(turn, why);
+            }
             if let Some(api_url) = key.and_then(|key| key.record.api_url.clone())
                 && turn.memory.asked_at.is_none_or(|at| at + ASK_EVERY <= turn.now)
             {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{AskedInVain, PromotionSeen, SyncMemory};
+use super::{AskedInVain, Incoming, PromotionSeen, SyncMemory};
 use crate::model::{
     ClusterStatus, FollowTarget, JobKind, LeaseId, Lsn, MemberName, MemberRecord, Moment, Obstacle, Reason,
     Request, RequestId, RestartFilter, Term,
@@ -45,6 +45,12 @@ pub struct Memory {
     pub asked_at: Option<Moment>,
     /// How often the answers did not vouch for me.
     pub asked_in_vain: Option<AskedInVain>,
+    /// WAL that comes in although nobody leads.
+    pub incoming: Option<Incoming>,
+    /// Since when I am to end in pause and leave a primary, and when etcd was last told so.
+    pub leaving: Option<(Moment, Option<Moment>)>,
+    /// Which revision of the key `unfenced` I took something out of, and when.
+    pub unfenced_cleared: Option<(i64, Moment)>,
     /// Since when nobody leads.
     pub unlocked_since: Option<Moment>,
     /// The revision at which that was seen.
@@ -134,6 +140,8 @@ pub struct HandOver {
     pub since: Moment,
     /// When it is aborted.
     pub give_up_at: Moment,
+    /// After the stop: how far the candidate was when it last advanced, and when that was.
+    pub reached: Option<(Lsn, Moment)>,
 }
 
 impl HandOver {

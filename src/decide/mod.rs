@@ -33,6 +33,7 @@ mod start;
 mod sync;
 mod table;
 mod turn;
+mod unfenced;
 
 pub use decision::Decision;
 pub use handover::phase_text;
@@ -42,3 +43,4 @@ pub use peers::AskedInVain;
 pub use situation::{Leadership, Server, Situation};
 pub use sync::{State as SyncMachine, Step as SyncStep, SyncMemory, priority_step, quorum_steps};
 pub use table::decide;
+pub use unfenced::Incoming;

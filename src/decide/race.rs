@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::turn::Turn;
-use super::{Server, peers, publish, requests, sync};
+use super::{Server, peers, publish, requests, sync, unfenced};
 use crate::model::{
     Action, ClusterView, FailoverRequest, Grounds, Job, LeaderKey, Leading, Lsn, MemberName, PeerAnswer,
     Reason, SqlFacts, StopMode, SyncReason, Term, Timeline, WaitingOn,
@@ -37,13 +37,22 @@ pub(super) fn run(turn: &mut Turn<'_>, sql: &SqlFacts) -> Reason {
     }
     // A failover takes the loss; a switchover whose leader is gone does not.
     let takes_loss = request.is_some_and(FailoverRequest::is_failover);
+    let forced = request.filter(|_| asked_for_me && takes_loss);
+    if let Some(reason) = unfenced::bars(turn, forced) {
+        return reason;
+    }
+    if forced.is_none()
+        && let Some(reason) = unfenced::lives(turn, sql)
+    {
+        return reason;
+    }
     // Who is vouched for holds what counts, however much was not acknowledged.
-    let by_lag = !(asked_for_me && takes_loss) && turn.sync_record().is_none();
+    let by_lag = forced.is_none() && turn.sync_record().is_none();
     if let Some(reason) = too_old(turn, cluster, sql).filter(|_| by_lag) {
         turn.memory.too_old = true;
         return reason;
     }
-    if asked_for_me && (takes_loss || turn.sync_record().is_none()) {
+    if forced.is_some() || (asked_for_me && turn.sync_record().is_none()) {
         return take(turn, Reason::AskedToLead);
     }
     let rivals = rivals(turn);
@@ -66,7 +75,13 @@ pub(super) fn run(turn: &mut Turn<'_>, sql: &SqlFacts) -> Reason {
 }
 
 fn take(turn: &mut Turn<'_>, because: Reason) -> Reason {
-    let by = Grounds { sync: turn.sync_revision(), unlocked: turn.memory.unlocked_at.unwrap_or_default() };
+    let unfenced = turn.cluster().and_then(|cluster| cluster.unfenced.as_ref());
+    let unfenced = unfenced.map_or(0, |key| key.mod_revision);
+    let by = Grounds {
+        sync: turn.sync_revision(),
+        unfenced,
+        unlocked: turn.memory.unlocked_at.unwrap_or_default(),
+    };
     turn.start(Job::TakeLeadership { by });
     match turn.writes_refused() {
         Some(_) => Reason::WritesRefused,

@@ -86,6 +86,7 @@ impl Turn<'_> {
             }
             (_anybody, _) => {
                 (self.memory.unlocked_at, self.memory.asked_in_vain) = (None, None);
+                self.memory.incoming = None;
                 self.memory.unlocked_since =
                     self.memory.unlocked_since.filter(|_| self.memory.hand_over.is_some());
             }

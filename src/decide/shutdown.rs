@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::memory::HandOverCause;
 use super::turn::Turn;
-use super::{Leadership, Server, demote, follow, handover, lead, sync};
+use super::{Leadership, Server, demote, follow, handover, lead, sync, unfenced};
 use crate::model::{Action, ExitBecause, Job, JobKind, Process, Reason, StopMode, WaitingOn};
 
 /// How long the end waits for etcd once PostgreSQL is down: the lease is revoked then, or runs out.
@@ -26,7 +26,7 @@ pub(super) fn is_overdue(turn: &mut Turn<'_>) -> bool {
 /// Takes the next step towards the end.
 pub(super) fn go_on(turn: &mut Turn<'_>, leadership: &Leadership, server: &Server<'_>) -> Reason {
     if turn.seen.settings.pause {
-        return exit(turn);
+        return unfenced::leave(turn, leadership);
     }
     match (leadership, server) {
         (Leadership::Mine(term), Server::Primary(sql)) => {

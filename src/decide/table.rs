@@ -5,7 +5,7 @@ use super::turn::Turn;
 use super::{Decision, Leadership, Memory, Server, Situation};
 use super::{
     bootstrap, demote, follow, handover, lead, liveness, publish, race, rejoin, requests, routing, shutdown,
-    slots, start, sync,
+    slots, start, sync, unfenced,
 };
 use crate::model::{Action, ExitBecause, JobKind, Moment, Observation, Reason, Running};
 
@@ -35,6 +35,7 @@ pub fn decide(memory: &Memory, seen: &Observation, now: Moment) -> Decision {
         None => go_on(&mut turn, situation, &leadership, &server),
     };
     requests::answer_unbegun(&mut turn, &because);
+    unfenced::clear(&mut turn, &leadership, &server);
     publish::member(&mut turn, &leadership, &server);
     let pod = routing::of(&turn, &leadership, &server);
     turn.decide(pod, because)

@@ -12,7 +12,8 @@ use serde_json::{Map, Value, json};
 use super::EtcdError;
 use crate::model::{
     ClusterStatus, ClusterView, ConfigKey, FailoverKey, FailoverRequest, HistoryLine, LeaderKey, LeaseId,
-    Lsn, MemberKey, MemberName, MemberRecord, SyncKey, SyncRecord, Term, Timeline, WallTime,
+    Lsn, MemberKey, MemberName, MemberRecord, SyncKey, SyncRecord, Term, Timeline, UnfencedKey,
+    UnfencedPrimary, WallTime,
 };
 
 /// The paths of one cluster's keys.
@@ -76,6 +77,10 @@ impl Keys {
                 "optime/leader" => legacy_optime = text.trim().parse().ok().map(Lsn),
                 "history" => view.history = history(&text),
                 "failover" => view.failover = failover_key(&text, key.mod_revision),
+                "unfenced" => {
+                    view.unfenced =
+                        Some(UnfencedKey { primaries: unfenced(&text), mod_revision: key.mod_revision });
+                }
                 "sync" => view.sync = Some(SyncKey { record: sync(&text), mod_revision: key.mod_revision }),
                 other => {
                     let member = other.strip_prefix("members/").map(MemberName::new);
@@ -208,6 +213,15 @@ pub(super) fn sync_text(record: &SyncRecord) -> String {
     compact(&json!({ "leader": leader, "quorum": record.quorum, "sync_standby": standbys }))
 }
 
+/// A member's entry that makes no sense names the member all the same.
+fn unfenced(text: &str) -> BTreeMap<MemberName, UnfencedPrimary> {
+    let Ok(Value::Object(fields)) = serde_json::from_str(text) else { return BTreeMap::new() };
+    let entry = |(name, left): (String, Value)| {
+        Some((MemberName::new(name).ok()?, serde_json::from_value(left).unwrap_or_default()))
+    };
+    fields.into_iter().filter_map(entry).collect()
+}
+
 /// The request in the text of the key `failover`; `None` for an empty one.
 pub(super) fn failover_key(text: &str, mod_revision: i64) -> Option<FailoverKey> {
     let name = |text: &str| MemberName::new(text).ok();
@@ -216,14 +230,20 @@ pub(super) fn failover_key(text: &str, mod_revision: i64) -> Option<FailoverKey>
             leader: fields.get("leader").and_then(Value::as_str).and_then(name),
             candidate: fields.get("member").and_then(Value::as_str).and_then(name),
             scheduled_at: fields.get("scheduled_at").and_then(Value::as_str).and_then(wall_time),
+            confirmed_down: fields.get("confirmed_down").map(names).unwrap_or_default(),
         },
         Ok(_) => FailoverRequest::default(),
         Err(_) => {
             let (leader, candidate) = text.split_once(':').unwrap_or((text, ""));
-            FailoverRequest { leader: name(leader), candidate: name(candidate), scheduled_at: None }
+            FailoverRequest { leader: name(leader), candidate: name(candidate), ..FailoverRequest::default() }
         }
     };
     (request != FailoverRequest::default()).then_some(FailoverKey { request, mod_revision })
+}
+
+fn names(list: &Value) -> Vec<MemberName> {
+    let texts = list.as_array().into_iter().flatten().filter_map(Value::as_str);
+    texts.filter_map(|text| MemberName::new(text).ok()).collect()
 }
 
 fn wall_time(text: &str) -> Option<WallTime> {
@@ -233,12 +253,14 @@ fn wall_time(text: &str) -> Option<WallTime> {
 /// The text of the key `failover`.
 pub(super) fn failover_text(request: Option<&FailoverRequest>) -> String {
     let mut fields = Map::new();
-    if let Some(FailoverRequest { leader, candidate, scheduled_at }) = request {
+    if let Some(FailoverRequest { leader, candidate, scheduled_at, confirmed_down }) = request {
         fields.extend(leader.as_ref().map(|name| ("leader".to_owned(), json!(name))));
         fields.extend(candidate.as_ref().map(|name| ("member".to_owned(), json!(name))));
         let at = scheduled_at.and_then(|at| jiff::Timestamp::from_millisecond(at.0).ok());
         let text = at.map(|at| json!(at.strftime("%Y-%m-%dT%H:%M:%S%.f%:z").to_string()));
         fields.extend(text.map(|text| ("scheduled_at".to_owned(), text)));
+        let down = (!confirmed_down.is_empty()).then(|| json!(confirmed_down));
+        fields.extend(down.map(|names| ("confirmed_down".to_owned(), names)));
     }
     compact(&fields)
 }

@@ -6,6 +6,7 @@
 //! Errors of all of them: [`EtcdError::LeaseNotFound`] and [`EtcdError::NoSpace`] are definite, everything else means
 //! "read back".
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,7 +18,7 @@ use super::swap::{delete, holds, put, unchanged};
 use super::{Cas, EtcdError, StoredKey};
 use crate::model::{
     ClusterStatus, FailoverRequest, Grounds, HistoryLine, LeaseId, MemberName, MemberRecord, SyncRecord,
-    Term, Timeline,
+    Term, Timeline, UnfencedPrimary,
 };
 
 /// How long a revocation may take.
@@ -34,9 +35,10 @@ impl Etcd {
     ) -> Result<Cas, EtcdError> {
         let leader = self.keys().path("leader");
         let sync = unchanged(&self.keys().path("sync"), by.sync);
+        let unfenced = unchanged(&self.keys().path("unfenced"), by.unfenced);
         let since = |key| Compare::mod_revision(self.keys().path(key), CompareOp::Less, by.unlocked + 1);
         let free = Compare::create_revision(leader.clone(), CompareOp::Equal, 0);
-        let when = vec![free, sync, since("status"), since("timeline")];
+        let when = vec![free, sync, unfenced, since("status"), since("timeline")];
         let then = vec![put(&leader, name.as_str(), Some(lease))];
         let taken = self.swap(when, then, &leader, |now| now.is_some_and(|key| key.lease == lease.0)).await;
         if taken == Ok(Cas::Lost) {
@@ -151,6 +153,26 @@ impl Etcd {
             Some(text) => self.swap(when, vec![put(&sync, &text, None)], &sync, holds(&text)).await,
             None => self.swap(when, vec![delete(&sync)], &sync, |now| now.is_none()).await,
         }
+    }
+
+    /// Writes which primaries run without a fence, over the revision that was read (0: there was no key), and only as
+    /// leader where `held` is given; deletes the key where none is left. The view is read anew.
+    pub async fn write_unfenced(
+        &self,
+        held: Option<(Term, LeaseId)>,
+        primaries: &BTreeMap<MemberName, UnfencedPrimary>,
+        if_mod_revision: i64,
+    ) -> Result<Cas, EtcdError> {
+        let path = self.keys().path("unfenced");
+        let mut when = held.map(|(term, lease)| self.as_leader(term, lease)).unwrap_or_default();
+        when.push(unchanged(&path, if_mod_revision));
+        let text = compact(primaries);
+        let written = match primaries.is_empty() {
+            true => self.swap(when, vec![delete(&path)], &path, |now| now.is_none()).await,
+            false => self.swap(when, vec![put(&path, &text, None)], &path, holds(&text)).await,
+        };
+        self.look_again().notify_one();
+        written
     }
 
     /// Writes the system identifier again, as leader, whatever the key holds.

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     ClusterStatus, HistoryLine, LeaseId, Lsn, MemberName, MemberRecord, Moment, Reply, RequestId, SyncRecord,
-    Term, Timeline,
+    Term, Timeline, UnfencedWrite,
 };
 
 /// One order. All but [`Action::Start`] are quick or fire-and-forget.
@@ -65,6 +65,8 @@ pub enum Action {
         /// The revision that was read; zero: there was no key.
         mod_revision: i64,
     },
+    /// Write `unfenced`, if nobody changed it since, or delete it where nothing is left in it.
+    PublishUnfenced(UnfencedWrite),
     /// Set `synchronous_standby_names`; `None`: what the operator's parameters say.
     SetSyncNames(Option<String>),
     /// Keep clients out, or let them in again: all but the superuser and replication.
@@ -196,6 +198,8 @@ pub enum Job {
 pub struct Grounds {
     /// The revision of the key `sync`; zero: there is none.
     pub sync: i64,
+    /// The revision of the key `unfenced`; zero: there is none.
+    pub unfenced: i64,
     /// The revision at which nobody was seen to lead, before the others were asked: nobody has published a position or
     /// claimed a timeline since.
     pub unlocked: i64,

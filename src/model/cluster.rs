@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::{
-    LeaseId, Lsn, MemberName, MemberRecord, SyncKey, SyncRecord, Term, Timeline, WallTime, slot_name,
+    LeaseId, Lsn, MemberName, MemberRecord, SyncKey, SyncRecord, Term, Timeline, UnfencedKey, WallTime,
+    slot_name,
 };
 
 /// Every key of the cluster as one linearizable list, or the watch after it, showed it.
@@ -30,6 +31,9 @@ pub struct ClusterView {
     pub failover: Option<FailoverKey>,
     /// Who may be promoted without losing an acknowledged commit.
     pub sync: Option<SyncKey>,
+    /// Primaries that were left running without a fence.
+    #[serde(default)]
+    pub unfenced: Option<UnfencedKey>,
 }
 
 impl ClusterView {
@@ -148,6 +152,9 @@ pub struct FailoverRequest {
     pub candidate: Option<MemberName>,
     /// Not before this time.
     pub scheduled_at: Option<WallTime>,
+    /// Whose PostgreSQL is down, as the operator says, although it was left running. Ours: Patroni ignores it.
+    #[serde(default)]
+    pub confirmed_down: Vec<MemberName>,
 }
 
 impl FailoverRequest {

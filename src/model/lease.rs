@@ -20,7 +20,7 @@ impl fmt::Display for LeaseId {
 
 /// The leader key's modification revision: it grows with every change of leadership, also with a hand-over,
 /// which rewrites the key in place and so keeps its create revision.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Term(pub i64);
 

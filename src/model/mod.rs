@@ -32,6 +32,7 @@ mod sync_names;
 mod sync_reason;
 mod tags;
 mod timeline;
+mod unfenced;
 mod words;
 
 pub use access::{AccessWay, OwnAccess};
@@ -64,4 +65,5 @@ pub use sync_names::SyncNames;
 pub use sync_reason::SyncReason;
 pub use tags::Tags;
 pub use timeline::{Branch, Divergence, HistoryParseError, Switch, Timeline, TimelineHistory};
+pub use unfenced::{UnfencedKey, UnfencedPrimary, UnfencedReason, UnfencedWrite};
 pub use words::shell_words;

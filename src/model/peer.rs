@@ -109,6 +109,9 @@ pub struct PeerAnswer {
     pub exact: bool,
     /// A standby into which WAL may be coming, from whoever led.
     pub receives: bool,
+    /// The `application_name` of each standby that streams from it.
+    #[serde(default)]
+    pub standbys: Vec<String>,
     /// Standby: replayed.
     pub replayed: Lsn,
     /// Its timeline.
@@ -135,6 +138,7 @@ impl PeerAnswer {
             lsn: Lsn(0),
             exact: false,
             receives: false,
+            standbys: Vec::new(),
             replayed: Lsn(0),
             timeline: None,
             tags: Tags::default(),

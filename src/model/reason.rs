@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::{JobKind, MemberName, SyncReason, Unfit};
+use super::{JobKind, MemberName, SyncReason, UnfencedReason, Unfit};
 
 /// The operator's sentence, as a type: log, REST, command line and tests use the same value.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -64,6 +64,7 @@ pub enum Reason {
         bytes: u64,
     },
     OldTimeline,
+    Unfenced(UnfencedReason),
     PrimaryStillAlive {
         member: MemberName,
     },
@@ -185,9 +186,7 @@ impl fmt::Display for Reason {
             Reason::ShuttingDown => write!(f, "shutting down"),
             Reason::Leading => write!(f, "leading: the lease is mine and PostgreSQL is primary"),
             Reason::Confirming => write!(f, "the leader key is mine; a renewal has to confirm it"),
-            Reason::GivingAway => {
-                write!(f, "giving the leader key away; waiting for the renewal that shows it")
-            }
+            Reason::GivingAway => write!(f, "giving the leader key away; a renewal has to show it"),
             Reason::NoLeaseYet => write!(f, "waiting for a lease from etcd"),
             Reason::TakingLoss => write!(f, "a loss is taken, as asked: etcd is told of it before I promote"),
             Reason::WritesRefused => {
@@ -247,6 +246,7 @@ impl fmt::Display for Reason {
                 "nobody leads, and I am {bytes} bytes behind the last leader: more than maximum_lag_on_failover"
             ),
             Reason::OldTimeline => write!(f, "my timeline is older than the cluster's"),
+            Reason::Unfenced(reason) => reason.fmt(f),
             Reason::PrimaryStillAlive { member } => {
                 write!(f, "nobody leads, but {member} still runs as a primary")
             }

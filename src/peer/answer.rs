@@ -43,6 +43,7 @@ pub(super) fn read(asked_at: Moment, text: &str) -> PeerAnswer {
     answer.reachable = true;
     answer.exact = read("position_is_exact") == Some(Value::Bool(true));
     answer.receives = read("receives_wal") != Some(Value::Bool(false));
+    answer.standbys = standbys(&body);
     answer.trouble = None;
     match position("location") {
         Some(location) => answer.lsn = location,
@@ -53,6 +54,13 @@ pub(super) fn read(asked_at: Moment, text: &str) -> PeerAnswer {
         }
     }
     answer
+}
+
+/// The rows of `pg_stat_replication` that stream.
+fn standbys(body: &Value) -> Vec<String> {
+    let rows = body.get("replication").and_then(Value::as_array).into_iter().flatten();
+    let streaming = rows.filter(|row| row.get("state").and_then(Value::as_str) == Some("streaming"));
+    streaming.filter_map(|row| Some(row.get("application_name")?.as_str()?.to_owned())).collect()
 }
 
 #[cfg(test)]
@@ -66,8 +74,10 @@ mod tests {
     #[test]
     fn reads_a_primary_and_a_standby() {
         let primary = answer(
-            r#"{"state": "running", "role": "master", "xlog": {"location": 83886176}, "timeline": 1}"#,
+            r#"{"state": "running", "role": "master", "xlog": {"location": 83886176}, "timeline": 1, "replication": [
+                {"application_name": "n2", "state": "streaming"}, {"application_name": "n3", "state": "backup"}, 7]}"#,
         );
+        assert_eq!(primary.standbys, ["n2"]);
         assert!(primary.reachable && !primary.in_recovery);
         assert_eq!(
             (primary.role, primary.lsn, primary.timeline),

@@ -70,6 +70,7 @@ fn the_label_goes_with_the_decision_that_stops() {
         phase: HandOverPhase::Checkpoint,
         since: START,
         give_up_at: START + std::time::Duration::from_secs(60),
+        reached: None,
     });
     world.ends(JobKind::Checkpoint, Outcome::Done);
     let decision = world.tick();

@@ -132,8 +132,12 @@ fn a_crash_loop_ends_with_another_leader() {
 }
 
 pub(super) fn switchover(candidate: Option<&str>) -> FailoverKey {
-    let request =
-        FailoverRequest { leader: Some(name("a")), candidate: candidate.map(name), scheduled_at: None };
+    let request = FailoverRequest {
+        leader: Some(name("a")),
+        candidate: candidate.map(name),
+        scheduled_at: None,
+        confirmed_down: Vec::new(),
+    };
     FailoverKey { request, mod_revision: 77 }
 }
 

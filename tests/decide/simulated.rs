@@ -63,6 +63,7 @@ fn a_switchover_takes_no_loss_and_holds_nobody_up() {
             leader: leader.map(name),
             candidate: Some(name(candidate)),
             scheduled_at: None,
+            confirmed_down: Vec::new(),
         },
         mod_revision: 99,
     };
@@ -213,7 +214,12 @@ fn nobody_waits_for_a_candidate_that_finds_itself_too_far_behind() {
     assert!(memory.stands_back(candidate.now));
 
     let mut other = World::new();
-    let request = FailoverRequest { leader: Some(name("b")), candidate: Some(name("c")), scheduled_at: None };
+    let request = FailoverRequest {
+        leader: Some(name("b")),
+        candidate: Some(name("c")),
+        scheduled_at: None,
+        confirmed_down: Vec::new(),
+    };
     other.nobody_leads().cluster().failover = Some(FailoverKey { request, mod_revision: 99 });
     other.tick();
     other.later(5).answers("b", 10).answers("c", 1000);

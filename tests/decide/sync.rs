@@ -165,7 +165,7 @@ fn a_voter_that_holds_everything_needs_no_votes() {
 }
 
 fn by(sync: i64) -> Grounds {
-    Grounds { sync, unlocked: World::new().cluster().revision }
+    Grounds { sync, unfenced: 0, unlocked: World::new().cluster().revision }
 }
 
 /// Votes are about what the key says: if that changes before the leader key is mine, they are void.

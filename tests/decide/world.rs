@@ -8,8 +8,8 @@ use matriarch::model::{
     ClusterStatus, ClusterView, ConfigKey, ControlFile, ControlState, DataDirectory, Death, Finished,
     JobKind, LeaderKey, Leading, LeaseFacts, LeaseId, LivenessFacts, Lsn, Me, MemberKey, MemberName,
     MemberRecord, MemberState, Moment, Observation, Outcome, PeerAnswer, PeerIdentity, PostgresFacts,
-    Process, Role, Session, Settings, SqlFacts, Standby, SyncFacts, SyncOwner, Tags, Term, Timeline,
-    TimelineHistory, Verdict, View, WalReceiver, WallTime, WriteFacts,
+    Process, Role, Session, Settings, SqlFacts, Standby, SyncFacts, SyncOwner, SyncState, Tags, Term,
+    Timeline, TimelineHistory, Verdict, View, WalReceiver, WallTime, Walsender, WriteFacts,
 };
 
 pub(super) const SYSTEM_ID: u64 = 7_000_000_000_000_000_001;
@@ -41,6 +41,7 @@ impl World {
             history: Some(Vec::new()),
             failover: None,
             sync: None,
+            unfenced: None,
         };
         let seen = Observation {
             me: Me {
@@ -157,6 +158,7 @@ pub(super) fn answer(asked_at: Moment, lsn: u64) -> PeerAnswer {
         lsn: Lsn(lsn),
         exact: true,
         receives: false,
+        standbys: Vec::new(),
         replayed: Lsn(lsn),
         timeline: Some(Timeline(1)),
         tags: Tags::default(),
@@ -254,7 +256,21 @@ fn process() -> Process {
 }
 
 pub(super) fn primary(lsn: u64) -> SqlFacts {
-    SqlFacts { standby: Standby::No, flushed: Lsn(lsn), ..standby(lsn) }
+    let walsenders = ["b", "c"].map(|member| walsender(member, lsn)).into();
+    let sync = SyncFacts { walsenders, ..SyncFacts::default() };
+    SqlFacts { standby: Standby::No, flushed: Lsn(lsn), sync, ..standby(lsn) }
+}
+
+/// `member` streams and has flushed all of it.
+fn walsender(member: &str, lsn: u64) -> Walsender {
+    Walsender {
+        name: member.to_owned(),
+        streams: true,
+        sync: SyncState::Async,
+        written: Some(Lsn(lsn)),
+        flushed: Some(Lsn(lsn)),
+        replayed: Some(Lsn(lsn)),
+    }
 }
 
 pub(super) fn standby(lsn: u64) -> SqlFacts {

@@ -20,8 +20,8 @@ use tokio::sync::watch as cell;
 mod lease;
 mod races;
 const BASE: &str = "/service/test/";
-const BEFORE_ALL: Grounds = Grounds { sync: 0, unlocked: 1 };
-const ANY: Grounds = Grounds { sync: 0, unlocked: 1_000_000 };
+const BEFORE_ALL: Grounds = Grounds { sync: 0, unfenced: 0, unlocked: 1 };
+const ANY: Grounds = Grounds { sync: 0, unfenced: 0, unlocked: 1_000_000 };
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A directory of its own, removed at the end.
@@ -251,9 +251,9 @@ async fn every_key_reads_back() {
         leader: Some(me.clone()),
         candidate: Some(name("n-2")),
         scheduled_at: Some(WallTime(1_795_384_347_031)),
+        confirmed_down: vec![name("n-3")],
     };
     assert!(is_done(etcd.write_failover(Some(&request), Some(0)).await));
-
     let view = read(&etcd).await;
     let leader = view.leader.expect("a leader");
     assert_eq!((leader.name, leader.lease, leader.term), (me.clone(), Some(lease), term));
@@ -268,7 +268,7 @@ async fn every_key_reads_back() {
     let stored = server.ctl(&["get", "--print-value-only", "/service/test/failover"]);
     assert_eq!(
         stored.trim(),
-        r#"{"leader":"n-1","member":"n-2","scheduled_at":"2026-11-22T21:52:27.031+00:00"}"#
+        r#"{"leader":"n-1","member":"n-2","scheduled_at":"2026-11-22T21:52:27.031+00:00","confirmed_down":["n-3"]}"#
     );
 
     assert_eq!(etcd.write_config("{}", Some(config.mod_revision + 1)).await, Ok(Cas::Lost));

@@ -2,25 +2,15 @@
 
 use std::time::Duration;
 
-use crate::support::Plan;
+use serde_json::json;
+
+use crate::support::{Cluster, Plan};
 
 /// In pause a dead primary is neither started nor replaced; after the end of the pause the cluster mends itself.
 #[tokio::test]
 async fn nothing_happens_in_pause_and_everything_after() {
     let cluster = Plan::new(2).start().await;
-    let output = cluster.members[1].command(&["pause", "--force"]).await;
-    assert!(output.status.success(), "{output:?}");
-    let paused = |seen: &crate::support::Seen| seen.0["pause"] == true;
-    cluster.wait_for(Duration::from_secs(10), "the pause is shown", paused).await;
-    cluster
-        .wait_until(Duration::from_secs(20), "both members know of the pause", async || {
-            let mut known = true;
-            for member in &cluster.members {
-                known &= member.get("/patroni").await.is_some_and(|answer| answer.json()["pause"] == true);
-            }
-            known
-        })
-        .await;
+    pause(&cluster).await;
     cluster.members[0].kill_postmaster();
     let down = async || cluster.members[0].postmaster().is_none();
     cluster.wait_until(Duration::from_secs(10), "the postmaster of m1 is gone", down).await;
@@ -34,4 +24,80 @@ async fn nothing_happens_in_pause_and_everything_after() {
     assert!(output.status.success(), "{output:?}");
     cluster.wait_until_well().await;
     cluster.wait_until_writable(cluster.leader().await, Duration::from_secs(30)).await;
+}
+
+/// Pauses the cluster, and waits until both members know.
+async fn pause(cluster: &Cluster) {
+    let output = cluster.members[1].command(&["pause", "--force"]).await;
+    assert!(output.status.success(), "{output:?}");
+    let paused = |seen: &crate::support::Seen| seen.0["pause"] == true;
+    cluster.wait_for(Duration::from_secs(10), "the pause is shown", paused).await;
+    cluster
+        .wait_until(Duration::from_secs(20), "both members know of the pause", async || {
+            let mut known = true;
+            for member in &cluster.members {
+                known &= member.get("/patroni").await.is_some_and(|answer| answer.json()["pause"] == true);
+            }
+            known
+        })
+        .await;
+}
+
+/// A supervisor that is ended in pause leaves its primary without a fence, and says so. After the pause nobody is
+/// promoted beside it, not by a failover either that does not say that it is down; its supervisor comes back, and it
+/// leads on.
+#[tokio::test]
+async fn nobody_is_promoted_beside_a_primary_that_was_left_running() {
+    let mut cluster = Plan::new(2).start().await;
+    pause(&cluster).await;
+    let postmaster = cluster.members[0].postmaster();
+    cluster.members[0].terminate();
+    let ended = cluster.members[0].exit_code(Duration::from_secs(20)).await;
+    assert_eq!(ended, Some(0), "{}", cluster.story());
+    let named = |seen: &crate::support::Seen| seen.0["unfenced"]["m1"]["term"].is_u64();
+    cluster.wait_for(Duration::from_secs(10), "m1 is named as left running", named).await;
+    let output = cluster.members[1].command(&["resume", "--force"]).await;
+    assert!(output.status.success(), "{output:?}");
+    let nobody = |seen: &crate::support::Seen| seen.leader().is_none() && seen.0.get("pause").is_none();
+    cluster.wait_for(Duration::from_secs(20), "nobody leads", nobody).await;
+    cluster
+        .stays(Duration::from_secs(8), "m1 is primary, m2 is not", async || {
+            cluster.members[0].postmaster() == postmaster
+                && cluster.members[0].value("SELECT pg_is_in_recovery()").await == "f"
+                && cluster.members[1].value("SELECT pg_is_in_recovery()").await == "t"
+        })
+        .await;
+    let listed = cluster.members[1].command(&["list"]).await;
+    let listed = String::from_utf8_lossy(&listed.stdout).into_owned();
+    assert!(listed.contains("m1 was left running as a primary in pause"), "{listed}");
+    let refused = cluster.members[1].post("/failover", &json!({ "candidate": "m2" })).await;
+    assert_eq!(refused.status, 412, "{}", refused.body);
+    assert!(refused.body.contains("--confirm-down m1"), "{}", refused.body);
+    cluster.members[0].start();
+    let seen = cluster.wait_until_well().await;
+    assert_eq!(seen.leader(), Some("m1"));
+    let cleared = |seen: &crate::support::Seen| seen.0.get("unfenced").is_none();
+    cluster.wait_for(Duration::from_secs(10), "m1 is named no more", cleared).await;
+    assert_eq!(cluster.members[0].postmaster(), postmaster, "it was adopted");
+}
+
+/// The machine of a primary that was left running is lost; an operator says so, and the other one leads.
+#[tokio::test]
+async fn an_operator_says_that_a_primary_that_was_left_running_is_down() {
+    let mut cluster = Plan::new(2).start().await;
+    pause(&cluster).await;
+    cluster.members[0].terminate();
+    assert_eq!(cluster.members[0].exit_code(Duration::from_secs(20)).await, Some(0), "{}", cluster.story());
+    cluster.members[0].kill_postmaster();
+    let output = cluster.members[1].command(&["resume", "--force"]).await;
+    assert!(output.status.success(), "{output:?}");
+    let words = ["failover", "--candidate", "m2", "--confirm-down", "m1", "--force"];
+    cluster
+        .wait_until(Duration::from_secs(60), "the failover is accepted", async || {
+            cluster.members[1].command(&words).await.status.success()
+        })
+        .await;
+    cluster.wait_until_writable(1, Duration::from_secs(30)).await;
+    let cleared = |seen: &crate::support::Seen| seen.0.get("unfenced").is_none();
+    cluster.wait_for(Duration::from_secs(10), "m1 is named no more", cleared).await;
 }

@@ -72,3 +72,43 @@ async fn at_a_time() {
     cluster.wait_for_successor(0, Duration::from_secs(30)).await;
     cluster.wait_until_well().await;
 }
+
+/// The standby's walsender ended, and pg_hba.conf does not let it in again: it is near, answers, and would never get
+/// the shutdown checkpoint. The switchover is refused at once, and the primary is never stopped.
+#[tokio::test]
+async fn to_a_candidate_that_does_not_stream_is_refused() {
+    let mut cluster = Plan::new(2).start().await;
+    cluster.members[1].expected_errors.push("hba".to_owned());
+    cluster.members[1].expected_errors.push("could not connect to the primary server".to_owned());
+    cluster.members[0].expected_errors.push("hba".to_owned());
+    let mut config = cluster.members[0].read_config();
+    config["postgresql"]["pg_hba"] = json!([
+        "local all all scram-sha-256",
+        "host replication all 127.0.0.1/32 reject",
+        "host all all 127.0.0.1/32 scram-sha-256",
+    ]);
+    cluster.members[0].write_config(&config);
+    cluster.members[0].post("/reload", &json!({})).await;
+    let leader = &cluster.members[0];
+    cluster
+        .wait_until(Duration::from_secs(20), "pg_hba.conf rejects the standby", async || {
+            leader.value("SELECT count(*) FROM pg_hba_file_rules WHERE auth_method = 'reject'").await != "0"
+        })
+        .await;
+    leader.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_replication").await.expect("it runs");
+    cluster
+        .wait_until(Duration::from_secs(20), "nobody streams", async || {
+            leader.value("SELECT count(*) FROM pg_stat_replication WHERE state = 'streaming'").await == "0"
+        })
+        .await;
+    let postmaster = leader.postmaster();
+    for body in [json!({ "leader": "m1", "candidate": "m2" }), json!({ "leader": "m1" })] {
+        for asked in &cluster.members {
+            let answer = asked.post("/switchover", &body).await;
+            assert_eq!(answer.status, 412, "{}", answer.body);
+            assert!(answer.body.contains("m2 does not stream from m1"), "{}", answer.body);
+        }
+    }
+    assert_eq!(leader.postmaster(), postmaster);
+    assert!(leader.sql("CREATE TABLE still ()").await.is_ok());
+}

@@ -50,6 +50,24 @@ async fn refuses_without_anybody_good() {
     refused(&rig, "/switchover", json!({"leader": "n1"}), 412, text).await;
 }
 
+/// `n2` answers and is near, and no walsender of the leader sends to it: asked at the leader and at another member.
+#[tokio::test]
+async fn refuses_a_candidate_that_does_not_stream_from_the_leader() {
+    let to_n2 = json!({"leader": "n1", "candidate": "n2"});
+    let at_leader = ready().await;
+    at_leader.status.send_modify(|status| {
+        let sql = Arc::make_mut(status).postgres.sql.as_mut().expect("it runs");
+        sql.sync.walsenders.clear();
+    });
+    let text = "switchover is not possible: n2 does not stream from n1, the leader";
+    refused(&at_leader, "/switchover", to_n2.clone(), 412, text).await;
+    refused(&at_leader, "/switchover", json!({"leader": "n1"}), 412, text).await;
+    let elsewhere = rig(super::replica(clock::now())).await;
+    elsewhere.world().leader_standbys.clear();
+    refused(&elsewhere, "/switchover", to_n2, 412, text).await;
+    assert!(at_leader.world().failover.is_empty() && elsewhere.world().failover.is_empty());
+}
+
 #[tokio::test]
 async fn in_mode_on_only_to_a_synchronous_standby() {
     let rig = ready().await;
@@ -100,6 +118,7 @@ async fn schedules_and_forgets() {
         leader: Some(name("n1")),
         candidate: Some(name("n2")),
         scheduled_at: Some(WallTime(4_102_444_800_000)),
+        confirmed_down: Vec::new(),
     };
     assert_eq!(rig.world().failover, [Some(expected)]);
     assert_eq!(rig.call("DELETE", "/switchover", None).await.0, 200);

@@ -143,6 +143,7 @@ fn what_is_not_known_is_unknown() {
         leader: Some(tests::name("n1")),
         candidate: None,
         scheduled_at: Some(WallTime(1_796_032_800_000)),
+        confirmed_down: Vec::new(),
     };
     view.failover = Some(FailoverKey { request, mod_revision: 1 });
     let body = cluster_body("c", &view);

@@ -12,12 +12,12 @@ async fn who_asked_before_another_was_promoted_does_not_lead() {
     let etcd = server.connect();
     let keepers = [keep(server.setup(), 10), keep(server.setup(), 10)];
     let (mine, other) = (granted(&keepers[0]).await, granted(&keepers[1]).await);
-    let asked = Grounds { sync: 0, unlocked: read(&etcd).await.revision };
+    let asked = Grounds { sync: 0, unfenced: 0, unlocked: read(&etcd).await.revision };
     let led = term(etcd.take_leadership(&name("n-2"), other, asked).await.expect("etcd is up"));
     let claimed = etcd.claim_timeline(led, other, Timeline(1)).await;
     assert_eq!(claimed, Ok(Some(Timeline(1))));
     assert!(is_done(etcd.release_leadership(led, other, None).await));
     assert_eq!(etcd.take_leadership(&name("n-1"), mine, asked).await, Ok(Cas::Lost));
-    let asked_again = Grounds { sync: 0, unlocked: read(&etcd).await.revision };
+    let asked_again = Grounds { sync: 0, unfenced: 0, unlocked: read(&etcd).await.revision };
     assert!(is_done(etcd.take_leadership(&name("n-1"), mine, asked_again).await));
 }

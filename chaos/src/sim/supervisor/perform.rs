@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use matriarch::model::{
     Action, Branch, ExitBecause, Finished, FollowTarget, Job, JobKind, LeaderBranch, LeaseId, Lsn, Moment,
-    Observation, Outcome, Running, SyncOwner, Term, Timeline,
+    Observation, Outcome, Running, SyncOwner, Term, Timeline, UnfencedWrite,
 };
 
 use super::cycle::{Cycle, Lane};
@@ -60,6 +60,7 @@ impl Cycle {
                     own.put_sync((term, lease), record.as_ref(), mod_revision).await
                 });
             }
+            Action::PublishUnfenced(write) => agent.publish_unfenced(lease, write),
             Action::SetSyncNames(names) => agent.set_sync_names(names).await,
             Action::SetGate { closed } => {
                 agent.sim.world().machines[agent.member()].disk.gated = closed;
@@ -136,6 +137,12 @@ impl Agent {
                 agent.sleep(WRITE_AGAIN_AFTER).await;
                 agent.event(failed);
             }
+        });
+    }
+
+    fn publish_unfenced(&self, lease: Option<LeaseId>, write: UnfencedWrite) {
+        self.aside(lease, Event::LookWanted, move |own, lease| async move {
+            own.put_unfenced(write.term.map(|term| (term, lease)), &write.primaries, write.mod_revision).await
         });
     }
 

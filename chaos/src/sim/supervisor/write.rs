@@ -1,10 +1,11 @@
 //! Every change of a key, with the comparisons of `src/etcd/write.rs`.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use matriarch::etcd::StoredKey;
 use matriarch::model::{
-    ClusterStatus, Grounds, HistoryLine, LeaseId, MemberName, MemberRecord, SyncRecord, Term,
+    ClusterStatus, Grounds, HistoryLine, LeaseId, MemberName, MemberRecord, SyncRecord, Term, UnfencedPrimary,
 };
 use serde::Serialize;
 use serde_json::json;
@@ -85,7 +86,8 @@ impl Agent {
             Some(Mutation::TakeFromAnybody) => Vec::new(),
             _sound => {
                 let sync = Compare::Revision(self.path("sync"), by.sync);
-                vec![Compare::Absent(leader.clone()), sync, since("status"), since("timeline")]
+                let unfenced = Compare::Revision(self.path("unfenced"), by.unfenced);
+                vec![Compare::Absent(leader.clone()), sync, unfenced, since("status"), since("timeline")]
             }
         };
         let then = vec![Change::Put(leader.clone(), name.as_str().as_bytes().to_vec(), lease.0)];
@@ -201,6 +203,28 @@ impl Agent {
         let value = bytes(&json!({"leader": leader, "quorum": record.quorum, "sync_standby": standbys}));
         let then = vec![Change::Put(path.clone(), value.clone(), 0)];
         self.swap(when, then, path, |now| now.is_some_and(|key| key.value == value)).await
+    }
+
+    pub(crate) async fn put_unfenced(
+        &self,
+        held: Option<(Term, LeaseId)>,
+        primaries: &BTreeMap<MemberName, UnfencedPrimary>,
+        over: i64,
+    ) -> Result<Cas, Refusal> {
+        let path = self.path("unfenced");
+        let mut when = held.map(|(term, lease)| self.as_leader(term, lease)).unwrap_or_default();
+        when.push(Compare::Revision(path.clone(), over));
+        let value = bytes(primaries);
+        let written = match primaries.is_empty() {
+            true => self.swap(when, vec![Change::Delete(path.clone())], path, |now| now.is_none()).await,
+            false => {
+                let then = vec![Change::Put(path.clone(), value.clone(), 0)];
+                self.swap(when, then, path, |now| now.is_some_and(|key| key.value == value)).await
+            }
+        };
+        self.shared.look_again.set(true);
+        self.shared.view_bell.give(&self.sim.exec);
+        written
     }
 
     pub(crate) async fn put_initialize(&self, held: (Term, LeaseId), system_id: u64) -> Result<Cas, Refusal> {

@@ -11,7 +11,8 @@ use matriarch::model::{
     Action, ClusterStatus, ClusterView, ConfigKey, ControlFile, ControlState, DataDirectory, FailoverKey,
     FailoverRequest, Finished, Job, LeaderKey, LeaseFacts, LeaseId, Lsn, Me, MemberKey, MemberName, Moment,
     Observation, PeerAnswer, PeerIdentity, PostgresFacts, Process, Role, Running, Session, Settings,
-    SqlFacts, Standby, SyncFacts, Tags, Term, Timeline, View, WalReceiver, WallTime, WriteFacts,
+    SqlFacts, Standby, SyncFacts, SyncState, Tags, Term, Timeline, View, WalReceiver, WallTime, Walsender,
+    WriteFacts,
 };
 
 use super::etcd::Keys;
@@ -214,7 +215,12 @@ impl Member {
             lease: Some(leader.lease),
             term: leader.term,
         });
-        let request = FailoverRequest { leader: Some(name(0)), candidate: Some(name(1)), scheduled_at: None };
+        let request = FailoverRequest {
+            leader: Some(name(0)),
+            candidate: Some(name(1)),
+            scheduled_at: None,
+            confirmed_down: Vec::new(),
+        };
         let members = (0..2).filter(|member| keys.leases[*member].is_some());
         ClusterView {
             revision: keys.revision,
@@ -225,6 +231,7 @@ impl Member {
             status: Some(ClusterStatus { optime: Some(Member::lsn(0)), ..ClusterStatus::default() }),
             history: Some(Vec::new()),
             sync: None,
+            unfenced: None,
             failover: keys.failover.map(|mod_revision| FailoverKey { request, mod_revision }),
         }
     }
@@ -294,8 +301,20 @@ impl Member {
             flushed: end,
             slots: BTreeMap::new(),
             replication: Vec::new(),
-            sync: SyncFacts::default(),
+            sync: SyncFacts { walsenders: vec![walsender(1 - index, end)], ..SyncFacts::default() },
         }
+    }
+}
+
+/// The stream to the other member: what is cut off of it shows in what that one answers.
+fn walsender(to: usize, end: Lsn) -> Walsender {
+    Walsender {
+        name: name(to).to_string(),
+        streams: true,
+        sync: SyncState::Async,
+        written: Some(end),
+        flushed: Some(end),
+        replayed: Some(end),
     }
 }
 
@@ -310,6 +329,7 @@ fn told(answer: &Answer, by: MemberName) -> PeerAnswer {
         exact: true,
         // The world's stream is from a to b; whether it is cut off decides nothing without a key `sync`.
         receives: answer.in_recovery,
+        standbys: Vec::new(),
         replayed: answer.end,
         timeline: Some(answer.timeline),
         tags: Tags::default(),

@@ -115,8 +115,12 @@ impl Model for HandOver {
     fn init_states(&self) -> Vec<State> {
         let mut keys = Keys::new();
         let leases = [keys.grant(0), keys.grant(1)];
-        let _taken =
-            keys.carry_out(0, leases[0], &Job::TakeLeadership { by: Grounds { sync: 0, unlocked: 0 } }, None);
+        let _taken = keys.carry_out(
+            0,
+            leases[0],
+            &Job::TakeLeadership { by: Grounds { sync: 0, unfenced: 0, unlocked: 0 } },
+            None,
+        );
         let of = |index: usize, postgres| {
             // The request is news to both.
             let seen = Keys { failover: None, ..keys };
