@@ -4,11 +4,12 @@
 use std::time::Duration;
 
 use super::memory::{HandOver, HandOverCause, HandOverPhase};
+use super::streaming::{does_not_receive, receives, stalls};
 use super::turn::Turn;
 use super::{peers, sync};
 use crate::model::{
-    Action, ClusterStatus, ControlFile, ControlState, FailoverKey, Job, JobKind, Lsn, MemberName, Moment,
-    Outcome, PeerAnswer, Reason, SqlFacts, StopMode, Term, WaitingOn,
+    Action, ClusterStatus, ControlFile, ControlState, FailoverKey, Job, JobKind, Lsn, MemberName, Outcome,
+    PeerAnswer, Reason, SqlFacts, StopMode, Term, WaitingOn,
 };
 
 /// How often the candidate is asked while it catches up: writes are away meanwhile.
@@ -19,13 +20,6 @@ const TELL_WITHIN: Duration = Duration::from_secs(2);
 
 /// How long etcd may take to show that it takes writes before one is handed over.
 const WRITE_WITHIN: Duration = Duration::from_secs(3);
-
-/// A candidate that lacks the shutdown checkpoint and receives nothing for this long will not receive it: PostgreSQL
-/// stops only when its walsenders have sent everything.
-const RECEIVES_WITHIN: Duration = Duration::from_secs(2);
-
-/// A candidate that gives no answer for this long after the stop is not waited for.
-const ANSWERS_WITHIN: Duration = Duration::from_secs(5);
 
 /// A request that was dealt with and is still there is cleared again after this.
 const CLEAR_AGAIN_AFTER: Duration = Duration::from_secs(1);
@@ -243,26 +237,6 @@ fn when_writable(turn: &mut Turn<'_>, hand_over: &HandOver, sql: &SqlFacts) -> R
     }
 }
 
-/// Whether WAL goes from here to this member now, directly or through the member that it replicates from.
-fn receives(turn: &Turn<'_>, name: &MemberName, sql: &SqlFacts) -> bool {
-    let connected = |name: &MemberName| {
-        let mut streaming = sql.sync.walsenders.iter().filter(|walsender| walsender.streams);
-        streaming.any(|walsender| walsender.name.eq_ignore_ascii_case(name.as_str()))
-    };
-    let through = turn.others().find(|(other, _)| *other == name);
-    let through = through.and_then(|(_, key)| key.record.tags.replicatefrom());
-    let relayed = turn.peers.get(name).is_some_and(|answer| answer.receives);
-    connected(name) || (relayed && through.is_some_and(|source| connected(&source)))
-}
-
-fn does_not_receive(turn: &Turn<'_>) -> String {
-    format!(
-        "does not stream from {}: see its PostgreSQL's log, and whether pg_hba.conf and the replication user here let \
-         it in",
-        turn.seen.me.name
-    )
-}
-
 /// The last moment to find out that the candidate would not get what is still to be written.
 fn stop_if_received(turn: &mut Turn<'_>, hand_over: &HandOver, sql: &SqlFacts) -> Reason {
     match (hand_over.to.clone().filter(|to| !receives(turn, to, sql)), &hand_over.cause) {
@@ -277,23 +251,6 @@ fn stop_if_received(turn: &mut Turn<'_>, hand_over: &HandOver, sql: &SqlFacts) -
             stop(turn, &without)
         }
     }
-}
-
-/// Why the candidate will not get the shutdown checkpoint; `None` while it may. Remembers how far it is.
-fn stalls(turn: &mut Turn<'_>, to: &MemberName, checkpoint: Lsn, stopped_at: Moment) -> Option<String> {
-    let hand_over = turn.memory.hand_over.as_mut()?;
-    let answer = turn.peers.get(to).filter(|answer| answer.reachable && stopped_at <= answer.asked_at);
-    let Some(answer) = answer else {
-        let why =
-            || format!("{to} has not answered for {} s since PostgreSQL stopped", ANSWERS_WITHIN.as_secs());
-        return (stopped_at + ANSWERS_WITHIN <= turn.now).then(why);
-    };
-    let (reached, at) = *hand_over.reached.get_or_insert((answer.lsn, stopped_at));
-    if reached < answer.lsn {
-        hand_over.reached = Some((answer.lsn, turn.now));
-    }
-    let stalls = answer.lsn.max(reached) <= checkpoint && at + RECEIVES_WITHIN <= turn.now;
-    stalls.then(|| format!("{to} receives nothing and lacks the shutdown checkpoint at {checkpoint}"))
 }
 
 fn stop(turn: &mut Turn<'_>, hand_over: &HandOver) -> Reason {

@@ -1,0 +1,55 @@
+//! Whether a hand-over's candidate receives what its leader writes last.
+
+use std::time::Duration;
+
+use super::turn::Turn;
+use crate::model::{Lsn, MemberName, Moment, SqlFacts};
+
+/// A candidate that lacks the shutdown checkpoint and receives nothing for this long will not receive it: PostgreSQL
+/// stops only when its walsenders have sent everything.
+const RECEIVES_WITHIN: Duration = Duration::from_secs(2);
+
+/// A candidate that gives no answer for this long after the stop is not waited for.
+const ANSWERS_WITHIN: Duration = Duration::from_secs(5);
+
+/// Whether WAL goes from here to this member now, directly or through the member that it replicates from.
+pub(super) fn receives(turn: &Turn<'_>, name: &MemberName, sql: &SqlFacts) -> bool {
+    let connected = |name: &MemberName| {
+        let mut streaming = sql.sync.walsenders.iter().filter(|walsender| walsender.streams);
+        streaming.any(|walsender| walsender.name.eq_ignore_ascii_case(name.as_str()))
+    };
+    let through = turn.others().find(|(other, _)| *other == name);
+    let through = through.and_then(|(_, key)| key.record.tags.replicatefrom());
+    let relayed = turn.peers.get(name).is_some_and(|answer| answer.receives);
+    connected(name) || (relayed && through.is_some_and(|source| connected(&source)))
+}
+
+pub(super) fn does_not_receive(turn: &Turn<'_>) -> String {
+    format!(
+        "does not stream from {}: see its PostgreSQL's log, and whether pg_hba.conf and the replication user here let \
+         it in",
+        turn.seen.me.name
+    )
+}
+
+/// Why the candidate will not get the shutdown checkpoint; `None` while it may. Remembers how far it is.
+pub(super) fn stalls(
+    turn: &mut Turn<'_>,
+    to: &MemberName,
+    checkpoint: Lsn,
+    stopped_at: Moment,
+) -> Option<String> {
+    let hand_over = turn.memory.hand_over.as_mut()?;
+    let answer = turn.peers.get(to).filter(|answer| answer.reachable && stopped_at <= answer.asked_at);
+    let Some(answer) = answer else {
+        let why =
+            || format!("{to} has not answered for {} s since PostgreSQL stopped", ANSWERS_WITHIN.as_secs());
+        return (stopped_at + ANSWERS_WITHIN <= turn.now).then(why);
+    };
+    let (reached, at) = *hand_over.reached.get_or_insert((answer.lsn, stopped_at));
+    if reached < answer.lsn {
+        hand_over.reached = Some((answer.lsn, turn.now));
+    }
+    let stalls = answer.lsn.max(reached) <= checkpoint && at + RECEIVES_WITHIN <= turn.now;
+    stalls.then(|| format!("{to} receives nothing and lacks the shutdown checkpoint at {checkpoint}"))
+}
