@@ -98,39 +98,47 @@ impl Write for LossyWriter {
 }
 
 fn run(shared: &Shared, mut to: File, say_dropped: fn(u64)) {
-    let (mut said, mut said_at, mut torn) = (0, None::<Instant>, false);
+    let (mut said, mut dropped, mut say_at, mut torn) = (0, 0, Instant::now(), false);
     loop {
-        let line = next_line(shared);
-        let written = match torn {
-            // What could not be written may have left half a line.
-            true => write_whole(&mut to, b"\n").and_then(|()| write_whole(&mut to, &line)),
-            false => write_whole(&mut to, &line),
-        };
-        torn = written.is_err();
-        let dropped = {
+        let unsaid_until = (said < dropped && !torn).then_some(say_at);
+        if let Some(line) = next_line(shared, unsaid_until) {
+            let written = match torn {
+                // What could not be written may have left half a line.
+                true => write_whole(&mut to, b"\n").and_then(|()| write_whole(&mut to, &line)),
+                false => write_whole(&mut to, &line),
+            };
+            torn = written.is_err();
             let mut queue = shared.queue();
             queue.writing = false;
             queue.dropped += u64::from(torn);
             shared.changed.notify_all();
-            queue.dropped
-        };
-        let may_say = said_at.is_none_or(|at| SAY_EVERY <= at.elapsed());
-        if !torn && said < dropped && may_say {
+            dropped = queue.dropped;
+        }
+        if !torn && said < dropped && say_at <= Instant::now() {
             say_dropped(dropped - said);
-            (said, said_at) = (dropped, Some(Instant::now()));
+            (said, say_at) = (dropped, Instant::now() + SAY_EVERY);
         }
     }
 }
 
-fn next_line(shared: &Shared) -> Vec<u8> {
+/// The next line; `None` when there is none until then.
+fn next_line(shared: &Shared, until: Option<Instant>) -> Option<Vec<u8>> {
     let mut queue = shared.queue();
     loop {
         if let Some(line) = queue.lines.pop_front() {
             queue.bytes -= line.len();
             queue.writing = true;
-            return line;
+            return Some(line);
         }
-        queue = shared.changed.wait(queue).unwrap_or_else(PoisonError::into_inner);
+        let Some(until) = until else {
+            queue = shared.changed.wait(queue).unwrap_or_else(PoisonError::into_inner);
+            continue;
+        };
+        let left = until.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return None;
+        }
+        queue = shared.changed.wait_timeout(queue, left).unwrap_or_else(PoisonError::into_inner).0;
     }
 }
 
@@ -247,6 +255,11 @@ mod tests {
             read += reader.read(&mut buffer).expect("it writes on");
         }
         assert!(writer.flush(Duration::from_secs(10)));
+        // What was dropped after it had been said is said without another line.
+        let by = Instant::now() + SAY_EVERY * 3;
+        while SAID.load(Ordering::Relaxed) < dropped && Instant::now() < by {
+            thread::sleep(RETRY_AFTER);
+        }
         assert_eq!((SAID.load(Ordering::Relaxed), writer.dropped()), (dropped, dropped));
     }
 
