@@ -49,7 +49,8 @@ pub(super) fn stalls(
     let (reached, at) = *hand_over.reached.get_or_insert((answer.lsn, stopped_at));
     if reached < answer.lsn {
         hand_over.reached = Some((answer.lsn, turn.now));
+        return None;
     }
-    let stalls = answer.lsn.max(reached) <= checkpoint && at + RECEIVES_WITHIN <= turn.now;
+    let stalls = reached <= checkpoint && at + RECEIVES_WITHIN <= turn.now;
     stalls.then(|| format!("{to} receives nothing and lacks the shutdown checkpoint at {checkpoint}"))
 }
