@@ -7,10 +7,9 @@ use std::time::Duration;
 use matriarch::model::Moment;
 use matriarch::os::clock;
 use nix::sys::signal::Signal;
-use rustix::process::{Pid, Resource, Rlimit};
 use serde_json::json;
 
-use crate::support::{Cluster, Plan, Writer, connect, settings, until};
+use crate::support::{Cluster, Plan, Writer, command_as, connect, settings, until};
 
 /// What a lease, and the drift allowance in it, leaves at most.
 const LEASE: Duration = Duration::from_secs(5);
@@ -224,8 +223,10 @@ async fn a_guard_with_few_descriptors_neither_spins_nor_costs_its_primary() {
     let roomy = json!({ "postgresql": { "parameters": { "max_connections": 150 } } });
     let mut cluster = Plan::new(1).dynamic(roomy).start().await;
     let (postmaster, guard) = (cluster.members[0].postmaster(), cluster.members[0].guard().expect("it runs"));
-    let limit = Rlimit { current: Some(64), maximum: Some(64) };
-    rustix::process::prlimit(Pid::from_raw(guard as i32), Resource::Nofile, limit).expect("its limit is set");
+    // As the guard's own user: root needs a capability for it that a container may lack.
+    let mut prlimit = command_as("prlimit", &cluster.members[0].folder);
+    let limited = prlimit.args(["--pid", &guard.to_string(), "--nofile=64:64"]).status();
+    assert!(limited.expect("util-linux is there").success(), "its limit is set");
     let config = settings(&cluster.ports());
     let mut clients = Vec::new();
     while clients.len() < 100 {
