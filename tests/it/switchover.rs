@@ -92,7 +92,7 @@ async fn to_a_candidate_that_does_not_stream_is_refused() {
     let leader = &cluster.members[0];
     cluster
         .wait_until(Duration::from_secs(20), "pg_hba.conf rejects the standby", async || {
-            leader.value("SELECT count(*) FROM pg_hba_file_rules WHERE auth_method = 'reject'").await != "0"
+            leader.value("SELECT count(*) FROM pg_hba_file_rules WHERE auth_method = 'reject' AND user_name = '{all}'").await != "0"
         })
         .await;
     leader.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_replication").await.expect("it runs");
