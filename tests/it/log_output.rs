@@ -1,10 +1,12 @@
 //! A log that nobody reads, and a service manager that listens.
 
+use std::collections::VecDeque;
 use std::fs::{File, Permissions};
 use std::io::{ErrorKind, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use nix::fcntl::OFlag;
@@ -82,15 +84,26 @@ async fn systemd_is_told() {
     let path = member.folder.join("notify");
     let service = UnixDatagram::bind(&path).expect("our own place is writable");
     std::fs::set_permissions(&path, Permissions::from_mode(0o666)).expect("it was made");
-    service.set_nonblocking(true).expect("a socket of ours");
+    service.set_read_timeout(Some(Duration::from_millis(100))).expect("a socket of ours");
+    // Read all the time, as a service manager does: the socket holds ten messages.
+    let messages = Arc::new(Mutex::new(VecDeque::new()));
+    let kept = Arc::clone(&messages);
+    let reader = std::thread::spawn(move || {
+        let mut buffer = [0; 4096];
+        while Arc::strong_count(&kept) > 1 {
+            if let Ok(length) = service.recv(&mut buffer) {
+                let text = String::from_utf8_lossy(&buffer[..length]).into_owned();
+                kept.lock().expect("nobody panics").push_back(text);
+            }
+        }
+    });
     member.environment.push(("NOTIFY_SOCKET".to_owned(), path.into_os_string()));
     member.environment.push(("WATCHDOG_USEC".to_owned(), "400000".into()));
     member.start();
     let hears = async |what: &str| {
         let said = async || {
-            let mut buffer = [0; 4096];
-            let length = service.recv(&mut buffer).ok()?;
-            String::from_utf8_lossy(&buffer[..length]).contains(what).then_some(())
+            let mut messages = messages.lock().expect("nobody panics");
+            std::iter::from_fn(|| messages.pop_front()).any(|text: String| text.contains(what)).then_some(())
         };
         assert!(until(Duration::from_secs(60), said).await.is_some(), "it says {what}");
     };
@@ -108,4 +121,6 @@ async fn systemd_is_told() {
     member.terminate();
     hears("STOPPING=1").await;
     assert_eq!(member.exit_code(Duration::from_secs(30)).await, Some(0));
+    drop(messages);
+    reader.join().expect("it ends");
 }
