@@ -1,6 +1,7 @@
 //! One match over [`Action`]. What could be decided is not decided here: no `if` about who should lead.
 
 use std::ops::ControlFlow;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -106,6 +107,10 @@ impl Cycle {
         match &job {
             Job::Clone { .. } => self.state.clone_since = Some(now),
             Job::TakeLeadership { .. } => self.pods.takes(self.state.because.as_ref()),
+            // Told before PostgreSQL is: no load balancer is sent to a primary that already refuses clients.
+            Job::Stop { .. } => {
+                self.status.send_modify(|status| Arc::make_mut(status).job = Some(JobKind::Stop));
+            }
             _other => {}
         }
         let lane = match job {

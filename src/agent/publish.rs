@@ -43,7 +43,7 @@ impl Cycle {
             kubernetes: self.pods.facts(),
             recovered_at: self.watch.recovered_at(),
             clone_progress: seen.clone_progress,
-            job: job.map(|running| running.job.kind().to_string()),
+            job: job.map(|running| running.job.kind()),
             because: self.state.because.as_ref().map(ToString::to_string).unwrap_or_default(),
             hand_over: memory.hand_over.as_ref().map(phase_text).or(refused),
             scheduled_restart: memory.scheduled_restart.clone(),

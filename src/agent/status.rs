@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::model::{
-    CloneProgress, ClusterView, LeaseFacts, Me, MemberRecord, MemberState, Moment, PodFacts, PostgresFacts,
-    Request, Role, Settings,
+    CloneProgress, ClusterView, JobKind, LeaseFacts, Me, MemberRecord, MemberState, Moment, PodFacts,
+    PostgresFacts, Request, Role, Settings,
 };
 
 /// One tick's outcome, complete.
@@ -31,8 +31,8 @@ pub struct Status {
     pub role: Role,
     /// The member record as published, with tags, pending restart and scheduled restart.
     pub record: MemberRecord,
-    /// The long action under way, in the operator's words.
-    pub job: Option<String>,
+    /// The long action of PostgreSQL under way.
+    pub job: Option<JobKind>,
     /// Why the last decision was what it was: the operator's sentence.
     pub because: String,
     /// Phase of a hand-over under way, in the operator's words.

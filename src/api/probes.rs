@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::query::Query;
 use super::wire;
 use crate::agent::Status;
-use crate::model::{MemberState, Moment, Process, Role, SqlFacts, Standby, StandbyKind};
+use crate::model::{JobKind, MemberState, Moment, Process, Role, SqlFacts, Standby, StandbyKind};
 
 /// A look this old no longer proves that Postgres is writable. Twice what one look may take under load; a frozen
 /// Postgres is no primary to any load balancer after it, long before the lease ends.
@@ -121,6 +121,8 @@ impl Leading {
             .answering()
             .is_some_and(|sql: &SqlFacts| sql.is_primary() && now.since(sql.at) <= PROOF_AGE_MAX);
         let proved = proved && status.postgres.liveness.death().is_none() && !status.postgres.gated;
+        // Whoever is being stopped, by the loop or by the fence, takes no clients.
+        let stays = status.job != Some(JobKind::Stop) && !status.lease.runs_out(now);
         let leads_standby_cluster = status.role == Role::StandbyLeader;
         // In a pause nobody acts on a lost etcd, so what Postgres is decides, as it does for the operator.
         let leader = if status.view.is_none() && status.settings.pause {
@@ -130,7 +132,7 @@ impl Leading {
         };
         Leading {
             leader,
-            primary: leader && !leads_standby_cluster && proved,
+            primary: leader && !leads_standby_cluster && proved && stays,
             standby_leader: leader && leads_standby_cluster,
         }
     }

@@ -67,6 +67,12 @@ impl LeaseFacts {
         }
     }
 
+    /// Whether I lead and the primary is due to be stopped: the fence does it, if nobody else has.
+    pub fn runs_out(&self, now: Moment) -> bool {
+        let before = LeaseTiming { ttl: self.ttl }.demote_before();
+        self.leading_at(now).is_some() && self.leading_at(now + before).is_none()
+    }
+
     /// Whether a renewal that was sent at `since` or later has confirmed that I lead in `term`.
     pub fn leads_since(&self, term: Term, since: Moment) -> bool {
         let sent_then = LeaseTiming { ttl: self.ttl }.deadline(since);

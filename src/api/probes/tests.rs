@@ -1,6 +1,6 @@
 use super::*;
 use crate::api::tests::{primary, replica, synchronous_member};
-use crate::model::{Leading as Lease, SyncMode, Tags};
+use crate::model::{JobKind, Leading as Lease, SyncMode, Tags};
 use serde_json::json;
 
 const NOW: Moment = Moment::from_millis(1_000_000);
@@ -24,6 +24,14 @@ fn unpromoted(status: &mut Status) {
 fn stale(status: &mut Status) {
     let sql = status.postgres.sql.as_mut().expect("set");
     sql.at = NOW - PROOF_AGE_MAX - Duration::from_millis(1);
+}
+
+fn being_stopped(status: &mut Status) {
+    status.job = Some(JobKind::Stop);
+}
+
+fn at_the_fence(status: &mut Status) {
+    status.lease.deadline = Some(NOW + Duration::from_millis(999));
 }
 
 fn standby_cluster(status: &mut Status) {
@@ -96,7 +104,7 @@ fn the_matrix() {
     ];
     let leads = "/ /leader /primary /read-only /read-write /health /read-only-sync";
     let follows = "/replica /read-only /health /async";
-    let cases: [(&str, Status, Change, &str); 14] = [
+    let cases: [(&str, Status, Change, &str); 16] = [
         ("leader", primary(NOW), as_is, leads),
         ("leader without its lease", primary(NOW), demoted, "/health"),
         ("leader whose Postgres does not answer", primary(NOW), silent, "/leader"),
@@ -107,6 +115,8 @@ fn the_matrix() {
             "/leader /replica /read-only /health /async",
         ),
         ("leader with an old proof", primary(NOW), stale, "/leader /health"),
+        ("leader that is being stopped", primary(NOW), being_stopped, "/leader /health"),
+        ("leader whose lease runs out", primary(NOW), at_the_fence, "/leader /health"),
         (
             "leader with etcd away",
             primary(NOW),
@@ -301,7 +311,7 @@ fn startup_is_over_when_postgres_answers_or_advances() {
             "down, and being cloned",
             &|status| {
                 down(status);
-                status.job = Some("clone".to_owned());
+                status.job = Some(JobKind::Clone);
             },
             OK,
         ),
