@@ -18,7 +18,8 @@ pub(super) fn parameters(effective: &Effective) -> Parameters {
     Parameters {
         parameters: effective.parameters.clone(),
         command_line: effective.command_line.clone(),
-        pg_hba: Some(effective.pg_hba.clone()),
+        pg_hba: effective.pg_hba.clone(),
+        first_pg_hba: effective.first_pg_hba.clone(),
         pg_ident: effective.pg_ident.clone(),
         recovery: effective.recovery.clone(),
     }

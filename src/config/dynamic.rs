@@ -23,8 +23,10 @@ pub struct Effective {
     pub parameters: BTreeMap<String, String>,
     /// The controlled parameters in their order, for the postmaster's command line.
     pub command_line: Vec<(String, String)>,
-    /// The lines of `pg_hba.conf`.
-    pub pg_hba: Vec<String>,
+    /// The lines of `pg_hba.conf`; `None` leaves the file alone.
+    pub pg_hba: Option<Vec<String>>,
+    /// The lines of `pg_hba.conf` where there is none yet.
+    pub first_pg_hba: Vec<String>,
     /// The lines of `pg_ident.conf`; `None` leaves the file alone.
     pub pg_ident: Option<Vec<String>>,
     /// Further recovery settings.
@@ -120,12 +122,14 @@ pub fn effective(local: &Config, dynamic_json: Option<&str>, major: u32) -> Resu
         guc::split(local, &dynamic.parameters, major, &mut warnings);
     let recovery =
         if mine.recovery_conf.is_empty() { dynamic.recovery_conf } else { mine.recovery_conf.clone() };
+    let some = |rules: &Vec<String>| !rules.is_empty();
     Ok(Effective {
         text: dynamic_json.unwrap_or("{}").to_owned(),
         settings,
+        first_pg_hba: first_pg_hba(local, &parameters),
         parameters,
         command_line,
-        pg_hba: pg_hba(local, dynamic.pg_hba),
+        pg_hba: mine.pg_hba.clone().filter(some).or(dynamic.pg_hba.filter(some)),
         pg_ident: mine.pg_ident.clone().or(dynamic.pg_ident),
         recovery: recovery.into_iter().collect(),
         warnings,
@@ -140,32 +144,25 @@ pub fn sync_settings(dynamic_json: &str) -> SyncSettings {
     synchronous(&mut Section::root(&node), &mut Findings::default())
 }
 
-/// Local rules, dynamic ones, those of the bootstrap, or ours, in this order. Whatever they say, the supervisor itself
-/// gets in: its own line comes first and cannot be taken away.
-fn pg_hba(local: &Config, dynamic: Option<Vec<String>>) -> Vec<String> {
-    let mine = &local.postgresql;
-    let quoted = |name: &str| format!("\"{}\"", name.replace('"', "\"\""));
-    let superuser = quoted(&mine.superuser.username);
-    // `md5` takes SCRAM where the password is stored so. A cluster that Patroni made may hold an MD5 hash, and this is
-    // the way in by which the supervisor's own role is made there.
-    let method = if mine.superuser.password.is_some() { "md5" } else { "peer" };
-    let mut rules = vec![format!("local all {superuser} {method}")];
-    if mine.superuser.password.is_some() {
-        rules.push(format!("host all {superuser} 127.0.0.1/32 md5"));
-        rules.push(format!("host all {superuser} ::1/128 md5"));
+/// The rules of a new cluster where no `pg_hba` is configured: those of the bootstrap, or ours, under which every role
+/// needs its password, as it is stored.
+fn first_pg_hba(local: &Config, parameters: &BTreeMap<String, String>) -> Vec<String> {
+    let of_bootstrap = local.bootstrap.as_ref().map(|bootstrap| &bootstrap.pg_hba);
+    if let Some(rules) = of_bootstrap.filter(|rules| !rules.is_empty()) {
+        return rules.clone();
     }
-    let of_bootstrap = local.bootstrap.as_ref().map(|bootstrap| bootstrap.pg_hba.clone());
-    let some = |rules: &Vec<String>| !rules.is_empty();
-    let configured = [mine.pg_hba.clone(), dynamic, of_bootstrap].into_iter().flatten().find(some);
-    rules.extend(configured.unwrap_or_else(|| {
-        let replication = quoted(&mine.replication.username);
-        vec![
-            "local all all scram-sha-256".to_owned(),
-            format!("host replication {replication} all scram-sha-256"),
-            "host all all all scram-sha-256".to_owned(),
-        ]
-    }));
-    rules
+    let quoted = |name: &str| format!("\"{}\"", name.replace('"', "\"\""));
+    let mine = &local.postgresql;
+    let stored = parameters.get("password_encryption").map(String::as_str);
+    let method = if stored == Some("md5") { "md5" } else { "scram-sha-256" };
+    let superuser = quoted(&mine.superuser.username);
+    let peer = mine.superuser.password.is_none().then(|| format!("local all {superuser} peer"));
+    let others = [
+        format!("local all all {method}"),
+        format!("host replication {} all {method}", quoted(&mine.replication.username)),
+        format!("host all all all {method}"),
+    ];
+    peer.into_iter().chain(others).collect()
 }
 
 /// The part of the dynamic configuration that concerns PostgreSQL.

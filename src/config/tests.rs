@@ -263,29 +263,27 @@ fn an_unusable_dynamic_configuration_is_not_in_force_unmended() {
     }
 }
 
+/// Rules that are configured are the operator's, to the line; where none are, the file is, once it is there.
 #[test]
-fn the_supervisor_always_gets_in() {
-    let text = WHOLE.replace("  data_dir", "  pg_hba: ['host all all all reject']\n  data_dir");
-    let rules = effective_of(&text, "{}").pg_hba;
-    assert_eq!(rules.first().map(String::as_str), Some("local all \"postgres\" peer"));
-    assert_eq!(rules.last().map(String::as_str), Some("host all all all reject"));
+fn access_rules_are_the_operators() {
+    let text = WHOLE.replace("  data_dir", "  pg_hba: ['local all all peer']\n  data_dir");
+    assert_eq!(effective_of(&text, "{}").pg_hba, Some(vec!["local all all peer".to_owned()]));
+    let dynamic = r#"{"postgresql":{"pg_hba":["local all all md5"]}}"#;
+    assert_eq!(effective_of(WHOLE, dynamic).pg_hba, Some(vec!["local all all md5".to_owned()]));
+    assert_eq!(effective_of(WHOLE, r#"{"postgresql":{"pg_hba":[]}}"#).pg_hba, None);
 }
 
-/// `scram-sha-256` refuses a role whose password is stored as an MD5 hash, as in clusters begun by PostgreSQL 13.
+/// `scram-sha-256` refuses a role whose password is stored as an MD5 hash.
 #[test]
-fn a_superuser_with_an_md5_hash_gets_in() {
-    let text = WHOLE.replace("  data_dir", "  pg_hba: ['host all all all reject']\n  data_dir");
-    let mut config = config(&text);
+fn the_first_rules_take_passwords_as_they_are_stored() {
+    let rules = effective_of(WHOLE, "{}").first_pg_hba;
+    assert_eq!(rules.first().map(String::as_str), Some("local all \"postgres\" peer"), "no password");
+    let mut config = config(WHOLE);
     config.postgresql.superuser.password = Some("p".to_owned());
-    let rules = effective(&config, Some("{}"), 15).expect("it is fit").pg_hba;
-    assert_eq!(
-        rules[..3],
-        [
-            "local all \"postgres\" md5",
-            "host all \"postgres\" 127.0.0.1/32 md5",
-            "host all \"postgres\" ::1/128 md5"
-        ]
-    );
+    let last = |dynamic| effective(&config, Some(dynamic), 15).expect("it is fit").first_pg_hba[2..].to_vec();
+    assert_eq!(last("{}"), ["host all all all scram-sha-256"]);
+    let md5 = r#"{"postgresql":{"parameters":{"password_encryption":"md5"}}}"#;
+    assert_eq!(last(md5), ["host all all all md5"]);
 }
 
 #[test]

@@ -20,44 +20,58 @@ const KEPT: &str = ".before-matriarch";
 const MARK: &str = " # Matriarch's own line";
 /// The lines that close the gate. A rule for all databases is none for replication.
 const GATE: [&str; 2] = ["local all all reject", "host all all all reject"];
-const GATE_SAYS: &str = "# The gate: clients stay out until the synchronous standbys hold what is here.";
 
-/// Writes both files: wholly where they are ours, else only the marked lines before what is there.
+/// Writes both files: wholly where their lines are configured, else only the marked lines before what is there.
 pub(super) fn write(inner: &Inner, parameters: &Parameters) -> Result<(), Error> {
     let setup = &inner.setup;
     let user = session::os_user();
     let (hba, ident) = (file_in_use(setup, parameters, "hba_file"), ident_in_use(setup, parameters));
-    let own_rules = own_rules(user.is_some());
+    let own_rules = own_rules(setup, user.is_some());
     let own_map = user.map(|user| format!("{0} {1} {0}", session::ROLE, quoted(&user)));
-    match parameters.pg_hba.as_ref().filter(|_| hba == hba_file(setup)) {
-        Some(lines) => {
-            let lines = if inner.is_gated() { gated(setup, lines) } else { lines.clone() };
-            write_whole(setup, &hba, own_rules.iter().chain(&lines))?;
-        }
+    let gate_before = |lines: &[String]| if inner.is_gated() { gate(inner, lines) } else { Vec::new() };
+    let configured = parameters.pg_hba.as_ref().filter(|_| hba == hba_file(setup));
+    let first = (hba == hba_file(setup) && !hba.exists()).then_some(&parameters.first_pg_hba);
+    match configured.or(first) {
+        Some(lines) => write_whole(setup, &hba, own_rules.iter().chain(&gate_before(lines)), lines)?,
         None => {
             let theirs = rules_in(&fs::read(&hba).unwrap_or_default());
-            let gate = if inner.is_gated() { gate_of_theirs(setup, &theirs) } else { Vec::new() };
-            prepend_or_say(setup, &hba, own_rules.iter().chain(&gate));
+            prepend_or_say(setup, &hba, own_rules.iter().chain(&gate_before(&theirs)));
         }
     }
     match parameters.pg_ident.as_ref().filter(|_| ident == ident_file(setup)) {
-        Some(lines) => write_whole(setup, &ident, own_map.iter().chain(lines))?,
+        Some(lines) => write_whole(setup, &ident, own_map.iter(), lines)?,
         None => prepend_or_say(setup, &ident, own_map.iter()),
     }
     Ok(())
 }
 
+/// For a new cluster, before anybody may add to it: the configured rules, or ours, in place of those of initdb.
+pub(super) fn begin(inner: &Inner, parameters: &Parameters) -> Result<(), Error> {
+    let made = inner.setup.data_dir.join("pg_hba.conf");
+    if made == hba_file(&inner.setup) {
+        std::fs::remove_file(&made).map_err(Error::file("remove", &made))?;
+    }
+    write(inner, parameters)
+}
+
 /// By peer authentication and by nothing else: no rule of others, as for whoever a directory knows by some name, ever
-/// concerns a superuser without a password.
-fn own_rules(user_has_name: bool) -> [String; 4] {
+/// concerns a superuser without a password. Without a name of this program's user the superuser is the only way in.
+fn own_rules(setup: &Setup, user_has_name: bool) -> Vec<String> {
     let role = session::ROLE;
     let local = if user_has_name { format!("peer map={role}") } else { "reject".to_owned() };
-    [
+    let mut rules = vec![
         format!("local all {role} {local}"),
         format!("local replication {role} reject"),
         format!("host all {role} all reject"),
         format!("host replication {role} all reject"),
-    ]
+    ];
+    if !user_has_name {
+        let superuser = quoted(&setup.superuser.username);
+        // `md5` takes SCRAM where the password is stored so.
+        let places = ["local all", "host all"].into_iter().zip(["", " samehost"]);
+        rules.extend(places.map(|(place, from)| format!("{place} {superuser}{from} md5")));
+    }
+    rules
 }
 
 /// The lines of a file of theirs. From PostgreSQL 14 on a backslash at the end of a line joins it with the next one.
@@ -76,10 +90,16 @@ fn file_in_use(setup: &Setup, parameters: &Parameters, parameter: &str) -> PathB
     parameters.parameters.get(parameter).map_or(ours, |path| setup.data_dir.join(path))
 }
 
-fn write_whole<'a>(setup: &Setup, path: &Path, lines: impl Iterator<Item = &'a String>) -> Result<(), Error> {
+/// `own` lines, and then `lines`.
+fn write_whole<'a>(
+    setup: &Setup,
+    path: &Path,
+    own: impl Iterator<Item = &'a String>,
+    lines: &[String],
+) -> Result<(), Error> {
     keep_theirs(setup, path)?;
     let mut text = format!("{FIRST_LINE}\n# It will be overwritten by Matriarch!\n");
-    for line in lines {
+    for line in own.map(|line| format!("{line}{MARK}")).chain(lines.iter().cloned()) {
         let _ = writeln!(text, "{line}");
     }
     files::write(setup, path, &text)
@@ -141,31 +161,17 @@ fn with_marked(before: &[u8], lines: &[String]) -> Vec<u8> {
     [lines.concat().into_bytes(), theirs.collect::<Vec<_>>().concat()].concat()
 }
 
-/// The rules with the gate right behind those of the superuser, which come first.
-fn gated(setup: &Setup, lines: &[String]) -> Vec<String> {
+/// The gate before `others`, and before it the rules of them under which a standby asks for the history and rewinds,
+/// which may be the one that the gate waits for, and under which the superuser comes: the supervisor, which may have no
+/// other way in before its own role is there, would be locked out of what it has to open again.
+fn gate(inner: &Inner, others: &[String]) -> Vec<String> {
+    let setup = &inner.setup;
     let superuser = quoted(&setup.superuser.username);
-    let mine = lines.iter().take_while(|line| line.split_whitespace().nth(2) == Some(&superuser)).count();
-    let (mine, others) = lines.split_at(mine);
-    let gate = [GATE_SAYS.to_owned()].into_iter().chain(gate(setup, others));
-    mine.iter().cloned().chain(gate).chain(others.iter().cloned()).collect()
-}
-
-/// The gate before `others`, and before it the rules of them under which a standby asks for the history and rewinds:
-/// it may be the one that the gate waits for.
-fn gate(setup: &Setup, others: &[String]) -> Vec<String> {
     let rewinder = quoted(&setup.rewind_credentials().username);
+    let kinds: &[&str] = if inner.access.is_by_own_role() { &["local"] } else { &["local", "host"] };
+    let mine = others.iter().filter_map(|line| kinds.iter().find_map(|kind| rule_of(line, kind, &superuser)));
     let rewinding = others.iter().filter_map(|line| rule_of(line, "host", &rewinder));
-    rewinding.chain(GATE.map(str::to_owned)).collect()
-}
-
-/// The same for a file of theirs, where no rules of the superuser come first: the supervisor, which has no other way in
-/// before its own role is there, would be locked out of what it has to open again.
-fn gate_of_theirs(setup: &Setup, theirs: &[String]) -> Vec<String> {
-    let superuser = quoted(&setup.superuser.username);
-    let mine = theirs
-        .iter()
-        .filter_map(|line| ["local", "host"].iter().find_map(|kind| rule_of(line, kind, &superuser)));
-    mine.chain(gate(setup, theirs)).collect()
+    mine.chain(rewinding).chain(GATE.map(str::to_owned)).collect()
 }
 
 /// What a rule for connections of a `kind` says of `user`, a quoted name; `None` if it is about others.
@@ -188,15 +194,13 @@ pub(super) fn are_gated(inner: &Inner) -> bool {
     let parameters = inner.parameters();
     let bytes = fs::read(file_in_use(&inner.setup, &parameters, "hba_file")).unwrap_or_default();
     let text = String::from_utf8_lossy(&bytes);
-    let ours = text.starts_with(FIRST_LINE);
-    let holds =
-        |rule: &str| text.lines().any(|line| line.strip_suffix(MARK) == Some(rule) || (ours && line == rule));
-    GATE.iter().all(|rule| holds(rule))
+    GATE.iter().all(|rule| text.lines().any(|line| line.strip_suffix(MARK) == Some(rule)))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::postgres::Postgres;
 
     #[test]
     fn their_bytes_stay_theirs() {
@@ -208,31 +212,18 @@ mod tests {
         assert_eq!(with_marked(&once, &[]), theirs, "and can be undone");
     }
 
-    #[test]
-    fn the_gate_lets_only_a_rewind_through() {
-        let setup = Setup {
-            superuser: super::super::Credentials { username: "pg".to_owned(), ..Default::default() },
-            ..Setup::default()
-        };
-        let lines = ["local all \"pg\" peer", "local all all md5", "hostssl all all all md5"];
-        let closed = gated(&setup, &lines.map(str::to_owned));
-        let rules: Vec<&str> = closed.iter().map(String::as_str).filter(|line| *line != GATE_SAYS).collect();
-        assert_eq!(rules[..2], ["local all \"pg\" peer", "hostssl all \"pg\" all md5"]);
-        assert_eq!(rules[2..4], GATE);
-        assert_eq!(rules[4..], lines[1..]);
+    fn named(username: &str) -> super::super::Credentials {
+        super::super::Credentials { username: username.to_owned(), ..Default::default() }
     }
 
     /// Taken over from Patroni there is no role of the supervisor's own yet, and without a name of its user never one.
     #[test]
-    fn the_gate_of_a_file_of_theirs_lets_the_superuser_in() {
-        let setup = Setup {
-            superuser: super::super::Credentials { username: "pg".to_owned(), ..Default::default() },
-            rewind: Some(super::super::Credentials { username: "rw".to_owned(), ..Default::default() }),
-            ..Setup::default()
-        };
+    fn the_gate_lets_the_superuser_and_a_rewind_through() {
+        let setup = Setup { superuser: named("pg"), rewind: Some(named("rw")), ..Setup::default() };
+        let member = Postgres::new(setup, Parameters::default());
         let theirs =
             b"# \xff\r\nlocal all all md5\r\nhost shop app all md5\nhost all all \\\n 10.0.0.0/8 md5";
-        let closed = gate_of_theirs(&setup, &rules_in(theirs));
+        let closed = gate(&member.inner, &rules_in(theirs));
         let mine =
             ["local all \"pg\" md5", "host all \"pg\" 10.0.0.0/8 md5", "host all \"rw\" 10.0.0.0/8 md5"];
         assert_eq!(closed[..3], mine);
@@ -243,7 +234,7 @@ mod tests {
     #[test]
     fn nobody_else_comes_as_the_own_role() {
         for user_has_name in [true, false] {
-            let rules = own_rules(user_has_name);
+            let rules = own_rules(&Setup::default(), user_has_name);
             for place in ["local all", "local replication", "host all", "host replication"] {
                 let of_place = |rule: &&String| rule.starts_with(&format!("{place} {}", session::ROLE));
                 let rule = rules.iter().find(of_place).unwrap_or_else(|| panic!("{place}"));
@@ -254,6 +245,14 @@ mod tests {
         }
     }
 
+    /// A role of theirs asks for what their rules ask for: no line of ours is about it, while the own role can get in.
+    #[test]
+    fn their_roles_are_not_shadowed() {
+        let rules = own_rules(&Setup { superuser: named("postgres"), ..Setup::default() }, true);
+        let is_own = |rule: &String| rule.split_whitespace().nth(2) == Some(session::ROLE);
+        assert!(rules.iter().all(is_own), "{rules:?}");
+    }
+
     #[test]
     fn what_is_replaced_is_kept() {
         let place = std::env::temp_dir().join(format!("access-rules-{}", std::process::id()));
@@ -261,7 +260,7 @@ mod tests {
         let (setup, file) = (Setup::default(), place.join("pg_hba.conf"));
         fs::write(&file, b"# \xff by hand").expect("written");
         for rule in ["local all all peer", "local all all reject"] {
-            write_whole(&setup, &file, [rule.to_owned()].iter()).expect("written");
+            write_whole(&setup, &file, [].iter(), &[rule.to_owned()]).expect("written");
             assert_eq!(
                 fs::read(place.join("pg_hba.conf.before-matriarch")).expect("kept"),
                 b"# \xff by hand"

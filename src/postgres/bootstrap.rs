@@ -84,6 +84,7 @@ async fn make(inner: &Inner) -> Result<u64, Error> {
     let (setup, parameters) = (&inner.setup, &inner.parameters());
     let private = Private::new(setup)?;
     initdb(setup, &private).await?;
+    access_rules::begin(inner, parameters)?;
     files::write_main(inner, None)?;
     let (mut postmaster, pid) = start(setup, parameters, &private).await?;
     let client =
@@ -99,8 +100,6 @@ async fn make(inner: &Inner) -> Result<u64, Error> {
     status
         .map_err(|_| Error::Deadline { what: "stopping the new cluster", within: STOP_WITHIN })?
         .map_err(|source| Error::Spawn { program: "postgres".to_owned(), source })?;
-    // Whoever starts it writes the access rules; none of them was in force so far.
-    access_rules::write(inner, parameters)?;
     Ok(control::read(setup).await?.system_id)
 }
 

@@ -73,6 +73,11 @@ impl Access {
         *self.known() = Known { sockets, without, ..Known::default() };
     }
 
+    /// True if the supervisor's own role let it in.
+    pub(super) fn is_by_own_role(&self) -> bool {
+        self.known().seen.way == Some(AccessWay::PrivateSocket)
+    }
+
     /// The private directory of the postmaster.
     pub(super) fn directory(&self) -> Option<PathBuf> {
         self.known().sockets.as_ref().map(|sockets| sockets.private.clone())

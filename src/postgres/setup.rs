@@ -117,6 +117,8 @@ pub struct Parameters {
     pub command_line: Vec<(String, String)>,
     /// The lines of `pg_hba.conf`; `None` leaves the file alone.
     pub pg_hba: Option<Vec<String>>,
+    /// The lines of `pg_hba.conf` where there is none yet.
+    pub first_pg_hba: Vec<String>,
     /// The lines of `pg_ident.conf`; `None` leaves the file alone.
     pub pg_ident: Option<Vec<String>>,
     /// `recovery_conf`: further recovery settings (`restore_command`, …).

@@ -35,6 +35,7 @@ mod pods;
 mod postgres;
 mod rejoin;
 mod rest_tls;
+mod standalone;
 mod streaming;
 mod switchover;
 mod sync;

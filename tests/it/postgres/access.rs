@@ -134,7 +134,6 @@ async fn access_files_that_are_theirs_keep_every_byte() {
         (setup.data_dir.join("pg_hba.conf"), setup.data_dir.join("pg_hba.conf.before-matriarch"));
     let theirs = b"# \xfcber alles\r\nlocal all all reject\nhost all all all reject".to_vec();
     fs::write(&hba, &theirs).expect("write");
-    fs::remove_file(&kept).expect("the bootstrap kept initdb's");
     start(&member, None).await;
     member.sql_facts().await.expect("facts");
     assert_eq!(member.access().way, Some(AccessWay::PrivateSocket));
