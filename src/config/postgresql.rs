@@ -126,8 +126,7 @@ pub(super) fn read(top: &mut Section<'_>, findings: &mut Findings) -> Postgresql
     let proxy = section
         .get("proxy_address")
         .map(|_| address(&mut section, "proxy_address", Some(5432), false, findings));
-    let data_dir =
-        PathBuf::from(section.required("data_dir", "write the path of the data directory", findings));
+    let data_dir = whole(section.required("data_dir", "write the path of the data directory", findings));
     let authentication = section.section("authentication", findings);
     let (superuser, replication, rewind) = logins(authentication, findings);
     let custom_conf = section.text("custom_conf", findings).map(PathBuf::from);
@@ -137,14 +136,14 @@ pub(super) fn read(top: &mut Section<'_>, findings: &mut Findings) -> Postgresql
         section.get(key).is_some().then(|| section.flag(key, false, findings))
     };
     let postgresql = Postgresql {
-        config_dir: section.text("config_dir", findings).map_or_else(|| data_dir.clone(), PathBuf::from),
+        config_dir: section.text("config_dir", findings).map_or_else(|| data_dir.clone(), whole),
         config_base_name: section
             .text("config_base_name", findings)
             .unwrap_or_else(|| "postgresql".to_owned()),
         database: section.text("database", findings).unwrap_or_else(|| "postgres".to_owned()),
         bin_dir: section.text("bin_dir", findings).filter(|dir| !dir.is_empty()).map(PathBuf::from),
         bin_name: bin_names(section.section("bin_name", findings), findings),
-        pgpass: section.text("pgpass", findings).map_or_else(|| beside(&data_dir, ".pgpass"), PathBuf::from),
+        pgpass: section.text("pgpass", findings).map_or_else(|| beside(&data_dir, ".pgpass"), whole),
         parameters: section.parameters("parameters", findings),
         pg_hba: section.list("pg_hba", false, findings),
         pg_ident: section.list("pg_ident", false, findings),
@@ -178,6 +177,12 @@ pub(super) fn read(top: &mut Section<'_>, findings: &mut Findings) -> Postgresql
     section.accept(&["name", "use_slots"]);
     section.finish(findings);
     postgresql
+}
+
+/// A path from the working directory of the supervisor, whatever a program of its own works in, and without a slash at
+/// the end: what lies beside a directory is named after it.
+fn whole(path: String) -> PathBuf {
+    std::path::absolute(&path).unwrap_or_else(|_| path.into()).components().collect()
 }
 
 /// The default password file: beside the data directory, as the home directory may be shared by members.

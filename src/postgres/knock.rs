@@ -1,26 +1,29 @@
 //! Knocking: a new connection to the local Postgres, as far as the first answer of the process that was forked for it.
 //!
-//! It needs no password and no free slot: "too many connections" or a refused login is an answer, too. And it costs a
-//! fraction of a login, so that it can be repeated for ever.
+//! Asked is whether it speaks TLS (PostgreSQL manual, "Message Formats", SSLRequest): whichever answer comes proves that
+//! process, without a user, a password, an access rule or a free slot, and a client that leaves then is no line in the
+//! server's log. So it can be repeated for ever.
 
+use std::io::ErrorKind;
 use std::path::Path;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
 
 use super::Setup;
-use super::conninfo::database;
 use super::handle::Inner;
 
-/// An answer to a first message is far shorter.
-const ANSWER_BYTES_MAX: usize = 8192;
+/// The length of the message, and its code.
+const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f];
+/// What a postmaster that cannot fork says is far shorter.
+const ANSWER_BYTES_MAX: u64 = 1024;
 
 /// `Ok`: somebody answered. `Err` says what happened instead.
 pub(super) async fn knock(inner: &Inner) -> Result<(), String> {
     let setup = &inner.setup;
     let Some(directory) = inner.access.directory() else { return knock_at_address(setup).await };
     match UnixStream::connect(directory.join(format!(".s.PGSQL.{}", setup.port))).await {
-        Ok(stream) => greet(setup, stream).await,
+        Ok(stream) => greet(stream).await,
         // Somebody may have removed the socket, which says nothing of the server.
         Err(error) => {
             let ended = knock_at_address(setup).await;
@@ -34,113 +37,56 @@ async fn knock_at_address(setup: &Setup) -> Result<(), String> {
     let host = setup.local_host.as_str();
     if host.starts_with('/') {
         let path = Path::new(host).join(format!(".s.PGSQL.{}", setup.port));
-        greet(setup, UnixStream::connect(path).await.map_err(text)?).await
+        greet(UnixStream::connect(path).await.map_err(text)?).await
     } else {
-        greet(setup, TcpStream::connect((host, setup.port)).await.map_err(text)?).await
+        greet(TcpStream::connect((host, setup.port)).await.map_err(text)?).await
     }
 }
 
-/// Sends a startup message and reads the first answer. Then says goodbye in good order, so that nothing is logged.
-async fn greet(setup: &Setup, mut stream: impl AsyncRead + AsyncWrite + Unpin) -> Result<(), String> {
+/// Asks, and reads the answer.
+async fn greet(mut stream: impl AsyncRead + AsyncWrite + Unpin) -> Result<(), String> {
     let text = |error: std::io::Error| error.to_string();
-    stream.write_all(&startup_message(&setup.superuser.username, database(setup))).await.map_err(text)?;
-    let mut answer = Vec::new();
-    let mut part = [0; 1024];
-    let told = loop {
-        match stream.read(&mut part).await.map_err(text)? {
-            0 => return Err("the connection was closed without an answer".to_owned()),
-            read => answer.extend_from_slice(&part[..read]),
+    stream.write_all(&SSL_REQUEST).await.map_err(text)?;
+    match stream.read_u8().await {
+        Ok(b'S' | b'N') => Ok(()),
+        // A postmaster that cannot fork says so in the protocol of old: plain text, and a zero.
+        Ok(b'E') => {
+            let mut told = Vec::new();
+            stream.take(ANSWER_BYTES_MAX).read_to_end(&mut told).await.map_err(text)?;
+            let told = told.split(|byte| *byte == 0).next().unwrap_or_default();
+            Err(String::from_utf8_lossy(told).trim().to_owned())
         }
-        if let Some(told) = read_answer(&answer) {
-            break told;
+        Ok(other) => Err(format!("an unexpected answer: {other}")),
+        Err(error) if error.kind() == ErrorKind::UnexpectedEof => {
+            Err("the connection was closed without an answer".to_owned())
         }
-        if ANSWER_BYTES_MAX < answer.len() {
-            return Err("the answer is none of PostgreSQL".to_owned());
-        }
-    };
-    if told == Ok(Told::Welcome) {
-        let _ = stream.write_all(&[b'X', 0, 0, 0, 4]).await;
+        Err(error) => Err(error.to_string()),
     }
-    let _ = stream.shutdown().await;
-    while stream.read(&mut part).await.is_ok_and(|read| 0 < read) {}
-    told.map(drop)
-}
-
-fn startup_message(user: &str, database: &str) -> Vec<u8> {
-    let mut body = 0x0003_0000_u32.to_be_bytes().to_vec();
-    for text in ["user", user, "database", database, "application_name", "Matriarch probe"] {
-        body.extend_from_slice(text.as_bytes());
-        body.push(0);
-    }
-    body.push(0);
-    let length = body.len() as u32 + 4;
-    [length.to_be_bytes().to_vec(), body].concat()
-}
-
-/// What the first message says. Both prove a new process that answers.
-#[derive(Debug, PartialEq)]
-enum Told {
-    /// No password is needed: the session has begun.
-    Welcome,
-    /// A password is wanted, or the process had its reasons to refuse.
-    Refused,
-}
-
-/// Reads the first message; `None` while it is not complete. `Err` is what the postmaster says when it cannot fork, or
-/// the new process when it cannot begin.
-fn read_answer(bytes: &[u8]) -> Option<Result<Told, String>> {
-    let length = u32::from_be_bytes(bytes.get(1..5)?.try_into().ok()?) as usize;
-    let body = |length: usize| bytes.get(5..length.checked_add(1)?);
-    match bytes[0] {
-        b'R' => {
-            let welcome = body(length)?.first_chunk() == Some(&[0; 4]);
-            Some(Ok(if welcome { Told::Welcome } else { Told::Refused }))
-        }
-        // A postmaster that cannot fork says so in the protocol of old: plain text, no length.
-        b'E' if ANSWER_BYTES_MAX < length => {
-            let end = bytes.iter().position(|byte| *byte == 0)?;
-            Some(Err(String::from_utf8_lossy(&bytes[1..end]).trim().to_owned()))
-        }
-        b'E' => Some(read_refusal(body(length)?)),
-        other => Some(Err(format!("an unexpected answer: {other}"))),
-    }
-}
-
-/// Too many connections, a refused login, not accepting connections now: somebody is there. Anything else is trouble.
-fn read_refusal(body: &[u8]) -> Result<Told, String> {
-    let field = |kind: u8| {
-        let fields = body
-            .split(|byte| *byte == 0)
-            .filter(|field| field.first() == Some(&kind))
-            .map(|field| &field[1..]);
-        fields.map(|text| String::from_utf8_lossy(text).into_owned()).next().unwrap_or_default()
-    };
-    let code = field(b'C');
-    let is_answer = code.starts_with("28") || ["53300", "57P03", "3D000"].contains(&code.as_str());
-    if is_answer { Ok(Told::Refused) } else { Err(field(b'M')) }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn message(kind: u8, body: &[u8]) -> Vec<u8> {
-        let length = (body.len() as u32 + 4).to_be_bytes();
-        [&[kind][..], &length, body].concat()
+    /// What comes of a knock at somebody who answers so and leaves.
+    async fn answered(answer: &[u8]) -> Result<(), String> {
+        let (stream, mut server) = tokio::io::duplex(64);
+        let server = async move {
+            let mut asked = [0; 8];
+            server.read_exact(&mut asked).await.expect("a request");
+            assert_eq!(asked, SSL_REQUEST);
+            server.write_all(answer).await.expect("it is read");
+        };
+        tokio::join!(greet(stream), server).0
     }
 
-    #[test]
-    fn reads_the_first_answer() {
-        assert_eq!(read_answer(&message(b'R', &[0, 0, 0, 0])), Some(Ok(Told::Welcome)));
-        assert_eq!(read_answer(&message(b'R', &[0, 0, 0, 10, b'S', 0, 0])), Some(Ok(Told::Refused)));
-        assert_eq!(read_answer(&message(b'R', &[0, 0, 0, 10, b'S'])[..7]), None);
-        let error = |code: &str| message(b'E', format!("SFATAL\0VFATAL\0C{code}\0Mso what\0\0").as_bytes());
-        for code in ["53300", "28P01", "28000", "57P03"] {
-            assert_eq!(read_answer(&error(code)), Some(Ok(Told::Refused)), "{code}");
-        }
-        assert_eq!(read_answer(&error("58030")), Some(Err("so what".to_owned())));
-        let no_fork = b"Ecould not fork new process for connection: no memory\n\0";
-        let text = "could not fork new process for connection: no memory".to_owned();
-        assert_eq!(read_answer(no_fork), Some(Err(text)));
+    #[tokio::test]
+    async fn reads_the_first_answer() {
+        assert_eq!(answered(b"S").await, Ok(()));
+        assert_eq!(answered(b"N").await, Ok(()));
+        let no_fork = b"Ecould not fork new process: no memory\n\0";
+        assert_eq!(answered(no_fork).await, Err("could not fork new process: no memory".to_owned()));
+        assert!(answered(b"").await.is_err_and(|why| why.contains("without an answer")));
+        assert!(answered(b"HTTP/1.1").await.is_err());
     }
 }

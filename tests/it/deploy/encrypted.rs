@@ -71,6 +71,9 @@ async fn a_cluster_runs_on_the_printed_certificates() {
         }))
         .prepare()
         .await;
+    let mut rules = shared["postgresql"]["pg_hba"].as_array().expect("a list").clone();
+    // How this test asks.
+    rules.push(json!("host all postgres 127.0.0.1/32 scram-sha-256"));
     for member in &cluster.members {
         let mut config = member.read_config();
         crate::support::merge(
@@ -81,7 +84,7 @@ async fn a_cluster_runs_on_the_printed_certificates() {
                     "ssl_ca_file": server.join("ca.crt"),
                 },
                 "authentication": {"replication": {"sslmode": "verify-ca", "sslrootcert": server.join("ca.crt")}},
-                "pg_hba": shared["postgresql"]["pg_hba"],
+                "pg_hba": rules,
             }}),
         );
         member.write_config(&config);
