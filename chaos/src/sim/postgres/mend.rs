@@ -78,7 +78,12 @@ impl Sim {
         let disk = &mut world.machines[member].disk;
         match copied {
             Err(why) => {
+                // It is put back, with whatever had left it half made.
+                let (aside, full, slow_ms) = (disk.aside.take(), disk.full, disk.slow_ms);
                 disk.clear();
+                if let Some(aside) = aside {
+                    *disk = Disk { full, slow_ms, ..*aside };
+                }
                 Err(why)
             }
             Ok(copy) => {
