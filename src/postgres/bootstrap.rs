@@ -1,7 +1,6 @@
 //! A new cluster: initdb, its users and the operator's script, behind closed doors.
 
 use std::fs;
-use std::io::ErrorKind;
 use std::os::unix::fs::{DirBuilderExt, chown};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -14,8 +13,9 @@ use postgres_protocol::password::scram_sha_256;
 use tokio_postgres::Client;
 
 use super::adoption::started_by;
+use super::aside::{self, Aside, Links};
 use super::conninfo::{conninfo, database, pgpass_line};
-use super::control::{PidFile, beside};
+use super::control::PidFile;
 use super::handle::Inner;
 use super::process::{LOOK_EVERY, resolve};
 use super::program::{bare, run, tool};
@@ -28,8 +28,8 @@ use crate::os::clock;
 
 const START_WITHIN: Duration = Duration::from_secs(60);
 const STOP_WITHIN: Duration = Duration::from_secs(60);
-/// Failed directories are numbered up to here; then the operator has to clear up.
-const FAILED_MAX: u32 = 100;
+/// What a failed attempt left has this behind its name.
+const FAILED: &str = ".failed";
 
 /// Makes the cluster and returns its system identifier.
 pub(super) async fn bootstrap(inner: &Inner) -> Result<u64, Error> {
@@ -38,6 +38,13 @@ pub(super) async fn bootstrap(inner: &Inner) -> Result<u64, Error> {
     if matches!(control::look(setup).await.0, DataDirectory::HalfMade { by } if by == "bootstrap") {
         kill_leftovers(setup).await;
         clear_away(&setup.data_dir)?;
+    }
+    if let Some(former) = Aside::whole_copy(setup)? {
+        let (former, data_dir) = (former.display(), setup.data_dir.display());
+        return Err(Error::Unfit(format!(
+            "bootstrap: {former} is what was here before a clone that was interrupted, and would be lost: remove \
+             {data_dir} and {data_dir}.matriarch-half-made and move it back to {data_dir} (or delete it)"
+        )));
     }
     if !control::is_empty(&setup.data_dir)? {
         return Err(Error::Unfit(format!("bootstrap: {} is not empty", setup.data_dir.display())));
@@ -52,23 +59,20 @@ pub(super) async fn bootstrap(inner: &Inner) -> Result<u64, Error> {
     made
 }
 
-/// Keeps what a failed attempt left, for who wants to know why. The root of a volume cannot be moved: it is emptied.
+/// Keeps what a failed attempt left, to be looked at: the data directory, and what its links lead to. The root
+/// of a volume cannot be moved: it is emptied. The data directory comes last, because its links name the others.
 fn clear_away(data_dir: &Path) -> Result<(), Error> {
-    match rename_aside(data_dir, ".failed") {
-        Err(Error::File { source, .. }) if source.kind() == ErrorKind::ResourceBusy => {
-            for entry in fs::read_dir(data_dir).map_err(Error::file("read", data_dir))? {
-                let path = entry.map_err(Error::file("read", data_dir))?.path();
-                let removed = if path.is_dir() && !path.is_symlink() {
-                    fs::remove_dir_all(&path)
-                } else {
-                    fs::remove_file(&path)
-                };
-                removed.map_err(Error::file("remove", &path))?;
-            }
-            Ok(())
-        }
-        moved => moved.map(drop),
+    let links = Links::of(data_dir);
+    if let Some(wal) = &links.wal {
+        aside::clear_away(wal, FAILED)?;
     }
+    for (_, location) in &links.tablespaces {
+        for directory in aside::of_this_version(data_dir, location)? {
+            fs::rename(&directory, aside::free_name(&directory, FAILED)?)
+                .map_err(Error::file("move aside", &directory))?;
+        }
+    }
+    aside::clear_away(data_dir, FAILED)
 }
 
 /// The private postmaster of a failed attempt, or of one whose supervisor was killed.
@@ -263,18 +267,4 @@ async fn post_bootstrap(setup: &Setup, private: &Private) -> Result<(), Error> {
     command.env("PGPASSFILE", &passwords);
     command.env("PGOPTIONS", "-c synchronous_commit=local -c statement_timeout=0");
     run("post_bootstrap", command, None).await.map(drop)
-}
-
-/// Renames a directory to `<directory><suffix>`, or to a number more where that is taken.
-pub(super) fn rename_aside(directory: &Path, suffix: &str) -> Result<Option<PathBuf>, Error> {
-    if !directory.exists() {
-        return Ok(None);
-    }
-    let names = (1..FAILED_MAX).map(|number| beside(directory, &format!("{suffix}-{number}")));
-    let mut names = std::iter::once(beside(directory, suffix)).chain(names);
-    let aside = names
-        .find(|path| !path.exists())
-        .ok_or_else(|| Error::Unfit(format!("too many {}{suffix}-…", directory.display())))?;
-    fs::rename(directory, &aside).map_err(Error::file("move aside", directory))?;
-    Ok(Some(aside))
 }

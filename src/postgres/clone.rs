@@ -1,20 +1,21 @@
 //! A copy of another member's data directory.
 
-use std::fs;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use tokio::io::AsyncReadExt;
 use tokio::sync::watch;
 
-use super::bootstrap::rename_aside;
+use super::aside::{Aside, Links, MARK};
 use super::handle::{Inner, Progress};
 use super::program::{last_lines, tool};
-use super::{Error, Setup, conninfo, control, files, rotation};
+use super::{Error, Setup, conninfo, control, files, rotation, sql};
 use crate::model::{DataDirectory, FollowTarget};
 use crate::os::child::{self, Fate};
+use crate::os::{clock, durable};
 
-const ASIDE: &str = ".aside";
 /// How much of pg_basebackup's talk is kept for its error.
 const TALK_MAX_BYTES: usize = 16 * 1024;
 
@@ -26,35 +27,140 @@ pub(super) async fn clone_from(
 ) -> Result<(), Error> {
     inner.must_be_down("clone")?;
     let setup = &inner.setup;
-    let partial = matches!(control::look(setup).await.0,
-        DataDirectory::HalfMade { by } if by == "clone" || by == "bootstrap");
-    if partial {
-        remove_tree(&setup.data_dir).await?;
-    } else if !control::is_empty(&setup.data_dir)? {
-        rename_aside(&setup.data_dir, ASIDE)?;
-    }
-    control::mark(setup, "clone")?;
+    let half_made = match control::look(setup).await.0 {
+        DataDirectory::HalfMade { by } => Some(by),
+        _other => None,
+    };
     rotation::write_pgpass(setup, target)?;
-    let copied = basebackup(setup, target, &progress).await;
-    if let Err(error) = copied {
-        remove_tree(&setup.data_dir).await?;
-        control::unmark(setup)?;
-        return Err(error);
+    let theirs = theirs(setup, target).await?;
+    let mut aside = Aside::begin(setup, half_made)?;
+    if let Err(error) = copy(setup, target, &theirs, &mut aside, &progress).await {
+        return Err(aside.put_back_because(setup, error));
     }
+    keep_private(&setup.data_dir)?;
     files::remove_signals(setup)?;
     control::unmark(setup)?;
-    for aside in asides(&setup.data_dir) {
-        if let Err(error) = remove_tree(&aside).await {
-            // The clone is whole; what is left over is the operator's to delete.
-            tracing::warn!(error = error.chain(), "a directory that was moved aside is left");
-        }
+    if let Err(error) = aside.forget(setup) {
+        // The clone is whole; what is left over is the operator's to delete.
+        tracing::warn!(error = error.chain(), "a directory that was moved aside is left");
     }
     Ok(())
+}
+
+/// pg_basebackup leaves the permissions of a directory that is there, and PostgreSQL starts in no open one.
+fn keep_private(data_dir: &Path) -> Result<(), Error> {
+    let mode = fs::metadata(data_dir).map_err(Error::file("look at", data_dir))?.permissions().mode();
+    match mode & 0o777 {
+        0o700 | 0o750 => Ok(()),
+        _open => fs::set_permissions(data_dir, Permissions::from_mode(0o700))
+            .map_err(Error::file("chmod", data_dir)),
+    }
+}
+
+/// The source's tablespaces. None of them may be the very directory that makes way here: members on one machine share
+/// those that were made without a mapping, and what is removed here would be the source's own.
+async fn theirs(setup: &Setup, target: &FollowTarget) -> Result<Vec<(u32, PathBuf)>, Error> {
+    let mark = format!("{MARK}{}-{:x}", std::process::id(), clock::now().as_nanos());
+    let mine = Links::of(&setup.data_dir).tablespaces;
+    let marks: Vec<PathBuf> = mine.iter().map(|(_, directory)| directory.join(&mark)).collect();
+    let marked = marks.iter().filter(|path| path.parent().is_some_and(Path::is_dir));
+    let marked = marked.map(|path| fs::write(path, "").map_err(Error::file("write", path)));
+    let told = match marked.collect::<Result<Vec<()>, Error>>() {
+        Ok(_) => Ok(sql::tablespaces(setup, target, &mark).await),
+        Err(error) => Err(error),
+    };
+    for path in &marks {
+        durable::remove(path).map_err(Error::file("remove", path))?;
+    }
+    let theirs = told?.unwrap_or_else(|error| {
+        tracing::warn!(error = error.chain(), "the tablespaces of the source are not known before the clone");
+        Vec::new()
+    });
+    match theirs.iter().find(|theirs| theirs.marked) {
+        Some(shared) => Err(Error::Unfit(format!(
+            "clone: the tablespace at {} is {}'s own as well: give this member another place (basebackup: \
+             tablespace-mapping), and remove the link in pg_tblspc here",
+            shared.location.display(),
+            target.name
+        ))),
+        None => Ok(theirs.into_iter().map(|theirs| (theirs.number, theirs.location)).collect()),
+    }
+}
+
+async fn copy(
+    setup: &Setup,
+    target: &FollowTarget,
+    theirs: &[(u32, PathBuf)],
+    aside: &mut Aside,
+    progress: &watch::Sender<Progress>,
+) -> Result<(), Error> {
+    let layout = Layout::new(&setup.basebackup, &aside.links, theirs);
+    aside.fill(setup, layout.outside)?;
+    basebackup(setup, target, &layout.options, progress).await
+}
+
+/// Where a clone puts what does not lie in the data directory.
+#[derive(Debug, Default, PartialEq)]
+struct Layout {
+    /// Options besides the configured ones.
+    options: Vec<String>,
+    outside: Vec<PathBuf>,
+}
+
+impl Layout {
+    /// As configured; else where the former data directory had it; else where the source has it.
+    fn new(configured: &[String], former: &Links, theirs: &[(u32, PathBuf)]) -> Layout {
+        let mut layout = Layout::default();
+        let waldir = configured.iter().find_map(|option| option.strip_prefix("waldir=")).map(PathBuf::from);
+        if let (None, Some(wal)) = (&waldir, &former.wal) {
+            layout.options.push(format!("--waldir={}", wal.display()));
+        }
+        layout.outside.extend(waldir.or_else(|| former.wal.clone()));
+        let mapped = |location: &Path| {
+            let mappings = configured.iter().filter_map(|option| option.strip_prefix("tablespace-mapping="));
+            mappings.filter_map(split_mapping).find(|(from, _)| from == location).map(|(_, to)| to)
+        };
+        for (number, location) in theirs {
+            let had = former.tablespaces.iter().find(|(known, _)| known == number).map(|(_, target)| target);
+            let place = match (mapped(location), had) {
+                (Some(place), _) => place,
+                (None, Some(place)) if place != location => {
+                    let escaped = |path: &Path| path.display().to_string().replace('=', r"\=");
+                    layout.options.push(format!(
+                        "--tablespace-mapping={}={}",
+                        escaped(location),
+                        escaped(place)
+                    ));
+                    place.clone()
+                }
+                (None, _) => location.clone(),
+            };
+            layout.outside.push(place);
+        }
+        layout
+    }
+}
+
+/// `OLDDIR=NEWDIR`, where a backslash takes the meaning from an equals sign.
+fn split_mapping(text: &str) -> Option<(PathBuf, PathBuf)> {
+    let mut letters = text.char_indices();
+    while let Some((at, letter)) = letters.next() {
+        match letter {
+            '\\' => drop(letters.next()),
+            '=' => {
+                let plain = |part: &str| PathBuf::from(part.replace(r"\=", "="));
+                return Some((plain(&text[..at]), plain(&text[at + 1..])));
+            }
+            _plain => {}
+        }
+    }
+    None
 }
 
 async fn basebackup(
     setup: &Setup,
     target: &FollowTarget,
+    options: &[String],
     progress: &watch::Sender<Progress>,
 ) -> Result<(), Error> {
     let name = "pg_basebackup";
@@ -67,7 +173,7 @@ async fn basebackup(
     if !setup.basebackup.iter().any(|option| option.starts_with("checkpoint")) {
         command.arg("--checkpoint=fast");
     }
-    command.args(setup.basebackup.iter().map(|option| format!("--{option}")));
+    command.args(setup.basebackup.iter().map(|option| format!("--{option}"))).args(options);
     command.stdout(Stdio::null()).stderr(Stdio::piped());
     let spawn = |source| Error::Spawn { program: name.to_owned(), source };
     let mut child = child::spawn(&mut command, Fate::DiesWithItsOwner).map_err(spawn)?;
@@ -108,25 +214,6 @@ fn parse_progress(line: &str) -> Option<Progress> {
     Some(Progress { done: done.parse::<u64>().ok()? * 1024, total: total.parse::<u64>().ok()? * 1024 })
 }
 
-/// The directories that earlier attempts moved aside.
-fn asides(data_dir: &Path) -> Vec<PathBuf> {
-    let (Some(parent), Some(name)) = (data_dir.parent(), data_dir.file_name()) else { return Vec::new() };
-    let prefix = format!("{}{ASIDE}", name.to_string_lossy());
-    let entries = fs::read_dir(parent).into_iter().flatten().flatten();
-    let number =
-        |rest: &str| rest.is_empty() || rest.strip_prefix('-').is_some_and(|n| n.parse::<u32>().is_ok());
-    let ours =
-        entries.filter(|entry| entry.file_name().to_string_lossy().strip_prefix(&prefix).is_some_and(number));
-    ours.map(|entry| entry.path()).collect()
-}
-
-async fn remove_tree(path: &Path) -> Result<(), Error> {
-    if !path.exists() {
-        return Ok(());
-    }
-    tokio::fs::remove_dir_all(path).await.map_err(Error::file("remove", path))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -136,5 +223,22 @@ mod tests {
         let line = "   3072/23456 kB (13%), 0/1 tablespace (/data/base)";
         assert_eq!(parse_progress(line), Some(Progress { done: 3072 * 1024, total: 23456 * 1024 }));
         assert_eq!(parse_progress("pg_basebackup: error: no space left on a/b"), None);
+    }
+
+    #[test]
+    fn a_clone_keeps_the_layout_that_was_there() {
+        let path = PathBuf::from;
+        let former = Links {
+            wal: Some(path("/wal/a")),
+            tablespaces: vec![(1, path("/ts/mine")), (2, path("/ts/same"))],
+        };
+        let theirs = [(1, path("/ts/a=b")), (2, path("/ts/same")), (3, path("/ts/new"))];
+        let layout = Layout::new(&[], &former, &theirs);
+        assert_eq!(layout.options, ["--waldir=/wal/a", r"--tablespace-mapping=/ts/a\=b=/ts/mine"]);
+        assert_eq!(layout.outside, ["/wal/a", "/ts/mine", "/ts/same", "/ts/new"].map(PathBuf::from));
+        let configured = ["waldir=/w".to_owned(), r"tablespace-mapping=/ts/a\=b=/ts/c".to_owned()];
+        let layout = Layout::new(&configured, &former, &theirs);
+        assert_eq!(layout.options, Vec::<String>::new());
+        assert_eq!(layout.outside, ["/w", "/ts/c", "/ts/same", "/ts/new"].map(PathBuf::from));
     }
 }

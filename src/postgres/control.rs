@@ -78,7 +78,8 @@ fn inaccessible(error: &Error) -> (DataDirectory, TimelineHistory) {
     (DataDirectory::Inaccessible { error: error.chain() }, TimelineHistory::default())
 }
 
-fn marked_by(setup: &Setup) -> Result<Option<String>, Error> {
+/// What left the directory half made, if something did.
+pub(super) fn marked_by(setup: &Setup) -> Result<Option<String>, Error> {
     let path = marker(setup);
     match fs::read_to_string(&path) {
         Ok(by) => Ok(Some(by)),

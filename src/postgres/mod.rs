@@ -13,7 +13,7 @@
 //!      apply follow ── running ─┼ access_rules
 //!                               └ files  every configuration file is written by us
 //!         bootstrap ── bootstrap ┬ init_scripts
-//!        clone_from ── clone     ├─ program ── os::child
+//!        clone_from ── clone aside ├─ program ── os::child
 //!            rewind ── rewind    ┘
 //!      keep_dynamic ── kept         the configuration that was last in force, beside the data
 //! ```
@@ -46,6 +46,7 @@ mod sql;
 mod timelines;
 mod tls;
 
+mod aside;
 mod bootstrap;
 mod clone;
 mod init_scripts;

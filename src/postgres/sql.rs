@@ -1,6 +1,6 @@
 //! Talking to the local Postgres, and to other members' where history has to be asked.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tokio_postgres::tls::{MakeTlsConnect, TlsConnect};
@@ -124,6 +124,38 @@ async fn ask_history(setup: &Setup, target: &FollowTarget) -> Result<LeaderHisto
         system_id: row.get::<_, &str>(3).parse().unwrap_or_default(),
         checkpoint_timeline,
     })
+}
+
+/// A tablespace of another member that lies outside of its data directory.
+pub(super) struct Tablespace {
+    pub(super) number: u32,
+    pub(super) location: PathBuf,
+    /// The file that was asked for lies in it.
+    pub(super) marked: bool,
+}
+
+/// The tablespaces of another member, and whether a file called `mark` lies in them there.
+pub(super) async fn tablespaces(
+    setup: &Setup,
+    target: &FollowTarget,
+    mark: &str,
+) -> Result<Vec<Tablespace>, Error> {
+    let what = "ask for the source's tablespaces";
+    let ask = async {
+        let client = remote(setup, target, setup.rewind_credentials()).await?;
+        let text = "SELECT oid, pg_tablespace_location(oid),
+                           (pg_stat_file(format('pg_tblspc/%s/%s', oid, $1::text), true)).size IS NOT NULL
+                      FROM pg_tablespace WHERE pg_tablespace_location(oid) LIKE '/%'";
+        client.query(text, &[&mark]).await.map_err(Error::sql(what))
+    };
+    let rows = tokio::time::timeout(HISTORY_WITHIN, ask).await;
+    let rows = rows.map_err(|_| Error::Deadline { what, within: HISTORY_WITHIN })??;
+    let tablespace = |row: &tokio_postgres::Row| Tablespace {
+        number: row.get(0),
+        location: PathBuf::from(row.get::<_, &str>(1)),
+        marked: row.get(2),
+    };
+    Ok(rows.iter().map(tablespace).collect())
 }
 
 async fn remote(setup: &Setup, target: &FollowTarget, who: &Credentials) -> Result<Client, Error> {

@@ -1,0 +1,389 @@
+//! What a clone replaces, set aside until it has succeeded and put back when it fails: the data directory, and what its
+//! links lead to (a linked `pg_wal`, tablespaces).
+//!
+//! A journal beside the data directory names every move before it is made. Together with the half-made marker it tells
+//! after a crash at any step what is whose: where the second name of a move exists, the first holds half a clone; where
+//! it does not, the first still holds what was there before.
+
+use std::fs;
+use std::io::ErrorKind;
+use std::os::unix::fs::{MetadataExt, chown};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::control::{self, beside};
+use super::{Error, Setup};
+use crate::os::durable;
+
+const SUFFIX: &str = ".aside";
+/// Files that show whether a tablespace is shared begin so; one that was killed may have left its own.
+pub(super) const MARK: &str = ".matriarch-clone-";
+/// Directories set aside are numbered up to here; then the operator has to clear up.
+const NUMBER_MAX: u32 = 100;
+
+/// One directory on its way.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Move {
+    from: PathBuf,
+    to: PathBuf,
+}
+
+impl Move {
+    /// A disk that does not say is an error: it must count neither as made nor as not made.
+    fn is_made(&self) -> Result<bool, Error> {
+        self.to.try_exists().map_err(Error::file("look for", &self.to))
+    }
+}
+
+/// What a clone has set aside, and what it fills.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(super) struct Aside {
+    /// What had left the directory half made before, if something had.
+    was: Option<String>,
+    /// The data directory comes last.
+    moves: Vec<Move>,
+    /// What the links of the former data directory led to.
+    pub(super) links: Links,
+    /// Directories outside that were empty, and that the clone fills.
+    fills: Vec<PathBuf>,
+    /// Something could not be moved and was removed: what is aside is no whole copy any more.
+    incomplete: bool,
+}
+
+/// The links that lead out of a data directory: `pg_wal`, and tablespaces by their number.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Links {
+    pub(super) wal: Option<PathBuf>,
+    pub(super) tablespaces: Vec<(u32, PathBuf)>,
+}
+
+impl Links {
+    pub(super) fn of(data_dir: &Path) -> Links {
+        let tablespaces = fs::read_dir(data_dir.join("pg_tblspc")).into_iter().flatten().flatten();
+        let tablespace = |entry: fs::DirEntry| {
+            Some((entry.file_name().to_str()?.parse().ok()?, fs::read_link(entry.path()).ok()?))
+        };
+        // Made by hand it may be relative; pg_basebackup wants an absolute one.
+        let absolute = |target: PathBuf| match target.is_absolute() {
+            true => Some(target),
+            false => data_dir.join(target).canonicalize().ok(),
+        };
+        Links {
+            wal: fs::read_link(data_dir.join("pg_wal")).ok().and_then(absolute),
+            tablespaces: tablespaces.filter_map(tablespace).collect(),
+        }
+    }
+
+    fn targets(&self) -> impl Iterator<Item = &PathBuf> {
+        self.wal.iter().chain(self.tablespaces.iter().map(|(_, target)| target))
+    }
+}
+
+impl Aside {
+    fn path(setup: &Setup) -> PathBuf {
+        beside(&setup.data_dir, ".matriarch-aside")
+    }
+
+    fn read(setup: &Setup) -> Result<Option<Aside>, Error> {
+        let path = Aside::path(setup);
+        match fs::read(&path) {
+            Ok(text) => serde_json::from_slice(&text)
+                .map(Some)
+                .map_err(|error| Error::Unfit(format!("{}: {error}", path.display()))),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(Error::file("read", &path)(error)),
+        }
+    }
+
+    fn write(&self, setup: &Setup) -> Result<(), Error> {
+        let (path, text) = (Aside::path(setup), serde_json::to_vec_pretty(self));
+        let text = text.map_err(|error| Error::Unfit(error.to_string()))?;
+        durable::write(&path, &text, 0o600, setup.uid_gid).map_err(Error::file("write", &path))
+    }
+
+    /// Where an interrupted clone has left the data directory that was there before, whole.
+    pub(super) fn whole_copy(setup: &Setup) -> Result<Option<PathBuf>, Error> {
+        let interrupted = control::marked_by(setup)?.as_deref() == Some("clone");
+        let aside = Aside::read(setup)?.filter(|aside| interrupted && !aside.incomplete).unwrap_or_default();
+        match aside.moves.last() {
+            Some(known) if known.is_made()? => Ok(Some(known.to.clone())),
+            Some(_) | None => Ok(None),
+        }
+    }
+
+    /// Marks the directory as half made by a clone, and moves away what is there. `half_made`: by what it was already.
+    pub(super) fn begin(setup: &Setup, half_made: Option<String>) -> Result<Aside, Error> {
+        let interrupted = half_made.as_deref() == Some("clone");
+        let mut aside = match Aside::read(setup)? {
+            Some(aside) if interrupted => aside,
+            // A former version began it: what its links lead to it has filled.
+            None if interrupted => {
+                let links = Links::of(&setup.data_dir);
+                Aside {
+                    fills: links.targets().map(|path| real_path(path)).collect(),
+                    links,
+                    ..Aside::default()
+                }
+            }
+            // Nothing is marked, so the clone it speaks of succeeded, or none began.
+            Some(over) if half_made.is_none() => {
+                if let Err(error) = over.forget(setup) {
+                    tracing::warn!(error = error.chain(), "a directory that was moved aside is left");
+                }
+                Aside::default()
+            }
+            Some(_) | None => Aside::default(),
+        };
+        if !interrupted {
+            aside.was = half_made;
+            aside.plan(&setup.data_dir)?;
+        }
+        aside.write(setup)?;
+        control::mark(setup, "clone")?;
+        match aside.make_way(setup) {
+            Ok(()) => Ok(aside),
+            Err(error) => Err(aside.put_back_because(setup, error)),
+        }
+    }
+
+    fn make_way(&mut self, setup: &Setup) -> Result<(), Error> {
+        self.clear(setup)?;
+        for a_move in self.moves.clone() {
+            if make_way(&a_move)? {
+                continue;
+            }
+            // Known before anything is removed, or nothing is.
+            let before = std::mem::replace(&mut self.incomplete, true);
+            if let Err(error) = self.write(setup) {
+                self.incomplete = before;
+                return Err(error);
+            }
+            empty(&a_move.from)?;
+        }
+        Ok(())
+    }
+
+    fn plan(&mut self, data_dir: &Path) -> Result<(), Error> {
+        if control::is_empty(data_dir)? {
+            return Ok(());
+        }
+        // A link stays one: what it leads to is moved.
+        let real = data_dir.canonicalize().map_err(Error::file("find", data_dir))?;
+        self.links = Links::of(&real);
+        let outside = self.links.targets().filter(|path| path.is_dir()).map(|path| real_path(path));
+        let mut directories: Vec<PathBuf> = outside.filter(|path| !path.starts_with(&real)).collect();
+        directories.sort();
+        directories.dedup();
+        for (_, tablespace) in &self.links.tablespaces {
+            holds_only_ours(&real, tablespace)?;
+        }
+        directories.push(real);
+        for outer in &directories {
+            if let Some(inner) = directories.iter().find(|path| *path != outer && path.starts_with(outer)) {
+                let (inner, outer) = (inner.display(), outer.display());
+                return Err(Error::Unfit(format!("clone: {inner} lies in {outer}: move it out of there")));
+            }
+        }
+        for from in directories {
+            self.moves.push(Move { to: free_name(&from, SUFFIX)?, from });
+        }
+        Ok(())
+    }
+
+    /// The clone will fill these, where they are empty: what is in them later is its own.
+    pub(super) fn fill(&mut self, setup: &Setup, directories: Vec<PathBuf>) -> Result<(), Error> {
+        for directory in directories.iter().map(|path| real_path(path)) {
+            let known =
+                self.fills.contains(&directory) || self.moves.iter().any(|known| known.from == directory);
+            if !known && control::is_empty(&directory)? {
+                self.fills.push(directory);
+            }
+        }
+        self.write(setup)
+    }
+
+    /// Removes what a clone left half made.
+    fn clear(&self, setup: &Setup) -> Result<(), Error> {
+        for known in &self.moves {
+            if known.is_made()? {
+                empty(&known.from)?;
+            }
+        }
+        for directory in &self.fills {
+            empty(directory)?;
+        }
+        if self.moves.is_empty() { empty(&setup.data_dir) } else { Ok(()) }
+    }
+
+    /// The clone failed: everything is again where and what it was. Where that fails too, the next clone begins there.
+    pub(super) fn put_back_because(self, setup: &Setup, error: Error) -> Error {
+        if let Err(error) = self.put_back(setup) {
+            tracing::warn!(error = error.chain(), "what was there before the clone cannot be put back yet");
+        }
+        error
+    }
+
+    fn put_back(self, setup: &Setup) -> Result<(), Error> {
+        self.clear(setup)?;
+        for known @ Move { from, to } in &self.moves {
+            match (self.incomplete, known.is_made()?) {
+                (true, false) => empty(from)?,
+                (true, true) | (false, false) => {}
+                (false, true) => {
+                    match fs::remove_dir(from) {
+                        Err(error) if error.kind() != ErrorKind::NotFound => {
+                            return Err(Error::file("remove", from)(error));
+                        }
+                        Ok(()) | Err(_) => {}
+                    }
+                    fs::rename(to, from).map_err(Error::file("put back", to))?;
+                    sync_parent(from)?;
+                }
+            }
+        }
+        match &self.was {
+            Some(by) if !self.incomplete => control::mark(setup, by)?,
+            Some(_) | None => control::unmark(setup)?,
+        }
+        if !self.incomplete {
+            let path = Aside::path(setup);
+            durable::remove(&path).map_err(Error::file("remove", &path))?;
+        }
+        Ok(())
+    }
+
+    /// The clone is whole, and no longer marked: what was before goes.
+    pub(super) fn forget(self, setup: &Setup) -> Result<(), Error> {
+        for known @ Move { to, .. } in &self.moves {
+            if known.is_made()? {
+                fs::remove_dir_all(to).map_err(Error::file("remove", to))?;
+            }
+        }
+        let path = Aside::path(setup);
+        durable::remove(&path).map_err(Error::file("remove", &path))
+    }
+}
+
+/// Moves a directory away and leaves an empty one like it; what is away already stays. False if it cannot be moved: it
+/// is the root of a volume, or lies in a directory of somebody else.
+fn make_way(a_move: &Move) -> Result<bool, Error> {
+    let Move { from, to } = a_move;
+    if !a_move.is_made()? {
+        match fs::rename(from, to) {
+            Ok(()) => sync_parent(to)?,
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    ErrorKind::ResourceBusy
+                        | ErrorKind::PermissionDenied
+                        | ErrorKind::CrossesDevices
+                        | ErrorKind::ReadOnlyFilesystem
+                ) =>
+            {
+                let directory = from.display();
+                tracing::warn!(%directory, %error, "cannot be moved aside: it is emptied for the clone");
+                return Ok(false);
+            }
+            Err(error) => return Err(Error::file("move aside", from)(error)),
+        }
+    }
+    if !from.exists() {
+        fs::create_dir(from).map_err(Error::file("create", from))?;
+    }
+    // Always: an earlier attempt may have ended before it came to this.
+    let like = fs::metadata(to).map_err(Error::file("look at", to))?;
+    fs::set_permissions(from, like.permissions()).map_err(Error::file("chmod", from))?;
+    chown(from, Some(like.uid()), Some(like.gid())).map_err(Error::file("chown", from))?;
+    Ok(true)
+}
+
+/// One name for a directory, however it is reached: the journal compares them.
+fn real_path(path: &Path) -> PathBuf {
+    path.canonicalize().unwrap_or_else(|_missing| path.to_owned())
+}
+
+/// How the directories of this cluster's version begin in a tablespace.
+fn prefix(data_dir: &Path) -> Result<String, Error> {
+    let path = data_dir.join("PG_VERSION");
+    let version = fs::read_to_string(&path).map_err(Error::file("read", &path))?;
+    Ok(format!("PG_{}_", version.trim()))
+}
+
+/// What a cluster has made in the location of a tablespace.
+pub(super) fn of_this_version(data_dir: &Path, location: &Path) -> Result<Vec<PathBuf>, Error> {
+    let ours = prefix(data_dir)?;
+    let number = |name: &str| name.strip_prefix(&ours).is_some_and(|rest| rest.parse::<u64>().is_ok());
+    let entries = fs::read_dir(location).into_iter().flatten().flatten();
+    Ok(entries
+        .filter(|entry| entry.file_name().to_str().is_some_and(number))
+        .map(|entry| entry.path())
+        .collect())
+}
+
+/// Moves a directory away for good, or empties it where it cannot be moved; an empty one like it stays.
+pub(super) fn clear_away(directory: &Path, suffix: &str) -> Result<(), Error> {
+    if control::is_empty(directory)? {
+        return Ok(());
+    }
+    let from = real_path(directory);
+    let to = free_name(&from, suffix)?;
+    if make_way(&Move { from: from.clone(), to })? { Ok(()) } else { empty(&from) }
+}
+
+/// A tablespace's location may be shared by clusters of several versions, as `pg_upgrade` leaves it: each has its own
+/// `PG_<version>_<catalog>` there. What is not this cluster's is neither moved nor removed.
+fn holds_only_ours(data_dir: &Path, tablespace: &Path) -> Result<(), Error> {
+    let ours = prefix(data_dir)?;
+    let entries = match fs::read_dir(tablespace) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        entries => entries.map_err(Error::file("read", tablespace))?,
+    };
+    for entry in entries {
+        let entry = entry.map_err(Error::file("read", tablespace))?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if !name.starts_with(&ours) && !name.starts_with(MARK) && name != "lost+found" {
+            let place = tablespace.display();
+            return Err(Error::Unfit(format!(
+                "clone: {place} holds {name}, which is not this cluster's: move it away, or give the clone another \
+                 place (basebackup: tablespace-mapping)"
+            )));
+        }
+    }
+    Ok(())
+}
+
+fn sync_parent(path: &Path) -> Result<(), Error> {
+    path.parent().map_or(Ok(()), |parent| durable::sync_dir(parent).map_err(Error::file("sync", parent)))
+}
+
+/// `<directory><suffix>`, or with a number more where that is taken.
+pub(super) fn free_name(directory: &Path, suffix: &str) -> Result<PathBuf, Error> {
+    let numbered = (1..NUMBER_MAX).map(|number| beside(directory, &format!("{suffix}-{number}")));
+    let mut names = std::iter::once(beside(directory, suffix)).chain(numbered);
+    names
+        .find(|path| !path.exists())
+        .ok_or_else(|| Error::Unfit(format!("too many {}{suffix}-…: remove them", directory.display())))
+}
+
+/// Removes what is in a directory, and not the directory. A volume's own `lost+found` goes when nothing is in it: no
+/// program of PostgreSQL fills a directory that holds one, and fsck makes it anew.
+pub(super) fn empty(directory: &Path) -> Result<(), Error> {
+    let entries = match fs::read_dir(directory) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(Error::file("read", directory)(error)),
+    };
+    for entry in entries {
+        let entry = entry.map_err(Error::file("read", directory))?;
+        let path = entry.path();
+        let is_dir = entry.file_type().map_err(Error::file("look at", &path))?.is_dir();
+        let removed = match is_dir {
+            true if entry.file_name() == "lost+found" => fs::remove_dir(&path),
+            true => fs::remove_dir_all(&path),
+            false => fs::remove_file(&path),
+        };
+        removed.map_err(Error::file("remove", &path))?;
+    }
+    Ok(())
+}
