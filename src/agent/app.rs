@@ -125,7 +125,11 @@ fn exit_text(because: &ExitBecause) -> String {
         ExitBecause::Asked => "ended as asked".to_owned(),
         ExitBecause::ForeignDataDirectory { mine, cluster } => format!(
             "the data directory belongs to the cluster with system identifier {mine}, but this scope's is {cluster}: \
-             mount the right volume, or correct `scope`"
+             mount the right volume, or correct `scope`. Where both are meant for this scope, one has to go. To keep \
+             {cluster}: move the data directory here away and start this member, which is then cloned; what only it \
+             holds is not in the cluster. To keep {mine}: end all members, move the data directories of {cluster} away, \
+             delete the scope's keys in etcd (`etcdctl del --prefix /NAMESPACE/SCOPE/`), and start this member first; \
+             what was written to {cluster} is lost. Delete neither before you have looked into both"
         ),
         ExitBecause::BootstrapFailed { why } => format!("the new cluster could not be made: {why}"),
     }

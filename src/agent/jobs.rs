@@ -94,7 +94,7 @@ async fn run(tools: &Tools, lease: Option<&LeaseKeeper>, job: Job) -> Outcome {
             let Some(keeper) = lease else { return Outcome::Failed("there is no lease yet".to_owned()) };
             return write_leader_key(tools, keeper, job).await;
         }
-        Job::Bootstrap => return bootstrap(tools, lease).await,
+        Job::Bootstrap { seen } => return bootstrap(tools, lease, seen).await,
         Job::Clone { from } => postgres.clone_from(&from, tools.progress.clone()).await,
         Job::StartStandby { follow, within } => {
             postgres.start_standby(follow.as_ref(), within).await.map(|started| match started {
@@ -192,11 +192,11 @@ async fn write_leader_key(tools: &Tools, keeper: &LeaseKeeper, job: Job) -> Outc
     }
 }
 
-async fn bootstrap(tools: &Tools, keeper: Option<&LeaseKeeper>) -> Outcome {
+async fn bootstrap(tools: &Tools, keeper: Option<&LeaseKeeper>, seen: i64) -> Outcome {
     let Some(lease) = keeper.and_then(|keeper| keeper.facts().borrow().lease) else {
         return Outcome::Cancelled;
     };
-    match tools.etcd.win_initialize(lease).await {
+    match tools.etcd.win_initialize(lease, seen).await {
         Ok(Cas::Done(_)) => {}
         Ok(Cas::Lost) => return Outcome::Lost,
         Err(error) => {

@@ -118,7 +118,7 @@ impl Cycle {
             | Job::HandOver { .. }
             | Job::ReleaseLeadership { .. }
             | Job::ReclaimLeadership { .. } => &mut self.state.writing,
-            Job::Bootstrap
+            Job::Bootstrap { .. }
             | Job::Clone { .. }
             | Job::StartStandby { .. }
             | Job::Stop { .. }

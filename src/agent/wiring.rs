@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use super::fencing::WatchdogRule;
 use crate::api::ApiSetup;
@@ -163,6 +164,10 @@ pub(super) fn me(config: &Config) -> Me {
         api_url: format!("{scheme}://{}/patroni", rest.connect_address),
         proxy_url: postgresql.proxy_address.as_ref().map(url),
         may_bootstrap: config.bootstrap.is_some(),
+        wait_for_members: config
+            .bootstrap
+            .as_ref()
+            .map_or(Duration::ZERO, |bootstrap| bootstrap.wait_for_members),
     }
 }
 

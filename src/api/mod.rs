@@ -27,6 +27,7 @@ mod operate;
 mod places;
 mod probes;
 mod query;
+mod rebuild;
 mod setup;
 mod switchover;
 mod time;

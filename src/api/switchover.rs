@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 
 use super::answer::Answer;
-use super::{operate, wire};
+use super::{operate, rebuild, wire};
 use crate::agent::Handle;
 use crate::model::{
     ClusterView, FailoverRequest, MemberName, PeerAnswer, PeerIdentity, StandbyKind, SyncMode, WallTime,
@@ -59,7 +59,8 @@ pub(super) async fn request(
     let (kind, request) = wanted(kind, body, clock::wall())?;
     let view = handle.read_cluster().await.map_err(|error| Answer::unavailable(&error))?;
     check(kind, &request, &view)?;
-    if request.scheduled_at.is_none() {
+    // Whose data shall be the cluster needs not run yet.
+    if request.scheduled_at.is_none() && !request.rebuild {
         check_members(handle, kind, &request, &view).await?;
     }
     let scheduled = request.scheduled_at.is_some();
@@ -120,7 +121,12 @@ fn wanted(kind: Kind, body: &Map<String, Value>, now: WallTime) -> Result<(Kind,
     let scheduled_at = operate::schedule_of(schedule, "switchover", now);
     let kind = if leader.is_some() { Kind::Switchover } else { kind };
     let confirmed_down = confirmed_down(body)?;
-    Ok((kind, FailoverRequest { leader, candidate, scheduled_at: scheduled_at?, confirmed_down }))
+    let rebuild = match body.get("rebuild") {
+        None | Some(Value::Null | Value::Bool(false)) => false,
+        Some(Value::Bool(true)) if kind == Kind::Failover => true,
+        Some(_) => return Err(refused("rebuild is true or false, and of a failover")),
+    };
+    Ok((kind, FailoverRequest { leader, candidate, scheduled_at: scheduled_at?, confirmed_down, rebuild }))
 }
 
 /// Which members' PostgreSQL is down, as the operator says: one name, or several.
@@ -164,6 +170,7 @@ fn check(kind: Kind, request: &FailoverRequest, view: &ClusterView) -> Result<()
     if !left.is_empty() {
         return Err(Answer::text(412, format!("{} is not possible: {}", kind.noun(), left.join("; "))));
     }
+    rebuild::check(request, view)?;
     let current = view.leader.as_ref().map(|key| &key.name);
     if leader.is_some() && leader != current {
         return Err(Answer::text(412, "leader name does not match"));

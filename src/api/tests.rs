@@ -80,6 +80,7 @@ fn member(me: &str, role: Role, now: Moment, standby: Standby) -> Status {
             api_url: record.api_url.clone().expect("set"),
             proxy_url: None,
             may_bootstrap: true,
+            wait_for_members: Duration::ZERO,
         },
         scope: "c".to_owned(),
         settings: Settings::default(),

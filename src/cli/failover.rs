@@ -23,6 +23,9 @@ pub struct FailoverArgs {
     /// This member's PostgreSQL is down, although its supervisor left it running in pause; can be given several times.
     #[arg(long = "confirm-down", value_name = "NAME")]
     confirm_down: Vec<String>,
+    /// etcd knows no cluster: make it anew from the candidate's data. What other members hold beyond it is lost.
+    #[arg(long)]
+    rebuild: bool,
     /// Do not ask.
     #[arg(long)]
     force: bool,
@@ -44,12 +47,20 @@ pub async fn execute(context: &Context, args: &FailoverArgs) -> CliResult {
         names if names.is_empty() => String::new(),
         names => format!(" If the PostgreSQL of {names} still runs, there will be two primaries."),
     };
-    let question = format!("Fail the cluster {} over to {candidate} {instead}? {loss}{down}", client.scope);
-    context.ui.consent(&question, Consent::from_force(args.force))?;
-    let body = match args.confirm_down.is_empty() {
-        true => json!({"candidate": candidate}),
-        false => json!({"candidate": candidate, "confirm_down": args.confirm_down}),
+    let rebuilt = match args.rebuild {
+        true => " etcd is told that its data is the cluster: members with other data end, or give theirs up.",
+        false => "",
     };
+    let question =
+        format!("Fail the cluster {} over to {candidate} {instead}? {loss}{rebuilt}{down}", client.scope);
+    context.ui.consent(&question, Consent::from_force(args.force))?;
+    let mut body = json!({"candidate": candidate});
+    if !args.confirm_down.is_empty() {
+        body["confirm_down"] = json!(args.confirm_down);
+    }
+    if args.rebuild {
+        body["rebuild"] = json!(true);
+    }
     let change = Change { word: "Failover", endpoint: "/failover", body, from, to: Some(candidate) };
     switchover::perform(context, &client, &view, change).await
 }

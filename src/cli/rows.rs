@@ -285,6 +285,8 @@ fn footer(view: &ClusterView) -> Vec<String> {
         lines.push("Maintenance mode: on".to_owned());
     }
     lines.extend(view.unfenced(None).map(|(name, left)| ClusterView::unfenced_text(name, left)));
+    let refusals = view.members.iter().filter_map(|(name, key)| Some((name, key.record.refusal.as_ref()?)));
+    lines.extend(refusals.map(|(name, why)| format!("{name}: {why}")));
     let request = view.failover.as_ref().map(|failover| &failover.request);
     if let Some(request) = request
         && let Some(at) = request.scheduled_at

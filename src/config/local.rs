@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use serde_json::{Map, Value as Json};
 
@@ -124,7 +125,12 @@ pub struct Bootstrap {
     pub init_scripts: PathBuf,
     /// Access rules when `postgresql.pg_hba` gives none.
     pub pg_hba: Vec<String>,
+    /// The cluster is made when no other member has registered for so long.
+    pub wait_for_members: Duration,
 }
+
+/// Members of one cluster are started together, or by hand within this.
+const WAIT_FOR_MEMBERS: Duration = Duration::from_secs(10);
 
 /// Where the official image looks for scripts.
 const INIT_SCRIPTS: &str = "/docker-entrypoint-initdb.d";
@@ -301,8 +307,9 @@ fn bootstrap(top: &mut Section<'_>, findings: &mut Findings) -> Option<Bootstrap
     let database = bootstrap.text("database", findings);
     let init_scripts =
         bootstrap.text("init_scripts", findings).map_or(PathBuf::from(INIT_SCRIPTS), PathBuf::from);
+    let wait_for_members = bootstrap.span("wait_for_members", WAIT_FOR_MEMBERS, findings);
     bootstrap.finish(findings);
-    Some(Bootstrap { dcs, initdb, post_bootstrap: post, database, init_scripts, pg_hba })
+    Some(Bootstrap { dcs, initdb, post_bootstrap: post, database, init_scripts, pg_hba, wait_for_members })
 }
 
 fn tags(top: &mut Section<'_>, findings: &mut Findings) -> Tags {

@@ -174,7 +174,9 @@ fn the_image_s_variables_lie_beneath_the_file() {
     assert_eq!(loaded.postgresql.superuser.password.as_deref(), Some("image"));
     assert!(loaded.bootstrap.is_none(), "they make no member one that may make a cluster");
     let may = load_text(&format!("{WHOLE}bootstrap: {{dcs: {{ttl: 5}}}}\n"), &image).expect("valid").config;
-    assert_eq!(may.bootstrap.expect("it may").initdb, ["encoding=LATIN1", "data-checksums"]);
+    let bootstrap = may.bootstrap.expect("it may");
+    assert_eq!(bootstrap.initdb, ["encoding=LATIN1", "data-checksums"]);
+    assert_eq!(bootstrap.wait_for_members, Duration::from_secs(10));
 }
 
 #[test]
@@ -389,4 +391,14 @@ fn labels_that_cannot_be_are_faults_and_what_means_nothing_here_is_told() {
             (Some(13), "kubernetes.lables")
         ]
     );
+}
+
+#[test]
+fn the_wait_for_members_is_a_span() {
+    let read = |value: &str| load_text(&format!("{WHOLE}bootstrap: {{wait_for_members: {value}}}\n"), &[]);
+    let wait = |value: &str| read(value).expect("valid").config.bootstrap.expect("there").wait_for_members;
+    assert_eq!((wait("0"), wait("1min")), (Duration::ZERO, Duration::from_secs(60)));
+    for value in ["-1", "soon", "[]"] {
+        assert!(read(value).is_err(), "{value}");
+    }
 }

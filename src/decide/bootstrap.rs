@@ -1,31 +1,76 @@
 //! No data yet: create the cluster, or clone from it.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
 
 use super::turn::Turn;
 use crate::model::{
-    FollowTarget, Job, LeaderKey, MemberName, MemberState, Reason, Role, SyncMode, WaitingOn,
+    ClusterView, FollowTarget, Job, LeaderKey, MemberName, MemberState, Moment, NoDataReason, Reason, Role,
+    SyncMode, WaitingOn,
 };
 
 /// How often to look whether a leader that cannot be copied yet can be.
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
 
+/// Who has registered while etcd knows no cluster and I have no data.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Registered {
+    /// All that were seen: one that comes again is not new.
+    pub names: BTreeSet<MemberName>,
+    /// When the last of them was first seen, once I am one of them myself.
+    pub last_at: Option<Moment>,
+    /// One that had data, even if it has gone since.
+    pub with_data: Option<MemberName>,
+}
+
 /// Nobody leads and I have no data.
 pub(super) fn create(turn: &mut Turn<'_>) -> Reason {
     let Some(cluster) = turn.cluster() else { return Reason::ClusterUnknown };
-    let somebody_has_data = turn.others().find(|(_, key)| key.record.role != Role::Uninitialized);
-    match (cluster.initialize.as_deref(), somebody_has_data) {
-        (Some(""), _) => Reason::BootstrapElsewhere,
-        (Some(_), _) => Reason::NobodyToClone,
-        (None, Some((name, _))) => Reason::DataElsewhere { member: name.clone() },
+    look_who_registers(turn, cluster);
+    let registered = &turn.memory.registered;
+    let wait = turn.seen.me.wait_for_members;
+    let due = match wait.is_zero() {
+        true => Some(turn.now),
+        false => registered.last_at.map(|at| at + wait),
+    };
+    Reason::NoData(match (cluster.initialize.as_deref(), &registered.with_data) {
+        (Some(""), _) => NoDataReason::BootstrapElsewhere,
+        (Some(_), _) => NoDataReason::NobodyToClone,
+        (None, Some(member)) => NoDataReason::DataElsewhere { member: member.clone() },
         (None, None) if turn.seen.me.tags.nofailover() || !turn.seen.me.may_bootstrap => {
-            Reason::MayNotBootstrap
+            NoDataReason::MayNotBootstrap
         }
-        (None, None) if turn.seen.lease.lease.is_none() => Reason::NoLeaseYet,
+        (None, None) if turn.seen.lease.lease.is_none() => return Reason::NoLeaseYet,
+        (None, None) if due.is_none_or(|due| turn.now < due) => {
+            turn.wake_at(due.unwrap_or(turn.now + LOOK_AGAIN), WaitingOn::Members);
+            NoDataReason::AwaitingMembers { seconds: wait.as_secs() }
+        }
         (None, None) => {
-            turn.start(Job::Bootstrap);
-            Reason::NewCluster
+            turn.start(Job::Bootstrap { seen: cluster.revision });
+            NoDataReason::NewCluster
         }
+    })
+}
+
+/// The time begins when etcd shows me, and anew with each member that was never seen before.
+fn look_who_registers(turn: &mut Turn<'_>, cluster: &ClusterView) {
+    let me = &turn.seen.me;
+    let registered = &mut turn.memory.registered;
+    let mine = cluster.members.get(&me.name).is_some_and(|key| key.record.session == Some(me.session));
+    for (name, key) in cluster.members.iter().filter(|(name, _)| **name != me.name || mine) {
+        if registered.names.insert(name.clone()) {
+            registered.last_at = Some(turn.now);
+        }
+        if *name != me.name && key.record.holds_data() {
+            registered.with_data = Some(name.clone());
+        }
+    }
+    let emptied = |name: &MemberName| cluster.members.get(name).is_some_and(|key| !key.record.holds_data());
+    registered.with_data = registered.with_data.take().filter(|name| !emptied(name));
+    if !registered.names.contains(&me.name) {
+        registered.last_at = None;
     }
 }
 

@@ -45,8 +45,8 @@ pub(super) fn consider(turn: &mut Turn<'_>, term: Term) -> Option<Reason> {
         // Dealt with; the view does not show it yet, or clearing it failed.
         return if at + CLEAR_AGAIN_AFTER <= turn.now { clear(turn, mod_revision) } else { None };
     }
-    if request.is_failover() && mod_revision < term.0 {
-        // Asked for before I led, and somebody leads now: the winner cleans up.
+    if request.is_failover() && (mod_revision < term.0 || request.rebuild) {
+        // Asked for before I led, or for a cluster without a leader, and somebody leads now: the winner cleans up.
         return clear(turn, mod_revision);
     }
     let paused = turn.seen.settings.pause;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{AskedInVain, Incoming, PromotionSeen, SyncMemory};
+use super::{AskedInVain, Incoming, PromotionSeen, Registered, SyncMemory};
 use crate::model::{
     ClusterStatus, FollowTarget, JobKind, LeaseId, Lsn, MemberName, MemberRecord, Moment, Obstacle, Reason,
     Request, RequestId, RestartFilter, Term,
@@ -96,6 +96,9 @@ pub struct Memory {
     pub rebuilds: bool,
     /// How far the promotion under way has come.
     pub promotion: Option<PromotionSeen>,
+    /// Who has registered while there is no cluster.
+    #[serde(default)]
+    pub registered: Registered,
 }
 
 impl Memory {

@@ -36,6 +36,7 @@ mod table;
 mod turn;
 mod unfenced;
 
+pub use bootstrap::Registered;
 pub use decision::Decision;
 pub use handover::phase_text;
 pub use liveness::PromotionSeen;

@@ -9,7 +9,7 @@ use super::turn::Turn;
 use super::{Leadership, Server, start};
 use crate::model::{
     Action, Ask, ClusterStatus, ControlState, JobKind, LeaseId, Lsn, MemberRecord, MemberState,
-    PostgresFacts, Process, Request, Role, SqlFacts, Standby, Term, slot_name,
+    PostgresFacts, Process, Reason, Request, Role, SqlFacts, Standby, Term, WaitingOn, slot_name,
 };
 
 /// The version of Patroni whose interfaces this member speaks. Readers switch on it, so digits and dots only.
@@ -22,8 +22,9 @@ const CLONE_PROGRESS_EVERY: Duration = Duration::from_secs(2);
 
 /// Writes the member record when it changed: positions at most once per `loop_wait`, everything else at once. Where
 /// etcd takes no writes, it is what shows when it does again.
-pub(super) fn member(turn: &mut Turn<'_>, leadership: &Leadership, server: &Server<'_>) {
-    let record = record(turn, leadership, server);
+pub(super) fn member(turn: &mut Turn<'_>, leadership: &Leadership, server: &Server<'_>, because: &Reason) {
+    let refusal = refusal(turn, leadership, because);
+    let record = MemberRecord { refusal, ..record(turn, leadership, server) };
     let Some(lease) = turn.seen.lease.lease else { return };
     let due = match &turn.memory.published {
         None => true,
@@ -42,6 +43,25 @@ pub(super) fn member(turn: &mut Turn<'_>, leadership: &Leadership, server: &Serv
     if due {
         turn.memory.published = Some((record.clone(), lease, turn.now));
         turn.act(Action::PublishMember(Box::new(record)));
+    }
+}
+
+/// Why nothing happens here until somebody acts, once that has lasted: a race takes its time.
+fn refusal(turn: &mut Turn<'_>, leadership: &Leadership, because: &Reason) -> Option<String> {
+    let before = || turn.memory.published.as_ref().and_then(|(record, ..)| record.refusal.clone());
+    if because.is_passing() {
+        return before();
+    }
+    let races = matches!(leadership, Leadership::Nobody);
+    let since = turn.memory.unlocked_since.filter(|_| races).unwrap_or_default();
+    let lasts_at = since + turn.seen.settings.ttl;
+    match because.is_refusal() {
+        true if turn.now < lasts_at && races => {
+            turn.wake_at(lasts_at, WaitingOn::Members);
+            None
+        }
+        true => Some(because.to_string()),
+        false => None,
     }
 }
 
@@ -110,6 +130,8 @@ fn record(turn: &Turn<'_>, leadership: &Leadership, server: &Server<'_>) -> Memb
             Process::Up { .. } => postgres.access.complaint(),
             Process::Down { .. } => None,
         },
+        system_identifier: postgres.control().map(|control| control.system_id.to_string()),
+        refusal: None,
     }
 }
 

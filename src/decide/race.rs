@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::turn::Turn;
-use super::{Server, peers, publish, requests, sync, unfenced};
+use super::{Server, peers, publish, requests, start, sync, unfenced};
 use crate::model::{
     Action, ClusterView, FailoverRequest, Grounds, Job, LeaderKey, Leading, Lsn, MemberName, PeerAnswer,
     Reason, SqlFacts, StopMode, SyncReason, Term, Timeline, WaitingOn,
@@ -100,8 +100,8 @@ fn not_vouched_for(turn: &Turn<'_>, sql: &SqlFacts) -> Option<Reason> {
 
 /// Why I must not even compare.
 fn barred(turn: &mut Turn<'_>, cluster: &ClusterView, asked_for_me: bool) -> Option<Reason> {
-    if cluster.system_id().is_none() && !turn.memory.rebuilds {
-        return Some(Reason::ReplicaMustNotRebuild);
+    if !start::may_rebuild(turn, cluster) {
+        return Some(Reason::ReplicaMustNotRebuild { me: turn.seen.me.name.clone() });
     }
     if turn.seen.me.tags.nofailover() {
         return Some(Reason::NoFailoverTag);

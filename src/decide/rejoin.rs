@@ -40,7 +40,9 @@ pub(super) fn climb(turn: &mut Turn<'_>, leader: &LeaderKey, control: &ControlFi
         return reinitialize(turn, leader);
     }
     let name = leader.name.clone();
-    if !bootstrap::leader_is_primary(turn, &name) {
+    // Before etcd says which cluster this is, what lies here may be another's.
+    let known = turn.cluster().is_some_and(|cluster| cluster.system_id().is_some());
+    if !known || !bootstrap::leader_is_primary(turn, &name) {
         turn.wake_in(LOOK_AGAIN, WaitingOn::Leader);
         return Reason::LeaderNotReady { leader: name };
     }

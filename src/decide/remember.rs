@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::memory::Rejoin;
 use super::turn::Turn;
-use super::{Leadership, Server};
+use super::{Leadership, Registered, Server};
 use crate::model::{Action, ExitBecause, Finished, JobKind, Outcome, Process};
 
 /// What an etcd that takes no writes refused is tried again after this.
@@ -19,6 +19,9 @@ impl Turn<'_> {
         }
         self.remember_process(leadership);
         self.memory.rebuilds &= self.cluster().is_some_and(|cluster| cluster.system_id().is_none());
+        if self.cluster().is_some_and(|cluster| cluster.initialize.is_some()) {
+            self.memory.registered = Registered::default();
+        }
         self.remember_unlocked(leadership);
         self.remember_term(leadership);
         self.memory.too_old = false;

@@ -6,8 +6,8 @@ use super::race::Candidates;
 use super::turn::Turn;
 use super::{attach, demote, handover, liveness, race, slots, sync};
 use crate::model::{
-    Action, ControlFile, ControlState, Job, JobKind, Moment, Process, Reason, SqlFacts, StopMode, SyncReason,
-    Term, Timeline, Unfit, WaitingOn,
+    Action, ClusterView, ControlFile, ControlState, FailoverRequest, Job, JobKind, Moment, Process, Reason,
+    SqlFacts, StopMode, SyncReason, Term, Timeline, Unfit, WaitingOn,
 };
 
 /// More unexpected ends of the postmaster than this within [`CRASH_WINDOW`], and another member is to lead.
@@ -118,16 +118,29 @@ pub(super) fn silent(turn: &mut Turn<'_>, term: Term) -> Reason {
     Reason::PostgresSilent
 }
 
-/// Nobody leads and my Postgres is down: start it, so that it can stand as a candidate with all it has.
+/// Nobody leads and my Postgres is down: start it, so that it can stand as a candidate with all it has. Where etcd
+/// knows no cluster a standby serves readers and shows how far it is, but for a copy that was never consistent: more
+/// WAL may lie in its archive than it was restored for.
 pub(super) fn without_leader(turn: &mut Turn<'_>, control: &ControlFile) -> Reason {
-    if turn.cluster().is_some_and(|cluster| cluster.system_id().is_none()) && !turn.memory.rebuilds {
-        if !was_primary(control) {
-            return Reason::ReplicaMustNotRebuild;
+    if turn.cluster().is_some_and(|cluster| !may_rebuild(turn, cluster)) {
+        if was_primary(control) {
+            turn.memory.rebuilds = true;
+        } else if control.is_unfinished_copy() {
+            return Reason::ReplicaMustNotRebuild { me: turn.seen.me.name.clone() };
         }
-        turn.memory.rebuilds = true;
     }
     start(turn, control);
     Reason::StartingToCompete
+}
+
+/// etcd knows the cluster; or it does not, and a primary was here, or an operator says that what is here shall be it.
+pub(super) fn may_rebuild(turn: &Turn<'_>, cluster: &ClusterView) -> bool {
+    let asks = |request: &FailoverRequest| {
+        request.rebuild && request.is_failover() && request.candidate.as_ref() == Some(&turn.seen.me.name)
+    };
+    let asked =
+        cluster.initialize.is_none() && cluster.failover.as_ref().is_some_and(|key| asks(&key.request));
+    cluster.system_id().is_some() || turn.memory.rebuilds || asked
 }
 
 /// True for the directory of a primary, stopped or crashed: after etcd was wiped only such a member may rebuild it.

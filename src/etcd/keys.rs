@@ -231,6 +231,7 @@ pub(super) fn failover_key(text: &str, mod_revision: i64) -> Option<FailoverKey>
             candidate: fields.get("member").and_then(Value::as_str).and_then(name),
             scheduled_at: fields.get("scheduled_at").and_then(Value::as_str).and_then(wall_time),
             confirmed_down: fields.get("confirmed_down").map(names).unwrap_or_default(),
+            rebuild: fields.get("rebuild").and_then(Value::as_bool).unwrap_or_default(),
         },
         Ok(_) => FailoverRequest::default(),
         Err(_) => {
@@ -253,7 +254,7 @@ fn wall_time(text: &str) -> Option<WallTime> {
 /// The text of the key `failover`.
 pub(super) fn failover_text(request: Option<&FailoverRequest>) -> String {
     let mut fields = Map::new();
-    if let Some(FailoverRequest { leader, candidate, scheduled_at, confirmed_down }) = request {
+    if let Some(FailoverRequest { leader, candidate, scheduled_at, confirmed_down, rebuild }) = request {
         fields.extend(leader.as_ref().map(|name| ("leader".to_owned(), json!(name))));
         fields.extend(candidate.as_ref().map(|name| ("member".to_owned(), json!(name))));
         let at = scheduled_at.and_then(|at| jiff::Timestamp::from_millisecond(at.0).ok());
@@ -261,6 +262,7 @@ pub(super) fn failover_text(request: Option<&FailoverRequest>) -> String {
         fields.extend(text.map(|text| ("scheduled_at".to_owned(), text)));
         let down = (!confirmed_down.is_empty()).then(|| json!(confirmed_down));
         fields.extend(down.map(|names| ("confirmed_down".to_owned(), names)));
+        fields.extend(rebuild.then(|| ("rebuild".to_owned(), json!(true))));
     }
     compact(&fields)
 }

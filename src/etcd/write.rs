@@ -221,9 +221,13 @@ impl Etcd {
 
     /// Claims the bootstrap of a cluster that never was: the key `initialize` becomes empty, on my lease, so that it
     /// goes away if I do.
-    pub async fn win_initialize(&self, lease: LeaseId) -> Result<Cas, EtcdError> {
-        let initialize = self.keys().path("initialize");
-        let when = vec![Compare::create_revision(initialize.clone(), CompareOp::Equal, 0)];
+    /// Not where a member has registered after the revision `seen`: it may have data.
+    pub async fn win_initialize(&self, lease: LeaseId, seen: i64) -> Result<Cas, EtcdError> {
+        let (initialize, members) = (self.keys().path("initialize"), self.keys().path("members/"));
+        let when = vec![
+            Compare::create_revision(initialize.clone(), CompareOp::Equal, 0),
+            Compare::create_revision(members, CompareOp::Less, seen + 1).with_prefix(),
+        ];
         let then = vec![put(&initialize, "", Some(lease))];
         self.swap(when, then, &initialize, |now| now.is_some_and(|key| key.lease == lease.0)).await
     }

@@ -152,7 +152,10 @@ pub enum Job {
         term: Term,
     },
     /// Win `initialize`, run initdb, make users, run `post_bootstrap`, write `initialize` and `config`.
-    Bootstrap,
+    Bootstrap {
+        /// Only if no member has registered since this revision.
+        seen: i64,
+    },
     /// Base backup from a running member, into an empty directory; an existing one is moved aside first.
     Clone {
         /// Whom from.
@@ -213,7 +216,7 @@ impl Job {
             Job::HandOver { .. } => JobKind::HandOver,
             Job::ReleaseLeadership { .. } => JobKind::ReleaseLeadership,
             Job::ReclaimLeadership { .. } => JobKind::ReclaimLeadership,
-            Job::Bootstrap => JobKind::Bootstrap,
+            Job::Bootstrap { .. } => JobKind::Bootstrap,
             Job::Clone { .. } => JobKind::Clone,
             Job::StartStandby { .. } => JobKind::StartStandby,
             Job::Stop { .. } => JobKind::Stop,

@@ -155,6 +155,9 @@ pub struct FailoverRequest {
     /// Whose PostgreSQL is down, as the operator says, although it was left running. Ours: Patroni ignores it.
     #[serde(default)]
     pub confirmed_down: Vec<MemberName>,
+    /// etcd knows no cluster: what the candidate holds shall be it. Ours, too.
+    #[serde(default)]
+    pub rebuild: bool,
 }
 
 impl FailoverRequest {

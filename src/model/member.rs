@@ -208,9 +208,20 @@ pub struct MemberRecord {
     /// How the supervisor reaches its own Postgres, or that it cannot; absent where all is well.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub postgres_access: Option<String>,
+    /// Of the cluster whose data this member holds, in decimal digits; absent where it holds none. Ours, too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub system_identifier: Option<String>,
+    /// Why it neither leads nor follows until somebody acts. Ours, too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refusal: Option<String>,
 }
 
 impl MemberRecord {
+    /// It has data, as far as its record says.
+    pub fn holds_data(&self) -> bool {
+        self.system_identifier.is_some() || self.role != Role::Uninitialized
+    }
+
     /// The furthest position this member published.
     pub fn lsn(&self) -> Option<Lsn> {
         self.xlog_location.max(self.receive_lsn).max(self.replay_lsn)

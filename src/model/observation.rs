@@ -1,6 +1,7 @@
 //! One tick's look at everything, gathered before anything is decided.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -88,6 +89,9 @@ pub struct Me {
     pub proxy_url: Option<String>,
     /// The local file has a `bootstrap` section: this member may create a cluster.
     pub may_bootstrap: bool,
+    /// It does so when no other member has registered for so long.
+    #[serde(default)]
+    pub wait_for_members: Duration,
 }
 
 /// What the leader's Postgres said of its timelines, or why it did not.

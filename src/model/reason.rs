@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::{JobKind, MemberName, SyncReason, UnfencedReason, Unfit};
+use super::{JobKind, MemberName, NoDataReason, SyncReason, UnfencedReason, Unfit};
 
 /// The operator's sentence, as a type: log, REST, command line and tests use the same value.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -59,7 +59,9 @@ pub enum Reason {
     Yielding,
     NoFailoverTag,
     WatchdogFailed,
-    ReplicaMustNotRebuild,
+    ReplicaMustNotRebuild {
+        me: MemberName,
+    },
     TooFarBehind {
         bytes: u64,
     },
@@ -79,13 +81,7 @@ pub enum Reason {
         member: MemberName,
     },
     StartingToCompete,
-    NewCluster,
-    BootstrapElsewhere,
-    NobodyToClone,
-    DataElsewhere {
-        member: MemberName,
-    },
-    MayNotBootstrap,
+    NoData(NoDataReason),
     Cloning {
         from: MemberName,
     },
@@ -168,6 +164,34 @@ impl fmt::Display for Obstacle {
     }
 }
 
+impl Reason {
+    /// Nothing happens here until somebody acts on it.
+    pub fn is_refusal(&self) -> bool {
+        matches!(
+            self,
+            Reason::ForeignData { .. }
+                | Reason::DataUnreadable(_)
+                | Reason::NoFailoverTag
+                | Reason::WatchdogFailed
+                | Reason::ReplicaMustNotRebuild { .. }
+                | Reason::TooFarBehind { .. }
+                | Reason::OldTimeline
+                | Reason::Sync(SyncReason::NotVouchedFor { .. })
+                | Reason::NoData(
+                    NoDataReason::BootstrapElsewhere
+                        | NoDataReason::DataElsewhere { .. }
+                        | NoDataReason::MayNotBootstrap
+                )
+                | Reason::CannotRejoin { .. }
+        )
+    }
+
+    /// Says nothing of whether a refusal still stands.
+    pub fn is_passing(&self) -> bool {
+        matches!(self, Reason::AskingMembers | Reason::Busy(_) | Reason::StartingToCompete)
+    }
+}
+
 impl fmt::Display for Reason {
     #[expect(clippy::too_many_lines, reason = "one line per sentence")]
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -178,8 +202,10 @@ impl fmt::Display for Reason {
                 f,
                 "the data directory belongs to cluster {mine}, but this cluster is {cluster}: wrong volume or wrong scope"
             ),
-            Reason::DataUnreadable(error) => write!(f, "the data directory cannot be read: {error}"),
-            Reason::Paused => write!(f, "paused: no automatic action"),
+            Reason::DataUnreadable(why) => {
+                write!(f, "the data directory cannot be read (mend it, or reinit): {why}")
+            }
+            Reason::Paused => write!(f, "paused: no automatic action before `matriarch resume`"),
             Reason::PausedWithoutPrimary => {
                 write!(f, "paused, and PostgreSQL here is not primary: giving the leader key away")
             }
@@ -234,18 +260,25 @@ impl fmt::Display for Reason {
             Reason::AskingMembers => write!(f, "asking the other members for their positions"),
             Reason::Yielding => write!(f, "I gave the leader key away: the others go first"),
             Reason::WatchdogFailed => {
-                write!(f, "the watchdog is required and cannot be used here: another member has to lead")
+                write!(f, "the watchdog is required and cannot be used: mend it, or let another member lead")
             }
-            Reason::NoFailoverTag => write!(f, "nobody leads, and I have the tag nofailover"),
-            Reason::ReplicaMustNotRebuild => write!(
+            Reason::NoFailoverTag => {
+                write!(f, "nobody leads, and I have the tag nofailover")
+            }
+            Reason::ReplicaMustNotRebuild { me } => write!(
                 f,
-                "etcd knows no cluster: only a running primary may rebuild it, and this is a replica"
+                "etcd knows no cluster: only a running primary may rebuild it, and this is a replica; `matriarch \
+                 failover --candidate {me} --rebuild` makes it anew from the data here, and loses what others hold \
+                 beyond it"
             ),
             Reason::TooFarBehind { bytes } => write!(
                 f,
-                "nobody leads, and I am {bytes} bytes behind the last leader: more than maximum_lag_on_failover"
+                "nobody leads, and I am {bytes} bytes behind the last leader: more than maximum_lag_on_failover (`matriarch \
+                 failover --candidate` takes me all the same, and loses them)"
             ),
-            Reason::OldTimeline => write!(f, "my timeline is older than the cluster's"),
+            Reason::OldTimeline => {
+                write!(f, "my timeline is older than the cluster's (`failover` takes me, and loses the rest)")
+            }
             Reason::Unfenced(reason) => reason.fmt(f),
             Reason::PrimaryStillAlive { member } => {
                 write!(f, "nobody leads, but {member} still runs as a primary")
@@ -262,19 +295,7 @@ impl fmt::Display for Reason {
             Reason::StartingToCompete => {
                 write!(f, "nobody leads: starting PostgreSQL as a standby to compare positions")
             }
-            Reason::NewCluster => write!(f, "there is no cluster yet: creating it"),
-            Reason::BootstrapElsewhere => write!(f, "another member is creating the cluster"),
-            Reason::NobodyToClone => {
-                write!(f, "no data here, and nobody leads: waiting for a leader to clone from")
-            }
-            Reason::DataElsewhere { member } => write!(
-                f,
-                "no data here, and etcd knows no cluster, but {member} has data: not creating a new one"
-            ),
-            Reason::MayNotBootstrap => write!(
-                f,
-                "there is no cluster yet, and this member may not create one (tag nofailover, or no bootstrap section)"
-            ),
+            Reason::NoData(reason) => reason.fmt(f),
             Reason::Cloning { from } => write!(f, "no data here: cloning from {from}"),
             Reason::LeaderNotReady { leader } => {
                 write!(f, "waiting until {leader}, the leader, runs as a primary")

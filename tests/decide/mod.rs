@@ -5,6 +5,7 @@ mod attach;
 mod follow;
 mod full_etcd;
 mod liveness;
+mod new_cluster;
 mod peers;
 mod receiving;
 mod rejoin;

@@ -101,7 +101,7 @@ fn clients_that_are_kept_out_are_not_sent_here() {
 #[test]
 fn data_in_the_making_is_said_so() {
     let mut world = World::new();
-    world.nobody_leads().seen.job = running(Job::Bootstrap);
+    world.nobody_leads().seen.job = running(Job::Bootstrap { seen: 100 });
     assert_eq!(world.tick().pod, Some(PodRole::Bootstrapping));
 }
 

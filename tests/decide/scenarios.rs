@@ -137,6 +137,7 @@ pub(super) fn switchover(candidate: Option<&str>) -> FailoverKey {
         candidate: candidate.map(name),
         scheduled_at: None,
         confirmed_down: Vec::new(),
+        rebuild: false,
     };
     FailoverKey { request, mod_revision: 77 }
 }
@@ -250,7 +251,10 @@ fn a_replica_never_rebuilds_an_empty_etcd() {
     let mut world = World::new();
     world.nobody_leads().cluster().initialize = None;
     let decision = world.tick();
-    assert_eq!((jobs(&decision.actions), decision.because), (vec![], Reason::ReplicaMustNotRebuild));
+    assert_eq!(
+        (jobs(&decision.actions), decision.because),
+        (vec![], Reason::ReplicaMustNotRebuild { me: name("a") })
+    );
 
     world.postgres(up(primary(1000)));
     assert_eq!(jobs(&world.tick().actions), [JobKind::TakeLeadership]);
@@ -259,20 +263,6 @@ fn a_replica_never_rebuilds_an_empty_etcd() {
     for wanted in ["RestoreInitialize", "RestoreConfig"] {
         assert!(leading.actions.iter().any(|action| format!("{action:?}").starts_with(wanted)), "{wanted}");
     }
-}
-
-/// An empty volume beside members with data: an empty etcd does not mean a new cluster.
-#[test]
-fn an_empty_member_does_not_create_a_cluster_beside_one_with_data() {
-    let mut world = World::new();
-    world.nobody_leads().cluster().initialize = None;
-    world.postgres(super::world::without(matriarch::model::DataDirectory::Empty));
-    assert_eq!(jobs(&world.tick().actions), []);
-    for text in ["b", "c"] {
-        world.cluster().members.get_mut(&name(text)).expect("there").record.role =
-            matriarch::model::Role::Uninitialized;
-    }
-    assert_eq!(jobs(&world.tick().actions), [JobKind::Bootstrap]);
 }
 
 #[test]

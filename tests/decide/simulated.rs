@@ -52,7 +52,9 @@ fn a_primary_that_was_down_rebuilds_the_cluster() {
     let mut replica = World::new();
     replica.nobody_leads().cluster().initialize = None;
     replica.postgres(down(ControlState::ShutDownInRecovery));
-    assert_eq!(replica.tick().because, Reason::ReplicaMustNotRebuild);
+    assert_eq!(jobs(&replica.tick().actions), [JobKind::StartStandby]);
+    replica.later(100).postgres(up(standby(1000)));
+    assert_eq!(replica.tick().because, Reason::ReplicaMustNotRebuild { me: name("a") });
 }
 
 /// The leader went away before it saw the request; the candidate lacks more than may be lost.
@@ -64,6 +66,7 @@ fn a_switchover_takes_no_loss_and_holds_nobody_up() {
             candidate: Some(name(candidate)),
             scheduled_at: None,
             confirmed_down: Vec::new(),
+            rebuild: false,
         },
         mod_revision: 99,
     };
@@ -219,6 +222,7 @@ fn nobody_waits_for_a_candidate_that_finds_itself_too_far_behind() {
         candidate: Some(name("c")),
         scheduled_at: None,
         confirmed_down: Vec::new(),
+        rebuild: false,
     };
     other.nobody_leads().cluster().failover = Some(FailoverKey { request, mod_revision: 99 });
     other.tick();

@@ -121,6 +121,7 @@ fn nobody_is_promoted_beside_a_primary_without_a_fence() {
             candidate: Some(name(candidate)),
             scheduled_at: None,
             confirmed_down: confirmed_down.iter().map(|member| name(member)).collect(),
+            rebuild: false,
         },
         mod_revision: 70,
     };

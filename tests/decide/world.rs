@@ -53,6 +53,7 @@ impl World {
                 api_url: "http://a:8008/patroni".to_owned(),
                 proxy_url: None,
                 may_bootstrap: true,
+                wait_for_members: Duration::from_secs(10),
             },
             settings: Settings::default(),
             view: Some(View { cluster, seen_at: START }),

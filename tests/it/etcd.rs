@@ -226,9 +226,8 @@ async fn every_key_reads_back() {
     let keeper = keep(server.setup(), 10);
     let lease = granted(&keeper).await;
     let me = name("n-1");
-
-    assert!(is_done(etcd.win_initialize(lease).await));
-    assert_eq!(etcd.win_initialize(LeaseId(lease.0 + 1)).await, Ok(Cas::Lost));
+    assert!(is_done(etcd.win_initialize(lease, 0).await));
+    assert_eq!(etcd.win_initialize(LeaseId(lease.0 + 1), 0).await, Ok(Cas::Lost));
     assert_eq!(read(&etcd).await.initialize.as_deref(), Some(""));
     assert!(is_done(etcd.finish_initialize(lease, 7_000_000_000_000_000_001, r#"{"ttl":30,"ä":1}"#).await));
     assert_eq!(etcd.finish_initialize(lease, 5, "{}").await, Ok(Cas::Lost));
@@ -252,6 +251,7 @@ async fn every_key_reads_back() {
         candidate: Some(name("n-2")),
         scheduled_at: Some(WallTime(1_795_384_347_031)),
         confirmed_down: vec![name("n-3")],
+        rebuild: true,
     };
     assert!(is_done(etcd.write_failover(Some(&request), Some(0)).await));
     let view = read(&etcd).await;
@@ -268,7 +268,7 @@ async fn every_key_reads_back() {
     let stored = server.ctl(&["get", "--print-value-only", "/service/test/failover"]);
     assert_eq!(
         stored.trim(),
-        r#"{"leader":"n-1","member":"n-2","scheduled_at":"2026-11-22T21:52:27.031+00:00","confirmed_down":["n-3"]}"#
+        r#"{"leader":"n-1","member":"n-2","scheduled_at":"2026-11-22T21:52:27.031+00:00","confirmed_down":["n-3"],"rebuild":true}"#
     );
 
     assert_eq!(etcd.write_config("{}", Some(config.mod_revision + 1)).await, Ok(Cas::Lost));

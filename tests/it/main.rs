@@ -28,6 +28,7 @@ mod liveness;
 mod log_output;
 mod monitoring;
 mod names;
+mod new_cluster;
 mod patronictl;
 mod pause;
 mod pid1;

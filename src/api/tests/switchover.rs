@@ -50,6 +50,30 @@ async fn refuses_without_anybody_good() {
     refused(&rig, "/switchover", json!({"leader": "n1"}), 412, text).await;
 }
 
+/// The word is needed where etcd knows no cluster, and nowhere else.
+#[tokio::test]
+async fn rebuilds_only_a_cluster_that_etcd_does_not_know() {
+    let rig = ready().await;
+    let word = json!({"candidate": "n2", "rebuild": true});
+    refused(&rig, "/failover", word.clone(), 412, "etcd knows the cluster").await;
+    refused(&rig, "/failover", json!({"candidate": "n2", "rebuild": "yes"}), 400, "true or false").await;
+    refused(&rig, "/switchover", json!({"leader": "n1", "rebuild": true}), 400, "of a failover").await;
+    {
+        let mut world = rig.world();
+        let cluster = world.cluster.as_mut().expect("set");
+        (cluster.leader, cluster.initialize) = (None, Some(String::new()));
+    }
+    refused(&rig, "/failover", word.clone(), 412, "another member is creating").await;
+    rig.world().cluster.as_mut().expect("set").initialize = None;
+    refused(&rig, "/failover", json!({"candidate": "n2"}), 412, "--candidate n2 --rebuild").await;
+    refused(&rig, "/failover", json!({"candidate": "n9", "rebuild": true}), 412, "does not exists").await;
+    assert!(rig.world().failover.is_empty(), "nothing was written");
+    // Its PostgreSQL needs not answer. Beyond the checks: the fake etcd takes no write.
+    rig.world().peer_reachable = false;
+    rig.world().writes_succeed = false;
+    refused(&rig, "/failover", word, 503, "failed to write").await;
+}
+
 /// `n2` answers and is near, and no walsender of the leader sends to it: asked at the leader and at another member.
 #[tokio::test]
 async fn refuses_a_candidate_that_does_not_stream_from_the_leader() {
@@ -119,6 +143,7 @@ async fn schedules_and_forgets() {
         candidate: Some(name("n2")),
         scheduled_at: Some(WallTime(4_102_444_800_000)),
         confirmed_down: Vec::new(),
+        rebuild: false,
     };
     assert_eq!(rig.world().failover, [Some(expected)]);
     assert_eq!(rig.call("DELETE", "/switchover", None).await.0, 200);

@@ -144,6 +144,7 @@ fn what_is_not_known_is_unknown() {
         candidate: None,
         scheduled_at: Some(WallTime(1_796_032_800_000)),
         confirmed_down: Vec::new(),
+        rebuild: false,
     };
     view.failover = Some(FailoverKey { request, mod_revision: 1 });
     let body = cluster_body("c", &view);

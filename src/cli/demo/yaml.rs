@@ -50,6 +50,7 @@ restapi:
   authentication: {{username: demo, password: "{rest}"}}
 
 bootstrap:
+  wait_for_members: 0
   dcs:
     ttl: 10
     loop_wait: 4

@@ -3,7 +3,7 @@
 use matriarch::etcd::Cas;
 use matriarch::model::{Grounds, Timeline};
 
-use super::{Server, granted, is_done, keep, name, read, term};
+use super::{Server, granted, is_done, keep, name, read, record, term};
 
 /// Between the question how far the others are and the race another took the key, was promoted, and was gone again.
 #[tokio::test]
@@ -20,4 +20,19 @@ async fn who_asked_before_another_was_promoted_does_not_lead() {
     assert_eq!(etcd.take_leadership(&name("n-1"), mine, asked).await, Ok(Cas::Lost));
     let asked_again = Grounds { sync: 0, unfenced: 0, unlocked: read(&etcd).await.revision };
     assert!(is_done(etcd.take_leadership(&name("n-1"), mine, asked_again).await));
+}
+
+/// Between the last look and the claim of a new cluster a member registered: it may have data.
+#[tokio::test]
+async fn who_did_not_see_a_member_makes_no_cluster() {
+    let server = Server::start().await;
+    let etcd = server.connect();
+    let keeper = keep(server.setup(), 10);
+    let lease = granted(&keeper).await;
+    let seen = read(&etcd).await.revision;
+    assert!(is_done(etcd.publish_member(&name("n-1"), lease, &record("{}")).await));
+    assert_eq!(etcd.win_initialize(lease, seen).await, Ok(Cas::Lost));
+    let seen = read(&etcd).await.revision;
+    assert!(is_done(etcd.publish_member(&name("n-1"), lease, &record(r#"{"state":"stopped"}"#)).await));
+    assert!(is_done(etcd.win_initialize(lease, seen).await), "it was known, and only said something new");
 }

@@ -97,6 +97,7 @@ impl Container {
             ("MATRIARCH_RESTAPI_LISTEN", format!("*:{api}")),
             ("MATRIARCH_POSTGRESQL_LISTEN", format!("*:{postgres}")),
             ("MATRIARCH_BOOTSTRAP_DCS", "{ttl: 30, loop_wait: 2, retry_timeout: 3}".to_owned()),
+            ("MATRIARCH_BOOTSTRAP_WAIT_FOR_MEMBERS", "0".to_owned()),
         ];
         let variables = variables.map(|(name, value)| (name.to_owned(), value));
         container.variables = BTreeMap::from(variables);

@@ -65,7 +65,11 @@ impl Plan {
         let mut settings = json!({
             "scope": "herd",
             "etcd3": { "hosts": etcd.hosts() },
-            "bootstrap": { "dcs": self.dynamic, "initdb": [{ "encoding": "UTF8" }, "data-checksums", "no-sync"] },
+            "bootstrap": {
+                "dcs": self.dynamic,
+                "initdb": [{ "encoding": "UTF8" }, "data-checksums", "no-sync"],
+                "wait_for_members": 0,
+            },
         });
         merge(&mut settings, &self.all);
         let members = self

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
+use std::time::Duration;
 
 use matriarch::decide::{Decision, Memory, decide};
 use matriarch::model::{
@@ -60,6 +61,7 @@ impl Cycle {
             api_url: format!("http://{name}:8008/patroni"),
             proxy_url: None,
             may_bootstrap: true,
+            wait_for_members: Duration::ZERO,
             name,
         };
         Cycle {

@@ -24,7 +24,7 @@ impl Agent {
             | Job::HandOver { .. }
             | Job::ReleaseLeadership { .. }
             | Job::ReclaimLeadership { .. } => return self.write_leader_key(job).await,
-            Job::Bootstrap => return self.bootstrap().await,
+            Job::Bootstrap { .. } => return self.bootstrap().await,
             Job::Clone { from } => match index_of(from.name.as_str()) {
                 Some(source) => self.sim.clone_from(self.member(), source).await,
                 None => Err("no such member".to_owned()),

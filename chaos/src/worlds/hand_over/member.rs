@@ -184,6 +184,7 @@ impl Member {
                 api_url: url(index),
                 proxy_url: None,
                 may_bootstrap: false,
+                wait_for_members: Duration::ZERO,
             },
             settings: Settings::default(),
             view: Some(View { cluster: self.cluster(), seen_at: now }),
@@ -220,6 +221,7 @@ impl Member {
             candidate: Some(name(1)),
             scheduled_at: None,
             confirmed_down: Vec::new(),
+            rebuild: false,
         };
         let members = (0..2).filter(|member| keys.leases[*member].is_some());
         ClusterView {

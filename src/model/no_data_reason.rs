@@ -1,0 +1,51 @@
+//! Why, where nobody leads and this member has no data.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::MemberName;
+
+/// A part of [`super::Reason`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "each variant is its own sentence, written out in Display")]
+pub enum NoDataReason {
+    NewCluster,
+    AwaitingMembers { seconds: u64 },
+    BootstrapElsewhere,
+    NobodyToClone,
+    DataElsewhere { member: MemberName },
+    MayNotBootstrap,
+}
+
+impl fmt::Display for NoDataReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            NoDataReason::NewCluster => write!(f, "there is no cluster yet: creating it"),
+            NoDataReason::AwaitingMembers { seconds } => write!(
+                f,
+                "there is no cluster yet: creating it when no other member has registered for {seconds} s \
+                 (bootstrap.wait_for_members)"
+            ),
+            NoDataReason::BootstrapElsewhere => write!(
+                f,
+                "another member is creating the cluster (if none is, nobody else may before the key initialize is \
+                 deleted in etcd)"
+            ),
+            NoDataReason::NobodyToClone => {
+                write!(f, "no data here, and nobody leads: waiting for a leader to clone from")
+            }
+            NoDataReason::DataElsewhere { member } => write!(
+                f,
+                "no data here, and etcd knows no cluster, but {member} registered with data: waiting until it leads \
+                 (`matriarch list` shows what keeps it from that; to give its data up, end it, move its data directory \
+                 away, and restart this member)"
+            ),
+            NoDataReason::MayNotBootstrap => write!(
+                f,
+                "there is no cluster yet, and this member may not create one: remove its tag nofailover, or give it a \
+                 bootstrap section, and restart it"
+            ),
+        }
+    }
+}

@@ -1,0 +1,201 @@
+//! etcd knows no cluster: who makes it, out of what, and who waits.
+
+use matriarch::decide::Memory;
+use matriarch::model::{
+    Action, ControlFile, ControlState, DataDirectory, FailoverKey, FailoverRequest, Job, JobKind, MemberKey,
+    MemberRecord, NoDataReason, PostgresFacts, Reason, Session,
+};
+use serde_json::{Value, json};
+
+use super::scenarios::jobs;
+use super::world::{World, control, down, name, primary, standby, up, without};
+
+const AWAITING: Reason = Reason::NoData(NoDataReason::AwaitingMembers { seconds: 10 });
+
+/// etcd knows no cluster, a is registered alone, and has nothing.
+fn empty() -> World {
+    let mut world = World::new();
+    world.nobody_leads().cluster().initialize = None;
+    world.cluster().members.retain(|member, _| *member == name("a"));
+    world.cluster().members.get_mut(&name("a")).expect("kept").record.session = Some(Session(0xA));
+    world.postgres(without(DataDirectory::Empty));
+    world
+}
+
+fn registers(world: &mut World, member: &str, record: Value) {
+    let record: MemberRecord = serde_json::from_value(record).expect("a valid record");
+    world.cluster().members.insert(name(member), MemberKey { record, lease: None });
+}
+
+fn outcome(world: &mut World) -> (Vec<JobKind>, Reason) {
+    let decision = world.tick();
+    (jobs(&decision.actions), decision.because)
+}
+
+const MADE: fn() -> (Vec<JobKind>, Reason) =
+    || (vec![JobKind::Bootstrap], Reason::NoData(NoDataReason::NewCluster));
+
+#[test]
+fn a_new_cluster_is_made_when_nobody_else_registered_for_the_whole_time() {
+    let mut world = empty();
+    assert_eq!(outcome(&mut world), (vec![], AWAITING));
+    assert_eq!(outcome(world.later(9_999)), (vec![], AWAITING));
+    let made = world.later(1).tick();
+    // The transaction compares the revision: one that registers meanwhile is not overlooked.
+    assert!(made.actions.contains(&Action::Start(Job::Bootstrap { seen: 100 })), "{:?}", made.actions);
+}
+
+#[test]
+fn without_a_wait_it_is_made_at_once() {
+    let mut world = empty();
+    world.seen.me.wait_for_members = std::time::Duration::ZERO;
+    assert_eq!(outcome(&mut world), MADE());
+}
+
+/// As long as etcd does not show me, another that looks would not see me either.
+#[test]
+fn the_time_begins_when_i_am_registered_myself() {
+    let mut world = empty();
+    world.cluster().members.get_mut(&name("a")).expect("there").record.session = Some(Session(0x1));
+    assert_eq!(outcome(&mut world), (vec![], AWAITING));
+    assert_eq!(outcome(world.later(60_000)), (vec![], AWAITING));
+    world.cluster().members.get_mut(&name("a")).expect("there").record.session = Some(Session(0xA));
+    assert_eq!(outcome(&mut world), (vec![], AWAITING));
+    assert_eq!(outcome(world.later(10_000)), MADE());
+}
+
+/// Empty members wait side by side: the time begins anew with the last of them, and only once for each.
+#[test]
+fn an_empty_member_that_registers_begins_the_time_anew_once() {
+    let mut world = empty();
+    world.tick();
+    registers(&mut world, "b", json!({"role": "uninitialized"}));
+    assert_eq!(outcome(world.later(8_000)), (vec![], AWAITING));
+    world.cluster().members.remove(&name("b"));
+    assert_eq!(outcome(world.later(5_000)), (vec![], AWAITING));
+    registers(&mut world, "b", json!({"role": "uninitialized"}));
+    assert_eq!(outcome(world.later(4_999)), (vec![], AWAITING));
+    assert_eq!(outcome(world.later(1)), MADE());
+}
+
+/// It may be on its way back: what it held is the cluster.
+#[test]
+fn nothing_is_made_beside_a_member_that_registered_with_data() {
+    for record in [json!({"role": "replica"}), json!({"system_identifier": "7000000000000000009"})] {
+        let mut world = empty();
+        world.tick();
+        registers(&mut world, "b", record);
+        let waits = Reason::NoData(NoDataReason::DataElsewhere { member: name("b") });
+        assert_eq!(outcome(world.later(3_000)), (vec![], waits.clone()));
+        world.cluster().members.remove(&name("b"));
+        assert_eq!(outcome(world.later(60_000)), (vec![], waits), "it is gone, and its data is not");
+        registers(&mut world, "b", json!({"role": "uninitialized"}));
+        assert_eq!(outcome(world.later(10)), MADE(), "its data was given up");
+    }
+}
+
+/// What was seen in another emptiness says nothing of this one.
+#[test]
+fn the_time_begins_anew_when_etcd_loses_a_cluster() {
+    let mut world = empty();
+    world.tick();
+    world.cluster().initialize = Some("7000000000000000009".to_owned());
+    world.later(60_000).tick();
+    world.cluster().initialize = None;
+    assert_eq!(outcome(world.later(10)), (vec![], AWAITING));
+}
+
+fn asked(candidate: &str, leader: Option<&str>, rebuild: bool) -> FailoverKey {
+    let request = FailoverRequest {
+        leader: leader.map(name),
+        candidate: Some(name(candidate)),
+        rebuild,
+        ..FailoverRequest::default()
+    };
+    FailoverKey { request, mod_revision: 70 }
+}
+
+/// etcd was wiped, and a is a standby.
+fn wiped() -> World {
+    let mut world = World::new();
+    world.nobody_leads().cluster().initialize = None;
+    world
+}
+
+/// Only the member that is named, only by the word, and only while etcd knows no cluster.
+#[test]
+fn a_standby_rebuilds_the_cluster_when_it_is_told_to() {
+    let refused = Reason::ReplicaMustNotRebuild { me: name("a") };
+    for request in [asked("a", None, false), asked("b", None, true), asked("a", Some("b"), true)] {
+        let mut world = wiped();
+        world.cluster().failover = Some(request);
+        assert_eq!(outcome(&mut world), (vec![], refused.clone()));
+    }
+    let mut world = wiped();
+    world.cluster().failover = Some(asked("a", None, true));
+    world.cluster().initialize = Some(String::new());
+    assert_eq!(outcome(&mut world), (vec![], refused), "another member is making one");
+    world.cluster().initialize = None;
+    assert_eq!(outcome(&mut world), (vec![JobKind::TakeLeadership], Reason::AskedToLead));
+}
+
+fn copy() -> PostgresFacts {
+    let control = ControlFile { backup_label: true, ..control(ControlState::InProduction) };
+    without(DataDirectory::Ready(control))
+}
+
+/// A standby serves readers and shows how far it is; a backup is not replayed further than it was restored for.
+#[test]
+fn a_standby_is_started_where_etcd_knows_no_cluster_and_a_restored_backup_is_not() {
+    let mut world = wiped();
+    world.postgres(down(ControlState::ShutDownInRecovery));
+    assert_eq!(outcome(&mut world), (vec![JobKind::StartStandby], Reason::StartingToCompete));
+    let mut world = wiped();
+    world.postgres(copy());
+    let refused = Reason::ReplicaMustNotRebuild { me: name("a") };
+    assert_eq!(outcome(&mut world), (vec![], refused.clone()));
+    world.cluster().failover = Some(asked("b", None, true));
+    assert_eq!(outcome(&mut world), (vec![], refused));
+    world.cluster().failover = Some(asked("a", None, true));
+    assert_eq!(outcome(&mut world), (vec![JobKind::StartStandby], Reason::StartingToCompete));
+    assert_eq!(outcome(world.postgres(up(standby(1000)))).0, [JobKind::TakeLeadership]);
+}
+
+/// The primary came back before the request was written: it is no failover away from it.
+#[test]
+fn a_request_to_rebuild_that_comes_too_late_is_cleared() {
+    let mut world = World::new();
+    world.i_lead().postgres(up(primary(1000))).tick();
+    world.cluster().failover = Some(asked("c", None, true));
+    let decision = world.later(10).tick();
+    assert_eq!((jobs(&decision.actions), decision.because), (vec![], Reason::Leading));
+    assert!(decision.actions.contains(&Action::ClearFailover { mod_revision: 70 }), "{:?}", decision.actions);
+    assert_eq!(decision.memory.hand_over, None);
+}
+
+/// What lies here may be of another cluster: until the leader said which this is, nothing of it is replaced.
+#[test]
+fn nothing_is_mended_behind_a_leader_of_a_cluster_that_is_not_known() {
+    let mut world = World::new();
+    world.seen.settings.remove_data_directory_on_diverged_timelines = true;
+    world.cluster().initialize = None;
+    world.postgres(down(ControlState::ShutDownInRecovery));
+    for _ in 0..20 {
+        let waits = Reason::LeaderNotReady { leader: name("b") };
+        assert_eq!(outcome(world.later(1_000)), (vec![], waits));
+    }
+}
+
+/// Readers of etcd see why nobody leads, once that is no matter of moments.
+#[test]
+fn a_refusal_that_lasts_is_published() {
+    let mut world = wiped();
+    let refusal = |memory: &Memory| memory.published.as_ref().and_then(|(record, ..)| record.refusal.clone());
+    assert_eq!(refusal(&world.tick().memory), None);
+    let shown = refusal(&world.later(10_000).tick().memory).expect("it lasts");
+    assert!(shown.contains("matriarch failover --candidate a --rebuild"), "{shown}");
+    world.cluster().initialize = Some(super::world::SYSTEM_ID.to_string());
+    world.later(10).tick();
+    world.later(5).answers("b", 900).answers("c", 900);
+    assert_eq!(refusal(&world.tick().memory), None);
+}
