@@ -43,6 +43,8 @@ pub(crate) enum Mutation {
     GiveToNobody,
     /// A line of the log waits until somebody reads it.
     LogBlocks,
+    /// Whatever a leader says of its history, it seems to be one's own.
+    AttachUnchecked,
     /// The pod says that it leads as soon as its PostgreSQL is promoted.
     LabelEarly,
     /// The pod goes on to say that it leads when its PostgreSQL is stopped.

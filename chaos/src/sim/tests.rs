@@ -67,6 +67,7 @@ fn a_label_out_of_its_time_is_seen() {
 #[test]
 fn a_timeline_that_is_used_twice_is_seen() {
     is_caught(Mutation::ReuseTimelines, "timelines", 6);
+    is_caught(Mutation::AttachUnchecked, "timelines", 0);
 }
 
 #[test]

@@ -62,12 +62,6 @@ impl Wal {
         self.records.binary_search_by_key(&number, |record| record.number).is_ok()
     }
 
-    /// The record that ends there.
-    pub(crate) fn number_at(&self, end: u64) -> Option<u64> {
-        let found = self.records.binary_search_by_key(&end, |record| record.end).ok()?;
-        Some(self.records[found].number)
-    }
-
     /// On which timeline the record that ends there, or reaches beyond it, was written.
     pub(crate) fn timeline_at(&self, end: u64) -> u32 {
         let found = self.records.partition_point(|record| record.end < end);
@@ -196,6 +190,15 @@ impl Disk {
         }
     }
 
+    /// The last records of a copy are missing; something of the newest timeline is there.
+    pub(crate) fn lack_last(&mut self, records: usize) {
+        let newest = self.wal.records.iter().filter(|record| record.timeline == self.wal.timeline).count();
+        let lost = records.min(newest.saturating_sub(1));
+        self.wal.records.truncate(self.wal.records.len() - lost);
+        self.flushed = self.wal.end();
+        self.checkpoint = self.checkpoint.min(self.flushed);
+    }
+
     /// What the names of the files in `pg_wal` say.
     fn segments(&self) -> Branch {
         let end = Some(Lsn((self.wal.end() / SEGMENT_BYTES + 1) * SEGMENT_BYTES));
@@ -241,6 +244,6 @@ mod tests {
         assert_eq!(wal.between(100, 300).len(), 2);
         wal.cut(250);
         assert_eq!((wal.end(), wal.timeline, wal.switches.len()), (200, 1, 0));
-        assert!(wal.holds(2) && !wal.holds(3) && wal.number_at(100) == Some(1));
+        assert!(wal.holds(2) && !wal.holds(3));
     }
 }

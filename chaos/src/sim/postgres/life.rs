@@ -6,10 +6,22 @@ use matriarch::model::ControlState;
 
 use super::{Phase, Server};
 use crate::sim::postgres::disk::Data;
-use crate::sim::world::Sim;
+use crate::sim::world::{Machine, Sim};
 
 /// WAL bytes of a checkpoint, or of the end of a recovery.
 pub(crate) const CHECKPOINT_BYTES: u64 = 120;
+
+impl Machine {
+    /// Replay has come to where the directory may be read; true from then on.
+    fn become_consistent(&mut self) -> bool {
+        let Some(server) = self.server.as_mut() else { return false };
+        if server.phase == Phase::Starting && self.disk.min_recovery <= server.replayed {
+            server.phase = Phase::Standby;
+            self.disk.unfinished = false;
+        }
+        server.phase != Phase::Starting
+    }
+}
 
 impl Sim {
     /// Starts a server as a standby; gives its number.
@@ -50,7 +62,7 @@ impl Sim {
         if self.world().machines[member].disk.full && self.exec.chance(|chance| chance.permille(700)) {
             return self.end_server(member, number, "no space left on device");
         }
-        let (mut left, consistent_at) = {
+        let mut left = {
             let mut world = self.world();
             let machine = &mut world.machines[member];
             let disk = &mut machine.disk;
@@ -62,11 +74,12 @@ impl Sim {
             disk.control = ControlState::InArchiveRecovery;
             let Some(server) = machine.server.as_mut() else { return };
             server.replayed = disk.checkpoint.min(disk.flushed);
-            (5_u64, disk.min_recovery)
+            5_u64
         };
-        let chunk = self.exec.chance(|chance| match chance.permille(120) {
-            true => chance.millis(50, 900),
-            false => chance.millis(1, 15),
+        let chunk = self.exec.chance(|chance| match chance.below(1000) {
+            0..=29 => chance.millis(1000, 6000),
+            30..=149 => chance.millis(50, 900),
+            _ => chance.millis(1, 15),
         });
         loop {
             self.exec.sleep(chunk).await;
@@ -80,10 +93,8 @@ impl Sim {
                 server.replayed = flushed;
                 server.read_all = true;
             }
-            if server.phase == Phase::Starting && consistent_at <= server.replayed {
-                server.phase = Phase::Standby;
-                machine.disk.unfinished = false;
-            }
+            machine.become_consistent();
+            let Some(server) = machine.server.as_mut() else { return };
             server.changed.give(&self.exec);
             if left == 0 {
                 break;
@@ -124,10 +135,11 @@ impl Sim {
             let machine = &mut world.machines[member];
             let Some(server) = machine.server.as_mut() else { return };
             server.replayed = machine.disk.flushed;
-            if restartpoint {
-                machine.disk.restartpoint(server.replayed);
-            }
             server.changed.give(&self.exec);
+            let (replayed, consistent) = (server.replayed, machine.become_consistent());
+            if restartpoint && consistent {
+                machine.disk.restartpoint(replayed);
+            }
         }
     }
 
@@ -284,7 +296,9 @@ impl Sim {
             let (flushed, end) = (machine.disk.flushed, machine.disk.wal.end());
             let kept = self.exec.chance(|chance| chance.between(flushed, end));
             machine.disk.crash(kept);
-            if server.phase != Phase::Primary && machine.disk.control == ControlState::InArchiveRecovery {
+            let standby =
+                server.phase != Phase::Primary && machine.disk.control == ControlState::InArchiveRecovery;
+            if standby && !machine.disk.unfinished {
                 // Some of what was replayed has reached the data files.
                 let low = machine.disk.min_recovery.min(server.replayed);
                 machine.disk.min_recovery = self.exec.chance(|chance| chance.between(low, server.replayed));

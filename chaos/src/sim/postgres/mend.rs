@@ -127,6 +127,12 @@ impl Sim {
             ..theirs.clone()
         };
         copy.wal.cut(theirs.flushed);
+        // The last of the WAL that the source wrote meanwhile may not have come along.
+        let behind = self.exec.chance(|chance| match chance.permille(400) {
+            true => chance.below(4),
+            false => 0,
+        });
+        copy.lack_last(behind as usize);
         copy.control = match server.phase {
             Phase::Primary => ControlState::InProduction,
             Phase::Starting | Phase::Standby => ControlState::InArchiveRecovery,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::disk::Record;
+use super::disk::{Record, SEGMENT_BYTES};
 use super::{Phase, Walsender};
 use crate::sim::channel::Channel;
 use crate::sim::network::Host;
@@ -76,7 +76,8 @@ impl Sim {
             if disk.system_id != world.machines[source].disk.system_id {
                 return;
             }
-            (disk.wal.timeline_at(disk.flushed), disk.flushed)
+            // And for WAL from the beginning of a segment on, also where it has some of it.
+            (disk.wal.timeline_at(disk.flushed), disk.flushed - disk.flushed % SEGMENT_BYTES)
         };
         let data: Channel<Batch> = Channel::open(self, there, here, changed.clone());
         let feedback: Channel<Feedback> = Channel::open(self, here, there, source_changed);
@@ -137,7 +138,7 @@ impl Sim {
     }
 
     /// Writes and flushes what came; false when it cannot be written.
-    async fn write_received(&self, member: usize, source: usize, batch: Batch) -> bool {
+    async fn write_received(&self, member: usize, source: usize, mut batch: Batch) -> bool {
         let slow_ms = {
             let mut world = self.world();
             let world = &mut *world;
@@ -149,13 +150,23 @@ impl Sim {
                 return false;
             }
             let mine = disk.wal.last_number();
-            if !batch.records.is_empty() && mine != batch.after {
+            let known = batch.records.iter().take_while(|record| disk.wal.holds(record.number)).count();
+            let after = known.checked_sub(1).map_or(batch.after, |last| batch.records[last].number);
+            batch.records.drain(..known);
+            if !batch.records.is_empty() && mine != after {
                 let text = format!(
                     "{member} continues a history that is not its own from {source}: its last record is {mine}, the \
-                     first that it is sent comes after {}",
-                    batch.after
+                     first that it is sent comes after {after}"
                 );
                 world.ledger.break_promise("timelines", text);
+                return false;
+            }
+            if let Some(first) = batch.records.first()
+                && self.exec.chance(|chance| chance.permille(8))
+            {
+                // The connection breaks in the middle of a record.
+                server.received = (disk.wal.end() + first.end) / 2;
+                server.changed.give(&self.exec);
                 return false;
             }
             disk.wal.records.extend(&batch.records);
@@ -255,7 +266,7 @@ impl Sim {
                 let (wal, end) = (&machine.disk.wal, machine.disk.flushed);
                 let records = wal.between(sent, end).to_vec();
                 let idle = sent_at.is_none_or(|at| at + KEEPALIVE <= self.now());
-                let after = wal.number_at(sent).unwrap_or(0);
+                let after = wal.between(0, sent).last().map_or(0, |record| record.number);
                 sent = end.max(sent);
                 (idle || !records.is_empty()).then(|| Batch {
                     after,

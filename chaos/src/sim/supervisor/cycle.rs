@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use matriarch::decide::{Decision, Memory, decide};
 use matriarch::model::{
-    Action, ExitBecause, Finished, Job, JobKind, LeaderBranch, Leading, LeaseFacts, Me, MemberName, Moment,
-    Observation, PeerAnswer, PodRole, Request, RequestId, Running, SyncMode, Tags, WallTime,
+    Action, Branch, ExitBecause, Finished, Job, JobKind, LeaderBranch, Leading, LeaseFacts, Me, MemberName,
+    Moment, Observation, PeerAnswer, PodRole, Request, RequestId, Running, SyncMode, Tags, WallTime,
 };
 
 use super::observe::PostgresWatch;
@@ -246,6 +246,12 @@ impl Cycle {
                 if let Some(view) = &mut seen.view {
                     view.cluster.initialize = None;
                     view.cluster.members.retain(|name, _| *name == seen.me.name);
+                }
+            }
+            Some(Mutation::AttachUnchecked) => {
+                let own = seen.postgres.branch_at_most().or_else(|| seen.postgres.branch());
+                if let (Some(told), Some(own)) = (&mut seen.leader_branch, own) {
+                    told.answer = Ok(Branch { end: None, ..own });
                 }
             }
             Some(Mutation::NoGuard) => {
