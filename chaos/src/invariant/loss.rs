@@ -21,9 +21,10 @@ pub(crate) fn promoted(sim: &Sim, member: usize) {
     let leader = world.etcd.store.keys.get(&world.keys.path("leader"));
     let handed =
         leader.zip(status).is_some_and(|(leader, status)| leader.mod_revision == status.mod_revision);
-    // Once the key `sync` is in force whoever is promoted holds everything.
+    // Once the key `sync` is in force whoever is promoted holds everything; and what was promised under it, also where
+    // it is gone, unless an operator wanted that.
     let in_force = world.etcd.store.keys.contains_key(&world.keys.path("sync"));
-    let owed_up_to = if handed || in_force { u64::MAX } else { optime.unwrap_or(0).saturating_sub(limit) };
+    let published_up_to = optime.unwrap_or(0).saturating_sub(limit);
     let published = world.etcd.store.keys.get(&world.keys.path("history"));
     let published: Vec<u64> = published
         .and_then(|key| serde_json::from_slice::<Vec<serde_json::Value>>(&key.value).ok())
@@ -44,7 +45,9 @@ pub(crate) fn promoted(sim: &Sim, member: usize) {
         }
         // What a leader acknowledged before etcd heard of its timeline is not before any position that etcd heard of.
         let known = promise.parent.is_none_or(|parent| published.contains(&u64::from(parent)));
-        if promise.lsn <= owed_up_to && (known || handed || in_force) && (!forced || handed) {
+        let in_force = (in_force || promise.bound) && !promise.released;
+        let owed = handed || in_force || (promise.lsn <= published_up_to && known);
+        if owed && (!forced || handed) {
             worst = Some(*promise);
         }
         promise.written_off = true;
@@ -55,7 +58,7 @@ pub(crate) fn promoted(sim: &Sim, member: usize) {
              {limit} to be lost at most, {}",
             lost.number,
             lost.lsn,
-            match (handed, in_force) {
+            match (handed, in_force || lost.bound) {
                 (true, _) => "and nothing in a hand-over",
                 (_, true) => "and nothing under the key sync",
                 (false, false) => "in a failover",

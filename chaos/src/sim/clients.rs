@@ -19,6 +19,10 @@ pub(crate) struct Promise {
     pub(crate) lsn: u64,
     /// The timeline that had ended when its own began.
     pub(crate) parent: Option<u32>,
+    /// It was made under the key `sync`.
+    pub(crate) bound: bool,
+    /// An operator had switched synchronous replication off, or has since.
+    pub(crate) released: bool,
     /// It was lost, within what asynchronous replication allows.
     pub(crate) written_off: bool,
 }

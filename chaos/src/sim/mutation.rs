@@ -37,6 +37,8 @@ pub(crate) enum Mutation {
     TrustAnyAnswer,
     /// Standbys seem to hold everything as soon as they are connected.
     ConfirmTooEarly,
+    /// A faulty dynamic configuration puts the defaults in force.
+    SettingsByDefault,
     /// A member without data does not see that there is a cluster.
     ForgetCluster,
     /// A release carries no write, and what a full etcd refuses is not taken note of.

@@ -51,6 +51,7 @@ fn a_lost_commit_is_seen() {
     is_caught(Mutation::HandOverUnproved, "loss", 9);
     is_caught(Mutation::IgnoreSyncRecord, "loss", 5);
     is_caught(Mutation::ConfirmTooEarly, "loss", 210);
+    is_caught(Mutation::SettingsByDefault, "loss", 0);
 }
 
 #[test]

@@ -10,6 +10,7 @@ use super::clock::At;
 use super::network::Host;
 use super::world::Sim;
 
+mod config;
 mod disk;
 mod etcd;
 mod network;

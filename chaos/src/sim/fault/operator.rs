@@ -7,6 +7,7 @@ use serde_json::json;
 
 use crate::sim::etcd::store::{Change, Txn};
 use crate::sim::postgres::disk::{Data, Disk};
+use crate::sim::supervisor::configured::{pauses, written};
 use crate::sim::world::{Sim, index_of, name_of};
 
 impl Sim {
@@ -42,7 +43,8 @@ impl Sim {
     pub(super) fn operator_fault(&self) {
         let member = self.any_member();
         match self.exec.chance(|chance| chance.below(100)) {
-            0..=44 => self.ask_switchover(member),
+            0..=32 => self.ask_switchover(member),
+            33..=44 => self.change_config(),
             45..=54 => self.ask_failover(member),
             55..=74 => {
                 let ask = Ask::Restart { at: None, filter: RestartFilter::default() };
@@ -64,7 +66,7 @@ impl Sim {
         }
     }
 
-    fn put(&self, name: &str, value: String) {
+    pub(super) fn put(&self, name: &str, value: String) {
         let mut world = self.world();
         let path = world.keys.path(name);
         let change = Change::Put(path.clone(), value.into_bytes(), 0);
@@ -114,7 +116,7 @@ impl Sim {
     pub(super) fn is_paused(&self) -> bool {
         let world = self.world();
         let config = world.etcd.store.keys.get(&world.keys.path("config"));
-        config.is_some_and(|key| key.value != b"{}")
+        config.is_some_and(|key| pauses(&key.value))
     }
 
     /// `pause` in the dynamic configuration, once there is one.
@@ -123,7 +125,7 @@ impl Sim {
             let world = self.world();
             world.etcd.store.keys.get(&world.keys.path("config")).map(|key| key.value.clone())
         };
-        let wanted = if pause { json!({"pause": true}) } else { json!({}) }.to_string();
+        let wanted = written(&self.world().options.settings.sync, pause).to_string();
         if known.is_some_and(|known| known != wanted.as_bytes()) {
             self.note(|| format!("fault: pause {pause}"));
             self.put("config", wanted);

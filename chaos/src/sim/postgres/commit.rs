@@ -1,5 +1,7 @@
 //! A client's transaction: written, flushed, confirmed by as many standbys as are waited for, acknowledged.
 
+use matriarch::model::SyncMode;
+
 use super::Server;
 use crate::sim::clients::Promise;
 use crate::sim::world::Sim;
@@ -60,7 +62,10 @@ impl Sim {
                 let Some(server) = machine.server.as_mut() else { return Committed::Refused };
                 if confirmed {
                     server.sync.waiting.remove(&(number as i32));
-                    world.ledger.promises.push(Promise { number, lsn, parent, written_off: false });
+                    let on = world.options.settings.sync.mode != SyncMode::Off;
+                    let bound = on && world.etcd.store.keys.contains_key(&world.keys.path("sync"));
+                    let promise = Promise { number, lsn, parent, bound, released: !on, written_off: false };
+                    world.ledger.promises.push(promise);
                     return Committed::Yes;
                 }
                 server.sync.waiting.insert(number as i32);

@@ -121,6 +121,8 @@ pub(crate) struct Disk {
     pub(crate) sync_names: String,
     /// The access rules keep clients out.
     pub(crate) gated: bool,
+    /// `patroni.dynamic.json`.
+    pub(crate) configured: Option<String>,
     /// A directory that was moved aside.
     pub(crate) aside: Option<Box<Disk>>,
     pub(crate) full: bool,
@@ -147,6 +149,7 @@ impl Default for Disk {
             slots: BTreeSet::new(),
             sync_names: String::new(),
             gated: false,
+            configured: None,
             aside: None,
             full: false,
             slow_ms: 0,

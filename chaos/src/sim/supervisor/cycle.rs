@@ -189,11 +189,13 @@ impl Cycle {
         let postgres = self.watch.look(&agent, kind, anew).await;
         self.seen_version = agent.shared.view_version.get();
         let view = agent.shared.view.borrow().clone();
+        let settings = agent.settings();
+        agent.keep_config();
         let lease = agent.shared.lease.borrow().clone();
         let requests = std::mem::take(&mut *agent.shared.requests.borrow_mut());
         Observation {
             me: self.me.clone(),
-            settings: agent.settings(),
+            settings,
             view,
             lease,
             postgres,

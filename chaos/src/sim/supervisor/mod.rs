@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use matriarch::model::{
     Finished, LeaderBranch, LeaseFacts, LeaseId, Liveness, MemberName, MemberRecord, Moment, PeerAnswer,
-    PostgresFacts, Process, Request, Settings, SyncOwner, Verdict, View,
+    PostgresFacts, Process, Request, SyncOwner, Verdict, View,
 };
 
 use super::etcd::client::Client;
@@ -21,6 +21,7 @@ use super::network::Host;
 use super::signal::{Reply, Signal};
 use super::world::Sim;
 
+pub(crate) mod configured;
 pub(crate) mod cycle;
 pub(crate) mod fencing;
 pub(crate) mod jobs;
@@ -83,6 +84,9 @@ pub(crate) struct Shared {
     pub(crate) status: RefCell<Status>,
     pub(crate) shutting_down: Cell<bool>,
     pub(crate) sync_owner: RefCell<SyncOwner>,
+    pub(crate) configured: RefCell<configured::Configured>,
+    /// It is being written beside the data.
+    pub(crate) keeping: Cell<bool>,
     pub(crate) etcd: Client,
 }
 
@@ -132,14 +136,6 @@ impl Agent {
         self.shared.bell.give(&self.sim.exec);
     }
 
-    pub(crate) fn settings(&self) -> Settings {
-        let mut settings = self.sim.world().options.settings.clone();
-        let view = self.shared.view.borrow();
-        let config = view.as_ref().and_then(|view| view.cluster.config.as_ref());
-        settings.pause = config.is_some_and(|config| config.text.contains("\"pause\":true"));
-        settings
-    }
-
     pub(crate) fn host(&self) -> Host {
         Host::Member(self.member())
     }
@@ -169,6 +165,7 @@ impl Sim {
         let pid = self.exec.fork();
         let now = self.read_clock(member);
         let ttl = self.world().options.settings.ttl;
+        let kept = self.world().machines[member].disk.configured.clone();
         let shared = Rc::new(Shared {
             member,
             pid,
@@ -196,6 +193,8 @@ impl Sim {
             status: RefCell::default(),
             shutting_down: Cell::default(),
             sync_owner: RefCell::default(),
+            configured: RefCell::new(configured::Configured::recalled(kept)),
+            keeping: Cell::default(),
             etcd: Client::new(self, Host::Member(member)),
         });
         let agent = Agent { sim: self.clone(), shared: shared.clone() };

@@ -71,8 +71,9 @@ impl Cycle {
                 });
             }
             Action::RestoreConfig { term } => {
+                let text = agent.restored_config(&seen.settings.sync);
                 agent.aside(lease, Event::LookWanted, move |own, lease| async move {
-                    own.put_config((term, lease)).await
+                    own.put_config((term, lease), text).await
                 });
             }
             Action::ClearFailover { mod_revision } => {

@@ -11,6 +11,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::Agent;
+use super::configured::written;
 use crate::invariant;
 use crate::sim::etcd::store::{Change, Compare, Txn};
 use crate::sim::etcd::{Body, Op, Refusal};
@@ -231,12 +232,16 @@ impl Agent {
         self.put_as_leader(held, "initialize", system_id.to_string().into_bytes()).await
     }
 
-    pub(crate) async fn put_config(&self, (term, lease): (Term, LeaseId)) -> Result<Cas, Refusal> {
+    pub(crate) async fn put_config(
+        &self,
+        (term, lease): (Term, LeaseId),
+        text: String,
+    ) -> Result<Cas, Refusal> {
         let config = self.path("config");
         let mut when = self.as_leader(term, lease);
         when.push(Compare::Absent(config.clone()));
-        self.swap(when, vec![Change::Put(config.clone(), b"{}".to_vec(), 0)], config, |now| now.is_some())
-            .await
+        let then = vec![Change::Put(config.clone(), text.into_bytes(), 0)];
+        self.swap(when, then, config, |now| now.is_some()).await
     }
 
     pub(crate) async fn clear_failover(&self, revision: i64) -> Result<Cas, Refusal> {
@@ -275,7 +280,8 @@ impl Agent {
         let (path, config) = (self.path("initialize"), self.path("config"));
         let value = system_id.to_string().into_bytes();
         let when = vec![Compare::Lease(path.clone(), lease.0)];
-        let then = vec![Change::Put(path.clone(), value.clone(), 0), Change::Put(config, b"{}".to_vec(), 0)];
+        let first = bytes(&written(&self.sim.world().options.settings.sync, false));
+        let then = vec![Change::Put(path.clone(), value.clone(), 0), Change::Put(config, first, 0)];
         self.swap(when, then, path, |now| now.is_some_and(|key| key.value == value)).await
     }
 

@@ -1,0 +1,67 @@
+//! The dynamic configuration: another synchronous mode, values that nobody can use, a key that is gone.
+
+use matriarch::model::SyncMode;
+use serde_json::{Value, json};
+
+use crate::sim::etcd::store::{Change, Txn};
+use crate::sim::supervisor::configured::written;
+use crate::sim::world::Sim;
+
+/// What is no value of the keys beside it.
+const UNUSABLE: [(&str, &str); 5] = [
+    ("loop_wait", "abc"),
+    ("synchronous_mode", "perhaps"),
+    ("synchronous_mode", ""),
+    ("synchronous_node_count", "some"),
+    ("postgresql", "none"),
+];
+
+impl Sim {
+    pub(super) fn change_config(&self) {
+        let path = self.world().keys.path("config");
+        if !self.world().etcd.store.keys.contains_key(&path) {
+            return;
+        }
+        let paused = self.is_paused();
+        match self.exec.chance(|chance| chance.below(100)) {
+            0..=29 => self.change_mode(paused),
+            30..=74 => self.spoil_config(paused),
+            // Who believes in a pause that nobody can see is not to be ended.
+            _ if paused => {}
+            _ => {
+                self.note(|| "fault: the dynamic configuration is gone".to_owned());
+                let mut world = self.world();
+                let txn = Txn { when: Vec::new(), then: vec![Change::Delete(path.clone())], read: path };
+                let _ = world.etcd.store.txn(&txn);
+                world.etcd.changed.give(&self.exec);
+            }
+        }
+    }
+
+    /// Who switches it off takes the loss of what was promised until then.
+    fn change_mode(&self, paused: bool) {
+        let modes = [SyncMode::Off, SyncMode::Quorum, SyncMode::Quorum, SyncMode::On];
+        let mode = self.exec.chance(|chance| chance.pick(&modes)).unwrap_or_default();
+        self.note(|| format!("fault: the synchronous mode is to be {mode:?}"));
+        let config = {
+            let mut world = self.world();
+            let world = &mut *world;
+            world.options.settings.sync.mode = mode;
+            if mode == SyncMode::Off {
+                world.ledger.promises.iter_mut().for_each(|promise| promise.released = true);
+            }
+            written(&world.options.settings.sync, paused)
+        };
+        self.put("config", config.to_string());
+    }
+
+    /// What is wanted stays as it was: nobody has said anything else.
+    fn spoil_config(&self, paused: bool) {
+        let mut config = written(&self.world().options.settings.sync, paused);
+        let whole = self.exec.chance(|chance| chance.permille(100));
+        let (key, value) = self.exec.chance(|chance| chance.pick(&UNUSABLE)).unwrap_or(UNUSABLE[0]);
+        self.note(|| format!("fault: the dynamic configuration says {key}: {value}"));
+        config[key] = Value::from(value);
+        self.put("config", if whole && !paused { json!([]).to_string() } else { config.to_string() });
+    }
+}
