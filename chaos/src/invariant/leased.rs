@@ -1,4 +1,4 @@
-//! Writable only under a live lease and an armed guard.
+//! Writable only under a live lease and an armed guard, or named in etcd as left running in pause.
 
 use matriarch::model::LeaseFacts;
 
@@ -12,7 +12,9 @@ pub(crate) fn check(sim: &Sim) {
             let server = world.machines[*index].server.as_ref();
             server.is_some_and(|server| server.is_writable() && !sim.exec.is_frozen(server.pid))
         };
-        (0..world.machines.len()).filter(writes).collect()
+        let unfenced = world.unfenced();
+        let fenced = |index: &usize| !unfenced.contains(&world.machines[*index].name);
+        (0..world.machines.len()).filter(writes).filter(fenced).collect()
     };
     for member in writers {
         let fault = {

@@ -33,6 +33,8 @@ pub(crate) enum Mutation {
     IgnoreSyncRecord,
     /// A promotion waits neither for the names nor for the key `sync`.
     PromoteUnprepared,
+    /// A primary that was left running in pause does not keep anybody from being promoted.
+    IgnoreUnfenced,
     /// An answer counts whoever gave it.
     TrustAnyAnswer,
     /// Standbys seem to hold everything as soon as they are connected.

@@ -34,6 +34,7 @@ fn a_seed_tells_the_same_story_twice() {
 fn two_writers_are_seen() {
     is_caught(Mutation::DeadlineTooLate, "one_writer", 3);
     is_caught(Mutation::NoFuse, "one_writer", 3);
+    is_caught(Mutation::IgnoreUnfenced, "one_writer", 0);
 }
 
 #[test]

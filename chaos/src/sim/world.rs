@@ -113,6 +113,15 @@ impl World {
         clock.when(clock.read(now) + ttl, now)
     }
 
+    /// Whom the key `unfenced` names.
+    pub(crate) fn unfenced(&self) -> Vec<MemberName> {
+        if !self.etcd.store.keys.contains_key(&self.keys.path("unfenced")) {
+            return Vec::new();
+        }
+        let view = self.keys.view(&self.etcd.store.keys, self.etcd.store.revision).unwrap_or_default();
+        view.unfenced(None).map(|(name, _)| name.clone()).collect()
+    }
+
     /// A machine's clock.
     pub(crate) fn clock(&self, member: usize) -> &Clock {
         &self.clocks[self.network.index(Host::Member(member))]

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use matriarch::model::{Ask, Request, RequestId, RestartFilter};
+use matriarch::model::{Ask, MemberName, Request, RequestId, RestartFilter};
 use serde_json::json;
 
 use crate::sim::etcd::store::{Change, Txn};
@@ -54,7 +54,6 @@ impl Sim {
                 let from_leader = self.exec.chance(|chance| chance.permille(500));
                 self.ask(member, Ask::Reinitialize { force: true, from_leader });
             }
-            _ if self.somebody_ends() => {}
             _ => {
                 self.set_pause(true);
                 let (sim, lasts) = (self.clone(), self.lasts());
@@ -96,7 +95,19 @@ impl Sim {
         self.note(|| format!("fault: failover to {to}"));
         let now = self.now();
         self.world().ledger.memory.forced.insert(to, now);
-        self.put("failover", json!({"member": name_of(to)}).to_string());
+        self.put(
+            "failover",
+            json!({"member": name_of(to), "confirmed_down": self.stop_unfenced()}).to_string(),
+        );
+    }
+
+    /// Whom etcd shows to run without a fence: the operator stops it before saying that it is down.
+    fn stop_unfenced(&self) -> Vec<MemberName> {
+        let left: Vec<MemberName> = self.world().unfenced();
+        for member in left.iter().filter_map(|name| index_of(name.as_str())) {
+            self.kill_server(member);
+        }
+        left
     }
 
     fn ask(&self, member: usize, ask: Ask) {
@@ -105,12 +116,6 @@ impl Sim {
         self.note(|| format!("fault: {member} is asked for {ask:?}"));
         supervisor.shared.requests.borrow_mut().push(Request { id: RequestId(0), ask });
         supervisor.shared.bell.give(&self.exec);
-    }
-
-    fn somebody_ends(&self) -> bool {
-        let world = self.world();
-        let mut supervisors = world.machines.iter().filter_map(|machine| machine.supervisor.as_ref());
-        supervisors.any(|it| it.shared.shutting_down.get() && self.exec.is_alive(it.pid))
     }
 
     pub(super) fn is_paused(&self) -> bool {

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use crate::sim::executor::Pid;
-use crate::sim::supervisor::Supervisor;
 use crate::sim::world::Sim;
 
 /// A guard that was lost is replaced well within this.
@@ -103,14 +102,10 @@ impl Sim {
         }
     }
 
-    /// SIGTERM, and a start later on.
+    /// SIGTERM, and a start later on. In pause it leaves a primary behind, and says so in etcd.
     fn end_supervisor(&self, member: usize) {
         let supervisor = self.world().machines[member].supervisor.clone();
         let Some(supervisor) = supervisor.filter(|it| self.exec.is_alive(it.pid)) else { return };
-        if self.is_paused() || !self.knows_config(&supervisor) {
-            // In pause it would leave a primary without a guard, as asked: nothing is promised then.
-            return;
-        }
         self.note(|| format!("fault: {member}: supervisor is asked to end"));
         supervisor.shared.shutting_down.set(true);
         supervisor.shared.bell.give(&self.exec);
@@ -121,16 +116,6 @@ impl Sim {
             }
             sim.start_again(member, lasts);
         });
-    }
-
-    /// True if it has heard of the last change of the dynamic configuration: it will not yet come to believe in a pause
-    /// that is over.
-    fn knows_config(&self, supervisor: &Supervisor) -> bool {
-        let world = self.world();
-        let last = world.etcd.store.keys.get(&world.keys.path("config")).map(|key| key.mod_revision);
-        let view = supervisor.shared.view.borrow();
-        let known = view.as_ref().and_then(|view| view.cluster.config.as_ref()).map(|key| key.mod_revision);
-        known == last
     }
 
     /// The guard dies or freezes while its supervisor is well.

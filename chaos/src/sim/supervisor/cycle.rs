@@ -260,6 +260,13 @@ impl Cycle {
                 // The supervisor does not notice that its lease ends, either.
                 seen.lease.deadline = seen.lease.deadline.map(|at| at + seen.settings.ttl * 100);
             }
+            Some(Mutation::IgnoreUnfenced) => {
+                if let Some(view) = &mut seen.view {
+                    // Its own it does not forget: it would never end.
+                    let key = view.cluster.unfenced.as_mut();
+                    key.into_iter().for_each(|key| key.primaries.retain(|name, _| *name == seen.me.name));
+                }
+            }
             Some(Mutation::TrustAnyAnswer) => {
                 let names: Vec<MemberName> = seen.peers.keys().cloned().collect();
                 for name in names {

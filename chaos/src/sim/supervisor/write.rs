@@ -87,8 +87,12 @@ impl Agent {
             Some(Mutation::TakeFromAnybody) => Vec::new(),
             _sound => {
                 let sync = Compare::Revision(self.path("sync"), by.sync);
-                let unfenced = Compare::Revision(self.path("unfenced"), by.unfenced);
-                vec![Compare::Absent(leader.clone()), sync, unfenced, since("status"), since("timeline")]
+                let mut when =
+                    vec![Compare::Absent(leader.clone()), sync, since("status"), since("timeline")];
+                if mutation != Some(Mutation::IgnoreUnfenced) {
+                    when.push(Compare::Revision(self.path("unfenced"), by.unfenced));
+                }
+                when
             }
         };
         let then = vec![Change::Put(leader.clone(), name.as_str().as_bytes().to_vec(), lease.0)];
