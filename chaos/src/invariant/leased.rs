@@ -1,6 +1,6 @@
 //! Writable only under a live lease and an armed guard, or named in etcd as left running in pause.
 
-use matriarch::model::LeaseFacts;
+use matriarch::model::{LeaseFacts, LeaseId};
 
 use crate::sim::world::Sim;
 
@@ -50,5 +50,20 @@ pub(crate) fn renewed(sim: &Sim, member: usize, facts: &LeaseFacts) {
     if ends.is_none_or(|ends| ends < at) && sim.now() < at {
         let text = format!("{member} counts on lease {lease} until {at}, and etcd ends it at {ends:?}");
         sim.world().ledger.break_promise("leased", text);
+    }
+}
+
+/// The leader key has moved to this lease, and no guard lets PostgreSQL live longer than it.
+pub(crate) fn moved(sim: &Sim, member: usize, lease: LeaseId) {
+    let (ends, guards) = {
+        let world = sim.world();
+        let ends = world.etcd.store.leases.get(&lease.0).map(|lease| lease.expires);
+        (ends, world.machines[member].guard.guards.clone())
+    };
+    let kills = guards.iter().filter(|guard| sim.exec.is_alive(guard.pid)).filter_map(|guard| guard.armed());
+    let last = kills.map(|deadlines| sim.when(member, deadlines.kill_at)).max();
+    if let Some(at) = last.filter(|at| sim.now() < *at && ends.is_none_or(|ends| ends < *at)) {
+        let text = format!("the guard of {member} kills at {at}, and etcd ends lease {lease} at {ends:?}");
+        sim.world().ledger.break_promise("guarded", text);
     }
 }

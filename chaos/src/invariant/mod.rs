@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use matriarch::model::{LeaseFacts, PodRole};
+use matriarch::model::{LeaseFacts, LeaseId, PodRole};
 
 use crate::sim::clock::At;
 use crate::sim::world::Sim;
@@ -47,6 +47,11 @@ pub(crate) fn promoted(sim: &Sim, member: usize) {
 /// A leader has deleted its key.
 pub(crate) fn released(sim: &Sim, member: usize, ends: bool) {
     kept::released(sim, member, ends);
+}
+
+/// The leader key has moved to another lease of its leader.
+pub(crate) fn moved(sim: &Sim, member: usize, lease: LeaseId) {
+    leased::moved(sim, member, lease);
 }
 
 /// A renewal was confirmed.

@@ -72,8 +72,8 @@ pub(crate) struct GuardState {
 pub(crate) struct GuardPlace {
     /// The present one, and a former one that was not dismissed yet.
     pub(crate) guards: Vec<Guard>,
-    /// The socket has the name that says armed.
-    pub(crate) named_armed: bool,
+    /// Whose socket has the name that says armed.
+    pub(crate) named_armed: Option<Pid>,
 }
 
 impl Guard {
@@ -101,6 +101,12 @@ impl Guard {
 
     pub(crate) fn take_answer(&self) -> Option<Answer> {
         self.answers.borrow_mut().pop_front()
+    }
+
+    /// What it is armed with.
+    pub(crate) fn armed(&self) -> Option<Deadlines> {
+        let state = self.state.borrow();
+        state.deadlines.filter(|_| state.phase == Phase::Armed)
     }
 
     fn answer(&self, sim: &Sim, sequence: u32) {
@@ -172,10 +178,7 @@ impl Sim {
         }
         let guards = self.world().machines[member].guard.guards.clone();
         for guard in guards {
-            let armed = {
-                let state = guard.state.borrow();
-                state.deadlines.filter(|_| state.phase == Phase::Armed)
-            };
+            let armed = guard.armed();
             let number = self.world().machines[member].server.as_ref().map(|server| server.number);
             let (Some(at), Some(number)) = (armed, number) else { continue };
             let sim = self.clone();

@@ -37,11 +37,15 @@ pub(crate) enum Mutation {
     IgnoreUnfenced,
     /// An answer counts whoever gave it.
     TrustAnyAnswer,
+    /// The leader key moves to a lease of another TTL before the guard knows of the earlier deadline.
+    TtlJump,
+    /// As long as it cannot be told what runs, nothing seems to, and the guard is dismissed.
+    DisarmOnDoubt,
     /// Standbys seem to hold everything as soon as they are connected.
     ConfirmTooEarly,
-    /// A faulty dynamic configuration puts the defaults in force.
+    /// A dynamic configuration that is faulty or gone puts the defaults in force.
     SettingsByDefault,
-    /// A member without data does not see that there is a cluster.
+    /// A member without data does not see that there is a cluster that was led, and the transaction does not ask.
     ForgetCluster,
     /// A release carries no write, and what a full etcd refuses is not taken note of.
     GiveToNobody,

@@ -37,6 +37,15 @@ impl Weather {
         Weather { fastest_us: 100, slowest_us: 900, lost_permille: 0, late_permille: 0, straggler_ms: 0 };
 }
 
+/// Who answers over REST at an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Resident {
+    /// This member.
+    Member(usize),
+    /// A member of another cluster that has the same name, and says what whoever asks likes best to hear.
+    Stranger,
+}
+
 /// The network.
 #[derive(Debug)]
 pub(crate) struct Network {
@@ -46,8 +55,8 @@ pub(crate) struct Network {
     /// How many faults cut this direction, by `from * hosts + to`.
     cuts: Vec<u8>,
     pub(crate) weather: Weather,
-    /// Which member answers where another one is asked over REST: it has its address by now.
-    readdressed: BTreeMap<usize, usize>,
+    /// Who answers where a member is asked over REST: somebody has its address by now.
+    readdressed: BTreeMap<usize, Resident>,
 }
 
 impl Network {
@@ -102,16 +111,16 @@ impl Network {
     }
 
     /// From now on, who asks `member` over REST asks `other`; `None`: itself again.
-    pub(crate) fn readdress(&mut self, member: usize, other: Option<usize>) {
+    pub(crate) fn readdress(&mut self, member: usize, other: Option<Resident>) {
         match other {
             Some(other) => drop(self.readdressed.insert(member, other)),
             None => drop(self.readdressed.remove(&member)),
         }
     }
 
-    /// Which member answers where this one is asked.
-    pub(crate) fn at_address_of(&self, member: usize) -> usize {
-        self.readdressed.get(&member).copied().unwrap_or(member)
+    /// Who answers where this member is asked.
+    pub(crate) fn at_address_of(&self, member: usize) -> Resident {
+        self.readdressed.get(&member).copied().unwrap_or(Resident::Member(member))
     }
 
     /// True when messages get from here to there.

@@ -128,5 +128,6 @@ fn options(exec: &Executor, mutation: Option<Mutation>) -> Options {
         sync: exec.chance(sync_settings),
         ..Settings::default()
     };
-    Options { members, clients: 2, settings, bytes_factor: factor, mutation }
+    let file_ttl = settings.ttl;
+    Options { members, clients: 2, settings, file_ttl, bytes_factor: factor, mutation }
 }

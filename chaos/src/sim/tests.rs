@@ -32,32 +32,35 @@ fn a_seed_tells_the_same_story_twice() {
 
 #[test]
 fn two_writers_are_seen() {
-    is_caught(Mutation::DeadlineTooLate, "one_writer", 3);
-    is_caught(Mutation::NoFuse, "one_writer", 3);
-    is_caught(Mutation::IgnoreUnfenced, "one_writer", 0);
+    is_caught(Mutation::DeadlineTooLate, "one_writer", 39);
+    is_caught(Mutation::NoFuse, "one_writer", 0);
+    is_caught(Mutation::IgnoreUnfenced, "one_writer", 109);
 }
 
 #[test]
 fn a_writer_without_the_key_or_a_guard_is_seen() {
-    is_caught(Mutation::TakeFromAnybody, "leased", 235);
+    is_caught(Mutation::TakeFromAnybody, "leased", 71);
     is_caught(Mutation::CountFromAnswer, "leased", 21);
-    is_caught(Mutation::NoConfirmedRead, "leased", 12);
-    is_caught(Mutation::ForgetFormerLease, "leased", 46);
+    is_caught(Mutation::NoConfirmedRead, "leased", 2);
+    is_caught(Mutation::ForgetFormerLease, "leased", 8);
     is_caught(Mutation::NoGuard, "guarded", 0);
+    is_caught(Mutation::DisarmOnDoubt, "guarded", 8);
+    is_caught(Mutation::TtlJump, "guarded", 78);
 }
 
 #[test]
 fn a_lost_commit_is_seen() {
-    is_caught(Mutation::NoLagLimit, "loss", 26);
+    is_caught(Mutation::NoLagLimit, "loss", 38);
     is_caught(Mutation::HandOverUnproved, "loss", 9);
     is_caught(Mutation::IgnoreSyncRecord, "loss", 5);
-    is_caught(Mutation::ConfirmTooEarly, "loss", 210);
+    is_caught(Mutation::ConfirmTooEarly, "loss", 327);
+    is_caught(Mutation::TrustAnyAnswer, "loss", 41);
     is_caught(Mutation::SettingsByDefault, "loss", 0);
 }
 
 #[test]
 fn a_promotion_outside_the_sync_record_is_seen() {
-    is_caught(Mutation::PromoteUnprepared, "sync_record", 10);
+    is_caught(Mutation::PromoteUnprepared, "sync_record", 12);
 }
 
 #[test]
@@ -68,21 +71,23 @@ fn a_label_out_of_its_time_is_seen() {
 
 #[test]
 fn a_timeline_that_is_used_twice_is_seen() {
-    is_caught(Mutation::ReuseTimelines, "timelines", 6);
-    is_caught(Mutation::AttachUnchecked, "timelines", 0);
+    is_caught(Mutation::ReuseTimelines, "timelines", 25);
+    is_caught(Mutation::AttachUnchecked, "timelines", 31);
 }
 
 #[test]
 fn a_last_copy_that_is_deleted_is_seen() {
-    is_caught(Mutation::WipeBeforeClone, "last_copy", 6);
+    is_caught(Mutation::WipeBeforeClone, "last_copy", 21);
+    is_caught(Mutation::ForgetCluster, "last_copy", 52);
 }
 
 #[test]
 fn a_key_that_is_given_to_nobody_is_seen() {
-    is_caught(Mutation::GiveToNobody, "kept", 284);
+    is_caught(Mutation::GiveToNobody, "kept", 2);
 }
 
 #[test]
 fn a_cluster_that_does_not_heal_is_seen() {
-    is_caught(Mutation::LogBlocks, "healing", 1);
+    is_caught(Mutation::LogBlocks, "healing", 31);
+    is_caught(Mutation::NeverRelist, "healing", 76);
 }

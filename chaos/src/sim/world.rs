@@ -26,7 +26,10 @@ use super::trace::Trace;
 pub(crate) struct Options {
     pub(crate) members: usize,
     pub(crate) clients: usize,
+    /// What the operator wants now.
     pub(crate) settings: Settings,
+    /// What the members' files say of the TTL.
+    pub(crate) file_ttl: Duration,
     /// Commits are this many times as large.
     pub(crate) bytes_factor: u64,
     pub(crate) mutation: Option<Mutation>,
@@ -42,6 +45,8 @@ pub(crate) struct Machine {
     pub(crate) strain: Strain,
     /// Nobody reads the log any more; nobody ever will.
     pub(crate) unread: bool,
+    /// So many faults keep a supervisor that starts from telling what runs.
+    pub(crate) untold: u32,
     /// The postmaster came, went, or turned primary.
     pub(crate) changed: Signal,
     pub(crate) guard: GuardPlace,
@@ -81,6 +86,7 @@ impl World {
             replay_lag_ms: 0,
             strain: Strain::default(),
             unread: false,
+            untold: 0,
             changed: Signal::default(),
             guard: GuardPlace::default(),
             supervisor: None,

@@ -102,6 +102,8 @@ pub(crate) struct Etcd {
     pub(crate) slow_ms: u64,
     /// Watches opened from now on never tell anything.
     pub(crate) deaf_watches: bool,
+    /// How often all open watches broke.
+    pub(crate) broken_watches: u64,
     /// It takes no writes but deletions, and grants no lease.
     pub(crate) no_space: bool,
 }

@@ -1,4 +1,6 @@
-//! The dynamic configuration: another synchronous mode, values that nobody can use, a key that is gone.
+//! The dynamic configuration: another synchronous mode, another TTL, values that nobody can use, a key that is gone.
+
+use std::time::Duration;
 
 use matriarch::model::SyncMode;
 use serde_json::{Value, json};
@@ -8,7 +10,8 @@ use crate::sim::supervisor::configured::written;
 use crate::sim::world::Sim;
 
 /// What is no value of the keys beside it.
-const UNUSABLE: [(&str, &str); 5] = [
+const UNUSABLE: [(&str, &str); 6] = [
+    ("ttl", "long"),
     ("loop_wait", "abc"),
     ("synchronous_mode", "perhaps"),
     ("synchronous_mode", ""),
@@ -24,8 +27,9 @@ impl Sim {
         }
         let paused = self.is_paused();
         match self.exec.chance(|chance| chance.below(100)) {
-            0..=29 => self.change_mode(paused),
-            30..=74 => self.spoil_config(paused),
+            0..=24 => self.change_mode(paused),
+            25..=54 => self.change_ttl(paused),
+            55..=79 => self.spoil_config(paused),
             // Who believes in a pause that nobody can see is not to be ended.
             _ if paused => {}
             _ => {
@@ -50,14 +54,25 @@ impl Sim {
             if mode == SyncMode::Off {
                 world.ledger.promises.iter_mut().for_each(|promise| promise.released = true);
             }
-            written(&world.options.settings.sync, paused)
+            written(&world.options.settings, paused)
+        };
+        self.put("config", config.to_string());
+    }
+
+    fn change_ttl(&self, paused: bool) {
+        let seconds = self.exec.chance(|chance| chance.pick(&[3, 5, 10, 20, 30])).unwrap_or(10);
+        self.note(|| format!("fault: the ttl is to be {seconds} s"));
+        let config = {
+            let mut world = self.world();
+            world.options.settings.ttl = Duration::from_secs(seconds);
+            written(&world.options.settings, paused)
         };
         self.put("config", config.to_string());
     }
 
     /// What is wanted stays as it was: nobody has said anything else.
     fn spoil_config(&self, paused: bool) {
-        let mut config = written(&self.world().options.settings.sync, paused);
+        let mut config = written(&self.world().options.settings, paused);
         let whole = self.exec.chance(|chance| chance.permille(100));
         let (key, value) = self.exec.chance(|chance| chance.pick(&UNUSABLE)).unwrap_or(UNUSABLE[0]);
         self.note(|| format!("fault: the dynamic configuration says {key}: {value}"));

@@ -10,7 +10,7 @@ impl Sim {
         let (sim, lasts) = (self.clone(), self.lasts());
         let pid = self.world().etcd.servers[server].pid;
         match self.exec.chance(|chance| chance.below(100)) {
-            0..=19 => {
+            0..=18 => {
                 self.note(|| format!("fault: etcd {server} is killed for {lasts:?}"));
                 self.exec.kill(pid);
                 self.nature(async move {
@@ -18,7 +18,7 @@ impl Sim {
                     sim.restart_etcd_server(server);
                 });
             }
-            20..=39 => {
+            19..=36 => {
                 self.note(|| format!("fault: etcd {server} is frozen for {lasts:?}"));
                 self.exec.freeze(pid);
                 self.nature(async move {
@@ -26,8 +26,8 @@ impl Sim {
                     sim.exec.thaw(pid, std::time::Duration::ZERO);
                 });
             }
-            40..=59 => self.move_raft_leader(),
-            60..=74 => {
+            37..=54 => self.move_raft_leader(),
+            55..=69 => {
                 let slow_ms = self.exec.chance(|chance| chance.between(20, 4_000));
                 self.note(|| format!("fault: etcd answers up to {slow_ms} ms late for {lasts:?}"));
                 self.world().etcd.slow_ms = slow_ms;
@@ -36,23 +36,34 @@ impl Sim {
                     sim.world().etcd.slow_ms = 0;
                 });
             }
-            75..=84 => {
-                self.note(|| format!("fault: watches are deaf for {lasts:?}"));
-                self.world().etcd.deaf_watches = true;
+            70..=79 => {
+                self.note(|| format!("fault: watches break, and those opened within {lasts:?} are deaf"));
+                {
+                    let mut world = self.world();
+                    world.etcd.deaf_watches = true;
+                    world.etcd.broken_watches += 1;
+                    world.etcd.changed.give(&self.exec);
+                }
                 self.nature(async move {
                     sim.exec.sleep(lasts).await;
                     sim.world().etcd.deaf_watches = false;
                 });
             }
-            85..=86 => {
+            80..=89 => {
                 self.note(|| format!("fault: etcd is full for {lasts:?}"));
                 self.world().etcd.no_space = true;
+                let fails = self.exec.chance(|chance| chance.permille(500));
+                if let Some(leader) = self.leader().filter(|_| fails) {
+                    // It would give the key away, if anybody could take it.
+                    self.note(|| format!("fault: {leader}: postgres is killed"));
+                    self.kill_server(leader);
+                }
                 self.nature(async move {
                     sim.exec.sleep(lasts).await;
                     sim.world().etcd.no_space = false;
                 });
             }
-            87..=89 => {
+            90..=92 => {
                 let mut world = self.world();
                 world.etcd.store.compacted = world.etcd.store.revision;
             }

@@ -118,7 +118,7 @@ impl Sim {
             (world.etcd.slow_ms, world.etcd.deaf_watches, world.etcd.no_space) = (0, false, false);
             for machine in &mut world.machines {
                 (machine.disk.full, machine.disk.slow_ms, machine.replay_lag_ms) = (false, 0, 0);
-                machine.strain = Strain::default();
+                (machine.strain, machine.untold) = (Strain::default(), 0);
             }
         }
         self.exec.set_stalls(0);
@@ -140,6 +140,7 @@ impl Sim {
                 sim.exec.sleep(Duration::from_secs(1)).await;
                 if ended + PATIENCE <= sim.now() {
                     sim.remove_foreign_data();
+                    sim.write_lost_config();
                 }
                 (0..members).for_each(|member| sim.start_supervisor(member));
                 sim.set_pause(false);

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use crate::sim::network::{Host, Weather};
+use crate::sim::network::{Host, Resident, Weather};
 use crate::sim::world::Sim;
 
 type Link = (Host, Host);
@@ -11,13 +11,14 @@ type Link = (Host, Host);
 impl Sim {
     pub(super) fn network_fault(&self) {
         match self.exec.chance(|chance| chance.below(100)) {
-            0..=8 => self.bad_weather(),
-            9..=14 => self.readdress(),
-            15..=34 => {
+            0..=7 => self.bad_weather(),
+            8..=11 => self.readdress_any(),
+            12..=22 => self.readdress_and_fail_over(),
+            23..=36 => {
                 let member = Host::Member(self.any_member());
                 self.cut_off(&[member], |_| true);
             }
-            35..=54 => {
+            37..=54 => {
                 let member = Host::Member(self.any_member());
                 self.cut_off(&[member], |host| matches!(host, Host::Etcd(_)));
             }
@@ -55,13 +56,45 @@ impl Sim {
         });
     }
 
-    /// A member answers where another one registered: over REST only, for etcd knows nobody by an address.
-    fn readdress(&self) {
-        let (member, other, lasts) = (self.any_member(), self.any_member(), self.lasts());
-        if member == other {
-            return;
-        }
-        self.note(|| format!("fault: {other} answers at the address of {member}, for {lasts:?}"));
+    /// Somebody answers where another one registered: over REST only, for etcd knows nobody by an address.
+    fn readdress_any(&self) {
+        let other = match self.exec.chance(|chance| chance.permille(500)) {
+            true => Resident::Stranger,
+            false => Resident::Member(self.any_member()),
+        };
+        self.readdress(self.any_member(), other, self.lasts());
+    }
+
+    /// The leader is lost while only one standby hears it, and somebody else answers at the address of that one.
+    fn readdress_and_fail_over(&self) {
+        let Some(leader) = self.leader() else { return };
+        let mut standbys = {
+            let world = self.world();
+            let hears = |member: &usize| {
+                let server = world.machines[*member].server.as_ref();
+                server.is_some_and(|server| server.streams_from == Some(leader))
+            };
+            (0..world.machines.len()).filter(hears).collect::<Vec<usize>>()
+        };
+        self.exec.chance(|chance| chance.shuffle(&mut standbys));
+        let [hears, behind @ ..] = &standbys[..] else { return };
+        let Some(behind_first) = behind.first() else { return };
+        let residents = [Resident::Stranger, Resident::Member(*behind_first)];
+        let resident = self.exec.chance(|chance| chance.pick(&residents)).unwrap_or(Resident::Stranger);
+        self.readdress(*hears, resident, self.lasts() + Duration::from_secs(5));
+        let links: Vec<Link> =
+            behind.iter().map(|member| (Host::Member(leader), Host::Member(*member))).collect();
+        self.cut_links(&links);
+        let (sim, after) = (self.clone(), self.exec.chance(|chance| chance.millis(200, 2_000)));
+        self.nature(async move {
+            sim.exec.sleep(after).await;
+            sim.crash_machine(leader);
+            sim.join_links(&links);
+        });
+    }
+
+    fn readdress(&self, member: usize, other: Resident, lasts: Duration) {
+        self.note(|| format!("fault: {other:?} answers at the address of {member}, for {lasts:?}"));
         self.world().network.readdress(member, Some(other));
         let sim = self.clone();
         self.nature(async move {

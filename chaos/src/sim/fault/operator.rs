@@ -50,19 +50,28 @@ impl Sim {
                 let ask = Ask::Restart { at: None, filter: RestartFilter::default() };
                 self.ask(member, ask);
             }
-            75..=89 => {
+            75..=84 => {
                 let from_leader = self.exec.chance(|chance| chance.permille(500));
                 self.ask(member, Ask::Reinitialize { force: true, from_leader });
             }
-            _ => {
-                self.set_pause(true);
-                let (sim, lasts) = (self.clone(), self.lasts());
-                self.nature(async move {
-                    sim.exec.sleep(lasts).await;
-                    sim.set_pause(false);
-                });
-            }
+            _ => self.pause_for_a_while(),
         }
+    }
+
+    /// Mostly for something that is done to the leader: its supervisor ends meanwhile, for longer than its lease lasts.
+    fn pause_for_a_while(&self) {
+        self.set_pause(true);
+        let (sim, lasts) = (self.clone(), self.lasts());
+        let ends = self.exec.chance(|chance| chance.permille(600));
+        self.nature(async move {
+            sim.exec.sleep(lasts / 2).await;
+            if let Some(leader) = sim.leader().filter(|_| ends) {
+                let ttl = sim.world().options.settings.ttl;
+                sim.end_supervisor(leader, ttl + sim.lasts());
+            }
+            sim.exec.sleep(lasts / 2).await;
+            sim.set_pause(false);
+        });
     }
 
     pub(super) fn put(&self, name: &str, value: String) {
@@ -73,7 +82,7 @@ impl Sim {
         world.etcd.changed.give(&self.exec);
     }
 
-    fn leader(&self) -> Option<usize> {
+    pub(super) fn leader(&self) -> Option<usize> {
         let world = self.world();
         let key = world.etcd.store.keys.get(&world.keys.path("leader"))?;
         index_of(&String::from_utf8_lossy(&key.value))
@@ -124,13 +133,29 @@ impl Sim {
         config.is_some_and(|key| pauses(&key.value))
     }
 
+    /// Where nobody leads, and members hold on to a pause that was asked for in a key that is gone, an operator writes
+    /// that key anew.
+    pub(super) fn write_lost_config(&self) {
+        let lost = {
+            let world = self.world();
+            let (keys, path) = (&world.etcd.store.keys, |name| world.keys.path(name));
+            let made = keys.get(&path("initialize")).is_some_and(|key| key.lease == 0);
+            made && !keys.contains_key(&path("config"))
+        };
+        if lost {
+            let config = written(&self.world().options.settings, false);
+            self.note(|| format!("an operator writes the dynamic configuration: {config}"));
+            self.put("config", config.to_string());
+        }
+    }
+
     /// `pause` in the dynamic configuration, once there is one.
     pub(super) fn set_pause(&self, pause: bool) {
         let known = {
             let world = self.world();
             world.etcd.store.keys.get(&world.keys.path("config")).map(|key| key.value.clone())
         };
-        let wanted = written(&self.world().options.settings.sync, pause).to_string();
+        let wanted = written(&self.world().options.settings, pause).to_string();
         if known.is_some_and(|known| known != wanted.as_bytes()) {
             self.note(|| format!("fault: pause {pause}"));
             self.put("config", wanted);

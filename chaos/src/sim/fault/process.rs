@@ -19,11 +19,12 @@ impl Sim {
             15..=29 => self.freeze_postgres(member),
             30..=41 => self.kill_supervisor(member),
             42..=55 => self.freeze_supervisor(member),
-            56..=65 => self.end_supervisor(member),
+            56..=65 => self.end_supervisor(member, self.lasts()),
             66..=75 => self.strike_guard(member),
             76..=81 => self.suspend(member),
-            82..=87 => self.freeze_member(member),
-            88..=94 => self.crash_machine(member),
+            82..=86 => self.freeze_member(member),
+            87..=91 => self.crash_machine(member),
+            92..=94 => self.doubt(member),
             95 => {
                 self.note(|| format!("fault: {member}: nobody reads its log any more"));
                 self.world().machines[member].unread = true;
@@ -94,6 +95,20 @@ impl Sim {
         }
     }
 
+    /// The supervisor dies, and the next one cannot tell at first what runs.
+    fn doubt(&self, member: usize) {
+        let lasts = self.lasts() + Duration::from_secs(1);
+        self.note(|| format!("fault: {member}: for {lasts:?} nobody who starts there can tell what runs"));
+        self.world().machines[member].untold += 1;
+        self.kill_supervisor(member);
+        let sim = self.clone();
+        self.nature(async move {
+            sim.exec.sleep(lasts).await;
+            let untold = &mut sim.world().machines[member].untold;
+            *untold = untold.saturating_sub(1);
+        });
+    }
+
     fn freeze_supervisor(&self, member: usize) {
         let (Some(pid), lasts) = (self.supervisor_pid(member), self.lasts()) else { return };
         if self.may_strike_supervisor(member, lasts) {
@@ -103,13 +118,13 @@ impl Sim {
     }
 
     /// SIGTERM, and a start later on. In pause it leaves a primary behind, and says so in etcd.
-    fn end_supervisor(&self, member: usize) {
+    pub(super) fn end_supervisor(&self, member: usize, lasts: Duration) {
         let supervisor = self.world().machines[member].supervisor.clone();
         let Some(supervisor) = supervisor.filter(|it| self.exec.is_alive(it.pid)) else { return };
         self.note(|| format!("fault: {member}: supervisor is asked to end"));
         supervisor.shared.shutting_down.set(true);
         supervisor.shared.bell.give(&self.exec);
-        let (sim, lasts) = (self.clone(), self.lasts());
+        let sim = self.clone();
         self.nature(async move {
             while sim.exec.is_alive(supervisor.pid) {
                 sim.exec.sleep(Duration::from_millis(100)).await;
@@ -205,7 +220,7 @@ impl Sim {
     }
 
     /// Power is gone, and comes back.
-    fn crash_machine(&self, member: usize) {
+    pub(super) fn crash_machine(&self, member: usize) {
         let lasts = self.lasts();
         if 0 < self.world().machines[member].strain.suspended {
             return;

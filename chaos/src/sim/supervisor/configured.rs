@@ -1,5 +1,7 @@
 //! The dynamic configuration in force: `src/agent/dynamic.rs` and `src/agent/kept.rs`, with the real reading of it.
 
+use std::time::Duration;
+
 use matriarch::config;
 use matriarch::model::{ClusterView, Settings, SyncMode, SyncSettings};
 use serde_json::{Value, json};
@@ -7,6 +9,7 @@ use serde_json::{Value, json};
 use super::Agent;
 use crate::sim::mutation::Mutation;
 use crate::sim::postgres::disk::Data;
+use crate::sim::world::Options;
 
 /// What a supervisor goes by. Its file says nothing of synchronous replication.
 pub(crate) struct Configured {
@@ -22,9 +25,18 @@ impl Configured {
         Configured { text: config::mended(&text, "{}").text, revision: None, says_mode: false }
     }
 
+    /// How long its lease is to last; without a word of it as the file says.
+    pub(crate) fn ttl(&self, file: Duration) -> Duration {
+        let config: Value = serde_json::from_str(&self.text).unwrap_or_default();
+        config["ttl"].as_u64().map_or(file, Duration::from_secs)
+    }
+
     fn take(&mut self, cluster: Option<&ClusterView>, by_default: bool) {
         let Some(key) = cluster.and_then(|cluster| cluster.config.as_ref()) else {
-            self.says_mode = false;
+            (self.text, self.says_mode) = match by_default {
+                true => ("{}".to_owned(), true),
+                false => (std::mem::take(&mut self.text), false),
+            };
             return;
         };
         if self.revision == Some(key.mod_revision) {
@@ -42,14 +54,13 @@ impl Configured {
 impl Agent {
     /// The settings in force over the view as it is now.
     pub(crate) fn settings(&self) -> Settings {
-        let (mut settings, by_default) = {
-            let world = self.sim.world();
-            (world.options.settings.clone(), world.options.mutation == Some(Mutation::SettingsByDefault))
-        };
+        let Options { mut settings, file_ttl, mutation, .. } = self.sim.world().options.clone();
+        let by_default = mutation == Some(Mutation::SettingsByDefault);
         let view = self.shared.view.borrow();
         let cluster = view.as_ref().map(|view| &view.cluster);
         let mut configured = self.shared.configured.borrow_mut();
         configured.take(cluster, by_default);
+        settings.ttl = configured.ttl(file_ttl);
         settings.pause = pauses(configured.text.as_bytes());
         settings.sync = config::sync_settings(&configured.text);
         if !configured.says_mode {
@@ -94,13 +105,15 @@ pub(crate) fn pauses(text: &[u8]) -> bool {
 }
 
 /// The key `config` as an operator writes it.
-pub(crate) fn written(sync: &SyncSettings, pause: bool) -> Value {
+pub(crate) fn written(settings: &Settings, pause: bool) -> Value {
+    let sync = &settings.sync;
     let mode = match sync.mode {
         SyncMode::Off => json!(false),
         SyncMode::On => json!(true),
         SyncMode::Quorum => json!("quorum"),
     };
     let mut config = json!({
+        "ttl": settings.ttl.as_secs(),
         "synchronous_mode": mode,
         "synchronous_mode_strict": sync.strict,
         "synchronous_node_count": sync.node_count,

@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use matriarch::decide::{Decision, Memory, decide};
 use matriarch::model::{
-    Action, Branch, ExitBecause, Finished, Job, JobKind, LeaderBranch, Leading, LeaseFacts, Me, MemberName,
-    Moment, Observation, PeerAnswer, PodRole, Request, RequestId, Running, SyncMode, Tags, WallTime,
+    Action, Branch, DataDirectory, ExitBecause, Finished, Job, JobKind, LeaderBranch, Leading, LeaseFacts,
+    Me, MemberName, Moment, Observation, PeerAnswer, PodRole, Request, RequestId, Running, SyncMode, Tags,
+    View, WallTime,
 };
 
 use super::observe::PostgresWatch;
@@ -191,6 +192,7 @@ impl Cycle {
         let view = agent.shared.view.borrow().clone();
         let settings = agent.settings();
         agent.keep_config();
+        agent.set_ttl(settings.ttl);
         let lease = agent.shared.lease.borrow().clone();
         let requests = std::mem::take(&mut *agent.shared.requests.borrow_mut());
         Observation {
@@ -245,7 +247,9 @@ impl Cycle {
                 }
             }
             Some(Mutation::ForgetCluster) => {
-                if let Some(view) = &mut seen.view {
+                let bare = !matches!(seen.postgres.data, DataDirectory::Ready(_));
+                let led = |view: &&mut View| bare && view.cluster.status.is_some();
+                if let Some(view) = seen.view.as_mut().filter(led) {
                     view.cluster.initialize = None;
                     view.cluster.members.retain(|name, _| *name == seen.me.name);
                 }

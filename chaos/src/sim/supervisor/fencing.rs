@@ -59,6 +59,12 @@ impl Agent {
         }
     }
 
+    /// Leadership is about to move to another lease: whether the guard, if one is wanted, has acknowledged the deadline
+    /// of `lease`.
+    pub(crate) async fn holds_deadline(&self, lease: &LeaseFacts) -> bool {
+        !self.shared.wanted.get() || (self.arm(lease) && self.holds(ACKNOWLEDGED_WITHIN).await)
+    }
+
     pub(crate) fn unwant(&self) {
         if self.shared.wanted.replace(false) {
             self.order(None);

@@ -3,15 +3,17 @@
 use std::time::Duration;
 
 use matriarch::etcd::{KeepAliveAnswer, LeaderRead, Renewal, Verdict};
-use matriarch::model::{Leading, LeaseId, LeaseTiming, Term};
+use matriarch::model::{Leading, LeaseId, LeaseTiming, Moment, Term};
 
-use super::Agent;
+use super::{Agent, write};
 use crate::invariant;
 use crate::sim::etcd::client::Client;
+use crate::sim::etcd::store::{Change, Txn};
 use crate::sim::etcd::{Answer, Body, Op, Refusal};
 use crate::sim::mutation::Mutation;
 
 const RETRY_AFTER: Duration = Duration::from_millis(200);
+const CHANGE_AGAIN_AFTER: Duration = Duration::from_secs(5);
 
 /// The task's state.
 pub(crate) struct Keeping {
@@ -19,12 +21,19 @@ pub(crate) struct Keeping {
     /// Connections of its own.
     etcd: Client,
     renewal: Renewal,
-    ttl: Duration,
+    granted_ttl: Duration,
+    /// The TTL of a lease of a former life is not known before its first renewal.
+    resumed: bool,
+    /// A lease that leadership may have moved to already.
+    moving_to: Option<(LeaseId, Duration)>,
+    /// No change of the TTL begins before.
+    change_at: Moment,
 }
 
 impl Keeping {
     pub(crate) fn new(agent: &Agent, resumed: Option<LeaseId>) -> Keeping {
-        let ttl = agent.sim.world().options.settings.ttl;
+        let ttl = agent.settings().ttl;
+        agent.shared.ttl.set(ttl);
         let mut renewal = Renewal::default();
         if let Some(lease) = resumed {
             renewal.granted(lease, ttl);
@@ -33,19 +42,27 @@ impl Keeping {
         if agent.sim.world().options.mutation != Some(Mutation::ForgetFormerLease) {
             *agent.shared.lease.borrow_mut() = renewal.facts().clone();
         }
-        Keeping { agent: agent.clone(), etcd, renewal, ttl }
+        Keeping {
+            agent: agent.clone(),
+            etcd,
+            renewal,
+            granted_ttl: ttl,
+            resumed: resumed.is_some(),
+            moving_to: None,
+            change_at: Moment::default(),
+        }
     }
 
     pub(crate) async fn run(mut self) {
         loop {
-            let began_at = self.agent.now();
+            let (began_at, ttl) = (self.agent.now(), self.agent.shared.ttl.get());
             let withheld = self.agent.shared.liveness.borrow().withheld(began_at);
             let ended = match withheld {
-                None => self.round().await.map_err(|refusal| format!("{refusal:?}")),
+                None => self.round(ttl).await.map_err(|refusal| format!("{refusal:?}")),
                 Some(why) => Err(format!("not renewed: {why}")),
             };
             let next_at = match ended {
-                Ok(()) => began_at + LeaseTiming { ttl: self.ttl }.renew_every(),
+                Ok(()) => began_at + LeaseTiming { ttl: ttl.min(self.granted_ttl) }.renew_every(),
                 Err(trouble) => {
                     self.renewal.trouble(trouble);
                     self.agent.now() + RETRY_AFTER
@@ -62,11 +79,23 @@ impl Keeping {
         }
     }
 
-    async fn round(&mut self) -> Result<(), Refusal> {
+    async fn round(&mut self, ttl: Duration) -> Result<(), Refusal> {
+        let confirmed = self.renewal.facts().deadline.is_some();
+        let wanted = confirmed && ttl != self.granted_ttl && self.change_at <= self.agent.now();
+        if self.moving_to.is_some() || wanted {
+            match self.change_ttl(ttl).await {
+                Err(refusal) if self.moving_to.is_none() || refusal == Refusal::NoSpace => {
+                    self.moving_to = None;
+                    self.change_at = self.agent.now() + CHANGE_AGAIN_AFTER;
+                    self.agent.log(&format!("the ttl stays as it was: {refusal:?}")).await;
+                }
+                changed => changed?,
+            }
+        }
         for _ in 0..2 {
             let lease = match self.renewal.facts().lease {
                 Some(lease) => lease,
-                None => self.grant().await?,
+                None => self.grant(ttl).await?,
             };
             match self.renew(lease).await {
                 Err(Refusal::LeaseNotFound) => {
@@ -78,6 +107,9 @@ impl Keeping {
                     self.publish();
                 }
                 Ok(Verdict::Confirmed) => {
+                    if std::mem::take(&mut self.resumed) {
+                        self.granted_ttl = self.renewal.facts().ttl;
+                    }
                     self.agent.step().await;
                     self.agent.renewed(self.renewal.facts());
                     invariant::renewed(&self.agent.sim, self.agent.member(), self.renewal.facts());
@@ -92,18 +124,8 @@ impl Keeping {
 
     async fn renew(&mut self, lease: LeaseId) -> Result<Verdict, Refusal> {
         let mutation = self.agent.sim.world().options.mutation;
-        let Answer { raft_term, body, sent_at, .. } = self.ask(Op::KeepAlive(lease.0)).await?;
-        let sent_at = match mutation {
-            Some(Mutation::CountFromAnswer) => self.agent.now(),
-            Some(Mutation::DeadlineTooLate) => sent_at + self.ttl * 3,
-            _sound => sent_at,
-        };
-        let ttl = match body {
-            Body::Ttl(ttl) if ttl.is_zero() => return Err(Refusal::LeaseNotFound),
-            Body::Ttl(ttl) => ttl,
-            _other => return Err(Refusal::Unknown("not an answer to a keepalive")),
-        };
-        let answer = KeepAliveAnswer { lease, sent_at, ttl, raft_term };
+        let answer = self.keep_alive(lease, self.granted_ttl).await?;
+        let raft_term = answer.raft_term;
         let known = match self.renewal.facts().leading {
             Leading::Yes(term) => Some((lease, term)),
             Leading::No | Leading::Unknown => None,
@@ -115,24 +137,108 @@ impl Keeping {
         Ok(self.renewal.confirm(&answer, &read))
     }
 
+    async fn keep_alive(&self, lease: LeaseId, ttl: Duration) -> Result<KeepAliveAnswer, Refusal> {
+        let mutation = self.agent.sim.world().options.mutation;
+        let Answer { raft_term, body, sent_at, .. } = self.ask(ttl, Op::KeepAlive(lease.0)).await?;
+        let sent_at = match mutation {
+            Some(Mutation::CountFromAnswer) => self.agent.now(),
+            Some(Mutation::DeadlineTooLate) => sent_at + ttl * 3,
+            _sound => sent_at,
+        };
+        let ttl = match body {
+            Body::Ttl(ttl) if ttl.is_zero() => return Err(Refusal::LeaseNotFound),
+            Body::Ttl(ttl) => ttl,
+            _other => return Err(Refusal::Unknown("not an answer to a keepalive")),
+        };
+        Ok(KeepAliveAnswer { lease, sent_at, ttl, raft_term })
+    }
+
     async fn read_leader(&self) -> Result<LeaderRead, Refusal> {
         let leader = self.agent.sim.world().keys.path("leader");
-        let Answer { raft_term, body, .. } = self.ask(Op::Get(leader)).await?;
+        let Answer { raft_term, body, .. } = self.ask(self.granted_ttl, Op::Get(leader)).await?;
         let Body::Key(key) = body else { return Err(Refusal::Unknown("not an answer to a read")) };
         Ok(LeaderRead { raft_term, leader: key.map(|key| (LeaseId(key.lease), Term(key.mod_revision))) })
     }
 
-    async fn grant(&mut self) -> Result<LeaseId, Refusal> {
-        let Answer { body: Body::Lease(lease), .. } = self.ask(Op::Grant(self.ttl)).await? else {
-            return Err(Refusal::Unknown("not an answer to a grant"));
-        };
-        self.renewal.granted(LeaseId(lease), self.ttl);
+    async fn grant(&mut self, ttl: Duration) -> Result<LeaseId, Refusal> {
+        let lease = self.ask_lease(ttl).await?;
+        self.renewal.granted(lease, ttl);
+        (self.granted_ttl, self.resumed) = (ttl, false);
         self.publish();
-        Ok(LeaseId(lease))
+        Ok(lease)
     }
 
-    async fn ask(&self, op: Op) -> Result<Answer, Refusal> {
-        let timing = LeaseTiming { ttl: self.ttl };
+    async fn ask_lease(&self, ttl: Duration) -> Result<LeaseId, Refusal> {
+        match self.ask(ttl, Op::Grant(ttl)).await?.body {
+            Body::Lease(lease) => Ok(LeaseId(lease)),
+            _other => Err(Refusal::Unknown("not an answer to a grant")),
+        }
+    }
+
+    async fn change_ttl(&mut self, ttl: Duration) -> Result<(), Refusal> {
+        let (lease, ttl) = match self.moving_to {
+            Some(moving) => moving,
+            None => {
+                let lease = self.ask_lease(ttl).await?;
+                self.prepare_move(lease, ttl).await?;
+                self.moving_to = Some((lease, ttl));
+                (lease, ttl)
+            }
+        };
+        let read = self.read_leader().await?;
+        let old = self.renewal.facts().lease;
+        let moved = match read.leader {
+            Some((owner, term)) if owner == lease => Ok(Some(term)),
+            Some((owner, term)) if Some(owner) == old => self.move_leadership(term, owner, lease).await,
+            Some(_) | None => Ok(None),
+        };
+        if moved == Err(Refusal::LeaseNotFound) {
+            self.moving_to = None;
+        }
+        let term = moved?;
+        self.agent.note(|| format!("the ttl is {ttl:?} now, on lease {lease} in term {term:?}"));
+        self.renewal.moved(lease, term);
+        if term.is_some() {
+            invariant::moved(&self.agent.sim, self.agent.member(), lease);
+        }
+        self.moving_to = None;
+        self.granted_ttl = ttl;
+        self.publish();
+        Ok(())
+    }
+
+    async fn prepare_move(&mut self, lease: LeaseId, ttl: Duration) -> Result<(), Refusal> {
+        if self.agent.sim.world().options.mutation == Some(Mutation::TtlJump) {
+            return Ok(());
+        }
+        let answer = self.keep_alive(lease, ttl).await?;
+        let read = self.read_leader().await?;
+        if !self.renewal.moving(&answer, &read) {
+            return Err(Refusal::Unknown("keepalive and read come from different raft terms"));
+        }
+        self.publish();
+        match self.agent.holds_deadline(self.renewal.facts()).await {
+            true => Ok(()),
+            false => Err(Refusal::Unknown("the guard has not confirmed the other deadline")),
+        }
+    }
+
+    /// The new term, if the key is on the lease `to` now.
+    async fn move_leadership(&self, term: Term, from: LeaseId, to: LeaseId) -> Result<Option<Term>, Refusal> {
+        let leader = self.agent.path("leader");
+        let when = self.agent.as_leader(term, from);
+        let then = vec![Change::Rehang(leader.clone(), to.0)];
+        let op = Op::Txn(Txn { when, then, read: leader });
+        match self.etcd.hedged(write::HEDGE_AFTER, write::WITHIN, op).await?.body {
+            Body::Txn { now, .. } => {
+                Ok(now.filter(|key| key.lease == to.0).map(|key| Term(key.mod_revision)))
+            }
+            _other => Err(Refusal::Unknown("not an answer to a transaction")),
+        }
+    }
+
+    async fn ask(&self, ttl: Duration, op: Op) -> Result<Answer, Refusal> {
+        let timing = LeaseTiming { ttl };
         self.etcd.hedged(timing.hedge_after(), timing.try_timeout(), op).await
     }
 
@@ -147,6 +253,13 @@ impl Keeping {
 }
 
 impl Agent {
+    /// From now on the lease should last that long.
+    pub(crate) fn set_ttl(&self, ttl: Duration) {
+        if self.shared.ttl.replace(ttl) != ttl {
+            self.renew_now();
+        }
+    }
+
     pub(crate) fn renew_now(&self) {
         self.shared.renew_now.set(true);
         self.shared.lease_bell.give(&self.sim.exec);

@@ -63,10 +63,9 @@ impl Agent {
             let place = &world.machines[self.member()].guard;
             (place.named_armed, place.guards.clone())
         };
-        if !named {
-            return (Found::Nothing, guards);
-        }
-        let Some(guard) = guards.last().filter(|guard| self.sim.exec.is_alive(guard.pid)) else {
+        let Some(named) = named else { return (Found::Nothing, guards) };
+        let lives = |guard: &&Guard| guard.pid == named && self.sim.exec.is_alive(named);
+        let Some(guard) = guards.iter().find(lives) else {
             return (Found::Unguarded, guards);
         };
         while guard.take_answer().is_some() {}
@@ -137,11 +136,12 @@ impl Keeping {
             let orders = self.agent.shared.orders.borrow();
             (orders.armed, orders.sequence, orders.decided)
         };
-        if armed.is_some() {
-            self.agent.sim.world().machines[self.agent.member()].guard.named_armed = true;
-        }
         let now = self.agent.now();
         let Some(held) = &mut self.guard else { return };
+        if armed.is_some() {
+            let named = Some(held.guard.pid);
+            self.agent.sim.world().machines[self.agent.member()].guard.named_armed = named;
+        }
         let every = if armed.is_some() { ASK_EVERY } else { ASK_IDLE_EVERY };
         let command = if held.sent != Some(sequence) {
             match armed {
@@ -192,7 +192,7 @@ impl Keeping {
                 self.agent.sim.exec.kill(former.pid);
             }
             if idle {
-                self.agent.sim.world().machines[self.agent.member()].guard.named_armed = false;
+                self.agent.sim.world().machines[self.agent.member()].guard.named_armed = None;
             }
         }
         self.agent.shared.held_bell.give(&self.agent.sim.exec);

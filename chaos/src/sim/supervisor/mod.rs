@@ -61,6 +61,8 @@ pub(crate) struct Shared {
     /// Wakes the loop.
     pub(crate) bell: Signal,
     pub(crate) lease: RefCell<LeaseFacts>,
+    /// The TTL that the lease should have.
+    pub(crate) ttl: Cell<Duration>,
     pub(crate) renew_now: Cell<bool>,
     pub(crate) lease_bell: Signal,
     pub(crate) view: RefCell<Option<View>>,
@@ -164,13 +166,15 @@ impl Sim {
         }
         let pid = self.exec.fork();
         let now = self.read_clock(member);
-        let ttl = self.world().options.settings.ttl;
         let kept = self.world().machines[member].disk.configured.clone();
+        let configured = configured::Configured::recalled(kept);
+        let ttl = configured.ttl(self.world().options.file_ttl);
         let shared = Rc::new(Shared {
             member,
             pid,
             bell: Signal::default(),
             lease: RefCell::default(),
+            ttl: Cell::new(ttl),
             renew_now: Cell::default(),
             lease_bell: Signal::default(),
             view: RefCell::default(),
@@ -193,7 +197,7 @@ impl Sim {
             status: RefCell::default(),
             shutting_down: Cell::default(),
             sync_owner: RefCell::default(),
-            configured: RefCell::new(configured::Configured::recalled(kept)),
+            configured: RefCell::new(configured),
             keeping: Cell::default(),
             etcd: Client::new(self, Host::Member(member)),
         });

@@ -6,9 +6,9 @@ use matriarch::model::{Lsn, MemberName, Moment, PeerAnswer, PeerIdentity, Role, 
 
 use super::{Agent, Event, Status, Supervisor};
 use crate::sim::executor::NATURE;
-use crate::sim::network::Host;
+use crate::sim::network::{Host, Resident};
 use crate::sim::signal::Reply;
-use crate::sim::world::index_of;
+use crate::sim::world::{index_of, name_of};
 
 /// The cluster's name.
 pub(crate) const SCOPE: &str = "herd";
@@ -41,6 +41,16 @@ fn read(asked_at: Moment, (status, identity): &(Status, PeerIdentity)) -> PeerAn
     }
 }
 
+/// A member of another cluster, with the name of the one that is asked.
+fn stranger(asked: usize) -> PeerIdentity {
+    PeerIdentity {
+        scope: Some("another".to_owned()),
+        name: Some(name_of(asked)),
+        system_id: Some(1),
+        session: Some(Session(u64::MAX)),
+    }
+}
+
 impl Agent {
     pub(crate) fn ask_peers(&self, who: Vec<(MemberName, String)>) {
         for (name, _) in who {
@@ -61,7 +71,11 @@ impl Agent {
 
     /// Asks at the address that member `to` registered, where another one may answer by now.
     fn ask_peer(&self, to: usize) -> Reply<Option<(Status, PeerIdentity)>> {
-        let to = self.sim.world().network.at_address_of(to);
+        let resident = self.sim.world().network.at_address_of(to);
+        let (to, stranger) = match resident {
+            Resident::Member(member) => (member, None),
+            Resident::Stranger => (self.member(), Some(stranger(to))),
+        };
         let (reply, sim, from, to_host) = (Reply::new(), self.sim.clone(), self.host(), Host::Member(to));
         let filled = reply.clone();
         self.sim.nature(async move {
@@ -84,7 +98,7 @@ impl Agent {
             sim.exec.spawn(pid, async move {
                 serving.look_anew().await;
                 let status = serving.shared.status.borrow().clone();
-                let identity = serving.identity();
+                let identity = stranger.unwrap_or_else(|| serving.identity());
                 serving.sim.exec.spawn(NATURE, back(Some((status, identity))));
             });
         });

@@ -9,9 +9,11 @@ use super::cycle::Cycle;
 use super::lease::Keeping;
 use super::link::Found;
 use crate::sim::guard::Deadlines;
+use crate::sim::mutation::Mutation;
 use crate::sim::postgres::Phase;
 
 const ADOPTED_PRIMARY_WITHIN: Duration = Duration::from_secs(5);
+const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(100);
 const UNGUARDED_STOP_WITHIN: Duration = Duration::from_millis(300);
 
 impl Agent {
@@ -22,6 +24,10 @@ impl Agent {
         let (watcher, keeper) = (self.clone(), self.clone());
         self.spawn(async move { watcher.watch_process().await });
         self.spawn(async move { keeper.keep_guard(predecessors).await });
+        if !self.can_tell_what_runs().await {
+            // All is left as it was found.
+            return self.sim.exec.kill(self.shared.pid);
+        }
         self.adopt(found).await;
         let follower = self.clone();
         self.spawn(async move { follower.follow_for_ever().await });
@@ -58,7 +64,7 @@ impl Agent {
             let mut world = self.sim.world();
             let place = &mut world.machines[self.member()].guard;
             let guards = std::mem::take(&mut place.guards);
-            place.named_armed = false;
+            place.named_armed = None;
             drop(world);
             for guard in guards {
                 self.sim.exec.kill(guard.pid);
@@ -85,10 +91,23 @@ impl Agent {
         }
     }
 
+    /// Looks until it is certain; false if it is asked to end before.
+    async fn can_tell_what_runs(&self) -> bool {
+        let doubts = self.sim.world().options.mutation != Some(Mutation::DisarmOnDoubt);
+        while doubts && 0 < self.sim.world().machines[self.member()].untold {
+            if self.shared.shutting_down.get() {
+                return false;
+            }
+            self.sleep(LOOK_AGAIN_AFTER).await;
+        }
+        true
+    }
+
     async fn adopt(&self, found: Found) {
         let running = {
             let world = self.sim.world();
-            let server = world.machines[self.member()].server.as_ref();
+            let machine = &world.machines[self.member()];
+            let server = machine.server.as_ref().filter(|_| machine.untold == 0);
             server.map(|server| (server.number, server.phase))
         };
         let Some((number, phase)) = running else { return self.begin_unarmed() };

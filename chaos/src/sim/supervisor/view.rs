@@ -91,9 +91,10 @@ impl Agent {
                         watch = self.open_watch(listed.revision, &bell);
                     }
                 }
-                None => {
+                None if relist => {
                     self.sim.exec.by(relist_at, bell.wait(&self.sim.exec)).await;
                 }
+                None => bell.wait(&self.sim.exec).await,
             }
         }
     }
@@ -124,7 +125,10 @@ impl Agent {
 impl Sim {
     /// A server tells what it hears of; one without a leader knows nothing new and after a while says so.
     async fn serve_watch(&self, server: usize, to: Host, after: i64, told: Channel<Told>) {
-        let deaf = self.world().etcd.deaf_watches;
+        let (deaf, broken) = {
+            let world = self.world();
+            (world.etcd.deaf_watches, world.etcd.broken_watches)
+        };
         if !self.travel(to, Host::Etcd(server)).await {
             // It was never opened, and nobody knows: a relist finds out.
             return;
@@ -136,7 +140,7 @@ impl Sim {
             if told.is_closed() {
                 return;
             }
-            if !self.exec.is_alive(pid) {
+            if !self.exec.is_alive(pid) || broken != self.world().etcd.broken_watches {
                 return told.close(self);
             }
             let (events, changed) = {

@@ -17,8 +17,8 @@ use crate::sim::etcd::store::{Change, Compare, Txn};
 use crate::sim::etcd::{Body, Op, Refusal};
 use crate::sim::mutation::Mutation;
 
-const HEDGE_AFTER: Duration = Duration::from_millis(500);
-const WITHIN: Duration = Duration::from_secs(3);
+pub(super) const HEDGE_AFTER: Duration = Duration::from_millis(500);
+pub(super) const WITHIN: Duration = Duration::from_secs(3);
 
 /// As the product's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,7 +32,7 @@ fn bytes(value: &impl Serialize) -> Vec<u8> {
 }
 
 impl Agent {
-    fn path(&self, name: &str) -> String {
+    pub(super) fn path(&self, name: &str) -> String {
         self.sim.world().keys.path(name)
     }
 
@@ -71,7 +71,7 @@ impl Agent {
         self.sim.world().options.mutation != Some(Mutation::GiveToNobody)
     }
 
-    fn as_leader(&self, term: Term, lease: LeaseId) -> Vec<Compare> {
+    pub(super) fn as_leader(&self, term: Term, lease: LeaseId) -> Vec<Compare> {
         let leader = self.path("leader");
         vec![Compare::Revision(leader.clone(), term.0), Compare::Lease(leader, lease.0)]
     }
@@ -135,8 +135,10 @@ impl Agent {
         let mut then = vec![Change::Delete(leader.clone())];
         let status = status.filter(|_| self.takes_note_of_refusals());
         then.extend(status.map(|status| Change::Put(self.path("status"), bytes(status), 0)));
+        // An answer may come late: what etcd did it did before.
+        let full = self.sim.world().etcd.no_space;
         let released = self.swap(self.as_leader(term, lease), then, leader, |now| now.is_none()).await;
-        if released == Ok(Cas::Done) {
+        if full && released == Ok(Cas::Done) {
             invariant::released(&self.sim, self.member(), self.shared.shutting_down.get());
         }
         released
@@ -277,14 +279,20 @@ impl Agent {
         let path = self.path("initialize");
         let then = vec![Change::Put(path.clone(), Vec::new(), lease.0)];
         let mine = |now: Option<&StoredKey>| now.is_some_and(|key| key.lease == lease.0);
-        self.swap(vec![Compare::Absent(path.clone())], then, path, mine).await
+        let forgets = {
+            let world = self.sim.world();
+            let led = world.etcd.store.keys.contains_key(&world.keys.path("status"));
+            led && world.options.mutation == Some(Mutation::ForgetCluster)
+        };
+        let when = if forgets { Vec::new() } else { vec![Compare::Absent(path.clone())] };
+        self.swap(when, then, path, mine).await
     }
 
     pub(crate) async fn finish_initialize(&self, lease: LeaseId, system_id: u64) -> Result<Cas, Refusal> {
         let (path, config) = (self.path("initialize"), self.path("config"));
         let value = system_id.to_string().into_bytes();
         let when = vec![Compare::Lease(path.clone(), lease.0)];
-        let first = bytes(&written(&self.sim.world().options.settings.sync, false));
+        let first = bytes(&written(&self.sim.world().options.settings, false));
         let then = vec![Change::Put(path.clone(), value.clone(), 0), Change::Put(config, first, 0)];
         self.swap(when, then, path, |now| now.is_some_and(|key| key.value == value)).await
     }
