@@ -51,7 +51,7 @@ impl Leadership {
     fn by_key(seen: &Observation, key: Option<&LeaderKey>) -> Leadership {
         match key {
             None => Leadership::Nobody,
-            Some(key) if key.lease.is_some() && key.lease == seen.lease.lease => Leadership::Unconfirmed,
+            Some(key) if key.lease.is_some_and(|lease| seen.lease.owns(lease)) => Leadership::Unconfirmed,
             Some(key) if key.name == seen.me.name => Leadership::FormerSelf(key.clone()),
             Some(key) => Leadership::Other(key.clone()),
         }

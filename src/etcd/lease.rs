@@ -202,6 +202,7 @@ impl Keeping {
                 // Nothing has moved: what cannot be changed now is kept as it is.
                 Err(error) if self.moving_to.is_none() || matches!(error, EtcdError::NoSpace(_)) => {
                     self.moving_to = None;
+                    self.renewal.stays();
                     self.change_at = clock::now() + CHANGE_AGAIN_AFTER;
                     tracing::warn!(%error, ttl = ttl.as_secs(), "the TTL stays as it was; trying again");
                 }

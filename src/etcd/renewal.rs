@@ -81,7 +81,7 @@ impl Renewal {
     }
 
     /// The leader key is about to move to another lease, which has just been renewed, too, and the key was read after
-    /// that: from then on the earlier of the two deadlines holds, with the TTL that belongs to it. The only case in
+    /// that: from now on both leases are mine, and the earlier of the two deadlines holds, with the TTL that belongs to it. The only case in
     /// which a deadline moves back. False when the two answers prove nothing: then nothing may move.
     pub fn moving(&mut self, answer: &KeepAliveAnswer, read: &LeaderRead) -> bool {
         if answer.raft_term != read.raft_term {
@@ -92,13 +92,19 @@ impl Renewal {
             self.facts.deadline = Some(deadline);
             self.facts.ttl = answer.ttl;
         }
+        self.facts.moving_to = Some(answer.lease);
         true
+    }
+
+    /// Nothing moves: the leader key stays on the lease that it is on.
+    pub fn stays(&mut self) {
+        self.facts.moving_to = None;
     }
 
     /// The lease that was moved to is mine from now on; `term` when the leader key is known to hang on it. Deadline and
     /// TTL stay what they are until it is renewed.
     pub fn moved(&mut self, lease: LeaseId, term: Option<Term>) {
-        self.facts.lease = Some(lease);
+        (self.facts.lease, self.facts.moving_to) = (Some(lease), None);
         self.facts.leading = term.map_or(Leading::No, Leading::Yes);
     }
 
@@ -183,7 +189,9 @@ mod tests {
         let shorter = KeepAliveAnswer { lease: LeaseId(8), ttl: short, ..answer(1_000) };
         assert!(!renewal.moving(&shorter, &LeaderRead { raft_term: 3, ..read(7) }), "of two raft terms");
         assert_eq!(renewal.facts().deadline, Some(Moment::from_millis(9_850)));
+        assert_eq!(renewal.facts().moving_to, None);
         assert!(renewal.moving(&shorter, &read(7)));
+        assert!(renewal.facts().owns(MINE) && renewal.facts().owns(LeaseId(8)));
         assert_eq!(
             (renewal.facts().deadline, renewal.facts().ttl),
             (Some(Moment::from_millis(3_920)), short)

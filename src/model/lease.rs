@@ -47,6 +47,9 @@ pub enum Leading {
 pub struct LeaseFacts {
     /// My lease, once etcd granted one.
     pub lease: Option<LeaseId>,
+    /// Mine as well: the lease of another TTL that the leader key is being moved to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub moving_to: Option<LeaseId>,
     /// Until when etcd certainly keeps the lease: send time of the last confirmed renewal, plus the TTL in its
     /// answer, less the drift allowance.
     pub deadline: Option<Moment>,
@@ -59,6 +62,11 @@ pub struct LeaseFacts {
 }
 
 impl LeaseFacts {
+    /// Whether this lease is mine.
+    pub fn owns(&self, lease: LeaseId) -> bool {
+        self.lease == Some(lease) || self.moving_to == Some(lease)
+    }
+
     /// The term I lead in, if the lease certainly lasts beyond `now`.
     pub fn leading_at(&self, now: Moment) -> Option<Term> {
         match (self.leading, self.deadline) {

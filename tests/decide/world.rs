@@ -59,6 +59,7 @@ impl World {
             view: Some(View { cluster, seen_at: START }),
             lease: LeaseFacts {
                 lease: Some(MY_LEASE),
+                moving_to: None,
                 deadline: Some(START + Duration::from_secs(9)),
                 leading: Leading::No,
                 ttl: Duration::from_secs(10),

@@ -55,7 +55,7 @@ fn a_lost_commit_is_seen() {
     is_caught(Mutation::IgnoreSyncRecord, "loss", 5);
     is_caught(Mutation::ConfirmTooEarly, "loss", 327);
     is_caught(Mutation::TrustAnyAnswer, "loss", 41);
-    is_caught(Mutation::SettingsByDefault, "loss", 0);
+    is_caught(Mutation::SettingsByDefault, "loss", 101);
 }
 
 #[test]

@@ -86,6 +86,7 @@ impl Keeping {
             match self.change_ttl(ttl).await {
                 Err(refusal) if self.moving_to.is_none() || refusal == Refusal::NoSpace => {
                     self.moving_to = None;
+                    self.renewal.stays();
                     self.change_at = self.agent.now() + CHANGE_AGAIN_AFTER;
                     self.agent.log(&format!("the ttl stays as it was: {refusal:?}")).await;
                 }
