@@ -81,8 +81,9 @@ impl Renewal {
     }
 
     /// The leader key is about to move to another lease, which has just been renewed, too, and the key was read after
-    /// that: from now on both leases are mine, and the earlier of the two deadlines holds, with the TTL that belongs to it. The only case in
-    /// which a deadline moves back. False when the two answers prove nothing: then nothing may move.
+    /// that: from now on both leases are mine, and the earlier of the two deadlines holds, with the TTL that belongs to
+    /// it. The only case in which a deadline moves back. False when the two answers prove nothing: then nothing may
+    /// move.
     pub fn moving(&mut self, answer: &KeepAliveAnswer, read: &LeaderRead) -> bool {
         if answer.raft_term != read.raft_term {
             return false;

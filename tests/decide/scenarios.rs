@@ -312,21 +312,6 @@ fn the_former_self_is_revoked_only_when_nothing_of_it_runs() {
     assert!(!stops.actions.contains(&Action::RevokeLease { lease: LeaseId(0xD) }));
 }
 
-/// The leader key is on the lease of another TTL before the answer to the move has come: that lease is not revoked, and
-/// no primary is stopped for it.
-#[test]
-fn a_lease_that_leadership_moves_to_is_no_former_self() {
-    let mut world = World::new();
-    world.seen.lease.moving_to = Some(LeaseId(0xD));
-    world.cluster().leader = Some(super::world::leader("a", LeaseId(0xD)));
-    for postgres in [down(ControlState::InProduction), up(primary(1000))] {
-        let waits = world.postgres(postgres).tick();
-        assert!(jobs(&waits.actions).is_empty(), "{:?}", waits.actions);
-        assert!(!waits.actions.contains(&Action::RevokeLease { lease: LeaseId(0xD) }));
-        assert!(waits.actions.contains(&Action::RenewLease));
-    }
-}
-
 #[test]
 fn members_that_do_not_answer_stop_nobody() {
     let mut world = World::new();

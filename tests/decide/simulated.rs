@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use matriarch::decide::HandOverPhase;
 use matriarch::model::{
-    Action, Ask, ControlState, FailoverKey, FailoverRequest, Job, JobKind, Lsn, Outcome, Reason, Request,
-    RequestId, RestartFilter, SqlFacts, Switch, Timeline, TimelineHistory,
+    Action, Ask, ControlState, FailoverKey, FailoverRequest, Job, JobKind, LeaseId, Lsn, Outcome, Reason,
+    Request, RequestId, RestartFilter, SqlFacts, Switch, Timeline, TimelineHistory,
 };
 
-use super::world::{World, down, name, primary, standby, up};
+use super::world::{World, down, leader, name, primary, standby, up};
 
 fn jobs(actions: &[Action]) -> Vec<JobKind> {
     let job = |action: &Action| match action {
@@ -254,4 +254,19 @@ fn answers_from_before_another_led_count_no_more() {
     assert_eq!(unlocked(&lost), None);
     world.later(5).answers("b", 10).answers("c", 10);
     assert_eq!(unlocked(&world.tick().actions), Some(seen_at + 10));
+}
+
+/// Seed 1718. The leader key is on the lease of another TTL before the answer to the move has come: that lease is not
+/// revoked, and no primary is stopped for it.
+#[test]
+fn a_lease_that_leadership_moves_to_is_no_former_self() {
+    let mut world = World::new();
+    world.seen.lease.moving_to = Some(LeaseId(0xD));
+    world.cluster().leader = Some(leader("a", LeaseId(0xD)));
+    for postgres in [down(ControlState::InProduction), up(primary(1000))] {
+        let waits = world.postgres(postgres).tick();
+        assert!(jobs(&waits.actions).is_empty(), "{:?}", waits.actions);
+        assert!(!waits.actions.contains(&Action::RevokeLease { lease: LeaseId(0xD) }));
+        assert!(waits.actions.contains(&Action::RenewLease));
+    }
 }

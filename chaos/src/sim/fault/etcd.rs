@@ -1,5 +1,7 @@
 //! etcd: servers lost and frozen, leaders that change, slow answers, watches that lie, compaction; and clocks.
 
+use std::time::Duration;
+
 use crate::sim::clock::DRIFT_MAX_PPM;
 use crate::sim::etcd::SERVERS;
 use crate::sim::world::Sim;
@@ -23,7 +25,7 @@ impl Sim {
                 self.exec.freeze(pid);
                 self.nature(async move {
                     sim.exec.sleep(lasts).await;
-                    sim.exec.thaw(pid, std::time::Duration::ZERO);
+                    sim.exec.thaw(pid, Duration::ZERO);
                 });
             }
             37..=54 => self.move_raft_leader(),
@@ -49,20 +51,7 @@ impl Sim {
                     sim.world().etcd.deaf_watches = false;
                 });
             }
-            80..=89 => {
-                self.note(|| format!("fault: etcd is full for {lasts:?}"));
-                self.world().etcd.no_space = true;
-                let fails = self.exec.chance(|chance| chance.permille(500));
-                if let Some(leader) = self.leader().filter(|_| fails) {
-                    // It would give the key away, if anybody could take it.
-                    self.note(|| format!("fault: {leader}: postgres is killed"));
-                    self.kill_server(leader);
-                }
-                self.nature(async move {
-                    sim.exec.sleep(lasts).await;
-                    sim.world().etcd.no_space = false;
-                });
-            }
+            80..=89 => self.fill_etcd(lasts),
             90..=92 => {
                 let mut world = self.world();
                 world.etcd.store.compacted = world.etcd.store.revision;
@@ -78,5 +67,22 @@ impl Sim {
                 world.clocks[clock].drift(now, ppm);
             }
         }
+    }
+
+    /// It takes no writes, and the leader may have something to write.
+    fn fill_etcd(&self, lasts: Duration) {
+        let sim = self.clone();
+        self.note(|| format!("fault: etcd is full for {lasts:?}"));
+        self.world().etcd.no_space = true;
+        let fails = self.exec.chance(|chance| chance.permille(500));
+        if let Some(leader) = self.leader().filter(|_| fails) {
+            // It would give the key away, if anybody could take it.
+            self.note(|| format!("fault: {leader}: postgres is killed"));
+            self.kill_server(leader);
+        }
+        self.nature(async move {
+            sim.exec.sleep(lasts).await;
+            sim.world().etcd.no_space = false;
+        });
     }
 }
