@@ -22,8 +22,9 @@ pub(crate) fn promoted(sim: &Sim, member: usize) {
     let handed =
         leader.zip(status).is_some_and(|(leader, status)| leader.mod_revision == status.mod_revision);
     // Once the key `sync` is in force whoever is promoted holds everything; and what was promised under it, also where
-    // it is gone, unless an operator wanted that.
-    let in_force = world.etcd.store.keys.contains_key(&world.keys.path("sync"));
+    // it is gone, unless an operator wanted that. Who is promoted may have put it in force itself, for what comes.
+    let since = world.etcd.store.there_since(&world.keys.path("sync"));
+    let in_force = since.is_some_and(|since| leader.is_none_or(|leader| since < leader.mod_revision));
     let published_up_to = optime.unwrap_or(0).saturating_sub(limit);
     let published = world.etcd.store.keys.get(&world.keys.path("history"));
     let published: Vec<u64> = published

@@ -43,6 +43,10 @@ fn a_writer_without_the_key_or_a_guard_is_seen() {
     is_caught(Mutation::CountFromAnswer, "leased", 21);
     is_caught(Mutation::NoConfirmedRead, "leased", 2);
     is_caught(Mutation::ForgetFormerLease, "leased", 8);
+}
+
+#[test]
+fn a_writer_without_a_guard_is_seen() {
     is_caught(Mutation::NoGuard, "guarded", 0);
     is_caught(Mutation::DisarmOnDoubt, "guarded", 8);
     is_caught(Mutation::TtlJump, "guarded", 78);
@@ -52,10 +56,18 @@ fn a_writer_without_the_key_or_a_guard_is_seen() {
 fn a_lost_commit_is_seen() {
     is_caught(Mutation::NoLagLimit, "loss", 38);
     is_caught(Mutation::HandOverUnproved, "loss", 9);
+}
+
+#[test]
+fn a_commit_lost_under_the_sync_record_is_seen() {
     is_caught(Mutation::IgnoreSyncRecord, "loss", 5);
     is_caught(Mutation::ConfirmTooEarly, "loss", 327);
+}
+
+#[test]
+fn a_commit_lost_to_strangers_or_faulty_settings_is_seen() {
     is_caught(Mutation::TrustAnyAnswer, "loss", 41);
-    is_caught(Mutation::SettingsByDefault, "loss", 101);
+    is_caught(Mutation::SettingsByDefault, "loss", 123);
 }
 
 #[test]
@@ -77,7 +89,11 @@ fn a_timeline_that_is_used_twice_is_seen() {
 
 #[test]
 fn a_last_copy_that_is_deleted_is_seen() {
-    is_caught(Mutation::WipeBeforeClone, "last_copy", 21);
+    is_caught(Mutation::WipeBeforeClone, "last_copy", 43);
+}
+
+#[test]
+fn a_second_cluster_is_seen() {
     is_caught(Mutation::ForgetCluster, "last_copy", 52);
 }
 
@@ -89,5 +105,9 @@ fn a_key_that_is_given_to_nobody_is_seen() {
 #[test]
 fn a_cluster_that_does_not_heal_is_seen() {
     is_caught(Mutation::LogBlocks, "healing", 31);
-    is_caught(Mutation::NeverRelist, "healing", 76);
+}
+
+#[test]
+fn a_view_that_is_never_read_again_is_seen() {
+    is_caught(Mutation::NeverRelist, "healing", 73);
 }

@@ -68,6 +68,12 @@ pub(crate) struct Store {
 }
 
 impl Store {
+    /// The revision since which a key has been there without a break.
+    pub(crate) fn there_since(&self, path: &str) -> Option<i64> {
+        let of_it = self.events.iter().filter(|event| event.path == path);
+        of_it.fold(None, |since, event| event.now.as_ref().and(since.or(Some(event.revision))))
+    }
+
     fn holds(&self, compare: &Compare) -> bool {
         let key = |path: &String| self.keys.get(path);
         match compare {

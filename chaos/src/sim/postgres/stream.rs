@@ -154,6 +154,10 @@ impl Sim {
             let after = known.checked_sub(1).map_or(batch.after, |last| batch.records[last].number);
             batch.records.drain(..known);
             if !batch.records.is_empty() && mine != after {
+                if machine.supervisor.is_none() || 0 < machine.untold {
+                    // Nobody chose that source since it has another history. PostgreSQL itself stops at the fork.
+                    return false;
+                }
                 let text = format!(
                     "{member} continues a history that is not its own from {source}: its last record is {mine}, the \
                      first that it is sent comes after {after}"
