@@ -14,6 +14,7 @@ use super::jobs::Tools;
 use super::observe::PostgresWatch;
 use super::pods::Pods;
 use super::startup::{self, FirstLook, Waiting};
+use super::store_file::StoreFile;
 use super::{Orders, Status, handle, log, perform, secrets, wiring};
 use crate::api;
 use crate::config::{self, Loaded, Sources, WriteAccess};
@@ -179,11 +180,11 @@ async fn supervise(loaded: Loaded, sources: Sources) -> Result<(), RunError> {
         let _ = serving_ends.await;
     }));
 
-    let setup = wiring::etcd_setup(&config);
     let peers = certificates.peers.clone();
     let certificate_files = certificates.files();
     tokio::spawn(certificates.follow(api_sender.clone()));
-    let etcd = Etcd::connect(setup.clone()).map_err(RunError::Etcd)?;
+    let etcd = Etcd::connect(wiring::etcd_setup(&config)).map_err(RunError::Etcd)?;
+    let store = StoreFile::recall(&config.postgresql.data_dir, &etcd);
     let (relist, relist_every) = watch::channel(effective.settings.loop_wait);
     let mut view = etcd::watch(etcd.clone(), relist_every);
     let waiting = Waiting { orders: &mut orders, status: &status, signals: &mut signals };
@@ -193,7 +194,7 @@ async fn supervise(loaded: Loaded, sources: Sources) -> Result<(), RunError> {
     };
     startup::refuse_duplicate(&me, &first, &peers).await?;
     let ttl = effective.settings.ttl;
-    let (keeper, probe) = startup::keep_lease(&postgres, &fencing, &me, setup, *first, ttl)?;
+    let (keeper, probe) = startup::keep_lease(&postgres, &fencing, &me, &etcd, *first, ttl)?;
 
     let (event_sender, events) = mpsc::unbounded_channel();
     let (progress_sender, progress) = watch::channel(Progress::default());
@@ -215,6 +216,7 @@ async fn supervise(loaded: Loaded, sources: Sources) -> Result<(), RunError> {
     let lease = Arc::clone(&keeper);
     let ended_postgres = postgres.clone();
     let cycle = Cycle {
+        state: State::recalled(rotation, store),
         scope: config.scope.clone(),
         me,
         member: perform::publish_members(&tools),
@@ -233,7 +235,6 @@ async fn supervise(loaded: Loaded, sources: Sources) -> Result<(), RunError> {
         orders,
         signals,
         status,
-        state: State { rotation, ..State::default() },
     };
     let because = cycle.run().await;
     fencing.leave(because == ExitBecause::Asked);

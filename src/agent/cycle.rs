@@ -14,6 +14,7 @@ use super::observe::{PostgresWatch, lease_facts};
 use super::peers::PeerAnswers;
 use super::pods::Pods;
 use super::secrets::Rotation;
+use super::store_file::StoreFile;
 use super::{Order, Status};
 use crate::decide::{Decision, Memory, decide};
 use crate::etcd::LeaseKeeper;
@@ -77,6 +78,14 @@ pub(super) struct State {
     pub(super) ticks: u64,
     pub(super) etcd_seen_wall: i64,
     pub(super) etcd_seen_at: Option<Moment>,
+    pub(super) store: StoreFile,
+}
+
+impl State {
+    /// With what a previous incarnation has seen of etcd's store.
+    pub(super) fn recalled(rotation: Rotation, store: StoreFile) -> State {
+        State { rotation, memory: store.recalled(), store, ..State::default() }
+    }
 }
 
 impl Cycle {
@@ -203,6 +212,7 @@ impl Cycle {
         self.narrate(&decision, &seen);
         let Decision { memory, actions, pod, because, wake } = decision;
         self.state.memory = memory;
+        self.state.store.keep(&self.state.memory.store).await;
         self.pods.route(pod, &because, &seen.lease);
         self.keep_fence(&seen);
         let mut flow = ControlFlow::Continue(());
@@ -323,7 +333,12 @@ impl Cycle {
         }
         if self.state.because.as_ref() != Some(&decision.because) {
             let term = seen.lease.leading_at(clock::now()).map(|term| term.0);
-            tracing::info!(term, "{}", decision.because);
+            match &decision.because {
+                Reason::Store(_) => {
+                    tracing::warn!(term, "{}", decision.because);
+                }
+                _usual => tracing::info!(term, "{}", decision.because),
+            }
             self.service.status(&decision.because.to_string());
             self.state.because = Some(decision.because.clone());
         }

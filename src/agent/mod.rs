@@ -31,6 +31,7 @@ mod publish;
 mod secrets;
 mod startup;
 mod status;
+mod store_file;
 mod wiring;
 
 pub use app::{RunError, run};

@@ -79,11 +79,10 @@ impl Cycle {
                     etcd.restore_config(term, lease, &text).await
                 });
             }
-            Action::ClearFailover { mod_revision } => {
-                let tools = self.tools.clone();
-                tokio::spawn(async move {
-                    let cleared = tools.etcd.clear_failover(mod_revision).await;
-                    report(&tools.events, "failover", cleared.map(|_| ()), Event::LookWanted).await;
+            Action::ClearFailover { mod_revision } => self.clear_failover(mod_revision),
+            Action::WriteGeneration(write) => {
+                self.as_leader("generation", seen, Event::LookWanted, move |etcd, lease| async move {
+                    etcd.write_generation(lease, &write).await
                 });
             }
             Action::Follow(target) => self.local("follow", self.tools.postgres.follow(target.as_ref())).await,
@@ -134,6 +133,14 @@ impl Cycle {
         self.as_leader("unfenced", seen, Event::LookWanted, move |etcd, lease| async move {
             let held = write.term.map(|term| (term, lease));
             etcd.write_unfenced(held, &write.primaries, write.mod_revision).await
+        });
+    }
+
+    fn clear_failover(&self, mod_revision: i64) {
+        let tools = self.tools.clone();
+        tokio::spawn(async move {
+            let cleared = tools.etcd.clear_failover(mod_revision).await;
+            report(&tools.events, "failover", cleared.map(|_| ()), Event::LookWanted).await;
         });
     }
 

@@ -10,7 +10,7 @@ use tokio::sync::{mpsc, watch};
 use super::app::RunError;
 use super::fencing::{Fencing, WatchdogRule};
 use super::{Order, Status};
-use crate::etcd::{self, Etcd, EtcdSetup, LeaseKeeper};
+use crate::etcd::{self, Etcd, LeaseKeeper};
 use crate::fence::{Deadlines, Found, LinkSetup};
 use crate::model::{LeaseFacts, LeaseId, Me, Moment, Process, Session, StopMode, View, slot_name};
 use crate::os::clock;
@@ -236,11 +236,12 @@ pub(super) fn keep_lease(
     postgres: &Postgres,
     fencing: &Arc<Fencing>,
     me: &Me,
-    setup: EtcdSetup,
+    etcd: &Etcd,
     first: View,
     ttl: Duration,
 ) -> Result<(Arc<LeaseKeeper>, Probe), RunError> {
-    let running = matches!(&*postgres.process().borrow(), Process::Up { .. });
+    // Not that of a standby: what a store that went back in time says of it would make it a primary without a race.
+    let running = matches!(&*postgres.process().borrow(), Process::Up { standby_start: false, .. });
     let resumed = running.then(|| former_lease(me, &first)).flatten();
     if let Some(lease) = resumed {
         tracing::info!(%lease, "going on under the lease of my former self");
@@ -253,7 +254,7 @@ pub(super) fn keep_lease(
     let proofs = probe.clone();
     // Between the two threads and nothing else: a loop that hangs cannot keep the lease of a dead Postgres alive.
     let withheld = Box::new(move || proofs.withheld());
-    let keeper = etcd::keep_lease(setup, ttl, resumed, (on_confirmed, on_moving), withheld);
+    let keeper = etcd::keep_lease(etcd, ttl, resumed, (on_confirmed, on_moving), withheld);
     let keeper = keeper.map_err(RunError::Etcd)?;
     Ok((Arc::new(keeper), probe))
 }

@@ -131,6 +131,17 @@ fn ours(page: &mut Page, status: &Status, now: Moment) {
         "Primaries that were left running in pause, without a supervisor and its fence.",
         status.view.as_ref().map_or(0, |view| view.unfenced(None).count()),
     );
+    let generation = status.view.as_ref().and_then(|view| view.generation.as_ref());
+    page.flag(
+        "matriarch_store_unsettled",
+        "etcd's store went back in time or was replaced, and no leader has been found by what members hold.",
+        generation.is_some_and(|key| !key.record.settled),
+    );
+    page.gauge(
+        "matriarch_store_generations",
+        "How often etcd's store went back in time or was replaced, as far as it is known.",
+        generation.map_or(0, |key| key.record.ids.len()),
+    );
     page.gauge(
         "matriarch_sync_waiting",
         "Sessions whose commit waits for a standby.",

@@ -290,6 +290,9 @@ pub fn cluster_body(scope: &str, view: &ClusterView) -> Value {
         }
         body.insert("scheduled_switchover".into(), planned.into());
     }
+    if let Some(key) = view.unsettled() {
+        body.insert("store_unsettled".into(), key.record.because.as_str().into());
+    }
     if view.unfenced(None).next().is_some() {
         let primaries = view.unfenced.as_ref().map(|key| &key.primaries);
         body.insert("unfenced".into(), json!(primaries));

@@ -284,6 +284,7 @@ fn footer(view: &ClusterView) -> Vec<String> {
     if is_paused(view) {
         lines.push("Maintenance mode: on".to_owned());
     }
+    lines.extend(view.unsettled().map(|key| key.record.to_string()));
     lines.extend(view.unfenced(None).map(|(name, left)| ClusterView::unfenced_text(name, left)));
     let refusals = view.members.iter().filter_map(|(name, key)| Some((name, key.record.refusal.as_ref()?)));
     lines.extend(refusals.map(|(name, why)| format!("{name}: {why}")));

@@ -265,3 +265,17 @@ fn methods(section: &mut Section<'_>, findings: &mut Findings) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_whole() {
+        let here = std::env::current_dir().expect("somewhere");
+        let pairs = [("/x/m1/", "/x/m1".into()), ("/x//./m1", "/x/m1".into()), ("pg", here.join("pg"))];
+        for (written, expected) in pairs {
+            assert_eq!(whole(written.to_owned()).as_os_str(), expected.as_os_str(), "{written}");
+        }
+    }
+}

@@ -288,20 +288,6 @@ fn the_first_rules_take_passwords_as_they_are_stored() {
     assert_eq!(last(md5), ["host all all all md5"]);
 }
 
-/// What lies beside the data directory is named after it, and programs work elsewhere.
-#[test]
-fn paths_are_whole() {
-    let here = std::env::current_dir().expect("somewhere");
-    for (written, expected) in
-        [("/x/m1/", "/x/m1".into()), ("/x//./m1", "/x/m1".into()), ("pg", here.join("pg"))]
-    {
-        let text = WHOLE.replace("data_dir: /data", &format!("data_dir: {written}"));
-        let postgresql = config(&text).postgresql;
-        assert_eq!(postgresql.data_dir.as_os_str(), expected.as_os_str(), "{written}");
-        assert_eq!(postgresql.config_dir, expected);
-    }
-}
-
 #[test]
 fn unquoted_passwords_stay_what_was_written() {
     for written in ["y", "1e5", "99999999999999999999", "n"] {

@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use super::turn::Turn;
-use super::{handover, publish, requests, slots, sync};
+use super::{handover, publish, requests, slots, store, sync};
 use crate::model::{Action, HistoryLine, JobKind, Reason, SqlFacts, Term, Timeline, WaitingOn};
 
 /// The normal case.
 pub(super) fn serve(turn: &mut Turn<'_>, term: Term, sql: &SqlFacts) -> Reason {
     turn.memory.start_failures = 0;
     mend_records(turn, term);
+    store::settle(turn, term);
     checkpoint_once(turn, term);
     slots::on_leader(turn, sql);
     sync::on_leader(turn, term, sql);

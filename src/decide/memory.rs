@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::{AskedInVain, Incoming, PromotionSeen, Registered, SyncMemory};
 use crate::model::{
     ClusterStatus, FollowTarget, JobKind, LeaseId, Lsn, MemberName, MemberRecord, Moment, Obstacle, Reason,
-    Request, RequestId, RestartFilter, Term,
+    Request, RequestId, RestartFilter, StoreSeen, Term,
 };
 
 /// The loop's memory. Lost when the supervisor restarts, and nothing unsafe follows from that.
@@ -83,6 +83,10 @@ pub struct Memory {
     pub slots_wanted: BTreeMap<String, Moment>,
     /// The slots last asked for (made, dropped) and when, so that a failing statement is not repeated at once.
     pub slots_set: Option<(Vec<String>, Vec<String>, Moment)>,
+    /// What was seen of etcd's store. The one thing here that outlives the supervisor.
+    pub store: StoreSeen,
+    /// When a write to the key `generation` was last sent.
+    pub generation_sent_at: Option<Moment>,
     /// Synchronous replication.
     pub sync: SyncMemory,
     /// Since when a standby under a leader does not stream.
@@ -102,6 +106,20 @@ pub struct Memory {
 }
 
 impl Memory {
+    /// etcd's store is another one than before: the numbers of that one (revisions, terms) come again and mean
+    /// something else. What was written to it may not be in this one.
+    pub(super) fn forget_numbers(&mut self) {
+        (self.failover_done, self.unfenced_cleared, self.generation_sent_at) = (None, None, None);
+        (self.unlocked_at, self.unlocked_since) = (None, None);
+        (self.given_away, self.reclaim, self.hand_over, self.led_since) = (None, false, None, None);
+        (self.published, self.status) = (None, None);
+        (self.sync.term, self.sync.owned, self.sync.writing) = (None, None, None);
+        if let Some(Following::Source { term, .. }) = &mut self.following {
+            // No term of a leader: its history is asked for.
+            *term = Term(0);
+        }
+    }
+
     /// I gave the leader key away and let the others go first.
     pub fn yields(&self, now: Moment) -> bool {
         self.yield_until.is_some_and(|until| now < until)

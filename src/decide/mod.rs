@@ -30,6 +30,7 @@ mod shutdown;
 mod situation;
 mod slots;
 mod start;
+mod store;
 mod streaming;
 mod sync;
 mod table;

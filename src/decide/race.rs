@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::turn::Turn;
-use super::{Server, peers, publish, requests, start, sync, unfenced};
+use super::{Server, peers, publish, requests, start, store, sync, unfenced};
 use crate::model::{
     Action, ClusterView, FailoverRequest, Grounds, Job, LeaderKey, Leading, Lsn, MemberName, PeerAnswer,
     Reason, SqlFacts, StopMode, SyncReason, Term, Timeline, WaitingOn,
@@ -47,17 +47,22 @@ pub(super) fn run(turn: &mut Turn<'_>, sql: &SqlFacts) -> Reason {
         return reason;
     }
     // Who is vouched for holds what counts, however much was not acknowledged.
-    let by_lag = forced.is_none() && turn.sync_record().is_none();
+    let by_lag = forced.is_none() && sync::vouching(turn).is_none();
     if let Some(reason) = too_old(turn, cluster, sql).filter(|_| by_lag) {
         turn.memory.too_old = true;
         return reason;
     }
-    if forced.is_some() || (asked_for_me && turn.sync_record().is_none()) {
+    let free = sync::vouching(turn).is_none() && cluster.unsettled().is_none();
+    if forced.is_some() || (asked_for_me && free) {
         return take(turn, Reason::AskedToLead);
     }
     let rivals = rivals(turn);
     if !peers::ask(turn, &rivals) {
         return Reason::AskingMembers;
+    }
+    if let Some(reason) = store::unproved(turn, (sql.timeline, sql.lsn())) {
+        peers::ask_again(turn, rivals, sql.receives());
+        return reason;
     }
     if let Some(reason) = not_vouched_for(turn, sql) {
         peers::ask_again(turn, rivals, sql.receives());
@@ -91,7 +96,7 @@ fn take(turn: &mut Turn<'_>, because: Reason) -> Reason {
 
 /// Why the key `sync` does not let me lead.
 fn not_vouched_for(turn: &Turn<'_>, sql: &SqlFacts) -> Option<Reason> {
-    let record = turn.sync_record()?;
+    let record = sync::vouching(turn)?;
     let vouched = sync::may_lead(turn, &turn.seen.me.name, (sql.timeline, sql.lsn()));
     let vouched = vouched && (record.quorum == 0 || (sql.is_exact() && !sql.receives()));
     let leader = record.leader.clone()?;
@@ -181,8 +186,10 @@ fn shared_at_most(turn: &Turn<'_>, answer: &PeerAnswer) -> Lsn {
 
 /// Members whose answers count: reachable in principle, and allowed to lead.
 fn rivals(turn: &Turn<'_>) -> Vec<(MemberName, String)> {
-    let record = turn.sync_record();
-    let votes = |name| record.is_some_and(|record| record.is_voter(name) || record.is_leader(name));
+    let record = sync::vouching(turn);
+    let unsettled = turn.cluster().is_some_and(|cluster| cluster.unsettled().is_some());
+    let votes =
+        |name| unsettled || record.is_some_and(|record| record.is_voter(name) || record.is_leader(name));
     let allowed = turn.others().filter(|(name, key)| !key.record.tags.nofailover() || votes(name));
     allowed.filter_map(|(name, key)| Some((name.clone(), key.record.api_url.clone()?))).collect()
 }
@@ -260,8 +267,8 @@ pub(super) fn candidates(turn: &mut Turn<'_>) -> Candidates {
         turn.peers.get(name).is_some_and(|answer| {
             let able = counts(answer) && answer.in_recovery && !answer.yields;
             let theirs = (answer.timeline, answer.lsn);
-            let near =
-                turn.sync_record().is_some() || too_far_behind(turn, shared_at_most(turn, answer)).is_none();
+            let near = sync::vouching(turn).is_some()
+                || too_far_behind(turn, shared_at_most(turn, answer)).is_none();
             turn.is_answer_of_now(answer) && able && near && sync::may_lead(turn, name, theirs)
         })
     };
@@ -278,12 +285,19 @@ pub(super) fn retake(turn: &mut Turn<'_>, server: &Server<'_>) -> Reason {
         (Server::Primary(sql), Some(cluster)) => sql.timeline < cluster.timeline(),
         (_other, _) => false,
     };
-    let led_since = turn.sync_record().filter(|record| !record.is_leader(&turn.seen.me.name));
+    let led_since = sync::vouching(turn).filter(|record| !record.is_leader(&turn.seen.me.name));
     let led_since = led_since.and_then(|record| record.leader.clone());
     if (older || led_since.is_some()) && turn.seen.job.is_none() {
         turn.act(Action::Start(Job::Stop { mode: StopMode::Immediate, within: Duration::from_millis(500) }));
         return led_since
             .map_or(Reason::OldTimeline, |leader| Reason::Sync(SyncReason::NotVouchedFor { leader }));
+    }
+    if let Server::Primary(sql) = server
+        && let Some(reason) = store::unproved(turn, (sql.timeline, sql.lsn()))
+    {
+        let rivals = rivals(turn);
+        peers::ask_again(turn, rivals, false);
+        return reason;
     }
     turn.wake_in(ASK_AGAIN, WaitingOn::Lease);
     match turn.seen.writing {

@@ -87,7 +87,9 @@ fn newest_timeline(turn: &Turn<'_>) -> Timeline {
     let told = turn.peers.values().filter_map(|answer| answer.timeline);
     let known = turn.cluster().and_then(|cluster| cluster.timeline());
     let mine = turn.seen.postgres.answering().and_then(|sql| sql.timeline);
-    recorded.chain(told).chain(known).chain(mine).max().unwrap_or(Timeline::FIRST)
+    // A store that went back in time does not know all.
+    let remembered = turn.memory.store.keys.timeline;
+    recorded.chain(told).chain(known).chain(mine).chain(remembered).max().unwrap_or(Timeline::FIRST)
 }
 
 /// I lead and my Postgres does not answer: it recovers, or hangs, or turns everybody away. Recovery may take as long as
@@ -133,14 +135,15 @@ pub(super) fn without_leader(turn: &mut Turn<'_>, control: &ControlFile) -> Reas
     Reason::StartingToCompete
 }
 
-/// etcd knows the cluster; or it does not, and a primary was here, or an operator says that what is here shall be it.
+/// etcd knows the cluster; or it does not, and a primary was here, or an operator says that what is here shall be it,
+/// or members compete by what they hold.
 pub(super) fn may_rebuild(turn: &Turn<'_>, cluster: &ClusterView) -> bool {
     let asks = |request: &FailoverRequest| {
         request.rebuild && request.is_failover() && request.candidate.as_ref() == Some(&turn.seen.me.name)
     };
     let asked =
         cluster.initialize.is_none() && cluster.failover.as_ref().is_some_and(|key| asks(&key.request));
-    cluster.system_id().is_some() || turn.memory.rebuilds || asked
+    cluster.system_id().is_some() || cluster.unsettled().is_some() || turn.memory.rebuilds || asked
 }
 
 /// True for the directory of a primary, stopped or crashed: after etcd was wiped only such a member may rebuild it.

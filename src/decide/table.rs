@@ -5,13 +5,14 @@ use super::turn::Turn;
 use super::{Decision, Leadership, Memory, Server, Situation};
 use super::{
     bootstrap, demote, follow, handover, lead, liveness, publish, race, rejoin, requests, routing, shutdown,
-    slots, start, sync, unfenced,
+    slots, start, store, sync, unfenced,
 };
 use crate::model::{Action, ExitBecause, JobKind, Moment, Observation, Reason, Running};
 
 /// Decides one tick.
 pub fn decide(memory: &Memory, seen: &Observation, now: Moment) -> Decision {
     let mut turn = Turn::new(memory, seen, now);
+    let change = turn.remember_store();
     let leadership = Leadership::of(seen, now);
     let system_id = turn.cluster().and_then(|cluster| cluster.system_id());
     let server = Server::of(&seen.postgres, system_id);
@@ -23,7 +24,9 @@ pub fn decide(memory: &Memory, seen: &Observation, now: Moment) -> Decision {
         || turn.memory.reinitialize.is_some();
     let paused = seen.settings.pause && !asked;
     let situation = Situation::of(&leadership, &server, &seen.postgres, paused);
-    let sentence = (situation == Situation::DeadPrimary).then(|| liveness::condemn(&mut turn, &leadership));
+    let change = change.filter(|_| !must_stop_now(situation));
+    let judged = situation == Situation::DeadPrimary && change.is_none();
+    let sentence = judged.then(|| liveness::condemn(&mut turn, &leadership));
     let because = match sentence {
         Some(Sentence::Because(reason)) => reason,
         Some(Sentence::Spared(reason)) => {
@@ -32,7 +35,10 @@ pub fn decide(memory: &Memory, seen: &Observation, now: Moment) -> Decision {
                 other => other,
             }
         }
-        None => go_on(&mut turn, situation, &leadership, &server),
+        None => match change {
+            Some(change) => store::record(&mut turn, change),
+            None => go_on(&mut turn, situation, &leadership, &server),
+        },
     };
     requests::answer_unbegun(&mut turn, &because);
     unfenced::clear(&mut turn, &leadership, &server);

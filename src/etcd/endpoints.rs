@@ -12,8 +12,9 @@ use futures::stream::FuturesUnordered;
 use tokio::sync::{Notify, watch};
 
 use super::error::{auth_is_off, needs_login};
+use super::origin::Origin;
 use super::{EtcdError, Keys};
-use crate::model::WriteFacts;
+use crate::model::{Moment, WriteFacts};
 use crate::os::clock;
 
 /// How long a connection may take to come up before it counts as broken.
@@ -60,8 +61,10 @@ struct Inner {
     setup: EtcdSetup,
     keys: Keys,
     endpoints: Vec<Arc<Endpoint>>,
-    /// The highest raft term seen for each cluster id.
-    terms: Mutex<BTreeMap<u64, u64>>,
+    /// The highest raft term seen for each cluster id, and when an answer last showed it.
+    terms: Mutex<BTreeMap<u64, (u64, Moment)>>,
+    /// Which etcd cluster is in use.
+    origin: Arc<Origin>,
     /// The view is not what it should be.
     look_again: Notify,
     /// What it does with our writes.
@@ -84,6 +87,16 @@ impl Etcd {
         if setup.endpoints.is_empty() {
             return Err(EtcdError::Setup("no endpoint is configured".to_owned()));
         }
+        let origin = Arc::new(Origin::new(setup.endpoints.len()));
+        Ok(Etcd::new(setup, origin))
+    }
+
+    /// Other connections to the same etcd, for another runtime.
+    pub(super) fn apart(&self) -> Etcd {
+        Etcd::new(self.inner.setup.clone(), self.inner.origin.clone())
+    }
+
+    fn new(setup: EtcdSetup, origin: Arc<Origin>) -> Etcd {
         let endpoint = |(index, url): (usize, &String)| {
             Arc::new(Endpoint {
                 index,
@@ -94,16 +107,30 @@ impl Etcd {
         };
         let endpoints = setup.endpoints.iter().enumerate().map(endpoint).collect();
         let keys = Keys::new(&setup.base);
-        Ok(Etcd {
+        Etcd {
             inner: Arc::new(Inner {
                 setup,
                 keys,
                 endpoints,
                 terms: Mutex::default(),
+                origin,
                 look_again: Notify::new(),
                 writes: watch::Sender::default(),
             }),
-        })
+        }
+    }
+
+    /// Says of which etcd cluster a former incarnation of this process has used the answers; zero: unknown.
+    pub fn expect_cluster(&self, cluster_id: u64) {
+        self.inner.origin.expect(cluster_id);
+    }
+
+    pub(super) fn origin(&self) -> &Origin {
+        &self.inner.origin
+    }
+
+    pub(super) fn endpoints(&self) -> &[Arc<Endpoint>] {
+        &self.inner.endpoints
     }
 
     /// The paths of this cluster's keys.
@@ -137,10 +164,13 @@ impl Etcd {
         self.inner.endpoints.len()
     }
 
-    /// The endpoints, healthiest first.
+    /// The endpoints, healthiest first; those of another etcd cluster last.
     pub(super) fn ranked(&self) -> Vec<Arc<Endpoint>> {
         let mut ranked = self.inner.endpoints.clone();
-        ranked.sort_by_key(|endpoint| endpoint.failures.load(Ordering::Relaxed));
+        let origin = &self.inner.origin;
+        ranked.sort_by_key(|endpoint| {
+            (origin.is_foreign(endpoint.index), endpoint.failures.load(Ordering::Relaxed))
+        });
         ranked
     }
 
@@ -223,18 +253,45 @@ impl Etcd {
         }
     }
 
-    /// Refuses an answer from a member that is behind: its raft term is lower than one seen before.
-    pub(super) fn fresh(&self, header: Option<&ResponseHeader>) -> Result<u64, EtcdError> {
+    /// Refuses an answer of another etcd cluster, and one from a member that is behind: its raft term is lower than one
+    /// seen before.
+    pub(super) fn fresh(
+        &self,
+        endpoint: &Endpoint,
+        header: Option<&ResponseHeader>,
+    ) -> Result<u64, EtcdError> {
+        self.newest_term(endpoint, header, None)
+    }
+
+    /// The same for the answer to a linearizable read that was sent at `asked_at`. A majority has confirmed it since
+    /// then: where its raft term is lower than one seen before that, the store was restored and counts anew.
+    pub(super) fn linearized(
+        &self,
+        endpoint: &Endpoint,
+        header: Option<&ResponseHeader>,
+        asked_at: Moment,
+    ) -> Result<u64, EtcdError> {
+        self.newest_term(endpoint, header, Some(asked_at))
+    }
+
+    fn newest_term(
+        &self,
+        endpoint: &Endpoint,
+        header: Option<&ResponseHeader>,
+        read_at: Option<Moment>,
+    ) -> Result<u64, EtcdError> {
         let Some(header) = header else {
             return Err(EtcdError::Unknown("an answer without a header".to_owned()));
         };
+        self.inner.origin.takes(endpoint.index, header.cluster_id())?;
         let mut terms = self.inner.terms.lock().unwrap_or_else(PoisonError::into_inner);
-        let highest = terms.entry(header.cluster_id()).or_default();
-        if header.raft_term() < *highest {
+        let now = clock::now();
+        let (highest, seen_at) = terms.entry(header.cluster_id()).or_insert((0, now));
+        if header.raft_term() < *highest && read_at.is_none_or(|read_at| read_at <= *seen_at) {
             let text = format!("a stale answer, of raft term {} after {highest}", header.raft_term());
             return Err(EtcdError::Unknown(text));
         }
-        *highest = header.raft_term();
+        (*highest, *seen_at) = (header.raft_term(), now);
         Ok(*highest)
     }
 

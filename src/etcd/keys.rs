@@ -11,9 +11,9 @@ use serde_json::{Map, Value, json};
 
 use super::EtcdError;
 use crate::model::{
-    ClusterStatus, ClusterView, ConfigKey, FailoverKey, FailoverRequest, HistoryLine, LeaderKey, LeaseId,
-    Lsn, MemberKey, MemberName, MemberRecord, SyncKey, SyncRecord, Term, Timeline, UnfencedKey,
-    UnfencedPrimary, WallTime,
+    ClusterStatus, ClusterView, ConfigKey, FailoverKey, FailoverRequest, GenerationKey, HistoryLine,
+    LeaderKey, LeaseId, Lsn, MemberKey, MemberName, MemberRecord, StoreGeneration, SyncKey, SyncRecord, Term,
+    Timeline, UnfencedKey, UnfencedPrimary, WallTime,
 };
 
 /// The paths of one cluster's keys.
@@ -55,7 +55,7 @@ impl Keys {
         format!("{}members/{name}", self.base)
     }
 
-    /// Puts together what the keys under the prefix say, by full path, at `revision`.
+    /// Puts together what the keys under the prefix say, by full path, as a list showed them at `revision`.
     ///
     /// # Errors
     /// [`EtcdError::Corrupt`] when the leader key holds no name: then nobody can say who leads.
@@ -64,7 +64,7 @@ impl Keys {
         stored: &BTreeMap<String, StoredKey>,
         revision: i64,
     ) -> Result<ClusterView, EtcdError> {
-        let mut view = ClusterView { revision, ..ClusterView::default() };
+        let mut view = ClusterView { revision, listed: revision, ..ClusterView::default() };
         let mut legacy_optime = None;
         for (path, key) in stored {
             let Some(name) = path.strip_prefix(&self.base) else { continue };
@@ -76,6 +76,7 @@ impl Keys {
                 "status" => view.status = Some(status(&text)),
                 "optime/leader" => legacy_optime = text.trim().parse().ok().map(Lsn),
                 "history" => view.history = history(&text),
+                "generation" => view.generation = generation(&text, key.mod_revision),
                 "failover" => view.failover = failover_key(&text, key.mod_revision),
                 "unfenced" => {
                     view.unfenced =
@@ -203,6 +204,12 @@ fn sync(text: &str) -> SyncRecord {
         quorum: fields.get("quorum").and_then(number).unwrap_or_default() as usize,
         voters: standbys.filter_map(name).collect(),
     }
+}
+
+/// What makes no sense is a generation that nobody has confirmed.
+fn generation(text: &str, mod_revision: i64) -> Option<GenerationKey> {
+    let unread = || StoreGeneration { ids: vec![text.to_owned()], ..StoreGeneration::default() };
+    Some(GenerationKey { record: serde_json::from_str(text).unwrap_or_else(|_| unread()), mod_revision })
 }
 
 /// The text of the key `sync`.

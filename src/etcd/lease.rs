@@ -10,10 +10,10 @@ use std::time::Duration;
 use etcd_client::{Client, LeaseKeepAliveStream, LeaseKeeper as Sender};
 use tokio::sync::{Notify, oneshot, watch};
 
+use super::EtcdError;
 use super::endpoints::{Endpoint, Etcd};
 use super::renewal::{KeepAliveAnswer, LeaderRead, Renewal, Verdict};
 use super::swap::Cas;
-use super::{EtcdError, EtcdSetup};
 use crate::model::{LeaseFacts, LeaseId, LeaseTiming, Moment, Term};
 use crate::os::clock;
 
@@ -51,15 +51,15 @@ type ToldWhenLeft = oneshot::Sender<Result<(), EtcdError>>;
 /// elsewhere keeps a lease alive.
 ///
 /// # Errors
-/// [`EtcdError::Setup`] when there is no endpoint or no thread to be had.
+/// [`EtcdError::Setup`] when there is no thread to be had.
 pub fn keep_lease(
-    setup: EtcdSetup,
+    etcd: &Etcd,
     ttl: Duration,
     resumed: Option<LeaseId>,
     (on_confirmed, on_moving): (OnConfirmed, OnMoving),
     withheld: Withheld,
 ) -> Result<LeaseKeeper, EtcdError> {
-    let etcd = Etcd::connect(setup)?;
+    let etcd = etcd.apart();
     let (wish, wishes) = watch::channel(ttl);
     let renew_now = Arc::new(Notify::new());
     let (leave, told_to_leave) = oneshot::channel();
@@ -263,7 +263,7 @@ impl Keeping {
                 async move { client.get(leader, None).await }
             };
             let answer = etcd.call(&endpoint, request).await?;
-            let raft_term = etcd.fresh(answer.header())?;
+            let raft_term = etcd.fresh(&endpoint, answer.header())?;
             let leader = answer.kvs().first().map(|key| (LeaseId(key.lease()), Term(key.mod_revision())));
             Ok(LeaderRead { raft_term, leader })
         };
@@ -284,7 +284,7 @@ impl Keeping {
         let ask = |etcd: Etcd, endpoint: Arc<Endpoint>| async move {
             let request = |mut client: Client| async move { client.lease_grant(seconds, None).await };
             let answer = etcd.call(&endpoint, request).await?;
-            etcd.fresh(answer.header())?;
+            etcd.fresh(&endpoint, answer.header())?;
             Ok(LeaseId(answer.id()))
         };
         let timing = LeaseTiming { ttl };
@@ -379,7 +379,7 @@ async fn keep_alive(
     sender.keep_alive().await?;
     let ended = || EtcdError::Unknown("the keepalive stream ended".to_owned());
     let answer = answers.message().await?.ok_or_else(ended)?;
-    let raft_term = etcd.fresh(answer.header())?;
+    let raft_term = etcd.fresh(endpoint, answer.header())?;
     if answer.id() != lease.0 {
         return Err(EtcdError::Unknown("an answer for another lease".to_owned()));
     }

@@ -6,7 +6,7 @@
 //!  view      list + watch → watch::Receiver<Option<View>>          lease     its own thread and connections
 //!  write     one named compare-and-swap (swap) for each change       │
 //!    └──────────────────── endpoints ────────────────────────────────┘
-//!              one client for each endpoint, ranked by health, hedged
+//!              one client for each endpoint, ranked by health, hedged; `origin`: of one etcd cluster only
 //! ```
 //!
 //! Errors are a closed world: only [`EtcdError::LeaseNotFound`], [`EtcdError::NoSpace`] and [`Cas::Lost`] are definite.
@@ -17,6 +17,7 @@ mod endpoints;
 mod error;
 mod keys;
 mod lease;
+mod origin;
 mod renewal;
 mod swap;
 mod view;

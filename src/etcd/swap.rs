@@ -53,7 +53,7 @@ impl Etcd {
                     async move { client.txn(txn).await }
                 };
                 let answer = etcd.call(&endpoint, request).await?;
-                etcd.fresh(answer.header())?;
+                etcd.fresh(&endpoint, answer.header())?;
                 Ok(answer)
             }
         };
@@ -90,7 +90,7 @@ impl Etcd {
         let ask = |etcd: Etcd, endpoint: std::sync::Arc<super::endpoints::Endpoint>| async move {
             let request = |mut client: etcd_client::Client| async move { client.get(path, None).await };
             let answer = etcd.call(&endpoint, request).await?;
-            etcd.fresh(answer.header())?;
+            etcd.fresh(&endpoint, answer.header())?;
             Ok(first(&answer))
         };
         self.hedged(HEDGE_AFTER, WITHIN, ask).await

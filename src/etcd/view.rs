@@ -23,6 +23,8 @@ const HEDGE_AFTER: Duration = Duration::from_millis(300);
 /// How long a list may take in all; also, how long an endpoint may take to open a watch.
 const LIST_WITHIN: Duration = Duration::from_secs(3);
 const WATCH_WITHIN: Duration = Duration::from_secs(1);
+/// How long the endpoints may take to say of which etcd cluster they are, before the first of them is believed.
+const CHOOSE_WITHIN: Duration = Duration::from_millis(500);
 /// The wait after the first failure; it doubles up to the second value.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
 
@@ -30,6 +32,9 @@ const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::fro
 struct Listed {
     keys: BTreeMap<String, StoredKey>,
     revision: i64,
+    /// Without the events of the watch since.
+    listed: i64,
+    cluster_id: u64,
     asked_at: Moment,
 }
 
@@ -40,7 +45,12 @@ impl Etcd {
     /// [`EtcdError::Corrupt`] when the leader key holds no name; otherwise no endpoint answered `within` that time.
     pub async fn read(&self, within: Duration) -> Result<ClusterView, EtcdError> {
         let listed = self.list(within).await?;
-        self.keys().view(&listed.keys, listed.revision)
+        self.decoded(&listed)
+    }
+
+    fn decoded(&self, listed: &Listed) -> Result<ClusterView, EtcdError> {
+        let view = self.keys().view(&listed.keys, listed.revision)?;
+        Ok(ClusterView { listed: listed.listed, cluster_id: listed.cluster_id, ..view })
     }
 
     /// Whether etcd's alarm NOSPACE is on: it takes no writes.
@@ -59,19 +69,44 @@ impl Etcd {
     }
 
     async fn list(&self, within: Duration) -> Result<Listed, EtcdError> {
+        if self.origin().is_unknown() {
+            self.choose_cluster().await;
+        }
         let asked_at = clock::now();
         let ask = |etcd: Etcd, endpoint: Arc<Endpoint>| async move {
-            let base = etcd.keys().base();
+            let (base, sent_at) = (etcd.keys().base(), clock::now());
             let request = |mut client: Client| async move {
                 client.get(base, Some(GetOptions::new().with_prefix())).await
             };
             let answer = etcd.call(&endpoint, request).await?;
-            etcd.fresh(answer.header())?;
+            etcd.linearized(&endpoint, answer.header(), sent_at)?;
             let keys = answer.kvs().iter().map(named).collect();
-            Ok((keys, answer.header().map_or(0, |header| header.revision())))
+            let store = answer.header().map_or((0, 0), |header| (header.revision(), header.cluster_id()));
+            Ok((keys, store))
         };
-        let (keys, revision) = self.hedged(HEDGE_AFTER, within, ask).await?;
-        Ok(Listed { keys, revision, asked_at })
+        let (keys, (revision, cluster_id)) = self.hedged(HEDGE_AFTER, within, ask).await?;
+        Ok(Listed { keys, revision, listed: revision, cluster_id, asked_at })
+    }
+
+    /// Before any answer counts: asks all endpoints of which etcd cluster they are, and goes with most of those that
+    /// answer.
+    async fn choose_cluster(&self) {
+        let ask = |endpoint: &Arc<Endpoint>| {
+            let (etcd, endpoint) = (self.clone(), endpoint.clone());
+            async move {
+                let request = |mut client: Client| async move { client.status().await };
+                let answer = tokio::time::timeout(CHOOSE_WITHIN, etcd.call(&endpoint, request)).await;
+                if let Ok(Ok(status)) = answer
+                    && let Some(header) = status.header()
+                {
+                    etcd.origin().note(endpoint.index, header.cluster_id());
+                }
+            }
+        };
+        if 1 < self.endpoint_count() {
+            futures::future::join_all(self.endpoints().iter().map(ask)).await;
+            self.origin().choose();
+        }
     }
 }
 
@@ -179,9 +214,11 @@ async fn open(etcd: &Etcd, from: i64) -> Result<(Arc<Endpoint>, WatchStream), Et
     Err(last_error)
 }
 
-/// Brings the keys up to date; false when the watch is over (cancelled, compacted).
+/// Brings the keys up to date; false when the watch is over (cancelled, compacted) or is not of the cluster that was
+/// listed.
 fn apply(listed: &mut Listed, message: &WatchResponse) -> bool {
-    if message.canceled() || message.compact_revision() != 0 {
+    let foreign = message.header().is_some_and(|header| header.cluster_id() != listed.cluster_id);
+    if message.canceled() || message.compact_revision() != 0 || foreign {
         return false;
     }
     for event in message.events() {
@@ -203,7 +240,7 @@ fn apply(listed: &mut Listed, message: &WatchResponse) -> bool {
 
 /// Shows the view to the readers; they wake only when something in it is new.
 fn publish(etcd: &Etcd, listed: &Listed, to_reader: &watch::Sender<Option<View>>) -> Result<(), EtcdError> {
-    let cluster = etcd.keys().view(&listed.keys, listed.revision)?;
+    let cluster = etcd.decoded(listed)?;
     let view = View { cluster, seen_at: listed.asked_at };
     to_reader.send_if_modified(|shown| {
         let news = shown.as_ref() != Some(&view);

@@ -17,8 +17,8 @@ use super::keys::{ascii, compact, failover_key, failover_text, history_text, is_
 use super::swap::{delete, holds, put, unchanged};
 use super::{Cas, EtcdError, StoredKey};
 use crate::model::{
-    ClusterStatus, FailoverRequest, Grounds, HistoryLine, LeaseId, MemberName, MemberRecord, SyncRecord,
-    Term, Timeline, UnfencedPrimary,
+    ClusterStatus, FailoverRequest, GenerationWrite, Grounds, HistoryLine, LeaseId, MemberName, MemberRecord,
+    SyncRecord, Term, Timeline, UnfencedPrimary,
 };
 
 /// How long a revocation may take.
@@ -38,7 +38,7 @@ impl Etcd {
         let unfenced = unchanged(&self.keys().path("unfenced"), by.unfenced);
         let since = |key| Compare::mod_revision(self.keys().path(key), CompareOp::Less, by.unlocked + 1);
         let free = Compare::create_revision(leader.clone(), CompareOp::Equal, 0);
-        let when = vec![free, sync, unfenced, since("status"), since("timeline")];
+        let when = vec![free, sync, unfenced, since("status"), since("timeline"), since("generation")];
         let then = vec![put(&leader, name.as_str(), Some(lease))];
         let taken = self.swap(when, then, &leader, |now| now.is_some_and(|key| key.lease == lease.0)).await;
         if taken == Ok(Cas::Lost) {
@@ -284,6 +284,27 @@ impl Etcd {
     /// Cleans the request that was read at `mod_revision`.
     pub async fn clear_failover(&self, mod_revision: i64) -> Result<Cas, EtcdError> {
         self.write_failover(None, Some(mod_revision)).await
+    }
+
+    /// Begins a generation of the store, or confirms it as leader. `Lost` when what was read has changed since.
+    pub async fn write_generation(&self, lease: LeaseId, write: &GenerationWrite) -> Result<Cas, EtcdError> {
+        let path = |key| self.keys().path(key);
+        let generation = path("generation");
+        let (when, record, deleted) = match write {
+            GenerationWrite::Begin { over: [leader, sync, old], record } => {
+                let when = [("leader", leader), ("sync", sync), ("generation", old)];
+                let when = when.map(|(key, revision)| unchanged(&path(key), *revision)).to_vec();
+                (when, record, ["leader", "sync", "failover"].map(|key| delete(&path(key))).to_vec())
+            }
+            GenerationWrite::Settle { term, over, record } => {
+                let mut when = self.as_leader(*term, lease);
+                when.push(unchanged(&generation, *over));
+                (when, record, Vec::new())
+            }
+        };
+        let text = compact(record);
+        let then = [vec![put(&generation, &text, None)], deleted].concat();
+        self.swap(when, then, &generation, holds(&text)).await
     }
 
     /// Ends a lease, and every key on it. One that is gone already is no error.

@@ -7,8 +7,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    ClusterStatus, HistoryLine, LeaseId, Lsn, MemberName, MemberRecord, Moment, Reply, RequestId, SyncRecord,
-    Term, Timeline, UnfencedWrite,
+    ClusterStatus, GenerationWrite, HistoryLine, LeaseId, Lsn, MemberName, MemberRecord, Moment, Reply,
+    RequestId, SyncRecord, Term, Timeline, UnfencedWrite,
 };
 
 /// One order. All but [`Action::Start`] are quick or fire-and-forget.
@@ -91,6 +91,8 @@ pub enum Action {
         /// The term that guards the write.
         term: Term,
     },
+    /// Write `generation`: the store went back in time, or a leader has confirmed what came of it.
+    WriteGeneration(GenerationWrite),
     /// Point a running standby elsewhere by a reload.
     Follow(Option<FollowTarget>),
     /// Bring the physical slots of a running Postgres to exactly these, and drop the `drop` ones.

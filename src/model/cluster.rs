@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::{
-    LeaseId, Lsn, MemberName, MemberRecord, SyncKey, SyncRecord, Term, Timeline, UnfencedKey, WallTime,
-    slot_name,
+    GenerationKey, LeaseId, Lsn, MemberName, MemberRecord, SyncKey, SyncRecord, Term, Timeline, UnfencedKey,
+    WallTime, slot_name,
 };
 
 /// Every key of the cluster as one linearizable list, or the watch after it, showed it.
@@ -15,6 +15,13 @@ use super::{
 pub struct ClusterView {
     /// The store's revision this view shows.
     pub revision: i64,
+    /// The revision of the list that this view rests on: what came after it was told by a watch, which may have missed
+    /// something.
+    #[serde(default)]
+    pub listed: i64,
+    /// The identifier of the etcd cluster that showed it; zero: unknown.
+    #[serde(default)]
+    pub cluster_id: u64,
     /// Who leads.
     pub leader: Option<LeaderKey>,
     /// Every member key.
@@ -34,6 +41,9 @@ pub struct ClusterView {
     /// Primaries that were left running without a fence.
     #[serde(default)]
     pub unfenced: Option<UnfencedKey>,
+    /// Since the store went back in time or was replaced: in which generation it is.
+    #[serde(default)]
+    pub generation: Option<GenerationKey>,
 }
 
 impl ClusterView {
@@ -64,6 +74,12 @@ impl ClusterView {
     pub fn without_slot(&self) -> Vec<(&MemberName, &MemberName)> {
         let pairs = self.members.keys().map(|name| (name, self.slot_holder(name)));
         pairs.filter(|(name, holder)| name != holder).collect()
+    }
+
+    /// The generation of a store that went back in time, while no leader has confirmed it: what members hold decides,
+    /// and nothing else. Not even the key `sync`, which may have been put back from a copy.
+    pub fn unsettled(&self) -> Option<&GenerationKey> {
+        self.generation.as_ref().filter(|key| !key.record.settled)
     }
 
     /// The timeline the history implies; `None` when nothing is known.

@@ -28,6 +28,7 @@ mod progress;
 mod reason;
 mod request;
 mod settings;
+mod store;
 mod sync;
 mod sync_names;
 mod sync_reason;
@@ -60,6 +61,9 @@ pub use progress::CloneProgress;
 pub use reason::{Obstacle, Reason, WaitingOn};
 pub use request::{Ask, Reply, Request, RequestId, RestartFilter};
 pub use settings::Settings;
+pub use store::{
+    GenerationKey, GenerationWrite, StoreChange, StoreGeneration, StoreKeys, StoreReason, StoreSeen,
+};
 pub use sync::{
     CommitWait, SyncFacts, SyncKey, SyncMode, SyncOwner, SyncRecord, SyncSettings, SyncState, Walsender,
 };

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::{JobKind, MemberName, NoDataReason, SyncReason, UnfencedReason, Unfit};
+use super::{JobKind, MemberName, NoDataReason, StoreReason, SyncReason, UnfencedReason, Unfit};
 
 /// The operator's sentence, as a type: log, REST, command line and tests use the same value.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -81,6 +81,7 @@ pub enum Reason {
         member: MemberName,
     },
     StartingToCompete,
+    Store(StoreReason),
     NoData(NoDataReason),
     Cloning {
         from: MemberName,
@@ -292,6 +293,7 @@ impl fmt::Display for Reason {
             Reason::CandidateGoesFirst { member } => {
                 write!(f, "nobody leads, and {member} is the candidate that was asked for")
             }
+            Reason::Store(reason) => reason.fmt(f),
             Reason::StartingToCompete => {
                 write!(f, "nobody leads: starting PostgreSQL as a standby to compare positions")
             }

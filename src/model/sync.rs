@@ -79,6 +79,11 @@ impl SyncRecord {
         self.leader.is_some()
     }
 
+    /// Voters and leader: among them is one that holds everything acknowledged.
+    pub fn members(&self) -> BTreeSet<MemberName> {
+        self.voters.iter().chain(&self.leader).cloned().collect()
+    }
+
     /// True for the leader it names.
     pub fn is_leader(&self, name: &MemberName) -> bool {
         self.leader.as_ref().is_some_and(|leader| leader.is_same(name))

@@ -53,6 +53,7 @@ impl World {
     fn led_by(&mut self, text: &str, term: u64) -> &mut World {
         let key = leader(text, LeaseId(0xB));
         self.cluster().leader = Some(LeaderKey { term: Term(term as i64), ..key });
+        (self.cluster().revision, self.cluster().listed) = (term as i64, term as i64);
         let record = &mut self.cluster().members.get_mut(&name(text)).expect("a member").record;
         (record.role, record.state) = (Role::Primary, MemberState::Running);
         self

@@ -13,6 +13,7 @@ mod requests;
 mod routing;
 mod scenarios;
 mod simulated;
+mod store;
 mod sync;
 mod table;
 mod unfenced;

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use matriarch::model::{
-    Action, Ask, ControlState, FailoverKey, FailoverRequest, Job, JobKind, LeaseId, Outcome, Reason, Reply,
-    Request, RequestId, RestartFilter,
+    Action, Ask, ControlState, FailoverKey, FailoverRequest, Job, JobKind, Leading, LeaseId, Outcome, Reason,
+    Reply, Request, RequestId, RestartFilter, Term,
 };
 use serde_json::json;
 
@@ -259,6 +259,8 @@ fn a_replica_never_rebuilds_an_empty_etcd() {
     world.postgres(up(primary(1000)));
     assert_eq!(jobs(&world.tick().actions), [JobKind::TakeLeadership]);
     world.i_lead().cluster().config = None;
+    world.cluster().leader.as_mut().expect("I lead").term = Term(101);
+    (world.cluster().revision, world.seen.lease.leading) = (101, Leading::Yes(Term(101)));
     let leading = world.later(10).tick();
     for wanted in ["RestoreInitialize", "RestoreConfig"] {
         assert!(leading.actions.iter().any(|action| format!("{action:?}").starts_with(wanted)), "{wanted}");
@@ -341,9 +343,9 @@ fn a_hand_over_of_unknown_outcome_is_reclaimed_before_the_old_primary_serves_aga
     assert_eq!(jobs(&reclaims.actions), [JobKind::ReclaimLeadership]);
     // Reclaimed, but the last renewal is from before: still nothing.
     assert_eq!(jobs(&world.later(5).ends(JobKind::ReclaimLeadership, Outcome::Done).tick().actions), []);
-    world.cluster().leader.as_mut().expect("mine").term = matriarch::model::Term(60);
-    world.cluster().revision = 60;
-    world.seen.lease.leading = matriarch::model::Leading::Yes(matriarch::model::Term(60));
+    world.cluster().leader.as_mut().expect("mine").term = Term(160);
+    world.cluster().revision = 160;
+    world.seen.lease.leading = Leading::Yes(Term(160));
     world.later(5).tick();
     assert_eq!(jobs(&world.later(5).tick().actions), [JobKind::StartStandby]);
 }

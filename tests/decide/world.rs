@@ -33,6 +33,9 @@ impl World {
         let members = ["a", "b", "c"].map(|text| (name(text), member(text)));
         let cluster = ClusterView {
             revision: 100,
+            listed: 100,
+            cluster_id: 0xE7CD,
+            generation: None,
             leader: Some(leader("b", THEIR_LEASE)),
             members: BTreeMap::from(members),
             initialize: Some(SYSTEM_ID.to_string()),

@@ -18,6 +18,7 @@ use nix::unistd::Pid;
 use tokio::sync::watch as cell;
 
 mod lease;
+mod origin;
 mod races;
 const BASE: &str = "/service/test/";
 const BEFORE_ALL: Grounds = Grounds { sync: 0, unfenced: 0, unlocked: 1 };

@@ -36,6 +36,7 @@ mod pods;
 mod postgres;
 mod rejoin;
 mod rest_tls;
+mod restored_etcd;
 mod standalone;
 mod streaming;
 mod switchover;

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use matriarch::etcd::Keys;
-use matriarch::model::{MemberName, Moment, Settings};
+use matriarch::model::{MemberName, Moment, Settings, StoreSeen};
 
 use super::clients::Ledger;
 use super::clock::{At, Clock};
@@ -43,6 +43,8 @@ pub(crate) struct Machine {
     pub(crate) last_exit: Option<String>,
     pub(crate) replay_lag_ms: u64,
     pub(crate) strain: Strain,
+    /// What a supervisor has seen of etcd's store, beside the data directory.
+    pub(crate) store_seen: StoreSeen,
     /// Nobody reads the log any more; nobody ever will.
     pub(crate) unread: bool,
     /// So many faults keep a supervisor that starts from telling what runs.
@@ -85,6 +87,7 @@ impl World {
             last_exit: None,
             replay_lag_ms: 0,
             strain: Strain::default(),
+            store_seen: StoreSeen::default(),
             unread: false,
             untold: 0,
             changed: Signal::default(),

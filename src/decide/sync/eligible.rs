@@ -9,13 +9,19 @@ use crate::model::{Lsn, MemberName, SyncMode, SyncRecord, Timeline};
 /// How far a member is: its timeline first, because what it wrote came after the fork.
 pub(in crate::decide) type Position = (Option<Timeline>, Lsn);
 
+/// The key `sync`, where it says who may lead: not in a store that went back in time, before a leader has confirmed it.
+pub(in crate::decide) fn vouching<'a>(turn: &Turn<'a>) -> Option<&'a SyncRecord> {
+    let unsettled = turn.cluster().is_some_and(|cluster| cluster.unsettled().is_some());
+    turn.sync_record().filter(|_| !unsettled)
+}
+
 /// Whether `who`, who is this far, holds every acknowledged commit by all that is known; true where nothing is
 /// promised.
 ///
 /// The leader of the key does, and in mode on each of the voters. In mode quorum so does whoever is at least as far as
 /// `quorum` other members of the promise: among them and itself one holds everything.
 pub(in crate::decide) fn may_lead(turn: &Turn<'_>, who: &MemberName, position: Position) -> bool {
-    let Some(record) = turn.sync_record() else { return true };
+    let Some(record) = vouching(turn) else { return true };
     if record.is_leader(who) {
         return true;
     }
@@ -43,13 +49,14 @@ fn not_ahead(turn: &Turn<'_>, record: &SyncRecord, who: &MemberName, position: P
 /// Whether `member` is one of those whose position matters when somebody has to be chosen. The former leader's
 /// does not: it may be ahead, but of nothing that was acknowledged.
 pub(in crate::decide) fn counts(turn: &Turn<'_>, member: &MemberName) -> bool {
-    turn.sync_record().is_none_or(|record| record.is_voter(member))
+    vouching(turn).is_none_or(|record| record.is_voter(member))
 }
 
 /// Nobody leads: a former primary that is still about must not get another commit confirmed by a standby that was asked
 /// how far it is. So standbys let go of it first. Where each of them holds everything by itself nobody is asked.
 pub(in crate::decide) fn let_go(turn: &mut Turn<'_>) {
-    let asked = turn.sync_record().is_some_and(|record| record.quorum > 0);
+    let unsettled = turn.cluster().is_some_and(|cluster| cluster.unsettled().is_some());
+    let asked = unsettled || turn.sync_record().is_some_and(|record| record.quorum > 0);
     if asked && !turn.seen.settings.pause {
         attach::let_go(turn);
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use matriarch::etcd::{EtcdSetup, LeaseKeeper, keep_lease};
+use matriarch::etcd::{Etcd, EtcdSetup, LeaseKeeper, keep_lease};
 use matriarch::model::{Leading, LeaseFacts, LeaseId};
 use matriarch::os::clock;
 
@@ -18,7 +18,8 @@ pub(super) fn keep_with(
     guard_holds: impl Fn(&LeaseFacts) -> bool + Send + 'static,
 ) -> LeaseKeeper {
     let told = (Box::new(|_: &LeaseFacts| ()) as _, Box::new(guard_holds) as _);
-    keep_lease(setup, Duration::from_secs(ttl), resumed, told, Box::new(|| None)).expect("sound")
+    let etcd = Etcd::connect(setup).expect("sound");
+    keep_lease(&etcd, Duration::from_secs(ttl), resumed, told, Box::new(|| None)).expect("sound")
 }
 
 #[tokio::test]

@@ -132,6 +132,35 @@ impl Etcd {
         self.wait_until_healthy().await;
     }
 
+    /// Saves what the first server holds, as a backup would.
+    pub(crate) fn save_snapshot(&self) {
+        let endpoint = format!("http://127.0.0.1:{}", self.servers[0].client);
+        self.etcdctl(&["--endpoints", &endpoint, "snapshot", "save", "backup.db"]);
+    }
+
+    /// Takes away all that the servers hold; they do not run.
+    pub(crate) fn wipe(&self) {
+        for index in 0..self.servers.len() {
+            std::fs::remove_dir_all(self.folder.join(format!("e{index}.data"))).expect("it has run");
+        }
+    }
+
+    /// Brings back what was saved, to a cluster of one server that does not run.
+    pub(crate) fn restore_snapshot(&self) {
+        let peer = format!("http://127.0.0.1:{}", self.servers[0].peer);
+        std::fs::remove_dir_all(self.folder.join("e0.data")).expect("it has run");
+        let cluster = format!("e0={peer}");
+        let where_to = ["--name", "e0", "--data-dir", "e0.data", "--initial-cluster", &cluster];
+        let words = ["snapshot", "restore", "backup.db", "--initial-advertise-peer-urls", &peer];
+        self.etcdctl(&[&words[..], &where_to[..]].concat());
+    }
+
+    fn etcdctl(&self, words: &[&str]) {
+        let output = command_as("etcdctl", &self.folder).env("ETCDCTL_API", "3").args(words).output();
+        let output = output.expect("etcdctl starts: see `make setup`");
+        assert!(output.status.success(), "etcdctl {words:?}: {output:?}");
+    }
+
     /// Starts all servers again on what they had.
     pub(crate) async fn start_again(&mut self) {
         for index in 0..self.servers.len() {

@@ -35,7 +35,9 @@ impl Sim {
                 let supervisor = self.world().machines[member].supervisor.as_ref().map(|it| it.pid);
                 supervisor.into_iter().for_each(|pid| self.exec.kill(pid));
                 self.kill_server(member);
-                self.world().machines[member].disk = Disk::default();
+                let mut world = self.world();
+                world.machines[member].disk = Disk::default();
+                world.machines[member].store_seen = matriarch::model::StoreSeen::default();
             }
         }
     }

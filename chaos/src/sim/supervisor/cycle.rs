@@ -7,8 +7,8 @@ use std::time::Duration;
 use matriarch::decide::{Decision, Memory, decide};
 use matriarch::model::{
     Action, Branch, DataDirectory, ExitBecause, Finished, Job, JobKind, LeaderBranch, Leading, LeaseFacts,
-    Me, MemberName, Moment, Observation, PeerAnswer, PodRole, Request, RequestId, Running, SyncMode, Tags,
-    View, WallTime,
+    Me, MemberName, Moment, Observation, PeerAnswer, PodRole, Request, RequestId, Running, StoreSeen,
+    SyncMode, Tags, View, WallTime,
 };
 
 use super::observe::PostgresWatch;
@@ -47,6 +47,8 @@ pub(crate) struct Cycle {
     finished: Vec<Finished>,
     peers: BTreeMap<MemberName, PeerAnswer>,
     leader_branch: Option<LeaderBranch>,
+    /// What the next step finds written beside the data directory.
+    store_seen: Option<StoreSeen>,
     seen_version: u64,
     next_request: u64,
 }
@@ -68,13 +70,17 @@ impl Cycle {
         Cycle {
             agent: agent.clone(),
             me,
-            memory: Memory::default(),
+            memory: Memory {
+                store: agent.sim.world().machines[agent.member()].store_seen.clone(),
+                ..Memory::default()
+            },
             watch: PostgresWatch::default(),
             job: Lane::default(),
             writing: Lane::default(),
             finished: Vec::new(),
             peers: BTreeMap::new(),
             leader_branch: None,
+            store_seen: None,
             seen_version: 0,
             next_request: 0,
         }
@@ -150,6 +156,7 @@ impl Cycle {
         let seen = self.observe(anew).await;
         self.agent.step().await;
         let now = self.agent.now();
+        self.keep_store_seen();
         let Decision { memory, actions, pod, because, wake } =
             decide(&self.memory, &self.mutated(&seen), now);
         self.memory = memory;
@@ -181,6 +188,16 @@ impl Cycle {
             looker.fill(&self.agent.sim.exec, ());
         }
         (flow, wake.0)
+    }
+
+    /// Beside the loop: what a step leaves is written by the next.
+    fn keep_store_seen(&mut self) {
+        let mut world = self.agent.sim.world();
+        let written = &mut world.machines[self.agent.member()].store_seen;
+        if let Some(seen) = self.store_seen.take() {
+            *written = seen;
+        }
+        self.store_seen = (written.keys != self.memory.store.keys).then(|| self.memory.store.clone());
     }
 
     async fn observe(&mut self, anew: bool) -> Observation {

@@ -81,6 +81,7 @@ impl Cycle {
                     own.clear_failover(mod_revision).await
                 });
             }
+            Action::WriteGeneration(write) => agent.write_generation_aside(lease, write),
             Action::Follow(target) => agent.follow_local(target).await,
             Action::SetSlots { create, drop } => agent.set_slots(create, &drop).await,
             Action::CheckpointAfterPromotion { term: Term(_) } => agent.checkpoint_aside(),
@@ -127,8 +128,12 @@ impl Cycle {
 
 impl Agent {
     /// A write beside the loop; one that failed is tried again by a later tick.
-    fn aside<F>(&self, lease: Option<LeaseId>, failed: Event, write: impl FnOnce(Agent, LeaseId) -> F)
-    where
+    pub(crate) fn aside<F>(
+        &self,
+        lease: Option<LeaseId>,
+        failed: Event,
+        write: impl FnOnce(Agent, LeaseId) -> F,
+    ) where
         F: Future<Output = Result<Cas, Refusal>> + 'static,
     {
         let Some(lease) = lease else { return };

@@ -43,7 +43,7 @@ impl Agent {
                 return self.end(&ExitBecause::Asked).await;
             }
         };
-        let running = matches!(*self.shared.process.borrow(), Process::Up { .. });
+        let running = matches!(*self.shared.process.borrow(), Process::Up { standby_start: false, .. });
         let resumed = if running { self.former_lease(&first) } else { None };
         let keeping = Keeping::new(&self, resumed);
         self.spawn(async move { keeping.run().await });

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use matriarch::etcd::StoredKey;
-use matriarch::model::{Moment, View};
+use matriarch::model::{ClusterView, Moment, View};
 
 use super::Agent;
 use crate::sim::channel::Channel;
@@ -22,6 +22,8 @@ const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::fro
 struct Listed {
     keys: BTreeMap<String, StoredKey>,
     revision: i64,
+    /// Without the events of the watch since.
+    listed: i64,
     asked_at: Moment,
 }
 
@@ -52,7 +54,7 @@ impl Agent {
         else {
             return Err(Refusal::Unknown("not an answer to a list"));
         };
-        Ok(Listed { keys, revision, asked_at })
+        Ok(Listed { keys, revision, listed: revision, asked_at })
     }
 
     async fn follow(&self) -> Result<(), Refusal> {
@@ -101,6 +103,7 @@ impl Agent {
 
     fn show(&self, listed: &Listed) {
         let Ok(cluster) = self.sim.world().keys.view(&listed.keys, listed.revision) else { return };
+        let cluster = ClusterView { listed: listed.listed, ..cluster };
         let view = View { cluster, seen_at: listed.asked_at };
         let mut shown = self.shared.view.borrow_mut();
         let news = shown.as_ref().is_none_or(|shown| shown.cluster != view.cluster);

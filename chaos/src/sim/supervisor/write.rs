@@ -5,13 +5,14 @@ use std::time::Duration;
 
 use matriarch::etcd::StoredKey;
 use matriarch::model::{
-    ClusterStatus, Grounds, HistoryLine, LeaseId, MemberName, MemberRecord, SyncRecord, Term, UnfencedPrimary,
+    ClusterStatus, GenerationWrite, Grounds, HistoryLine, LeaseId, MemberName, MemberRecord, SyncRecord,
+    Term, UnfencedPrimary,
 };
 use serde::Serialize;
 use serde_json::json;
 
-use super::Agent;
 use super::configured::written;
+use super::{Agent, Event};
 use crate::invariant;
 use crate::sim::etcd::store::{Change, Compare, Txn};
 use crate::sim::etcd::{Body, Op, Refusal};
@@ -87,8 +88,13 @@ impl Agent {
             Some(Mutation::TakeFromAnybody) => Vec::new(),
             _sound => {
                 let sync = Compare::Revision(self.path("sync"), by.sync);
-                let mut when =
-                    vec![Compare::Absent(leader.clone()), sync, since("status"), since("timeline")];
+                let mut when = vec![
+                    Compare::Absent(leader.clone()),
+                    sync,
+                    since("status"),
+                    since("timeline"),
+                    since("generation"),
+                ];
                 if mutation != Some(Mutation::IgnoreUnfenced) {
                     when.push(Compare::Revision(self.path("unfenced"), by.unfenced));
                 }
@@ -255,6 +261,35 @@ impl Agent {
         let when = vec![Compare::Revision(failover.clone(), revision)];
         let then = vec![Change::Put(failover.clone(), b"{}".to_vec(), 0)];
         self.swap(when, then, failover, |now| now.is_some_and(|key| key.value == b"{}")).await
+    }
+
+    pub(crate) fn write_generation_aside(&self, lease: Option<LeaseId>, write: GenerationWrite) {
+        self.aside(lease, Event::LookWanted, move |own, lease| async move {
+            own.write_generation(lease, &write).await
+        });
+    }
+
+    async fn write_generation(&self, lease: LeaseId, write: &GenerationWrite) -> Result<Cas, Refusal> {
+        let path = self.path("generation");
+        let (when, record, mut then) = match write {
+            GenerationWrite::Begin { over: [leader, sync, old], record } => {
+                let when = [("leader", leader), ("sync", sync), ("generation", old)];
+                let when = when.map(|(key, revision)| Compare::Revision(self.path(key), *revision)).to_vec();
+                (
+                    when,
+                    record,
+                    ["leader", "sync", "failover"].map(|key| Change::Delete(self.path(key))).to_vec(),
+                )
+            }
+            GenerationWrite::Settle { term, over, record } => {
+                let mut when = self.as_leader(*term, lease);
+                when.push(Compare::Revision(path.clone(), *over));
+                (when, record, Vec::new())
+            }
+        };
+        let value = bytes(record);
+        then.push(Change::Put(path.clone(), value.clone(), 0));
+        self.swap(when, then, path, |now| now.is_some_and(|key| key.value == value)).await
     }
 
     pub(crate) async fn claim_timeline(

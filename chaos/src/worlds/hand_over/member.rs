@@ -226,6 +226,9 @@ impl Member {
         let members = (0..2).filter(|member| keys.leases[*member].is_some());
         ClusterView {
             revision: keys.revision,
+            listed: keys.revision,
+            cluster_id: 0,
+            generation: None,
             leader,
             members: members.map(|member| (name(member), key(member, &keys, primaries[member]))).collect(),
             initialize: Some(SYSTEM_ID.to_string()),

@@ -1,0 +1,87 @@
+//! What was seen of etcd's store, beside the data directory: a restart must not forget what a restored store denies.
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use tokio::task::JoinHandle;
+
+use crate::decide::Memory;
+use crate::etcd::Etcd;
+use crate::model::StoreSeen;
+use crate::os::durable;
+
+/// The file.
+#[derive(Default)]
+pub(super) struct StoreFile {
+    path: PathBuf,
+    base: String,
+    written: StoreSeen,
+    /// The write that is under way.
+    writing: Option<JoinHandle<std::io::Result<StoreSeen>>>,
+    /// The last write failed, and that was said.
+    failed: bool,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Content {
+    /// The prefix of the cluster's keys: what was seen of another one says nothing.
+    base: String,
+    seen: StoreSeen,
+}
+
+impl StoreFile {
+    /// Reads what a previous incarnation of this supervisor has written; nothing, where it cannot be read. The etcd
+    /// cluster that it used is used on.
+    pub(super) fn recall(data_dir: &Path, etcd: &Etcd) -> StoreFile {
+        let base = etcd.keys().base();
+        let mut path = data_dir.as_os_str().to_owned();
+        path.push(".matriarch-store");
+        let path = PathBuf::from(path);
+        let written = match std::fs::read(&path).map(|text| serde_json::from_slice::<Content>(&text)) {
+            Ok(Ok(content)) if content.base == base => content.seen,
+            Ok(Ok(_)) => StoreSeen::default(),
+            Ok(Err(error)) => {
+                tracing::warn!(file = %path.display(), %error, "what was seen of etcd before is unreadable");
+                StoreSeen::default()
+            }
+            Err(error) => {
+                if error.kind() != std::io::ErrorKind::NotFound {
+                    tracing::warn!(file = %path.display(), %error, "what was seen of etcd before is unreadable");
+                }
+                StoreSeen::default()
+            }
+        };
+        etcd.expect_cluster(written.keys.cluster_id);
+        StoreFile { path, base: base.to_owned(), written, writing: None, failed: false }
+    }
+
+    /// The memory to begin with.
+    pub(super) fn recalled(&self) -> Memory {
+        Memory { store: self.written.clone(), ..Memory::default() }
+    }
+
+    /// Writes `seen` beside the loop, where a key on which leadership rests has changed: a revision alone is not worth
+    /// it. One write at a time; what changes meanwhile is written by a later tick.
+    pub(super) async fn keep(&mut self, seen: &StoreSeen) {
+        if let Some(writing) = self.writing.take_if(|writing| writing.is_finished()) {
+            match writing.await.map_err(std::io::Error::other).flatten() {
+                Ok(written) => (self.written, self.failed) = (written, false),
+                Err(error) if !self.failed => {
+                    self.failed = true;
+                    tracing::warn!(file = %self.path.display(), %error, "cannot write what was seen of etcd");
+                }
+                Err(_said_before) => {}
+            }
+        }
+        if seen.keys == self.written.keys || self.writing.is_some() {
+            return;
+        }
+        let content = Content { base: self.base.clone(), seen: seen.clone() };
+        let path = self.path.clone();
+        self.writing = Some(tokio::task::spawn_blocking(move || {
+            let text = serde_json::to_vec(&content).map_err(std::io::Error::other)?;
+            durable::write(&path, &text, 0o600, None)?;
+            Ok(content.seen)
+        }));
+    }
+}

@@ -1,0 +1,129 @@
+//! etcd's store went back in time, was emptied or replaced: what was read of it is void, and members compete by what
+//! they hold.
+//!
+//! ```text
+//!  contradiction ─► `generation` written, `leader` and `sync` deleted ─► race by positions ─► leader ─► settled
+//! ```
+//!
+//! The member that notices first begins a generation; the others find another generation than the one they know, and
+//! take it for the explanation of what they see.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use super::race::comparable;
+use super::sync::Position;
+use super::turn::Turn;
+use crate::model::{
+    Action, DataDirectory, GenerationWrite, JobKind, MemberName, Reason, Role, StoreChange, StoreGeneration,
+    StoreKeys, StoreReason, StoreSeen, SyncMode, Term, WaitingOn,
+};
+
+/// A write to `generation` that etcd does not show by then is sent again.
+const AGAIN_AFTER: Duration = Duration::from_secs(1);
+
+impl Turn<'_> {
+    /// Compares the view with what was seen before, and takes note of it. The contradiction that nobody has recorded
+    /// yet: nothing that the view shows may be acted on.
+    pub(super) fn remember_store(&mut self) -> Option<StoreChange> {
+        let cluster = self.cluster()?;
+        let change = match &self.seen.postgres.data {
+            DataDirectory::Ready(control) if cluster.system_id().is_none_or(|id| id == control.system_id) => {
+                self.memory.store.contradicts(cluster)
+            }
+            // What was seen counts for the data it was seen with.
+            DataDirectory::Empty => None,
+            DataDirectory::Ready(_)
+            | DataDirectory::Unknown
+            | DataDirectory::HalfMade { .. }
+            | DataDirectory::Inaccessible { .. } => return None,
+        };
+        if let Some(change) = change {
+            if !self.memory.store.explained_by(cluster) {
+                return Some(change);
+            }
+            self.memory.forget_numbers();
+        }
+        let keys = StoreKeys::of(cluster, &self.memory.store.keys, self.seen.settings.ttl);
+        self.memory.store = StoreSeen { keys, revision: cluster.revision, listed: cluster.listed };
+        None
+    }
+
+    fn promised(&self) -> BTreeSet<MemberName> {
+        let recorded = self.cluster().and_then(|cluster| cluster.unsettled());
+        let recorded = recorded.map(|key| key.record.promised.clone()).unwrap_or_default();
+        &recorded | &self.memory.store.keys.promised
+    }
+
+    /// Every other member that may hold what was acknowledged, as far as anybody remembers.
+    fn may_hold_commits(&self) -> BTreeSet<MemberName> {
+        let Some(cluster) = self.cluster() else { return BTreeSet::new() };
+        let mut all = self.promised();
+        let with_data = cluster.members.iter().filter(|(_, key)| key.record.role != Role::Uninitialized);
+        all.extend(with_data.map(|(name, _)| name.clone()));
+        all.retain(|name| !name.is_same(&self.seen.me.name));
+        all
+    }
+}
+
+/// Records the contradiction: from then on it is the same for everybody.
+pub(super) fn record(turn: &mut Turn<'_>, change: StoreChange) -> Reason {
+    let due = turn.memory.generation_sent_at.is_none_or(|at| at + AGAIN_AFTER <= turn.now);
+    if let (true, Some(cluster)) = (due, turn.cluster()) {
+        let (before, now) = (turn.memory.store.revision, cluster.revision);
+        let id = format!("{}-{}-{before}-{now}", turn.seen.me.name, turn.seen.wall.0);
+        let write = GenerationWrite::begin(cluster, &turn.memory.store, &change, id);
+        turn.memory.generation_sent_at = Some(turn.now);
+        turn.act(Action::WriteGeneration(write));
+    }
+    if turn.seen.job.as_ref().is_some_and(|running| running.job.kind() == JobKind::Promote) {
+        turn.act(Action::CancelJob);
+    }
+    turn.wake_in(AGAIN_AFTER, WaitingOn::Lease);
+    Reason::Store(StoreReason::WentBack(change))
+}
+
+/// Why I must not lead by what I hold, while the store's generation is unsettled. Members that may hold acknowledged
+/// commits have to answer where commits wait for standbys; where they do not, a member that is silent for a TTL is not
+/// waited for any longer, and no lease of the store before can last longer.
+pub(super) fn unproved(turn: &mut Turn<'_>, mine: Position) -> Option<Reason> {
+    turn.cluster()?.unsettled()?;
+    let since = turn.memory.unlocked_since.unwrap_or(turn.now);
+    // The settings may be old, too.
+    let synchronous = turn.seen.settings.sync.mode != SyncMode::Off || !turn.promised().is_empty();
+    let waits = synchronous || turn.now < since + turn.seen.settings.ttl.max(turn.memory.store.keys.ttl);
+    let mut missing = Vec::new();
+    for member in turn.may_hold_commits() {
+        let peers = &turn.peers;
+        let answer = peers.iter().find(|(name, _)| name.is_same(&member)).map(|(_, answer)| answer);
+        let answer = answer.filter(|answer| turn.is_answer_of_now(answer) && answer.reachable);
+        match answer {
+            Some(answer) if !answer.in_recovery => return Some(Reason::PrimaryStillAlive { member }),
+            Some(answer) if comparable(mine) < comparable((answer.timeline, answer.lsn)) => {
+                let bytes = answer.lsn.bytes_since(mine.1);
+                return Some(Reason::MemberAhead { member, bytes });
+            }
+            // What comes in after the answer does not count as asked for.
+            Some(answer) if answer.exact && !answer.receives && answer.timeline.is_some() => {}
+            Some(_) | None if waits => missing.push(member),
+            Some(_) | None => {}
+        }
+    }
+    (!missing.is_empty()).then_some(Reason::Store(StoreReason::Unsettled { missing }))
+}
+
+/// I lead and serve, proved to be the newest: the generation is confirmed. Where commits wait for standbys, the record
+/// of synchronous replication comes first: if I died between the two, nobody would know whom to wait for.
+pub(super) fn settle(turn: &mut Turn<'_>, term: Term) {
+    let Some(key) = turn.cluster().and_then(|cluster| cluster.generation.as_ref()) else { return };
+    let due = turn.memory.generation_sent_at.is_none_or(|at| at + AGAIN_AFTER <= turn.now);
+    let me = &turn.seen.me.name;
+    let recorded = turn.sync_record().is_some_and(|record| record.is_leader(me));
+    let unrecorded = turn.seen.settings.sync.mode != SyncMode::Off && !recorded;
+    if key.record.settled || !due || unrecorded {
+        return;
+    }
+    turn.memory.generation_sent_at = Some(turn.now);
+    let record = StoreGeneration { settled: true, ..key.record.clone() };
+    turn.act(Action::WriteGeneration(GenerationWrite::Settle { term, over: key.mod_revision, record }));
+}

@@ -1,0 +1,132 @@
+//! Which etcd cluster answers, where the endpoints belong to more than one.
+//!
+//! What one cluster says is never mixed with what another says: the answers of the one that was seen first count, and
+//! those of another are refused until most of the endpoints belong to it.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use super::EtcdError;
+
+/// The identifiers of etcd clusters that were seen; zero: none yet.
+#[derive(Debug)]
+pub(super) struct Origin {
+    known: Mutex<Known>,
+    said: AtomicBool,
+}
+
+#[derive(Debug)]
+struct Known {
+    ours: u64,
+    by_endpoint: Vec<u64>,
+}
+
+impl Origin {
+    pub(super) fn new(endpoints: usize) -> Origin {
+        Origin {
+            known: Mutex::new(Known { ours: 0, by_endpoint: vec![0; endpoints] }),
+            said: AtomicBool::new(false),
+        }
+    }
+
+    /// The cluster that a former incarnation of this process has used.
+    pub(super) fn expect(&self, cluster_id: u64) {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).ours = cluster_id;
+    }
+
+    /// No cluster has been chosen yet.
+    pub(super) fn is_unknown(&self) -> bool {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).ours == 0
+    }
+
+    /// Takes note of the cluster that an endpoint belongs to, and chooses none.
+    pub(super) fn note(&self, endpoint: usize, cluster_id: u64) {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).by_endpoint[endpoint] = cluster_id;
+    }
+
+    /// Chooses the cluster of most of the endpoints that were noted.
+    pub(super) fn choose(&self) {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let seen = known.by_endpoint.iter().filter(|id| **id != 0);
+        let most = seen.max_by_key(|id| known.count(**id)).copied();
+        known.ours = most.unwrap_or(0);
+    }
+
+    /// This endpoint was last seen in another cluster than the chosen one.
+    pub(super) fn is_foreign(&self, endpoint: usize) -> bool {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let id = known.by_endpoint[endpoint];
+        id != 0 && known.ours != 0 && id != known.ours
+    }
+
+    /// Whether the answer of an endpoint counts.
+    ///
+    /// # Errors
+    /// When it is of another cluster than the answers that counted so far, and most endpoints are not of it.
+    pub(super) fn takes(&self, endpoint: usize, cluster_id: u64) -> Result<(), EtcdError> {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.by_endpoint[endpoint] = cluster_id;
+        if known.ours == 0 || known.by_endpoint.len() < 2 * known.count(cluster_id) {
+            known.ours = cluster_id;
+        }
+        let ours = known.ours;
+        drop(known);
+        if ours == cluster_id {
+            return Ok(());
+        }
+        let text = format!(
+            "endpoint {endpoint} belongs to etcd cluster {cluster_id:x}, and {ours:x} is in use: its answers do not count \
+             before most of the configured endpoints belong to it; correct `etcd3.hosts`"
+        );
+        if !self.said.swap(true, Ordering::Relaxed) {
+            tracing::warn!("the endpoints belong to more than one etcd cluster: {text}");
+        }
+        Err(EtcdError::Unknown(text))
+    }
+}
+
+impl Known {
+    fn count(&self, cluster_id: u64) -> usize {
+        self.by_endpoint.iter().filter(|id| **id == cluster_id).count()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_single_endpoint_of_another_cluster_does_not_count() {
+        let origin = Origin::new(3);
+        assert_eq!(origin.takes(0, 7), Ok(()));
+        assert!(origin.takes(1, 8).is_err() && origin.is_foreign(1));
+        assert_eq!(origin.takes(2, 7), Ok(()));
+        assert!(origin.takes(1, 8).is_err());
+    }
+
+    #[test]
+    fn another_cluster_counts_once_most_endpoints_belong_to_it() {
+        let origin = Origin::new(3);
+        origin.expect(7);
+        assert!(origin.takes(0, 8).is_err());
+        assert_eq!(origin.takes(1, 8), Ok(()));
+        assert!(!origin.is_foreign(0));
+        assert!(origin.takes(2, 7).is_err(), "and the former one does not come back by one endpoint");
+    }
+
+    #[test]
+    fn a_single_endpoint_may_lead_elsewhere() {
+        let origin = Origin::new(1);
+        assert_eq!(origin.takes(0, 7), Ok(()));
+        assert_eq!(origin.takes(0, 8), Ok(()));
+    }
+
+    #[test]
+    fn at_the_first_start_most_endpoints_decide() {
+        let origin = Origin::new(3);
+        [(0, 8), (1, 7), (2, 7)].into_iter().for_each(|(endpoint, id)| origin.note(endpoint, id));
+        origin.choose();
+        assert!(origin.takes(0, 8).is_err());
+        assert_eq!(origin.takes(1, 7), Ok(()));
+    }
+}

@@ -1,0 +1,255 @@
+//! What shows that etcd's store went back in time, was emptied, or is another one than before.
+//!
+//! Within one store revisions only grow, and a key whose modification revision is not above a revision that was read
+//! stays as it was read there (etcd documentation, "Data model"). A store that was restored from a snapshot breaks one
+//! of the two, also where its revision was raised (`--bump-revision`) or has caught up: the keys keep theirs.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::{ClusterView, MemberName, SyncRecord, Term, Timeline};
+
+/// More generations than this are not told apart: each stands for a loss of etcd.
+const GENERATIONS_MAX: usize = 16;
+
+/// What a member has seen of the store, in memory and beside the data directory.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoreSeen {
+    /// The keys whose change makes it worth writing to disk.
+    pub keys: StoreKeys,
+    /// The highest revision.
+    pub revision: i64,
+    /// The revision of the list on which `keys` rest: no write up to it was missed.
+    #[serde(default)]
+    pub listed: i64,
+}
+
+/// The keys on which leadership rests, as a revision showed them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoreKeys {
+    /// The identifier of the etcd cluster; zero: unknown.
+    pub cluster_id: u64,
+    /// The modification revision of `leader`; zero: absent.
+    pub leader: i64,
+    /// The modification revision of `sync`; zero: absent.
+    pub sync: i64,
+    /// The modification revision of `generation`; zero: absent.
+    pub generation: i64,
+    /// The generations that were ever seen, the present one last.
+    pub generations: Vec<String>,
+    /// Every member of the last record of synchronous replication that was in force: one of them holds what was
+    /// acknowledged. And every primary that was left running without a fence.
+    pub promised: BTreeSet<MemberName>,
+    /// The newest timeline that any member was ever on.
+    #[serde(default)]
+    pub timeline: Option<Timeline>,
+    /// The longest TTL of leases that may still live.
+    #[serde(default)]
+    pub ttl: Duration,
+}
+
+/// Why what the store shows cannot follow what was seen of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum StoreChange {
+    /// Another etcd cluster answers.
+    OtherCluster {
+        /// Seen before.
+        before: u64,
+        /// Seen now.
+        now: u64,
+    },
+    /// The revision fell.
+    RevisionFell {
+        /// Seen before.
+        before: i64,
+        /// Seen now.
+        now: i64,
+    },
+    /// A key shows a write that an earlier look would have shown, and did not.
+    KeyReturned {
+        /// Its short name.
+        key: String,
+        /// The modification revision that it shows.
+        revision: i64,
+    },
+    /// The leader key hangs on no lease: nobody holds it, and it never ends.
+    LeaderWithoutLease,
+}
+
+/// Why a store that is not the one from before keeps everybody from leading.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum StoreReason {
+    /// It went back in time or was replaced.
+    WentBack(StoreChange),
+    /// The same, and what members hold decides who leads; these have not answered.
+    Unsettled {
+        /// Their names.
+        missing: Vec<MemberName>,
+    },
+}
+
+/// The key `generation`: from here on the store is another one, and leadership begins anew.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct StoreGeneration {
+    /// What tells it from every other, behind those that were known when it began; at most [`GENERATIONS_MAX`].
+    pub ids: Vec<String>,
+    /// Whether a leader that was proved to be the newest has confirmed it. Until then members compete by what they
+    /// hold.
+    pub settled: bool,
+    /// The members that may hold acknowledged commits, as its writer knew them.
+    pub promised: BTreeSet<MemberName>,
+    /// The evidence, for operators.
+    pub because: String,
+}
+
+/// The key `generation` with its revision.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GenerationKey {
+    /// The value.
+    pub record: StoreGeneration,
+    /// For compare-and-swap.
+    pub mod_revision: i64,
+}
+
+/// A write to the key `generation`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum GenerationWrite {
+    /// Begin one, only over what was read; `leader`, `sync` and `failover` are deleted with it.
+    Begin {
+        /// The modification revisions of `leader`, `sync` and `generation` that were read; zero: absent.
+        over: [i64; 3],
+        /// The value.
+        record: StoreGeneration,
+    },
+    /// Confirm it, if I still lead in `term`.
+    Settle {
+        /// The term that guards the write.
+        term: Term,
+        /// The modification revision of `generation` that was read.
+        over: i64,
+        /// The value.
+        record: StoreGeneration,
+    },
+}
+
+impl StoreKeys {
+    /// What `view` shows. Promises and TTL of `before` count until a leader has confirmed the store's generation.
+    pub fn of(view: &ClusterView, before: &StoreKeys, ttl: Duration) -> StoreKeys {
+        let mut promised = view.sync_record().map(SyncRecord::members).unwrap_or_default();
+        promised.extend(view.unfenced(None).map(|(name, _)| name.clone()));
+        if view.unsettled().is_some() {
+            promised.extend(before.promised.iter().cloned());
+        }
+        let members = view.members.values();
+        StoreKeys {
+            cluster_id: view.cluster_id,
+            leader: view.leader.as_ref().map_or(0, |key| key.term.0),
+            sync: view.sync.as_ref().map_or(0, |key| key.mod_revision),
+            generation: view.generation.as_ref().map_or(0, |key| key.mod_revision),
+            generations: view.generation.as_ref().map(|key| key.record.ids.clone()).unwrap_or_default(),
+            promised,
+            timeline: members
+                .filter_map(|key| key.record.timeline)
+                .chain(view.timeline())
+                .chain(before.timeline)
+                .max(),
+            ttl: if view.unsettled().is_some() { before.ttl.max(ttl) } else { ttl },
+        }
+    }
+}
+
+impl StoreSeen {
+    /// Whether the generation of `view` is one that was not seen before, and so explains why it contradicts.
+    pub fn explained_by(&self, view: &ClusterView) -> bool {
+        let id = view.generation.as_ref().and_then(|key| key.record.ids.last());
+        id.is_some_and(|id| !self.keys.generations.contains(id))
+    }
+
+    /// Why `view` cannot be a later state of the store that was seen; `None` when it can.
+    pub fn contradicts(&self, view: &ClusterView) -> Option<StoreChange> {
+        let (before, now) = (&self.keys, StoreKeys::of(view, &self.keys, Duration::ZERO));
+        if before.cluster_id != 0 && now.cluster_id != 0 && before.cluster_id != now.cluster_id {
+            return Some(StoreChange::OtherCluster { before: before.cluster_id, now: now.cluster_id });
+        }
+        if view.revision < self.revision {
+            return Some(StoreChange::RevisionFell { before: self.revision, now: view.revision });
+        }
+        let pairs = [
+            ("leader", before.leader, now.leader),
+            ("sync", before.sync, now.sync),
+            ("generation", before.generation, now.generation),
+        ];
+        let returned =
+            |(_, before, now): &(&str, i64, i64)| *now != 0 && *now <= self.listed && now != before;
+        let lasting = view.leader.as_ref().is_some_and(|leader| leader.lease.is_none());
+        match pairs.into_iter().find(returned) {
+            Some((key, _, revision)) => Some(StoreChange::KeyReturned { key: key.to_owned(), revision }),
+            None => lasting.then_some(StoreChange::LeaderWithoutLease),
+        }
+    }
+}
+
+impl GenerationWrite {
+    /// Begins one over what `view` shows, which is by `change` no later state of what was `seen`. `id` is
+    /// unlike any other.
+    pub fn begin(view: &ClusterView, seen: &StoreSeen, change: &StoreChange, id: String) -> GenerationWrite {
+        let keys = StoreKeys::of(view, &StoreKeys::default(), Duration::ZERO);
+        let promised = keys.promised.union(&seen.keys.promised).cloned().collect();
+        let older = keys.generations.iter().filter(|id| !seen.keys.generations.contains(id));
+        let mut ids: Vec<String> = older.chain(&seen.keys.generations).cloned().chain([id]).collect();
+        ids.drain(..ids.len().saturating_sub(GENERATIONS_MAX));
+        let record = StoreGeneration { ids, settled: false, promised, because: change.to_string() };
+        GenerationWrite::Begin { over: [keys.leader, keys.sync, keys.generation], record }
+    }
+}
+
+impl fmt::Display for StoreGeneration {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "etcd's store went back in time or was replaced ({}): members compete by what they hold, and a leader has not \
+             confirmed it yet",
+            self.because
+        )
+    }
+}
+
+impl fmt::Display for StoreReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            StoreReason::WentBack(change) => write!(
+                f,
+                "etcd's store went back in time or was replaced ({change}): leader, lease and sync record in it are void"
+            ),
+            StoreReason::Unsettled { missing } => write!(
+                f,
+                "etcd's store went back in time: nobody leads before all members that may hold acknowledged commits have \
+                 answered; missing: {}; `failover --candidate NAME --force` leads without them and loses what only they hold",
+                missing.iter().map(MemberName::as_str).collect::<Vec<_>>().join(", ")
+            ),
+        }
+    }
+}
+
+impl fmt::Display for StoreChange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            StoreChange::OtherCluster { before, now } => {
+                write!(f, "etcd cluster {now:x} answers where {before:x} did")
+            }
+            StoreChange::RevisionFell { before, now } => {
+                write!(f, "its revision fell from {before} to {now}")
+            }
+            StoreChange::KeyReturned { key, revision } => {
+                write!(f, "its key {key} shows revision {revision}, which was gone before")
+            }
+            StoreChange::LeaderWithoutLease => {
+                write!(f, "its leader key hangs on no lease: somebody put it back from a copy")
+            }
+        }
+    }
+}

@@ -1,0 +1,279 @@
+//! etcd's store went back in time, was emptied or replaced: nothing that it shows may be acted on.
+
+use matriarch::model::{
+    Action, ControlState, GenerationKey, GenerationWrite, Job, JobKind, Leading, Reason, StoreChange,
+    StoreGeneration, StoreReason, SyncKey, SyncMode, Term,
+};
+
+use super::sync::record;
+use super::world::{MY_LEASE, THEIR_LEASE, World, down, leader, name, primary, standby, up};
+
+fn jobs(actions: &[Action]) -> Vec<JobKind> {
+    let job = |action: &Action| match action {
+        Action::Start(job) => Some(job.kind()),
+        _ => None,
+    };
+    actions.iter().filter_map(job).collect()
+}
+
+fn generations(actions: &[Action]) -> Vec<GenerationWrite> {
+    let write = |action: &Action| match action {
+        Action::WriteGeneration(write) => Some(write.clone()),
+        _ => None,
+    };
+    actions.iter().filter_map(write).collect()
+}
+
+impl World {
+    /// b leads in quorum mode in term 50, one of a and c confirms, and a streams no more.
+    fn b_leads_in_quorum_mode() -> World {
+        let mut world = World::new();
+        world.synchronous(SyncMode::Quorum, record("b", 1, &["a", "c"]));
+        if let Some(sql) = &mut world.seen.postgres.sql
+            && let matriarch::model::Standby::Yes { receiver, .. } = &mut sql.standby
+        {
+            *receiver = None;
+        }
+        world.tick();
+        world
+    }
+
+    /// etcd is restored from a snapshot of the time when a led, under the lease that a still has.
+    fn is_restored(&mut self, revision: i64) -> &mut World {
+        let mut key = leader("a", MY_LEASE);
+        key.term = Term(30);
+        self.cluster().leader = Some(key);
+        (self.cluster().revision, self.cluster().listed) = (revision, revision);
+        self.cluster().sync = Some(SyncKey { record: record("a", 1, &["b", "c"]), mod_revision: 31 });
+        self.seen.lease.leading = Leading::Yes(Term(30));
+        self
+    }
+
+    /// What the transaction leaves behind.
+    fn generation_begins(&mut self, write: &GenerationWrite) -> &mut World {
+        let GenerationWrite::Begin { record, .. } = write else { panic!("{write:?}") };
+        let revision = self.cluster().revision + 1;
+        let cluster = self.cluster();
+        (cluster.leader, cluster.sync, cluster.failover) = (None, None, None);
+        cluster.generation = Some(GenerationKey { record: record.clone(), mod_revision: revision });
+        (cluster.revision, cluster.listed) = (revision, revision);
+        self.seen.lease.leading = Leading::No;
+        self
+    }
+}
+
+/// A snapshot is taken while a leads. b takes over, and c confirms what b acknowledges. etcd is restored: a finds the
+/// key under its own living lease, and the record of synchronous replication vouches for it.
+#[test]
+fn a_leader_key_of_a_restored_store_promotes_nobody() {
+    let mut world = World::b_leads_in_quorum_mode();
+    let noticed = world.is_restored(40).later(5).tick();
+    let change = StoreChange::RevisionFell { before: 100, now: 40 };
+    assert_eq!(
+        (jobs(&noticed.actions), noticed.because),
+        (vec![], Reason::Store(StoreReason::WentBack(change)))
+    );
+    let writes = generations(&noticed.actions);
+    let GenerationWrite::Begin { over, record } = &writes[0] else { panic!("{writes:?}") };
+    assert_eq!((*over, record.settled), ([30, 31, 0], false));
+    assert_eq!(record.promised, ["a", "b", "c"].map(name).into());
+    assert_eq!(generations(&world.later(5).tick().actions), [], "one write at a time");
+
+    world.later(5).generation_begins(&writes[0]).tick();
+    world.later(5).answers("c", 2000).answers("b", 900);
+    let decision = world.tick();
+    assert_eq!(jobs(&decision.actions), []);
+    assert!(matches!(decision.because, Reason::MemberAhead { .. }), "{}", decision.because);
+    world.later(5).answers("c", 1000).answers("b", 900);
+    world.seen.peers.get_mut(&name("b")).expect("it has answered").reachable = false;
+    assert_eq!(world.tick().because, Reason::Store(StoreReason::Unsettled { missing: vec![name("b")] }));
+    world.later(5).answers("c", 1000).answers("b", 900);
+    assert_eq!(jobs(&world.tick().actions), [JobKind::TakeLeadership]);
+}
+
+/// The restored revision was raised, or has caught up with what was seen: the key shows an old write all the same.
+#[test]
+fn a_revision_that_caught_up_hides_nothing() {
+    let mut world = World::b_leads_in_quorum_mode();
+    let noticed = world.is_restored(1_000_000).later(5).tick();
+    let change = StoreChange::KeyReturned { key: "leader".to_owned(), revision: 30 };
+    assert_eq!(
+        (jobs(&noticed.actions), noticed.because),
+        (vec![], Reason::Store(StoreReason::WentBack(change)))
+    );
+}
+
+/// What a watch has missed, the next list shows: that is no write of another store.
+#[test]
+fn a_write_that_a_watch_has_missed_voids_nothing() {
+    let mut world = World::new();
+    world.tick();
+    world.cluster().revision = 130;
+    world.later(5).tick();
+    let cluster = world.cluster();
+    cluster.leader.as_mut().expect("b leads").term = Term(120);
+    (cluster.revision, cluster.listed) = (140, 140);
+    assert_eq!(generations(&world.later(5).tick().actions), []);
+}
+
+#[test]
+fn another_etcd_behind_the_same_address_is_noticed() {
+    let mut world = World::b_leads_in_quorum_mode();
+    world.is_restored(1_000_000).cluster().cluster_id = 7;
+    let change = StoreChange::OtherCluster { before: 0xE7CD, now: 7 };
+    assert_eq!(world.later(5).tick().because, Reason::Store(StoreReason::WentBack(change)));
+}
+
+/// Somebody has put keys back from a copy: the leader key hangs on no lease, and would stay for ever.
+#[test]
+fn a_leader_key_without_a_lease_is_void() {
+    let mut world = World::new();
+    world.tick();
+    let key = world.cluster().leader.as_mut().expect("b leads");
+    (key.lease, key.term) = (None, Term(101));
+    (world.cluster().revision, world.cluster().listed) = (101, 101);
+    let noticed = world.later(5).tick();
+    let change = StoreChange::LeaderWithoutLease;
+    assert_eq!(
+        (jobs(&noticed.actions), noticed.because),
+        (vec![], Reason::Store(StoreReason::WentBack(change)))
+    );
+}
+
+/// The key `sync` was put back from a copy after the generation had begun: it vouches for nobody, and neither does a
+/// switchover.
+#[test]
+fn a_promise_that_was_put_back_vouches_for_nobody() {
+    let mut world = World::b_leads_in_quorum_mode();
+    let begun = generations(&world.is_restored(40).later(5).tick().actions);
+    world.later(5).generation_begins(&begun[0]).tick();
+    world.cluster().sync = Some(SyncKey { record: record("a", 1, &["b", "c"]), mod_revision: 42 });
+    world.cluster().failover = Some(matriarch::model::FailoverKey {
+        request: matriarch::model::FailoverRequest {
+            leader: Some(name("b")),
+            candidate: Some(name("a")),
+            ..Default::default()
+        },
+        mod_revision: 43,
+    });
+    (world.cluster().revision, world.cluster().listed) = (43, 43);
+    world.later(5).tick();
+    world.later(5).answers("c", 2000).answers("b", 900);
+    let decision = world.tick();
+    assert_eq!(jobs(&decision.actions), []);
+    assert!(matches!(decision.because, Reason::MemberAhead { .. }), "{}", decision.because);
+}
+
+/// Others have begun the generation: whoever comes later begins no other one, and knows why its memory contradicts.
+#[test]
+fn a_generation_explains_what_a_late_member_finds() {
+    let mut world = World::b_leads_in_quorum_mode();
+    let begun = generations(&world.is_restored(40).later(5).tick().actions);
+    let mut late = World::b_leads_in_quorum_mode();
+    late.is_restored(40).generation_begins(&begun[0]);
+    assert_eq!(generations(&late.later(5).tick().actions), []);
+    // A second restore, from the same snapshot: the generation that is known explains nothing.
+    late.cluster().generation = None;
+    assert_eq!(generations(&late.is_restored(40).later(5).tick().actions).len(), 1);
+}
+
+/// A running primary finds the store emptied: it goes on leading only when it is proved to be the newest, and says so.
+#[test]
+fn a_running_primary_is_proved_before_it_leads_on() {
+    let mut world = World::new();
+    world.synchronous(SyncMode::Quorum, record("a", 1, &["b", "c"])).i_lead();
+    world.postgres(up(primary(1000))).tick();
+    let cluster = world.cluster();
+    (cluster.leader, cluster.sync, cluster.revision) = (None, None, 2);
+    world.seen.lease.leading = Leading::No;
+    let noticed = world.later(5).tick();
+    assert_eq!(jobs(&noticed.actions), []);
+    let writes = generations(&noticed.actions);
+    let silent = world.later(5).generation_begins(&writes[0]).tick();
+    assert_eq!(silent.because, Reason::Store(StoreReason::Unsettled { missing: vec![name("b"), name("c")] }));
+    world.later(5).answers("b", 900).answers("c", 1000);
+    assert_eq!(jobs(&world.tick().actions), [JobKind::TakeLeadership]);
+
+    let mut taken = leader("a", MY_LEASE);
+    taken.term = Term(4);
+    world.cluster().leader = Some(taken);
+    (world.cluster().revision, world.seen.lease.leading) = (4, Leading::Yes(Term(4)));
+    assert_eq!(generations(&world.later(5).tick().actions), [], "nobody is promised anything yet");
+    world.cluster().sync = Some(SyncKey { record: record("a", 1, &["b", "c"]), mod_revision: 5 });
+    (world.cluster().revision, world.cluster().listed) = (5, 5);
+    let settled = generations(&world.later(5).tick().actions);
+    assert!(
+        matches!(&settled[..], [GenerationWrite::Settle { term: Term(4), over: 3, record }] if record.settled)
+    );
+}
+
+/// An operator leads without those who do not come back.
+#[test]
+fn a_failover_overrides_what_is_unsettled() {
+    let mut world = World::b_leads_in_quorum_mode();
+    let begun = generations(&world.is_restored(40).later(5).tick().actions);
+    world.later(5).generation_begins(&begun[0]).tick();
+    world.cluster().failover = Some(matriarch::model::FailoverKey {
+        request: matriarch::model::FailoverRequest { candidate: Some(name("a")), ..Default::default() },
+        mod_revision: 43,
+    });
+    assert_eq!(jobs(&world.later(5).tick().actions), [JobKind::TakeLeadership]);
+}
+
+/// Without synchronous replication nobody waits for ever; but for a TTL, so that no lease of the store before is left.
+#[test]
+fn without_a_promise_silent_members_are_waited_for_a_ttl() {
+    let mut world = World::new();
+    world.tick();
+    let begun = generations(&world.later(5).is_lost_without_record().tick().actions);
+    world.later(5).generation_begins(&begun[0]).tick();
+    world.later(5).answers("c", 1000).answers("b", 900);
+    world.seen.peers.get_mut(&name("b")).expect("it has answered").reachable = false;
+    assert_eq!(world.tick().because, Reason::Store(StoreReason::Unsettled { missing: vec![name("b")] }));
+    world.later(world.seen.settings.ttl.as_millis() as u64).answers("c", 1000).answers("b", 900);
+    world.seen.peers.get_mut(&name("b")).expect("it has answered").reachable = false;
+    assert_eq!(jobs(&world.tick().actions), [JobKind::TakeLeadership]);
+}
+
+impl World {
+    fn is_lost_without_record(&mut self) -> &mut World {
+        (self.cluster().leader, self.cluster().revision) = (None, 40);
+        self
+    }
+}
+
+/// What was seen counts for the data it was seen with: an empty volume voids nothing of the cluster that it joins.
+#[test]
+fn a_member_without_data_voids_nothing() {
+    let mut world = World::b_leads_in_quorum_mode();
+    world.postgres(super::world::without(matriarch::model::DataDirectory::Empty));
+    world.cluster().leader = Some(leader("b", THEIR_LEASE));
+    world.cluster().revision = 40;
+    let joined = world.later(5).tick();
+    assert_eq!(generations(&joined.actions), []);
+    assert!(matches!(&joined.actions[0], Action::Start(Job::Clone { .. })), "{:?}", joined.actions);
+}
+
+/// An emptied store, and only standbys left: the newest rebuilds it once all have answered.
+#[test]
+fn a_standby_rebuilds_an_emptied_store() {
+    let mut world = World::b_leads_in_quorum_mode();
+    let cluster = world.cluster();
+    (cluster.leader, cluster.sync, cluster.initialize, cluster.revision) = (None, None, None, 2);
+    world.postgres(down(ControlState::ShutDownInRecovery));
+    let begun = generations(&world.later(5).tick().actions);
+    let starts = world.later(5).generation_begins(&begun[0]).tick();
+    assert_eq!(jobs(&starts.actions), [JobKind::StartStandby]);
+    let mut mine = standby(1000);
+    if let matriarch::model::Standby::Yes { receiver, .. } = &mut mine.standby {
+        *receiver = None;
+    }
+    world.postgres(up(mine)).later(5).answers("b", 900).answers("c", 1000);
+    assert_eq!(jobs(&world.tick().actions), [JobKind::TakeLeadership]);
+}
+
+/// What nobody can read is a generation all the same, and not confirmed.
+#[test]
+fn a_generation_is_unsettled_until_it_says_otherwise() {
+    assert!(!StoreGeneration::default().settled);
+}
