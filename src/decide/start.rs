@@ -17,6 +17,9 @@ const CRASH_WINDOW: Duration = Duration::from_secs(300);
 /// Failed starts or promotions in a row before another member is to lead.
 const FAILURES_MAX: u32 = 3;
 
+/// How many timelines may have begun of which a store that went back in time knows nothing, and nobody who answers.
+const UNKNOWN_TIMELINES: u32 = 16;
+
 /// I lead and my Postgres is down.
 pub(super) fn lead(turn: &mut Turn<'_>, term: Term, control: &ControlFile) -> Reason {
     if turn.memory.hand_over.is_some() {
@@ -87,9 +90,13 @@ fn newest_timeline(turn: &Turn<'_>) -> Timeline {
     let told = turn.peers.values().filter_map(|answer| answer.timeline);
     let known = turn.cluster().and_then(|cluster| cluster.timeline());
     let mine = turn.seen.postgres.answering().and_then(|sql| sql.timeline);
-    // A store that went back in time does not know all.
     let remembered = turn.memory.store.keys.timeline;
-    recorded.chain(told).chain(known).chain(mine).chain(remembered).max().unwrap_or(Timeline::FIRST)
+    let newest = recorded.chain(told).chain(known).chain(mine).chain(remembered).max();
+    let newest = newest.unwrap_or(Timeline::FIRST);
+    match turn.cluster().is_some_and(|cluster| cluster.unsettled().is_some()) {
+        true => Timeline(newest.0.saturating_add(UNKNOWN_TIMELINES)),
+        false => newest,
+    }
 }
 
 /// I lead and my Postgres does not answer: it recovers, or hangs, or turns everybody away. Recovery may take as long as

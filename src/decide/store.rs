@@ -31,7 +31,9 @@ impl Turn<'_> {
             DataDirectory::Ready(control) if cluster.system_id().is_none_or(|id| id == control.system_id) => {
                 self.memory.store.contradicts(cluster)
             }
-            // What was seen counts for the data it was seen with.
+            // What was seen counts for the data it was seen with. But no new cluster is made in place of the one that
+            // was there.
+            DataDirectory::Empty if cluster.system_id().is_none() => self.memory.store.contradicts(cluster),
             DataDirectory::Empty => None,
             DataDirectory::Ready(_)
             | DataDirectory::Unknown
@@ -69,7 +71,8 @@ impl Turn<'_> {
 /// Records the contradiction: from then on it is the same for everybody.
 pub(super) fn record(turn: &mut Turn<'_>, change: StoreChange) -> Reason {
     let due = turn.memory.generation_sent_at.is_none_or(|at| at + AGAIN_AFTER <= turn.now);
-    if let (true, Some(cluster)) = (due, turn.cluster()) {
+    let has_data = turn.seen.postgres.data != DataDirectory::Empty;
+    if let (true, true, Some(cluster)) = (due, has_data, turn.cluster()) {
         let (before, now) = (turn.memory.store.revision, cluster.revision);
         let id = format!("{}-{}-{before}-{now}", turn.seen.me.name, turn.seen.wall.0);
         let write = GenerationWrite::begin(cluster, &turn.memory.store, &change, id);

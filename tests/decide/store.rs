@@ -91,6 +91,26 @@ fn a_leader_key_of_a_restored_store_promotes_nobody() {
     assert_eq!(jobs(&world.tick().actions), [JobKind::TakeLeadership]);
 }
 
+/// The store does not know which timelines were begun after the snapshot, and who knows may be silent.
+#[test]
+fn a_promotion_in_an_unsettled_store_passes_over_timelines() {
+    let mut world = World::b_leads_in_quorum_mode();
+    world.seen.settings.sync.mode = SyncMode::Off;
+    let begun = generations(&world.is_restored(40).later(5).tick().actions);
+    world.later(5).generation_begins(&begun[0]).tick();
+    let mut mine = leader("a", MY_LEASE);
+    mine.term = Term(42);
+    world.cluster().leader = Some(mine);
+    (world.cluster().revision, world.cluster().listed) = (42, 42);
+    world.seen.lease.leading = Leading::Yes(Term(42));
+    let promoted = world.later(5).tick();
+    let above = promoted.actions.iter().find_map(|action| match action {
+        Action::Start(Job::Promote { above, .. }) => Some(above.0),
+        _ => None,
+    });
+    assert!(above.is_some_and(|above| 16 < above), "{:?}", promoted.actions);
+}
+
 /// The restored revision was raised, or has caught up with what was seen: the key shows an old write all the same.
 #[test]
 fn a_revision_that_caught_up_hides_nothing() {
@@ -252,6 +272,20 @@ fn a_member_without_data_voids_nothing() {
     let joined = world.later(5).tick();
     assert_eq!(generations(&joined.actions), []);
     assert!(matches!(&joined.actions[0], Action::Start(Job::Clone { .. })), "{:?}", joined.actions);
+}
+
+/// Nor does it make a new cluster in an emptied store: those with data rebuild the one that was there.
+#[test]
+fn a_member_without_data_makes_no_new_cluster_in_an_emptied_store() {
+    let mut world = World::b_leads_in_quorum_mode();
+    world.postgres(super::world::without(matriarch::model::DataDirectory::Empty));
+    let cluster = world.cluster();
+    (cluster.leader, cluster.sync, cluster.initialize, cluster.revision) = (None, None, None, 2);
+    cluster.members.clear();
+    let waits = world.later(5).tick();
+    let change = StoreChange::RevisionFell { before: 100, now: 2 };
+    assert_eq!((generations(&waits.actions), jobs(&waits.actions)), (vec![], vec![]));
+    assert_eq!(waits.because, Reason::Store(StoreReason::WentBack(change)));
 }
 
 /// An emptied store, and only standbys left: the newest rebuilds it once all have answered.
