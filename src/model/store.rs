@@ -95,7 +95,7 @@ pub enum StoreReason {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct StoreGeneration {
-    /// What tells it from every other, behind those that were known when it began; at most [`GENERATIONS_MAX`].
+    /// What tells it from every other, behind those that were known when it began; at most 16.
     pub ids: Vec<String>,
     /// Whether a leader that was proved to be the newest has confirmed it. Until then members compete by what they
     /// hold.
