@@ -32,9 +32,12 @@ impl fmt::Display for NoDataReason {
                 "another member is creating the cluster (if none is, nobody else may before the key initialize is \
                  deleted in etcd)"
             ),
-            NoDataReason::NobodyToClone => {
-                write!(f, "no data here, and nobody leads: waiting for a leader to clone from")
-            }
+            NoDataReason::NobodyToClone => write!(
+                f,
+                "no data here, and nobody leads: waiting for a leader to clone from (`matriarch list` shows what keeps \
+                 the others from leading; if no member has data any more, delete the keys of the cluster in etcd, and a \
+                 new one is created)"
+            ),
             NoDataReason::DataElsewhere { member } => write!(
                 f,
                 "no data here, and etcd knows no cluster, but {member} registered with data: waiting until it leads \

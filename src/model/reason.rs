@@ -263,9 +263,11 @@ impl fmt::Display for Reason {
             Reason::WatchdogFailed => {
                 write!(f, "the watchdog is required and cannot be used: mend it, or let another member lead")
             }
-            Reason::NoFailoverTag => {
-                write!(f, "nobody leads, and I have the tag nofailover")
-            }
+            Reason::NoFailoverTag => write!(
+                f,
+                "nobody leads, and I have the tag nofailover: to let me lead remove it from my file (tags.nofailover) \
+                 and run `matriarch reload`"
+            ),
             Reason::ReplicaMustNotRebuild { me } => write!(
                 f,
                 "etcd knows no cluster: only a running primary may rebuild it, and this is a replica; `matriarch \
