@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use super::Status;
 use super::cycle::Cycle;
+use crate::config;
 use crate::decide::phase_text;
-use crate::model::{Moment, Observation};
+use crate::model::{DataDirectory, Moment, Observation};
 use crate::os::clock;
 
 impl Cycle {
@@ -25,12 +26,15 @@ impl Cycle {
         };
         let job = self.state.job.running();
         let refused = memory.hand_over_refused.as_ref().map(|why| format!("refused: {why}"));
+        let has_data = matches!(seen.postgres.data, DataDirectory::Ready(_));
         let status = Status {
             me: seen.me.clone(),
             scope: self.scope.clone(),
             settings: seen.settings.clone(),
+            config: has_data.then(|| config::restored(self.dynamic.text(), &seen.settings.sync)),
             view: view.filter(|_| alive),
             etcd_last_seen: self.state.etcd_seen_wall,
+            store: memory.store.mark(),
             lease: super::observe::lease_facts(self.keeper.as_deref()),
             postgres: seen.postgres.clone(),
             state: record.state,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::model::{
     CloneProgress, ClusterView, JobKind, LeaseFacts, Me, MemberRecord, MemberState, Moment, PodFacts,
-    PostgresFacts, Request, Role, Settings,
+    PostgresFacts, Request, Role, Settings, StoreMark,
 };
 
 /// One tick's outcome, complete.
@@ -17,10 +17,14 @@ pub struct Status {
     pub scope: String,
     /// The settings in force.
     pub settings: Settings,
+    /// The dynamic configuration in force, as the key `config` would hold it; `None` without data of a cluster.
+    pub config: Option<String>,
     /// The newest view of the cluster; `None` before the first, or when it is older than `ttl`.
     pub view: Option<Arc<ClusterView>>,
     /// When etcd last answered, seconds since the Unix epoch; zero before the first answer.
     pub etcd_last_seen: i64,
+    /// How far I have seen etcd's store.
+    pub store: StoreMark,
     /// My lease.
     pub lease: LeaseFacts,
     /// My Postgres, as last seen.
@@ -75,8 +79,10 @@ impl Status {
             me: me.clone(),
             scope: scope.to_owned(),
             settings: settings.clone(),
+            config: None,
             view: None,
             etcd_last_seen: 0,
+            store: StoreMark::default(),
             lease: LeaseFacts::default(),
             postgres: PostgresFacts::default(),
             state: record.state,

@@ -73,7 +73,7 @@ impl StoreFile {
                 Err(_said_before) => {}
             }
         }
-        if seen.keys == self.written.keys || self.writing.is_some() {
+        if !seen.adds_to(&self.written) || self.writing.is_some() {
             return;
         }
         let content = Content { base: self.base.clone(), seen: seen.clone() };

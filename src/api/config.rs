@@ -18,18 +18,25 @@ pub(super) async fn get(handle: &Handle) -> Answer {
     }
 }
 
-/// PATCH: merges, and writes only if nobody else did meanwhile.
+/// PATCH: merges, and writes only if nobody else did meanwhile. Where the key is gone it is what is in force that is
+/// changed: a pause that is kept must be one that can be ended.
 pub(super) async fn patch(handle: &Handle, change: Map<String, Value>) -> Result<Answer, Answer> {
     let view = handle.read_cluster().await.map_err(|error| Answer::unavailable(&error))?;
-    let (Some(before), Some(key)) = (wire::config_of(&view), &view.config) else {
+    let written = wire::config_of(&view);
+    let (lost, revision) = (written.is_none(), view.config.as_ref().map_or(0, |key| key.mod_revision));
+    let Some(before) = written.or_else(|| in_force(handle)) else {
         return Err(Answer::text(503, "the key config is missing or no object"));
     };
     let mut config = before.clone();
-    if merge(&mut config, change) {
+    if merge(&mut config, change) || lost {
         usable(&before, &config)?;
-        write(handle, &config, Some(key.mod_revision), 503).await?;
+        write(handle, &config, Some(revision), 503).await?;
     }
     Ok(Answer::json(200, &Value::Object(config)))
+}
+
+fn in_force(handle: &Handle) -> Option<Map<String, Value>> {
+    serde_json::from_str(handle.status().config.as_deref()?).ok()
 }
 
 /// PUT: replaces whatever is there, and says what it was given.

@@ -87,8 +87,10 @@ fn member(me: &str, role: Role, now: Moment, standby: Standby) -> Status {
         },
         scope: "c".to_owned(),
         settings: Settings::default(),
+        config: None,
         view: Some(Arc::new(view())),
         etcd_last_seen: 1_795_384_262,
+        store: StoreMark { cluster_id: 3, revision: 80 },
         lease: LeaseFacts::default(),
         postgres: PostgresFacts {
             process: Process::Up { pid: 1, since: now, standby_start: true },
@@ -274,11 +276,10 @@ fn carry_out(order: Order, world: &mut World) {
         }
         Order::WriteConfig(text, if_revision, answer) => {
             let succeeds = world.writes_succeed;
-            if let Some(key) =
-                world.cluster.as_mut().and_then(|view| view.config.as_mut()).filter(|_| succeeds)
-            {
-                assert!(if_revision.is_none_or(|revision| revision == key.mod_revision));
-                *key = ConfigKey { text, mod_revision: key.mod_revision + 1 };
+            if let Some(view) = world.cluster.as_mut().filter(|_| succeeds) {
+                let revision = view.config.as_ref().map_or(0, |key| key.mod_revision);
+                assert!(if_revision.is_none_or(|expected| expected == revision));
+                view.config = Some(ConfigKey { text, mod_revision: revision + 1 });
             }
             let _ = answer.send(Ok(succeeds));
         }
@@ -311,6 +312,8 @@ fn carry_out(order: Order, world: &mut World) {
                 tags: Tags::default(),
                 watchdog_failed: false,
                 yields: false,
+                no_data: false,
+                store: StoreMark::default(),
                 trouble: None,
             });
         }

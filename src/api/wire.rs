@@ -142,6 +142,10 @@ fn insert_ours(body: &mut Map<String, Value>, status: &Status) {
         body.insert("position_is_exact".into(), sql.is_exact().into());
         body.insert("receives_wal".into(), sql.receives().into());
     }
+    body.insert("store".into(), json!(status.store));
+    if status.postgres.data.holds_nothing() {
+        body.insert("no_data".into(), true.into());
+    }
     if let Some(pod) = &status.kubernetes {
         let trouble = |(task, trouble): (&PodTask, &PodTrouble)| {
             json!({

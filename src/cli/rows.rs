@@ -303,11 +303,13 @@ fn footer(view: &ClusterView) -> Vec<String> {
     lines
 }
 
-/// Whether the dynamic configuration says `pause`.
+/// Whether the dynamic configuration says `pause`; where it is gone, whether a member goes by one that did.
 pub fn is_paused(view: &ClusterView) -> bool {
     let text = view.config.as_ref().map(|config| config.text.as_str());
-    let config: Option<Value> = text.and_then(|text| serde_json::from_str(text).ok());
-    config.as_ref().and_then(|config| config.get("pause")).and_then(Value::as_bool).unwrap_or(false)
+    match text.and_then(|text| serde_json::from_str::<Map<String, Value>>(text).ok()) {
+        Some(config) => config.get("pause").and_then(Value::as_bool).unwrap_or(false),
+        None => view.members.values().any(|member| member.record.pause == Some(true)),
+    }
 }
 
 fn iso(at: WallTime) -> String {

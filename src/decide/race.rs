@@ -46,13 +46,16 @@ pub(super) fn run(turn: &mut Turn<'_>, sql: &SqlFacts) -> Reason {
     {
         return reason;
     }
+    if let Some(reason) = forced.and_then(|_| store::bars(turn)) {
+        return reason;
+    }
     // Who is vouched for holds what counts, however much was not acknowledged.
     let by_lag = forced.is_none() && sync::vouching(turn).is_none();
     if let Some(reason) = too_old(turn, cluster, sql).filter(|_| by_lag) {
         turn.memory.too_old = true;
         return reason;
     }
-    let free = sync::vouching(turn).is_none() && cluster.unsettled().is_none();
+    let free = sync::vouching(turn).is_none() && !turn.is_unsettled();
     if forced.is_some() || (asked_for_me && free) {
         return take(turn, Reason::AskedToLead);
     }
@@ -80,6 +83,7 @@ pub(super) fn run(turn: &mut Turn<'_>, sql: &SqlFacts) -> Reason {
 }
 
 fn take(turn: &mut Turn<'_>, because: Reason) -> Reason {
+    store::hear(turn);
     let unfenced = turn.cluster().and_then(|cluster| cluster.unfenced.as_ref());
     let unfenced = unfenced.map_or(0, |key| key.mod_revision);
     let by = Grounds {
@@ -187,7 +191,7 @@ fn shared_at_most(turn: &Turn<'_>, answer: &PeerAnswer) -> Lsn {
 /// Members whose answers count: reachable in principle, and allowed to lead.
 fn rivals(turn: &Turn<'_>) -> Vec<(MemberName, String)> {
     let record = sync::vouching(turn);
-    let unsettled = turn.cluster().is_some_and(|cluster| cluster.unsettled().is_some());
+    let unsettled = turn.is_unsettled();
     let votes =
         |name| unsettled || record.is_some_and(|record| record.is_voter(name) || record.is_leader(name));
     let allowed = turn.others().filter(|(name, key)| !key.record.tags.nofailover() || votes(name));
@@ -208,7 +212,10 @@ fn somebody_first(turn: &Turn<'_>, request: Option<&FailoverRequest>, sql: &SqlF
         let goes_first = |request: &FailoverRequest| {
             let asked = request.candidate.as_ref() == Some(&member);
             let theirs = (answer.timeline, answer.lsn);
+            // Where what members hold decides, who holds less does not go first.
+            let holds_less = turn.is_unsettled() && comparable(theirs) < comparable(mine);
             let able = !answer.yields
+                && !holds_less
                 && too_far_behind(turn, shared_at_most(turn, answer)).is_none()
                 && sync::may_lead(turn, &member, theirs);
             asked && (request.is_failover() || able)

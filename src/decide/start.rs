@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::race::Candidates;
 use super::turn::Turn;
-use super::{attach, demote, handover, liveness, race, slots, sync};
+use super::{attach, demote, handover, liveness, race, slots, store, sync};
 use crate::model::{
     Action, ClusterView, ControlFile, ControlState, FailoverRequest, Job, JobKind, Moment, Process, Reason,
     SqlFacts, StopMode, SyncReason, Term, Timeline, Unfit, WaitingOn,
@@ -17,8 +17,11 @@ const CRASH_WINDOW: Duration = Duration::from_secs(300);
 /// Failed starts or promotions in a row before another member is to lead.
 const FAILURES_MAX: u32 = 3;
 
-/// How many timelines may have begun of which a store that went back in time knows nothing, and nobody who answers.
-const UNKNOWN_TIMELINES: u32 = 16;
+/// A store that went back in time does not know all timelines that were begun, and a member that does may be silent: so
+/// many are passed over at least, and as many are left for what its leaders begin.
+const UNKNOWN_TIMELINES: u32 = 64;
+/// By the generation up to so many times as many: two stores that went back to one point do not lead to one number.
+const UNKNOWN_TIMELINES_VARY: u32 = 1024;
 
 /// I lead and my Postgres is down.
 pub(super) fn lead(turn: &mut Turn<'_>, term: Term, control: &ControlFile) -> Reason {
@@ -54,6 +57,9 @@ pub(super) fn lead(turn: &mut Turn<'_>, term: Term, control: &ControlFile) -> Re
 
 /// I lead and my Postgres runs as a standby: make it a primary.
 pub(super) fn promote(turn: &mut Turn<'_>, term: Term, sql: &SqlFacts) -> Reason {
+    if let Some(reason) = store::denied(turn, term) {
+        return reason;
+    }
     if let Some(because) = turn.memory.condemned.clone() {
         return demote::release(turn, term, because);
     }
@@ -93,9 +99,14 @@ fn newest_timeline(turn: &Turn<'_>) -> Timeline {
     let remembered = turn.memory.store.keys.timeline;
     let newest = recorded.chain(told).chain(known).chain(mine).chain(remembered).max();
     let newest = newest.unwrap_or(Timeline::FIRST);
-    match turn.cluster().is_some_and(|cluster| cluster.unsettled().is_some()) {
-        true => Timeline(newest.0.saturating_add(UNKNOWN_TIMELINES)),
-        false => newest,
+    match turn.cluster().and_then(|cluster| cluster.unsettled()) {
+        Some(key) => {
+            let id = key.record.ids.last().map(String::as_str).unwrap_or_default();
+            let number = id.bytes().fold(0_u32, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte.into()));
+            let times = 1 + number % UNKNOWN_TIMELINES_VARY;
+            Timeline(newest.0.saturating_add(UNKNOWN_TIMELINES * times))
+        }
+        None => newest,
     }
 }
 

@@ -15,8 +15,8 @@ use super::race::comparable;
 use super::sync::Position;
 use super::turn::Turn;
 use crate::model::{
-    Action, DataDirectory, GenerationWrite, JobKind, MemberName, Reason, Role, StoreChange, StoreGeneration,
-    StoreKeys, StoreReason, StoreSeen, SyncMode, Term, WaitingOn,
+    Action, DataDirectory, GenerationWrite, JobKind, MemberName, Moment, Reason, StoreChange,
+    StoreGeneration, StoreKeys, StoreReason, StoreSeen, SyncMode, Term, WaitingOn,
 };
 
 /// A write to `generation` that etcd does not show by then is sent again.
@@ -42,13 +42,20 @@ impl Turn<'_> {
         };
         if let Some(change) = change {
             if !self.memory.store.explained_by(cluster) {
+                self.memory.store.change = Some(change.clone());
                 return Some(change);
             }
             self.memory.forget_numbers();
         }
         let keys = StoreKeys::of(cluster, &self.memory.store.keys, self.seen.settings.ttl);
-        self.memory.store = StoreSeen { keys, revision: cluster.revision, listed: cluster.listed };
+        self.memory.store =
+            StoreSeen { keys, revision: cluster.revision, listed: cluster.listed, change: None };
         None
+    }
+
+    /// No leader has confirmed yet what came of a store that went back in time.
+    pub(super) fn is_unsettled(&self) -> bool {
+        self.cluster().is_some_and(|cluster| cluster.unsettled().is_some())
     }
 
     fn promised(&self) -> BTreeSet<MemberName> {
@@ -59,13 +66,34 @@ impl Turn<'_> {
 
     /// Every other member that may hold what was acknowledged, as far as anybody remembers.
     fn may_hold_commits(&self) -> BTreeSet<MemberName> {
-        let Some(cluster) = self.cluster() else { return BTreeSet::new() };
-        let mut all = self.promised();
-        let with_data = cluster.members.iter().filter(|(_, key)| key.record.role != Role::Uninitialized);
-        all.extend(with_data.map(|(name, _)| name.clone()));
+        let recorded = self.cluster().and_then(|cluster| cluster.unsettled());
+        let mut all = &self.promised() | &self.memory.store.keys.members;
+        all.extend(recorded.into_iter().flat_map(|key| key.record.members.iter().cloned()));
         all.retain(|name| !name.is_same(&self.seen.me.name));
         all
     }
+}
+
+/// Takes note of how far others have seen this store, before I begin to take the leader key. Who has not noticed yet
+/// that its generation is another one counts as before.
+pub(super) fn hear(turn: &mut Turn<'_>) {
+    let mine = turn.memory.store.keys.cluster_id;
+    let marks = turn.peers.values().map(|answer| answer.store);
+    let seen = marks.filter(|mark| mark.cluster_id == mine).map(|mark| mark.revision);
+    let seen = seen.filter(|_| !turn.is_unsettled());
+    turn.memory.store_heard = seen.max().unwrap_or_default();
+}
+
+/// The leader key was written before what another member had seen by then: I was away since before a snapshot that is
+/// restored, and what I see does not contradict what I knew.
+pub(super) fn denied(turn: &mut Turn<'_>, term: Term) -> Option<Reason> {
+    let before = turn.memory.store_heard;
+    if before < term.0 {
+        return None;
+    }
+    let change = StoreChange::RevisionFell { before, now: term.0 };
+    turn.memory.store.change = Some(change.clone());
+    Some(record(turn, change))
 }
 
 /// Records the contradiction: from then on it is the same for everybody.
@@ -86,17 +114,35 @@ pub(super) fn record(turn: &mut Turn<'_>, change: StoreChange) -> Reason {
     Reason::Store(StoreReason::WentBack(change))
 }
 
+/// By then no primary can live under a lease of the store before.
+fn old_leases_end(turn: &Turn<'_>) -> Moment {
+    let since = turn.memory.unlocked_since.unwrap_or(turn.now);
+    since + turn.seen.settings.ttl.max(turn.memory.store.keys.ttl)
+}
+
+/// Why even a member that an operator wants to lead, whatever is lost, must not yet: the former primary may be frozen,
+/// and write once more.
+pub(super) fn bars(turn: &mut Turn<'_>) -> Option<Reason> {
+    let end = old_leases_end(turn);
+    if !turn.is_unsettled() || end <= turn.now {
+        return None;
+    }
+    turn.wake_at(end, WaitingOn::Lease);
+    Some(Reason::Store(StoreReason::OldLeases))
+}
+
 /// Why I must not lead by what I hold, while the store's generation is unsettled. Members that may hold acknowledged
 /// commits have to answer where commits wait for standbys; where they do not, a member that is silent for a TTL is not
 /// waited for any longer, and no lease of the store before can last longer.
 pub(super) fn unproved(turn: &mut Turn<'_>, mine: Position) -> Option<Reason> {
     turn.cluster()?.unsettled()?;
-    let since = turn.memory.unlocked_since.unwrap_or(turn.now);
     // The settings may be old, too.
     let synchronous = turn.seen.settings.sync.mode != SyncMode::Off || !turn.promised().is_empty();
-    let waits = synchronous || turn.now < since + turn.seen.settings.ttl.max(turn.memory.store.keys.ttl);
+    let waits = synchronous || turn.now < old_leases_end(turn);
+    let members = turn.may_hold_commits();
+    let lost = lost(turn, &members);
     let mut missing = Vec::new();
-    for member in turn.may_hold_commits() {
+    for member in members.difference(&lost).cloned() {
         let peers = &turn.peers;
         let answer = peers.iter().find(|(name, _)| name.is_same(&member)).map(|(_, answer)| answer);
         let answer = answer.filter(|answer| turn.is_answer_of_now(answer) && answer.reachable);
@@ -113,6 +159,22 @@ pub(super) fn unproved(turn: &mut Turn<'_>, mine: Position) -> Option<Reason> {
         }
     }
     (!missing.is_empty()).then_some(Reason::Store(StoreReason::Unsettled { missing }))
+}
+
+/// Members that found no data: what they may have held is gone, and nobody waits for it. Where commits wait for
+/// standbys that is one of them at most, for another holds it all, too.
+fn lost(turn: &Turn<'_>, members: &BTreeSet<MemberName>) -> BTreeSet<MemberName> {
+    let empty = |name: &&MemberName| {
+        let answer = turn.peers.iter().find(|(peer, _)| peer.is_same(name)).map(|(_, answer)| answer);
+        answer.is_some_and(|answer| turn.is_answer_of_now(answer) && answer.no_data)
+    };
+    let promised = turn.promised();
+    let lost: BTreeSet<MemberName> = members.iter().filter(empty).cloned().collect();
+    let of_promised = (&lost & &promised).len();
+    match of_promised == 0 || (of_promised == 1 && 1 < promised.len()) {
+        true => lost,
+        false => &lost - &promised,
+    }
 }
 
 /// I lead and serve, proved to be the newest: the generation is confirmed. Where commits wait for standbys, the record

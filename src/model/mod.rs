@@ -62,7 +62,8 @@ pub use reason::{Obstacle, Reason, WaitingOn};
 pub use request::{Ask, Reply, Request, RequestId, RestartFilter};
 pub use settings::Settings;
 pub use store::{
-    GenerationKey, GenerationWrite, StoreChange, StoreGeneration, StoreKeys, StoreReason, StoreSeen,
+    GenerationKey, GenerationWrite, StoreChange, StoreGeneration, StoreKeys, StoreMark, StoreReason,
+    StoreSeen,
 };
 pub use sync::{
     CommitWait, SyncFacts, SyncKey, SyncMode, SyncOwner, SyncRecord, SyncSettings, SyncState, Walsender,

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::{ClusterView, Lsn, MemberName, Moment, Role, Tags, Timeline};
+use super::{ClusterView, Lsn, MemberName, Moment, Role, StoreMark, Tags, Timeline};
 
 /// The number of one supervisor process, random, new with each start. Written as 16 hexadecimal digits: JSON readers
 /// lose bits of large numbers.
@@ -122,6 +122,12 @@ pub struct PeerAnswer {
     pub watchdog_failed: bool,
     /// It gave the leader key away because it cannot serve, or finds itself too far behind: nobody waits for it.
     pub yields: bool,
+    /// It looked into its data directory and found nothing of use: there is nothing that only it holds.
+    #[serde(default)]
+    pub no_data: bool,
+    /// How far it has seen etcd's store.
+    #[serde(default)]
+    pub store: StoreMark,
     /// Why it does not count, when it is not reachable.
     pub trouble: Option<String>,
 }
@@ -144,6 +150,8 @@ impl PeerAnswer {
             tags: Tags::default(),
             watchdog_failed: false,
             yields: false,
+            no_data: false,
+            store: StoreMark::default(),
             trouble: Some(trouble),
         }
     }

@@ -122,6 +122,17 @@ pub enum DataDirectory {
     Ready(ControlFile),
 }
 
+impl DataDirectory {
+    /// Nothing can come of it any more: neither as it is nor by what an interrupted clone has set aside.
+    pub fn holds_nothing(&self) -> bool {
+        match self {
+            DataDirectory::Empty => true,
+            DataDirectory::HalfMade { by } => by != "clone",
+            DataDirectory::Unknown | DataDirectory::Inaccessible { .. } | DataDirectory::Ready(_) => false,
+        }
+    }
+}
+
 /// What `pg_controldata` prints, as far as decisions need it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ControlFile {

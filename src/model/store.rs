@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{ClusterView, MemberName, SyncRecord, Term, Timeline};
+use super::{ClusterView, MemberName, Role, SyncRecord, Term, Timeline};
 
 /// More generations than this are not told apart: each stands for a loss of etcd.
 const GENERATIONS_MAX: usize = 16;
@@ -25,6 +25,18 @@ pub struct StoreSeen {
     /// The revision of the list on which `keys` rest: no write up to it was missed.
     #[serde(default)]
     pub listed: i64,
+    /// What the store at hand contradicts, until a generation explains it: a revision that fell catches up.
+    #[serde(default)]
+    pub change: Option<StoreChange>,
+}
+
+/// How far a member has seen the store: what it tells others, who may have been away.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoreMark {
+    /// The identifier of the etcd cluster; zero: unknown.
+    pub cluster_id: u64,
+    /// The highest revision.
+    pub revision: i64,
 }
 
 /// The keys on which leadership rests, as a revision showed them.
@@ -43,6 +55,9 @@ pub struct StoreKeys {
     /// Every member of the last record of synchronous replication that was in force: one of them holds what was
     /// acknowledged. And every primary that was left running without a fence.
     pub promised: BTreeSet<MemberName>,
+    /// The members that had data.
+    #[serde(default)]
+    pub members: BTreeSet<MemberName>,
     /// The newest timeline that any member was ever on.
     #[serde(default)]
     pub timeline: Option<Timeline>,
@@ -75,6 +90,8 @@ pub enum StoreChange {
         /// The modification revision that it shows.
         revision: i64,
     },
+    /// A generation that was seen is not among those of the key `generation`, from which none is ever taken.
+    GenerationGone,
     /// The leader key hangs on no lease: nobody holds it, and it never ends.
     LeaderWithoutLease,
 }
@@ -89,6 +106,8 @@ pub enum StoreReason {
         /// Their names.
         missing: Vec<MemberName>,
     },
+    /// A primary may still live under a lease of the store before, whoever is asked to lead.
+    OldLeases,
 }
 
 /// The key `generation`: from here on the store is another one, and leadership begins anew.
@@ -102,6 +121,8 @@ pub struct StoreGeneration {
     pub settled: bool,
     /// The members that may hold acknowledged commits, as its writer knew them.
     pub promised: BTreeSet<MemberName>,
+    /// The members that had data, as its writer knew them.
+    pub members: BTreeSet<MemberName>,
     /// The evidence, for operators.
     pub because: String,
 }
@@ -139,10 +160,13 @@ pub enum GenerationWrite {
 impl StoreKeys {
     /// What `view` shows. Promises and TTL of `before` count until a leader has confirmed the store's generation.
     pub fn of(view: &ClusterView, before: &StoreKeys, ttl: Duration) -> StoreKeys {
+        let with_data = view.members.iter().filter(|(_, key)| key.record.role != Role::Uninitialized);
+        let mut with_data: BTreeSet<MemberName> = with_data.map(|(name, _)| name.clone()).collect();
         let mut promised = view.sync_record().map(SyncRecord::members).unwrap_or_default();
         promised.extend(view.unfenced(None).map(|(name, _)| name.clone()));
         if view.unsettled().is_some() {
             promised.extend(before.promised.iter().cloned());
+            with_data.extend(before.members.iter().cloned());
         }
         let members = view.members.values();
         StoreKeys {
@@ -152,6 +176,7 @@ impl StoreKeys {
             generation: view.generation.as_ref().map_or(0, |key| key.mod_revision),
             generations: view.generation.as_ref().map(|key| key.record.ids.clone()).unwrap_or_default(),
             promised,
+            members: with_data,
             timeline: members
                 .filter_map(|key| key.record.timeline)
                 .chain(view.timeline())
@@ -163,17 +188,33 @@ impl StoreKeys {
 }
 
 impl StoreSeen {
+    /// What others are told.
+    pub fn mark(&self) -> StoreMark {
+        StoreMark { cluster_id: self.keys.cluster_id, revision: self.revision }
+    }
+
+    /// Whether it says more than what was `written`: a revision alone is not worth a write.
+    pub fn adds_to(&self, written: &StoreSeen) -> bool {
+        (&self.keys, &self.change) != (&written.keys, &written.change)
+    }
+
     /// Whether the generation of `view` is one that was not seen before, and so explains why it contradicts.
     pub fn explained_by(&self, view: &ClusterView) -> bool {
         let id = view.generation.as_ref().and_then(|key| key.record.ids.last());
         id.is_some_and(|id| !self.keys.generations.contains(id))
     }
 
-    /// Why `view` cannot be a later state of the store that was seen; `None` when it can.
+    /// Why `view` cannot be a later state of the store that was seen, or an earlier view of the same store could not;
+    /// `None` when it can.
     pub fn contradicts(&self, view: &ClusterView) -> Option<StoreChange> {
         let (before, now) = (&self.keys, StoreKeys::of(view, &self.keys, Duration::ZERO));
         if before.cluster_id != 0 && now.cluster_id != 0 && before.cluster_id != now.cluster_id {
             return Some(StoreChange::OtherCluster { before: before.cluster_id, now: now.cluster_id });
+        }
+        match &self.change {
+            // The former one is back.
+            Some(StoreChange::OtherCluster { .. }) | None => {}
+            Some(change) => return Some(change.clone()),
         }
         if view.revision < self.revision {
             return Some(StoreChange::RevisionFell { before: self.revision, now: view.revision });
@@ -185,11 +226,14 @@ impl StoreSeen {
         ];
         let returned =
             |(_, before, now): &(&str, i64, i64)| *now != 0 && *now <= self.listed && now != before;
-        let lasting = view.leader.as_ref().is_some_and(|leader| leader.lease.is_none());
-        match pairs.into_iter().find(returned) {
-            Some((key, _, revision)) => Some(StoreChange::KeyReturned { key: key.to_owned(), revision }),
-            None => lasting.then_some(StoreChange::LeaderWithoutLease),
+        if let Some((key, _, revision)) = pairs.into_iter().find(returned) {
+            return Some(StoreChange::KeyReturned { key: key.to_owned(), revision });
         }
+        if before.generations.last().is_some_and(|last| !now.generations.contains(last)) {
+            return Some(StoreChange::GenerationGone);
+        }
+        let lasting = view.leader.as_ref().is_some_and(|leader| leader.lease.is_none());
+        lasting.then_some(StoreChange::LeaderWithoutLease)
     }
 }
 
@@ -198,11 +242,12 @@ impl GenerationWrite {
     /// unlike any other.
     pub fn begin(view: &ClusterView, seen: &StoreSeen, change: &StoreChange, id: String) -> GenerationWrite {
         let keys = StoreKeys::of(view, &StoreKeys::default(), Duration::ZERO);
-        let promised = keys.promised.union(&seen.keys.promised).cloned().collect();
+        let promised = &keys.promised | &seen.keys.promised;
+        let members = &keys.members | &seen.keys.members;
         let older = keys.generations.iter().filter(|id| !seen.keys.generations.contains(id));
         let mut ids: Vec<String> = older.chain(&seen.keys.generations).cloned().chain([id]).collect();
         ids.drain(..ids.len().saturating_sub(GENERATIONS_MAX));
-        let record = StoreGeneration { ids, settled: false, promised, because: change.to_string() };
+        let record = StoreGeneration { ids, settled: false, promised, members, because: change.to_string() };
         GenerationWrite::Begin { over: [keys.leader, keys.sync, keys.generation], record }
     }
 }
@@ -224,6 +269,10 @@ impl fmt::Display for StoreReason {
             StoreReason::WentBack(change) => write!(
                 f,
                 "etcd's store went back in time or was replaced ({change}): leader, lease and sync record in it are void"
+            ),
+            StoreReason::OldLeases => write!(
+                f,
+                "etcd's store went back in time: waiting a ttl, until no lease of the one before can live"
             ),
             StoreReason::Unsettled { missing } => write!(
                 f,
@@ -247,6 +296,7 @@ impl fmt::Display for StoreChange {
             StoreChange::KeyReturned { key, revision } => {
                 write!(f, "its key {key} shows revision {revision}, which was gone before")
             }
+            StoreChange::GenerationGone => write!(f, "its key generation has lost what it held"),
             StoreChange::LeaderWithoutLease => {
                 write!(f, "its leader key hangs on no lease: somebody put it back from a copy")
             }

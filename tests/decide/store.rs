@@ -8,6 +8,8 @@ use matriarch::model::{
 use super::sync::record;
 use super::world::{MY_LEASE, THEIR_LEASE, World, down, leader, name, primary, standby, up};
 
+mod evidence;
+
 fn jobs(actions: &[Action]) -> Vec<JobKind> {
     let job = |action: &Action| match action {
         Action::Start(job) => Some(job.kind()),
@@ -229,7 +231,7 @@ fn a_running_primary_is_proved_before_it_leads_on() {
 
 /// An operator leads without those who do not come back.
 #[test]
-fn a_failover_overrides_what_is_unsettled() {
+fn a_failover_overrides_what_is_unsettled_when_no_old_lease_can_live() {
     let mut world = World::b_leads_in_quorum_mode();
     let begun = generations(&world.is_restored(40).later(5).tick().actions);
     world.later(5).generation_begins(&begun[0]).tick();
@@ -237,7 +239,9 @@ fn a_failover_overrides_what_is_unsettled() {
         request: matriarch::model::FailoverRequest { candidate: Some(name("a")), ..Default::default() },
         mod_revision: 43,
     });
-    assert_eq!(jobs(&world.later(5).tick().actions), [JobKind::TakeLeadership]);
+    assert_eq!(world.later(5).tick().because, Reason::Store(StoreReason::OldLeases));
+    world.later(world.seen.settings.ttl.as_millis() as u64);
+    assert_eq!(jobs(&world.tick().actions), [JobKind::TakeLeadership]);
 }
 
 /// Without synchronous replication nobody waits for ever; but for a TTL, so that no lease of the store before is left.
@@ -260,6 +264,45 @@ impl World {
         (self.cluster().leader, self.cluster().revision) = (None, 40);
         self
     }
+}
+
+/// An emptied store shows no members: those who were there before are waited for all the same.
+#[test]
+fn members_of_whom_an_emptied_store_knows_nothing_are_waited_for() {
+    let mut world = World::new();
+    world.tick();
+    let cluster = world.cluster();
+    (cluster.leader, cluster.initialize, cluster.revision) = (None, None, 2);
+    cluster.members.clear();
+    let begun = generations(&world.later(5).tick().actions);
+    let waits = world.later(5).generation_begins(&begun[0]).tick();
+    let missing = vec![name("b"), name("c")];
+    assert_eq!(
+        (jobs(&waits.actions), &waits.because),
+        (vec![], &Reason::Store(StoreReason::Unsettled { missing }))
+    );
+    let ttl = world.seen.settings.ttl.as_millis() as u64;
+    assert_eq!(jobs(&world.later(ttl).tick().actions), [JobKind::TakeLeadership]);
+}
+
+/// Where one of them says that it has no data, nobody waits for what it may have held. Two would be all there is.
+#[test]
+fn a_member_that_lost_its_data_is_not_waited_for() {
+    let mut world = World::b_leads_in_quorum_mode();
+    let begun = generations(&world.is_restored(40).later(5).tick().actions);
+    world.later(5).generation_begins(&begun[0]).tick();
+    let lost = |world: &mut World, text: &str| {
+        let answer = world.seen.peers.get_mut(&name(text)).expect("it has answered");
+        (answer.reachable, answer.no_data) = (false, true);
+    };
+    world.later(5).answers("c", 900).answers("b", 900);
+    lost(&mut world, "b");
+    lost(&mut world, "c");
+    let both = Reason::Store(StoreReason::Unsettled { missing: vec![name("b"), name("c")] });
+    assert_eq!(world.tick().because, both);
+    world.later(5).answers("c", 900).answers("b", 900);
+    lost(&mut world, "b");
+    assert_eq!(jobs(&world.tick().actions), [JobKind::TakeLeadership]);
 }
 
 /// What was seen counts for the data it was seen with: an empty volume voids nothing of the cluster that it joins.

@@ -8,8 +8,8 @@ use matriarch::model::{
     ClusterStatus, ClusterView, ConfigKey, ControlFile, ControlState, DataDirectory, Death, Finished,
     JobKind, LeaderKey, Leading, LeaseFacts, LeaseId, LivenessFacts, Lsn, Me, MemberKey, MemberName,
     MemberRecord, MemberState, Moment, Observation, Outcome, PeerAnswer, PeerIdentity, PostgresFacts,
-    Process, Role, Session, Settings, SqlFacts, Standby, SyncFacts, SyncOwner, SyncState, Tags, Term,
-    Timeline, TimelineHistory, Verdict, View, WalReceiver, WallTime, Walsender, WriteFacts,
+    Process, Role, Session, Settings, SqlFacts, Standby, StoreMark, SyncFacts, SyncOwner, SyncState, Tags,
+    Term, Timeline, TimelineHistory, Verdict, View, WalReceiver, WallTime, Walsender, WriteFacts,
 };
 
 pub(super) const SYSTEM_ID: u64 = 7_000_000_000_000_000_001;
@@ -169,6 +169,8 @@ pub(super) fn answer(asked_at: Moment, lsn: u64) -> PeerAnswer {
         tags: Tags::default(),
         watchdog_failed: false,
         yields: false,
+        no_data: false,
+        store: StoreMark::default(),
         trouble: None,
     }
 }

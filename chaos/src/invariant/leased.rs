@@ -1,8 +1,9 @@
 //! Writable only under a live lease and an armed guard, or named in etcd as left running in pause.
 
-use matriarch::model::{LeaseFacts, LeaseId};
+use matriarch::model::{LeaseFacts, LeaseId, StoreGeneration};
 
-use crate::sim::world::Sim;
+use crate::sim::clock::At;
+use crate::sim::world::{Sim, World};
 
 /// The leader key in etcd is this member's, and a guard is armed or the supervisor, which runs, is the guard.
 pub(crate) fn check(sim: &Sim) {
@@ -12,8 +13,12 @@ pub(crate) fn check(sim: &Sim) {
             let server = world.machines[*index].server.as_ref();
             server.is_some_and(|server| server.is_writable() && !sim.exec.is_frozen(server.pid))
         };
-        let unfenced = world.unfenced();
-        let fenced = |index: &usize| !unfenced.contains(&world.machines[*index].name);
+        let (unfenced, left) = (world.unfenced(), &world.ledger.memory.left);
+        let fenced = |index: &usize| {
+            let machine = &world.machines[*index];
+            let was_left = machine.server.as_ref().is_some_and(|server| left.contains(&(*index, server.pid)));
+            !was_left && !unfenced.contains(&machine.name)
+        };
         (0..world.machines.len()).filter(writes).filter(fenced).collect()
     };
     for member in writers {
@@ -22,11 +27,15 @@ pub(crate) fn check(sim: &Sim) {
             let leader = world.etcd.store.keys.get(&world.keys.path("leader"));
             let name = world.machines[member].name.as_str().as_bytes();
             match leader {
+                // Who found another store has deleted it; the guard has its deadline.
+                None if unsettled(&world) => None,
                 None => Some("nobody has the leader key"),
                 Some(key) if key.value != name => Some("another has the leader key"),
                 Some(_) => None,
             }
         };
+        let goes_on_until = sim.world().ledger.memory.go_on.get(&member).copied();
+        let fault = fault.filter(|_| goes_on_until.is_none_or(|until| until < sim.now()));
         if let Some(fault) = fault {
             sim.world().ledger.break_promise("leased", format!("{member} accepts writes, and {fault}"));
         }
@@ -42,11 +51,25 @@ pub(crate) fn check(sim: &Sim) {
     }
 }
 
+/// etcd's store went back in time, and no leader has confirmed what came of it.
+fn unsettled(world: &World) -> bool {
+    let generation = world.etcd.store.keys.get(&world.keys.path("generation"));
+    let record =
+        generation.map(|key| serde_json::from_slice::<StoreGeneration>(&key.value).unwrap_or_default());
+    record.is_some_and(|record| !record.settled)
+}
+
+/// When etcd ends this lease, or a store that is no more would have.
+fn ends(world: &World, lease: LeaseId) -> Option<At> {
+    let held = world.etcd.store.leases.get(&lease.0).map(|lease| lease.expires);
+    held.max(world.ledger.memory.void.get(&lease.0).copied())
+}
+
 /// No deadline lies behind the end of the lease: not by the clock of the member, whatever the clock of etcd's leader.
 pub(crate) fn renewed(sim: &Sim, member: usize, facts: &LeaseFacts) {
     let (Some(lease), Some(deadline)) = (facts.lease, facts.deadline) else { return };
     let at = sim.when(member, deadline);
-    let ends = sim.world().etcd.store.leases.get(&lease.0).map(|lease| lease.expires);
+    let ends = ends(&sim.world(), lease);
     if ends.is_none_or(|ends| ends < at) && sim.now() < at {
         let text = format!("{member} counts on lease {lease} until {at}, and etcd ends it at {ends:?}");
         sim.world().ledger.break_promise("leased", text);
@@ -57,8 +80,7 @@ pub(crate) fn renewed(sim: &Sim, member: usize, facts: &LeaseFacts) {
 pub(crate) fn moved(sim: &Sim, member: usize, lease: LeaseId) {
     let (ends, guards) = {
         let world = sim.world();
-        let ends = world.etcd.store.leases.get(&lease.0).map(|lease| lease.expires);
-        (ends, world.machines[member].guard.guards.clone())
+        (ends(&world, lease), world.machines[member].guard.guards.clone())
     };
     let kills = guards.iter().filter(|guard| sim.exec.is_alive(guard.pid)).filter_map(|guard| guard.armed());
     let last = kills.map(|deadlines| sim.when(member, deadlines.kill_at)).max();

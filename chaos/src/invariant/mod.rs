@@ -1,12 +1,13 @@
 //! What must hold, whatever happens: one file for each promise. A promise is checked where it could be broken; the
 //! first that is broken ends the run.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use matriarch::model::{LeaseFacts, LeaseId, PodRole};
 
 use crate::sim::clock::At;
-use crate::sim::world::Sim;
+use crate::sim::executor::Pid;
+use crate::sim::world::{Sim, index_of};
 
 pub(crate) mod healing;
 pub(crate) mod kept;
@@ -24,8 +25,18 @@ pub(crate) struct Memory {
     /// The highest term and timeline seen.
     pub(crate) term: i64,
     pub(crate) timeline: u32,
+    /// Every timeline that was begun.
+    pub(crate) timelines: BTreeSet<u32>,
+    /// etcd's store went back in time.
+    pub(crate) store_lost: bool,
     /// Whom an operator wants to lead, whatever is lost, and since when.
     pub(crate) forced: BTreeMap<usize, At>,
+    /// Who led when etcd's store went back in time, and when its lease ends.
+    pub(crate) go_on: BTreeMap<usize, At>,
+    /// The PostgreSQL of a member that was left running in pause, of which a store that is no more knew.
+    pub(crate) left: BTreeSet<(usize, Pid)>,
+    /// When leases end that were given by a store that is no more.
+    pub(crate) void: BTreeMap<i64, At>,
     /// What each pod says of its role.
     pub(crate) labels: BTreeMap<usize, PodRole>,
 }
@@ -42,6 +53,26 @@ pub(crate) fn promoted(sim: &Sim, member: usize) {
     timelines::promoted(sim, member);
     sync_record::promoted(sim, member);
     loss::promoted(sim, member);
+}
+
+/// etcd's store goes back in time, or is emptied, now. Who led goes on until its lease ends by what it knows,
+/// and terms begin anew.
+pub(crate) fn store_lost(sim: &Sim) {
+    let mut world = sim.world();
+    let world = &mut *world;
+    let leader = world.etcd.store.keys.get(&world.keys.path("leader"));
+    let leader = leader.and_then(|key| {
+        let member = index_of(&String::from_utf8_lossy(&key.value))?;
+        Some((member, world.etcd.store.leases.get(&key.lease)?.expires))
+    });
+    let left = world.unfenced().into_iter().filter_map(|name| index_of(name.as_str()));
+    let left = left.filter_map(|index| Some((index, world.machines[index].server.as_ref()?.pid)));
+    let left: Vec<(usize, Pid)> = left.collect();
+    let memory = &mut world.ledger.memory;
+    memory.left.extend(left);
+    memory.go_on.extend(leader);
+    memory.void.extend(world.etcd.store.leases.iter().map(|(lease, held)| (*lease, held.expires)));
+    (memory.term, memory.store_lost) = (0, true);
 }
 
 /// A leader has deleted its key.

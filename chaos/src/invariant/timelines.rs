@@ -2,15 +2,18 @@
 
 use crate::sim::world::Sim;
 
-/// A timeline that was begun is the newest there ever was.
+/// A timeline that was begun is the newest there ever was, and none has its number.
 pub(crate) fn promoted(sim: &Sim, member: usize) {
     let mut world = sim.world();
     let timeline = world.machines[member].disk.wal.timeline;
     let term = world.etcd.store.keys.get(&world.keys.path("leader")).map_or(0, |key| key.mod_revision);
     let memory = &mut world.ledger.memory;
+    let used = !memory.timelines.insert(timeline);
+    // A store that went back in time does not know the newest, and a member that does may be cut off.
+    let newest = memory.store_lost || memory.timeline < timeline;
     let (old_timeline, old_term) = (memory.timeline, memory.term);
     (memory.timeline, memory.term) = (timeline.max(old_timeline), term.max(old_term));
-    if timeline <= old_timeline {
+    if used || !newest {
         let text = format!("{member} begins timeline {timeline}, and {old_timeline} was begun before");
         world.ledger.break_promise("timelines", text);
     } else if term < old_term && term != 0 {

@@ -39,7 +39,7 @@ fn two_writers_are_seen() {
 
 #[test]
 fn a_writer_without_the_key_or_a_guard_is_seen() {
-    is_caught(Mutation::TakeFromAnybody, "leased", 26);
+    is_caught(Mutation::TakeFromAnybody, "leased", 72);
     is_caught(Mutation::CountFromAnswer, "leased", 21);
     is_caught(Mutation::NoConfirmedRead, "leased", 7);
     is_caught(Mutation::ForgetFormerLease, "leased", 63);
@@ -49,7 +49,7 @@ fn a_writer_without_the_key_or_a_guard_is_seen() {
 fn a_writer_without_a_guard_is_seen() {
     is_caught(Mutation::NoGuard, "guarded", 0);
     is_caught(Mutation::DisarmOnDoubt, "guarded", 1);
-    is_caught(Mutation::TtlJump, "guarded", 21);
+    is_caught(Mutation::TtlJump, "guarded", 104);
 }
 
 #[test]
@@ -66,8 +66,13 @@ fn a_commit_lost_under_the_sync_record_is_seen() {
 
 #[test]
 fn a_commit_lost_to_strangers_or_faulty_settings_is_seen() {
-    is_caught(Mutation::TrustAnyAnswer, "loss", 93);
+    is_caught(Mutation::TrustAnyAnswer, "loss", 774);
     is_caught(Mutation::SettingsByDefault, "loss", 9);
+}
+
+#[test]
+fn a_restored_store_that_is_trusted_is_seen() {
+    is_caught(Mutation::TrustRestoredStore, "timelines", 99);
 }
 
 #[test]

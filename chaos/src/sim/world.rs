@@ -64,6 +64,8 @@ pub(crate) struct World {
     pub(crate) keys: Keys,
     pub(crate) machines: Vec<Machine>,
     pub(crate) ledger: Ledger,
+    /// No fault begins or goes on after it.
+    pub(crate) faults_end: At,
     pub(crate) next_record: u64,
     pub(crate) next_number: i32,
     pub(crate) trace: Trace,
@@ -103,6 +105,7 @@ impl World {
             keys: Keys::new("/service/herd"),
             machines,
             ledger: Ledger::default(),
+            faults_end: At(0),
             next_record: 0,
             next_number: 100,
             trace,

@@ -93,9 +93,21 @@ async fn the_configuration_is_merged_and_replaced() {
     assert_eq!(stored(&rig).text, r#"{"ttl":7}"#, "nothing of it was written");
     rig.world().writes_succeed = false;
     expect(&rig, "PATCH", "/config", Some(json!({"ttl": 9})), 409, "somebody else").await;
+    rig.world().writes_succeed = true;
     rig.world().cluster.as_mut().expect("set").config = None;
     expect(&rig, "PATCH", "/config", Some(json!({"ttl": 9})), 503, "missing").await;
     expect(&rig, "GET", "/config", None, 502, "missing").await;
+    let kept = crate::agent::Status {
+        config: Some(r#"{"ttl":20,"pause":true}"#.to_owned()),
+        ..primary(clock::now())
+    };
+    rig.status.send_replace(std::sync::Arc::new(kept));
+    expect(&rig, "PATCH", "/config", Some(json!({"pause": null})), 200, r#"{"ttl": 20}"#).await;
+    assert_eq!(
+        stored(&rig).text,
+        r#"{"ttl":20}"#,
+        "what is in force, without the pause that nobody could see"
+    );
 }
 
 #[tokio::test]

@@ -15,6 +15,7 @@ fn the_primary_speaks_as_patroni_does() {
         r#""database_system_identifier": "7711116464809554881", "#,
         r#""patroni": {"version": "4.1.5", "scope": "c", "name": "n1"}, "session": "0000000000c0ffee", "#,
         r#""position_is_exact": true, "receives_wal": false, "#,
+        r#""store": {"cluster_id": 3, "revision": 80}, "#,
         r#""because": "all is well", "#,
         r#""guarantee": "Asynchronous: a failover may lose the last commits"}"#
     );
@@ -33,6 +34,7 @@ fn the_replica_speaks_as_patroni_does() {
         r#""database_system_identifier": "7711116464809554881", "#,
         r#""patroni": {"version": "4.1.5", "scope": "c", "name": "n2"}, "session": "0000000000c0ffee", "#,
         r#""clone_progress": {"bytes": 50, "percent": 25, "rate": 25}, "position_is_exact": true, "receives_wal": true, "#,
+        r#""store": {"cluster_id": 3, "revision": 80}, "#,
         r#""because": "all is well", "#,
         r#""guarantee": "Asynchronous: a failover may lose the last commits"}"#
     );

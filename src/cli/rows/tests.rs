@@ -98,3 +98,15 @@ fn sizes_and_addresses() {
     assert_eq!(address("postgres://u@h:1/p"), Some(("h".into(), 1)));
     assert_eq!(address("postgres://[::1]/p"), Some(("[::1]".into(), 5432)));
 }
+
+/// The key `config` is gone, and with it the word that ended the pause, or began it: a member still goes by it.
+#[test]
+fn a_pause_is_known_from_the_members_where_the_configuration_is_gone() {
+    let mut view = sample();
+    view.config = None;
+    assert!(!is_paused(&view));
+    view.members.values_mut().take(1).for_each(|member| member.record.pause = Some(true));
+    assert!(is_paused(&view));
+    view.config = Some(ConfigKey { text: "{}".into(), mod_revision: 4 });
+    assert!(!is_paused(&view));
+}

@@ -11,7 +11,7 @@ pub(in crate::decide) type Position = (Option<Timeline>, Lsn);
 
 /// The key `sync`, where it says who may lead: not in a store that went back in time, before a leader has confirmed it.
 pub(in crate::decide) fn vouching<'a>(turn: &Turn<'a>) -> Option<&'a SyncRecord> {
-    let unsettled = turn.cluster().is_some_and(|cluster| cluster.unsettled().is_some());
+    let unsettled = turn.is_unsettled();
     turn.sync_record().filter(|_| !unsettled)
 }
 
@@ -55,7 +55,7 @@ pub(in crate::decide) fn counts(turn: &Turn<'_>, member: &MemberName) -> bool {
 /// Nobody leads: a former primary that is still about must not get another commit confirmed by a standby that was asked
 /// how far it is. So standbys let go of it first. Where each of them holds everything by itself nobody is asked.
 pub(in crate::decide) fn let_go(turn: &mut Turn<'_>) {
-    let unsettled = turn.cluster().is_some_and(|cluster| cluster.unsettled().is_some());
+    let unsettled = turn.is_unsettled();
     let asked = unsettled || turn.sync_record().is_some_and(|record| record.quorum > 0);
     if asked && !turn.seen.settings.pause {
         attach::let_go(turn);

@@ -30,8 +30,6 @@ impl Sim {
             0..=24 => self.change_mode(paused),
             25..=54 => self.change_ttl(paused),
             55..=79 => self.spoil_config(paused),
-            // Who believes in a pause that nobody can see is not to be ended.
-            _ if paused => {}
             _ => {
                 self.note(|| "fault: the dynamic configuration is gone".to_owned());
                 let mut world = self.world();

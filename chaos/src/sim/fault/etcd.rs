@@ -1,4 +1,5 @@
-//! etcd: servers lost and frozen, leaders that change, slow answers, watches that lie, compaction; and clocks.
+//! etcd: servers lost and frozen, leaders that change, slow answers, watches that lie, compaction, a store that goes
+//! back in time; and clocks.
 
 use std::time::Duration;
 
@@ -56,6 +57,7 @@ impl Sim {
                 let mut world = self.world();
                 world.etcd.store.compacted = world.etcd.store.revision;
             }
+            93..=99 => self.store_fault(),
             _ => {
                 let now = self.now();
                 let mut world = self.world();

@@ -16,6 +16,7 @@ mod etcd;
 mod network;
 mod operator;
 mod process;
+mod store;
 
 /// Which family, with how many of a hundred.
 type Weights = [u64; 5];
@@ -48,6 +49,7 @@ impl Sim {
     /// Faults until then; after it everything is mended.
     pub(crate) fn begin_faults(&self, end: At) {
         let sim = self.clone();
+        self.world().faults_end = end;
         self.nature(async move {
             let (weights, pace_ms, begins) = sim.exec.chance(|chance| {
                 let weights = chance.pick(&STORMS).unwrap_or(STORMS[0]);
@@ -140,7 +142,7 @@ impl Sim {
                 sim.exec.sleep(Duration::from_secs(1)).await;
                 if ended + PATIENCE <= sim.now() {
                     sim.remove_foreign_data();
-                    sim.write_lost_config();
+                    sim.fail_over_past_a_copy();
                 }
                 (0..members).for_each(|member| sim.start_supervisor(member));
                 sim.set_pause(false);

@@ -3,10 +3,12 @@
 use std::collections::BTreeSet;
 
 use matriarch::model::{Ask, MemberName, Request, RequestId, RestartFilter};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::sim::etcd::store::{Change, Txn};
+use crate::sim::postgres::Phase;
 use crate::sim::postgres::disk::{Data, Disk};
+use crate::sim::supervisor::Agent;
 use crate::sim::supervisor::configured::{pauses, written};
 use crate::sim::world::{Sim, index_of, name_of};
 
@@ -39,6 +41,28 @@ impl Sim {
                 world.machines[member].disk = Disk::default();
                 world.machines[member].store_seen = matriarch::model::StoreSeen::default();
             }
+        }
+    }
+
+    /// A store that went back in time, and a copy that gets no further without somebody's stream: who may have
+    /// confirmed commits is silent for ever. An operator makes the member lead that holds the most.
+    pub(super) fn fail_over_past_a_copy(&self) {
+        let most = {
+            let world = self.world();
+            let key = |name| world.etcd.store.keys.get(&world.keys.path(name));
+            let servers =
+                || world.machines.iter().enumerate().filter_map(|(i, it)| Some((i, it.server.as_ref()?)));
+            let stuck = servers().any(|(_, server)| server.phase == Phase::Starting);
+            let standbys = servers().filter(|(_, server)| server.phase == Phase::Standby);
+            let most = standbys.max_by_key(|(index, _)| world.machines[*index].disk.wal.last_number());
+            let waits = stuck && key("leader").is_none() && key("generation").is_some();
+            let asked = key("failover").and_then(|key| serde_json::from_slice::<Value>(&key.value).ok());
+            let asked = asked.map(|request| request["member"].clone());
+            let new = |index: &usize| asked != Some(json!(name_of(*index)));
+            most.map(|(index, _)| index).filter(|index| waits && new(index))
+        };
+        if let Some(member) = most {
+            self.ask_failover(member);
         }
     }
 
@@ -135,22 +159,6 @@ impl Sim {
         config.is_some_and(|key| pauses(&key.value))
     }
 
-    /// Where nobody leads, and members hold on to a pause that was asked for in a key that is gone, an operator writes
-    /// that key anew.
-    pub(super) fn write_lost_config(&self) {
-        let lost = {
-            let world = self.world();
-            let (keys, path) = (&world.etcd.store.keys, |name| world.keys.path(name));
-            let made = keys.get(&path("initialize")).is_some_and(|key| key.lease == 0);
-            made && !keys.contains_key(&path("config"))
-        };
-        if lost {
-            let config = written(&self.world().options.settings, false);
-            self.note(|| format!("an operator writes the dynamic configuration: {config}"));
-            self.put("config", config.to_string());
-        }
-    }
-
     /// `pause` in the dynamic configuration, once there is one.
     pub(super) fn set_pause(&self, pause: bool) {
         let known = {
@@ -158,9 +166,37 @@ impl Sim {
             world.etcd.store.keys.get(&world.keys.path("config")).map(|key| key.value.clone())
         };
         let wanted = written(&self.world().options.settings, pause).to_string();
+        let gone = known.is_none();
         if known.is_some_and(|known| known != wanted.as_bytes()) {
             self.note(|| format!("fault: pause {pause}"));
             self.put("config", wanted);
         }
+        if gone && !pause {
+            self.resume_by_member();
+        }
+    }
+
+    /// The key `config` is gone, and a member goes on with the pause that it asked for: one that has data writes what
+    /// is in force there, without the pause.
+    fn resume_by_member(&self) {
+        let agents = self.agents();
+        if agents.iter().any(|agent| agent.settings().pause)
+            && let Some(agent) = agents.first()
+        {
+            let text = agent.restored_config(&agent.settings().sync);
+            let mut config: Value = serde_json::from_str(&text).unwrap_or_default();
+            config["pause"] = Value::Null;
+            self.note(|| format!("fault: pause ends by what is in force: {config}"));
+            self.put("config", config.to_string());
+        }
+    }
+
+    /// The supervisors that run, beside data.
+    fn agents(&self) -> Vec<Agent> {
+        let world = self.world();
+        let ready = world.machines.iter().filter(|machine| machine.disk.data == Data::Ready);
+        let alive = ready.filter_map(|machine| machine.supervisor.as_ref());
+        let alive = alive.filter(|it| self.exec.is_alive(it.pid) && !self.exec.is_frozen(it.pid));
+        alive.map(|it| Agent { sim: self.clone(), shared: it.shared.clone() }).collect()
     }
 }

@@ -180,6 +180,7 @@ impl Cycle {
         *self.agent.shared.status.borrow_mut() = Status {
             postgres: seen.postgres,
             lease: self.agent.shared.lease.borrow().clone(),
+            store: self.memory.store.mark(),
             because,
             yields: self.memory.stands_back(now),
             writes_refused: seen.writes.refused.is_some(),
@@ -197,7 +198,10 @@ impl Cycle {
         if let Some(seen) = self.store_seen.take() {
             *written = seen;
         }
-        self.store_seen = (written.keys != self.memory.store.keys).then(|| self.memory.store.clone());
+        self.store_seen = self.memory.store.adds_to(written).then(|| self.memory.store.clone());
+        if world.options.mutation == Some(Mutation::TrustRestoredStore) {
+            self.memory.store = StoreSeen::default();
+        }
     }
 
     async fn observe(&mut self, anew: bool) -> Observation {

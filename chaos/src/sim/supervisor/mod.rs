@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use matriarch::model::{
     Finished, LeaderBranch, LeaseFacts, LeaseId, Liveness, MemberName, MemberRecord, Moment, PeerAnswer,
-    PostgresFacts, Process, Request, SyncOwner, Verdict, View,
+    PostgresFacts, Process, Request, StoreMark, SyncOwner, Verdict, View,
 };
 
 use super::etcd::client::Client;
@@ -49,6 +49,7 @@ pub(crate) enum Event {
 pub(crate) struct Status {
     pub(crate) postgres: PostgresFacts,
     pub(crate) lease: LeaseFacts,
+    pub(crate) store: StoreMark,
     pub(crate) because: String,
     pub(crate) yields: bool,
     pub(crate) writes_refused: bool,

@@ -19,6 +19,8 @@ const LOOK_WITHIN: Duration = Duration::from_millis(800);
 /// What the body of `/patroni` says.
 fn read(asked_at: Moment, (status, identity): &(Status, PeerIdentity)) -> PeerAnswer {
     let answer = PeerAnswer::unreachable(asked_at, "its Postgres does not answer".to_owned());
+    let no_data = status.postgres.data.holds_nothing();
+    let answer = PeerAnswer { identity: identity.clone(), no_data, store: status.store, ..answer };
     let Some(sql) = status.postgres.answering() else { return answer };
     let (in_recovery, lsn, replayed) = match &sql.standby {
         Standby::No => (false, sql.flushed, Lsn(0)),
@@ -26,7 +28,6 @@ fn read(asked_at: Moment, (status, identity): &(Status, PeerIdentity)) -> PeerAn
     };
     let role = if in_recovery { Role::Replica } else { Role::Primary };
     PeerAnswer {
-        identity: identity.clone(),
         reachable: true,
         in_recovery,
         role,

@@ -11,8 +11,8 @@ use matriarch::model::{
     Action, ClusterStatus, ClusterView, ConfigKey, ControlFile, ControlState, DataDirectory, FailoverKey,
     FailoverRequest, Finished, Job, LeaderKey, LeaseFacts, LeaseId, Lsn, Me, MemberKey, MemberName, Moment,
     Observation, PeerAnswer, PeerIdentity, PostgresFacts, Process, Role, Running, Session, Settings,
-    SqlFacts, Standby, SyncFacts, SyncState, Tags, Term, Timeline, View, WalReceiver, WallTime, Walsender,
-    WriteFacts,
+    SqlFacts, Standby, StoreMark, SyncFacts, SyncState, Tags, Term, Timeline, View, WalReceiver, WallTime,
+    Walsender, WriteFacts,
 };
 
 use super::etcd::Keys;
@@ -340,6 +340,8 @@ fn told(answer: &Answer, by: MemberName) -> PeerAnswer {
         tags: Tags::default(),
         watchdog_failed: false,
         yields: false,
+        no_data: false,
+        store: StoreMark::default(),
         trouble: None,
     }
 }

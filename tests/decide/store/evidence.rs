@@ -1,0 +1,81 @@
+//! What shows that a store went back in time, though its revision does not, and what a member that was away is told.
+
+use matriarch::model::{
+    FailoverKey, FailoverRequest, Leading, Reason, StoreChange, StoreMark, StoreReason, SyncMode, Term,
+};
+
+use super::super::sync::record;
+use super::super::world::{MY_LEASE, World, leader, name};
+use super::{JobKind, generations, jobs};
+
+/// The first member to write anything raises a restored revision again, before anybody has recorded that it fell.
+#[test]
+fn a_contradiction_stands_until_a_generation_explains_it() {
+    let mut world = World::b_leads_in_quorum_mode();
+    world.is_restored(40).later(5).tick();
+    (world.cluster().revision, world.cluster().listed) = (5000, 5000);
+    (world.cluster().leader, world.cluster().sync) = (None, None);
+    let noticed = world.later(1000).tick();
+    assert!(matches!(noticed.because, Reason::Store(StoreReason::WentBack(_))), "{}", noticed.because);
+    let begun = generations(&noticed.actions);
+    let explained = world.later(5).generation_begins(&begun[0]).tick();
+    assert!(!matches!(explained.because, Reason::Store(StoreReason::WentBack(_))), "{}", explained.because);
+}
+
+/// From the key `generation` nothing is ever taken away: without what it held it is another store's.
+#[test]
+fn a_generation_that_is_gone_is_noticed() {
+    let mut world = World::b_leads_in_quorum_mode();
+    let begun = generations(&world.is_restored(40).later(5).tick().actions);
+    world.later(5).generation_begins(&begun[0]).tick();
+    world.cluster().generation = None;
+    (world.cluster().revision, world.cluster().listed) = (5000, 5000);
+    let change = StoreChange::GenerationGone;
+    assert_eq!(world.later(5).tick().because, Reason::Store(StoreReason::WentBack(change)));
+}
+
+/// Who was away since before the snapshot sees no contradiction; others tell how far they have seen the store.
+#[test]
+fn a_member_that_was_away_is_denied_what_others_know_better() {
+    for (heard, promotes) in [(100, true), (101, false)] {
+        let mut world = World::b_leads_in_quorum_mode();
+        world.synchronous(SyncMode::Quorum, record("b", 0, &["a"]));
+        world.nobody_leads().tick();
+        world.later(5).answers("b", 900).answers("c", 900);
+        let store = StoreMark { cluster_id: world.cluster().cluster_id, revision: heard };
+        world.seen.peers.get_mut(&name("c")).expect("it has answered").store = store;
+        let taken = world.tick();
+        assert_eq!(jobs(&taken.actions), [JobKind::TakeLeadership], "{}", taken.because);
+        let mut mine = leader("a", MY_LEASE);
+        mine.term = Term(101);
+        world.cluster().leader = Some(mine);
+        (world.cluster().revision, world.cluster().listed) = (101, 101);
+        world.seen.lease.leading = Leading::Yes(Term(101));
+        let decision = world.later(5).tick();
+        let change = StoreChange::RevisionFell { before: heard, now: 101 };
+        let denied = decision.because == Reason::Store(StoreReason::WentBack(change));
+        let begun = generations(&decision.actions).len();
+        assert_eq!((denied, begun), (!promotes, usize::from(!promotes)), "{}", decision.because);
+    }
+}
+
+/// A switchover that was asked for meanwhile names a member that holds less: it does not go first, and nobody waits.
+#[test]
+fn a_candidate_that_holds_less_is_not_waited_for() {
+    let mut world = World::b_leads_in_quorum_mode();
+    let begun = generations(&world.is_restored(40).later(5).tick().actions);
+    world.later(5).generation_begins(&begun[0]);
+    world.cluster().failover = Some(FailoverKey {
+        request: FailoverRequest {
+            leader: Some(name("b")),
+            candidate: Some(name("c")),
+            ..Default::default()
+        },
+        mod_revision: 43,
+    });
+    (world.cluster().revision, world.cluster().listed) = (43, 43);
+    world.tick();
+    world.later(5).answers("b", 900).answers("c", 900);
+    let decision = world.tick();
+    assert_eq!(jobs(&decision.actions), [JobKind::TakeLeadership], "{}", decision.because);
+}
