@@ -29,6 +29,7 @@ mod postgresql;
 mod reader;
 mod restapi;
 mod scalar;
+mod slots;
 mod tree;
 mod units;
 mod variables;

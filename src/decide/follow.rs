@@ -6,7 +6,7 @@ use super::attach::{self, Source};
 use super::bootstrap::leader_is_primary;
 use super::memory::Following;
 use super::turn::Turn;
-use super::{Leadership, rejoin, requests, sync};
+use super::{Leadership, rejoin, removed_wal, requests, sync};
 use crate::model::{
     Action, Divergence, Job, LeaderKey, Moment, Reason, Running, SqlFacts, Standby, StopMode, WaitingOn,
 };
@@ -44,6 +44,7 @@ pub(super) fn leader(turn: &mut Turn<'_>, leader: &LeaderKey, sql: &SqlFacts) ->
     let streams = receiver.as_ref().is_some_and(|receiver| receiver.status == "streaming");
     if streams || turn.seen.me.tags.nostream() {
         turn.memory.not_streaming_since = None;
+        (turn.memory.rejoin.unfed, turn.memory.rejoin.wal_removed_by) = (None, None);
         return Reason::Following { leader: leader.name.clone() };
     }
     examine(turn, leader)
@@ -53,7 +54,7 @@ fn stop_to_reinitialize(turn: &mut Turn<'_>) -> Reason {
     if !sync::leave(turn) {
         turn.act(Action::Start(Job::Stop { mode: StopMode::Immediate, within: STOP_AT_ONCE_WITHIN }));
     }
-    Reason::Reinitializing
+    rejoin::why_cloned_anew(turn)
 }
 
 /// Points the standby at its source, once for every change of it and in every term. Where standbys confirm commits, the
@@ -93,7 +94,7 @@ fn examine(turn: &mut Turn<'_>, leader: &LeaderKey) -> Reason {
         return Reason::NotStreaming { leader: name };
     }
     let Some(branch) = rejoin::leader_branch(turn, leader) else {
-        return Reason::NotStreaming { leader: name };
+        return removed_wal::known(turn, leader).unwrap_or(Reason::NotStreaming { leader: name });
     };
     let diverged = turn.seen.postgres.branch().map(|mine| mine.divergence_from(&branch));
     match diverged {
@@ -102,7 +103,11 @@ fn examine(turn: &mut Turn<'_>, leader: &LeaderKey) -> Reason {
             Reason::Diverged { leader: name }
         }
         Some(Divergence::Forked { .. }) => Reason::Diverged { leader: name },
-        Some(Divergence::None) | None => Reason::NotStreaming { leader: name },
+        Some(Divergence::None) | None => match removed_wal::examine(turn, leader) {
+            Some(_) if turn.memory.reinitialize.is_some() => stop_to_reinitialize(turn),
+            Some(reason) => reason,
+            None => Reason::NotStreaming { leader: name },
+        },
     }
 }
 

@@ -1,6 +1,6 @@
 //! Coming back behind another leader: a ladder whose every rung has a count and a reason, never a silent loop.
 //!
-//! follow → pg_rewind → clone → stop, say so, and try the last one again.
+//! follow → archive ([`super::removed_wal`]) → pg_rewind → clone → stop, say so, and try the last one again.
 
 use std::time::Duration;
 
@@ -106,9 +106,17 @@ fn start(turn: &mut Turn<'_>, leader: &LeaderKey, follow: Option<FollowTarget>) 
     Reason::StartingToFollow { leader: leader.name.clone() }
 }
 
-/// Throws away what lies here, as an operator asked.
+/// Throws away what lies here, as an operator asked, or the configuration allows.
 pub(super) fn reinitialize(turn: &mut Turn<'_>, leader: &LeaderKey) -> Reason {
-    clone(turn, leader, Reason::Reinitializing)
+    clone(turn, leader, why_cloned_anew(turn))
+}
+
+/// An operator asked for it, or the WAL that is needed here is gone.
+pub(super) fn why_cloned_anew(turn: &Turn<'_>) -> Reason {
+    match &turn.memory.rejoin.wal_removed_by {
+        Some(leader) => Reason::Recloning { leader: leader.clone() },
+        None => Reason::Reinitializing,
+    }
 }
 
 /// How soon to look again for the leader's history.

@@ -131,6 +131,8 @@ pub struct LeaderHistory {
     pub in_recovery: bool,
     /// The slot of whoever asks is there, or none is needed.
     pub has_slot: bool,
+    /// Where its oldest WAL begins; zero while it has none.
+    pub oldest: Lsn,
     /// Its system identifier.
     pub system_id: u64,
     /// Where its control file's checkpoint timeline is; a rewind is only safe when it equals `branch.timeline`.

@@ -61,8 +61,13 @@ impl World {
 
     /// It has just told its history.
     fn tells(&mut self, text: &str, history: Branch) -> &mut World {
-        self.seen.leader_branch =
-            Some(LeaderBranch { name: name(text), asked_at: self.now, answer: Ok(history), has_slot: true });
+        self.seen.leader_branch = Some(LeaderBranch {
+            name: name(text),
+            asked_at: self.now,
+            answer: Ok(history),
+            has_slot: true,
+            oldest: Lsn(0),
+        });
         self
     }
 

@@ -37,6 +37,7 @@ mod postgres;
 mod rejoin;
 mod rest_tls;
 mod restored_etcd;
+mod slots;
 mod standalone;
 mod streaming;
 mod switchover;

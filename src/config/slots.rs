@@ -1,0 +1,76 @@
+//! The keys that say which replication slots stay although no member asks for them.
+
+use std::collections::BTreeSet;
+
+use super::fault::Fault;
+use super::reader::{Findings, Section, plain};
+use super::tree::{Node, Value};
+use crate::model::{SlotPattern, SlotSettings};
+
+const IGNORED: &str = "ignore_slots";
+/// The key, and its older names.
+const PERMANENT: [&str; 3] = ["slots", "permanent_slots", "permanent_replication_slots"];
+
+pub(super) fn read(top: &mut Section<'_>, findings: &mut Findings) -> SlotSettings {
+    let mut permanent = BTreeSet::new();
+    for key in PERMANENT {
+        match top.get(key) {
+            Some(Node { value: Value::Map(slots), .. }) => {
+                permanent.extend(slots.iter().map(|(name, _)| name.clone()));
+            }
+            Some(node) if plain(node).and_then(|text| super::units::boolean(&text)) == Some(false) => {}
+            Some(node) => top.fault(key, node, "write a section of slots by their names", findings),
+            None => {}
+        }
+    }
+    let ignored = match top.get(IGNORED) {
+        Some(Node { value: Value::List(items), .. }) => {
+            items.iter().filter_map(|item| pattern(item, findings)).collect()
+        }
+        Some(node) => {
+            top.fault(
+                IGNORED,
+                node,
+                "write a list of slots, each with name, type, database or plugin",
+                findings,
+            );
+            Vec::new()
+        }
+        None => Vec::new(),
+    };
+    SlotSettings { permanent, ignored }
+}
+
+fn pattern(item: &Node, findings: &mut Findings) -> Option<SlotPattern> {
+    let mut fault = |node: &Node, expected: &str| {
+        findings.faults.push(Fault {
+            origin: node.origin.clone(),
+            key: IGNORED.to_owned(),
+            found: node.found(),
+            expected: expected.to_owned(),
+        });
+    };
+    let Value::Map(entries) = &item.value else {
+        fault(item, "write name, type, database or plugin of the slot");
+        return None;
+    };
+    let mut pattern = SlotPattern::default();
+    for (key, node) in entries {
+        let part = match key.as_str() {
+            "name" => &mut pattern.name,
+            "type" => &mut pattern.kind,
+            "database" => &mut pattern.database,
+            "plugin" => &mut pattern.plugin,
+            _other => {
+                fault(node, &format!("`{key}` is not known here: write name, type, database or plugin"));
+                return None;
+            }
+        };
+        *part = plain(node).filter(|text| !text.is_empty());
+        if part.is_none() && node.value != Value::Null {
+            fault(node, "write a text");
+            return None;
+        }
+    }
+    Some(pattern)
+}
