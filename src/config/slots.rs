@@ -74,3 +74,46 @@ fn pattern(item: &Node, findings: &mut Findings) -> Option<SlotPattern> {
     }
     Some(pattern)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::fault::Origin;
+    use super::*;
+
+    fn of(json: &serde_json::Value) -> (SlotSettings, usize) {
+        let node = Node::from_json(json, &Origin { source: "config".to_owned(), line: None });
+        let mut findings = Findings::default();
+        (read(&mut Section::root(&node), &mut findings), findings.faults.len())
+    }
+
+    #[test]
+    fn reads_what_patroni_reads() {
+        let (settings, faults) = of(&serde_json::json!({
+            "slots": { "barman": { "type": "physical" }, "plain": null },
+            "permanent_slots": { "older": 0 },
+            "ignore_slots": [{ "name": "s", "type": "logical", "database": "d", "plugin": "p" }, { "type": "physical" }],
+        }));
+        assert_eq!(faults, 0);
+        assert_eq!(settings.permanent, ["barman", "older", "plain"].map(str::to_owned).into());
+        let text = |text: &str| Some(text.to_owned());
+        let pattern =
+            SlotPattern { name: text("s"), kind: text("logical"), database: text("d"), plugin: text("p") };
+        assert_eq!(
+            settings.ignored,
+            [pattern, SlotPattern { kind: text("physical"), ..SlotPattern::default() }]
+        );
+    }
+
+    #[test]
+    fn a_pattern_that_is_none_is_a_fault() {
+        for wrong in [
+            serde_json::json!({ "slots": ["barman"] }),
+            serde_json::json!({ "ignore_slots": { "name": "s" } }),
+            serde_json::json!({ "ignore_slots": ["s"] }),
+            serde_json::json!({ "ignore_slots": [{ "nmae": "s" }] }),
+            serde_json::json!({ "ignore_slots": [{ "name": ["s"] }] }),
+        ] {
+            assert_eq!(of(&wrong), (SlotSettings::default(), 1), "{wrong}");
+        }
+    }
+}

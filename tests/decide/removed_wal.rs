@@ -1,10 +1,13 @@
 //! A standby was away for longer than the leader keeps WAL for it.
 
 use matriarch::decide::Decision;
-use matriarch::model::{Branch, JobKind, LeaderBranch, Lsn, Reason, Standby};
+use matriarch::model::{
+    Branch, ControlState, JobKind, LeaderBranch, LeaseId, Lsn, Outcome, Reason, Role, Standby, SyncMode,
+};
 
 use super::scenarios::jobs;
-use super::world::{World, name, standby, up};
+use super::sync::record;
+use super::world::{World, down, leader, name, standby, up};
 
 /// `a` runs at 1000 and does not stream; `b` has just told its history, and where its WAL begins.
 fn tick(world: &mut World, millis: u64, oldest: u64) -> Decision {
@@ -18,16 +21,20 @@ fn tick(world: &mut World, millis: u64, oldest: u64) -> Decision {
 
 fn cut_off(restores: bool) -> World {
     let mut world = World::new();
+    behind_b(&mut world, restores);
+    world
+}
+
+fn behind_b(world: &mut World, restores: bool) {
     world.postgres(up(standby(1000)));
-    tick(&mut world, 0, 0);
+    tick(world, 0, 0);
     let Standby::Yes { receiver, restores: archive, .. } =
         &mut world.seen.postgres.sql.as_mut().expect("it runs").standby
     else {
         unreachable!("a standby")
     };
     (*receiver, *archive) = (None, restores);
-    tick(&mut world, 10, 0);
-    world
+    tick(world, 10, 0);
 }
 
 fn is_said(decision: &Decision) -> bool {
@@ -73,4 +80,25 @@ fn it_is_cloned_where_that_is_allowed() {
     let decision = tick(&mut world, 1500, 1001);
     assert_eq!(jobs(&decision.actions), [JobKind::Stop]);
     assert_eq!(decision.because, Reason::Recloning { leader: name("b") });
+    world.ends(JobKind::Stop, Outcome::Done).postgres(down(ControlState::ShutDownInRecovery));
+    let decision = tick(&mut world, 100, 1001);
+    assert_eq!(jobs(&decision.actions), [JobKind::Clone]);
+}
+
+/// Another leads before it is stopped, who may have it all.
+#[test]
+fn another_leader_is_asked_anew() {
+    let mut world = World::new();
+    world.synchronous(SyncMode::Quorum, record("b", 1, &["a", "c"]));
+    behind_b(&mut world, false);
+    world.seen.settings.remove_data_directory_on_diverged_timelines = true;
+    let decision = tick(&mut world, 1500, 1001);
+    assert_eq!(jobs(&decision.actions), [], "a voter leaves first: {decision:?}");
+    assert_eq!(decision.because, Reason::Recloning { leader: name("b") });
+    let cluster = world.cluster();
+    cluster.leader = Some(leader("c", LeaseId(0xC)));
+    cluster.members.get_mut(&name("c")).expect("a member").record.role = Role::Primary;
+    let decision = world.later(100_000).tick();
+    assert_eq!(jobs(&decision.actions), []);
+    assert_ne!(decision.because, Reason::Recloning { leader: name("c") });
 }
