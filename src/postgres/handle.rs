@@ -148,7 +148,7 @@ pub struct RewindReport {
     pub fork: Lsn,
     /// Where local WAL ended.
     pub end: Lsn,
-    /// How much was thrown away.
+    /// How much was thrown away: the records, if pg_waldump could tell, and not the space between them.
     pub bytes: u64,
     /// Commits in it, if pg_waldump could tell.
     pub commits: Option<u64>,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::support::{Cluster, Plan};
 
@@ -32,6 +32,12 @@ async fn by_rewind_after_a_real_divergence() {
     assert_eq!(seen.leader(), Some(cluster.members[successor].name.as_str()));
     wait_for_rows(&cluster, 0, "2").await;
     assert_eq!(cluster.members[0].created_at(), created, "no new clone");
+    let kept = std::fs::read_dir(cluster.members[0].folder.join("data.diverged")).expect("WAL was kept");
+    let report = kept.flatten().next().expect("that of one rewind").path().join("report.json");
+    let report: Value = serde_json::from_slice(&std::fs::read(report).expect("a report")).expect("JSON");
+    let bytes = report["bytes"].as_u64().expect("a number");
+    assert!((5_000..200_000).contains(&bytes), "101 rows, and not the segments that they lie in: {report}");
+    assert!(report["commits"].as_u64().is_some_and(|commits| commits >= 1), "{report}");
 }
 
 /// The same without pg_rewind, and with the operator's consent to a new clone.
