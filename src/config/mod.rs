@@ -44,7 +44,7 @@ pub use fault::{Fault, Faults, Origin};
 pub use kubernetes::Kubernetes;
 pub use load::{Checked, Loaded, Sources, check, load};
 pub use local::{Address, Bootstrap, Config, Credentials, Log, LogKind};
-pub use machine::{POSTGRES_MAJORS, data_major, server_major};
+pub use machine::{POSTGRES_MAJORS, beside_data, data_major, server_major};
 pub use mend::{Mended, mended, refuse_faults, restored};
 pub use postgresql::{Login, Postgresql, local_host};
 pub use restapi::{Ctl, RestApi, RestTls, VerifyClient, WriteAccess};
