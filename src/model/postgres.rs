@@ -141,6 +141,9 @@ pub struct ControlFile {
     pub checksums: bool,
     /// `wal_log_hints` is on.
     pub wal_log_hints: bool,
+    /// Written with `wal_level` minimal: no standby starts from it.
+    #[serde(default)]
+    pub minimal_wal: bool,
     /// A `backup_label` lies there: a fresh clone that has never been started. Its state is its source's.
     pub backup_label: bool,
     /// "Backup start location"; zero when none. From the first start of a copy until it has replayed all that was

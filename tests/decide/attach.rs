@@ -29,6 +29,7 @@ fn copy(backup_label: bool) -> ControlFile {
     ControlFile {
         min_recovery: Lsn(1000),
         min_recovery_timeline: Timeline(1),
+        minimal_wal: false,
         backup_label,
         backup_start: Lsn(if backup_label { 0 } else { 900 }),
         segments: Some(branch(&[], 1, Some(SEGMENTS_END))),
