@@ -36,6 +36,7 @@ mod pods;
 mod postgres;
 mod rejoin;
 mod rest_tls;
+mod restart;
 mod restored_etcd;
 mod slots;
 mod standalone;
