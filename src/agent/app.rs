@@ -17,7 +17,7 @@ use super::startup::{self, FirstLook, Waiting};
 use super::store_file::StoreFile;
 use super::{Orders, Status, handle, log, perform, secrets, wiring};
 use crate::api;
-use crate::config::{self, Loaded, Sources, WriteAccess};
+use crate::config::{self, Config, Loaded, Sources, WriteAccess};
 use crate::etcd::{self, Etcd, LeaseKeeper};
 use crate::fence::FenceError;
 use crate::model::{ExitBecause, Process, StopMode};
@@ -72,6 +72,14 @@ pub enum RunError {
     /// The data directory was made by another major version.
     #[error("{0}")]
     OtherVersion(String),
+    /// What the supervisor needs beside the data directory cannot be there.
+    #[error("{why}: {expected}")]
+    BesideData {
+        /// What stands in the way.
+        why: String,
+        /// What to do.
+        expected: String,
+    },
     /// etcd refused the credentials.
     #[error("cannot use etcd")]
     Etcd(#[source] etcd::EtcdError),
@@ -151,8 +159,7 @@ async fn supervise(loaded: Loaded, sources: Sources) -> Result<(), RunError> {
     let Loaded { config, warnings, .. } = loaded;
     warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
     warn_of_access(config.restapi.write_access());
-    let major = config::server_major(&config).map_err(RunError::Programs)?;
-    config::data_major(&config, major).map_err(RunError::OtherVersion)?;
+    let major = look_at_machine(&config)?;
     let text = wiring::recalled_config(&config);
     let effective = config::effective(&config, Some(&text), major).map_err(RunError::Settings)?;
     let _lock = startup::lock(&config.postgresql.data_dir)?;
@@ -162,9 +169,10 @@ async fn supervise(loaded: Loaded, sources: Sources) -> Result<(), RunError> {
 
     let postgres = Postgres::new(wiring::postgres_setup(&config, &effective), wiring::parameters(&effective));
     let fence_setup = wiring::fence_setup(&config);
-    let Some(fencing) = startup::fence_and_adopt(&postgres, fence_setup, &mut signals).await? else {
+    let Some(fenced) = startup::fence_and_adopt(&postgres, fence_setup, &mut signals).await? else {
         return Ok(());
     };
+    let fencing = fenced.fencing.clone();
     let pods = Pods::start(wiring::kube_setup(&config, &sources.environment), &postgres);
 
     let mut api_setup = wiring::api_setup(&config);
@@ -194,7 +202,7 @@ async fn supervise(loaded: Loaded, sources: Sources) -> Result<(), RunError> {
     };
     startup::refuse_duplicate(&me, &first, &peers).await?;
     let ttl = effective.settings.ttl;
-    let (keeper, probe) = startup::keep_lease(&postgres, &fencing, &me, &etcd, *first, ttl)?;
+    let (keeper, probe) = startup::keep_lease(&postgres, &fenced, &me, &etcd, *first, ttl)?;
 
     let (event_sender, events) = mpsc::unbounded_channel();
     let (progress_sender, progress) = watch::channel(Progress::default());
@@ -244,6 +252,21 @@ async fn supervise(loaded: Loaded, sources: Sources) -> Result<(), RunError> {
     // A server task that panicked has said so; the exit code is the loop's.
     let _ = server.await;
     if because == ExitBecause::Asked { Ok(()) } else { Err(RunError::Ended(because)) }
+}
+
+/// Says who begins, and whether this machine has what it needs; gives the major version of PostgreSQL's programs.
+fn look_at_machine(config: &Config) -> Result<u32, RunError> {
+    tracing::info!(
+        scope = config.scope,
+        name = %config.name,
+        etcd = config.etcd.endpoints.join(", "),
+        data_dir = %config.postgresql.data_dir.display(),
+        "starting"
+    );
+    let major = config::server_major(config).map_err(RunError::Programs)?;
+    config::data_major(config, major).map_err(RunError::OtherVersion)?;
+    config::beside_data(config).map_err(|(why, expected)| RunError::BesideData { why, expected })?;
+    Ok(major)
 }
 
 /// Says who may change something over REST where no setting does.

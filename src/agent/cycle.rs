@@ -303,9 +303,25 @@ impl Cycle {
         self.state.without_slot = said;
     }
 
+    /// Names the slots that will be dropped, before they are.
+    fn narrate_idle_slots(&self, decision: &Decision) {
+        let before = &self.state.memory.slots_idle;
+        let more = decision.memory.slots_idle.keys().filter(|slot| !before.contains_key(*slot));
+        let slots: Vec<&str> = more.map(String::as_str).collect();
+        if !slots.is_empty() {
+            tracing::warn!(
+                slots = slots.join(", "),
+                "nobody uses these replication slots and no member asks for them: they hold WAL back, and are dropped \
+                 after `member_slots_ttl` on a primary and after `loop_wait` on a standby, unless `ignore_slots` or \
+                 `slots` in the dynamic configuration names them"
+            );
+        }
+    }
+
     /// One line for each change of decision, with its reason; nothing on an idle loop.
     fn narrate(&mut self, decision: &Decision, seen: &Observation) {
         self.narrate_slots(seen);
+        self.narrate_idle_slots(decision);
         // While a job stops or starts Postgres its silence is no news.
         let trouble = seen.postgres.sql_trouble.clone().filter(|_| seen.job.is_none());
         if let Some(why) = trouble.as_ref().filter(|_| trouble != self.state.trouble) {

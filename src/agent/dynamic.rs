@@ -11,8 +11,8 @@ use super::cycle::Cycle;
 use super::kept::Kept;
 use super::wiring;
 use crate::api::ApiSetup;
-use crate::config::{self, Config, Effective, Sources};
-use crate::model::{ClusterView, ConfigKey, DataDirectory, Settings};
+use crate::config::{self, Address, Config, Effective, Sources};
+use crate::model::{ClusterView, ConfigKey, DataDirectory, Me, Settings};
 use crate::postgres::Parameters;
 
 /// How long Postgres may take to read new parameters before the loop goes on without them.
@@ -31,6 +31,8 @@ pub(super) struct Dynamic {
     settings: Settings,
     parameters: Parameters,
     major: u32,
+    /// Where the REST interface and PostgreSQL have listened since the start.
+    listens: [Address; 2],
     local_changed: bool,
     applied: Option<Parameters>,
     pub(super) kept: Kept,
@@ -50,6 +52,7 @@ impl Dynamic {
         certificates: watch::Sender<CertificateFiles>,
     ) -> Dynamic {
         let parameters = wiring::parameters(&effective);
+        let listens = listens(&local);
         let Effective { settings, text, .. } = effective;
         Dynamic {
             sources,
@@ -60,6 +63,7 @@ impl Dynamic {
             settings,
             parameters,
             major,
+            listens,
             local_changed: false,
             applied: None,
             kept: Kept::default(),
@@ -111,14 +115,20 @@ impl Dynamic {
                 let files = CertificateFiles::of(&loaded.config);
                 self.certificates.send_modify(|old| *old = files.replacing(old));
                 let (old, new) = (&self.local, &loaded.config);
-                let sections = [
-                    ("watchdog", old.watchdog != new.watchdog),
-                    ("kubernetes", old.kubernetes != new.kubernetes),
+                let late = [
+                    ("the section watchdog", old.watchdog != new.watchdog),
+                    ("the section kubernetes", old.kubernetes != new.kubernetes),
+                    (
+                        "restapi.listen, and a connect_address for it,",
+                        old.restapi.listen != new.restapi.listen,
+                    ),
+                    (
+                        "postgresql.listen, and a connect_address for it,",
+                        old.postgresql.listen != new.postgresql.listen,
+                    ),
                 ];
-                for (section, _) in sections.iter().filter(|(_, changed)| *changed) {
-                    tracing::warn!(
-                        "the section {section} takes effect when this supervisor is started again"
-                    );
+                for (what, _) in late.iter().filter(|(_, changed)| *changed) {
+                    tracing::warn!("{what} takes effect when this supervisor is started again");
                 }
                 if old.restapi.write_access() != new.restapi.write_access() {
                     warn_of_access(new.restapi.write_access());
@@ -131,6 +141,22 @@ impl Dynamic {
             ),
             Err(faults) => tracing::warn!("the old configuration stays in force:\n{faults}"),
         }
+    }
+
+    /// Brings what is published of me in line with the local configuration: tags, and the addresses where nothing else
+    /// is listened on than before.
+    fn introduce(&self, me: &mut Me) {
+        let new = wiring::me(&self.local);
+        let [rest, postgresql] = listens(&self.local);
+        let scheme = |url: &str| url.split_once(':').map(|(scheme, _)| scheme.to_owned());
+        // The certificates of the start are served, or none.
+        if self.listens[0] == rest && scheme(&new.api_url) == scheme(&me.api_url) {
+            me.api_url = new.api_url;
+        }
+        if self.listens[1] == postgresql {
+            (me.conn_url, me.proxy_url) = (new.conn_url, new.proxy_url);
+        }
+        me.tags = new.tags;
     }
 
     /// Recomputes what is in force when the key or the local file changed; true if anything did.
@@ -174,6 +200,10 @@ impl Dynamic {
     }
 }
 
+fn listens(config: &Config) -> [Address; 2] {
+    [config.restapi.listen.clone(), config.postgresql.listen.clone()]
+}
+
 impl Cycle {
     /// Takes the settings of `cluster`, so that settings and view of a tick are of one revision. True if anything in
     /// them is new.
@@ -186,7 +216,7 @@ impl Cycle {
                 keeper.set_ttl(settings.ttl);
             }
             self.watch.probe().configure(settings.ttl, settings.pause);
-            self.me.tags = self.dynamic.local.tags.clone();
+            self.dynamic.introduce(&mut self.me);
         }
         news
     }

@@ -162,6 +162,7 @@ impl Cycle {
                 Err(_) => Err(format!("no answer within {} s", HISTORY_WITHIN.as_secs())),
             };
             let has_slot = told.as_ref().is_ok_and(|told| told.has_slot);
+            let oldest = told.as_ref().map(|told| told.oldest).unwrap_or_default();
             let answer = told.map(|told| told.branch);
             if let Err(why) = &answer {
                 tracing::debug!(leader = %from.name, why, "the leader did not tell its history");
@@ -171,6 +172,7 @@ impl Cycle {
                 asked_at,
                 answer,
                 has_slot,
+                oldest,
             }));
         });
     }

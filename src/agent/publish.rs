@@ -43,6 +43,7 @@ impl Cycle {
             watchdog_failed: seen.watchdog_failed,
             writes_refused: seen.writes.refused.clone(),
             yields: memory.stands_back(now),
+            lacks_removed_wal: memory.rejoin.wal_removed_by.is_some(),
             guard: self.fencing.facts().pid,
             kubernetes: self.pods.facts(),
             recovered_at: self.watch.recovered_at(),

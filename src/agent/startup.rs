@@ -12,7 +12,7 @@ use super::fencing::{Fencing, WatchdogRule};
 use super::{Order, Status};
 use crate::etcd::{self, Etcd, LeaseKeeper};
 use crate::fence::{Deadlines, Found, LinkSetup};
-use crate::model::{LeaseFacts, LeaseId, Me, Moment, Process, Session, StopMode, View, slot_name};
+use crate::model::{LeaseFacts, LeaseId, Me, Moment, Process, StopMode, View, slot_name};
 use crate::os::clock;
 use crate::os::signal::{SignalEvent, Signals};
 use crate::peer::{Call, Peers};
@@ -46,23 +46,31 @@ pub(super) fn lock(data_dir: &Path) -> Result<Flock<std::fs::File>, RunError> {
         .map_err(|_| RunError::AlreadyRunning { data_dir: data_dir.to_owned(), lock: lock.clone() })
 }
 
+/// What runs here, under a guard.
+pub(super) struct Fenced {
+    pub(super) fencing: Arc<Fencing>,
+    /// A guard of my previous incarnation was armed: its PostgreSQL may write, by a lease that was mine.
+    pub(super) was_armed: bool,
+}
+
 /// Starts a guard, and puts under it what runs already. `None` when the supervisor was asked to end before that was
 /// known: then all is left as it was found, a guard that is armed included.
 pub(super) async fn fence_and_adopt(
     postgres: &Postgres,
     (setup, rule): (LinkSetup, WatchdogRule),
     signals: &mut Signals,
-) -> Result<Option<Arc<Fencing>>, RunError> {
+) -> Result<Option<Fenced>, RunError> {
     if postgres.holds_no_database() {
         return Err(RunError::NotADatabase { data_dir: postgres.setup().data_dir.clone() });
     }
     let (fencing, found) = Fencing::start(postgres, setup, rule).map_err(RunError::Fence)?;
+    let was_armed = matches!(found, Found::Armed { .. });
     match what_runs(postgres, &found, signals).await {
         None => return Ok(None),
         Some(Running::Nothing) => fencing.begin_unarmed(),
         Some(Running::Postgres) => adopt(postgres, &fencing, found).await?,
     }
-    Ok(Some(Arc::new(fencing)))
+    Ok(Some(Fenced { fencing: Arc::new(fencing), was_armed }))
 }
 
 /// What was found out at the start.
@@ -210,31 +218,28 @@ pub(super) async fn refuse_duplicate(me: &Me, first: &View, peers: &Peers) -> Re
     }
     let recorded = first.cluster.members.get(&me.name).and_then(|key| key.record.api_url.clone());
     let Some(api_url) = recorded.filter(|url| *url != me.api_url) else { return Ok(()) };
-    let url = match api_url.rsplit_once('/') {
-        Some((base, _)) => format!("{base}/liveness"),
-        None => api_url.clone(),
-    };
-    let call =
-        Call { method: "GET".to_owned(), url, body: None, credentials: None, within: DUPLICATE_ASK_WITHIN };
-    match peers.call(call).await {
-        // This very process, at an address that it registered before.
-        Ok((_, body)) if session_of(&body) == Some(me.session) => Ok(()),
-        Ok(_another) => Err(RunError::DuplicateName { name: me.name.to_string(), api_url }),
-        Err(_) => Ok(()),
+    // A health check says no name.
+    let (method, url) = ("GET".to_owned(), api_url.clone());
+    let call = Call { method, url, body: None, credentials: None, within: DUPLICATE_ASK_WITHIN };
+    let Ok((_, body)) = peers.call(call).await else { return Ok(()) };
+    let answers = serde_json::from_str(&body).map(|body| Peers::identity(&body)).unwrap_or_default();
+    // This very process, at an address that it registered before.
+    let is_me = answers.session == Some(me.session);
+    // A member has moved to where this one was.
+    let is_another = answers.name.as_ref().is_some_and(|name| *name != me.name)
+        || answers.scope.as_ref().is_some_and(|scope| *scope != me.scope);
+    match is_me || is_another {
+        true => Ok(()),
+        false => Err(RunError::DuplicateName { name: me.name.to_string(), api_url }),
     }
 }
 
-/// Which process gave this body of a health check.
-fn session_of(body: &str) -> Option<Session> {
-    Peers::identity(&serde_json::from_str(body).ok()?).session
-}
-
-/// Starts renewing. A running primary whose member record says that it is mine goes on under its former lease, so
-/// that a restart of the supervisor costs no leadership. From now on the lease is renewed only while Postgres proves
-/// that it works.
+/// Starts renewing. A running primary goes on under its former lease, so that a restart of the supervisor costs no
+/// leadership: where its guard was armed, or the member record says that it is mine. From now on the lease is renewed
+/// only while Postgres proves that it works.
 pub(super) fn keep_lease(
     postgres: &Postgres,
-    fencing: &Arc<Fencing>,
+    fenced: &Fenced,
     me: &Me,
     etcd: &Etcd,
     first: View,
@@ -242,11 +247,11 @@ pub(super) fn keep_lease(
 ) -> Result<(Arc<LeaseKeeper>, Probe), RunError> {
     // Not that of a standby: what a store that went back in time says of it would make it a primary without a race.
     let running = matches!(&*postgres.process().borrow(), Process::Up { standby_start: false, .. });
-    let resumed = running.then(|| former_lease(me, &first)).flatten();
+    let resumed = running.then(|| former_lease(me, &first, fenced.was_armed)).flatten();
     if let Some(lease) = resumed {
         tracing::info!(%lease, "going on under the lease of my former self");
     }
-    let (fencing, moving) = (fencing.clone(), fencing.clone());
+    let (fencing, moving) = (fenced.fencing.clone(), fenced.fencing.clone());
     let on_confirmed = Box::new(move |facts: &LeaseFacts| fencing.renewed(facts));
     let on_moving = Box::new(move |facts: &LeaseFacts| moving.holds(facts));
     let probe = postgres.probe().map_err(RunError::Postgres)?;
@@ -259,11 +264,12 @@ pub(super) fn keep_lease(
     Ok((Arc::new(keeper), probe))
 }
 
-/// The lease on the leader key, if the key and the member record beside it are this member's own.
-fn former_lease(me: &Me, first: &View) -> Option<LeaseId> {
+/// The lease on the leader key, if the key and the member record beside it are this member's own. A guard that was
+/// armed here proves it, whatever the addresses are now: it would have killed before another of this name could lead.
+fn former_lease(me: &Me, first: &View, was_armed: bool) -> Option<LeaseId> {
     let leader = first.cluster.leader.as_ref().filter(|leader| leader.name == me.name)?;
     let member = first.cluster.members.get(&me.name)?;
     let same_place = member.record.api_url.as_deref() == Some(me.api_url.as_str())
         && member.record.conn_url.as_deref() == Some(me.conn_url.as_str());
-    leader.lease.filter(|lease| same_place && member.lease == Some(*lease))
+    leader.lease.filter(|lease| (was_armed || same_place) && member.lease == Some(*lease))
 }

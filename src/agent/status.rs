@@ -49,6 +49,8 @@ pub struct Status {
     pub writes_refused: Option<String>,
     /// I gave the leader key away because I cannot serve, or am too far behind: nobody needs to wait for me.
     pub yields: bool,
+    /// The leader has removed WAL without which this standby receives nothing more.
+    pub lacks_removed_wal: bool,
     /// The guard's process, while there is one.
     pub guard: Option<i32>,
     /// The pod, where there is one.
@@ -95,6 +97,7 @@ impl Status {
             watchdog_failed: false,
             writes_refused: None,
             yields: false,
+            lacks_removed_wal: false,
             guard: None,
             kubernetes: None,
             recovered_at: None,

@@ -5,8 +5,8 @@ use std::fmt::Write;
 use super::{time, wire};
 use crate::agent::Status;
 use crate::model::{
-    Guarantee, MemberState, Moment, OwnAccess, PodFailure, PodTask, PostgresFacts, Process, Role, Standby,
-    StandbyKind,
+    Guarantee, MemberState, Moment, OwnAccess, PodFailure, PodTask, PostgresFacts, Process, Role, SlotFacts,
+    Standby, StandbyKind,
 };
 
 /// The whole page.
@@ -70,6 +70,12 @@ fn positions(page: &mut Page, status: &Status) {
     }
     let version = sql.map_or(0, |sql| sql.server_version);
     page.gauge("patroni_postgres_server_version", "Version of Postgres.", version);
+    page.gauges(
+        "matriarch_slot_wal_bytes",
+        "WAL that a replication slot holds back, for the slots that hold most.",
+        "slot",
+        &held_by_slots(status),
+    );
 }
 
 fn cluster(page: &mut Page, status: &Status) {
@@ -105,6 +111,21 @@ fn access(postgres: &PostgresFacts) -> Vec<(&'static str, f64)> {
         (Process::Up { .. } | Process::Down { .. }, _) => None,
     };
     way.map(|way| (way, 1.0)).into_iter().collect()
+}
+
+/// So many slots are shown: each is a time series.
+const SLOTS_MAX: usize = 20;
+
+/// The slots that hold back most.
+fn held_by_slots(status: &Status) -> Vec<(&str, f64)> {
+    let Some(sql) = status.postgres.answering() else { return Vec::new() };
+    let end = sql.lsn().0;
+    let held = |facts: &SlotFacts| Some(end.saturating_sub(facts.restart?.0));
+    let mut slots: Vec<(&String, u64)> =
+        sql.slots.iter().filter_map(|(name, facts)| Some((name, held(facts)?))).collect();
+    slots.sort_by_key(|(_, bytes)| std::cmp::Reverse(*bytes));
+    slots.truncate(SLOTS_MAX);
+    slots.into_iter().map(|(name, bytes)| (name.as_str(), bytes as f64)).collect()
 }
 
 /// What only this program has.

@@ -151,8 +151,8 @@ fn replica(status: &Status, query: &Query) -> bool {
     };
     let end = receiver.as_ref().map_or(0, |receiver| receiver.latest_end.0).max(optime(status));
     let limit = query.first("lag").and_then(size_in_bytes);
-    let lagging =
-        limit.is_some_and(|limit| end > 0 && i128::from(end) > i128::from(replayed.0) + i128::from(limit));
+    let too_far = |limit| end > 0 && i128::from(end) > i128::from(replayed.0) + i128::from(limit);
+    let lagging = limit.is_some_and(|limit: i64| status.lacks_removed_wal || too_far(limit));
     let state_wanted = query.first("replication_state");
     !status.me.tags.noloadbalance()
         && !lagging

@@ -107,6 +107,7 @@ fn member(me: &str, role: Role, now: Moment, standby: Standby) -> Status {
         watchdog_failed: false,
         writes_refused: None,
         yields: false,
+        lacks_removed_wal: false,
         guard: None,
         kubernetes: None,
         recovered_at: None,

@@ -49,6 +49,12 @@ pub async fn execute(context: &Context, args: &RestartArgs) -> CliResult {
     let schedule = args.scheduled.as_deref().map(schedule).transpose()?.flatten();
     show(context, &client, &view)?;
     let when = schedule.as_ref().map_or_else(|| "now".to_owned(), |at| format!("at {at}"));
+    for leader in chosen.iter().filter(|member| member.leads) {
+        context.ui.say(&format!(
+            "{} leads: PostgreSQL comes back through recovery, which empties unlogged tables",
+            leader.name
+        ));
+    }
     let question = format!("Restart PostgreSQL on {} {when}?", chosen_names(&chosen));
     context.ui.consent(&question, Consent::from_force(which.force))?;
     if schedule.is_some() && which.force {

@@ -68,9 +68,10 @@ fn exit_of(error: &RunError) -> Exit {
         RunError::Api(ApiError::PortInUse { .. }) => Exit::PortInUse,
         RunError::Programs(_) => Exit::MissingProgram,
         RunError::OtherVersion(_) => Exit::ForeignDataDirectory,
-        RunError::Etcd(EtcdError::Setup(_)) | RunError::Settings(_) | RunError::Certificates(_) => {
-            Exit::Configuration
-        }
+        RunError::Etcd(EtcdError::Setup(_))
+        | RunError::Settings(_)
+        | RunError::BesideData { .. }
+        | RunError::Certificates(_) => Exit::Configuration,
         RunError::Etcd(_) => Exit::Etcd,
         RunError::Ended(because) => exit_of_end(because),
         RunError::Api(_) | RunError::System { .. } | RunError::Postgres(_) | RunError::Fence(_) => {

@@ -63,6 +63,8 @@ pub struct Chosen {
     pub has_scheduled_restart: bool,
     /// It waits for a restart.
     pub pending_restart: bool,
+    /// It leads.
+    pub leads: bool,
 }
 
 /// The members that `names` (none: all) and `role` choose. A name that does not exist is an error.
@@ -87,6 +89,7 @@ pub fn choose(view: &ClusterView, names: &[String], role: RoleFilter) -> Result<
             api_url,
             has_scheduled_restart: member.record.scheduled_restart.is_some(),
             pending_restart: member.record.pending_restart == Some(true),
+            leads: view.leader.as_ref().is_some_and(|leader| leader.name == *name),
         });
     }
     if chosen.is_empty() {

@@ -6,10 +6,10 @@ use std::time::Duration;
 use serde_json::Value as Json;
 
 use super::fault::{Faults, Origin};
-use super::guc;
 use super::local::Config;
 use super::reader::{Findings, Section};
 use super::tree::Node;
+use super::{guc, slots};
 use crate::model::{Settings, SyncMode, SyncSettings};
 
 /// What is in force.
@@ -42,17 +42,10 @@ const NOT_BUILT: [(&str, &str); 3] = [
         "failsafe mode is not built yet: a primary that cannot reach etcd stops before its lease ends",
     ),
     ("standby_cluster", "standby clusters are not built yet: this is a cluster of its own"),
-    ("slots", "permanent slots are not managed yet"),
+    ("slots", "permanent slots stay where they are; they are not created or advanced yet"),
 ];
 /// Keys that other members or tools act on.
-const ACCEPTED: [&str; 6] = [
-    "primary_race_backoff",
-    "ignore_slots",
-    "master_start_timeout",
-    "master_stop_timeout",
-    "permanent_replication_slots",
-    "permanent_slots",
-];
+const ACCEPTED: [&str; 3] = ["primary_race_backoff", "master_start_timeout", "master_stop_timeout"];
 /// The key of the synchronous mode.
 pub(super) const SYNC_MODE: &str = "synchronous_mode";
 /// Keys of `postgresql` that only the local file may set.
@@ -205,6 +198,7 @@ pub(super) fn read(node: &Node, findings: &mut Findings) -> (Settings, Dynamic) 
         primary_stop_timeout: if stop.is_zero() { default.primary_stop_timeout } else { stop },
         pause: top.flag("pause", default.pause, findings),
         member_slots_ttl: top.span("member_slots_ttl", default.member_slots_ttl, findings),
+        slots: slots::read(&mut top, findings),
         max_timelines_history: top.bytes("max_timelines_history", 0, findings) as usize,
         sync: synchronous(&mut top, findings),
         ..default

@@ -175,6 +175,9 @@ pub(super) fn read(root: &Node, findings: &mut Findings) -> Option<Config> {
     })
 }
 
+/// No name of a slot is longer.
+const SLOT_LETTERS: usize = 63;
+
 /// `name`, which may also stand under `postgresql`.
 fn name(top: &mut Section<'_>, findings: &mut Findings) -> Option<MemberName> {
     let nested = top.get("postgresql").and_then(|node| node.get("name"));
@@ -185,6 +188,10 @@ fn name(top: &mut Section<'_>, findings: &mut Findings) -> Option<MemberName> {
         return None;
     };
     let name = super::reader::plain(node).and_then(|text| MemberName::new(text).ok());
+    if name.as_ref().is_some_and(|name| name.as_str().chars().count() > SLOT_LETTERS) {
+        let slot = "a replication slot is called after its first 63 letters: in these it must differ from all others";
+        top.warn("name", node, slot, findings);
+    }
     if name.is_none() {
         top.fault("name", node, expected, findings);
     }

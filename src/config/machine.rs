@@ -2,8 +2,11 @@
 
 use std::fs;
 use std::net::TcpListener;
-use std::path::PathBuf;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 use std::process::Command;
+
+use nix::unistd::{AccessFlags, access, geteuid};
 
 use super::fault::Fault;
 use super::local::{Address, Config};
@@ -32,6 +35,13 @@ pub(super) fn check_machine(config: &Config) -> Vec<Fault> {
             }
         }
     }
+    // Whoever checks another's configuration cannot tell.
+    let is_mine = |path: &Path| fs::metadata(path).is_ok_and(|metadata| metadata.uid() == geteuid().as_raw());
+    if is_mine(&config.postgresql.data_dir)
+        && let Err((why, expected)) = beside_data(config)
+    {
+        faults.push(fault("postgresql.data_dir", why, &expected));
+    }
     for (key, address) in
         [("postgresql.listen", &config.postgresql.listen), ("restapi.listen", &config.restapi.listen)]
     {
@@ -44,6 +54,29 @@ pub(super) fn check_machine(config: &Config) -> Vec<Fault> {
         }
     }
     faults
+}
+
+/// Whether the supervisor can have what it needs beside the data directory: its lock, its guard's socket, and the marks
+/// and copies of a clone. They cannot lie inside, where a clone replaces everything.
+///
+/// # Errors
+/// What stands in the way, and what to do.
+pub fn beside_data(config: &Config) -> Result<(), (String, String)> {
+    let data_dir = &config.postgresql.data_dir;
+    let parent = data_dir.parent().unwrap_or(Path::new("/"));
+    let known = parent.ancestors().find(|path| path.exists()).unwrap_or(parent);
+    let Err(error) = access(known, AccessFlags::W_OK | AccessFlags::X_OK) else { return Ok(()) };
+    let (user, parent, data_dir) = (geteuid(), known.display(), data_dir.display());
+    Err((
+        format!(
+            "{parent} cannot be written by user {user} ({}), and the supervisor's lock, its guard's socket and what \
+                 a clone sets aside lie in it, beside the data directory",
+            error.desc()
+        ),
+        format!(
+            "run `chown {user} {parent}`, or move what is in {data_dir} to {data_dir}/data and write that here"
+        ),
+    ))
 }
 
 /// The major version of the configured programs.

@@ -388,3 +388,10 @@ fn the_wait_for_members_is_a_span() {
         assert!(read(value).is_err(), "{value}");
     }
 }
+
+#[test]
+fn a_name_longer_than_a_slot_is_told() {
+    let read = |letters| load_text(&WHOLE.replace("name: a", &format!("name: {}", "a".repeat(letters))), &[]);
+    assert_eq!(lines_of(&read(63).expect("valid").warnings), []);
+    assert_eq!(lines_of(&read(64).expect("valid").warnings), [(Some(2), "name")]);
+}

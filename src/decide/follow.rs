@@ -6,7 +6,7 @@ use super::attach::{self, Source};
 use super::bootstrap::leader_is_primary;
 use super::memory::Following;
 use super::turn::Turn;
-use super::{Leadership, rejoin, requests, sync};
+use super::{Leadership, rejoin, removed_wal, requests, sync};
 use crate::model::{
     Action, Divergence, Job, LeaderKey, Moment, Reason, Running, SqlFacts, Standby, StopMode, WaitingOn,
 };
@@ -26,8 +26,8 @@ const STOP_AT_ONCE_WITHIN: Duration = Duration::from_secs(5);
 pub(super) fn leader(turn: &mut Turn<'_>, leader: &LeaderKey, sql: &SqlFacts) -> Reason {
     sync::keep_names(turn);
     sync::open_gate(turn);
-    if turn.memory.reinitialize.is_some() {
-        return stop_to_reinitialize(turn);
+    if is_to_be_cloned(turn, leader) {
+        return stop_to_clone(turn, leader);
     }
     // Not before: one stop at a time.
     requests::go_on(turn);
@@ -44,16 +44,22 @@ pub(super) fn leader(turn: &mut Turn<'_>, leader: &LeaderKey, sql: &SqlFacts) ->
     let streams = receiver.as_ref().is_some_and(|receiver| receiver.status == "streaming");
     if streams || turn.seen.me.tags.nostream() {
         turn.memory.not_streaming_since = None;
+        (turn.memory.rejoin.unfed, turn.memory.rejoin.wal_removed_by) = (None, None);
         return Reason::Following { leader: leader.name.clone() };
     }
     examine(turn, leader)
 }
 
-fn stop_to_reinitialize(turn: &mut Turn<'_>) -> Reason {
+/// An operator asked for it, or it lacks WAL that is gone.
+pub(super) fn is_to_be_cloned(turn: &Turn<'_>, leader: &LeaderKey) -> bool {
+    turn.memory.reinitialize.is_some() || removed_wal::calls_for_a_clone(turn, leader)
+}
+
+fn stop_to_clone(turn: &mut Turn<'_>, leader: &LeaderKey) -> Reason {
     if !sync::leave(turn) {
         turn.act(Action::Start(Job::Stop { mode: StopMode::Immediate, within: STOP_AT_ONCE_WITHIN }));
     }
-    Reason::Reinitializing
+    rejoin::why_cloned_anew(turn, leader)
 }
 
 /// Points the standby at its source, once for every change of it and in every term. Where standbys confirm commits, the
@@ -93,7 +99,7 @@ fn examine(turn: &mut Turn<'_>, leader: &LeaderKey) -> Reason {
         return Reason::NotStreaming { leader: name };
     }
     let Some(branch) = rejoin::leader_branch(turn, leader) else {
-        return Reason::NotStreaming { leader: name };
+        return removed_wal::known(turn, leader).unwrap_or(Reason::NotStreaming { leader: name });
     };
     let diverged = turn.seen.postgres.branch().map(|mine| mine.divergence_from(&branch));
     match diverged {
@@ -102,7 +108,11 @@ fn examine(turn: &mut Turn<'_>, leader: &LeaderKey) -> Reason {
             Reason::Diverged { leader: name }
         }
         Some(Divergence::Forked { .. }) => Reason::Diverged { leader: name },
-        Some(Divergence::None) | None => Reason::NotStreaming { leader: name },
+        Some(Divergence::None) | None => match removed_wal::examine(turn, leader) {
+            Some(_) if is_to_be_cloned(turn, leader) => stop_to_clone(turn, leader),
+            Some(reason) => reason,
+            None => Reason::NotStreaming { leader: name },
+        },
     }
 }
 
@@ -120,7 +130,7 @@ pub(super) fn wait_for_answer(turn: &mut Turn<'_>, leadership: &Leadership) -> R
         Some(_) => Reason::PostgresSilent,
     };
     match leadership {
-        Leadership::Other(_) if turn.memory.reinitialize.is_some() => stop_to_reinitialize(turn),
+        Leadership::Other(leader) if is_to_be_cloned(turn, leader) => stop_to_clone(turn, leader),
         Leadership::Other(leader) if !attach::is_attached(turn, leader.term) => {
             // How far it is nobody can say, so it has no source until it answers.
             attach::let_go(turn);

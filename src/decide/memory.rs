@@ -81,6 +81,9 @@ pub struct Memory {
     pub slots_inherited: bool,
     /// Slots of members, and when each was last wanted.
     pub slots_wanted: BTreeMap<String, Moment>,
+    /// Slots that nobody uses, that no member asks for and no setting keeps, and since when.
+    #[serde(default)]
+    pub slots_idle: BTreeMap<String, Moment>,
     /// The slots last asked for (made, dropped) and when, so that a failing statement is not repeated at once.
     pub slots_set: Option<(Vec<String>, Vec<String>, Moment)>,
     /// What was seen of etcd's store. The one thing here that outlives the supervisor.
@@ -244,6 +247,12 @@ pub struct Rejoin {
     pub asked: Option<Asked>,
     /// When this PostgreSQL may last have received or written something.
     pub changed_at: Option<Moment>,
+    /// How far I have come, since when, without WAL that the leader has removed.
+    #[serde(default)]
+    pub unfed: Option<(Lsn, Moment)>,
+    /// The leader that has removed WAL without which nothing here goes on.
+    #[serde(default)]
+    pub wal_removed_by: Option<MemberName>,
     /// Behind whom nothing more is tried until then, and why.
     pub stuck: Option<(MemberName, Obstacle, Moment)>,
 }

@@ -24,6 +24,7 @@ mod publish;
 mod race;
 mod rejoin;
 mod remember;
+mod removed_wal;
 mod requests;
 mod routing;
 mod shutdown;

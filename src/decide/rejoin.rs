@@ -1,6 +1,6 @@
 //! Coming back behind another leader: a ladder whose every rung has a count and a reason, never a silent loop.
 //!
-//! follow → pg_rewind → clone → stop, say so, and try the last one again.
+//! follow → archive ([`super::removed_wal`]) → pg_rewind → clone → stop, say so, and try the last one again.
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ const STARTS_MAX: u32 = 10;
 /// pg_rewind is tried this often before the next rung.
 const REWINDS_MAX: u32 = 3;
 /// Clones are tried this often in a row.
-const CLONES_MAX: u32 = 10;
+pub(super) const CLONES_MAX: u32 = 10;
 /// Where there is no next rung the last one is tried again after this: the disk was full, the network gone. What failed
 /// has changed nothing, because a directory that pg_rewind left half done is cloned.
 const TRY_AGAIN: Duration = Duration::from_secs(30);
@@ -36,7 +36,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 /// Another member leads and my Postgres is down.
 pub(super) fn climb(turn: &mut Turn<'_>, leader: &LeaderKey, control: &ControlFile) -> Reason {
-    if turn.memory.reinitialize.is_some() {
+    if follow::is_to_be_cloned(turn, leader) {
         return reinitialize(turn, leader);
     }
     let name = leader.name.clone();
@@ -106,9 +106,18 @@ fn start(turn: &mut Turn<'_>, leader: &LeaderKey, follow: Option<FollowTarget>) 
     Reason::StartingToFollow { leader: leader.name.clone() }
 }
 
-/// Throws away what lies here, as an operator asked.
+/// Throws away what lies here, as an operator asked, or the configuration allows.
 pub(super) fn reinitialize(turn: &mut Turn<'_>, leader: &LeaderKey) -> Reason {
-    clone(turn, leader, Reason::Reinitializing)
+    let because = why_cloned_anew(turn, leader);
+    clone(turn, leader, because)
+}
+
+/// An operator asked for it, or the WAL that is needed here is gone.
+pub(super) fn why_cloned_anew(turn: &Turn<'_>, leader: &LeaderKey) -> Reason {
+    match turn.memory.reinitialize {
+        Some(_) => Reason::Reinitializing,
+        None => Reason::Recloning { leader: leader.name.clone() },
+    }
 }
 
 /// How soon to look again for the leader's history.

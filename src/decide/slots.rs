@@ -1,10 +1,12 @@
-//! Physical replication slots of the members. Slots that are not a member's are never touched.
+//! Replication slots: those of the members, and those that nobody uses any more. One that no member asks for and no
+//! setting keeps holds WAL back until the disk is full: it is dropped, as by Patroni, but not before its owner had time
+//! to come back. Where somebody uses it, it stays.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::turn::Turn;
-use crate::model::{Action, MemberKey, MemberName, SqlFacts, WaitingOn, slot_name};
+use crate::model::{Action, MemberKey, MemberName, Moment, SlotFacts, SqlFacts, WaitingOn, slot_name};
 
 /// Statements that failed are not repeated sooner than this.
 const AGAIN_AFTER: Duration = Duration::from_secs(2);
@@ -30,10 +32,16 @@ pub(super) fn on_leader(turn: &mut Turn<'_>, sql: &SqlFacts) {
     let known = &turn.memory.slots_wanted;
     let keep: Vec<String> =
         known.iter().filter(|(_, last)| horizon <= **last).map(|(slot, _)| slot.clone()).collect();
-    let create = keep.into_iter().filter(|slot| !sql.slots.contains_key(slot)).collect();
+    // Nothing can be streamed through a lost one, also not by the clone that its member makes for lack of WAL.
+    let lost: Vec<String> = keep.iter().filter(|slot| is_lost(sql, slot)).cloned().collect();
+    let create =
+        keep.into_iter().filter(|slot| !sql.slots.contains_key(slot) || lost.contains(slot)).collect();
     let expired =
         known.iter().filter(|(_, last)| **last < horizon).map(|(slot, _)| slot.clone()).collect::<Vec<_>>();
-    let drop = expired.iter().filter(|slot| is_idle(sql, slot)).cloned().collect();
+    let mut drop: Vec<String> =
+        expired.iter().filter(|slot| is_idle(sql, slot)).cloned().chain(lost).collect();
+    let asked = known.keys().cloned().collect();
+    drop.extend(unused(turn, sql, &asked, turn.seen.settings.member_slots_ttl));
     turn.memory.slots_wanted.retain(|slot, _| !expired.contains(slot) || sql.slots.contains_key(slot));
     set(turn, create, drop);
 }
@@ -71,11 +79,40 @@ pub(super) fn on_standby(turn: &mut Turn<'_>, sql: &SqlFacts) {
     };
     let wanted = split(true);
     let unwanted = split(false).into_iter().filter(|slot| !wanted.contains(slot));
-    let drop = unwanted.filter(|slot| is_idle(sql, slot)).collect();
-    let create = wanted.into_iter().filter(|slot| !sql.slots.contains_key(slot)).collect();
+    let mut drop: Vec<String> = unwanted.filter(|slot| is_idle(sql, slot)).collect();
+    let create = wanted.iter().filter(|slot| !sql.slots.contains_key(*slot)).cloned().collect();
     if turn.seen.settings.use_slots {
+        let asked = wanted.into_iter().chain(drop.iter().cloned()).collect();
+        drop.extend(unused(turn, sql, &asked, Duration::ZERO));
         set(turn, create, drop);
     }
+}
+
+/// Slots to be dropped: for so long, and a `loop_wait` at least, nobody has used them, no member has asked for them,
+/// and no setting has kept them.
+fn unused(turn: &mut Turn<'_>, sql: &SqlFacts, asked: &BTreeSet<String>, patience: Duration) -> Vec<String> {
+    let settings = &turn.seen.settings;
+    let patience = patience.max(settings.loop_wait);
+    // Those that are in PostgreSQL's own care: what it brought from the primary, and what it brings to standbys.
+    let by_postgres = |facts: &SlotFacts| facts.synced || (facts.failover && sql.is_primary());
+    let is_nobodys = |name: &String, facts: &SlotFacts| {
+        !facts.active && !by_postgres(facts) && !asked.contains(name) && !settings.slots.keep(name, facts)
+    };
+    let nobodys = sql.slots.iter().filter(|(name, facts)| !settings.pause && is_nobodys(name, facts));
+    let since = |name: &String| turn.memory.slots_idle.get(name).copied().unwrap_or(turn.now);
+    let idle: BTreeMap<String, Moment> = nobodys.map(|(name, _)| (name.clone(), since(name))).collect();
+    let next = idle.values().map(|since| *since + patience).filter(|at| turn.now < *at).min();
+    if let Some(at) = next {
+        turn.wake_at(at, WaitingOn::Retry);
+    }
+    let due = idle.iter().filter(|(_, since)| **since + patience <= turn.now);
+    let due = due.map(|(name, _)| name.clone()).collect();
+    turn.memory.slots_idle = idle;
+    due
+}
+
+fn is_lost(sql: &SqlFacts, slot: &str) -> bool {
+    sql.slots.get(slot).is_some_and(|facts| facts.lost && !facts.active)
 }
 
 fn is_idle(sql: &SqlFacts, slot: &str) -> bool {

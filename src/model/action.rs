@@ -95,11 +95,11 @@ pub enum Action {
     WriteGeneration(GenerationWrite),
     /// Point a running standby elsewhere by a reload.
     Follow(Option<FollowTarget>),
-    /// Bring the physical slots of a running Postgres to exactly these, and drop the `drop` ones.
+    /// Drop these slots of a running Postgres, unless somebody uses them, and then make physical ones.
     SetSlots {
         /// To be made.
         create: Vec<String>,
-        /// To be dropped.
+        /// To be dropped first.
         drop: Vec<String>,
     },
     /// Resume a WAL replay that a parameter change paused.

@@ -28,6 +28,7 @@ mod progress;
 mod reason;
 mod request;
 mod settings;
+mod slots;
 mod store;
 mod sync;
 mod sync_names;
@@ -61,6 +62,7 @@ pub use progress::CloneProgress;
 pub use reason::{Obstacle, Reason, WaitingOn};
 pub use request::{Ask, Reply, Request, RequestId, RestartFilter};
 pub use settings::Settings;
+pub use slots::{SlotPattern, SlotSettings};
 pub use store::{
     GenerationKey, GenerationWrite, StoreChange, StoreGeneration, StoreKeys, StoreMark, StoreReason,
     StoreSeen,

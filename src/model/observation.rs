@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Branch, CloneProgress, ClusterView, Job, JobKind, LeaseFacts, MemberName, Moment, PeerAnswer,
+    Branch, CloneProgress, ClusterView, Job, JobKind, LeaseFacts, Lsn, MemberName, Moment, PeerAnswer,
     PeerIdentity, PostgresFacts, Request, Session, Settings, Tags, WallTime,
 };
 
@@ -105,6 +105,9 @@ pub struct LeaderBranch {
     pub answer: Result<Branch, String>,
     /// The slot that I would ask for is there.
     pub has_slot: bool,
+    /// Where its oldest WAL begins: it has removed what is before; zero while unknown.
+    #[serde(default)]
+    pub oldest: Lsn,
 }
 
 /// The cluster as etcd showed it, with its age.

@@ -152,6 +152,9 @@ pub struct ControlFile {
     pub checksums: bool,
     /// `wal_log_hints` is on.
     pub wal_log_hints: bool,
+    /// Written with `wal_level` minimal: no standby starts from it.
+    #[serde(default)]
+    pub minimal_wal: bool,
     /// A `backup_label` lies there: a fresh clone that has never been started. Its state is its source's.
     pub backup_label: bool,
     /// "Backup start location"; zero when none. From the first start of a copy until it has replayed all that was
@@ -329,14 +332,29 @@ pub struct WalReceiver {
 }
 
 /// A row of `pg_replication_slots`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct SlotFacts {
     /// `physical` or `logical`.
     pub kind: String,
+    /// A logical one's output plugin.
+    #[serde(default)]
+    pub plugin: Option<String>,
+    /// A logical one's database.
+    #[serde(default)]
+    pub database: Option<String>,
     /// A walsender uses it.
     pub active: bool,
     /// Physical: `restart_lsn`; logical: `confirmed_flush_lsn`.
     pub position: Option<Lsn>,
+    /// The oldest WAL that it holds back.
+    #[serde(default)]
+    pub restart: Option<Lsn>,
+    /// PostgreSQL itself keeps it on standbys, too (17 and later).
+    #[serde(default)]
+    pub failover: bool,
+    /// PostgreSQL itself brought it from the primary.
+    #[serde(default)]
+    pub synced: bool,
     /// Holds back vacuum.
     pub has_xmin: bool,
     /// `wal_status` is `lost`.

@@ -95,6 +95,10 @@ pub enum Reason {
     NotStreaming {
         leader: MemberName,
     },
+    WalRemoved {
+        leader: MemberName,
+        me: MemberName,
+    },
     StartingToFollow {
         leader: MemberName,
     },
@@ -184,6 +188,7 @@ impl Reason {
                         | NoDataReason::MayNotBootstrap
                 )
                 | Reason::CannotRejoin { .. }
+                | Reason::WalRemoved { .. }
         )
     }
 
@@ -308,6 +313,7 @@ impl fmt::Display for Reason {
             Reason::NotStreaming { leader } => {
                 write!(f, "{leader} leads, but PostgreSQL here does not stream")
             }
+            Reason::WalRemoved { leader, me } => f.write_str(&wal_removed(leader, me)),
             Reason::StartingToFollow { leader } => write!(f, "starting PostgreSQL to follow {leader}"),
             Reason::AskingHistory { leader } => write!(f, "asking {leader} for its timeline history"),
             Reason::HistoryUntold { leader, why } => write!(
@@ -336,6 +342,13 @@ impl fmt::Display for Reason {
             Reason::CannotRejoin { leader, obstacle } => write!(f, "cannot follow {leader}: {obstacle}"),
         }
     }
+}
+
+fn wal_removed(leader: &MemberName, me: &MemberName) -> String {
+    format!(
+        "WAL removed: {leader} leads and no longer has what is needed here, which receives nothing more: reinit {me} (it \
+         is cloned by itself where remove_data_directory_on_diverged_timelines is set)"
+    )
 }
 
 /// What the next look waits for, when it comes before the safety net.

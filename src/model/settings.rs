@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::SyncSettings;
+use super::{SlotSettings, SyncSettings};
 
 /// What the key `config` sets, with defaults for what it does not.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -29,6 +29,9 @@ pub struct Settings {
     pub use_slots: bool,
     /// A slot of a member that is away is kept this long.
     pub member_slots_ttl: Duration,
+    /// Slots that no member asks for, and that stay.
+    #[serde(default)]
+    pub slots: SlotSettings,
     /// A diverged member is mended by `pg_rewind`.
     pub use_pg_rewind: bool,
     /// Cloned anew when `pg_rewind` fails.
@@ -59,6 +62,7 @@ impl Default for Settings {
             pause: false,
             use_slots: true,
             member_slots_ttl: Duration::from_secs(1800),
+            slots: SlotSettings::default(),
             use_pg_rewind: true,
             remove_data_directory_on_rewind_failure: false,
             remove_data_directory_on_diverged_timelines: false,

@@ -1,14 +1,14 @@
 //! Files that are either the old or the new ones, whenever the power fails.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
 /// Who a file belongs to; `None` leaves it to us.
 pub type Owner = Option<(u32, u32)>;
 
-/// Replaces a file: temporary file, fsync, rename, fsync of the directory.
+/// Replaces a file: temporary file, fsync, rename, fsync of the directory. It has this mode whatever the umask.
 pub fn write(path: &Path, contents: &[u8], mode: u32, owner: Owner) -> io::Result<()> {
     let directory = path.parent().ok_or_else(|| io::Error::other("a file in no directory"))?;
     let name = path.file_name().ok_or_else(|| io::Error::other("a file without a name"))?;
@@ -20,6 +20,7 @@ pub fn write(path: &Path, contents: &[u8], mode: u32, owner: Owner) -> io::Resul
         Ok(()) | Err(_) => {}
     }
     let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&temporary)?;
+    file.set_permissions(Permissions::from_mode(mode))?;
     file.write_all(contents)?;
     if let Some((user, group)) = owner {
         std::os::unix::fs::fchown(&file, Some(user), Some(group))?;

@@ -116,7 +116,8 @@ fn keep_theirs(setup: &Setup, path: &Path) -> Result<(), Error> {
     if theirs.starts_with(FIRST_LINE.as_bytes()) || kept.exists() {
         return Ok(());
     }
-    durable::write(&kept, &theirs, 0o600, setup.uid_gid).map_err(Error::file("write", &kept))
+    durable::write(&kept, &theirs, files::mode(setup, &kept), setup.uid_gid)
+        .map_err(Error::file("write", &kept))
 }
 
 /// A file that cannot be written leaves the other ways in.

@@ -147,7 +147,7 @@ async fn initdb(setup: &Setup, private: &Private) -> Result<(), Error> {
     }
     if let Some(password) = setup.superuser.password.newest() {
         let file = private.path.join("password");
-        files::write(setup, &file, &format!("{password}\n"))?;
+        files::write_secret(setup, &file, &format!("{password}\n"))?;
         command.arg("--pwfile").arg(&file);
         if !given("auth") && !given("auth-host") && !given("auth-local") {
             command.arg("--auth=scram-sha-256");
@@ -256,7 +256,7 @@ async fn post_bootstrap(setup: &Setup, private: &Private) -> Result<(), Error> {
         .ok_or_else(|| Error::Unfit(format!("post_bootstrap: unclosed quote in `{script}`")))?;
     let [program, arguments @ ..] = words.as_slice() else { return Ok(()) };
     let passwords = private.path.join("pgpass");
-    files::write(setup, &passwords, &pgpass_line(&private.host(), setup.port, &setup.superuser))?;
+    files::write_secret(setup, &passwords, &pgpass_line(&private.host(), setup.port, &setup.superuser))?;
     let mut command = bare(setup, program);
     command.args(arguments).arg(conninfo([
         ("host", private.host()),

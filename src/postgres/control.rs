@@ -188,6 +188,7 @@ pub(super) fn parse(text: &str) -> Option<ControlFile> {
         min_recovery_timeline: timeline("Min recovery ending loc's timeline").unwrap_or(Timeline(0)),
         checksums: fields.get("Data page checksum version").is_some_and(|version| *version != "0"),
         wal_log_hints: fields.get("wal_log_hints setting") == Some(&"on"),
+        minimal_wal: fields.get("wal_level setting") == Some(&"minimal"),
         standby_minimums: STANDBY_MINIMUMS.iter().filter_map(minimum).collect(),
     })
 }

@@ -38,8 +38,11 @@ SELECT current_setting('server_version_num')::int4,
                        WHERE name ~ '^[0-9A-F]{24}$')) END,
        (SELECT json_agg(json_build_object('name', slot_name, 'kind', slot_type, 'active', active,
                'position', (CASE slot_type WHEN 'physical' THEN restart_lsn ELSE confirmed_flush_lsn END)::text,
+               'restart', restart_lsn::text, 'plugin', plugin,
+               'database', (SELECT datname FROM pg_database WHERE oid = datoid),
+               'failover', (to_jsonb(slot) ->> 'failover')::boolean, 'synced', (to_jsonb(slot) ->> 'synced')::boolean,
                'xmin', xmin IS NOT NULL, 'lost', wal_status IS NOT DISTINCT FROM 'lost'))::text
-          FROM pg_get_replication_slots() WHERE NOT temporary),
+          FROM pg_get_replication_slots() AS slot WHERE NOT temporary),
        (SELECT json_agg(json_build_object('usename', usename, 'application_name', application_name,
                'client_addr', host(client_addr), 'state', state, 'sync_state', sync_state,
                'sync_priority', sync_priority, 'write_lsn', write_lsn::text, 'flush_lsn', flush_lsn::text,
@@ -161,10 +164,16 @@ fn objects(text: Option<String>) -> Vec<serde_json::Map<String, Value>> {
 fn slot(slot: &serde_json::Map<String, Value>) -> Option<(String, SlotFacts)> {
     let flag = |key: &str| slot.get(key).and_then(Value::as_bool).unwrap_or_default();
     let text = |key: &str| slot.get(key).and_then(Value::as_str);
+    let lsn = |key: &str| text(key).and_then(|lsn| lsn.parse().ok());
     let facts = SlotFacts {
         kind: text("kind")?.to_owned(),
+        plugin: text("plugin").map(str::to_owned),
+        database: text("database").map(str::to_owned),
         active: flag("active"),
-        position: text("position").and_then(|lsn| lsn.parse().ok()),
+        position: lsn("position"),
+        restart: lsn("restart"),
+        failover: flag("failover"),
+        synced: flag("synced"),
         has_xmin: flag("xmin"),
         lost: flag("lost"),
     };

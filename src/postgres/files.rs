@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
 use std::io::ErrorKind;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use super::handle::Inner;
@@ -55,9 +56,24 @@ pub(super) fn config_dir(setup: &Setup) -> &Path {
     if setup.config_dir.as_os_str().is_empty() { &setup.data_dir } else { &setup.config_dir }
 }
 
-/// Writes a file of Postgres, durably, for its owner only.
+/// Writes a file of Postgres, durably, for its owner, and for the group that may read the data directory.
 pub(super) fn write(setup: &Setup, path: &Path, text: &str) -> Result<(), Error> {
+    durable::write(path, text.as_bytes(), mode(setup, path), setup.uid_gid)
+        .map_err(Error::file("write", path))
+}
+
+/// Writes a file with a password in it: programs refuse one that others may read.
+pub(super) fn write_secret(setup: &Setup, path: &Path, text: &str) -> Result<(), Error> {
     durable::write(path, text.as_bytes(), 0o600, setup.uid_gid).map_err(Error::file("write", path))
+}
+
+/// The mode of a file at `path`, by PostgreSQL's own rule: a data directory of mode 0750, which is made by `initdb
+/// --allow-group-access`, is read by its group, for backups.
+pub(super) fn mode(setup: &Setup, path: &Path) -> u32 {
+    const GROUP: u32 = 0o750;
+    let data_dir = fs::metadata(&setup.data_dir).map_or(0, |metadata| metadata.mode());
+    let is_for_group = path.starts_with(&setup.data_dir) && data_dir & GROUP == GROUP;
+    if is_for_group { 0o640 } else { 0o600 }
 }
 
 /// The trigger of a promotion. It need not survive a power failure, so it costs no fsync.

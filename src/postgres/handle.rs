@@ -131,6 +131,8 @@ pub struct LeaderHistory {
     pub in_recovery: bool,
     /// The slot of whoever asks is there, or none is needed.
     pub has_slot: bool,
+    /// Where its oldest WAL begins; zero while it has none.
+    pub oldest: Lsn,
     /// Its system identifier.
     pub system_id: u64,
     /// Where its control file's checkpoint timeline is; a rewind is only safe when it equals `branch.timeline`.
@@ -146,7 +148,7 @@ pub struct RewindReport {
     pub fork: Lsn,
     /// Where local WAL ended.
     pub end: Lsn,
-    /// How much was thrown away.
+    /// How much was thrown away: the records, if pg_waldump could tell, and not the space between them.
     pub bytes: u64,
     /// Commits in it, if pg_waldump could tell.
     pub commits: Option<u64>,

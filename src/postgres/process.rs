@@ -11,7 +11,7 @@ use super::adoption::{clear_stale_locks, started_by};
 use super::control::PidFile;
 use super::handle::{Inner, Started, Stopped};
 use super::program::bare;
-use super::{Error, Setup, control, files, timelines};
+use super::{Error, Setup, control, files, rewind, timelines};
 use crate::model::{DataDirectory, FollowTarget, Process, StopMode};
 use crate::os::child::{self, Child, Fate};
 use crate::os::file_id::FileId;
@@ -130,6 +130,12 @@ pub(super) async fn start_standby(
         DataDirectory::Ready(control) => control,
         other => return Err(Error::Unfit(format!("start: the data directory is {other:?}"))),
     };
+    if control.minimal_wal && !control.is_unfinished_copy() {
+        tracing::info!(
+            "what lies here was written with wal_level=minimal: one run without clients raises it"
+        );
+        rewind::crash_recovery(inner).await?;
+    }
     let parameters = inner.parameters();
     timelines::free_unused(setup)?;
     inner.access.prepare(inner).await;

@@ -17,7 +17,7 @@ const KEPT_MAX: usize = 5;
 /// Counting commits is a courtesy.
 const COUNT_WITHIN: Duration = Duration::from_secs(60);
 
-/// Runs crash recovery in single-user mode.
+/// Runs crash recovery in single-user mode, with the `wal_level` that is configured.
 pub(super) async fn crash_recovery(inner: &Inner) -> Result<(), Error> {
     inner.must_be_down("crash recovery")?;
     let setup = &inner.setup;
@@ -114,12 +114,13 @@ async fn keep_diverged(
             chown(path, Some(user), Some(group)).map_err(Error::file("chown", path))?;
         }
     }
+    let lost = count(setup, timeline, fork.1, end).await;
     let report = RewindReport {
         timeline,
         fork: fork.1,
         end,
-        bytes: end.bytes_since(fork.1),
-        commits: commits(setup, timeline, fork.1, end).await,
+        bytes: lost.as_ref().map_or_else(|| end.bytes_since(fork.1), |lost| lost.bytes),
+        commits: lost.map(|lost| lost.commits),
         kept_in: kept_in.clone(),
     };
     let text = serde_json::to_vec_pretty(&report).map_err(|error| Error::Unfit(error.to_string()))?;
@@ -152,15 +153,41 @@ fn copy_segments(source: &Path, kept_in: &Path, fork: (Timeline, Lsn), end: Lsn)
     durable::sync_dir(kept_in).map_err(Error::file("sync", kept_in))
 }
 
-async fn commits(setup: &Setup, timeline: Timeline, fork: Lsn, end: Lsn) -> Option<u64> {
+/// What the records between two positions come to. Their distance says little: crash recovery ends with a switch to
+/// another segment, and what it skips holds nothing.
+#[derive(Debug, PartialEq)]
+struct Lost {
+    bytes: u64,
+    commits: u64,
+}
+
+async fn count(setup: &Setup, timeline: Timeline, fork: Lsn, end: Lsn) -> Option<Lost> {
     let mut command = tool(setup, "pg_waldump");
     command.arg(format!("--path={}", setup.data_dir.join("pg_wal").display()));
-    command.arg(format!("--timeline={timeline}")).arg("--rmgr=Transaction");
+    command.arg(format!("--timeline={timeline}")).arg("--stats=record");
     command.arg(format!("--start={fork}")).arg(format!("--end={end}"));
     // After a crash the log of it breaks off before `end`; what could be read until there counts.
     let ended = run_to_end("pg_waldump", command, Some(COUNT_WITHIN)).await.ok()?;
-    let count = ended.output.lines().filter(|line| line.contains("desc: COMMIT")).count() as u64;
-    (ended.status.success() || count > 0).then_some(count)
+    Lost::parse(&ended.output).filter(|lost| ended.status.success() || lost.bytes > 0)
+}
+
+impl Lost {
+    /// Reads pg_waldump's table: the number of each kind of record, and at the end the total of all, with page images.
+    fn parse(table: &str) -> Option<Lost> {
+        let mut lost = None;
+        let mut commits = 0;
+        for line in table.lines() {
+            let words: Vec<&str> = line.split_whitespace().collect();
+            match words.as_slice() {
+                ["Transaction/COMMIT" | "Transaction/COMMIT_PREPARED", number, ..] => {
+                    commits += number.parse::<u64>().ok()?;
+                }
+                ["Total", .., bytes, _percent] => lost = Some(Lost { bytes: bytes.parse().ok()?, commits }),
+                _other => {}
+            }
+        }
+        lost
+    }
 }
 
 fn forget_oldest(root: &Path) -> Result<(), Error> {
@@ -171,4 +198,23 @@ fn forget_oldest(root: &Path) -> Result<(), Error> {
         fs::remove_dir_all(path).map_err(Error::file("remove", path))?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_pg_waldumps_table() {
+        let table = "WAL statistics between 0/1000028 and 0/1500790:
+Type                        N      (%)     Record size      (%)      FPI size      (%)   Combined size      (%)
+----                        -      ---     -----------      ---      --------      ---   -------------      ---
+Transaction/COMMIT        721 (  3.00)          197064 (  5.82)             0 (  0.00)          197064 (  3.80)
+Transaction/COMMIT_PREPARED 2 (  0.00)             100 (  0.00)             0 (  0.00)             100 (  0.00)
+                     --------                 --------               --------                 --------
+Total                   24057                  3383235 [65.18%]       1807652 [34.82%]         5190887 [100%]
+";
+        assert_eq!(Lost::parse(table), Some(Lost { bytes: 5_190_887, commits: 723 }));
+        assert_eq!(Lost::parse("pg_waldump: error: could not find a valid record"), None);
+    }
 }

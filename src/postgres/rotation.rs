@@ -148,5 +148,5 @@ fn write(setup: &Setup, text: &str) -> Result<(), Error> {
     if let Some(directory) = setup.pgpass.parent() {
         fs::create_dir_all(directory).map_err(Error::file("create", directory))?;
     }
-    files::write(setup, &setup.pgpass, text)
+    files::write_secret(setup, &setup.pgpass, text)
 }

@@ -137,20 +137,28 @@ pub(super) async fn follow(inner: &Inner, target: Option<&FollowTarget>) -> Resu
     }
 }
 
-/// Creates and drops physical slots.
+/// Drops slots, and creates physical ones. One that cannot be dropped does not keep the others from being made.
 pub(super) async fn set_slots(inner: &Inner, create: &[String], drop: &[String]) -> Result<(), Error> {
-    let dropping = "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots
+    let dropping = "SELECT restart_lsn::text, pg_drop_replication_slot(slot_name) FROM pg_replication_slots
                     WHERE slot_name = $1 AND NOT active";
     let creating = "SELECT pg_create_physical_replication_slot($1::text::name, true)
                     WHERE NOT EXISTS (SELECT FROM pg_replication_slots WHERE slot_name = $1::text)";
     sql::kept(inner, async |client| {
-        for name in drop {
-            client.execute(dropping, &[name]).await.map_err(Error::sql("drop a replication slot"))?;
+        let mut done = Ok(());
+        for slot in drop {
+            match client.query_opt(dropping, &[slot]).await {
+                Ok(Some(row)) => {
+                    let restart_lsn = row.get::<_, Option<&str>>(0).unwrap_or("nowhere");
+                    tracing::info!(slot, restart_lsn, "dropped a replication slot");
+                }
+                Ok(None) => {}
+                Err(error) => done = Err(Error::sql("drop a replication slot")(error)),
+            }
         }
         for name in create {
             client.execute(creating, &[name]).await.map_err(Error::sql("create a replication slot"))?;
         }
-        Ok(())
+        done
     })
     .await
 }

@@ -98,7 +98,10 @@ async fn ask_history(setup: &Setup, target: &FollowTarget) -> Result<LeaderHisto
                     pg_last_wal_replay_lsn()::text,
                     (SELECT max(('x' || substr(name, 1, 8))::bit(32)::int) FROM pg_ls_dir('pg_wal', true, false) AS name
                       WHERE pg_is_in_recovery() AND name ~ '^[0-9A-F]{24}$'),
-                    $1::text IS NULL OR EXISTS (SELECT FROM pg_replication_slots WHERE slot_name = $1::text)",
+                    $1::text IS NULL OR EXISTS (SELECT FROM pg_replication_slots WHERE slot_name = $1::text),
+                    (SELECT min((('x' || substr(name, 9, 8))::bit(32)::int8 << 32) + ('x' || substr(name, 17))::bit(32)::int8
+                                * pg_size_bytes(current_setting('wal_segment_size')))
+                       FROM pg_ls_dir('pg_wal', true, false) AS name WHERE name ~ '^[0-9A-F]{24}$')",
             &[&target.slot],
         )
         .await
@@ -121,6 +124,7 @@ async fn ask_history(setup: &Setup, target: &FollowTarget) -> Result<LeaderHisto
         branch: Branch { history, timeline, end },
         in_recovery,
         has_slot: row.get(6),
+        oldest: Lsn(row.get::<_, Option<i64>>(7).and_then(|lsn| u64::try_from(lsn).ok()).unwrap_or_default()),
         system_id: row.get::<_, &str>(3).parse().unwrap_or_default(),
         checkpoint_timeline,
     })

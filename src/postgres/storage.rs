@@ -34,7 +34,9 @@ fn flush_in(directory: &Path) -> Result<(), String> {
             return Err(at(format!("{}, {free_bytes} bytes are left", Errno::ENOSPC.desc())));
         }
     }
-    match write(&directory.join(FILE)) {
+    // As its directory: the group may read it where it may read that.
+    let mode = fs::metadata(directory).map_or(0o600, |metadata| metadata.mode() & 0o640);
+    match write(&directory.join(FILE), mode) {
         Ok(()) => Ok(()),
         Err(error) if is_of_the_disk(&error) => Err(at(error.to_string())),
         Err(error) => {
@@ -44,8 +46,8 @@ fn flush_in(directory: &Path) -> Result<(), String> {
     }
 }
 
-fn write(path: &Path) -> io::Result<()> {
-    let file = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(path)?;
+fn write(path: &Path, mode: u32) -> io::Result<()> {
+    let file = OpenOptions::new().create(true).truncate(false).write(true).mode(mode).open(path)?;
     file.write_all_at(&BYTES, 0)?;
     file.sync_data()
 }

@@ -29,6 +29,7 @@ fn copy(backup_label: bool) -> ControlFile {
     ControlFile {
         min_recovery: Lsn(1000),
         min_recovery_timeline: Timeline(1),
+        minimal_wal: false,
         backup_label,
         backup_start: Lsn(if backup_label { 0 } else { 900 }),
         segments: Some(branch(&[], 1, Some(SEGMENTS_END))),
@@ -61,8 +62,13 @@ impl World {
 
     /// It has just told its history.
     fn tells(&mut self, text: &str, history: Branch) -> &mut World {
-        self.seen.leader_branch =
-            Some(LeaderBranch { name: name(text), asked_at: self.now, answer: Ok(history), has_slot: true });
+        self.seen.leader_branch = Some(LeaderBranch {
+            name: name(text),
+            asked_at: self.now,
+            answer: Ok(history),
+            has_slot: true,
+            oldest: Lsn(0),
+        });
         self
     }
 

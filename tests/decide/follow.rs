@@ -19,7 +19,7 @@ impl World {
     fn told(&mut self, end: u64, has_slot: bool) {
         let answer = Ok(Branch { end: Some(Lsn(end)), ..self.seen.postgres.branch().expect("it has one") });
         self.seen.leader_branch =
-            Some(LeaderBranch { name: name("b"), asked_at: self.now, answer, has_slot });
+            Some(LeaderBranch { name: name("b"), asked_at: self.now, answer, has_slot, oldest: Lsn(0) });
     }
 }
 

@@ -29,8 +29,13 @@ impl Parted {
     fn tick(&mut self, millis: u64) -> Decision {
         let (world, answer) = (&mut self.world, Ok(self.branch.clone()));
         world.later(millis);
-        world.seen.leader_branch =
-            Some(LeaderBranch { name: name("b"), asked_at: world.now, answer, has_slot: true });
+        world.seen.leader_branch = Some(LeaderBranch {
+            name: name("b"),
+            asked_at: world.now,
+            answer,
+            has_slot: true,
+            oldest: Lsn(0),
+        });
         world.tick()
     }
 

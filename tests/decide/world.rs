@@ -185,6 +185,7 @@ pub(super) fn control(state: ControlState) -> ControlFile {
         min_recovery_timeline: Timeline(0),
         checksums: true,
         wal_log_hints: true,
+        minimal_wal: false,
         backup_label: false,
         backup_start: Lsn(0),
         segments: None,

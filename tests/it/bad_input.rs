@@ -1,5 +1,7 @@
 //! Wrong input: a clear message, no harm, and a documented exit code.
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -46,6 +48,30 @@ async fn all_faults_are_reported_together() {
     member.expected_errors.push(String::new());
     member.start();
     assert_eq!(member.exit_code(SOON).await, Some(3), "{}", member.log_text());
+}
+
+/// The data directory is its user's and the one that it lies in is not, as `mkdir -p` as root and `chown` of the last
+/// one leave it: `check` and `run` say what to do, and what they say works.
+#[tokio::test]
+async fn a_data_directory_in_one_of_somebody_else() {
+    let mut cluster = Plan::new(1).prepare().await;
+    let theirs = cluster.place.folder("m1/theirs");
+    let data_dir = cluster.place.folder("m1/theirs/patroni");
+    std::fs::set_permissions(&data_dir, Permissions::from_mode(0o700)).expect("ours");
+    std::fs::set_permissions(&theirs, Permissions::from_mode(0o555)).expect("ours");
+    change(&cluster, &json!({ "postgresql": { "data_dir": data_dir } }));
+    let member = &mut cluster.members[0];
+    let output = member.binary(&["check", &member.config_file().to_string_lossy()]).await;
+    let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+    assert_eq!(output.status.code(), Some(3), "{said}");
+    assert!(said.contains("postgresql.data_dir") && said.contains("chown"), "{said}");
+    member.expected_errors.push("cannot be written by user".to_owned());
+    member.start();
+    assert_eq!(member.exit_code(SOON).await, Some(3), "{}", member.log_text());
+    let advised = format!("{}/data", data_dir.display());
+    assert!(said.contains(&advised) && member.log_text().contains(&advised), "{}", member.log_text());
+    change(&cluster, &json!({ "postgresql": { "data_dir": advised } }));
+    cluster.start().await;
 }
 
 /// An unknown key is a warning that names the nearest known one, and an error with `--strict`.

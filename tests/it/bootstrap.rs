@@ -1,6 +1,7 @@
 //! A new cluster from nothing.
 
 use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -34,6 +35,50 @@ async fn three_start_at_once_and_one_initializes() {
     let primary = &cluster.members[cluster.leader().await];
     let secret = primary.value("SELECT rolpassword FROM pg_authid WHERE rolname = 'replicator'").await;
     assert!(secret.starts_with("SCRAM-SHA-256$"), "passwords are stored as SCRAM");
+}
+
+/// `initdb --allow-group-access`: backups run as another user of the group, so every file and directory of each member
+/// is open to it, those that the supervisor writes too, also after a hand-over and a reload.
+#[tokio::test]
+async fn a_group_may_read_all_of_it() {
+    let initdb = json!([{ "encoding": "UTF8" }, "data-checksums", "no-sync", "allow-group-access"]);
+    let cluster = Plan::new(2).all(json!({ "bootstrap": { "initdb": initdb } })).start().await;
+    let closed = |cluster: &Cluster| -> Vec<String> {
+        let mut closed = Vec::new();
+        cluster.members.iter().for_each(|member| closed_below(&member.data(), &mut closed));
+        closed
+    };
+    assert_eq!(closed(&cluster), Vec::<String>::new());
+    let answer = cluster.members[0].post("/switchover", &json!({ "leader": "m1" })).await;
+    assert_eq!(answer.status, 200, "{}\n{}", answer.body, cluster.story());
+    cluster.wait_until_well().await;
+    let change = json!({ "postgresql": { "parameters": { "work_mem": "9MB" }, "pg_hba": ["host all all all scram-sha-256",
+        "host replication all all scram-sha-256"] } });
+    assert_eq!(cluster.members[0].send("PATCH", "/config", Some(&change)).await.status, 200);
+    cluster
+        .wait_until(Duration::from_secs(20), "both took the change", async || {
+            let mut taken = true;
+            for member in &cluster.members {
+                taken &= member.value("SHOW work_mem").await == "9MB";
+            }
+            taken
+        })
+        .await;
+    assert_eq!(closed(&cluster), Vec::<String>::new());
+}
+
+/// Adds what the group may not read, with its mode.
+fn closed_below(path: &Path, closed: &mut Vec<String>) {
+    // PostgreSQL removes files all the time.
+    let Ok(metadata) = path.symlink_metadata() else { return };
+    let (mode, wanted) =
+        (metadata.permissions().mode() & 0o777, if metadata.is_dir() { 0o750 } else { 0o640 });
+    if mode & wanted != wanted {
+        closed.push(format!("{} {mode:o}", path.display()));
+    }
+    for entry in std::fs::read_dir(path).into_iter().flatten().flatten() {
+        closed_below(&entry.path(), closed);
+    }
 }
 
 /// `post_bootstrap` runs once on the new primary, with a connection string as its argument.

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::support::{Member, Place, Plan};
+use crate::support::{Member, Place, Plan, merge};
 
 /// A second supervisor starts with a name that is taken. It says so and ends; the first does not notice.
 #[tokio::test]
@@ -19,6 +19,43 @@ async fn a_name_that_is_taken_is_refused() {
     assert!(!second.data().join("PG_VERSION").exists(), "nothing was made");
     assert_eq!(cluster.wait_until_well().await.leader(), Some("m1"));
     assert_eq!(cluster.members[0].postmaster(), before);
+}
+
+/// The machine's address changed, and nothing else: the supervisor that is started again does not take what answers at
+/// the former address, itself, for another of its name. Where it led it leads on, with the PostgreSQL that ran
+/// meanwhile. A reload takes a new address too.
+#[tokio::test]
+async fn a_member_that_moved_is_no_duplicate_of_itself() {
+    let mut cluster = Plan::new(2).dynamic(json!({ "ttl": 10 })).prepare().await;
+    for member in &cluster.members {
+        change(member, json!({ "listen": format!("0.0.0.0:{}", member.api) }));
+    }
+    cluster.start().await;
+    let postmaster = cluster.members[0].postmaster();
+    cluster.members[0].kill_supervisor();
+    for member in &cluster.members {
+        change(member, json!({ "connect_address": format!("127.0.0.2:{}", member.api) }));
+    }
+    cluster.members[0].start();
+    assert_eq!(cluster.members[1].post("/reload", &json!({})).await.status, 202);
+    for name in ["m1", "m2"] {
+        let key = format!("/service/herd/members/{name}");
+        let what = format!("{name} is known by its new address");
+        cluster
+            .wait_until(Duration::from_secs(30), &what, async || {
+                cluster.etcd.get(&key).await.is_some_and(|record| record.contains("http://127.0.0.2:"))
+            })
+            .await;
+    }
+    let seen = cluster.wait_until_well().await;
+    assert_eq!((seen.leader(), seen.timeline()), (Some("m1"), cluster.first_timeline));
+    assert_eq!(cluster.members[0].postmaster(), postmaster, "PostgreSQL was not restarted");
+}
+
+fn change(member: &Member, rest: Value) {
+    let mut config = member.read_config();
+    merge(&mut config, &json!({ "restapi": rest }));
+    member.write_config(&config);
 }
 
 /// `m-2` is there, and `m.2` and `M_2` come later: they say which two names become which slot, and end. What runs does

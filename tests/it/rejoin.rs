@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::support::{Cluster, Plan};
 
@@ -32,6 +32,12 @@ async fn by_rewind_after_a_real_divergence() {
     assert_eq!(seen.leader(), Some(cluster.members[successor].name.as_str()));
     wait_for_rows(&cluster, 0, "2").await;
     assert_eq!(cluster.members[0].created_at(), created, "no new clone");
+    let kept = std::fs::read_dir(cluster.members[0].folder.join("data.diverged")).expect("WAL was kept");
+    let report = kept.flatten().next().expect("that of one rewind").path().join("report.json");
+    let report: Value = serde_json::from_slice(&std::fs::read(report).expect("a report")).expect("JSON");
+    let bytes = report["bytes"].as_u64().expect("a number");
+    assert!((5_000..200_000).contains(&bytes), "101 rows, and not the segments that they lie in: {report}");
+    assert!(report["commits"].as_u64().is_some_and(|commits| commits >= 1), "{report}");
 }
 
 /// The same without pg_rewind, and with the operator's consent to a new clone.
@@ -48,6 +54,49 @@ async fn by_clone_when_rewind_is_off() {
     assert_eq!(seen.leader(), Some(cluster.members[successor].name.as_str()));
     wait_for_rows(&cluster, 0, "2").await;
     assert_ne!(cluster.members[0].created_at(), created, "a new clone");
+}
+
+/// A standby was away for longer than the primary keeps WAL for it. It serves readers that take any age, says that
+/// nothing more comes, and is cloned anew once the operator allows that: also through its slot, which was invalidated.
+#[tokio::test]
+async fn by_clone_when_its_wal_was_removed() {
+    let keeps = json!({ "max_slot_wal_keep_size": "32MB", "wal_keep_size": "16MB", "min_wal_size": "32MB" });
+    let settings = json!({ "postgresql": { "parameters": keeps } });
+    let mut cluster = Plan::new(2).dynamic(settings).start().await;
+    cluster.members[1].expected_errors.push("has already been removed".to_owned());
+    cluster.members[0].expected_errors.push("has already been removed".to_owned());
+    let created = cluster.members[1].created_at();
+    cluster.members[1].kill_all();
+    cluster.members[0].sql("CREATE TABLE t (id int, text text)").await.expect("m1 leads");
+    for _ in 0..6 {
+        let filled = "INSERT INTO t SELECT id, repeat('x', 1000) FROM generate_series(1, 20000) AS id";
+        cluster.members[0].sql(filled).await.expect("m1 leads");
+        cluster.members[0].sql("CHECKPOINT").await.expect("m1 leads");
+    }
+    cluster.members[1].start();
+    let m2 = &cluster.members[1];
+    cluster
+        .wait_until(Duration::from_secs(40), "m2 says that its WAL is gone", async || {
+            let shown = m2.get("/patroni").await.map(|answer| answer.json()["because"].to_string());
+            shown.is_some_and(|why| why.contains("WAL removed") && why.contains("reinit m2"))
+        })
+        .await;
+    for (path, status) in [("/replica", 200), ("/replica?lag=1TB", 503), ("/readiness?lag=1TB", 503)] {
+        assert_eq!(m2.status(path).await, status, "{path}");
+    }
+    let list = m2.command(&["list"]).await;
+    let list = String::from_utf8_lossy(&list.stdout).into_owned() + &String::from_utf8_lossy(&list.stderr);
+    assert!(list.contains("WAL removed") && list.contains("reinit m2"), "{list}");
+    assert_eq!(m2.created_at(), created, "nothing was deleted");
+    let allowed = json!({ "postgresql": { "remove_data_directory_on_diverged_timelines": true } });
+    assert_eq!(m2.send("PATCH", "/config", Some(&allowed)).await.status, 200);
+    cluster
+        .wait_until(Duration::from_secs(60), "m2 has a new data directory", async || {
+            cluster.members[1].created_at().is_some_and(|at| Some(at) != created)
+        })
+        .await;
+    cluster.wait_until_well().await;
+    wait_for_rows(&cluster, 1, "120000").await;
 }
 
 /// The operator wipes a standby: `POST /reinitialize` clones it anew.

@@ -94,6 +94,29 @@ async fn becomes_a_cluster(running: bool) {
     owners_get_in(&cluster.members[1], &sockets).await;
 }
 
+/// Written with `wal_level = minimal`, from which no standby starts: it is raised before it is started as one, and the
+/// cluster grows and hands over as any other.
+#[tokio::test]
+async fn a_primary_with_minimal_wal_becomes_a_cluster() {
+    let mut cluster = Plan::new(2).all(json!({ "postgresql": { "pg_hba": null } })).prepare().await;
+    let sockets = cluster.place.folder("s");
+    standalone(&cluster.members[0], &sockets);
+    run(&cluster.members[0].folder, "pg_ctl", &["-D", "data", "-w", "stop"]);
+    let file = cluster.members[0].data().join("postgresql.conf");
+    let theirs =
+        fs::read_to_string(&file).expect("it is there") + "wal_level = minimal\nmax_wal_senders = 0\n";
+    fs::write(&file, theirs).expect("our own place is writable");
+    start(&cluster.members[0]);
+    run(&cluster.members[0].folder, "pg_ctl", &["-D", "data", "-w", "stop"]);
+    let control = run(&cluster.members[0].folder, "pg_controldata", &["data"]);
+    let is_minimal = |line: &str| line.starts_with("wal_level setting:") && line.ends_with("minimal");
+    assert!(control.lines().any(is_minimal), "{control}");
+    cluster.start().await;
+    let answer = cluster.members[0].post("/switchover", &json!({ "leader": "m1", "candidate": "m2" })).await;
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    cluster.wait_until_well().await;
+}
+
 #[tokio::test]
 async fn a_running_primary_becomes_a_cluster() {
     becomes_a_cluster(true).await;

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use super::super::Leadership;
 use super::super::turn::Turn;
+use super::super::{Leadership, follow};
 use crate::model::{Lsn, MemberName, Moment, SqlFacts, SyncFacts, SyncRecord, Term};
 
 /// Lost when the supervisor restarts: then the key is written once more before anything else, so that no write of the
@@ -86,7 +86,11 @@ impl Turn<'_> {
             _other => None,
         };
         let revision = self.sync_revision();
-        let stays = self.memory.restart.is_none() && self.memory.reinitialize.is_none();
+        let is_to_be_cloned = match leadership {
+            Leadership::Other(leader) => follow::is_to_be_cloned(self, leader),
+            _other => self.memory.reinitialize.is_some(),
+        };
+        let stays = self.memory.restart.is_none() && !is_to_be_cloned;
         if stays && !self.seen.shutting_down {
             self.memory.sync.leaving_since = None;
         }

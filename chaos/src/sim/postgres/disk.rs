@@ -185,6 +185,7 @@ impl Disk {
                 min_recovery_timeline: Timeline(self.wal.timeline_at(self.min_recovery)),
                 checksums: true,
                 wal_log_hints: true,
+                minimal_wal: false,
                 backup_label: self.backup_label,
                 backup_start: Lsn(u64::from(self.unfinished)),
                 segments: Some(self.segments()),

@@ -123,10 +123,8 @@ impl Machine {
         let slot = |name: &String| {
             let facts = SlotFacts {
                 kind: "physical".to_owned(),
-                active: false,
                 position: Some(lsn(self.disk.flushed)),
-                has_xmin: false,
-                lost: false,
+                ..SlotFacts::default()
             };
             (name.clone(), facts)
         };

@@ -188,6 +188,8 @@ impl Agent {
                 asked_at,
                 answer,
                 has_slot,
+                // The simulated disks remove no WAL.
+                oldest: Lsn(0),
             }));
         });
     }

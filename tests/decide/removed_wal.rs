@@ -1,0 +1,104 @@
+//! A standby was away for longer than the leader keeps WAL for it.
+
+use matriarch::decide::Decision;
+use matriarch::model::{
+    Branch, ControlState, JobKind, LeaderBranch, LeaseId, Lsn, Outcome, Reason, Role, Standby, SyncMode,
+};
+
+use super::scenarios::jobs;
+use super::sync::record;
+use super::world::{World, down, leader, name, standby, up};
+
+/// `a` runs at 1000 and does not stream; `b` has just told its history, and where its WAL begins.
+fn tick(world: &mut World, millis: u64, oldest: u64) -> Decision {
+    world.later(millis);
+    let answer = Ok(Branch { end: None, ..world.seen.postgres.branch().expect("it has one") });
+    let (asked_at, oldest) = (world.now, Lsn(oldest));
+    world.seen.leader_branch =
+        Some(LeaderBranch { name: name("b"), asked_at, answer, has_slot: true, oldest });
+    world.tick()
+}
+
+fn cut_off(restores: bool) -> World {
+    let mut world = World::new();
+    behind_b(&mut world, restores);
+    world
+}
+
+fn behind_b(world: &mut World, restores: bool) {
+    world.postgres(up(standby(1000)));
+    tick(world, 0, 0);
+    let Standby::Yes { receiver, restores: archive, .. } =
+        &mut world.seen.postgres.sql.as_mut().expect("it runs").standby
+    else {
+        unreachable!("a standby")
+    };
+    (*receiver, *archive) = (None, restores);
+    tick(world, 10, 0);
+}
+
+fn is_said(decision: &Decision) -> bool {
+    decision.because == Reason::WalRemoved { leader: name("b"), me: name("a") }
+}
+
+/// Nothing is deleted: it is said, in the member's record too, for as long as it is so.
+#[test]
+fn what_is_removed_is_said() {
+    let mut world = cut_off(false);
+    assert!(!is_said(&tick(&mut world, 1500, 1000)), "what follows is there");
+    let decision = tick(&mut world, 1500, 1001);
+    assert!(is_said(&decision), "{decision:?}");
+    assert_eq!(jobs(&decision.actions), []);
+    let asking = world.later(5000).tick();
+    assert!(is_said(&asking), "while the leader is asked again: {asking:?}");
+    let refusal = world.memory.published.as_ref().and_then(|(record, ..)| record.refusal.clone());
+    assert!(refusal.is_some_and(|why| why.starts_with("WAL removed") && why.contains("reinit a")));
+}
+
+/// The archive may have it: only when that has brought nothing for half a minute.
+#[test]
+fn the_archive_comes_first() {
+    let mut world = cut_off(true);
+    assert!(!is_said(&tick(&mut world, 1500, 2000)));
+    assert!(!is_said(&tick(&mut world, 29_000, 2000)));
+    let Standby::Yes { received, replayed, .. } =
+        &mut world.seen.postgres.sql.as_mut().expect("it runs").standby
+    else {
+        unreachable!("a standby")
+    };
+    (*received, *replayed) = (Lsn(1500), Lsn(1500));
+    assert!(!is_said(&tick(&mut world, 2_000, 2000)), "it advances");
+    assert!(!is_said(&tick(&mut world, 29_000, 2000)));
+    assert!(is_said(&tick(&mut world, 1_000, 2000)));
+}
+
+/// Where the configuration allows it, it is cloned anew.
+#[test]
+fn it_is_cloned_where_that_is_allowed() {
+    let mut world = cut_off(false);
+    world.seen.settings.remove_data_directory_on_diverged_timelines = true;
+    let decision = tick(&mut world, 1500, 1001);
+    assert_eq!(jobs(&decision.actions), [JobKind::Stop]);
+    assert_eq!(decision.because, Reason::Recloning { leader: name("b") });
+    world.ends(JobKind::Stop, Outcome::Done).postgres(down(ControlState::ShutDownInRecovery));
+    let decision = tick(&mut world, 100, 1001);
+    assert_eq!(jobs(&decision.actions), [JobKind::Clone]);
+}
+
+/// Another leads before it is stopped, who may have it all.
+#[test]
+fn another_leader_is_asked_anew() {
+    let mut world = World::new();
+    world.synchronous(SyncMode::Quorum, record("b", 1, &["a", "c"]));
+    behind_b(&mut world, false);
+    world.seen.settings.remove_data_directory_on_diverged_timelines = true;
+    let decision = tick(&mut world, 1500, 1001);
+    assert_eq!(jobs(&decision.actions), [], "a voter leaves first: {decision:?}");
+    assert_eq!(decision.because, Reason::Recloning { leader: name("b") });
+    let cluster = world.cluster();
+    cluster.leader = Some(leader("c", LeaseId(0xC)));
+    cluster.members.get_mut(&name("c")).expect("a member").record.role = Role::Primary;
+    let decision = world.later(100_000).tick();
+    assert_eq!(jobs(&decision.actions), []);
+    assert_ne!(decision.because, Reason::Recloning { leader: name("c") });
+}
