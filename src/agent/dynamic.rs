@@ -1,5 +1,6 @@
 //! The settings in force: the local file under the key `config`, applied while running.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -32,6 +33,7 @@ pub(super) struct Dynamic {
     parameters: Parameters,
     major: u32,
     local_changed: bool,
+    warned: BTreeSet<String>,
     applied: Option<Parameters>,
     pub(super) kept: Kept,
     relist: watch::Sender<Duration>,
@@ -50,7 +52,8 @@ impl Dynamic {
         certificates: watch::Sender<CertificateFiles>,
     ) -> Dynamic {
         let parameters = wiring::parameters(&effective);
-        let Effective { settings, text, .. } = effective;
+        let Effective { settings, text, warnings, .. } = effective;
+        warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
         Dynamic {
             sources,
             local,
@@ -61,6 +64,7 @@ impl Dynamic {
             parameters,
             major,
             local_changed: false,
+            warned: warnings.into_iter().collect(),
             applied: None,
             kept: Kept::default(),
             relist,
@@ -156,9 +160,9 @@ impl Dynamic {
         };
         match config::effective(&self.local, Some(&text), self.major) {
             Ok(effective) => {
-                for warning in &effective.warnings {
-                    tracing::warn!("{warning}");
-                }
+                let news = effective.warnings.iter().filter(|warning| !self.warned.contains(*warning));
+                news.for_each(|warning| tracing::warn!("{warning}"));
+                self.warned = effective.warnings.iter().cloned().collect();
                 self.parameters = wiring::parameters(&effective);
                 self.settings = effective.settings;
                 self.text = effective.text;

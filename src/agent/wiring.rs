@@ -96,7 +96,6 @@ pub(super) fn postgres_setup(config: &Config, effective: &Effective) -> Setup {
         init_scripts: bootstrap.init_scripts,
         basebackup: postgresql.basebackup.clone(),
         rewind_options: postgresql.rewind_options.clone(),
-        pg_ctl_timeout: postgresql.pg_ctl_timeout,
         uid_gid: None,
     }
 }

@@ -29,18 +29,26 @@ pub(super) async fn patch(handle: &Handle, change: Map<String, Value>) -> Result
         usable(&before, &config)?;
         write(handle, &config, Some(key.mod_revision), 503).await?;
     }
-    Ok(Answer::json(200, &Value::Object(config)))
+    Ok(written(&before, config))
 }
 
 /// PUT: replaces whatever is there, and says what it was given.
 pub(super) async fn put(handle: &Handle, config: Map<String, Value>) -> Result<Answer, Answer> {
     let view = handle.read_cluster().await.map_err(|error| Answer::unavailable(&error))?;
     let before = wire::config_of(&view);
+    let known = before.clone().unwrap_or_default();
     if before.as_ref() != Some(&config) {
-        usable(&before.unwrap_or_default(), &config)?;
+        usable(&known, &config)?;
         write(handle, &config, None, 502).await?;
     }
-    Ok(Answer::json(200, &Value::Object(config)))
+    Ok(written(&known, config))
+}
+
+/// What is there now, with a word about what of it has no effect.
+fn written(before: &Map<String, Value>, after: Map<String, Value>) -> Answer {
+    let warnings = config::new_warnings(before, &after);
+    let warnings: Vec<String> = warnings.iter().map(ToString::to_string).collect();
+    Answer::json(200, &Value::Object(after)).warn(&warnings)
 }
 
 /// Nothing is written that members could not use: every fault is named at once.

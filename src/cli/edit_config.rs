@@ -60,6 +60,9 @@ pub async fn execute(context: &Context, args: &EditConfigArgs) -> CliResult {
         context.ui.say("Not changed");
         return Ok(Exit::Done);
     }
+    for warning in config::new_warnings(&known, changed) {
+        context.ui.say(&format!("warning: {warning}"));
+    }
     if !args.quiet {
         context.ui.say(&difference(&before, &after)?);
     }

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use super::fault::{Fault, Origin};
 use super::local::Config;
+use super::reader::{Findings, Section};
 use super::units;
 
 /// What a controlled parameter may be.
@@ -31,7 +33,9 @@ const CONTROLLED: [(&str, &str, Accepts); 10] = [
     ("wal_log_hints", "on", Accepts::Boolean),
 ];
 /// Set by us and by nobody else.
-const OURS: [&str; 8] = [
+const OURS: [&str; 10] = [
+    "config_file",
+    "data_directory",
     "listen_addresses",
     "port",
     "cluster_name",
@@ -94,11 +98,27 @@ pub(super) fn split(
         }
     }
     for name in OURS {
-        if parameters.remove(name).is_some() {
-            warnings.push(format!("postgresql.parameters.{name}: Matriarch sets this parameter itself"));
-        }
+        parameters.remove(name);
     }
     Split { parameters, command_line }
+}
+
+/// Reads `parameters` of a section `postgresql`, with a warning about those that are not the operator's.
+pub(super) fn parameters(section: &mut Section<'_>, findings: &mut Findings) -> Vec<(String, String)> {
+    let key = "parameters";
+    let parameters = section.parameters(key, findings);
+    let node = section.get(key);
+    for (name, value) in &parameters {
+        if let (true, Some(node)) = (OURS.contains(&name.to_ascii_lowercase().as_str()), node) {
+            findings.warnings.push(Fault {
+                origin: node.get(name).map_or_else(Origin::default, |node| node.origin.clone()),
+                key: format!("postgresql.{key}.{name}"),
+                found: format!("found `{value}`"),
+                expected: "Matriarch sets this parameter itself: this one has no effect".to_owned(),
+            });
+        }
+    }
+    parameters
 }
 
 /// Whether only the dynamic configuration sets it.

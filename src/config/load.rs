@@ -111,7 +111,7 @@ fn written(path: Option<&Path>, only_text: Option<&Variable>, findings: &mut Fin
     });
     let mut root = Node { value: Value::Map(Vec::new()), ..Node::default() };
     for (source, text) in &sources {
-        match tree::parse(text, source) {
+        match tree::parse(text, source, &mut findings.warnings) {
             Ok(node) => root.merge(node),
             Err(fault) => findings.faults.push(fault),
         }

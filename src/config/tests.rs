@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use super::*;
 
+mod spellings;
+
 const WHOLE: &str = "\
 scope: main
 name: a
