@@ -164,7 +164,8 @@ pub fn base(namespace: &str, scope: &str) -> String {
 
 /// The configuration file: the option, `MATRIARCH_CONFIG_FILE`, `PATRONICTL_CONFIG_FILE`, or patronictl's own.
 /// Only a file that somebody named must exist.
-fn config_path(context: &Context) -> Result<Option<PathBuf>, CliError> {
+/// The configuration file that is named, or found where it usually is.
+pub fn config_path(context: &Context) -> Result<Option<PathBuf>, CliError> {
     let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let named = context
         .global

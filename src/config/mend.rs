@@ -5,6 +5,8 @@ use serde_json::{Map, Value as Json};
 
 use super::dynamic::{self, SYNC_MODE};
 use super::fault::{Fault, Faults, Origin};
+use super::given::new_parameters;
+use super::guc;
 use super::reader::Findings;
 use super::tree::Node;
 use crate::model::{SyncMode, SyncSettings};
@@ -58,7 +60,8 @@ pub fn mended(text: &str, before: &str) -> Mended {
 /// change elsewhere.
 pub fn refuse_faults(before: &Map<String, Json>, after: &Map<String, Json>) -> Result<(), Faults> {
     let known = faults(before);
-    let new: Vec<Fault> = faults(after).into_iter().filter(|fault| !known.contains(fault)).collect();
+    let new = faults(after).into_iter().filter(|fault| !known.contains(fault));
+    let new: Vec<Fault> = new.chain(guc::faults(&new_parameters(before, after))).collect();
     if new.is_empty() { Ok(()) } else { Err(Faults(new)) }
 }
 
@@ -199,6 +202,12 @@ mod tests {
         );
         assert!(!said.contains("ttl"), "{said}");
         assert_eq!(refuse_faults(&before, &map(json!({"ttl": "long", "pause": true, "other": {}}))), Ok(()));
+        let parameters = json!({"Max_connections": 24, "wal_level": "minimal", "max_wal_senders": 5, "a": 1});
+        let refused = refuse_faults(&before, &map(json!({"postgresql": {"parameters": parameters}})));
+        let expected =
+            "config: postgresql.parameters.Max_connections: found `24`; write a number from 25 to 262143
+config: postgresql.parameters.wal_level: found `minimal`; write one of replica, hot_standby, logical";
+        assert_eq!(refused.expect_err("two faults").to_string(), expected);
     }
 
     #[test]

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use super::fault::{Fault, Origin};
 use super::tree::{Node, Value};
-use super::{known, units};
+use super::units;
+use crate::model::nearest;
 
 /// Faults and warnings so far.
 #[derive(Default)]
@@ -232,7 +233,7 @@ impl<'a> Section<'a> {
     pub(super) fn finish(&self, findings: &mut Findings) {
         let Some(Value::Map(entries)) = self.node.map(|node| &node.value) else { return };
         for (key, node) in entries.iter().filter(|(key, _)| !self.asked.contains(key.as_str())) {
-            let expected = match known::nearest(key, self.asked.iter().copied()) {
+            let expected = match nearest(key, self.asked.iter().copied()) {
                 Some(near) => format!("did you mean `{near}`?"),
                 None => "this key is not known and has no effect".to_owned(),
             };

@@ -33,6 +33,7 @@ mod access_rules;
 mod conninfo;
 mod control;
 mod files;
+mod judge;
 mod program;
 
 mod adoption;
@@ -60,6 +61,7 @@ mod storage;
 pub use adoption::Adoption;
 pub use error::Error;
 pub use handle::{LeaderHistory, Postgres, Progress, RewindReport, Started, Stopped};
+pub use judge::{Refused, refused};
 pub use kept::kept_dynamic;
 pub use password::Password;
 pub use probe::Probe;

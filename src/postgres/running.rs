@@ -37,6 +37,7 @@ pub(super) fn reload(inner: &Inner) -> Result<(), Error> {
 /// Replaces the parameters; broken access rules are rolled back.
 pub(super) async fn apply(inner: &Inner, parameters: Parameters) -> Result<(), Error> {
     let setup = &inner.setup;
+    let parameters = inner.judged(parameters).await;
     files::write_main_again(inner, &parameters)?;
     let paths = [files::hba_file(setup), files::ident_file(setup)];
     let former = paths.clone().map(|path| fs::read_to_string(path).ok());
