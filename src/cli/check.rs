@@ -26,10 +26,9 @@ pub async fn execute(context: &Context, args: &CheckArgs) -> CliResult {
     let path = args.file.clone().or_else(|| context.global.config_file.clone());
     let mut found = config::check(&Sources { path, environment: environment(), ..Sources::default() });
     if let Some(config) = &found.config {
-        match ParameterJudge::of(config).faults(&found.parameters).await {
-            Ok(refused) => found.warnings.extend(refused.into_iter().map(left_out)),
-            // Why programs cannot be run is among the faults.
-            Err(_) => {}
+        // Programs that cannot be run are among the faults already.
+        if let Ok(refused) = ParameterJudge::of(config).faults(&found.parameters).await {
+            found.warnings.extend(refused.into_iter().map(left_out));
         }
     }
     for warning in &found.warnings {

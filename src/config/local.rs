@@ -83,6 +83,24 @@ impl fmt::Display for Address {
 }
 
 impl Address {
+    /// Reads `HOST,HOST:PORT`, as [`Address::parse`] does one host.
+    pub fn parse_list(text: &str, default_port: Option<u16>) -> Option<Address> {
+        let (others, last) = match text.rsplit_once(',') {
+            Some((others, last)) => (others.split(',').collect(), last),
+            None => (Vec::new(), text),
+        };
+        let Address { host, port } = Address::parse(last, default_port)?;
+        let parse =
+            |other: &&str| Address::parse(&format!("[{}]:1", other.trim().trim_matches(['[', ']'])), None);
+        let mut hosts: Vec<String> = Vec::new();
+        for other in &others {
+            hosts.push(parse(other)?.host);
+        }
+        hosts.push(host);
+        let one_is_missing = 1 < hosts.len() && hosts.iter().any(String::is_empty);
+        (!one_is_missing).then(|| Address { host: hosts.join(","), port })
+    }
+
     /// Reads `HOST:PORT` or, with a default, `HOST`.
     pub fn parse(text: &str, default_port: Option<u16>) -> Option<Address> {
         let text = text.trim();
@@ -90,11 +108,8 @@ impl Address {
             Some((host, port)) if !port.contains(']') => (host, port.parse().ok()?),
             Some(_) | None => (text, default_port?),
         };
-        let bare = |host: &str| host.trim().trim_start_matches('[').trim_end_matches(']').to_owned();
-        let hosts: Vec<String> = host.split(',').map(bare).collect();
-        let one_is_missing = 1 < hosts.len() && hosts.iter().any(String::is_empty);
-        let host = hosts.join(",");
-        (port != 0 && !one_is_missing && !host.contains(['/', ' '])).then_some(Address { host, port })
+        let host = host.trim().trim_start_matches('[').trim_end_matches(']').to_owned();
+        (port != 0 && !host.contains(['/', ' ', ','])).then_some(Address { host, port })
     }
 }
 
@@ -246,6 +261,22 @@ pub(super) fn address(
     required: bool,
     findings: &mut Findings,
 ) -> Address {
+    let parse = |text: &str| Address::parse(text, default_port);
+    parsed(section, key, required, parse, findings)
+}
+
+/// `ADDRESS,ADDRESS:PORT` under `listen`, for PostgreSQL.
+pub(super) fn addresses(section: &mut Section<'_>, findings: &mut Findings) -> Address {
+    parsed(section, "listen", true, |text| Address::parse_list(text, Some(5432)), findings)
+}
+
+fn parsed(
+    section: &mut Section<'_>,
+    key: &'static str,
+    required: bool,
+    parse: impl Fn(&str) -> Option<Address>,
+    findings: &mut Findings,
+) -> Address {
     let expected = "write ADDRESS:PORT, as in 127.0.0.1:8008";
     let Some(node) = section.get(key) else {
         if required {
@@ -253,7 +284,7 @@ pub(super) fn address(
         }
         return Address::default();
     };
-    match super::reader::plain(node).and_then(|text| Address::parse(&text, default_port)) {
+    match super::reader::plain(node).and_then(|text| parse(&text)) {
         Some(address) => address,
         None => {
             section.fault(key, node, expected, findings);

@@ -5,7 +5,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 use super::guc;
-use super::local::{Address, address};
+use super::local::{Address, address, addresses};
 use super::reader::{Findings, Section};
 
 /// The local PostgreSQL.
@@ -139,7 +139,7 @@ const BASEBACKUP_REFUSED: [&str; 11] = [
 /// Reads the section.
 pub(super) fn read(top: &mut Section<'_>, findings: &mut Findings) -> Postgresql {
     let mut section = top.section("postgresql", findings);
-    let listen = address(&mut section, "listen", Some(5432), true, findings);
+    let listen = addresses(&mut section, findings);
     let connect_address = match section.get("connect_address") {
         Some(_) => address(&mut section, "connect_address", Some(5432), false, findings),
         None => Address { host: local_host(&listen.host), port: listen.port },

@@ -208,7 +208,7 @@ impl<'a> Section<'a> {
         findings.faults.push(Fault {
             origin: node.origin.clone(),
             key: self.key(key),
-            found: node.found(),
+            found: found(key, node),
             expected: expected.to_owned(),
         });
     }
@@ -224,7 +224,7 @@ impl<'a> Section<'a> {
         findings.warnings.push(Fault {
             origin: node.origin.clone(),
             key: self.key(key),
-            found: node.found(),
+            found: found(key, node),
             expected: expected.to_owned(),
         });
     }
@@ -251,6 +251,11 @@ impl<'a> Section<'a> {
 pub fn list_items(text: &str) -> Vec<String> {
     let bare = |item: &str| item.trim().trim_start_matches("- ").trim().trim_matches(['\'', '"']).to_owned();
     text.split([',', '\n']).map(bare).filter(|item| !item.is_empty()).collect()
+}
+
+/// The value in a few words; a secret is not shown.
+fn found(key: &str, node: &Node) -> String {
+    if key.ends_with("password") { "is set".to_owned() } else { node.found() }
 }
 
 /// Nothing is said by it.

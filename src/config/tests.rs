@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::*;
 
+mod samples;
 mod spellings;
 
 const WHOLE: &str = "\
