@@ -273,6 +273,15 @@ fn stripped(text: &str, names_are_ours: bool) -> String {
     text.split_inclusive('\n').filter(|line| !ours(&name(line))).collect()
 }
 
+/// The controlled parameters that are configured below what the control file demands of a standby.
+pub(super) fn lowered(parameters: &Parameters, minimums: &BTreeMap<String, u64>) -> Vec<String> {
+    let below = |(name, value): &&(String, String)| {
+        let configured = value.parse::<u64>().ok();
+        minimums.get(name).zip(configured).is_some_and(|(minimum, configured)| configured < *minimum)
+    };
+    parameters.command_line.iter().filter(below).map(|(name, _)| name.clone()).collect()
+}
+
 /// The postmaster's command line: the controlled parameters, none below what the control file demands of a standby.
 pub(super) fn command_line(parameters: &Parameters, minimums: &BTreeMap<String, u64>) -> Vec<String> {
     let raised = |name: &str, value: &str| {
@@ -335,5 +344,7 @@ mod tests {
         };
         let minimums = BTreeMap::from([("max_connections".to_owned(), 100)]);
         assert_eq!(command_line(&parameters, &minimums)[0], "--max_connections=100");
+        assert_eq!(lowered(&parameters, &minimums), ["max_connections"]);
+        assert_eq!(lowered(&parameters, &BTreeMap::from([("max_connections".to_owned(), 50)])), [""; 0]);
     }
 }

@@ -53,6 +53,7 @@ mod clone;
 mod init_scripts;
 mod kept;
 mod knock;
+mod lowered;
 mod probe;
 mod rewind;
 mod rotation;
