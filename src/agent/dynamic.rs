@@ -1,5 +1,6 @@
 //! The settings in force: the local file under the key `config`, applied while running.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -34,6 +35,7 @@ pub(super) struct Dynamic {
     /// Where the REST interface and PostgreSQL have listened since the start.
     listens: [Address; 2],
     local_changed: bool,
+    warned: BTreeSet<String>,
     applied: Option<Parameters>,
     pub(super) kept: Kept,
     relist: watch::Sender<Duration>,
@@ -53,7 +55,8 @@ impl Dynamic {
     ) -> Dynamic {
         let parameters = wiring::parameters(&effective);
         let listens = listens(&local);
-        let Effective { settings, text, .. } = effective;
+        let Effective { settings, text, warnings, .. } = effective;
+        warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
         Dynamic {
             sources,
             local,
@@ -65,6 +68,7 @@ impl Dynamic {
             major,
             listens,
             local_changed: false,
+            warned: warnings.into_iter().collect(),
             applied: None,
             kept: Kept::default(),
             relist,
@@ -182,9 +186,9 @@ impl Dynamic {
         };
         match config::effective(&self.local, Some(&text), self.major) {
             Ok(effective) => {
-                for warning in &effective.warnings {
-                    tracing::warn!("{warning}");
-                }
+                let news = effective.warnings.iter().filter(|warning| !self.warned.contains(*warning));
+                news.for_each(|warning| tracing::warn!("{warning}"));
+                self.warned = effective.warnings.iter().cloned().collect();
                 self.parameters = wiring::parameters(&effective);
                 self.settings = effective.settings;
                 self.text = effective.text;

@@ -11,7 +11,10 @@ use super::fencing::Fencing;
 use super::pods;
 use crate::etcd::{Cas, Etcd, EtcdError, LeaseKeeper};
 use crate::kube::Kube;
-use crate::model::{Finished, Job, JobKind, LeaseId, MemberName, Moment, Outcome, Running, Term, Timeline};
+use crate::model::{
+    Finished, Job, JobKind, Leading, LeaseFacts, LeaseId, MemberName, Moment, Outcome, Running, Term,
+    Timeline,
+};
 use crate::os::clock;
 use crate::postgres::{Postgres, Progress, Started};
 
@@ -97,6 +100,9 @@ async fn run(tools: &Tools, lease: Option<&LeaseKeeper>, job: Job) -> Outcome {
         Job::Bootstrap { seen } => return bootstrap(tools, lease, seen).await,
         Job::Clone { from } => postgres.clone_from(&from, tools.progress.clone()).await,
         Job::StartStandby { follow, within } => {
+            if follow.is_none() {
+                lower_minimums(tools, lease).await;
+            }
             postgres.start_standby(follow.as_ref(), within).await.map(|started| match started {
                 Started::Ready => {}
                 Started::StillRecovering => tracing::warn!("PostgreSQL is still recovering; waiting on"),
@@ -132,6 +138,19 @@ async fn run(tools: &Tools, lease: Option<&LeaseKeeper>, job: Job) -> Outcome {
     match ended {
         Ok(()) => Outcome::Done,
         Err(error) => Outcome::Failed(error.chain()),
+    }
+}
+
+/// A standby must not have less than its primary, so that the primary comes first.
+async fn lower_minimums(tools: &Tools, lease: Option<&LeaseKeeper>) {
+    let leads = |facts: &LeaseFacts| match facts.leading {
+        Leading::Yes(term) => facts.allows_promotion(term, clock::now()),
+        Leading::No | Leading::Unknown => false,
+    };
+    if lease.is_some_and(|lease| leads(&lease.facts().borrow()))
+        && let Err(error) = tools.postgres.lower_minimums().await
+    {
+        tracing::warn!(error = error.chain(), "some parameters stay as high as they were");
     }
 }
 

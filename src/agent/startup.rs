@@ -63,6 +63,7 @@ pub(super) async fn fence_and_adopt(
     if postgres.holds_no_database() {
         return Err(RunError::NotADatabase { data_dir: postgres.setup().data_dir.clone() });
     }
+    postgres.judge_parameters().await;
     let (fencing, found) = Fencing::start(postgres, setup, rule).map_err(RunError::Fence)?;
     let was_armed = matches!(found, Found::Armed { .. });
     match what_runs(postgres, &found, signals).await {

@@ -59,6 +59,7 @@ pub(super) fn api_setup(config: &Config) -> ApiSetup {
         extra_headers: rest.http_extra_headers.clone(),
         server_tokens: rest.server_tokens.parse().unwrap_or_default(),
         scope: config.scope.clone(),
+        judge: Some(super::ParameterJudge::of(config)),
         ..ApiSetup::default()
     }
 }
@@ -96,9 +97,14 @@ pub(super) fn postgres_setup(config: &Config, effective: &Effective) -> Setup {
         init_scripts: bootstrap.init_scripts,
         basebackup: postgresql.basebackup.clone(),
         rewind_options: postgresql.rewind_options.clone(),
-        pg_ctl_timeout: postgresql.pg_ctl_timeout,
         uid_gid: None,
     }
+}
+
+/// Where the programs of PostgreSQL are, and nothing else.
+pub(super) fn programs(config: &Config) -> Setup {
+    let postgresql = &config.postgresql;
+    Setup { bin_dir: postgresql.bin_dir.clone(), bin_names: postgresql.bin_name.clone(), ..Setup::default() }
 }
 
 /// Where Debian's libpq looks for sockets.

@@ -10,6 +10,9 @@ use super::places::Class;
 use super::{ApiSetup, json};
 use crate::agent::OrderError;
 
+/// Warnings in one answer: clients bound the length of headers.
+const WARNINGS_MAX: usize = 8;
+
 /// Status, headers and body. A handler returns it; a refusal on the way is an `Err` of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Answer {
@@ -17,7 +20,7 @@ pub(super) struct Answer {
     /// `None`: a status line and nothing else.
     kind: Option<&'static str>,
     pub(super) body: String,
-    extra: Option<(&'static str, &'static str)>,
+    extra: Option<(&'static str, String)>,
 }
 
 impl Answer {
@@ -43,8 +46,24 @@ impl Answer {
 
     /// 401, naming the realm.
     pub(super) fn unauthorized(text: &str) -> Answer {
-        let extra = Some(("www-authenticate", "Basic realm=\"Patroni\""));
+        let extra = Some(("www-authenticate", "Basic realm=\"Patroni\"".to_owned()));
         Answer { extra, ..Answer::text(401, text) }
+    }
+
+    /// This answer, with what its reader should know in a header: the body is what old clients expect.
+    pub(super) fn warn(self, warnings: &[String]) -> Answer {
+        let plain = |c: char| match c {
+            '"' => '\'',
+            c if c == ' ' || c.is_ascii_graphic() => c,
+            _ => '?',
+        };
+        let warn = |text: &String| format!("299 - \"{}\"", text.chars().map(plain).collect::<String>());
+        let mut lines: Vec<String> = warnings.iter().take(WARNINGS_MAX).map(warn).collect();
+        if let more @ 1.. = warnings.len().saturating_sub(WARNINGS_MAX) {
+            lines.push(warn(&format!("and {more} more, which the log names")));
+        }
+        let extra = (!lines.is_empty()).then(|| ("warning", lines.join(", ")));
+        Answer { extra: extra.or(self.extra), ..self }
     }
 
     /// The page a protocol error is answered with.
@@ -93,9 +112,28 @@ impl Answer {
             }
         }
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
-        if let Some((name, value)) = self.extra {
-            headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
+        if let Some((name, value)) = self.extra.and_then(|(name, value)| Some((name, value.try_into().ok()?)))
+        {
+            headers.insert(HeaderName::from_static(name), value);
         }
         response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn warnings_are_one_header_that_every_client_can_read() {
+        let told = |warnings: &[String]| {
+            let answer = Answer::text(200, "x").warn(warnings).into_response(&ApiSetup::default());
+            answer.headers().get("warning").map(|value| value.to_str().expect("ASCII").to_owned())
+        };
+        assert_eq!(told(&[]), None);
+        let said = told(&["a \"b\"\n\u{e4}".to_owned(), "c".to_owned()]);
+        assert_eq!(said.as_deref(), Some("299 - \"a 'b'??\", 299 - \"c\""));
+        let many = told(&vec!["x".to_owned(); 10]).expect("there");
+        assert!(many.ends_with("299 - \"and 2 more, which the log names\""), "{many}");
     }
 }

@@ -4,7 +4,7 @@ use serde_json::{Map, Value};
 
 use super::answer::Answer;
 use super::{cluster, json, wire};
-use crate::agent::Handle;
+use crate::agent::{Handle, ParameterJudge};
 use crate::config;
 
 /// GET.
@@ -20,19 +20,23 @@ pub(super) async fn get(handle: &Handle) -> Answer {
 
 /// PATCH: merges, and writes only if nobody else did meanwhile. Where the key is gone it is what is in force that is
 /// changed: a pause that is kept must be one that can be ended.
-pub(super) async fn patch(handle: &Handle, change: Map<String, Value>) -> Result<Answer, Answer> {
+pub(super) async fn patch(
+    handle: &Handle,
+    judge: Option<&ParameterJudge>,
+    change: Map<String, Value>,
+) -> Result<Answer, Answer> {
     let view = handle.read_cluster().await.map_err(|error| Answer::unavailable(&error))?;
-    let written = wire::config_of(&view);
-    let (lost, revision) = (written.is_none(), view.config.as_ref().map_or(0, |key| key.mod_revision));
-    let Some(before) = written.or_else(|| in_force(handle)) else {
+    let stored = wire::config_of(&view);
+    let (lost, revision) = (stored.is_none(), view.config.as_ref().map_or(0, |key| key.mod_revision));
+    let Some(before) = stored.or_else(|| in_force(handle)) else {
         return Err(Answer::text(503, "the key config is missing or no object"));
     };
     let mut config = before.clone();
     if merge(&mut config, change) || lost {
-        usable(&before, &config)?;
+        usable(judge, &before, &config).await?;
         write(handle, &config, Some(revision), 503).await?;
     }
-    Ok(Answer::json(200, &Value::Object(config)))
+    Ok(written(&before, config))
 }
 
 fn in_force(handle: &Handle) -> Option<Map<String, Value>> {
@@ -40,20 +44,45 @@ fn in_force(handle: &Handle) -> Option<Map<String, Value>> {
 }
 
 /// PUT: replaces whatever is there, and says what it was given.
-pub(super) async fn put(handle: &Handle, config: Map<String, Value>) -> Result<Answer, Answer> {
+pub(super) async fn put(
+    handle: &Handle,
+    judge: Option<&ParameterJudge>,
+    config: Map<String, Value>,
+) -> Result<Answer, Answer> {
     let view = handle.read_cluster().await.map_err(|error| Answer::unavailable(&error))?;
     let before = wire::config_of(&view);
+    let known = before.clone().unwrap_or_default();
     if before.as_ref() != Some(&config) {
-        usable(&before.unwrap_or_default(), &config)?;
+        usable(judge, &known, &config).await?;
         write(handle, &config, None, 502).await?;
     }
-    Ok(Answer::json(200, &Value::Object(config)))
+    Ok(written(&known, config))
+}
+
+/// What is there now, with a word about what of it has no effect.
+fn written(before: &Map<String, Value>, after: Map<String, Value>) -> Answer {
+    let warnings = config::new_warnings(before, &after);
+    let warnings: Vec<String> = warnings.iter().map(ToString::to_string).collect();
+    Answer::json(200, &Value::Object(after)).warn(&warnings)
 }
 
 /// Nothing is written that members could not use: every fault is named at once.
-fn usable(before: &Map<String, Value>, after: &Map<String, Value>) -> Result<(), Answer> {
+async fn usable(
+    judge: Option<&ParameterJudge>,
+    before: &Map<String, Value>,
+    after: &Map<String, Value>,
+) -> Result<(), Answer> {
     let refuse = |faults| Answer::text(400, format!("nothing was changed:\n{faults}"));
-    config::refuse_faults(before, after).map_err(refuse)
+    config::refuse_faults(before, after).map_err(refuse)?;
+    let Some(judge) = judge else { return Ok(()) };
+    match judge.faults(&config::new_parameters(before, after)).await {
+        Ok(faults) if faults.is_empty() => Ok(()),
+        Ok(faults) => Err(refuse(config::Faults(faults))),
+        Err(why) => {
+            tracing::warn!(why, "new parameters were taken unseen: PostgreSQL could not be asked");
+            Ok(())
+        }
+    }
 }
 
 async fn write(

@@ -165,8 +165,12 @@ impl Routes {
         let _place = place(Class::Change)?;
         let handle = &self.handle;
         match route {
-            Unsafe::PatchConfig => config::patch(handle, required(&head.headers, body).await?).await,
-            Unsafe::PutConfig => config::put(handle, required(&head.headers, body).await?).await,
+            Unsafe::PatchConfig => {
+                config::patch(handle, setup.judge.as_ref(), required(&head.headers, body).await?).await
+            }
+            Unsafe::PutConfig => {
+                config::put(handle, setup.judge.as_ref(), required(&head.headers, body).await?).await
+            }
             Unsafe::Restart => operate::restart(handle, optional(body).await?).await,
             Unsafe::CancelRestart => Ok(operate::cancel_restart(handle).await),
             Unsafe::Reload => operate::reload(handle).await,

@@ -4,6 +4,8 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
+use crate::agent::ParameterJudge;
+
 /// Everything the server needs from the configuration. All but `listen` and `tls` take effect with the next request.
 #[derive(Clone, Default)]
 pub struct ApiSetup {
@@ -24,6 +26,8 @@ pub struct ApiSetup {
     pub server_tokens: ServerTokens,
     /// The cluster's name.
     pub scope: String,
+    /// Says which parameters of PostgreSQL no member could start with; `None`: everything is written.
+    pub judge: Option<ParameterJudge>,
     /// Serve HTTPS with this.
     pub tls: Option<Arc<rustls::ServerConfig>>,
     /// Unsafe requests need a verified client certificate. Meaningful with `tls` only.

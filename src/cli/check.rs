@@ -8,7 +8,7 @@ use super::dispatch::Context;
 use super::error::CliResult;
 use super::exit::Exit;
 use super::target::environment;
-use crate::agent;
+use crate::agent::{self, ParameterJudge};
 use crate::config::{self, Fault, Faults, Sources};
 
 /// Options of `check`.
@@ -22,9 +22,15 @@ pub struct CheckArgs {
 }
 
 /// Runs `check`.
-pub fn execute(context: &Context, args: &CheckArgs) -> CliResult {
+pub async fn execute(context: &Context, args: &CheckArgs) -> CliResult {
     let path = args.file.clone().or_else(|| context.global.config_file.clone());
     let mut found = config::check(&Sources { path, environment: environment(), ..Sources::default() });
+    if let Some(config) = &found.config {
+        // Programs that cannot be run are among the faults already.
+        if let Ok(refused) = ParameterJudge::of(config).faults(&found.parameters).await {
+            found.warnings.extend(refused.into_iter().map(left_out));
+        }
+    }
     for warning in &found.warnings {
         context.ui.say(&format!("warning: {warning}"));
     }
@@ -47,4 +53,9 @@ pub fn execute(context: &Context, args: &CheckArgs) -> CliResult {
     }
     context.ui.say("The configuration is valid");
     Ok(Exit::Done)
+}
+
+/// A member starts without a parameter that PostgreSQL would not start with.
+fn left_out(fault: Fault) -> Fault {
+    Fault { expected: format!("this parameter is left out: {}", fault.expected), ..fault }
 }

@@ -63,7 +63,7 @@ fn dispatch(context: &Context, command: Command, parameters: Vec<(String, String
     match command {
         Command::Run(args) => run::execute(context, &args, parameters),
         Command::Guard(args) => guard::execute(&args),
-        Command::Check(args) => check::execute(context, &args),
+        Command::Check(args) => wait(check::execute(context, &args)),
         Command::List(args) => wait(list::execute(context, &args)),
         Command::Topology(args) => wait(topology::execute(context, &args)),
         Command::Switchover(args) => wait(switchover::execute(context, &args)),

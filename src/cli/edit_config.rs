@@ -17,8 +17,10 @@ use super::exit::Exit;
 use super::output::{sorted, to_yaml};
 use super::setting::{Setting, merge, parse_yaml};
 use super::show_config::read;
+use super::target::{config_path, environment};
 use super::ui::Consent;
-use crate::config;
+use crate::agent::ParameterJudge;
+use crate::config::{self, Sources};
 
 /// Options of `edit-config`.
 #[derive(Debug, Args)]
@@ -56,9 +58,13 @@ pub async fn execute(context: &Context, args: &EditConfigArgs) -> CliResult {
     let known = before.as_object().cloned().unwrap_or_default();
     config::refuse_faults(&known, changed)
         .map_err(|faults| CliError::failed(format!("nothing was changed:\n{faults}")))?;
+    judge(context, &config::new_parameters(&known, changed)).await?;
     if after == before {
         context.ui.say("Not changed");
         return Ok(Exit::Done);
+    }
+    for warning in config::new_warnings(&known, changed) {
+        context.ui.say(&format!("warning: {warning}"));
     }
     if !args.quiet {
         context.ui.say(&difference(&before, &after)?);
@@ -70,6 +76,27 @@ pub async fn execute(context: &Context, args: &EditConfigArgs) -> CliResult {
     }
     context.ui.say("Configuration changed");
     Ok(Exit::Done)
+}
+
+/// Refuses parameters that the PostgreSQL of this machine would not start with, where the configuration names one.
+async fn judge(context: &Context, given: &[config::Given]) -> Result<(), CliError> {
+    let sources = Sources { path: config_path(context)?, environment: environment(), ..Sources::default() };
+    let asked = match config::load(&sources) {
+        _ if given.is_empty() => return Ok(()),
+        Ok(loaded) => ParameterJudge::of(&loaded.config).faults(given).await,
+        Err(_no_member) => Err("this is no member's configuration".to_owned()),
+    };
+    match asked {
+        Ok(faults) if faults.is_empty() => Ok(()),
+        Ok(faults) => Err(CliError::failed(format!("nothing was changed:\n{}", config::Faults(faults)))),
+        Err(why) => {
+            context.ui.say(&format!(
+                "warning: no PostgreSQL was asked what it says of the parameters ({why}); members leave out what \
+                 theirs refuses, and say so in their logs"
+            ));
+            Ok(())
+        }
+    }
 }
 
 fn changed(context: &Context, args: &EditConfigArgs, before: &Value) -> Result<Value, CliError> {

@@ -24,7 +24,10 @@ pub fn find(context: &Context, cluster: Option<&str>) -> Result<Target, CliError
             let fault =
                 || CliError::failed(format!("failed to read {}", path.display())).exit(Exit::Configuration);
             let text = std::fs::read_to_string(&path).map_err(|error| fault().because(&error))?;
-            serde_saphyr::from_str(&text).map_err(|error| fault().because(&error))?
+            // Of a key that is given twice the last one counts, as where the member reads it.
+            let options =
+                serde_saphyr::options! { duplicate_keys: serde_saphyr::DuplicateKeyPolicy::LastWins };
+            serde_saphyr::from_str_with_options(&text, options).map_err(|error| fault().because(&error))?
         }
     };
     from_settings(
@@ -73,7 +76,7 @@ impl Settings {
         let scheme = self.text(&[section, "protocol"]).unwrap_or_else(|| "http".to_owned());
         let listed = match self.get(&[section, "hosts"]) {
             Some(Value::Array(hosts)) => hosts.iter().map(one_line).collect(),
-            Some(hosts) => one_line(&hosts).split(',').map(|host| host.trim().to_owned()).collect(),
+            Some(hosts) => hosts.as_str().map_or_else(|| vec![one_line(&hosts)], config::list_items),
             None => ["host", "url"].iter().filter_map(|key| self.text(&[section, key])).take(1).collect(),
         };
         let url = |host: String| {
@@ -161,7 +164,8 @@ pub fn base(namespace: &str, scope: &str) -> String {
 
 /// The configuration file: the option, `MATRIARCH_CONFIG_FILE`, `PATRONICTL_CONFIG_FILE`, or patronictl's own.
 /// Only a file that somebody named must exist.
-fn config_path(context: &Context) -> Result<Option<PathBuf>, CliError> {
+/// The configuration file that is named, or found where it usually is.
+pub fn config_path(context: &Context) -> Result<Option<PathBuf>, CliError> {
     let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let named = context
         .global

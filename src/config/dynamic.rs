@@ -7,6 +7,7 @@ use serde_json::Value as Json;
 
 use super::fault::{Faults, Origin};
 use super::local::Config;
+use super::postgresql::{ROLE_VARIANTS, SCRIPTS};
 use super::reader::{Findings, Section};
 use super::tree::Node;
 use super::{guc, slots};
@@ -36,16 +37,41 @@ pub struct Effective {
 }
 
 /// Keys whose absence of effect an operator must know of, with what does not happen.
-const NOT_BUILT: [(&str, &str); 3] = [
+const NOT_BUILT: [(&str, &str); 6] = [
     (
         "failsafe_mode",
         "failsafe mode is not built yet: a primary that cannot reach etcd stops before its lease ends",
     ),
     ("standby_cluster", "standby clusters are not built yet: this is a cluster of its own"),
-    ("slots", "permanent slots stay where they are; they are not created or advanced yet"),
+    ("slots", PERMANENT_SLOTS),
+    ("permanent_slots", PERMANENT_SLOTS),
+    ("permanent_replication_slots", PERMANENT_SLOTS),
+    ("primary_race_backoff", "standbys compare what they have received, and do not wait"),
 ];
-/// Keys that other members or tools act on.
-const ACCEPTED: [&str; 3] = ["primary_race_backoff", "master_start_timeout", "master_stop_timeout"];
+const PERMANENT_SLOTS: &str = "permanent slots stay where they are; they are not created or advanced yet";
+/// Each name of a key, and the older one that counts where the first is not given.
+const RENAMED: [(&str, &str); 2] =
+    [("primary_start_timeout", "master_start_timeout"), ("primary_stop_timeout", "master_stop_timeout")];
+/// Keys of `postgresql` that are read in a member's own file, and not here.
+const OWN_FILE: [(&str, &str); 9] = [
+    ("basebackup", OWN_FILE_ONLY),
+    ("bin_dir", OWN_FILE_ONLY),
+    ("bin_name", OWN_FILE_ONLY),
+    ("config_base_name", OWN_FILE_ONLY),
+    ("custom_conf", OWN_FILE_ONLY),
+    ("database", OWN_FILE_ONLY),
+    ("krbsrvname", OWN_FILE_ONLY),
+    ("rewind", OWN_FILE_ONLY),
+    ("use_unix_socket", OWN_FILE_ONLY),
+];
+const OWN_FILE_ONLY: &str = "write it in each member's own file";
+/// Keys of `postgresql` that have no effect anywhere.
+const WITHOUT_EFFECT: [(&str, &str); 4] = [
+    ("create_replica_method", "standbys are made by base backups"),
+    ("create_replica_methods", "standbys are made by base backups"),
+    ("pg_ctl_timeout", "`primary_start_timeout` bounds a start"),
+    ("use_unix_socket_repl", "standbys connect to the leader by its `connect_address`"),
+];
 /// The key of the synchronous mode.
 pub(super) const SYNC_MODE: &str = "synchronous_mode";
 /// Keys of `postgresql` that only the local file may set.
@@ -173,16 +199,13 @@ pub(super) struct Dynamic {
 pub(super) fn read(node: &Node, findings: &mut Findings) -> (Settings, Dynamic) {
     let mut top = Section::root(node);
     let default = Settings::default();
-    let start = if top.get("primary_start_timeout").is_some() {
-        "primary_start_timeout"
-    } else {
-        "master_start_timeout"
-    };
-    let stop = if top.get("primary_stop_timeout").is_some() {
-        "primary_stop_timeout"
-    } else {
-        "master_stop_timeout"
-    };
+    let [start, stop] = RENAMED.map(|(name, older)| match top.get(name) {
+        Some(_) => {
+            top.without_effect(&[(older, "it is the former name of a key that is given too")], findings);
+            name
+        }
+        None => older,
+    });
     let stop = top.span(stop, default.primary_stop_timeout, findings);
     let mut settings = Settings {
         ttl: top.span("ttl", default.ttl, findings),
@@ -207,12 +230,11 @@ pub(super) fn read(node: &Node, findings: &mut Findings) -> (Settings, Dynamic) 
         let off = |node: &Node| {
             super::reader::plain(node).and_then(|text| super::units::boolean(&text)) == Some(false)
         };
-        if let Some(node) = top.get(key).filter(|node| !off(node)) {
-            top.warn(key, node, what, findings);
+        if top.get(key).is_some_and(|node| !off(node)) {
+            top.without_effect(&[(key, what)], findings);
         }
     }
     let dynamic = postgresql(&mut top, &mut settings, findings);
-    top.accept(&ACCEPTED);
     top.finish(findings);
     (settings, dynamic)
 }
@@ -255,7 +277,7 @@ fn postgresql(top: &mut Section<'_>, settings: &mut Settings, findings: &mut Fin
         section.get(key).is_some().then(|| section.flag(key, false, findings))
     };
     let dynamic = Dynamic {
-        parameters: section.parameters("parameters", findings),
+        parameters: guc::parameters(&mut section, findings),
         recovery_conf: section.parameters("recovery_conf", findings),
         pg_hba: section.list("pg_hba", false, findings),
         pg_ident: section.list("pg_ident", false, findings),
@@ -268,15 +290,9 @@ fn postgresql(top: &mut Section<'_>, settings: &mut Settings, findings: &mut Fin
             section.warn(key, node, "only a member's own file may set this: it has no effect here", findings);
         }
     }
-    section.accept(&[
-        "basebackup",
-        "bin_dir",
-        "callbacks",
-        "create_replica_methods",
-        "custom_conf",
-        "krbsrvname",
-    ]);
-    section.accept(&["pg_ctl_timeout", "use_unix_socket", "use_unix_socket_repl", "database", "rewind"]);
+    for keys in [&OWN_FILE[..], &WITHOUT_EFFECT, &SCRIPTS, &ROLE_VARIANTS] {
+        section.without_effect(keys, findings);
+    }
     section.finish(findings);
     dynamic
 }

@@ -1,7 +1,7 @@
 //! Patroni's variables, and those that only Matriarch has: the same configuration, over the file.
 
 use super::fault::{Fault, Origin};
-use super::reader::Findings;
+use super::reader::{Findings, list_items};
 use super::tree::{self, Node, Value};
 use super::variables::Variables;
 
@@ -95,7 +95,7 @@ pub(super) fn overlay(node: &mut Node, variables: &Variables, findings: &mut Fin
 
 /// A map of YAML.
 fn whole_section(text: &str, origin: &Origin, findings: &mut Findings) -> Node {
-    tree::parse(text, &origin.source).unwrap_or_else(|fault| {
+    tree::parse(text, &origin.source, &mut findings.warnings).unwrap_or_else(|fault| {
         findings.faults.push(fault);
         Node::default()
     })
@@ -113,12 +113,13 @@ fn structured(text: &str, origin: &Origin, findings: &mut Findings) -> Node {
     let trimmed = text.trim();
     let is_yaml = trimmed.starts_with(['[', '{', '-']);
     if !is_yaml && !trimmed.contains(": ") {
-        let bare = |item: &str| item.trim().trim_matches(['\'', '"']).to_owned();
-        let items = trimmed.split(',').map(|item| Node::text(&bare(item), origin)).collect();
+        let items = list_items(trimmed).iter().map(|item| Node::text(item, origin)).collect();
         return Node { value: Value::List(items), origin: origin.clone() };
     }
     let yaml = if is_yaml { trimmed.to_owned() } else { format!("{{{trimmed}}}") };
-    match tree::parse(&format!("value: {yaml}"), &origin.source) {
+    // On lines of its own, because a block list cannot stand behind its key.
+    let yaml = format!("value:\n {}", yaml.replace('\n', "\n "));
+    match tree::parse(&yaml, &origin.source, &mut findings.warnings) {
         Ok(node) => {
             node.get("value").map(|value| Node::from_json(&value.to_json(), origin)).unwrap_or_default()
         }

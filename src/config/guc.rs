@@ -2,14 +2,17 @@
 
 use std::collections::BTreeMap;
 
+use super::fault::{Fault, Origin};
+use super::given::Given;
 use super::local::Config;
+use super::reader::{Findings, Section};
 use super::units;
 
 /// What a controlled parameter may be.
 #[derive(Clone, Copy)]
 enum Accepts {
-    /// At least this.
-    AtLeast(i64),
+    /// From this to that.
+    Within(i64, i64),
     /// A boolean.
     Boolean,
     /// One of these.
@@ -21,17 +24,21 @@ enum Accepts {
 const CONTROLLED: [(&str, &str, Accepts); 10] = [
     ("wal_level", "replica", Accepts::OneOf(&["replica", "hot_standby", "logical"])),
     ("hot_standby", "on", Accepts::OneOf(&["on", "true", "yes", "1"])),
-    ("max_connections", "100", Accepts::AtLeast(25)),
-    ("max_wal_senders", "10", Accepts::AtLeast(3)),
-    ("max_prepared_transactions", "0", Accepts::AtLeast(0)),
-    ("max_locks_per_transaction", "64", Accepts::AtLeast(32)),
+    ("max_connections", "100", Accepts::Within(25, BACKENDS_MAX)),
+    ("max_wal_senders", "10", Accepts::Within(3, BACKENDS_MAX)),
+    ("max_prepared_transactions", "0", Accepts::Within(0, BACKENDS_MAX)),
+    ("max_locks_per_transaction", "64", Accepts::Within(32, i32::MAX as i64)),
     ("track_commit_timestamp", "off", Accepts::Boolean),
-    ("max_replication_slots", "10", Accepts::AtLeast(4)),
-    ("max_worker_processes", "8", Accepts::AtLeast(2)),
+    ("max_replication_slots", "10", Accepts::Within(4, BACKENDS_MAX)),
+    ("max_worker_processes", "8", Accepts::Within(2, BACKENDS_MAX)),
     ("wal_log_hints", "on", Accepts::Boolean),
 ];
+/// PostgreSQL's `MAX_BACKENDS`.
+const BACKENDS_MAX: i64 = 0x3_FFFF;
 /// Set by us and by nobody else.
-const OURS: [&str; 8] = [
+const OURS: [&str; 10] = [
+    "config_file",
+    "data_directory",
     "listen_addresses",
     "port",
     "cluster_name",
@@ -94,11 +101,46 @@ pub(super) fn split(
         }
     }
     for name in OURS {
-        if parameters.remove(name).is_some() {
-            warnings.push(format!("postgresql.parameters.{name}: Matriarch sets this parameter itself"));
-        }
+        parameters.remove(name);
     }
     Split { parameters, command_line }
+}
+
+/// Reads `parameters` of a section `postgresql`, with a warning about those that are not the operator's.
+pub(super) fn parameters(section: &mut Section<'_>, findings: &mut Findings) -> Vec<(String, String)> {
+    let key = "parameters";
+    let parameters = section.parameters(key, findings);
+    let node = section.get(key);
+    for (name, value) in &parameters {
+        if let (true, Some(node)) = (OURS.contains(&name.to_ascii_lowercase().as_str()), node) {
+            findings.warnings.push(Fault {
+                origin: node.get(name).map_or_else(Origin::default, |node| node.origin.clone()),
+                key: format!("postgresql.{key}.{name}"),
+                found: format!("found `{value}`"),
+                expected: "Matriarch sets this parameter itself: this one has no effect".to_owned(),
+            });
+        }
+    }
+    parameters
+}
+
+/// Faults of controlled parameters where they are written: elsewhere the default counts in their place.
+pub(super) fn faults(parameters: &[Given]) -> Vec<Fault> {
+    let fault = |given: &Given| {
+        let (_, _, accepts) = CONTROLLED.iter().find(|(name, ..)| given.name.eq_ignore_ascii_case(name))?;
+        let allowed = match accepts {
+            Accepts::Within(least, most) => format!("write a number from {least} to {most}"),
+            Accepts::Boolean => "write on or off".to_owned(),
+            Accepts::OneOf(values) => format!("write one of {}", values.join(", ")),
+        };
+        (!accepted(&given.value, *accepts)).then(|| given.fault(&allowed))
+    };
+    parameters.iter().filter_map(fault).collect()
+}
+
+/// Whether no configuration sets it, or it is written as another one.
+pub(super) fn is_ours(name: &str) -> bool {
+    OURS.iter().chain(&["wal_keep_segments"]).any(|known| known.eq_ignore_ascii_case(name))
 }
 
 /// Whether only the dynamic configuration sets it.
@@ -108,7 +150,9 @@ pub(super) fn is_controlled(name: &str) -> bool {
 
 fn accepted(value: &str, accepts: Accepts) -> bool {
     match accepts {
-        Accepts::AtLeast(least) => units::integer(value).is_some_and(|number| least <= number),
+        Accepts::Within(least, most) => {
+            units::integer(value).is_some_and(|number| (least..=most).contains(&number))
+        }
         Accepts::Boolean => units::boolean(value).is_some(),
         Accepts::OneOf(values) => values.contains(&value.to_ascii_lowercase().as_str()),
     }

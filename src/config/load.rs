@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::fault::{Fault, Faults, Origin};
+use super::given::{Given, given_in_file};
 use super::local::{self, Config};
 use super::machine::check_machine;
 use super::pod::{self, Pod};
@@ -34,6 +35,8 @@ pub struct Checked {
     pub warnings: Vec<Fault>,
     /// The configuration, as far as it can be read.
     pub config: Option<Config>,
+    /// The parameters that it gives: what is wrong with one of them is a warning, because it is left out.
+    pub parameters: Vec<Given>,
 }
 
 /// Where a configuration comes from.
@@ -53,7 +56,7 @@ pub struct Sources {
 /// # Errors
 /// Every fault at once.
 pub fn load(sources: &Sources) -> Result<Loaded, Faults> {
-    let (config, findings) = read(sources);
+    let (config, findings, _) = read(sources);
     match (config, findings.faults.is_empty()) {
         (Some(config), true) => Ok(Loaded { config, warnings: findings.warnings }),
         (_, _) => Err(Faults(findings.faults)),
@@ -62,19 +65,21 @@ pub fn load(sources: &Sources) -> Result<Loaded, Faults> {
 
 /// Reads as [`load`] does, and looks at this machine too, as far as the configuration can be read.
 pub fn check(sources: &Sources) -> Checked {
-    let (config, mut findings) = read(sources);
+    let (config, mut findings, parameters) = read(sources);
     if let Some(config) = &config {
         findings.faults.extend(check_machine(config));
     }
-    Checked { faults: findings.faults, warnings: findings.warnings, config }
+    Checked { faults: findings.faults, warnings: findings.warnings, config, parameters }
 }
 
-fn read(sources: &Sources) -> (Option<Config>, Findings) {
+fn read(sources: &Sources) -> (Option<Config>, Findings, Vec<Given>) {
     let mut findings = Findings::default();
     let Sources { path, environment, parameters } = sources;
     let variables = variables::resolve(environment, &mut findings);
     let only_text = variables.get("PATRONI_CONFIGURATION").filter(|_| path.is_none());
-    let Some(mut root) = written(path.as_deref(), only_text, &mut findings) else { return (None, findings) };
+    let Some(mut root) = written(path.as_deref(), only_text, &mut findings) else {
+        return (None, findings, Vec::new());
+    };
     if only_text.is_none() {
         environment::overlay(&mut root, &variables, &mut findings);
     }
@@ -95,7 +100,7 @@ fn read(sources: &Sources) -> (Option<Config>, Findings) {
     if alone {
         pod::name_variables(&mut findings);
     }
-    (config, findings)
+    (config, findings, given_in_file(&root))
 }
 
 /// What files, or the variable that stands for one, hold. `None`: they cannot be read.
@@ -111,7 +116,7 @@ fn written(path: Option<&Path>, only_text: Option<&Variable>, findings: &mut Fin
     });
     let mut root = Node { value: Value::Map(Vec::new()), ..Node::default() };
     for (source, text) in &sources {
-        match tree::parse(text, source) {
+        match tree::parse(text, source, &mut findings.warnings) {
             Ok(node) => root.merge(node),
             Err(fault) => findings.faults.push(fault),
         }

@@ -83,6 +83,24 @@ impl fmt::Display for Address {
 }
 
 impl Address {
+    /// Reads `HOST,HOST:PORT`, as [`Address::parse`] does one host.
+    pub fn parse_list(text: &str, default_port: Option<u16>) -> Option<Address> {
+        let (others, last) = match text.rsplit_once(',') {
+            Some((others, last)) => (others.split(',').collect(), last),
+            None => (Vec::new(), text),
+        };
+        let Address { host, port } = Address::parse(last, default_port)?;
+        let parse =
+            |other: &&str| Address::parse(&format!("[{}]:1", other.trim().trim_matches(['[', ']'])), None);
+        let mut hosts: Vec<String> = Vec::new();
+        for other in &others {
+            hosts.push(parse(other)?.host);
+        }
+        hosts.push(host);
+        let one_is_missing = 1 < hosts.len() && hosts.iter().any(String::is_empty);
+        (!one_is_missing).then(|| Address { host: hosts.join(","), port })
+    }
+
     /// Reads `HOST:PORT` or, with a default, `HOST`.
     pub fn parse(text: &str, default_port: Option<u16>) -> Option<Address> {
         let text = text.trim();
@@ -91,7 +109,7 @@ impl Address {
             Some(_) | None => (text, default_port?),
         };
         let host = host.trim().trim_start_matches('[').trim_end_matches(']').to_owned();
-        (port != 0 && !host.contains(['/', ' '])).then_some(Address { host, port })
+        (port != 0 && !host.contains(['/', ' ', ','])).then_some(Address { host, port })
     }
 }
 
@@ -132,6 +150,20 @@ pub struct Bootstrap {
 /// Members of one cluster are started together, or by hand within this.
 const WAIT_FOR_MEMBERS: Duration = Duration::from_secs(10);
 
+/// Keys of `log` that are Patroni's alone.
+const LOG_WITHOUT_EFFECT: [(&str, &str); 10] = [
+    ("traceback_level", "there are no tracebacks; errors are written with their causes"),
+    ("format", "lines have one form, as text or, with `type: json`, as JSON"),
+    ("dateformat", "times are written in one form"),
+    ("static_fields", "add fields where the lines are collected"),
+    ("loggers", "`level` holds for everything"),
+    ("max_queue_size", "up to 4096 lines wait; what is dropped beyond is counted"),
+    ("mode", "the umask of the supervisor decides"),
+    ("file_size", "`matriarch.log` is not rotated by its writer; logrotate can with `copytruncate`"),
+    ("file_num", "`matriarch.log` is not rotated by its writer; logrotate can with `copytruncate`"),
+    ("deduplicate_heartbeat_logs", "a decision is logged when it changes"),
+];
+
 /// Where the official image looks for scripts.
 const INIT_SCRIPTS: &str = "/docker-entrypoint-initdb.d";
 
@@ -156,7 +188,6 @@ pub(super) fn read(root: &Node, findings: &mut Findings) -> Option<Config> {
     let kubernetes = kubernetes::read(&mut top, &scope, name.as_ref().map(MemberName::as_str), findings);
     let ctl = restapi::read_ctl(&mut top, findings);
     unbuilt(&mut top, findings);
-    top.accept(&["thread_pool_size", "thread_stack_size"]);
     top.finish(findings);
     let name = name?;
     Some(Config {
@@ -224,16 +255,7 @@ fn log(mut log: Section<'_>, findings: &mut Findings) -> Log {
         }
     };
     let dir = log.text("dir", findings).map(PathBuf::from);
-    log.accept(&[
-        "traceback_level",
-        "format",
-        "dateformat",
-        "static_fields",
-        "loggers",
-        "max_queue_size",
-        "mode",
-    ]);
-    log.accept(&["file_size", "file_num", "deduplicate_heartbeat_logs"]);
+    log.without_effect(&LOG_WITHOUT_EFFECT, findings);
     log.finish(findings);
     Log { level: level.to_owned(), kind, dir }
 }
@@ -246,6 +268,22 @@ pub(super) fn address(
     required: bool,
     findings: &mut Findings,
 ) -> Address {
+    let parse = |text: &str| Address::parse(text, default_port);
+    parsed(section, key, required, parse, findings)
+}
+
+/// `ADDRESS,ADDRESS:PORT` under `listen`, for PostgreSQL.
+pub(super) fn addresses(section: &mut Section<'_>, findings: &mut Findings) -> Address {
+    parsed(section, "listen", true, |text| Address::parse_list(text, Some(5432)), findings)
+}
+
+fn parsed(
+    section: &mut Section<'_>,
+    key: &'static str,
+    required: bool,
+    parse: impl Fn(&str) -> Option<Address>,
+    findings: &mut Findings,
+) -> Address {
     let expected = "write ADDRESS:PORT, as in 127.0.0.1:8008";
     let Some(node) = section.get(key) else {
         if required {
@@ -253,7 +291,7 @@ pub(super) fn address(
         }
         return Address::default();
     };
-    match super::reader::plain(node).and_then(|text| Address::parse(&text, default_port)) {
+    match super::reader::plain(node).and_then(|text| parse(&text)) {
         Some(address) => address,
         None => {
             section.fault(key, node, expected, findings);
@@ -278,13 +316,17 @@ fn bootstrap(top: &mut Section<'_>, findings: &mut Findings) -> Option<Bootstrap
     if !bootstrap.is_there() {
         return None;
     }
-    let dcs = match bootstrap.get("dcs").map(Node::to_json) {
-        Some(Json::Object(dcs)) => dcs,
-        Some(_) | None => Map::new(),
+    let dcs = match bootstrap.get("dcs").map(|node| (node, node.to_json())) {
+        Some((node, Json::Object(dcs))) => {
+            super::dynamic::check(node, "bootstrap.dcs", findings);
+            dcs
+        }
+        Some((node, _)) => {
+            bootstrap.fault("dcs", node, "write a section of keys here", findings);
+            Map::new()
+        }
+        None => Map::new(),
     };
-    if let Some(node) = bootstrap.get("dcs") {
-        super::dynamic::check(node, "bootstrap.dcs", findings);
-    }
     if let Some(method) =
         bootstrap.get("method").filter(|node| node.value != Value::Text("initdb".to_owned()))
     {
@@ -301,7 +343,11 @@ fn bootstrap(top: &mut Section<'_>, findings: &mut Findings) -> Option<Bootstrap
     if !initdb.iter().any(decided) {
         initdb.push("data-checksums".to_owned());
     }
-    let post = bootstrap.text("post_bootstrap", findings).or(bootstrap.text("post_init", findings));
+    let post = bootstrap.text("post_bootstrap", findings);
+    if post.is_some() {
+        bootstrap.without_effect(&[("post_init", "`post_bootstrap` is given too, and counts")], findings);
+    }
+    let post = post.or(bootstrap.text("post_init", findings));
     let pg_hba = bootstrap.list("pg_hba", false, findings).unwrap_or_default();
     if let Some(users) = bootstrap.get("users") {
         bootstrap.warn(
@@ -331,8 +377,13 @@ fn tags(top: &mut Section<'_>, findings: &mut Findings) -> Tags {
     Tags(tags)
 }
 
-/// Sections that other tools or later versions act on.
+/// What other tools or later versions act on.
 fn unbuilt(top: &mut Section<'_>, findings: &mut Findings) {
+    let threads = "the number of threads follows the processors";
+    top.without_effect(&[("thread_pool_size", threads), ("thread_stack_size", threads)], findings);
+    if top.get("etcd3").is_some() {
+        top.without_effect(&[("etcd", "the section `etcd3` is given too, and counts")], findings);
+    }
     for key in ["citus", "consul", "exhibitor", "raft", "zookeeper"] {
         if let Some(node) = top.get(key) {
             top.warn(key, node, "this section is not acted on: etcd is the store", findings);

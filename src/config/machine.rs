@@ -45,7 +45,8 @@ pub(super) fn check_machine(config: &Config) -> Vec<Fault> {
     for (key, address) in
         [("postgresql.listen", &config.postgresql.listen), ("restapi.listen", &config.restapi.listen)]
     {
-        if let Some(error) = in_use(address) {
+        let hosts = address.host.split(',').map(|host| Address { host: host.to_owned(), ..*address });
+        for (address, error) in hosts.filter_map(|one| in_use(&one).map(|error| (one, error))) {
             faults.push(fault(
                 key,
                 format!("{address} cannot be listened on: {error}"),
@@ -127,7 +128,6 @@ fn in_use(address: &Address) -> Option<std::io::Error> {
         // It could not be read, and that was said already.
         return None;
     }
-    let host = address.host.split(',').next().unwrap_or_default().trim();
-    let host = if host.is_empty() || host == "*" { "0.0.0.0" } else { host };
+    let host = if address.host.is_empty() || address.host == "*" { "0.0.0.0" } else { &address.host };
     TcpListener::bind((host, address.port)).err()
 }

@@ -5,6 +5,8 @@ use serde_json::{Map, Value as Json};
 
 use super::dynamic::{self, SYNC_MODE};
 use super::fault::{Fault, Faults, Origin};
+use super::given::new_parameters;
+use super::guc;
 use super::reader::Findings;
 use super::tree::Node;
 use crate::model::{SyncMode, SyncSettings};
@@ -58,8 +60,15 @@ pub fn mended(text: &str, before: &str) -> Mended {
 /// change elsewhere.
 pub fn refuse_faults(before: &Map<String, Json>, after: &Map<String, Json>) -> Result<(), Faults> {
     let known = faults(before);
-    let new: Vec<Fault> = faults(after).into_iter().filter(|fault| !known.contains(fault)).collect();
+    let new = faults(after).into_iter().filter(|fault| !known.contains(fault));
+    let new: Vec<Fault> = new.chain(guc::faults(&new_parameters(before, after))).collect();
     if new.is_empty() { Ok(()) } else { Err(Faults(new)) }
+}
+
+/// What has no effect in `after`, or another than its writer may think, and does not stand in `before` already.
+pub fn new_warnings(before: &Map<String, Json>, after: &Map<String, Json>) -> Vec<Fault> {
+    let known = findings(before).warnings;
+    findings(after).warnings.into_iter().filter(|warning| !known.contains(warning)).collect()
 }
 
 /// The text to write where the key `config` is gone: what is in force, and also in what it says of synchronous
@@ -86,10 +95,14 @@ fn object(text: &str) -> Option<Map<String, Json>> {
 }
 
 fn faults(config: &Map<String, Json>) -> Vec<Fault> {
+    findings(config).faults
+}
+
+fn findings(config: &Map<String, Json>) -> Findings {
     let origin = Origin { source: "config".to_owned(), line: None };
     let mut findings = Findings::default();
     dynamic::read(&Node::from_json(&Json::Object(config.clone()), &origin), &mut findings);
-    findings.faults
+    findings
 }
 
 /// Replaces the value under the dotted `key` by the one of `before`, and says which it is. A key may hold dots itself.
@@ -189,6 +202,32 @@ mod tests {
         );
         assert!(!said.contains("ttl"), "{said}");
         assert_eq!(refuse_faults(&before, &map(json!({"ttl": "long", "pause": true, "other": {}}))), Ok(()));
+        let parameters = json!({"Max_connections": 24, "wal_level": "minimal", "max_wal_senders": 5, "a": 1});
+        let refused = refuse_faults(&before, &map(json!({"postgresql": {"parameters": parameters}})));
+        let expected =
+            "config: postgresql.parameters.Max_connections: found `24`; write a number from 25 to 262143
+config: postgresql.parameters.wal_level: found `minimal`; write one of replica, hot_standby, logical";
+        assert_eq!(refused.expect_err("two faults").to_string(), expected);
+    }
+
+    #[test]
+    fn what_is_written_and_has_no_effect_is_said_once() {
+        let before = map(json!({"ignore_slots": [{"name": "a"}]}));
+        let said = |after: Json| -> Vec<String> {
+            new_warnings(&before, &map(after)).iter().map(ToString::to_string).collect()
+        };
+        assert_eq!(said(json!({"ignore_slots": [{"name": "a"}], "slots": {}, "ttl": 5})), [""; 0]);
+        let postgresql =
+            json!({"callbacks": {"on_start": "/x"}, "parameters": {"Port": 1, "work_mem": "4MB"}});
+        let news = said(json!({"ignore_slots": [{"name": "a"}], "postgresql": postgresql, "tll": 5}));
+        let expected = [
+            "config: postgresql.parameters.Port: found `1`; Matriarch sets this parameter itself: this one has no \
+             effect",
+            "config: postgresql.callbacks: found a section; this key has no effect here: scripts are not built yet, \
+             none is run",
+            "config: tll: is not known; did you mean `ttl`?",
+        ];
+        assert_eq!(news, expected);
     }
 
     #[test]

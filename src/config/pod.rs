@@ -103,7 +103,7 @@ pub(super) fn defaults(
     node.put(&["name"], text(name));
     for (section, port, variable) in ADDRESSES {
         let said = |key| root.get(section).and_then(|node| node.get(key)).and_then(plain);
-        let listen = said("listen").and_then(|text| Address::parse(&text, Some(port)));
+        let listen = said("listen").and_then(|text| Address::parse_list(&text, Some(port)));
         let everywhere = listen.as_ref().is_none_or(|listen| is_wildcard(&listen.host));
         node.put(&[section, "listen"], text(&format!("*:{port}")));
         if said("connect_address").is_some() || !everywhere {

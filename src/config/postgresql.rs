@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
-use std::time::Duration;
 
-use super::local::{Address, address};
+use super::guc;
+use super::local::{Address, address, addresses};
 use super::reader::{Findings, Section};
 
 /// The local PostgreSQL.
@@ -49,8 +49,6 @@ pub struct Postgresql {
     pub recovery_conf: Vec<(String, String)>,
     /// Connect through a Unix socket; the directory is in `parameters`, or libpq's default.
     pub use_unix_socket: bool,
-    /// The same for replication connections.
-    pub use_unix_socket_repl: bool,
     /// Mend divergence by pg_rewind; the dynamic configuration decides when `None`.
     pub use_pg_rewind: Option<bool>,
     /// Clone anew when pg_rewind fails.
@@ -61,8 +59,6 @@ pub struct Postgresql {
     pub basebackup: Vec<String>,
     /// Options of pg_rewind.
     pub rewind_options: Vec<String>,
-    /// How long a start may take where nothing else is said.
-    pub pg_ctl_timeout: Duration,
     /// Kerberos service name.
     pub krbsrvname: Option<String>,
 }
@@ -100,6 +96,31 @@ const LOGIN_OPTIONS: [&str; 10] = [
 /// Programs that `bin_name` may rename.
 const PROGRAMS: [&str; 7] =
     ["pg_ctl", "initdb", "pg_controldata", "pg_basebackup", "postgres", "pg_isready", "pg_rewind"];
+/// Programs that are not run.
+pub(super) const SCRIPTS: [(&str, &str); 3] = [
+    ("callbacks", "scripts are not built yet, none is run"),
+    ("pre_promote", "scripts are not built yet, none is run"),
+    ("before_stop", "scripts are not built yet, none is run"),
+];
+/// What Patroni takes by the member's role.
+pub(super) const ROLE_VARIANTS: [(&str, &str); 9] = [
+    ("parameters_primary", SAME_FOR_ALL),
+    ("parameters_replica", SAME_FOR_ALL),
+    ("parameters_standby_leader", SAME_FOR_ALL),
+    ("pg_hba_primary", SAME_FOR_ALL),
+    ("pg_hba_replica", SAME_FOR_ALL),
+    ("pg_hba_standby_leader", SAME_FOR_ALL),
+    ("pg_ident_primary", SAME_FOR_ALL),
+    ("pg_ident_replica", SAME_FOR_ALL),
+    ("pg_ident_standby_leader", SAME_FOR_ALL),
+];
+const SAME_FOR_ALL: &str = "what holds is the same in every role";
+/// Keys that have no effect in a member's own file.
+const WITHOUT_EFFECT: [(&str, &str); 3] = [
+    ("use_slots", "only the dynamic configuration sets it; use edit-config"),
+    ("pg_ctl_timeout", "`primary_start_timeout` of the dynamic configuration bounds a start"),
+    ("use_unix_socket_repl", "standbys connect to the leader by its `connect_address`"),
+];
 /// Options of pg_basebackup that are set by us.
 const BASEBACKUP_REFUSED: [&str; 11] = [
     "pgdata",
@@ -118,7 +139,7 @@ const BASEBACKUP_REFUSED: [&str; 11] = [
 /// Reads the section.
 pub(super) fn read(top: &mut Section<'_>, findings: &mut Findings) -> Postgresql {
     let mut section = top.section("postgresql", findings);
-    let listen = address(&mut section, "listen", Some(5432), true, findings);
+    let listen = addresses(&mut section, findings);
     let connect_address = match section.get("connect_address") {
         Some(_) => address(&mut section, "connect_address", Some(5432), false, findings),
         None => Address { host: local_host(&listen.host), port: listen.port },
@@ -144,12 +165,11 @@ pub(super) fn read(top: &mut Section<'_>, findings: &mut Findings) -> Postgresql
         bin_dir: section.text("bin_dir", findings).filter(|dir| !dir.is_empty()).map(PathBuf::from),
         bin_name: bin_names(section.section("bin_name", findings), findings),
         pgpass: section.text("pgpass", findings).map_or_else(|| beside(&data_dir, ".pgpass"), whole),
-        parameters: section.parameters("parameters", findings),
+        parameters: guc::parameters(&mut section, findings),
         pg_hba: section.list("pg_hba", false, findings),
         pg_ident: section.list("pg_ident", false, findings),
         recovery_conf: section.parameters("recovery_conf", findings),
         use_unix_socket: section.flag("use_unix_socket", false, findings),
-        use_unix_socket_repl: section.flag("use_unix_socket_repl", false, findings),
         use_pg_rewind: optional(&mut section, "use_pg_rewind", findings),
         remove_data_directory_on_rewind_failure: optional(
             &mut section,
@@ -162,7 +182,6 @@ pub(super) fn read(top: &mut Section<'_>, findings: &mut Findings) -> Postgresql
             findings,
         ),
         rewind_options: section.options("rewind", findings),
-        pg_ctl_timeout: section.span("pg_ctl_timeout", Duration::from_secs(60), findings),
         krbsrvname: section.text("krbsrvname", findings),
         proxy_address: proxy,
         listen,
@@ -174,7 +193,9 @@ pub(super) fn read(top: &mut Section<'_>, findings: &mut Findings) -> Postgresql
         rewind,
         basebackup,
     };
-    section.accept(&["name", "use_slots"]);
+    section.without_effect(&WITHOUT_EFFECT, findings);
+    section.without_effect(&ROLE_VARIANTS, findings);
+    section.accept(&["name"]);
     section.finish(findings);
     postgresql
 }
@@ -259,11 +280,7 @@ fn methods(section: &mut Section<'_>, findings: &mut Findings) {
             section.warn(key, node, "only basebackup is built: the other methods are not tried", findings);
         }
     }
-    for key in ["callbacks", "pre_promote", "before_stop"] {
-        if let Some(node) = section.get(key) {
-            section.warn(key, node, "scripts are not built yet: this one is not run", findings);
-        }
-    }
+    section.without_effect(&SCRIPTS, findings);
 }
 
 #[cfg(test)]

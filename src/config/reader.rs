@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use super::fault::{Fault, Origin};
 use super::tree::{Node, Value};
-use super::{known, units};
+use super::units;
+use crate::model::nearest;
 
 /// Faults and warnings so far.
 #[derive(Default)]
@@ -109,7 +110,7 @@ impl<'a> Section<'a> {
         }
     }
 
-    /// A list of texts; one text counts as a comma-separated list when `commas`.
+    /// A list of texts; one text counts as a list when `commas`. Items that hold nothing are left out.
     pub(super) fn list(
         &mut self,
         key: &'static str,
@@ -118,10 +119,14 @@ impl<'a> Section<'a> {
     ) -> Option<Vec<String>> {
         let node = self.get(key)?;
         let list = match &node.value {
-            Value::List(items) => items.iter().map(plain).collect::<Option<Vec<_>>>(),
-            Value::Text(text) if commas => Some(
-                text.split(',').map(|item| item.trim().to_owned()).filter(|item| !item.is_empty()).collect(),
-            ),
+            Value::List(items) => {
+                let (empty, items): (Vec<_>, Vec<_>) = items.iter().partition(|item| is_empty(item));
+                for item in empty {
+                    self.warn(key, item, "an empty item of the list is left out: remove it", findings);
+                }
+                items.into_iter().map(plain).collect::<Option<Vec<_>>>()
+            }
+            Value::Text(text) if commas => Some(list_items(text)),
             Value::Null
             | Value::Bool(_)
             | Value::Int(_)
@@ -188,12 +193,22 @@ impl<'a> Section<'a> {
         self.asked.extend(keys);
     }
 
+    /// Warns about keys that mean something to Patroni and nothing here, each with what holds instead.
+    pub(super) fn without_effect(&mut self, keys: &[(&'static str, &str)], findings: &mut Findings) {
+        for (key, instead) in keys {
+            if let Some(node) = self.get(key).filter(|node| !is_empty(node)) {
+                let expected = format!("this key has no effect here: {instead}");
+                self.warn(key, node, &expected, findings);
+            }
+        }
+    }
+
     /// Records a fault of `key`.
     pub(super) fn fault(&self, key: &str, node: &Node, expected: &str, findings: &mut Findings) {
         findings.faults.push(Fault {
             origin: node.origin.clone(),
             key: self.key(key),
-            found: node.found(),
+            found: found(key, node),
             expected: expected.to_owned(),
         });
     }
@@ -209,7 +224,7 @@ impl<'a> Section<'a> {
         findings.warnings.push(Fault {
             origin: node.origin.clone(),
             key: self.key(key),
-            found: node.found(),
+            found: found(key, node),
             expected: expected.to_owned(),
         });
     }
@@ -218,7 +233,7 @@ impl<'a> Section<'a> {
     pub(super) fn finish(&self, findings: &mut Findings) {
         let Some(Value::Map(entries)) = self.node.map(|node| &node.value) else { return };
         for (key, node) in entries.iter().filter(|(key, _)| !self.asked.contains(key.as_str())) {
-            let expected = match known::nearest(key, self.asked.iter().copied()) {
+            let expected = match nearest(key, self.asked.iter().copied()) {
                 Some(near) => format!("did you mean `{near}`?"),
                 None => "this key is not known and has no effect".to_owned(),
             };
@@ -229,6 +244,28 @@ impl<'a> Section<'a> {
 
     fn key(&self, key: &str) -> String {
         if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) }
+    }
+}
+
+/// The items of a list that is written as one text: behind commas or on lines of their own, also as in a list of YAML.
+pub fn list_items(text: &str) -> Vec<String> {
+    let bare = |item: &str| item.trim().trim_start_matches("- ").trim().trim_matches(['\'', '"']).to_owned();
+    text.split([',', '\n']).map(bare).filter(|item| !item.is_empty()).collect()
+}
+
+/// The value in a few words; a secret is not shown.
+fn found(key: &str, node: &Node) -> String {
+    if key.ends_with("password") { "is set".to_owned() } else { node.found() }
+}
+
+/// Nothing is said by it.
+fn is_empty(node: &Node) -> bool {
+    match &node.value {
+        Value::Null => true,
+        Value::Text(text) => text.trim().is_empty(),
+        Value::List(items) => items.is_empty(),
+        Value::Map(entries) => entries.is_empty(),
+        Value::Bool(_) | Value::Int(_) | Value::Float(_) => false,
     }
 }
 

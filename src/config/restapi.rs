@@ -111,6 +111,12 @@ impl fmt::Display for WriteAccess {
     }
 }
 
+/// Keys are read as they lie in their file.
+const KEYFILE_PASSWORD: (&str, &str) = (
+    "keyfile_password",
+    "a key that is encrypted cannot be read; keep it unencrypted, readable for its owner alone",
+);
+
 /// Reads the section.
 pub(super) fn read(top: &mut Section<'_>, findings: &mut Findings) -> RestApi {
     let mut rest = top.section("restapi", findings);
@@ -155,7 +161,12 @@ pub(super) fn read(top: &mut Section<'_>, findings: &mut Findings) -> RestApi {
         let expected = "remove it: credentials or a list are set, and they count";
         rest.warn("allow_unauthenticated_writes", node, expected, findings);
     }
-    rest.accept(&["keyfile", "keyfile_password", "verify_client", "request_queue_size", "thread_pool_size"]);
+    let sizes = "how many connections and requests are taken at once is fixed";
+    rest.without_effect(
+        &[("request_queue_size", sizes), ("thread_pool_size", sizes), KEYFILE_PASSWORD],
+        findings,
+    );
+    rest.accept(&["keyfile", "verify_client"]);
     rest.finish(findings);
     rest_api
 }
@@ -209,7 +220,8 @@ pub(super) fn read_ctl(top: &mut Section<'_>, findings: &mut Findings) -> Ctl {
     let mut file = |key| ctl.text(key, findings).map(PathBuf::from);
     let (cacert, certfile, keyfile) = (file("cacert"), file("certfile"), file("keyfile"));
     let read = Ctl { insecure: ctl.flag("insecure", false, findings), cacert, certfile, keyfile };
-    ctl.accept(&["authentication", "auth", "keyfile_password"]);
+    ctl.without_effect(&[KEYFILE_PASSWORD], findings);
+    ctl.accept(&["authentication", "auth"]);
     ctl.finish(findings);
     read
 }

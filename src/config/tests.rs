@@ -6,6 +6,9 @@ use std::time::Duration;
 
 use super::*;
 
+mod samples;
+mod spellings;
+
 const WHOLE: &str = "\
 scope: main
 name: a

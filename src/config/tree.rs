@@ -5,7 +5,7 @@ use std::fmt;
 use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::Value as Json;
-use serde_saphyr::Spanned;
+use serde_saphyr::{DuplicateKeyPolicy, Spanned};
 
 use super::fault::{Fault, Origin};
 use super::scalar;
@@ -139,18 +139,21 @@ impl Node {
     }
 }
 
-/// Reads YAML. A file that holds nothing reads as an empty map.
-pub(super) fn parse(text: &str, source: &str) -> Result<Node, Fault> {
+/// Reads YAML. A file that holds nothing reads as an empty map. Of a key that is given twice the last one counts, as
+/// for PyYAML, which adds to `warnings`.
+pub(super) fn parse(text: &str, source: &str, warnings: &mut Vec<Fault>) -> Result<Node, Fault> {
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let origin = |line| Origin { source: source.to_owned(), line };
     if text.lines().all(|line| line.trim().is_empty() || line.trim_start().starts_with('#')) {
         return Ok(Node { value: Value::Map(Vec::new()), origin: origin(None) });
     }
-    let parsed: Spanned<Raw> = serde_saphyr::from_str(text).map_err(|error| {
+    let options = serde_saphyr::options! { duplicate_keys: DuplicateKeyPolicy::PassThrough };
+    let parsed: Spanned<Raw> = serde_saphyr::from_str_with_options(text, options).map_err(|error| {
         let line = error.location().map(|location| location.line() as u32);
         let found = error.to_string().lines().next().unwrap_or_default().to_owned();
         Fault { origin: origin(line), key: String::new(), found, expected: "write valid YAML".to_owned() }
     })?;
-    let node = rooted(parsed, source, text);
+    let node = Reading { source, text, warnings }.node(parsed, "");
     match node.value {
         Value::Map(_) => Ok(node),
         Value::Null | Value::Bool(_) | Value::Int(_) | Value::Float(_) | Value::Text(_) | Value::List(_) => {
@@ -164,24 +167,61 @@ pub(super) fn parse(text: &str, source: &str) -> Result<Node, Fault> {
     }
 }
 
-fn rooted(raw: Spanned<Raw>, source: &str, text: &str) -> Node {
-    let written = written(&raw, text);
-    let line = u32::try_from(raw.referenced.line()).ok().filter(|line| *line > 0);
-    let value = match raw.value {
-        Raw::Null | Raw::Bool(_) | Raw::Int(_) | Raw::Float(_) | Raw::Text(_) if written.is_some() => {
-            scalar::plain(written.unwrap_or_default())
+/// A text on its way to a tree.
+struct Reading<'t> {
+    source: &'t str,
+    text: &'t str,
+    warnings: &'t mut Vec<Fault>,
+}
+
+impl Reading<'_> {
+    /// The tree of `raw`, which stands at `path`.
+    fn node(&mut self, raw: Spanned<Raw>, path: &str) -> Node {
+        let written = written(&raw, self.text);
+        let origin = self.origin(&raw);
+        let value = match raw.value {
+            Raw::Null | Raw::Bool(_) | Raw::Int(_) | Raw::Float(_) | Raw::Text(_) if written.is_some() => {
+                scalar::plain(written.unwrap_or_default())
+            }
+            Raw::Null => Value::Null,
+            Raw::Bool(on) => Value::Bool(on),
+            Raw::Int(number) => Value::Int(number),
+            Raw::Float(number) => Value::Float(number),
+            Raw::Text(text) => Value::Text(text),
+            Raw::List(items) => Value::List(items.into_iter().map(|item| self.node(item, path)).collect()),
+            Raw::Map(entries) => Value::Map(self.entries(entries, path)),
+        };
+        Node { value, origin }
+    }
+
+    fn entries(&mut self, raw: Vec<(Spanned<String>, Spanned<Raw>)>, path: &str) -> Vec<(String, Node)> {
+        let mut entries: Vec<(String, Node)> = Vec::new();
+        for (key, value) in raw {
+            let origin = self.origin(&key);
+            let below = if path.is_empty() { key.value.clone() } else { format!("{path}.{}", key.value) };
+            let node = self.node(value, &below);
+            match entries.iter_mut().find(|(known, _)| *known == key.value) {
+                Some((_, former)) => {
+                    let first =
+                        former.origin.line.map_or(String::new(), |line| format!(", first on line {line}"));
+                    self.warnings.push(Fault {
+                        origin,
+                        key: below,
+                        found: format!("is given twice{first}"),
+                        expected: "the last one counts: remove the other".to_owned(),
+                    });
+                    *former = node;
+                }
+                None => entries.push((key.value, node)),
+            }
         }
-        Raw::Null => Value::Null,
-        Raw::Bool(on) => Value::Bool(on),
-        Raw::Int(number) => Value::Int(number),
-        Raw::Float(number) => Value::Float(number),
-        Raw::Text(text) => Value::Text(text),
-        Raw::List(items) => Value::List(items.into_iter().map(|item| rooted(item, source, text)).collect()),
-        Raw::Map(entries) => {
-            Value::Map(entries.into_iter().map(|(key, item)| (key, rooted(item, source, text))).collect())
-        }
-    };
-    Node { value, origin: Origin { source: source.to_owned(), line } }
+        entries
+    }
+
+    fn origin<T>(&self, place: &Spanned<T>) -> Origin {
+        let line = u32::try_from(place.referenced.line()).ok().filter(|line| *line > 0);
+        Origin { source: self.source.to_owned(), line }
+    }
 }
 
 /// A scalar as it stands in the file, if it is plain: not quoted, no block, no tag, no alias.
@@ -207,7 +247,7 @@ enum Raw {
     Float(f64),
     Text(String),
     List(Vec<Spanned<Raw>>),
-    Map(Vec<(String, Spanned<Raw>)>),
+    Map(Vec<(Spanned<String>, Spanned<Raw>)>),
 }
 
 impl<'de> Deserialize<'de> for Raw {
@@ -267,7 +307,7 @@ impl<'de> Visitor<'de> for RawVisitor {
 
     fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Raw, A::Error> {
         let mut map = Vec::new();
-        while let Some(key) = entries.next_key::<String>()? {
+        while let Some(key) = entries.next_key()? {
             map.push((key, entries.next_value()?));
         }
         Ok(Raw::Map(map))
@@ -278,8 +318,12 @@ impl<'de> Visitor<'de> for RawVisitor {
 mod tests {
     use super::*;
 
+    fn node(text: &str) -> Node {
+        parse(text, "t.yml", &mut Vec::new()).expect("valid")
+    }
+
     fn json(text: &str) -> Json {
-        parse(text, "t.yml").expect("valid").to_json()
+        node(text).to_json()
     }
 
     #[test]
@@ -290,7 +334,7 @@ mod tests {
 
     #[test]
     fn every_value_knows_its_line() {
-        let node = parse("a: 1\nb:\n  - x\n  - c: 2\n", "t.yml").expect("valid");
+        let node = node("a: 1\nb:\n  - x\n  - c: 2\n");
         let list = node.get("b").expect("there");
         let Value::List(items) = &list.value else { panic!("a list") };
         assert_eq!(items[1].get("c").expect("there").origin.line, Some(4));
@@ -298,16 +342,34 @@ mod tests {
 
     #[test]
     fn faults_name_the_line() {
-        let fault = parse("a: 1\nb: [1\n", "t.yml").expect_err("broken");
+        let fault = parse("a: 1\nb: [1\n", "t.yml", &mut Vec::new()).expect_err("broken");
         assert!(fault.origin.line.is_some(), "{fault}");
-        assert!(parse("a: 1\na: 2\n", "t.yml").is_err(), "a key twice");
-        assert!(parse("- a\n", "t.yml").is_err(), "no sections");
+        assert!(parse("- a\n", "t.yml", &mut Vec::new()).is_err(), "no sections");
+    }
+
+    #[test]
+    fn the_last_of_two_keys_counts_and_is_said() {
+        let text = "a:\n  b: 1\n  c: 2\n  b: 3\nd: [{e: 1, e: 2}]\na: {f: 4}\n";
+        let mut warnings = Vec::new();
+        let node = parse(text, "t.yml", &mut warnings).expect("valid");
+        assert_eq!(node.to_json(), serde_json::json!({"a": {"f": 4}, "d": [{"e": 2}]}));
+        let said: Vec<String> = warnings.iter().map(ToString::to_string).collect();
+        let twice = |place, first| {
+            format!("{place}: is given twice, first on line {first}; the last one counts: remove the other")
+        };
+        assert_eq!(said, [twice("t.yml:4: a.b", 2), twice("t.yml:5: d.e", 5), twice("t.yml:6: a", 2)]);
+    }
+
+    #[test]
+    fn windows_line_ends_and_its_mark_at_the_start_are_no_part_of_a_value() {
+        let read = json("\u{feff}a: on\r\nb: x y\r\nc:\r\n  - 'z'\r\nd: |\r\n  1\r\n  2\r\ne: 5\r\n");
+        assert_eq!(read, serde_json::json!({"a": true, "b": "x y", "c": ["z"], "d": "1\n2\n", "e": 5}));
     }
 
     #[test]
     fn merging_replaces_adds_and_deletes() {
-        let mut node = parse("a: {b: 1, c: 2}\nd: [1]\n", "t.yml").expect("valid");
-        node.merge(parse("a: {b: 3, c: null}\nd: [2]\n", "u.yml").expect("valid"));
+        let mut node = node("a: {b: 1, c: 2}\nd: [1]\n");
+        node.merge(super::tests::node("a: {b: 3, c: null}\nd: [2]\n"));
         node.put(&["a", "e"], Node::text("x", &Origin::default()));
         assert_eq!(node.to_json(), serde_json::json!({"a": {"b": 3, "e": "x"}, "d": [2]}));
     }

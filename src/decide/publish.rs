@@ -23,7 +23,10 @@ const CLONE_PROGRESS_EVERY: Duration = Duration::from_secs(2);
 /// Writes the member record when it changed: positions at most once per `loop_wait`, everything else at once. Where
 /// etcd takes no writes, it is what shows when it does again.
 pub(super) fn member(turn: &mut Turn<'_>, leadership: &Leadership, server: &Server<'_>, because: &Reason) {
-    let refusal = refusal(turn, leadership, because);
+    let refusal = match (server, &turn.memory.last_failure) {
+        (Server::Down(_), Some(why)) if turn.memory.start_failures > 0 => Some(why.clone()),
+        (_, _) => refusal(turn, leadership, because),
+    };
     let record = MemberRecord { refusal, ..record(turn, leadership, server) };
     let Some(lease) = turn.seen.lease.lease else { return };
     let due = match &turn.memory.published {

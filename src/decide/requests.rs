@@ -6,8 +6,8 @@ use super::memory::Restart;
 use super::turn::Turn;
 use super::{Leadership, follow, sync};
 use crate::model::{
-    Action, Ask, DataDirectory, Job, JobKind, Process, Reason, Reply, Request, RequestId, RestartFilter,
-    SqlFacts, StopMode, WaitingOn,
+    Action, Ask, DataDirectory, Job, JobKind, Outcome, Process, Reason, Reply, Request, RequestId,
+    RestartFilter, SqlFacts, StopMode, WaitingOn,
 };
 
 /// A primary's clean stop in a restart may take this long before it is cut short.
@@ -186,7 +186,13 @@ fn watch_restart(turn: &mut Turn<'_>) {
     };
     let leads = turn.seen.lease.leading_at(turn.now).is_some();
     let serves = turn.seen.postgres.answering().is_some_and(|sql| sql.is_primary() == leads);
-    let reply = if restart.stopped && younger && serves && turn.seen.job.is_none() {
+    let failed = turn.seen.finished.iter().find_map(|finished| match (&finished.job, &finished.outcome) {
+        (JobKind::StartStandby, Outcome::Failed(why)) => Some(why.clone()),
+        (_, _) => None,
+    });
+    let reply = if let (true, Some(why)) = (restart.stopped, failed) {
+        Reply::Failed(format!("PostgreSQL does not start, it is tried again: {why}"))
+    } else if restart.stopped && younger && serves && turn.seen.job.is_none() {
         Reply::Done("restarted successfully".to_owned())
     } else if restart.give_up_at <= turn.now {
         Reply::Refused("restart initiated but PostgreSQL is still starting".to_owned())

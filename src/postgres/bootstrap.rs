@@ -166,7 +166,8 @@ async fn start(setup: &Setup, parameters: &Parameters, private: &Private) -> Res
     let mut command = bare(setup, setup.program("postgres"));
     command.arg("-D").arg(&setup.data_dir);
     command.arg(format!("--config-file={}", files::main_file(setup).display()));
-    command.args(files::command_line(parameters, &Default::default()));
+    let line = files::command_line(parameters, &Default::default());
+    command.args(&line);
     command.arg("--listen_addresses=").arg("--synchronous_standby_names=");
     command.arg(format!("--port={}", setup.port));
     command.arg(format!("--unix_socket_directories={}", private.host()));
@@ -182,7 +183,7 @@ async fn start(setup: &Setup, parameters: &Parameters, private: &Private) -> Res
             return Ok((postmaster, file.pid));
         }
         if let Ok(status) = tokio::time::timeout(LOOK_EVERY, postmaster.wait()).await {
-            return Err(Error::EndedWhileStarting { exit: status.map_err(spawn)?.to_string() });
+            return Err(Error::start_failed(setup, &status.map_err(spawn)?.to_string(), &line).await);
         }
         if clock::now() >= deadline {
             return Err(Error::Deadline { what: "starting the new cluster", within: START_WITHIN });

@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use tokio_postgres::error::SqlState;
 
+use super::{Setup, judge};
+
 /// A failed operation, with what it tried; the cause is its `source`.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -111,6 +113,13 @@ impl Error {
             cause = error.source();
         }
         text
+    }
+
+    /// A start ended with `exit`; with what PostgreSQL says of it when it is asked again.
+    pub(crate) async fn start_failed(setup: &Setup, exit: &str, line: &[String]) -> Error {
+        let why = judge::explain(setup, line).await;
+        let exit = why.map_or_else(|| exit.to_owned(), |why| format!("{exit}: {why}"));
+        Error::EndedWhileStarting { exit }
     }
 
     /// What the server said when it refused the connection; `None` when it said nothing.

@@ -11,8 +11,8 @@ use tokio_postgres::Client;
 
 use super::session::Access;
 use super::{
-    Adoption, Error, Parameters, Probe, Setup, access_rules, adoption, bootstrap, clone, control, facts,
-    kept, process, promote, rewind, running, sql, timelines,
+    Adoption, Error, Parameters, Probe, Refused, Setup, access_rules, adoption, bootstrap, clone, control,
+    facts, kept, process, promote, rewind, running, sql, timelines,
 };
 use crate::model::{
     Branch, DataDirectory, FollowTarget, Liveness, Lsn, Process, Settings, SqlFacts, StopMode, SyncOwner,
@@ -42,6 +42,8 @@ pub(super) struct Inner {
     pub(super) sync_owner: Mutex<SyncOwner>,
     /// How the supervisor itself gets in.
     pub(super) access: Access,
+    /// What was left out of the parameters when they were taken last.
+    pub(super) refused: Mutex<Vec<Refused>>,
     /// Clients are kept out; `None` before the file was read that says so.
     gated: Mutex<Option<bool>>,
 }
@@ -170,6 +172,7 @@ impl Postgres {
             liveness: Mutex::new(Liveness::new(Settings::TTL_MIN, clock::now())),
             sync_owner: Mutex::default(),
             access: Access::default(),
+            refused: Mutex::default(),
             gated: Mutex::default(),
         };
         Postgres { inner: Arc::new(inner) }

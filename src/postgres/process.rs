@@ -142,8 +142,11 @@ pub(super) async fn start_standby(
     files::write_all(inner, follow)?;
     let mut line = files::command_line(&parameters, &control.standby_minimums);
     line.extend(inner.access.argument());
-    launch(inner, line, true)?;
-    wait_until_ready(inner, within).await
+    launch(inner, line.clone(), true)?;
+    match wait_until_ready(inner, within).await {
+        Err(Error::EndedWhileStarting { exit }) => Err(Error::start_failed(setup, &exit, &line).await),
+        ready => ready,
+    }
 }
 
 /// Spawns the postmaster, which outlives us, and watches over it.

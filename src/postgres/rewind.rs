@@ -1,5 +1,6 @@
 //! Back to the last common position, with the WAL that is thrown away kept for a while.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::chown;
 use std::path::{Path, PathBuf};
@@ -27,15 +28,25 @@ pub(super) async fn crash_recovery(inner: &Inner) -> Result<(), Error> {
         ));
     }
     let control = control::read(setup).await?;
+    single_user(inner, &control.standby_minimums, None).await
+}
+
+/// Starts PostgreSQL and ends it with a checkpoint; nobody can connect.
+pub(super) async fn single_user(
+    inner: &Inner,
+    minimums: &BTreeMap<String, u64>,
+    within: Option<Duration>,
+) -> Result<(), Error> {
+    let setup = &inner.setup;
     let parameters = inner.parameters();
     files::write_main(inner, None)?;
     files::remove_signals(setup)?;
     let mut command = bare(setup, setup.program("postgres"));
     command.arg("--single").arg("-D").arg(&setup.data_dir);
     command.arg(format!("--config-file={}", files::main_file(setup).display()));
-    command.args(files::command_line(&parameters, &control.standby_minimums));
+    command.args(files::command_line(&parameters, minimums));
     command.args(["-c", "archive_mode=on", "-c", "archive_command=false", "template1"]);
-    run("postgres --single", command, None).await.map(drop)
+    run("postgres --single", command, within).await.map(drop)
 }
 
 /// Keeps the diverged WAL aside and runs pg_rewind.

@@ -10,7 +10,7 @@ use tokio_postgres::Client;
 use super::handle::Inner;
 use super::process::LOOK_EVERY;
 use super::sql::{self, LOOK_WITHIN};
-use super::{Error, Parameters, access_rules, files, session, sockets};
+use super::{Error, Parameters, access_rules, control, files, session, sockets};
 use crate::model::{FollowTarget, Process, SyncOwner};
 use crate::os::clock;
 
@@ -37,6 +37,7 @@ pub(super) fn reload(inner: &Inner) -> Result<(), Error> {
 /// Replaces the parameters; broken access rules are rolled back.
 pub(super) async fn apply(inner: &Inner, parameters: Parameters) -> Result<(), Error> {
     let setup = &inner.setup;
+    let parameters = inner.judged(parameters).await;
     files::write_main_again(inner, &parameters)?;
     let paths = [files::hba_file(setup), files::ident_file(setup)];
     let former = paths.clone().map(|path| fs::read_to_string(path).ok());
@@ -171,11 +172,16 @@ pub(super) async fn pending_restart(inner: &Inner) -> Result<BTreeMap<String, (S
             .query("SELECT name, current_setting(name) FROM pg_settings WHERE pending_restart", &[])
             .await
             .map_err(Error::sql("ask what waits for a restart"))?;
-        Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect::<BTreeMap<String, String>>())
+        let pending: BTreeMap<String, String> = rows.iter().map(|row| (row.get(0), row.get(1))).collect();
+        let recovers = client
+            .query_one("SELECT pg_is_in_recovery()", &[])
+            .await
+            .map_err(Error::sql("ask whether postgres is a standby"))?;
+        Ok((pending, recovers.get::<_, bool>(0)))
     };
     let within = LOOK_WITHIN;
     let what = "asking what waits for a restart";
-    let mut pending =
+    let (mut pending, recovers) =
         tokio::time::timeout(within, work).await.map_err(|_| Error::Deadline { what, within })??;
     let parameters = inner.parameters();
     // What comes from the command line is never pending in the server's eyes.
@@ -189,6 +195,15 @@ pub(super) async fn pending_restart(inner: &Inner) -> Result<BTreeMap<String, (S
         let line = parameters.command_line.iter().find(|(given, _)| given == name).map(|(_, value)| value);
         line.or_else(|| parameters.parameters.get(name)).cloned().unwrap_or_default()
     };
+    if recovers && !pending.is_empty() {
+        // A standby that is restarted before its leader has lower ones comes back with what it has.
+        let minimums = control::read(&inner.setup).await?.standby_minimums;
+        pending.retain(|name, now| {
+            let numbers = (minimums.get(name), wanted(name).parse::<u64>(), now.parse::<u64>());
+            let (Some(minimum), Ok(wanted), Ok(now)) = numbers else { return true };
+            wanted.max(*minimum) != now
+        });
+    }
     let ours = |name: &str| name == sockets::PARAMETER && !inner.access.are_directories_pending(inner);
     let named =
         pending.into_iter().filter(|(name, _)| !files::RECOVERY.contains(&name.as_str()) && !ours(name));

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use super::Password;
 
@@ -54,8 +53,6 @@ pub struct Setup {
     pub basebackup: Vec<String>,
     /// Options of `pg_rewind`, without the leading dashes.
     pub rewind_options: Vec<String>,
-    /// `pg_ctl_timeout`: how long a start may take where nothing else is said.
-    pub pg_ctl_timeout: Duration,
     /// Run every program as this user and group. Only for tests: Postgres refuses to run as root.
     pub uid_gid: Option<(u32, u32)>,
 }

@@ -74,18 +74,20 @@ async fn a_data_directory_in_one_of_somebody_else() {
     cluster.start().await;
 }
 
-/// An unknown key is a warning that names the nearest known one, and an error with `--strict`.
+/// An unknown key, or a parameter that PostgreSQL does not know, is a warning that names the nearest known one, and an
+/// error with `--strict`.
 #[tokio::test]
 async fn an_unknown_key_is_a_warning() {
     let cluster = Plan::new(1).prepare().await;
-    change(&cluster, &json!({ "postgresql": { "data_dirr": "x" } }));
+    change(&cluster, &json!({ "postgresql": { "data_dirr": "x", "parameters": { "work_memm": "8MB" } } }));
     let member = &cluster.members[0];
     let file = member.config_file().to_string_lossy().into_owned();
     let lenient = member.binary(&["check", &file]).await;
     assert!(lenient.status.success(), "{lenient:?}");
     let said = [lenient.stdout, lenient.stderr].concat();
     let said = String::from_utf8_lossy(&said);
-    assert!(said.contains("data_dirr") && said.contains("data_dir"), "{said}");
+    assert!(said.contains("data_dirr") && said.contains("did you mean `data_dir`?"), "{said}");
+    assert!(said.contains("parameters.work_memm") && said.contains("did you mean `work_mem`?"), "{said}");
     let strict = member.binary(&["check", "--strict", &file]).await;
     assert_eq!(strict.status.code(), Some(3), "{strict:?}");
 }

@@ -230,3 +230,75 @@ async fn an_emptied_configuration_is_refilled_from_what_was_in_force() {
     };
     cluster.wait_until(Duration::from_secs(20), "the key sync vouches for somebody", vouched).await;
 }
+
+/// A parameter that no PostgreSQL of this version would start with: refused where it is written, left out where it
+/// stands already, at the bootstrap too. What only fails together with others is named by whoever waits for the start.
+#[tokio::test]
+async fn a_parameter_that_no_start_would_take() {
+    let first = json!({ "postgresql": { "parameters": { "stats_temp_directoryy": "x" } } });
+    let mut cluster = Plan::new(1).dynamic(first).start().await;
+    cluster.members[0].expected_errors.push("superuser_reserved_connections".to_owned());
+    let member = &cluster.members[0];
+    let left_out = |name: &str| {
+        member.log_text().lines().filter(|line| line.contains("left out") && line.contains(name)).count()
+    };
+    assert_eq!(left_out("stats_temp_directoryy"), 1);
+    let before = cluster.etcd.get(CONFIG).await;
+    let change = json!({ "work_memm": "8MB", "work_mem": "8XB", "my.setting": "x", "max_connections": 7 });
+    let change = json!({ "postgresql": { "parameters": change } });
+    let answer = member.send("PATCH", "/config", Some(&change)).await;
+    assert_eq!(answer.status, 400, "{}", answer.body);
+    assert!(answer.body.contains("max_connections: found `7`; write a number from 25"), "{}", answer.body);
+    let parameters = json!({ "work_memm": "8MB", "work_mem": "8XB", "my.setting": "x" });
+    let answer =
+        member.send("PATCH", "/config", Some(&json!({ "postgresql": { "parameters": parameters } }))).await;
+    let output =
+        member.command(&["edit-config", "-p", "work_memm=8MB", "-p", "work_mem=8XB", "--force"]).await;
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!((answer.status, output.status.success()), (400, false), "{told}");
+    for said in [&answer.body, &told] {
+        for part in
+            ["work_memm: found `8MB`", "did you mean `work_mem`?", "work_mem: found `8XB`", "Valid units"]
+        {
+            assert!(said.contains(part), "{part} in {said}");
+        }
+    }
+    assert_eq!(cluster.etcd.get(CONFIG).await, before, "nothing was written");
+
+    let mut config = stored(&cluster, CONFIG).await;
+    config["postgresql"]["parameters"] =
+        json!({ "work_memm": "8MB", "work_mem": "8XB", "log_min_duration_statement": "7s" });
+    cluster.etcd.put(CONFIG, &config.to_string()).await;
+    let applied = async || member.value("SHOW log_min_duration_statement").await == "7s";
+    cluster.wait_until(Duration::from_secs(20), "the rest is applied", applied).await;
+    let answer = member.post("/restart", &json!({})).await;
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    assert_eq!(member.value("SHOW work_mem").await, "4MB");
+    assert_eq!((left_out("work_memm"), left_out("work_mem = ")), (1, 1), "it is said once");
+
+    let together =
+        |value: Value| json!({ "postgresql": { "parameters": { "superuser_reserved_connections": value } } });
+    let answer = member.send("PATCH", "/config", Some(&together(json!(100)))).await;
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    let written = async || {
+        let text = std::fs::read_to_string(member.data().join("postgresql.conf")).unwrap_or_default();
+        text.contains("superuser_reserved_connections = '100'")
+    };
+    cluster.wait_until(Duration::from_secs(20), "the parameter is taken", written).await;
+    let answer = member.post("/restart", &json!({})).await;
+    assert_ne!(answer.status, 200, "{}", answer.body);
+    assert!(
+        answer.body.contains("superuser_reserved_connections (100) must be less than"),
+        "{}",
+        answer.body
+    );
+    let listed = async || {
+        let output = member.command(&["list"]).await;
+        String::from_utf8_lossy(&output.stdout).contains("superuser_reserved_connections")
+            || String::from_utf8_lossy(&output.stderr).contains("superuser_reserved_connections")
+    };
+    cluster.wait_until(Duration::from_secs(20), "list names it", listed).await;
+    let answer = member.send("PATCH", "/config", Some(&together(Value::Null))).await;
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    cluster.wait_until_writable(0, Duration::from_secs(60)).await;
+}

@@ -26,6 +26,7 @@ mod kubernetes_double;
 mod kubernetes_paths;
 mod liveness;
 mod log_output;
+mod lowered;
 mod monitoring;
 mod names;
 mod new_cluster;

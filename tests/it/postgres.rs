@@ -17,6 +17,7 @@ use tokio::sync::watch;
 
 mod access;
 mod herd;
+mod judge;
 mod layout;
 
 use herd::Herd;

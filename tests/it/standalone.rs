@@ -24,7 +24,8 @@ fn standalone(member: &Member, sockets: &Path) {
     let folder = &member.folder;
     run(folder, "initdb", &["-D", "data", "-U", "postgres", "-A", "trust", "--no-sync"]);
     let own = format!(
-        "port = {}\nunix_socket_directories = '{}'\npassword_encryption = md5\nfsync = off\nwal_level = replica\n",
+        "port = {}\nunix_socket_directories = '{}'\npassword_encryption = md5\nfsync = off\nwal_level = replica\n\
+         max_connections = 130\n",
         member.postgres,
         sockets.display()
     );
@@ -92,6 +93,17 @@ async fn becomes_a_cluster(running: bool) {
     cluster.wait_until_well().await;
     owners_get_in(&cluster.members[0], &sockets).await;
     owners_get_in(&cluster.members[1], &sockets).await;
+    // It had more than is configured: that ends with a restart of each, the leader first.
+    for index in [1, 0] {
+        let answer = cluster.members[index].post("/restart", &json!({})).await;
+        assert_eq!(answer.status, 200, "{}", answer.body);
+        assert_eq!(cluster.members[index].value("SHOW max_connections").await, "100");
+        cluster.wait_until_well().await;
+    }
+    let done = |seen: &crate::support::Seen| {
+        ["m1", "m2"].iter().all(|name| seen.member(name)["pending_restart"] != true)
+    };
+    cluster.wait_for(SOON, "nothing is pending", done).await;
 }
 
 /// Written with `wal_level = minimal`, from which no standby starts: it is raised before it is started as one, and the

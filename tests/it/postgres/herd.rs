@@ -12,7 +12,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, User};
 use tokio::sync::watch;
 
-use super::{SOON, facts_until, promote, start, target};
+use super::{facts_until, promote, start, target};
 
 /// A directory with members, all killed and removed at the end, however the test ends.
 pub(super) struct Herd {
@@ -51,7 +51,6 @@ impl Herd {
             superuser: who("postgres"),
             replication: who("replicator"),
             rewind: Some(who("rewinder")),
-            pg_ctl_timeout: SOON,
             uid_gid: Some(self.owner),
             ..Setup::default()
         }

@@ -1,10 +1,10 @@
-//! The nearest known key to one that is not.
+//! The nearest known name to one that is not.
 
 /// More edits than this are no typing mistake.
 const EDITS_MAX: usize = 3;
 
 /// The one of `keys` that is nearest to `key`, if it is near enough.
-pub(super) fn nearest<'a>(key: &str, keys: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+pub fn nearest<'a>(key: &str, keys: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let near = keys.map(|known| (edits(key, known), known)).min()?;
     (near.0 <= EDITS_MAX.min(key.chars().count() / 2)).then_some(near.1)
 }

@@ -1,0 +1,61 @@
+//! Parameters of PostgreSQL as they are given, for whoever can ask PostgreSQL what it says of them.
+
+use serde_json::{Map, Value as Json};
+
+use super::fault::{Fault, Origin};
+use super::guc;
+use super::reader::parameter;
+use super::tree::{Node, Value};
+
+/// A parameter, and where it is given.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Given {
+    /// Where.
+    pub origin: Origin,
+    /// The key that gives it, dotted.
+    pub key: String,
+    /// Its name.
+    pub name: String,
+    /// Its value.
+    pub value: String,
+}
+
+impl Given {
+    /// What is wrong with it: `why`.
+    pub fn fault(&self, why: &str) -> Fault {
+        let found = format!("found `{}`", self.value);
+        Fault { origin: self.origin.clone(), key: self.key.clone(), found, expected: why.to_owned() }
+    }
+}
+
+/// The parameters that `after`, a dynamic configuration, gives otherwise than `before`.
+pub fn new_parameters(before: &Map<String, Json>, after: &Map<String, Json>) -> Vec<Given> {
+    let origin = Origin { source: "config".to_owned(), line: None };
+    let of = |config: &Map<String, Json>| given(&Node::from_json(&Json::Object(config.clone()), &origin), "");
+    let known = of(before);
+    of(after).into_iter().filter(|given| !known.contains(given)).collect()
+}
+
+/// Those of a member's own file.
+pub(super) fn given_in_file(root: &Node) -> Vec<Given> {
+    let first = root.get("bootstrap").and_then(|bootstrap| bootstrap.get("dcs"));
+    let first = first.map_or_else(Vec::new, |dcs| given(dcs, "bootstrap.dcs."));
+    // What only the dynamic configuration sets has no effect in a member's own.
+    let own = given(root, "").into_iter().filter(|given| !guc::is_controlled(&given.name));
+    own.chain(first).collect()
+}
+
+/// What goes to the server from the section `postgresql` of `node`, which stands at `path`.
+fn given(node: &Node, path: &str) -> Vec<Given> {
+    let mut all = Vec::new();
+    for section in ["parameters", "recovery_conf"] {
+        let node = node.get("postgresql").and_then(|postgresql| postgresql.get(section));
+        let Some(Value::Map(entries)) = node.map(|node| &node.value) else { continue };
+        for (name, value) in entries.iter().filter(|(name, _)| !guc::is_ours(name)) {
+            let key = format!("{path}postgresql.{section}.{name}");
+            let (origin, name) = (value.origin.clone(), name.clone());
+            all.extend(parameter(value).map(|value| Given { origin, key, name, value }));
+        }
+    }
+    all
+}

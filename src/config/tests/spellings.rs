@@ -1,0 +1,162 @@
+//! What people write, and what is read.
+
+use super::*;
+
+fn load(text: &str, environment: &[(&str, &str)]) -> (Config, Vec<String>) {
+    let loaded = load_text(text, environment).expect("valid");
+    (loaded.config, loaded.warnings.iter().map(|warning| after_its_file(&warning.to_string())).collect())
+}
+
+/// Without the name of the temporary file.
+fn after_its_file(text: &str) -> String {
+    text.split_once(".yml:").map_or(text, |(_, rest)| rest).to_owned()
+}
+
+#[test]
+fn addresses_to_listen_on() {
+    let cases = [
+        ("'127.0.0.1, 127.0.0.2:5433'", ("127.0.0.1,127.0.0.2", 5433)),
+        ("'127.0.0.1,[::1]:5432'", ("127.0.0.1,::1", 5432)),
+        ("'[::1], 127.0.0.1'", ("::1,127.0.0.1", 5432)),
+        ("'*:5432'", ("*", 5432)),
+        ("::1:5432", ("::1", 5432)),
+        ("localhost", ("localhost", 5432)),
+    ];
+    for (written, (hosts, port)) in cases {
+        let listen = load(&WHOLE.replace("127.0.0.1:5432", written), &[]).0.postgresql.listen;
+        assert_eq!((listen.host.as_str(), listen.port), (hosts, port), "{written}");
+    }
+    for written in ["'127.0.0.1,,::1:5432'", "'127.0.0.1, :5432'", "'/tmp:5432'", "'a b:5432'"] {
+        let faults = load_text(&WHOLE.replace("127.0.0.1:5432", written), &[]).expect_err(written).0;
+        assert_eq!(lines_of(&faults), [(Some(6), "postgresql.listen")], "{written}");
+    }
+}
+
+#[test]
+fn hosts_of_etcd() {
+    let (one, two) = (["http://10.0.0.1:2379"], ["http://10.0.0.1:2379", "http://10.0.0.2:2379"]);
+    let cases: [(&str, &[&str]); 7] = [
+        ("10.0.0.1", &one),
+        ("['10.0.0.1:2379', '']", &one),
+        ("\n    - 10.0.0.1:2379", &one),
+        ("|\n    10.0.0.1:2379", &one),
+        ("|\n    - 10.0.0.1:2379", &one),
+        (">-\n    10.0.0.1,\n    10.0.0.2", &two),
+        ("|\n    - '10.0.0.1:2379'\n    - 10.0.0.2:2379\n", &two),
+    ];
+    for (written, endpoints) in cases {
+        let text =
+            WHOLE.replace("etcd3: {hosts: '10.0.0.1:2379,10.0.0.2'}", &format!("etcd3:\n  hosts: {written}"));
+        assert_eq!(load(&text, &[]).0.etcd.endpoints, endpoints, "{written}");
+    }
+    let cases: [(&str, &[&str]); 5] = [
+        ("- 10.0.0.1:2379", &one),
+        ("- 10.0.0.1\n- 10.0.0.2", &two),
+        ("[10.0.0.1,\n10.0.0.2]", &two),
+        ("10.0.0.1\n10.0.0.2", &two),
+        ("'10.0.0.1:2379', \"10.0.0.2\"", &two),
+    ];
+    for (written, endpoints) in cases {
+        assert_eq!(load(WHOLE, &[("PATRONI_ETCD3_HOSTS", written)]).0.etcd.endpoints, endpoints, "{written}");
+    }
+}
+
+#[test]
+fn an_item_that_holds_nothing_is_left_out_and_said() {
+    let rules = "  pg_hba:\n  - local all all peer\n  -\n  - ''\n  - host all all all md5\n";
+    let (config, warnings) = load(&format!("{WHOLE}{rules}"), &[]);
+    let expected = ["local all all peer".to_owned(), "host all all all md5".to_owned()];
+    assert_eq!(config.postgresql.pg_hba.as_deref(), Some(&expected[..]));
+    let said = |line, found| {
+        format!("{line}: postgresql.pg_hba: {found}; an empty item of the list is left out: remove it")
+    };
+    assert_eq!(warnings, [said(11, "found nothing"), said(12, "found ``")]);
+}
+
+#[test]
+fn a_key_that_is_given_twice() {
+    let (config, warnings) = load(&WHOLE.replace("name: a", "name: b\nname: a"), &[]);
+    assert_eq!(config.name.as_str(), "a");
+    assert_eq!(warnings, ["3: name: is given twice, first on line 2; the last one counts: remove the other"]);
+}
+
+const WITHOUT_EFFECT: &str = "  callbacks: {on_start: /x}
+  pre_promote: /x
+  before_stop: /x
+  pg_ctl_timeout: 60
+  use_slots: true
+  use_unix_socket_repl: true
+  create_replica_methods: [pgbackrest, basebackup]
+  parameters_primary: {work_mem: 1MB}
+  pg_hba_replica: [x]
+thread_pool_size: 5
+thread_stack_size: 512kB
+log: {traceback_level: ERROR, format: x, dateformat: x, static_fields: {a: b}, loggers: {a: INFO}, max_queue_size: 1,
+  mode: 0640, file_size: 1, file_num: 4, deduplicate_heartbeat_logs: true}
+etcd: {host: a}
+citus: {group: 0, database: x}
+ctl: {keyfile_password: x}
+bootstrap:
+  users: {admin: {password: x}}
+  post_bootstrap: /x
+  post_init: /y
+  dcs:
+    standby_cluster: {host: x}
+    failsafe_mode: true
+    slots: {a: {type: physical}}
+    permanent_slots: {a: {type: physical}}
+    ignore_slots: [{name: a}]
+    primary_race_backoff: 5
+    master_start_timeout: 5
+    primary_start_timeout: 6
+    postgresql: {callbacks: {on_stop: /x}, create_replica_methods: [a], basebackup: [verbose], custom_conf: /x,
+      pg_ctl_timeout: 5, bin_dir: /x, use_unix_socket: true, listen: x, pre_promote: /x, pg_ident_primary: [x]}
+";
+
+/// Whatever Patroni acts on and this program does not is named.
+#[test]
+fn keys_without_effect_are_named() {
+    let text = format!("{WHOLE}{WITHOUT_EFFECT}")
+        .replace("restapi: {", "restapi: {request_queue_size: 5, thread_pool_size: 5, keyfile_password: x, ");
+    let (_, warnings) = load(&text, &[]);
+    let mut keys: Vec<&str> = warnings.iter().filter_map(|warning| warning.split(": ").nth(1)).collect();
+    keys.sort_unstable();
+    let dynamic = ["failsafe_mode", "ignore_slots", "master_start_timeout", "permanent_slots"].into_iter();
+    let of_postgresql =
+        ["basebackup", "bin_dir", "callbacks", "create_replica_methods", "custom_conf", "listen"];
+    let of_postgresql = of_postgresql.into_iter().chain([
+        "pg_ctl_timeout",
+        "pg_ident_primary",
+        "pre_promote",
+        "use_unix_socket",
+    ]);
+    let of_log = ["dateformat", "deduplicate_heartbeat_logs", "file_num", "file_size", "format", "loggers"];
+    let of_log = of_log.into_iter().chain(["max_queue_size", "mode", "static_fields", "traceback_level"]);
+    let own = ["before_stop", "callbacks", "create_replica_methods", "parameters_primary", "pg_ctl_timeout"];
+    let own = own.into_iter().chain(["pg_hba_replica", "pre_promote", "use_slots", "use_unix_socket_repl"]);
+    let rest = ["keyfile_password", "request_queue_size", "thread_pool_size"];
+    let under = |path: &'static str| move |key: &str| format!("{path}.{key}");
+    let mut expected: Vec<String> = dynamic
+        .chain(["primary_race_backoff", "slots", "standby_cluster"])
+        .map(under("bootstrap.dcs"))
+        .chain(of_postgresql.map(under("bootstrap.dcs.postgresql")))
+        .chain(["post_init", "users"].map(under("bootstrap")))
+        .chain(of_log.map(under("log")))
+        .chain(own.map(under("postgresql")))
+        .chain(rest.map(under("restapi")))
+        .chain(
+            ["citus", "ctl.keyfile_password", "etcd", "thread_pool_size", "thread_stack_size"]
+                .map(str::to_owned),
+        )
+        .collect();
+    expected.sort_unstable();
+    assert_eq!(keys, expected, "{warnings:#?}");
+    let silent = warnings.iter().find(|warning| !warning.contains("effect") && !warning.contains("not "));
+    assert_eq!(silent, None, "each says that nothing comes of it");
+}
+
+#[test]
+fn a_first_configuration_that_is_no_section_is_a_fault() {
+    let faults = load_text(&format!("{WHOLE}bootstrap: {{dcs: 7}}\n"), &[]).expect_err("a fault").0;
+    assert_eq!(lines_of(&faults), [(Some(9), "bootstrap.dcs")]);
+}

@@ -1,0 +1,33 @@
+//! Parameters that are configured lower than the cluster has had them. A standby that had less than its primary would
+//! refuse to start, so that each start as a standby takes what the control file says, and a promotion keeps it.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::rewind::single_user;
+use super::{Error, Postgres, control, files};
+use crate::model::ControlState;
+
+/// After a clean stop there is nothing to recover.
+const LOWER_WITHIN: Duration = Duration::from_secs(20);
+
+impl Postgres {
+    /// For whoever leads, before its start after a clean stop: brings the configured parameters into the control file
+    /// and, as WAL, to the standbys. No client is let in: should somebody else lead before this ends, all that parts
+    /// the histories is a record of the parameters and a checkpoint.
+    pub async fn lower_minimums(&self) -> Result<(), Error> {
+        let inner = &self.inner;
+        inner.must_be_down("lower parameters")?;
+        let control = control::read(&inner.setup).await?;
+        let clean = control.state == ControlState::ShutDown && !control.backup_label;
+        let lowered = files::lowered(&inner.parameters(), &control.standby_minimums);
+        if !clean || lowered.is_empty() {
+            return Ok(());
+        }
+        tracing::info!(
+            parameters = lowered.join(", "),
+            "lowered: standbys follow with a restart of their own"
+        );
+        single_user(inner, &BTreeMap::new(), Some(LOWER_WITHIN)).await
+    }
+}
