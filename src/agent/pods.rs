@@ -8,7 +8,9 @@ use tokio::sync::watch;
 
 use crate::etcd::LeaseKeeper;
 use crate::kube::{Kube, KubeSetup, Told};
-use crate::model::{LeaseFacts, MemberRecord, PodFacts, PodRole, Process, Reason, StopMode, Term};
+use crate::model::{
+    LeaseFacts, MemberRecord, PodFacts, PodRole, PrimaryRoute, Process, Reason, StopMode, Term,
+};
 use crate::os::clock;
 use crate::postgres::Postgres;
 
@@ -60,8 +62,15 @@ impl Pods {
         }));
     }
 
+    /// Passes on where the Service of the primary shall lead.
+    pub(super) fn route(&self, route: PrimaryRoute) {
+        if let Some((kube, _)) = &self.kube {
+            kube.route(route);
+        }
+    }
+
     /// Passes on what the pod shall say, before anything else of the decision is done.
-    pub(super) fn route(&mut self, role: Option<PodRole>, because: &Reason, lease: &LeaseFacts) {
+    pub(super) fn say(&mut self, role: Option<PodRole>, because: &Reason, lease: &LeaseFacts) {
         let (Some((kube, _)), Some(role)) = (&self.kube, role) else { return };
         kube.want(role);
         let before = self.role.replace(role);
@@ -90,6 +99,7 @@ impl Pods {
     pub(super) async fn leave(&self) {
         if let Some((kube, _)) = &self.kube {
             kube.want(PodRole::Nothing);
+            kube.route(PrimaryRoute::NotHere);
             kube.unlabelled(API_WITHIN).await;
         }
     }

@@ -147,6 +147,7 @@ pub(super) fn kube_setup(config: &Config, environment: &BTreeMap<String, String>
         context: kubernetes.context,
         cacert: kubernetes.cacert,
         names: kubernetes.names,
+        primary_service: kubernetes.primary_service,
     })
 }
 

@@ -10,8 +10,9 @@ use super::api::{Api, KubeSetup};
 use super::event::{self, Told};
 use super::facts::Facts;
 use super::pod::{self, Wanted, is_newer};
+use super::service::{self, Slices};
 use super::{labels, rivals, strip};
-use crate::model::{Moment, PodFacts, PodFailure, PodRole, Term};
+use crate::model::{Moment, PodFacts, PodFailure, PodRole, PrimaryRoute, Term};
 use crate::os::clock;
 
 /// Whether I certainly lead in that term now; with a moment: by a renewal that was sent after it. Asks for one where
@@ -56,6 +57,10 @@ pub(super) struct Shared {
     pub(super) api: Api,
     pub(super) facts: Facts,
     pub(super) wanted: watch::Sender<Wanted>,
+    /// Where the Service of the primary shall lead.
+    pub(super) route: watch::Sender<PrimaryRoute>,
+    /// Where it leads; `None` before that was read, and where there is no such Service.
+    pub(super) slices: watch::Sender<Option<Slices>>,
     /// The own pod as last read.
     pub(super) own: watch::Sender<Own>,
     /// The term in which no other pod was found to say that it leads.
@@ -72,6 +77,8 @@ impl Kube {
             api: Api::new(setup),
             facts: Facts::new(),
             wanted: watch::Sender::new(Wanted { role: first, status: None }),
+            route: watch::Sender::default(),
+            slices: watch::Sender::default(),
             own: watch::Sender::default(),
             stripped: watch::Sender::default(),
             own_uid,
@@ -80,6 +87,10 @@ impl Kube {
         tokio::spawn(labels::watch_own(shared.clone()));
         tokio::spawn(labels::keep(shared.clone()));
         tokio::spawn(rivals::keep_off(shared.clone()));
+        if let Some(name) = shared.api.setup().primary_service.clone() {
+            tokio::spawn(service::watch(shared.clone(), name.clone()));
+            tokio::spawn(service::keep(shared.clone(), name));
+        }
         Kube(shared)
     }
 
@@ -92,6 +103,11 @@ impl Kube {
     /// What the pod shall say from now on.
     pub fn want(&self, role: PodRole) {
         self.0.wanted.send_if_modified(|wanted| wanted.role.replace(role) != Some(role));
+    }
+
+    /// Where the Service of the primary shall lead from now on.
+    pub fn route(&self, route: PrimaryRoute) {
+        self.0.route.send_if_modified(|wanted| std::mem::replace(wanted, route) != route);
     }
 
     /// The member's record, to be read on the pod.
@@ -117,17 +133,26 @@ impl Kube {
         }
     }
 
-    /// Waits until the own pod has no role any more, at most `within`.
+    /// Waits until the own pod has no role any more and, where the Service of the primary shall not lead here, until it
+    /// does not; at most `within`.
     pub async fn unlabelled(&self, within: Duration) {
         let label = &self.0.api.setup().names.role_label;
-        let mut own = self.0.own.subscribe();
+        let (mut own, mut slices) = (self.0.own.subscribe(), self.0.slices.subscribe());
         let gone = |own: &Own| match own {
             Own::Unknown => false,
             Own::Gone => true,
             Own::Read { pod, at: _ } => pod::label(pod, label).is_none(),
         };
-        if tokio::time::timeout(within, own.wait_for(gone)).await.is_err() {
-            tracing::warn!("the pod may still have its role's label: stopping PostgreSQL all the same");
+        let leaves = *self.0.route.borrow() == PrimaryRoute::NotHere;
+        let both = async {
+            // The channels live as long as their senders, which are here.
+            let _ = own.wait_for(gone).await;
+            if leaves {
+                let _ = slices.wait_for(|slices| !self.0.is_led_here(slices.as_ref())).await;
+            }
+        };
+        if tokio::time::timeout(within, both).await.is_err() {
+            tracing::warn!("Services may still lead here: stopping PostgreSQL all the same");
         }
     }
 
@@ -152,7 +177,7 @@ impl Shared {
             let _ = self.own_uid.set(uid);
         }
         self.own.send_if_modified(|own| {
-            let newer = own.pod().is_none_or(|known| is_newer(&pod, known));
+            let newer = own.pod().is_none_or(|known| is_newer(&pod.metadata, &known.metadata));
             if newer {
                 *own = Own::Read { pod: Box::new(pod), at: clock::now() };
             }
@@ -167,6 +192,15 @@ impl Shared {
 
     pub(super) fn own_pod(&self) -> Option<Pod> {
         self.own.borrow().pod().cloned()
+    }
+
+    /// Whether the Service of the primary leads to my pod.
+    fn is_led_here(&self, slices: Option<&Slices>) -> bool {
+        let (own, service) = (self.own.borrow(), &self.api.setup().primary_service);
+        match (slices, own.pod(), service) {
+            (Some(slices), Some(pod), Some(service)) => slices.lead_to(pod, service),
+            (_, _, _) => false,
+        }
     }
 
     pub(super) fn own_uid(&self) -> Option<&String> {
