@@ -52,7 +52,7 @@ fn services_lead_to_pods_and_ports() {
     }
 }
 
-/// The Services that clients know follow the primary, or select by the role, and the names of members and pods are those
+/// The Services that clients know follow the primary, or select by the role, and names of members and pods are those
 /// of one Service.
 #[test]
 fn the_services_of_a_cluster_are_there() {
