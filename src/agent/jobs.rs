@@ -97,6 +97,7 @@ async fn run(tools: &Tools, lease: Option<&LeaseKeeper>, job: Job) -> Outcome {
         Job::Bootstrap { seen } => return bootstrap(tools, lease, seen).await,
         Job::Clone { from } => postgres.clone_from(&from, tools.progress.clone()).await,
         Job::StartStandby { follow, within } => {
+            pods::before_standby(tools.kube.as_ref(), lease).await;
             postgres.start_standby(follow.as_ref(), within).await.map(|started| match started {
                 Started::Ready => {}
                 Started::StillRecovering => tracing::warn!("PostgreSQL is still recovering; waiting on"),

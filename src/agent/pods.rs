@@ -145,3 +145,12 @@ pub(super) async fn before_stop(kube: Option<&Kube>, mode: StopMode) {
         (Some(_), StopMode::Immediate) | (None, _) => {}
     }
 }
+
+/// Before a start as a standby: clients of the primary come here no more. The leader, which starts its own in place, is
+/// who they come to.
+pub(super) async fn before_standby(kube: Option<&Kube>, lease: Option<&LeaseKeeper>) {
+    let Some(kube) = kube else { return };
+    let facts = lease.map(LeaseKeeper::facts);
+    let leads = || facts.as_ref().is_some_and(|facts| facts.borrow().leading_at(clock::now()).is_some());
+    kube.unrouted(leads).await;
+}

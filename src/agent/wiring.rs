@@ -148,6 +148,7 @@ pub(super) fn kube_setup(config: &Config, environment: &BTreeMap<String, String>
         cacert: kubernetes.cacert,
         names: kubernetes.names,
         primary_service: kubernetes.primary_service,
+        routing_grace: kubernetes.routing_grace,
     })
 }
 

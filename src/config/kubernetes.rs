@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use super::fault::Origin;
 use super::reader::{Findings, Section, plain};
@@ -25,7 +26,12 @@ pub struct Kubernetes {
     pub names: PodNames,
     /// The Service of the primary, which has no selector: the leader writes its EndpointSlices.
     pub primary_service: Option<String>,
+    /// A former primary starts as a standby when nothing has led clients of the primary here for so long.
+    pub routing_grace: Duration,
 }
+
+/// kube-proxy follows a change within a second of the one before, in the worst case; and then a machine is busy.
+const ROUTING_GRACE: Duration = Duration::from_millis(1500);
 
 /// Keys of Patroni's that mean nothing where etcd is the store, with the reason.
 const NOT_ACTED_ON: [(&str, &str); 5] = [
@@ -116,6 +122,7 @@ pub(super) fn read(
             readiness_gate: key(&mut section, "readiness_gate", findings),
         },
         primary_service: service(&mut section, findings),
+        routing_grace: section.span("routing_grace", ROUTING_GRACE, findings),
     };
     section.finish(findings);
     Some(read)

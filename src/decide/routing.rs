@@ -63,6 +63,8 @@ pub(super) fn of_service(
             true => PrimaryRoute::NotHere,
             false => PrimaryRoute::Unchanged,
         },
+        // Nobody is there whose write would replace it.
+        (Some(PodRole::Nothing), _, Leadership::Nobody) if starts(turn) => PrimaryRoute::NotHere,
         // In pause it may serve on for long, and nobody fences it.
         (Some(PodRole::Nothing), Server::Primary(_), Leadership::Nobody | Leadership::Other(_)) => {
             PrimaryRoute::NotHere
@@ -80,6 +82,12 @@ fn is_succeeded(turn: &Turn<'_>) -> bool {
 fn serves(turn: &Turn<'_>) -> bool {
     let postgres = &turn.seen.postgres;
     !turn.memory.demoted && !postgres.gated && postgres.liveness.death().is_none()
+}
+
+/// Postgres is being started as a standby, or this very decision starts it.
+fn starts(turn: &Turn<'_>) -> bool {
+    let running = turn.seen.job.as_ref().is_some_and(|running| running.job.kind() == JobKind::StartStandby);
+    running || turn.actions.iter().any(|action| matches!(action, Action::Start(Job::StartStandby { .. })))
 }
 
 /// Postgres is being stopped, or this very decision stops it.

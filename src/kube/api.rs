@@ -54,6 +54,8 @@ pub struct KubeSetup {
     pub names: PodNames,
     /// The Service without selector that leads to the primary.
     pub primary_service: Option<String>,
+    /// For how long clients of the primary still come here after nothing leads them here any more.
+    pub routing_grace: Duration,
 }
 
 /// What is asked for by kind: pods, Services, EndpointSlices, Events.

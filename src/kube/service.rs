@@ -46,6 +46,7 @@ pub(super) async fn watch(shared: Arc<Shared>, service: String) {
     let mut warned = BTreeSet::new();
     let tell = |seen: Seen<EndpointSlice>| match seen {
         Seen::All(slices) => {
+            shared.note_led();
             shared.slices.send_replace(Some(Slices { by_name: BTreeMap::new(), at: clock::now() }));
             for slice in slices {
                 warn_of_other(&slice, &service, &mut warned);
@@ -75,6 +76,7 @@ fn warn_of_other(slice: &EndpointSlice, service: &str, warned: &mut BTreeSet<Str
 }
 
 fn read(shared: &Shared, slice: EndpointSlice) {
+    shared.note_led();
     shared.slices.send_modify(|slices| {
         let slices = slices.get_or_insert_with(|| Slices { by_name: BTreeMap::new(), at: clock::now() });
         let name = slice.metadata.name.clone().unwrap_or_default();
@@ -87,6 +89,7 @@ fn read(shared: &Shared, slice: EndpointSlice) {
 }
 
 fn forget(shared: &Shared, name: &str) {
+    shared.note_led();
     shared.slices.send_modify(|slices| {
         if let Some(slices) = slices {
             slices.by_name.remove(name);

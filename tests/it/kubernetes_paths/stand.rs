@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
-use crate::support::kubernetes::{Api, Effect, Fault, Kubernetes, Service};
+use crate::support::kubernetes::{Api, Effect, Fault, Kubernetes, Proxy, Service};
 use crate::support::rbac::{CALLS, SERVICE_CALLS};
 use crate::support::{Cluster, Member, Plan, Writer, query};
 
@@ -68,7 +68,7 @@ impl Herd {
         }
         let ports: BTreeMap<String, u16> =
             cluster.members.iter().map(|member| (member.name.clone(), member.postgres)).collect();
-        let service = Service::follow(kubernetes.clone(), PRIMARY, ports.clone());
+        let service = Service::follow(kubernetes.clone(), PRIMARY, ports.clone(), Proxy::Idle);
         let truth = Truth::watch(kubernetes.clone(), ports);
         Herd { truth, service, cluster, kubernetes }
     }
@@ -84,6 +84,13 @@ impl Herd {
         let writer = Writer::start_through(&self.cluster.members[leader], self.service.ports()).await;
         writer.wait_for_more(20, SOON).await;
         writer
+    }
+
+    /// The ports to which a proxy that is busy with others' changes leads clients of the primary.
+    pub(super) fn busy_proxy(&self) -> Service {
+        let members = self.cluster.members.iter();
+        let ports = members.map(|member| (member.name.clone(), member.postgres)).collect();
+        Service::follow(self.kubernetes.clone(), PRIMARY, ports, Proxy::Busy)
     }
 
     /// What the pods say of their roles.

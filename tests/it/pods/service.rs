@@ -1,24 +1,26 @@
 //! The Service of the primary: one change for each hand-over, and nobody else's slice.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use matriarch::kube::KubeSetup;
 use matriarch::model::{PodRole, PrimaryRoute, Term};
 use serde_json::{Value, json};
 
-use super::stand::{Labeller, Leads, Stand, TERM, WITHIN};
+use super::stand::{Labeller, Leads, Stand, TERM, WITHIN, role};
 use crate::support::kubernetes::{Effect, Fault};
 use crate::support::until;
 
 const SERVICE: &str = "pg-rw";
 const SLICE: &str = "pg-rw-ipv4";
+/// For those who route.
+const GRACE: Duration = Duration::from_secs(5);
 
 /// A member in a new pod with an address, which keeps the Service.
 async fn member(stand: &Stand, name: &str) -> Labeller {
     stand.make(name, json!({}), json!({})).await;
     stand.kubernetes.give_address(name).await;
     let primary_service = Some(SERVICE.to_owned());
-    Labeller::start(KubeSetup { primary_service, ..stand.setup(name) })
+    Labeller::start(KubeSetup { primary_service, routing_grace: GRACE, ..stand.setup(name) })
 }
 
 async fn slice(stand: &Stand) -> Value {
@@ -90,6 +92,35 @@ async fn who_leads_no_more_takes_its_address_out() {
     member.kube.unlabelled(WITHIN).await;
     assert!(targets(&slice(&stand).await).is_empty(), "it was waited for");
     member.complains(None).await;
+}
+
+/// A former primary comes up as a standby: not while clients are led here, and not before the proxies know better. Who
+/// was never led to, and who leads, waits for nothing.
+#[tokio::test]
+async fn a_former_primary_waits_until_clients_are_led_elsewhere() {
+    let stand = Stand::new().await;
+    stand.kubernetes.create_service(SERVICE).await;
+    let (old, new) = (member(&stand, "pg-0").await, member(&stand, "pg-1").await);
+    new.kube.unrouted(|| false).await;
+    old.lead(5);
+    leads_to(&stand, &["pg-0"]).await;
+    stand.sees("pg-0", "a leader", |pod| role(pod) == Some("primary")).await;
+    old.kube.unrouted(|| true).await;
+    old.leads(Leads::Not);
+    old.kube.want(PodRole::Nothing);
+    old.kube.route(PrimaryRoute::Unchanged);
+    let waits = async {
+        old.kube.unrouted(|| false).await;
+        (Instant::now(), slice(&stand).await)
+    };
+    let replaced = async {
+        let before = Instant::now();
+        new.lead(8);
+        before
+    };
+    let ((over_at, slice), replaced_after) = tokio::join!(waits, replaced);
+    assert_eq!(targets(&slice), ["pg-1"]);
+    assert!(GRACE <= over_at - replaced_after, "{:?}", over_at - replaced_after);
 }
 
 /// Somebody led after me, and says so: until etcd confirms, later than that, that it is I who leads.

@@ -97,6 +97,7 @@ impl Stand {
                 ..PodNames::default()
             },
             primary_service: None,
+            routing_grace: Duration::ZERO,
         }
     }
 

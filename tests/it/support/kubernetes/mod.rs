@@ -31,4 +31,4 @@ pub(crate) use client::{Api, Kubernetes};
 pub(crate) use door::Passage;
 pub(crate) use faults::{Effect, Fault};
 pub(crate) use server::{Asked, Ending};
-pub(crate) use service::Service;
+pub(crate) use service::{Proxy, Service};

@@ -16,6 +16,15 @@ const WITHIN: Duration = Duration::from_secs(60);
 /// kube-proxy's minimum sync period: a change within it after the last one takes effect when it is over.
 const PROXY_PAUSE: Duration = Duration::from_secs(1);
 
+/// What the proxy has to do besides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Proxy {
+    /// Nothing: it follows a change at once.
+    Idle,
+    /// Other Services change all the time: a change waits for its turn, a whole pause.
+    Busy,
+}
+
 /// Follows a Service for as long as it lives.
 pub(crate) struct Service {
     ports: watch::Receiver<Vec<u16>>,
@@ -24,7 +33,7 @@ pub(crate) struct Service {
 
 impl Service {
     /// Which of these pods, each with its port, the Service leads to.
-    pub(crate) fn follow(api: Api, name: &str, pods: BTreeMap<String, u16>) -> Service {
+    pub(crate) fn follow(api: Api, name: &str, pods: BTreeMap<String, u16>, load: Proxy) -> Service {
         let query = format!("labelSelector=kubernetes.io%2Fservice-name%3D{name}");
         let (seen, changes) = watch::channel(Vec::new());
         let follow = tokio::spawn(async move {
@@ -35,7 +44,7 @@ impl Service {
             }
         });
         let (sender, ports) = watch::channel(Vec::new());
-        let tasks = [follow, tokio::spawn(proxy(changes, sender))];
+        let tasks = [follow, tokio::spawn(proxy(changes, sender, load))];
         Service { ports, tasks }
     }
 
@@ -46,10 +55,14 @@ impl Service {
 }
 
 /// A change is applied at once, and the next one not before a second is over; then all that came meanwhile is one.
-async fn proxy(mut changes: watch::Receiver<Vec<u16>>, applied: watch::Sender<Vec<u16>>) {
+async fn proxy(mut changes: watch::Receiver<Vec<u16>>, applied: watch::Sender<Vec<u16>>, load: Proxy) {
     while changes.changed().await.is_ok() {
+        if load == Proxy::Busy {
+            sleep_until(Instant::now() + PROXY_PAUSE).await;
+        }
         let ports = changes.borrow_and_update().clone();
-        if applied.send_if_modified(|known| std::mem::replace(known, ports.clone()) != ports) {
+        let changed = applied.send_if_modified(|known| std::mem::replace(known, ports.clone()) != ports);
+        if changed && load == Proxy::Idle {
             sleep_until(Instant::now() + PROXY_PAUSE).await;
         }
     }
