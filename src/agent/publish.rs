@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::Status;
 use super::cycle::Cycle;
 use crate::decide::phase_text;
-use crate::model::{Moment, Observation};
+use crate::model::{Moment, Observation, SqlFacts};
 use crate::os::clock;
 
 impl Cycle {
@@ -25,6 +25,7 @@ impl Cycle {
         };
         let job = self.state.job.running();
         let refused = memory.hand_over_refused.as_ref().map(|why| format!("refused: {why}"));
+        let streaming = seen.postgres.answering().is_some_and(SqlFacts::streams);
         let status = Status {
             me: seen.me.clone(),
             scope: self.scope.clone(),
@@ -33,6 +34,7 @@ impl Cycle {
             etcd_last_seen: self.state.etcd_seen_wall,
             lease: super::observe::lease_facts(self.keeper.as_deref()),
             postgres: seen.postgres.clone(),
+            streamed_at: if streaming { Some(now) } else { last.streamed_at },
             state: record.state,
             role: record.role,
             record,

@@ -25,6 +25,8 @@ pub struct Status {
     pub lease: LeaseFacts,
     /// My Postgres, as last seen.
     pub postgres: PostgresFacts,
+    /// When my Postgres was last seen to stream, as far as this supervisor knows.
+    pub streamed_at: Option<Moment>,
     /// State as published.
     pub state: MemberState,
     /// Role as published.
@@ -79,6 +81,7 @@ impl Status {
             etcd_last_seen: 0,
             lease: LeaseFacts::default(),
             postgres: PostgresFacts::default(),
+            streamed_at: None,
             state: record.state,
             role: record.role,
             record,
