@@ -210,10 +210,11 @@ impl Cycle {
         let now = clock::now();
         let decision = decide(&self.state.memory, &seen, now);
         self.narrate(&decision, &seen);
-        let Decision { memory, actions, pod, because, wake } = decision;
+        let Decision { memory, actions, pod, route, because, wake } = decision;
         self.state.memory = memory;
         self.state.store.keep(&self.state.memory.store).await;
-        self.pods.route(pod, &because, &seen.lease);
+        self.pods.route(route);
+        self.pods.say(pod, &because, &seen.lease);
         self.keep_fence(&seen);
         let mut flow = ControlFlow::Continue(());
         for action in actions {

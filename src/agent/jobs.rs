@@ -100,6 +100,7 @@ async fn run(tools: &Tools, lease: Option<&LeaseKeeper>, job: Job) -> Outcome {
         Job::Bootstrap { seen } => return bootstrap(tools, lease, seen).await,
         Job::Clone { from } => postgres.clone_from(&from, tools.progress.clone()).await,
         Job::StartStandby { follow, within } => {
+            pods::before_standby(tools.kube.as_ref(), lease).await;
             if follow.is_none() {
                 lower_minimums(tools, lease).await;
             }

@@ -8,7 +8,9 @@ use tokio::sync::watch;
 
 use crate::etcd::LeaseKeeper;
 use crate::kube::{Kube, KubeSetup, Told};
-use crate::model::{LeaseFacts, MemberRecord, PodFacts, PodRole, Process, Reason, StopMode, Term};
+use crate::model::{
+    LeaseFacts, MemberRecord, PodFacts, PodRole, PrimaryRoute, Process, Reason, StopMode, Term,
+};
 use crate::os::clock;
 use crate::postgres::Postgres;
 
@@ -60,8 +62,15 @@ impl Pods {
         }));
     }
 
+    /// Passes on where the Service of the primary shall lead.
+    pub(super) fn route(&self, route: PrimaryRoute) {
+        if let Some((kube, _)) = &self.kube {
+            kube.route(route);
+        }
+    }
+
     /// Passes on what the pod shall say, before anything else of the decision is done.
-    pub(super) fn route(&mut self, role: Option<PodRole>, because: &Reason, lease: &LeaseFacts) {
+    pub(super) fn say(&mut self, role: Option<PodRole>, because: &Reason, lease: &LeaseFacts) {
         let (Some((kube, _)), Some(role)) = (&self.kube, role) else { return };
         kube.want(role);
         let before = self.role.replace(role);
@@ -90,6 +99,7 @@ impl Pods {
     pub(super) async fn leave(&self) {
         if let Some((kube, _)) = &self.kube {
             kube.want(PodRole::Nothing);
+            kube.route(PrimaryRoute::NotHere);
             kube.unlabelled(API_WITHIN).await;
         }
     }
@@ -134,4 +144,13 @@ pub(super) async fn before_stop(kube: Option<&Kube>, mode: StopMode) {
         (Some(kube), StopMode::Fast) => kube.unlabelled(API_WITHIN).await,
         (Some(_), StopMode::Immediate) | (None, _) => {}
     }
+}
+
+/// Before a start as a standby: clients of the primary come here no more. The leader, which starts its own in place, is
+/// who they come to.
+pub(super) async fn before_standby(kube: Option<&Kube>, lease: Option<&LeaseKeeper>) {
+    let Some(kube) = kube else { return };
+    let facts = lease.map(LeaseKeeper::facts);
+    let leads = || facts.as_ref().is_some_and(|facts| facts.borrow().leading_at(clock::now()).is_some());
+    kube.unrouted(leads).await;
 }

@@ -7,7 +7,7 @@ use super::Status;
 use super::cycle::Cycle;
 use crate::config;
 use crate::decide::phase_text;
-use crate::model::{DataDirectory, Moment, Observation};
+use crate::model::{DataDirectory, Moment, Observation, SqlFacts};
 use crate::os::clock;
 
 impl Cycle {
@@ -27,6 +27,7 @@ impl Cycle {
         let job = self.state.job.running();
         let refused = memory.hand_over_refused.as_ref().map(|why| format!("refused: {why}"));
         let has_data = matches!(seen.postgres.data, DataDirectory::Ready(_));
+        let streaming = seen.postgres.answering().is_some_and(SqlFacts::streams);
         let status = Status {
             me: seen.me.clone(),
             scope: self.scope.clone(),
@@ -37,6 +38,7 @@ impl Cycle {
             store: memory.store.mark(),
             lease: super::observe::lease_facts(self.keeper.as_deref()),
             postgres: seen.postgres.clone(),
+            streamed_at: if streaming { Some(now) } else { last.streamed_at },
             state: record.state,
             role: record.role,
             record,

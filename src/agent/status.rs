@@ -29,6 +29,8 @@ pub struct Status {
     pub lease: LeaseFacts,
     /// My Postgres, as last seen.
     pub postgres: PostgresFacts,
+    /// When my Postgres was last seen to stream, as far as this supervisor knows.
+    pub streamed_at: Option<Moment>,
     /// State as published.
     pub state: MemberState,
     /// Role as published.
@@ -87,6 +89,7 @@ impl Status {
             store: StoreMark::default(),
             lease: LeaseFacts::default(),
             postgres: PostgresFacts::default(),
+            streamed_at: None,
             state: record.state,
             role: record.role,
             record,

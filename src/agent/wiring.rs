@@ -153,6 +153,8 @@ pub(super) fn kube_setup(config: &Config, environment: &BTreeMap<String, String>
         context: kubernetes.context,
         cacert: kubernetes.cacert,
         names: kubernetes.names,
+        primary_service: kubernetes.primary_service,
+        routing_grace: kubernetes.routing_grace,
     })
 }
 

@@ -64,7 +64,11 @@ pub(super) fn startup(status: &Status, now: Moment) -> u16 {
     code(status.postgres.answering().is_some() || advances || works || waits)
 }
 
-/// Whether this member leads, or streams and is close enough behind.
+/// A standby that streams no more shows what it knew then; longer than this it is not for readers, unless they say so.
+const STALE_MAX: Duration = Duration::from_secs(60);
+
+/// Whether this member leads, or is close enough behind. While nobody leads no standby streams: one that did so not
+/// long ago, `stale` seconds at most, serves readers on.
 pub fn readiness(status: &Status, query: &Query, now: Moment) -> u16 {
     if status.is_leader(now) {
         return OK;
@@ -76,15 +80,22 @@ pub fn readiness(status: &Status, query: &Query, now: Moment) -> u16 {
         return UNAVAILABLE;
     };
     let end = receiver.as_ref().map_or(0, |receiver| receiver.latest_end.0);
-    if status.view.is_none() && end == 0 {
+    let seconds = query.first("stale").and_then(|text| text.parse().ok());
+    let stale_max =
+        seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok()).unwrap_or(STALE_MAX);
+    let streamed = status.streamed_at.is_some_and(|at| now.since(at) <= stale_max);
+    if status.view.is_none() && end == 0 && !streamed {
         return UNAVAILABLE;
     }
     let reached = if query.first("mode") == Some("write") { received.0.max(replayed.0) } else { replayed.0 };
     let limit =
         query.first("lag").and_then(size_in_bytes).unwrap_or(status.settings.maximum_lag_on_failover as i64);
     let lag = end.max(optime(status)).saturating_sub(reached);
-    let streams = wire::replication_state(sql) == Some("streaming");
-    code(status.state == MemberState::Running && streams && i128::from(lag) <= i128::from(limit))
+    code(
+        status.state == MemberState::Running
+            && (sql.streams() || streamed)
+            && i128::from(lag) <= i128::from(limit),
+    )
 }
 
 /// A size such as `1048576`, `16MB` or `1.5 GB`, in bytes.

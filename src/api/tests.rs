@@ -97,6 +97,7 @@ fn member(me: &str, role: Role, now: Moment, standby: Standby) -> Status {
             sql: Some(sql(now, standby)),
             ..PostgresFacts::default()
         },
+        streamed_at: None,
         state: MemberState::Running,
         role,
         record,

@@ -43,7 +43,7 @@ pub fn standby_kind(status: &Status) -> StandbyKind {
 /// `streaming`, `in archive recovery`, or neither.
 pub fn replication_state(sql: &SqlFacts) -> Option<&'static str> {
     match &sql.standby {
-        Standby::Yes { receiver: Some(receiver), .. } if receiver.status == "streaming" => Some("streaming"),
+        Standby::Yes { .. } if sql.streams() => Some("streaming"),
         Standby::Yes { restores: true, .. } => Some("in archive recovery"),
         Standby::Yes { .. } | Standby::No => None,
     }

@@ -1,7 +1,8 @@
-//! `kubernetes`: the pod of this member, and the labels by which Services find it. etcd stays the store.
+//! `kubernetes`: the pod of this member, and by what Services find it. etcd stays the store.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use super::fault::Origin;
 use super::reader::{Findings, Section, plain};
@@ -23,16 +24,23 @@ pub struct Kubernetes {
     pub cacert: Option<PathBuf>,
     /// What is written on it and on the others; the label with the cluster's name is part of the selector.
     pub names: PodNames,
+    /// The Service of the primary, which has no selector: the leader writes its EndpointSlices.
+    pub primary_service: Option<String>,
+    /// A former primary starts as a standby when nothing has led clients of the primary here for so long.
+    pub routing_grace: Duration,
 }
+
+/// kube-proxy follows a change within a second of the one before, in the worst case; and then a machine is busy.
+const ROUTING_GRACE: Duration = Duration::from_millis(1500);
 
 /// Keys of Patroni's that mean nothing where etcd is the store, with the reason.
 const NOT_ACTED_ON: [(&str, &str); 5] = [
     (
         "use_endpoints",
-        "etcd is the store, and Services select pods by their labels: this key is not acted on",
+        "etcd is the store; `primary_service` names the Service that follows the primary: this key is not acted on",
     ),
-    ("pod_ip", "no Endpoints are written: this key is not acted on"),
-    ("ports", "no Endpoints are written: this key is not acted on"),
+    ("pod_ip", "the address is read from the pod: this key is not acted on"),
+    ("ports", "ports are read from the Service that `primary_service` names: this key is not acted on"),
     ("bypass_api_service", "the API is asked through its Service: this key is not acted on"),
     ("retriable_http_codes", "whatever the API answers is tried again: this key is not acted on"),
 ];
@@ -113,6 +121,8 @@ pub(super) fn read(
             bootstrap_labels: labels(&mut section, "bootstrap_labels", findings),
             readiness_gate: key(&mut section, "readiness_gate", findings),
         },
+        primary_service: service(&mut section, findings),
+        routing_grace: section.span("routing_grace", ROUTING_GRACE, findings),
     };
     section.finish(findings);
     Some(read)
@@ -123,6 +133,15 @@ fn key(section: &mut Section<'_>, name: &'static str, findings: &mut Findings) -
     let text = section.text(name, findings)?;
     if let (false, Some(node)) = (is_key(&text), section.get(name)) {
         section.fault(name, node, "write the key of a label, as in `role` or `example.org/role`", findings);
+    }
+    Some(text)
+}
+
+fn service(section: &mut Section<'_>, findings: &mut Findings) -> Option<String> {
+    let text = section.text("primary_service", findings)?;
+    if let (false, Some(node)) = (is_service(&text), section.get("primary_service")) {
+        let expected = "write the name of a Service without selector, as in `pg-rw`";
+        section.fault("primary_service", node, expected, findings);
     }
     Some(text)
 }
@@ -165,6 +184,15 @@ fn is_key(text: &str) -> bool {
     is_value(name) && domain.is_none_or(|domain| domain.len() <= 253 && domain.split('.').all(part))
 }
 
+/// A label of DNS that begins with a letter.
+fn is_service(text: &str) -> bool {
+    let inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    text.len() <= 63
+        && text.starts_with(|c: char| c.is_ascii_lowercase())
+        && text.chars().all(inner)
+        && !text.ends_with('-')
+}
+
 fn is_value(text: &str) -> bool {
     let ends = |c: Option<char>| c.is_some_and(|c| c.is_ascii_alphanumeric());
     text.len() <= 63
@@ -185,6 +213,9 @@ mod tests {
         for key in ["", "-role", "role-", "a/b/c", "Example.org/role", "a..b/c", "ro le"] {
             assert!(!is_key(key), "{key}");
         }
+        assert!(
+            is_service("pg-rw") && ["", "1pg", "pg-", "pg.rw", "PG"].iter().all(|name| !is_service(name))
+        );
         assert!(is_value("PRIMARY_1.x") && !is_value(&"x".repeat(64)) && !is_value("x/y"));
     }
 }

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::Memory;
-use crate::model::{Action, Moment, PodRole, Reason, WaitingOn};
+use crate::model::{Action, Moment, PodRole, PrimaryRoute, Reason, WaitingOn};
 
 /// The outcome of one tick.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -15,6 +15,9 @@ pub struct Decision {
     /// What my pod shall say, before the actions are performed; `None`: what it says.
     #[serde(default)]
     pub pod: Option<PodRole>,
+    /// Where the Service of the primary shall lead.
+    #[serde(default)]
+    pub route: PrimaryRoute,
     /// The operator's sentence.
     pub because: Reason,
     /// The latest next look, and for what.

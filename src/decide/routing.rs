@@ -1,9 +1,10 @@
-//! What my pod says to whoever routes by labels. Never ahead of the truth: the leader's label follows a Postgres that
-//! was seen to accept writes in the term I lead in, and goes before that Postgres is stopped.
+//! What my pod says to whoever routes by labels, and where the Service of the primary leads. Never ahead of the truth:
+//! the leader's label follows a Postgres that was seen to accept writes in the term I lead in, and goes before that
+//! Postgres is stopped.
 
 use super::turn::Turn;
 use super::{Leadership, Server};
-use crate::model::{Action, Job, JobKind, PodRole};
+use crate::model::{Action, Job, JobKind, PodRole, PrimaryRoute};
 
 /// `None`: nothing is known that speaks against what the pod says.
 pub(super) fn of(turn: &Turn<'_>, leadership: &Leadership, server: &Server<'_>) -> Option<PodRole> {
@@ -45,10 +46,48 @@ pub(super) fn of(turn: &Turn<'_>, leadership: &Leadership, server: &Server<'_>) 
     }
 }
 
+/// Where the Service of the primary leads, given what the pod says. A proxy follows one change at once and the next one
+/// only after a second, so a hand-over is one change: the address of a Postgres that stops stays, refusing connections,
+/// until the next leader replaces it. It goes where sessions would be a standby's, and where nobody comes after me.
+pub(super) fn of_service(
+    turn: &Turn<'_>,
+    leadership: &Leadership,
+    server: &Server<'_>,
+    pod: Option<PodRole>,
+) -> PrimaryRoute {
+    match (pod, server, leadership) {
+        (Some(PodRole::Leader(term)), _, _) => PrimaryRoute::Here(term),
+        (Some(PodRole::Follower | PodRole::Bootstrapping), _, _) => PrimaryRoute::NotHere,
+        (Some(PodRole::Nothing), _, _) if stops(turn) => match turn.seen.shutting_down && !is_succeeded(turn)
+        {
+            true => PrimaryRoute::NotHere,
+            false => PrimaryRoute::Unchanged,
+        },
+        // Nobody is there whose write would replace it.
+        (Some(PodRole::Nothing), _, Leadership::Nobody) if starts(turn) => PrimaryRoute::NotHere,
+        // In pause it may serve on for long, and nobody fences it.
+        (Some(PodRole::Nothing), Server::Primary(_), Leadership::Nobody | Leadership::Other(_)) => {
+            PrimaryRoute::NotHere
+        }
+        (Some(PodRole::Nothing) | None, _, _) => PrimaryRoute::Unchanged,
+    }
+}
+
+/// A hand-over names who will replace my address.
+fn is_succeeded(turn: &Turn<'_>) -> bool {
+    turn.memory.hand_over.as_ref().is_some_and(|hand_over| hand_over.to.is_some())
+}
+
 /// As the probe `/primary` asks: clients are let in, and Postgres proves that it works.
 fn serves(turn: &Turn<'_>) -> bool {
     let postgres = &turn.seen.postgres;
     !turn.memory.demoted && !postgres.gated && postgres.liveness.death().is_none()
+}
+
+/// Postgres is being started as a standby, or this very decision starts it.
+fn starts(turn: &Turn<'_>) -> bool {
+    let running = turn.seen.job.as_ref().is_some_and(|running| running.job.kind() == JobKind::StartStandby);
+    running || turn.actions.iter().any(|action| matches!(action, Action::Start(Job::StartStandby { .. })))
 }
 
 /// Postgres is being stopped, or this very decision stops it.

@@ -44,7 +44,8 @@ pub fn decide(memory: &Memory, seen: &Observation, now: Moment) -> Decision {
     unfenced::clear(&mut turn, &leadership, &server);
     publish::member(&mut turn, &leadership, &server, &because);
     let pod = routing::of(&turn, &leadership, &server);
-    turn.decide(pod, because)
+    let route = routing::of_service(&turn, &leadership, &server, pod);
+    turn.decide(pod, route, because)
 }
 
 fn go_on(turn: &mut Turn<'_>, situation: Situation, leadership: &Leadership, server: &Server<'_>) -> Reason {

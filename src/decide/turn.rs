@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::{Decision, Memory, peers};
 use crate::model::{
     Action, ClusterView, FollowTarget, Job, JobKind, MemberKey, MemberName, Moment, Observation, PeerAnswer,
-    PodRole, Reason, WaitingOn, slot_name,
+    PodRole, PrimaryRoute, Reason, WaitingOn, slot_name,
 };
 
 /// What a rule sees and fills in. Rules read `seen`, change `memory`, push `actions`, and return the reason.
@@ -96,7 +96,7 @@ impl<'a> Turn<'a> {
         Some(FollowTarget { name: name.clone(), conn_url, slot })
     }
 
-    pub(super) fn decide(self, pod: Option<PodRole>, because: Reason) -> Decision {
-        Decision { memory: self.memory, actions: self.actions, pod, because, wake: self.wake }
+    pub(super) fn decide(self, pod: Option<PodRole>, route: PrimaryRoute, because: Reason) -> Decision {
+        Decision { memory: self.memory, actions: self.actions, pod, route, because, wake: self.wake }
     }
 }

@@ -7,15 +7,15 @@ use futures::{Stream, StreamExt};
 use http_body_util::BodyExt;
 use hyper::http::{Request, header};
 use k8s_openapi::api::core::v1::Pod;
-use k8s_openapi::api::events::v1::Event;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ListMeta;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ListMeta, ObjectMeta};
+use k8s_openapi::{Metadata, NamespaceResourceScope, Resource};
 use kube::Client;
 use kube::api::{GetParams, ListParams, Patch, PatchParams, PostParams, WatchEvent, WatchParams};
 use kube::client::Body;
 use kube::config::{Config, KubeConfigOptions, Kubeconfig};
 use kube::core::request;
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::sync::Mutex;
 
@@ -52,9 +52,36 @@ pub struct KubeSetup {
     pub cacert: Option<PathBuf>,
     /// Labels, annotations and conditions.
     pub names: PodNames,
+    /// The Service without selector that leads to the primary.
+    pub primary_service: Option<String>,
+    /// For how long clients of the primary still come here after nothing leads them here any more.
+    pub routing_grace: Duration,
 }
 
-/// Which pods.
+/// What is asked for by kind: pods, Services, EndpointSlices, Events.
+pub(super) trait Object:
+    Resource<Scope = NamespaceResourceScope>
+    + Metadata<Ty = ObjectMeta>
+    + Clone
+    + DeserializeOwned
+    + Serialize
+    + Send
+    + 'static
+{
+}
+
+impl<K> Object for K where
+    K: Resource<Scope = NamespaceResourceScope>
+        + Metadata<Ty = ObjectMeta>
+        + Clone
+        + DeserializeOwned
+        + Serialize
+        + Send
+        + 'static
+{
+}
+
+/// Which of a kind.
 #[derive(Clone, Debug)]
 pub(super) enum Selector {
     /// The one of this name.
@@ -69,9 +96,10 @@ pub(super) struct Api {
 }
 
 #[derive(Deserialize)]
-struct Listed {
+#[serde(bound = "K: DeserializeOwned")]
+struct Listed<K> {
     metadata: ListMeta,
-    items: Vec<Pod>,
+    items: Vec<K>,
 }
 
 impl Api {
@@ -83,53 +111,52 @@ impl Api {
         &self.setup
     }
 
-    /// A pod.
-    pub(super) async fn get(&self, name: &str) -> Result<Pod, Failure> {
-        self.ask(self.pods().get(name, &GetParams::default())).await
+    /// The one of that name.
+    pub(super) async fn get<K: Object>(&self, name: &str) -> Result<K, Failure> {
+        self.ask(self.all::<K>().get(name, &GetParams::default())).await
     }
 
-    /// The pods that `selector` names, as they are now, and the version from which to watch them.
-    pub(super) async fn list(&self, selector: &Selector) -> Result<(String, Vec<Pod>), Failure> {
+    /// Those that `selector` names, as they are now, and the version from which to watch them.
+    pub(super) async fn list<K: Object>(&self, selector: &Selector) -> Result<(String, Vec<K>), Failure> {
         let params = match selector {
             Selector::Named(name) => ListParams::default().fields(&named(name)),
             Selector::Labelled(labels) => ListParams::default().labels(labels),
         };
-        let listed: Listed = self.ask(self.pods().list(&params)).await?;
+        let listed: Listed<K> = self.ask(self.all::<K>().list(&params)).await?;
         Ok((listed.metadata.resource_version.unwrap_or_default(), listed.items))
     }
 
-    /// A merge patch of a pod's metadata.
-    pub(super) async fn patch(&self, name: &str, patch: &Value) -> Result<Pod, Failure> {
-        self.ask(self.pods().patch(name, &patched_by(), &Patch::Merge(patch))).await
+    /// A merge patch.
+    pub(super) async fn patch<K: Object>(&self, name: &str, patch: &Value) -> Result<K, Failure> {
+        self.ask(self.all::<K>().patch(name, &owned(), &Patch::Merge(patch))).await
     }
 
     /// A strategic patch of a pod's conditions, which are merged by type.
     pub(super) async fn patch_status(&self, name: &str, patch: &Value) -> Result<Pod, Failure> {
-        self.ask(self.pods().patch_subresource("status", name, &patched_by(), &Patch::Strategic(patch))).await
+        let patch = Patch::Strategic(patch);
+        self.ask(self.all::<Pod>().patch_subresource("status", name, &owned(), &patch)).await
     }
 
-    pub(super) async fn record(&self, event: &Event) -> Result<(), Failure> {
-        let events = format!("/apis/events.k8s.io/v1/namespaces/{}/events", self.setup.namespace);
-        let body = serde_json::to_vec(event).map_err(unreadable)?;
-        let _recorded: Event =
-            self.ask(request::Request::new(events).create(&PostParams::default(), body)).await?;
-        Ok(())
+    /// A new one.
+    pub(super) async fn create<K: Object>(&self, object: &K) -> Result<K, Failure> {
+        let body = serde_json::to_vec(object).map_err(unreadable)?;
+        self.ask(self.all::<K>().create(&PostParams::default(), body)).await
     }
 
-    /// Changes of those pods after `version`; ends by itself after [`WATCH_SECONDS`].
-    pub(super) async fn watch(
+    /// Changes of those after `version`; ends by itself after [`WATCH_SECONDS`].
+    pub(super) async fn watch<K: Object>(
         &self,
         selector: &Selector,
         version: &str,
-    ) -> Result<impl Stream<Item = Result<WatchEvent<Pod>, Failure>> + use<>, Failure> {
+    ) -> Result<impl Stream<Item = Result<WatchEvent<K>, Failure>> + use<K>, Failure> {
         let params = WatchParams::default().timeout(WATCH_SECONDS);
         let params = match selector {
             Selector::Named(name) => params.fields(&named(name)),
             Selector::Labelled(labels) => params.labels(labels),
         };
-        let request = self.pods().watch(&params, version).map_err(unreadable)?;
+        let request = self.all::<K>().watch(&params, version).map_err(unreadable)?;
         let client = self.client().await?;
-        let begun = tokio::time::timeout(WATCH_BEGINS_WITHIN, client.request_events::<Pod>(request)).await;
+        let begun = tokio::time::timeout(WATCH_BEGINS_WITHIN, client.request_events::<K>(request)).await;
         let begun = begun.map_err(|_| Failure::silent(WATCH_BEGINS_WITHIN));
         let stream = self.judge(begun.and_then(|begun| begun.map_err(Failure::from))).await?;
         let stream = Box::pin(stream);
@@ -143,8 +170,11 @@ impl Api {
         }))
     }
 
-    fn pods(&self) -> request::Request {
-        request::Request::new(format!("/api/v1/namespaces/{}/pods", self.setup.namespace))
+    fn all<K: Object>(&self) -> request::Request {
+        let root = if K::GROUP.is_empty() { "/api".to_owned() } else { format!("/apis/{}", K::GROUP) };
+        let namespace = &self.setup.namespace;
+        let path = format!("{root}/{}/namespaces/{namespace}/{}", K::VERSION, K::URL_PATH_SEGMENT);
+        request::Request::new(path)
     }
 
     async fn ask<T: DeserializeOwned>(
@@ -218,7 +248,7 @@ fn named(name: &str) -> String {
     format!("metadata.name={name}")
 }
 
-fn patched_by() -> PatchParams {
+fn owned() -> PatchParams {
     PatchParams { field_manager: Some(FIELD_OWNER.to_owned()), ..PatchParams::default() }
 }
 

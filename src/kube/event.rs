@@ -57,8 +57,8 @@ pub(super) async fn tell(shared: &Shared, told: Told, term: Term, why: &str) {
         let event = event(told, term, why, &setup.pod, regarding, now);
         let mut backoff = Backoff::default();
         for _ in 0..TRIES {
-            match shared.api.record(&event).await {
-                Ok(()) => {
+            match shared.api.create(&event).await {
+                Ok(_) => {
                     shared.facts.well(PodTask::Event);
                     break;
                 }

@@ -48,9 +48,9 @@ impl Failure {
         )
     }
 
-    /// Another pod, or my own, was labelled by somebody who led after me.
-    pub(super) fn newer_term(pod: &str, found: Term, mine: Term) -> Failure {
-        let text = format!("pod {pod} was labelled in term {found}, and I lead in term {mine}");
+    /// Another pod, my own, or a slice was written by somebody who led after me.
+    pub(super) fn newer_term(what: &str, found: Term, mine: Term) -> Failure {
+        let text = format!("{what} was written in term {found}, and I lead in term {mine}");
         Failure::new(PodFailure::NewerTerm, text)
     }
 }

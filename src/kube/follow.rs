@@ -1,27 +1,39 @@
-//! Pods as they are and as they change: a list, then a watch from there, and again when the watch ends.
+//! Objects as they are and as they change: a list, then a watch from there, and again when the watch ends.
 
 use std::pin::pin;
 
 use futures::StreamExt;
-use k8s_openapi::api::core::v1::Pod;
 use kube::api::WatchEvent;
 
-use super::api::{Api, Selector};
+use super::api::{Api, Object, Selector};
 use super::backoff::Backoff;
 use super::facts::Facts;
 use super::failure::Failure;
 use crate::model::{PodFailure, PodTask};
 use crate::os::clock;
 
-/// Tells what it sees for as long as it is polled: the pods that are there or have changed; none when one is gone.
-pub(super) async fn follow(api: &Api, facts: &Facts, selector: &Selector, mut tell: impl FnMut(Vec<Pod>)) {
+/// What was seen.
+pub(super) enum Seen<K> {
+    /// All that there are.
+    All(Vec<K>),
+    /// One is new, or is not what it was.
+    Changed(K),
+    /// One is gone, or is not selected any more; as it was last.
+    Gone(K),
+}
+
+/// Tells what it sees for as long as it is polled.
+pub(super) async fn follow<K: Object>(
+    (api, facts, task): (&Api, &Facts, PodTask),
+    selector: &Selector,
+    mut tell: impl FnMut(Seen<K>),
+) {
     let mut backoff = Backoff::default();
     loop {
-        let Err(failure) = list_and_watch(api, facts, selector, &mut backoff, &mut tell).await else {
-            continue;
-        };
+        let followed = list_and_watch((api, facts, task), selector, &mut backoff, &mut tell).await;
+        let Err(failure) = followed else { continue };
         if failure.kind != PodFailure::Gone {
-            facts.failed(PodTask::Watch, &failure);
+            facts.failed(task, &failure);
         }
         backoff.failed(&failure, clock::now());
         if let Some(at) = backoff.not_before() {
@@ -30,37 +42,34 @@ pub(super) async fn follow(api: &Api, facts: &Facts, selector: &Selector, mut te
     }
 }
 
-async fn list_and_watch(
-    api: &Api,
-    facts: &Facts,
+async fn list_and_watch<K: Object>(
+    (api, facts, task): (&Api, &Facts, PodTask),
     selector: &Selector,
     backoff: &mut Backoff,
-    tell: &mut impl FnMut(Vec<Pod>),
+    tell: &mut impl FnMut(Seen<K>),
 ) -> Result<(), Failure> {
-    let (mut version, pods) = api.list(selector).await?;
-    tell(pods);
+    let (mut version, listed) = api.list(selector).await?;
+    tell(Seen::All(listed));
     loop {
-        let mut changes = pin!(api.watch(selector, &version).await?);
+        let mut changes = pin!(api.watch::<K>(selector, &version).await?);
         backoff.succeeded();
-        facts.well(PodTask::Watch);
+        facts.well(task);
         while let Some(change) = changes.next().await {
-            let newest = match change? {
-                WatchEvent::Added(pod) | WatchEvent::Modified(pod) => {
-                    let newest = pod.metadata.resource_version.clone();
-                    tell(vec![pod]);
-                    newest
+            let seen = match change? {
+                WatchEvent::Added(object) | WatchEvent::Modified(object) => Seen::Changed(object),
+                WatchEvent::Deleted(object) => Seen::Gone(object),
+                WatchEvent::Bookmark(bookmark) => {
+                    version = bookmark.metadata.resource_version;
+                    continue;
                 }
-                WatchEvent::Deleted(pod) => {
-                    let newest = pod.metadata.resource_version.clone();
-                    tell(Vec::new());
-                    newest
-                }
-                WatchEvent::Bookmark(bookmark) => Some(bookmark.metadata.resource_version),
                 WatchEvent::Error(status) => {
                     return Err(Failure::refused(status.code, None, status.message.as_bytes()));
                 }
             };
-            version = newest.unwrap_or(version);
+            if let Seen::Changed(object) | Seen::Gone(object) = &seen {
+                version = object.metadata().resource_version.clone().unwrap_or(version);
+            }
+            tell(seen);
         }
     }
 }

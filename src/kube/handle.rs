@@ -1,6 +1,6 @@
 //! What the agent holds: say what the pod shall say, wait for two things within bounds, and read the facts.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Pod;
@@ -10,8 +10,9 @@ use super::api::{Api, KubeSetup};
 use super::event::{self, Told};
 use super::facts::Facts;
 use super::pod::{self, Wanted, is_newer};
+use super::service::{self, Slices};
 use super::{labels, rivals, strip};
-use crate::model::{Moment, PodFacts, PodFailure, PodRole, Term};
+use crate::model::{Moment, PodFacts, PodFailure, PodRole, PrimaryRoute, Term};
 use crate::os::clock;
 
 /// Whether I certainly lead in that term now; with a moment: by a renewal that was sent after it. Asks for one where
@@ -22,6 +23,9 @@ pub type Grounds = Box<dyn Fn(Term, Option<Moment>) -> bool + Send + Sync>;
 const CONFIRMED_WITHIN: Duration = Duration::from_secs(1);
 /// How soon it is looked for again.
 const CONFIRMED_SOON: Duration = Duration::from_millis(10);
+
+/// How soon it is looked for again whether clients are led here.
+const ROUTES_SOON: Duration = Duration::from_millis(20);
 
 /// The pod's labels, events and gate. Cheap to clone.
 #[derive(Clone)]
@@ -56,6 +60,12 @@ pub(super) struct Shared {
     pub(super) api: Api,
     pub(super) facts: Facts,
     pub(super) wanted: watch::Sender<Wanted>,
+    /// Where the Service of the primary shall lead.
+    pub(super) route: watch::Sender<PrimaryRoute>,
+    /// Where it leads; `None` before that was read, and where there is no such Service.
+    pub(super) slices: watch::Sender<Option<Slices>>,
+    /// Until when clients of the primary were led here; `None`: never, as far as this supervisor saw.
+    led_until: Mutex<Option<Moment>>,
     /// The own pod as last read.
     pub(super) own: watch::Sender<Own>,
     /// The term in which no other pod was found to say that it leads.
@@ -72,6 +82,9 @@ impl Kube {
             api: Api::new(setup),
             facts: Facts::new(),
             wanted: watch::Sender::new(Wanted { role: first, status: None }),
+            route: watch::Sender::default(),
+            slices: watch::Sender::default(),
+            led_until: Mutex::default(),
             own: watch::Sender::default(),
             stripped: watch::Sender::default(),
             own_uid,
@@ -80,6 +93,10 @@ impl Kube {
         tokio::spawn(labels::watch_own(shared.clone()));
         tokio::spawn(labels::keep(shared.clone()));
         tokio::spawn(rivals::keep_off(shared.clone()));
+        if let Some(name) = shared.api.setup().primary_service.clone() {
+            tokio::spawn(service::watch(shared.clone(), name.clone()));
+            tokio::spawn(service::keep(shared.clone(), name));
+        }
         Kube(shared)
     }
 
@@ -92,6 +109,11 @@ impl Kube {
     /// What the pod shall say from now on.
     pub fn want(&self, role: PodRole) {
         self.0.wanted.send_if_modified(|wanted| wanted.role.replace(role) != Some(role));
+    }
+
+    /// Where the Service of the primary shall lead from now on.
+    pub fn route(&self, route: PrimaryRoute) {
+        self.0.route.send_if_modified(|wanted| std::mem::replace(wanted, route) != route);
     }
 
     /// The member's record, to be read on the pod.
@@ -117,17 +139,42 @@ impl Kube {
         }
     }
 
-    /// Waits until the own pod has no role any more, at most `within`.
+    /// Waits until the own pod has no role any more and, where the Service of the primary shall not lead here, until it
+    /// does not; at most `within`.
     pub async fn unlabelled(&self, within: Duration) {
-        let label = &self.0.api.setup().names.role_label;
-        let mut own = self.0.own.subscribe();
-        let gone = |own: &Own| match own {
-            Own::Unknown => false,
-            Own::Gone => true,
-            Own::Read { pod, at: _ } => pod::label(pod, label).is_none(),
+        let (mut own, mut slices) = (self.0.own.subscribe(), self.0.slices.subscribe());
+        let unlabelled = |own: &Own| self.0.has_no_label(own);
+        let leaves = *self.0.route.borrow() == PrimaryRoute::NotHere;
+        let both = async {
+            // The channels live as long as their senders, which are here.
+            let _ = own.wait_for(unlabelled).await;
+            if leaves {
+                let _ = slices.wait_for(|slices| !self.0.is_led_here(slices.as_ref())).await;
+            }
         };
-        if tokio::time::timeout(within, own.wait_for(gone)).await.is_err() {
-            tracing::warn!("the pod may still have its role's label: stopping PostgreSQL all the same");
+        if tokio::time::timeout(within, both).await.is_err() {
+            tracing::warn!("Services may still lead here: stopping PostgreSQL all the same");
+        }
+    }
+
+    /// Before a former primary runs as a standby: waits until nothing leads clients of the primary here, and then until
+    /// those who route have taken note of that. When the lead is mine they may come. An API server that does not answer
+    /// holds it up for no longer than the grace.
+    pub async fn unrouted(&self, leads: impl Fn() -> bool) {
+        let grace = self.0.api.setup().routing_grace;
+        let give_up_at = clock::now() + grace;
+        loop {
+            let is_led = self.0.note_led();
+            let now = clock::now();
+            let over = match *self.0.led_until.lock().expect("nobody panics with it") {
+                None => true,
+                Some(_) if is_led => give_up_at <= now,
+                Some(until) => until + grace <= now,
+            };
+            if over || leads() {
+                return;
+            }
+            tokio::time::sleep(ROUTES_SOON).await;
         }
     }
 
@@ -147,12 +194,13 @@ impl Shared {
     /// Takes note of the own pod, unless something newer is known. The first that is seen is the own one, where its uid
     /// was not told.
     pub(super) fn read(&self, pod: Pod) {
+        self.note_led();
         if let Some(uid) = pod.metadata.uid.clone() {
             // Kept from the first time on.
             let _ = self.own_uid.set(uid);
         }
         self.own.send_if_modified(|own| {
-            let newer = own.pod().is_none_or(|known| is_newer(&pod, known));
+            let newer = own.pod().is_none_or(|known| is_newer(&pod.metadata, &known.metadata));
             if newer {
                 *own = Own::Read { pod: Box::new(pod), at: clock::now() };
             }
@@ -162,11 +210,39 @@ impl Shared {
 
     /// The own pod is not there.
     pub(super) fn lost(&self) {
+        self.note_led();
         self.own.send_replace(Own::Gone);
     }
 
     pub(super) fn own_pod(&self) -> Option<Pod> {
         self.own.borrow().pod().cloned()
+    }
+
+    fn has_no_label(&self, own: &Own) -> bool {
+        match own {
+            Own::Unknown => false,
+            Own::Gone => true,
+            Own::Read { pod, at: _ } => pod::label(pod, &self.api.setup().names.role_label).is_none(),
+        }
+    }
+
+    /// Whether clients of the primary are led here, by the label or the Service; taken note of before either changes.
+    pub(super) fn note_led(&self) -> bool {
+        let labelled = self.own.borrow().pod().is_some_and(|pod| self.api.setup().names.says_leader(pod));
+        let is_led = labelled || self.is_led_here(self.slices.borrow().as_ref());
+        if is_led {
+            *self.led_until.lock().expect("nobody panics with it") = Some(clock::now());
+        }
+        is_led
+    }
+
+    /// Whether the Service of the primary leads to my pod.
+    fn is_led_here(&self, slices: Option<&Slices>) -> bool {
+        let (own, service) = (self.own.borrow(), &self.api.setup().primary_service);
+        match (slices, own.pod(), service) {
+            (Some(slices), Some(pod), Some(service)) => slices.lead_to(pod, service),
+            (_, _, _) => false,
+        }
     }
 
     pub(super) fn own_uid(&self) -> Option<&String> {

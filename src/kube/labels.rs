@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::Pod;
 use super::api::Selector;
 use super::backoff::Backoff;
 use super::failure::Failure;
-use super::follow::follow;
+use super::follow::{Seen, follow};
 use super::handle::{Own, Shared};
 use super::pod::{self, Wanted};
 use super::strip;
@@ -16,18 +16,20 @@ use crate::model::{Moment, PodFailure, PodRole, PodTask, Term};
 use crate::os::clock;
 
 /// How soon the lease is asked again whether it is still mine.
-const LEASE_SOON: Duration = Duration::from_millis(100);
+pub(super) const LEASE_SOON: Duration = Duration::from_millis(100);
 /// A status waits this long for a label to go with it, and for a later status to take its place.
 const STATUS_WAITS: Duration = Duration::from_secs(1);
 
 /// Tells what is seen of the own pod. Runs for as long as the supervisor.
 pub(super) async fn watch_own(shared: Arc<Shared>) {
     let selector = Selector::Named(shared.api.setup().pod.clone());
-    let tell = |pods: Vec<Pod>| match pods.is_empty() {
-        true => shared.lost(),
-        false => pods.into_iter().for_each(|pod| shared.read(pod)),
+    let tell = |seen: Seen<Pod>| match seen {
+        Seen::All(pods) if pods.is_empty() => shared.lost(),
+        Seen::All(pods) => pods.into_iter().for_each(|pod| shared.read(pod)),
+        Seen::Changed(pod) => shared.read(pod),
+        Seen::Gone(_) => shared.lost(),
     };
-    follow(&shared.api, &shared.facts, &selector, tell).await;
+    follow((&shared.api, &shared.facts, PodTask::Watch), &selector, tell).await;
 }
 
 /// Keeps its labels. Runs for as long as the supervisor.
@@ -138,7 +140,7 @@ impl Keeping {
 
 /// The own pod and when it was read; `None` before that. A pod of my name that is not the one I run in is none: I have
 /// nothing to say about it.
-fn mine<'a>(shared: &Shared, own: &'a Own) -> Result<Option<(&'a Pod, Moment)>, Failure> {
+pub(super) fn mine<'a>(shared: &Shared, own: &'a Own) -> Result<Option<(&'a Pod, Moment)>, Failure> {
     let name = &shared.api.setup().pod;
     let (pod, at) = match own {
         Own::Unknown => return Ok(None),
@@ -159,7 +161,7 @@ async fn clear_the_way(shared: &Shared, pod: &Pod, seen_at: Moment, term: Term) 
     if let Some(found) = pod::term(pod).filter(|found| term < *found)
         && !shared.is_confirmed(term, seen_at).await
     {
-        return Err(Failure::newer_term(&shared.api.setup().pod, found, term));
+        return Err(Failure::newer_term(&format!("pod {}", shared.api.setup().pod), found, term));
     }
     if *shared.stripped.borrow() != Some(term) {
         strip::strip(shared, term).await?;
@@ -176,14 +178,14 @@ async fn write(shared: &Shared, patched: Result<Pod, Failure>) -> Result<(), Fai
             Ok(())
         }
         Err(failure) if failure.kind == PodFailure::Conflict => {
-            shared.read(shared.api.get(&shared.api.setup().pod).await?);
+            shared.read(shared.api.get::<Pod>(&shared.api.setup().pod).await?);
             Err(failure)
         }
         Err(failure) => Err(failure),
     }
 }
 
-fn settle(
+pub(super) fn settle(
     shared: &Shared,
     task: PodTask,
     backoff: &mut Backoff,

@@ -9,6 +9,9 @@
 //! Labels are routing, never safety: nothing that concerns the lease or Postgres waits for the API server, but for
 //! the two bounded waits that its callers ask for ([`Kube::strip`], [`Kube::unlabelled`]).
 //!
+//! The Service of the primary needs no label: it has no selector, and the leader writes its EndpointSlices (`service`),
+//! by the same rules, in one change for each hand-over.
+//!
 //! Every patch names the uid and the `resourceVersion` that it was made from. One that lost is read back and thought
 //! over again, never forced; so what a former self, or a former leader, sent late fails. The term is an annotation
 //! written with the label: whoever finds a newer one than his own leaves the pod alone until etcd has confirmed, later
@@ -25,6 +28,8 @@ mod follow;
 mod labels;
 mod pod;
 mod rivals;
+mod service;
+mod slice;
 mod strip;
 
 mod handle;

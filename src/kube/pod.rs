@@ -1,7 +1,7 @@
 //! From what a pod says and what it shall say to the smallest patch, or none.
 
 use k8s_openapi::api::core::v1::{Pod, PodCondition};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use serde_json::{Map, Value, json};
 
 use crate::model::{PodNames, PodRole, Term, WallTime};
@@ -112,7 +112,7 @@ pub(super) fn gate(pod: &Pod, condition: &str, open: bool, now: WallTime) -> Opt
         last_transition_time: timestamp(now).map(Time),
         ..PodCondition::default()
     };
-    Some(json!({ "metadata": precondition(pod), "status": { "conditions": [condition] } }))
+    Some(json!({ "metadata": precondition(&pod.metadata), "status": { "conditions": [condition] } }))
 }
 
 /// A wall time as Kubernetes takes it.
@@ -122,7 +122,12 @@ pub(super) fn timestamp(now: WallTime) -> Option<jiff::Timestamp> {
 
 /// The term in which somebody last wrote the label, took it off, or began to lead.
 pub(super) fn term(pod: &Pod) -> Option<Term> {
-    annotation(pod, TERM)?.parse().ok().map(Term)
+    term_of(&pod.metadata)
+}
+
+/// The same of anything that has the annotation.
+pub(super) fn term_of(metadata: &ObjectMeta) -> Option<Term> {
+    metadata.annotations.as_ref()?.get(TERM)?.parse().ok().map(Term)
 }
 
 pub(super) fn label<'a>(pod: &'a Pod, key: &str) -> Option<&'a String> {
@@ -134,9 +139,9 @@ fn annotation<'a>(pod: &'a Pod, key: &str) -> Option<&'a String> {
 }
 
 /// True if `left` was read later than `right`. Where their versions are no numbers the last that was heard of counts.
-pub(super) fn is_newer(left: &Pod, right: &Pod) -> bool {
-    let version = |pod: &Pod| pod.metadata.resource_version.as_deref()?.parse::<u128>().ok();
-    left.metadata.uid != right.metadata.uid
+pub(super) fn is_newer(left: &ObjectMeta, right: &ObjectMeta) -> bool {
+    let version = |metadata: &ObjectMeta| metadata.resource_version.as_deref()?.parse::<u128>().ok();
+    left.uid != right.uid
         || match (version(left), version(right)) {
             (Some(left), Some(right)) => right <= left,
             (_, _) => true,
@@ -150,7 +155,7 @@ fn set(fields: &mut Map<String, Value>, now: Option<&String>, key: &str, value: 
 }
 
 fn patch(pod: &Pod, labels: Map<String, Value>, annotations: Map<String, Value>) -> Value {
-    let mut metadata = precondition(pod);
+    let mut metadata = precondition(&pod.metadata);
     for (key, fields) in [("labels", labels), ("annotations", annotations)] {
         if !fields.is_empty() {
             metadata.insert(key.to_owned(), fields.into());
@@ -159,9 +164,9 @@ fn patch(pod: &Pod, labels: Map<String, Value>, annotations: Map<String, Value>)
     json!({ "metadata": metadata })
 }
 
-/// Only if it is still this pod, and nobody changed it since.
-fn precondition(pod: &Pod) -> Map<String, Value> {
-    let fields = [("uid", &pod.metadata.uid), ("resourceVersion", &pod.metadata.resource_version)];
+/// Only if it is still this object, and nobody changed it since.
+pub(super) fn precondition(metadata: &ObjectMeta) -> Map<String, Value> {
+    let fields = [("uid", &metadata.uid), ("resourceVersion", &metadata.resource_version)];
     fields.into_iter().map(|(key, value)| (key.to_owned(), json!(value))).collect()
 }
 

@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
+use k8s_openapi::api::core::v1::Pod;
 use tokio::sync::Notify;
 
 use super::api::Selector;
-use super::follow::follow;
+use super::follow::{Seen, follow};
 use super::handle::Shared;
 use super::strip;
-use crate::model::{PodRole, Term};
+use crate::model::{PodRole, PodTask, Term};
 
 /// Runs for as long as the supervisor.
 pub(super) async fn keep_off(shared: Arc<Shared>) {
@@ -39,7 +40,12 @@ pub(super) async fn keep_off(shared: Arc<Shared>) {
 async fn watch(shared: &Shared, term: Term) {
     let setup = shared.api.setup();
     let found = Notify::new();
-    let tell = |pods: Vec<_>| {
+    let tell = |seen: Seen<Pod>| {
+        let pods = match seen {
+            Seen::All(pods) => pods,
+            Seen::Changed(pod) => vec![pod],
+            Seen::Gone(_) => return,
+        };
         if pods.iter().any(|pod| strip::is_other(pod, &setup.pod)) {
             found.notify_one();
         }
@@ -51,5 +57,5 @@ async fn watch(shared: &Shared, term: Term) {
             strip::until_done(shared, term, |_| false).await;
         }
     };
-    tokio::join!(follow(&shared.api, &shared.facts, &selector, tell), mend);
+    tokio::join!(follow((&shared.api, &shared.facts, PodTask::Watch), &selector, tell), mend);
 }

@@ -38,7 +38,7 @@ pub(super) async fn until_done(shared: &Shared, term: Term, hopeless: impl Fn(Po
 /// Done when no other pod says that it is the leader's, and none can by a patch that was made before.
 pub(super) async fn strip(shared: &Shared, term: Term) -> Result<(), Failure> {
     let setup = shared.api.setup();
-    let (_, pods) = shared.api.list(&Selector::Labelled(setup.names.all())).await?;
+    let (_, pods) = shared.api.list::<Pod>(&Selector::Labelled(setup.names.all())).await?;
     let seen_at = clock::now();
     let others = pods.into_iter().filter(|pod| is_other(pod, &setup.pod));
     let fenced = join_all(others.map(|pod| fence_one(shared, pod, seen_at, term))).await;
@@ -65,9 +65,9 @@ async fn fence_one(shared: &Shared, mut pod: Pod, mut seen_at: Moment, term: Ter
         if let Some(found) = found.filter(|found| term <= *found)
             && !shared.is_confirmed(term, seen_at).await
         {
-            return Err(Failure::newer_term(&name, found, term));
+            return Err(Failure::newer_term(&format!("pod {name}"), found, term));
         }
-        failure = match shared.api.patch(&name, &pod::fence(&pod, term, names)).await {
+        failure = match shared.api.patch::<Pod>(&name, &pod::fence(&pod, term, names)).await {
             Ok(_) if labelled => {
                 tracing::info!(
                     pod = name,

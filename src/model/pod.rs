@@ -19,6 +19,18 @@ pub enum PodRole {
     Nothing,
 }
 
+/// What the leader writes into the Service of the primary.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum PrimaryRoute {
+    /// My address instead of all others, in the term in which I lead.
+    Here(Term),
+    /// The next leader replaces the address in one change; until then connections are refused, or end here as before.
+    #[default]
+    Unchanged,
+    /// Not my address: sessions here would not be those of the leader's Postgres.
+    NotHere,
+}
+
 /// The words that are written on pods.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PodNames {
@@ -87,6 +99,10 @@ pub enum PodTask {
     Event,
     /// Keep the condition of the readiness gate.
     Gate,
+    /// Lead the Service of the primary here, or away from here.
+    Service,
+    /// Watch where the Service of the primary leads.
+    ServiceWatch,
 }
 
 impl PodTask {
@@ -98,6 +114,8 @@ impl PodTask {
             PodTask::Strip => "strip",
             PodTask::Event => "event",
             PodTask::Gate => "gate",
+            PodTask::Service => "service",
+            PodTask::ServiceWatch => "service watch",
         }
     }
 }

@@ -283,6 +283,11 @@ impl SqlFacts {
         }
     }
 
+    /// Whether WAL comes in.
+    pub fn streams(&self) -> bool {
+        matches!(&self.standby, Standby::Yes { receiver: Some(receiver), .. } if receiver.status == "streaming")
+    }
+
     /// Whether WAL may be coming in.
     pub fn receives(&self) -> bool {
         matches!(self.standby, Standby::Yes { receiver: Some(_), .. })

@@ -3,15 +3,34 @@
 use std::fmt::Write;
 
 use matriarch::decide::{HandOver, HandOverCause, HandOverPhase, Leadership};
-use matriarch::model::{Action, Job, JobKind, Outcome, PodRole, Running, StopMode, Term};
+use matriarch::model::{Action, Job, JobKind, Outcome, PodRole, PrimaryRoute, Running, StopMode, Term};
 
 use super::table::{LEADERSHIPS, servers};
 use super::world::{START, World, name, primary, promoting, silent, up};
 
-/// One letter for each leadership and server, so that the whole is seen at once.
 #[test]
 fn what_the_pod_says_in_every_situation() {
-    let mut text = String::from("L leader, f follower, - nothing, . as it is\n");
+    let legend = "L leader, f follower, - nothing, . as it is";
+    insta::with_settings!({prepend_module_to_snapshot => false, omit_expression => true}, {
+        insta::assert_snapshot!("pod_table", table(legend, |world| letter(world.tick().pod)));
+    });
+}
+
+#[test]
+fn where_the_service_leads_in_every_situation() {
+    let letter = |world: &mut World| match world.tick().route {
+        PrimaryRoute::Here(_) => 'L',
+        PrimaryRoute::NotHere => '-',
+        PrimaryRoute::Unchanged => '.',
+    };
+    insta::with_settings!({prepend_module_to_snapshot => false, omit_expression => true}, {
+        insta::assert_snapshot!("route_table", table("L here, - not here, . as it is", letter));
+    });
+}
+
+/// One letter for each leadership and server, so that the whole is seen at once.
+fn table(legend: &str, letter: impl Fn(&mut World) -> char) -> String {
+    let mut text = format!("{legend}\n");
     for paused in [false, true] {
         for (leads, lead) in LEADERSHIPS {
             let mut letters = String::new();
@@ -19,7 +38,7 @@ fn what_the_pod_says_in_every_situation() {
                 let mut world = World::new();
                 lead(&mut world);
                 world.postgres(postgres).seen.settings.pause = paused;
-                letters.push(letter(world.tick().pod));
+                letters.push(letter(&mut world));
             }
             let pause = if paused { ", PAUSED" } else { "" };
             writeln!(text, "{letters}  {leads} leads{pause}").expect("a string takes everything");
@@ -28,9 +47,7 @@ fn what_the_pod_says_in_every_situation() {
     for (index, (is, _)) in servers().iter().enumerate() {
         writeln!(text, "{:index$}|  {is}", "").expect("a string takes everything");
     }
-    insta::with_settings!({prepend_module_to_snapshot => false, omit_expression => true}, {
-        insta::assert_snapshot!("pod_table", text);
-    });
+    text
 }
 
 fn letter(role: Option<PodRole>) -> char {
@@ -83,10 +100,24 @@ fn the_label_goes_with_the_decision_that_stops() {
         decision.actions
     );
     assert_eq!(decision.pod, Some(PodRole::Nothing));
+    assert_eq!(decision.route, PrimaryRoute::Unchanged, "the successor's write replaces it");
     // While it stops, and does not answer.
     world.seen.job = running(Job::Stop { mode: StopMode::Fast, within: std::time::Duration::from_secs(5) });
     world.postgres(silent());
     assert_eq!(world.tick().pod, Some(PodRole::Nothing));
+    assert_eq!(world.tick().route, PrimaryRoute::Unchanged);
+}
+
+/// Nobody takes its place: no address of a pod that is gone is left behind.
+#[test]
+fn the_last_leader_takes_its_address_out() {
+    let mut world = World::new();
+    world.i_lead().postgres(up(primary(1000)));
+    assert_eq!(world.tick().route, PrimaryRoute::Here(Term(50)));
+    world.seen.shutting_down = true;
+    world.seen.job = running(Job::Stop { mode: StopMode::Fast, within: std::time::Duration::from_secs(5) });
+    world.postgres(silent());
+    assert_eq!(world.tick().route, PrimaryRoute::NotHere);
 }
 
 #[test]

@@ -4,4 +4,5 @@ mod crashes;
 mod load;
 mod partitions;
 mod planned;
+mod sessions;
 mod stand;

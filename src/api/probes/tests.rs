@@ -236,6 +236,28 @@ fn readiness_is_leading_or_close_behind() {
     assert_eq!(ready(&follower, ""), UNAVAILABLE);
 }
 
+/// While nobody leads no standby streams, and readers have nobody else.
+#[test]
+fn a_standby_that_streamed_not_long_ago_serves_readers() {
+    let ready = |status: &Status, query: &str| readiness(status, &Query::parse(query), NOW);
+    let mut orphan = replica(NOW);
+    let sql = orphan.postgres.sql.as_mut().expect("set");
+    let Standby::Yes { receiver, .. } = &mut sql.standby else { panic!("it is a standby") };
+    *receiver = None;
+    assert_eq!(ready(&orphan, ""), UNAVAILABLE, "it never streamed: how far behind it is nobody knows");
+    orphan.streamed_at = Some(NOW - Duration::from_secs(20));
+    assert_eq!(ready(&orphan, ""), OK);
+    assert_eq!((ready(&orphan, "stale=20"), ready(&orphan, "stale=19.9")), (OK, UNAVAILABLE));
+    assert_eq!(ready(&orphan, "lag=1"), UNAVAILABLE, "what was written when it streamed last counts");
+    etcd_away(&mut orphan);
+    assert_eq!(ready(&orphan, ""), OK, "and etcd is away, too");
+    orphan.streamed_at = Some(NOW - STALE_MAX - Duration::from_millis(1));
+    assert_eq!(ready(&orphan, ""), UNAVAILABLE);
+    orphan.streamed_at = Some(NOW);
+    silent(&mut orphan);
+    assert_eq!(ready(&orphan, ""), UNAVAILABLE, "it cannot answer");
+}
+
 #[test]
 fn the_synchronous_paths() {
     let paths = [

@@ -116,7 +116,7 @@ fn what_was_read_later_counts() {
         let mut pod = pod(json!({}), json!({}));
         pod.metadata.resource_version = Some(version.to_owned());
         pod.metadata.uid = Some(uid.to_owned());
-        pod
+        pod.metadata
     };
     assert!(is_newer(&at("10", "a"), &at("9", "a")));
     assert!(!is_newer(&at("9", "a"), &at("10", "a")));

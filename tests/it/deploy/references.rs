@@ -22,6 +22,9 @@ pub(super) fn port_name(port: &IntOrString) -> String {
     }
 }
 
+/// The Service without selector: the leader writes where it leads.
+const PRIMARY: &str = "pg-rw";
+
 /// A Service finds pods by their own labels and the role, and a port that they have.
 #[test]
 fn services_lead_to_pods_and_ports() {
@@ -30,7 +33,11 @@ fn services_lead_to_pods_and_ports() {
         for service in bundle.all::<Service>("Service") {
             let name = service.metadata.name.unwrap_or_default();
             let spec = service.spec.expect("a Service has a spec");
-            let mut selector = spec.selector.unwrap_or_default();
+            let members = || bundle.one("StatefulSet", "pg").json["spec"]["selector"]["matchLabels"].clone();
+            let mut selector = match (spec.selector, name.as_str()) {
+                (None, PRIMARY) => serde_json::from_value(members()).expect("labels"),
+                (selector, _) => selector.unwrap_or_default(),
+            };
             if let Some(role) = selector.remove(ROLE.0) {
                 assert!(ROLE.1.contains(&role.as_str()), "{name}: nobody sets role={role}");
             }
@@ -45,12 +52,17 @@ fn services_lead_to_pods_and_ports() {
     }
 }
 
-/// The Services that clients know select by the role, and the names of members and pods are those of one Service.
+/// The Services that clients know follow the primary, or select by the role, and names of members and pods are those
+/// of one Service.
 #[test]
 fn the_services_of_a_cluster_are_there() {
     for bundle in BUNDLES.iter() {
         let selector = |name| bundle.one("Service", name).json["spec"]["selector"].clone();
-        assert_eq!(selector("pg-rw")["role"], "primary");
+        let settings = super::settings::files(bundle);
+        let settings: serde_json::Value =
+            serde_saphyr::from_str(&settings["10-matriarch.yml"]).expect("YAML");
+        assert!(selector(PRIMARY).is_null(), "a controller would write its slices, too");
+        assert_eq!(settings["kubernetes"]["primary_service"], PRIMARY);
         assert_eq!(selector("pg-ro")["role"], "replica");
         let set = bundle.one("StatefulSet", "pg");
         let headless = &bundle.one("Service", set.json["spec"]["serviceName"].as_str().expect("a name")).json;

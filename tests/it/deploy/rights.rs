@@ -7,7 +7,7 @@ use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
 use super::folder;
 use super::objects::{BUNDLES, Object, parse, render};
 use crate::support::Place;
-use crate::support::rbac::{CALLS, GATE_CALLS};
+use crate::support::rbac::{CALLS, GATE_CALLS, SERVICE_CALLS};
 
 /// Group and resource with the verbs.
 type Rights = BTreeMap<(String, String), Vec<String>>;
@@ -41,7 +41,7 @@ fn the_role_grants_the_calls_of_the_program() {
     for bundle in BUNDLES.iter() {
         let roles = bundle.all::<Role>("Role");
         assert_eq!(roles.len(), 1, "{}: nobody else asks the API server", bundle.name);
-        assert_eq!(rights(&roles[0]), calls(&[CALLS]), "{}", bundle.name);
+        assert_eq!(rights(&roles[0]), calls(&[CALLS, SERVICE_CALLS]), "{}", bundle.name);
     }
 }
 
@@ -50,7 +50,7 @@ fn the_role_grants_the_calls_of_the_program() {
 fn a_readiness_gate_adds_its_own_right() {
     let objects = with_readiness_gate();
     let role: Role = objects.iter().find(|object| object.kind == "Role").expect("it is there").typed();
-    assert_eq!(rights(&role), calls(&[CALLS, GATE_CALLS]));
+    assert_eq!(rights(&role), calls(&[CALLS, SERVICE_CALLS, GATE_CALLS]));
     let set = objects.iter().find(|object| object.kind == "StatefulSet" && object.name == "pg");
     let gate =
         set.expect("it is there").json["spec"]["template"]["spec"]["readinessGates"][0]["conditionType"]
@@ -62,13 +62,28 @@ fn a_readiness_gate_adds_its_own_right() {
     assert!(objects.iter().all(|object| super::strict::fault(object).is_none()));
 }
 
-/// What may be done to any pod is only to look; changes are bound to the members' names.
+/// What may be done to any pod or slice is only to look, or to make a new slice; changes are bound to names: those of
+/// the members, and those of the Service's slices.
 #[test]
 fn changes_are_bound_to_names() {
     for bundle in BUNDLES.iter() {
+        let files = super::settings::files(bundle);
+        let settings: serde_json::Value = serde_saphyr::from_str(&files["10-matriarch.yml"]).expect("YAML");
+        let service = settings["kubernetes"]["primary_service"].as_str().expect("a name").to_owned();
         for role in bundle.all::<Role>("Role") {
             for rule in role.rules.iter().flatten() {
-                let of_pods = rule.resources.iter().flatten().any(|resource| resource.starts_with("pods"));
+                let is_of = |start: &str| rule.resources.iter().flatten().any(|name| name.starts_with(start));
+                if is_of("services") || is_of("endpointslices") {
+                    let slices = [format!("{service}-ipv4"), format!("{service}-ipv6")];
+                    let expected = match rule.verbs.join(", ").as_str() {
+                        "create, list, watch" => Vec::new(),
+                        "get" => vec![service.clone()],
+                        _ => slices.to_vec(),
+                    };
+                    assert_eq!(rule.resource_names.clone().unwrap_or_default(), expected, "{rule:?}");
+                    continue;
+                }
+                let of_pods = is_of("pods");
                 let changes = rule.verbs.iter().any(|verb| verb == "patch");
                 let names: Vec<&String> = rule.resource_names.iter().flatten().collect();
                 assert_eq!(of_pods && changes, !names.is_empty(), "{rule:?}");

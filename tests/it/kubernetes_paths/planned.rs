@@ -34,7 +34,10 @@ async fn the_label_moves_with_a_hand_over() {
     herd.cluster.wait_until_well().await;
     herd.wait_until_labelled(successor).await;
     let history = writer.stop_and_verify(&herd.cluster.members[successor]).await;
-    println!("writes were away for {:?} in two hand-overs", history.away(PROMPT));
+    let (away, longest) = (history.away(PROMPT), history.gaps.iter().max());
+    println!("reach through the Service: {longest:?} at most, {away:?} in all, in two hand-overs");
+    assert!(away < AWAY_MAX, "{away:?}\n{}", herd.story());
+    herd.assert_one_change_each();
     herd.assert_honest();
 }
 
@@ -62,7 +65,9 @@ async fn a_rolling_restart_loses_nothing() {
     let history = writer.stop_and_verify(&herd.cluster.members[leader]).await;
     let away = history.away(PROMPT);
     let longest = history.gaps.iter().max();
-    println!("writes were away for {away:?} in all, {longest:?} at most; {} unknown", history.unknown.len());
+    let unknown = history.unknown.len();
+    println!("reach through the Service: {longest:?} at most, {away:?} in all; {unknown} rows unknown");
     assert!(away < AWAY_MAX, "{away:?}\n{}", herd.story());
+    herd.assert_one_change_each();
     herd.assert_honest();
 }

@@ -7,8 +7,8 @@ use std::time::{Duration, SystemTime};
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
-use crate::support::kubernetes::{Api, Effect, Fault, Kubernetes, Service};
-use crate::support::rbac::CALLS;
+use crate::support::kubernetes::{Api, Effect, Fault, Kubernetes, Proxy, Service};
+use crate::support::rbac::{CALLS, SERVICE_CALLS};
 use crate::support::{Cluster, Member, Plan, Writer, query};
 
 /// Of `Plan::new`.
@@ -23,8 +23,8 @@ const LABELLED_WITHIN: Duration = Duration::from_secs(5);
 const API_LATENCY: Duration = Duration::from_millis(5);
 /// Between two looks at whether a label is true.
 const LOOKS_EVERY: Duration = Duration::from_millis(50);
-/// What the read-write Service selects.
-const PRIMARY: &str = "application=herd,role=primary";
+/// The read-write Service.
+const PRIMARY: &str = "herd-rw";
 
 /// A cluster in pods.
 pub(super) struct Herd {
@@ -51,7 +51,10 @@ impl Herd {
 
     /// Pods and members; none is started.
     pub(super) async fn prepare(kubernetes: Kubernetes, dynamic: Value) -> Herd {
-        let section = json!({ "namespace": kubernetes.namespace, "labels": { "application": "herd" } });
+        kubernetes.create_service(PRIMARY).await;
+        let labels = json!({ "application": "herd" });
+        let section =
+            json!({ "namespace": kubernetes.namespace, "labels": labels, "primary_service": PRIMARY });
         let all = json!({ "kubernetes": section, "postgresql": { "parameters": { "log_timezone": "UTC" } } });
         let mut cluster = Plan::new(3).dynamic(dynamic).all(all).prepare().await;
         for member in &mut cluster.members {
@@ -59,13 +62,13 @@ impl Herd {
             let kubeconfig = kubernetes.kubeconfig(&member.folder, &member.name);
             member.environment.push(("KUBECONFIG".to_owned(), kubeconfig.into()));
             if let Some(double) = kubernetes.double_or_none() {
-                double.grant(&member.name, CALLS);
+                double.grant(&member.name, &[CALLS, SERVICE_CALLS].concat());
                 double.inject(Fault::always(Effect::Late(API_LATENCY)).of(&member.name));
             }
         }
         let ports: BTreeMap<String, u16> =
             cluster.members.iter().map(|member| (member.name.clone(), member.postgres)).collect();
-        let service = Service::follow(kubernetes.clone(), PRIMARY, ports.clone());
+        let service = Service::follow(kubernetes.clone(), PRIMARY, ports.clone(), Proxy::Idle);
         let truth = Truth::watch(kubernetes.clone(), ports);
         Herd { truth, service, cluster, kubernetes }
     }
@@ -81,6 +84,13 @@ impl Herd {
         let writer = Writer::start_through(&self.cluster.members[leader], self.service.ports()).await;
         writer.wait_for_more(20, SOON).await;
         writer
+    }
+
+    /// The ports to which a proxy that is busy with others' changes leads clients of the primary.
+    pub(super) fn busy_proxy(&self) -> Service {
+        let members = self.cluster.members.iter();
+        let ports = members.map(|member| (member.name.clone(), member.postgres)).collect();
+        Service::follow(self.kubernetes.clone(), PRIMARY, ports, Proxy::Busy)
     }
 
     /// What the pods say of their roles.
@@ -148,6 +158,14 @@ impl Herd {
         assert_eq!(overlap, Duration::ZERO, "two primaries: {history:#?}\n{}", self.story());
     }
 
+    /// The Service led to one pod at each moment: a hand-over was one change. Only a double knows.
+    pub(super) fn assert_one_change_each(&self) {
+        let Some(double) = self.kubernetes.double_or_none() else { return };
+        let led = double.led(PRIMARY);
+        let single = led.iter().all(|pods| pods.len() == 1);
+        assert!(led.len() > 1 && single, "{led:?}\n{}", self.story());
+    }
+
     /// Everything that helps to understand a failure: what the members logged, and what they asked of the double.
     pub(super) fn story(&self) -> String {
         let asked = |member: &Member| {
@@ -183,7 +201,8 @@ impl Herd {
 
 /// The pod of a member, as the StatefulSet would make it.
 pub(super) async fn create_pod(api: &Api, name: &str) -> Value {
-    api.create_pod(name, json!({ "application": "herd", "cluster-name": "herd" })).await
+    api.create_pod(name, json!({ "application": "herd", "cluster-name": "herd" })).await;
+    api.give_address(name).await
 }
 
 async fn roles(api: &Api) -> BTreeMap<String, Option<String>> {

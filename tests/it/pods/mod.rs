@@ -4,5 +4,6 @@ mod late;
 mod members;
 mod others;
 mod own;
+mod service;
 mod stand;
 mod trouble;

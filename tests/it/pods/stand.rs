@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use matriarch::kube::{Kube, KubeSetup};
-use matriarch::model::{Moment, PodNames, PodRole, Term};
+use matriarch::model::{Moment, PodNames, PodRole, PrimaryRoute, Term};
 use matriarch::os::clock;
 use serde_json::{Value, json};
 use tokio::sync::watch;
@@ -96,6 +96,8 @@ impl Stand {
                 selector: BTreeMap::from([("cluster-name".to_owned(), "main".to_owned())]),
                 ..PodNames::default()
             },
+            primary_service: None,
+            routing_grace: Duration::ZERO,
         }
     }
 
@@ -152,6 +154,7 @@ impl Labeller {
     pub(super) fn lead(&self, term: i64) {
         self.leads(Leads::In(Term(term)));
         self.kube.want(PodRole::Leader(Term(term)));
+        self.kube.route(PrimaryRoute::Here(Term(term)));
     }
 
     /// Waits until it has asked a few times more whether it leads.

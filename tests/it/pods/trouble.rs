@@ -69,8 +69,10 @@ async fn tries_become_rare_and_a_pause_that_was_asked_for_is_kept() {
     }
     stand.kubernetes.faulty().inject(Fault::always(Effect::TooMany(2)).of("pg-0").on("patch").times(1));
     labeller.kube.want(PodRole::Nothing);
-    let refused = until(WITHIN, async || (patches(&stand).len() > asked.len()).then_some(()));
-    refused.await.expect("it asks");
+    let facts = labeller.kube.facts();
+    let refusal = (PodTask::Label, PodFailure::TooMany);
+    let refused = until(WITHIN, async || facts.borrow().failures.contains_key(&refusal).then_some(()));
+    refused.await.expect("it asks, and takes note");
     // Something new is no reason to come back earlier.
     labeller.kube.want(PodRole::Bootstrapping);
     stand.sees("pg-0", "nothing", |pod| role(pod).is_none()).await;

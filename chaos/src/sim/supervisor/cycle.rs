@@ -157,7 +157,7 @@ impl Cycle {
         self.agent.step().await;
         let now = self.agent.now();
         self.keep_store_seen();
-        let Decision { memory, actions, pod, because, wake } =
+        let Decision { memory, actions, pod, route: _, because, wake } =
             decide(&self.memory, &self.mutated(&seen), now);
         self.memory = memory;
         labelled::decided(&self.agent.sim, self.agent.member(), self.mislabelled(pod, &actions), &actions);

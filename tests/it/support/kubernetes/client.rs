@@ -1,6 +1,7 @@
 //! A namespace of the test's own, and a client for it: of the double, or of the cluster that `KUBECONFIG` names.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use futures::AsyncBufReadExt;
@@ -17,6 +18,8 @@ use super::double::Double;
 
 /// For any answer: a real API server may be slow on a busy machine.
 const ANSWER_WITHIN: Duration = Duration::from_secs(20);
+/// How many pods were made, in all namespaces of this process.
+static PODS: AtomicU32 = AtomicU32::new(0);
 /// The double's name of who may do everything.
 const ADMIN: &str = "admin";
 
@@ -121,6 +124,11 @@ impl Api {
         format!("/api/v1/namespaces/{}/{rest}", self.namespace)
     }
 
+    /// The path of EndpointSlices in the namespace, with more behind it.
+    pub(crate) fn slices(&self, rest: &str) -> String {
+        format!("/apis/discovery.k8s.io/v1/namespaces/{}/endpointslices{rest}", self.namespace)
+    }
+
     /// Any request.
     pub(crate) async fn send(&self, method: &str, path: &str, content_type: &str, body: &Value) -> Call {
         let body = if body.is_null() { Vec::new() } else { body.to_string().into_bytes() };
@@ -161,6 +169,27 @@ impl Api {
         pod
     }
 
+    /// Gives an address to a pod, as a kubelet would: each its own, also when it has the name of a former one.
+    pub(crate) async fn give_address(&self, name: &str) -> Value {
+        let number = PODS.fetch_add(1, Ordering::Relaxed);
+        let ip = format!("10.244.{}.{}", number / 250, number % 250 + 1);
+        let patch = json!({ "status": { "podIP": ip, "podIPs": [{ "ip": ip }] } });
+        let (code, pod) = self.patch("strategic-merge-patch", &format!("pods/{name}/status"), &patch).await;
+        assert_eq!(code, 200, "{pod}");
+        pod
+    }
+
+    /// Creates a Service without selector.
+    pub(crate) async fn create_service(&self, name: &str) -> Value {
+        let ports = json!([{ "name": "postgres", "port": 5432, "protocol": "TCP", "targetPort": 5432 }]);
+        let service = json!({
+            "apiVersion": "v1", "kind": "Service", "metadata": { "name": name }, "spec": { "ports": ports },
+        });
+        let (code, service) = self.send("POST", &self.path("services"), "application/json", &service).await;
+        assert_eq!(code, 201, "{service}");
+        service
+    }
+
     /// The pod as it is now.
     pub(crate) async fn pod(&self, name: &str) -> Value {
         let (code, pod) = self.get(&format!("pods/{name}")).await;
@@ -187,7 +216,11 @@ impl Api {
 
     /// Watches pods; `query` without `watch=1`.
     pub(crate) async fn watch(&self, query: &str) -> Result<Watch, String> {
-        let uri = self.path(&format!("pods?watch=1&{query}"));
+        self.watch_path(&self.path(&format!("pods?watch=1&{query}"))).await
+    }
+
+    /// Watches what this path names.
+    pub(crate) async fn watch_path(&self, uri: &str) -> Result<Watch, String> {
         let request = Request::builder().uri(uri).body(Vec::new()).expect("is well-formed");
         let begun = timeout(ANSWER_WITHIN, self.client.request_stream(request)).await;
         let stream = begun.map_err(|_| "no answer".to_owned())?.map_err(|error| error.to_string())?;

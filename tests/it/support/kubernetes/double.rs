@@ -11,7 +11,7 @@ use tokio::runtime::Runtime;
 use super::access::Grants;
 use super::door::{Door, Passage};
 use super::faults::Fault;
-use super::resource::pods;
+use super::resource::{pods, slices as slices_of_services};
 use super::server::{Asked, Ending, Server};
 use crate::support::user;
 
@@ -175,6 +175,25 @@ impl Double {
                 Labelled { at: change.at, pod: text(&metadata["name"]), value: value(&change.after) }
             })
             .collect()
+    }
+
+    /// To which pods the slices of a Service led, one after the other, change by change.
+    pub(crate) fn led(&self, service: &str) -> Vec<Vec<String>> {
+        let (mut slices, mut led) = (BTreeMap::new(), Vec::new());
+        let store = self.server.store.lock().expect("nobody panics with it");
+        let is_of = |object: &&Value| object["metadata"]["labels"]["kubernetes.io/service-name"] == service;
+        for change in store.changes().iter().filter(|change| change.resource == slices_of_services()) {
+            let Some(any) = change.after.as_ref().or(change.before.as_ref()).filter(is_of) else { continue };
+            slices.insert(any["metadata"]["name"].to_string(), change.after.clone());
+            let endpoints =
+                slices.values().flatten().flat_map(|slice| slice["endpoints"].as_array()).flatten();
+            let pods = endpoints.filter_map(|endpoint| endpoint["targetRef"]["name"].as_str());
+            let pods: Vec<String> = pods.map(str::to_owned).collect();
+            if led.last() != Some(&pods) {
+                led.push(pods);
+            }
+        }
+        led
     }
 
     /// For how long, at most, two pods or more had this value of a label at once.

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  Kubernetes (a namespace of the test's own: of the double, or of the cluster that KUBECONFIG names)
-//!     ├── Service (the ports of the pods that a selector names now)
+//!     ├── Service (the ports of the pods that its EndpointSlices name, as a proxy applies them)
 //!     └── Double ── Door × n (a port and a token for each client: open, hanging, shut)
 //!           └── Server ── Store (one counter of versions, every change with its time)
 //!                 ├── Access (tokens, grants)    ├── Fault × n (whom, which verb, what, how often)
@@ -31,4 +31,4 @@ pub(crate) use client::{Api, Kubernetes};
 pub(crate) use door::Passage;
 pub(crate) use faults::{Effect, Fault};
 pub(crate) use server::{Asked, Ending};
-pub(crate) use service::Service;
+pub(crate) use service::{Proxy, Service};

@@ -22,18 +22,24 @@ const fn namespaced(group: &'static str, plural: &'static str, kind: &'static st
 }
 
 /// All of version v1. Events of the two groups are apart here; the real ones are the same objects in two shapes.
-static RESOURCES: [Resource; 6] = [
+static RESOURCES: [Resource; 7] = [
     Resource { group: "", plural: "namespaces", kind: "Namespace", namespaced: false },
     namespaced("", "pods", "Pod"),
     namespaced("", "services", "Service"),
     namespaced("", "events", "Event"),
     namespaced("events.k8s.io", "events", "Event"),
     namespaced("apps", "statefulsets", "StatefulSet"),
+    namespaced("discovery.k8s.io", "endpointslices", "EndpointSlice"),
 ];
 
 /// Pods.
 pub(crate) fn pods() -> &'static Resource {
     Resource::find("", "pods").expect("is in the table")
+}
+
+/// EndpointSlices.
+pub(crate) fn slices() -> &'static Resource {
+    Resource::find("discovery.k8s.io", "endpointslices").expect("is in the table")
 }
 
 impl Resource {
@@ -125,6 +131,7 @@ pub(crate) fn check(resource: &Resource, name: &str, object: &Value) -> Result<(
             &["/eventTime", "/reportingController", "/reportingInstance", "/action", "/reason", "/type"]
         }
         ("", "events") => &["/involvedObject"],
+        ("discovery.k8s.io", "endpointslices") => &["/addressType", "/endpoints"],
         _ => &[],
     };
     for pointer in required {

@@ -1,41 +1,70 @@
-//! A Service as its clients see it: the ports of the pods that a selector names now.
+//! A Service without selector as its clients see it: the ports of the pods that its EndpointSlices name, as a proxy
+//! takes note of them.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde_json::Value;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep_until};
 
 use super::client::Api;
 
 /// For the next event of a watch that is begun anew every minute.
 const WITHIN: Duration = Duration::from_secs(60);
+/// kube-proxy's minimum sync period: a change within it after the last one takes effect when it is over.
+const PROXY_PAUSE: Duration = Duration::from_secs(1);
 
-/// Follows a selector for as long as it lives.
+/// What the proxy has to do besides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Proxy {
+    /// Nothing: it follows a change at once.
+    Idle,
+    /// Other Services change all the time: a change waits for its turn, a whole pause.
+    Busy,
+}
+
+/// Follows a Service for as long as it lives.
 pub(crate) struct Service {
     ports: watch::Receiver<Vec<u16>>,
-    task: JoinHandle<()>,
+    tasks: [JoinHandle<()>; 2],
 }
 
 impl Service {
-    /// Which of these pods, each with its port, `labels` select.
-    pub(crate) fn follow(api: Api, labels: &str, pods: BTreeMap<String, u16>) -> Service {
-        let query = labels.replace('=', "%3D").replace(',', "%2C");
-        let (sender, ports) = watch::channel(Vec::new());
-        let task = tokio::spawn(async move {
+    /// Which of these pods, each with its port, the Service leads to.
+    pub(crate) fn follow(api: Api, name: &str, pods: BTreeMap<String, u16>, load: Proxy) -> Service {
+        let query = format!("labelSelector=kubernetes.io%2Fservice-name%3D{name}");
+        let (seen, changes) = watch::channel(Vec::new());
+        let follow = tokio::spawn(async move {
             loop {
                 // A watch that broke is begun anew with a list, as every client of the API does.
-                let _ = follow_once(&api, &query, &pods, &sender).await;
+                let _ = follow_once(&api, &query, &pods, &seen).await;
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
         });
-        Service { ports, task }
+        let (sender, ports) = watch::channel(Vec::new());
+        let tasks = [follow, tokio::spawn(proxy(changes, sender, load))];
+        Service { ports, tasks }
     }
 
     /// The ports of the moment, and all that come.
     pub(crate) fn ports(&self) -> watch::Receiver<Vec<u16>> {
         self.ports.clone()
+    }
+}
+
+/// A change is applied at once, and the next one not before a second is over; then all that came meanwhile is one.
+async fn proxy(mut changes: watch::Receiver<Vec<u16>>, applied: watch::Sender<Vec<u16>>, load: Proxy) {
+    while changes.changed().await.is_ok() {
+        if load == Proxy::Busy {
+            sleep_until(Instant::now() + PROXY_PAUSE).await;
+        }
+        let ports = changes.borrow_and_update().clone();
+        let changed = applied.send_if_modified(|known| std::mem::replace(known, ports.clone()) != ports);
+        if changed && load == Proxy::Idle {
+            sleep_until(Instant::now() + PROXY_PAUSE).await;
+        }
     }
 }
 
@@ -45,24 +74,30 @@ async fn follow_once(
     pods: &BTreeMap<String, u16>,
     sender: &watch::Sender<Vec<u16>>,
 ) -> Result<(), String> {
-    let name = |pod: &Value| pod["metadata"]["name"].as_str().unwrap_or_default().to_owned();
-    let (_, list) = api.get(&format!("pods?labelSelector={query}")).await;
-    let mut selected: BTreeSet<String> = list["items"].as_array().into_iter().flatten().map(name).collect();
+    let name = |slice: &Value| slice["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+    let path = api.slices(&format!("?{query}"));
+    let (_, list) = api.send("GET", &path, "application/json", &Value::Null).await;
+    let items = list["items"].as_array().into_iter().flatten();
+    let mut slices: BTreeMap<String, Value> = items.map(|slice| (name(slice), slice.clone())).collect();
     let version = list["metadata"]["resourceVersion"].as_str().ok_or("no version")?;
-    let mut watch = api.watch(&format!("labelSelector={query}&resourceVersion={version}")).await?;
+    let mut watch =
+        api.watch_path(&api.slices(&format!("?watch=1&{query}&resourceVersion={version}"))).await?;
     loop {
-        sender.send_replace(selected.iter().filter_map(|name| pods.get(name).copied()).collect());
-        let (kind, pod) = watch.next(WITHIN).await.ok_or("the watch ended")?;
+        let ready = |endpoint: &&Value| endpoint["conditions"]["ready"] != false;
+        let endpoints = slices.values().flat_map(|slice| slice["endpoints"].as_array()).flatten();
+        let targets = endpoints.filter(ready).filter_map(|endpoint| endpoint["targetRef"]["name"].as_str());
+        sender.send_replace(targets.filter_map(|pod| pods.get(pod).copied()).collect());
+        let (kind, slice) = watch.next(WITHIN).await.ok_or("the watch ended")?;
         match kind.as_str() {
-            "ADDED" | "MODIFIED" => drop(selected.insert(name(&pod))),
-            "DELETED" => drop(selected.remove(&name(&pod))),
-            _ => return Err(pod.to_string()),
+            "ADDED" | "MODIFIED" => drop(slices.insert(name(&slice), slice)),
+            "DELETED" => drop(slices.remove(&name(&slice))),
+            _ => return Err(slice.to_string()),
         }
     }
 }
 
 impl Drop for Service {
     fn drop(&mut self) {
-        self.task.abort();
+        self.tasks.iter().for_each(JoinHandle::abort);
     }
 }

@@ -1,0 +1,232 @@
+//! Keeps the Service of the primary leading to the leader: while I lead, its slices hold my address and no other's.
+//!
+//! One write for each hand-over, with the version that it was made from: a proxy follows one change at once, and the
+//! next one not before a second is over. The former leader's address goes with the write that brings the next one's.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::{Pod, Service};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+
+use super::api::Selector;
+use super::backoff::Backoff;
+use super::failure::Failure;
+use super::follow::{Seen, follow};
+use super::handle::{Own, Shared};
+use super::labels::{LEASE_SOON, mine, settle};
+use super::pod::{is_newer, term_of};
+use super::slice::{self, Change, Family};
+use crate::model::{Moment, PodFailure, PodTask, PrimaryRoute, Term};
+use crate::os::clock;
+
+/// Its ports may be changed; nobody waits for that.
+const SERVICE_READ_EVERY: Duration = Duration::from_secs(60);
+
+/// The slices of the Service, mine and others', as last read.
+#[derive(Clone, Debug)]
+pub(super) struct Slices {
+    by_name: BTreeMap<String, EndpointSlice>,
+    /// When the newest of it was read.
+    at: Moment,
+}
+
+impl Slices {
+    /// Whether a slice of mine leads to this pod.
+    pub(super) fn lead_to(&self, pod: &Pod, service: &str) -> bool {
+        let mut mine = self.by_name.values().filter(|slice| slice::is_mine(slice, service));
+        mine.any(|slice| slice::leads_to(slice, pod))
+    }
+}
+
+/// Tells what is seen of the slices. Runs for as long as the supervisor.
+pub(super) async fn watch(shared: Arc<Shared>, service: String) {
+    let selector = Selector::Labelled(format!("{}={service}", slice::SERVICE));
+    let mut warned = BTreeSet::new();
+    let tell = |seen: Seen<EndpointSlice>| match seen {
+        Seen::All(slices) => {
+            shared.note_led();
+            shared.slices.send_replace(Some(Slices { by_name: BTreeMap::new(), at: clock::now() }));
+            for slice in slices {
+                warn_of_other(&slice, &service, &mut warned);
+                read(&shared, slice);
+            }
+        }
+        Seen::Changed(slice) => {
+            warn_of_other(&slice, &service, &mut warned);
+            read(&shared, slice);
+        }
+        Seen::Gone(slice) => forget(&shared, &slice.metadata.name.unwrap_or_default()),
+    };
+    follow((&shared.api, &shared.facts, PodTask::ServiceWatch), &selector, tell).await;
+}
+
+/// Left over from when the Service had a selector, say: clients are led there as well.
+fn warn_of_other(slice: &EndpointSlice, service: &str, warned: &mut BTreeSet<String>) {
+    let name = slice.metadata.name.clone().unwrap_or_default();
+    let leads = slice.endpoints.iter().flatten().next().is_some();
+    if leads && !slice::is_mine(slice, service) && warned.insert(name.clone()) {
+        tracing::warn!(
+            slice = name,
+            service,
+            "an EndpointSlice that is not ours leads clients elsewhere, too"
+        );
+    }
+}
+
+fn read(shared: &Shared, slice: EndpointSlice) {
+    shared.note_led();
+    shared.slices.send_modify(|slices| {
+        let slices = slices.get_or_insert_with(|| Slices { by_name: BTreeMap::new(), at: clock::now() });
+        let name = slice.metadata.name.clone().unwrap_or_default();
+        let known = slices.by_name.get(&name);
+        if known.is_none_or(|known| is_newer(&slice.metadata, &known.metadata)) {
+            slices.by_name.insert(name, slice);
+            slices.at = clock::now();
+        }
+    });
+}
+
+fn forget(shared: &Shared, name: &str) {
+    shared.note_led();
+    shared.slices.send_modify(|slices| {
+        if let Some(slices) = slices {
+            slices.by_name.remove(name);
+        }
+    });
+}
+
+/// Keeps the slices. Runs for as long as the supervisor.
+pub(super) async fn keep(shared: Arc<Shared>, name: String) {
+    let mut keeping =
+        Keeping { name, service: None, route: PrimaryRoute::Unchanged, backoff: Backoff::default() };
+    let (mut route, mut own) = (shared.route.subscribe(), shared.own.subscribe());
+    let mut slices = shared.slices.subscribe();
+    loop {
+        let now_wanted = *route.borrow_and_update();
+        let now_seen = (own.borrow_and_update().clone(), slices.borrow_and_update().clone());
+        if now_wanted != keeping.route {
+            keeping.route = now_wanted;
+            keeping.backoff.hurry();
+        }
+        // A step for a route that is not wanted any more is given up: what it sent is overtaken by version.
+        let step = tokio::select! {
+            step = keeping.step(&shared, &now_seen) => step,
+            _ = route.wait_for(|route| *route != now_wanted) => continue,
+        };
+        let pause = async {
+            match step {
+                Some(at) => clock::sleep_until(at).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            _ = route.changed() => {}
+            _ = own.changed() => {}
+            _ = slices.changed() => {}
+            () = pause => {}
+        }
+    }
+}
+
+struct Keeping {
+    /// Of the Service.
+    name: String,
+    service: Option<(Moment, Service)>,
+    route: PrimaryRoute,
+    backoff: Backoff,
+}
+
+impl Keeping {
+    /// One look, and at most one write for each family. Says when to look again; `None`: when something changes.
+    async fn step(&mut self, shared: &Shared, (own, slices): &(Own, Option<Slices>)) -> Option<Moment> {
+        // What is wrong with the pod is told by who keeps its labels.
+        let (Ok(Some((pod, _))), Some(slices)) = (mine(shared, own), slices) else { return None };
+        if let Some(at) = self.backoff.not_before().filter(|at| clock::now() < *at) {
+            return Some(at);
+        }
+        let written = match self.route {
+            PrimaryRoute::Unchanged => return None,
+            // The loop is about to say so, too.
+            PrimaryRoute::Here(term) if !shared.leads(term) => return Some(clock::now() + LEASE_SOON),
+            PrimaryRoute::Here(term) => self.lead(shared, pod, slices, term).await,
+            PrimaryRoute::NotHere => self.leave(shared, pod, slices).await,
+        };
+        if written.is_err() {
+            self.service = None;
+        }
+        let read_again_at = self.service.as_ref().map(|(at, _)| *at + SERVICE_READ_EVERY);
+        settle(shared, PodTask::Service, &mut self.backoff, written).or(read_again_at)
+    }
+
+    async fn lead(&mut self, shared: &Shared, pod: &Pod, slices: &Slices, term: Term) -> Result<(), Failure> {
+        let service = self.service(shared).await?;
+        for family in Family::BOTH {
+            let name = family.slice(&self.name);
+            let slice = slices.by_name.get(&name);
+            let found = slice.and_then(|slice| term_of(&slice.metadata)).filter(|found| term < *found);
+            let change = slice::lead(slice, (&service, pod, family), term)
+                .map_err(|why| Failure::new(PodFailure::Other, why))?;
+            let Some(change) = change else { continue };
+            if slice.is_some_and(|slice| !slice::is_mine(slice, &self.name)) {
+                // The watch may not select it, and would not tell that it is gone: the next try looks again.
+                forget(shared, &name);
+                return Err(not_mine(&name));
+            }
+            // Somebody led after me, and says so: until etcd confirms, later than that, that I lead.
+            if let Some(found) = found
+                && !shared.is_confirmed(term, slices.at).await
+            {
+                return Err(Failure::newer_term(&format!("EndpointSlice {name}"), found, term));
+            }
+            write(shared, &name, change).await?;
+        }
+        Ok(())
+    }
+
+    async fn leave(&self, shared: &Shared, pod: &Pod, slices: &Slices) -> Result<(), Failure> {
+        for (name, slice) in &slices.by_name {
+            if let (true, Some(patch)) = (slice::is_mine(slice, &self.name), slice::leave(slice, pod)) {
+                write(shared, name, Change::Patch(patch)).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn service(&mut self, shared: &Shared) -> Result<Service, Failure> {
+        let now = clock::now();
+        match &self.service {
+            Some((at, service)) if now < *at + SERVICE_READ_EVERY => Ok(service.clone()),
+            Some(_) | None => {
+                let service: Service = shared.api.get(&self.name).await?;
+                self.service = Some((now, service.clone()));
+                Ok(service)
+            }
+        }
+    }
+}
+
+fn not_mine(name: &str) -> Failure {
+    let text = format!("EndpointSlice {name} was made by somebody else: delete it, or name another Service");
+    Failure::new(PodFailure::Other, text)
+}
+
+/// Takes note of the slice as it is now, whether the write has won or lost.
+async fn write(shared: &Shared, name: &str, change: Change) -> Result<(), Failure> {
+    let written = match change {
+        Change::Create(slice) => shared.api.create(&*slice).await,
+        Change::Patch(patch) => shared.api.patch(name, &patch).await,
+    };
+    match written {
+        Ok(slice) => {
+            read(shared, slice);
+            Ok(())
+        }
+        Err(failure) if failure.kind == PodFailure::Conflict => {
+            read(shared, shared.api.get(name).await?);
+            Err(failure)
+        }
+        Err(failure) => Err(failure),
+    }
+}

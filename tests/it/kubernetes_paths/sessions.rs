@@ -1,0 +1,76 @@
+//! What a client that connects anew all the time gets on its way to the primary.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use serde_json::json;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use super::stand::{Herd, SOON};
+use crate::support::query;
+
+/// Connects by the route of the moment, asks, and leaves; the answers are counted.
+struct Visitor {
+    answers: Arc<Mutex<BTreeMap<String, u32>>>,
+    task: JoinHandle<()>,
+}
+
+impl Visitor {
+    fn start(route: watch::Receiver<Vec<u16>>) -> Visitor {
+        let answers: Arc<Mutex<BTreeMap<String, u32>>> = Arc::default();
+        let count = answers.clone();
+        let task = tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+                let Some(port) = route.borrow().first().copied() else { continue };
+                let answer = match query(port, "SELECT pg_is_in_recovery()").await {
+                    Ok(rows) if rows == [["f"]] => "primary".to_owned(),
+                    Ok(rows) => format!("{rows:?}"),
+                    Err(error) => error,
+                };
+                *count.lock().expect("nobody panics with it").entry(answer).or_default() += 1;
+            }
+        });
+        Visitor { answers, task }
+    }
+
+    fn answers(&self) -> BTreeMap<String, u32> {
+        self.answers.lock().expect("nobody panics with it").clone()
+    }
+}
+
+impl Drop for Visitor {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// A proxy that takes its time leads to the former primary when another leads already: connections are refused there,
+/// which drivers try again. Nobody gets a session in which he cannot write, and nobody is told that he may not come in.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_former_primary_takes_no_clients_of_the_primary() {
+    let herd = Herd::start_anywhere(json!({ "synchronous_mode": "quorum", "ttl": 60 })).await;
+    let proxy = herd.busy_proxy();
+    let mut route = proxy.ports();
+    route.wait_for(|ports| !ports.is_empty()).await.expect("it leads somewhere");
+    let visitor = Visitor::start(proxy.ports());
+    let words = ["switchover", "--leader", "m1", "--candidate", "m2", "--force"];
+    let output = herd.cluster.members[2].command(&words).await;
+    assert!(output.status.success(), "{output:?}\n{}", herd.story());
+    let new = herd.cluster.members[1].postgres;
+    let led = tokio::time::timeout(SOON, route.wait_for(|ports| *ports == [new])).await;
+    assert!(led.is_ok(), "{}", herd.story());
+    herd.cluster.wait_until_well().await;
+    herd.wait_until_labelled(1).await;
+    let answers = visitor.answers();
+    println!("clients on the way to the primary got {answers:#?}");
+    // Refused, reset, or told that this server is not to be had now.
+    let retried =
+        |answer: &str| ["primary", "Os {", "closed", "E57P0"].iter().any(|one| answer.contains(one));
+    let others: Vec<_> = answers.keys().filter(|answer| !retried(answer)).collect();
+    assert!(others.is_empty() && answers.contains_key("primary"), "{others:?}\n{}", herd.story());
+    assert!(answers.len() > 1, "nobody came to the former primary: {answers:?}");
+    herd.assert_honest();
+}

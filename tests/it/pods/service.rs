@@ -1,0 +1,202 @@
+//! The Service of the primary: one change for each hand-over, and nobody else's slice.
+
+use std::time::{Duration, Instant};
+
+use matriarch::kube::KubeSetup;
+use matriarch::model::{PodRole, PrimaryRoute, Term};
+use serde_json::{Value, json};
+
+use super::stand::{Labeller, Leads, Stand, TERM, WITHIN, role};
+use crate::support::kubernetes::{Effect, Fault};
+use crate::support::until;
+
+const SERVICE: &str = "pg-rw";
+const SLICE: &str = "pg-rw-ipv4";
+/// For those who route.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// A member in a new pod with an address, which keeps the Service.
+async fn member(stand: &Stand, name: &str) -> Labeller {
+    stand.make(name, json!({}), json!({})).await;
+    stand.kubernetes.give_address(name).await;
+    let primary_service = Some(SERVICE.to_owned());
+    Labeller::start(KubeSetup { primary_service, routing_grace: GRACE, ..stand.setup(name) })
+}
+
+async fn slice(stand: &Stand) -> Value {
+    let path = stand.kubernetes.slices(&format!("/{SLICE}"));
+    stand.kubernetes.send("GET", &path, "application/json", &Value::Null).await.1
+}
+
+/// The pods that a slice leads to.
+fn targets(slice: &Value) -> Vec<&str> {
+    let endpoints = slice["endpoints"].as_array().into_iter().flatten();
+    endpoints.filter_map(|endpoint| endpoint["targetRef"]["name"].as_str()).collect()
+}
+
+async fn leads_to(stand: &Stand, pods: &[&str]) -> Value {
+    let seen = until(WITHIN, async || {
+        let slice = slice(stand).await;
+        (slice["kind"] == "EndpointSlice" && targets(&slice) == pods).then_some(slice)
+    });
+    match seen.await {
+        Some(slice) => slice,
+        None => panic!("waited for {pods:?}: {}", slice(stand).await),
+    }
+}
+
+#[tokio::test]
+async fn a_hand_over_is_one_change() {
+    let stand = Stand::new().await;
+    let service = stand.kubernetes.create_service(SERVICE).await;
+    let (old, new) = (member(&stand, "pg-0").await, member(&stand, "pg-1").await);
+    old.lead(5);
+    let made = leads_to(&stand, &["pg-0"]).await;
+    assert_eq!(made["metadata"]["ownerReferences"][0]["uid"], service["metadata"]["uid"], "goes with it");
+    assert_eq!(made["metadata"]["annotations"][TERM], "5");
+    assert_eq!(made["endpoints"][0]["addresses"][0], stand.pod("pg-0").await["status"]["podIP"]);
+    assert_eq!((&made["ports"][0]["name"], &made["ports"][0]["port"]), (&json!("postgres"), &json!(5432)));
+    let version = made["metadata"]["resourceVersion"].as_str().expect("a version");
+    let query = format!("?watch=1&fieldSelector=metadata.name%3D{SLICE}&resourceVersion={version}");
+    let mut changes = stand.kubernetes.watch_path(&stand.kubernetes.slices(&query)).await.expect("it begins");
+    // The old one stops, as planned; it comes back as a standby when it was replaced.
+    old.leads(Leads::Not);
+    old.kube.want(PodRole::Nothing);
+    old.kube.route(PrimaryRoute::Unchanged);
+    old.kube.unlabelled(WITHIN).await;
+    new.lead(8);
+    let (_, changed) = changes.next(WITHIN).await.expect("a change");
+    assert_eq!(
+        (targets(&changed), changed["metadata"]["annotations"][TERM].as_str()),
+        (vec!["pg-1"], Some("8"))
+    );
+    old.kube.want(PodRole::Follower);
+    old.kube.route(PrimaryRoute::NotHere);
+    old.kube.unlabelled(Duration::ZERO).await;
+    new.kube.route(PrimaryRoute::NotHere);
+    let (_, changed) = changes.next(WITHIN).await.expect("a change");
+    assert!(targets(&changed).is_empty(), "the next change is the new one's own: {changed}");
+}
+
+/// A standby must not serve whoever wants the primary.
+#[tokio::test]
+async fn who_leads_no_more_takes_its_address_out() {
+    let stand = Stand::new().await;
+    stand.kubernetes.create_service(SERVICE).await;
+    let member = member(&stand, "pg-0").await;
+    member.lead(5);
+    leads_to(&stand, &["pg-0"]).await;
+    member.leads(Leads::Not);
+    member.kube.want(PodRole::Nothing);
+    member.kube.route(PrimaryRoute::NotHere);
+    member.kube.unlabelled(WITHIN).await;
+    assert!(targets(&slice(&stand).await).is_empty(), "it was waited for");
+    member.complains(None).await;
+}
+
+/// A former primary comes up as a standby: not while clients are led here, and not before the proxies know better. Who
+/// was never led to, and who leads, waits for nothing.
+#[tokio::test]
+async fn a_former_primary_waits_until_clients_are_led_elsewhere() {
+    let stand = Stand::new().await;
+    stand.kubernetes.create_service(SERVICE).await;
+    let (old, new) = (member(&stand, "pg-0").await, member(&stand, "pg-1").await);
+    new.kube.unrouted(|| false).await;
+    old.lead(5);
+    leads_to(&stand, &["pg-0"]).await;
+    stand.sees("pg-0", "a leader", |pod| role(pod) == Some("primary")).await;
+    old.kube.unrouted(|| true).await;
+    old.leads(Leads::Not);
+    old.kube.want(PodRole::Nothing);
+    old.kube.route(PrimaryRoute::Unchanged);
+    let waits = async {
+        old.kube.unrouted(|| false).await;
+        (Instant::now(), slice(&stand).await)
+    };
+    let replaced = async {
+        let before = Instant::now();
+        new.lead(8);
+        before
+    };
+    let ((over_at, slice), replaced_after) = tokio::join!(waits, replaced);
+    assert_eq!(targets(&slice), ["pg-1"]);
+    assert!(GRACE <= over_at - replaced_after, "{:?}", over_at - replaced_after);
+}
+
+/// Somebody led after me, and says so: until etcd confirms, later than that, that it is I who leads.
+#[tokio::test]
+async fn a_slice_of_a_newer_term_is_left_alone_until_etcd_has_spoken() {
+    let stand = Stand::new().await;
+    stand.kubernetes.create_service(SERVICE).await;
+    let (old, new) = (member(&stand, "pg-0").await, member(&stand, "pg-1").await);
+    new.lead(9);
+    leads_to(&stand, &["pg-1"]).await;
+    old.leads(Leads::UnconfirmedIn(Term(7)));
+    old.kube.route(PrimaryRoute::Here(Term(7)));
+    old.complains(Some("service: newer term")).await;
+    assert_eq!(targets(&slice(&stand).await), ["pg-1"]);
+    new.leads(Leads::Not);
+    old.leads(Leads::In(Term(7)));
+    leads_to(&stand, &["pg-0"]).await;
+    old.complains(None).await;
+}
+
+/// The write of a former leader is on its way while the next one writes.
+#[tokio::test]
+async fn a_late_write_of_a_former_leader_fails() {
+    let stand = Stand::faulty().await;
+    stand.kubernetes.create_service(SERVICE).await;
+    let (old, new) = (member(&stand, "pg-0").await, member(&stand, "pg-1").await);
+    old.lead(5);
+    leads_to(&stand, &["pg-0"]).await;
+    let double = stand.kubernetes.faulty();
+    let fault = double.inject(Fault::always(Effect::Held).of("pg-0").on("patch"));
+    let sent = |code: Option<u16>| {
+        let asked = double.asked_by("pg-0");
+        let mut slices = asked.iter().filter(|asked| asked.method == "PATCH" && asked.path.ends_with(SLICE));
+        slices.any(|asked| asked.code == code)
+    };
+    old.kube.route(PrimaryRoute::Here(Term(6)));
+    old.leads(Leads::In(Term(6)));
+    until(WITHIN, async || sent(None).then_some(())).await.expect("it writes");
+    old.leads(Leads::Not);
+    new.lead(8);
+    leads_to(&stand, &["pg-1"]).await;
+    double.lift(fault);
+    until(WITHIN, async || sent(Some(409)).then_some(())).await.expect("its write comes");
+    assert_eq!(targets(&slice(&stand).await), ["pg-1"]);
+    assert_eq!(double.led(SERVICE).last().map(Vec::len), Some(1));
+}
+
+/// One of the same name, and one of the same Service, that somebody else made.
+#[tokio::test]
+async fn slices_of_others_are_not_touched() {
+    let stand = Stand::new().await;
+    stand.kubernetes.create_service(SERVICE).await;
+    let create = async |name: &str, labels: Value| {
+        let endpoints = json!([{ "addresses": ["10.9.9.9"], "targetRef": { "kind": "Pod", "name": "x" } }]);
+        let body = json!({
+            "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "IPv4",
+            "metadata": { "name": name, "labels": labels }, "endpoints": endpoints,
+        });
+        let path = stand.kubernetes.slices("");
+        let (code, slice) = stand.kubernetes.send("POST", &path, "application/json", &body).await;
+        assert_eq!(code, 201, "{slice}");
+        slice
+    };
+    let same_name = create(SLICE, json!({ "app": "x" })).await;
+    let service =
+        json!({ "kubernetes.io/service-name": SERVICE, "endpointslice.kubernetes.io/managed-by": "x" });
+    let same_service = create("pg-rw-abcde", service).await;
+    let member = member(&stand, "pg-0").await;
+    member.lead(5);
+    member.complains(Some("service: refused")).await;
+    assert_eq!(slice(&stand).await, same_name);
+    let remove = stand.kubernetes.slices(&format!("/{SLICE}"));
+    assert_eq!(stand.kubernetes.send("DELETE", &remove, "application/json", &Value::Null).await.0, 200);
+    leads_to(&stand, &["pg-0"]).await;
+    member.complains(None).await;
+    let path = stand.kubernetes.slices("/pg-rw-abcde");
+    let (_, still) = stand.kubernetes.send("GET", &path, "application/json", &Value::Null).await;
+    assert_eq!(still, same_service);
+}
