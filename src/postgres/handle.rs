@@ -350,19 +350,15 @@ impl Postgres {
         facts::look(&self.inner).await
     }
 
-    /// Makes a new cluster with its users and returns its system identifier. It is down afterwards, to be started as
-    /// a standby and promoted like every other. On failure the directory is kept aside as `<data_dir>.failed`.
+    /// Makes a new cluster with its users, which is down afterwards, and returns its system identifier. On failure the
+    /// directory is kept aside as `<data_dir>.failed`.
     pub async fn bootstrap(&self) -> Result<u64, Error> {
         bootstrap::bootstrap(&self.inner).await
     }
 
     /// Takes a base backup of `target`. An existing directory is moved aside first and deleted after success.
-    pub async fn clone_from(
-        &self,
-        target: &FollowTarget,
-        progress: watch::Sender<Progress>,
-    ) -> Result<(), Error> {
-        clone::clone_from(&self.inner, target, progress).await
+    pub async fn clone_from(&self, from: &FollowTarget, told: watch::Sender<Progress>) -> Result<(), Error> {
+        clone::clone_from(&self.inner, from, told).await
     }
 
     /// Runs crash recovery in single-user mode, so that the control file tells where WAL ends.
@@ -375,8 +371,7 @@ impl Postgres {
         sql::leader_history(&self.inner.setup, target).await
     }
 
-    /// Keeps the WAL beyond `fork` aside and runs pg_rewind. `fork` is the last common timeline and the first
-    /// position that differs.
+    /// Keeps the WAL beyond `fork` (last common timeline, first position that differs) aside and runs pg_rewind.
     pub async fn rewind(&self, target: &FollowTarget, fork: (Timeline, Lsn)) -> Result<RewindReport, Error> {
         rewind::rewind(&self.inner, target, fork).await
     }

@@ -105,7 +105,6 @@ bootstrap:
     failsafe_mode: true
     slots: {a: {type: physical}}
     permanent_slots: {a: {type: physical}}
-    ignore_slots: [{name: a}]
     primary_race_backoff: 5
     master_start_timeout: 5
     primary_start_timeout: 6
@@ -121,7 +120,7 @@ fn keys_without_effect_are_named() {
     let (_, warnings) = load(&text, &[]);
     let mut keys: Vec<&str> = warnings.iter().filter_map(|warning| warning.split(": ").nth(1)).collect();
     keys.sort_unstable();
-    let dynamic = ["failsafe_mode", "ignore_slots", "master_start_timeout", "permanent_slots"].into_iter();
+    let dynamic = ["failsafe_mode", "master_start_timeout", "permanent_slots"].into_iter();
     let of_postgresql =
         ["basebackup", "bin_dir", "callbacks", "create_replica_methods", "custom_conf", "listen"];
     let of_postgresql = of_postgresql.into_iter().chain([
