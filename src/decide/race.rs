@@ -51,7 +51,8 @@ pub(super) fn run(turn: &mut Turn<'_>, sql: &SqlFacts) -> Reason {
     }
     // Who is vouched for holds what counts, however much was not acknowledged.
     let by_lag = forced.is_none() && sync::vouching(turn).is_none();
-    if let Some(reason) = too_old(turn, cluster, sql).filter(|_| by_lag) {
+    let too_old = too_old(turn, cluster, sql).filter(|_| by_lag);
+    if let Some(reason) = too_old.clone().filter(|_| !turn.is_unsettled()) {
         turn.memory.too_old = true;
         return reason;
     }
@@ -63,7 +64,7 @@ pub(super) fn run(turn: &mut Turn<'_>, sql: &SqlFacts) -> Reason {
     if !peers::ask(turn, &rivals) {
         return Reason::AskingMembers;
     }
-    if let Some(reason) = store::unproved(turn, (sql.timeline, sql.lsn())) {
+    if let Some(reason) = store::unproved(turn, (sql.timeline, sql.lsn()), too_old) {
         peers::ask_again(turn, rivals, sql.receives());
         return reason;
     }
@@ -300,7 +301,7 @@ pub(super) fn retake(turn: &mut Turn<'_>, server: &Server<'_>) -> Reason {
             .map_or(Reason::OldTimeline, |leader| Reason::Sync(SyncReason::NotVouchedFor { leader }));
     }
     if let Server::Primary(sql) = server
-        && let Some(reason) = store::unproved(turn, (sql.timeline, sql.lsn()))
+        && let Some(reason) = store::unproved(turn, (sql.timeline, sql.lsn()), None)
     {
         let rivals = rivals(turn);
         peers::ask_again(turn, rivals, false);

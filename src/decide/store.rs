@@ -133,8 +133,9 @@ pub(super) fn bars(turn: &mut Turn<'_>) -> Option<Reason> {
 
 /// Why I must not lead by what I hold, while the store's generation is unsettled. Members that may hold acknowledged
 /// commits have to answer where commits wait for standbys; where they do not, a member that is silent for a TTL is not
-/// waited for any longer, and no lease of the store before can last longer.
-pub(super) fn unproved(turn: &mut Turn<'_>, mine: Position) -> Option<Reason> {
+/// waited for any longer, and no lease of the store before can last longer. `too_old` says how far I am behind the
+/// last leader: that bars me only while somebody who may hold more is silent.
+pub(super) fn unproved(turn: &mut Turn<'_>, mine: Position, too_old: Option<Reason>) -> Option<Reason> {
     turn.cluster()?.unsettled()?;
     // The settings may be old, too.
     let synchronous = turn.seen.settings.sync.mode != SyncMode::Off || !turn.promised().is_empty();
@@ -154,11 +155,14 @@ pub(super) fn unproved(turn: &mut Turn<'_>, mine: Position) -> Option<Reason> {
             }
             // What comes in after the answer does not count as asked for.
             Some(answer) if answer.exact && !answer.receives && answer.timeline.is_some() => {}
-            Some(_) | None if waits => missing.push(member),
-            Some(_) | None => {}
+            Some(_) | None => missing.push(member),
         }
     }
-    (!missing.is_empty()).then_some(Reason::Store(StoreReason::Unsettled { missing }))
+    match missing.is_empty() {
+        true => None,
+        false if waits => Some(Reason::Store(StoreReason::Unsettled { missing })),
+        false => too_old,
+    }
 }
 
 /// Members that found no data: what they may have held is gone, and nobody waits for it. Where commits wait for

@@ -39,7 +39,7 @@ fn two_writers_are_seen() {
 
 #[test]
 fn a_writer_without_the_key_or_a_guard_is_seen() {
-    is_caught(Mutation::TakeFromAnybody, "leased", 72);
+    is_caught(Mutation::TakeFromAnybody, "leased", 97);
     is_caught(Mutation::CountFromAnswer, "leased", 21);
     is_caught(Mutation::NoConfirmedRead, "leased", 7);
     is_caught(Mutation::ForgetFormerLease, "leased", 63);
@@ -55,19 +55,19 @@ fn a_writer_without_a_guard_is_seen() {
 #[test]
 fn a_lost_commit_is_seen() {
     is_caught(Mutation::NoLagLimit, "loss", 38);
-    is_caught(Mutation::HandOverUnproved, "loss", 9);
+    is_caught(Mutation::HandOverUnproved, "loss", 170);
 }
 
 #[test]
 fn a_commit_lost_under_the_sync_record_is_seen() {
     is_caught(Mutation::IgnoreSyncRecord, "loss", 5);
-    is_caught(Mutation::ConfirmTooEarly, "loss", 97);
+    is_caught(Mutation::ConfirmTooEarly, "loss", 31);
 }
 
 #[test]
 fn a_commit_lost_to_strangers_or_faulty_settings_is_seen() {
     is_caught(Mutation::TrustAnyAnswer, "loss", 774);
-    is_caught(Mutation::SettingsByDefault, "loss", 9);
+    is_caught(Mutation::SettingsByDefault, "loss", 253);
 }
 
 #[test]

@@ -1,7 +1,8 @@
 //! What shows that a store went back in time, though its revision does not, and what a member that was away is told.
 
 use matriarch::model::{
-    FailoverKey, FailoverRequest, Leading, Reason, StoreChange, StoreMark, StoreReason, SyncMode, Term,
+    ClusterStatus, FailoverKey, FailoverRequest, Leading, Lsn, Reason, StoreChange, StoreMark, StoreReason,
+    SyncMode, Term,
 };
 
 use super::super::sync::record;
@@ -78,4 +79,24 @@ fn a_candidate_that_holds_less_is_not_waited_for() {
     world.later(5).answers("b", 900).answers("c", 900);
     let decision = world.tick();
     assert_eq!(jobs(&decision.actions), [JobKind::TakeLeadership], "{}", decision.because);
+}
+
+/// The position that the restored store knows was another history's. Who answers that it holds no more bars nobody; who
+/// is silent may hold it.
+#[test]
+fn the_lag_limit_bars_only_while_somebody_is_silent() {
+    let mut world = World::new();
+    world.tick();
+    let begun = generations(&world.later(5).is_lost_without_record().tick().actions);
+    world.later(5).generation_begins(&begun[0]);
+    world.cluster().status = Some(ClusterStatus { optime: Some(Lsn(1 << 40)), ..ClusterStatus::default() });
+    world.tick();
+    let ttl = world.seen.settings.ttl.as_millis() as u64;
+    world.later(ttl).answers("b", 900).answers("c", 900).tick();
+    world.seen.peers.get_mut(&name("c")).expect("it has answered").reachable = false;
+    let barred = world.tick();
+    assert!(matches!(barred.because, Reason::TooFarBehind { .. }), "{}", barred.because);
+    world.later(ttl).answers("b", 900).answers("c", 900);
+    let proved = world.tick();
+    assert_eq!(jobs(&proved.actions), [JobKind::TakeLeadership], "{}", proved.because);
 }
