@@ -1,8 +1,8 @@
 //! Synchronous replication: who may be promoted, and in what order the promise changes hands.
 
 use matriarch::model::{
-    Action, ControlState, Grounds, Job, JobKind, Lsn, MemberName, Reason, Standby, SyncKey, SyncMode,
-    SyncOwner, SyncReason, SyncRecord, SyncSettings, SyncState, Timeline, Walsender,
+    Action, ControlState, Grounds, Job, JobKind, Leading, Lsn, MemberName, Reason, Standby, SyncKey,
+    SyncMode, SyncOwner, SyncReason, SyncRecord, SyncSettings, SyncState, Term, Timeline, Walsender,
 };
 use serde_json::json;
 
@@ -257,6 +257,18 @@ fn switched_off_the_key_goes_before_the_promotion() {
     let written = world.tick();
     assert_eq!((promises(&written.actions), jobs(&written.actions)), (vec![(None, REVISION)], vec![]));
     assert_eq!(jobs(&world.written(None, 0).tick().actions), [JobKind::Promote]);
+}
+
+/// Leadership was handed to me, and my view is older than that: somebody may have switched the mode on since.
+#[test]
+fn a_view_older_than_the_term_promotes_nobody() {
+    let mut world = World::new();
+    let revision = world.i_lead().cluster().revision;
+    world.seen.lease.leading = Leading::Yes(Term(revision + 1));
+    let waits = world.tick();
+    assert_eq!((waits.because, jobs(&waits.actions)), (Reason::Sync(SyncReason::Preparing), vec![]));
+    world.cluster().revision = revision + 1;
+    assert_eq!(jobs(&world.later(5).tick().actions), [JobKind::Promote]);
 }
 
 /// Somebody set other names, or another leader wrote the key: what was acknowledged since is on nobody else for sure.

@@ -35,8 +35,9 @@ pub(crate) fn promoted(sim: &Sim, member: usize) {
     // Without a `leader` it is a failover, which takes the loss; a switchover takes none.
     let request = world.etcd.store.keys.get(&world.keys.path("failover"));
     let request = request.and_then(|key| serde_json::from_slice::<serde_json::Value>(&key.value).ok());
-    let still_asked =
-        request.is_some_and(|asked| asked == serde_json::json!({ "member": world.machines[member].name }));
+    let still_asked = request.is_some_and(|asked| {
+        asked.get("leader").is_none() && asked["member"] == serde_json::json!(world.machines[member].name)
+    });
     let asked_at = world.ledger.memory.forced.get(&member);
     let forced = asked_at.is_some_and(|at| still_asked || now < *at + FORCED_FOR);
     let mut worst = None;

@@ -58,14 +58,15 @@ pub(in crate::decide) fn prepare_promotion(
 ) -> Option<Reason> {
     let settings = turn.seen.settings.sync.clone();
     let key = turn.cluster().and_then(|cluster| cluster.sync.as_ref());
+    if turn.cluster().is_none_or(|cluster| cluster.revision < term.0) {
+        // The former leader may have written the key until I took its place, and others the mode.
+        turn.wake_in(LOOK_SOON, WaitingOn::Postgres);
+        return Some(Reason::Sync(SyncReason::Preparing));
+    }
     if settings.mode == SyncMode::Off && key.is_none() {
         return None;
     }
     turn.wake_in(LOOK_SOON, WaitingOn::Postgres);
-    if turn.cluster().is_none_or(|cluster| cluster.revision < term.0) {
-        // The former leader may have written the key until I took its place.
-        return Some(Reason::Sync(SyncReason::Preparing));
-    }
     if is_writing(turn, term) {
         return Some(Reason::Sync(SyncReason::Preparing));
     }

@@ -12,8 +12,8 @@ use crate::sim::world::{Machine, Sim};
 
 impl Sim {
     /// A snapshot of any earlier moment is restored, mostly of when another led, or none. Not before the cluster was
-    /// made; and only where every member has data, and has seen more than what comes back: who was away since before
-    /// the snapshot cannot know.
+    /// made; and only where every member has data, and has seen more than what comes back, and who led last: who was
+    /// away since before cannot know.
     pub(super) fn store_fault(&self) {
         let Some((first, last)) = self.snapshots() else { return };
         let others_led = self.others_led();
@@ -58,13 +58,15 @@ impl Sim {
 
     /// The revisions that may come back, from first to last.
     fn snapshots(&self) -> Option<(u64, u64)> {
+        let newest = self.others_led().last().map_or(0, |before| before + 1);
         let world = self.world();
         let initialize = world.keys.path("initialize");
         let made = world.etcd.store.events.iter().find(|event| event.path == initialize && whole(event))?;
         let ready = |machine: &Machine| machine.disk.data == Data::Ready;
         let seen = world.machines.iter().map(|machine| machine.store_seen.revision).min()?;
         let range = (made.revision.unsigned_abs(), (seen - 1).max(0).unsigned_abs());
-        Some(range).filter(|(first, last)| first <= last && world.machines.iter().all(ready))
+        let known = newest <= seen.unsigned_abs() && world.machines.iter().all(ready);
+        Some(range).filter(|(first, last)| first <= last && known)
     }
 
     /// Every lease that a key hangs on has its whole TTL again.
