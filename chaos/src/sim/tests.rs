@@ -72,7 +72,7 @@ fn a_commit_lost_to_strangers_or_faulty_settings_is_seen() {
 
 #[test]
 fn a_restored_store_that_is_trusted_is_seen() {
-    is_caught(Mutation::TrustRestoredStore, "timelines", 99);
+    is_caught(Mutation::TrustRestoredStore, "one_writer", 430);
 }
 
 #[test]
