@@ -88,8 +88,10 @@ pub struct Memory {
     pub slots_set: Option<(Vec<String>, Vec<String>, Moment)>,
     /// What was seen of etcd's store. The one thing here that outlives the supervisor.
     pub store: StoreSeen,
-    /// The highest revision of it that others had seen when I began to take the leader key.
-    pub store_heard: i64,
+    /// The highest revision of it that others had seen when I first tried to take the leader key, and `unlocked_at`
+    /// then: the write by which I lead may be that one, although its answer was lost.
+    #[serde(default)]
+    pub store_heard: Option<(i64, i64)>,
     /// When a write to the key `generation` was last sent.
     pub generation_sent_at: Option<Moment>,
     /// Synchronous replication.
@@ -115,7 +117,7 @@ impl Memory {
     /// something else. What was written to it may not be in this one.
     pub(super) fn forget_numbers(&mut self) {
         (self.failover_done, self.unfenced_cleared, self.generation_sent_at) = (None, None, None);
-        (self.unlocked_at, self.unlocked_since, self.store_heard) = (None, None, 0);
+        (self.unlocked_at, self.unlocked_since, self.store_heard) = (None, None, None);
         (self.given_away, self.reclaim, self.hand_over, self.led_since) = (None, false, None, None);
         (self.published, self.status) = (None, None);
         (self.sync.term, self.sync.owned, self.sync.writing) = (None, None, None);

@@ -74,23 +74,23 @@ impl Turn<'_> {
     }
 }
 
-/// Takes note of how far others have seen this store, before I begin to take the leader key. Who has not noticed yet
-/// that its generation is another one counts as before.
+/// Takes note of how far others have seen this store, before I first try to take the leader key. While its generation
+/// is unsettled nobody's word counts: what others have seen may be of the store before.
 pub(super) fn hear(turn: &mut Turn<'_>) {
+    let vacant_at = turn.memory.unlocked_at.unwrap_or_default();
+    if turn.is_unsettled() || turn.memory.store_heard.is_some_and(|(at, _)| at == vacant_at) {
+        return;
+    }
     let mine = turn.memory.store.keys.cluster_id;
     let marks = turn.peers.values().map(|answer| answer.store);
-    let seen = marks.filter(|mark| mark.cluster_id == mine).map(|mark| mark.revision);
-    let seen = seen.filter(|_| !turn.is_unsettled());
-    turn.memory.store_heard = seen.max().unwrap_or_default();
+    let seen = marks.filter(|mark| mark.cluster_id == mine).map(|mark| mark.revision).max();
+    turn.memory.store_heard = Some((vacant_at, seen.unwrap_or_default()));
 }
 
 /// The leader key was written before what another member had seen by then: I was away since before a snapshot that is
 /// restored, and what I see does not contradict what I knew.
 pub(super) fn denied(turn: &mut Turn<'_>, term: Term) -> Option<Reason> {
-    let before = turn.memory.store_heard;
-    if before < term.0 {
-        return None;
-    }
+    let (_, before) = turn.memory.store_heard.filter(|(_, heard)| term.0 <= *heard)?;
     let change = StoreChange::RevisionFell { before, now: term.0 };
     turn.memory.store.change = Some(change.clone());
     Some(record(turn, change))

@@ -1,8 +1,8 @@
 //! What shows that a store went back in time, though its revision does not, and what a member that was away is told.
 
 use matriarch::model::{
-    ClusterStatus, FailoverKey, FailoverRequest, Leading, Lsn, Reason, StoreChange, StoreMark, StoreReason,
-    SyncMode, Term,
+    ClusterStatus, FailoverKey, FailoverRequest, Leading, Lsn, Outcome, Reason, StoreChange, StoreMark,
+    StoreReason, SyncMode, Term,
 };
 
 use super::super::sync::record;
@@ -58,6 +58,31 @@ fn a_member_that_was_away_is_denied_what_others_know_better() {
         let begun = generations(&decision.actions).len();
         assert_eq!((denied, begun), (!promotes, usize::from(!promotes)), "{}", decision.because);
     }
+}
+
+/// The answer to the write is lost, and members are asked again: by then they may have seen more than what was written
+/// first, which may be what I lead by.
+#[test]
+fn what_others_saw_after_the_first_write_denies_nothing() {
+    let mut world = World::b_leads_in_quorum_mode();
+    world.synchronous(SyncMode::Quorum, record("b", 0, &["a"]));
+    world.nobody_leads().tick();
+    let cluster_id = world.cluster().cluster_id;
+    for seen in [100, 140] {
+        world.later(5).answers("b", 900).answers("c", 900);
+        let store = StoreMark { cluster_id, revision: seen };
+        world.seen.peers.get_mut(&name("c")).expect("it has answered").store = store;
+        let taken = world.tick();
+        assert_eq!(jobs(&taken.actions), [JobKind::TakeLeadership], "{}", taken.because);
+        world.ends(JobKind::TakeLeadership, Outcome::Unknown("no answer in time".to_owned()));
+    }
+    let mut mine = leader("a", MY_LEASE);
+    mine.term = Term(101);
+    world.cluster().leader = Some(mine);
+    (world.cluster().revision, world.cluster().listed) = (141, 141);
+    world.seen.lease.leading = Leading::Yes(Term(101));
+    let decision = world.later(5).tick();
+    assert_eq!(generations(&decision.actions), [], "{}", decision.because);
 }
 
 /// A switchover that was asked for meanwhile names a member that holds less: it does not go first, and nobody waits.
