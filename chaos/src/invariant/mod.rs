@@ -80,6 +80,11 @@ pub(crate) fn released(sim: &Sim, member: usize, ends: bool) {
     kept::released(sim, member, ends);
 }
 
+/// A member has begun a generation of etcd's store.
+pub(crate) fn voided(sim: &Sim, member: usize) {
+    kept::voided(sim, member);
+}
+
 /// The leader key has moved to another lease of its leader.
 pub(crate) fn moved(sim: &Sim, member: usize, lease: LeaseId) {
     leased::moved(sim, member, lease);

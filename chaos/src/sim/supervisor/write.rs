@@ -289,7 +289,11 @@ impl Agent {
         };
         let value = bytes(record);
         then.push(Change::Put(path.clone(), value.clone(), 0));
-        self.swap(when, then, path, |now| now.is_some_and(|key| key.value == value)).await
+        let written = self.swap(when, then, path, |now| now.is_some_and(|key| key.value == value)).await?;
+        if let (GenerationWrite::Begin { .. }, Cas::Done) = (write, written) {
+            invariant::voided(&self.sim, self.member());
+        }
+        Ok(written)
     }
 
     pub(crate) async fn claim_timeline(
