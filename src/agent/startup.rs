@@ -63,12 +63,15 @@ pub(super) async fn fence_and_adopt(
     if postgres.holds_no_database() {
         return Err(RunError::NotADatabase { data_dir: postgres.setup().data_dir.clone() });
     }
-    postgres.judge_parameters().await;
     let (fencing, found) = Fencing::start(postgres, setup, rule).map_err(RunError::Fence)?;
     let was_armed = matches!(found, Found::Armed { .. });
     match what_runs(postgres, &found, signals).await {
         None => return Ok(None),
-        Some(Running::Nothing) => fencing.begin_unarmed(),
+        Some(Running::Nothing) => {
+            fencing.begin_unarmed();
+            // For the first start. What runs already is not held up: it takes parameters when they are applied.
+            postgres.judge_parameters().await;
+        }
         Some(Running::Postgres) => adopt(postgres, &fencing, found).await?,
     }
     Ok(Some(Fenced { fencing: Arc::new(fencing), was_armed }))
