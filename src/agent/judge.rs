@@ -1,6 +1,6 @@
 //! What the PostgreSQL at hand says of parameters, for those who write or check them.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
 use super::wiring;
 use crate::config::{Config, Fault, Given};
@@ -27,16 +27,13 @@ impl ParameterJudge {
         let mut faults = Vec::new();
         while !left.is_empty() {
             // One name may be given in two places: they are asked for in turn.
-            let mut round = BTreeMap::new();
-            let later = left.iter().filter(|given| match round.contains_key(&given.name) {
-                true => true,
-                false => round.insert(given.name.clone(), given.value.clone()).is_some(),
-            });
-            let later: Vec<&Given> = later.copied().collect();
-            let refused = postgres::refused(&self.programs, &round).await;
+            let mut names = BTreeSet::new();
+            let (round, later): (Vec<_>, Vec<_>) =
+                left.into_iter().partition(|given| names.insert(&given.name));
+            let asked = round.iter().map(|given| (given.name.clone(), given.value.clone())).collect();
+            let refused = postgres::refused(&self.programs, &asked).await;
             for refused in refused.map_err(|error| error.chain())? {
-                let found =
-                    left.iter().find(|given| given.name == refused.name && given.value == refused.value);
+                let found = round.iter().find(|given| given.name == refused.name);
                 faults.extend(found.map(|given| given.fault(&refused.why)));
             }
             left = later;

@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use super::Status;
 use super::cycle::Cycle;
-use crate::config;
 use crate::decide::phase_text;
 use crate::model::{DataDirectory, Moment, Observation, SqlFacts};
 use crate::os::clock;
@@ -32,7 +31,7 @@ impl Cycle {
             me: seen.me.clone(),
             scope: self.scope.clone(),
             settings: seen.settings.clone(),
-            config: has_data.then(|| config::restored(self.dynamic.text(), &seen.settings.sync)),
+            config: has_data.then(|| self.dynamic.text().to_owned()),
             view: view.filter(|_| alive),
             etcd_last_seen: self.state.etcd_seen_wall,
             store: memory.store.mark(),

@@ -17,7 +17,7 @@ pub struct Status {
     pub scope: String,
     /// The settings in force.
     pub settings: Settings,
-    /// The dynamic configuration in force, as the key `config` would hold it; `None` without data of a cluster.
+    /// The text of the dynamic configuration in force; `None` without data of a cluster.
     pub config: Option<String>,
     /// The newest view of the cluster; `None` before the first, or when it is older than `ttl`.
     pub view: Option<Arc<ClusterView>>,

@@ -39,8 +39,10 @@ pub(super) async fn patch(
     Ok(written(&before, config))
 }
 
+/// As the leader would write it where the key is gone.
 fn in_force(handle: &Handle) -> Option<Map<String, Value>> {
-    serde_json::from_str(handle.status().config.as_deref()?).ok()
+    let status = handle.status();
+    serde_json::from_str(&config::restored(status.config.as_deref()?, &status.settings.sync)).ok()
 }
 
 /// PUT: replaces whatever is there, and says what it was given.

@@ -52,9 +52,11 @@ pub(super) fn run(turn: &mut Turn<'_>, sql: &SqlFacts) -> Reason {
     // Who is vouched for holds what counts, however much was not acknowledged.
     let by_lag = forced.is_none() && sync::vouching(turn).is_none();
     let too_old = too_old(turn, cluster, sql).filter(|_| by_lag);
-    if let Some(reason) = too_old.clone().filter(|_| !turn.is_unsettled()) {
+    if let Some(reason) = &too_old
+        && !turn.is_unsettled()
+    {
         turn.memory.too_old = true;
-        return reason;
+        return reason.clone();
     }
     let free = sync::vouching(turn).is_none() && !turn.is_unsettled();
     if forced.is_some() || (asked_for_me && free) {

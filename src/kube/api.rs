@@ -6,7 +6,9 @@ use std::time::Duration;
 use futures::{Stream, StreamExt};
 use http_body_util::BodyExt;
 use hyper::http::{Request, header};
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Pod, Service};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ListMeta, ObjectMeta};
 use k8s_openapi::{Metadata, NamespaceResourceScope, Resource};
 use kube::Client;
@@ -58,7 +60,7 @@ pub struct KubeSetup {
     pub routing_grace: Duration,
 }
 
-/// What is asked for by kind: pods, Services, EndpointSlices, Events.
+/// What is asked for by kind.
 pub(super) trait Object:
     Resource<Scope = NamespaceResourceScope>
     + Metadata<Ty = ObjectMeta>
@@ -70,16 +72,10 @@ pub(super) trait Object:
 {
 }
 
-impl<K> Object for K where
-    K: Resource<Scope = NamespaceResourceScope>
-        + Metadata<Ty = ObjectMeta>
-        + Clone
-        + DeserializeOwned
-        + Serialize
-        + Send
-        + 'static
-{
-}
+impl Object for Pod {}
+impl Object for Service {}
+impl Object for EndpointSlice {}
+impl Object for Event {}
 
 /// Which of a kind.
 #[derive(Clone, Debug)]

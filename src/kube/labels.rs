@@ -52,16 +52,10 @@ pub(super) async fn keep(shared: Arc<Shared>) {
             step = keeping.step(&shared, &now_wanted, &now_seen) => step,
             _ = wanted.wait_for(|wanted| wanted.role != role) => continue,
         };
-        let pause = async {
-            match step {
-                Some(at) => clock::sleep_until(at).await,
-                None => std::future::pending().await,
-            }
-        };
         tokio::select! {
             _ = wanted.changed() => {}
             _ = seen.changed() => {}
-            () = pause => {}
+            () = clock::sleep_until_some(step) => {}
         }
     }
 }

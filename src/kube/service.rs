@@ -115,17 +115,11 @@ pub(super) async fn keep(shared: Arc<Shared>, name: String) {
             step = keeping.step(&shared, &now_seen) => step,
             _ = route.wait_for(|route| *route != now_wanted) => continue,
         };
-        let pause = async {
-            match step {
-                Some(at) => clock::sleep_until(at).await,
-                None => std::future::pending().await,
-            }
-        };
         tokio::select! {
             _ = route.changed() => {}
             _ = own.changed() => {}
             _ = slices.changed() => {}
-            () = pause => {}
+            () = clock::sleep_until_some(step) => {}
         }
     }
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{ClusterView, MemberName, Role, SyncRecord, Term, Timeline};
+use super::{ClusterView, MemberName, SyncRecord, Term, Timeline};
 
 /// More generations than this are not told apart: each stands for a loss of etcd.
 const GENERATIONS_MAX: usize = 16;
@@ -160,7 +160,7 @@ pub enum GenerationWrite {
 impl StoreKeys {
     /// What `view` shows. Promises and TTL of `before` count until a leader has confirmed the store's generation.
     pub fn of(view: &ClusterView, before: &StoreKeys, ttl: Duration) -> StoreKeys {
-        let with_data = view.members.iter().filter(|(_, key)| key.record.role != Role::Uninitialized);
+        let with_data = view.members.iter().filter(|(_, key)| key.record.holds_data());
         let mut with_data: BTreeSet<MemberName> = with_data.map(|(name, _)| name.clone()).collect();
         let mut promised = view.sync_record().map(SyncRecord::members).unwrap_or_default();
         promised.extend(view.unfenced(None).map(|(name, _)| name.clone()));

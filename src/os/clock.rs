@@ -33,3 +33,11 @@ pub async fn sleep_until(at: Moment) {
         tokio::time::sleep(left.min(Duration::from_secs(1))).await;
     }
 }
+
+/// Sleeps until then; for ever where there is no such moment.
+pub async fn sleep_until_some(at: Option<Moment>) {
+    match at {
+        Some(at) => sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
