@@ -29,6 +29,7 @@ pub(super) fn source(turn: &mut Turn<'_>, leader: &LeaderKey, theirs: &Branch) -
     let source = compare(turn, leader, theirs);
     if let Source::Proved(target) = &source {
         turn.memory.following = Some(Following::Source { term: leader.term, target: target.clone() });
+        turn.memory.not_streaming_since = Some(turn.now);
     }
     source
 }
@@ -42,10 +43,19 @@ pub(super) fn compare(turn: &Turn<'_>, leader: &LeaderKey, theirs: &Branch) -> S
         None => return Source::Unproved,
     }
     let all = postgres.branch_at_most();
-    if all.is_none_or(|all| all.divergence_from(theirs) != Divergence::None) {
+    if all.is_none_or(|all| all.divergence_from(theirs) != Divergence::None) || more_may_come(turn, theirs) {
         return Source::Unproved;
     }
     turn.follow_target(&leader.name).map_or(Source::Nobody, Source::Proved)
+}
+
+/// True if WAL may come in that was not compared. A receiver that was told to end still flushes what it has, and one that
+/// PostgreSQL has not ended yet, because it replays, goes on receiving. Only one that receives the leader's own timeline
+/// can bring nothing but what is the leader's.
+pub(super) fn more_may_come(turn: &Turn<'_>, theirs: &Branch) -> bool {
+    let Some(sql) = turn.seen.postgres.answering().filter(|sql| sql.receives()) else { return false };
+    let its_own = theirs.end.is_none() && sql.timeline == Some(theirs.timeline);
+    !its_own || matches!(turn.memory.following, Some(Following::Nobody { .. }))
 }
 
 /// True if the source was found right in this term.

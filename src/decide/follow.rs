@@ -38,10 +38,15 @@ pub(super) fn leader(turn: &mut Turn<'_>, leader: &LeaderKey, sql: &SqlFacts) ->
     if *paused && !turn.seen.settings.pause {
         turn.act(Action::ResumeReplay);
     }
+    let streams = receiver.as_ref().is_some_and(|receiver| receiver.status == "streaming");
+    if receiver.is_none() && turn.memory.not_streaming_since.is_none() {
+        // Its source may come back with another history, and here etcd may not have been heard of for a while.
+        turn.memory.not_streaming_since = Some(turn.now);
+        attach::let_go(turn);
+    }
     if let Some(reason) = aim(turn, leader, sql) {
         return reason;
     }
-    let streams = receiver.as_ref().is_some_and(|receiver| receiver.status == "streaming");
     if streams || turn.seen.me.tags.nostream() {
         turn.memory.not_streaming_since = None;
         (turn.memory.rejoin.unfed, turn.memory.rejoin.wal_removed_by) = (None, None);
@@ -86,6 +91,10 @@ fn aim(turn: &mut Turn<'_>, leader: &LeaderKey, sql: &SqlFacts) -> Option<Reason
             None
         }
         Source::Parted(..) => Some(examine(turn, leader)),
+        Source::Unproved if attach::more_may_come(turn, &theirs) => {
+            attach::let_go(turn);
+            Some(Reason::FormerSource { leader: leader.name.clone() })
+        }
         Source::Unproved | Source::Nobody => Some(Reason::ReadingOwnWal { leader: leader.name.clone() }),
     }
 }

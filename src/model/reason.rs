@@ -112,6 +112,9 @@ pub enum Reason {
     ReadingOwnWal {
         leader: MemberName,
     },
+    FormerSource {
+        leader: MemberName,
+    },
     InconsistentCopy {
         leader: MemberName,
     },
@@ -322,6 +325,12 @@ impl fmt::Display for Reason {
             ),
             Reason::ReadingOwnWal { leader } => {
                 write!(f, "reading the WAL that lies here, before {leader} is followed")
+            }
+            Reason::FormerSource { leader } => {
+                write!(
+                    f,
+                    "WAL from before {leader} led may still come in: it is followed once that has ended"
+                )
             }
             Reason::InconsistentCopy { leader } => write!(
                 f,

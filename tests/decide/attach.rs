@@ -3,10 +3,11 @@
 use matriarch::decide::{Decision, Following};
 use matriarch::model::{
     Action, Branch, ControlFile, ControlState, DataDirectory, Job, JobKind, LeaderBranch, LeaderKey, LeaseId,
-    Lsn, MemberState, Outcome, PostgresFacts, Process, Reason, Role, Switch, Term, Timeline, TimelineHistory,
+    Lsn, MemberState, Outcome, PostgresFacts, Process, Reason, Role, Standby, Switch, Term, Timeline,
+    TimelineHistory,
 };
 
-use super::world::{START, World, control, down, leader, name, silent, standby, up};
+use super::world::{START, World, control, down, leader, name, quiet, silent, standby, up};
 
 /// Where the segments end that the copy here has.
 const SEGMENTS_END: u64 = 4096;
@@ -206,7 +207,7 @@ fn a_standby_is_compared_anew_in_every_term() {
 fn a_standby_that_has_not_read_all_that_it_has_gets_no_source() {
     let mut world = World::new();
     let mut sql = standby(1000);
-    if let matriarch::model::Standby::Yes { received, receiver, .. } = &mut sql.standby {
+    if let Standby::Yes { received, receiver, .. } = &mut sql.standby {
         (*received, *receiver) = (Lsn(0), None);
     }
     world.led_by("b", 50).postgres(up(sql.clone())).tick();
@@ -216,4 +217,67 @@ fn a_standby_that_has_not_read_all_that_it_has_gets_no_source() {
     let follows = world.later(100).postgres(up(sql)).tells("b", branch(&[], 1, None)).tick();
     assert_eq!(source(&follows), Some("b".to_owned()));
     assert!(START < world.now);
+}
+
+/// A receiver that was told to end has WAL to flush yet, or PostgreSQL replays and has not ended it: what it shows to hold
+/// is not all that it is going to hold.
+#[test]
+fn a_standby_that_still_receives_from_before_gets_no_source() {
+    let mut world = World::new();
+    world.led_by("b", 50).tick();
+    assert_eq!(source(&world.later(100).tells("b", branch(&[], 1, None)).tick()), Some("b".to_owned()));
+    let leaves = world.led_by("c", 60).later(100).tells("c", branch(&[], 1, Some(1000))).tick();
+    assert!(leaves.actions.contains(&Action::Follow(None)), "{leaves:?}");
+    for told in [branch(&[], 1, Some(1000)), branch(&[(1, 1000)], 2, None), branch(&[], 1, None)] {
+        let waits = world.later(100).tells("c", told).tick();
+        assert_eq!((source(&waits), &waits.because), (None, &Reason::FormerSource { leader: name("c") }));
+    }
+    let follows = world.later(100).postgres(up(quiet(1000))).tells("c", branch(&[(1, 1000)], 2, None)).tick();
+    assert_eq!(source(&follows), Some("c".to_owned()), "{follows:?}");
+}
+
+/// It may have been rewound behind another meanwhile, and what it sent before lies in the socket.
+#[test]
+fn a_standby_leaves_a_leader_that_was_promoted_anew() {
+    let mut world = World::new();
+    world.led_by("b", 50).tick();
+    assert_eq!(source(&world.later(100).tells("b", branch(&[], 1, None)).tick()), Some("b".to_owned()));
+    let promoted = branch(&[(1, 1000)], 2, None);
+    world.led_by("b", 70).later(100).tick();
+    let leaves = world.later(100).tells("b", promoted.clone()).tick();
+    assert!(leaves.actions.contains(&Action::Follow(None)), "{leaves:?}");
+    let follows = world.later(100).postgres(up(quiet(1000))).tells("b", promoted).tick();
+    assert_eq!(source(&follows), Some("b".to_owned()));
+}
+
+/// Neither a restart of the supervisor nor a term that begins without a promotion interrupts the stream.
+#[test]
+fn a_standby_on_the_leaders_own_timeline_goes_on_receiving() {
+    let mut world = World::new();
+    for term in [50, 70] {
+        world.led_by("b", term).later(100).tick();
+        let stays = world.later(100).tells("b", branch(&[], 1, None)).tick();
+        assert_eq!(source(&stays), Some("b".to_owned()), "{stays:?}");
+        assert!(!stays.actions.contains(&Action::Follow(None)), "{stays:?}");
+    }
+}
+
+/// PostgreSQL would ask the same source again by itself, and that may have been rewound behind another meanwhile, of which
+/// a member that etcd cannot reach does not hear.
+#[test]
+fn a_stream_that_ended_is_not_taken_up_before_histories_are_compared() {
+    let mut world = World::new();
+    world.led_by("b", 50).tick();
+    world.later(100).tells("b", branch(&[], 1, None)).tick();
+    world.later(100).tick();
+    let leaves = world.later(5000).postgres(up(quiet(1000))).tick();
+    assert!(leaves.actions.contains(&Action::Follow(None)), "{leaves:?}");
+    let asked = |action: &Action| matches!(action, Action::AskLeaderBranch { .. });
+    assert!(leaves.actions.iter().any(asked), "{leaves:?}");
+    let parted = world.later(100).tells("b", branch(&[(1, 500)], 2, None)).tick();
+    assert_eq!(source(&parted), None, "{parted:?}");
+    let follows = world.later(100).tells("b", branch(&[(1, 1000)], 2, None)).tick();
+    assert_eq!(source(&follows), Some("b".to_owned()), "{follows:?}");
+    let waits = world.later(100).tick();
+    assert!(!waits.actions.contains(&Action::Follow(None)), "it has not begun to stream yet: {waits:?}");
 }

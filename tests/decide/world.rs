@@ -281,6 +281,15 @@ fn walsender(member: &str, lsn: u64) -> Walsender {
     }
 }
 
+/// A standby without a receiver.
+pub(super) fn quiet(lsn: u64) -> SqlFacts {
+    let mut sql = standby(lsn);
+    if let Standby::Yes { receiver, .. } = &mut sql.standby {
+        *receiver = None;
+    }
+    sql
+}
+
 pub(super) fn standby(lsn: u64) -> SqlFacts {
     SqlFacts {
         at: START,

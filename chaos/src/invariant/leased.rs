@@ -3,6 +3,7 @@
 use matriarch::model::{LeaseFacts, LeaseId, StoreGeneration};
 
 use crate::sim::clock::At;
+use crate::sim::guard::Guard;
 use crate::sim::world::{Sim, World};
 
 /// The leader key in etcd is this member's, and a guard is armed or the supervisor, which runs, is the guard.
@@ -82,7 +83,8 @@ pub(crate) fn moved(sim: &Sim, member: usize, lease: LeaseId) {
         let world = sim.world();
         (ends(&world, lease), world.machines[member].guard.guards.clone())
     };
-    let kills = guards.iter().filter(|guard| sim.exec.is_alive(guard.pid)).filter_map(|guard| guard.armed());
+    let stays = guards.iter().filter(|guard| sim.exec.is_alive(guard.pid) && !guard.is_dismissed());
+    let kills = stays.filter_map(Guard::armed);
     let last = kills.map(|deadlines| sim.when(member, deadlines.kill_at)).max();
     if let Some(at) = last.filter(|at| sim.now() < *at && ends.is_none_or(|ends| ends < *at)) {
         let text = format!("the guard of {member} kills at {at}, and etcd ends lease {lease} at {ends:?}");

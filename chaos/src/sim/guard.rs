@@ -109,6 +109,11 @@ impl Guard {
         state.deadlines.filter(|_| state.phase == Phase::Armed)
     }
 
+    /// True if it is told, and frozen may not know yet, that PostgreSQL is proved to be no primary.
+    pub(crate) fn is_dismissed(&self) -> bool {
+        matches!(self.orders.borrow().back(), Some((_, Command::Disarm)))
+    }
+
     fn answer(&self, sim: &Sim, sequence: u32) {
         let state = self.state.borrow();
         let answer = Answer { sequence, phase: state.phase, deadlines: state.deadlines };

@@ -53,6 +53,8 @@ pub(crate) enum Mutation {
     LogBlocks,
     /// Whatever a leader says of its history, it seems to be one's own.
     AttachUnchecked,
+    /// A receiver that was told to end seems to be gone at once.
+    ReceiverGoneAtOnce,
     /// What was seen of etcd's store is forgotten: one that went back in time is like any other.
     TrustRestoredStore,
     /// The pod says that it leads as soon as its PostgreSQL is promoted.

@@ -7,8 +7,8 @@ use std::time::Duration;
 use matriarch::decide::{Decision, Memory, decide};
 use matriarch::model::{
     Action, Branch, DataDirectory, ExitBecause, Finished, Job, JobKind, LeaderBranch, Leading, LeaseFacts,
-    Me, MemberName, Moment, Observation, PeerAnswer, PodRole, Request, RequestId, Running, StoreSeen,
-    SyncMode, Tags, View, WallTime,
+    Me, MemberName, Moment, Observation, PeerAnswer, PodRole, Request, RequestId, Running, Standby,
+    StoreSeen, SyncMode, Tags, View, WallTime,
 };
 
 use super::observe::PostgresWatch;
@@ -245,7 +245,8 @@ impl Cycle {
     /// What a mutation makes of what was seen.
     fn mutated(&self, seen: &Observation) -> Observation {
         let mut seen = seen.clone();
-        match self.agent.sim.world().options.mutation {
+        let mutation = self.agent.sim.world().options.mutation;
+        match mutation {
             Some(Mutation::NoLagLimit) => seen.settings.maximum_lag_on_failover = u64::MAX,
             Some(Mutation::IgnoreSyncRecord) => {
                 let standby = seen.postgres.sql.as_ref().is_some_and(|sql| !sql.is_primary());
@@ -279,6 +280,18 @@ impl Cycle {
                 let own = seen.postgres.branch_at_most().or_else(|| seen.postgres.branch());
                 if let (Some(told), Some(own)) = (&mut seen.leader_branch, own) {
                     told.answer = Ok(Branch { end: None, ..own });
+                }
+            }
+            Some(Mutation::ReceiverGoneAtOnce) => {
+                let member = self.agent.member();
+                let told_to_end = {
+                    let world = self.agent.sim.world();
+                    world.machines[member].server.as_ref().is_some_and(|server| server.follow.is_none())
+                };
+                if let (true, Some(Standby::Yes { receiver, .. })) =
+                    (told_to_end, seen.postgres.sql.as_mut().map(|sql| &mut sql.standby))
+                {
+                    *receiver = None;
                 }
             }
             Some(Mutation::NoGuard) => {
