@@ -291,10 +291,12 @@ impl Etcd {
         let path = |key| self.keys().path(key);
         let generation = path("generation");
         let (when, record, deleted) = match write {
-            GenerationWrite::Begin { over: [leader, sync, old], record } => {
-                let when = [("leader", leader), ("sync", sync), ("generation", old)];
+            GenerationWrite::Begin { over: [leader, sync, old, left], record, unfenced } => {
+                let when = [("leader", leader), ("sync", sync), ("generation", old), ("unfenced", left)];
                 let when = when.map(|(key, revision)| unchanged(&path(key), *revision)).to_vec();
-                (when, record, ["leader", "sync", "failover"].map(|key| delete(&path(key))).to_vec())
+                let mut then = ["leader", "sync", "failover"].map(|key| delete(&path(key))).to_vec();
+                then.extend((!unfenced.is_empty()).then(|| put(&path("unfenced"), &compact(unfenced), None)));
+                (when, record, then)
             }
             GenerationWrite::Settle { term, over, record } => {
                 let mut when = self.as_leader(*term, lease);

@@ -4,13 +4,13 @@
 //! stays as it was read there (etcd documentation, "Data model"). A store that was restored from a snapshot breaks one
 //! of the two, also where its revision was raised (`--bump-revision`) or has caught up: the keys keep theirs.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{ClusterView, MemberName, SyncRecord, Term, Timeline};
+use super::{ClusterView, MemberName, SyncRecord, Term, Timeline, UnfencedPrimary};
 
 /// More generations than this are not told apart: each stands for a loss of etcd.
 const GENERATIONS_MAX: usize = 16;
@@ -58,6 +58,9 @@ pub struct StoreKeys {
     /// The members that had data.
     #[serde(default)]
     pub members: BTreeSet<MemberName>,
+    /// The primaries that were left running without a fence.
+    #[serde(default)]
+    pub unfenced: BTreeMap<MemberName, UnfencedPrimary>,
     /// The newest timeline that any member was ever on.
     #[serde(default)]
     pub timeline: Option<Timeline>,
@@ -141,10 +144,13 @@ pub struct GenerationKey {
 pub enum GenerationWrite {
     /// Begin one, only over what was read; `leader`, `sync` and `failover` are deleted with it.
     Begin {
-        /// The modification revisions of `leader`, `sync` and `generation` that were read; zero: absent.
-        over: [i64; 3],
+        /// The modification revisions of `leader`, `sync`, `generation` and `unfenced` that were read; zero: absent.
+        over: [i64; 4],
         /// The value.
         record: StoreGeneration,
+        /// The key `unfenced`, where primaries were left running, or are remembered to have been: an operator who makes
+        /// another the leader is told of them.
+        unfenced: BTreeMap<MemberName, UnfencedPrimary>,
     },
     /// Confirm it, if I still lead in `term`.
     Settle {
@@ -177,6 +183,7 @@ impl StoreKeys {
             generations: view.generation.as_ref().map(|key| key.record.ids.clone()).unwrap_or_default(),
             promised,
             members: with_data,
+            unfenced: view.unfenced(None).map(|(name, left)| (name.clone(), *left)).collect(),
             timeline: members
                 .filter_map(|key| key.record.timeline)
                 .chain(view.timeline())
@@ -248,7 +255,14 @@ impl GenerationWrite {
         let mut ids: Vec<String> = older.chain(&seen.keys.generations).cloned().chain([id]).collect();
         ids.drain(..ids.len().saturating_sub(GENERATIONS_MAX));
         let record = StoreGeneration { ids, settled: false, promised, members, because: change.to_string() };
-        GenerationWrite::Begin { over: [keys.leader, keys.sync, keys.generation], record }
+        let unfenced_at = view.unfenced.as_ref().map_or(0, |key| key.mod_revision);
+        let mut unfenced = keys.unfenced;
+        unfenced.extend(seen.keys.unfenced.clone());
+        GenerationWrite::Begin {
+            over: [keys.leader, keys.sync, keys.generation, unfenced_at],
+            record,
+            unfenced,
+        }
     }
 }
 

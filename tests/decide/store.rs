@@ -1,11 +1,13 @@
 //! etcd's store went back in time, was emptied or replaced: nothing that it shows may be acted on.
 
 use matriarch::model::{
-    Action, ControlState, GenerationKey, GenerationWrite, Job, JobKind, Leading, Reason, StoreChange,
-    StoreGeneration, StoreReason, SyncKey, SyncMode, Term,
+    Action, ControlState, FailoverKey, FailoverRequest, GenerationKey, GenerationWrite, Job, JobKind,
+    Leading, Reason, StoreChange, StoreGeneration, StoreReason, SyncKey, SyncMode, Term, UnfencedKey,
+    UnfencedReason,
 };
 
 use super::sync::record;
+use super::unfenced::{key, left};
 use super::world::{MY_LEASE, THEIR_LEASE, World, down, leader, name, primary, standby, up};
 
 mod evidence;
@@ -53,9 +55,12 @@ impl World {
 
     /// What the transaction leaves behind.
     fn generation_begins(&mut self, write: &GenerationWrite) -> &mut World {
-        let GenerationWrite::Begin { record, .. } = write else { panic!("{write:?}") };
+        let GenerationWrite::Begin { record, unfenced, .. } = write else { panic!("{write:?}") };
         let revision = self.cluster().revision + 1;
         let cluster = self.cluster();
+        if !unfenced.is_empty() {
+            cluster.unfenced = Some(UnfencedKey { primaries: unfenced.clone(), mod_revision: revision });
+        }
         (cluster.leader, cluster.sync, cluster.failover) = (None, None, None);
         cluster.generation = Some(GenerationKey { record: record.clone(), mod_revision: revision });
         (cluster.revision, cluster.listed) = (revision, revision);
@@ -76,8 +81,8 @@ fn a_leader_key_of_a_restored_store_promotes_nobody() {
         (vec![], Reason::Store(StoreReason::WentBack(change)))
     );
     let writes = generations(&noticed.actions);
-    let GenerationWrite::Begin { over, record } = &writes[0] else { panic!("{writes:?}") };
-    assert_eq!((*over, record.settled), ([30, 31, 0], false));
+    let GenerationWrite::Begin { over, record, .. } = &writes[0] else { panic!("{writes:?}") };
+    assert_eq!((*over, record.settled), ([30, 31, 0, 0], false));
     assert_eq!(record.promised, ["a", "b", "c"].map(name).into());
     assert_eq!(generations(&world.later(5).tick().actions), [], "one write at a time");
 
@@ -170,8 +175,8 @@ fn a_promise_that_was_put_back_vouches_for_nobody() {
     let begun = generations(&world.is_restored(40).later(5).tick().actions);
     world.later(5).generation_begins(&begun[0]).tick();
     world.cluster().sync = Some(SyncKey { record: record("a", 1, &["b", "c"]), mod_revision: 42 });
-    world.cluster().failover = Some(matriarch::model::FailoverKey {
-        request: matriarch::model::FailoverRequest {
+    world.cluster().failover = Some(FailoverKey {
+        request: FailoverRequest {
             leader: Some(name("b")),
             candidate: Some(name("a")),
             ..Default::default()
@@ -235,12 +240,36 @@ fn a_failover_overrides_what_is_unsettled_when_no_old_lease_can_live() {
     let mut world = World::b_leads_in_quorum_mode();
     let begun = generations(&world.is_restored(40).later(5).tick().actions);
     world.later(5).generation_begins(&begun[0]).tick();
-    world.cluster().failover = Some(matriarch::model::FailoverKey {
-        request: matriarch::model::FailoverRequest { candidate: Some(name("a")), ..Default::default() },
+    world.cluster().failover = Some(FailoverKey {
+        request: FailoverRequest { candidate: Some(name("a")), ..Default::default() },
         mod_revision: 43,
     });
     assert_eq!(world.later(5).tick().because, Reason::Store(StoreReason::OldLeases));
     world.later(world.seen.settings.ttl.as_millis() as u64);
+    assert_eq!(jobs(&world.tick().actions), [JobKind::TakeLeadership]);
+}
+
+/// b was left running as a primary in pause, and the store that comes back is from before: an operator hears of it, and
+/// leads in spite of it by saying that it is down.
+#[test]
+fn a_failover_in_a_restored_store_is_told_of_a_primary_that_was_left_running() {
+    let mut world = World::b_leads_in_quorum_mode();
+    world.cluster().unfenced = key(&[("b", 0xB)]);
+    world.tick();
+    world.cluster().unfenced = None;
+    let begun = generations(&world.is_restored(40).later(5).tick().actions);
+    world.later(5).generation_begins(&begun[0]).tick();
+    world.later(world.seen.settings.ttl.as_millis() as u64);
+    let asked = |confirmed_down: &[&str]| FailoverRequest {
+        candidate: Some(name("a")),
+        confirmed_down: confirmed_down.iter().map(|member| name(member)).collect(),
+        ..FailoverRequest::default()
+    };
+    world.cluster().failover = Some(FailoverKey { request: asked(&[]), mod_revision: 43 });
+    let refused = world.tick();
+    let bars = Reason::Unfenced(UnfencedReason::Bars { member: name("b"), left: left(0xB) });
+    assert_eq!((jobs(&refused.actions), refused.because), (vec![], bars));
+    world.cluster().failover = Some(FailoverKey { request: asked(&["b"]), mod_revision: 44 });
     assert_eq!(jobs(&world.tick().actions), [JobKind::TakeLeadership]);
 }
 

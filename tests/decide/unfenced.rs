@@ -12,7 +12,7 @@ use super::world::{World, down, leader, name, primary, standby, up};
 
 const REVISION: i64 = 61;
 
-fn left(session: u64) -> UnfencedPrimary {
+pub(super) fn left(session: u64) -> UnfencedPrimary {
     UnfencedPrimary {
         term: Term(50),
         position: Lsn(1000),
@@ -21,7 +21,7 @@ fn left(session: u64) -> UnfencedPrimary {
     }
 }
 
-fn key(members: &[(&str, u64)]) -> Option<UnfencedKey> {
+pub(super) fn key(members: &[(&str, u64)]) -> Option<UnfencedKey> {
     let primaries = members.iter().map(|(member, session)| (name(member), left(*session))).collect();
     Some(UnfencedKey { primaries, mod_revision: REVISION })
 }

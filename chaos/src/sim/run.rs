@@ -128,6 +128,7 @@ fn options(exec: &Executor, mutation: Option<Mutation>) -> Options {
         sync: exec.chance(sync_settings),
         ..Settings::default()
     };
+    let wait_for_members = Duration::from_secs(exec.chance(|chance| chance.pick(&[0, 0, 2]).unwrap_or(0)));
     let file_ttl = settings.ttl;
-    Options { members, clients: 2, settings, file_ttl, bytes_factor: factor, mutation }
+    Options { members, clients: 2, settings, file_ttl, wait_for_members, bytes_factor: factor, mutation }
 }

@@ -30,6 +30,8 @@ pub(crate) struct Options {
     pub(crate) settings: Settings,
     /// What the members' files say of the TTL.
     pub(crate) file_ttl: Duration,
+    /// `bootstrap.wait_for_members`.
+    pub(crate) wait_for_members: Duration,
     /// Commits are this many times as large.
     pub(crate) bytes_factor: u64,
     pub(crate) mutation: Option<Mutation>,

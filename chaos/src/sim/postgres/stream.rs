@@ -106,10 +106,13 @@ impl Sim {
         loop {
             let follows = {
                 let world = self.world();
-                let server = world.machines[member].server.as_ref().filter(|server| server.number == number);
+                let machine = &world.machines[member];
+                let server = machine.server.as_ref().filter(|server| server.number == number);
                 server.is_some_and(|server| {
                     let aims = server.follow.as_ref().is_some_and(|(of, _)| *of == source);
-                    aims && !server.promote_signalled && server.phase != Phase::Primary
+                    // PostgreSQL ends a receiver when it has replayed all and wants more.
+                    let goes_on = aims || server.replayed < machine.disk.flushed;
+                    goes_on && !server.promote_signalled && server.phase != Phase::Primary
                 })
             };
             if !follows {

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
-use std::time::Duration;
 
 use matriarch::decide::{Decision, Memory, decide};
 use matriarch::model::{
@@ -64,7 +63,7 @@ impl Cycle {
             api_url: format!("http://{name}:8008/patroni"),
             proxy_url: None,
             may_bootstrap: true,
-            wait_for_members: Duration::ZERO,
+            wait_for_members: agent.sim.world().options.wait_for_members,
             name,
         };
         Cycle {

@@ -272,14 +272,14 @@ impl Agent {
     async fn write_generation(&self, lease: LeaseId, write: &GenerationWrite) -> Result<Cas, Refusal> {
         let path = self.path("generation");
         let (when, record, mut then) = match write {
-            GenerationWrite::Begin { over: [leader, sync, old], record } => {
-                let when = [("leader", leader), ("sync", sync), ("generation", old)];
+            GenerationWrite::Begin { over: [leader, sync, old, left], record, unfenced } => {
+                let when = [("leader", leader), ("sync", sync), ("generation", old), ("unfenced", left)];
                 let when = when.map(|(key, revision)| Compare::Revision(self.path(key), *revision)).to_vec();
-                (
-                    when,
-                    record,
-                    ["leader", "sync", "failover"].map(|key| Change::Delete(self.path(key))).to_vec(),
-                )
+                let mut then =
+                    ["leader", "sync", "failover"].map(|key| Change::Delete(self.path(key))).to_vec();
+                let put = || Change::Put(self.path("unfenced"), bytes(unfenced), 0);
+                then.extend((!unfenced.is_empty()).then(put));
+                (when, record, then)
             }
             GenerationWrite::Settle { term, over, record } => {
                 let mut when = self.as_leader(*term, lease);
