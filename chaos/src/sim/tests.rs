@@ -61,7 +61,7 @@ fn a_lost_commit_is_seen() {
 #[test]
 fn a_commit_lost_under_the_sync_record_is_seen() {
     is_caught(Mutation::IgnoreSyncRecord, "loss", 4);
-    is_caught(Mutation::ConfirmTooEarly, "loss", 680);
+    is_caught(Mutation::ConfirmTooEarly, "loss", 84);
 }
 
 #[test]
@@ -90,6 +90,11 @@ fn a_label_out_of_its_time_is_seen() {
 fn a_timeline_that_is_used_twice_is_seen() {
     is_caught(Mutation::ReuseTimelines, "timelines", 1);
     is_caught(Mutation::AttachUnchecked, "timelines", 0);
+}
+
+#[test]
+fn a_standby_that_holds_more_than_it_showed_is_seen() {
+    is_caught(Mutation::ReceiverGoneAtOnce, "timelines", 145);
 }
 
 #[test]

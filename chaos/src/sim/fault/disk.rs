@@ -18,6 +18,7 @@ impl Sim {
                 let slow_ms = self.exec.chance(|chance| chance.between(5, 3_000));
                 self.note(|| format!("fault: {member}: flushes take up to {slow_ms} ms for {lasts:?}"));
                 self.world().machines[member].disk.slow_ms = slow_ms;
+                self.lose_its_leader(member, slow_ms);
                 self.nature(async move {
                     sim.exec.sleep(lasts).await;
                     sim.world().machines[member].disk.slow_ms = 0;
@@ -32,6 +33,20 @@ impl Sim {
                     sim.world().machines[member].replay_lag_ms = 0;
                 });
             }
+        }
+    }
+
+    /// What a standby has written and not flushed, it holds when the leader's PostgreSQL is gone, and has not said so.
+    fn lose_its_leader(&self, standby: usize, slow_ms: u64) {
+        let Some(leader) = self.leader().filter(|leader| *leader != standby) else { return };
+        let (lost, after) = self.exec.chance(|chance| (chance.permille(400), chance.millis(1, 2 * slow_ms)));
+        let sim = self.clone();
+        if lost {
+            self.nature(async move {
+                sim.exec.sleep(after).await;
+                sim.note(|| format!("fault: {leader}: postgres is killed"));
+                sim.kill_server(leader);
+            });
         }
     }
 }
