@@ -165,6 +165,7 @@ impl Cycle {
                 self.state.leader_branch = known.or(Some(told));
             }
             Event::StatusNotPublished => self.state.memory.status = None,
+            Event::NotFollowed => self.state.memory.following = None,
             Event::SecretsChanged => self.reload(true),
             Event::LookWanted => {}
         }

@@ -14,6 +14,8 @@ pub(super) enum Event {
     LeaderBranchTold(LeaderBranch),
     /// The status could not be written: write it again.
     StatusNotPublished,
+    /// Whom the standby follows could not be written: compare and follow again.
+    NotFollowed,
     /// A file that holds a secret holds another one.
     SecretsChanged,
     /// A rim's request wants a look into Postgres.

@@ -65,9 +65,12 @@ impl Cycle {
             }
             Action::PublishUnfenced(write) => self.publish_unfenced(write, seen),
             Action::SetSyncNames(names) => {
-                self.local("synchronous_standby_names", self.tools.postgres.set_sync_names(names)).await;
+                let _warned =
+                    self.local("synchronous_standby_names", self.tools.postgres.set_sync_names(names)).await;
             }
-            Action::SetGate { closed } => self.local("gate", self.tools.postgres.set_gate(closed)).await,
+            Action::SetGate { closed } => {
+                let _warned = self.local("gate", self.tools.postgres.set_gate(closed)).await;
+            }
             Action::RestoreInitialize { term, system_id } => {
                 self.as_leader("initialize", seen, Event::LookWanted, move |etcd, lease| async move {
                     etcd.restore_initialize(term, lease, system_id).await
@@ -85,11 +88,17 @@ impl Cycle {
                     etcd.write_generation(lease, &write).await
                 });
             }
-            Action::Follow(target) => self.local("follow", self.tools.postgres.follow(target.as_ref())).await,
-            Action::SetSlots { create, drop } => {
-                self.local("set slots", self.tools.postgres.set_slots(&create, &drop)).await;
+            Action::Follow(target) => {
+                if !self.local("follow", self.tools.postgres.follow(target.as_ref())).await {
+                    let _ = self.tools.events.send(Event::NotFollowed);
+                }
             }
-            Action::ResumeReplay => self.local("resume replay", self.tools.postgres.resume_replay()).await,
+            Action::SetSlots { create, drop } => {
+                let _warned = self.local("set slots", self.tools.postgres.set_slots(&create, &drop)).await;
+            }
+            Action::ResumeReplay => {
+                let _warned = self.local("resume replay", self.tools.postgres.resume_replay()).await;
+            }
             Action::CheckpointAfterPromotion { term: _ } => self.checkpoint_aside(),
             Action::Answer { id, reply } => {
                 if let Some(answer) = self.state.answers.remove(&id) {
@@ -192,16 +201,18 @@ impl Cycle {
         tokio::spawn(async move { report(&events, key, write.await.map(|_| ()), failed).await });
     }
 
+    /// True if it was done.
     async fn local<T>(
         &self,
         what: &'static str,
         step: impl Future<Output = Result<T, crate::postgres::Error>>,
-    ) {
+    ) -> bool {
         match tokio::time::timeout(LOCAL_WITHIN, step).await {
-            Ok(Ok(_)) => {}
+            Ok(Ok(_)) => return true,
             Ok(Err(error)) => tracing::warn!(error = error.chain(), "{what} failed"),
             Err(_) => tracing::warn!("{what} took longer than {} s", LOCAL_WITHIN.as_secs()),
         }
+        false
     }
 
     fn checkpoint_aside(&self) {

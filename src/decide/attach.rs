@@ -5,11 +5,20 @@
 //! as a confirmation, although it is something else. So a directory gets a source only when the whole of its history,
 //! as far as it can reach, was compared with what the leader said of its own in this term; and anew in every term.
 
+use std::time::Duration;
+
 use super::memory::Following;
 use super::turn::Turn;
 use crate::model::{
-    Action, Branch, Divergence, FollowTarget, LeaderKey, Lsn, SqlFacts, Standby, Term, Timeline,
+    Action, Branch, Divergence, FollowTarget, LeaderKey, Lsn, SqlFacts, Standby, Term, Timeline, WaitingOn,
 };
+
+/// While no WAL comes in, etcd has to be heard of this often.
+const HEAR_ETCD_EVERY: Duration = Duration::from_secs(1);
+/// It answers within this time, or cannot be reached.
+const ETCD_ANSWERS_WITHIN: Duration = Duration::from_millis(200);
+/// A receiver needs no longer to connect.
+const CONNECTS_WITHIN: Duration = Duration::from_secs(1);
 
 /// What the comparison came to.
 pub(super) enum Source {
@@ -30,6 +39,7 @@ pub(super) fn source(turn: &mut Turn<'_>, leader: &LeaderKey, theirs: &Branch) -
     if let Source::Proved(target) = &source {
         turn.memory.following = Some(Following::Source { term: leader.term, target: target.clone() });
         turn.memory.not_streaming_since = Some(turn.now);
+        turn.memory.rejoin.leave_at = Some(turn.now + CONNECTS_WITHIN);
     }
     source
 }
@@ -53,7 +63,12 @@ pub(super) fn compare(turn: &Turn<'_>, leader: &LeaderKey, theirs: &Branch) -> S
 /// PostgreSQL has not ended yet, because it replays, goes on receiving. Only one that receives the leader's own timeline
 /// can bring nothing but what is the leader's.
 pub(super) fn more_may_come(turn: &Turn<'_>, theirs: &Branch) -> bool {
-    let Some(sql) = turn.seen.postgres.answering().filter(|sql| sql.receives()) else { return false };
+    // One that waits for the next timeline has flushed all it had, and receives from nobody.
+    let receives = |sql: &&SqlFacts| match &sql.standby {
+        Standby::Yes { receiver, .. } => receiver.as_ref().is_some_and(|it| it.status != "waiting"),
+        Standby::No => false,
+    };
+    let Some(sql) = turn.seen.postgres.answering().filter(receives) else { return false };
     let its_own = theirs.end.is_none() && sql.timeline == Some(theirs.timeline);
     !its_own || matches!(turn.memory.following, Some(Following::Nobody { .. }))
 }
@@ -83,6 +98,22 @@ pub(super) fn is_elsewhere(turn: &Turn<'_>, target: &FollowTarget, sql: &SqlFact
             Standby::Yes { receiver: None, .. } | Standby::No => false,
         },
     }
+}
+
+/// No WAL comes in. PostgreSQL asks the same source again by itself, which may have been rewound behind another and
+/// promoted again meanwhile: while etcd does not say that the term goes on, the standby is taken off its source, and
+/// compared with what that says of its history.
+pub(super) fn doubt(turn: &mut Turn<'_>, receives: bool) {
+    if receives || turn.seen.lease.renewed_since(turn.now - HEAR_ETCD_EVERY) {
+        turn.memory.rejoin.leave_at = None;
+        return;
+    }
+    let leave_at = *turn.memory.rejoin.leave_at.get_or_insert(turn.now + ETCD_ANSWERS_WITHIN);
+    if leave_at <= turn.now {
+        let_go(turn);
+    }
+    turn.act(Action::RenewLease);
+    turn.wake_at(leave_at.max(turn.now + ETCD_ANSWERS_WITHIN), WaitingOn::Lease);
 }
 
 /// Takes a running standby off its source.

@@ -39,11 +39,7 @@ pub(super) fn leader(turn: &mut Turn<'_>, leader: &LeaderKey, sql: &SqlFacts) ->
         turn.act(Action::ResumeReplay);
     }
     let streams = receiver.as_ref().is_some_and(|receiver| receiver.status == "streaming");
-    if receiver.is_none() && turn.memory.not_streaming_since.is_none() {
-        // Its source may come back with another history, and here etcd may not have been heard of for a while.
-        turn.memory.not_streaming_since = Some(turn.now);
-        attach::let_go(turn);
-    }
+    attach::doubt(turn, receiver.is_some());
     if let Some(reason) = aim(turn, leader, sql) {
         return reason;
     }

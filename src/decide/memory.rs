@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::{AskedInVain, Incoming, PromotionSeen, Registered, SyncMemory};
 use crate::model::{
     ClusterStatus, FollowTarget, JobKind, LeaseId, Lsn, MemberName, MemberRecord, Moment, Obstacle, Reason,
-    Request, RequestId, RestartFilter, StoreSeen, Term,
+    Request, RequestId, RestartFilter, StoreSeen, Term, UnfencedPrimary,
 };
 
 /// The loop's memory. Lost when the supervisor restarts, and nothing unsafe follows from that.
@@ -51,6 +51,10 @@ pub struct Memory {
     pub leaving: Option<(Moment, Option<Moment>)>,
     /// Which revision of the key `unfenced` I took something out of, and when.
     pub unfenced_cleared: Option<(i64, Moment)>,
+    /// Primaries that were left running of which a store from before does not know, until it does, and when that was
+    /// last written.
+    #[serde(default)]
+    pub unfenced_owed: (BTreeMap<MemberName, UnfencedPrimary>, Option<Moment>),
     /// Since when nobody leads.
     pub unlocked_since: Option<Moment>,
     /// The revision at which that was seen.
@@ -247,6 +251,9 @@ pub struct Rejoin {
     pub silences: u32,
     /// Which leader was last asked for its history.
     pub asked: Option<Asked>,
+    /// When a standby to which no WAL comes is taken off its source, unless etcd is heard of before.
+    #[serde(default)]
+    pub leave_at: Option<Moment>,
     /// When this PostgreSQL may last have received or written something.
     pub changed_at: Option<Moment>,
     /// How far I have come, since when, without WAL that the leader has removed.

@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use super::attach::{self, Source};
-use super::memory::Asked;
+use super::memory::{Asked, Following};
 use super::turn::Turn;
 use super::{bootstrap, follow, start};
 use crate::model::{
@@ -230,7 +230,12 @@ pub(super) fn branch_to_follow(turn: &mut Turn<'_>, leader: &LeaderKey) -> Optio
     let asked = turn.memory.rejoin.asked.as_ref().filter(|asked| asked.leader == leader.name);
     let needs_slot = needs_slot && asked.is_none_or(|asked| turn.now < asked.since + EAGER_FOR);
     let goes_on = |branch: &Branch| branch.end.is_none() || mine.divergence_from(branch) == Divergence::None;
-    told(turn, leader, Moment::default(), |told, branch| (told.has_slot || !needs_slot) && goes_on(branch))
+    // What it said before it was left may be of another history.
+    let since = match turn.memory.following {
+        Some(Following::Nobody { since }) => since,
+        Some(Following::Source { .. }) | None => Moment::default(),
+    };
+    told(turn, leader, since, |told, branch| (told.has_slot || !needs_slot) && goes_on(branch))
 }
 
 /// What the leader told lately, in this term, and not before `since`, if it will do; asks otherwise.

@@ -45,7 +45,10 @@ impl Turn<'_> {
                 self.memory.store.change = Some(change.clone());
                 return Some(change);
             }
+            // Who began the generation may not have known of them.
+            let remembered = self.memory.store.unfenced_beside(cluster);
             self.memory.forget_numbers();
+            self.memory.unfenced_owed = (remembered, None);
         }
         let keys = StoreKeys::of(cluster, &self.memory.store.keys, self.seen.settings.ttl);
         self.memory.store =

@@ -41,6 +41,7 @@ pub fn decide(memory: &Memory, seen: &Observation, now: Moment) -> Decision {
         },
     };
     requests::answer_unbegun(&mut turn, &because);
+    unfenced::owed(&mut turn);
     unfenced::clear(&mut turn, &leadership, &server);
     publish::member(&mut turn, &leadership, &server, &because);
     let pod = routing::of(&turn, &leadership, &server);

@@ -130,6 +130,20 @@ pub(super) fn clear(turn: &mut Turn<'_>, leadership: &Leadership, server: &Serve
     }
 }
 
+/// Tells a store that is from before of the primaries that are remembered to have been left running.
+pub(super) fn owed(turn: &mut Turn<'_>) {
+    let Some(cluster) = turn.cluster() else { return };
+    let mut primaries = cluster.unfenced.as_ref().map(|key| key.primaries.clone()).unwrap_or_default();
+    let (owed, sent_at) = &mut turn.memory.unfenced_owed;
+    owed.retain(|name, _| !primaries.contains_key(name) && *name != turn.seen.me.name);
+    if owed.is_empty() || sent_at.is_some_and(|at| turn.now < at + AGAIN_AFTER) {
+        return;
+    }
+    *sent_at = Some(turn.now);
+    primaries.extend(owed.clone());
+    write(turn, None, primaries);
+}
+
 fn write(turn: &mut Turn<'_>, term: Option<Term>, primaries: BTreeMap<MemberName, UnfencedPrimary>) {
     let key = turn.cluster().and_then(|cluster| cluster.unfenced.as_ref());
     let mod_revision = key.map_or(0, |key| key.mod_revision);

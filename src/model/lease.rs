@@ -83,8 +83,13 @@ impl LeaseFacts {
 
     /// Whether a renewal that was sent at `since` or later has confirmed that I lead in `term`.
     pub fn leads_since(&self, term: Term, since: Moment) -> bool {
+        self.leading == Leading::Yes(term) && self.renewed_since(since)
+    }
+
+    /// Whether etcd has confirmed a renewal that was sent at `since` or later.
+    pub fn renewed_since(&self, since: Moment) -> bool {
         let sent_then = LeaseTiming { ttl: self.ttl }.deadline(since);
-        self.leading == Leading::Yes(term) && self.deadline.is_some_and(|deadline| sent_then <= deadline)
+        self.deadline.is_some_and(|deadline| sent_then <= deadline)
     }
 
     /// Whether Postgres may be promoted in `term` now: the lease lasts longer than a demotion takes.

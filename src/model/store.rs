@@ -195,6 +195,16 @@ impl StoreKeys {
 }
 
 impl StoreSeen {
+    /// The key `unfenced` as remembered, with what `view` says. One of an older timeline than the newest was followed by
+    /// a promotion, and so was no longer left then.
+    pub fn unfenced_beside(&self, view: &ClusterView) -> BTreeMap<MemberName, UnfencedPrimary> {
+        let newest = StoreKeys::of(view, &self.keys, Duration::ZERO).timeline;
+        let remembered =
+            self.keys.unfenced.iter().filter(|(_, left)| left.timeline.is_none() || newest <= left.timeline);
+        let shown = view.unfenced.iter().flat_map(|key| &key.primaries);
+        remembered.chain(shown).map(|(name, left)| (name.clone(), *left)).collect()
+    }
+
     /// What others are told.
     pub fn mark(&self) -> StoreMark {
         StoreMark { cluster_id: self.keys.cluster_id, revision: self.revision }
@@ -256,8 +266,7 @@ impl GenerationWrite {
         ids.drain(..ids.len().saturating_sub(GENERATIONS_MAX));
         let record = StoreGeneration { ids, settled: false, promised, members, because: change.to_string() };
         let unfenced_at = view.unfenced.as_ref().map_or(0, |key| key.mod_revision);
-        let mut unfenced = keys.unfenced;
-        unfenced.extend(seen.keys.unfenced.clone());
+        let unfenced = seen.unfenced_beside(view);
         GenerationWrite::Begin {
             over: [keys.leader, keys.sync, keys.generation, unfenced_at],
             record,

@@ -1,5 +1,7 @@
 //! Scenarios: nobody gets WAL from a leader before its history was compared, in this term, with all that lies here.
 
+use std::time::Duration;
+
 use matriarch::decide::{Decision, Following};
 use matriarch::model::{
     Action, Branch, ControlFile, ControlState, DataDirectory, Job, JobKind, LeaderBranch, LeaderKey, LeaseId,
@@ -70,6 +72,12 @@ impl World {
             has_slot: true,
             oldest: Lsn(0),
         });
+        self
+    }
+
+    /// etcd has confirmed no renewal for five seconds.
+    fn cut_off(&mut self) -> &mut World {
+        self.seen.lease.deadline = Some(self.now + Duration::from_secs(5));
         self
     }
 
@@ -265,19 +273,37 @@ fn a_standby_on_the_leaders_own_timeline_goes_on_receiving() {
 /// PostgreSQL would ask the same source again by itself, and that may have been rewound behind another meanwhile, of which
 /// a member that etcd cannot reach does not hear.
 #[test]
-fn a_stream_that_ended_is_not_taken_up_before_histories_are_compared() {
+fn a_stream_that_ended_unknown_to_etcd_is_not_taken_up_before_histories_are_compared() {
     let mut world = World::new();
     world.led_by("b", 50).tick();
     world.later(100).tells("b", branch(&[], 1, None)).tick();
     world.later(100).tick();
-    let leaves = world.later(5000).postgres(up(quiet(1000))).tick();
+    let asks = world.later(5000).cut_off().postgres(up(quiet(1000))).tells("b", branch(&[], 1, None)).tick();
+    assert!(asks.actions.contains(&Action::RenewLease), "{asks:?}");
+    assert!(!asks.actions.contains(&Action::Follow(None)), "{asks:?}");
+    let leaves = world.later(200).cut_off().tick();
     assert!(leaves.actions.contains(&Action::Follow(None)), "{leaves:?}");
-    let asked = |action: &Action| matches!(action, Action::AskLeaderBranch { .. });
-    assert!(leaves.actions.iter().any(asked), "{leaves:?}");
-    let parted = world.later(100).tells("b", branch(&[(1, 500)], 2, None)).tick();
+    assert_eq!(source(&leaves), None, "what it said before the stream ended does not count: {leaves:?}");
+    let parted = world.later(100).cut_off().tells("b", branch(&[(1, 500)], 2, None)).tick();
     assert_eq!(source(&parted), None, "{parted:?}");
-    let follows = world.later(100).tells("b", branch(&[(1, 1000)], 2, None)).tick();
+    let follows = world.later(100).cut_off().tells("b", branch(&[(1, 1000)], 2, None)).tick();
     assert_eq!(source(&follows), Some("b".to_owned()), "{follows:?}");
-    let waits = world.later(100).tick();
+    let waits = world.later(100).cut_off().tick();
     assert!(!waits.actions.contains(&Action::Follow(None)), "it has not begun to stream yet: {waits:?}");
+    let doubts = world.later(1000).cut_off().tick();
+    assert!(doubts.actions.contains(&Action::Follow(None)), "it did not come to stream: {doubts:?}");
+}
+
+/// Where etcd says that the term goes on, PostgreSQL takes the stream up again by itself.
+#[test]
+fn a_stream_that_ended_in_a_term_that_goes_on_is_taken_up() {
+    let mut world = World::new();
+    world.led_by("b", 50).tick();
+    world.later(100).tells("b", branch(&[], 1, None)).tick();
+    world.postgres(up(quiet(1000)));
+    for _ in 0..30 {
+        let stays = world.later(200).tick();
+        let leaves = |action: &Action| matches!(action, Action::Follow(None) | Action::RenewLease);
+        assert!(!stays.actions.iter().any(leaves), "{stays:?}");
+    }
 }

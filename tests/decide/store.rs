@@ -3,14 +3,13 @@
 use matriarch::model::{
     Action, ControlState, FailoverKey, FailoverRequest, GenerationKey, GenerationWrite, Job, JobKind,
     Leading, Reason, StoreChange, StoreGeneration, StoreReason, SyncKey, SyncMode, Term, UnfencedKey,
-    UnfencedReason,
 };
 
 use super::sync::record;
-use super::unfenced::{key, left};
 use super::world::{MY_LEASE, THEIR_LEASE, World, down, leader, name, primary, standby, up};
 
 mod evidence;
+mod unfenced;
 
 fn jobs(actions: &[Action]) -> Vec<JobKind> {
     let job = |action: &Action| match action {
@@ -246,30 +245,6 @@ fn a_failover_overrides_what_is_unsettled_when_no_old_lease_can_live() {
     });
     assert_eq!(world.later(5).tick().because, Reason::Store(StoreReason::OldLeases));
     world.later(world.seen.settings.ttl.as_millis() as u64);
-    assert_eq!(jobs(&world.tick().actions), [JobKind::TakeLeadership]);
-}
-
-/// b was left running as a primary in pause, and the store that comes back is from before: an operator hears of it, and
-/// leads in spite of it by saying that it is down.
-#[test]
-fn a_failover_in_a_restored_store_is_told_of_a_primary_that_was_left_running() {
-    let mut world = World::b_leads_in_quorum_mode();
-    world.cluster().unfenced = key(&[("b", 0xB)]);
-    world.tick();
-    world.cluster().unfenced = None;
-    let begun = generations(&world.is_restored(40).later(5).tick().actions);
-    world.later(5).generation_begins(&begun[0]).tick();
-    world.later(world.seen.settings.ttl.as_millis() as u64);
-    let asked = |confirmed_down: &[&str]| FailoverRequest {
-        candidate: Some(name("a")),
-        confirmed_down: confirmed_down.iter().map(|member| name(member)).collect(),
-        ..FailoverRequest::default()
-    };
-    world.cluster().failover = Some(FailoverKey { request: asked(&[]), mod_revision: 43 });
-    let refused = world.tick();
-    let bars = Reason::Unfenced(UnfencedReason::Bars { member: name("b"), left: left(0xB) });
-    assert_eq!((jobs(&refused.actions), refused.because), (vec![], bars));
-    world.cluster().failover = Some(FailoverKey { request: asked(&["b"]), mod_revision: 44 });
     assert_eq!(jobs(&world.tick().actions), [JobKind::TakeLeadership]);
 }
 

@@ -144,6 +144,7 @@ impl Cycle {
                     self.leader_branch = known.or(Some(told));
                 }
                 Event::StatusNotPublished => self.memory.status = None,
+                Event::NotFollowed => self.memory.following = None,
                 Event::LookWanted => {}
             }
         }

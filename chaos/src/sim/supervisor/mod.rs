@@ -41,6 +41,7 @@ pub(crate) enum Event {
     PeerAnswered(MemberName, PeerAnswer),
     LeaderBranchTold(LeaderBranch),
     StatusNotPublished,
+    NotFollowed,
     LookWanted,
 }
 

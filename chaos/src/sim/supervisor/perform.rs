@@ -222,6 +222,10 @@ impl Agent {
     /// A reload of `primary_conninfo`.
     async fn follow_local(&self, target: Option<FollowTarget>) {
         self.step().await;
+        if self.sim.world().machines[self.member()].disk.full {
+            self.event(Event::NotFollowed);
+            return;
+        }
         let mut world = self.sim.world();
         if let Some(server) = world.machines[self.member()].server.as_mut() {
             server.follow = self.source_of(target.as_ref());
