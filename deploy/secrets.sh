@@ -87,7 +87,7 @@ certificates() {
     # Every name by itself: etcd looks each up to compare it with a peer's address, which a wildcard does not allow.
     names=$(service_names etcd),DNS:localhost,IP:127.0.0.1
     for service in etcd-0 etcd-1 etcd-2; do
-        names+=",DNS:$service.etcd"
+        names+=",DNS:$service,DNS:$service.etcd"
     done
     certificate etcd-tls etcd-ca etcd serverAuth,clientAuth "$names"
     certificate pg-etcd-client-tls etcd-ca pg clientAuth

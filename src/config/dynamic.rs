@@ -37,18 +37,14 @@ pub struct Effective {
 }
 
 /// Keys whose absence of effect an operator must know of, with what does not happen.
-const NOT_BUILT: [(&str, &str); 6] = [
+const NOT_BUILT: [(&str, &str); 3] = [
     (
         "failsafe_mode",
         "failsafe mode is not built yet: a primary that cannot reach etcd stops before its lease ends",
     ),
     ("standby_cluster", "standby clusters are not built yet: this is a cluster of its own"),
-    ("slots", PERMANENT_SLOTS),
-    ("permanent_slots", PERMANENT_SLOTS),
-    ("permanent_replication_slots", PERMANENT_SLOTS),
     ("primary_race_backoff", "standbys compare what they have received, and do not wait"),
 ];
-const PERMANENT_SLOTS: &str = "permanent slots stay where they are; they are not created or advanced yet";
 /// Each name of a key, and the older one that counts where the first is not given.
 const RENAMED: [(&str, &str); 2] =
     [("primary_start_timeout", "master_start_timeout"), ("primary_stop_timeout", "master_stop_timeout")];

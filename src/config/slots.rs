@@ -10,13 +10,19 @@ use crate::model::{SlotPattern, SlotSettings};
 const IGNORED: &str = "ignore_slots";
 /// The key, and its older names.
 const PERMANENT: [&str; 3] = ["slots", "permanent_slots", "permanent_replication_slots"];
+/// What holds of a permanent slot.
+const KEPT_ONLY: &str = "slots of these names are never dropped; they are not created or advanced: create each where it \
+                         is needed, and anew on a new primary";
 
 pub(super) fn read(top: &mut Section<'_>, findings: &mut Findings) -> SlotSettings {
     let mut permanent = BTreeSet::new();
     for key in PERMANENT {
         match top.get(key) {
-            Some(Node { value: Value::Map(slots), .. }) => {
+            Some(node @ Node { value: Value::Map(slots), .. }) => {
                 permanent.extend(slots.iter().map(|(name, _)| name.clone()));
+                if !slots.is_empty() {
+                    top.warn(key, node, KEPT_ONLY, findings);
+                }
             }
             Some(node) if plain(node).and_then(|text| super::units::boolean(&text)) == Some(false) => {}
             Some(node) => top.fault(key, node, "write a section of slots by their names", findings),

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::memory::{HandOver, HandOverCause, HandOverPhase};
 use super::streaming::{does_not_receive, receives, stalls};
 use super::turn::Turn;
-use super::{peers, sync};
+use super::{peers, pod_order, sync};
 use crate::model::{
     Action, ClusterStatus, ControlFile, ControlState, FailoverKey, Job, JobKind, Lsn, MemberName, Outcome,
     PeerAnswer, Reason, SqlFacts, StopMode, Term, WaitingOn,
@@ -162,8 +162,14 @@ fn choose(turn: &mut Turn<'_>, hand_over: &HandOver, sql: &SqlFacts) -> Reason {
     let verdicts: Vec<_> = who.iter().map(|(name, _)| (name, unfit(turn, name, sql))).collect();
     let fit = verdicts.iter().filter(|(_, unfit)| unfit.is_none()).map(|(name, _)| (*name).clone());
     let rank = |name: &MemberName| {
-        let answer = turn.peers.get(name);
-        answer.map(|answer| (answer.lsn, answer.tags.failover_priority()))
+        let answer = turn.peers.get(name)?;
+        let priority = answer.tags.failover_priority();
+        let update = match hand_over.cause {
+            HandOverCause::Shutdown => pod_order::update(&turn.seen.me.name, name),
+            HandOverCause::Request { .. } => None,
+        };
+        // Everybody who is fit will have received the same: few bytes do not outweigh another hand-over.
+        Some((update.map(|update| (priority, update)), answer.lsn, priority))
     };
     match (fit.max_by_key(rank), &hand_over.cause) {
         (Some(to), _) => {

@@ -20,6 +20,7 @@ mod lead;
 mod liveness;
 mod memory;
 mod peers;
+mod pod_order;
 mod publish;
 mod race;
 mod rejoin;

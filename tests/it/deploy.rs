@@ -8,12 +8,14 @@ mod foreign;
 mod network;
 mod objects;
 mod pods;
+mod programs;
 mod references;
 mod rights;
 mod runbooks;
 mod scripts;
 mod secrets;
 mod settings;
+mod started;
 mod strict;
 mod texts;
 

@@ -67,7 +67,12 @@ async fn alerts_and_dashboard_ask_for_metrics_that_exist() {
     cluster.start().await;
     let member = &cluster.members[0];
     let mut exported = BTreeSet::new();
-    let late = ["matriarch_liveness_proof_age_seconds", "matriarch_kubernetes_trouble_seconds"];
+    member.sql("SELECT pg_create_physical_replication_slot('backup', true)").await.expect("it leads");
+    let late = [
+        "matriarch_liveness_proof_age_seconds",
+        "matriarch_kubernetes_trouble_seconds",
+        "matriarch_slot_wal_bytes",
+    ];
     cluster
         .wait_until(Duration::from_secs(30), "the primary lives, and its pod is missed", async || {
             let page = member.get("/metrics").await.map(|answer| answer.body).unwrap_or_default();

@@ -8,7 +8,7 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use super::objects::{BUNDLES, Bundle};
 use super::pods::{Pod, mount_of, picks, pods};
-use super::{foreign, secrets};
+use super::{foreign, secrets, settings};
 
 /// The label that the supervisor sets, with its values.
 const ROLE: (&str, [&str; 2]) = ("role", ["primary", "replica"]);
@@ -41,6 +41,11 @@ fn services_lead_to_pods_and_ports() {
             if let Some(role) = selector.remove(ROLE.0) {
                 assert!(ROLE.1.contains(&role.as_str()), "{name}: nobody sets role={role}");
             }
+            if let Some(pod) = selector.remove(settings::POD_NAME) {
+                let (set, ordinal) = pod.rsplit_once('-').expect("a set and an ordinal");
+                let replicas = bundle.one("StatefulSet", set).json["spec"]["replicas"].as_u64();
+                assert!(ordinal.parse().ok() < replicas, "{}: {name}: no pod {pod}", bundle.name);
+            }
             let holds = |pod: &&Pod| selector.iter().all(|(key, value)| pod.labels.get(key) == Some(value));
             let found: Vec<_> = pods.iter().filter(holds).collect();
             assert_eq!(found.len(), 1, "{}: {name} selects {found:?}", bundle.name);
@@ -58,9 +63,8 @@ fn services_lead_to_pods_and_ports() {
 fn the_services_of_a_cluster_are_there() {
     for bundle in BUNDLES.iter() {
         let selector = |name| bundle.one("Service", name).json["spec"]["selector"].clone();
-        let settings = super::settings::files(bundle);
-        let settings: serde_json::Value =
-            serde_saphyr::from_str(&settings["10-matriarch.yml"]).expect("YAML");
+        let files = settings::files(bundle);
+        let settings: serde_json::Value = serde_saphyr::from_str(&files["10-matriarch.yml"]).expect("YAML");
         assert!(selector(PRIMARY).is_null(), "a controller would write its slices, too");
         assert_eq!(settings["kubernetes"]["primary_service"], PRIMARY);
         assert_eq!(selector("pg-ro")["role"], "replica");

@@ -8,7 +8,7 @@ use super::objects::run;
 use crate::support::{Cluster, PASSWORD, Place, Plan, connect, postgres_bin, query, settings};
 
 /// A command that finds the programs of PostgreSQL and this member.
-fn client(program: impl AsRef<std::ffi::OsStr>, port: u16) -> Command {
+pub(super) fn client(program: impl AsRef<std::ffi::OsStr>, port: u16) -> Command {
     let path = std::env::var("PATH").unwrap_or_default();
     let mut command = Command::new(program);
     command.env("PATH", format!("{}:{path}", postgres_bin().display()));
@@ -104,7 +104,7 @@ async fn the_poolers_account_can_only_look_up() {
 }
 
 /// Runs role.sql as the job does, with the password in a file of the test's own.
-fn make_role(cluster: &Cluster, port: u16, password: &str) {
+pub(super) fn make_role(cluster: &Cluster, port: u16, password: &str) {
     let mounted = "/etc/pooler/credentials/pooler-password";
     let file = cluster.place.path().join("pooler-password");
     std::fs::write(&file, password).expect("our own place is writable");

@@ -97,7 +97,7 @@ fn certificates_hold_what_is_asked_of_them() {
         ),
         ("pg-postgres-tls", "sslclient", &[]),
         ("pg-pooler-tls", "sslserver", &["pg-pooler", "pg-pooler.shop.svc"]),
-        ("etcd-tls", "sslserver", &["etcd-0.etcd", "etcd-2.etcd", "localhost"]),
+        ("etcd-tls", "sslserver", &["etcd-0", "etcd-2", "etcd-0.etcd", "etcd-2.etcd", "localhost"]),
         ("etcd-tls", "sslclient", &[]),
         ("pg-etcd-client-tls", "sslclient", &[]),
     ] {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::core::v1::Container;
+use k8s_openapi::api::core::v1::{Container, Service};
 use matriarch::config::{self, Loaded, Sources};
 use matriarch::model::SyncMode;
 use serde_json::Value;
@@ -59,14 +59,35 @@ fn ports_agree() {
         };
         let replicas = bundle.one("StatefulSet", "etcd").json["spec"]["replicas"].as_u64().expect("a number");
         let expected: Vec<String> =
-            (0..replicas).map(|ordinal| format!("https://etcd-{ordinal}.etcd:2379")).collect();
+            (0..replicas).map(|ordinal| format!("https://etcd-{ordinal}:2379")).collect();
         assert_eq!(config.etcd.endpoints, expected, "{name}");
         assert!(etcd.has_port("2379"));
+        members_have_addresses_that_stay(&bundle, replicas);
         let initial = environment(&etcd.spec.containers[0])["ETCD_INITIAL_CLUSTER"].clone();
         let peers: Vec<String> =
             (0..replicas).map(|ordinal| format!("etcd-{ordinal}=https://etcd-{ordinal}.etcd:2380")).collect();
         assert_eq!(initial, peers.join(","), "{name}");
     }
+}
+
+/// What a pod is labelled with by the controller of its StatefulSet.
+pub(super) const POD_NAME: &str = "statefulset.kubernetes.io/pod-name";
+
+/// Each member of etcd, and nobody else, has a Service of its own, with an address, and at any time; the certificate is
+/// made out to its name.
+fn members_have_addresses_that_stay(bundle: &Bundle, replicas: u64) {
+    let services = bundle.all::<Service>("Service").into_iter();
+    let mut own = BTreeMap::new();
+    for service in services {
+        let (name, spec) = (service.metadata.name.expect("a name"), service.spec.expect("a spec"));
+        if let Some(pod) = spec.selector.as_ref().and_then(|selector| selector.get(POD_NAME)) {
+            assert_eq!((&name, spec.cluster_ip.as_deref()), (pod, None), "{}", bundle.name);
+            assert_eq!(spec.publish_not_ready_addresses, Some(true), "{}: {name}", bundle.name);
+            own.insert(name, spec.ports.expect("ports")[0].port);
+        }
+    }
+    let expected = (0..replicas).map(|ordinal| (format!("etcd-{ordinal}"), 2379));
+    assert_eq!(own, expected.collect(), "{}", bundle.name);
 }
 
 /// Files that the settings name are mounted; where something is written, it can be.
