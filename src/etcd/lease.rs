@@ -309,7 +309,9 @@ impl Keeping {
         let old = self.renewal.facts().lease;
         let moved = match read.leader {
             Some((owner, term)) if owner == lease => Ok(Cas::Done(term.0)),
-            Some((owner, term)) if Some(owner) == old => self.etcd.move_leadership(term, owner, lease).await,
+            Some((owner, term)) if Some(owner) == old => {
+                self.etcd.commit(&self.etcd.keys().move_leadership((term, owner), lease)).await
+            }
             Some(_) | None => Ok(Cas::Lost),
         };
         match moved {

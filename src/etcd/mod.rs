@@ -4,7 +4,8 @@
 //!  keys      pure: every key's text ⇄ model::ClusterView          renewal   pure: answers → LeaseFacts
 //!    │                                                               │
 //!  view      list + watch → watch::Receiver<Option<View>>          lease     its own thread and connections
-//!  write     one named compare-and-swap (swap) for each change       │
+//!  changes   pure: each change as a Txn (txn)                         │
+//!  write     each change by its name, committed (swap)               │
 //!    └──────────────────── endpoints ────────────────────────────────┘
 //!              one client for each endpoint, ranked by health, hedged; `origin`: of one etcd cluster only
 //! ```
@@ -13,6 +14,7 @@
 //! Everything else means that nobody knows what happened, and the caller reads back.
 //! Deliberately absent: who should lead, when to give up, what to retry. That is policy.
 
+mod changes;
 mod endpoints;
 mod error;
 mod keys;
@@ -20,6 +22,7 @@ mod lease;
 mod origin;
 mod renewal;
 mod swap;
+mod txn;
 mod view;
 mod write;
 
@@ -29,4 +32,5 @@ pub use keys::{Keys, StoredKey};
 pub use lease::{LeaseKeeper, keep_lease};
 pub use renewal::{KeepAliveAnswer, LeaderRead, Renewal, Verdict};
 pub use swap::Cas;
+pub use txn::{Change, Compare, Evidence, Txn};
 pub use view::watch;

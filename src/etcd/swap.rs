@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use etcd_client::{Compare, CompareOp, GetResponse, PutOptions, Txn, TxnOp, TxnOpResponse};
+use etcd_client::{CompareOp, GetResponse, PutOptions, TxnOp, TxnOpResponse};
 
 use super::endpoints::Etcd;
+use super::txn::{Change, Compare, Txn};
 use super::view::stored;
 use super::{EtcdError, StoredKey};
-use crate::model::LeaseId;
 
 /// How long a write may take on one endpoint before it is sent to the next as well.
 const HEDGE_AFTER: Duration = Duration::from_millis(500);
@@ -34,25 +34,22 @@ impl Cas {
 }
 
 impl Etcd {
-    /// One transaction. Where the comparison fails, `mine` says of the key `path` as it is now whether an earlier try
-    /// of this very change has made it so.
-    pub(super) async fn swap(
-        &self,
-        when: Vec<Compare>,
-        then: Vec<TxnOp>,
-        path: &str,
-        mine: impl Fn(Option<&StoredKey>) -> bool,
-    ) -> Result<Cas, EtcdError> {
-        let otherwise = vec![TxnOp::get(path, None)];
-        let txn = Txn::new().when(when).and_then(then).or_else(otherwise);
+    /// Commits a transaction. Where a comparison fails, and the key that is read shows that an earlier try of this very
+    /// transaction was done, it counts as done.
+    pub(super) async fn commit(&self, txn: &Txn) -> Result<Cas, EtcdError> {
+        let otherwise = vec![TxnOp::get(txn.path.clone(), None)];
+        let request = etcd_client::Txn::new()
+            .when(txn.when.iter().map(compare).collect::<Vec<_>>())
+            .and_then(txn.then.iter().map(change).collect::<Vec<_>>())
+            .or_else(otherwise);
         let ask = |etcd: Etcd, endpoint: std::sync::Arc<super::endpoints::Endpoint>| {
-            let txn = txn.clone();
+            let request = request.clone();
             async move {
-                let request = |mut client: etcd_client::Client| {
-                    let txn = txn.clone();
-                    async move { client.txn(txn).await }
+                let send = |mut client: etcd_client::Client| {
+                    let request = request.clone();
+                    async move { client.txn(request).await }
                 };
-                let answer = etcd.call(&endpoint, request).await?;
+                let answer = etcd.call(&endpoint, send).await?;
                 etcd.fresh(&endpoint, answer.header())?;
                 Ok(answer)
             }
@@ -79,7 +76,7 @@ impl Etcd {
             TxnOpResponse::Get(found) => first(&found),
             TxnOpResponse::Put(_) | TxnOpResponse::Delete(_) | TxnOpResponse::Txn(_) => None,
         });
-        if mine(now.as_ref()) {
+        if txn.evidence.is_shown_by(now.as_ref()) {
             return Ok(Cas::Done(now.map_or(revision, |key| key.mod_revision)));
         }
         Ok(Cas::Lost)
@@ -101,21 +98,31 @@ fn first(answer: &GetResponse) -> Option<StoredKey> {
     answer.kvs().first().map(stored)
 }
 
-pub(super) fn holds(text: &str) -> impl Fn(Option<&StoredKey>) -> bool {
-    let text = text.to_owned();
-    move |now| now.is_some_and(|key| key.value == text.as_bytes())
+fn compare(compare: &Compare) -> etcd_client::Compare {
+    use etcd_client::Compare as Wire;
+    match compare {
+        Compare::Revision(path, revision) => Wire::mod_revision(path.as_str(), CompareOp::Equal, *revision),
+        Compare::Lease(path, lease) => Wire::lease(path.as_str(), CompareOp::Equal, lease.0),
+        Compare::Absent(path) => Wire::create_revision(path.as_str(), CompareOp::Equal, 0),
+        Compare::NotWrittenAfter(path, revision) => {
+            Wire::mod_revision(path.as_str(), CompareOp::Less, revision + 1)
+        }
+        Compare::NoneCreatedAfter(prefix, revision) => {
+            Wire::create_revision(prefix.as_str(), CompareOp::Less, revision + 1).with_prefix()
+        }
+    }
 }
 
-pub(super) fn put(path: &str, value: &str, lease: Option<LeaseId>) -> TxnOp {
-    let options = lease.map(|lease| PutOptions::new().with_lease(lease.0));
-    TxnOp::put(path, value, options)
-}
-
-pub(super) fn delete(path: &str) -> TxnOp {
-    TxnOp::delete(path, None)
-}
-
-/// The key was last written in this revision; 0 means that it is absent.
-pub(super) fn unchanged(path: &str, mod_revision: i64) -> Compare {
-    Compare::mod_revision(path, CompareOp::Equal, mod_revision)
+fn change(change: &Change) -> TxnOp {
+    match change {
+        Change::Put(path, text, lease) => {
+            let options = lease.map(|lease| PutOptions::new().with_lease(lease.0));
+            TxnOp::put(path.as_str(), text.as_str(), options)
+        }
+        Change::MoveToLease(path, lease) => {
+            let options = PutOptions::new().with_lease(lease.0).with_ignore_value();
+            TxnOp::put(path.as_str(), "", Some(options))
+        }
+        Change::Delete(path) => TxnOp::delete(path.as_str(), None),
+    }
 }

@@ -8,7 +8,7 @@
 
 use std::time::Duration;
 
-use matriarch::etcd::StoredKey;
+use matriarch::etcd::{Change, StoredKey, Txn};
 use matriarch::model::Moment;
 
 use super::clock::At;
@@ -20,7 +20,7 @@ use super::world::Sim;
 pub(crate) mod client;
 pub(crate) mod store;
 
-use store::{Change, LeaseNotFound, Store, Txn};
+use store::{LeaseNotFound, Store};
 
 /// Servers.
 pub(crate) const SERVERS: usize = 3;
@@ -37,10 +37,16 @@ pub(crate) enum Op {
 }
 
 impl Op {
+    /// Whether it is a transaction that writes a value.
+    pub(crate) fn puts(&self) -> bool {
+        let Op::Txn(txn) = self else { return false };
+        txn.then.iter().any(|change| !matches!(change, Change::Delete(_)))
+    }
+
     /// Whether it needs space. A transaction does whether or not its comparisons hold.
     fn grows(&self) -> bool {
         match self {
-            Op::Txn(txn) => txn.then.iter().any(|change| !matches!(change, Change::Delete(_))),
+            Op::Txn(_) => self.puts(),
             Op::Grant(_) => true,
             Op::Get(_) | Op::List | Op::Revoke(_) | Op::KeepAlive(_) => false,
         }

@@ -3,39 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use matriarch::etcd::StoredKey;
+use matriarch::etcd::{Change, Compare, StoredKey, Txn};
 
 use crate::sim::clock::At;
-
-/// A comparison of a transaction.
-#[derive(Clone, Debug)]
-pub(crate) enum Compare {
-    /// Last written in this revision; 0: absent.
-    Revision(String, i64),
-    /// Hangs on this lease.
-    Lease(String, i64),
-    /// Absent.
-    Absent(String),
-    /// Not written after this revision.
-    NotSince(String, i64),
-}
-
-/// A change of a transaction.
-#[derive(Clone, Debug)]
-pub(crate) enum Change {
-    Put(String, Vec<u8>, i64),
-    /// Moves to another lease, the value as it is.
-    Rehang(String, i64),
-    Delete(String),
-}
-
-/// All changes if all comparisons hold, and what the key `read` holds otherwise.
-#[derive(Clone, Debug)]
-pub(crate) struct Txn {
-    pub(crate) when: Vec<Compare>,
-    pub(crate) then: Vec<Change>,
-    pub(crate) read: String,
-}
 
 #[derive(Clone, Debug)]
 pub(crate) struct Lease {
@@ -78,23 +48,30 @@ impl Store {
         let key = |path: &String| self.keys.get(path);
         match compare {
             Compare::Revision(path, revision) => key(path).map_or(0, |key| key.mod_revision) == *revision,
-            Compare::Lease(path, lease) => key(path).is_some_and(|key| key.lease == *lease),
+            Compare::Lease(path, lease) => key(path).is_some_and(|key| key.lease == lease.0),
             Compare::Absent(path) => key(path).is_none(),
-            Compare::NotSince(path, revision) => key(path).is_none_or(|key| key.mod_revision <= *revision),
+            Compare::NotWrittenAfter(path, revision) => {
+                key(path).is_none_or(|key| key.mod_revision <= *revision)
+            }
+            Compare::NoneCreatedAfter(prefix, revision) => {
+                let mut created = self.keys.keys().filter(|path| path.starts_with(prefix));
+                created.all(|path| self.there_since(path).is_none_or(|since| since <= *revision))
+            }
         }
     }
 
     /// True with the new revision when it was done; else what is read.
     pub(crate) fn txn(&mut self, txn: &Txn) -> Result<(bool, Option<StoredKey>), LeaseNotFound> {
         if !txn.when.iter().all(|compare| self.holds(compare)) {
-            return Ok((false, self.keys.get(&txn.read).cloned()));
+            return Ok((false, self.keys.get(&txn.path).cloned()));
         }
         let named = txn.then.iter().filter_map(|change| match change {
-            Change::Put(_, _, lease) | Change::Rehang(_, lease) => (*lease != 0).then_some(*lease),
+            Change::Put(_, _, lease) => *lease,
+            Change::MoveToLease(_, lease) => Some(*lease),
             Change::Delete(_) => None,
         });
         for lease in named {
-            if !self.leases.contains_key(&lease) {
+            if !self.leases.contains_key(&lease.0) {
                 return Err(LeaseNotFound);
             }
         }
@@ -102,18 +79,19 @@ impl Store {
         for change in &txn.then {
             self.change(change);
         }
-        Ok((true, self.keys.get(&txn.read).cloned()))
+        Ok((true, self.keys.get(&txn.path).cloned()))
     }
 
     fn change(&mut self, change: &Change) {
         let revision = self.revision;
         let (path, now) = match change {
-            Change::Put(path, value, lease) => {
-                (path, Some(StoredKey { value: value.clone(), lease: *lease, mod_revision: revision }))
+            Change::Put(path, text, lease) => {
+                let (value, lease) = (text.clone().into_bytes(), lease.map_or(0, |lease| lease.0));
+                (path, Some(StoredKey { value, lease, mod_revision: revision }))
             }
-            Change::Rehang(path, lease) => {
+            Change::MoveToLease(path, lease) => {
                 let Some(old) = self.keys.get(path) else { return };
-                (path, Some(StoredKey { lease: *lease, mod_revision: revision, ..old.clone() }))
+                (path, Some(StoredKey { lease: lease.0, mod_revision: revision, ..old.clone() }))
             }
             Change::Delete(path) if !self.keys.contains_key(path) => return,
             Change::Delete(path) => (path, None),
@@ -150,17 +128,21 @@ impl Store {
 
 #[cfg(test)]
 mod tests {
+    use matriarch::etcd::Evidence;
+    use matriarch::model::LeaseId;
+
     use super::*;
 
     #[test]
     fn a_lease_takes_its_keys_along_and_a_comparison_guards() {
         let mut store = Store::default();
         let lease = store.grant(Duration::from_secs(1), At(0));
-        let put = Change::Put("leader".to_owned(), b"a".to_vec(), lease);
+        let put = Change::Put("leader".to_owned(), "a".to_owned(), Some(LeaseId(lease)));
         let take = |put: &Change| Txn {
             when: vec![Compare::Absent("leader".to_owned())],
             then: vec![put.clone()],
-            read: "leader".to_owned(),
+            path: "leader".to_owned(),
+            evidence: Evidence::None,
         };
         assert!(store.txn(&take(&put)).expect("the lease is there").0);
         assert!(!store.txn(&take(&put)).expect("the lease is there").0);

@@ -5,9 +5,9 @@ use std::time::Duration;
 use matriarch::model::SyncMode;
 use serde_json::{Value, json};
 
-use crate::sim::etcd::store::{Change, Txn};
 use crate::sim::supervisor::configured::written;
 use crate::sim::world::Sim;
+use matriarch::etcd::{Change, Evidence, Txn};
 
 /// What is no value of the keys beside it.
 const UNUSABLE: [(&str, &str); 6] = [
@@ -33,7 +33,12 @@ impl Sim {
             _ => {
                 self.note(|| "fault: the dynamic configuration is gone".to_owned());
                 let mut world = self.world();
-                let txn = Txn { when: Vec::new(), then: vec![Change::Delete(path.clone())], read: path };
+                let txn = Txn {
+                    when: Vec::new(),
+                    then: vec![Change::Delete(path.clone())],
+                    path,
+                    evidence: Evidence::None,
+                };
                 let _ = world.etcd.store.txn(&txn);
                 world.etcd.changed.give(&self.exec);
             }

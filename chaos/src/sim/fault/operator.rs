@@ -5,12 +5,12 @@ use std::collections::BTreeSet;
 use matriarch::model::{Ask, MemberName, Request, RequestId, RestartFilter};
 use serde_json::{Value, json};
 
-use crate::sim::etcd::store::{Change, Txn};
 use crate::sim::postgres::Phase;
 use crate::sim::postgres::disk::{Data, Disk};
 use crate::sim::supervisor::Agent;
 use crate::sim::supervisor::configured::{pauses, written};
 use crate::sim::world::{Sim, index_of, name_of};
+use matriarch::etcd::{Change, Evidence, Txn};
 
 impl Sim {
     /// A bootstrap of which etcd never heard, or heard too late: its member says so and waits for an operator, who
@@ -103,8 +103,8 @@ impl Sim {
     pub(super) fn put(&self, name: &str, value: String) {
         let mut world = self.world();
         let path = world.keys.path(name);
-        let change = Change::Put(path.clone(), value.into_bytes(), 0);
-        let _ = world.etcd.store.txn(&Txn { when: Vec::new(), then: vec![change], read: path });
+        let then = vec![Change::Put(path.clone(), value, None)];
+        let _ = world.etcd.store.txn(&Txn { when: Vec::new(), then, path, evidence: Evidence::None });
         world.etcd.changed.give(&self.exec);
     }
 

@@ -24,7 +24,7 @@ impl Agent {
             | Job::HandOver { .. }
             | Job::ReleaseLeadership { .. }
             | Job::ReclaimLeadership { .. } => return self.write_leader_key(job).await,
-            Job::Bootstrap { .. } => return self.bootstrap().await,
+            Job::Bootstrap { seen } => return self.bootstrap(seen).await,
             Job::Clone { from } => match index_of(from.name.as_str()) {
                 Some(source) => self.sim.clone_from(self.member(), source).await,
                 None => Err("no such member".to_owned()),
@@ -205,9 +205,11 @@ impl Agent {
                 self.hand_over((term, lease), &to, to_lease, &status).await
             }
             Job::ReleaseLeadership { term, status } => {
-                self.release_leadership(term, lease, status.as_ref()).await
+                self.release_leadership((term, lease), status.as_ref()).await
             }
-            Job::ReclaimLeadership { term } => self.reclaim_leadership(term, lease).await,
+            Job::ReclaimLeadership { term } => {
+                self.commit(self.keys().move_leadership((term, lease), lease)).await
+            }
             _postgres_job => return Outcome::Failed("not a write to the leader key".to_owned()),
         };
         self.renew_now();
@@ -219,9 +221,9 @@ impl Agent {
         }
     }
 
-    async fn bootstrap(&self) -> Outcome {
+    async fn bootstrap(&self, seen: i64) -> Outcome {
         let Some(lease) = self.shared.lease.borrow().lease else { return Outcome::Cancelled };
-        match self.win_initialize(lease).await {
+        match self.win_initialize(lease, seen).await {
             Ok(Cas::Done) => {}
             Ok(Cas::Lost) => return Outcome::Lost,
             Err(_) => return Outcome::Cancelled,
@@ -234,7 +236,7 @@ impl Agent {
                 Err(refusal) => Outcome::Unknown(format!("{refusal:?}")),
             },
             Err(why) => {
-                let _ = self.free_initialize(lease).await;
+                let _ = self.commit(self.keys().free_initialize(lease)).await;
                 Outcome::Failed(why)
             }
         }

@@ -8,7 +8,6 @@ use matriarch::model::{Leading, LeaseId, LeaseTiming, Moment, Term};
 use super::{Agent, write};
 use crate::invariant;
 use crate::sim::etcd::client::Client;
-use crate::sim::etcd::store::{Change, Txn};
 use crate::sim::etcd::{Answer, Body, Op, Refusal};
 use crate::sim::mutation::Mutation;
 
@@ -226,10 +225,7 @@ impl Keeping {
 
     /// The new term, if the key is on the lease `to` now.
     async fn move_leadership(&self, term: Term, from: LeaseId, to: LeaseId) -> Result<Option<Term>, Refusal> {
-        let leader = self.agent.path("leader");
-        let when = self.agent.as_leader(term, from);
-        let then = vec![Change::Rehang(leader.clone(), to.0)];
-        let op = Op::Txn(Txn { when, then, read: leader });
+        let op = Op::Txn(self.agent.keys().move_leadership((term, from), to));
         match self.etcd.hedged(write::HEDGE_AFTER, write::WITHIN, op).await?.body {
             Body::Txn { now, .. } => {
                 Ok(now.filter(|key| key.lease == to.0).map(|key| Term(key.mod_revision)))

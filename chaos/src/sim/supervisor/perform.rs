@@ -47,17 +47,17 @@ impl Cycle {
             }
             Action::PublishStatus { term, status } => {
                 agent.aside(lease, Event::StatusNotPublished, move |own, lease| async move {
-                    own.put_status((term, lease), &status).await
+                    own.commit(own.keys().publish_status((term, lease), &status)).await
                 });
             }
             Action::PublishHistory { term, lines } => {
                 agent.aside(lease, Event::LookWanted, move |own, lease| async move {
-                    own.put_history((term, lease), &lines).await
+                    own.commit(own.keys().publish_history((term, lease), &lines)).await
                 });
             }
             Action::PublishSync { term, record, mod_revision } => {
                 agent.aside(lease, Event::LookWanted, move |own, lease| async move {
-                    own.put_sync((term, lease), record.as_ref(), mod_revision).await
+                    own.commit(own.keys().write_sync((term, lease), record.as_ref(), mod_revision)).await
                 });
             }
             Action::PublishUnfenced(write) => agent.publish_unfenced(lease, write),
@@ -67,18 +67,18 @@ impl Cycle {
             }
             Action::RestoreInitialize { term, system_id } => {
                 agent.aside(lease, Event::LookWanted, move |own, lease| async move {
-                    own.put_initialize((term, lease), system_id).await
+                    own.commit(own.keys().restore_initialize((term, lease), system_id)).await
                 });
             }
             Action::RestoreConfig { term } => {
                 let text = agent.restored_config(&seen.settings.sync);
                 agent.aside(lease, Event::LookWanted, move |own, lease| async move {
-                    own.put_config((term, lease), text).await
+                    own.restore_config((term, lease), &text).await
                 });
             }
             Action::ClearFailover { mod_revision } => {
                 agent.aside(Some(LeaseId(0)), Event::LookWanted, move |own, _| async move {
-                    own.clear_failover(mod_revision).await
+                    own.commit(own.keys().write_failover(None, Some(mod_revision))).await
                 });
             }
             Action::WriteGeneration(write) => agent.write_generation_aside(lease, write),
@@ -148,7 +148,8 @@ impl Agent {
 
     fn publish_unfenced(&self, lease: Option<LeaseId>, write: UnfencedWrite) {
         self.aside(lease, Event::LookWanted, move |own, lease| async move {
-            own.put_unfenced(write.term.map(|term| (term, lease)), &write.primaries, write.mod_revision).await
+            own.write_unfenced(write.term.map(|term| (term, lease)), &write.primaries, write.mod_revision)
+                .await
         });
     }
 
@@ -168,7 +169,8 @@ impl Agent {
                 self.shared.record_bell.wait(&self.sim.exec).await;
                 continue;
             };
-            if self.put_member(lease, &record).await.is_err() {
+            let name = self.sim.world().machines[self.member()].name.clone();
+            if self.commit(self.keys().publish_member(&name, lease, &record)).await.is_err() {
                 self.shared.record.borrow_mut().get_or_insert((lease, record));
                 self.sim.exec.within(WRITE_AGAIN_AFTER, self.shared.record_bell.wait(&self.sim.exec)).await;
             }

@@ -1,20 +1,16 @@
-//! Every change of a key, with the comparisons of `src/etcd/write.rs`.
+//! Commits the product's transactions (`matriarch::etcd::Keys`) in the simulated etcd.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use matriarch::etcd::StoredKey;
+use matriarch::etcd::{Compare, Keys, StoredKey, Txn};
 use matriarch::model::{
-    ClusterStatus, GenerationWrite, Grounds, HistoryLine, LeaseId, MemberName, MemberRecord, SyncRecord,
-    Term, UnfencedPrimary,
+    ClusterStatus, GenerationWrite, Grounds, LeaseId, MemberName, Term, Timeline, UnfencedPrimary,
 };
-use serde::Serialize;
-use serde_json::json;
 
 use super::configured::written;
 use super::{Agent, Event};
 use crate::invariant;
-use crate::sim::etcd::store::{Change, Compare, Txn};
 use crate::sim::etcd::{Body, Op, Refusal};
 use crate::sim::mutation::Mutation;
 
@@ -28,24 +24,18 @@ pub(crate) enum Cas {
     Lost,
 }
 
-fn bytes(value: &impl Serialize) -> Vec<u8> {
-    serde_json::to_vec(value).unwrap_or_default()
-}
-
 impl Agent {
     pub(super) fn path(&self, name: &str) -> String {
         self.sim.world().keys.path(name)
     }
 
-    async fn swap(
-        &self,
-        when: Vec<Compare>,
-        then: Vec<Change>,
-        read: String,
-        mine: impl Fn(Option<&StoredKey>) -> bool,
-    ) -> Result<Cas, Refusal> {
-        let puts = then.iter().any(|change| !matches!(change, Change::Delete(_)));
-        let op = Op::Txn(Txn { when, then, read });
+    pub(super) fn keys(&self) -> Keys {
+        self.sim.world().keys.clone()
+    }
+
+    pub(super) async fn commit(&self, txn: Txn) -> Result<Cas, Refusal> {
+        let op = Op::Txn(txn.clone());
+        let puts = op.puts();
         let answer = match self.shared.etcd.hedged(HEDGE_AFTER, WITHIN, op).await {
             Ok(answer) => answer,
             Err(refusal) => {
@@ -63,8 +53,15 @@ impl Agent {
                 }
                 Ok(Cas::Done)
             }
-            Body::Txn { now, .. } if mine(now.as_ref()) => Ok(Cas::Done),
+            Body::Txn { now, .. } if txn.evidence.is_shown_by(now.as_ref()) => Ok(Cas::Done),
             _other => Ok(Cas::Lost),
+        }
+    }
+
+    async fn read(&self, name: &str) -> Result<Option<StoredKey>, Refusal> {
+        match self.shared.etcd.hedged(HEDGE_AFTER, WITHIN, Op::Get(self.path(name))).await?.body {
+            Body::Key(now) => Ok(now),
+            _other => Err(Refusal::Unknown("not an answer to a read")),
         }
     }
 
@@ -72,60 +69,38 @@ impl Agent {
         self.sim.world().options.mutation != Some(Mutation::GiveToNobody)
     }
 
-    pub(super) fn as_leader(&self, term: Term, lease: LeaseId) -> Vec<Compare> {
-        let leader = self.path("leader");
-        vec![Compare::Revision(leader.clone(), term.0), Compare::Lease(leader, lease.0)]
+    fn look_again(&self) {
+        self.shared.look_again.set(true);
+        self.shared.view_bell.give(&self.sim.exec);
     }
 
     pub(crate) async fn take_leadership(&self, lease: LeaseId, by: Grounds) -> Result<Cas, Refusal> {
-        let leader = self.path("leader");
         let (name, mutation) = {
             let world = self.sim.world();
             (world.machines[self.member()].name.clone(), world.options.mutation)
         };
-        let since = |key| Compare::NotSince(self.path(key), by.unlocked);
-        let when = match mutation {
-            Some(Mutation::TakeFromAnybody) => Vec::new(),
-            _sound => {
-                let sync = Compare::Revision(self.path("sync"), by.sync);
-                let mut when = vec![
-                    Compare::Absent(leader.clone()),
-                    sync,
-                    since("status"),
-                    since("timeline"),
-                    since("generation"),
-                ];
-                if mutation != Some(Mutation::IgnoreUnfenced) {
-                    when.push(Compare::Revision(self.path("unfenced"), by.unfenced));
-                }
-                when
-            }
-        };
-        let then = vec![Change::Put(leader.clone(), name.as_str().as_bytes().to_vec(), lease.0)];
-        let taken = self.swap(when, then, leader, |now| now.is_some_and(|key| key.lease == lease.0)).await;
+        let mut txn = self.keys().take_leadership(&name, lease, by);
+        let unfenced = Compare::Revision(self.path("unfenced"), by.unfenced);
+        match mutation {
+            Some(Mutation::TakeFromAnybody) => txn.when.clear(),
+            Some(Mutation::IgnoreUnfenced) => txn.when.retain(|compare| *compare != unfenced),
+            _sound => {}
+        }
+        let taken = self.commit(txn).await;
         if let Ok(Cas::Lost) = taken {
-            self.shared.look_again.set(true);
-            self.shared.view_bell.give(&self.sim.exec);
+            self.look_again();
         }
         taken
     }
 
     pub(crate) async fn hand_over(
         &self,
-        (term, my_lease): (Term, LeaseId),
+        held: (Term, LeaseId),
         to: &MemberName,
         to_lease: LeaseId,
         status: &ClusterStatus,
     ) -> Result<Cas, Refusal> {
-        let leader = self.path("leader");
-        let mut when = self.as_leader(term, my_lease);
-        when.push(Compare::Lease(self.sim.world().keys.member(to), to_lease.0));
-        let then = vec![
-            Change::Put(leader.clone(), to.as_str().as_bytes().to_vec(), to_lease.0),
-            Change::Put(self.path("status"), bytes(status), 0),
-        ];
-        let moved = |now: Option<&StoredKey>| now.is_some_and(|key| key.lease == to_lease.0);
-        match self.swap(when, then, leader, moved).await {
+        match self.commit(self.keys().hand_over(held, to, to_lease, Some(status))).await {
             Err(Refusal::LeaseNotFound) => Ok(Cas::Lost),
             other => other,
         }
@@ -133,134 +108,36 @@ impl Agent {
 
     pub(crate) async fn release_leadership(
         &self,
-        term: Term,
-        lease: LeaseId,
+        held: (Term, LeaseId),
         status: Option<&ClusterStatus>,
     ) -> Result<Cas, Refusal> {
-        let leader = self.path("leader");
-        let mut then = vec![Change::Delete(leader.clone())];
         let status = status.filter(|_| self.takes_note_of_refusals());
-        then.extend(status.map(|status| Change::Put(self.path("status"), bytes(status), 0)));
         // An answer may come late: what etcd did it did before.
         let full = self.sim.world().etcd.no_space;
-        let released = self.swap(self.as_leader(term, lease), then, leader, |now| now.is_none()).await;
+        let released = self.commit(self.keys().release_leadership(held, status)).await;
         if full && released == Ok(Cas::Done) {
             invariant::released(&self.sim, self.member(), self.shared.shutting_down.get());
         }
         released
     }
 
-    pub(crate) async fn reclaim_leadership(&self, term: Term, lease: LeaseId) -> Result<Cas, Refusal> {
-        let leader = self.path("leader");
-        let then = vec![Change::Rehang(leader.clone(), lease.0)];
-        let mine = |now: Option<&StoredKey>| now.is_some_and(|key| key.lease == lease.0);
-        self.swap(self.as_leader(term, lease), then, leader, mine).await
-    }
-
-    pub(crate) async fn put_member(&self, lease: LeaseId, record: &MemberRecord) -> Result<Cas, Refusal> {
-        let path = {
-            let world = self.sim.world();
-            world.keys.member(&world.machines[self.member()].name)
-        };
-        self.swap(Vec::new(), vec![Change::Put(path.clone(), bytes(record), lease.0)], path, |_| false).await
-    }
-
-    async fn put_as_leader(
-        &self,
-        (term, lease): (Term, LeaseId),
-        name: &str,
-        value: Vec<u8>,
-    ) -> Result<Cas, Refusal> {
-        let path = self.path(name);
-        self.swap(self.as_leader(term, lease), vec![Change::Put(path.clone(), value, 0)], path, |_| false)
-            .await
-    }
-
-    pub(crate) async fn put_status(
-        &self,
-        held: (Term, LeaseId),
-        status: &ClusterStatus,
-    ) -> Result<Cas, Refusal> {
-        self.put_as_leader(held, "status", bytes(status)).await
-    }
-
-    pub(crate) async fn put_history(
-        &self,
-        held: (Term, LeaseId),
-        lines: &[HistoryLine],
-    ) -> Result<Cas, Refusal> {
-        let line = |line: &HistoryLine| {
-            let mut parts = vec![json!(line.parent), json!(line.lsn), json!(line.reason)];
-            parts.extend(line.at.as_ref().map(|at| json!(at)));
-            parts.extend(line.at.as_ref().and(line.promoted.as_ref()).map(|name| json!(name)));
-            parts
-        };
-        self.put_as_leader(held, "history", bytes(&lines.iter().map(line).collect::<Vec<_>>())).await
-    }
-
-    pub(crate) async fn put_sync(
-        &self,
-        held: (Term, LeaseId),
-        record: Option<&SyncRecord>,
-        over: i64,
-    ) -> Result<Cas, Refusal> {
-        let path = self.path("sync");
-        let mut when = self.as_leader(held.0, held.1);
-        when.push(Compare::Revision(path.clone(), over));
-        let Some(record) = record else {
-            return self.swap(when, vec![Change::Delete(path.clone())], path, |now| now.is_none()).await;
-        };
-        let voters: Vec<&str> = record.voters.iter().map(MemberName::as_str).collect();
-        let standbys = (!voters.is_empty()).then(|| voters.join(","));
-        let leader = record.leader.as_ref().map(MemberName::as_str);
-        let value = bytes(&json!({"leader": leader, "quorum": record.quorum, "sync_standby": standbys}));
-        let then = vec![Change::Put(path.clone(), value.clone(), 0)];
-        self.swap(when, then, path, |now| now.is_some_and(|key| key.value == value)).await
-    }
-
-    pub(crate) async fn put_unfenced(
+    pub(crate) async fn write_unfenced(
         &self,
         held: Option<(Term, LeaseId)>,
         primaries: &BTreeMap<MemberName, UnfencedPrimary>,
         over: i64,
     ) -> Result<Cas, Refusal> {
-        let path = self.path("unfenced");
-        let mut when = held.map(|(term, lease)| self.as_leader(term, lease)).unwrap_or_default();
-        when.push(Compare::Revision(path.clone(), over));
-        let value = bytes(primaries);
-        let written = match primaries.is_empty() {
-            true => self.swap(when, vec![Change::Delete(path.clone())], path, |now| now.is_none()).await,
-            false => {
-                let then = vec![Change::Put(path.clone(), value.clone(), 0)];
-                self.swap(when, then, path, |now| now.is_some_and(|key| key.value == value)).await
-            }
-        };
-        self.shared.look_again.set(true);
-        self.shared.view_bell.give(&self.sim.exec);
+        let written = self.commit(self.keys().write_unfenced(held, primaries, over)).await;
+        self.look_again();
         written
     }
 
-    pub(crate) async fn put_initialize(&self, held: (Term, LeaseId), system_id: u64) -> Result<Cas, Refusal> {
-        self.put_as_leader(held, "initialize", system_id.to_string().into_bytes()).await
-    }
-
-    pub(crate) async fn put_config(
-        &self,
-        (term, lease): (Term, LeaseId),
-        text: String,
-    ) -> Result<Cas, Refusal> {
-        let config = self.path("config");
-        let mut when = self.as_leader(term, lease);
-        when.push(Compare::Absent(config.clone()));
-        let then = vec![Change::Put(config.clone(), text.into_bytes(), 0)];
-        self.swap(when, then, config, |now| now.is_some()).await
-    }
-
-    pub(crate) async fn clear_failover(&self, revision: i64) -> Result<Cas, Refusal> {
-        let failover = self.path("failover");
-        let when = vec![Compare::Revision(failover.clone(), revision)];
-        let then = vec![Change::Put(failover.clone(), b"{}".to_vec(), 0)];
-        self.swap(when, then, failover, |now| now.is_some_and(|key| key.value == b"{}")).await
+    pub(crate) async fn restore_config(&self, held: (Term, LeaseId), text: &str) -> Result<Cas, Refusal> {
+        let now = self.read("config").await?;
+        match self.keys().restore_config(held, text, now.as_ref()) {
+            Some(txn) => self.commit(txn).await,
+            None => Ok(Cas::Lost),
+        }
     }
 
     pub(crate) fn write_generation_aside(&self, lease: Option<LeaseId>, write: GenerationWrite) {
@@ -270,26 +147,7 @@ impl Agent {
     }
 
     async fn write_generation(&self, lease: LeaseId, write: &GenerationWrite) -> Result<Cas, Refusal> {
-        let path = self.path("generation");
-        let (when, record, mut then) = match write {
-            GenerationWrite::Begin { over: [leader, sync, old, left], record, unfenced } => {
-                let when = [("leader", leader), ("sync", sync), ("generation", old), ("unfenced", left)];
-                let when = when.map(|(key, revision)| Compare::Revision(self.path(key), *revision)).to_vec();
-                let mut then =
-                    ["leader", "sync", "failover"].map(|key| Change::Delete(self.path(key))).to_vec();
-                let put = || Change::Put(self.path("unfenced"), bytes(unfenced), 0);
-                then.extend((!unfenced.is_empty()).then(put));
-                (when, record, then)
-            }
-            GenerationWrite::Settle { term, over, record } => {
-                let mut when = self.as_leader(*term, lease);
-                when.push(Compare::Revision(path.clone(), *over));
-                (when, record, Vec::new())
-            }
-        };
-        let value = bytes(record);
-        then.push(Change::Put(path.clone(), value.clone(), 0));
-        let written = self.swap(when, then, path, |now| now.is_some_and(|key| key.value == value)).await?;
+        let written = self.commit(self.keys().write_generation(lease, write)).await?;
         if let (GenerationWrite::Begin { .. }, Cas::Done) = (write, written) {
             invariant::voided(&self.sim, self.member());
         }
@@ -301,45 +159,27 @@ impl Agent {
         held: (Term, LeaseId),
         above: u32,
     ) -> Result<Option<u32>, Refusal> {
-        let path = self.path("timeline");
-        let read = self.shared.etcd.hedged(HEDGE_AFTER, WITHIN, Op::Get(path.clone())).await?;
-        let Body::Key(now) = read.body else { return Err(Refusal::Unknown("not an answer to a read")) };
-        let claimed = now.as_ref().and_then(|key| String::from_utf8_lossy(&key.value).parse().ok());
-        let passed_over = above.max(claimed.unwrap_or(0));
-        let value = (passed_over + 1).to_string().into_bytes();
-        let mut when = self.as_leader(held.0, held.1);
-        when.push(Compare::Revision(path.clone(), now.map_or(0, |key| key.mod_revision)));
-        let then = vec![Change::Put(path.clone(), value.clone(), 0)];
-        let swapped = self.swap(when, then, path, |now| now.is_some_and(|key| key.value == value)).await?;
-        Ok((swapped == Cas::Done).then_some(passed_over))
+        let now = self.read("timeline").await?;
+        let (txn, passed_over) = self.keys().claim_timeline(held, Timeline(above), now.as_ref());
+        Ok((self.commit(txn).await? == Cas::Done).then_some(passed_over.0))
     }
 
-    pub(crate) async fn win_initialize(&self, lease: LeaseId) -> Result<Cas, Refusal> {
-        let path = self.path("initialize");
-        let then = vec![Change::Put(path.clone(), Vec::new(), lease.0)];
-        let mine = |now: Option<&StoredKey>| now.is_some_and(|key| key.lease == lease.0);
+    pub(crate) async fn win_initialize(&self, lease: LeaseId, seen: i64) -> Result<Cas, Refusal> {
         let forgets = {
             let world = self.sim.world();
             let led = world.etcd.store.keys.contains_key(&world.keys.path("status"));
             led && world.options.mutation == Some(Mutation::ForgetCluster)
         };
-        let when = if forgets { Vec::new() } else { vec![Compare::Absent(path.clone())] };
-        self.swap(when, then, path, mine).await
+        let mut txn = self.keys().win_initialize(lease, seen);
+        if forgets {
+            txn.when.clear();
+        }
+        self.commit(txn).await
     }
 
     pub(crate) async fn finish_initialize(&self, lease: LeaseId, system_id: u64) -> Result<Cas, Refusal> {
-        let (path, config) = (self.path("initialize"), self.path("config"));
-        let value = system_id.to_string().into_bytes();
-        let when = vec![Compare::Lease(path.clone(), lease.0)];
-        let first = bytes(&written(&self.sim.world().options.settings, false));
-        let then = vec![Change::Put(path.clone(), value.clone(), 0), Change::Put(config, first, 0)];
-        self.swap(when, then, path, |now| now.is_some_and(|key| key.value == value)).await
-    }
-
-    pub(crate) async fn free_initialize(&self, lease: LeaseId) -> Result<Cas, Refusal> {
-        let path = self.path("initialize");
-        let when = vec![Compare::Lease(path.clone(), lease.0)];
-        self.swap(when, vec![Change::Delete(path.clone())], path, |now| now.is_none()).await
+        let first = written(&self.sim.world().options.settings, false).to_string();
+        self.commit(self.keys().finish_initialize(lease, system_id, &first)).await
     }
 
     pub(crate) async fn revoke_lease(&self, lease: LeaseId) {

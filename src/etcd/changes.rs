@@ -1,0 +1,232 @@
+//! Every change of the cluster's keys as a transaction, with the comparisons that it rests on. Pure.
+
+use std::collections::BTreeMap;
+
+use super::keys::{ascii, compact, failover_text, history_text, is_object, sync_text};
+use super::txn::{Change, Compare, Evidence, Txn};
+use super::{Keys, StoredKey};
+use crate::model::{
+    ClusterStatus, FailoverRequest, GenerationWrite, Grounds, HistoryLine, LeaseId, MemberName, MemberRecord,
+    SyncRecord, Term, Timeline, UnfencedPrimary,
+};
+
+impl Keys {
+    /// Takes leadership if nobody has it and the grounds still hold. It is done in the revision that is the new
+    /// [`Term`].
+    pub fn take_leadership(&self, name: &MemberName, lease: LeaseId, by: Grounds) -> Txn {
+        let leader = self.path("leader");
+        let since = |key| Compare::NotWrittenAfter(self.path(key), by.unlocked);
+        Txn {
+            when: vec![
+                Compare::Absent(leader.clone()),
+                Compare::Revision(self.path("sync"), by.sync),
+                Compare::Revision(self.path("unfenced"), by.unfenced),
+                since("status"),
+                since("timeline"),
+                since("generation"),
+            ],
+            then: vec![Change::Put(leader.clone(), name.as_str().to_owned(), Some(lease))],
+            path: leader,
+            evidence: Evidence::OnLease(lease),
+        }
+    }
+
+    /// Moves leadership from my lease to the candidate's, and publishes the final position, in one step. It is done in
+    /// the revision that is the candidate's term, and only while the candidate's member key hangs on `to_lease`.
+    pub fn hand_over(
+        &self,
+        held: (Term, LeaseId),
+        to: &MemberName,
+        to_lease: LeaseId,
+        status: Option<&ClusterStatus>,
+    ) -> Txn {
+        let leader = self.path("leader");
+        let mut when = self.as_leader(held);
+        when.push(Compare::Lease(self.member(to), to_lease));
+        let mut then = vec![Change::Put(leader.clone(), to.as_str().to_owned(), Some(to_lease))];
+        then.extend(self.put_status(status));
+        Txn { when, then, path: leader, evidence: Evidence::OnLease(to_lease) }
+    }
+
+    /// Gives leadership up to whoever is next, and publishes the final position.
+    pub fn release_leadership(&self, held: (Term, LeaseId), status: Option<&ClusterStatus>) -> Txn {
+        let leader = self.path("leader");
+        let mut then = vec![Change::Delete(leader.clone())];
+        then.extend(self.put_status(status));
+        Txn { when: self.as_leader(held), then, path: leader, evidence: Evidence::Absent }
+    }
+
+    /// Writes the leader key anew, on the same lease or on another one of mine. It is done in the revision that is the
+    /// new term; what was sent in the old term and is still on its way is lost from then on.
+    pub fn move_leadership(&self, held: (Term, LeaseId), to: LeaseId) -> Txn {
+        let leader = self.path("leader");
+        let then = vec![Change::MoveToLease(leader.clone(), to)];
+        Txn { when: self.as_leader(held), then, path: leader, evidence: Evidence::OnLease(to) }
+    }
+
+    /// Publishes my member record.
+    pub fn publish_member(&self, name: &MemberName, lease: LeaseId, record: &MemberRecord) -> Txn {
+        let path = self.member(name);
+        let then = vec![Change::Put(path.clone(), compact(record), Some(lease))];
+        Txn { when: Vec::new(), then, path, evidence: Evidence::None }
+    }
+
+    /// Publishes position and slots, as leader.
+    pub fn publish_status(&self, held: (Term, LeaseId), status: &ClusterStatus) -> Txn {
+        self.put_as_leader(held, "status", compact(status))
+    }
+
+    /// Publishes the history of timelines, as leader.
+    pub fn publish_history(&self, held: (Term, LeaseId), lines: &[HistoryLine]) -> Txn {
+        self.put_as_leader(held, "history", history_text(lines))
+    }
+
+    /// Writes the system identifier again, as leader, whatever the key holds.
+    pub fn restore_initialize(&self, held: (Term, LeaseId), system_id: u64) -> Txn {
+        self.put_as_leader(held, "initialize", system_id.to_string())
+    }
+
+    /// Writes which members may be promoted without the loss of an acknowledged commit, as leader, over the revision
+    /// that was read; `None` deletes the key.
+    pub fn write_sync(&self, held: (Term, LeaseId), record: Option<&SyncRecord>, over: i64) -> Txn {
+        let path = self.path("sync");
+        let mut when = self.as_leader(held);
+        when.push(Compare::Revision(path.clone(), over));
+        replace(when, path, record.map(sync_text))
+    }
+
+    /// Writes which primaries run without a fence, over the revision that was read (0: there was no key), and only as
+    /// leader where `held` is given; deletes the key where none is left.
+    pub fn write_unfenced(
+        &self,
+        held: Option<(Term, LeaseId)>,
+        primaries: &BTreeMap<MemberName, UnfencedPrimary>,
+        over: i64,
+    ) -> Txn {
+        let path = self.path("unfenced");
+        let mut when = held.map(|held| self.as_leader(held)).unwrap_or_default();
+        when.push(Compare::Revision(path.clone(), over));
+        replace(when, path, (!primaries.is_empty()).then(|| compact(primaries)))
+    }
+
+    /// Writes the dynamic configuration again, as leader, where the key as it is `now` is absent or holds no JSON
+    /// object; `None` where it holds one.
+    pub fn restore_config(&self, held: (Term, LeaseId), text: &str, now: Option<&StoredKey>) -> Option<Txn> {
+        if now.is_some_and(|key| is_object(&String::from_utf8_lossy(&key.value))) {
+            return None;
+        }
+        let path = self.path("config");
+        let mut when = self.as_leader(held);
+        when.push(Compare::Revision(path.clone(), revision(now)));
+        Some(replace(when, path, Some(ascii(text))))
+    }
+
+    /// Claims the number of a timeline that is about to begin, as leader: above `above` and above all that were ever
+    /// claimed, as the key `timeline` shows it `now`. Also gives the newest number that is passed over. A history whose
+    /// leader died before anybody heard of it keeps its number.
+    pub fn claim_timeline(
+        &self,
+        held: (Term, LeaseId),
+        above: Timeline,
+        now: Option<&StoredKey>,
+    ) -> (Txn, Timeline) {
+        let path = self.path("timeline");
+        let claimed = now.and_then(|key| String::from_utf8_lossy(&key.value).trim().parse().ok());
+        let passed_over = above.max(Timeline(claimed.unwrap_or(0)));
+        let mut when = self.as_leader(held);
+        when.push(Compare::Revision(path.clone(), revision(now)));
+        let text = passed_over.0.saturating_add(1).to_string();
+        (replace(when, path, Some(text)), passed_over)
+    }
+
+    /// Claims the bootstrap of a cluster that never was: the key `initialize` becomes empty, on my lease, so that it
+    /// goes away if I do. Not where a member has registered after the revision `seen`: it may have data.
+    pub fn win_initialize(&self, lease: LeaseId, seen: i64) -> Txn {
+        let path = self.path("initialize");
+        let when =
+            vec![Compare::Absent(path.clone()), Compare::NoneCreatedAfter(self.path("members/"), seen)];
+        let then = vec![Change::Put(path.clone(), String::new(), Some(lease))];
+        Txn { when, then, path, evidence: Evidence::OnLease(lease) }
+    }
+
+    /// Ends my bootstrap: system identifier and dynamic configuration, both for good. Not when the bootstrap is no
+    /// longer mine.
+    pub fn finish_initialize(&self, lease: LeaseId, system_id: u64, config_text: &str) -> Txn {
+        let path = self.path("initialize");
+        let mut txn = replace(vec![Compare::Lease(path.clone(), lease)], path, Some(system_id.to_string()));
+        txn.then.push(Change::Put(self.path("config"), ascii(config_text), None));
+        txn
+    }
+
+    /// Gives up my bootstrap, so that another member may try.
+    pub fn free_initialize(&self, lease: LeaseId) -> Txn {
+        let path = self.path("initialize");
+        replace(vec![Compare::Lease(path.clone(), lease)], path, None)
+    }
+
+    /// Writes the dynamic configuration (the text of a JSON object), only over the revision that was read if one is
+    /// given; 0 means "only if absent".
+    pub fn write_config(&self, text: &str, over: Option<i64>) -> Txn {
+        let path = self.path("config");
+        let when = over.map(|revision| Compare::Revision(path.clone(), revision));
+        replace(when.into_iter().collect(), path, Some(ascii(text)))
+    }
+
+    /// Asks for a switchover or failover, or with `None` takes it back; over the revision that was read if one is
+    /// given.
+    pub fn write_failover(&self, request: Option<&FailoverRequest>, over: Option<i64>) -> Txn {
+        let path = self.path("failover");
+        let when = over.map(|revision| Compare::Revision(path.clone(), revision));
+        replace(when.into_iter().collect(), path, Some(failover_text(request)))
+    }
+
+    /// Begins a generation of the store over what was read, or confirms it as leader.
+    pub fn write_generation(&self, lease: LeaseId, write: &GenerationWrite) -> Txn {
+        let path = self.path("generation");
+        match write {
+            GenerationWrite::Begin { over: [leader, sync, old, left], record, unfenced } => {
+                let when = [("leader", leader), ("sync", sync), ("generation", old), ("unfenced", left)];
+                let when = when.map(|(key, revision)| Compare::Revision(self.path(key), *revision));
+                let mut txn = replace(when.to_vec(), path, Some(compact(record)));
+                txn.then.extend(["leader", "sync", "failover"].map(|key| Change::Delete(self.path(key))));
+                let left = || Change::Put(self.path("unfenced"), compact(unfenced), None);
+                txn.then.extend((!unfenced.is_empty()).then(left));
+                txn
+            }
+            GenerationWrite::Settle { term, over, record } => {
+                let mut when = self.as_leader((*term, lease));
+                when.push(Compare::Revision(path.clone(), *over));
+                replace(when, path, Some(compact(record)))
+            }
+        }
+    }
+
+    /// I am the leader, of this term, by this lease; never by name.
+    fn as_leader(&self, (term, lease): (Term, LeaseId)) -> Vec<Compare> {
+        let leader = self.path("leader");
+        vec![Compare::Revision(leader.clone(), term.0), Compare::Lease(leader, lease)]
+    }
+
+    fn put_status(&self, status: Option<&ClusterStatus>) -> Option<Change> {
+        Some(Change::Put(self.path("status"), compact(status?), None))
+    }
+
+    fn put_as_leader(&self, held: (Term, LeaseId), name: &str, text: String) -> Txn {
+        let path = self.path(name);
+        let then = vec![Change::Put(path.clone(), text, None)];
+        Txn { when: self.as_leader(held), then, path, evidence: Evidence::None }
+    }
+}
+
+/// The key holds `text` from then on, or is gone.
+fn replace(when: Vec<Compare>, path: String, text: Option<String>) -> Txn {
+    let (change, evidence) = match text {
+        Some(text) => (Change::Put(path.clone(), text.clone(), None), Evidence::Holds(text)),
+        None => (Change::Delete(path.clone()), Evidence::Absent),
+    };
+    Txn { when, then: vec![change], path, evidence }
+}
+
+fn revision(now: Option<&StoredKey>) -> i64 {
+    now.map_or(0, |key| key.mod_revision)
+}
