@@ -68,9 +68,7 @@ impl Cycle {
                 let _warned =
                     self.local("synchronous_standby_names", self.tools.postgres.set_sync_names(names)).await;
             }
-            Action::SetGate { closed } => {
-                let _warned = self.local("gate", self.tools.postgres.set_gate(closed)).await;
-            }
+            Action::SetGate { closed } => self.local("gate", self.tools.postgres.set_gate(closed)).await,
             Action::RestoreInitialize { term, system_id } => {
                 self.as_leader("initialize", seen, Event::LookWanted, move |etcd, lease| async move {
                     etcd.restore_initialize(term, lease, system_id).await
@@ -88,17 +86,11 @@ impl Cycle {
                     etcd.write_generation(lease, &write).await
                 });
             }
-            Action::Follow(target) => {
-                if !self.local("follow", self.tools.postgres.follow(target.as_ref())).await {
-                    let _ = self.tools.events.send(Event::NotFollowed);
-                }
-            }
+            Action::Follow(target) => self.follow(target.as_ref()).await,
             Action::SetSlots { create, drop } => {
-                let _warned = self.local("set slots", self.tools.postgres.set_slots(&create, &drop)).await;
+                self.local("set slots", self.tools.postgres.set_slots(&create, &drop)).await;
             }
-            Action::ResumeReplay => {
-                let _warned = self.local("resume replay", self.tools.postgres.resume_replay()).await;
-            }
+            Action::ResumeReplay => self.local("resume replay", self.tools.postgres.resume_replay()).await,
             Action::CheckpointAfterPromotion { term: _ } => self.checkpoint_aside(),
             Action::Answer { id, reply } => {
                 if let Some(answer) = self.state.answers.remove(&id) {
@@ -201,18 +193,25 @@ impl Cycle {
         tokio::spawn(async move { report(&events, key, write.await.map(|_| ()), failed).await });
     }
 
-    /// True if it was done.
+    async fn follow(&self, target: Option<&FollowTarget>) {
+        let events = &self.tools.events;
+        let step = async {
+            let followed = self.tools.postgres.follow(target).await;
+            followed.inspect_err(|_| drop(events.send(Event::NotFollowed)))
+        };
+        self.local("follow", step).await;
+    }
+
     async fn local<T>(
         &self,
         what: &'static str,
         step: impl Future<Output = Result<T, crate::postgres::Error>>,
-    ) -> bool {
+    ) {
         match tokio::time::timeout(LOCAL_WITHIN, step).await {
-            Ok(Ok(_)) => return true,
+            Ok(Ok(_)) => {}
             Ok(Err(error)) => tracing::warn!(error = error.chain(), "{what} failed"),
             Err(_) => tracing::warn!("{what} took longer than {} s", LOCAL_WITHIN.as_secs()),
         }
-        false
     }
 
     fn checkpoint_aside(&self) {

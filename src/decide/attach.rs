@@ -59,9 +59,9 @@ pub(super) fn compare(turn: &Turn<'_>, leader: &LeaderKey, theirs: &Branch) -> S
     turn.follow_target(&leader.name).map_or(Source::Nobody, Source::Proved)
 }
 
-/// True if WAL may come in that was not compared. A receiver that was told to end still flushes what it has, and one that
-/// PostgreSQL has not ended yet, because it replays, goes on receiving. Only one that receives the leader's own timeline
-/// can bring nothing but what is the leader's.
+/// True if WAL may come in that was not compared. A receiver that was told to end still flushes what it has, and one
+/// that PostgreSQL has not ended yet, because it replays, goes on receiving. Only one that receives the leader's own
+/// timeline can bring nothing but what is the leader's.
 pub(super) fn more_may_come(turn: &Turn<'_>, theirs: &Branch) -> bool {
     // One that waits for the next timeline has flushed all it had, and receives from nobody.
     let receives = |sql: &&SqlFacts| match &sql.standby {

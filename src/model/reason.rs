@@ -327,10 +327,7 @@ impl fmt::Display for Reason {
                 write!(f, "reading the WAL that lies here, before {leader} is followed")
             }
             Reason::FormerSource { leader } => {
-                write!(
-                    f,
-                    "WAL from before {leader} led may still come in: it is followed once that has ended"
-                )
+                write!(f, "WAL from before {leader} led may still come in: following it afterwards")
             }
             Reason::InconsistentCopy { leader } => write!(
                 f,

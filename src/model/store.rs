@@ -195,8 +195,8 @@ impl StoreKeys {
 }
 
 impl StoreSeen {
-    /// The key `unfenced` as remembered, with what `view` says. One of an older timeline than the newest was followed by
-    /// a promotion, and so was no longer left then.
+    /// The key `unfenced` as remembered, with what `view` says. One of an older timeline than the newest was followed
+    /// by a promotion, and so was no longer left then.
     pub fn unfenced_beside(&self, view: &ClusterView) -> BTreeMap<MemberName, UnfencedPrimary> {
         let newest = StoreKeys::of(view, &self.keys, Duration::ZERO).timeline;
         let remembered =

@@ -227,8 +227,8 @@ fn a_standby_that_has_not_read_all_that_it_has_gets_no_source() {
     assert!(START < world.now);
 }
 
-/// A receiver that was told to end has WAL to flush yet, or PostgreSQL replays and has not ended it: what it shows to hold
-/// is not all that it is going to hold.
+/// A receiver that was told to end has WAL to flush yet, or PostgreSQL replays and has not ended it: what it shows to
+/// hold is not all that it is going to hold.
 #[test]
 fn a_standby_that_still_receives_from_before_gets_no_source() {
     let mut world = World::new();
@@ -270,8 +270,8 @@ fn a_standby_on_the_leaders_own_timeline_goes_on_receiving() {
     }
 }
 
-/// PostgreSQL would ask the same source again by itself, and that may have been rewound behind another meanwhile, of which
-/// a member that etcd cannot reach does not hear.
+/// PostgreSQL would ask the same source again by itself, and that may have been rewound behind another meanwhile, of
+/// which a member that etcd cannot reach does not hear.
 #[test]
 fn a_stream_that_ended_unknown_to_etcd_is_not_taken_up_before_histories_are_compared() {
     let mut world = World::new();

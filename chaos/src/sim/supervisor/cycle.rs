@@ -242,38 +242,14 @@ impl Cycle {
         Request { id: RequestId(self.next_request), ..request }
     }
 
-    /// What a mutation makes of what was seen.
-    fn mutated(&self, seen: &Observation) -> Observation {
-        let mut seen = seen.clone();
-        let mutation = self.agent.sim.world().options.mutation;
+    /// What a mutation makes of what was seen of streaming.
+    fn mutate_streaming(&self, mutation: Option<Mutation>, seen: &mut Observation) {
         match mutation {
-            Some(Mutation::NoLagLimit) => seen.settings.maximum_lag_on_failover = u64::MAX,
-            Some(Mutation::IgnoreSyncRecord) => {
-                let standby = seen.postgres.sql.as_ref().is_some_and(|sql| !sql.is_primary());
-                let key = seen.view.as_mut().and_then(|view| view.cluster.sync.as_mut());
-                if let Some(key) = key.filter(|key| standby && key.record.is_in_force()) {
-                    key.record.leader = Some(seen.me.name.clone());
-                }
-            }
-            Some(Mutation::PromoteUnprepared) => {
-                let standby = seen.postgres.sql.as_ref().is_some_and(|sql| !sql.is_primary());
-                if let (Some(view), true, Leading::Yes(_)) = (&mut seen.view, standby, seen.lease.leading) {
-                    (view.cluster.sync, seen.settings.sync.mode) = (None, SyncMode::Off);
-                }
-            }
             Some(Mutation::ConfirmTooEarly) => {
                 if let Some(sql) = &mut seen.postgres.sql {
                     for standby in &mut sql.sync.walsenders {
                         standby.flushed = Some(sql.flushed);
                     }
-                }
-            }
-            Some(Mutation::ForgetCluster) => {
-                let bare = !matches!(seen.postgres.data, DataDirectory::Ready(_));
-                let led = |view: &&mut View| bare && view.cluster.status.is_some();
-                if let Some(view) = seen.view.as_mut().filter(led) {
-                    view.cluster.initialize = None;
-                    view.cluster.members.retain(|name, _| *name == seen.me.name);
                 }
             }
             Some(Mutation::AttachUnchecked) => {
@@ -292,6 +268,38 @@ impl Cycle {
                     (told_to_end, seen.postgres.sql.as_mut().map(|sql| &mut sql.standby))
                 {
                     *receiver = None;
+                }
+            }
+            _others => {}
+        }
+    }
+
+    /// What a mutation makes of what was seen.
+    fn mutated(&self, seen: &Observation) -> Observation {
+        let mut seen = seen.clone();
+        let mutation = self.agent.sim.world().options.mutation;
+        self.mutate_streaming(mutation, &mut seen);
+        match mutation {
+            Some(Mutation::NoLagLimit) => seen.settings.maximum_lag_on_failover = u64::MAX,
+            Some(Mutation::IgnoreSyncRecord) => {
+                let standby = seen.postgres.sql.as_ref().is_some_and(|sql| !sql.is_primary());
+                let key = seen.view.as_mut().and_then(|view| view.cluster.sync.as_mut());
+                if let Some(key) = key.filter(|key| standby && key.record.is_in_force()) {
+                    key.record.leader = Some(seen.me.name.clone());
+                }
+            }
+            Some(Mutation::PromoteUnprepared) => {
+                let standby = seen.postgres.sql.as_ref().is_some_and(|sql| !sql.is_primary());
+                if let (Some(view), true, Leading::Yes(_)) = (&mut seen.view, standby, seen.lease.leading) {
+                    (view.cluster.sync, seen.settings.sync.mode) = (None, SyncMode::Off);
+                }
+            }
+            Some(Mutation::ForgetCluster) => {
+                let bare = !matches!(seen.postgres.data, DataDirectory::Ready(_));
+                let led = |view: &&mut View| bare && view.cluster.status.is_some();
+                if let Some(view) = seen.view.as_mut().filter(led) {
+                    view.cluster.initialize = None;
+                    view.cluster.members.retain(|name, _| *name == seen.me.name);
                 }
             }
             Some(Mutation::NoGuard) => {
