@@ -146,6 +146,9 @@ fn insert_ours(body: &mut Map<String, Value>, status: &Status) {
     if status.postgres.data.holds_nothing() {
         body.insert("no_data".into(), true.into());
     }
+    if let Some(end) = status.kubernetes.as_ref().and_then(|pod| pod.end) {
+        body.insert("pod_ends".into(), end.to_string().into());
+    }
     if let Some(pod) = &status.kubernetes {
         let trouble = |(task, trouble): (&PodTask, &PodTrouble)| {
             json!({

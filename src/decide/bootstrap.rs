@@ -28,6 +28,9 @@ pub struct Registered {
 /// Nobody leads and I have no data.
 pub(super) fn create(turn: &mut Turn<'_>) -> Reason {
     let Some(cluster) = turn.cluster() else { return Reason::ClusterUnknown };
+    if let Some(end) = turn.pod_end() {
+        return Reason::PodEnds(end);
+    }
     look_who_registers(turn, cluster);
     let registered = &turn.memory.registered;
     let wait = turn.seen.me.wait_for_members;

@@ -23,6 +23,9 @@ pub struct Memory {
     pub checkpointed_for: Option<Moment>,
     /// Why the last hand-over did not happen, until the next begins.
     pub hand_over_refused: Option<String>,
+    /// The hand-over that the end of this supervisor, or of its pod, asked for was given up: it is not tried again.
+    #[serde(default)]
+    pub left_in_vain: bool,
     /// The request of the key `failover` that was dealt with, by its revision, and when it was cleared.
     pub failover_done: Option<(i64, Moment)>,
     /// The term whose key I tried to give away: as long as I seem to lead in it, nothing here may become primary.
@@ -189,7 +192,7 @@ pub enum HandOverCause {
         /// As asked.
         candidate: Option<MemberName>,
     },
-    /// The supervisor was asked to end.
+    /// The supervisor was asked to end, or its pod ends or is gone.
     Shutdown,
 }
 

@@ -121,6 +121,9 @@ fn barred(turn: &mut Turn<'_>, cluster: &ClusterView, asked_for_me: bool) -> Opt
     if turn.seen.watchdog_failed {
         return Some(Reason::WatchdogFailed);
     }
+    if let Some(end) = turn.pod_end() {
+        return Some(Reason::PodEnds(end));
+    }
     if turn.seen.settings.pause && !asked_for_me {
         return Some(Reason::Paused);
     }
@@ -251,7 +254,7 @@ pub(super) fn comparable((timeline, lsn): (Option<Timeline>, Lsn)) -> (u32, Lsn)
 }
 
 fn counts(answer: &PeerAnswer) -> bool {
-    answer.reachable && !answer.tags.nofailover() && !answer.watchdog_failed
+    answer.reachable && !answer.tags.nofailover() && !answer.watchdog_failed && !answer.pod_ends
 }
 
 /// Whether another member could lead in my place.

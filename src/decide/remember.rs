@@ -24,6 +24,7 @@ impl Turn<'_> {
         }
         self.remember_unlocked(leadership);
         self.remember_term(leadership);
+        self.memory.left_in_vain &= self.ends() || self.pod_end().is_some();
         self.memory.too_old = false;
         if let Server::Standby(_) = server {
             self.memory.rejoin.stuck = None;
@@ -221,7 +222,7 @@ impl Turn<'_> {
                     || self.runs(JobKind::Stop)
                     || self.memory.hand_over.is_some()
                     || self.memory.restart.is_some()
-                    || self.seen.shutting_down;
+                    || self.ends();
                 if let (Leadership::Mine(_), false) = (leadership, planned) {
                     self.memory.crashes.push(self.now);
                 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::{Decision, Memory, peers};
 use crate::model::{
     Action, ClusterView, FollowTarget, Job, JobKind, MemberKey, MemberName, Moment, Observation, PeerAnswer,
-    PodRole, PrimaryRoute, Reason, WaitingOn, slot_name,
+    PodEnd, PodRole, PrimaryRoute, Reason, WaitingOn, slot_name,
 };
 
 /// What a rule sees and fills in. Rules read `seen`, change `memory`, push `actions`, and return the reason.
@@ -34,6 +34,17 @@ impl<'a> Turn<'a> {
     /// Why etcd takes no writes, while it does not.
     pub(super) fn writes_refused(&self) -> Option<&'a str> {
         self.seen.writes.refused.as_deref()
+    }
+
+    /// What has become of my pod; in pause it is no reason for anything.
+    pub(super) fn pod_end(&self) -> Option<PodEnd> {
+        self.seen.pod_end.filter(|_| !self.seen.settings.pause)
+    }
+
+    /// The supervisor is to end: it was asked to, or a member of my name is to run in the pod that has taken the place
+    /// of mine.
+    pub(super) fn ends(&self) -> bool {
+        self.seen.shutting_down || self.pod_end() == Some(PodEnd::Replaced)
     }
 
     pub(super) fn act(&mut self, action: Action) {

@@ -24,10 +24,12 @@ const STATUS_WAITS: Duration = Duration::from_secs(1);
 pub(super) async fn watch_own(shared: Arc<Shared>) {
     let selector = Selector::Named(shared.api.setup().pod.clone());
     let tell = |seen: Seen<Pod>| match seen {
-        Seen::All(pods) if pods.is_empty() => shared.lost(),
-        Seen::All(pods) => pods.into_iter().for_each(|pod| shared.read(pod)),
+        Seen::All(pods, version) if pods.is_empty() => {
+            shared.lost(|life, uid| life.missed(&version, uid));
+        }
+        Seen::All(pods, _) => pods.into_iter().for_each(|pod| shared.read(pod)),
         Seen::Changed(pod) => shared.read(pod),
-        Seen::Gone(_) => shared.lost(),
+        Seen::Gone(pod) => shared.lost(|life, uid| life.deleted(&pod.metadata, uid)),
     };
     follow((&shared.api, &shared.facts, PodTask::Watch), &selector, tell).await;
 }

@@ -45,7 +45,7 @@ pub(super) async fn watch(shared: Arc<Shared>, service: String) {
     let selector = Selector::Labelled(format!("{}={service}", slice::SERVICE));
     let mut warned = BTreeSet::new();
     let tell = |seen: Seen<EndpointSlice>| match seen {
-        Seen::All(slices) => {
+        Seen::All(slices, _) => {
             shared.note_led();
             shared.slices.send_replace(Some(Slices { by_name: BTreeMap::new(), at: clock::now() }));
             for slice in slices {

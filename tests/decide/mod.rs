@@ -7,6 +7,7 @@ mod full_etcd;
 mod liveness;
 mod new_cluster;
 mod peers;
+mod pod_end;
 mod receiving;
 mod rejoin;
 mod removed_wal;
