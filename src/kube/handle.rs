@@ -69,6 +69,8 @@ pub(super) struct Shared {
     led_until: Mutex<Option<Moment>>,
     /// The own pod as last read.
     pub(super) own: watch::Sender<Own>,
+    /// How often the own pod was listed: the API server answers, and what failed before is tried at once.
+    pub(super) listed: watch::Sender<u64>,
     /// The term in which no other pod was found to say that it leads.
     pub(super) stripped: watch::Sender<Option<Term>>,
     own_uid: OnceLock<String>,
@@ -88,6 +90,7 @@ impl Kube {
             slices: watch::Sender::default(),
             led_until: Mutex::default(),
             own: watch::Sender::default(),
+            listed: watch::Sender::default(),
             stripped: watch::Sender::default(),
             own_uid,
             life: Mutex::default(),
