@@ -176,6 +176,9 @@ impl Cycle {
             Outcome::Done => tracing::debug!(job = %finished.job, "done"),
             Outcome::Lost => tracing::info!(job = %finished.job, "somebody else was faster"),
             Outcome::Cancelled => tracing::info!(job = %finished.job, "cancelled"),
+            Outcome::LeaseGone => {
+                tracing::info!(job = %finished.job, "my lease is gone: waiting for a new one")
+            }
             Outcome::Unknown(why) | Outcome::Failed(why) | Outcome::Refused(why) => {
                 tracing::warn!(job = %finished.job, why, "failed")
             }

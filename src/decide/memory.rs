@@ -32,6 +32,12 @@ pub struct Memory {
     pub given_away: Option<Term>,
     /// The try failed or its end is unknown: the key has to be mine again, in a new term, before anything else.
     pub reclaim: bool,
+    /// The lease under which the leader key, or the making of the cluster, was last asked for.
+    #[serde(default)]
+    pub asked_under: Option<LeaseId>,
+    /// That lease, if etcd said that there is none such: nothing is asked for under it any more.
+    #[serde(default)]
+    pub lease_gone: Option<LeaseId>,
     /// Since when the view and the last renewal disagree on whether I lead.
     pub unconfirmed_since: Option<Moment>,
     /// While I end and my Postgres is down: when I go, whatever became of the leader key.
@@ -122,7 +128,7 @@ impl Memory {
         (self.failover_done, self.unfenced_cleared, self.generation_sent_at) = (None, None, None);
         (self.unlocked_at, self.unlocked_since, self.store_heard) = (None, None, None);
         (self.given_away, self.reclaim, self.hand_over, self.led_since) = (None, false, None, None);
-        (self.published, self.status) = (None, None);
+        (self.published, self.status, self.lease_gone) = (None, None, None);
         (self.sync.term, self.sync.owned, self.sync.writing) = (None, None, None);
         if let Some(Following::Source { term, .. }) = &mut self.following {
             // No term of a leader: its history is asked for.

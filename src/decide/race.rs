@@ -26,7 +26,7 @@ pub(super) fn run(turn: &mut Turn<'_>, sql: &SqlFacts) -> Reason {
     if turn.seen.writing.is_some() {
         return Reason::TakingLeadership;
     }
-    if turn.seen.lease.lease.is_none() {
+    if !turn.has_lease() {
         return Reason::NoLeaseYet;
     }
     let request =
@@ -313,9 +313,12 @@ pub(super) fn retake(turn: &mut Turn<'_>, server: &Server<'_>) -> Reason {
         return reason;
     }
     turn.wake_in(ASK_AGAIN, WaitingOn::Lease);
-    match turn.seen.writing {
-        None => take(turn, Reason::KeyVanished),
-        Some(_) => Reason::KeyVanished,
+    if turn.seen.writing.is_some() {
+        return Reason::KeyVanished;
+    }
+    match turn.has_lease() {
+        true => take(turn, Reason::KeyVanished),
+        false => Reason::NoLeaseYet,
     }
 }
 

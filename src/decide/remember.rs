@@ -16,6 +16,9 @@ impl Turn<'_> {
         let finished = &self.seen.finished;
         for Finished { job, outcome } in finished {
             self.remember_end(*job, outcome);
+            if *outcome == Outcome::LeaseGone {
+                self.memory.lease_gone = self.memory.asked_under;
+            }
         }
         self.remember_process(leadership);
         self.memory.rebuilds &= self.cluster().is_some_and(|cluster| cluster.system_id().is_none());
@@ -138,7 +141,7 @@ impl Turn<'_> {
     fn remember_end(&mut self, job: JobKind, outcome: &Outcome) {
         let failed = match outcome {
             Outcome::Failed(why) | Outcome::Unknown(why) | Outcome::Refused(why) => Some(why),
-            Outcome::Done | Outcome::Lost | Outcome::Cancelled => None,
+            Outcome::Done | Outcome::Lost | Outcome::LeaseGone | Outcome::Cancelled => None,
         };
         if let Some(why) = failed {
             self.memory.last_failure = Some(format!("{job}: {why}"));

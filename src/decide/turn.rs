@@ -9,6 +9,9 @@ use crate::model::{
     PodEnd, PodRole, PrimaryRoute, Reason, WaitingOn, slot_name,
 };
 
+/// A renewal that was asked for is asked for again after this.
+const LEASE_SOON: Duration = Duration::from_millis(200);
+
 /// What a rule sees and fills in. Rules read `seen`, change `memory`, push `actions`, and return the reason.
 pub(super) struct Turn<'a> {
     pub(super) seen: &'a Observation,
@@ -49,6 +52,19 @@ impl<'a> Turn<'a> {
 
     pub(super) fn act(&mut self, action: Action) {
         self.actions.push(action);
+    }
+
+    /// Whether there is a lease under which something can be asked for. One that etcd does not know any more is none:
+    /// the next renewal brings another.
+    pub(super) fn has_lease(&mut self) -> bool {
+        let lease = self.seen.lease.lease;
+        if lease.is_some() && lease == self.memory.lease_gone {
+            self.act(Action::RenewLease);
+            self.wake_in(LEASE_SOON, WaitingOn::Lease);
+            return false;
+        }
+        self.memory.asked_under = lease;
+        lease.is_some()
     }
 
     /// Starts a long action, unless its last failure asks for a pause.

@@ -153,6 +153,8 @@ pub enum Outcome {
     Failed(String),
     /// etcd takes no writes, for the reason given: it was not done, and nothing of it is on its way.
     Refused(String),
+    /// The lease under which it was to be done is gone: it was not done, and nothing of it is on its way.
+    LeaseGone,
     /// It was cancelled.
     Cancelled,
 }

@@ -4,6 +4,7 @@ mod adoption;
 mod attach;
 mod follow;
 mod full_etcd;
+mod lease_gone;
 mod liveness;
 mod new_cluster;
 mod peers;
