@@ -208,7 +208,7 @@ pub struct MemberRow {
     pub lag: Option<Lag>,
 }
 
-/// How far a member is behind what the leader last published.
+/// How far a member is behind the furthest that is known of the leader.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lag {
     /// Received.
@@ -247,10 +247,10 @@ fn member_row(view: &ClusterView, sync: &SyncSettings, name: &MemberName, member
         Some(state) if role != "leader" => state.clone(),
         Some(_) | None => record.state.to_string(),
     };
-    let optime = view.status.as_ref().and_then(|status| status.optime).filter(|lsn| lsn.is_known());
+    let end = view.known_end();
     let behind = |lsn: Option<Lsn>| {
         let lsn = lsn.filter(|lsn| lsn.is_known());
-        Behind { lsn, bytes: lsn.zip(optime).map(|(lsn, optime)| optime.bytes_since(lsn)) }
+        Behind { lsn, bytes: lsn.zip(end).map(|(lsn, end)| end.bytes_since(lsn)) }
     };
     let lag = (!leads).then(|| Lag {
         receive: behind(record.receive_lsn),
