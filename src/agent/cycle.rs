@@ -177,6 +177,9 @@ impl Cycle {
             Outcome::Done => tracing::debug!(job = %finished.job, "done"),
             Outcome::Lost => tracing::info!(job = %finished.job, "somebody else was faster"),
             Outcome::Cancelled => tracing::info!(job = %finished.job, "cancelled"),
+            Outcome::LeaseGone => {
+                tracing::info!(job = %finished.job, "my lease is gone: waiting for a new one")
+            }
             Outcome::Unknown(why) | Outcome::Failed(why) | Outcome::Refused(why) => {
                 tracing::warn!(job = %finished.job, why, "failed")
             }
@@ -248,6 +251,7 @@ impl Cycle {
         let cluster = view.as_ref().map(|view| &view.cluster);
         let settings_changed = self.take_settings(cluster);
         let settings = self.dynamic.settings_over(cluster);
+        let pod = self.pods.facts();
         let seen = Observation {
             me: self.me.clone(),
             settings,
@@ -263,7 +267,8 @@ impl Cycle {
             requests: std::mem::take(&mut self.state.requests),
             shutting_down: self.state.shutting_down,
             watchdog_failed: self.fencing.watchdog_failed(self.dynamic.settings(), clock::now()),
-            pod_trouble: self.pods.facts().and_then(|facts| facts.complaint()),
+            pod_end: pod.as_ref().and_then(|facts| facts.end),
+            pod_trouble: pod.and_then(|facts| facts.complaint()),
             writes: self.writes.borrow_and_update().clone(),
             wall: clock::wall(),
         };

@@ -208,6 +208,7 @@ async fn write_leader_key(tools: &Tools, keeper: &LeaseKeeper, job: Job) -> Outc
         Ok(Cas::Done(_)) => Outcome::Done,
         Ok(Cas::Lost) => Outcome::Lost,
         Err(EtcdError::NoSpace(why)) => Outcome::Refused(why),
+        Err(EtcdError::LeaseNotFound) => Outcome::LeaseGone,
         Err(error) => Outcome::Unknown(chain(&error)),
     }
 }
@@ -219,6 +220,7 @@ async fn bootstrap(tools: &Tools, keeper: Option<&LeaseKeeper>, seen: i64) -> Ou
     match tools.etcd.win_initialize(lease, seen).await {
         Ok(Cas::Done(_)) => {}
         Ok(Cas::Lost) => return Outcome::Lost,
+        Err(EtcdError::LeaseNotFound) => return Outcome::LeaseGone,
         Err(error) => {
             tracing::warn!(error = chain(&error), "could not win the initialize key; trying again");
             return Outcome::Cancelled;

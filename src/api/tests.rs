@@ -123,6 +123,7 @@ fn member(me: &str, role: Role, now: Moment, standby: Standby) -> Status {
 pub(super) fn pod_in_trouble(since: Moment) -> PodFacts {
     let trouble = |kind, count, text: &str| PodTrouble { kind, since, count, text: text.to_owned() };
     PodFacts {
+        end: None,
         role: Some("primary".to_owned()),
         trouble: BTreeMap::from([
             (PodTask::Label, trouble(PodFailure::Forbidden, 2, "pods is forbidden")),
@@ -313,6 +314,7 @@ fn carry_out(order: Order, world: &mut World) {
                 timeline: Some(Timeline(2)),
                 tags: Tags::default(),
                 watchdog_failed: false,
+                pod_ends: false,
                 yields: false,
                 no_data: false,
                 store: StoreMark::default(),

@@ -146,6 +146,9 @@ fn insert_ours(body: &mut Map<String, Value>, status: &Status) {
     if status.postgres.data.holds_nothing() {
         body.insert("no_data".into(), true.into());
     }
+    if let Some(end) = status.kubernetes.as_ref().and_then(|pod| pod.end) {
+        body.insert("pod_ends".into(), end.to_string().into());
+    }
     if let Some(pod) = &status.kubernetes {
         let trouble = |(task, trouble): (&PodTask, &PodTrouble)| {
             json!({
@@ -205,7 +208,7 @@ pub struct MemberRow {
     pub lag: Option<Lag>,
 }
 
-/// How far a member is behind what the leader last published.
+/// How far a member is behind the furthest that is known of the leader.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lag {
     /// Received.
@@ -244,10 +247,10 @@ fn member_row(view: &ClusterView, sync: &SyncSettings, name: &MemberName, member
         Some(state) if role != "leader" => state.clone(),
         Some(_) | None => record.state.to_string(),
     };
-    let optime = view.status.as_ref().and_then(|status| status.optime).filter(|lsn| lsn.is_known());
+    let end = view.known_end();
     let behind = |lsn: Option<Lsn>| {
         let lsn = lsn.filter(|lsn| lsn.is_known());
-        Behind { lsn, bytes: lsn.zip(optime).map(|(lsn, optime)| optime.bytes_since(lsn)) }
+        Behind { lsn, bytes: lsn.zip(end).map(|(lsn, end)| end.bytes_since(lsn)) }
     };
     let lag = (!leads).then(|| Lag {
         receive: behind(record.receive_lsn),

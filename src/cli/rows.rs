@@ -176,8 +176,7 @@ fn position(view: &ClusterView, leads: bool, lsn: Option<Lsn>) -> (Value, Value)
     let Some(lsn) = lsn.filter(|lsn| lsn.is_known()) else {
         return (json!("unknown"), Value::Null);
     };
-    let optime = view.status.as_ref().and_then(|status| status.optime);
-    let lag = optime.map(|optime| (optime.bytes_since(lsn) + MEGABYTE / 2) / MEGABYTE);
+    let lag = view.known_end().map(|end| (end.bytes_since(lsn) + MEGABYTE / 2) / MEGABYTE);
     (json!(lsn.to_string()), json!(lag))
 }
 

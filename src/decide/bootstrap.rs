@@ -28,7 +28,11 @@ pub struct Registered {
 /// Nobody leads and I have no data.
 pub(super) fn create(turn: &mut Turn<'_>) -> Reason {
     let Some(cluster) = turn.cluster() else { return Reason::ClusterUnknown };
+    if let Some(end) = turn.pod_end() {
+        return Reason::PodEnds(end);
+    }
     look_who_registers(turn, cluster);
+    let has_lease = turn.has_lease();
     let registered = &turn.memory.registered;
     let wait = turn.seen.me.wait_for_members;
     let due = match wait.is_zero() {
@@ -42,7 +46,7 @@ pub(super) fn create(turn: &mut Turn<'_>) -> Reason {
         (None, None) if turn.seen.me.tags.nofailover() || !turn.seen.me.may_bootstrap => {
             NoDataReason::MayNotBootstrap
         }
-        (None, None) if turn.seen.lease.lease.is_none() => return Reason::NoLeaseYet,
+        (None, None) if !has_lease => return Reason::NoLeaseYet,
         (None, None) if due.is_none_or(|due| turn.now < due) => {
             turn.wake_at(due.unwrap_or(turn.now + LOOK_AGAIN), WaitingOn::Members);
             NoDataReason::AwaitingMembers { seconds: wait.as_secs() }

@@ -74,7 +74,7 @@ pub(super) fn release(turn: &mut Turn<'_>, term: Term, because: Reason) -> Reaso
         turn.memory.given_away = Some(term);
         // With a write, an etcd that takes none refuses it as a whole: nobody could take the key. Who ends releases it
         // in any case.
-        let status = (!turn.seen.shutting_down).then(|| told(turn));
+        let status = (!turn.ends()).then(|| told(turn));
         turn.act(Action::Start(Job::ReleaseLeadership { term, status }));
     }
     because

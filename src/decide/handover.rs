@@ -209,6 +209,9 @@ fn unfit(turn: &Turn<'_>, name: &MemberName, sql: &SqlFacts) -> Option<String> {
     if answer.watchdog_failed {
         return Some("cannot use its watchdog".to_owned());
     }
+    if answer.pod_ends {
+        return Some("runs in a pod that ends or is gone".to_owned());
+    }
     if !answer.in_recovery {
         return Some("is not a standby".to_owned());
     }
@@ -357,7 +360,7 @@ fn abort(turn: &mut Turn<'_>, why: String) -> Reason {
     if let Some(hand_over) = turn.memory.hand_over.take() {
         match hand_over.cause {
             HandOverCause::Request { mod_revision, .. } => drop(clear(turn, mod_revision)),
-            HandOverCause::Shutdown => {}
+            HandOverCause::Shutdown => turn.memory.left_in_vain = true,
         }
     }
     turn.memory.demoted = false;

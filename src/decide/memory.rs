@@ -23,12 +23,21 @@ pub struct Memory {
     pub checkpointed_for: Option<Moment>,
     /// Why the last hand-over did not happen, until the next begins.
     pub hand_over_refused: Option<String>,
+    /// The hand-over that the end of this supervisor, or of its pod, asked for was given up: it is not tried again.
+    #[serde(default)]
+    pub left_in_vain: bool,
     /// The request of the key `failover` that was dealt with, by its revision, and when it was cleared.
     pub failover_done: Option<(i64, Moment)>,
     /// The term whose key I tried to give away: as long as I seem to lead in it, nothing here may become primary.
     pub given_away: Option<Term>,
     /// The try failed or its end is unknown: the key has to be mine again, in a new term, before anything else.
     pub reclaim: bool,
+    /// The lease under which the leader key, or the making of the cluster, was last asked for.
+    #[serde(default)]
+    pub asked_under: Option<LeaseId>,
+    /// That lease, if etcd said that there is none such: nothing is asked for under it any more.
+    #[serde(default)]
+    pub lease_gone: Option<LeaseId>,
     /// Since when the view and the last renewal disagree on whether I lead.
     pub unconfirmed_since: Option<Moment>,
     /// While I end and my Postgres is down: when I go, whatever became of the leader key.
@@ -123,7 +132,7 @@ impl Memory {
         (self.failover_done, self.unfenced_cleared, self.generation_sent_at) = (None, None, None);
         (self.unlocked_at, self.unlocked_since, self.store_heard) = (None, None, None);
         (self.given_away, self.reclaim, self.hand_over, self.led_since) = (None, false, None, None);
-        (self.published, self.status) = (None, None);
+        (self.published, self.status, self.lease_gone) = (None, None, None);
         (self.sync.term, self.sync.owned, self.sync.writing) = (None, None, None);
         if let Some(Following::Source { term, .. }) = &mut self.following {
             // No term of a leader: its history is asked for.
@@ -193,7 +202,7 @@ pub enum HandOverCause {
         /// As asked.
         candidate: Option<MemberName>,
     },
-    /// The supervisor was asked to end.
+    /// The supervisor was asked to end, or its pod ends or is gone.
     Shutdown,
 }
 

@@ -26,7 +26,7 @@ pub(super) fn run(turn: &mut Turn<'_>, sql: &SqlFacts) -> Reason {
     if turn.seen.writing.is_some() {
         return Reason::TakingLeadership;
     }
-    if turn.seen.lease.lease.is_none() {
+    if !turn.has_lease() {
         return Reason::NoLeaseYet;
     }
     let request =
@@ -120,6 +120,9 @@ fn barred(turn: &mut Turn<'_>, cluster: &ClusterView, asked_for_me: bool) -> Opt
     }
     if turn.seen.watchdog_failed {
         return Some(Reason::WatchdogFailed);
+    }
+    if let Some(end) = turn.pod_end() {
+        return Some(Reason::PodEnds(end));
     }
     if turn.seen.settings.pause && !asked_for_me {
         return Some(Reason::Paused);
@@ -251,7 +254,7 @@ pub(super) fn comparable((timeline, lsn): (Option<Timeline>, Lsn)) -> (u32, Lsn)
 }
 
 fn counts(answer: &PeerAnswer) -> bool {
-    answer.reachable && !answer.tags.nofailover() && !answer.watchdog_failed
+    answer.reachable && !answer.tags.nofailover() && !answer.watchdog_failed && !answer.pod_ends
 }
 
 /// Whether another member could lead in my place.
@@ -310,9 +313,12 @@ pub(super) fn retake(turn: &mut Turn<'_>, server: &Server<'_>) -> Reason {
         return reason;
     }
     turn.wake_in(ASK_AGAIN, WaitingOn::Lease);
-    match turn.seen.writing {
-        None => take(turn, Reason::KeyVanished),
-        Some(_) => Reason::KeyVanished,
+    if turn.seen.writing.is_some() {
+        return Reason::KeyVanished;
+    }
+    match turn.has_lease() {
+        true => take(turn, Reason::KeyVanished),
+        false => Reason::NoLeaseYet,
     }
 }
 

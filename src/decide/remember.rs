@@ -16,6 +16,9 @@ impl Turn<'_> {
         let finished = &self.seen.finished;
         for Finished { job, outcome } in finished {
             self.remember_end(*job, outcome);
+            if *outcome == Outcome::LeaseGone {
+                self.memory.lease_gone = self.memory.asked_under;
+            }
         }
         self.remember_process(leadership);
         self.memory.rebuilds &= self.cluster().is_some_and(|cluster| cluster.system_id().is_none());
@@ -24,6 +27,7 @@ impl Turn<'_> {
         }
         self.remember_unlocked(leadership);
         self.remember_term(leadership);
+        self.memory.left_in_vain &= self.ends() || self.pod_end().is_some();
         self.memory.too_old = false;
         if let Server::Standby(_) = server {
             self.memory.rejoin.stuck = None;
@@ -137,7 +141,7 @@ impl Turn<'_> {
     fn remember_end(&mut self, job: JobKind, outcome: &Outcome) {
         let failed = match outcome {
             Outcome::Failed(why) | Outcome::Unknown(why) | Outcome::Refused(why) => Some(why),
-            Outcome::Done | Outcome::Lost | Outcome::Cancelled => None,
+            Outcome::Done | Outcome::Lost | Outcome::LeaseGone | Outcome::Cancelled => None,
         };
         if let Some(why) = failed {
             self.memory.last_failure = Some(format!("{job}: {why}"));
@@ -221,7 +225,7 @@ impl Turn<'_> {
                     || self.runs(JobKind::Stop)
                     || self.memory.hand_over.is_some()
                     || self.memory.restart.is_some()
-                    || self.seen.shutting_down;
+                    || self.ends();
                 if let (Leadership::Mine(_), false) = (leadership, planned) {
                     self.memory.crashes.push(self.now);
                 }

@@ -58,8 +58,7 @@ pub(super) fn of_service(
     match (pod, server, leadership) {
         (Some(PodRole::Leader(term)), _, _) => PrimaryRoute::Here(term),
         (Some(PodRole::Follower | PodRole::Bootstrapping), _, _) => PrimaryRoute::NotHere,
-        (Some(PodRole::Nothing), _, _) if stops(turn) => match turn.seen.shutting_down && !is_succeeded(turn)
-        {
+        (Some(PodRole::Nothing), _, _) if stops(turn) => match leaves(turn) && !is_succeeded(turn) {
             true => PrimaryRoute::NotHere,
             false => PrimaryRoute::Unchanged,
         },
@@ -71,6 +70,11 @@ pub(super) fn of_service(
         }
         (Some(PodRole::Nothing) | None, _, _) => PrimaryRoute::Unchanged,
     }
+}
+
+/// Whoever leads next does so elsewhere.
+fn leaves(turn: &Turn<'_>) -> bool {
+    turn.seen.shutting_down || turn.pod_end().is_some()
 }
 
 /// A hand-over names who will replace my address.

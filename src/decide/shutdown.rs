@@ -1,11 +1,13 @@
-//! The supervisor was asked to end: hand over if it leads, stop Postgres, go.
+//! The supervisor was asked to end: hand over if it leads, stop Postgres, go. Or its pod was: hand over if it leads.
 
 use std::time::Duration;
 
 use super::memory::HandOverCause;
 use super::turn::Turn;
 use super::{Leadership, Server, demote, follow, handover, lead, sync, unfenced};
-use crate::model::{Action, ExitBecause, Job, JobKind, Process, Reason, StopMode, WaitingOn};
+use crate::model::{
+    Action, ExitBecause, Job, JobKind, PodEnd, Process, Reason, SqlFacts, StopMode, Term, WaitingOn,
+};
 
 /// How long the end waits for etcd once PostgreSQL is down: the lease is revoked then, or runs out.
 const LEAVE_WITHIN: Duration = Duration::from_secs(5);
@@ -14,7 +16,7 @@ const LEAVE_WITHIN: Duration = Duration::from_secs(5);
 pub(super) fn is_overdue(turn: &mut Turn<'_>) -> bool {
     let down = matches!(turn.seen.postgres.process, Process::Down { .. });
     let proving = turn.memory.hand_over.as_ref().is_some_and(|hand_over| hand_over.waits_for_candidate());
-    if !turn.seen.shutting_down || !down || proving {
+    if !turn.ends() || !down || proving {
         turn.memory.leave_by = None;
         return false;
     }
@@ -29,39 +31,69 @@ pub(super) fn go_on(turn: &mut Turn<'_>, leadership: &Leadership, server: &Serve
         return unfenced::leave(turn, leadership);
     }
     match (leadership, server) {
-        (Leadership::Mine(term), Server::Primary(sql)) => {
-            let aborted = turn.memory.hand_over_refused.is_some();
-            if turn.memory.hand_over.is_none() && !aborted {
-                handover::begin(turn, HandOverCause::Shutdown);
-            }
-            match turn.memory.hand_over.is_some() {
-                true => {
-                    let told = lead::tell(turn, *term, sql);
-                    handover::while_serving(turn, sql, told)
-                }
-                false => stop(turn),
-            }
-        }
+        (Leadership::Mine(term), Server::Primary(sql)) => hand_over(turn, *term, sql),
         (_, Server::Foreign(_)) if is_up(turn) => stop(turn),
         (Leadership::Mine(term), Server::Down(control)) => match turn.memory.hand_over.is_some() {
             true => handover::go_on(turn, *term, Some(control)),
             false if turn.just_finished(JobKind::ReleaseLeadership) => exit(turn),
-            false => demote::release(turn, *term, Reason::ShuttingDown),
+            false => {
+                let because = because(turn);
+                demote::release(turn, *term, because)
+            }
         },
         (
             Leadership::Mine(term),
             Server::Empty | Server::HalfMade | Server::Inaccessible(_) | Server::Foreign(_),
         ) => match turn.just_finished(JobKind::ReleaseLeadership) {
             true => exit(turn),
-            false => demote::release(turn, *term, Reason::ShuttingDown),
+            false => {
+                let because = because(turn);
+                demote::release(turn, *term, because)
+            }
         },
-        (_, Server::Standby(_)) if sync::leave(turn) => Reason::ShuttingDown,
+        (_, Server::Standby(_)) if sync::leave(turn) => because(turn),
         (_, Server::Primary(_) | Server::Standby(_) | Server::Silent) => stop(turn),
         (_, Server::Unknown) => {
             turn.wake_in(Duration::from_millis(100), WaitingOn::Postgres);
-            Reason::ShuttingDown
+            because(turn)
         }
         (_, _) => exit(turn),
+    }
+}
+
+/// My pod ends, or is gone, and I lead: the same, but that the supervisor goes on. It follows the next leader, and does
+/// not lead again.
+pub(super) fn cease_to_lead(turn: &mut Turn<'_>, term: Term, server: &Server<'_>, end: PodEnd) -> Reason {
+    match server {
+        Server::Primary(sql) => hand_over(turn, term, sql),
+        Server::Down(control) if turn.memory.hand_over.is_some() => {
+            handover::go_on(turn, term, Some(control))
+        }
+        Server::Silent => stop(turn),
+        Server::Unknown => {
+            turn.wake_in(Duration::from_millis(100), WaitingOn::Postgres);
+            Reason::PodEnds(end)
+        }
+        Server::Standby(_)
+        | Server::Down(_)
+        | Server::Empty
+        | Server::HalfMade
+        | Server::Inaccessible(_)
+        | Server::Foreign(_) => demote::release(turn, term, Reason::PodEnds(end)),
+    }
+}
+
+/// One try; where it fails PostgreSQL stops all the same.
+fn hand_over(turn: &mut Turn<'_>, term: Term, sql: &SqlFacts) -> Reason {
+    if turn.memory.hand_over.is_none() && !turn.memory.left_in_vain {
+        handover::begin(turn, HandOverCause::Shutdown);
+    }
+    match turn.memory.hand_over.is_some() {
+        true => {
+            let told = lead::tell(turn, term, sql);
+            handover::while_serving(turn, sql, told)
+        }
+        false => stop(turn),
     }
 }
 
@@ -71,10 +103,17 @@ fn is_up(turn: &Turn<'_>) -> bool {
 
 fn stop(turn: &mut Turn<'_>) -> Reason {
     turn.act(Action::Start(Job::Stop { mode: StopMode::Fast, within: follow::STANDBY_STOP_WITHIN }));
-    Reason::ShuttingDown
+    because(turn)
 }
 
 pub(super) fn exit(turn: &mut Turn<'_>) -> Reason {
     turn.act(Action::Exit(ExitBecause::Asked));
-    Reason::ShuttingDown
+    because(turn)
+}
+
+fn because(turn: &Turn<'_>) -> Reason {
+    match turn.pod_end().filter(|_| !turn.seen.shutting_down) {
+        Some(end) => Reason::PodEnds(end),
+        None => Reason::ShuttingDown,
+    }
 }

@@ -72,8 +72,12 @@ fn go_on(turn: &mut Turn<'_>, situation: Situation, leadership: &Leadership, ser
         (leadership, turn.seen.watchdog_failed, &turn.memory.hand_over)
     {
         demote::release(turn, *term, Reason::WatchdogFailed)
-    } else if turn.seen.shutting_down {
+    } else if turn.ends() {
         shutdown::go_on(turn, leadership, server)
+    } else if let (Leadership::Mine(term), Some(end), None) =
+        (leadership, turn.pod_end(), turn.writes_refused())
+    {
+        shutdown::cease_to_lead(turn, *term, server, end)
     } else {
         act(turn, situation, leadership, server)
     }
@@ -161,10 +165,10 @@ fn busy(turn: &mut Turn<'_>, running: &Running, leadership: &Leadership) -> Reas
     let leads = matches!(leadership, Leadership::Mine(_));
     let pointless = match job {
         JobKind::Promote => !leads,
-        JobKind::Bootstrap | JobKind::Clone | JobKind::CrashRecovery => turn.seen.shutting_down,
-        JobKind::StartStandby => turn.seen.shutting_down || follow::is_overtaken(turn, running, leadership),
+        JobKind::Bootstrap | JobKind::Clone | JobKind::CrashRecovery => turn.ends(),
+        JobKind::StartStandby => turn.ends() || follow::is_overtaken(turn, running, leadership),
         // A restart's checkpoint may take long; that of a hand-over has the hand-over's deadline.
-        JobKind::Checkpoint => turn.seen.shutting_down && turn.memory.hand_over.is_none(),
+        JobKind::Checkpoint => turn.ends() && turn.memory.hand_over.is_none(),
         JobKind::TakeLeadership
         | JobKind::HandOver
         | JobKind::ReleaseLeadership

@@ -6,8 +6,11 @@ use std::time::Duration;
 use super::{Decision, Memory, peers};
 use crate::model::{
     Action, ClusterView, FollowTarget, Job, JobKind, MemberKey, MemberName, Moment, Observation, PeerAnswer,
-    PodRole, PrimaryRoute, Reason, WaitingOn, slot_name,
+    PodEnd, PodRole, PrimaryRoute, Reason, WaitingOn, slot_name,
 };
+
+/// A renewal that was asked for is asked for again after this.
+const LEASE_SOON: Duration = Duration::from_millis(200);
 
 /// What a rule sees and fills in. Rules read `seen`, change `memory`, push `actions`, and return the reason.
 pub(super) struct Turn<'a> {
@@ -36,8 +39,32 @@ impl<'a> Turn<'a> {
         self.seen.writes.refused.as_deref()
     }
 
+    /// What has become of my pod; in pause it is no reason for anything.
+    pub(super) fn pod_end(&self) -> Option<PodEnd> {
+        self.seen.pod_end.filter(|_| !self.seen.settings.pause)
+    }
+
+    /// The supervisor is to end: it was asked to, or a member of my name is to run in the pod that has taken the place
+    /// of mine.
+    pub(super) fn ends(&self) -> bool {
+        self.seen.shutting_down || self.pod_end() == Some(PodEnd::Replaced)
+    }
+
     pub(super) fn act(&mut self, action: Action) {
         self.actions.push(action);
+    }
+
+    /// Whether there is a lease under which something can be asked for. One that etcd does not know any more is none:
+    /// the next renewal brings another.
+    pub(super) fn has_lease(&mut self) -> bool {
+        let lease = self.seen.lease.lease;
+        if lease.is_some() && lease == self.memory.lease_gone {
+            self.act(Action::RenewLease);
+            self.wake_in(LEASE_SOON, WaitingOn::Lease);
+            return false;
+        }
+        self.memory.asked_under = lease;
+        lease.is_some()
     }
 
     /// Starts a long action, unless its last failure asks for a pause.

@@ -124,7 +124,7 @@ pub(super) fn clear(turn: &mut Turn<'_>, leadership: &Leadership, server: &Serve
     };
     let sent = turn.memory.unfenced_cleared;
     let due = sent.is_none_or(|(revision, at)| revision != key.mod_revision || at + AGAIN_AFTER <= turn.now);
-    if !turn.seen.shutting_down && due {
+    if !turn.ends() && due {
         turn.memory.unfenced_cleared = Some((key.mod_revision, turn.now));
         write(turn, None, primaries);
     }

@@ -8,6 +8,8 @@ use crate::model::{Moment, PodFailure};
 const FIRST: Duration = Duration::from_millis(100);
 /// Rare enough for an API server in trouble, and often enough for a label that is late.
 const LONGEST: Duration = Duration::from_secs(5);
+/// One that is not there is not kept from its work by who knocks: its return is noticed within half a second.
+const LONGEST_UNREACHABLE: Duration = Duration::from_millis(350);
 /// What a server that says 429 is given when it names no time itself.
 const TOO_MANY: Duration = Duration::from_secs(1);
 /// So many conflicts in a row are thought over again at once.
@@ -51,8 +53,13 @@ impl Backoff {
             PodFailure::TooMany => failure.retry_after.unwrap_or(TOO_MANY).min(ASKED_MAX),
             // It needs no answer of the API, but a renewal of the lease.
             PodFailure::NewerTerm => FIRST,
+            PodFailure::Unreachable => {
+                let pause = spread(self.grown().min(LONGEST_UNREACHABLE), now);
+                // Whatever it says when it is back comes from a server that has just begun.
+                self.failures = self.failures.min(1);
+                pause
+            }
             PodFailure::Unconfigured
-            | PodFailure::Unreachable
             | PodFailure::Silent
             | PodFailure::Unauthorized
             | PodFailure::Forbidden
@@ -60,16 +67,21 @@ impl Backoff {
             | PodFailure::OtherPod
             | PodFailure::Gone
             | PodFailure::Server
-            | PodFailure::Other => {
-                let pause = (FIRST * 2u32.saturating_pow(self.failures.min(16))).min(LONGEST);
-                // Three members that fail at the same moment do not come back at the same moment.
-                pause + pause.mul_f64((now.as_nanos() % 1000) as f64 / 4000.0)
-            }
+            | PodFailure::Other => spread(self.grown().min(LONGEST), now),
         };
         self.failures += 1;
         self.asked = failure.kind == PodFailure::TooMany;
         self.not_before = Some(now + pause);
     }
+
+    fn grown(&self) -> Duration {
+        FIRST * 2u32.saturating_pow(self.failures.min(16))
+    }
+}
+
+/// Three members that fail at the same moment do not come back at the same moment.
+fn spread(pause: Duration, now: Moment) -> Duration {
+    pause + pause.mul_f64((now.as_nanos() % 1000) as f64 / 4000.0)
 }
 
 #[cfg(test)]
@@ -91,6 +103,9 @@ mod tests {
     fn pauses_grow_up_to_a_bound_and_a_refused_token_is_read_again_at_once() {
         assert_eq!(pauses(&[PodFailure::Server; 8]), [100, 200, 400, 800, 1600, 3200, 5000, 5000]);
         assert_eq!(pauses(&[PodFailure::Unauthorized; 3]), [0, 200, 400]);
+        assert_eq!(pauses(&[PodFailure::Unreachable; 4]), [100, 200, 350, 350]);
+        let returns = [[PodFailure::Unreachable; 4], [PodFailure::Server; 4]].concat();
+        assert_eq!(pauses(&returns)[4..], [400, 800, 1600, 3200]);
         assert_eq!(pauses(&[PodFailure::TooMany; 2]), [1000, 1000]);
         assert_eq!(pauses(&[PodFailure::Conflict; 7]), [0, 0, 0, 0, 0, 100, 100]);
     }

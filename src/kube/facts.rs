@@ -3,7 +3,7 @@
 use tokio::sync::watch;
 
 use super::failure::Failure;
-use crate::model::{PodFacts, PodTask, PodTrouble};
+use crate::model::{PodEnd, PodFacts, PodTask, PodTrouble};
 use crate::os::clock;
 
 /// The facts, published at every change that an operator would want to see.
@@ -23,6 +23,18 @@ impl Facts {
         self.0.send_if_modified(|facts| {
             let changed = facts.role.as_deref() != role;
             facts.role = role.map(str::to_owned);
+            changed
+        });
+    }
+
+    /// What has become of the pod.
+    pub(super) fn ends(&self, end: Option<PodEnd>) {
+        self.0.send_if_modified(|facts| {
+            let changed = facts.end != end;
+            if let Some(end) = end.filter(|_| changed) {
+                tracing::warn!("{end}: leadership is handed over where it is mine");
+            }
+            facts.end = end;
             changed
         });
     }

@@ -14,8 +14,8 @@ use crate::os::clock;
 
 /// What was seen.
 pub(super) enum Seen<K> {
-    /// All that there are.
-    All(Vec<K>),
+    /// All that there are, at this version.
+    All(Vec<K>, String),
     /// One is new, or is not what it was.
     Changed(K),
     /// One is gone, or is not selected any more; as it was last.
@@ -49,7 +49,7 @@ async fn list_and_watch<K: Object>(
     tell: &mut impl FnMut(Seen<K>),
 ) -> Result<(), Failure> {
     let (mut version, listed) = api.list(selector).await?;
-    tell(Seen::All(listed));
+    tell(Seen::All(listed, version.clone()));
     loop {
         let mut changes = pin!(api.watch::<K>(selector, &version).await?);
         backoff.succeeded();

@@ -9,6 +9,7 @@ use tokio::sync::watch;
 use super::api::{Api, KubeSetup};
 use super::event::{self, Told};
 use super::facts::Facts;
+use super::life::Life;
 use super::pod::{self, Wanted, is_newer};
 use super::service::{self, Slices};
 use super::{labels, rivals, strip};
@@ -68,9 +69,12 @@ pub(super) struct Shared {
     led_until: Mutex<Option<Moment>>,
     /// The own pod as last read.
     pub(super) own: watch::Sender<Own>,
+    /// How often the own pod was listed: the API server answers, and what failed before is tried at once.
+    pub(super) listed: watch::Sender<u64>,
     /// The term in which no other pod was found to say that it leads.
     pub(super) stripped: watch::Sender<Option<Term>>,
     own_uid: OnceLock<String>,
+    life: Mutex<Life>,
     grounds: OnceLock<Grounds>,
 }
 
@@ -86,8 +90,10 @@ impl Kube {
             slices: watch::Sender::default(),
             led_until: Mutex::default(),
             own: watch::Sender::default(),
+            listed: watch::Sender::default(),
             stripped: watch::Sender::default(),
             own_uid,
+            life: Mutex::default(),
             grounds: OnceLock::new(),
         });
         tokio::spawn(labels::watch_own(shared.clone()));
@@ -199,6 +205,7 @@ impl Shared {
             // Kept from the first time on.
             let _ = self.own_uid.set(uid);
         }
+        self.note_life(|life, uid| life.read(&pod.metadata, uid));
         self.own.send_if_modified(|own| {
             let newer = own.pod().is_none_or(|known| is_newer(&pod.metadata, &known.metadata));
             if newer {
@@ -208,10 +215,17 @@ impl Shared {
         });
     }
 
-    /// The own pod is not there.
-    pub(super) fn lost(&self) {
+    /// The own pod is not there; `note` says what that proves.
+    pub(super) fn lost(&self, note: impl FnOnce(&mut Life, Option<&String>)) {
         self.note_led();
+        self.note_life(note);
         self.own.send_replace(Own::Gone);
+    }
+
+    fn note_life(&self, note: impl FnOnce(&mut Life, Option<&String>)) {
+        let mut life = self.life.lock().expect("nobody panics with it");
+        note(&mut life, self.own_uid());
+        self.facts.ends(life.end());
     }
 
     pub(super) fn own_pod(&self) -> Option<Pod> {

@@ -24,10 +24,15 @@ const STATUS_WAITS: Duration = Duration::from_secs(1);
 pub(super) async fn watch_own(shared: Arc<Shared>) {
     let selector = Selector::Named(shared.api.setup().pod.clone());
     let tell = |seen: Seen<Pod>| match seen {
-        Seen::All(pods) if pods.is_empty() => shared.lost(),
-        Seen::All(pods) => pods.into_iter().for_each(|pod| shared.read(pod)),
+        Seen::All(pods, version) => {
+            match pods.is_empty() {
+                true => shared.lost(|life, uid| life.missed(&version, uid)),
+                false => pods.into_iter().for_each(|pod| shared.read(pod)),
+            }
+            shared.listed.send_modify(|count| *count += 1);
+        }
         Seen::Changed(pod) => shared.read(pod),
-        Seen::Gone(_) => shared.lost(),
+        Seen::Gone(pod) => shared.lost(|life, uid| life.deleted(&pod.metadata, uid)),
     };
     follow((&shared.api, &shared.facts, PodTask::Watch), &selector, tell).await;
 }
@@ -36,6 +41,7 @@ pub(super) async fn watch_own(shared: Arc<Shared>) {
 pub(super) async fn keep(shared: Arc<Shared>) {
     let mut keeping = Keeping::default();
     let (mut wanted, mut seen) = (shared.wanted.subscribe(), shared.own.subscribe());
+    let mut listed = shared.listed.subscribe();
     loop {
         let (now_wanted, now_seen) = (wanted.borrow_and_update().clone(), seen.borrow_and_update().clone());
         if now_wanted.role != keeping.role {
@@ -46,6 +52,12 @@ pub(super) async fn keep(shared: Arc<Shared>) {
                 shared.facts.moot(PodTask::Strip);
             }
         }
+        let now_listed = *listed.borrow_and_update();
+        if now_listed != keeping.listed {
+            keeping.listed = now_listed;
+            keeping.label.hurry();
+            keeping.gate.hurry();
+        }
         // A step that is about to write what is not wanted any more is given up: what it sent is overtaken by version.
         let role = now_wanted.role;
         let step = tokio::select! {
@@ -55,6 +67,7 @@ pub(super) async fn keep(shared: Arc<Shared>) {
         tokio::select! {
             _ = wanted.changed() => {}
             _ = seen.changed() => {}
+            _ = listed.changed() => {}
             () = clock::sleep_until_some(step) => {}
         }
     }
@@ -63,6 +76,8 @@ pub(super) async fn keep(shared: Arc<Shared>) {
 #[derive(Default)]
 struct Keeping {
     role: Option<PodRole>,
+    /// How often the pod had been listed at the last look.
+    listed: u64,
     label: Backoff,
     gate: Backoff,
     /// Since when the status alone differs.

@@ -26,6 +26,7 @@ mod facts;
 mod failure;
 mod follow;
 mod labels;
+mod life;
 mod pod;
 mod rivals;
 mod service;

@@ -42,7 +42,7 @@ async fn watch(shared: &Shared, term: Term) {
     let found = Notify::new();
     let tell = |seen: Seen<Pod>| {
         let pods = match seen {
-            Seen::All(pods) => pods,
+            Seen::All(pods, _) => pods,
             Seen::Changed(pod) => vec![pod],
             Seen::Gone(_) => return,
         };

@@ -45,7 +45,7 @@ pub(super) async fn watch(shared: Arc<Shared>, service: String) {
     let selector = Selector::Labelled(format!("{}={service}", slice::SERVICE));
     let mut warned = BTreeSet::new();
     let tell = |seen: Seen<EndpointSlice>| match seen {
-        Seen::All(slices) => {
+        Seen::All(slices, _) => {
             shared.note_led();
             shared.slices.send_replace(Some(Slices { by_name: BTreeMap::new(), at: clock::now() }));
             for slice in slices {
@@ -99,15 +99,21 @@ fn forget(shared: &Shared, name: &str) {
 
 /// Keeps the slices. Runs for as long as the supervisor.
 pub(super) async fn keep(shared: Arc<Shared>, name: String) {
-    let mut keeping =
-        Keeping { name, service: None, route: PrimaryRoute::Unchanged, backoff: Backoff::default() };
+    let mut keeping = Keeping {
+        name,
+        service: None,
+        route: PrimaryRoute::Unchanged,
+        listed: 0,
+        backoff: Backoff::default(),
+    };
     let (mut route, mut own) = (shared.route.subscribe(), shared.own.subscribe());
-    let mut slices = shared.slices.subscribe();
+    let (mut slices, mut listed) = (shared.slices.subscribe(), shared.listed.subscribe());
     loop {
         let now_wanted = *route.borrow_and_update();
         let now_seen = (own.borrow_and_update().clone(), slices.borrow_and_update().clone());
-        if now_wanted != keeping.route {
-            keeping.route = now_wanted;
+        let now_listed = *listed.borrow_and_update();
+        if (now_wanted, now_listed) != (keeping.route, keeping.listed) {
+            (keeping.route, keeping.listed) = (now_wanted, now_listed);
             keeping.backoff.hurry();
         }
         // A step for a route that is not wanted any more is given up: what it sent is overtaken by version.
@@ -119,6 +125,7 @@ pub(super) async fn keep(shared: Arc<Shared>, name: String) {
             _ = route.changed() => {}
             _ = own.changed() => {}
             _ = slices.changed() => {}
+            _ = listed.changed() => {}
             () = clock::sleep_until_some(step) => {}
         }
     }
@@ -129,6 +136,8 @@ struct Keeping {
     name: String,
     service: Option<(Moment, Service)>,
     route: PrimaryRoute,
+    /// How often the own pod had been listed at the last look.
+    listed: u64,
     backoff: Backoff,
 }
 

@@ -57,6 +57,19 @@ impl ClusterView {
         self.members.get_key_value(&self.leader.as_ref()?.name)
     }
 
+    /// How far the leader has certainly come: what it published last, or what a member on its timeline has shown since.
+    /// `None` while it has published nothing.
+    pub fn known_end(&self) -> Option<Lsn> {
+        let published = self.status.as_ref()?.optime.filter(|lsn| lsn.is_known())?;
+        let timeline = self.leader_member().and_then(|(_, leader)| leader.record.timeline);
+        let with_it = self
+            .members
+            .values()
+            .map(|member| &member.record)
+            .filter(|record| timeline.is_some() && record.timeline == timeline);
+        with_it.filter_map(|record| record.xlog_location.max(record.receive_lsn)).chain([published]).max()
+    }
+
     /// The record of synchronous replication, if one is in force.
     pub fn sync_record(&self) -> Option<&SyncRecord> {
         self.sync.as_ref().map(|key| &key.record).filter(|record| record.is_in_force())

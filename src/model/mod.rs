@@ -55,7 +55,7 @@ pub use nearest::nearest;
 pub use no_data_reason::NoDataReason;
 pub use observation::{Finished, LeaderBranch, Me, Observation, Outcome, Running, View, WriteFacts};
 pub use peer::{PeerAnswer, PeerIdentity, Session};
-pub use pod::{PodFacts, PodFailure, PodNames, PodRole, PodTask, PodTrouble, PrimaryRoute};
+pub use pod::{PodEnd, PodFacts, PodFailure, PodNames, PodRole, PodTask, PodTrouble, PrimaryRoute};
 pub use postgres::{
     ControlFile, ControlState, DataDirectory, PostgresFacts, Process, SlotFacts, SqlFacts, Standby,
     WalReceiver,

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Branch, CloneProgress, ClusterView, Job, JobKind, LeaseFacts, Lsn, MemberName, Moment, PeerAnswer,
-    PeerIdentity, PostgresFacts, Request, Session, Settings, Tags, WallTime,
+    PeerIdentity, PodEnd, PostgresFacts, Request, Session, Settings, Tags, WallTime,
 };
 
 /// Everything one decision is made from. Nothing is read twice, and every fact carries its age.
@@ -42,6 +42,9 @@ pub struct Observation {
     /// The watchdog is required and cannot be used.
     #[serde(default)]
     pub watchdog_failed: bool,
+    /// The pod that this member runs in ends, or is gone.
+    #[serde(default)]
+    pub pod_end: Option<PodEnd>,
     /// What does not work with the Kubernetes API, where this member runs in a pod.
     #[serde(default)]
     pub pod_trouble: Option<String>,
@@ -150,6 +153,8 @@ pub enum Outcome {
     Failed(String),
     /// etcd takes no writes, for the reason given: it was not done, and nothing of it is on its way.
     Refused(String),
+    /// The lease under which it was to be done is gone: it was not done, and nothing of it is on its way.
+    LeaseGone,
     /// It was cancelled.
     Cancelled,
 }

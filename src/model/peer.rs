@@ -120,6 +120,9 @@ pub struct PeerAnswer {
     pub tags: Tags,
     /// It cannot use the watchdog it is required to use.
     pub watchdog_failed: bool,
+    /// Its pod ends, or is gone: it does not lead any more.
+    #[serde(default)]
+    pub pod_ends: bool,
     /// It gave the leader key away because it cannot serve, or finds itself too far behind: nobody waits for it.
     pub yields: bool,
     /// It looked into its data directory and found nothing of use: there is nothing that only it holds.
@@ -149,6 +152,7 @@ impl PeerAnswer {
             timeline: None,
             tags: Tags::default(),
             watchdog_failed: false,
+            pod_ends: false,
             yields: false,
             no_data: false,
             store: StoreMark::default(),

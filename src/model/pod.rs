@@ -1,6 +1,7 @@
 //! The pod a member runs in, as far as decisions and the rim know of it. Labels route; nothing safe rests on them.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
@@ -29,6 +30,29 @@ pub enum PrimaryRoute {
     Unchanged,
     /// Not my address: sessions here would not be those of the leader's Postgres.
     NotHere,
+}
+
+/// The end of the pod that a member runs in, as the API server has proved it. Its silence proves nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum PodEnd {
+    /// It was asked to end: SIGTERM comes once its kubelet hears of that.
+    Deleting,
+    /// It is not there any more: no Service leads here.
+    Gone,
+    /// Another one has its name: a member of my name is to run there.
+    Replaced,
+}
+
+impl fmt::Display for PodEnd {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            PodEnd::Deleting => "this pod is being deleted",
+            PodEnd::Gone => "this pod was deleted, and its container still runs",
+            PodEnd::Replaced => {
+                "this pod was deleted, its container still runs, and another pod has its name"
+            }
+        })
+    }
 }
 
 /// The words that are written on pods.
@@ -70,6 +94,8 @@ impl Default for PodNames {
 pub struct PodFacts {
     /// The value of the role's label, as last shown; `None` when there is none.
     pub role: Option<String>,
+    /// The pod ends, or is gone.
+    pub end: Option<PodEnd>,
     /// What does not work now, by what it was asked for.
     pub trouble: BTreeMap<PodTask, PodTrouble>,
     /// Answers that were no success, by task and kind, since the start.
@@ -80,8 +106,8 @@ impl PodFacts {
     /// Every trouble on one line, for the operator; `None` when all is well.
     pub fn complaint(&self) -> Option<String> {
         let lasting = self.trouble.iter().filter(|(_, trouble)| trouble.lasts());
-        let texts: Vec<String> =
-            lasting.map(|(task, trouble)| format!("{}: {}", task.as_str(), trouble.kind.as_str())).collect();
+        let troubles = lasting.map(|(task, trouble)| format!("{}: {}", task.as_str(), trouble.kind.as_str()));
+        let texts: Vec<String> = self.end.map(|end| end.to_string()).into_iter().chain(troubles).collect();
         (!texts.is_empty()).then(|| texts.join(", "))
     }
 }

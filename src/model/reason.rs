@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::{JobKind, MemberName, NoDataReason, StoreReason, SyncReason, UnfencedReason, Unfit};
+use super::{JobKind, MemberName, NoDataReason, PodEnd, StoreReason, SyncReason, UnfencedReason, Unfit};
 
 /// The operator's sentence, as a type: log, REST, command line and tests use the same value.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -59,6 +59,8 @@ pub enum Reason {
     Yielding,
     NoFailoverTag,
     WatchdogFailed,
+    /// No leader runs in a pod that ends or is gone.
+    PodEnds(PodEnd),
     ReplicaMustNotRebuild {
         me: MemberName,
     },
@@ -181,6 +183,7 @@ impl Reason {
                 | Reason::DataUnreadable(_)
                 | Reason::NoFailoverTag
                 | Reason::WatchdogFailed
+                | Reason::PodEnds(_)
                 | Reason::ReplicaMustNotRebuild { .. }
                 | Reason::TooFarBehind { .. }
                 | Reason::OldTimeline
@@ -271,6 +274,7 @@ impl fmt::Display for Reason {
             Reason::WatchdogFailed => {
                 write!(f, "the watchdog is required and cannot be used: mend it, or let another member lead")
             }
+            Reason::PodEnds(end) => write!(f, "{end}: nobody leads in it, another member has to"),
             Reason::NoFailoverTag => write!(
                 f,
                 "nobody leads, and I have the tag nofailover: to let me lead remove it from my file (tags.nofailover) \

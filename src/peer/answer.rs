@@ -32,6 +32,7 @@ pub(super) fn read(asked_at: Moment, text: &str) -> PeerAnswer {
         role,
         tags,
         watchdog_failed,
+        pod_ends: read("pod_ends").is_some(),
         no_data: read("no_data") == Some(Value::Bool(true)),
         store: read("store").and_then(|mark| serde_json::from_value(mark).ok()).unwrap_or_default(),
         yields: read("yields_leadership") == Some(Value::Bool(true)),

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use matriarch::etcd::Keys;
-use matriarch::model::{MemberName, Moment, Settings, StoreSeen};
+use matriarch::model::{MemberName, Moment, PodEnd, Settings, StoreSeen};
 
 use super::clients::Ledger;
 use super::clock::{At, Clock};
@@ -49,6 +49,8 @@ pub(crate) struct Machine {
     pub(crate) store_seen: StoreSeen,
     /// Nobody reads the log any more; nobody ever will.
     pub(crate) unread: bool,
+    /// The pod that it is ends, or is gone.
+    pub(crate) pod_end: Option<PodEnd>,
     /// So many faults keep a supervisor that starts from telling what runs.
     pub(crate) untold: u32,
     /// The postmaster came, went, or turned primary.
@@ -93,6 +95,7 @@ impl World {
             strain: Strain::default(),
             store_seen: StoreSeen::default(),
             unread: false,
+            pod_end: None,
             untold: 0,
             changed: Signal::default(),
             guard: GuardPlace::default(),

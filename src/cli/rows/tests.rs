@@ -48,6 +48,29 @@ fn the_table_a_patronictl_user_knows() {
     assert_eq!(text, expected);
 }
 
+/// The leader published before the others did: a lag counts from the furthest that is known of it, not from there.
+#[test]
+fn a_lag_counts_from_the_furthest_that_is_known_of_the_leader() {
+    let mut view = sample();
+    let mut ahead = view.members[&MemberName::new("m2").expect("a name")].clone();
+    ahead.record.receive_lsn = Some(Lsn(83_886_176 + 40 * MEGABYTE));
+    view.members.insert(MemberName::new("m4").expect("a name"), ahead.clone());
+    // What lies on another timeline says nothing of the leader.
+    ahead.record.receive_lsn = Some(Lsn(83_886_176 + 900 * MEGABYTE));
+    ahead.record.timeline = Some(crate::model::Timeline(1));
+    view.members.insert(MemberName::new("m5").expect("a name"), ahead);
+    let sheet = members("demo", &view, Detail::default());
+    let lags: Vec<_> = sheet.rows.iter().map(|row| row[7].clone()).collect();
+    assert_eq!(lags, [json!(null), json!(40), json!(null), json!(0), json!(0)]);
+    let body = wire::cluster_body("demo", &view);
+    assert_eq!(
+        (&body["members"][1]["receive_lag"], &body["members"][3]["receive_lag"]),
+        (&json!(40 * MEGABYTE), &json!(0))
+    );
+    view.status = None;
+    assert_eq!(wire::cluster_body("demo", &view)["members"][1]["receive_lag"], "unknown");
+}
+
 #[test]
 fn trouble_with_the_kubernetes_api_has_a_column_of_its_own() {
     let mut view = sample();

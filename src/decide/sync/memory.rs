@@ -91,7 +91,7 @@ impl Turn<'_> {
             _other => self.memory.reinitialize.is_some(),
         };
         let stays = self.memory.restart.is_none() && !is_to_be_cloned;
-        if stays && !self.seen.shutting_down {
+        if stays && !self.ends() {
             self.memory.sync.leaving_since = None;
         }
         let memory = &mut self.memory.sync;

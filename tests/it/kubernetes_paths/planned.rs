@@ -71,3 +71,27 @@ async fn a_rolling_restart_loses_nothing() {
     herd.assert_one_change_each();
     herd.assert_honest();
 }
+
+/// The pod of the leader is deleted by force, and its kubelet does not hear of it. The leader hands over at once, with
+/// a lease that does not run out meanwhile, follows, and says why it does not lead any more.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_whose_pod_was_deleted_by_force_hands_over() {
+    let herd = Herd::start(json!({ "ttl": 60, "loop_wait": 10, "synchronous_mode": "quorum" })).await;
+    let writer = herd.writer(0).await;
+    let before = herd.cluster.etcd.get("/service/herd/leader").await;
+    herd.kubernetes.delete_pod("m1").await;
+    let successor = herd.wait_for_successor(0, SOON).await;
+    assert_ne!(herd.cluster.etcd.get("/service/herd/leader").await, before);
+    writer.wait_for_more(50, SOON).await;
+    herd.cluster.wait_until_well().await;
+    let list = herd.cluster.members[successor].command(&["list"]).await;
+    let told = String::from_utf8_lossy(&list.stdout).into_owned();
+    assert!(told.contains("this pod was deleted, and its container still runs"), "{told}");
+    // It is no candidate any more.
+    let words = ["switchover", "--candidate", "m1", "--force"];
+    let output = herd.cluster.members[successor].command(&words).await;
+    assert!(!output.status.success(), "{output:?}");
+    let history = writer.stop_and_verify(&herd.cluster.members[successor]).await;
+    println!("reach through the Service: {:?} in all", history.away(PROMPT));
+    herd.assert_honest();
+}

@@ -1,10 +1,11 @@
 //! The own pod says what it shall, whoever writes on it, and a pod made anew under its name is left alone.
 
 use matriarch::kube::{KubeSetup, Told};
-use matriarch::model::{PodRole, Term};
+use matriarch::model::{PodEnd, PodRole, Term};
 use serde_json::{Value, json};
 
 use super::stand::{Labeller, Stand, TERM, WITHIN, annotation, role};
+use crate::support::kubernetes::Passage;
 use crate::support::until;
 
 #[tokio::test]
@@ -99,6 +100,47 @@ async fn a_pod_made_anew_under_the_same_name_is_not_touched_by_the_former_self()
     let new = stand.labeller("pg-0");
     new.kube.want(PodRole::Follower);
     stand.sees("pg-0", "a follower", |pod| role(pod) == Some("replica")).await;
+}
+
+/// What the API server proved of the pod is known at once; that it does not answer proves nothing.
+#[tokio::test]
+async fn the_end_of_the_pod_is_told_once_it_is_proved() {
+    let stand = Stand::faulty().await;
+    stand.make("pg-0", json!({}), json!({})).await;
+    let labeller = stand.labeller("pg-0");
+    labeller.lead(5);
+    stand.sees("pg-0", "a leader", |pod| role(pod) == Some("primary")).await;
+    stand.kubernetes.faulty().set_door("pg-0", Passage::Shut);
+    labeller.kube.want(PodRole::Nothing);
+    labeller.complains(Some("label: unreachable")).await;
+    assert_eq!(labeller.kube.facts().borrow().end, None);
+    stand.kubernetes.faulty().set_door("pg-0", Passage::Open);
+    stand.sees("pg-0", "no leader", |pod| role(pod).is_none()).await;
+    stand.ask_to_end("pg-0").await;
+    labeller.ends(PodEnd::Deleting).await;
+    stand.remove("pg-0").await;
+    labeller.ends(PodEnd::Gone).await;
+    stand.make("pg-0", json!({}), json!({})).await;
+    labeller.ends(PodEnd::Replaced).await;
+    // Of the pod made anew nothing is said.
+    let new = stand.labeller("pg-0");
+    new.kube.want(PodRole::Follower);
+    stand.sees("pg-0", "a follower", |pod| role(pod) == Some("replica")).await;
+    assert_eq!(new.kube.facts().borrow().end, None);
+}
+
+/// It was deleted while the API server could not be reached: the list says so.
+#[tokio::test]
+async fn a_pod_that_is_missing_in_a_fresh_list_is_gone() {
+    let stand = Stand::faulty().await;
+    stand.make("pg-0", json!({}), json!({})).await;
+    let labeller = stand.labeller("pg-0");
+    labeller.kube.want(PodRole::Follower);
+    stand.sees("pg-0", "a follower", |pod| role(pod) == Some("replica")).await;
+    stand.kubernetes.faulty().set_door("pg-0", Passage::Shut);
+    stand.remove("pg-0").await;
+    stand.kubernetes.faulty().set_door("pg-0", Passage::Open);
+    labeller.ends(PodEnd::Gone).await;
 }
 
 #[tokio::test]

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use matriarch::kube::{Kube, KubeSetup};
-use matriarch::model::{Moment, PodNames, PodRole, PrimaryRoute, Term};
+use matriarch::model::{Moment, PodEnd, PodNames, PodRole, PrimaryRoute, Term};
 use matriarch::os::clock;
 use serde_json::{Value, json};
 use tokio::sync::watch;
@@ -55,6 +55,17 @@ impl Stand {
     async fn change(&self, name: &str, metadata: Value) {
         let patch = json!({"metadata": metadata});
         let (code, answer) = self.kubernetes.patch("merge-patch", &format!("pods/{name}"), &patch).await;
+        assert_eq!(code, 200, "{answer}");
+    }
+
+    /// Deletes a pod as `kubectl` does, which lasts for as long as its kubelet does not hear of it.
+    pub(super) async fn ask_to_end(&self, name: &str) {
+        let path = format!("pods/{name}");
+        let (code, answer) =
+            self.kubernetes.patch("merge-patch", &path, &json!({"spec": {"nodeName": "n-1"}})).await;
+        assert_eq!(code, 200, "{answer}");
+        let (path, grace) = (self.kubernetes.path(&path), json!({"gracePeriodSeconds": 30}));
+        let (code, answer) = self.kubernetes.send("DELETE", &path, "application/json", &grace).await;
         assert_eq!(code, 200, "{answer}");
     }
 
@@ -163,6 +174,14 @@ impl Labeller {
         let before = *asked.borrow();
         let more = asked.wait_for(|now| before + 3 < *now);
         tokio::time::timeout(WITHIN, more).await.expect("it asks").expect("it lives");
+    }
+
+    /// Waits until that is known of the pod.
+    pub(super) async fn ends(&self, end: PodEnd) {
+        let mut facts = self.kube.facts();
+        let known = facts.wait_for(|facts| facts.end == Some(end));
+        let known = tokio::time::timeout(WITHIN, known).await.is_ok_and(|known| known.is_ok());
+        assert!(known, "waited for {end:?}, and it is {:?}", self.kube.facts().borrow().end);
     }
 
     /// Waits until the trouble is told, or gone.

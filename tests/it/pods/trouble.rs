@@ -82,6 +82,27 @@ async fn tries_become_rare_and_a_pause_that_was_asked_for_is_kept() {
     assert!(Duration::from_secs(2) <= asked[last].at - asked[last - 1].at, "it came back after 2 s");
 }
 
+/// The API server returns. That the watch works again is a sign of it: what failed is tried at once.
+#[tokio::test]
+async fn a_watch_that_works_again_is_a_reason_to_try_again() {
+    let stand = Stand::faulty().await;
+    stand.make("pg-0", json!({}), json!({})).await;
+    let labeller = stand.labeller("pg-0");
+    let fault = stand.kubernetes.faulty().inject(Fault::always(Effect::Status(500)).of("pg-0").on("patch"));
+    labeller.kube.want(PodRole::Follower);
+    let facts = labeller.kube.facts();
+    let refusal = (PodTask::Label, PodFailure::Server);
+    let often = async || (facts.borrow().failures.get(&refusal) >= Some(&6)).then_some(());
+    until(WITHIN, often).await.expect("it is refused again and again");
+    let last = patches(&stand).last().expect("it was asked").at;
+    stand.kubernetes.faulty().lift(fault);
+    stand.kubernetes.faulty().compact();
+    stand.kubernetes.faulty().end_watches(Ending::Expired);
+    stand.sees("pg-0", "a follower", |pod| role(pod) == Some("replica")).await;
+    let pause = patches(&stand).last().expect("it was asked").at - last;
+    assert!(pause < Duration::from_secs(3), "after {pause:?}, and not the 3.2 s that six failures ask for");
+}
+
 #[tokio::test]
 async fn an_expired_token_is_read_anew_from_its_file() {
     let stand = Stand::faulty().await;

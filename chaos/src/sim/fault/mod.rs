@@ -120,7 +120,7 @@ impl Sim {
             (world.etcd.slow_ms, world.etcd.deaf_watches, world.etcd.no_space) = (0, false, false);
             for machine in &mut world.machines {
                 (machine.disk.full, machine.disk.slow_ms, machine.replay_lag_ms) = (false, 0, 0);
-                (machine.strain, machine.untold) = (Strain::default(), 0);
+                (machine.strain, machine.untold, machine.pod_end) = (Strain::default(), 0, None);
             }
         }
         self.exec.set_stalls(0);

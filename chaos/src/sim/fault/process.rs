@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use matriarch::model::PodEnd;
+
 use crate::sim::executor::Pid;
 use crate::sim::world::Sim;
 
@@ -19,7 +21,8 @@ impl Sim {
             15..=29 => self.freeze_postgres(member),
             30..=41 => self.kill_supervisor(member),
             42..=55 => self.freeze_supervisor(member),
-            56..=65 => self.end_supervisor(member, self.lasts()),
+            56..=61 => self.end_supervisor(member, self.lasts()),
+            62..=65 => self.end_pod(member, self.lasts()),
             66..=75 => self.strike_guard(member),
             76..=81 => self.suspend(member),
             82..=86 => self.freeze_member(member),
@@ -115,6 +118,28 @@ impl Sim {
             self.note(|| format!("fault: {member}: supervisor is frozen for {lasts:?}"));
             self.freeze_for(pid, lasts);
         }
+    }
+
+    /// The API server says that the pod ends or is gone. The kubelet hears of it as long after as the next pod of that
+    /// name takes to start.
+    fn end_pod(&self, member: usize, lasts: Duration) {
+        let end = self.exec.chance(|chance| chance.pick(&[PodEnd::Deleting, PodEnd::Gone, PodEnd::Replaced]));
+        self.note(|| format!("fault: {member}: pod ends: {end:?}"));
+        self.world().machines[member].pod_end = end;
+        let supervisor = self.world().machines[member].supervisor.clone();
+        if let Some(supervisor) = supervisor {
+            supervisor.shared.bell.give(&self.exec);
+        }
+        let sim = self.clone();
+        self.nature(async move {
+            sim.exec.sleep(lasts).await;
+            let is_over = sim.world().faults_end <= sim.now();
+            if !is_over {
+                sim.end_supervisor(member, lasts);
+                sim.exec.sleep(lasts).await;
+            }
+            sim.world().machines[member].pod_end = None;
+        });
     }
 
     /// SIGTERM, and a start later on. In pause it leaves a primary behind, and says so in etcd.

@@ -183,6 +183,7 @@ impl Cycle {
             store: self.memory.store.mark(),
             because,
             yields: self.memory.stands_back(now),
+            pod_ends: seen.pod_end.is_some(),
             writes_refused: seen.writes.refused.is_some(),
         };
         for looker in lookers {
@@ -231,6 +232,7 @@ impl Cycle {
             requests: requests.into_iter().map(|request| self.numbered(request)).collect(),
             shutting_down: agent.shared.shutting_down.get(),
             watchdog_failed: false,
+            pod_end: agent.sim.world().machines[agent.member()].pod_end,
             pod_trouble: None,
             writes: agent.shared.etcd.writes(),
             wall: WallTime((agent.sim.now().0 / 1_000_000) as i64),

@@ -217,6 +217,7 @@ impl Agent {
             Ok(Cas::Done) => Outcome::Done,
             Ok(Cas::Lost) => Outcome::Lost,
             Err(Refusal::NoSpace) => Outcome::Refused("database space exceeded".to_owned()),
+            Err(Refusal::LeaseNotFound) => Outcome::LeaseGone,
             Err(refusal) => Outcome::Unknown(format!("{refusal:?}")),
         }
     }
@@ -226,6 +227,7 @@ impl Agent {
         match self.win_initialize(lease, seen).await {
             Ok(Cas::Done) => {}
             Ok(Cas::Lost) => return Outcome::Lost,
+            Err(Refusal::LeaseNotFound) => return Outcome::LeaseGone,
             Err(_) => return Outcome::Cancelled,
         }
         match self.sim.initdb(self.member()).await {

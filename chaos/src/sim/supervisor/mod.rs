@@ -53,6 +53,7 @@ pub(crate) struct Status {
     pub(crate) store: StoreMark,
     pub(crate) because: String,
     pub(crate) yields: bool,
+    pub(crate) pod_ends: bool,
     pub(crate) writes_refused: bool,
 }
 

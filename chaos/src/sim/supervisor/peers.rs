@@ -37,6 +37,7 @@ fn read(asked_at: Moment, (status, identity): &(Status, PeerIdentity)) -> PeerAn
         replayed,
         timeline: sql.timeline,
         yields: status.yields,
+        pod_ends: status.pod_ends,
         trouble: None,
         ..answer
     }

@@ -1,0 +1,64 @@
+//! etcd does not know the lease any more under which something is asked for: that waits for a new one.
+
+use matriarch::decide::Decision;
+use matriarch::model::{Action, DataDirectory, Job, JobKind, LeaseId, Outcome, Reason};
+
+use super::world::{World, primary, up, without};
+
+const NEW: LeaseId = LeaseId(0xD);
+
+fn starts(decision: &Decision, kind: JobKind) -> bool {
+    decision.actions.iter().any(|action| matches!(action, Action::Start(job) if job.kind() == kind))
+}
+
+/// Ticks until the lease is known to be gone, and then a new one is there.
+fn assert_waits_for_a_new_lease(mut world: World, kind: JobKind) {
+    assert!(starts(&world.tick(), kind));
+    world.ends(kind, Outcome::LeaseGone);
+    for _ in 0..100 {
+        let decision = world.later(5).tick();
+        assert_eq!(decision.because, Reason::NoLeaseYet, "{kind}");
+        assert!(!starts(&decision, kind), "{:?}", decision.actions);
+        assert!(decision.actions.contains(&Action::RenewLease), "{:?}", decision.actions);
+    }
+    world.seen.lease.lease = Some(NEW);
+    assert!(starts(&world.later(5).tick(), kind), "{kind}");
+}
+
+#[test]
+fn the_leader_key_is_not_asked_for_under_a_lease_that_is_gone() {
+    let mut world = World::new();
+    world.nobody_leads().answers("b", 900).answers("c", 900).tick();
+    world.later(5).answers("b", 900).answers("c", 900);
+    assert_waits_for_a_new_lease(world, JobKind::TakeLeadership);
+}
+
+#[test]
+fn nor_is_it_taken_back_by_a_running_primary() {
+    let mut world = World::new();
+    world.nobody_leads().postgres(up(primary(1000)));
+    assert_waits_for_a_new_lease(world, JobKind::TakeLeadership);
+}
+
+#[test]
+fn nor_is_a_cluster_made() {
+    let mut world = World::new();
+    world.nobody_leads().postgres(without(DataDirectory::Empty)).seen.me.wait_for_members =
+        Default::default();
+    let cluster = world.cluster();
+    cluster.initialize = None;
+    cluster.members.clear();
+    assert_waits_for_a_new_lease(world, JobKind::Bootstrap);
+}
+
+/// The answer comes when the lease has been replaced already.
+#[test]
+fn a_new_lease_is_used_at_once() {
+    let mut world = World::new();
+    world.nobody_leads().postgres(up(primary(1000)));
+    assert!(starts(&world.tick(), JobKind::TakeLeadership));
+    world.seen.lease.lease = Some(NEW);
+    let decision = world.later(5).ends(JobKind::TakeLeadership, Outcome::LeaseGone).tick();
+    let take = |action: &Action| matches!(action, Action::Start(Job::TakeLeadership { .. }));
+    assert!(decision.actions.iter().any(take), "{:?}", decision.actions);
+}
