@@ -83,10 +83,14 @@ impl State {
         (less_of && self.may_promise(&less)).then_some(Step::Promise(less))
     }
 
+    /// All that can confirm, or where the promise does not allow for so many, the voters among them.
     fn name_more(&self) -> Option<Step> {
-        let names = &self.names.names | &self.active.iter().cloned().collect();
-        let more = SyncNames { names, ..self.names.clone() };
-        (self.names.any && more != self.names && self.may_name(&more)).then_some(Step::Name(more))
+        let more = |who: &BTreeSet<MemberName>| {
+            let names = SyncNames { names: &self.names.names | who, ..self.names.clone() };
+            (self.names.any && names != self.names && self.may_name(&names)).then_some(Step::Name(names))
+        };
+        let active = self.active.iter().cloned().collect();
+        more(&active).or_else(|| more(&(&active & &self.record.voters)))
     }
 
     pub(super) fn promise(&self, quorum: usize, voters: BTreeSet<MemberName>) -> SyncRecord {

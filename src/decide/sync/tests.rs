@@ -73,6 +73,16 @@ fn the_transitions_of_mode_quorum() {
     }
 }
 
+/// The one standby that is named died before it had confirmed anything, and so did one voter; a voter and another
+/// standby stream. Commits waited for ever: two more names were too many for what is promised, and one was not tried.
+#[test]
+fn of_those_who_can_confirm_voters_are_named_where_all_are_too_many() {
+    let stuck = state("a", (2, "bce"), (1, "c", ""), "de", 1);
+    let first = quorum_steps(&stuck).into_iter().next().expect("a step");
+    let permitted = stuck.permit(first).expect("it goes on");
+    assert_eq!(text(&[permitted]), "GUC 1:ce");
+}
+
 #[test]
 fn the_transitions_of_mode_on() {
     let on = |leaders, voters, (names, confirmed): (&str, &str), active, wanted, strict| {

@@ -110,8 +110,12 @@ async fn runs(name: &str) {
     let place = Place::new();
     let mut etcd = Etcd::start(&place, &bundle);
     let kubernetes = Kubernetes::double().await;
+    let pod = kubernetes.create_pod("pg-1", json!({})).await;
     let kubeconfig = kubernetes.kubeconfig(place.path(), "pg-1");
     let mut member = Member::new(place, &bundle, &etcd.hosts());
+    member
+        .environment
+        .push(("POD_UID".to_owned(), pod["metadata"]["uid"].as_str().expect("it has").to_owned()));
     member.environment.push(("KUBECONFIG".to_owned(), kubeconfig.display().to_string()));
     member.environment.push(("MATRIARCH_KUBERNETES_NAMESPACE".to_owned(), kubernetes.namespace.clone()));
     let log = member.place.path().join("log");

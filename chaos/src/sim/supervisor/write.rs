@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use matriarch::etcd::{Compare, Keys, StoredKey, Txn};
 use matriarch::model::{
-    ClusterStatus, GenerationWrite, Grounds, LeaseId, MemberName, Term, Timeline, UnfencedPrimary,
+    ClusterStatus, GenerationWrite, Grounds, LeaseId, MemberName, PodEnd, Term, Timeline, UnfencedPrimary,
 };
 
 use super::configured::written;
@@ -116,7 +116,8 @@ impl Agent {
         let full = self.sim.world().etcd.no_space;
         let released = self.commit(self.keys().release_leadership(held, status)).await;
         if full && released == Ok(Cas::Done) {
-            invariant::released(&self.sim, self.member(), self.shared.shutting_down.get());
+            let replaced = self.sim.world().machines[self.member()].pod_end == Some(PodEnd::Replaced);
+            invariant::released(&self.sim, self.member(), self.shared.shutting_down.get() || replaced);
         }
         released
     }
