@@ -42,6 +42,7 @@ pub(super) fn view() -> ClusterView {
         leader: Some(LeaderKey { name: name("n1"), lease: None, term: Term(3) }),
         members: BTreeMap::from([(name("n1"), member(n1)), (name("n2"), member(n2))]),
         initialize: Some("7711116464809554881".to_owned()),
+        initialize_lease: None,
         config: Some(ConfigKey { text: r#"{"ttl":30,"postgresql":{}}"#.to_owned(), mod_revision: 5 }),
         status: Some(ClusterStatus { optime: Some(Lsn(1000)), ..ClusterStatus::default() }),
         history: Some(vec![HistoryLine {

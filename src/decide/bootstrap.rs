@@ -40,6 +40,11 @@ pub(super) fn create(turn: &mut Turn<'_>) -> Reason {
         false => registered.last_at.map(|at| at + wait),
     };
     Reason::NoData(match (cluster.initialize.as_deref(), &registered.with_data) {
+        // The answer to an earlier try was lost: the key is mine, and nobody else can go on.
+        (Some(""), _) if cluster.initialize_lease.is_some_and(|lease| turn.seen.lease.owns(lease)) => {
+            turn.start(Job::Bootstrap { seen: cluster.revision });
+            NoDataReason::NewCluster
+        }
         (Some(""), _) => NoDataReason::BootstrapElsewhere,
         (Some(_), _) => NoDataReason::NobodyToClone,
         (None, Some(member)) => NoDataReason::DataElsewhere { member: member.clone() },

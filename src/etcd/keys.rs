@@ -71,7 +71,9 @@ impl Keys {
             let text = String::from_utf8_lossy(&key.value);
             match name {
                 "leader" => view.leader = Some(leader(path, &text, key)?),
-                "initialize" => view.initialize = Some(text.into_owned()),
+                "initialize" => {
+                    (view.initialize, view.initialize_lease) = (Some(text.into_owned()), lease(key.lease));
+                }
                 "config" => view.config = config(&text, key.mod_revision),
                 "status" => view.status = Some(status(&text)),
                 "optime/leader" => legacy_optime = text.trim().parse().ok().map(Lsn),

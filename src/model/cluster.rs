@@ -28,6 +28,9 @@ pub struct ClusterView {
     pub members: BTreeMap<MemberName, MemberKey>,
     /// `None` before any bootstrap, empty while one runs, then the system identifier.
     pub initialize: Option<String>,
+    /// The lease on which that key hangs while the cluster is being made.
+    #[serde(default)]
+    pub initialize_lease: Option<LeaseId>,
     /// The dynamic configuration.
     pub config: Option<ConfigKey>,
     /// What the leader last published of its position and slots.

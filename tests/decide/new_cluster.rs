@@ -8,7 +8,7 @@ use matriarch::model::{
 use serde_json::{Value, json};
 
 use super::scenarios::jobs;
-use super::world::{World, control, down, name, primary, standby, up, without};
+use super::world::{MY_LEASE, THEIR_LEASE, World, control, down, name, primary, standby, up, without};
 
 const AWAITING: Reason = Reason::NoData(NoDataReason::AwaitingMembers { seconds: 10 });
 
@@ -103,6 +103,17 @@ fn the_time_begins_anew_when_etcd_loses_a_cluster() {
     world.later(60_000).tick();
     world.cluster().initialize = None;
     assert_eq!(outcome(world.later(10)), (vec![], AWAITING));
+}
+
+/// The answer to the transaction was lost, and the key hangs on a lease that does not end.
+#[test]
+fn a_cluster_that_i_began_to_make_is_gone_on_with() {
+    let mut world = empty();
+    world.cluster().initialize = Some(String::new());
+    world.cluster().initialize_lease = Some(THEIR_LEASE);
+    assert_eq!(outcome(&mut world), (vec![], Reason::NoData(NoDataReason::BootstrapElsewhere)));
+    world.cluster().initialize_lease = Some(MY_LEASE);
+    assert_eq!(outcome(&mut world), MADE());
 }
 
 fn asked(candidate: &str, leader: Option<&str>, rebuild: bool) -> FailoverKey {

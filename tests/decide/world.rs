@@ -39,6 +39,7 @@ impl World {
             leader: Some(leader("b", THEIR_LEASE)),
             members: BTreeMap::from(members),
             initialize: Some(SYSTEM_ID.to_string()),
+            initialize_lease: None,
             config: Some(ConfigKey { text: "{}".to_owned(), mod_revision: 3 }),
             status: Some(ClusterStatus { optime: Some(Lsn(1000)), ..ClusterStatus::default() }),
             history: Some(Vec::new()),

@@ -233,6 +233,7 @@ impl Member {
             leader,
             members: members.map(|member| (name(member), key(member, &keys, primaries[member]))).collect(),
             initialize: Some(SYSTEM_ID.to_string()),
+            initialize_lease: None,
             config: Some(ConfigKey { text: "{}".to_owned(), mod_revision: 1 }),
             status: Some(ClusterStatus { optime: Some(Member::lsn(0)), ..ClusterStatus::default() }),
             history: Some(Vec::new()),
