@@ -65,8 +65,7 @@ impl Cycle {
             }
             Action::PublishUnfenced(write) => self.publish_unfenced(write, seen),
             Action::SetSyncNames(names) => {
-                let _warned =
-                    self.local("synchronous_standby_names", self.tools.postgres.set_sync_names(names)).await;
+                self.local("synchronous_standby_names", self.tools.postgres.set_sync_names(names)).await;
             }
             Action::SetGate { closed } => self.local("gate", self.tools.postgres.set_gate(closed)).await,
             Action::RestoreInitialize { term, system_id } => {
@@ -193,13 +192,15 @@ impl Cycle {
         tokio::spawn(async move { report(&events, key, write.await.map(|_| ()), failed).await });
     }
 
+    /// A source that was not written is compared and written again, but not at once: the disk may be full.
     async fn follow(&self, target: Option<&FollowTarget>) {
-        let events = &self.tools.events;
-        let step = async {
-            let followed = self.tools.postgres.follow(target).await;
-            followed.inspect_err(|_| drop(events.send(Event::NotFollowed)))
-        };
-        self.local("follow", step).await;
+        if !self.tried("follow", self.tools.postgres.follow(target)).await {
+            let events = self.tools.events.clone();
+            tokio::spawn(async move {
+                tokio::time::sleep(WRITE_AGAIN_AFTER).await;
+                let _ = events.send(Event::NotFollowed);
+            });
+        }
     }
 
     async fn local<T>(
@@ -207,11 +208,21 @@ impl Cycle {
         what: &'static str,
         step: impl Future<Output = Result<T, crate::postgres::Error>>,
     ) {
+        let _warned = self.tried(what, step).await;
+    }
+
+    /// False where it failed or took too long, of which the log is told.
+    async fn tried<T>(
+        &self,
+        what: &'static str,
+        step: impl Future<Output = Result<T, crate::postgres::Error>>,
+    ) -> bool {
         match tokio::time::timeout(LOCAL_WITHIN, step).await {
-            Ok(Ok(_)) => {}
+            Ok(Ok(_)) => return true,
             Ok(Err(error)) => tracing::warn!(error = error.chain(), "{what} failed"),
             Err(_) => tracing::warn!("{what} took longer than {} s", LOCAL_WITHIN.as_secs()),
         }
+        false
     }
 
     fn checkpoint_aside(&self) {

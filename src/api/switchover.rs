@@ -231,10 +231,7 @@ async fn check_members(
         Some(((*name).clone(), handle.ask_peer(url.clone(), who).await?))
     };
     let answers = futures::future::join_all(asked.iter().map(ask)).await;
-    let good = |answer: &PeerAnswer| {
-        answer.reachable && !answer.tags.nofailover() && !answer.watchdog_failed && !answer.pod_ends
-    };
-    let good: Vec<_> = answers.into_iter().flatten().filter(|(_, answer)| good(answer)).collect();
+    let good: Vec<_> = answers.into_iter().flatten().filter(|(_, answer)| answer.may_lead()).collect();
     if good.is_empty() {
         let text = format!("{} is not possible: no good candidates have been found", kind.noun());
         return Err(Answer::text(412, text));

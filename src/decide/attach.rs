@@ -104,7 +104,8 @@ pub(super) fn is_elsewhere(turn: &Turn<'_>, target: &FollowTarget, sql: &SqlFact
 /// promoted again meanwhile: while etcd does not say that the term goes on, the standby is taken off its source, and
 /// compared with what that says of its history.
 pub(super) fn doubt(turn: &mut Turn<'_>, receives: bool) {
-    if receives || turn.seen.lease.renewed_since(turn.now - HEAR_ETCD_EVERY) {
+    let has_none = matches!(turn.memory.following, Some(Following::Nobody { .. }));
+    if receives || has_none || turn.seen.lease.renewed_since(turn.now - HEAR_ETCD_EVERY) {
         turn.memory.rejoin.leave_at = None;
         return;
     }

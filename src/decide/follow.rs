@@ -38,11 +38,11 @@ pub(super) fn leader(turn: &mut Turn<'_>, leader: &LeaderKey, sql: &SqlFacts) ->
     if *paused && !turn.seen.settings.pause {
         turn.act(Action::ResumeReplay);
     }
-    let streams = receiver.as_ref().is_some_and(|receiver| receiver.status == "streaming");
     attach::doubt(turn, receiver.is_some());
     if let Some(reason) = aim(turn, leader, sql) {
         return reason;
     }
+    let streams = receiver.as_ref().is_some_and(|receiver| receiver.status == "streaming");
     if streams || turn.seen.me.tags.nostream() {
         turn.memory.not_streaming_since = None;
         (turn.memory.rejoin.unfed, turn.memory.rejoin.wal_removed_by) = (None, None);

@@ -210,7 +210,7 @@ fn somebody_first(turn: &Turn<'_>, request: Option<&FailoverRequest>, sql: &SqlF
     let mine = (sql.timeline, sql.lsn());
     let my_priority = turn.seen.me.tags.failover_priority();
     let known = turn.others().filter_map(|(name, _)| Some((name, turn.peers.get(name)?)));
-    for (member, answer) in known.filter(|(_, answer)| counts(answer)) {
+    for (member, answer) in known.filter(|(_, answer)| answer.may_lead()) {
         let member = member.clone();
         if !answer.in_recovery {
             return Some(Reason::PrimaryStillAlive { member });
@@ -253,10 +253,6 @@ pub(super) fn comparable((timeline, lsn): (Option<Timeline>, Lsn)) -> (u32, Lsn)
     (timeline.map_or(0, |timeline| timeline.0), lsn)
 }
 
-fn counts(answer: &PeerAnswer) -> bool {
-    answer.reachable && !answer.tags.nofailover() && !answer.watchdog_failed && !answer.pod_ends
-}
-
 /// Whether another member could lead in my place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Candidates {
@@ -278,7 +274,7 @@ pub(super) fn candidates(turn: &mut Turn<'_>) -> Candidates {
     let all_answered = peers::ask(turn, &rivals);
     let fit = |(name, _): &(MemberName, String)| {
         turn.peers.get(name).is_some_and(|answer| {
-            let able = counts(answer) && answer.in_recovery && !answer.yields;
+            let able = answer.may_lead() && answer.in_recovery && !answer.yields;
             let theirs = (answer.timeline, answer.lsn);
             let near = sync::vouching(turn).is_some()
                 || too_far_behind(turn, shared_at_most(turn, answer)).is_none();

@@ -36,20 +36,14 @@ pub(super) fn go_on(turn: &mut Turn<'_>, leadership: &Leadership, server: &Serve
         (Leadership::Mine(term), Server::Down(control)) => match turn.memory.hand_over.is_some() {
             true => handover::go_on(turn, *term, Some(control)),
             false if turn.just_finished(JobKind::ReleaseLeadership) => exit(turn),
-            false => {
-                let because = because(turn);
-                demote::release(turn, *term, because)
-            }
+            false => release(turn, *term),
         },
         (
             Leadership::Mine(term),
             Server::Empty | Server::HalfMade | Server::Inaccessible(_) | Server::Foreign(_),
         ) => match turn.just_finished(JobKind::ReleaseLeadership) {
             true => exit(turn),
-            false => {
-                let because = because(turn);
-                demote::release(turn, *term, because)
-            }
+            false => release(turn, *term),
         },
         (_, Server::Standby(_)) if sync::leave(turn) => because(turn),
         (_, Server::Primary(_) | Server::Standby(_) | Server::Silent) => stop(turn),
@@ -109,6 +103,11 @@ fn stop(turn: &mut Turn<'_>) -> Reason {
 pub(super) fn exit(turn: &mut Turn<'_>) -> Reason {
     turn.act(Action::Exit(ExitBecause::Asked));
     because(turn)
+}
+
+fn release(turn: &mut Turn<'_>, term: Term) -> Reason {
+    let because = because(turn);
+    demote::release(turn, term, because)
 }
 
 fn because(turn: &Turn<'_>) -> Reason {

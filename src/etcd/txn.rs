@@ -62,11 +62,11 @@ pub struct Txn {
 impl Evidence {
     /// Whether the key as it is `now` shows it.
     pub fn is_shown_by(&self, now: Option<&StoredKey>) -> bool {
-        match (self, now) {
-            (Evidence::None, _) => false,
-            (Evidence::OnLease(lease), now) => now.is_some_and(|key| key.lease == lease.0),
-            (Evidence::Holds(text), now) => now.is_some_and(|key| key.value == text.as_bytes()),
-            (Evidence::Absent, now) => now.is_none(),
+        match self {
+            Evidence::None => false,
+            Evidence::OnLease(lease) => now.is_some_and(|key| key.lease == lease.0),
+            Evidence::Holds(text) => now.is_some_and(|key| key.value == text.as_bytes()),
+            Evidence::Absent => now.is_none(),
         }
     }
 }

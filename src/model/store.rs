@@ -201,8 +201,7 @@ impl StoreSeen {
         let newest = StoreKeys::of(view, &self.keys, Duration::ZERO).timeline;
         let remembered =
             self.keys.unfenced.iter().filter(|(_, left)| left.timeline.is_none() || newest <= left.timeline);
-        let shown = view.unfenced.iter().flat_map(|key| &key.primaries);
-        remembered.chain(shown).map(|(name, left)| (name.clone(), *left)).collect()
+        remembered.chain(view.unfenced(None)).map(|(name, left)| (name.clone(), *left)).collect()
     }
 
     /// What others are told.

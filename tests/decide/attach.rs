@@ -9,7 +9,7 @@ use matriarch::model::{
     TimelineHistory,
 };
 
-use super::world::{START, World, control, down, leader, name, quiet, silent, standby, up};
+use super::world::{START, World, control, down, leader, name, silent, standby, up};
 
 /// Where the segments end that the copy here has.
 const SEGMENTS_END: u64 = 4096;
@@ -240,7 +240,7 @@ fn a_standby_that_still_receives_from_before_gets_no_source() {
         let waits = world.later(100).tells("c", told).tick();
         assert_eq!((source(&waits), &waits.because), (None, &Reason::FormerSource { leader: name("c") }));
     }
-    let follows = world.later(100).postgres(up(quiet(1000))).tells("c", branch(&[(1, 1000)], 2, None)).tick();
+    let follows = world.later(100).receives_nothing().tells("c", branch(&[(1, 1000)], 2, None)).tick();
     assert_eq!(source(&follows), Some("c".to_owned()), "{follows:?}");
 }
 
@@ -254,7 +254,7 @@ fn a_standby_leaves_a_leader_that_was_promoted_anew() {
     world.led_by("b", 70).later(100).tick();
     let leaves = world.later(100).tells("b", promoted.clone()).tick();
     assert!(leaves.actions.contains(&Action::Follow(None)), "{leaves:?}");
-    let follows = world.later(100).postgres(up(quiet(1000))).tells("b", promoted).tick();
+    let follows = world.later(100).receives_nothing().tells("b", promoted).tick();
     assert_eq!(source(&follows), Some("b".to_owned()));
 }
 
@@ -278,7 +278,7 @@ fn a_stream_that_ended_unknown_to_etcd_is_not_taken_up_before_histories_are_comp
     world.led_by("b", 50).tick();
     world.later(100).tells("b", branch(&[], 1, None)).tick();
     world.later(100).tick();
-    let asks = world.later(5000).cut_off().postgres(up(quiet(1000))).tells("b", branch(&[], 1, None)).tick();
+    let asks = world.later(5000).cut_off().receives_nothing().tells("b", branch(&[], 1, None)).tick();
     assert!(asks.actions.contains(&Action::RenewLease), "{asks:?}");
     assert!(!asks.actions.contains(&Action::Follow(None)), "{asks:?}");
     let leaves = world.later(200).cut_off().tick();
@@ -300,10 +300,22 @@ fn a_stream_that_ended_in_a_term_that_goes_on_is_taken_up() {
     let mut world = World::new();
     world.led_by("b", 50).tick();
     world.later(100).tells("b", branch(&[], 1, None)).tick();
-    world.postgres(up(quiet(1000)));
+    world.receives_nothing();
     for _ in 0..30 {
         let stays = world.later(200).tick();
         let leaves = |action: &Action| matches!(action, Action::Follow(None) | Action::RenewLease);
         assert!(!stays.actions.iter().any(leaves), "{stays:?}");
+    }
+}
+
+/// It waits for nothing that etcd could say.
+#[test]
+fn a_standby_without_a_source_does_not_ask_etcd_again_and_again() {
+    let mut world = World::new();
+    world.seen.me.tags.0.insert("nostream".to_owned(), serde_json::json!(true));
+    world.led_by("b", 50).receives_nothing().tick();
+    for _ in 0..10 {
+        let rests = world.later(200).cut_off().tick();
+        assert!(!rests.actions.contains(&Action::RenewLease), "{rests:?}");
     }
 }

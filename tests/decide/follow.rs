@@ -4,14 +4,14 @@ use matriarch::model::{Action, Branch, LeaderBranch, LeaseId, Lsn, MemberName, R
 use serde_json::json;
 
 use super::sync::record;
-use super::world::{World, leader, name, quiet, up};
+use super::world::{World, leader, name};
 
 /// `b` leads, and is not primary yet.
 fn promoting() -> World {
     let mut world = World::new();
     world.synchronous(SyncMode::Quorum, record("b", 1, &["a", "c"]));
     world.cluster().members.get_mut(&name("b")).expect("a member").record.role = Role::Replica;
-    world.postgres(up(quiet(1000)));
+    world.receives_nothing();
     world
 }
 

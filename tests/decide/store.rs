@@ -32,12 +32,7 @@ impl World {
     fn b_leads_in_quorum_mode() -> World {
         let mut world = World::new();
         world.synchronous(SyncMode::Quorum, record("b", 1, &["a", "c"]));
-        if let Some(sql) = &mut world.seen.postgres.sql
-            && let matriarch::model::Standby::Yes { receiver, .. } = &mut sql.standby
-        {
-            *receiver = None;
-        }
-        world.tick();
+        world.receives_nothing().tick();
         world
     }
 

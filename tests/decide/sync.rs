@@ -1,8 +1,8 @@
 //! Synchronous replication: who may be promoted, and in what order the promise changes hands.
 
 use matriarch::model::{
-    Action, ControlState, Grounds, Job, JobKind, Leading, Lsn, MemberName, Reason, Standby, SyncKey,
-    SyncMode, SyncOwner, SyncReason, SyncRecord, SyncSettings, SyncState, Term, Timeline, Walsender,
+    Action, ControlState, Grounds, Job, JobKind, Leading, Lsn, MemberName, Reason, SyncKey, SyncMode,
+    SyncOwner, SyncReason, SyncRecord, SyncSettings, SyncState, Term, Timeline, Walsender,
 };
 use serde_json::json;
 
@@ -70,14 +70,6 @@ impl World {
 
     fn peer(&mut self, member: &str) -> &mut matriarch::model::PeerAnswer {
         self.seen.peers.get_mut(&name(member)).expect("it has answered")
-    }
-
-    fn receives_nothing(&mut self) {
-        if let Some(sql) = &mut self.seen.postgres.sql
-            && let Standby::Yes { receiver, .. } = &mut sql.standby
-        {
-            *receiver = None;
-        }
     }
 
     /// Postgres shows these names, set by the supervisor, and its checkpointer rests.

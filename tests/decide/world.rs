@@ -129,6 +129,16 @@ impl World {
         decision
     }
 
+    /// A standby without a receiver.
+    pub(super) fn receives_nothing(&mut self) -> &mut World {
+        if let Some(sql) = &mut self.seen.postgres.sql
+            && let Standby::Yes { receiver, .. } = &mut sql.standby
+        {
+            *receiver = None;
+        }
+        self
+    }
+
     pub(super) fn later(&mut self, millis: u64) -> &mut World {
         self.now = self.now + Duration::from_millis(millis);
         self.seen.lease.deadline = Some(self.now + Duration::from_secs(9));
@@ -282,15 +292,6 @@ fn walsender(member: &str, lsn: u64) -> Walsender {
         flushed: Some(Lsn(lsn)),
         replayed: Some(Lsn(lsn)),
     }
-}
-
-/// A standby without a receiver.
-pub(super) fn quiet(lsn: u64) -> SqlFacts {
-    let mut sql = standby(lsn);
-    if let Standby::Yes { receiver, .. } = &mut sql.standby {
-        *receiver = None;
-    }
-    sql
 }
 
 pub(super) fn standby(lsn: u64) -> SqlFacts {

@@ -10,15 +10,21 @@ use super::super::unfenced::{key, left};
 use super::super::world::{World, name};
 use super::{generations, jobs};
 
-/// b was left running as a primary in pause, and the store that comes back is from before: an operator hears of it, and
-/// leads in spite of it by saying that it is down.
-#[test]
-fn a_failover_in_a_restored_store_is_told_of_a_primary_that_was_left_running() {
+/// b was left running as a primary in pause, and the store that comes back is from before.
+fn b_was_left() -> World {
     let mut world = World::b_leads_in_quorum_mode();
     world.cluster().unfenced = key(&[("b", 0xB)]);
     world.tick();
     world.cluster().unfenced = None;
-    let begun = generations(&world.is_restored(40).later(5).tick().actions);
+    world.is_restored(40).later(5);
+    world
+}
+
+/// An operator hears of it, and leads in spite of it by saying that it is down.
+#[test]
+fn a_failover_in_a_restored_store_is_told_of_a_primary_that_was_left_running() {
+    let mut world = b_was_left();
+    let begun = generations(&world.tick().actions);
     world.later(5).generation_begins(&begun[0]).tick();
     world.later(world.seen.settings.ttl.as_millis() as u64);
     let asked = |confirmed_down: &[&str]| FailoverRequest {
@@ -37,11 +43,8 @@ fn a_failover_in_a_restored_store_is_told_of_a_primary_that_was_left_running() {
 /// Who noticed first was away when b was left, and began the generation without it.
 #[test]
 fn a_primary_that_was_left_running_is_told_to_a_store_that_another_began_anew() {
-    let mut world = World::b_leads_in_quorum_mode();
-    world.cluster().unfenced = key(&[("b", 0xB)]);
-    world.tick();
-    world.cluster().unfenced = None;
-    let begun = generations(&world.is_restored(40).later(5).tick().actions);
+    let mut world = b_was_left();
+    let begun = generations(&world.tick().actions);
     let GenerationWrite::Begin { over, record, .. } = begun[0].clone() else { panic!("{begun:?}") };
     let by_another = GenerationWrite::Begin { over, record, unfenced: BTreeMap::new() };
     let told = |actions: &[Action]| {
@@ -64,11 +67,7 @@ fn a_primary_that_was_left_running_is_told_to_a_store_that_another_began_anew() 
 /// D was away since before b came back and another was promoted after it.
 #[test]
 fn a_primary_that_was_left_before_a_promotion_is_not_told_again() {
-    let mut world = World::b_leads_in_quorum_mode();
-    world.cluster().unfenced = key(&[("b", 0xB)]);
-    world.tick();
-    world.cluster().unfenced = None;
-    world.is_restored(40).later(5);
+    let mut world = b_was_left();
     world.cluster().members.get_mut(&name("c")).expect("a member").record.timeline = Some(Timeline(7));
     let begun = generations(&world.tick().actions);
     let GenerationWrite::Begin { unfenced, .. } = &begun[0] else { panic!("{begun:?}") };

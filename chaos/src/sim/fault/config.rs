@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
+use matriarch::etcd::{Change, Evidence, Txn};
 use matriarch::model::SyncMode;
 use serde_json::{Value, json};
 
 use crate::sim::supervisor::configured::written;
 use crate::sim::world::Sim;
-use matriarch::etcd::{Change, Evidence, Txn};
 
 /// What is no value of the keys beside it.
 const UNUSABLE: [(&str, &str); 6] = [

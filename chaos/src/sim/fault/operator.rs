@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use matriarch::etcd::{Change, Evidence, Txn};
 use matriarch::model::{Ask, MemberName, Request, RequestId, RestartFilter};
 use serde_json::{Value, json};
 
@@ -10,7 +11,6 @@ use crate::sim::postgres::disk::{Data, Disk};
 use crate::sim::supervisor::Agent;
 use crate::sim::supervisor::configured::{pauses, written};
 use crate::sim::world::{Sim, index_of, name_of};
-use matriarch::etcd::{Change, Evidence, Txn};
 
 impl Sim {
     /// A bootstrap of which etcd never heard, or heard too late: its member says so and waits for an operator, who

@@ -225,7 +225,11 @@ impl Agent {
     async fn follow_local(&self, target: Option<FollowTarget>) {
         self.step().await;
         if self.sim.world().machines[self.member()].disk.full {
-            self.event(Event::NotFollowed);
+            let agent = self.clone();
+            self.spawn(async move {
+                agent.sleep(WRITE_AGAIN_AFTER).await;
+                agent.event(Event::NotFollowed);
+            });
             return;
         }
         let mut world = self.sim.world();
