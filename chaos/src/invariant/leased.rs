@@ -53,7 +53,7 @@ pub(crate) fn check(sim: &Sim) {
 }
 
 /// etcd's store went back in time, and no leader has confirmed what came of it.
-fn unsettled(world: &World) -> bool {
+pub(super) fn unsettled(world: &World) -> bool {
     let generation = world.etcd.store.keys.get(&world.keys.path("generation"));
     let record =
         generation.map(|key| serde_json::from_slice::<StoreGeneration>(&key.value).unwrap_or_default());

@@ -55,22 +55,27 @@ pub(crate) fn promoted(sim: &Sim, member: usize) {
     loss::promoted(sim, member);
 }
 
-/// etcd's store goes back in time, or is emptied, now. Who led goes on until its lease ends by what it knows,
-/// and terms begin anew.
+/// etcd's store goes back in time, or is emptied, now. The leader goes on until its lease ends by what it knows, also
+/// one whose key a generation has deleted that is not settled yet; terms begin anew.
 pub(crate) fn store_lost(sim: &Sim) {
     let mut world = sim.world();
     let world = &mut *world;
+    let ends = |lease: i64| Some(world.etcd.store.leases.get(&lease)?.expires);
     let leader = world.etcd.store.keys.get(&world.keys.path("leader"));
-    let leader = leader.and_then(|key| {
-        let member = index_of(&String::from_utf8_lossy(&key.value))?;
-        Some((member, world.etcd.store.leases.get(&key.lease)?.expires))
+    let leader =
+        leader.and_then(|key| Some((index_of(&String::from_utf8_lossy(&key.value))?, ends(key.lease)?)));
+    let former = world.ledger.memory.go_on.keys().filter(|_| leased::unsettled(world));
+    let former = former.filter_map(|member| {
+        let name = &world.machines[*member].name;
+        Some((*member, ends(world.etcd.store.keys.get(&world.keys.member(name))?.lease)?))
     });
+    let go_on: Vec<(usize, At)> = former.chain(leader).collect();
     let left = world.unfenced().into_iter().filter_map(|name| index_of(name.as_str()));
     let left = left.filter_map(|index| Some((index, world.machines[index].server.as_ref()?.pid)));
     let left: Vec<(usize, Pid)> = left.collect();
     let memory = &mut world.ledger.memory;
     memory.left.extend(left);
-    memory.go_on.extend(leader);
+    memory.go_on.extend(go_on);
     memory.void.extend(world.etcd.store.leases.iter().map(|(lease, held)| (*lease, held.expires)));
     (memory.term, memory.store_lost) = (0, true);
 }
