@@ -32,6 +32,7 @@ mod publish;
 mod secrets;
 mod startup;
 mod status;
+mod steps;
 mod store_file;
 mod wiring;
 

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use super::cycle::Cycle;
-use super::jobs::chain;
 use super::{Order, OrderError};
-use crate::etcd::{Cas, EtcdError};
+use crate::core::store::Cas;
+use crate::etcd::EtcdError;
 use crate::model::{Request, RequestId};
 use crate::os::clock;
 
@@ -39,7 +39,8 @@ impl Cycle {
             }
             Order::WriteConfig(text, if_revision, answer) => {
                 tokio::spawn(async move {
-                    answer.send(etcd.write_config(&text, if_revision).await.map(done).map_err(unavailable))
+                    let written = etcd.commit(&etcd.keys().write_config(&text, if_revision)).await;
+                    answer.send(written.map(done).map_err(unavailable))
                 });
             }
             Order::WriteFailover(request, if_revision, answer) => {
@@ -61,5 +62,5 @@ fn done(cas: Cas) -> bool {
 }
 
 fn unavailable(error: EtcdError) -> OrderError {
-    OrderError::Etcd(chain(&error))
+    OrderError::Etcd(error.to_string())
 }

@@ -8,12 +8,14 @@ use tokio::sync::watch;
 
 use super::cycle::Cycle;
 use super::events::Event;
-use super::jobs::{Tools, chain};
+use super::jobs::Tools;
+use super::steps;
 use crate::config;
-use crate::etcd::{Cas, Etcd, EtcdError};
+use crate::core::job::Machine;
+use crate::etcd::Etcd;
 use crate::model::{
     Action, ExitBecause, Finished, FollowTarget, Job, JobKind, LeaderBranch, LeaseId, MemberName,
-    MemberRecord, Moment, Observation, Outcome, UnfencedWrite,
+    MemberRecord, Moment, Observation, Outcome,
 };
 use crate::os::clock;
 
@@ -48,43 +50,18 @@ impl Cycle {
                 self.pods.publish(&record);
                 self.member.send_replace(seen.lease.lease.map(|lease| (lease, *record)));
             }
-            Action::PublishStatus { term, status } => {
-                self.as_leader("status", seen, Event::StatusNotPublished, move |etcd, lease| async move {
-                    etcd.publish_status(term, lease, &status).await
-                });
-            }
-            Action::PublishHistory { term, lines } => {
-                self.as_leader("history", seen, Event::LookWanted, move |etcd, lease| async move {
-                    etcd.publish_history(term, lease, &lines).await
-                });
-            }
-            Action::PublishSync { term, record, mod_revision } => {
-                self.as_leader("sync", seen, Event::LookWanted, move |etcd, lease| async move {
-                    etcd.write_sync(term, lease, record.as_ref(), mod_revision).await
-                });
-            }
-            Action::PublishUnfenced(write) => self.publish_unfenced(write, seen),
+            Action::PublishStatus { .. } => self.write("status", &action, seen, Event::StatusNotPublished),
+            Action::PublishHistory { .. } => self.write("history", &action, seen, Event::LookWanted),
+            Action::PublishSync { .. } => self.write("sync", &action, seen, Event::LookWanted),
+            Action::PublishUnfenced(_) => self.write("unfenced", &action, seen, Event::LookWanted),
+            Action::RestoreInitialize { .. } => self.write("initialize", &action, seen, Event::LookWanted),
+            Action::RestoreConfig { .. } => self.write("config", &action, seen, Event::LookWanted),
+            Action::ClearFailover { .. } => self.write("failover", &action, seen, Event::LookWanted),
+            Action::WriteGeneration(_) => self.write("generation", &action, seen, Event::LookWanted),
             Action::SetSyncNames(names) => {
                 self.local("synchronous_standby_names", self.tools.postgres.set_sync_names(names)).await;
             }
             Action::SetGate { closed } => self.local("gate", self.tools.postgres.set_gate(closed)).await,
-            Action::RestoreInitialize { term, system_id } => {
-                self.as_leader("initialize", seen, Event::LookWanted, move |etcd, lease| async move {
-                    etcd.restore_initialize(term, lease, system_id).await
-                });
-            }
-            Action::RestoreConfig { term } => {
-                let text = config::restored(self.dynamic.text(), &seen.settings.sync);
-                self.as_leader("config", seen, Event::LookWanted, move |etcd, lease| async move {
-                    etcd.restore_config(term, lease, &text).await
-                });
-            }
-            Action::ClearFailover { mod_revision } => self.clear_failover(mod_revision),
-            Action::WriteGeneration(write) => {
-                self.as_leader("generation", seen, Event::LookWanted, move |etcd, lease| async move {
-                    etcd.write_generation(lease, &write).await
-                });
-            }
             Action::Follow(target) => self.follow(target.as_ref()).await,
             Action::SetSlots { create, drop } => {
                 self.local("set slots", self.tools.postgres.set_slots(&create, &drop)).await;
@@ -129,26 +106,11 @@ impl Cycle {
         lane.start(job, now, &self.tools, self.keeper.as_ref());
     }
 
-    fn publish_unfenced(&self, write: UnfencedWrite, seen: &Observation) {
-        self.as_leader("unfenced", seen, Event::LookWanted, move |etcd, lease| async move {
-            let held = write.term.map(|term| (term, lease));
-            etcd.write_unfenced(held, &write.primaries, write.mod_revision).await
-        });
-    }
-
-    fn clear_failover(&self, mod_revision: i64) {
-        let tools = self.tools.clone();
-        tokio::spawn(async move {
-            let cleared = tools.etcd.clear_failover(mod_revision).await;
-            report(&tools.events, "failover", cleared.map(|_| ()), Event::LookWanted).await;
-        });
-    }
-
     fn revoke_lease(&self, lease: LeaseId) {
         let etcd = self.tools.etcd.clone();
         tokio::spawn(async move {
             if let Err(error) = etcd.revoke_lease(lease).await {
-                tracing::warn!(%lease, error = chain(&error), "could not revoke my former lease");
+                tracing::warn!(%lease, %error, "could not revoke my former lease");
             }
         });
     }
@@ -177,19 +139,26 @@ impl Cycle {
         });
     }
 
-    /// A write that only a leader may make, beside the loop.
-    fn as_leader<F>(
-        &self,
-        key: &'static str,
-        seen: &Observation,
-        failed: Event,
-        write: impl FnOnce(Etcd, LeaseId) -> F,
-    ) where
-        F: Future<Output = Result<Cas, EtcdError>> + Send + 'static,
-    {
-        let Some(lease) = seen.lease.lease else { return };
-        let (events, write) = (self.tools.events.clone(), write(self.tools.etcd.clone(), lease));
-        tokio::spawn(async move { report(&events, key, write.await.map(|_| ()), failed).await });
+    /// A write to etcd beside the loop. One that failed is tried again by a tick after [`WRITE_AGAIN_AFTER`]; etcd's
+    /// trouble is the lease's to report.
+    fn write(&self, key: &'static str, action: &Action, seen: &Observation, failed: Event) {
+        let text = config::restored(self.dynamic.text(), &seen.settings.sync);
+        let Some(machine) = Machine::aside(self.tools.actor(), action, seen.lease.lease, &text) else {
+            return;
+        };
+        let (tools, lease) = (self.tools.clone(), self.keeper.clone());
+        tokio::spawn(async move {
+            match steps::run(tools.clone(), lease, machine).await {
+                Outcome::Done | Outcome::Lost | Outcome::Cancelled => return,
+                Outcome::LeaseGone => tracing::debug!(key, "not written: the lease is gone"),
+                Outcome::Unknown(why) | Outcome::Failed(why) | Outcome::Refused(why) => {
+                    tracing::debug!(key, why, "not written");
+                }
+            }
+            tokio::time::sleep(WRITE_AGAIN_AFTER).await;
+            // The loop has ended when nobody listens.
+            let _ = tools.events.send(failed);
+        });
     }
 
     /// A source that was not written is compared and written again, but not at once: the disk may be full.
@@ -238,21 +207,6 @@ impl Cycle {
     }
 }
 
-/// A write beside the loop that failed is tried again by a tick after [`WRITE_AGAIN_AFTER`]; etcd's trouble is the
-/// lease's to report.
-async fn report(
-    events: &tokio::sync::mpsc::UnboundedSender<Event>,
-    key: &'static str,
-    written: Result<(), EtcdError>,
-    failed: Event,
-) {
-    if let Err(error) = written {
-        tracing::debug!(key, error = chain(&error), "not written");
-        tokio::time::sleep(WRITE_AGAIN_AFTER).await;
-        let _ = events.send(failed);
-    }
-}
-
 /// Where to send the member record. One is written at a time and always the newest, so that none can overtake a later
 /// one.
 pub(super) fn publish_members(tools: &Tools) -> watch::Sender<Option<(LeaseId, MemberRecord)>> {
@@ -270,9 +224,9 @@ async fn publish_member(
         loop {
             let newest = record.borrow_and_update().clone();
             let Some((lease, record_now)) = newest else { break };
-            match etcd.publish_member(&name, lease, &record_now).await {
+            match etcd.commit(&etcd.keys().publish_member(&name, lease, &record_now)).await {
                 Ok(_) => break,
-                Err(error) => tracing::debug!(key = "members", error = chain(&error), "not written"),
+                Err(error) => tracing::debug!(key = "members", %error, "not written"),
             }
             // A newer one, or the same again after a pause.
             if let Ok(Err(_)) = tokio::time::timeout(WRITE_AGAIN_AFTER, record.changed()).await {

@@ -8,9 +8,7 @@ use tokio::sync::watch;
 
 use crate::etcd::LeaseKeeper;
 use crate::kube::{Kube, KubeSetup, Told};
-use crate::model::{
-    LeaseFacts, MemberRecord, PodFacts, PodRole, PrimaryRoute, Process, Reason, StopMode, Term,
-};
+use crate::model::{LeaseFacts, MemberRecord, PodFacts, PodRole, PrimaryRoute, Process, Reason, Term};
 use crate::os::clock;
 use crate::postgres::Postgres;
 
@@ -140,16 +138,15 @@ pub(super) async fn strip(kube: Option<&Kube>, term: Term) {
 }
 
 /// Before a planned stop: nobody is sent here any more. An emergency waits for nothing.
-pub(super) async fn before_stop(kube: Option<&Kube>, mode: StopMode) {
-    match (kube, mode) {
-        (Some(kube), StopMode::Fast) => kube.unlabelled(API_WITHIN).await,
-        (Some(_), StopMode::Immediate) | (None, _) => {}
+pub(super) async fn unlabel(kube: Option<&Kube>) {
+    if let Some(kube) = kube {
+        kube.unlabelled(API_WITHIN).await;
     }
 }
 
 /// Before a start as a standby: clients of the primary come here no more. The leader, which starts its own in place, is
 /// who they come to.
-pub(super) async fn before_standby(kube: Option<&Kube>, lease: Option<&LeaseKeeper>) {
+pub(super) async fn unroute(kube: Option<&Kube>, lease: Option<&LeaseKeeper>) {
     let Some(kube) = kube else { return };
     let facts = lease.map(LeaseKeeper::facts);
     let leads = || facts.as_ref().is_some_and(|facts| facts.borrow().leading_at(clock::now()).is_some());

@@ -198,7 +198,7 @@ pub(super) async fn first_view(
                 Err(error @ etcd::EtcdError::Authentication(_)) => return Err(RunError::Etcd(error)),
                 Err(error) => {
                     let at = etcd.endpoint_urls().join(", ");
-                    tracing::warn!(at, error = super::jobs::chain(&error), "waiting for etcd");
+                    tracing::warn!(at, %error, "waiting for etcd");
                     waiting.status.send_modify(|status| {
                         let status = Arc::make_mut(status);
                         (status.ticked_at, status.next_tick_by) = (clock::now(), clock::now() + ETCD_REMINDER * 2);

@@ -114,7 +114,8 @@ impl Client {
                 .hint("it may have been written: look with `matriarch show-config`")
                 .exit(Exit::Etcd)
         };
-        let written = self.etcd.write_config(text, if_revision).await.map_err(failed)?;
+        let txn = self.etcd.keys().write_config(text, if_revision);
+        let written = self.etcd.commit(&txn).await.map_err(failed)?;
         Ok(written.revision().is_some())
     }
 

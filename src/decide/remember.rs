@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::memory::Rejoin;
 use super::turn::Turn;
 use super::{Leadership, Registered, Server};
-use crate::model::{Action, ExitBecause, Finished, JobKind, Outcome, Process};
+use crate::model::{Action, ExitBecause, Finished, JobKind, Outcome, Process, StoreSeen};
 
 /// What an etcd that takes no writes refused is tried again after this.
 const REFUSED_AGAIN_AFTER: Duration = Duration::from_secs(1);
@@ -174,6 +174,8 @@ impl Turn<'_> {
                 self.memory.rejoin.recovered = true;
                 self.memory.rejoin.recovery_failures = 0;
             }
+            // What was seen of the store was of another cluster, if there was one.
+            JobKind::Bootstrap if done => self.memory.store = StoreSeen::default(),
             JobKind::Bootstrap => {
                 if let Some(why) = failed {
                     self.act(Action::Exit(ExitBecause::BootstrapFailed { why: why.clone() }));

@@ -11,9 +11,10 @@ use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use tokio::sync::{Notify, watch};
 
+use super::EtcdError;
 use super::error::{auth_is_off, needs_login};
 use super::origin::Origin;
-use super::{EtcdError, Keys};
+use crate::core::store::Keys;
 use crate::model::{Moment, WriteFacts};
 use crate::os::clock;
 
@@ -156,7 +157,8 @@ impl Etcd {
         });
     }
 
-    pub(super) fn look_again(&self) -> &Notify {
+    /// Notified, the whole cluster is read anew.
+    pub fn look_again(&self) -> &Notify {
         &self.inner.look_again
     }
 

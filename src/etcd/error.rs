@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use etcd_client::Error;
 
+use crate::core::store::{CorruptKey, WriteError};
+
 /// Why a request to etcd gave no answer that counts.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum EtcdError {
@@ -24,13 +26,8 @@ pub enum EtcdError {
     #[error("no answer from etcd within {} ms", .0.as_millis())]
     Timeout(Duration),
     /// A key holds what nobody can work with.
-    #[error("the key {key} is corrupt: {because}")]
-    Corrupt {
-        /// Its full path.
-        key: String,
-        /// What is wrong with it.
-        because: String,
-    },
+    #[error(transparent)]
+    Corrupt(#[from] CorruptKey),
     /// The setup itself cannot work: an unreadable certificate, a malformed address.
     #[error("the etcd settings are wrong: {0}")]
     Setup(String),
@@ -40,7 +37,7 @@ impl EtcdError {
     /// True when asking another endpoint cannot change the answer, nor what an earlier one was asked.
     pub(super) fn is_definite(&self) -> bool {
         match self {
-            EtcdError::LeaseNotFound | EtcdError::Corrupt { .. } => true,
+            EtcdError::LeaseNotFound | EtcdError::Corrupt(_) => true,
             EtcdError::Authentication(_)
             | EtcdError::NoSpace(_)
             | EtcdError::Unknown(_)
@@ -88,6 +85,20 @@ impl From<Error> for EtcdError {
             EtcdError::Setup(text)
         } else {
             EtcdError::Unknown(text)
+        }
+    }
+}
+
+impl From<EtcdError> for WriteError {
+    fn from(error: EtcdError) -> WriteError {
+        match error {
+            EtcdError::LeaseNotFound => WriteError::LeaseNotFound,
+            EtcdError::NoSpace(why) => WriteError::NoSpace(why),
+            EtcdError::Authentication(_)
+            | EtcdError::Unknown(_)
+            | EtcdError::Timeout(_)
+            | EtcdError::Corrupt(_)
+            | EtcdError::Setup(_) => WriteError::Unknown(error.to_string()),
         }
     }
 }

@@ -13,7 +13,7 @@ use tokio::sync::{Notify, oneshot, watch};
 use super::EtcdError;
 use super::endpoints::{Endpoint, Etcd};
 use super::renewal::{KeepAliveAnswer, LeaderRead, Renewal, Verdict};
-use super::swap::Cas;
+use crate::core::store::Cas;
 use crate::model::{LeaseFacts, LeaseId, LeaseTiming, Moment, Term};
 use crate::os::clock;
 

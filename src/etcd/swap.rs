@@ -4,39 +4,23 @@ use std::time::Duration;
 
 use etcd_client::{CompareOp, GetResponse, PutOptions, TxnOp, TxnOpResponse};
 
+use super::EtcdError;
 use super::endpoints::Etcd;
-use super::txn::{Change, Compare, Txn};
 use super::view::stored;
-use super::{EtcdError, StoredKey};
+use crate::core::store::{Cas, Change, Compare, StoredKey, Txn};
 
 /// How long a write may take on one endpoint before it is sent to the next as well.
 const HEDGE_AFTER: Duration = Duration::from_millis(500);
 /// How long a write may take in all.
 const WITHIN: Duration = Duration::from_secs(3);
 
-/// How a compare-and-swap ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Cas {
-    /// Written, in this revision of the store.
-    Done(i64),
-    /// The comparison failed: somebody else was faster, or we are not who we were. Nothing was written.
-    Lost,
-}
-
-impl Cas {
-    /// The revision of a change that was done.
-    pub fn revision(self) -> Option<i64> {
-        match self {
-            Cas::Done(revision) => Some(revision),
-            Cas::Lost => None,
-        }
-    }
-}
-
 impl Etcd {
     /// Commits a transaction. Where a comparison fails, and the key that is read shows that an earlier try of this very
     /// transaction was done, it counts as done.
-    pub(super) async fn commit(&self, txn: &Txn) -> Result<Cas, EtcdError> {
+    ///
+    /// # Errors
+    /// [`EtcdError::LeaseNotFound`] and [`EtcdError::NoSpace`] are definite; everything else means "read back".
+    pub async fn commit(&self, txn: &Txn) -> Result<Cas, EtcdError> {
         let otherwise = vec![TxnOp::get(txn.path.clone(), None)];
         let request = etcd_client::Txn::new()
             .when(txn.when.iter().map(compare).collect::<Vec<_>>())
@@ -83,7 +67,10 @@ impl Etcd {
     }
 
     /// One key, linearizable.
-    pub(super) async fn get(&self, path: &str) -> Result<Option<StoredKey>, EtcdError> {
+    ///
+    /// # Errors
+    /// No endpoint answered in time.
+    pub async fn get(&self, path: &str) -> Result<Option<StoredKey>, EtcdError> {
         let ask = |etcd: Etcd, endpoint: std::sync::Arc<super::endpoints::Endpoint>| async move {
             let request = |mut client: etcd_client::Client| async move { client.get(path, None).await };
             let answer = etcd.call(&endpoint, request).await?;

@@ -13,8 +13,9 @@ use etcd_client::{
 };
 use tokio::sync::watch;
 
+use super::EtcdError;
 use super::endpoints::{Endpoint, Etcd};
-use super::{EtcdError, StoredKey};
+use crate::core::store::StoredKey;
 use crate::model::{ClusterView, Moment, View};
 use crate::os::clock;
 

@@ -59,6 +59,12 @@ pub(super) async fn bootstrap(inner: &Inner) -> Result<u64, Error> {
     made
 }
 
+/// Keeps aside the directory of a bootstrap that made no cluster.
+pub(super) fn abandon(inner: &Inner) -> Result<(), Error> {
+    inner.must_be_down("abandon the bootstrap")?;
+    clear_away(&inner.setup.data_dir)
+}
+
 /// Keeps what a failed attempt left, to be looked at: the data directory, and what its links lead to. The root
 /// of a volume cannot be moved: it is emptied. The data directory comes last, because its links name the others.
 fn clear_away(data_dir: &Path) -> Result<(), Error> {

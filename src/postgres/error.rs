@@ -97,9 +97,6 @@ pub enum Error {
     /// The operation does not fit what is there.
     #[error("{0}")]
     Unfit(String),
-    /// The promotion was not allowed any more when the moment had come.
-    #[error("promote: not allowed any more")]
-    NotAllowedAnyMore,
 }
 
 impl Error {

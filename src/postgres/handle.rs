@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio_postgres::Client;
 
+use super::promote::PendingPromotion;
 use super::session::Access;
 use super::{
     Adoption, Error, Parameters, Probe, Refused, Setup, access_rules, adoption, bootstrap, clone, control,
@@ -254,15 +255,19 @@ impl Postgres {
         process::stop(&self.inner, mode, within).await
     }
 
+    /// Keeps aside the directory of a bootstrap that made no cluster.
+    pub fn abandon_bootstrap(&self) -> Result<(), Error> {
+        bootstrap::abandon(&self.inner)
+    }
+
     /// Waits until it is ready to be promoted.
     pub async fn await_promotable(&self, within: Duration) -> Result<(), Error> {
         promote::await_promotable(&self.inner, within).await
     }
 
-    /// Promotes the running standby. `still_allowed` is asked immediately before the signal. Returns when it accepts
-    /// writes.
-    pub async fn promote(&self, still_allowed: impl Fn() -> bool, within: Duration) -> Result<(), Error> {
-        promote::promote(&self.inner, still_allowed, within).await
+    /// Begins to promote the running standby; `None` where it is a primary already.
+    pub async fn prepare_promotion(&self, within: Duration) -> Result<Option<PendingPromotion>, Error> {
+        PendingPromotion::prepare(&self.inner, within).await
     }
 
     /// Right before a promotion: makes PostgreSQL choose a timeline above `above`, which other members have begun
@@ -386,7 +391,7 @@ mod tests {
     fn long_operations_can_be_spawned() {
         fn is_send<T: Send>(_: &T) {}
         let postgres = Postgres::new(Setup::default(), Parameters::default());
-        is_send(&postgres.promote(|| true, Duration::ZERO));
+        is_send(&postgres.prepare_promotion(Duration::ZERO));
         is_send(&postgres.start_standby(None, Duration::ZERO));
         is_send(&postgres.stop(StopMode::Fast, Duration::ZERO));
         is_send(&postgres.bootstrap());

@@ -66,5 +66,6 @@ pub use judge::{Refused, refused};
 pub use kept::kept_dynamic;
 pub use password::Password;
 pub use probe::Probe;
+pub use promote::PendingPromotion;
 pub use rotation::Passwords;
 pub use setup::{Credentials, Parameters, Setup};

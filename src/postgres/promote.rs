@@ -1,6 +1,7 @@
 //! From standby to primary.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
@@ -9,60 +10,88 @@ use tokio_postgres::Client;
 use super::handle::Inner;
 use super::process::wait_until_ready;
 use super::{Error, Setup, Started, files, sql};
-use crate::model::Process;
+use crate::model::{Moment, Process};
 use crate::os::clock;
 
 /// How often Postgres is asked whether it is a primary yet.
 const ASK_EVERY: Duration = Duration::from_millis(3);
 
-/// What `pg_ctl promote` does, and no process of its own for it.
-pub(super) async fn promote(
-    inner: &Inner,
-    still_allowed: impl Fn() -> bool,
+/// A promotion under way: what `pg_ctl promote` does, step by step, and no process of its own for it. One that is
+/// dropped before PostgreSQL took the trigger takes the trigger back: the next signal to the postmaster, by anybody,
+/// would promote.
+pub struct PendingPromotion {
+    inner: Arc<Inner>,
+    client: Client,
+    deadline: Moment,
     within: Duration,
-) -> Result<(), Error> {
-    let what = "promoting";
-    let deadline = clock::now() + within;
-    let late = || Error::Deadline { what, within };
-    // A promotion before consistency would end the recovery with an error.
-    await_promotable(inner, within).await?;
-    let setup = &inner.setup;
-    let client = client(inner).await?;
-    let ask = "SELECT pg_is_in_recovery()";
-    let is_standby = async || -> Result<bool, Error> {
-        let row = tokio::time::timeout(clock::now().until(deadline), client.query_one(ask, &[])).await;
-        Ok(row.map_err(|_| late())?.map_err(Error::sql("ask whether postgres is promoted"))?.get(0))
-    };
-    if !is_standby().await? {
-        return Ok(());
-    }
-    let resume = "SELECT pg_wal_replay_resume() WHERE pg_is_wal_replay_paused()";
-    client.batch_execute(resume).await.map_err(Error::sql("resume replay"))?;
-    // The postmaster looks for the file at any signal, also at one of its own children's: from the moment it exists
-    // this may be a primary, so the permission (and with it the fence) comes first, and is asked once more after.
-    if !still_allowed() {
-        return Err(Error::NotAllowedAnyMore);
-    }
-    inner.may_be_primary();
-    let mut trigger = Trigger::write(setup)?;
-    if !still_allowed() {
-        return Err(Error::NotAllowedAnyMore);
-    }
-    // Asked for anew: the postmaster may have turned out to be a child of what was started.
-    if !inner.prey().is_some_and(|prey| prey.signal(Signal::SIGUSR1)) {
-        return Err(Error::Unfit("promote: the postmaster has ended, or cannot be signalled".to_owned()));
-    }
-    while is_standby().await? {
-        if matches!(*inner.process.borrow(), Process::Down { .. }) || clock::now() >= deadline {
-            return Err(late());
+    trigger: Option<Trigger>,
+}
+
+impl PendingPromotion {
+    /// Waits until it can begin, and resumes a paused replay; `None` where PostgreSQL is a primary already.
+    pub(super) async fn prepare(
+        inner: &Arc<Inner>,
+        within: Duration,
+    ) -> Result<Option<PendingPromotion>, Error> {
+        let deadline = clock::now() + within;
+        // A promotion before consistency would end the recovery with an error.
+        await_promotable(inner, within).await?;
+        let client = client(inner).await?;
+        let promotion = PendingPromotion { inner: inner.clone(), client, deadline, within, trigger: None };
+        if !promotion.is_standby().await? {
+            return Ok(None);
         }
-        tokio::time::sleep(ASK_EVERY).await;
+        let resume = "SELECT pg_wal_replay_resume() WHERE pg_is_wal_replay_paused()";
+        promotion.client.batch_execute(resume).await.map_err(Error::sql("resume replay"))?;
+        Ok(Some(promotion))
     }
-    trigger.taken = true;
-    if let Ok(mut kept) = inner.heartbeat.try_lock() {
-        kept.get_or_insert(client);
+
+    async fn is_standby(&self) -> Result<bool, Error> {
+        let asked = self.client.query_one("SELECT pg_is_in_recovery()", &[]);
+        let row = tokio::time::timeout(clock::now().until(self.deadline), asked).await;
+        let row = row.map_err(|_| self.late())?;
+        Ok(row.map_err(Error::sql("ask whether postgres is promoted"))?.get(0))
     }
-    Ok(())
+
+    fn late(&self) -> Error {
+        Error::Deadline { what: "promoting", within: self.within }
+    }
+
+    /// Writes the trigger. The postmaster looks for it at any signal, also at one of its own children's: from now on
+    /// this may be a primary.
+    pub fn write_trigger(&mut self) -> Result<(), Error> {
+        self.inner.may_be_primary();
+        self.trigger = Some(Trigger::write(&self.inner.setup)?);
+        Ok(())
+    }
+
+    /// Signals the postmaster. It is looked up anew: it may have turned out to be a child of what was started.
+    pub fn signal(&self) -> Result<(), Error> {
+        match self.inner.prey().is_some_and(|prey| prey.signal(Signal::SIGUSR1)) {
+            true => Ok(()),
+            false => {
+                let text = "promote: the postmaster has ended, or cannot be signalled";
+                Err(Error::Unfit(text.to_owned()))
+            }
+        }
+    }
+
+    /// Waits until it accepts writes.
+    pub async fn await_primary(mut self) -> Result<(), Error> {
+        while self.is_standby().await? {
+            if matches!(*self.inner.process.borrow(), Process::Down { .. }) || clock::now() >= self.deadline {
+                return Err(self.late());
+            }
+            tokio::time::sleep(ASK_EVERY).await;
+        }
+        if let Some(trigger) = &mut self.trigger {
+            trigger.taken = true;
+        }
+        if let Ok(mut kept) = self.inner.heartbeat.try_lock() {
+            kept.get_or_insert(self.client);
+        }
+        Ok(())
+    }
 }
 
 /// Waits until a promotion can begin: until then nothing is claimed for it.
@@ -76,8 +105,7 @@ pub(super) async fn await_promotable(inner: &Inner, within: Duration) -> Result<
     }
 }
 
-/// The file `promote`. A promotion that fails, or is cancelled, takes it back: the next signal to the postmaster, by
-/// anybody, would promote.
+/// The file `promote`, removed again unless PostgreSQL took it.
 struct Trigger {
     path: PathBuf,
     /// PostgreSQL has removed it.

@@ -7,7 +7,8 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use matriarch::etcd::{Cas, Etcd, EtcdError, EtcdSetup, LeaseKeeper, TlsFiles, watch};
+use matriarch::core::store::Cas;
+use matriarch::etcd::{Etcd, EtcdError, EtcdSetup, LeaseKeeper, TlsFiles, watch};
 use matriarch::model::{
     ClusterStatus, FailoverRequest, Grounds, HistoryLine, Leading, LeaseFacts, LeaseId, Lsn, MemberName,
     MemberRecord, MemberState, Term, Timeline, View, WallTime,
@@ -227,18 +228,25 @@ async fn every_key_reads_back() {
     let keeper = keep(server.setup(), 10);
     let lease = granted(&keeper).await;
     let me = name("n-1");
-    assert!(is_done(etcd.win_initialize(lease, 0).await));
-    assert_eq!(etcd.win_initialize(LeaseId(lease.0 + 1), 0).await, Ok(Cas::Lost));
+    assert!(is_done(etcd.commit(&etcd.keys().win_initialize(lease, 0)).await));
+    assert_eq!(etcd.commit(&etcd.keys().win_initialize(LeaseId(lease.0 + 1), 0)).await, Ok(Cas::Lost));
     assert_eq!(read(&etcd).await.initialize.as_deref(), Some(""));
-    assert!(is_done(etcd.finish_initialize(lease, 7_000_000_000_000_000_001, r#"{"ttl":30,"ä":1}"#).await));
-    assert_eq!(etcd.finish_initialize(lease, 5, "{}").await, Ok(Cas::Lost));
+    assert!(is_done(
+        etcd.commit(&etcd.keys().finish_initialize(lease, 7_000_000_000_000_000_001, r#"{"ttl":30,"ä":1}"#))
+            .await
+    ));
+    assert_eq!(etcd.commit(&etcd.keys().finish_initialize(lease, 5, "{}")).await, Ok(Cas::Lost));
 
-    let term = term(etcd.take_leadership(&me, lease, ANY).await.expect("etcd is up"));
-    assert_eq!(etcd.take_leadership(&me, lease, ANY).await, Ok(Cas::Done(term.0)), "a repetition is known");
+    let term = term(etcd.commit(&etcd.keys().take_leadership(&me, lease, ANY)).await.expect("etcd is up"));
+    assert_eq!(
+        etcd.commit(&etcd.keys().take_leadership(&me, lease, ANY)).await,
+        Ok(Cas::Done(term.0)),
+        "a repetition is known"
+    );
     let member = record(r#"{"state":"running","role":"primary","version":"4.1.5","tags":{"ö":"x"}}"#);
-    assert!(is_done(etcd.publish_member(&me, lease, &member).await));
+    assert!(is_done(etcd.commit(&etcd.keys().publish_member(&me, lease, &member)).await));
     let status = ClusterStatus { optime: Some(Lsn(117_441_192)), ..ClusterStatus::default() };
-    assert!(is_done(etcd.publish_status(term, lease, &status).await));
+    assert!(is_done(etcd.commit(&etcd.keys().publish_status((term, lease), &status)).await));
     let history = vec![HistoryLine {
         parent: Timeline(1),
         lsn: Lsn(84_170_568),
@@ -246,7 +254,7 @@ async fn every_key_reads_back() {
         at: Some("2026-11-22T21:52:27.031702+00:00".to_owned()),
         promoted: Some("n-1".to_owned()),
     }];
-    assert!(is_done(etcd.publish_history(term, lease, &history).await));
+    assert!(is_done(etcd.commit(&etcd.keys().publish_history((term, lease), &history)).await));
     let request = FailoverRequest {
         leader: Some(me.clone()),
         candidate: Some(name("n-2")),
@@ -272,22 +280,32 @@ async fn every_key_reads_back() {
         r#"{"leader":"n-1","member":"n-2","scheduled_at":"2026-11-22T21:52:27.031+00:00","confirmed_down":["n-3"],"rebuild":true}"#
     );
 
-    assert_eq!(etcd.write_config("{}", Some(config.mod_revision + 1)).await, Ok(Cas::Lost));
-    assert!(is_done(etcd.write_config("{\"a\":1}", Some(config.mod_revision)).await));
-    assert_eq!(etcd.restore_config(term, lease, "{}").await, Ok(Cas::Lost));
+    assert_eq!(
+        etcd.commit(&etcd.keys().write_config("{}", Some(config.mod_revision + 1))).await,
+        Ok(Cas::Lost)
+    );
+    assert!(is_done(etcd.commit(&etcd.keys().write_config("{\"a\":1}", Some(config.mod_revision))).await));
+    let path = etcd.keys().path("config");
+    let now = etcd.get(&path).await.expect("etcd is up");
+    assert_eq!(etcd.keys().restore_config((term, lease), "{}", now.as_ref()), None);
     server.ctl(&["put", "/service/test/config", "rubbish"]);
     assert_eq!(read(&etcd).await.config, None);
-    assert!(is_done(etcd.restore_config(term, lease, "{\"b\":1}").await));
-    assert!(is_done(etcd.restore_initialize(term, lease, 6_000_000_000_000).await));
-    assert!(is_done(etcd.clear_failover(failover.mod_revision).await));
+    let now = etcd.get(&path).await.expect("etcd is up");
+    let restored = etcd.keys().restore_config((term, lease), "{\"b\":1}", now.as_ref());
+    assert!(is_done(etcd.commit(&restored.expect("it holds rubbish")).await));
+    assert!(is_done(etcd.commit(&etcd.keys().restore_initialize((term, lease), 6_000_000_000_000)).await));
+    assert!(is_done(etcd.write_failover(None, Some(failover.mod_revision)).await));
     assert_eq!(server.ctl(&["get", "--print-value-only", "/service/test/failover"]).trim(), "{}");
     assert_eq!(read(&etcd).await.failover, None);
     assert!(is_done(etcd.write_failover(Some(&request), Some(0)).await), "an empty request is none");
     let other = FailoverRequest { candidate: Some(name("n-3")), ..FailoverRequest::default() };
     assert_eq!(etcd.write_failover(Some(&other), Some(0)).await, Ok(Cas::Lost));
-    assert!(is_done(etcd.release_leadership(term, lease, None).await));
-    assert_eq!(etcd.take_leadership(&me, lease, BEFORE_ALL).await, Ok(Cas::Lost));
-    assert_eq!(etcd.publish_member(&me, LeaseId(4711), &member).await, Err(EtcdError::LeaseNotFound));
+    assert!(is_done(etcd.commit(&etcd.keys().release_leadership((term, lease), None)).await));
+    assert_eq!(etcd.commit(&etcd.keys().take_leadership(&me, lease, BEFORE_ALL)).await, Ok(Cas::Lost));
+    assert_eq!(
+        etcd.commit(&etcd.keys().publish_member(&me, LeaseId(4711), &member)).await,
+        Err(EtcdError::LeaseNotFound)
+    );
 }
 
 #[tokio::test]
@@ -333,8 +351,9 @@ async fn one_of_two_takes_leadership_and_hands_it_over() {
     let (one, two) = (keep(server.setup(), 10), keep(server.setup(), 10));
     let (lease_1, lease_2) = (granted(&one).await, granted(&two).await);
     let (n1, n2) = (name("n-1"), name("n-2"));
-    let (a, b) =
-        tokio::join!(etcd.take_leadership(&n1, lease_1, ANY), other.take_leadership(&n2, lease_2, ANY));
+    let (take_1, take_2) =
+        (etcd.keys().take_leadership(&n1, lease_1, ANY), etcd.keys().take_leadership(&n2, lease_2, ANY));
+    let (a, b) = tokio::join!(etcd.commit(&take_1), other.commit(&take_2));
     assert!(is_done(a.clone()) != is_done(b.clone()), "{a:?} {b:?}");
     let first = term(if is_done(a.clone()) { a.clone() } else { b }.expect("one won"));
     let (winner, from, to_keeper, to, to_lease) =
@@ -343,10 +362,11 @@ async fn one_of_two_takes_leadership_and_hands_it_over() {
     facts(winner, "the winner knows", |facts| facts.leading == Leading::Yes(first)).await;
 
     let status = ClusterStatus { optime: Some(Lsn(5)), ..ClusterStatus::default() };
-    let hand_over = || etcd.hand_over(first, from, &to, to_lease, Some(&status));
+    let moved = etcd.keys().hand_over((first, from), &to, to_lease, Some(&status));
+    let hand_over = || etcd.commit(&moved);
     assert_eq!(hand_over().await, Ok(Cas::Lost), "the candidate has no member key");
     let member = record("{}");
-    assert!(is_done(etcd.publish_member(&to, to_lease, &member).await));
+    assert!(is_done(etcd.commit(&etcd.keys().publish_member(&to, to_lease, &member)).await));
     let second = term(hand_over().await.expect("etcd is up"));
     assert!(second > first);
     let view = read(&etcd).await;
@@ -357,10 +377,10 @@ async fn one_of_two_takes_leadership_and_hands_it_over() {
     winner.renew_now();
     facts(winner, "the former leader knows", |facts| facts.leading == Leading::No).await;
 
-    assert_eq!(etcd.publish_status(first, from, &status).await, Ok(Cas::Lost));
-    assert_eq!(etcd.publish_history(first, from, &[]).await, Ok(Cas::Lost));
-    assert_eq!(etcd.release_leadership(first, from, None).await, Ok(Cas::Lost));
-    assert!(is_done(etcd.release_leadership(second, to_lease, Some(&status)).await));
+    assert_eq!(etcd.commit(&etcd.keys().publish_status((first, from), &status)).await, Ok(Cas::Lost));
+    assert_eq!(etcd.commit(&etcd.keys().publish_history((first, from), &[])).await, Ok(Cas::Lost));
+    assert_eq!(etcd.commit(&etcd.keys().release_leadership((first, from), None)).await, Ok(Cas::Lost));
+    assert!(is_done(etcd.commit(&etcd.keys().release_leadership((second, to_lease), Some(&status))).await));
     assert_eq!(read(&etcd).await.leader, None);
 }
 
@@ -370,8 +390,8 @@ async fn a_lease_that_nobody_keeps_expires_and_a_revoked_one_is_gone_at_once() {
     let etcd = server.connect();
     let (one, two) = (keep(server.setup(), 2), keep(server.setup(), 60));
     let (lease_1, lease_2) = (granted(&one).await, granted(&two).await);
-    assert!(is_done(etcd.publish_member(&name("n-1"), lease_1, &record("{}")).await));
-    assert!(is_done(etcd.take_leadership(&name("n-2"), lease_2, ANY).await));
+    assert!(is_done(etcd.commit(&etcd.keys().publish_member(&name("n-1"), lease_1, &record("{}"))).await));
+    assert!(is_done(etcd.commit(&etcd.keys().take_leadership(&name("n-2"), lease_2, ANY)).await));
     let keeper_facts = one.facts();
     drop(one);
     let deadline = keeper_facts.borrow().deadline.expect("it was confirmed");
@@ -387,7 +407,8 @@ async fn a_frozen_etcd_costs_no_lease_and_moves_no_deadline() {
     let etcd = server.connect();
     let keeper = keep(server.setup(), 8);
     let lease = granted(&keeper).await;
-    let first = term(etcd.take_leadership(&name("n-1"), lease, ANY).await.expect("etcd is up"));
+    let first =
+        term(etcd.commit(&etcd.keys().take_leadership(&name("n-1"), lease, ANY)).await.expect("etcd is up"));
     keeper.renew_now();
     facts(&keeper, "leading", |facts| facts.leading == Leading::Yes(first)).await;
     server.signal(Signal::SIGSTOP);
@@ -433,7 +454,7 @@ async fn an_endpoint_that_never_answers_costs_no_time() {
     }
     let etcd = Etcd::connect(setup).expect("a sound setup");
     let lease = keeper.facts().borrow().lease.expect("a lease");
-    assert!(is_done(etcd.take_leadership(&name("n-1"), lease, ANY).await));
+    assert!(is_done(etcd.commit(&etcd.keys().take_leadership(&name("n-1"), lease, ANY)).await));
     let started = Instant::now();
     read(&etcd).await;
     assert!(started.elapsed() < Duration::from_millis(300), "the dead ones rank last by now");
@@ -448,7 +469,9 @@ async fn the_freeze_of_any_etcd_member_costs_no_lease() {
     let etcd = Etcd::connect(setup.clone()).expect("a sound setup");
     let keeper = keep(setup, 6);
     let lease = granted(&keeper).await;
-    let first = term(etcd.take_leadership(&name("n-1"), lease, ANY).await.expect("a quorum is up"));
+    let first = term(
+        etcd.commit(&etcd.keys().take_leadership(&name("n-1"), lease, ANY)).await.expect("a quorum is up"),
+    );
     keeper.renew_now();
     facts(&keeper, "leading", |facts| facts.leading == Leading::Yes(first)).await;
     for server in &servers {
@@ -525,7 +548,12 @@ async fn the_watch_tells_at_once_and_survives_compaction_and_restarts() {
     let mut slowest = Duration::ZERO;
     for round in 1..=20 {
         let text = format!("{{\"ttl\":{round}}}");
-        let revision = etcd.write_config(&text, None).await.expect("etcd is up").revision().expect("done");
+        let revision = etcd
+            .commit(&etcd.keys().write_config(&text, None))
+            .await
+            .expect("etcd is up")
+            .revision()
+            .expect("done");
         let started = Instant::now();
         shown(&mut views, "the change", |view| view.cluster.revision >= revision).await;
         slowest = slowest.max(started.elapsed());
@@ -539,7 +567,10 @@ async fn the_watch_tells_at_once_and_survives_compaction_and_restarts() {
             server.restart().await;
         }
         let text = format!("{{\"restart\":{restart}}}");
-        until("etcd takes the change", async || is_done(etcd.write_config(&text, None).await)).await;
+        until("etcd takes the change", async || {
+            is_done(etcd.commit(&etcd.keys().write_config(&text, None)).await)
+        })
+        .await;
         shown(&mut views, "the change", |view| {
             view.cluster.config.as_ref().is_some_and(|config| config.text == text)
         })
@@ -570,7 +601,7 @@ async fn a_password_is_used_and_a_wrong_one_is_told_apart() {
     let lease = granted(&keeper).await;
     // Whatever changes the users makes every token outdated.
     server.ctl(&["--user=root:secret", "user", "add", "guest:x"]);
-    assert!(is_done(etcd.take_leadership(&name("n-1"), lease, ANY).await));
+    assert!(is_done(etcd.commit(&etcd.keys().take_leadership(&name("n-1"), lease, ANY)).await));
     keeper.renew_now();
     facts(&keeper, "a renewal with a new token", |facts| matches!(facts.leading, Leading::Yes(_))).await;
     let wrong = Etcd::connect(setup("guess")).expect("a sound setup");

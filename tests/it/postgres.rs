@@ -43,7 +43,10 @@ async fn start(member: &Postgres, leader: Option<&Postgres>) {
 
 async fn promote(member: &Postgres) {
     let begun = clock::now();
-    member.promote(|| true, SOON).await.expect("promote");
+    let mut promotion = member.prepare_promotion(SOON).await.expect("prepare").expect("a standby");
+    promotion.write_trigger().expect("write the trigger");
+    promotion.signal().expect("signal");
+    promotion.await_primary().await.expect("promote");
     println!("promote {:?}", clock::now().since(begun));
 }
 

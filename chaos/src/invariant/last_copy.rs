@@ -30,7 +30,8 @@ pub(crate) fn overwritten(sim: &Sim, member: usize) {
 pub(crate) fn created(sim: &Sim, member: usize) {
     let mut world = sim.world();
     let promised = world.ledger.promises.len();
-    if 0 < promised && world.machines.iter().any(|machine| is_whole(&machine.disk)) {
+    let mut others = world.machines.iter().enumerate().filter(|(index, _)| *index != member);
+    if 0 < promised && others.any(|(_, machine)| is_whole(&machine.disk)) {
         let text = format!("{member} creates a cluster beside one in which {promised} commits were promised");
         world.ledger.break_promise("last_copy", text);
     }

@@ -4,7 +4,7 @@ use std::cell::{RefCell, RefMut};
 use std::rc::Rc;
 use std::time::Duration;
 
-use matriarch::etcd::Keys;
+use matriarch::core::store::Keys;
 use matriarch::model::{MemberName, Moment, PodEnd, Settings, StoreSeen};
 
 use super::clients::Ledger;

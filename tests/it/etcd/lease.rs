@@ -28,7 +28,8 @@ async fn a_new_ttl_takes_leadership_along() {
     let etcd = server.connect();
     let keeper = keep(server.setup(), 30);
     let lease = granted(&keeper).await;
-    let first = term(etcd.take_leadership(&name("n-1"), lease, ANY).await.expect("etcd is up"));
+    let first =
+        term(etcd.commit(&etcd.keys().take_leadership(&name("n-1"), lease, ANY)).await.expect("etcd is up"));
     keeper.set_ttl(Duration::from_secs(5));
     let moved = facts(&keeper, "the new lease leads", |facts| {
         facts.lease != Some(lease) && matches!(facts.leading, Leading::Yes(term) if term > first)
@@ -54,7 +55,8 @@ async fn a_new_ttl_waits_for_the_guard() {
         guard.0.load(Ordering::SeqCst)
     });
     let lease = granted(&keeper).await;
-    let first = term(etcd.take_leadership(&name("n-1"), lease, ANY).await.expect("etcd is up"));
+    let first =
+        term(etcd.commit(&etcd.keys().take_leadership(&name("n-1"), lease, ANY)).await.expect("etcd is up"));
     keeper.renew_now();
     facts(&keeper, "leading", |facts| facts.leading == Leading::Yes(first)).await;
     keeper.set_ttl(Duration::from_secs(5));
@@ -80,7 +82,8 @@ async fn a_resumed_lease_gets_the_present_ttl() {
     let etcd = server.connect();
     let former = keep(server.setup(), 3);
     let lease = granted(&former).await;
-    let first = term(etcd.take_leadership(&name("n-1"), lease, ANY).await.expect("etcd is up"));
+    let first =
+        term(etcd.commit(&etcd.keys().take_leadership(&name("n-1"), lease, ANY)).await.expect("etcd is up"));
     drop(former);
     let keeper = keep_with(server.setup(), 60, Some(lease), |_| true);
     let moved = facts(&keeper, "a lease with the present TTL leads", |facts| {

@@ -13,7 +13,8 @@ async fn the_view_is_that_of_one_cluster() {
     let (mut servers, stranger) = (Server::start_three().await, Server::start().await);
     let keeper = keep(servers[0].setup(), 10);
     let lease = granted(&keeper).await;
-    assert!(is_done(servers[0].connect().take_leadership(&name("n-1"), lease, ANY).await));
+    let first = servers[0].connect();
+    assert!(is_done(first.commit(&first.keys().take_leadership(&name("n-1"), lease, ANY)).await));
 
     let ours = servers.iter().map(|server| server.url.clone());
     let endpoints = std::iter::once(stranger.url.clone()).chain(ours).collect();

@@ -1,6 +1,6 @@
 //! Who may take the leader key.
 
-use matriarch::etcd::Cas;
+use matriarch::core::store::Cas;
 use matriarch::model::{Grounds, Timeline};
 
 use super::{Server, granted, is_done, keep, name, read, record, term};
@@ -13,13 +13,16 @@ async fn who_asked_before_another_was_promoted_does_not_lead() {
     let keepers = [keep(server.setup(), 10), keep(server.setup(), 10)];
     let (mine, other) = (granted(&keepers[0]).await, granted(&keepers[1]).await);
     let asked = Grounds { sync: 0, unfenced: 0, unlocked: read(&etcd).await.revision };
-    let led = term(etcd.take_leadership(&name("n-2"), other, asked).await.expect("etcd is up"));
-    let claimed = etcd.claim_timeline(led, other, Timeline(1)).await;
-    assert_eq!(claimed, Ok(Some(Timeline(1))));
-    assert!(is_done(etcd.release_leadership(led, other, None).await));
-    assert_eq!(etcd.take_leadership(&name("n-1"), mine, asked).await, Ok(Cas::Lost));
+    let led = term(
+        etcd.commit(&etcd.keys().take_leadership(&name("n-2"), other, asked)).await.expect("etcd is up"),
+    );
+    let (claim, passed_over) = etcd.keys().claim_timeline((led, other), Timeline(1), None);
+    assert_eq!(passed_over, Timeline(1));
+    assert!(is_done(etcd.commit(&claim).await));
+    assert!(is_done(etcd.commit(&etcd.keys().release_leadership((led, other), None)).await));
+    assert_eq!(etcd.commit(&etcd.keys().take_leadership(&name("n-1"), mine, asked)).await, Ok(Cas::Lost));
     let asked_again = Grounds { sync: 0, unfenced: 0, unlocked: read(&etcd).await.revision };
-    assert!(is_done(etcd.take_leadership(&name("n-1"), mine, asked_again).await));
+    assert!(is_done(etcd.commit(&etcd.keys().take_leadership(&name("n-1"), mine, asked_again)).await));
 }
 
 /// Between the last look and the claim of a new cluster a member registered: it may have data.
@@ -30,9 +33,15 @@ async fn who_did_not_see_a_member_makes_no_cluster() {
     let keeper = keep(server.setup(), 10);
     let lease = granted(&keeper).await;
     let seen = read(&etcd).await.revision;
-    assert!(is_done(etcd.publish_member(&name("n-1"), lease, &record("{}")).await));
-    assert_eq!(etcd.win_initialize(lease, seen).await, Ok(Cas::Lost));
+    assert!(is_done(etcd.commit(&etcd.keys().publish_member(&name("n-1"), lease, &record("{}"))).await));
+    assert_eq!(etcd.commit(&etcd.keys().win_initialize(lease, seen)).await, Ok(Cas::Lost));
     let seen = read(&etcd).await.revision;
-    assert!(is_done(etcd.publish_member(&name("n-1"), lease, &record(r#"{"state":"stopped"}"#)).await));
-    assert!(is_done(etcd.win_initialize(lease, seen).await), "it was known, and only said something new");
+    assert!(is_done(
+        etcd.commit(&etcd.keys().publish_member(&name("n-1"), lease, &record(r#"{"state":"stopped"}"#)))
+            .await
+    ));
+    assert!(
+        is_done(etcd.commit(&etcd.keys().win_initialize(lease, seen)).await),
+        "it was known, and only said something new"
+    );
 }

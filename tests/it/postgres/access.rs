@@ -12,7 +12,7 @@ use matriarch::postgres::{Parameters, Postgres, Probe, Setup};
 use tokio_postgres::NoTls;
 
 use super::herd::Herd;
-use super::{SOON, start, stop};
+use super::{SOON, promote, start, stop};
 
 const LISTENS: [&str; 7] = ["127.0.0.2", "*", "localhost", "0.0.0.0", "::1", "::", ""];
 
@@ -106,7 +106,7 @@ async fn nothing_closes_the_supervisors_own_way() {
         // What was closed stays so; each address begins with it, so that starts and promotions meet it, too.
         member.set_gate(true).await.expect("close the gate");
         start(&member, None).await;
-        member.promote(|| true, SOON).await.unwrap_or_else(|error| panic!("`{listen}`: {}", error.chain()));
+        promote(&member).await;
         let probe = member.probe().expect("a probe");
         for (rules, lines, open_reads) in RULES {
             for closed in [true, false] {
@@ -161,12 +161,12 @@ async fn fallbacks_are_used_and_said() {
     let member = Postgres::new(setup.clone(), parameters);
     member.bootstrap().await.expect("bootstrap");
     start(&member, None).await;
-    member.promote(|| true, SOON).await.expect("promote");
+    promote(&member).await;
     let client = super::client(&member).await;
     client.batch_execute("ALTER ROLE matriarch_supervisor NOSUPERUSER").await.expect("alter");
     stop(&member).await;
     start(&member, None).await;
-    member.promote(|| true, SOON).await.expect("promote");
+    promote(&member).await;
     assert_eq!(member.access().way, Some(AccessWay::PrivateSocketAsSuperuser));
     assert!(member.access().complaint().expect("it is said").contains("is left alone"));
     member.create_own_role().await.expect("nothing is done");

@@ -8,7 +8,7 @@
 
 use std::time::Duration;
 
-use matriarch::etcd::{Change, StoredKey, Txn};
+use matriarch::core::store::{Change, StoredKey, Txn};
 use matriarch::model::Moment;
 
 use super::clock::At;

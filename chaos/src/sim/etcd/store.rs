@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use matriarch::etcd::{Change, Compare, StoredKey, Txn};
+use matriarch::core::store::{Change, Compare, StoredKey, Txn};
 
 use crate::sim::clock::At;
 
@@ -128,7 +128,7 @@ impl Store {
 
 #[cfg(test)]
 mod tests {
-    use matriarch::etcd::Evidence;
+    use matriarch::core::store::Evidence;
     use matriarch::model::LeaseId;
 
     use super::*;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use matriarch::etcd::{Change, Evidence, Txn};
+use matriarch::core::store::{Change, Evidence, Txn};
 use matriarch::model::SyncMode;
 use serde_json::{Value, json};
 

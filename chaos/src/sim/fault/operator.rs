@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use matriarch::etcd::{Change, Evidence, Txn};
+use matriarch::core::store::{Change, Evidence, Txn};
 use matriarch::model::{Ask, MemberName, Request, RequestId, RestartFilter};
 use serde_json::{Value, json};
 

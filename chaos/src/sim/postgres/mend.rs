@@ -31,7 +31,6 @@ impl Sim {
     /// initdb; gives the system identifier.
     pub(crate) async fn initdb(&self, member: usize) -> Result<u64, String> {
         self.must_be_down(member)?;
-        last_copy::created(self, member);
         self.world().machines[member].disk.data = Data::HalfMade("bootstrap");
         self.works(200, 1500).await;
         let mut world = self.world();

@@ -1,53 +1,75 @@
-//! Long actions: `src/agent/jobs.rs`, and the parts of `src/postgres` that they call.
+//! The steps of the product's jobs (`matriarch::core::job`), as PostgreSQL and etcd do them here.
 
 use std::time::Duration;
 
+use matriarch::core::job::{Actor, Answer, Machine, Next, Now, Step};
+use matriarch::core::store::{Cas, Change, Compare, Txn};
 use matriarch::model::{
-    FollowTarget, Job, LeaseFacts, LeaseTiming, Moment, Outcome, Process, StopMode, Term, Timeline,
+    Action, FollowTarget, GenerationWrite, Job, Outcome, PodEnd, Process, StopMode, Timeline,
 };
 
 use super::Agent;
-use super::write::Cas;
-use crate::sim::etcd::Refusal;
+use super::configured::written;
+use super::write::reported;
+use crate::invariant::{self, last_copy};
+use crate::sim::executor::Pid;
 use crate::sim::mutation::Mutation;
 use crate::sim::postgres::Phase;
-use crate::sim::world::index_of;
+use crate::sim::world::{Sim, index_of};
 
 const PROMOTE_WITHIN: Duration = Duration::from_secs(60);
 const IMMEDIATE_WITHIN: Duration = Duration::from_secs(3);
 const LOOK_EVERY: Duration = Duration::from_millis(5);
 
+/// What a machine is for.
+#[derive(Clone, Debug)]
+pub(crate) enum Purpose {
+    Job(Job),
+    Aside(Action),
+}
+
+/// Does a machine's steps.
+struct Driver {
+    agent: Agent,
+    purpose: Purpose,
+    trigger: Option<Trigger>,
+}
+
+/// The file `promote` under way. Taken back when a task that was cancelled is dropped; a killed process leaves it.
+struct Trigger {
+    sim: Sim,
+    member: usize,
+    pid: Pid,
+    taken: bool,
+}
+
+impl Drop for Trigger {
+    fn drop(&mut self) {
+        if !self.taken && self.sim.exec.is_alive(self.pid) {
+            self.sim.world().machines[self.member].disk.promote_file = false;
+        }
+    }
+}
+
 impl Agent {
-    pub(crate) async fn run_job(&self, job: Job) -> Outcome {
-        let ended = match job {
-            Job::TakeLeadership { .. }
-            | Job::HandOver { .. }
-            | Job::ReleaseLeadership { .. }
-            | Job::ReclaimLeadership { .. } => return self.write_leader_key(job).await,
-            Job::Bootstrap { seen } => return self.bootstrap(seen).await,
-            Job::Clone { from } => match index_of(from.name.as_str()) {
-                Some(source) => self.sim.clone_from(self.member(), source).await,
-                None => Err("no such member".to_owned()),
-            },
-            Job::StartStandby { follow, within } => self.start_standby(follow.as_ref(), within).await,
-            Job::Stop { mode, within } => self.stop(mode, within).await,
-            Job::Checkpoint => match self.number() {
-                Some(number) => self.checkpoint(number).await,
-                None => Err("postgres is down".to_owned()),
-            },
-            Job::Promote { term, above } => match self.promotion_timeline(term, above).await {
-                Ok(()) => self.promote(term).await,
-                Err(outcome) => return outcome,
-            },
-            Job::CrashRecovery => self.sim.crash_recovery(self.member()).await,
-            Job::Rewind { from, .. } => match index_of(from.name.as_str()) {
-                Some(source) => self.sim.rewind(self.member(), source).await,
-                None => Err("no such member".to_owned()),
-            },
-        };
-        match ended {
-            Ok(()) => Outcome::Done,
-            Err(why) => Outcome::Failed(why),
+    pub(crate) fn actor(&self) -> Actor {
+        let world = self.sim.world();
+        Actor {
+            name: world.machines[self.member()].name.clone(),
+            keys: world.keys.clone(),
+            first_config: written(&world.options.settings, false).to_string(),
+        }
+    }
+
+    pub(crate) async fn run_machine(&self, purpose: Purpose, mut machine: Machine) -> Outcome {
+        let mut driver = Driver { agent: self.clone(), purpose, trigger: None };
+        let mut answer = Answer::Begin;
+        loop {
+            let lease = self.shared.lease.borrow().clone();
+            match machine.next(answer, Now { lease: &lease, at: self.now() }) {
+                Next::Do(step) => answer = driver.perform(step).await,
+                Next::End(outcome) => return outcome,
+            }
         }
     }
 
@@ -128,124 +150,198 @@ impl Agent {
         self.sim.exec.within(within, down).await.is_some()
     }
 
-    /// Claims the number of the timeline, and reserves the numbers before it.
-    async fn promotion_timeline(&self, term: Term, above: Timeline) -> Result<(), Outcome> {
-        let failed = |why: &str| Outcome::Failed(why.to_owned());
-        if self.sim.world().options.mutation == Some(Mutation::ReuseTimelines) {
-            return Ok(());
-        }
-        let lease = self.shared.lease.borrow().lease.ok_or_else(|| failed("there is no lease"))?;
-        let passed_over = match self.claim_timeline((term, lease), above.0).await {
-            Ok(claimed) => claimed.ok_or_else(|| failed("the leader key is not mine any more"))?,
-            Err(Refusal::NoSpace) => return Err(Outcome::Refused("database space exceeded".to_owned())),
-            Err(refusal) => return Err(failed(&format!("{refusal:?}"))),
-        };
-        let mut world = self.sim.world();
-        let disk = &mut world.machines[self.member()].disk;
-        let mine = disk.wal.timeline_at(disk.flushed);
-        disk.reserved.extend(mine + 1..=passed_over.max(mine));
-        Ok(())
-    }
-
-    /// Every line of `src/agent/jobs.rs` and `src/postgres/promote.rs`, in their order.
-    async fn promote(&self, term: Term) -> Result<(), String> {
-        self.step().await;
-        let Some(number) = self.number() else { return Err("promote: postgres is down".to_owned()) };
-        self.wait_until_ready(number, PROMOTE_WITHIN).await?;
-        self.sim.until_it_runs(self.member(), number).await?;
-        if self.is_primary(number) {
-            return Ok(());
-        }
-        self.step().await;
-        if !self.still_allowed(term).await {
-            return Err("not allowed any more".to_owned());
-        }
-        if let Process::Up { standby_start, .. } = &mut *self.shared.process.borrow_mut() {
-            *standby_start = false;
-        }
-        self.shared.process_bell.give(&self.sim.exec);
-        self.step().await;
-        self.sim.write_promote_file(self.member(), number);
-        self.step().await;
-        if !self.still_allowed(term).await {
-            self.sim.world().machines[self.member()].disk.promote_file = false;
-            return Err("not allowed any more".to_owned());
-        }
-        self.step().await;
-        self.sim.signal_promote(self.member(), number);
-        let give_up_at = self.sim.now() + PROMOTE_WITHIN;
-        while !self.is_primary(number) {
-            if self.number() != Some(number) || give_up_at <= self.sim.now() {
-                return Err("promoting took too long".to_owned());
-            }
-            self.sleep(Duration::from_millis(3)).await;
-        }
-        Ok(())
-    }
-
     fn is_primary(&self, number: i32) -> bool {
         let world = self.sim.world();
         let server = world.machines[self.member()].server.as_ref();
         server.is_some_and(|server| server.number == number && server.phase == Phase::Primary)
     }
+}
 
-    async fn still_allowed(&self, term: Term) -> bool {
-        let lease = self.shared.lease.borrow().clone();
-        let fenced = self.promise(&lease).await;
-        fenced && allows(&lease, term, self.now())
-    }
-
-    async fn write_leader_key(&self, job: Job) -> Outcome {
-        let Some(lease) = self.shared.lease.borrow().lease else {
-            return Outcome::Failed("there is no lease".to_owned());
-        };
-        let result = match job {
-            Job::TakeLeadership { by } => self.take_leadership(lease, by).await,
-            Job::HandOver { term, to, to_lease, status } => {
-                self.hand_over((term, lease), &to, to_lease, &status).await
+impl Driver {
+    async fn perform(&mut self, step: Step) -> Answer {
+        let agent = self.agent.clone();
+        let (sim, member) = (&agent.sim, agent.member());
+        match step {
+            Step::Read(path) => Answer::Key(agent.read(path).await.map_err(reported)),
+            Step::Commit(txn) => self.commit(txn).await,
+            Step::RenewLease => {
+                agent.renew_now();
+                Answer::Done
             }
-            Job::ReleaseLeadership { term, status } => {
-                self.release_leadership((term, lease), status.as_ref()).await
+            Step::ReadCluster => {
+                agent.look_again();
+                Answer::Done
             }
-            Job::ReclaimLeadership { term } => {
-                self.commit(self.keys().move_leadership((term, lease), lease)).await
-            }
-            _postgres_job => return Outcome::Failed("not a write to the leader key".to_owned()),
-        };
-        self.renew_now();
-        match result {
-            Ok(Cas::Done) => Outcome::Done,
-            Ok(Cas::Lost) => Outcome::Lost,
-            Err(Refusal::NoSpace) => Outcome::Refused("database space exceeded".to_owned()),
-            Err(Refusal::LeaseNotFound) => Outcome::LeaseGone,
-            Err(refusal) => Outcome::Unknown(format!("{refusal:?}")),
-        }
-    }
-
-    async fn bootstrap(&self, seen: i64) -> Outcome {
-        let Some(lease) = self.shared.lease.borrow().lease else { return Outcome::Cancelled };
-        match self.win_initialize(lease, seen).await {
-            Ok(Cas::Done) => {}
-            Ok(Cas::Lost) => return Outcome::Lost,
-            Err(Refusal::LeaseNotFound) => return Outcome::LeaseGone,
-            Err(_) => return Outcome::Cancelled,
-        }
-        match self.sim.initdb(self.member()).await {
-            Ok(system_id) => match self.finish_initialize(lease, system_id).await {
-                Ok(Cas::Done) => Outcome::Done,
-                Ok(Cas::Lost) => Outcome::Failed("the initialize key was lost".to_owned()),
-                Err(Refusal::LeaseNotFound) => Outcome::Unknown("lease not found".to_owned()),
-                Err(refusal) => Outcome::Unknown(format!("{refusal:?}")),
+            // Of labels there are the product's own tests; `invariant::labelled` judges what is decided.
+            Step::Unlabel | Step::Unroute | Step::BeginStrip(_) | Step::AwaitStripped => Answer::Done,
+            // No parameter of the simulated PostgreSQL has a minimum.
+            Step::LowerMinimums => Answer::Done,
+            Step::Initdb => match sim.initdb(member).await {
+                Ok(system_id) => Answer::SystemId(system_id),
+                Err(why) => Answer::Failed(why),
             },
-            Err(why) => {
-                let _ = self.commit(self.keys().free_initialize(lease)).await;
-                Outcome::Failed(why)
+            Step::SetAside => {
+                agent.step().await;
+                sim.world().machines[member].disk.clear();
+                Answer::Done
             }
+            Step::Pause(span) => {
+                agent.sleep(span).await;
+                Answer::Done
+            }
+            Step::Clone(from) => ended(match index_of(from.name.as_str()) {
+                Some(source) => sim.clone_from(member, source).await,
+                None => Err("no such member".to_owned()),
+            }),
+            Step::Start { follow, within } => ended(agent.start_standby(follow.as_ref(), within).await),
+            Step::Stop { mode, within } => ended(agent.stop(mode, within).await),
+            Step::Checkpoint { .. } => ended(match agent.number() {
+                Some(number) => agent.checkpoint(number).await,
+                None => Err("postgres is down".to_owned()),
+            }),
+            Step::CrashRecovery => ended(sim.crash_recovery(member).await),
+            Step::Rewind { from, .. } => ended(match index_of(from.name.as_str()) {
+                Some(source) => sim.rewind(member, source).await,
+                None => Err("no such member".to_owned()),
+            }),
+            Step::AwaitPromotable
+            | Step::ReserveTimelines(_)
+            | Step::PreparePromotion
+            | Step::Arm
+            | Step::WriteTrigger
+            | Step::SignalPromotion
+            | Step::AwaitPrimary => {
+                agent.step().await;
+                let Some(number) = agent.number() else {
+                    return Answer::Failed("promote: postgres is down".to_owned());
+                };
+                self.promote(step, number).await
+            }
+        }
+    }
+
+    async fn promote(&mut self, step: Step, number: i32) -> Answer {
+        let agent = self.agent.clone();
+        let (sim, member) = (&agent.sim, agent.member());
+        match step {
+            Step::AwaitPromotable => ended(agent.wait_until_ready(number, PROMOTE_WITHIN).await),
+            Step::ReserveTimelines(above) => {
+                agent.reserve(above);
+                Answer::Done
+            }
+            Step::PreparePromotion => {
+                if let Err(why) = sim.until_it_runs(member, number).await {
+                    return Answer::Failed(why);
+                }
+                if agent.is_primary(number) { Answer::AlreadyPrimary } else { Answer::Done }
+            }
+            Step::Arm => {
+                let lease = agent.shared.lease.borrow().clone();
+                ended(match agent.promise(&lease).await {
+                    true => Ok(()),
+                    false => Err("the guard has not confirmed that it is armed".to_owned()),
+                })
+            }
+            Step::WriteTrigger => {
+                if let Process::Up { standby_start, .. } = &mut *agent.shared.process.borrow_mut() {
+                    *standby_start = false;
+                }
+                agent.shared.process_bell.give(&sim.exec);
+                agent.step().await;
+                self.trigger =
+                    Some(Trigger { sim: sim.clone(), member, pid: agent.shared.pid, taken: false });
+                sim.write_promote_file(member, number);
+                Answer::Done
+            }
+            Step::SignalPromotion => {
+                sim.signal_promote(member, number);
+                Answer::Done
+            }
+            Step::AwaitPrimary => {
+                let give_up_at = sim.now() + PROMOTE_WITHIN;
+                while !agent.is_primary(number) {
+                    if agent.number() != Some(number) || give_up_at <= sim.now() {
+                        return Answer::Failed("promoting took too long".to_owned());
+                    }
+                    agent.sleep(Duration::from_millis(3)).await;
+                }
+                self.trigger.iter_mut().for_each(|trigger| trigger.taken = true);
+                Answer::Done
+            }
+            other => Answer::Failed(format!("not a step of a promotion: {other:?}")),
+        }
+    }
+
+    async fn commit(&self, mut txn: Txn) -> Answer {
+        let agent = &self.agent;
+        self.mutate(&mut txn);
+        // An answer may come late: what etcd did it did before.
+        let full = agent.sim.world().etcd.no_space;
+        // The first transaction of a bootstrap claims the key, the second writes the cluster's identifier.
+        let finishes = matches!(txn.when.first(), Some(Compare::Lease(..)));
+        let written = agent.commit(txn).await;
+        match (&self.purpose, &written) {
+            (Purpose::Job(Job::ReleaseLeadership { .. }), Ok(Cas::Done(_))) if full => {
+                let replaced = agent.sim.world().machines[agent.member()].pod_end == Some(PodEnd::Replaced);
+                let ends = agent.shared.shutting_down.get() || replaced;
+                invariant::released(&agent.sim, agent.member(), ends);
+            }
+            (Purpose::Job(Job::Bootstrap { .. }), Ok(Cas::Done(_))) if finishes => {
+                last_copy::created(&agent.sim, agent.member());
+            }
+            (Purpose::Aside(Action::WriteGeneration(GenerationWrite::Begin { .. })), Ok(Cas::Done(_))) => {
+                invariant::voided(&agent.sim, agent.member());
+            }
+            _unwatched => {}
+        }
+        Answer::Written(written.map_err(reported))
+    }
+
+    /// What a mutation makes of a transaction.
+    fn mutate(&self, txn: &mut Txn) {
+        let (mutation, led) = {
+            let world = self.agent.sim.world();
+            let led = world.etcd.store.keys.contains_key(&world.keys.path("status"));
+            (world.options.mutation, led)
+        };
+        let path = |name| self.agent.path(name);
+        match (&self.purpose, mutation) {
+            (Purpose::Job(Job::TakeLeadership { .. }), Some(Mutation::TakeFromAnybody)) => txn.when.clear(),
+            (Purpose::Job(Job::TakeLeadership { by }), Some(Mutation::IgnoreUnfenced)) => {
+                let unfenced = Compare::Revision(path("unfenced"), by.unfenced);
+                txn.when.retain(|compare| *compare != unfenced);
+            }
+            (Purpose::Job(Job::ReleaseLeadership { .. }), Some(Mutation::GiveToNobody)) => {
+                txn.then.retain(|change| !matches!(change, Change::Put(..)));
+            }
+            (Purpose::Job(Job::Bootstrap { .. }), Some(Mutation::ForgetCluster)) if led => {
+                // The second transaction of a bootstrap compares the claim.
+                let claim = matches!(txn.when.first(), Some(Compare::Absent(_)));
+                if claim {
+                    txn.when.clear();
+                }
+            }
+            _sound => {}
         }
     }
 }
 
-fn allows(lease: &LeaseFacts, term: Term, now: Moment) -> bool {
-    let before = LeaseTiming { ttl: lease.ttl }.demote_before();
-    lease.leading_at(now + before) == Some(term)
+impl Agent {
+    /// Reserves the numbers of the timelines up to this one.
+    fn reserve(&self, passed_over: Timeline) {
+        let mut world = self.sim.world();
+        if world.options.mutation == Some(Mutation::ReuseTimelines) {
+            return;
+        }
+        let disk = &mut world.machines[self.member()].disk;
+        let mine = disk.wal.timeline_at(disk.flushed);
+        disk.reserved.extend(mine + 1..=passed_over.0.max(mine));
+    }
+}
+
+fn ended(done: Result<(), String>) -> Answer {
+    match done {
+        Ok(()) => Answer::Done,
+        Err(why) => Answer::Failed(why),
+    }
 }

@@ -3,15 +3,15 @@
 use std::ops::ControlFlow;
 use std::time::Duration;
 
+use matriarch::core::job::Machine;
 use matriarch::model::{
-    Action, Branch, ExitBecause, Finished, FollowTarget, Job, JobKind, LeaderBranch, LeaseId, Lsn, Moment,
-    Observation, Outcome, Running, SyncOwner, Term, Timeline, UnfencedWrite,
+    Action, Branch, ExitBecause, Finished, FollowTarget, Job, JobKind, LeaderBranch, Lsn, Moment,
+    Observation, Outcome, Running, SyncOwner, Term, Timeline,
 };
 
 use super::cycle::{Cycle, Lane};
-use super::write::Cas;
+use super::jobs::Purpose;
 use super::{Agent, Event};
-use crate::sim::etcd::Refusal;
 use crate::sim::network::Host;
 use crate::sim::postgres::Phase;
 use crate::sim::world::index_of;
@@ -45,43 +45,18 @@ impl Cycle {
                     agent.shared.record_bell.give(&agent.sim.exec);
                 }
             }
-            Action::PublishStatus { term, status } => {
-                agent.aside(lease, Event::StatusNotPublished, move |own, lease| async move {
-                    own.commit(own.keys().publish_status((term, lease), &status)).await
-                });
-            }
-            Action::PublishHistory { term, lines } => {
-                agent.aside(lease, Event::LookWanted, move |own, lease| async move {
-                    own.commit(own.keys().publish_history((term, lease), &lines)).await
-                });
-            }
-            Action::PublishSync { term, record, mod_revision } => {
-                agent.aside(lease, Event::LookWanted, move |own, lease| async move {
-                    own.commit(own.keys().write_sync((term, lease), record.as_ref(), mod_revision)).await
-                });
-            }
-            Action::PublishUnfenced(write) => agent.publish_unfenced(lease, write),
+            Action::PublishStatus { .. } => agent.aside(action, seen, Event::StatusNotPublished),
+            Action::PublishHistory { .. }
+            | Action::PublishSync { .. }
+            | Action::PublishUnfenced(_)
+            | Action::RestoreInitialize { .. }
+            | Action::RestoreConfig { .. }
+            | Action::ClearFailover { .. }
+            | Action::WriteGeneration(_) => agent.aside(action, seen, Event::LookWanted),
             Action::SetSyncNames(names) => agent.set_sync_names(names).await,
             Action::SetGate { closed } => {
                 agent.sim.world().machines[agent.member()].disk.gated = closed;
             }
-            Action::RestoreInitialize { term, system_id } => {
-                agent.aside(lease, Event::LookWanted, move |own, lease| async move {
-                    own.commit(own.keys().restore_initialize((term, lease), system_id)).await
-                });
-            }
-            Action::RestoreConfig { term } => {
-                let text = agent.restored_config(&seen.settings.sync);
-                agent.aside(lease, Event::LookWanted, move |own, lease| async move {
-                    own.restore_config((term, lease), &text).await
-                });
-            }
-            Action::ClearFailover { mod_revision } => {
-                agent.aside(Some(LeaseId(0)), Event::LookWanted, move |own, _| async move {
-                    own.commit(own.keys().write_failover(None, Some(mod_revision))).await
-                });
-            }
-            Action::WriteGeneration(write) => agent.write_generation_aside(lease, write),
             Action::Follow(target) => agent.follow_local(target).await,
             Action::SetSlots { create, drop } => agent.set_slots(create, &drop).await,
             Action::CheckpointAfterPromotion { term: Term(_) } => agent.checkpoint_aside(),
@@ -110,7 +85,8 @@ impl Cycle {
         let (agent, kind) = (self.agent.clone(), job.kind());
         let running = Running { job: job.clone(), since: now };
         let task = self.agent.spawn(async move {
-            let outcome = agent.run_job(job).await;
+            let machine = Machine::of(agent.actor(), job.clone());
+            let outcome = agent.run_machine(Purpose::Job(job), machine).await;
             agent.event(Event::JobFinished(Finished { job: kind, outcome }));
         });
         let lane = self.lane(&running.job);
@@ -128,28 +104,18 @@ impl Cycle {
 
 impl Agent {
     /// A write beside the loop; one that failed is tried again by a later tick.
-    pub(crate) fn aside<F>(
-        &self,
-        lease: Option<LeaseId>,
-        failed: Event,
-        write: impl FnOnce(Agent, LeaseId) -> F,
-    ) where
-        F: Future<Output = Result<Cas, Refusal>> + 'static,
-    {
-        let Some(lease) = lease else { return };
-        let (agent, write) = (self.clone(), write(self.clone(), lease));
+    fn aside(&self, action: Action, seen: &Observation, failed: Event) {
+        let text = self.restored_config(&seen.settings.sync);
+        let Some(machine) = Machine::aside(self.actor(), &action, seen.lease.lease, &text) else { return };
+        let agent = self.clone();
         self.spawn(async move {
-            if write.await.is_err() {
-                agent.sleep(WRITE_AGAIN_AFTER).await;
-                agent.event(failed);
+            match agent.run_machine(Purpose::Aside(action), machine).await {
+                Outcome::Done | Outcome::Lost | Outcome::Cancelled => {}
+                Outcome::LeaseGone | Outcome::Unknown(_) | Outcome::Failed(_) | Outcome::Refused(_) => {
+                    agent.sleep(WRITE_AGAIN_AFTER).await;
+                    agent.event(failed);
+                }
             }
-        });
-    }
-
-    fn publish_unfenced(&self, lease: Option<LeaseId>, write: UnfencedWrite) {
-        self.aside(lease, Event::LookWanted, move |own, lease| async move {
-            own.write_unfenced(write.term.map(|term| (term, lease)), &write.primaries, write.mod_revision)
-                .await
         });
     }
 

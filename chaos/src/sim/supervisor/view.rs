@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use matriarch::etcd::StoredKey;
+use matriarch::core::store::StoredKey;
 use matriarch::model::{ClusterView, Moment, View};
 
 use super::Agent;

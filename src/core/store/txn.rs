@@ -70,3 +70,33 @@ impl Evidence {
         }
     }
 }
+
+/// How a compare-and-swap ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cas {
+    /// Written, in this revision of the store.
+    Done(i64),
+    /// The comparison failed: another writer was faster, or leadership was lost. Nothing was written.
+    Lost,
+}
+
+impl Cas {
+    /// The revision of a change that was done.
+    pub fn revision(self) -> Option<i64> {
+        match self {
+            Cas::Done(revision) => Some(revision),
+            Cas::Lost => None,
+        }
+    }
+}
+
+/// Why a transaction gave no [`Cas`], as far as anybody may conclude something from it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum WriteError {
+    /// Definite: a lease that the transaction names does not exist, and nothing was written.
+    LeaseNotFound,
+    /// Definite: etcd takes no writes, for this reason, and nothing was written.
+    NoSpace(String),
+    /// The transaction may or may not have been done: read back.
+    Unknown(String),
+}

@@ -150,11 +150,14 @@ impl Keys {
     }
 
     /// Ends my bootstrap: system identifier and dynamic configuration, both for good. Not when the bootstrap is no
-    /// longer mine.
+    /// longer mine. What a former cluster left under the prefix says nothing of the new one and goes away, but for its
+    /// primaries that run unfenced.
     pub fn finish_initialize(&self, lease: LeaseId, system_id: u64, config_text: &str) -> Txn {
         let path = self.path("initialize");
         let mut txn = replace(vec![Compare::Lease(path.clone(), lease)], path, Some(system_id.to_string()));
         txn.then.push(Change::Put(self.path("config"), ascii(config_text), None));
+        let former = ["sync", "status", "history", "failover", "generation"];
+        txn.then.extend(former.map(|key| Change::Delete(self.path(key))));
         txn
     }
 

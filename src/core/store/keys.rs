@@ -9,7 +9,6 @@ use std::fmt::Write;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-use super::EtcdError;
 use crate::model::{
     ClusterStatus, ClusterView, ConfigKey, FailoverKey, FailoverRequest, GenerationKey, HistoryLine,
     LeaderKey, LeaseId, Lsn, MemberKey, MemberName, MemberRecord, StoreGeneration, SyncKey, SyncRecord, Term,
@@ -20,6 +19,16 @@ use crate::model::{
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Keys {
     base: String,
+}
+
+/// A key holds what nobody can work with.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the key {key} is corrupt: {because}")]
+pub struct CorruptKey {
+    /// Its full path.
+    pub key: String,
+    /// What is wrong with it.
+    pub because: String,
 }
 
 /// One key as the store holds it.
@@ -58,12 +67,12 @@ impl Keys {
     /// Puts together what the keys under the prefix say, by full path, as a list showed them at `revision`.
     ///
     /// # Errors
-    /// [`EtcdError::Corrupt`] when the leader key holds no name: then nobody can say who leads.
+    /// [`CorruptKey`] when the leader key holds no name: then nobody can say who leads.
     pub fn view(
         &self,
         stored: &BTreeMap<String, StoredKey>,
         revision: i64,
-    ) -> Result<ClusterView, EtcdError> {
+    ) -> Result<ClusterView, CorruptKey> {
         let mut view = ClusterView { revision, listed: revision, ..ClusterView::default() };
         let mut legacy_optime = None;
         for (path, key) in stored {
@@ -107,11 +116,9 @@ fn lease(id: i64) -> Option<LeaseId> {
     (id != 0).then_some(LeaseId(id))
 }
 
-fn leader(path: &str, text: &str, key: &StoredKey) -> Result<LeaderKey, EtcdError> {
-    let corrupt = |error: crate::model::NameError| EtcdError::Corrupt {
-        key: path.to_owned(),
-        because: error.to_string(),
-    };
+fn leader(path: &str, text: &str, key: &StoredKey) -> Result<LeaderKey, CorruptKey> {
+    let corrupt =
+        |error: crate::model::NameError| CorruptKey { key: path.to_owned(), because: error.to_string() };
     let name = MemberName::new(text).map_err(corrupt)?;
     Ok(LeaderKey { name, lease: lease(key.lease), term: Term(key.mod_revision) })
 }
@@ -232,7 +239,7 @@ fn unfenced(text: &str) -> BTreeMap<MemberName, UnfencedPrimary> {
 }
 
 /// The request in the text of the key `failover`; `None` for an empty one.
-pub(super) fn failover_key(text: &str, mod_revision: i64) -> Option<FailoverKey> {
+pub fn failover_key(text: &str, mod_revision: i64) -> Option<FailoverKey> {
     let name = |text: &str| MemberName::new(text).ok();
     let request = match serde_json::from_str::<Value>(text) {
         Ok(Value::Object(fields)) => FailoverRequest {
@@ -312,7 +319,7 @@ pub(super) fn ascii(text: &str) -> String {
 mod tests {
     use super::*;
 
-    fn view(keys: &[(&str, &str)]) -> Result<ClusterView, EtcdError> {
+    fn view(keys: &[(&str, &str)]) -> Result<ClusterView, CorruptKey> {
         let stored = |(name, value): &(&str, &str)| {
             let key = StoredKey { value: value.as_bytes().to_vec(), lease: 0, mod_revision: 3 };
             (format!("/service/x/{name}"), key)
@@ -373,7 +380,7 @@ mod tests {
         for key in ["sync", "status", "history", "config", "failover", "members/a", "initialize"] {
             assert!(view(&[(key, "\u{1}{[")]).is_ok(), "{key}");
         }
-        assert!(matches!(view(&[("leader", "")]), Err(EtcdError::Corrupt { .. })));
+        assert!(matches!(view(&[("leader", "")]), Err(CorruptKey { .. })));
     }
 
     #[test]

@@ -1,0 +1,90 @@
+//! The four changes of the leader key.
+
+use super::{Actor, Answer, Next, Now, Step, failed, out_of_turn};
+use crate::core::store::{Cas, Txn, WriteError};
+use crate::model::{Job, LeaseId, Outcome};
+
+/// One transaction, and then a renewal, which reads who leads.
+#[derive(Clone, Debug)]
+pub(super) struct LeaderKeyWrite {
+    job: Job,
+    at: At,
+}
+
+#[derive(Clone, Debug)]
+enum At {
+    Begin,
+    Committing,
+    ReadingCluster(Outcome),
+    Renewing(Outcome),
+}
+
+impl LeaderKeyWrite {
+    pub(super) fn of(job: Job) -> LeaderKeyWrite {
+        LeaderKeyWrite { job, at: At::Begin }
+    }
+
+    pub(super) fn next(&mut self, actor: &Actor, answer: Answer, now: Now<'_>) -> Next {
+        match (std::mem::replace(&mut self.at, At::Begin), answer) {
+            (At::Begin, _) => {
+                let Some(lease) = now.lease.lease else { return failed("there is no lease") };
+                let Some(txn) = self.txn(actor, lease) else {
+                    return failed("not a write to the leader key");
+                };
+                self.step(At::Committing, Step::Commit(txn))
+            }
+            (At::Committing, Answer::Written(written)) => {
+                let outcome = self.outcome(written);
+                // A watch that shows no leader where there is one may be deaf.
+                match (&self.job, outcome) {
+                    (Job::TakeLeadership { .. }, Outcome::Lost) => {
+                        self.step(At::ReadingCluster(Outcome::Lost), Step::ReadCluster)
+                    }
+                    (_, outcome) => self.step(At::Renewing(outcome), Step::RenewLease),
+                }
+            }
+            (At::ReadingCluster(outcome), _) => self.step(At::Renewing(outcome), Step::RenewLease),
+            (At::Renewing(outcome), _) => Next::End(outcome),
+            (At::Committing, answer) => out_of_turn(&answer),
+        }
+    }
+
+    fn step(&mut self, at: At, step: Step) -> Next {
+        self.at = at;
+        Next::Do(step)
+    }
+
+    fn txn(&self, actor: &Actor, lease: LeaseId) -> Option<Txn> {
+        let keys = &actor.keys;
+        match &self.job {
+            Job::TakeLeadership { by } => Some(keys.take_leadership(&actor.name, lease, *by)),
+            Job::HandOver { term, to, to_lease, status } => {
+                Some(keys.hand_over((*term, lease), to, *to_lease, Some(status)))
+            }
+            Job::ReleaseLeadership { term, status } => {
+                Some(keys.release_leadership((*term, lease), status.as_ref()))
+            }
+            Job::ReclaimLeadership { term } => Some(keys.move_leadership((*term, lease), lease)),
+            Job::Bootstrap { .. }
+            | Job::Clone { .. }
+            | Job::StartStandby { .. }
+            | Job::Stop { .. }
+            | Job::Checkpoint
+            | Job::Promote { .. }
+            | Job::CrashRecovery
+            | Job::Rewind { .. } => None,
+        }
+    }
+
+    fn outcome(&self, written: Result<Cas, WriteError>) -> Outcome {
+        match written {
+            Ok(Cas::Done(_)) => Outcome::Done,
+            Ok(Cas::Lost) => Outcome::Lost,
+            // The lease that does not exist is the candidate's.
+            Err(WriteError::LeaseNotFound) if matches!(self.job, Job::HandOver { .. }) => Outcome::Lost,
+            Err(WriteError::LeaseNotFound) => Outcome::LeaseGone,
+            Err(WriteError::NoSpace(why)) => Outcome::Refused(why),
+            Err(WriteError::Unknown(why)) => Outcome::Unknown(why),
+        }
+    }
+}
