@@ -11,13 +11,13 @@ use super::cycle::{Cycle, State};
 use super::dynamic::Dynamic;
 use super::fencing::Fencing;
 use super::jobs::Tools;
-use super::observe::PostgresWatch;
 use super::pods::Pods;
 use super::startup::{self, FirstLook, Waiting};
 use super::store_file::StoreFile;
 use super::{Orders, Status, handle, log, perform, secrets, wiring};
 use crate::api;
 use crate::config::{self, Config, Loaded, Sources, WriteAccess};
+use crate::core::member::Member;
 use crate::etcd::{self, Etcd, LeaseKeeper};
 use crate::fence::FenceError;
 use crate::model::{ExitBecause, Process, StopMode};
@@ -204,18 +204,18 @@ async fn supervise(loaded: Loaded, sources: Sources) -> Result<(), RunError> {
     let ttl = effective.settings.ttl;
     let (keeper, probe) = startup::keep_lease(&postgres, &fenced, &me, &etcd, *first, ttl)?;
 
-    let (event_sender, events) = mpsc::unbounded_channel();
+    let (report_sender, reports) = mpsc::unbounded_channel();
     let (progress_sender, progress) = watch::channel(Progress::default());
     let secret_files = config::secret_files(&sources.environment);
     let rotation = secrets::Rotation::recalled(&postgres, &secret_files);
-    tokio::spawn(secrets::watch(secret_files, event_sender.clone()));
+    tokio::spawn(secrets::watch(secret_files, report_sender.clone()));
     let tools = Tools {
         name: me.name.clone(),
         postgres: postgres.clone(),
         etcd,
         fencing: fencing.clone(),
         progress: progress_sender,
-        events: event_sender,
+        reports: report_sender,
         first_config: wiring::first_config(&config),
         kube: pods.kube(),
     };
@@ -224,9 +224,9 @@ async fn supervise(loaded: Loaded, sources: Sources) -> Result<(), RunError> {
     let lease = Arc::clone(&keeper);
     let ended_postgres = postgres.clone();
     let cycle = Cycle {
+        core: Member::new(me.clone(), store.recalled()),
         state: State::recalled(rotation, store),
         scope: config.scope.clone(),
-        me,
         member: perform::publish_members(&tools),
         tools,
         peers,
@@ -234,12 +234,12 @@ async fn supervise(loaded: Loaded, sources: Sources) -> Result<(), RunError> {
         fencing: fencing.clone(),
         service: Systemd::of(&sources.environment),
         dynamic: Dynamic::new(sources, config, effective, major, relist, api_sender, certificate_files),
-        watch: PostgresWatch::new(postgres, probe),
+        probe,
         pods,
         view,
         progress,
         writes,
-        events,
+        reports,
         orders,
         signals,
         status,

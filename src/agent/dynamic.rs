@@ -219,26 +219,27 @@ impl Cycle {
             if let Some(keeper) = &self.keeper {
                 keeper.set_ttl(settings.ttl);
             }
-            self.watch.probe().configure(settings.ttl, settings.pause);
-            self.dynamic.introduce(&mut self.me);
+            self.probe.configure(settings.ttl, settings.pause);
+            self.dynamic.introduce(self.core.me_mut());
         }
         news
     }
 
-    /// Brings settings, lease, view and Postgres in line with the newest configuration.
-    pub(super) async fn follow_settings(&mut self) {
+    /// Brings settings, lease, view and Postgres in line with the newest configuration; true where PostgreSQL was given
+    /// other parameters.
+    pub(super) async fn follow_settings(&mut self) -> bool {
         let view = self.view.borrow().clone();
         self.take_settings(view.as_ref().map(|view| &view.cluster));
-        let busy = self.state.job.running().is_some();
+        let busy = self.core.job().is_some();
         let ready = matches!(self.status.borrow().postgres.data, DataDirectory::Ready(_));
         if busy || !ready {
-            return;
+            return false;
         }
         if self.dynamic.revision.is_some() {
             self.dynamic.kept.keep(&self.tools.postgres, &self.dynamic.text).await;
         }
         if self.dynamic.applied.as_ref() == Some(&self.dynamic.parameters) {
-            return;
+            return false;
         }
         let parameters = self.dynamic.parameters.clone();
         match tokio::time::timeout(APPLY_WITHIN, self.tools.postgres.apply(parameters.clone())).await {
@@ -248,6 +249,6 @@ impl Cycle {
         }
         // A refused file is not tried again before the configuration changes.
         self.dynamic.applied = Some(parameters);
-        self.watch.forget_data();
+        true
     }
 }

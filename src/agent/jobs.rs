@@ -1,17 +1,19 @@
-//! Long actions: spawned, named, cancellable, one at a time in each lane, reporting back as an event.
+//! Long actions: spawned, named, cancellable, reporting back as an event.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tokio::sync::{mpsc, watch};
 use tokio::task::AbortHandle;
 
-use super::events::Event;
+use super::events::Report;
 use super::fencing::Fencing;
 use super::steps;
 use crate::core::job::{Actor, Machine};
+use crate::core::member::Event;
 use crate::etcd::{Etcd, LeaseKeeper};
 use crate::kube::Kube;
-use crate::model::{Finished, Job, JobKind, MemberName, Moment, Outcome, Running};
+use crate::model::{Finished, Job, JobKind, MemberName, Outcome};
 use crate::postgres::{Postgres, Progress};
 
 /// What a long action needs. Cheap to clone.
@@ -22,7 +24,7 @@ pub(super) struct Tools {
     pub(super) etcd: Etcd,
     pub(super) fencing: Arc<Fencing>,
     pub(super) progress: watch::Sender<Progress>,
-    pub(super) events: mpsc::UnboundedSender<Event>,
+    pub(super) reports: mpsc::UnboundedSender<Report>,
     pub(super) first_config: String,
     pub(super) kube: Option<Kube>,
 }
@@ -38,28 +40,19 @@ impl Tools {
     }
 }
 
-/// One lane: at most one long action.
+/// The tasks of the long actions; which of them may run is the member's to say.
 #[derive(Default)]
-pub(super) struct Lane {
-    running: Option<(Running, AbortHandle)>,
+pub(super) struct Jobs {
+    tasks: BTreeMap<JobKind, AbortHandle>,
 }
 
-impl Lane {
-    pub(super) fn running(&self) -> Option<Running> {
-        self.running.as_ref().map(|(running, _)| running.clone())
-    }
-
-    /// Begins `job`; its end comes as an event. Ignored with a log line while another runs: the loop never asks.
-    pub(super) fn start(&mut self, job: Job, now: Moment, tools: &Tools, lease: Option<&Arc<LeaseKeeper>>) {
-        if let Some((running, _)) = &self.running {
-            tracing::error!(asked = %job.kind(), runs = %running.job.kind(), "two long actions at a time");
-            return;
-        }
-        let (tools, lease, running) =
-            (tools.clone(), lease.cloned(), Running { job: job.clone(), since: now });
-        let (events, kind) = (tools.events.clone(), job.kind());
-        let work = tokio::spawn(steps::run(tools.clone(), lease, Machine::of(tools.actor(), job)));
-        self.running = Some((running, work.abort_handle()));
+impl Jobs {
+    /// Begins `job`; its end comes as an event.
+    pub(super) fn start(&mut self, job: Job, tools: &Tools, lease: Option<&Arc<LeaseKeeper>>) {
+        let (kind, reports) = (job.kind(), tools.reports.clone());
+        let machine = Machine::of(tools.actor(), job);
+        let work = tokio::spawn(steps::run(tools.clone(), lease.cloned(), machine));
+        self.tasks.insert(kind, work.abort_handle());
         tokio::spawn(async move {
             // Only when the work is really gone does the lane count as free.
             let outcome = match work.await {
@@ -68,23 +61,19 @@ impl Lane {
                 Err(error) => Outcome::Failed(error.to_string()),
             };
             // The loop has ended when nobody listens.
-            let _ = events.send(Event::JobFinished(Finished { job: kind, outcome }));
+            let _ = reports.send(Event::JobFinished(Finished { job: kind, outcome }).into());
         });
     }
 
-    /// Cancels the running action, if there is one; its end comes as an event, as every end.
-    pub(super) fn cancel(&self) {
-        if let Some((_, work)) = &self.running {
+    /// Cancels a running action; its end comes as an event, as every end.
+    pub(super) fn cancel(&mut self, job: JobKind) {
+        if let Some(work) = self.tasks.get(&job) {
             work.abort();
         }
     }
 
-    /// Takes note of an end; true if it was this lane's.
-    pub(super) fn finished(&mut self, kind: JobKind) -> bool {
-        let mine = self.running.as_ref().is_some_and(|(running, _)| running.job.kind() == kind);
-        if mine {
-            self.running = None;
-        }
-        mine
+    /// Takes note of an end.
+    pub(super) fn finished(&mut self, job: JobKind) {
+        self.tasks.remove(&job);
     }
 }

@@ -21,6 +21,7 @@ mod jobs;
 mod judge;
 mod kept;
 mod log;
+mod narrate;
 mod observe;
 mod orders;
 mod own_role;

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::cycle::Cycle;
 use super::{Order, OrderError};
+use crate::core::member::Event;
 use crate::core::store::Cas;
 use crate::etcd::EtcdError;
 use crate::model::{Request, RequestId};
@@ -21,16 +22,22 @@ impl Cycle {
                 self.state.next_request += 1;
                 let id = RequestId(self.state.next_request);
                 self.state.answers.insert(id, answer);
-                self.state.requests.push(Request { id, ask });
+                self.state.arrived.push(Event::Asked(Request { id, ask }));
             }
-            Order::Reload => self.reload(false),
-            Order::Wake => {}
+            Order::Reload => {
+                self.reload(false);
+                self.state.arrived.push(Event::LevelChanged);
+            }
+            Order::Wake => self.state.arrived.push(Event::Woke),
             Order::Look(at_most, answer) => {
-                let fresh = self.watch.asked_at().is_some_and(|at| clock::now() < at + at_most);
+                let fresh = self.core.postgres_asked_at().is_some_and(|at| clock::now() < at + at_most);
                 match fresh {
                     // Whoever asked may have gone.
                     true => drop(answer.send(())),
-                    false => self.state.lookers.push(answer),
+                    false => {
+                        self.state.lookers.push(answer);
+                        self.state.arrived.push(Event::LookWanted);
+                    }
                 }
             }
             Order::ReadCluster(answer) => {

@@ -1,21 +1,19 @@
-//! One match over [`Action`]. What could be decided is not decided here: no `if` about who should lead.
+//! One match over [`Effect`] and one over [`Action`]. What could be decided is not decided here: no `if` about who should lead.
 
-use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
 
-use super::cycle::Cycle;
-use super::events::Event;
+use super::cycle::{Cycle, Performed};
 use super::jobs::Tools;
-use super::steps;
+use super::{observe, steps};
 use crate::config;
 use crate::core::job::Machine;
+use crate::core::member::{Effect, Event, Levels};
 use crate::etcd::Etcd;
 use crate::model::{
-    Action, ExitBecause, Finished, FollowTarget, Job, JobKind, LeaderBranch, LeaseId, MemberName,
-    MemberRecord, Moment, Observation, Outcome,
+    Action, Finished, FollowTarget, Job, JobKind, LeaderBranch, LeaseId, MemberName, MemberRecord, Outcome,
 };
 use crate::os::clock;
 
@@ -27,16 +25,57 @@ const WRITE_AGAIN_AFTER: Duration = Duration::from_secs(1);
 const LOCAL_WITHIN: Duration = Duration::from_secs(3);
 
 impl Cycle {
+    /// Does one thing that the member asks for.
+    pub(super) async fn perform(&mut self, effect: Effect, levels: &Levels) -> Performed {
+        match effect {
+            Effect::Prepare => return Performed::Answer(Event::Prepared { changed: self.prepare().await }),
+            Effect::AskPostgres { pending } => {
+                let answer = observe::ask(&self.tools.postgres, pending).await;
+                return Performed::Answer(Event::PostgresAnswered(answer));
+            }
+            Effect::ReadDataDirectory => {
+                return Performed::Answer(Event::DataDirectoryRead(
+                    observe::read(&self.tools.postgres).await,
+                ));
+            }
+            Effect::Say(notice) => self.say(notice),
+            Effect::KeepStore => self.state.store.keep(&self.core.memory().store).await,
+            Effect::Route(route) => self.pods.route(route),
+            Effect::Label(role) => {
+                if let Some(because) = self.core.because() {
+                    self.pods.say(role, because, &levels.lease);
+                }
+            }
+            Effect::Fence => {
+                // Whether the guard has acknowledged is asked before a promotion.
+                let _ordered = self.fencing.want(|| self.lease());
+            }
+            Effect::Unfence => self.fencing.unwant(),
+            Effect::Act(action) => return self.act(action, levels).await,
+            Effect::Publish(seen) => self.publish(&seen),
+            Effect::WakeAt(wake_at) => return Performed::Wait(self.published(wake_at)),
+        }
+        Performed::Done
+    }
+
+    /// Before PostgreSQL is looked at; true where its parameters were changed.
+    async fn prepare(&mut self) -> bool {
+        let changed = self.follow_settings().await;
+        self.beat();
+        self.follow_passwords().await;
+        self.make_own_role();
+        changed
+    }
+
     /// Carries out one order.
-    pub(super) async fn perform(
-        &mut self,
-        action: Action,
-        seen: &Observation,
-        now: Moment,
-    ) -> ControlFlow<ExitBecause> {
+    async fn act(&mut self, action: Action, levels: &Levels) -> Performed {
         match action {
-            Action::Start(job) => self.start(job, now),
-            Action::CancelJob => self.state.job.cancel(),
+            Action::Start(job) => self.start(job),
+            Action::CancelJob => {
+                if let Some(running) = self.core.job() {
+                    self.state.jobs.cancel(running.job.kind());
+                }
+            }
             Action::AskPeers { who } => self.ask_peers(who),
             Action::AskLeaderBranch { from } => self.ask_leader_branch(from),
             Action::RenewLease => {
@@ -45,19 +84,19 @@ impl Cycle {
                 }
             }
             Action::RevokeLease { lease } => self.revoke_lease(lease),
-            Action::PardonPostgres { until } => self.watch.probe().pardon(until),
+            Action::PardonPostgres { until } => self.probe.pardon(until),
             Action::PublishMember(record) => {
                 self.pods.publish(&record);
-                self.member.send_replace(seen.lease.lease.map(|lease| (lease, *record)));
+                self.member.send_replace(levels.lease.lease.map(|lease| (lease, *record)));
             }
-            Action::PublishStatus { .. } => self.write("status", &action, seen, Event::StatusNotPublished),
-            Action::PublishHistory { .. } => self.write("history", &action, seen, Event::LookWanted),
-            Action::PublishSync { .. } => self.write("sync", &action, seen, Event::LookWanted),
-            Action::PublishUnfenced(_) => self.write("unfenced", &action, seen, Event::LookWanted),
-            Action::RestoreInitialize { .. } => self.write("initialize", &action, seen, Event::LookWanted),
-            Action::RestoreConfig { .. } => self.write("config", &action, seen, Event::LookWanted),
-            Action::ClearFailover { .. } => self.write("failover", &action, seen, Event::LookWanted),
-            Action::WriteGeneration(_) => self.write("generation", &action, seen, Event::LookWanted),
+            Action::PublishStatus { .. } => self.write("status", &action, levels, Event::StatusNotPublished),
+            Action::PublishHistory { .. } => self.write("history", &action, levels, Event::LookWanted),
+            Action::PublishSync { .. } => self.write("sync", &action, levels, Event::LookWanted),
+            Action::PublishUnfenced(_) => self.write("unfenced", &action, levels, Event::LookWanted),
+            Action::RestoreInitialize { .. } => self.write("initialize", &action, levels, Event::LookWanted),
+            Action::RestoreConfig { .. } => self.write("config", &action, levels, Event::LookWanted),
+            Action::ClearFailover { .. } => self.write("failover", &action, levels, Event::LookWanted),
+            Action::WriteGeneration(_) => self.write("generation", &action, levels, Event::LookWanted),
             Action::SetSyncNames(names) => {
                 self.local("synchronous_standby_names", self.tools.postgres.set_sync_names(names)).await;
             }
@@ -74,36 +113,22 @@ impl Cycle {
                     let _ = answer.send(reply);
                 }
             }
-            Action::Exit(because) => return ControlFlow::Break(because),
+            Action::Exit(because) => return Performed::End(because),
         }
-        ControlFlow::Continue(())
+        Performed::Done
     }
 
-    fn start(&mut self, job: Job, now: Moment) {
+    fn start(&mut self, job: Job) {
         match &job {
-            Job::Clone { .. } => self.state.clone_since = Some(now),
-            Job::TakeLeadership { .. } => self.pods.takes(self.state.because.as_ref()),
+            Job::Clone { .. } => self.state.clone_since = Some(clock::now()),
+            Job::TakeLeadership { .. } => self.pods.takes(self.core.because()),
             // Told before PostgreSQL is: no load balancer is sent to a primary that already refuses clients.
             Job::Stop { .. } => {
                 self.status.send_modify(|status| Arc::make_mut(status).job = Some(JobKind::Stop));
             }
             _other => {}
         }
-        let lane = match job {
-            Job::TakeLeadership { .. }
-            | Job::HandOver { .. }
-            | Job::ReleaseLeadership { .. }
-            | Job::ReclaimLeadership { .. } => &mut self.state.writing,
-            Job::Bootstrap { .. }
-            | Job::Clone { .. }
-            | Job::StartStandby { .. }
-            | Job::Stop { .. }
-            | Job::Checkpoint
-            | Job::Promote { .. }
-            | Job::CrashRecovery
-            | Job::Rewind { .. } => &mut self.state.job,
-        };
-        lane.start(job, now, &self.tools, self.keeper.as_ref());
+        self.state.jobs.start(job, &self.tools, self.keeper.as_ref());
     }
 
     fn revoke_lease(&self, lease: LeaseId) {
@@ -116,7 +141,7 @@ impl Cycle {
     }
 
     fn ask_leader_branch(&self, from: FollowTarget) {
-        let (postgres, events) = (self.tools.postgres.clone(), self.tools.events.clone());
+        let (postgres, reports) = (self.tools.postgres.clone(), self.tools.reports.clone());
         tokio::spawn(async move {
             let asked_at = clock::now();
             let told = match tokio::time::timeout(HISTORY_WITHIN, postgres.leader_history(&from)).await {
@@ -129,21 +154,17 @@ impl Cycle {
             if let Err(why) = &answer {
                 tracing::debug!(leader = %from.name, why, "the leader did not tell its history");
             }
-            let _ = events.send(Event::LeaderBranchTold(LeaderBranch {
-                name: from.name,
-                asked_at,
-                answer,
-                has_slot,
-                oldest,
-            }));
+            let told =
+                Event::LeaderBranchTold(LeaderBranch { name: from.name, asked_at, answer, has_slot, oldest });
+            let _ = reports.send(told.into());
         });
     }
 
     /// A write to etcd beside the loop. One that failed is tried again by a tick after [`WRITE_AGAIN_AFTER`]; etcd's
     /// trouble is the lease's to report.
-    fn write(&self, key: &'static str, action: &Action, seen: &Observation, failed: Event) {
-        let text = config::restored(self.dynamic.text(), &seen.settings.sync);
-        let Some(machine) = Machine::aside(self.tools.actor(), action, seen.lease.lease, &text) else {
+    fn write(&self, key: &'static str, action: &Action, levels: &Levels, failed: Event) {
+        let text = config::restored(self.dynamic.text(), &levels.settings.sync);
+        let Some(machine) = Machine::aside(self.tools.actor(), action, levels.lease.lease, &text) else {
             return;
         };
         let (tools, lease) = (self.tools.clone(), self.keeper.clone());
@@ -157,17 +178,17 @@ impl Cycle {
             }
             tokio::time::sleep(WRITE_AGAIN_AFTER).await;
             // The loop has ended when nobody listens.
-            let _ = tools.events.send(failed);
+            let _ = tools.reports.send(failed.into());
         });
     }
 
     /// A source that was not written is compared and written again, but not at once: the disk may be full.
     async fn follow(&self, target: Option<&FollowTarget>) {
         if !self.tried("follow", self.tools.postgres.follow(target)).await {
-            let events = self.tools.events.clone();
+            let reports = self.tools.reports.clone();
             tokio::spawn(async move {
                 tokio::time::sleep(WRITE_AGAIN_AFTER).await;
-                let _ = events.send(Event::NotFollowed);
+                let _ = reports.send(Event::NotFollowed.into());
             });
         }
     }
@@ -195,14 +216,14 @@ impl Cycle {
     }
 
     fn checkpoint_aside(&self) {
-        let (postgres, events) = (self.tools.postgres.clone(), self.tools.events.clone());
+        let (postgres, reports) = (self.tools.postgres.clone(), self.tools.reports.clone());
         tokio::spawn(async move {
             let outcome = match postgres.checkpoint(Duration::from_secs(3600)).await {
                 Ok(()) => Outcome::Done,
                 Err(error) => Outcome::Failed(error.chain()),
             };
-            let _ =
-                events.send(Event::JobFinished(Finished { job: JobKind::CheckpointAfterPromotion, outcome }));
+            let finished = Finished { job: JobKind::CheckpointAfterPromotion, outcome };
+            let _ = reports.send(Event::JobFinished(finished).into());
         });
     }
 }

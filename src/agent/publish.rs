@@ -10,10 +10,23 @@ use crate::model::{DataDirectory, Moment, Observation, SqlFacts};
 use crate::os::clock;
 
 impl Cycle {
-    pub(super) fn publish(&mut self, seen: &Observation, next_tick_by: Moment) {
+    /// The member waits until then at the latest, or for no time at all where PostgreSQL has not been told of settings
+    /// that changed while it was looked at. Whoever waited for a look has it.
+    pub(super) fn published(&mut self, wake_at: Moment) -> Moment {
+        self.status.send_modify(|status| Arc::make_mut(status).next_tick_by = wake_at);
+        for looker in self.state.lookers.drain(..) {
+            // Whoever asked may have gone.
+            let _ = looker.send(());
+        }
+        if std::mem::take(&mut self.state.settings_changed) { clock::now() } else { wake_at }
+    }
+
+    pub(super) fn publish(&mut self, seen: &Observation) {
+        self.say_what_was_seen(seen);
+        self.state.recovery.look(&self.tools.postgres, seen.postgres.sql.is_some());
         let now = clock::now();
         self.state.ticks += 1;
-        let memory = &self.state.memory;
+        let memory = self.core.memory();
         let last = self.status.borrow().clone();
         let record =
             memory.published.as_ref().map_or_else(|| last.record.clone(), |(record, _, _)| record.clone());
@@ -23,7 +36,7 @@ impl Cycle {
             (Some(new), _) => Some(Arc::new(new.cluster.clone())),
             (None, _) => None,
         };
-        let job = self.state.job.running();
+        let job = self.core.job();
         let refused = memory.hand_over_refused.as_ref().map(|why| format!("refused: {why}"));
         let has_data = matches!(seen.postgres.data, DataDirectory::Ready(_));
         let streaming = seen.postgres.answering().is_some_and(SqlFacts::streams);
@@ -35,7 +48,7 @@ impl Cycle {
             view: view.filter(|_| alive),
             etcd_last_seen: self.state.etcd_seen_wall,
             store: memory.store.mark(),
-            lease: super::observe::lease_facts(self.keeper.as_deref()),
+            lease: self.lease(),
             postgres: seen.postgres.clone(),
             streamed_at: if streaming { Some(now) } else { last.streamed_at },
             state: record.state,
@@ -47,14 +60,14 @@ impl Cycle {
             lacks_removed_wal: memory.rejoin.wal_removed_by.is_some(),
             guard: self.fencing.facts().pid,
             kubernetes: self.pods.facts(),
-            recovered_at: self.watch.recovered_at(),
+            recovered_at: self.state.recovery.advanced_at(),
             clone_progress: seen.clone_progress,
             job: job.map(|running| running.job.kind()),
-            because: self.state.because.as_ref().map(ToString::to_string).unwrap_or_default(),
+            because: self.core.because().map(ToString::to_string).unwrap_or_default(),
             hand_over: memory.hand_over.as_ref().map(phase_text).or(refused),
             scheduled_restart: memory.scheduled_restart.clone(),
             ticked_at: now,
-            next_tick_by,
+            next_tick_by: now + seen.settings.loop_wait,
             counters: BTreeMap::from([
                 ("log_lines_dropped_total", super::log::dropped()),
                 ("sync_waits_cancelled_total", memory.sync.cancelled),

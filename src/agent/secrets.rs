@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 
 use super::cycle::Cycle;
-use super::events::Event;
+use super::events::Report;
 use super::wiring;
 use crate::model::{Moment, Standby};
 use crate::os::clock;
@@ -39,16 +39,16 @@ impl Rotation {
 }
 
 /// Says whenever one of the files holds something else than before.
-pub(super) async fn watch(files: Vec<PathBuf>, events: mpsc::UnboundedSender<Event>) {
+pub(super) async fn watch(files: Vec<PathBuf>, reports: mpsc::UnboundedSender<Report>) {
     let read = || files.iter().map(|file| fs::read(file).ok()).collect::<Vec<_>>();
     let mut seen = read();
-    while !files.is_empty() && !events.is_closed() {
+    while !files.is_empty() && !reports.is_closed() {
         tokio::time::sleep(LOOK_EVERY).await;
         let now = read();
         if now != seen {
             seen = now;
             // The loop that has ended needs no secrets.
-            let _ = events.send(Event::SecretsChanged);
+            let _ = reports.send(Report::SecretsChanged);
         }
     }
 }

@@ -9,9 +9,10 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 use std::time::Duration;
 
+use matriarch::core::member::Event;
 use matriarch::model::{
-    Finished, LeaderBranch, LeaseFacts, LeaseId, Liveness, MemberName, MemberRecord, Moment, PeerAnswer,
-    PostgresFacts, Process, Request, StoreMark, SyncOwner, Verdict, View,
+    LeaseFacts, LeaseId, Liveness, MemberRecord, Moment, PostgresFacts, Process, Request, StoreMark,
+    SyncOwner, Verdict, View,
 };
 
 use super::etcd::client::Client;
@@ -23,6 +24,7 @@ use super::world::Sim;
 
 pub(crate) mod configured;
 pub(crate) mod cycle;
+pub(crate) mod distort;
 pub(crate) mod fencing;
 pub(crate) mod jobs;
 pub(crate) mod lease;
@@ -35,23 +37,12 @@ pub(crate) mod startup;
 pub(crate) mod view;
 pub(crate) mod write;
 
-/// What wakes the loop, besides levels.
-pub(crate) enum Event {
-    JobFinished(Finished),
-    PeerAnswered(MemberName, PeerAnswer),
-    LeaderBranchTold(LeaderBranch),
-    StatusNotPublished,
-    NotFollowed,
-    LookWanted,
-}
-
 /// What the rim knows.
 #[derive(Clone, Default)]
 pub(crate) struct Status {
     pub(crate) postgres: PostgresFacts,
     pub(crate) lease: LeaseFacts,
     pub(crate) store: StoreMark,
-    pub(crate) because: String,
     pub(crate) yields: bool,
     pub(crate) pod_ends: bool,
     pub(crate) writes_refused: bool,

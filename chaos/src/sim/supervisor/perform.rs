@@ -4,14 +4,15 @@ use std::ops::ControlFlow;
 use std::time::Duration;
 
 use matriarch::core::job::Machine;
+use matriarch::core::member::{Event, Levels};
 use matriarch::model::{
-    Action, Branch, ExitBecause, Finished, FollowTarget, Job, JobKind, LeaderBranch, Lsn, Moment,
-    Observation, Outcome, Running, SyncOwner, Term, Timeline,
+    Action, Branch, ExitBecause, Finished, FollowTarget, Job, JobKind, LeaderBranch, Lsn, Outcome, SyncOwner,
+    Term, Timeline,
 };
 
-use super::cycle::{Cycle, Lane};
+use super::Agent;
+use super::cycle::Cycle;
 use super::jobs::Purpose;
-use super::{Agent, Event};
 use crate::sim::network::Host;
 use crate::sim::postgres::Phase;
 use crate::sim::world::index_of;
@@ -20,16 +21,11 @@ const HISTORY_WITHIN: Duration = Duration::from_secs(3);
 const WRITE_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
 impl Cycle {
-    pub(crate) async fn perform(
-        &mut self,
-        action: Action,
-        seen: &Observation,
-        now: Moment,
-    ) -> ControlFlow<ExitBecause> {
+    pub(super) async fn act(&mut self, action: Action, levels: &Levels) -> ControlFlow<ExitBecause> {
         let agent = self.agent.clone();
-        let lease = seen.lease.lease;
+        let lease = levels.lease.lease;
         match action {
-            Action::Start(job) => self.start(job, now),
+            Action::Start(job) => self.start(job),
             Action::CancelJob => self.cancel(),
             Action::AskPeers { who } => agent.ask_peers(who),
             Action::AskLeaderBranch { from } => agent.ask_leader_branch(from),
@@ -45,14 +41,14 @@ impl Cycle {
                     agent.shared.record_bell.give(&agent.sim.exec);
                 }
             }
-            Action::PublishStatus { .. } => agent.aside(action, seen, Event::StatusNotPublished),
+            Action::PublishStatus { .. } => agent.aside(action, levels, Event::StatusNotPublished),
             Action::PublishHistory { .. }
             | Action::PublishSync { .. }
             | Action::PublishUnfenced(_)
             | Action::RestoreInitialize { .. }
             | Action::RestoreConfig { .. }
             | Action::ClearFailover { .. }
-            | Action::WriteGeneration(_) => agent.aside(action, seen, Event::LookWanted),
+            | Action::WriteGeneration(_) => agent.aside(action, levels, Event::LookWanted),
             Action::SetSyncNames(names) => agent.set_sync_names(names).await,
             Action::SetGate { closed } => {
                 agent.sim.world().machines[agent.member()].disk.gated = closed;
@@ -66,47 +62,30 @@ impl Cycle {
         ControlFlow::Continue(())
     }
 
-    fn lane<'a>(&'a mut self, job: &Job) -> &'a mut Lane {
-        match job {
-            Job::TakeLeadership { .. }
-            | Job::HandOver { .. }
-            | Job::ReleaseLeadership { .. }
-            | Job::ReclaimLeadership { .. } => &mut self.writing,
-            _postgres_job => &mut self.job,
-        }
-    }
-
-    fn start(&mut self, job: Job, now: Moment) {
-        if let Some((running, _)) = &self.lane(&job).running {
-            let text =
-                format!("two long actions at a time: {} while {} runs", job.kind(), running.job.kind());
-            return self.agent.sim.world().ledger.break_promise("one_job", text);
-        }
+    fn start(&mut self, job: Job) {
         let (agent, kind) = (self.agent.clone(), job.kind());
-        let running = Running { job: job.clone(), since: now };
         let task = self.agent.spawn(async move {
             let machine = Machine::of(agent.actor(), job.clone());
             let outcome = agent.run_machine(Purpose::Job(job), machine).await;
             agent.event(Event::JobFinished(Finished { job: kind, outcome }));
         });
-        let lane = self.lane(&running.job);
-        lane.running = Some((running, task));
+        self.jobs.insert(kind, task);
     }
 
     fn cancel(&mut self) {
-        if let Some((running, task)) = &self.job.running {
+        let running = self.core.job().map(|running| running.job.kind());
+        if let Some((job, task)) = running.and_then(|job| Some((job, self.jobs.get(&job)?))) {
             self.agent.sim.exec.abort(*task);
-            let finished = Finished { job: running.job.kind(), outcome: Outcome::Cancelled };
-            self.agent.event(Event::JobFinished(finished));
+            self.agent.event(Event::JobFinished(Finished { job, outcome: Outcome::Cancelled }));
         }
     }
 }
 
 impl Agent {
     /// A write beside the loop; one that failed is tried again by a later tick.
-    fn aside(&self, action: Action, seen: &Observation, failed: Event) {
-        let text = self.restored_config(&seen.settings.sync);
-        let Some(machine) = Machine::aside(self.actor(), &action, seen.lease.lease, &text) else { return };
+    fn aside(&self, action: Action, levels: &Levels, failed: Event) {
+        let text = self.restored_config(&levels.settings.sync);
+        let Some(machine) = Machine::aside(self.actor(), &action, levels.lease.lease, &text) else { return };
         let agent = self.clone();
         self.spawn(async move {
             match agent.run_machine(Purpose::Aside(action), machine).await {

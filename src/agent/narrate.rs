@@ -1,0 +1,75 @@
+//! What operators are told: one line for each change, nothing on an idle loop.
+
+use super::cycle::Cycle;
+use crate::core::member::Notice;
+use crate::model::{Observation, Reason};
+use crate::os::clock;
+
+impl Cycle {
+    /// What a decision tells.
+    pub(super) fn say(&mut self, notice: Notice) {
+        match notice {
+            Notice::IdleSlots(slots) => tracing::warn!(
+                slots = slots.join(", "),
+                "nobody uses these replication slots and no member asks for them: they hold WAL back, and are dropped \
+                 after `member_slots_ttl` on a primary and after `loop_wait` on a standby, unless `ignore_slots` or \
+                 `slots` in the dynamic configuration names them"
+            ),
+            Notice::SyncWaitsCancelled { more, total } => tracing::warn!(
+                more,
+                cancelled = total,
+                "commits whose wait for a standby was cancelled: a failover may lose them"
+            ),
+            Notice::TwoJobs { asked, runs } => tracing::error!(%asked, %runs, "two long actions at a time"),
+            Notice::Decided(because) => {
+                let term = self.lease().leading_at(clock::now()).map(|term| term.0);
+                match &because {
+                    Reason::Store(_) => tracing::warn!(term, "{because}"),
+                    _usual => tracing::info!(term, "{because}"),
+                }
+                self.service.status(&because.to_string());
+            }
+        }
+    }
+
+    /// What is worth a line in what was seen.
+    pub(super) fn say_what_was_seen(&mut self, seen: &Observation) {
+        self.say_who_lacks_a_slot(seen);
+        // While a job stops or starts PostgreSQL its silence is no news.
+        let trouble = seen.postgres.sql_trouble.clone().filter(|_| seen.job.is_none());
+        if let Some(why) = trouble.as_ref().filter(|_| trouble != self.state.trouble) {
+            tracing::warn!(why, "PostgreSQL runs and cannot be asked");
+        }
+        self.state.trouble = trouble;
+        if seen.writes.refused != self.state.writes_refused {
+            match &seen.writes.refused {
+                Some(why) => tracing::warn!(
+                    why,
+                    "etcd takes no writes: nobody else can lead until it does, and no change is published"
+                ),
+                None => tracing::info!("etcd takes writes again"),
+            }
+            self.state.writes_refused.clone_from(&seen.writes.refused);
+        }
+        let weak = &seen.postgres.unsynchronous;
+        if *weak != self.state.unsynchronous && !weak.is_empty() {
+            tracing::info!(whose = weak.join(", "), "synchronous_commit makes commits wait for no standby");
+        }
+        self.state.unsynchronous.clone_from(weak);
+    }
+
+    /// Names the members that have to stream without a slot, because their names become another's.
+    fn say_who_lacks_a_slot(&mut self, seen: &Observation) {
+        let cluster = seen.view.as_ref().map(|view| &view.cluster).filter(|_| seen.settings.use_slots);
+        let pairs = cluster.map(|cluster| cluster.without_slot()).unwrap_or_default();
+        let said: Vec<String> = pairs.iter().map(|(name, holder)| format!("{name} ({holder})")).collect();
+        if said != self.state.without_slot && !said.is_empty() {
+            tracing::warn!(
+                members = said.join(", "),
+                "these members stream without a replication slot, because their names become the slot of the member in \
+                 parentheses; give each another `name`"
+            );
+        }
+        self.state.without_slot = said;
+    }
+}

@@ -1,0 +1,130 @@
+//! What goes into a member and what comes out.
+
+use super::look::AskedPostgres;
+use crate::model::{
+    Action, CloneProgress, DataDirectory, Finished, JobKind, LeaderBranch, LeaseFacts, LivenessFacts,
+    MemberName, Moment, Observation, OwnAccess, PeerAnswer, PodEnd, PodRole, PrimaryRoute, Process, Reason,
+    Request, Settings, SyncOwner, TimelineHistory, View, WallTime, WriteFacts,
+};
+
+/// Everything that can wake a member.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// The time that [`Effect::WakeAt`] named has come.
+    Woke,
+    /// One of [`Levels`] is another.
+    LevelChanged,
+    /// A look into PostgreSQL that is not older than this event is wanted.
+    LookWanted,
+    /// The answer to [`Effect::Prepare`].
+    Prepared {
+        /// PostgreSQL has other parameters than before.
+        changed: bool,
+    },
+    /// The answer to [`Effect::AskPostgres`].
+    PostgresAnswered(AskedPostgres),
+    /// The answer to [`Effect::ReadDataDirectory`]; `None`: it could not be read in time.
+    DataDirectoryRead(Option<(DataDirectory, TimelineHistory)>),
+    /// A long action ended.
+    JobFinished(Finished),
+    /// Another member answered, or failed to.
+    PeerAnswered(MemberName, PeerAnswer),
+    /// The leader gave its timeline history, or failed to.
+    LeaderBranchTold(LeaderBranch),
+    /// The status could not be written: it has to be written again.
+    StatusNotPublished,
+    /// The source of the standby could not be written: it has to be compared and written again.
+    NotFollowed,
+    /// An operator asks for something.
+    Asked(Request),
+}
+
+/// What is so at this moment.
+#[derive(Clone, Debug)]
+pub struct Levels {
+    /// The settings in force with this view.
+    pub settings: Settings,
+    /// The cluster in etcd.
+    pub view: Option<View>,
+    /// The lease.
+    pub lease: LeaseFacts,
+    /// The postmaster.
+    pub process: Process,
+    /// Whether PostgreSQL proves that it works.
+    pub liveness: LivenessFacts,
+    /// Who says what `synchronous_standby_names` is.
+    pub sync_owner: SyncOwner,
+    /// Clients are locked out.
+    pub gated: bool,
+    /// How the supervisor gets into its PostgreSQL.
+    pub access: OwnAccess,
+    /// What etcd does with writes.
+    pub writes: WriteFacts,
+    /// How far a running clone is.
+    pub clone_progress: Option<CloneProgress>,
+    /// The supervisor was asked to end.
+    pub shutting_down: bool,
+    /// The watchdog is required and cannot be used.
+    pub watchdog_failed: bool,
+    /// What has become of the pod.
+    pub pod_end: Option<PodEnd>,
+    /// What does not work with the Kubernetes API.
+    pub pod_trouble: Option<String>,
+    /// For schedules only.
+    pub wall: WallTime,
+}
+
+/// What a driver does, in the order given.
+#[derive(Clone, Debug)]
+pub enum Effect {
+    /// Before PostgreSQL is looked at: bring its parameters and passwords in line with the newest configuration.
+    Prepare,
+    /// Ask PostgreSQL; with `pending` also for what needs a restart.
+    AskPostgres {
+        /// Also what can wait.
+        pending: bool,
+    },
+    /// Read the control file and the newest history file.
+    ReadDataDirectory,
+    /// Tell operators.
+    Say(Notice),
+    /// Write what was seen of etcd's store beside the data directory, where it has changed.
+    KeepStore,
+    /// Point the Service of the primary there.
+    Route(PrimaryRoute),
+    /// Label the pod; `None`: leave the label.
+    Label(Option<PodRole>),
+    /// Keep the guard armed with each renewal.
+    Fence,
+    /// Disarm the guard: PostgreSQL is no primary.
+    Unfence,
+    /// Do what was decided.
+    Act(Action),
+    /// Publish the outcome of this decision, with what it rested on.
+    Publish(Box<Observation>),
+    /// Wake the member at this time at the latest.
+    WakeAt(Moment),
+}
+
+/// What operators are told.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Notice {
+    /// The decision has another reason than the one before.
+    Decided(Reason),
+    /// Replication slots that no member uses will be dropped.
+    IdleSlots(Vec<String>),
+    /// Commits whose wait for a standby was cancelled.
+    SyncWaitsCancelled {
+        /// Since the last decision.
+        more: u64,
+        /// Since this supervisor began.
+        total: u64,
+    },
+    /// A long action was asked for while another of its lane runs: a fault of ours.
+    TwoJobs {
+        /// Asked for.
+        asked: JobKind,
+        /// Under way.
+        runs: JobKind,
+    },
+}

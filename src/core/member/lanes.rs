@@ -1,0 +1,52 @@
+//! Two lanes of long actions, one at a time in each.
+
+use super::{Effect, Notice, writes_leader_key};
+use crate::model::{Action, Job, JobKind, Moment, Running};
+
+/// What runs.
+#[derive(Default)]
+pub(super) struct Lanes {
+    postgres: Option<Running>,
+    leader_key: Option<Running>,
+}
+
+impl Lanes {
+    /// The long action of PostgreSQL.
+    pub(super) fn postgres(&self) -> Option<&Running> {
+        self.postgres.as_ref()
+    }
+
+    pub(super) fn job_kind(&self) -> Option<JobKind> {
+        self.postgres.as_ref().map(|running| running.job.kind())
+    }
+
+    /// The write to the leader key.
+    pub(super) fn leader_key(&self) -> Option<&Running> {
+        self.leader_key.as_ref()
+    }
+
+    pub(super) fn any(&self) -> bool {
+        self.postgres.is_some() || self.leader_key.is_some()
+    }
+
+    /// A job takes its lane. Where one runs there already, which no decision asks for, it is not started.
+    pub(super) fn admit(&mut self, action: Action, now: Moment) -> Effect {
+        let Action::Start(job) = action else { return Effect::Act(action) };
+        let lane = self.lane(&job);
+        if let Some(running) = lane {
+            return Effect::Say(Notice::TwoJobs { asked: job.kind(), runs: running.job.kind() });
+        }
+        *lane = Some(Running { job: job.clone(), since: now });
+        Effect::Act(Action::Start(job))
+    }
+
+    fn lane(&mut self, job: &Job) -> &mut Option<Running> {
+        if writes_leader_key(job) { &mut self.leader_key } else { &mut self.postgres }
+    }
+
+    pub(super) fn finished(&mut self, kind: JobKind) {
+        for lane in [&mut self.postgres, &mut self.leader_key] {
+            lane.take_if(|running| running.job.kind() == kind);
+        }
+    }
+}

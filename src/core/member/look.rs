@@ -1,0 +1,248 @@
+//! What is known of the local PostgreSQL, and when it is asked again.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::Levels;
+use crate::model::{DataDirectory, JobKind, Moment, PostgresFacts, Process, SqlFacts, TimelineHistory};
+
+/// A look younger than this is not repeated: events come in bursts.
+const FRESH_FOR: Duration = Duration::from_millis(10);
+/// The data directory of a stopped PostgreSQL is read again after this.
+const DATA_FRESH_FOR: Duration = Duration::from_secs(5);
+
+/// PostgreSQL's answer.
+#[derive(Clone, Debug)]
+pub struct AskedPostgres {
+    /// Its state.
+    pub sql: Result<SqlFacts, PostgresTrouble>,
+    /// Per parameter the old and the new value that needs a restart, where it was asked for and answered.
+    pub pending_restart: Option<BTreeMap<String, (String, String)>>,
+    /// Roles and databases whose commits wait for no standby, where it was asked for and answered.
+    pub unsynchronous: Option<Vec<String>>,
+}
+
+/// Why PostgreSQL gave no answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PostgresTrouble {
+    /// For operators.
+    pub why: String,
+    /// The server turns everybody away although it neither recovers nor is full.
+    pub turned_away: bool,
+}
+
+/// What is asked for next.
+pub(super) enum Look {
+    Prepare,
+    Ask { pending: bool },
+    Read,
+    Awaits,
+    Over,
+}
+
+/// How far the look under way is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Progress {
+    #[default]
+    Over,
+    ToPrepare,
+    Preparing,
+    ToPlan,
+    ToAsk {
+        pending: bool,
+    },
+    Asking,
+    ToRead,
+    Reading,
+}
+
+/// How a look is made.
+pub(super) struct Plan {
+    /// The long action of PostgreSQL under way.
+    pub(super) job: Option<JobKind>,
+    /// Whatever the age of the last look.
+    pub(super) anew: bool,
+    /// What can wait is left for the next time.
+    pub(super) hurry: bool,
+    /// How often what can wait is asked for.
+    pub(super) pending_every: Duration,
+    pub(super) now: Moment,
+}
+
+/// What is known, and from when.
+#[derive(Default)]
+pub(super) struct Looks {
+    progress: Progress,
+    data: DataDirectory,
+    history: TimelineHistory,
+    data_seen_at: Option<Moment>,
+    sql: Option<SqlFacts>,
+    sql_trouble: Option<String>,
+    turned_away_since: Option<Moment>,
+    asked_at: Option<Moment>,
+    /// The postmaster that all this was said of.
+    pid: Option<i32>,
+    pending_restart: BTreeMap<String, (String, String)>,
+    pending_asked_at: Option<Moment>,
+    unsynchronous: Vec<String>,
+}
+
+impl Looks {
+    pub(super) fn asked_at(&self) -> Option<Moment> {
+        self.asked_at
+    }
+
+    pub(super) fn forget_data(&mut self) {
+        self.data_seen_at = None;
+        self.pending_asked_at = None;
+    }
+
+    /// No answer is awaited.
+    pub(super) fn is_over(&self) -> bool {
+        self.progress == Progress::Over
+    }
+
+    /// What is known was said of another postmaster than runs now.
+    pub(super) fn is_of_another(&self, process: &Process) -> bool {
+        self.pid != pid(process)
+    }
+
+    /// Begins a look.
+    pub(super) fn begin(&mut self, process: &Process) {
+        self.progress = Progress::ToPrepare;
+        if self.is_of_another(process) {
+            self.pid = pid(process);
+            (self.sql, self.sql_trouble, self.asked_at, self.turned_away_since) = (None, None, None, None);
+            self.forget_data();
+        }
+    }
+
+    /// PostgreSQL has the newest parameters; `changed`: they are others than before.
+    pub(super) fn prepared(&mut self, changed: bool) {
+        if self.progress == Progress::Preparing {
+            self.progress = Progress::ToPlan;
+        }
+        if changed {
+            self.forget_data();
+        }
+    }
+
+    /// What is asked for next.
+    pub(super) fn next(&mut self, plan: &Plan) -> Look {
+        if self.progress == Progress::ToPlan {
+            self.progress = self.plan(plan);
+        }
+        match self.progress {
+            Progress::Preparing | Progress::Asking | Progress::Reading => Look::Awaits,
+            Progress::Over => Look::Over,
+            Progress::ToPrepare => {
+                self.progress = Progress::Preparing;
+                Look::Prepare
+            }
+            Progress::ToAsk { pending } => {
+                (self.progress, self.asked_at) = (Progress::Asking, Some(plan.now));
+                Look::Ask { pending }
+            }
+            Progress::ToRead if self.is_stale(plan) => {
+                self.progress = Progress::Reading;
+                Look::Read
+            }
+            Progress::ToPlan | Progress::ToRead => {
+                self.progress = Progress::Over;
+                Look::Over
+            }
+        }
+    }
+
+    /// As far as the running job and the age of the last look ask for it.
+    fn plan(&mut self, plan: &Plan) -> Progress {
+        match (self.pid, plan.job) {
+            (Some(_), Some(JobKind::Stop)) => self.sql_trouble = Some("it is being stopped".to_owned()),
+            (Some(_), Some(JobKind::StartStandby)) => {
+                self.sql_trouble = Some("it is being started".to_owned());
+            }
+            (Some(_), _) => {
+                let fresh = self.asked_at.is_some_and(|at| plan.now < at + FRESH_FOR);
+                if plan.anew || !fresh {
+                    let due = self.pending_asked_at.is_none_or(|at| at + plan.pending_every <= plan.now);
+                    return Progress::ToAsk { pending: due && !plan.hurry };
+                }
+            }
+            (None, _) => self.pending_restart.clear(),
+        }
+        Progress::ToRead
+    }
+
+    /// Only some jobs rewrite the directory; while they run, its state is theirs to know.
+    fn is_stale(&self, plan: &Plan) -> bool {
+        let rewritten = matches!(plan.job, Some(JobKind::Bootstrap | JobKind::Clone | JobKind::Rewind));
+        let stale = match self.pid {
+            Some(_) => self.data_seen_at.is_none(),
+            None => self.data_seen_at.is_none_or(|at| at + DATA_FRESH_FOR <= plan.now),
+        };
+        stale && !rewritten
+    }
+
+    pub(super) fn answered(&mut self, answer: AskedPostgres) {
+        self.progress = Progress::ToRead;
+        let turned_away = matches!(&answer.sql, Err(trouble) if trouble.turned_away);
+        self.turned_away_since = self.turned_away_since.or(self.asked_at).filter(|_| turned_away);
+        match answer.sql {
+            Ok(sql) => {
+                if sql.timeline != self.sql.as_ref().and_then(|sql| sql.timeline) {
+                    self.forget_data();
+                }
+                (self.sql, self.sql_trouble) = (Some(sql), None);
+            }
+            Err(trouble) => self.sql_trouble = Some(trouble.why),
+        }
+        if let Some(pending) = answer.pending_restart {
+            self.pending_restart = pending;
+            self.pending_asked_at = self.asked_at;
+        }
+        self.unsynchronous = answer.unsynchronous.unwrap_or_else(|| std::mem::take(&mut self.unsynchronous));
+    }
+
+    pub(super) fn read(
+        &mut self,
+        read: Option<(DataDirectory, TimelineHistory)>,
+        process: &Process,
+        now: Moment,
+    ) {
+        self.progress = Progress::Over;
+        let up = matches!(process, Process::Up { .. });
+        match read {
+            // A look that failed says nothing about a PostgreSQL that runs: what was known stays.
+            Some((data, history)) if !up || matches!(data, DataDirectory::Ready(_)) => {
+                (self.data, self.history, self.data_seen_at) = (data, history, Some(now));
+            }
+            // What was read before it went down may be less than lies there now.
+            None if !up && self.data_seen_at.is_none() => self.data = DataDirectory::Unknown,
+            Some(_) | None => {}
+        }
+    }
+
+    pub(super) fn facts(&self, levels: &Levels) -> PostgresFacts {
+        PostgresFacts {
+            data: self.data.clone(),
+            process: levels.process.clone(),
+            sql: self.sql.clone(),
+            sql_trouble: self.sql_trouble.clone(),
+            turned_away_since: self.turned_away_since,
+            history: self.history.clone(),
+            pending_restart: self.pending_restart.clone(),
+            liveness: levels.liveness.clone(),
+            unsynchronous: self.unsynchronous.clone(),
+            gated: levels.gated,
+            sync_owner: levels.sync_owner.clone(),
+            access: levels.access.clone(),
+        }
+    }
+}
+
+fn pid(process: &Process) -> Option<i32> {
+    match process {
+        Process::Up { pid, .. } => Some(*pid),
+        Process::Down { .. } => None,
+    }
+}

@@ -1,0 +1,251 @@
+//! A member as a state machine: events in, effects out. [`decide`] is inside it.
+//!
+//! ```text
+//!           events              levels (settings, view, lease, process …)
+//!             │                    │
+//!  waiting ───┴──► ask PostgreSQL ──┴─► read the data directory ──► decide ──► effects ──► waiting
+//!                  (if it is up)        (if what is known is old)
+//! ```
+//!
+//! An event says why the member wakes, or brings an answer. A level is what is so at this moment; the driver reads all
+//! levels for each call, so that a decision never rests on an older lease or view than there is. While an answer is
+//! awaited, events are taken note of and decided on together.
+
+mod event;
+mod lanes;
+mod look;
+
+use std::collections::BTreeMap;
+
+pub use self::event::{Effect, Event, Levels, Notice};
+use self::lanes::Lanes;
+pub use self::look::{AskedPostgres, PostgresTrouble};
+use self::look::{Look, Looks, Plan};
+use crate::decide::{Decision, Memory, decide};
+use crate::model::{
+    Finished, Job, JobKind, LeaderBranch, Me, MemberName, Moment, Observation, PeerAnswer, Reason, Request,
+    Running,
+};
+
+/// The member.
+pub struct Member {
+    me: Me,
+    memory: Memory,
+    looks: Looks,
+    lanes: Lanes,
+    peers: BTreeMap<MemberName, PeerAnswer>,
+    leader_branch: Option<LeaderBranch>,
+    finished: Vec<Finished>,
+    requests: Vec<Request>,
+    because: Option<Reason>,
+    /// A look that begins after this was asked for is wanted.
+    look_anew: bool,
+}
+
+impl Member {
+    /// Begins with this memory.
+    pub fn new(me: Me, memory: Memory) -> Member {
+        Member {
+            me,
+            memory,
+            looks: Looks::default(),
+            lanes: Lanes::default(),
+            peers: BTreeMap::new(),
+            leader_branch: None,
+            finished: Vec::new(),
+            requests: Vec::new(),
+            because: None,
+            look_anew: false,
+        }
+    }
+
+    /// What is remembered from one decision to the next.
+    pub fn memory(&self) -> &Memory {
+        &self.memory
+    }
+
+    /// Why the last decision was what it was.
+    pub fn because(&self) -> Option<&Reason> {
+        self.because.as_ref()
+    }
+
+    /// The long action of PostgreSQL under way.
+    pub fn job(&self) -> Option<&Running> {
+        self.lanes.postgres()
+    }
+
+    /// When PostgreSQL was last asked.
+    pub fn postgres_asked_at(&self) -> Option<Moment> {
+        self.looks.asked_at()
+    }
+
+    /// Who this is; the settings may change what it is reached by.
+    pub fn me_mut(&mut self) -> &mut Me {
+        &mut self.me
+    }
+
+    /// Takes events, all that have arrived, and gives what is to be done, in this order.
+    pub fn handle(
+        &mut self,
+        events: impl IntoIterator<Item = Event>,
+        levels: &Levels,
+        now: Moment,
+    ) -> Vec<Effect> {
+        self.handle_seen(events, levels, now, |_, _| {})
+    }
+
+    /// As [`Member::handle`]; `distort` sees what a decision will rest on, and the memory. The simulation breaks the
+    /// member by it, to show that it notices.
+    pub fn handle_seen(
+        &mut self,
+        events: impl IntoIterator<Item = Event>,
+        levels: &Levels,
+        now: Moment,
+        distort: impl FnOnce(&mut Memory, &mut Observation),
+    ) -> Vec<Effect> {
+        for event in events {
+            self.take(event, levels, now);
+        }
+        // What another postmaster said does not count.
+        if self.looks.is_over() || self.looks.is_of_another(&levels.process) {
+            self.looks.begin(&levels.process);
+            self.look_anew |= !self.finished.is_empty();
+        }
+        match self.looks.next(&self.plan(levels, now)) {
+            Look::Prepare => vec![Effect::Prepare],
+            Look::Ask { pending } => {
+                self.look_anew = false;
+                vec![Effect::AskPostgres { pending }]
+            }
+            Look::Read => vec![Effect::ReadDataDirectory],
+            Look::Awaits => Vec::new(),
+            Look::Over => self.decide(levels, now, distort),
+        }
+    }
+
+    /// When something ended, or is under way, what can wait is left for the next time.
+    fn plan(&self, levels: &Levels, now: Moment) -> Plan {
+        Plan {
+            job: self.lanes.job_kind(),
+            anew: self.look_anew,
+            hurry: !self.finished.is_empty() || self.lanes.any(),
+            pending_every: levels.settings.loop_wait,
+            now,
+        }
+    }
+
+    fn take(&mut self, event: Event, levels: &Levels, now: Moment) {
+        match event {
+            Event::Woke | Event::LevelChanged => {}
+            Event::LookWanted => self.look_anew = true,
+            Event::Prepared { changed } => self.looks.prepared(changed),
+            Event::PostgresAnswered(answer) => self.looks.answered(answer),
+            Event::DataDirectoryRead(read) => self.looks.read(read, &levels.process, now),
+            Event::JobFinished(finished) => {
+                self.lanes.finished(finished.job);
+                self.looks.forget_data();
+                self.finished.push(finished);
+            }
+            Event::PeerAnswered(name, answer) => drop(self.peers.insert(name, answer)),
+            Event::LeaderBranchTold(told) => {
+                // An answer that was long on its way does not replace the answer to a later question.
+                let known = self.leader_branch.take().filter(|known| told.asked_at < known.asked_at);
+                self.leader_branch = known.or(Some(told));
+            }
+            Event::StatusNotPublished => self.memory.status = None,
+            Event::NotFollowed => self.memory.following = None,
+            Event::Asked(request) => self.requests.push(request),
+        }
+    }
+
+    fn decide(
+        &mut self,
+        levels: &Levels,
+        now: Moment,
+        distort: impl FnOnce(&mut Memory, &mut Observation),
+    ) -> Vec<Effect> {
+        let seen = self.observation(levels);
+        let mut decided_on = seen.clone();
+        distort(&mut self.memory, &mut decided_on);
+        let Decision { memory, actions, pod, route, because, wake } = decide(&self.memory, &decided_on, now);
+        let mut effects: Vec<Effect> = self.notices(&memory, &because).into_iter().map(Effect::Say).collect();
+        (self.memory, self.because) = (memory, Some(because));
+        effects.extend([Effect::KeepStore, Effect::Route(route), Effect::Label(pod)]);
+        effects.extend(self.fence(&seen, levels, now));
+        for action in actions {
+            effects.push(self.lanes.admit(action, now));
+        }
+        let wake_at = if self.look_anew { now } else { wake.0 };
+        effects.extend([Effect::Publish(Box::new(seen)), Effect::WakeAt(wake_at)]);
+        effects
+    }
+
+    /// Everything that was seen, once.
+    fn observation(&mut self, levels: &Levels) -> Observation {
+        Observation {
+            me: self.me.clone(),
+            settings: levels.settings.clone(),
+            view: levels.view.clone(),
+            lease: levels.lease.clone(),
+            postgres: self.looks.facts(levels),
+            peers: self.peers.clone(),
+            leader_branch: self.leader_branch.clone(),
+            clone_progress: levels.clone_progress,
+            job: self.lanes.postgres().cloned(),
+            writing: self.lanes.leader_key().cloned(),
+            finished: std::mem::take(&mut self.finished),
+            requests: std::mem::take(&mut self.requests),
+            shutting_down: levels.shutting_down,
+            watchdog_failed: levels.watchdog_failed,
+            pod_end: levels.pod_end,
+            pod_trouble: levels.pod_trouble.clone(),
+            writes: levels.writes.clone(),
+            wall: levels.wall,
+        }
+    }
+
+    /// What operators are told of a decision, besides its consequences.
+    fn notices(&self, decided: &Memory, because: &Reason) -> Vec<Notice> {
+        let before = &self.memory;
+        let more = decided.slots_idle.keys().filter(|slot| !before.slots_idle.contains_key(*slot));
+        let slots: Vec<String> = more.cloned().collect();
+        let cancelled = decided.sync.cancelled;
+        let idle = (!slots.is_empty()).then_some(Notice::IdleSlots(slots));
+        let cancelled = (before.sync.cancelled < cancelled).then(|| Notice::SyncWaitsCancelled {
+            more: cancelled - before.sync.cancelled,
+            total: cancelled,
+        });
+        let changed = (self.because.as_ref() != Some(because)).then(|| Notice::Decided(because.clone()));
+        idle.into_iter().chain(cancelled).chain(changed).collect()
+    }
+
+    /// The guard is armed while PostgreSQL may be a primary. Once it is proved to be none, and none is being made,
+    /// there is nothing to fence.
+    fn fence(&self, seen: &Observation, levels: &Levels, now: Moment) -> Option<Effect> {
+        let kind = seen.job.as_ref().map(|running| running.job.kind());
+        match (seen.postgres.may_be_primary(), kind) {
+            (true, _) => levels.lease.leading_at(now).map(|_| Effect::Fence),
+            (false, None) => Some(Effect::Unfence),
+            (false, Some(_)) => None,
+        }
+    }
+}
+
+/// The leader key is written in a lane of its own: a long action of PostgreSQL must not delay it.
+fn writes_leader_key(job: &Job) -> bool {
+    match job.kind() {
+        JobKind::TakeLeadership
+        | JobKind::HandOver
+        | JobKind::ReleaseLeadership
+        | JobKind::ReclaimLeadership => true,
+        JobKind::Bootstrap
+        | JobKind::Clone
+        | JobKind::StartStandby
+        | JobKind::Stop
+        | JobKind::Checkpoint
+        | JobKind::Promote
+        | JobKind::CrashRecovery
+        | JobKind::Rewind
+        | JobKind::CheckpointAfterPromotion => false,
+    }
+}
