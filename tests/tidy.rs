@@ -5,6 +5,8 @@
 
 #[path = "tidy/documents.rs"]
 mod documents;
+#[path = "tidy/tables.rs"]
+mod tables;
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
