@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# Prints the Secrets that the overlays need: random passwords, and certificates by two authorities of your own, one for
+# Prints the Secrets that the overlays need: random passwords, and certificates from two authorities of your own, one for
 # PostgreSQL and one for etcd, whose keys stay in FOLDER and never enter the cluster. `create` never overwrites:
 #
 #   deploy/secrets.sh NAMESPACE FOLDER | kubectl -n NAMESPACE create -f -
 #   deploy/secrets.sh NAMESPACE FOLDER certificates | kubectl -n NAMESPACE apply -f -    # renewal, same authorities
 #   deploy/secrets.sh NAMESPACE FOLDER passwords | kubectl -n NAMESPACE create -f -      # with overlays/cert-manager
 #
-# Keep FOLDER out of git and in a safe place: whoever has it can pose as any member.
+# Keep FOLDER out of git and in a safe place: its owner can pose as any member.
 set -euo pipefail
 
 if [ $# -lt 2 ] || [[ ! "${3:-all}" =~ ^(all|certificates|passwords)$ ]]; then
@@ -15,7 +15,7 @@ if [ $# -lt 2 ] || [[ ! "${3:-all}" =~ ^(all|certificates|passwords)$ ]]; then
 fi
 namespace=$1 folder=$2 what=${3:-all}
 
-# Ten years and two: authorities outlive many certificates; renew those in time, nobody does it for you.
+# Ten years for authorities, two for certificates. Renew the certificates in time: it is not automatic.
 ca_days=3650
 certificate_days=730
 
@@ -41,12 +41,12 @@ passwords() {
         printf '%s' "$(openssl rand -hex 24)" >"$work/$name"
         pairs+=("$name-password=$work/$name")
     done
-    # The same password as PgBouncer wants to read it.
+    # The same password in PgBouncer's format.
     printf '"pooler" "%s"\n' "$(cat "$work/pooler")" >"$work/userlist"
     secret pg-credentials "${pairs[@]}" "userlist.txt=$work/userlist"
 }
 
-# authority NAME: makes FOLDER/NAME.crt and .key where they are missing.
+# authority NAME: makes FOLDER/NAME.crt and .key if they are missing.
 authority() {
     [ -f "$folder/$1.key" ] && return
     openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days "$ca_days" \
@@ -69,7 +69,7 @@ certificate() {
     secret "$1" "ca.crt=$folder/$2.crt" "tls.crt=$work/tls.crt" "tls.key=$work/tls.key"
 }
 
-# service_names SERVICE: by which pods of its namespace, and of others, reach it.
+# service_names SERVICE: the names by which pods of its namespace, and of others, reach it.
 service_names() { printf 'DNS:%s,DNS:%s.%s,DNS:%s.%s.svc' "$1" "$1" "$namespace" "$1" "$namespace"; }
 
 certificates() {
@@ -77,14 +77,14 @@ certificates() {
     authority etcd-ca
     local names service
     names=$(service_names pg-rw),$(service_names pg-ro)
-    # As many members as rbac.yaml names. Each by itself: not every client accepts a wildcard below one label.
+    # As many members as rbac.yaml names, one by one: not every client accepts a wildcard below one label.
     for service in pg-{0..8}; do
         names+=",DNS:$service.pg-members"
     done
-    # clientAuth too: pgBackRest shows it where backups are fetched.
+    # clientAuth too: pgBackRest presents it when it fetches backups.
     certificate pg-postgres-tls postgres-ca pg serverAuth,clientAuth "$names"
     certificate pg-pooler-tls postgres-ca pooler serverAuth "$(service_names pg-pooler)"
-    # Every name by itself: etcd looks each up to compare it with a peer's address, which a wildcard does not allow.
+    # Every name one by one: etcd resolves each to compare it with a peer's address, and cannot resolve a wildcard.
     names=$(service_names etcd),DNS:localhost,IP:127.0.0.1
     for service in etcd-0 etcd-1 etcd-2; do
         names+=",DNS:$service,DNS:$service.etcd"

@@ -1,7 +1,12 @@
-//! The house style as a test: layers, sizes, banned words, forgotten files.
+//! The house style as a test: layers, sizes, banned words, forgotten files, documents.
 //!
 //! Each check takes a path and a text and returns what it found, so that its own unit test can show it a sample that
 //! must fail. The checks read lines, not syntax: rustfmt has put every closing brace where they look for it.
+
+#[path = "tidy/documents.rs"]
+mod documents;
+#[path = "tidy/tables.rs"]
+mod tables;
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -94,6 +99,8 @@ const TOP_LEVEL: &[&str] = &[
     "LICENSE",
     "Makefile",
     "README.md",
+    "deny.toml",
+    "rust-toolchain.toml",
     "src",
     "deploy",
     "proto",

@@ -1,4 +1,4 @@
-//! What the simulation found, as stories (chaos/README.md, "Track record").
+//! What the simulation found, as stories (chaos/track-record.md).
 
 use std::time::Duration;
 

@@ -195,9 +195,10 @@ async fn end_supervisors(cluster: &mut Cluster) {
     }
 }
 
-/// The commands of the README, in the data directory, and nothing else.
+/// The commands of the operator's guide, in the data directory, and nothing else.
 async fn goes_back(member: &Member, running: bool) {
-    let manual = include_str!("../../README.md").split("### And back").nth(1).expect("a section");
+    let manual =
+        include_str!("../../deploy/guide/adoption.md").split("### And back").nth(1).expect("a section");
     let commands: Vec<&str> = manual.lines().filter_map(|line| line.strip_prefix("    ")).take(6).collect();
     let [files, access, reload, restart, slots, role] = commands[..] else { panic!("{commands:?}") };
     let execute = |command: &str| {

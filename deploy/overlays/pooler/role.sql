@@ -1,10 +1,10 @@
--- The account of PgBouncer and the one thing that it may do: ask for the verifier of a user who logs in through it.
--- Can be run again at any time; takes over a changed password.
+-- The account of PgBouncer, with one right: to read the password verifier of a user that logs in through PgBouncer.
+-- This file can run again at any time, and then applies a changed password.
 \set password `cat /etc/pooler/credentials/pooler-password`
 SELECT 'CREATE ROLE pooler LOGIN' WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'pooler') \gexec
 ALTER ROLE pooler PASSWORD :'password';
 CREATE SCHEMA IF NOT EXISTS pooler;
--- Never of those who may do everything or copy everything: they do not come through a pooler.
+-- Never for superusers and replication roles: they do not connect through a pooler.
 CREATE OR REPLACE FUNCTION pooler.lookup(who text) RETURNS TABLE (usename name, passwd text)
     LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
     AS $$
