@@ -3,27 +3,15 @@
 use std::time::Duration;
 
 use super::turn::Turn;
-use super::{Leadership, Situation};
 use crate::model::{Action, ClusterStatus, FailoverKey, Job, JobKind, Reason, StopMode, Term, WaitingOn};
 
 /// After an immediate stop was asked for, SIGKILL follows this soon: the fence's deadline lies right behind.
 const IMMEDIATE_STOP_WITHIN: Duration = Duration::from_millis(500);
 
 /// Stops a Postgres that may accept writes without a lease. Also in pause: pause never allows two.
-pub(super) fn now(turn: &mut Turn<'_>, situation: Situation, leadership: &Leadership) -> Reason {
+pub(super) fn now(turn: &mut Turn<'_>, because: Reason) -> Reason {
     stop_now(turn);
-    match (situation, leadership) {
-        (_, Leadership::Other(leader)) => Reason::Deposed { leader: leader.name.clone() },
-        (_, Leadership::FormerSelf(_)) => Reason::NotMyLease,
-        (
-            _,
-            Leadership::Mine(_)
-            | Leadership::Expiring(_)
-            | Leadership::Unconfirmed
-            | Leadership::Nobody
-            | Leadership::Unknown,
-        ) => Reason::LeaseExpiring,
-    }
+    because
 }
 
 /// Stops Postgres at once, and cancels whatever long action is in the way.

@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use super::attach::{self, Source};
 use super::bootstrap::leader_is_primary;
+use super::leadership::Leadership;
 use super::memory::Following;
 use super::turn::Turn;
-use super::{Leadership, rejoin, removed_wal, requests, sync};
+use super::{rejoin, removed_wal, requests, sync};
 use crate::model::{
     Action, Divergence, Job, LeaderKey, Moment, Reason, Running, SqlFacts, Standby, StopMode, WaitingOn,
 };
@@ -128,20 +129,20 @@ pub(super) fn is_overtaken(turn: &Turn<'_>, start: &Running, leadership: &Leader
 }
 
 /// My Postgres runs and does not answer.
-pub(super) fn wait_for_answer(turn: &mut Turn<'_>, leadership: &Leadership) -> Reason {
+pub(super) fn wait_for_answer(turn: &mut Turn<'_>, leader: Option<&LeaderKey>) -> Reason {
     turn.wake_in(Duration::from_millis(200), WaitingOn::Postgres);
     let silent = match turn.seen.postgres.sql {
         None => Reason::PostgresStarting,
         Some(_) => Reason::PostgresSilent,
     };
-    match leadership {
-        Leadership::Other(leader) if is_to_be_cloned(turn, leader) => stop_to_clone(turn, leader),
-        Leadership::Other(leader) if !attach::is_attached(turn, leader.term) => {
+    match leader {
+        Some(leader) if is_to_be_cloned(turn, leader) => stop_to_clone(turn, leader),
+        Some(leader) if !attach::is_attached(turn, leader.term) => {
             // How far it is nobody can say, so it has no source until it answers.
             attach::let_go(turn);
             complete(turn, leader).unwrap_or(silent)
         }
-        _wait => silent,
+        Some(_) | None => silent,
     }
 }
 

@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
+use super::leadership::Leadership;
+use super::server::Server;
+use super::start;
 use super::turn::Turn;
-use super::{Leadership, Server, start};
 use crate::model::{
     Action, Ask, ClusterStatus, ControlState, JobKind, LeaseId, Lsn, MemberRecord, MemberState,
     PostgresFacts, Process, Reason, Request, Role, SqlFacts, Standby, Term, WaitingOn, slot_name,

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::turn::Turn;
-use super::{Server, peers, publish, requests, start, store, sync, unfenced};
+use super::{peers, publish, requests, start, store, sync, unfenced};
 use crate::model::{
     Action, ClusterView, FailoverRequest, Grounds, Job, LeaderKey, Leading, Lsn, MemberName, PeerAnswer,
     Reason, SqlFacts, StopMode, SyncReason, Term, Timeline, WaitingOn,
@@ -289,11 +289,8 @@ pub(super) fn candidates(turn: &mut Turn<'_>) -> Candidates {
 }
 
 /// The leader key vanished under a running primary: take it back at once, or stop as soon as somebody else has it.
-pub(super) fn retake(turn: &mut Turn<'_>, server: &Server<'_>) -> Reason {
-    let older = match (server, turn.cluster()) {
-        (Server::Primary(sql), Some(cluster)) => sql.timeline < cluster.timeline(),
-        (_other, _) => false,
-    };
+pub(super) fn retake(turn: &mut Turn<'_>, sql: Option<&SqlFacts>) -> Reason {
+    let older = sql.zip(turn.cluster()).is_some_and(|(sql, cluster)| sql.timeline < cluster.timeline());
     let led_since = sync::vouching(turn).filter(|record| !record.is_leader(&turn.seen.me.name));
     let led_since = led_since.and_then(|record| record.leader.clone());
     if (older || led_since.is_some()) && turn.seen.job.is_none() {
@@ -301,7 +298,7 @@ pub(super) fn retake(turn: &mut Turn<'_>, server: &Server<'_>) -> Reason {
         return led_since
             .map_or(Reason::OldTimeline, |leader| Reason::Sync(SyncReason::NotVouchedFor { leader }));
     }
-    if let Server::Primary(sql) = server
+    if let Some(sql) = sql
         && let Some(reason) = store::unproved(turn, (sql.timeline, sql.lsn()), None)
     {
         let rivals = rivals(turn);

@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
+use super::Registered;
+use super::leadership::Leadership;
 use super::memory::Rejoin;
+use super::server::Server;
 use super::turn::Turn;
-use super::{Leadership, Registered, Server};
 use crate::model::{Action, ExitBecause, Finished, JobKind, Outcome, Process};
 
 /// What an etcd that takes no writes refused is tried again after this.

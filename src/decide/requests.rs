@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use super::leadership::Leadership;
 use super::memory::Restart;
 use super::turn::Turn;
-use super::{Leadership, follow, sync};
+use super::{follow, sync};
 use crate::model::{
     Action, Ask, DataDirectory, Job, JobKind, Outcome, Process, Reason, Reply, Request, RequestId,
     RestartFilter, SqlFacts, StopMode, WaitingOn,

@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
+use super::leadership::Leadership;
 use super::memory::HandOverCause;
+use super::server::Server;
 use super::turn::Turn;
-use super::{Leadership, Server, demote, follow, handover, lead, sync, unfenced};
+use super::{demote, follow, handover, lead, sync, unfenced};
 use crate::model::{
     Action, ExitBecause, Job, JobKind, PodEnd, Process, Reason, SqlFacts, StopMode, Term, WaitingOn,
 };
@@ -13,16 +15,24 @@ use crate::model::{
 const LEAVE_WITHIN: Duration = Duration::from_secs(5);
 
 /// True when PostgreSQL has been down for so long that whatever is still to be done in etcd will not be.
-pub(super) fn is_overdue(turn: &mut Turn<'_>) -> bool {
-    let down = matches!(turn.seen.postgres.process, Process::Down { .. });
-    let proving = turn.memory.hand_over.as_ref().is_some_and(|hand_over| hand_over.waits_for_candidate());
-    if !turn.ends() || !down || proving {
+pub(super) fn is_overdue(turn: &Turn<'_>) -> bool {
+    waits_for_etcd(turn) && turn.memory.leave_by.is_some_and(|leave_by| leave_by <= turn.now)
+}
+
+/// Takes note of when the wait for etcd began, and looks again when it ends.
+pub(super) fn note_end(turn: &mut Turn<'_>) {
+    if !waits_for_etcd(turn) {
         turn.memory.leave_by = None;
-        return false;
+        return;
     }
     let leave_by = *turn.memory.leave_by.get_or_insert(turn.now + LEAVE_WITHIN);
     turn.wake_at(leave_by, WaitingOn::Lease);
-    leave_by <= turn.now
+}
+
+fn waits_for_etcd(turn: &Turn<'_>) -> bool {
+    let down = matches!(turn.seen.postgres.process, Process::Down { .. });
+    let proving = turn.memory.hand_over.as_ref().is_some_and(|hand_over| hand_over.waits_for_candidate());
+    turn.ends() && down && !proving
 }
 
 /// Takes the next step towards the end.
@@ -30,28 +40,34 @@ pub(super) fn go_on(turn: &mut Turn<'_>, leadership: &Leadership, server: &Serve
     if turn.seen.settings.pause {
         return unfenced::leave(turn, leadership);
     }
-    match (leadership, server) {
-        (Leadership::Mine(term), Server::Primary(sql)) => hand_over(turn, *term, sql),
-        (_, Server::Foreign(_)) if is_up(turn) => stop(turn),
-        (Leadership::Mine(term), Server::Down(control)) => match turn.memory.hand_over.is_some() {
-            true => handover::go_on(turn, *term, Some(control)),
-            false if turn.just_finished(JobKind::ReleaseLeadership) => exit(turn),
-            false => release(turn, *term),
+    let term = leadership.mine();
+    match server {
+        Server::Primary(sql) => match term {
+            Some(term) => hand_over(turn, term, sql),
+            None => stop(turn),
         },
-        (
-            Leadership::Mine(term),
-            Server::Empty | Server::HalfMade | Server::Inaccessible(_) | Server::Foreign(_),
-        ) => match turn.just_finished(JobKind::ReleaseLeadership) {
-            true => exit(turn),
-            false => release(turn, *term),
+        Server::Foreign(_) if is_up(turn) => stop(turn),
+        Server::Down(control) if turn.memory.hand_over.is_some() => match term {
+            Some(term) => handover::go_on(turn, term, Some(control)),
+            None => exit(turn),
         },
-        (_, Server::Standby(_)) if sync::leave(turn) => because(turn),
-        (_, Server::Primary(_) | Server::Standby(_) | Server::Silent) => stop(turn),
-        (_, Server::Unknown) => {
+        Server::Down(_) | Server::Empty | Server::HalfMade | Server::Inaccessible(_) | Server::Foreign(_) => {
+            leave(turn, term)
+        }
+        Server::Standby(_) if sync::leave(turn) => because(turn),
+        Server::Standby(_) | Server::Silent => stop(turn),
+        Server::Unknown => {
             turn.wake_in(Duration::from_millis(100), WaitingOn::Postgres);
             because(turn)
         }
-        (_, _) => exit(turn),
+    }
+}
+
+/// Nothing runs here: the leader key is given away, if it is mine, and the supervisor goes.
+fn leave(turn: &mut Turn<'_>, term: Option<Term>) -> Reason {
+    match term.filter(|_| !turn.just_finished(JobKind::ReleaseLeadership)) {
+        Some(term) => release(turn, term),
+        None => exit(turn),
     }
 }
 

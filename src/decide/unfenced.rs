@@ -6,8 +6,10 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::leadership::Leadership;
+use super::server::Server;
 use super::turn::Turn;
-use super::{Leadership, Server, follow, shutdown};
+use super::{follow, shutdown};
 use crate::model::{
     Action, FailoverRequest, Job, Lsn, MemberName, Moment, Reason, SqlFacts, Standby, StopMode, Term,
     UnfencedPrimary, UnfencedReason, UnfencedWrite, WaitingOn,

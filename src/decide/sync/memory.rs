@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
+use super::super::follow;
+use super::super::leadership::Leadership;
 use super::super::turn::Turn;
-use super::super::{Leadership, follow};
 use crate::model::{Lsn, MemberName, Moment, SqlFacts, SyncFacts, SyncRecord, Term};
 
 /// Lost when the supervisor restarts: then the key is written once more before anything else, so that no write of the
