@@ -58,6 +58,31 @@ impl Leadership {
         }
     }
 
+    /// The term in which the leader key hangs on my lease, whether or not a primary must stop.
+    pub(super) fn held_term(&self) -> Option<Term> {
+        match self {
+            Leadership::Mine(term) | Leadership::Expiring(term) => Some(*term),
+            Leadership::Unconfirmed
+            | Leadership::FormerSelf(_)
+            | Leadership::Other(_)
+            | Leadership::Nobody
+            | Leadership::Unknown => None,
+        }
+    }
+
+    /// Another member that leads.
+    pub(super) fn other(&self) -> Option<&LeaderKey> {
+        match self {
+            Leadership::Other(leader) => Some(leader),
+            Leadership::Mine(_)
+            | Leadership::Expiring(_)
+            | Leadership::Unconfirmed
+            | Leadership::FormerSelf(_)
+            | Leadership::Nobody
+            | Leadership::Unknown => None,
+        }
+    }
+
     fn by_key(seen: &Observation, key: Option<&LeaderKey>) -> Leadership {
         match key {
             None => Leadership::Nobody,

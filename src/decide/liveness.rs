@@ -39,7 +39,7 @@ pub(super) enum Sentence {
 /// Stops a dead Postgres to the last process; what comes after that is [`give_away`]'s. Never is the key given away
 /// before none is left.
 pub(super) fn condemn(turn: &mut Turn<'_>, death: &Death, leads: Option<Term>) -> Sentence {
-    let because = Reason::Unfit(Unfit::Dead(death.clone()));
+    let because = Unfit::Dead(death.clone());
     if let Some(term) = leads {
         let candidates = successors(turn, death);
         if !death.may_be_mended_by_a_restart() {
@@ -52,7 +52,7 @@ pub(super) fn condemn(turn: &mut Turn<'_>, death: &Death, leads: Option<Term>) -
         turn.memory.condemned = Some(because.clone());
     }
     demote::stop_now(turn);
-    Sentence::Because(because)
+    Sentence::Because(Reason::Unfit(because))
 }
 
 /// Who could lead in my place. Where a restart mends nothing, also members that are registered in etcd and do not
@@ -81,12 +81,12 @@ fn spare(turn: &mut Turn<'_>, death: &Death, term: Term) -> Sentence {
 pub(super) fn give_away(turn: &mut Turn<'_>, term: Term) -> Option<Reason> {
     let because = turn.memory.condemned.clone()?;
     let candidates = match &because {
-        Reason::Unfit(Unfit::Dead(death)) => successors(turn, death),
-        _stuck => race::candidates(turn),
+        Unfit::Dead(death) | Unfit::DeadAndAlone(death) => successors(turn, death),
+        Unfit::TurnsAway | Unfit::PromotionStuck => race::candidates(turn),
     };
     match candidates {
         Candidates::Asking => Some(Reason::AskingMembers),
-        Candidates::Some => Some(demote::release(turn, term, because)),
+        Candidates::Some => Some(demote::release(turn, term, Reason::Unfit(because))),
         Candidates::None => {
             turn.memory.condemned = None;
             None
@@ -112,7 +112,7 @@ pub(super) fn watch_promotion(turn: &mut Turn<'_>) -> Option<Reason> {
     if turn.now < seen.since + turn.seen.settings.ttl || race::candidates(turn) != Candidates::Some {
         return None;
     }
-    turn.memory.condemned = Some(Reason::Unfit(Unfit::PromotionStuck));
+    turn.memory.condemned = Some(Unfit::PromotionStuck);
     turn.act(Action::CancelJob);
     Some(Reason::Unfit(Unfit::PromotionStuck))
 }

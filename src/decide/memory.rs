@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{AskedInVain, Incoming, PromotionSeen, Registered, SyncMemory};
 use crate::model::{
-    ClusterStatus, FollowTarget, JobKind, LeaseId, Lsn, MemberName, MemberRecord, Moment, Obstacle, Reason,
-    Request, RequestId, RestartFilter, StoreSeen, Term, UnfencedPrimary,
+    ClusterStatus, FollowTarget, JobKind, LeaseId, Lsn, MemberName, MemberRecord, Moment, Obstacle, Request,
+    RequestId, RestartFilter, StoreSeen, Term, UnfencedPrimary, Unfit,
 };
 
 /// The loop's memory. Lost when the supervisor restarts, and nothing unsafe follows from that.
@@ -112,7 +112,7 @@ pub struct Memory {
     /// Since when a standby under a leader does not stream.
     pub not_streaming_since: Option<Moment>,
     /// Why this Postgres was stopped, or is to be, so that another member leads.
-    pub condemned: Option<Reason>,
+    pub condemned: Option<Unfit>,
     /// It is dead and goes on, because nobody else can lead.
     pub spared: bool,
     /// etcd knows no cluster, and my Postgres was a primary when it went down: it may rebuild the cluster, although it

@@ -8,7 +8,7 @@
 //! dice, so a decision can be printed, replayed and simulated. [`table`](self) is the one match that names every
 //! situation; each arm's rule lives in the file of its name.
 
-#![deny(clippy::disallowed_methods)]
+#![deny(clippy::disallowed_methods, clippy::wildcard_enum_match_arm)]
 
 mod attach;
 mod bootstrap;

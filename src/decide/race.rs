@@ -184,13 +184,11 @@ fn present(turn: &Turn<'_>) -> Option<Timeline> {
 fn shared_at_most(turn: &Turn<'_>, answer: &PeerAnswer) -> Lsn {
     let ended = ended(turn);
     let end = ended.iter().rfind(|(timeline, _)| Some(*timeline) <= answer.timeline);
-    match (end, ended.last()) {
-        (Some((_, end)), Some((last, _)))
-            if answer.timeline <= Some(*last) || answer.timeline < present(turn) =>
-        {
+    match end.zip(ended.last()) {
+        Some(((_, end), (last, _))) if answer.timeline <= Some(*last) || answer.timeline < present(turn) => {
             answer.lsn.min(*end)
         }
-        _on_the_present_timeline => answer.lsn,
+        Some(_) | None => answer.lsn,
     }
 }
 

@@ -73,7 +73,9 @@ pub(super) fn climb(turn: &mut Turn<'_>, leader: &LeaderKey, control: &ControlFi
     }
     match source {
         Source::Parted(timeline, at) => mend(turn, leader, control, (timeline, at)),
-        _followed if STARTS_MAX <= turn.memory.start_failures => clone_or_stop(turn, leader, Obstacle::Start),
+        Source::Proved(_) | Source::Unproved | Source::Nobody if STARTS_MAX <= turn.memory.start_failures => {
+            clone_or_stop(turn, leader, Obstacle::Start)
+        }
         Source::Proved(target) => start(turn, leader, Some(target)),
         // It shows how far it is once it runs, and gets its source then.
         Source::Unproved | Source::Nobody => start(turn, leader, None),
@@ -83,8 +85,10 @@ pub(super) fn climb(turn: &mut Turn<'_>, leader: &LeaderKey, control: &ControlFi
 /// A base backup, or what pg_rewind left, that was never consistent. With the WAL of a leader that continues its source
 /// it becomes so; where that is not certain it may do by itself, and if it does not, nothing can be made of it.
 fn finish_copy(turn: &mut Turn<'_>, leader: &LeaderKey, source: Source) -> Reason {
+    if STARTS_MAX <= turn.memory.start_failures {
+        return clone_or_stop(turn, leader, Obstacle::Start);
+    }
     match source {
-        _followed if STARTS_MAX <= turn.memory.start_failures => clone_or_stop(turn, leader, Obstacle::Start),
         Source::Proved(target) => start(turn, leader, Some(target)),
         Source::Unproved | Source::Parted(..) if turn.memory.rejoin.alone_in_vain => {
             clone_or_stop(turn, leader, Obstacle::Clone)

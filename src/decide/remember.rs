@@ -63,21 +63,14 @@ impl Turn<'_> {
             // The leader tells now.
             self.memory.status = None;
         }
-        let term = match leadership {
-            Leadership::Mine(term) | Leadership::Expiring(term) => Some(*term),
-            Leadership::Unconfirmed => self.memory.given_away,
-            Leadership::FormerSelf(_) | Leadership::Other(_) | Leadership::Nobody | Leadership::Unknown => {
-                None
-            }
-        };
+        let unconfirmed = *leadership == Leadership::Unconfirmed;
+        let term = if unconfirmed { self.memory.given_away } else { leadership.held_term() };
         if self.memory.given_away != term {
             (self.memory.given_away, self.memory.reclaim) = (None, false);
         }
-        self.memory.unconfirmed_since = match leadership {
-            Leadership::Unconfirmed => self.memory.unconfirmed_since.or(Some(self.now)),
-            _clear => None,
-        };
-        if !matches!(leadership, Leadership::Mine(_)) {
+        self.memory.unconfirmed_since =
+            self.memory.unconfirmed_since.or(Some(self.now)).filter(|_| unconfirmed);
+        if leadership.mine().is_none() {
             self.memory.slots_inherited = false;
         }
         if !self.seen.postgres.may_be_primary() {
@@ -88,17 +81,13 @@ impl Turn<'_> {
     /// What the others said before nobody led counts no more, nor what they said before a race that was lost.
     fn remember_unlocked(&mut self, leadership: &Leadership) {
         let revision = self.cluster().map_or(0, |cluster| cluster.revision);
-        match (leadership, self.memory.unlocked_at) {
-            (Leadership::Nobody, Some(_)) => {}
-            (Leadership::Nobody, None) => {
-                (self.memory.unlocked_since, self.memory.unlocked_at) = (Some(self.now), Some(revision));
-            }
-            (_anybody, _) => {
-                (self.memory.unlocked_at, self.memory.asked_in_vain) = (None, None);
-                self.memory.incoming = None;
-                self.memory.unlocked_since =
-                    self.memory.unlocked_since.filter(|_| self.memory.hand_over.is_some());
-            }
+        if *leadership != Leadership::Nobody {
+            (self.memory.unlocked_at, self.memory.asked_in_vain) = (None, None);
+            self.memory.incoming = None;
+            self.memory.unlocked_since =
+                self.memory.unlocked_since.filter(|_| self.memory.hand_over.is_some());
+        } else if self.memory.unlocked_at.is_none() {
+            (self.memory.unlocked_since, self.memory.unlocked_at) = (Some(self.now), Some(revision));
         }
     }
 

@@ -61,7 +61,7 @@ pub(super) fn promote(turn: &mut Turn<'_>, term: Term, sql: &SqlFacts) -> Reason
         return reason;
     }
     if let Some(because) = turn.memory.condemned.clone() {
-        return demote::release(turn, term, because);
+        return demote::release(turn, term, Reason::Unfit(because));
     }
     if FAILURES_MAX <= turn.memory.start_failures {
         // Where nobody else can lead, going on is all there is: the key would come back here for ever.

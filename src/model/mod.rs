@@ -7,7 +7,7 @@
 //! Read in this order: positions in the WAL ([`Lsn`], [`Timeline`]), time ([`Moment`]), names, what etcd holds
 //! ([`ClusterView`]), what a tick saw ([`Observation`]), what it may do ([`Action`]) and why ([`Reason`]).
 
-#![deny(clippy::disallowed_methods)]
+#![deny(clippy::disallowed_methods, clippy::wildcard_enum_match_arm)]
 
 mod access;
 mod action;

@@ -82,14 +82,11 @@ impl Turn<'_> {
     /// Takes note of what changed, before any rule looks.
     pub(in crate::decide) fn remember_sync(&mut self, leadership: &Leadership) {
         let now = self.now;
-        let term = match leadership {
-            Leadership::Mine(term) | Leadership::Expiring(term) => Some(*term),
-            _other => None,
-        };
+        let term = leadership.held_term();
         let revision = self.sync_revision();
-        let is_to_be_cloned = match leadership {
-            Leadership::Other(leader) => follow::is_to_be_cloned(self, leader),
-            _other => self.memory.reinitialize.is_some(),
+        let is_to_be_cloned = match leadership.other() {
+            Some(leader) => follow::is_to_be_cloned(self, leader),
+            None => self.memory.reinitialize.is_some(),
         };
         let stays = self.memory.restart.is_none() && !is_to_be_cloned;
         if stays && !self.ends() {
