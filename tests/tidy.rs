@@ -10,6 +10,8 @@ use std::process::Command;
 
 #[path = "tidy/arms.rs"]
 mod arms;
+#[path = "tidy/arrows.rs"]
+mod arrows;
 
 /// Longest function, in lines from `fn` to its closing brace.
 const FUNCTION_LINES_MAX: usize = 70;

@@ -2,11 +2,9 @@
 
 use std::time::Duration;
 
+use super::stop;
 use super::turn::Turn;
-use crate::model::{Action, ClusterStatus, FailoverKey, Job, JobKind, Reason, StopMode, Term, WaitingOn};
-
-/// After an immediate stop was asked for, SIGKILL follows this soon: the fence's deadline lies right behind.
-const IMMEDIATE_STOP_WITHIN: Duration = Duration::from_millis(500);
+use crate::model::{Action, ClusterStatus, FailoverKey, Job, JobKind, Reason, Term, WaitingOn};
 
 /// Stops a Postgres that may accept writes without a lease. Also in pause: pause never allows two.
 pub(super) fn now(turn: &mut Turn<'_>, because: Reason) -> Reason {
@@ -24,9 +22,7 @@ pub(super) fn stop_now(turn: &mut Turn<'_>) {
             turn.act(Action::CancelJob);
             turn.wake_in(Duration::from_millis(50), WaitingOn::Job);
         }
-        None => {
-            turn.act(Action::Start(Job::Stop { mode: StopMode::Immediate, within: IMMEDIATE_STOP_WITHIN }))
-        }
+        None => stop::before_fence(turn),
     }
 }
 
@@ -47,7 +43,7 @@ pub(super) fn giving_away(turn: &mut Turn<'_>, term: Term) -> Reason {
 pub(super) fn release(turn: &mut Turn<'_>, term: Term, because: Reason) -> Reason {
     if turn.seen.postgres.may_be_primary() {
         // The key is given away only when nothing here can write any more.
-        turn.act(Action::Start(Job::Stop { mode: StopMode::Immediate, within: IMMEDIATE_STOP_WITHIN }));
+        stop::before_fence(turn);
         return because;
     }
     turn.memory.yield_until = Some(turn.now + turn.seen.settings.ttl);

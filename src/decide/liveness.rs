@@ -2,26 +2,16 @@
 
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
-
 use super::demote;
+use super::memory::PromotionSeen;
 use super::race::{self, Candidates};
 use super::turn::Turn;
-use crate::model::{Action, Death, Lsn, Moment, PeerAnswer, Reason, Standby, Term, Unfit, WaitingOn};
+use crate::model::{Action, Death, PeerAnswer, Reason, Standby, Term, Unfit, WaitingOn};
 
 /// How soon to look again at a Postgres that is dead and goes on because nobody else can lead.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// How soon to look again at a promotion.
 const LOOK_AT_PROMOTION: Duration = Duration::from_millis(500);
-
-/// How far a promotion has come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PromotionSeen {
-    /// Replayed up to here.
-    pub replayed: Lsn,
-    /// Since when.
-    pub since: Moment,
-}
 
 /// What becomes of a Postgres that is dead.
 pub(super) enum Sentence {

@@ -1,13 +1,13 @@
 //! What one tick leaves for the next. Everything else is observed anew.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use super::{AskedInVain, Incoming, PromotionSeen, Registered, SyncMemory};
+use super::sync::SyncMemory;
 use crate::model::{
-    ClusterStatus, FollowTarget, JobKind, LeaseId, Lsn, MemberName, MemberRecord, Moment, Obstacle, Request,
-    RequestId, RestartFilter, StoreSeen, Term, UnfencedPrimary, Unfit,
+    ClusterStatus, FollowTarget, JobKind, LeaseId, Lsn, MemberName, MemberRecord, Moment, Obstacle,
+    PeerIdentity, Request, RequestId, RestartFilter, StoreSeen, Term, UnfencedPrimary, Unfit,
 };
 
 /// The loop's memory. Lost when the supervisor restarts, and nothing unsafe follows from that.
@@ -284,4 +284,44 @@ pub struct Asked {
     pub since: Moment,
     /// When it was last asked.
     pub at: Moment,
+}
+
+/// WAL that comes in although nobody leads.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Incoming {
+    /// How far, at the last look.
+    pub received: Lsn,
+    /// When that was last seen to advance.
+    pub advanced_at: Option<Moment>,
+}
+
+/// How far a promotion has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PromotionSeen {
+    /// Replayed up to here.
+    pub replayed: Lsn,
+    /// Since when.
+    pub since: Moment,
+}
+
+/// Questions whose answers did not vouch for me. Anything that may change the answers begins a new count.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct AskedInVain {
+    /// How often.
+    pub times: u32,
+    /// Who was registered then.
+    pub registered: Vec<PeerIdentity>,
+    /// Whether WAL was coming in here then.
+    pub receives: bool,
+}
+
+/// Who has registered while etcd knows no cluster and I have no data.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Registered {
+    /// All that were seen: one that comes again is not new.
+    pub names: BTreeSet<MemberName>,
+    /// When the last of them was first seen, once I am one of them myself.
+    pub last_at: Option<Moment>,
+    /// One that had data, even if it has gone since.
+    pub with_data: Option<MemberName>,
 }

@@ -12,16 +12,19 @@
 
 mod attach;
 mod bootstrap;
+mod clone;
 mod decision;
 mod demote;
 mod follow;
 mod handover;
+mod history;
 mod lead;
 mod leadership;
 mod liveness;
 mod memory;
 mod peers;
 mod pod_order;
+mod position;
 mod publish;
 mod race;
 mod rejoin;
@@ -34,6 +37,7 @@ mod shutdown;
 mod situation;
 mod slots;
 mod start;
+mod stop;
 mod store;
 mod streaming;
 mod sync;
@@ -41,13 +45,12 @@ mod table;
 mod turn;
 mod unfenced;
 
-pub use bootstrap::Registered;
 pub use decision::Decision;
 pub use handover::phase_text;
 pub use leadership::Leadership;
-pub use liveness::PromotionSeen;
-pub use memory::{Following, HandOver, HandOverCause, HandOverPhase, Memory};
-pub use peers::AskedInVain;
+pub use memory::{
+    AskedInVain, Following, HandOver, HandOverCause, HandOverPhase, Incoming, Memory, PromotionSeen,
+    Registered,
+};
 pub use sync::{State as SyncMachine, Step as SyncStep, SyncMemory, priority_step, quorum_steps};
 pub use table::{decide, situation_name};
-pub use unfenced::Incoming;

@@ -7,7 +7,6 @@ use serde_json::{Map, Value};
 
 use super::leadership::Leadership;
 use super::server::Server;
-use super::start;
 use super::turn::Turn;
 use crate::model::{
     Action, Ask, ClusterStatus, ControlState, JobKind, LeaseId, Lsn, MemberRecord, MemberState,
@@ -155,7 +154,7 @@ fn role(turn: &Turn<'_>, server: &Server<'_>) -> Role {
         Server::Silent if turn.seen.postgres.may_be_primary() => Role::Primary,
         Server::Silent => Role::Replica,
         Server::Down(_) if turn.memory.demoted => Role::Demoted,
-        Server::Down(control) | Server::Foreign(control) if start::was_primary(control) => Role::Primary,
+        Server::Down(control) | Server::Foreign(control) if control.is_of_primary() => Role::Primary,
         Server::Down(_) | Server::Foreign(_) => Role::Replica,
     }
 }

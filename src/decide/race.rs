@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
+use super::position::comparable;
 use super::turn::Turn;
-use super::{peers, publish, requests, start, store, sync, unfenced};
+use super::{bootstrap, peers, publish, requests, stop, store, sync, unfenced};
 use crate::model::{
     Action, ClusterView, FailoverRequest, Grounds, Job, LeaderKey, Leading, Lsn, MemberName, PeerAnswer,
-    Reason, SqlFacts, StopMode, SyncReason, Term, Timeline, WaitingOn,
+    Reason, SqlFacts, SyncReason, Term, Timeline, WaitingOn,
 };
 
 /// A running primary whose lease is doubted by a renewal has this long until a newer view or renewal clears it.
@@ -112,7 +113,7 @@ fn not_vouched_for(turn: &Turn<'_>, sql: &SqlFacts) -> Option<Reason> {
 
 /// Why I must not even compare.
 fn barred(turn: &mut Turn<'_>, cluster: &ClusterView, asked_for_me: bool) -> Option<Reason> {
-    if !start::may_rebuild(turn, cluster) {
+    if !bootstrap::may_rebuild(turn, cluster) {
         return Some(Reason::ReplicaMustNotRebuild { me: turn.seen.me.name.clone() });
     }
     if turn.seen.me.tags.nofailover() {
@@ -246,11 +247,6 @@ fn somebody_first(turn: &Turn<'_>, request: Option<&FailoverRequest>, sql: &SqlF
     None
 }
 
-/// A later timeline is ahead of an earlier one whatever the position says: its WAL was written after the fork.
-pub(super) fn comparable((timeline, lsn): (Option<Timeline>, Lsn)) -> (u32, Lsn) {
-    (timeline.map_or(0, |timeline| timeline.0), lsn)
-}
-
 /// Whether another member could lead in my place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Candidates {
@@ -292,7 +288,7 @@ pub(super) fn retake(turn: &mut Turn<'_>, sql: Option<&SqlFacts>) -> Reason {
     let led_since = sync::vouching(turn).filter(|record| !record.is_leader(&turn.seen.me.name));
     let led_since = led_since.and_then(|record| record.leader.clone());
     if (older || led_since.is_some()) && turn.seen.job.is_none() {
-        turn.act(Action::Start(Job::Stop { mode: StopMode::Immediate, within: Duration::from_millis(500) }));
+        stop::before_fence(turn);
         return led_since
             .map_or(Reason::OldTimeline, |leader| Reason::Sync(SyncReason::NotVouchedFor { leader }));
     }
@@ -320,7 +316,7 @@ pub(super) fn confirming(turn: &mut Turn<'_>) -> Reason {
     let doubted = turn.seen.lease.leading == Leading::No;
     if doubted && turn.seen.postgres.may_be_primary() && since + CONFIRM_WITHIN <= turn.now {
         // A renewal said that the key is not mine, and no newer view says otherwise: the view may be stuck.
-        turn.act(Action::Start(Job::Stop { mode: StopMode::Immediate, within: Duration::from_millis(500) }));
+        stop::before_fence(turn);
         return Reason::LeaseExpiring;
     }
     turn.act(Action::RenewLease);

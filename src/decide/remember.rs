@@ -2,9 +2,8 @@
 
 use std::time::Duration;
 
-use super::Registered;
 use super::leadership::Leadership;
-use super::memory::Rejoin;
+use super::memory::{Registered, Rejoin};
 use super::server::Server;
 use super::turn::Turn;
 use crate::model::{Action, ExitBecause, Finished, JobKind, Outcome, Process};

@@ -5,10 +5,10 @@ use std::time::Duration;
 use super::leadership::Leadership;
 use super::memory::Restart;
 use super::turn::Turn;
-use super::{follow, sync};
+use super::{stop, sync};
 use crate::model::{
     Action, Ask, DataDirectory, Job, JobKind, Outcome, Process, Reason, Reply, Request, RequestId,
-    RestartFilter, SqlFacts, StopMode, WaitingOn,
+    RestartFilter, SqlFacts, WaitingOn,
 };
 
 /// A primary's clean stop in a restart may take this long before it is cut short.
@@ -174,8 +174,10 @@ pub(super) fn go_on(turn: &mut Turn<'_>) {
         return;
     }
     turn.memory.restart = Some(Restart { stopped: true, ..restart });
-    let within = if primary { PRIMARY_STOP_WITHIN } else { follow::STANDBY_STOP_WITHIN };
-    turn.act(Action::Start(Job::Stop { mode: StopMode::Fast, within }));
+    match primary {
+        true => stop::cleanly_within(turn, PRIMARY_STOP_WITHIN),
+        false => stop::cleanly(turn),
+    }
 }
 
 /// Answers a restart when its new postmaster serves in its role again, or when it takes too long.

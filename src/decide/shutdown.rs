@@ -6,10 +6,8 @@ use super::leadership::Leadership;
 use super::memory::HandOverCause;
 use super::server::Server;
 use super::turn::Turn;
-use super::{demote, follow, handover, lead, sync, unfenced};
-use crate::model::{
-    Action, ExitBecause, Job, JobKind, PodEnd, Process, Reason, SqlFacts, StopMode, Term, WaitingOn,
-};
+use super::{demote, handover, lead, stop, sync, unfenced};
+use crate::model::{Action, ExitBecause, JobKind, PodEnd, Process, Reason, SqlFacts, Term, WaitingOn};
 
 /// How long the end waits for etcd once PostgreSQL is down: the lease is revoked then, or runs out.
 const LEAVE_WITHIN: Duration = Duration::from_secs(5);
@@ -38,15 +36,15 @@ fn waits_for_etcd(turn: &Turn<'_>) -> bool {
 /// Takes the next step towards the end.
 pub(super) fn go_on(turn: &mut Turn<'_>, leadership: &Leadership, server: &Server<'_>) -> Reason {
     if turn.seen.settings.pause {
-        return unfenced::leave(turn, leadership);
+        return unfenced::leave(turn, leadership).unwrap_or_else(|| exit(turn));
     }
     let term = leadership.mine();
     match server {
         Server::Primary(sql) => match term {
             Some(term) => hand_over(turn, term, sql),
-            None => stop(turn),
+            None => stop_postgres(turn),
         },
-        Server::Foreign(_) if is_up(turn) => stop(turn),
+        Server::Foreign(_) if is_up(turn) => stop_postgres(turn),
         Server::Down(control) if turn.memory.hand_over.is_some() => match term {
             Some(term) => handover::go_on(turn, term, Some(control)),
             None => exit(turn),
@@ -55,7 +53,7 @@ pub(super) fn go_on(turn: &mut Turn<'_>, leadership: &Leadership, server: &Serve
             leave(turn, term)
         }
         Server::Standby(_) if sync::leave(turn) => because(turn),
-        Server::Standby(_) | Server::Silent => stop(turn),
+        Server::Standby(_) | Server::Silent => stop_postgres(turn),
         Server::Unknown => {
             turn.wake_in(Duration::from_millis(100), WaitingOn::Postgres);
             because(turn)
@@ -79,7 +77,7 @@ pub(super) fn cease_to_lead(turn: &mut Turn<'_>, term: Term, server: &Server<'_>
         Server::Down(control) if turn.memory.hand_over.is_some() => {
             handover::go_on(turn, term, Some(control))
         }
-        Server::Silent => stop(turn),
+        Server::Silent => stop_postgres(turn),
         Server::Unknown => {
             turn.wake_in(Duration::from_millis(100), WaitingOn::Postgres);
             Reason::PodEnds(end)
@@ -103,7 +101,7 @@ fn hand_over(turn: &mut Turn<'_>, term: Term, sql: &SqlFacts) -> Reason {
             let told = lead::tell(turn, term, sql);
             handover::while_serving(turn, sql, told)
         }
-        false => stop(turn),
+        false => stop_postgres(turn),
     }
 }
 
@@ -111,8 +109,8 @@ fn is_up(turn: &Turn<'_>) -> bool {
     matches!(turn.seen.postgres.process, Process::Up { .. })
 }
 
-fn stop(turn: &mut Turn<'_>) -> Reason {
-    turn.act(Action::Start(Job::Stop { mode: StopMode::Fast, within: follow::STANDBY_STOP_WITHIN }));
+fn stop_postgres(turn: &mut Turn<'_>) -> Reason {
+    stop::cleanly(turn);
     because(turn)
 }
 

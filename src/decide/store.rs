@@ -11,8 +11,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use super::race::comparable;
-use super::sync::Position;
+use super::position::{Position, comparable};
 use super::turn::Turn;
 use crate::model::{
     Action, DataDirectory, GenerationWrite, JobKind, MemberName, Moment, Reason, StoreChange,
@@ -54,11 +53,6 @@ impl Turn<'_> {
         self.memory.store =
             StoreSeen { keys, revision: cluster.revision, listed: cluster.listed, change: None };
         None
-    }
-
-    /// No leader has confirmed yet what came of a store that went back in time.
-    pub(super) fn is_unsettled(&self) -> bool {
-        self.cluster().is_some_and(|cluster| cluster.unsettled().is_some())
     }
 
     fn promised(&self) -> BTreeSet<MemberName> {

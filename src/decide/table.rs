@@ -1,14 +1,15 @@
 //! The table: one arm for every situation, in the order of urgency.
 
+use super::decision::Decision;
 use super::leadership::Leadership;
 use super::liveness::Sentence;
+use super::memory::Memory;
 use super::server::Server;
 use super::situation::{Findings, Situation};
 use super::turn::Turn;
-use super::{Decision, Memory};
 use super::{
-    bootstrap, demote, follow, handover, lead, liveness, publish, race, rejoin, requests, routing, shutdown,
-    slots, start, store, sync, unfenced,
+    bootstrap, clone, demote, follow, handover, lead, liveness, publish, race, rejoin, requests, routing,
+    shutdown, slots, start, store, sync, unfenced,
 };
 use crate::model::{
     Action, Death, ExitBecause, JobKind, LeaderKey, Moment, Observation, Reason, Running, SqlFacts, Term,
@@ -85,7 +86,7 @@ fn act<'a>(turn: &mut Turn<'a>, found: &'a Findings<'a>, situation: Situation<'a
         Situation::LeaderSilent { term } => start::silent(turn, term),
         Situation::LeaderStandby { term, sql } => start::promote(turn, term, sql),
         Situation::LeaderPrimary { term, sql } => lead::serve(turn, term, sql),
-        Situation::NoDataUnderLeader { leader } => bootstrap::clone(turn, leader),
+        Situation::NoDataUnderLeader { leader } => clone::without_data(turn, leader),
         Situation::NoDataNoLeader => bootstrap::create(turn),
         Situation::DataUnreadable { error, leader } => unreadable(turn, error, leader),
         Situation::DownUnderLeader { leader, control } => rejoin::climb(turn, leader, control),

@@ -4,15 +4,14 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
-
 use super::leadership::Leadership;
+use super::memory::Incoming;
 use super::server::Server;
+use super::stop;
 use super::turn::Turn;
-use super::{follow, shutdown};
 use crate::model::{
-    Action, FailoverRequest, Job, Lsn, MemberName, Moment, Reason, SqlFacts, Standby, StopMode, Term,
-    UnfencedPrimary, UnfencedReason, UnfencedWrite, WaitingOn,
+    Action, FailoverRequest, MemberName, Reason, SqlFacts, Standby, Term, UnfencedPrimary, UnfencedReason,
+    UnfencedWrite, WaitingOn,
 };
 
 /// Without the key in etcd by then the primary is stopped: it must not be left unfenced unknown to the others.
@@ -21,15 +20,6 @@ const WRITTEN_WITHIN: Duration = Duration::from_secs(5);
 const AGAIN_AFTER: Duration = Duration::from_secs(1);
 /// WAL that came in this lately comes from a primary that lives.
 const LIVES_WITHIN: Duration = Duration::from_secs(2);
-
-/// WAL that comes in although nobody leads.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Incoming {
-    /// How far, at the last look.
-    pub received: Lsn,
-    /// When that was last seen to advance.
-    pub advanced_at: Option<Moment>,
-}
 
 /// Why nobody may be promoted, by the key `unfenced`: a primary may run that nothing fences. Not in the way of an
 /// operator's failover that says of each of them that it is down, and said so after it was left.
@@ -68,12 +58,13 @@ pub(super) fn lives(turn: &mut Turn<'_>, sql: &SqlFacts) -> Option<Reason> {
 }
 
 /// I was asked to end in pause, and my primary goes on: etcd hears of it first. Where that cannot be, it is stopped.
-pub(super) fn leave(turn: &mut Turn<'_>, leadership: &Leadership) -> Reason {
+/// `None`: nothing is left behind, or etcd knows of it.
+pub(super) fn leave(turn: &mut Turn<'_>, leadership: &Leadership) -> Option<Reason> {
     let me = &turn.seen.me;
     let key = turn.cluster().and_then(|cluster| cluster.unfenced.as_ref());
     let mine = key.and_then(|key| key.primaries.get(&me.name));
     if !turn.seen.postgres.may_be_primary() || mine.is_some_and(|left| left.session == me.session) {
-        return shutdown::exit(turn);
+        return None;
     }
     let (asked_at, sent_at) = turn.memory.leaving.unwrap_or((turn.now, None));
     turn.memory.leaving = Some((asked_at, sent_at));
@@ -93,11 +84,11 @@ pub(super) fn leave(turn: &mut Turn<'_>, leadership: &Leadership) -> Reason {
         write(turn, Some(*term), primaries);
     }
     if asked_at + WRITTEN_WITHIN <= turn.now {
-        turn.act(Action::Start(Job::Stop { mode: StopMode::Fast, within: follow::STANDBY_STOP_WITHIN }));
-        return Reason::Unfenced(UnfencedReason::NotLeft);
+        stop::cleanly(turn);
+        return Some(Reason::Unfenced(UnfencedReason::NotLeft));
     }
     turn.wake_in(Duration::from_millis(100), WaitingOn::Lease);
-    Reason::Unfenced(UnfencedReason::Leaving)
+    Some(Reason::Unfenced(UnfencedReason::Leaving))
 }
 
 /// Takes back what the key says of me, when a supervisor of mine looks after this PostgreSQL again; and all of it when
