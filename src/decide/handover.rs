@@ -4,12 +4,12 @@
 use std::time::Duration;
 
 use super::memory::{HandOver, HandOverCause, HandOverPhase};
-use super::streaming::{does_not_receive, receives, stalls};
+use super::streaming::{receives, stalls};
 use super::turn::Turn;
-use super::{peers, pod_order, sync};
+use super::{eligibility, peers, pod_order};
 use crate::model::{
-    Action, ClusterStatus, ControlFile, ControlState, FailoverKey, Job, JobKind, Lsn, MemberName, Outcome,
-    PeerAnswer, Reason, SqlFacts, StopMode, Term, WaitingOn,
+    Action, ClusterStatus, ControlFile, ControlState, FailoverKey, Ineligible, Job, JobKind, Lsn, MemberName,
+    Outcome, Reason, SqlFacts, StopMode, Term, WaitingOn,
 };
 
 /// How often the candidate is asked while it catches up: writes are away meanwhile.
@@ -159,7 +159,8 @@ fn choose(turn: &mut Turn<'_>, hand_over: &HandOver, sql: &SqlFacts) -> Reason {
     if !peers::ask(turn, &who) {
         return in_phase(turn, HandOverPhase::Choosing);
     }
-    let verdicts: Vec<_> = who.iter().map(|(name, _)| (name, unfit(turn, name, sql))).collect();
+    let verdicts: Vec<_> =
+        who.iter().map(|(name, _)| (name, eligibility::to_take_over(turn, name, sql))).collect();
     let fit = verdicts.iter().filter(|(_, unfit)| unfit.is_none()).map(|(name, _)| (*name).clone());
     let rank = |name: &MemberName| {
         let answer = turn.peers.get(name)?;
@@ -195,38 +196,6 @@ fn choose(turn: &mut Turn<'_>, hand_over: &HandOver, sql: &SqlFacts) -> Reason {
     }
 }
 
-/// Why this member cannot take over, completing "member …".
-fn unfit(turn: &Turn<'_>, name: &MemberName, sql: &SqlFacts) -> Option<String> {
-    let answer: &PeerAnswer = turn.peers.get(name)?;
-    let behind_bytes = sql.lsn().bytes_since(answer.lsn);
-    let limit = turn.seen.settings.maximum_lag_on_failover;
-    if !answer.reachable {
-        return Some(format!("does not answer: {}", answer.trouble.as_deref().unwrap_or("no reason known")));
-    }
-    if answer.tags.nofailover() {
-        return Some("has the tag nofailover".to_owned());
-    }
-    if answer.watchdog_failed {
-        return Some("cannot use its watchdog".to_owned());
-    }
-    if answer.pod_ends {
-        return Some("runs in a pod that ends or is gone".to_owned());
-    }
-    if !answer.in_recovery {
-        return Some("is not a standby".to_owned());
-    }
-    if !receives(turn, name, sql) {
-        return Some(does_not_receive(turn));
-    }
-    if sync::must_be_voter(turn, name) {
-        return Some("is not synchronous".to_owned());
-    }
-    if limit < behind_bytes {
-        return Some(format!("is {behind_bytes} bytes behind, and maximum_lag_on_failover is {limit}"));
-    }
-    (answer.timeline != sql.timeline).then(|| "is on another timeline".to_owned())
-}
-
 /// The last step before the stop: nothing is stopped for a hand-over that etcd will not take. A write since it began
 /// proves that it takes some; my own record is one.
 fn when_writable(turn: &mut Turn<'_>, hand_over: &HandOver, sql: &SqlFacts) -> Reason {
@@ -251,7 +220,8 @@ fn stop_if_received(turn: &mut Turn<'_>, hand_over: &HandOver, sql: &SqlFacts) -
     match (hand_over.to.clone().filter(|to| !receives(turn, to, sql)), &hand_over.cause) {
         (None, _) => stop(turn, hand_over),
         (Some(to), HandOverCause::Request { .. }) => {
-            let why = format!("{to} {}", does_not_receive(turn));
+            let why = Ineligible::NotStreaming { from: turn.seen.me.name.clone() };
+            let why = format!("{to} {why}");
             abort(turn, why)
         }
         (Some(_), HandOverCause::Shutdown) => {

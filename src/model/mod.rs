@@ -12,6 +12,7 @@
 mod access;
 mod action;
 mod cluster;
+mod eligibility;
 mod guarantee;
 mod lease;
 mod liveness;
@@ -44,6 +45,7 @@ pub use action::{Action, ExitBecause, FollowTarget, Grounds, Job, JobKind, StopM
 pub use cluster::{
     ClusterStatus, ClusterView, ConfigKey, FailoverKey, FailoverRequest, HistoryLine, LeaderKey, MemberKey,
 };
+pub use eligibility::{HandingOver, Ineligible, gets_wal};
 pub use guarantee::{Guarantee, StandbyKind};
 pub use lease::{Leading, LeaseFacts, LeaseId, LeaseTiming, Term};
 pub use liveness::{Death, Liveness, LivenessFacts, LivenessTiming, Proof, Unfit, Verdict};
