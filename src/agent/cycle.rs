@@ -312,8 +312,8 @@ impl Cycle {
 
     /// Names the slots that will be dropped, before they are.
     fn narrate_idle_slots(&self, decision: &Decision) {
-        let before = &self.state.memory.slots_idle;
-        let more = decision.memory.slots_idle.keys().filter(|slot| !before.contains_key(*slot));
+        let before = &self.state.memory.slots.idle;
+        let more = decision.memory.slots.idle.keys().filter(|slot| !before.contains_key(*slot));
         let slots: Vec<&str> = more.map(String::as_str).collect();
         if !slots.is_empty() {
             tracing::warn!(

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::ledgers::GivenAway;
 use super::stop;
 use super::turn::Turn;
 use crate::model::{Action, ClusterStatus, FailoverKey, Job, JobKind, Reason, Term, WaitingOn};
@@ -30,7 +31,7 @@ pub(super) fn stop_now(turn: &mut Turn<'_>) {
 /// nobody knows, the key is made mine in a new term first, so that nothing sent in the old one can still arrive.
 pub(super) fn giving_away(turn: &mut Turn<'_>, term: Term) -> Reason {
     if turn.seen.writing.is_none() {
-        match turn.memory.reclaim {
+        match turn.memory.given_away.as_ref().is_some_and(|given| given.reclaim) {
             true => turn.start(Job::ReclaimLeadership { term }),
             false => turn.act(Action::RenewLease),
         }
@@ -55,7 +56,7 @@ pub(super) fn release(turn: &mut Turn<'_>, term: Term, because: Reason) -> Reaso
         turn.act(Action::ClearFailover { mod_revision });
     }
     if turn.seen.writing.is_none() && !turn.waits(JobKind::ReleaseLeadership) {
-        turn.memory.given_away = Some(term);
+        turn.memory.given_away = Some(GivenAway { term, reclaim: false });
         // With a write, an etcd that takes none refuses it as a whole: nobody could take the key. Who ends releases it
         // in any case.
         let status = (!turn.ends()).then(|| told(turn));

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::demote;
-use super::memory::PromotionSeen;
+use super::ledgers::PromotionSeen;
 use super::race::{self, Candidates};
 use super::turn::Turn;
 use crate::model::{Action, Death, PeerAnswer, Reason, Standby, Term, Unfit, WaitingOn};

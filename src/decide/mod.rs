@@ -16,12 +16,14 @@ mod clone;
 mod decision;
 mod demote;
 mod eligibility;
+mod ended;
 mod follow;
 mod handover;
 mod history;
 mod lag;
 mod lead;
 mod leadership;
+mod ledgers;
 mod liveness;
 mod memory;
 mod peers;
@@ -50,9 +52,10 @@ mod unfenced;
 pub use decision::Decision;
 pub use handover::phase_text;
 pub use leadership::Leadership;
-pub use memory::{
-    AskedInVain, Following, HandOver, HandOverCause, HandOverPhase, Incoming, Memory, PromotionSeen,
-    Registered,
+pub use ledgers::{
+    AskedInVain, Ending, Failures, GivenAway, Incoming, Leaderless, LeaseLedger, Leaving, PromotionSeen,
+    Registered, SlotLedger, UnfencedLedger,
 };
+pub use memory::{Following, HandOver, HandOverCause, HandOverPhase, Memory};
 pub use sync::{State as SyncMachine, Step as SyncStep, SyncMemory, priority_step, quorum_steps};
 pub use table::{decide, situation_name};

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::memory::AskedInVain;
+use super::ledgers::AskedInVain;
 use super::turn::Turn;
 use crate::model::{Action, MemberName, PeerIdentity, WaitingOn};
 
@@ -23,7 +23,7 @@ pub(super) fn ask(turn: &mut Turn<'_>, who: &[(MemberName, String)]) -> bool {
     if who.iter().all(answered) {
         return true;
     }
-    let since_unlocked = turn.memory.unlocked_since.unwrap_or_default();
+    let since_unlocked = turn.memory.answers_since.unwrap_or_default();
     match turn.memory.asked_at.filter(|at| turn.now < *at + ANSWER_WITHIN && since_unlocked <= *at) {
         Some(asked_at) => turn.wake_at(asked_at + ANSWER_WITHIN, WaitingOn::Members),
         None => {
@@ -40,15 +40,16 @@ pub(super) fn ask_again(turn: &mut Turn<'_>, who: Vec<(MemberName, String)>, rec
     let registered: Vec<PeerIdentity> =
         who.iter().filter_map(|(name, _)| turn.seen.identity_of(name)).collect();
     let same = |before: &AskedInVain| before.registered == registered && before.receives == receives;
-    let mut times =
-        turn.memory.asked_in_vain.as_ref().filter(|before| same(before)).map_or(0, |before| before.times);
+    let before = turn.memory.leaderless.as_ref().and_then(|leaderless| leaderless.asked_in_vain.as_ref());
+    let mut times = before.filter(|before| same(before)).map_or(0, |before| before.times);
     let me = &turn.seen.me.name;
     if turn.memory.asked_at.is_none_or(|at| at + pause(me, times) <= turn.now) {
         times += 1;
         turn.memory.asked_at = Some(turn.now);
         turn.act(Action::AskPeers { who });
     }
-    turn.memory.asked_in_vain = Some(AskedInVain { times, registered, receives });
+    let leaderless = turn.memory.leaderless.get_or_insert_default();
+    leaderless.asked_in_vain = Some(AskedInVain { times, registered, receives });
     let asked_at = turn.memory.asked_at.unwrap_or(turn.now);
     turn.wake_at(asked_at + pause(me, times), WaitingOn::Members);
 }

@@ -90,11 +90,7 @@ fn take(turn: &mut Turn<'_>, because: Reason) -> Reason {
     store::hear(turn);
     let unfenced = turn.cluster().and_then(|cluster| cluster.unfenced.as_ref());
     let unfenced = unfenced.map_or(0, |key| key.mod_revision);
-    let by = Grounds {
-        sync: turn.sync_revision(),
-        unfenced,
-        unlocked: turn.memory.unlocked_at.unwrap_or_default(),
-    };
+    let by = Grounds { sync: turn.sync_revision(), unfenced, unlocked: turn.memory.vacant_at() };
     turn.start(Job::TakeLeadership { by });
     match turn.writes_refused() {
         Some(_) => Reason::WritesRefused,

@@ -66,7 +66,9 @@ pub(super) fn climb(turn: &mut Turn<'_>, leader: &LeaderKey, control: &ControlFi
     }
     match source {
         Source::Parted(timeline, at) => mend(turn, leader, control, (timeline, at)),
-        Source::Proved(_) | Source::Unproved | Source::Nobody if STARTS_MAX <= turn.memory.start_failures => {
+        Source::Proved(_) | Source::Unproved | Source::Nobody
+            if STARTS_MAX <= turn.memory.failures.starts =>
+        {
             clone_or_stop(turn, leader, Obstacle::Start)
         }
         Source::Proved(target) => start(turn, leader, Some(target)),
@@ -78,7 +80,7 @@ pub(super) fn climb(turn: &mut Turn<'_>, leader: &LeaderKey, control: &ControlFi
 /// A base backup, or what pg_rewind left, that was never consistent. With the WAL of a leader that continues its source
 /// it becomes so; where that is not certain it may do by itself, and if it does not, nothing can be made of it.
 fn finish_copy(turn: &mut Turn<'_>, leader: &LeaderKey, source: Source) -> Reason {
-    if STARTS_MAX <= turn.memory.start_failures {
+    if STARTS_MAX <= turn.memory.failures.starts {
         return clone_or_stop(turn, leader, Obstacle::Start);
     }
     match source {
@@ -139,7 +141,7 @@ fn clone_or_stop(turn: &mut Turn<'_>, leader: &LeaderKey, obstacle: Obstacle) ->
         true => Obstacle::Clone,
         false => obstacle,
     };
-    let not_before = turn.memory.retry_at.get(&JobKind::Clone).copied().unwrap_or_default();
+    let not_before = turn.memory.failures.retry_at.get(&JobKind::Clone).copied().unwrap_or_default();
     let until = (turn.now + TRY_AGAIN).max(not_before);
     turn.memory.rejoin.stuck = Some((name.clone(), obstacle, until));
     turn.wake_at(until, WaitingOn::Retry);
@@ -156,7 +158,7 @@ fn stuck(turn: &mut Turn<'_>, leader: &MemberName) -> Option<Reason> {
     turn.memory.rejoin.stuck = None;
     match obstacle {
         Obstacle::Recovery => turn.memory.rejoin.recovery_failures = RECOVERIES_MAX - 1,
-        Obstacle::Start => turn.memory.start_failures = STARTS_MAX - 1,
+        Obstacle::Start => turn.memory.failures.starts = STARTS_MAX - 1,
         Obstacle::Rewind => turn.memory.rejoin.rewind_failures = REWINDS_MAX - 1,
         Obstacle::Clone => turn.memory.rejoin.clone_failures = CLONES_MAX - 1,
         Obstacle::NoRewind => {}

@@ -70,7 +70,7 @@ fn reinitialize(turn: &mut Turn<'_>, leadership: &Leadership, force: bool, from_
                 turn.act(Action::CancelJob);
             }
             turn.memory.reinitialize = Some(from_leader);
-            turn.memory.retry_at.clear();
+            turn.memory.failures.retry_at.clear();
             Reply::Done("reinitialize started".to_owned())
         }
         (Leadership::Nobody | Leadership::FormerSelf(_) | Leadership::Unknown, _) => {
@@ -136,8 +136,8 @@ fn run_schedule(turn: &mut Turn<'_>) {
     let in_time = Duration::from_millis(left_ms.unsigned_abs()) <= turn.seen.settings.loop_wait.mul_f64(1.5);
     match may_restart(turn, &filter) {
         None if in_time => begin(turn, None, filter),
-        None => turn.memory.last_failure = Some("scheduled restart: its time had passed".to_owned()),
-        Some(why) => turn.memory.last_failure = Some(format!("scheduled restart: {why}")),
+        None => turn.memory.failures.last = Some("scheduled restart: its time had passed".to_owned()),
+        Some(why) => turn.memory.failures.last = Some(format!("scheduled restart: {why}")),
     }
 }
 

@@ -14,16 +14,16 @@ const LEAVE_WITHIN: Duration = Duration::from_secs(5);
 
 /// True when PostgreSQL has been down for so long that whatever is still to be done in etcd will not be.
 pub(super) fn is_overdue(turn: &Turn<'_>) -> bool {
-    waits_for_etcd(turn) && turn.memory.leave_by.is_some_and(|leave_by| leave_by <= turn.now)
+    waits_for_etcd(turn) && turn.memory.ending.leave_by.is_some_and(|leave_by| leave_by <= turn.now)
 }
 
 /// Takes note of when the wait for etcd began, and looks again when it ends.
 pub(super) fn note_end(turn: &mut Turn<'_>) {
     if !waits_for_etcd(turn) {
-        turn.memory.leave_by = None;
+        turn.memory.ending.leave_by = None;
         return;
     }
-    let leave_by = *turn.memory.leave_by.get_or_insert(turn.now + LEAVE_WITHIN);
+    let leave_by = *turn.memory.ending.leave_by.get_or_insert(turn.now + LEAVE_WITHIN);
     turn.wake_at(leave_by, WaitingOn::Lease);
 }
 
@@ -93,7 +93,7 @@ pub(super) fn cease_to_lead(turn: &mut Turn<'_>, term: Term, server: &Server<'_>
 
 /// One try; where it fails PostgreSQL stops all the same.
 fn hand_over(turn: &mut Turn<'_>, term: Term, sql: &SqlFacts) -> Reason {
-    if turn.memory.hand_over.is_none() && !turn.memory.left_in_vain {
+    if turn.memory.hand_over.is_none() && !turn.memory.ending.handed_over_in_vain {
         handover::begin(turn, HandOverCause::Shutdown);
     }
     match turn.memory.hand_over.is_some() {

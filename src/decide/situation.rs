@@ -141,7 +141,8 @@ impl<'a> Situation<'a> {
             return Some(Situation::OverdueShutdown);
         }
         let leads = found.leadership.mine();
-        let term = leads.filter(|term| turn.memory.given_away == Some(*term));
+        let term =
+            leads.filter(|term| turn.memory.given_away.as_ref().is_some_and(|given| given.term == *term));
         if let Some(term) = term {
             return Some(Situation::GivingAway { term });
         }

@@ -30,13 +30,13 @@ pub(super) fn lead(turn: &mut Turn<'_>, term: Term, control: &ControlFile) -> Re
     if let Some(reason) = liveness::give_away(turn, term) {
         return reason;
     }
-    let planned = turn.memory.restart.is_some() && turn.memory.start_failures < FAILURES_MAX;
+    let planned = turn.memory.restart.is_some() && turn.memory.failures.starts < FAILURES_MAX;
     let because = match (planned, hopeless(turn)) {
         (true, _) => None,
         (false, true) => Some(Reason::CrashBudgetSpent),
         // Nothing acknowledged is lost with a member that the key vouches for, and it is back sooner.
         (false, false) => {
-            let crashed = !turn.memory.crashes.is_empty() && turn.sync_record().is_some();
+            let crashed = !turn.memory.failures.crashes.is_empty() && turn.sync_record().is_some();
             crashed.then_some(Reason::Sync(SyncReason::CrashedWithSuccessor))
         }
     };
@@ -62,7 +62,7 @@ pub(super) fn promote(turn: &mut Turn<'_>, term: Term, sql: &SqlFacts) -> Reason
     if let Some(because) = turn.memory.condemned.clone() {
         return demote::release(turn, term, Reason::Unfit(because));
     }
-    if FAILURES_MAX <= turn.memory.start_failures {
+    if FAILURES_MAX <= turn.memory.failures.starts {
         // Where nobody else can lead, going on is all there is: the key would come back here for ever.
         match race::candidates(turn) {
             Candidates::Asking => return Reason::AskingMembers,
@@ -70,7 +70,7 @@ pub(super) fn promote(turn: &mut Turn<'_>, term: Term, sql: &SqlFacts) -> Reason
             Candidates::None => {}
         }
     }
-    if turn.memory.retry_at.get(&JobKind::Promote).is_none_or(|at| *at <= turn.now) {
+    if turn.memory.failures.retry_at.get(&JobKind::Promote).is_none_or(|at| *at <= turn.now) {
         slots::while_promoting(turn);
     }
     if let Some(reason) = sync::prepare_promotion(turn, term, sql) {
@@ -128,7 +128,7 @@ pub(super) fn silent(turn: &mut Turn<'_>, term: Term) -> Reason {
     if let Some(because) = because.filter(|_| never_answered)
         && race::candidates(turn) == Candidates::Some
     {
-        turn.memory.start_failures = FAILURES_MAX;
+        turn.memory.failures.starts = FAILURES_MAX;
         stop::immediately(turn);
         return because;
     }
@@ -162,9 +162,10 @@ fn start(turn: &mut Turn<'_>, control: &ControlFile) {
 /// Another member should rather lead: failing over at once was asked for, or I crash or fail again and again.
 fn hopeless(turn: &mut Turn<'_>) -> bool {
     let horizon = turn.now - CRASH_WINDOW;
-    turn.memory.crashes.retain(|at| horizon < *at);
-    let at_once = turn.seen.settings.primary_start_timeout.is_zero() && !turn.memory.crashes.is_empty();
-    at_once || CRASHES_MAX < turn.memory.crashes.len() || FAILURES_MAX <= turn.memory.start_failures
+    turn.memory.failures.crashes.retain(|at| horizon < *at);
+    let at_once =
+        turn.seen.settings.primary_start_timeout.is_zero() && !turn.memory.failures.crashes.is_empty();
+    at_once || CRASHES_MAX < turn.memory.failures.crashes.len() || FAILURES_MAX <= turn.memory.failures.starts
 }
 
 fn hand_away(turn: &mut Turn<'_>, term: Term) -> Reason {

@@ -62,12 +62,12 @@ impl<'a> Turn<'a> {
     /// the next renewal brings another.
     pub(super) fn has_lease(&mut self) -> bool {
         let lease = self.seen.lease.lease;
-        if lease.is_some() && lease == self.memory.lease_gone {
+        if lease.is_some() && lease == self.memory.lease.gone {
             self.act(Action::RenewLease);
             self.wake_in(LEASE_SOON, WaitingOn::Lease);
             return false;
         }
-        self.memory.asked_under = lease;
+        self.memory.lease.asked_under = lease;
         lease.is_some()
     }
 
@@ -80,7 +80,7 @@ impl<'a> Turn<'a> {
 
     /// Whether a failure of this kind of action asks for a pause; looks again after it.
     pub(super) fn waits(&mut self, kind: JobKind) -> bool {
-        let until = self.memory.retry_at.get(&kind).copied().filter(|at| self.now < *at);
+        let until = self.memory.failures.retry_at.get(&kind).copied().filter(|at| self.now < *at);
         if let Some(at) = until {
             self.wake_at(at, WaitingOn::Retry);
         }
@@ -129,7 +129,7 @@ impl<'a> Turn<'a> {
 
     /// True if the question was asked since nobody leads, and lately.
     pub(super) fn is_answer_of_now(&self, answer: &PeerAnswer) -> bool {
-        self.memory.unlocked_since.unwrap_or_default().max(self.now - ANSWER_FRESH) <= answer.asked_at
+        self.memory.answers_since.unwrap_or_default().max(self.now - ANSWER_FRESH) <= answer.asked_at
     }
 
     /// True if `asked_at` is recent enough for an answer that shows the present.

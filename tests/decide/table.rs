@@ -3,7 +3,7 @@
 use std::fmt::Write;
 use std::time::Duration;
 
-use matriarch::decide::{Leadership, situation_name};
+use matriarch::decide::{GivenAway, Leadership, situation_name};
 use matriarch::model::{
     Action, ControlState, DataDirectory, Job, Leading, PodEnd, PostgresFacts, Running, StopMode, Term,
 };
@@ -80,7 +80,9 @@ const UNDER_WAY: [Change; 8] = [
     }),
     ("my pod ends", |world| world.seen.pod_end = Some(PodEnd::Deleting)),
     ("the watchdog fails", |world| world.seen.watchdog_failed = true),
-    ("I gave the leader key away", |world| world.memory.given_away = Some(Term(50))),
+    ("I gave the leader key away", |world| {
+        world.memory.given_away = Some(GivenAway { term: Term(50), reclaim: false })
+    }),
 ];
 
 fn job(world: &mut World, job: Job) {
