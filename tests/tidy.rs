@@ -13,6 +13,11 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+#[path = "tidy/arms.rs"]
+mod arms;
+#[path = "tidy/arrows.rs"]
+mod arrows;
+
 /// Longest function, in lines from `fn` to its closing brace.
 const FUNCTION_LINES_MAX: usize = 70;
 /// Longest file, in lines.

@@ -28,6 +28,7 @@ mod places;
 mod probes;
 mod query;
 mod rebuild;
+mod refusal;
 mod setup;
 mod switchover;
 mod time;

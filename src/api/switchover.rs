@@ -5,10 +5,11 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 
 use super::answer::Answer;
-use super::{operate, rebuild, wire};
+use super::{operate, rebuild, refusal, wire};
 use crate::agent::Handle;
 use crate::model::{
-    ClusterView, FailoverRequest, MemberName, PeerAnswer, PeerIdentity, StandbyKind, SyncMode, WallTime,
+    ClusterView, FailoverRequest, Ineligible, MemberName, PeerAnswer, PeerIdentity, SyncMode, WallTime,
+    gets_wal,
 };
 use crate::os::clock;
 
@@ -27,7 +28,7 @@ pub(super) enum Kind {
 }
 
 impl Kind {
-    fn noun(self) -> &'static str {
+    pub(super) fn noun(self) -> &'static str {
         match self {
             Kind::Switchover => "switchover",
             Kind::Failover => "failover",
@@ -176,29 +177,22 @@ fn check(kind: Kind, request: &FailoverRequest, view: &ClusterView) -> Result<()
         return Err(Answer::text(412, "leader name does not match"));
     }
     if let Some(candidate) = candidate {
-        if kind == Kind::Switchover && only_sync(view) && !is_sync(view, candidate) {
-            return Err(Answer::text(412, "candidate name does not match with sync_standby"));
-        }
-        if !view.members.contains_key(candidate) {
-            return Err(Answer::text(412, "candidate does not exists"));
-        }
-        if current == Some(candidate) {
-            return Err(Answer::text(
-                412,
-                format!("{} is not possible: candidate leads already", kind.noun()),
-            ));
-        }
+        eligible(kind, candidate, view).map_err(|why| refusal::answer(kind, candidate.as_str(), &why))?;
     }
     Ok(())
+}
+
+/// Whether the candidate can take over, by what etcd shows.
+fn eligible(kind: Kind, candidate: &MemberName, view: &ClusterView) -> Result<(), Ineligible> {
+    if kind == Kind::Switchover {
+        view.eligible_in(wire::sync_settings(view).mode, candidate)?;
+    }
+    view.eligible(candidate)
 }
 
 /// Each commit waits for certain standbys, and only they can take over without a loss.
 fn only_sync(view: &ClusterView) -> bool {
     wire::sync_settings(view).mode == SyncMode::On
-}
-
-fn is_sync(view: &ClusterView, name: &MemberName) -> bool {
-    StandbyKind::of(SyncMode::On, view, name) == StandbyKind::Sync
 }
 
 /// Asks every member that could take over; one good one is enough.
@@ -211,7 +205,7 @@ async fn check_members(
     let current = view.leader.as_ref().map(|key| &key.name);
     let eligible = view.members.iter().filter(|(name, _)| match &request.candidate {
         Some(candidate) => *name == candidate,
-        None if only_sync(view) => is_sync(view, name),
+        None if only_sync(view) => view.eligible_in(SyncMode::On, name).is_ok(),
         None => Some(*name) != current,
     });
     let scope = handle.status().scope.clone();
@@ -231,10 +225,15 @@ async fn check_members(
         Some(((*name).clone(), handle.ask_peer(url.clone(), who).await?))
     };
     let answers = futures::future::join_all(asked.iter().map(ask)).await;
-    let good: Vec<_> = answers.into_iter().flatten().filter(|(_, answer)| answer.may_lead()).collect();
+    let judged = answers.into_iter().flatten().map(|(name, answer)| (answer.eligible(), (name, answer)));
+    let (good, bad): (Vec<_>, Vec<_>) = judged.partition(|(eligible, _)| eligible.is_ok());
+    let good: Vec<_> = good.into_iter().map(|(_, member)| member).collect();
     if good.is_empty() {
-        let text = format!("{} is not possible: no good candidates have been found", kind.noun());
-        return Err(Answer::text(412, text));
+        let why = bad.into_iter().find_map(|(eligible, (name, _))| Some((name, eligible.err()?)));
+        let (name, why) = why.map_or((String::new(), Ineligible::Silent { trouble: None }), |(name, why)| {
+            (name.to_string(), why)
+        });
+        return Err(refusal::answer(kind, &name, &why));
     }
     check_streaming(handle, kind, &good, view).await
 }
@@ -248,25 +247,16 @@ async fn check_streaming(
     view: &ClusterView,
 ) -> Result<(), Answer> {
     let Some((leader, standbys)) = standbys_of_leader(handle, view).await else { return Ok(()) };
-    let connected =
-        |name: &MemberName| standbys.iter().any(|standby| standby.eq_ignore_ascii_case(name.as_str()));
+    let standbys: Vec<&str> = standbys.iter().map(String::as_str).collect();
     let receives = |(name, answer): &(MemberName, PeerAnswer)| {
         let through = answer.tags.replicatefrom().filter(|_| answer.receives);
-        connected(name) || through.is_some_and(|source| connected(&source))
+        gets_wal(&standbys, name, through.as_ref())
     };
     if kind == Kind::Failover || good.iter().any(receives) {
         return Ok(());
     }
     let names: Vec<&str> = good.iter().map(|(name, _)| name.as_str()).collect();
-    Err(Answer::text(
-        412,
-        format!(
-            "{} is not possible: {} does not stream from {leader}, the leader, and would lack what it writes last. See \
-             its PostgreSQL's log, and whether pg_hba.conf and the replication user there let it in",
-            kind.noun(),
-            names.join(", ")
-        ),
-    ))
+    Err(refusal::answer(kind, &names.join(", "), &Ineligible::NotStreaming { from: leader }))
 }
 
 /// Who streams from the leader, as its own PostgreSQL says; `None` when it cannot be asked.
@@ -276,8 +266,7 @@ async fn standbys_of_leader(handle: &Handle, view: &ClusterView) -> Option<(Memb
     if *name == status.me.name {
         let status = handle.fresh(Duration::ZERO).await;
         let sql = status.postgres.answering()?;
-        let streaming = sql.sync.walsenders.iter().filter(|walsender| walsender.streams);
-        return Some((name.clone(), streaming.map(|walsender| walsender.name.clone()).collect()));
+        return Some((name.clone(), sql.sync.streaming().into_iter().map(str::to_owned).collect()));
     }
     let asked = view.identity_of(&status.scope, name);
     let answer = handle.ask_peer(member.record.api_url.clone()?, &asked).await?;

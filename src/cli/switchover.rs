@@ -10,11 +10,11 @@ use super::dispatch::Context;
 use super::error::{CliError, CliResult};
 use super::exit::Exit;
 use super::restart::schedule;
-use super::rows::{is_leader, standby_kind};
+use super::rows::standby_kind;
 use super::selection::{member_name, member_names, show};
 use super::ui::Consent;
 use crate::api::wire;
-use crate::model::{ClusterView, MemberName, StandbyKind, SyncMode};
+use crate::model::{ClusterView, Ineligible, MemberName, StandbyKind, SyncMode};
 
 /// How often to look while a change of leadership runs.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
@@ -124,40 +124,60 @@ pub fn candidate(
         return Ok(None);
     }
     let name = member_name(&chosen)?;
-    let Some(member) = view.members.get(&name) else {
-        return Err(CliError::failed(format!("there is no member {name} in this cluster"))
-            .hint(format!("its members are: {}", member_names(view))));
-    };
-    if is_leader(view, &name) {
-        return Err(CliError::failed(format!("{name} leads already")));
-    }
-    if member.record.tags.nofailover() {
-        return Err(CliError::failed(format!("{name} carries the tag nofailover: it must not lead"))
-            .hint(format!("candidates are: {listed}")));
-    }
-    if standbys == Standbys::Sync && standby_kind(view, &name) != StandbyKind::Sync {
-        let hint = match listed.is_empty() {
-            true => format!("nobody is at present; `failover --candidate {name}` takes it all the same"),
-            false => format!("candidates are: {listed}; `failover --candidate {name}` takes it all the same"),
-        };
-        return Err(CliError::failed(format!("{name} is no synchronous standby")).hint(hint));
-    }
+    fit(view, &name, standbys).map_err(|why| refused(view, &name, &listed, &why))?;
     Ok(Some(chosen))
+}
+
+/// Whether `name` can be appointed, by what etcd shows.
+fn fit(view: &ClusterView, name: &MemberName, standbys: Standbys) -> Result<(), Ineligible> {
+    view.eligible(name)?;
+    view.eligible_by_tag(name)?;
+    match standbys {
+        Standbys::Any => Ok(()),
+        Standbys::Sync => view.eligible_in(SyncMode::On, name),
+    }
+}
+
+/// `listed` are those that could be named instead.
+fn refused(view: &ClusterView, name: &MemberName, listed: &str, why: &Ineligible) -> CliError {
+    match why {
+        Ineligible::NoMember => CliError::failed(format!("there is no member {name} in this cluster"))
+            .hint(format!("its members are: {}", member_names(view))),
+        Ineligible::NoFailoverTag => {
+            CliError::failed(format!("{name} carries the tag nofailover: it must not lead"))
+                .hint(format!("candidates are: {listed}"))
+        }
+        Ineligible::NotSynchronous => {
+            let others = match listed.is_empty() {
+                true => "nobody is at present".to_owned(),
+                false => format!("candidates are: {listed}"),
+            };
+            CliError::failed(format!("{name} is no synchronous standby"))
+                .hint(format!("{others}; `failover --candidate {name}` takes it all the same"))
+        }
+        Ineligible::Leads
+        | Ineligible::Silent { .. }
+        | Ineligible::WatchdogFailed
+        | Ineligible::PodEnds
+        | Ineligible::NotStandby
+        | Ineligible::Yields
+        | Ineligible::NotStreaming { .. }
+        | Ineligible::TooFarBehind { .. }
+        | Ineligible::OtherTimeline
+        | Ineligible::NotVouchedFor => CliError::failed(format!("{name} {why}")),
+    }
 }
 
 /// Who may be named, for a sentence; while some standbys are synchronous, the others are marked.
 fn eligible(view: &ClusterView, standbys: Standbys) -> Vec<String> {
     let synchronous = |name: &MemberName| standby_kind(view, name) != StandbyKind::Asynchronous;
     let some = view.members.keys().any(synchronous);
-    view.members
-        .iter()
-        .filter(|(name, member)| !is_leader(view, name) && !member.record.tags.nofailover())
-        .filter(|(name, _)| standbys == Standbys::Any || synchronous(name))
-        .map(|(name, _)| match some && !synchronous(name) {
-            true => format!("{name} (asynchronous)"),
-            false => name.to_string(),
-        })
-        .collect()
+    let fit = view.members.keys().filter(|name| fit(view, name, standbys).is_ok());
+    fit.map(|name| match some && !synchronous(name) {
+        true => format!("{name} (asynchronous)"),
+        false => name.to_string(),
+    })
+    .collect()
 }
 
 /// Asks for the change, shows its phases, and reports its end.

@@ -20,6 +20,9 @@ const ETCD_ANSWERS_WITHIN: Duration = Duration::from_millis(200);
 /// A receiver needs no longer to connect.
 const CONNECTS_WITHIN: Duration = Duration::from_secs(1);
 
+/// A copy that has not reached consistency on its own by then may need the leader's WAL for it.
+pub(super) const CONSISTENT_WITHIN: Duration = Duration::from_secs(5);
+
 /// What the comparison came to.
 pub(super) enum Source {
     /// All that lies here is the leader's: this is where more may come from.

@@ -1,29 +1,12 @@
 //! No data yet: create the cluster, or clone from it.
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
-
 use super::turn::Turn;
-use crate::model::{
-    ClusterView, FollowTarget, Job, LeaderKey, MemberName, MemberState, Moment, NoDataReason, Reason, Role,
-    SyncMode, WaitingOn,
-};
+use crate::model::{ClusterView, FailoverRequest, Job, MemberName, NoDataReason, Reason, WaitingOn};
 
-/// How often to look whether a leader that cannot be copied yet can be.
+/// How often to look whether members have registered.
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
-
-/// Who has registered while etcd knows no cluster and I have no data.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Registered {
-    /// All that were seen: one that comes again is not new.
-    pub names: BTreeSet<MemberName>,
-    /// When the last of them was first seen, once I am one of them myself.
-    pub last_at: Option<Moment>,
-    /// One that had data, even if it has gone since.
-    pub with_data: Option<MemberName>,
-}
 
 /// Nobody leads and I have no data.
 pub(super) fn create(turn: &mut Turn<'_>) -> Reason {
@@ -83,40 +66,13 @@ fn look_who_registers(turn: &mut Turn<'_>, cluster: &ClusterView) {
     }
 }
 
-/// Another member leads and I have no data.
-pub(super) fn clone(turn: &mut Turn<'_>, leader: &LeaderKey) -> Reason {
-    match clone_source(turn, leader) {
-        Some(from) => {
-            let name = from.name.clone();
-            turn.start(Job::Clone { from });
-            Reason::Cloning { from: name }
-        }
-        None => {
-            turn.wake_in(LOOK_AGAIN, WaitingOn::Leader);
-            Reason::LeaderNotReady { leader: leader.name.clone() }
-        }
-    }
-}
-
-/// A running `clonefrom` member, else the leader once it runs as a primary. Backups use no slot of the member's.
-pub(super) fn clone_source(turn: &Turn<'_>, leader: &LeaderKey) -> Option<FollowTarget> {
-    // Who is vouched for has to hold, as soon as it runs, whatever was acknowledged before: a leader's copy does.
-    let synchronous = turn.seen.settings.sync.mode != SyncMode::Off;
-    let from_leader_only = synchronous || turn.memory.reinitialize == Some(true);
-    let mut preferred = turn.others().filter(|(name, key)| {
-        **name != leader.name && key.record.state == MemberState::Running && key.record.tags.clonefrom()
-    });
-    let leader_runs = leader_is_primary(turn, &leader.name);
-    let source = match preferred.next() {
-        Some((name, _)) if !from_leader_only => name.clone(),
-        Some(_) | None if leader_runs => leader.name.clone(),
-        Some(_) | None => return None,
+/// etcd knows the cluster; or it does not, and a primary was here, or an operator says that what is here shall be it,
+/// or members compete by what they hold.
+pub(super) fn may_rebuild(turn: &Turn<'_>, cluster: &ClusterView) -> bool {
+    let asks = |request: &FailoverRequest| {
+        request.rebuild && request.is_failover() && request.candidate.as_ref() == Some(&turn.seen.me.name)
     };
-    turn.target(&source)
-}
-
-/// The leader's own record says that it runs as a primary.
-pub(super) fn leader_is_primary(turn: &Turn<'_>, leader: &MemberName) -> bool {
-    let record = turn.cluster().and_then(|cluster| cluster.members.get(leader)).map(|key| &key.record);
-    record.is_some_and(|record| record.state == MemberState::Running && record.role == Role::Primary)
+    let asked =
+        cluster.initialize.is_none() && cluster.failover.as_ref().is_some_and(|key| asks(&key.request));
+    cluster.system_id().is_some() || cluster.unsettled().is_some() || turn.memory.rebuilds || asked
 }

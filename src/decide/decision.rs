@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::Memory;
+use super::memory::Memory;
 use crate::model::{Action, Moment, PodRole, PrimaryRoute, Reason, WaitingOn};
 
 /// The outcome of one tick.

@@ -2,28 +2,15 @@
 
 use std::time::Duration;
 
+use super::ledgers::GivenAway;
+use super::stop;
 use super::turn::Turn;
-use super::{Leadership, Situation};
-use crate::model::{Action, ClusterStatus, FailoverKey, Job, JobKind, Reason, StopMode, Term, WaitingOn};
-
-/// After an immediate stop was asked for, SIGKILL follows this soon: the fence's deadline lies right behind.
-const IMMEDIATE_STOP_WITHIN: Duration = Duration::from_millis(500);
+use crate::model::{Action, ClusterStatus, FailoverKey, Job, JobKind, Reason, Term, WaitingOn};
 
 /// Stops a Postgres that may accept writes without a lease. Also in pause: pause never allows two.
-pub(super) fn now(turn: &mut Turn<'_>, situation: Situation, leadership: &Leadership) -> Reason {
+pub(super) fn now(turn: &mut Turn<'_>, because: Reason) -> Reason {
     stop_now(turn);
-    match (situation, leadership) {
-        (_, Leadership::Other(leader)) => Reason::Deposed { leader: leader.name.clone() },
-        (_, Leadership::FormerSelf(_)) => Reason::NotMyLease,
-        (
-            _,
-            Leadership::Mine(_)
-            | Leadership::Expiring(_)
-            | Leadership::Unconfirmed
-            | Leadership::Nobody
-            | Leadership::Unknown,
-        ) => Reason::LeaseExpiring,
-    }
+    because
 }
 
 /// Stops Postgres at once, and cancels whatever long action is in the way.
@@ -36,9 +23,7 @@ pub(super) fn stop_now(turn: &mut Turn<'_>) {
             turn.act(Action::CancelJob);
             turn.wake_in(Duration::from_millis(50), WaitingOn::Job);
         }
-        None => {
-            turn.act(Action::Start(Job::Stop { mode: StopMode::Immediate, within: IMMEDIATE_STOP_WITHIN }))
-        }
+        None => stop::before_fence(turn),
     }
 }
 
@@ -46,7 +31,7 @@ pub(super) fn stop_now(turn: &mut Turn<'_>) {
 /// nobody knows, the key is made mine in a new term first, so that nothing sent in the old one can still arrive.
 pub(super) fn giving_away(turn: &mut Turn<'_>, term: Term) -> Reason {
     if turn.seen.writing.is_none() {
-        match turn.memory.reclaim {
+        match turn.memory.given_away.as_ref().is_some_and(|given| given.reclaim) {
             true => turn.start(Job::ReclaimLeadership { term }),
             false => turn.act(Action::RenewLease),
         }
@@ -59,7 +44,7 @@ pub(super) fn giving_away(turn: &mut Turn<'_>, term: Term) -> Reason {
 pub(super) fn release(turn: &mut Turn<'_>, term: Term, because: Reason) -> Reason {
     if turn.seen.postgres.may_be_primary() {
         // The key is given away only when nothing here can write any more.
-        turn.act(Action::Start(Job::Stop { mode: StopMode::Immediate, within: IMMEDIATE_STOP_WITHIN }));
+        stop::before_fence(turn);
         return because;
     }
     turn.memory.yield_until = Some(turn.now + turn.seen.settings.ttl);
@@ -71,7 +56,7 @@ pub(super) fn release(turn: &mut Turn<'_>, term: Term, because: Reason) -> Reaso
         turn.act(Action::ClearFailover { mod_revision });
     }
     if turn.seen.writing.is_none() && !turn.waits(JobKind::ReleaseLeadership) {
-        turn.memory.given_away = Some(term);
+        turn.memory.given_away = Some(GivenAway { term, reclaim: false });
         // With a write, an etcd that takes none refuses it as a whole: nobody could take the key. Who ends releases it
         // in any case.
         let status = (!turn.ends()).then(|| told(turn));

@@ -2,26 +2,18 @@
 
 use std::time::Duration;
 
-use super::attach::{self, Source};
-use super::bootstrap::leader_is_primary;
+use super::attach::{self, CONSISTENT_WITHIN, Source};
+use super::clone::{is_to_be_cloned, leader_is_primary};
+use super::leadership::Leadership;
 use super::memory::Following;
 use super::turn::Turn;
-use super::{Leadership, rejoin, removed_wal, requests, sync};
-use crate::model::{
-    Action, Divergence, Job, LeaderKey, Moment, Reason, Running, SqlFacts, Standby, StopMode, WaitingOn,
-};
+use super::{clone, history, removed_wal, requests, stop, sync};
+use crate::model::{Action, Divergence, LeaderKey, Reason, Running, SqlFacts, Standby, WaitingOn};
 
 /// A standby that does not stream for this long is examined.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// A copy that has not reached consistency on its own by then may need the leader's WAL for it.
-pub(super) const CONSISTENT_WITHIN: Duration = Duration::from_secs(5);
 /// One that must not have the leader's WAL may replay for this long what lies here, before it is cloned anew.
 const CONSISTENT_ALONE_WITHIN: Duration = Duration::from_secs(30);
-/// How long a clean stop of a standby may take before it is cut short.
-pub(super) const STANDBY_STOP_WITHIN: Duration = Duration::from_secs(30);
-/// How long one may take whose data is about to be replaced, or whose recovery begins anew.
-const STOP_AT_ONCE_WITHIN: Duration = Duration::from_secs(5);
-
 /// Keeps the standby behind its leader.
 pub(super) fn leader(turn: &mut Turn<'_>, leader: &LeaderKey, sql: &SqlFacts) -> Reason {
     sync::keep_names(turn);
@@ -51,16 +43,11 @@ pub(super) fn leader(turn: &mut Turn<'_>, leader: &LeaderKey, sql: &SqlFacts) ->
     examine(turn, leader)
 }
 
-/// An operator asked for it, or it lacks WAL that is gone.
-pub(super) fn is_to_be_cloned(turn: &Turn<'_>, leader: &LeaderKey) -> bool {
-    turn.memory.reinitialize.is_some() || removed_wal::calls_for_a_clone(turn, leader)
-}
-
 fn stop_to_clone(turn: &mut Turn<'_>, leader: &LeaderKey) -> Reason {
     if !sync::leave(turn) {
-        turn.act(Action::Start(Job::Stop { mode: StopMode::Immediate, within: STOP_AT_ONCE_WITHIN }));
+        stop::immediately(turn);
     }
-    rejoin::why_cloned_anew(turn, leader)
+    clone::why_cloned_anew(turn, leader)
 }
 
 /// Points the standby at its source, once for every change of it and in every term. Where standbys confirm commits, the
@@ -78,9 +65,9 @@ fn aim(turn: &mut Turn<'_>, leader: &LeaderKey, sql: &SqlFacts) -> Option<Reason
     if attach::is_elsewhere(turn, &target, sql) {
         attach::let_go(turn);
     }
-    let theirs = rejoin::branch_to_follow(turn, leader);
-    turn.wake_in(rejoin::ask_again_in(turn, leader), WaitingOn::Leader);
-    let Some(theirs) = theirs else { return Some(rejoin::history_untold(turn, leader)) };
+    let theirs = history::branch_to_follow(turn, leader);
+    turn.wake_in(history::ask_again_in(turn, leader), WaitingOn::Leader);
+    let Some(theirs) = theirs else { return Some(history::history_untold(turn, leader)) };
     match attach::source(turn, leader, &theirs) {
         Source::Proved(target) => {
             turn.act(Action::Follow(Some(target)));
@@ -103,13 +90,13 @@ fn examine(turn: &mut Turn<'_>, leader: &LeaderKey) -> Reason {
     if turn.now < since + PATIENCE || !leader_is_primary(turn, &name) {
         return Reason::NotStreaming { leader: name };
     }
-    let Some(branch) = rejoin::leader_branch(turn, leader) else {
+    let Some(branch) = history::leader_branch(turn, leader) else {
         return removed_wal::known(turn, leader).unwrap_or(Reason::NotStreaming { leader: name });
     };
     let diverged = turn.seen.postgres.branch().map(|mine| mine.divergence_from(&branch));
     match diverged {
         Some(Divergence::Forked { .. }) if !turn.seen.settings.pause => {
-            turn.act(Action::Start(Job::Stop { mode: StopMode::Fast, within: STANDBY_STOP_WITHIN }));
+            stop::cleanly(turn);
             Reason::Diverged { leader: name }
         }
         Some(Divergence::Forked { .. }) => Reason::Diverged { leader: name },
@@ -128,20 +115,20 @@ pub(super) fn is_overtaken(turn: &Turn<'_>, start: &Running, leadership: &Leader
 }
 
 /// My Postgres runs and does not answer.
-pub(super) fn wait_for_answer(turn: &mut Turn<'_>, leadership: &Leadership) -> Reason {
+pub(super) fn wait_for_answer(turn: &mut Turn<'_>, leader: Option<&LeaderKey>) -> Reason {
     turn.wake_in(Duration::from_millis(200), WaitingOn::Postgres);
     let silent = match turn.seen.postgres.sql {
         None => Reason::PostgresStarting,
         Some(_) => Reason::PostgresSilent,
     };
-    match leadership {
-        Leadership::Other(leader) if is_to_be_cloned(turn, leader) => stop_to_clone(turn, leader),
-        Leadership::Other(leader) if !attach::is_attached(turn, leader.term) => {
+    match leader {
+        Some(leader) if is_to_be_cloned(turn, leader) => stop_to_clone(turn, leader),
+        Some(leader) if !attach::is_attached(turn, leader.term) => {
             // How far it is nobody can say, so it has no source until it answers.
             attach::let_go(turn);
             complete(turn, leader).unwrap_or(silent)
         }
-        _wait => silent,
+        Some(_) | None => silent,
     }
 }
 
@@ -158,8 +145,8 @@ fn complete(turn: &mut Turn<'_>, leader: &LeaderKey) -> Option<Reason> {
     if !control.is_unfinished_copy() || answered || early || turn.seen.settings.pause {
         return None;
     }
-    let Some(theirs) = rejoin::leader_branch(turn, leader) else {
-        return Some(rejoin::history_untold(turn, leader));
+    let Some(theirs) = history::leader_branch(turn, leader) else {
+        return Some(history::history_untold(turn, leader));
     };
     match attach::compare(turn, leader, &theirs) {
         Source::Nobody => return None,
@@ -167,13 +154,6 @@ fn complete(turn: &mut Turn<'_>, leader: &LeaderKey) -> Option<Reason> {
         Source::Unproved | Source::Parted(..) => turn.memory.rejoin.alone_in_vain = true,
         Source::Proved(_) => {}
     }
-    turn.act(Action::Start(Job::Stop { mode: StopMode::Immediate, within: STOP_AT_ONCE_WITHIN }));
+    stop::immediately(turn);
     Some(Reason::InconsistentCopy { leader: leader.name.clone() })
-}
-
-impl Turn<'_> {
-    /// True if `asked_at` is recent enough for an answer that shows the present.
-    pub(super) fn is_recent(&self, asked_at: Moment) -> bool {
-        self.now < asked_at + Duration::from_secs(3)
-    }
 }

@@ -3,13 +3,14 @@
 
 use std::time::Duration;
 
+use super::ledgers::GivenAway;
 use super::memory::{HandOver, HandOverCause, HandOverPhase};
-use super::streaming::{does_not_receive, receives, stalls};
+use super::streaming::{receives, stalls};
 use super::turn::Turn;
-use super::{peers, pod_order, sync};
+use super::{eligibility, peers, pod_order};
 use crate::model::{
-    Action, ClusterStatus, ControlFile, ControlState, FailoverKey, Job, JobKind, Lsn, MemberName, Outcome,
-    PeerAnswer, Reason, SqlFacts, StopMode, Term, WaitingOn,
+    Action, ClusterStatus, ControlFile, ControlState, FailoverKey, Ineligible, Job, JobKind, Lsn, MemberName,
+    Reason, SqlFacts, StopMode, Term, WaitingOn,
 };
 
 /// How often the candidate is asked while it catches up: writes are away meanwhile.
@@ -29,7 +30,9 @@ pub fn phase_text(hand_over: &HandOver) -> String {
     let to = hand_over.to.as_ref().map_or("a candidate", |name| name.as_str());
     match hand_over.phase {
         HandOverPhase::Choosing => "asking the candidates".to_owned(),
-        HandOverPhase::Checkpoint => format!("checkpoint before handing over to {to}"),
+        HandOverPhase::Checkpoint | HandOverPhase::Checkpointed => {
+            format!("checkpoint before handing over to {to}")
+        }
         HandOverPhase::Stopping => format!("stopping PostgreSQL to hand over to {to}"),
         HandOverPhase::Proving { checkpoint } => format!("waiting until {to} has replayed {checkpoint}"),
         HandOverPhase::Moving { .. } => format!("moving the leader key to {to}"),
@@ -95,7 +98,7 @@ fn refuse(turn: &mut Turn<'_>, mod_revision: i64, why: String) -> Reason {
 pub(super) fn begin(turn: &mut Turn<'_>, cause: HandOverCause) {
     let give_up_at = turn.now + turn.seen.settings.primary_stop_timeout;
     turn.memory.hand_over_refused = None;
-    turn.memory.unlocked_since = Some(turn.now);
+    turn.memory.answers_since = Some(turn.now);
     turn.memory.asked_at = None;
     // Written anew: what comes of it shows whether etcd takes writes.
     turn.memory.published = None;
@@ -118,23 +121,23 @@ pub(super) fn while_serving(turn: &mut Turn<'_>, sql: &SqlFacts, told: bool) -> 
     turn.wake_at(hand_over.give_up_at, WaitingOn::Members);
     match hand_over.phase {
         HandOverPhase::Choosing => choose(turn, &hand_over, sql),
-        HandOverPhase::Checkpoint => match finished(turn, JobKind::Checkpoint) {
-            // By a position on a timeline that etcd has not heard of nobody could judge what he lacks (simulation, seed
-            // 17927: 105 kB were lost where 100 may be).
-            _ if !told && turn.now < hand_over.since + TELL_WITHIN => {
-                turn.wake_at(hand_over.since + TELL_WITHIN, WaitingOn::NextLook);
-                in_phase(turn, HandOverPhase::Checkpoint)
-            }
-            Some(_) => when_writable(turn, &hand_over, sql),
-            None if turn.memory.checkpointed_for == Some(hand_over.since) => {
-                when_writable(turn, &hand_over, sql)
-            }
-            None => {
-                turn.act(Action::Start(Job::Checkpoint));
-                in_phase(turn, HandOverPhase::Checkpoint)
-            }
-        },
-        HandOverPhase::Stopping if finished(turn, JobKind::Stop).is_some() => {
+        // By a position on a timeline that etcd has not heard of nobody could judge what he lacks (simulation, seed
+        // 17927: 105 kB were lost where 100 may be).
+        phase @ (HandOverPhase::Checkpoint | HandOverPhase::Checkpointed)
+            if !told && turn.now < hand_over.since + TELL_WITHIN =>
+        {
+            turn.wake_at(hand_over.since + TELL_WITHIN, WaitingOn::NextLook);
+            in_phase(turn, phase)
+        }
+        HandOverPhase::Checkpointed => when_writable(turn, &hand_over, sql),
+        HandOverPhase::Checkpoint if turn.just_finished(JobKind::Checkpoint) => {
+            when_writable(turn, &hand_over, sql)
+        }
+        HandOverPhase::Checkpoint => {
+            turn.act(Action::Start(Job::Checkpoint));
+            in_phase(turn, HandOverPhase::Checkpoint)
+        }
+        HandOverPhase::Stopping if turn.just_finished(JobKind::Stop) => {
             abort(turn, "PostgreSQL did not stop".to_owned())
         }
         HandOverPhase::Stopping => stop(turn, &hand_over),
@@ -159,7 +162,8 @@ fn choose(turn: &mut Turn<'_>, hand_over: &HandOver, sql: &SqlFacts) -> Reason {
     if !peers::ask(turn, &who) {
         return in_phase(turn, HandOverPhase::Choosing);
     }
-    let verdicts: Vec<_> = who.iter().map(|(name, _)| (name, unfit(turn, name, sql))).collect();
+    let verdicts: Vec<_> =
+        who.iter().map(|(name, _)| (name, eligibility::to_take_over(turn, name, sql))).collect();
     let fit = verdicts.iter().filter(|(_, unfit)| unfit.is_none()).map(|(name, _)| (*name).clone());
     let rank = |name: &MemberName| {
         let answer = turn.peers.get(name)?;
@@ -195,42 +199,9 @@ fn choose(turn: &mut Turn<'_>, hand_over: &HandOver, sql: &SqlFacts) -> Reason {
     }
 }
 
-/// Why this member cannot take over, completing "member …".
-fn unfit(turn: &Turn<'_>, name: &MemberName, sql: &SqlFacts) -> Option<String> {
-    let answer: &PeerAnswer = turn.peers.get(name)?;
-    let behind_bytes = sql.lsn().bytes_since(answer.lsn);
-    let limit = turn.seen.settings.maximum_lag_on_failover;
-    if !answer.reachable {
-        return Some(format!("does not answer: {}", answer.trouble.as_deref().unwrap_or("no reason known")));
-    }
-    if answer.tags.nofailover() {
-        return Some("has the tag nofailover".to_owned());
-    }
-    if answer.watchdog_failed {
-        return Some("cannot use its watchdog".to_owned());
-    }
-    if answer.pod_ends {
-        return Some("runs in a pod that ends or is gone".to_owned());
-    }
-    if !answer.in_recovery {
-        return Some("is not a standby".to_owned());
-    }
-    if !receives(turn, name, sql) {
-        return Some(does_not_receive(turn));
-    }
-    if sync::must_be_voter(turn, name) {
-        return Some("is not synchronous".to_owned());
-    }
-    if limit < behind_bytes {
-        return Some(format!("is {behind_bytes} bytes behind, and maximum_lag_on_failover is {limit}"));
-    }
-    (answer.timeline != sql.timeline).then(|| "is on another timeline".to_owned())
-}
-
 /// The last step before the stop: nothing is stopped for a hand-over that etcd will not take. A write since it began
 /// proves that it takes some; my own record is one.
 fn when_writable(turn: &mut Turn<'_>, hand_over: &HandOver, sql: &SqlFacts) -> Reason {
-    turn.memory.checkpointed_for = Some(hand_over.since);
     let asked = matches!(hand_over.cause, HandOverCause::Request { .. });
     let written = turn.seen.writes.done_at.is_some_and(|at| hand_over.since <= at);
     match (turn.writes_refused(), written) {
@@ -239,7 +210,7 @@ fn when_writable(turn: &mut Turn<'_>, hand_over: &HandOver, sql: &SqlFacts) -> R
         (None, false) if turn.now < hand_over.since + WRITE_WITHIN => {
             turn.wake_at(hand_over.since + WRITE_WITHIN, WaitingOn::NextLook);
             turn.wake_in(ASK_EVERY, WaitingOn::NextLook);
-            in_phase(turn, HandOverPhase::Checkpoint)
+            in_phase(turn, HandOverPhase::Checkpointed)
         }
         (None, false) if asked => abort(turn, "etcd took no write since it began".to_owned()),
         (None, false) => stop_if_received(turn, hand_over, sql),
@@ -251,7 +222,8 @@ fn stop_if_received(turn: &mut Turn<'_>, hand_over: &HandOver, sql: &SqlFacts) -
     match (hand_over.to.clone().filter(|to| !receives(turn, to, sql)), &hand_over.cause) {
         (None, _) => stop(turn, hand_over),
         (Some(to), HandOverCause::Request { .. }) => {
-            let why = format!("{to} {}", does_not_receive(turn));
+            let why = Ineligible::NotStreaming { from: turn.seen.me.name.clone() };
+            let why = format!("{to} {why}");
             abort(turn, why)
         }
         (Some(_), HandOverCause::Shutdown) => {
@@ -280,9 +252,11 @@ pub(super) fn go_on(turn: &mut Turn<'_>, term: Term, control: Option<&ControlFil
         };
     };
     match hand_over.phase {
-        HandOverPhase::Choosing | HandOverPhase::Checkpoint => abort(turn, "PostgreSQL went down".to_owned()),
+        HandOverPhase::Choosing | HandOverPhase::Checkpoint | HandOverPhase::Checkpointed => {
+            abort(turn, "PostgreSQL went down".to_owned())
+        }
         HandOverPhase::Stopping if control.state == ControlState::ShutDown => {
-            turn.memory.unlocked_since = Some(turn.now);
+            turn.memory.answers_since = Some(turn.now);
             turn.memory.asked_at = None;
             prove(turn, &hand_over, term, control)
         }
@@ -301,13 +275,13 @@ fn prove(turn: &mut Turn<'_>, hand_over: &HandOver, term: Term, control: &Contro
     }
     let Some(to) = hand_over.to.clone() else {
         // Nobody can take over: a shutdown goes on and leaves the key to whoever comes.
-        turn.memory.given_away = Some(term);
+        turn.memory.given_away = Some(GivenAway { term, reclaim: false });
         let status = Some(last_status(turn, checkpoint));
         turn.act(Action::Start(Job::ReleaseLeadership { term, status }));
         return in_phase(turn, HandOverPhase::Moving { checkpoint });
     };
     // A replayed position beyond the start of the checkpoint record is the end of a whole record at or after it.
-    let stopped_at = turn.memory.unlocked_since.unwrap_or(turn.now);
+    let stopped_at = turn.memory.answers_since.unwrap_or(turn.now);
     let proved = turn.peers.get(&to).is_some_and(|answer| {
         let anew = stopped_at <= answer.asked_at && answer.reachable && answer.in_recovery;
         anew && answer.timeline == Some(control.checkpoint_timeline) && checkpoint < answer.replayed
@@ -315,7 +289,7 @@ fn prove(turn: &mut Turn<'_>, hand_over: &HandOver, term: Term, control: &Contro
     let key = turn.cluster().and_then(|cluster| cluster.members.get(&to));
     match (proved, key.and_then(|key| key.lease)) {
         (true, Some(to_lease)) => {
-            turn.memory.given_away = Some(term);
+            turn.memory.given_away = Some(GivenAway { term, reclaim: false });
             let status = last_status(turn, checkpoint);
             turn.act(Action::Start(Job::HandOver { term, to, to_lease, status }));
             in_phase(turn, HandOverPhase::Moving { checkpoint })
@@ -351,7 +325,7 @@ fn last_status(turn: &Turn<'_>, checkpoint: Lsn) -> ClusterStatus {
 
 /// I lead in a term that came after the move was tried: it did not happen.
 fn moved(turn: &mut Turn<'_>) -> Reason {
-    let why = turn.memory.last_failure.clone();
+    let why = turn.memory.failures.last.clone();
     abort(turn, why.unwrap_or_else(|| "the leader key could not be moved".to_owned()))
 }
 
@@ -360,7 +334,7 @@ fn abort(turn: &mut Turn<'_>, why: String) -> Reason {
     if let Some(hand_over) = turn.memory.hand_over.take() {
         match hand_over.cause {
             HandOverCause::Request { mod_revision, .. } => drop(clear(turn, mod_revision)),
-            HandOverCause::Shutdown => turn.memory.left_in_vain = true,
+            HandOverCause::Shutdown => turn.memory.ending.handed_over_in_vain = true,
         }
     }
     turn.memory.demoted = false;
@@ -372,7 +346,7 @@ fn abort(turn: &mut Turn<'_>, why: String) -> Reason {
 /// While a long action of the hand-over runs: it must not outlive the deadline.
 pub(super) fn watch_deadline(turn: &mut Turn<'_>) {
     let Some(hand_over) = turn.memory.hand_over.clone() else { return };
-    if hand_over.phase != HandOverPhase::Checkpoint {
+    if !matches!(hand_over.phase, HandOverPhase::Checkpoint | HandOverPhase::Checkpointed) {
         return;
     }
     turn.wake_at(hand_over.give_up_at, WaitingOn::Job);
@@ -386,8 +360,4 @@ fn in_phase(turn: &mut Turn<'_>, phase: HandOverPhase) -> Reason {
     let Some(hand_over) = turn.memory.hand_over.as_mut() else { return Reason::Leading };
     hand_over.phase = phase;
     Reason::HandingOver { phase: phase_text(hand_over) }
-}
-
-fn finished(turn: &Turn<'_>, kind: JobKind) -> Option<Outcome> {
-    turn.seen.finished.iter().find(|finished| finished.job == kind).map(|finished| finished.outcome.clone())
 }

@@ -8,7 +8,7 @@ use crate::model::{Action, HistoryLine, JobKind, Reason, SqlFacts, Term, Timelin
 
 /// The normal case.
 pub(super) fn serve(turn: &mut Turn<'_>, term: Term, sql: &SqlFacts) -> Reason {
-    turn.memory.start_failures = 0;
+    turn.memory.failures.starts = 0;
     mend_records(turn, term);
     store::settle(turn, term);
     checkpoint_once(turn, term);
@@ -92,6 +92,7 @@ fn checkpoint_once(turn: &mut Turn<'_>, term: Term) {
         Some(_) => {}
         None if turn
             .memory
+            .failures
             .retry_at
             .get(&JobKind::CheckpointAfterPromotion)
             .is_some_and(|at| turn.now < *at) =>

@@ -2,55 +2,47 @@
 
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
-
+use super::demote;
+use super::ledgers::PromotionSeen;
 use super::race::{self, Candidates};
 use super::turn::Turn;
-use super::{Leadership, demote};
-use crate::model::{Action, Death, Lsn, Moment, PeerAnswer, Reason, Standby, Term, Unfit, WaitingOn};
+use crate::model::{Action, Death, PeerAnswer, Reason, Standby, Term, Unfit, WaitingOn};
 
 /// How soon to look again at a Postgres that is dead and goes on because nobody else can lead.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// How soon to look again at a promotion.
 const LOOK_AT_PROMOTION: Duration = Duration::from_millis(500);
 
-/// How far a promotion has come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PromotionSeen {
-    /// Replayed up to here.
-    pub replayed: Lsn,
-    /// Since when.
-    pub since: Moment,
-}
-
 /// What becomes of a Postgres that is dead.
 pub(super) enum Sentence {
     /// It is being stopped, or this is not known yet.
     Because(Reason),
     /// It goes on: nobody else can lead, and a restart would not mend it.
-    Spared(Reason),
+    Spared {
+        /// In which I lead.
+        term: Term,
+        /// Why, if nothing else is to be said.
+        because: Reason,
+    },
 }
 
 /// Stops a dead Postgres to the last process; what comes after that is [`give_away`]'s. Never is the key given away
 /// before none is left.
-pub(super) fn condemn(turn: &mut Turn<'_>, leadership: &Leadership) -> Sentence {
-    let Some(death) = turn.seen.postgres.liveness.death() else {
-        return Sentence::Because(Reason::PostgresSilent);
-    };
-    let because = Reason::Unfit(Unfit::Dead(death.clone()));
-    if let Leadership::Mine(_) = leadership {
+pub(super) fn condemn(turn: &mut Turn<'_>, death: &Death, leads: Option<Term>) -> Sentence {
+    let because = Unfit::Dead(death.clone());
+    if let Some(term) = leads {
         let candidates = successors(turn, death);
         if !death.may_be_mended_by_a_restart() {
             match candidates {
                 Candidates::Asking if !turn.memory.spared => return Sentence::Because(Reason::AskingMembers),
-                Candidates::Asking | Candidates::None => return spare(turn, death),
+                Candidates::Asking | Candidates::None => return spare(turn, death, term),
                 Candidates::Some => {}
             }
         }
         turn.memory.condemned = Some(because.clone());
     }
     demote::stop_now(turn);
-    Sentence::Because(because)
+    Sentence::Because(Reason::Unfit(because))
 }
 
 /// Who could lead in my place. Where a restart mends nothing, also members that are registered in etcd and do not
@@ -63,28 +55,28 @@ fn successors(turn: &mut Turn<'_>, death: &Death) -> Candidates {
     match candidates {
         Candidates::None if turn.writes_refused().is_some() => Candidates::None,
         Candidates::None if 0 < silent && !death.may_be_mended_by_a_restart() => Candidates::Some,
-        other => other,
+        Candidates::Asking | Candidates::Some | Candidates::None => candidates,
     }
 }
 
 /// The lease may be renewed all the same, for as long as this loop says so.
-fn spare(turn: &mut Turn<'_>, death: &Death) -> Sentence {
+fn spare(turn: &mut Turn<'_>, death: &Death, term: Term) -> Sentence {
     turn.memory.spared = true;
     turn.act(Action::PardonPostgres { until: turn.now + turn.seen.settings.ttl / 2 });
     turn.wake_in(LOOK_AGAIN.min(turn.seen.settings.ttl / 4), WaitingOn::Postgres);
-    Sentence::Spared(Reason::Unfit(Unfit::DeadAndAlone(death.clone())))
+    Sentence::Spared { term, because: Reason::Unfit(Unfit::DeadAndAlone(death.clone())) }
 }
 
 /// A condemned Postgres is down: the key goes to whoever can lead; `None` when nobody can, and it is started again.
 pub(super) fn give_away(turn: &mut Turn<'_>, term: Term) -> Option<Reason> {
     let because = turn.memory.condemned.clone()?;
     let candidates = match &because {
-        Reason::Unfit(Unfit::Dead(death)) => successors(turn, death),
-        _stuck => race::candidates(turn),
+        Unfit::Dead(death) | Unfit::DeadAndAlone(death) => successors(turn, death),
+        Unfit::TurnsAway | Unfit::PromotionStuck => race::candidates(turn),
     };
     match candidates {
         Candidates::Asking => Some(Reason::AskingMembers),
-        Candidates::Some => Some(demote::release(turn, term, because)),
+        Candidates::Some => Some(demote::release(turn, term, Reason::Unfit(because))),
         Candidates::None => {
             turn.memory.condemned = None;
             None
@@ -110,7 +102,7 @@ pub(super) fn watch_promotion(turn: &mut Turn<'_>) -> Option<Reason> {
     if turn.now < seen.since + turn.seen.settings.ttl || race::candidates(turn) != Candidates::Some {
         return None;
     }
-    turn.memory.condemned = Some(Reason::Unfit(Unfit::PromotionStuck));
+    turn.memory.condemned = Some(Unfit::PromotionStuck);
     turn.act(Action::CancelJob);
     Some(Reason::Unfit(Unfit::PromotionStuck))
 }

@@ -1,13 +1,15 @@
 //! What one tick leaves for the next. Everything else is observed anew.
 
-use std::collections::BTreeMap;
-
 use serde::{Deserialize, Serialize};
 
-use super::{AskedInVain, Incoming, PromotionSeen, Registered, SyncMemory};
+use super::ledgers::{
+    Ending, Failures, GivenAway, Leaderless, LeaseLedger, PromotionSeen, Registered, SlotLedger,
+    UnfencedLedger,
+};
+use super::sync::SyncMemory;
 use crate::model::{
-    ClusterStatus, FollowTarget, JobKind, LeaseId, Lsn, MemberName, MemberRecord, Moment, Obstacle, Reason,
-    Request, RequestId, RestartFilter, StoreSeen, Term, UnfencedPrimary,
+    ClusterStatus, FollowTarget, LeaseId, Lsn, MemberName, MemberRecord, Moment, Obstacle, Request,
+    RequestId, RestartFilter, StoreSeen, Term, Unfit,
 };
 
 /// The loop's memory. Lost when the supervisor restarts, and nothing unsafe follows from that.
@@ -19,29 +21,16 @@ pub struct Memory {
     pub status: Option<(ClusterStatus, Moment)>,
     /// The hand-over under way.
     pub hand_over: Option<HandOver>,
-    /// The hand-over that began then has had its checkpoint.
-    pub checkpointed_for: Option<Moment>,
     /// Why the last hand-over did not happen, until the next begins.
     pub hand_over_refused: Option<String>,
-    /// The hand-over that the end of this supervisor, or of its pod, asked for was given up: it is not tried again.
-    #[serde(default)]
-    pub left_in_vain: bool,
     /// The request of the key `failover` that was dealt with, by its revision, and when it was cleared.
     pub failover_done: Option<(i64, Moment)>,
-    /// The term whose key I tried to give away: as long as I seem to lead in it, nothing here may become primary.
-    pub given_away: Option<Term>,
-    /// The try failed or its end is unknown: the key has to be mine again, in a new term, before anything else.
-    pub reclaim: bool,
-    /// The lease under which the leader key, or the making of the cluster, was last asked for.
-    #[serde(default)]
-    pub asked_under: Option<LeaseId>,
-    /// That lease, if etcd said that there is none such: nothing is asked for under it any more.
-    #[serde(default)]
-    pub lease_gone: Option<LeaseId>,
+    /// The leader key that I tried to give away, until it is seen to be gone or mine in a new term.
+    pub given_away: Option<GivenAway>,
+    /// What was asked for under the lease.
+    pub lease: LeaseLedger,
     /// Since when the view and the last renewal disagree on whether I lead.
     pub unconfirmed_since: Option<Moment>,
-    /// While I end and my Postgres is down: when I go, whatever became of the leader key.
-    pub leave_by: Option<Moment>,
     /// I stopped being primary and have not been a standby since.
     pub demoted: bool,
     /// While I am primary: whether the checkpoint after promotion is done (`None`: not begun).
@@ -50,59 +39,39 @@ pub struct Memory {
     pub following: Option<Following>,
     /// The leader's term, and when it was first seen: what its PostgreSQL said before says nothing of it.
     pub led_since: Option<(Term, Moment)>,
+    /// Since when the answers of the others count: since nobody leads, or a step of the hand-over.
+    pub answers_since: Option<Moment>,
     /// When members were last asked.
     pub asked_at: Option<Moment>,
-    /// How often the answers did not vouch for me.
-    pub asked_in_vain: Option<AskedInVain>,
-    /// WAL that comes in although nobody leads.
-    pub incoming: Option<Incoming>,
-    /// Since when I am to end in pause and leave a primary, and when etcd was last told so.
-    pub leaving: Option<(Moment, Option<Moment>)>,
-    /// Which revision of the key `unfenced` I took something out of, and when.
-    pub unfenced_cleared: Option<(i64, Moment)>,
-    /// Primaries that were left running of which a store from before does not know, until it does, and when that was
-    /// last written.
-    #[serde(default)]
-    pub unfenced_owed: (BTreeMap<MemberName, UnfencedPrimary>, Option<Moment>),
-    /// Since when nobody leads.
-    pub unlocked_since: Option<Moment>,
-    /// The revision at which that was seen.
-    pub unlocked_at: Option<i64>,
+    /// While nobody leads.
+    pub leaderless: Option<Leaderless>,
+    /// Primaries without a fence.
+    pub unfenced: UnfencedLedger,
+    /// While this supervisor, or its pod, ends.
+    pub ending: Ending,
     /// I gave leadership away and let the others go first until then.
     pub yield_until: Option<Moment>,
     /// Nobody leads, and I am too far behind to.
     pub too_old: bool,
-    /// Unexpected ends of the postmaster while I led, newest last; bounded.
-    pub crashes: Vec<Moment>,
+    /// What failed, and how often.
+    pub failures: Failures,
     /// The process of the postmaster last seen up, to notice its end.
     pub last_pid: Option<i32>,
     /// Where I am on the way back behind another leader.
     pub rejoin: Rejoin,
-    /// Failed attempts in a row to start or promote.
-    pub start_failures: u32,
-    /// The last failure of a long action, for the operator.
-    pub last_failure: Option<String>,
-    /// Do not try the failed action again before this.
-    pub retry_at: BTreeMap<JobKind, Moment>,
     /// A restart under way.
     pub restart: Option<Restart>,
     /// A restart that waits for its time.
     pub scheduled_restart: Option<Request>,
     /// A reinitialize under way: clone from the leader only?
     pub reinitialize: Option<bool>,
-    /// The slots retained by the former leader were taken over.
-    pub slots_inherited: bool,
-    /// Slots of members, and when each was last wanted.
-    pub slots_wanted: BTreeMap<String, Moment>,
-    /// Slots that nobody uses, that no member asks for and no setting keeps, and since when.
-    #[serde(default)]
-    pub slots_idle: BTreeMap<String, Moment>,
-    /// The slots last asked for (made, dropped) and when, so that a failing statement is not repeated at once.
-    pub slots_set: Option<(Vec<String>, Vec<String>, Moment)>,
+    /// Replication slots.
+    pub slots: SlotLedger,
     /// What was seen of etcd's store. The one thing here that outlives the supervisor.
     pub store: StoreSeen,
-    /// The highest revision of it that others had seen when I first tried to take the leader key, and `unlocked_at`
-    /// then: the write by which I lead may be that one, although its answer was lost.
+    /// The revision at which nobody was seen to lead when I first tried to take the leader key, and the highest
+    /// revision of the store that others had seen by then: the write by which I lead may be older, although its answer
+    /// was lost.
     #[serde(default)]
     pub store_heard: Option<(i64, i64)>,
     /// When a write to the key `generation` was last sent.
@@ -112,7 +81,7 @@ pub struct Memory {
     /// Since when a standby under a leader does not stream.
     pub not_streaming_since: Option<Moment>,
     /// Why this Postgres was stopped, or is to be, so that another member leads.
-    pub condemned: Option<Reason>,
+    pub condemned: Option<Unfit>,
     /// It is dead and goes on, because nobody else can lead.
     pub spared: bool,
     /// etcd knows no cluster, and my Postgres was a primary when it went down: it may rebuild the cluster, although it
@@ -129,15 +98,23 @@ impl Memory {
     /// etcd's store is another one than before: the numbers of that one (revisions, terms) come again and mean
     /// something else. What was written to it may not be in this one.
     pub(super) fn forget_numbers(&mut self) {
-        (self.failover_done, self.unfenced_cleared, self.generation_sent_at) = (None, None, None);
-        (self.unlocked_at, self.unlocked_since, self.store_heard) = (None, None, None);
-        (self.given_away, self.reclaim, self.hand_over, self.led_since) = (None, false, None, None);
-        (self.published, self.status, self.lease_gone) = (None, None, None);
+        (self.failover_done, self.unfenced.cleared, self.generation_sent_at) = (None, None, None);
+        if let Some(leaderless) = &mut self.leaderless {
+            leaderless.revision = None;
+        }
+        (self.answers_since, self.store_heard) = (None, None);
+        (self.given_away, self.hand_over, self.led_since) = (None, None, None);
+        (self.published, self.status, self.lease.gone) = (None, None, None);
         (self.sync.term, self.sync.owned, self.sync.writing) = (None, None, None);
         if let Some(Following::Source { term, .. }) = &mut self.following {
             // No term of a leader: its history is asked for.
             *term = Term(0);
         }
+    }
+
+    /// The revision at which nobody was seen to lead; zero while that is not so.
+    pub(super) fn vacant_at(&self) -> i64 {
+        self.leaderless.as_ref().and_then(|leaderless| leaderless.revision).unwrap_or_default()
     }
 
     /// I gave the leader key away and let the others go first.
@@ -213,6 +190,8 @@ pub enum HandOverPhase {
     Choosing,
     /// CHECKPOINT; still serving.
     Checkpoint,
+    /// It is done; still serving, until etcd is seen to take writes.
+    Checkpointed,
     /// Clean stop: writes are away from here on.
     Stopping,
     /// Asking the candidate whether it holds the shutdown checkpoint.

@@ -8,19 +8,27 @@
 //! dice, so a decision can be printed, replayed and simulated. [`table`](self) is the one match that names every
 //! situation; each arm's rule lives in the file of its name.
 
-#![deny(clippy::disallowed_methods)]
+#![deny(clippy::disallowed_methods, clippy::wildcard_enum_match_arm)]
 
 mod attach;
 mod bootstrap;
+mod clone;
 mod decision;
 mod demote;
+mod eligibility;
+mod ended;
 mod follow;
 mod handover;
+mod history;
+mod lag;
 mod lead;
+mod leadership;
+mod ledgers;
 mod liveness;
 mod memory;
 mod peers;
 mod pod_order;
+mod position;
 mod publish;
 mod race;
 mod rejoin;
@@ -28,10 +36,12 @@ mod remember;
 mod removed_wal;
 mod requests;
 mod routing;
+mod server;
 mod shutdown;
 mod situation;
 mod slots;
 mod start;
+mod stop;
 mod store;
 mod streaming;
 mod sync;
@@ -39,13 +49,13 @@ mod table;
 mod turn;
 mod unfenced;
 
-pub use bootstrap::Registered;
 pub use decision::Decision;
 pub use handover::phase_text;
-pub use liveness::PromotionSeen;
+pub use leadership::Leadership;
+pub use ledgers::{
+    AskedInVain, Ending, Failures, GivenAway, Incoming, Leaderless, LeaseLedger, Leaving, PromotionSeen,
+    Registered, SlotLedger, UnfencedLedger,
+};
 pub use memory::{Following, HandOver, HandOverCause, HandOverPhase, Memory};
-pub use peers::AskedInVain;
-pub use situation::{Leadership, Server, Situation};
 pub use sync::{State as SyncMachine, Step as SyncStep, SyncMemory, priority_step, quorum_steps};
-pub use table::decide;
-pub use unfenced::Incoming;
+pub use table::{decide, situation_name};

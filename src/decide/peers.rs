@@ -1,44 +1,19 @@
 //! The other members: whose answers count, and when they are asked again.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
-
+use super::ledgers::AskedInVain;
 use super::turn::Turn;
-use crate::model::{Action, MemberName, Observation, PeerAnswer, PeerIdentity, WaitingOn};
+use crate::model::{Action, MemberName, PeerIdentity, WaitingOn};
 
 /// How long an asked member may take; longer than the deadline of the question itself, so that "no answer" counts.
 const ANSWER_WITHIN: Duration = Duration::from_millis(1500);
-/// An answer to a question older than this is asked for again. Longer than [`ANSWER_WITHIN`]: the slowest answer, or
-/// the lack of one, is still fresh when it is known.
-const ANSWER_FRESH: Duration = Duration::from_millis(2500);
 /// How soon to ask again while too few have answered what vouches for me: they let go of the former leader first.
 const ASK_SOON: Duration = Duration::from_millis(50);
 /// So often; then each pause is twice as long as the one before it.
 const ASK_SOON_TIMES: u32 = 10;
 /// The longest pause between two questions that were asked in vain.
 const ASK_AT_LEAST_EVERY: Duration = Duration::from_secs(1);
-
-/// Questions whose answers did not vouch for me. Anything that may change the answers begins a new count.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct AskedInVain {
-    /// How often.
-    pub times: u32,
-    /// Who was registered then.
-    pub registered: Vec<PeerIdentity>,
-    /// Whether WAL was coming in here then.
-    pub receives: bool,
-}
-
-/// The answers that the asked members themselves gave: the rest counts as none.
-pub(super) fn answers(seen: &Observation) -> BTreeMap<MemberName, PeerAnswer> {
-    let answer = |(name, answer): (&MemberName, &PeerAnswer)| {
-        let asked = seen.identity_of(name);
-        (name.clone(), asked.map_or_else(|| answer.clone(), |asked| answer.clone().of(&asked)))
-    };
-    seen.peers.iter().map(answer).collect()
-}
 
 /// True when every one of `who` has answered, or failed to, since nobody leads and lately. Asks them otherwise.
 pub(super) fn ask(turn: &mut Turn<'_>, who: &[(MemberName, String)]) -> bool {
@@ -48,7 +23,7 @@ pub(super) fn ask(turn: &mut Turn<'_>, who: &[(MemberName, String)]) -> bool {
     if who.iter().all(answered) {
         return true;
     }
-    let since_unlocked = turn.memory.unlocked_since.unwrap_or_default();
+    let since_unlocked = turn.memory.answers_since.unwrap_or_default();
     match turn.memory.asked_at.filter(|at| turn.now < *at + ANSWER_WITHIN && since_unlocked <= *at) {
         Some(asked_at) => turn.wake_at(asked_at + ANSWER_WITHIN, WaitingOn::Members),
         None => {
@@ -65,15 +40,16 @@ pub(super) fn ask_again(turn: &mut Turn<'_>, who: Vec<(MemberName, String)>, rec
     let registered: Vec<PeerIdentity> =
         who.iter().filter_map(|(name, _)| turn.seen.identity_of(name)).collect();
     let same = |before: &AskedInVain| before.registered == registered && before.receives == receives;
-    let mut times =
-        turn.memory.asked_in_vain.as_ref().filter(|before| same(before)).map_or(0, |before| before.times);
+    let before = turn.memory.leaderless.as_ref().and_then(|leaderless| leaderless.asked_in_vain.as_ref());
+    let mut times = before.filter(|before| same(before)).map_or(0, |before| before.times);
     let me = &turn.seen.me.name;
     if turn.memory.asked_at.is_none_or(|at| at + pause(me, times) <= turn.now) {
         times += 1;
         turn.memory.asked_at = Some(turn.now);
         turn.act(Action::AskPeers { who });
     }
-    turn.memory.asked_in_vain = Some(AskedInVain { times, registered, receives });
+    let leaderless = turn.memory.leaderless.get_or_insert_default();
+    leaderless.asked_in_vain = Some(AskedInVain { times, registered, receives });
     let asked_at = turn.memory.asked_at.unwrap_or(turn.now);
     turn.wake_at(asked_at + pause(me, times), WaitingOn::Members);
 }
@@ -92,11 +68,4 @@ fn pause(me: &MemberName, times: u32) -> Duration {
         (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
     });
     longest - longest.mul_f64((hash >> 32) as f64 / f64::from(u32::MAX) / 4.0)
-}
-
-impl Turn<'_> {
-    /// True if the question was asked since nobody leads, and lately.
-    pub(super) fn is_answer_of_now(&self, answer: &PeerAnswer) -> bool {
-        self.memory.unlocked_since.unwrap_or_default().max(self.now - ANSWER_FRESH) <= answer.asked_at
-    }
 }

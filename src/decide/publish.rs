@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
+use super::leadership::Leadership;
+use super::server::Server;
 use super::turn::Turn;
-use super::{Leadership, Server, start};
 use crate::model::{
     Action, Ask, ClusterStatus, ControlState, JobKind, LeaseId, Lsn, MemberRecord, MemberState,
     PostgresFacts, Process, Reason, Request, Role, SqlFacts, Standby, Term, WaitingOn, slot_name,
@@ -23,8 +24,8 @@ const CLONE_PROGRESS_EVERY: Duration = Duration::from_secs(2);
 /// Writes the member record when it changed: positions at most once per `loop_wait`, everything else at once. Where
 /// etcd takes no writes, it is what shows when it does again.
 pub(super) fn member(turn: &mut Turn<'_>, leadership: &Leadership, server: &Server<'_>, because: &Reason) {
-    let refusal = match (server, &turn.memory.last_failure) {
-        (Server::Down(_), Some(why)) if turn.memory.start_failures > 0 => Some(why.clone()),
+    let refusal = match (server, &turn.memory.failures.last) {
+        (Server::Down(_), Some(why)) if turn.memory.failures.starts > 0 => Some(why.clone()),
         (_, _) => refusal(turn, leadership, because),
     };
     let record = MemberRecord { refusal, ..record(turn, leadership, server) };
@@ -56,7 +57,7 @@ fn refusal(turn: &mut Turn<'_>, leadership: &Leadership, because: &Reason) -> Op
         return before();
     }
     let races = matches!(leadership, Leadership::Nobody);
-    let since = turn.memory.unlocked_since.filter(|_| races).unwrap_or_default();
+    let since = turn.memory.answers_since.filter(|_| races).unwrap_or_default();
     let lasts_at = since + turn.seen.settings.ttl;
     match because.is_refusal() {
         true if turn.now < lasts_at && races => {
@@ -153,7 +154,7 @@ fn role(turn: &Turn<'_>, server: &Server<'_>) -> Role {
         Server::Silent if turn.seen.postgres.may_be_primary() => Role::Primary,
         Server::Silent => Role::Replica,
         Server::Down(_) if turn.memory.demoted => Role::Demoted,
-        Server::Down(control) | Server::Foreign(control) if start::was_primary(control) => Role::Primary,
+        Server::Down(control) | Server::Foreign(control) if control.is_of_primary() => Role::Primary,
         Server::Down(_) | Server::Foreign(_) => Role::Replica,
     }
 }
@@ -183,7 +184,7 @@ fn state(turn: &Turn<'_>, server: &Server<'_>) -> MemberState {
         Server::Primary(_) | Server::Standby(_) => MemberState::Running,
         Server::Silent if turn.seen.postgres.sql.is_none() => MemberState::Starting,
         Server::Silent => MemberState::Running,
-        Server::Down(_) if turn.memory.start_failures > 0 => MemberState::StartFailed,
+        Server::Down(_) if turn.memory.failures.starts > 0 => MemberState::StartFailed,
         Server::Down(control) => down_state(turn, control.state),
         Server::Empty | Server::HalfMade | Server::Inaccessible(_) | Server::Unknown | Server::Foreign(_) => {
             MemberState::Stopped
@@ -248,7 +249,7 @@ pub(super) fn status(turn: &mut Turn<'_>, term: Term, sql: &SqlFacts) {
     let mut slots: BTreeMap<String, Lsn> =
         sql.slots.iter().filter_map(|(name, slot)| Some((name.clone(), slot.position?))).collect();
     slots.insert(slot_name(&turn.seen.me.name), sql.flushed);
-    let retain: Vec<String> = turn.memory.slots_wanted.keys().cloned().collect();
+    let retain: Vec<String> = turn.memory.slots.wanted.keys().cloned().collect();
     let status = ClusterStatus {
         optime: known(sql.flushed),
         timeline: sql.timeline,

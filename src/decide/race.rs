@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
+use super::position::comparable;
 use super::turn::Turn;
-use super::{Server, peers, publish, requests, start, store, sync, unfenced};
+use super::{bootstrap, eligibility, lag, peers, publish, requests, stop, store, sync, unfenced};
 use crate::model::{
-    Action, ClusterView, FailoverRequest, Grounds, Job, LeaderKey, Leading, Lsn, MemberName, PeerAnswer,
-    Reason, SqlFacts, StopMode, SyncReason, Term, Timeline, WaitingOn,
+    Action, ClusterView, FailoverRequest, Grounds, Job, LeaderKey, Leading, MemberName, Reason, SqlFacts,
+    SyncReason, Term, WaitingOn,
 };
 
 /// A running primary whose lease is doubted by a renewal has this long until a newer view or renewal clears it.
@@ -89,11 +90,7 @@ fn take(turn: &mut Turn<'_>, because: Reason) -> Reason {
     store::hear(turn);
     let unfenced = turn.cluster().and_then(|cluster| cluster.unfenced.as_ref());
     let unfenced = unfenced.map_or(0, |key| key.mod_revision);
-    let by = Grounds {
-        sync: turn.sync_revision(),
-        unfenced,
-        unlocked: turn.memory.unlocked_at.unwrap_or_default(),
-    };
+    let by = Grounds { sync: turn.sync_revision(), unfenced, unlocked: turn.memory.vacant_at() };
     turn.start(Job::TakeLeadership { by });
     match turn.writes_refused() {
         Some(_) => Reason::WritesRefused,
@@ -112,7 +109,7 @@ fn not_vouched_for(turn: &Turn<'_>, sql: &SqlFacts) -> Option<Reason> {
 
 /// Why I must not even compare.
 fn barred(turn: &mut Turn<'_>, cluster: &ClusterView, asked_for_me: bool) -> Option<Reason> {
-    if !start::may_rebuild(turn, cluster) {
+    if !bootstrap::may_rebuild(turn, cluster) {
         return Some(Reason::ReplicaMustNotRebuild { me: turn.seen.me.name.clone() });
     }
     if turn.seen.me.tags.nofailover() {
@@ -137,61 +134,23 @@ fn barred(turn: &mut Turn<'_>, cluster: &ClusterView, asked_for_me: bool) -> Opt
 }
 
 fn too_old(turn: &Turn<'_>, cluster: &ClusterView, sql: &SqlFacts) -> Option<Reason> {
-    if let Some(bytes) = too_far_behind(turn, shared(turn, sql)) {
+    if let Some(bytes) = lag::too_far_behind(turn, lag::shared(turn, sql)) {
         return Some(Reason::TooFarBehind { bytes });
     }
     let old_timeline = turn.seen.settings.check_timeline && sql.timeline < cluster.timeline();
     old_timeline.then_some(Reason::OldTimeline)
 }
 
-/// How much of what I hold is the cluster's: what was written beside its history is none of it.
-fn shared(turn: &Turn<'_>, sql: &SqlFacts) -> Lsn {
-    turn.seen.postgres.branch().map_or(sql.lsn(), |mine| mine.shared_with(&ended(turn), present(turn)))
-}
-
 /// Somebody took the loss that comes with me as leader: etcd knows it before I am promoted. Until then it would keep
 /// everybody from leading after me, as too far behind the leader before me. True once it knows.
 pub(super) fn loss_is_known(turn: &mut Turn<'_>, term: Term, sql: &SqlFacts) -> bool {
-    let mine = shared(turn, sql);
-    let known = turn.sync_record().is_some() || too_far_behind(turn, mine).is_none();
+    let mine = lag::shared(turn, sql);
+    let known = turn.sync_record().is_some() || lag::too_far_behind(turn, mine).is_none();
     if !known {
         publish::loss(turn, term, mine);
         turn.wake_in(ASK_AGAIN, WaitingOn::Lease);
     }
     known
-}
-
-/// By how much `lsn` is behind what the leader published, if that is more than may be lost.
-fn too_far_behind(turn: &Turn<'_>, lsn: Lsn) -> Option<u64> {
-    let status = turn.cluster().and_then(|cluster| cluster.status.as_ref());
-    let behind_bytes = status.and_then(|status| status.optime).unwrap_or_default().bytes_since(lsn);
-    (turn.seen.settings.maximum_lag_on_failover < behind_bytes).then_some(behind_bytes)
-}
-
-/// The timelines of the cluster that have ended, and where.
-fn ended(turn: &Turn<'_>) -> Vec<(Timeline, Lsn)> {
-    let lines = turn.cluster().and_then(|cluster| cluster.history.as_ref());
-    lines.into_iter().flatten().map(|line| (line.parent, line.lsn)).collect()
-}
-
-/// The timeline on which the last leader was, if that is newer than those that have ended.
-fn present(turn: &Turn<'_>) -> Option<Timeline> {
-    let published = turn.cluster()?.status.as_ref()?.timeline?;
-    ended(turn).last().is_none_or(|(last, _)| *last < published).then_some(published)
-}
-
-/// How much of what another member holds is the cluster's: nothing beyond the end of its timeline. It knows better.
-fn shared_at_most(turn: &Turn<'_>, answer: &PeerAnswer) -> Lsn {
-    let ended = ended(turn);
-    let end = ended.iter().rfind(|(timeline, _)| Some(*timeline) <= answer.timeline);
-    match (end, ended.last()) {
-        (Some((_, end)), Some((last, _)))
-            if answer.timeline <= Some(*last) || answer.timeline < present(turn) =>
-        {
-            answer.lsn.min(*end)
-        }
-        _on_the_present_timeline => answer.lsn,
-    }
 }
 
 /// Members whose answers count: reachable in principle, and allowed to lead.
@@ -210,7 +169,7 @@ fn somebody_first(turn: &Turn<'_>, request: Option<&FailoverRequest>, sql: &SqlF
     let mine = (sql.timeline, sql.lsn());
     let my_priority = turn.seen.me.tags.failover_priority();
     let known = turn.others().filter_map(|(name, _)| Some((name, turn.peers.get(name)?)));
-    for (member, answer) in known.filter(|(_, answer)| answer.may_lead()) {
+    for (member, answer) in known.filter(|(_, answer)| answer.eligible().is_ok()) {
         let member = member.clone();
         if !answer.in_recovery {
             return Some(Reason::PrimaryStillAlive { member });
@@ -220,10 +179,7 @@ fn somebody_first(turn: &Turn<'_>, request: Option<&FailoverRequest>, sql: &SqlF
             let theirs = (answer.timeline, answer.lsn);
             // Where what members hold decides, who holds less does not go first.
             let holds_less = turn.is_unsettled() && comparable(theirs) < comparable(mine);
-            let able = !answer.yields
-                && !holds_less
-                && too_far_behind(turn, shared_at_most(turn, answer)).is_none()
-                && sync::may_lead(turn, &member, theirs);
+            let able = !holds_less && eligibility::to_win(turn, &member, answer, true).is_none();
             asked && (request.is_failover() || able)
         };
         if request.is_some_and(goes_first) {
@@ -248,11 +204,6 @@ fn somebody_first(turn: &Turn<'_>, request: Option<&FailoverRequest>, sql: &SqlF
     None
 }
 
-/// A later timeline is ahead of an earlier one whatever the position says: its WAL was written after the fork.
-pub(super) fn comparable((timeline, lsn): (Option<Timeline>, Lsn)) -> (u32, Lsn) {
-    (timeline.map_or(0, |timeline| timeline.0), lsn)
-}
-
 /// Whether another member could lead in my place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Candidates {
@@ -273,13 +224,8 @@ pub(super) fn candidates(turn: &mut Turn<'_>) -> Candidates {
     let rivals = rivals(turn);
     let all_answered = peers::ask(turn, &rivals);
     let fit = |(name, _): &(MemberName, String)| {
-        turn.peers.get(name).is_some_and(|answer| {
-            let able = answer.may_lead() && answer.in_recovery && !answer.yields;
-            let theirs = (answer.timeline, answer.lsn);
-            let near = sync::vouching(turn).is_some()
-                || too_far_behind(turn, shared_at_most(turn, answer)).is_none();
-            turn.is_answer_of_now(answer) && able && near && sync::may_lead(turn, name, theirs)
-        })
+        let answer = turn.peers.get(name).filter(|answer| turn.is_answer_of_now(answer));
+        answer.is_some_and(|answer| eligibility::to_succeed(turn, name, answer).is_none())
     };
     match rivals.iter().any(fit) {
         true => Candidates::Some,
@@ -289,19 +235,16 @@ pub(super) fn candidates(turn: &mut Turn<'_>) -> Candidates {
 }
 
 /// The leader key vanished under a running primary: take it back at once, or stop as soon as somebody else has it.
-pub(super) fn retake(turn: &mut Turn<'_>, server: &Server<'_>) -> Reason {
-    let older = match (server, turn.cluster()) {
-        (Server::Primary(sql), Some(cluster)) => sql.timeline < cluster.timeline(),
-        (_other, _) => false,
-    };
+pub(super) fn retake(turn: &mut Turn<'_>, sql: Option<&SqlFacts>) -> Reason {
+    let older = sql.zip(turn.cluster()).is_some_and(|(sql, cluster)| sql.timeline < cluster.timeline());
     let led_since = sync::vouching(turn).filter(|record| !record.is_leader(&turn.seen.me.name));
     let led_since = led_since.and_then(|record| record.leader.clone());
     if (older || led_since.is_some()) && turn.seen.job.is_none() {
-        turn.act(Action::Start(Job::Stop { mode: StopMode::Immediate, within: Duration::from_millis(500) }));
+        stop::before_fence(turn);
         return led_since
             .map_or(Reason::OldTimeline, |leader| Reason::Sync(SyncReason::NotVouchedFor { leader }));
     }
-    if let Server::Primary(sql) = server
+    if let Some(sql) = sql
         && let Some(reason) = store::unproved(turn, (sql.timeline, sql.lsn()), None)
     {
         let rivals = rivals(turn);
@@ -325,7 +268,7 @@ pub(super) fn confirming(turn: &mut Turn<'_>) -> Reason {
     let doubted = turn.seen.lease.leading == Leading::No;
     if doubted && turn.seen.postgres.may_be_primary() && since + CONFIRM_WITHIN <= turn.now {
         // A renewal said that the key is not mine, and no newer view says otherwise: the view may be stuck.
-        turn.act(Action::Start(Job::Stop { mode: StopMode::Immediate, within: Duration::from_millis(500) }));
+        stop::before_fence(turn);
         return Reason::LeaseExpiring;
     }
     turn.act(Action::RenewLease);

@@ -5,12 +5,12 @@
 use std::time::Duration;
 
 use super::attach::{self, Source};
-use super::memory::{Asked, Following};
+use super::removed_wal::CLONES_MAX;
 use super::turn::Turn;
-use super::{bootstrap, follow, start};
+use super::{clone, history};
 use crate::model::{
-    Action, Branch, ControlFile, ControlState, Divergence, FollowTarget, Job, JobKind, LeaderBranch,
-    LeaderKey, Lsn, MemberName, Moment, Obstacle, Reason, Timeline, WaitingOn,
+    ControlFile, ControlState, FollowTarget, Job, JobKind, LeaderKey, Lsn, MemberName, Obstacle, Reason,
+    Timeline, WaitingOn,
 };
 
 /// Crash recovery is tried this often before the next rung.
@@ -19,30 +19,23 @@ const RECOVERIES_MAX: u32 = 3;
 const STARTS_MAX: u32 = 10;
 /// pg_rewind is tried this often before the next rung.
 const REWINDS_MAX: u32 = 3;
-/// Clones are tried this often in a row.
-pub(super) const CLONES_MAX: u32 = 10;
 /// Where there is no next rung the last one is tried again after this: the disk was full, the network gone. What failed
 /// has changed nothing, because a directory that pg_rewind left half done is cloned.
 const TRY_AGAIN: Duration = Duration::from_secs(30);
 /// Behind a leader that tells no history this often in a row a standby is started without a source, for its readers.
 const SILENCES_MAX: u32 = 10;
-/// A leader that tells nothing is asked again after this.
-const SILENT: Duration = Duration::from_millis(500);
-/// One that is about to be promoted is asked more often, for as long as a promotion usually takes.
-const NOT_YET_READY: Duration = Duration::from_millis(50);
-const EAGER_FOR: Duration = Duration::from_secs(3);
 /// How often to look again for what the leader is about to publish.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 /// Another member leads and my Postgres is down.
 pub(super) fn climb(turn: &mut Turn<'_>, leader: &LeaderKey, control: &ControlFile) -> Reason {
-    if follow::is_to_be_cloned(turn, leader) {
+    if clone::is_to_be_cloned(turn, leader) {
         return reinitialize(turn, leader);
     }
     let name = leader.name.clone();
     // Before etcd says which cluster this is, what lies here may be another's.
     let known = turn.cluster().is_some_and(|cluster| cluster.system_id().is_some());
-    if !known || !bootstrap::leader_is_primary(turn, &name) {
+    if !known || !clone::leader_is_primary(turn, &name) {
         turn.wake_in(LOOK_AGAIN, WaitingOn::Leader);
         return Reason::LeaderNotReady { leader: name };
     }
@@ -51,19 +44,19 @@ pub(super) fn climb(turn: &mut Turn<'_>, leader: &LeaderKey, control: &ControlFi
     }
     // What the leader said before this PostgreSQL went down may lack a timeline that came from it since.
     let since = turn.memory.rejoin.changed_at.unwrap_or_default();
-    let Some(branch) = told(turn, leader, since, |_, branch| branch.end.is_none()) else {
+    let Some(branch) = history::told(turn, leader, since, |_, branch| branch.end.is_none()) else {
         let silent = SILENCES_MAX <= turn.memory.rejoin.silences;
         if silent && !control.is_unfinished_copy() && control.state != ControlState::InProduction {
             return start(turn, leader, None);
         }
         turn.wake_in(LOOK_AGAIN, WaitingOn::Leader);
-        return history_untold(turn, leader);
+        return history::history_untold(turn, leader);
     };
     let source = attach::source(turn, leader, &branch);
     if control.is_unfinished_copy() {
         return finish_copy(turn, leader, source);
     }
-    let crashed = start::was_primary(control) && control.state != ControlState::ShutDown;
+    let crashed = control.is_of_primary() && control.state != ControlState::ShutDown;
     if crashed && RECOVERIES_MAX <= turn.memory.rejoin.recovery_failures {
         return clone_or_stop(turn, leader, Obstacle::Recovery);
     }
@@ -73,7 +66,11 @@ pub(super) fn climb(turn: &mut Turn<'_>, leader: &LeaderKey, control: &ControlFi
     }
     match source {
         Source::Parted(timeline, at) => mend(turn, leader, control, (timeline, at)),
-        _followed if STARTS_MAX <= turn.memory.start_failures => clone_or_stop(turn, leader, Obstacle::Start),
+        Source::Proved(_) | Source::Unproved | Source::Nobody
+            if STARTS_MAX <= turn.memory.failures.starts =>
+        {
+            clone_or_stop(turn, leader, Obstacle::Start)
+        }
         Source::Proved(target) => start(turn, leader, Some(target)),
         // It shows how far it is once it runs, and gets its source then.
         Source::Unproved | Source::Nobody => start(turn, leader, None),
@@ -83,8 +80,10 @@ pub(super) fn climb(turn: &mut Turn<'_>, leader: &LeaderKey, control: &ControlFi
 /// A base backup, or what pg_rewind left, that was never consistent. With the WAL of a leader that continues its source
 /// it becomes so; where that is not certain it may do by itself, and if it does not, nothing can be made of it.
 fn finish_copy(turn: &mut Turn<'_>, leader: &LeaderKey, source: Source) -> Reason {
+    if STARTS_MAX <= turn.memory.failures.starts {
+        return clone_or_stop(turn, leader, Obstacle::Start);
+    }
     match source {
-        _followed if STARTS_MAX <= turn.memory.start_failures => clone_or_stop(turn, leader, Obstacle::Start),
         Source::Proved(target) => start(turn, leader, Some(target)),
         Source::Unproved | Source::Parted(..) if turn.memory.rejoin.alone_in_vain => {
             clone_or_stop(turn, leader, Obstacle::Clone)
@@ -97,7 +96,7 @@ fn finish_copy(turn: &mut Turn<'_>, leader: &LeaderKey, source: Source) -> Reaso
 fn start(turn: &mut Turn<'_>, leader: &LeaderKey, follow: Option<FollowTarget>) -> Reason {
     let within = match follow {
         Some(_) => Duration::from_secs(60),
-        None => follow::CONSISTENT_WITHIN,
+        None => attach::CONSISTENT_WITHIN,
     };
     if follow.is_none() {
         attach::to_nobody(turn);
@@ -108,35 +107,8 @@ fn start(turn: &mut Turn<'_>, leader: &LeaderKey, follow: Option<FollowTarget>) 
 
 /// Throws away what lies here, as an operator asked, or the configuration allows.
 pub(super) fn reinitialize(turn: &mut Turn<'_>, leader: &LeaderKey) -> Reason {
-    let because = why_cloned_anew(turn, leader);
-    clone(turn, leader, because)
-}
-
-/// An operator asked for it, or the WAL that is needed here is gone.
-pub(super) fn why_cloned_anew(turn: &Turn<'_>, leader: &LeaderKey) -> Reason {
-    match turn.memory.reinitialize {
-        Some(_) => Reason::Reinitializing,
-        None => Reason::Recloning { leader: leader.name.clone() },
-    }
-}
-
-/// How soon to look again for the leader's history.
-pub(super) fn ask_again_in(turn: &Turn<'_>, leader: &LeaderKey) -> Duration {
-    let asked = turn.memory.rejoin.asked.as_ref().filter(|asked| asked.leader == leader.name);
-    match asked.is_none_or(|asked| turn.now < asked.since + EAGER_FOR) {
-        true => NOT_YET_READY,
-        false => SILENT,
-    }
-}
-
-/// Why the leader's history is not known: it is being asked, or does not answer.
-pub(super) fn history_untold(turn: &Turn<'_>, leader: &LeaderKey) -> Reason {
-    let told = turn.seen.leader_branch.as_ref().filter(|told| told.name == leader.name);
-    let leader = leader.name.clone();
-    match told.map(|told| &told.answer) {
-        Some(Err(why)) => Reason::HistoryUntold { leader, why: why.clone() },
-        Some(Ok(_)) | None => Reason::AskingHistory { leader },
-    }
+    let because = clone::why_cloned_anew(turn, leader);
+    clone_anew(turn, leader, because)
 }
 
 /// Histories parted: rewind if that is possible, else clone if that is allowed, else stop and say so.
@@ -164,12 +136,12 @@ fn clone_or_stop(turn: &mut Turn<'_>, leader: &LeaderKey, obstacle: Obstacle) ->
         || obstacle == Obstacle::Rewind && settings.remove_data_directory_on_rewind_failure;
     let obstacle = match may_clone {
         true if turn.memory.rejoin.clone_failures < CLONES_MAX => {
-            return clone(turn, leader, Reason::Recloning { leader: name });
+            return clone_anew(turn, leader, Reason::Recloning { leader: name });
         }
         true => Obstacle::Clone,
         false => obstacle,
     };
-    let not_before = turn.memory.retry_at.get(&JobKind::Clone).copied().unwrap_or_default();
+    let not_before = turn.memory.failures.retry_at.get(&JobKind::Clone).copied().unwrap_or_default();
     let until = (turn.now + TRY_AGAIN).max(not_before);
     turn.memory.rejoin.stuck = Some((name.clone(), obstacle, until));
     turn.wake_at(until, WaitingOn::Retry);
@@ -186,7 +158,7 @@ fn stuck(turn: &mut Turn<'_>, leader: &MemberName) -> Option<Reason> {
     turn.memory.rejoin.stuck = None;
     match obstacle {
         Obstacle::Recovery => turn.memory.rejoin.recovery_failures = RECOVERIES_MAX - 1,
-        Obstacle::Start => turn.memory.start_failures = STARTS_MAX - 1,
+        Obstacle::Start => turn.memory.failures.starts = STARTS_MAX - 1,
         Obstacle::Rewind => turn.memory.rejoin.rewind_failures = REWINDS_MAX - 1,
         Obstacle::Clone => turn.memory.rejoin.clone_failures = CLONES_MAX - 1,
         Obstacle::NoRewind => {}
@@ -194,8 +166,8 @@ fn stuck(turn: &mut Turn<'_>, leader: &MemberName) -> Option<Reason> {
     None
 }
 
-fn clone(turn: &mut Turn<'_>, leader: &LeaderKey, because: Reason) -> Reason {
-    match bootstrap::clone_source(turn, leader) {
+fn clone_anew(turn: &mut Turn<'_>, leader: &LeaderKey, because: Reason) -> Reason {
+    match clone::clone_source(turn, leader) {
         Some(from) => turn.start(Job::Clone { from }),
         None => {
             turn.wake_in(LOOK_AGAIN, WaitingOn::Leader);
@@ -213,67 +185,4 @@ fn checkpointed(turn: &Turn<'_>, leader: &MemberName) -> Option<FollowTarget> {
         Some(_) => None,
         None => turn.target(leader),
     }
-}
-
-/// The history of a leader that is primary, if it told it lately; asks otherwise.
-pub(super) fn leader_branch(turn: &mut Turn<'_>, leader: &LeaderKey) -> Option<Branch> {
-    told(turn, leader, Moment::default(), |_, branch| branch.end.is_none())
-}
-
-/// The history of a leader that may be promoted yet, once whoever follows it finds its slot there. A standby that shows
-/// less than I have may not have replayed it all: it is asked again until it shows more, or is primary.
-pub(super) fn branch_to_follow(turn: &mut Turn<'_>, leader: &LeaderKey) -> Option<Branch> {
-    let mine = turn.seen.postgres.branch()?;
-    // Who streams from another member has its slot there.
-    let needs_slot = turn.follow_target(&leader.name).is_some_and(|target| target.name == leader.name);
-    // A receiver that is refused waits before it tries again; without room for slots it is refused all the same.
-    let asked = turn.memory.rejoin.asked.as_ref().filter(|asked| asked.leader == leader.name);
-    let needs_slot = needs_slot && asked.is_none_or(|asked| turn.now < asked.since + EAGER_FOR);
-    let goes_on = |branch: &Branch| branch.end.is_none() || mine.divergence_from(branch) == Divergence::None;
-    // What it said before it was left may be of another history.
-    let since = match turn.memory.following {
-        Some(Following::Nobody { since }) => since,
-        Some(Following::Source { .. }) | None => Moment::default(),
-    };
-    told(turn, leader, since, |told, branch| (told.has_slot || !needs_slot) && goes_on(branch))
-}
-
-/// What the leader told lately, in this term, and not before `since`, if it will do; asks otherwise.
-fn told(
-    turn: &mut Turn<'_>,
-    leader: &LeaderKey,
-    since: Moment,
-    will_do: impl Fn(&LeaderBranch, &Branch) -> bool,
-) -> Option<Branch> {
-    let led_since = turn.memory.led_since.filter(|(term, _)| *term == leader.term);
-    let since = since.max(led_since.map_or(turn.now, |(_, since)| since));
-    let counts = |asked_at: Moment| turn.is_recent(asked_at) && since <= asked_at;
-    let told = turn.seen.leader_branch.as_ref();
-    let told = told.filter(|told| told.name == leader.name && counts(told.asked_at));
-    let asked = turn.memory.rejoin.asked.clone().filter(|asked| asked.leader == leader.name);
-    let begun = asked.as_ref().map_or(turn.now, |asked| asked.since);
-    let last_asked = asked.as_ref().map(|asked| asked.at);
-    let asked_within = |within: Duration| last_asked.is_some_and(|at| turn.now < at + within);
-    let answered = |at: Moment| told.is_some_and(|told| at <= told.asked_at);
-    let not_yet_ready = if turn.now < begun + EAGER_FOR { NOT_YET_READY } else { SILENT };
-    match told.map(|told| (told, &told.answer)) {
-        Some((told, Ok(branch))) if will_do(told, branch) => {
-            turn.memory.rejoin.silences = 0;
-            return Some(branch.clone());
-        }
-        // One question at a time.
-        _ if last_asked.is_some_and(|at| counts(at) && !answered(at)) => return None,
-        Some((_, Ok(_))) if asked_within(not_yet_ready) => return None,
-        Some((_, Err(_))) if asked_within(SILENT) => return None,
-        Some((_, Err(_))) => turn.memory.rejoin.silences = turn.memory.rejoin.silences.saturating_add(1),
-        Some((_, Ok(_))) | None => {}
-    }
-    if asked.is_none() {
-        turn.memory.rejoin.silences = 0;
-    }
-    if let Some(from) = turn.target(&leader.name) {
-        turn.memory.rejoin.asked = Some(Asked { leader: leader.name.clone(), since: begun, at: turn.now });
-        turn.act(Action::AskLeaderBranch { from });
-    }
-    None
 }

@@ -1,14 +1,11 @@
 //! What a tick takes over from the one before: ends of long actions, ends of the postmaster, changes of leadership.
 
-use std::time::Duration;
-
+use super::leadership::Leadership;
+use super::ledgers::Registered;
 use super::memory::Rejoin;
+use super::server::Server;
 use super::turn::Turn;
-use super::{Leadership, Registered, Server};
-use crate::model::{Action, ExitBecause, Finished, JobKind, Outcome, Process, StoreSeen};
-
-/// What an etcd that takes no writes refused is tried again after this.
-const REFUSED_AGAIN_AFTER: Duration = Duration::from_secs(1);
+use crate::model::{Finished, JobKind, Outcome, Process};
 
 impl Turn<'_> {
     /// Takes note of what ended and of what changed since the last tick, before any rule looks.
@@ -17,7 +14,7 @@ impl Turn<'_> {
         for Finished { job, outcome } in finished {
             self.remember_end(*job, outcome);
             if *outcome == Outcome::LeaseGone {
-                self.memory.lease_gone = self.memory.asked_under;
+                self.memory.lease.gone = self.memory.lease.asked_under;
             }
         }
         self.remember_process(leadership);
@@ -27,7 +24,7 @@ impl Turn<'_> {
         }
         self.remember_unlocked(leadership);
         self.remember_term(leadership);
-        self.memory.left_in_vain &= self.ends() || self.pod_end().is_some();
+        self.memory.ending.handed_over_in_vain &= self.ends() || self.pod_end().is_some();
         self.memory.too_old = false;
         if let Server::Standby(_) = server {
             self.memory.rejoin.stuck = None;
@@ -35,7 +32,7 @@ impl Turn<'_> {
         match (leadership, server) {
             (Leadership::Other(_), Server::Standby(_)) => {
                 self.memory.demoted = false;
-                self.memory.start_failures = 0;
+                self.memory.failures.starts = 0;
                 self.memory.rejoin.recovered = false;
                 self.memory.rejoin.alone_in_vain = false;
                 self.memory.rejoin.rewind_failures = 0;
@@ -43,7 +40,7 @@ impl Turn<'_> {
             }
             (Leadership::Nobody, Server::Standby(_)) if !self.memory.yields(self.now) => {
                 // It runs, and the others had their turn.
-                self.memory.start_failures = 0;
+                self.memory.failures.starts = 0;
             }
             (Leadership::Mine(_), Server::Primary(_)) if self.memory.hand_over.is_none() => {
                 self.memory.demoted = false;
@@ -57,26 +54,17 @@ impl Turn<'_> {
             self.memory.hand_over = None;
         }
         if let Leadership::Other(_) = leadership {
-            self.memory.crashes.clear();
+            self.memory.failures.crashes.clear();
             // The leader tells now.
             self.memory.status = None;
         }
-        let term = match leadership {
-            Leadership::Mine(term) | Leadership::Expiring(term) => Some(*term),
-            Leadership::Unconfirmed => self.memory.given_away,
-            Leadership::FormerSelf(_) | Leadership::Other(_) | Leadership::Nobody | Leadership::Unknown => {
-                None
-            }
-        };
-        if self.memory.given_away != term {
-            (self.memory.given_away, self.memory.reclaim) = (None, false);
-        }
-        self.memory.unconfirmed_since = match leadership {
-            Leadership::Unconfirmed => self.memory.unconfirmed_since.or(Some(self.now)),
-            _clear => None,
-        };
-        if !matches!(leadership, Leadership::Mine(_)) {
-            self.memory.slots_inherited = false;
+        let unconfirmed = *leadership == Leadership::Unconfirmed;
+        let may_lead = |term| unconfirmed || leadership.held_term() == Some(term);
+        self.memory.given_away = self.memory.given_away.take().filter(|given| may_lead(given.term));
+        self.memory.unconfirmed_since =
+            self.memory.unconfirmed_since.or(Some(self.now)).filter(|_| unconfirmed);
+        if leadership.mine().is_none() {
+            self.memory.slots.inherited = false;
         }
         if !self.seen.postgres.may_be_primary() {
             self.memory.checkpoint = None;
@@ -86,17 +74,15 @@ impl Turn<'_> {
     /// What the others said before nobody led counts no more, nor what they said before a race that was lost.
     fn remember_unlocked(&mut self, leadership: &Leadership) {
         let revision = self.cluster().map_or(0, |cluster| cluster.revision);
-        match (leadership, self.memory.unlocked_at) {
-            (Leadership::Nobody, Some(_)) => {}
-            (Leadership::Nobody, None) => {
-                (self.memory.unlocked_since, self.memory.unlocked_at) = (Some(self.now), Some(revision));
-            }
-            (_anybody, _) => {
-                (self.memory.unlocked_at, self.memory.asked_in_vain) = (None, None);
-                self.memory.incoming = None;
-                self.memory.unlocked_since =
-                    self.memory.unlocked_since.filter(|_| self.memory.hand_over.is_some());
-            }
+        if *leadership != Leadership::Nobody {
+            self.memory.leaderless = None;
+            self.memory.answers_since = self.memory.answers_since.filter(|_| self.memory.hand_over.is_some());
+            return;
+        }
+        let leaderless = self.memory.leaderless.get_or_insert_default();
+        if leaderless.revision.is_none() {
+            leaderless.revision = Some(revision);
+            self.memory.answers_since = Some(self.now);
         }
     }
 
@@ -138,83 +124,6 @@ impl Turn<'_> {
         self.seen.job.as_ref().is_some_and(|running| running.job.kind() == job)
     }
 
-    fn remember_end(&mut self, job: JobKind, outcome: &Outcome) {
-        let failed = match outcome {
-            Outcome::Failed(why) | Outcome::Unknown(why) | Outcome::Refused(why) => Some(why),
-            Outcome::Done | Outcome::Lost | Outcome::LeaseGone | Outcome::Cancelled => None,
-        };
-        if let Some(why) = failed {
-            self.memory.last_failure = Some(format!("{job}: {why}"));
-        }
-        let done = *outcome == Outcome::Done;
-        let refused = matches!(outcome, Outcome::Refused(_));
-        match job {
-            JobKind::TakeLeadership | JobKind::Promote if refused => self.retry_in(job, REFUSED_AGAIN_AFTER),
-            JobKind::StartStandby | JobKind::Promote if failed.is_some() => {
-                self.memory.start_failures += 1;
-                self.retry_in(job, Duration::from_millis(500) * self.memory.start_failures.min(20));
-            }
-            JobKind::Clone if failed.is_some() => {
-                self.memory.rejoin.clone_failures += 1;
-                self.retry_in(job, Duration::from_secs(5) * self.memory.rejoin.clone_failures.min(12));
-            }
-            JobKind::Clone if done => {
-                self.memory.reinitialize = None;
-                self.memory.rejoin = Rejoin::default();
-            }
-            JobKind::Rewind if failed.is_some() => {
-                self.memory.rejoin.rewind_failures += 1;
-                self.retry_in(job, Duration::from_secs(5));
-            }
-            JobKind::CrashRecovery if failed.is_some() => {
-                self.memory.rejoin.recovery_failures += 1;
-                self.retry_in(job, Duration::from_secs(5));
-            }
-            JobKind::CrashRecovery if done => {
-                self.memory.rejoin.recovered = true;
-                self.memory.rejoin.recovery_failures = 0;
-            }
-            // What was seen of the store was of another cluster, if there was one.
-            JobKind::Bootstrap if done => self.memory.store = StoreSeen::default(),
-            JobKind::Bootstrap => {
-                if let Some(why) = failed {
-                    self.act(Action::Exit(ExitBecause::BootstrapFailed { why: why.clone() }));
-                }
-            }
-            JobKind::CheckpointAfterPromotion => {
-                self.memory.checkpoint = done.then_some(true);
-                if !done {
-                    self.retry_in(job, Duration::from_secs(1));
-                }
-            }
-            JobKind::TakeLeadership if *outcome == Outcome::Lost => self.memory.unlocked_at = None,
-            JobKind::HandOver | JobKind::ReleaseLeadership if refused => {
-                // Nothing was done, and nothing is on its way: the key is mine as before.
-                self.memory.given_away = None;
-                self.retry_in(job, REFUSED_AGAIN_AFTER);
-            }
-            JobKind::HandOver | JobKind::ReleaseLeadership => self.memory.reclaim = !done,
-            JobKind::ReclaimLeadership => {
-                self.memory.reclaim = !done;
-                if failed.is_some() {
-                    self.retry_in(job, Duration::from_millis(200));
-                }
-            }
-            JobKind::TakeLeadership
-            | JobKind::StartStandby
-            | JobKind::Promote
-            | JobKind::Clone
-            | JobKind::Rewind
-            | JobKind::CrashRecovery
-            | JobKind::Stop
-            | JobKind::Checkpoint => {}
-        }
-    }
-
-    fn retry_in(&mut self, job: JobKind, span: Duration) {
-        self.memory.retry_at.insert(job, self.now + span);
-    }
-
     /// Notices an unexpected end of the postmaster while I led.
     fn remember_process(&mut self, leadership: &Leadership) {
         if !matches!(self.seen.postgres.process, Process::Down { .. }) || !self.seen.finished.is_empty() {
@@ -229,7 +138,7 @@ impl Turn<'_> {
                     || self.memory.restart.is_some()
                     || self.ends();
                 if let (Leadership::Mine(_), false) = (leadership, planned) {
-                    self.memory.crashes.push(self.now);
+                    self.memory.failures.crashes.push(self.now);
                 }
                 self.memory.last_pid = None;
                 self.memory.rejoin.recovered = false;

@@ -3,10 +3,11 @@
 
 use std::time::Duration;
 
-use super::rejoin::CLONES_MAX;
 use super::turn::Turn;
 use crate::model::{LeaderKey, Lsn, Reason, Standby};
 
+/// Clones are tried this often in a row.
+pub(super) const CLONES_MAX: u32 = 10;
 /// `restore_command` may take so long for a segment; without one, nobody is waited for.
 const ARCHIVE_WITHIN: Duration = Duration::from_secs(30);
 

@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
+use super::leadership::Leadership;
 use super::memory::Restart;
 use super::turn::Turn;
-use super::{Leadership, follow, sync};
+use super::{stop, sync};
 use crate::model::{
     Action, Ask, DataDirectory, Job, JobKind, Outcome, Process, Reason, Reply, Request, RequestId,
-    RestartFilter, SqlFacts, StopMode, WaitingOn,
+    RestartFilter, SqlFacts, WaitingOn,
 };
 
 /// A primary's clean stop in a restart may take this long before it is cut short.
@@ -69,7 +70,7 @@ fn reinitialize(turn: &mut Turn<'_>, leadership: &Leadership, force: bool, from_
                 turn.act(Action::CancelJob);
             }
             turn.memory.reinitialize = Some(from_leader);
-            turn.memory.retry_at.clear();
+            turn.memory.failures.retry_at.clear();
             Reply::Done("reinitialize started".to_owned())
         }
         (Leadership::Nobody | Leadership::FormerSelf(_) | Leadership::Unknown, _) => {
@@ -135,8 +136,8 @@ fn run_schedule(turn: &mut Turn<'_>) {
     let in_time = Duration::from_millis(left_ms.unsigned_abs()) <= turn.seen.settings.loop_wait.mul_f64(1.5);
     match may_restart(turn, &filter) {
         None if in_time => begin(turn, None, filter),
-        None => turn.memory.last_failure = Some("scheduled restart: its time had passed".to_owned()),
-        Some(why) => turn.memory.last_failure = Some(format!("scheduled restart: {why}")),
+        None => turn.memory.failures.last = Some("scheduled restart: its time had passed".to_owned()),
+        Some(why) => turn.memory.failures.last = Some(format!("scheduled restart: {why}")),
     }
 }
 
@@ -173,8 +174,10 @@ pub(super) fn go_on(turn: &mut Turn<'_>) {
         return;
     }
     turn.memory.restart = Some(Restart { stopped: true, ..restart });
-    let within = if primary { PRIMARY_STOP_WITHIN } else { follow::STANDBY_STOP_WITHIN };
-    turn.act(Action::Start(Job::Stop { mode: StopMode::Fast, within }));
+    match primary {
+        true => stop::cleanly_within(turn, PRIMARY_STOP_WITHIN),
+        false => stop::cleanly(turn),
+    }
 }
 
 /// Answers a restart when its new postmaster serves in its role again, or when it takes too long.

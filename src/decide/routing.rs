@@ -2,8 +2,9 @@
 //! the leader's label follows a Postgres that was seen to accept writes in the term I lead in, and goes before that
 //! Postgres is stopped.
 
+use super::leadership::Leadership;
+use super::server::Server;
 use super::turn::Turn;
-use super::{Leadership, Server};
 use crate::model::{Action, Job, JobKind, PodRole, PrimaryRoute};
 
 /// `None`: nothing is known that speaks against what the pod says.

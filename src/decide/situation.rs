@@ -1,193 +1,198 @@
-//! Naming the situation: who leads, what my Postgres is, and so which rule applies.
+//! Naming the situation: who leads, what my Postgres is, what is under way, and so which rule applies.
 
-use serde::{Deserialize, Serialize};
-
+use super::leadership::Leadership;
+use super::server::Server;
+use super::shutdown;
+use super::turn::Turn;
 use crate::model::{
-    ControlFile, DataDirectory, Death, LeaderKey, Leading, LeaseTiming, Moment, Observation, PostgresFacts,
-    Process, SqlFacts, Term,
+    ControlFile, Death, JobKind, LeaderKey, PodEnd, PostgresFacts, Reason, Running, SqlFacts, StoreChange,
+    Term,
 };
 
-/// Who leads, as far as I can know.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Leadership {
-    /// My lease holds the leader key, with time to spare.
-    Mine(Term),
-    /// It does as far as I know, but renewals have failed for so long that a primary must stop.
-    Expiring(Term),
-    /// The view shows the key under my lease; the renewal that confirms it is on its way.
-    Unconfirmed,
-    /// My name under a lease that is not mine: my former self.
-    FormerSelf(LeaderKey),
-    /// Another member.
-    Other(LeaderKey),
-    /// Nobody.
-    Nobody,
-    /// etcd has not been read yet.
-    Unknown,
+/// What a tick is judged by, besides what was seen and is remembered.
+pub(super) struct Findings<'a> {
+    pub(super) leadership: Leadership,
+    pub(super) server: Server<'a>,
+    /// etcd's store contradicts what was seen of it, and nobody has recorded that yet.
+    pub(super) store_change: Option<StoreChange>,
+    /// In pause, and nothing is under way that an operator asked for.
+    pub(super) paused: bool,
 }
 
-impl Leadership {
-    /// Combines my lease with the view by revision: a view that is older than my term says nothing about it.
-    pub fn of(seen: &Observation, now: Moment) -> Leadership {
-        let view = seen.view.as_ref().map(|view| &view.cluster);
-        let by_lease = match seen.lease.leading {
-            Leading::Yes(term) => Some(term),
-            Leading::No | Leading::Unknown => None,
-        };
-        let Some(term) = by_lease else {
-            return match view {
-                None => Leadership::Unknown,
-                Some(cluster) => Leadership::by_key(seen, cluster.leader.as_ref()),
-            };
-        };
-        let newer = view.filter(|cluster| term.0 <= cluster.revision);
-        match newer.map(|cluster| cluster.leader.as_ref()) {
-            Some(Some(key)) if key.lease == seen.lease.lease => Leadership::held(seen, key.term, now),
-            Some(key) => Leadership::by_key(seen, key),
-            None => Leadership::held(seen, term, now),
-        }
-    }
-
-    fn by_key(seen: &Observation, key: Option<&LeaderKey>) -> Leadership {
-        match key {
-            None => Leadership::Nobody,
-            Some(key) if key.lease.is_some_and(|lease| seen.lease.owns(lease)) => Leadership::Unconfirmed,
-            Some(key) if key.name == seen.me.name => Leadership::FormerSelf(key.clone()),
-            Some(key) => Leadership::Other(key.clone()),
-        }
-    }
-
-    fn held(seen: &Observation, term: Term, now: Moment) -> Leadership {
-        let timing = LeaseTiming { ttl: seen.lease.ttl };
-        match seen.lease.deadline {
-            Some(deadline) if now < timing.stop_at(deadline) => Leadership::Mine(term),
-            Some(_) | None => Leadership::Expiring(term),
-        }
-    }
-}
-
-/// What my Postgres is.
+/// The rule that applies, with what it needs. One per line of the table an operator can read; the arm of the table
+/// that names it explains it.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Server<'a> {
-    /// Not looked at yet.
-    Unknown,
-    /// No data.
-    Empty,
-    /// An interrupted bootstrap, clone or rewind.
-    HalfMade,
-    /// The data directory cannot be read.
-    Inaccessible(&'a str),
-    /// The data directory is of another cluster.
-    Foreign(&'a ControlFile),
-    /// Down.
-    Down(&'a ControlFile),
-    /// A postmaster runs and has not answered yet, or does not answer now.
-    Silent,
-    /// It accepts writes.
-    Primary(&'a SqlFacts),
-    /// It replays.
-    Standby(&'a SqlFacts),
-}
-
-impl<'a> Server<'a> {
-    /// Reads the facts; `system_id` is the cluster's, once known.
-    pub fn of(postgres: &'a PostgresFacts, system_id: Option<u64>) -> Server<'a> {
-        let runs = matches!(postgres.process, Process::Up { .. });
-        let control = match &postgres.data {
-            // A directory that cannot be read, or looks empty, says nothing about a postmaster that runs.
-            DataDirectory::Empty | DataDirectory::HalfMade { .. } | DataDirectory::Inaccessible { .. }
-                if runs =>
-            {
-                return Server::running(postgres);
-            }
-            DataDirectory::Unknown => return Server::Unknown,
-            DataDirectory::Empty => return Server::Empty,
-            DataDirectory::HalfMade { .. } => return Server::HalfMade,
-            DataDirectory::Inaccessible { error } => return Server::Inaccessible(error),
-            DataDirectory::Ready(control) => control,
-        };
-        if system_id.is_some_and(|cluster| cluster != control.system_id) {
-            return Server::Foreign(control);
-        }
-        if runs { Server::running(postgres) } else { Server::Down(control) }
-    }
-
-    fn running(postgres: &'a PostgresFacts) -> Server<'a> {
-        match postgres.answering() {
-            None => Server::Silent,
-            Some(sql) if sql.is_primary() => Server::Primary(sql),
-            Some(sql) => Server::Standby(sql),
-        }
-    }
-}
-
-/// The rule that applies. One per line of the table an operator can read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[expect(missing_docs, reason = "each is explained by the arm of the table that names it")]
-pub enum Situation {
+pub(super) enum Situation<'a> {
     NotLookedYet,
-    ForeignData,
     ExpiringPrimary,
+    DeposedPrimary { by: DeposedBy<'a> },
+    StoreWentBack { change: &'a StoreChange },
+    DeadPrimary { death: &'a Death, term: Option<Term> },
+    JobUnderVanishedKey { running: &'a Running, sql: Option<&'a SqlFacts> },
+    CheckpointUnderLeader { running: &'a Running, term: Term, sql: &'a SqlFacts },
+    JobRuns { running: &'a Running },
+    OverdueShutdown,
+    GivingAway { term: Term },
+    WatchdogFailed { term: Term },
+    ShuttingDown,
+    PodEnds { term: Term, end: PodEnd },
+    ForeignData { control: &'a ControlFile },
     ExpiringOther,
-    DeposedPrimary,
-    DeadPrimary,
-    KeyVanishedUnderPrimary,
+    KeyVanishedUnderPrimary { sql: Option<&'a SqlFacts> },
     Confirming,
-    FormerSelfLeads,
-    LeaderWithoutData,
-    LeaderDown,
-    LeaderSilent,
-    LeaderStandby,
-    LeaderPrimary,
-    NoDataUnderLeader,
+    FormerSelfLeads { key: &'a LeaderKey },
+    LeaderWithoutData { term: Term },
+    LeaderDown { term: Term, control: &'a ControlFile },
+    LeaderSilent { term: Term },
+    LeaderStandby { term: Term, sql: &'a SqlFacts },
+    LeaderPrimary { term: Term, sql: &'a SqlFacts },
+    NoDataUnderLeader { leader: &'a LeaderKey },
     NoDataNoLeader,
-    DataUnreadable,
-    DownUnderLeader,
-    DownNoLeader,
-    SilentFollower,
-    StandbyUnderLeader,
-    StandbyNoLeader,
-    PausedLeaderNotPrimary,
+    DataUnreadable { error: &'a str, leader: Option<&'a LeaderKey> },
+    DownUnderLeader { leader: &'a LeaderKey, control: &'a ControlFile },
+    DownNoLeader { control: &'a ControlFile },
+    SilentFollower { leader: Option<&'a LeaderKey> },
+    StandbyUnderLeader { leader: &'a LeaderKey, sql: &'a SqlFacts },
+    StandbyNoLeader { sql: &'a SqlFacts },
+    PausedLeaderNotPrimary { term: Term },
     PausedIdle,
 }
 
-impl Situation {
-    /// Names the situation; every combination has a name.
-    pub fn of(
-        leadership: &Leadership,
-        server: &Server<'_>,
-        postgres: &PostgresFacts,
-        paused: bool,
-    ) -> Situation {
+/// Why a Postgres that may be primary must not be.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum DeposedBy<'a> {
+    /// Another member leads.
+    Leader(&'a LeaderKey),
+    /// The leader key is on a lease of a former supervisor of mine.
+    FormerSelf,
+    /// It is being promoted, and nobody leads.
+    Nobody,
+}
+
+impl DeposedBy<'_> {
+    pub(super) fn reason(self) -> Reason {
+        match self {
+            DeposedBy::Leader(leader) => Reason::Deposed { leader: leader.name.clone() },
+            DeposedBy::FormerSelf => Reason::NotMyLease,
+            DeposedBy::Nobody => Reason::LeaseExpiring,
+        }
+    }
+}
+
+impl<'a> Situation<'a> {
+    /// Names the situation, the most urgent first; every combination has a name.
+    pub(super) fn of(turn: &Turn<'a>, found: &'a Findings<'a>) -> Situation<'a> {
+        let by_role = Situation::by_role(&turn.seen.postgres, found);
+        if by_role.must_stop() {
+            return by_role;
+        }
+        if let Some(change) = &found.store_change {
+            return Situation::StoreWentBack { change };
+        }
+        if let Situation::DeadPrimary { .. } = by_role {
+            return by_role;
+        }
+        by_role.unless_under_way(turn, found)
+    }
+
+    /// The situation of a leader whose Postgres is dead and goes on all the same: its death is left out.
+    pub(super) fn despite_death(turn: &Turn<'a>, found: &'a Findings<'a>, term: Term) -> Situation<'a> {
+        Situation::mine(term, &found.server, found.paused).unless_under_way(turn, found)
+    }
+
+    /// No long action may delay it.
+    fn must_stop(&self) -> bool {
+        matches!(self, Situation::ExpiringPrimary | Situation::DeposedPrimary { .. })
+    }
+
+    /// Neither must PostgreSQL stop now, nor is a long action under way.
+    pub(super) fn is_free(&self) -> bool {
+        let job = matches!(
+            self,
+            Situation::JobUnderVanishedKey { .. }
+                | Situation::CheckpointUnderLeader { .. }
+                | Situation::JobRuns { .. }
+        );
+        let urgent = matches!(self, Situation::StoreWentBack { .. } | Situation::DeadPrimary { .. });
+        !job && !urgent && !self.must_stop()
+    }
+
+    /// A long action, or an end that was begun, comes before the role.
+    fn unless_under_way(self, turn: &Turn<'a>, found: &'a Findings<'a>) -> Situation<'a> {
+        let job = turn.seen.job.as_ref().map(|running| Situation::during(running, found, &self));
+        job.or_else(|| Situation::ending(turn, found)).unwrap_or(self)
+    }
+
+    fn during(running: &'a Running, found: &'a Findings<'a>, by_role: &Situation<'a>) -> Situation<'a> {
+        if let Situation::KeyVanishedUnderPrimary { sql } = *by_role {
+            return Situation::JobUnderVanishedKey { running, sql };
+        }
+        match (running.job.kind(), &found.leadership, &found.server) {
+            (JobKind::Checkpoint, Leadership::Mine(term), Server::Primary(sql)) => {
+                Situation::CheckpointUnderLeader { running, term: *term, sql }
+            }
+            (_, _, _) => Situation::JobRuns { running },
+        }
+    }
+
+    /// The end of the supervisor, of its pod, or of its leadership has begun.
+    fn ending(turn: &Turn<'a>, found: &'a Findings<'a>) -> Option<Situation<'a>> {
+        if shutdown::is_overdue(turn) {
+            return Some(Situation::OverdueShutdown);
+        }
+        let leads = found.leadership.mine();
+        let term =
+            leads.filter(|term| turn.memory.given_away.as_ref().is_some_and(|given| given.term == *term));
+        if let Some(term) = term {
+            return Some(Situation::GivingAway { term });
+        }
+        let watched = !turn.seen.watchdog_failed || turn.memory.hand_over.is_some();
+        if let Some(term) = leads.filter(|_| !watched) {
+            return Some(Situation::WatchdogFailed { term });
+        }
+        if turn.ends() {
+            return Some(Situation::ShuttingDown);
+        }
+        let end = turn.pod_end().filter(|_| turn.writes_refused().is_none())?;
+        leads.map(|term| Situation::PodEnds { term, end })
+    }
+
+    /// By who leads and what my Postgres is alone.
+    fn by_role(postgres: &'a PostgresFacts, found: &'a Findings<'a>) -> Situation<'a> {
+        let (server, paused) = (&found.server, found.paused);
         if matches!(server, Server::Unknown) {
             return Situation::NotLookedYet;
         }
         let dead = postgres.may_be_primary() && !paused && !matches!(server, Server::Foreign(_));
         let death = postgres.liveness.death().filter(|_| dead);
-        match leadership {
+        match &found.leadership {
             Leadership::Unknown => Situation::NotLookedYet,
-            Leadership::Mine(_) if death.is_some() => Situation::DeadPrimary,
-            Leadership::Nobody if death.is_some_and(Death::may_be_mended_by_a_restart) => {
-                Situation::DeadPrimary
-            }
-            Leadership::Mine(_) => Situation::mine(server, paused),
+            Leadership::Mine(term) => match death {
+                Some(death) => Situation::DeadPrimary { death, term: Some(*term) },
+                None => Situation::mine(*term, server, paused),
+            },
             Leadership::Unconfirmed => Situation::Confirming,
             Leadership::Expiring(_) if postgres.may_be_primary() => Situation::ExpiringPrimary,
             Leadership::Expiring(_) => Situation::ExpiringOther,
-            Leadership::FormerSelf(_) => Situation::former_self(server, postgres),
-            Leadership::Other(_) if postgres.may_be_primary() => Situation::DeposedPrimary,
-            Leadership::Other(_) => Situation::under_leader(server, paused),
-            Leadership::Nobody => Situation::nobody(server, postgres, paused),
+            Leadership::FormerSelf(key) => Situation::former_self(key, server, postgres),
+            Leadership::Other(leader) if postgres.may_be_primary() => {
+                Situation::DeposedPrimary { by: DeposedBy::Leader(leader) }
+            }
+            Leadership::Other(leader) => Situation::under_leader(leader, server, paused),
+            Leadership::Nobody => match death.filter(|death| death.may_be_mended_by_a_restart()) {
+                Some(death) => Situation::DeadPrimary { death, term: None },
+                None => Situation::nobody(server, postgres, paused),
+            },
         }
     }
 
     /// I lead; what its proofs say of my Postgres is left out.
-    pub(super) fn mine(server: &Server<'_>, paused: bool) -> Situation {
+    fn mine(term: Term, server: &'a Server<'a>, paused: bool) -> Situation<'a> {
         match server {
             Server::Unknown => Situation::NotLookedYet,
-            Server::Foreign(_) => Situation::ForeignData,
-            Server::Primary(_) => Situation::LeaderPrimary,
-            Server::Silent => Situation::LeaderSilent,
+            Server::Foreign(control) => Situation::ForeignData { control },
+            Server::Primary(sql) => Situation::LeaderPrimary { term, sql },
+            Server::Silent => Situation::LeaderSilent { term },
             Server::Standby(_)
             | Server::Down(_)
             | Server::Empty
@@ -195,50 +200,63 @@ impl Situation {
             | Server::Inaccessible(_)
                 if paused =>
             {
-                Situation::PausedLeaderNotPrimary
+                Situation::PausedLeaderNotPrimary { term }
             }
-            Server::Standby(_) => Situation::LeaderStandby,
-            Server::Down(_) => Situation::LeaderDown,
-            Server::Empty | Server::HalfMade | Server::Inaccessible(_) => Situation::LeaderWithoutData,
+            Server::Standby(sql) => Situation::LeaderStandby { term, sql },
+            Server::Down(control) => Situation::LeaderDown { term, control },
+            Server::Empty | Server::HalfMade | Server::Inaccessible(_) => {
+                Situation::LeaderWithoutData { term }
+            }
         }
     }
 
-    fn former_self(server: &Server<'_>, postgres: &PostgresFacts) -> Situation {
+    fn former_self(key: &'a LeaderKey, server: &'a Server<'a>, postgres: &PostgresFacts) -> Situation<'a> {
         match server {
-            Server::Foreign(_) => Situation::ForeignData,
-            _other if postgres.may_be_primary() => Situation::DeposedPrimary,
-            _other => Situation::FormerSelfLeads,
+            Server::Foreign(control) => Situation::ForeignData { control },
+            Server::Unknown
+            | Server::Empty
+            | Server::HalfMade
+            | Server::Inaccessible(_)
+            | Server::Down(_)
+            | Server::Silent
+            | Server::Primary(_)
+            | Server::Standby(_) => match postgres.may_be_primary() {
+                true => Situation::DeposedPrimary { by: DeposedBy::FormerSelf },
+                false => Situation::FormerSelfLeads { key },
+            },
         }
     }
 
-    fn under_leader(server: &Server<'_>, paused: bool) -> Situation {
+    fn under_leader(leader: &'a LeaderKey, server: &'a Server<'a>, paused: bool) -> Situation<'a> {
         match server {
             Server::Unknown => Situation::NotLookedYet,
-            Server::Foreign(_) => Situation::ForeignData,
-            Server::Inaccessible(_) => Situation::DataUnreadable,
-            Server::Primary(_) => Situation::DeposedPrimary,
-            Server::Silent => Situation::SilentFollower,
-            Server::Standby(_) => Situation::StandbyUnderLeader,
+            Server::Foreign(control) => Situation::ForeignData { control },
+            Server::Inaccessible(error) => Situation::DataUnreadable { error, leader: Some(leader) },
+            Server::Primary(_) => Situation::DeposedPrimary { by: DeposedBy::Leader(leader) },
+            Server::Silent => Situation::SilentFollower { leader: Some(leader) },
+            Server::Standby(sql) => Situation::StandbyUnderLeader { leader, sql },
             Server::Empty | Server::HalfMade | Server::Down(_) if paused => Situation::PausedIdle,
-            Server::Empty | Server::HalfMade => Situation::NoDataUnderLeader,
-            Server::Down(_) => Situation::DownUnderLeader,
+            Server::Empty | Server::HalfMade => Situation::NoDataUnderLeader { leader },
+            Server::Down(control) => Situation::DownUnderLeader { leader, control },
         }
     }
 
-    fn nobody(server: &Server<'_>, postgres: &PostgresFacts, paused: bool) -> Situation {
+    fn nobody(server: &'a Server<'a>, postgres: &PostgresFacts, paused: bool) -> Situation<'a> {
         match server {
             Server::Unknown => Situation::NotLookedYet,
-            Server::Foreign(_) => Situation::ForeignData,
-            Server::Inaccessible(_) => Situation::DataUnreadable,
-            Server::Primary(_) => Situation::KeyVanishedUnderPrimary,
-            Server::Silent if postgres.may_be_primary() => Situation::KeyVanishedUnderPrimary,
-            Server::Silent => Situation::SilentFollower,
+            Server::Foreign(control) => Situation::ForeignData { control },
+            Server::Inaccessible(error) => Situation::DataUnreadable { error, leader: None },
+            Server::Primary(sql) => Situation::KeyVanishedUnderPrimary { sql: Some(sql) },
+            Server::Silent if postgres.may_be_primary() => Situation::KeyVanishedUnderPrimary { sql: None },
+            Server::Silent => Situation::SilentFollower { leader: None },
             // Being promoted, and nobody leads: it may turn primary at any moment.
-            Server::Standby(_) if postgres.may_be_primary() => Situation::DeposedPrimary,
-            Server::Standby(_) => Situation::StandbyNoLeader,
+            Server::Standby(_) if postgres.may_be_primary() => {
+                Situation::DeposedPrimary { by: DeposedBy::Nobody }
+            }
+            Server::Standby(sql) => Situation::StandbyNoLeader { sql },
             Server::Empty | Server::HalfMade | Server::Down(_) if paused => Situation::PausedIdle,
             Server::Empty | Server::HalfMade => Situation::NoDataNoLeader,
-            Server::Down(_) => Situation::DownNoLeader,
+            Server::Down(control) => Situation::DownNoLeader { control },
         }
     }
 }

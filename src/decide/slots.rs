@@ -19,17 +19,17 @@ pub(super) fn on_leader(turn: &mut Turn<'_>, sql: &SqlFacts) {
     let me = turn.seen.me.name.clone();
     let wanted = streaming_from_me(turn);
     let inherited = turn.cluster().and_then(|cluster| cluster.status.as_ref()?.retain_slots.clone());
-    for slot in inherited.filter(|_| !turn.memory.slots_inherited).unwrap_or_default() {
+    for slot in inherited.filter(|_| !turn.memory.slots.inherited).unwrap_or_default() {
         if slot != slot_name(&me) {
-            turn.memory.slots_wanted.entry(slot).or_insert(turn.now);
+            turn.memory.slots.wanted.entry(slot).or_insert(turn.now);
         }
     }
-    turn.memory.slots_inherited = true;
+    turn.memory.slots.inherited = true;
     for slot in &wanted {
-        turn.memory.slots_wanted.insert(slot.clone(), turn.now);
+        turn.memory.slots.wanted.insert(slot.clone(), turn.now);
     }
     let horizon = turn.now - turn.seen.settings.member_slots_ttl;
-    let known = &turn.memory.slots_wanted;
+    let known = &turn.memory.slots.wanted;
     let keep: Vec<String> =
         known.iter().filter(|(_, last)| horizon <= **last).map(|(slot, _)| slot.clone()).collect();
     // Nothing can be streamed through a lost one, also not by the clone that its member makes for lack of WAL.
@@ -42,7 +42,7 @@ pub(super) fn on_leader(turn: &mut Turn<'_>, sql: &SqlFacts) {
         expired.iter().filter(|slot| is_idle(sql, slot)).cloned().chain(lost).collect();
     let asked = known.keys().cloned().collect();
     drop.extend(unused(turn, sql, &asked, turn.seen.settings.member_slots_ttl));
-    turn.memory.slots_wanted.retain(|slot, _| !expired.contains(slot) || sql.slots.contains_key(slot));
+    turn.memory.slots.wanted.retain(|slot, _| !expired.contains(slot) || sql.slots.contains_key(slot));
     set(turn, create, drop);
 }
 
@@ -99,7 +99,7 @@ fn unused(turn: &mut Turn<'_>, sql: &SqlFacts, asked: &BTreeSet<String>, patienc
         !facts.active && !by_postgres(facts) && !asked.contains(name) && !settings.slots.keep(name, facts)
     };
     let nobodys = sql.slots.iter().filter(|(name, facts)| !settings.pause && is_nobodys(name, facts));
-    let since = |name: &String| turn.memory.slots_idle.get(name).copied().unwrap_or(turn.now);
+    let since = |name: &String| turn.memory.slots.idle.get(name).copied().unwrap_or(turn.now);
     let idle: BTreeMap<String, Moment> = nobodys.map(|(name, _)| (name.clone(), since(name))).collect();
     let next = idle.values().map(|since| *since + patience).filter(|at| turn.now < *at).min();
     if let Some(at) = next {
@@ -107,7 +107,7 @@ fn unused(turn: &mut Turn<'_>, sql: &SqlFacts, asked: &BTreeSet<String>, patienc
     }
     let due = idle.iter().filter(|(_, since)| **since + patience <= turn.now);
     let due = due.map(|(name, _)| name.clone()).collect();
-    turn.memory.slots_idle = idle;
+    turn.memory.slots.idle = idle;
     due
 }
 
@@ -123,7 +123,7 @@ fn set(turn: &mut Turn<'_>, create: Vec<String>, drop: Vec<String>) {
     if (create.is_empty() && drop.is_empty()) || turn.seen.settings.pause {
         return;
     }
-    match &turn.memory.slots_set {
+    match &turn.memory.slots.asked {
         Some((created, dropped, at))
             if *created == create && *dropped == drop && turn.now < *at + AGAIN_AFTER =>
         {
@@ -131,7 +131,7 @@ fn set(turn: &mut Turn<'_>, create: Vec<String>, drop: Vec<String>) {
             turn.wake_at(again_at, WaitingOn::Retry);
         }
         Some(_) | None => {
-            turn.memory.slots_set = Some((create.clone(), drop.clone(), turn.now));
+            turn.memory.slots.asked = Some((create.clone(), drop.clone(), turn.now));
             turn.act(Action::SetSlots { create, drop });
         }
     }

@@ -4,10 +4,9 @@ use std::time::Duration;
 
 use super::race::Candidates;
 use super::turn::Turn;
-use super::{attach, demote, handover, liveness, race, slots, store, sync};
+use super::{attach, bootstrap, demote, handover, liveness, race, slots, stop, store, sync};
 use crate::model::{
-    Action, ClusterView, ControlFile, ControlState, FailoverRequest, Job, JobKind, Moment, Process, Reason,
-    SqlFacts, StopMode, SyncReason, Term, Timeline, Unfit, WaitingOn,
+    ControlFile, Job, JobKind, Reason, SqlFacts, SyncReason, Term, Timeline, Unfit, WaitingOn,
 };
 
 /// More unexpected ends of the postmaster than this within [`CRASH_WINDOW`], and another member is to lead.
@@ -31,13 +30,13 @@ pub(super) fn lead(turn: &mut Turn<'_>, term: Term, control: &ControlFile) -> Re
     if let Some(reason) = liveness::give_away(turn, term) {
         return reason;
     }
-    let planned = turn.memory.restart.is_some() && turn.memory.start_failures < FAILURES_MAX;
+    let planned = turn.memory.restart.is_some() && turn.memory.failures.starts < FAILURES_MAX;
     let because = match (planned, hopeless(turn)) {
         (true, _) => None,
         (false, true) => Some(Reason::CrashBudgetSpent),
         // Nothing acknowledged is lost with a member that the key vouches for, and it is back sooner.
         (false, false) => {
-            let crashed = !turn.memory.crashes.is_empty() && turn.sync_record().is_some();
+            let crashed = !turn.memory.failures.crashes.is_empty() && turn.sync_record().is_some();
             crashed.then_some(Reason::Sync(SyncReason::CrashedWithSuccessor))
         }
     };
@@ -61,9 +60,9 @@ pub(super) fn promote(turn: &mut Turn<'_>, term: Term, sql: &SqlFacts) -> Reason
         return reason;
     }
     if let Some(because) = turn.memory.condemned.clone() {
-        return demote::release(turn, term, because);
+        return demote::release(turn, term, Reason::Unfit(because));
     }
-    if FAILURES_MAX <= turn.memory.start_failures {
+    if FAILURES_MAX <= turn.memory.failures.starts {
         // Where nobody else can lead, going on is all there is: the key would come back here for ever.
         match race::candidates(turn) {
             Candidates::Asking => return Reason::AskingMembers,
@@ -71,7 +70,7 @@ pub(super) fn promote(turn: &mut Turn<'_>, term: Term, sql: &SqlFacts) -> Reason
             Candidates::None => {}
         }
     }
-    if turn.memory.retry_at.get(&JobKind::Promote).is_none_or(|at| *at <= turn.now) {
+    if turn.memory.failures.retry_at.get(&JobKind::Promote).is_none_or(|at| *at <= turn.now) {
         slots::while_promoting(turn);
     }
     if let Some(reason) = sync::prepare_promotion(turn, term, sql) {
@@ -129,8 +128,8 @@ pub(super) fn silent(turn: &mut Turn<'_>, term: Term) -> Reason {
     if let Some(because) = because.filter(|_| never_answered)
         && race::candidates(turn) == Candidates::Some
     {
-        turn.memory.start_failures = FAILURES_MAX;
-        turn.act(Action::Start(Job::Stop { mode: StopMode::Immediate, within: Duration::from_secs(5) }));
+        turn.memory.failures.starts = FAILURES_MAX;
+        stop::immediately(turn);
         return because;
     }
     turn.wake_at(give_up_at.max(turn.now + Duration::from_secs(1)), WaitingOn::Postgres);
@@ -142,8 +141,8 @@ pub(super) fn silent(turn: &mut Turn<'_>, term: Term) -> Reason {
 /// knows no cluster a standby serves readers and shows how far it is, but for a copy that was never consistent: more
 /// WAL may lie in its archive than it was restored for.
 pub(super) fn without_leader(turn: &mut Turn<'_>, control: &ControlFile) -> Reason {
-    if turn.cluster().is_some_and(|cluster| !may_rebuild(turn, cluster)) {
-        if was_primary(control) {
+    if turn.cluster().is_some_and(|cluster| !bootstrap::may_rebuild(turn, cluster)) {
+        if control.is_of_primary() {
             turn.memory.rebuilds = true;
         } else if control.is_unfinished_copy() {
             return Reason::ReplicaMustNotRebuild { me: turn.seen.me.name.clone() };
@@ -151,33 +150,6 @@ pub(super) fn without_leader(turn: &mut Turn<'_>, control: &ControlFile) -> Reas
     }
     start(turn, control);
     Reason::StartingToCompete
-}
-
-/// etcd knows the cluster; or it does not, and a primary was here, or an operator says that what is here shall be it,
-/// or members compete by what they hold.
-pub(super) fn may_rebuild(turn: &Turn<'_>, cluster: &ClusterView) -> bool {
-    let asks = |request: &FailoverRequest| {
-        request.rebuild && request.is_failover() && request.candidate.as_ref() == Some(&turn.seen.me.name)
-    };
-    let asked =
-        cluster.initialize.is_none() && cluster.failover.as_ref().is_some_and(|key| asks(&key.request));
-    cluster.system_id().is_some() || cluster.unsettled().is_some() || turn.memory.rebuilds || asked
-}
-
-/// True for the directory of a primary, stopped or crashed: after etcd was wiped only such a member may rebuild it.
-pub(super) fn was_primary(control: &ControlFile) -> bool {
-    if control.backup_label {
-        return false;
-    }
-    match control.state {
-        ControlState::ShutDown
-        | ControlState::ShuttingDown
-        | ControlState::InCrashRecovery
-        | ControlState::InProduction => true,
-        ControlState::StartingUp | ControlState::ShutDownInRecovery | ControlState::InArchiveRecovery => {
-            false
-        }
-    }
 }
 
 fn start(turn: &mut Turn<'_>, control: &ControlFile) {
@@ -190,26 +162,12 @@ fn start(turn: &mut Turn<'_>, control: &ControlFile) {
 /// Another member should rather lead: failing over at once was asked for, or I crash or fail again and again.
 fn hopeless(turn: &mut Turn<'_>) -> bool {
     let horizon = turn.now - CRASH_WINDOW;
-    turn.memory.crashes.retain(|at| horizon < *at);
-    let at_once = turn.seen.settings.primary_start_timeout.is_zero() && !turn.memory.crashes.is_empty();
-    at_once || CRASHES_MAX < turn.memory.crashes.len() || FAILURES_MAX <= turn.memory.start_failures
+    turn.memory.failures.crashes.retain(|at| horizon < *at);
+    let at_once =
+        turn.seen.settings.primary_start_timeout.is_zero() && !turn.memory.failures.crashes.is_empty();
+    at_once || CRASHES_MAX < turn.memory.failures.crashes.len() || FAILURES_MAX <= turn.memory.failures.starts
 }
 
 fn hand_away(turn: &mut Turn<'_>, term: Term) -> Reason {
     demote::release(turn, term, Reason::CrashBudgetSpent)
-}
-
-impl Turn<'_> {
-    /// When the running postmaster was started or adopted; now, when none runs.
-    pub(super) fn started_at(&self) -> Moment {
-        match &self.seen.postgres.process {
-            Process::Up { since, .. } => *since,
-            Process::Down { .. } => self.now,
-        }
-    }
-
-    /// True when this kind of long action just ended.
-    pub(super) fn just_finished(&self, kind: JobKind) -> bool {
-        self.seen.finished.iter().any(|finished| finished.job == kind)
-    }
 }

@@ -11,8 +11,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use super::race::comparable;
-use super::sync::Position;
+use super::position::{Position, comparable};
 use super::turn::Turn;
 use crate::model::{
     Action, DataDirectory, GenerationWrite, JobKind, MemberName, Moment, Reason, StoreChange,
@@ -48,17 +47,12 @@ impl Turn<'_> {
             // Who began the generation may not have known of them.
             let remembered = self.memory.store.unfenced_beside(cluster);
             self.memory.forget_numbers();
-            self.memory.unfenced_owed = (remembered, None);
+            (self.memory.unfenced.owed, self.memory.unfenced.owed_sent_at) = (remembered, None);
         }
         let keys = StoreKeys::of(cluster, &self.memory.store.keys, self.seen.settings.ttl);
         self.memory.store =
             StoreSeen { keys, revision: cluster.revision, listed: cluster.listed, change: None };
         None
-    }
-
-    /// No leader has confirmed yet what came of a store that went back in time.
-    pub(super) fn is_unsettled(&self) -> bool {
-        self.cluster().is_some_and(|cluster| cluster.unsettled().is_some())
     }
 
     fn promised(&self) -> BTreeSet<MemberName> {
@@ -80,7 +74,7 @@ impl Turn<'_> {
 /// Takes note of how far others have seen this store, before I first try to take the leader key. While its generation
 /// is unsettled nobody's word counts: what others have seen may be of the store before.
 pub(super) fn hear(turn: &mut Turn<'_>) {
-    let vacant_at = turn.memory.unlocked_at.unwrap_or_default();
+    let vacant_at = turn.memory.vacant_at();
     if turn.is_unsettled() || turn.memory.store_heard.is_some_and(|(at, _)| at == vacant_at) {
         return;
     }
@@ -119,7 +113,7 @@ pub(super) fn record(turn: &mut Turn<'_>, change: StoreChange) -> Reason {
 
 /// By then no primary can live under a lease of the store before.
 fn old_leases_end(turn: &Turn<'_>) -> Moment {
-    let since = turn.memory.unlocked_since.unwrap_or(turn.now);
+    let since = turn.memory.answers_since.unwrap_or(turn.now);
     since + turn.seen.settings.ttl.max(turn.memory.store.keys.ttl)
 }
 

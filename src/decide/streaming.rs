@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::turn::Turn;
-use crate::model::{Lsn, MemberName, Moment, SqlFacts};
+use crate::model::{Lsn, MemberName, Moment, SqlFacts, gets_wal};
 
 /// A candidate that lacks the shutdown checkpoint and receives nothing for this long will not receive it: PostgreSQL
 /// stops only when its walsenders have sent everything.
@@ -14,22 +14,10 @@ const ANSWERS_WITHIN: Duration = Duration::from_secs(5);
 
 /// Whether WAL goes from here to this member now, directly or through the member that it replicates from.
 pub(super) fn receives(turn: &Turn<'_>, name: &MemberName, sql: &SqlFacts) -> bool {
-    let connected = |name: &MemberName| {
-        let mut streaming = sql.sync.walsenders.iter().filter(|walsender| walsender.streams);
-        streaming.any(|walsender| walsender.name.eq_ignore_ascii_case(name.as_str()))
-    };
     let through = turn.others().find(|(other, _)| *other == name);
-    let through = through.and_then(|(_, key)| key.record.tags.replicatefrom());
     let relayed = turn.peers.get(name).is_some_and(|answer| answer.receives);
-    connected(name) || (relayed && through.is_some_and(|source| connected(&source)))
-}
-
-pub(super) fn does_not_receive(turn: &Turn<'_>) -> String {
-    format!(
-        "does not stream from {}: see its PostgreSQL's log, and whether pg_hba.conf and the replication user here let \
-         it in",
-        turn.seen.me.name
-    )
+    let through = through.and_then(|(_, key)| key.record.tags.replicatefrom()).filter(|_| relayed);
+    gets_wal(&sql.sync.streaming(), name, through.as_ref())
 }
 
 /// Why the candidate will not get the shutdown checkpoint; `None` while it may. Remembers how far it is.

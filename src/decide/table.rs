@@ -1,161 +1,126 @@
 //! The table: one arm for every situation, in the order of urgency.
 
+use super::decision::Decision;
+use super::leadership::Leadership;
 use super::liveness::Sentence;
+use super::memory::Memory;
+use super::server::Server;
+use super::situation::{Findings, Situation};
 use super::turn::Turn;
-use super::{Decision, Leadership, Memory, Server, Situation};
 use super::{
-    bootstrap, demote, follow, handover, lead, liveness, publish, race, rejoin, requests, routing, shutdown,
-    slots, start, store, sync, unfenced,
+    bootstrap, clone, demote, follow, handover, lead, liveness, publish, race, rejoin, requests, routing,
+    shutdown, slots, start, store, sync, unfenced,
 };
-use crate::model::{Action, ExitBecause, JobKind, Moment, Observation, Reason, Running};
+use crate::model::{
+    Action, Death, ExitBecause, JobKind, LeaderKey, Moment, Observation, Reason, Running, SqlFacts, Term,
+};
 
 /// Decides one tick.
 pub fn decide(memory: &Memory, seen: &Observation, now: Moment) -> Decision {
     let mut turn = Turn::new(memory, seen, now);
-    let change = turn.remember_store();
-    let leadership = Leadership::of(seen, now);
-    let system_id = turn.cluster().and_then(|cluster| cluster.system_id());
-    let server = Server::of(&seen.postgres, system_id);
-    turn.remember(&leadership, &server);
-    requests::accept(&mut turn, &leadership);
-    // What an operator asked for goes on in pause: it is no automatic action.
-    let asked = turn.memory.hand_over.is_some()
-        || turn.memory.restart.is_some()
-        || turn.memory.reinitialize.is_some();
-    let paused = seen.settings.pause && !asked;
-    let situation = Situation::of(&leadership, &server, &seen.postgres, paused);
-    let change = change.filter(|_| !must_stop_now(situation));
-    let judged = situation == Situation::DeadPrimary && change.is_none();
-    let sentence = judged.then(|| liveness::condemn(&mut turn, &leadership));
-    let because = match sentence {
-        Some(Sentence::Because(reason)) => reason,
-        Some(Sentence::Spared(reason)) => {
-            match go_on(&mut turn, Situation::mine(&server, paused), &leadership, &server) {
-                Reason::Leading => reason,
-                other => other,
-            }
-        }
-        None => match change {
-            Some(change) => store::record(&mut turn, change),
-            None => go_on(&mut turn, situation, &leadership, &server),
-        },
-    };
+    let found = find(&mut turn);
+    let situation = Situation::of(&turn, &found);
+    let because = act(&mut turn, &found, situation);
     requests::answer_unbegun(&mut turn, &because);
     unfenced::owed(&mut turn);
-    unfenced::clear(&mut turn, &leadership, &server);
-    publish::member(&mut turn, &leadership, &server, &because);
-    let pod = routing::of(&turn, &leadership, &server);
-    let route = routing::of_service(&turn, &leadership, &server, pod);
+    unfenced::clear(&mut turn, &found.leadership, &found.server);
+    publish::member(&mut turn, &found.leadership, &found.server, &because);
+    let pod = routing::of(&turn, &found.leadership, &found.server);
+    let route = routing::of_service(&turn, &found.leadership, &found.server, pod);
     turn.decide(pod, route, because)
 }
 
-fn go_on(turn: &mut Turn<'_>, situation: Situation, leadership: &Leadership, server: &Server<'_>) -> Reason {
-    if must_stop_now(situation) {
-        demote::now(turn, situation, leadership)
-    } else if let Some(job) = &turn.seen.job {
-        if situation == Situation::KeyVanishedUnderPrimary {
-            race::retake(turn, server);
-        }
-        if let (JobKind::Checkpoint, Leadership::Mine(term), Server::Primary(sql)) =
-            (job.job.kind(), leadership, server)
-        {
-            sync::on_leader(turn, *term, sql);
-        }
-        busy(turn, job, leadership)
-    } else if shutdown::is_overdue(turn) {
-        shutdown::exit(turn)
-    } else if let Leadership::Mine(term) = leadership
-        && turn.memory.given_away == Some(*term)
-    {
-        demote::giving_away(turn, *term)
-    } else if let (Leadership::Mine(term), true, None) =
-        (leadership, turn.seen.watchdog_failed, &turn.memory.hand_over)
-    {
-        demote::release(turn, *term, Reason::WatchdogFailed)
-    } else if turn.ends() {
-        shutdown::go_on(turn, leadership, server)
-    } else if let (Leadership::Mine(term), Some(end), None) =
-        (leadership, turn.pod_end(), turn.writes_refused())
-    {
-        shutdown::cease_to_lead(turn, *term, server, end)
-    } else {
-        act(turn, situation, leadership, server)
-    }
+/// The name of the row of the table that [`decide`] finds for the same arguments.
+pub fn situation_name(memory: &Memory, seen: &Observation, now: Moment) -> String {
+    let mut turn = Turn::new(memory, seen, now);
+    let found = find(&mut turn);
+    let text = format!("{:?}", Situation::of(&turn, &found));
+    text.split(' ').next().unwrap_or_default().to_owned()
 }
 
-/// The situations that no long action may delay.
-fn must_stop_now(situation: Situation) -> bool {
+/// Takes note of what changed since the last tick and of what was asked, before any rule looks.
+fn find<'a>(turn: &mut Turn<'a>) -> Findings<'a> {
+    let store_change = turn.remember_store();
+    let leadership = Leadership::of(turn.seen, turn.now);
+    let system_id = turn.cluster().and_then(|cluster| cluster.system_id());
+    let server = Server::of(&turn.seen.postgres, system_id);
+    turn.remember(&leadership, &server);
+    requests::accept(turn, &leadership);
+    // What an operator asked for goes on in pause: it is no automatic action.
+    let memory = &turn.memory;
+    let asked = memory.hand_over.is_some() || memory.restart.is_some() || memory.reinitialize.is_some();
+    Findings { leadership, server, store_change, paused: turn.seen.settings.pause && !asked }
+}
+
+fn act<'a>(turn: &mut Turn<'a>, found: &'a Findings<'a>, situation: Situation<'a>) -> Reason {
+    if situation.is_free() {
+        shutdown::note_end(turn);
+    }
     match situation {
-        Situation::ExpiringPrimary | Situation::DeposedPrimary => true,
-        Situation::NotLookedYet
-        | Situation::ForeignData
-        | Situation::ExpiringOther
-        | Situation::DeadPrimary
-        | Situation::KeyVanishedUnderPrimary
-        | Situation::Confirming
-        | Situation::FormerSelfLeads
-        | Situation::LeaderWithoutData
-        | Situation::LeaderDown
-        | Situation::LeaderSilent
-        | Situation::LeaderStandby
-        | Situation::LeaderPrimary
-        | Situation::NoDataUnderLeader
-        | Situation::NoDataNoLeader
-        | Situation::DataUnreadable
-        | Situation::DownUnderLeader
-        | Situation::DownNoLeader
-        | Situation::SilentFollower
-        | Situation::StandbyUnderLeader
-        | Situation::StandbyNoLeader
-        | Situation::PausedLeaderNotPrimary
-        | Situation::PausedIdle => false,
+        Situation::NotLookedYet => Reason::ClusterUnknown,
+        Situation::ExpiringPrimary => demote::now(turn, Reason::LeaseExpiring),
+        Situation::DeposedPrimary { by } => demote::now(turn, by.reason()),
+        Situation::StoreWentBack { change } => store::record(turn, change.clone()),
+        Situation::DeadPrimary { death, term } => dead(turn, found, death, term),
+        Situation::JobUnderVanishedKey { running, sql } => {
+            race::retake(turn, sql);
+            busy(turn, running, &found.leadership)
+        }
+        Situation::CheckpointUnderLeader { running, term, sql } => {
+            sync::on_leader(turn, term, sql);
+            busy(turn, running, &found.leadership)
+        }
+        Situation::JobRuns { running } => busy(turn, running, &found.leadership),
+        Situation::OverdueShutdown => shutdown::exit(turn),
+        Situation::GivingAway { term } => demote::giving_away(turn, term),
+        Situation::WatchdogFailed { term } => demote::release(turn, term, Reason::WatchdogFailed),
+        Situation::ShuttingDown => shutdown::go_on(turn, &found.leadership, &found.server),
+        Situation::PodEnds { term, end } => shutdown::cease_to_lead(turn, term, &found.server, end),
+        Situation::ForeignData { control } => foreign(turn, control.system_id),
+        Situation::ExpiringOther => Reason::LeaseExpiring,
+        Situation::KeyVanishedUnderPrimary { sql } => race::retake(turn, sql),
+        Situation::Confirming => race::confirming(turn),
+        Situation::FormerSelfLeads { key } => race::revoke_former_self(turn, key),
+        Situation::LeaderWithoutData { term } => demote::release(turn, term, Reason::NoDataToLead),
+        Situation::LeaderDown { term, control } => start::lead(turn, term, control),
+        Situation::LeaderSilent { term } => start::silent(turn, term),
+        Situation::LeaderStandby { term, sql } => start::promote(turn, term, sql),
+        Situation::LeaderPrimary { term, sql } => lead::serve(turn, term, sql),
+        Situation::NoDataUnderLeader { leader } => clone::without_data(turn, leader),
+        Situation::NoDataNoLeader => bootstrap::create(turn),
+        Situation::DataUnreadable { error, leader } => unreadable(turn, error, leader),
+        Situation::DownUnderLeader { leader, control } => rejoin::climb(turn, leader, control),
+        Situation::DownNoLeader { control } => start::without_leader(turn, control),
+        Situation::SilentFollower { leader } => follow::wait_for_answer(turn, leader),
+        Situation::StandbyUnderLeader { leader, sql } => standby(turn, leader, sql),
+        Situation::StandbyNoLeader { sql } => race::run(turn, sql),
+        Situation::PausedLeaderNotPrimary { term } => {
+            demote::release(turn, term, Reason::PausedWithoutPrimary)
+        }
+        Situation::PausedIdle => Reason::Paused,
     }
 }
 
-fn act(turn: &mut Turn<'_>, situation: Situation, leadership: &Leadership, server: &Server<'_>) -> Reason {
-    match (situation, leadership, server) {
-        (Situation::ForeignData, _, Server::Foreign(control)) => foreign(turn, control.system_id),
-        (Situation::LeaderPrimary, Leadership::Mine(term), Server::Primary(sql)) => {
-            lead::serve(turn, *term, sql)
+fn dead<'a>(turn: &mut Turn<'a>, found: &'a Findings<'a>, death: &Death, term: Option<Term>) -> Reason {
+    match liveness::condemn(turn, death, term) {
+        Sentence::Because(reason) => reason,
+        Sentence::Spared { term, because } => {
+            let situation = Situation::despite_death(turn, found, term);
+            let reason = act(turn, found, situation);
+            if reason == Reason::Leading { because } else { reason }
         }
-        (Situation::LeaderStandby, Leadership::Mine(term), Server::Standby(sql)) => {
-            start::promote(turn, *term, sql)
-        }
-        (Situation::LeaderDown, Leadership::Mine(term), Server::Down(control)) => {
-            start::lead(turn, *term, control)
-        }
-        (Situation::LeaderSilent, Leadership::Mine(term), _) => start::silent(turn, *term),
-        (Situation::LeaderWithoutData, Leadership::Mine(term), _) => {
-            demote::release(turn, *term, Reason::NoDataToLead)
-        }
-        (Situation::PausedLeaderNotPrimary, Leadership::Mine(term), _) => {
-            demote::release(turn, *term, Reason::PausedWithoutPrimary)
-        }
-        (Situation::KeyVanishedUnderPrimary, _, _) => race::retake(turn, server),
-        (Situation::FormerSelfLeads, Leadership::FormerSelf(key), _) => race::revoke_former_self(turn, key),
-        (Situation::NoDataUnderLeader, Leadership::Other(leader), _) => bootstrap::clone(turn, leader),
-        (Situation::NoDataNoLeader, _, _) => bootstrap::create(turn),
-        (Situation::DataUnreadable, Leadership::Other(leader), _) if turn.memory.reinitialize.is_some() => {
-            rejoin::reinitialize(turn, leader)
-        }
-        (Situation::DataUnreadable, _, Server::Inaccessible(error)) => {
-            Reason::DataUnreadable((*error).to_owned())
-        }
-        (Situation::DownUnderLeader, Leadership::Other(leader), Server::Down(control)) => {
-            rejoin::climb(turn, leader, control)
-        }
-        (Situation::DownNoLeader, _, Server::Down(control)) => start::without_leader(turn, control),
-        (Situation::StandbyUnderLeader, Leadership::Other(leader), Server::Standby(sql)) => {
-            slots::on_standby(turn, sql);
-            follow::leader(turn, leader, sql)
-        }
-        (Situation::StandbyNoLeader, _, Server::Standby(sql)) => race::run(turn, sql),
-        (Situation::SilentFollower, _, _) => follow::wait_for_answer(turn, leadership),
-        (Situation::PausedIdle, _, _) => Reason::Paused,
-        (Situation::ExpiringOther, _, _) => Reason::LeaseExpiring,
-        (Situation::Confirming, _, _) => race::confirming(turn),
-        // `Situation::of` pairs every name with its leadership and server; what is left is "not looked yet".
-        (_unpaired, _, _) => Reason::ClusterUnknown,
+    }
+}
+
+fn standby(turn: &mut Turn<'_>, leader: &LeaderKey, sql: &SqlFacts) -> Reason {
+    slots::on_standby(turn, sql);
+    follow::leader(turn, leader, sql)
+}
+
+fn unreadable(turn: &mut Turn<'_>, error: &str, leader: Option<&LeaderKey>) -> Reason {
+    match leader.filter(|_| turn.memory.reinitialize.is_some()) {
+        Some(leader) => rejoin::reinitialize(turn, leader),
+        None => Reason::DataUnreadable(error.to_owned()),
     }
 }
 

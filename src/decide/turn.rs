@@ -3,12 +3,16 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::{Decision, Memory, peers};
+use super::decision::Decision;
+use super::memory::Memory;
 use crate::model::{
     Action, ClusterView, FollowTarget, Job, JobKind, MemberKey, MemberName, Moment, Observation, PeerAnswer,
-    PodEnd, PodRole, PrimaryRoute, Reason, WaitingOn, slot_name,
+    PodEnd, PodRole, PrimaryRoute, Process, Reason, SyncMode, SyncRecord, WaitingOn, slot_name,
 };
 
+/// An answer to a question older than this is asked for again. Longer than an asked member may take: the slowest
+/// answer, or the lack of one, is still fresh when it is known.
+const ANSWER_FRESH: Duration = Duration::from_millis(2500);
 /// A renewal that was asked for is asked for again after this.
 const LEASE_SOON: Duration = Duration::from_millis(200);
 
@@ -26,7 +30,7 @@ pub(super) struct Turn<'a> {
 impl<'a> Turn<'a> {
     pub(super) fn new(memory: &Memory, seen: &'a Observation, now: Moment) -> Turn<'a> {
         let wake = (now + seen.settings.loop_wait, WaitingOn::NextLook);
-        Turn { seen, now, peers: peers::answers(seen), memory: memory.clone(), actions: Vec::new(), wake }
+        Turn { seen, now, peers: answers(seen), memory: memory.clone(), actions: Vec::new(), wake }
     }
 
     /// The cluster as last seen; an empty one before the first list (no rule reaches here then but demotion).
@@ -58,12 +62,12 @@ impl<'a> Turn<'a> {
     /// the next renewal brings another.
     pub(super) fn has_lease(&mut self) -> bool {
         let lease = self.seen.lease.lease;
-        if lease.is_some() && lease == self.memory.lease_gone {
+        if lease.is_some() && lease == self.memory.lease.gone {
             self.act(Action::RenewLease);
             self.wake_in(LEASE_SOON, WaitingOn::Lease);
             return false;
         }
-        self.memory.asked_under = lease;
+        self.memory.lease.asked_under = lease;
         lease.is_some()
     }
 
@@ -76,7 +80,7 @@ impl<'a> Turn<'a> {
 
     /// Whether a failure of this kind of action asks for a pause; looks again after it.
     pub(super) fn waits(&mut self, kind: JobKind) -> bool {
-        let until = self.memory.retry_at.get(&kind).copied().filter(|at| self.now < *at);
+        let until = self.memory.failures.retry_at.get(&kind).copied().filter(|at| self.now < *at);
         if let Some(at) = until {
             self.wake_at(at, WaitingOn::Retry);
         }
@@ -123,7 +127,58 @@ impl<'a> Turn<'a> {
         Some(FollowTarget { name: name.clone(), conn_url, slot })
     }
 
+    /// True if the question was asked since nobody leads, and lately.
+    pub(super) fn is_answer_of_now(&self, answer: &PeerAnswer) -> bool {
+        self.memory.answers_since.unwrap_or_default().max(self.now - ANSWER_FRESH) <= answer.asked_at
+    }
+
+    /// True if `asked_at` is recent enough for an answer that shows the present.
+    pub(super) fn is_recent(&self, asked_at: Moment) -> bool {
+        self.now < asked_at + Duration::from_secs(3)
+    }
+
+    /// When the running postmaster was started or adopted; now, when none runs.
+    pub(super) fn started_at(&self) -> Moment {
+        match &self.seen.postgres.process {
+            Process::Up { since, .. } => *since,
+            Process::Down { .. } => self.now,
+        }
+    }
+
+    /// True when this kind of long action just ended.
+    pub(super) fn just_finished(&self, kind: JobKind) -> bool {
+        self.seen.finished.iter().any(|finished| finished.job == kind)
+    }
+
+    /// No leader has confirmed yet what came of a store that went back in time.
+    pub(super) fn is_unsettled(&self) -> bool {
+        self.cluster().is_some_and(|cluster| cluster.unsettled().is_some())
+    }
+
+    /// The key `sync`, where it is in force and not switched off.
+    pub(super) fn sync_record(&self) -> Option<&'a SyncRecord> {
+        match self.seen.settings.sync.mode {
+            SyncMode::Off => None,
+            SyncMode::On | SyncMode::Quorum => self.cluster()?.sync_record(),
+        }
+    }
+
+    /// The revision of the key `sync`; zero when there is none.
+    pub(super) fn sync_revision(&self) -> i64 {
+        let key = self.cluster().and_then(|cluster| cluster.sync.as_ref());
+        key.map_or(0, |key| key.mod_revision)
+    }
+
     pub(super) fn decide(self, pod: Option<PodRole>, route: PrimaryRoute, because: Reason) -> Decision {
         Decision { memory: self.memory, actions: self.actions, pod, route, because, wake: self.wake }
     }
+}
+
+/// The answers that the asked members themselves gave: the rest counts as none.
+fn answers(seen: &Observation) -> BTreeMap<MemberName, PeerAnswer> {
+    let answer = |(name, answer): (&MemberName, &PeerAnswer)| {
+        let asked = seen.identity_of(name);
+        (name.clone(), asked.map_or_else(|| answer.clone(), |asked| answer.clone().of(&asked)))
+    };
+    seen.peers.iter().map(answer).collect()
 }

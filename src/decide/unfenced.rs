@@ -4,13 +4,14 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
-
+use super::leadership::Leadership;
+use super::ledgers::{Incoming, Leaving, UnfencedLedger};
+use super::server::Server;
+use super::stop;
 use super::turn::Turn;
-use super::{Leadership, Server, follow, shutdown};
 use crate::model::{
-    Action, FailoverRequest, Job, Lsn, MemberName, Moment, Reason, SqlFacts, Standby, StopMode, Term,
-    UnfencedPrimary, UnfencedReason, UnfencedWrite, WaitingOn,
+    Action, FailoverRequest, MemberName, Reason, SqlFacts, Standby, Term, UnfencedPrimary, UnfencedReason,
+    UnfencedWrite, WaitingOn,
 };
 
 /// Without the key in etcd by then the primary is stopped: it must not be left unfenced unknown to the others.
@@ -19,15 +20,6 @@ const WRITTEN_WITHIN: Duration = Duration::from_secs(5);
 const AGAIN_AFTER: Duration = Duration::from_secs(1);
 /// WAL that came in this lately comes from a primary that lives.
 const LIVES_WITHIN: Duration = Duration::from_secs(2);
-
-/// WAL that comes in although nobody leads.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Incoming {
-    /// How far, at the last look.
-    pub received: Lsn,
-    /// When that was last seen to advance.
-    pub advanced_at: Option<Moment>,
-}
 
 /// Why nobody may be promoted, by the key `unfenced`: a primary may run that nothing fences. Not in the way of an
 /// operator's failover that says of each of them that it is down, and said so after it was left.
@@ -44,37 +36,38 @@ pub(super) fn bars(turn: &Turn<'_>, failover: Option<&FailoverRequest>) -> Optio
 
 /// Why I must not be promoted by myself: a primary lives, for WAL still comes in from it.
 pub(super) fn lives(turn: &mut Turn<'_>, sql: &SqlFacts) -> Option<Reason> {
+    let leaderless = turn.memory.leaderless.get_or_insert_default();
     let streaming = match &sql.standby {
         Standby::Yes { receiver: Some(receiver), received, .. } if receiver.status == "streaming" => {
             *received
         }
         Standby::Yes { .. } | Standby::No => {
-            turn.memory.incoming = None;
+            leaderless.incoming = None;
             return None;
         }
     };
-    let before = turn.memory.incoming;
-    let advanced_at = match before {
+    let advanced_at = match leaderless.incoming {
         Some(before) if before.received < streaming => Some(turn.now),
         Some(before) => before.advanced_at,
         None => None,
     };
-    turn.memory.incoming = Some(Incoming { received: streaming, advanced_at });
+    leaderless.incoming = Some(Incoming { received: streaming, advanced_at });
     let until = advanced_at.map(|at| at + LIVES_WITHIN).filter(|until| turn.now < *until)?;
     turn.wake_at(until, WaitingOn::Postgres);
     Some(Reason::Unfenced(UnfencedReason::Streams))
 }
 
 /// I was asked to end in pause, and my primary goes on: etcd hears of it first. Where that cannot be, it is stopped.
-pub(super) fn leave(turn: &mut Turn<'_>, leadership: &Leadership) -> Reason {
+/// `None`: nothing is left behind, or etcd knows of it.
+pub(super) fn leave(turn: &mut Turn<'_>, leadership: &Leadership) -> Option<Reason> {
     let me = &turn.seen.me;
     let key = turn.cluster().and_then(|cluster| cluster.unfenced.as_ref());
     let mine = key.and_then(|key| key.primaries.get(&me.name));
     if !turn.seen.postgres.may_be_primary() || mine.is_some_and(|left| left.session == me.session) {
-        return shutdown::exit(turn);
+        return None;
     }
-    let (asked_at, sent_at) = turn.memory.leaving.unwrap_or((turn.now, None));
-    turn.memory.leaving = Some((asked_at, sent_at));
+    let first = Leaving { asked_at: turn.now, sent_at: None };
+    let Leaving { asked_at, sent_at } = *turn.memory.unfenced.leaving.get_or_insert(first);
     let sql = turn.seen.postgres.answering();
     if let (Leadership::Mine(term), Some(sql)) = (leadership, sql)
         && sent_at.is_none_or(|at| at + AGAIN_AFTER <= turn.now)
@@ -87,15 +80,15 @@ pub(super) fn leave(turn: &mut Turn<'_>, leadership: &Leadership) -> Reason {
             session: me.session,
         };
         primaries.insert(me.name.clone(), left);
-        turn.memory.leaving = Some((asked_at, Some(turn.now)));
+        turn.memory.unfenced.leaving = Some(Leaving { asked_at, sent_at: Some(turn.now) });
         write(turn, Some(*term), primaries);
     }
     if asked_at + WRITTEN_WITHIN <= turn.now {
-        turn.act(Action::Start(Job::Stop { mode: StopMode::Fast, within: follow::STANDBY_STOP_WITHIN }));
-        return Reason::Unfenced(UnfencedReason::NotLeft);
+        stop::cleanly(turn);
+        return Some(Reason::Unfenced(UnfencedReason::NotLeft));
     }
     turn.wake_in(Duration::from_millis(100), WaitingOn::Lease);
-    Reason::Unfenced(UnfencedReason::Leaving)
+    Some(Reason::Unfenced(UnfencedReason::Leaving))
 }
 
 /// Takes back what the key says of me, when a supervisor of mine looks after this PostgreSQL again; and all of it when
@@ -122,10 +115,10 @@ pub(super) fn clear(turn: &mut Turn<'_>, leadership: &Leadership, server: &Serve
         }
         (false, false) => return,
     };
-    let sent = turn.memory.unfenced_cleared;
+    let sent = turn.memory.unfenced.cleared;
     let due = sent.is_none_or(|(revision, at)| revision != key.mod_revision || at + AGAIN_AFTER <= turn.now);
     if !turn.ends() && due {
-        turn.memory.unfenced_cleared = Some((key.mod_revision, turn.now));
+        turn.memory.unfenced.cleared = Some((key.mod_revision, turn.now));
         write(turn, None, primaries);
     }
 }
@@ -134,7 +127,7 @@ pub(super) fn clear(turn: &mut Turn<'_>, leadership: &Leadership, server: &Serve
 pub(super) fn owed(turn: &mut Turn<'_>) {
     let Some(cluster) = turn.cluster() else { return };
     let mut primaries = cluster.unfenced.as_ref().map(|key| key.primaries.clone()).unwrap_or_default();
-    let (owed, sent_at) = &mut turn.memory.unfenced_owed;
+    let UnfencedLedger { owed, owed_sent_at: sent_at, .. } = &mut turn.memory.unfenced;
     owed.retain(|name, _| !primaries.contains_key(name) && *name != turn.seen.me.name);
     if owed.is_empty() || sent_at.is_some_and(|at| turn.now < at + AGAIN_AFTER) {
         return;

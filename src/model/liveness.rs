@@ -334,9 +334,9 @@ impl Liveness {
             return Verdict::Dead(Death::NoWrite { within, trouble: trouble(write) });
         }
         let oldest = connection.from.min(write.from);
-        match age(oldest) {
-            young if young < within / 2 => Verdict::Alive,
-            _late => Verdict::Doubtful { since: oldest },
+        match age(oldest) < within / 2 {
+            true => Verdict::Alive,
+            false => Verdict::Doubtful { since: oldest },
         }
     }
 

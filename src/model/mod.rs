@@ -7,11 +7,12 @@
 //! Read in this order: positions in the WAL ([`Lsn`], [`Timeline`]), time ([`Moment`]), names, what etcd holds
 //! ([`ClusterView`]), what a tick saw ([`Observation`]), what it may do ([`Action`]) and why ([`Reason`]).
 
-#![deny(clippy::disallowed_methods)]
+#![deny(clippy::disallowed_methods, clippy::wildcard_enum_match_arm)]
 
 mod access;
 mod action;
 mod cluster;
+mod eligibility;
 mod guarantee;
 mod lease;
 mod liveness;
@@ -44,6 +45,7 @@ pub use action::{Action, ExitBecause, FollowTarget, Grounds, Job, JobKind, StopM
 pub use cluster::{
     ClusterStatus, ClusterView, ConfigKey, FailoverKey, FailoverRequest, HistoryLine, LeaderKey, MemberKey,
 };
+pub use eligibility::{HandingOver, Ineligible, gets_wal};
 pub use guarantee::{Guarantee, StandbyKind};
 pub use lease::{Leading, LeaseFacts, LeaseId, LeaseTiming, Term};
 pub use liveness::{Death, Liveness, LivenessFacts, LivenessTiming, Proof, Unfit, Verdict};

@@ -136,11 +136,6 @@ pub struct PeerAnswer {
 }
 
 impl PeerAnswer {
-    /// Whether it may lead, wherever it is: it answers, and nothing of its own keeps it from leading.
-    pub fn may_lead(&self) -> bool {
-        self.reachable && !self.tags.nofailover() && !self.watchdog_failed && !self.pod_ends
-    }
-
     /// The answer of a member that gave none, or none that counts.
     pub fn unreachable(asked_at: Moment, trouble: String) -> PeerAnswer {
         PeerAnswer {

@@ -176,6 +176,20 @@ impl ControlFile {
         self.backup_label || self.backup_start.is_known()
     }
 
+    /// The directory of a primary, stopped or crashed: after etcd was wiped only such a member may rebuild it.
+    pub fn is_of_primary(&self) -> bool {
+        let primary = match self.state {
+            ControlState::ShutDown
+            | ControlState::ShuttingDown
+            | ControlState::InCrashRecovery
+            | ControlState::InProduction => true,
+            ControlState::StartingUp | ControlState::ShutDownInRecovery | ControlState::InArchiveRecovery => {
+                false
+            }
+        };
+        primary && !self.backup_label
+    }
+
     /// Where local WAL ends as far as the control file knows. Exact after a clean stop; after a crash only a
     /// lower bound, so that crash recovery has to come first.
     pub fn end_of_wal(&self) -> (Timeline, Lsn) {

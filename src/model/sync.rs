@@ -174,6 +174,14 @@ pub enum CommitWait {
     Replayed,
 }
 
+impl SyncFacts {
+    /// The names of the standbys that stream from here.
+    pub fn streaming(&self) -> Vec<&str> {
+        let streaming = self.walsenders.iter().filter(|walsender| walsender.streams);
+        streaming.map(|walsender| walsender.name.as_str()).collect()
+    }
+}
+
 impl Walsender {
     /// The position that counts.
     pub fn position(&self, wait: CommitWait) -> Option<Lsn> {

@@ -236,5 +236,5 @@ fn an_ordered_stop_costs_no_crash() {
     let mut world = World::new();
     world.i_lead().postgres(up(primary(1000))).tick();
     job(world.later(10).postgres(down(ControlState::InProduction)), stop()).tick();
-    assert_eq!(world.memory.crashes, []);
+    assert_eq!(world.memory.failures.crashes, []);
 }

@@ -190,13 +190,13 @@ fn a_restart_and_a_reinitialization_begin_one_stop() {
 #[test]
 fn failed_starts_are_forgotten_once_it_runs_and_the_others_had_their_turn() {
     let mut world = World::new();
-    world.memory.start_failures = 3;
+    world.memory.failures.starts = 3;
     world.nobody_leads().tick();
-    assert_eq!(world.memory.start_failures, 0);
-    world.memory.start_failures = 3;
+    assert_eq!(world.memory.failures.starts, 0);
+    world.memory.failures.starts = 3;
     world.memory.yield_until = Some(world.now + Duration::from_secs(10));
     assert_eq!(world.later(9_999).tick().because, Reason::Yielding);
-    assert_eq!((world.memory.start_failures, world.later(1).tick().memory.start_failures), (3, 0));
+    assert_eq!((world.memory.failures.starts, world.later(1).tick().memory.failures.starts), (3, 0));
 }
 
 #[test]

@@ -207,7 +207,7 @@ impl Member {
     /// What operators are told of a decision, besides its consequences.
     fn notices(&self, decided: &Memory, because: &Reason) -> Vec<Notice> {
         let before = &self.memory;
-        let more = decided.slots_idle.keys().filter(|slot| !before.slots_idle.contains_key(*slot));
+        let more = decided.slots.idle.keys().filter(|slot| !before.slots.idle.contains_key(*slot));
         let slots: Vec<String> = more.cloned().collect();
         let cancelled = decided.sync.cancelled;
         let idle = (!slots.is_empty()).then_some(Notice::IdleSlots(slots));

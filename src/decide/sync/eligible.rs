@@ -1,13 +1,10 @@
 //! Whom the key `sync` vouches for.
 
 use super::super::attach;
-use super::super::race::comparable;
+use super::super::position::{Position, comparable};
 use super::super::turn::Turn;
 use super::state::members;
-use crate::model::{Lsn, MemberName, SyncMode, SyncRecord, Timeline};
-
-/// How far a member is: its timeline first, because what it wrote came after the fork.
-pub(in crate::decide) type Position = (Option<Timeline>, Lsn);
+use crate::model::{MemberName, SyncMode, SyncRecord};
 
 /// The key `sync`, where it says who may lead: not in a store that went back in time, before a leader has confirmed it.
 pub(in crate::decide) fn vouching<'a>(turn: &Turn<'a>) -> Option<&'a SyncRecord> {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::super::turn::Turn;
 use super::memory::SyncWrite;
 use super::state::Step;
-use super::{priority_step, quorum_steps};
+use super::{priority, quorum};
 use crate::model::{Action, SqlFacts, SyncMode, SyncOwner, SyncRecord, Term, WaitingOn};
 
 /// A write that etcd does not show by then, and names that Postgres does not show, are sent again.
@@ -51,8 +51,8 @@ pub(in crate::decide) fn on_leader(turn: &mut Turn<'_>, term: Term, sql: &SqlFac
         return write(turn, term, Some(state.record));
     }
     let step = match mode {
-        SyncMode::Quorum => quorum_steps(&state).into_iter().next(),
-        SyncMode::On | SyncMode::Off => priority_step(&state),
+        SyncMode::Quorum => quorum::steps(&state).into_iter().next(),
+        SyncMode::On | SyncMode::Off => priority::step(&state),
     };
     let Some(step) = step else { return };
     match state.permit(step) {

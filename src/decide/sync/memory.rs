@@ -4,8 +4,6 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use super::super::turn::Turn;
-use super::super::{Leadership, follow};
 use crate::model::{Lsn, MemberName, Moment, SqlFacts, SyncFacts, SyncRecord, Term};
 
 /// Lost when the supervisor restarts: then the key is written once more before anything else, so that no write of the
@@ -77,52 +75,9 @@ impl Waits {
     }
 }
 
-impl Turn<'_> {
-    /// Takes note of what changed, before any rule looks.
-    pub(in crate::decide) fn remember_sync(&mut self, leadership: &Leadership) {
-        let now = self.now;
-        let term = match leadership {
-            Leadership::Mine(term) | Leadership::Expiring(term) => Some(*term),
-            _other => None,
-        };
-        let revision = self.sync_revision();
-        let is_to_be_cloned = match leadership {
-            Leadership::Other(leader) => follow::is_to_be_cloned(self, leader),
-            _other => self.memory.reinitialize.is_some(),
-        };
-        let stays = self.memory.restart.is_none() && !is_to_be_cloned;
-        if stays && !self.ends() {
-            self.memory.sync.leaving_since = None;
-        }
-        let memory = &mut self.memory.sync;
-        if memory.term.map(|(term, _)| term) != term {
-            *memory = SyncMemory {
-                term: term.map(|term| (term, now)),
-                in_effect: memory.in_effect.take(),
-                cancelled: memory.cancelled,
-                leaving_since: memory.leaving_since,
-                ..SyncMemory::default()
-            };
-        }
-        if memory.writing.as_ref().is_some_and(|write| write.over != revision) {
-            (memory.writing, memory.owned) = (None, Some(revision));
-        }
-        let Some(sql) = self.seen.postgres.answering() else { return };
-        memory.look(sql);
-        for (name, _) in self.standbys(sql) {
-            self.memory.sync.streamed_at.insert(name.clone(), now);
-        }
-    }
-
-    /// The revision of the key `sync`; zero when there is none.
-    pub(in crate::decide) fn sync_revision(&self) -> i64 {
-        let key = self.cluster().and_then(|cluster| cluster.sync.as_ref());
-        key.map_or(0, |key| key.mod_revision)
-    }
-}
-
 impl SyncMemory {
-    fn look(&mut self, sql: &SqlFacts) {
+    /// Takes note of the names in effect, and of waits that were cancelled.
+    pub(super) fn look(&mut self, sql: &SqlFacts) {
         let primary = sql.is_primary();
         match &mut self.in_effect {
             Some(seen) if seen.names == sql.sync.names && seen.as_primary == primary => {

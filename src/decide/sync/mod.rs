@@ -17,13 +17,14 @@ mod leader;
 mod memory;
 mod priority;
 mod quorum;
+mod remember;
 mod seen;
 mod standby;
 mod state;
 #[cfg(test)]
 mod tests;
 
-pub(super) use eligible::{Position, counts, let_go, may_lead, must_be_voter, vouching};
+pub(super) use eligible::{counts, let_go, may_lead, must_be_voter, vouching};
 pub(super) use gate::{close_gate, open_gate, watch_gate};
 pub(super) use leader::on_leader;
 pub use memory::SyncMemory;

@@ -130,13 +130,3 @@ pub(super) fn names_of_next(record: &SyncRecord, me: &MemberName, settings: &Syn
 fn others(record: &SyncRecord, me: &MemberName) -> BTreeSet<MemberName> {
     members(record).into_iter().filter(|name| !name.is_same(me)).cloned().collect()
 }
-
-impl<'a> Turn<'a> {
-    /// The key `sync`, where it is in force and not switched off.
-    pub(in crate::decide) fn sync_record(&self) -> Option<&'a SyncRecord> {
-        match self.seen.settings.sync.mode {
-            SyncMode::Off => None,
-            SyncMode::On | SyncMode::Quorum => self.cluster()?.sync_record(),
-        }
-    }
-}

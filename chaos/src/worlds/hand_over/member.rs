@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::hash::{DefaultHasher, Hasher};
 use std::time::Duration;
 
-use matriarch::decide::{Memory, decide};
+use matriarch::decide::{Memory, SlotLedger, decide};
 use matriarch::etcd::{KeepAliveAnswer, LeaderRead, Renewal};
 use matriarch::model::{
     Action, ClusterStatus, ClusterView, ConfigKey, ControlFile, ControlState, DataDirectory, FailoverKey,
@@ -95,7 +95,11 @@ impl Answer {
 impl Member {
     pub(super) fn new(keys: Keys, facts: LeaseFacts, postgres: Postgres) -> Member {
         Member {
-            memory: Memory { checkpoint: Some(true), slots_inherited: true, ..Memory::default() },
+            memory: Memory {
+                checkpoint: Some(true),
+                slots: SlotLedger { inherited: true, ..SlotLedger::default() },
+                ..Memory::default()
+            },
             view: (keys, [true, false]),
             facts,
             postgres,
@@ -136,7 +140,7 @@ impl Member {
 
     /// Leaves the worry about a write of unknown outcome behind.
     pub(super) fn forget_the_write(&mut self) {
-        (self.memory.given_away, self.memory.reclaim) = (None, false);
+        self.memory.given_away = None;
     }
 
     pub(super) fn was_refused(&self) -> bool {
@@ -166,9 +170,9 @@ impl Member {
         self.finished.clear();
         self.memory = decision.memory;
         // What was published, and slots, matter to nobody here.
-        (self.memory.published, self.memory.status, self.memory.last_failure) = (None, None, None);
-        self.memory.slots_set = None;
-        self.memory.slots_wanted.clear();
+        (self.memory.published, self.memory.status, self.memory.failures.last) = (None, None, None);
+        self.memory.slots.asked = None;
+        self.memory.slots.wanted.clear();
         decision.actions
     }
 

@@ -1,0 +1,32 @@
+//! Patroni's sentences for a candidate that is not fit to lead: clients look for these words.
+
+use super::answer::Answer;
+use super::switchover::Kind;
+use crate::model::Ineligible;
+
+/// `who` is the candidate, or those that could have been one.
+pub(super) fn answer(kind: Kind, who: &str, why: &Ineligible) -> Answer {
+    Answer::text(412, sentence(kind, who, why))
+}
+
+fn sentence(kind: Kind, who: &str, why: &Ineligible) -> String {
+    let because = match why {
+        Ineligible::NotSynchronous => return "candidate name does not match with sync_standby".to_owned(),
+        Ineligible::NoMember => return "candidate does not exists".to_owned(),
+        Ineligible::Leads => "candidate leads already".to_owned(),
+        Ineligible::NotStreaming { from } => format!(
+            "{who} does not stream from {from}, the leader, and would lack what it writes last. See its PostgreSQL's \
+             log, and whether pg_hba.conf and the replication user there let it in"
+        ),
+        Ineligible::Silent { .. }
+        | Ineligible::NoFailoverTag
+        | Ineligible::WatchdogFailed
+        | Ineligible::PodEnds
+        | Ineligible::NotStandby
+        | Ineligible::Yields
+        | Ineligible::TooFarBehind { .. }
+        | Ineligible::OtherTimeline
+        | Ineligible::NotVouchedFor => "no good candidates have been found".to_owned(),
+    };
+    format!("{} is not possible: {because}", kind.noun())
+}

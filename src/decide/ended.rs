@@ -1,0 +1,123 @@
+//! What came of long actions that ended: what is remembered of each, and when what failed is tried again.
+
+use std::time::Duration;
+
+use super::memory::Rejoin;
+use super::turn::Turn;
+use crate::model::{Action, ExitBecause, JobKind, Outcome, StoreSeen};
+
+/// What an etcd that takes no writes refused is tried again after this.
+const REFUSED_AGAIN_AFTER: Duration = Duration::from_secs(1);
+
+impl Turn<'_> {
+    /// Takes note of one.
+    pub(super) fn remember_end(&mut self, job: JobKind, outcome: &Outcome) {
+        let failed = match outcome {
+            Outcome::Failed(why) | Outcome::Unknown(why) | Outcome::Refused(why) => Some(why),
+            Outcome::Done | Outcome::Lost | Outcome::LeaseGone | Outcome::Cancelled => None,
+        };
+        if let Some(why) = failed {
+            self.memory.failures.last = Some(format!("{job}: {why}"));
+        }
+        match job {
+            JobKind::TakeLeadership => self.took_leadership(outcome),
+            JobKind::HandOver | JobKind::ReleaseLeadership => self.gave_away(job, outcome),
+            JobKind::ReclaimLeadership => self.reclaimed(outcome, failed),
+            JobKind::StartStandby | JobKind::Promote => self.started(job, outcome, failed),
+            JobKind::Clone => self.cloned(outcome, failed),
+            JobKind::Rewind => self.rewound(failed),
+            JobKind::CrashRecovery => self.recovered(outcome, failed),
+            JobKind::Bootstrap => self.bootstrapped(outcome, failed),
+            JobKind::CheckpointAfterPromotion => self.checkpointed(outcome),
+            JobKind::Stop | JobKind::Checkpoint => {}
+        }
+    }
+
+    fn took_leadership(&mut self, outcome: &Outcome) {
+        match (outcome, &mut self.memory.leaderless) {
+            (Outcome::Refused(_), _) => self.retry_in(JobKind::TakeLeadership, REFUSED_AGAIN_AFTER),
+            (Outcome::Lost, Some(leaderless)) => leaderless.revision = None,
+            (_, _) => {}
+        }
+    }
+
+    fn gave_away(&mut self, job: JobKind, outcome: &Outcome) {
+        if let Outcome::Refused(_) = outcome {
+            // Nothing was done, and nothing is on its way: the key is mine as before.
+            self.memory.given_away = None;
+            self.retry_in(job, REFUSED_AGAIN_AFTER);
+        }
+        self.remember_given_away(outcome);
+    }
+
+    fn reclaimed(&mut self, outcome: &Outcome, failed: Option<&String>) {
+        self.remember_given_away(outcome);
+        if failed.is_some() {
+            self.retry_in(JobKind::ReclaimLeadership, Duration::from_millis(200));
+        }
+    }
+
+    fn remember_given_away(&mut self, outcome: &Outcome) {
+        if let Some(given) = &mut self.memory.given_away {
+            given.reclaim = *outcome != Outcome::Done;
+        }
+    }
+
+    fn started(&mut self, job: JobKind, outcome: &Outcome, failed: Option<&String>) {
+        let refused = matches!(outcome, Outcome::Refused(_));
+        if refused && job == JobKind::Promote {
+            self.retry_in(job, REFUSED_AGAIN_AFTER);
+        } else if failed.is_some() {
+            self.memory.failures.starts += 1;
+            self.retry_in(job, Duration::from_millis(500) * self.memory.failures.starts.min(20));
+        }
+    }
+
+    fn cloned(&mut self, outcome: &Outcome, failed: Option<&String>) {
+        if failed.is_some() {
+            self.memory.rejoin.clone_failures += 1;
+            self.retry_in(JobKind::Clone, Duration::from_secs(5) * self.memory.rejoin.clone_failures.min(12));
+        } else if *outcome == Outcome::Done {
+            self.memory.reinitialize = None;
+            self.memory.rejoin = Rejoin::default();
+        }
+    }
+
+    fn rewound(&mut self, failed: Option<&String>) {
+        if failed.is_some() {
+            self.memory.rejoin.rewind_failures += 1;
+            self.retry_in(JobKind::Rewind, Duration::from_secs(5));
+        }
+    }
+
+    fn recovered(&mut self, outcome: &Outcome, failed: Option<&String>) {
+        if failed.is_some() {
+            self.memory.rejoin.recovery_failures += 1;
+            self.retry_in(JobKind::CrashRecovery, Duration::from_secs(5));
+        } else if *outcome == Outcome::Done {
+            self.memory.rejoin.recovered = true;
+            self.memory.rejoin.recovery_failures = 0;
+        }
+    }
+
+    fn bootstrapped(&mut self, outcome: &Outcome, failed: Option<&String>) {
+        if *outcome == Outcome::Done {
+            // What was seen of the store was of another cluster, if there was one.
+            self.memory.store = StoreSeen::default();
+        } else if let Some(why) = failed {
+            self.act(Action::Exit(ExitBecause::BootstrapFailed { why: why.clone() }));
+        }
+    }
+
+    fn checkpointed(&mut self, outcome: &Outcome) {
+        let done = *outcome == Outcome::Done;
+        self.memory.checkpoint = done.then_some(true);
+        if !done {
+            self.retry_in(JobKind::CheckpointAfterPromotion, Duration::from_secs(1));
+        }
+    }
+
+    fn retry_in(&mut self, job: JobKind, span: Duration) {
+        self.memory.failures.retry_at.insert(job, self.now + span);
+    }
+}

@@ -1,0 +1,41 @@
+//! What a tick takes over from the one before, of synchronous replication.
+
+use super::super::clone;
+use super::super::leadership::Leadership;
+use super::super::turn::Turn;
+use super::memory::SyncMemory;
+
+impl Turn<'_> {
+    /// Takes note of what changed, before any rule looks.
+    pub(in crate::decide) fn remember_sync(&mut self, leadership: &Leadership) {
+        let now = self.now;
+        let term = leadership.held_term();
+        let revision = self.sync_revision();
+        let is_to_be_cloned = match leadership.other() {
+            Some(leader) => clone::is_to_be_cloned(self, leader),
+            None => self.memory.reinitialize.is_some(),
+        };
+        let stays = self.memory.restart.is_none() && !is_to_be_cloned;
+        if stays && !self.ends() {
+            self.memory.sync.leaving_since = None;
+        }
+        let memory = &mut self.memory.sync;
+        if memory.term.map(|(term, _)| term) != term {
+            *memory = SyncMemory {
+                term: term.map(|term| (term, now)),
+                in_effect: memory.in_effect.take(),
+                cancelled: memory.cancelled,
+                leaving_since: memory.leaving_since,
+                ..SyncMemory::default()
+            };
+        }
+        if memory.writing.as_ref().is_some_and(|write| write.over != revision) {
+            (memory.writing, memory.owned) = (None, Some(revision));
+        }
+        let Some(sql) = self.seen.postgres.answering() else { return };
+        memory.look(sql);
+        for (name, _) in self.standbys(sql) {
+            self.memory.sync.streamed_at.insert(name.clone(), now);
+        }
+    }
+}

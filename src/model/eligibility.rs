@@ -1,0 +1,221 @@
+//! Who is fit to lead: one judgement, asked by the race, the hand-over, REST and the command line, with its refusal as
+//! a type.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::{ClusterView, Lsn, MemberName, PeerAnswer, StandbyKind, SyncMode, Timeline};
+
+/// Why a member is not to lead. Its `Display` completes "member …".
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Ineligible {
+    /// etcd knows no such member.
+    NoMember,
+    /// It leads.
+    Leads,
+    /// It carries the tag `nofailover`.
+    NoFailoverTag,
+    /// Only synchronous standbys can take over without a loss, and it is none.
+    NotSynchronous,
+    /// It does not answer.
+    Silent {
+        /// Why, if that is known.
+        trouble: Option<String>,
+    },
+    /// It cannot use its watchdog.
+    WatchdogFailed,
+    /// Its pod ends or is gone.
+    PodEnds,
+    /// Its PostgreSQL is not in recovery.
+    NotStandby,
+    /// It gave the leader key away, or finds itself too far behind.
+    Yields,
+    /// It would not get what the leader writes last.
+    NotStreaming {
+        /// The leader.
+        from: MemberName,
+    },
+    /// It lacks more than may be lost.
+    TooFarBehind {
+        /// So much.
+        bytes: u64,
+        /// `maximum_lag_on_failover`.
+        limit: u64,
+    },
+    /// It is not on the leader's timeline.
+    OtherTimeline,
+    /// It may lack what was acknowledged, by the key `sync`.
+    NotVouchedFor,
+}
+
+impl fmt::Display for Ineligible {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Ineligible::NoMember => write!(f, "does not exist"),
+            Ineligible::Leads => write!(f, "leads already"),
+            Ineligible::NoFailoverTag => write!(f, "has the tag nofailover"),
+            Ineligible::NotSynchronous => write!(f, "is not synchronous"),
+            Ineligible::Silent { trouble } => {
+                write!(f, "does not answer: {}", trouble.as_deref().unwrap_or("no reason known"))
+            }
+            Ineligible::WatchdogFailed => write!(f, "cannot use its watchdog"),
+            Ineligible::PodEnds => write!(f, "runs in a pod that ends or is gone"),
+            Ineligible::NotStandby => write!(f, "is not a standby"),
+            Ineligible::Yields => {
+                write!(f, "gave the leader key away, or is too far behind by its own account")
+            }
+            Ineligible::NotStreaming { from } => write!(
+                f,
+                "does not stream from {from}: see its PostgreSQL's log, and whether pg_hba.conf and the replication \
+                 user here let it in"
+            ),
+            Ineligible::TooFarBehind { bytes, limit } => {
+                write!(f, "is {bytes} bytes behind, and maximum_lag_on_failover is {limit}")
+            }
+            Ineligible::OtherTimeline => write!(f, "is on another timeline"),
+            Ineligible::NotVouchedFor => write!(f, "may lack what was acknowledged"),
+        }
+    }
+}
+
+impl PeerAnswer {
+    /// Whether it may lead, wherever it is: it answers, and nothing of its own keeps it from leading.
+    pub fn eligible(&self) -> Result<(), Ineligible> {
+        refuse_unless(self.reachable, || Ineligible::Silent { trouble: self.trouble.clone() })?;
+        refuse_unless(!self.tags.nofailover(), || Ineligible::NoFailoverTag)?;
+        refuse_unless(!self.watchdog_failed, || Ineligible::WatchdogFailed)?;
+        refuse_unless(!self.pod_ends, || Ineligible::PodEnds)
+    }
+
+    /// Whether it may also follow on another leader.
+    pub fn eligible_standby(&self) -> Result<(), Ineligible> {
+        self.eligible()?;
+        refuse_unless(self.in_recovery, || Ineligible::NotStandby)
+    }
+}
+
+/// The leader that hands over, as its candidate has to match it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HandingOver<'a> {
+    /// Its name.
+    pub leader: &'a MemberName,
+    /// How far it is.
+    pub lsn: Lsn,
+    /// On which timeline.
+    pub timeline: Option<Timeline>,
+    /// `maximum_lag_on_failover`.
+    pub limit: u64,
+}
+
+impl HandingOver<'_> {
+    /// Whether the member that gave `answer` can take over: `streams`, it gets what is written last; `synchronous`, it
+    /// is, where it has to be.
+    pub fn eligible(&self, answer: &PeerAnswer, streams: bool, synchronous: bool) -> Result<(), Ineligible> {
+        let (bytes, limit) = (self.lsn.bytes_since(answer.lsn), self.limit);
+        answer.eligible_standby()?;
+        refuse_unless(streams, || Ineligible::NotStreaming { from: self.leader.clone() })?;
+        refuse_unless(synchronous, || Ineligible::NotSynchronous)?;
+        refuse_unless(bytes <= limit, || Ineligible::TooFarBehind { bytes, limit })?;
+        refuse_unless(answer.timeline == self.timeline, || Ineligible::OtherTimeline)
+    }
+}
+
+/// Whether WAL goes to `name`: `standbys` are those that stream, and `through` is the member that relays to it.
+pub fn gets_wal(standbys: &[&str], name: &MemberName, through: Option<&MemberName>) -> bool {
+    let streams = |name: &MemberName| standbys.iter().any(|it| it.eq_ignore_ascii_case(name.as_str()));
+    streams(name) || through.is_some_and(streams)
+}
+
+impl ClusterView {
+    /// Whether `name` is a member that can come to lead.
+    pub fn eligible(&self, name: &MemberName) -> Result<(), Ineligible> {
+        let leads = self.leader.as_ref().is_some_and(|leader| leader.name == *name);
+        refuse_unless(self.members.contains_key(name), || Ineligible::NoMember)?;
+        refuse_unless(!leads, || Ineligible::Leads)
+    }
+
+    /// Whether what `name` registered lets it lead. Its own answer is newer.
+    pub fn eligible_by_tag(&self, name: &MemberName) -> Result<(), Ineligible> {
+        let barred = self.members.get(name).is_some_and(|key| key.record.tags.nofailover());
+        refuse_unless(!barred, || Ineligible::NoFailoverTag)
+    }
+
+    /// Whether `name` can take over without a loss in `mode`, where each commit waits for certain standbys.
+    pub fn eligible_in(&self, mode: SyncMode, name: &MemberName) -> Result<(), Ineligible> {
+        let sync = mode != SyncMode::On || StandbyKind::of(mode, self, name) == StandbyKind::Sync;
+        refuse_unless(sync, || Ineligible::NotSynchronous)
+    }
+}
+
+fn refuse_unless(fit: bool, why: impl FnOnce() -> Ineligible) -> Result<(), Ineligible> {
+    if fit { Ok(()) } else { Err(why()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Moment, Tags};
+
+    fn well() -> PeerAnswer {
+        PeerAnswer {
+            reachable: true,
+            in_recovery: true,
+            lsn: Lsn(1000),
+            timeline: Some(Timeline(1)),
+            trouble: None,
+            ..PeerAnswer::unreachable(Moment::default(), String::new())
+        }
+    }
+
+    /// Each fault by itself, and of two the one that comes first in the list.
+    #[test]
+    fn every_fault_of_a_candidate_has_its_own_refusal() {
+        let leader = MemberName::new("a").expect("a valid name");
+        let hands_over =
+            HandingOver { leader: &leader, lsn: Lsn(1500), timeline: Some(Timeline(1)), limit: 500 };
+        let answer = |change: fn(&mut PeerAnswer)| {
+            let mut answer = well();
+            change(&mut answer);
+            answer
+        };
+        let silent = PeerAnswer::unreachable(Moment::default(), "refused".to_owned());
+        let tagged =
+            answer(|it| it.tags = Tags([("nofailover".to_owned(), true.into())].into_iter().collect()));
+        let cases = [
+            (well(), true, true, None),
+            (silent, false, false, Some("does not answer: refused")),
+            (tagged, true, true, Some("has the tag nofailover")),
+            (answer(|it| it.watchdog_failed = true), true, true, Some("cannot use its watchdog")),
+            (answer(|it| it.pod_ends = true), true, true, Some("runs in a pod that ends or is gone")),
+            (answer(|it| it.in_recovery = false), false, true, Some("is not a standby")),
+            (well(), false, false, Some("does not stream from a: see")),
+            (well(), true, false, Some("is not synchronous")),
+            (
+                answer(|it| it.lsn = Lsn(999)),
+                true,
+                true,
+                Some("is 501 bytes behind, and maximum_lag_on_failover is 500"),
+            ),
+            (answer(|it| it.timeline = Some(Timeline(2))), true, true, Some("is on another timeline")),
+        ];
+        for (answer, streams, synchronous, refusal) in cases {
+            let found = hands_over.eligible(&answer, streams, synchronous).err().map(|why| why.to_string());
+            match (found, refusal) {
+                (None, None) => {}
+                (Some(text), Some(words)) => assert!(text.starts_with(words), "{text}"),
+                (found, refusal) => panic!("{answer:?}: {found:?}, not {refusal:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn wal_comes_directly_or_through_a_member_that_gets_it() {
+        let name = |text: &str| MemberName::new(text).expect("a valid name");
+        let (b, c) = (name("B"), name("c"));
+        assert!(gets_wal(&["b"], &b, None), "names are compared as PostgreSQL compares them");
+        assert!(!gets_wal(&["b"], &c, None));
+        assert!(gets_wal(&["b"], &c, Some(&b)));
+        assert!(!gets_wal(&[], &c, Some(&b)));
+    }
+}
