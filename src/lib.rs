@@ -18,6 +18,8 @@
 //! * [`model`]: plain values. **Invariant:** no clock, no I/O, no randomness; only parsing can fail.
 //! * [`decide`]: `decide(&Memory, &Observation, Moment) -> Decision`. **Invariant:** pure and total; every situation
 //!   has a name and every decision a typed reason. A change of policy is a diff of the situation table's snapshot.
+//! * [`core`]: the machines around the decision, driven alike by the product and by the simulation. **Invariant:** no
+//!   clock, no I/O, no `async`; a driver carries out what they say.
 //! * [`config`]: file, environment and dynamic configuration. **Invariant:** every fault is reported at once.
 //! * [`etcd`], [`postgres`], [`fence`], [`kube`], [`peer`], [`os`]: effects. **Invariant:** they do not know each
 //!   other, nor who should lead.
@@ -48,6 +50,8 @@
 pub mod model;
 
 pub mod decide;
+
+pub mod core;
 
 pub mod config;
 

@@ -9,6 +9,7 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 use std::time::Duration;
 
+use matriarch::core::guard::{Arming, KeepGuard};
 use matriarch::model::{
     Finished, LeaderBranch, LeaseFacts, LeaseId, Liveness, MemberName, MemberRecord, Moment, PeerAnswer,
     PostgresFacts, Process, Request, StoreMark, SyncOwner, Verdict, View,
@@ -77,10 +78,10 @@ pub(crate) struct Shared {
     pub(crate) process_bell: Signal,
     pub(crate) liveness: RefCell<Liveness>,
     pub(crate) verdict: RefCell<Verdict>,
-    pub(crate) orders: RefCell<link::Orders>,
+    pub(crate) keep: RefCell<KeepGuard<()>>,
     pub(crate) link_bell: Signal,
     pub(crate) held_bell: Signal,
-    pub(crate) wanted: Cell<bool>,
+    pub(crate) arming: RefCell<Arming>,
     pub(crate) events: RefCell<VecDeque<Event>>,
     pub(crate) requests: RefCell<Vec<Request>>,
     pub(crate) lookers: RefCell<Vec<Reply<()>>>,
@@ -188,10 +189,10 @@ impl Sim {
             process_bell: Signal::default(),
             liveness: RefCell::new(Liveness::new(ttl, now)),
             verdict: RefCell::default(),
-            orders: RefCell::default(),
+            keep: RefCell::new(KeepGuard::new(false)),
             link_bell: Signal::default(),
             held_bell: Signal::default(),
-            wanted: Cell::default(),
+            arming: RefCell::default(),
             events: RefCell::default(),
             requests: RefCell::default(),
             lookers: RefCell::default(),
