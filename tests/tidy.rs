@@ -37,7 +37,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("etcd", &["model", "core", "os", "etcd"]),
     ("postgres", &["model", "os", "postgres"]),
     ("peer", &["model", "os", "peer"]),
-    ("fence", &["model", "os", "fence"]),
+    ("fence", &["model", "core", "os", "fence"]),
     ("kube", &["model", "os", "kube"]),
     (
         "agent",

@@ -2,14 +2,19 @@
 //!
 //! ```text
 //!  member  events and levels in, effects out: looks at PostgreSQL, decides, orders
+//!  guard   who kills PostgreSQL at which deadline: the rules, the supervisor's side, the guard's process
 //!  store   etcd's keys and transactions as values
 //!  job     a long action as steps: what comes next, given the answer to the step before
 //! ```
 //!
-//! **Invariant:** no clock, no I/O, no randomness. A driver does what a machine asks for, and answers.
+//! A machine takes an input and the present moment, changes its own state, and says in data what is to be done. A driver
+//! carries that out in order, answers, and has no rules of its own.
+//!
+//! **Invariant:** no clock, no I/O, no randomness.
 
 #![deny(clippy::disallowed_methods)]
 
+pub mod guard;
 pub mod job;
 pub mod member;
 pub mod store;

@@ -1,16 +1,8 @@
-//! The guard itself: one thread, no runtime, no memory asked for after the start, but to replace a fuse.
+//! The guard's process: the driver of [`Guard`], one thread, no runtime, no memory asked for after the start, but to
+//! replace a fuse.
 //!
-//! ```text
-//!  Idle ── arm ──► Armed ── stop_at: SIGQUIT; kill_at ──► Firing ── nothing left ──► Over
-//!   ▲ ▲             │ ▲ └── arm (a renewal, or a shorter lease): other deadlines      │
-//!   │ └── disarm ───┘ └──────────────────────── arm ──────────────────────────────────┘
-//!   └──── disarm, from anywhere
-//! ```
-//!
-//! **Invariants.** An order to arm counts as it is, also when it shortens. While it fires it takes no other deadline:
-//! half a kill helps nobody. It ends only when it is neither armed nor firing, and nobody is connected; or when it is
-//! dismissed, by somebody whose own guard is armed. No signal that can be blocked moves it. Nothing is written to the
-//! log before Postgres is dead: the log's reader may be as frozen as the supervisor.
+//! It reads orders and the clock, hands them to the machine and carries out what it says, in that order. No signal that
+//! can be blocked moves it.
 
 use std::io::Write;
 use std::os::fd::OwnedFd;
@@ -26,15 +18,14 @@ use rustix::time::{Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, 
 
 use super::descriptors::{self, Spare};
 use super::fuse::Fuse;
-use super::message::{Answer, Command, ORDER_BYTES, Order, VERSION};
+use super::message::{MESSAGE_BYTES, Message, Report, VERSION};
 use super::watchdog::{Driver, Watchdog};
 use super::{Deadlines, FenceError, Phase, Protection, socket};
+use crate::core::guard::{Answer, Deed, Guard, Input};
 use crate::model::Moment;
 use crate::os::clock;
-use crate::os::prey::Hunt;
+use crate::os::prey::{Hunt, Prey};
 
-/// A process in an uninterruptible wait dies late: it is looked for this often.
-const KILL_AGAIN_AFTER: Duration = Duration::from_millis(10);
 /// While it is armed. So young may a server process be that the fuse does not know. Without a timer on the right clock,
 /// a suspend makes a deadline late by this much.
 const LOOK_AT_LEAST_EVERY: Duration = Duration::from_millis(100);
@@ -59,23 +50,18 @@ pub struct GuardSetup {
 /// # Errors
 /// When it was not started by a supervisor, or the system refuses what a guard cannot do without.
 pub fn run(setup: &GuardSetup) -> Result<(), FenceError> {
-    let mut guard = Guard::start(setup)?;
-    while !guard.is_done() {
-        let [one, two] = guard.fuse.sockets();
-        let listener = Some(&guard.listener).filter(|_| guard.deaf_until <= clock::now());
-        socket::wait(
-            [guard.link.as_ref(), listener, guard.timer.as_ref(), one, two],
-            guard.pause(clock::now()),
-        );
-        guard.drain_timer();
-        guard.accept(clock::now());
-        guard.take_orders();
-        guard.look(clock::now());
+    let mut process = GuardProcess::start(setup)?;
+    while !process.guard.is_done() {
+        process.wait(clock::now());
+        process.accept(clock::now());
+        process.take_orders();
+        process.look(clock::now());
     }
     Ok(())
 }
 
-struct Guard {
+struct GuardProcess {
+    guard: Guard,
     link: Option<OwnedFd>,
     listener: OwnedFd,
     /// Nobody is listened to before: there was no descriptor to be had.
@@ -84,19 +70,13 @@ struct Guard {
     timer: Option<OwnedFd>,
     hunt: Hunt,
     fuse: Fuse,
-    phase: Phase,
-    deadlines: Deadlines,
-    /// The postmaster was told to stop.
-    stopped: bool,
-    killed: u32,
     rehearsed_at: Moment,
     watchdog: Watchdog,
     protection: Protection,
-    dismissed: bool,
 }
 
-impl Guard {
-    fn start(setup: &GuardSetup) -> Result<Guard, FenceError> {
+impl GuardProcess {
+    fn start(setup: &GuardSetup) -> Result<GuardProcess, FenceError> {
         SigSet::all()
             .thread_block()
             .map_err(|source| FenceError::System { what: "block signals", source: source.into() })?;
@@ -121,7 +101,8 @@ impl Guard {
         // Its strands have copies of what was locked: what is written to from now on must be there already.
         protection.lock_again();
         let watchdog = setup.watchdog.as_ref().map(|(device, driver)| (device.as_path(), *driver));
-        Ok(Guard {
+        Ok(GuardProcess {
+            guard: Guard::default(),
             link: Some(link),
             listener,
             deaf_until: Moment::default(),
@@ -129,42 +110,32 @@ impl Guard {
             timer,
             hunt,
             fuse,
-            phase: Phase::Idle,
-            deadlines: Deadlines::default(),
-            stopped: false,
-            killed: 0,
             rehearsed_at: Moment::default(),
             watchdog: Watchdog::new(watchdog),
             protection,
-            dismissed: false,
         })
     }
 
-    fn is_done(&self) -> bool {
-        let busy = matches!(self.phase, Phase::Armed | Phase::Firing);
-        self.dismissed || (self.link.is_none() && !busy)
-    }
-
-    /// How long there is nothing to do but to listen; `None`: for ever. The timer ends it at a deadline.
-    fn pause(&self, now: Moment) -> Option<Duration> {
-        let deaf = Some(self.deaf_until).filter(|until| now < *until);
-        let strands = [self.fuse.late_at(), deaf].into_iter().flatten().min().map(|at| now.until(at));
-        match self.phase {
-            Phase::Idle | Phase::Over => strands,
-            Phase::Firing => Some(KILL_AGAIN_AFTER),
-            Phase::Armed => {
-                let next = if self.stopped { self.deadlines.kill_at } else { self.deadlines.stop_at };
-                let next = now.until(next.min(self.deadlines.kill_at));
-                Some(next.min(strands.unwrap_or(LOOK_AT_LEAST_EVERY)).min(LOOK_AT_LEAST_EVERY))
-            }
+    /// Waits until there is something to read, or time for a look.
+    fn wait(&self, now: Moment) {
+        let [one, two] = self.fuse.sockets();
+        let listener = Some(&self.listener).filter(|_| self.deaf_until <= now);
+        if let Some(at) = self.guard.wake_at(now) {
+            self.set_timer(at);
         }
-    }
-
-    /// An expiry that was not read would wake every later wait.
-    fn drain_timer(&self) {
+        socket::wait([self.link.as_ref(), listener, self.timer.as_ref(), one, two], self.pause(now));
         if let Some(timer) = &self.timer {
+            // An expiry that was not read would wake every later wait.
             let _ = rustix::io::read(timer, &mut [0; 8]);
         }
+    }
+
+    /// How long there is nothing to do but to listen; `None`: for ever.
+    fn pause(&self, now: Moment) -> Option<Duration> {
+        let deaf = Some(self.deaf_until).filter(|until| now < *until);
+        let at_least = Some(now + LOOK_AT_LEAST_EVERY).filter(|_| self.guard.phase() == Phase::Armed);
+        let wakes = [self.guard.wake_at(now), at_least, self.fuse.late_at(), deaf];
+        wakes.into_iter().flatten().min().map(|at| now.until(at))
     }
 
     /// A supervisor that was started again takes the place of the one that was connected.
@@ -175,7 +146,10 @@ impl Guard {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         loop {
             match rustix::net::accept_with(&self.listener, flags) {
-                Ok(link) if socket::trusted_peer(&link).is_some() => self.link = Some(link),
+                Ok(link) if socket::trusted_peer(&link).is_some() => {
+                    self.link = Some(link);
+                    self.step(Input::Connected, now);
+                }
                 Ok(_stranger) => {}
                 Err(Errno::INTR | Errno::CONNABORTED) => {}
                 // The former link is let go by the next round, and the spare one taken again.
@@ -188,58 +162,73 @@ impl Guard {
     }
 
     fn take_orders(&mut self) {
-        let mut buffer = [0; ORDER_BYTES];
+        let mut buffer = [0; MESSAGE_BYTES];
         for _ in 0..ORDERS_PER_LOOK_MAX {
             let Some(link) = &self.link else { return };
-            let order = match socket::receive(link, &mut buffer) {
-                Ok([]) => return self.link = None,
-                Ok(bytes) => Order::decode(bytes),
-                Err(rustix::io::Errno::AGAIN) => return,
-                Err(_) => return self.link = None,
-            };
-            let sequence = order.map_or(0, |order| order.sequence);
-            if let Some(order) = order {
-                self.obey(&order.command, clock::now());
-            }
-            self.answer(sequence);
-        }
-    }
-
-    fn obey(&mut self, command: &Command, now: Moment) {
-        match command {
-            Command::Ask => {}
-            Command::Dismiss => {
-                self.watchdog.close();
-                self.dismissed = true;
-            }
-            Command::Disarm => {
-                self.phase = Phase::Idle;
-                self.fuse.disarm(now);
-                self.watchdog.close();
-            }
-            Command::Arm { .. } if self.phase == Phase::Firing => {}
-            Command::Arm { deadlines, prey, watchdog_at } => {
-                self.hunt.aim(prey);
-                self.phase = Phase::Armed;
-                self.deadlines = *deadlines;
-                self.stopped = false;
-                self.killed = 0;
-                self.set_timer(deadlines.stop_at);
-                self.fuse.arm(deadlines.kill_at, &mut self.hunt, now);
-                // An order that lay unread through a freeze is no sign of life.
-                if now < deadlines.stop_at {
-                    self.watchdog.feed(*watchdog_at, clock::now());
+            let message = match socket::receive(link, &mut buffer) {
+                Ok(bytes @ [_, ..]) => Message::decode(bytes),
+                Err(Errno::AGAIN) => return,
+                Ok([]) | Err(_) => {
+                    self.link = None;
+                    return self.step(Input::Disconnected, clock::now());
                 }
+            };
+            match &message {
+                Some(Message { sequence, order }) => {
+                    self.step(Input::Ordered { sequence: *sequence, order }, clock::now());
+                }
+                None => self.step(Input::NotUnderstood, clock::now()),
             }
         }
     }
 
-    fn answer(&mut self, sequence: u32) {
-        let answer = Answer {
+    /// Hears the fuse, and does what is due.
+    fn look(&mut self, now: Moment) {
+        if self.fuse.look(&mut self.hunt, now) {
+            self.protection.lock_again();
+        }
+        self.step(Input::Tick, now);
+    }
+
+    fn step(&mut self, input: Input<'_, Prey>, now: Moment) {
+        for deed in self.guard.step(input, now) {
+            self.carry_out(deed, now);
+        }
+    }
+
+    fn carry_out(&mut self, deed: Deed<'_, Prey>, now: Moment) {
+        match deed {
+            Deed::TakeTarget(target) => self.hunt.aim(target),
+            Deed::SetDeadManTimer(kill_at) => self.fuse.arm(kill_at, &mut self.hunt, now),
+            Deed::ClearDeadManTimer => self.fuse.disarm(now),
+            Deed::FeedWatchdog(at) => self.watchdog.feed(at, clock::now()),
+            Deed::CloseWatchdog => self.watchdog.close(),
+            Deed::FollowProcesses => self.fuse.follow(&mut self.hunt, now),
+            Deed::Rehearse => self.rehearse(now),
+            Deed::Stop => {
+                self.hunt.signal_postmaster(Signal::QUIT);
+            }
+            Deed::Kill => {
+                let found = self.hunt.kill();
+                self.step(Input::Killed { found, none_left: self.hunt.is_over() }, now);
+            }
+            Deed::Report { deadlines, killed } => self.report(deadlines, killed, clock::now()),
+            Deed::Answer(answer) => self.answer(answer),
+        }
+    }
+
+    /// Where memory is locked, nothing can leave it.
+    fn rehearse(&mut self, now: Moment) {
+        if self.rehearsed_at + REHEARSE_EVERY <= now && !self.protection.memory {
+            self.rehearsed_at = now;
+            self.hunt.rehearse();
+        }
+    }
+
+    fn answer(&mut self, answer: Answer) {
+        let report = Report {
             version: VERSION,
-            sequence,
-            phase: self.phase,
-            deadlines: self.deadlines,
+            answer,
             guard: rustix::process::getpid().as_raw_nonzero().get(),
             postmaster: self.hunt.prey().pid,
             started_ticks: self.hunt.prey().started_ticks,
@@ -252,37 +241,7 @@ impl Guard {
         };
         if let Some(link) = &self.link {
             // A supervisor that does not read is frozen; it misses nothing that it could act on.
-            let _ = socket::send(link, &answer.encode());
-        }
-    }
-
-    /// Does what is due.
-    fn look(&mut self, now: Moment) {
-        if self.fuse.look(&mut self.hunt, now) {
-            self.protection.lock_again();
-        }
-        if self.phase == Phase::Armed {
-            self.fuse.follow(&mut self.hunt, now);
-            if self.deadlines.kill_at <= now {
-                self.phase = Phase::Firing;
-            } else if self.deadlines.stop_at <= now && !self.stopped {
-                self.stopped = true;
-                self.hunt.signal_postmaster(Signal::QUIT);
-                self.set_timer(self.deadlines.kill_at);
-            } else if self.rehearsed_at + REHEARSE_EVERY <= now && !self.protection.memory {
-                self.rehearsed_at = now;
-                self.hunt.rehearse();
-            }
-        }
-        if self.phase == Phase::Firing {
-            self.killed = self.killed.max(self.hunt.kill());
-            if self.hunt.is_over() {
-                self.phase = Phase::Over;
-                self.fuse.disarm(now);
-                self.watchdog.close();
-                self.report(clock::now());
-                self.answer(0);
-            }
+            let _ = socket::send(link, &report.encode());
         }
     }
 
@@ -300,7 +259,7 @@ impl Guard {
     }
 
     /// One line for whoever reads the log of a supervisor that cannot write any more. Never waits for the reader.
-    fn report(&self, now: Moment) {
+    fn report(&self, deadlines: Deadlines, killed: u32, now: Moment) {
         let mut space = [0_u8; 512];
         let mut rest = &mut space[..];
         let prey = self.hunt.prey();
@@ -309,7 +268,7 @@ impl Guard {
             rest,
             "WARN matriarch guard: the lease's deadline passed and no renewal came: stopped PostgreSQL {} at {}, killed \
              {} processes from {} on, none left at {now}, in {directory}",
-            prey.pid, self.deadlines.stop_at, self.killed, self.deadlines.kill_at
+            prey.pid, deadlines.stop_at, killed, deadlines.kill_at
         );
         let length = if written.is_ok() { 512 - rest.len() } else { 512 };
         let stderr = rustix::stdio::stderr();

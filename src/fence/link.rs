@@ -1,8 +1,7 @@
 //! The supervisor's side: what is to be armed, written down for the thread that keeps a guard alive.
 //!
-//! **Invariants.** Giving an order never waits: it is written down, and the thread is woken. What was written down last
-//! is what every guard is told, the present one and each that takes its place. An order counts as held only while the
-//! guard that acknowledged it is the present one.
+//! **Invariants.** Giving an order never waits: it is written down, and the thread is woken. What becomes of it is
+//! decided by [`KeepGuard`], under the one lock that the handle and the thread share; nothing is done under that lock.
 
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
@@ -14,8 +13,8 @@ use tokio::sync::watch;
 
 use super::keeping::Keeping;
 use super::watchdog::Driver;
-use super::{Deadlines, FenceError, Found, Phase, Protection, WatchdogFacts, predecessor, running, socket};
-use crate::model::Moment;
+use super::{FenceError, Found, Phase, Protection, WatchdogFacts, predecessor, running, socket};
+use crate::core::guard::{Armed, KeepGuard};
 use crate::os::prey::Prey;
 
 /// The machine's watchdog, as configured.
@@ -73,32 +72,19 @@ pub struct Link {
 /// What the handle and the thread share.
 #[derive(Debug)]
 pub(super) struct Shared {
-    orders: Mutex<Orders>,
+    state: Mutex<State>,
     /// Something became held, or the thread ended.
     pub(super) changed: Condvar,
     /// Readable when there is something new for the thread.
     pub(super) wake: OwnedFd,
 }
 
-/// What is wanted of a guard.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Armed {
-    pub(super) deadlines: Deadlines,
-    pub(super) prey: Prey,
-    pub(super) watchdog_at: Option<Moment>,
-}
-
-/// What was written down.
-#[derive(Debug, Default)]
-pub(super) struct Orders {
-    pub(super) armed: Option<Armed>,
-    /// Of the newest order; grows from one, because zero is an answer to none.
-    pub(super) sequence: u32,
-    /// The newest that the present guard has acknowledged.
-    pub(super) held: Option<u32>,
-    /// The guard of a former supervisor may go.
-    pub(super) decided: bool,
+/// The machine, and how its thread ends.
+#[derive(Debug)]
+pub(super) struct State {
+    pub(super) keep: KeepGuard<Prey>,
     pub(super) end: Option<End>,
+    pub(super) ended: bool,
 }
 
 /// How the thread ends.
@@ -111,8 +97,8 @@ pub(super) enum End {
 }
 
 impl Shared {
-    pub(super) fn orders(&self) -> MutexGuard<'_, Orders> {
-        self.orders.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn wake(&self) {
@@ -132,8 +118,9 @@ impl Link {
         let listener = socket::listen(&setup.data_dir)?;
         let wake = rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
             .map_err(FenceError::system("make an event"))?;
-        let orders = Mutex::new(Orders { sequence: 1, ..Orders::default() });
-        let shared = Arc::new(Shared { orders, changed: Condvar::new(), wake });
+        let keep = KeepGuard::new(predecessor.is_some());
+        let state = Mutex::new(State { keep, end: None, ended: false });
+        let shared = Arc::new(Shared { state, changed: Condvar::new(), wake });
         let (to_reader, facts) = watch::channel(GuardFacts::default());
         let keeping = Keeping::new(Arc::clone(&shared), setup, listener, predecessor, to_reader);
         std::thread::Builder::new()
@@ -143,10 +130,9 @@ impl Link {
         Ok((Link { shared, facts }, found))
     }
 
-    /// From now on `prey` is stopped and killed at these deadlines, in place of all earlier ones. The watchdog, if
-    /// there is one and it is wanted, resets the machine at `watchdog_at`.
-    pub fn arm(&self, deadlines: Deadlines, prey: Prey, watchdog_at: Option<Moment>) {
-        self.order(Some(Armed { deadlines, prey, watchdog_at }));
+    /// From now on this is armed, in place of everything earlier.
+    pub fn arm(&self, armed: Armed<Prey>) {
+        self.order(Some(armed));
     }
 
     /// Nothing is to be killed.
@@ -154,24 +140,19 @@ impl Link {
         self.order(None);
     }
 
-    fn order(&self, armed: Option<Armed>) {
-        let mut orders = self.shared.orders();
-        if orders.armed != armed || !orders.decided {
-            orders.armed = armed;
-            orders.sequence += 1;
-            orders.decided = true;
+    fn order(&self, armed: Option<Armed<Prey>>) {
+        if self.shared.state().keep.order(armed) {
             self.shared.wake();
         }
     }
 
     /// True when the guard has acknowledged the last order; waits for that, but not longer than `within`.
     pub fn holds(&self, within: Duration) -> bool {
-        let wanted = self.shared.orders().sequence;
-        let pending =
-            |orders: &mut Orders| orders.held.is_none_or(|held| held < wanted) && orders.end.is_none();
-        let waited = self.shared.changed.wait_timeout_while(self.shared.orders(), within, pending);
-        let (orders, _) = waited.unwrap_or_else(PoisonError::into_inner);
-        orders.held.is_some_and(|held| wanted <= held)
+        let wanted = self.shared.state().keep.sequence();
+        let pending = |state: &mut State| !state.keep.holds(wanted) && state.end.is_none();
+        let waited = self.shared.changed.wait_timeout_while(self.shared.state(), within, pending);
+        let (state, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        state.keep.holds(wanted)
     }
 
     /// The guard as last heard of.
@@ -181,19 +162,18 @@ impl Link {
 
     /// Takes the guard along at an orderly end: Postgres is no primary, or is left alone on purpose.
     pub fn leave(&self, within: Duration) {
-        let mut orders = self.shared.orders();
-        orders.end = Some(End::Dismiss);
-        orders.held = None;
+        let mut state = self.shared.state();
+        state.end = Some(End::Dismiss);
         self.shared.wake();
-        let gone = |orders: &mut Orders| orders.held.is_none();
+        let stays = |state: &mut State| !state.ended;
         // A guard that does not go in time ends by itself: nothing is armed, nobody is connected.
-        drop(self.shared.changed.wait_timeout_while(orders, within, gone));
+        drop(self.shared.changed.wait_timeout_while(state, within, stays));
     }
 }
 
 impl Drop for Link {
     fn drop(&mut self) {
-        self.shared.orders().end.get_or_insert(End::Stay);
+        self.shared.state().end.get_or_insert(End::Stay);
         self.shared.wake();
     }
 }

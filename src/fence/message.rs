@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::protection::Protection;
 use super::watchdog::WatchdogTrouble;
+use crate::core::guard::{self, Answer, Armed, Deadlines, Phase, WatchdogState};
 use crate::model::Moment;
 use crate::os::file_id::FileId;
 use crate::os::prey::Prey;
@@ -20,58 +21,23 @@ const MAGIC: u8 = b'M';
 /// What is understood across versions.
 const HEAD_BYTES: usize = 24;
 /// The length of every order: a guard of any version takes orders of this length only.
-pub(super) const ORDER_BYTES: usize = 48 + 2 * PATH_BYTES_MAX;
+pub(super) const MESSAGE_BYTES: usize = 48 + 2 * PATH_BYTES_MAX;
 /// Where the two paths of an order begin, and the longest that the first may be: that of the program.
 const PROGRAM_AT: usize = 80;
 const PROGRAM_BYTES_MAX: usize = DIRECTORY_AT - PROGRAM_AT;
-const DIRECTORY_AT: usize = ORDER_BYTES - PATH_BYTES_MAX;
+const DIRECTORY_AT: usize = MESSAGE_BYTES - PATH_BYTES_MAX;
 /// The length of every answer.
-pub(super) const ANSWER_BYTES: usize = 48;
-
-/// When Postgres is stopped, and when it is killed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Deadlines {
-    /// SIGQUIT to the postmaster: it ends its backends and itself at once.
-    pub stop_at: Moment,
-    /// SIGKILL to every process that is left.
-    pub kill_at: Moment,
-}
+pub(super) const REPORT_BYTES: usize = 48;
 
 /// What a guard is asked to do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[expect(clippy::large_enum_variant, reason = "the guard asks for no memory, so nothing is boxed")]
-pub(super) enum Command {
-    /// Nothing: tell what you hold.
-    Ask,
-    /// Kill `prey` at these deadlines, in place of all earlier ones; the watchdog resets the machine then, however late
-    /// this order arrives, unless another comes (`None`: it does not).
-    Arm { deadlines: Deadlines, prey: Prey, watchdog_at: Option<Moment> },
-    /// Nothing is to be killed.
-    Disarm,
-    /// Forget everything and end.
-    Dismiss,
-}
+pub(super) type Order = guard::Order<Prey>;
 
-/// One order.
+/// One order, numbered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Order {
+pub(super) struct Message {
     /// Counts the orders of one supervisor; the answer repeats it.
     pub(super) sequence: u32,
-    pub(super) command: Command,
-}
-
-/// What a guard is doing.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Phase {
-    /// Nothing.
-    #[default]
-    Idle,
-    /// It waits for a deadline.
-    Armed,
-    /// The deadline has passed: it kills.
-    Firing,
-    /// It has killed, and nothing is left.
-    Over,
+    pub(super) order: Order,
 }
 
 /// What became of the watchdog.
@@ -86,13 +52,12 @@ pub enum WatchdogFacts {
     Failed(WatchdogTrouble),
 }
 
-/// What a guard says to every order.
+/// What a guard says to every order, and of itself.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Answer {
+pub(super) struct Report {
     pub(super) version: u8,
-    pub(super) sequence: u32,
-    pub(super) phase: Phase,
-    pub(super) deadlines: Deadlines,
+    /// What the protocol is about.
+    pub(super) answer: Answer,
     /// The guard's own process.
     pub(super) guard: i32,
     /// The postmaster it is after, and its start.
@@ -100,6 +65,17 @@ pub(super) struct Answer {
     pub(super) started_ticks: u64,
     pub(super) protection: Protection,
     pub(super) watchdog: WatchdogFacts,
+}
+
+impl WatchdogFacts {
+    /// Without the details.
+    pub fn state(self) -> WatchdogState {
+        match self {
+            WatchdogFacts::Off => WatchdogState::Off,
+            WatchdogFacts::Active(_) => WatchdogState::Active,
+            WatchdogFacts::Failed(_) => WatchdogState::Failed,
+        }
+    }
 }
 
 fn put<const N: usize>(to: &mut [u8], at: usize, bytes: [u8; N]) {
@@ -132,16 +108,16 @@ fn head(from: &[u8]) -> Option<(u8, u8, u32, Deadlines)> {
     ))
 }
 
-impl Order {
-    pub(super) fn encode(&self) -> [u8; ORDER_BYTES] {
-        let mut bytes = [0; ORDER_BYTES];
-        let kind = match &self.command {
-            Command::Ask => 1,
-            Command::Arm { .. } => 2,
-            Command::Disarm => 3,
-            Command::Dismiss => 4,
+impl Message {
+    pub(super) fn encode(&self) -> [u8; MESSAGE_BYTES] {
+        let mut bytes = [0; MESSAGE_BYTES];
+        let kind = match &self.order {
+            Order::Ask => 1,
+            Order::Arm(_) => 2,
+            Order::Disarm => 3,
+            Order::Dismiss => 4,
         };
-        let Command::Arm { deadlines, prey, watchdog_at } = &self.command else {
+        let Order::Arm(Armed { deadlines, target: prey, watchdog_at }) = &self.order else {
             put_head(&mut bytes, kind, self.sequence, Deadlines::default());
             return bytes;
         };
@@ -165,19 +141,19 @@ impl Order {
     }
 
     /// `None` for what this version does not understand.
-    pub(super) fn decode(bytes: &[u8]) -> Option<Order> {
+    pub(super) fn decode(bytes: &[u8]) -> Option<Message> {
         let (version, kind, sequence, deadlines) = head(bytes)?;
-        let command = match kind {
-            1 => Command::Ask,
-            2 if version == VERSION => Order::decode_arm(bytes, deadlines)?,
-            3 if version == VERSION => Command::Disarm,
-            4 => Command::Dismiss,
+        let order = match kind {
+            1 => Order::Ask,
+            2 if version == VERSION => Order::Arm(Message::decode_armed(bytes, deadlines)?),
+            3 if version == VERSION => Order::Disarm,
+            4 => Order::Dismiss,
             _unknown => return None,
         };
-        Some(Order { sequence, command })
+        Some(Message { sequence, order })
     }
 
-    fn decode_arm(bytes: &[u8], deadlines: Deadlines) -> Option<Command> {
+    fn decode_armed(bytes: &[u8], deadlines: Deadlines) -> Option<Armed<Prey>> {
         let path = |at: usize, length_at: usize| {
             let length = u32::from_le_bytes(get(bytes, length_at)?) as usize;
             PathText::new(bytes.get(at..at.checked_add(length)?)?)
@@ -194,26 +170,26 @@ impl Order {
         };
         let watchdog_at = Moment::from_nanos(u64::from_le_bytes(get(bytes, 64)?));
         let watchdog_at = Some(watchdog_at).filter(|at| *at != Moment::default());
-        Some(Command::Arm { deadlines, prey, watchdog_at })
+        Some(Armed { deadlines, target: prey, watchdog_at })
     }
 }
 
-impl Answer {
+impl Report {
     /// The postmaster it is after; `None` when it did not say, or did not know.
     pub(super) fn postmaster(&self) -> Option<ProcessId> {
         (self.postmaster != 0 && self.started_ticks != 0)
             .then_some(ProcessId { pid: self.postmaster, started_ticks: self.started_ticks })
     }
 
-    pub(super) fn encode(&self) -> [u8; ANSWER_BYTES] {
-        let mut bytes = [0; ANSWER_BYTES];
-        let phase = match self.phase {
+    pub(super) fn encode(&self) -> [u8; REPORT_BYTES] {
+        let mut bytes = [0; REPORT_BYTES];
+        let phase = match self.answer.phase {
             Phase::Idle => 0,
             Phase::Armed => 1,
             Phase::Firing => 2,
             Phase::Over => 3,
         };
-        put_head(&mut bytes, phase, self.sequence, self.deadlines);
+        put_head(&mut bytes, phase, self.answer.sequence, self.answer.deadlines);
         put(&mut bytes, 24, self.guard.to_le_bytes());
         put(&mut bytes, 28, self.postmaster.to_le_bytes());
         let (state, number, code) = match self.watchdog {
@@ -231,7 +207,7 @@ impl Answer {
     }
 
     /// Of another version only the head is read.
-    pub(super) fn decode(bytes: &[u8]) -> Option<Answer> {
+    pub(super) fn decode(bytes: &[u8]) -> Option<Report> {
         let (version, kind, sequence, deadlines) = head(bytes)?;
         let phase = match kind {
             0 => Phase::Idle,
@@ -240,9 +216,9 @@ impl Answer {
             3 => Phase::Over,
             _unknown => return None,
         };
-        let answer = Answer { version, sequence, phase, deadlines, ..Answer::default() };
+        let report = Report { version, answer: Answer { sequence, phase, deadlines }, ..Report::default() };
         if version != VERSION {
-            return Some(answer);
+            return Some(report);
         }
         let [protection, state, code, _] = get(bytes, 32)?;
         let number = u32::from_le_bytes(get(bytes, 36)?);
@@ -251,13 +227,13 @@ impl Answer {
             1 => WatchdogFacts::Active(Duration::from_secs(number.into())),
             _failed => WatchdogFacts::Failed(WatchdogTrouble::from_code(code, number)),
         };
-        Some(Answer {
+        Some(Report {
             guard: i32::from_le_bytes(get(bytes, 24)?),
             postmaster: i32::from_le_bytes(get(bytes, 28)?),
             started_ticks: u64::from_le_bytes(get(bytes, 40)?),
             protection: Protection::from_bits(protection),
             watchdog,
-            ..answer
+            ..report
         })
     }
 }
@@ -281,13 +257,16 @@ mod tests {
         Deadlines { stop_at: Moment::from_millis(1), kill_at: Moment::from_nanos(u64::MAX) }
     }
 
+    fn arm(watchdog_at: Option<Moment>) -> Order {
+        Order::Arm(Armed { deadlines: deadlines(), target: prey(), watchdog_at })
+    }
+
     #[test]
     fn orders_arrive_as_they_were_sent() {
-        let watchdog_at = Some(Moment::from_millis(7));
-        let arm = Command::Arm { deadlines: deadlines(), prey: prey(), watchdog_at };
-        for command in [Command::Ask, arm, Command::Disarm, Command::Dismiss] {
-            let order = Order { sequence: 9, command };
-            assert_eq!(Order::decode(&order.encode()), Some(order));
+        let arm = arm(Some(Moment::from_millis(7)));
+        for order in [Order::Ask, arm, Order::Disarm, Order::Dismiss] {
+            let message = Message { sequence: 9, order };
+            assert_eq!(Message::decode(&message.encode()), Some(message));
         }
     }
 
@@ -299,18 +278,16 @@ mod tests {
         for watchdog in failed.into_iter().chain([active, WatchdogFacts::Off]) {
             for phase in [Phase::Idle, Phase::Armed, Phase::Firing, Phase::Over] {
                 let protection = Protection { memory: true, real_time: true, ..Protection::default() };
-                let answer = Answer {
+                let report = Report {
                     version: VERSION,
-                    sequence: 3,
-                    phase,
-                    deadlines: deadlines(),
+                    answer: Answer { sequence: 3, phase, deadlines: deadlines() },
                     guard: 5,
                     postmaster: 6,
                     started_ticks: u64::MAX,
                     protection,
                     watchdog,
                 };
-                assert_eq!(Answer::decode(&answer.encode()), Some(answer));
+                assert_eq!(Report::decode(&report.encode()), Some(report));
             }
         }
     }
@@ -321,27 +298,23 @@ mod tests {
             bytes[1] = VERSION + 1;
             bytes
         };
-        let answer = Answer { phase: Phase::Armed, deadlines: deadlines(), guard: 5, ..Answer::default() };
-        let read = Answer::decode(&other(answer.encode()[..HEAD_BYTES].to_vec())).expect("a head");
-        assert_eq!((read.phase, read.deadlines, read.guard), (Phase::Armed, deadlines(), 0));
-        let arm = Command::Arm { deadlines: deadlines(), prey: prey(), watchdog_at: None };
+        let answer = Answer { sequence: 4, phase: Phase::Armed, deadlines: deadlines() };
+        let report = Report { answer, guard: 5, ..Report::default() };
+        let read = Report::decode(&other(report.encode()[..HEAD_BYTES].to_vec())).expect("a head");
+        assert_eq!((read.answer, read.guard), (answer, 0));
         let understood =
-            |command| Order::decode(&other(Order { sequence: 1, command }.encode().to_vec())).is_some();
-        assert!(understood(Command::Ask) && understood(Command::Dismiss));
-        assert!(!understood(arm) && !understood(Command::Disarm));
+            |order| Message::decode(&other(Message { sequence: 1, order }.encode().to_vec())).is_some();
+        assert!(understood(Order::Ask) && understood(Order::Dismiss));
+        assert!(!understood(arm(None)) && !understood(Order::Disarm));
     }
 
     #[test]
     fn nonsense_is_no_order() {
-        let order = Order {
-            sequence: 1,
-            command: Command::Arm { deadlines: deadlines(), prey: prey(), watchdog_at: None },
-        };
-        let mut bytes = order.encode();
+        let mut bytes = Message { sequence: 1, order: arm(None) }.encode();
         for cut in [0, 1, 23, 47, 60] {
-            assert_eq!(Order::decode(&bytes[..cut]), None);
+            assert_eq!(Message::decode(&bytes[..cut]), None);
         }
         put(&mut bytes, 40, u32::MAX.to_le_bytes());
-        assert_eq!(Order::decode(&bytes), None);
+        assert_eq!(Message::decode(&bytes), None);
     }
 }

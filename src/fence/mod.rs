@@ -7,6 +7,8 @@
 //!                    link thread: keeps a guard alive, and is the fence itself while there is none
 //! ```
 //!
+//! The protocol itself is [`crate::core::guard`]: the process and the link's thread are drivers of its machines.
+//!
 //! # Invariants
 //!
 //! * **Armed before writable.** A promotion asks [`Link::holds`]: the guard has acknowledged the very deadlines.
@@ -43,10 +45,11 @@ mod socket;
 mod watchdog;
 mod wire;
 
+pub use crate::core::guard::{Armed, Deadlines, Phase};
 pub use error::FenceError;
 pub use guard::{GuardSetup, run};
 pub use link::{GuardFacts, Link, LinkSetup, WatchdogSetup};
-pub use message::{Deadlines, Phase, WatchdogFacts};
+pub use message::WatchdogFacts;
 pub use predecessor::Found;
 pub use protection::Protection;
 pub use watchdog::{Driver, WatchdogTrouble};

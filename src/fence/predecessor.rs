@@ -7,8 +7,9 @@ use std::time::Duration;
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal};
 
-use super::message::{ANSWER_BYTES, Answer, Command, Order};
-use super::{Deadlines, Phase, socket};
+use super::message::{Message, Order, REPORT_BYTES, Report};
+use super::{Deadlines, socket};
+use crate::core::guard::LeftBehind;
 use crate::model::Moment;
 use crate::os::clock;
 use crate::os::process::ProcessId;
@@ -64,22 +65,21 @@ pub(super) fn find(data_dir: &Path) -> (Found, Option<Predecessor>) {
         Err(_) => return (Found::Unguarded, None),
     };
     let pid = socket::trusted_peer(&link).filter(|pid| is_guard(*pid));
-    let answer = pid.and_then(|_| ask(&link));
-    let found = match answer.map(|answer| (answer.phase, answer)) {
-        Some((Phase::Armed | Phase::Firing, answer)) => {
-            Found::Armed { deadlines: answer.deadlines, postmaster: answer.postmaster() }
+    let report = pid.and_then(|_| ask(&link));
+    let found = match LeftBehind::judge(report.map(|report| report.answer)) {
+        LeftBehind::Nothing => Found::Nothing,
+        LeftBehind::Armed(deadlines) => {
+            Found::Armed { deadlines, postmaster: report.and_then(|report| report.postmaster()) }
         }
-        Some((Phase::Idle, _)) => Found::Nothing,
-        // It has killed everything once; what runs now, it does not know.
-        Some((Phase::Over, _)) | None => Found::Unguarded,
+        LeftBehind::Unguarded => Found::Unguarded,
     };
     (found, Some(Predecessor { link, pid }))
 }
 
-fn ask(link: &OwnedFd) -> Option<Answer> {
-    socket::send(link, &Order { sequence: 1, command: Command::Ask }.encode()).ok()?;
+fn ask(link: &OwnedFd) -> Option<Report> {
+    socket::send(link, &Message { sequence: 1, order: Order::Ask }.encode()).ok()?;
     let give_up_at = clock::now() + ANSWER_WITHIN;
-    let mut buffer = [0; ANSWER_BYTES];
+    let mut buffer = [0; REPORT_BYTES];
     loop {
         let now = clock::now();
         if give_up_at <= now {
@@ -89,8 +89,8 @@ fn ask(link: &OwnedFd) -> Option<Answer> {
         match socket::receive(link, &mut buffer) {
             Ok([]) => return None,
             Ok(bytes) => {
-                if let Some(answer) = Answer::decode(bytes) {
-                    return Some(answer);
+                if let Some(report) = Report::decode(bytes) {
+                    return Some(report);
                 }
             }
             Err(Errno::AGAIN) => {}
@@ -106,7 +106,7 @@ impl Predecessor {
         let held = self.pid.and_then(Pid::from_raw);
         let held = held.and_then(|pid| rustix::process::pidfd_open(pid, PidfdFlags::empty()).ok());
         let still_guard = self.pid.is_some_and(is_guard);
-        let sent = socket::send(&self.link, &Order { sequence: 2, command: Command::Dismiss }.encode());
+        let sent = socket::send(&self.link, &Message { sequence: 2, order: Order::Dismiss }.encode());
         if sent.is_ok() && self.has_left(clock::now() + LEAVE_WITHIN) {
             return;
         }
@@ -118,7 +118,7 @@ impl Predecessor {
     }
 
     fn has_left(&self, by: Moment) -> bool {
-        let mut buffer = [0; ANSWER_BYTES];
+        let mut buffer = [0; REPORT_BYTES];
         loop {
             match socket::receive(&self.link, &mut buffer) {
                 Ok([]) => return true,

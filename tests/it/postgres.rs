@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use matriarch::fence::{Deadlines, Found, Link, LinkSetup, Phase};
+use matriarch::fence::{Armed, Deadlines, Found, Link, LinkSetup, Phase};
 use matriarch::model::{
     ControlState, DataDirectory, Divergence, FollowTarget, MemberName, Process, SqlFacts, Standby, StopMode,
 };
@@ -269,7 +269,9 @@ fn the_fence_fires_while_the_runtime_is_blocked() {
         let (link, found) = Link::start(link_setup).expect("a link");
         assert_eq!(found, Found::Nothing);
         let prey = leader.prey().expect("it runs");
-        let arm = |stop_at, kill_at| link.arm(Deadlines { stop_at, kill_at }, prey, None);
+        let arm = |stop_at, kill_at| {
+            link.arm(Armed { deadlines: Deadlines { stop_at, kill_at }, target: prey, watchdog_at: None })
+        };
         arm(clock::now() + Duration::from_secs(60), clock::now() + Duration::from_secs(61));
         assert!(link.holds(SOON));
         let now = clock::now();
@@ -296,7 +298,8 @@ async fn without_a_guard_a_primary_is_stopped() {
     let (link, _) =
         Link::start(LinkSetup { program: "/bin/false".into(), data_dir, watchdog: None }).expect("a link");
     let later = clock::now() + Duration::from_secs(60);
-    link.arm(Deadlines { stop_at: later, kill_at: later }, leader.prey().expect("it runs"), None);
+    let deadlines = Deadlines { stop_at: later, kill_at: later };
+    link.arm(Armed { deadlines, target: leader.prey().expect("it runs"), watchdog_at: None });
     assert!(!link.holds(Duration::from_millis(500)), "nobody holds it");
     down(&leader).await;
     assert!(clock::now() < later && left(leader.setup()).is_empty());

@@ -44,7 +44,7 @@ pub(crate) fn check(sim: &Sim) {
             let world = sim.world();
             let supervisor = world.machines[member].supervisor.as_ref();
             supervisor
-                .is_some_and(|it| sim.exec.is_alive(it.pid) && it.shared.orders.borrow().armed.is_some())
+                .is_some_and(|it| sim.exec.is_alive(it.pid) && it.shared.keep.borrow().armed().is_some())
         };
         if !replaced && !sim.is_guarded(member) {
             sim.world().ledger.break_promise("guarded", format!("{member} accepts writes without a guard"));

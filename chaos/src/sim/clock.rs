@@ -14,11 +14,6 @@ impl At {
     pub(crate) const fn seconds(seconds: u64) -> At {
         At(seconds * 1_000_000_000)
     }
-
-    /// Time since `earlier`; zero when that lies ahead.
-    pub(crate) fn since(self, earlier: At) -> Duration {
-        Duration::from_nanos(self.0.saturating_sub(earlier.0))
-    }
 }
 
 impl Add<Duration> for At {

@@ -1,10 +1,11 @@
-//! The guard: knows one pair of deadlines, and kills when they pass.
+//! The guard's process: the driver of the product's own machine, and the kernel's dead-man timer behind it.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::rc::Rc;
 use std::time::Duration;
 
+use matriarch::core::guard::{self as protocol, Answer, Deadlines, Deed, Input, Phase};
 use matriarch::model::Moment;
 
 use super::executor::Pid;
@@ -12,59 +13,32 @@ use super::mutation::Mutation;
 use super::signal::Signal;
 use super::world::Sim;
 
-/// As `fence::fuse::AFTER_GUARD`.
-const FUSE_AFTER_GUARD: Duration = Duration::from_millis(100);
+/// As `fence::dead_man_timer::AFTER_GUARD`.
+const TIMER_AFTER_GUARD: Duration = Duration::from_millis(100);
 
-/// As `fence::Deadlines` of the product.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Deadlines {
-    pub(crate) stop_at: Moment,
-    pub(crate) kill_at: Moment,
-}
-
-/// As `fence::Phase`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Phase {
-    #[default]
-    Idle,
-    Armed,
-    Over,
-}
-
-/// As `fence::message::Command`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Command {
-    Ask,
-    Arm(Deadlines),
-    Disarm,
-}
-
-/// What a guard answers.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Answer {
-    pub(crate) sequence: u32,
-    pub(crate) phase: Phase,
-    pub(crate) deadlines: Option<Deadlines>,
-}
+/// An order to a guard here: what it kills is the server of its machine.
+pub(crate) type Order = protocol::Order<()>;
 
 /// A guard's process and its socket. Sockets hold what was sent while either side is frozen.
 #[derive(Clone)]
 pub(crate) struct Guard {
     pub(crate) pid: Pid,
-    orders: Rc<RefCell<VecDeque<(u32, Command)>>>,
+    orders: Rc<RefCell<VecDeque<(u32, Order)>>>,
     answers: Rc<RefCell<VecDeque<Answer>>>,
     ordered: Signal,
     /// Given when it answers.
     pub(crate) answered: Signal,
-    pub(crate) state: Rc<RefCell<GuardState>>,
+    process: Rc<RefCell<Process>>,
 }
 
-/// What the process knows.
+/// What the process knows, and what it has left to the kernel.
 #[derive(Default)]
-pub(crate) struct GuardState {
-    pub(crate) phase: Phase,
-    pub(crate) deadlines: Option<Deadlines>,
-    stopped: bool,
+struct Process {
+    guard: protocol::Guard,
+    /// The kernel kills a little after this, whether the process runs or not.
+    dead_man_timer: Option<Moment>,
+    /// An order that a mutation holds back.
+    overtaken: Option<Order>,
 }
 
 /// Where guards live on a machine.
@@ -85,7 +59,7 @@ impl Guard {
             answers: Rc::default(),
             ordered: Signal::default(),
             answered: answered.clone(),
-            state: Rc::default(),
+            process: Rc::default(),
         };
         sim.exec.make_prompt(guard.pid);
         sim.world().machines[member].guard.guards.push(guard.clone());
@@ -94,8 +68,8 @@ impl Guard {
         guard
     }
 
-    pub(crate) fn send(&self, sim: &Sim, sequence: u32, command: Command) {
-        self.orders.borrow_mut().push_back((sequence, command));
+    pub(crate) fn send(&self, sim: &Sim, sequence: u32, order: Order) {
+        self.orders.borrow_mut().push_back((sequence, order));
         self.ordered.give(&sim.exec);
     }
 
@@ -105,44 +79,26 @@ impl Guard {
 
     /// What it is armed with.
     pub(crate) fn armed(&self) -> Option<Deadlines> {
-        let state = self.state.borrow();
-        state.deadlines.filter(|_| state.phase == Phase::Armed)
+        self.process.borrow().guard.armed()
     }
 
     /// True if it is told, and frozen may not know yet, that PostgreSQL is proved to be no primary.
     pub(crate) fn is_dismissed(&self) -> bool {
-        matches!(self.orders.borrow().back(), Some((_, Command::Disarm)))
-    }
-
-    fn answer(&self, sim: &Sim, sequence: u32) {
-        let state = self.state.borrow();
-        let answer = Answer { sequence, phase: state.phase, deadlines: state.deadlines };
-        self.answers.borrow_mut().push_back(answer);
-        self.answered.give(&sim.exec);
+        matches!(self.orders.borrow().back(), Some((_, Order::Disarm)))
     }
 
     async fn run(&self, sim: &Sim, member: usize) {
         loop {
             loop {
-                let order = self.orders.borrow_mut().pop_front();
-                let Some((sequence, command)) = order else { break };
-                match command {
-                    Command::Ask => {}
-                    Command::Disarm => *self.state.borrow_mut() = GuardState::default(),
-                    Command::Arm(deadlines) => {
-                        *self.state.borrow_mut() =
-                            GuardState { phase: Phase::Armed, deadlines: Some(deadlines), stopped: false };
-                    }
-                }
-                self.answer(sim, sequence);
+                let next = self.orders.borrow_mut().pop_front();
+                let Some((sequence, order)) = next else { break };
+                self.obey(sim, member, (sequence, order)).await;
             }
-            self.look(sim, member);
-            let next = {
-                let state = self.state.borrow();
-                let armed = state.deadlines.filter(|_| state.phase == Phase::Armed);
-                armed.map(|at| if state.stopped { at.kill_at } else { at.stop_at })
-            };
-            match next {
+            self.step(sim, member, Input::Tick).await;
+            let wake_at = self.process.borrow().guard.wake_at(sim.read_clock(member));
+            let waiting = self.orders.borrow().is_empty();
+            match wake_at {
+                _ if !waiting => {}
                 None => self.ordered.wait(&sim.exec).await,
                 Some(at) => {
                     sim.exec.by(sim.when(member, at), self.ordered.wait(&sim.exec)).await;
@@ -151,49 +107,91 @@ impl Guard {
         }
     }
 
-    /// Does what is due.
-    fn look(&self, sim: &Sim, member: usize) {
-        let now = sim.read_clock(member);
-        let due = {
-            let state = self.state.borrow();
-            state.deadlines.filter(|_| state.phase == Phase::Armed).map(|at| (at, state.stopped))
-        };
-        let Some((at, stopped)) = due else { return };
-        if at.kill_at <= now {
-            self.state.borrow_mut().phase = Phase::Over;
-            sim.note(|| format!("{member}: the guard kills"));
-            sim.kill_server(member);
-        } else if at.stop_at <= now && !stopped {
-            self.state.borrow_mut().stopped = true;
-            sim.note(|| format!("{member}: the guard stops"));
-            let number = sim.world().machines[member].server.as_ref().map(|server| server.number);
-            if let Some(number) = number {
-                sim.ask_immediate_stop(member, number);
+    /// One order, and what a mutation makes of it.
+    async fn obey(&self, sim: &Sim, member: usize, (sequence, order): (u32, Order)) {
+        self.step(sim, member, Input::Ordered { sequence, order: &order }).await;
+        if sim.world().options.mutation != Some(Mutation::DisarmOvertaken) {
+            return;
+        }
+        match order {
+            Order::Disarm => self.process.borrow_mut().overtaken = Some(order),
+            Order::Arm(_) => {
+                let Some(order) = self.process.borrow_mut().overtaken.take() else { return };
+                let late = Input::Ordered { sequence, order: &order };
+                let deeds = self.process.borrow_mut().guard.step(late, sim.read_clock(member));
+                for deed in deeds.into_iter().filter(|deed| !matches!(deed, Deed::Answer(_))) {
+                    let _nothing_is_killed = self.carry_out(sim, member, deed);
+                }
+            }
+            Order::Ask | Order::Dismiss => {}
+        }
+    }
+
+    /// One input, and one deed after the other: between two of them the process may be frozen or killed.
+    async fn step(&self, sim: &Sim, member: usize, input: Input<'_, ()>) {
+        let deeds = self.process.borrow_mut().guard.step(input, sim.read_clock(member));
+        for deed in deeds {
+            let killed = self.carry_out(sim, member, deed);
+            sim.exec.sleep(sim.exec.chance(|chance| chance.micros(0, 20))).await;
+            if let Some(input) = killed {
+                Box::pin(self.step(sim, member, input)).await;
             }
         }
+    }
+
+    /// Carries one deed out; what a kill found is the next input.
+    fn carry_out(&self, sim: &Sim, member: usize, deed: Deed<'_, ()>) -> Option<Input<'static, ()>> {
+        match deed {
+            Deed::TakeTarget(()) | Deed::FollowProcesses | Deed::Rehearse => {}
+            Deed::FeedWatchdog(_) | Deed::CloseWatchdog | Deed::Report { .. } => {}
+            Deed::SetDeadManTimer(at) => self.process.borrow_mut().dead_man_timer = Some(at),
+            Deed::ClearDeadManTimer => self.process.borrow_mut().dead_man_timer = None,
+            Deed::Stop => {
+                sim.note(|| format!("{member}: the guard stops"));
+                sim.stop_immediately(member);
+            }
+            Deed::Kill => {
+                sim.note(|| format!("{member}: the guard kills"));
+                sim.kill_server(member);
+                return Some(Input::Killed { found: 1, none_left: true });
+            }
+            Deed::Answer(answer) => {
+                self.answers.borrow_mut().push_back(answer);
+                self.answered.give(&sim.exec);
+            }
+        }
+        None
     }
 }
 
 impl Sim {
-    /// To be called when guards are frozen: what they armed last the kernel does for them. An order that reaches a
-    /// frozen guard changes nothing, and the end of a guard puts its fuse out.
-    pub(crate) fn leave_to_fuses(&self, member: usize) {
+    /// SIGQUIT to the postmaster that runs there.
+    pub(crate) fn stop_immediately(&self, member: usize) {
+        let number = self.world().machines[member].server.as_ref().map(|server| server.number);
+        if let Some(number) = number {
+            self.ask_immediate_stop(member, number);
+        }
+    }
+
+    /// To be called when guards are frozen: what they left to the kernel last, it does for them. An order that reaches
+    /// a frozen guard changes nothing, and the end of a guard ends its timer.
+    pub(crate) fn leave_to_kernel(&self, member: usize) {
         if self.world().options.mutation == Some(Mutation::NoFuse) {
             return;
         }
         let guards = self.world().machines[member].guard.guards.clone();
         for guard in guards {
-            let armed = guard.armed();
+            let timer = guard.process.borrow().dead_man_timer;
             let number = self.world().machines[member].server.as_ref().map(|server| server.number);
-            let (Some(at), Some(number)) = (armed, number) else { continue };
+            let (Some(at), Some(number)) = (timer, number) else { continue };
             let sim = self.clone();
             self.nature(async move {
-                sim.exec.sleep_until(sim.when(member, at.kill_at + FUSE_AFTER_GUARD)).await;
-                let holds = sim.exec.is_alive(guard.pid) && guard.state.borrow().deadlines == Some(at);
+                sim.exec.sleep_until(sim.when(member, at + TIMER_AFTER_GUARD)).await;
+                let holds = sim.exec.is_alive(guard.pid) && guard.process.borrow().dead_man_timer == Some(at);
                 let same =
                     sim.world().machines[member].server.as_ref().map(|server| server.number) == Some(number);
                 if holds && same {
-                    sim.note(|| format!("{member}: the guard's fuse burns"));
+                    sim.note(|| format!("{member}: the guard's dead-man timer fires"));
                     sim.kill_server(member);
                 }
             });
@@ -203,8 +201,9 @@ impl Sim {
     /// Whether a guard there is armed, or has been until the kill.
     pub(crate) fn is_guarded(&self, member: usize) -> bool {
         let world = self.world();
-        let armed =
-            |guard: &Guard| self.exec.is_alive(guard.pid) && guard.state.borrow().phase == Phase::Armed;
+        let armed = |guard: &Guard| {
+            self.exec.is_alive(guard.pid) && guard.process.borrow().guard.phase() == Phase::Armed
+        };
         world.machines[member].guard.guards.iter().any(armed)
     }
 }

@@ -61,4 +61,8 @@ pub(crate) enum Mutation {
     LabelEarly,
     /// The pod goes on to say that it leads when its PostgreSQL is stopped.
     LabelLate,
+    /// An order to disarm is carried out once more when the guard was armed again.
+    DisarmOvertaken,
+    /// The guard of a former supervisor is dismissed as soon as another is started.
+    RelieveEarly,
 }

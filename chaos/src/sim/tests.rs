@@ -32,9 +32,9 @@ fn a_seed_tells_the_same_story_twice() {
 
 #[test]
 fn two_writers_are_seen() {
-    is_caught(Mutation::DeadlineTooLate, "one_writer", 2);
-    is_caught(Mutation::NoFuse, "one_writer", 67);
-    is_caught(Mutation::IgnoreUnfenced, "one_writer", 65);
+    is_caught(Mutation::DeadlineTooLate, "one_writer", 0);
+    is_caught(Mutation::NoFuse, "one_writer", 98);
+    is_caught(Mutation::IgnoreUnfenced, "one_writer", 6);
 }
 
 #[test]
@@ -50,6 +50,12 @@ fn a_writer_without_a_guard_is_seen() {
     is_caught(Mutation::NoGuard, "guarded", 0);
     is_caught(Mutation::DisarmOnDoubt, "guarded", 16);
     is_caught(Mutation::TtlJump, "guarded", 28);
+}
+
+#[test]
+fn a_guard_that_forgets_its_order_or_goes_too_early_is_seen() {
+    is_caught(Mutation::DisarmOvertaken, "guarded", 2);
+    is_caught(Mutation::RelieveEarly, "guarded", 2);
 }
 
 #[test]

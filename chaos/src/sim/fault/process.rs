@@ -181,7 +181,7 @@ impl Sim {
             let lasts = self.lasts();
             self.note(|| format!("fault: {member}: guard is frozen for {lasts:?}"));
             self.freeze_for(pid, lasts);
-            self.leave_to_fuses(member);
+            self.leave_to_kernel(member);
         }
     }
 
@@ -211,7 +211,7 @@ impl Sim {
         }
         self.note(|| format!("fault: {member}: all its processes are frozen for {lasts:?}"));
         let (guards, others) = self.freeze_all(member);
-        self.leave_to_fuses(member);
+        self.leave_to_kernel(member);
         let sim = self.clone();
         self.nature(async move {
             sim.exec.sleep(lasts).await;

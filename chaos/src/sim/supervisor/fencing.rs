@@ -1,40 +1,32 @@
-//! Keeps the guard armed exactly while Postgres may accept writes: `src/agent/fencing.rs`.
+//! Keeps the guard armed exactly while Postgres may accept writes: the door to the product's own rules, as
+//! `src/agent/fencing.rs` is.
 
 use std::time::Duration;
 
-use matriarch::model::{Leading, LeaseFacts, LeaseTiming, Process};
+use matriarch::core::guard::{Armed, Deadlines, MoveFence};
+use matriarch::model::{LeaseFacts, Process};
 
 use super::Agent;
-use crate::sim::guard::Deadlines;
 use crate::sim::mutation::Mutation;
 
 const ACKNOWLEDGED_WITHIN: Duration = Duration::from_millis(500);
 
 impl Agent {
-    fn prey(&self) -> bool {
-        matches!(*self.shared.process.borrow(), Process::Up { .. })
+    /// What would be killed, if something runs.
+    fn target(&self) -> Option<()> {
+        matches!(*self.shared.process.borrow(), Process::Up { .. }).then_some(())
     }
 
-    fn arm(&self, lease: &LeaseFacts) -> bool {
-        if !self.prey() {
-            return false;
+    fn arm(&self, armed: Option<Armed<()>>) -> bool {
+        if armed.is_some() {
+            self.order(armed);
         }
-        match (lease.leading, lease.deadline) {
-            (Leading::Yes(_), Some(deadline)) => {
-                let timing = LeaseTiming { ttl: lease.ttl };
-                self.order(Some(Deadlines {
-                    stop_at: deadline - timing.demote_before(),
-                    kill_at: deadline - timing.kill_before(),
-                }));
-                true
-            }
-            (Leading::Yes(_) | Leading::No | Leading::Unknown, _) => false,
-        }
+        armed.is_some()
     }
 
     pub(crate) fn want(&self, lease: &LeaseFacts) -> bool {
-        self.shared.wanted.set(true);
-        self.arm(lease)
+        let armed = self.shared.arming.borrow_mut().want(lease, self.target());
+        self.arm(armed)
     }
 
     /// As [`Agent::want`], and true only when the guard has acknowledged.
@@ -46,33 +38,43 @@ impl Agent {
     }
 
     pub(crate) fn want_until(&self, deadlines: Deadlines) {
-        self.shared.wanted.set(true);
-        if self.prey() {
-            self.order(Some(deadlines));
-        }
+        let armed = self.shared.arming.borrow_mut().want_until(deadlines, self.target());
+        self.arm(armed);
     }
 
     /// A renewal was confirmed.
     pub(crate) fn renewed(&self, lease: &LeaseFacts) {
-        if self.shared.wanted.get() {
-            self.arm(lease);
-        }
+        let armed = self.shared.arming.borrow().renewed(lease, self.target());
+        self.arm(armed);
     }
 
     /// Leadership is about to move to another lease: whether the guard, if one is wanted, has acknowledged the deadline
     /// of `lease`.
     pub(crate) async fn holds_deadline(&self, lease: &LeaseFacts) -> bool {
-        !self.shared.wanted.get() || (self.arm(lease) && self.holds(ACKNOWLEDGED_WITHIN).await)
+        let needed = self.shared.arming.borrow().moving(lease, self.target());
+        match needed {
+            MoveFence::Free => true,
+            MoveFence::Refused => false,
+            MoveFence::Acknowledged(armed) => {
+                self.order(Some(armed));
+                self.holds(ACKNOWLEDGED_WITHIN).await
+            }
+        }
     }
 
     pub(crate) fn unwant(&self) {
-        if self.shared.wanted.replace(false) {
+        if self.shared.arming.borrow_mut().unwant() {
             self.order(None);
         }
     }
 
     pub(crate) fn begin_unarmed(&self) {
-        self.shared.wanted.set(false);
+        self.shared.arming.borrow_mut().unwant();
         self.order(None);
+    }
+
+    /// The supervisor ends: whether its guard goes, too.
+    pub(crate) fn guard_leaves(&self, on_purpose: bool) -> bool {
+        self.shared.arming.borrow().leaves(on_purpose)
     }
 }

@@ -1,75 +1,51 @@
-//! Keeps a guard alive and tells it what was written down: `src/fence/link.rs` and `src/fence/keeping.rs`.
+//! Keeps a guard alive: the driver of the product's own machine, as `src/fence/keeping.rs` is.
 
 use std::time::Duration;
 
-use matriarch::model::Moment;
+use matriarch::core::guard::{Armed, Effect, Event, KeepGuard, LeftBehind, Order};
 
 use super::Agent;
-use crate::sim::clock::At;
-use crate::sim::guard::{Command, Deadlines, Guard, Phase};
+use crate::sim::guard::Guard;
 use crate::sim::mutation::Mutation;
 
-const ASK_EVERY: Duration = Duration::from_millis(500);
-const ASK_IDLE_EVERY: Duration = Duration::from_secs(2);
 const ANSWER_WITHIN: Duration = Duration::from_secs(1);
-const REPLACE_WITHIN: Duration = Duration::from_secs(3);
-const KILL_AGAIN_AFTER: Duration = Duration::from_millis(10);
-
-/// What was written down.
-#[derive(Default)]
-pub(crate) struct Orders {
-    pub(crate) armed: Option<Deadlines>,
-    sequence: u32,
-    held: Option<u32>,
-    decided: bool,
-}
-
-/// What a supervisor finds when it starts.
-pub(crate) enum Found {
-    Nothing,
-    Armed(Deadlines),
-    Unguarded,
-}
 
 impl Agent {
-    pub(crate) fn order(&self, armed: Option<Deadlines>) {
+    pub(crate) fn order(&self, armed: Option<Armed<()>>) {
         if self.sim.world().options.mutation == Some(Mutation::NoGuard) {
             return;
         }
-        let mut orders = self.shared.orders.borrow_mut();
-        if orders.armed != armed || !orders.decided {
-            orders.armed = armed;
-            orders.sequence += 1;
-            orders.decided = true;
+        if self.shared.keep.borrow_mut().order(armed) {
             self.shared.link_bell.give(&self.sim.exec);
         }
     }
 
     /// True when the guard has acknowledged the last order.
     pub(crate) async fn holds(&self, within: Duration) -> bool {
-        let wanted = self.shared.orders.borrow().sequence;
+        let wanted = self.shared.keep.borrow().sequence();
         let held = async {
-            while self.shared.orders.borrow().held.is_none_or(|held| held < wanted) {
+            while !self.shared.keep.borrow().holds(wanted) {
                 self.shared.held_bell.wait(&self.sim.exec).await;
             }
         };
         self.sim.exec.within(within, held).await.is_some()
     }
 
-    /// Looks for the guard of a former supervisor.
-    pub(crate) async fn find_guard(&self) -> (Found, Vec<Guard>) {
+    /// Looks for the guard of a former supervisor: `src/fence/predecessor.rs`.
+    pub(crate) async fn find_guard(&self) -> (LeftBehind, Vec<Guard>) {
         let (named, guards) = {
             let world = self.sim.world();
             let place = &world.machines[self.member()].guard;
             (place.named_armed, place.guards.clone())
         };
-        let Some(named) = named else { return (Found::Nothing, guards) };
+        *self.shared.keep.borrow_mut() = KeepGuard::new(!guards.is_empty());
+        let Some(named) = named else { return (LeftBehind::Nothing, guards) };
         let lives = |guard: &&Guard| guard.pid == named && self.sim.exec.is_alive(named);
         let Some(guard) = guards.iter().find(lives) else {
-            return (Found::Unguarded, guards);
+            return (LeftBehind::judge(None), guards);
         };
         while guard.take_answer().is_some() {}
-        guard.send(&self.sim, 1, Command::Ask);
+        guard.send(&self.sim, 1, Order::Ask);
         let answered = async {
             loop {
                 match guard.take_answer() {
@@ -78,176 +54,100 @@ impl Agent {
                 }
             }
         };
-        let found = match self.sim.exec.within(ANSWER_WITHIN, answered).await {
-            None => Found::Unguarded,
-            Some(answer) => match (answer.phase, answer.deadlines) {
-                (Phase::Armed, Some(deadlines)) => Found::Armed(deadlines),
-                (Phase::Idle, _) => Found::Nothing,
-                (Phase::Armed | Phase::Over, _) => Found::Unguarded,
-            },
-        };
-        (found, guards)
+        (LeftBehind::judge(self.sim.exec.within(ANSWER_WITHIN, answered).await), guards)
     }
 
     /// The thread of the link.
     pub(crate) async fn keep_guard(self, predecessors: Vec<Guard>) {
-        let mut keeping =
-            Keeping { agent: self, guard: None, predecessors, start_at: Moment::default(), lost_at: None };
+        let mut driver = Driver { agent: self, guard: None, predecessors };
         loop {
-            keeping.keep_one();
-            keeping.tell();
-            let pause = keeping.pause();
-            let exec = keeping.agent.sim.exec.clone();
-            let bell = keeping.agent.shared.link_bell.clone();
-            exec.within(pause, bell.wait(&exec)).await;
-            keeping.hear();
-            keeping.be_the_fence();
+            driver.hear();
+            while let Some(effect) = driver.next_effect() {
+                driver.carry_out(effect);
+                driver.agent.step().await;
+                driver.hear();
+            }
+            let wake_at = driver.agent.shared.keep.borrow().wake_at();
+            let exec = driver.agent.sim.exec.clone();
+            let bell = driver.agent.shared.link_bell.clone();
+            let at = driver.agent.sim.when(driver.agent.member(), wake_at);
+            exec.by(at, bell.wait(&exec)).await;
         }
     }
 }
 
-struct Held {
-    guard: Guard,
-    sent: Option<u32>,
-    asked_at: Moment,
-    unanswered: Option<Moment>,
-}
-
-struct Keeping {
+struct Driver {
     agent: Agent,
-    guard: Option<Held>,
+    guard: Option<Guard>,
     predecessors: Vec<Guard>,
-    start_at: Moment,
-    lost_at: Option<Moment>,
 }
 
-impl Keeping {
-    fn keep_one(&mut self) {
-        let now = self.agent.now();
-        if self.guard.is_some() || now < self.start_at {
-            return;
-        }
-        let guard = Guard::start(&self.agent.sim, self.agent.member(), &self.agent.shared.link_bell);
-        self.guard = Some(Held { guard, sent: None, asked_at: now, unanswered: None });
+impl Driver {
+    fn next_effect(&self) -> Option<Effect<()>> {
+        self.agent.shared.keep.borrow_mut().poll(self.agent.now())
     }
 
-    fn tell(&mut self) {
-        let (armed, sequence, decided) = {
-            let orders = self.agent.shared.orders.borrow();
-            (orders.armed, orders.sequence, orders.decided)
-        };
-        let now = self.agent.now();
-        let Some(held) = &mut self.guard else { return };
-        if armed.is_some() {
-            let named = Some(held.guard.pid);
-            self.agent.sim.world().machines[self.agent.member()].guard.named_armed = named;
+    fn tell(&self, event: Event) {
+        self.agent.shared.keep.borrow_mut().handle(event, self.agent.now());
+    }
+
+    /// Hands over what the guard has said.
+    fn hear(&self) {
+        let Some(guard) = &self.guard else { return };
+        while let Some(answer) = guard.take_answer() {
+            self.tell(Event::Answered(answer));
         }
-        let every = if armed.is_some() { ASK_EVERY } else { ASK_IDLE_EVERY };
-        let command = if held.sent != Some(sequence) {
-            match armed {
-                Some(deadlines) => Command::Arm(deadlines),
-                None if decided => Command::Disarm,
-                None => Command::Ask,
+        if !self.agent.sim.exec.is_alive(guard.pid) {
+            self.tell(Event::Closed);
+        }
+    }
+
+    fn carry_out(&mut self, effect: Effect<()>) {
+        let (sim, member) = (self.agent.sim.clone(), self.agent.member());
+        match effect {
+            Effect::StopPostgres(()) => sim.stop_immediately(member),
+            Effect::KillPostgres { sequence, .. } => {
+                sim.kill_server(member);
+                self.tell(Event::NoneLeft { sequence });
             }
-        } else if held.asked_at + every <= now {
-            Command::Ask
-        } else {
-            return;
-        };
-        (held.sent, held.asked_at) = (Some(sequence), now);
-        held.unanswered = held.unanswered.or(Some(now));
-        held.guard.send(&self.agent.sim, sequence, command);
-    }
-
-    fn hear(&mut self) {
-        let now = self.agent.now();
-        let Some(held) = &mut self.guard else { return };
-        let mut last = None;
-        while let Some(answer) = held.guard.take_answer() {
-            (held.unanswered, last) = (None, Some(answer));
-        }
-        let frozen = held.unanswered.is_some_and(|since| since + ANSWER_WITHIN <= now);
-        if frozen || !self.agent.sim.exec.is_alive(held.guard.pid) {
-            return self.lose();
-        }
-        let Some(answer) = last else { return };
-        let mut orders = self.agent.shared.orders.borrow_mut();
-        let agrees = match orders.armed {
-            Some(armed) => answer.phase == Phase::Armed && answer.deadlines == Some(armed),
-            None => answer.phase == Phase::Idle,
-        };
-        if !agrees || answer.sequence != orders.sequence || orders.held == Some(orders.sequence) {
-            return;
-        }
-        orders.held = Some(orders.sequence);
-        let (decided, idle) = (orders.decided, orders.armed.is_none());
-        drop(orders);
-        self.lost_at = None;
-        if decided {
-            for former in self.predecessors.drain(..) {
-                self.agent.sim.world().machines[self.agent.member()]
-                    .guard
-                    .guards
-                    .retain(|other| other.pid != former.pid);
-                self.agent.sim.exec.kill(former.pid);
+            Effect::EndGuard { .. } => {
+                self.agent.note(|| "the guard is gone or frozen, another takes its place".to_owned());
+                self.guard.take().into_iter().for_each(|guard| self.end(&guard));
             }
-            if idle {
-                self.agent.sim.world().machines[self.agent.member()].guard.named_armed = None;
+            Effect::StartGuard => {
+                self.guard = Some(Guard::start(&sim, member, &self.agent.shared.link_bell));
+                self.tell(Event::Started);
+                if sim.world().options.mutation == Some(Mutation::RelieveEarly) {
+                    self.relieve();
+                }
             }
-        }
-        self.agent.shared.held_bell.give(&self.agent.sim.exec);
-    }
-
-    fn lose(&mut self) {
-        let Some(held) = self.guard.take() else { return };
-        let now = self.agent.now();
-        let mut orders = self.agent.shared.orders.borrow_mut();
-        orders.held = None;
-        if orders.armed.is_some() {
-            self.lost_at = self.lost_at.or(Some(now));
-        }
-        self.start_at = now;
-        drop(orders);
-        self.agent.note(|| "the guard is gone or frozen, another takes its place".to_owned());
-        self.agent.sim.world().machines[self.agent.member()]
-            .guard
-            .guards
-            .retain(|other| other.pid != held.guard.pid);
-        self.agent.sim.exec.kill(held.guard.pid);
-    }
-
-    fn be_the_fence(&mut self) {
-        let now = self.agent.now();
-        let (armed, held) = {
-            let orders = self.agent.shared.orders.borrow();
-            (orders.armed, orders.held)
-        };
-        let Some(armed) = armed else {
-            self.lost_at = None;
-            return;
-        };
-        if held.is_none() {
-            self.lost_at = self.lost_at.or(Some(now));
-        }
-        let given_up = self.lost_at.is_some_and(|at| held.is_none() && at + REPLACE_WITHIN <= now);
-        if given_up || armed.kill_at <= now {
-            self.agent.sim.kill_server(self.agent.member());
+            Effect::NameArmed => {
+                sim.world().machines[member].guard.named_armed = self.guard.as_ref().map(|guard| guard.pid);
+                self.tell(Event::Renamed { armed: true });
+            }
+            Effect::NameIdle { .. } => {
+                sim.world().machines[member].guard.named_armed = None;
+                self.tell(Event::Renamed { armed: false });
+            }
+            Effect::Send { sequence, order } => {
+                if let Some(guard) = &self.guard {
+                    guard.send(&sim, sequence, order);
+                }
+            }
+            Effect::Held { .. } => self.agent.shared.held_bell.give(&sim.exec),
+            Effect::DismissPredecessor => self.relieve(),
         }
     }
 
-    fn pause(&self) -> Duration {
-        let now = self.agent.now();
-        let orders = self.agent.shared.orders.borrow();
-        let every = if orders.armed.is_some() { ASK_EVERY } else { ASK_IDLE_EVERY };
-        let Some(held) = &self.guard else { return Duration::from_millis(100) };
-        let mut next = held.asked_at + every;
-        if let Some(since) = held.unanswered {
-            next = next.min(since + ANSWER_WITHIN);
+    fn relieve(&mut self) {
+        for former in std::mem::take(&mut self.predecessors) {
+            self.end(&former);
         }
-        if let Some(armed) = orders.armed {
-            next = next.min(armed.kill_at.max(now + KILL_AGAIN_AFTER));
-        }
-        let at: At = self.agent.sim.when(self.agent.member(), next);
-        at.since(self.agent.sim.now())
+    }
+
+    fn end(&self, guard: &Guard) {
+        let place = &mut self.agent.sim.world().machines[self.agent.member()].guard;
+        place.guards.retain(|other| other.pid != guard.pid);
+        self.agent.sim.exec.kill(guard.pid);
     }
 }

@@ -9,6 +9,7 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 use std::time::Duration;
 
+use matriarch::core::guard::{Arming, KeepGuard};
 use matriarch::core::member::Event;
 use matriarch::model::{
     LeaseFacts, LeaseId, Liveness, MemberRecord, Moment, PostgresFacts, Process, Request, StoreMark,
@@ -68,10 +69,10 @@ pub(crate) struct Shared {
     pub(crate) process_bell: Signal,
     pub(crate) liveness: RefCell<Liveness>,
     pub(crate) verdict: RefCell<Verdict>,
-    pub(crate) orders: RefCell<link::Orders>,
+    pub(crate) keep: RefCell<KeepGuard<()>>,
     pub(crate) link_bell: Signal,
     pub(crate) held_bell: Signal,
-    pub(crate) wanted: Cell<bool>,
+    pub(crate) arming: RefCell<Arming>,
     pub(crate) events: RefCell<VecDeque<Event>>,
     pub(crate) requests: RefCell<Vec<Request>>,
     pub(crate) lookers: RefCell<Vec<Reply<()>>>,
@@ -179,10 +180,10 @@ impl Sim {
             process_bell: Signal::default(),
             liveness: RefCell::new(Liveness::new(ttl, now)),
             verdict: RefCell::default(),
-            orders: RefCell::default(),
+            keep: RefCell::new(KeepGuard::new(false)),
             link_bell: Signal::default(),
             held_bell: Signal::default(),
-            wanted: Cell::default(),
+            arming: RefCell::default(),
             events: RefCell::default(),
             requests: RefCell::default(),
             lookers: RefCell::default(),

@@ -2,13 +2,12 @@
 
 use std::time::Duration;
 
+use matriarch::core::guard::{Deadlines, LeftBehind};
 use matriarch::model::{ExitBecause, LeaseId, Process, Proof, StopMode, View};
 
 use super::Agent;
 use super::cycle::Cycle;
 use super::lease::Keeping;
-use super::link::Found;
-use crate::sim::guard::Deadlines;
 use crate::sim::mutation::Mutation;
 use crate::sim::postgres::Phase;
 
@@ -59,8 +58,7 @@ impl Agent {
 
     async fn end(&self, because: &ExitBecause) {
         self.note(|| format!("supervisor ends: {because:?}"));
-        let wanted = self.shared.wanted.get();
-        if *because == ExitBecause::Asked || !wanted {
+        if self.guard_leaves(*because == ExitBecause::Asked) {
             let mut world = self.sim.world();
             let place = &mut world.machines[self.member()].guard;
             let guards = std::mem::take(&mut place.guards);
@@ -103,7 +101,7 @@ impl Agent {
         true
     }
 
-    async fn adopt(&self, found: Found) {
+    async fn adopt(&self, found: LeftBehind) {
         let running = {
             let world = self.sim.world();
             let machine = &world.machines[self.member()];
@@ -115,18 +113,18 @@ impl Agent {
         *self.shared.process.borrow_mut() = Process::Up { pid: number, since: self.now(), standby_start };
         self.step().await;
         match found {
-            Found::Armed(deadlines) => {
+            LeftBehind::Armed(deadlines) => {
                 if let Process::Up { standby_start, .. } = &mut *self.shared.process.borrow_mut() {
                     *standby_start = false;
                 }
                 self.want_until(deadlines);
             }
-            Found::Nothing if phase == Phase::Primary => {
+            LeftBehind::Nothing if phase == Phase::Primary => {
                 let by = self.now() + ADOPTED_PRIMARY_WITHIN;
                 self.want_until(Deadlines { stop_at: by, kill_at: by });
             }
-            Found::Nothing => self.begin_unarmed(),
-            Found::Unguarded => {
+            LeftBehind::Nothing => self.begin_unarmed(),
+            LeftBehind::Unguarded => {
                 let _ = self.stop(StopMode::Immediate, UNGUARDED_STOP_WITHIN).await;
                 self.begin_unarmed();
             }

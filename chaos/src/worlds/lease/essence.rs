@@ -150,9 +150,9 @@ impl Writer {
         self.facts(member.renewal.facts(), clock);
         self.facts(&member.shown, clock);
         self.number(member.ttl.as_secs());
-        self.number(member.postgres as u64 * 2 + u64::from(member.wanted));
+        self.number(member.postgres as u64 * 2 + u64::from(member.arming.is_wanted()));
         // The guard is behind its deadline for as long as the kill takes.
-        self.ahead(member.armed.map(|armed| armed + KILL_TAKES + Duration::from_millis(1)), clock);
+        self.ahead(member.kill_at().map(|at| at + KILL_TAKES + Duration::from_millis(1)), clock);
         match &member.asking {
             Asking::Nothing => self.number(0),
             Asking::NotFound => self.number(1),

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use matriarch::core::guard::{Armed, Arming, Guard, Input, Order};
 use matriarch::etcd::{KeepAliveAnswer, LeaderRead, Renewal, Verdict};
-use matriarch::model::{Leading, LeaseFacts, LeaseId, LeaseTiming, Moment};
+use matriarch::model::{LeaseFacts, LeaseId, LeaseTiming, Moment};
 
 use super::Mutation;
 
@@ -25,9 +26,9 @@ pub(super) struct Member {
     pub(super) asking: Asking,
     pub(super) moving: Moving,
     /// Postgres may be primary: every confirmed renewal arms the guard.
-    pub(super) wanted: bool,
-    /// The guard kills then, by this member's clock.
-    pub(super) armed: Option<Moment>,
+    pub(super) arming: Arming,
+    /// It reads this member's clock.
+    pub(super) guard: Guard,
     pub(super) postgres: Postgres,
 }
 
@@ -80,8 +81,8 @@ impl Member {
             ttl,
             asking: Asking::Nothing,
             moving: Moving::Nothing,
-            wanted: false,
-            armed: None,
+            arming: Arming::default(),
+            guard: Guard::default(),
             postgres: Postgres::Standby,
         }
     }
@@ -96,17 +97,38 @@ impl Member {
         moment - APART * index as u32
     }
 
-    /// The guard takes an order, unless it fires already. As `agent::Fencing` does it.
-    pub(super) fn arm(&mut self, facts: &LeaseFacts, clock: Moment, mutation: Option<Mutation>) {
-        let (Leading::Yes(_), Some(deadline)) = (facts.leading, facts.deadline) else { return };
-        let kill_at = match mutation {
+    /// When the guard kills, by this member's clock.
+    pub(super) fn kill_at(&self) -> Option<Moment> {
+        self.guard.armed().map(|deadlines| deadlines.kill_at)
+    }
+
+    /// Postgres may be writable from now on: the lease arms the guard.
+    pub(super) fn want(&mut self, clock: Moment, mutation: Option<Mutation>) {
+        let armed = self.arming.want(&self.shown, Some(()));
+        self.order(armed, clock, mutation);
+    }
+
+    /// What the lease's thread knows arms the guard, if it is wanted.
+    fn renewed(&mut self, clock: Moment, mutation: Option<Mutation>) {
+        let armed = self.arming.renewed(self.renewal.facts(), Some(()));
+        self.order(armed, clock, mutation);
+    }
+
+    /// The guard takes an order.
+    fn order(&mut self, armed: Option<Armed<()>>, clock: Moment, mutation: Option<Mutation>) {
+        let Some(mut armed) = armed else { return };
+        match mutation {
             Some(Mutation::NoGuard) => return,
-            Some(Mutation::KillAtTheDeadline) => deadline,
-            _ => LeaseTiming { ttl: facts.ttl }.kill_at(deadline),
-        };
-        if self.armed.is_none_or(|armed| clock < armed) {
-            self.armed = Some(kill_at);
+            Some(Mutation::KillAtTheDeadline) => {
+                let timing = LeaseTiming { ttl: self.renewal.facts().ttl };
+                armed.deadlines.kill_at = armed.deadlines.kill_at + timing.kill_before();
+            }
+            _ => {}
         }
+        // It fires as soon as it is time, and takes no other deadline then.
+        let tick: Input<'_, ()> = Input::Tick;
+        let _deeds = self.guard.step(tick, clock);
+        let _deeds = self.guard.step(Input::Ordered { sequence: 1, order: &Order::Arm(armed) }, clock);
     }
 
     /// The keepalive was answered, and the leader key is read now.
@@ -118,8 +140,8 @@ impl Member {
                     Some(Mutation::RaftTermsNotCompared) => read.raft_term = answer.raft_term,
                     _ => {}
                 }
-                if self.renewal.confirm(&answer, &read) == Verdict::Confirmed && self.wanted {
-                    self.arm(&self.renewal.facts().clone(), clock, mutation);
+                if self.renewal.confirm(&answer, &read) == Verdict::Confirmed {
+                    self.renewed(clock, mutation);
                 }
             }
             Asking::NotFound => drop(self.renewal.gone(&read)),
@@ -144,9 +166,7 @@ impl Member {
         if mutation != Some(Mutation::MoveShownLate) {
             self.shown = self.renewal.facts().clone();
         }
-        if self.wanted {
-            self.arm(&self.renewal.facts().clone(), clock, mutation);
-        }
+        self.renewed(clock, mutation);
         self.moving = Moving::Shortened { lease };
     }
 
@@ -162,8 +182,8 @@ impl Member {
     /// Every process of Postgres is gone, the guard has nothing left to guard; and it is started again.
     pub(super) fn dies(&mut self) {
         self.postgres = Postgres::Standby;
-        self.armed = None;
-        self.wanted = false;
+        self.guard = Guard::default();
+        self.arming = Arming::default();
     }
 
     /// The supervisor is started again and goes on with its former lease, if the leader key hangs on it. The guard
@@ -175,9 +195,12 @@ impl Member {
         }
         self.shown = self.renewal.facts().clone();
         (self.asking, self.moving) = (Asking::Nothing, Moving::Nothing);
-        self.wanted = self.postgres != Postgres::Standby;
-        if !self.wanted {
-            self.armed = None;
+        self.arming = Arming::default();
+        if self.postgres == Postgres::Standby {
+            self.guard = Guard::default();
+        } else if let Some(deadlines) = self.guard.armed() {
+            // The deadlines that the guard has go on.
+            let _same = self.arming.want_until(deadlines, Some(()));
         }
     }
 }

@@ -25,6 +25,7 @@ use std::hash::{Hash, Hasher};
 use std::time::Duration;
 
 use clap::ValueEnum;
+use matriarch::core::guard::Guard;
 use matriarch::etcd::KeepAliveAnswer;
 use matriarch::model::{Leading, Moment};
 use stateright::{Model, Property};
@@ -159,7 +160,7 @@ impl Model for Lease {
                 state.writers().all(|index| state.etcd.owner() == Some(index))
             }),
             Property::always("a writer's guard is armed", |_, state: &State| {
-                state.writers().all(|index| state.members[index].armed.is_some())
+                state.writers().all(|index| state.members[index].guard.armed().is_some())
             }),
             Property::sometimes("a failover that the former leader has not noticed", |_, state: &State| {
                 let thinks = |index: usize| matches!(state.members[index].shown.leading, Leading::Yes(_));
@@ -287,21 +288,20 @@ impl Lease {
                 }
             }
             Action::AllowPromotion(_) => {
-                if self.mutation != Some(Mutation::GuardAfterPromotion) {
-                    member.arm(&member.shown.clone(), clock, self.mutation);
-                }
-                member.wanted = true;
+                let late = self.mutation == Some(Mutation::GuardAfterPromotion);
+                let mutation = if late { Some(Mutation::NoGuard) } else { self.mutation };
+                member.want(clock, mutation);
                 member.postgres = Postgres::Allowed;
             }
             Action::BecomePrimary(_) => member.postgres = Postgres::Primary,
             // With every tick of the loop.
-            Action::KeepFence(_) => member.arm(&member.shown.clone(), clock, self.mutation),
+            Action::KeepFence(_) => member.want(clock, self.mutation),
             Action::Stop(_) => member.dies(),
             Action::Restart(_) => {
                 let former = etcd.leader.filter(|_| etcd.owner() == Some(index)).map(|(lease, _)| lease);
                 member.restart(former);
                 if self.mutation == Some(Mutation::DisarmedAtRestart) {
-                    member.armed = None;
+                    member.guard = Guard::default();
                 }
             }
             _ => {}
@@ -332,7 +332,7 @@ impl State {
         let next = self.now + (GRID - past);
         let lease = self.etcd.leases.iter().map(|(name, lease)| (lease.ends_at, *name)).min();
         let kill = |(index, member): (usize, &Member)| {
-            Some((Member::truly(index, member.armed?) + KILL_TAKES, index))
+            Some((Member::truly(index, member.kill_at()?) + KILL_TAKES, index))
         };
         let kill = self.members.iter().enumerate().filter_map(kill).min();
         match (lease, kill) {
@@ -375,7 +375,7 @@ impl fmt::Display for State {
             if let Some(lease) = facts.lease {
                 write!(f, " by lease {lease}")?;
             }
-            if let Some(armed) = member.armed {
+            if let Some(armed) = member.kill_at() {
                 write!(f, ", kill at {:.2}", seconds(Member::truly(index, armed)))?;
             }
         }

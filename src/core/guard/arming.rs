@@ -1,0 +1,221 @@
+//! Which lease arms the guard: PostgreSQL may accept writes exactly while a guard is armed.
+//!
+//! The lease's thread and the loop go through one [`Arming`], so that a renewal cannot arm a guard behind the back of a
+//! demotion.
+
+use std::time::Duration;
+
+use super::{Armed, Deadlines};
+use crate::model::{Leading, LeaseFacts, LeaseTiming, Moment, Settings};
+
+/// A required watchdog may fail for this long: its device is busy while one guard takes the place of another.
+const WATCHDOG_FAILS_FOR: Duration = Duration::from_secs(3);
+/// A renewal takes this long until the watchdog is pinged, and a watchdog counts whole seconds: what is later than this
+/// costs it a second.
+const PINGED_WITHIN: Duration = Duration::from_millis(250);
+
+/// How the watchdog is used, where there is a device for it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct WatchdogRule {
+    /// Without it this member does not lead.
+    pub required: bool,
+    /// It fires this long before the lease ends; `None`: after half of the TTL.
+    pub safety_margin: Option<Duration>,
+}
+
+impl WatchdogRule {
+    /// The timeout for a lease of `ttl`; `None` when it would fire between two renewals that are in time.
+    pub fn timeout(self, ttl: Duration) -> Option<Duration> {
+        let timing = LeaseTiming { ttl };
+        let timeout = self.safety_margin.map_or(ttl / 2, |margin| ttl.saturating_sub(margin));
+        let timeout = Duration::from_secs(timeout.as_secs());
+        (timing.renew_every() + timing.try_timeout() <= timeout).then_some(timeout)
+    }
+
+    /// When it resets the machine if no renewal comes after the one that gave the lease this deadline: counted from
+    /// when that one was sent, like the deadline itself, and never after it.
+    fn resets_at(self, ttl: Duration, deadline: Moment) -> Option<Moment> {
+        let counted = LeaseTiming { ttl }.deadline(Moment::default()).since(Moment::default());
+        self.timeout(ttl).map(|timeout| (deadline - counted + timeout + PINGED_WITHIN).min(deadline))
+    }
+}
+
+/// What the watchdog does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum WatchdogState {
+    /// It is not used, or not needed now.
+    #[default]
+    Off,
+    /// It resets the machine unless it is pinged.
+    Active,
+    /// It is wanted and cannot be used.
+    Failed,
+}
+
+/// What a change to another lease needs of the guard first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MoveFence<T> {
+    /// Nothing: nothing is armed.
+    Free,
+    /// The guard has to acknowledge this.
+    Acknowledged(Armed<T>),
+    /// The guard is wanted and cannot be armed with the new deadline (no renewal shows the leader key as this
+    /// member's, say): it may hold a later deadline of the former lease.
+    Refused,
+}
+
+/// Whether a guard is wanted, and by which rule.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Arming {
+    wanted: bool,
+    /// In pause nothing resets the machine.
+    paused: bool,
+    rule: WatchdogRule,
+    watchdog_failed_since: Option<Moment>,
+}
+
+impl Arming {
+    /// Nothing is wanted yet.
+    pub fn new(rule: WatchdogRule) -> Arming {
+        Arming { rule, ..Arming::default() }
+    }
+
+    /// Whether PostgreSQL may be a primary, as far as was said.
+    pub fn is_wanted(&self) -> bool {
+        self.wanted
+    }
+
+    /// PostgreSQL may be writable from now on: what `lease` arms, and every later renewal arms again. `None` when the
+    /// lease does not allow it, or nothing runs that could be killed.
+    pub fn want<T>(&mut self, lease: &LeaseFacts, target: Option<T>) -> Option<Armed<T>> {
+        self.wanted = true;
+        self.renewed(lease, target)
+    }
+
+    /// A PostgreSQL that runs as a primary was found: it has to prove its lease until these deadlines.
+    pub fn want_until<T>(&mut self, deadlines: Deadlines, target: Option<T>) -> Option<Armed<T>> {
+        self.wanted = true;
+        target.map(|target| Armed { deadlines, target, watchdog_at: None })
+    }
+
+    /// A renewal was confirmed: what it arms.
+    pub fn renewed<T>(&self, lease: &LeaseFacts, target: Option<T>) -> Option<Armed<T>> {
+        match (lease.leading, lease.deadline, target) {
+            (Leading::Yes(_), Some(deadline), Some(target)) if self.wanted => Some(Armed {
+                deadlines: Deadlines::of_lease(LeaseTiming { ttl: lease.ttl }, deadline),
+                target,
+                watchdog_at: if self.paused { None } else { self.rule.resets_at(lease.ttl, deadline) },
+            }),
+            (Leading::Yes(_) | Leading::No | Leading::Unknown, _, _) => None,
+        }
+    }
+
+    /// Leadership is about to move to another lease, whose deadline is that of `lease`.
+    pub fn moving<T>(&self, lease: &LeaseFacts, target: Option<T>) -> MoveFence<T> {
+        match (self.wanted, self.renewed(lease, target)) {
+            (false, _) => MoveFence::Free,
+            (true, Some(armed)) => MoveFence::Acknowledged(armed),
+            (true, None) => MoveFence::Refused,
+        }
+    }
+
+    /// PostgreSQL is proved to be no primary; true when the guard has to be disarmed for that.
+    pub fn unwant(&mut self) -> bool {
+        std::mem::take(&mut self.wanted)
+    }
+
+    /// Whether an acknowledged guard is enough for a promotion.
+    pub fn may_promote(&self, watchdog: WatchdogState) -> bool {
+        watchdog == WatchdogState::Active || !self.rule.required || self.paused
+    }
+
+    /// Whether this member must not lead, because it cannot use the watchdog that it is required to use. Takes note of
+    /// what the settings say. `may_open`: the device could be opened.
+    pub fn watchdog_failed(
+        &mut self,
+        watchdog: WatchdogState,
+        may_open: bool,
+        settings: &Settings,
+        now: Moment,
+    ) -> bool {
+        self.paused = settings.pause;
+        let fails = watchdog == WatchdogState::Failed;
+        self.watchdog_failed_since = self.watchdog_failed_since.or(Some(now)).filter(|_| fails);
+        if !self.rule.required || settings.pause {
+            return false;
+        }
+        let fails_on = self.watchdog_failed_since.is_some_and(|since| since + WATCHDOG_FAILS_FOR <= now);
+        fails_on || self.rule.timeout(settings.ttl).is_none() || !may_open
+    }
+
+    /// Whether the guard goes with a supervisor that ends: one that is armed stays, unless a primary is left alone on
+    /// purpose.
+    pub fn leaves(&self, on_purpose: bool) -> bool {
+        on_purpose || !self.wanted
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Term;
+
+    fn leading(deadline: Option<Moment>) -> LeaseFacts {
+        let ttl = Duration::from_secs(10);
+        LeaseFacts { leading: Leading::Yes(Term(3)), deadline, ttl, ..LeaseFacts::default() }
+    }
+
+    #[test]
+    fn a_renewal_arms_only_while_a_primary_is_wanted() {
+        let lease = leading(Some(Moment::from_millis(50_000)));
+        let mut arming = Arming::default();
+        assert_eq!(arming.renewed(&lease, Some(())), None);
+        assert_eq!(arming.moving(&lease, Some(())), MoveFence::Free);
+        let armed = arming.want(&lease, Some(())).expect("the lease allows it");
+        assert_eq!(arming.renewed(&lease, Some(())), Some(armed));
+        assert!(arming.unwant() && !arming.unwant());
+        assert_eq!(arming.renewed(&lease, Some(())), None, "a renewal that comes after the demotion");
+    }
+
+    #[test]
+    fn a_lease_moves_only_when_the_guard_can_be_armed_with_its_deadline() {
+        let mut arming = Arming::default();
+        assert!(arming.want(&leading(None), Some(())).is_none() && arming.is_wanted());
+        assert_eq!(arming.moving(&leading(None), Some(())), MoveFence::Refused);
+        let proved = leading(Some(Moment::from_millis(50_000)));
+        assert!(matches!(arming.moving(&proved, Some(())), MoveFence::Acknowledged(_)));
+        assert_eq!(
+            arming.moving(&proved, None::<()>),
+            MoveFence::Refused,
+            "nothing runs that could be killed"
+        );
+        let not_mine = LeaseFacts { leading: Leading::No, ..proved };
+        assert_eq!(arming.moving(&not_mine, Some(())), MoveFence::Refused);
+    }
+
+    #[test]
+    fn the_watchdog_fires_before_the_lease_ends_and_not_between_two_renewals() {
+        let timeout = |margin: Option<u64>, ttl| {
+            let rule = WatchdogRule { required: true, safety_margin: margin.map(Duration::from_secs) };
+            rule.timeout(Duration::from_secs(ttl)).map(|timeout| timeout.as_secs())
+        };
+        assert_eq!(timeout(Some(5), 20), Some(15));
+        assert_eq!(timeout(Some(5), 10), Some(5));
+        assert_eq!(timeout(None, 30), Some(15));
+        assert_eq!(timeout(Some(5), 5), None);
+        assert_eq!(timeout(Some(100), 30), None);
+    }
+
+    #[test]
+    fn the_watchdog_counts_from_when_the_renewal_was_sent() {
+        let sent_at = Moment::from_millis(100_000);
+        let resets_after = |margin: u64, ttl| {
+            let rule = WatchdogRule { required: true, safety_margin: Some(Duration::from_secs(margin)) };
+            let ttl = Duration::from_secs(ttl);
+            rule.resets_at(ttl, LeaseTiming { ttl }.deadline(sent_at)).map(|at| at.since(sent_at).as_millis())
+        };
+        assert_eq!(resets_after(5, 30), Some(25_250));
+        assert_eq!(resets_after(0, 30), Some(29_650), "never after the deadline");
+        assert_eq!(resets_after(5, 5), None);
+    }
+}

@@ -1,0 +1,66 @@
+//! What a guard's process is to do: a short list of fixed size, because a guard allocates nothing.
+
+use super::{Answer, Deadlines};
+use crate::model::Moment;
+
+/// The longest list is that of the end of a kill and that of an order to arm.
+const DEEDS_MAX: usize = 4;
+
+/// One deed. A driver carries the deeds of one step out in their order, and then only gives the next input.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Deed<'a, T> {
+    /// These are the processes to kill from now on; get hold of them while the system answers.
+    TakeTarget(&'a T),
+    /// The kernel is to kill a little after this moment, also while the guard itself is frozen.
+    SetDeadManTimer(Moment),
+    /// The kernel is to kill nobody.
+    ClearDeadManTimer,
+    /// The machine has until then; `None`: no watchdog is wanted.
+    FeedWatchdog(Option<Moment>),
+    /// Disarm the machine's watchdog.
+    CloseWatchdog,
+    /// Server processes come and go: let the dead-man timer know the present ones.
+    FollowProcesses,
+    /// There is time: go through what a kill needs, so that it stays in memory.
+    Rehearse,
+    /// SIGQUIT to the postmaster.
+    Stop,
+    /// SIGKILL to every process; what was found is the next input.
+    Kill,
+    /// One line in the log: everything is dead.
+    Report {
+        /// When it was to be stopped and killed.
+        deadlines: Deadlines,
+        /// The most processes that were found alive.
+        killed: u32,
+    },
+    /// Tell the supervisor, if one is connected.
+    Answer(Answer),
+}
+
+/// The deeds of one step, first to last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Deeds<'a, T>([Option<Deed<'a, T>>; DEEDS_MAX]);
+
+impl<'a, T: Copy> Deeds<'a, T> {
+    pub(super) fn none() -> Deeds<'a, T> {
+        Deeds([const { None }; DEEDS_MAX])
+    }
+
+    pub(super) fn add(&mut self, deed: Deed<'a, T>) {
+        let free = self.0.iter_mut().find(|place| place.is_none());
+        debug_assert!(free.is_some(), "more deeds than there is room for");
+        if let Some(free) = free {
+            *free = Some(deed);
+        }
+    }
+}
+
+impl<'a, T> IntoIterator for Deeds<'a, T> {
+    type Item = Deed<'a, T>;
+    type IntoIter = std::iter::Flatten<std::array::IntoIter<Option<Deed<'a, T>>, DEEDS_MAX>>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.into_iter().flatten()
+    }
+}

@@ -1,0 +1,349 @@
+//! The supervisor's side: keeps one guard alive and gives it the newest order.
+//!
+//! ```text
+//!            order(armed or nothing)
+//!                     │
+//!  Event ──► handle ──┤
+//!                     ▼
+//!                KeepGuard ──► poll(now): one Effect at a time, from what is true then ──► wake_at
+//! ```
+//!
+//! A driver hands over every answer that has arrived, then asks [`KeepGuard::poll`] for one effect after the other
+//! until there is none. An effect is decided when it is asked for, so an order that came meanwhile is in it.
+//!
+//! # Invariants
+//!
+//! * The newest order is what every guard is told, the present one and each that takes its place. An order counts as
+//!   held only while the guard that acknowledged it is the present one.
+//! * The guard's socket has the name that says armed before the first order to arm leaves, and loses it only when a
+//!   guard has acknowledged that nothing is armed.
+//! * A guard that was lost is ended before another is started, so that no forgotten deadline is left to fire.
+//! * A former supervisor's guard is dismissed only when the present guard holds an order that was decided.
+//! * The driver is the fence past the deadline, and while something is armed that no guard holds: it kills at the
+//!   deadline, and after [`REPLACE_WITHIN`] without a guard at once.
+
+use std::time::Duration;
+
+use super::{Answer, Armed, Effect, Event, Lost, Order, Phase};
+use crate::model::Moment;
+
+/// An armed guard is asked this often whether it is well; with the time it has for the answer, one that is frozen is
+/// known after one and a half seconds.
+const ASK_EVERY: Duration = Duration::from_millis(500);
+/// One that is not armed matters less.
+const ASK_IDLE_EVERY: Duration = Duration::from_secs(2);
+/// A guard that has not answered by then is frozen.
+const ANSWER_WITHIN: Duration = Duration::from_secs(1);
+/// The first answer of a new one, which has to be loaded first.
+const FIRST_ANSWER_WITHIN: Duration = Duration::from_secs(2);
+/// How long a primary may run while one guard after the other cannot be started, if its deadline lies that far ahead.
+const REPLACE_WITHIN: Duration = Duration::from_secs(3);
+/// The pause after a guard could not be started, or a socket not renamed.
+const TRY_AGAIN_AFTER: Duration = Duration::from_millis(100);
+/// While the driver itself kills.
+const KILL_AGAIN_AFTER: Duration = Duration::from_millis(10);
+
+/// The present guard.
+#[derive(Clone, Copy, Debug)]
+struct Present {
+    /// The newest order that was sent; `None` before the first.
+    sent: Option<u32>,
+    /// When the oldest order was sent that is still unanswered, or when the guard was started.
+    waiting_since: Option<Moment>,
+    /// When it was last asked for anything.
+    asked_at: Moment,
+    /// It has answered once.
+    answered: bool,
+}
+
+impl Present {
+    fn frozen_at(&self) -> Option<Moment> {
+        let within = if self.answered { ANSWER_WITHIN } else { FIRST_ANSWER_WITHIN };
+        self.waiting_since.map(|since| since + within)
+    }
+}
+
+/// Who has the name that says armed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum SocketName {
+    /// A former socket may have it.
+    Unknown,
+    /// Ours.
+    Armed,
+    /// Nobody.
+    Idle,
+}
+
+/// See above.
+#[derive(Clone, Debug)]
+pub struct KeepGuard<T> {
+    armed: Option<Armed<T>>,
+    /// Of the newest order; grows from one, because zero is an answer to none.
+    sequence: u32,
+    /// The newest that the present guard has acknowledged.
+    held: Option<u32>,
+    /// The newest of which [`Effect::Held`] was said.
+    held_said: Option<u32>,
+    /// Something was ordered: the guard of a former supervisor may go when it is held.
+    decided: bool,
+    present: Option<Present>,
+    /// The present guard's connection is closed.
+    closed: bool,
+    predecessor: bool,
+    name: SocketName,
+    /// Not before then is the socket renamed.
+    rename_at: Moment,
+    /// Not before then is a guard started.
+    start_at: Moment,
+    /// Since when something is armed that no guard holds.
+    lost_at: Option<Moment>,
+    /// A guard was lost while something was armed.
+    replacing: bool,
+    /// The order whose target is known to be dead.
+    killed: Option<u32>,
+    /// Not before then does the driver kill again.
+    kill_again_at: Moment,
+}
+
+impl<T: Copy + PartialEq> KeepGuard<T> {
+    /// With no guard yet, and nothing ordered. `predecessor`: a former supervisor's guard may still be there.
+    pub fn new(predecessor: bool) -> KeepGuard<T> {
+        KeepGuard {
+            armed: None,
+            sequence: 1,
+            held: None,
+            held_said: None,
+            decided: false,
+            present: None,
+            closed: false,
+            predecessor,
+            name: SocketName::Unknown,
+            rename_at: Moment::default(),
+            start_at: Moment::default(),
+            lost_at: None,
+            replacing: false,
+            killed: None,
+            kill_again_at: Moment::default(),
+        }
+    }
+
+    /// From now on this is armed, in place of everything earlier; `None`: nothing is to be killed. True when that is
+    /// news, and the driver has to be woken.
+    pub fn order(&mut self, armed: Option<Armed<T>>) -> bool {
+        let news = self.armed != armed || !self.decided;
+        if news {
+            self.armed = armed;
+            self.sequence += 1;
+            self.decided = true;
+        }
+        news
+    }
+
+    /// What is armed.
+    pub fn armed(&self) -> Option<&Armed<T>> {
+        self.armed.as_ref()
+    }
+
+    /// The number of the newest order.
+    pub fn sequence(&self) -> u32 {
+        self.sequence
+    }
+
+    /// Whether the present guard has acknowledged this order or a newer one.
+    pub fn holds(&self, sequence: u32) -> bool {
+        self.held.is_some_and(|held| sequence <= held)
+    }
+
+    /// Whether a former supervisor's guard may still be there.
+    pub fn has_predecessor(&self) -> bool {
+        self.predecessor
+    }
+
+    /// Takes note of what has happened.
+    pub fn handle(&mut self, event: Event, now: Moment) {
+        match event {
+            Event::Started => {
+                let waiting_since = Some(now);
+                self.present = Some(Present { sent: None, waiting_since, asked_at: now, answered: false });
+                self.closed = false;
+            }
+            Event::Answered(answer) => self.answered(answer),
+            Event::Closed => self.closed = true,
+            Event::Renamed { armed } => {
+                self.name = if armed { SocketName::Armed } else { SocketName::Idle };
+                self.rename_at = Moment::default();
+            }
+            Event::NoneLeft { sequence } => self.killed = Some(sequence),
+        }
+    }
+
+    fn answered(&mut self, answer: Answer) {
+        let Some(present) = &mut self.present else { return };
+        present.answered = true;
+        // Zero: it has something to say without being asked.
+        if answer.sequence != 0 {
+            present.waiting_since = None;
+        }
+        let agrees = match &self.armed {
+            Some(armed) => answer.phase == Phase::Armed && answer.deadlines == armed.deadlines,
+            None => answer.phase == Phase::Idle,
+        };
+        if agrees && answer.sequence == self.sequence && present.sent == Some(self.sequence) {
+            self.held = Some(self.sequence);
+            self.lost_at = None;
+        }
+    }
+
+    /// The next thing to do; `None`: nothing before [`KeepGuard::wake_at`], unless something happens.
+    pub fn poll(&mut self, now: Moment) -> Option<Effect<T>> {
+        let effect = self.be_the_fence(now);
+        let effect = effect.or_else(|| self.lose(now)).or_else(|| self.start(now));
+        effect.or_else(|| self.name_armed(now)).or_else(|| self.send(now)).or_else(|| self.relieve(now))
+    }
+
+    /// What is armed and not known to be dead.
+    fn to_fence(&self) -> Option<&Armed<T>> {
+        self.armed.as_ref().filter(|_| self.killed != Some(self.sequence))
+    }
+
+    fn be_the_fence(&mut self, now: Moment) -> Option<Effect<T>> {
+        let Some(armed) = self.to_fence() else {
+            self.lost_at = None;
+            return None;
+        };
+        let (deadlines, target) = (armed.deadlines, armed.target);
+        if self.held.is_none() {
+            self.lost_at = self.lost_at.or(Some(now));
+        }
+        if now < self.kill_again_at {
+            return None;
+        }
+        let without_guard = self.lost_at.is_some_and(|at| at + REPLACE_WITHIN <= now);
+        let effect = if without_guard || deadlines.kill_at <= now {
+            Effect::KillPostgres { target, sequence: self.sequence, without_guard }
+        } else if deadlines.stop_at <= now && self.held.is_none() {
+            Effect::StopPostgres(target)
+        } else {
+            return None;
+        };
+        self.kill_again_at = now + KILL_AGAIN_AFTER;
+        Some(effect)
+    }
+
+    /// Ends a guard that does not count any more.
+    fn lose(&mut self, now: Moment) -> Option<Effect<T>> {
+        let present = self.present.as_ref()?;
+        let frozen = present.frozen_at().is_some_and(|at| at <= now);
+        let lost = match (self.closed, frozen) {
+            (true, _) => Lost::Died,
+            (false, true) => Lost::Frozen,
+            (false, false) => return None,
+        };
+        // At once the first time; a guard that dies on its first breath is not started in a tight loop.
+        self.start_at = if present.answered { now } else { now + TRY_AGAIN_AFTER };
+        (self.present, self.held, self.held_said) = (None, None, None);
+        let armed = self.armed.is_some();
+        if armed {
+            self.replacing = true;
+            self.lost_at = self.lost_at.or(Some(now));
+        }
+        Some(Effect::EndGuard { lost, armed })
+    }
+
+    fn start(&mut self, now: Moment) -> Option<Effect<T>> {
+        if self.present.is_some() || now < self.start_at {
+            return None;
+        }
+        self.start_at = now + TRY_AGAIN_AFTER;
+        Some(Effect::StartGuard)
+    }
+
+    fn name_armed(&mut self, now: Moment) -> Option<Effect<T>> {
+        let wanted = self.armed.is_some() && self.name != SocketName::Armed;
+        wanted.then(|| self.rename(Effect::NameArmed, now))?
+    }
+
+    fn rename(&mut self, effect: Effect<T>, now: Moment) -> Option<Effect<T>> {
+        if now < self.rename_at {
+            return None;
+        }
+        self.rename_at = now + TRY_AGAIN_AFTER;
+        Some(effect)
+    }
+
+    /// Tells the guard what it has not been told yet, or asks whether it is well.
+    fn send(&mut self, now: Moment) -> Option<Effect<T>> {
+        let every = self.ask_every();
+        let order = match self.armed {
+            Some(_) if self.name != SocketName::Armed => None,
+            Some(armed) => Some(Order::Arm(armed)),
+            None if self.decided => Some(Order::Disarm),
+            None => Some(Order::Ask),
+        };
+        let sequence = self.sequence;
+        let present = self.present.as_mut()?;
+        let order = match order.filter(|_| present.sent != Some(sequence)) {
+            Some(order) => {
+                present.sent = Some(sequence);
+                order
+            }
+            None if present.asked_at + every <= now => Order::Ask,
+            None => return None,
+        };
+        present.asked_at = now;
+        present.waiting_since = present.waiting_since.or(Some(now));
+        Some(Effect::Send { sequence, order })
+    }
+
+    /// What follows when an order is held.
+    fn relieve(&mut self, now: Moment) -> Option<Effect<T>> {
+        if self.held_said != self.held {
+            // Also when another order came meanwhile: somebody may wait for this one.
+            self.held_said = self.held;
+            return Some(Effect::Held { replaced: std::mem::take(&mut self.replacing) });
+        }
+        if self.held != Some(self.sequence) || !self.decided {
+            return None;
+        }
+        if std::mem::take(&mut self.predecessor) {
+            // Its watchdog is free only then: told once more, the present guard opens it.
+            if let Some(present) = &mut self.present {
+                present.sent = None;
+            }
+            return Some(Effect::DismissPredecessor);
+        }
+        let stale = self.armed.is_none() && self.name != SocketName::Idle;
+        let ours = self.name == SocketName::Armed;
+        stale.then(|| self.rename(Effect::NameIdle { ours }, now))?
+    }
+
+    fn ask_every(&self) -> Duration {
+        if self.armed.is_some() { ASK_EVERY } else { ASK_IDLE_EVERY }
+    }
+
+    /// When to ask for effects again although nothing has happened.
+    pub fn wake_at(&self) -> Moment {
+        let mut next = match &self.present {
+            None => self.start_at,
+            Some(present) => {
+                let ask_at = present.asked_at + self.ask_every();
+                present.frozen_at().map_or(ask_at, |at| at.min(ask_at))
+            }
+        };
+        if let Some(armed) = self.to_fence() {
+            let lost = self.lost_at.map(|at| at + REPLACE_WITHIN);
+            let stop = Some(armed.deadlines.stop_at).filter(|_| self.held.is_none());
+            let fence = [lost, stop].into_iter().flatten().fold(armed.deadlines.kill_at, Moment::min);
+            next = next.min(fence.max(self.kill_again_at));
+        }
+        let unnamed = if self.armed.is_some() {
+            self.name != SocketName::Armed
+        } else {
+            self.name != SocketName::Idle && self.decided && self.held == Some(self.sequence)
+        };
+        if unnamed { next.min(self.rename_at) } else { next }
+    }
+}
+
+#[cfg(test)]
+mod tests;

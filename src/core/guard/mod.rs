@@ -1,0 +1,30 @@
+//! The guard's protocol: who kills PostgreSQL at which deadline, and when that is certain.
+//!
+//! ```text
+//!  lease, loop ──► Arming ──► KeepGuard ══ Order, Answer ══► Guard ──► Deeds: stop, kill, dead-man timer, watchdog
+//!                  (rules)    (supervisor)                   (guard's process)
+//! ```
+//!
+//! Three machines, each with one owner:
+//!
+//! * [`Arming`]: which lease arms the guard, with which deadlines, and whether PostgreSQL may be promoted under it.
+//! * [`KeepGuard`]: keeps one guard alive, gives it the newest order, knows which order the present guard has
+//!   acknowledged, and is the fence itself while there is no guard.
+//! * [`Guard`]: the process that kills. It allocates nothing.
+//!
+//! What is killed is a type parameter: the processes of one PostgreSQL in the product, nothing that needs a name in the
+//! simulation and in the models.
+
+mod arming;
+mod deed;
+mod effect;
+mod keep;
+mod message;
+mod process;
+
+pub use arming::{Arming, MoveFence, WatchdogRule, WatchdogState};
+pub use deed::{Deed, Deeds};
+pub use effect::{Effect, Event, Lost};
+pub use keep::KeepGuard;
+pub use message::{Answer, Armed, Deadlines, LeftBehind, Order, Phase};
+pub use process::{Guard, Input};
