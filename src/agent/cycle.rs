@@ -158,12 +158,12 @@ impl Cycle {
     fn take(&mut self, report: Report) {
         match report {
             Report::Member(event) => {
-                match &event {
+                match &*event {
                     Event::JobFinished(finished) => self.finish(finished),
                     Event::PeerAnswered(name, answer) => self.peer_answered(name, answer),
                     _other => {}
                 }
-                self.state.arrived.push(event);
+                self.state.arrived.push(*event);
             }
             Report::SecretsChanged => {
                 self.reload(true);
@@ -215,7 +215,7 @@ impl Cycle {
             for effect in self.core.handle(arrived, &levels, clock::now()) {
                 match self.perform(effect, &levels).await {
                     Performed::Done => {}
-                    Performed::Answer(event) => self.state.arrived.push(event),
+                    Performed::Answer(event) => self.state.arrived.push(*event),
                     Performed::Wait(until) => wake_at = until,
                     Performed::End(because) => flow = ControlFlow::Break(because),
                 }
@@ -286,7 +286,7 @@ pub(super) enum Performed {
     /// Nothing that the member waits for.
     Done,
     /// The answer that the member waits for.
-    Answer(Event),
+    Answer(Box<Event>),
     /// The member waits until then.
     Wait(Moment),
     /// The supervisor ends.

@@ -6,13 +6,13 @@ use crate::core::member::Event;
 #[derive(Debug)]
 pub(super) enum Report {
     /// For the member.
-    Member(Event),
+    Member(Box<Event>),
     /// A file that holds a secret holds another one.
     SecretsChanged,
 }
 
 impl From<Event> for Report {
     fn from(event: Event) -> Report {
-        Report::Member(event)
+        Report::Member(Box::new(event))
     }
 }

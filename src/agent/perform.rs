@@ -1,4 +1,5 @@
-//! One match over [`Effect`] and one over [`Action`]. What could be decided is not decided here: no `if` about who should lead.
+//! One match over [`Effect`] and one over [`Action`]. What could be decided is not decided here: no `if` about who
+//! should lead.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,15 +29,13 @@ impl Cycle {
     /// Does one thing that the member asks for.
     pub(super) async fn perform(&mut self, effect: Effect, levels: &Levels) -> Performed {
         match effect {
-            Effect::Prepare => return Performed::Answer(Event::Prepared { changed: self.prepare().await }),
+            Effect::Prepare => return answer(Event::Prepared { changed: self.prepare().await }),
             Effect::AskPostgres { pending } => {
-                let answer = observe::ask(&self.tools.postgres, pending).await;
-                return Performed::Answer(Event::PostgresAnswered(answer));
+                let asked = observe::ask(&self.tools.postgres, pending).await;
+                return answer(Event::PostgresAnswered(asked));
             }
             Effect::ReadDataDirectory => {
-                return Performed::Answer(Event::DataDirectoryRead(
-                    observe::read(&self.tools.postgres).await,
-                ));
+                return answer(Event::DataDirectoryRead(observe::read(&self.tools.postgres).await));
             }
             Effect::Say(notice) => self.say(notice),
             Effect::KeepStore => self.state.store.keep(&self.core.memory().store).await,
@@ -226,6 +225,10 @@ impl Cycle {
             let _ = reports.send(Event::JobFinished(finished).into());
         });
     }
+}
+
+fn answer(event: Event) -> Performed {
+    Performed::Answer(Box::new(event))
 }
 
 /// Where to send the member record. One is written at a time and always the newest, so that none can overtake a later

@@ -41,7 +41,7 @@ pub(super) async fn run(tools: Tools, lease: Option<Arc<LeaseKeeper>>, mut machi
 
 impl Driver {
     async fn perform(&mut self, step: Step) -> Answer {
-        let Tools { postgres, etcd, kube, .. } = &self.tools;
+        let Tools { etcd, kube, .. } = &self.tools;
         match step {
             Step::Read(path) => Answer::Key(etcd.get(&path).await.map_err(WriteError::from)),
             Step::Commit(txn) => written(etcd.commit(&txn).await),
@@ -53,8 +53,8 @@ impl Driver {
                 etcd.look_again().notify_one();
                 Answer::Done
             }
-            Step::Unlabel => after(pods::unlabel(kube.as_ref()).await),
-            Step::Unroute => after(pods::unroute(kube.as_ref(), self.lease.as_deref()).await),
+            Step::Unlabel => done(pods::unlabel(kube.as_ref())).await,
+            Step::Unroute => done(pods::unroute(kube.as_ref(), self.lease.as_deref())).await,
             Step::BeginStrip(term) => {
                 let kube = kube.clone();
                 self.stripping = Some(tokio::spawn(async move { pods::strip(kube.as_ref(), term).await }));
@@ -68,6 +68,21 @@ impl Driver {
                 }
                 Answer::Done
             }
+            Step::Pause(span) => done(tokio::time::sleep(span)).await,
+            Step::AwaitPromotable
+            | Step::ReserveTimelines(_)
+            | Step::PreparePromotion
+            | Step::Arm
+            | Step::WriteTrigger
+            | Step::SignalPromotion
+            | Step::AwaitPrimary => self.promote(step).await,
+            postgres => self.change_postgres(postgres).await,
+        }
+    }
+
+    async fn change_postgres(&self, step: Step) -> Answer {
+        let postgres = &self.tools.postgres;
+        match step {
             Step::Initdb => match postgres.bootstrap().await {
                 Ok(system_id) => Answer::SystemId(system_id),
                 Err(error) => Answer::Failed(error.chain()),
@@ -76,7 +91,6 @@ impl Driver {
                 tracing::warn!("another member made the cluster meanwhile: what initdb made here is set aside");
                 ended(postgres.abandon_bootstrap())
             }
-            Step::Pause(span) => after(tokio::time::sleep(span).await),
             Step::Clone(from) => ended(postgres.clone_from(&from, self.tools.progress.clone()).await),
             Step::LowerMinimums => {
                 if let Err(error) = postgres.lower_minimums().await {
@@ -104,13 +118,7 @@ impl Driver {
                     "rewound; what the other history does not have was kept aside"
                 );
             })),
-            Step::AwaitPromotable
-            | Step::ReserveTimelines(_)
-            | Step::PreparePromotion
-            | Step::Arm
-            | Step::WriteTrigger
-            | Step::SignalPromotion
-            | Step::AwaitPrimary => self.promote(step).await,
+            other => Answer::Failed(format!("not a change of PostgreSQL: {other:?}")),
         }
     }
 
@@ -152,7 +160,8 @@ fn ended(done: Result<(), Error>) -> Answer {
     }
 }
 
-fn after((): ()) -> Answer {
+async fn done(work: impl Future<Output = ()>) -> Answer {
+    work.await;
     Answer::Done
 }
 

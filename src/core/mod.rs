@@ -7,8 +7,8 @@
 //!  job     a long action as steps: what comes next, given the answer to the step before
 //! ```
 //!
-//! A machine takes an input and the present moment, changes its own state, and says in data what is to be done. A driver
-//! carries that out in order, answers, and has no rules of its own.
+//! A machine takes an input and the present moment, changes its own state, and says in data what is to be done. A
+//! driver carries that out in order, answers, and has no rules of its own.
 //!
 //! **Invariant:** no clock, no I/O, no randomness.
 

@@ -9,8 +9,9 @@
 //!              one client for each endpoint, ranked by health, hedged; `origin`: of one etcd cluster only
 //! ```
 //!
-//! Errors are a closed world: only [`EtcdError::LeaseNotFound`], [`EtcdError::NoSpace`] and [`crate::core::store::Cas::Lost`] are definite.
-//! Everything else means that nobody knows what happened, and the caller reads back.
+//! Errors are a closed world: only [`EtcdError::LeaseNotFound`], [`EtcdError::NoSpace`] and
+//! [`Cas::Lost`](crate::core::store::Cas::Lost) are definite. Everything else means that nobody knows what
+//! happened, and the caller reads back.
 //! Deliberately absent: who should lead, when to give up, what to retry. That is policy.
 
 mod endpoints;

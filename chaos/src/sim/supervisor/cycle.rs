@@ -32,7 +32,7 @@ pub(crate) struct Cycle {
 /// What came of an effect.
 enum Performed {
     Done,
-    Answer(Event),
+    Answer(Box<Event>),
     Wait(Moment),
     End(ExitBecause),
 }
@@ -134,7 +134,7 @@ impl Cycle {
                 self.agent.step().await;
                 match self.perform(effect, &levels).await {
                     Performed::Done => {}
-                    Performed::Answer(event) => arrived.push(event),
+                    Performed::Answer(event) => arrived.push(*event),
                     Performed::Wait(until) => wake_at = until,
                     Performed::End(because) => flow = ControlFlow::Break(because),
                 }
@@ -208,12 +208,12 @@ impl Cycle {
 
     async fn perform(&mut self, effect: Effect, levels: &Levels) -> Performed {
         match effect {
-            Effect::Prepare => return Performed::Answer(Event::Prepared { changed: false }),
+            Effect::Prepare => return answer(Event::Prepared { changed: false }),
             Effect::AskPostgres { .. } => {
-                return Performed::Answer(Event::PostgresAnswered(self.agent.ask_postgres().await));
+                return answer(Event::PostgresAnswered(self.agent.ask_postgres().await));
             }
             Effect::ReadDataDirectory => {
-                return Performed::Answer(Event::DataDirectoryRead(Some(self.agent.data_directory())));
+                return answer(Event::DataDirectoryRead(Some(self.agent.data_directory())));
             }
             Effect::Say(notice) => self.say(notice).await,
             Effect::KeepStore => self.keep_store_seen(),
@@ -286,4 +286,8 @@ impl Cycle {
 
 fn differs(new: &LeaseFacts, old: &LeaseFacts) -> bool {
     new.leading != old.leading || new.lease != old.lease
+}
+
+fn answer(event: Event) -> Performed {
+    Performed::Answer(Box::new(event))
 }

@@ -1,0 +1,85 @@
+//! Which folder imports what.
+
+use super::{Fault, assert_clean, code, fault, is_source, is_unit_test};
+
+/// What each folder of `src` may import from the crate: design, "Source tree".
+const LAYERS: &[(&str, &[&str])] = &[
+    ("model", &["model"]),
+    ("decide", &["model", "decide"]),
+    ("core", &["model", "decide", "core"]),
+    ("config", &["model", "config"]),
+    ("os", &["model", "os"]),
+    ("etcd", &["model", "core", "os", "etcd"]),
+    ("postgres", &["model", "os", "postgres"]),
+    ("peer", &["model", "os", "peer"]),
+    ("fence", &["model", "core", "os", "fence"]),
+    ("kube", &["model", "os", "kube"]),
+    (
+        "agent",
+        &["model", "decide", "core", "config", "os", "etcd", "postgres", "peer", "fence", "kube", "agent"],
+    ),
+    ("api", &["model", "config", "agent", "os::clock", "api"]),
+    ("cli", &["model", "config", "agent", "api::wire", "etcd", "peer", "os", "cli"]),
+];
+
+/// Imports beyond the folder's own, by file.
+const LAYER_EXCEPTIONS: &[(&str, &str, &str)] = &[
+    ("src/cli/run.rs", "api", "builds the whole supervisor"),
+    ("src/cli/guard.rs", "fence", "is the guard"),
+    ("src/agent/app.rs", "api", "starts the rim and stops it last"),
+    ("src/agent/wiring.rs", "api", "turns the configuration into the rim's settings"),
+    ("src/agent/dynamic.rs", "api", "hands changed settings to the rim"),
+    ("src/agent/certificates.rs", "api", "hands changed certificates to the rim"),
+];
+
+fn layer_faults(file: &str, text: &str) -> Vec<Fault> {
+    let Some((folder, _)) = file.trim_start_matches("src/").split_once('/') else { return Vec::new() };
+    let Some((_, allowed)) = LAYERS.iter().find(|(layer, _)| *layer == folder) else {
+        return vec![fault(file, 1, format!("the folder `{folder}` has no place in the layer table"))];
+    };
+    let excepted = |path: &str| {
+        LAYER_EXCEPTIONS.iter().any(|(exception, layer, _)| *exception == file && is_within(path, layer))
+    };
+    let mut faults = Vec::new();
+    for (line, code) in code(text) {
+        for path in crate_paths(code) {
+            if !allowed.iter().any(|layer| is_within(&path, layer)) && !excepted(&path) {
+                faults.push(fault(file, line, format!("`{folder}` may not import `crate::{path}`")));
+            }
+        }
+    }
+    faults
+}
+
+fn is_within(path: &str, layer: &str) -> bool {
+    path == layer || path.strip_prefix(layer).is_some_and(|rest| rest.starts_with("::"))
+}
+
+/// The paths behind `crate::` in one line, with `crate::{a, b::c}` taken apart one level deep.
+fn crate_paths(line: &str) -> Vec<String> {
+    let mut paths = Vec::new();
+    for rest in line.split("crate::").skip(1) {
+        let group = rest.strip_prefix('{').map(|inner| inner.split('}').next().unwrap_or_default());
+        for part in group.unwrap_or(rest).split(if group.is_some() { ", " } else { "\u{0}" }) {
+            let path: String =
+                part.chars().take_while(|c| c.is_alphanumeric() || *c == '_' || *c == ':').collect();
+            paths.push(path.trim_end_matches(':').to_owned());
+        }
+    }
+    paths
+}
+
+#[test]
+fn every_folder_imports_only_what_its_layer_may() {
+    assert_clean(|file| is_source(file) && !is_unit_test(file), layer_faults);
+}
+
+#[test]
+fn a_wrong_import_is_seen() {
+    assert_eq!(layer_faults("src/etcd/a.rs", "use crate::postgres::Data;").len(), 1);
+    assert_eq!(layer_faults("src/decide/a.rs", "use crate::{model::Lsn, agent::Status};").len(), 1);
+    assert_eq!(layer_faults("src/api/a.rs", "use crate::os::signal;").len(), 1);
+    assert_eq!(layer_faults("src/odd/a.rs", "").len(), 1);
+    assert_eq!(layer_faults("src/api/a.rs", "use crate::os::clock;\n// crate::etcd").len(), 0);
+    assert_eq!(layer_faults("src/etcd/a.rs", "#[cfg(test)]\nmod t { use crate::agent::X; }").len(), 0);
+}
