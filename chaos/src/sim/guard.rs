@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 use std::time::Duration;
 
-use matriarch::core::guard::{self as protocol, Answer, Deadlines, Deed, Input, Phase};
+use matriarch::core::guard::{self as protocol, Answer, Deadlines, Deed, Input};
 use matriarch::model::Moment;
 
 use super::executor::Pid;
@@ -198,12 +198,10 @@ impl Sim {
         }
     }
 
-    /// Whether a guard there is armed, or has been until the kill.
+    /// Whether a guard there is armed, or kills.
     pub(crate) fn is_guarded(&self, member: usize) -> bool {
         let world = self.world();
-        let armed = |guard: &Guard| {
-            self.exec.is_alive(guard.pid) && guard.process.borrow().guard.phase() == Phase::Armed
-        };
+        let armed = |guard: &Guard| self.exec.is_alive(guard.pid) && guard.armed().is_some();
         world.machines[member].guard.guards.iter().any(armed)
     }
 }
