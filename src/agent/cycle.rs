@@ -15,7 +15,7 @@ use super::pods::Pods;
 use super::secrets::Rotation;
 use super::store_file::StoreFile;
 use super::{Order, Status};
-use crate::core::member::{Event, Levels, Member};
+use crate::core::member::{Event, Levels, Member, Next};
 use crate::etcd::LeaseKeeper;
 use crate::model::{
     CloneProgress, ExitBecause, Finished, JobKind, LeaseFacts, LeaseId, MemberName, MemberRecord, Moment,
@@ -210,9 +210,16 @@ impl Cycle {
         let mut flow = ControlFlow::Continue(());
         let mut wake_at = clock::now();
         while !self.state.arrived.is_empty() {
-            let levels = self.levels();
+            let process = self.tools.postgres.process().borrow().clone();
             let arrived = std::mem::take(&mut self.state.arrived);
-            for effect in self.core.handle(arrived, &levels, clock::now()) {
+            let next = self.core.handle(arrived, &process, clock::now());
+            let levels = self.levels();
+            let effects = match next {
+                Next::Do(effect) => vec![effect],
+                Next::Await => Vec::new(),
+                Next::Decide => self.core.decide(&levels, clock::now()),
+            };
+            for effect in effects {
                 match self.perform(effect, &levels).await {
                     Performed::Done => {}
                     Performed::Answer(event) => self.state.arrived.push(*event),

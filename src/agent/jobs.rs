@@ -32,11 +32,7 @@ pub(super) struct Tools {
 impl Tools {
     /// Who acts, for a machine.
     pub(super) fn actor(&self) -> Actor {
-        Actor {
-            name: self.name.clone(),
-            keys: self.etcd.keys().clone(),
-            first_config: self.first_config.clone(),
-        }
+        Actor { name: self.name.clone(), keys: self.etcd.keys().clone() }
     }
 }
 
@@ -50,7 +46,7 @@ impl Jobs {
     /// Begins `job`; its end comes as an event.
     pub(super) fn start(&mut self, job: Job, tools: &Tools, lease: Option<&Arc<LeaseKeeper>>) {
         let (kind, reports) = (job.kind(), tools.reports.clone());
-        let machine = Machine::of(tools.actor(), job);
+        let machine = Machine::of(tools.actor(), job, || tools.first_config.clone());
         let work = tokio::spawn(steps::run(tools.clone(), lease.cloned(), machine));
         self.tasks.insert(kind, work.abort_handle());
         tokio::spawn(async move {

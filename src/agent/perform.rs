@@ -162,8 +162,8 @@ impl Cycle {
     /// A write to etcd beside the loop. One that failed is tried again by a tick after [`WRITE_AGAIN_AFTER`]; etcd's
     /// trouble is the lease's to report.
     fn write(&self, key: &'static str, action: &Action, levels: &Levels, failed: Event) {
-        let text = config::restored(self.dynamic.text(), &levels.settings.sync);
-        let Some(machine) = Machine::aside(self.tools.actor(), action, levels.lease.lease, &text) else {
+        let text = || config::restored(self.dynamic.text(), &levels.settings.sync);
+        let Some(machine) = Machine::aside(self.tools.actor(), action, levels.lease.lease, text) else {
             return;
         };
         let (tools, lease) = (self.tools.clone(), self.keeper.clone());

@@ -131,8 +131,18 @@ impl Guard {
     async fn step(&self, sim: &Sim, member: usize, input: Input<'_, ()>) {
         let deeds = self.process.borrow_mut().guard.step(input, sim.read_clock(member));
         for deed in deeds {
+            let seen = matches!(
+                deed,
+                Deed::SetDeadManTimer(_)
+                    | Deed::ClearDeadManTimer
+                    | Deed::Stop
+                    | Deed::Kill
+                    | Deed::Answer(_)
+            );
+            if seen {
+                sim.exec.sleep(sim.exec.chance(|chance| chance.micros(0, 20))).await;
+            }
             let killed = self.carry_out(sim, member, deed);
-            sim.exec.sleep(sim.exec.chance(|chance| chance.micros(0, 20))).await;
             if let Some(input) = killed {
                 Box::pin(self.step(sim, member, input)).await;
             }

@@ -30,7 +30,12 @@ enum Write {
 }
 
 impl Aside {
-    pub(super) fn of(keys: &Keys, action: &Action, lease: Option<LeaseId>, config: &str) -> Option<Aside> {
+    pub(super) fn of(
+        keys: &Keys,
+        action: &Action,
+        lease: Option<LeaseId>,
+        config: impl FnOnce() -> String,
+    ) -> Option<Aside> {
         let write = match action {
             Action::PublishStatus { term, status } => {
                 Write::Commit(keys.publish_status((*term, lease?), status))
@@ -49,9 +54,7 @@ impl Aside {
             Action::RestoreInitialize { term, system_id } => {
                 Write::Commit(keys.restore_initialize((*term, lease?), *system_id))
             }
-            Action::RestoreConfig { term } => {
-                Write::RestoreConfig { held: (*term, lease?), text: config.to_owned() }
-            }
+            Action::RestoreConfig { term } => Write::RestoreConfig { held: (*term, lease?), text: config() },
             Action::WriteGeneration(write) => Write::Commit(keys.write_generation(lease?, write)),
             Action::ClearFailover { mod_revision } => {
                 Write::Commit(keys.write_failover(None, Some(*mod_revision)))

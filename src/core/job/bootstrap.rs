@@ -16,6 +16,7 @@ const READ_AGAIN_AFTER: Duration = Duration::from_secs(1);
 #[derive(Clone, Debug)]
 pub(super) struct Bootstrap {
     seen: i64,
+    first_config: String,
     at: At,
 }
 
@@ -33,8 +34,8 @@ enum At {
 
 impl Bootstrap {
     /// Not where a member has registered after the revision `seen`.
-    pub(super) fn of(seen: i64) -> Bootstrap {
-        Bootstrap { seen, at: At::Begin }
+    pub(super) fn of(seen: i64, first_config: String) -> Bootstrap {
+        Bootstrap { seen, first_config, at: At::Begin }
     }
 
     pub(super) fn next(&mut self, actor: &Actor, answer: Answer, now: Now<'_>) -> Next {
@@ -84,7 +85,7 @@ impl Bootstrap {
     }
 
     fn finish(&mut self, actor: &Actor, lease: LeaseId, id: u64) -> Next {
-        let txn = actor.keys.finish_initialize(lease, id, &actor.first_config);
+        let txn = actor.keys.finish_initialize(lease, id, &self.first_config);
         self.step(At::Finishing(lease, id), Step::Commit(txn))
     }
 

@@ -144,8 +144,6 @@ pub struct Actor {
     pub name: MemberName,
     /// The cluster's keys.
     pub keys: Keys,
-    /// What a new cluster's key `config` holds.
-    pub first_config: String,
 }
 
 /// One long action under way.
@@ -166,14 +164,14 @@ enum Kind {
 }
 
 impl Machine {
-    /// For this job.
-    pub fn of(actor: Actor, job: Job) -> Machine {
+    /// For this job. `first_config`: what a new cluster's key `config` holds.
+    pub fn of(actor: Actor, job: Job, first_config: impl FnOnce() -> String) -> Machine {
         let kind = match job {
             Job::TakeLeadership { .. }
             | Job::HandOver { .. }
             | Job::ReleaseLeadership { .. }
             | Job::ReclaimLeadership { .. } => Kind::LeaderKey(LeaderKeyWrite::of(job)),
-            Job::Bootstrap { seen } => Kind::Bootstrap(Bootstrap::of(seen)),
+            Job::Bootstrap { seen } => Kind::Bootstrap(Bootstrap::of(seen, first_config())),
             Job::Promote { term, above } => Kind::Promotion(Promotion::of(term, above)),
             Job::Clone { from } => Kind::Sequence([Step::Clone(from)].into()),
             Job::StartStandby { follow, within } => Kind::StartStandby(StartStandby::of(follow, within)),
@@ -190,7 +188,12 @@ impl Machine {
 
     /// For this action, where it is a write to etcd that is done beside the jobs; without a lease only what needs none.
     /// `config` is the text that the key `config` is restored with.
-    pub fn aside(actor: Actor, action: &Action, lease: Option<LeaseId>, config: &str) -> Option<Machine> {
+    pub fn aside(
+        actor: Actor,
+        action: &Action,
+        lease: Option<LeaseId>,
+        config: impl FnOnce() -> String,
+    ) -> Option<Machine> {
         let aside = Aside::of(&actor.keys, action, lease, config)?;
         Some(Machine { actor, kind: Kind::Aside(aside) })
     }

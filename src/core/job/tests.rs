@@ -17,11 +17,11 @@ fn leading() -> LeaseFacts {
 }
 
 fn actor() -> Actor {
-    Actor {
-        name: MemberName::new("a").expect("a valid name"),
-        keys: Keys::new("/service/test"),
-        first_config: "{}".to_owned(),
-    }
+    Actor { name: MemberName::new("a").expect("a valid name"), keys: Keys::new("/service/test") }
+}
+
+fn machine(job: Job) -> Machine {
+    Machine::of(actor(), job, || "{}".to_owned())
 }
 
 /// The steps that these answers lead to, and how the machine ends.
@@ -37,7 +37,7 @@ fn run(mut machine: Machine, lease: &LeaseFacts, answers: Vec<Answer>) -> (Vec<S
 }
 
 fn promotion() -> Machine {
-    Machine::of(actor(), Job::Promote { term: TERM, above: Timeline(4) })
+    machine(Job::Promote { term: TERM, above: Timeline(4) })
 }
 
 /// The answers until the guard is asked to be armed for the first time.
@@ -96,7 +96,7 @@ fn a_timeline_that_another_leader_claimed_ends_the_promotion() {
 }
 
 fn bootstrap() -> Machine {
-    Machine::of(actor(), Job::Bootstrap { seen: 5 })
+    machine(Job::Bootstrap { seen: 5 })
 }
 
 fn made() -> Vec<Answer> {
@@ -151,7 +151,7 @@ fn a_bootstrap_that_fails_frees_the_key() {
 /// A renewal reads who leads, whatever became of the write.
 #[test]
 fn a_change_of_the_leader_key_ends_with_a_renewal() {
-    let release = || Machine::of(actor(), Job::ReleaseLeadership { term: TERM, status: None });
+    let release = || machine(Job::ReleaseLeadership { term: TERM, status: None });
     for (written, expected) in [
         (Ok(Cas::Done(9)), Outcome::Done),
         (Ok(Cas::Lost), Outcome::Lost),
@@ -167,7 +167,7 @@ fn a_change_of_the_leader_key_ends_with_a_renewal() {
 
 #[test]
 fn only_the_leader_lowers_its_minimums_before_a_start() {
-    let start = || Machine::of(actor(), Job::StartStandby { follow: None, within: Duration::ZERO });
+    let start = || machine(Job::StartStandby { follow: None, within: Duration::ZERO });
     let (steps, _) = run(start(), &leading(), vec![Answer::Done; 2]);
     assert_eq!(steps[1], Step::LowerMinimums);
     let (steps, _) = run(start(), &LeaseFacts::default(), vec![Answer::Done]);
@@ -176,7 +176,7 @@ fn only_the_leader_lowers_its_minimums_before_a_start() {
 
 #[test]
 fn an_emergency_stop_waits_for_no_label() {
-    let stop = |mode| Machine::of(actor(), Job::Stop { mode, within: Duration::ZERO });
+    let stop = |mode| machine(Job::Stop { mode, within: Duration::ZERO });
     assert_eq!(run(stop(StopMode::Fast), &leading(), vec![]).0, [Step::Unlabel]);
     assert!(matches!(run(stop(StopMode::Immediate), &leading(), vec![]).0[0], Step::Stop { .. }));
 }

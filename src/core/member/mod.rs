@@ -8,7 +8,7 @@
 //! ```
 //!
 //! An event says why the member wakes, or brings an answer. A level is what is so at this moment; the driver reads all
-//! levels for each call, so that a decision never rests on an older lease or view than there is. While an answer is
+//! levels for each decision, so that none rests on an older lease or view than there is. While an answer is
 //! awaited, events are taken note of and decided on together.
 
 mod event;
@@ -16,6 +16,7 @@ mod lanes;
 mod look;
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 pub use self::event::{Effect, Event, Levels, Notice};
 use self::lanes::Lanes;
@@ -23,8 +24,8 @@ pub use self::look::{AskedPostgres, PostgresTrouble};
 use self::look::{Look, Looks, Plan};
 use crate::decide::{Decision, Memory, decide};
 use crate::model::{
-    Finished, Job, JobKind, LeaderBranch, Me, MemberName, Moment, Observation, PeerAnswer, Reason, Request,
-    Running,
+    Finished, Job, JobKind, LeaderBranch, Me, MemberName, Moment, Observation, PeerAnswer, Process, Reason,
+    Request, Running,
 };
 
 /// The member.
@@ -38,7 +39,11 @@ pub struct Member {
     finished: Vec<Finished>,
     requests: Vec<Request>,
     because: Option<Reason>,
-    /// A look that begins after this was asked for is wanted.
+    /// By the settings of the last decision.
+    loop_wait: Duration,
+    /// The look under way is made whatever the age of the last one.
+    anew: bool,
+    /// So is the next.
     look_anew: bool,
 }
 
@@ -55,6 +60,8 @@ impl Member {
             finished: Vec::new(),
             requests: Vec::new(),
             because: None,
+            loop_wait: Duration::ZERO,
+            anew: false,
             look_anew: false,
         }
     }
@@ -84,63 +91,70 @@ impl Member {
         &mut self.me
     }
 
-    /// Takes events, all that have arrived, and gives what is to be done, in this order.
+    /// Takes events, all that have arrived, and says what comes next. `process`: the postmaster at this moment.
     pub fn handle(
         &mut self,
         events: impl IntoIterator<Item = Event>,
-        levels: &Levels,
+        process: &Process,
         now: Moment,
-    ) -> Vec<Effect> {
-        self.handle_seen(events, levels, now, |_, _| {})
+    ) -> Next {
+        for event in events {
+            self.take(event, process, now);
+        }
+        // What another postmaster said does not count.
+        if self.looks.is_over() || self.looks.is_of_another(process) {
+            self.looks.begin(process);
+            self.anew = std::mem::take(&mut self.look_anew) || !self.finished.is_empty();
+        }
+        match self.looks.next(&self.plan(now)) {
+            Look::Prepare => Next::Do(Effect::Prepare),
+            Look::Ask { pending } => Next::Do(Effect::AskPostgres { pending }),
+            Look::Read => Next::Do(Effect::ReadDataDirectory),
+            Look::Awaits => Next::Await,
+            Look::Over => Next::Decide,
+        }
     }
 
-    /// As [`Member::handle`]; `distort` sees what a decision will rest on, and the memory. The simulation breaks the
+    /// Decides on everything that was seen and on the levels of this moment; what is to be done, in this order.
+    pub fn decide(&mut self, levels: &Levels, now: Moment) -> Vec<Effect> {
+        let seen = self.observation(levels);
+        let decision = decide(&self.memory, &seen, now);
+        self.effects(decision, seen, levels, now)
+    }
+
+    /// As [`Member::decide`]; `distort` sees what the decision will rest on, and the memory. The simulation breaks the
     /// member by it, to show that it notices.
-    pub fn handle_seen(
+    pub fn decide_distorted(
         &mut self,
-        events: impl IntoIterator<Item = Event>,
         levels: &Levels,
         now: Moment,
         distort: impl FnOnce(&mut Memory, &mut Observation),
     ) -> Vec<Effect> {
-        for event in events {
-            self.take(event, levels, now);
-        }
-        // What another postmaster said does not count.
-        if self.looks.is_over() || self.looks.is_of_another(&levels.process) {
-            self.looks.begin(&levels.process);
-            self.look_anew |= !self.finished.is_empty();
-        }
-        match self.looks.next(&self.plan(levels, now)) {
-            Look::Prepare => vec![Effect::Prepare],
-            Look::Ask { pending } => {
-                self.look_anew = false;
-                vec![Effect::AskPostgres { pending }]
-            }
-            Look::Read => vec![Effect::ReadDataDirectory],
-            Look::Awaits => Vec::new(),
-            Look::Over => self.decide(levels, now, distort),
-        }
+        let seen = self.observation(levels);
+        let mut distorted = seen.clone();
+        distort(&mut self.memory, &mut distorted);
+        let decision = decide(&self.memory, &distorted, now);
+        self.effects(decision, seen, levels, now)
     }
 
     /// When something ended, or is under way, what can wait is left for the next time.
-    fn plan(&self, levels: &Levels, now: Moment) -> Plan {
+    fn plan(&self, now: Moment) -> Plan {
         Plan {
             job: self.lanes.job_kind(),
-            anew: self.look_anew,
+            anew: self.anew,
             hurry: !self.finished.is_empty() || self.lanes.any(),
-            pending_every: levels.settings.loop_wait,
+            pending_every: self.loop_wait,
             now,
         }
     }
 
-    fn take(&mut self, event: Event, levels: &Levels, now: Moment) {
+    fn take(&mut self, event: Event, process: &Process, now: Moment) {
         match event {
             Event::Woke | Event::LevelChanged => {}
             Event::LookWanted => self.look_anew = true,
             Event::Prepared { changed } => self.looks.prepared(changed),
             Event::PostgresAnswered(answer) => self.looks.answered(answer),
-            Event::DataDirectoryRead(read) => self.looks.read(read, &levels.process, now),
+            Event::DataDirectoryRead(read) => self.looks.read(read, process, now),
             Event::JobFinished(finished) => {
                 self.lanes.finished(finished.job);
                 self.looks.forget_data();
@@ -158,16 +172,15 @@ impl Member {
         }
     }
 
-    fn decide(
+    fn effects(
         &mut self,
+        decision: Decision,
+        seen: Observation,
         levels: &Levels,
         now: Moment,
-        distort: impl FnOnce(&mut Memory, &mut Observation),
     ) -> Vec<Effect> {
-        let seen = self.observation(levels);
-        let mut decided_on = seen.clone();
-        distort(&mut self.memory, &mut decided_on);
-        let Decision { memory, actions, pod, route, because, wake } = decide(&self.memory, &decided_on, now);
+        let Decision { memory, actions, pod, route, because, wake } = decision;
+        self.loop_wait = levels.settings.loop_wait;
         let mut effects: Vec<Effect> = self.notices(&memory, &because).into_iter().map(Effect::Say).collect();
         (self.memory, self.because) = (memory, Some(because));
         effects.extend([Effect::KeepStore, Effect::Route(route), Effect::Label(pod)]);
@@ -175,7 +188,8 @@ impl Member {
         for action in actions {
             effects.push(self.lanes.admit(action, now));
         }
-        let wake_at = if self.look_anew { now } else { wake.0 };
+        let again = self.look_anew || self.looks.is_of_another(&levels.process);
+        let wake_at = if again { now } else { wake.0 };
         effects.extend([Effect::Publish(Box::new(seen)), Effect::WakeAt(wake_at)]);
         effects
     }
@@ -231,6 +245,17 @@ impl Member {
     }
 }
 
+/// What a driver does next.
+#[derive(Clone, Debug)]
+pub enum Next {
+    /// This, and hand over the answer.
+    Do(Effect),
+    /// Nothing: an answer is awaited.
+    Await,
+    /// Read the levels and let the member decide.
+    Decide,
+}
+
 /// The leader key is written in a lane of its own: a long action of PostgreSQL must not delay it.
 fn writes_leader_key(job: &Job) -> bool {
     match job.kind() {
@@ -249,3 +274,6 @@ fn writes_leader_key(job: &Job) -> bool {
         | JobKind::CheckpointAfterPromotion => false,
     }
 }
+
+#[cfg(test)]
+mod tests;

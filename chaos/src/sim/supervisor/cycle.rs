@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
-use matriarch::core::member::{Effect, Event, Levels, Member, Notice};
+use matriarch::core::member::{Effect, Event, Levels, Member, Next, Notice};
 use matriarch::decide::Memory;
 use matriarch::model::{
     Action, ExitBecause, Job, JobKind, LeaseFacts, Me, Moment, Observation, PodRole, Request, RequestId,
@@ -127,12 +127,19 @@ impl Cycle {
         let (mut flow, mut wake_at) = (ControlFlow::Continue(()), self.agent.now());
         while !arrived.is_empty() {
             self.agent.step().await;
-            let levels = self.levels();
-            let effects = self.handle(std::mem::take(&mut arrived), &levels);
+            let process = self.agent.shared.process.borrow().clone();
+            let next = self.core.handle(std::mem::take(&mut arrived), &process, self.agent.now());
+            let (effects, levels) = match next {
+                Next::Do(effect) => (vec![effect], None),
+                Next::Await => (Vec::new(), None),
+                Next::Decide => self.decide(),
+            };
             self.judge(&effects);
             for effect in effects {
-                self.agent.step().await;
-                match self.perform(effect, &levels).await {
+                if is_seen_outside(&effect) {
+                    self.agent.step().await;
+                }
+                match self.perform(effect, levels.as_ref()).await {
                     Performed::Done => {}
                     Performed::Answer(event) => arrived.push(*event),
                     Performed::Wait(until) => wake_at = until,
@@ -147,16 +154,20 @@ impl Cycle {
         (flow, wake_at)
     }
 
-    fn handle(&mut self, arrived: Vec<Event>, levels: &Levels) -> Vec<Effect> {
+    fn decide(&mut self) -> (Vec<Effect>, Option<Levels>) {
+        let levels = self.levels();
         let (agent, now) = (self.agent.clone(), self.agent.now());
-        let mutation = agent.sim.world().options.mutation;
-        self.core.handle_seen(arrived, levels, now, |memory, seen| {
-            if mutation == Some(Mutation::TrustRestoredStore) {
+        let Some(mutation) = agent.sim.world().options.mutation else {
+            return (self.core.decide(&levels, now), Some(levels));
+        };
+        let effects = self.core.decide_distorted(&levels, now, |memory, seen| {
+            if mutation == Mutation::TrustRestoredStore {
                 memory.store = StoreSeen::default();
             }
-            mutate_streaming(&agent, mutation, seen);
-            mutate(mutation, seen);
-        })
+            mutate_streaming(&agent, Some(mutation), seen);
+            mutate(Some(mutation), seen);
+        });
+        (effects, Some(levels))
     }
 
     /// The newest of everything that has a level.
@@ -206,7 +217,7 @@ impl Cycle {
         labelled::decided(&self.agent.sim, self.agent.member(), self.mislabelled(pod, &actions), &actions);
     }
 
-    async fn perform(&mut self, effect: Effect, levels: &Levels) -> Performed {
+    async fn perform(&mut self, effect: Effect, levels: Option<&Levels>) -> Performed {
         match effect {
             Effect::Prepare => return answer(Event::Prepared { changed: false }),
             Effect::AskPostgres { .. } => {
@@ -226,7 +237,9 @@ impl Cycle {
                 if !matches!(action, Action::PublishMember(_) | Action::PublishStatus { .. }) {
                     self.agent.note(|| format!("{action:?}"));
                 }
-                if let ControlFlow::Break(because) = self.act(action, levels).await {
+                if let Some(levels) = levels
+                    && let ControlFlow::Break(because) = self.act(action, levels).await
+                {
                     return Performed::End(because);
                 }
             }
@@ -286,6 +299,22 @@ impl Cycle {
 
 fn differs(new: &LeaseFacts, old: &LeaseFacts) -> bool {
     new.leading != old.leading || new.lease != old.lease
+}
+
+/// Before it the process may be frozen or killed, and others see the difference.
+fn is_seen_outside(effect: &Effect) -> bool {
+    match effect {
+        Effect::Prepare
+        | Effect::AskPostgres { .. }
+        | Effect::ReadDataDirectory
+        | Effect::KeepStore
+        | Effect::Fence
+        | Effect::Unfence
+        | Effect::Act(_) => true,
+        Effect::Say(_) | Effect::Route(_) | Effect::Label(_) | Effect::Publish(_) | Effect::WakeAt(_) => {
+            false
+        }
+    }
 }
 
 fn answer(event: Event) -> Performed {

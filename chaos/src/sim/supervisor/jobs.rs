@@ -54,11 +54,11 @@ impl Drop for Trigger {
 impl Agent {
     pub(crate) fn actor(&self) -> Actor {
         let world = self.sim.world();
-        Actor {
-            name: world.machines[self.member()].name.clone(),
-            keys: world.keys.clone(),
-            first_config: written(&world.options.settings, false).to_string(),
-        }
+        Actor { name: world.machines[self.member()].name.clone(), keys: world.keys.clone() }
+    }
+
+    pub(crate) fn first_config(&self) -> String {
+        written(&self.sim.world().options.settings, false).to_string()
     }
 
     pub(crate) async fn run_machine(&self, purpose: Purpose, mut machine: Machine) -> Outcome {

@@ -65,7 +65,7 @@ impl Cycle {
     fn start(&mut self, job: Job) {
         let (agent, kind) = (self.agent.clone(), job.kind());
         let task = self.agent.spawn(async move {
-            let machine = Machine::of(agent.actor(), job.clone());
+            let machine = Machine::of(agent.actor(), job.clone(), || agent.first_config());
             let outcome = agent.run_machine(Purpose::Job(job), machine).await;
             agent.event(Event::JobFinished(Finished { job: kind, outcome }));
         });
@@ -84,8 +84,8 @@ impl Cycle {
 impl Agent {
     /// A write beside the loop; one that failed is tried again by a later tick.
     fn aside(&self, action: Action, levels: &Levels, failed: Event) {
-        let text = self.restored_config(&levels.settings.sync);
-        let Some(machine) = Machine::aside(self.actor(), &action, levels.lease.lease, &text) else { return };
+        let text = || self.restored_config(&levels.settings.sync);
+        let Some(machine) = Machine::aside(self.actor(), &action, levels.lease.lease, text) else { return };
         let agent = self.clone();
         self.spawn(async move {
             match agent.run_machine(Purpose::Aside(action), machine).await {
