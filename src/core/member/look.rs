@@ -54,6 +54,7 @@ enum Progress {
     Asking,
     ToRead,
     Reading,
+    Looked,
 }
 
 /// How a look is made.
@@ -134,7 +135,6 @@ impl Looks {
         }
         match self.progress {
             Progress::Preparing | Progress::Asking | Progress::Reading => Look::Awaits,
-            Progress::Over => Look::Over,
             Progress::ToPrepare => {
                 self.progress = Progress::Preparing;
                 Look::Prepare
@@ -147,7 +147,7 @@ impl Looks {
                 self.progress = Progress::Reading;
                 Look::Read
             }
-            Progress::ToPlan | Progress::ToRead => {
+            Progress::ToPlan | Progress::ToRead | Progress::Looked | Progress::Over => {
                 self.progress = Progress::Over;
                 Look::Over
             }
@@ -209,7 +209,7 @@ impl Looks {
         process: &Process,
         now: Moment,
     ) {
-        self.progress = Progress::Over;
+        self.progress = Progress::Looked;
         let up = matches!(process, Process::Up { .. });
         match read {
             // A look that failed says nothing about a PostgreSQL that runs: what was known stays.

@@ -74,8 +74,10 @@ async fn a_change_over_an_older_revision_is_lost() {
     let lease = granted(&keeper).await;
     let me = name("n-1");
     assert!(is_done(etcd.commit(&etcd.keys().win_initialize(lease, 0)).await));
-    assert!(is_done(etcd.commit(&etcd.keys().finish_initialize(lease, 7, "{}")).await));
+    assert!(is_done(etcd.commit(&etcd.keys().finish_initialize(lease, 7, r#"{"ttl":30}"#)).await));
     let term = term(etcd.commit(&etcd.keys().take_leadership(&me, lease, ANY)).await.expect("etcd is up"));
+    let status = ClusterStatus { optime: Some(Lsn(7)), ..ClusterStatus::default() };
+    assert!(is_done(etcd.commit(&etcd.keys().publish_status((term, lease), &status)).await));
     let request = FailoverRequest { candidate: Some(name("n-2")), ..FailoverRequest::default() };
     assert!(is_done(etcd.write_failover(Some(&request), Some(0)).await));
     let view = read(&etcd).await;
