@@ -6,11 +6,11 @@
 //!
 //! ```text
 //!  etcd watch ─┐
-//!  lease       │
-//!  PostgreSQL  ├─► Observation ──► decide ──► Decision { actions, because, wake } ──► perform ──► Status
-//!  members     │   (one per tick)   (pure)                                              │
-//!  operators  ─┘        ▲                                                               │
-//!                       └───────────────────────── events ◄── jobs ◄────────────────────┘
+//!  lease       │            core::member
+//!  PostgreSQL  ├─► Event ──► Observation ──► decide ──► Effect ──► perform ──► Status
+//!  members     │             (one per tick)   (pure)                │
+//!  operators  ─┘    ▲                                               │
+//!                   └──────────── core::job, step by step ◄─────────┘
 //! ```
 //!
 //! # Code map, in reading order
@@ -43,7 +43,7 @@
 //!   right before its signal, with the fence armed.
 //! * **The guard** is a process that stops and then kills PostgreSQL when an armed deadline passes, whatever becomes of
 //!   the supervisor; while it is frozen itself the kernel kills for it. No promotion begins before it has acknowledged
-//!   that it is armed ([`fence`]).
+//!   that it is armed ([`core::guard`], driven by [`fence`]; the order of a promotion's steps is in [`core::job`]).
 //! * **A key that was given away is given away.** After a hand-over of unknown outcome nothing here becomes primary
 //!   before the key was made this member's in a new term.
 

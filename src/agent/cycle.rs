@@ -15,7 +15,7 @@ use super::pods::Pods;
 use super::secrets::Rotation;
 use super::store_file::StoreFile;
 use super::{Order, Status};
-use crate::core::member::{Event, Levels, Member, Next};
+use crate::core::member::{Decided, Event, Levels, Member, Next};
 use crate::etcd::LeaseKeeper;
 use crate::model::{
     CloneProgress, ExitBecause, Finished, JobKind, LeaseFacts, LeaseId, MemberName, MemberRecord, Moment,
@@ -65,7 +65,6 @@ pub(super) struct State {
     /// Why the answers at these members' addresses do not count, as last said.
     pub(super) misdirected: BTreeMap<MemberName, String>,
     pub(super) shutting_down: bool,
-    pub(super) settings_changed: bool,
     pub(super) rotation: Rotation,
     pub(super) own_role_retry_at: Option<Moment>,
     pub(super) recovery: RecoveryWatch,
@@ -205,47 +204,58 @@ impl Cycle {
         }
     }
 
-    /// Hands the member what has arrived, until it waits; also says when it wants to be woken at the latest.
+    /// Answers the member's questions about what has arrived, then does what it decides; also says when it wants to be
+    /// woken at the latest.
     async fn tick(&mut self) -> (ControlFlow<ExitBecause>, Moment) {
-        let mut flow = ControlFlow::Continue(());
-        let mut wake_at = clock::now();
-        while !self.state.arrived.is_empty() {
+        loop {
             let process = self.tools.postgres.process().borrow().clone();
             let arrived = std::mem::take(&mut self.state.arrived);
-            let next = self.core.handle(arrived, &process, clock::now());
-            let levels = self.levels();
-            let effects = match next {
-                Next::Do(effect) => vec![effect],
-                Next::Await => Vec::new(),
-                Next::Decide => self.core.decide(&levels, clock::now()),
-            };
-            for effect in effects {
-                match self.perform(effect, &levels).await {
-                    Performed::Done => {}
-                    Performed::Answer(event) => self.state.arrived.push(*event),
-                    Performed::Wait(until) => wake_at = until,
-                    Performed::End(because) => flow = ControlFlow::Break(because),
+            match self.core.handle(arrived, &process, clock::now()) {
+                Next::Ask(question) => {
+                    let answer = self.answer(question).await;
+                    self.state.arrived.push(answer);
+                    self.beat();
                 }
-                self.beat();
+                // Not in this loop: it answers each question before it goes on.
+                Next::Await => return (ControlFlow::Continue(()), clock::now()),
+                Next::Decide => return self.act_on_decision().await,
             }
         }
-        (flow, wake_at)
     }
 
-    /// The newest of everything that has a level.
-    fn levels(&mut self) -> Levels {
+    async fn act_on_decision(&mut self) -> (ControlFlow<ExitBecause>, Moment) {
+        let (levels, settings_changed) = self.levels();
+        let Decided { effects, seen, wake_at } = self.core.decide(&levels, clock::now());
+        let mut flow = ControlFlow::Continue(());
+        for effect in effects {
+            if let ControlFlow::Break(because) = self.perform(effect, &levels).await {
+                flow = ControlFlow::Break(because);
+            }
+            self.beat();
+        }
+        self.publish(&seen, wake_at);
+        for looker in self.state.lookers.drain(..) {
+            // Whoever asked may have gone.
+            let _ = looker.send(());
+        }
+        // PostgreSQL has not been told of what changed while it was looked at.
+        (flow, if settings_changed { clock::now() } else { wake_at })
+    }
+
+    /// The newest of everything that has a level, and whether that brought other settings.
+    fn levels(&mut self) -> (Levels, bool) {
         let view = self.view.borrow_and_update().clone();
         self.note_etcd(view.as_ref());
         let cluster = view.as_ref().map(|view| &view.cluster);
-        self.state.settings_changed |= self.take_settings(cluster);
+        let settings_changed = self.take_settings(cluster);
         let settings = self.dynamic.settings_over(cluster);
         let pod = self.pods.facts();
         let postgres = &self.tools.postgres;
         let writes = self.writes.borrow_and_update().clone();
-        Levels {
+        let levels = Levels {
             settings,
             view,
-            lease: lease_facts(self.keeper.as_deref()),
+            lease: self.lease(),
             process: postgres.process().borrow().clone(),
             liveness: self.probe.facts(),
             sync_owner: postgres.sync_owner(),
@@ -258,7 +268,8 @@ impl Cycle {
             pod_end: pod.as_ref().and_then(|facts| facts.end),
             pod_trouble: pod.and_then(|facts| facts.complaint()),
             wall: clock::wall(),
-        }
+        };
+        (levels, settings_changed)
     }
 
     /// The lease as its thread last said.
@@ -279,25 +290,13 @@ impl Cycle {
 
     /// A confirmed renewal or a newer view is a sign of life of etcd.
     fn note_etcd(&mut self, view: Option<&View>) {
-        let renewed = lease_facts(self.keeper.as_deref()).trouble.is_none() && self.keeper.is_some();
+        let renewed = self.lease().trouble.is_none() && self.keeper.is_some();
         let seen_at = view.map(|view| view.seen_at);
         if renewed || seen_at > self.state.etcd_seen_at {
             self.state.etcd_seen_at = seen_at.max(renewed.then(clock::now));
             self.state.etcd_seen_wall = clock::wall().0 / 1000;
         }
     }
-}
-
-/// What came of an effect.
-pub(super) enum Performed {
-    /// Nothing that the member waits for.
-    Done,
-    /// The answer that the member waits for.
-    Answer(Box<Event>),
-    /// The member waits until then.
-    Wait(Moment),
-    /// The supervisor ends.
-    End(ExitBecause),
 }
 
 /// Renewals move the deadline all the time; only what a decision can see is a reason to tick.

@@ -1,20 +1,22 @@
-//! One match over [`Effect`] and one over [`Action`]. What could be decided is not decided here: no `if` about who
-//! should lead.
+//! One match over [`Question`], one over [`Effect`] and one over [`Action`]. What could be decided is not decided here:
+//! no `if` about who should lead.
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
 
-use super::cycle::{Cycle, Performed};
+use super::cycle::Cycle;
 use super::jobs::Tools;
 use super::{observe, steps};
 use crate::config;
 use crate::core::job::Machine;
-use crate::core::member::{Effect, Event, Levels};
+use crate::core::member::{Effect, Event, Levels, Question};
 use crate::etcd::Etcd;
 use crate::model::{
-    Action, Finished, FollowTarget, Job, JobKind, LeaderBranch, LeaseId, MemberName, MemberRecord, Outcome,
+    Action, ExitBecause, Finished, FollowTarget, Job, JobKind, LeaderBranch, LeaseId, MemberName,
+    MemberRecord, Outcome,
 };
 use crate::os::clock;
 
@@ -26,17 +28,22 @@ const WRITE_AGAIN_AFTER: Duration = Duration::from_secs(1);
 const LOCAL_WITHIN: Duration = Duration::from_secs(3);
 
 impl Cycle {
-    /// Does one thing that the member asks for.
-    pub(super) async fn perform(&mut self, effect: Effect, levels: &Levels) -> Performed {
+    /// Answers what the member asks before it decides.
+    pub(super) async fn answer(&mut self, question: Question) -> Event {
+        match question {
+            Question::Prepare => Event::Prepared { changed: self.prepare().await },
+            Question::AskPostgres { pending } => {
+                Event::PostgresAnswered(observe::ask(&self.tools.postgres, pending).await)
+            }
+            Question::ReadDataDirectory => {
+                Event::DataDirectoryRead(observe::read(&self.tools.postgres).await)
+            }
+        }
+    }
+
+    /// Does one thing that the member decided.
+    pub(super) async fn perform(&mut self, effect: Effect, levels: &Levels) -> ControlFlow<ExitBecause> {
         match effect {
-            Effect::Prepare => return answer(Event::Prepared { changed: self.prepare().await }),
-            Effect::AskPostgres { pending } => {
-                let asked = observe::ask(&self.tools.postgres, pending).await;
-                return answer(Event::PostgresAnswered(asked));
-            }
-            Effect::ReadDataDirectory => {
-                return answer(Event::DataDirectoryRead(observe::read(&self.tools.postgres).await));
-            }
             Effect::Say(notice) => self.say(notice),
             Effect::KeepStore => self.state.store.keep(&self.core.memory().store).await,
             Effect::Route(route) => self.pods.route(route),
@@ -51,10 +58,8 @@ impl Cycle {
             }
             Effect::Unfence => self.fencing.unwant(),
             Effect::Act(action) => return self.act(action, levels).await,
-            Effect::Publish(seen) => self.publish(&seen),
-            Effect::WakeAt(wake_at) => return Performed::Wait(self.published(wake_at)),
         }
-        Performed::Done
+        ControlFlow::Continue(())
     }
 
     /// Before PostgreSQL is looked at; true where its parameters were changed.
@@ -67,7 +72,7 @@ impl Cycle {
     }
 
     /// Carries out one order.
-    async fn act(&mut self, action: Action, levels: &Levels) -> Performed {
+    async fn act(&mut self, action: Action, levels: &Levels) -> ControlFlow<ExitBecause> {
         match action {
             Action::Start(job) => self.start(job),
             Action::CancelJob => {
@@ -112,9 +117,9 @@ impl Cycle {
                     let _ = answer.send(reply);
                 }
             }
-            Action::Exit(because) => return Performed::End(because),
+            Action::Exit(because) => return ControlFlow::Break(because),
         }
-        Performed::Done
+        ControlFlow::Continue(())
     }
 
     fn start(&mut self, job: Job) {
@@ -225,10 +230,6 @@ impl Cycle {
             let _ = reports.send(Event::JobFinished(finished).into());
         });
     }
-}
-
-fn answer(event: Event) -> Performed {
-    Performed::Answer(Box::new(event))
 }
 
 /// Where to send the member record. One is written at a time and always the newest, so that none can overtake a later

@@ -10,18 +10,7 @@ use crate::model::{DataDirectory, Moment, Observation, SqlFacts};
 use crate::os::clock;
 
 impl Cycle {
-    /// The member waits until then at the latest, or for no time at all where PostgreSQL has not been told of settings
-    /// that changed while it was looked at. Whoever waited for a look has it.
-    pub(super) fn published(&mut self, wake_at: Moment) -> Moment {
-        self.status.send_modify(|status| Arc::make_mut(status).next_tick_by = wake_at);
-        for looker in self.state.lookers.drain(..) {
-            // Whoever asked may have gone.
-            let _ = looker.send(());
-        }
-        if std::mem::take(&mut self.state.settings_changed) { clock::now() } else { wake_at }
-    }
-
-    pub(super) fn publish(&mut self, seen: &Observation) {
+    pub(super) fn publish(&mut self, seen: &Observation, next_tick_by: Moment) {
         self.say_what_was_seen(seen);
         self.state.recovery.look(&self.tools.postgres, seen.postgres.sql.is_some());
         let now = clock::now();
@@ -67,7 +56,7 @@ impl Cycle {
             hand_over: memory.hand_over.as_ref().map(phase_text).or(refused),
             scheduled_restart: memory.scheduled_restart.clone(),
             ticked_at: now,
-            next_tick_by: now + seen.settings.loop_wait,
+            next_tick_by,
             counters: BTreeMap::from([
                 ("log_lines_dropped_total", super::log::dropped()),
                 ("sync_waits_cancelled_total", memory.sync.cancelled),

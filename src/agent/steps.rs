@@ -3,14 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::task::JoinHandle;
+use tokio::task::JoinSet;
 
 use super::jobs::Tools;
 use super::observe::lease_facts;
 use super::pods;
-use crate::core::job::{Answer, Machine, Next, Now, Step};
-use crate::core::store::{Cas, WriteError};
-use crate::etcd::{EtcdError, LeaseKeeper};
+use crate::core::job::{Answer, Machine, Next, Now, PostgresStep, PromotionStep, Step};
+use crate::core::store::WriteError;
+use crate::etcd::LeaseKeeper;
 use crate::model::Outcome;
 use crate::os::clock;
 use crate::postgres::{Error, PendingPromotion, Started};
@@ -22,13 +22,13 @@ const PROMOTE_WITHIN: Duration = Duration::from_secs(60);
 struct Driver {
     tools: Tools,
     lease: Option<Arc<LeaseKeeper>>,
-    stripping: Option<JoinHandle<()>>,
+    stripping: JoinSet<()>,
     promotion: Option<PendingPromotion>,
 }
 
 /// Runs a machine.
 pub(super) async fn run(tools: Tools, lease: Option<Arc<LeaseKeeper>>, mut machine: Machine) -> Outcome {
-    let mut driver = Driver { tools, lease, stripping: None, promotion: None };
+    let mut driver = Driver { tools, lease, stripping: JoinSet::new(), promotion: None };
     let mut answer = Answer::Begin;
     loop {
         let lease = lease_facts(driver.lease.as_deref());
@@ -44,7 +44,7 @@ impl Driver {
         let Tools { etcd, kube, .. } = &self.tools;
         match step {
             Step::Read(path) => Answer::Key(etcd.get(&path).await.map_err(WriteError::from)),
-            Step::Commit(txn) => written(etcd.commit(&txn).await),
+            Step::Commit(txn) => Answer::Written(etcd.commit(&txn).await.map_err(WriteError::from)),
             Step::RenewLease => {
                 self.lease.iter().for_each(|keeper| keeper.renew_now());
                 Answer::Done
@@ -57,100 +57,99 @@ impl Driver {
             Step::Unroute => done(pods::unroute(kube.as_ref(), self.lease.as_deref())).await,
             Step::BeginStrip(term) => {
                 let kube = kube.clone();
-                self.stripping = Some(tokio::spawn(async move { pods::strip(kube.as_ref(), term).await }));
+                self.stripping.spawn(async move { pods::strip(kube.as_ref(), term).await });
                 Answer::Done
             }
             Step::AwaitStripped => {
-                if let Some(stripping) = self.stripping.take()
-                    && let Err(error) = stripping.await
-                {
+                if let Some(Err(error)) = self.stripping.join_next().await {
                     tracing::warn!(%error, "the other pods' labels were not looked at");
                 }
                 Answer::Done
             }
             Step::Pause(span) => done(tokio::time::sleep(span)).await,
-            Step::AwaitPromotable
-            | Step::ReserveTimelines(_)
-            | Step::PreparePromotion
-            | Step::Arm
-            | Step::WriteTrigger
-            | Step::SignalPromotion
-            | Step::AwaitPrimary => self.promote(step).await,
-            postgres => self.change_postgres(postgres).await,
+            Step::Postgres(step) => self.change(step).await,
+            Step::Promote(step) => self.promote(step).await,
         }
     }
 
-    async fn change_postgres(&self, step: Step) -> Answer {
+    async fn change(&self, step: PostgresStep) -> Answer {
         let postgres = &self.tools.postgres;
         match step {
-            Step::Initdb => match postgres.bootstrap().await {
+            PostgresStep::Initdb => match postgres.bootstrap().await {
                 Ok(system_id) => Answer::SystemId(system_id),
                 Err(error) => Answer::Failed(error.chain()),
             },
-            Step::SetAside => {
+            PostgresStep::SetAside => {
                 tracing::warn!("another member made the cluster meanwhile: what initdb made here is set aside");
                 ended(postgres.abandon_bootstrap())
             }
-            Step::Clone(from) => ended(postgres.clone_from(&from, self.tools.progress.clone()).await),
-            Step::LowerMinimums => {
+            PostgresStep::Clone(from) => ended(postgres.clone_from(&from, self.tools.progress.clone()).await),
+            PostgresStep::LowerMinimums => {
                 if let Err(error) = postgres.lower_minimums().await {
                     tracing::warn!(error = error.chain(), "some parameters stay as high as they were");
                 }
                 Answer::Done
             }
-            Step::Start { follow, within } => {
+            PostgresStep::Start { follow, within } => {
                 let started = postgres.start_standby(follow.as_ref(), within).await;
                 if let Ok(Started::StillRecovering) = started {
                     tracing::warn!("PostgreSQL is still recovering; waiting on");
                 }
                 ended(started.map(|_| ()))
             }
-            Step::Stop { mode, within } => {
+            PostgresStep::Stop { mode, within } => {
                 let stopped = postgres.stop(mode, within).await;
                 ended(stopped.map(|by| tracing::info!(?by, "PostgreSQL has stopped")))
             }
-            Step::Checkpoint { within } => ended(postgres.checkpoint(within).await),
-            Step::CrashRecovery => ended(postgres.crash_recovery().await),
-            Step::Rewind { from, fork } => ended(postgres.rewind(&from, fork).await.map(|report| {
+            PostgresStep::Checkpoint { within } => ended(postgres.checkpoint(within).await),
+            PostgresStep::CrashRecovery => ended(postgres.crash_recovery().await),
+            PostgresStep::Rewind { from, fork } => ended(postgres.rewind(&from, fork).await.map(|report| {
                 tracing::warn!(
                     timeline = report.timeline.0, fork = %report.fork, end = %report.end, bytes = report.bytes,
                     commits = report.commits, kept_in = %report.kept_in.display(),
                     "rewound; what the other history does not have was kept aside"
                 );
             })),
-            other => Answer::Failed(format!("not a change of PostgreSQL: {other:?}")),
         }
     }
 
-    async fn promote(&mut self, step: Step) -> Answer {
+    async fn promote(&mut self, step: PromotionStep) -> Answer {
         let postgres = &self.tools.postgres;
-        match (step, &mut self.promotion) {
-            (Step::AwaitPromotable, _) => ended(postgres.await_promotable(PROMOTE_WITHIN).await),
-            (Step::ReserveTimelines(above), _) => ended(postgres.reserve_timelines(above).await),
-            (Step::PreparePromotion, promotion) => match postgres.prepare_promotion(PROMOTE_WITHIN).await {
-                Ok(None) => Answer::AlreadyPrimary,
+        match step {
+            PromotionStep::AwaitPromotable => ended(postgres.await_promotable(PROMOTE_WITHIN).await),
+            PromotionStep::ReserveTimelines(above) => ended(postgres.reserve_timelines(above).await),
+            PromotionStep::Prepare => match postgres.prepare_promotion(PROMOTE_WITHIN).await {
                 Ok(prepared) => {
-                    *promotion = prepared;
-                    Answer::Done
+                    self.promotion = prepared;
+                    if self.promotion.is_some() { Answer::Done } else { Answer::AlreadyPrimary }
                 }
                 Err(error) => Answer::Failed(error.chain()),
             },
-            (Step::Arm, _) => {
+            PromotionStep::Arm => {
                 let lease = || lease_facts(self.lease.as_deref());
                 match tokio::task::block_in_place(|| self.tools.fencing.promise(lease)) {
                     true => Answer::Done,
                     false => Answer::Failed("the guard has not confirmed that it is armed".to_owned()),
                 }
             }
-            (Step::WriteTrigger, Some(promotion)) => ended(promotion.write_trigger()),
-            (Step::SignalPromotion, Some(promotion)) => ended(promotion.signal()),
-            (Step::AwaitPrimary, promotion) if promotion.is_some() => match promotion.take() {
-                Some(promotion) => ended(promotion.await_primary().await),
-                None => Answer::Done,
+            PromotionStep::WriteTrigger => match &mut self.promotion {
+                Some(promotion) => ended(promotion.write_trigger()),
+                None => unprepared(),
             },
-            (other, _) => Answer::Failed(format!("not a step of a promotion under way: {other:?}")),
+            PromotionStep::Signal => match &self.promotion {
+                Some(promotion) => ended(promotion.signal()),
+                None => unprepared(),
+            },
+            PromotionStep::AwaitPrimary => match self.promotion.take() {
+                Some(promotion) => ended(promotion.await_primary().await),
+                None => unprepared(),
+            },
         }
     }
+}
+
+fn unprepared() -> Answer {
+    Answer::Failed("the promotion was not prepared".to_owned())
 }
 
 fn ended(done: Result<(), Error>) -> Answer {
@@ -163,11 +162,4 @@ fn ended(done: Result<(), Error>) -> Answer {
 async fn done(work: impl Future<Output = ()>) -> Answer {
     work.await;
     Answer::Done
-}
-
-fn written(written: Result<Cas, EtcdError>) -> Answer {
-    if let Err(error) = &written {
-        tracing::debug!(%error, "etcd did not confirm a write");
-    }
-    Answer::Written(written.map_err(WriteError::from))
 }

@@ -27,7 +27,7 @@ impl Turn<'_> {
             JobKind::Clone => self.cloned(outcome, failed),
             JobKind::Rewind => self.rewound(failed),
             JobKind::CrashRecovery => self.recovered(outcome, failed),
-            JobKind::Bootstrap => self.bootstrapped(outcome, failed),
+            JobKind::Bootstrap => self.bootstrapped(outcome),
             JobKind::CheckpointAfterPromotion => self.checkpointed(outcome),
             JobKind::Stop | JobKind::Checkpoint => {}
         }
@@ -100,11 +100,11 @@ impl Turn<'_> {
         }
     }
 
-    fn bootstrapped(&mut self, outcome: &Outcome, failed: Option<&String>) {
+    fn bootstrapped(&mut self, outcome: &Outcome) {
         if *outcome == Outcome::Done {
             // What was seen of the store was of another cluster, if there was one.
             self.memory.store = StoreSeen::default();
-        } else if let Some(why) = failed {
+        } else if let Outcome::Failed(why) = outcome {
             self.act(Action::Exit(ExitBecause::BootstrapFailed { why: why.clone() }));
         }
     }

@@ -1,9 +1,11 @@
 //! etcd knows no cluster: who makes it, out of what, and who waits.
 
+use std::time::Duration;
+
 use matriarch::decide::Memory;
 use matriarch::model::{
-    Action, ControlFile, ControlState, DataDirectory, FailoverKey, FailoverRequest, Job, JobKind, MemberKey,
-    MemberRecord, NoDataReason, PostgresFacts, Reason, Session,
+    Action, ControlFile, ControlState, DataDirectory, FailoverKey, FailoverRequest, Finished, Job, JobKind,
+    MemberKey, MemberRecord, NoDataReason, Outcome, PostgresFacts, Reason, Session,
 };
 use serde_json::{Value, json};
 
@@ -114,6 +116,17 @@ fn a_cluster_that_i_began_to_make_is_gone_on_with() {
     assert_eq!(outcome(&mut world), (vec![], Reason::NoData(NoDataReason::BootstrapElsewhere)));
     world.cluster().initialize_lease = Some(MY_LEASE);
     assert_eq!(outcome(&mut world), MADE());
+}
+
+/// Only what failed on this machine ends the supervisor: a claim that etcd did not take is made again.
+#[test]
+fn a_claim_without_an_answer_is_made_again() {
+    for ended in [Outcome::Unknown("no answer".to_owned()), Outcome::Refused("full".to_owned())] {
+        let mut world = empty();
+        world.seen.me.wait_for_members = Duration::ZERO;
+        world.seen.finished = vec![Finished { job: JobKind::Bootstrap, outcome: ended }];
+        assert_eq!(outcome(&mut world), MADE());
+    }
 }
 
 fn asked(candidate: &str, leader: Option<&str>, rebuild: bool) -> FailoverKey {

@@ -116,6 +116,41 @@ async fn a_failed_bootstrap_frees_the_initialize_key() {
     assert!(aside, "and kept");
 }
 
+/// While the member was making a cluster another one was made. What initdb made is kept aside, and the member runs on
+/// to be cloned.
+#[tokio::test]
+async fn a_bootstrap_that_another_overtook_is_set_aside() {
+    let mut cluster = Plan::new(1).prepare().await;
+    let folder = cluster.members[0].folder.clone();
+    let (begun, go) = (folder.join("begun"), folder.join("go"));
+    // The script runs where nothing else can tell it to go on.
+    let body = format!("touch {}; while [ ! -e {} ]; do sleep 0.1; done", begun.display(), go.display());
+    set_post_bootstrap(&cluster, &body);
+    cluster.members[0].start();
+    let long = Duration::from_secs(60);
+    cluster.wait_until(long, "the script runs", async || begun.exists()).await;
+    cluster.etcd.put("/service/herd/initialize", "7000000000000000001").await;
+    std::fs::write(&go, "").expect("our own place is writable");
+    let data = cluster.members[0].data();
+    let is_kept = || {
+        let entries = std::fs::read_dir(&folder).expect("its folder is there").flatten();
+        let mut others = entries.map(|entry| entry.path()).filter(|path| *path != data);
+        others.any(|path| path.join("PG_VERSION").exists())
+    };
+    cluster
+        .wait_until(long, "the directory is kept aside", async || {
+            !data.join("PG_VERSION").exists() && is_kept()
+        })
+        .await;
+    cluster
+        .wait_until(long, "the member waits for a leader", async || {
+            cluster.members[0].log_text().contains("waiting for a leader to clone from")
+        })
+        .await;
+    let initialize = cluster.etcd.get("/service/herd/initialize").await;
+    assert_eq!(initialize.as_deref(), Some("7000000000000000001"));
+}
+
 /// Makes a script of these lines the first member's `post_bootstrap`.
 fn set_post_bootstrap(cluster: &Cluster, body: &str) {
     let member = &cluster.members[0];

@@ -13,7 +13,7 @@ use super::mutation::Mutation;
 use super::signal::Signal;
 use super::world::Sim;
 
-/// As `fence::dead_man_timer::AFTER_GUARD`.
+/// As `fence::fuse::AFTER_GUARD`.
 const TIMER_AFTER_GUARD: Duration = Duration::from_millis(100);
 
 /// An order to a guard here: what it kills is the server of its machine.

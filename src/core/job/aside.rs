@@ -1,7 +1,7 @@
 //! A write to etcd that no other step waits for.
 
-use super::{Actor, Answer, Next, Step, out_of_turn};
-use crate::core::store::{Cas, Keys, Txn, WriteError};
+use super::{Actor, Answer, Next, Step, out_of_turn, outcome};
+use crate::core::store::{Keys, Txn};
 use crate::model::{Action, LeaseId, Outcome, Term};
 
 /// One transaction, for some keys with a read before it or after it.
@@ -96,12 +96,12 @@ impl Aside {
                     None => Next::End(Outcome::Lost),
                 }
             }
-            (At::ReadingConfig { .. }, Answer::Key(Err(error))) => Next::End(ended(Err(error))),
-            (At::Committing { then_read: false }, Answer::Written(written)) => Next::End(ended(written)),
+            (At::ReadingConfig { .. }, Answer::Key(Err(error))) => Next::End(outcome(Err(error))),
+            (At::Committing { then_read: false }, Answer::Written(written)) => Next::End(outcome(written)),
             (At::Committing { then_read: true }, Answer::Written(written)) => {
-                self.step(At::ReadingCluster(ended(written)), Step::ReadCluster)
+                self.step(At::ReadingCluster(outcome(written)), Step::ReadCluster)
             }
-            (At::ReadingCluster(outcome), _) => Next::End(outcome),
+            (At::ReadingCluster(ended), _) => Next::End(ended),
             (At::ReadingConfig { .. } | At::Committing { .. }, answer) => out_of_turn(&answer),
         }
     }
@@ -109,15 +109,5 @@ impl Aside {
     fn step(&mut self, at: At, step: Step) -> Next {
         self.at = at;
         Next::Do(step)
-    }
-}
-
-fn ended(written: Result<Cas, WriteError>) -> Outcome {
-    match written {
-        Ok(Cas::Done(_)) => Outcome::Done,
-        Ok(Cas::Lost) => Outcome::Lost,
-        Err(WriteError::LeaseNotFound) => Outcome::LeaseGone,
-        Err(WriteError::NoSpace(why)) => Outcome::Refused(why),
-        Err(WriteError::Unknown(why)) => Outcome::Unknown(why),
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Actor, Answer, Next, Now, Step, out_of_turn};
+use super::{Actor, Answer, Next, Now, PostgresStep, Step, out_of_turn, outcome};
 use crate::core::store::{Cas, WriteError};
 use crate::model::{LeaseId, Outcome};
 
@@ -46,10 +46,8 @@ impl Bootstrap {
                 self.step(At::Claiming(lease), Step::Commit(keys.win_initialize(lease, self.seen)))
             }
             (At::Claiming(lease), Answer::Written(written)) => match written {
-                Ok(Cas::Done(_)) => self.step(At::Making(lease), Step::Initdb),
-                Ok(Cas::Lost) => Next::End(Outcome::Lost),
-                Err(WriteError::LeaseNotFound) => Next::End(Outcome::LeaseGone),
-                Err(WriteError::NoSpace(_) | WriteError::Unknown(_)) => Next::End(Outcome::Cancelled),
+                Ok(Cas::Done(_)) => self.step(At::Making(lease), Step::Postgres(PostgresStep::Initdb)),
+                lost => Next::End(outcome(lost)),
             },
             (At::Making(lease), Answer::SystemId(id)) => self.finish(actor, lease, id),
             (At::Making(lease), Answer::Failed(why)) => {
@@ -57,7 +55,9 @@ impl Bootstrap {
             }
             (At::Finishing(lease, id), Answer::Written(written)) => match written {
                 Ok(Cas::Done(_)) => Next::End(Outcome::Done),
-                Ok(Cas::Lost) | Err(WriteError::LeaseNotFound) => self.step(At::SettingAside, Step::SetAside),
+                Ok(Cas::Lost) | Err(WriteError::LeaseNotFound) => {
+                    self.step(At::SettingAside, Step::Postgres(PostgresStep::SetAside))
+                }
                 Err(WriteError::NoSpace(_) | WriteError::Unknown(_)) => {
                     self.step(At::Pausing(lease, id), Step::Pause(READ_AGAIN_AFTER))
                 }
@@ -71,7 +71,9 @@ impl Bootstrap {
             (At::Reading(lease, id), Answer::Key(Ok(Some(key)))) if key.lease == lease.0 => {
                 self.finish(actor, lease, id)
             }
-            (At::Reading(..), Answer::Key(Ok(_))) => self.step(At::SettingAside, Step::SetAside),
+            (At::Reading(..), Answer::Key(Ok(_))) => {
+                self.step(At::SettingAside, Step::Postgres(PostgresStep::SetAside))
+            }
             (At::Reading(lease, id), Answer::Key(Err(_))) => {
                 self.step(At::Pausing(lease, id), Step::Pause(READ_AGAIN_AFTER))
             }

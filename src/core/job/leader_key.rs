@@ -1,6 +1,6 @@
 //! The four changes of the leader key.
 
-use super::{Actor, Answer, Next, Now, Step, failed, out_of_turn};
+use super::{Actor, Answer, Next, Now, Step, failed, out_of_turn, outcome};
 use crate::core::store::{Cas, Txn, WriteError};
 use crate::model::{Job, LeaseId, Outcome};
 
@@ -34,9 +34,8 @@ impl LeaderKeyWrite {
                 self.step(At::Committing, Step::Commit(txn))
             }
             (At::Committing, Answer::Written(written)) => {
-                let outcome = self.outcome(written);
                 // A watch that shows no leader where there is one may be deaf.
-                match (&self.job, outcome) {
+                match (&self.job, self.outcome(written)) {
                     (Job::TakeLeadership { .. }, Outcome::Lost) => {
                         self.step(At::ReadingCluster(Outcome::Lost), Step::ReadCluster)
                     }
@@ -77,14 +76,10 @@ impl LeaderKeyWrite {
     }
 
     fn outcome(&self, written: Result<Cas, WriteError>) -> Outcome {
-        match written {
-            Ok(Cas::Done(_)) => Outcome::Done,
-            Ok(Cas::Lost) => Outcome::Lost,
+        match (&self.job, written) {
             // The lease that does not exist is the candidate's.
-            Err(WriteError::LeaseNotFound) if matches!(self.job, Job::HandOver { .. }) => Outcome::Lost,
-            Err(WriteError::LeaseNotFound) => Outcome::LeaseGone,
-            Err(WriteError::NoSpace(why)) => Outcome::Refused(why),
-            Err(WriteError::Unknown(why)) => Outcome::Unknown(why),
+            (Job::HandOver { .. }, Err(WriteError::LeaseNotFound)) => Outcome::Lost,
+            (_, written) => outcome(written),
         }
     }
 }

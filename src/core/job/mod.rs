@@ -45,24 +45,33 @@ pub enum Step {
     BeginStrip(Term),
     /// Wait until the other pods are stripped, or the API server's deadline has passed.
     AwaitStripped,
+    /// Wait.
+    Pause(Duration),
+    /// Change PostgreSQL or its data directory.
+    Postgres(PostgresStep),
+    /// Promote PostgreSQL.
+    Promote(PromotionStep),
+}
+
+/// A step of PostgreSQL or of its data directory.
+#[derive(Clone, Debug, PartialEq)]
+pub enum PostgresStep {
     /// initdb, users, `post_bootstrap`. Answer: [`Answer::SystemId`].
     Initdb,
     /// Set the data directory that initdb made aside: it belongs to no cluster.
     SetAside,
-    /// Wait.
-    Pause(Duration),
     /// Copy this member's data directory.
     Clone(FollowTarget),
     /// Lower the parameters that a standby may not have lower than its primary.
     LowerMinimums,
-    /// Start PostgreSQL as a standby.
+    /// Start as a standby.
     Start {
         /// Whom to follow.
         follow: Option<FollowTarget>,
         /// When to give up waiting for it to be ready.
         within: Duration,
     },
-    /// Stop PostgreSQL.
+    /// Stop.
     Stop {
         /// The first mode.
         mode: StopMode,
@@ -74,21 +83,6 @@ pub enum Step {
         /// At most.
         within: Duration,
     },
-    /// Wait until a promotion can begin.
-    AwaitPromotable,
-    /// Make PostgreSQL choose a timeline above this one.
-    ReserveTimelines(Timeline),
-    /// Connect, and resume a paused replay. Answer: [`Answer::AlreadyPrimary`] where there is nothing to promote.
-    PreparePromotion,
-    /// Have the guard armed until the end of the lease, and wait for its acknowledgement.
-    Arm,
-    /// Write PostgreSQL's file `promote`. It is removed again when the machine ends, or is cancelled, before PostgreSQL
-    /// has taken it.
-    WriteTrigger,
-    /// Signal the postmaster to look for the file.
-    SignalPromotion,
-    /// Wait until PostgreSQL accepts writes.
-    AwaitPrimary,
     /// Crash recovery in single-user mode.
     CrashRecovery,
     /// Keep the diverged WAL aside and run pg_rewind.
@@ -98,6 +92,26 @@ pub enum Step {
         /// The last common timeline and the first position that differs.
         fork: (Timeline, Lsn),
     },
+}
+
+/// A step of a promotion.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PromotionStep {
+    /// Wait until a promotion can begin.
+    AwaitPromotable,
+    /// Make PostgreSQL choose a timeline above this one.
+    ReserveTimelines(Timeline),
+    /// Connect, and resume a paused replay. Answer: [`Answer::AlreadyPrimary`] where there is nothing to promote.
+    Prepare,
+    /// Have the guard armed until the end of the lease, and wait for its acknowledgement.
+    Arm,
+    /// Write PostgreSQL's file `promote`. It is removed again when the machine ends, or is cancelled, before PostgreSQL
+    /// has taken it.
+    WriteTrigger,
+    /// Signal the postmaster to look for the file.
+    Signal,
+    /// Wait until PostgreSQL accepts writes.
+    AwaitPrimary,
 }
 
 /// What came of the step before.
@@ -163,6 +177,12 @@ enum Kind {
     Sequence(VecDeque<Step>),
 }
 
+impl Kind {
+    fn only(step: PostgresStep) -> Kind {
+        Kind::Sequence([Step::Postgres(step)].into())
+    }
+}
+
 impl Machine {
     /// For this job. `first_config`: what a new cluster's key `config` holds.
     pub fn of(actor: Actor, job: Job, first_config: impl FnOnce() -> String) -> Machine {
@@ -173,15 +193,16 @@ impl Machine {
             | Job::ReclaimLeadership { .. } => Kind::LeaderKey(LeaderKeyWrite::of(job)),
             Job::Bootstrap { seen } => Kind::Bootstrap(Bootstrap::of(seen, first_config())),
             Job::Promote { term, above } => Kind::Promotion(Promotion::of(term, above)),
-            Job::Clone { from } => Kind::Sequence([Step::Clone(from)].into()),
+            Job::Clone { from } => Kind::only(PostgresStep::Clone(from)),
             Job::StartStandby { follow, within } => Kind::StartStandby(StartStandby::of(follow, within)),
             Job::Stop { mode, within } => {
                 let planned = (mode == StopMode::Fast).then_some(Step::Unlabel);
-                Kind::Sequence(planned.into_iter().chain([Step::Stop { mode, within }]).collect())
+                let stop = Step::Postgres(PostgresStep::Stop { mode, within });
+                Kind::Sequence(planned.into_iter().chain([stop]).collect())
             }
-            Job::Checkpoint => Kind::Sequence([Step::Checkpoint { within: CHECKPOINT_WITHIN }].into()),
-            Job::CrashRecovery => Kind::Sequence([Step::CrashRecovery].into()),
-            Job::Rewind { from, fork } => Kind::Sequence([Step::Rewind { from, fork }].into()),
+            Job::Checkpoint => Kind::only(PostgresStep::Checkpoint { within: CHECKPOINT_WITHIN }),
+            Job::CrashRecovery => Kind::only(PostgresStep::CrashRecovery),
+            Job::Rewind { from, fork } => Kind::only(PostgresStep::Rewind { from, fork }),
         };
         Machine { actor, kind }
     }
@@ -217,6 +238,17 @@ fn sequence(steps: &mut VecDeque<Step>, answer: Answer) -> Next {
         (Answer::Failed(why), _) => Next::End(Outcome::Failed(why)),
         (_, Some(step)) => Next::Do(step),
         (_, None) => Next::End(Outcome::Done),
+    }
+}
+
+/// What became of a transaction.
+fn outcome(written: Result<Cas, WriteError>) -> Outcome {
+    match written {
+        Ok(Cas::Done(_)) => Outcome::Done,
+        Ok(Cas::Lost) => Outcome::Lost,
+        Err(WriteError::LeaseNotFound) => Outcome::LeaseGone,
+        Err(WriteError::NoSpace(why)) => Outcome::Refused(why),
+        Err(WriteError::Unknown(why)) => Outcome::Unknown(why),
     }
 }
 

@@ -1,6 +1,6 @@
 //! From standby to primary.
 
-use super::{Actor, Answer, Next, Now, Step, failed, out_of_turn};
+use super::{Actor, Answer, Next, Now, PromotionStep, Step, failed, out_of_turn};
 use crate::core::store::{Cas, WriteError};
 use crate::model::{Outcome, Term, Timeline};
 
@@ -46,7 +46,7 @@ impl Promotion {
             return Next::End(Outcome::Failed(why));
         }
         match (self.at, answer) {
-            (At::Begin, _) => self.step(At::AwaitingPromotable, Step::AwaitPromotable),
+            (At::Begin, _) => self.promote(At::AwaitingPromotable, PromotionStep::AwaitPromotable),
             (At::AwaitingPromotable, _) => self.step(At::Stripping, Step::BeginStrip(self.term)),
             (At::Stripping, _) => self.step(At::ReadingTimeline, Step::Read(actor.keys.path("timeline"))),
             (At::ReadingTimeline, Answer::Key(Ok(key))) => {
@@ -63,25 +63,29 @@ impl Promotion {
             (At::ReadingTimeline, Answer::Key(Err(error)))
             | (At::Claiming { .. }, Answer::Written(Err(error))) => refused(error),
             (At::AwaitingStripped { passed_over }, _) => {
-                self.step(At::Reserving, Step::ReserveTimelines(passed_over))
+                self.promote(At::Reserving, PromotionStep::ReserveTimelines(passed_over))
             }
-            (At::Reserving, _) => self.step(At::Preparing, Step::PreparePromotion),
+            (At::Reserving, _) => self.promote(At::Preparing, PromotionStep::Prepare),
             (At::Preparing, Answer::AlreadyPrimary) => Next::End(Outcome::Done),
-            (At::Preparing, _) => self.step(At::ArmingFirst, Step::Arm),
-            (At::ArmingFirst, _) => self.if_allowed(now, At::WritingTrigger, Step::WriteTrigger),
-            (At::WritingTrigger, _) => self.step(At::ArmingAgain, Step::Arm),
-            (At::ArmingAgain, _) => self.if_allowed(now, At::Signalling, Step::SignalPromotion),
-            (At::Signalling, _) => self.step(At::AwaitingPrimary, Step::AwaitPrimary),
+            (At::Preparing, _) => self.promote(At::ArmingFirst, PromotionStep::Arm),
+            (At::ArmingFirst, _) => self.if_allowed(now, At::WritingTrigger, PromotionStep::WriteTrigger),
+            (At::WritingTrigger, _) => self.promote(At::ArmingAgain, PromotionStep::Arm),
+            (At::ArmingAgain, _) => self.if_allowed(now, At::Signalling, PromotionStep::Signal),
+            (At::Signalling, _) => self.promote(At::AwaitingPrimary, PromotionStep::AwaitPrimary),
             (At::AwaitingPrimary, _) => Next::End(Outcome::Done),
             (At::ReadingTimeline | At::Claiming { .. }, answer) => out_of_turn(&answer),
         }
     }
 
-    fn if_allowed(&mut self, now: Now<'_>, at: At, step: Step) -> Next {
+    fn if_allowed(&mut self, now: Now<'_>, at: At, step: PromotionStep) -> Next {
         match now.lease.allows_promotion(self.term, now.at) {
-            true => self.step(at, step),
+            true => self.promote(at, step),
             false => failed("the lease does not allow a promotion any more"),
         }
+    }
+
+    fn promote(&mut self, at: At, step: PromotionStep) -> Next {
+        self.step(at, Step::Promote(step))
     }
 
     fn step(&mut self, at: At, step: Step) -> Next {

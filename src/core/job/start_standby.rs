@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Answer, Next, Now, Step};
+use super::{Answer, Next, Now, PostgresStep, Step};
 use crate::model::{FollowTarget, Leading, Outcome};
 
 /// Before the start nobody is sent here any more. The leader, which starts its own PostgreSQL without a source, lowers
@@ -31,11 +31,11 @@ impl StartStandby {
         match self.at {
             At::Begin => self.step(At::Unrouting, Step::Unroute),
             At::Unrouting if self.follow.is_none() && leads(now) => {
-                self.step(At::Lowering, Step::LowerMinimums)
+                self.step(At::Lowering, Step::Postgres(PostgresStep::LowerMinimums))
             }
             At::Unrouting | At::Lowering => {
-                let step = Step::Start { follow: self.follow.clone(), within: self.within };
-                self.step(At::Starting, step)
+                let start = PostgresStep::Start { follow: self.follow.clone(), within: self.within };
+                self.step(At::Starting, Step::Postgres(start))
             }
             At::Starting => Next::End(match answer {
                 Answer::Failed(why) => Outcome::Failed(why),

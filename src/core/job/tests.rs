@@ -52,18 +52,18 @@ fn a_promotion_arms_the_guard_before_the_trigger_and_before_the_signal() {
     let (steps, outcome) = run(promotion(), &leading(), answers);
     let (claim, _) = actor().keys.claim_timeline((TERM, LEASE), Timeline(4), None);
     let expected = vec![
-        Step::AwaitPromotable,
+        Step::Promote(PromotionStep::AwaitPromotable),
         Step::BeginStrip(TERM),
         Step::Read("/service/test/timeline".to_owned()),
         Step::Commit(claim),
         Step::AwaitStripped,
-        Step::ReserveTimelines(Timeline(4)),
-        Step::PreparePromotion,
-        Step::Arm,
-        Step::WriteTrigger,
-        Step::Arm,
-        Step::SignalPromotion,
-        Step::AwaitPrimary,
+        Step::Promote(PromotionStep::ReserveTimelines(Timeline(4))),
+        Step::Promote(PromotionStep::Prepare),
+        Step::Promote(PromotionStep::Arm),
+        Step::Promote(PromotionStep::WriteTrigger),
+        Step::Promote(PromotionStep::Arm),
+        Step::Promote(PromotionStep::Signal),
+        Step::Promote(PromotionStep::AwaitPrimary),
     ];
     assert_eq!(steps, expected);
     assert_eq!(outcome, Some(Outcome::Done));
@@ -73,7 +73,7 @@ fn a_promotion_arms_the_guard_before_the_trigger_and_before_the_signal() {
 fn a_promotion_without_an_armed_guard_writes_no_trigger() {
     let refused = Answer::Failed("no guard".to_owned());
     let (steps, outcome) = run(promotion(), &leading(), until_armed().into_iter().chain([refused]).collect());
-    assert_eq!(steps.last(), Some(&Step::Arm));
+    assert_eq!(steps.last(), Some(&Step::Promote(PromotionStep::Arm)));
     assert_eq!(outcome, Some(Outcome::Failed("no guard".to_owned())));
 }
 
@@ -82,7 +82,7 @@ fn a_promotion_ends_when_the_lease_is_too_short() {
     let short = LeaseFacts { deadline: Some(Moment::default() + Duration::from_millis(500)), ..leading() };
     let (steps, outcome) =
         run(promotion(), &short, until_armed().into_iter().chain([Answer::Done]).collect());
-    assert_eq!(steps.last(), Some(&Step::Arm));
+    assert_eq!(steps.last(), Some(&Step::Promote(PromotionStep::Arm)));
     assert!(matches!(outcome, Some(Outcome::Failed(_))));
 }
 
@@ -108,7 +108,7 @@ fn made() -> Vec<Answer> {
 fn a_bootstrap_whose_claim_ran_out_sets_its_directory_aside() {
     let answers = made().into_iter().chain([Answer::Written(Ok(Cas::Lost)), Answer::Done]).collect();
     let (steps, outcome) = run(bootstrap(), &leading(), answers);
-    assert_eq!(steps.last(), Some(&Step::SetAside));
+    assert_eq!(steps.last(), Some(&Step::Postgres(PostgresStep::SetAside)));
     assert_eq!(outcome, Some(Outcome::Lost));
 }
 
@@ -169,14 +169,17 @@ fn a_change_of_the_leader_key_ends_with_a_renewal() {
 fn only_the_leader_lowers_its_minimums_before_a_start() {
     let start = || machine(Job::StartStandby { follow: None, within: Duration::ZERO });
     let (steps, _) = run(start(), &leading(), vec![Answer::Done; 2]);
-    assert_eq!(steps[1], Step::LowerMinimums);
+    assert_eq!(steps[1], Step::Postgres(PostgresStep::LowerMinimums));
     let (steps, _) = run(start(), &LeaseFacts::default(), vec![Answer::Done]);
-    assert!(matches!(steps[1], Step::Start { .. }));
+    assert!(matches!(steps[1], Step::Postgres(PostgresStep::Start { .. })));
 }
 
 #[test]
 fn an_emergency_stop_waits_for_no_label() {
     let stop = |mode| machine(Job::Stop { mode, within: Duration::ZERO });
     assert_eq!(run(stop(StopMode::Fast), &leading(), vec![]).0, [Step::Unlabel]);
-    assert!(matches!(run(stop(StopMode::Immediate), &leading(), vec![]).0[0], Step::Stop { .. }));
+    assert!(matches!(
+        run(stop(StopMode::Immediate), &leading(), vec![]).0[0],
+        Step::Postgres(PostgresStep::Stop { .. })
+    ));
 }

@@ -10,20 +10,20 @@ use crate::model::{
 /// Everything that can wake a member.
 #[derive(Clone, Debug)]
 pub enum Event {
-    /// The time that [`Effect::WakeAt`] named has come.
+    /// The time that [`Decided::wake_at`] named has come.
     Woke,
     /// One of [`Levels`] is another.
     LevelChanged,
     /// A look into PostgreSQL that is not older than this event is wanted.
     LookWanted,
-    /// The answer to [`Effect::Prepare`].
+    /// The answer to [`Question::Prepare`].
     Prepared {
         /// PostgreSQL has other parameters than before.
         changed: bool,
     },
-    /// The answer to [`Effect::AskPostgres`].
+    /// The answer to [`Question::AskPostgres`].
     PostgresAnswered(AskedPostgres),
-    /// The answer to [`Effect::ReadDataDirectory`]; `None`: it could not be read in time.
+    /// The answer to [`Question::ReadDataDirectory`]; `None`: it could not be read in time.
     DataDirectoryRead(Option<(DataDirectory, TimelineHistory)>),
     /// A long action ended.
     JobFinished(Finished),
@@ -74,18 +74,34 @@ pub struct Levels {
     pub wall: WallTime,
 }
 
-/// What a driver does, in the order given.
-#[derive(Clone, Debug)]
-pub enum Effect {
-    /// Before PostgreSQL is looked at: bring its parameters and passwords in line with the newest configuration.
+/// What a driver answers before there is a decision.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Question {
+    /// Bring PostgreSQL's parameters and passwords in line with the newest configuration. Answer: [`Event::Prepared`].
     Prepare,
-    /// Ask PostgreSQL; with `pending` also for what needs a restart.
+    /// Ask PostgreSQL; with `pending` also for what needs a restart. Answer: [`Event::PostgresAnswered`].
     AskPostgres {
         /// Also what can wait.
         pending: bool,
     },
-    /// Read the control file and the newest history file.
+    /// Read the control file and the newest history file. Answer: [`Event::DataDirectoryRead`].
     ReadDataDirectory,
+}
+
+/// A decision for its driver: the effects in their order, then what is published, then the wait.
+#[derive(Clone, Debug)]
+pub struct Decided {
+    /// To be done.
+    pub effects: Vec<Effect>,
+    /// What the decision rested on.
+    pub seen: Observation,
+    /// The member wants to be woken then at the latest.
+    pub wake_at: Moment,
+}
+
+/// What a driver does.
+#[derive(Clone, Debug)]
+pub enum Effect {
     /// Tell operators.
     Say(Notice),
     /// Write what was seen of etcd's store beside the data directory, where it has changed.
@@ -100,10 +116,6 @@ pub enum Effect {
     Unfence,
     /// Do what was decided.
     Act(Action),
-    /// Publish the outcome of this decision, with what it rested on.
-    Publish(Box<Observation>),
-    /// Wake the member at this time at the latest.
-    WakeAt(Moment),
 }
 
 /// What operators are told.

@@ -18,7 +18,7 @@ mod look;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-pub use self::event::{Effect, Event, Levels, Notice};
+pub use self::event::{Decided, Effect, Event, Levels, Notice, Question};
 use self::lanes::Lanes;
 pub use self::look::{AskedPostgres, PostgresTrouble};
 use self::look::{Look, Looks, Plan};
@@ -107,19 +107,19 @@ impl Member {
             self.anew = std::mem::take(&mut self.look_anew) || !self.finished.is_empty();
         }
         match self.looks.next(&self.plan(now)) {
-            Look::Prepare => Next::Do(Effect::Prepare),
-            Look::Ask { pending } => Next::Do(Effect::AskPostgres { pending }),
-            Look::Read => Next::Do(Effect::ReadDataDirectory),
+            Look::Prepare => Next::Ask(Question::Prepare),
+            Look::Ask { pending } => Next::Ask(Question::AskPostgres { pending }),
+            Look::Read => Next::Ask(Question::ReadDataDirectory),
             Look::Awaits => Next::Await,
             Look::Over => Next::Decide,
         }
     }
 
-    /// Decides on everything that was seen and on the levels of this moment; what is to be done, in this order.
-    pub fn decide(&mut self, levels: &Levels, now: Moment) -> Vec<Effect> {
+    /// Decides on everything that was seen and on the levels of this moment.
+    pub fn decide(&mut self, levels: &Levels, now: Moment) -> Decided {
         let seen = self.observation(levels);
         let decision = decide(&self.memory, &seen, now);
-        self.effects(decision, seen, levels, now)
+        self.decided(decision, seen, levels, now)
     }
 
     /// As [`Member::decide`]; `distort` sees what the decision will rest on, and the memory. The simulation breaks the
@@ -129,12 +129,12 @@ impl Member {
         levels: &Levels,
         now: Moment,
         distort: impl FnOnce(&mut Memory, &mut Observation),
-    ) -> Vec<Effect> {
+    ) -> Decided {
         let seen = self.observation(levels);
         let mut distorted = seen.clone();
         distort(&mut self.memory, &mut distorted);
         let decision = decide(&self.memory, &distorted, now);
-        self.effects(decision, seen, levels, now)
+        self.decided(decision, seen, levels, now)
     }
 
     /// When something ended, or is under way, what can wait is left for the next time.
@@ -172,13 +172,7 @@ impl Member {
         }
     }
 
-    fn effects(
-        &mut self,
-        decision: Decision,
-        seen: Observation,
-        levels: &Levels,
-        now: Moment,
-    ) -> Vec<Effect> {
+    fn decided(&mut self, decision: Decision, seen: Observation, levels: &Levels, now: Moment) -> Decided {
         let Decision { memory, actions, pod, route, because, wake } = decision;
         self.loop_wait = levels.settings.loop_wait;
         let mut effects: Vec<Effect> = self.notices(&memory, &because).into_iter().map(Effect::Say).collect();
@@ -189,9 +183,7 @@ impl Member {
             effects.push(self.lanes.admit(action, now));
         }
         let again = self.look_anew || self.looks.is_of_another(&levels.process);
-        let wake_at = if again { now } else { wake.0 };
-        effects.extend([Effect::Publish(Box::new(seen)), Effect::WakeAt(wake_at)]);
-        effects
+        Decided { effects, seen, wake_at: if again { now } else { wake.0 } }
     }
 
     /// Everything that was seen, once.
@@ -246,10 +238,10 @@ impl Member {
 }
 
 /// What a driver does next.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Next {
-    /// This, and hand over the answer.
-    Do(Effect),
+    /// Hand over the answer to this.
+    Ask(Question),
     /// Nothing: an answer is awaited.
     Await,
     /// Read the levels and let the member decide.

@@ -53,33 +53,26 @@ fn silent() -> Event {
     Event::PostgresAnswered(AskedPostgres { sql: Err(trouble), pending_restart: None, unsynchronous: None })
 }
 
-fn wakes(effects: &[Effect]) -> Option<Moment> {
-    effects.iter().find_map(|effect| match effect {
-        Effect::WakeAt(at) => Some(*at),
-        _other => None,
-    })
-}
-
 /// From an event to the decision: what was asked for on the way.
 fn look(member: &mut Member, event: Event, process: &Process, now: Moment) -> Vec<&'static str> {
     let mut asked = Vec::new();
     let mut events = vec![event];
     loop {
         match member.handle(std::mem::take(&mut events), process, now) {
-            Next::Do(Effect::Prepare) => {
+            Next::Ask(Question::Prepare) => {
                 asked.push("prepare");
                 events.push(Event::Prepared { changed: false });
             }
-            Next::Do(Effect::AskPostgres { .. }) => {
+            Next::Ask(Question::AskPostgres { .. }) => {
                 asked.push("ask");
                 events.push(silent());
             }
-            Next::Do(Effect::ReadDataDirectory) => {
+            Next::Ask(Question::ReadDataDirectory) => {
                 asked.push("read");
                 events.push(Event::DataDirectoryRead(None));
             }
             Next::Decide => return asked,
-            other => panic!("{other:?}"),
+            Next::Await => panic!("every question was answered"),
         }
     }
 }
@@ -109,8 +102,8 @@ fn a_wanted_look_at_a_postgres_that_is_down_ends() {
     let mut member = Member::new(me(), Memory::default());
     let now = Moment::from_millis(1_000);
     look(&mut member, Event::LookWanted, &down(), now);
-    let effects = member.decide(&levels(down()), now);
-    assert!(wakes(&effects).is_some_and(|at| now < at), "{effects:?}");
+    let decided = member.decide(&levels(down()), now);
+    assert!(now < decided.wake_at, "{decided:?}");
 }
 
 /// While the answer was on its way the postmaster was replaced: what the former one said does not count.
@@ -119,8 +112,7 @@ fn another_postmaster_is_looked_at_at_once() {
     let mut member = Member::new(me(), Memory::default());
     let now = Moment::from_millis(1_000);
     look(&mut member, Event::Woke, &up(7), now);
-    let effects = member.decide(&levels(up(8)), now);
-    assert_eq!(wakes(&effects), Some(now));
+    assert_eq!(member.decide(&levels(up(8)), now).wake_at, now);
     assert!(look(&mut member, Event::Woke, &up(8), now).contains(&"ask"));
 }
 

@@ -74,7 +74,13 @@ async fn a_change_over_an_older_revision_is_lost() {
     let lease = granted(&keeper).await;
     let me = name("n-1");
     assert!(is_done(etcd.commit(&etcd.keys().win_initialize(lease, 0)).await));
+    for former in ["sync", "status", "history", "generation"] {
+        server.ctl(&["put", &etcd.keys().path(former), "{}"]);
+    }
     assert!(is_done(etcd.commit(&etcd.keys().finish_initialize(lease, 7, r#"{"ttl":30}"#)).await));
+    let made = read(&etcd).await;
+    assert!(made.sync.is_none() && made.status.is_none() && made.history.is_none(), "of a former cluster");
+    assert!(made.generation.is_none(), "of a former cluster");
     let term = term(etcd.commit(&etcd.keys().take_leadership(&me, lease, ANY)).await.expect("etcd is up"));
     let status = ClusterStatus { optime: Some(Lsn(7)), ..ClusterStatus::default() };
     assert!(is_done(etcd.commit(&etcd.keys().publish_status((term, lease), &status)).await));

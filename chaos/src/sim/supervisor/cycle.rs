@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
-use matriarch::core::member::{Effect, Event, Levels, Member, Next, Notice};
+use matriarch::core::member::{Decided, Effect, Event, Levels, Member, Next, Notice, Question};
 use matriarch::decide::Memory;
 use matriarch::model::{
     Action, ExitBecause, Job, JobKind, LeaseFacts, Me, Moment, Observation, PodRole, Request, RequestId,
@@ -27,14 +27,6 @@ pub(crate) struct Cycle {
     store_seen: Option<StoreSeen>,
     seen_version: u64,
     next_request: u64,
-}
-
-/// What came of an effect.
-enum Performed {
-    Done,
-    Answer(Box<Event>),
-    Wait(Moment),
-    End(ExitBecause),
 }
 
 impl Cycle {
@@ -124,50 +116,51 @@ impl Cycle {
         let lookers = std::mem::take(&mut *self.agent.shared.lookers.borrow_mut());
         let mut arrived = self.arrived();
         arrived.extend((!lookers.is_empty()).then_some(Event::LookWanted));
-        let (mut flow, mut wake_at) = (ControlFlow::Continue(()), self.agent.now());
-        while !arrived.is_empty() {
+        loop {
             self.agent.step().await;
             let process = self.agent.shared.process.borrow().clone();
-            let next = self.core.handle(std::mem::take(&mut arrived), &process, self.agent.now());
-            let (effects, levels) = match next {
-                Next::Do(effect) => (vec![effect], None),
-                Next::Await => (Vec::new(), None),
-                Next::Decide => self.decide(),
-            };
-            self.judge(&effects);
-            for effect in effects {
-                if is_seen_outside(&effect) {
+            match self.core.handle(std::mem::take(&mut arrived), &process, self.agent.now()) {
+                Next::Ask(question) => {
                     self.agent.step().await;
+                    arrived.push(self.answer(question).await);
+                    self.beat();
                 }
-                match self.perform(effect, levels.as_ref()).await {
-                    Performed::Done => {}
-                    Performed::Answer(event) => arrived.push(*event),
-                    Performed::Wait(until) => wake_at = until,
-                    Performed::End(because) => flow = ControlFlow::Break(because),
-                }
-                self.beat();
+                Next::Await => return (ControlFlow::Continue(()), self.agent.now()),
+                Next::Decide => break,
             }
         }
+        let levels = self.levels();
+        let Decided { effects, seen, wake_at } = self.decide(&levels);
+        self.judge(&effects);
+        let mut flow = ControlFlow::Continue(());
+        for effect in effects {
+            if is_seen_outside(&effect) {
+                self.agent.step().await;
+            }
+            if let ControlFlow::Break(because) = self.perform(effect, &levels).await {
+                flow = ControlFlow::Break(because);
+            }
+            self.beat();
+        }
+        self.publish(seen);
         for looker in lookers {
             looker.fill(&self.agent.sim.exec, ());
         }
         (flow, wake_at)
     }
 
-    fn decide(&mut self) -> (Vec<Effect>, Option<Levels>) {
-        let levels = self.levels();
+    fn decide(&mut self, levels: &Levels) -> Decided {
         let (agent, now) = (self.agent.clone(), self.agent.now());
         let Some(mutation) = agent.sim.world().options.mutation else {
-            return (self.core.decide(&levels, now), Some(levels));
+            return self.core.decide(levels, now);
         };
-        let effects = self.core.decide_distorted(&levels, now, |memory, seen| {
+        self.core.decide_distorted(levels, now, |memory, seen| {
             if mutation == Mutation::TrustRestoredStore {
                 memory.store = StoreSeen::default();
             }
             mutate_streaming(&agent, Some(mutation), seen);
             mutate(Some(mutation), seen);
-        });
-        (effects, Some(levels))
+        })
     }
 
     /// The newest of everything that has a level.
@@ -217,15 +210,16 @@ impl Cycle {
         labelled::decided(&self.agent.sim, self.agent.member(), self.mislabelled(pod, &actions), &actions);
     }
 
-    async fn perform(&mut self, effect: Effect, levels: Option<&Levels>) -> Performed {
+    async fn answer(&self, question: Question) -> Event {
+        match question {
+            Question::Prepare => Event::Prepared { changed: false },
+            Question::AskPostgres { .. } => Event::PostgresAnswered(self.agent.ask_postgres().await),
+            Question::ReadDataDirectory => Event::DataDirectoryRead(Some(self.agent.data_directory())),
+        }
+    }
+
+    async fn perform(&mut self, effect: Effect, levels: &Levels) -> ControlFlow<ExitBecause> {
         match effect {
-            Effect::Prepare => return answer(Event::Prepared { changed: false }),
-            Effect::AskPostgres { .. } => {
-                return answer(Event::PostgresAnswered(self.agent.ask_postgres().await));
-            }
-            Effect::ReadDataDirectory => {
-                return answer(Event::DataDirectoryRead(Some(self.agent.data_directory())));
-            }
             Effect::Say(notice) => self.say(notice).await,
             Effect::KeepStore => self.keep_store_seen(),
             Effect::Route(_) | Effect::Label(_) => {}
@@ -237,16 +231,10 @@ impl Cycle {
                 if !matches!(action, Action::PublishMember(_) | Action::PublishStatus { .. }) {
                     self.agent.note(|| format!("{action:?}"));
                 }
-                if let Some(levels) = levels
-                    && let ControlFlow::Break(because) = self.act(action, levels).await
-                {
-                    return Performed::End(because);
-                }
+                return self.act(action, levels).await;
             }
-            Effect::Publish(seen) => self.publish(*seen),
-            Effect::WakeAt(wake_at) => return Performed::Wait(wake_at),
         }
-        Performed::Done
+        ControlFlow::Continue(())
     }
 
     async fn say(&self, notice: Notice) {
@@ -304,19 +292,7 @@ fn differs(new: &LeaseFacts, old: &LeaseFacts) -> bool {
 /// Before it the process may be frozen or killed, and others see the difference.
 fn is_seen_outside(effect: &Effect) -> bool {
     match effect {
-        Effect::Prepare
-        | Effect::AskPostgres { .. }
-        | Effect::ReadDataDirectory
-        | Effect::KeepStore
-        | Effect::Fence
-        | Effect::Unfence
-        | Effect::Act(_) => true,
-        Effect::Say(_) | Effect::Route(_) | Effect::Label(_) | Effect::Publish(_) | Effect::WakeAt(_) => {
-            false
-        }
+        Effect::KeepStore | Effect::Fence | Effect::Unfence | Effect::Act(_) => true,
+        Effect::Say(_) | Effect::Route(_) | Effect::Label(_) => false,
     }
-}
-
-fn answer(event: Event) -> Performed {
-    Performed::Answer(Box::new(event))
 }

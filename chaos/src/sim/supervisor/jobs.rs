@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use matriarch::core::job::{Actor, Answer, Machine, Next, Now, Step};
+use matriarch::core::job::{Actor, Answer, Machine, Next, Now, PostgresStep, PromotionStep, Step};
 use matriarch::core::store::{Cas, Change, Compare, Txn};
 use matriarch::model::{
     Action, FollowTarget, GenerationWrite, Job, Outcome, PodEnd, Process, StopMode, Timeline,
@@ -160,7 +160,6 @@ impl Agent {
 impl Driver {
     async fn perform(&mut self, step: Step) -> Answer {
         let agent = self.agent.clone();
-        let (sim, member) = (&agent.sim, agent.member());
         match step {
             Step::Read(path) => Answer::Key(agent.read(path).await.map_err(reported)),
             Step::Commit(txn) => self.commit(txn).await,
@@ -174,75 +173,44 @@ impl Driver {
             }
             // Of labels there are the product's own tests; `invariant::labelled` judges what is decided.
             Step::Unlabel | Step::Unroute | Step::BeginStrip(_) | Step::AwaitStripped => Answer::Done,
-            // No parameter of the simulated PostgreSQL has a minimum.
-            Step::LowerMinimums => Answer::Done,
-            Step::Initdb => match sim.initdb(member).await {
-                Ok(system_id) => Answer::SystemId(system_id),
-                Err(why) => Answer::Failed(why),
-            },
-            Step::SetAside => {
-                agent.step().await;
-                sim.world().machines[member].disk.clear();
-                Answer::Done
-            }
             Step::Pause(span) => {
                 agent.sleep(span).await;
                 Answer::Done
             }
-            Step::Clone(from) => ended(match index_of(from.name.as_str()) {
-                Some(source) => sim.clone_from(member, source).await,
-                None => Err("no such member".to_owned()),
-            }),
-            Step::Start { follow, within } => ended(agent.start_standby(follow.as_ref(), within).await),
-            Step::Stop { mode, within } => ended(agent.stop(mode, within).await),
-            Step::Checkpoint { .. } => ended(match agent.number() {
-                Some(number) => agent.checkpoint(number).await,
-                None => Err("postgres is down".to_owned()),
-            }),
-            Step::CrashRecovery => ended(sim.crash_recovery(member).await),
-            Step::Rewind { from, .. } => ended(match index_of(from.name.as_str()) {
-                Some(source) => sim.rewind(member, source).await,
-                None => Err("no such member".to_owned()),
-            }),
-            Step::AwaitPromotable
-            | Step::ReserveTimelines(_)
-            | Step::PreparePromotion
-            | Step::Arm
-            | Step::WriteTrigger
-            | Step::SignalPromotion
-            | Step::AwaitPrimary => {
+            Step::Postgres(step) => agent.change(step).await,
+            Step::Promote(step) => {
                 agent.step().await;
-                let Some(number) = agent.number() else {
-                    return Answer::Failed("promote: postgres is down".to_owned());
-                };
-                self.promote(step, number).await
+                match agent.number() {
+                    Some(number) => self.promote(step, number).await,
+                    None => Answer::Failed("promote: postgres is down".to_owned()),
+                }
             }
         }
     }
 
-    async fn promote(&mut self, step: Step, number: i32) -> Answer {
+    async fn promote(&mut self, step: PromotionStep, number: i32) -> Answer {
         let agent = self.agent.clone();
         let (sim, member) = (&agent.sim, agent.member());
         match step {
-            Step::AwaitPromotable => ended(agent.wait_until_ready(number, PROMOTE_WITHIN).await),
-            Step::ReserveTimelines(above) => {
+            PromotionStep::AwaitPromotable => ended(agent.wait_until_ready(number, PROMOTE_WITHIN).await),
+            PromotionStep::ReserveTimelines(above) => {
                 agent.reserve(above);
                 Answer::Done
             }
-            Step::PreparePromotion => {
+            PromotionStep::Prepare => {
                 if let Err(why) = sim.until_it_runs(member, number).await {
                     return Answer::Failed(why);
                 }
                 if agent.is_primary(number) { Answer::AlreadyPrimary } else { Answer::Done }
             }
-            Step::Arm => {
+            PromotionStep::Arm => {
                 let lease = agent.shared.lease.borrow().clone();
                 ended(match agent.promise(&lease).await {
                     true => Ok(()),
                     false => Err("the guard has not confirmed that it is armed".to_owned()),
                 })
             }
-            Step::WriteTrigger => {
+            PromotionStep::WriteTrigger => {
                 if let Process::Up { standby_start, .. } = &mut *agent.shared.process.borrow_mut() {
                     *standby_start = false;
                 }
@@ -253,11 +221,11 @@ impl Driver {
                 sim.write_promote_file(member, number);
                 Answer::Done
             }
-            Step::SignalPromotion => {
+            PromotionStep::Signal => {
                 sim.signal_promote(member, number);
                 Answer::Done
             }
-            Step::AwaitPrimary => {
+            PromotionStep::AwaitPrimary => {
                 let give_up_at = sim.now() + PROMOTE_WITHIN;
                 while !agent.is_primary(number) {
                     if agent.number() != Some(number) || give_up_at <= sim.now() {
@@ -268,7 +236,6 @@ impl Driver {
                 self.trigger.iter_mut().for_each(|trigger| trigger.taken = true);
                 Answer::Done
             }
-            other => Answer::Failed(format!("not a step of a promotion: {other:?}")),
         }
     }
 
@@ -327,6 +294,40 @@ impl Driver {
 }
 
 impl Agent {
+    async fn change(&self, step: PostgresStep) -> Answer {
+        let (sim, member) = (&self.sim, self.member());
+        match step {
+            // No parameter of the simulated PostgreSQL has a minimum.
+            PostgresStep::LowerMinimums => Answer::Done,
+            PostgresStep::Initdb => match sim.initdb(member).await {
+                Ok(system_id) => Answer::SystemId(system_id),
+                Err(why) => Answer::Failed(why),
+            },
+            PostgresStep::SetAside => {
+                self.step().await;
+                sim.world().machines[member].disk.clear();
+                Answer::Done
+            }
+            PostgresStep::Clone(from) => ended(match index_of(from.name.as_str()) {
+                Some(source) => sim.clone_from(member, source).await,
+                None => Err("no such member".to_owned()),
+            }),
+            PostgresStep::Start { follow, within } => {
+                ended(self.start_standby(follow.as_ref(), within).await)
+            }
+            PostgresStep::Stop { mode, within } => ended(self.stop(mode, within).await),
+            PostgresStep::Checkpoint { .. } => ended(match self.number() {
+                Some(number) => self.checkpoint(number).await,
+                None => Err("postgres is down".to_owned()),
+            }),
+            PostgresStep::CrashRecovery => ended(sim.crash_recovery(member).await),
+            PostgresStep::Rewind { from, .. } => ended(match index_of(from.name.as_str()) {
+                Some(source) => sim.rewind(member, source).await,
+                None => Err("no such member".to_owned()),
+            }),
+        }
+    }
+
     /// Reserves the numbers of the timelines up to this one.
     fn reserve(&self, passed_over: Timeline) {
         let mut world = self.sim.world();
