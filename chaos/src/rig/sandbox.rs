@@ -1,4 +1,5 @@
-//! The sandbox: PID, mount and network namespaces of its own, so that whatever happens inside ends with it.
+//! The sandbox: PID, mount, network and IPC namespaces of its own, so that whatever happens inside ends with it: also
+//! the shared memory segments that killed PostgreSQL servers leave behind.
 //!
 //! Outside, a first process makes the place, waits, and cleans up what the kernel does not. Then comes PID 1, which
 //! only collects orphans. The run itself is PID 1's child. Killing any of the three ends everything inside.
@@ -43,7 +44,7 @@ pub(crate) fn possible() -> Result<()> {
     let probe = "ip link add rig0 type bridge && ip link add rig1 type veth peer name rig2 && \
                  nft add table inet rig && mount -t tmpfs rig /mnt";
     let tried = Command::new("unshare")
-        .args(["--mount", "--net", "--pid", "--fork", "--mount-proc", "--", "sh", "-c", probe])
+        .args(["--mount", "--net", "--pid", "--ipc", "--fork", "--mount-proc", "--", "sh", "-c", probe])
         .output()
         .context("start unshare (util-linux)")?;
     if !tried.status.success() {
@@ -80,7 +81,7 @@ fn outside() -> Result<ExitCode> {
 
 async fn enter(place: &Path) -> Result<u8> {
     let mut command = tokio::process::Command::new("setpriv");
-    command.args(["--pdeathsig", "KILL", "--", "unshare", "--mount", "--net", "--pid", "--fork"]);
+    command.args(["--pdeathsig", "KILL", "--", "unshare", "--mount", "--net", "--pid", "--ipc", "--fork"]);
     command.args(["--kill-child", "--mount-proc", "--"]).arg(std::env::current_exe()?);
     command.args(std::env::args_os().skip(1)).env(STAGE, "init").env(PLACE, place);
     let mut child = command.kill_on_drop(true).spawn().context("start setpriv and unshare (util-linux)")?;

@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use nix::libc;
+
 use super::{processes, user};
 
 static NEXT: AtomicU32 = AtomicU32::new(0);
@@ -29,6 +31,7 @@ pub(crate) struct Place {
 impl Place {
     /// A new, empty place.
     pub(crate) fn new() -> Place {
+        own_shared_memory();
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         // Short, because Unix socket paths are limited to 107 characters.
         let folder = std::env::temp_dir().join(format!("mt-{}-{number}", std::process::id()));
@@ -52,6 +55,15 @@ impl Place {
         user::give(&folder);
         folder
     }
+}
+
+/// Gives this thread, and all that it starts from now on, an IPC namespace of its own, which goes with its last process.
+///
+/// A PostgreSQL that is killed leaves a System V segment behind, and a machine takes 4,096 of them (`kernel.shmmni`):
+/// then no PostgreSQL starts any more (PostgreSQL manual, "Managing Kernel Resources"). Without root this is not done.
+fn own_shared_memory() {
+    // SAFETY: the call takes a plain integer and touches no memory of ours.
+    unsafe { libc::unshare(libc::CLONE_NEWIPC) };
 }
 
 /// A shell in a process group of its own, so that what ends the test does not end it too.
