@@ -157,7 +157,11 @@ impl Sim {
             let after = known.checked_sub(1).map_or(batch.after, |last| batch.records[last].number);
             batch.records.drain(..known);
             if !batch.records.is_empty() && mine != after {
-                let supervised = machine.supervisor.as_ref().is_some_and(|it| self.exec.is_alive(it.pid));
+                // One that starts decides nothing before it has seen etcd (seed 22957).
+                let supervised = machine
+                    .supervisor
+                    .as_ref()
+                    .is_some_and(|it| self.exec.is_alive(it.pid) && it.shared.view.borrow().is_some());
                 if !supervised || 0 < machine.untold {
                     // Nobody chose that source since it has another history. PostgreSQL itself stops at the fork.
                     return false;
