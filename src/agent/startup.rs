@@ -10,22 +10,17 @@ use tokio::sync::{mpsc, watch};
 use super::app::RunError;
 use super::fencing::{Fencing, WatchdogRule};
 use super::{Order, Status};
+use crate::core::startup::{self, AfterLook, PostmasterFound, Takeover};
 use crate::etcd::{self, Etcd, LeaseKeeper};
-use crate::fence::{Deadlines, Found, LinkSetup};
-use crate::model::{LeaseFacts, LeaseId, Me, Moment, Process, StopMode, View, slot_name};
+use crate::fence::{Found, LinkSetup};
+use crate::model::{LeaseFacts, Me, Moment, Process, StopMode, View, slot_name};
 use crate::os::clock;
 use crate::os::signal::{SignalEvent, Signals};
 use crate::peer::{Call, Peers};
 use crate::postgres::{Adoption, Postgres, Probe};
 
-/// How long a primary that was found running may go on before its lease is confirmed.
-const ADOPTED_PRIMARY_WITHIN: Duration = Duration::from_secs(5);
-/// How long an immediate stop of a primary without a fence may take before it is killed.
-const UNGUARDED_STOP_WITHIN: Duration = Duration::from_millis(300);
 /// How long a member of the same name may take to answer before it counts as gone.
 const DUPLICATE_ASK_WITHIN: Duration = Duration::from_secs(3);
-/// How soon to look again when it is unknown whether Postgres runs.
-const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(100);
 /// How often to say so.
 const LOOK_REMINDER: Duration = Duration::from_secs(5);
 /// How often to say that etcd does not answer yet.
@@ -65,41 +60,47 @@ pub(super) async fn fence_and_adopt(
     }
     let (fencing, found) = Fencing::start(postgres, setup, rule).map_err(RunError::Fence)?;
     let was_armed = matches!(found, Found::Armed { .. });
-    match what_runs(postgres, &found, signals).await {
-        None => return Ok(None),
-        Some(Running::Nothing) => {
-            fencing.begin_unarmed();
-            // For the first start. What runs already is not held up: it takes parameters when they are applied.
-            postgres.judge_parameters().await;
+    let Some(takeover) = takeover(postgres, &found, signals).await else { return Ok(None) };
+    match takeover {
+        Takeover::GuardPrimary(deadlines) => {
+            postgres.take_for_primary();
+            fencing.want_until(deadlines);
+            tracing::info!(deadline = %deadlines.stop_at, "PostgreSQL was running already and goes on under its guard");
         }
-        Some(Running::Postgres) => adopt(postgres, &fencing, found).await?,
+        Takeover::StopThenDisarm(within) => {
+            tracing::warn!(
+                "PostgreSQL runs, and the guard of my former self is gone or frozen: stopping it at once"
+            );
+            postgres.stop(StopMode::Immediate, within).await.map_err(RunError::Postgres)?;
+            fencing.begin_unarmed();
+        }
+        Takeover::Disarm => fencing.begin_unarmed(),
+    }
+    if matches!(&*postgres.process().borrow(), Process::Down { .. }) {
+        // For the first start. What runs already is not held up: it takes parameters when they are applied.
+        postgres.judge_parameters().await;
     }
     Ok(Some(Fenced { fencing: Arc::new(fencing), was_armed }))
 }
 
-/// What was found out at the start.
-enum Running {
-    /// No process of this Postgres is left.
-    Nothing,
-    /// A postmaster, which was taken over.
-    Postgres,
-}
-
-/// Looks until it is certain. What is unknown is not "nothing": until then no guard is disarmed, no file removed, no
-/// start tried and no lease revoked. A guard that is armed has its deadline meanwhile.
-async fn what_runs(postgres: &Postgres, found: &Found, signals: &mut Signals) -> Option<Running> {
-    let guarded = match found {
-        Found::Armed { postmaster, .. } => *postmaster,
-        Found::Nothing | Found::Unguarded => None,
-    };
+/// Looks until it is certain what runs. A guard that is armed has its deadline meanwhile. `None` when the supervisor
+/// was asked to end.
+async fn takeover(postgres: &Postgres, found: &Found, signals: &mut Signals) -> Option<Takeover> {
     let mut said: Option<(String, Moment)> = None;
     loop {
         let now = clock::now();
-        let why = match postgres.adopt(guarded).await {
-            Adoption::Running => return Some(Running::Postgres),
-            Adoption::Nothing if !found.may_have_to_kill(now) => return Some(Running::Nothing),
-            Adoption::Nothing => "the guard of my previous incarnation may still have to kill".to_owned(),
-            Adoption::Unknown(why) => why,
+        let (running, why) = match postgres.adopt(found.postmaster()).await {
+            Adoption::Running => (PostmasterFound::Running, String::new()),
+            Adoption::Nothing => {
+                let why = "the guard of my previous incarnation may still have to kill";
+                (PostmasterFound::Nothing, why.to_owned())
+            }
+            Adoption::Unknown(why) => (PostmasterFound::Unknown, why),
+        };
+        let after = match startup::after_look(found.left_behind(), running, found.may_have_to_kill(now)) {
+            AfterLook::LookAgain(after) => after,
+            AfterLook::AskRole => return Some(Takeover::unguarded(is_primary(postgres).await, clock::now())),
+            AfterLook::Take(takeover) => return Some(takeover),
         };
         if said.as_ref().is_none_or(|(text, at)| *text != why || *at + LOOK_REMINDER <= now) {
             tracing::warn!(
@@ -109,7 +110,7 @@ async fn what_runs(postgres: &Postgres, found: &Found, signals: &mut Signals) ->
             said = Some((why, now));
         }
         tokio::select! {
-            () = tokio::time::sleep(LOOK_AGAIN_AFTER) => {}
+            () = tokio::time::sleep(after) => {}
             signal = signals.next() => match signal {
                 SignalEvent::Terminate | SignalEvent::Interrupt | SignalEvent::Quit => return None,
                 SignalEvent::Reload => {}
@@ -118,43 +119,14 @@ async fn what_runs(postgres: &Postgres, found: &Found, signals: &mut Signals) ->
     }
 }
 
-/// Takes over a Postgres that runs already, with the fence that a former supervisor left behind.
-async fn adopt(postgres: &Postgres, fencing: &Fencing, found: Found) -> Result<(), RunError> {
-    match found {
-        Found::Nothing => adopt_unfenced(postgres, fencing).await,
-        Found::Armed { deadlines, .. } => {
-            // Armed before a promotion and disarmed after it is over for good: whatever it looks like now, it may be a
-            // primary, or become one without another word. The deadline is the only one that a lease has paid for.
-            postgres.take_for_primary();
-            fencing.want_until(deadlines);
-            tracing::info!(deadline = %deadlines.stop_at, "PostgreSQL was running already and goes on under its guard");
-        }
-        Found::Unguarded => {
-            tracing::warn!(
-                "PostgreSQL runs, and the guard of my former self is gone or frozen: stopping it at once"
-            );
-            postgres.stop(StopMode::Immediate, UNGUARDED_STOP_WITHIN).await.map_err(RunError::Postgres)?;
-            fencing.begin_unarmed();
-        }
-    }
-    Ok(())
-}
-
-/// Nobody has armed a guard for it: it is a standby, or was taken over from Patroni. A primary has a few seconds to
-/// prove its lease.
-async fn adopt_unfenced(postgres: &Postgres, fencing: &Fencing) {
-    let standby = matches!(&*postgres.process().borrow(), Process::Up { standby_start: true, .. });
+/// Whether the PostgreSQL that runs is a primary. One that does not answer is what it was started as.
+async fn is_primary(postgres: &Postgres) -> bool {
     let primary = match postgres.sql_facts().await {
         Ok(sql) => sql.is_primary(),
-        Err(_) => !standby,
+        Err(_) => !matches!(&*postgres.process().borrow(), Process::Up { standby_start: true, .. }),
     };
     tracing::info!(primary, "PostgreSQL was running already and goes on");
-    if primary {
-        let by = clock::now() + ADOPTED_PRIMARY_WITHIN;
-        fencing.want_until(Deadlines { stop_at: by, kill_at: by });
-    } else {
-        fencing.begin_unarmed();
-    }
+    primary
 }
 
 /// What ended the wait for etcd.
@@ -249,9 +221,7 @@ pub(super) fn keep_lease(
     first: View,
     ttl: Duration,
 ) -> Result<(Arc<LeaseKeeper>, Probe), RunError> {
-    // Not that of a standby: what a store that went back in time says of it would make it a primary without a race.
-    let running = matches!(&*postgres.process().borrow(), Process::Up { standby_start: false, .. });
-    let resumed = running.then(|| former_lease(me, &first, fenced.was_armed)).flatten();
+    let resumed = startup::former_lease(me, &first, &postgres.process().borrow(), fenced.was_armed);
     if let Some(lease) = resumed {
         tracing::info!(%lease, "going on under the lease of my former self");
     }
@@ -266,14 +236,4 @@ pub(super) fn keep_lease(
     let keeper = etcd::keep_lease(etcd, ttl, resumed, (on_confirmed, on_moving), withheld);
     let keeper = keeper.map_err(RunError::Etcd)?;
     Ok((Arc::new(keeper), probe))
-}
-
-/// The lease on the leader key, if the key and the member record beside it are this member's own. A guard that was
-/// armed here proves it, whatever the addresses are now: it would have killed before another of this name could lead.
-fn former_lease(me: &Me, first: &View, was_armed: bool) -> Option<LeaseId> {
-    let leader = first.cluster.leader.as_ref().filter(|leader| leader.name == me.name)?;
-    let member = first.cluster.members.get(&me.name)?;
-    let same_place = member.record.api_url.as_deref() == Some(me.api_url.as_str())
-        && member.record.conn_url.as_deref() == Some(me.conn_url.as_str());
-    leader.lease.filter(|lease| (was_armed || same_place) && member.lease == Some(*lease))
 }

@@ -38,6 +38,23 @@ pub enum Found {
 }
 
 impl Found {
+    /// What is known of it without its process.
+    pub fn left_behind(&self) -> LeftBehind {
+        match self {
+            Found::Nothing => LeftBehind::Nothing,
+            Found::Armed { deadlines, .. } => LeftBehind::Armed(*deadlines),
+            Found::Unguarded => LeftBehind::Unguarded,
+        }
+    }
+
+    /// What it kills, where that is known.
+    pub fn postmaster(&self) -> Option<ProcessId> {
+        match self {
+            Found::Armed { postmaster, .. } => *postmaster,
+            Found::Nothing | Found::Unguarded => None,
+        }
+    }
+
     /// Whether a former guard may still have something to kill, for all that is known: while it has, nothing may end
     /// it, and its Postgres counts as running.
     pub fn may_have_to_kill(&self, now: Moment) -> bool {

@@ -6,12 +6,11 @@ use std::ops::ControlFlow;
 use matriarch::core::member::{Decided, Effect, Event, Levels, Member, Next, Notice, Question};
 use matriarch::decide::Memory;
 use matriarch::model::{
-    Action, ExitBecause, Job, JobKind, LeaseFacts, Me, Moment, Observation, PodRole, Request, RequestId,
-    StoreSeen, Tags, WallTime,
+    Action, ExitBecause, Job, JobKind, LeaseFacts, Moment, Observation, PodRole, Request, RequestId,
+    StoreSeen, WallTime,
 };
 
 use super::distort::{mutate, mutate_streaming};
-use super::peers::SCOPE;
 use super::{Agent, Status};
 use crate::invariant::labelled;
 use crate::sim::executor::TaskId;
@@ -31,22 +30,10 @@ pub(crate) struct Cycle {
 
 impl Cycle {
     pub(crate) fn new(agent: &Agent) -> Cycle {
-        let name = agent.sim.world().machines[agent.member()].name.clone();
-        let me = Me {
-            scope: SCOPE.to_owned(),
-            session: agent.session(),
-            tags: Tags::default(),
-            conn_url: format!("postgres://{name}:5432/postgres"),
-            api_url: format!("http://{name}:8008/patroni"),
-            proxy_url: None,
-            may_bootstrap: true,
-            wait_for_members: agent.sim.world().options.wait_for_members,
-            name,
-        };
         let store = agent.sim.world().machines[agent.member()].store_seen.clone();
         Cycle {
             agent: agent.clone(),
-            core: Member::new(me, Memory { store, ..Memory::default() }),
+            core: Member::new(agent.me(), Memory { store, ..Memory::default() }),
             jobs: BTreeMap::new(),
             store_seen: None,
             seen_version: 0,

@@ -12,9 +12,11 @@ use std::time::Duration;
 use matriarch::core::guard::{Arming, KeepGuard};
 use matriarch::core::member::Event;
 use matriarch::model::{
-    LeaseFacts, LeaseId, Liveness, MemberRecord, Moment, PostgresFacts, Process, Request, StoreMark,
-    SyncOwner, Verdict, View,
+    LeaseFacts, LeaseId, Liveness, Me, MemberRecord, Moment, PostgresFacts, Process, Request, StoreMark,
+    SyncOwner, Tags, Verdict, View,
 };
+
+use self::peers::SCOPE;
 
 use super::etcd::client::Client;
 use super::executor::Pid;
@@ -104,6 +106,23 @@ pub(crate) struct Agent {
 impl Agent {
     pub(crate) fn member(&self) -> usize {
         self.shared.member
+    }
+
+    /// Who this member is.
+    pub(crate) fn me(&self) -> Me {
+        let world = self.sim.world();
+        let name = world.machines[self.member()].name.clone();
+        Me {
+            scope: SCOPE.to_owned(),
+            session: self.session(),
+            tags: Tags::default(),
+            conn_url: format!("postgres://{name}:5432/postgres"),
+            api_url: format!("http://{name}:8008/patroni"),
+            proxy_url: None,
+            may_bootstrap: true,
+            wait_for_members: world.options.wait_for_members,
+            name,
+        }
     }
 
     /// `CLOCK_BOOTTIME`.

@@ -2,18 +2,15 @@
 
 use std::time::Duration;
 
-use matriarch::core::guard::{Deadlines, LeftBehind};
-use matriarch::model::{ExitBecause, LeaseId, Process, Proof, StopMode, View};
+use matriarch::core::guard::LeftBehind;
+use matriarch::core::startup::{self, AfterLook, PostmasterFound, Takeover};
+use matriarch::model::{ExitBecause, Process, Proof, StopMode};
 
 use super::Agent;
 use super::cycle::Cycle;
 use super::lease::Keeping;
 use crate::sim::mutation::Mutation;
 use crate::sim::postgres::Phase;
-
-const ADOPTED_PRIMARY_WITHIN: Duration = Duration::from_secs(5);
-const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(100);
-const UNGUARDED_STOP_WITHIN: Duration = Duration::from_millis(300);
 
 impl Agent {
     pub(crate) async fn run(self) {
@@ -23,11 +20,10 @@ impl Agent {
         let (watcher, keeper) = (self.clone(), self.clone());
         self.spawn(async move { watcher.watch_process().await });
         self.spawn(async move { keeper.keep_guard(predecessors).await });
-        if !self.can_tell_what_runs().await {
+        if !self.take_over(found).await {
             // All is left as it was found.
             return self.sim.exec.kill(self.shared.pid);
         }
-        self.adopt(found).await;
         let follower = self.clone();
         self.spawn(async move { follower.follow_for_ever().await });
         let first = loop {
@@ -42,8 +38,8 @@ impl Agent {
                 return self.end(&ExitBecause::Asked).await;
             }
         };
-        let running = matches!(*self.shared.process.borrow(), Process::Up { standby_start: false, .. });
-        let resumed = if running { self.former_lease(&first) } else { None };
+        let was_armed = matches!(found, LeftBehind::Armed(_));
+        let resumed = startup::former_lease(&self.me(), &first, &self.shared.process.borrow(), was_armed);
         let keeping = Keeping::new(&self, resumed);
         self.spawn(async move { keeping.run().await });
         let (judge, connect, write) = (self.clone(), self.clone(), self.clone());
@@ -90,52 +86,53 @@ impl Agent {
     }
 
     /// Looks until it is certain; false if it is asked to end before.
-    async fn can_tell_what_runs(&self) -> bool {
-        let doubts = self.sim.world().options.mutation != Some(Mutation::DisarmOnDoubt);
-        while doubts && 0 < self.sim.world().machines[self.member()].untold {
-            if self.shared.shutting_down.get() {
-                return false;
+    async fn take_over(&self, found: LeftBehind) -> bool {
+        let takeover = loop {
+            match startup::after_look(found, self.look_for_postmaster().await, false) {
+                AfterLook::LookAgain(_) if self.shared.shutting_down.get() => return false,
+                AfterLook::LookAgain(after) => self.sleep(after).await,
+                AfterLook::AskRole => break Takeover::unguarded(self.runs_as_primary(), self.now()),
+                AfterLook::Take(takeover) => break takeover,
             }
-            self.sleep(LOOK_AGAIN_AFTER).await;
-        }
-        true
-    }
-
-    async fn adopt(&self, found: LeftBehind) {
-        let running = {
-            let world = self.sim.world();
-            let machine = &world.machines[self.member()];
-            let server = machine.server.as_ref().filter(|_| machine.untold == 0);
-            server.map(|server| (server.number, server.phase))
         };
-        let Some((number, phase)) = running else { return self.begin_unarmed() };
-        let standby_start = phase != Phase::Primary;
-        *self.shared.process.borrow_mut() = Process::Up { pid: number, since: self.now(), standby_start };
-        self.step().await;
-        match found {
-            LeftBehind::Armed(deadlines) => {
+        match takeover {
+            Takeover::GuardPrimary(deadlines) => {
                 if let Process::Up { standby_start, .. } = &mut *self.shared.process.borrow_mut() {
                     *standby_start = false;
                 }
                 self.want_until(deadlines);
             }
-            LeftBehind::Nothing if phase == Phase::Primary => {
-                let by = self.now() + ADOPTED_PRIMARY_WITHIN;
-                self.want_until(Deadlines { stop_at: by, kill_at: by });
-            }
-            LeftBehind::Nothing => self.begin_unarmed(),
-            LeftBehind::Unguarded => {
-                let _ = self.stop(StopMode::Immediate, UNGUARDED_STOP_WITHIN).await;
+            Takeover::StopThenDisarm(within) => {
+                let _ = self.stop(StopMode::Immediate, within).await;
                 self.begin_unarmed();
             }
+            Takeover::Disarm => self.begin_unarmed(),
+        }
+        true
+    }
+
+    /// What runs here, and is watched from now on.
+    async fn look_for_postmaster(&self) -> PostmasterFound {
+        let doubts = self.sim.world().options.mutation != Some(Mutation::DisarmOnDoubt);
+        let untold = 0 < self.sim.world().machines[self.member()].untold;
+        let running = {
+            let world = self.sim.world();
+            let server = world.machines[self.member()].server.as_ref().filter(|_| !untold);
+            server.map(|server| (server.number, server.phase))
+        };
+        match running {
+            Some((pid, phase)) => {
+                let standby_start = phase != Phase::Primary;
+                *self.shared.process.borrow_mut() = Process::Up { pid, since: self.now(), standby_start };
+                self.step().await;
+                PostmasterFound::Running
+            }
+            None if untold && doubts => PostmasterFound::Unknown,
+            None => PostmasterFound::Nothing,
         }
     }
 
-    /// The lease on the leader key, if the key and the member record beside it are this member's own.
-    fn former_lease(&self, first: &View) -> Option<LeaseId> {
-        let name = self.sim.world().machines[self.member()].name.clone();
-        let leader = first.cluster.leader.as_ref().filter(|leader| leader.name == name)?;
-        let member = first.cluster.members.get(&name)?;
-        leader.lease.filter(|lease| member.lease == Some(*lease))
+    fn runs_as_primary(&self) -> bool {
+        matches!(*self.shared.process.borrow(), Process::Up { standby_start: false, .. })
     }
 }

@@ -1,0 +1,122 @@
+//! What a supervisor does at its start about a PostgreSQL and a guard that it finds.
+//!
+//! **Invariants.** What is unknown is not "nothing": until it is known, no guard is disarmed and nothing is started or
+//! stopped. A primary that is found gets no other deadline than one that a lease has paid for; where nobody ever armed
+//! a guard for it, it has [`ADOPTED_PRIMARY_WITHIN`] to prove its lease.
+
+use std::time::Duration;
+
+use super::guard::{Deadlines, LeftBehind};
+use crate::model::{LeaseId, Me, Moment, Process, View};
+
+/// How long a primary that was found running may go on before its lease is confirmed.
+const ADOPTED_PRIMARY_WITHIN: Duration = Duration::from_secs(5);
+/// How long an immediate stop of a primary without a fence may take before it is killed.
+const UNGUARDED_STOP_WITHIN: Duration = Duration::from_millis(300);
+/// How soon to look again when it is unknown whether PostgreSQL runs.
+const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(100);
+
+/// Whether a PostgreSQL runs on the data directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PostmasterFound {
+    /// None, for certain.
+    Nothing,
+    /// One, which is watched now.
+    Running,
+    /// That cannot be told now.
+    Unknown,
+}
+
+/// What follows from a look at the processes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AfterLook {
+    /// Look again, after this span.
+    LookAgain(Duration),
+    /// No guard was armed for the PostgreSQL that runs: ask it whether it is a primary, then [`Takeover::unguarded`].
+    AskRole,
+    /// It is known.
+    Take(Takeover),
+}
+
+/// How a supervisor begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Takeover {
+    /// Take the PostgreSQL that runs for a primary, and arm the guard with these deadlines.
+    GuardPrimary(Deadlines),
+    /// Stop it in the mode immediate within this span, then disarm the guard.
+    StopThenDisarm(Duration),
+    /// Disarm the guard: nothing here accepts writes.
+    Disarm,
+}
+
+/// What follows from a look. `guard_may_kill`: the guard that was found may still have a process to kill.
+pub fn after_look(left_behind: LeftBehind, found: PostmasterFound, guard_may_kill: bool) -> AfterLook {
+    match (found, left_behind) {
+        (PostmasterFound::Unknown, _) => AfterLook::LookAgain(LOOK_AGAIN_AFTER),
+        (PostmasterFound::Nothing, _) if guard_may_kill => AfterLook::LookAgain(LOOK_AGAIN_AFTER),
+        (PostmasterFound::Nothing, _) => AfterLook::Take(Takeover::Disarm),
+        (PostmasterFound::Running, LeftBehind::Nothing) => AfterLook::AskRole,
+        // Armed before a promotion and disarmed after it is over for good: whatever it looks like now, it may be a
+        // primary, or become one without another word.
+        (PostmasterFound::Running, LeftBehind::Armed(deadlines)) => {
+            AfterLook::Take(Takeover::GuardPrimary(deadlines))
+        }
+        (PostmasterFound::Running, LeftBehind::Unguarded) => {
+            AfterLook::Take(Takeover::StopThenDisarm(UNGUARDED_STOP_WITHIN))
+        }
+    }
+}
+
+impl Takeover {
+    /// Of a PostgreSQL that no guard was armed for: a standby, or a primary that another supervisor made.
+    pub fn unguarded(primary: bool, now: Moment) -> Takeover {
+        let by = now + ADOPTED_PRIMARY_WITHIN;
+        match primary {
+            true => Takeover::GuardPrimary(Deadlines { stop_at: by, kill_at: by }),
+            false => Takeover::Disarm,
+        }
+    }
+}
+
+/// The lease that a restarted supervisor goes on with, so that its restart costs no leadership: the one on the leader
+/// key, where a primary runs here and the leader key and the member record beside it are this member's own. A guard
+/// that was armed here proves that, whatever the addresses are now: it would have killed before another member of this
+/// name could lead. A standby has none: a store that went back in time would make it a primary without a race.
+pub fn former_lease(me: &Me, first: &View, process: &Process, was_armed: bool) -> Option<LeaseId> {
+    let as_primary = matches!(process, Process::Up { standby_start: false, .. });
+    let leader = first.cluster.leader.as_ref().filter(|leader| as_primary && leader.name == me.name)?;
+    let member = first.cluster.members.get(&me.name)?;
+    let same_place = member.record.api_url.as_ref() == Some(&me.api_url)
+        && member.record.conn_url.as_ref() == Some(&me.conn_url);
+    leader.lease.filter(|lease| (was_armed || same_place) && member.lease == Some(*lease))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn while_it_is_unknown_what_runs_nothing_is_disarmed_or_stopped() {
+        let deadlines = Deadlines::default();
+        for left_behind in [LeftBehind::Nothing, LeftBehind::Armed(deadlines), LeftBehind::Unguarded] {
+            let then = after_look(left_behind, PostmasterFound::Unknown, false);
+            assert!(matches!(then, AfterLook::LookAgain(_)), "{then:?}");
+        }
+        let then = after_look(LeftBehind::Armed(deadlines), PostmasterFound::Nothing, true);
+        assert!(matches!(then, AfterLook::LookAgain(_)), "its guard has not finished: {then:?}");
+    }
+
+    #[test]
+    fn a_primary_gets_no_deadline_that_no_lease_has_paid_for() {
+        let paid = Deadlines { stop_at: Moment::from_millis(700), kill_at: Moment::from_millis(900) };
+        let running = |left_behind| after_look(left_behind, PostmasterFound::Running, true);
+        assert_eq!(running(LeftBehind::Armed(paid)), AfterLook::Take(Takeover::GuardPrimary(paid)));
+        let unguarded = running(LeftBehind::Unguarded);
+        assert!(matches!(unguarded, AfterLook::Take(Takeover::StopThenDisarm(_))), "{unguarded:?}");
+        assert_eq!(running(LeftBehind::Nothing), AfterLook::AskRole);
+        assert_eq!(Takeover::unguarded(false, Moment::default()), Takeover::Disarm);
+        let by = Moment::default() + ADOPTED_PRIMARY_WITHIN;
+        let deadlines = Deadlines { stop_at: by, kill_at: by };
+        assert_eq!(Takeover::unguarded(true, Moment::default()), Takeover::GuardPrimary(deadlines));
+    }
+}
