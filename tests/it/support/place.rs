@@ -57,7 +57,7 @@ impl Place {
     }
 }
 
-/// Gives this thread, and all that it starts from now on, an IPC namespace of its own, which goes with its last process.
+/// Gives this thread, and all that it starts from now on, an IPC namespace of its own. It goes with its last process.
 ///
 /// A PostgreSQL that is killed leaves a System V segment behind, and a machine takes 4,096 of them (`kernel.shmmni`):
 /// then no PostgreSQL starts any more (PostgreSQL manual, "Managing Kernel Resources"). Without root this is not done.
