@@ -124,6 +124,10 @@ impl Sim {
     /// name takes to start.
     fn end_pod(&self, member: usize, lasts: Duration) {
         let end = self.exec.chance(|chance| chance.pick(&[PodEnd::Deleting, PodEnd::Gone, PodEnd::Replaced]));
+        if self.world().machines[member].pod_end == Some(PodEnd::Replaced) {
+            // Nothing makes a pod exist again whose name another one has (seed 24584).
+            return;
+        }
         self.note(|| format!("fault: {member}: pod ends: {end:?}"));
         self.world().machines[member].pod_end = end;
         let supervisor = self.world().machines[member].supervisor.clone();
