@@ -6,7 +6,7 @@ use std::time::Duration;
 use rustls::ClientConfig;
 use serde_json::Value;
 
-use super::dispatch::Context;
+use super::context::Context;
 use super::error::CliError;
 use super::exit::Exit;
 use super::target;

@@ -11,7 +11,7 @@ use serde_json::Value;
 use similar::TextDiff;
 
 use super::client::Client;
-use super::dispatch::Context;
+use super::context::Context;
 use super::error::{CliError, CliResult};
 use super::exit::Exit;
 use super::output::{sorted, to_yaml};

@@ -4,7 +4,7 @@ use clap::Args;
 use serde_json::json;
 
 use super::client::Client;
-use super::dispatch::Context;
+use super::context::Context;
 use super::error::{CliError, CliResult};
 use super::selection::{member_name, show};
 use super::switchover::{self, Change, Standbys};

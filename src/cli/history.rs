@@ -4,7 +4,7 @@ use clap::Args;
 use serde_json::json;
 
 use super::client::Client;
-use super::dispatch::Context;
+use super::context::Context;
 use super::error::CliResult;
 use super::exit::Exit;
 use super::output::{Column, Sheet};

@@ -16,8 +16,8 @@
 pub mod args;
 pub mod check;
 pub mod client;
+pub mod context;
 pub mod demo;
-pub mod dispatch;
 pub mod edit_config;
 pub mod error;
 pub mod exit;
@@ -26,7 +26,7 @@ pub mod guard;
 pub mod history;
 pub mod list;
 pub mod output;
-mod parameters;
+pub mod parameters;
 pub mod pause;
 pub mod reinit;
 pub mod reload;
@@ -43,5 +43,3 @@ pub mod topology;
 pub mod ui;
 pub mod version;
 pub mod watch;
-
-pub use dispatch::main;

@@ -3,7 +3,7 @@
 use clap::Args;
 
 use super::client::Client;
-use super::dispatch::Context;
+use super::context::Context;
 use super::error::CliResult;
 use super::selection::{MembersArgs, Order, choose, chosen_names, send_each, show};
 use super::ui::Consent;

@@ -4,7 +4,7 @@ use clap::Args;
 use serde_json::{Map, Value, json};
 
 use super::client::Client;
-use super::dispatch::Context;
+use super::context::Context;
 use super::error::{CliError, CliResult};
 use super::selection::{Chosen, MembersArgs, Order, choose, chosen_names, send, send_each, show};
 use super::ui::Consent;

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use serde_json::Value;
 
 use super::client::Target;
-use super::dispatch::Context;
+use super::context::Context;
 use super::error::CliError;
 use super::exit::Exit;
 use super::output::one_line;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use clap::Args;
 
 use super::client::Client;
-use super::dispatch::Context;
+use super::context::Context;
 use super::error::CliResult;
 use super::exit::Exit;
 use super::rows::{Detail, members};

@@ -20,16 +20,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ),
     ("api", &["model", "config", "agent", "os::clock", "api"]),
     ("cli", &["model", "config", "agent", "api::wire", "etcd", "peer", "os", "cli"]),
-];
-
-/// Imports beyond the folder's own, by file.
-const LAYER_EXCEPTIONS: &[(&str, &str, &str)] = &[
-    ("src/cli/run.rs", "api", "builds the whole supervisor"),
-    ("src/cli/guard.rs", "fence", "is the guard"),
-    ("src/agent/app.rs", "api", "starts the rim and stops it last"),
-    ("src/agent/wiring.rs", "api", "turns the configuration into the rim's settings"),
-    ("src/agent/dynamic.rs", "api", "hands changed settings to the rim"),
-    ("src/agent/certificates.rs", "api", "hands changed certificates to the rim"),
+    ("app", &["model", "config", "os", "etcd", "peer", "fence", "agent", "api", "cli", "app"]),
 ];
 
 fn layer_faults(file: &str, text: &str) -> Vec<Fault> {
@@ -37,13 +28,10 @@ fn layer_faults(file: &str, text: &str) -> Vec<Fault> {
     let Some((_, allowed)) = LAYERS.iter().find(|(layer, _)| *layer == folder) else {
         return vec![fault(file, 1, format!("the folder `{folder}` has no place in the layer table"))];
     };
-    let excepted = |path: &str| {
-        LAYER_EXCEPTIONS.iter().any(|(exception, layer, _)| *exception == file && is_within(path, layer))
-    };
     let mut faults = Vec::new();
     for (line, code) in code(text) {
         for path in crate_paths(code) {
-            if !allowed.iter().any(|layer| is_within(&path, layer)) && !excepted(&path) {
+            if !allowed.iter().any(|layer| is_within(&path, layer)) {
                 faults.push(fault(file, line, format!("`{folder}` may not import `crate::{path}`")));
             }
         }

@@ -26,7 +26,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use self::members::Fleet;
 use self::place::Place;
-use super::dispatch::Context;
+use super::context::Context;
 use super::error::{CliError, CliResult};
 use super::exit::Exit;
 use super::rows::{Detail, members as member_rows};

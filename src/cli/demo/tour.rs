@@ -9,7 +9,7 @@ use super::members::Fleet;
 use super::report::{Figure, Report};
 use super::writer::{DoorError, Doors, Writer};
 use crate::cli::client::{Client, ORDER_WITHIN};
-use crate::cli::dispatch::Context;
+use crate::cli::context::Context;
 use crate::cli::error::{CliError, CliResult};
 use crate::cli::exit::Exit;
 use crate::cli::output::to_json;

@@ -5,27 +5,20 @@ use std::time::Duration;
 
 use clap::Parser;
 
-use super::args::{Cli, Command, Global};
-use super::error::{CliError, CliResult};
-use super::exit::Exit;
-use super::ui::Ui;
-use super::{
-    check, demo, edit_config, failover, guard, history, list, parameters, pause, reinit, reload, restart,
-    run, show_config, switchover, topology, version,
+use super::{check, guard, run};
+use crate::cli::args::{Cli, Command};
+use crate::cli::context::Context;
+use crate::cli::error::{CliError, CliResult};
+use crate::cli::exit::Exit;
+use crate::cli::ui::Ui;
+use crate::cli::{
+    demo, edit_config, failover, history, list, parameters, pause, reinit, reload, restart, show_config,
+    switchover, topology, version,
 };
 use crate::os::output;
 
 /// How long the end of a supervisor waits for whoever reads its standard error.
 const SAY_WITHIN: Duration = Duration::from_secs(1);
-
-/// What every command gets.
-#[derive(Debug)]
-pub struct Context {
-    /// Where the cluster is described, and how to print.
-    pub global: Global,
-    /// The terminal.
-    pub ui: Ui,
-}
 
 /// Runs the program; the answer is its exit code.
 pub fn main(args: impl IntoIterator<Item = OsString>) -> u8 {
