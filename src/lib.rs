@@ -66,6 +66,10 @@ pub mod postgres;
 pub mod agent;
 
 pub mod api;
+pub mod client;
+
 pub mod cli;
+
+pub mod demo;
 
 pub mod app;

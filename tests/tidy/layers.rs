@@ -19,8 +19,10 @@ const LAYERS: &[(&str, &[&str])] = &[
         &["model", "decide", "core", "config", "os", "etcd", "postgres", "peer", "fence", "kube", "agent"],
     ),
     ("api", &["model", "config", "agent", "os::clock", "api"]),
-    ("cli", &["model", "config", "agent", "api::wire", "etcd", "peer", "os", "cli"]),
-    ("app", &["model", "config", "os", "etcd", "peer", "fence", "agent", "api", "cli", "app"]),
+    ("client", &["model", "config", "etcd", "peer", "os", "client"]),
+    ("cli", &["model", "config", "client", "api::wire", "cli"]),
+    ("demo", &["client", "cli", "demo"]),
+    ("app", &["model", "config", "os", "etcd", "peer", "fence", "agent", "api", "cli", "demo", "app"]),
 ];
 
 fn layer_faults(file: &str, text: &str) -> Vec<Fault> {
