@@ -1,6 +1,7 @@
 //! `check`: every fault of a configuration at once.
 
 use super::certificates::check_certificates;
+use super::preflight;
 use crate::agent::ParameterJudge;
 use crate::cli::check::CheckArgs;
 use crate::cli::context::Context;
@@ -14,6 +15,7 @@ pub(super) async fn execute(context: &Context, args: &CheckArgs) -> CliResult {
     let path = args.file.clone().or_else(|| context.global.config_file.clone());
     let mut found = config::check(&Sources { path, environment: environment(), ..Sources::default() });
     if let Some(config) = &found.config {
+        found.faults.extend(preflight::faults(config));
         // Programs that cannot be run are among the faults already.
         if let Ok(refused) = ParameterJudge::of(config).faults(&found.parameters).await {
             found.warnings.extend(refused.into_iter().map(left_out));

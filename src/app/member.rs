@@ -5,9 +5,10 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 use super::error::{RunError, system};
+use super::preflight;
 use super::rest::{RestServer, warn_of_access};
 use crate::agent::{self, Agent};
-use crate::config::{self, Config, Loaded, Sources};
+use crate::config::{Loaded, Sources};
 
 /// Runs a member until it is asked to end.
 ///
@@ -24,7 +25,14 @@ async fn supervise(loaded: Loaded, sources: Sources) -> Result<(), RunError> {
     let Loaded { config, warnings } = loaded;
     warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
     warn_of_access(config.restapi.write_access());
-    let major = look_at_machine(&config)?;
+    tracing::info!(
+        scope = config.scope,
+        name = %config.name,
+        etcd = config.etcd.endpoints.join(", "),
+        data_dir = %config.postgresql.data_dir.display(),
+        "starting"
+    );
+    let major = preflight::look(&config)?;
     // Held until the REST interface has ended, too: the next supervisor needs its port.
     let _lock = agent::lock(&config.postgresql.data_dir)?;
     let Some((agent, handle)) = Agent::prepare(config.clone(), sources, major).await? else { return Ok(()) };
@@ -33,20 +41,4 @@ async fn supervise(loaded: Loaded, sources: Sources) -> Result<(), RunError> {
     let ended = agent.run(rest.peers.clone(), local_sender).await;
     rest.end().await;
     Ok(ended?)
-}
-
-/// Says which member begins, and whether this machine has what it needs; gives the major version of PostgreSQL's
-/// programs.
-fn look_at_machine(config: &Config) -> Result<u32, RunError> {
-    tracing::info!(
-        scope = config.scope,
-        name = %config.name,
-        etcd = config.etcd.endpoints.join(", "),
-        data_dir = %config.postgresql.data_dir.display(),
-        "starting"
-    );
-    let major = config::server_major(config).map_err(RunError::Programs)?;
-    config::data_major(config, major).map_err(RunError::OtherVersion)?;
-    config::beside_data(config).map_err(|(why, expected)| RunError::BesideData { why, expected })?;
-    Ok(major)
 }

@@ -1,8 +1,8 @@
 //! The composition root: it builds the parts, and runs what the command line asks for.
 //!
 //! ```text
-//! dispatch ─► run ─► member ─► Agent::prepare ──► rest: the interface, beside it ──► Agent::run
-//!     ├─────► guard, check, demo
+//! dispatch ─► run ─► member ─► preflight ─► Agent::prepare ─► rest: the interface, beside it ─► Agent::run
+//!     ├─────► check (preflight), guard, demo
 //!     └─────► every other command of `cli`
 //! ```
 //!
@@ -15,6 +15,7 @@ mod error;
 mod guard;
 mod member;
 mod owner;
+mod preflight;
 mod rest;
 mod run;
 

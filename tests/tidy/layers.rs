@@ -41,6 +41,33 @@ fn layer_faults(file: &str, text: &str) -> Vec<Fault> {
     faults
 }
 
+/// What the settings never do: run a program, listen, and, but where files are read, look at the machine.
+fn settings_faults(file: &str, text: &str) -> Vec<Fault> {
+    let reads = ["load", "pod", "variables"].iter().any(|name| file == format!("src/config/{name}.rs"));
+    let mut banned = vec!["std::process", "Command", "TcpListener", "UdpSocket", "tokio"];
+    if !reads {
+        banned.extend(["std::fs", "nix::", "std::env"]);
+    }
+    let mut faults = Vec::new();
+    for (line, code) in code(text) {
+        for banned in banned.iter().filter(|banned| code.contains(**banned)) {
+            faults.push(fault(file, line, format!("`config` reads and judges texts: no `{banned}`")));
+        }
+    }
+    faults
+}
+
+#[test]
+fn settings_only_read_and_judge_texts() {
+    assert_clean(|file| file.starts_with("src/config/") && !is_unit_test(file), settings_faults);
+}
+
+#[test]
+fn a_look_at_the_machine_is_seen() {
+    assert_eq!(settings_faults("src/config/load.rs", "use std::fs;\nuse std::process::Command;").len(), 2);
+    assert_eq!(settings_faults("src/config/local.rs", "use std::fs;").len(), 1);
+}
+
 fn is_within(path: &str, layer: &str) -> bool {
     path == layer || path.strip_prefix(layer).is_some_and(|rest| rest.starts_with("::"))
 }
