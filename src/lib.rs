@@ -26,6 +26,7 @@
 //! * [`agent`]: the one loop, and what the rim may know of it. **Invariant:** long work is a job that reports back
 //!   as an event; the lease is renewed, Postgres is probed, and the guard looked after, in threads of their own that
 //!   no job can hold up.
+//! * [`app`]: the root. It builds the agent and the REST interface, which do not know each other's parts.
 //! * [`api`], [`cli`]: the rim. **Invariant:** it answers from the published [`agent::Status`] and changes nothing
 //!   except through orders to the loop.
 //!
@@ -65,4 +66,10 @@ pub mod postgres;
 pub mod agent;
 
 pub mod api;
+pub mod client;
+
 pub mod cli;
+
+pub mod demo;
+
+pub mod app;

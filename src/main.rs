@@ -3,5 +3,5 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    ExitCode::from(matriarch::cli::main(std::env::args_os()))
+    ExitCode::from(matriarch::app::main(std::env::args_os()))
 }

@@ -6,12 +6,9 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use super::app::warn_of_access;
-use super::certificates::CertificateFiles;
 use super::cycle::Cycle;
 use super::kept::Kept;
 use super::wiring;
-use crate::api::ApiSetup;
 use crate::config::{self, Address, Config, Effective, Sources};
 use crate::model::{ClusterView, ConfigKey, DataDirectory, Me, Settings};
 use crate::postgres::Parameters;
@@ -39,8 +36,8 @@ pub(super) struct Dynamic {
     applied: Option<Parameters>,
     pub(super) kept: Kept,
     relist: watch::Sender<Duration>,
-    api: watch::Sender<Arc<ApiSetup>>,
-    certificates: watch::Sender<CertificateFiles>,
+    /// For those who follow the local configuration.
+    local_news: watch::Sender<Arc<Config>>,
 }
 
 impl Dynamic {
@@ -50,8 +47,7 @@ impl Dynamic {
         effective: Effective,
         major: u32,
         relist: watch::Sender<Duration>,
-        api: watch::Sender<Arc<ApiSetup>>,
-        certificates: watch::Sender<CertificateFiles>,
+        local_news: watch::Sender<Arc<Config>>,
     ) -> Dynamic {
         let parameters = wiring::parameters(&effective);
         let listens = listens(&local);
@@ -72,8 +68,7 @@ impl Dynamic {
             applied: None,
             kept: Kept::default(),
             relist,
-            api,
-            certificates,
+            local_news,
         }
     }
 
@@ -111,13 +106,6 @@ impl Dynamic {
                     tracing::warn!("{warning}");
                 }
                 tracing::info!("the local configuration was read again");
-                self.api.send_modify(|setup| {
-                    let (tls, client_certificate) = (setup.tls.clone(), setup.client_certificate);
-                    let new = wiring::api_setup(&loaded.config);
-                    *setup = Arc::new(ApiSetup { tls, client_certificate, ..new });
-                });
-                let files = CertificateFiles::of(&loaded.config);
-                self.certificates.send_modify(|old| *old = files.replacing(old));
                 let (old, new) = (&self.local, &loaded.config);
                 let late = [
                     ("the section watchdog", old.watchdog != new.watchdog),
@@ -134,9 +122,7 @@ impl Dynamic {
                 for (what, _) in late.iter().filter(|(_, changed)| *changed) {
                     tracing::warn!("{what} takes effect when this supervisor is started again");
                 }
-                if old.restapi.write_access() != new.restapi.write_access() {
-                    warn_of_access(new.restapi.write_access());
-                }
+                self.local_news.send_replace(Arc::new(loaded.config.clone()));
                 self.local = loaded.config;
                 self.local_changed = true;
             }

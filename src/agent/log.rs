@@ -19,7 +19,7 @@ static WRITER: OnceLock<LossyWriter> = OnceLock::new();
 ///
 /// # Errors
 /// If the log file cannot be opened, or its thread not be started.
-pub(super) fn init(log: &Log) -> io::Result<()> {
+pub fn init(log: &Log) -> io::Result<()> {
     let to = match &log.dir {
         None => output::stderr()?,
         Some(dir) => OpenOptions::new().create(true).append(true).open(dir.join("matriarch.log"))?,
@@ -50,7 +50,7 @@ pub(super) fn dropped() -> u64 {
 }
 
 /// Gives the last lines a moment to be written.
-pub(super) fn flush() {
+pub fn flush() {
     if let Some(writer) = WRITER.get() {
         let _ = writer.flush(FLUSH_WITHIN);
     }

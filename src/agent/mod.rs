@@ -7,10 +7,9 @@
 //! ```
 //!
 //! The lease is renewed, and the guard looked after, in threads of their own. Deliberately absent: any `if` about who
-//! should lead; that is a rule, and rules live in `decide`.
+//! should lead; that is a rule, and rules live in `decide`. Absent, too: the REST interface, which is built beside it.
 
-mod app;
-mod certificates;
+mod build;
 mod cycle;
 mod dynamic;
 mod events;
@@ -25,7 +24,6 @@ mod narrate;
 mod observe;
 mod orders;
 mod own_role;
-mod owner;
 mod peers;
 mod perform;
 mod pods;
@@ -37,9 +35,9 @@ mod steps;
 mod store_file;
 mod wiring;
 
-pub use app::{RunError, run};
-pub use certificates::check_certificates;
+pub use build::{Agent, AgentError};
 pub use handle::{Handle, Order, OrderError, Orders, handle};
 pub use judge::ParameterJudge;
-pub use owner::leave_root;
+pub use log::{flush as flush_log, init as start_log};
+pub use startup::lock;
 pub use status::Status;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use nix::fcntl::{Flock, FlockArg};
 use tokio::sync::{mpsc, watch};
 
-use super::app::RunError;
+use super::build::AgentError;
 use super::fencing::{Fencing, WatchdogRule};
 use super::{Order, Status};
 use crate::core::startup::{self, AfterLook, PostmasterFound, Takeover};
@@ -27,18 +27,21 @@ const LOOK_REMINDER: Duration = Duration::from_secs(5);
 const ETCD_REMINDER: Duration = Duration::from_secs(5);
 
 /// One supervisor for one data directory: the lock lies beside it and dies with this process.
-pub(super) fn lock(data_dir: &Path) -> Result<Flock<std::fs::File>, RunError> {
+///
+/// # Errors
+/// Another supervisor has the lock, or it cannot be made.
+pub fn lock(data_dir: &Path) -> Result<Flock<std::fs::File>, AgentError> {
     let mut lock = data_dir.as_os_str().to_owned();
     lock.push(".matriarch-lock");
     let lock = PathBuf::from(lock);
     let what = || format!("cannot open the lock {}", lock.display());
     if let Some(parent) = lock.parent() {
-        std::fs::create_dir_all(parent).map_err(|source| RunError::System { what: what(), source })?;
+        std::fs::create_dir_all(parent).map_err(|source| AgentError::System { what: what(), source })?;
     }
     let file = std::fs::OpenOptions::new().create(true).truncate(false).write(true).open(&lock);
-    let file = file.map_err(|source| RunError::System { what: what(), source })?;
+    let file = file.map_err(|source| AgentError::System { what: what(), source })?;
     Flock::lock(file, FlockArg::LockExclusiveNonblock)
-        .map_err(|_| RunError::AlreadyRunning { data_dir: data_dir.to_owned(), lock: lock.clone() })
+        .map_err(|_| AgentError::AlreadyRunning { data_dir: data_dir.to_owned(), lock: lock.clone() })
 }
 
 /// What runs here, under a guard.
@@ -54,11 +57,11 @@ pub(super) async fn fence_and_adopt(
     postgres: &Postgres,
     (setup, rule): (LinkSetup, WatchdogRule),
     signals: &mut Signals,
-) -> Result<Option<Fenced>, RunError> {
+) -> Result<Option<Fenced>, AgentError> {
     if postgres.holds_no_database() {
-        return Err(RunError::NotADatabase { data_dir: postgres.setup().data_dir.clone() });
+        return Err(AgentError::NotADatabase { data_dir: postgres.setup().data_dir.clone() });
     }
-    let (fencing, found) = Fencing::start(postgres, setup, rule).map_err(RunError::Fence)?;
+    let (fencing, found) = Fencing::start(postgres, setup, rule).map_err(AgentError::Fence)?;
     let was_armed = matches!(found, Found::Armed { .. });
     let Some(takeover) = takeover(postgres, &found, signals).await else { return Ok(None) };
     match takeover {
@@ -71,7 +74,7 @@ pub(super) async fn fence_and_adopt(
             tracing::warn!(
                 "PostgreSQL runs, and the guard of my former self is gone or frozen: stopping it at once"
             );
-            postgres.stop(StopMode::Immediate, within).await.map_err(RunError::Postgres)?;
+            postgres.stop(StopMode::Immediate, within).await.map_err(AgentError::Postgres)?;
             fencing.begin_unarmed();
         }
         Takeover::Disarm => fencing.begin_unarmed(),
@@ -150,7 +153,7 @@ pub(super) async fn first_view(
     etcd: &Etcd,
     view: &mut watch::Receiver<Option<View>>,
     waiting: Waiting<'_>,
-) -> Result<FirstLook, RunError> {
+) -> Result<FirstLook, AgentError> {
     let mut reminder = tokio::time::interval(ETCD_REMINDER);
     reminder.reset();
     loop {
@@ -167,7 +170,7 @@ pub(super) async fn first_view(
             },
             _ = reminder.tick() => match etcd.read(ETCD_REMINDER / 2).await {
                 Ok(_) => {}
-                Err(error @ etcd::EtcdError::Authentication(_)) => return Err(RunError::Etcd(error)),
+                Err(error @ etcd::EtcdError::Authentication(_)) => return Err(AgentError::Etcd(error)),
                 Err(error) => {
                     let at = etcd.endpoint_urls().join(", ");
                     tracing::warn!(at, %error, "waiting for etcd");
@@ -184,13 +187,13 @@ pub(super) async fn first_view(
 
 /// A member of my name that answers elsewhere is alive, and so is one whose slot would be mine: this one must not
 /// begin. Where both were there before, the leader gives the slot to one of them.
-pub(super) async fn refuse_duplicate(me: &Me, first: &View, peers: &Peers) -> Result<(), RunError> {
+pub(super) async fn refuse_duplicate(me: &Me, first: &View, peers: &Peers) -> Result<(), AgentError> {
     let members = &first.cluster.members;
     let slot = slot_name(&me.name);
     if let Some(other) = members.keys().find(|other| slot_name(other) == slot)
         && !members.contains_key(&me.name)
     {
-        return Err(RunError::SameSlot { name: me.name.to_string(), other: other.to_string(), slot });
+        return Err(AgentError::SameSlot { name: me.name.to_string(), other: other.to_string(), slot });
     }
     let recorded = first.cluster.members.get(&me.name).and_then(|key| key.record.api_url.clone());
     let Some(api_url) = recorded.filter(|url| *url != me.api_url) else { return Ok(()) };
@@ -206,7 +209,7 @@ pub(super) async fn refuse_duplicate(me: &Me, first: &View, peers: &Peers) -> Re
         || answers.scope.as_ref().is_some_and(|scope| *scope != me.scope);
     match is_me || is_another {
         true => Ok(()),
-        false => Err(RunError::DuplicateName { name: me.name.to_string(), api_url }),
+        false => Err(AgentError::DuplicateName { name: me.name.to_string(), api_url }),
     }
 }
 
@@ -220,7 +223,7 @@ pub(super) fn keep_lease(
     etcd: &Etcd,
     first: View,
     ttl: Duration,
-) -> Result<(Arc<LeaseKeeper>, Probe), RunError> {
+) -> Result<(Arc<LeaseKeeper>, Probe), AgentError> {
     let resumed = startup::former_lease(me, &first, &postgres.process().borrow(), fenced.was_armed);
     if let Some(lease) = resumed {
         tracing::info!(%lease, "going on under the lease of my former self");
@@ -228,12 +231,12 @@ pub(super) fn keep_lease(
     let (fencing, moving) = (fenced.fencing.clone(), fenced.fencing.clone());
     let on_confirmed = Box::new(move |facts: &LeaseFacts| fencing.renewed(facts));
     let on_moving = Box::new(move |facts: &LeaseFacts| moving.holds(facts));
-    let probe = postgres.probe().map_err(RunError::Postgres)?;
+    let probe = postgres.probe().map_err(AgentError::Postgres)?;
     probe.configure(ttl, false);
     let proofs = probe.clone();
     // Between the two threads and nothing else: a loop that hangs cannot keep the lease of a dead Postgres alive.
     let withheld = Box::new(move || proofs.withheld());
     let keeper = etcd::keep_lease(etcd, ttl, resumed, (on_confirmed, on_moving), withheld);
-    let keeper = keeper.map_err(RunError::Etcd)?;
+    let keeper = keeper.map_err(AgentError::Etcd)?;
     Ok((Arc::new(keeper), probe))
 }

@@ -5,12 +5,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::fencing::WatchdogRule;
-use crate::api::ApiSetup;
 use crate::config::{self, Config, Effective, Login, WatchdogDriver, WatchdogMode};
 use crate::etcd::{EtcdSetup, TlsFiles};
 use crate::fence::{Driver, LinkSetup, WatchdogSetup};
 use crate::kube::KubeSetup;
-use crate::model::{Me, Session};
+use crate::model::{Me, Session, json_compact};
 use crate::os::random;
 use crate::postgres::{Credentials, Parameters, Passwords, Setup};
 
@@ -29,7 +28,7 @@ pub(super) fn parameters(effective: &Effective) -> Parameters {
 /// What a new cluster's key `config` holds: the text of `bootstrap.dcs`.
 pub(super) fn first_config(config: &Config) -> String {
     let dcs = config.bootstrap.as_ref().map(|bootstrap| bootstrap.dcs.clone()).unwrap_or_default();
-    crate::api::json_compact(&serde_json::Value::Object(dcs))
+    json_compact(&serde_json::Value::Object(dcs))
 }
 
 /// What is in force until etcd answers: what was kept beside the data, else what the local file starts a cluster with.
@@ -45,23 +44,6 @@ pub(super) fn recalled_config(config: &Config) -> String {
         tracing::warn!("kept beside the data: {warning}");
     }
     mended.text
-}
-
-/// The REST interface, without its certificates.
-pub(super) fn api_setup(config: &Config) -> ApiSetup {
-    let rest = &config.restapi;
-    ApiSetup {
-        listen: (rest.listen.host.clone(), rest.listen.port),
-        credentials: rest.authentication.clone().map(|who| (who.username, who.password)),
-        allowlist: rest.allowlist.clone(),
-        allowlist_include_members: rest.allowlist_include_members,
-        allow_unauthenticated_writes: rest.allow_unauthenticated_writes,
-        extra_headers: rest.http_extra_headers.clone(),
-        server_tokens: rest.server_tokens.parse().unwrap_or_default(),
-        scope: config.scope.clone(),
-        judge: Some(super::ParameterJudge::of(config)),
-        ..ApiSetup::default()
-    }
 }
 
 /// The local PostgreSQL.

@@ -6,9 +6,10 @@ use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue, SERVER};
 use hyper::{Response, StatusCode};
 use serde_json::Value;
 
+use super::ApiSetup;
 use super::places::Class;
-use super::{ApiSetup, json};
 use crate::agent::OrderError;
+use crate::model::json_spaced;
 
 /// Warnings in one answer: clients bound the length of headers.
 const WARNINGS_MAX: usize = 8;
@@ -31,7 +32,7 @@ impl Answer {
 
     /// A JSON body.
     pub(super) fn json(status: u16, value: &Value) -> Answer {
-        Answer { kind: Some("application/json"), body: json::spaced(value), ..Answer::bare(status) }
+        Answer { kind: Some("application/json"), body: json_spaced(value), ..Answer::bare(status) }
     }
 
     /// A sentence for a person.

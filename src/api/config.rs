@@ -3,9 +3,10 @@
 use serde_json::{Map, Value};
 
 use super::answer::Answer;
-use super::{cluster, json, wire};
+use super::{cluster, wire};
 use crate::agent::{Handle, ParameterJudge};
 use crate::config;
+use crate::model::json_compact;
 
 /// GET.
 pub(super) async fn get(handle: &Handle) -> Answer {
@@ -93,7 +94,7 @@ async fn write(
     if_revision: Option<i64>,
     failed: u16,
 ) -> Result<(), Answer> {
-    let text = json::compact(&Value::Object(config.clone()));
+    let text = json_compact(&Value::Object(config.clone()));
     match handle.write_config(text, if_revision).await {
         Ok(true) => {
             // The watch brings the change anyway; this only makes it sooner.

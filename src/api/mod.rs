@@ -21,7 +21,6 @@ mod config;
 mod dispatch;
 mod error;
 mod http;
-mod json;
 mod metrics;
 mod operate;
 mod places;
@@ -36,7 +35,6 @@ pub mod wire;
 
 pub use error::ApiError;
 pub use http::{bind, serve};
-pub use json::{compact as json_compact, spaced as json_spaced};
 pub use metrics::text as metrics_text;
 pub use probes::{PROOF_AGE_MAX, health, liveness, readiness, size_in_bytes};
 pub use query::Query;

@@ -1,10 +1,8 @@
 //! The command line as data.
 
-use std::path::PathBuf;
+use clap::{Parser, Subcommand};
 
-use clap::{Args, Parser, Subcommand};
-
-use super::output::Format;
+use super::context::Global;
 use super::{
     check, demo, edit_config, failover, guard, history, list, pause, reinit, reload, restart, run,
     show_config, switchover, topology, version,
@@ -25,21 +23,6 @@ pub struct Cli {
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
-}
-
-/// What every command takes.
-#[derive(Clone, Debug, Args)]
-pub struct Global {
-    /// Configuration file: a member's own, or one with `scope` and `etcd3` only.
-    #[arg(short, long, global = true, value_name = "FILE")]
-    pub config_file: Option<PathBuf>,
-    /// etcd and namespace in place of the file's: `etcd3://HOST:PORT/NAMESPACE`.
-    #[arg(short, long, visible_alias = "dcs", env = "DCS_URL", global = true, value_name = "URL")]
-    pub dcs_url: Option<String>,
-    /// How data is printed.
-    #[arg(short, long, visible_short_alias = 'f', visible_alias = "format", global = true, value_enum)]
-    #[arg(default_value_t = Format::Table)]
-    pub output: Format,
 }
 
 /// Every command.

@@ -4,58 +4,12 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::dispatch::Context;
-use super::error::CliResult;
-use super::exit::Exit;
-use super::target::environment;
-use crate::agent::{self, ParameterJudge};
-use crate::config::{self, Fault, Faults, Sources};
-
 /// Options of `check`.
 #[derive(Debug, Args)]
 pub struct CheckArgs {
     /// The configuration; without one, the environment is checked.
-    file: Option<PathBuf>,
+    pub file: Option<PathBuf>,
     /// Warnings are faults too.
     #[arg(long)]
-    strict: bool,
-}
-
-/// Runs `check`.
-pub async fn execute(context: &Context, args: &CheckArgs) -> CliResult {
-    let path = args.file.clone().or_else(|| context.global.config_file.clone());
-    let mut found = config::check(&Sources { path, environment: environment(), ..Sources::default() });
-    if let Some(config) = &found.config {
-        // Programs that cannot be run are among the faults already.
-        if let Ok(refused) = ParameterJudge::of(config).faults(&found.parameters).await {
-            found.warnings.extend(refused.into_iter().map(left_out));
-        }
-    }
-    for warning in &found.warnings {
-        context.ui.say(&format!("warning: {warning}"));
-    }
-    if let Some(config) = &found.config {
-        context.ui.say(&config.restapi.write_access().to_string());
-        if let Err(error) = agent::check_certificates(config) {
-            found.faults.push(Fault {
-                key: "restapi".to_owned(),
-                ..Fault::general("this machine", error.chain(), "name files that can be used for TLS")
-            });
-        }
-    }
-    if !found.faults.is_empty() {
-        context.ui.say(&Faults(found.faults).to_string());
-        return Ok(Exit::Configuration);
-    }
-    if args.strict && !found.warnings.is_empty() {
-        context.ui.say("Not good enough for --strict: every warning counts as a fault");
-        return Ok(Exit::Configuration);
-    }
-    context.ui.say("The configuration is valid");
-    Ok(Exit::Done)
-}
-
-/// A member starts without a parameter that PostgreSQL would not start with.
-fn left_out(fault: Fault) -> Fault {
-    Fault { expected: format!("this parameter is left out: {}", fault.expected), ..fault }
+    pub strict: bool,
 }

@@ -10,17 +10,15 @@ use clap::Args;
 use serde_json::Value;
 use similar::TextDiff;
 
-use super::client::Client;
-use super::dispatch::Context;
+use super::context::Context;
 use super::error::{CliError, CliResult};
 use super::exit::Exit;
 use super::output::{sorted, to_yaml};
 use super::setting::{Setting, merge, parse_yaml};
 use super::show_config::read;
-use super::target::{config_path, environment};
+use super::target::{config_path, environment, open};
 use super::ui::Consent;
-use crate::agent::ParameterJudge;
-use crate::config::{self, Sources};
+use crate::config::{self, Config, Fault, Given, Sources};
 
 /// Options of `edit-config`.
 #[derive(Debug, Args)]
@@ -47,9 +45,14 @@ pub struct EditConfigArgs {
     force: bool,
 }
 
-/// Runs `edit-config`.
-pub async fn execute(context: &Context, args: &EditConfigArgs) -> CliResult {
-    let client = Client::open(context, args.cluster.as_deref()).await?;
+/// Runs `edit-config`. `ask` gives the faults that PostgreSQL's programs of a configuration find in parameters, or says
+/// why they could not be asked.
+pub async fn execute(
+    context: &Context,
+    args: &EditConfigArgs,
+    ask: impl AsyncFnOnce(&Config, &[Given]) -> Result<Vec<Fault>, String>,
+) -> CliResult {
+    let client = open(context, args.cluster.as_deref())?;
     let (before, revision) = read(&client.view().await?, &client.scope)?;
     let after = changed(context, args, &before)?;
     let Some(changed) = after.as_object() else {
@@ -58,7 +61,7 @@ pub async fn execute(context: &Context, args: &EditConfigArgs) -> CliResult {
     let known = before.as_object().cloned().unwrap_or_default();
     config::refuse_faults(&known, changed)
         .map_err(|faults| CliError::failed(format!("nothing was changed:\n{faults}")))?;
-    judge(context, &config::new_parameters(&known, changed)).await?;
+    judge(context, &config::new_parameters(&known, changed), ask).await?;
     if after == before {
         context.ui.say("Not changed");
         return Ok(Exit::Done);
@@ -79,11 +82,15 @@ pub async fn execute(context: &Context, args: &EditConfigArgs) -> CliResult {
 }
 
 /// Refuses parameters that the PostgreSQL of this machine would not start with, where the configuration names one.
-async fn judge(context: &Context, given: &[config::Given]) -> Result<(), CliError> {
+async fn judge(
+    context: &Context,
+    given: &[Given],
+    ask: impl AsyncFnOnce(&Config, &[Given]) -> Result<Vec<Fault>, String>,
+) -> Result<(), CliError> {
     let sources = Sources { path: config_path(context)?, environment: environment(), ..Sources::default() };
     let asked = match config::load(&sources) {
         _ if given.is_empty() => return Ok(()),
-        Ok(loaded) => ParameterJudge::of(&loaded.config).faults(given).await,
+        Ok(loaded) => ask(&loaded.config, given).await,
         Err(_no_member) => Err("this is no member's configuration".to_owned()),
     };
     match asked {

@@ -3,6 +3,7 @@
 use std::error::Error;
 
 use super::exit::Exit;
+use crate::client::ClientError;
 
 /// The end of a command that did not do what was asked.
 #[derive(Debug)]
@@ -70,6 +71,53 @@ impl CliError {
 impl From<std::io::Error> for CliError {
     fn from(error: std::io::Error) -> CliError {
         CliError::failed("failed to read or write").because(&error)
+    }
+}
+
+impl From<ClientError> for CliError {
+    fn from(error: ClientError) -> CliError {
+        let explained = CliError::failed(error.to_string()).exit(exit_of(&error));
+        let explained = match error.source() {
+            Some(cause) => explained.because(cause),
+            None => explained,
+        };
+        match hint_of(&error) {
+            Some(hint) => explained.hint(hint),
+            None => explained,
+        }
+    }
+}
+
+fn exit_of(error: &ClientError) -> Exit {
+    match error {
+        ClientError::NoCluster | ClientError::UnknownStore(_) => Exit::Usage,
+        ClientError::File { .. }
+        | ClientError::NoEtcd
+        | ClientError::EtcdSetup(_)
+        | ClientError::Certificates(_) => Exit::Configuration,
+        ClientError::Read { .. } | ClientError::WriteConfig(_) => Exit::Etcd,
+        ClientError::Silent(_) | ClientError::NoMembers => Exit::Unreachable,
+    }
+}
+
+fn hint_of(error: &ClientError) -> Option<&'static str> {
+    match error {
+        ClientError::NoCluster => Some("name it, or name its configuration with -c FILE"),
+        ClientError::UnknownStore(_) => Some("write etcd3://HOST:PORT/NAMESPACE"),
+        ClientError::NoEtcd => Some(
+            "name the configuration with -c FILE or MATRIARCH_CONFIG_FILE, or etcd with -d etcd3://HOST:PORT",
+        ),
+        ClientError::Read { .. } => {
+            Some("is etcd running, and are its address and credentials right in the configuration?")
+        }
+        ClientError::WriteConfig(_) => Some("it may have been written: look with `matriarch show-config`"),
+        ClientError::Silent(_) => {
+            Some("is it running, and does its REST address (`restapi.connect_address`) lead there?")
+        }
+        ClientError::File { .. }
+        | ClientError::EtcdSetup(_)
+        | ClientError::Certificates(_)
+        | ClientError::NoMembers => None,
     }
 }
 

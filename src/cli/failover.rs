@@ -3,11 +3,11 @@
 use clap::Args;
 use serde_json::json;
 
-use super::client::Client;
-use super::dispatch::Context;
+use super::context::Context;
 use super::error::{CliError, CliResult};
 use super::selection::{member_name, show};
 use super::switchover::{self, Change, Standbys};
+use super::target::open;
 use super::ui::Consent;
 use crate::api::wire;
 use crate::model::{ClusterView, MemberName, SyncMode};
@@ -33,7 +33,7 @@ pub struct FailoverArgs {
 
 /// Runs `failover`.
 pub async fn execute(context: &Context, args: &FailoverArgs) -> CliResult {
-    let client = Client::open(context, args.cluster.as_deref()).await?;
+    let client = open(context, args.cluster.as_deref())?;
     let view = client.view().await?;
     show(context, &client, &view)?;
     let named = args.candidate.as_deref();

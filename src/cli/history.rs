@@ -3,12 +3,12 @@
 use clap::Args;
 use serde_json::json;
 
-use super::client::Client;
-use super::dispatch::Context;
+use super::context::Context;
 use super::error::CliResult;
 use super::exit::Exit;
-use super::output::{Column, Sheet};
 use super::rows::title;
+use super::sheet::{Column, Sheet};
+use super::target::open;
 use crate::model::ClusterView;
 
 /// Options of `history`.
@@ -20,7 +20,7 @@ pub struct HistoryArgs {
 
 /// Runs `history`.
 pub async fn execute(context: &Context, args: &HistoryArgs) -> CliResult {
-    let client = Client::open(context, args.cluster.as_deref()).await?;
+    let client = open(context, args.cluster.as_deref())?;
     let view = client.view().await?;
     context.ui.data(&sheet(&client.scope, &view).render(context.global.output)?);
     Ok(Exit::Done)

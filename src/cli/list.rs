@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::dispatch::Context;
+use super::context::Context;
 use super::error::CliResult;
 use super::rows::Detail;
 use super::watch::{self, WatchArgs};

@@ -1,11 +1,11 @@
 //! The command line: one file for each command, and the few things they share.
 //!
 //! ```text
-//! args ─► dispatch ─► list, topology, switchover, … ─► client ─► etcd, the members' REST
-//!                            │                └► rows ─► output ─► ui (the only door to the terminal)
-//!                            ├► run, check (the member itself)
-//!                            └► demo (a whole cluster on loopback)
+//! args ─► list, topology, switchover, … ─► target ─► client
+//!                         └► rows ─► sheet ─► output ─► ui (the only door to the terminal)
 //! ```
+//!
+//! The root dispatches. What it runs itself (`run`, `guard`, `check`, `demo`) has only its options here.
 //!
 //! Data goes to stdout, talk to stderr. What changes something says so first and asks. Every error ends with a hint
 //! where there is one, and with a code from [`exit`].
@@ -15,9 +15,8 @@
 
 pub mod args;
 pub mod check;
-pub mod client;
+pub mod context;
 pub mod demo;
-pub mod dispatch;
 pub mod edit_config;
 pub mod error;
 pub mod exit;
@@ -26,7 +25,7 @@ pub mod guard;
 pub mod history;
 pub mod list;
 pub mod output;
-mod parameters;
+pub mod parameters;
 pub mod pause;
 pub mod reinit;
 pub mod reload;
@@ -35,6 +34,7 @@ pub mod rows;
 pub mod run;
 pub mod selection;
 pub mod setting;
+pub mod sheet;
 pub mod show_config;
 pub mod switchover;
 pub mod table;
@@ -43,5 +43,3 @@ pub mod topology;
 pub mod ui;
 pub mod version;
 pub mod watch;
-
-pub use dispatch::main;

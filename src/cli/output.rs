@@ -4,7 +4,9 @@ use clap::ValueEnum;
 use serde_json::{Map, Value};
 
 use super::error::CliError;
+use super::sheet::Sheet;
 use super::table;
+use crate::model::json_one_line;
 
 /// How data is printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -19,65 +21,6 @@ pub enum Format {
     Yaml,
     /// Tab-separated, with a header line.
     Tsv,
-}
-
-/// Where a column is printed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Where {
-    /// In every format.
-    Everywhere,
-    /// In json, yaml and tsv: the table says it in its header.
-    ForMachines,
-}
-
-/// A column.
-#[derive(Clone, Copy, Debug)]
-pub struct Column {
-    /// Its key in json and yaml, and its header in tsv.
-    pub name: &'static str,
-    /// Its header in the table.
-    pub shown: &'static str,
-    /// Numbers stand to the right.
-    pub right: bool,
-    /// Where it is printed.
-    pub place: Where,
-}
-
-impl Column {
-    /// Text, everywhere.
-    pub const fn text(name: &'static str) -> Column {
-        Column { name, shown: name, right: false, place: Where::Everywhere }
-    }
-
-    /// A number, everywhere.
-    pub const fn number(name: &'static str) -> Column {
-        Column { name, shown: name, right: true, place: Where::Everywhere }
-    }
-
-    /// With another header in the table.
-    pub const fn shown(mut self, shown: &'static str) -> Column {
-        self.shown = shown;
-        self
-    }
-
-    /// Not in the table.
-    pub const fn for_machines(mut self) -> Column {
-        self.place = Where::ForMachines;
-        self
-    }
-}
-
-/// Rows under columns. A cell that is `null` is blank, and left out of json and yaml.
-#[derive(Clone, Debug, Default)]
-pub struct Sheet {
-    /// Goes into the table's upper border.
-    pub title: String,
-    /// The columns.
-    pub columns: Vec<Column>,
-    /// The rows, a cell for each column.
-    pub rows: Vec<Vec<Value>>,
-    /// Lines below the table.
-    pub footer: Vec<String>,
 }
 
 impl Sheet {
@@ -104,27 +47,11 @@ impl Sheet {
         text.push('\n');
         for row in &self.rows {
             let cells: Vec<String> =
-                row.iter().map(|cell| one_line(cell).replace(['\t', '\n'], " ")).collect();
+                row.iter().map(|cell| json_one_line(cell).replace(['\t', '\n'], " ")).collect();
             text.push_str(&cells.join("\t"));
             text.push('\n');
         }
         text
-    }
-}
-
-/// A cell in one line: objects and arrays in YAML's flow style.
-pub fn one_line(cell: &Value) -> String {
-    match cell {
-        Value::Null => String::new(),
-        Value::String(text) => text.clone(),
-        Value::Bool(_) | Value::Number(_) => cell.to_string(),
-        Value::Array(items) => {
-            format!("[{}]", items.iter().map(one_line).collect::<Vec<_>>().join(", "))
-        }
-        Value::Object(fields) => {
-            let field = |(key, value): (&String, &Value)| format!("{key}: {}", one_line(value));
-            format!("{{{}}}", fields.iter().map(field).collect::<Vec<_>>().join(", "))
-        }
     }
 }
 
@@ -168,6 +95,7 @@ pub fn document(value: &Value, format: Format) -> Result<String, CliError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::sheet::Column;
     use serde_json::json;
 
     fn sheet() -> Sheet {

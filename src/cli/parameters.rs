@@ -14,13 +14,13 @@ const WITH_VALUE: [&str; 9] =
 const OURS: [&str; 7] = ["config-file", "dcs-url", "dcs", "output", "format", "help", "version"];
 
 /// A command line without the parameters, and the parameters.
-pub(super) type Separated = (Vec<OsString>, Vec<(String, String)>);
+pub type Separated = (Vec<OsString>, Vec<(String, String)>);
 
 /// Takes the parameters out of a command line; those of any other command than `run` stay as they are.
 ///
 /// # Errors
 /// What stands behind `postgres` and is no parameter.
-pub(super) fn separate(words: impl IntoIterator<Item = OsString>) -> Result<Separated, CliError> {
+pub fn separate(words: impl IntoIterator<Item = OsString>) -> Result<Separated, CliError> {
     let words: Vec<OsString> = words.into_iter().collect();
     let Some(run) = command(&words).filter(|index| words[*index] == "run") else {
         return Ok((words, Vec::new()));

@@ -5,13 +5,14 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::client::Client;
-use super::dispatch::Context;
+use super::context::Context;
 use super::error::{CliError, CliResult};
 use super::exit::Exit;
 use super::rows::is_paused;
 use super::show_config::read;
+use super::target::open;
 use super::ui::Consent;
+use crate::client::Client;
 use crate::model::{ClusterView, MemberName};
 
 const LOOK_EVERY: Duration = Duration::from_millis(500);
@@ -41,7 +42,7 @@ pub enum Wish {
 
 /// Runs `pause` or `resume`.
 pub async fn execute(context: &Context, args: &PauseArgs, wish: Wish) -> CliResult {
-    let client = Client::open(context, args.cluster.as_deref()).await?;
+    let client = open(context, args.cluster.as_deref())?;
     let view = client.view().await?;
     let scope = &client.scope;
     let (already, question, body) = match wish {

@@ -5,12 +5,13 @@ use std::time::Duration;
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::client::{Answer, Client};
-use super::dispatch::Context;
+use super::context::Context;
 use super::error::{CliError, CliResult};
 use super::exit::Exit;
 use super::selection::{Chosen, Order, RoleFilter, choose, chosen_names, send, show};
+use super::target::open;
 use super::ui::Consent;
+use crate::client::{Answer, Client};
 
 /// What a member answers while a long action runs there ends like this.
 const BUSY: &str = " already in progress";
@@ -37,7 +38,7 @@ pub struct ReinitArgs {
 
 /// Runs `reinit`.
 pub async fn execute(context: &Context, args: &ReinitArgs) -> CliResult {
-    let client = Client::open(context, Some(&args.cluster)).await?;
+    let client = open(context, Some(&args.cluster))?;
     let view = client.view().await?;
     let chosen = choose(&view, &args.members, RoleFilter::Any)?;
     if let Some(leader) = chosen.iter().find(|member| super::rows::is_leader(&view, &member.name)) {

@@ -2,10 +2,10 @@
 
 use clap::Args;
 
-use super::client::Client;
-use super::dispatch::Context;
+use super::context::Context;
 use super::error::CliResult;
 use super::selection::{MembersArgs, Order, choose, chosen_names, send_each, show};
+use super::target::open;
 use super::ui::Consent;
 
 /// Options of `reload`.
@@ -18,7 +18,7 @@ pub struct ReloadArgs {
 /// Runs `reload`.
 pub async fn execute(context: &Context, args: &ReloadArgs) -> CliResult {
     let which = &args.which;
-    let client = Client::open(context, Some(&which.cluster)).await?;
+    let client = open(context, Some(&which.cluster))?;
     let view = client.view().await?;
     let chosen = choose(&view, &which.members, which.role)?;
     show(context, &client, &view)?;

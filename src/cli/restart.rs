@@ -3,11 +3,12 @@
 use clap::Args;
 use serde_json::{Map, Value, json};
 
-use super::client::Client;
-use super::dispatch::Context;
+use super::context::Context;
 use super::error::{CliError, CliResult};
 use super::selection::{Chosen, MembersArgs, Order, choose, chosen_names, send, send_each, show};
+use super::target::open;
 use super::ui::Consent;
+use crate::client::Client;
 
 /// Options of `restart`.
 #[derive(Debug, Args)]
@@ -34,7 +35,7 @@ pub struct RestartArgs {
 /// Runs `restart`.
 pub async fn execute(context: &Context, args: &RestartArgs) -> CliResult {
     let which = &args.which;
-    let client = Client::open(context, Some(&which.cluster)).await?;
+    let client = open(context, Some(&which.cluster))?;
     let view = client.view().await?;
     let mut chosen = choose(&view, &which.members, which.role)?;
     if args.pending {

@@ -4,9 +4,11 @@ use std::collections::BTreeSet;
 
 use serde_json::{Map, Value, json};
 
-use super::output::{Column, Sheet, Where, one_line};
+use super::sheet::{Column, Sheet, Where};
 use crate::api::wire;
-use crate::model::{ClusterView, Guarantee, Lsn, MemberKey, MemberName, MemberState, StandbyKind, WallTime};
+use crate::model::{
+    ClusterView, Guarantee, Lsn, MemberKey, MemberName, MemberState, StandbyKind, WallTime, json_one_line,
+};
 
 /// What the optional columns depend on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -258,7 +260,7 @@ pub fn size(bytes: u64) -> String {
 }
 
 fn restart_reason(reason: &Map<String, Value>) -> String {
-    let side = |change: &Value, key: &str| change.get(key).map(one_line).unwrap_or_default();
+    let side = |change: &Value, key: &str| change.get(key).map(json_one_line).unwrap_or_default();
     let line = |(name, change): (&String, &Value)| {
         format!("{name}: {}->{}", side(change, "old_value"), side(change, "new_value"))
     };
@@ -267,7 +269,7 @@ fn restart_reason(reason: &Map<String, Value>) -> String {
 
 /// When, and for which versions.
 pub fn scheduled_restart(restart: &Map<String, Value>) -> String {
-    let text = |key: &str| restart.get(key).map(one_line);
+    let text = |key: &str| restart.get(key).map(json_one_line);
     let at = text("schedule").unwrap_or_default();
     match text("postgres_version") {
         Some(version) => format!("{at} if version < {version}"),

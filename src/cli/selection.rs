@@ -5,11 +5,11 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use serde_json::Value;
 
-use super::client::{Answer, Client, ORDER_WITHIN};
-use super::dispatch::Context;
+use super::context::Context;
 use super::error::{CliError, CliResult};
 use super::exit::Exit;
 use super::rows::{Detail, is_leader, members};
+use crate::client::{Answer, Client, ORDER_WITHIN};
 use crate::model::{ClusterView, MemberKey, MemberName, Role};
 
 /// A cluster, some of its members, and consent.
@@ -133,7 +133,7 @@ pub struct Order<'a> {
 /// Sends `order` to `member`.
 pub async fn send(client: &Client, member: &Chosen, order: &Order<'_>) -> Result<Answer, CliError> {
     let within: Duration = ORDER_WITHIN;
-    client.call(order.method, &member.api_url, order.endpoint, order.body.as_ref(), within).await
+    Ok(client.call(order.method, &member.api_url, order.endpoint, order.body.as_ref(), within).await?)
 }
 
 /// Sends `order` to every member, one after the other, and reports each. Fails when one refused.

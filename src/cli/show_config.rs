@@ -3,11 +3,11 @@
 use clap::Args;
 use serde_json::Value;
 
-use super::client::Client;
-use super::dispatch::Context;
+use super::context::Context;
 use super::error::{CliError, CliResult};
 use super::exit::Exit;
 use super::output::{document, sorted};
+use super::target::open;
 use crate::model::ClusterView;
 
 /// Options of `show-config`.
@@ -19,7 +19,7 @@ pub struct ShowConfigArgs {
 
 /// Runs `show-config`.
 pub async fn execute(context: &Context, args: &ShowConfigArgs) -> CliResult {
-    let client = Client::open(context, args.cluster.as_deref()).await?;
+    let client = open(context, args.cluster.as_deref())?;
     let config = read(&client.view().await?, &client.scope)?.0;
     context.ui.data(&document(&sorted(&config), context.global.output)?);
     Ok(Exit::Done)

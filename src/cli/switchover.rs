@@ -5,15 +5,16 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::client::{Answer, Client, ORDER_WITHIN};
-use super::dispatch::Context;
+use super::context::Context;
 use super::error::{CliError, CliResult};
 use super::exit::Exit;
 use super::restart::schedule;
 use super::rows::standby_kind;
 use super::selection::{member_name, member_names, show};
+use super::target::open;
 use super::ui::Consent;
 use crate::api::wire;
+use crate::client::{Answer, Client, ClientError, ORDER_WITHIN};
 use crate::model::{ClusterView, Ineligible, MemberName, StandbyKind, SyncMode};
 
 /// How often to look while a change of leadership runs.
@@ -59,7 +60,7 @@ pub struct Change {
 
 /// Runs `switchover`.
 pub async fn execute(context: &Context, args: &SwitchoverArgs) -> CliResult {
-    let client = Client::open(context, args.cluster.as_deref()).await?;
+    let client = open(context, args.cluster.as_deref())?;
     let view = client.view().await?;
     let leader = view.leader.as_ref().map(|leader| leader.name.clone()).ok_or_else(|| {
         CliError::failed("nobody leads this cluster: there is nothing to switch over")
@@ -241,7 +242,7 @@ async fn ask(
     view: &ClusterView,
     change: &Change,
     asked: Option<&str>,
-) -> Result<Answer, CliError> {
+) -> Result<Answer, ClientError> {
     if let Some(api_url) = asked {
         let answer = client.call("POST", api_url, change.endpoint, Some(&change.body), ORDER_WITHIN).await;
         // A leader that is gone cannot answer: any other member can take a failover.

@@ -2,7 +2,8 @@
 
 use serde_json::Value;
 
-use super::output::{Column, Sheet, Where, one_line};
+use super::sheet::{Column, Sheet, Where};
+use crate::model::json_one_line;
 
 /// The table with its footer.
 pub fn render(sheet: &Sheet) -> String {
@@ -60,10 +61,10 @@ fn line(columns: &[&Column], widths: &[usize], cells: &[String]) -> String {
 fn lines(cell: &Value) -> Vec<String> {
     match cell {
         Value::Object(fields) => {
-            fields.iter().map(|(key, value)| format!("{key}: {}", one_line(value))).collect()
+            fields.iter().map(|(key, value)| format!("{key}: {}", json_one_line(value))).collect()
         }
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => {
-            one_line(cell).lines().map(str::to_owned).collect()
+            json_one_line(cell).lines().map(str::to_owned).collect()
         }
     }
 }

@@ -1,170 +1,22 @@
-//! Which cluster a command is about: from `--dcs-url`, the configuration file and the environment.
+//! Which cluster a command is about, and the way to it.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use serde_json::Value;
-
-use super::client::Target;
-use super::dispatch::Context;
+use super::context::Context;
 use super::error::CliError;
 use super::exit::Exit;
-use super::output::one_line;
-use crate::config::{self, Ctl};
-use crate::etcd::{EtcdSetup, TlsFiles};
+use crate::client::{Client, Target};
 
-const NAMESPACE_DEFAULT: &str = "service";
-
-/// The cluster that the configuration, or `cluster`, names. The file is read leniently: patronictl's own has neither
-/// a member's name nor a PostgreSQL section, and `check` is there for faults.
-pub fn find(context: &Context, cluster: Option<&str>) -> Result<Target, CliError> {
-    let document = match config_path(context)? {
-        None => Value::Null,
-        Some(path) => {
-            let fault =
-                || CliError::failed(format!("failed to read {}", path.display())).exit(Exit::Configuration);
-            let text = std::fs::read_to_string(&path).map_err(|error| fault().because(&error))?;
-            // Of a key that is given twice the last one counts, as where the member reads it.
-            let options =
-                serde_saphyr::options! { duplicate_keys: serde_saphyr::DuplicateKeyPolicy::LastWins };
-            serde_saphyr::from_str_with_options(&text, options).map_err(|error| fault().because(&error))?
-        }
-    };
-    from_settings(
-        &Settings { document, environment: config::canonical(&environment()) },
-        context.global.dcs_url.as_deref(),
-        cluster,
-    )
-}
-
-/// A configuration as it was written, and the environment that overrides it.
-struct Settings {
-    document: Value,
-    environment: BTreeMap<String, String>,
-}
-
-impl Settings {
-    /// The value at `path`, or of the environment's `PATRONI_A_B`.
-    fn get(&self, path: &[&str]) -> Option<Value> {
-        let variable = format!("PATRONI_{}", path.join("_").to_uppercase());
-        if let Some(text) = self.environment.get(&variable) {
-            return Some(Value::String(text.clone()));
-        }
-        let mut node = &self.document;
-        for key in path {
-            node = node.get(key)?;
-        }
-        (!node.is_null()).then(|| node.clone())
-    }
-
-    fn text(&self, path: &[&str]) -> Option<String> {
-        self.get(path).map(|value| one_line(&value)).filter(|text| !text.is_empty())
-    }
-
-    fn file(&self, path: &[&str]) -> Option<PathBuf> {
-        self.text(path).map(PathBuf::from)
-    }
-
-    /// A pair of user and password.
-    fn login(&self, section: &[&str]) -> Option<(String, String)> {
-        let part = |name| self.text(&[section, &[name]].concat());
-        Some((part("username")?, part("password")?))
-    }
-
-    /// etcd's addresses, from `hosts`, `host` or `url`.
-    fn endpoints(&self, section: &str) -> Vec<String> {
-        let scheme = self.text(&[section, "protocol"]).unwrap_or_else(|| "http".to_owned());
-        let listed = match self.get(&[section, "hosts"]) {
-            Some(Value::Array(hosts)) => hosts.iter().map(one_line).collect(),
-            Some(hosts) => hosts.as_str().map_or_else(|| vec![one_line(&hosts)], config::list_items),
-            None => ["host", "url"].iter().filter_map(|key| self.text(&[section, key])).take(1).collect(),
-        };
-        let url = |host: String| {
-            let host = host.trim().trim_matches(['[', ']', '\'', '"']).to_owned();
-            if host.contains("://") {
-                return host;
-            }
-            if host.contains(':') { format!("{scheme}://{host}") } else { format!("{scheme}://{host}:2379") }
-        };
-        let listed: Vec<String> = listed;
-        listed.into_iter().filter(|host| !host.is_empty()).map(url).collect()
-    }
-}
-
-fn from_settings(
-    settings: &Settings,
-    dcs_url: Option<&str>,
-    cluster: Option<&str>,
-) -> Result<Target, CliError> {
-    let scope = cluster.map(str::to_owned).or_else(|| settings.text(&["scope"])).ok_or_else(|| {
-        CliError::usage("which cluster?").hint("name it, or name its configuration with -c FILE")
-    })?;
-    let mut namespace = settings.text(&["namespace"]).unwrap_or_else(|| NAMESPACE_DEFAULT.to_owned());
-    let section = if settings.endpoints("etcd3").is_empty() { "etcd" } else { "etcd3" };
-    let mut endpoints = settings.endpoints(section);
-    if let Some(url) = dcs_url {
-        let (endpoint, named) = parse_url(url)?;
-        endpoints = vec![endpoint];
-        namespace = named.unwrap_or(namespace);
-    }
-    if endpoints.is_empty() {
-        return Err(CliError::failed("no etcd is configured")
-            .hint("name the configuration with -c FILE or MATRIARCH_CONFIG_FILE, or etcd with -d etcd3://HOST:PORT")
-            .exit(Exit::Configuration));
-    }
-    let file = |name| settings.file(&[section, name]);
-    let tls = TlsFiles { ca: file("cacert"), cert: file("cert"), key: file("key") };
-    let etcd = EtcdSetup {
-        endpoints,
-        credentials: settings.login(&[section]),
-        tls: (tls != TlsFiles::default()).then_some(tls),
-        base: base(&namespace, &scope),
-    };
-    let rest =
-        settings.login(&["ctl", "authentication"]).or_else(|| settings.login(&["restapi", "authentication"]));
-    let from_environment = || settings.login(&["restapi"]);
-    Ok(Target { scope, etcd, credentials: rest.or_else(from_environment), ctl: ctl(settings) })
-}
-
-/// How members are called; their authorities are those of `restapi.cafile` where no others are named.
-fn ctl(settings: &Settings) -> Ctl {
-    let cacert = settings.file(&["ctl", "cacert"]).or_else(|| settings.file(&["restapi", "cafile"]));
-    let insecure = settings.text(&["ctl", "insecure"]);
-    Ctl {
-        insecure: insecure
-            .is_some_and(|text| matches!(text.to_lowercase().as_str(), "true" | "on" | "yes" | "1")),
-        cacert,
-        certfile: settings.file(&["ctl", "certfile"]),
-        keyfile: settings.file(&["ctl", "keyfile"]),
-    }
-}
-
-/// `etcd3://HOST:PORT/NAMESPACE` as an endpoint and a namespace.
-fn parse_url(url: &str) -> Result<(String, Option<String>), CliError> {
-    let (scheme, rest) = url.split_once("://").unwrap_or(("etcd3", url));
-    let scheme = match scheme {
-        "etcd" | "etcd3" | "http" => "http",
-        "https" => "https",
-        other => {
-            return Err(CliError::usage(format!("`{other}` is no store this program knows"))
-                .hint("write etcd3://HOST:PORT/NAMESPACE"));
-        }
-    };
-    let (host, namespace) = rest.split_once('/').unwrap_or((rest, ""));
-    let host = if host.contains(':') { host.to_owned() } else { format!("{host}:2379") };
-    let namespace = (!namespace.is_empty()).then(|| namespace.to_owned());
-    Ok((format!("{scheme}://{host}"), namespace))
-}
-
-/// `/NAMESPACE/SCOPE/`, with single slashes.
-pub fn base(namespace: &str, scope: &str) -> String {
-    let parts: Vec<&str> = namespace.split('/').filter(|part| !part.is_empty()).chain([scope]).collect();
-    format!("/{}/", parts.join("/"))
+/// Prepares the connections to the cluster that the configuration, or `cluster`, names.
+pub fn open(context: &Context, cluster: Option<&str>) -> Result<Client, CliError> {
+    let (path, dcs_url) = (config_path(context)?, context.global.dcs_url.as_deref());
+    let target = Target::find(path.as_deref(), &environment(), dcs_url, cluster)?;
+    Ok(Client::connect(target)?)
 }
 
 /// The configuration file: the option, `MATRIARCH_CONFIG_FILE`, `PATRONICTL_CONFIG_FILE`, or patronictl's own.
 /// Only a file that somebody named must exist.
-/// The configuration file that is named, or found where it usually is.
 pub fn config_path(context: &Context) -> Result<Option<PathBuf>, CliError> {
     let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let named = context
@@ -190,38 +42,4 @@ pub fn environment() -> BTreeMap<String, String> {
     std::env::vars_os()
         .filter_map(|(key, value)| Some((key.into_string().ok()?, value.into_string().ok()?)))
         .collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn reads_dcs_urls() {
-        let read = |url: &str| parse_url(url).expect("a url");
-        assert_eq!(read("etcd3://h:1/n"), ("http://h:1".into(), Some("n".into())));
-        assert_eq!(read("h"), ("http://h:2379".into(), None));
-        assert!(parse_url("zookeeper://h").is_err());
-        assert_eq!(base("/a//b/", "c"), "/a/b/c/");
-    }
-
-    #[test]
-    fn reads_files_and_the_environment_leniently() {
-        let yaml = "scope: c\netcd3:\n  hosts: [a:1, b]\n  username: u\n  password: p\n\
-                    restapi:\n  authentication: {username: r, password: s}\n";
-        let document = serde_saphyr::from_str(yaml).expect("yaml");
-        let mut settings = Settings { document, environment: BTreeMap::new() };
-        let target = from_settings(&settings, None, None).expect("a target");
-        assert_eq!(target.etcd.endpoints, ["http://a:1", "http://b:2379"]);
-        assert_eq!((target.scope.as_str(), target.etcd.base.as_str()), ("c", "/service/c/"));
-        assert_eq!(target.etcd.credentials, Some(("u".into(), "p".into())));
-        assert_eq!(target.credentials, Some(("r".into(), "s".into())));
-        settings.environment.insert("PATRONI_ETCD3_HOSTS".into(), "'x:1', y:2".into());
-        let target = from_settings(&settings, None, Some("d")).expect("a target");
-        assert_eq!(target.etcd.endpoints, ["http://x:1", "http://y:2"]);
-        assert_eq!(target.etcd.base, "/service/d/");
-        let nothing = Settings { document: Value::Null, environment: BTreeMap::new() };
-        assert!(from_settings(&nothing, None, Some("d")).is_err());
-        assert!(from_settings(&nothing, Some("etcd3://h:1"), Some("d")).is_ok());
-    }
 }

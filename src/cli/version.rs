@@ -3,13 +3,14 @@
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::client::Client;
-use super::dispatch::Context;
+use super::context::Context;
 use super::error::CliResult;
 use super::exit::Exit;
-use super::output::{Column, Format, Sheet};
+use super::output::Format;
 use super::rows::title;
 use super::selection::{RoleFilter, choose};
+use super::sheet::{Column, Sheet};
+use super::target::open;
 
 /// Options of `version`.
 #[derive(Debug, Args)]
@@ -33,7 +34,7 @@ pub async fn execute(context: &Context, args: &VersionArgs) -> CliResult {
         context.ui.data(&text);
         return Ok(Exit::Done);
     };
-    let client = Client::open(context, Some(cluster)).await?;
+    let client = open(context, Some(cluster))?;
     let view = client.view().await?;
     let mut rows = Vec::new();
     for member in choose(&view, &args.members, RoleFilter::Any)? {

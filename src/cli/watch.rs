@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::client::Client;
-use super::dispatch::Context;
+use super::context::Context;
 use super::error::CliResult;
 use super::exit::Exit;
 use super::rows::{Detail, members};
+use super::target::open;
 
 /// Below the members, while it is so.
 const ETCD_FULL: &str = "etcd takes no writes (alarm NOSPACE): the primary serves on, and if it ends nobody is promoted; \
@@ -42,10 +42,10 @@ pub async fn show(
 ) -> CliResult {
     let mut clients = Vec::new();
     if clusters.is_empty() {
-        clients.push(Client::open(context, None).await?);
+        clients.push(open(context, None)?);
     }
     for cluster in clusters {
-        clients.push(Client::open(context, Some(cluster)).await?);
+        clients.push(open(context, Some(cluster))?);
     }
     loop {
         let mut text = String::new();

@@ -7,7 +7,6 @@ use std::path::{Path, PathBuf};
 use super::fault::{Fault, Faults, Origin};
 use super::given::{Given, given_in_file};
 use super::local::{self, Config};
-use super::machine::check_machine;
 use super::pod::{self, Pod};
 use super::reader::Findings;
 use super::tree::{self, Node, Value};
@@ -26,7 +25,7 @@ pub struct Loaded {
     pub warnings: Vec<Fault>,
 }
 
-/// What a look at a configuration and at this machine found.
+/// What a look at a configuration found.
 #[derive(Debug)]
 pub struct Checked {
     /// Everything that keeps a member from running.
@@ -63,12 +62,9 @@ pub fn load(sources: &Sources) -> Result<Loaded, Faults> {
     }
 }
 
-/// Reads as [`load`] does, and looks at this machine too, as far as the configuration can be read.
+/// Reads as [`load`] does, and gives everything that it found, too, where the configuration cannot be used.
 pub fn check(sources: &Sources) -> Checked {
-    let (config, mut findings, parameters) = read(sources);
-    if let Some(config) = &config {
-        findings.faults.extend(check_machine(config));
-    }
+    let (config, findings, parameters) = read(sources);
     Checked { faults: findings.faults, warnings: findings.warnings, config, parameters }
 }
 

@@ -8,8 +8,8 @@
 //!          effective: Effective         what is in force
 //! ```
 //!
-//! Deliberately absent: any use of the settings. Only `load`, `machine`, `pod` and
-//! `variables` touch the world.
+//! Deliberately absent: any use of the settings, and whether the machine fits them. Only `load`, `pod` and `variables`
+//! read files.
 
 mod arguments;
 mod dynamic;
@@ -22,7 +22,6 @@ mod image;
 mod kubernetes;
 mod load;
 mod local;
-mod machine;
 mod mend;
 mod pod;
 mod postgresql;
@@ -45,9 +44,8 @@ pub use given::{Given, new_parameters};
 pub use kubernetes::Kubernetes;
 pub use load::{Checked, Loaded, Sources, check, load};
 pub use local::{Address, Bootstrap, Config, Credentials, Log, LogKind};
-pub use machine::{POSTGRES_MAJORS, beside_data, data_major, server_major};
 pub use mend::{Mended, mended, new_warnings, refuse_faults, restored};
-pub use postgresql::{Login, Postgresql, local_host};
+pub use postgresql::{Login, POSTGRES_MAJORS, Postgresql, local_host};
 pub use reader::list_items;
 pub use restapi::{Ctl, RestApi, RestTls, VerifyClient, WriteAccess};
 pub use variables::{canonical, secret_files};

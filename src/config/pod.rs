@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use super::fault::{Fault, Origin};
 use super::local::Address;
-use super::machine::POSTGRES_MAJORS;
+use super::postgresql::POSTGRES_MAJORS;
 use super::reader::{Findings, plain};
 use super::tree::{Node, Value};
 use super::variables::Variables;

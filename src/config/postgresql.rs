@@ -8,6 +8,9 @@ use super::guc;
 use super::local::{Address, address, addresses};
 use super::reader::{Findings, Section};
 
+/// The major versions this program drives.
+pub const POSTGRES_MAJORS: std::ops::RangeInclusive<u32> = 13..=18;
+
 /// The local PostgreSQL.
 #[derive(Clone, Debug)]
 pub struct Postgresql {

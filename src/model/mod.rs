@@ -14,6 +14,7 @@ mod action;
 mod cluster;
 mod eligibility;
 mod guarantee;
+mod json;
 mod lease;
 mod liveness;
 mod lsn;
@@ -47,6 +48,7 @@ pub use cluster::{
 };
 pub use eligibility::{HandingOver, Ineligible, gets_wal};
 pub use guarantee::{Guarantee, StandbyKind};
+pub use json::{compact as json_compact, one_line as json_one_line, spaced as json_spaced};
 pub use lease::{Leading, LeaseFacts, LeaseId, LeaseTiming, Term};
 pub use liveness::{Death, Liveness, LivenessFacts, LivenessTiming, Proof, Unfit, Verdict};
 pub use lsn::{Lsn, LsnParseError};

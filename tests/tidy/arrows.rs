@@ -1,20 +1,22 @@
-//! The files of `decide` point one way: a rule names the rules that it builds on, and none of them names it. The front
-//! pages (`mod.rs`) are looked through, to the file that a name comes from.
+//! The files of `decide`, and those of `cli`, point one way: each names the files that it builds on, and none of them
+//! names it. The front pages (`mod.rs`) are looked through, to the file that a name comes from.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{code, files, is_rust, is_unit_test, root};
-
-/// The folder whose files are looked at.
-const FOLDER: &str = "src/decide/";
 
 /// Texts by module: `race`, `sync::leader`; a front page by its folder, `sync`, and the topmost by nothing.
 type Texts = BTreeMap<String, String>;
 /// Which modules each module names.
 type Arrows = BTreeMap<String, BTreeSet<String>>;
 
-fn module_of(file: &str) -> Option<String> {
-    let module = file.strip_prefix(FOLDER)?.strip_suffix(".rs")?.replace('/', "::");
+fn module_of(folder: &str, file: &str) -> Option<String> {
+    let module = file
+        .strip_prefix("src/")?
+        .strip_prefix(folder)?
+        .strip_prefix('/')?
+        .strip_suffix(".rs")?
+        .replace('/', "::");
     let front = module.strip_suffix("::mod").or((module == "mod").then_some(""));
     Some(front.map_or(module.clone(), str::to_owned))
 }
@@ -87,22 +89,32 @@ fn resolve(texts: &Texts, base: &str, path: &[String]) -> String {
     handed_on(texts, base).get(first).cloned().unwrap_or_else(|| base.to_owned())
 }
 
-fn arrows(texts: &Texts) -> Arrows {
+/// The modules that the tree at the beginning of `rest`, seen from `base`, leads to.
+fn named(texts: &Texts, base: &str, rest: &str) -> Vec<String> {
+    let tree = match rest.strip_prefix('{') {
+        Some(group) => parts(group).into_iter().flat_map(paths).collect(),
+        None => paths(rest),
+    };
+    tree.iter().map(|(path, _)| resolve(texts, base, path)).collect()
+}
+
+/// The arrows among the files of `folder`, by `super::` and by `crate::FOLDER::`.
+fn arrows(folder: &str, texts: &Texts) -> Arrows {
+    let topmost = format!("crate::{folder}::");
     let mut arrows = Arrows::new();
     for (module, text) in texts {
-        let named = arrows.entry(module.clone()).or_default();
+        let to = arrows.entry(module.clone()).or_default();
         for (at, _) in text.match_indices("super::").filter(|(at, _)| !text[..*at].ends_with("::")) {
             let (mut base, mut rest) = (module.as_str(), &text[at..]);
             while let Some(further) = rest.strip_prefix("super::") {
                 (base, rest) = (parent(base), further);
             }
-            let tree = match rest.strip_prefix('{') {
-                Some(group) => parts(group).into_iter().flat_map(paths).collect(),
-                None => paths(rest),
-            };
-            named.extend(tree.iter().map(|(path, _)| resolve(texts, base, path)));
+            to.extend(named(texts, base, rest));
         }
-        named.remove(module);
+        for (at, path) in text.match_indices(&topmost) {
+            to.extend(named(texts, "", &text[at + path.len()..]));
+        }
+        to.remove(module);
     }
     arrows
 }
@@ -139,18 +151,28 @@ fn flat(text: &str) -> String {
     format!(" {}", lines.join(" "))
 }
 
-#[test]
-fn no_circle_among_the_files_of_decide() {
+/// The arrows among the files of `folder`, at least `arrows_min` of them, make no circle.
+fn assert_straight(folder: &str, arrows_min: usize) {
     let sources = files().into_iter().filter(|file| is_rust(file) && !is_unit_test(file));
     let texts: Texts = sources
         .filter_map(|file| {
             let text = std::fs::read_to_string(root().join(&file)).ok()?;
-            Some((module_of(&file)?, flat(&text)))
+            Some((module_of(folder, &file)?, flat(&text)))
         })
         .collect();
-    let arrows = arrows(&texts);
-    assert!(arrows.values().map(BTreeSet::len).sum::<usize>() > 50, "the arrows are found: {arrows:?}");
+    let arrows = arrows(folder, &texts);
+    assert!(arrows.values().map(BTreeSet::len).sum::<usize>() >= arrows_min, "not all are found: {arrows:?}");
     assert_eq!(circle(&arrows), None, "each names the next, and the last the first");
+}
+
+#[test]
+fn no_circle_among_the_files_of_decide() {
+    assert_straight("decide", 50);
+}
+
+#[test]
+fn no_circle_among_the_files_of_the_command_line() {
+    assert_straight("cli", 80);
 }
 
 #[test]
@@ -162,14 +184,15 @@ fn a_circle_is_seen() {
     let race = ("race", "use super::{\n    store::{self, bars},\n    sync,\n};");
     let sync = ("sync", "pub(super) use leader::name;\nmod leader;");
     let straight = texts(&[front, race, sync, ("store", ""), ("sync::leader", "use super::super::store;")]);
-    assert_eq!(circle(&arrows(&straight)), None);
+    assert_eq!(circle(&arrows("decide", &straight)), None);
     let round = |store: &str| {
         let leader = ("sync::leader", "// use super::super::race;\nfn f() { super::super::race::run() }");
-        circle(&arrows(&texts(&[front, race, sync, ("store", store), leader])))
+        circle(&arrows("decide", &texts(&[front, race, sync, ("store", store), leader])))
     };
     assert_eq!(
         round("use super::sync::name;"),
         Some(["race", "store", "sync::leader"].map(str::to_owned).to_vec())
     );
     assert_eq!(round("use super::Fit;"), Some(["race", "store"].map(str::to_owned).to_vec()));
+    assert_eq!(round("use crate::decide::race::run;"), round("use super::Fit;"));
 }

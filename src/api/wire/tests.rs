@@ -1,8 +1,8 @@
 use super::*;
+use crate::api::tests;
 use crate::api::tests::{name, primary, replica, synchronous, synchronous_member, view};
-use crate::api::{json_spaced, tests};
 use crate::model::CloneProgress;
-use crate::model::{FailoverKey, FailoverRequest, Moment, SyncMode, WallTime};
+use crate::model::{FailoverKey, FailoverRequest, Moment, SyncMode, WallTime, json_spaced};
 use std::time::Duration;
 
 const NOW: Moment = Moment::from_millis(1_000_000);

@@ -16,6 +16,22 @@ pub fn compact(value: &Value) -> String {
     written(value, Python { comma: b",", colon: b":" })
 }
 
+/// A value in one line: objects and arrays in YAML's flow style.
+pub fn one_line(cell: &Value) -> String {
+    match cell {
+        Value::Null => String::new(),
+        Value::String(text) => text.clone(),
+        Value::Bool(_) | Value::Number(_) => cell.to_string(),
+        Value::Array(items) => {
+            format!("[{}]", items.iter().map(one_line).collect::<Vec<_>>().join(", "))
+        }
+        Value::Object(fields) => {
+            let field = |(key, value): (&String, &Value)| format!("{key}: {}", one_line(value));
+            format!("{{{}}}", fields.iter().map(field).collect::<Vec<_>>().join(", "))
+        }
+    }
+}
+
 struct Python {
     comma: &'static [u8],
     colon: &'static [u8],

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::cli::output::{Column, Sheet};
+use crate::cli::sheet::{Column, Sheet};
 
 /// What one fault did.
 #[derive(Clone, Debug)]

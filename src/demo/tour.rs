@@ -8,11 +8,11 @@ use serde_json::json;
 use super::members::Fleet;
 use super::report::{Figure, Report};
 use super::writer::{DoorError, Doors, Writer};
-use crate::cli::client::{Client, ORDER_WITHIN};
-use crate::cli::dispatch::Context;
+use crate::cli::context::Context;
 use crate::cli::error::{CliError, CliResult};
 use crate::cli::exit::Exit;
 use crate::cli::output::to_json;
+use crate::client::{Client, ORDER_WITHIN};
 
 /// initdb, base backups and the first streaming take less than this on any machine worth a demo.
 const BOOTSTRAP_WITHIN: Duration = Duration::from_secs(180);

@@ -8,7 +8,7 @@ use std::io;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::Path;
 
-use super::app::{RunError, system};
+use super::error::{RunError, system};
 use crate::config::Config;
 use crate::os::user::User;
 
@@ -23,7 +23,7 @@ const DATA_MODE_MOST: u32 = 0o750;
 ///
 /// # Errors
 /// When there is no such user, or a directory cannot be given to it.
-pub fn leave_root(config: &Config) -> Result<(), RunError> {
+pub(super) fn leave_root(config: &Config) -> Result<(), RunError> {
     let data_dir = &config.postgresql.data_dir;
     if nix::unistd::geteuid().is_root() {
         let owner = fs::metadata(data_dir).ok().filter(|metadata| metadata.uid() != 0);

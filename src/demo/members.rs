@@ -11,12 +11,9 @@ use nix::sys::signal::Signal;
 use super::place::{Place, free_ports, secret};
 use super::tree::{any_alive, postmaster, send, tree};
 use super::yaml::{MemberPlan, SCOPE, Shared, member as member_yaml};
-use crate::cli::client::{Client, Target};
 use crate::cli::error::CliError;
 use crate::cli::exit::Exit;
-use crate::cli::target::base;
-use crate::config::Ctl;
-use crate::etcd::EtcdSetup;
+use crate::client::{Client, Target};
 
 /// etcd elects itself within this, or something is wrong.
 const ETCD_WITHIN: Duration = Duration::from_secs(20);
@@ -79,7 +76,7 @@ impl Fleet {
         while let Err(error) = client.view().await {
             self.check()?;
             if Instant::now() > by {
-                return Err(error.hint(self.log_of("etcd")));
+                return Err(CliError::from(error).hint(self.log_of("etcd")));
             }
             tokio::time::sleep(LOOK_EVERY).await;
         }
@@ -135,9 +132,8 @@ impl Fleet {
     /// A client of the demo's cluster.
     pub fn client(&self) -> Result<Client, CliError> {
         let endpoints = vec![format!("http://127.0.0.1:{}", self.shared.etcd_port)];
-        let etcd = EtcdSetup { endpoints, base: base("service", SCOPE), ..EtcdSetup::default() };
         let credentials = Some(("demo".to_owned(), self.shared.rest.clone()));
-        Client::connect(Target { scope: SCOPE.to_owned(), etcd, credentials, ctl: Ctl::default() })
+        Ok(Client::connect(Target::plain(SCOPE, endpoints, credentials))?)
     }
 
     /// Fails when etcd or a member has ended by itself.

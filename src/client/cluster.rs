@@ -6,12 +6,10 @@ use std::time::Duration;
 use rustls::ClientConfig;
 use serde_json::Value;
 
-use super::dispatch::Context;
-use super::error::CliError;
-use super::exit::Exit;
-use super::target;
+use super::error::ClientError;
+use super::target::Target;
 use crate::config::Ctl;
-use crate::etcd::{Etcd, EtcdSetup};
+use crate::etcd::Etcd;
 use crate::model::{ClusterView, MemberName};
 use crate::os::tls::{self, Identity, TlsError, Trust};
 use crate::peer::{Call, Peers};
@@ -22,19 +20,6 @@ const ETCD_WITHIN: Duration = Duration::from_secs(5);
 pub const ASK_WITHIN: Duration = Duration::from_secs(3);
 /// How long a member may work on an order before it answers: a restart or switchover blocks until it is done.
 pub const ORDER_WITHIN: Duration = Duration::from_secs(900);
-
-/// Where a cluster is, and how to log in.
-#[derive(Clone, Default)]
-pub struct Target {
-    /// The cluster's name.
-    pub scope: String,
-    /// Its etcd.
-    pub etcd: EtcdSetup,
-    /// User and password for the members' REST.
-    pub credentials: Option<(String, String)>,
-    /// The certificates of members, and the one to show them.
-    pub ctl: Ctl,
-}
 
 /// A cluster that can be read and asked.
 pub struct Client {
@@ -67,37 +52,21 @@ impl Answer {
 }
 
 impl Client {
-    /// Connects to the cluster that the configuration, or `cluster`, names.
-    pub async fn open(context: &Context, cluster: Option<&str>) -> Result<Client, CliError> {
-        Client::connect(target::find(context, cluster)?)
-    }
-
     /// Prepares the connections; nothing is sent yet.
-    pub fn connect(target: Target) -> Result<Client, CliError> {
-        let etcd = Etcd::connect(target.etcd).map_err(|error| {
-            CliError::failed("failed to use etcd").because(&error).exit(Exit::Configuration)
-        })?;
+    pub fn connect(target: Target) -> Result<Client, ClientError> {
+        let etcd = Etcd::connect(target.etcd).map_err(ClientError::EtcdSetup)?;
         let peers = match tls(&target.ctl) {
             Ok(tls) => Peers::with_tls(Arc::new(tls)),
             // Only where a member's URL is https anything is missing.
             Err(TlsError::NoAuthorities) => Peers::default(),
-            Err(error) => {
-                return Err(CliError::failed("failed to use the certificates of the section `ctl`")
-                    .because(&error)
-                    .exit(Exit::Configuration));
-            }
+            Err(error) => return Err(ClientError::Certificates(error)),
         };
         Ok(Client { scope: target.scope, etcd, peers, credentials: target.credentials })
     }
 
     /// Reads the cluster.
-    pub async fn view(&self) -> Result<ClusterView, CliError> {
-        let failed = |error| {
-            CliError::failed(format!("failed to read the cluster {} from etcd", self.scope))
-                .because(&error)
-                .hint("is etcd running, and are its address and credentials right in the configuration?")
-                .exit(Exit::Etcd)
-        };
+    pub async fn view(&self) -> Result<ClusterView, ClientError> {
+        let failed = |source| ClientError::Read { scope: self.scope.clone(), source };
         self.etcd.read(ETCD_WITHIN).await.map_err(failed)
     }
 
@@ -107,15 +76,9 @@ impl Client {
     }
 
     /// Writes the dynamic configuration if its revision is still this one; false: it is not.
-    pub async fn write_config(&self, text: &str, if_revision: Option<i64>) -> Result<bool, CliError> {
-        let failed = |error| {
-            CliError::failed("failed to write the dynamic configuration to etcd")
-                .because(&error)
-                .hint("it may have been written: look with `matriarch show-config`")
-                .exit(Exit::Etcd)
-        };
+    pub async fn write_config(&self, text: &str, if_revision: Option<i64>) -> Result<bool, ClientError> {
         let txn = self.etcd.keys().write_config(text, if_revision);
-        let written = self.etcd.commit(&txn).await.map_err(failed)?;
+        let written = self.etcd.commit(&txn).await.map_err(ClientError::WriteConfig)?;
         Ok(written.revision().is_some())
     }
 
@@ -127,16 +90,11 @@ impl Client {
         endpoint: &str,
         body: Option<&Value>,
         within: Duration,
-    ) -> Result<Answer, CliError> {
+    ) -> Result<Answer, ClientError> {
         let url = endpoint_url(api_url, endpoint);
         let (body, credentials) = (body.cloned(), self.credentials.clone());
         let call = Call { method: method.to_owned(), url, body, credentials, within };
-        let (status, body) = self.peers.call(call).await.map_err(|error| {
-            CliError::failed("a member does not answer")
-                .because(&error)
-                .hint("is it running, and does its REST address (`restapi.connect_address`) lead there?")
-                .exit(Exit::Unreachable)
-        })?;
+        let (status, body) = self.peers.call(call).await.map_err(ClientError::Silent)?;
         Ok(Answer { status, body })
     }
 
@@ -153,7 +111,7 @@ impl Client {
         method: &str,
         endpoint: &str,
         body: &Value,
-    ) -> Result<Answer, CliError> {
+    ) -> Result<Answer, ClientError> {
         let leader = view.leader.as_ref().map(|leader| &leader.name);
         let mut order: Vec<(&MemberName, &str)> = view
             .members
@@ -168,9 +126,7 @@ impl Client {
                 Err(error) => last = Some(error),
             }
         }
-        Err(last.unwrap_or_else(|| {
-            CliError::failed("the cluster has no member that could be asked").exit(Exit::Unreachable)
-        }))
+        Err(last.unwrap_or(ClientError::NoMembers))
     }
 }
 

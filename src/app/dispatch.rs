@@ -5,27 +5,23 @@ use std::time::Duration;
 
 use clap::Parser;
 
-use super::args::{Cli, Command, Global};
-use super::error::{CliError, CliResult};
-use super::exit::Exit;
-use super::ui::Ui;
-use super::{
-    check, demo, edit_config, failover, guard, history, list, parameters, pause, reinit, reload, restart,
-    run, show_config, switchover, topology, version,
+use super::{check, guard, run};
+use crate::agent::ParameterJudge;
+use crate::cli::args::{Cli, Command};
+use crate::cli::context::Context;
+use crate::cli::error::{CliError, CliResult};
+use crate::cli::exit::Exit;
+use crate::cli::ui::Ui;
+use crate::cli::{
+    edit_config, failover, history, list, parameters, pause, reinit, reload, restart, show_config,
+    switchover, topology, version,
 };
+use crate::config::{Config, Fault, Given};
+use crate::demo;
 use crate::os::output;
 
 /// How long the end of a supervisor waits for whoever reads its standard error.
 const SAY_WITHIN: Duration = Duration::from_secs(1);
-
-/// What every command gets.
-#[derive(Debug)]
-pub struct Context {
-    /// Where the cluster is described, and how to print.
-    pub global: Global,
-    /// The terminal.
-    pub ui: Ui,
-}
 
 /// Runs the program; the answer is its exit code.
 pub fn main(args: impl IntoIterator<Item = OsString>) -> u8 {
@@ -73,12 +69,17 @@ fn dispatch(context: &Context, command: Command, parameters: Vec<(String, String
         Command::Reinit(args) => wait(reinit::execute(context, &args)),
         Command::History(args) => wait(history::execute(context, &args)),
         Command::ShowConfig(args) => wait(show_config::execute(context, &args)),
-        Command::EditConfig(args) => wait(edit_config::execute(context, &args)),
+        Command::EditConfig(args) => wait(edit_config::execute(context, &args, ask_programs)),
         Command::Pause(args) => wait(pause::execute(context, &args, pause::Wish::Paused)),
         Command::Resume(args) => wait(pause::execute(context, &args, pause::Wish::Running)),
         Command::Version(args) => wait(version::execute(context, &args)),
         Command::Demo(args) => wait_threaded(demo::execute(context, &args)),
     }
+}
+
+/// Asks the programs of PostgreSQL that `config` names for the faults of parameters.
+async fn ask_programs(config: &Config, given: &[Given]) -> Result<Vec<Fault>, String> {
+    ParameterJudge::of(config).faults(given).await
 }
 
 /// Runs a command of the rim to its end; one thread is enough for it.

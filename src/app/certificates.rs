@@ -4,7 +4,6 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use rustls::ServerConfig;
 use tokio::sync::watch;
@@ -14,12 +13,9 @@ use crate::config::{Config, Ctl, RestTls, VerifyClient};
 use crate::os::tls::{self, ClientCertificates, Identity, TlsError, Trust};
 use crate::peer::Peers;
 
-/// How often the files are looked at: a kubelet takes a minute to bring a change.
-const LOOK_EVERY: Duration = Duration::from_secs(2);
-
 /// Which files there are.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct CertificateFiles {
+struct CertificateFiles {
     server: Option<RestTls>,
     ctl: Ctl,
     cafile: Option<PathBuf>,
@@ -29,7 +25,7 @@ pub(super) struct CertificateFiles {
 ///
 /// # Errors
 /// The first that cannot.
-pub fn check_certificates(config: &Config) -> Result<(), TlsError> {
+pub(super) fn check_certificates(config: &Config) -> Result<(), TlsError> {
     let files = CertificateFiles::of(config);
     files.server()?;
     files.member_client()?;
@@ -37,7 +33,7 @@ pub fn check_certificates(config: &Config) -> Result<(), TlsError> {
 }
 
 impl CertificateFiles {
-    pub(super) fn of(config: &Config) -> CertificateFiles {
+    fn of(config: &Config) -> CertificateFiles {
         let rest = &config.restapi;
         CertificateFiles { server: rest.tls.clone(), ctl: config.ctl.clone(), cafile: rest.cafile.clone() }
     }
@@ -87,9 +83,9 @@ fn identity(ctl: &Ctl) -> Option<Identity<'_>> {
 
 /// What was read from the files, in use.
 pub(super) struct Certificates {
-    files: watch::Sender<CertificateFiles>,
-    /// What the files held when they were read.
-    seen: Vec<Option<Vec<u8>>>,
+    files: CertificateFiles,
+    /// The files that were read last, and what they held.
+    seen: (CertificateFiles, Vec<Option<Vec<u8>>>),
     /// How other members are called. Every clone takes part in every change.
     pub(super) peers: Peers,
 }
@@ -98,45 +94,35 @@ impl Certificates {
     /// Reads them for the first time, and puts the server's into `setup`.
     pub(super) fn read(config: &Config, setup: &mut ApiSetup) -> Result<Certificates, TlsError> {
         let files = CertificateFiles::of(config);
-        let seen = files.contents();
+        let seen = (files.clone(), files.contents());
         let peers = Peers::with_tls(Arc::new(files.member_client()?));
         serve_with(setup, files.server()?);
-        Ok(Certificates { files: watch::Sender::new(files), seen, peers })
+        Ok(Certificates { files, seen, peers })
     }
 
-    /// Where a changed configuration names its files.
-    pub(super) fn files(&self) -> watch::Sender<CertificateFiles> {
-        self.files.clone()
+    /// Takes the names of the files from a configuration that was read again.
+    pub(super) fn rename(&mut self, config: &Config) {
+        self.files = CertificateFiles::of(config).replacing(&self.files);
     }
 
-    /// Reads them again when they change, or others are named; runs until the interface has ended.
-    pub(super) async fn follow(self, api: watch::Sender<Arc<ApiSetup>>) {
-        let mut named = self.files.subscribe();
-        let mut seen = (named.borrow_and_update().clone(), self.seen);
-        while !api.is_closed() {
-            tokio::select! {
-                // The sender is part of this very task.
-                _ = named.changed() => {}
-                () = tokio::time::sleep(LOOK_EVERY) => {}
+    /// Reads the files again where they have changed, or others are named.
+    pub(super) fn read_again(&mut self, api: &watch::Sender<Arc<ApiSetup>>) {
+        let found = (self.files.clone(), self.files.contents());
+        if self.seen == found {
+            return;
+        }
+        self.seen = found;
+        let read = self.files.server().and_then(|server| Ok((server, self.files.member_client()?)));
+        match read {
+            Ok((server, client)) => {
+                api.send_modify(|setup| serve_with(Arc::make_mut(setup), server));
+                self.peers.replace_tls(Arc::new(client));
+                tracing::info!("the certificates of the REST interface were read again");
             }
-            let files = named.borrow_and_update().clone();
-            let contents = files.contents();
-            if seen == (files.clone(), contents.clone()) {
-                continue;
-            }
-            seen = (files.clone(), contents);
-            let read = files.server().and_then(|server| Ok((server, files.member_client()?)));
-            match read {
-                Ok((server, client)) => {
-                    api.send_modify(|setup| serve_with(Arc::make_mut(setup), server));
-                    self.peers.replace_tls(Arc::new(client));
-                    tracing::info!("the certificates of the REST interface were read again");
-                }
-                Err(error) => tracing::warn!(
-                    error = error.chain(),
-                    "new certificates of the REST interface cannot be used: the old ones stay in force"
-                ),
-            }
+            Err(error) => tracing::warn!(
+                error = error.chain(),
+                "new certificates of the REST interface cannot be used: the old ones stay in force"
+            ),
         }
     }
 }
@@ -149,7 +135,7 @@ fn serve_with(setup: &mut ApiSetup, server: Option<(Arc<ServerConfig>, bool)>) {
 
 impl CertificateFiles {
     /// These in place of `old`, except that HTTPS is not switched on or off while running: the member's key says which.
-    pub(super) fn replacing(mut self, old: &CertificateFiles) -> CertificateFiles {
+    fn replacing(mut self, old: &CertificateFiles) -> CertificateFiles {
         if self.server.is_some() != old.server.is_some() {
             tracing::warn!("restapi.certfile switches HTTPS on or off when this supervisor is started again");
             self.server = old.server.clone();

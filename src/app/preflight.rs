@@ -1,4 +1,5 @@
-//! Whether this machine fits the configuration: programs, data directory, ports.
+//! Whether this machine fits the configuration: programs, data directory, ports. `run` stops at the first fault and
+//! leaves the ports to those who listen; `check` reports all.
 
 use std::fs;
 use std::net::TcpListener;
@@ -8,14 +9,19 @@ use std::process::Command;
 
 use nix::unistd::{AccessFlags, access, geteuid};
 
-use super::fault::Fault;
-use super::local::{Address, Config};
+use super::error::RunError;
+use crate::config::{Address, Config, Fault, POSTGRES_MAJORS};
 
-/// The major versions this program drives.
-pub const POSTGRES_MAJORS: std::ops::RangeInclusive<u32> = 13..=18;
+/// What a member cannot do without; gives the major version of PostgreSQL's programs.
+pub(super) fn look(config: &Config) -> Result<u32, RunError> {
+    let major = server_major(config).map_err(RunError::Programs)?;
+    data_major(config, major).map_err(RunError::OtherVersion)?;
+    beside_data(config).map_err(|(why, expected)| RunError::BesideData { why, expected })?;
+    Ok(major)
+}
 
 /// Every fault that only a look at the machine shows.
-pub(super) fn check_machine(config: &Config) -> Vec<Fault> {
+pub(super) fn faults(config: &Config) -> Vec<Fault> {
     let fault = |key: &str, found: String, expected: &str| Fault {
         key: key.to_owned(),
         ..Fault::general("this machine", found, expected)
@@ -62,7 +68,7 @@ pub(super) fn check_machine(config: &Config) -> Vec<Fault> {
 ///
 /// # Errors
 /// What stands in the way, and what to do.
-pub fn beside_data(config: &Config) -> Result<(), (String, String)> {
+fn beside_data(config: &Config) -> Result<(), (String, String)> {
     let data_dir = &config.postgresql.data_dir;
     let parent = data_dir.parent().unwrap_or(Path::new("/"));
     let known = parent.ancestors().find(|path| path.exists()).unwrap_or(parent);
@@ -84,7 +90,7 @@ pub fn beside_data(config: &Config) -> Result<(), (String, String)> {
 ///
 /// # Errors
 /// A sentence that names the program and what is wrong with it.
-pub fn server_major(config: &Config) -> Result<u32, String> {
+fn server_major(config: &Config) -> Result<u32, String> {
     let name = config.postgresql.bin_name.get("postgres").map_or("postgres", String::as_str);
     let program =
         config.postgresql.bin_dir.as_ref().map_or_else(|| PathBuf::from(name), |dir| dir.join(name));
@@ -108,7 +114,7 @@ pub fn server_major(config: &Config) -> Result<u32, String> {
 ///
 /// # Errors
 /// A sentence that says which is which.
-pub fn data_major(config: &Config, major: u32) -> Result<(), String> {
+fn data_major(config: &Config, major: u32) -> Result<(), String> {
     let file = config.postgresql.data_dir.join("PG_VERSION");
     match fs::read_to_string(&file) {
         Ok(text) if text.trim() == major.to_string() => Ok(()),

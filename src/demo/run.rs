@@ -1,60 +1,20 @@
-//! `demo`: a whole cluster on this machine, with a real etcd and real PostgreSQL, on loopback and free ports.
-//!
-//! ```text
-//! place    the directory, the programs, the user, the ports
-//! members  etcd and the members as processes: start, kill, stop
-//! tour     the faults, one after the other ─► report
-//! writer   one client that writes all the while and remembers every acknowledged row
-//! ```
-//!
-//! Everything lives in one directory that is removed at the end, however the demo ends. Only processes that the demo
-//! started are ever signalled: by pid, found from its own children and the `postmaster.pid` in its own directory.
+//! From the start to the end of a demo, whatever comes between.
 
-pub mod members;
-pub mod place;
-pub mod report;
-pub mod tour;
-pub mod tree;
-pub mod writer;
-pub mod yaml;
-
-use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 
-use self::members::Fleet;
-use self::place::Place;
-use super::dispatch::Context;
-use super::error::{CliError, CliResult};
-use super::exit::Exit;
-use super::rows::{Detail, members as member_rows};
+use super::members::Fleet;
+use super::place::Place;
+use super::tour;
+use crate::cli::context::Context;
+use crate::cli::demo::DemoArgs;
+use crate::cli::error::{CliError, CliResult};
+use crate::cli::exit::Exit;
+use crate::cli::output::Format;
+use crate::cli::rows::{Detail, members as member_rows};
 
 const REDRAW_EVERY: Duration = Duration::from_secs(1);
-
-/// Options of `demo`.
-#[derive(Debug, Args)]
-pub struct DemoArgs {
-    /// How many members.
-    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=9))]
-    members: u8,
-    /// Where to keep everything; a new directory under /tmp if none is named.
-    #[arg(long)]
-    dir: Option<PathBuf>,
-    /// Leave the directory at the end.
-    #[arg(long)]
-    keep: bool,
-    /// Show what happens when things break, and end: needs no terminal.
-    #[arg(long)]
-    tour: bool,
-    /// How often the tour goes round.
-    #[arg(long, default_value_t = 1, requires = "tour", value_parser = clap::value_parser!(u16).range(1..=1000))]
-    rounds: u16,
-    /// Print the tour's figures as JSON.
-    #[arg(long, requires = "tour")]
-    json: bool,
-}
 
 /// Runs `demo`.
 pub async fn execute(context: &Context, args: &DemoArgs) -> CliResult {
@@ -102,8 +62,7 @@ async fn live(context: &Context, fleet: &mut Fleet) -> CliResult {
     loop {
         fleet.check()?;
         if let Ok(view) = client.view().await {
-            let table =
-                member_rows(&client.scope, &view, Detail::default()).render(super::output::Format::Table)?;
+            let table = member_rows(&client.scope, &view, Detail::default()).render(Format::Table)?;
             if table != shown {
                 context.ui.redraw(&format!(
                     "{table}\n{}",

@@ -1,0 +1,274 @@
+//! Build, run, drain: what a member consists of. The REST interface and the line to other members come from outside.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+use tokio::task::AbortHandle;
+
+use super::cycle::{Cycle, State};
+use super::dynamic::Dynamic;
+use super::fencing::Fencing;
+use super::jobs::Tools;
+use super::pods::Pods;
+use super::startup::{self, Fenced, FirstLook, Waiting};
+use super::store_file::StoreFile;
+use super::{Handle, Orders, Status, handle, perform, secrets, wiring};
+use crate::config::{self, Config, Effective, Sources};
+use crate::core::member::Member;
+use crate::etcd::{self, Etcd, LeaseKeeper};
+use crate::fence::FenceError;
+use crate::model::{ExitBecause, Me, Process, StopMode, View};
+use crate::os::notify::Systemd;
+use crate::os::signal::Signals;
+use crate::os::{clock, reap};
+use crate::peer::Peers;
+use crate::postgres::{Postgres, Probe, Progress};
+
+/// A clean stop before anything else was done may take this long.
+const STOP_WITHIN: Duration = Duration::from_secs(60);
+
+/// Why a member could not begin, or ended.
+#[derive(Debug, thiserror::Error)]
+pub enum AgentError {
+    /// Another supervisor holds the lock beside the data directory.
+    #[error("another matriarch already supervises {data_dir} (it holds the lock {lock})")]
+    AlreadyRunning {
+        /// The data directory.
+        data_dir: PathBuf,
+        /// The lock file.
+        lock: PathBuf,
+    },
+    /// The data directory holds something, and it is no database.
+    #[error(
+        "{data_dir} is not empty and holds no PostgreSQL database: name another `postgresql.data_dir`, or empty it"
+    )]
+    NotADatabase {
+        /// The data directory.
+        data_dir: PathBuf,
+    },
+    /// etcd refused the credentials.
+    #[error("cannot use etcd")]
+    Etcd(#[source] etcd::EtcdError),
+    /// A member with this name lives elsewhere.
+    #[error(
+        "a member named {name} is already running and answers at {api_url}; give this one another `name`"
+    )]
+    DuplicateName {
+        /// The name.
+        name: String,
+        /// Where the other one answers.
+        api_url: String,
+    },
+    /// A member is there whose replication slot would be this one's.
+    #[error(
+        "the names {name} and {other} both become the replication slot {slot}, which only one of them can use; give \
+         this member another `name`, one that differs in more than case, `-`, `.` and `_`, within its first 63 letters"
+    )]
+    SameSlot {
+        /// The name.
+        name: String,
+        /// The member that is there.
+        other: String,
+        /// The slot.
+        slot: String,
+    },
+    /// The loop ended because it had to.
+    #[error("{}", exit_text(.0))]
+    Ended(ExitBecause),
+    /// The operating system refused something.
+    #[error("{what}")]
+    System {
+        /// What.
+        what: String,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The settings of the `bootstrap` section cannot be used.
+    #[error("{0}")]
+    Settings(#[source] config::Faults),
+    /// There is no guard, and so never a primary.
+    #[error("cannot guard PostgreSQL")]
+    Fence(#[source] FenceError),
+    /// PostgreSQL cannot be supervised.
+    #[error("cannot supervise PostgreSQL")]
+    Postgres(#[source] crate::postgres::Error),
+}
+
+fn exit_text(because: &ExitBecause) -> String {
+    match because {
+        ExitBecause::Asked => "ended as asked".to_owned(),
+        ExitBecause::ForeignDataDirectory { mine, cluster } => format!(
+            "the data directory belongs to the cluster with system identifier {mine}, but this scope's is {cluster}: \
+             mount the right volume, or correct `scope`. Where both are meant for this scope, one has to go. To keep \
+             {cluster}: move the data directory here away and start this member, which is then cloned; what only it \
+             holds is not in the cluster. To keep {mine}: end all members, move the data directories of {cluster} away, \
+             delete the scope's keys in etcd (`etcdctl del --prefix /NAMESPACE/SCOPE/`), and start this member first; \
+             what was written to {cluster} is lost. Delete neither before you have looked into both"
+        ),
+        ExitBecause::BootstrapFailed { why } => format!("the new cluster could not be made: {why}"),
+    }
+}
+
+/// A member that knows what runs on its machine, and nothing of its cluster yet.
+pub struct Agent {
+    config: Config,
+    sources: Sources,
+    effective: Effective,
+    major: u32,
+    me: Me,
+    postgres: Postgres,
+    fenced: Fenced,
+    pods: Pods,
+    signals: Signals,
+    orders: Orders,
+    reaper: AbortHandle,
+}
+
+/// What a member needs of its cluster before the loop can begin.
+struct Joined {
+    etcd: Etcd,
+    store: StoreFile,
+    relist: watch::Sender<Duration>,
+    view: watch::Receiver<Option<View>>,
+    keeper: Arc<LeaseKeeper>,
+    probe: Probe,
+}
+
+impl Agent {
+    /// Starts a guard, and puts under it the PostgreSQL that runs here already; `major` is the version of PostgreSQL's
+    /// programs. `None` when the member was asked to end before that was done.
+    ///
+    /// # Errors
+    /// Everything on this machine that makes a member unable to begin.
+    pub async fn prepare(
+        config: Config,
+        sources: Sources,
+        major: u32,
+    ) -> Result<Option<(Agent, Handle)>, AgentError> {
+        let text = wiring::recalled_config(&config);
+        let effective = config::effective(&config, Some(&text), major).map_err(AgentError::Settings)?;
+        let mut signals = Signals::listen().map_err(|source| system("listen for signals", source))?;
+        reap::become_subreaper().map_err(|source| system("become the reaper of orphans", source))?;
+        let reaper = tokio::spawn(reap::reap_forever()).abort_handle();
+        let setup = wiring::postgres_setup(&config, &effective);
+        let postgres = Postgres::new(setup, wiring::parameters(&effective));
+        let fence_setup = wiring::fence_setup(&config);
+        let Some(fenced) = startup::fence_and_adopt(&postgres, fence_setup, &mut signals).await? else {
+            return Ok(None);
+        };
+        let pods = Pods::start(wiring::kube_setup(&config, &sources.environment), &postgres);
+        let me = wiring::me(&config);
+        let first = Status::starting(&me, &config.scope, &effective.settings, clock::now());
+        let (handle, orders) = handle(first);
+        let agent =
+            Agent { config, sources, effective, major, me, postgres, fenced, pods, signals, orders, reaper };
+        Ok(Some((agent, handle)))
+    }
+
+    /// Looks for its cluster, and runs until it is asked to end. `peers` is its way to the other members; `local` gets
+    /// the local configuration each time it was read again.
+    ///
+    /// # Errors
+    /// Everything that makes a member unable to join its cluster, or to go on.
+    pub async fn run(mut self, peers: Peers, local: watch::Sender<Arc<Config>>) -> Result<(), AgentError> {
+        let Some(joined) = self.join(&peers).await? else {
+            return stop_and_end(&self.postgres, &self.fenced.fencing, &self.pods).await;
+        };
+        self.pods.lead_by(&joined.keeper);
+        let (postgres, fencing) = (self.postgres.clone(), self.fenced.fencing.clone());
+        let (lease, reaper) = (Arc::clone(&joined.keeper), self.reaper.clone());
+        let because = self.cycle(joined, peers, local).run().await;
+        fencing.leave(because == ExitBecause::Asked);
+        end_lease(&postgres, &lease).await;
+        reaper.abort();
+        if because == ExitBecause::Asked { Ok(()) } else { Err(AgentError::Ended(because)) }
+    }
+
+    /// Waits until etcd shows the cluster, and begins to keep a lease. `None` when asked to end before.
+    async fn join(&mut self, peers: &Peers) -> Result<Option<Joined>, AgentError> {
+        let etcd = Etcd::connect(wiring::etcd_setup(&self.config)).map_err(AgentError::Etcd)?;
+        let store = StoreFile::recall(&self.config.postgresql.data_dir, &etcd);
+        let (relist, relist_every) = watch::channel(self.effective.settings.loop_wait);
+        let mut view = etcd::watch(etcd.clone(), relist_every);
+        let Orders { orders, status } = &mut self.orders;
+        let waiting = Waiting { orders, status, signals: &mut self.signals };
+        let first = match startup::first_view(&etcd, &mut view, waiting).await? {
+            FirstLook::Seen(first) => first,
+            FirstLook::AskedToEnd => return Ok(None),
+        };
+        startup::refuse_duplicate(&self.me, &first, peers).await?;
+        let ttl = self.effective.settings.ttl;
+        let (keeper, probe) =
+            startup::keep_lease(&self.postgres, &self.fenced, &self.me, &etcd, *first, ttl)?;
+        Ok(Some(Joined { etcd, store, relist, view, keeper, probe }))
+    }
+
+    fn cycle(self, joined: Joined, peers: Peers, local: watch::Sender<Arc<Config>>) -> Cycle {
+        let Agent { config, sources, effective, me, postgres, .. } = self;
+        let Joined { etcd, store, relist, view, keeper, probe } = joined;
+        let fencing = self.fenced.fencing;
+        let (report_sender, reports) = mpsc::unbounded_channel();
+        let (progress_sender, progress) = watch::channel(Progress::default());
+        let secret_files = config::secret_files(&sources.environment);
+        let rotation = secrets::Rotation::recalled(&postgres, &secret_files);
+        tokio::spawn(secrets::watch(secret_files, report_sender.clone()));
+        let tools = Tools {
+            name: me.name.clone(),
+            postgres,
+            etcd,
+            fencing: fencing.clone(),
+            progress: progress_sender,
+            reports: report_sender,
+            first_config: wiring::first_config(&config),
+            kube: self.pods.kube(),
+        };
+        let writes = tools.etcd.writes();
+        Cycle {
+            core: Member::new(me, store.recalled()),
+            state: State::recalled(rotation, store),
+            scope: config.scope.clone(),
+            member: perform::publish_members(&tools),
+            tools,
+            peers,
+            keeper: Some(keeper),
+            fencing,
+            service: Systemd::of(&sources.environment),
+            dynamic: Dynamic::new(sources, config, effective, self.major, relist, local),
+            probe,
+            pods: self.pods,
+            view,
+            progress,
+            writes,
+            reports,
+            orders: self.orders.orders,
+            signals: self.signals,
+            status: self.orders.status,
+        }
+    }
+}
+
+/// Nobody waits for the lease of a member that has gone, unless its PostgreSQL was left running.
+async fn end_lease(postgres: &Postgres, lease: &LeaseKeeper) {
+    if !matches!(*postgres.process().borrow(), Process::Down { .. }) {
+        return;
+    }
+    if let Err(error) = lease.revoke().await {
+        tracing::warn!(%error, "the lease was not revoked; it runs out");
+    }
+}
+
+fn system(what: &str, source: std::io::Error) -> AgentError {
+    AgentError::System { what: format!("cannot {what}"), source }
+}
+
+/// Asked to end before etcd ever answered: there is no leader key to hand over.
+async fn stop_and_end(postgres: &Postgres, fencing: &Fencing, pods: &Pods) -> Result<(), AgentError> {
+    pods.leave().await;
+    postgres.stop(StopMode::Fast, STOP_WITHIN).await.map_err(AgentError::Postgres)?;
+    fencing.begin_unarmed();
+    fencing.leave(true);
+    Ok(())
+}

@@ -1,0 +1,21 @@
+//! `guard`: the process that `run` starts beside PostgreSQL. No runtime; it asks for no memory once it has begun.
+
+use std::error::Error;
+
+use crate::cli::error::{CliError, CliResult};
+use crate::cli::exit::Exit;
+use crate::cli::guard::GuardArgs;
+use crate::fence::{self, Driver, GuardSetup};
+
+/// Guards until there is nothing left to guard.
+pub(super) fn execute(args: &GuardArgs) -> CliResult {
+    let driver = if args.testing { Driver::Testing } else { Driver::Linux };
+    let setup = GuardSetup { watchdog: args.watchdog.clone().map(|device| (device, driver)) };
+    fence::run(&setup).map(|()| Exit::Done).map_err(|error| {
+        let failed = CliError::failed(error.to_string());
+        match error.source() {
+            Some(cause) => failed.because(cause),
+            None => failed,
+        }
+    })
+}

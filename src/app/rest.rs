@@ -1,0 +1,110 @@
+//! The REST interface of a member: built from the local configuration, and kept in line with it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{oneshot, watch};
+use tokio::task::JoinHandle;
+
+use super::certificates::Certificates;
+use super::error::RunError;
+use crate::agent::{Handle, ParameterJudge};
+use crate::api::{self, ApiSetup};
+use crate::config::{Config, WriteAccess};
+use crate::peer::Peers;
+
+/// How often the files of the certificates are looked at: a kubelet takes a minute to bring a change.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
+
+/// The interface while it serves. It ends when this is dropped.
+pub(super) struct RestServer {
+    /// The way to other members, under the same certificates.
+    pub(super) peers: Peers,
+    stop: oneshot::Sender<()>,
+    server: JoinHandle<()>,
+}
+
+impl RestServer {
+    /// Serves what `handle` leads to.
+    pub(super) async fn start(
+        local: watch::Receiver<Arc<Config>>,
+        handle: Handle,
+    ) -> Result<RestServer, RunError> {
+        let config = local.borrow().clone();
+        let mut setup = setup(&config);
+        let certificates = Certificates::read(&config, &mut setup).map_err(RunError::Certificates)?;
+        let listener = api::bind(&setup).await.map_err(RunError::Api)?;
+        let (setup, newest) = watch::channel(Arc::new(setup));
+        let (stop, stopped) = oneshot::channel();
+        let server = tokio::spawn(api::serve(listener, newest, handle, async {
+            // Ends with the agent, also when the agent fails.
+            let _ = stopped.await;
+        }));
+        let peers = certificates.peers.clone();
+        tokio::spawn(follow(config, local, certificates, setup));
+        Ok(RestServer { peers, stop, server })
+    }
+
+    /// Gives the requests under way a moment to finish.
+    pub(super) async fn end(self) {
+        drop(self.stop);
+        // A server task that panicked has said so; the exit code is the agent's.
+        let _ = self.server.await;
+    }
+}
+
+/// Brings every change of the local configuration, and of the files that it names, into force; runs until the interface
+/// or the agent has ended.
+async fn follow(
+    mut config: Arc<Config>,
+    mut local: watch::Receiver<Arc<Config>>,
+    mut certificates: Certificates,
+    api: watch::Sender<Arc<ApiSetup>>,
+) {
+    while !api.is_closed() {
+        tokio::select! {
+            changed = local.changed() => {
+                if changed.is_err() {
+                    return;
+                }
+                let before = std::mem::replace(&mut config, local.borrow_and_update().clone());
+                api.send_modify(|now| {
+                    let (tls, client_certificate) = (now.tls.clone(), now.client_certificate);
+                    *now = Arc::new(ApiSetup { tls, client_certificate, ..setup(&config) });
+                });
+                certificates.rename(&config);
+                let access = config.restapi.write_access();
+                if before.restapi.write_access() != access {
+                    warn_of_access(access);
+                }
+            }
+            () = tokio::time::sleep(LOOK_EVERY) => {}
+        }
+        certificates.read_again(&api);
+    }
+}
+
+/// Everything but the certificates.
+fn setup(config: &Config) -> ApiSetup {
+    let rest = &config.restapi;
+    ApiSetup {
+        listen: (rest.listen.host.clone(), rest.listen.port),
+        credentials: rest.authentication.clone().map(|login| (login.username, login.password)),
+        allowlist: rest.allowlist.clone(),
+        allowlist_include_members: rest.allowlist_include_members,
+        allow_unauthenticated_writes: rest.allow_unauthenticated_writes,
+        extra_headers: rest.http_extra_headers.clone(),
+        server_tokens: rest.server_tokens.parse().unwrap_or_default(),
+        scope: config.scope.clone(),
+        judge: Some(ParameterJudge::of(config)),
+        ..ApiSetup::default()
+    }
+}
+
+/// Says who may change something over REST where no setting does.
+pub(super) fn warn_of_access(access: WriteAccess) {
+    match access {
+        WriteAccess::Configured => {}
+        WriteAccess::LocalAndMembers | WriteAccess::Everybody => tracing::warn!("{access}"),
+    }
+}

@@ -1,0 +1,32 @@
+//! What every command gets.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::output::Format;
+use super::ui::Ui;
+
+/// What every command gets.
+#[derive(Debug)]
+pub struct Context {
+    /// Where the cluster is described, and how to print.
+    pub global: Global,
+    /// The terminal.
+    pub ui: Ui,
+}
+
+/// What every command takes.
+#[derive(Clone, Debug, Args)]
+pub struct Global {
+    /// Configuration file: a member's own, or one with `scope` and `etcd3` only.
+    #[arg(short, long, global = true, value_name = "FILE")]
+    pub config_file: Option<PathBuf>,
+    /// etcd and namespace in place of the file's: `etcd3://HOST:PORT/NAMESPACE`.
+    #[arg(short, long, visible_alias = "dcs", env = "DCS_URL", global = true, value_name = "URL")]
+    pub dcs_url: Option<String>,
+    /// How data is printed.
+    #[arg(short, long, visible_short_alias = 'f', visible_alias = "format", global = true, value_enum)]
+    #[arg(default_value_t = Format::Table)]
+    pub output: Format,
+}

@@ -1,0 +1,53 @@
+//! Why a cluster cannot be found, read or asked.
+
+use std::error::Error;
+use std::path::PathBuf;
+
+use crate::etcd::EtcdError;
+use crate::os::tls::TlsError;
+use crate::peer::PeerError;
+
+/// Why a cluster cannot be found, read or asked.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// The configuration is no readable YAML.
+    #[error("failed to read {path}")]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: Box<dyn Error + Send + Sync>,
+    },
+    /// Neither a name nor a configuration says which cluster is meant.
+    #[error("which cluster?")]
+    NoCluster,
+    /// The URL's scheme is not etcd's.
+    #[error("`{0}` is no store this program knows")]
+    UnknownStore(String),
+    /// The configuration names no etcd.
+    #[error("no etcd is configured")]
+    NoEtcd,
+    /// What is configured of etcd cannot be used.
+    #[error("failed to use etcd")]
+    EtcdSetup(#[source] EtcdError),
+    /// The certificates for members' REST cannot be used.
+    #[error("failed to use the certificates of the section `ctl`")]
+    Certificates(#[source] TlsError),
+    /// etcd did not show the cluster.
+    #[error("failed to read the cluster {scope} from etcd")]
+    Read {
+        /// The cluster.
+        scope: String,
+        /// Why.
+        source: EtcdError,
+    },
+    /// Whether etcd has taken the configuration is not known.
+    #[error("failed to write the dynamic configuration to etcd")]
+    WriteConfig(#[source] EtcdError),
+    /// A member gave no answer.
+    #[error("a member does not answer")]
+    Silent(#[source] PeerError),
+    /// No member has published a REST address.
+    #[error("the cluster has no member that could be asked")]
+    NoMembers,
+}

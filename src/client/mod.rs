@@ -1,0 +1,17 @@
+//! The way to a cluster from outside, for a command line or a program: etcd for what is, the members' REST for what
+//! should be.
+//!
+//! ```text
+//! configuration, environment ─► target ─► cluster: Client ─► etcd (read), members (REST)
+//! ```
+//!
+//! Deliberately absent: the terminal, and any way to change a cluster that the REST interface or etcd's
+//! compare-and-swap does not guard.
+
+mod cluster;
+mod error;
+mod target;
+
+pub use cluster::{ASK_WITHIN, Answer, Client, ORDER_WITHIN};
+pub use error::ClientError;
+pub use target::Target;
