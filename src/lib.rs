@@ -7,10 +7,13 @@
 //! ```text
 //!  etcd watch ─┐
 //!  lease       │            core::member
-//!  PostgreSQL  ├─► Event ──► Observation ──► decide ──► Effect ──► perform ──► Status
+//!  PostgreSQL  ├─► Event ──► Observation ──► decide ──► Effect ──► perform ──► Status ──► api
 //!  members     │             (one per tick)   (pure)                │
 //!  operators  ─┘    ▲                                               │
 //!                   └──────────── core::job, step by step ◄─────────┘
+//!
+//!  main ─► app ─┬─► agent, and api beside it: a member
+//!               └─► cli ─► client ─► etcd, the api of members: a cluster from outside
 //! ```
 //!
 //! # Code map, in reading order
@@ -20,15 +23,19 @@
 //!   has a name and every decision a typed reason. A change of policy is a diff of the situation table's snapshot.
 //! * [`core`]: the sans-I/O machines around it, and etcd's transactions as values. **Invariant:** no clock, no I/O; the
 //!   agent and the simulation drive the same machines.
-//! * [`config`]: file, environment and dynamic configuration. **Invariant:** every fault is reported at once.
+//! * [`config`]: file, environment and dynamic configuration. **Invariant:** every fault is reported at once; the
+//!   machine is not looked at.
 //! * [`etcd`], [`postgres`], [`fence`], [`kube`], [`peer`], [`os`]: effects. **Invariant:** they do not know each
 //!   other, nor who should lead.
-//! * [`agent`]: the one loop, and what the rim may know of it. **Invariant:** long work is a job that reports back
+//! * [`agent`]: the one loop, and what it publishes of itself. **Invariant:** long work is a job that reports back
 //!   as an event; the lease is renewed, Postgres is probed, and the guard looked after, in threads of their own that
-//!   no job can hold up.
-//! * [`app`]: the root. It builds the agent and the REST interface, which do not know each other's parts.
-//! * [`api`], [`cli`]: the rim. **Invariant:** it answers from the published [`agent::Status`] and changes nothing
-//!   except through orders to the loop.
+//!   no job can hold up. The agent does not know the REST interface.
+//! * [`api`]: the REST interface of a member. **Invariant:** it answers from the published [`agent::Status`] and
+//!   changes nothing except through orders to the loop.
+//! * [`client`], [`cli`], [`demo`]: a cluster from outside, for programs and at a terminal. **Invariant:** nothing but
+//!   the REST interface and etcd's compare-and-swap changes a cluster; no file of `cli` names one that names it.
+//! * [`app`]: the root. It looks at the machine, builds agent and REST interface, and dispatches the commands.
+//!   **Invariant:** nothing imports it.
 //!
 //! `tests/tidy.rs` holds the layers to this.
 //!

@@ -40,4 +40,4 @@ pub use handle::{Handle, Order, OrderError, Orders, handle};
 pub use judge::ParameterJudge;
 pub use log::{flush as flush_log, init as start_log};
 pub use startup::lock;
-pub use status::Status;
+pub use status::{HandOverStatus, Status};

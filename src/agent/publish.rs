@@ -3,9 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::Status;
 use super::cycle::Cycle;
-use crate::decide::phase_text;
+use super::{HandOverStatus, Status};
 use crate::model::{DataDirectory, Moment, Observation, SqlFacts};
 use crate::os::clock;
 
@@ -26,7 +25,9 @@ impl Cycle {
             (None, _) => None,
         };
         let job = self.core.job();
-        let refused = memory.hand_over_refused.as_ref().map(|why| format!("refused: {why}"));
+        let refused = memory.hand_over_refused.clone().map(HandOverStatus::Refused);
+        let under_way =
+            memory.hand_over.as_ref().map(|hand_over| HandOverStatus::UnderWay(hand_over.progress()));
         let has_data = matches!(seen.postgres.data, DataDirectory::Ready(_));
         let streaming = seen.postgres.answering().is_some_and(SqlFacts::streams);
         let status = Status {
@@ -53,7 +54,7 @@ impl Cycle {
             clone_progress: seen.clone_progress,
             job: job.map(|running| running.job.kind()),
             because: self.core.because().map(ToString::to_string).unwrap_or_default(),
-            hand_over: memory.hand_over.as_ref().map(phase_text).or(refused),
+            hand_over: under_way.or(refused),
             scheduled_restart: memory.scheduled_restart.clone(),
             ticked_at: now,
             next_tick_by,

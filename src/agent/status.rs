@@ -1,11 +1,12 @@
 //! What the loop publishes of itself after every tick. The rim answers from it and from nothing else.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 
 use crate::model::{
-    CloneProgress, ClusterView, JobKind, LeaseFacts, Me, MemberRecord, MemberState, Moment, PodFacts,
-    PostgresFacts, Request, Role, Settings, StoreMark,
+    CloneProgress, ClusterView, HandOverProgress, JobKind, LeaseFacts, Me, MemberRecord, MemberState, Moment,
+    PodFacts, PostgresFacts, Request, Role, Settings, StoreMark,
 };
 
 /// One tick's outcome, complete.
@@ -41,8 +42,8 @@ pub struct Status {
     pub job: Option<JobKind>,
     /// Why the last decision was what it was: the operator's sentence.
     pub because: String,
-    /// Phase of a hand-over under way, in the operator's words.
-    pub hand_over: Option<String>,
+    /// A hand-over under way, or the last one that was asked for, where it was refused.
+    pub hand_over: Option<HandOverStatus>,
     /// A restart that waits for its time.
     pub scheduled_restart: Option<Request>,
     /// The watchdog is required and cannot be used.
@@ -67,6 +68,24 @@ pub struct Status {
     pub next_tick_by: Moment,
     /// Counters for `/metrics`, by name.
     pub counters: BTreeMap<&'static str, u64>,
+}
+
+/// What there is to say of a hand-over. Its `Display` is the operator's sentence.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HandOverStatus {
+    /// It is under way.
+    UnderWay(HandOverProgress),
+    /// It was asked for and refused, for this reason.
+    Refused(String),
+}
+
+impl fmt::Display for HandOverStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            HandOverStatus::UnderWay(progress) => progress.fmt(f),
+            HandOverStatus::Refused(why) => write!(f, "refused: {why}"),
+        }
+    }
 }
 
 impl Status {

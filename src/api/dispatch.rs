@@ -185,7 +185,6 @@ impl Routes {
             }
             Unsafe::CancelSwitchover => switchover::cancel(handle).await,
             Unsafe::Failsafe => Err(Answer::text(502, "failsafe_mode is not enabled")),
-            Unsafe::Sigterm => Ok(Answer::text(202, "shutdown scheduled")),
         }
     }
 }
@@ -203,7 +202,6 @@ enum Unsafe {
     CancelSwitchover,
     Failover,
     Failsafe,
-    Sigterm,
 }
 
 impl Unsafe {
@@ -224,7 +222,6 @@ impl Unsafe {
             ("DELETE", "switchover") => Some(Unsafe::CancelSwitchover),
             ("POST", "failover") => Some(Unsafe::Failover),
             ("POST", "failsafe") => Some(Unsafe::Failsafe),
-            ("POST", "sigterm") => Some(Unsafe::Sigterm),
             _ => None,
         }
     }

@@ -338,28 +338,31 @@ impl Wait<'_> {
 
     fn failed(&self) -> Answer {
         let status = self.handle.status();
-        let why = status.hand_over.as_deref().unwrap_or(&status.because);
+        let why = status.hand_over.as_ref().map_or_else(|| status.because.clone(), ToString::to_string);
         Answer::text(503, format!("{} failed: {why}", self.kind.title()))
     }
 
     /// Ends with the words that clients look for.
     fn unknown(&self) -> Answer {
-        let phase =
-            self.handle.status().hand_over.as_ref().map(|phase| format!("{phase}. ")).unwrap_or_default();
-        Answer::text(503, format!("{phase}{} status unknown", self.kind.title()))
+        let status = self.handle.status();
+        let so_far = status.hand_over.as_ref().map(|hand_over| format!("{hand_over}. ")).unwrap_or_default();
+        Answer::text(503, format!("{so_far}{}", wire::ChangeEnd::unknown_text(self.kind.title())))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::agent::handle;
+    use crate::agent::{HandOverStatus, handle};
     use crate::api::tests::{name, primary};
+    use crate::model::{HandOverPhase, HandOverProgress, Lsn};
 
     #[test]
     fn a_timeout_ends_with_the_words_clients_look_for() {
         let mut status = primary(clock::now());
-        status.hand_over = Some("waiting for n2 to receive the shutdown checkpoint".to_owned());
+        let phase = HandOverPhase::Proving { checkpoint: Lsn(0x3000060) };
+        let progress = HandOverProgress { phase, to: Some(name("n2")) };
+        status.hand_over = Some(HandOverStatus::UnderWay(progress));
         let (handle, _orders) = handle(status);
         let wait = Wait {
             handle: &handle,
@@ -369,7 +372,7 @@ mod tests {
             checked_at: 0,
             key_seen: true,
         };
-        let text = "waiting for n2 to receive the shutdown checkpoint. Switchover status unknown";
+        let text = "waiting until n2 has replayed 0/3000060. Switchover status unknown";
         assert_eq!(wait.unknown(), Answer::text(503, text));
     }
 }

@@ -1,8 +1,11 @@
 //! What goes over the wire: the bodies of `/patroni`, `/cluster`, `/history` and `/config`, pure functions of what is
 //! known. The CLI prints from the same rows.
 
+mod change;
+
 use serde_json::{Map, Value, json};
 
+pub use self::change::ChangeEnd;
 use super::time;
 use crate::agent::Status;
 use crate::config;
@@ -167,8 +170,8 @@ fn insert_ours(body: &mut Map<String, Value>, status: &Status) {
         body.insert("yields_leadership".into(), true.into());
     }
     body.insert("because".into(), status.because.as_str().into());
-    if let Some(phase) = &status.hand_over {
-        body.insert("hand_over".into(), phase.as_str().into());
+    if let Some(hand_over) = &status.hand_over {
+        body.insert("hand_over".into(), hand_over.to_string().into());
     }
     if let Some(view) = &status.view {
         let left: Vec<&MemberName> = view.unfenced(None).map(|(name, _)| name).collect();

@@ -1,5 +1,6 @@
 //! `switchover`: hand leadership over, and tell what is going on while it happens.
 
+use std::convert::Infallible;
 use std::time::{Duration, Instant};
 
 use clap::Args;
@@ -13,15 +14,13 @@ use super::rows::standby_kind;
 use super::selection::{member_name, member_names, show};
 use super::target::open;
 use super::ui::Consent;
-use crate::api::wire;
+use crate::api::wire::{self, ChangeEnd};
 use crate::client::{Answer, Client, ClientError, ORDER_WITHIN};
 use crate::model::{ClusterView, Ineligible, MemberName, StandbyKind, SyncMode};
 
 /// How often to look while a change of leadership runs.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
-/// Ends a body whose sender does not know how it went.
-const UNKNOWN: &str = "status unknown";
-/// How long the command waits for the end then.
+/// How long the command waits for the end where the member that was asked does not.
 const ENDS_WITHIN: Duration = Duration::from_secs(180);
 
 /// Options of `switchover`.
@@ -187,47 +186,46 @@ pub async fn perform(context: &Context, client: &Client, view: &ClusterView, cha
     let asked = whom_to_ask(view, &change);
     let answer = tokio::select! {
         answer = ask(client, view, &change, asked.as_deref()) => answer?,
-        () = narrate(context, client, asked.as_deref(), began) => unreachable_end(),
+        never = narrate(context, client, asked.as_deref(), began) => match never {},
     };
     let seconds = began.elapsed().as_secs_f64();
     context.ui.say(&format!("{seconds:6.1} s  {}", answer.text()));
-    let answer = match answer.text().contains(UNKNOWN) {
-        true => settled(context, client, &change, began).await.unwrap_or(answer),
-        false => answer,
+    let end = match ChangeEnd::read(answer.status, &answer.body) {
+        ChangeEnd::Unknown => settled(context, client, &change, began).await,
+        end => end,
     };
-    let exit = if answer.is_accepted() {
-        Exit::Done
-    } else if answer.text().contains(UNKNOWN) {
-        context.ui.say(&format!("{}: its result is not known; look with `matriarch list`", change.word));
-        Exit::Failed
-    } else {
-        context.ui.say(&format!("{} failed ({})", change.word, answer.status));
-        Exit::Failed
+    let exit = match end {
+        ChangeEnd::Accepted => Exit::Done,
+        ChangeEnd::Failed => {
+            context.ui.say(&format!("{} failed ({})", change.word, answer.status));
+            Exit::Failed
+        }
+        ChangeEnd::Unknown => {
+            context.ui.say(&format!("{}: its result is not known; look with `matriarch list`", change.word));
+            Exit::Failed
+        }
     };
     show(context, client, &client.view().await?)?;
     Ok(exit)
 }
 
-/// The member that was asked waits no longer, and the change goes on: etcd shows how it ends. `None` when it does not.
-async fn settled(context: &Context, client: &Client, change: &Change, began: Instant) -> Option<Answer> {
+/// The member that was asked waits no longer, and the change goes on: etcd shows how it ends.
+async fn settled(context: &Context, client: &Client, change: &Change, began: Instant) -> ChangeEnd {
     while began.elapsed() < ENDS_WITHIN {
         tokio::time::sleep(LOOK_EVERY).await;
         let Ok(view) = client.view().await else { continue };
         let leader = view.leader.as_ref().map(|leader| leader.name.as_str());
-        let (status, body) = match (leader, &view.failover) {
-            (Some(leader), _) if Some(leader) != change.from.as_deref() => (200, format!("{leader} leads")),
-            (Some(leader), None) => (503, format!("{leader} goes on leading")),
+        let (end, text) = match (leader, &view.failover) {
+            (Some(leader), _) if Some(leader) != change.from.as_deref() => {
+                (ChangeEnd::Accepted, format!("{leader} leads"))
+            }
+            (Some(leader), None) => (ChangeEnd::Failed, format!("{leader} goes on leading")),
             (_, _) => continue,
         };
-        context.ui.say(&format!("{:6.1} s  {body}", began.elapsed().as_secs_f64()));
-        return Some(Answer { status, body });
+        context.ui.say(&format!("{:6.1} s  {text}", began.elapsed().as_secs_f64()));
+        return end;
     }
-    None
-}
-
-/// [`narrate`] never ends by itself.
-fn unreachable_end() -> Answer {
-    Answer { status: 503, body: UNKNOWN.to_owned() }
+    ChangeEnd::Unknown
 }
 
 /// The leader; where nobody leads, the candidate.
@@ -254,7 +252,7 @@ async fn ask(
 }
 
 /// Says every change of phase: who leads, and what the member that was asked says of itself.
-async fn narrate(context: &Context, client: &Client, asked: Option<&str>, began: Instant) {
+async fn narrate(context: &Context, client: &Client, asked: Option<&str>, began: Instant) -> Infallible {
     let mut shown = String::new();
     loop {
         let phase = phase(client, asked).await;

@@ -4,13 +4,13 @@
 use std::time::Duration;
 
 use super::ledgers::GivenAway;
-use super::memory::{HandOver, HandOverCause, HandOverPhase};
+use super::memory::{HandOver, HandOverCause};
 use super::streaming::{receives, stalls};
 use super::turn::Turn;
 use super::{eligibility, peers, pod_order};
 use crate::model::{
-    Action, ClusterStatus, ControlFile, ControlState, FailoverKey, Ineligible, Job, JobKind, Lsn, MemberName,
-    Reason, SqlFacts, StopMode, Term, WaitingOn,
+    Action, ClusterStatus, ControlFile, ControlState, FailoverKey, HandOverPhase, Ineligible, Job, JobKind,
+    Lsn, MemberName, Reason, SqlFacts, StopMode, Term, WaitingOn,
 };
 
 /// How often the candidate is asked while it catches up: writes are away meanwhile.
@@ -24,20 +24,6 @@ const WRITE_WITHIN: Duration = Duration::from_secs(3);
 
 /// A request that was dealt with and is still there is cleared again after this.
 const CLEAR_AGAIN_AFTER: Duration = Duration::from_secs(1);
-
-/// The phase in the operator's words.
-pub fn phase_text(hand_over: &HandOver) -> String {
-    let to = hand_over.to.as_ref().map_or("a candidate", |name| name.as_str());
-    match hand_over.phase {
-        HandOverPhase::Choosing => "asking the candidates".to_owned(),
-        HandOverPhase::Checkpoint | HandOverPhase::Checkpointed => {
-            format!("checkpoint before handing over to {to}")
-        }
-        HandOverPhase::Stopping => format!("stopping PostgreSQL to hand over to {to}"),
-        HandOverPhase::Proving { checkpoint } => format!("waiting until {to} has replayed {checkpoint}"),
-        HandOverPhase::Moving { .. } => format!("moving the leader key to {to}"),
-    }
-}
 
 /// Looks at the key `failover` while I serve, and begins or clears what it asks.
 pub(super) fn consider(turn: &mut Turn<'_>, term: Term) -> Option<Reason> {
@@ -248,7 +234,7 @@ pub(super) fn go_on(turn: &mut Turn<'_>, term: Term, control: Option<&ControlFil
         turn.wake_in(Duration::from_millis(100), WaitingOn::Postgres);
         return match hand_over.give_up_at <= turn.now {
             true => abort(turn, "PostgreSQL does not answer".to_owned()),
-            false => Reason::HandingOver { phase: phase_text(&hand_over) },
+            false => Reason::HandingOver { progress: hand_over.progress() },
         };
     };
     match hand_over.phase {
@@ -359,5 +345,5 @@ pub(super) fn watch_deadline(turn: &mut Turn<'_>) {
 fn in_phase(turn: &mut Turn<'_>, phase: HandOverPhase) -> Reason {
     let Some(hand_over) = turn.memory.hand_over.as_mut() else { return Reason::Leading };
     hand_over.phase = phase;
-    Reason::HandingOver { phase: phase_text(hand_over) }
+    Reason::HandingOver { progress: hand_over.progress() }
 }

@@ -8,8 +8,8 @@ use super::ledgers::{
 };
 use super::sync::SyncMemory;
 use crate::model::{
-    ClusterStatus, FollowTarget, LeaseId, Lsn, MemberName, MemberRecord, Moment, Obstacle, Request,
-    RequestId, RestartFilter, StoreSeen, Term, Unfit,
+    ClusterStatus, FollowTarget, HandOverPhase, HandOverProgress, LeaseId, Lsn, MemberName, MemberRecord,
+    Moment, Obstacle, Request, RequestId, RestartFilter, StoreSeen, Term, Unfit,
 };
 
 /// The loop's memory. Lost when the supervisor restarts, and nothing unsafe follows from that.
@@ -163,6 +163,11 @@ pub struct HandOver {
 }
 
 impl HandOver {
+    /// How far it is, for operators.
+    pub fn progress(&self) -> HandOverProgress {
+        HandOverProgress { phase: self.phase, to: self.to.clone() }
+    }
+
     /// PostgreSQL is down and the candidate has not shown yet that it holds everything: this has its own deadline.
     pub(super) fn waits_for_candidate(&self) -> bool {
         matches!(self.phase, HandOverPhase::Stopping | HandOverPhase::Proving { .. })
@@ -181,29 +186,6 @@ pub enum HandOverCause {
     },
     /// The supervisor was asked to end, or its pod ends or is gone.
     Shutdown,
-}
-
-/// The steps of a hand-over, in order.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub enum HandOverPhase {
-    /// Asking the candidates; still serving.
-    Choosing,
-    /// CHECKPOINT; still serving.
-    Checkpoint,
-    /// It is done; still serving, until etcd is seen to take writes.
-    Checkpointed,
-    /// Clean stop: writes are away from here on.
-    Stopping,
-    /// Asking the candidate whether it holds the shutdown checkpoint.
-    Proving {
-        /// Where the shutdown checkpoint begins.
-        checkpoint: Lsn,
-    },
-    /// The leader key is being moved.
-    Moving {
-        /// Where the shutdown checkpoint begins.
-        checkpoint: Lsn,
-    },
 }
 
 /// A restart under way.

@@ -64,7 +64,7 @@ pub use postgres::{
     ControlFile, ControlState, DataDirectory, PostgresFacts, Process, SlotFacts, SqlFacts, Standby,
     WalReceiver,
 };
-pub use progress::CloneProgress;
+pub use progress::{CloneProgress, HandOverPhase, HandOverProgress};
 pub use reason::{Obstacle, Reason, WaitingOn};
 pub use request::{Ask, Reply, Request, RequestId, RestartFilter};
 pub use settings::Settings;

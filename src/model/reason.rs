@@ -4,7 +4,10 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::{JobKind, MemberName, NoDataReason, PodEnd, StoreReason, SyncReason, UnfencedReason, Unfit};
+use super::{
+    HandOverProgress, JobKind, MemberName, NoDataReason, PodEnd, StoreReason, SyncReason, UnfencedReason,
+    Unfit,
+};
 
 /// The operator's sentence, as a type: log, REST, command line and tests use the same value.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -47,7 +50,7 @@ pub enum Reason {
     KeyVanished,
     FormerSelf,
     HandingOver {
-        phase: String,
+        progress: HandOverProgress,
     },
     HandOverRefused {
         why: String,
@@ -264,7 +267,7 @@ impl fmt::Display for Reason {
                 f,
                 "the leader key is held by my former self, of which nothing runs: revoking its lease"
             ),
-            Reason::HandingOver { phase } => write!(f, "handing over: {phase}"),
+            Reason::HandingOver { progress } => write!(f, "handing over: {progress}"),
             Reason::HandOverRefused { why } => write!(f, "the hand-over does not happen: {why}"),
             Reason::TakingLeadership => write!(f, "taking the leader key"),
             Reason::AskedToLead => write!(f, "nobody leads and I am the candidate that was asked for"),

@@ -1,8 +1,9 @@
 //! The API server proved that my pod ends or is gone: no leader runs in it.
 
-use matriarch::decide::{Decision, HandOverPhase};
+use matriarch::decide::Decision;
 use matriarch::model::{
-    Action, ControlState, ExitBecause, Job, JobKind, Outcome, PodEnd, PrimaryRoute, Reason, StopMode,
+    Action, ControlState, ExitBecause, HandOverPhase, Job, JobKind, Outcome, PodEnd, PrimaryRoute, Reason,
+    StopMode,
 };
 
 use super::world::{World, down, name, primary, up};
