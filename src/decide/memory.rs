@@ -183,6 +183,16 @@ pub enum HandOverCause {
     Shutdown,
 }
 
+impl HandOverCause {
+    /// The member that was asked for.
+    pub(super) fn candidate(&self) -> Option<&MemberName> {
+        match self {
+            HandOverCause::Request { candidate, .. } => candidate.as_ref(),
+            HandOverCause::Shutdown => None,
+        }
+    }
+}
+
 /// The steps of a hand-over, in order.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub enum HandOverPhase {

@@ -10,13 +10,7 @@ use crate::model::{Finished, JobKind, Outcome, Process};
 impl Turn<'_> {
     /// Takes note of what ended and of what changed since the last tick, before any rule looks.
     pub(super) fn remember(&mut self, leadership: &Leadership, server: &Server<'_>) {
-        let finished = &self.seen.finished;
-        for Finished { job, outcome } in finished {
-            self.remember_end(*job, outcome);
-            if *outcome == Outcome::LeaseGone {
-                self.memory.lease.gone = self.memory.lease.asked_under;
-            }
-        }
+        self.remember_finished();
         self.remember_process(leadership);
         self.memory.rebuilds &= self.cluster().is_some_and(|cluster| cluster.system_id().is_none());
         if self.cluster().is_some_and(|cluster| cluster.initialize.is_some()) {
@@ -26,30 +20,65 @@ impl Turn<'_> {
         self.remember_term(leadership);
         self.memory.ending.handed_over_in_vain &= self.ends() || self.pod_end().is_some();
         self.memory.too_old = false;
-        if let Server::Standby(_) = server {
-            self.memory.rejoin.stuck = None;
-        }
-        match (leadership, server) {
-            (Leadership::Other(_), Server::Standby(_)) => {
-                self.memory.demoted = false;
-                self.memory.failures.starts = 0;
-                self.memory.rejoin.recovered = false;
-                self.memory.rejoin.alone_in_vain = false;
-                self.memory.rejoin.rewind_failures = 0;
-                self.memory.yield_until = None;
-            }
-            (Leadership::Nobody, Server::Standby(_)) if !self.memory.yields(self.now) => {
-                // It runs, and the others had their turn.
-                self.memory.failures.starts = 0;
-            }
-            (Leadership::Mine(_), Server::Primary(_)) if self.memory.hand_over.is_none() => {
-                self.memory.demoted = false;
-                self.memory.rejoin = Rejoin::default();
-            }
-            (_, _) => {}
-        }
+        self.remember_arrival(leadership, server);
         self.remember_liveness(leadership, server);
         self.remember_sync(leadership);
+        self.remember_leading(leadership);
+        if !self.seen.postgres.may_be_primary() {
+            self.memory.checkpoint = None;
+        }
+    }
+
+    fn remember_finished(&mut self) {
+        for Finished { job, outcome } in &self.seen.finished {
+            self.remember_end(*job, outcome);
+            if *outcome == Outcome::LeaseGone {
+                self.memory.lease.gone = self.memory.lease.asked_under;
+            }
+        }
+    }
+
+    /// PostgreSQL has come to run in a role: what was counted on the way there counts no more.
+    fn remember_arrival(&mut self, leadership: &Leadership, server: &Server<'_>) {
+        match server {
+            Server::Standby(_) => self.remember_standby(leadership),
+            Server::Primary(_) => self.remember_primary(leadership),
+            Server::Unknown
+            | Server::Empty
+            | Server::HalfMade
+            | Server::Inaccessible(_)
+            | Server::Foreign(_)
+            | Server::Down(_)
+            | Server::Silent => {}
+        }
+    }
+
+    fn remember_standby(&mut self, leadership: &Leadership) {
+        self.memory.rejoin.stuck = None;
+        if let Leadership::Other(_) = leadership {
+            self.memory.demoted = false;
+            self.memory.failures.starts = 0;
+            self.memory.rejoin.recovered = false;
+            self.memory.rejoin.alone_in_vain = false;
+            self.memory.rejoin.rewind_failures = 0;
+            self.memory.yield_until = None;
+        } else if *leadership == Leadership::Nobody && !self.memory.yields(self.now) {
+            // It runs, and the others had their turn.
+            self.memory.failures.starts = 0;
+        }
+    }
+
+    fn remember_primary(&mut self, leadership: &Leadership) {
+        if let Leadership::Mine(_) = leadership
+            && self.memory.hand_over.is_none()
+        {
+            self.memory.demoted = false;
+            self.memory.rejoin = Rejoin::default();
+        }
+    }
+
+    /// What is true only as long as I lead, or as long as nobody else does.
+    fn remember_leading(&mut self, leadership: &Leadership) {
         if let Leadership::Other(_) | Leadership::Nobody = leadership {
             self.memory.hand_over = None;
         }
@@ -65,9 +94,6 @@ impl Turn<'_> {
             self.memory.unconfirmed_since.or(Some(self.now)).filter(|_| unconfirmed);
         if leadership.mine().is_none() {
             self.memory.slots.inherited = false;
-        }
-        if !self.seen.postgres.may_be_primary() {
-            self.memory.checkpoint = None;
         }
     }
 
@@ -132,18 +158,24 @@ impl Turn<'_> {
         match (&self.seen.postgres.process, self.memory.last_pid) {
             (Process::Up { pid, .. }, _) => self.memory.last_pid = Some(*pid),
             (Process::Down { .. }, Some(_)) => {
-                let planned = self.just_finished(JobKind::Stop)
-                    || self.runs(JobKind::Stop)
-                    || self.memory.hand_over.is_some()
-                    || self.memory.restart.is_some()
-                    || self.ends();
-                if let (Leadership::Mine(_), false) = (leadership, planned) {
-                    self.memory.failures.crashes.push(self.now);
-                }
+                self.remember_crash(leadership);
                 self.memory.last_pid = None;
                 self.memory.rejoin.recovered = false;
             }
             (Process::Down { .. }, None) => {}
         }
+    }
+
+    fn remember_crash(&mut self, leadership: &Leadership) {
+        if leadership.mine().is_some() && !self.is_end_planned() {
+            self.memory.failures.crashes.push(self.now);
+        }
+    }
+
+    /// The postmaster was to end.
+    fn is_end_planned(&self) -> bool {
+        let stops = self.just_finished(JobKind::Stop) || self.runs(JobKind::Stop);
+        let operated = self.memory.hand_over.is_some() || self.memory.restart.is_some();
+        stops || operated || self.ends()
     }
 }
