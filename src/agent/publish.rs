@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use super::Status;
 use super::cycle::Cycle;
-use crate::decide::phase_text;
 use crate::model::{DataDirectory, Moment, Observation, SqlFacts};
 use crate::os::clock;
 
@@ -53,7 +52,7 @@ impl Cycle {
             clone_progress: seen.clone_progress,
             job: job.map(|running| running.job.kind()),
             because: self.core.because().map(ToString::to_string).unwrap_or_default(),
-            hand_over: memory.hand_over.as_ref().map(phase_text).or(refused),
+            hand_over: memory.hand_over.as_ref().map(|hand_over| hand_over.step().to_string()).or(refused),
             scheduled_restart: memory.scheduled_restart.clone(),
             ticked_at: now,
             next_tick_by,

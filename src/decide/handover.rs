@@ -9,8 +9,8 @@ use super::streaming::{receives, stalls};
 use super::turn::Turn;
 use super::{eligibility, peers, pod_order};
 use crate::model::{
-    Action, ClusterStatus, ControlFile, ControlState, FailoverKey, FailoverRequest, Ineligible, Job, JobKind,
-    Lsn, MemberName, Moment, Reason, SqlFacts, StopMode, Term, WaitingOn,
+    Action, ClusterStatus, ControlFile, ControlState, FailoverKey, FailoverRequest, HandOverRefusal,
+    Ineligible, Job, JobKind, Lsn, MemberName, Moment, Reason, SqlFacts, StopMode, Term, WaitingOn,
 };
 
 /// How often the candidate is asked while it catches up: writes are away meanwhile.
@@ -24,20 +24,6 @@ const WRITE_WITHIN: Duration = Duration::from_secs(3);
 
 /// A request that was dealt with and is still there is cleared again after this.
 const CLEAR_AGAIN_AFTER: Duration = Duration::from_secs(1);
-
-/// The phase in the operator's words.
-pub fn phase_text(hand_over: &HandOver) -> String {
-    let to = hand_over.to.as_ref().map_or("a candidate", |name| name.as_str());
-    match hand_over.phase {
-        HandOverPhase::Choosing => "asking the candidates".to_owned(),
-        HandOverPhase::Checkpoint | HandOverPhase::Checkpointed => {
-            format!("checkpoint before handing over to {to}")
-        }
-        HandOverPhase::Stopping => format!("stopping PostgreSQL to hand over to {to}"),
-        HandOverPhase::Proving { checkpoint } => format!("waiting until {to} has replayed {checkpoint}"),
-        HandOverPhase::Moving { .. } => format!("moving the leader key to {to}"),
-    }
-}
 
 /// Looks at the key `failover` while I serve, and begins or clears what it asks.
 pub(super) fn consider(turn: &mut Turn<'_>, term: Term) -> Option<Reason> {
@@ -58,7 +44,7 @@ fn consider_new(turn: &mut Turn<'_>, term: Term, key: &FailoverKey) -> Option<Re
     }
     match due(turn, request) {
         Due::Later => None,
-        Due::Missed => Some(refuse(turn, *mod_revision, "its time had passed when it was seen".to_owned())),
+        Due::Missed => Some(refuse(turn, *mod_revision, HandOverRefusal::TimeHadPassed)),
         Due::Now => begin_as_asked(turn, request, *mod_revision),
     }
 }
@@ -92,7 +78,7 @@ fn begin_as_asked(turn: &mut Turn<'_>, request: &FailoverRequest, mod_revision: 
         return clear(turn, mod_revision);
     }
     if request.candidate.is_none() && turn.seen.settings.pause {
-        return Some(refuse(turn, mod_revision, "no candidate was named and the cluster is paused".into()));
+        return Some(refuse(turn, mod_revision, HandOverRefusal::NobodyNamedInPause));
     }
     let candidate = request.candidate.clone();
     begin(turn, HandOverCause::Request { mod_revision, candidate });
@@ -105,10 +91,10 @@ fn clear(turn: &mut Turn<'_>, mod_revision: i64) -> Option<Reason> {
     None
 }
 
-fn refuse(turn: &mut Turn<'_>, mod_revision: i64, why: String) -> Reason {
+fn refuse(turn: &mut Turn<'_>, mod_revision: i64, why: HandOverRefusal) -> Reason {
     clear(turn, mod_revision);
     turn.memory.hand_over_refused = Some(why.clone());
-    Reason::HandOverRefused { why }
+    Reason::HandOverRefused(why)
 }
 
 /// Begins a hand-over.
@@ -133,18 +119,18 @@ pub(super) fn begin(turn: &mut Turn<'_>, cause: HandOverCause) {
 pub(super) fn while_serving(turn: &mut Turn<'_>, sql: &SqlFacts, told: bool) -> Reason {
     let Some(hand_over) = turn.memory.hand_over.clone() else { return Reason::Leading };
     if hand_over.give_up_at <= turn.now {
-        return abort(turn, "it was not done in time".to_owned());
+        return abort(turn, HandOverRefusal::NotInTime);
     }
     turn.wake_at(hand_over.give_up_at, WaitingOn::Members);
     match hand_over.phase {
         HandOverPhase::Choosing => choose(turn, &hand_over, sql),
         HandOverPhase::Checkpoint | HandOverPhase::Checkpointed => checkpoint(turn, &hand_over, sql, told),
         HandOverPhase::Stopping if turn.just_finished(JobKind::Stop) => {
-            abort(turn, "PostgreSQL did not stop".to_owned())
+            abort(turn, HandOverRefusal::DidNotStop)
         }
         HandOverPhase::Stopping => stop(turn, &hand_over),
         HandOverPhase::Proving { .. } | HandOverPhase::Moving { .. } => {
-            abort(turn, "PostgreSQL runs again".to_owned())
+            abort(turn, HandOverRefusal::RunsAgain)
         }
     }
 }
@@ -175,9 +161,8 @@ fn choose(turn: &mut Turn<'_>, hand_over: &HandOver, sql: &SqlFacts) -> Reason {
     let fit = verdicts.iter().filter(|(_, unfit)| unfit.is_none()).map(|(name, _)| *name);
     match (fit.max_by_key(|name| rank(turn, &hand_over.cause, name)), &hand_over.cause) {
         (None, HandOverCause::Request { .. }) => {
-            let unfit = verdicts.iter().filter_map(|(name, unfit)| Some((*name, unfit.as_ref()?)));
-            let why = nobody_fit(unfit);
-            abort(turn, why)
+            let unfit = verdicts.into_iter().filter_map(|(name, unfit)| Some((name.clone(), unfit?)));
+            abort(turn, HandOverRefusal::Unfit(unfit.collect()))
         }
         (to, HandOverCause::Request { .. } | HandOverCause::Shutdown) => {
             turn.memory.hand_over = Some(HandOver { to: to.cloned(), ..hand_over.clone() });
@@ -206,19 +191,11 @@ fn rank(turn: &Turn<'_>, cause: &HandOverCause, name: &MemberName) -> impl Ord +
     Some((update.map(|update| (priority, update)), answer.lsn, priority))
 }
 
-fn nobody_fit<'a>(unfit: impl Iterator<Item = (&'a MemberName, &'a Ineligible)>) -> String {
-    let faults: Vec<String> = unfit.map(|(name, why)| format!("{name} {why}")).collect();
-    match faults.is_empty() {
-        true => "there is no member that could take over".to_owned(),
-        false => faults.join("; "),
-    }
-}
-
 /// The last step before the stop: nothing is stopped for a hand-over that etcd will not take. A write since it began
 /// proves that it takes some; my own record is one.
 fn when_writable(turn: &mut Turn<'_>, hand_over: &HandOver, sql: &SqlFacts) -> Reason {
     if let Some(why) = turn.writes_refused() {
-        return abort(turn, format!("etcd takes no writes: {why}"));
+        return abort(turn, HandOverRefusal::WritesRefused { why: why.to_owned() });
     }
     let written = turn.seen.writes.done_at.is_some_and(|at| hand_over.since <= at);
     let write_by = hand_over.since + WRITE_WITHIN;
@@ -228,7 +205,7 @@ fn when_writable(turn: &mut Turn<'_>, hand_over: &HandOver, sql: &SqlFacts) -> R
         return in_phase(turn, HandOverPhase::Checkpointed);
     }
     if !written && matches!(hand_over.cause, HandOverCause::Request { .. }) {
-        return abort(turn, "etcd took no write since it began".to_owned());
+        return abort(turn, HandOverRefusal::NothingWritten);
     }
     stop_if_received(turn, hand_over, sql)
 }
@@ -239,8 +216,7 @@ fn stop_if_received(turn: &mut Turn<'_>, hand_over: &HandOver, sql: &SqlFacts) -
         (None, _) => stop(turn, hand_over),
         (Some(to), HandOverCause::Request { .. }) => {
             let why = Ineligible::NotStreaming { from: turn.seen.me.name.clone() };
-            let why = format!("{to} {why}");
-            abort(turn, why)
+            abort(turn, HandOverRefusal::Unfit(vec![(to, why)]))
         }
         (Some(_), HandOverCause::Shutdown) => {
             let without = HandOver { to: None, ..hand_over.clone() };
@@ -263,7 +239,7 @@ pub(super) fn go_on(turn: &mut Turn<'_>, term: Term, control: Option<&ControlFil
     let Some(control) = control else { return await_answer(turn, &hand_over) };
     match hand_over.phase {
         HandOverPhase::Choosing | HandOverPhase::Checkpoint | HandOverPhase::Checkpointed => {
-            abort(turn, "PostgreSQL went down".to_owned())
+            abort(turn, HandOverRefusal::WentDown)
         }
         HandOverPhase::Stopping => stopped(turn, &hand_over, term, control),
         HandOverPhase::Proving { .. } => prove(turn, &hand_over, term, control),
@@ -274,14 +250,14 @@ pub(super) fn go_on(turn: &mut Turn<'_>, term: Term, control: Option<&ControlFil
 fn await_answer(turn: &mut Turn<'_>, hand_over: &HandOver) -> Reason {
     turn.wake_in(Duration::from_millis(100), WaitingOn::Postgres);
     match hand_over.give_up_at <= turn.now {
-        true => abort(turn, "PostgreSQL does not answer".to_owned()),
-        false => Reason::HandingOver { phase: phase_text(hand_over) },
+        true => abort(turn, HandOverRefusal::Silent),
+        false => Reason::HandingOver(hand_over.step()),
     }
 }
 
 fn stopped(turn: &mut Turn<'_>, hand_over: &HandOver, term: Term, control: &ControlFile) -> Reason {
     if control.state != ControlState::ShutDown {
-        return abort(turn, "PostgreSQL did not stop cleanly in time".to_owned());
+        return abort(turn, HandOverRefusal::UncleanStop);
     }
     turn.memory.answers_since = Some(turn.now);
     turn.memory.asked_at = None;
@@ -329,8 +305,7 @@ fn is_proved(turn: &Turn<'_>, to: &MemberName, control: &ControlFile) -> bool {
 
 fn await_proof(turn: &mut Turn<'_>, hand_over: &HandOver, to: MemberName, checkpoint: Lsn) -> Reason {
     if hand_over.give_up_at <= turn.now {
-        let why = format!("{to} did not replay the shutdown checkpoint at {checkpoint} in time");
-        return abort(turn, why);
+        return abort(turn, HandOverRefusal::NotReplayed { to, checkpoint });
     }
     let stopped_at = stopped_at(turn);
     if let Some(why) = stalls(turn, &to, checkpoint, stopped_at) {
@@ -359,12 +334,12 @@ fn last_status(turn: &Turn<'_>, checkpoint: Lsn) -> ClusterStatus {
 
 /// I lead in a term that came after the move was tried: it did not happen.
 fn moved(turn: &mut Turn<'_>) -> Reason {
-    let why = turn.memory.failures.last.clone();
-    abort(turn, why.unwrap_or_else(|| "the leader key could not be moved".to_owned()))
+    let why = HandOverRefusal::NotMoved(turn.memory.failures.last.clone());
+    abort(turn, why)
 }
 
 /// Gives the hand-over up: the old primary serves again (the table starts it), and the operator is told why.
-fn abort(turn: &mut Turn<'_>, why: String) -> Reason {
+fn abort(turn: &mut Turn<'_>, why: HandOverRefusal) -> Reason {
     if let Some(hand_over) = turn.memory.hand_over.take() {
         match hand_over.cause {
             HandOverCause::Request { mod_revision, .. } => drop(clear(turn, mod_revision)),
@@ -374,7 +349,7 @@ fn abort(turn: &mut Turn<'_>, why: String) -> Reason {
     turn.memory.demoted = false;
     turn.memory.hand_over_refused = Some(why.clone());
     turn.wake_in(Duration::ZERO, WaitingOn::Postgres);
-    Reason::HandOverRefused { why }
+    Reason::HandOverRefused(why)
 }
 
 /// While a long action of the hand-over runs: it must not outlive the deadline.
@@ -386,12 +361,12 @@ pub(super) fn watch_deadline(turn: &mut Turn<'_>) {
     turn.wake_at(hand_over.give_up_at, WaitingOn::Job);
     if hand_over.give_up_at <= turn.now {
         turn.act(Action::CancelJob);
-        abort(turn, "the checkpoint before it took too long".to_owned());
+        abort(turn, HandOverRefusal::CheckpointTooSlow);
     }
 }
 
 fn in_phase(turn: &mut Turn<'_>, phase: HandOverPhase) -> Reason {
     let Some(hand_over) = turn.memory.hand_over.as_mut() else { return Reason::Leading };
     hand_over.phase = phase;
-    Reason::HandingOver { phase: phase_text(hand_over) }
+    Reason::HandingOver(hand_over.step())
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{JobKind, LeaseId, Lsn, MemberName, Moment, PeerIdentity, Term, UnfencedPrimary};
+use crate::model::{Failure, JobKind, LeaseId, Lsn, MemberName, Moment, PeerIdentity, Term, UnfencedPrimary};
 
 /// The leader key of `term` was to be given away: as long as I seem to lead in it, nothing here may become primary.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -94,7 +94,7 @@ pub struct Failures {
     /// Failed attempts in a row to start or promote.
     pub starts: u32,
     /// The last failure of a long action, for the operator.
-    pub last: Option<String>,
+    pub last: Option<Failure>,
     /// Do not try the failed action again before this.
     pub retry_at: BTreeMap<JobKind, Moment>,
 }

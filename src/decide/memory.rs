@@ -8,8 +8,8 @@ use super::ledgers::{
 };
 use super::sync::SyncMemory;
 use crate::model::{
-    ClusterStatus, FollowTarget, LeaseId, Lsn, MemberName, MemberRecord, Moment, Obstacle, Request,
-    RequestId, RestartFilter, StoreSeen, Term, Unfit,
+    ClusterStatus, FollowTarget, HandOverRefusal, HandOverStep, LeaseId, Lsn, MemberName, MemberRecord,
+    Moment, Obstacle, Request, RequestId, RestartFilter, StoreSeen, Term, Unfit,
 };
 
 /// The loop's memory. Lost when the supervisor restarts, and nothing unsafe follows from that.
@@ -22,7 +22,7 @@ pub struct Memory {
     /// The hand-over under way.
     pub hand_over: Option<HandOver>,
     /// Why the last hand-over did not happen, until the next begins.
-    pub hand_over_refused: Option<String>,
+    pub hand_over_refused: Option<HandOverRefusal>,
     /// The request of the key `failover` that was dealt with, by its revision, and when it was cleared.
     pub failover_done: Option<(i64, Moment)>,
     /// The leader key that I tried to give away, until it is seen to be gone or mine in a new term.
@@ -163,6 +163,18 @@ pub struct HandOver {
 }
 
 impl HandOver {
+    /// What is being done, and for whom.
+    pub fn step(&self) -> HandOverStep {
+        let to = self.to.clone();
+        match self.phase {
+            HandOverPhase::Choosing => HandOverStep::Choosing,
+            HandOverPhase::Checkpoint | HandOverPhase::Checkpointed => HandOverStep::Checkpoint { to },
+            HandOverPhase::Stopping => HandOverStep::Stopping { to },
+            HandOverPhase::Proving { checkpoint } => HandOverStep::Proving { to, checkpoint },
+            HandOverPhase::Moving { .. } => HandOverStep::Moving { to },
+        }
+    }
+
     /// PostgreSQL is down and the candidate has not shown yet that it holds everything: this has its own deadline.
     pub(super) fn waits_for_candidate(&self) -> bool {
         matches!(self.phase, HandOverPhase::Stopping | HandOverPhase::Proving { .. })

@@ -50,7 +50,6 @@ mod turn;
 mod unfenced;
 
 pub use decision::Decision;
-pub use handover::phase_text;
 pub use leadership::Leadership;
 pub use ledgers::{
     AskedInVain, Ending, Failures, GivenAway, Incoming, Leaderless, LeaseLedger, Leaving, PromotionSeen,

@@ -25,7 +25,7 @@ const CLONE_PROGRESS_EVERY: Duration = Duration::from_secs(2);
 /// etcd takes no writes, it is what shows when it does again.
 pub(super) fn member(turn: &mut Turn<'_>, leadership: &Leadership, server: &Server<'_>, because: &Reason) {
     let refusal = match (server, &turn.memory.failures.last) {
-        (Server::Down(_), Some(why)) if turn.memory.failures.starts > 0 => Some(why.clone()),
+        (Server::Down(_), Some(why)) if turn.memory.failures.starts > 0 => Some(why.to_string()),
         (_, _) => refusal(turn, leadership, because),
     };
     let record = MemberRecord { refusal, ..record(turn, leadership, server) };

@@ -7,8 +7,8 @@ use super::memory::Restart;
 use super::turn::Turn;
 use super::{stop, sync};
 use crate::model::{
-    Action, Ask, DataDirectory, Job, JobKind, Moment, Outcome, Process, Reason, Reply, Request, RequestId,
-    RestartFilter, SqlFacts, WaitingOn,
+    Action, Ask, DataDirectory, Failure, Job, JobKind, Moment, Outcome, Process, Reason, ReinitializeRefusal,
+    Reply, Request, RequestId, RestartFilter, RestartRefusal, SqlFacts, WaitingOn,
 };
 
 /// A primary's clean stop in a restart may take this long before it is cut short.
@@ -37,7 +37,7 @@ fn reply(turn: &mut Turn<'_>, leadership: &Leadership, request: &Request) -> Opt
                 begin(turn, Some(request.id), filter.clone());
                 None
             }
-            Some(why) => Some(Reply::Refused(why)),
+            Some(why) => Some(Reply::Refused(why.to_string())),
         },
         Ask::Restart { at: Some(_), .. } => Some(schedule(turn, request)),
         Ask::CancelRestart => Some(cancel(turn)),
@@ -63,30 +63,10 @@ fn cancel(turn: &mut Turn<'_>) -> Reply {
 }
 
 fn reinitialize(turn: &mut Turn<'_>, leadership: &Leadership, force: bool, from_leader: bool) -> Reply {
-    if turn.seen.postgres.data == DataDirectory::Unknown {
-        return Reply::Refused("the data directory has not been looked at yet".to_owned());
+    if let Some(why) = may_reinitialize(turn, leadership, force) {
+        return Reply::Refused(why.to_string());
     }
-    let cluster = turn.cluster().and_then(|cluster| cluster.system_id());
-    let mine = turn.seen.postgres.control().map(|control| control.system_id);
-    if mine.zip(cluster).is_some_and(|(mine, cluster)| mine != cluster) {
-        return Reply::Refused("the data directory belongs to another cluster".to_owned());
-    }
-    match leadership {
-        Leadership::Other(_) => throw_away(turn, force, from_leader),
-        Leadership::Nobody | Leadership::FormerSelf(_) | Leadership::Unknown => {
-            Reply::Refused("Cluster has no leader, can not reinitialize".to_owned())
-        }
-        Leadership::Mine(_) | Leadership::Expiring(_) | Leadership::Unconfirmed => {
-            Reply::Refused("I am the leader, can not reinitialize".to_owned())
-        }
-    }
-}
-
-fn throw_away(turn: &mut Turn<'_>, force: bool, from_leader: bool) -> Reply {
-    if let Some(running) = &turn.seen.job {
-        if !force {
-            return Reply::Refused(format!("{} already in progress", running.job.kind()));
-        }
+    if turn.seen.job.is_some() {
         turn.act(Action::CancelJob);
     }
     turn.memory.reinitialize = Some(from_leader);
@@ -94,33 +74,55 @@ fn throw_away(turn: &mut Turn<'_>, force: bool, from_leader: bool) -> Reply {
     Reply::Done("reinitialize started".to_owned())
 }
 
+/// Why what lies here must not be thrown away.
+fn may_reinitialize(turn: &Turn<'_>, leadership: &Leadership, force: bool) -> Option<ReinitializeRefusal> {
+    if turn.seen.postgres.data == DataDirectory::Unknown {
+        return Some(ReinitializeRefusal::NotLookedYet);
+    }
+    let cluster = turn.cluster().and_then(|cluster| cluster.system_id());
+    let mine = turn.seen.postgres.control().map(|control| control.system_id);
+    if mine.zip(cluster).is_some_and(|(mine, cluster)| mine != cluster) {
+        return Some(ReinitializeRefusal::ForeignData);
+    }
+    let running = turn.seen.job.as_ref().filter(|_| !force);
+    match leadership {
+        Leadership::Other(_) => running.map(|running| ReinitializeRefusal::Busy(running.job.kind())),
+        Leadership::Nobody | Leadership::FormerSelf(_) | Leadership::Unknown => {
+            Some(ReinitializeRefusal::NoLeader)
+        }
+        Leadership::Mine(_) | Leadership::Expiring(_) | Leadership::Unconfirmed => {
+            Some(ReinitializeRefusal::Leads)
+        }
+    }
+}
+
 /// Why a restart must not begin now.
-fn may_restart(turn: &Turn<'_>, filter: &RestartFilter) -> Option<String> {
+fn may_restart(turn: &Turn<'_>, filter: &RestartFilter) -> Option<RestartRefusal> {
     if let Some(running) = &turn.seen.job {
-        return Some(format!("{} already in progress", running.job.kind()));
+        return Some(RestartRefusal::Busy(running.job.kind()));
     }
     if turn.memory.restart.is_some() || turn.memory.hand_over.is_some() {
-        return Some("restart or switchover already in progress".to_owned());
+        return Some(RestartRefusal::AlreadyAsked);
     }
     let Some(sql) = turn.seen.postgres.answering() else {
         return Some(match turn.seen.postgres.process {
-            Process::Down { .. } => "PostgreSQL is not running".to_owned(),
-            Process::Up { .. } => "PostgreSQL runs and does not answer: it recovers, or hangs".to_owned(),
+            Process::Down { .. } => RestartRefusal::NotRunning,
+            Process::Up { .. } => RestartRefusal::Silent,
         });
     };
     mismatch(turn, filter, sql)
 }
 
-fn mismatch(turn: &Turn<'_>, filter: &RestartFilter, sql: &SqlFacts) -> Option<String> {
+fn mismatch(turn: &Turn<'_>, filter: &RestartFilter, sql: &SqlFacts) -> Option<RestartRefusal> {
     let role = if sql.is_primary() { "primary" } else { "replica" };
     if filter.role.as_deref().is_some_and(|wanted| wanted != role) {
-        return Some("host role mismatch".to_owned());
+        return Some(RestartRefusal::OtherRole);
     }
     if filter.below_version.is_some_and(|limit| limit <= sql.server_version) {
-        return Some("postgres version mismatch".to_owned());
+        return Some(RestartRefusal::OtherVersion);
     }
     let pending = !turn.seen.postgres.pending_restart.is_empty();
-    (filter.pending_only && !pending).then(|| "pending restart flag is not set".to_owned())
+    (filter.pending_only && !pending).then_some(RestartRefusal::NotPending)
 }
 
 fn begin(turn: &mut Turn<'_>, id: Option<RequestId>, filter: RestartFilter) {
@@ -149,8 +151,8 @@ fn run_schedule(turn: &mut Turn<'_>) {
     let in_time = distance <= turn.seen.settings.loop_wait.mul_f64(1.5);
     match may_restart(turn, &filter) {
         None if in_time => begin(turn, None, filter),
-        None => turn.memory.failures.last = Some("scheduled restart: its time had passed".to_owned()),
-        Some(why) => turn.memory.failures.last = Some(format!("scheduled restart: {why}")),
+        None => turn.memory.failures.last = Some(Failure::ScheduledRestartMissed),
+        Some(why) => turn.memory.failures.last = Some(Failure::ScheduledRestart(why)),
     }
 }
 

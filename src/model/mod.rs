@@ -13,7 +13,9 @@ mod access;
 mod action;
 mod cluster;
 mod eligibility;
+mod failure;
 mod guarantee;
+mod hand_over;
 mod lease;
 mod liveness;
 mod lsn;
@@ -28,6 +30,7 @@ mod pod;
 mod postgres;
 mod progress;
 mod reason;
+mod refusal;
 mod request;
 mod settings;
 mod slots;
@@ -46,7 +49,9 @@ pub use cluster::{
     ClusterStatus, ClusterView, ConfigKey, FailoverKey, FailoverRequest, HistoryLine, LeaderKey, MemberKey,
 };
 pub use eligibility::{HandingOver, Ineligible, gets_wal};
+pub use failure::Failure;
 pub use guarantee::{Guarantee, StandbyKind};
+pub use hand_over::{HandOverRefusal, HandOverStep};
 pub use lease::{Leading, LeaseFacts, LeaseId, LeaseTiming, Term};
 pub use liveness::{Death, Liveness, LivenessFacts, LivenessTiming, Proof, Unfit, Verdict};
 pub use lsn::{Lsn, LsnParseError};
@@ -64,6 +69,7 @@ pub use postgres::{
 };
 pub use progress::CloneProgress;
 pub use reason::{Obstacle, Reason, WaitingOn};
+pub use refusal::{ReinitializeRefusal, RestartRefusal};
 pub use request::{Ask, Reply, Request, RequestId, RestartFilter};
 pub use settings::Settings;
 pub use slots::{SlotPattern, SlotSettings};

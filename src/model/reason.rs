@@ -4,7 +4,10 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::{JobKind, MemberName, NoDataReason, PodEnd, StoreReason, SyncReason, UnfencedReason, Unfit};
+use super::{
+    HandOverRefusal, HandOverStep, JobKind, MemberName, NoDataReason, PodEnd, StoreReason, SyncReason,
+    UnfencedReason, Unfit,
+};
 
 /// The operator's sentence, as a type: log, REST, command line and tests use the same value.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -46,12 +49,8 @@ pub enum Reason {
     },
     KeyVanished,
     FormerSelf,
-    HandingOver {
-        phase: String,
-    },
-    HandOverRefused {
-        why: String,
-    },
+    HandingOver(HandOverStep),
+    HandOverRefused(HandOverRefusal),
     TakingLeadership,
     AskedToLead,
     HealthiestMember,
@@ -264,8 +263,8 @@ impl fmt::Display for Reason {
                 f,
                 "the leader key is held by my former self, of which nothing runs: revoking its lease"
             ),
-            Reason::HandingOver { phase } => write!(f, "handing over: {phase}"),
-            Reason::HandOverRefused { why } => write!(f, "the hand-over does not happen: {why}"),
+            Reason::HandingOver(step) => write!(f, "handing over: {step}"),
+            Reason::HandOverRefused(why) => write!(f, "the hand-over does not happen: {why}"),
             Reason::TakingLeadership => write!(f, "taking the leader key"),
             Reason::AskedToLead => write!(f, "nobody leads and I am the candidate that was asked for"),
             Reason::HealthiestMember => write!(f, "nobody leads and no member that answers is ahead of me"),
