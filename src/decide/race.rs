@@ -6,8 +6,8 @@ use super::position::comparable;
 use super::turn::Turn;
 use super::{bootstrap, eligibility, lag, peers, publish, requests, stop, store, sync, unfenced};
 use crate::model::{
-    Action, ClusterView, FailoverRequest, Grounds, Job, LeaderKey, Leading, MemberName, PeerAnswer, Reason,
-    SqlFacts, SyncReason, Term, WaitingOn,
+    Action, ClusterView, FailoverRequest, Grounds, Job, LeaderKey, Leading, MemberName, OwnFault, PeerAnswer,
+    Reason, SqlFacts, SyncReason, Term, WaitingOn,
 };
 
 /// A running primary whose lease is doubted by a renewal has this long until a newer view or renewal clears it.
@@ -146,16 +146,18 @@ fn barred(turn: &mut Turn<'_>, cluster: &ClusterView, asked: &RaceRequest<'_>) -
     if !bootstrap::may_rebuild(turn, cluster) {
         return Some(Reason::ReplicaMustNotRebuild { me: turn.seen.me.name.clone() });
     }
-    if turn.seen.me.tags.nofailover() {
-        return Some(Reason::NoFailoverTag);
-    }
-    if turn.seen.watchdog_failed {
-        return Some(Reason::WatchdogFailed);
-    }
-    if let Some(end) = turn.pod_end() {
-        return Some(Reason::PodEnds(end));
+    if let Some(fault) = turn.seen.own_fault() {
+        return reason_of(turn, fault);
     }
     if asked.is_mine { None } else { held_back(turn) }
+}
+
+fn reason_of(turn: &Turn<'_>, fault: OwnFault) -> Option<Reason> {
+    match fault {
+        OwnFault::NoFailoverTag => Some(Reason::NoFailoverTag),
+        OwnFault::WatchdogFailed => Some(Reason::WatchdogFailed),
+        OwnFault::PodEnds => turn.pod_end().map(Reason::PodEnds),
+    }
 }
 
 /// Nobody asked for me, and others go first.

@@ -48,7 +48,7 @@ pub use action::{Action, ExitBecause, FollowTarget, Grounds, Job, JobKind, StopM
 pub use cluster::{
     ClusterStatus, ClusterView, ConfigKey, FailoverKey, FailoverRequest, HistoryLine, LeaderKey, MemberKey,
 };
-pub use eligibility::{HandingOver, Ineligible, gets_wal};
+pub use eligibility::{HandingOver, Ineligible, OwnFault, gets_wal};
 pub use failure::Failure;
 pub use guarantee::{Guarantee, StandbyKind};
 pub use hand_over::{HandOverRefusal, HandOverStep};
