@@ -34,7 +34,7 @@ impl Turn<'_> {
     }
 
     fn took_leadership(&mut self, outcome: &Outcome) {
-        match (outcome, &mut self.memory.leaderless) {
+        match (outcome, self.memory.leader_key.vacant_mut()) {
             (Outcome::Refused(_), _) => self.retry_in(JobKind::TakeLeadership, REFUSED_AGAIN_AFTER),
             (Outcome::Lost, Some(leaderless)) => leaderless.revision = None,
             (_, _) => {}

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::ledgers::LeaderKeyPhase;
 use super::position::comparable;
 use super::turn::Turn;
 use super::{bootstrap, eligibility, lag, peers, publish, requests, stop, store, sync, unfenced};
@@ -33,13 +34,21 @@ pub(super) fn run(turn: &mut Turn<'_>, sql: &SqlFacts) -> Reason {
     }
     let too_old = too_old(turn, cluster, &asked, sql);
     if let Some(reason) = too_old.as_ref().filter(|_| !turn.is_unsettled()) {
-        turn.memory.too_old = true;
-        return reason.clone();
+        let reason = reason.clone();
+        stand_back(turn);
+        return reason;
     }
     if asked.is_unquestioned(turn) {
         return take(turn, Reason::AskedToLead);
     }
     compare(turn, &asked, sql, too_old)
+}
+
+/// Nobody needs to wait for me: I lack too much.
+fn stand_back(turn: &mut Turn<'_>) {
+    if let Some(leaderless) = turn.memory.leader_key.vacant_mut() {
+        leaderless.too_old = true;
+    }
 }
 
 /// What the key `failover` asks of the race.
@@ -326,10 +335,13 @@ fn led_by_another_since(turn: &Turn<'_>, sql: Option<&SqlFacts>) -> Option<Reaso
 
 /// The key hangs on my lease; the next renewal confirms it.
 pub(super) fn confirming(turn: &mut Turn<'_>) -> Reason {
-    let since = turn.memory.unconfirmed_since.unwrap_or(turn.now);
     // Without any answer nothing is doubted: the guard holds the deadline until which a primary may go on.
     let doubted = turn.seen.lease.leading == Leading::No;
-    if doubted && turn.seen.postgres.may_be_primary() && since + CONFIRM_WITHIN <= turn.now {
+    let late = matches!(
+        turn.memory.leader_key,
+        LeaderKeyPhase::Unconfirmed { since } if since + CONFIRM_WITHIN <= turn.now
+    );
+    if doubted && late && turn.seen.postgres.may_be_primary() {
         // A renewal said that the key is not mine, and no newer view says otherwise: the view may be stuck.
         stop::before_fence(turn);
         return Reason::LeaseExpiring;

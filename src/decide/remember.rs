@@ -1,7 +1,7 @@
 //! What a tick takes over from the one before: ends of long actions, ends of the postmaster, changes of leadership.
 
 use super::leadership::Leadership;
-use super::ledgers::Registered;
+use super::ledgers::{LeaderKeyPhase, Leaderless, Registered};
 use super::memory::Rejoin;
 use super::server::Server;
 use super::turn::Turn;
@@ -16,10 +16,9 @@ impl Turn<'_> {
         if self.cluster().is_some_and(|cluster| cluster.initialize.is_some()) {
             self.memory.registered = Registered::default();
         }
-        self.remember_unlocked(leadership);
+        self.remember_key(leadership);
         self.remember_term(leadership);
         self.memory.ending.handed_over_in_vain &= self.ends() || self.pod_end().is_some();
-        self.memory.too_old = false;
         self.remember_arrival(leadership, server);
         self.remember_liveness(leadership, server);
         self.remember_sync(leadership);
@@ -90,25 +89,47 @@ impl Turn<'_> {
         let unconfirmed = *leadership == Leadership::Unconfirmed;
         let may_lead = |term| unconfirmed || leadership.held_term() == Some(term);
         self.memory.given_away = self.memory.given_away.take().filter(|given| may_lead(given.term));
-        self.memory.unconfirmed_since =
-            self.memory.unconfirmed_since.or(Some(self.now)).filter(|_| unconfirmed);
         if leadership.mine().is_none() {
             self.memory.slots.inherited = false;
         }
     }
 
     /// What the others said before nobody led counts no more, nor what they said before a race that was lost.
-    fn remember_unlocked(&mut self, leadership: &Leadership) {
-        let revision = self.cluster().map_or(0, |cluster| cluster.revision);
+    fn remember_key(&mut self, leadership: &Leadership) {
+        let before = std::mem::take(&mut self.memory.leader_key);
+        self.memory.leader_key = match leadership {
+            Leadership::Nobody => self.vacant_since(before),
+            Leadership::Unconfirmed => self.unconfirmed_since(&before),
+            Leadership::Mine(_)
+            | Leadership::Expiring(_)
+            | Leadership::FormerSelf(_)
+            | Leadership::Other(_)
+            | Leadership::Unknown => LeaderKeyPhase::Held,
+        };
         if *leadership != Leadership::Nobody {
-            self.memory.leaderless = None;
             self.memory.answers_since = self.memory.answers_since.filter(|_| self.memory.hand_over.is_some());
-            return;
         }
-        let leaderless = self.memory.leaderless.get_or_insert_default();
+    }
+
+    fn vacant_since(&mut self, before: LeaderKeyPhase) -> LeaderKeyPhase {
+        let mut leaderless = match before {
+            LeaderKeyPhase::Vacant(leaderless) => leaderless,
+            LeaderKeyPhase::Held | LeaderKeyPhase::Unconfirmed { .. } => Leaderless::default(),
+        };
+        leaderless.too_old = false;
         if leaderless.revision.is_none() {
-            leaderless.revision = Some(revision);
+            leaderless.revision = Some(self.cluster().map_or(0, |cluster| cluster.revision));
             self.memory.answers_since = Some(self.now);
+        }
+        LeaderKeyPhase::Vacant(leaderless)
+    }
+
+    fn unconfirmed_since(&self, before: &LeaderKeyPhase) -> LeaderKeyPhase {
+        match before {
+            LeaderKeyPhase::Unconfirmed { since } => LeaderKeyPhase::Unconfirmed { since: *since },
+            LeaderKeyPhase::Held | LeaderKeyPhase::Vacant(_) => {
+                LeaderKeyPhase::Unconfirmed { since: self.now }
+            }
         }
     }
 

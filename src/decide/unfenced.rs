@@ -36,7 +36,7 @@ pub(super) fn bars(turn: &Turn<'_>, failover: Option<&FailoverRequest>) -> Optio
 
 /// Why I must not be promoted by myself: a primary lives, for WAL still comes in from it.
 pub(super) fn lives(turn: &mut Turn<'_>, sql: &SqlFacts) -> Option<Reason> {
-    let leaderless = turn.memory.leaderless.get_or_insert_default();
+    let leaderless = turn.memory.leader_key.vacant_mut()?;
     let Some(received) = streamed(sql) else {
         leaderless.incoming = None;
         return None;
