@@ -17,6 +17,8 @@ use std::process::Command;
 mod arms;
 #[path = "tidy/arrows.rs"]
 mod arrows;
+#[path = "tidy/density.rs"]
+mod density;
 #[path = "tidy/layers.rs"]
 mod layers;
 

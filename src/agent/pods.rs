@@ -84,8 +84,7 @@ impl Pods {
         if let Some(PodRole::Leader(_)) = before {
             self.left = because.to_string();
         }
-        let planned =
-            matches!(because, Reason::HandingOver { .. } | Reason::ShuttingDown | Reason::PodEnds(_));
+        let planned = matches!(because, Reason::HandingOver(_) | Reason::ShuttingDown | Reason::PodEnds(_));
         // A restart in place is no change of leadership.
         let gone = lease.leading_at(clock::now()).is_none();
         if let Some(term) = self.led.take_if(|_| planned || gone) {

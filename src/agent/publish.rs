@@ -26,8 +26,7 @@ impl Cycle {
         };
         let job = self.core.job();
         let refused = memory.hand_over_refused.clone().map(HandOverStatus::Refused);
-        let under_way =
-            memory.hand_over.as_ref().map(|hand_over| HandOverStatus::UnderWay(hand_over.progress()));
+        let under_way = memory.hand_over.as_ref().map(|hand_over| HandOverStatus::UnderWay(hand_over.step()));
         let has_data = matches!(seen.postgres.data, DataDirectory::Ready(_));
         let streaming = seen.postgres.answering().is_some_and(SqlFacts::streams);
         let status = Status {

@@ -5,8 +5,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::model::{
-    CloneProgress, ClusterView, HandOverProgress, JobKind, LeaseFacts, Me, MemberRecord, MemberState, Moment,
-    PodFacts, PostgresFacts, Request, Role, Settings, StoreMark,
+    CloneProgress, ClusterView, HandOverRefusal, HandOverStep, JobKind, LeaseFacts, Me, MemberRecord,
+    MemberState, Moment, PodFacts, PostgresFacts, Request, Role, Settings, StoreMark,
 };
 
 /// One tick's outcome, complete.
@@ -74,15 +74,15 @@ pub struct Status {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum HandOverStatus {
     /// It is under way.
-    UnderWay(HandOverProgress),
+    UnderWay(HandOverStep),
     /// It was asked for and refused, for this reason.
-    Refused(String),
+    Refused(HandOverRefusal),
 }
 
 impl fmt::Display for HandOverStatus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            HandOverStatus::UnderWay(progress) => progress.fmt(f),
+            HandOverStatus::UnderWay(step) => step.fmt(f),
             HandOverStatus::Refused(why) => write!(f, "refused: {why}"),
         }
     }

@@ -355,14 +355,13 @@ mod tests {
     use super::*;
     use crate::agent::{HandOverStatus, handle};
     use crate::api::tests::{name, primary};
-    use crate::model::{HandOverPhase, HandOverProgress, Lsn};
+    use crate::model::{HandOverStep, Lsn};
 
     #[test]
     fn a_timeout_ends_with_the_words_clients_look_for() {
         let mut status = primary(clock::now());
-        let phase = HandOverPhase::Proving { checkpoint: Lsn(0x3000060) };
-        let progress = HandOverProgress { phase, to: Some(name("n2")) };
-        status.hand_over = Some(HandOverStatus::UnderWay(progress));
+        let step = HandOverStep::Proving { to: Some(name("n2")), checkpoint: Lsn(0x3000060) };
+        status.hand_over = Some(HandOverStatus::UnderWay(step));
         let (handle, _orders) = handle(status);
         let wait = Wait {
             handle: &handle,

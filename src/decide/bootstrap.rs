@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::turn::Turn;
-use crate::model::{ClusterView, FailoverRequest, Job, MemberName, NoDataReason, Reason, WaitingOn};
+use crate::model::{ClusterView, FailoverRequest, Job, MemberName, Moment, NoDataReason, Reason, WaitingOn};
 
 /// How often to look whether members have registered.
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
@@ -16,34 +16,53 @@ pub(super) fn create(turn: &mut Turn<'_>) -> Reason {
     }
     look_who_registers(turn, cluster);
     let has_lease = turn.has_lease();
-    let registered = &turn.memory.registered;
+    match cluster.initialize.as_deref() {
+        Some("") => bootstrap_begun(turn, cluster),
+        Some(_) => Reason::NoData(NoDataReason::NobodyToClone),
+        None => create_new(turn, cluster, has_lease),
+    }
+}
+
+/// Somebody has begun to make the cluster.
+fn bootstrap_begun(turn: &mut Turn<'_>, cluster: &ClusterView) -> Reason {
+    if !cluster.initialize_lease.is_some_and(|lease| turn.seen.lease.owns(lease)) {
+        return Reason::NoData(NoDataReason::BootstrapElsewhere);
+    }
+    // The answer to an earlier try was lost: the key is mine, and nobody else can go on.
+    start(turn, cluster)
+}
+
+fn create_new(turn: &mut Turn<'_>, cluster: &ClusterView, has_lease: bool) -> Reason {
+    if let Some(member) = turn.memory.registered.with_data.clone() {
+        return Reason::NoData(NoDataReason::DataElsewhere { member });
+    }
+    if turn.seen.me.tags.nofailover() || !turn.seen.me.may_bootstrap {
+        return Reason::NoData(NoDataReason::MayNotBootstrap);
+    }
+    if !has_lease {
+        return Reason::NoLeaseYet;
+    }
+    let due = due(turn);
+    if due.is_none_or(|due| turn.now < due) {
+        turn.wake_at(due.unwrap_or(turn.now + LOOK_AGAIN), WaitingOn::Members);
+        let seconds = turn.seen.me.wait_for_members.as_secs();
+        return Reason::NoData(NoDataReason::AwaitingMembers { seconds });
+    }
+    start(turn, cluster)
+}
+
+/// When members have had the time to register; `None`: it has not begun.
+fn due(turn: &Turn<'_>) -> Option<Moment> {
     let wait = turn.seen.me.wait_for_members;
-    let due = match wait.is_zero() {
+    match wait.is_zero() {
         true => Some(turn.now),
-        false => registered.last_at.map(|at| at + wait),
-    };
-    Reason::NoData(match (cluster.initialize.as_deref(), &registered.with_data) {
-        // The answer to an earlier try was lost: the key is mine, and nobody else can go on.
-        (Some(""), _) if cluster.initialize_lease.is_some_and(|lease| turn.seen.lease.owns(lease)) => {
-            turn.start(Job::Bootstrap { seen: cluster.revision });
-            NoDataReason::NewCluster
-        }
-        (Some(""), _) => NoDataReason::BootstrapElsewhere,
-        (Some(_), _) => NoDataReason::NobodyToClone,
-        (None, Some(member)) => NoDataReason::DataElsewhere { member: member.clone() },
-        (None, None) if turn.seen.me.tags.nofailover() || !turn.seen.me.may_bootstrap => {
-            NoDataReason::MayNotBootstrap
-        }
-        (None, None) if !has_lease => return Reason::NoLeaseYet,
-        (None, None) if due.is_none_or(|due| turn.now < due) => {
-            turn.wake_at(due.unwrap_or(turn.now + LOOK_AGAIN), WaitingOn::Members);
-            NoDataReason::AwaitingMembers { seconds: wait.as_secs() }
-        }
-        (None, None) => {
-            turn.start(Job::Bootstrap { seen: cluster.revision });
-            NoDataReason::NewCluster
-        }
-    })
+        false => turn.memory.registered.last_at.map(|at| at + wait),
+    }
+}
+
+fn start(turn: &mut Turn<'_>, cluster: &ClusterView) -> Reason {
+    turn.start(Job::Bootstrap { seen: cluster.revision });
+    Reason::NoData(NoDataReason::NewCluster)
 }
 
 /// The time begins when etcd shows me, and anew with each member that was never seen before.

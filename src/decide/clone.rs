@@ -41,19 +41,19 @@ pub(super) fn without_data(turn: &mut Turn<'_>, leader: &LeaderKey) -> Reason {
 
 /// A running `clonefrom` member, else the leader once it runs as a primary. Backups use no slot of the member's.
 pub(super) fn clone_source(turn: &Turn<'_>, leader: &LeaderKey) -> Option<FollowTarget> {
-    // Who is vouched for has to hold, as soon as it runs, whatever was acknowledged before: a leader's copy does.
+    // A member that is vouched for has to hold, as soon as it runs, whatever was acknowledged before: a leader's copy
+    // does.
     let synchronous = turn.seen.settings.sync.mode != SyncMode::Off;
     let from_leader_only = synchronous || turn.memory.reinitialize == Some(true);
-    let mut preferred = turn.others().filter(|(name, key)| {
-        **name != leader.name && key.record.state == MemberState::Running && key.record.tags.clonefrom()
-    });
-    let leader_runs = leader_is_primary(turn, &leader.name);
-    let source = match preferred.next() {
-        Some((name, _)) if !from_leader_only => name.clone(),
-        Some(_) | None if leader_runs => leader.name.clone(),
-        Some(_) | None => return None,
-    };
-    turn.target(&source)
+    let preferred = if from_leader_only { None } else { preferred_source(turn, leader) };
+    let source = preferred.or_else(|| leader_is_primary(turn, &leader.name).then_some(&leader.name))?;
+    turn.target(source)
+}
+
+fn preferred_source<'a>(turn: &Turn<'a>, leader: &LeaderKey) -> Option<&'a MemberName> {
+    let mut running = turn.others().filter(|(_, key)| key.record.state == MemberState::Running);
+    let preferred = running.find(|(name, key)| **name != leader.name && key.record.tags.clonefrom());
+    preferred.map(|(name, _)| name)
 }
 
 /// The leader's own record says that it runs as a primary.

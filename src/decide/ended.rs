@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::memory::Rejoin;
 use super::turn::Turn;
-use crate::model::{Action, ExitBecause, JobKind, Outcome, StoreSeen};
+use crate::model::{Action, ExitBecause, Failure, JobKind, Outcome, StoreSeen};
 
 /// What an etcd that takes no writes refused is tried again after this.
 const REFUSED_AGAIN_AFTER: Duration = Duration::from_secs(1);
@@ -17,7 +17,7 @@ impl Turn<'_> {
             Outcome::Done | Outcome::Lost | Outcome::LeaseGone | Outcome::Cancelled => None,
         };
         if let Some(why) = failed {
-            self.memory.failures.last = Some(format!("{job}: {why}"));
+            self.memory.failures.last = Some(Failure::Job { job, why: why.clone() });
         }
         match job {
             JobKind::TakeLeadership => self.took_leadership(outcome),
@@ -34,7 +34,7 @@ impl Turn<'_> {
     }
 
     fn took_leadership(&mut self, outcome: &Outcome) {
-        match (outcome, &mut self.memory.leaderless) {
+        match (outcome, self.memory.leader_key.vacant_mut()) {
             (Outcome::Refused(_), _) => self.retry_in(JobKind::TakeLeadership, REFUSED_AGAIN_AFTER),
             (Outcome::Lost, Some(leaderless)) => leaderless.revision = None,
             (_, _) => {}

@@ -8,7 +8,9 @@ use super::leadership::Leadership;
 use super::memory::Following;
 use super::turn::Turn;
 use super::{clone, history, removed_wal, requests, stop, sync};
-use crate::model::{Action, Divergence, LeaderKey, Reason, Running, SqlFacts, Standby, WaitingOn};
+use crate::model::{
+    Action, Branch, ControlFile, Divergence, LeaderKey, Moment, Reason, Running, SqlFacts, Standby, WaitingOn,
+};
 
 /// A standby that does not stream for this long is examined.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -27,15 +29,20 @@ pub(super) fn leader(turn: &mut Turn<'_>, leader: &LeaderKey, sql: &SqlFacts) ->
         return Reason::Restarting;
     }
     let Standby::Yes { receiver, paused, .. } = &sql.standby else { return Reason::ClusterUnknown };
-    if *paused && !turn.seen.settings.pause {
+    resume_replay(turn, *paused);
+    attach::doubt(turn, receiver.is_some());
+    aim(turn, leader, sql).unwrap_or_else(|| streaming(turn, leader, sql))
+}
+
+fn resume_replay(turn: &mut Turn<'_>, paused: bool) {
+    if paused && !turn.seen.settings.pause {
         turn.act(Action::ResumeReplay);
     }
-    attach::doubt(turn, receiver.is_some());
-    if let Some(reason) = aim(turn, leader, sql) {
-        return reason;
-    }
-    let streams = receiver.as_ref().is_some_and(|receiver| receiver.status == "streaming");
-    if streams || turn.seen.me.tags.nostream() {
+}
+
+/// It was pointed at its source: WAL comes in, or is to be waited for.
+fn streaming(turn: &mut Turn<'_>, leader: &LeaderKey, sql: &SqlFacts) -> Reason {
+    if sql.streams() || turn.seen.me.tags.nostream() {
         turn.memory.not_streaming_since = None;
         (turn.memory.rejoin.unfed, turn.memory.rejoin.wal_removed_by) = (None, None);
         return Reason::Following { leader: leader.name.clone() };
@@ -67,14 +74,21 @@ fn aim(turn: &mut Turn<'_>, leader: &LeaderKey, sql: &SqlFacts) -> Option<Reason
     }
     let theirs = history::branch_to_follow(turn, leader);
     turn.wake_in(history::ask_again_in(turn, leader), WaitingOn::Leader);
-    let Some(theirs) = theirs else { return Some(history::history_untold(turn, leader)) };
-    match attach::source(turn, leader, &theirs) {
+    match theirs {
+        Some(theirs) => follow_history(turn, leader, &theirs),
+        None => Some(history::history_untold(turn, leader)),
+    }
+}
+
+/// The leader told its history. `None` when the standby was pointed at its source.
+fn follow_history(turn: &mut Turn<'_>, leader: &LeaderKey, theirs: &Branch) -> Option<Reason> {
+    match attach::source(turn, leader, theirs) {
         Source::Proved(target) => {
             turn.act(Action::Follow(Some(target)));
             None
         }
         Source::Parted(..) => Some(examine(turn, leader)),
-        Source::Unproved if attach::more_may_come(turn, &theirs) => {
+        Source::Unproved if attach::more_may_come(turn, theirs) => {
             attach::let_go(turn);
             Some(Reason::FormerSource { leader: leader.name.clone() })
         }
@@ -93,18 +107,24 @@ fn examine(turn: &mut Turn<'_>, leader: &LeaderKey) -> Reason {
     let Some(branch) = history::leader_branch(turn, leader) else {
         return removed_wal::known(turn, leader).unwrap_or(Reason::NotStreaming { leader: name });
     };
-    let diverged = turn.seen.postgres.branch().map(|mine| mine.divergence_from(&branch));
-    match diverged {
-        Some(Divergence::Forked { .. }) if !turn.seen.settings.pause => {
-            stop::cleanly(turn);
-            Reason::Diverged { leader: name }
-        }
-        Some(Divergence::Forked { .. }) => Reason::Diverged { leader: name },
-        Some(Divergence::None) | None => match removed_wal::examine(turn, leader) {
-            Some(_) if is_to_be_cloned(turn, leader) => stop_to_clone(turn, leader),
-            Some(reason) => reason,
-            None => Reason::NotStreaming { leader: name },
-        },
+    match turn.seen.postgres.branch().map(|mine| mine.divergence_from(&branch)) {
+        Some(Divergence::Forked { .. }) => stop_diverged(turn, leader),
+        Some(Divergence::None) | None => look_for_removed_wal(turn, leader),
+    }
+}
+
+fn stop_diverged(turn: &mut Turn<'_>, leader: &LeaderKey) -> Reason {
+    if !turn.seen.settings.pause {
+        stop::cleanly(turn);
+    }
+    Reason::Diverged { leader: leader.name.clone() }
+}
+
+fn look_for_removed_wal(turn: &mut Turn<'_>, leader: &LeaderKey) -> Reason {
+    match removed_wal::examine(turn, leader) {
+        Some(_) if is_to_be_cloned(turn, leader) => stop_to_clone(turn, leader),
+        Some(reason) => reason,
+        None => Reason::NotStreaming { leader: leader.name.clone() },
     }
 }
 
@@ -117,43 +137,66 @@ pub(super) fn is_overtaken(turn: &Turn<'_>, start: &Running, leadership: &Leader
 /// My Postgres runs and does not answer.
 pub(super) fn wait_for_answer(turn: &mut Turn<'_>, leader: Option<&LeaderKey>) -> Reason {
     turn.wake_in(Duration::from_millis(200), WaitingOn::Postgres);
-    let silent = match turn.seen.postgres.sql {
-        None => Reason::PostgresStarting,
-        Some(_) => Reason::PostgresSilent,
-    };
     match leader {
         Some(leader) if is_to_be_cloned(turn, leader) => stop_to_clone(turn, leader),
         Some(leader) if !attach::is_attached(turn, leader.term) => {
             // How far it is nobody can say, so it has no source until it answers.
             attach::let_go(turn);
-            complete(turn, leader).unwrap_or(silent)
+            complete(turn, leader).unwrap_or_else(|| silence(turn))
         }
-        Some(_) | None => silent,
+        Some(_) | None => silence(turn),
+    }
+}
+
+fn silence(turn: &Turn<'_>) -> Reason {
+    match turn.seen.postgres.sql {
+        None => Reason::PostgresStarting,
+        Some(_) => Reason::PostgresSilent,
     }
 }
 
 /// A copy that lacks WAL becomes consistent by the leader's, and gets that when it is started anew: what lies here can
 /// be compared with the leader's history while it is down.
 fn complete(turn: &mut Turn<'_>, leader: &LeaderKey) -> Option<Reason> {
-    let control = turn.seen.postgres.control()?;
-    let since = match turn.memory.following {
-        Some(Following::Nobody { since }) => since.max(turn.started_at()),
-        Some(Following::Source { .. }) | None => turn.started_at(),
-    };
-    let early = turn.now < since + CONSISTENT_WITHIN || !leader_is_primary(turn, &leader.name);
-    let answered = turn.seen.postgres.sql.is_some();
-    if !control.is_unfinished_copy() || answered || early || turn.seen.settings.pause {
+    let since = alone_since(turn);
+    if turn.now < since + CONSISTENT_WITHIN || !may_be_completed(turn, leader) {
         return None;
     }
     let Some(theirs) = history::leader_branch(turn, leader) else {
         return Some(history::history_untold(turn, leader));
     };
-    match attach::compare(turn, leader, &theirs) {
-        Source::Nobody => return None,
-        Source::Unproved if turn.now < since + CONSISTENT_ALONE_WITHIN => return None,
-        Source::Unproved | Source::Parted(..) => turn.memory.rejoin.alone_in_vain = true,
-        Source::Proved(_) => {}
+    if !needs_leader(turn, leader, &theirs, since) {
+        return None;
     }
     stop::immediately(turn);
     Some(Reason::InconsistentCopy { leader: leader.name.clone() })
+}
+
+/// Since when the running PostgreSQL has had no source.
+fn alone_since(turn: &Turn<'_>) -> Moment {
+    match turn.memory.following {
+        Some(Following::Nobody { since }) => since.max(turn.started_at()),
+        Some(Following::Source { .. }) | None => turn.started_at(),
+    }
+}
+
+/// A copy runs that has not answered yet, and the leader has what it lacks.
+fn may_be_completed(turn: &Turn<'_>, leader: &LeaderKey) -> bool {
+    let postgres = &turn.seen.postgres;
+    let is_copy = postgres.control().is_some_and(ControlFile::is_unfinished_copy);
+    let never_answered = postgres.sql.is_none();
+    is_copy && never_answered && leader_is_primary(turn, &leader.name) && !turn.seen.settings.pause
+}
+
+/// Nothing but the leader's WAL makes it consistent, or a clone.
+fn needs_leader(turn: &mut Turn<'_>, leader: &LeaderKey, theirs: &Branch, alone_since: Moment) -> bool {
+    match attach::compare(turn, leader, theirs) {
+        Source::Nobody => false,
+        Source::Unproved if turn.now < alone_since + CONSISTENT_ALONE_WITHIN => false,
+        Source::Unproved | Source::Parted(..) => {
+            turn.memory.rejoin.alone_in_vain = true;
+            true
+        }
+        Source::Proved(_) => true,
+    }
 }

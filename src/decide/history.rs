@@ -21,18 +21,25 @@ pub(super) fn leader_branch(turn: &mut Turn<'_>, leader: &LeaderKey) -> Option<B
 /// less than I have may not have replayed it all: it is asked again until it shows more, or is primary.
 pub(super) fn branch_to_follow(turn: &mut Turn<'_>, leader: &LeaderKey) -> Option<Branch> {
     let mine = turn.seen.postgres.branch()?;
-    // Who streams from another member has its slot there.
-    let needs_slot = turn.follow_target(&leader.name).is_some_and(|target| target.name == leader.name);
-    // A receiver that is refused waits before it tries again; without room for slots it is refused all the same.
-    let asked = turn.memory.rejoin.asked.as_ref().filter(|asked| asked.leader == leader.name);
-    let needs_slot = needs_slot && asked.is_none_or(|asked| turn.now < asked.since + EAGER_FOR);
+    let needs_slot = needs_slot(turn, leader);
     let goes_on = |branch: &Branch| branch.end.is_none() || mine.divergence_from(branch) == Divergence::None;
-    // What it said before it was left may be of another history.
-    let since = match turn.memory.following {
+    let since = left_at(turn);
+    told(turn, leader, since, |told, branch| (told.has_slot || !needs_slot) && goes_on(branch))
+}
+
+/// A standby that streams from the leader needs its slot there; one that streams from another member has it there. A
+/// receiver that is refused waits before it tries again; without room for slots it is refused all the same.
+fn needs_slot(turn: &Turn<'_>, leader: &LeaderKey) -> bool {
+    let from_leader = turn.follow_target(&leader.name).is_some_and(|target| target.name == leader.name);
+    from_leader && is_eager(turn, leader)
+}
+
+/// What the leader said before it was left may be of another history.
+fn left_at(turn: &Turn<'_>) -> Moment {
+    match turn.memory.following {
         Some(Following::Nobody { since }) => since,
         Some(Following::Source { .. }) | None => Moment::default(),
-    };
-    told(turn, leader, since, |told, branch| (told.has_slot || !needs_slot) && goes_on(branch))
+    }
 }
 
 /// What the leader told lately, in this term, and not before `since`, if it will do; asks otherwise.
@@ -44,44 +51,63 @@ pub(super) fn told(
 ) -> Option<Branch> {
     let led_since = turn.memory.led_since.filter(|(term, _)| *term == leader.term);
     let since = since.max(led_since.map_or(turn.now, |(_, since)| since));
-    let counts = |asked_at: Moment| turn.is_recent(asked_at) && since <= asked_at;
     let told = turn.seen.leader_branch.as_ref();
-    let told = told.filter(|told| told.name == leader.name && counts(told.asked_at));
-    let asked = turn.memory.rejoin.asked.clone().filter(|asked| asked.leader == leader.name);
-    let begun = asked.as_ref().map_or(turn.now, |asked| asked.since);
-    let last_asked = asked.as_ref().map(|asked| asked.at);
-    let asked_within = |within: Duration| last_asked.is_some_and(|at| turn.now < at + within);
-    let answered = |at: Moment| told.is_some_and(|told| at <= told.asked_at);
-    let not_yet_ready = if turn.now < begun + EAGER_FOR { NOT_YET_READY } else { SILENT };
-    match told.map(|told| (told, &told.answer)) {
-        Some((told, Ok(branch))) if will_do(told, branch) => {
-            turn.memory.rejoin.silences = 0;
-            return Some(branch.clone());
-        }
-        // One question at a time.
-        _ if last_asked.is_some_and(|at| counts(at) && !answered(at)) => return None,
-        Some((_, Ok(_))) if asked_within(not_yet_ready) => return None,
-        Some((_, Err(_))) if asked_within(SILENT) => return None,
-        Some((_, Err(_))) => turn.memory.rejoin.silences = turn.memory.rejoin.silences.saturating_add(1),
-        Some((_, Ok(_))) | None => {}
-    }
-    if asked.is_none() {
+    let told = told.filter(|told| told.name == leader.name && counts(turn, since, told.asked_at));
+    if let Some(told) = told
+        && let Ok(branch) = &told.answer
+        && will_do(told, branch)
+    {
         turn.memory.rejoin.silences = 0;
+        return Some(branch.clone());
     }
-    if let Some(from) = turn.target(&leader.name) {
-        turn.memory.rejoin.asked = Some(Asked { leader: leader.name.clone(), since: begun, at: turn.now });
-        turn.act(Action::AskLeaderBranch { from });
+    if !waits(turn, leader, since, told) {
+        ask(turn, leader, told);
     }
     None
 }
 
+/// True for an answer of now, and not before `since`.
+fn counts(turn: &Turn<'_>, since: Moment, asked_at: Moment) -> bool {
+    turn.is_recent(asked_at) && since <= asked_at
+}
+
+/// The question that this leader was last asked.
+fn asked<'a>(turn: &'a Turn<'_>, leader: &LeaderKey) -> Option<&'a Asked> {
+    turn.memory.rejoin.asked.as_ref().filter(|asked| asked.leader == leader.name)
+}
+
+/// One question at a time, and none soon after an answer that will not do.
+fn waits(turn: &Turn<'_>, leader: &LeaderKey, since: Moment, told: Option<&LeaderBranch>) -> bool {
+    let Some(asked) = asked(turn, leader) else { return false };
+    let answered = told.is_some_and(|told| asked.at <= told.asked_at);
+    let pause = told.map(|told| match told.answer {
+        Ok(_) => ask_again_in(turn, leader),
+        Err(_) => SILENT,
+    });
+    let under_way = counts(turn, since, asked.at) && !answered;
+    under_way || pause.is_some_and(|pause| turn.now < asked.at + pause)
+}
+
+fn ask(turn: &mut Turn<'_>, leader: &LeaderKey, told: Option<&LeaderBranch>) {
+    let begun = asked(turn, leader).map(|asked| asked.since);
+    let refused = told.is_some_and(|told| told.answer.is_err());
+    let silences = turn.memory.rejoin.silences.saturating_add(refused.into());
+    turn.memory.rejoin.silences = begun.map_or(0, |_| silences);
+    if let Some(from) = turn.target(&leader.name) {
+        let since = begun.unwrap_or(turn.now);
+        turn.memory.rejoin.asked = Some(Asked { leader: leader.name.clone(), since, at: turn.now });
+        turn.act(Action::AskLeaderBranch { from });
+    }
+}
+
 /// How soon to look again for the leader's history.
 pub(super) fn ask_again_in(turn: &Turn<'_>, leader: &LeaderKey) -> Duration {
-    let asked = turn.memory.rejoin.asked.as_ref().filter(|asked| asked.leader == leader.name);
-    match asked.is_none_or(|asked| turn.now < asked.since + EAGER_FOR) {
-        true => NOT_YET_READY,
-        false => SILENT,
-    }
+    if is_eager(turn, leader) { NOT_YET_READY } else { SILENT }
+}
+
+/// The leader has not been asked for long.
+fn is_eager(turn: &Turn<'_>, leader: &LeaderKey) -> bool {
+    asked(turn, leader).is_none_or(|asked| turn.now < asked.since + EAGER_FOR)
 }
 
 /// Why the leader's history is not known: it is being asked, or does not answer.

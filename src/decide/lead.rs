@@ -60,9 +60,19 @@ fn history(turn: &Turn<'_>, timeline: Timeline) -> Option<Vec<HistoryLine>> {
     if timeline == Timeline::FIRST && cluster.history.is_none() {
         return None;
     }
+    let known = cluster.history.as_deref().unwrap_or_default();
+    let lines = history_lines(turn, timeline, known);
+    // Lines are compared, not numbers: a timeline may have passed over some that were begun elsewhere.
+    let told = known.iter().map(|line| (line.parent, line.lsn));
+    let same = cluster.history.is_some() && told.eq(lines.iter().map(|line| (line.parent, line.lsn)));
+    let not_read_yet = lines.is_empty() && timeline != Timeline::FIRST;
+    (!same && !not_read_yet).then_some(lines)
+}
+
+/// What led to `timeline`, by the history that lies here; the newest lines only, where that is configured.
+fn history_lines(turn: &Turn<'_>, timeline: Timeline, known: &[HistoryLine]) -> Vec<HistoryLine> {
     let switches: Vec<_> =
         turn.seen.postgres.history.0.iter().filter(|switch| switch.timeline < timeline).collect();
-    let known = cluster.history.as_deref().unwrap_or_default();
     let newest = switches.len().saturating_sub(1);
     let line = |(index, switch): (usize, &&crate::model::Switch)| {
         let old = known.iter().find(|line| line.parent == switch.timeline && line.lsn == switch.lsn);
@@ -79,11 +89,7 @@ fn history(turn: &Turn<'_>, timeline: Timeline) -> Option<Vec<HistoryLine>> {
         0 => {}
         most => drop(lines.drain(..lines.len().saturating_sub(most))),
     }
-    // Lines are compared, not numbers: a timeline may have passed over some that were begun elsewhere.
-    let told = known.iter().map(|line| (line.parent, line.lsn));
-    let same = cluster.history.is_some() && told.eq(lines.iter().map(|line| (line.parent, line.lsn)));
-    let not_read_yet = lines.is_empty() && timeline != Timeline::FIRST;
-    (!same && !not_read_yet).then_some(lines)
+    lines
 }
 
 /// One CHECKPOINT after each promotion, so that the control file names the new timeline and rewinders may come.

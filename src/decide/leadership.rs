@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{LeaderKey, Leading, LeaseTiming, Moment, Observation, Term};
+use crate::model::{ClusterView, LeaderKey, Leading, LeaseTiming, Moment, Observation, Term};
 
 /// Who leads, as far as I can know.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,15 +27,9 @@ impl Leadership {
     /// Combines my lease with the view by revision: a view that is older than my term says nothing about it.
     pub fn of(seen: &Observation, now: Moment) -> Leadership {
         let view = seen.view.as_ref().map(|view| &view.cluster);
-        let by_lease = match seen.lease.leading {
-            Leading::Yes(term) => Some(term),
-            Leading::No | Leading::Unknown => None,
-        };
-        let Some(term) = by_lease else {
-            return match view {
-                None => Leadership::Unknown,
-                Some(cluster) => Leadership::by_key(seen, cluster.leader.as_ref()),
-            };
+        let Leading::Yes(term) = seen.lease.leading else {
+            let by_view = |cluster: &ClusterView| Leadership::by_key(seen, cluster.leader.as_ref());
+            return view.map_or(Leadership::Unknown, by_view);
         };
         let newer = view.filter(|cluster| term.0 <= cluster.revision);
         match newer.map(|cluster| cluster.leader.as_ref()) {

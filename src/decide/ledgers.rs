@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{JobKind, LeaseId, Lsn, MemberName, Moment, PeerIdentity, Term, UnfencedPrimary};
+use crate::model::{Failure, JobKind, LeaseId, Lsn, MemberName, Moment, PeerIdentity, Term, UnfencedPrimary};
 
 /// The leader key of `term` was to be given away: as long as I seem to lead in it, nothing here may become primary.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -24,9 +24,44 @@ pub struct LeaseLedger {
     pub gone: Option<LeaseId>,
 }
 
+/// What is remembered by what the leader key shows. It is consumed and returned in each tick, so that nothing of one
+/// phase is left in another.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub enum LeaderKeyPhase {
+    /// A member holds the key, or it was not read yet.
+    #[default]
+    Held,
+    /// The view and the last renewal disagree on whether I hold it.
+    Unconfirmed {
+        /// Since when.
+        since: Moment,
+    },
+    /// Nobody holds it.
+    Vacant(Leaderless),
+}
+
+impl LeaderKeyPhase {
+    /// What is remembered while nobody holds the key.
+    pub fn vacant(&self) -> Option<&Leaderless> {
+        match self {
+            LeaderKeyPhase::Vacant(leaderless) => Some(leaderless),
+            LeaderKeyPhase::Held | LeaderKeyPhase::Unconfirmed { .. } => None,
+        }
+    }
+
+    pub(super) fn vacant_mut(&mut self) -> Option<&mut Leaderless> {
+        match self {
+            LeaderKeyPhase::Vacant(leaderless) => Some(leaderless),
+            LeaderKeyPhase::Held | LeaderKeyPhase::Unconfirmed { .. } => None,
+        }
+    }
+}
+
 /// Nobody leads.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Leaderless {
+    /// I am too far behind to lead, by the last tick.
+    pub too_old: bool,
     /// The revision at which that was seen; `None`: the next look begins anew.
     pub revision: Option<i64>,
     /// How often the answers did not vouch for me.
@@ -94,7 +129,7 @@ pub struct Failures {
     /// Failed attempts in a row to start or promote.
     pub starts: u32,
     /// The last failure of a long action, for the operator.
-    pub last: Option<String>,
+    pub last: Option<Failure>,
     /// Do not try the failed action again before this.
     pub retry_at: BTreeMap<JobKind, Moment>,
 }

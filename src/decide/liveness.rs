@@ -49,14 +49,16 @@ pub(super) fn condemn(turn: &mut Turn<'_>, death: &Death, leads: Option<Term>) -
 /// answer me: they may be well, and the network between us is not.
 fn successors(turn: &mut Turn<'_>, death: &Death) -> Candidates {
     let candidates = race::candidates(turn);
+    let may_be_silent = candidates == Candidates::None
+        && turn.writes_refused().is_none()
+        && !death.may_be_mended_by_a_restart();
+    if may_be_silent && has_silent_member(turn) { Candidates::Some } else { candidates }
+}
+
+fn has_silent_member(turn: &Turn<'_>) -> bool {
     let away = |answer: &PeerAnswer| !answer.reachable;
-    let registered = turn.others().filter(|(_, key)| !key.record.tags.nofailover());
-    let silent = registered.filter(|(name, _)| turn.peers.get(name).is_some_and(away)).count();
-    match candidates {
-        Candidates::None if turn.writes_refused().is_some() => Candidates::None,
-        Candidates::None if 0 < silent && !death.may_be_mended_by_a_restart() => Candidates::Some,
-        Candidates::Asking | Candidates::Some | Candidates::None => candidates,
-    }
+    let mut registered = turn.others().filter(|(_, key)| !key.record.tags.nofailover());
+    registered.any(|(name, _)| turn.peers.get(name).is_some_and(away))
 }
 
 /// The lease may be renewed all the same, for as long as this loop says so.
@@ -70,11 +72,7 @@ fn spare(turn: &mut Turn<'_>, death: &Death, term: Term) -> Sentence {
 /// A condemned Postgres is down: the key goes to whoever can lead; `None` when nobody can, and it is started again.
 pub(super) fn give_away(turn: &mut Turn<'_>, term: Term) -> Option<Reason> {
     let because = turn.memory.condemned.clone()?;
-    let candidates = match &because {
-        Unfit::Dead(death) | Unfit::DeadAndAlone(death) => successors(turn, death),
-        Unfit::TurnsAway | Unfit::PromotionStuck => race::candidates(turn),
-    };
-    match candidates {
+    match candidates_after(turn, &because) {
         Candidates::Asking => Some(Reason::AskingMembers),
         Candidates::Some => Some(demote::release(turn, term, Reason::Unfit(because))),
         Candidates::None => {
@@ -84,19 +82,17 @@ pub(super) fn give_away(turn: &mut Turn<'_>, term: Term) -> Option<Reason> {
     }
 }
 
+fn candidates_after(turn: &mut Turn<'_>, unfit: &Unfit) -> Candidates {
+    match unfit {
+        Unfit::Dead(death) | Unfit::DeadAndAlone(death) => successors(turn, death),
+        Unfit::TurnsAway | Unfit::PromotionStuck => race::candidates(turn),
+    }
+}
+
 /// A promotion is under way. Replay that goes on may take as long as it takes; where nothing was replayed for one TTL
 /// (a `restore_command` that hangs, a replay that waits) and another member can lead, the promotion is given up.
 pub(super) fn watch_promotion(turn: &mut Turn<'_>) -> Option<Reason> {
-    let standby = turn.seen.postgres.answering().map(|sql| &sql.standby);
-    let replayed = match standby {
-        Some(Standby::Yes { replayed, .. }) => *replayed,
-        Some(Standby::No) => return None,
-        None => turn.memory.promotion.map(|seen| seen.replayed).unwrap_or_default(),
-    };
-    let seen = match turn.memory.promotion {
-        Some(seen) if replayed <= seen.replayed => seen,
-        Some(_) | None => PromotionSeen { replayed, since: turn.now },
-    };
+    let seen = replay_seen(turn)?;
     turn.memory.promotion = Some(seen);
     turn.wake_in(LOOK_AT_PROMOTION, WaitingOn::Postgres);
     if turn.now < seen.since + turn.seen.settings.ttl || race::candidates(turn) != Candidates::Some {
@@ -105,4 +101,16 @@ pub(super) fn watch_promotion(turn: &mut Turn<'_>) -> Option<Reason> {
     turn.memory.condemned = Some(Unfit::PromotionStuck);
     turn.act(Action::CancelJob);
     Some(Reason::Unfit(Unfit::PromotionStuck))
+}
+
+/// How far replay has come, and since when; `None` once it is over.
+fn replay_seen(turn: &Turn<'_>) -> Option<PromotionSeen> {
+    let before = turn.memory.promotion;
+    let replayed = match turn.seen.postgres.answering().map(|sql| &sql.standby) {
+        Some(Standby::Yes { replayed, .. }) => *replayed,
+        Some(Standby::No) => return None,
+        None => before.map(|seen| seen.replayed).unwrap_or_default(),
+    };
+    let stands_still = before.filter(|seen| replayed <= seen.replayed);
+    Some(stands_still.unwrap_or(PromotionSeen { replayed, since: turn.now }))
 }

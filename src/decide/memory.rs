@@ -3,16 +3,21 @@
 use serde::{Deserialize, Serialize};
 
 use super::ledgers::{
-    Ending, Failures, GivenAway, Leaderless, LeaseLedger, PromotionSeen, Registered, SlotLedger,
+    Ending, Failures, GivenAway, LeaderKeyPhase, LeaseLedger, PromotionSeen, Registered, SlotLedger,
     UnfencedLedger,
 };
 use super::sync::SyncMemory;
 use crate::model::{
-    ClusterStatus, FollowTarget, HandOverPhase, HandOverProgress, LeaseId, Lsn, MemberName, MemberRecord,
+    ClusterStatus, FollowTarget, HandOverRefusal, HandOverStep, LeaseId, Lsn, MemberName, MemberRecord,
     Moment, Obstacle, Request, RequestId, RestartFilter, StoreSeen, Term, Unfit,
 };
 
 /// The loop's memory. Lost when the supervisor restarts, and nothing unsafe follows from that.
+///
+/// What excludes each other is one value: the phases of the leader key, of a hand-over, and the source that is
+/// followed. The rest are ledgers that do coexist: a restart goes on while leadership changes, a hand-over may begin
+/// while a reinitialize is asked for, failures are counted across all of it, and `led_since` outlives its leader, which
+/// may lead again.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Memory {
     /// The member record last written, under which lease, and when.
@@ -22,15 +27,13 @@ pub struct Memory {
     /// The hand-over under way.
     pub hand_over: Option<HandOver>,
     /// Why the last hand-over did not happen, until the next begins.
-    pub hand_over_refused: Option<String>,
+    pub hand_over_refused: Option<HandOverRefusal>,
     /// The request of the key `failover` that was dealt with, by its revision, and when it was cleared.
     pub failover_done: Option<(i64, Moment)>,
     /// The leader key that I tried to give away, until it is seen to be gone or mine in a new term.
     pub given_away: Option<GivenAway>,
     /// What was asked for under the lease.
     pub lease: LeaseLedger,
-    /// Since when the view and the last renewal disagree on whether I lead.
-    pub unconfirmed_since: Option<Moment>,
     /// I stopped being primary and have not been a standby since.
     pub demoted: bool,
     /// While I am primary: whether the checkpoint after promotion is done (`None`: not begun).
@@ -43,16 +46,14 @@ pub struct Memory {
     pub answers_since: Option<Moment>,
     /// When members were last asked.
     pub asked_at: Option<Moment>,
-    /// While nobody leads.
-    pub leaderless: Option<Leaderless>,
+    /// What belongs to who holds the leader key.
+    pub leader_key: LeaderKeyPhase,
     /// Primaries without a fence.
     pub unfenced: UnfencedLedger,
     /// While this supervisor, or its pod, ends.
     pub ending: Ending,
     /// I gave leadership away and let the others go first until then.
     pub yield_until: Option<Moment>,
-    /// Nobody leads, and I am too far behind to.
-    pub too_old: bool,
     /// What failed, and how often.
     pub failures: Failures,
     /// The process of the postmaster last seen up, to notice its end.
@@ -99,7 +100,7 @@ impl Memory {
     /// something else. What was written to it may not be in this one.
     pub(super) fn forget_numbers(&mut self) {
         (self.failover_done, self.unfenced.cleared, self.generation_sent_at) = (None, None, None);
-        if let Some(leaderless) = &mut self.leaderless {
+        if let Some(leaderless) = self.leader_key.vacant_mut() {
             leaderless.revision = None;
         }
         (self.answers_since, self.store_heard) = (None, None);
@@ -114,7 +115,7 @@ impl Memory {
 
     /// The revision at which nobody was seen to lead; zero while that is not so.
     pub(super) fn vacant_at(&self) -> i64 {
-        self.leaderless.as_ref().and_then(|leaderless| leaderless.revision).unwrap_or_default()
+        self.leader_key.vacant().and_then(|leaderless| leaderless.revision).unwrap_or_default()
     }
 
     /// I gave the leader key away and let the others go first.
@@ -124,7 +125,7 @@ impl Memory {
 
     /// Nobody needs to wait for me.
     pub fn stands_back(&self, now: Moment) -> bool {
-        self.too_old || self.yields(now)
+        self.leader_key.vacant().is_some_and(|leaderless| leaderless.too_old) || self.yields(now)
     }
 }
 
@@ -163,9 +164,16 @@ pub struct HandOver {
 }
 
 impl HandOver {
-    /// How far it is, for operators.
-    pub fn progress(&self) -> HandOverProgress {
-        HandOverProgress { phase: self.phase, to: self.to.clone() }
+    /// What is being done, and for whom.
+    pub fn step(&self) -> HandOverStep {
+        let to = self.to.clone();
+        match self.phase {
+            HandOverPhase::Choosing => HandOverStep::Choosing,
+            HandOverPhase::Checkpoint | HandOverPhase::Checkpointed => HandOverStep::Checkpoint { to },
+            HandOverPhase::Stopping => HandOverStep::Stopping { to },
+            HandOverPhase::Proving { checkpoint } => HandOverStep::Proving { to, checkpoint },
+            HandOverPhase::Moving { .. } => HandOverStep::Moving { to },
+        }
     }
 
     /// PostgreSQL is down and the candidate has not shown yet that it holds everything: this has its own deadline.
@@ -186,6 +194,39 @@ pub enum HandOverCause {
     },
     /// The supervisor was asked to end, or its pod ends or is gone.
     Shutdown,
+}
+
+impl HandOverCause {
+    /// The member that was asked for.
+    pub(super) fn candidate(&self) -> Option<&MemberName> {
+        match self {
+            HandOverCause::Request { candidate, .. } => candidate.as_ref(),
+            HandOverCause::Shutdown => None,
+        }
+    }
+}
+
+/// The steps of a hand-over, in order.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub enum HandOverPhase {
+    /// Asking the candidates; still serving.
+    Choosing,
+    /// CHECKPOINT; still serving.
+    Checkpoint,
+    /// It is done; still serving, until etcd is seen to take writes.
+    Checkpointed,
+    /// Clean stop: writes are away from here on.
+    Stopping,
+    /// Asking the candidate whether it holds the shutdown checkpoint.
+    Proving {
+        /// Where the shutdown checkpoint begins.
+        checkpoint: Lsn,
+    },
+    /// The leader key is being moved.
+    Moving {
+        /// Where the shutdown checkpoint begins.
+        checkpoint: Lsn,
+    },
 }
 
 /// A restart under way.

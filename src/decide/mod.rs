@@ -52,9 +52,9 @@ mod unfenced;
 pub use decision::Decision;
 pub use leadership::Leadership;
 pub use ledgers::{
-    AskedInVain, Ending, Failures, GivenAway, Incoming, Leaderless, LeaseLedger, Leaving, PromotionSeen,
-    Registered, SlotLedger, UnfencedLedger,
+    AskedInVain, Ending, Failures, GivenAway, Incoming, LeaderKeyPhase, Leaderless, LeaseLedger, Leaving,
+    PromotionSeen, Registered, SlotLedger, UnfencedLedger,
 };
-pub use memory::{Following, HandOver, HandOverCause, Memory};
+pub use memory::{Following, HandOver, HandOverCause, HandOverPhase, Memory};
 pub use sync::{State as SyncMachine, Step as SyncStep, SyncMemory, priority_step, quorum_steps};
 pub use table::{decide, situation_name};

@@ -40,7 +40,7 @@ pub(super) fn ask_again(turn: &mut Turn<'_>, who: Vec<(MemberName, String)>, rec
     let registered: Vec<PeerIdentity> =
         who.iter().filter_map(|(name, _)| turn.seen.identity_of(name)).collect();
     let same = |before: &AskedInVain| before.registered == registered && before.receives == receives;
-    let before = turn.memory.leaderless.as_ref().and_then(|leaderless| leaderless.asked_in_vain.as_ref());
+    let before = turn.memory.leader_key.vacant().and_then(|leaderless| leaderless.asked_in_vain.as_ref());
     let mut times = before.filter(|before| same(before)).map_or(0, |before| before.times);
     let me = &turn.seen.me.name;
     if turn.memory.asked_at.is_none_or(|at| at + pause(me, times) <= turn.now) {
@@ -48,8 +48,9 @@ pub(super) fn ask_again(turn: &mut Turn<'_>, who: Vec<(MemberName, String)>, rec
         turn.memory.asked_at = Some(turn.now);
         turn.act(Action::AskPeers { who });
     }
-    let leaderless = turn.memory.leaderless.get_or_insert_default();
-    leaderless.asked_in_vain = Some(AskedInVain { times, registered, receives });
+    if let Some(leaderless) = turn.memory.leader_key.vacant_mut() {
+        leaderless.asked_in_vain = Some(AskedInVain { times, registered, receives });
+    }
     let asked_at = turn.memory.asked_at.unwrap_or(turn.now);
     turn.wake_at(asked_at + pause(me, times), WaitingOn::Members);
 }

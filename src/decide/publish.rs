@@ -25,48 +25,51 @@ const CLONE_PROGRESS_EVERY: Duration = Duration::from_secs(2);
 /// etcd takes no writes, it is what shows when it does again.
 pub(super) fn member(turn: &mut Turn<'_>, leadership: &Leadership, server: &Server<'_>, because: &Reason) {
     let refusal = match (server, &turn.memory.failures.last) {
-        (Server::Down(_), Some(why)) if turn.memory.failures.starts > 0 => Some(why.clone()),
+        (Server::Down(_), Some(why)) if turn.memory.failures.starts > 0 => Some(why.to_string()),
         (_, _) => refusal(turn, leadership, because),
     };
     let record = MemberRecord { refusal, ..record(turn, leadership, server) };
     let Some(lease) = turn.seen.lease.lease else { return };
-    let due = match &turn.memory.published {
-        None => true,
-        Some((old, old_lease, at)) => {
-            let every = match turn.seen.clone_progress {
-                Some(_) => CLONE_PROGRESS_EVERY,
-                None => turn.seen.settings.loop_wait,
-            };
-            let old_enough = *at + every <= turn.now;
-            *old_lease != lease
-                || without_positions(old) != without_positions(&record)
-                || (old_enough && (*old != record || turn.writes_refused().is_some()))
-                || (*at + MISSING_AFTER <= turn.now && is_missing(turn, lease, &record))
-        }
-    };
-    if due {
+    if is_due(turn, lease, &record) {
         turn.memory.published = Some((record.clone(), lease, turn.now));
         turn.act(Action::PublishMember(Box::new(record)));
     }
 }
 
+/// It says something new, or has moved and was not written lately, or etcd does not show it.
+fn is_due(turn: &Turn<'_>, lease: LeaseId, record: &MemberRecord) -> bool {
+    let Some((old, old_lease, at)) = &turn.memory.published else { return true };
+    let says_new = (*old_lease, without_positions(old)) != (lease, without_positions(record));
+    let has_moved = old != record || turn.writes_refused().is_some();
+    let older_than = |age: Duration| *at + age <= turn.now;
+    says_new
+        || (has_moved && older_than(positions_every(turn)))
+        || (older_than(MISSING_AFTER) && is_missing(turn, lease, record))
+}
+
+fn positions_every(turn: &Turn<'_>) -> Duration {
+    match turn.seen.clone_progress {
+        Some(_) => CLONE_PROGRESS_EVERY,
+        None => turn.seen.settings.loop_wait,
+    }
+}
+
 /// Why nothing happens here until somebody acts, once that has lasted: a race takes its time.
 fn refusal(turn: &mut Turn<'_>, leadership: &Leadership, because: &Reason) -> Option<String> {
-    let before = || turn.memory.published.as_ref().and_then(|(record, ..)| record.refusal.clone());
     if because.is_passing() {
-        return before();
+        return turn.memory.published.as_ref().and_then(|(record, ..)| record.refusal.clone());
+    }
+    if !because.is_refusal() {
+        return None;
     }
     let races = matches!(leadership, Leadership::Nobody);
     let since = turn.memory.answers_since.filter(|_| races).unwrap_or_default();
     let lasts_at = since + turn.seen.settings.ttl;
-    match because.is_refusal() {
-        true if turn.now < lasts_at && races => {
-            turn.wake_at(lasts_at, WaitingOn::Members);
-            None
-        }
-        true => Some(because.to_string()),
-        false => None,
+    if races && turn.now < lasts_at {
+        turn.wake_at(lasts_at, WaitingOn::Members);
+        return None;
     }
+    Some(because.to_string())
 }
 
 /// True if etcd does not show `record` under my lease: a write was lost, or a straggler of mine came after it.
@@ -91,19 +94,7 @@ fn record(turn: &Turn<'_>, leadership: &Leadership, server: &Server<'_>) -> Memb
     let me = &turn.seen.me;
     let postgres = &turn.seen.postgres;
     let sql = postgres.answering();
-    let standby = sql.map(|sql| &sql.standby);
-    let (receive_lsn, replay_lsn, replication_state) = match standby {
-        Some(Standby::Yes { received, replayed, receiver, restores, .. }) => {
-            let streams = receiver.as_ref().is_some_and(|receiver| receiver.status == "streaming");
-            let state = match (streams, restores) {
-                (true, _) => Some("streaming"),
-                (false, true) => Some("in archive recovery"),
-                (false, false) => None,
-            };
-            (known(*received), known(*replayed), state)
-        }
-        Some(Standby::No) | None => (None, None, None),
-    };
+    let Received { receive_lsn, replay_lsn, replication_state } = sql.map(Received::of).unwrap_or_default();
     let leads = matches!(leadership, Leadership::Mine(_));
     let pending = !postgres.pending_restart.is_empty();
     MemberRecord {
@@ -136,6 +127,28 @@ fn record(turn: &Turn<'_>, leadership: &Leadership, server: &Server<'_>) -> Memb
         },
         system_identifier: postgres.control().map(|control| control.system_id.to_string()),
         refusal: None,
+    }
+}
+
+/// What a standby has received and replayed, and how more comes in.
+#[derive(Default)]
+struct Received {
+    receive_lsn: Option<Lsn>,
+    replay_lsn: Option<Lsn>,
+    replication_state: Option<&'static str>,
+}
+
+impl Received {
+    fn of(sql: &SqlFacts) -> Received {
+        let Standby::Yes { received, replayed, restores, .. } = &sql.standby else {
+            return Received::default();
+        };
+        let replication_state = match (sql.streams(), restores) {
+            (true, _) => Some("streaming"),
+            (false, true) => Some("in archive recovery"),
+            (false, false) => None,
+        };
+        Received { receive_lsn: known(*received), replay_lsn: known(*replayed), replication_state }
     }
 }
 
@@ -256,18 +269,19 @@ pub(super) fn status(turn: &mut Turn<'_>, term: Term, sql: &SqlFacts) {
         slots: Some(slots),
         retain_slots: (!retain.is_empty()).then_some(retain),
     };
-    let shown = turn.cluster().and_then(|cluster| cluster.status.as_ref());
-    let due = match &turn.memory.status {
-        None => true,
-        Some((old, _)) if old.retain_slots != status.retain_slots || old.timeline != status.timeline => true,
-        Some((old, at)) => {
-            let lost = shown != Some(old);
-            (lost || *old != status) && *at + turn.seen.settings.loop_wait <= turn.now
-        }
-    };
-    if due && status.optime.is_some() {
+    if status.optime.is_some() && is_status_due(turn, &status) {
         write_status(turn, term, status);
     }
+}
+
+fn is_status_due(turn: &Turn<'_>, status: &ClusterStatus) -> bool {
+    let Some((old, at)) = &turn.memory.status else { return true };
+    if (&old.retain_slots, old.timeline) != (&status.retain_slots, status.timeline) {
+        return true;
+    }
+    let shown = turn.cluster().and_then(|cluster| cluster.status.as_ref());
+    let lost = shown != Some(old);
+    (lost || old != status) && *at + turn.seen.settings.loop_wait <= turn.now
 }
 
 /// Writes a position that is behind that of the leader before me. The timeline that I shall be on is not begun yet.

@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
+use super::ledgers::LeaderKeyPhase;
 use super::position::comparable;
 use super::turn::Turn;
 use super::{bootstrap, eligibility, lag, peers, publish, requests, stop, store, sync, unfenced};
 use crate::model::{
-    Action, ClusterView, FailoverRequest, Grounds, Job, LeaderKey, Leading, MemberName, Reason, SqlFacts,
-    SyncReason, Term, WaitingOn,
+    Action, ClusterView, FailoverRequest, Grounds, Job, LeaderKey, Leading, MemberName, OwnFault, PeerAnswer,
+    Reason, SqlFacts, SyncReason, Term, WaitingOn,
 };
 
 /// A running primary whose lease is doubted by a renewal has this long until a newer view or renewal clears it.
@@ -20,66 +21,108 @@ pub(super) fn run(turn: &mut Turn<'_>, sql: &SqlFacts) -> Reason {
     sync::keep_names(turn);
     sync::let_go(turn);
     requests::go_on(turn);
-    if turn.memory.restart.is_some() {
-        return Reason::Restarting;
+    if let Some(reason) = not_begun(turn) {
+        return reason;
     }
     let Some(cluster) = turn.cluster() else { return Reason::ClusterUnknown };
-    if turn.seen.writing.is_some() {
-        return Reason::TakingLeadership;
-    }
-    if !turn.has_lease() {
-        return Reason::NoLeaseYet;
-    }
-    let request =
-        cluster.failover.as_ref().map(|key| &key.request).filter(|request| request.scheduled_at.is_none());
-    let asked_for_me = request.is_some_and(|request| request.candidate.as_ref() == Some(&turn.seen.me.name));
-    if let Some(reason) = barred(turn, cluster, asked_for_me) {
+    let asked = RaceRequest::of(turn, cluster);
+    if let Some(reason) = barred(turn, cluster, &asked) {
         return reason;
     }
-    // A failover takes the loss; a switchover whose leader is gone does not.
-    let takes_loss = request.is_some_and(FailoverRequest::is_failover);
-    let forced = request.filter(|_| asked_for_me && takes_loss);
-    if let Some(reason) = unfenced::bars(turn, forced) {
+    if let Some(reason) = primary_may_live(turn, &asked, sql) {
         return reason;
     }
-    if forced.is_none()
-        && let Some(reason) = unfenced::lives(turn, sql)
-    {
+    let too_old = too_old(turn, cluster, &asked, sql);
+    if let Some(reason) = too_old.as_ref().filter(|_| !turn.is_unsettled()) {
+        let reason = reason.clone();
+        stand_back(turn);
         return reason;
     }
-    if let Some(reason) = forced.and_then(|_| store::bars(turn)) {
-        return reason;
-    }
-    // Who is vouched for holds what counts, however much was not acknowledged.
-    let by_lag = forced.is_none() && sync::vouching(turn).is_none();
-    let too_old = too_old(turn, cluster, sql).filter(|_| by_lag);
-    if let Some(reason) = &too_old
-        && !turn.is_unsettled()
-    {
-        turn.memory.too_old = true;
-        return reason.clone();
-    }
-    let free = sync::vouching(turn).is_none() && !turn.is_unsettled();
-    if forced.is_some() || (asked_for_me && free) {
+    if asked.is_unquestioned(turn) {
         return take(turn, Reason::AskedToLead);
     }
+    compare(turn, &asked, sql, too_old)
+}
+
+/// Nobody needs to wait for me: I lack too much.
+fn stand_back(turn: &mut Turn<'_>) {
+    if let Some(leaderless) = turn.memory.leader_key.vacant_mut() {
+        leaderless.too_old = true;
+    }
+}
+
+/// What the key `failover` asks of the race.
+struct RaceRequest<'a> {
+    request: Option<&'a FailoverRequest>,
+    /// I am its candidate.
+    is_mine: bool,
+}
+
+impl<'a> RaceRequest<'a> {
+    fn of(turn: &Turn<'_>, cluster: &'a ClusterView) -> RaceRequest<'a> {
+        let request = cluster.failover.as_ref().map(|key| &key.request);
+        let request = request.filter(|request| request.scheduled_at.is_none());
+        let me = &turn.seen.me.name;
+        RaceRequest {
+            request,
+            is_mine: request.is_some_and(|request| request.candidate.as_ref() == Some(me)),
+        }
+    }
+
+    /// I am to lead, whatever that loses. A failover takes the loss; a switchover whose leader is gone does not.
+    fn forced(&self) -> Option<&'a FailoverRequest> {
+        self.request.filter(|request| self.is_mine && request.is_failover())
+    }
+
+    /// I am to lead, and nobody else has to be asked.
+    fn is_unquestioned(&self, turn: &Turn<'_>) -> bool {
+        let free = sync::vouching(turn).is_none() && !turn.is_unsettled();
+        self.forced().is_some() || (self.is_mine && free)
+    }
+}
+
+/// What comes before a race.
+fn not_begun(turn: &mut Turn<'_>) -> Option<Reason> {
+    if turn.memory.restart.is_some() {
+        return Some(Reason::Restarting);
+    }
+    if turn.cluster().is_none() {
+        return Some(Reason::ClusterUnknown);
+    }
+    if turn.seen.writing.is_some() {
+        return Some(Reason::TakingLeadership);
+    }
+    (!turn.has_lease()).then_some(Reason::NoLeaseYet)
+}
+
+/// A primary may live that no lease fences any more.
+fn primary_may_live(turn: &mut Turn<'_>, asked: &RaceRequest<'_>, sql: &SqlFacts) -> Option<Reason> {
+    let forced = asked.forced();
+    if let Some(reason) = unfenced::bars(turn, forced) {
+        return Some(reason);
+    }
+    match forced {
+        Some(_) => store::bars(turn),
+        None => unfenced::lives(turn, sql),
+    }
+}
+
+/// Members that may hold more are asked, and go first where they do.
+fn compare(turn: &mut Turn<'_>, asked: &RaceRequest<'_>, sql: &SqlFacts, too_old: Option<Reason>) -> Reason {
     let rivals = rivals(turn);
     if !peers::ask(turn, &rivals) {
         return Reason::AskingMembers;
     }
-    if let Some(reason) = store::unproved(turn, (sql.timeline, sql.lsn()), too_old) {
+    let unproved = store::unproved(turn, (sql.timeline, sql.lsn()), too_old);
+    if let Some(reason) = unproved.or_else(|| not_vouched_for(turn, sql)) {
         peers::ask_again(turn, rivals, sql.receives());
         return reason;
     }
-    if let Some(reason) = not_vouched_for(turn, sql) {
-        peers::ask_again(turn, rivals, sql.receives());
-        return reason;
-    }
-    if asked_for_me {
-        // Whoever is ahead holds nothing more that was acknowledged, and goes behind.
+    if asked.is_mine {
+        // A member that is ahead holds nothing more that was acknowledged, and goes behind.
         return take(turn, Reason::AskedToLead);
     }
-    if let Some(reason) = somebody_first(turn, request, sql) {
+    if let Some(reason) = somebody_first(turn, asked.request, sql) {
         turn.wake_in(ASK_AGAIN, WaitingOn::Members);
         return reason;
     }
@@ -108,32 +151,44 @@ fn not_vouched_for(turn: &Turn<'_>, sql: &SqlFacts) -> Option<Reason> {
 }
 
 /// Why I must not even compare.
-fn barred(turn: &mut Turn<'_>, cluster: &ClusterView, asked_for_me: bool) -> Option<Reason> {
+fn barred(turn: &mut Turn<'_>, cluster: &ClusterView, asked: &RaceRequest<'_>) -> Option<Reason> {
     if !bootstrap::may_rebuild(turn, cluster) {
         return Some(Reason::ReplicaMustNotRebuild { me: turn.seen.me.name.clone() });
     }
-    if turn.seen.me.tags.nofailover() {
-        return Some(Reason::NoFailoverTag);
+    if let Some(fault) = turn.seen.own_fault() {
+        return reason_of(turn, fault);
     }
-    if turn.seen.watchdog_failed {
-        return Some(Reason::WatchdogFailed);
-    }
-    if let Some(end) = turn.pod_end() {
-        return Some(Reason::PodEnds(end));
-    }
-    if turn.seen.settings.pause && !asked_for_me {
-        return Some(Reason::Paused);
-    }
-    match turn.memory.yield_until.filter(|_| turn.memory.yields(turn.now)) {
-        Some(until) if !asked_for_me => {
-            turn.wake_at(until, WaitingOn::Members);
-            Some(Reason::Yielding)
-        }
-        Some(_) | None => None,
+    if asked.is_mine { None } else { held_back(turn) }
+}
+
+fn reason_of(turn: &Turn<'_>, fault: OwnFault) -> Option<Reason> {
+    match fault {
+        OwnFault::NoFailoverTag => Some(Reason::NoFailoverTag),
+        OwnFault::WatchdogFailed => Some(Reason::WatchdogFailed),
+        OwnFault::PodEnds => turn.pod_end().map(Reason::PodEnds),
     }
 }
 
-fn too_old(turn: &Turn<'_>, cluster: &ClusterView, sql: &SqlFacts) -> Option<Reason> {
+/// Nobody asked for me, and others go first.
+fn held_back(turn: &mut Turn<'_>) -> Option<Reason> {
+    if turn.seen.settings.pause {
+        return Some(Reason::Paused);
+    }
+    let until = turn.memory.yield_until.filter(|until| turn.now < *until)?;
+    turn.wake_at(until, WaitingOn::Members);
+    Some(Reason::Yielding)
+}
+
+/// I lack more than may be lost. A member that is vouched for holds what counts, however much was not acknowledged.
+fn too_old(
+    turn: &Turn<'_>,
+    cluster: &ClusterView,
+    asked: &RaceRequest<'_>,
+    sql: &SqlFacts,
+) -> Option<Reason> {
+    if asked.forced().is_some() || sync::vouching(turn).is_some() {
+        return None;
+    }
     if let Some(bytes) = lag::too_far_behind(turn, lag::shared(turn, sql)) {
         return Some(Reason::TooFarBehind { bytes });
     }
@@ -163,45 +218,57 @@ fn rivals(turn: &Turn<'_>) -> Vec<(MemberName, String)> {
     allowed.filter_map(|(name, key)| Some((name.clone(), key.record.api_url.clone()?))).collect()
 }
 
-/// The member that goes before me, by the rules: a live primary, whoever is ahead, whoever has priority among
-/// equals, and the candidate somebody asked for. Members that do not answer stop nobody.
+/// The member that goes before me, by the rules: a live primary, one that is ahead, one that has priority among equals,
+/// and the candidate somebody asked for. Members that do not answer stop nobody.
 fn somebody_first(turn: &Turn<'_>, request: Option<&FailoverRequest>, sql: &SqlFacts) -> Option<Reason> {
-    let mine = (sql.timeline, sql.lsn());
-    let my_priority = turn.seen.me.tags.failover_priority();
     let known = turn.others().filter_map(|(name, _)| Some((name, turn.peers.get(name)?)));
-    for (member, answer) in known.filter(|(_, answer)| answer.eligible().is_ok()) {
-        let member = member.clone();
-        if !answer.in_recovery {
-            return Some(Reason::PrimaryStillAlive { member });
-        }
-        let goes_first = |request: &FailoverRequest| {
-            let asked = request.candidate.as_ref() == Some(&member);
-            let theirs = (answer.timeline, answer.lsn);
-            // Where what members hold decides, who holds less does not go first.
-            let holds_less = turn.is_unsettled() && comparable(theirs) < comparable(mine);
-            let able = !holds_less && eligibility::to_win(turn, &member, answer, true).is_none();
-            asked && (request.is_failover() || able)
-        };
-        if request.is_some_and(goes_first) {
-            return Some(Reason::CandidateGoesFirst { member });
-        }
-        if request.is_some_and(|request| request.leader.as_ref() == Some(&member))
-            || !sync::counts(turn, &member)
-        {
-            continue;
-        }
-        if answer.yields {
-            continue;
-        }
-        let theirs = (answer.timeline, answer.lsn);
-        if comparable(mine) < comparable(theirs) {
-            return Some(Reason::MemberAhead { member, bytes: answer.lsn.bytes_since(sql.lsn()) });
-        }
-        if mine.1 == theirs.1 && my_priority < answer.tags.failover_priority() {
-            return Some(Reason::MemberHasPriority { member });
-        }
+    let mut fit = known.filter(|(_, answer)| answer.eligible().is_ok());
+    fit.find_map(|(member, answer)| goes_first(turn, request, sql, member, answer))
+}
+
+fn goes_first(
+    turn: &Turn<'_>,
+    request: Option<&FailoverRequest>,
+    sql: &SqlFacts,
+    member: &MemberName,
+    answer: &PeerAnswer,
+) -> Option<Reason> {
+    if !answer.in_recovery {
+        return Some(Reason::PrimaryStillAlive { member: member.clone() });
     }
-    None
+    if request.is_some_and(|request| is_awaited(turn, request, sql, member, answer)) {
+        return Some(Reason::CandidateGoesFirst { member: member.clone() });
+    }
+    let led = request.is_some_and(|request| request.leader.as_ref() == Some(member));
+    let stands_back = led || answer.yields || !sync::counts(turn, member);
+    if stands_back { None } else { is_better(turn, sql, member, answer) }
+}
+
+/// It is the candidate that was asked for, and able to lead. Where what members hold decides, one that holds less does
+/// not go first.
+fn is_awaited(
+    turn: &Turn<'_>,
+    request: &FailoverRequest,
+    sql: &SqlFacts,
+    member: &MemberName,
+    answer: &PeerAnswer,
+) -> bool {
+    let (mine, theirs) = ((sql.timeline, sql.lsn()), (answer.timeline, answer.lsn));
+    let asked = request.candidate.as_ref() == Some(member);
+    let holds_less = turn.is_unsettled() && comparable(theirs) < comparable(mine);
+    let able = !holds_less && eligibility::to_win(turn, member, answer, true).is_none();
+    asked && (request.is_failover() || able)
+}
+
+/// It is ahead, or as far as I am and has priority.
+fn is_better(turn: &Turn<'_>, sql: &SqlFacts, member: &MemberName, answer: &PeerAnswer) -> Option<Reason> {
+    let member = member.clone();
+    let (mine, theirs) = ((sql.timeline, sql.lsn()), (answer.timeline, answer.lsn));
+    if comparable(mine) < comparable(theirs) {
+        return Some(Reason::MemberAhead { member, bytes: answer.lsn.bytes_since(sql.lsn()) });
+    }
+    let has_priority = turn.seen.me.tags.failover_priority() < answer.tags.failover_priority();
+    (sql.lsn() == answer.lsn && has_priority).then_some(Reason::MemberHasPriority { member })
 }
 
 /// Whether another member could lead in my place.
@@ -236,17 +303,12 @@ pub(super) fn candidates(turn: &mut Turn<'_>) -> Candidates {
 
 /// The leader key vanished under a running primary: take it back at once, or stop as soon as somebody else has it.
 pub(super) fn retake(turn: &mut Turn<'_>, sql: Option<&SqlFacts>) -> Reason {
-    let older = sql.zip(turn.cluster()).is_some_and(|(sql, cluster)| sql.timeline < cluster.timeline());
-    let led_since = sync::vouching(turn).filter(|record| !record.is_leader(&turn.seen.me.name));
-    let led_since = led_since.and_then(|record| record.leader.clone());
-    if (older || led_since.is_some()) && turn.seen.job.is_none() {
+    let led_since = led_by_another_since(turn, sql).filter(|_| turn.seen.job.is_none());
+    if let Some(reason) = led_since {
         stop::before_fence(turn);
-        return led_since
-            .map_or(Reason::OldTimeline, |leader| Reason::Sync(SyncReason::NotVouchedFor { leader }));
+        return reason;
     }
-    if let Some(sql) = sql
-        && let Some(reason) = store::unproved(turn, (sql.timeline, sql.lsn()), None)
-    {
+    if let Some(reason) = sql.and_then(|sql| store::unproved(turn, (sql.timeline, sql.lsn()), None)) {
         let rivals = rivals(turn);
         peers::ask_again(turn, rivals, false);
         return reason;
@@ -261,12 +323,25 @@ pub(super) fn retake(turn: &mut Turn<'_>, sql: Option<&SqlFacts>) -> Reason {
     }
 }
 
+/// By its records the cluster had another leader after this primary: it may lack what was acknowledged there.
+fn led_by_another_since(turn: &Turn<'_>, sql: Option<&SqlFacts>) -> Option<Reason> {
+    let other = sync::vouching(turn).filter(|record| !record.is_leader(&turn.seen.me.name));
+    if let Some(leader) = other.and_then(|record| record.leader.clone()) {
+        return Some(Reason::Sync(SyncReason::NotVouchedFor { leader }));
+    }
+    let older = sql.zip(turn.cluster()).is_some_and(|(sql, cluster)| sql.timeline < cluster.timeline());
+    older.then_some(Reason::OldTimeline)
+}
+
 /// The key hangs on my lease; the next renewal confirms it.
 pub(super) fn confirming(turn: &mut Turn<'_>) -> Reason {
-    let since = turn.memory.unconfirmed_since.unwrap_or(turn.now);
     // Without any answer nothing is doubted: the guard holds the deadline until which a primary may go on.
     let doubted = turn.seen.lease.leading == Leading::No;
-    if doubted && turn.seen.postgres.may_be_primary() && since + CONFIRM_WITHIN <= turn.now {
+    let late = matches!(
+        turn.memory.leader_key,
+        LeaderKeyPhase::Unconfirmed { since } if since + CONFIRM_WITHIN <= turn.now
+    );
+    if doubted && late && turn.seen.postgres.may_be_primary() {
         // A renewal said that the key is not mine, and no newer view says otherwise: the view may be stuck.
         stop::before_fence(turn);
         return Reason::LeaseExpiring;

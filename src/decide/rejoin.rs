@@ -9,8 +9,8 @@ use super::removed_wal::CLONES_MAX;
 use super::turn::Turn;
 use super::{clone, history};
 use crate::model::{
-    ControlFile, ControlState, FollowTarget, Job, JobKind, LeaderKey, Lsn, MemberName, Obstacle, Reason,
-    Timeline, WaitingOn,
+    Branch, ControlFile, ControlState, FollowTarget, Job, JobKind, LeaderKey, Lsn, MemberName, Obstacle,
+    Reason, Timeline, WaitingOn,
 };
 
 /// Crash recovery is tried this often before the next rung.
@@ -32,37 +32,41 @@ pub(super) fn climb(turn: &mut Turn<'_>, leader: &LeaderKey, control: &ControlFi
     if clone::is_to_be_cloned(turn, leader) {
         return reinitialize(turn, leader);
     }
-    let name = leader.name.clone();
     // Before etcd says which cluster this is, what lies here may be another's.
     let known = turn.cluster().is_some_and(|cluster| cluster.system_id().is_some());
-    if !known || !clone::leader_is_primary(turn, &name) {
+    if !known || !clone::leader_is_primary(turn, &leader.name) {
         turn.wake_in(LOOK_AGAIN, WaitingOn::Leader);
-        return Reason::LeaderNotReady { leader: name };
+        return Reason::LeaderNotReady { leader: leader.name.clone() };
     }
-    if let Some(reason) = stuck(turn, &name) {
+    if let Some(reason) = stuck(turn, &leader.name) {
         return reason;
     }
     // What the leader said before this PostgreSQL went down may lack a timeline that came from it since.
     let since = turn.memory.rejoin.changed_at.unwrap_or_default();
     let Some(branch) = history::told(turn, leader, since, |_, branch| branch.end.is_none()) else {
-        let silent = SILENCES_MAX <= turn.memory.rejoin.silences;
-        if silent && !control.is_unfinished_copy() && control.state != ControlState::InProduction {
-            return start(turn, leader, None);
-        }
-        turn.wake_in(LOOK_AGAIN, WaitingOn::Leader);
-        return history::history_untold(turn, leader);
+        return without_history(turn, leader, control);
     };
-    let source = attach::source(turn, leader, &branch);
+    by_history(turn, leader, control, &branch)
+}
+
+/// The leader does not tell its history. A standby that lacks nothing may serve its readers all the same, in the end.
+fn without_history(turn: &mut Turn<'_>, leader: &LeaderKey, control: &ControlFile) -> Reason {
+    let silent = SILENCES_MAX <= turn.memory.rejoin.silences;
+    if silent && !control.is_unfinished_copy() && control.state != ControlState::InProduction {
+        return start(turn, leader, None);
+    }
+    turn.wake_in(LOOK_AGAIN, WaitingOn::Leader);
+    history::history_untold(turn, leader)
+}
+
+/// What lies here is compared with the leader's history.
+fn by_history(turn: &mut Turn<'_>, leader: &LeaderKey, control: &ControlFile, theirs: &Branch) -> Reason {
+    let source = attach::source(turn, leader, theirs);
     if control.is_unfinished_copy() {
         return finish_copy(turn, leader, source);
     }
-    let crashed = control.is_of_primary() && control.state != ControlState::ShutDown;
-    if crashed && RECOVERIES_MAX <= turn.memory.rejoin.recovery_failures {
-        return clone_or_stop(turn, leader, Obstacle::Recovery);
-    }
-    if crashed && !turn.memory.rejoin.recovered {
-        turn.start(Job::CrashRecovery);
-        return Reason::CrashRecoveryFirst;
+    if let Some(reason) = recover(turn, leader, control) {
+        return reason;
     }
     match source {
         Source::Parted(timeline, at) => mend(turn, leader, control, (timeline, at)),
@@ -75,6 +79,22 @@ pub(super) fn climb(turn: &mut Turn<'_>, leader: &LeaderKey, control: &ControlFi
         // It shows how far it is once it runs, and gets its source then.
         Source::Unproved | Source::Nobody => start(turn, leader, None),
     }
+}
+
+/// A primary that did not stop cleanly recovers first: only then is it known how far it got.
+fn recover(turn: &mut Turn<'_>, leader: &LeaderKey, control: &ControlFile) -> Option<Reason> {
+    let crashed = control.is_of_primary() && control.state != ControlState::ShutDown;
+    if !crashed {
+        return None;
+    }
+    if RECOVERIES_MAX <= turn.memory.rejoin.recovery_failures {
+        return Some(clone_or_stop(turn, leader, Obstacle::Recovery));
+    }
+    if turn.memory.rejoin.recovered {
+        return None;
+    }
+    turn.start(Job::CrashRecovery);
+    Some(Reason::CrashRecoveryFirst)
 }
 
 /// A base backup, or what pg_rewind left, that was never consistent. With the WAL of a leader that continues its source
@@ -130,11 +150,8 @@ fn mend(turn: &mut Turn<'_>, leader: &LeaderKey, control: &ControlFile, fork: (T
 /// The last rungs: a fresh clone where that is allowed, else stop and say so. What is only the beginning of a clone may
 /// always be cloned again.
 fn clone_or_stop(turn: &mut Turn<'_>, leader: &LeaderKey, obstacle: Obstacle) -> Reason {
-    let (settings, name) = (&turn.seen.settings, leader.name.clone());
-    let may_clone = obstacle == Obstacle::Clone
-        || settings.remove_data_directory_on_diverged_timelines
-        || obstacle == Obstacle::Rewind && settings.remove_data_directory_on_rewind_failure;
-    let obstacle = match may_clone {
+    let name = leader.name.clone();
+    let obstacle = match may_clone(turn, obstacle) {
         true if turn.memory.rejoin.clone_failures < CLONES_MAX => {
             return clone_anew(turn, leader, Reason::Recloning { leader: name });
         }
@@ -148,6 +165,12 @@ fn clone_or_stop(turn: &mut Turn<'_>, leader: &LeaderKey, obstacle: Obstacle) ->
     Reason::CannotRejoin { leader: name, obstacle }
 }
 
+fn may_clone(turn: &Turn<'_>, obstacle: Obstacle) -> bool {
+    let settings = &turn.seen.settings;
+    let rewind_failed = obstacle == Obstacle::Rewind && settings.remove_data_directory_on_rewind_failure;
+    obstacle == Obstacle::Clone || settings.remove_data_directory_on_diverged_timelines || rewind_failed
+}
+
 /// Nothing is left to try behind this leader for a while; after that what failed is tried once more.
 fn stuck(turn: &mut Turn<'_>, leader: &MemberName) -> Option<Reason> {
     let (behind, obstacle, until) = turn.memory.rejoin.stuck.clone()?;
@@ -156,6 +179,12 @@ fn stuck(turn: &mut Turn<'_>, leader: &MemberName) -> Option<Reason> {
         return Some(Reason::CannotRejoin { leader: behind, obstacle });
     }
     turn.memory.rejoin.stuck = None;
+    try_once_more(turn, obstacle);
+    None
+}
+
+/// What failed too often may fail once more before nothing is left to try again.
+fn try_once_more(turn: &mut Turn<'_>, obstacle: Obstacle) {
     match obstacle {
         Obstacle::Recovery => turn.memory.rejoin.recovery_failures = RECOVERIES_MAX - 1,
         Obstacle::Start => turn.memory.failures.starts = STARTS_MAX - 1,
@@ -163,7 +192,6 @@ fn stuck(turn: &mut Turn<'_>, leader: &MemberName) -> Option<Reason> {
         Obstacle::Clone => turn.memory.rejoin.clone_failures = CLONES_MAX - 1,
         Obstacle::NoRewind => {}
     }
-    None
 }
 
 fn clone_anew(turn: &mut Turn<'_>, leader: &LeaderKey, because: Reason) -> Reason {

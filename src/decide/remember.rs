@@ -1,7 +1,7 @@
 //! What a tick takes over from the one before: ends of long actions, ends of the postmaster, changes of leadership.
 
 use super::leadership::Leadership;
-use super::ledgers::Registered;
+use super::ledgers::{LeaderKeyPhase, Leaderless, Registered};
 use super::memory::Rejoin;
 use super::server::Server;
 use super::turn::Turn;
@@ -10,46 +10,74 @@ use crate::model::{Finished, JobKind, Outcome, Process};
 impl Turn<'_> {
     /// Takes note of what ended and of what changed since the last tick, before any rule looks.
     pub(super) fn remember(&mut self, leadership: &Leadership, server: &Server<'_>) {
-        let finished = &self.seen.finished;
-        for Finished { job, outcome } in finished {
-            self.remember_end(*job, outcome);
-            if *outcome == Outcome::LeaseGone {
-                self.memory.lease.gone = self.memory.lease.asked_under;
-            }
-        }
+        self.remember_finished();
         self.remember_process(leadership);
         self.memory.rebuilds &= self.cluster().is_some_and(|cluster| cluster.system_id().is_none());
         if self.cluster().is_some_and(|cluster| cluster.initialize.is_some()) {
             self.memory.registered = Registered::default();
         }
-        self.remember_unlocked(leadership);
+        self.remember_key(leadership);
         self.remember_term(leadership);
         self.memory.ending.handed_over_in_vain &= self.ends() || self.pod_end().is_some();
-        self.memory.too_old = false;
-        if let Server::Standby(_) = server {
-            self.memory.rejoin.stuck = None;
-        }
-        match (leadership, server) {
-            (Leadership::Other(_), Server::Standby(_)) => {
-                self.memory.demoted = false;
-                self.memory.failures.starts = 0;
-                self.memory.rejoin.recovered = false;
-                self.memory.rejoin.alone_in_vain = false;
-                self.memory.rejoin.rewind_failures = 0;
-                self.memory.yield_until = None;
-            }
-            (Leadership::Nobody, Server::Standby(_)) if !self.memory.yields(self.now) => {
-                // It runs, and the others had their turn.
-                self.memory.failures.starts = 0;
-            }
-            (Leadership::Mine(_), Server::Primary(_)) if self.memory.hand_over.is_none() => {
-                self.memory.demoted = false;
-                self.memory.rejoin = Rejoin::default();
-            }
-            (_, _) => {}
-        }
+        self.remember_arrival(leadership, server);
         self.remember_liveness(leadership, server);
         self.remember_sync(leadership);
+        self.remember_leading(leadership);
+        if !self.seen.postgres.may_be_primary() {
+            self.memory.checkpoint = None;
+        }
+    }
+
+    fn remember_finished(&mut self) {
+        for Finished { job, outcome } in &self.seen.finished {
+            self.remember_end(*job, outcome);
+            if *outcome == Outcome::LeaseGone {
+                self.memory.lease.gone = self.memory.lease.asked_under;
+            }
+        }
+    }
+
+    /// PostgreSQL has come to run in a role: what was counted on the way there counts no more.
+    fn remember_arrival(&mut self, leadership: &Leadership, server: &Server<'_>) {
+        match server {
+            Server::Standby(_) => self.remember_standby(leadership),
+            Server::Primary(_) => self.remember_primary(leadership),
+            Server::Unknown
+            | Server::Empty
+            | Server::HalfMade
+            | Server::Inaccessible(_)
+            | Server::Foreign(_)
+            | Server::Down(_)
+            | Server::Silent => {}
+        }
+    }
+
+    fn remember_standby(&mut self, leadership: &Leadership) {
+        self.memory.rejoin.stuck = None;
+        if let Leadership::Other(_) = leadership {
+            self.memory.demoted = false;
+            self.memory.failures.starts = 0;
+            self.memory.rejoin.recovered = false;
+            self.memory.rejoin.alone_in_vain = false;
+            self.memory.rejoin.rewind_failures = 0;
+            self.memory.yield_until = None;
+        } else if *leadership == Leadership::Nobody && !self.memory.yields(self.now) {
+            // It runs, and the others had their turn.
+            self.memory.failures.starts = 0;
+        }
+    }
+
+    fn remember_primary(&mut self, leadership: &Leadership) {
+        if let Leadership::Mine(_) = leadership
+            && self.memory.hand_over.is_none()
+        {
+            self.memory.demoted = false;
+            self.memory.rejoin = Rejoin::default();
+        }
+    }
+
+    /// What is true only as long as I lead, or as long as nobody else does.
+    fn remember_leading(&mut self, leadership: &Leadership) {
         if let Leadership::Other(_) | Leadership::Nobody = leadership {
             self.memory.hand_over = None;
         }
@@ -61,28 +89,47 @@ impl Turn<'_> {
         let unconfirmed = *leadership == Leadership::Unconfirmed;
         let may_lead = |term| unconfirmed || leadership.held_term() == Some(term);
         self.memory.given_away = self.memory.given_away.take().filter(|given| may_lead(given.term));
-        self.memory.unconfirmed_since =
-            self.memory.unconfirmed_since.or(Some(self.now)).filter(|_| unconfirmed);
         if leadership.mine().is_none() {
             self.memory.slots.inherited = false;
-        }
-        if !self.seen.postgres.may_be_primary() {
-            self.memory.checkpoint = None;
         }
     }
 
     /// What the others said before nobody led counts no more, nor what they said before a race that was lost.
-    fn remember_unlocked(&mut self, leadership: &Leadership) {
-        let revision = self.cluster().map_or(0, |cluster| cluster.revision);
+    fn remember_key(&mut self, leadership: &Leadership) {
+        let before = std::mem::take(&mut self.memory.leader_key);
+        self.memory.leader_key = match leadership {
+            Leadership::Nobody => self.vacant_since(before),
+            Leadership::Unconfirmed => self.unconfirmed_since(&before),
+            Leadership::Mine(_)
+            | Leadership::Expiring(_)
+            | Leadership::FormerSelf(_)
+            | Leadership::Other(_)
+            | Leadership::Unknown => LeaderKeyPhase::Held,
+        };
         if *leadership != Leadership::Nobody {
-            self.memory.leaderless = None;
             self.memory.answers_since = self.memory.answers_since.filter(|_| self.memory.hand_over.is_some());
-            return;
         }
-        let leaderless = self.memory.leaderless.get_or_insert_default();
+    }
+
+    fn vacant_since(&mut self, before: LeaderKeyPhase) -> LeaderKeyPhase {
+        let mut leaderless = match before {
+            LeaderKeyPhase::Vacant(leaderless) => leaderless,
+            LeaderKeyPhase::Held | LeaderKeyPhase::Unconfirmed { .. } => Leaderless::default(),
+        };
+        leaderless.too_old = false;
         if leaderless.revision.is_none() {
-            leaderless.revision = Some(revision);
+            leaderless.revision = Some(self.cluster().map_or(0, |cluster| cluster.revision));
             self.memory.answers_since = Some(self.now);
+        }
+        LeaderKeyPhase::Vacant(leaderless)
+    }
+
+    fn unconfirmed_since(&self, before: &LeaderKeyPhase) -> LeaderKeyPhase {
+        match before {
+            LeaderKeyPhase::Unconfirmed { since } => LeaderKeyPhase::Unconfirmed { since: *since },
+            LeaderKeyPhase::Held | LeaderKeyPhase::Vacant(_) => {
+                LeaderKeyPhase::Unconfirmed { since: self.now }
+            }
         }
     }
 
@@ -132,18 +179,24 @@ impl Turn<'_> {
         match (&self.seen.postgres.process, self.memory.last_pid) {
             (Process::Up { pid, .. }, _) => self.memory.last_pid = Some(*pid),
             (Process::Down { .. }, Some(_)) => {
-                let planned = self.just_finished(JobKind::Stop)
-                    || self.runs(JobKind::Stop)
-                    || self.memory.hand_over.is_some()
-                    || self.memory.restart.is_some()
-                    || self.ends();
-                if let (Leadership::Mine(_), false) = (leadership, planned) {
-                    self.memory.failures.crashes.push(self.now);
-                }
+                self.remember_crash(leadership);
                 self.memory.last_pid = None;
                 self.memory.rejoin.recovered = false;
             }
             (Process::Down { .. }, None) => {}
         }
+    }
+
+    fn remember_crash(&mut self, leadership: &Leadership) {
+        if leadership.mine().is_some() && !self.is_end_planned() {
+            self.memory.failures.crashes.push(self.now);
+        }
+    }
+
+    /// The postmaster was to end.
+    fn is_end_planned(&self) -> bool {
+        let stops = self.just_finished(JobKind::Stop) || self.runs(JobKind::Stop);
+        let operated = self.memory.hand_over.is_some() || self.memory.restart.is_some();
+        stops || operated || self.ends()
     }
 }

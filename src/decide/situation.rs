@@ -19,6 +19,15 @@ pub(super) struct Findings<'a> {
     pub(super) paused: bool,
 }
 
+impl<'a> Findings<'a> {
+    /// The proofs that my Postgres owes as a primary are missing. In pause, and beside foreign data, that is no reason
+    /// for anything.
+    fn death(&self, postgres: &'a PostgresFacts) -> Option<&'a Death> {
+        let counts = !self.paused && !matches!(self.server, Server::Foreign(_));
+        postgres.liveness.death().filter(|_| counts && postgres.may_be_primary())
+    }
+}
+
 /// The rule that applies, with what it needs. One per line of the table an operator can read; the arm of the table
 /// that names it explains it.
 #[derive(Clone, Debug, PartialEq)]
@@ -141,20 +150,20 @@ impl<'a> Situation<'a> {
             return Some(Situation::OverdueShutdown);
         }
         let leads = found.leadership.mine();
-        let term =
-            leads.filter(|term| turn.memory.given_away.as_ref().is_some_and(|given| given.term == *term));
-        if let Some(term) = term {
+        let given_away = turn.memory.given_away.as_ref().map(|given| given.term);
+        if let Some(term) = leads.filter(|term| given_away == Some(*term)) {
             return Some(Situation::GivingAway { term });
         }
-        let watched = !turn.seen.watchdog_failed || turn.memory.hand_over.is_some();
-        if let Some(term) = leads.filter(|_| !watched) {
+        // A hand-over is on the way out of leadership, too.
+        let unwatched = turn.seen.watchdog_failed && turn.memory.hand_over.is_none();
+        if let Some(term) = leads.filter(|_| unwatched) {
             return Some(Situation::WatchdogFailed { term });
         }
         if turn.ends() {
             return Some(Situation::ShuttingDown);
         }
-        let end = turn.pod_end().filter(|_| turn.writes_refused().is_none())?;
-        leads.map(|term| Situation::PodEnds { term, end })
+        let end = turn.pod_end().filter(|_| turn.writes_refused().is_none());
+        leads.zip(end).map(|(term, end)| Situation::PodEnds { term, end })
     }
 
     /// By who leads and what my Postgres is alone.
@@ -163,8 +172,7 @@ impl<'a> Situation<'a> {
         if matches!(server, Server::Unknown) {
             return Situation::NotLookedYet;
         }
-        let dead = postgres.may_be_primary() && !paused && !matches!(server, Server::Foreign(_));
-        let death = postgres.liveness.death().filter(|_| dead);
+        let death = found.death(postgres);
         match &found.leadership {
             Leadership::Unknown => Situation::NotLookedYet,
             Leadership::Mine(term) => match death {

@@ -93,11 +93,8 @@ pub(super) fn on_standby(turn: &mut Turn<'_>, sql: &SqlFacts) {
 fn unused(turn: &mut Turn<'_>, sql: &SqlFacts, asked: &BTreeSet<String>, patience: Duration) -> Vec<String> {
     let settings = &turn.seen.settings;
     let patience = patience.max(settings.loop_wait);
-    // Those that are in PostgreSQL's own care: what it brought from the primary, and what it brings to standbys.
-    let by_postgres = |facts: &SlotFacts| facts.synced || (facts.failover && sql.is_primary());
-    let is_nobodys = |name: &String, facts: &SlotFacts| {
-        !facts.active && !by_postgres(facts) && !asked.contains(name) && !settings.slots.keep(name, facts)
-    };
+    let is_nobodys =
+        |name: &String, facts: &SlotFacts| !asked.contains(name) && is_nobodys(turn, sql, name, facts);
     let nobodys = sql.slots.iter().filter(|(name, facts)| !settings.pause && is_nobodys(name, facts));
     let since = |name: &String| turn.memory.slots.idle.get(name).copied().unwrap_or(turn.now);
     let idle: BTreeMap<String, Moment> = nobodys.map(|(name, _)| (name.clone(), since(name))).collect();
@@ -109,6 +106,13 @@ fn unused(turn: &mut Turn<'_>, sql: &SqlFacts, asked: &BTreeSet<String>, patienc
     let due = due.map(|(name, _)| name.clone()).collect();
     turn.memory.slots.idle = idle;
     due
+}
+
+/// Nobody uses it, no setting keeps it, and it is not in PostgreSQL's own care: brought from the primary, or to be
+/// brought to standbys.
+fn is_nobodys(turn: &Turn<'_>, sql: &SqlFacts, name: &str, facts: &SlotFacts) -> bool {
+    let by_postgres = facts.synced || (facts.failover && sql.is_primary());
+    !facts.active && !by_postgres && !turn.seen.settings.slots.keep(name, facts)
 }
 
 fn is_lost(sql: &SqlFacts, slot: &str) -> bool {
@@ -123,16 +127,13 @@ fn set(turn: &mut Turn<'_>, create: Vec<String>, drop: Vec<String>) {
     if (create.is_empty() && drop.is_empty()) || turn.seen.settings.pause {
         return;
     }
-    match &turn.memory.slots.asked {
-        Some((created, dropped, at))
-            if *created == create && *dropped == drop && turn.now < *at + AGAIN_AFTER =>
-        {
-            let again_at = *at + AGAIN_AFTER;
-            turn.wake_at(again_at, WaitingOn::Retry);
-        }
-        Some(_) | None => {
-            turn.memory.slots.asked = Some((create.clone(), drop.clone(), turn.now));
-            turn.act(Action::SetSlots { create, drop });
-        }
+    let lately = turn.memory.slots.asked.as_ref().filter(|(created, dropped, at)| {
+        (created, dropped) == (&create, &drop) && turn.now < *at + AGAIN_AFTER
+    });
+    if let Some((_, _, at)) = lately {
+        turn.wake_at(*at + AGAIN_AFTER, WaitingOn::Retry);
+        return;
     }
+    turn.memory.slots.asked = Some((create.clone(), drop.clone(), turn.now));
+    turn.act(Action::SetSlots { create, drop });
 }

@@ -31,26 +31,36 @@ pub(super) fn lead(turn: &mut Turn<'_>, term: Term, control: &ControlFile) -> Re
         return reason;
     }
     let planned = turn.memory.restart.is_some() && turn.memory.failures.starts < FAILURES_MAX;
-    let because = match (planned, hopeless(turn)) {
-        (true, _) => None,
-        (false, true) => Some(Reason::CrashBudgetSpent),
-        // Nothing acknowledged is lost with a member that the key vouches for, and it is back sooner.
-        (false, false) => {
-            let crashed = !turn.memory.failures.crashes.is_empty() && turn.sync_record().is_some();
-            crashed.then_some(Reason::Sync(SyncReason::CrashedWithSuccessor))
-        }
-    };
-    if let Some(because) = because {
-        match race::candidates(turn) {
-            Candidates::Asking => return Reason::AskingMembers,
-            Candidates::Some => return demote::release(turn, term, because),
-            Candidates::None => {}
-        }
+    if let Some(because) = why_another(turn, planned)
+        && let Some(reason) = leave_to_another(turn, term, because)
+    {
+        return reason;
     }
     start(turn, control);
-    match planned {
-        true => Reason::Restarting,
-        false => Reason::CrashedLeader,
+    if planned { Reason::Restarting } else { Reason::CrashedLeader }
+}
+
+/// Why another member should lead instead of waiting for this PostgreSQL to come up again.
+fn why_another(turn: &mut Turn<'_>, planned: bool) -> Option<Reason> {
+    let hopeless = hopeless(turn);
+    if planned {
+        return None;
+    }
+    if hopeless {
+        return Some(Reason::CrashBudgetSpent);
+    }
+    // Nothing acknowledged is lost with a member that the key vouches for, and it is back sooner.
+    let crashed = !turn.memory.failures.crashes.is_empty() && turn.sync_record().is_some();
+    crashed.then_some(Reason::Sync(SyncReason::CrashedWithSuccessor))
+}
+
+/// Gives the key away if another member can lead; `None` where none can: going on is all there is then, as the key
+/// would come back here for ever.
+fn leave_to_another(turn: &mut Turn<'_>, term: Term, because: Reason) -> Option<Reason> {
+    match race::candidates(turn) {
+        Candidates::Asking => Some(Reason::AskingMembers),
+        Candidates::Some => Some(demote::release(turn, term, because)),
+        Candidates::None => None,
     }
 }
 
@@ -59,16 +69,8 @@ pub(super) fn promote(turn: &mut Turn<'_>, term: Term, sql: &SqlFacts) -> Reason
     if let Some(reason) = store::denied(turn, term) {
         return reason;
     }
-    if let Some(because) = turn.memory.condemned.clone() {
-        return demote::release(turn, term, Reason::Unfit(because));
-    }
-    if FAILURES_MAX <= turn.memory.failures.starts {
-        // Where nobody else can lead, going on is all there is: the key would come back here for ever.
-        match race::candidates(turn) {
-            Candidates::Asking => return Reason::AskingMembers,
-            Candidates::Some => return hand_away(turn, term),
-            Candidates::None => {}
-        }
+    if let Some(reason) = leave_rather_than_promote(turn, term) {
+        return reason;
     }
     if turn.memory.failures.retry_at.get(&JobKind::Promote).is_none_or(|at| *at <= turn.now) {
         slots::while_promoting(turn);
@@ -79,6 +81,19 @@ pub(super) fn promote(turn: &mut Turn<'_>, term: Term, sql: &SqlFacts) -> Reason
     if !race::loss_is_known(turn, term, sql) {
         return Reason::TakingLoss;
     }
+    begin_promotion(turn, term)
+}
+
+/// This PostgreSQL was found not to do its work, or promotions fail again and again.
+fn leave_rather_than_promote(turn: &mut Turn<'_>, term: Term) -> Option<Reason> {
+    if let Some(because) = turn.memory.condemned.clone() {
+        return Some(demote::release(turn, term, Reason::Unfit(because)));
+    }
+    let failing = FAILURES_MAX <= turn.memory.failures.starts;
+    failing.then(|| leave_to_another(turn, term, Reason::CrashBudgetSpent)).flatten()
+}
+
+fn begin_promotion(turn: &mut Turn<'_>, term: Term) -> Reason {
     let above = newest_timeline(turn);
     turn.start(Job::Promote { term, above });
     match turn.writes_refused() {
@@ -166,8 +181,4 @@ fn hopeless(turn: &mut Turn<'_>) -> bool {
     let at_once =
         turn.seen.settings.primary_start_timeout.is_zero() && !turn.memory.failures.crashes.is_empty();
     at_once || CRASHES_MAX < turn.memory.failures.crashes.len() || FAILURES_MAX <= turn.memory.failures.starts
-}
-
-fn hand_away(turn: &mut Turn<'_>, term: Term) -> Reason {
-    demote::release(turn, term, Reason::CrashBudgetSpent)
 }

@@ -14,7 +14,7 @@ use std::time::Duration;
 use super::position::{Position, comparable};
 use super::turn::Turn;
 use crate::model::{
-    Action, DataDirectory, GenerationWrite, JobKind, MemberName, Moment, Reason, StoreChange,
+    Action, ClusterView, DataDirectory, GenerationWrite, JobKind, MemberName, Moment, Reason, StoreChange,
     StoreGeneration, StoreKeys, StoreReason, StoreSeen, SyncMode, Term, WaitingOn,
 };
 
@@ -39,20 +39,26 @@ impl Turn<'_> {
             | DataDirectory::HalfMade { .. }
             | DataDirectory::Inaccessible { .. } => return None,
         };
-        if let Some(change) = change {
-            if !self.memory.store.explained_by(cluster) {
-                self.memory.store.change = Some(change.clone());
-                return Some(change);
-            }
-            // Who began the generation may not have known of them.
-            let remembered = self.memory.store.unfenced_beside(cluster);
-            self.memory.forget_numbers();
-            (self.memory.unfenced.owed, self.memory.unfenced.owed_sent_at) = (remembered, None);
+        if let Some(change) = &change
+            && !self.memory.store.explained_by(cluster)
+        {
+            self.memory.store.change = Some(change.clone());
+            return Some(change.clone());
+        }
+        if change.is_some() {
+            self.forget_store_of_before(cluster);
         }
         let keys = StoreKeys::of(cluster, &self.memory.store.keys, self.seen.settings.ttl);
         self.memory.store =
             StoreSeen { keys, revision: cluster.revision, listed: cluster.listed, change: None };
         None
+    }
+
+    fn forget_store_of_before(&mut self, cluster: &ClusterView) {
+        // Whoever began the generation may not have known of them.
+        let remembered = self.memory.store.unfenced_beside(cluster);
+        self.memory.forget_numbers();
+        (self.memory.unfenced.owed, self.memory.unfenced.owed_sent_at) = (remembered, None);
     }
 
     fn promised(&self) -> BTreeSet<MemberName> {
@@ -134,41 +140,61 @@ pub(super) fn bars(turn: &mut Turn<'_>) -> Option<Reason> {
 /// last leader: that bars me only while somebody who may hold more is silent.
 pub(super) fn unproved(turn: &mut Turn<'_>, mine: Position, too_old: Option<Reason>) -> Option<Reason> {
     turn.cluster()?.unsettled()?;
-    // The settings may be old, too.
-    let synchronous = turn.seen.settings.sync.mode != SyncMode::Off || !turn.promised().is_empty();
-    let waits = synchronous || turn.now < old_leases_end(turn);
     let members = turn.may_hold_commits();
     let lost = lost(turn, &members);
     let mut missing = Vec::new();
     for member in members.difference(&lost).cloned() {
-        let peers = &turn.peers;
-        let answer = peers.iter().find(|(name, _)| name.is_same(&member)).map(|(_, answer)| answer);
-        let answer = answer.filter(|answer| turn.is_answer_of_now(answer) && answer.reachable);
-        match answer {
-            Some(answer) if !answer.in_recovery => return Some(Reason::PrimaryStillAlive { member }),
-            Some(answer) if comparable(mine) < comparable((answer.timeline, answer.lsn)) => {
-                let bytes = answer.lsn.bytes_since(mine.1);
-                return Some(Reason::MemberAhead { member, bytes });
-            }
-            // What comes in after the answer does not count as asked for.
-            Some(answer) if answer.exact && !answer.receives && answer.timeline.is_some() => {}
-            Some(_) | None => missing.push(member),
+        match shown(turn, mine, &member) {
+            Shown::Less => {}
+            Shown::More(reason) => return Some(reason),
+            Shown::Nothing => missing.push(member),
         }
     }
-    match missing.is_empty() {
-        true => None,
-        false if waits => Some(Reason::Store(StoreReason::Unsettled { missing })),
+    if missing.is_empty() {
+        return None;
+    }
+    match waits_for_silent(turn) {
+        true => Some(Reason::Store(StoreReason::Unsettled { missing })),
         false => too_old,
     }
+}
+
+/// Whether members that do not say what they hold keep everybody from leading.
+fn waits_for_silent(turn: &Turn<'_>) -> bool {
+    // The settings may be old, too.
+    let synchronous = turn.seen.settings.sync.mode != SyncMode::Off || !turn.promised().is_empty();
+    synchronous || turn.now < old_leases_end(turn)
+}
+
+/// What a member that may hold acknowledged commits has shown of them.
+enum Shown {
+    /// It holds nothing that I lack.
+    Less,
+    /// It leads, or holds more.
+    More(Reason),
+    /// Not all that it holds.
+    Nothing,
+}
+
+fn shown(turn: &Turn<'_>, mine: Position, member: &MemberName) -> Shown {
+    let answer = turn.answer_of(member).filter(|answer| answer.reachable);
+    let Some(answer) = answer else { return Shown::Nothing };
+    if !answer.in_recovery {
+        return Shown::More(Reason::PrimaryStillAlive { member: member.clone() });
+    }
+    if comparable(mine) < comparable((answer.timeline, answer.lsn)) {
+        let bytes = answer.lsn.bytes_since(mine.1);
+        return Shown::More(Reason::MemberAhead { member: member.clone(), bytes });
+    }
+    // What comes in after the answer does not count as asked for.
+    let all = answer.exact && !answer.receives && answer.timeline.is_some();
+    if all { Shown::Less } else { Shown::Nothing }
 }
 
 /// Members that found no data: what they may have held is gone, and nobody waits for it. Where commits wait for
 /// standbys that is one of them at most, for another holds it all, too.
 fn lost(turn: &Turn<'_>, members: &BTreeSet<MemberName>) -> BTreeSet<MemberName> {
-    let empty = |name: &&MemberName| {
-        let answer = turn.peers.iter().find(|(peer, _)| peer.is_same(name)).map(|(_, answer)| answer);
-        answer.is_some_and(|answer| turn.is_answer_of_now(answer) && answer.no_data)
-    };
+    let empty = |name: &&MemberName| turn.answer_of(name).is_some_and(|answer| answer.no_data);
     let promised = turn.promised();
     let lost: BTreeSet<MemberName> = members.iter().filter(empty).cloned().collect();
     let of_promised = (&lost & &promised).len();

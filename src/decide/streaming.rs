@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::turn::Turn;
-use crate::model::{Lsn, MemberName, Moment, SqlFacts, gets_wal};
+use crate::model::{HandOverRefusal, Lsn, MemberName, Moment, SqlFacts, gets_wal};
 
 /// A candidate that lacks the shutdown checkpoint and receives nothing for this long will not receive it: PostgreSQL
 /// stops only when its walsenders have sent everything.
@@ -26,12 +26,11 @@ pub(super) fn stalls(
     to: &MemberName,
     checkpoint: Lsn,
     stopped_at: Moment,
-) -> Option<String> {
+) -> Option<HandOverRefusal> {
     let hand_over = turn.memory.hand_over.as_mut()?;
     let answer = turn.peers.get(to).filter(|answer| answer.reachable && stopped_at <= answer.asked_at);
     let Some(answer) = answer else {
-        let why =
-            || format!("{to} has not answered for {} s since PostgreSQL stopped", ANSWERS_WITHIN.as_secs());
+        let why = || HandOverRefusal::CandidateSilent { to: to.clone(), seconds: ANSWERS_WITHIN.as_secs() };
         return (stopped_at + ANSWERS_WITHIN <= turn.now).then(why);
     };
     let (reached, at) = *hand_over.reached.get_or_insert((answer.lsn, stopped_at));
@@ -40,5 +39,5 @@ pub(super) fn stalls(
         return None;
     }
     let stalls = reached <= checkpoint && at + RECEIVES_WITHIN <= turn.now;
-    stalls.then(|| format!("{to} receives nothing and lacks the shutdown checkpoint at {checkpoint}"))
+    stalls.then(|| HandOverRefusal::CandidateReceivesNothing { to: to.clone(), checkpoint })
 }

@@ -127,6 +127,12 @@ impl<'a> Turn<'a> {
         Some(FollowTarget { name: name.clone(), conn_url, slot })
     }
 
+    /// What a member, whatever the spelling of its name, has answered since nobody leads, and lately.
+    pub(super) fn answer_of(&self, member: &MemberName) -> Option<&PeerAnswer> {
+        let answer = self.peers.iter().find(|(name, _)| name.is_same(member)).map(|(_, answer)| answer);
+        answer.filter(|answer| self.is_answer_of_now(answer))
+    }
+
     /// True if the question was asked since nobody leads, and lately.
     pub(super) fn is_answer_of_now(&self, answer: &PeerAnswer) -> bool {
         self.memory.answers_since.unwrap_or_default().max(self.now - ANSWER_FRESH) <= answer.asked_at

@@ -10,8 +10,8 @@ use super::server::Server;
 use super::stop;
 use super::turn::Turn;
 use crate::model::{
-    Action, FailoverRequest, MemberName, Reason, SqlFacts, Standby, Term, UnfencedPrimary, UnfencedReason,
-    UnfencedWrite, WaitingOn,
+    Action, FailoverRequest, Lsn, MemberName, Reason, SqlFacts, Standby, Term, UnfencedKey, UnfencedPrimary,
+    UnfencedReason, UnfencedWrite, WaitingOn,
 };
 
 /// Without the key in etcd by then the primary is stopped: it must not be left unfenced unknown to the others.
@@ -36,25 +36,28 @@ pub(super) fn bars(turn: &Turn<'_>, failover: Option<&FailoverRequest>) -> Optio
 
 /// Why I must not be promoted by myself: a primary lives, for WAL still comes in from it.
 pub(super) fn lives(turn: &mut Turn<'_>, sql: &SqlFacts) -> Option<Reason> {
-    let leaderless = turn.memory.leaderless.get_or_insert_default();
-    let streaming = match &sql.standby {
-        Standby::Yes { receiver: Some(receiver), received, .. } if receiver.status == "streaming" => {
-            *received
-        }
-        Standby::Yes { .. } | Standby::No => {
-            leaderless.incoming = None;
-            return None;
-        }
+    let leaderless = turn.memory.leader_key.vacant_mut()?;
+    let Some(received) = streamed(sql) else {
+        leaderless.incoming = None;
+        return None;
     };
     let advanced_at = match leaderless.incoming {
-        Some(before) if before.received < streaming => Some(turn.now),
+        Some(before) if before.received < received => Some(turn.now),
         Some(before) => before.advanced_at,
         None => None,
     };
-    leaderless.incoming = Some(Incoming { received: streaming, advanced_at });
+    leaderless.incoming = Some(Incoming { received, advanced_at });
     let until = advanced_at.map(|at| at + LIVES_WITHIN).filter(|until| turn.now < *until)?;
     turn.wake_at(until, WaitingOn::Postgres);
     Some(Reason::Unfenced(UnfencedReason::Streams))
+}
+
+/// How far WAL has come in, while it does.
+fn streamed(sql: &SqlFacts) -> Option<Lsn> {
+    match sql.standby {
+        Standby::Yes { received, .. } => sql.streams().then_some(received),
+        Standby::No => None,
+    }
 }
 
 /// I was asked to end in pause, and my primary goes on: etcd hears of it first. Where that cannot be, it is stopped.
@@ -95,22 +98,11 @@ pub(super) fn leave(turn: &mut Turn<'_>, leadership: &Leadership) -> Option<Reas
 /// I lead: nobody could come to lead before an operator said that the others are down.
 pub(super) fn clear(turn: &mut Turn<'_>, leadership: &Leadership, server: &Server<'_>) {
     let Some(key) = turn.cluster().and_then(|cluster| cluster.unfenced.as_ref()) else { return };
-    let me = &turn.seen.me;
     let leads = matches!((leadership, server), (Leadership::Mine(_), Server::Primary(_)));
-    let known = match server {
-        Server::Standby(_) | Server::Down(_) | Server::Empty => !turn.seen.postgres.may_be_primary(),
-        Server::Primary(_)
-        | Server::Silent
-        | Server::Unknown
-        | Server::HalfMade
-        | Server::Inaccessible(_)
-        | Server::Foreign(_) => false,
-    };
-    let of_before = key.primaries.get(&me.name).is_some_and(|left| left.session != me.session);
-    let primaries = match (leads, known && of_before) {
+    let primaries = match (leads, is_back(turn, key, server)) {
         (true, _) => BTreeMap::new(),
         (false, true) => {
-            let others = key.primaries.iter().filter(|(name, _)| **name != me.name);
+            let others = key.primaries.iter().filter(|(name, _)| **name != turn.seen.me.name);
             others.map(|(name, left)| (name.clone(), *left)).collect()
         }
         (false, false) => return,
@@ -121,6 +113,21 @@ pub(super) fn clear(turn: &mut Turn<'_>, leadership: &Leadership, server: &Serve
         turn.memory.unfenced.cleared = Some((key.mod_revision, turn.now));
         write(turn, None, primaries);
     }
+}
+
+/// A former supervisor of mine left its primary, and I know that it is none any more.
+fn is_back(turn: &Turn<'_>, key: &UnfencedKey, server: &Server<'_>) -> bool {
+    let me = &turn.seen.me;
+    let known = match server {
+        Server::Standby(_) | Server::Down(_) | Server::Empty => !turn.seen.postgres.may_be_primary(),
+        Server::Primary(_)
+        | Server::Silent
+        | Server::Unknown
+        | Server::HalfMade
+        | Server::Inaccessible(_)
+        | Server::Foreign(_) => false,
+    };
+    known && key.primaries.get(&me.name).is_some_and(|left| left.session != me.session)
 }
 
 /// Tells a store that is from before of the primaries that are remembered to have been left running.

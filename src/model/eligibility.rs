@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::{ClusterView, Lsn, MemberName, PeerAnswer, StandbyKind, SyncMode, Timeline};
+use super::{ClusterView, Lsn, MemberName, Observation, PeerAnswer, StandbyKind, SyncMode, Tags, Timeline};
 
 /// Why a member is not to lead. Its `Display` completes "member …".
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -79,13 +79,53 @@ impl fmt::Display for Ineligible {
     }
 }
 
+/// What keeps a member from leading, however far it is and whoever leads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OwnFault {
+    /// It carries the tag `nofailover`.
+    NoFailoverTag,
+    /// It cannot use its watchdog.
+    WatchdogFailed,
+    /// Its pod ends or is gone.
+    PodEnds,
+}
+
+impl OwnFault {
+    /// The first in the order of this list.
+    fn of(tags: &Tags, watchdog_failed: bool, pod_ends: bool) -> Option<OwnFault> {
+        let faults = [
+            (tags.nofailover(), OwnFault::NoFailoverTag),
+            (watchdog_failed, OwnFault::WatchdogFailed),
+            (pod_ends, OwnFault::PodEnds),
+        ];
+        faults.into_iter().find(|(is_so, _)| *is_so).map(|(_, fault)| fault)
+    }
+}
+
+impl From<OwnFault> for Ineligible {
+    fn from(fault: OwnFault) -> Ineligible {
+        match fault {
+            OwnFault::NoFailoverTag => Ineligible::NoFailoverTag,
+            OwnFault::WatchdogFailed => Ineligible::WatchdogFailed,
+            OwnFault::PodEnds => Ineligible::PodEnds,
+        }
+    }
+}
+
+impl Observation {
+    /// What keeps this member from leading. In pause the end of its pod does not.
+    pub fn own_fault(&self) -> Option<OwnFault> {
+        let pod_ends = self.pod_end.is_some() && !self.settings.pause;
+        OwnFault::of(&self.me.tags, self.watchdog_failed, pod_ends)
+    }
+}
+
 impl PeerAnswer {
     /// Whether it may lead, wherever it is: it answers, and nothing of its own keeps it from leading.
     pub fn eligible(&self) -> Result<(), Ineligible> {
         refuse_unless(self.reachable, || Ineligible::Silent { trouble: self.trouble.clone() })?;
-        refuse_unless(!self.tags.nofailover(), || Ineligible::NoFailoverTag)?;
-        refuse_unless(!self.watchdog_failed, || Ineligible::WatchdogFailed)?;
-        refuse_unless(!self.pod_ends, || Ineligible::PodEnds)
+        let fault = OwnFault::of(&self.tags, self.watchdog_failed, self.pod_ends);
+        fault.map_or(Ok(()), |fault| Err(fault.into()))
     }
 
     /// Whether it may also follow on another leader.

@@ -13,7 +13,9 @@ mod access;
 mod action;
 mod cluster;
 mod eligibility;
+mod failure;
 mod guarantee;
+mod hand_over;
 mod json;
 mod lease;
 mod liveness;
@@ -29,6 +31,7 @@ mod pod;
 mod postgres;
 mod progress;
 mod reason;
+mod refusal;
 mod request;
 mod settings;
 mod slots;
@@ -46,8 +49,10 @@ pub use action::{Action, ExitBecause, FollowTarget, Grounds, Job, JobKind, StopM
 pub use cluster::{
     ClusterStatus, ClusterView, ConfigKey, FailoverKey, FailoverRequest, HistoryLine, LeaderKey, MemberKey,
 };
-pub use eligibility::{HandingOver, Ineligible, gets_wal};
+pub use eligibility::{HandingOver, Ineligible, OwnFault, gets_wal};
+pub use failure::Failure;
 pub use guarantee::{Guarantee, StandbyKind};
+pub use hand_over::{HandOverRefusal, HandOverStep};
 pub use json::{compact as json_compact, one_line as json_one_line, spaced as json_spaced};
 pub use lease::{Leading, LeaseFacts, LeaseId, LeaseTiming, Term};
 pub use liveness::{Death, Liveness, LivenessFacts, LivenessTiming, Proof, Unfit, Verdict};
@@ -64,8 +69,9 @@ pub use postgres::{
     ControlFile, ControlState, DataDirectory, PostgresFacts, Process, SlotFacts, SqlFacts, Standby,
     WalReceiver,
 };
-pub use progress::{CloneProgress, HandOverPhase, HandOverProgress};
+pub use progress::CloneProgress;
 pub use reason::{Obstacle, Reason, WaitingOn};
+pub use refusal::{ReinitializeRefusal, RestartRefusal};
 pub use request::{Ask, Reply, Request, RequestId, RestartFilter};
 pub use settings::Settings;
 pub use slots::{SlotPattern, SlotSettings};

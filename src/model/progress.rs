@@ -1,12 +1,9 @@
-//! How far long work is: a clone, a hand-over.
+//! How far a clone is.
 
-use std::fmt;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
-
-use super::{Lsn, MemberName};
 
 /// How far a base backup is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,54 +36,5 @@ impl CloneProgress {
         }
         fields.insert("rate".to_owned(), Value::from(self.rate()));
         fields
-    }
-}
-
-/// The steps of a hand-over, in order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum HandOverPhase {
-    /// Asking the candidates; still serving.
-    Choosing,
-    /// CHECKPOINT; still serving.
-    Checkpoint,
-    /// It is done; still serving, until etcd is seen to take writes.
-    Checkpointed,
-    /// Clean stop: writes are away from here on.
-    Stopping,
-    /// Asking the candidate whether it holds the shutdown checkpoint.
-    Proving {
-        /// Where the shutdown checkpoint begins.
-        checkpoint: Lsn,
-    },
-    /// The leader key is being moved.
-    Moving {
-        /// Where the shutdown checkpoint begins.
-        checkpoint: Lsn,
-    },
-}
-
-/// How far a hand-over is. Its `Display` is the operator's sentence.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct HandOverProgress {
-    /// The step.
-    pub phase: HandOverPhase,
-    /// The member that shall lead; `None` until the candidates answered.
-    pub to: Option<MemberName>,
-}
-
-impl fmt::Display for HandOverProgress {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let to = self.to.as_ref().map_or("a candidate", |name| name.as_str());
-        match self.phase {
-            HandOverPhase::Choosing => f.write_str("asking the candidates"),
-            HandOverPhase::Checkpoint | HandOverPhase::Checkpointed => {
-                write!(f, "checkpoint before handing over to {to}")
-            }
-            HandOverPhase::Stopping => write!(f, "stopping PostgreSQL to hand over to {to}"),
-            HandOverPhase::Proving { checkpoint } => {
-                write!(f, "waiting until {to} has replayed {checkpoint}")
-            }
-            HandOverPhase::Moving { .. } => write!(f, "moving the leader key to {to}"),
-        }
     }
 }

@@ -5,8 +5,8 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    HandOverProgress, JobKind, MemberName, NoDataReason, PodEnd, StoreReason, SyncReason, UnfencedReason,
-    Unfit,
+    HandOverRefusal, HandOverStep, JobKind, MemberName, NoDataReason, PodEnd, StoreReason, SyncReason,
+    UnfencedReason, Unfit,
 };
 
 /// The operator's sentence, as a type: log, REST, command line and tests use the same value.
@@ -49,12 +49,8 @@ pub enum Reason {
     },
     KeyVanished,
     FormerSelf,
-    HandingOver {
-        progress: HandOverProgress,
-    },
-    HandOverRefused {
-        why: String,
-    },
+    HandingOver(HandOverStep),
+    HandOverRefused(HandOverRefusal),
     TakingLeadership,
     AskedToLead,
     HealthiestMember,
@@ -267,8 +263,8 @@ impl fmt::Display for Reason {
                 f,
                 "the leader key is held by my former self, of which nothing runs: revoking its lease"
             ),
-            Reason::HandingOver { progress } => write!(f, "handing over: {progress}"),
-            Reason::HandOverRefused { why } => write!(f, "the hand-over does not happen: {why}"),
+            Reason::HandingOver(step) => write!(f, "handing over: {step}"),
+            Reason::HandOverRefused(why) => write!(f, "the hand-over does not happen: {why}"),
             Reason::TakingLeadership => write!(f, "taking the leader key"),
             Reason::AskedToLead => write!(f, "nobody leads and I am the candidate that was asked for"),
             Reason::HealthiestMember => write!(f, "nobody leads and no member that answers is ahead of me"),

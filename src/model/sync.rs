@@ -130,6 +130,16 @@ pub enum SyncOwner {
     Supervisor(String),
 }
 
+impl SyncOwner {
+    /// The names, if the supervisor says them.
+    pub fn says(self) -> Option<String> {
+        match self {
+            SyncOwner::Supervisor(names) => Some(names),
+            SyncOwner::Operator | SyncOwner::Undecided => None,
+        }
+    }
+}
+
 /// One row of `pg_stat_replication`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Walsender {

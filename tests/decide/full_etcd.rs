@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use matriarch::model::{
-    Action, ClusterStatus, ControlState, HandOverPhase, HandOverProgress, Job, JobKind, Moment, Outcome,
-    Reason, StopMode, Term, WriteFacts,
+    Action, ClusterStatus, ControlState, HandOverStep, Job, JobKind, Moment, Outcome, Reason, StopMode, Term,
+    WriteFacts,
 };
 
 use super::scenarios::jobs;
@@ -130,21 +130,18 @@ fn nothing_is_stopped_for_a_hand_over_that_etcd_does_not_take() {
         world.seen.writes = WriteFacts { refused: None, done_at: Some(Moment::default()) };
         world.cluster().failover = Some(super::scenarios::switchover(Some("b")));
         let begun = world.later(10).tick();
-        assert_eq!(
-            begun.because,
-            Reason::HandingOver { progress: HandOverProgress { phase: HandOverPhase::Choosing, to: None } }
-        );
+        assert_eq!(begun.because, Reason::HandingOver(HandOverStep::Choosing));
         world.later(10).answers("b", 1000).tick();
         world.later(10).ends(JobKind::Checkpoint, Outcome::Done).tick();
         world.seen.writes.refused = refused;
         let mut decision = world.later(4000).answers("b", 1000).tick();
         for _ in 0..3 {
             assert!(!jobs(&decision.actions).contains(&JobKind::Stop), "{:?}", decision.actions);
-            if matches!(decision.because, Reason::HandOverRefused { .. }) {
+            if matches!(decision.because, Reason::HandOverRefused(_)) {
                 break;
             }
             decision = world.later(100).tick();
         }
-        assert!(matches!(decision.because, Reason::HandOverRefused { .. }), "{:?}", decision.because);
+        assert!(matches!(decision.because, Reason::HandOverRefused(_)), "{:?}", decision.because);
     }
 }

@@ -1,8 +1,8 @@
 //! The API server proved that my pod ends or is gone: no leader runs in it.
 
-use matriarch::decide::Decision;
+use matriarch::decide::{Decision, HandOverPhase};
 use matriarch::model::{
-    Action, ControlState, ExitBecause, HandOverPhase, Job, JobKind, Outcome, PodEnd, PrimaryRoute, Reason,
+    Action, ControlState, ExitBecause, HandOverRefusal, Job, JobKind, Outcome, PodEnd, PrimaryRoute, Reason,
     StopMode,
 };
 
@@ -35,7 +35,7 @@ fn a_leader_whose_pod_ends_hands_over_at_once() {
         let mut world = leading();
         assert_eq!(world.tick().because, Reason::Leading);
         world.seen.pod_end = Some(end);
-        assert!(matches!(world.later(10).tick().because, Reason::HandingOver { .. }), "{end:?}");
+        assert!(matches!(world.later(10).tick().because, Reason::HandingOver(_)), "{end:?}");
         world.later(10).answers("b", 1000).answers("c", 900);
         assert!(starts(&world.tick(), JobKind::Checkpoint), "{end:?}");
         let hand_over = world.memory.hand_over.clone().expect("it hands over");
@@ -82,7 +82,7 @@ fn while_etcd_takes_no_writes_the_database_stays() {
     world.seen.writes.refused = Some("no space".to_owned());
     assert_eq!(world.tick().because, Reason::Leading);
     world.seen.writes.refused = None;
-    assert!(matches!(world.tick().because, Reason::HandingOver { .. }));
+    assert!(matches!(world.tick().because, Reason::HandingOver(_)));
 }
 
 #[test]
@@ -124,8 +124,8 @@ fn who_took_the_key_before_it_knew_gives_it_away() {
 #[test]
 fn a_refused_switchover_does_not_keep_who_ends_from_handing_over() {
     let mut world = leading();
-    world.memory.hand_over_refused = Some("b is 17 bytes behind".to_owned());
+    world.memory.hand_over_refused = Some(HandOverRefusal::NotInTime);
     world.seen.shutting_down = true;
-    assert!(matches!(world.tick().because, Reason::HandingOver { .. }));
+    assert!(matches!(world.tick().because, Reason::HandingOver(_)));
     assert_eq!(world.tick().route, PrimaryRoute::Here(matriarch::model::Term(50)));
 }

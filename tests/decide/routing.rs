@@ -2,10 +2,8 @@
 
 use std::fmt::Write;
 
-use matriarch::decide::{HandOver, HandOverCause, Leadership};
-use matriarch::model::{
-    Action, HandOverPhase, Job, JobKind, Outcome, PodRole, PrimaryRoute, Running, StopMode, Term,
-};
+use matriarch::decide::{HandOver, HandOverCause, HandOverPhase, Leadership};
+use matriarch::model::{Action, Job, JobKind, Outcome, PodRole, PrimaryRoute, Running, StopMode, Term};
 
 use super::table::{LEADERSHIPS, servers};
 use super::world::{START, World, name, primary, promoting, silent, up};

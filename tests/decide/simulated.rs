@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use matriarch::model::HandOverPhase;
+use matriarch::decide::HandOverPhase;
 use matriarch::model::{
     Action, Ask, ControlState, FailoverKey, FailoverRequest, Job, JobKind, LeaseId, Lsn, Outcome, Reason,
     Request, RequestId, RestartFilter, SqlFacts, Switch, Timeline, TimelineHistory,

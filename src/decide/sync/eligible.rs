@@ -4,7 +4,7 @@ use super::super::attach;
 use super::super::position::{Position, comparable};
 use super::super::turn::Turn;
 use super::state::members;
-use crate::model::{MemberName, SyncMode, SyncRecord};
+use crate::model::{MemberName, PeerAnswer, SyncMode, SyncRecord};
 
 /// The key `sync`, where it says who may lead: not in a store that went back in time, before a leader has confirmed it.
 pub(in crate::decide) fn vouching<'a>(turn: &Turn<'a>) -> Option<&'a SyncRecord> {
@@ -31,16 +31,19 @@ pub(in crate::decide) fn may_lead(turn: &Turn<'_>, who: &MemberName, position: P
 /// How many other members of the promise are known to be no further than `position`, and to stay so.
 fn not_ahead(turn: &Turn<'_>, record: &SyncRecord, who: &MemberName, position: Position) -> usize {
     let behind = |name: &&MemberName| {
-        let answer = turn.peers.iter().find(|(peer, _)| peer.is_same(name)).map(|(_, answer)| answer);
+        let answer = turn.answer_of(name).filter(|answer| answer.reachable && answer.exact);
         answer.is_some_and(|answer| {
-            let sure = turn.is_answer_of_now(answer) && answer.reachable && answer.exact;
             // What comes in after the answer may be acknowledged: whom I count on has let go of the old primary.
             let still = *who != turn.seen.me.name || !answer.receives;
-            let known = answer.lsn.is_known() && answer.timeline.is_some() && position.0.is_some();
-            sure && still && known && comparable((answer.timeline, answer.lsn)) <= comparable(position)
+            still && is_no_further(answer, position)
         })
     };
     members(record).into_iter().filter(|name| !name.is_same(who)).filter(behind).count()
+}
+
+fn is_no_further(answer: &PeerAnswer, position: Position) -> bool {
+    let known = answer.lsn.is_known() && answer.timeline.is_some() && position.0.is_some();
+    known && comparable((answer.timeline, answer.lsn)) <= comparable(position)
 }
 
 /// Whether `member` is one of those whose position matters when somebody has to be chosen. The former leader's

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::super::turn::Turn;
 use super::memory::SyncWrite;
-use super::state::Step;
+use super::state::{State, Step};
 use super::{priority, quorum};
 use crate::model::{Action, SqlFacts, SyncMode, SyncOwner, SyncRecord, Term, WaitingOn};
 
@@ -22,37 +22,67 @@ pub(in crate::decide) fn on_leader(turn: &mut Turn<'_>, term: Term, sql: &SqlFac
     if is_writing(turn, term) {
         return;
     }
-    let mode = turn.seen.settings.sync.mode;
-    let owner = &turn.seen.postgres.sync_owner;
-    if mode == SyncMode::Off {
-        if turn.cluster().is_some_and(|cluster| cluster.sync.is_some()) {
-            write(turn, term, None);
-        } else if *owner != SyncOwner::Operator {
-            name(turn, None);
-        }
-        return;
+    if turn.seen.settings.sync.mode == SyncMode::Off {
+        return switched_off(turn, term);
     }
     turn.wake_in(if sql.sync.waiting.is_empty() { LOOK_AGAIN } else { LOOK_AT_WAITS }, WaitingOn::Standbys);
     let state = turn.sync_state(sql);
-    let vouches = state.record.is_in_force() && !state.record.voters.is_empty();
-    if vouches && (!state.record.is_leader(&state.me) || !state.may_name(&state.names)) {
-        // Somebody else led, or set the names: what it vouches for is not known.
-        return write(turn, term, Some(SyncRecord { leader: Some(state.me), ..SyncRecord::default() }));
+    if !takes_over(turn, term, sql, &state) {
+        step(turn, term, &state);
     }
+}
+
+/// No commit waits for anybody, and nobody is vouched for.
+fn switched_off(turn: &mut Turn<'_>, term: Term) {
+    if turn.cluster().is_some_and(|cluster| cluster.sync.is_some()) {
+        write(turn, term, None);
+    } else if turn.seen.postgres.sync_owner != SyncOwner::Operator {
+        name(turn, None);
+    }
+}
+
+/// What a former leader, or a former supervisor of mine, left behind is settled first. True while that goes on.
+fn takes_over(turn: &mut Turn<'_>, term: Term, sql: &SqlFacts, state: &State) -> bool {
+    if vouches_for_unknown(state) {
+        let record = SyncRecord { leader: Some(state.me.clone()), ..SyncRecord::default() };
+        write(turn, term, Some(record));
+        return true;
+    }
+    if let Some(names) = unsettled_names(&turn.seen.postgres.sync_owner, sql) {
+        name(turn, Some(names));
+        return true;
+    }
+    // A write of mine in a former life may still arrive; after this one it cannot.
+    let mine_of_before =
+        state.record.is_leader(&state.me) && turn.memory.sync.owned != Some(turn.sync_revision());
+    if mine_of_before {
+        write(turn, term, Some(state.record.clone()));
+    }
+    mine_of_before
+}
+
+/// Somebody else led, or set the names: what the key vouches for is not known.
+fn vouches_for_unknown(state: &State) -> bool {
+    let vouches = state.record.is_in_force() && !state.record.voters.is_empty();
+    vouches && (!state.record.is_leader(&state.me) || !state.may_name(&state.names))
+}
+
+/// The names that Postgres is to be told before others are chosen.
+fn unsettled_names(owner: &SyncOwner, sql: &SqlFacts) -> Option<String> {
     match owner {
         // The reload is on its way.
-        SyncOwner::Supervisor(said) if *said != sql.sync.names => return name(turn, Some(said.clone())),
-        SyncOwner::Supervisor(_) | SyncOwner::Operator => {}
+        SyncOwner::Supervisor(said) => (*said != sql.sync.names).then(|| said.clone()),
+        SyncOwner::Operator => None,
         // A former supervisor may have died between writing the file and the reload.
-        SyncOwner::Undecided => return name(turn, Some(sql.sync.names.clone())),
+        SyncOwner::Undecided => Some(sql.sync.names.clone()),
     }
-    if state.record.is_leader(&state.me) && turn.memory.sync.owned != Some(turn.sync_revision()) {
-        // A write of mine in a former life may still arrive; after this one it cannot.
-        return write(turn, term, Some(state.record));
-    }
-    let step = match mode {
-        SyncMode::Quorum => quorum::steps(&state).into_iter().next(),
-        SyncMode::On | SyncMode::Off => priority::step(&state),
+}
+
+/// One step towards what is wanted.
+fn step(turn: &mut Turn<'_>, term: Term, state: &State) {
+    let step = match turn.seen.settings.sync.mode {
+        SyncMode::Quorum => quorum::steps(state).into_iter().next(),
+        SyncMode::On | SyncMode::Off => priority::step(state),
     };
     let Some(step) = step else { return };
     match state.permit(step) {

@@ -73,32 +73,47 @@ impl Waits {
             positions: sync.walsenders.iter().map(position).collect(),
         }
     }
+
+    fn is_for_the_same(&self, now: &Waits) -> bool {
+        self.names == now.names && self.positions == now.positions
+    }
+}
+
+impl InEffect {
+    /// Seen once more.
+    fn look(&mut self, sql: &SqlFacts) {
+        if self.from.is_none() && self.seen_at < sql.at && sql.sync.checkpointer_rests {
+            self.from = Some(sql.flushed);
+        }
+    }
 }
 
 impl SyncMemory {
     /// Takes note of the names in effect, and of waits that were cancelled.
     pub(super) fn look(&mut self, sql: &SqlFacts) {
+        self.look_at_names(sql);
+        self.look_at_waits(sql);
+    }
+
+    fn look_at_names(&mut self, sql: &SqlFacts) {
         let primary = sql.is_primary();
-        match &mut self.in_effect {
-            Some(seen) if seen.names == sql.sync.names && seen.as_primary == primary => {
-                if seen.from.is_none() && seen.seen_at < sql.at && sql.sync.checkpointer_rests {
-                    seen.from = Some(sql.flushed);
-                }
-            }
-            Some(_) | None => {
+        let same = |seen: &&mut InEffect| seen.names == sql.sync.names && seen.as_primary == primary;
+        match self.in_effect.as_mut().filter(same) {
+            Some(seen) => seen.look(sql),
+            None => {
                 let names = sql.sync.names.clone();
                 self.in_effect = Some(InEffect { names, as_primary: primary, seen_at: sql.at, from: None });
             }
         }
+    }
+
+    fn look_at_waits(&mut self, sql: &SqlFacts) {
         let waits = Waits::of(&sql.sync);
-        // Nothing that could have ended a wait has changed, so who waits no more was cancelled.
-        if let Some(before) = self
-            .waits
-            .take()
-            .filter(|before| primary && before.names == waits.names && before.positions == waits.positions)
-        {
+        let before = self.waits.take().filter(|_| sql.is_primary());
+        // Nothing that could have ended a wait has changed, so a session that waits no more was cancelled.
+        if let Some(before) = before.filter(|before| before.is_for_the_same(&waits)) {
             self.cancelled += before.sessions.difference(&waits.sessions).count() as u64;
         }
-        self.waits = (primary && !waits.sessions.is_empty()).then_some(waits);
+        self.waits = (sql.is_primary() && !waits.sessions.is_empty()).then_some(waits);
     }
 }

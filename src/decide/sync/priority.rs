@@ -19,11 +19,7 @@ pub fn step(state: &State) -> Option<Step> {
     }
     let wanted = named(&picked, picked.len());
     if state.names != wanted {
-        // Names first where the present promise allows it; otherwise promise less first.
-        return Some(match state.may_name(&wanted) {
-            true => Step::Name(wanted),
-            false => Step::Promise(state.promise(0, kept(state, &picked))),
-        });
+        return Some(step_to_names(state, wanted, &picked));
     }
     let sure: BTreeSet<_> = picked.intersection(&state.confirmed).cloned().collect();
     let promise = state.promise(0, &sure | &kept(state, &picked));
@@ -31,6 +27,14 @@ pub fn step(state: &State) -> Option<Step> {
         return Some(Step::Promise(promise));
     }
     (promise.voters != picked).then_some(Step::LookAgain)
+}
+
+/// Names first where the present promise allows it; otherwise less is promised first.
+fn step_to_names(state: &State, wanted: SyncNames, picked: &BTreeSet<MemberName>) -> Step {
+    match state.may_name(&wanted) {
+        true => Step::Name(wanted),
+        false => Step::Promise(state.promise(0, kept(state, picked))),
+    }
 }
 
 /// The voters that stay. Where a quorum was promised until now, none of them is sure to hold everything by itself.

@@ -2,6 +2,7 @@
 //! no further than itself. The steps and their order are those of the facts on Patroni's behaviour; what makes each of
 //! them safe is [`State::may_promise`] and [`State::may_name`].
 
+use std::cmp::Ordering;
 use std::collections::BTreeSet;
 
 use super::state::{State, Step, members};
@@ -57,6 +58,12 @@ impl Plan<'_> {
         if self.active.is_empty() && self.state.strict {
             return self.wait_strictly();
         }
+        self.start_soundly()?;
+        self.approach()
+    }
+
+    /// I am the leader of a promise that the names keep.
+    fn start_soundly(&mut self) -> Option<()> {
         if self.leader.as_ref() != Some(&self.state.me) {
             self.take_over()?;
         }
@@ -64,14 +71,25 @@ impl Plan<'_> {
             let (names, quorum) = (self.names.clone(), self.names.len() - self.count);
             self.promise(quorum, names, true)?;
         }
+        Some(())
+    }
+
+    /// From a sound promise to the steady state.
+    fn approach(&mut self) -> Option<()> {
         self.go_on_after_an_interruption()?;
         self.use_what_is_too_much()?;
         self.remove()?;
         self.add()?;
         self.change_count()?;
-        if self.steps.is_empty() && (self.state.names.wildcard || (!self.any && self.count > 0)) {
+        self.spell()
+    }
+
+    /// Names that another wrote, and that mean what they should, are written as a quorum's are.
+    fn spell(&mut self) -> Option<()> {
+        let foreign = self.state.names.wildcard || (!self.any && self.count > 0);
+        if foreign && self.steps.is_empty() {
             self.any = false;
-            self.name(self.count, self.names.clone())?;
+            return self.name(self.count, self.names.clone());
         }
         Some(())
     }
@@ -113,28 +131,36 @@ impl Plan<'_> {
 
     /// Brings both sets together when somebody stopped between two steps.
     fn go_on_after_an_interruption(&mut self) -> Option<()> {
-        if self.voters.len() > self.names.len() {
-            let dead = &(&self.voters - &self.names) - &self.active;
-            if !dead.is_empty() {
-                let voters = &self.voters - &dead;
-                self.promise(voters.len().saturating_sub(self.count), voters, false)?;
-            }
-            let alive = &(&self.voters & &self.active) - &self.names;
-            if !alive.is_empty() {
-                self.name(self.count, &self.names | &alive)?;
-            }
-        } else if self.names.len() > self.voters.len() {
-            let dead = &(&self.names - &self.voters) - &self.active;
-            self.drop_names(&dead)?;
-            let alive = &(&self.names & &self.active) - &self.voters;
-            if !alive.is_empty() {
-                let voters = &self.voters | &alive;
-                self.promise(voters.len().saturating_sub(self.count), voters, true)?;
-            }
-            let rest = &self.names - &self.voters;
-            self.drop_names(&rest)?;
+        match self.voters.len().cmp(&self.names.len()) {
+            Ordering::Greater => self.bring_voters_to_names(),
+            Ordering::Less => self.bring_names_to_voters(),
+            Ordering::Equal => Some(()),
+        }
+    }
+
+    fn bring_voters_to_names(&mut self) -> Option<()> {
+        let dead = &(&self.voters - &self.names) - &self.active;
+        if !dead.is_empty() {
+            let voters = &self.voters - &dead;
+            self.promise(voters.len().saturating_sub(self.count), voters, false)?;
+        }
+        let alive = &(&self.voters & &self.active) - &self.names;
+        if !alive.is_empty() {
+            self.name(self.count, &self.names | &alive)?;
         }
         Some(())
+    }
+
+    fn bring_names_to_voters(&mut self) -> Option<()> {
+        let dead = &(&self.names - &self.voters) - &self.active;
+        self.drop_names(&dead)?;
+        let alive = &(&self.names & &self.active) - &self.voters;
+        if !alive.is_empty() {
+            let voters = &self.voters | &alive;
+            self.promise(voters.len().saturating_sub(self.count), voters, true)?;
+        }
+        let rest = &self.names - &self.voters;
+        self.drop_names(&rest)
     }
 
     fn drop_names(&mut self, which: &Names) -> Option<()> {
@@ -161,7 +187,7 @@ impl Plan<'_> {
 
     /// Drops standbys that are gone.
     fn remove(&mut self) -> Option<()> {
-        let mut gone = &(&self.names | &self.voters) - &self.active;
+        let gone = &(&self.names | &self.voters) - &self.active;
         if gone.is_empty() {
             return Some(());
         }
@@ -169,19 +195,28 @@ impl Plan<'_> {
             self.promise(0, Names::new(), false)?;
             return self.name(0, Names::new());
         }
-        if self.quorum > 0 {
-            let first: Names = gone.iter().rev().take(self.quorum).cloned().collect();
-            let names = &self.names - &first;
-            let count = self.count.max(self.wanted.min(names.len()));
-            self.name(count, names)?;
-            gone = &gone & &self.names;
-            let voters = &self.voters - &first;
-            self.promise(voters.len().saturating_sub(self.count), voters, gone.is_empty())?;
-        }
+        let rest = if self.quorum > 0 { self.remove_from_quorum(gone)? } else { gone };
+        self.remove_confirming(&rest)
+    }
+
+    /// As many as the quorum allows to lack a commit; the others are left.
+    fn remove_from_quorum(&mut self, gone: Names) -> Option<Names> {
+        let first: Names = gone.iter().rev().take(self.quorum).cloned().collect();
+        let names = &self.names - &first;
+        let count = self.count.max(self.wanted.min(names.len()));
+        self.name(count, names)?;
+        let rest = &gone & &self.names;
+        let voters = &self.voters - &first;
+        self.promise(voters.len().saturating_sub(self.count), voters, rest.is_empty())?;
+        Some(rest)
+    }
+
+    /// Those for which commits wait.
+    fn remove_confirming(&mut self, gone: &Names) -> Option<()> {
         if gone.is_empty() {
             return Some(());
         }
-        let (names, voters) = (&self.names - &gone, &self.voters - &gone);
+        let (names, voters) = (&self.names - gone, &self.voters - gone);
         let count = self.count.saturating_sub(gone.len()).max(1);
         let too_many = count.saturating_sub(self.wanted.min(names.len()));
         let quorum = too_many.min(voters.len().saturating_sub(1));
@@ -201,19 +236,29 @@ impl Plan<'_> {
             (_, true) => came.clone(),
             (missing, false) => came.iter().take(missing).cloned().collect(),
         };
-        if !first.is_empty() {
-            let names = &self.names | &first;
-            self.name(self.count + missing.min(first.len()), names)?;
-            let voters = &self.voters | &first;
-            self.promise(voters.len().saturating_sub(self.count), voters, true)?;
+        self.add_confirming(&first, missing)?;
+        self.add_to_quorum(&(&came - &first))
+    }
+
+    /// Too few confirm each commit: `count` more of these do.
+    fn add_confirming(&mut self, first: &Names, count: usize) -> Option<()> {
+        if first.is_empty() {
+            return Some(());
         }
-        let rest = &came - &first;
+        let names = &self.names | first;
+        self.name(self.count + count.min(first.len()), names)?;
+        let voters = &self.voters | first;
+        self.promise(voters.len().saturating_sub(self.count), voters, true)
+    }
+
+    /// Enough confirm: these are more to choose from.
+    fn add_to_quorum(&mut self, rest: &Names) -> Option<()> {
         if rest.is_empty() {
             return Some(());
         }
-        let voters = &self.voters | &rest;
+        let voters = &self.voters | rest;
         self.promise(voters.len().saturating_sub(self.count), voters, self.count > self.confirmed())?;
-        self.name(self.count, &self.names | &rest)
+        self.name(self.count, &self.names | rest)
     }
 
     /// More or fewer standbys shall confirm each commit.
@@ -237,22 +282,28 @@ impl Plan<'_> {
     /// With `adjust`, a standby that is named and has not confirmed yet is one more that may lack a commit.
     fn promise(&mut self, quorum: usize, voters: Names, adjust: bool) -> Option<()> {
         let unsure = if adjust { self.count.saturating_sub(self.confirmed()) } else { 0 };
-        if adjust && self.voters.is_empty() && self.confirmed() == 0 && !voters.is_empty() {
+        let first = self.voters.is_empty() && !voters.is_empty();
+        if adjust && first && self.confirmed() == 0 {
             self.steps.push(Step::LookAgain);
             return None;
         }
         let quorum = (quorum + unsure).min(voters.len().saturating_sub(1));
-        if quorum == self.quorum && voters == self.voters && self.leader.is_some() {
+        let promised = self.leader.as_ref().map(|_| (self.quorum, &self.voters));
+        if promised == Some((quorum, &voters)) {
             return Some(());
         }
         self.leader = Some(self.state.me.clone());
         (self.quorum, self.voters) = (quorum, voters.clone());
-        let record = SyncRecord { leader: self.leader.clone(), quorum, voters };
+        self.push_promise(SyncRecord { leader: self.leader.clone(), quorum, voters });
+        Some(())
+    }
+
+    /// Of two promises in a row only the last is made.
+    fn push_promise(&mut self, record: SyncRecord) {
         match self.steps.last_mut() {
             Some(Step::Promise(last)) => *last = record,
             Some(Step::Name(_) | Step::LookAgain) | None => self.steps.push(Step::Promise(record)),
         }
-        Some(())
     }
 
     fn name(&mut self, count: usize, names: Names) -> Option<()> {

@@ -11,12 +11,7 @@ impl Turn<'_> {
         let now = self.now;
         let term = leadership.held_term();
         let revision = self.sync_revision();
-        let is_to_be_cloned = match leadership.other() {
-            Some(leader) => clone::is_to_be_cloned(self, leader),
-            None => self.memory.reinitialize.is_some(),
-        };
-        let stays = self.memory.restart.is_none() && !is_to_be_cloned;
-        if stays && !self.ends() {
+        if self.stays(leadership) {
             self.memory.sync.leaving_since = None;
         }
         let memory = &mut self.memory.sync;
@@ -37,5 +32,14 @@ impl Turn<'_> {
         for (name, _) in self.standbys(sql) {
             self.memory.sync.streamed_at.insert(name.clone(), now);
         }
+    }
+
+    /// Nothing here is about to stop PostgreSQL.
+    fn stays(&self, leadership: &Leadership) -> bool {
+        let is_to_be_cloned = match leadership.other() {
+            Some(leader) => clone::is_to_be_cloned(self, leader),
+            None => self.memory.reinitialize.is_some(),
+        };
+        self.memory.restart.is_none() && !is_to_be_cloned && !self.ends()
     }
 }

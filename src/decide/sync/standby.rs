@@ -27,13 +27,7 @@ pub(in crate::decide) fn keep_names(turn: &mut Turn<'_>) {
         }
     };
     if turn.seen.postgres.sync_owner != wanted {
-        name(
-            turn,
-            match wanted {
-                SyncOwner::Supervisor(names) => Some(names),
-                SyncOwner::Operator | SyncOwner::Undecided => None,
-            },
-        );
+        name(turn, wanted.says());
     }
 }
 
@@ -56,44 +50,51 @@ pub(in crate::decide) fn prepare_promotion(
     term: Term,
     sql: &SqlFacts,
 ) -> Option<Reason> {
-    let settings = turn.seen.settings.sync.clone();
-    let key = turn.cluster().and_then(|cluster| cluster.sync.as_ref());
     if turn.cluster().is_none_or(|cluster| cluster.revision < term.0) {
         // The former leader may have written the key until I took its place, and others the mode.
         turn.wake_in(LOOK_SOON, WaitingOn::Postgres);
         return Some(Reason::Sync(SyncReason::Preparing));
     }
-    if settings.mode == SyncMode::Off && key.is_none() {
-        return None;
+    (!is_prepared(turn, term, sql)).then_some(Reason::Sync(SyncReason::Preparing))
+}
+
+fn is_prepared(turn: &mut Turn<'_>, term: Term, sql: &SqlFacts) -> bool {
+    let off = turn.seen.settings.sync.mode == SyncMode::Off;
+    if off && turn.cluster().is_some_and(|cluster| cluster.sync.is_none()) {
+        return true;
     }
     turn.wake_in(LOOK_SOON, WaitingOn::Postgres);
     if is_writing(turn, term) {
-        return Some(Reason::Sync(SyncReason::Preparing));
+        return false;
     }
-    if settings.mode == SyncMode::Off {
+    if off {
         // Whatever comes, it does not vouch for what I am about to acknowledge.
         write(turn, term, None);
-        return Some(Reason::Sync(SyncReason::Preparing));
+        return false;
     }
     let record = turn.sync_record().cloned().unwrap_or_default();
-    let me = turn.seen.me.name.clone();
-    let names = names_of_next(&record, &me, &settings);
+    are_names_in_force(turn, sql, &record) && is_promised(turn, term, &record)
+}
+
+fn are_names_in_force(turn: &mut Turn<'_>, sql: &SqlFacts, record: &SyncRecord) -> bool {
+    let names = names_of_next(record, &turn.seen.me.name, &turn.seen.settings.sync);
     let said = names.to_string();
     if sql.sync.names != said || turn.seen.postgres.sync_owner != SyncOwner::Supervisor(said.clone()) {
         name(turn, Some(said));
-        return Some(Reason::Sync(SyncReason::Preparing));
+        return false;
     }
     let in_effect = turn.memory.sync.in_effect.as_ref();
-    if !in_effect.is_some_and(|seen| names.count == 0 || seen.from.is_some()) {
-        return Some(Reason::Sync(SyncReason::Preparing));
-    }
-    let next = next(&record, &me, &settings);
-    // Also where it says so already: what was judged by it before must not come true now.
-    if record != next || turn.memory.sync.owned != Some(turn.sync_revision()) {
+    in_effect.is_some_and(|seen| names.count == 0 || seen.from.is_some())
+}
+
+/// Also where the key says so already it is written: what was judged by it before must not come true now.
+fn is_promised(turn: &mut Turn<'_>, term: Term, record: &SyncRecord) -> bool {
+    let next = next(record, &turn.seen.me.name, &turn.seen.settings.sync);
+    let promised = *record == next && turn.memory.sync.owned == Some(turn.sync_revision());
+    if !promised {
         write(turn, term, Some(next));
-        return Some(Reason::Sync(SyncReason::Preparing));
     }
-    None
+    promised
 }
 
 /// What the key has to say when I am promoted.
@@ -121,10 +122,10 @@ pub(super) fn names_of_next(record: &SyncRecord, me: &MemberName, settings: &Syn
             (true, all.saturating_sub(record.quorum.min(others.len().saturating_sub(1)) + 1).max(least))
         }
     };
-    match count {
-        0 => SyncNames::default(),
-        _ => SyncNames { any, count, names: others, wildcard: false },
+    if count == 0 {
+        return SyncNames::default();
     }
+    SyncNames { any, count, names: others, wildcard: false }
 }
 
 fn others(record: &SyncRecord, me: &MemberName) -> BTreeSet<MemberName> {
