@@ -5,7 +5,11 @@ use std::io;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use tracing_subscriber::EnvFilter;
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::fmt::layer;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::config::{Log, LogKind};
 use crate::os::output::{self, LossyWriter};
@@ -28,17 +32,13 @@ pub fn init(log: &Log) -> io::Result<()> {
         tracing::warn!(lines, "log lines were dropped: the log was not read, or its disk is full");
     })?;
     let writer = WRITER.get_or_init(|| writer).clone();
-    let filter = EnvFilter::new(format!(
-        "{},hyper=warn,h2=warn,tower=warn,tonic=warn,kube_client=off",
-        log.level.to_lowercase()
-    ));
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(move || writer.clone())
-        .with_target(false);
+    let quiet = ["hyper", "h2", "tower", "tonic"].map(|target| (target, LevelFilter::WARN));
+    let level = log.level.parse().unwrap_or(LevelFilter::INFO);
+    let logger = tracing_subscriber::registry().with(Targets::new().with_default(level).with_targets(quiet));
+    let layer = layer().with_writer(move || writer.clone()).with_target(false);
     match log.kind {
-        LogKind::Plain => builder.with_ansi(false).init(),
-        LogKind::Json => builder.json().flatten_event(true).init(),
+        LogKind::Plain => logger.with(layer.with_ansi(false)).init(),
+        LogKind::Json => logger.with(layer.json().flatten_event(true)).init(),
     }
     std::panic::set_hook(Box::new(|panic| tracing::error!("{panic}")));
     Ok(())

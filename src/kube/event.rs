@@ -2,12 +2,9 @@
 
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::{ObjectReference, Pod};
-use k8s_openapi::api::events::v1::Event;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta, OwnerReference};
-
 use super::backoff::Backoff;
 use super::handle::Shared;
+use super::object::{Event, ObjectMeta, ObjectReference, OwnerReference, Pod};
 use super::pod::timestamp;
 use crate::model::{PodFailure, PodTask, Term, WallTime};
 use crate::os::clock;
@@ -119,7 +116,7 @@ fn event(told: Told, term: Term, why: &str, pod: &str, regarding: ObjectReferenc
             namespace: regarding.namespace.clone(),
             ..ObjectMeta::default()
         },
-        event_time: timestamp(now).map(MicroTime),
+        event_time: timestamp(now, "%Y-%m-%dT%H:%M:%S%.6fZ"),
         action: Some("ChangeLeadership".to_owned()),
         reason: Some(told.reason().to_owned()),
         type_: Some(told.kind().to_owned()),
@@ -127,7 +124,6 @@ fn event(told: Told, term: Term, why: &str, pod: &str, regarding: ObjectReferenc
         regarding: Some(regarding),
         reporting_controller: Some(CONTROLLER.to_owned()),
         reporting_instance: Some(pod.to_owned()),
-        ..Event::default()
     }
 }
 

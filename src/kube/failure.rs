@@ -48,20 +48,10 @@ impl Failure {
         )
     }
 
-    /// Another pod, my own, or a slice was written by somebody who led after me.
-    pub(super) fn newer_term(what: &str, found: Term, mine: Term) -> Failure {
-        let text = format!("{what} was written in term {found}, and I lead in term {mine}");
-        Failure::new(PodFailure::NewerTerm, text)
-    }
-}
-
-impl From<kube::Error> for Failure {
-    fn from(error: kube::Error) -> Failure {
-        if let kube::Error::Api(status) = &error {
-            return Failure::refused(status.code, None, status.message.as_bytes());
-        }
+    /// No connection, or one that broke.
+    pub(super) fn unreachable(error: &dyn std::error::Error) -> Failure {
         let mut text = error.to_string();
-        let mut source = std::error::Error::source(&error);
+        let mut source = error.source();
         while let Some(cause) = source {
             let more = cause.to_string();
             if !text.contains(&more) {
@@ -70,6 +60,12 @@ impl From<kube::Error> for Failure {
             source = cause.source();
         }
         Failure::new(PodFailure::Unreachable, text.chars().take(TEXT_MAX).collect::<String>())
+    }
+
+    /// Another pod, my own, or a slice was written by somebody who led after me.
+    pub(super) fn newer_term(what: &str, found: Term, mine: Term) -> Failure {
+        let text = format!("{what} was written in term {found}, and I lead in term {mine}");
+        Failure::new(PodFailure::NewerTerm, text)
     }
 }
 

@@ -3,13 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::Pod;
-
 use super::api::Selector;
 use super::backoff::Backoff;
 use super::failure::Failure;
 use super::follow::{Seen, follow};
 use super::handle::{Own, Shared};
+use super::object::Pod;
 use super::pod::{self, Wanted};
 use super::strip;
 use crate::model::{Moment, PodFailure, PodRole, PodTask, Term};

@@ -1,9 +1,8 @@
 //! From what a pod says and what it shall say to the smallest patch, or none.
 
-use k8s_openapi::api::core::v1::{Pod, PodCondition};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use serde_json::{Map, Value, json};
 
+use super::object::{ObjectMeta, Pod, PodCondition};
 use crate::model::{PodNames, PodRole, Term, WallTime};
 
 /// The term in which the label was written, or taken off, or in which another pod's member began to lead.
@@ -109,15 +108,14 @@ pub(super) fn gate(pod: &Pod, condition: &str, open: bool, now: WallTime) -> Opt
         type_: condition.to_owned(),
         status: status.to_owned(),
         reason: Some(if open { "HasRole" } else { "HasNoRole" }.to_owned()),
-        last_transition_time: timestamp(now).map(Time),
-        ..PodCondition::default()
+        last_transition_time: timestamp(now, "%Y-%m-%dT%H:%M:%SZ"),
     };
     Some(json!({ "metadata": precondition(&pod.metadata), "status": { "conditions": [condition] } }))
 }
 
-/// A wall time as Kubernetes takes it.
-pub(super) fn timestamp(now: WallTime) -> Option<jiff::Timestamp> {
-    jiff::Timestamp::from_millisecond(now.0).ok()
+/// A wall time in one of the forms that Kubernetes takes.
+pub(super) fn timestamp(now: WallTime, form: &str) -> Option<String> {
+    Some(jiff::Timestamp::from_millisecond(now.0).ok()?.strftime(form).to_string())
 }
 
 /// The term in which somebody last wrote the label, took it off, or began to lead.

@@ -71,24 +71,11 @@ pub struct WallTime(pub i64);
 impl fmt::Display for WallTime {
     /// RFC 3339 in UTC, as in `2026-11-22T21:52:27.031+00:00`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (days, millis) = (self.0.div_euclid(86_400_000), self.0.rem_euclid(86_400_000));
-        let (year, month, day) = civil(days);
-        let seconds = millis / 1000;
-        write!(f, "{year:04}-{month:02}-{day:02}T{:02}:", seconds / 3600)?;
-        write!(f, "{:02}:{:02}.{:03}+00:00", seconds / 60 % 60, seconds % 60, millis % 1000)
+        match jiff::Timestamp::from_millisecond(self.0) {
+            Ok(at) => write!(f, "{}", at.strftime("%Y-%m-%dT%H:%M:%S%.3f+00:00")),
+            Err(_) => write!(f, "{}", self.0),
+        }
     }
-}
-
-/// Year, month and day of a count of days since 1970-01-01 (Hinnant, "chrono-Compatible Low-Level Date Algorithms").
-fn civil(days: i64) -> (i64, i64, i64) {
-    let shifted = days + 719_468;
-    let (era, of_era) = (shifted.div_euclid(146_097), shifted.rem_euclid(146_097));
-    let year_of_era = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
-    let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let shifted_month = (5 * of_year + 2) / 153;
-    let day = of_year - (153 * shifted_month + 2) / 5 + 1;
-    let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
-    (year_of_era + era * 400 + i64::from(month <= 2), month, day)
 }
 
 #[cfg(test)]

@@ -5,24 +5,8 @@ const EDITS_MAX: usize = 3;
 
 /// The one of `keys` that is nearest to `key`, if it is near enough.
 pub fn nearest<'a>(key: &str, keys: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    let near = keys.map(|known| (edits(key, known), known)).min()?;
+    let near = keys.map(|known| (strsim::levenshtein(key, known), known)).min()?;
     (near.0 <= EDITS_MAX.min(key.chars().count() / 2)).then_some(near.1)
-}
-
-/// Levenshtein's distance.
-fn edits(left: &str, right: &str) -> usize {
-    let right: Vec<char> = right.chars().collect();
-    let mut row: Vec<usize> = (0..=right.len()).collect();
-    for (above, a) in left.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = above + 1;
-        for (index, b) in right.iter().enumerate() {
-            let replaced = diagonal + usize::from(a != *b);
-            diagonal = row[index + 1];
-            row[index + 1] = replaced.min(row[index] + 1).min(diagonal + 1);
-        }
-    }
-    row[right.len()]
 }
 
 #[cfg(test)]
