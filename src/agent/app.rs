@@ -9,9 +9,11 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::certificates::Certificates;
 use super::cycle::{Cycle, State};
 use super::dynamic::Dynamic;
+use super::events::WakeLevels;
 use super::fencing::Fencing;
 use super::jobs::Tools;
 use super::pods::Pods;
+use super::serial::SerialThread;
 use super::startup::{self, FirstLook, Waiting};
 use super::store_file::StoreFile;
 use super::{Orders, Status, handle, log, perform, secrets, wiring};
@@ -218,12 +220,13 @@ async fn supervise(loaded: Loaded, sources: Sources) -> Result<(), RunError> {
         reports: report_sender,
         first_config: wiring::first_config(&config),
         kube: pods.kube(),
+        looks: serial("looks")?,
+        statements: serial("statements")?,
     };
     pods.lead_by(&keeper);
-    let writes = tools.etcd.writes();
     let lease = Arc::clone(&keeper);
-    let ended_postgres = postgres.clone();
     let cycle = Cycle {
+        wakes: WakeLevels::of(&tools, &probe, &keeper),
         core: Member::new(me.clone(), store.recalled()),
         state: State::recalled(rotation, store),
         scope: config.scope.clone(),
@@ -238,7 +241,6 @@ async fn supervise(loaded: Loaded, sources: Sources) -> Result<(), RunError> {
         pods,
         view,
         progress,
-        writes,
         reports,
         orders,
         signals,
@@ -246,7 +248,7 @@ async fn supervise(loaded: Loaded, sources: Sources) -> Result<(), RunError> {
     };
     let because = cycle.run().await;
     fencing.leave(because == ExitBecause::Asked);
-    end_lease(&ended_postgres, &lease).await;
+    end_lease(&postgres, &lease).await;
     drop(stop_serving);
     reaper.abort();
     // A server task that panicked has said so; the exit code is the loop's.
@@ -285,6 +287,10 @@ async fn end_lease(postgres: &Postgres, lease: &LeaseKeeper) {
     if let Err(error) = lease.revoke().await {
         tracing::warn!(%error, "the lease was not revoked; it runs out");
     }
+}
+
+fn serial(name: &str) -> Result<SerialThread, RunError> {
+    SerialThread::start(name).map_err(|source| system("start a thread", source))
 }
 
 pub(super) fn system(what: &str, source: std::io::Error) -> RunError {
