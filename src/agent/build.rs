@@ -9,9 +9,11 @@ use tokio::task::AbortHandle;
 
 use super::cycle::{Cycle, State};
 use super::dynamic::Dynamic;
+use super::events::WakeLevels;
 use super::fencing::Fencing;
 use super::jobs::Tools;
 use super::pods::Pods;
+use super::serial::SerialThread;
 use super::startup::{self, Fenced, FirstLook, Waiting};
 use super::store_file::StoreFile;
 use super::{Handle, Orders, Status, handle, perform, secrets, wiring};
@@ -180,7 +182,7 @@ impl Agent {
         self.pods.lead_by(&joined.keeper);
         let (postgres, fencing) = (self.postgres.clone(), self.fenced.fencing.clone());
         let (lease, reaper) = (Arc::clone(&joined.keeper), self.reaper.clone());
-        let because = self.cycle(joined, peers, local).run().await;
+        let because = self.cycle(joined, peers, local)?.run().await;
         fencing.leave(because == ExitBecause::Asked);
         end_lease(&postgres, &lease).await;
         reaper.abort();
@@ -206,7 +208,12 @@ impl Agent {
         Ok(Some(Joined { etcd, store, relist, view, keeper, probe }))
     }
 
-    fn cycle(self, joined: Joined, peers: Peers, local: watch::Sender<Arc<Config>>) -> Cycle {
+    fn cycle(
+        self,
+        joined: Joined,
+        peers: Peers,
+        local: watch::Sender<Arc<Config>>,
+    ) -> Result<Cycle, AgentError> {
         let Agent { config, sources, effective, me, postgres, .. } = self;
         let Joined { etcd, store, relist, view, keeper, probe } = joined;
         let fencing = self.fenced.fencing;
@@ -224,9 +231,11 @@ impl Agent {
             reports: report_sender,
             first_config: wiring::first_config(&config),
             kube: self.pods.kube(),
+            looks: serial("looks")?,
+            statements: serial("statements")?,
         };
-        let writes = tools.etcd.writes();
-        Cycle {
+        Ok(Cycle {
+            wakes: WakeLevels::of(&tools, &probe, &keeper),
             core: Member::new(me, store.recalled()),
             state: State::recalled(rotation, store),
             scope: config.scope.clone(),
@@ -241,12 +250,11 @@ impl Agent {
             pods: self.pods,
             view,
             progress,
-            writes,
             reports,
             orders: self.orders.orders,
             signals: self.signals,
             status: self.orders.status,
-        }
+        })
     }
 }
 
@@ -258,6 +266,10 @@ async fn end_lease(postgres: &Postgres, lease: &LeaseKeeper) {
     if let Err(error) = lease.revoke().await {
         tracing::warn!(%error, "the lease was not revoked; it runs out");
     }
+}
+
+fn serial(name: &str) -> Result<SerialThread, AgentError> {
+    SerialThread::start(name).map_err(|source| system("start a thread", source))
 }
 
 fn system(what: &str, source: std::io::Error) -> AgentError {

@@ -1,4 +1,5 @@
-//! The loop: waits for anything that can wake the member, and does what the member gives to be done.
+//! The loop: waits for anything that can wake the member, and does what the member gives to be done. It waits for
+//! nothing else: what takes time is done beside it and reports its end.
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
@@ -7,19 +8,20 @@ use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::dynamic::Dynamic;
-use super::events::Report;
+use super::events::{Report, WakeLevels};
 use super::fencing::Fencing;
 use super::jobs::{Jobs, Tools};
-use super::observe::{RecoveryWatch, lease_facts};
+use super::observe::{LOOK_WITHIN, RecoveryWatch, lease_facts};
 use super::pods::Pods;
 use super::secrets::Rotation;
+use super::serial::CancelOnDrop;
 use super::store_file::StoreFile;
 use super::{Order, Status};
-use crate::core::member::{Decided, Event, Levels, Member, Next};
+use crate::core::member::{Decided, Event, Levels, LookAnswer, Member, Next};
 use crate::etcd::LeaseKeeper;
 use crate::model::{
     CloneProgress, ExitBecause, Finished, JobKind, LeaseFacts, LeaseId, MemberName, MemberRecord, Moment,
-    Outcome, Reply, RequestId, View, WriteFacts,
+    Outcome, Reply, RequestId, View,
 };
 use crate::os::clock;
 use crate::os::notify::Systemd;
@@ -44,7 +46,7 @@ pub(super) struct Cycle {
     pub(super) pods: Pods,
     pub(super) view: watch::Receiver<Option<View>>,
     pub(super) progress: watch::Receiver<Progress>,
-    pub(super) writes: watch::Receiver<WriteFacts>,
+    pub(super) wakes: WakeLevels,
     pub(super) reports: mpsc::UnboundedReceiver<Report>,
     pub(super) orders: mpsc::Receiver<Order>,
     pub(super) signals: Signals,
@@ -61,7 +63,10 @@ pub(super) struct State {
     pub(super) jobs: Jobs,
     pub(super) answers: BTreeMap<RequestId, oneshot::Sender<Reply>>,
     pub(super) next_request: u64,
-    pub(super) lookers: Vec<oneshot::Sender<()>>,
+    /// The look under way.
+    pub(super) look: Option<CancelOnDrop>,
+    /// Since when somebody waits for a look, the longest first.
+    pub(super) lookers: Vec<(Moment, oneshot::Sender<()>)>,
     /// Why the answers at these members' addresses do not count, as last said.
     pub(super) misdirected: BTreeMap<MemberName, String>,
     pub(super) shutting_down: bool,
@@ -98,6 +103,7 @@ impl Cycle {
                 self.service.stopping();
                 return because;
             }
+            let wake_at = self.awaited_by(wake_at);
             self.probe.loop_runs(wake_at);
             self.wait(wake_at).await;
             self.beat();
@@ -110,30 +116,21 @@ impl Cycle {
         self.probe.loop_runs(clock::now());
     }
 
+    /// Who waits for a look is answered in time even where none ends.
+    fn awaited_by(&self, wake_at: Moment) -> Moment {
+        let now = clock::now();
+        let looker = self.state.lookers.first().map(|(since, _)| *since + LOOK_WITHIN);
+        looker.filter(|by| now < *by).map_or(wake_at, |by| by.min(wake_at))
+    }
+
     /// Waits for a level, not an edge: each source marks what it saw, and the tick reads the newest of everything.
     async fn wait(&mut self, wake_at: Moment) {
-        let mut process = self.tools.postgres.process();
-        process.borrow_and_update();
-        let mut verdict = self.probe.verdict();
-        let mut lease = self.keeper.as_ref().map(|keeper| keeper.facts());
-        let stale = *process.borrow() != self.status.borrow().postgres.process
-            || *verdict.borrow_and_update() != self.status.borrow().postgres.liveness.verdict
-            || lease
-                .as_mut()
-                .is_some_and(|lease| differs(&lease.borrow_and_update(), &self.status.borrow().lease));
-        let (mut writes, refused) = (self.writes.clone(), self.state.writes_refused.clone());
-        if stale || writes.borrow().refused != refused {
-            return self.state.arrived.push(Event::LevelChanged);
-        }
         let event = tokio::select! {
             Some(report) = self.reports.recv() => return self.take(report),
             Some(order) = self.orders.recv() => return self.order(order),
             signal = self.signals.next() => return self.signal(signal),
             Ok(()) = self.view.changed() => Event::LevelChanged,
-            Ok(()) = process.changed() => Event::LevelChanged,
-            Ok(()) = verdict.changed() => Event::LevelChanged,
-            () = lease_changed(lease) => Event::LevelChanged,
-            _ = writes.wait_for(|writes| writes.refused != refused) => Event::LevelChanged,
+            () = self.wakes.changed() => Event::LevelChanged,
             Ok(()) = self.progress.changed() => Event::LevelChanged,
             () = self.pods.changed() => Event::LevelChanged,
             () = clock::sleep_until(wake_at) => Event::Woke,
@@ -163,6 +160,14 @@ impl Cycle {
                     _other => {}
                 }
                 self.state.arrived.push(*event);
+            }
+            Report::Prepared { look, applied, enacted } => {
+                let changed = applied.is_some();
+                applied.into_iter().for_each(|parameters| self.dynamic.applied(*parameters));
+                if enacted {
+                    self.enacted(look);
+                }
+                self.state.arrived.push(Event::Answered(look, LookAnswer::Prepared { changed }));
             }
             Report::SecretsChanged => {
                 self.reload(true);
@@ -204,20 +209,15 @@ impl Cycle {
         }
     }
 
-    /// Answers the member's questions about what has arrived, then does what it decides; also says when it wants to be
-    /// woken at the latest.
+    /// Hands what has arrived to the member, begins to answer its questions, and does what it decides; also says when
+    /// it wants to be woken at the latest.
     async fn tick(&mut self) -> (ControlFlow<ExitBecause>, Moment) {
         loop {
             let process = self.tools.postgres.process().borrow().clone();
             let arrived = std::mem::take(&mut self.state.arrived);
             match self.core.handle(arrived, &process, clock::now()) {
-                Next::Ask(question) => {
-                    let answer = self.answer(question).await;
-                    self.state.arrived.push(answer);
-                    self.beat();
-                }
-                // Not in this loop: it answers each question before it goes on.
-                Next::Await => return (ControlFlow::Continue(()), clock::now()),
+                Next::Ask(look, question) => self.look(look, question).await,
+                Next::Await { until } => return (ControlFlow::Continue(()), until),
                 Next::Decide => return self.act_on_decision().await,
             }
         }
@@ -234,12 +234,20 @@ impl Cycle {
             self.beat();
         }
         self.publish(&seen, wake_at);
-        for looker in self.state.lookers.drain(..) {
+        self.wakes.saw(&levels);
+        let (now, looked, looking) = (clock::now(), self.core.looked_at(), self.core.is_looking());
+        // While a look hangs the status says that PostgreSQL does not answer, which is an answer.
+        let is_due = |since: Moment| Some(since) <= looked || (looking && since + LOOK_WITHIN <= now);
+        for (_, looker) in self.state.lookers.extract_if(.., |(since, _)| is_due(*since)) {
             // Whoever asked may have gone.
             let _ = looker.send(());
         }
-        // PostgreSQL has not been told of what changed while it was looked at.
-        (flow, if settings_changed { clock::now() } else { wake_at })
+        if settings_changed {
+            // PostgreSQL has not been told of what changed while it was looked at.
+            self.state.arrived.push(Event::LookWanted);
+            return (flow, now);
+        }
+        (flow, wake_at)
     }
 
     /// The newest of everything that has a level, and whether that brought other settings.
@@ -251,7 +259,6 @@ impl Cycle {
         let settings = self.dynamic.settings_over(cluster);
         let pod = self.pods.facts();
         let postgres = &self.tools.postgres;
-        let writes = self.writes.borrow_and_update().clone();
         let levels = Levels {
             settings,
             view,
@@ -261,7 +268,7 @@ impl Cycle {
             sync_owner: postgres.sync_owner(),
             gated: postgres.is_gated(),
             access: postgres.access(),
-            writes,
+            writes: self.wakes.writes(),
             clone_progress: self.clone_progress(),
             shutting_down: self.state.shutting_down,
             watchdog_failed: self.fencing.watchdog_failed(self.dynamic.settings(), clock::now()),
@@ -297,21 +304,4 @@ impl Cycle {
             self.state.etcd_seen_wall = clock::wall().0 / 1000;
         }
     }
-}
-
-/// Renewals move the deadline all the time; only what a decision can see is a reason to tick.
-fn differs(new: &LeaseFacts, old: &LeaseFacts) -> bool {
-    new.leading != old.leading || new.lease != old.lease
-}
-
-/// Ends when the lease's facts change in a way that a decision can see.
-async fn lease_changed(facts: Option<watch::Receiver<LeaseFacts>>) {
-    let Some(mut facts) = facts else { return std::future::pending().await };
-    let before = facts.borrow().clone();
-    while facts.changed().await.is_ok() {
-        if differs(&facts.borrow(), &before) {
-            return;
-        }
-    }
-    std::future::pending().await
 }

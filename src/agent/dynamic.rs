@@ -11,9 +11,9 @@ use super::kept::Kept;
 use super::wiring;
 use crate::config::{self, Address, Config, Effective, Sources};
 use crate::model::{ClusterView, ConfigKey, DataDirectory, Me, Settings};
-use crate::postgres::Parameters;
+use crate::postgres::{Parameters, Postgres};
 
-/// How long Postgres may take to read new parameters before the loop goes on without them.
+/// How long Postgres may take to read new parameters before it counts as given them.
 const APPLY_WITHIN: Duration = Duration::from_secs(5);
 
 /// Local and dynamic configuration, and what follows from both.
@@ -70,6 +70,11 @@ impl Dynamic {
             relist,
             local_news,
         }
+    }
+
+    /// PostgreSQL was given these parameters. Refused ones are not tried again before the configuration changes.
+    pub(super) fn applied(&mut self, parameters: Parameters) {
+        self.applied = Some(parameters);
     }
 
     pub(super) fn settings(&self) -> &Settings {
@@ -211,30 +216,29 @@ impl Cycle {
         news
     }
 
-    /// Brings settings, lease, view and Postgres in line with the newest configuration; true where PostgreSQL was given
-    /// other parameters.
-    pub(super) async fn follow_settings(&mut self) -> bool {
+    /// Brings settings, lease and view in line with the newest configuration; the parameters, where PostgreSQL was
+    /// given others.
+    pub(super) async fn outdated_parameters(&mut self) -> Option<Parameters> {
         let view = self.view.borrow().clone();
         self.take_settings(view.as_ref().map(|view| &view.cluster));
         let busy = self.core.job().is_some();
         let ready = matches!(self.status.borrow().postgres.data, DataDirectory::Ready(_));
         if busy || !ready {
-            return false;
+            return None;
         }
         if self.dynamic.revision.is_some() {
             self.dynamic.kept.keep(&self.tools.postgres, &self.dynamic.text).await;
         }
-        if self.dynamic.applied.as_ref() == Some(&self.dynamic.parameters) {
-            return false;
-        }
-        let parameters = self.dynamic.parameters.clone();
-        match tokio::time::timeout(APPLY_WITHIN, self.tools.postgres.apply(parameters.clone())).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::warn!(error = error.chain(), "some parameters were not applied"),
-            Err(_) => tracing::warn!("PostgreSQL did not read its new parameters in time"),
-        }
-        // A refused file is not tried again before the configuration changes.
-        self.dynamic.applied = Some(parameters);
-        true
+        let outdated = self.dynamic.applied.as_ref() != Some(&self.dynamic.parameters);
+        outdated.then(|| self.dynamic.parameters.clone())
+    }
+}
+
+/// Gives PostgreSQL these parameters.
+pub(super) async fn apply(postgres: &Postgres, parameters: &Parameters) {
+    match tokio::time::timeout(APPLY_WITHIN, postgres.apply(parameters.clone())).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::warn!(error = error.chain(), "some parameters were not applied"),
+        Err(_) => tracing::warn!("PostgreSQL did not read its new parameters in time"),
     }
 }

@@ -1,12 +1,27 @@
-//! What the tasks beside the loop report.
+//! What wakes the loop: reports of the tasks beside it, and levels that are others than the loop has seen.
 
-use crate::core::member::Event;
+use tokio::sync::watch;
 
-/// Levels (the lease, the view, the postmaster) come through their own watches, orders of the API through theirs.
+use super::jobs::Tools;
+use crate::core::member::{Event, Levels, LookId};
+use crate::etcd::LeaseKeeper;
+use crate::model::{Leading, LeaseFacts, LeaseId, Process, Verdict, WriteFacts};
+use crate::postgres::{Parameters, Probe};
+
+/// Levels come through their own watches, orders of the API through theirs.
 #[derive(Debug)]
 pub(super) enum Report {
     /// For the member.
     Member(Box<Event>),
+    /// PostgreSQL was prepared for this look.
+    Prepared {
+        /// The look.
+        look: LookId,
+        /// The parameters that it was given.
+        applied: Option<Box<Parameters>>,
+        /// The roles have their new passwords.
+        enacted: bool,
+    },
     /// A file that holds a secret holds another one.
     SecretsChanged,
 }
@@ -14,5 +29,85 @@ pub(super) enum Report {
 impl From<Event> for Report {
     fn from(event: Event) -> Report {
         Report::Member(Box::new(event))
+    }
+}
+
+/// The levels whose every change wakes the loop.
+pub(super) struct WakeLevels {
+    process: watch::Receiver<Process>,
+    verdict: watch::Receiver<Verdict>,
+    lease: watch::Receiver<LeaseFacts>,
+    writes: watch::Receiver<WriteFacts>,
+    seen: Option<SeenLevels>,
+}
+
+/// What of them a decision can see. Renewals move the lease's deadline all the time: that is no reason to tick.
+#[derive(PartialEq)]
+struct SeenLevels {
+    process: Process,
+    verdict: Verdict,
+    leading: Leading,
+    lease: Option<LeaseId>,
+    refused: Option<String>,
+}
+
+impl WakeLevels {
+    /// No decision has seen any.
+    pub(super) fn of(tools: &Tools, probe: &Probe, lease: &LeaseKeeper) -> WakeLevels {
+        WakeLevels {
+            process: tools.postgres.process(),
+            verdict: probe.verdict(),
+            lease: lease.facts(),
+            writes: tools.etcd.writes(),
+            seen: None,
+        }
+    }
+
+    /// What etcd does with writes.
+    pub(super) fn writes(&self) -> WriteFacts {
+        self.writes.borrow().clone()
+    }
+
+    /// A decision has seen these.
+    pub(super) fn saw(&mut self, levels: &Levels) {
+        self.seen = Some(SeenLevels {
+            process: levels.process.clone(),
+            verdict: levels.liveness.verdict.clone(),
+            leading: levels.lease.leading,
+            lease: levels.lease.lease,
+            refused: levels.writes.refused.clone(),
+        });
+    }
+
+    /// Ends when one is another than was seen.
+    pub(super) async fn changed(&mut self) {
+        loop {
+            let newest = Some(self.newest());
+            if newest != self.seen {
+                self.seen = newest;
+                return;
+            }
+            tokio::select! {
+                Ok(()) = self.process.changed() => {}
+                Ok(()) = self.verdict.changed() => {}
+                Ok(()) = self.lease.changed() => {}
+                Ok(()) = self.writes.changed() => {}
+                else => std::future::pending().await,
+            }
+        }
+    }
+
+    fn newest(&mut self) -> SeenLevels {
+        let (leading, lease) = {
+            let facts = self.lease.borrow_and_update();
+            (facts.leading, facts.lease)
+        };
+        SeenLevels {
+            process: self.process.borrow_and_update().clone(),
+            verdict: self.verdict.borrow_and_update().clone(),
+            leading,
+            lease,
+            refused: self.writes.borrow_and_update().refused.clone(),
+        }
     }
 }

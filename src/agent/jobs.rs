@@ -8,6 +8,7 @@ use tokio::task::AbortHandle;
 
 use super::events::Report;
 use super::fencing::Fencing;
+use super::serial::SerialThread;
 use super::steps;
 use crate::core::job::{Actor, Machine};
 use crate::core::member::Event;
@@ -27,6 +28,10 @@ pub(super) struct Tools {
     pub(super) reports: mpsc::UnboundedSender<Report>,
     pub(super) first_config: String,
     pub(super) kube: Option<Kube>,
+    /// Looks at PostgreSQL, one at a time.
+    pub(super) looks: SerialThread,
+    /// Changes to PostgreSQL and its files beside the long actions, in the order of the decisions.
+    pub(super) statements: SerialThread,
 }
 
 impl Tools {
@@ -47,7 +52,14 @@ impl Jobs {
     pub(super) fn start(&mut self, job: Job, tools: &Tools, lease: Option<&Arc<LeaseKeeper>>) {
         let (kind, reports) = (job.kind(), tools.reports.clone());
         let machine = Machine::of(tools.actor(), job, || tools.first_config.clone());
-        let work = tokio::spawn(steps::run(tools.clone(), lease.cloned(), machine));
+        let before = needs_statements(kind).then(|| tools.statements.idle());
+        let (tools, lease) = (tools.clone(), lease.cloned());
+        let work = tokio::spawn(async move {
+            if let Some(before) = before {
+                before.await;
+            }
+            steps::run(tools, lease, machine).await
+        });
         self.tasks.insert(kind, work.abort_handle());
         tokio::spawn(async move {
             // Only when the work is really gone does the lane count as free.
@@ -71,5 +83,25 @@ impl Jobs {
     /// Takes note of an end.
     pub(super) fn finished(&mut self, job: JobKind) {
         self.tasks.remove(&job);
+    }
+}
+
+/// Whether the statements that were decided before have to be over: both would write the same files, or the action
+/// rests on them. Nothing delays a stop or the leader key.
+fn needs_statements(job: JobKind) -> bool {
+    match job {
+        JobKind::Bootstrap
+        | JobKind::Clone
+        | JobKind::StartStandby
+        | JobKind::Checkpoint
+        | JobKind::Promote
+        | JobKind::CrashRecovery
+        | JobKind::Rewind
+        | JobKind::CheckpointAfterPromotion => true,
+        JobKind::Stop
+        | JobKind::TakeLeadership
+        | JobKind::HandOver
+        | JobKind::ReleaseLeadership
+        | JobKind::ReclaimLeadership => false,
     }
 }

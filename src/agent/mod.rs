@@ -29,6 +29,7 @@ mod perform;
 mod pods;
 mod publish;
 mod secrets;
+mod serial;
 mod startup;
 mod status;
 mod steps;

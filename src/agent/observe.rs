@@ -1,26 +1,86 @@
-//! The looks at PostgreSQL that the member asks for. Every look has a deadline, and none of them can hold up the lease.
+//! The looks at PostgreSQL that the member asks for. Each is work of a thread beside the loop, has a deadline, and
+//! reports its answer as an event.
 
 use std::time::Duration;
 
-use crate::core::member::{AskedPostgres, PostgresTrouble};
+use super::cycle::Cycle;
+use super::events::Report;
+use super::{dynamic, secrets};
+use crate::core::member::{AskedPostgres, Event, LookAnswer, LookId, PostgresTrouble, Question};
 use crate::model::{DataDirectory, LeaseFacts, Moment, TimelineHistory};
 use crate::os::clock;
 use crate::postgres::Postgres;
 
-/// A decision waits this long for PostgreSQL; a slower answer counts as none, and the next look asks again.
-const LOOK_WITHIN: Duration = Duration::from_millis(1500);
-/// A decision waits this long for the data directory.
+/// An answer of PostgreSQL that takes longer counts as none, and the next look asks again.
+pub(super) const LOOK_WITHIN: Duration = Duration::from_millis(1500);
+/// The same for the data directory.
 const DATA_WITHIN: Duration = Duration::from_secs(1);
+/// PostgreSQL is asked when the statements that were decided before are over, or this time has passed.
+const SETTLED_WITHIN: Duration = Duration::from_secs(5);
+
+impl Cycle {
+    /// Begins to find the answer to a question; the question before is given up.
+    pub(super) async fn look(&mut self, look: LookId, question: Question) {
+        self.state.look = None;
+        let (postgres, reports) = (self.tools.postgres.clone(), self.tools.reports.clone());
+        let settled = self.tools.statements.idle();
+        let answer = async move {
+            match question {
+                Question::AskPostgres { pending } => {
+                    let answer = match tokio::time::timeout(SETTLED_WITHIN, settled).await {
+                        Ok(()) => ask(&postgres, pending).await,
+                        Err(_) => silent("what it was told before has not ended".to_owned()),
+                    };
+                    LookAnswer::PostgresAnswered(Box::new(answer))
+                }
+                Question::ReadDataDirectory => LookAnswer::DataDirectoryRead(read(&postgres).await),
+                Question::Prepare => LookAnswer::Prepared { changed: false },
+            }
+        };
+        let work = async move {
+            // The loop has ended when nobody listens.
+            let _ = reports.send(Event::Answered(look, answer.await).into());
+        };
+        self.state.look = match question {
+            Question::Prepare => return self.prepare(look).await,
+            Question::AskPostgres { .. } | Question::ReadDataDirectory => {
+                Some(self.tools.looks.run_wanted("look", work))
+            }
+        };
+    }
+
+    /// Begins to bring PostgreSQL in line with the newest configuration, where it is not.
+    async fn prepare(&mut self, look: LookId) {
+        let parameters = self.outdated_parameters().await;
+        let passwords = self.due_passwords(look);
+        self.make_own_role();
+        if parameters.is_none() && passwords.is_none() {
+            let answer = LookAnswer::Prepared { changed: false };
+            return self.state.arrived.push(Event::Answered(look, answer));
+        }
+        let (postgres, reports) = (self.tools.postgres.clone(), self.tools.reports.clone());
+        let work = async move {
+            if let Some(parameters) = &parameters {
+                dynamic::apply(&postgres, parameters).await;
+            }
+            let enacted = match passwords {
+                Some(due) => secrets::follow(&postgres, due).await,
+                None => false,
+            };
+            let applied = parameters.map(Box::new);
+            // The loop has ended when nobody listens.
+            let _ = reports.send(Report::Prepared { look, applied, enacted });
+        };
+        self.state.look = Some(self.tools.statements.run_wanted("parameters", work));
+    }
+}
 
 /// Asks PostgreSQL; with `pending` also for what can wait.
-pub(super) async fn ask(postgres: &Postgres, pending: bool) -> AskedPostgres {
+async fn ask(postgres: &Postgres, pending: bool) -> AskedPostgres {
     let sql = match tokio::time::timeout(LOOK_WITHIN, postgres.sql_facts()).await {
         Ok(Ok(sql)) => Ok(sql),
         Ok(Err(error)) => Err(PostgresTrouble { turned_away: error.is_turned_away(), why: error.chain() }),
-        Err(_) => Err(PostgresTrouble {
-            turned_away: false,
-            why: format!("no answer within {} ms", LOOK_WITHIN.as_millis()),
-        }),
+        Err(_) => return silent(format!("no answer within {} ms", LOOK_WITHIN.as_millis())),
     };
     let mut asked = AskedPostgres { sql, pending_restart: None, unsynchronous: None };
     if pending && asked.sql.is_ok() {
@@ -32,8 +92,13 @@ pub(super) async fn ask(postgres: &Postgres, pending: bool) -> AskedPostgres {
     asked
 }
 
+fn silent(why: String) -> AskedPostgres {
+    let trouble = PostgresTrouble { turned_away: false, why };
+    AskedPostgres { sql: Err(trouble), pending_restart: None, unsynchronous: None }
+}
+
 /// Reads the data directory; `None`: not in time.
-pub(super) async fn read(postgres: &Postgres) -> Option<(DataDirectory, TimelineHistory)> {
+async fn read(postgres: &Postgres) -> Option<(DataDirectory, TimelineHistory)> {
     tokio::time::timeout(DATA_WITHIN, postgres.look()).await.ok()
 }
 

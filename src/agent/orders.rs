@@ -35,7 +35,7 @@ impl Cycle {
                     // Whoever asked may have gone.
                     true => drop(answer.send(())),
                     false => {
-                        self.state.lookers.push(answer);
+                        self.state.lookers.push((clock::now(), answer));
                         self.state.arrived.push(Event::LookWanted);
                     }
                 }

@@ -1,4 +1,4 @@
-//! One match over [`Question`], one over [`Effect`] and one over [`Action`]. What could be decided is not decided here:
+//! One match over [`Effect`] and one over [`Action`]. Nothing in them waits. What could be decided is not decided here:
 //! no `if` about who should lead.
 
 use std::ops::ControlFlow;
@@ -9,16 +9,17 @@ use tokio::sync::watch;
 
 use super::cycle::Cycle;
 use super::jobs::Tools;
-use super::{observe, steps};
+use super::steps;
 use crate::config;
 use crate::core::job::Machine;
-use crate::core::member::{Effect, Event, Levels, Question};
+use crate::core::member::{Effect, Event, Levels};
 use crate::etcd::Etcd;
 use crate::model::{
     Action, ExitBecause, Finished, FollowTarget, Job, JobKind, LeaderBranch, LeaseId, MemberName,
-    MemberRecord, Outcome,
+    MemberRecord, Outcome, SyncOwner,
 };
 use crate::os::clock;
+use crate::postgres::Error;
 
 /// How long the leader's Postgres may take to tell its history.
 const HISTORY_WITHIN: Duration = Duration::from_secs(3);
@@ -28,19 +29,6 @@ const WRITE_AGAIN_AFTER: Duration = Duration::from_secs(1);
 const LOCAL_WITHIN: Duration = Duration::from_secs(3);
 
 impl Cycle {
-    /// Answers what the member asks before it decides.
-    pub(super) async fn answer(&mut self, question: Question) -> Event {
-        match question {
-            Question::Prepare => Event::Prepared { changed: self.prepare().await },
-            Question::AskPostgres { pending } => {
-                Event::PostgresAnswered(observe::ask(&self.tools.postgres, pending).await)
-            }
-            Question::ReadDataDirectory => {
-                Event::DataDirectoryRead(observe::read(&self.tools.postgres).await)
-            }
-        }
-    }
-
     /// Does one thing that the member decided.
     pub(super) async fn perform(&mut self, effect: Effect, levels: &Levels) -> ControlFlow<ExitBecause> {
         match effect {
@@ -57,22 +45,14 @@ impl Cycle {
                 let _ordered = self.fencing.want(|| self.lease());
             }
             Effect::Unfence => self.fencing.unwant(),
-            Effect::Act(action) => return self.act(action, levels).await,
+            Effect::Act(action) => return self.act(action, levels),
         }
         ControlFlow::Continue(())
     }
 
-    /// Before PostgreSQL is looked at; true where its parameters were changed.
-    async fn prepare(&mut self) -> bool {
-        let changed = self.follow_settings().await;
-        self.beat();
-        self.follow_passwords().await;
-        self.make_own_role();
-        changed
-    }
-
     /// Carries out one order.
-    async fn act(&mut self, action: Action, levels: &Levels) -> ControlFlow<ExitBecause> {
+    fn act(&mut self, action: Action, levels: &Levels) -> ControlFlow<ExitBecause> {
+        let postgres = self.tools.postgres.clone();
         match action {
             Action::Start(job) => self.start(job),
             Action::CancelJob => {
@@ -102,14 +82,18 @@ impl Cycle {
             Action::ClearFailover { .. } => self.write("failover", &action, levels, Event::LookWanted),
             Action::WriteGeneration(_) => self.write("generation", &action, levels, Event::LookWanted),
             Action::SetSyncNames(names) => {
-                self.local("synchronous_standby_names", self.tools.postgres.set_sync_names(names)).await;
+                postgres.set_sync_owner(names.map_or(SyncOwner::Operator, SyncOwner::Supervisor));
+                self.tell("synchronous_standby_names", async move { postgres.write_sync_names().await });
             }
-            Action::SetGate { closed } => self.local("gate", self.tools.postgres.set_gate(closed)).await,
-            Action::Follow(target) => self.follow(target.as_ref()).await,
+            Action::SetGate { closed } => {
+                postgres.set_gate(closed);
+                self.tell("gate", async move { postgres.write_gate().await });
+            }
+            Action::Follow(target) => self.follow(target),
             Action::SetSlots { create, drop } => {
-                self.local("set slots", self.tools.postgres.set_slots(&create, &drop)).await;
+                self.tell("set slots", async move { postgres.set_slots(&create, &drop).await });
             }
-            Action::ResumeReplay => self.local("resume replay", self.tools.postgres.resume_replay()).await,
+            Action::ResumeReplay => self.tell("resume replay", async move { postgres.resume_replay().await }),
             Action::CheckpointAfterPromotion { term: _ } => self.checkpoint_aside(),
             Action::Answer { id, reply } => {
                 if let Some(answer) = self.state.answers.remove(&id) {
@@ -186,37 +170,24 @@ impl Cycle {
         });
     }
 
+    /// Has PostgreSQL told something, after what it was told before.
+    fn tell(&self, what: &'static str, statement: impl Future<Output = Result<(), Error>> + Send + 'static) {
+        self.tools.statements.run(what, async move {
+            let _warned = tried(what, statement).await;
+        });
+    }
+
     /// A source that was not written is compared and written again, but not at once: the disk may be full.
-    async fn follow(&self, target: Option<&FollowTarget>) {
-        if !self.tried("follow", self.tools.postgres.follow(target)).await {
-            let reports = self.tools.reports.clone();
-            tokio::spawn(async move {
-                tokio::time::sleep(WRITE_AGAIN_AFTER).await;
-                let _ = reports.send(Event::NotFollowed.into());
-            });
-        }
-    }
-
-    async fn local<T>(
-        &self,
-        what: &'static str,
-        step: impl Future<Output = Result<T, crate::postgres::Error>>,
-    ) {
-        let _warned = self.tried(what, step).await;
-    }
-
-    /// False where it failed or took too long, of which the log is told.
-    async fn tried<T>(
-        &self,
-        what: &'static str,
-        step: impl Future<Output = Result<T, crate::postgres::Error>>,
-    ) -> bool {
-        match tokio::time::timeout(LOCAL_WITHIN, step).await {
-            Ok(Ok(_)) => return true,
-            Ok(Err(error)) => tracing::warn!(error = error.chain(), "{what} failed"),
-            Err(_) => tracing::warn!("{what} took longer than {} s", LOCAL_WITHIN.as_secs()),
-        }
-        false
+    fn follow(&self, target: Option<FollowTarget>) {
+        let (postgres, reports) = (self.tools.postgres.clone(), self.tools.reports.clone());
+        self.tools.statements.run("follow", async move {
+            if !tried("follow", postgres.follow(target.as_ref())).await {
+                tokio::spawn(async move {
+                    tokio::time::sleep(WRITE_AGAIN_AFTER).await;
+                    let _ = reports.send(Event::NotFollowed.into());
+                });
+            }
+        });
     }
 
     fn checkpoint_aside(&self) {
@@ -230,6 +201,16 @@ impl Cycle {
             let _ = reports.send(Event::JobFinished(finished).into());
         });
     }
+}
+
+/// False where it failed or took too long, of which the log is told.
+async fn tried<T>(what: &'static str, step: impl Future<Output = Result<T, Error>>) -> bool {
+    match tokio::time::timeout(LOCAL_WITHIN, step).await {
+        Ok(Ok(_)) => return true,
+        Ok(Err(error)) => tracing::warn!(error = error.chain(), "{what} failed"),
+        Err(_) => tracing::warn!("{what} took longer than {} s", LOCAL_WITHIN.as_secs()),
+    }
+    false
 }
 
 /// Where to send the member record. One is written at a time and always the newest, so that none can overtake a later

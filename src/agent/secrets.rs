@@ -9,13 +9,14 @@ use tokio::sync::mpsc;
 use super::cycle::Cycle;
 use super::events::Report;
 use super::wiring;
+use crate::core::member::LookId;
 use crate::model::{Moment, Standby};
 use crate::os::clock;
 use crate::postgres::Postgres;
 
 /// How often the files are looked at: a kubelet takes a minute to bring a change.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
-/// How long the roles may take to be changed before the loop goes on without that.
+/// How long the roles may take to be changed.
 const ENACT_WITHIN: Duration = Duration::from_secs(5);
 /// Between two tries.
 const RETRY_EVERY: Duration = Duration::from_secs(5);
@@ -28,13 +29,24 @@ pub(super) struct Rotation {
     /// The roles still have their former ones, as far as this member knows.
     is_due: bool,
     retry_at: Option<Moment>,
+    /// The roles are being changed, for this look.
+    enacting: Option<LookId>,
+}
+
+/// What PostgreSQL or its password file is missing.
+#[derive(Clone, Copy)]
+pub(super) enum DuePasswords {
+    /// The roles shall have the new ones.
+    Enact,
+    /// The standby could not log in: it tries the other ones.
+    TakeTurns,
 }
 
 impl Rotation {
     /// Passwords may have been replaced while nothing ran here.
     pub(super) fn recalled(postgres: &Postgres, files: &[PathBuf]) -> Rotation {
         let happened = postgres.recall_passwords();
-        Rotation { happened, is_due: happened && !files.is_empty(), retry_at: None }
+        Rotation { happened, is_due: happened && !files.is_empty(), ..Rotation::default() }
     }
 }
 
@@ -63,42 +75,55 @@ impl Cycle {
             Ok(false) => {}
             Ok(true) => {
                 tracing::info!("passwords were replaced");
-                self.state.rotation = Rotation { happened: true, is_due: secrets_changed, retry_at: None };
+                self.state.rotation =
+                    Rotation { happened: true, is_due: secrets_changed, ..Rotation::default() };
             }
             Err(error) => tracing::warn!(error = error.chain(), "the password file could not be written"),
         }
         self.service.ready();
     }
 
-    /// Brings roles and password file in line with passwords that were replaced.
-    pub(super) async fn follow_passwords(&mut self) {
+    /// What is to be done now about passwords that were replaced.
+    pub(super) fn due_passwords(&mut self, look: LookId) -> Option<DuePasswords> {
         let now = clock::now();
         let rotation = &self.state.rotation;
         if !rotation.happened || rotation.retry_at.is_some_and(|at| now < at) {
-            return;
+            return None;
         }
         let status = self.status.borrow().clone();
-        let postgres = &self.tools.postgres;
-        match status.postgres.answering().map(|sql| &sql.standby) {
-            Some(Standby::No) if rotation.is_due && status.is_leader(now) => {
-                match tokio::time::timeout(ENACT_WITHIN, postgres.enact_passwords()).await {
-                    Ok(Ok(())) => {
-                        tracing::info!("the roles have their new passwords");
-                        self.state.rotation.is_due = false;
-                    }
-                    Ok(Err(error)) => {
-                        tracing::warn!(error = error.chain(), "the roles keep their former passwords")
-                    }
-                    Err(_) => tracing::warn!("PostgreSQL did not change its roles in time"),
-                }
-            }
-            Some(Standby::Yes { receiver: None, .. }) => {
-                if let Err(error) = postgres.take_turns_with_passwords() {
-                    tracing::warn!(error = error.chain(), "the password file could not be written");
-                }
-            }
-            Some(Standby::No | Standby::Yes { .. }) | None => return,
-        }
-        self.state.rotation.retry_at = Some(now + RETRY_EVERY);
+        let due = match status.postgres.answering().map(|sql| &sql.standby) {
+            Some(Standby::No) if rotation.is_due && status.is_leader(now) => DuePasswords::Enact,
+            Some(Standby::Yes { receiver: None, .. }) => DuePasswords::TakeTurns,
+            Some(Standby::No | Standby::Yes { .. }) | None => return None,
+        };
+        let rotation = &mut self.state.rotation;
+        (rotation.retry_at, rotation.enacting) = (Some(now + RETRY_EVERY), Some(look));
+        Some(due)
     }
+
+    /// The roles have the passwords that were the newest when this look began.
+    pub(super) fn enacted(&mut self, look: LookId) {
+        let rotation = &mut self.state.rotation;
+        rotation.is_due &= rotation.enacting != Some(look);
+    }
+}
+
+/// Brings roles or password file in line; true where the roles have their new passwords.
+pub(super) async fn follow(postgres: &Postgres, due: DuePasswords) -> bool {
+    match due {
+        DuePasswords::Enact => match tokio::time::timeout(ENACT_WITHIN, postgres.enact_passwords()).await {
+            Ok(Ok(())) => {
+                tracing::info!("the roles have their new passwords");
+                return true;
+            }
+            Ok(Err(error)) => tracing::warn!(error = error.chain(), "the roles keep their former passwords"),
+            Err(_) => tracing::warn!("PostgreSQL did not change its roles in time"),
+        },
+        DuePasswords::TakeTurns => {
+            if let Err(error) = postgres.take_turns_with_passwords() {
+                tracing::warn!(error = error.chain(), "the password file could not be written");
+            }
+        }
+    }
+    false
 }

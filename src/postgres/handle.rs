@@ -318,9 +318,14 @@ impl Postgres {
         self.inner.sync_owner()
     }
 
-    /// Puts `synchronous_standby_names` in force; `None`: what the operator's parameters say.
-    pub async fn set_sync_names(&self, names: Option<String>) -> Result<(), Error> {
-        running::set_sync_names(&self.inner, names)
+    /// Says who says it from now on. It is in force after [`Postgres::write_sync_names`].
+    pub fn set_sync_owner(&self, owner: SyncOwner) {
+        self.inner.set_sync_owner(owner);
+    }
+
+    /// Puts `synchronous_standby_names` in force.
+    pub async fn write_sync_names(&self) -> Result<(), Error> {
+        running::write_sync_names(&self.inner)
     }
 
     /// True while clients are kept out.
@@ -328,10 +333,16 @@ impl Postgres {
         self.inner.is_gated()
     }
 
-    /// Keeps clients out, from the next connection on, or lets them in again: all but the superuser and replication.
-    /// What is kept out stays so when supervisor or Postgres start anew.
-    pub async fn set_gate(&self, closed: bool) -> Result<(), Error> {
-        running::set_gate(&self.inner, closed)
+    /// Keeps clients out, or lets them in again: all but the superuser and replication. It is in force after
+    /// [`Postgres::write_gate`].
+    pub fn set_gate(&self, closed: bool) {
+        self.inner.set_gate(closed);
+    }
+
+    /// Puts the gate in force, from the next connection on. What is kept out stays so when supervisor or Postgres start
+    /// anew.
+    pub async fn write_gate(&self) -> Result<(), Error> {
+        running::write_gate(&self.inner)
     }
 
     /// Resumes a paused replay.

@@ -11,7 +11,7 @@ use super::handle::Inner;
 use super::process::LOOK_EVERY;
 use super::sql::{self, LOOK_WITHIN};
 use super::{Error, Parameters, access_rules, control, files, session, sockets};
-use crate::model::{FollowTarget, Process, SyncOwner};
+use crate::model::{FollowTarget, Process};
 use crate::os::clock;
 
 /// A reload is a signal to the postmaster; the effect is looked for this long.
@@ -90,16 +90,14 @@ async fn broken_rules(inner: &Inner) -> Result<Vec<String>, Error> {
 }
 
 /// Writes `synchronous_standby_names` and, while it runs, reloads. Sessions see it a moment later.
-pub(super) fn set_sync_names(inner: &Inner, names: Option<String>) -> Result<(), Error> {
-    inner.set_sync_owner(names.map_or(SyncOwner::Operator, SyncOwner::Supervisor));
+pub(super) fn write_sync_names(inner: &Inner) -> Result<(), Error> {
     files::strip_auto_conf(inner)?;
     files::write_main_again(inner, &inner.parameters())?;
     if is_up(inner) { reload(inner) } else { Ok(()) }
 }
 
 /// Writes the access rules with or without the gate and, while it runs, reloads.
-pub(super) fn set_gate(inner: &Inner, closed: bool) -> Result<(), Error> {
-    inner.set_gate(closed);
+pub(super) fn write_gate(inner: &Inner) -> Result<(), Error> {
     access_rules::write(inner, &inner.parameters())?;
     if is_up(inner) { reload(inner) } else { Ok(()) }
 }

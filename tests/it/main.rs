@@ -22,6 +22,7 @@ mod frozen;
 mod guard;
 mod handover;
 mod haproxy;
+mod hung_postgres;
 mod kubernetes_double;
 mod kubernetes_paths;
 mod liveness;

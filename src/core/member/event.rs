@@ -1,6 +1,6 @@
 //! What goes into a member and what comes out.
 
-use super::look::AskedPostgres;
+use super::look::{AskedPostgres, LookId};
 use crate::model::{
     Action, CloneProgress, DataDirectory, Finished, JobKind, LeaderBranch, LeaseFacts, LivenessFacts,
     MemberName, Moment, Observation, OwnAccess, PeerAnswer, PodEnd, PodRole, PrimaryRoute, Process, Reason,
@@ -16,15 +16,8 @@ pub enum Event {
     LevelChanged,
     /// A look into PostgreSQL that is not older than this event is wanted.
     LookWanted,
-    /// The answer to [`Question::Prepare`].
-    Prepared {
-        /// PostgreSQL has other parameters than before.
-        changed: bool,
-    },
-    /// The answer to [`Question::AskPostgres`].
-    PostgresAnswered(AskedPostgres),
-    /// The answer to [`Question::ReadDataDirectory`]; `None`: it could not be read in time.
-    DataDirectoryRead(Option<(DataDirectory, TimelineHistory)>),
+    /// A question was answered. The answer to a question of another look than the present one does not count.
+    Answered(LookId, LookAnswer),
     /// A long action ended.
     JobFinished(Finished),
     /// Another member answered, or failed to.
@@ -74,18 +67,35 @@ pub struct Levels {
     pub wall: WallTime,
 }
 
-/// What a driver answers before there is a decision.
+/// What a driver answers before there is a decision. At most one question is open: a new one replaces the one before,
+/// whose answer nobody waits for any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Question {
-    /// Bring PostgreSQL's parameters and passwords in line with the newest configuration. Answer: [`Event::Prepared`].
+    /// Bring PostgreSQL's parameters and passwords in line with the newest configuration. Answer:
+    /// [`LookAnswer::Prepared`].
     Prepare,
-    /// Ask PostgreSQL; with `pending` also for what needs a restart. Answer: [`Event::PostgresAnswered`].
+    /// Ask PostgreSQL; with `pending` also for what needs a restart. Statements that were decided before are over by
+    /// then. Answer: [`LookAnswer::PostgresAnswered`].
     AskPostgres {
         /// Also what can wait.
         pending: bool,
     },
-    /// Read the control file and the newest history file. Answer: [`Event::DataDirectoryRead`].
+    /// Read the control file and the newest history file. Answer: [`LookAnswer::DataDirectoryRead`].
     ReadDataDirectory,
+}
+
+/// The answer to a [`Question`].
+#[derive(Clone, Debug)]
+pub enum LookAnswer {
+    /// To [`Question::Prepare`].
+    Prepared {
+        /// PostgreSQL has other parameters than before.
+        changed: bool,
+    },
+    /// To [`Question::AskPostgres`].
+    PostgresAnswered(Box<AskedPostgres>),
+    /// To [`Question::ReadDataDirectory`]; `None`: it could not be read in time.
+    DataDirectoryRead(Option<(DataDirectory, TimelineHistory)>),
 }
 
 /// A decision for its driver: the effects in their order, then what is published, then the wait.
@@ -93,7 +103,7 @@ pub enum Question {
 pub struct Decided {
     /// To be done.
     pub effects: Vec<Effect>,
-    /// What the decision rested on.
+    /// What the decision rested on, to be published.
     pub seen: Observation,
     /// The member wants to be woken then at the latest.
     pub wake_at: Moment,

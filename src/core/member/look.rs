@@ -3,13 +3,34 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::Levels;
+use super::{Levels, LookAnswer};
 use crate::model::{DataDirectory, JobKind, Moment, PostgresFacts, Process, SqlFacts, TimelineHistory};
 
 /// A look younger than this is not repeated: events come in bursts.
 const FRESH_FOR: Duration = Duration::from_millis(10);
 /// The data directory of a stopped PostgreSQL is read again after this.
 const DATA_FRESH_FOR: Duration = Duration::from_secs(5);
+
+/// A decision waits this long for a look. One that takes longer goes on while decisions are made without it.
+pub(super) const LOOK_PATIENCE: Duration = Duration::from_millis(500);
+
+/// Nor does the API say of a PostgreSQL that was slow for a moment that it does not answer.
+const SHOWN_SILENT_AFTER: Duration = Duration::from_millis(1500);
+
+/// One look. An answer names the look that it belongs to, and with it the postmaster that was asked: what a postmaster
+/// says that was replaced meanwhile does not count, and neither does what was asked before a long action ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LookId {
+    number: u64,
+    postmaster: Option<PostmasterId>,
+}
+
+/// One run of PostgreSQL: a process number may come again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct PostmasterId {
+    pid: i32,
+    since: Moment,
+}
 
 /// PostgreSQL's answer.
 #[derive(Clone, Debug)]
@@ -73,7 +94,11 @@ pub(super) struct Plan {
 /// What is known, and from when.
 #[derive(Default)]
 pub(super) struct Looks {
+    id: LookId,
     progress: Progress,
+    begun_at: Moment,
+    /// When the newest look began that is over.
+    looked_at: Option<Moment>,
     data: DataDirectory,
     history: TimelineHistory,
     data_seen_at: Option<Moment>,
@@ -81,8 +106,8 @@ pub(super) struct Looks {
     sql_trouble: Option<String>,
     turned_away_since: Option<Moment>,
     asked_at: Option<Moment>,
-    /// The postmaster that all this was said of.
-    pid: Option<i32>,
+    /// The question that is open was asked then.
+    asking_at: Option<Moment>,
     pending_restart: BTreeMap<String, (String, String)>,
     pending_asked_at: Option<Moment>,
     unsynchronous: Vec<String>,
@@ -91,6 +116,19 @@ pub(super) struct Looks {
 impl Looks {
     pub(super) fn asked_at(&self) -> Option<Moment> {
         self.asked_at
+    }
+
+    pub(super) fn looked_at(&self) -> Option<Moment> {
+        self.looked_at
+    }
+
+    pub(super) fn id(&self) -> LookId {
+        self.id
+    }
+
+    /// A decision waits for the look under way until then.
+    pub(super) fn patience_ends_at(&self) -> Moment {
+        self.begun_at + LOOK_PATIENCE
     }
 
     pub(super) fn forget_data(&mut self) {
@@ -105,21 +143,32 @@ impl Looks {
 
     /// What is known was said of another postmaster than runs now.
     pub(super) fn is_of_another(&self, process: &Process) -> bool {
-        self.pid != pid(process)
+        self.id.postmaster != postmaster(process)
     }
 
-    /// Begins a look.
-    pub(super) fn begin(&mut self, process: &Process) {
-        self.progress = Progress::ToPrepare;
+    /// Begins a look; one that is under way is given up.
+    pub(super) fn begin(&mut self, process: &Process, now: Moment) {
+        (self.progress, self.begun_at, self.asking_at) = (Progress::ToPrepare, now, None);
+        self.id.number += 1;
         if self.is_of_another(process) {
-            self.pid = pid(process);
+            self.id.postmaster = postmaster(process);
             (self.sql, self.sql_trouble, self.asked_at, self.turned_away_since) = (None, None, None, None);
             self.forget_data();
         }
     }
 
+    /// Takes an answer, unless it belongs to another look.
+    pub(super) fn take(&mut self, look: LookId, answer: LookAnswer, process: &Process, now: Moment) {
+        match answer {
+            _ if look != self.id => {}
+            LookAnswer::Prepared { changed } => self.prepared(changed),
+            LookAnswer::PostgresAnswered(asked) => self.answered(*asked),
+            LookAnswer::DataDirectoryRead(read) => self.read(read, process, now),
+        }
+    }
+
     /// PostgreSQL has the newest parameters; `changed`: they are others than before.
-    pub(super) fn prepared(&mut self, changed: bool) {
+    fn prepared(&mut self, changed: bool) {
         if self.progress == Progress::Preparing {
             self.progress = Progress::ToPlan;
         }
@@ -140,7 +189,7 @@ impl Looks {
                 Look::Prepare
             }
             Progress::ToAsk { pending } => {
-                (self.progress, self.asked_at) = (Progress::Asking, Some(plan.now));
+                (self.progress, self.asking_at) = (Progress::Asking, Some(plan.now));
                 Look::Ask { pending }
             }
             Progress::ToRead if self.is_stale(plan) => {
@@ -148,7 +197,7 @@ impl Looks {
                 Look::Read
             }
             Progress::ToPlan | Progress::ToRead | Progress::Looked | Progress::Over => {
-                self.progress = Progress::Over;
+                (self.progress, self.looked_at) = (Progress::Over, Some(self.begun_at));
                 Look::Over
             }
         }
@@ -156,7 +205,7 @@ impl Looks {
 
     /// As far as the running job and the age of the last look ask for it.
     fn plan(&mut self, plan: &Plan) -> Progress {
-        match (self.pid, plan.job) {
+        match (self.id.postmaster, plan.job) {
             (Some(_), Some(JobKind::Stop)) => self.sql_trouble = Some("it is being stopped".to_owned()),
             (Some(_), Some(JobKind::StartStandby)) => {
                 self.sql_trouble = Some("it is being started".to_owned());
@@ -176,15 +225,16 @@ impl Looks {
     /// Only some jobs rewrite the directory; while they run, its state is theirs to know.
     fn is_stale(&self, plan: &Plan) -> bool {
         let rewritten = matches!(plan.job, Some(JobKind::Bootstrap | JobKind::Clone | JobKind::Rewind));
-        let stale = match self.pid {
+        let stale = match self.id.postmaster {
             Some(_) => self.data_seen_at.is_none(),
             None => self.data_seen_at.is_none_or(|at| at + DATA_FRESH_FOR <= plan.now),
         };
         stale && !rewritten
     }
 
-    pub(super) fn answered(&mut self, answer: AskedPostgres) {
+    fn answered(&mut self, answer: AskedPostgres) {
         self.progress = Progress::ToRead;
+        self.asked_at = self.asking_at.take();
         let turned_away = matches!(&answer.sql, Err(trouble) if trouble.turned_away);
         self.turned_away_since = self.turned_away_since.or(self.asked_at).filter(|_| turned_away);
         match answer.sql {
@@ -203,12 +253,7 @@ impl Looks {
         self.unsynchronous = answer.unsynchronous.unwrap_or_else(|| std::mem::take(&mut self.unsynchronous));
     }
 
-    pub(super) fn read(
-        &mut self,
-        read: Option<(DataDirectory, TimelineHistory)>,
-        process: &Process,
-        now: Moment,
-    ) {
+    fn read(&mut self, read: Option<(DataDirectory, TimelineHistory)>, process: &Process, now: Moment) {
         self.progress = Progress::Looked;
         let up = matches!(process, Process::Up { .. });
         match read {
@@ -222,12 +267,23 @@ impl Looks {
         }
     }
 
+    /// What is shown of what a decision rested on: a short silence is none.
+    pub(super) fn show(&self, facts: &mut PostgresFacts, now: Moment) {
+        if !self.is_over() && now < self.begun_at + SHOWN_SILENT_AFTER {
+            facts.sql_trouble.clone_from(&self.sql_trouble);
+        }
+    }
+
+    /// What is known. While a look is under way PostgreSQL counts as one that does not answer.
     pub(super) fn facts(&self, levels: &Levels) -> PostgresFacts {
+        let up = matches!(levels.process, Process::Up { .. });
+        let silent = (up && !self.is_over()).then(|| "it has not answered yet".to_owned());
+        let lost = !up && !self.is_over() && self.data_seen_at.is_none();
         PostgresFacts {
-            data: self.data.clone(),
+            data: if lost { DataDirectory::Unknown } else { self.data.clone() },
             process: levels.process.clone(),
             sql: self.sql.clone(),
-            sql_trouble: self.sql_trouble.clone(),
+            sql_trouble: self.sql_trouble.clone().or(silent),
             turned_away_since: self.turned_away_since,
             history: self.history.clone(),
             pending_restart: self.pending_restart.clone(),
@@ -240,9 +296,9 @@ impl Looks {
     }
 }
 
-fn pid(process: &Process) -> Option<i32> {
-    match process {
-        Process::Up { pid, .. } => Some(*pid),
+fn postmaster(process: &Process) -> Option<PostmasterId> {
+    match *process {
+        Process::Up { pid, since, .. } => Some(PostmasterId { pid, since }),
         Process::Down { .. } => None,
     }
 }

@@ -8,8 +8,9 @@
 //! ```
 //!
 //! An event says why the member wakes, or brings an answer. A level is what is so at this moment; the driver reads all
-//! levels for each decision, so that none rests on an older lease or view than there is. While an answer is
-//! awaited, events are taken note of and decided on together.
+//! levels for each decision, so that none rests on an older lease or view than there is. Events that arrive while a
+//! look is under way are decided on together when it is over. A look that hangs holds up nothing: after
+//! [`look::LOOK_PATIENCE`] each event is decided on at once, and PostgreSQL counts as one that does not answer.
 
 mod event;
 mod lanes;
@@ -18,14 +19,14 @@ mod look;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-pub use self::event::{Decided, Effect, Event, Levels, Notice, Question};
+pub use self::event::{Decided, Effect, Event, Levels, LookAnswer, Notice, Question};
 use self::lanes::Lanes;
-pub use self::look::{AskedPostgres, PostgresTrouble};
-use self::look::{Look, Looks, Plan};
+pub use self::look::{AskedPostgres, LookId, PostgresTrouble};
+use self::look::{LOOK_PATIENCE, Look, Looks, Plan};
 use crate::decide::{Decision, Memory, decide};
 use crate::model::{
-    Finished, Job, JobKind, LeaderBranch, Me, MemberName, Moment, Observation, PeerAnswer, Process, Reason,
-    Request, Running,
+    Action, Finished, Job, JobKind, LeaderBranch, Me, MemberName, Moment, Observation, PeerAnswer, Process,
+    Reason, Request, Running,
 };
 
 /// The member.
@@ -45,6 +46,12 @@ pub struct Member {
     anew: bool,
     /// So is the next.
     look_anew: bool,
+    /// Something ended, or was ordered, that the look under way may not show.
+    outdated: bool,
+    /// Something arrived that no decision has seen.
+    undecided: bool,
+    /// As the last decision said.
+    wake_at: Moment,
 }
 
 impl Member {
@@ -63,6 +70,9 @@ impl Member {
             loop_wait: Duration::ZERO,
             anew: false,
             look_anew: false,
+            outdated: false,
+            undecided: false,
+            wake_at: Moment::default(),
         }
     }
 
@@ -81,9 +91,19 @@ impl Member {
         self.lanes.postgres()
     }
 
-    /// When PostgreSQL was last asked.
+    /// When PostgreSQL was asked for what is known of it.
     pub fn postgres_asked_at(&self) -> Option<Moment> {
         self.looks.asked_at()
+    }
+
+    /// A look is under way: a decision now rests on none.
+    pub fn is_looking(&self) -> bool {
+        !self.looks.is_over()
+    }
+
+    /// When the newest look began that is over.
+    pub fn looked_at(&self) -> Option<Moment> {
+        self.looks.looked_at()
     }
 
     /// Who this is; the settings may change what it is reached by.
@@ -102,17 +122,23 @@ impl Member {
             self.take(event, process, now);
         }
         // What another postmaster said does not count.
-        if self.looks.is_over() || self.looks.is_of_another(process) {
-            self.looks.begin(process);
+        let outdated = std::mem::take(&mut self.outdated);
+        if outdated || self.looks.is_over() || self.looks.is_of_another(process) {
+            self.looks.begin(process, now);
             self.anew = std::mem::take(&mut self.look_anew) || !self.finished.is_empty();
         }
-        match self.looks.next(&self.plan(now)) {
-            Look::Prepare => Next::Ask(Question::Prepare),
-            Look::Ask { pending } => Next::Ask(Question::AskPostgres { pending }),
-            Look::Read => Next::Ask(Question::ReadDataDirectory),
-            Look::Awaits => Next::Await,
-            Look::Over => Next::Decide,
-        }
+        let question = match self.looks.next(&self.plan(now)) {
+            Look::Prepare => Question::Prepare,
+            Look::Ask { pending } => Question::AskPostgres { pending },
+            Look::Read => Question::ReadDataDirectory,
+            Look::Awaits if !self.undecided => return Next::Await { until: self.wake_at },
+            Look::Awaits => {
+                let until = self.looks.patience_ends_at();
+                return if now < until { Next::Await { until } } else { Next::Decide };
+            }
+            Look::Over => return Next::Decide,
+        };
+        Next::Ask(self.looks.id(), question)
     }
 
     /// Decides on everything that was seen and on the levels of this moment.
@@ -149,15 +175,15 @@ impl Member {
     }
 
     fn take(&mut self, event: Event, process: &Process, now: Moment) {
+        self.undecided |= !matches!(event, Event::Answered(..));
         match event {
             Event::Woke | Event::LevelChanged => {}
             Event::LookWanted => self.look_anew = true,
-            Event::Prepared { changed } => self.looks.prepared(changed),
-            Event::PostgresAnswered(answer) => self.looks.answered(answer),
-            Event::DataDirectoryRead(read) => self.looks.read(read, process, now),
+            Event::Answered(look, answer) => self.looks.take(look, answer, process, now),
             Event::JobFinished(finished) => {
                 self.lanes.finished(finished.job);
                 self.looks.forget_data();
+                self.outdated |= !self.looks.is_over();
                 self.finished.push(finished);
             }
             Event::PeerAnswered(name, answer) => drop(self.peers.insert(name, answer)),
@@ -172,7 +198,13 @@ impl Member {
         }
     }
 
-    fn decided(&mut self, decision: Decision, seen: Observation, levels: &Levels, now: Moment) -> Decided {
+    fn decided(
+        &mut self,
+        decision: Decision,
+        mut seen: Observation,
+        levels: &Levels,
+        now: Moment,
+    ) -> Decided {
         let Decision { memory, actions, pod, route, because, wake } = decision;
         self.loop_wait = levels.settings.loop_wait;
         let mut effects: Vec<Effect> = self.notices(&memory, &because).into_iter().map(Effect::Say).collect();
@@ -180,10 +212,20 @@ impl Member {
         effects.extend([Effect::KeepStore, Effect::Route(route), Effect::Label(pod)]);
         effects.extend(self.fence(&seen, levels, now));
         for action in actions {
+            self.outdated |= changes_postgres(&action) && !self.looks.is_over();
             effects.push(self.lanes.admit(action, now));
         }
         let again = self.look_anew || self.looks.is_of_another(&levels.process);
-        Decided { effects, seen, wake_at: if again { now } else { wake.0 } }
+        self.wake_at = match self.looks.is_over() {
+            true if again => now,
+            true => wake.0,
+            // The answer wakes it; what is overdue already can only be decided as now.
+            false if wake.0 <= now => now + LOOK_PATIENCE,
+            false => wake.0,
+        };
+        self.undecided = false;
+        self.looks.show(&mut seen.postgres, now);
+        Decided { effects, seen, wake_at: self.wake_at }
     }
 
     /// Everything that was seen, once.
@@ -240,12 +282,45 @@ impl Member {
 /// What a driver does next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Next {
-    /// Hand over the answer to this.
-    Ask(Question),
-    /// Nothing: an answer is awaited.
-    Await,
+    /// Find the answer to this, and hand it over with the look that it belongs to.
+    Ask(LookId, Question),
+    /// Nothing before an answer or another event is there, or this moment has come.
+    Await {
+        /// At the latest.
+        until: Moment,
+    },
     /// Read the levels and let the member decide.
     Decide,
+}
+
+/// An answer of PostgreSQL that was asked for before may not show it.
+fn changes_postgres(action: &Action) -> bool {
+    match action {
+        Action::SetSyncNames(_)
+        | Action::SetGate { .. }
+        | Action::Follow(_)
+        | Action::SetSlots { .. }
+        | Action::ResumeReplay => true,
+        Action::Start(job) => !writes_leader_key(job),
+        Action::CancelJob
+        | Action::AskPeers { .. }
+        | Action::AskLeaderBranch { .. }
+        | Action::RenewLease
+        | Action::RevokeLease { .. }
+        | Action::PardonPostgres { .. }
+        | Action::PublishMember(_)
+        | Action::PublishStatus { .. }
+        | Action::PublishHistory { .. }
+        | Action::PublishSync { .. }
+        | Action::PublishUnfenced(_)
+        | Action::RestoreInitialize { .. }
+        | Action::RestoreConfig { .. }
+        | Action::ClearFailover { .. }
+        | Action::WriteGeneration(_)
+        | Action::CheckpointAfterPromotion { .. }
+        | Action::Answer { .. }
+        | Action::Exit(_) => false,
+    }
 }
 
 /// The leader key is written in a lane of its own: a long action of PostgreSQL must not delay it.

@@ -48,9 +48,44 @@ fn up(pid: i32) -> Process {
     Process::Up { pid, since: Moment::default(), standby_start: true }
 }
 
-fn silent() -> Event {
-    let trouble = PostgresTrouble { why: "no answer".to_owned(), turned_away: false };
-    Event::PostgresAnswered(AskedPostgres { sql: Err(trouble), pending_restart: None, unsynchronous: None })
+fn silent() -> LookAnswer {
+    refusing("no answer")
+}
+
+fn refusing(why: &str) -> LookAnswer {
+    let trouble = PostgresTrouble { why: why.to_owned(), turned_away: false };
+    let asked = AskedPostgres { sql: Err(trouble), pending_restart: None, unsynchronous: None };
+    LookAnswer::PostgresAnswered(Box::new(asked))
+}
+
+/// Takes an event, answers what is asked before PostgreSQL is, and gives the look in which it is asked.
+fn asking(member: &mut Member, event: Event, process: &Process, now: Moment) -> LookId {
+    let Next::Ask(look, Question::Prepare) = member.handle([event], process, now) else {
+        panic!("a look begins")
+    };
+    let prepared = Event::Answered(look, LookAnswer::Prepared { changed: false });
+    let asked = member.handle([prepared], process, now);
+    assert!(matches!(asked, Next::Ask(same, Question::AskPostgres { .. }) if same == look), "{asked:?}");
+    look
+}
+
+/// From the answer to the decision: what PostgreSQL's trouble is then.
+fn decided_on(
+    member: &mut Member,
+    look: LookId,
+    answer: LookAnswer,
+    process: &Process,
+    now: Moment,
+) -> Decided {
+    let next = member.handle([Event::Answered(look, answer)], process, now);
+    assert_eq!(next, Next::Ask(look, Question::ReadDataDirectory));
+    let read = Event::Answered(look, LookAnswer::DataDirectoryRead(None));
+    assert_eq!(member.handle([read], process, now), Next::Decide);
+    member.decide(&levels(process.clone()), now)
+}
+
+fn trouble(decided: &Decided) -> &str {
+    decided.seen.postgres.sql_trouble.as_deref().unwrap_or_default()
 }
 
 /// From an event to the decision: what was asked for on the way.
@@ -59,20 +94,20 @@ fn look(member: &mut Member, event: Event, process: &Process, now: Moment) -> Ve
     let mut events = vec![event];
     loop {
         match member.handle(std::mem::take(&mut events), process, now) {
-            Next::Ask(Question::Prepare) => {
+            Next::Ask(look, Question::Prepare) => {
                 asked.push("prepare");
-                events.push(Event::Prepared { changed: false });
+                events.push(Event::Answered(look, LookAnswer::Prepared { changed: false }));
             }
-            Next::Ask(Question::AskPostgres { .. }) => {
+            Next::Ask(look, Question::AskPostgres { .. }) => {
                 asked.push("ask");
-                events.push(silent());
+                events.push(Event::Answered(look, silent()));
             }
-            Next::Ask(Question::ReadDataDirectory) => {
+            Next::Ask(look, Question::ReadDataDirectory) => {
                 asked.push("read");
-                events.push(Event::DataDirectoryRead(None));
+                events.push(Event::Answered(look, LookAnswer::DataDirectoryRead(None)));
             }
             Next::Decide => return asked,
-            Next::Await => panic!("every question was answered"),
+            Next::Await { .. } => panic!("every question was answered"),
         }
     }
 }
@@ -114,6 +149,59 @@ fn another_postmaster_is_looked_at_at_once() {
     look(&mut member, Event::Woke, &up(7), now);
     assert_eq!(member.decide(&levels(up(8)), now).wake_at, now);
     assert!(look(&mut member, Event::Woke, &up(8), now).contains(&"ask"));
+}
+
+/// PostgreSQL hangs: what arrives meanwhile is decided on, as if it did not answer, until it does.
+#[test]
+fn a_look_that_hangs_holds_up_no_decision() {
+    let mut member = Member::new(me(), Memory::default());
+    let begun_at = Moment::from_millis(1_000);
+    let look = asking(&mut member, Event::Woke, &up(7), begun_at);
+    let patient = Next::Await { until: begun_at + LOOK_PATIENCE };
+    assert_eq!(member.handle([Event::LevelChanged], &up(7), begun_at), patient);
+    let late = begun_at + LOOK_PATIENCE;
+    assert_eq!(member.handle([], &up(7), late), Next::Decide);
+    let mut rests_on = None;
+    let distort = |_: &mut Memory, seen: &mut Observation| rests_on = seen.postgres.sql_trouble.clone();
+    let decided = member.decide_distorted(&levels(up(7)), late, distort);
+    assert_eq!(rests_on.as_deref(), Some("it has not answered yet"));
+    assert_eq!(trouble(&decided), "", "it was slow for a moment");
+    assert!(late < decided.wake_at, "no decision is made again and again: {decided:?}");
+    assert_eq!(member.handle([], &up(7), late), Next::Await { until: decided.wake_at });
+    let too_late = begun_at + Duration::from_secs(2);
+    assert_eq!(member.handle([Event::LevelChanged], &up(7), too_late), Next::Decide);
+    assert_eq!(trouble(&member.decide(&levels(up(7)), too_late)), "it has not answered yet");
+    assert_eq!(trouble(&decided_on(&mut member, look, refusing("it is full"), &up(7), late)), "it is full");
+}
+
+/// The answer of a postmaster that was replaced comes when another is asked already, even one of the same number.
+#[test]
+fn a_late_answer_of_a_former_postmaster_does_not_count() {
+    let mut member = Member::new(me(), Memory::default());
+    let now = Moment::from_millis(1_000);
+    let again = Process::Up { pid: 7, since: now, standby_start: true };
+    let former = asking(&mut member, Event::Woke, &up(7), now);
+    let present = asking(&mut member, Event::LevelChanged, &again, now);
+    let late = Event::Answered(former, refusing("the former one"));
+    assert!(matches!(member.handle([late], &again, now), Next::Await { .. }), "nothing was answered");
+    assert_eq!(
+        trouble(&decided_on(&mut member, present, refusing("the present one"), &again, now)),
+        "the present one"
+    );
+}
+
+/// A look that began before a long action ended may show PostgreSQL as it was before: it is made again.
+#[test]
+fn no_end_of_a_job_is_decided_on_with_an_older_look() {
+    let mut member = Member::new(me(), Memory::default());
+    let now = Moment::from_millis(1_000);
+    let before = asking(&mut member, Event::Woke, &up(7), now);
+    let promoted = Finished { job: JobKind::Promote, outcome: crate::model::Outcome::Done };
+    let after = asking(&mut member, Event::JobFinished(promoted.clone()), &up(7), now);
+    let late = Event::Answered(before, refusing("as before"));
+    assert!(matches!(member.handle([late], &up(7), now), Next::Await { .. }), "nothing was answered");
+    let decided = decided_on(&mut member, after, refusing("as after"), &up(7), now);
+    assert_eq!((trouble(&decided), &decided.seen.finished[..]), ("as after", &[promoted][..]));
 }
 
 /// A second job of a lane is never started.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
-use matriarch::core::member::{Decided, Effect, Event, Levels, Member, Next, Notice, Question};
+use matriarch::core::member::{Decided, Effect, Event, Levels, LookAnswer, Member, Next, Notice, Question};
 use matriarch::decide::Memory;
 use matriarch::model::{
     Action, ExitBecause, Job, JobKind, LeaseFacts, Moment, Observation, PodRole, Request, RequestId,
@@ -107,12 +107,13 @@ impl Cycle {
             self.agent.step().await;
             let process = self.agent.shared.process.borrow().clone();
             match self.core.handle(std::mem::take(&mut arrived), &process, self.agent.now()) {
-                Next::Ask(question) => {
+                Next::Ask(look, question) => {
                     self.agent.step().await;
-                    arrived.push(self.answer(question).await);
+                    arrived.push(Event::Answered(look, self.answer(question).await));
                     self.beat();
                 }
-                Next::Await => return (ControlFlow::Continue(()), self.agent.now()),
+                // Not in this loop: it answers each question before it goes on.
+                Next::Await { until } => return (ControlFlow::Continue(()), until),
                 Next::Decide => break,
             }
         }
@@ -197,11 +198,13 @@ impl Cycle {
         labelled::decided(&self.agent.sim, self.agent.member(), self.mislabelled(pod, &actions), &actions);
     }
 
-    async fn answer(&self, question: Question) -> Event {
+    async fn answer(&self, question: Question) -> LookAnswer {
         match question {
-            Question::Prepare => Event::Prepared { changed: false },
-            Question::AskPostgres { .. } => Event::PostgresAnswered(self.agent.ask_postgres().await),
-            Question::ReadDataDirectory => Event::DataDirectoryRead(Some(self.agent.data_directory())),
+            Question::Prepare => LookAnswer::Prepared { changed: false },
+            Question::AskPostgres { .. } => {
+                LookAnswer::PostgresAnswered(Box::new(self.agent.ask_postgres().await))
+            }
+            Question::ReadDataDirectory => LookAnswer::DataDirectoryRead(Some(self.agent.data_directory())),
         }
     }
 
