@@ -130,11 +130,11 @@ impl Certificates {
                 Ok((server, client)) => {
                     api.send_modify(|setup| serve_with(Arc::make_mut(setup), server));
                     self.peers.replace_tls(Arc::new(client));
-                    tracing::info!("the certificates of the REST interface were read again");
+                    tracing::info!("the certificates of the REST interface were reloaded");
                 }
                 Err(error) => tracing::warn!(
                     error = error.chain(),
-                    "new certificates of the REST interface cannot be used: the old ones stay in force"
+                    "the new certificates of the REST interface are unusable: the old certificates stay in force"
                 ),
             }
         }
@@ -151,7 +151,9 @@ impl CertificateFiles {
     /// These in place of `old`, except that HTTPS is not switched on or off while running: the member's key says which.
     pub(super) fn replacing(mut self, old: &CertificateFiles) -> CertificateFiles {
         if self.server.is_some() != old.server.is_some() {
-            tracing::warn!("restapi.certfile switches HTTPS on or off when this supervisor is started again");
+            tracing::warn!(
+                "a change of restapi.certfile switches HTTPS on or off at the next start of this supervisor"
+            );
             self.server = old.server.clone();
         }
         self

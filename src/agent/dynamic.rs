@@ -110,7 +110,7 @@ impl Dynamic {
                 for warning in &loaded.warnings {
                     tracing::warn!("{warning}");
                 }
-                tracing::info!("the local configuration was read again");
+                tracing::info!("the local configuration was reloaded");
                 self.api.send_modify(|setup| {
                     let (tls, client_certificate) = (setup.tls.clone(), setup.client_certificate);
                     let new = wiring::api_setup(&loaded.config);
@@ -132,7 +132,7 @@ impl Dynamic {
                     ),
                 ];
                 for (what, _) in late.iter().filter(|(_, changed)| *changed) {
-                    tracing::warn!("{what} takes effect when this supervisor is started again");
+                    tracing::warn!("{what} takes effect at the next start of this supervisor");
                 }
                 if old.restapi.write_access() != new.restapi.write_access() {
                     warn_of_access(new.restapi.write_access());
@@ -196,7 +196,7 @@ impl Dynamic {
             }
             Err(faults) => {
                 tracing::warn!(
-                    "the dynamic configuration is not usable, the old one stays in force:\n{faults}"
+                    "the dynamic configuration is invalid, and the old configuration stays in force:\n{faults}"
                 );
                 false
             }

@@ -1,4 +1,4 @@
-//! What the tasks beside the loop report.
+//! The reports of the tasks that run beside the main loop.
 
 use crate::core::member::Event;
 

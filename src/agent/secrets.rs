@@ -65,7 +65,7 @@ impl Cycle {
                 tracing::info!("passwords were replaced");
                 self.state.rotation = Rotation { happened: true, is_due: secrets_changed, retry_at: None };
             }
-            Err(error) => tracing::warn!(error = error.chain(), "the password file could not be written"),
+            Err(error) => tracing::warn!(error = error.chain(), "could not write the password file"),
         }
         self.service.ready();
     }
@@ -83,18 +83,21 @@ impl Cycle {
             Some(Standby::No) if rotation.is_due && status.is_leader(now) => {
                 match tokio::time::timeout(ENACT_WITHIN, postgres.enact_passwords()).await {
                     Ok(Ok(())) => {
-                        tracing::info!("the roles have their new passwords");
+                        tracing::info!("the passwords of the roles were changed");
                         self.state.rotation.is_due = false;
                     }
                     Ok(Err(error)) => {
-                        tracing::warn!(error = error.chain(), "the roles keep their former passwords")
+                        tracing::warn!(
+                            error = error.chain(),
+                            "could not change the passwords of the roles; the old passwords stay valid"
+                        )
                     }
-                    Err(_) => tracing::warn!("PostgreSQL did not change its roles in time"),
+                    Err(_) => tracing::warn!("PostgreSQL did not change the passwords in time"),
                 }
             }
             Some(Standby::Yes { receiver: None, .. }) => {
                 if let Err(error) = postgres.take_turns_with_passwords() {
-                    tracing::warn!(error = error.chain(), "the password file could not be written");
+                    tracing::warn!(error = error.chain(), "could not write the password file");
                 }
             }
             Some(Standby::No | Standby::Yes { .. }) | None => return,

@@ -104,7 +104,7 @@ async fn what_runs(postgres: &Postgres, found: &Found, signals: &mut Signals) ->
         if said.as_ref().is_none_or(|(text, at)| *text != why || *at + LOOK_REMINDER <= now) {
             tracing::warn!(
                 why,
-                "cannot tell whether PostgreSQL runs here: a guard that is armed stays so, and nothing is started"
+                "cannot determine whether PostgreSQL runs here: an armed guard stays armed, and no PostgreSQL is started"
             );
             said = Some((why, now));
         }
@@ -127,11 +127,11 @@ async fn adopt(postgres: &Postgres, fencing: &Fencing, found: Found) -> Result<(
             // primary, or become one without another word. The deadline is the only one that a lease has paid for.
             postgres.take_for_primary();
             fencing.want_until(deadlines);
-            tracing::info!(deadline = %deadlines.stop_at, "PostgreSQL was running already and goes on under its guard");
+            tracing::info!(deadline = %deadlines.stop_at, "PostgreSQL was already running and continues under its guard");
         }
         Found::Unguarded => {
             tracing::warn!(
-                "PostgreSQL runs, and the guard of my former self is gone or frozen: stopping it at once"
+                "PostgreSQL runs, and the guard of the previous supervisor is gone or frozen: stopping PostgreSQL at once"
             );
             postgres.stop(StopMode::Immediate, UNGUARDED_STOP_WITHIN).await.map_err(RunError::Postgres)?;
             fencing.begin_unarmed();
@@ -148,7 +148,7 @@ async fn adopt_unfenced(postgres: &Postgres, fencing: &Fencing) {
         Ok(sql) => sql.is_primary(),
         Err(_) => !standby,
     };
-    tracing::info!(primary, "PostgreSQL was running already and goes on");
+    tracing::info!(primary, "PostgreSQL was already running and continues");
     if primary {
         let by = clock::now() + ADOPTED_PRIMARY_WITHIN;
         fencing.want_until(Deadlines { stop_at: by, kill_at: by });
@@ -253,7 +253,7 @@ pub(super) fn keep_lease(
     let running = matches!(&*postgres.process().borrow(), Process::Up { standby_start: false, .. });
     let resumed = running.then(|| former_lease(me, &first, fenced.was_armed)).flatten();
     if let Some(lease) = resumed {
-        tracing::info!(%lease, "going on under the lease of my former self");
+        tracing::info!(%lease, "continuing under the lease of the previous incarnation");
     }
     let (fencing, moving) = (fenced.fencing.clone(), fenced.fencing.clone());
     let on_confirmed = Box::new(move |facts: &LeaseFacts| fencing.renewed(facts));

@@ -14,9 +14,9 @@ use crate::config::{self, Fault, Faults, Sources};
 /// Options of `check`.
 #[derive(Debug, Args)]
 pub struct CheckArgs {
-    /// The configuration; without one, the environment is checked.
+    /// The configuration file; without a file, the environment is checked.
     file: Option<PathBuf>,
-    /// Warnings are faults too.
+    /// Treat warnings as faults.
     #[arg(long)]
     strict: bool,
 }
@@ -48,7 +48,7 @@ pub async fn execute(context: &Context, args: &CheckArgs) -> CliResult {
         return Ok(Exit::Configuration);
     }
     if args.strict && !found.warnings.is_empty() {
-        context.ui.say("Not good enough for --strict: every warning counts as a fault");
+        context.ui.say("Warnings count as faults because of --strict");
         return Ok(Exit::Configuration);
     }
     context.ui.say("The configuration is valid");

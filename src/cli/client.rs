@@ -1,4 +1,4 @@
-//! The way to a cluster from outside: etcd for what is, the members' REST for what should be.
+//! Access to a cluster from outside: etcd supplies the state, and the members' REST interfaces accept commands.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -111,7 +111,7 @@ impl Client {
         let failed = |error| {
             CliError::failed("failed to write the dynamic configuration to etcd")
                 .because(&error)
-                .hint("it may have been written: look with `matriarch show-config`")
+                .hint("the write may have succeeded: check with `matriarch show-config`")
                 .exit(Exit::Etcd)
         };
         let txn = self.etcd.keys().write_config(text, if_revision);
@@ -134,7 +134,7 @@ impl Client {
         let (status, body) = self.peers.call(call).await.map_err(|error| {
             CliError::failed("a member does not answer")
                 .because(&error)
-                .hint("is it running, and does its REST address (`restapi.connect_address`) lead there?")
+                .hint("is the member running, and is its REST address (`restapi.connect_address`) correct?")
                 .exit(Exit::Unreachable)
         })?;
         Ok(Answer { status, body })
@@ -169,7 +169,7 @@ impl Client {
             }
         }
         Err(last.unwrap_or_else(|| {
-            CliError::failed("the cluster has no member that could be asked").exit(Exit::Unreachable)
+            CliError::failed("the cluster has no member with a REST address").exit(Exit::Unreachable)
         }))
     }
 }

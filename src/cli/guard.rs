@@ -12,10 +12,10 @@ use crate::fence::{self, Driver, GuardSetup};
 /// Options of `guard`.
 #[derive(Debug, Args)]
 pub struct GuardArgs {
-    /// The watchdog's device.
+    /// The watchdog device.
     #[arg(long, value_name = "DEVICE")]
     watchdog: Option<PathBuf>,
-    /// The device is a fifo that shows what is done to it.
+    /// The device is a named pipe that records every operation (for tests).
     #[arg(long, requires = "watchdog")]
     testing: bool,
 }

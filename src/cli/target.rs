@@ -1,4 +1,4 @@
-//! Which cluster a command is about: from `--dcs-url`, the configuration file and the environment.
+//! The target cluster of a command: from `--dcs-url`, the configuration file and the environment.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -97,7 +97,7 @@ fn from_settings(
     cluster: Option<&str>,
 ) -> Result<Target, CliError> {
     let scope = cluster.map(str::to_owned).or_else(|| settings.text(&["scope"])).ok_or_else(|| {
-        CliError::usage("which cluster?").hint("name it, or name its configuration with -c FILE")
+        CliError::usage("which cluster?").hint("give its name, or give a configuration file with -c FILE")
     })?;
     let mut namespace = settings.text(&["namespace"]).unwrap_or_else(|| NAMESPACE_DEFAULT.to_owned());
     let section = if settings.endpoints("etcd3").is_empty() { "etcd" } else { "etcd3" };
@@ -109,7 +109,7 @@ fn from_settings(
     }
     if endpoints.is_empty() {
         return Err(CliError::failed("no etcd is configured")
-            .hint("name the configuration with -c FILE or MATRIARCH_CONFIG_FILE, or etcd with -d etcd3://HOST:PORT")
+            .hint("give a configuration file with -c FILE or MATRIARCH_CONFIG_FILE, or an etcd address with -d etcd3://HOST:PORT")
             .exit(Exit::Configuration));
     }
     let file = |name| settings.file(&[section, name]);
@@ -146,7 +146,7 @@ fn parse_url(url: &str) -> Result<(String, Option<String>), CliError> {
         "etcd" | "etcd3" | "http" => "http",
         "https" => "https",
         other => {
-            return Err(CliError::usage(format!("`{other}` is no store this program knows"))
+            return Err(CliError::usage(format!("`{other}` is not a supported store"))
                 .hint("write etcd3://HOST:PORT/NAMESPACE"));
         }
     };

@@ -14,9 +14,9 @@ use super::selection::{RoleFilter, choose};
 /// Options of `version`.
 #[derive(Debug, Args)]
 pub struct VersionArgs {
-    /// The cluster; without one only this program's version is printed.
+    /// The cluster; without a cluster, only the version of this program is printed.
     cluster: Option<String>,
-    /// Members; all of them if none is named.
+    /// Members; default: all members.
     members: Vec<String>,
 }
 
