@@ -1,4 +1,4 @@
-//! What clients did and saw, one JSON line an event, with times: enough to check a run again later.
+//! The history of client operations: one JSON line for each event, with times, so that a run can be checked again.
 //!
 //! All times are microseconds of `CLOCK_BOOTTIME` since the run began. Clients, members and faults share one machine,
 //! so that they can be compared exactly.

@@ -1,4 +1,4 @@
-//! What a member costs while nothing happens: memory, processor time, and what it makes etcd agree on.
+//! The cost of an idle member: memory, processor time, and writes to etcd.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpStream};

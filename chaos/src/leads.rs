@@ -1,4 +1,4 @@
-//! Who leads: of two members that act as primary at once, the one with the older timeline is one too many.
+//! The leader of a cluster: of two simultaneous primaries, the primary with the older timeline is surplus.
 //!
 //! An act on an older timeline counts only if it *began* after an act on a newer one had *ended*: then there is no
 //! order of the two in which the older primary had stepped down first.

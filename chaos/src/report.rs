@@ -1,4 +1,4 @@
-//! What a run comes to: a table of faults, and what clients found.
+//! The report of a run: a table of faults, and the findings of the clients.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;

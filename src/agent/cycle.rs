@@ -180,10 +180,10 @@ impl Cycle {
         self.state.jobs.finished(finished.job);
         match &finished.outcome {
             Outcome::Done => tracing::debug!(job = %finished.job, "done"),
-            Outcome::Lost => tracing::info!(job = %finished.job, "somebody else was faster"),
+            Outcome::Lost => tracing::info!(job = %finished.job, "another member was faster"),
             Outcome::Cancelled => tracing::info!(job = %finished.job, "cancelled"),
             Outcome::LeaseGone => {
-                tracing::info!(job = %finished.job, "my lease is gone: waiting for a new one")
+                tracing::info!(job = %finished.job, "the lease has ended: waiting for a new lease")
             }
             Outcome::Unknown(why) | Outcome::Failed(why) | Outcome::Refused(why) => {
                 tracing::warn!(job = %finished.job, why, "failed")
@@ -200,7 +200,7 @@ impl Cycle {
                 self.state.shutting_down = true;
                 self.state.arrived.push(Event::LevelChanged);
                 self.service.stopping();
-                tracing::info!(?signal, "asked to end");
+                tracing::info!(?signal, "shutdown requested");
             }
             SignalEvent::Reload => {
                 self.reload(false);

@@ -125,7 +125,7 @@ impl Dynamic {
                     ),
                 ];
                 for (what, _) in late.iter().filter(|(_, changed)| *changed) {
-                    tracing::warn!("{what} takes effect when this supervisor is started again");
+                    tracing::warn!("{what} takes effect at the next start of this supervisor");
                 }
                 self.local_news.send_replace(Arc::new(loaded.config.clone()));
                 self.local = loaded.config;
@@ -187,7 +187,7 @@ impl Dynamic {
             }
             Err(faults) => {
                 tracing::warn!(
-                    "the dynamic configuration is not usable, the old one stays in force:\n{faults}"
+                    "the dynamic configuration is invalid, and the old configuration stays in force:\n{faults}"
                 );
                 false
             }

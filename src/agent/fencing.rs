@@ -74,7 +74,10 @@ impl Fencing {
             // A second more or less, as a renewal took longer.
             (WatchdogFacts::Active(_), _) if matches!(before, WatchdogFacts::Active(_)) => {}
             (WatchdogFacts::Active(after), _) => {
-                tracing::info!(after = after.as_secs(), "the watchdog resets this machine if nobody renews");
+                tracing::info!(
+                    after = after.as_secs(),
+                    "the watchdog resets this machine unless the lease is renewed"
+                );
             }
             (WatchdogFacts::Failed(why), true) => tracing::warn!(%why, "the watchdog cannot be used"),
             (WatchdogFacts::Failed(why), false) => tracing::info!(%why, "the watchdog is not used"),
@@ -99,7 +102,7 @@ impl Fencing {
         }
         let watched = self.arming().may_promote(self.facts().watchdog.state());
         if held && !watched {
-            tracing::warn!("the watchdog is required and does not run: PostgreSQL stays a standby");
+            tracing::warn!("the watchdog is required and not active: PostgreSQL stays a standby");
         }
         held && watched
     }
@@ -150,7 +153,9 @@ impl Fencing {
     pub(super) fn leave(&self, on_purpose: bool) {
         let arming = *self.arming();
         if arming.is_wanted() && on_purpose {
-            tracing::warn!("PostgreSQL goes on as a primary, and nothing fences it while no supervisor runs");
+            tracing::warn!(
+                "PostgreSQL continues as a primary, and no guard fences it until a supervisor runs"
+            );
         }
         if arming.leaves(on_purpose) {
             self.link.leave(LEAVES_WITHIN);

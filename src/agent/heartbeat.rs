@@ -1,4 +1,4 @@
-//! What the service manager hears of the loop: that it lives, as long as it does.
+//! The watchdog notifications to the service manager: they stop if the main loop hangs.
 
 use std::thread;
 
@@ -19,6 +19,6 @@ pub(super) fn ping_while_it_beats(service: &Systemd, probe: &Probe) {
         }
     });
     if let Err(error) = pinging {
-        tracing::warn!(%error, "the service manager's watchdog is not answered");
+        tracing::warn!(%error, "could not notify the watchdog of the service manager");
     }
 }

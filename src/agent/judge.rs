@@ -1,4 +1,4 @@
-//! What the PostgreSQL at hand says of parameters, for those who write or check them.
+//! Checks parameters against the local PostgreSQL, for the configuration and the API.
 
 use std::collections::BTreeSet;
 

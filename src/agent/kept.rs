@@ -35,10 +35,7 @@ impl Kept {
             match writing.await {
                 Ok(Ok(())) => (self.text, self.failed_at) = (Some(written), None),
                 Ok(Err(error)) => {
-                    tracing::warn!(
-                        error = error.chain(),
-                        "the dynamic configuration is not kept on the disk"
-                    );
+                    tracing::warn!(error = error.chain(), "could not save the dynamic configuration to disk");
                     self.failed_at = Some(clock::now());
                 }
                 Err(_) => self.failed_at = Some(clock::now()),

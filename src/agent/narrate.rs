@@ -1,4 +1,4 @@
-//! What operators are told: one line for each change, nothing on an idle loop.
+//! Log lines for operators: one line for each change, no lines while nothing changes.
 
 use super::cycle::Cycle;
 use crate::core::member::Notice;
@@ -20,7 +20,9 @@ impl Cycle {
                 cancelled = total,
                 "commits whose wait for a standby was cancelled: a failover may lose them"
             ),
-            Notice::TwoJobs { asked, runs } => tracing::error!(%asked, %runs, "two long actions at a time"),
+            Notice::TwoJobs { asked, runs } => {
+                tracing::error!(%asked, %runs, "two jobs were started at the same time")
+            }
             Notice::Decided(because) => {
                 let term = self.lease().leading_at(clock::now()).map(|term| term.0);
                 match &because {
@@ -38,22 +40,25 @@ impl Cycle {
         // While a job stops or starts PostgreSQL its silence is no news.
         let trouble = seen.postgres.sql_trouble.clone().filter(|_| seen.job.is_none());
         if let Some(why) = trouble.as_ref().filter(|_| trouble != self.state.trouble) {
-            tracing::warn!(why, "PostgreSQL runs and cannot be asked");
+            tracing::warn!(why, "PostgreSQL runs, and the supervisor cannot query it");
         }
         self.state.trouble = trouble;
         if seen.writes.refused != self.state.writes_refused {
             match &seen.writes.refused {
                 Some(why) => tracing::warn!(
                     why,
-                    "etcd takes no writes: nobody else can lead until it does, and no change is published"
+                    "etcd refuses writes: until it accepts them, no other member can lead and no change is published"
                 ),
-                None => tracing::info!("etcd takes writes again"),
+                None => tracing::info!("etcd accepts writes again"),
             }
             self.state.writes_refused.clone_from(&seen.writes.refused);
         }
         let weak = &seen.postgres.unsynchronous;
         if *weak != self.state.unsynchronous && !weak.is_empty() {
-            tracing::info!(whose = weak.join(", "), "synchronous_commit makes commits wait for no standby");
+            tracing::info!(
+                whose = weak.join(", "),
+                "synchronous_commit is set so that commits skip the wait for standbys"
+            );
         }
         self.state.unsynchronous.clone_from(weak);
     }

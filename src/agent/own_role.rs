@@ -1,4 +1,4 @@
-//! The supervisor's own role in PostgreSQL, where a former supervisor or another program made the cluster.
+//! The supervisor's own PostgreSQL role, for clusters that another program or an older supervisor created.
 
 use std::time::Duration;
 
@@ -26,7 +26,7 @@ impl Cycle {
         let postgres = self.tools.postgres.clone();
         tokio::spawn(async move {
             if let Err(error) = postgres.create_own_role().await {
-                tracing::warn!(error = error.chain(), "the supervisor's own role could not be made");
+                tracing::warn!(error = error.chain(), "could not create the supervisor's own role");
             }
         });
     }

@@ -1,4 +1,4 @@
-//! Asking other members, and noticing when somebody else answers at a member's address.
+//! Queries to other members. An answer of another process at a member's address is detected.
 
 use std::time::Duration;
 
@@ -29,7 +29,7 @@ impl Cycle {
         {
             match answer.misdirected(&asked) {
                 Some(why) if misdirected.get(name) != Some(&why) => {
-                    tracing::warn!(member = %name, why, "an answer does not count");
+                    tracing::warn!(member = %name, why, "the answer of another process was ignored");
                     misdirected.insert(name.clone(), why);
                 }
                 Some(_) => {}

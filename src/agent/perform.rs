@@ -123,7 +123,7 @@ impl Cycle {
         let etcd = self.tools.etcd.clone();
         tokio::spawn(async move {
             if let Err(error) = etcd.revoke_lease(lease).await {
-                tracing::warn!(%lease, %error, "could not revoke my former lease");
+                tracing::warn!(%lease, %error, "could not revoke the previous lease of this member");
             }
         });
     }
@@ -140,7 +140,7 @@ impl Cycle {
             let oldest = told.as_ref().map(|told| told.oldest).unwrap_or_default();
             let answer = told.map(|told| told.branch);
             if let Err(why) = &answer {
-                tracing::debug!(leader = %from.name, why, "the leader did not tell its history");
+                tracing::debug!(leader = %from.name, why, "could not read the timeline history of the leader");
             }
             let told =
                 Event::LeaderBranchTold(LeaderBranch { name: from.name, asked_at, answer, has_slot, oldest });

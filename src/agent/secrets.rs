@@ -78,7 +78,7 @@ impl Cycle {
                 self.state.rotation =
                     Rotation { happened: true, is_due: secrets_changed, ..Rotation::default() };
             }
-            Err(error) => tracing::warn!(error = error.chain(), "the password file could not be written"),
+            Err(error) => tracing::warn!(error = error.chain(), "could not write the password file"),
         }
         self.service.ready();
     }

@@ -108,7 +108,7 @@ async fn takeover(postgres: &Postgres, found: &Found, signals: &mut Signals) -> 
         if said.as_ref().is_none_or(|(text, at)| *text != why || *at + LOOK_REMINDER <= now) {
             tracing::warn!(
                 why,
-                "cannot tell whether PostgreSQL runs here: a guard that is armed stays so, and nothing is started"
+                "cannot determine whether PostgreSQL runs here: an armed guard stays armed, and no PostgreSQL is started"
             );
             said = Some((why, now));
         }
@@ -226,7 +226,7 @@ pub(super) fn keep_lease(
 ) -> Result<(Arc<LeaseKeeper>, Probe), AgentError> {
     let resumed = startup::former_lease(me, &first, &postgres.process().borrow(), fenced.was_armed);
     if let Some(lease) = resumed {
-        tracing::info!(%lease, "going on under the lease of my former self");
+        tracing::info!(%lease, "continuing under the lease of the previous incarnation");
     }
     let (fencing, moving) = (fenced.fencing.clone(), fenced.fencing.clone());
     let on_confirmed = Box::new(move |facts: &LeaseFacts| fencing.renewed(facts));

@@ -1,4 +1,4 @@
-//! Does the steps of a machine, one after the other, until it ends. Nothing is decided here.
+//! Performs the steps of a job one by one until the job ends. It makes no decisions.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -62,7 +62,7 @@ impl Driver {
             }
             Step::AwaitStripped => {
                 if let Some(Err(error)) = self.stripping.join_next().await {
-                    tracing::warn!(%error, "the other pods' labels were not looked at");
+                    tracing::warn!(%error, "could not check the labels of the other pods");
                 }
                 Answer::Done
             }
@@ -80,20 +80,20 @@ impl Driver {
                 Err(error) => Answer::Failed(error.chain()),
             },
             PostgresStep::SetAside => {
-                tracing::warn!("another member made the cluster meanwhile: what initdb made here is set aside");
+                tracing::warn!("another member created the cluster first: the data directory of this member's initdb is moved aside");
                 ended(postgres.abandon_bootstrap())
             }
             PostgresStep::Clone(from) => ended(postgres.clone_from(&from, self.tools.progress.clone()).await),
             PostgresStep::LowerMinimums => {
                 if let Err(error) = postgres.lower_minimums().await {
-                    tracing::warn!(error = error.chain(), "some parameters stay as high as they were");
+                    tracing::warn!(error = error.chain(), "could not lower some parameters");
                 }
                 Answer::Done
             }
             PostgresStep::Start { follow, within } => {
                 let started = postgres.start_standby(follow.as_ref(), within).await;
                 if let Ok(Started::StillRecovering) = started {
-                    tracing::warn!("PostgreSQL is still recovering; waiting on");
+                    tracing::warn!("PostgreSQL is still in recovery; still waiting");
                 }
                 ended(started.map(|_| ()))
             }
@@ -107,7 +107,7 @@ impl Driver {
                 tracing::warn!(
                     timeline = report.timeline.0, fork = %report.fork, end = %report.end, bytes = report.bytes,
                     commits = report.commits, kept_in = %report.kept_in.display(),
-                    "rewound; what the other history does not have was kept aside"
+                    "rewound; files that the new timeline does not have were kept"
                 );
             })),
         }

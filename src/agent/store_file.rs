@@ -41,12 +41,12 @@ impl StoreFile {
             Ok(Ok(content)) if content.base == base => content.seen,
             Ok(Ok(_)) => StoreSeen::default(),
             Ok(Err(error)) => {
-                tracing::warn!(file = %path.display(), %error, "what was seen of etcd before is unreadable");
+                tracing::warn!(file = %path.display(), %error, "the saved state of etcd is unreadable");
                 StoreSeen::default()
             }
             Err(error) => {
                 if error.kind() != std::io::ErrorKind::NotFound {
-                    tracing::warn!(file = %path.display(), %error, "what was seen of etcd before is unreadable");
+                    tracing::warn!(file = %path.display(), %error, "the saved state of etcd is unreadable");
                 }
                 StoreSeen::default()
             }
@@ -68,7 +68,7 @@ impl StoreFile {
                 Ok(written) => (self.written, self.failed) = (written, false),
                 Err(error) if !self.failed => {
                     self.failed = true;
-                    tracing::warn!(file = %self.path.display(), %error, "cannot write what was seen of etcd");
+                    tracing::warn!(file = %self.path.display(), %error, "cannot save the state of etcd");
                 }
                 Err(_said_before) => {}
             }

@@ -35,13 +35,13 @@ pub(super) fn first_config(config: &Config) -> String {
 pub(super) fn recalled_config(config: &Config) -> String {
     let first = first_config(config);
     let kept = crate::postgres::kept_dynamic(&config.postgresql.data_dir).unwrap_or_else(|error| {
-        tracing::warn!(%error, "the dynamic configuration that was kept beside the data cannot be read");
+        tracing::warn!(%error, "cannot read the saved copy of the dynamic configuration");
         None
     });
     let Some(kept) = kept else { return first };
     let mended = config::mended(&kept, &first);
     for warning in &mended.warnings {
-        tracing::warn!("kept beside the data: {warning}");
+        tracing::warn!("saved copy of the dynamic configuration: {warning}");
     }
     mended.text
 }

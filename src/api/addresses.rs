@@ -1,4 +1,4 @@
-//! Where members call from, as far as it is known without a look into the name service for each connection.
+//! The source addresses of members, cached so that no connection waits for a DNS lookup.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;

@@ -1,4 +1,4 @@
-//! `/cluster` and `/history`: what etcd holds, as a body.
+//! `/cluster` and `/history`: the state in etcd as a response body.
 
 use std::sync::Arc;
 

@@ -82,7 +82,10 @@ async fn usable(
         Ok(faults) if faults.is_empty() => Ok(()),
         Ok(faults) => Err(refuse(config::Faults(faults))),
         Err(why) => {
-            tracing::warn!(why, "new parameters were taken unseen: PostgreSQL could not be asked");
+            tracing::warn!(
+                why,
+                "new parameters were accepted unchecked: could not check them against PostgreSQL"
+            );
             Ok(())
         }
     }

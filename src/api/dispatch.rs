@@ -1,4 +1,4 @@
-//! Which route a request is for, and what all routes share: fresh looks, access, bodies.
+//! The dispatch of a request to its route, and the shared checks of all routes: freshness, access, bodies.
 
 use std::net::IpAddr;
 use std::sync::Arc;

@@ -81,7 +81,7 @@ pub async fn serve(
             tokio::select! {
                 () = greet(stream, caller, &visit, routes, setup, ending) => {}
                 () = visit.overstayed() => {
-                    tracing::trace!(address = %caller.address, "cut a connection that waited for too long");
+                    tracing::trace!(address = %caller.address, "closed a connection that was idle for too long");
                 }
             }
         });
@@ -90,7 +90,7 @@ pub async fn serve(
     ending_sender.send_replace(true);
     let drained = async { while connections.join_next().await.is_some() {} };
     if tokio::time::timeout(DRAIN_WITHIN, drained).await.is_err() {
-        tracing::debug!("requests were cut off by the end of the REST interface");
+        tracing::debug!("the shutdown of the REST interface aborted requests");
     }
 }
 

@@ -72,7 +72,7 @@ fn positions(page: &mut Page, status: &Status) {
     page.gauge("patroni_postgres_server_version", "Version of Postgres.", version);
     page.gauges(
         "matriarch_slot_wal_bytes",
-        "WAL that a replication slot holds back, for the slots that hold most.",
+        "WAL in bytes that a replication slot retains, for the slots that retain most.",
         "slot",
         &held_by_slots(status),
     );
@@ -134,66 +134,66 @@ fn ours(page: &mut Page, status: &Status, now: Moment) {
         Some(deadline) if status.is_leader(now) => now.until(deadline).as_secs_f64(),
         Some(_) | None => 0.0,
     };
-    page.gauge("matriarch_lease_seconds_left", "Seconds until leadership ends unless renewed.", left);
+    page.gauge("matriarch_lease_seconds_left", "Seconds until the leader lease ends if not renewed.", left);
     page.flag(
         "matriarch_etcd_writes_refused",
-        "etcd takes no writes: nobody else can lead, and nothing is published.",
+        "etcd refuses writes: no other member can take over, and no member can publish its state.",
         status.writes_refused.is_some(),
     );
     let survived =
         status.view.as_ref().map_or(0, |view| Guarantee::of(&status.settings.sync, view).losses_survived());
     page.gauge(
         "matriarch_losses_survived",
-        "Members that may be lost, the leader included, before an acknowledged commit is.",
+        "Members, the leader included, that can fail without losing an acknowledged commit.",
         survived,
     );
     page.gauge(
         "matriarch_unfenced_primaries",
-        "Primaries that were left running in pause, without a supervisor and its fence.",
+        "Primaries that run without a supervisor because their supervisor ended during a pause.",
         status.view.as_ref().map_or(0, |view| view.unfenced(None).count()),
     );
     let generation = status.view.as_ref().and_then(|view| view.generation.as_ref());
     page.flag(
         "matriarch_store_unsettled",
-        "etcd's store went back in time or was replaced, and no leader has been found by what members hold.",
+        "etcd was restored or replaced, and no leader has been confirmed against the members' data since.",
         generation.is_some_and(|key| !key.record.settled),
     );
     page.gauge(
         "matriarch_store_generations",
-        "How often etcd's store went back in time or was replaced, as far as it is known.",
+        "Number of times that etcd was restored or replaced, as far as this is known.",
         generation.map_or(0, |key| key.record.ids.len()),
     );
     page.gauge(
         "matriarch_sync_waiting",
-        "Sessions whose commit waits for a standby.",
+        "Sessions whose commit waits for a synchronous standby.",
         status.postgres.answering().map_or(0, |sql| sql.sync.waiting.len()),
     );
     page.gauge(
         "matriarch_unsynchronous",
-        "Roles and databases whose commits wait for no standby, because synchronous_commit says so.",
+        "Roles and databases whose synchronous_commit makes commits skip the wait for standbys.",
         status.postgres.unsynchronous.len(),
     );
     page.gauges(
         "matriarch_postgres_access",
-        "The way by which the supervisor reaches its own Postgres; none where each was refused.",
+        "The method by which the supervisor connects to its Postgres; none if all were refused.",
         "way",
         &access(&status.postgres),
     );
     let age = now.since(status.ticked_at).as_secs_f64();
-    page.gauge("matriarch_tick_age_seconds", "Seconds since the loop last finished a tick.", age);
+    page.gauge("matriarch_tick_age_seconds", "Seconds since the main loop last completed a tick.", age);
     let proofs =
         [("connection", status.postgres.liveness.connected_at), ("write", status.postgres.liveness.wrote_at)];
     let ages: Vec<_> =
         proofs.into_iter().filter_map(|(proof, at)| Some((proof, now.since(at?).as_secs_f64()))).collect();
     page.gauges(
         "matriarch_liveness_proof_age_seconds",
-        "Seconds since Postgres, while it may be primary, last proved it.",
+        "Seconds since the last successful liveness check of a Postgres that may be primary.",
         "proof",
         &ages,
     );
     for (name, value) in &status.counters {
         // The counters that count events end in _total; that is all the tools ask of a name.
-        page.counter(&format!("matriarch_{name}"), "Counted by the supervisor.", *value);
+        page.counter(&format!("matriarch_{name}"), "Number of events that the supervisor counted.", *value);
     }
 }
 
@@ -201,20 +201,25 @@ fn kubernetes(page: &mut Page, status: &Status, now: Moment) {
     let Some(pod) = &status.kubernetes else { return };
     page.flag(
         "matriarch_kubernetes_trouble",
-        "The Kubernetes API does not do what it is asked for.",
+        "A request to the Kubernetes API fails.",
         pod.complaint().is_some(),
     );
     let lasting = pod.trouble.iter().filter(|(_, trouble)| trouble.lasts());
     let seconds: Vec<_> =
         lasting.map(|(task, trouble)| (task.as_str(), now.since(trouble.since).as_secs_f64())).collect();
-    page.gauges("matriarch_kubernetes_trouble_seconds", "Seconds since it does not.", "task", &seconds);
+    page.gauges(
+        "matriarch_kubernetes_trouble_seconds",
+        "Seconds since requests of this task to the Kubernetes API began to fail.",
+        "task",
+        &seconds,
+    );
     let labels =
         |task: &PodTask, kind: &PodFailure| format!("task=\"{}\",kind=\"{}\"", task.as_str(), kind.as_str());
     let failures: Vec<_> =
         pod.failures.iter().map(|((task, kind), count)| (labels(task, kind), *count)).collect();
     page.counters(
         "matriarch_kubernetes_failures_total",
-        "Answers of the Kubernetes API that were no success.",
+        "Number of failed requests to the Kubernetes API.",
         &failures,
     );
 }

@@ -1,4 +1,4 @@
-//! What the REST interface is told: where to listen and whom to obey.
+//! The settings of the REST interface: its address, and the clients that it accepts.
 
 use std::fmt;
 use std::str::FromStr;

@@ -1,4 +1,4 @@
-//! Switchover and failover: check, write the key `failover`, wake the loop, and wait for what comes of it.
+//! Switchover and failover: check the request, write the key `failover`, wake the loop, and wait for the result.
 
 use std::time::Duration;
 

@@ -137,7 +137,9 @@ impl CertificateFiles {
     /// These in place of `old`, except that HTTPS is not switched on or off while running: the member's key says which.
     fn replacing(mut self, old: &CertificateFiles) -> CertificateFiles {
         if self.server.is_some() != old.server.is_some() {
-            tracing::warn!("restapi.certfile switches HTTPS on or off when this supervisor is started again");
+            tracing::warn!(
+                "a change of restapi.certfile switches HTTPS on or off at the next start of this supervisor"
+            );
             self.server = old.server.clone();
         }
         self

@@ -12,15 +12,15 @@ use super::{
 #[derive(Debug, Parser)]
 #[command(name = "matriarch", version, propagate_version = true, arg_required_else_help = true)]
 #[command(
-    after_help = "Exit codes: 0 done, 1 refused or failed, 2 usage, 3 configuration, 4 etcd, 5 no member \
-    answers, 6 port in use, 7 root, 8 foreign data directory, 9 duplicate name, 10 bootstrap failed, 11 missing program, \
-    12 tour lost a row, 130 interrupted."
+    after_help = "Exit codes: 0 success, 1 refused or failed, 2 usage error, 3 invalid configuration, 4 etcd unavailable, \
+    5 no member answers, 6 port in use, 7 running as root, 8 foreign data directory, 9 duplicate member name, \
+    10 bootstrap failed, 11 missing program, 12 tour lost a row, 130 interrupted."
 )]
 pub struct Cli {
-    /// What every command takes.
+    /// Options that every command accepts.
     #[command(flatten)]
     pub global: Global,
-    /// What to do.
+    /// The command to run.
     #[command(subcommand)]
     pub command: Command,
 }
@@ -30,24 +30,24 @@ pub struct Cli {
 pub enum Command {
     /// Run a member: supervise the PostgreSQL on this machine
     Run(run::RunArgs),
-    /// Kill one PostgreSQL when its deadline passes: started by `run`, never by hand
+    /// Kill one PostgreSQL when its deadline passes (started by `run`, never by hand)
     #[command(hide = true)]
     Guard(guard::GuardArgs),
     /// Report every fault of a configuration
     Check(check::CheckArgs),
     /// Show the members of a cluster
     List(list::ListArgs),
-    /// Show the members as a tree of replication
+    /// Show the members as a replication tree
     Topology(topology::TopologyArgs),
-    /// Hand leadership over to another member, losing nothing
+    /// Hand leadership over to another member without losing a transaction
     Switchover(switchover::SwitchoverArgs),
-    /// Make a member the leader although the present one may be gone
+    /// Make a member the leader even if the current leader is gone
     Failover(failover::FailoverArgs),
     /// Restart the PostgreSQL of members
     Restart(restart::RestartArgs),
     /// Make members read their configuration again
     Reload(reload::ReloadArgs),
-    /// Wipe replicas and clone them again
+    /// Delete the data of replicas and clone them again
     Reinit(reinit::ReinitArgs),
     /// Show every change of leadership
     History(history::HistoryArgs),
@@ -57,10 +57,10 @@ pub enum Command {
     EditConfig(edit_config::EditConfigArgs),
     /// Stop all automatic action
     Pause(pause::PauseArgs),
-    /// Take up automatic action again
+    /// Resume automatic action
     Resume(pause::PauseArgs),
-    /// Show versions of this program and of the members
+    /// Show the versions of this program and of the members
     Version(version::VersionArgs),
-    /// Start a whole cluster on this machine to try things out
+    /// Start a complete cluster on this machine for a trial
     Demo(demo::DemoArgs),
 }

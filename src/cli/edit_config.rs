@@ -23,24 +23,24 @@ use crate::config::{self, Config, Fault, Given, Sources};
 /// Options of `edit-config`.
 #[derive(Debug, Args)]
 pub struct EditConfigArgs {
-    /// The cluster; the configured one if none is named.
+    /// The cluster; default: the configured cluster.
     cluster: Option<String>,
-    /// Do not show the difference.
+    /// Do not print the difference.
     #[arg(short, long)]
     quiet: bool,
-    /// Set a key, with dots between the levels; the value is YAML, `null` removes.
+    /// Set a key (dots separate levels) to a YAML value; `null` removes the key.
     #[arg(short, long, value_name = "KEY=VALUE")]
     set: Vec<String>,
-    /// Set a parameter of PostgreSQL.
+    /// Set a PostgreSQL parameter.
     #[arg(short, long, visible_alias = "pg", value_name = "GUC=VALUE")]
     pg_set: Vec<String>,
-    /// Merge a YAML file (`-`: standard input).
+    /// Merge a YAML file into the configuration (`-`: standard input).
     #[arg(long, value_name = "FILE")]
     apply: Option<PathBuf>,
-    /// Replace everything by a YAML file (`-`: standard input).
+    /// Replace the whole configuration with a YAML file (`-`: standard input).
     #[arg(long, value_name = "FILE", conflicts_with_all = ["apply", "set", "pg_set"])]
     replace: Option<PathBuf>,
-    /// Do not ask.
+    /// Do not ask for confirmation.
     #[arg(long)]
     force: bool,
 }
@@ -74,8 +74,8 @@ pub async fn execute(
     }
     context.ui.consent("Apply these changes?", Consent::from_force(args.force))?;
     if !client.write_config(&after.to_string(), Some(revision)).await? {
-        return Err(CliError::failed("the configuration was changed by somebody else meanwhile")
-            .hint("nothing was written; run the command again to start from the present configuration"));
+        return Err(CliError::failed("the configuration was changed by another client at the same time")
+            .hint("nothing was written; run the command again to start from the current configuration"));
     }
     context.ui.say("Configuration changed");
     Ok(Exit::Done)
@@ -98,8 +98,8 @@ async fn judge(
         Ok(faults) => Err(CliError::failed(format!("nothing was changed:\n{}", config::Faults(faults)))),
         Err(why) => {
             context.ui.say(&format!(
-                "warning: no PostgreSQL was asked what it says of the parameters ({why}); members leave out what \
-                 theirs refuses, and say so in their logs"
+                "warning: the parameters were not checked against PostgreSQL ({why}); each member omits parameters \
+                 that its PostgreSQL rejects, and logs them"
             ));
             Ok(())
         }

@@ -1,4 +1,4 @@
-//! `failover`: make a member the leader although the present one may be gone.
+//! `failover`: make a member the leader even if the current leader is gone.
 
 use clap::Args;
 use serde_json::json;
@@ -15,18 +15,18 @@ use crate::model::{ClusterView, MemberName, SyncMode};
 /// Options of `failover`.
 #[derive(Debug, Args)]
 pub struct FailoverArgs {
-    /// The cluster; the configured one if none is named.
+    /// The cluster; default: the configured cluster.
     cluster: Option<String>,
-    /// Who should lead.
+    /// The next leader.
     #[arg(long)]
     candidate: Option<String>,
-    /// This member's PostgreSQL is down, although its supervisor left it running in pause; can be given several times.
+    /// Confirm that this member's PostgreSQL is down, although its supervisor left it running in pause (repeatable).
     #[arg(long = "confirm-down", value_name = "NAME")]
     confirm_down: Vec<String>,
-    /// etcd knows no cluster: make it anew from the candidate's data. What other members hold beyond it is lost.
+    /// Create the cluster in etcd again from the data of the candidate. Newer data on other members is lost.
     #[arg(long)]
     rebuild: bool,
-    /// Do not ask.
+    /// Do not ask for confirmation.
     #[arg(long)]
     force: bool,
 }
@@ -41,14 +41,17 @@ pub async fn execute(context: &Context, args: &FailoverArgs) -> CliResult {
         .ok_or_else(|| CliError::usage("a failover needs a candidate").hint("name it with --candidate"))?;
     let loss = loss(&view, &member_name(&candidate)?);
     let from = view.leader.as_ref().map(|leader| leader.name.to_string());
-    let instead =
-        from.as_ref().map_or_else(|| "(nobody leads now)".to_owned(), |name| format!("instead of {name}"));
+    let instead = from
+        .as_ref()
+        .map_or_else(|| "(the cluster has no leader)".to_owned(), |name| format!("instead of {name}"));
     let down = match args.confirm_down.join(", ") {
         names if names.is_empty() => String::new(),
         names => format!(" If the PostgreSQL of {names} still runs, there will be two primaries."),
     };
     let rebuilt = match args.rebuild {
-        true => " etcd is told that its data is the cluster: members with other data end, or give theirs up.",
+        true => {
+            " etcd then records its data as the cluster: members with other data exit, or discard their data."
+        }
         false => "",
     };
     let question =
@@ -70,7 +73,7 @@ fn loss(view: &ClusterView, candidate: &MemberName) -> String {
     let synchronous = wire::sync_settings(view).mode != SyncMode::Off;
     match view.sync_record().filter(|_| synchronous) {
         Some(record) if record.is_leader(candidate) || (record.is_voter(candidate) && record.quorum == 0) => {
-            format!("No acknowledged commit is lost: {candidate} holds them all.")
+            format!("No acknowledged commit is lost: {candidate} has all of them.")
         }
         Some(record) if !record.is_voter(candidate) => {
             format!("{candidate} is asynchronous: acknowledged commits that did not reach it are lost.")
@@ -87,8 +90,8 @@ mod tests {
     #[test]
     fn says_what_it_costs() {
         let cases = [
-            ("true", 0, "m2", "No acknowledged commit is lost: m2 holds them all."),
-            ("true", 0, "m1", "No acknowledged commit is lost: m1 holds them all."),
+            ("true", 0, "m2", "No acknowledged commit is lost: m2 has all of them."),
+            ("true", 0, "m1", "No acknowledged commit is lost: m1 has all of them."),
             ("true", 0, "m3", "m3 is asynchronous: acknowledged commits that did not reach it are lost."),
             (r#""quorum""#, 1, "m2", "Writes that did not reach m2 are lost."),
             ("false", 0, "m2", "Writes that did not reach m2 are lost."),

@@ -7,7 +7,7 @@ use clap::Args;
 /// Options of `guard`.
 #[derive(Debug, Args)]
 pub struct GuardArgs {
-    /// The watchdog's device.
+    /// The watchdog device.
     #[arg(long, value_name = "DEVICE")]
     pub watchdog: Option<PathBuf>,
     /// The device is a fifo that shows what is done to it.

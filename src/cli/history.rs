@@ -14,7 +14,7 @@ use crate::model::ClusterView;
 /// Options of `history`.
 #[derive(Debug, Args)]
 pub struct HistoryArgs {
-    /// The cluster; the configured one if none is named.
+    /// The cluster; default: the configured cluster.
     cluster: Option<String>,
 }
 

@@ -10,12 +10,12 @@ use super::watch::{self, WatchArgs};
 /// Options of `list`.
 #[derive(Debug, Args)]
 pub struct ListArgs {
-    /// Clusters; the configured one if none is named.
+    /// Clusters; default: the configured cluster.
     clusters: Vec<String>,
-    /// Show the columns about restarts even where they are empty.
+    /// Show the restart columns even if they are empty.
     #[arg(short, long)]
     extended: bool,
-    /// Print the time first.
+    /// Print the current time above the table.
     #[arg(short, long)]
     timestamp: bool,
     #[command(flatten)]

@@ -82,8 +82,8 @@ fn is_ours(text: &str) -> bool {
 
 fn no_parameter(word: &str, value: Option<&OsString>) -> CliError {
     let value = value.map(|value| format!(" {}", value.to_string_lossy())).unwrap_or_default();
-    CliError::usage(format!("`{word}{value}` is no parameter of PostgreSQL"))
-        .hint("behind `postgres`, write `-c NAME=VALUE` or `--name=value`")
+    CliError::usage(format!("`{word}{value}` is not a PostgreSQL parameter"))
+        .hint("after `postgres`, write `-c NAME=VALUE` or `--name=value`")
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! `pause` and `resume`: stop all automatic action, and take it up again.
+//! `pause` and `resume`: stop and resume automatic action.
 
 use std::time::{Duration, Instant};
 
@@ -21,12 +21,12 @@ const LOOP_WAIT_DEFAULT: u64 = 10;
 /// Options of `pause` and `resume`.
 #[derive(Debug, Args)]
 pub struct PauseArgs {
-    /// The cluster; the configured one if none is named.
+    /// The cluster; default: the configured cluster.
     cluster: Option<String>,
-    /// Wait until every member has taken notice.
+    /// Wait until every member has applied the change.
     #[arg(long)]
     wait: bool,
-    /// Do not ask.
+    /// Do not ask for confirmation.
     #[arg(long)]
     force: bool,
 }

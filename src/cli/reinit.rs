@@ -1,4 +1,4 @@
-//! `reinit`: wipe replicas and clone them again.
+//! `reinit`: delete the data of replicas and clone them again.
 
 use std::time::Duration;
 
@@ -25,13 +25,13 @@ pub struct ReinitArgs {
     /// Members to clone again.
     #[arg(required = true)]
     members: Vec<String>,
-    /// Do not ask, and cancel what runs on the member.
+    /// Do not ask for confirmation, and cancel a running action on the member.
     #[arg(long)]
     force: bool,
-    /// Wait until the clone is done.
+    /// Wait until the clone is complete.
     #[arg(long)]
     wait: bool,
-    /// Clone from the leader.
+    /// Clone from the leader instead of a replica.
     #[arg(long)]
     from_leader: bool,
 }

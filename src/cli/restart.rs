@@ -15,19 +15,19 @@ use crate::client::Client;
 pub struct RestartArgs {
     #[command(flatten)]
     which: MembersArgs,
-    /// Restart one of the members only.
+    /// Restart only one of the selected members.
     #[arg(long)]
     any: bool,
-    /// Not before this time (ISO 8601; without a zone it is this machine's).
+    /// Do it at this time (ISO 8601; without a time zone, this machine's zone applies).
     #[arg(long, value_name = "TIME")]
     scheduled: Option<String>,
-    /// Only members that run an older PostgreSQL than this.
+    /// Restart only members whose PostgreSQL is older than this version.
     #[arg(long, value_name = "VERSION")]
     pg_version: Option<String>,
-    /// Only members that wait for a restart.
+    /// Restart only members with a pending restart.
     #[arg(long)]
     pending: bool,
-    /// How long to wait for PostgreSQL to come back.
+    /// Time limit for PostgreSQL to accept connections again.
     #[arg(long)]
     timeout: Option<String>,
 }
@@ -45,14 +45,14 @@ pub async fn execute(context: &Context, args: &RestartArgs) -> CliResult {
         chosen.truncate(1);
     }
     if chosen.is_empty() {
-        return Err(CliError::failed("no member waits for a restart"));
+        return Err(CliError::failed("no member has a pending restart"));
     }
     let schedule = args.scheduled.as_deref().map(schedule).transpose()?.flatten();
     show(context, &client, &view)?;
     let when = schedule.as_ref().map_or_else(|| "now".to_owned(), |at| format!("at {at}"));
     for leader in chosen.iter().filter(|member| member.leads) {
         context.ui.say(&format!(
-            "{} leads: PostgreSQL comes back through recovery, which empties unlogged tables",
+            "{} is the leader: its restart includes recovery, and recovery empties unlogged tables",
             leader.name
         ));
     }
@@ -102,9 +102,9 @@ pub fn schedule(text: &str) -> Result<Option<String>, CliError> {
         text.parse::<jiff::civil::DateTime>().and_then(|time| time.to_zoned(jiff::tz::TimeZone::system()));
     match local {
         Ok(at) => Ok(Some(at.timestamp().to_string())),
-        Err(error) => Err(CliError::usage(format!("`{text}` is no time"))
+        Err(error) => Err(CliError::usage(format!("`{text}` is not a time"))
             .because(&error)
-            .hint("write it as in 2027-01-31T04:00:00+01:00")),
+            .hint("use the format 2027-01-31T04:00:00+01:00")),
     }
 }
 

@@ -8,7 +8,7 @@ use clap::Args;
 #[derive(Debug, Args)]
 #[command(override_usage = "matriarch run [OPTIONS] [FILE] [postgres] [-c NAME=VALUE | --NAME=VALUE]...")]
 #[command(
-    after_help = "Parameters of PostgreSQL may follow, as in `matriarch run postgres -c work_mem=8MB`."
+    after_help = "PostgreSQL parameters may follow, for example `matriarch run postgres -c work_mem=8MB`."
 )]
 pub struct RunArgs {
     /// The configuration; without one, everything comes from the environment and the pod.

@@ -1,4 +1,4 @@
-//! Which members a command is about, and what each answered.
+//! The target members of a command, and their answers.
 
 use std::time::Duration;
 
@@ -17,12 +17,12 @@ use crate::model::{ClusterView, MemberKey, MemberName, Role};
 pub struct MembersArgs {
     /// The cluster.
     pub cluster: String,
-    /// Members; all of them if none is named.
+    /// Members; default: all members.
     pub members: Vec<String>,
-    /// Only members of this role.
+    /// Select only members with this role.
     #[arg(short, long, value_enum, default_value_t = RoleFilter::Any)]
     pub role: RoleFilter,
-    /// Do not ask.
+    /// Do not ask for confirmation.
     #[arg(long)]
     pub force: bool,
 }
@@ -93,7 +93,7 @@ pub fn choose(view: &ClusterView, names: &[String], role: RoleFilter) -> Result<
         });
     }
     if chosen.is_empty() {
-        return Err(CliError::failed("no member of this cluster is of that kind")
+        return Err(CliError::failed("no member of this cluster has that role")
             .hint(format!("its members are: {}", member_names(view))));
     }
     Ok(chosen)

@@ -58,7 +58,7 @@ pub fn parse_yaml(text: &str) -> Result<Value, CliError> {
     if text.trim().is_empty() {
         return Ok(Value::Null);
     }
-    serde_saphyr::from_str(text).map_err(|error| CliError::failed("this is no valid YAML").because(&error))
+    serde_saphyr::from_str(text).map_err(|error| CliError::failed("invalid YAML").because(&error))
 }
 
 fn set(node: &mut Value, path: &[String], value: &Value) {

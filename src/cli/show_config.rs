@@ -13,7 +13,7 @@ use crate::model::ClusterView;
 /// Options of `show-config`.
 #[derive(Debug, Args)]
 pub struct ShowConfigArgs {
-    /// The cluster; the configured one if none is named.
+    /// The cluster; default: the configured cluster.
     cluster: Option<String>,
 }
 
@@ -29,9 +29,9 @@ pub async fn execute(context: &Context, args: &ShowConfigArgs) -> CliResult {
 pub fn read(view: &ClusterView, scope: &str) -> Result<(Value, i64), CliError> {
     let Some(key) = &view.config else {
         return Err(CliError::failed(format!("the cluster {scope} has no dynamic configuration"))
-            .hint("it is written when the cluster is bootstrapped; is the name right?"));
+            .hint("the bootstrap of a cluster writes it; is the cluster's name right?"));
     };
     let value = serde_json::from_str(&key.text)
-        .map_err(|error| CliError::failed("the dynamic configuration is no valid JSON").because(&error))?;
+        .map_err(|error| CliError::failed("the dynamic configuration is not valid JSON").because(&error))?;
     Ok((value, key.mod_revision))
 }

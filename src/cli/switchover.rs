@@ -1,4 +1,4 @@
-//! `switchover`: hand leadership over, and tell what is going on while it happens.
+//! `switchover`: hand leadership over and print the progress.
 
 use std::convert::Infallible;
 use std::time::{Duration, Instant};
@@ -26,18 +26,18 @@ const ENDS_WITHIN: Duration = Duration::from_secs(180);
 /// Options of `switchover`.
 #[derive(Debug, Args)]
 pub struct SwitchoverArgs {
-    /// The cluster; the configured one if none is named.
+    /// The cluster; default: the configured cluster.
     cluster: Option<String>,
-    /// Who leads now.
+    /// The current leader.
     #[arg(long, visible_alias = "primary")]
     leader: Option<String>,
-    /// Who should lead; the best replica if nobody is named.
+    /// The next leader; default: the best replica.
     #[arg(long)]
     candidate: Option<String>,
-    /// Not before this time (ISO 8601; without a zone it is this machine's).
+    /// Do it at this time (ISO 8601; without a time zone, this machine's zone applies).
     #[arg(long, value_name = "TIME")]
     scheduled: Option<String>,
-    /// Do not ask.
+    /// Do not ask for confirmation.
     #[arg(long)]
     force: bool,
 }
@@ -51,7 +51,7 @@ pub struct Change {
     pub endpoint: &'static str,
     /// What is asked.
     pub body: Value,
-    /// Who leads now.
+    /// The current leader.
     pub from: Option<String>,
     /// Who should.
     pub to: Option<String>,
@@ -62,14 +62,14 @@ pub async fn execute(context: &Context, args: &SwitchoverArgs) -> CliResult {
     let client = open(context, args.cluster.as_deref())?;
     let view = client.view().await?;
     let leader = view.leader.as_ref().map(|leader| leader.name.clone()).ok_or_else(|| {
-        CliError::failed("nobody leads this cluster: there is nothing to switch over")
+        CliError::failed("the cluster has no leader, and a switchover needs one")
             .hint("use `failover --candidate NAME` to appoint a leader")
     })?;
     if let Some(named) = &args.leader
         && named != leader.as_str()
     {
         return Err(CliError::failed(format!(
-            "{named} does not lead the cluster {}: {leader} does",
+            "{named} is not the leader of the cluster {}: the leader is {leader}",
             client.scope
         )));
     }
@@ -144,16 +144,16 @@ fn refused(view: &ClusterView, name: &MemberName, listed: &str, why: &Ineligible
         Ineligible::NoMember => CliError::failed(format!("there is no member {name} in this cluster"))
             .hint(format!("its members are: {}", member_names(view))),
         Ineligible::NoFailoverTag => {
-            CliError::failed(format!("{name} carries the tag nofailover: it must not lead"))
+            CliError::failed(format!("{name} has the tag nofailover and must not lead"))
                 .hint(format!("candidates are: {listed}"))
         }
         Ineligible::NotSynchronous => {
             let others = match listed.is_empty() {
-                true => "nobody is at present".to_owned(),
+                true => "no member is a synchronous standby now".to_owned(),
                 false => format!("candidates are: {listed}"),
             };
-            CliError::failed(format!("{name} is no synchronous standby"))
-                .hint(format!("{others}; `failover --candidate {name}` takes it all the same"))
+            CliError::failed(format!("{name} is not a synchronous standby"))
+                .hint(format!("{others}; `failover --candidate {name}` accepts it anyway"))
         }
         Ineligible::Leads
         | Ineligible::Silent { .. }
@@ -267,7 +267,7 @@ async fn narrate(context: &Context, client: &Client, asked: Option<&str>, began:
 async fn phase(client: &Client, asked: Option<&str>) -> Option<String> {
     let view = client.view().await.ok()?;
     let leader = view.leader_member().map_or_else(
-        || "nobody leads".to_owned(),
+        || "the cluster has no leader".to_owned(),
         |(name, member)| format!("{name} leads ({}, {})", member.record.role, member.record.state),
     );
     let Some(api_url) = asked else { return Some(leader) };

@@ -10,7 +10,7 @@ use super::watch::{self, WatchArgs};
 /// Options of `topology`.
 #[derive(Debug, Args)]
 pub struct TopologyArgs {
-    /// Clusters; the configured one if none is named.
+    /// Clusters; default: the configured cluster.
     clusters: Vec<String>,
     #[command(flatten)]
     watch: WatchArgs,

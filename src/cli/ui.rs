@@ -1,4 +1,4 @@
-//! The only door to the terminal: data goes to stdout, talk to stderr, questions only where somebody can answer.
+//! The only access to the terminal: data goes to stdout, messages go to stderr, and questions need a terminal.
 
 use std::io::{self, BufRead, IsTerminal, Write};
 
@@ -72,15 +72,15 @@ impl Ui {
         }
         if !self.can_ask {
             return Err(CliError::failed(format!(
-                "{what}: this needs your consent, and there is no terminal"
+                "{what}: confirmation is required, and there is no terminal"
             ))
-            .hint("add --force to go ahead without being asked"));
+            .hint("add --force to skip the confirmation"));
         }
         let answer = self.ask(&format!("{what} [y/N]: "))?;
         if matches!(answer.to_lowercase().as_str(), "y" | "yes") {
             return Ok(());
         }
-        Err(CliError::failed("not done: you did not say yes"))
+        Err(CliError::failed("cancelled"))
     }
 
     /// Asks a question and reads one line.
@@ -89,7 +89,7 @@ impl Ui {
         write!(err, "{question}").and_then(|()| err.flush())?;
         let mut line = String::new();
         if io::stdin().lock().read_line(&mut line)? == 0 {
-            return Err(CliError::failed("not done: the input ended").exit(Exit::Interrupted));
+            return Err(CliError::failed("cancelled: end of input").exit(Exit::Interrupted));
         }
         Ok(line.trim().to_owned())
     }

@@ -15,9 +15,9 @@ use super::target::open;
 /// Options of `version`.
 #[derive(Debug, Args)]
 pub struct VersionArgs {
-    /// The cluster; without one only this program's version is printed.
+    /// The cluster; without a cluster, only the version of this program is printed.
     cluster: Option<String>,
-    /// Members; all of them if none is named.
+    /// Members; default: all members.
     members: Vec<String>,
 }
 

@@ -1,4 +1,4 @@
-//! Printing again and again.
+//! Repeated output at an interval (`--watch`).
 
 use std::time::Duration;
 
@@ -11,13 +11,13 @@ use super::rows::{Detail, members};
 use super::target::open;
 
 /// Below the members, while it is so.
-const ETCD_FULL: &str = "etcd takes no writes (alarm NOSPACE): the primary serves on, and if it ends nobody is promoted; \
+const ETCD_FULL: &str = "etcd refuses writes (alarm NOSPACE): the primary keeps serving, but no member can take over; \
                          `etcdctl defrag --cluster`, then `etcdctl alarm disarm`";
 
 /// How often to print.
 #[derive(Clone, Debug, Args)]
 pub struct WatchArgs {
-    /// Print again every so many seconds.
+    /// Print again at this interval, in seconds.
     #[arg(short, long, value_name = "SECONDS")]
     watch: Option<f64>,
     /// Print again every 2 seconds.

@@ -1,4 +1,4 @@
-//! The way to a cluster from outside: etcd for what is, the members' REST for what should be.
+//! Access to a cluster from outside: etcd supplies the state, and the members' REST interfaces accept commands.
 
 use std::sync::Arc;
 use std::time::Duration;

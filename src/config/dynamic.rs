@@ -1,4 +1,4 @@
-//! The dynamic configuration over the local one: what is in force.
+//! The effective settings: the dynamic configuration takes precedence over the local one.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

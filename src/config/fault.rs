@@ -1,4 +1,4 @@
-//! What is wrong with a configuration, where, and what to write instead.
+//! Faults of a configuration: the place, the problem, and the expected value.
 
 use std::fmt;
 

@@ -1,4 +1,4 @@
-//! Parameters of PostgreSQL as they are given, for whoever can ask PostgreSQL what it says of them.
+//! PostgreSQL parameters as the sources give them, for a check against PostgreSQL.
 
 use serde_json::{Map, Value as Json};
 

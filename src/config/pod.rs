@@ -1,4 +1,4 @@
-//! A member without a file: what its pod, or any container, says of it.
+//! Settings of a member without a configuration file, derived from its pod or container.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;

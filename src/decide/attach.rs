@@ -1,4 +1,4 @@
-//! The one door to a source of WAL. Nobody is told where to stream from anywhere else.
+//! The choice of the WAL source. No other module configures a member to stream from another.
 //!
 //! A receiver begins with the position that its standby has replayed, rounded down to the beginning of a segment, and
 //! a walsender accepts that also where the histories parted within the segment. What is reported as flushed then counts

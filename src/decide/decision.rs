@@ -1,4 +1,4 @@
-//! What a tick decided.
+//! The decision of one tick.
 
 use serde::{Deserialize, Serialize};
 

@@ -1,4 +1,4 @@
-//! Who is fit to lead in my place, by what the others answered.
+//! The eligibility of other members to lead, judged by their answers.
 
 use super::turn::Turn;
 use super::{lag, streaming, sync};

@@ -1,4 +1,4 @@
-//! Who leads: my lease and the view, combined.
+//! The current leadership, combined from the lease of this member and the cluster view.
 
 use serde::{Deserialize, Serialize};
 

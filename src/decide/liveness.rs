@@ -1,4 +1,4 @@
-//! My Postgres may be primary and does not prove that it works, or does not become primary: another shall lead.
+//! Failover of an unhealthy primary, and of a promotion that makes no progress.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! What one tick leaves for the next. Everything else is observed anew.
+//! The memory that one tick passes to the next. All other facts are observed again.
 
 use serde::{Deserialize, Serialize};
 

@@ -1,4 +1,4 @@
-//! How far a member is, and who is ahead.
+//! The WAL positions of members, and their comparison.
 
 use crate::model::{Lsn, Timeline};
 

@@ -1,4 +1,4 @@
-//! What etcd shall say of me: the member record, and the cluster's status while I lead.
+//! The keys that this member publishes in etcd: its member record, and the cluster status while it leads.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

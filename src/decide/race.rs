@@ -1,4 +1,4 @@
-//! Nobody leads: who takes the leader key.
+//! The leader race: the choice of a new leader while the cluster has none.
 
 use std::time::Duration;
 

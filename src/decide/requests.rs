@@ -1,4 +1,4 @@
-//! What operators asked this member: restart, reinitialize. Switchovers are a key in etcd (see `handover`).
+//! Requests of operators to this member: restart, reinitialize. Switchovers are a key in etcd (see `handover`).
 
 use std::time::Duration;
 

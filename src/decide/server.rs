@@ -1,4 +1,4 @@
-//! What my Postgres is: its data directory, its process and its answer, combined.
+//! The state of the local Postgres, combined from its data directory, its process and its answer.
 
 use crate::model::{ControlFile, DataDirectory, PostgresFacts, Process, SqlFacts};
 

@@ -1,4 +1,4 @@
-//! Whether a hand-over's candidate receives what its leader writes last.
+//! The check that the candidate of a hand-over receives the last WAL of its leader.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Where a demo lives: its directory, the programs it needs, the user it runs as, and free ports.
+//! The environment of a demo: its directory, programs, user and free ports.
 
 use std::fs::{self, DirBuilder, OpenOptions};
 use std::io::{Read, Write};

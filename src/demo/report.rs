@@ -22,7 +22,7 @@ pub struct Figure {
 /// The whole tour.
 #[derive(Clone, Debug, Default)]
 pub struct Report {
-    /// How many members.
+    /// Number of members.
     pub members: usize,
     /// Every figure, in the order of the faults.
     pub figures: Vec<Figure>,

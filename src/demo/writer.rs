@@ -35,10 +35,10 @@ pub struct Doors {
 #[derive(Debug, thiserror::Error)]
 pub enum DoorError {
     /// PostgreSQL or the connection to it says no.
-    #[error("PostgreSQL says no")]
+    #[error("PostgreSQL refused the write")]
     Postgres(#[from] tokio_postgres::Error),
     /// It does not accept writes.
-    #[error("it accepts no writes")]
+    #[error("the server is read-only")]
     ReadOnly,
     /// It did not answer in time.
     #[error("no answer in time")]

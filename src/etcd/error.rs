@@ -1,4 +1,4 @@
-//! What can go wrong between us and etcd, and what may be concluded from it.
+//! Errors of etcd requests, and the conclusions that each error permits.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ pub enum EtcdError {
     LeaseNotFound,
     /// Definite: etcd takes no writes, because its database is as large as it may be (the alarm NOSPACE), and this one
     /// was not done. Reads, renewals, revocations and deletions go on.
-    #[error("etcd takes no writes: {0}")]
+    #[error("etcd refuses writes: {0}")]
     NoSpace(String),
     /// No endpoint answered properly. A write may or may not have happened: read back.
     #[error("the result is unknown: {0}")]

@@ -204,7 +204,7 @@ impl Keeping {
                     self.moving_to = None;
                     self.renewal.stays();
                     self.change_at = clock::now() + CHANGE_AGAIN_AFTER;
-                    tracing::warn!(%error, ttl = ttl.as_secs(), "the TTL stays as it was; trying again");
+                    tracing::warn!(%error, ttl = ttl.as_secs(), "could not change the TTL; retrying");
                 }
                 changed => changed?,
             }

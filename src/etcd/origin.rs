@@ -1,4 +1,4 @@
-//! Which etcd cluster answers, where the endpoints belong to more than one.
+//! The identity of the etcd cluster that answers, for endpoints of several clusters.
 //!
 //! What one cluster says is never mixed with what another says: the answers of the one that was seen first count, and
 //! those of another are refused until most of the endpoints belong to it.

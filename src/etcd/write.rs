@@ -1,4 +1,4 @@
-//! What is more than one transaction: a request for a failover, and the end of a lease.
+//! Writes of more than one transaction: a failover request, and the end of a lease.
 
 use std::sync::Arc;
 use std::time::Duration;

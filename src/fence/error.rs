@@ -1,4 +1,4 @@
-//! What keeps a fence from being built.
+//! Errors of starting a guard and of talking to it.
 
 use std::io;
 use std::path::PathBuf;

@@ -134,7 +134,7 @@ impl Keeping {
                 self.shared.changed.notify_all();
                 if replaced {
                     let pid = self.guard.as_ref().and_then(Running::pid);
-                    tracing::warn!(pid, "another guard has taken over, with the same deadline");
+                    tracing::warn!(pid, "a new guard has taken over with the same deadline");
                 }
             }
             Effect::DismissPredecessor => {
@@ -152,9 +152,9 @@ impl Keeping {
         self.tell(Event::NoneLeft { sequence });
         match without_guard {
             true => tracing::error!(
-                "no guard could be had: PostgreSQL was stopped, because nothing would have fenced it"
+                "could not start a guard: PostgreSQL was stopped, because no guard would have fenced it"
             ),
-            false => tracing::warn!("the lease's deadline passed and no renewal came: PostgreSQL was killed"),
+            false => tracing::warn!("the lease deadline passed without a renewal: PostgreSQL was killed"),
         }
     }
 
@@ -165,7 +165,7 @@ impl Keeping {
                 self.tell(Event::Started);
             }
             Err(error) => {
-                tracing::warn!(error = chain(&error), "no guard could be started; trying again");
+                tracing::warn!(error = chain(&error), "could not start a guard; retrying");
             }
         }
     }

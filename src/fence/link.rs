@@ -1,4 +1,4 @@
-//! The supervisor's side: what is to be armed, written down for the thread that keeps a guard alive.
+//! The supervisor's side of the guard: the deadlines to arm, handed to the thread that keeps a guard running.
 //!
 //! **Invariants.** Giving an order never waits: it is written down, and the thread is woken. What becomes of it is
 //! decided by [`KeepGuard`], under the one lock that the handle and the thread share; nothing is done under that lock.

@@ -1,4 +1,4 @@
-//! The guard that a former supervisor left behind: what it holds, and its dismissal.
+//! The guard that a previous supervisor left running: its deadlines, and its dismissal.
 
 use std::os::fd::OwnedFd;
 use std::path::Path;

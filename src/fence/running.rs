@@ -1,4 +1,4 @@
-//! One guard, as its supervisor sees it: its process, its socket, and what it last said.
+//! One guard from its supervisor's view: the guard's process, its socket, and its last report.
 
 use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;

@@ -32,7 +32,7 @@ impl Facts {
         self.0.send_if_modified(|facts| {
             let changed = facts.end != end;
             if let Some(end) = end.filter(|_| changed) {
-                tracing::warn!("{end}: leadership is handed over where it is mine");
+                tracing::warn!("{end}: handing leadership over if this member leads");
             }
             facts.end = end;
             changed
@@ -47,7 +47,7 @@ impl Facts {
                 tracing::info!(
                     task = task.as_str(),
                     failures = trouble.count,
-                    "the Kubernetes API does it again"
+                    "requests to the Kubernetes API succeed again"
                 );
             }
             before != facts.complaint()
@@ -74,7 +74,7 @@ impl Facts {
                 tracing::warn!(
                     task = task.as_str(),
                     error = failure.text,
-                    "the Kubernetes API does not do it"
+                    "a request to the Kubernetes API failed"
                 );
             }
             before != facts.complaint()

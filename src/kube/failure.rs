@@ -1,4 +1,4 @@
-//! Why the API did not do what it was asked for: a closed list of kinds, with what was said.
+//! Failures of Kubernetes API requests: a closed list of kinds, each with the API's message.
 
 use std::time::Duration;
 

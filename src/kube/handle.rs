@@ -138,10 +138,7 @@ impl Kube {
         let hopeless = |kind| matches!(kind, PodFailure::Forbidden | PodFailure::Unconfigured);
         let tries = strip::until_done(&self.0, term, hopeless);
         if tokio::time::timeout(within, tries).await != Ok(true) {
-            tracing::warn!(
-                term = term.0,
-                "other pods may still say that they lead: going on without their labels"
-            );
+            tracing::warn!(term = term.0, "other pods may still have the leader label: continuing");
         }
     }
 
@@ -159,7 +156,7 @@ impl Kube {
             }
         };
         if tokio::time::timeout(within, both).await.is_err() {
-            tracing::warn!("Services may still lead here: stopping PostgreSQL all the same");
+            tracing::warn!("Services may still route to this pod: stopping PostgreSQL anyway");
         }
     }
 

@@ -99,7 +99,7 @@ impl Keeping {
         };
         if !setup.names.selects(pod) && !std::mem::replace(&mut self.warned, true) {
             let labels = setup.names.leaders();
-            tracing::warn!(labels, "my pod lacks labels by which a new leader would find it");
+            tracing::warn!(labels, "this pod lacks labels that a new leader needs to find it");
         }
         shared.facts.shows(pod::label(pod, &setup.names.role_label).map(String::as_str));
         if let Some(change) = pod::change(pod, wanted, &setup.names) {

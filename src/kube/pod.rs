@@ -1,4 +1,4 @@
-//! From what a pod says and what it shall say to the smallest patch, or none.
+//! The smallest patch that brings a pod's labels from the current to the wanted state, if any is needed.
 
 use serde_json::{Map, Value, json};
 

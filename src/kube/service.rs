@@ -65,11 +65,7 @@ fn warn_of_other(slice: &EndpointSlice, service: &str, warned: &mut BTreeSet<Str
     let name = slice.metadata.name.clone().unwrap_or_default();
     let leads = slice.endpoints.iter().flatten().next().is_some();
     if leads && !slice::is_mine(slice, service) && warned.insert(name.clone()) {
-        tracing::warn!(
-            slice = name,
-            service,
-            "an EndpointSlice that is not ours leads clients elsewhere, too"
-        );
+        tracing::warn!(slice = name, service, "a foreign EndpointSlice also routes clients of the Service");
     }
 }
 

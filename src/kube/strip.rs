@@ -72,7 +72,7 @@ async fn fence_one(shared: &Shared, mut pod: Pod, mut seen_at: Moment, term: Ter
                 tracing::info!(
                     pod = name,
                     term = term.0,
-                    "took the leader's label off a pod that does not lead"
+                    "removed the leader label from a pod that does not lead"
                 );
                 return Ok(());
             }

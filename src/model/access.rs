@@ -1,4 +1,4 @@
-//! How a supervisor gets into its own Postgres.
+//! The methods by which a supervisor connects to its own Postgres.
 
 use std::fmt;
 

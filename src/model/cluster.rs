@@ -1,4 +1,4 @@
-//! What etcd holds of a cluster, decoded, at one revision.
+//! The keys of one cluster in etcd, decoded, at one revision.
 
 use std::collections::BTreeMap;
 

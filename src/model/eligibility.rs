@@ -53,7 +53,7 @@ impl fmt::Display for Ineligible {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Ineligible::NoMember => write!(f, "does not exist"),
-            Ineligible::Leads => write!(f, "leads already"),
+            Ineligible::Leads => write!(f, "is already the leader"),
             Ineligible::NoFailoverTag => write!(f, "has the tag nofailover"),
             Ineligible::NotSynchronous => write!(f, "is not synchronous"),
             Ineligible::Silent { trouble } => {
@@ -63,18 +63,18 @@ impl fmt::Display for Ineligible {
             Ineligible::PodEnds => write!(f, "runs in a pod that ends or is gone"),
             Ineligible::NotStandby => write!(f, "is not a standby"),
             Ineligible::Yields => {
-                write!(f, "gave the leader key away, or is too far behind by its own account")
+                write!(f, "released the leader key, or reports that it is too far behind")
             }
             Ineligible::NotStreaming { from } => write!(
                 f,
-                "does not stream from {from}: see its PostgreSQL's log, and whether pg_hba.conf and the replication \
-                 user here let it in"
+                "does not stream from {from}: see the log of its PostgreSQL, and check that pg_hba.conf and the \
+                 replication user here permit it"
             ),
             Ineligible::TooFarBehind { bytes, limit } => {
                 write!(f, "is {bytes} bytes behind, and maximum_lag_on_failover is {limit}")
             }
             Ineligible::OtherTimeline => write!(f, "is on another timeline"),
-            Ineligible::NotVouchedFor => write!(f, "may lack what was acknowledged"),
+            Ineligible::NotVouchedFor => write!(f, "may lack acknowledged commits"),
         }
     }
 }

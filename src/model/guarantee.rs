@@ -1,4 +1,4 @@
-//! What synchronous replication promises at this moment, for people and for other programs.
+//! The current guarantee of synchronous replication, as a sentence and as numbers.
 
 use std::collections::BTreeSet;
 use std::fmt;

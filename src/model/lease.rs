@@ -1,4 +1,4 @@
-//! What a member knows of its lease, and the arithmetic of its deadlines.
+//! The lease facts of a member, and the arithmetic of the lease deadlines.
 
 use std::fmt;
 use std::time::Duration;

@@ -145,16 +145,22 @@ pub enum Unfit {
 impl fmt::Display for Unfit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Unfit::Dead(death) => write!(f, "PostgreSQL does not do its work: {death}"),
+            Unfit::Dead(death) => write!(f, "PostgreSQL is unhealthy: {death}"),
             Unfit::DeadAndAlone(death) => {
-                write!(f, "PostgreSQL does not do its work and nobody else can lead, so it goes on: {death}")
+                write!(
+                    f,
+                    "PostgreSQL is unhealthy, and it keeps serving because no other member can lead: {death}"
+                )
             }
             Unfit::TurnsAway => write!(
                 f,
-                "PostgreSQL was started and turns every connection away, and another member can lead: giving the key away"
+                "PostgreSQL runs but rejects every connection, and another member can lead: releasing the leader key"
             ),
             Unfit::PromotionStuck => {
-                write!(f, "the promotion does not get on and another member can lead: giving the key away")
+                write!(
+                    f,
+                    "the promotion makes no progress and another member can lead: releasing the leader key"
+                )
             }
         }
     }

@@ -1,4 +1,4 @@
-//! What a member publishes of itself under `members/NAME`.
+//! The record that a member publishes in etcd under `members/NAME`.
 
 use std::fmt;
 

@@ -38,7 +38,7 @@ pub(super) const RESERVED: &str = "__patroni_strict_sync_replica_placeholder__";
 /// The text cannot name a member.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "`{0}` cannot be a member's name: it must not be empty, hold `/` or control characters, or be reserved"
+    "`{0}` cannot be a member's name: it must not be empty, contain `/` or control characters, or be a reserved name"
 )]
 pub struct NameError(pub String);
 

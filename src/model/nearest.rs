@@ -1,4 +1,4 @@
-//! The nearest known name to one that is not.
+//! The known name that is most similar to an unknown name.
 
 /// More edits than this are no typing mistake.
 const EDITS_MAX: usize = 3;

@@ -1,4 +1,4 @@
-//! Why, where nobody leads and this member has no data.
+//! Reasons of a member without data in a cluster without a leader.
 
 use std::fmt;
 
@@ -29,8 +29,8 @@ impl fmt::Display for NoDataReason {
             ),
             NoDataReason::BootstrapElsewhere => write!(
                 f,
-                "another member is creating the cluster (if none is, nobody else may before the key initialize is \
-                 deleted in etcd)"
+                "another member is creating the cluster (if none is, delete the key initialize in etcd to let another \
+                 member create it)"
             ),
             NoDataReason::NobodyToClone => write!(
                 f,
@@ -41,7 +41,7 @@ impl fmt::Display for NoDataReason {
             NoDataReason::DataElsewhere { member } => write!(
                 f,
                 "no data here, and etcd knows no cluster, but {member} registered with data: waiting until it leads \
-                 (`matriarch list` shows what keeps it from that; to give its data up, end it, move its data directory \
+                 (`matriarch list` shows why it does not; to discard its data, stop {member}, move its data directory \
                  away, and restart this member)"
             ),
             NoDataReason::MayNotBootstrap => write!(

@@ -1,4 +1,4 @@
-//! One tick's look at everything, gathered before anything is decided.
+//! All facts of one tick. They are gathered before the decision.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! What another member answered when asked over REST, and whether it is the member that was asked.
+//! The answer of another member over REST, and the check that the expected member answered.
 
 use std::fmt;
 

@@ -1,4 +1,4 @@
-//! What was seen of the local Postgres: its directory, its process and what it answers.
+//! Facts about the local Postgres: its data directory, its process and its answers.
 
 use std::collections::BTreeMap;
 

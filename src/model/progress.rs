@@ -1,4 +1,4 @@
-//! How far a clone is.
+//! The progress of a clone.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Why a decision is what it is, and what the next look waits for.
+//! The reasons for decisions, and the events that the next tick waits for.
 
 use std::fmt;
 
@@ -153,18 +153,15 @@ pub enum Obstacle {
 impl fmt::Display for Obstacle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (what, setting) = match self {
-            Obstacle::Recovery => ("crash recovery fails here, and is tried again", "diverged_timelines"),
-            Obstacle::Start => ("PostgreSQL does not start here, and is tried again", "diverged_timelines"),
-            Obstacle::Rewind => (
-                "the history here parted from its own, and pg_rewind fails, and is tried again",
-                "rewind_failure",
-            ),
+            Obstacle::Recovery => ("crash recovery fails here (retrying)", "diverged_timelines"),
+            Obstacle::Start => ("PostgreSQL does not start here (retrying)", "diverged_timelines"),
+            Obstacle::Rewind => ("the timelines diverged, and pg_rewind fails (retrying)", "rewind_failure"),
             Obstacle::NoRewind => (
-                "the history here parted from its own, and pg_rewind cannot be used (use_pg_rewind, checksums or \
-                 wal_log_hints are off)",
+                "the timelines diverged, and pg_rewind cannot be used (use_pg_rewind, checksums or wal_log_hints are \
+                 off)",
                 "diverged_timelines",
             ),
-            Obstacle::Clone => return write!(f, "cloning fails, and is tried again"),
+            Obstacle::Clone => return write!(f, "cloning fails (retrying)"),
         };
         write!(
             f,
@@ -207,40 +204,40 @@ impl fmt::Display for Reason {
     #[expect(clippy::too_many_lines, reason = "one line per sentence")]
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Reason::ClusterUnknown => write!(f, "waiting: etcd or PostgreSQL has not been looked at yet"),
+            Reason::ClusterUnknown => write!(f, "waiting for the first readings of etcd and PostgreSQL"),
             Reason::Busy(job) => write!(f, "{job} is in progress"),
             Reason::ForeignData { mine, cluster } => write!(
                 f,
                 "the data directory belongs to cluster {mine}, but this cluster is {cluster}: wrong volume or wrong scope"
             ),
             Reason::DataUnreadable(why) => {
-                write!(f, "the data directory cannot be read (mend it, or reinit): {why}")
+                write!(f, "the data directory cannot be read (repair it, or run reinit): {why}")
             }
             Reason::Paused => write!(f, "paused: no automatic action before `matriarch resume`"),
             Reason::PausedWithoutPrimary => {
-                write!(f, "paused, and PostgreSQL here is not primary: giving the leader key away")
+                write!(f, "paused, and PostgreSQL here is not primary: releasing the leader key")
             }
             Reason::ShuttingDown => write!(f, "shutting down"),
             Reason::Leading => write!(f, "leading: the lease is mine and PostgreSQL is primary"),
-            Reason::Confirming => write!(f, "the leader key is mine; a renewal has to confirm it"),
-            Reason::GivingAway => write!(f, "giving the leader key away; a renewal has to show it"),
+            Reason::Confirming => write!(f, "the leader key is mine: awaiting a confirming renewal"),
+            Reason::GivingAway => write!(f, "releasing the leader key: awaiting a confirming renewal"),
             Reason::NoLeaseYet => write!(f, "waiting for a lease from etcd"),
-            Reason::TakingLoss => write!(f, "a loss is taken, as asked: etcd is told of it before I promote"),
+            Reason::TakingLoss => write!(f, "accepting data loss as requested: recording it in etcd first"),
             Reason::WritesRefused => {
-                write!(f, "etcd takes no writes, and leadership begins with one: waiting until it does")
+                write!(f, "etcd refuses writes, and a new leader needs one: waiting for etcd")
             }
             Reason::Promoting => write!(f, "promoting: the lease is mine and PostgreSQL is a standby"),
-            Reason::Restarting => write!(f, "restarting PostgreSQL as asked"),
-            Reason::Reinitializing => write!(f, "reinitializing as asked"),
+            Reason::Restarting => write!(f, "restarting PostgreSQL as requested"),
+            Reason::Reinitializing => write!(f, "reinitializing as requested"),
             Reason::CrashedLeader => write!(f, "PostgreSQL is down while I lead: starting it in place"),
             Reason::CrashBudgetSpent => {
-                write!(f, "PostgreSQL does not stay up and another member can lead: giving the key away")
+                write!(f, "PostgreSQL crashes repeatedly and another member can lead: releasing the key")
             }
             Reason::StartTooSlow => {
                 write!(f, "PostgreSQL takes longer than primary_start_timeout and another member can lead")
             }
             Reason::NoDataToLead => {
-                write!(f, "the leader key is mine but there is no usable data here: giving it away")
+                write!(f, "the leader key is mine but there is no usable data here: releasing the key")
             }
             Reason::PostgresSilent => write!(f, "PostgreSQL runs but does not answer"),
             Reason::Unfit(unfit) => unfit.fmt(f),
@@ -251,60 +248,60 @@ impl fmt::Display for Reason {
             }
             Reason::NotMyLease => write!(
                 f,
-                "the leader key hangs on a lease that is not this supervisor's: stopping PostgreSQL"
+                "the leader key is attached to the lease of another supervisor: stopping PostgreSQL"
             ),
             Reason::Deposed { leader } => {
                 write!(f, "{leader} leads and PostgreSQL here may accept writes: stopping it at once")
             }
             Reason::KeyVanished => {
-                write!(f, "the leader key vanished under a running primary: taking it back")
+                write!(f, "the leader key disappeared while this primary runs: taking the key again")
             }
             Reason::FormerSelf => write!(
                 f,
-                "the leader key is held by my former self, of which nothing runs: revoking its lease"
+                "a previous incarnation of this member holds the leader key, and it does not run: revoking its lease"
             ),
             Reason::HandingOver(step) => write!(f, "handing over: {step}"),
             Reason::HandOverRefused(why) => write!(f, "the hand-over does not happen: {why}"),
             Reason::TakingLeadership => write!(f, "taking the leader key"),
-            Reason::AskedToLead => write!(f, "nobody leads and I am the candidate that was asked for"),
+            Reason::AskedToLead => write!(f, "nobody leads and this member is the requested candidate"),
             Reason::HealthiestMember => write!(f, "nobody leads and no member that answers is ahead of me"),
             Reason::AskingMembers => write!(f, "asking the other members for their positions"),
-            Reason::Yielding => write!(f, "I gave the leader key away: the others go first"),
+            Reason::Yielding => write!(f, "this member released the leader key: others go first"),
             Reason::WatchdogFailed => {
-                write!(f, "the watchdog is required and cannot be used: mend it, or let another member lead")
+                write!(f, "the required watchdog cannot be used: repair it, or let another member lead")
             }
-            Reason::PodEnds(end) => write!(f, "{end}: nobody leads in it, another member has to"),
+            Reason::PodEnds(end) => write!(f, "{end}: another member has to lead"),
             Reason::NoFailoverTag => write!(
                 f,
-                "nobody leads, and I have the tag nofailover: to let me lead remove it from my file (tags.nofailover) \
-                 and run `matriarch reload`"
+                "nobody leads, and this member has the tag nofailover: to let it lead, remove tags.nofailover from its \
+                 file and run `matriarch reload`"
             ),
             Reason::ReplicaMustNotRebuild { me } => write!(
                 f,
                 "etcd knows no cluster: only a running primary may rebuild it, and this is a replica; `matriarch \
-                 failover --candidate {me} --rebuild` makes it anew from the data here, and loses what others hold \
-                 beyond it"
+                 failover --candidate {me} --rebuild` rebuilds it from the data here, and newer data on other members \
+                 is lost"
             ),
             Reason::TooFarBehind { bytes } => write!(
                 f,
-                "nobody leads, and I am {bytes} bytes behind the last leader: more than maximum_lag_on_failover (`matriarch \
-                 failover --candidate` takes me all the same, and loses them)"
+                "nobody leads, and this member is {bytes} bytes behind the last leader: more than \
+                 maximum_lag_on_failover (`matriarch failover --candidate` promotes it anyway, and loses them)"
             ),
             Reason::OldTimeline => {
-                write!(f, "my timeline is older than the cluster's (`failover` takes me, and loses the rest)")
+                write!(f, "the timeline here is older than the cluster's (`failover` takes it, with loss)")
             }
             Reason::Unfenced(reason) => reason.fmt(f),
             Reason::PrimaryStillAlive { member } => {
                 write!(f, "nobody leads, but {member} still runs as a primary")
             }
             Reason::MemberAhead { member, bytes } => {
-                write!(f, "nobody leads, and {member} is {bytes} bytes ahead of me")
+                write!(f, "nobody leads, and {member} is {bytes} bytes ahead")
             }
             Reason::MemberHasPriority { member } => {
-                write!(f, "nobody leads, and {member} is as far as I am and has a higher failover_priority")
+                write!(f, "nobody leads, and {member} has the same position and a higher failover_priority")
             }
             Reason::CandidateGoesFirst { member } => {
-                write!(f, "nobody leads, and {member} is the candidate that was asked for")
+                write!(f, "nobody leads, and {member} is the requested candidate")
             }
             Reason::Store(reason) => reason.fmt(f),
             Reason::StartingToCompete => {
@@ -324,29 +321,29 @@ impl fmt::Display for Reason {
             Reason::AskingHistory { leader } => write!(f, "asking {leader} for its timeline history"),
             Reason::HistoryUntold { leader, why } => write!(
                 f,
-                "{leader} leads and does not tell its timeline history, without which it is not followed: {why}"
+                "{leader} leads, and following it requires its timeline history, which cannot be read: {why}"
             ),
             Reason::ReadingOwnWal { leader } => {
-                write!(f, "reading the WAL that lies here, before {leader} is followed")
+                write!(f, "replaying the local WAL before following {leader}")
             }
             Reason::FormerSource { leader } => {
-                write!(f, "WAL from before {leader} led may still come in: following it afterwards")
+                write!(f, "WAL of the previous leader may still arrive: following {leader} afterwards")
             }
             Reason::InconsistentCopy { leader } => write!(
                 f,
-                "the copy here is not consistent by the WAL that lies here: stopping PostgreSQL, to bring it behind {leader}"
+                "the local WAL does not make the copy here consistent: stopping PostgreSQL, to follow {leader}"
             ),
             Reason::CrashRecoveryFirst => {
-                write!(f, "this was a primary that did not stop cleanly: crash recovery shows how far it got")
+                write!(f, "the primary here did not stop cleanly: crash recovery shows its last position")
             }
             Reason::AwaitingCheckpoint { leader } => {
-                write!(f, "histories parted: waiting for the checkpoint of {leader} before the rewind")
+                write!(f, "timelines diverged: waiting for the checkpoint of {leader} before the rewind")
             }
             Reason::Diverged { leader } => {
-                write!(f, "the history here parted from that of {leader}: rewinding")
+                write!(f, "the timeline here diverged from that of {leader}: rewinding")
             }
             Reason::Recloning { leader } => {
-                write!(f, "what lies here cannot be brought behind {leader}: cloning anew, as configured")
+                write!(f, "the data here cannot follow {leader}: cloning again, as configured")
             }
             Reason::CannotRejoin { leader, obstacle } => write!(f, "cannot follow {leader}: {obstacle}"),
         }
@@ -355,8 +352,8 @@ impl fmt::Display for Reason {
 
 fn wal_removed(leader: &MemberName, me: &MemberName) -> String {
     format!(
-        "WAL removed: {leader} leads and no longer has what is needed here, which receives nothing more: reinit {me} (it \
-         is cloned by itself where remove_data_directory_on_diverged_timelines is set)"
+        "WAL removed: {leader}, the leader, no longer has the WAL that this member needs next: reinit {me} (with \
+         remove_data_directory_on_diverged_timelines set, the member is cloned automatically)"
     )
 }
 

@@ -1,4 +1,4 @@
-//! What an operator may ask of this member, and what it answers.
+//! The requests of an operator to this member, and the replies.
 
 use serde::{Deserialize, Serialize};
 

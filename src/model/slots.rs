@@ -1,4 +1,4 @@
-//! Which replication slots are somebody's although no member asks for them.
+//! Replication slots to keep although no member uses them.
 
 use std::collections::BTreeSet;
 

@@ -1,4 +1,4 @@
-//! What shows that etcd's store went back in time, was emptied, or is another one than before.
+//! Evidence that the store of etcd was restored from a snapshot, emptied or replaced.
 //!
 //! Within one store revisions only grow, and a key whose modification revision is not above a revision that was read
 //! stays as it was read there (etcd documentation, "Data model"). A store that was restored from a snapshot breaks one
@@ -278,8 +278,8 @@ impl fmt::Display for StoreGeneration {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "etcd's store went back in time or was replaced ({}): members compete by what they hold, and a leader has not \
-             confirmed it yet",
+            "etcd's store went back in time or was replaced ({}): members compete by the WAL they have, and no leader has \
+             confirmed the store yet",
             self.because
         )
     }
@@ -294,12 +294,12 @@ impl fmt::Display for StoreReason {
             ),
             StoreReason::OldLeases => write!(
                 f,
-                "etcd's store went back in time: waiting a ttl, until no lease of the one before can live"
+                "etcd's store went back in time: waiting one ttl, until every lease of the previous store has ended"
             ),
             StoreReason::Unsettled { missing } => write!(
                 f,
                 "etcd's store went back in time: nobody leads before all members that may hold acknowledged commits have \
-                 answered; missing: {}; `failover --candidate NAME --force` leads without them and loses what only they hold",
+                 answered; missing: {}; `failover --candidate NAME --force` leads without them and loses their newer data",
                 missing.iter().map(MemberName::as_str).collect::<Vec<_>>().join(", ")
             ),
         }

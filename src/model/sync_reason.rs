@@ -1,4 +1,4 @@
-//! Why, where synchronous replication is what it is about.
+//! Reasons that concern synchronous replication.
 
 use std::fmt;
 
@@ -21,26 +21,26 @@ impl fmt::Display for SyncReason {
         match self {
             SyncReason::CrashedWithSuccessor => write!(
                 f,
-                "PostgreSQL went down while I led, and a synchronous standby holds all that was acknowledged: giving \
-                 the key away"
+                "PostgreSQL crashed on this leader, and a synchronous standby has every acknowledged commit: releasing \
+                 the leader key"
             ),
             SyncReason::NotVouchedFor { leader } => write!(
                 f,
-                "nobody leads, and the key sync, written when {leader} led, does not vouch for me: I may lack what was \
-                 acknowledged (a failover by hand takes me all the same)"
+                "nobody leads, and the sync key, written while {leader} led, does not list this member: it may lack \
+                 acknowledged commits (a manual failover promotes it anyway)"
             ),
             SyncReason::Gated { by } => {
                 let by: Vec<&str> = by.iter().map(MemberName::as_str).collect();
                 let by = if by.is_empty() { "a synchronous standby".to_owned() } else { by.join(", ") };
                 write!(
                     f,
-                    "clients are kept out: after a crash nothing may be read that {by} did not confirm yet \
-                     (`edit-config -s synchronous_mode=off` lets them in now; what they then read may be lost with \
-                     this member)"
+                    "clients are locked out: after a crash they must not read data that {by} has not confirmed \
+                     (`edit-config -s synchronous_mode=off` admits clients now; data that they then read may be lost \
+                     with this member)"
                 )
             }
             SyncReason::Preparing => {
-                write!(f, "putting synchronous replication in order before the promotion")
+                write!(f, "preparing synchronous replication before the promotion")
             }
         }
     }

@@ -1,4 +1,4 @@
-//! A member's tags: what it may be used for.
+//! The tags of a member: they limit the roles that it may take.
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};

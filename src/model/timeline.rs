@@ -1,4 +1,4 @@
-//! Timelines, their history files, and where two histories part.
+//! Timelines, their history files, and the point at which two histories diverge.
 
 use std::fmt;
 

@@ -70,14 +70,20 @@ impl fmt::Display for UnfencedReason {
                 write!(f, "nobody leads, and {}", ClusterView::unfenced_text(member, left))
             }
             UnfencedReason::Streams => {
-                write!(f, "nobody leads, but WAL still comes in here: the primary that sends it lives")
+                write!(
+                    f,
+                    "nobody leads, but this member still receives WAL: a primary that sends it still runs"
+                )
             }
             UnfencedReason::Leaving => {
-                write!(f, "asked to end in pause: telling etcd that PostgreSQL goes on without a fence")
+                write!(
+                    f,
+                    "shutdown requested in pause: recording in etcd that PostgreSQL continues without a guard"
+                )
             }
             UnfencedReason::NotLeft => write!(
                 f,
-                "asked to end in pause, and etcd cannot be told that PostgreSQL goes on without a fence: stopping it"
+                "shutdown requested in pause, and etcd cannot record that PostgreSQL continues without a guard: stopping it"
             ),
         }
     }
@@ -96,8 +102,9 @@ impl ClusterView {
     /// What an operator has to know of a primary without a fence, as a sentence.
     pub fn unfenced_text(name: &MemberName, left: &UnfencedPrimary) -> String {
         format!(
-            "{name} was left running as a primary in pause, at {} in term {}: nobody is promoted before its supervisor \
-             is back; if its PostgreSQL is down, say so: `matriarch failover --candidate NAME --confirm-down {name}`",
+            "{name} was left running as a primary in pause, at {} in term {}: no member is promoted before its \
+             supervisor is back; if its PostgreSQL is down, confirm that: `matriarch failover --candidate NAME \
+             --confirm-down {name}`",
             left.position, left.term.0
         )
     }

@@ -1,4 +1,4 @@
-//! The only place where time comes from.
+//! The only source of the current time.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 

@@ -1,4 +1,4 @@
-//! Files that are either the old or the new ones, whenever the power fails.
+//! Atomic file replacement: after a power failure a file has either its old or its new content.
 
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Write};

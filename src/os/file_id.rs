@@ -1,4 +1,4 @@
-//! Which file or directory something is, whatever its name: links, renames and mounts do not matter.
+//! The identity of a file or directory, independent of its name, links, renames and mounts.
 
 use std::ffi::OsStr;
 use std::io;

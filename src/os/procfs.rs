@@ -1,4 +1,4 @@
-//! What `/proc` says of a process (proc(5)), read without asking for memory.
+//! Process facts from `/proc` (proc(5)), read without memory allocation.
 
 use std::ffi::CStr;
 use std::io::Write;

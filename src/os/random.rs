@@ -1,4 +1,4 @@
-//! Numbers that nobody can foresee, for names of processes; no secrets.
+//! Unpredictable numbers for the names of processes. They are not secrets.
 
 use std::hash::{BuildHasher, RandomState};
 

@@ -1,4 +1,4 @@
-//! A path in a fixed place of memory, for those who must not ask for any.
+//! A path in preallocated memory, for code that must not allocate.
 
 use std::ffi::OsStr;
 use std::fmt;

@@ -56,7 +56,7 @@ pub enum TlsError {
         source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// This machine trusts nobody.
-    #[error("this machine has no certificates of authorities: name a file of them")]
+    #[error("this machine has no CA certificates: configure a file with CA certificates")]
     NoAuthorities,
 }
 

@@ -1,4 +1,4 @@
-//! Users of this machine: whose a file is, and becoming somebody who may do less.
+//! Users of this machine: owners of files, and the change to an unprivileged user.
 
 use std::ffi::CString;
 use std::io;

@@ -124,7 +124,7 @@ fn keep_theirs(setup: &Setup, path: &Path) -> Result<(), Error> {
 fn prepend_or_say<'a>(setup: &Setup, path: &Path, lines: impl Iterator<Item = &'a String>) {
     if let Err(error) = prepend(setup, path, lines) {
         let error = error.chain();
-        tracing::warn!(error, "the supervisor's own lines could not be put into an access file");
+        tracing::warn!(error, "could not write the supervisor's own lines to an access file");
     }
 }
 

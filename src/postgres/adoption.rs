@@ -1,4 +1,4 @@
-//! Whether a postmaster runs on this data directory, and taking it over.
+//! The search for a postmaster that runs on this data directory, and its adoption.
 //!
 //! **Invariants.** Absence of evidence is no evidence of absence: what cannot be looked at is [`Adoption::Unknown`],
 //! and then nothing is killed, removed or started. A `postmaster.pid` that names a living process that works in this

@@ -129,7 +129,10 @@ impl Aside {
             // Nothing is marked, so the clone it speaks of succeeded, or none began.
             Some(over) if half_made.is_none() => {
                 if let Err(error) = over.forget(setup) {
-                    tracing::warn!(error = error.chain(), "a directory that was moved aside is left");
+                    tracing::warn!(
+                        error = error.chain(),
+                        "could not remove a directory that was moved aside"
+                    );
                 }
                 Aside::default()
             }
@@ -219,7 +222,7 @@ impl Aside {
     /// The clone failed: everything is again where and what it was. Where that fails too, the next clone begins there.
     pub(super) fn put_back_because(self, setup: &Setup, error: Error) -> Error {
         if let Err(error) = self.put_back(setup) {
-            tracing::warn!(error = error.chain(), "what was there before the clone cannot be put back yet");
+            tracing::warn!(error = error.chain(), "cannot restore the data from before the clone yet");
         }
         error
     }
@@ -282,7 +285,7 @@ fn make_way(a_move: &Move) -> Result<bool, Error> {
                 ) =>
             {
                 let directory = from.display();
-                tracing::warn!(%directory, %error, "cannot be moved aside: it is emptied for the clone");
+                tracing::warn!(%directory, %error, "could not move a directory aside: emptying it for the clone");
                 return Ok(false);
             }
             Err(error) => return Err(Error::file("move aside", from)(error)),

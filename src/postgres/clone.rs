@@ -42,7 +42,7 @@ pub(super) async fn clone_from(
     control::unmark(setup)?;
     if let Err(error) = aside.forget(setup) {
         // The clone is whole; what is left over is the operator's to delete.
-        tracing::warn!(error = error.chain(), "a directory that was moved aside is left");
+        tracing::warn!(error = error.chain(), "could not remove a directory that was moved aside");
     }
     Ok(())
 }
@@ -73,7 +73,10 @@ async fn theirs(setup: &Setup, target: &FollowTarget) -> Result<Vec<(u32, PathBu
         durable::remove(path).map_err(Error::file("remove", path))?;
     }
     let theirs = told?.unwrap_or_else(|error| {
-        tracing::warn!(error = error.chain(), "the tablespaces of the source are not known before the clone");
+        tracing::warn!(
+            error = error.chain(),
+            "could not read the tablespaces of the source before the clone"
+        );
         Vec::new()
     });
     match theirs.iter().find(|theirs| theirs.marked) {

@@ -1,4 +1,4 @@
-//! What can go wrong with the local Postgres.
+//! Errors of operations on the local Postgres.
 
 use std::error::Error as _;
 use std::io;
@@ -60,7 +60,7 @@ pub enum Error {
         last: Box<Error>,
     },
     /// A role of the supervisor's name is there, and somebody else's.
-    #[error("the role {role} is no superuser, and is left alone: rename it, or make it one")]
+    #[error("the role {role} exists and is not a superuser: rename it, or make it a superuser")]
     NotTheOwnRole {
         /// Which.
         role: &'static str,
@@ -89,7 +89,7 @@ pub enum Error {
         exit: String,
     },
     /// The new `pg_hba.conf` or `pg_ident.conf` is wrong; the former is in force again.
-    #[error("refused, the former one stays in force: {}", errors.join("; "))]
+    #[error("refused, and the previous configuration stays in force: {}", errors.join("; "))]
     BrokenAccessRules {
         /// `file:line: what`.
         errors: Vec<String>,

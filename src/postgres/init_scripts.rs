@@ -65,7 +65,7 @@ pub(super) async fn run_all(setup: &Setup, host: &str) -> Result<(), Error> {
             Kind::Unknown => {
                 tracing::info!(
                     script,
-                    "no script: its name ends in none of .sh, .sql, .sql.gz, .sql.xz and .sql.zst"
+                    "not a script: the name must end in .sh, .sql, .sql.gz, .sql.xz or .sql.zst"
                 );
                 continue;
             }

@@ -243,13 +243,13 @@ impl Inner {
             Ok(judged) => judged,
             Err(error) => {
                 let error = error.chain();
-                tracing::warn!(error, "PostgreSQL could not be asked what it says of its parameters");
+                tracing::warn!(error, "could not check the parameters against PostgreSQL");
                 return parameters;
             }
         };
         let mut known = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
         for news in news(&known, &refused) {
-            tracing::warn!("a parameter is left out, PostgreSQL would not start with it: {news}");
+            tracing::warn!("a parameter is omitted, because PostgreSQL would not start with it: {news}");
         }
         *known = refused;
         parameters

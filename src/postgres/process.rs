@@ -75,7 +75,10 @@ impl Inner {
 
     /// What was started has started the postmaster in turn.
     fn replace_postmaster(&self, prey: Prey) {
-        tracing::info!(pid = prey.pid, "the program that was started as postgres runs it as a child");
+        tracing::info!(
+            pid = prey.pid,
+            "the program that was started as postgres runs PostgreSQL as a child process"
+        );
         *self.prey.lock().unwrap_or_else(PoisonError::into_inner) = Some(prey);
         self.process.send_modify(|process| {
             if let Process::Up { pid, .. } = process {
@@ -132,7 +135,7 @@ pub(super) async fn start_standby(
     };
     if control.minimal_wal && !control.is_unfinished_copy() {
         tracing::info!(
-            "what lies here was written with wal_level=minimal: one run without clients raises it"
+            "the data here was written with wal_level=minimal: one start without clients raises it"
         );
         rewind::crash_recovery(inner).await?;
     }

@@ -1,4 +1,4 @@
-//! From standby to primary.
+//! The promotion of a standby to primary.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -126,7 +126,7 @@ impl Drop for Trigger {
             return;
         }
         if let Err(error) = files::remove(&self.path) {
-            tracing::warn!(error = error.chain(), "a promotion that failed left its trigger behind");
+            tracing::warn!(error = error.chain(), "could not remove the trigger file of a failed promotion");
         }
     }
 }

@@ -51,7 +51,7 @@ pub(super) async fn apply(inner: &Inner, parameters: Parameters) -> Result<(), E
         Ok(errors) => errors,
         // No answer (not consistent yet, or full): the postmaster itself keeps the former rules if these are broken.
         Err(error) => {
-            tracing::warn!(error = error.chain(), "access rules could not be checked");
+            tracing::warn!(error = error.chain(), "could not check the access rules");
             Vec::new()
         }
     };

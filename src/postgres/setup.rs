@@ -1,4 +1,4 @@
-//! What this Postgres is set up with: fixed for the life of the supervisor, or replaceable while it runs.
+//! The settings of this Postgres: some are fixed for the life of the supervisor, others are replaceable at run time.
 
 use std::collections::BTreeMap;
 use std::fmt;

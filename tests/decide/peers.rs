@@ -1,4 +1,4 @@
-//! Who answers, and how often the others are asked.
+//! Answers of other members, and the frequency of the queries.
 
 use std::collections::BTreeSet;
 use std::time::Duration;

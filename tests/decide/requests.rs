@@ -1,4 +1,4 @@
-//! Whatever the situation, a request is done, begun, or refused with its reason, within bounded time.
+//! In every situation a request is completed, started, or refused with a reason within bounded time.
 
 use matriarch::decide::Decision;
 use matriarch::model::{Action, Ask, Job, JobKind, Reply, Request, RequestId, RestartFilter};

@@ -1,4 +1,4 @@
-//! What the pod says: the whole table again, and the order of label and Postgres.
+//! The labels of the pod in the whole situation table, and the order of label changes and Postgres actions.
 
 use std::fmt::Write;
 

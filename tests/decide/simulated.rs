@@ -1,4 +1,4 @@
-//! What the simulation found, as stories (chaos/track-record.md).
+//! Findings of the simulation as scenarios (chaos/track-record.md).
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! The supervisor goes and comes back; its Postgres stays.
+//! A restarted supervisor adopts its running Postgres.
 
 use std::path::Path;
 use std::time::Duration;
@@ -88,7 +88,7 @@ async fn a_primary_is_adopted_after_its_programs_were_moved() {
         })
         .await;
     assert_eq!(cluster.members[0].postmaster(), Some(before), "Postgres was not restarted");
-    assert!(cluster.members[0].log_text().contains("goes on under its guard"), "{}", cluster.story());
+    assert!(cluster.members[0].log_text().contains("continues under its guard"), "{}", cluster.story());
 }
 
 /// It cannot be told whether PostgreSQL runs: its guard keeps its deadline and fires, the pid file stays, and nothing
@@ -103,7 +103,8 @@ async fn a_guard_stays_armed_while_it_is_unknown_what_runs() {
     std::fs::write(&data, "").expect("a file in its place");
     cluster.members[0].expected_errors.push("No such file or directory".to_owned());
     cluster.members[0].start();
-    let said = async || cluster.members[0].log_text().contains("cannot tell whether PostgreSQL runs here");
+    let said =
+        async || cluster.members[0].log_text().contains("cannot determine whether PostgreSQL runs here");
     cluster.wait_until(Duration::from_secs(10), "it says so", said).await;
     assert!(cluster.members[0].guard().is_some(), "the guard is there\n{}", cluster.story());
     assert!(aside.join("postmaster.pid").exists(), "nobody has removed the pid file");

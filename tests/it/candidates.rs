@@ -1,4 +1,4 @@
-//! Who may take over, and who goes first.
+//! Candidates for a failover, and their order.
 
 use std::time::Duration;
 

@@ -240,7 +240,7 @@ async fn a_parameter_that_no_start_would_take() {
     cluster.members[0].expected_errors.push("superuser_reserved_connections".to_owned());
     let member = &cluster.members[0];
     let left_out = |name: &str| {
-        member.log_text().lines().filter(|line| line.contains("left out") && line.contains(name)).count()
+        member.log_text().lines().filter(|line| line.contains("is omitted") && line.contains(name)).count()
     };
     assert_eq!(left_out("stats_temp_directoryy"), 1);
     let before = cluster.etcd.get(CONFIG).await;

@@ -111,7 +111,7 @@ async fn full() -> Cluster {
     cluster.etcd.fill().await;
     // A position to publish.
     cluster.members[0].sql("CREATE TABLE before_it_was_full ()").await.expect("it takes writes");
-    let said = "etcd takes no writes";
+    let said = "etcd refuses writes";
     cluster
         .wait_until(Duration::from_secs(15), "the primary says that etcd takes no writes", async || {
             cluster.members[0].log_text().contains(said)
@@ -133,7 +133,7 @@ async fn a_full_etcd_costs_nobody_the_leadership() {
     assert!(refused.contains("database space exceeded"), "{state}");
     let listed = primary.command(&["list"]).await;
     let listed = String::from_utf8_lossy(&listed.stdout).into_owned();
-    assert!(listed.contains("etcd takes no writes"), "{listed}");
+    assert!(listed.contains("etcd refuses writes"), "{listed}");
     let before = primary.postmaster();
     let order = json!({ "leader": "m1", "candidate": "m2" });
     let answer = primary.post("/switchover", &order).await;
@@ -150,7 +150,7 @@ async fn a_full_etcd_costs_nobody_the_leadership() {
                 anew && primary.value("SELECT pg_is_in_recovery()").await == "t"
             })
             .await;
-        let said = "etcd takes no writes, and leadership begins with one";
+        let said = "etcd refuses writes, and a new leader needs one";
         cluster
             .wait_until(Duration::from_secs(15), "it says what it waits for", async || {
                 let state = primary.get("/patroni").await.map(|answer| answer.body).unwrap_or_default();

@@ -164,7 +164,7 @@ async fn an_unguarded_primary_is_stopped_at_once() {
     cluster.members[0].start();
     let stopped = async || cluster.members[0].postmaster() != postmaster;
     cluster.wait_until(Duration::from_secs(5), "the primary without a guard is stopped", stopped).await;
-    assert!(cluster.members[0].log_text().contains("stopping it at once"), "{}", cluster.story());
+    assert!(cluster.members[0].log_text().contains("stopping PostgreSQL at once"), "{}", cluster.story());
     cluster.wait_until_well().await;
 }
 
@@ -210,7 +210,7 @@ async fn a_restarted_supervisor_does_not_extend_the_deadline() {
     cluster.members[0].kill_supervisor();
     cluster.members[0].start();
     let relieved = async || cluster.members[0].guard().is_some_and(|now| Some(now) != guard);
-    cluster.wait_until(Duration::from_secs(3), "another guard has taken over", relieved).await;
+    cluster.wait_until(Duration::from_secs(3), "a new guard has taken over", relieved).await;
     dies_in_time(&cluster, 0, since).await;
     cluster.etcd.thaw();
     cluster.wait_until_well().await;
@@ -275,7 +275,7 @@ async fn an_orderly_end_leaves_no_guard() {
 async fn replaced(cluster: &Cluster, former: u32, within: Duration) {
     let member = &cluster.members[0];
     let another = async || member.guard().is_some_and(|now| now != former) && !member.has_process(former);
-    cluster.wait_until(within, "another guard has taken over", another).await;
+    cluster.wait_until(within, "a new guard has taken over", another).await;
 }
 
 /// For `span`, longer than a lease, m1 leads and answers as primary.

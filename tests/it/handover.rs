@@ -1,4 +1,4 @@
-//! A supervisor is told to stop.
+//! A supervisor receives a request to stop.
 
 use std::time::Duration;
 

@@ -53,7 +53,7 @@ async fn a_frozen_postmaster_loses_the_lease() {
         })
         .await;
     // Whichever proof fails first.
-    is_failed_over(&cluster, "PostgreSQL does not do its work").await;
+    is_failed_over(&cluster, "PostgreSQL is unhealthy").await;
 }
 
 /// Neither a connection nor a write needs it, until it is too late.
@@ -192,7 +192,7 @@ async fn a_full_disk_of_the_last_member_is_borne() {
     disk.fill();
     cluster
         .wait_until(TTL * 2, "the log says so", async || {
-            cluster.members[0].log_text().contains("nobody else can lead, so it goes on")
+            cluster.members[0].log_text().contains("keeps serving because no other member can lead")
         })
         .await;
     cluster
@@ -221,7 +221,7 @@ async fn a_promotion_that_hangs_gives_the_lease_to_the_next() {
     cluster.wait_for(TTL * 6, "m3 leads", |seen| seen.leader() == Some("m3")).await;
     cluster.wait_until_writable(2, TTL).await;
     let log = cluster.members[1].log_text();
-    assert!(log.contains("the promotion does not get on"), "{}", cluster.story());
+    assert!(log.contains("the promotion makes no progress"), "{}", cluster.story());
     std::fs::remove_file(&hang).expect("it is there");
     cluster.members[0].start();
     let seen = cluster.wait_until_well().await;

@@ -1,4 +1,4 @@
-//! What watches a cluster: check_patroni, Prometheus, and what vip-manager and pgbouncer templates read.
+//! Monitoring of a cluster: check_patroni, Prometheus, and the keys that vip-manager and pgbouncer templates read.
 
 use std::io::Write as _;
 use std::process::{Command, Stdio};

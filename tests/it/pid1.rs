@@ -211,7 +211,7 @@ async fn started_again_in_place_it_does_not_wait_for_its_former_lease() {
     pod.start();
     pod.wait_for("/primary", ttl / 2).await;
     println!("primary again after {:?}", killed_at.elapsed());
-    assert!(pod.log().contains("former self"), "{}", pod.log());
+    assert!(pod.log().contains("previous incarnation"), "{}", pod.log());
 }
 
 /// A Secret is replaced, and one pod sees it before the other: the replica stays, streams again when it has to

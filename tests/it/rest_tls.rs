@@ -178,7 +178,7 @@ async fn certificates_are_replaced_while_it_runs() {
     assert_eq!(primary(&of_second).await, None);
 
     std::fs::write(&certificate, "rubbish").expect("our own place is writable");
-    let said = "new certificates of the REST interface cannot be used";
+    let said = "the new certificates of the REST interface are unusable";
     let log = || cluster.members[0].log_text();
     cluster.wait_until(WITHIN, "it says so", async || log().contains(said)).await;
     assert_eq!(primary(&of_first).await, Some(200), "the old one stays in force");

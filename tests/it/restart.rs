@@ -13,7 +13,11 @@ async fn what_a_restart_of_the_primary_costs_is_said() {
         let output = cluster.members[0].command(&["restart", "herd", member, "--force"]).await;
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(output.status.success(), "{said}\n{}", cluster.story());
-        assert_eq!(said.contains("m1 leads") && said.contains("empties unlogged tables"), costs, "{said}");
+        assert_eq!(
+            said.contains("m1 is the leader") && said.contains("empties unlogged tables"),
+            costs,
+            "{said}"
+        );
         cluster.wait_until_well().await;
     }
     cluster

@@ -59,7 +59,11 @@ async fn in_mode_quorum_nothing_is_lost() {
 
     cluster.members[0].kill_postmaster();
     let second = cluster.wait_for_successor(0, TTL).await;
-    assert!(cluster.members[0].log_text().contains("a synchronous standby holds all"), "{}", cluster.story());
+    assert!(
+        cluster.members[0].log_text().contains("a synchronous standby has every acknowledged commit"),
+        "{}",
+        cluster.story()
+    );
     pause_between_rows(&writer).await;
     cluster.wait_until_well().await;
     let name = cluster.members[second].name.clone();
@@ -114,7 +118,7 @@ async fn nobody_leads_whom_the_key_does_not_vouch_for() {
         })
         .await;
     let log = cluster.members[asynchronous].log_text();
-    assert!(log.contains("does not vouch for me"), "{}", cluster.story());
+    assert!(log.contains("does not list this member"), "{}", cluster.story());
     let name = cluster.members[asynchronous].name.clone();
     let body = json!({ "candidate": name });
     let answer = cluster.members[asynchronous].post("/failover", &body).await;
@@ -141,7 +145,7 @@ async fn clients_stay_out_until_the_standbys_have_caught_up() {
     cluster.members[0].kill_postmaster();
     cluster
         .wait_until(TTL * 3, "m1 says why nobody gets in", async || {
-            cluster.members[0].log_text().contains("clients are kept out")
+            cluster.members[0].log_text().contains("clients are locked out")
         })
         .await;
     cluster.stays(TTL, "no client gets in", async || !client(&cluster).await).await;

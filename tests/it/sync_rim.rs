@@ -1,4 +1,4 @@
-//! What the world outside sees of synchronous replication: roles, probes, metrics, refusals and words.
+//! Synchronous replication in the REST API and the command line: roles, probes, metrics, refusals and texts.
 
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
@@ -136,7 +136,7 @@ async fn a_switchover_goes_to_a_synchronous_standby() {
     let words = String::from_utf8_lossy(&refused.stderr);
     assert!(!refused.status.success(), "{refused:?}");
     assert!(
-        words.contains("m3 is no synchronous standby") && words.contains("candidates are: m2"),
+        words.contains("m3 is not a synchronous standby") && words.contains("candidates are: m2"),
         "{words}"
     );
     assert_eq!(cluster.seen().await.expect("it answers").leader(), Some("m1"));

@@ -1,4 +1,4 @@
-//! What is measured: the faults that operators ask about.
+//! The measured cases: the faults that operators ask about.
 
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};

@@ -1,4 +1,4 @@
-//! Who is measured, in which mode.
+//! The measured systems and their modes.
 
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};

@@ -1,4 +1,4 @@
-//! What was measured, as it is saved.
+//! The saved results of the measurements.
 
 use serde::{Deserialize, Serialize};
 

@@ -1,4 +1,4 @@
-//! What supervisors and etcd cost while nothing happens.
+//! The resource usage of idle supervisors and etcd.
 
 use std::time::{Duration, Instant};
 

@@ -1,4 +1,4 @@
-//! What can go wrong, one file a family. Each fault is injected, checked to have happened, and undone.
+//! Faults, one file for each family. Each fault is injected, verified, and undone.
 //!
 //! A fault that strikes the primary lasts until somebody has succeeded it, or until it is clear that nobody will.
 

@@ -1,4 +1,4 @@
-//! What operators do in between: not a fault, and no row may be lost for it.
+//! Actions of operators between faults. They are not faults, and no row may be lost because of them.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! When all faults have stopped, the cluster heals: one primary that takes writes, everybody else behind it.
+//! After the end of all faults, the cluster heals: one primary accepts writes, and all other members follow it.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! What was promised is kept: in asynchronous mode as far as the lag limit says, otherwise all of it.
+//! Acknowledged commits survive: in asynchronous mode up to the lag limit, otherwise all of them.
 
 use std::time::Duration;
 

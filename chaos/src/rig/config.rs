@@ -1,4 +1,4 @@
-//! What is under test and how it is configured: one file for both, as they read the same.
+//! The system under test and its configuration: one file for both systems, because both read the same format.
 
 use std::path::{Path, PathBuf};
 

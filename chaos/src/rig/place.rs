@@ -1,4 +1,4 @@
-//! Where a run lives: its folder, the programs, the unprivileged user, and small file systems for the data.
+//! The environment of a run: its folder, the programs, the unprivileged user, and small file systems for the data.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown};

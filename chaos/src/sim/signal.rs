@@ -1,4 +1,4 @@
-//! What tasks wait for: something that happens, an answer that is still to come.
+//! The primitives that tasks wait on: a signal, and a reply.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;

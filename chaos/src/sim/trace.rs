@@ -1,4 +1,4 @@
-//! What happened, line by line: the last of it when a promise breaks, all of it when asked for.
+//! The trace of a run: its last lines if an invariant breaks, all lines on request.
 
 use std::collections::VecDeque;
 

@@ -1,4 +1,4 @@
-//! Too many at once, and clients that take their time: members and probers are answered all the same.
+//! Too many connections, and slow clients: members and health checks still get answers.
 
 use std::net::SocketAddr;
 use std::time::Duration;

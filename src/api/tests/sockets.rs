@@ -1,4 +1,4 @@
-//! What arrives as bytes: old protocols, missing headers, bad neighbours.
+//! Unusual requests at the level of bytes: old protocols, missing headers, foreign protocols.
 
 use std::sync::Arc;
 use std::time::Duration;

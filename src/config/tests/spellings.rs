@@ -1,4 +1,4 @@
-//! What people write, and what is read.
+//! Alternative spellings of settings, and the values that they mean.
 
 use super::*;
 

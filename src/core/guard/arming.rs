@@ -1,4 +1,4 @@
-//! Which lease arms the guard: PostgreSQL may accept writes exactly while a guard is armed.
+//! The arming of the guard by the lease: PostgreSQL may accept writes only while a guard is armed.
 //!
 //! The lease's thread and the loop go through one [`Arming`], so that a renewal cannot arm a guard behind the back of a
 //! demotion.

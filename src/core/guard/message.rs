@@ -1,4 +1,4 @@
-//! What supervisor and guard say to each other.
+//! The messages between supervisor and guard.
 
 use crate::model::{LeaseTiming, Moment};
 

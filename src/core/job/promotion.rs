@@ -1,4 +1,4 @@
-//! From standby to primary.
+//! The steps of a promotion.
 
 use super::{Actor, Answer, Next, Now, PromotionStep, Step, failed, out_of_turn};
 use crate::core::store::{Cas, WriteError};

@@ -1,4 +1,4 @@
-//! What goes into a member and what comes out.
+//! The events that a member handles, and the effects that it returns.
 
 use super::look::{AskedPostgres, LookId};
 use crate::model::{

@@ -1,4 +1,4 @@
-//! What is known of the local PostgreSQL, and when it is asked again.
+//! The known facts about the local PostgreSQL, and the times of the next queries.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

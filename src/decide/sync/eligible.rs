@@ -1,4 +1,4 @@
-//! Whom the key `sync` vouches for.
+//! The members that the key `sync` permits to lead.
 
 use super::super::attach;
 use super::super::position::{Position, comparable};

@@ -1,4 +1,4 @@
-//! What one tick leaves for the next, of synchronous replication.
+//! The memory about synchronous replication that one tick passes to the next.
 
 use std::collections::{BTreeMap, BTreeSet};
 

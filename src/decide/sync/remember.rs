@@ -1,4 +1,4 @@
-//! What a tick takes over from the one before, of synchronous replication.
+//! The update of the memory about synchronous replication at the start of a tick.
 
 use super::super::clone;
 use super::super::leadership::Leadership;

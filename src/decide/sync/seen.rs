@@ -1,4 +1,4 @@
-//! What is seen, as the state that a step is chosen from.
+//! The conversion of the observed facts to the state from which the next step is chosen.
 
 use std::cmp::Reverse;
 use std::collections::BTreeSet;

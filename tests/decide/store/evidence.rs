@@ -1,4 +1,4 @@
-//! What shows that a store went back in time, though its revision does not, and what a member that was away is told.
+//! Evidence that a store was restored although its revision is not lower, and its effect on a member that was away.
 
 use matriarch::model::{
     ClusterStatus, FailoverKey, FailoverRequest, Leading, Lsn, Outcome, Reason, StoreChange, StoreMark,

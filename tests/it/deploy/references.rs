@@ -1,4 +1,4 @@
-//! What objects say of each other is true: selectors, ports, probes, and everything that is mounted or named.
+//! References between objects resolve: selectors, ports, probes, and all mounted or named objects.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,4 +1,4 @@
-//! What the jobs run, run here: against a real PostgreSQL.
+//! The scripts of the jobs, run here against a real PostgreSQL.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};

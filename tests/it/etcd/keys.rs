@@ -1,4 +1,4 @@
-//! What each key holds, and over what it is changed.
+//! The content of each key, and the comparison under which it changes.
 
 use matriarch::core::store::Cas;
 use matriarch::etcd::EtcdError;

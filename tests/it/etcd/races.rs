@@ -1,4 +1,4 @@
-//! Who may take the leader key.
+//! Races for the leader key.
 
 use matriarch::core::store::Cas;
 use matriarch::model::{Grounds, Timeline};

@@ -1,4 +1,4 @@
-//! What goes wrong with the double on demand goes wrong as it does with a real API server.
+//! Injected faults of the API server double look like faults of a real API server.
 
 use std::time::{Duration, Instant};
 

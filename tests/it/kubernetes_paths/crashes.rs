@@ -1,4 +1,4 @@
-//! A member dies, freezes, or is made anew while its former self still runs.
+//! A member crashes, freezes, or is recreated while its previous incarnation still runs.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! What a client that connects anew all the time gets on its way to the primary.
+//! The results of a client that constantly opens new connections to the primary.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};

@@ -179,7 +179,7 @@ impl Herd {
     pub(super) fn assert_stripped_first(&self, leader: usize, old: usize) {
         let log = self.cluster.members[leader].log_text();
         let old = &self.cluster.members[old].name;
-        let stripped = log.lines().rposition_of(&["took the leader's label off", old]);
+        let stripped = log.lines().rposition_of(&["removed the leader label", old]);
         let promoted = log.lines().rposition_of(&["received promote request"]);
         assert!(stripped.is_some() && stripped < promoted, "{stripped:?} {promoted:?}\n{}", self.story());
     }

@@ -1,4 +1,4 @@
-//! What these tests stand on: a namespace with pods in it, and labellers that run in them.
+//! The foundation of these tests: a namespace with pods, and labellers that run in the pods.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

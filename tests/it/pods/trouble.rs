@@ -1,4 +1,4 @@
-//! An API server in trouble: it delays labels, it is told, and it is asked less and less often.
+//! A failing API server: labels are delayed, operators are informed, and retries become rare.
 
 use std::time::Duration;
 

@@ -172,7 +172,7 @@ async fn fallbacks_are_used_and_said() {
     start(&member, None).await;
     promote(&member).await;
     assert_eq!(member.access().way, Some(AccessWay::PrivateSocketAsSuperuser));
-    assert!(member.access().complaint().expect("it is said").contains("is left alone"));
+    assert!(member.access().complaint().expect("it is said").contains("is not a superuser"));
     member.create_own_role().await.expect("nothing is done");
     let client = super::client(&member).await;
     let is_superuser = "SELECT rolsuper FROM pg_roles WHERE rolname = 'matriarch_supervisor'";

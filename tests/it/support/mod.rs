@@ -1,4 +1,4 @@
-//! What the integration tests stand on: real etcd, real Postgres, the real binary.
+//! The foundation of the integration tests: real etcd, real Postgres, the real binary.
 //!
 //! ```text
 //!  Cluster ── Etcd (1 or 3 processes)            all below one Place: a folder that is removed, with every

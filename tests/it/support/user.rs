@@ -1,4 +1,4 @@
-//! Which user Postgres, etcd and the supervisors run as: PostgreSQL refuses root.
+//! The user of Postgres, etcd and the supervisors in tests. PostgreSQL refuses to run as root.
 
 use std::os::unix::process::CommandExt;
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! What etcd agrees on: keys with their revisions, leases, and every change as an event.
+//! The replicated state of etcd: keys with their revisions, leases, and every change as an event.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

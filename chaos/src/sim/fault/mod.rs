@@ -1,4 +1,4 @@
-//! What goes wrong, at absurd rates, until all of it stops: one file for each family.
+//! Simulated faults at very high rates until a fixed end: one file for each family.
 //!
 //! What the product does not claim to survive is not done to it: a guard and its supervisor are not killed at one time
 //! (the machine's watchdog is for that), and after a suspend of the whole machine, in which the kernel does nothing for

@@ -1,4 +1,4 @@
-//! From start to end: recovery, replay, promotion, shutdown, crash.
+//! The life cycle of a simulated server: recovery, replay, promotion, shutdown, crash.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! A driver that carries out what it is told, and a guard that answers or does not.
+//! A driver that performs every effect, and a guard that can be silent.
 
 use super::super::{Deadlines, Guard, Input};
 use super::*;

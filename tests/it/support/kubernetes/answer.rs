@@ -1,4 +1,4 @@
-//! From a request to its answer.
+//! The response of the API server double to a request.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! The double as a test sees it: who may come in, what goes wrong, what was asked, and what was labelled when.
+//! The API server double for tests: permissions, injected faults, received requests, and the history of labels.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};

@@ -1,4 +1,4 @@
-//! Whom the API server fails, how, and how often.
+//! Injected faults of the API server double: the affected client, the kind, and the count.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! What all doors share: the store, who may do what, what goes wrong, and what was asked.
+//! The shared state of all listeners: the store, permissions, injected faults, and received requests.
 
 use std::collections::BTreeMap;
 use std::fmt;

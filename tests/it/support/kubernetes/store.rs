@@ -1,4 +1,4 @@
-//! What the API server keeps: objects, one counter of versions, and every change with its time.
+//! The store of the API server double: objects, one version counter, and every change with its time.
 
 use std::collections::BTreeMap;
 use std::time::SystemTime;
