@@ -264,7 +264,7 @@ async fn end_lease(postgres: &Postgres, lease: &LeaseKeeper) {
         return;
     }
     if let Err(error) = lease.revoke().await {
-        tracing::warn!(%error, "the lease was not revoked; it runs out");
+        tracing::warn!(%error, "could not revoke the lease; it expires after its TTL");
     }
 }
 

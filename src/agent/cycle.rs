@@ -1,4 +1,4 @@
-//! The loop: waits for anything that can wake the member, and does what the member gives to be done. It waits for
+//! The main loop: it waits for the events that can wake the member, and performs the effects that the member returns. It waits for
 //! nothing else: what takes time is done beside it and reports its end.
 
 use std::collections::BTreeMap;

@@ -110,7 +110,7 @@ impl Dynamic {
                 for warning in &loaded.warnings {
                     tracing::warn!("{warning}");
                 }
-                tracing::info!("the local configuration was read again");
+                tracing::info!("the local configuration was reloaded");
                 let (old, new) = (&self.local, &loaded.config);
                 let late = [
                     ("the section watchdog", old.watchdog != new.watchdog),

@@ -113,15 +113,15 @@ pub(super) async fn follow(postgres: &Postgres, due: DuePasswords) -> bool {
     match due {
         DuePasswords::Enact => match tokio::time::timeout(ENACT_WITHIN, postgres.enact_passwords()).await {
             Ok(Ok(())) => {
-                tracing::info!("the roles have their new passwords");
+                tracing::info!("the passwords of the roles were changed");
                 return true;
             }
-            Ok(Err(error)) => tracing::warn!(error = error.chain(), "the roles keep their former passwords"),
-            Err(_) => tracing::warn!("PostgreSQL did not change its roles in time"),
+            Ok(Err(error)) => tracing::warn!(error = error.chain(), "could not change the passwords of the roles; the old passwords stay valid"),
+            Err(_) => tracing::warn!("PostgreSQL did not change the passwords in time"),
         },
         DuePasswords::TakeTurns => {
             if let Err(error) = postgres.take_turns_with_passwords() {
-                tracing::warn!(error = error.chain(), "the password file could not be written");
+                tracing::warn!(error = error.chain(), "could not write the password file");
             }
         }
     }

@@ -68,11 +68,11 @@ pub(super) async fn fence_and_adopt(
         Takeover::GuardPrimary(deadlines) => {
             postgres.take_for_primary();
             fencing.want_until(deadlines);
-            tracing::info!(deadline = %deadlines.stop_at, "PostgreSQL was running already and goes on under its guard");
+            tracing::info!(deadline = %deadlines.stop_at, "PostgreSQL was already running and continues under its guard");
         }
         Takeover::StopThenDisarm(within) => {
             tracing::warn!(
-                "PostgreSQL runs, and the guard of my former self is gone or frozen: stopping it at once"
+                "PostgreSQL runs, and the guard of the previous supervisor is gone or frozen: stopping PostgreSQL at once"
             );
             postgres.stop(StopMode::Immediate, within).await.map_err(AgentError::Postgres)?;
             fencing.begin_unarmed();
@@ -128,7 +128,7 @@ async fn is_primary(postgres: &Postgres) -> bool {
         Ok(sql) => sql.is_primary(),
         Err(_) => !matches!(&*postgres.process().borrow(), Process::Up { standby_start: true, .. }),
     };
-    tracing::info!(primary, "PostgreSQL was running already and goes on");
+    tracing::info!(primary, "PostgreSQL was already running and continues");
     primary
 }
 

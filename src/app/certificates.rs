@@ -117,11 +117,11 @@ impl Certificates {
             Ok((server, client)) => {
                 api.send_modify(|setup| serve_with(Arc::make_mut(setup), server));
                 self.peers.replace_tls(Arc::new(client));
-                tracing::info!("the certificates of the REST interface were read again");
+                tracing::info!("the certificates of the REST interface were reloaded");
             }
             Err(error) => tracing::warn!(
                 error = error.chain(),
-                "new certificates of the REST interface cannot be used: the old ones stay in force"
+                "the new certificates of the REST interface are unusable: the old certificates stay in force"
             ),
         }
     }

@@ -38,7 +38,7 @@ pub(super) async fn execute(context: &Context, args: &CheckArgs) -> CliResult {
         return Ok(Exit::Configuration);
     }
     if args.strict && !found.warnings.is_empty() {
-        context.ui.say("Not good enough for --strict: every warning counts as a fault");
+        context.ui.say("Warnings count as faults because of --strict");
         return Ok(Exit::Configuration);
     }
     context.ui.say("The configuration is valid");

@@ -22,7 +22,7 @@ pub(super) fn execute(context: &Context, args: &RunArgs, parameters: Vec<(String
     let sources = Sources { path, environment: environment(), parameters };
     let loaded = config::load(&sources).map_err(|faults| {
         CliError::failed(faults.to_string())
-            .hint("`matriarch check FILE` reports every fault, and looks at this machine as well")
+            .hint("`matriarch check FILE` reports every fault, and also checks this machine")
             .exit(Exit::Configuration)
     })?;
     output::prepare_for_children();
@@ -82,10 +82,10 @@ fn exit_of_end(because: &ExitBecause) -> Exit {
 
 fn hint_of(error: &RunError) -> Option<&'static str> {
     match exit_of(error) {
-        Exit::PortInUse => Some("stop what listens there, or change `restapi.listen`"),
+        Exit::PortInUse => Some("stop the program that listens on this port, or change `restapi.listen`"),
         Exit::Etcd => Some("check the user, password and certificates of the `etcd3` section"),
-        Exit::MissingProgram => Some("point `postgresql.bin_dir` at PostgreSQL 13 to 18"),
-        Exit::BootstrapFailed => Some("the broken data directory was moved aside; its log says more"),
+        Exit::MissingProgram => Some("set `postgresql.bin_dir` to the programs of PostgreSQL 13 to 18"),
+        Exit::BootstrapFailed => Some("the broken data directory was renamed; its log shows the reason"),
         _ => None,
     }
 }

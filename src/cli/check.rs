@@ -7,9 +7,9 @@ use clap::Args;
 /// Options of `check`.
 #[derive(Debug, Args)]
 pub struct CheckArgs {
-    /// The configuration; without one, the environment is checked.
+    /// The configuration file; without a file, the environment is checked.
     pub file: Option<PathBuf>,
-    /// Warnings are faults too.
+    /// Treat warnings as faults.
     #[arg(long)]
     pub strict: bool,
 }

@@ -16,16 +16,16 @@ pub struct Context {
     pub ui: Ui,
 }
 
-/// What every command takes.
+/// Options that every command accepts.
 #[derive(Clone, Debug, Args)]
 pub struct Global {
-    /// Configuration file: a member's own, or one with `scope` and `etcd3` only.
+    /// Configuration file: the file of a member, or a file with only `scope` and `etcd3`.
     #[arg(short, long, global = true, value_name = "FILE")]
     pub config_file: Option<PathBuf>,
-    /// etcd and namespace in place of the file's: `etcd3://HOST:PORT/NAMESPACE`.
+    /// etcd address and namespace, instead of those in the file: `etcd3://HOST:PORT/NAMESPACE`.
     #[arg(short, long, visible_alias = "dcs", env = "DCS_URL", global = true, value_name = "URL")]
     pub dcs_url: Option<String>,
-    /// How data is printed.
+    /// Output format.
     #[arg(short, long, visible_short_alias = 'f', visible_alias = "format", global = true, value_enum)]
     #[arg(default_value_t = Format::Table)]
     pub output: Format,

@@ -91,7 +91,7 @@ async fn judge(
     let asked = match config::load(&sources) {
         _ if given.is_empty() => return Ok(()),
         Ok(loaded) => ask(&loaded.config, given).await,
-        Err(_no_member) => Err("this is no member's configuration".to_owned()),
+        Err(_no_member) => Err("this is not the configuration of a member".to_owned()),
     };
     match asked {
         Ok(faults) if faults.is_empty() => Ok(()),

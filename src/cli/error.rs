@@ -102,17 +102,17 @@ fn exit_of(error: &ClientError) -> Exit {
 
 fn hint_of(error: &ClientError) -> Option<&'static str> {
     match error {
-        ClientError::NoCluster => Some("name it, or name its configuration with -c FILE"),
+        ClientError::NoCluster => Some("give its name, or give a configuration file with -c FILE"),
         ClientError::UnknownStore(_) => Some("write etcd3://HOST:PORT/NAMESPACE"),
         ClientError::NoEtcd => Some(
-            "name the configuration with -c FILE or MATRIARCH_CONFIG_FILE, or etcd with -d etcd3://HOST:PORT",
+            "give a configuration file with -c FILE or MATRIARCH_CONFIG_FILE, or an etcd address with -d etcd3://HOST:PORT",
         ),
         ClientError::Read { .. } => {
             Some("is etcd running, and are its address and credentials right in the configuration?")
         }
-        ClientError::WriteConfig(_) => Some("it may have been written: look with `matriarch show-config`"),
+        ClientError::WriteConfig(_) => Some("the write may have succeeded: check with `matriarch show-config`"),
         ClientError::Silent(_) => {
-            Some("is it running, and does its REST address (`restapi.connect_address`) lead there?")
+            Some("is the member running, and is its REST address (`restapi.connect_address`) correct?")
         }
         ClientError::File { .. }
         | ClientError::EtcdSetup(_)

@@ -10,7 +10,7 @@ pub struct GuardArgs {
     /// The watchdog device.
     #[arg(long, value_name = "DEVICE")]
     pub watchdog: Option<PathBuf>,
-    /// The device is a fifo that shows what is done to it.
+    /// The device is a named pipe that records every operation (for tests).
     #[arg(long, requires = "watchdog")]
     pub testing: bool,
 }

@@ -8,7 +8,7 @@ use super::sheet::Sheet;
 use super::table;
 use crate::model::json_one_line;
 
-/// How data is printed.
+/// Output format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Format {
     /// For people.

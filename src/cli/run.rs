@@ -11,6 +11,6 @@ use clap::Args;
     after_help = "PostgreSQL parameters may follow, for example `matriarch run postgres -c work_mem=8MB`."
 )]
 pub struct RunArgs {
-    /// The configuration; without one, everything comes from the environment and the pod.
+    /// The configuration file; without a file, the environment and the pod supply all settings.
     pub file: Option<PathBuf>,
 }

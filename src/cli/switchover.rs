@@ -201,7 +201,7 @@ pub async fn perform(context: &Context, client: &Client, view: &ClusterView, cha
             Exit::Failed
         }
         ChangeEnd::Unknown => {
-            context.ui.say(&format!("{}: its result is not known; look with `matriarch list`", change.word));
+            context.ui.say(&format!("{}: the result is unknown; check with `matriarch list`", change.word));
             Exit::Failed
         }
     };
@@ -219,7 +219,7 @@ async fn settled(context: &Context, client: &Client, change: &Change, began: Ins
             (Some(leader), _) if Some(leader) != change.from.as_deref() => {
                 (ChangeEnd::Accepted, format!("{leader} leads"))
             }
-            (Some(leader), None) => (ChangeEnd::Failed, format!("{leader} goes on leading")),
+            (Some(leader), None) => (ChangeEnd::Failed, format!("{leader} is still the leader")),
             (_, _) => continue,
         };
         context.ui.say(&format!("{:6.1} s  {text}", began.elapsed().as_secs_f64()));

@@ -48,6 +48,6 @@ pub enum ClientError {
     #[error("a member does not answer")]
     Silent(#[source] PeerError),
     /// No member has published a REST address.
-    #[error("the cluster has no member that could be asked")]
+    #[error("the cluster has no member with a REST address")]
     NoMembers,
 }

@@ -1,4 +1,4 @@
-//! Which cluster a command is about: from `--dcs-url`, the configuration file and the environment.
+//! The target cluster of a command: from `--dcs-url`, the configuration file and the environment.
 
 use std::collections::BTreeMap;
 use std::error::Error;
