@@ -12,7 +12,7 @@ use std::time::Duration;
 use matriarch::core::guard::{Arming, KeepGuard};
 use matriarch::core::member::Event;
 use matriarch::model::{
-    LeaseFacts, LeaseId, Liveness, MemberRecord, Moment, PostgresFacts, Process, Request, StoreMark,
+    JobKind, LeaseFacts, LeaseId, Liveness, MemberRecord, Moment, PostgresFacts, Process, Request, StoreMark,
     SyncOwner, Verdict, View,
 };
 
@@ -26,6 +26,7 @@ use super::world::Sim;
 pub(crate) mod configured;
 pub(crate) mod cycle;
 pub(crate) mod distort;
+mod driver_fault;
 pub(crate) mod fencing;
 pub(crate) mod jobs;
 pub(crate) mod lease;
@@ -80,6 +81,8 @@ pub(crate) struct Shared {
     pub(crate) record_bell: Signal,
     pub(crate) status: RefCell<Status>,
     pub(crate) shutting_down: Cell<bool>,
+    /// The long actions whose tasks are there.
+    pub(crate) under_way: RefCell<Vec<JobKind>>,
     pub(crate) sync_owner: RefCell<SyncOwner>,
     pub(crate) configured: RefCell<configured::Configured>,
     /// It is being written beside the data.
@@ -131,6 +134,10 @@ impl Agent {
     pub(crate) fn event(&self, event: Event) {
         self.shared.events.borrow_mut().push_back(event);
         self.shared.bell.give(&self.sim.exec);
+    }
+
+    pub(crate) fn mutation(&self) -> Option<Mutation> {
+        self.sim.world().options.mutation
     }
 
     pub(crate) fn host(&self) -> Host {
@@ -191,6 +198,7 @@ impl Sim {
             record_bell: Signal::default(),
             status: RefCell::default(),
             shutting_down: Cell::default(),
+            under_way: RefCell::default(),
             sync_owner: RefCell::default(),
             configured: RefCell::new(configured),
             keeping: Cell::default(),
