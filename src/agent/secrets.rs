@@ -116,7 +116,10 @@ pub(super) async fn follow(postgres: &Postgres, due: DuePasswords) -> bool {
                 tracing::info!("the passwords of the roles were changed");
                 return true;
             }
-            Ok(Err(error)) => tracing::warn!(error = error.chain(), "could not change the passwords of the roles; the old passwords stay valid"),
+            Ok(Err(error)) => tracing::warn!(
+                error = error.chain(),
+                "could not change the passwords of the roles; the old passwords stay valid"
+            ),
             Err(_) => tracing::warn!("PostgreSQL did not change the passwords in time"),
         },
         DuePasswords::TakeTurns => {

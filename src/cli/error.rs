@@ -110,7 +110,9 @@ fn hint_of(error: &ClientError) -> Option<&'static str> {
         ClientError::Read { .. } => {
             Some("is etcd running, and are its address and credentials right in the configuration?")
         }
-        ClientError::WriteConfig(_) => Some("the write may have succeeded: check with `matriarch show-config`"),
+        ClientError::WriteConfig(_) => {
+            Some("the write may have succeeded: check with `matriarch show-config`")
+        }
         ClientError::Silent(_) => {
             Some("is the member running, and is its REST address (`restapi.connect_address`) correct?")
         }

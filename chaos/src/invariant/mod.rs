@@ -15,6 +15,7 @@ pub(crate) mod labelled;
 pub(crate) mod last_copy;
 pub(crate) mod leased;
 pub(crate) mod loss;
+pub(crate) mod one_job;
 pub(crate) mod one_writer;
 pub(crate) mod sync_record;
 pub(crate) mod timelines;

@@ -151,7 +151,10 @@ impl Guard {
 
     /// Carries one deed out; what a kill found is the next input.
     fn carry_out(&self, sim: &Sim, member: usize, deed: Deed<'_, ()>) -> Option<Input<'static, ()>> {
+        let kills = sim.world().options.mutation != Some(Mutation::GuardKillDropped);
         match deed {
+            Deed::Stop if !kills => {}
+            Deed::Kill if !kills => return Some(Input::Killed { found: 1, none_left: true }),
             Deed::TakeTarget(()) | Deed::FollowProcesses | Deed::Rehearse => {}
             Deed::FeedWatchdog(_) | Deed::CloseWatchdog | Deed::Report { .. } => {}
             Deed::SetDeadManTimer(at) => self.process.borrow_mut().dead_man_timer = Some(at),

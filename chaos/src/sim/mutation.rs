@@ -65,4 +65,20 @@ pub(crate) enum Mutation {
     DisarmOvertaken,
     /// The guard of a former supervisor is dismissed as soon as another is started.
     RelieveEarly,
+    /// The driver drops the effect that stops PostgreSQL.
+    StopDropped,
+    /// The driver arms the guard after a promotion instead of before it.
+    ArmAfterPromotion,
+    /// The driver ignores the exit of PostgreSQL.
+    ExitIgnored,
+    /// The driver ignores the event that brings the leader's timeline history.
+    HistoryIgnored,
+    /// The driver delivers the outcome of a job again while the next job of its kind runs.
+    OutcomeTwice,
+    /// The driver ignores the guard's answers.
+    GuardUnheard,
+    /// The driver reports a job as cancelled and leaves its task running.
+    CancelWithoutAbort,
+    /// The driver of the guard reports PostgreSQL as killed without killing it.
+    GuardKillDropped,
 }

@@ -122,3 +122,19 @@ fn a_cluster_that_does_not_heal_is_seen() {
 fn a_view_that_is_never_read_again_is_seen() {
     is_caught(Mutation::NeverRelist, "healing", 7);
 }
+
+#[test]
+fn a_driver_that_drops_or_ignores_something_is_seen() {
+    is_caught(Mutation::StopDropped, "healing", 1);
+    is_caught(Mutation::ExitIgnored, "healing", 0);
+    is_caught(Mutation::HistoryIgnored, "healing", 0);
+    is_caught(Mutation::GuardUnheard, "healing", 0);
+}
+
+#[test]
+fn a_driver_that_does_something_twice_or_out_of_order_is_seen() {
+    is_caught(Mutation::OutcomeTwice, "one_job", 0);
+    is_caught(Mutation::CancelWithoutAbort, "one_job", 36);
+    is_caught(Mutation::ArmAfterPromotion, "guarded", 0);
+    is_caught(Mutation::GuardKillDropped, "one_writer", 14);
+}

@@ -11,6 +11,7 @@ use matriarch::model::{
 };
 
 use super::distort::{mutate, mutate_streaming};
+use super::driver_fault::{DriverFaults, carried_out};
 use super::{Agent, Status};
 use crate::invariant::labelled;
 use crate::sim::executor::TaskId;
@@ -26,6 +27,7 @@ pub(crate) struct Cycle {
     store_seen: Option<StoreSeen>,
     seen_version: u64,
     next_request: u64,
+    faults: DriverFaults,
 }
 
 impl Cycle {
@@ -38,6 +40,7 @@ impl Cycle {
             store_seen: None,
             seen_version: 0,
             next_request: 0,
+            faults: DriverFaults::default(),
         }
     }
 
@@ -103,6 +106,7 @@ impl Cycle {
         let lookers = std::mem::take(&mut *self.agent.shared.lookers.borrow_mut());
         let mut arrived = self.arrived();
         arrived.extend((!lookers.is_empty()).then_some(Event::LookWanted));
+        self.faults.deliver(self.agent.mutation(), self.core.job(), &mut arrived);
         loop {
             self.agent.step().await;
             let process = self.agent.shared.process.borrow().clone();
@@ -121,7 +125,7 @@ impl Cycle {
         let Decided { effects, seen, wake_at } = self.decide(&levels);
         self.judge(&effects);
         let mut flow = ControlFlow::Continue(());
-        for effect in effects {
+        for effect in carried_out(self.agent.mutation(), effects) {
             if is_seen_outside(&effect) {
                 self.agent.step().await;
             }

@@ -5,13 +5,13 @@ use std::time::Duration;
 use matriarch::core::job::{Actor, Answer, Machine, Next, Now, PostgresStep, PromotionStep, Step};
 use matriarch::core::store::{Cas, Change, Compare, Txn};
 use matriarch::model::{
-    Action, FollowTarget, GenerationWrite, Job, Outcome, PodEnd, Process, StopMode, Timeline,
+    Action, FollowTarget, GenerationWrite, Job, JobKind, Outcome, PodEnd, Process, StopMode, Timeline,
 };
 
 use super::Agent;
 use super::configured::written;
 use super::write::reported;
-use crate::invariant::{self, last_copy};
+use crate::invariant::{self, last_copy, one_job};
 use crate::sim::executor::Pid;
 use crate::sim::mutation::Mutation;
 use crate::sim::postgres::Phase;
@@ -26,6 +26,29 @@ const LOOK_EVERY: Duration = Duration::from_millis(5);
 pub(crate) enum Purpose {
     Job(Job),
     Aside(Action),
+}
+
+/// A long action whose task is there. A task that ends, or that is aborted, drops it.
+pub(super) struct UnderWay {
+    agent: Agent,
+    kind: JobKind,
+}
+
+impl UnderWay {
+    pub(super) fn begin(agent: &Agent, kind: JobKind) -> UnderWay {
+        one_job::begins(&agent.sim, agent.member(), &agent.shared.under_way.borrow(), kind);
+        agent.shared.under_way.borrow_mut().push(kind);
+        UnderWay { agent: agent.clone(), kind }
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        let mut under_way = self.agent.shared.under_way.borrow_mut();
+        if let Some(own) = under_way.iter().position(|kind| *kind == self.kind) {
+            under_way.swap_remove(own);
+        }
+    }
 }
 
 /// Does a machine's steps.
@@ -181,10 +204,25 @@ impl Driver {
             Step::Promote(step) => {
                 agent.step().await;
                 match agent.number() {
+                    Some(number) if agent.mutation() == Some(Mutation::ArmAfterPromotion) => {
+                        self.promote_before_arming(step, number).await
+                    }
                     Some(number) => self.promote(step, number).await,
                     None => Answer::Failed("promote: postgres is down".to_owned()),
                 }
             }
+        }
+    }
+
+    /// The step Arm comes after the last step instead of before the trigger.
+    async fn promote_before_arming(&mut self, step: PromotionStep, number: i32) -> Answer {
+        match step {
+            PromotionStep::Arm => Answer::Done,
+            PromotionStep::AwaitPrimary => {
+                let _promoted = self.promote(step, number).await;
+                self.promote(PromotionStep::Arm, number).await
+            }
+            _other => self.promote(step, number).await,
         }
     }
 

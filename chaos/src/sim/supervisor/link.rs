@@ -94,8 +94,11 @@ impl Driver {
     /// Hands over what the guard has said.
     fn hear(&self) {
         let Some(guard) = &self.guard else { return };
+        let heard = self.agent.mutation() != Some(Mutation::GuardUnheard);
         while let Some(answer) = guard.take_answer() {
-            self.tell(Event::Answered(answer));
+            if heard {
+                self.tell(Event::Answered(answer));
+            }
         }
         if !self.agent.sim.exec.is_alive(guard.pid) {
             self.tell(Event::Closed);

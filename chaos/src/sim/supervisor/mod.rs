@@ -12,8 +12,8 @@ use std::time::Duration;
 use matriarch::core::guard::{Arming, KeepGuard};
 use matriarch::core::member::Event;
 use matriarch::model::{
-    LeaseFacts, LeaseId, Liveness, Me, MemberRecord, Moment, PostgresFacts, Process, Request, StoreMark,
-    SyncOwner, Tags, Verdict, View,
+    JobKind, LeaseFacts, LeaseId, Liveness, Me, MemberRecord, Moment, PostgresFacts, Process, Request,
+    StoreMark, SyncOwner, Tags, Verdict, View,
 };
 
 use self::peers::SCOPE;
@@ -28,6 +28,7 @@ use super::world::Sim;
 pub(crate) mod configured;
 pub(crate) mod cycle;
 pub(crate) mod distort;
+mod driver_fault;
 pub(crate) mod fencing;
 pub(crate) mod jobs;
 pub(crate) mod lease;
@@ -82,6 +83,8 @@ pub(crate) struct Shared {
     pub(crate) record_bell: Signal,
     pub(crate) status: RefCell<Status>,
     pub(crate) shutting_down: Cell<bool>,
+    /// The long actions whose tasks are there.
+    pub(crate) under_way: RefCell<Vec<JobKind>>,
     pub(crate) sync_owner: RefCell<SyncOwner>,
     pub(crate) configured: RefCell<configured::Configured>,
     /// It is being written beside the data.
@@ -152,6 +155,10 @@ impl Agent {
         self.shared.bell.give(&self.sim.exec);
     }
 
+    pub(crate) fn mutation(&self) -> Option<Mutation> {
+        self.sim.world().options.mutation
+    }
+
     pub(crate) fn host(&self) -> Host {
         Host::Member(self.member())
     }
@@ -210,6 +217,7 @@ impl Sim {
             record_bell: Signal::default(),
             status: RefCell::default(),
             shutting_down: Cell::default(),
+            under_way: RefCell::default(),
             sync_owner: RefCell::default(),
             configured: RefCell::new(configured),
             keeping: Cell::default(),

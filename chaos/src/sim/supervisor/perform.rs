@@ -12,7 +12,8 @@ use matriarch::model::{
 
 use super::Agent;
 use super::cycle::Cycle;
-use super::jobs::Purpose;
+use super::jobs::{Purpose, UnderWay};
+use crate::sim::mutation::Mutation;
 use crate::sim::network::Host;
 use crate::sim::postgres::Phase;
 use crate::sim::world::index_of;
@@ -64,7 +65,9 @@ impl Cycle {
 
     fn start(&mut self, job: Job) {
         let (agent, kind) = (self.agent.clone(), job.kind());
+        let under_way = UnderWay::begin(&agent, kind);
         let task = self.agent.spawn(async move {
+            let _until_the_task_is_gone = under_way;
             let machine = Machine::of(agent.actor(), job.clone(), || agent.first_config());
             let outcome = agent.run_machine(Purpose::Job(job), machine).await;
             agent.event(Event::JobFinished(Finished { job: kind, outcome }));
@@ -75,7 +78,9 @@ impl Cycle {
     fn cancel(&mut self) {
         let running = self.core.job().map(|running| running.job.kind());
         if let Some((job, task)) = running.and_then(|job| Some((job, self.jobs.get(&job)?))) {
-            self.agent.sim.exec.abort(*task);
+            if self.agent.mutation() != Some(Mutation::CancelWithoutAbort) {
+                self.agent.sim.exec.abort(*task);
+            }
             self.agent.event(Event::JobFinished(Finished { job, outcome: Outcome::Cancelled }));
         }
     }

@@ -75,7 +75,8 @@ impl Agent {
                 Process::Up { pid, .. } => Some(pid),
                 Process::Down { .. } => None,
             };
-            if known.is_some_and(|number| !self.sim.runs(self.member(), number)) {
+            let heard = self.mutation() != Some(Mutation::ExitIgnored);
+            if heard && known.is_some_and(|number| !self.sim.runs(self.member(), number)) {
                 let exit = self.sim.world().machines[self.member()].last_exit.clone();
                 *self.shared.process.borrow_mut() = Process::Down { exit };
                 self.shared.process_bell.give(&self.sim.exec);
