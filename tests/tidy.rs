@@ -5,6 +5,8 @@
 
 #[path = "tidy/documents.rs"]
 mod documents;
+#[path = "tidy/names.rs"]
+mod names;
 #[path = "tidy/tables.rs"]
 mod tables;
 

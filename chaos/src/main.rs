@@ -5,22 +5,22 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 mod bench;
-mod chance;
 mod check;
 mod fault;
 mod history;
 mod idle;
 mod invariant;
 mod leads;
+mod models;
 mod oracle;
 mod ranges;
 mod register;
 mod report;
 mod rig;
+mod rng;
 mod scenario;
 mod sim;
 mod workload;
-mod worlds;
 
 #[derive(Debug, Parser)]
 #[command(name = "chaos", about)]
@@ -44,8 +44,8 @@ enum Command {
     Measure(bench::One),
     /// Judges a saved history again.
     Check(check::Arguments),
-    /// Small worlds, visited to the last state.
-    Worlds(worlds::Worlds),
+    /// Small models, visited to the last state.
+    Models(models::Models),
 }
 
 fn main() -> ExitCode {
@@ -59,7 +59,7 @@ fn main() -> ExitCode {
         Command::Bench(arguments) => bench::run(&arguments),
         Command::Measure(one) => bench::measure(&one),
         Command::Check(arguments) => check::run(&arguments),
-        Command::Worlds(arguments) => Ok(worlds::run(&arguments)),
+        Command::Models(arguments) => Ok(models::run(&arguments)),
     };
     result.unwrap_or_else(|error| {
         eprintln!("{error:#}");

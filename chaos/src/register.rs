@@ -153,7 +153,7 @@ mod tests {
     use stateright::semantics::{ConsistencyTester, LinearizabilityTester};
 
     use super::*;
-    use crate::chance::Chance;
+    use crate::rng::Rng;
 
     /// What stateright says of the same operations, each in a thread of its own.
     fn tester_says(operations: &[Operation]) -> bool {
@@ -179,18 +179,18 @@ mod tests {
 
     #[test]
     fn the_search_agrees_with_the_tester_of_stateright() {
-        let mut chance = Chance::new(7);
+        let mut rng = Rng::new(7);
         let mut found = [0, 0];
         for _ in 0..3000 {
-            let count = 2 + chance.below(5) as i64;
+            let count = 2 + rng.below(5) as i64;
             let mut moments: Vec<u64> = (0..2 * count as u64).collect();
-            chance.shuffle(&mut moments);
+            rng.shuffle(&mut moments);
             let operations: Vec<Operation> = (0..count)
                 .map(|number| {
                     let pair = [moments[2 * number as usize], moments[2 * number as usize + 1]];
                     let (from, to) = (pair[0].min(pair[1]), Some(pair[0].max(pair[1])));
-                    let value = chance.below(count as u64) as i64;
-                    match chance.below(5) {
+                    let value = rng.below(count as u64) as i64;
+                    match rng.below(5) {
                         0 | 1 => Operation { write: Some(number), read: None, from, to },
                         2 => Operation { write: Some(number), read: None, from, to: None },
                         3 => Operation { write: None, read: None, from, to },

@@ -11,11 +11,11 @@ use clap::{Args, ValueEnum};
 use serde_json::json;
 use tokio::time::timeout;
 
-use crate::chance::Chance;
 use crate::fault::{Fault, Outcome, Stage};
 use crate::history::{Event, History};
 use crate::report::{Report, Sample};
 use crate::rig::{Mode, Plan, Rig, System, inside, keep, possible};
+use crate::rng::Rng;
 use crate::workload::Workload;
 
 /// After a fault everything must be well again within this.
@@ -184,7 +184,7 @@ async fn strike_many(arguments: &Arguments, run: &mut Run) -> Result<()> {
     while by.map_or(round < arguments.rounds, |by| Instant::now() < by) {
         if deck.is_empty() {
             deck = faults.clone();
-            run.chance.shuffle(&mut deck);
+            run.rng.shuffle(&mut deck);
         }
         let Some(fault) = deck.pop() else { break };
         if !run.strike(fault).await? {
@@ -207,7 +207,7 @@ pub(crate) struct Run {
     /// What clients did.
     pub(crate) history: Arc<History>,
     /// For choices.
-    pub(crate) chance: Chance,
+    pub(crate) rng: Rng,
     /// Faults may strike standbys, too.
     pub(crate) any_member: bool,
     workload: Workload,
@@ -227,7 +227,7 @@ impl Run {
         let report = Report::new(&system, mode, seed);
         history.record(&Event::Run { system, mode, seed });
         let workload = Workload::start(&rig, history.clone()).await?;
-        Ok(Run { rig, history, chance: Chance::new(seed), any_member: false, workload, report })
+        Ok(Run { rig, history, rng: Rng::new(seed), any_member: false, workload, report })
     }
 
     /// Injects one fault, heals, and measures. False when the cluster does not heal.
@@ -238,7 +238,7 @@ impl Run {
         let mut stage = Stage {
             rig: &mut self.rig,
             history: &self.history,
-            chance: &mut self.chance,
+            rng: &mut self.rng,
             any_member: self.any_member,
             fault,
             nobody: false,

@@ -7,14 +7,14 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::task::AbortHandle;
 
-use super::cycle::{Cycle, State};
-use super::dynamic::Dynamic;
+use super::cycle::{Cycle, LoopState};
+use super::dynamic::LiveConfig;
 use super::events::WakeLevels;
 use super::fencing::Fencing;
 use super::jobs::Tools;
 use super::pods::Pods;
 use super::serial::SerialThread;
-use super::startup::{self, Fenced, FirstLook, Waiting};
+use super::startup::{self, Fenced, FirstLook, WaitForEtcd};
 use super::store_file::StoreFile;
 use super::{Handle, Orders, Status, handle, perform, secrets, wiring};
 use crate::config::{self, Config, Effective, Sources};
@@ -26,7 +26,7 @@ use crate::os::notify::Systemd;
 use crate::os::signal::Signals;
 use crate::os::{clock, reap};
 use crate::peer::Peers;
-use crate::postgres::{Postgres, Probe, Progress};
+use crate::postgres::{CloneStatus, Postgres, Probe};
 
 /// A clean stop before anything else was done may take this long.
 const STOP_WITHIN: Duration = Duration::from_secs(60);
@@ -196,7 +196,7 @@ impl Agent {
         let (relist, relist_every) = watch::channel(self.effective.settings.loop_wait);
         let mut view = etcd::watch(etcd.clone(), relist_every);
         let Orders { orders, status } = &mut self.orders;
-        let waiting = Waiting { orders, status, signals: &mut self.signals };
+        let waiting = WaitForEtcd { orders, status, signals: &mut self.signals };
         let first = match startup::first_view(&etcd, &mut view, waiting).await? {
             FirstLook::Seen(first) => first,
             FirstLook::AskedToEnd => return Ok(None),
@@ -218,7 +218,7 @@ impl Agent {
         let Joined { etcd, store, relist, view, keeper, probe } = joined;
         let fencing = self.fenced.fencing;
         let (report_sender, reports) = mpsc::unbounded_channel();
-        let (progress_sender, progress) = watch::channel(Progress::default());
+        let (progress_sender, progress) = watch::channel(CloneStatus::default());
         let secret_files = config::secret_files(&sources.environment);
         let rotation = secrets::Rotation::recalled(&postgres, &secret_files);
         tokio::spawn(secrets::watch(secret_files, report_sender.clone()));
@@ -237,7 +237,7 @@ impl Agent {
         Ok(Cycle {
             wakes: WakeLevels::of(&tools, &probe, &keeper),
             core: Member::new(me, store.recalled()),
-            state: State::recalled(rotation, store),
+            state: LoopState::recalled(rotation, store),
             scope: config.scope.clone(),
             member: perform::publish_members(&tools),
             tools,
@@ -245,7 +245,7 @@ impl Agent {
             keeper: Some(keeper),
             fencing,
             service: Systemd::of(&sources.environment),
-            dynamic: Dynamic::new(sources, config, effective, self.major, relist, local),
+            dynamic: LiveConfig::new(sources, config, effective, self.major, relist, local),
             probe,
             pods: self.pods,
             view,

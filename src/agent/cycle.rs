@@ -1,5 +1,5 @@
-//! The main loop: it waits for the events that can wake the member, and performs the effects that the member returns. It waits for
-//! nothing else: what takes time is done beside it and reports its end.
+//! The main loop: it waits for the events that can wake the member, and performs the effects that the member returns.
+//! It waits for nothing else: what takes time is done beside it and reports its end.
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::dynamic::Dynamic;
-use super::events::{Report, WakeLevels};
+use super::dynamic::LiveConfig;
+use super::events::{TaskReport, WakeLevels};
 use super::fencing::Fencing;
 use super::jobs::{Jobs, Tools};
 use super::observe::{LOOK_WITHIN, RecoveryWatch, lease_facts};
@@ -16,8 +16,8 @@ use super::pods::Pods;
 use super::secrets::Rotation;
 use super::serial::CancelOnDrop;
 use super::store_file::StoreFile;
-use super::{Order, Status};
-use crate::core::member::{Decided, Event, Levels, LookAnswer, Member, Next};
+use super::{ApiOrder, Status};
+use crate::core::member::{Decided, Levels, LookAnswer, Member, MemberEvent, MemberNext};
 use crate::etcd::LeaseKeeper;
 use crate::model::{
     CloneProgress, ExitBecause, Finished, JobKind, LeaseFacts, LeaseId, MemberName, MemberRecord, Moment,
@@ -27,7 +27,7 @@ use crate::os::clock;
 use crate::os::notify::Systemd;
 use crate::os::signal::{SignalEvent, Signals};
 use crate::peer::Peers;
-use crate::postgres::{Probe, Progress};
+use crate::postgres::{CloneStatus, Probe};
 
 /// More events than this in one tick are left for the next.
 const EVENTS_PER_TICK_MAX: usize = 256;
@@ -41,25 +41,25 @@ pub(super) struct Cycle {
     pub(super) member: watch::Sender<Option<(LeaseId, MemberRecord)>>,
     pub(super) keeper: Option<Arc<LeaseKeeper>>,
     pub(super) fencing: Arc<Fencing>,
-    pub(super) dynamic: Dynamic,
+    pub(super) dynamic: LiveConfig,
     pub(super) probe: Probe,
     pub(super) pods: Pods,
     pub(super) view: watch::Receiver<Option<View>>,
-    pub(super) progress: watch::Receiver<Progress>,
+    pub(super) progress: watch::Receiver<CloneStatus>,
     pub(super) wakes: WakeLevels,
-    pub(super) reports: mpsc::UnboundedReceiver<Report>,
-    pub(super) orders: mpsc::Receiver<Order>,
+    pub(super) reports: mpsc::UnboundedReceiver<TaskReport>,
+    pub(super) orders: mpsc::Receiver<ApiOrder>,
     pub(super) signals: Signals,
     pub(super) service: Systemd,
     pub(super) status: watch::Sender<Arc<Status>>,
-    pub(super) state: State,
+    pub(super) state: LoopState,
 }
 
 /// What the loop keeps besides the member.
 #[derive(Default)]
-pub(super) struct State {
+pub(super) struct LoopState {
     /// What has arrived and the member has not seen yet.
-    pub(super) arrived: Vec<Event>,
+    pub(super) arrived: Vec<MemberEvent>,
     pub(super) jobs: Jobs,
     pub(super) answers: BTreeMap<RequestId, oneshot::Sender<Reply>>,
     pub(super) next_request: u64,
@@ -84,10 +84,10 @@ pub(super) struct State {
     pub(super) store: StoreFile,
 }
 
-impl State {
+impl LoopState {
     /// With what a previous incarnation has left.
-    pub(super) fn recalled(rotation: Rotation, store: StoreFile) -> State {
-        State { rotation, store, arrived: vec![Event::Woke], ..State::default() }
+    pub(super) fn recalled(rotation: Rotation, store: StoreFile) -> LoopState {
+        LoopState { rotation, store, arrived: vec![MemberEvent::Woke], ..LoopState::default() }
     }
 }
 
@@ -129,11 +129,11 @@ impl Cycle {
             Some(report) = self.reports.recv() => return self.take(report),
             Some(order) = self.orders.recv() => return self.order(order),
             signal = self.signals.next() => return self.signal(signal),
-            Ok(()) = self.view.changed() => Event::LevelChanged,
-            () = self.wakes.changed() => Event::LevelChanged,
-            Ok(()) = self.progress.changed() => Event::LevelChanged,
-            () = self.pods.changed() => Event::LevelChanged,
-            () = clock::sleep_until(wake_at) => Event::Woke,
+            Ok(()) = self.view.changed() => MemberEvent::LevelChanged,
+            () = self.wakes.changed() => MemberEvent::LevelChanged,
+            Ok(()) = self.progress.changed() => MemberEvent::LevelChanged,
+            () = self.pods.changed() => MemberEvent::LevelChanged,
+            () = clock::sleep_until(wake_at) => MemberEvent::Woke,
         };
         self.state.arrived.push(event);
     }
@@ -151,27 +151,27 @@ impl Cycle {
         }
     }
 
-    fn take(&mut self, report: Report) {
+    fn take(&mut self, report: TaskReport) {
         match report {
-            Report::Member(event) => {
+            TaskReport::Member(event) => {
                 match &*event {
-                    Event::JobFinished(finished) => self.finish(finished),
-                    Event::PeerAnswered(name, answer) => self.peer_answered(name, answer),
+                    MemberEvent::JobFinished(finished) => self.finish(finished),
+                    MemberEvent::PeerAnswered(name, answer) => self.peer_answered(name, answer),
                     _other => {}
                 }
                 self.state.arrived.push(*event);
             }
-            Report::Prepared { look, applied, enacted } => {
+            TaskReport::Prepared { look, applied, enacted } => {
                 let changed = applied.is_some();
                 applied.into_iter().for_each(|parameters| self.dynamic.applied(*parameters));
                 if enacted {
                     self.enacted(look);
                 }
-                self.state.arrived.push(Event::Answered(look, LookAnswer::Prepared { changed }));
+                self.state.arrived.push(MemberEvent::Answered(look, LookAnswer::Prepared { changed }));
             }
-            Report::SecretsChanged => {
+            TaskReport::SecretsChanged => {
                 self.reload(true);
-                self.state.arrived.push(Event::LevelChanged);
+                self.state.arrived.push(MemberEvent::LevelChanged);
             }
         }
     }
@@ -198,13 +198,13 @@ impl Cycle {
         match signal {
             SignalEvent::Terminate | SignalEvent::Interrupt | SignalEvent::Quit => {
                 self.state.shutting_down = true;
-                self.state.arrived.push(Event::LevelChanged);
+                self.state.arrived.push(MemberEvent::LevelChanged);
                 self.service.stopping();
                 tracing::info!(?signal, "shutdown requested");
             }
             SignalEvent::Reload => {
                 self.reload(false);
-                self.state.arrived.push(Event::LevelChanged);
+                self.state.arrived.push(MemberEvent::LevelChanged);
             }
         }
     }
@@ -216,9 +216,9 @@ impl Cycle {
             let process = self.tools.postgres.process().borrow().clone();
             let arrived = std::mem::take(&mut self.state.arrived);
             match self.core.handle(arrived, &process, clock::now()) {
-                Next::Ask(look, question) => self.look(look, question).await,
-                Next::Await { until } => return (ControlFlow::Continue(()), until),
-                Next::Decide => return self.act_on_decision().await,
+                MemberNext::Ask(look, question) => self.look(look, question).await,
+                MemberNext::Await { until } => return (ControlFlow::Continue(()), until),
+                MemberNext::Decide => return self.act_on_decision().await,
             }
         }
     }
@@ -244,7 +244,7 @@ impl Cycle {
         }
         if settings_changed {
             // PostgreSQL has not been told of what changed while it was looked at.
-            self.state.arrived.push(Event::LookWanted);
+            self.state.arrived.push(MemberEvent::LookWanted);
             return (flow, now);
         }
         (flow, wake_at)
@@ -266,7 +266,7 @@ impl Cycle {
             process: postgres.process().borrow().clone(),
             liveness: self.probe.facts(),
             sync_owner: postgres.sync_owner(),
-            gated: postgres.is_gated(),
+            clients_locked_out: postgres.are_clients_locked_out(),
             access: postgres.access(),
             writes: self.wakes.writes(),
             clone_progress: self.clone_progress(),

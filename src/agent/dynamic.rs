@@ -17,7 +17,7 @@ use crate::postgres::{Parameters, Postgres};
 const APPLY_WITHIN: Duration = Duration::from_secs(5);
 
 /// Local and dynamic configuration, and what follows from both.
-pub(super) struct Dynamic {
+pub(super) struct LiveConfig {
     sources: Sources,
     local: Config,
     /// The text in force: without faults.
@@ -40,7 +40,7 @@ pub(super) struct Dynamic {
     local_news: watch::Sender<Arc<Config>>,
 }
 
-impl Dynamic {
+impl LiveConfig {
     pub(super) fn new(
         sources: Sources,
         local: Config,
@@ -48,12 +48,12 @@ impl Dynamic {
         major: u32,
         relist: watch::Sender<Duration>,
         local_news: watch::Sender<Arc<Config>>,
-    ) -> Dynamic {
+    ) -> LiveConfig {
         let parameters = wiring::parameters(&effective);
         let listens = listens(&local);
         let Effective { settings, text, warnings, .. } = effective;
         warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
-        Dynamic {
+        LiveConfig {
             sources,
             local,
             text,

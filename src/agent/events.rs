@@ -3,16 +3,16 @@
 use tokio::sync::watch;
 
 use super::jobs::Tools;
-use crate::core::member::{Event, Levels, LookId};
+use crate::core::member::{Levels, LookId, MemberEvent};
 use crate::etcd::LeaseKeeper;
-use crate::model::{Leading, LeaseFacts, LeaseId, Process, Verdict, WriteFacts};
+use crate::model::{Leading, LeaseFacts, LeaseId, LivenessVerdict, Process, WriteFacts};
 use crate::postgres::{Parameters, Probe};
 
 /// Levels come through their own watches, orders of the API through theirs.
 #[derive(Debug)]
-pub(super) enum Report {
+pub(super) enum TaskReport {
     /// For the member.
-    Member(Box<Event>),
+    Member(Box<MemberEvent>),
     /// PostgreSQL was prepared for this look.
     Prepared {
         /// The look.
@@ -26,16 +26,16 @@ pub(super) enum Report {
     SecretsChanged,
 }
 
-impl From<Event> for Report {
-    fn from(event: Event) -> Report {
-        Report::Member(Box::new(event))
+impl From<MemberEvent> for TaskReport {
+    fn from(event: MemberEvent) -> TaskReport {
+        TaskReport::Member(Box::new(event))
     }
 }
 
 /// The levels whose every change wakes the loop.
 pub(super) struct WakeLevels {
     process: watch::Receiver<Process>,
-    verdict: watch::Receiver<Verdict>,
+    verdict: watch::Receiver<LivenessVerdict>,
     lease: watch::Receiver<LeaseFacts>,
     writes: watch::Receiver<WriteFacts>,
     seen: Option<SeenLevels>,
@@ -45,7 +45,7 @@ pub(super) struct WakeLevels {
 #[derive(PartialEq)]
 struct SeenLevels {
     process: Process,
-    verdict: Verdict,
+    verdict: LivenessVerdict,
     leading: Leading,
     lease: Option<LeaseId>,
     refused: Option<String>,

@@ -11,10 +11,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 pub(super) use crate::core::guard::WatchdogRule;
-use crate::core::guard::{Armed, Arming, MoveFence};
+use crate::core::guard::{ArmedDeadlines, Arming, LeaseMoveArming};
 use crate::fence::{Deadlines, FenceError, Found, GuardFacts, Link, LinkSetup, WatchdogFacts};
 use crate::model::{LeaseFacts, Moment, Settings};
-use crate::os::prey::Prey;
+use crate::os::postgres_processes::PostgresProcesses;
 use crate::postgres::Postgres;
 
 /// A guard acknowledges within a millisecond; one that takes this long cannot be counted on.
@@ -90,7 +90,7 @@ impl Fencing {
     /// that was read before.
     pub(super) fn want(&self, lease: impl FnOnce() -> LeaseFacts) -> bool {
         let mut arming = self.arming();
-        self.arm(arming.want(&lease(), self.postgres.prey()))
+        self.arm(arming.want(&lease(), self.postgres.processes()))
     }
 
     /// Before Postgres may become writable: as [`Fencing::want`], and true only when the guard has acknowledged. Waits
@@ -110,13 +110,13 @@ impl Fencing {
     /// A Postgres that runs as a primary was found: it must prove its lease until these deadlines.
     pub(super) fn want_until(&self, deadlines: Deadlines) {
         let mut arming = self.arming();
-        self.arm(arming.want_until(deadlines, self.postgres.prey()));
+        self.arm(arming.want_until(deadlines, self.postgres.processes()));
     }
 
     /// A renewal was confirmed (called in the lease's thread).
     pub(super) fn renewed(&self, lease: &LeaseFacts) {
         let arming = self.arming();
-        self.arm(arming.renewed(lease, self.postgres.prey()));
+        self.arm(arming.renewed(lease, self.postgres.processes()));
     }
 
     /// Leadership is about to move to another lease: whether the guard, if one is wanted, has acknowledged the deadline
@@ -124,10 +124,10 @@ impl Fencing {
     pub(super) fn holds(&self, lease: &LeaseFacts) -> bool {
         {
             let arming = self.arming();
-            match arming.moving(lease, self.postgres.prey()) {
-                MoveFence::Free => return true,
-                MoveFence::Refused => return false,
-                MoveFence::Acknowledged(armed) => self.link.arm(armed),
+            match arming.moving(lease, self.postgres.processes()) {
+                LeaseMoveArming::Free => return true,
+                LeaseMoveArming::Refused => return false,
+                LeaseMoveArming::Acknowledged(armed) => self.link.arm(armed),
             }
         }
         self.link.holds(ACKNOWLEDGED_WITHIN)
@@ -163,7 +163,7 @@ impl Fencing {
     }
 
     /// To be called with the lock on `arming` held: what was decided first is ordered first.
-    fn arm(&self, armed: Option<Armed<Prey>>) -> bool {
+    fn arm(&self, armed: Option<ArmedDeadlines<PostgresProcesses>>) -> bool {
         if let Some(armed) = armed {
             self.link.arm(armed);
         }

@@ -1,4 +1,4 @@
-//! The rim's way to the loop: read the status, or send an order and wait for its answer.
+//! The API and CLI's way to the loop: read the status, or send an order and wait for its answer.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,9 +11,9 @@ use crate::model::{Ask, ClusterView, FailoverRequest, PeerAnswer, PeerIdentity, 
 /// At most this many orders wait; more callers wait for a place. A loop that is 64 orders behind is stuck.
 const ORDERS_MAX: usize = 64;
 
-/// An order from the rim, with the way back for its answer.
+/// An order from the API and CLI, with the way back for its answer.
 #[derive(Debug)]
-pub enum Order {
+pub enum ApiOrder {
     /// An operator's request; answered when it is decided or done.
     Ask(Ask, oneshot::Sender<Reply>),
     /// Read the local configuration again, as SIGHUP does.
@@ -47,15 +47,15 @@ pub enum OrderError {
 #[derive(Debug)]
 pub struct Orders {
     /// Orders in the order they came.
-    pub orders: mpsc::Receiver<Order>,
+    pub orders: mpsc::Receiver<ApiOrder>,
     /// Where the loop publishes.
     pub status: watch::Sender<Arc<Status>>,
 }
 
-/// The sending ends, for the rim. Cheap to clone.
+/// The sending ends, for the API and CLI. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Handle {
-    orders: mpsc::Sender<Order>,
+    orders: mpsc::Sender<ApiOrder>,
     status: watch::Receiver<Arc<Status>>,
 }
 
@@ -76,7 +76,7 @@ impl Handle {
     /// the status says so after the loop's own deadline.
     pub async fn fresh(&self, at_most: Duration) -> Arc<Status> {
         let (sender, answer) = oneshot::channel();
-        if self.orders.send(Order::Look(at_most, sender)).await.is_ok() {
+        if self.orders.send(ApiOrder::Look(at_most, sender)).await.is_ok() {
             // The loop has gone when the answer does not come: the last status is all there is.
             let _ = answer.await;
         }
@@ -87,7 +87,7 @@ impl Handle {
     pub async fn ask(&self, ask: Ask) -> Reply {
         let (sender, answer) = oneshot::channel();
         let gone = || Reply::Failed(OrderError::Gone.to_string());
-        if self.orders.send(Order::Ask(ask, sender)).await.is_err() {
+        if self.orders.send(ApiOrder::Ask(ask, sender)).await.is_err() {
             return gone();
         }
         answer.await.unwrap_or_else(|_| gone())
@@ -95,22 +95,22 @@ impl Handle {
 
     /// Reads the local configuration again.
     pub async fn reload(&self) -> Result<(), OrderError> {
-        self.orders.send(Order::Reload).await.map_err(|_| OrderError::Gone)
+        self.orders.send(ApiOrder::Reload).await.map_err(|_| OrderError::Gone)
     }
 
     /// Runs a tick now.
     pub async fn wake(&self) -> Result<(), OrderError> {
-        self.orders.send(Order::Wake).await.map_err(|_| OrderError::Gone)
+        self.orders.send(ApiOrder::Wake).await.map_err(|_| OrderError::Gone)
     }
 
     /// Reads the cluster from etcd, linearizable.
     pub async fn read_cluster(&self) -> Result<ClusterView, OrderError> {
-        self.call(Order::ReadCluster).await
+        self.call(ApiOrder::ReadCluster).await
     }
 
     /// Writes the key `config`; false when its revision is no longer `if_revision`.
     pub async fn write_config(&self, text: String, if_revision: Option<i64>) -> Result<bool, OrderError> {
-        self.call(|answer| Order::WriteConfig(text, if_revision, answer)).await
+        self.call(|answer| ApiOrder::WriteConfig(text, if_revision, answer)).await
     }
 
     /// Writes or clears the key `failover`; false when its revision is no longer `if_revision`.
@@ -119,19 +119,19 @@ impl Handle {
         request: Option<FailoverRequest>,
         if_revision: Option<i64>,
     ) -> Result<bool, OrderError> {
-        self.call(|answer| Order::WriteFailover(request, if_revision, answer)).await
+        self.call(|answer| ApiOrder::WriteFailover(request, if_revision, answer)).await
     }
 
     /// Asks another member for its state; `None` when the loop has ended. An answer of anybody but `asked` is none.
     pub async fn ask_peer(&self, api_url: String, asked: &PeerIdentity) -> Option<PeerAnswer> {
         let (sender, answer) = oneshot::channel();
-        self.orders.send(Order::AskPeer(api_url, sender)).await.ok()?;
+        self.orders.send(ApiOrder::AskPeer(api_url, sender)).await.ok()?;
         Some(answer.await.ok()?.of(asked))
     }
 
     async fn call<T>(
         &self,
-        order: impl FnOnce(oneshot::Sender<Result<T, OrderError>>) -> Order,
+        order: impl FnOnce(oneshot::Sender<Result<T, OrderError>>) -> ApiOrder,
     ) -> Result<T, OrderError> {
         let (sender, answer) = oneshot::channel();
         self.orders.send(order(sender)).await.map_err(|_| OrderError::Gone)?;

@@ -6,16 +6,16 @@ use std::sync::Arc;
 use tokio::sync::{mpsc, watch};
 use tokio::task::AbortHandle;
 
-use super::events::Report;
+use super::events::TaskReport;
 use super::fencing::Fencing;
 use super::serial::SerialThread;
 use super::steps;
 use crate::core::job::{Actor, Machine};
-use crate::core::member::Event;
+use crate::core::member::MemberEvent;
 use crate::etcd::{Etcd, LeaseKeeper};
 use crate::kube::Kube;
 use crate::model::{Finished, Job, JobKind, MemberName, Outcome};
-use crate::postgres::{Postgres, Progress};
+use crate::postgres::{CloneStatus, Postgres};
 
 /// What a long action needs. Cheap to clone.
 #[derive(Clone)]
@@ -24,8 +24,8 @@ pub(super) struct Tools {
     pub(super) postgres: Postgres,
     pub(super) etcd: Etcd,
     pub(super) fencing: Arc<Fencing>,
-    pub(super) progress: watch::Sender<Progress>,
-    pub(super) reports: mpsc::UnboundedSender<Report>,
+    pub(super) progress: watch::Sender<CloneStatus>,
+    pub(super) reports: mpsc::UnboundedSender<TaskReport>,
     pub(super) first_config: String,
     pub(super) kube: Option<Kube>,
     /// Looks at PostgreSQL, one at a time.
@@ -69,7 +69,7 @@ impl Jobs {
                 Err(error) => Outcome::Failed(error.to_string()),
             };
             // The loop has ended when nobody listens.
-            let _ = reports.send(Event::JobFinished(Finished { job: kind, outcome }).into());
+            let _ = reports.send(MemberEvent::JobFinished(Finished { job: kind, outcome }).into());
         });
     }
 

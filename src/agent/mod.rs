@@ -1,4 +1,4 @@
-//! The runtime: one loop that observes, decides and performs, and what the rim may know of it.
+//! The runtime: one loop that observes, decides and performs, and what the API and CLI may know of it.
 //!
 //! ```text
 //!  events, watches, orders, signals ──► cycle: observe ──► decide ──► perform ──► publish ──► Status ──► rim
@@ -20,7 +20,7 @@ mod jobs;
 mod judge;
 mod kept;
 mod log;
-mod narrate;
+mod log_changes;
 mod observe;
 mod orders;
 mod own_role;
@@ -37,7 +37,7 @@ mod store_file;
 mod wiring;
 
 pub use build::{Agent, AgentError};
-pub use handle::{Handle, Order, OrderError, Orders, handle};
+pub use handle::{ApiOrder, Handle, OrderError, Orders, handle};
 pub use judge::ParameterJudge;
 pub use log::{flush as flush_log, init as start_log};
 pub use startup::lock;

@@ -4,9 +4,9 @@
 use std::time::Duration;
 
 use super::cycle::Cycle;
-use super::events::Report;
+use super::events::TaskReport;
 use super::{dynamic, secrets};
-use crate::core::member::{AskedPostgres, Event, LookAnswer, LookId, PostgresTrouble, Question};
+use crate::core::member::{AskedPostgres, LookAnswer, LookId, MemberEvent, PostgresTrouble, Question};
 use crate::model::{DataDirectory, LeaseFacts, Moment, TimelineHistory};
 use crate::os::clock;
 use crate::postgres::Postgres;
@@ -39,7 +39,7 @@ impl Cycle {
         };
         let work = async move {
             // The loop has ended when nobody listens.
-            let _ = reports.send(Event::Answered(look, answer.await).into());
+            let _ = reports.send(MemberEvent::Answered(look, answer.await).into());
         };
         self.state.look = match question {
             Question::Prepare => return self.prepare(look).await,
@@ -56,7 +56,7 @@ impl Cycle {
         self.make_own_role();
         if parameters.is_none() && passwords.is_none() {
             let answer = LookAnswer::Prepared { changed: false };
-            return self.state.arrived.push(Event::Answered(look, answer));
+            return self.state.arrived.push(MemberEvent::Answered(look, answer));
         }
         let (postgres, reports) = (self.tools.postgres.clone(), self.tools.reports.clone());
         let work = async move {
@@ -69,7 +69,7 @@ impl Cycle {
             };
             let applied = parameters.map(Box::new);
             // The loop has ended when nobody listens.
-            let _ = reports.send(Report::Prepared { look, applied, enacted });
+            let _ = reports.send(TaskReport::Prepared { look, applied, enacted });
         };
         self.state.look = Some(self.tools.statements.run_wanted("parameters", work));
     }

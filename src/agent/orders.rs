@@ -1,62 +1,63 @@
-//! Orders from the rim. What is not a decision (reading and writing etcd, asking a member) runs beside the loop.
+//! Orders from the API and CLI. What is not a decision (reading and writing etcd, asking a member) runs beside the
+//! loop.
 
 use std::time::Duration;
 
 use super::cycle::Cycle;
-use super::{Order, OrderError};
-use crate::core::member::Event;
+use super::{ApiOrder, OrderError};
+use crate::core::member::MemberEvent;
 use crate::core::store::Cas;
 use crate::etcd::EtcdError;
 use crate::model::{Request, RequestId};
 use crate::os::clock;
 
-/// How long the rim waits for another member.
+/// How long the API and CLI wait for another member.
 const ASK_WITHIN: Duration = Duration::from_secs(2);
 
 impl Cycle {
     /// Takes one order in; the tick after it answers.
-    pub(super) fn order(&mut self, order: Order) {
+    pub(super) fn order(&mut self, order: ApiOrder) {
         let etcd = self.tools.etcd.clone();
         match order {
-            Order::Ask(ask, answer) => {
+            ApiOrder::Ask(ask, answer) => {
                 self.state.next_request += 1;
                 let id = RequestId(self.state.next_request);
                 self.state.answers.insert(id, answer);
-                self.state.arrived.push(Event::Asked(Request { id, ask }));
+                self.state.arrived.push(MemberEvent::Asked(Request { id, ask }));
             }
-            Order::Reload => {
+            ApiOrder::Reload => {
                 self.reload(false);
-                self.state.arrived.push(Event::LevelChanged);
+                self.state.arrived.push(MemberEvent::LevelChanged);
             }
-            Order::Wake => self.state.arrived.push(Event::Woke),
-            Order::Look(at_most, answer) => {
+            ApiOrder::Wake => self.state.arrived.push(MemberEvent::Woke),
+            ApiOrder::Look(at_most, answer) => {
                 let fresh = self.core.postgres_asked_at().is_some_and(|at| clock::now() < at + at_most);
                 match fresh {
                     // Whoever asked may have gone.
                     true => drop(answer.send(())),
                     false => {
                         self.state.lookers.push((clock::now(), answer));
-                        self.state.arrived.push(Event::LookWanted);
+                        self.state.arrived.push(MemberEvent::LookWanted);
                     }
                 }
             }
-            Order::ReadCluster(answer) => {
+            ApiOrder::ReadCluster(answer) => {
                 let within = self.dynamic.settings().retry_timeout / 2;
                 tokio::spawn(async move { answer.send(etcd.read(within).await.map_err(unavailable)) });
             }
-            Order::WriteConfig(text, if_revision, answer) => {
+            ApiOrder::WriteConfig(text, if_revision, answer) => {
                 tokio::spawn(async move {
                     let written = etcd.commit(&etcd.keys().write_config(&text, if_revision)).await;
                     answer.send(written.map(done).map_err(unavailable))
                 });
             }
-            Order::WriteFailover(request, if_revision, answer) => {
+            ApiOrder::WriteFailover(request, if_revision, answer) => {
                 tokio::spawn(async move {
                     let written = etcd.write_failover(request.as_ref(), if_revision).await;
                     answer.send(written.map(done).map_err(unavailable))
                 });
             }
-            Order::AskPeer(api_url, answer) => {
+            ApiOrder::AskPeer(api_url, answer) => {
                 let peers = self.peers.clone();
                 tokio::spawn(async move { answer.send(peers.ask(&api_url, ASK_WITHIN).await) });
             }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::cycle::Cycle;
-use crate::core::member::Event;
+use crate::core::member::MemberEvent;
 use crate::model::{MemberName, PeerAnswer};
 
 /// How long a member may take to answer. In a failover everybody waits for the slowest.
@@ -15,7 +15,7 @@ impl Cycle {
             let (peers, reports) = (self.peers.clone(), self.tools.reports.clone());
             tokio::spawn(async move {
                 let answer = peers.ask(&api_url, ASK_WITHIN).await;
-                let _ = reports.send(Event::PeerAnswered(name, answer).into());
+                let _ = reports.send(MemberEvent::PeerAnswered(name, answer).into());
             });
         }
     }

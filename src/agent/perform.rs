@@ -1,5 +1,5 @@
-//! One match over [`Effect`] and one over [`Action`]. Nothing in them waits. What could be decided is not decided here:
-//! no `if` about who should lead.
+//! One match over [`MemberEffect`] and one over [`Action`]. Nothing in them waits. What could be decided is not decided
+//! here: no `if` about who should lead.
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use super::jobs::Tools;
 use super::steps;
 use crate::config;
 use crate::core::job::Machine;
-use crate::core::member::{Effect, Event, Levels};
+use crate::core::member::{Levels, MemberEffect, MemberEvent};
 use crate::etcd::Etcd;
 use crate::model::{
     Action, ExitBecause, Finished, FollowTarget, Job, JobKind, LeaderBranch, LeaseId, MemberName,
@@ -30,22 +30,26 @@ const LOCAL_WITHIN: Duration = Duration::from_secs(3);
 
 impl Cycle {
     /// Does one thing that the member decided.
-    pub(super) async fn perform(&mut self, effect: Effect, levels: &Levels) -> ControlFlow<ExitBecause> {
+    pub(super) async fn perform(
+        &mut self,
+        effect: MemberEffect,
+        levels: &Levels,
+    ) -> ControlFlow<ExitBecause> {
         match effect {
-            Effect::Say(notice) => self.say(notice),
-            Effect::KeepStore => self.state.store.keep(&self.core.memory().store).await,
-            Effect::Route(route) => self.pods.route(route),
-            Effect::Label(role) => {
+            MemberEffect::Say(notice) => self.say(notice),
+            MemberEffect::KeepStore => self.state.store.keep(&self.core.memory().store).await,
+            MemberEffect::Route(route) => self.pods.route(route),
+            MemberEffect::Label(role) => {
                 if let Some(because) = self.core.because() {
                     self.pods.say(role, because, &levels.lease);
                 }
             }
-            Effect::Fence => {
+            MemberEffect::Fence => {
                 // Whether the guard has acknowledged is asked before a promotion.
                 let _ordered = self.fencing.want(|| self.lease());
             }
-            Effect::Unfence => self.fencing.unwant(),
-            Effect::Act(action) => return self.act(action, levels),
+            MemberEffect::Unfence => self.fencing.unwant(),
+            MemberEffect::Act(action) => return self.act(action, levels),
         }
         ControlFlow::Continue(())
     }
@@ -68,26 +72,30 @@ impl Cycle {
                 }
             }
             Action::RevokeLease { lease } => self.revoke_lease(lease),
-            Action::PardonPostgres { until } => self.probe.pardon(until),
+            Action::SuspendLivenessCheck { until } => self.probe.suspend_liveness_check(until),
             Action::PublishMember(record) => {
                 self.pods.publish(&record);
                 self.member.send_replace(levels.lease.lease.map(|lease| (lease, *record)));
             }
-            Action::PublishStatus { .. } => self.write("status", &action, levels, Event::StatusNotPublished),
-            Action::PublishHistory { .. } => self.write("history", &action, levels, Event::LookWanted),
-            Action::PublishSync { .. } => self.write("sync", &action, levels, Event::LookWanted),
-            Action::PublishUnfenced(_) => self.write("unfenced", &action, levels, Event::LookWanted),
-            Action::RestoreInitialize { .. } => self.write("initialize", &action, levels, Event::LookWanted),
-            Action::RestoreConfig { .. } => self.write("config", &action, levels, Event::LookWanted),
-            Action::ClearFailover { .. } => self.write("failover", &action, levels, Event::LookWanted),
-            Action::WriteGeneration(_) => self.write("generation", &action, levels, Event::LookWanted),
+            Action::PublishStatus { .. } => {
+                self.write("status", &action, levels, MemberEvent::StatusNotPublished)
+            }
+            Action::PublishHistory { .. } => self.write("history", &action, levels, MemberEvent::LookWanted),
+            Action::PublishSync { .. } => self.write("sync", &action, levels, MemberEvent::LookWanted),
+            Action::PublishUnfenced(_) => self.write("unfenced", &action, levels, MemberEvent::LookWanted),
+            Action::RestoreInitialize { .. } => {
+                self.write("initialize", &action, levels, MemberEvent::LookWanted)
+            }
+            Action::RestoreConfig { .. } => self.write("config", &action, levels, MemberEvent::LookWanted),
+            Action::ClearFailover { .. } => self.write("failover", &action, levels, MemberEvent::LookWanted),
+            Action::WriteGeneration(_) => self.write("generation", &action, levels, MemberEvent::LookWanted),
             Action::SetSyncNames(names) => {
                 postgres.set_sync_owner(names.map_or(SyncOwner::Operator, SyncOwner::Supervisor));
                 self.tell("synchronous_standby_names", async move { postgres.write_sync_names().await });
             }
-            Action::SetGate { closed } => {
-                postgres.set_gate(closed);
-                self.tell("gate", async move { postgres.write_gate().await });
+            Action::SetClientLockout { closed } => {
+                postgres.set_client_lockout(closed);
+                self.tell("client lockout", async move { postgres.write_client_lockout().await });
             }
             Action::Follow(target) => self.follow(target),
             Action::SetSlots { create, drop } => {
@@ -132,25 +140,32 @@ impl Cycle {
         let (postgres, reports) = (self.tools.postgres.clone(), self.tools.reports.clone());
         tokio::spawn(async move {
             let asked_at = clock::now();
-            let told = match tokio::time::timeout(HISTORY_WITHIN, postgres.leader_history(&from)).await {
-                Ok(told) => told.map_err(|error| error.chain()),
-                Err(_) => Err(format!("no answer within {} s", HISTORY_WITHIN.as_secs())),
-            };
-            let has_slot = told.as_ref().is_ok_and(|told| told.has_slot);
-            let oldest = told.as_ref().map(|told| told.oldest).unwrap_or_default();
-            let answer = told.map(|told| told.branch);
+            let history_answer =
+                match tokio::time::timeout(HISTORY_WITHIN, postgres.leader_history(&from)).await {
+                    Ok(history_answer) => history_answer.map_err(|error| error.chain()),
+                    Err(_) => Err(format!("no answer within {} s", HISTORY_WITHIN.as_secs())),
+                };
+            let has_slot = history_answer.as_ref().is_ok_and(|history_answer| history_answer.has_slot);
+            let oldest =
+                history_answer.as_ref().map(|history_answer| history_answer.oldest).unwrap_or_default();
+            let answer = history_answer.map(|history_answer| history_answer.branch);
             if let Err(why) = &answer {
                 tracing::debug!(leader = %from.name, why, "could not read the timeline history of the leader");
             }
-            let told =
-                Event::LeaderBranchTold(LeaderBranch { name: from.name, asked_at, answer, has_slot, oldest });
-            let _ = reports.send(told.into());
+            let history_answer = MemberEvent::LeaderBranchTold(LeaderBranch {
+                name: from.name,
+                asked_at,
+                answer,
+                has_slot,
+                oldest,
+            });
+            let _ = reports.send(history_answer.into());
         });
     }
 
     /// A write to etcd beside the loop. One that failed is tried again by a tick after [`WRITE_AGAIN_AFTER`]; etcd's
     /// trouble is the lease's to report.
-    fn write(&self, key: &'static str, action: &Action, levels: &Levels, failed: Event) {
+    fn write(&self, key: &'static str, action: &Action, levels: &Levels, failed: MemberEvent) {
         let text = || config::restored(self.dynamic.text(), &levels.settings.sync);
         let Some(machine) = Machine::aside(self.tools.actor(), action, levels.lease.lease, text) else {
             return;
@@ -184,7 +199,7 @@ impl Cycle {
             if !tried("follow", postgres.follow(target.as_ref())).await {
                 tokio::spawn(async move {
                     tokio::time::sleep(WRITE_AGAIN_AFTER).await;
-                    let _ = reports.send(Event::NotFollowed.into());
+                    let _ = reports.send(MemberEvent::NotFollowed.into());
                 });
             }
         });
@@ -198,7 +213,7 @@ impl Cycle {
                 Err(error) => Outcome::Failed(error.chain()),
             };
             let finished = Finished { job: JobKind::CheckpointAfterPromotion, outcome };
-            let _ = reports.send(Event::JobFinished(finished).into());
+            let _ = reports.send(MemberEvent::JobFinished(finished).into());
         });
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use crate::etcd::LeaseKeeper;
-use crate::kube::{Kube, KubeSetup, Told};
+use crate::kube::{Kube, KubeSetup, LeadershipEvent};
 use crate::model::{LeaseFacts, MemberRecord, PodFacts, PodRole, PrimaryRoute, Process, Reason, Term};
 use crate::os::clock;
 use crate::postgres::Postgres;
@@ -77,7 +77,7 @@ impl Pods {
             if self.led.replace(term).is_none() && before.is_some() {
                 let why =
                     self.took.take().unwrap_or_else(|| "the leader key was handed over to it".to_owned());
-                kube.tell(Told::Leads, term, why);
+                kube.announce(LeadershipEvent::Leads, term, why);
             }
             return;
         }
@@ -88,8 +88,8 @@ impl Pods {
         // A restart in place is no change of leadership.
         let gone = lease.leading_at(clock::now()).is_none();
         if let Some(term) = self.led.take_if(|_| planned || gone) {
-            let told = if planned { Told::HandsOver } else { Told::LostLeadership };
-            kube.tell(told, term, std::mem::take(&mut self.left));
+            let event = if planned { LeadershipEvent::HandsOver } else { LeadershipEvent::LostLeadership };
+            kube.announce(event, term, std::mem::take(&mut self.left));
         }
     }
 

@@ -1,4 +1,4 @@
-//! After every tick: the status, from which the rim answers.
+//! After every tick: the status, from which the API and CLI answer.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

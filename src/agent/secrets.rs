@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 
 use super::cycle::Cycle;
-use super::events::Report;
+use super::events::TaskReport;
 use super::wiring;
 use crate::core::member::LookId;
 use crate::model::{Moment, Standby};
@@ -51,7 +51,7 @@ impl Rotation {
 }
 
 /// Says whenever one of the files holds something else than before.
-pub(super) async fn watch(files: Vec<PathBuf>, reports: mpsc::UnboundedSender<Report>) {
+pub(super) async fn watch(files: Vec<PathBuf>, reports: mpsc::UnboundedSender<TaskReport>) {
     let read = || files.iter().map(|file| fs::read(file).ok()).collect::<Vec<_>>();
     let mut seen = read();
     while !files.is_empty() && !reports.is_closed() {
@@ -60,7 +60,7 @@ pub(super) async fn watch(files: Vec<PathBuf>, reports: mpsc::UnboundedSender<Re
         if now != seen {
             seen = now;
             // The loop that has ended needs no secrets.
-            let _ = reports.send(Report::SecretsChanged);
+            let _ = reports.send(TaskReport::SecretsChanged);
         }
     }
 }

@@ -9,7 +9,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::build::AgentError;
 use super::fencing::{Fencing, WatchdogRule};
-use super::{Order, Status};
+use super::{ApiOrder, Status};
 use crate::core::startup::{self, AfterLook, PostmasterFound, Takeover};
 use crate::etcd::{self, Etcd, LeaseKeeper};
 use crate::fence::{Found, LinkSetup};
@@ -141,8 +141,8 @@ pub(super) enum FirstLook {
 }
 
 /// What must go on while etcd does not answer.
-pub(super) struct Waiting<'a> {
-    pub(super) orders: &'a mut mpsc::Receiver<Order>,
+pub(super) struct WaitForEtcd<'a> {
+    pub(super) orders: &'a mut mpsc::Receiver<ApiOrder>,
     pub(super) status: &'a watch::Sender<Arc<Status>>,
     pub(super) signals: &'a mut Signals,
 }
@@ -152,7 +152,7 @@ pub(super) struct Waiting<'a> {
 pub(super) async fn first_view(
     etcd: &Etcd,
     view: &mut watch::Receiver<Option<View>>,
-    waiting: Waiting<'_>,
+    waiting: WaitForEtcd<'_>,
 ) -> Result<FirstLook, AgentError> {
     let mut reminder = tokio::time::interval(ETCD_REMINDER);
     reminder.reset();
@@ -162,7 +162,7 @@ pub(super) async fn first_view(
         }
         tokio::select! {
             Ok(()) = view.changed() => {}
-            // Dropping an order answers it: the rim shows the status, or says that it is not possible now.
+            // Dropping an order answers it: the API and CLI show the status, or says that it is not possible now.
             Some(_order) = waiting.orders.recv() => {}
             signal = waiting.signals.next() => match signal {
                 SignalEvent::Terminate | SignalEvent::Interrupt | SignalEvent::Quit => return Ok(FirstLook::AskedToEnd),
@@ -224,7 +224,7 @@ pub(super) fn keep_lease(
     first: View,
     ttl: Duration,
 ) -> Result<(Arc<LeaseKeeper>, Probe), AgentError> {
-    let resumed = startup::former_lease(me, &first, &postgres.process().borrow(), fenced.was_armed);
+    let resumed = startup::previous_lease(me, &first, &postgres.process().borrow(), fenced.was_armed);
     if let Some(lease) = resumed {
         tracing::info!(%lease, "continuing under the lease of the previous incarnation");
     }

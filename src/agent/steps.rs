@@ -8,7 +8,7 @@ use tokio::task::JoinSet;
 use super::jobs::Tools;
 use super::observe::lease_facts;
 use super::pods;
-use crate::core::job::{Answer, Machine, Next, Now, PostgresStep, PromotionStep, Step};
+use crate::core::job::{JobAnswer, JobNext, JobStep, Machine, Now, PostgresStep, PromotionStep};
 use crate::core::store::WriteError;
 use crate::etcd::LeaseKeeper;
 use crate::model::Outcome;
@@ -19,7 +19,7 @@ use crate::postgres::{Error, PendingPromotion, Started};
 const PROMOTE_WITHIN: Duration = Duration::from_secs(60);
 
 /// What lasts from one step to a later one. Dropped with the task when it is cancelled.
-struct Driver {
+struct JobDriver {
     tools: Tools,
     lease: Option<Arc<LeaseKeeper>>,
     stripping: JoinSet<()>,
@@ -28,56 +28,56 @@ struct Driver {
 
 /// Runs a machine.
 pub(super) async fn run(tools: Tools, lease: Option<Arc<LeaseKeeper>>, mut machine: Machine) -> Outcome {
-    let mut driver = Driver { tools, lease, stripping: JoinSet::new(), promotion: None };
-    let mut answer = Answer::Begin;
+    let mut driver = JobDriver { tools, lease, stripping: JoinSet::new(), promotion: None };
+    let mut answer = JobAnswer::Begin;
     loop {
         let lease = lease_facts(driver.lease.as_deref());
         match machine.next(answer, Now { lease: &lease, at: clock::now() }) {
-            Next::Do(step) => answer = driver.perform(step).await,
-            Next::End(outcome) => return outcome,
+            JobNext::Do(step) => answer = driver.perform(step).await,
+            JobNext::End(outcome) => return outcome,
         }
     }
 }
 
-impl Driver {
-    async fn perform(&mut self, step: Step) -> Answer {
+impl JobDriver {
+    async fn perform(&mut self, step: JobStep) -> JobAnswer {
         let Tools { etcd, kube, .. } = &self.tools;
         match step {
-            Step::Read(path) => Answer::Key(etcd.get(&path).await.map_err(WriteError::from)),
-            Step::Commit(txn) => Answer::Written(etcd.commit(&txn).await.map_err(WriteError::from)),
-            Step::RenewLease => {
+            JobStep::Read(path) => JobAnswer::Key(etcd.get(&path).await.map_err(WriteError::from)),
+            JobStep::Commit(txn) => JobAnswer::Written(etcd.commit(&txn).await.map_err(WriteError::from)),
+            JobStep::RenewLease => {
                 self.lease.iter().for_each(|keeper| keeper.renew_now());
-                Answer::Done
+                JobAnswer::Done
             }
-            Step::ReadCluster => {
+            JobStep::ReadCluster => {
                 etcd.look_again().notify_one();
-                Answer::Done
+                JobAnswer::Done
             }
-            Step::Unlabel => done(pods::unlabel(kube.as_ref())).await,
-            Step::Unroute => done(pods::unroute(kube.as_ref(), self.lease.as_deref())).await,
-            Step::BeginStrip(term) => {
+            JobStep::Unlabel => done(pods::unlabel(kube.as_ref())).await,
+            JobStep::Unroute => done(pods::unroute(kube.as_ref(), self.lease.as_deref())).await,
+            JobStep::BeginStrip(term) => {
                 let kube = kube.clone();
                 self.stripping.spawn(async move { pods::strip(kube.as_ref(), term).await });
-                Answer::Done
+                JobAnswer::Done
             }
-            Step::AwaitStripped => {
+            JobStep::AwaitStripped => {
                 if let Some(Err(error)) = self.stripping.join_next().await {
                     tracing::warn!(%error, "could not check the labels of the other pods");
                 }
-                Answer::Done
+                JobAnswer::Done
             }
-            Step::Pause(span) => done(tokio::time::sleep(span)).await,
-            Step::Postgres(step) => self.change(step).await,
-            Step::Promote(step) => self.promote(step).await,
+            JobStep::Pause(span) => done(tokio::time::sleep(span)).await,
+            JobStep::Postgres(step) => self.change(step).await,
+            JobStep::Promote(step) => self.promote(step).await,
         }
     }
 
-    async fn change(&self, step: PostgresStep) -> Answer {
+    async fn change(&self, step: PostgresStep) -> JobAnswer {
         let postgres = &self.tools.postgres;
         match step {
             PostgresStep::Initdb => match postgres.bootstrap().await {
-                Ok(system_id) => Answer::SystemId(system_id),
-                Err(error) => Answer::Failed(error.chain()),
+                Ok(system_id) => JobAnswer::SystemId(system_id),
+                Err(error) => JobAnswer::Failed(error.chain()),
             },
             PostgresStep::SetAside => {
                 tracing::warn!("another member created the cluster first: the data directory of this member's initdb is moved aside");
@@ -88,7 +88,7 @@ impl Driver {
                 if let Err(error) = postgres.lower_minimums().await {
                     tracing::warn!(error = error.chain(), "could not lower some parameters");
                 }
-                Answer::Done
+                JobAnswer::Done
             }
             PostgresStep::Start { follow, within } => {
                 let started = postgres.start_standby(follow.as_ref(), within).await;
@@ -113,7 +113,7 @@ impl Driver {
         }
     }
 
-    async fn promote(&mut self, step: PromotionStep) -> Answer {
+    async fn promote(&mut self, step: PromotionStep) -> JobAnswer {
         let postgres = &self.tools.postgres;
         match step {
             PromotionStep::AwaitPromotable => ended(postgres.await_promotable(PROMOTE_WITHIN).await),
@@ -121,15 +121,15 @@ impl Driver {
             PromotionStep::Prepare => match postgres.prepare_promotion(PROMOTE_WITHIN).await {
                 Ok(prepared) => {
                     self.promotion = prepared;
-                    if self.promotion.is_some() { Answer::Done } else { Answer::AlreadyPrimary }
+                    if self.promotion.is_some() { JobAnswer::Done } else { JobAnswer::AlreadyPrimary }
                 }
-                Err(error) => Answer::Failed(error.chain()),
+                Err(error) => JobAnswer::Failed(error.chain()),
             },
             PromotionStep::Arm => {
                 let lease = || lease_facts(self.lease.as_deref());
                 match tokio::task::block_in_place(|| self.tools.fencing.promise(lease)) {
-                    true => Answer::Done,
-                    false => Answer::Failed("the guard has not confirmed that it is armed".to_owned()),
+                    true => JobAnswer::Done,
+                    false => JobAnswer::Failed("the guard has not confirmed that it is armed".to_owned()),
                 }
             }
             PromotionStep::WriteTrigger => match &mut self.promotion {
@@ -148,18 +148,18 @@ impl Driver {
     }
 }
 
-fn unprepared() -> Answer {
-    Answer::Failed("the promotion was not prepared".to_owned())
+fn unprepared() -> JobAnswer {
+    JobAnswer::Failed("the promotion was not prepared".to_owned())
 }
 
-fn ended(done: Result<(), Error>) -> Answer {
+fn ended(done: Result<(), Error>) -> JobAnswer {
     match done {
-        Ok(()) => Answer::Done,
-        Err(error) => Answer::Failed(error.chain()),
+        Ok(()) => JobAnswer::Done,
+        Err(error) => JobAnswer::Failed(error.chain()),
     }
 }
 
-async fn done(work: impl Future<Output = ()>) -> Answer {
+async fn done(work: impl Future<Output = ()>) -> JobAnswer {
     work.await;
-    Answer::Done
+    JobAnswer::Done
 }

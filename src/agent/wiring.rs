@@ -7,11 +7,11 @@ use std::time::Duration;
 use super::fencing::WatchdogRule;
 use crate::config::{self, Config, Effective, Login, WatchdogDriver, WatchdogMode};
 use crate::etcd::{EtcdSetup, TlsFiles};
-use crate::fence::{Driver, LinkSetup, WatchdogSetup};
+use crate::fence::{DeviceDriver, LinkSetup, WatchdogSetup};
 use crate::kube::KubeSetup;
-use crate::model::{Me, Session, json_compact};
+use crate::model::{Me, SessionId, json_compact};
 use crate::os::random;
-use crate::postgres::{Credentials, Parameters, Passwords, Setup};
+use crate::postgres::{Parameters, Passwords, RoleCredentials, Setup};
 
 /// What PostgreSQL runs with.
 pub(super) fn parameters(effective: &Effective) -> Parameters {
@@ -92,8 +92,8 @@ pub(super) fn programs(config: &Config) -> Setup {
 /// Where Debian's libpq looks for sockets.
 const DEFAULT_SOCKETS: &str = "/var/run/postgresql";
 
-fn credentials(login: &Login) -> Credentials {
-    Credentials {
+fn credentials(login: &Login) -> RoleCredentials {
+    RoleCredentials {
         username: login.username.clone(),
         password: login.password.clone().into(),
         options: login.options.clone(),
@@ -114,8 +114,8 @@ pub(super) fn passwords(config: &Config) -> Passwords {
 pub(super) fn fence_setup(config: &Config) -> (LinkSetup, WatchdogRule) {
     let watchdog = &config.watchdog;
     let driver = match watchdog.driver {
-        WatchdogDriver::Default => Driver::Linux,
-        WatchdogDriver::Testing => Driver::Testing,
+        WatchdogDriver::Default => DeviceDriver::Linux,
+        WatchdogDriver::Testing => DeviceDriver::Testing,
     };
     let device = (watchdog.mode != WatchdogMode::Off)
         .then(|| WatchdogSetup { device: watchdog.device.clone(), driver });
@@ -148,7 +148,7 @@ pub(super) fn me(config: &Config) -> Me {
     Me {
         scope: config.scope.clone(),
         name: config.name.clone(),
-        session: Session(random::number()),
+        session: SessionId(random::number()),
         tags: config.tags.clone(),
         conn_url: url(&postgresql.connect_address),
         api_url: format!("{scheme}://{}/patroni", rest.connect_address),

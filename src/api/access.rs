@@ -9,13 +9,13 @@ use hyper::HeaderMap;
 use ipnet::IpNet;
 use subtle::ConstantTimeEq;
 
-use super::answer::Answer;
+use super::answer::HttpAnswer;
 use super::dispatch::Caller;
 use super::{ApiSetup, addresses, wire};
 use crate::model::ClusterView;
 
 /// Somebody who wants in.
-pub(super) struct Knock<'a> {
+pub(super) struct RequestCredentials<'a> {
     pub(super) caller: Caller,
     /// The header `Authorization`.
     pub(super) authorization: Option<&'a str>,
@@ -37,21 +37,21 @@ pub(super) fn is_passed_on(headers: &HeaderMap) -> bool {
 /// Lets in whom `setup` allows; `view` tells the members' addresses.
 pub(super) async fn check(
     setup: &ApiSetup,
-    knock: &Knock<'_>,
+    connection_probe: &RequestCredentials<'_>,
     view: Option<&ClusterView>,
-) -> Result<(), Answer> {
+) -> Result<(), HttpAnswer> {
     if setup.names_nobody() {
-        let near = async { !knock.is_passed_on && is_near(knock.caller, view).await };
+        let near = async { !connection_probe.is_passed_on && is_near(connection_probe.caller, view).await };
         let welcome = setup.allow_unauthenticated_writes || near.await;
-        return if welcome { Ok(()) } else { Err(Answer::text(403, unnamed(knock))) };
+        return if welcome { Ok(()) } else { Err(HttpAnswer::text(403, unnamed(connection_probe))) };
     }
-    if !listed(setup, knock, view).await {
-        return Err(Answer::text(403, "Access is denied"));
+    if !listed(setup, connection_probe, view).await {
+        return Err(HttpAnswer::text(403, "Access is denied"));
     }
-    if setup.demands_certificate() && !knock.caller.certified {
-        return Err(Answer::text(403, "client certificate required"));
+    if setup.demands_certificate() && !connection_probe.caller.certified {
+        return Err(HttpAnswer::text(403, "client certificate required"));
     }
-    authenticate(setup, knock.authorization)
+    authenticate(setup, connection_probe.authorization)
 }
 
 /// Whether a caller is on this machine or on a member's.
@@ -64,28 +64,28 @@ async fn is_near(caller: Caller, view: Option<&ClusterView>) -> bool {
 }
 
 /// The refusal of somebody who came from elsewhere, where no setting says who may.
-fn unnamed(knock: &Knock<'_>) -> String {
-    let who = if knock.is_passed_on { "whoever sent this through a proxy at " } else { "" };
+fn unnamed(connection_probe: &RequestCredentials<'_>) -> String {
+    let who = if connection_probe.is_passed_on { "whoever sent this through a proxy at " } else { "" };
     format!(
         "Access is denied: {who}{} is neither this machine nor a member of the cluster, and no setting here says who else \
          may change something. Set restapi.authentication (and send its user and password), restapi.allowlist, \
          restapi.allowlist_include_members, or restapi.verify_client with TLS; or restapi.allow_unauthenticated_writes: true \
          where everybody may, as with Patroni",
-        knock.caller.address
+        connection_probe.caller.address
     )
 }
 
-fn authenticate(setup: &ApiSetup, header: Option<&str>) -> Result<(), Answer> {
+fn authenticate(setup: &ApiSetup, header: Option<&str>) -> Result<(), HttpAnswer> {
     let Some((user, password)) = &setup.credentials else {
         return Ok(());
     };
     let Some(header) = header else {
-        return Err(Answer::unauthorized("no auth header received"));
+        return Err(HttpAnswer::unauthorized("no auth header received"));
     };
     let given = header.strip_prefix("Basic ").and_then(|text| STANDARD.decode(text.trim()).ok());
     match given {
         Some(given) if same(&given, format!("{user}:{password}").as_bytes()) => Ok(()),
-        Some(_) | None => Err(Answer::unauthorized("not authenticated")),
+        Some(_) | None => Err(HttpAnswer::unauthorized("not authenticated")),
     }
 }
 
@@ -94,12 +94,16 @@ fn same(given: &[u8], expected: &[u8]) -> bool {
     given.ct_eq(expected).into()
 }
 
-async fn listed(setup: &ApiSetup, knock: &Knock<'_>, view: Option<&ClusterView>) -> bool {
-    let by_members = setup.allowlist_include_members && knock.members_welcome;
+async fn listed(
+    setup: &ApiSetup,
+    connection_probe: &RequestCredentials<'_>,
+    view: Option<&ClusterView>,
+) -> bool {
+    let by_members = setup.allowlist_include_members && connection_probe.members_welcome;
     if setup.allowlist.is_empty() && !by_members {
         return true;
     }
-    let address = knock.caller.address;
+    let address = connection_probe.caller.address;
     let mut hosts: Vec<String> = Vec::new();
     for entry in &setup.allowlist {
         match network(entry) {
@@ -142,8 +146,9 @@ mod tests {
         caller: Caller,
         view: Option<&ClusterView>,
     ) -> Result<(), (u16, String)> {
-        let knock = Knock { caller, authorization: None, members_welcome: true, is_passed_on: false };
-        check(setup, &knock, view).await.map_err(|answer| (answer.status, answer.body))
+        let connection_probe =
+            RequestCredentials { caller, authorization: None, members_welcome: true, is_passed_on: false };
+        check(setup, &connection_probe, view).await.map_err(|answer| (answer.status, answer.body))
     }
 
     /// Where nothing is configured a program of `archive_command` is not everybody's to choose.
@@ -183,26 +188,30 @@ mod tests {
 
     /// A proxy beside this member passes on what comes from anywhere.
     #[tokio::test]
-    async fn what_a_proxy_passes_on_is_not_of_this_machine() {
+    async fn a_proxied_request_is_not_local() {
         let headers = |name: &'static str| {
             HeaderMap::from_iter([(name.parse().expect("a name"), "x".parse().expect("a value"))])
         };
         assert!(is_passed_on(&headers("X-Forwarded-For")) && !is_passed_on(&headers("user-agent")));
         let setup = ApiSetup::default();
         for (is_passed_on, may) in [(false, true), (true, false)] {
-            let knock = Knock {
+            let connection_probe = RequestCredentials {
                 caller: caller("127.0.0.1", true),
                 authorization: None,
                 members_welcome: true,
                 is_passed_on,
             };
-            assert_eq!(check(&setup, &knock, None).await.is_ok(), may, "passed on: {is_passed_on}");
+            assert_eq!(
+                check(&setup, &connection_probe, None).await.is_ok(),
+                may,
+                "passed on: {is_passed_on}"
+            );
         }
     }
 
     /// The setting opens nothing that credentials, a list or certificates close.
     #[tokio::test]
-    async fn what_is_configured_counts_as_in_patroni() {
+    async fn configured_access_counts_as_in_patroni() {
         let user = Some(("admin".to_owned(), "s3cret".to_owned()));
         let base = ApiSetup { allow_unauthenticated_writes: true, ..ApiSetup::default() };
         let closed = [

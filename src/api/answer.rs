@@ -7,7 +7,7 @@ use hyper::{Response, StatusCode};
 use serde_json::Value;
 
 use super::ApiSetup;
-use super::places::Class;
+use super::request_limits::RequestClass;
 use crate::agent::OrderError;
 use crate::model::json_spaced;
 
@@ -16,7 +16,7 @@ const WARNINGS_MAX: usize = 8;
 
 /// Status, headers and body. A handler returns it; a refusal on the way is an `Err` of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Answer {
+pub(super) struct HttpAnswer {
     pub(super) status: u16,
     /// `None`: a status line and nothing else.
     kind: Option<&'static str>,
@@ -24,35 +24,35 @@ pub(super) struct Answer {
     extra: Option<(&'static str, String)>,
 }
 
-impl Answer {
+impl HttpAnswer {
     /// Only a status.
-    pub(super) fn bare(status: u16) -> Answer {
-        Answer { status, kind: None, body: String::new(), extra: None }
+    pub(super) fn bare(status: u16) -> HttpAnswer {
+        HttpAnswer { status, kind: None, body: String::new(), extra: None }
     }
 
     /// A JSON body.
-    pub(super) fn json(status: u16, value: &Value) -> Answer {
-        Answer { kind: Some("application/json"), body: json_spaced(value), ..Answer::bare(status) }
+    pub(super) fn json(status: u16, value: &Value) -> HttpAnswer {
+        HttpAnswer { kind: Some("application/json"), body: json_spaced(value), ..HttpAnswer::bare(status) }
     }
 
     /// A sentence for a person.
-    pub(super) fn text(status: u16, text: impl Into<String>) -> Answer {
-        Answer { kind: Some("text/html"), body: text.into(), ..Answer::bare(status) }
+    pub(super) fn text(status: u16, text: impl Into<String>) -> HttpAnswer {
+        HttpAnswer { kind: Some("text/html"), body: text.into(), ..HttpAnswer::bare(status) }
     }
 
     /// The Prometheus text format.
-    pub(super) fn metrics(text: String) -> Answer {
-        Answer { kind: Some("text/plain"), body: text, ..Answer::bare(200) }
+    pub(super) fn metrics(text: String) -> HttpAnswer {
+        HttpAnswer { kind: Some("text/plain"), body: text, ..HttpAnswer::bare(200) }
     }
 
     /// 401, naming the realm.
-    pub(super) fn unauthorized(text: &str) -> Answer {
+    pub(super) fn unauthorized(text: &str) -> HttpAnswer {
         let extra = Some(("www-authenticate", "Basic realm=\"Patroni\"".to_owned()));
-        Answer { extra, ..Answer::text(401, text) }
+        HttpAnswer { extra, ..HttpAnswer::text(401, text) }
     }
 
     /// This answer, with what its reader should know in a header: the body is what old clients expect.
-    pub(super) fn warn(self, warnings: &[String]) -> Answer {
+    pub(super) fn warn(self, warnings: &[String]) -> HttpAnswer {
         let plain = |c: char| match c {
             '"' => '\'',
             c if c == ' ' || c.is_ascii_graphic() => c,
@@ -64,23 +64,23 @@ impl Answer {
             lines.push(warn(&format!("and {more} more, which the log names")));
         }
         let extra = (!lines.is_empty()).then(|| ("warning", lines.join(", ")));
-        Answer { extra: extra.or(self.extra), ..self }
+        HttpAnswer { extra: extra.or(self.extra), ..self }
     }
 
     /// The page a protocol error is answered with.
-    pub(super) fn page(status: u16, message: &str, explanation: &str) -> Answer {
+    pub(super) fn page(status: u16, message: &str, explanation: &str) -> HttpAnswer {
         let message = message.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
         let body = format!(
             "<!DOCTYPE HTML>\n<html lang=\"en\">\n<head><meta charset=\"utf-8\"><title>Error response</title></head>\n\
              <body>\n<h1>Error response</h1>\n<p>Error code: {status}</p>\n<p>Message: {message}.</p>\n\
              <p>Error code explanation: {status} - {explanation}.</p>\n</body>\n</html>\n"
         );
-        Answer { kind: Some("text/html;charset=utf-8"), body, ..Answer::bare(status) }
+        HttpAnswer { kind: Some("text/html;charset=utf-8"), body, ..HttpAnswer::bare(status) }
     }
 
     /// 501, in the words old clients look for.
-    pub(super) fn unsupported(method: &str) -> Answer {
-        Answer::page(
+    pub(super) fn unsupported(method: &str) -> HttpAnswer {
+        HttpAnswer::page(
             501,
             &format!("Unsupported method ('{method}')"),
             "Server does not support this operation",
@@ -88,13 +88,13 @@ impl Answer {
     }
 
     /// etcd or the loop did not do its part.
-    pub(super) fn unavailable(error: &OrderError) -> Answer {
-        Answer::text(503, format!("not possible now: {error}"))
+    pub(super) fn unavailable(error: &OrderError) -> HttpAnswer {
+        HttpAnswer::text(503, format!("not possible now: {error}"))
     }
 
     /// All places of a class are taken.
-    pub(super) fn too_many(class: Class) -> Answer {
-        Answer::text(503, format!("not possible now: too many {} at once, try again", class.words()))
+    pub(super) fn too_many(class: RequestClass) -> HttpAnswer {
+        HttpAnswer::text(503, format!("not possible now: too many {} at once, try again", class.words()))
     }
 
     /// The response, with the headers `setup` asks for.
@@ -128,7 +128,7 @@ mod tests {
     #[test]
     fn warnings_are_one_header_that_every_client_can_read() {
         let told = |warnings: &[String]| {
-            let answer = Answer::text(200, "x").warn(warnings).into_response(&ApiSetup::default());
+            let answer = HttpAnswer::text(200, "x").warn(warnings).into_response(&ApiSetup::default());
             answer.headers().get("warning").map(|value| value.to_str().expect("ASCII").to_owned())
         };
         assert_eq!(told(&[]), None);

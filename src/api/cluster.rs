@@ -2,24 +2,24 @@
 
 use std::sync::Arc;
 
-use super::answer::Answer;
+use super::answer::HttpAnswer;
 use super::wire;
 use crate::agent::{Handle, OrderError};
 use crate::model::ClusterView;
 
 /// `/cluster`, always from a linearizable read: scripts wait for a switchover with it.
-pub(super) async fn cluster(handle: &Handle) -> Answer {
+pub(super) async fn cluster(handle: &Handle) -> HttpAnswer {
     match handle.read_cluster().await {
-        Ok(view) => Answer::json(200, &wire::cluster_body(&handle.status().scope, &view)),
-        Err(error) => Answer::unavailable(&error),
+        Ok(view) => HttpAnswer::json(200, &wire::cluster_body(&handle.status().scope, &view)),
+        Err(error) => HttpAnswer::unavailable(&error),
     }
 }
 
 /// `/history`.
-pub(super) async fn history(handle: &Handle) -> Answer {
+pub(super) async fn history(handle: &Handle) -> HttpAnswer {
     match newest(handle).await {
-        Ok(view) => Answer::json(200, &wire::history_body(view.history.as_deref().unwrap_or_default())),
-        Err(error) => Answer::unavailable(&error),
+        Ok(view) => HttpAnswer::json(200, &wire::history_body(view.history.as_deref().unwrap_or_default())),
+        Err(error) => HttpAnswer::unavailable(&error),
     }
 }
 

@@ -2,19 +2,19 @@
 
 use serde_json::{Map, Value};
 
-use super::answer::Answer;
+use super::answer::HttpAnswer;
 use super::{cluster, wire};
 use crate::agent::{Handle, ParameterJudge};
 use crate::config;
 use crate::model::json_compact;
 
 /// GET.
-pub(super) async fn get(handle: &Handle) -> Answer {
+pub(super) async fn get(handle: &Handle) -> HttpAnswer {
     match cluster::newest(handle).await {
-        Err(error) => Answer::unavailable(&error),
+        Err(error) => HttpAnswer::unavailable(&error),
         Ok(view) => match wire::config_of(&view) {
-            Some(config) => Answer::json(200, &Value::Object(config)),
-            None => Answer::text(502, "the key config is missing or no object"),
+            Some(config) => HttpAnswer::json(200, &Value::Object(config)),
+            None => HttpAnswer::text(502, "the key config is missing or no object"),
         },
     }
 }
@@ -25,12 +25,12 @@ pub(super) async fn patch(
     handle: &Handle,
     judge: Option<&ParameterJudge>,
     change: Map<String, Value>,
-) -> Result<Answer, Answer> {
-    let view = handle.read_cluster().await.map_err(|error| Answer::unavailable(&error))?;
+) -> Result<HttpAnswer, HttpAnswer> {
+    let view = handle.read_cluster().await.map_err(|error| HttpAnswer::unavailable(&error))?;
     let stored = wire::config_of(&view);
     let (lost, revision) = (stored.is_none(), view.config.as_ref().map_or(0, |key| key.mod_revision));
     let Some(before) = stored.or_else(|| in_force(handle)) else {
-        return Err(Answer::text(503, "the key config is missing or no object"));
+        return Err(HttpAnswer::text(503, "the key config is missing or no object"));
     };
     let mut config = before.clone();
     if merge(&mut config, change) || lost {
@@ -51,8 +51,8 @@ pub(super) async fn put(
     handle: &Handle,
     judge: Option<&ParameterJudge>,
     config: Map<String, Value>,
-) -> Result<Answer, Answer> {
-    let view = handle.read_cluster().await.map_err(|error| Answer::unavailable(&error))?;
+) -> Result<HttpAnswer, HttpAnswer> {
+    let view = handle.read_cluster().await.map_err(|error| HttpAnswer::unavailable(&error))?;
     let before = wire::config_of(&view);
     let known = before.clone().unwrap_or_default();
     if before.as_ref() != Some(&config) {
@@ -63,10 +63,10 @@ pub(super) async fn put(
 }
 
 /// What is there now, with a word about what of it has no effect.
-fn written(before: &Map<String, Value>, after: Map<String, Value>) -> Answer {
+fn written(before: &Map<String, Value>, after: Map<String, Value>) -> HttpAnswer {
     let warnings = config::new_warnings(before, &after);
     let warnings: Vec<String> = warnings.iter().map(ToString::to_string).collect();
-    Answer::json(200, &Value::Object(after)).warn(&warnings)
+    HttpAnswer::json(200, &Value::Object(after)).warn(&warnings)
 }
 
 /// Nothing is written that members could not use: every fault is named at once.
@@ -74,8 +74,8 @@ async fn usable(
     judge: Option<&ParameterJudge>,
     before: &Map<String, Value>,
     after: &Map<String, Value>,
-) -> Result<(), Answer> {
-    let refuse = |faults| Answer::text(400, format!("nothing was changed:\n{faults}"));
+) -> Result<(), HttpAnswer> {
+    let refuse = |faults| HttpAnswer::text(400, format!("nothing was changed:\n{faults}"));
     config::refuse_faults(before, after).map_err(refuse)?;
     let Some(judge) = judge else { return Ok(()) };
     match judge.faults(&config::new_parameters(before, after)).await {
@@ -96,7 +96,7 @@ async fn write(
     config: &Map<String, Value>,
     if_revision: Option<i64>,
     failed: u16,
-) -> Result<(), Answer> {
+) -> Result<(), HttpAnswer> {
     let text = json_compact(&Value::Object(config.clone()));
     match handle.write_config(text, if_revision).await {
         Ok(true) => {
@@ -104,8 +104,8 @@ async fn write(
             let _ = handle.wake().await;
             Ok(())
         }
-        Ok(false) => Err(Answer::text(409, "the configuration was changed by somebody else: try again")),
-        Err(error) => Err(Answer::text(failed, format!("the configuration was not written: {error}"))),
+        Ok(false) => Err(HttpAnswer::text(409, "the configuration was changed by somebody else: try again")),
+        Err(error) => Err(HttpAnswer::text(failed, format!("the configuration was not written: {error}"))),
     }
 }
 

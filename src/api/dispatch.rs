@@ -11,9 +11,9 @@ use hyper::{HeaderMap, Method, Request};
 use serde_json::{Map, Value};
 use tokio::sync::Mutex;
 
-use super::answer::Answer;
-use super::places::{Class, Places};
+use super::answer::HttpAnswer;
 use super::query::Query;
+use super::request_limits::{RequestClass, RequestLimits};
 use super::{ApiSetup, access, cluster, config, metrics, operate, probes, switchover, wire};
 use crate::agent::{Handle, Status};
 use crate::model::Moment;
@@ -46,66 +46,71 @@ pub(super) struct Routes {
     handle: Handle,
     /// When the last look was answered; held while one is under way.
     looked_at: Mutex<Option<Moment>>,
-    places: Places,
+    request_limits: RequestLimits,
 }
 
 impl Routes {
     pub(super) fn new(handle: Handle) -> Routes {
-        Routes { handle, looked_at: Mutex::new(None), places: Places::new() }
+        Routes { handle, looked_at: Mutex::new(None), request_limits: RequestLimits::new() }
     }
 
     /// Answers any request. Never fails: whatever goes wrong is an answer.
-    pub(super) async fn answer(&self, request: Request<Body>, caller: Caller, setup: &ApiSetup) -> Answer {
+    pub(super) async fn answer(
+        &self,
+        request: Request<Body>,
+        caller: Caller,
+        setup: &ApiSetup,
+    ) -> HttpAnswer {
         let path = format!("/{}", request.uri().path().trim_start_matches('/'));
         let query = Query::parse(request.uri().query().unwrap_or_default());
         let first = path[1..].split('/').next().unwrap_or_default().to_owned();
-        let class = Class::of(request.method(), &first, caller);
+        let class = RequestClass::of(request.method(), &first, caller);
         match *request.method() {
-            Method::GET => match self.places.take(class) {
+            Method::GET => match self.request_limits.take(class) {
                 Some(_place) => self.patiently(self.get(&first, &path, &query)).await,
-                None => Answer::too_many(class),
+                None => HttpAnswer::too_many(class),
             },
-            Method::HEAD | Method::OPTIONS => match self.places.take(class) {
+            Method::HEAD | Method::OPTIONS => match self.request_limits.take(class) {
                 Some(_place) => {
                     let status = self.fresh().await;
-                    Answer::bare(probes::health(&status, &path, &query, clock::now()))
+                    HttpAnswer::bare(probes::health(&status, &path, &query, clock::now()))
                 }
-                None => Answer::bare(503),
+                None => HttpAnswer::bare(503),
             },
-            _ => match Unsafe::named(request.method(), &first) {
+            _ => match MutatingRoute::named(request.method(), &first) {
                 Some(route) => {
                     let act = self.act(route, request, caller, setup);
                     let act = async { act.await.unwrap_or_else(|refusal| refusal) };
                     if route.takes_its_time() { act.await } else { self.patiently(act).await }
                 }
-                None => Answer::unsupported(request.method().as_str()),
+                None => HttpAnswer::unsupported(request.method().as_str()),
             },
         }
     }
 
     /// 503 when the loop does not even refuse. It has its own deadline for etcd, `retry_timeout`, for each of the
     /// at most two things a request needs of it.
-    async fn patiently(&self, answer: impl Future<Output = Answer>) -> Answer {
+    async fn patiently(&self, answer: impl Future<Output = HttpAnswer>) -> HttpAnswer {
         let patience = self.handle.status().settings.retry_timeout * 2 + BODY_WITHIN;
-        let stuck = |_| Answer::text(503, "not possible now: the supervisor's loop does not answer");
+        let stuck = |_| HttpAnswer::text(503, "not possible now: the supervisor's loop does not answer");
         tokio::time::timeout(patience, answer).await.unwrap_or_else(stuck)
     }
 
-    async fn get(&self, first: &str, path: &str, query: &Query) -> Answer {
+    async fn get(&self, first: &str, path: &str, query: &Query) -> HttpAnswer {
         match first {
-            "patroni" => Answer::json(200, &self.patroni_body().await),
-            "liveness" => Answer::bare(probes::liveness(&self.handle.status(), clock::now())),
-            "startup" => Answer::bare(probes::startup(&self.handle.status(), clock::now())),
-            "readiness" => Answer::bare(probes::readiness(&self.handle.status(), query, clock::now())),
+            "patroni" => HttpAnswer::json(200, &self.patroni_body().await),
+            "liveness" => HttpAnswer::bare(probes::liveness(&self.handle.status(), clock::now())),
+            "startup" => HttpAnswer::bare(probes::startup(&self.handle.status(), clock::now())),
+            "readiness" => HttpAnswer::bare(probes::readiness(&self.handle.status(), query, clock::now())),
             "cluster" => cluster::cluster(&self.handle).await,
             "history" => cluster::history(&self.handle).await,
             "config" => config::get(&self.handle).await,
-            "failsafe" => Answer::text(502, "failsafe_mode is not enabled"),
-            "metrics" => Answer::metrics(metrics::text(&*self.fresh().await, clock::now())),
+            "failsafe" => HttpAnswer::text(502, "failsafe_mode is not enabled"),
+            "metrics" => HttpAnswer::metrics(metrics::text(&*self.fresh().await, clock::now())),
             _ => {
                 let status = self.fresh().await;
                 let code = probes::health(&status, path, query, clock::now());
-                Answer::json(code, &wire::patroni_body(&status))
+                HttpAnswer::json(code, &wire::patroni_body(&status))
             }
         }
     }
@@ -141,57 +146,57 @@ impl Routes {
 
     async fn act(
         &self,
-        route: Unsafe,
+        route: MutatingRoute,
         request: Request<Body>,
         caller: Caller,
         setup: &ApiSetup,
-    ) -> Result<Answer, Answer> {
+    ) -> Result<HttpAnswer, HttpAnswer> {
         let (head, body) = request.into_parts();
         let status = self.handle.status();
-        let knock = access::Knock {
+        let connection_probe = access::RequestCredentials {
             caller,
             authorization: head.headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()),
-            members_welcome: route != Unsafe::Failsafe,
+            members_welcome: route != MutatingRoute::Failsafe,
             is_passed_on: access::is_passed_on(&head.headers),
         };
-        let place = |class| self.places.take(class).ok_or_else(|| Answer::too_many(class));
+        let place = |class| self.request_limits.take(class).ok_or_else(|| HttpAnswer::too_many(class));
         if caller.is_local || caller.is_member {
-            access::check(setup, &knock, status.view.as_deref()).await?;
+            access::check(setup, &connection_probe, status.view.as_deref()).await?;
         } else {
             // Names may have to be looked up: strangers wait for that in places of their own.
-            let _place = place(Class::Access)?;
-            access::check(setup, &knock, status.view.as_deref()).await?;
+            let _place = place(RequestClass::Access)?;
+            access::check(setup, &connection_probe, status.view.as_deref()).await?;
         }
-        let _place = place(Class::Change)?;
+        let _place = place(RequestClass::Change)?;
         let handle = &self.handle;
         match route {
-            Unsafe::PatchConfig => {
+            MutatingRoute::PatchConfig => {
                 config::patch(handle, setup.judge.as_ref(), required(&head.headers, body).await?).await
             }
-            Unsafe::PutConfig => {
+            MutatingRoute::PutConfig => {
                 config::put(handle, setup.judge.as_ref(), required(&head.headers, body).await?).await
             }
-            Unsafe::Restart => operate::restart(handle, optional(body).await?).await,
-            Unsafe::CancelRestart => Ok(operate::cancel_restart(handle).await),
-            Unsafe::Reload => operate::reload(handle).await,
-            Unsafe::Reinitialize => operate::reinitialize(handle, optional(body).await?).await,
-            Unsafe::Switchover => {
+            MutatingRoute::Restart => operate::restart(handle, optional(body).await?).await,
+            MutatingRoute::CancelRestart => Ok(operate::cancel_restart(handle).await),
+            MutatingRoute::Reload => operate::reload(handle).await,
+            MutatingRoute::Reinitialize => operate::reinitialize(handle, optional(body).await?).await,
+            MutatingRoute::Switchover => {
                 let body = required(&head.headers, body).await?;
-                switchover::request(handle, switchover::Kind::Switchover, &body).await
+                switchover::request(handle, switchover::LeadershipRequest::Switchover, &body).await
             }
-            Unsafe::Failover => {
+            MutatingRoute::Failover => {
                 let body = required(&head.headers, body).await?;
-                switchover::request(handle, switchover::Kind::Failover, &body).await
+                switchover::request(handle, switchover::LeadershipRequest::Failover, &body).await
             }
-            Unsafe::CancelSwitchover => switchover::cancel(handle).await,
-            Unsafe::Failsafe => Err(Answer::text(502, "failsafe_mode is not enabled")),
+            MutatingRoute::CancelSwitchover => switchover::cancel(handle).await,
+            MutatingRoute::Failsafe => Err(HttpAnswer::text(502, "failsafe_mode is not enabled")),
         }
     }
 }
 
 /// A request that changes something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Unsafe {
+enum MutatingRoute {
     PatchConfig,
     PutConfig,
     Restart,
@@ -204,33 +209,33 @@ enum Unsafe {
     Failsafe,
 }
 
-impl Unsafe {
+impl MutatingRoute {
     /// Answered when it is done, with deadlines of its own.
     fn takes_its_time(self) -> bool {
-        matches!(self, Unsafe::Restart | Unsafe::Switchover | Unsafe::Failover)
+        matches!(self, MutatingRoute::Restart | MutatingRoute::Switchover | MutatingRoute::Failover)
     }
 
-    fn named(method: &Method, first: &str) -> Option<Unsafe> {
+    fn named(method: &Method, first: &str) -> Option<MutatingRoute> {
         match (method.as_str(), first) {
-            ("PATCH", "config") => Some(Unsafe::PatchConfig),
-            ("PUT", "config") => Some(Unsafe::PutConfig),
-            ("POST", "restart") => Some(Unsafe::Restart),
-            ("DELETE", "restart") => Some(Unsafe::CancelRestart),
-            ("POST", "reload") => Some(Unsafe::Reload),
-            ("POST", "reinitialize") => Some(Unsafe::Reinitialize),
-            ("POST", "switchover") => Some(Unsafe::Switchover),
-            ("DELETE", "switchover") => Some(Unsafe::CancelSwitchover),
-            ("POST", "failover") => Some(Unsafe::Failover),
-            ("POST", "failsafe") => Some(Unsafe::Failsafe),
+            ("PATCH", "config") => Some(MutatingRoute::PatchConfig),
+            ("PUT", "config") => Some(MutatingRoute::PutConfig),
+            ("POST", "restart") => Some(MutatingRoute::Restart),
+            ("DELETE", "restart") => Some(MutatingRoute::CancelRestart),
+            ("POST", "reload") => Some(MutatingRoute::Reload),
+            ("POST", "reinitialize") => Some(MutatingRoute::Reinitialize),
+            ("POST", "switchover") => Some(MutatingRoute::Switchover),
+            ("DELETE", "switchover") => Some(MutatingRoute::CancelSwitchover),
+            ("POST", "failover") => Some(MutatingRoute::Failover),
+            ("POST", "failsafe") => Some(MutatingRoute::Failsafe),
             _ => None,
         }
     }
 }
 
 /// A JSON object with something in it.
-async fn required(headers: &HeaderMap, body: Body) -> Result<Map<String, Value>, Answer> {
+async fn required(headers: &HeaderMap, body: Body) -> Result<Map<String, Value>, HttpAnswer> {
     if !headers.contains_key(CONTENT_LENGTH) && !headers.contains_key(TRANSFER_ENCODING) {
-        return Err(Answer::page(411, "Length Required", "Client must specify Content-Length"));
+        return Err(HttpAnswer::page(411, "Length Required", "Client must specify Content-Length"));
     }
     match object(&read(body).await?) {
         Some(object) if !object.is_empty() => Ok(object),
@@ -239,7 +244,7 @@ async fn required(headers: &HeaderMap, body: Body) -> Result<Map<String, Value>,
 }
 
 /// A JSON object, an empty one when there is no body.
-async fn optional(body: Body) -> Result<Map<String, Value>, Answer> {
+async fn optional(body: Body) -> Result<Map<String, Value>, HttpAnswer> {
     let bytes = read(body).await?;
     if bytes.is_empty() {
         return Ok(Map::new());
@@ -251,7 +256,7 @@ fn object(bytes: &[u8]) -> Option<Map<String, Value>> {
     serde_json::from_slice(bytes).ok()
 }
 
-async fn read(body: Body) -> Result<hyper::body::Bytes, Answer> {
+async fn read(body: Body) -> Result<hyper::body::Bytes, HttpAnswer> {
     let collected = tokio::time::timeout(BODY_WITHIN, Limited::new(body, BODY_BYTES_MAX).collect()).await;
     match collected {
         Ok(Ok(collected)) => Ok(collected.to_bytes()),
@@ -259,6 +264,6 @@ async fn read(body: Body) -> Result<hyper::body::Bytes, Answer> {
     }
 }
 
-fn bad_request() -> Answer {
-    Answer::page(400, "Bad Request", "Bad request syntax or unsupported method")
+fn bad_request() -> HttpAnswer {
+    HttpAnswer::page(400, "Bad Request", "Bad request syntax or unsupported method")
 }

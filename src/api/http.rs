@@ -20,7 +20,7 @@ use tokio_rustls::TlsAcceptor;
 
 use super::addresses::MemberAddresses;
 use super::dispatch::{Caller, Routes};
-use super::places::{Visit, WAITS_WITHIN, Waiting};
+use super::request_limits::{Connection, WAITS_WITHIN, WaitingConnections};
 use super::{ApiError, ApiSetup};
 use crate::agent::Handle;
 
@@ -60,7 +60,7 @@ pub async fn serve(
     let follow = async { members.follow(&handle).await };
     let mut follow = pin!(follow);
     let routes = Arc::new(Routes::new(handle.clone()));
-    let waiting = Waiting::default();
+    let waiting = WaitingConnections::default();
     let (ending_sender, ending) = watch::channel(false);
     let mut connections = JoinSet::new();
     let mut shutdown = pin!(shutdown);
@@ -79,8 +79,8 @@ pub async fn serve(
         let (routes, setup, ending) = (routes.clone(), setup.clone(), ending.clone());
         connections.spawn(async move {
             tokio::select! {
-                () = greet(stream, caller, &visit, routes, setup, ending) => {}
-                () = visit.overstayed() => {
+                () = handshake(stream, caller, &visit, routes, setup, ending) => {}
+                () = visit.idle_too_long() => {
                     tracing::trace!(address = %caller.address, "closed a connection that was idle for too long");
                 }
             }
@@ -94,7 +94,7 @@ pub async fn serve(
     }
 }
 
-async fn accept(listener: &TcpListener, waiting: &Waiting) -> Option<(TcpStream, SocketAddr)> {
+async fn accept(listener: &TcpListener, waiting: &WaitingConnections) -> Option<(TcpStream, SocketAddr)> {
     match listener.accept().await {
         Ok(accepted) => Some(accepted),
         Err(error) => {
@@ -107,10 +107,10 @@ async fn accept(listener: &TcpListener, waiting: &Waiting) -> Option<(TcpStream,
 }
 
 /// Shakes hands where TLS is on, then serves the connection.
-async fn greet(
+async fn handshake(
     stream: TcpStream,
     caller: Caller,
-    visit: &Arc<Visit>,
+    visit: &Arc<Connection>,
     routes: Arc<Routes>,
     setup: watch::Receiver<Arc<ApiSetup>>,
     ending: watch::Receiver<bool>,
@@ -138,7 +138,7 @@ fn caller(stream: &TcpStream, address: SocketAddr, members: &MemberAddresses) ->
 async fn converse(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     caller: Caller,
-    visit: &Arc<Visit>,
+    visit: &Arc<Connection>,
     routes: Arc<Routes>,
     setup: watch::Receiver<Arc<ApiSetup>>,
     mut ending: watch::Receiver<bool>,

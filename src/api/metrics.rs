@@ -140,10 +140,12 @@ fn ours(page: &mut Page, status: &Status, now: Moment) {
         "etcd refuses writes: no other member can take over, and no member can publish its state.",
         status.writes_refused.is_some(),
     );
-    let survived =
-        status.view.as_ref().map_or(0, |view| Guarantee::of(&status.settings.sync, view).losses_survived());
+    let survived = status
+        .view
+        .as_ref()
+        .map_or(0, |view| Guarantee::of(&status.settings.sync, view).failures_tolerated());
     page.gauge(
-        "matriarch_losses_survived",
+        "matriarch_failures_tolerated",
         "Members, the leader included, that can fail without losing an acknowledged commit.",
         survived,
     );

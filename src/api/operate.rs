@@ -2,52 +2,58 @@
 
 use serde_json::{Map, Value};
 
-use super::answer::Answer;
+use super::answer::HttpAnswer;
 use super::time::{self, ScheduleFault};
 use crate::agent::Handle;
 use crate::model::{Ask, Reply, RestartFilter, WallTime};
 use crate::os::clock;
 
 /// POST /restart.
-pub(super) async fn restart(handle: &Handle, body: Map<String, Value>) -> Result<Answer, Answer> {
+pub(super) async fn restart(handle: &Handle, body: Map<String, Value>) -> Result<HttpAnswer, HttpAnswer> {
     let (at, filter) = restart_of(&body, clock::wall())?;
     if at.is_some() && handle.status().settings.pause {
-        return Err(Answer::text(500, "Can't schedule restart in the paused state"));
+        return Err(HttpAnswer::text(500, "Can't schedule restart in the paused state"));
     }
     Ok(answer_of(handle.ask(Ask::Restart { at, filter }).await))
 }
 
 /// DELETE /restart.
-pub(super) async fn cancel_restart(handle: &Handle) -> Answer {
+pub(super) async fn cancel_restart(handle: &Handle) -> HttpAnswer {
     answer_of(handle.ask(Ask::CancelRestart).await)
 }
 
 /// POST /reload.
-pub(super) async fn reload(handle: &Handle) -> Result<Answer, Answer> {
-    handle.reload().await.map_err(|error| Answer::unavailable(&error))?;
-    Ok(Answer::text(202, "reload scheduled"))
+pub(super) async fn reload(handle: &Handle) -> Result<HttpAnswer, HttpAnswer> {
+    handle.reload().await.map_err(|error| HttpAnswer::unavailable(&error))?;
+    Ok(HttpAnswer::text(202, "reload scheduled"))
 }
 
 /// POST /reinitialize.
-pub(super) async fn reinitialize(handle: &Handle, body: Map<String, Value>) -> Result<Answer, Answer> {
+pub(super) async fn reinitialize(
+    handle: &Handle,
+    body: Map<String, Value>,
+) -> Result<HttpAnswer, HttpAnswer> {
     let flag = |key: &str| body.get(key) == Some(&Value::Bool(true));
     let ask =
         Ask::Reinitialize { force: flag("force"), from_leader: flag("from_leader") || flag("from-leader") };
     Ok(answer_of(handle.ask(ask).await))
 }
 
-fn answer_of(reply: Reply) -> Answer {
+fn answer_of(reply: Reply) -> HttpAnswer {
     match reply {
-        Reply::Done(text) => Answer::text(200, text),
-        Reply::Accepted(text) => Answer::text(202, text),
-        Reply::NotFound(text) => Answer::text(404, text),
-        Reply::Conflict(text) => Answer::text(409, text),
-        Reply::Refused(text) | Reply::Failed(text) => Answer::text(503, text),
+        Reply::Done(text) => HttpAnswer::text(200, text),
+        Reply::Accepted(text) => HttpAnswer::text(202, text),
+        Reply::NotFound(text) => HttpAnswer::text(404, text),
+        Reply::Conflict(text) => HttpAnswer::text(409, text),
+        Reply::Refused(text) | Reply::Failed(text) => HttpAnswer::text(503, text),
     }
 }
 
-fn restart_of(body: &Map<String, Value>, now: WallTime) -> Result<(Option<WallTime>, RestartFilter), Answer> {
-    let refused = |text: String| Answer::text(400, text);
+fn restart_of(
+    body: &Map<String, Value>,
+    now: WallTime,
+) -> Result<(Option<WallTime>, RestartFilter), HttpAnswer> {
+    let refused = |text: String| HttpAnswer::text(400, text);
     let mut at = None;
     let mut filter = RestartFilter::default();
     for (key, value) in body {
@@ -79,7 +85,7 @@ fn restart_of(body: &Map<String, Value>, now: WallTime) -> Result<(Option<WallTi
 }
 
 /// Reads a schedule; null and the empty text are none.
-pub(super) fn schedule_of(value: &Value, what: &str, now: WallTime) -> Result<Option<WallTime>, Answer> {
+pub(super) fn schedule_of(value: &Value, what: &str, now: WallTime) -> Result<Option<WallTime>, HttpAnswer> {
     let text = match value {
         Value::Null => return Ok(None),
         Value::String(text) if text.is_empty() => return Ok(None),
@@ -88,10 +94,10 @@ pub(super) fn schedule_of(value: &Value, what: &str, now: WallTime) -> Result<Op
     };
     time::schedule(&text, now).map(Some).map_err(|fault| match fault {
         ScheduleFault::NoZone => {
-            Answer::text(400, format!("Timezone information is mandatory for the scheduled {what}"))
+            HttpAnswer::text(400, format!("Timezone information is mandatory for the scheduled {what}"))
         }
-        ScheduleFault::Past => Answer::text(422, format!("Cannot schedule {what} in the past")),
-        ScheduleFault::Garbage => Answer::text(
+        ScheduleFault::Past => HttpAnswer::text(422, format!("Cannot schedule {what} in the past")),
+        ScheduleFault::Garbage => HttpAnswer::text(
             422,
             "Unable to parse scheduled timestamp. It should be in an unambiguous format, e.g. ISO 8601",
         ),

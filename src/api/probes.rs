@@ -24,7 +24,7 @@ const UNAVAILABLE: u16 = 503;
 /// The generic health check, for every GET without a route of its own, and for every HEAD and OPTIONS.
 pub fn health(status: &Status, path: &str, query: &Query, now: Moment) -> u16 {
     let path = if path == "/" { "/primary" } else { path };
-    let leading = Leading::of(status, now);
+    let leading = LeaderProbe::of(status, now);
     let (well, filtered) = if path.contains("standby_leader") || path.contains("standby-leader") {
         (leading.standby_leader, false)
     } else if path.contains("leader") {
@@ -119,19 +119,20 @@ pub fn size_in_bytes(text: &str) -> Option<i64> {
 }
 
 #[derive(Clone, Copy)]
-struct Leading {
+struct LeaderProbe {
     leader: bool,
     primary: bool,
     standby_leader: bool,
 }
 
-impl Leading {
-    fn of(status: &Status, now: Moment) -> Leading {
+impl LeaderProbe {
+    fn of(status: &Status, now: Moment) -> LeaderProbe {
         let proved = status
             .postgres
             .answering()
             .is_some_and(|sql: &SqlFacts| sql.is_primary() && now.since(sql.at) <= PROOF_AGE_MAX);
-        let proved = proved && status.postgres.liveness.death().is_none() && !status.postgres.gated;
+        let proved =
+            proved && status.postgres.liveness.death().is_none() && !status.postgres.clients_locked_out;
         // Whoever is being stopped, by the loop or by the fence, takes no clients.
         let stays = status.job != Some(JobKind::Stop) && !status.lease.runs_out(now);
         let leads_standby_cluster = status.role == Role::StandbyLeader;
@@ -141,7 +142,7 @@ impl Leading {
         } else {
             status.is_leader(now)
         };
-        Leading {
+        LeaderProbe {
             leader,
             primary: leader && !leads_standby_cluster && proved && stays,
             standby_leader: leader && leads_standby_cluster,
@@ -173,7 +174,7 @@ fn replica(status: &Status, query: &Query) -> bool {
 }
 
 /// The paths that ask how a standby takes part in commits; the leader may answer those that only read.
-fn by_synchronicity(status: &Status, path: &str, query: &Query, leading: Leading) -> bool {
+fn by_synchronicity(status: &Status, path: &str, query: &Query, leading: LeaderProbe) -> bool {
     let (wanted, or_leader) = match path {
         "/async" | "/asynchronous" => (StandbyKind::Asynchronous, false),
         "/sync" | "/synchronous" => (StandbyKind::Sync, false),

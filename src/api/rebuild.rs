@@ -1,10 +1,10 @@
 //! A failover in a cluster that etcd does not know.
 
-use super::answer::Answer;
+use super::answer::HttpAnswer;
 use crate::model::{ClusterView, FailoverRequest};
 
 /// A cluster that etcd does not know is made anew from the candidate's data with the word for it, and only then.
-pub(super) fn check(request: &FailoverRequest, view: &ClusterView) -> Result<(), Answer> {
+pub(super) fn check(request: &FailoverRequest, view: &ClusterView) -> Result<(), HttpAnswer> {
     let Some(candidate) = request.candidate.as_ref().filter(|_| request.is_failover()) else { return Ok(()) };
     let unknown = view.leader.is_none() && view.system_id().is_none();
     let holds_data = view.members.get(candidate).is_none_or(|key| key.record.holds_data());
@@ -19,5 +19,5 @@ pub(super) fn check(request: &FailoverRequest, view: &ClusterView) -> Result<(),
              failover --candidate {candidate} --rebuild`): what other members hold beyond it is lost"
         ),
     };
-    Err(Answer::text(412, format!("failover is not possible: {why}")))
+    Err(HttpAnswer::text(412, format!("failover is not possible: {why}")))
 }

@@ -1,15 +1,15 @@
 //! Patroni's sentences for a candidate that is not fit to lead: clients look for these words.
 
-use super::answer::Answer;
-use super::switchover::Kind;
+use super::answer::HttpAnswer;
+use super::switchover::LeadershipRequest;
 use crate::model::Ineligible;
 
 /// `who` is the candidate, or those that could have been one.
-pub(super) fn answer(kind: Kind, who: &str, why: &Ineligible) -> Answer {
-    Answer::text(412, sentence(kind, who, why))
+pub(super) fn answer(kind: LeadershipRequest, who: &str, why: &Ineligible) -> HttpAnswer {
+    HttpAnswer::text(412, sentence(kind, who, why))
 }
 
-fn sentence(kind: Kind, who: &str, why: &Ineligible) -> String {
+fn sentence(kind: LeadershipRequest, who: &str, why: &Ineligible) -> String {
     let because = match why {
         Ineligible::NotSynchronous => return "candidate name does not match with sync_standby".to_owned(),
         Ineligible::NoMember => return "candidate does not exists".to_owned(),

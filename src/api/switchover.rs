@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
-use super::answer::Answer;
+use super::answer::HttpAnswer;
 use super::{operate, rebuild, refusal, wire};
 use crate::agent::Handle;
 use crate::model::{
@@ -20,33 +20,33 @@ const READ_EVERY: Duration = Duration::from_secs(1);
 
 /// Which of the two was asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum LeadershipRequest {
     /// Names the leader that gives up.
     Switchover,
     /// Names only who takes over.
     Failover,
 }
 
-impl Kind {
+impl LeadershipRequest {
     pub(super) fn noun(self) -> &'static str {
         match self {
-            Kind::Switchover => "switchover",
-            Kind::Failover => "failover",
+            LeadershipRequest::Switchover => "switchover",
+            LeadershipRequest::Failover => "failover",
         }
     }
 
     fn title(self) -> &'static str {
         match self {
-            Kind::Switchover => "Switchover",
-            Kind::Failover => "Failover",
+            LeadershipRequest::Switchover => "Switchover",
+            LeadershipRequest::Failover => "Failover",
         }
     }
 
     /// The deed, at the beginning of a sentence and within one.
     fn done(self) -> (&'static str, &'static str) {
         match self {
-            Kind::Switchover => ("Switched over", "switched over"),
-            Kind::Failover => ("Failed over", "failed over"),
+            LeadershipRequest::Switchover => ("Switched over", "switched over"),
+            LeadershipRequest::Failover => ("Failed over", "failed over"),
         }
     }
 }
@@ -54,11 +54,11 @@ impl Kind {
 /// POST /switchover and POST /failover.
 pub(super) async fn request(
     handle: &Handle,
-    kind: Kind,
+    kind: LeadershipRequest,
     body: &Map<String, Value>,
-) -> Result<Answer, Answer> {
+) -> Result<HttpAnswer, HttpAnswer> {
     let (kind, request) = wanted(kind, body, clock::wall())?;
-    let view = handle.read_cluster().await.map_err(|error| Answer::unavailable(&error))?;
+    let view = handle.read_cluster().await.map_err(|error| HttpAnswer::unavailable(&error))?;
     check(kind, &request, &view)?;
     // Whose data shall be the cluster needs not run yet.
     if request.scheduled_at.is_none() && !request.rebuild {
@@ -70,16 +70,19 @@ pub(super) async fn request(
     match handle.write_failover(Some(request), revision).await {
         Ok(true) => {}
         Ok(false) => {
-            return Err(Answer::text(503, "failed to write failover key into DCS: it was changed meanwhile"));
+            return Err(HttpAnswer::text(
+                503,
+                "failed to write failover key into DCS: it was changed meanwhile",
+            ));
         }
         Err(error) => {
-            return Err(Answer::text(503, format!("failed to write failover key into DCS: {error}")));
+            return Err(HttpAnswer::text(503, format!("failed to write failover key into DCS: {error}")));
         }
     }
     // The watch brings the key anyway; this only makes it sooner.
     let _ = handle.wake().await;
     if scheduled {
-        return Ok(Answer::text(202, "Switchover scheduled"));
+        return Ok(HttpAnswer::text(202, "Switchover scheduled"));
     }
     let from = view.leader.map(|leader| leader.name);
     let wait = Wait { handle, kind, from, candidate, checked_at: view.revision, key_seen: false };
@@ -87,78 +90,84 @@ pub(super) async fn request(
 }
 
 /// DELETE /switchover.
-pub(super) async fn cancel(handle: &Handle) -> Result<Answer, Answer> {
-    let view = handle.read_cluster().await.map_err(|error| Answer::unavailable(&error))?;
+pub(super) async fn cancel(handle: &Handle) -> Result<HttpAnswer, HttpAnswer> {
+    let view = handle.read_cluster().await.map_err(|error| HttpAnswer::unavailable(&error))?;
     let Some(key) = view.failover.filter(|key| key.request.scheduled_at.is_some()) else {
-        return Err(Answer::text(404, "no switchover is scheduled"));
+        return Err(HttpAnswer::text(404, "no switchover is scheduled"));
     };
     match handle.write_failover(None, Some(key.mod_revision)).await {
-        Ok(true) => Ok(Answer::text(200, "scheduled switchover deleted")),
-        Ok(false) => Err(Answer::text(409, "the switchover was changed or has begun")),
-        Err(error) => Err(Answer::unavailable(&error)),
+        Ok(true) => Ok(HttpAnswer::text(200, "scheduled switchover deleted")),
+        Ok(false) => Err(HttpAnswer::text(409, "the switchover was changed or has begun")),
+        Err(error) => Err(HttpAnswer::unavailable(&error)),
     }
 }
 
 /// What the body asks for, as far as the body alone can be wrong.
-fn wanted(kind: Kind, body: &Map<String, Value>, now: WallTime) -> Result<(Kind, FailoverRequest), Answer> {
-    let refused = |text: &str| Answer::text(400, text);
+fn wanted(
+    kind: LeadershipRequest,
+    body: &Map<String, Value>,
+    now: WallTime,
+) -> Result<(LeadershipRequest, FailoverRequest), HttpAnswer> {
+    let refused = |text: &str| HttpAnswer::text(400, text);
     let name = |key: &str| match body.get(key).and_then(Value::as_str) {
         None | Some("") => Ok(None),
-        Some(text) => MemberName::new(text).map(Some).map_err(|error| Answer::text(400, error.to_string())),
+        Some(text) => {
+            MemberName::new(text).map(Some).map_err(|error| HttpAnswer::text(400, error.to_string()))
+        }
     };
     let leader = name("leader")?;
     let candidate = name("candidate")?.map_or_else(|| name("member"), |name| Ok(Some(name)))?;
     let schedule = body.get("scheduled_at").unwrap_or(&Value::Null);
     let wants_schedule = !matches!(schedule, Value::Null) && schedule != "";
-    if kind == Kind::Failover && candidate.is_none() {
+    if kind == LeadershipRequest::Failover && candidate.is_none() {
         return Err(refused("Failover could be performed only to a specific candidate"));
     }
-    if kind == Kind::Switchover && leader.is_none() {
+    if kind == LeadershipRequest::Switchover && leader.is_none() {
         return Err(refused("Switchover could be performed only from a specific leader"));
     }
-    if kind == Kind::Failover && wants_schedule {
+    if kind == LeadershipRequest::Failover && wants_schedule {
         return Err(refused("Failover can't be scheduled"));
     }
     let scheduled_at = operate::schedule_of(schedule, "switchover", now);
-    let kind = if leader.is_some() { Kind::Switchover } else { kind };
+    let kind = if leader.is_some() { LeadershipRequest::Switchover } else { kind };
     let confirmed_down = confirmed_down(body)?;
     let rebuild = match body.get("rebuild") {
         None | Some(Value::Null | Value::Bool(false)) => false,
-        Some(Value::Bool(true)) if kind == Kind::Failover => true,
+        Some(Value::Bool(true)) if kind == LeadershipRequest::Failover => true,
         Some(_) => return Err(refused("rebuild is true or false, and of a failover")),
     };
     Ok((kind, FailoverRequest { leader, candidate, scheduled_at: scheduled_at?, confirmed_down, rebuild }))
 }
 
 /// Which members' PostgreSQL is down, as the operator says: one name, or several.
-fn confirmed_down(body: &Map<String, Value>) -> Result<Vec<MemberName>, Answer> {
+fn confirmed_down(body: &Map<String, Value>) -> Result<Vec<MemberName>, HttpAnswer> {
     let names = match body.get("confirm_down") {
         None | Some(Value::Null) => Vec::new(),
         Some(Value::Array(names)) => names.clone(),
         Some(name) => vec![name.clone()],
     };
     let name = |value: Value| {
-        let text = value.as_str().ok_or_else(|| Answer::text(400, "confirm_down names members"))?;
-        MemberName::new(text).map_err(|error| Answer::text(400, error.to_string()))
+        let text = value.as_str().ok_or_else(|| HttpAnswer::text(400, "confirm_down names members"))?;
+        MemberName::new(text).map_err(|error| HttpAnswer::text(400, error.to_string()))
     };
     names.into_iter().map(name).collect()
 }
 
 /// What the cluster has against it, before anybody is asked.
-fn check(kind: Kind, request: &FailoverRequest, view: &ClusterView) -> Result<(), Answer> {
+fn check(kind: LeadershipRequest, request: &FailoverRequest, view: &ClusterView) -> Result<(), HttpAnswer> {
     let paused = wire::paused(view);
     let (leader, candidate) = (request.leader.as_ref(), request.candidate.as_ref());
     if paused && request.scheduled_at.is_some() {
-        return Err(Answer::text(400, "Can't schedule switchover in the paused state"));
+        return Err(HttpAnswer::text(400, "Can't schedule switchover in the paused state"));
     }
     if paused && candidate.is_none() {
-        return Err(Answer::text(
+        return Err(HttpAnswer::text(
             400,
             "Switchover is possible only to a specific candidate in a paused state",
         ));
     }
     if candidate.is_some() && leader == candidate {
-        return Err(Answer::text(400, "Switchover target and source are the same"));
+        return Err(HttpAnswer::text(400, "Switchover target and source are the same"));
     }
     if request.scheduled_at.is_some() {
         return Ok(());
@@ -169,12 +178,12 @@ fn check(kind: Kind, request: &FailoverRequest, view: &ClusterView) -> Result<()
         .map(|(name, left)| ClusterView::unfenced_text(name, left))
         .collect();
     if !left.is_empty() {
-        return Err(Answer::text(412, format!("{} is not possible: {}", kind.noun(), left.join("; "))));
+        return Err(HttpAnswer::text(412, format!("{} is not possible: {}", kind.noun(), left.join("; "))));
     }
     rebuild::check(request, view)?;
     let current = view.leader.as_ref().map(|key| &key.name);
     if leader.is_some() && leader != current {
-        return Err(Answer::text(412, "leader name does not match"));
+        return Err(HttpAnswer::text(412, "leader name does not match"));
     }
     if let Some(candidate) = candidate {
         eligible(kind, candidate, view).map_err(|why| refusal::answer(kind, candidate.as_str(), &why))?;
@@ -183,8 +192,8 @@ fn check(kind: Kind, request: &FailoverRequest, view: &ClusterView) -> Result<()
 }
 
 /// Whether the candidate can take over, by what etcd shows.
-fn eligible(kind: Kind, candidate: &MemberName, view: &ClusterView) -> Result<(), Ineligible> {
-    if kind == Kind::Switchover {
+fn eligible(kind: LeadershipRequest, candidate: &MemberName, view: &ClusterView) -> Result<(), Ineligible> {
+    if kind == LeadershipRequest::Switchover {
         view.eligible_in(wire::sync_settings(view).mode, candidate)?;
     }
     view.eligible(candidate)
@@ -198,10 +207,10 @@ fn only_sync(view: &ClusterView) -> bool {
 /// Asks every member that could take over; one good one is enough.
 async fn check_members(
     handle: &Handle,
-    kind: Kind,
+    kind: LeadershipRequest,
     request: &FailoverRequest,
     view: &ClusterView,
-) -> Result<(), Answer> {
+) -> Result<(), HttpAnswer> {
     let current = view.leader.as_ref().map(|key| &key.name);
     let eligible = view.members.iter().filter(|(name, _)| match &request.candidate {
         Some(candidate) => *name == candidate,
@@ -219,7 +228,7 @@ async fn check_members(
             true => "can not find sync_standby",
             false => "cluster does not have members except leader",
         };
-        return Err(Answer::text(412, format!("{} is not possible: {lacking}", kind.noun())));
+        return Err(HttpAnswer::text(412, format!("{} is not possible: {lacking}", kind.noun())));
     }
     let ask = async |(name, url, who): &(&MemberName, String, PeerIdentity)| {
         Some(((*name).clone(), handle.ask_peer(url.clone(), who).await?))
@@ -242,17 +251,17 @@ async fn check_members(
 /// that does not answer is not waited for: it looks for itself before it stops anything.
 async fn check_streaming(
     handle: &Handle,
-    kind: Kind,
+    kind: LeadershipRequest,
     good: &[(MemberName, PeerAnswer)],
     view: &ClusterView,
-) -> Result<(), Answer> {
+) -> Result<(), HttpAnswer> {
     let Some((leader, standbys)) = standbys_of_leader(handle, view).await else { return Ok(()) };
     let standbys: Vec<&str> = standbys.iter().map(String::as_str).collect();
     let receives = |(name, answer): &(MemberName, PeerAnswer)| {
         let through = answer.tags.replicatefrom().filter(|_| answer.receives);
         gets_wal(&standbys, name, through.as_ref())
     };
-    if kind == Kind::Failover || good.iter().any(receives) {
+    if kind == LeadershipRequest::Failover || good.iter().any(receives) {
         return Ok(());
     }
     let names: Vec<&str> = good.iter().map(|(name, _)| name.as_str()).collect();
@@ -276,7 +285,7 @@ async fn standbys_of_leader(handle: &Handle, view: &ClusterView) -> Option<(Memb
 /// Waiting for a request in etcd to be carried out.
 struct Wait<'a> {
     handle: &'a Handle,
-    kind: Kind,
+    kind: LeadershipRequest,
     from: Option<MemberName>,
     candidate: Option<MemberName>,
     /// The revision that was checked: an older view shows older leaders.
@@ -286,7 +295,7 @@ struct Wait<'a> {
 }
 
 impl Wait<'_> {
-    async fn outcome(mut self) -> Answer {
+    async fn outcome(mut self) -> HttpAnswer {
         let patience = self.handle.status().settings.loop_wait.max(Duration::from_secs(10)) * 2;
         let give_up_at = clock::now() + patience;
         let mut read_at = clock::now() + READ_EVERY;
@@ -316,12 +325,12 @@ impl Wait<'_> {
     }
 
     /// What etcd itself says: only that proves that the key was cleared and nothing changed.
-    async fn read(&self) -> Option<Answer> {
+    async fn read(&self) -> Option<HttpAnswer> {
         let view = self.handle.read_cluster().await.ok()?;
         self.changed(&view).or_else(|| view.failover.is_none().then(|| self.failed()))
     }
 
-    fn changed(&self, view: &ClusterView) -> Option<Answer> {
+    fn changed(&self, view: &ClusterView) -> Option<HttpAnswer> {
         let leader = view.leader.as_ref().map(|key| &key.name)?;
         if self.from.as_ref() == Some(leader) {
             return None;
@@ -333,20 +342,20 @@ impl Wait<'_> {
             }
             Some(_) | None => format!("Successfully {lower} to \"{leader}\""),
         };
-        Some(Answer::text(200, text))
+        Some(HttpAnswer::text(200, text))
     }
 
-    fn failed(&self) -> Answer {
+    fn failed(&self) -> HttpAnswer {
         let status = self.handle.status();
         let why = status.hand_over.as_ref().map_or_else(|| status.because.clone(), ToString::to_string);
-        Answer::text(503, format!("{} failed: {why}", self.kind.title()))
+        HttpAnswer::text(503, format!("{} failed: {why}", self.kind.title()))
     }
 
     /// Ends with the words that clients look for.
-    fn unknown(&self) -> Answer {
+    fn unknown(&self) -> HttpAnswer {
         let status = self.handle.status();
         let so_far = status.hand_over.as_ref().map(|hand_over| format!("{hand_over}. ")).unwrap_or_default();
-        Answer::text(503, format!("{so_far}{}", wire::ChangeEnd::unknown_text(self.kind.title())))
+        HttpAnswer::text(503, format!("{so_far}{}", wire::ChangeEnd::unknown_text(self.kind.title())))
     }
 }
 
@@ -365,13 +374,13 @@ mod tests {
         let (handle, _orders) = handle(status);
         let wait = Wait {
             handle: &handle,
-            kind: Kind::Switchover,
+            kind: LeadershipRequest::Switchover,
             from: Some(name("n1")),
             candidate: None,
             checked_at: 0,
             key_seen: true,
         };
         let text = "waiting until n2 has replayed 0/3000060. Switchover status unknown";
-        assert_eq!(wait.unknown(), Answer::text(503, text));
+        assert_eq!(wait.unknown(), HttpAnswer::text(503, text));
     }
 }

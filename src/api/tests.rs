@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use tokio::sync::{oneshot, watch};
 
 use super::{ApiSetup, bind, serve};
-use crate::agent::{Handle, Order, OrderError, Orders, Status, handle};
+use crate::agent::{ApiOrder, Handle, OrderError, Orders, Status, handle};
 use crate::model::*;
 use crate::os::clock;
 use crate::peer::{Call, Peers};
@@ -78,7 +78,7 @@ fn member(me: &str, role: Role, now: Moment, standby: Standby) -> Status {
         me: Me {
             scope: "c".to_owned(),
             name: name(me),
-            session: Session(0xC0FFEE),
+            session: SessionId(0xC0FFEE),
             tags: record.tags.clone(),
             conn_url: record.conn_url.clone().expect("set"),
             api_url: record.api_url.clone().expect("set"),
@@ -258,27 +258,27 @@ pub(super) async fn rig_with(first: Status, setup: ApiSetup) -> Rig {
     Rig { address, world, status, _setup: setup_sender }
 }
 
-fn carry_out(order: Order, world: &mut World) {
+fn carry_out(order: ApiOrder, world: &mut World) {
     let away = || OrderError::Etcd("no endpoint answers".to_owned());
     // A caller that has gone away wants no answer.
     match order {
-        Order::Ask(ask, answer) => {
+        ApiOrder::Ask(ask, answer) => {
             world.asked.push(ask);
             let _ = answer.send(world.reply.clone());
         }
-        Order::Reload => world.reloads += 1,
-        Order::Wake => {}
-        Order::Look(_, answer) => {
+        ApiOrder::Reload => world.reloads += 1,
+        ApiOrder::Wake => {}
+        ApiOrder::Look(_, answer) => {
             world.looks += 1;
             let _ = answer.send(());
         }
-        Order::ReadCluster(answer) => {
+        ApiOrder::ReadCluster(answer) => {
             if let Some(held) = &mut world.held_reads {
                 return held.push(answer);
             }
             let _ = answer.send(world.cluster.clone().ok_or_else(away));
         }
-        Order::WriteConfig(text, if_revision, answer) => {
+        ApiOrder::WriteConfig(text, if_revision, answer) => {
             let succeeds = world.writes_succeed;
             if let Some(view) = world.cluster.as_mut().filter(|_| succeeds) {
                 let revision = view.config.as_ref().map_or(0, |key| key.mod_revision);
@@ -287,7 +287,7 @@ fn carry_out(order: Order, world: &mut World) {
             }
             let _ = answer.send(Ok(succeeds));
         }
-        Order::WriteFailover(request, _, answer) => {
+        ApiOrder::WriteFailover(request, _, answer) => {
             let succeeds = world.writes_succeed;
             if let Some(view) = world.cluster.as_mut().filter(|_| succeeds) {
                 view.failover = request.clone().map(|request| FailoverKey { request, mod_revision: 9 });
@@ -295,7 +295,7 @@ fn carry_out(order: Order, world: &mut World) {
             world.failover.push(request);
             let _ = answer.send(Ok(succeeds));
         }
-        Order::AskPeer(url, answer) => {
+        ApiOrder::AskPeer(url, answer) => {
             let leads = url.contains(":1/");
             let _ = answer.send(PeerAnswer {
                 asked_at: clock::now(),

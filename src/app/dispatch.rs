@@ -70,8 +70,8 @@ fn dispatch(context: &Context, command: Command, parameters: Vec<(String, String
         Command::History(args) => wait(history::execute(context, &args)),
         Command::ShowConfig(args) => wait(show_config::execute(context, &args)),
         Command::EditConfig(args) => wait(edit_config::execute(context, &args, ask_programs)),
-        Command::Pause(args) => wait(pause::execute(context, &args, pause::Wish::Paused)),
-        Command::Resume(args) => wait(pause::execute(context, &args, pause::Wish::Running)),
+        Command::Pause(args) => wait(pause::execute(context, &args, pause::PauseRequest::Paused)),
+        Command::Resume(args) => wait(pause::execute(context, &args, pause::PauseRequest::Running)),
         Command::Version(args) => wait(version::execute(context, &args)),
         Command::Demo(args) => wait_threaded(demo::execute(context, &args)),
     }
@@ -82,7 +82,7 @@ async fn ask_programs(config: &Config, given: &[Given]) -> Result<Vec<Fault>, St
     ParameterJudge::of(config).faults(given).await
 }
 
-/// Runs a command of the rim to its end; one thread is enough for it.
+/// Runs a command of the API and CLI to its end; one thread is enough for it.
 fn wait(work: impl Future<Output = CliResult>) -> CliResult {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| {
         CliError::failed("failed to start the runtime").because(&error).exit(Exit::Failed)

@@ -5,11 +5,11 @@ use std::error::Error;
 use crate::cli::error::{CliError, CliResult};
 use crate::cli::exit::Exit;
 use crate::cli::guard::GuardArgs;
-use crate::fence::{self, Driver, GuardSetup};
+use crate::fence::{self, DeviceDriver, GuardSetup};
 
 /// Guards until there is nothing left to guard.
 pub(super) fn execute(args: &GuardArgs) -> CliResult {
-    let driver = if args.testing { Driver::Testing } else { Driver::Linux };
+    let driver = if args.testing { DeviceDriver::Testing } else { DeviceDriver::Linux };
     let setup = GuardSetup { watchdog: args.watchdog.clone().map(|device| (device, driver)) };
     fence::run(&setup).map(|()| Exit::Done).map_err(|error| {
         let failed = CliError::failed(error.to_string());

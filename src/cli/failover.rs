@@ -6,7 +6,7 @@ use serde_json::json;
 use super::context::Context;
 use super::error::{CliError, CliResult};
 use super::selection::{member_name, show};
-use super::switchover::{self, Change, Standbys};
+use super::switchover::{self, LeadershipChange, Standbys};
 use super::target::open;
 use super::ui::Consent;
 use crate::api::wire;
@@ -64,7 +64,8 @@ pub async fn execute(context: &Context, args: &FailoverArgs) -> CliResult {
     if args.rebuild {
         body["rebuild"] = json!(true);
     }
-    let change = Change { word: "Failover", endpoint: "/failover", body, from, to: Some(candidate) };
+    let change =
+        LeadershipChange { word: "Failover", endpoint: "/failover", body, from, to: Some(candidate) };
     switchover::perform(context, &client, &view, change).await
 }
 

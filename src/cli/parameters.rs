@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn what_postgres_would_take_and_we_do_not_is_refused() {
+    fn values_that_only_postgres_accepts_are_refused() {
         for line in
             ["m run postgres -p 5433", "m run postgres -c file", "m run postgres x", "m run postgres -c"]
         {

@@ -33,7 +33,7 @@ pub struct PauseArgs {
 
 /// Which of the two.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Wish {
+pub enum PauseRequest {
     /// `pause`.
     Paused,
     /// `resume`.
@@ -41,19 +41,21 @@ pub enum Wish {
 }
 
 /// Runs `pause` or `resume`.
-pub async fn execute(context: &Context, args: &PauseArgs, wish: Wish) -> CliResult {
+pub async fn execute(context: &Context, args: &PauseArgs, wish: PauseRequest) -> CliResult {
     let client = open(context, args.cluster.as_deref())?;
     let view = client.view().await?;
     let scope = &client.scope;
     let (already, question, body) = match wish {
-        Wish::Paused => (
+        PauseRequest::Paused => (
             "paused already",
             "Pause the cluster {}? Nothing will fail over until it is resumed.",
             json!({"pause": true}),
         ),
-        Wish::Running => ("not paused", "Resume automatic action in the cluster {}?", json!({"pause": null})),
+        PauseRequest::Running => {
+            ("not paused", "Resume automatic action in the cluster {}?", json!({"pause": null}))
+        }
     };
-    if is_paused(&view) == (wish == Wish::Paused) {
+    if is_paused(&view) == (wish == PauseRequest::Paused) {
         return Err(CliError::failed(format!("the cluster {scope} is {already}")));
     }
     context.ui.consent(&question.replace("{}", scope), Consent::from_force(args.force))?;
@@ -65,8 +67,8 @@ pub async fn execute(context: &Context, args: &PauseArgs, wish: Wish) -> CliResu
         noticed(context, &client, &view, wish).await?;
     }
     context.ui.say(match wish {
-        Wish::Paused => "Paused: no automatic action until `matriarch resume`",
-        Wish::Running => "Resumed",
+        PauseRequest::Paused => "Paused: no automatic action until `matriarch resume`",
+        PauseRequest::Running => "Resumed",
     });
     Ok(Exit::Done)
 }
@@ -76,7 +78,7 @@ async fn noticed(
     context: &Context,
     client: &Client,
     before: &ClusterView,
-    wish: Wish,
+    wish: PauseRequest,
 ) -> Result<(), CliError> {
     let config = read(before, &client.scope)?.0;
     let loop_wait = config.get("loop_wait").and_then(Value::as_u64).unwrap_or(LOOP_WAIT_DEFAULT);
@@ -96,12 +98,12 @@ async fn noticed(
     }
 }
 
-fn behind<'a>(before: &'a ClusterView, now: &ClusterView, wish: Wish) -> Vec<&'a MemberName> {
+fn behind<'a>(before: &'a ClusterView, now: &ClusterView, wish: PauseRequest) -> Vec<&'a MemberName> {
     let reachable = before.members.iter().filter(|(_, member)| member.record.api_url.is_some());
     let knows = |name: &MemberName| {
         now.members
             .get(name)
-            .is_none_or(|member| member.record.pause.unwrap_or(false) == (wish == Wish::Paused))
+            .is_none_or(|member| member.record.pause.unwrap_or(false) == (wish == PauseRequest::Paused))
     };
     reachable.map(|(name, _)| name).filter(|name| !knows(name)).collect()
 }
@@ -118,7 +120,8 @@ mod tests {
             member.record.api_url = Some("http://a/patroni".into());
         }
         view.members.values_mut().take(1).for_each(|member| member.record.pause = Some(true));
-        let names: Vec<&str> = behind(&view, &view, Wish::Paused).iter().map(|name| name.as_str()).collect();
+        let names: Vec<&str> =
+            behind(&view, &view, PauseRequest::Paused).iter().map(|name| name.as_str()).collect();
         assert_eq!(names, ["m2"]);
     }
 }

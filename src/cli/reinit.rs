@@ -8,10 +8,10 @@ use serde_json::{Value, json};
 use super::context::Context;
 use super::error::{CliError, CliResult};
 use super::exit::Exit;
-use super::selection::{Chosen, Order, RoleFilter, choose, chosen_names, send, show};
+use super::selection::{Chosen, MemberRequest, RoleFilter, choose, chosen_names, send, show};
 use super::target::open;
 use super::ui::Consent;
-use crate::client::{Answer, Client};
+use crate::client::{Client, RestAnswer};
 
 /// What a member answers while a long action runs there ends like this.
 const BUSY: &str = " already in progress";
@@ -70,8 +70,8 @@ async fn ask(
     args: &ReinitArgs,
     client: &Client,
     member: &Chosen,
-) -> Result<Answer, CliError> {
-    let order = |force: bool| Order {
+) -> Result<RestAnswer, CliError> {
+    let order = |force: bool| MemberRequest {
         word: "reinitialize",
         method: "POST",
         endpoint: "/reinitialize",

@@ -4,7 +4,7 @@ use clap::Args;
 
 use super::context::Context;
 use super::error::CliResult;
-use super::selection::{MembersArgs, Order, choose, chosen_names, send_each, show};
+use super::selection::{MemberRequest, MembersArgs, choose, chosen_names, send_each, show};
 use super::target::open;
 use super::ui::Consent;
 
@@ -24,6 +24,6 @@ pub async fn execute(context: &Context, args: &ReloadArgs) -> CliResult {
     show(context, &client, &view)?;
     let question = format!("Reload the configuration of {}?", chosen_names(&chosen));
     context.ui.consent(&question, Consent::from_force(which.force))?;
-    let order = Order { word: "reload", method: "POST", endpoint: "/reload", body: None };
+    let order = MemberRequest { word: "reload", method: "POST", endpoint: "/reload", body: None };
     send_each(context, &client, &chosen, &order).await
 }

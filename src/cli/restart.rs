@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 
 use super::context::Context;
 use super::error::{CliError, CliResult};
-use super::selection::{Chosen, MembersArgs, Order, choose, chosen_names, send, send_each, show};
+use super::selection::{Chosen, MemberRequest, MembersArgs, choose, chosen_names, send, send_each, show};
 use super::target::open;
 use super::ui::Consent;
 use crate::client::Client;
@@ -62,7 +62,7 @@ pub async fn execute(context: &Context, args: &RestartArgs) -> CliResult {
         forget_scheduled(&client, &chosen).await?;
     }
     let body = body(args, schedule);
-    let order = Order { word: "restart", method: "POST", endpoint: "/restart", body: Some(body) };
+    let order = MemberRequest { word: "restart", method: "POST", endpoint: "/restart", body: Some(body) };
     send_each(context, &client, &chosen, &order).await
 }
 
@@ -82,7 +82,7 @@ fn body(args: &RestartArgs, schedule: Option<String>) -> Value {
 
 /// With `--force` a new schedule takes the place of the old one.
 async fn forget_scheduled(client: &Client, chosen: &[Chosen]) -> Result<(), CliError> {
-    let order = Order { word: "forget", method: "DELETE", endpoint: "/restart", body: None };
+    let order = MemberRequest { word: "forget", method: "DELETE", endpoint: "/restart", body: None };
     for member in chosen.iter().filter(|member| member.has_scheduled_restart) {
         send(client, member, &order).await?;
     }

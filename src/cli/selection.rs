@@ -9,7 +9,7 @@ use super::context::Context;
 use super::error::{CliError, CliResult};
 use super::exit::Exit;
 use super::rows::{Detail, is_leader, members};
-use crate::client::{Answer, Client, ORDER_WITHIN};
+use crate::client::{Client, ORDER_WITHIN, RestAnswer};
 use crate::model::{ClusterView, MemberKey, MemberName, Role};
 
 /// A cluster, some of its members, and consent.
@@ -119,7 +119,7 @@ pub fn show(context: &Context, client: &Client, view: &ClusterView) -> Result<()
 
 /// What is asked of each member.
 #[derive(Debug)]
-pub struct Order<'a> {
+pub struct MemberRequest<'a> {
     /// For the line that reports it, as in "restart".
     pub word: &'a str,
     /// HTTP method.
@@ -131,7 +131,11 @@ pub struct Order<'a> {
 }
 
 /// Sends `order` to `member`.
-pub async fn send(client: &Client, member: &Chosen, order: &Order<'_>) -> Result<Answer, CliError> {
+pub async fn send(
+    client: &Client,
+    member: &Chosen,
+    order: &MemberRequest<'_>,
+) -> Result<RestAnswer, CliError> {
     let within: Duration = ORDER_WITHIN;
     Ok(client.call(order.method, &member.api_url, order.endpoint, order.body.as_ref(), within).await?)
 }
@@ -141,7 +145,7 @@ pub async fn send_each(
     context: &Context,
     client: &Client,
     chosen: &[Chosen],
-    order: &Order<'_>,
+    order: &MemberRequest<'_>,
 ) -> CliResult {
     let mut exit = Exit::Done;
     for member in chosen {

@@ -15,7 +15,7 @@ use super::selection::{member_name, member_names, show};
 use super::target::open;
 use super::ui::Consent;
 use crate::api::wire::{self, ChangeEnd};
-use crate::client::{Answer, Client, ClientError, ORDER_WITHIN};
+use crate::client::{Client, ClientError, ORDER_WITHIN, RestAnswer};
 use crate::model::{ClusterView, Ineligible, MemberName, StandbyKind, SyncMode};
 
 /// How often to look while a change of leadership runs.
@@ -44,7 +44,7 @@ pub struct SwitchoverArgs {
 
 /// A change of leadership to ask for.
 #[derive(Debug)]
-pub struct Change {
+pub struct LeadershipChange {
     /// What it is called.
     pub word: &'static str,
     /// Where it is asked for.
@@ -93,7 +93,7 @@ pub async fn execute(context: &Context, args: &SwitchoverArgs) -> CliResult {
         body["scheduled_at"] = json!(at);
     }
     let from = Some(leader.to_string());
-    let change = Change { word: "Switchover", endpoint: "/switchover", body, from, to: candidate };
+    let change = LeadershipChange { word: "Switchover", endpoint: "/switchover", body, from, to: candidate };
     perform(context, &client, &view, change).await
 }
 
@@ -181,12 +181,17 @@ fn eligible(view: &ClusterView, standbys: Standbys) -> Vec<String> {
 }
 
 /// Asks for the change, shows its phases, and reports its end.
-pub async fn perform(context: &Context, client: &Client, view: &ClusterView, change: Change) -> CliResult {
+pub async fn perform(
+    context: &Context,
+    client: &Client,
+    view: &ClusterView,
+    change: LeadershipChange,
+) -> CliResult {
     let began = Instant::now();
-    let asked = whom_to_ask(view, &change);
+    let asked = member_to_ask(view, &change);
     let answer = tokio::select! {
         answer = ask(client, view, &change, asked.as_deref()) => answer?,
-        never = narrate(context, client, asked.as_deref(), began) => match never {},
+        never = log_changes(context, client, asked.as_deref(), began) => match never {},
     };
     let seconds = began.elapsed().as_secs_f64();
     context.ui.say(&format!("{seconds:6.1} s  {}", answer.text()));
@@ -210,7 +215,7 @@ pub async fn perform(context: &Context, client: &Client, view: &ClusterView, cha
 }
 
 /// The member that was asked waits no longer, and the change goes on: etcd shows how it ends.
-async fn settled(context: &Context, client: &Client, change: &Change, began: Instant) -> ChangeEnd {
+async fn settled(context: &Context, client: &Client, change: &LeadershipChange, began: Instant) -> ChangeEnd {
     while began.elapsed() < ENDS_WITHIN {
         tokio::time::sleep(LOOK_EVERY).await;
         let Ok(view) = client.view().await else { continue };
@@ -229,7 +234,7 @@ async fn settled(context: &Context, client: &Client, change: &Change, began: Ins
 }
 
 /// The leader; where nobody leads, the candidate.
-fn whom_to_ask(view: &ClusterView, change: &Change) -> Option<String> {
+fn member_to_ask(view: &ClusterView, change: &LeadershipChange) -> Option<String> {
     let name = change.from.as_ref().or(change.to.as_ref())?;
     let member = view.members.iter().find(|(member, _)| member.as_str() == name)?.1;
     member.record.api_url.clone()
@@ -238,9 +243,9 @@ fn whom_to_ask(view: &ClusterView, change: &Change) -> Option<String> {
 async fn ask(
     client: &Client,
     view: &ClusterView,
-    change: &Change,
+    change: &LeadershipChange,
     asked: Option<&str>,
-) -> Result<Answer, ClientError> {
+) -> Result<RestAnswer, ClientError> {
     if let Some(api_url) = asked {
         let answer = client.call("POST", api_url, change.endpoint, Some(&change.body), ORDER_WITHIN).await;
         // A leader that is gone cannot answer: any other member can take a failover.
@@ -252,7 +257,7 @@ async fn ask(
 }
 
 /// Says every change of phase: who leads, and what the member that was asked says of itself.
-async fn narrate(context: &Context, client: &Client, asked: Option<&str>, began: Instant) -> Infallible {
+async fn log_changes(context: &Context, client: &Client, asked: Option<&str>, began: Instant) -> Infallible {
     let mut shown = String::new();
     loop {
         let phase = phase(client, asked).await;
@@ -301,14 +306,14 @@ mod tests {
         for (name, member) in &mut view.members {
             member.record.api_url = Some(format!("http://{name}/patroni"));
         }
-        let change = |from: Option<&str>| Change {
+        let change = |from: Option<&str>| LeadershipChange {
             word: "Failover",
             endpoint: "/failover",
             body: Value::Null,
             from: from.map(str::to_owned),
             to: Some("m2".into()),
         };
-        assert_eq!(whom_to_ask(&view, &change(Some("m1"))).as_deref(), Some("http://m1/patroni"));
-        assert_eq!(whom_to_ask(&view, &change(None)).as_deref(), Some("http://m2/patroni"));
+        assert_eq!(member_to_ask(&view, &change(Some("m1"))).as_deref(), Some("http://m1/patroni"));
+        assert_eq!(member_to_ask(&view, &change(None)).as_deref(), Some("http://m2/patroni"));
     }
 }

@@ -32,14 +32,14 @@ pub struct Client {
 
 /// A member's answer over REST.
 #[derive(Clone, Debug)]
-pub struct Answer {
+pub struct RestAnswer {
     /// The HTTP status.
     pub status: u16,
     /// The body.
     pub body: String,
 }
 
-impl Answer {
+impl RestAnswer {
     /// Whether it was accepted.
     pub fn is_accepted(&self) -> bool {
         matches!(self.status, 200 | 202)
@@ -90,12 +90,12 @@ impl Client {
         endpoint: &str,
         body: Option<&Value>,
         within: Duration,
-    ) -> Result<Answer, ClientError> {
+    ) -> Result<RestAnswer, ClientError> {
         let url = endpoint_url(api_url, endpoint);
         let (body, credentials) = (body.cloned(), self.credentials.clone());
         let call = Call { method: method.to_owned(), url, body, credentials, within };
         let (status, body) = self.peers.call(call).await.map_err(ClientError::Silent)?;
-        Ok(Answer { status, body })
+        Ok(RestAnswer { status, body })
     }
 
     /// A member's `/patroni`, if it answers.
@@ -111,7 +111,7 @@ impl Client {
         method: &str,
         endpoint: &str,
         body: &Value,
-    ) -> Result<Answer, ClientError> {
+    ) -> Result<RestAnswer, ClientError> {
         let leader = view.leader.as_ref().map(|leader| &leader.name);
         let mut order: Vec<(&MemberName, &str)> = view
             .members

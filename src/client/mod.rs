@@ -12,6 +12,6 @@ mod cluster;
 mod error;
 mod target;
 
-pub use cluster::{ASK_WITHIN, Answer, Client, ORDER_WITHIN};
+pub use cluster::{ASK_WITHIN, Client, ORDER_WITHIN, RestAnswer};
 pub use error::ClientError;
 pub use target::Target;

@@ -40,7 +40,7 @@ impl Target {
         cluster: Option<&str>,
     ) -> Result<Target, ClientError> {
         let document = path.map_or(Ok(Value::Null), document)?;
-        let settings = Settings { document, environment: config::canonical(environment) };
+        let settings = TargetSettings { document, environment: config::canonical(environment) };
         from_settings(&settings, dcs_url, cluster)
     }
 
@@ -60,12 +60,12 @@ fn document(path: &Path) -> Result<Value, ClientError> {
 }
 
 /// A configuration as it was written, and the environment that overrides it.
-struct Settings {
+struct TargetSettings {
     document: Value,
     environment: BTreeMap<String, String>,
 }
 
-impl Settings {
+impl TargetSettings {
     /// The value at `path`, or of the environment's `PATRONI_A_B`.
     fn get(&self, path: &[&str]) -> Option<Value> {
         let variable = format!("PATRONI_{}", path.join("_").to_uppercase());
@@ -114,7 +114,7 @@ impl Settings {
 }
 
 fn from_settings(
-    settings: &Settings,
+    settings: &TargetSettings,
     dcs_url: Option<&str>,
     cluster: Option<&str>,
 ) -> Result<Target, ClientError> {
@@ -146,7 +146,7 @@ fn from_settings(
 }
 
 /// How members are called; their authorities are those of `restapi.cafile` where no others are named.
-fn ctl(settings: &Settings) -> Ctl {
+fn ctl(settings: &TargetSettings) -> Ctl {
     let cacert = settings.file(&["ctl", "cacert"]).or_else(|| settings.file(&["restapi", "cafile"]));
     let insecure = settings.text(&["ctl", "insecure"]);
     Ctl {
@@ -196,7 +196,7 @@ mod tests {
         let yaml = "scope: c\netcd3:\n  hosts: [a:1, b]\n  username: u\n  password: p\n\
                     restapi:\n  authentication: {username: r, password: s}\n";
         let document = serde_saphyr::from_str(yaml).expect("yaml");
-        let mut settings = Settings { document, environment: BTreeMap::new() };
+        let mut settings = TargetSettings { document, environment: BTreeMap::new() };
         let target = from_settings(&settings, None, None).expect("a target");
         assert_eq!(target.etcd.endpoints, ["http://a:1", "http://b:2379"]);
         assert_eq!((target.scope.as_str(), target.etcd.base.as_str()), ("c", "/service/c/"));
@@ -206,7 +206,7 @@ mod tests {
         let target = from_settings(&settings, None, Some("d")).expect("a target");
         assert_eq!(target.etcd.endpoints, ["http://x:1", "http://y:2"]);
         assert_eq!(target.etcd.base, "/service/d/");
-        let nothing = Settings { document: Value::Null, environment: BTreeMap::new() };
+        let nothing = TargetSettings { document: Value::Null, environment: BTreeMap::new() };
         assert!(from_settings(&nothing, None, Some("d")).is_err());
         assert!(from_settings(&nothing, Some("etcd3://h:1"), Some("d")).is_ok());
     }

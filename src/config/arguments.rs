@@ -1,13 +1,13 @@
 //! Parameters of PostgreSQL from the command line, over everything else.
 
-use super::fault::Origin;
+use super::fault::ValueOrigin;
 use super::guc;
 use super::tree::Node;
 
 /// Lays them over `root`. Those on which members must agree are the dynamic configuration's: here they become part of
 /// what a new cluster starts with, where the configuration says nothing of them.
 pub(super) fn overlay(root: &mut Node, parameters: &[(String, String)]) {
-    let origin = Origin { source: "the command line".to_owned(), line: None };
+    let origin = ValueOrigin { source: "the command line".to_owned(), line: None };
     for (name, value) in parameters {
         let node = Node::text(value, &origin);
         root.put(&["postgresql", "parameters", name], node.clone());

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use serde_json::Value as Json;
 
-use super::fault::{Faults, Origin};
+use super::fault::{Faults, ValueOrigin};
 use super::local::Config;
 use super::postgresql::{ROLE_VARIANTS, SCRIPTS};
-use super::reader::{Findings, Section};
+use super::reader::{ConfigFindings, Section};
 use super::tree::Node;
 use super::{guc, slots};
 use crate::model::{Settings, SyncMode, SyncSettings};
@@ -75,8 +75,8 @@ const LOCAL_ONLY: [&str; 7] =
     ["connect_address", "proxy_address", "listen", "config_dir", "data_dir", "pgpass", "authentication"];
 
 /// Checks a dynamic configuration where it is written: in `bootstrap.dcs`.
-pub(super) fn check(node: &Node, path: &str, findings: &mut Findings) {
-    let mut nested = Findings::default();
+pub(super) fn check(node: &Node, path: &str, findings: &mut ConfigFindings) {
+    let mut nested = ConfigFindings::default();
     let (settings, _) = read(node, &mut nested);
     if settings.ttl < Settings::TTL_MIN {
         let mut section = Section::root(node);
@@ -105,7 +105,7 @@ pub(super) fn check(node: &Node, path: &str, findings: &mut Findings) {
 /// # Errors
 /// Every fault of the dynamic configuration: [`super::mended`] has none.
 pub fn effective(local: &Config, dynamic_json: Option<&str>, major: u32) -> Result<Effective, Faults> {
-    let origin = Origin { source: "config".to_owned(), line: None };
+    let origin = ValueOrigin { source: "config".to_owned(), line: None };
     let json: Json = match dynamic_json.map(serde_json::from_str) {
         None => Json::Object(serde_json::Map::new()),
         Some(Ok(json @ Json::Object(_))) => json,
@@ -115,7 +115,7 @@ pub fn effective(local: &Config, dynamic_json: Option<&str>, major: u32) -> Resu
             return Err(Faults(vec![fault]));
         }
     };
-    let mut findings = Findings::default();
+    let mut findings = ConfigFindings::default();
     let (mut settings, dynamic) = read(&Node::from_json(&json, &origin), &mut findings);
     if settings.ttl < Settings::TTL_MIN {
         settings.ttl = Settings::TTL_MIN;
@@ -155,8 +155,8 @@ pub fn effective(local: &Config, dynamic_json: Option<&str>, major: u32) -> Resu
 /// it counts as not written.
 pub fn sync_settings(dynamic_json: &str) -> SyncSettings {
     let json = serde_json::from_str(dynamic_json).unwrap_or(Json::Null);
-    let node = Node::from_json(&json, &Origin { source: "config".to_owned(), line: None });
-    synchronous(&mut Section::root(&node), &mut Findings::default())
+    let node = Node::from_json(&json, &ValueOrigin { source: "config".to_owned(), line: None });
+    synchronous(&mut Section::root(&node), &mut ConfigFindings::default())
 }
 
 /// The rules of a new cluster where no `pg_hba` is configured: those of the bootstrap, or ours, under which every role
@@ -182,7 +182,7 @@ fn first_pg_hba(local: &Config, parameters: &BTreeMap<String, String>) -> Vec<St
 
 /// The part of the dynamic configuration that concerns PostgreSQL.
 #[derive(Default)]
-pub(super) struct Dynamic {
+pub(super) struct PostgresqlDynamic {
     parameters: Vec<(String, String)>,
     recovery_conf: Vec<(String, String)>,
     pg_hba: Option<Vec<String>>,
@@ -192,7 +192,7 @@ pub(super) struct Dynamic {
     remove_on_diverged: Option<bool>,
 }
 
-pub(super) fn read(node: &Node, findings: &mut Findings) -> (Settings, Dynamic) {
+pub(super) fn read(node: &Node, findings: &mut ConfigFindings) -> (Settings, PostgresqlDynamic) {
     let mut top = Section::root(node);
     let default = Settings::default();
     let [start, stop] = RENAMED.map(|(name, older)| match top.get(name) {
@@ -235,7 +235,7 @@ pub(super) fn read(node: &Node, findings: &mut Findings) -> (Settings, Dynamic) 
     (settings, dynamic)
 }
 
-fn synchronous(top: &mut Section<'_>, findings: &mut Findings) -> SyncSettings {
+fn synchronous(top: &mut Section<'_>, findings: &mut ConfigFindings) -> SyncSettings {
     let key = SYNC_MODE;
     let mode = match top.get(key) {
         Some(node) => match super::reader::plain(node).map(|text| text.to_ascii_lowercase()) {
@@ -266,13 +266,17 @@ fn synchronous(top: &mut Section<'_>, findings: &mut Findings) -> SyncSettings {
     }
 }
 
-fn postgresql(top: &mut Section<'_>, settings: &mut Settings, findings: &mut Findings) -> Dynamic {
+fn postgresql(
+    top: &mut Section<'_>,
+    settings: &mut Settings,
+    findings: &mut ConfigFindings,
+) -> PostgresqlDynamic {
     let mut section = top.section("postgresql", findings);
     settings.use_slots = section.flag("use_slots", settings.use_slots, findings);
-    let optional = |section: &mut Section<'_>, key, findings: &mut Findings| {
+    let optional = |section: &mut Section<'_>, key, findings: &mut ConfigFindings| {
         section.get(key).is_some().then(|| section.flag(key, false, findings))
     };
-    let dynamic = Dynamic {
+    let dynamic = PostgresqlDynamic {
         parameters: guc::parameters(&mut section, findings),
         recovery_conf: section.parameters("recovery_conf", findings),
         pg_hba: section.list("pg_hba", false, findings),

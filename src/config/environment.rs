@@ -1,7 +1,7 @@
 //! Patroni's variables, and those that only Matriarch has: the same configuration, over the file.
 
-use super::fault::{Fault, Origin};
-use super::reader::{Findings, list_items};
+use super::fault::{Fault, ValueOrigin};
+use super::reader::{ConfigFindings, list_items};
 use super::tree::{self, Node, Value};
 use super::variables::Variables;
 
@@ -52,7 +52,7 @@ pub(super) fn knows(name: &str) -> bool {
 }
 
 /// Lays the variables over `node`.
-pub(super) fn overlay(node: &mut Node, variables: &Variables, findings: &mut Findings) {
+pub(super) fn overlay(node: &mut Node, variables: &Variables, findings: &mut ConfigFindings) {
     for (name, variable) in variables {
         let Some(rest) = name.strip_prefix("PATRONI_") else { continue };
         let (text, origin) = (&variable.text, &variable.origin);
@@ -94,7 +94,7 @@ pub(super) fn overlay(node: &mut Node, variables: &Variables, findings: &mut Fin
 }
 
 /// A map of YAML.
-fn whole_section(text: &str, origin: &Origin, findings: &mut Findings) -> Node {
+fn whole_section(text: &str, origin: &ValueOrigin, findings: &mut ConfigFindings) -> Node {
     tree::parse(text, &origin.source, &mut findings.warnings).unwrap_or_else(|fault| {
         findings.faults.push(fault);
         Node::default()
@@ -102,14 +102,14 @@ fn whole_section(text: &str, origin: &Origin, findings: &mut Findings) -> Node {
 }
 
 /// A list with an entry a line.
-fn lines(text: &str, origin: &Origin) -> Node {
+fn lines(text: &str, origin: &ValueOrigin) -> Node {
     let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
     let items = lines.map(|line| Node::text(line, origin)).collect();
     Node { value: Value::List(items), origin: origin.clone() }
 }
 
 /// A YAML list or map; a bare comma-separated list and a map without braces do as well.
-fn structured(text: &str, origin: &Origin, findings: &mut Findings) -> Node {
+fn structured(text: &str, origin: &ValueOrigin, findings: &mut ConfigFindings) -> Node {
     let trimmed = text.trim();
     let is_yaml = trimmed.starts_with(['[', '{', '-']);
     if !is_yaml && !trimmed.contains(": ") {

@@ -3,11 +3,11 @@
 use std::path::PathBuf;
 
 use super::local::{Address, Credentials};
-use super::reader::{Findings, Section};
+use super::reader::{ConfigFindings, Section};
 
 /// `etcd3`, or `etcd`.
 #[derive(Clone, Debug, Default)]
-pub struct Etcd {
+pub struct EtcdConfig {
     /// URLs.
     pub endpoints: Vec<String>,
     /// User and password, if etcd wants them.
@@ -21,7 +21,7 @@ pub struct Etcd {
 }
 
 /// Reads the section.
-pub(super) fn read(top: &mut Section<'_>, findings: &mut Findings) -> Etcd {
+pub(super) fn read(top: &mut Section<'_>, findings: &mut ConfigFindings) -> EtcdConfig {
     let key = if top.get("etcd3").is_some() || top.get("etcd").is_none() { "etcd3" } else { "etcd" };
     let mut etcd = top.section(key, findings);
     let expected = "write the addresses of etcd, as in `etcd3: {hosts: \"10.0.0.1:2379,10.0.0.2:2379\"}`";
@@ -29,7 +29,7 @@ pub(super) fn read(top: &mut Section<'_>, findings: &mut Findings) -> Etcd {
         if top.get(key).is_none() {
             top.missing(key, expected, findings);
         }
-        return Etcd::default();
+        return EtcdConfig::default();
     }
     let protocol = etcd.text("protocol", findings).unwrap_or_else(|| "http".to_owned());
     let mut hosts = etcd.list("hosts", true, findings).unwrap_or_default();
@@ -54,7 +54,7 @@ pub(super) fn read(top: &mut Section<'_>, findings: &mut Findings) -> Etcd {
     let given = etcd.text("username", findings).zip(etcd.text("password", findings));
     let given = given.map(|(username, password)| Credentials { username, password });
     let file = |text: Option<String>| text.map(PathBuf::from);
-    let read = Etcd {
+    let read = EtcdConfig {
         endpoints,
         credentials: given.or(login),
         cacert: file(etcd.text("cacert", findings)),

@@ -4,14 +4,14 @@ use std::fmt;
 
 /// Where a value came from.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Origin {
+pub struct ValueOrigin {
     /// A file's name or an environment variable's.
     pub source: String,
     /// Line in the file, counted from 1; `None` for variables.
     pub line: Option<u32>,
 }
 
-impl fmt::Display for Origin {
+impl fmt::Display for ValueOrigin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.line {
             Some(line) => write!(f, "{}:{line}", self.source),
@@ -24,7 +24,7 @@ impl fmt::Display for Origin {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
     /// Where.
-    pub origin: Origin,
+    pub origin: ValueOrigin,
     /// The key, dotted; empty for the file as a whole.
     pub key: String,
     /// What was found.
@@ -36,7 +36,7 @@ pub struct Fault {
 impl Fault {
     /// A fault of the file or the machine as a whole.
     pub fn general(source: &str, found: impl Into<String>, expected: impl Into<String>) -> Fault {
-        let origin = Origin { source: source.to_owned(), line: None };
+        let origin = ValueOrigin { source: source.to_owned(), line: None };
         Fault { origin, key: String::new(), found: found.into(), expected: expected.into() }
     }
 }

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value as Json};
 
-use super::fault::{Fault, Origin};
+use super::fault::{Fault, ValueOrigin};
 use super::guc;
 use super::reader::parameter;
 use super::tree::{Node, Value};
@@ -11,7 +11,7 @@ use super::tree::{Node, Value};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Given {
     /// Where.
-    pub origin: Origin,
+    pub origin: ValueOrigin,
     /// The key that gives it, dotted.
     pub key: String,
     /// Its name.
@@ -30,7 +30,7 @@ impl Given {
 
 /// The parameters that `after`, a dynamic configuration, gives otherwise than `before`.
 pub fn new_parameters(before: &Map<String, Json>, after: &Map<String, Json>) -> Vec<Given> {
-    let origin = Origin { source: "config".to_owned(), line: None };
+    let origin = ValueOrigin { source: "config".to_owned(), line: None };
     let of = |config: &Map<String, Json>| given(&Node::from_json(&Json::Object(config.clone()), &origin), "");
     let known = of(before);
     of(after).into_iter().filter(|given| !known.contains(given)).collect()

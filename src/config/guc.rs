@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use super::fault::{Fault, Origin};
+use super::fault::{Fault, ValueOrigin};
 use super::given::Given;
 use super::local::Config;
-use super::reader::{Findings, Section};
+use super::reader::{ConfigFindings, Section};
 use super::units;
 
 /// What a controlled parameter may be.
@@ -107,14 +107,14 @@ pub(super) fn split(
 }
 
 /// Reads `parameters` of a section `postgresql`, with a warning about those that are not the operator's.
-pub(super) fn parameters(section: &mut Section<'_>, findings: &mut Findings) -> Vec<(String, String)> {
+pub(super) fn parameters(section: &mut Section<'_>, findings: &mut ConfigFindings) -> Vec<(String, String)> {
     let key = "parameters";
     let parameters = section.parameters(key, findings);
     let node = section.get(key);
     for (name, value) in &parameters {
         if let (true, Some(node)) = (OURS.contains(&name.to_ascii_lowercase().as_str()), node) {
             findings.warnings.push(Fault {
-                origin: node.get(name).map_or_else(Origin::default, |node| node.origin.clone()),
+                origin: node.get(name).map_or_else(ValueOrigin::default, |node| node.origin.clone()),
                 key: format!("postgresql.{key}.{name}"),
                 found: format!("found `{value}`"),
                 expected: "Matriarch sets this parameter itself: this one has no effect".to_owned(),

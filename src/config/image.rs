@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::fault::Fault;
-use super::reader::Findings;
+use super::reader::ConfigFindings;
 use super::tree::{Node, Value};
 use super::variables::{Variable, Variables};
 use crate::model::shell_words;
@@ -55,7 +55,7 @@ pub(super) fn bootstrap(
     variables: &Variables,
     environment: &BTreeMap<String, String>,
     defaults: Vec<String>,
-    findings: &mut Findings,
+    findings: &mut ConfigFindings,
 ) -> Node {
     let mut node = Node { value: Value::Map(Vec::new()), ..Node::default() };
     if let Some(database) = variables.get("POSTGRES_DB").or(variables.get("POSTGRES_USER")) {
@@ -84,7 +84,7 @@ pub(super) fn bootstrap(
 }
 
 /// Arguments of initdb, written as for a shell, as the long options that the file would hold.
-fn initdb(arguments: &Variable, findings: &mut Findings) -> Vec<String> {
+fn initdb(arguments: &Variable, findings: &mut ConfigFindings) -> Vec<String> {
     let mut fault = |found: String| {
         findings.faults.push(Fault {
             origin: arguments.origin.clone(),
@@ -122,12 +122,12 @@ fn initdb(arguments: &Variable, findings: &mut Findings) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::fault::Origin;
+    use super::super::fault::ValueOrigin;
     use super::*;
 
     fn read(text: &str) -> (Vec<String>, Vec<String>) {
-        let variable = Variable { text: text.to_owned(), origin: Origin::default() };
-        let mut findings = Findings::default();
+        let variable = Variable { text: text.to_owned(), origin: ValueOrigin::default() };
+        let mut findings = ConfigFindings::default();
         let options = initdb(&variable, &mut findings);
         (options, findings.faults.into_iter().map(|fault| fault.found).collect())
     }
@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_option_is_a_fault() {
+    fn unknown_options_are_faults() {
         assert_eq!(read("data -z --locale=C x").1, ["found `data`", "found `-z`", "found `x`"]);
         assert_eq!(read("--locale='C").1, ["a quote is not closed"]);
     }

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::fault::Origin;
-use super::reader::{Findings, Section, plain};
+use super::fault::ValueOrigin;
+use super::reader::{ConfigFindings, Section, plain};
 use super::tree::{Node, Value};
 use crate::model::PodNames;
 
@@ -65,7 +65,7 @@ pub(super) fn complete(
     });
     let told = [told("pod", "POD_NAME"), told("pod_uid", "POD_UID"), namespace];
     for (key, text, source) in told.into_iter().flatten() {
-        let origin = Origin { source, line: None };
+        let origin = ValueOrigin { source, line: None };
         root.put(&["kubernetes", key], Node::text(text.trim(), &origin));
     }
 }
@@ -75,7 +75,7 @@ pub(super) fn read(
     top: &mut Section<'_>,
     scope: &str,
     name: Option<&str>,
-    findings: &mut Findings,
+    findings: &mut ConfigFindings,
 ) -> Option<Kubernetes> {
     let mut section = top.section("kubernetes", findings);
     if !section.is_there() {
@@ -129,7 +129,7 @@ pub(super) fn read(
 }
 
 /// The key of a label, or a condition: both are written alike.
-fn key(section: &mut Section<'_>, name: &'static str, findings: &mut Findings) -> Option<String> {
+fn key(section: &mut Section<'_>, name: &'static str, findings: &mut ConfigFindings) -> Option<String> {
     let text = section.text(name, findings)?;
     if let (false, Some(node)) = (is_key(&text), section.get(name)) {
         section.fault(name, node, "write the key of a label, as in `role` or `example.org/role`", findings);
@@ -137,7 +137,7 @@ fn key(section: &mut Section<'_>, name: &'static str, findings: &mut Findings) -
     Some(text)
 }
 
-fn service(section: &mut Section<'_>, findings: &mut Findings) -> Option<String> {
+fn service(section: &mut Section<'_>, findings: &mut ConfigFindings) -> Option<String> {
     let text = section.text("primary_service", findings)?;
     if let (false, Some(node)) = (is_service(&text), section.get("primary_service")) {
         let expected = "write the name of a Service without selector, as in `pg-rw`";
@@ -146,7 +146,12 @@ fn service(section: &mut Section<'_>, findings: &mut Findings) -> Option<String>
     Some(text)
 }
 
-fn value(section: &mut Section<'_>, name: &'static str, default: &str, findings: &mut Findings) -> String {
+fn value(
+    section: &mut Section<'_>,
+    name: &'static str,
+    default: &str,
+    findings: &mut ConfigFindings,
+) -> String {
     let Some(text) = section.text(name, findings) else { return default.to_owned() };
     if let (false, Some(node)) = (is_value(&text), section.get(name)) {
         section.fault(name, node, VALUE_EXPECTED, findings);
@@ -160,7 +165,7 @@ const VALUE_EXPECTED: &str = "write the value of a label: at most 63 letters, di
 fn labels(
     section: &mut Section<'_>,
     name: &'static str,
-    findings: &mut Findings,
+    findings: &mut ConfigFindings,
 ) -> BTreeMap<String, String> {
     let Some(node) = section.get(name) else { return BTreeMap::new() };
     let Value::Map(entries) = &node.value else {

@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::fault::{Fault, Faults, Origin};
+use super::fault::{Fault, Faults, ValueOrigin};
 use super::given::{Given, given_in_file};
 use super::local::{self, Config};
 use super::pod::{self, Pod};
-use super::reader::Findings;
+use super::reader::ConfigFindings;
 use super::tree::{self, Node, Value};
 use super::variables::{self, Variable};
 use super::{arguments, environment, image, kubernetes};
@@ -68,8 +68,8 @@ pub fn check(sources: &Sources) -> Checked {
     Checked { faults: findings.faults, warnings: findings.warnings, config, parameters }
 }
 
-fn read(sources: &Sources) -> (Option<Config>, Findings, Vec<Given>) {
-    let mut findings = Findings::default();
+fn read(sources: &Sources) -> (Option<Config>, ConfigFindings, Vec<Given>) {
+    let mut findings = ConfigFindings::default();
     let Sources { path, environment, parameters } = sources;
     let variables = variables::resolve(environment, &mut findings);
     let only_text = variables.get("PATRONI_CONFIGURATION").filter(|_| path.is_none());
@@ -100,7 +100,7 @@ fn read(sources: &Sources) -> (Option<Config>, Findings, Vec<Given>) {
 }
 
 /// What files, or the variable that stands for one, hold. `None`: they cannot be read.
-fn written(path: Option<&Path>, only_text: Option<&Variable>, findings: &mut Findings) -> Option<Node> {
+fn written(path: Option<&Path>, only_text: Option<&Variable>, findings: &mut ConfigFindings) -> Option<Node> {
     let sources = match (path, only_text) {
         (Some(path), _) => files(path),
         (None, Some(variable)) => Ok(vec![(variable.origin.source.clone(), variable.text.clone())]),
@@ -118,7 +118,7 @@ fn written(path: Option<&Path>, only_text: Option<&Variable>, findings: &mut Fin
         }
     }
     let source = sources.last().map_or("environment", |(source, _)| source);
-    root.origin = Origin { source: source.to_owned(), line: None };
+    root.origin = ValueOrigin { source: source.to_owned(), line: None };
     findings.faults.is_empty().then_some(root)
 }
 

@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use serde_json::{Map, Value as Json};
 
-use super::etcd::{self, Etcd};
+use super::etcd::{self, EtcdConfig};
 use super::kubernetes::{self, Kubernetes};
 use super::postgresql::{self, Postgresql};
-use super::reader::{Findings, Section};
+use super::reader::{ConfigFindings, Section};
 use super::restapi::{self, Ctl, RestApi};
 use super::tree::{Node, Value};
-use super::watchdog::{self, Watchdog};
+use super::watchdog::{self, WatchdogConfig};
 use crate::model::{MemberName, Tags};
 
 /// A member's own configuration.
@@ -31,15 +31,15 @@ pub struct Config {
     /// How members are called.
     pub ctl: Ctl,
     /// Where etcd is.
-    pub etcd: Etcd,
+    pub etcd: EtcdConfig,
     /// How a new cluster is made; `None`: this member may not make one.
-    pub bootstrap: Option<Bootstrap>,
+    pub bootstrap: Option<BootstrapConfig>,
     /// The local PostgreSQL.
     pub postgresql: Postgresql,
     /// What this member may be used for.
     pub tags: Tags,
     /// What resets the machine when nothing else helps.
-    pub watchdog: Watchdog,
+    pub watchdog: WatchdogConfig,
     /// The pod this member runs in; `None`: no pod is labelled.
     pub kubernetes: Option<Kubernetes>,
 }
@@ -130,7 +130,7 @@ impl fmt::Debug for Credentials {
 
 /// `bootstrap`.
 #[derive(Clone, Debug, Default)]
-pub struct Bootstrap {
+pub struct BootstrapConfig {
     /// The first dynamic configuration.
     pub dcs: Map<String, Json>,
     /// Options of `initdb`, without leading dashes.
@@ -168,7 +168,7 @@ const LOG_WITHOUT_EFFECT: [(&str, &str); 10] = [
 const INIT_SCRIPTS: &str = "/docker-entrypoint-initdb.d";
 
 /// Reads the whole tree.
-pub(super) fn read(root: &Node, findings: &mut Findings) -> Option<Config> {
+pub(super) fn read(root: &Node, findings: &mut ConfigFindings) -> Option<Config> {
     let mut top = Section::root(root);
     let scope = top.required("scope", "write the cluster's name, as in `scope: main`", findings);
     if let Some(node) = top.get("scope").filter(|_| scope.contains('/')) {
@@ -210,7 +210,7 @@ pub(super) fn read(root: &Node, findings: &mut Findings) -> Option<Config> {
 const SLOT_LETTERS: usize = 63;
 
 /// `name`, which may also stand under `postgresql`.
-fn name(top: &mut Section<'_>, findings: &mut Findings) -> Option<MemberName> {
+fn name(top: &mut Section<'_>, findings: &mut ConfigFindings) -> Option<MemberName> {
     let nested = top.get("postgresql").and_then(|node| node.get("name"));
     let expected = "write a name that no other member has, without `/`, as in `name: pg-1`";
     let node = top.get("name").or(nested);
@@ -229,7 +229,7 @@ fn name(top: &mut Section<'_>, findings: &mut Findings) -> Option<MemberName> {
     name
 }
 
-fn log(mut log: Section<'_>, findings: &mut Findings) -> Log {
+fn log(mut log: Section<'_>, findings: &mut ConfigFindings) -> Log {
     let level = log.text("level", findings).unwrap_or_else(|| "INFO".to_owned());
     let level = match level.to_ascii_uppercase().as_str() {
         "CRITICAL" | "ERROR" | "FATAL" => "error",
@@ -266,14 +266,14 @@ pub(super) fn address(
     key: &'static str,
     default_port: Option<u16>,
     required: bool,
-    findings: &mut Findings,
+    findings: &mut ConfigFindings,
 ) -> Address {
     let parse = |text: &str| Address::parse(text, default_port);
     parsed(section, key, required, parse, findings)
 }
 
 /// `ADDRESS,ADDRESS:PORT` under `listen`, for PostgreSQL.
-pub(super) fn addresses(section: &mut Section<'_>, findings: &mut Findings) -> Address {
+pub(super) fn addresses(section: &mut Section<'_>, findings: &mut ConfigFindings) -> Address {
     parsed(section, "listen", true, |text| Address::parse_list(text, Some(5432)), findings)
 }
 
@@ -282,7 +282,7 @@ fn parsed(
     key: &'static str,
     required: bool,
     parse: impl Fn(&str) -> Option<Address>,
-    findings: &mut Findings,
+    findings: &mut ConfigFindings,
 ) -> Address {
     let expected = "write ADDRESS:PORT, as in 127.0.0.1:8008";
     let Some(node) = section.get(key) else {
@@ -301,7 +301,7 @@ fn parsed(
 }
 
 /// User and password.
-pub(super) fn credentials(mut section: Section<'_>, findings: &mut Findings) -> Option<Credentials> {
+pub(super) fn credentials(mut section: Section<'_>, findings: &mut ConfigFindings) -> Option<Credentials> {
     if !section.is_there() {
         return None;
     }
@@ -311,7 +311,7 @@ pub(super) fn credentials(mut section: Section<'_>, findings: &mut Findings) -> 
     Some(Credentials { username, password })
 }
 
-fn bootstrap(top: &mut Section<'_>, findings: &mut Findings) -> Option<Bootstrap> {
+fn bootstrap(top: &mut Section<'_>, findings: &mut ConfigFindings) -> Option<BootstrapConfig> {
     let mut bootstrap = top.section("bootstrap", findings);
     if !bootstrap.is_there() {
         return None;
@@ -362,10 +362,18 @@ fn bootstrap(top: &mut Section<'_>, findings: &mut Findings) -> Option<Bootstrap
         bootstrap.text("init_scripts", findings).map_or(PathBuf::from(INIT_SCRIPTS), PathBuf::from);
     let wait_for_members = bootstrap.span("wait_for_members", WAIT_FOR_MEMBERS, findings);
     bootstrap.finish(findings);
-    Some(Bootstrap { dcs, initdb, post_bootstrap: post, database, init_scripts, pg_hba, wait_for_members })
+    Some(BootstrapConfig {
+        dcs,
+        initdb,
+        post_bootstrap: post,
+        database,
+        init_scripts,
+        pg_hba,
+        wait_for_members,
+    })
 }
 
-fn tags(top: &mut Section<'_>, findings: &mut Findings) -> Tags {
+fn tags(top: &mut Section<'_>, findings: &mut ConfigFindings) -> Tags {
     let Some(node) = top.get("tags") else { return Tags::default() };
     let Json::Object(tags) = node.to_json() else {
         top.fault("tags", node, "write a section of tags", findings);
@@ -378,7 +386,7 @@ fn tags(top: &mut Section<'_>, findings: &mut Findings) -> Tags {
 }
 
 /// What other tools or later versions act on.
-fn unbuilt(top: &mut Section<'_>, findings: &mut Findings) {
+fn unbuilt(top: &mut Section<'_>, findings: &mut ConfigFindings) {
     let threads = "the number of threads follows the processors";
     top.without_effect(&[("thread_pool_size", threads), ("thread_stack_size", threads)], findings);
     if top.get("etcd3").is_some() {

@@ -4,10 +4,10 @@
 use serde_json::{Map, Value as Json};
 
 use super::dynamic::{self, SYNC_MODE};
-use super::fault::{Fault, Faults, Origin};
+use super::fault::{Fault, Faults, ValueOrigin};
 use super::given::new_parameters;
 use super::guc;
-use super::reader::Findings;
+use super::reader::ConfigFindings;
 use super::tree::Node;
 use crate::model::{SyncMode, SyncSettings};
 
@@ -98,9 +98,9 @@ fn faults(config: &Map<String, Json>) -> Vec<Fault> {
     findings(config).faults
 }
 
-fn findings(config: &Map<String, Json>) -> Findings {
-    let origin = Origin { source: "config".to_owned(), line: None };
-    let mut findings = Findings::default();
+fn findings(config: &Map<String, Json>) -> ConfigFindings {
+    let origin = ValueOrigin { source: "config".to_owned(), line: None };
+    let mut findings = ConfigFindings::default();
     dynamic::read(&Node::from_json(&Json::Object(config.clone()), &origin), &mut findings);
     findings
 }
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_object_changes_nothing() {
+    fn a_patch_that_is_not_an_object_changes_nothing() {
         let before = r#"{"synchronous_mode":"on"}"#;
         for text in ["[]", "{", "", "7"] {
             let taken = mended(text, before);
@@ -211,7 +211,7 @@ config: postgresql.parameters.wal_level: found `minimal`; write one of replica, 
     }
 
     #[test]
-    fn what_is_written_and_has_no_effect_is_said_once() {
+    fn ineffective_settings_are_reported_once() {
         let before = map(json!({"ignore_slots": [{"name": "a"}]}));
         let said = |after: Json| -> Vec<String> {
             new_warnings(&before, &map(after)).iter().map(ToString::to_string).collect()
@@ -231,7 +231,7 @@ config: postgresql.parameters.wal_level: found `minimal`; write one of replica, 
     }
 
     #[test]
-    fn what_is_written_back_does_not_release_what_is_in_force() {
+    fn restored_values_do_not_release_the_mode_in_force() {
         let sync = SyncSettings { mode: SyncMode::Quorum, node_count: 2, ..SyncSettings::default() };
         let text = restored(r#"{"ttl":5}"#, &sync);
         assert_eq!(text, r#"{"ttl":5,"synchronous_mode":"quorum","synchronous_node_count":2}"#);

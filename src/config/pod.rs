@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
-use super::fault::{Fault, Origin};
+use super::fault::{Fault, ValueOrigin};
 use super::local::Address;
 use super::postgresql::POSTGRES_MAJORS;
-use super::reader::{Findings, plain};
+use super::reader::{ConfigFindings, plain};
 use super::tree::{Node, Value};
 use super::variables::Variables;
 
@@ -94,9 +94,9 @@ pub(super) fn defaults(
     root: &Node,
     pod: &Pod,
     environment: &BTreeMap<String, String>,
-    findings: &mut Findings,
+    findings: &mut ConfigFindings,
 ) -> Node {
-    let origin = Origin { source: "this pod".to_owned(), line: None };
+    let origin = ValueOrigin { source: "this pod".to_owned(), line: None };
     let text = |text: &str| Node::text(text, &origin);
     let mut node = Node { value: Value::Map(Vec::new()), origin: origin.clone() };
     let name = environment.get("POD_NAME").filter(|name| !name.is_empty()).unwrap_or(&pod.hostname);
@@ -158,7 +158,7 @@ const SAID_BY: [(&str, &str); 7] = [
 ];
 
 /// The superuser has no other way in than its password or a certificate: members reach each other over TCP.
-pub(super) fn demand_superuser(variables: &Variables, findings: &mut Findings) {
+pub(super) fn demand_superuser(variables: &Variables, findings: &mut ConfigFindings) {
     let proofs = ["POSTGRES_PASSWORD", "PATRONI_SUPERUSER_PASSWORD", "PATRONI_SUPERUSER_SSLCERT"];
     if !proofs.iter().any(|name| variables.contains_key(*name)) {
         findings.faults.push(Fault {
@@ -169,7 +169,7 @@ pub(super) fn demand_superuser(variables: &Variables, findings: &mut Findings) {
 }
 
 /// Says of everything that is missing which variable to set.
-pub(super) fn name_variables(findings: &mut Findings) {
+pub(super) fn name_variables(findings: &mut ConfigFindings) {
     for fault in findings.faults.iter_mut().filter(|fault| fault.found == "is missing") {
         if let Some((_, expected)) = SAID_BY.iter().find(|(key, _)| *key == fault.key) {
             (*expected).clone_into(&mut fault.expected);
@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn others_reach_it_by_its_service_else_by_its_address() {
+    fn the_pod_is_reached_by_its_service_or_its_address() {
         let some = |text: &str| Some(text.to_owned());
         assert_eq!(address(HOSTS, &[("POD_IP", "10.9.9.9")]), some("pg-0.pg.ns.svc.cluster.local"));
         assert_eq!(address("10.1.2.3 pg-0", &[("POD_IP", "fd00::1")]), some("fd00::1"));

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use super::guc;
 use super::local::{Address, address, addresses};
-use super::reader::{Findings, Section};
+use super::reader::{ConfigFindings, Section};
 
 /// The major versions this program drives.
 pub const POSTGRES_MAJORS: std::ops::RangeInclusive<u32> = 13..=18;
@@ -140,7 +140,7 @@ const BASEBACKUP_REFUSED: [&str; 11] = [
 ];
 
 /// Reads the section.
-pub(super) fn read(top: &mut Section<'_>, findings: &mut Findings) -> Postgresql {
+pub(super) fn read(top: &mut Section<'_>, findings: &mut ConfigFindings) -> Postgresql {
     let mut section = top.section("postgresql", findings);
     let listen = addresses(&mut section, findings);
     let connect_address = match section.get("connect_address") {
@@ -156,7 +156,7 @@ pub(super) fn read(top: &mut Section<'_>, findings: &mut Findings) -> Postgresql
     let custom_conf = section.text("custom_conf", findings).map(PathBuf::from);
     let basebackup = basebackup(&mut section, findings);
     methods(&mut section, findings);
-    let optional = |section: &mut Section<'_>, key, findings: &mut Findings| {
+    let optional = |section: &mut Section<'_>, key, findings: &mut ConfigFindings| {
         section.get(key).is_some().then(|| section.flag(key, false, findings))
     };
     let postgresql = Postgresql {
@@ -226,7 +226,7 @@ pub fn local_host(listen: &str) -> String {
     }
 }
 
-fn bin_names(mut section: Section<'_>, findings: &mut Findings) -> BTreeMap<String, String> {
+fn bin_names(mut section: Section<'_>, findings: &mut ConfigFindings) -> BTreeMap<String, String> {
     let names =
         PROGRAMS.iter().filter_map(|program| Some(((*program).to_owned(), section.text(program, findings)?)));
     let names = names.collect();
@@ -234,7 +234,7 @@ fn bin_names(mut section: Section<'_>, findings: &mut Findings) -> BTreeMap<Stri
     names
 }
 
-fn logins(mut section: Section<'_>, findings: &mut Findings) -> (Login, Login, Option<Login>) {
+fn logins(mut section: Section<'_>, findings: &mut ConfigFindings) -> (Login, Login, Option<Login>) {
     let mut login = |section: &mut Section<'_>, key: &'static str, default: &str| {
         let mut login = section.section(key, findings);
         let there = login.is_there();
@@ -258,7 +258,7 @@ fn logins(mut section: Section<'_>, findings: &mut Findings) -> (Login, Login, O
 }
 
 /// Options of pg_basebackup, without those that are ours to set.
-fn basebackup(section: &mut Section<'_>, findings: &mut Findings) -> Vec<String> {
+fn basebackup(section: &mut Section<'_>, findings: &mut ConfigFindings) -> Vec<String> {
     let basebackup = section.options("basebackup", findings);
     for refused in BASEBACKUP_REFUSED {
         let named = |option: &String| option.split('=').next() == Some(refused);
@@ -275,7 +275,7 @@ fn basebackup(section: &mut Section<'_>, findings: &mut Findings) -> Vec<String>
 }
 
 /// Only base backups are built; callbacks and scripts are named as what they are: not run.
-fn methods(section: &mut Section<'_>, findings: &mut Findings) {
+fn methods(section: &mut Section<'_>, findings: &mut ConfigFindings) {
     for key in ["create_replica_methods", "create_replica_method"] {
         let methods = section.list(key, true, findings).unwrap_or_default();
         let other = methods.iter().any(|method| method != "basebackup");

@@ -3,14 +3,14 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use super::fault::{Fault, Origin};
+use super::fault::{Fault, ValueOrigin};
 use super::tree::{Node, Value};
 use super::units;
 use crate::model::nearest;
 
 /// Faults and warnings so far.
 #[derive(Default)]
-pub(super) struct Findings {
+pub(super) struct ConfigFindings {
     pub(super) faults: Vec<Fault>,
     pub(super) warnings: Vec<Fault>,
 }
@@ -19,7 +19,7 @@ pub(super) struct Findings {
 pub(super) struct Section<'a> {
     node: Option<&'a Node>,
     path: String,
-    origin: Origin,
+    origin: ValueOrigin,
     asked: BTreeSet<&'static str>,
 }
 
@@ -30,7 +30,7 @@ impl<'a> Section<'a> {
     }
 
     /// The section `key`; absent ones read as empty.
-    pub(super) fn section(&mut self, key: &'static str, findings: &mut Findings) -> Section<'a> {
+    pub(super) fn section(&mut self, key: &'static str, findings: &mut ConfigFindings) -> Section<'a> {
         let found = self.get(key);
         let node = found.filter(|node| matches!(node.value, Value::Map(_)));
         if let Some(found) = found.filter(|_| node.is_none()) {
@@ -52,7 +52,7 @@ impl<'a> Section<'a> {
     }
 
     /// A text. Numbers and booleans are taken as they would be written.
-    pub(super) fn text(&mut self, key: &'static str, findings: &mut Findings) -> Option<String> {
+    pub(super) fn text(&mut self, key: &'static str, findings: &mut ConfigFindings) -> Option<String> {
         let node = self.get(key)?;
         let text = plain(node);
         if text.is_none() {
@@ -62,7 +62,12 @@ impl<'a> Section<'a> {
     }
 
     /// A text that has to be there.
-    pub(super) fn required(&mut self, key: &'static str, expected: &str, findings: &mut Findings) -> String {
+    pub(super) fn required(
+        &mut self,
+        key: &'static str,
+        expected: &str,
+        findings: &mut ConfigFindings,
+    ) -> String {
         if let Some(node) = self.get(key) {
             match plain(node).filter(|text| !text.trim().is_empty()) {
                 Some(text) => return text,
@@ -75,7 +80,7 @@ impl<'a> Section<'a> {
     }
 
     /// A boolean.
-    pub(super) fn flag(&mut self, key: &'static str, default: bool, findings: &mut Findings) -> bool {
+    pub(super) fn flag(&mut self, key: &'static str, default: bool, findings: &mut ConfigFindings) -> bool {
         let Some(node) = self.get(key) else { return default };
         match plain(node).as_deref().and_then(units::boolean) {
             Some(on) => on,
@@ -87,7 +92,12 @@ impl<'a> Section<'a> {
     }
 
     /// Seconds, or a time with a unit.
-    pub(super) fn span(&mut self, key: &'static str, default: Duration, findings: &mut Findings) -> Duration {
+    pub(super) fn span(
+        &mut self,
+        key: &'static str,
+        default: Duration,
+        findings: &mut ConfigFindings,
+    ) -> Duration {
         let Some(node) = self.get(key) else { return default };
         match plain(node).as_deref().and_then(units::span) {
             Some(span) => span,
@@ -99,7 +109,7 @@ impl<'a> Section<'a> {
     }
 
     /// Bytes, or a size with a unit.
-    pub(super) fn bytes(&mut self, key: &'static str, default: u64, findings: &mut Findings) -> u64 {
+    pub(super) fn bytes(&mut self, key: &'static str, default: u64, findings: &mut ConfigFindings) -> u64 {
         let Some(node) = self.get(key) else { return default };
         match plain(node).as_deref().and_then(units::bytes).and_then(|bytes| u64::try_from(bytes).ok()) {
             Some(bytes) => bytes,
@@ -115,7 +125,7 @@ impl<'a> Section<'a> {
         &mut self,
         key: &'static str,
         commas: bool,
-        findings: &mut Findings,
+        findings: &mut ConfigFindings,
     ) -> Option<Vec<String>> {
         let node = self.get(key)?;
         let list = match &node.value {
@@ -141,7 +151,7 @@ impl<'a> Section<'a> {
     }
 
     /// Options of a program: a list of `name`, `name: value`, or a section of them. Without leading dashes.
-    pub(super) fn options(&mut self, key: &'static str, findings: &mut Findings) -> Vec<String> {
+    pub(super) fn options(&mut self, key: &'static str, findings: &mut ConfigFindings) -> Vec<String> {
         let Some(node) = self.get(key) else { return Vec::new() };
         let mut options = Vec::new();
         let entries = |entries: &[(String, Node)], options: &mut Vec<String>| {
@@ -166,7 +176,11 @@ impl<'a> Section<'a> {
     }
 
     /// Parameters of PostgreSQL: name to text, booleans as `on` and `off`.
-    pub(super) fn parameters(&mut self, key: &'static str, findings: &mut Findings) -> Vec<(String, String)> {
+    pub(super) fn parameters(
+        &mut self,
+        key: &'static str,
+        findings: &mut ConfigFindings,
+    ) -> Vec<(String, String)> {
         let Some(node) = self.get(key) else { return Vec::new() };
         let Value::Map(entries) = &node.value else {
             self.fault(key, node, "write a section of parameters", findings);
@@ -194,7 +208,7 @@ impl<'a> Section<'a> {
     }
 
     /// Warns about keys that mean something to Patroni and nothing here, each with what holds instead.
-    pub(super) fn without_effect(&mut self, keys: &[(&'static str, &str)], findings: &mut Findings) {
+    pub(super) fn without_effect(&mut self, keys: &[(&'static str, &str)], findings: &mut ConfigFindings) {
         for (key, instead) in keys {
             if let Some(node) = self.get(key).filter(|node| !is_empty(node)) {
                 let expected = format!("this key has no effect here: {instead}");
@@ -204,7 +218,7 @@ impl<'a> Section<'a> {
     }
 
     /// Records a fault of `key`.
-    pub(super) fn fault(&self, key: &str, node: &Node, expected: &str, findings: &mut Findings) {
+    pub(super) fn fault(&self, key: &str, node: &Node, expected: &str, findings: &mut ConfigFindings) {
         findings.faults.push(Fault {
             origin: node.origin.clone(),
             key: self.key(key),
@@ -214,13 +228,13 @@ impl<'a> Section<'a> {
     }
 
     /// Records that `key` is missing.
-    pub(super) fn missing(&self, key: &str, expected: &str, findings: &mut Findings) {
+    pub(super) fn missing(&self, key: &str, expected: &str, findings: &mut ConfigFindings) {
         let (origin, found) = (self.origin.clone(), "is missing".to_owned());
         findings.faults.push(Fault { origin, key: self.key(key), found, expected: expected.to_owned() });
     }
 
     /// Warns about `key`.
-    pub(super) fn warn(&self, key: &str, node: &Node, expected: &str, findings: &mut Findings) {
+    pub(super) fn warn(&self, key: &str, node: &Node, expected: &str, findings: &mut ConfigFindings) {
         findings.warnings.push(Fault {
             origin: node.origin.clone(),
             key: self.key(key),
@@ -230,7 +244,7 @@ impl<'a> Section<'a> {
     }
 
     /// Warns about every key that nobody asked for, with the nearest one that somebody did.
-    pub(super) fn finish(&self, findings: &mut Findings) {
+    pub(super) fn finish(&self, findings: &mut ConfigFindings) {
         let Some(Value::Map(entries)) = self.node.map(|node| &node.value) else { return };
         for (key, node) in entries.iter().filter(|(key, _)| !self.asked.contains(key.as_str())) {
             let expected = match nearest(key, self.asked.iter().copied()) {

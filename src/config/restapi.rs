@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 use super::local::{self, Address, Credentials};
-use super::reader::{Findings, Section};
+use super::reader::{ConfigFindings, Section};
 
 /// `restapi`.
 #[derive(Clone, Debug)]
@@ -118,7 +118,7 @@ const KEYFILE_PASSWORD: (&str, &str) = (
 );
 
 /// Reads the section.
-pub(super) fn read(top: &mut Section<'_>, findings: &mut Findings) -> RestApi {
+pub(super) fn read(top: &mut Section<'_>, findings: &mut ConfigFindings) -> RestApi {
     let mut rest = top.section("restapi", findings);
     let listen = local::address(&mut rest, "listen", None, true, findings);
     let connect_address = match rest.get("connect_address") {
@@ -172,7 +172,7 @@ pub(super) fn read(top: &mut Section<'_>, findings: &mut Findings) -> RestApi {
 }
 
 /// Without a certificate there is no TLS, whatever else is set.
-fn tls(rest: &mut Section<'_>, cafile: Option<&PathBuf>, findings: &mut Findings) -> Option<RestTls> {
+fn tls(rest: &mut Section<'_>, cafile: Option<&PathBuf>, findings: &mut ConfigFindings) -> Option<RestTls> {
     if let Some(node) = rest.get("ciphers") {
         let expected =
             "this key is not acted on: TLS 1.3, and TLS 1.2 with ECDHE and an AEAD cipher, are spoken";
@@ -215,7 +215,7 @@ fn tls(rest: &mut Section<'_>, cafile: Option<&PathBuf>, findings: &mut Findings
 }
 
 /// Reads the section `ctl`.
-pub(super) fn read_ctl(top: &mut Section<'_>, findings: &mut Findings) -> Ctl {
+pub(super) fn read_ctl(top: &mut Section<'_>, findings: &mut ConfigFindings) -> Ctl {
     let mut ctl = top.section("ctl", findings);
     let mut file = |key| ctl.text(key, findings).map(PathBuf::from);
     let (cacert, certfile, keyfile) = (file("cacert"), file("certfile"), file("keyfile"));

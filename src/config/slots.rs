@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::fault::Fault;
-use super::reader::{Findings, Section, plain};
+use super::reader::{ConfigFindings, Section, plain};
 use super::tree::{Node, Value};
 use crate::model::{SlotPattern, SlotSettings};
 
@@ -14,7 +14,7 @@ const PERMANENT: [&str; 3] = ["slots", "permanent_slots", "permanent_replication
 const KEPT_ONLY: &str = "slots of these names are never dropped; they are not created or advanced: create each where it \
                          is needed, and anew on a new primary";
 
-pub(super) fn read(top: &mut Section<'_>, findings: &mut Findings) -> SlotSettings {
+pub(super) fn read(top: &mut Section<'_>, findings: &mut ConfigFindings) -> SlotSettings {
     let mut permanent = BTreeSet::new();
     for key in PERMANENT {
         match top.get(key) {
@@ -47,7 +47,7 @@ pub(super) fn read(top: &mut Section<'_>, findings: &mut Findings) -> SlotSettin
     SlotSettings { permanent, ignored }
 }
 
-fn pattern(item: &Node, findings: &mut Findings) -> Option<SlotPattern> {
+fn pattern(item: &Node, findings: &mut ConfigFindings) -> Option<SlotPattern> {
     let mut fault = |node: &Node, expected: &str| {
         findings.faults.push(Fault {
             origin: node.origin.clone(),
@@ -83,12 +83,12 @@ fn pattern(item: &Node, findings: &mut Findings) -> Option<SlotPattern> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::fault::Origin;
+    use super::super::fault::ValueOrigin;
     use super::*;
 
     fn of(json: &serde_json::Value) -> (SlotSettings, usize) {
-        let node = Node::from_json(json, &Origin { source: "config".to_owned(), line: None });
-        let mut findings = Findings::default();
+        let node = Node::from_json(json, &ValueOrigin { source: "config".to_owned(), line: None });
+        let mut findings = ConfigFindings::default();
         (read(&mut Section::root(&node), &mut findings), findings.faults.len())
     }
 

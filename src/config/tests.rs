@@ -80,7 +80,7 @@ fn an_unknown_key_is_a_warning_with_the_nearest_known_one() {
 }
 
 #[test]
-fn who_may_change_something_is_said() {
+fn permitted_writers_are_logged() {
     let access = |rest: &str, variables: &[(&str, &str)]| {
         let text = WHOLE.replace("restapi: {", &format!("restapi: {{{rest}"));
         let loaded = load_text(&text, variables).expect("valid");
@@ -151,7 +151,7 @@ fn variables_override_the_file_and_do_without_one() {
 }
 
 #[test]
-fn what_is_missing_without_a_file_is_said_as_the_variable_to_set() {
+fn missing_settings_without_a_file_name_the_variable() {
     let unsaid =
         variables(&[("PATRONI_RESTAPI_LISTEN", "127.0.0.1:8008"), ("PATRONI_POSTGRESQL_LISTEN", "::1")]);
     let faults = load_environment(unsaid).expect_err("nothing was said").to_string();

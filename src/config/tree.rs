@@ -7,14 +7,14 @@ use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::Value as Json;
 use serde_saphyr::{DuplicateKeyPolicy, Spanned};
 
-use super::fault::{Fault, Origin};
+use super::fault::{Fault, ValueOrigin};
 use super::scalar;
 
 /// A value with its origin.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Node {
     pub(super) value: Value,
-    pub(super) origin: Origin,
+    pub(super) origin: ValueOrigin,
 }
 
 /// A YAML value. Booleans are read as YAML 1.1 does (`on`, `yes`), like every Patroni file has been so far.
@@ -32,7 +32,7 @@ pub(super) enum Value {
 
 impl Node {
     /// A text that came from a variable.
-    pub(super) fn text(text: &str, origin: &Origin) -> Node {
+    pub(super) fn text(text: &str, origin: &ValueOrigin) -> Node {
         Node { value: Value::Text(text.to_owned()), origin: origin.clone() }
     }
 
@@ -106,7 +106,7 @@ impl Node {
     }
 
     /// From JSON, with one origin for everything in it.
-    pub(super) fn from_json(json: &Json, origin: &Origin) -> Node {
+    pub(super) fn from_json(json: &Json, origin: &ValueOrigin) -> Node {
         let value = match json {
             Json::Null => Value::Null,
             Json::Bool(on) => Value::Bool(*on),
@@ -143,7 +143,7 @@ impl Node {
 /// for PyYAML, which adds to `warnings`.
 pub(super) fn parse(text: &str, source: &str, warnings: &mut Vec<Fault>) -> Result<Node, Fault> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    let origin = |line| Origin { source: source.to_owned(), line };
+    let origin = |line| ValueOrigin { source: source.to_owned(), line };
     if text.lines().all(|line| line.trim().is_empty() || line.trim_start().starts_with('#')) {
         return Ok(Node { value: Value::Map(Vec::new()), origin: origin(None) });
     }
@@ -218,9 +218,9 @@ impl Reading<'_> {
         entries
     }
 
-    fn origin<T>(&self, place: &Spanned<T>) -> Origin {
+    fn origin<T>(&self, place: &Spanned<T>) -> ValueOrigin {
         let line = u32::try_from(place.referenced.line()).ok().filter(|line| *line > 0);
-        Origin { source: self.source.to_owned(), line }
+        ValueOrigin { source: self.source.to_owned(), line }
     }
 }
 
@@ -370,7 +370,7 @@ mod tests {
     fn merging_replaces_adds_and_deletes() {
         let mut node = node("a: {b: 1, c: 2}\nd: [1]\n");
         node.merge(super::tests::node("a: {b: 3, c: null}\nd: [2]\n"));
-        node.put(&["a", "e"], Node::text("x", &Origin::default()));
+        node.put(&["a", "e"], Node::text("x", &ValueOrigin::default()));
         assert_eq!(node.to_json(), serde_json::json!({"a": {"b": 3, "e": "x"}, "d": [2]}));
     }
 }

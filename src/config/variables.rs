@@ -7,9 +7,9 @@ use std::fs;
 use std::path::PathBuf;
 
 use super::environment;
-use super::fault::{Fault, Origin};
+use super::fault::{Fault, ValueOrigin};
 use super::image;
-use super::reader::Findings;
+use super::reader::ConfigFindings;
 
 /// A variable that is set.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,14 +17,14 @@ pub(super) struct Variable {
     /// Never empty.
     pub(super) text: String,
     /// As it was really called.
-    pub(super) origin: Origin,
+    pub(super) origin: ValueOrigin,
 }
 
 /// By the names that Patroni and the official image give them.
 pub(super) type Variables = BTreeMap<String, Variable>;
 
 /// Every variable that is known here. Empty ones count as not set.
-pub(super) fn resolve(environment: &BTreeMap<String, String>, findings: &mut Findings) -> Variables {
+pub(super) fn resolve(environment: &BTreeMap<String, String>, findings: &mut ConfigFindings) -> Variables {
     let mut variables = Variables::new();
     let set = |name: &str| environment.get(name).is_some_and(|text| !text.is_empty());
     // In order of their names: `MATRIARCH_X` comes before `PATRONI_X`, and who comes first stays.
@@ -45,7 +45,7 @@ pub(super) fn resolve(environment: &BTreeMap<String, String>, findings: &mut Fin
                 }
             },
         };
-        let variable = Variable { text, origin: Origin { source: name.clone(), line: None } };
+        let variable = Variable { text, origin: ValueOrigin { source: name.clone(), line: None } };
         match variables.entry(known) {
             Entry::Vacant(place) => drop(place.insert(variable)),
             Entry::Occupied(first) if first.get().text != variable.text => {
@@ -60,7 +60,7 @@ pub(super) fn resolve(environment: &BTreeMap<String, String>, findings: &mut Fin
 
 /// The environment with every variable under Patroni's name as well, for those who read it leniently.
 pub fn canonical(environment: &BTreeMap<String, String>) -> BTreeMap<String, String> {
-    let resolved = resolve(environment, &mut Findings::default());
+    let resolved = resolve(environment, &mut ConfigFindings::default());
     let mut all = environment.clone();
     all.extend(resolved.into_iter().map(|(name, variable)| (name, variable.text)));
     all
@@ -113,14 +113,14 @@ fn content(name: &str, base: &str, path: &str) -> Result<String, Fault> {
 mod tests {
     use super::*;
 
-    fn resolved(pairs: &[(&str, &str)]) -> (Variables, Findings) {
+    fn resolved(pairs: &[(&str, &str)]) -> (Variables, ConfigFindings) {
         let environment = pairs.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned())).collect();
-        let mut findings = Findings::default();
+        let mut findings = ConfigFindings::default();
         (resolve(&environment, &mut findings), findings)
     }
 
     #[test]
-    fn ours_wins_over_patronis_and_says_so_when_they_differ() {
+    fn our_variable_overrides_patronis_with_a_warning() {
         let (variables, findings) =
             resolved(&[("PATRONI_NAME", "b"), ("MATRIARCH_NAME", "a"), ("PATH", "/")]);
         let only: Vec<_> =

@@ -3,12 +3,12 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::reader::{Findings, Section};
+use super::reader::{ConfigFindings, Section};
 use super::units;
 
 /// `watchdog`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Watchdog {
+pub struct WatchdogConfig {
     /// Whether it is used.
     pub mode: WatchdogMode,
     /// Its device.
@@ -39,7 +39,7 @@ pub enum WatchdogDriver {
     Testing,
 }
 
-pub(super) fn read(top: &mut Section<'_>, findings: &mut Findings) -> Watchdog {
+pub(super) fn read(top: &mut Section<'_>, findings: &mut ConfigFindings) -> WatchdogConfig {
     let mut section = top.section("watchdog", findings);
     let mode = match section.text("mode", findings).as_deref() {
         None | Some("auto" | "automatic") => WatchdogMode::Automatic,
@@ -81,5 +81,5 @@ pub(super) fn read(top: &mut Section<'_>, findings: &mut Findings) -> Watchdog {
     };
     let device = section.text("device", findings).unwrap_or_else(|| "/dev/watchdog".to_owned()).into();
     section.finish(findings);
-    Watchdog { mode, device, driver, safety_margin }
+    WatchdogConfig { mode, device, driver, safety_margin }
 }

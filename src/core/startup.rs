@@ -82,7 +82,7 @@ impl Takeover {
 /// key, where a primary runs here and the leader key and the member record beside it are this member's own. A guard
 /// that was armed here proves that, whatever the addresses are now: it would have killed before another member of this
 /// name could lead. A standby has none: a store that went back in time would make it a primary without a race.
-pub fn former_lease(me: &Me, first: &View, process: &Process, was_armed: bool) -> Option<LeaseId> {
+pub fn previous_lease(me: &Me, first: &View, process: &Process, was_armed: bool) -> Option<LeaseId> {
     let as_primary = matches!(process, Process::Up { standby_start: false, .. });
     let leader = first.cluster.leader.as_ref().filter(|leader| as_primary && leader.name == me.name)?;
     let member = first.cluster.members.get(&me.name)?;

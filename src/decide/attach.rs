@@ -8,7 +8,7 @@
 use std::time::Duration;
 
 use super::memory::Following;
-use super::turn::Turn;
+use super::tick::Tick;
 use crate::model::{
     Action, Branch, Divergence, FollowTarget, LeaderKey, Lsn, SqlFacts, Standby, Term, Timeline, WaitingOn,
 };
@@ -24,7 +24,7 @@ const CONNECTS_WITHIN: Duration = Duration::from_secs(1);
 pub(super) const CONSISTENT_WITHIN: Duration = Duration::from_secs(5);
 
 /// What the comparison came to.
-pub(super) enum Source {
+pub(super) enum AttachSource {
     /// All that lies here is the leader's: this is where more may come from.
     Proved(FollowTarget),
     /// Beyond this position of this timeline lies something that is not the leader's.
@@ -37,59 +37,59 @@ pub(super) enum Source {
 
 /// Compares what lies here with the history that `leader` told in this term. Where it is the leader's, the source is
 /// taken for this Postgres's from now on.
-pub(super) fn source(turn: &mut Turn<'_>, leader: &LeaderKey, theirs: &Branch) -> Source {
-    let source = compare(turn, leader, theirs);
-    if let Source::Proved(target) = &source {
-        turn.memory.following = Some(Following::Source { term: leader.term, target: target.clone() });
-        turn.memory.not_streaming_since = Some(turn.now);
-        turn.memory.rejoin.leave_at = Some(turn.now + CONNECTS_WITHIN);
+pub(super) fn source(tick: &mut Tick<'_>, leader: &LeaderKey, theirs: &Branch) -> AttachSource {
+    let source = compare(tick, leader, theirs);
+    if let AttachSource::Proved(target) = &source {
+        tick.memory.following = Some(Following::Source { term: leader.term, target: target.clone() });
+        tick.memory.not_streaming_since = Some(tick.now);
+        tick.memory.rejoin.leave_at = Some(tick.now + CONNECTS_WITHIN);
     }
     source
 }
 
 /// What [`source`] would come to.
-pub(super) fn compare(turn: &Turn<'_>, leader: &LeaderKey, theirs: &Branch) -> Source {
-    let postgres = &turn.seen.postgres;
+pub(super) fn compare(tick: &Tick<'_>, leader: &LeaderKey, theirs: &Branch) -> AttachSource {
+    let postgres = &tick.seen.postgres;
     match postgres.branch().map(|certain| certain.divergence_from(theirs)) {
-        Some(Divergence::Forked { timeline, at }) => return Source::Parted(timeline, at),
+        Some(Divergence::Forked { timeline, at }) => return AttachSource::Parted(timeline, at),
         Some(Divergence::None) => {}
-        None => return Source::Unproved,
+        None => return AttachSource::Unproved,
     }
     let all = postgres.branch_at_most();
-    if all.is_none_or(|all| all.divergence_from(theirs) != Divergence::None) || more_may_come(turn, theirs) {
-        return Source::Unproved;
+    if all.is_none_or(|all| all.divergence_from(theirs) != Divergence::None) || more_may_come(tick, theirs) {
+        return AttachSource::Unproved;
     }
-    turn.follow_target(&leader.name).map_or(Source::Nobody, Source::Proved)
+    tick.follow_target(&leader.name).map_or(AttachSource::Nobody, AttachSource::Proved)
 }
 
 /// True if WAL may come in that was not compared. A receiver that was told to end still flushes what it has, and one
 /// that PostgreSQL has not ended yet, because it replays, goes on receiving. Only one that receives the leader's own
 /// timeline can bring nothing but what is the leader's.
-pub(super) fn more_may_come(turn: &Turn<'_>, theirs: &Branch) -> bool {
+pub(super) fn more_may_come(tick: &Tick<'_>, theirs: &Branch) -> bool {
     // One that waits for the next timeline has flushed all it had, and receives from nobody.
     let receives = |sql: &&SqlFacts| match &sql.standby {
         Standby::Yes { receiver, .. } => receiver.as_ref().is_some_and(|it| it.status != "waiting"),
         Standby::No => false,
     };
-    let Some(sql) = turn.seen.postgres.answering().filter(receives) else { return false };
+    let Some(sql) = tick.seen.postgres.answering().filter(receives) else { return false };
     let its_own = theirs.end.is_none() && sql.timeline == Some(theirs.timeline);
-    !its_own || matches!(turn.memory.following, Some(Following::Nobody { .. }))
+    !its_own || matches!(tick.memory.following, Some(Following::Nobody { .. }))
 }
 
 /// True if the source was found right in this term.
-pub(super) fn is_attached(turn: &Turn<'_>, term: Term) -> bool {
-    matches!(&turn.memory.following, Some(Following::Source { term: then, .. }) if *then == term)
+pub(super) fn is_attached(tick: &Tick<'_>, term: Term) -> bool {
+    matches!(&tick.memory.following, Some(Following::Source { term: then, .. }) if *then == term)
 }
 
 /// True if it is `target`, and was found right in this term.
-pub(super) fn is_attached_to(turn: &Turn<'_>, term: Term, target: &FollowTarget) -> bool {
+pub(super) fn is_attached_to(tick: &Tick<'_>, term: Term, target: &FollowTarget) -> bool {
     let now = Following::Source { term, target: target.clone() };
-    turn.memory.following.as_ref() == Some(&now)
+    tick.memory.following.as_ref() == Some(&now)
 }
 
 /// True if WAL may come from somebody else than `target`.
-pub(super) fn is_elsewhere(turn: &Turn<'_>, target: &FollowTarget, sql: &SqlFacts) -> bool {
-    match &turn.memory.following {
+pub(super) fn is_elsewhere(tick: &Tick<'_>, target: &FollowTarget, sql: &SqlFacts) -> bool {
+    match &tick.memory.following {
         Some(Following::Nobody { .. }) => false,
         Some(Following::Source { target: source, .. }) => source.name != target.name,
         // The supervisor was restarted.
@@ -106,29 +106,29 @@ pub(super) fn is_elsewhere(turn: &Turn<'_>, target: &FollowTarget, sql: &SqlFact
 /// No WAL comes in. PostgreSQL asks the same source again by itself, which may have been rewound behind another and
 /// promoted again meanwhile: while etcd does not say that the term goes on, the standby is taken off its source, and
 /// compared with what that says of its history.
-pub(super) fn doubt(turn: &mut Turn<'_>, receives: bool) {
-    let has_none = matches!(turn.memory.following, Some(Following::Nobody { .. }));
-    if receives || has_none || turn.seen.lease.renewed_since(turn.now - HEAR_ETCD_EVERY) {
-        turn.memory.rejoin.leave_at = None;
+pub(super) fn doubt(tick: &mut Tick<'_>, receives: bool) {
+    let has_none = matches!(tick.memory.following, Some(Following::Nobody { .. }));
+    if receives || has_none || tick.seen.lease.renewed_since(tick.now - HEAR_ETCD_EVERY) {
+        tick.memory.rejoin.leave_at = None;
         return;
     }
-    let leave_at = *turn.memory.rejoin.leave_at.get_or_insert(turn.now + ETCD_ANSWERS_WITHIN);
-    if leave_at <= turn.now {
-        let_go(turn);
+    let leave_at = *tick.memory.rejoin.leave_at.get_or_insert(tick.now + ETCD_ANSWERS_WITHIN);
+    if leave_at <= tick.now {
+        let_go(tick);
     }
-    turn.act(Action::RenewLease);
-    turn.wake_at(leave_at.max(turn.now + ETCD_ANSWERS_WITHIN), WaitingOn::Lease);
+    tick.act(Action::RenewLease);
+    tick.wake_at(leave_at.max(tick.now + ETCD_ANSWERS_WITHIN), WaitingOn::Lease);
 }
 
 /// Takes a running standby off its source.
-pub(super) fn let_go(turn: &mut Turn<'_>) {
-    if !matches!(turn.memory.following, Some(Following::Nobody { .. })) {
-        to_nobody(turn);
-        turn.act(Action::Follow(None));
+pub(super) fn let_go(tick: &mut Tick<'_>) {
+    if !matches!(tick.memory.following, Some(Following::Nobody { .. })) {
+        to_nobody(tick);
+        tick.act(Action::Follow(None));
     }
 }
 
 /// This Postgres is about to be started without a source.
-pub(super) fn to_nobody(turn: &mut Turn<'_>) {
-    turn.memory.following = Some(Following::Nobody { since: turn.now });
+pub(super) fn to_nobody(tick: &mut Tick<'_>) {
+    tick.memory.following = Some(Following::Nobody { since: tick.now });
 }

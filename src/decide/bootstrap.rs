@@ -2,77 +2,77 @@
 
 use std::time::Duration;
 
-use super::turn::Turn;
+use super::tick::Tick;
 use crate::model::{ClusterView, FailoverRequest, Job, MemberName, Moment, NoDataReason, Reason, WaitingOn};
 
 /// How often to look whether members have registered.
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
 
 /// Nobody leads and I have no data.
-pub(super) fn create(turn: &mut Turn<'_>) -> Reason {
-    let Some(cluster) = turn.cluster() else { return Reason::ClusterUnknown };
-    if let Some(end) = turn.pod_end() {
+pub(super) fn create(tick: &mut Tick<'_>) -> Reason {
+    let Some(cluster) = tick.cluster() else { return Reason::ClusterUnknown };
+    if let Some(end) = tick.pod_end() {
         return Reason::PodEnds(end);
     }
-    look_who_registers(turn, cluster);
-    let has_lease = turn.has_lease();
+    look_who_registers(tick, cluster);
+    let has_lease = tick.has_lease();
     match cluster.initialize.as_deref() {
-        Some("") => bootstrap_begun(turn, cluster),
+        Some("") => bootstrap_begun(tick, cluster),
         Some(_) => Reason::NoData(NoDataReason::NobodyToClone),
-        None => create_new(turn, cluster, has_lease),
+        None => create_new(tick, cluster, has_lease),
     }
 }
 
 /// Somebody has begun to make the cluster.
-fn bootstrap_begun(turn: &mut Turn<'_>, cluster: &ClusterView) -> Reason {
-    if !cluster.initialize_lease.is_some_and(|lease| turn.seen.lease.owns(lease)) {
+fn bootstrap_begun(tick: &mut Tick<'_>, cluster: &ClusterView) -> Reason {
+    if !cluster.initialize_lease.is_some_and(|lease| tick.seen.lease.owns(lease)) {
         return Reason::NoData(NoDataReason::BootstrapElsewhere);
     }
     // The answer to an earlier try was lost: the key is mine, and nobody else can go on.
-    start(turn, cluster)
+    start(tick, cluster)
 }
 
-fn create_new(turn: &mut Turn<'_>, cluster: &ClusterView, has_lease: bool) -> Reason {
-    if let Some(member) = turn.memory.registered.with_data.clone() {
+fn create_new(tick: &mut Tick<'_>, cluster: &ClusterView, has_lease: bool) -> Reason {
+    if let Some(member) = tick.memory.registered.with_data.clone() {
         return Reason::NoData(NoDataReason::DataElsewhere { member });
     }
-    if turn.seen.me.tags.nofailover() || !turn.seen.me.may_bootstrap {
+    if tick.seen.me.tags.nofailover() || !tick.seen.me.may_bootstrap {
         return Reason::NoData(NoDataReason::MayNotBootstrap);
     }
     if !has_lease {
         return Reason::NoLeaseYet;
     }
-    let due = due(turn);
-    if due.is_none_or(|due| turn.now < due) {
-        turn.wake_at(due.unwrap_or(turn.now + LOOK_AGAIN), WaitingOn::Members);
-        let seconds = turn.seen.me.wait_for_members.as_secs();
+    let due = due(tick);
+    if due.is_none_or(|due| tick.now < due) {
+        tick.wake_at(due.unwrap_or(tick.now + LOOK_AGAIN), WaitingOn::Members);
+        let seconds = tick.seen.me.wait_for_members.as_secs();
         return Reason::NoData(NoDataReason::AwaitingMembers { seconds });
     }
-    start(turn, cluster)
+    start(tick, cluster)
 }
 
 /// When members have had the time to register; `None`: it has not begun.
-fn due(turn: &Turn<'_>) -> Option<Moment> {
-    let wait = turn.seen.me.wait_for_members;
+fn due(tick: &Tick<'_>) -> Option<Moment> {
+    let wait = tick.seen.me.wait_for_members;
     match wait.is_zero() {
-        true => Some(turn.now),
-        false => turn.memory.registered.last_at.map(|at| at + wait),
+        true => Some(tick.now),
+        false => tick.memory.registered.last_at.map(|at| at + wait),
     }
 }
 
-fn start(turn: &mut Turn<'_>, cluster: &ClusterView) -> Reason {
-    turn.start(Job::Bootstrap { seen: cluster.revision });
+fn start(tick: &mut Tick<'_>, cluster: &ClusterView) -> Reason {
+    tick.start(Job::Bootstrap { seen: cluster.revision });
     Reason::NoData(NoDataReason::NewCluster)
 }
 
 /// The time begins when etcd shows me, and anew with each member that was never seen before.
-fn look_who_registers(turn: &mut Turn<'_>, cluster: &ClusterView) {
-    let me = &turn.seen.me;
-    let registered = &mut turn.memory.registered;
+fn look_who_registers(tick: &mut Tick<'_>, cluster: &ClusterView) {
+    let me = &tick.seen.me;
+    let registered = &mut tick.memory.registered;
     let mine = cluster.members.get(&me.name).is_some_and(|key| key.record.session == Some(me.session));
     for (name, key) in cluster.members.iter().filter(|(name, _)| **name != me.name || mine) {
         if registered.names.insert(name.clone()) {
-            registered.last_at = Some(turn.now);
+            registered.last_at = Some(tick.now);
         }
         if *name != me.name && key.record.holds_data() {
             registered.with_data = Some(name.clone());
@@ -87,11 +87,11 @@ fn look_who_registers(turn: &mut Turn<'_>, cluster: &ClusterView) {
 
 /// etcd knows the cluster; or it does not, and a primary was here, or an operator says that what is here shall be it,
 /// or members compete by what they hold.
-pub(super) fn may_rebuild(turn: &Turn<'_>, cluster: &ClusterView) -> bool {
+pub(super) fn may_rebuild(tick: &Tick<'_>, cluster: &ClusterView) -> bool {
     let asks = |request: &FailoverRequest| {
-        request.rebuild && request.is_failover() && request.candidate.as_ref() == Some(&turn.seen.me.name)
+        request.rebuild && request.is_failover() && request.candidate.as_ref() == Some(&tick.seen.me.name)
     };
     let asked =
         cluster.initialize.is_none() && cluster.failover.as_ref().is_some_and(|key| asks(&key.request));
-    cluster.system_id().is_some() || cluster.unsettled().is_some() || turn.memory.rebuilds || asked
+    cluster.system_id().is_some() || cluster.unsettled().is_some() || tick.memory.rebuilds || asked
 }

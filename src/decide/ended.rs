@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use super::memory::Rejoin;
-use super::turn::Turn;
+use super::tick::Tick;
 use crate::model::{Action, ExitBecause, Failure, JobKind, Outcome, StoreSeen};
 
 /// What an etcd that takes no writes refused is tried again after this.
 const REFUSED_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
-impl Turn<'_> {
+impl Tick<'_> {
     /// Takes note of one.
     pub(super) fn remember_end(&mut self, job: JobKind, outcome: &Outcome) {
         let failed = match outcome {
@@ -44,21 +44,21 @@ impl Turn<'_> {
     fn gave_away(&mut self, job: JobKind, outcome: &Outcome) {
         if let Outcome::Refused(_) = outcome {
             // Nothing was done, and nothing is on its way: the key is mine as before.
-            self.memory.given_away = None;
+            self.memory.released_term = None;
             self.retry_in(job, REFUSED_AGAIN_AFTER);
         }
-        self.remember_given_away(outcome);
+        self.remember_released_term(outcome);
     }
 
     fn reclaimed(&mut self, outcome: &Outcome, failed: Option<&String>) {
-        self.remember_given_away(outcome);
+        self.remember_released_term(outcome);
         if failed.is_some() {
             self.retry_in(JobKind::ReclaimLeadership, Duration::from_millis(200));
         }
     }
 
-    fn remember_given_away(&mut self, outcome: &Outcome) {
-        if let Some(given) = &mut self.memory.given_away {
+    fn remember_released_term(&mut self, outcome: &Outcome) {
+        if let Some(given) = &mut self.memory.released_term {
             given.reclaim = *outcome != Outcome::Done;
         }
     }

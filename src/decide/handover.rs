@@ -3,10 +3,10 @@
 
 use std::time::Duration;
 
-use super::ledgers::GivenAway;
+use super::ledgers::ReleasedTerm;
 use super::memory::{HandOver, HandOverCause, HandOverPhase};
 use super::streaming::{receives, stalls};
-use super::turn::Turn;
+use super::tick::Tick;
 use super::{eligibility, peers, pod_order};
 use crate::model::{
     Action, ClusterStatus, ControlFile, ControlState, FailoverKey, FailoverRequest, HandOverRefusal,
@@ -26,26 +26,26 @@ const WRITE_WITHIN: Duration = Duration::from_secs(3);
 const CLEAR_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
 /// Looks at the key `failover` while I serve, and begins or clears what it asks.
-pub(super) fn consider(turn: &mut Turn<'_>, term: Term) -> Option<Reason> {
-    let key = turn.cluster()?.failover.clone()?;
-    match turn.memory.failover_done.filter(|(done, _)| *done == key.mod_revision) {
+pub(super) fn consider(tick: &mut Tick<'_>, term: Term) -> Option<Reason> {
+    let key = tick.cluster()?.failover.clone()?;
+    match tick.memory.failover_done.filter(|(done, _)| *done == key.mod_revision) {
         // Dealt with; the view does not show it yet, or clearing it failed.
-        Some((_, at)) if turn.now < at + CLEAR_AGAIN_AFTER => None,
-        Some(_) => clear(turn, key.mod_revision),
-        None => consider_new(turn, term, &key),
+        Some((_, at)) if tick.now < at + CLEAR_AGAIN_AFTER => None,
+        Some(_) => clear(tick, key.mod_revision),
+        None => consider_new(tick, term, &key),
     }
 }
 
-fn consider_new(turn: &mut Turn<'_>, term: Term, key: &FailoverKey) -> Option<Reason> {
+fn consider_new(tick: &mut Tick<'_>, term: Term, key: &FailoverKey) -> Option<Reason> {
     let FailoverKey { request, mod_revision } = key;
     if request.is_failover() && (*mod_revision < term.0 || request.rebuild) {
         // Asked for before I led, or for a cluster without a leader, and somebody leads now: the winner cleans up.
-        return clear(turn, *mod_revision);
+        return clear(tick, *mod_revision);
     }
-    match due(turn, request) {
+    match due(tick, request) {
         Due::Later => None,
-        Due::Missed => Some(refuse(turn, *mod_revision, HandOverRefusal::TimeHadPassed)),
-        Due::Now => begin_as_asked(turn, request, *mod_revision),
+        Due::Missed => Some(refuse(tick, *mod_revision, HandOverRefusal::TimeHadPassed)),
+        Due::Now => begin_as_asked(tick, request, *mod_revision),
     }
 }
 
@@ -56,136 +56,136 @@ enum Due {
     Missed,
 }
 
-fn due(turn: &mut Turn<'_>, request: &FailoverRequest) -> Due {
+fn due(tick: &mut Tick<'_>, request: &FailoverRequest) -> Due {
     let Some(at) = request.scheduled_at else { return Due::Now };
-    if turn.seen.settings.pause {
+    if tick.seen.settings.pause {
         return Due::Later;
     }
-    let late_ms = turn.seen.wall.0 - at.0;
+    let late_ms = tick.seen.wall.0 - at.0;
     let distance = Duration::from_millis(late_ms.unsigned_abs());
     if late_ms < 0 {
-        turn.wake_in(distance, WaitingOn::Schedule);
+        tick.wake_in(distance, WaitingOn::Schedule);
         return Due::Later;
     }
-    if turn.seen.settings.loop_wait.mul_f64(1.5) < distance { Due::Missed } else { Due::Now }
+    if tick.seen.settings.loop_wait.mul_f64(1.5) < distance { Due::Missed } else { Due::Now }
 }
 
-fn begin_as_asked(turn: &mut Turn<'_>, request: &FailoverRequest, mod_revision: i64) -> Option<Reason> {
-    let me = &turn.seen.me.name;
+fn begin_as_asked(tick: &mut Tick<'_>, request: &FailoverRequest, mod_revision: i64) -> Option<Reason> {
+    let me = &tick.seen.me.name;
     let other_leads = request.leader.as_ref().is_some_and(|leader| leader != me);
     if other_leads || request.candidate.as_ref() == Some(me) {
         // Done already: the leader it names does not lead any more, or the candidate leads.
-        return clear(turn, mod_revision);
+        return clear(tick, mod_revision);
     }
-    if request.candidate.is_none() && turn.seen.settings.pause {
-        return Some(refuse(turn, mod_revision, HandOverRefusal::NobodyNamedInPause));
+    if request.candidate.is_none() && tick.seen.settings.pause {
+        return Some(refuse(tick, mod_revision, HandOverRefusal::NobodyNamedInPause));
     }
     let candidate = request.candidate.clone();
-    begin(turn, HandOverCause::Request { mod_revision, candidate });
+    begin(tick, HandOverCause::Request { mod_revision, candidate });
     None
 }
 
-fn clear(turn: &mut Turn<'_>, mod_revision: i64) -> Option<Reason> {
-    turn.memory.failover_done = Some((mod_revision, turn.now));
-    turn.act(Action::ClearFailover { mod_revision });
+fn clear(tick: &mut Tick<'_>, mod_revision: i64) -> Option<Reason> {
+    tick.memory.failover_done = Some((mod_revision, tick.now));
+    tick.act(Action::ClearFailover { mod_revision });
     None
 }
 
-fn refuse(turn: &mut Turn<'_>, mod_revision: i64, why: HandOverRefusal) -> Reason {
-    clear(turn, mod_revision);
-    turn.memory.hand_over_refused = Some(why.clone());
+fn refuse(tick: &mut Tick<'_>, mod_revision: i64, why: HandOverRefusal) -> Reason {
+    clear(tick, mod_revision);
+    tick.memory.hand_over_refused = Some(why.clone());
     Reason::HandOverRefused(why)
 }
 
 /// Begins a hand-over.
-pub(super) fn begin(turn: &mut Turn<'_>, cause: HandOverCause) {
-    let give_up_at = turn.now + turn.seen.settings.primary_stop_timeout;
-    turn.memory.hand_over_refused = None;
-    turn.memory.answers_since = Some(turn.now);
-    turn.memory.asked_at = None;
+pub(super) fn begin(tick: &mut Tick<'_>, cause: HandOverCause) {
+    let give_up_at = tick.now + tick.seen.settings.primary_stop_timeout;
+    tick.memory.hand_over_refused = None;
+    tick.memory.answers_since = Some(tick.now);
+    tick.memory.asked_at = None;
     // Written anew: what comes of it shows whether etcd takes writes.
-    turn.memory.published = None;
-    turn.memory.hand_over = Some(HandOver {
+    tick.memory.published = None;
+    tick.memory.hand_over = Some(HandOver {
         cause,
         to: None,
         phase: HandOverPhase::Choosing,
-        since: turn.now,
+        since: tick.now,
         give_up_at,
         reached: None,
     });
 }
 
 /// Takes the next step, while I serve. `told`: etcd knows on which timeline.
-pub(super) fn while_serving(turn: &mut Turn<'_>, sql: &SqlFacts, told: bool) -> Reason {
-    let Some(hand_over) = turn.memory.hand_over.clone() else { return Reason::Leading };
-    if hand_over.give_up_at <= turn.now {
-        return abort(turn, HandOverRefusal::NotInTime);
+pub(super) fn while_serving(tick: &mut Tick<'_>, sql: &SqlFacts, told: bool) -> Reason {
+    let Some(hand_over) = tick.memory.hand_over.clone() else { return Reason::Leading };
+    if hand_over.give_up_at <= tick.now {
+        return abort(tick, HandOverRefusal::NotInTime);
     }
-    turn.wake_at(hand_over.give_up_at, WaitingOn::Members);
+    tick.wake_at(hand_over.give_up_at, WaitingOn::Members);
     match hand_over.phase {
-        HandOverPhase::Choosing => choose(turn, &hand_over, sql),
-        HandOverPhase::Checkpoint | HandOverPhase::Checkpointed => checkpoint(turn, &hand_over, sql, told),
-        HandOverPhase::Stopping if turn.just_finished(JobKind::Stop) => {
-            abort(turn, HandOverRefusal::DidNotStop)
+        HandOverPhase::Choosing => choose(tick, &hand_over, sql),
+        HandOverPhase::Checkpoint | HandOverPhase::Checkpointed => checkpoint(tick, &hand_over, sql, told),
+        HandOverPhase::Stopping if tick.just_finished(JobKind::Stop) => {
+            abort(tick, HandOverRefusal::DidNotStop)
         }
-        HandOverPhase::Stopping => stop(turn, &hand_over),
+        HandOverPhase::Stopping => stop(tick, &hand_over),
         HandOverPhase::Proving { .. } | HandOverPhase::Moving { .. } => {
-            abort(turn, HandOverRefusal::RunsAgain)
+            abort(tick, HandOverRefusal::RunsAgain)
         }
     }
 }
 
 /// The candidate is chosen: a checkpoint makes the stop short.
-fn checkpoint(turn: &mut Turn<'_>, hand_over: &HandOver, sql: &SqlFacts, told: bool) -> Reason {
+fn checkpoint(tick: &mut Tick<'_>, hand_over: &HandOver, sql: &SqlFacts, told: bool) -> Reason {
     // By a position on a timeline that etcd has not heard of nobody could judge what he lacks (simulation, seed
     // 17927: 105 kB were lost where 100 may be).
     let tell_by = hand_over.since + TELL_WITHIN;
-    if !told && turn.now < tell_by {
-        turn.wake_at(tell_by, WaitingOn::NextLook);
-        return in_phase(turn, hand_over.phase);
+    if !told && tick.now < tell_by {
+        tick.wake_at(tell_by, WaitingOn::NextLook);
+        return in_phase(tick, hand_over.phase);
     }
-    if hand_over.phase == HandOverPhase::Checkpointed || turn.just_finished(JobKind::Checkpoint) {
-        return when_writable(turn, hand_over, sql);
+    if hand_over.phase == HandOverPhase::Checkpointed || tick.just_finished(JobKind::Checkpoint) {
+        return when_writable(tick, hand_over, sql);
     }
-    turn.act(Action::Start(Job::Checkpoint));
-    in_phase(turn, HandOverPhase::Checkpoint)
+    tick.act(Action::Start(Job::Checkpoint));
+    in_phase(tick, HandOverPhase::Checkpoint)
 }
 
-fn choose(turn: &mut Turn<'_>, hand_over: &HandOver, sql: &SqlFacts) -> Reason {
-    let asked = to_be_asked(turn, hand_over.cause.candidate());
-    if !peers::ask(turn, &asked) {
-        return in_phase(turn, HandOverPhase::Choosing);
+fn choose(tick: &mut Tick<'_>, hand_over: &HandOver, sql: &SqlFacts) -> Reason {
+    let asked = to_be_asked(tick, hand_over.cause.candidate());
+    if !peers::ask(tick, &asked) {
+        return in_phase(tick, HandOverPhase::Choosing);
     }
     let verdicts: Vec<_> =
-        asked.iter().map(|(name, _)| (name, eligibility::to_take_over(turn, name, sql))).collect();
+        asked.iter().map(|(name, _)| (name, eligibility::to_take_over(tick, name, sql))).collect();
     let fit = verdicts.iter().filter(|(_, unfit)| unfit.is_none()).map(|(name, _)| *name);
-    match (fit.max_by_key(|name| rank(turn, &hand_over.cause, name)), &hand_over.cause) {
+    match (fit.max_by_key(|name| rank(tick, &hand_over.cause, name)), &hand_over.cause) {
         (None, HandOverCause::Request { .. }) => {
             let unfit = verdicts.into_iter().filter_map(|(name, unfit)| Some((name.clone(), unfit?)));
-            abort(turn, HandOverRefusal::Unfit(unfit.collect()))
+            abort(tick, HandOverRefusal::Unfit(unfit.collect()))
         }
         (to, HandOverCause::Request { .. } | HandOverCause::Shutdown) => {
-            turn.memory.hand_over = Some(HandOver { to: to.cloned(), ..hand_over.clone() });
-            turn.act(Action::Start(Job::Checkpoint));
-            in_phase(turn, HandOverPhase::Checkpoint)
+            tick.memory.hand_over = Some(HandOver { to: to.cloned(), ..hand_over.clone() });
+            tick.act(Action::Start(Job::Checkpoint));
+            in_phase(tick, HandOverPhase::Checkpoint)
         }
     }
 }
 
 /// The members that may take over by what they registered, with their addresses.
-fn to_be_asked(turn: &Turn<'_>, wanted: Option<&MemberName>) -> Vec<(MemberName, String)> {
-    let named = turn.others().filter(|(name, _)| wanted.is_none_or(|wanted| wanted == *name));
+fn to_be_asked(tick: &Tick<'_>, wanted: Option<&MemberName>) -> Vec<(MemberName, String)> {
+    let named = tick.others().filter(|(name, _)| wanted.is_none_or(|wanted| wanted == *name));
     let allowed = named.filter(|(_, key)| !key.record.tags.nofailover());
     allowed.filter_map(|(name, key)| Some((name.clone(), key.record.api_url.clone()?))).collect()
 }
 
 /// How good a candidate is; the greater the better. Everybody who is fit will have received the same: few bytes do not
 /// outweigh another hand-over.
-fn rank(turn: &Turn<'_>, cause: &HandOverCause, name: &MemberName) -> impl Ord + use<> {
-    let answer = turn.peers.get(name)?;
+fn rank(tick: &Tick<'_>, cause: &HandOverCause, name: &MemberName) -> impl Ord + use<> {
+    let answer = tick.peers.get(name)?;
     let priority = answer.tags.failover_priority();
     let update = match cause {
-        HandOverCause::Shutdown => pod_order::update(&turn.seen.me.name, name),
+        HandOverCause::Shutdown => pod_order::update(&tick.seen.me.name, name),
         HandOverCause::Request { .. } => None,
     };
     Some((update.map(|update| (priority, update)), answer.lsn, priority))
@@ -193,180 +193,180 @@ fn rank(turn: &Turn<'_>, cause: &HandOverCause, name: &MemberName) -> impl Ord +
 
 /// The last step before the stop: nothing is stopped for a hand-over that etcd will not take. A write since it began
 /// proves that it takes some; my own record is one.
-fn when_writable(turn: &mut Turn<'_>, hand_over: &HandOver, sql: &SqlFacts) -> Reason {
-    if let Some(why) = turn.writes_refused() {
-        return abort(turn, HandOverRefusal::WritesRefused { why: why.to_owned() });
+fn when_writable(tick: &mut Tick<'_>, hand_over: &HandOver, sql: &SqlFacts) -> Reason {
+    if let Some(why) = tick.writes_refused() {
+        return abort(tick, HandOverRefusal::WritesRefused { why: why.to_owned() });
     }
-    let written = turn.seen.writes.done_at.is_some_and(|at| hand_over.since <= at);
+    let written = tick.seen.writes.done_at.is_some_and(|at| hand_over.since <= at);
     let write_by = hand_over.since + WRITE_WITHIN;
-    if !written && turn.now < write_by {
-        turn.wake_at(write_by, WaitingOn::NextLook);
-        turn.wake_in(ASK_EVERY, WaitingOn::NextLook);
-        return in_phase(turn, HandOverPhase::Checkpointed);
+    if !written && tick.now < write_by {
+        tick.wake_at(write_by, WaitingOn::NextLook);
+        tick.wake_in(ASK_EVERY, WaitingOn::NextLook);
+        return in_phase(tick, HandOverPhase::Checkpointed);
     }
     if !written && matches!(hand_over.cause, HandOverCause::Request { .. }) {
-        return abort(turn, HandOverRefusal::NothingWritten);
+        return abort(tick, HandOverRefusal::NothingWritten);
     }
-    stop_if_received(turn, hand_over, sql)
+    stop_if_received(tick, hand_over, sql)
 }
 
 /// The last moment to find out that the candidate would not get what is still to be written.
-fn stop_if_received(turn: &mut Turn<'_>, hand_over: &HandOver, sql: &SqlFacts) -> Reason {
-    match (hand_over.to.clone().filter(|to| !receives(turn, to, sql)), &hand_over.cause) {
-        (None, _) => stop(turn, hand_over),
+fn stop_if_received(tick: &mut Tick<'_>, hand_over: &HandOver, sql: &SqlFacts) -> Reason {
+    match (hand_over.to.clone().filter(|to| !receives(tick, to, sql)), &hand_over.cause) {
+        (None, _) => stop(tick, hand_over),
         (Some(to), HandOverCause::Request { .. }) => {
-            let why = Ineligible::NotStreaming { from: turn.seen.me.name.clone() };
-            abort(turn, HandOverRefusal::Unfit(vec![(to, why)]))
+            let why = Ineligible::NotStreaming { from: tick.seen.me.name.clone() };
+            abort(tick, HandOverRefusal::Unfit(vec![(to, why)]))
         }
         (Some(_), HandOverCause::Shutdown) => {
             let without = HandOver { to: None, ..hand_over.clone() };
-            turn.memory.hand_over = Some(without.clone());
-            stop(turn, &without)
+            tick.memory.hand_over = Some(without.clone());
+            stop(tick, &without)
         }
     }
 }
 
-fn stop(turn: &mut Turn<'_>, hand_over: &HandOver) -> Reason {
-    let within = turn.now.until(hand_over.give_up_at).max(Duration::from_secs(1));
-    turn.memory.demoted = true;
-    turn.act(Action::Start(Job::Stop { mode: StopMode::Fast, within }));
-    in_phase(turn, HandOverPhase::Stopping)
+fn stop(tick: &mut Tick<'_>, hand_over: &HandOver) -> Reason {
+    let within = tick.now.until(hand_over.give_up_at).max(Duration::from_secs(1));
+    tick.memory.demoted = true;
+    tick.act(Action::Start(Job::Stop { mode: StopMode::Fast, within }));
+    in_phase(tick, HandOverPhase::Stopping)
 }
 
 /// Takes the next step, while my Postgres is down (`control` given) or does not answer.
-pub(super) fn go_on(turn: &mut Turn<'_>, term: Term, control: Option<&ControlFile>) -> Reason {
-    let Some(hand_over) = turn.memory.hand_over.clone() else { return Reason::Leading };
-    let Some(control) = control else { return await_answer(turn, &hand_over) };
+pub(super) fn advance(tick: &mut Tick<'_>, term: Term, control: Option<&ControlFile>) -> Reason {
+    let Some(hand_over) = tick.memory.hand_over.clone() else { return Reason::Leading };
+    let Some(control) = control else { return await_answer(tick, &hand_over) };
     match hand_over.phase {
         HandOverPhase::Choosing | HandOverPhase::Checkpoint | HandOverPhase::Checkpointed => {
-            abort(turn, HandOverRefusal::WentDown)
+            abort(tick, HandOverRefusal::WentDown)
         }
-        HandOverPhase::Stopping => stopped(turn, &hand_over, term, control),
-        HandOverPhase::Proving { .. } => prove(turn, &hand_over, term, control),
-        HandOverPhase::Moving { .. } => moved(turn),
+        HandOverPhase::Stopping => stopped(tick, &hand_over, term, control),
+        HandOverPhase::Proving { .. } => prove(tick, &hand_over, term, control),
+        HandOverPhase::Moving { .. } => moved(tick),
     }
 }
 
-fn await_answer(turn: &mut Turn<'_>, hand_over: &HandOver) -> Reason {
-    turn.wake_in(Duration::from_millis(100), WaitingOn::Postgres);
-    match hand_over.give_up_at <= turn.now {
-        true => abort(turn, HandOverRefusal::Silent),
+fn await_answer(tick: &mut Tick<'_>, hand_over: &HandOver) -> Reason {
+    tick.wake_in(Duration::from_millis(100), WaitingOn::Postgres);
+    match hand_over.give_up_at <= tick.now {
+        true => abort(tick, HandOverRefusal::Silent),
         false => Reason::HandingOver(hand_over.step()),
     }
 }
 
-fn stopped(turn: &mut Turn<'_>, hand_over: &HandOver, term: Term, control: &ControlFile) -> Reason {
+fn stopped(tick: &mut Tick<'_>, hand_over: &HandOver, term: Term, control: &ControlFile) -> Reason {
     if control.state != ControlState::ShutDown {
-        return abort(turn, HandOverRefusal::UncleanStop);
+        return abort(tick, HandOverRefusal::UncleanStop);
     }
-    turn.memory.answers_since = Some(turn.now);
-    turn.memory.asked_at = None;
-    prove(turn, hand_over, term, control)
+    tick.memory.answers_since = Some(tick.now);
+    tick.memory.asked_at = None;
+    prove(tick, hand_over, term, control)
 }
 
-fn prove(turn: &mut Turn<'_>, hand_over: &HandOver, term: Term, control: &ControlFile) -> Reason {
+fn prove(tick: &mut Tick<'_>, hand_over: &HandOver, term: Term, control: &ControlFile) -> Reason {
     let checkpoint = control.checkpoint;
-    if turn.seen.writing.is_some() {
+    if tick.seen.writing.is_some() {
         // A write to the key of before, whose answer is late.
-        turn.wake_in(ASK_EVERY, WaitingOn::Job);
-        return in_phase(turn, HandOverPhase::Proving { checkpoint });
+        tick.wake_in(ASK_EVERY, WaitingOn::Job);
+        return in_phase(tick, HandOverPhase::Proving { checkpoint });
     }
-    let status = last_status(turn, checkpoint);
+    let status = last_status(tick, checkpoint);
     let Some(to) = hand_over.to.clone() else {
         // Nobody can take over: a shutdown goes on and leaves the key to whoever comes.
-        return give_key(turn, Job::ReleaseLeadership { term, status: Some(status) }, term, checkpoint);
+        return give_key(tick, Job::ReleaseLeadership { term, status: Some(status) }, term, checkpoint);
     };
-    let lease = turn.cluster().and_then(|cluster| cluster.members.get(&to)?.lease);
-    match lease.filter(|_| is_proved(turn, &to, control)) {
-        Some(to_lease) => give_key(turn, Job::HandOver { term, to, to_lease, status }, term, checkpoint),
-        None => await_proof(turn, hand_over, to, checkpoint),
+    let lease = tick.cluster().and_then(|cluster| cluster.members.get(&to)?.lease);
+    match lease.filter(|_| is_proved(tick, &to, control)) {
+        Some(to_lease) => give_key(tick, Job::HandOver { term, to, to_lease, status }, term, checkpoint),
+        None => await_proof(tick, hand_over, to, checkpoint),
     }
 }
 
-fn give_key(turn: &mut Turn<'_>, job: Job, term: Term, checkpoint: Lsn) -> Reason {
-    turn.memory.given_away = Some(GivenAway { term, reclaim: false });
-    turn.act(Action::Start(job));
-    in_phase(turn, HandOverPhase::Moving { checkpoint })
+fn give_key(tick: &mut Tick<'_>, job: Job, term: Term, checkpoint: Lsn) -> Reason {
+    tick.memory.released_term = Some(ReleasedTerm { term, reclaim: false });
+    tick.act(Action::Start(job));
+    in_phase(tick, HandOverPhase::Moving { checkpoint })
 }
 
 /// When PostgreSQL had stopped: what was answered before proves nothing.
-fn stopped_at(turn: &Turn<'_>) -> Moment {
-    turn.memory.answers_since.unwrap_or(turn.now)
+fn stopped_at(tick: &Tick<'_>) -> Moment {
+    tick.memory.answers_since.unwrap_or(tick.now)
 }
 
 /// The candidate holds the shutdown checkpoint. A replayed position beyond the start of its record is the end of a
 /// whole record at or after it.
-fn is_proved(turn: &Turn<'_>, to: &MemberName, control: &ControlFile) -> bool {
-    turn.peers.get(to).is_some_and(|answer| {
-        let anew = stopped_at(turn) <= answer.asked_at && answer.reachable && answer.in_recovery;
+fn is_proved(tick: &Tick<'_>, to: &MemberName, control: &ControlFile) -> bool {
+    tick.peers.get(to).is_some_and(|answer| {
+        let anew = stopped_at(tick) <= answer.asked_at && answer.reachable && answer.in_recovery;
         anew && answer.timeline == Some(control.checkpoint_timeline) && control.checkpoint < answer.replayed
     })
 }
 
-fn await_proof(turn: &mut Turn<'_>, hand_over: &HandOver, to: MemberName, checkpoint: Lsn) -> Reason {
-    if hand_over.give_up_at <= turn.now {
-        return abort(turn, HandOverRefusal::NotReplayed { to, checkpoint });
+fn await_proof(tick: &mut Tick<'_>, hand_over: &HandOver, to: MemberName, checkpoint: Lsn) -> Reason {
+    if hand_over.give_up_at <= tick.now {
+        return abort(tick, HandOverRefusal::NotReplayed { to, checkpoint });
     }
-    let stopped_at = stopped_at(turn);
-    if let Some(why) = stalls(turn, &to, checkpoint, stopped_at) {
-        return abort(turn, why);
+    let stopped_at = stopped_at(tick);
+    if let Some(why) = stalls(tick, &to, checkpoint, stopped_at) {
+        return abort(tick, why);
     }
-    let api_url = turn.cluster().and_then(|cluster| cluster.members.get(&to)?.record.api_url.clone());
+    let api_url = tick.cluster().and_then(|cluster| cluster.members.get(&to)?.record.api_url.clone());
     if let Some(api_url) = api_url
-        && turn.memory.asked_at.is_none_or(|at| at + ASK_EVERY <= turn.now)
+        && tick.memory.asked_at.is_none_or(|at| at + ASK_EVERY <= tick.now)
     {
-        turn.memory.asked_at = Some(turn.now);
-        turn.act(Action::AskPeers { who: vec![(to, api_url)] });
+        tick.memory.asked_at = Some(tick.now);
+        tick.act(Action::AskPeers { who: vec![(to, api_url)] });
     }
-    turn.wake_in(ASK_EVERY, WaitingOn::Members);
-    in_phase(turn, HandOverPhase::Proving { checkpoint })
+    tick.wake_in(ASK_EVERY, WaitingOn::Members);
+    in_phase(tick, HandOverPhase::Proving { checkpoint })
 }
 
 /// The status to leave behind: the shutdown checkpoint, with slots as they were last published, so that the next
 /// leader keeps the slots of members that are away.
-fn last_status(turn: &Turn<'_>, checkpoint: Lsn) -> ClusterStatus {
-    let published = turn.memory.status.as_ref().map(|(status, _)| status.clone()).unwrap_or_default();
+fn last_status(tick: &Tick<'_>, checkpoint: Lsn) -> ClusterStatus {
+    let published = tick.memory.status.as_ref().map(|(status, _)| status.clone()).unwrap_or_default();
     // A timeline whose history was not published yet means nothing to the others.
-    let mine = turn.seen.postgres.branch().map(|mine| mine.timeline);
+    let mine = tick.seen.postgres.branch().map(|mine| mine.timeline);
     let timeline = published.timeline.filter(|timeline| Some(*timeline) == mine);
     ClusterStatus { optime: Some(checkpoint), timeline, ..published }
 }
 
 /// I lead in a term that came after the move was tried: it did not happen.
-fn moved(turn: &mut Turn<'_>) -> Reason {
-    let why = HandOverRefusal::NotMoved(turn.memory.failures.last.clone());
-    abort(turn, why)
+fn moved(tick: &mut Tick<'_>) -> Reason {
+    let why = HandOverRefusal::NotMoved(tick.memory.failures.last.clone());
+    abort(tick, why)
 }
 
 /// Gives the hand-over up: the old primary serves again (the table starts it), and the operator is told why.
-fn abort(turn: &mut Turn<'_>, why: HandOverRefusal) -> Reason {
-    if let Some(hand_over) = turn.memory.hand_over.take() {
+fn abort(tick: &mut Tick<'_>, why: HandOverRefusal) -> Reason {
+    if let Some(hand_over) = tick.memory.hand_over.take() {
         match hand_over.cause {
-            HandOverCause::Request { mod_revision, .. } => drop(clear(turn, mod_revision)),
-            HandOverCause::Shutdown => turn.memory.ending.handed_over_in_vain = true,
+            HandOverCause::Request { mod_revision, .. } => drop(clear(tick, mod_revision)),
+            HandOverCause::Shutdown => tick.memory.ending.failed_hand_over = true,
         }
     }
-    turn.memory.demoted = false;
-    turn.memory.hand_over_refused = Some(why.clone());
-    turn.wake_in(Duration::ZERO, WaitingOn::Postgres);
+    tick.memory.demoted = false;
+    tick.memory.hand_over_refused = Some(why.clone());
+    tick.wake_in(Duration::ZERO, WaitingOn::Postgres);
     Reason::HandOverRefused(why)
 }
 
 /// While a long action of the hand-over runs: it must not outlive the deadline.
-pub(super) fn watch_deadline(turn: &mut Turn<'_>) {
-    let Some(hand_over) = turn.memory.hand_over.clone() else { return };
+pub(super) fn watch_deadline(tick: &mut Tick<'_>) {
+    let Some(hand_over) = tick.memory.hand_over.clone() else { return };
     if !matches!(hand_over.phase, HandOverPhase::Checkpoint | HandOverPhase::Checkpointed) {
         return;
     }
-    turn.wake_at(hand_over.give_up_at, WaitingOn::Job);
-    if hand_over.give_up_at <= turn.now {
-        turn.act(Action::CancelJob);
-        abort(turn, HandOverRefusal::CheckpointTooSlow);
+    tick.wake_at(hand_over.give_up_at, WaitingOn::Job);
+    if hand_over.give_up_at <= tick.now {
+        tick.act(Action::CancelJob);
+        abort(tick, HandOverRefusal::CheckpointTooSlow);
     }
 }
 
-fn in_phase(turn: &mut Turn<'_>, phase: HandOverPhase) -> Reason {
-    let Some(hand_over) = turn.memory.hand_over.as_mut() else { return Reason::Leading };
+fn in_phase(tick: &mut Tick<'_>, phase: HandOverPhase) -> Reason {
+    let Some(hand_over) = tick.memory.hand_over.as_mut() else { return Reason::Leading };
     hand_over.phase = phase;
     Reason::HandingOver(hand_over.step())
 }

@@ -1,38 +1,38 @@
 //! How much of what members hold is the cluster's, and how far that is behind what its leader published.
 
-use super::turn::Turn;
+use super::tick::Tick;
 use crate::model::{Lsn, PeerAnswer, SqlFacts, Timeline};
 
 /// How much of what I hold is the cluster's: what was written beside its history is none of it.
-pub(super) fn shared(turn: &Turn<'_>, sql: &SqlFacts) -> Lsn {
-    turn.seen.postgres.branch().map_or(sql.lsn(), |mine| mine.shared_with(&ended(turn), present(turn)))
+pub(super) fn shared(tick: &Tick<'_>, sql: &SqlFacts) -> Lsn {
+    tick.seen.postgres.branch().map_or(sql.lsn(), |mine| mine.shared_with(&ended(tick), present(tick)))
 }
 
 /// By how much `lsn` is behind what the leader published, if that is more than may be lost.
-pub(super) fn too_far_behind(turn: &Turn<'_>, lsn: Lsn) -> Option<u64> {
-    let status = turn.cluster().and_then(|cluster| cluster.status.as_ref());
+pub(super) fn too_far_behind(tick: &Tick<'_>, lsn: Lsn) -> Option<u64> {
+    let status = tick.cluster().and_then(|cluster| cluster.status.as_ref());
     let behind_bytes = status.and_then(|status| status.optime).unwrap_or_default().bytes_since(lsn);
-    (turn.seen.settings.maximum_lag_on_failover < behind_bytes).then_some(behind_bytes)
+    (tick.seen.settings.maximum_lag_on_failover < behind_bytes).then_some(behind_bytes)
 }
 
 /// The timelines of the cluster that have ended, and where.
-fn ended(turn: &Turn<'_>) -> Vec<(Timeline, Lsn)> {
-    let lines = turn.cluster().and_then(|cluster| cluster.history.as_ref());
+fn ended(tick: &Tick<'_>) -> Vec<(Timeline, Lsn)> {
+    let lines = tick.cluster().and_then(|cluster| cluster.history.as_ref());
     lines.into_iter().flatten().map(|line| (line.parent, line.lsn)).collect()
 }
 
 /// The timeline on which the last leader was, if that is newer than those that have ended.
-fn present(turn: &Turn<'_>) -> Option<Timeline> {
-    let published = turn.cluster()?.status.as_ref()?.timeline?;
-    ended(turn).last().is_none_or(|(last, _)| *last < published).then_some(published)
+fn present(tick: &Tick<'_>) -> Option<Timeline> {
+    let published = tick.cluster()?.status.as_ref()?.timeline?;
+    ended(tick).last().is_none_or(|(last, _)| *last < published).then_some(published)
 }
 
 /// How much of what another member holds is the cluster's: nothing beyond the end of its timeline. It knows better.
-pub(super) fn shared_at_most(turn: &Turn<'_>, answer: &PeerAnswer) -> Lsn {
-    let ended = ended(turn);
+pub(super) fn shared_at_most(tick: &Tick<'_>, answer: &PeerAnswer) -> Lsn {
+    let ended = ended(tick);
     let end = ended.iter().rfind(|(timeline, _)| Some(*timeline) <= answer.timeline);
     match end.zip(ended.last()) {
-        Some(((_, end), (last, _))) if answer.timeline <= Some(*last) || answer.timeline < present(turn) => {
+        Some(((_, end), (last, _))) if answer.timeline <= Some(*last) || answer.timeline < present(tick) => {
             answer.lsn.min(*end)
         }
         Some(_) | None => answer.lsn,

@@ -2,66 +2,66 @@
 
 use std::time::Duration;
 
-use super::turn::Turn;
+use super::tick::Tick;
 use super::{handover, publish, requests, slots, store, sync};
 use crate::model::{Action, HistoryLine, JobKind, Reason, SqlFacts, Term, Timeline, WaitingOn};
 
 /// The normal case.
-pub(super) fn serve(turn: &mut Turn<'_>, term: Term, sql: &SqlFacts) -> Reason {
-    turn.memory.failures.starts = 0;
-    mend_records(turn, term);
-    store::settle(turn, term);
-    checkpoint_once(turn, term);
-    slots::on_leader(turn, sql);
-    sync::on_leader(turn, term, sql);
-    let gated = sync::watch_gate(turn, sql);
-    let told = tell(turn, term, sql);
-    if turn.memory.hand_over.is_some() {
-        return handover::while_serving(turn, sql, told);
+pub(super) fn serve(tick: &mut Tick<'_>, term: Term, sql: &SqlFacts) -> Reason {
+    tick.memory.failures.starts = 0;
+    mend_records(tick, term);
+    store::settle(tick, term);
+    checkpoint_once(tick, term);
+    slots::on_leader(tick, sql);
+    sync::on_leader(tick, term, sql);
+    let clients_locked_out = sync::watch_client_lockout(tick, sql);
+    let told = tell(tick, term, sql);
+    if tick.memory.hand_over.is_some() {
+        return handover::while_serving(tick, sql, told);
     }
-    requests::go_on(turn);
-    if turn.memory.restart.is_some() {
+    requests::advance(tick);
+    if tick.memory.restart.is_some() {
         return Reason::Restarting;
     }
-    let refused = handover::consider(turn, term);
-    match (refused, turn.memory.hand_over.is_some()) {
+    let refused = handover::consider(tick, term);
+    match (refused, tick.memory.hand_over.is_some()) {
         (Some(reason), _) => reason,
-        (None, true) => handover::while_serving(turn, sql, told),
-        (None, false) => gated.unwrap_or(Reason::Leading),
+        (None, true) => handover::while_serving(tick, sql, told),
+        (None, false) => clients_locked_out.unwrap_or(Reason::Leading),
     }
 }
 
 /// Writes what is missing in etcd: after a wipe the running primary, and nobody else, rebuilds the cluster.
-fn mend_records(turn: &mut Turn<'_>, term: Term) {
-    let (Some(cluster), Some(control)) = (turn.cluster(), turn.seen.postgres.control()) else { return };
+fn mend_records(tick: &mut Tick<'_>, term: Term) {
+    let (Some(cluster), Some(control)) = (tick.cluster(), tick.seen.postgres.control()) else { return };
     if cluster.system_id().is_none() {
-        turn.act(Action::RestoreInitialize { term, system_id: control.system_id });
+        tick.act(Action::RestoreInitialize { term, system_id: control.system_id });
     }
     if cluster.config.is_none() {
-        turn.act(Action::RestoreConfig { term });
+        tick.act(Action::RestoreConfig { term });
     }
 }
 
 /// Tells etcd how far I am; true once it knows. A position means nothing before the history says on which timeline it
 /// lies.
-pub(super) fn tell(turn: &mut Turn<'_>, term: Term, sql: &SqlFacts) -> bool {
-    if let Some(lines) = sql.timeline.and_then(|timeline| history(turn, timeline)) {
-        turn.act(Action::PublishHistory { term, lines });
+pub(super) fn tell(tick: &mut Tick<'_>, term: Term, sql: &SqlFacts) -> bool {
+    if let Some(lines) = sql.timeline.and_then(|timeline| history(tick, timeline)) {
+        tick.act(Action::PublishHistory { term, lines });
         return false;
     }
-    publish::status(turn, term, sql);
-    turn.memory.status.as_ref().is_some_and(|(told, _)| told.timeline == sql.timeline)
+    publish::status(tick, term, sql);
+    tick.memory.status.as_ref().is_some_and(|(told, _)| told.timeline == sql.timeline)
 }
 
 /// The new value of `history`, when it does not lead to my timeline yet. Lines that are known keep their time and
 /// name; the newest is mine.
-fn history(turn: &Turn<'_>, timeline: Timeline) -> Option<Vec<HistoryLine>> {
-    let cluster = turn.cluster()?;
+fn history(tick: &Tick<'_>, timeline: Timeline) -> Option<Vec<HistoryLine>> {
+    let cluster = tick.cluster()?;
     if timeline == Timeline::FIRST && cluster.history.is_none() {
         return None;
     }
     let known = cluster.history.as_deref().unwrap_or_default();
-    let lines = history_lines(turn, timeline, known);
+    let lines = history_lines(tick, timeline, known);
     // Lines are compared, not numbers: a timeline may have passed over some that were begun elsewhere.
     let told = known.iter().map(|line| (line.parent, line.lsn));
     let same = cluster.history.is_some() && told.eq(lines.iter().map(|line| (line.parent, line.lsn)));
@@ -70,9 +70,9 @@ fn history(turn: &Turn<'_>, timeline: Timeline) -> Option<Vec<HistoryLine>> {
 }
 
 /// What led to `timeline`, by the history that lies here; the newest lines only, where that is configured.
-fn history_lines(turn: &Turn<'_>, timeline: Timeline, known: &[HistoryLine]) -> Vec<HistoryLine> {
+fn history_lines(tick: &Tick<'_>, timeline: Timeline, known: &[HistoryLine]) -> Vec<HistoryLine> {
     let switches: Vec<_> =
-        turn.seen.postgres.history.0.iter().filter(|switch| switch.timeline < timeline).collect();
+        tick.seen.postgres.history.0.iter().filter(|switch| switch.timeline < timeline).collect();
     let newest = switches.len().saturating_sub(1);
     let line = |(index, switch): (usize, &&crate::model::Switch)| {
         let old = known.iter().find(|line| line.parent == switch.timeline && line.lsn == switch.lsn);
@@ -80,12 +80,12 @@ fn history_lines(turn: &Turn<'_>, timeline: Timeline, known: &[HistoryLine]) -> 
             parent: switch.timeline,
             lsn: switch.lsn,
             reason: switch.reason.clone(),
-            at: (index == newest).then(|| turn.seen.wall.to_string()),
-            promoted: (index == newest).then(|| turn.seen.me.name.to_string()),
+            at: (index == newest).then(|| tick.seen.wall.to_string()),
+            promoted: (index == newest).then(|| tick.seen.me.name.to_string()),
         })
     };
     let mut lines: Vec<_> = switches.iter().enumerate().map(line).collect();
-    match turn.seen.settings.max_timelines_history {
+    match tick.seen.settings.max_timelines_history {
         0 => {}
         most => drop(lines.drain(..lines.len().saturating_sub(most))),
     }
@@ -93,21 +93,21 @@ fn history_lines(turn: &Turn<'_>, timeline: Timeline, known: &[HistoryLine]) -> 
 }
 
 /// One CHECKPOINT after each promotion, so that the control file names the new timeline and rewinders may come.
-fn checkpoint_once(turn: &mut Turn<'_>, term: Term) {
-    match turn.memory.checkpoint {
+fn checkpoint_once(tick: &mut Tick<'_>, term: Term) {
+    match tick.memory.checkpoint {
         Some(_) => {}
-        None if turn
+        None if tick
             .memory
             .failures
             .retry_at
             .get(&JobKind::CheckpointAfterPromotion)
-            .is_some_and(|at| turn.now < *at) =>
+            .is_some_and(|at| tick.now < *at) =>
         {
-            turn.wake_in(Duration::from_secs(1), WaitingOn::Retry);
+            tick.wake_in(Duration::from_secs(1), WaitingOn::Retry);
         }
         None => {
-            turn.memory.checkpoint = Some(false);
-            turn.act(Action::CheckpointAfterPromotion { term });
+            tick.memory.checkpoint = Some(false);
+            tick.act(Action::CheckpointAfterPromotion { term });
         }
     }
 }

@@ -13,7 +13,7 @@ pub enum Leadership {
     Expiring(Term),
     /// The view shows the key under my lease; the renewal that confirms it is on its way.
     Unconfirmed,
-    /// My name under a lease that is not mine: my former self.
+    /// My name under a lease that is not mine: my previous incarnation.
     FormerSelf(LeaderKey),
     /// Another member.
     Other(LeaderKey),

@@ -8,7 +8,7 @@ use crate::model::{Failure, JobKind, LeaseId, Lsn, MemberName, Moment, PeerIdent
 
 /// The leader key of `term` was to be given away: as long as I seem to lead in it, nothing here may become primary.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct GivenAway {
+pub struct ReleasedTerm {
     /// The term.
     pub term: Term,
     /// The try failed or its end is unknown: the key has to be mine again, in a new term, before anything else.
@@ -61,18 +61,18 @@ impl LeaderKeyPhase {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Leaderless {
     /// I am too far behind to lead, by the last tick.
-    pub too_old: bool,
+    pub lag_disqualified: bool,
     /// The revision at which that was seen; `None`: the next look begins anew.
     pub revision: Option<i64>,
     /// How often the answers did not vouch for me.
-    pub asked_in_vain: Option<AskedInVain>,
+    pub failed_race_rounds: Option<FailedRaceRounds>,
     /// WAL that comes in all the same.
     pub incoming: Option<Incoming>,
 }
 
 /// Questions whose answers did not vouch for me. Anything that may change the answers begins a new count.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct AskedInVain {
+pub struct FailedRaceRounds {
     /// How often.
     pub times: u32,
     /// Who was registered then.
@@ -118,7 +118,7 @@ pub struct Ending {
     /// My Postgres is down: when I go, whatever became of the leader key.
     pub leave_by: Option<Moment>,
     /// The hand-over that the end asked for was given up: it is not tried again.
-    pub handed_over_in_vain: bool,
+    pub failed_hand_over: bool,
 }
 
 /// What failed.

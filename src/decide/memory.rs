@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::ledgers::{
-    Ending, Failures, GivenAway, LeaderKeyPhase, LeaseLedger, PromotionSeen, Registered, SlotLedger,
+    Ending, Failures, LeaderKeyPhase, LeaseLedger, PromotionSeen, Registered, ReleasedTerm, SlotLedger,
     UnfencedLedger,
 };
 use super::sync::SyncMemory;
@@ -31,7 +31,7 @@ pub struct Memory {
     /// The request of the key `failover` that was dealt with, by its revision, and when it was cleared.
     pub failover_done: Option<(i64, Moment)>,
     /// The leader key that I tried to give away, until it is seen to be gone or mine in a new term.
-    pub given_away: Option<GivenAway>,
+    pub released_term: Option<ReleasedTerm>,
     /// What was asked for under the lease.
     pub lease: LeaseLedger,
     /// I stopped being primary and have not been a standby since.
@@ -82,9 +82,9 @@ pub struct Memory {
     /// Since when a standby under a leader does not stream.
     pub not_streaming_since: Option<Moment>,
     /// Why this Postgres was stopped, or is to be, so that another member leads.
-    pub condemned: Option<Unfit>,
+    pub unhealthy: Option<Unfit>,
     /// It is dead and goes on, because nobody else can lead.
-    pub spared: bool,
+    pub kept_serving: bool,
     /// etcd knows no cluster, and my Postgres was a primary when it went down: it may rebuild the cluster, although it
     /// runs as a standby until it does.
     pub rebuilds: bool,
@@ -104,7 +104,7 @@ impl Memory {
             leaderless.revision = None;
         }
         (self.answers_since, self.store_heard) = (None, None);
-        (self.given_away, self.hand_over, self.led_since) = (None, None, None);
+        (self.released_term, self.hand_over, self.led_since) = (None, None, None);
         (self.published, self.status, self.lease.gone) = (None, None, None);
         (self.sync.term, self.sync.owned, self.sync.writing) = (None, None, None);
         if let Some(Following::Source { term, .. }) = &mut self.following {
@@ -125,7 +125,7 @@ impl Memory {
 
     /// Nobody needs to wait for me.
     pub fn stands_back(&self, now: Moment) -> bool {
-        self.leader_key.vacant().is_some_and(|leaderless| leaderless.too_old) || self.yields(now)
+        self.leader_key.vacant().is_some_and(|leaderless| leaderless.lag_disqualified) || self.yields(now)
     }
 }
 
@@ -249,7 +249,7 @@ pub struct Restart {
 pub struct Rejoin {
     /// A copy that needs WAL to be consistent did not find it here, and it may hold some that is not the leader's.
     #[serde(default)]
-    pub alone_in_vain: bool,
+    pub rejoin_alone_failed: bool,
     /// Crash recovery was run since the postmaster went down.
     pub recovered: bool,
     /// Failed crash recoveries in a row.

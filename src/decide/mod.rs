@@ -46,15 +46,15 @@ mod store;
 mod streaming;
 mod sync;
 mod table;
-mod turn;
+mod tick;
 mod unfenced;
 
 pub use decision::Decision;
 pub use leadership::Leadership;
 pub use ledgers::{
-    AskedInVain, Ending, Failures, GivenAway, Incoming, LeaderKeyPhase, Leaderless, LeaseLedger, Leaving,
-    PromotionSeen, Registered, SlotLedger, UnfencedLedger,
+    Ending, FailedRaceRounds, Failures, Incoming, LeaderKeyPhase, Leaderless, LeaseLedger, Leaving,
+    PromotionSeen, Registered, ReleasedTerm, SlotLedger, UnfencedLedger,
 };
 pub use memory::{Following, HandOver, HandOverCause, HandOverPhase, Memory};
-pub use sync::{State as SyncMachine, Step as SyncStep, SyncMemory, priority_step, quorum_steps};
+pub use sync::{QuorumState as SyncMachine, SyncMemory, SyncStep, priority_step, quorum_steps};
 pub use table::{decide, situation_name};

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::ledgers::AskedInVain;
-use super::turn::Turn;
+use super::ledgers::FailedRaceRounds;
+use super::tick::Tick;
 use crate::model::{Action, MemberName, PeerIdentity, WaitingOn};
 
 /// How long an asked member may take; longer than the deadline of the question itself, so that "no answer" counts.
@@ -16,43 +16,44 @@ const ASK_SOON_TIMES: u32 = 10;
 const ASK_AT_LEAST_EVERY: Duration = Duration::from_secs(1);
 
 /// True when every one of `who` has answered, or failed to, since nobody leads and lately. Asks them otherwise.
-pub(super) fn ask(turn: &mut Turn<'_>, who: &[(MemberName, String)]) -> bool {
+pub(super) fn ask(tick: &mut Tick<'_>, who: &[(MemberName, String)]) -> bool {
     let answered = |(name, _): &(MemberName, String)| {
-        turn.peers.get(name).is_some_and(|answer| turn.is_answer_of_now(answer))
+        tick.peers.get(name).is_some_and(|answer| tick.is_answer_of_now(answer))
     };
     if who.iter().all(answered) {
         return true;
     }
-    let since_unlocked = turn.memory.answers_since.unwrap_or_default();
-    match turn.memory.asked_at.filter(|at| turn.now < *at + ANSWER_WITHIN && since_unlocked <= *at) {
-        Some(asked_at) => turn.wake_at(asked_at + ANSWER_WITHIN, WaitingOn::Members),
+    let since_unlocked = tick.memory.answers_since.unwrap_or_default();
+    match tick.memory.asked_at.filter(|at| tick.now < *at + ANSWER_WITHIN && since_unlocked <= *at) {
+        Some(asked_at) => tick.wake_at(asked_at + ANSWER_WITHIN, WaitingOn::Members),
         None => {
-            turn.memory.asked_at = Some(turn.now);
-            turn.act(Action::AskPeers { who: who.to_vec() });
-            turn.wake_in(ANSWER_WITHIN, WaitingOn::Members);
+            tick.memory.asked_at = Some(tick.now);
+            tick.act(Action::AskPeers { who: who.to_vec() });
+            tick.wake_in(ANSWER_WITHIN, WaitingOn::Members);
         }
     }
     false
 }
 
 /// Asks `who` once more: their answers did not vouch for me. Soon at first, later less and less often.
-pub(super) fn ask_again(turn: &mut Turn<'_>, who: Vec<(MemberName, String)>, receives: bool) {
+pub(super) fn ask_again(tick: &mut Tick<'_>, who: Vec<(MemberName, String)>, receives: bool) {
     let registered: Vec<PeerIdentity> =
-        who.iter().filter_map(|(name, _)| turn.seen.identity_of(name)).collect();
-    let same = |before: &AskedInVain| before.registered == registered && before.receives == receives;
-    let before = turn.memory.leader_key.vacant().and_then(|leaderless| leaderless.asked_in_vain.as_ref());
+        who.iter().filter_map(|(name, _)| tick.seen.identity_of(name)).collect();
+    let same = |before: &FailedRaceRounds| before.registered == registered && before.receives == receives;
+    let before =
+        tick.memory.leader_key.vacant().and_then(|leaderless| leaderless.failed_race_rounds.as_ref());
     let mut times = before.filter(|before| same(before)).map_or(0, |before| before.times);
-    let me = &turn.seen.me.name;
-    if turn.memory.asked_at.is_none_or(|at| at + pause(me, times) <= turn.now) {
+    let me = &tick.seen.me.name;
+    if tick.memory.asked_at.is_none_or(|at| at + pause(me, times) <= tick.now) {
         times += 1;
-        turn.memory.asked_at = Some(turn.now);
-        turn.act(Action::AskPeers { who });
+        tick.memory.asked_at = Some(tick.now);
+        tick.act(Action::AskPeers { who });
     }
-    if let Some(leaderless) = turn.memory.leader_key.vacant_mut() {
-        leaderless.asked_in_vain = Some(AskedInVain { times, registered, receives });
+    if let Some(leaderless) = tick.memory.leader_key.vacant_mut() {
+        leaderless.failed_race_rounds = Some(FailedRaceRounds { times, registered, receives });
     }
-    let asked_at = turn.memory.asked_at.unwrap_or(turn.now);
-    turn.wake_at(asked_at + pause(me, times), WaitingOn::Members);
+    let asked_at = tick.memory.asked_at.unwrap_or(tick.now);
+    tick.wake_at(asked_at + pause(me, times), WaitingOn::Members);
 }
 
 /// The pause after the question number `times`. The longer ones differ from member to member and from time to time, by

@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use super::leadership::Leadership;
 use super::server::Server;
-use super::turn::Turn;
+use super::tick::Tick;
 use crate::model::{
     Action, Ask, ClusterStatus, ControlState, JobKind, LeaseId, Lsn, MemberRecord, MemberState,
     PostgresFacts, Process, Reason, Request, Role, SqlFacts, Standby, Term, WaitingOn, slot_name,
@@ -23,58 +23,58 @@ const CLONE_PROGRESS_EVERY: Duration = Duration::from_secs(2);
 
 /// Writes the member record when it changed: positions at most once per `loop_wait`, everything else at once. Where
 /// etcd takes no writes, it is what shows when it does again.
-pub(super) fn member(turn: &mut Turn<'_>, leadership: &Leadership, server: &Server<'_>, because: &Reason) {
-    let refusal = match (server, &turn.memory.failures.last) {
-        (Server::Down(_), Some(why)) if turn.memory.failures.starts > 0 => Some(why.to_string()),
-        (_, _) => refusal(turn, leadership, because),
+pub(super) fn member(tick: &mut Tick<'_>, leadership: &Leadership, server: &Server<'_>, because: &Reason) {
+    let refusal = match (server, &tick.memory.failures.last) {
+        (Server::Down(_), Some(why)) if tick.memory.failures.starts > 0 => Some(why.to_string()),
+        (_, _) => refusal(tick, leadership, because),
     };
-    let record = MemberRecord { refusal, ..record(turn, leadership, server) };
-    let Some(lease) = turn.seen.lease.lease else { return };
-    if is_due(turn, lease, &record) {
-        turn.memory.published = Some((record.clone(), lease, turn.now));
-        turn.act(Action::PublishMember(Box::new(record)));
+    let record = MemberRecord { refusal, ..record(tick, leadership, server) };
+    let Some(lease) = tick.seen.lease.lease else { return };
+    if is_due(tick, lease, &record) {
+        tick.memory.published = Some((record.clone(), lease, tick.now));
+        tick.act(Action::PublishMember(Box::new(record)));
     }
 }
 
 /// It says something new, or has moved and was not written lately, or etcd does not show it.
-fn is_due(turn: &Turn<'_>, lease: LeaseId, record: &MemberRecord) -> bool {
-    let Some((old, old_lease, at)) = &turn.memory.published else { return true };
+fn is_due(tick: &Tick<'_>, lease: LeaseId, record: &MemberRecord) -> bool {
+    let Some((old, old_lease, at)) = &tick.memory.published else { return true };
     let says_new = (*old_lease, without_positions(old)) != (lease, without_positions(record));
-    let has_moved = old != record || turn.writes_refused().is_some();
-    let older_than = |age: Duration| *at + age <= turn.now;
+    let has_moved = old != record || tick.writes_refused().is_some();
+    let older_than = |age: Duration| *at + age <= tick.now;
     says_new
-        || (has_moved && older_than(positions_every(turn)))
-        || (older_than(MISSING_AFTER) && is_missing(turn, lease, record))
+        || (has_moved && older_than(positions_every(tick)))
+        || (older_than(MISSING_AFTER) && is_missing(tick, lease, record))
 }
 
-fn positions_every(turn: &Turn<'_>) -> Duration {
-    match turn.seen.clone_progress {
+fn positions_every(tick: &Tick<'_>) -> Duration {
+    match tick.seen.clone_progress {
         Some(_) => CLONE_PROGRESS_EVERY,
-        None => turn.seen.settings.loop_wait,
+        None => tick.seen.settings.loop_wait,
     }
 }
 
 /// Why nothing happens here until somebody acts, once that has lasted: a race takes its time.
-fn refusal(turn: &mut Turn<'_>, leadership: &Leadership, because: &Reason) -> Option<String> {
+fn refusal(tick: &mut Tick<'_>, leadership: &Leadership, because: &Reason) -> Option<String> {
     if because.is_passing() {
-        return turn.memory.published.as_ref().and_then(|(record, ..)| record.refusal.clone());
+        return tick.memory.published.as_ref().and_then(|(record, ..)| record.refusal.clone());
     }
     if !because.is_refusal() {
         return None;
     }
     let races = matches!(leadership, Leadership::Nobody);
-    let since = turn.memory.answers_since.filter(|_| races).unwrap_or_default();
-    let lasts_at = since + turn.seen.settings.ttl;
-    if races && turn.now < lasts_at {
-        turn.wake_at(lasts_at, WaitingOn::Members);
+    let since = tick.memory.answers_since.filter(|_| races).unwrap_or_default();
+    let lasts_at = since + tick.seen.settings.ttl;
+    if races && tick.now < lasts_at {
+        tick.wake_at(lasts_at, WaitingOn::Members);
         return None;
     }
     Some(because.to_string())
 }
 
 /// True if etcd does not show `record` under my lease: a write was lost, or a straggler of mine came after it.
-fn is_missing(turn: &Turn<'_>, lease: LeaseId, record: &MemberRecord) -> bool {
-    let mine = turn.cluster().and_then(|cluster| cluster.members.get(&turn.seen.me.name));
+fn is_missing(tick: &Tick<'_>, lease: LeaseId, record: &MemberRecord) -> bool {
+    let mine = tick.cluster().and_then(|cluster| cluster.members.get(&tick.seen.me.name));
     mine.is_none_or(|key| {
         key.lease != Some(lease) || without_positions(&key.record) != without_positions(record)
     })
@@ -90,9 +90,9 @@ fn without_positions(record: &MemberRecord) -> MemberRecord {
     }
 }
 
-fn record(turn: &Turn<'_>, leadership: &Leadership, server: &Server<'_>) -> MemberRecord {
-    let me = &turn.seen.me;
-    let postgres = &turn.seen.postgres;
+fn record(tick: &Tick<'_>, leadership: &Leadership, server: &Server<'_>) -> MemberRecord {
+    let me = &tick.seen.me;
+    let postgres = &tick.seen.postgres;
     let sql = postgres.answering();
     let Received { receive_lsn, replay_lsn, replication_state } = sql.map(Received::of).unwrap_or_default();
     let leads = matches!(leadership, Leadership::Mine(_));
@@ -100,12 +100,12 @@ fn record(turn: &Turn<'_>, leadership: &Leadership, server: &Server<'_>) -> Memb
     MemberRecord {
         conn_url: Some(me.conn_url.clone()),
         api_url: Some(me.api_url.clone()),
-        state: state(turn, server),
-        role: role(turn, server),
+        state: state(tick, server),
+        role: role(tick, server),
         version: COMPATIBLE_VERSION.to_owned(),
         proxy_url: me.proxy_url.clone(),
-        checkpoint_after_promote: (leads && turn.memory.checkpoint != Some(true)).then_some(false),
-        tags: match turn.memory.sync.leaving_since {
+        checkpoint_after_promote: (leads && tick.memory.checkpoint != Some(true)).then_some(false),
+        tags: match tick.memory.sync.leaving_since {
             Some(_) => me.tags.never_synchronous(),
             None => me.tags.published(),
         },
@@ -116,10 +116,10 @@ fn record(turn: &Turn<'_>, leadership: &Leadership, server: &Server<'_>) -> Memb
         receive_lsn,
         replication_state: replication_state.map(str::to_owned),
         timeline: sql.and_then(|sql| sql.timeline),
-        scheduled_restart: turn.memory.scheduled_restart.as_ref().and_then(|request| schedule(request, sql)),
-        pause: turn.seen.settings.pause.then_some(true),
-        clone_progress: turn.seen.clone_progress.map(|progress| progress.to_json()),
-        kubernetes: turn.seen.pod_trouble.clone(),
+        scheduled_restart: tick.memory.scheduled_restart.as_ref().and_then(|request| schedule(request, sql)),
+        pause: tick.seen.settings.pause.then_some(true),
+        clone_progress: tick.seen.clone_progress.map(|progress| progress.to_json()),
+        kubernetes: tick.seen.pod_trouble.clone(),
         session: Some(me.session),
         postgres_access: match postgres.process {
             Process::Up { .. } => postgres.access.complaint(),
@@ -156,25 +156,25 @@ fn known(lsn: Lsn) -> Option<Lsn> {
     lsn.is_known().then_some(lsn)
 }
 
-fn role(turn: &Turn<'_>, server: &Server<'_>) -> Role {
-    let promoting = turn.seen.job.as_ref().is_some_and(|running| running.job.kind() == JobKind::Promote);
+fn role(tick: &Tick<'_>, server: &Server<'_>) -> Role {
+    let promoting = tick.seen.job.as_ref().is_some_and(|running| running.job.kind() == JobKind::Promote);
     match server {
-        Server::Primary(_) if turn.memory.demoted => Role::Demoted,
+        Server::Primary(_) if tick.memory.demoted => Role::Demoted,
         Server::Primary(_) => Role::Primary,
         Server::Standby(_) if promoting => Role::Promoted,
         Server::Standby(_) => Role::Replica,
         Server::Empty | Server::HalfMade | Server::Inaccessible(_) | Server::Unknown => Role::Uninitialized,
-        Server::Silent if turn.seen.postgres.may_be_primary() => Role::Primary,
+        Server::Silent if tick.seen.postgres.may_be_primary() => Role::Primary,
         Server::Silent => Role::Replica,
-        Server::Down(_) if turn.memory.demoted => Role::Demoted,
+        Server::Down(_) if tick.memory.demoted => Role::Demoted,
         Server::Down(control) | Server::Foreign(control) if control.is_of_primary() => Role::Primary,
         Server::Down(_) | Server::Foreign(_) => Role::Replica,
     }
 }
 
-fn state(turn: &Turn<'_>, server: &Server<'_>) -> MemberState {
-    let restarting = turn.memory.restart.as_ref().is_some_and(|restart| restart.stopped);
-    match turn.seen.job.as_ref().map(|running| running.job.kind()) {
+fn state(tick: &Tick<'_>, server: &Server<'_>) -> MemberState {
+    let restarting = tick.memory.restart.as_ref().is_some_and(|restart| restart.stopped);
+    match tick.seen.job.as_ref().map(|running| running.job.kind()) {
         Some(JobKind::Bootstrap) => return MemberState::InitializingNewCluster,
         Some(JobKind::Clone) => return MemberState::CreatingReplica,
         Some(JobKind::StartStandby | JobKind::Stop) if restarting => return MemberState::Restarting,
@@ -195,21 +195,21 @@ fn state(turn: &Turn<'_>, server: &Server<'_>) -> MemberState {
     }
     match server {
         Server::Primary(_) | Server::Standby(_) => MemberState::Running,
-        Server::Silent if turn.seen.postgres.sql.is_none() => MemberState::Starting,
+        Server::Silent if tick.seen.postgres.sql.is_none() => MemberState::Starting,
         Server::Silent => MemberState::Running,
-        Server::Down(_) if turn.memory.failures.starts > 0 => MemberState::StartFailed,
-        Server::Down(control) => down_state(turn, control.state),
+        Server::Down(_) if tick.memory.failures.starts > 0 => MemberState::StartFailed,
+        Server::Down(control) => down_state(tick, control.state),
         Server::Empty | Server::HalfMade | Server::Inaccessible(_) | Server::Unknown | Server::Foreign(_) => {
             MemberState::Stopped
         }
     }
 }
 
-fn down_state(turn: &Turn<'_>, control: ControlState) -> MemberState {
-    let seen_to_end = matches!(turn.seen.postgres.process, Process::Down { exit: Some(_) });
+fn down_state(tick: &Tick<'_>, control: ControlState) -> MemberState {
+    let seen_to_end = matches!(tick.seen.postgres.process, Process::Down { exit: Some(_) });
     match control {
         ControlState::InProduction | ControlState::InArchiveRecovery | ControlState::InCrashRecovery
-            if seen_to_end && !turn.memory.demoted =>
+            if seen_to_end && !tick.memory.demoted =>
         {
             MemberState::Crashed
         }
@@ -258,44 +258,44 @@ fn schedule(request: &Request, sql: Option<&SqlFacts>) -> Option<Map<String, Val
 
 /// Writes the status when it changed or etcd does not show it, at most once per `loop_wait`;
 /// another timeline, or other slots' names, at once.
-pub(super) fn status(turn: &mut Turn<'_>, term: Term, sql: &SqlFacts) {
+pub(super) fn status(tick: &mut Tick<'_>, term: Term, sql: &SqlFacts) {
     let mut slots: BTreeMap<String, Lsn> =
         sql.slots.iter().filter_map(|(name, slot)| Some((name.clone(), slot.position?))).collect();
-    slots.insert(slot_name(&turn.seen.me.name), sql.flushed);
-    let retain: Vec<String> = turn.memory.slots.wanted.keys().cloned().collect();
+    slots.insert(slot_name(&tick.seen.me.name), sql.flushed);
+    let retain: Vec<String> = tick.memory.slots.wanted.keys().cloned().collect();
     let status = ClusterStatus {
         optime: known(sql.flushed),
         timeline: sql.timeline,
         slots: Some(slots),
         retain_slots: (!retain.is_empty()).then_some(retain),
     };
-    if status.optime.is_some() && is_status_due(turn, &status) {
-        write_status(turn, term, status);
+    if status.optime.is_some() && is_status_due(tick, &status) {
+        write_status(tick, term, status);
     }
 }
 
-fn is_status_due(turn: &Turn<'_>, status: &ClusterStatus) -> bool {
-    let Some((old, at)) = &turn.memory.status else { return true };
+fn is_status_due(tick: &Tick<'_>, status: &ClusterStatus) -> bool {
+    let Some((old, at)) = &tick.memory.status else { return true };
     if (&old.retain_slots, old.timeline) != (&status.retain_slots, status.timeline) {
         return true;
     }
-    let shown = turn.cluster().and_then(|cluster| cluster.status.as_ref());
+    let shown = tick.cluster().and_then(|cluster| cluster.status.as_ref());
     let lost = shown != Some(old);
-    (lost || old != status) && *at + turn.seen.settings.loop_wait <= turn.now
+    (lost || old != status) && *at + tick.seen.settings.loop_wait <= tick.now
 }
 
 /// Writes a position that is behind that of the leader before me. The timeline that I shall be on is not begun yet.
-pub(super) fn loss(turn: &mut Turn<'_>, term: Term, lsn: Lsn) {
-    let before = turn.cluster().and_then(|cluster| cluster.status.clone()).unwrap_or_default();
+pub(super) fn loss(tick: &mut Tick<'_>, term: Term, lsn: Lsn) {
+    let before = tick.cluster().and_then(|cluster| cluster.status.clone()).unwrap_or_default();
     let status = ClusterStatus { optime: Some(lsn), timeline: None, ..before };
     let due =
-        turn.memory.status.as_ref().is_none_or(|(old, at)| *old != status || *at + MISSING_AFTER <= turn.now);
+        tick.memory.status.as_ref().is_none_or(|(old, at)| *old != status || *at + MISSING_AFTER <= tick.now);
     if due {
-        write_status(turn, term, status);
+        write_status(tick, term, status);
     }
 }
 
-fn write_status(turn: &mut Turn<'_>, term: Term, status: ClusterStatus) {
-    turn.memory.status = Some((status.clone(), turn.now));
-    turn.act(Action::PublishStatus { term, status });
+fn write_status(tick: &mut Tick<'_>, term: Term, status: ClusterStatus) {
+    tick.memory.status = Some((status.clone(), tick.now));
+    tick.act(Action::PublishStatus { term, status });
 }

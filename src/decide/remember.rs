@@ -4,10 +4,10 @@ use super::leadership::Leadership;
 use super::ledgers::{LeaderKeyPhase, Leaderless, Registered};
 use super::memory::Rejoin;
 use super::server::Server;
-use super::turn::Turn;
+use super::tick::Tick;
 use crate::model::{Finished, JobKind, Outcome, Process};
 
-impl Turn<'_> {
+impl Tick<'_> {
     /// Takes note of what ended and of what changed since the last tick, before any rule looks.
     pub(super) fn remember(&mut self, leadership: &Leadership, server: &Server<'_>) {
         self.remember_finished();
@@ -18,7 +18,7 @@ impl Turn<'_> {
         }
         self.remember_key(leadership);
         self.remember_term(leadership);
-        self.memory.ending.handed_over_in_vain &= self.ends() || self.pod_end().is_some();
+        self.memory.ending.failed_hand_over &= self.ends() || self.pod_end().is_some();
         self.remember_arrival(leadership, server);
         self.remember_liveness(leadership, server);
         self.remember_sync(leadership);
@@ -58,7 +58,7 @@ impl Turn<'_> {
             self.memory.demoted = false;
             self.memory.failures.starts = 0;
             self.memory.rejoin.recovered = false;
-            self.memory.rejoin.alone_in_vain = false;
+            self.memory.rejoin.rejoin_alone_failed = false;
             self.memory.rejoin.rewind_failures = 0;
             self.memory.yield_until = None;
         } else if *leadership == Leadership::Nobody && !self.memory.yields(self.now) {
@@ -88,7 +88,7 @@ impl Turn<'_> {
         }
         let unconfirmed = *leadership == Leadership::Unconfirmed;
         let may_lead = |term| unconfirmed || leadership.held_term() == Some(term);
-        self.memory.given_away = self.memory.given_away.take().filter(|given| may_lead(given.term));
+        self.memory.released_term = self.memory.released_term.take().filter(|given| may_lead(given.term));
         if leadership.mine().is_none() {
             self.memory.slots.inherited = false;
         }
@@ -116,7 +116,7 @@ impl Turn<'_> {
             LeaderKeyPhase::Vacant(leaderless) => leaderless,
             LeaderKeyPhase::Held | LeaderKeyPhase::Unconfirmed { .. } => Leaderless::default(),
         };
-        leaderless.too_old = false;
+        leaderless.lag_disqualified = false;
         if leaderless.revision.is_none() {
             leaderless.revision = Some(self.cluster().map_or(0, |cluster| cluster.revision));
             self.memory.answers_since = Some(self.now);
@@ -159,9 +159,9 @@ impl Turn<'_> {
         );
         let serves = matches!(server, Server::Primary(_)) && !dead && !self.runs(JobKind::Stop);
         if !leads || serves {
-            self.memory.condemned = None;
+            self.memory.unhealthy = None;
         }
-        self.memory.spared &= dead;
+        self.memory.kept_serving &= dead;
         if !self.runs(JobKind::Promote) {
             self.memory.promotion = None;
         }

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::turn::Turn;
+use super::tick::Tick;
 use crate::model::{LeaderKey, Lsn, Reason, Standby};
 
 /// Clones are tried this often in a row.
@@ -13,45 +13,45 @@ const ARCHIVE_WITHIN: Duration = Duration::from_secs(30);
 
 /// It does not stream, and `leader` has told its history. `None` while what is missing may still come; otherwise what
 /// is said.
-pub(super) fn examine(turn: &mut Turn<'_>, leader: &LeaderKey) -> Option<Reason> {
-    let Some(reached) = without(turn, leader) else {
-        (turn.memory.rejoin.unfed, turn.memory.rejoin.wal_removed_by) = (None, None);
+pub(super) fn examine(tick: &mut Tick<'_>, leader: &LeaderKey) -> Option<Reason> {
+    let Some(reached) = without(tick, leader) else {
+        (tick.memory.rejoin.unfed, tick.memory.rejoin.wal_removed_by) = (None, None);
         return None;
     };
-    let before = turn.memory.rejoin.unfed.filter(|(at, _)| *at == reached);
-    let (_, since) = *turn.memory.rejoin.unfed.insert(before.unwrap_or((reached, turn.now)));
-    let patience = if restores(turn) { ARCHIVE_WITHIN } else { Duration::ZERO };
-    if turn.now < since + patience {
-        turn.memory.rejoin.wal_removed_by = None;
+    let before = tick.memory.rejoin.unfed.filter(|(at, _)| *at == reached);
+    let (_, since) = *tick.memory.rejoin.unfed.insert(before.unwrap_or((reached, tick.now)));
+    let patience = if restores(tick) { ARCHIVE_WITHIN } else { Duration::ZERO };
+    if tick.now < since + patience {
+        tick.memory.rejoin.wal_removed_by = None;
         return None;
     }
-    turn.memory.rejoin.wal_removed_by = Some(leader.name.clone());
-    known(turn, leader)
+    tick.memory.rejoin.wal_removed_by = Some(leader.name.clone());
+    known(tick, leader)
 }
 
 /// Whether it is to be cloned anew behind this leader: that is allowed, and does not fail again and again, as what lies
 /// here still serves readers.
-pub(super) fn calls_for_a_clone(turn: &Turn<'_>, leader: &LeaderKey) -> bool {
-    let settings = &turn.seen.settings;
+pub(super) fn calls_for_a_clone(tick: &Tick<'_>, leader: &LeaderKey) -> bool {
+    let settings = &tick.seen.settings;
     let allowed = settings.remove_data_directory_on_diverged_timelines && !settings.pause;
-    allowed && turn.memory.rejoin.clone_failures < CLONES_MAX && known(turn, leader).is_some()
+    allowed && tick.memory.rejoin.clone_failures < CLONES_MAX && known(tick, leader).is_some()
 }
 
 /// What was found before, while the leader is asked again.
-pub(super) fn known(turn: &Turn<'_>, leader: &LeaderKey) -> Option<Reason> {
-    let by = turn.memory.rejoin.wal_removed_by.as_ref().filter(|by| **by == leader.name)?;
-    Some(Reason::WalRemoved { leader: by.clone(), me: turn.seen.me.name.clone() })
+pub(super) fn known(tick: &Tick<'_>, leader: &LeaderKey) -> Option<Reason> {
+    let by = tick.memory.rejoin.wal_removed_by.as_ref().filter(|by| **by == leader.name)?;
+    Some(Reason::WalRemoved { leader: by.clone(), me: tick.seen.me.name.clone() })
 }
 
 /// How far I have come, if the leader's WAL begins later. What comes from another member is not the leader's to remove.
-fn without(turn: &Turn<'_>, leader: &LeaderKey) -> Option<Lsn> {
-    let told = turn.seen.leader_branch.as_ref().filter(|told| told.name == leader.name)?;
-    let from_leader = turn.follow_target(&leader.name).is_some_and(|target| target.name == leader.name);
-    let reached = turn.seen.postgres.branch_at_most()?.end?;
+fn without(tick: &Tick<'_>, leader: &LeaderKey) -> Option<Lsn> {
+    let told = tick.seen.leader_branch.as_ref().filter(|told| told.name == leader.name)?;
+    let from_leader = tick.follow_target(&leader.name).is_some_and(|target| target.name == leader.name);
+    let reached = tick.seen.postgres.branch_at_most()?.end?;
     (from_leader && reached < told.oldest).then_some(reached)
 }
 
-fn restores(turn: &Turn<'_>) -> bool {
-    let standby = turn.seen.postgres.answering().map(|sql| &sql.standby);
+fn restores(tick: &Tick<'_>) -> bool {
+    let standby = tick.seen.postgres.answering().map(|sql| &sql.standby);
     matches!(standby, Some(Standby::Yes { restores: true, .. }))
 }

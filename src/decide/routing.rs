@@ -4,23 +4,23 @@
 
 use super::leadership::Leadership;
 use super::server::Server;
-use super::turn::Turn;
+use super::tick::Tick;
 use crate::model::{Action, Job, JobKind, PodRole, PrimaryRoute};
 
 /// `None`: nothing is known that speaks against what the pod says.
-pub(super) fn of(turn: &Turn<'_>, leadership: &Leadership, server: &Server<'_>) -> Option<PodRole> {
-    if stops(turn) {
+pub(super) fn of(tick: &Tick<'_>, leadership: &Leadership, server: &Server<'_>) -> Option<PodRole> {
+    if stops(tick) {
         return Some(PodRole::Nothing);
     }
     if let Some(JobKind::Bootstrap | JobKind::Clone) =
-        turn.seen.job.as_ref().map(|running| running.job.kind())
+        tick.seen.job.as_ref().map(|running| running.job.kind())
     {
         return Some(PodRole::Bootstrapping);
     }
     match (server, leadership) {
         (Server::Unknown | Server::Silent, _) => None,
         (Server::Primary(_), Leadership::Unknown | Leadership::Unconfirmed) => None,
-        (Server::Primary(_), Leadership::Mine(term)) if serves(turn) => Some(PodRole::Leader(*term)),
+        (Server::Primary(_), Leadership::Mine(term)) if serves(tick) => Some(PodRole::Leader(*term)),
         (
             Server::Primary(_),
             Leadership::Mine(_)
@@ -51,7 +51,7 @@ pub(super) fn of(turn: &Turn<'_>, leadership: &Leadership, server: &Server<'_>) 
 /// only after a second, so a hand-over is one change: the address of a Postgres that stops stays, refusing connections,
 /// until the next leader replaces it. It goes where sessions would be a standby's, and where nobody comes after me.
 pub(super) fn of_service(
-    turn: &Turn<'_>,
+    tick: &Tick<'_>,
     leadership: &Leadership,
     server: &Server<'_>,
     pod: Option<PodRole>,
@@ -59,12 +59,12 @@ pub(super) fn of_service(
     match (pod, server, leadership) {
         (Some(PodRole::Leader(term)), _, _) => PrimaryRoute::Here(term),
         (Some(PodRole::Follower | PodRole::Bootstrapping), _, _) => PrimaryRoute::NotHere,
-        (Some(PodRole::Nothing), _, _) if stops(turn) => match leaves(turn) && !is_succeeded(turn) {
+        (Some(PodRole::Nothing), _, _) if stops(tick) => match leaves(tick) && !is_succeeded(tick) {
             true => PrimaryRoute::NotHere,
             false => PrimaryRoute::Unchanged,
         },
         // Nobody is there whose write would replace it.
-        (Some(PodRole::Nothing), _, Leadership::Nobody) if starts(turn) => PrimaryRoute::NotHere,
+        (Some(PodRole::Nothing), _, Leadership::Nobody) if starts(tick) => PrimaryRoute::NotHere,
         // In pause it may serve on for long, and nobody fences it.
         (Some(PodRole::Nothing), Server::Primary(_), Leadership::Nobody | Leadership::Other(_)) => {
             PrimaryRoute::NotHere
@@ -74,29 +74,29 @@ pub(super) fn of_service(
 }
 
 /// Whoever leads next does so elsewhere.
-fn leaves(turn: &Turn<'_>) -> bool {
-    turn.seen.shutting_down || turn.pod_end().is_some()
+fn leaves(tick: &Tick<'_>) -> bool {
+    tick.seen.shutting_down || tick.pod_end().is_some()
 }
 
 /// A hand-over names who will replace my address.
-fn is_succeeded(turn: &Turn<'_>) -> bool {
-    turn.memory.hand_over.as_ref().is_some_and(|hand_over| hand_over.to.is_some())
+fn is_succeeded(tick: &Tick<'_>) -> bool {
+    tick.memory.hand_over.as_ref().is_some_and(|hand_over| hand_over.to.is_some())
 }
 
 /// As the probe `/primary` asks: clients are let in, and Postgres proves that it works.
-fn serves(turn: &Turn<'_>) -> bool {
-    let postgres = &turn.seen.postgres;
-    !turn.memory.demoted && !postgres.gated && postgres.liveness.death().is_none()
+fn serves(tick: &Tick<'_>) -> bool {
+    let postgres = &tick.seen.postgres;
+    !tick.memory.demoted && !postgres.clients_locked_out && postgres.liveness.death().is_none()
 }
 
 /// Postgres is being started as a standby, or this very decision starts it.
-fn starts(turn: &Turn<'_>) -> bool {
-    let running = turn.seen.job.as_ref().is_some_and(|running| running.job.kind() == JobKind::StartStandby);
-    running || turn.actions.iter().any(|action| matches!(action, Action::Start(Job::StartStandby { .. })))
+fn starts(tick: &Tick<'_>) -> bool {
+    let running = tick.seen.job.as_ref().is_some_and(|running| running.job.kind() == JobKind::StartStandby);
+    running || tick.actions.iter().any(|action| matches!(action, Action::Start(Job::StartStandby { .. })))
 }
 
 /// Postgres is being stopped, or this very decision stops it.
-fn stops(turn: &Turn<'_>) -> bool {
-    let running = turn.seen.job.as_ref().is_some_and(|running| running.job.kind() == JobKind::Stop);
-    running || turn.actions.iter().any(|action| matches!(action, Action::Start(Job::Stop { .. })))
+fn stops(tick: &Tick<'_>) -> bool {
+    let running = tick.seen.job.as_ref().is_some_and(|running| running.job.kind() == JobKind::Stop);
+    running || tick.actions.iter().any(|action| matches!(action, Action::Start(Job::Stop { .. })))
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::leadership::Leadership;
 use super::memory::HandOverCause;
 use super::server::Server;
-use super::turn::Turn;
+use super::tick::Tick;
 use super::{demote, handover, lead, stop, sync, unfenced};
 use crate::model::{Action, ExitBecause, JobKind, PodEnd, Process, Reason, SqlFacts, Term, WaitingOn};
 
@@ -13,73 +13,73 @@ use crate::model::{Action, ExitBecause, JobKind, PodEnd, Process, Reason, SqlFac
 const LEAVE_WITHIN: Duration = Duration::from_secs(5);
 
 /// True when PostgreSQL has been down for so long that whatever is still to be done in etcd will not be.
-pub(super) fn is_overdue(turn: &Turn<'_>) -> bool {
-    waits_for_etcd(turn) && turn.memory.ending.leave_by.is_some_and(|leave_by| leave_by <= turn.now)
+pub(super) fn is_overdue(tick: &Tick<'_>) -> bool {
+    waits_for_etcd(tick) && tick.memory.ending.leave_by.is_some_and(|leave_by| leave_by <= tick.now)
 }
 
 /// Takes note of when the wait for etcd began, and looks again when it ends.
-pub(super) fn note_end(turn: &mut Turn<'_>) {
-    if !waits_for_etcd(turn) {
-        turn.memory.ending.leave_by = None;
+pub(super) fn note_end(tick: &mut Tick<'_>) {
+    if !waits_for_etcd(tick) {
+        tick.memory.ending.leave_by = None;
         return;
     }
-    let leave_by = *turn.memory.ending.leave_by.get_or_insert(turn.now + LEAVE_WITHIN);
-    turn.wake_at(leave_by, WaitingOn::Lease);
+    let leave_by = *tick.memory.ending.leave_by.get_or_insert(tick.now + LEAVE_WITHIN);
+    tick.wake_at(leave_by, WaitingOn::Lease);
 }
 
-fn waits_for_etcd(turn: &Turn<'_>) -> bool {
-    let down = matches!(turn.seen.postgres.process, Process::Down { .. });
-    let proving = turn.memory.hand_over.as_ref().is_some_and(|hand_over| hand_over.waits_for_candidate());
-    turn.ends() && down && !proving
+fn waits_for_etcd(tick: &Tick<'_>) -> bool {
+    let down = matches!(tick.seen.postgres.process, Process::Down { .. });
+    let proving = tick.memory.hand_over.as_ref().is_some_and(|hand_over| hand_over.waits_for_candidate());
+    tick.ends() && down && !proving
 }
 
 /// Takes the next step towards the end.
-pub(super) fn go_on(turn: &mut Turn<'_>, leadership: &Leadership, server: &Server<'_>) -> Reason {
-    if turn.seen.settings.pause {
-        return unfenced::leave(turn, leadership).unwrap_or_else(|| exit(turn));
+pub(super) fn advance(tick: &mut Tick<'_>, leadership: &Leadership, server: &Server<'_>) -> Reason {
+    if tick.seen.settings.pause {
+        return unfenced::leave(tick, leadership).unwrap_or_else(|| exit(tick));
     }
     let term = leadership.mine();
     match server {
         Server::Primary(sql) => match term {
-            Some(term) => hand_over(turn, term, sql),
-            None => stop_postgres(turn),
+            Some(term) => hand_over(tick, term, sql),
+            None => stop_postgres(tick),
         },
-        Server::Foreign(_) if is_up(turn) => stop_postgres(turn),
-        Server::Down(control) if turn.memory.hand_over.is_some() => match term {
-            Some(term) => handover::go_on(turn, term, Some(control)),
-            None => exit(turn),
+        Server::Foreign(_) if is_up(tick) => stop_postgres(tick),
+        Server::Down(control) if tick.memory.hand_over.is_some() => match term {
+            Some(term) => handover::advance(tick, term, Some(control)),
+            None => exit(tick),
         },
         Server::Down(_) | Server::Empty | Server::HalfMade | Server::Inaccessible(_) | Server::Foreign(_) => {
-            leave(turn, term)
+            leave(tick, term)
         }
-        Server::Standby(_) if sync::leave(turn) => because(turn),
-        Server::Standby(_) | Server::Silent => stop_postgres(turn),
+        Server::Standby(_) if sync::leave(tick) => because(tick),
+        Server::Standby(_) | Server::Silent => stop_postgres(tick),
         Server::Unknown => {
-            turn.wake_in(Duration::from_millis(100), WaitingOn::Postgres);
-            because(turn)
+            tick.wake_in(Duration::from_millis(100), WaitingOn::Postgres);
+            because(tick)
         }
     }
 }
 
 /// Nothing runs here: the leader key is given away, if it is mine, and the supervisor goes.
-fn leave(turn: &mut Turn<'_>, term: Option<Term>) -> Reason {
-    match term.filter(|_| !turn.just_finished(JobKind::ReleaseLeadership)) {
-        Some(term) => release(turn, term),
-        None => exit(turn),
+fn leave(tick: &mut Tick<'_>, term: Option<Term>) -> Reason {
+    match term.filter(|_| !tick.just_finished(JobKind::ReleaseLeadership)) {
+        Some(term) => release(tick, term),
+        None => exit(tick),
     }
 }
 
 /// My pod ends, or is gone, and I lead: the same, but that the supervisor goes on. It follows the next leader, and does
 /// not lead again.
-pub(super) fn cease_to_lead(turn: &mut Turn<'_>, term: Term, server: &Server<'_>, end: PodEnd) -> Reason {
+pub(super) fn cease_to_lead(tick: &mut Tick<'_>, term: Term, server: &Server<'_>, end: PodEnd) -> Reason {
     match server {
-        Server::Primary(sql) => hand_over(turn, term, sql),
-        Server::Down(control) if turn.memory.hand_over.is_some() => {
-            handover::go_on(turn, term, Some(control))
+        Server::Primary(sql) => hand_over(tick, term, sql),
+        Server::Down(control) if tick.memory.hand_over.is_some() => {
+            handover::advance(tick, term, Some(control))
         }
-        Server::Silent => stop_postgres(turn),
+        Server::Silent => stop_postgres(tick),
         Server::Unknown => {
-            turn.wake_in(Duration::from_millis(100), WaitingOn::Postgres);
+            tick.wake_in(Duration::from_millis(100), WaitingOn::Postgres);
             Reason::PodEnds(end)
         }
         Server::Standby(_)
@@ -87,45 +87,45 @@ pub(super) fn cease_to_lead(turn: &mut Turn<'_>, term: Term, server: &Server<'_>
         | Server::Empty
         | Server::HalfMade
         | Server::Inaccessible(_)
-        | Server::Foreign(_) => demote::release(turn, term, Reason::PodEnds(end)),
+        | Server::Foreign(_) => demote::release(tick, term, Reason::PodEnds(end)),
     }
 }
 
 /// One try; where it fails PostgreSQL stops all the same.
-fn hand_over(turn: &mut Turn<'_>, term: Term, sql: &SqlFacts) -> Reason {
-    if turn.memory.hand_over.is_none() && !turn.memory.ending.handed_over_in_vain {
-        handover::begin(turn, HandOverCause::Shutdown);
+fn hand_over(tick: &mut Tick<'_>, term: Term, sql: &SqlFacts) -> Reason {
+    if tick.memory.hand_over.is_none() && !tick.memory.ending.failed_hand_over {
+        handover::begin(tick, HandOverCause::Shutdown);
     }
-    match turn.memory.hand_over.is_some() {
+    match tick.memory.hand_over.is_some() {
         true => {
-            let told = lead::tell(turn, term, sql);
-            handover::while_serving(turn, sql, told)
+            let told = lead::tell(tick, term, sql);
+            handover::while_serving(tick, sql, told)
         }
-        false => stop_postgres(turn),
+        false => stop_postgres(tick),
     }
 }
 
-fn is_up(turn: &Turn<'_>) -> bool {
-    matches!(turn.seen.postgres.process, Process::Up { .. })
+fn is_up(tick: &Tick<'_>) -> bool {
+    matches!(tick.seen.postgres.process, Process::Up { .. })
 }
 
-fn stop_postgres(turn: &mut Turn<'_>) -> Reason {
-    stop::cleanly(turn);
-    because(turn)
+fn stop_postgres(tick: &mut Tick<'_>) -> Reason {
+    stop::cleanly(tick);
+    because(tick)
 }
 
-pub(super) fn exit(turn: &mut Turn<'_>) -> Reason {
-    turn.act(Action::Exit(ExitBecause::Asked));
-    because(turn)
+pub(super) fn exit(tick: &mut Tick<'_>) -> Reason {
+    tick.act(Action::Exit(ExitBecause::Asked));
+    because(tick)
 }
 
-fn release(turn: &mut Turn<'_>, term: Term) -> Reason {
-    let because = because(turn);
-    demote::release(turn, term, because)
+fn release(tick: &mut Tick<'_>, term: Term) -> Reason {
+    let because = because(tick);
+    demote::release(tick, term, because)
 }
 
-fn because(turn: &Turn<'_>) -> Reason {
-    match turn.pod_end().filter(|_| !turn.seen.shutting_down) {
+fn because(tick: &Tick<'_>) -> Reason {
+    match tick.pod_end().filter(|_| !tick.seen.shutting_down) {
         Some(end) => Reason::PodEnds(end),
         None => Reason::ShuttingDown,
     }

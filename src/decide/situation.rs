@@ -3,14 +3,14 @@
 use super::leadership::Leadership;
 use super::server::Server;
 use super::shutdown;
-use super::turn::Turn;
+use super::tick::Tick;
 use crate::model::{
-    ControlFile, Death, JobKind, LeaderKey, PodEnd, PostgresFacts, Reason, Running, SqlFacts, StoreChange,
+    ControlFile, Death, JobKind, LeaderKey, PodEnd, PostgresFacts, Reason, RunningJob, SqlFacts, StoreChange,
     Term,
 };
 
 /// What a tick is judged by, besides what was seen and is remembered.
-pub(super) struct Findings<'a> {
+pub(super) struct Assessment<'a> {
     pub(super) leadership: Leadership,
     pub(super) server: Server<'a>,
     /// etcd's store contradicts what was seen of it, and nobody has recorded that yet.
@@ -19,7 +19,7 @@ pub(super) struct Findings<'a> {
     pub(super) paused: bool,
 }
 
-impl<'a> Findings<'a> {
+impl<'a> Assessment<'a> {
     /// The proofs that my Postgres owes as a primary are missing. In pause, and beside foreign data, that is no reason
     /// for anything.
     fn death(&self, postgres: &'a PostgresFacts) -> Option<&'a Death> {
@@ -37,9 +37,9 @@ pub(super) enum Situation<'a> {
     DeposedPrimary { by: DeposedBy<'a> },
     StoreWentBack { change: &'a StoreChange },
     DeadPrimary { death: &'a Death, term: Option<Term> },
-    JobUnderVanishedKey { running: &'a Running, sql: Option<&'a SqlFacts> },
-    CheckpointUnderLeader { running: &'a Running, term: Term, sql: &'a SqlFacts },
-    JobRuns { running: &'a Running },
+    JobUnderVanishedKey { running: &'a RunningJob, sql: Option<&'a SqlFacts> },
+    CheckpointUnderLeader { running: &'a RunningJob, term: Term, sql: &'a SqlFacts },
+    JobRuns { running: &'a RunningJob },
     OverdueShutdown,
     GivingAway { term: Term },
     WatchdogFailed { term: Term },
@@ -90,8 +90,8 @@ impl DeposedBy<'_> {
 
 impl<'a> Situation<'a> {
     /// Names the situation, the most urgent first; every combination has a name.
-    pub(super) fn of(turn: &Turn<'a>, found: &'a Findings<'a>) -> Situation<'a> {
-        let by_role = Situation::by_role(&turn.seen.postgres, found);
+    pub(super) fn of(tick: &Tick<'a>, found: &'a Assessment<'a>) -> Situation<'a> {
+        let by_role = Situation::by_role(&tick.seen.postgres, found);
         if by_role.must_stop() {
             return by_role;
         }
@@ -101,12 +101,12 @@ impl<'a> Situation<'a> {
         if let Situation::DeadPrimary { .. } = by_role {
             return by_role;
         }
-        by_role.unless_under_way(turn, found)
+        by_role.unless_under_way(tick, found)
     }
 
     /// The situation of a leader whose Postgres is dead and goes on all the same: its death is left out.
-    pub(super) fn despite_death(turn: &Turn<'a>, found: &'a Findings<'a>, term: Term) -> Situation<'a> {
-        Situation::mine(term, &found.server, found.paused).unless_under_way(turn, found)
+    pub(super) fn despite_death(tick: &Tick<'a>, found: &'a Assessment<'a>, term: Term) -> Situation<'a> {
+        Situation::mine(term, &found.server, found.paused).unless_under_way(tick, found)
     }
 
     /// No long action may delay it.
@@ -127,12 +127,12 @@ impl<'a> Situation<'a> {
     }
 
     /// A long action, or an end that was begun, comes before the role.
-    fn unless_under_way(self, turn: &Turn<'a>, found: &'a Findings<'a>) -> Situation<'a> {
-        let job = turn.seen.job.as_ref().map(|running| Situation::during(running, found, &self));
-        job.or_else(|| Situation::ending(turn, found)).unwrap_or(self)
+    fn unless_under_way(self, tick: &Tick<'a>, found: &'a Assessment<'a>) -> Situation<'a> {
+        let job = tick.seen.job.as_ref().map(|running| Situation::during(running, found, &self));
+        job.or_else(|| Situation::ending(tick, found)).unwrap_or(self)
     }
 
-    fn during(running: &'a Running, found: &'a Findings<'a>, by_role: &Situation<'a>) -> Situation<'a> {
+    fn during(running: &'a RunningJob, found: &'a Assessment<'a>, by_role: &Situation<'a>) -> Situation<'a> {
         if let Situation::KeyVanishedUnderPrimary { sql } = *by_role {
             return Situation::JobUnderVanishedKey { running, sql };
         }
@@ -145,29 +145,29 @@ impl<'a> Situation<'a> {
     }
 
     /// The end of the supervisor, of its pod, or of its leadership has begun.
-    fn ending(turn: &Turn<'a>, found: &'a Findings<'a>) -> Option<Situation<'a>> {
-        if shutdown::is_overdue(turn) {
+    fn ending(tick: &Tick<'a>, found: &'a Assessment<'a>) -> Option<Situation<'a>> {
+        if shutdown::is_overdue(tick) {
             return Some(Situation::OverdueShutdown);
         }
         let leads = found.leadership.mine();
-        let given_away = turn.memory.given_away.as_ref().map(|given| given.term);
-        if let Some(term) = leads.filter(|term| given_away == Some(*term)) {
+        let released_term = tick.memory.released_term.as_ref().map(|given| given.term);
+        if let Some(term) = leads.filter(|term| released_term == Some(*term)) {
             return Some(Situation::GivingAway { term });
         }
         // A hand-over is on the way out of leadership, too.
-        let unwatched = turn.seen.watchdog_failed && turn.memory.hand_over.is_none();
+        let unwatched = tick.seen.watchdog_failed && tick.memory.hand_over.is_none();
         if let Some(term) = leads.filter(|_| unwatched) {
             return Some(Situation::WatchdogFailed { term });
         }
-        if turn.ends() {
+        if tick.ends() {
             return Some(Situation::ShuttingDown);
         }
-        let end = turn.pod_end().filter(|_| turn.writes_refused().is_none());
+        let end = tick.pod_end().filter(|_| tick.writes_refused().is_none());
         leads.zip(end).map(|(term, end)| Situation::PodEnds { term, end })
     }
 
     /// By who leads and what my Postgres is alone.
-    fn by_role(postgres: &'a PostgresFacts, found: &'a Findings<'a>) -> Situation<'a> {
+    fn by_role(postgres: &'a PostgresFacts, found: &'a Assessment<'a>) -> Situation<'a> {
         let (server, paused) = (&found.server, found.paused);
         if matches!(server, Server::Unknown) {
             return Situation::NotLookedYet;
@@ -182,7 +182,7 @@ impl<'a> Situation<'a> {
             Leadership::Unconfirmed => Situation::Confirming,
             Leadership::Expiring(_) if postgres.may_be_primary() => Situation::ExpiringPrimary,
             Leadership::Expiring(_) => Situation::ExpiringOther,
-            Leadership::FormerSelf(key) => Situation::former_self(key, server, postgres),
+            Leadership::FormerSelf(key) => Situation::previous_incarnation(key, server, postgres),
             Leadership::Other(leader) if postgres.may_be_primary() => {
                 Situation::DeposedPrimary { by: DeposedBy::Leader(leader) }
             }
@@ -218,7 +218,11 @@ impl<'a> Situation<'a> {
         }
     }
 
-    fn former_self(key: &'a LeaderKey, server: &'a Server<'a>, postgres: &PostgresFacts) -> Situation<'a> {
+    fn previous_incarnation(
+        key: &'a LeaderKey,
+        server: &'a Server<'a>,
+        postgres: &PostgresFacts,
+    ) -> Situation<'a> {
         match server {
             Server::Foreign(control) => Situation::ForeignData { control },
             Server::Unknown

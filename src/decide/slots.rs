@@ -5,31 +5,31 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::turn::Turn;
+use super::tick::Tick;
 use crate::model::{Action, MemberKey, MemberName, Moment, SlotFacts, SqlFacts, WaitingOn, slot_name};
 
 /// Statements that failed are not repeated sooner than this.
 const AGAIN_AFTER: Duration = Duration::from_secs(2);
 
 /// On the leader: a slot for every member that streams from it, kept for `member_slots_ttl` after it went away.
-pub(super) fn on_leader(turn: &mut Turn<'_>, sql: &SqlFacts) {
-    if !turn.seen.settings.use_slots {
+pub(super) fn on_leader(tick: &mut Tick<'_>, sql: &SqlFacts) {
+    if !tick.seen.settings.use_slots {
         return;
     }
-    let me = turn.seen.me.name.clone();
-    let wanted = streaming_from_me(turn);
-    let inherited = turn.cluster().and_then(|cluster| cluster.status.as_ref()?.retain_slots.clone());
-    for slot in inherited.filter(|_| !turn.memory.slots.inherited).unwrap_or_default() {
+    let me = tick.seen.me.name.clone();
+    let wanted = streaming_from_me(tick);
+    let inherited = tick.cluster().and_then(|cluster| cluster.status.as_ref()?.retain_slots.clone());
+    for slot in inherited.filter(|_| !tick.memory.slots.inherited).unwrap_or_default() {
         if slot != slot_name(&me) {
-            turn.memory.slots.wanted.entry(slot).or_insert(turn.now);
+            tick.memory.slots.wanted.entry(slot).or_insert(tick.now);
         }
     }
-    turn.memory.slots.inherited = true;
+    tick.memory.slots.inherited = true;
     for slot in &wanted {
-        turn.memory.slots.wanted.insert(slot.clone(), turn.now);
+        tick.memory.slots.wanted.insert(slot.clone(), tick.now);
     }
-    let horizon = turn.now - turn.seen.settings.member_slots_ttl;
-    let known = &turn.memory.slots.wanted;
+    let horizon = tick.now - tick.seen.settings.member_slots_ttl;
+    let known = &tick.memory.slots.wanted;
     let keep: Vec<String> =
         known.iter().filter(|(_, last)| horizon <= **last).map(|(slot, _)| slot.clone()).collect();
     // Nothing can be streamed through a lost one, also not by the clone that its member makes for lack of WAL.
@@ -41,29 +41,29 @@ pub(super) fn on_leader(turn: &mut Turn<'_>, sql: &SqlFacts) {
     let mut drop: Vec<String> =
         expired.iter().filter(|slot| is_idle(sql, slot)).cloned().chain(lost).collect();
     let asked = known.keys().cloned().collect();
-    drop.extend(unused(turn, sql, &asked, turn.seen.settings.member_slots_ttl));
-    turn.memory.slots.wanted.retain(|slot, _| !expired.contains(slot) || sql.slots.contains_key(slot));
-    set(turn, create, drop);
+    drop.extend(unused(tick, sql, &asked, tick.seen.settings.member_slots_ttl));
+    tick.memory.slots.wanted.retain(|slot, _| !expired.contains(slot) || sql.slots.contains_key(slot));
+    set(tick, create, drop);
 }
 
 /// While I am promoted: the slots that members ask for as soon as they find me. One that is refused comes again only
 /// after `wal_retrieve_retry_interval`, and in synchronous modes every commit waits for it.
-pub(super) fn while_promoting(turn: &mut Turn<'_>) {
+pub(super) fn while_promoting(tick: &mut Tick<'_>) {
     let known = |slot: &String| {
-        turn.seen.postgres.answering().is_some_and(|sql: &SqlFacts| sql.slots.contains_key(slot))
+        tick.seen.postgres.answering().is_some_and(|sql: &SqlFacts| sql.slots.contains_key(slot))
     };
-    let create: Vec<String> = streaming_from_me(turn).into_iter().filter(|slot| !known(slot)).collect();
-    if turn.seen.settings.use_slots && !create.is_empty() {
-        turn.act(Action::SetSlots { create, drop: Vec::new() });
+    let create: Vec<String> = streaming_from_me(tick).into_iter().filter(|slot| !known(slot)).collect();
+    if tick.seen.settings.use_slots && !create.is_empty() {
+        tick.act(Action::SetSlots { create, drop: Vec::new() });
     }
 }
 
 /// The slots of all members but those that cascade from another.
-fn streaming_from_me(turn: &Turn<'_>) -> BTreeSet<String> {
-    let me = &turn.seen.me.name;
+fn streaming_from_me(tick: &Tick<'_>) -> BTreeSet<String> {
+    let me = &tick.seen.me.name;
     let cascades = |key: &MemberKey| key.record.tags.replicatefrom().filter(|source| source != me);
-    let elsewhere: BTreeSet<&MemberName> = turn.others().map(|(name, _)| name).collect();
-    let streaming = turn.others().filter(|(_, key)| !key.record.tags.nostream());
+    let elsewhere: BTreeSet<&MemberName> = tick.others().map(|(name, _)| name).collect();
+    let streaming = tick.others().filter(|(_, key)| !key.record.tags.nostream());
     streaming
         .filter(|(_, key)| cascades(key).is_none_or(|source| !elsewhere.contains(&source)))
         .map(|(name, _)| slot_name(name))
@@ -71,48 +71,48 @@ fn streaming_from_me(turn: &Turn<'_>) -> BTreeSet<String> {
 }
 
 /// On a standby: slots only for the members that cascade from it; others' would hold WAL back for ever.
-pub(super) fn on_standby(turn: &mut Turn<'_>, sql: &SqlFacts) {
-    let me = turn.seen.me.name.clone();
+pub(super) fn on_standby(tick: &mut Tick<'_>, sql: &SqlFacts) {
+    let me = tick.seen.me.name.clone();
     let from_me = |key: &MemberKey| key.record.tags.replicatefrom().as_ref() == Some(&me);
     let split = |wanted: bool| -> Vec<String> {
-        turn.others().filter(|(_, key)| from_me(key) == wanted).map(|(name, _)| slot_name(name)).collect()
+        tick.others().filter(|(_, key)| from_me(key) == wanted).map(|(name, _)| slot_name(name)).collect()
     };
     let wanted = split(true);
     let unwanted = split(false).into_iter().filter(|slot| !wanted.contains(slot));
     let mut drop: Vec<String> = unwanted.filter(|slot| is_idle(sql, slot)).collect();
     let create = wanted.iter().filter(|slot| !sql.slots.contains_key(*slot)).cloned().collect();
-    if turn.seen.settings.use_slots {
+    if tick.seen.settings.use_slots {
         let asked = wanted.into_iter().chain(drop.iter().cloned()).collect();
-        drop.extend(unused(turn, sql, &asked, Duration::ZERO));
-        set(turn, create, drop);
+        drop.extend(unused(tick, sql, &asked, Duration::ZERO));
+        set(tick, create, drop);
     }
 }
 
 /// Slots to be dropped: for so long, and a `loop_wait` at least, nobody has used them, no member has asked for them,
 /// and no setting has kept them.
-fn unused(turn: &mut Turn<'_>, sql: &SqlFacts, asked: &BTreeSet<String>, patience: Duration) -> Vec<String> {
-    let settings = &turn.seen.settings;
+fn unused(tick: &mut Tick<'_>, sql: &SqlFacts, asked: &BTreeSet<String>, patience: Duration) -> Vec<String> {
+    let settings = &tick.seen.settings;
     let patience = patience.max(settings.loop_wait);
     let is_nobodys =
-        |name: &String, facts: &SlotFacts| !asked.contains(name) && is_nobodys(turn, sql, name, facts);
+        |name: &String, facts: &SlotFacts| !asked.contains(name) && is_nobodys(tick, sql, name, facts);
     let nobodys = sql.slots.iter().filter(|(name, facts)| !settings.pause && is_nobodys(name, facts));
-    let since = |name: &String| turn.memory.slots.idle.get(name).copied().unwrap_or(turn.now);
+    let since = |name: &String| tick.memory.slots.idle.get(name).copied().unwrap_or(tick.now);
     let idle: BTreeMap<String, Moment> = nobodys.map(|(name, _)| (name.clone(), since(name))).collect();
-    let next = idle.values().map(|since| *since + patience).filter(|at| turn.now < *at).min();
+    let next = idle.values().map(|since| *since + patience).filter(|at| tick.now < *at).min();
     if let Some(at) = next {
-        turn.wake_at(at, WaitingOn::Retry);
+        tick.wake_at(at, WaitingOn::Retry);
     }
-    let due = idle.iter().filter(|(_, since)| **since + patience <= turn.now);
+    let due = idle.iter().filter(|(_, since)| **since + patience <= tick.now);
     let due = due.map(|(name, _)| name.clone()).collect();
-    turn.memory.slots.idle = idle;
+    tick.memory.slots.idle = idle;
     due
 }
 
 /// Nobody uses it, no setting keeps it, and it is not in PostgreSQL's own care: brought from the primary, or to be
 /// brought to standbys.
-fn is_nobodys(turn: &Turn<'_>, sql: &SqlFacts, name: &str, facts: &SlotFacts) -> bool {
+fn is_nobodys(tick: &Tick<'_>, sql: &SqlFacts, name: &str, facts: &SlotFacts) -> bool {
     let by_postgres = facts.synced || (facts.failover && sql.is_primary());
-    !facts.active && !by_postgres && !turn.seen.settings.slots.keep(name, facts)
+    !facts.active && !by_postgres && !tick.seen.settings.slots.keep(name, facts)
 }
 
 fn is_lost(sql: &SqlFacts, slot: &str) -> bool {
@@ -123,17 +123,17 @@ fn is_idle(sql: &SqlFacts, slot: &str) -> bool {
     sql.slots.get(slot).is_some_and(|facts| facts.kind == "physical" && !facts.active)
 }
 
-fn set(turn: &mut Turn<'_>, create: Vec<String>, drop: Vec<String>) {
-    if (create.is_empty() && drop.is_empty()) || turn.seen.settings.pause {
+fn set(tick: &mut Tick<'_>, create: Vec<String>, drop: Vec<String>) {
+    if (create.is_empty() && drop.is_empty()) || tick.seen.settings.pause {
         return;
     }
-    let lately = turn.memory.slots.asked.as_ref().filter(|(created, dropped, at)| {
-        (created, dropped) == (&create, &drop) && turn.now < *at + AGAIN_AFTER
+    let lately = tick.memory.slots.asked.as_ref().filter(|(created, dropped, at)| {
+        (created, dropped) == (&create, &drop) && tick.now < *at + AGAIN_AFTER
     });
     if let Some((_, _, at)) = lately {
-        turn.wake_at(*at + AGAIN_AFTER, WaitingOn::Retry);
+        tick.wake_at(*at + AGAIN_AFTER, WaitingOn::Retry);
         return;
     }
-    turn.memory.slots.asked = Some((create.clone(), drop.clone(), turn.now));
-    turn.act(Action::SetSlots { create, drop });
+    tick.memory.slots.asked = Some((create.clone(), drop.clone(), tick.now));
+    tick.act(Action::SetSlots { create, drop });
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::race::Candidates;
-use super::turn::Turn;
+use super::tick::Tick;
 use super::{attach, bootstrap, demote, handover, liveness, race, slots, stop, store, sync};
 use crate::model::{
     ControlFile, Job, JobKind, Reason, SqlFacts, SyncReason, Term, Timeline, Unfit, WaitingOn,
@@ -23,80 +23,80 @@ const UNKNOWN_TIMELINES: u32 = 64;
 const UNKNOWN_TIMELINES_VARY: u32 = 1024;
 
 /// I lead and my Postgres is down.
-pub(super) fn lead(turn: &mut Turn<'_>, term: Term, control: &ControlFile) -> Reason {
-    if turn.memory.hand_over.is_some() {
-        return handover::go_on(turn, term, Some(control));
+pub(super) fn lead(tick: &mut Tick<'_>, term: Term, control: &ControlFile) -> Reason {
+    if tick.memory.hand_over.is_some() {
+        return handover::advance(tick, term, Some(control));
     }
-    if let Some(reason) = liveness::give_away(turn, term) {
+    if let Some(reason) = liveness::give_away(tick, term) {
         return reason;
     }
-    let planned = turn.memory.restart.is_some() && turn.memory.failures.starts < FAILURES_MAX;
-    if let Some(because) = why_another(turn, planned)
-        && let Some(reason) = leave_to_another(turn, term, because)
+    let planned = tick.memory.restart.is_some() && tick.memory.failures.starts < FAILURES_MAX;
+    if let Some(because) = why_another(tick, planned)
+        && let Some(reason) = leave_to_another(tick, term, because)
     {
         return reason;
     }
-    start(turn, control);
+    start(tick, control);
     if planned { Reason::Restarting } else { Reason::CrashedLeader }
 }
 
 /// Why another member should lead instead of waiting for this PostgreSQL to come up again.
-fn why_another(turn: &mut Turn<'_>, planned: bool) -> Option<Reason> {
-    let hopeless = hopeless(turn);
+fn why_another(tick: &mut Tick<'_>, planned: bool) -> Option<Reason> {
+    let is_permanent = is_permanent(tick);
     if planned {
         return None;
     }
-    if hopeless {
+    if is_permanent {
         return Some(Reason::CrashBudgetSpent);
     }
     // Nothing acknowledged is lost with a member that the key vouches for, and it is back sooner.
-    let crashed = !turn.memory.failures.crashes.is_empty() && turn.sync_record().is_some();
+    let crashed = !tick.memory.failures.crashes.is_empty() && tick.sync_record().is_some();
     crashed.then_some(Reason::Sync(SyncReason::CrashedWithSuccessor))
 }
 
 /// Gives the key away if another member can lead; `None` where none can: going on is all there is then, as the key
 /// would come back here for ever.
-fn leave_to_another(turn: &mut Turn<'_>, term: Term, because: Reason) -> Option<Reason> {
-    match race::candidates(turn) {
+fn leave_to_another(tick: &mut Tick<'_>, term: Term, because: Reason) -> Option<Reason> {
+    match race::candidates(tick) {
         Candidates::Asking => Some(Reason::AskingMembers),
-        Candidates::Some => Some(demote::release(turn, term, because)),
+        Candidates::Some => Some(demote::release(tick, term, because)),
         Candidates::None => None,
     }
 }
 
 /// I lead and my Postgres runs as a standby: make it a primary.
-pub(super) fn promote(turn: &mut Turn<'_>, term: Term, sql: &SqlFacts) -> Reason {
-    if let Some(reason) = store::denied(turn, term) {
+pub(super) fn promote(tick: &mut Tick<'_>, term: Term, sql: &SqlFacts) -> Reason {
+    if let Some(reason) = store::denied(tick, term) {
         return reason;
     }
-    if let Some(reason) = leave_rather_than_promote(turn, term) {
+    if let Some(reason) = leave_rather_than_promote(tick, term) {
         return reason;
     }
-    if turn.memory.failures.retry_at.get(&JobKind::Promote).is_none_or(|at| *at <= turn.now) {
-        slots::while_promoting(turn);
+    if tick.memory.failures.retry_at.get(&JobKind::Promote).is_none_or(|at| *at <= tick.now) {
+        slots::while_promoting(tick);
     }
-    if let Some(reason) = sync::prepare_promotion(turn, term, sql) {
+    if let Some(reason) = sync::prepare_promotion(tick, term, sql) {
         return reason;
     }
-    if !race::loss_is_known(turn, term, sql) {
+    if !race::loss_is_known(tick, term, sql) {
         return Reason::TakingLoss;
     }
-    begin_promotion(turn, term)
+    begin_promotion(tick, term)
 }
 
 /// This PostgreSQL was found not to do its work, or promotions fail again and again.
-fn leave_rather_than_promote(turn: &mut Turn<'_>, term: Term) -> Option<Reason> {
-    if let Some(because) = turn.memory.condemned.clone() {
-        return Some(demote::release(turn, term, Reason::Unfit(because)));
+fn leave_rather_than_promote(tick: &mut Tick<'_>, term: Term) -> Option<Reason> {
+    if let Some(because) = tick.memory.unhealthy.clone() {
+        return Some(demote::release(tick, term, Reason::Unfit(because)));
     }
-    let failing = FAILURES_MAX <= turn.memory.failures.starts;
-    failing.then(|| leave_to_another(turn, term, Reason::CrashBudgetSpent)).flatten()
+    let failing = FAILURES_MAX <= tick.memory.failures.starts;
+    failing.then(|| leave_to_another(tick, term, Reason::CrashBudgetSpent)).flatten()
 }
 
-fn begin_promotion(turn: &mut Turn<'_>, term: Term) -> Reason {
-    let above = newest_timeline(turn);
-    turn.start(Job::Promote { term, above });
-    match turn.writes_refused() {
+fn begin_promotion(tick: &mut Tick<'_>, term: Term) -> Reason {
+    let above = newest_timeline(tick);
+    tick.start(Job::Promote { term, above });
+    match tick.writes_refused() {
         // No other history can be kept from the number of a timeline that etcd was not told of.
         Some(_) => Reason::WritesRefused,
         None => Reason::Promoting,
@@ -105,15 +105,15 @@ fn begin_promotion(turn: &mut Turn<'_>, term: Term) -> Reason {
 
 /// The newest timeline in any record: two members that promote from one place, one after the other, must not give
 /// their histories one number.
-fn newest_timeline(turn: &Turn<'_>) -> Timeline {
-    let recorded = turn.others().filter_map(|(_, key)| key.record.timeline);
-    let told = turn.peers.values().filter_map(|answer| answer.timeline);
-    let known = turn.cluster().and_then(|cluster| cluster.timeline());
-    let mine = turn.seen.postgres.answering().and_then(|sql| sql.timeline);
-    let remembered = turn.memory.store.keys.timeline;
+fn newest_timeline(tick: &Tick<'_>) -> Timeline {
+    let recorded = tick.others().filter_map(|(_, key)| key.record.timeline);
+    let told = tick.peers.values().filter_map(|answer| answer.timeline);
+    let known = tick.cluster().and_then(|cluster| cluster.timeline());
+    let mine = tick.seen.postgres.answering().and_then(|sql| sql.timeline);
+    let remembered = tick.memory.store.keys.timeline;
     let newest = recorded.chain(told).chain(known).chain(mine).chain(remembered).max();
     let newest = newest.unwrap_or(Timeline::FIRST);
-    match turn.cluster().and_then(|cluster| cluster.unsettled()) {
+    match tick.cluster().and_then(|cluster| cluster.unsettled()) {
         Some(key) => {
             let id = key.record.ids.last().map(String::as_str).unwrap_or_default();
             let number = id.bytes().fold(0_u32, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte.into()));
@@ -126,59 +126,59 @@ fn newest_timeline(turn: &Turn<'_>) -> Timeline {
 
 /// I lead and my Postgres does not answer: it recovers, or hangs, or turns everybody away. Recovery may take as long as
 /// it is allowed to; a server that turns everybody away for half a TTL will not begin to answer.
-pub(super) fn silent(turn: &mut Turn<'_>, term: Term) -> Reason {
-    if let Some(running) = &turn.memory.hand_over {
-        turn.wake_at(running.give_up_at, WaitingOn::Job);
-        return handover::go_on(turn, term, None);
+pub(super) fn silent(tick: &mut Tick<'_>, term: Term) -> Reason {
+    if let Some(running) = &tick.memory.hand_over {
+        tick.wake_at(running.give_up_at, WaitingOn::Job);
+        return handover::advance(tick, term, None);
     }
-    let started_at = turn.started_at();
-    let give_up_at = started_at + turn.seen.settings.primary_start_timeout;
-    let half = turn.seen.settings.ttl / 2;
-    let turned_away = turn.seen.postgres.turned_away_since.filter(|since| *since + half <= turn.now);
+    let started_at = tick.started_at();
+    let give_up_at = started_at + tick.seen.settings.primary_start_timeout;
+    let half = tick.seen.settings.ttl / 2;
+    let turned_away = tick.seen.postgres.turned_away_since.filter(|since| *since + half <= tick.now);
     let because = match turned_away {
         Some(_) => Some(Reason::Unfit(Unfit::TurnsAway)),
-        None => (give_up_at <= turn.now).then_some(Reason::StartTooSlow),
+        None => (give_up_at <= tick.now).then_some(Reason::StartTooSlow),
     };
-    let never_answered = turn.seen.postgres.sql.is_none();
+    let never_answered = tick.seen.postgres.sql.is_none();
     if let Some(because) = because.filter(|_| never_answered)
-        && race::candidates(turn) == Candidates::Some
+        && race::candidates(tick) == Candidates::Some
     {
-        turn.memory.failures.starts = FAILURES_MAX;
-        stop::immediately(turn);
+        tick.memory.failures.starts = FAILURES_MAX;
+        stop::immediately(tick);
         return because;
     }
-    turn.wake_at(give_up_at.max(turn.now + Duration::from_secs(1)), WaitingOn::Postgres);
-    turn.wake_in(Duration::from_millis(100), WaitingOn::Postgres);
+    tick.wake_at(give_up_at.max(tick.now + Duration::from_secs(1)), WaitingOn::Postgres);
+    tick.wake_in(Duration::from_millis(100), WaitingOn::Postgres);
     Reason::PostgresSilent
 }
 
 /// Nobody leads and my Postgres is down: start it, so that it can stand as a candidate with all it has. Where etcd
 /// knows no cluster a standby serves readers and shows how far it is, but for a copy that was never consistent: more
 /// WAL may lie in its archive than it was restored for.
-pub(super) fn without_leader(turn: &mut Turn<'_>, control: &ControlFile) -> Reason {
-    if turn.cluster().is_some_and(|cluster| !bootstrap::may_rebuild(turn, cluster)) {
+pub(super) fn without_leader(tick: &mut Tick<'_>, control: &ControlFile) -> Reason {
+    if tick.cluster().is_some_and(|cluster| !bootstrap::may_rebuild(tick, cluster)) {
         if control.is_of_primary() {
-            turn.memory.rebuilds = true;
+            tick.memory.rebuilds = true;
         } else if control.is_unfinished_copy() {
-            return Reason::ReplicaMustNotRebuild { me: turn.seen.me.name.clone() };
+            return Reason::ReplicaMustNotRebuild { me: tick.seen.me.name.clone() };
         }
     }
-    start(turn, control);
+    start(tick, control);
     Reason::StartingToCompete
 }
 
-fn start(turn: &mut Turn<'_>, control: &ControlFile) {
-    sync::close_gate(turn, control);
-    let within = turn.seen.settings.primary_start_timeout.max(Duration::from_secs(10));
-    attach::to_nobody(turn);
-    turn.start(Job::StartStandby { follow: None, within });
+fn start(tick: &mut Tick<'_>, control: &ControlFile) {
+    sync::lock_clients_out(tick, control);
+    let within = tick.seen.settings.primary_start_timeout.max(Duration::from_secs(10));
+    attach::to_nobody(tick);
+    tick.start(Job::StartStandby { follow: None, within });
 }
 
 /// Another member should rather lead: failing over at once was asked for, or I crash or fail again and again.
-fn hopeless(turn: &mut Turn<'_>) -> bool {
-    let horizon = turn.now - CRASH_WINDOW;
-    turn.memory.failures.crashes.retain(|at| horizon < *at);
+fn is_permanent(tick: &mut Tick<'_>) -> bool {
+    let horizon = tick.now - CRASH_WINDOW;
+    tick.memory.failures.crashes.retain(|at| horizon < *at);
     let at_once =
-        turn.seen.settings.primary_start_timeout.is_zero() && !turn.memory.failures.crashes.is_empty();
-    at_once || CRASHES_MAX < turn.memory.failures.crashes.len() || FAILURES_MAX <= turn.memory.failures.starts
+        tick.seen.settings.primary_start_timeout.is_zero() && !tick.memory.failures.crashes.is_empty();
+    at_once || CRASHES_MAX < tick.memory.failures.crashes.len() || FAILURES_MAX <= tick.memory.failures.starts
 }

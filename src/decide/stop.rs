@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::turn::Turn;
+use super::tick::Tick;
 use crate::model::{Action, Job, StopMode};
 
 /// After an immediate stop was asked for, SIGKILL follows this soon: the fence's deadline lies right behind.
@@ -13,20 +13,20 @@ const STANDBY_STOP_WITHIN: Duration = Duration::from_secs(30);
 const STOP_AT_ONCE_WITHIN: Duration = Duration::from_secs(5);
 
 /// Cleanly: what was written reaches its standbys.
-pub(super) fn cleanly(turn: &mut Turn<'_>) {
-    cleanly_within(turn, STANDBY_STOP_WITHIN);
+pub(super) fn cleanly(tick: &mut Tick<'_>) {
+    cleanly_within(tick, STANDBY_STOP_WITHIN);
 }
 
-pub(super) fn cleanly_within(turn: &mut Turn<'_>, within: Duration) {
-    turn.act(Action::Start(Job::Stop { mode: StopMode::Fast, within }));
+pub(super) fn cleanly_within(tick: &mut Tick<'_>, within: Duration) {
+    tick.act(Action::Start(Job::Stop { mode: StopMode::Fast, within }));
 }
 
 /// Without a checkpoint: what is here is recovered, or replaced.
-pub(super) fn immediately(turn: &mut Turn<'_>) {
-    turn.act(Action::Start(Job::Stop { mode: StopMode::Immediate, within: STOP_AT_ONCE_WITHIN }));
+pub(super) fn immediately(tick: &mut Tick<'_>) {
+    tick.act(Action::Start(Job::Stop { mode: StopMode::Immediate, within: STOP_AT_ONCE_WITHIN }));
 }
 
 /// Without a checkpoint, and killed before the fence does it: it must not write any more.
-pub(super) fn before_fence(turn: &mut Turn<'_>) {
-    turn.act(Action::Start(Job::Stop { mode: StopMode::Immediate, within: BEFORE_FENCE_WITHIN }));
+pub(super) fn before_fence(tick: &mut Tick<'_>) {
+    tick.act(Action::Start(Job::Stop { mode: StopMode::Immediate, within: BEFORE_FENCE_WITHIN }));
 }

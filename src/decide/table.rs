@@ -2,138 +2,138 @@
 
 use super::decision::Decision;
 use super::leadership::Leadership;
-use super::liveness::Sentence;
+use super::liveness::HealthVerdict;
 use super::memory::Memory;
 use super::server::Server;
-use super::situation::{Findings, Situation};
-use super::turn::Turn;
+use super::situation::{Assessment, Situation};
+use super::tick::Tick;
 use super::{
     bootstrap, clone, demote, follow, handover, lead, liveness, publish, race, rejoin, requests, routing,
     shutdown, slots, start, store, sync, unfenced,
 };
 use crate::model::{
-    Action, Death, ExitBecause, JobKind, LeaderKey, Moment, Observation, Reason, Running, SqlFacts, Term,
+    Action, Death, ExitBecause, JobKind, LeaderKey, Moment, Observation, Reason, RunningJob, SqlFacts, Term,
 };
 
 /// Decides one tick.
 pub fn decide(memory: &Memory, seen: &Observation, now: Moment) -> Decision {
-    let mut turn = Turn::new(memory, seen, now);
-    let found = find(&mut turn);
-    let situation = Situation::of(&turn, &found);
-    let because = act(&mut turn, &found, situation);
-    requests::answer_unbegun(&mut turn, &because);
-    unfenced::owed(&mut turn);
-    unfenced::clear(&mut turn, &found.leadership, &found.server);
-    publish::member(&mut turn, &found.leadership, &found.server, &because);
-    let pod = routing::of(&turn, &found.leadership, &found.server);
-    let route = routing::of_service(&turn, &found.leadership, &found.server, pod);
-    turn.decide(pod, route, because)
+    let mut tick = Tick::new(memory, seen, now);
+    let found = find(&mut tick);
+    let situation = Situation::of(&tick, &found);
+    let because = act(&mut tick, &found, situation);
+    requests::answer_unbegun(&mut tick, &because);
+    unfenced::owed(&mut tick);
+    unfenced::clear(&mut tick, &found.leadership, &found.server);
+    publish::member(&mut tick, &found.leadership, &found.server, &because);
+    let pod = routing::of(&tick, &found.leadership, &found.server);
+    let route = routing::of_service(&tick, &found.leadership, &found.server, pod);
+    tick.decide(pod, route, because)
 }
 
 /// The name of the row of the table that [`decide`] finds for the same arguments.
 pub fn situation_name(memory: &Memory, seen: &Observation, now: Moment) -> String {
-    let mut turn = Turn::new(memory, seen, now);
-    let found = find(&mut turn);
-    let text = format!("{:?}", Situation::of(&turn, &found));
+    let mut tick = Tick::new(memory, seen, now);
+    let found = find(&mut tick);
+    let text = format!("{:?}", Situation::of(&tick, &found));
     text.split(' ').next().unwrap_or_default().to_owned()
 }
 
 /// Takes note of what changed since the last tick and of what was asked, before any rule looks.
-fn find<'a>(turn: &mut Turn<'a>) -> Findings<'a> {
-    let store_change = turn.remember_store();
-    let leadership = Leadership::of(turn.seen, turn.now);
-    let system_id = turn.cluster().and_then(|cluster| cluster.system_id());
-    let server = Server::of(&turn.seen.postgres, system_id);
-    turn.remember(&leadership, &server);
-    requests::accept(turn, &leadership);
+fn find<'a>(tick: &mut Tick<'a>) -> Assessment<'a> {
+    let store_change = tick.remember_store();
+    let leadership = Leadership::of(tick.seen, tick.now);
+    let system_id = tick.cluster().and_then(|cluster| cluster.system_id());
+    let server = Server::of(&tick.seen.postgres, system_id);
+    tick.remember(&leadership, &server);
+    requests::accept(tick, &leadership);
     // What an operator asked for goes on in pause: it is no automatic action.
-    let memory = &turn.memory;
+    let memory = &tick.memory;
     let asked = memory.hand_over.is_some() || memory.restart.is_some() || memory.reinitialize.is_some();
-    Findings { leadership, server, store_change, paused: turn.seen.settings.pause && !asked }
+    Assessment { leadership, server, store_change, paused: tick.seen.settings.pause && !asked }
 }
 
-fn act<'a>(turn: &mut Turn<'a>, found: &'a Findings<'a>, situation: Situation<'a>) -> Reason {
+fn act<'a>(tick: &mut Tick<'a>, found: &'a Assessment<'a>, situation: Situation<'a>) -> Reason {
     if situation.is_free() {
-        shutdown::note_end(turn);
+        shutdown::note_end(tick);
     }
     match situation {
         Situation::NotLookedYet => Reason::ClusterUnknown,
-        Situation::ExpiringPrimary => demote::now(turn, Reason::LeaseExpiring),
-        Situation::DeposedPrimary { by } => demote::now(turn, by.reason()),
-        Situation::StoreWentBack { change } => store::record(turn, change.clone()),
-        Situation::DeadPrimary { death, term } => dead(turn, found, death, term),
+        Situation::ExpiringPrimary => demote::now(tick, Reason::LeaseExpiring),
+        Situation::DeposedPrimary { by } => demote::now(tick, by.reason()),
+        Situation::StoreWentBack { change } => store::record(tick, change.clone()),
+        Situation::DeadPrimary { death, term } => dead(tick, found, death, term),
         Situation::JobUnderVanishedKey { running, sql } => {
-            race::retake(turn, sql);
-            busy(turn, running, &found.leadership)
+            race::retake(tick, sql);
+            busy(tick, running, &found.leadership)
         }
         Situation::CheckpointUnderLeader { running, term, sql } => {
-            sync::on_leader(turn, term, sql);
-            busy(turn, running, &found.leadership)
+            sync::on_leader(tick, term, sql);
+            busy(tick, running, &found.leadership)
         }
-        Situation::JobRuns { running } => busy(turn, running, &found.leadership),
-        Situation::OverdueShutdown => shutdown::exit(turn),
-        Situation::GivingAway { term } => demote::giving_away(turn, term),
-        Situation::WatchdogFailed { term } => demote::release(turn, term, Reason::WatchdogFailed),
-        Situation::ShuttingDown => shutdown::go_on(turn, &found.leadership, &found.server),
-        Situation::PodEnds { term, end } => shutdown::cease_to_lead(turn, term, &found.server, end),
-        Situation::ForeignData { control } => foreign(turn, control.system_id),
+        Situation::JobRuns { running } => busy(tick, running, &found.leadership),
+        Situation::OverdueShutdown => shutdown::exit(tick),
+        Situation::GivingAway { term } => demote::giving_away(tick, term),
+        Situation::WatchdogFailed { term } => demote::release(tick, term, Reason::WatchdogFailed),
+        Situation::ShuttingDown => shutdown::advance(tick, &found.leadership, &found.server),
+        Situation::PodEnds { term, end } => shutdown::cease_to_lead(tick, term, &found.server, end),
+        Situation::ForeignData { control } => foreign(tick, control.system_id),
         Situation::ExpiringOther => Reason::LeaseExpiring,
-        Situation::KeyVanishedUnderPrimary { sql } => race::retake(turn, sql),
-        Situation::Confirming => race::confirming(turn),
-        Situation::FormerSelfLeads { key } => race::revoke_former_self(turn, key),
-        Situation::LeaderWithoutData { term } => demote::release(turn, term, Reason::NoDataToLead),
-        Situation::LeaderDown { term, control } => start::lead(turn, term, control),
-        Situation::LeaderSilent { term } => start::silent(turn, term),
-        Situation::LeaderStandby { term, sql } => start::promote(turn, term, sql),
-        Situation::LeaderPrimary { term, sql } => lead::serve(turn, term, sql),
-        Situation::NoDataUnderLeader { leader } => clone::without_data(turn, leader),
-        Situation::NoDataNoLeader => bootstrap::create(turn),
-        Situation::DataUnreadable { error, leader } => unreadable(turn, error, leader),
-        Situation::DownUnderLeader { leader, control } => rejoin::climb(turn, leader, control),
-        Situation::DownNoLeader { control } => start::without_leader(turn, control),
-        Situation::SilentFollower { leader } => follow::wait_for_answer(turn, leader),
-        Situation::StandbyUnderLeader { leader, sql } => standby(turn, leader, sql),
-        Situation::StandbyNoLeader { sql } => race::run(turn, sql),
+        Situation::KeyVanishedUnderPrimary { sql } => race::retake(tick, sql),
+        Situation::Confirming => race::confirming(tick),
+        Situation::FormerSelfLeads { key } => race::revoke_previous_incarnation(tick, key),
+        Situation::LeaderWithoutData { term } => demote::release(tick, term, Reason::NoDataToLead),
+        Situation::LeaderDown { term, control } => start::lead(tick, term, control),
+        Situation::LeaderSilent { term } => start::silent(tick, term),
+        Situation::LeaderStandby { term, sql } => start::promote(tick, term, sql),
+        Situation::LeaderPrimary { term, sql } => lead::serve(tick, term, sql),
+        Situation::NoDataUnderLeader { leader } => clone::without_data(tick, leader),
+        Situation::NoDataNoLeader => bootstrap::create(tick),
+        Situation::DataUnreadable { error, leader } => unreadable(tick, error, leader),
+        Situation::DownUnderLeader { leader, control } => rejoin::climb(tick, leader, control),
+        Situation::DownNoLeader { control } => start::without_leader(tick, control),
+        Situation::SilentFollower { leader } => follow::wait_for_answer(tick, leader),
+        Situation::StandbyUnderLeader { leader, sql } => standby(tick, leader, sql),
+        Situation::StandbyNoLeader { sql } => race::run(tick, sql),
         Situation::PausedLeaderNotPrimary { term } => {
-            demote::release(turn, term, Reason::PausedWithoutPrimary)
+            demote::release(tick, term, Reason::PausedWithoutPrimary)
         }
         Situation::PausedIdle => Reason::Paused,
     }
 }
 
-fn dead<'a>(turn: &mut Turn<'a>, found: &'a Findings<'a>, death: &Death, term: Option<Term>) -> Reason {
-    match liveness::condemn(turn, death, term) {
-        Sentence::Because(reason) => reason,
-        Sentence::Spared { term, because } => {
-            let situation = Situation::despite_death(turn, found, term);
-            let reason = act(turn, found, situation);
+fn dead<'a>(tick: &mut Tick<'a>, found: &'a Assessment<'a>, death: &Death, term: Option<Term>) -> Reason {
+    match liveness::fail_over_unhealthy(tick, death, term) {
+        HealthVerdict::Because(reason) => reason,
+        HealthVerdict::KeptServing { term, because } => {
+            let situation = Situation::despite_death(tick, found, term);
+            let reason = act(tick, found, situation);
             if reason == Reason::Leading { because } else { reason }
         }
     }
 }
 
-fn standby(turn: &mut Turn<'_>, leader: &LeaderKey, sql: &SqlFacts) -> Reason {
-    slots::on_standby(turn, sql);
-    follow::leader(turn, leader, sql)
+fn standby(tick: &mut Tick<'_>, leader: &LeaderKey, sql: &SqlFacts) -> Reason {
+    slots::on_standby(tick, sql);
+    follow::leader(tick, leader, sql)
 }
 
-fn unreadable(turn: &mut Turn<'_>, error: &str, leader: Option<&LeaderKey>) -> Reason {
-    match leader.filter(|_| turn.memory.reinitialize.is_some()) {
-        Some(leader) => rejoin::reinitialize(turn, leader),
+fn unreadable(tick: &mut Tick<'_>, error: &str, leader: Option<&LeaderKey>) -> Reason {
+    match leader.filter(|_| tick.memory.reinitialize.is_some()) {
+        Some(leader) => rejoin::reinitialize(tick, leader),
         None => Reason::DataUnreadable(error.to_owned()),
     }
 }
 
 /// A long action runs: let it, unless what it is for is gone.
-fn busy(turn: &mut Turn<'_>, running: &Running, leadership: &Leadership) -> Reason {
+fn busy(tick: &mut Tick<'_>, running: &RunningJob, leadership: &Leadership) -> Reason {
     let job = running.job.kind();
     let leads = matches!(leadership, Leadership::Mine(_));
     let pointless = match job {
         JobKind::Promote => !leads,
-        JobKind::Bootstrap | JobKind::Clone | JobKind::CrashRecovery => turn.ends(),
-        JobKind::StartStandby => turn.ends() || follow::is_overtaken(turn, running, leadership),
+        JobKind::Bootstrap | JobKind::Clone | JobKind::CrashRecovery => tick.ends(),
+        JobKind::StartStandby => tick.ends() || follow::is_overtaken(tick, running, leadership),
         // A restart's checkpoint may take long; that of a hand-over has the hand-over's deadline.
-        JobKind::Checkpoint => turn.ends() && turn.memory.hand_over.is_none(),
+        JobKind::Checkpoint => tick.ends() && tick.memory.hand_over.is_none(),
         JobKind::TakeLeadership
         | JobKind::HandOver
         | JobKind::ReleaseLeadership
@@ -143,21 +143,21 @@ fn busy(turn: &mut Turn<'_>, running: &Running, leadership: &Leadership) -> Reas
         | JobKind::CheckpointAfterPromotion => false,
     };
     if pointless {
-        turn.act(Action::CancelJob);
+        tick.act(Action::CancelJob);
     } else if job == JobKind::Promote
-        && let Some(reason) = liveness::watch_promotion(turn)
+        && let Some(reason) = liveness::watch_promotion(tick)
     {
         return reason;
     }
-    handover::watch_deadline(turn);
+    handover::watch_deadline(tick);
     Reason::Busy(job)
 }
 
-fn foreign(turn: &mut Turn<'_>, mine: u64) -> Reason {
-    let cluster = turn.cluster().and_then(|cluster| cluster.initialize.clone()).unwrap_or_default();
-    if turn.seen.settings.pause {
+fn foreign(tick: &mut Tick<'_>, mine: u64) -> Reason {
+    let cluster = tick.cluster().and_then(|cluster| cluster.initialize.clone()).unwrap_or_default();
+    if tick.seen.settings.pause {
         return Reason::ForeignData { mine, cluster };
     }
-    turn.act(Action::Exit(ExitBecause::ForeignDataDirectory { mine, cluster: cluster.clone() }));
+    tick.act(Action::Exit(ExitBecause::ForeignDataDirectory { mine, cluster: cluster.clone() }));
     Reason::ForeignData { mine, cluster }
 }

@@ -8,7 +8,7 @@ use super::leadership::Leadership;
 use super::ledgers::{Incoming, Leaving, UnfencedLedger};
 use super::server::Server;
 use super::stop;
-use super::turn::Turn;
+use super::tick::Tick;
 use crate::model::{
     Action, FailoverRequest, Lsn, MemberName, Reason, SqlFacts, Standby, Term, UnfencedKey, UnfencedPrimary,
     UnfencedReason, UnfencedWrite, WaitingOn,
@@ -23,32 +23,32 @@ const LIVES_WITHIN: Duration = Duration::from_secs(2);
 
 /// Why nobody may be promoted, by the key `unfenced`: a primary may run that nothing fences. Not in the way of an
 /// operator's failover that says of each of them that it is down, and said so after it was left.
-pub(super) fn bars(turn: &Turn<'_>, failover: Option<&FailoverRequest>) -> Option<Reason> {
-    let cluster = turn.cluster()?;
+pub(super) fn bars(tick: &Tick<'_>, failover: Option<&FailoverRequest>) -> Option<Reason> {
+    let cluster = tick.cluster()?;
     let left_at = cluster.unfenced.as_ref()?.mod_revision;
     let said_at = cluster.failover.as_ref().map_or(0, |key| key.mod_revision);
     let later = failover.filter(|_| left_at < said_at);
     let confirmed = |name: &MemberName| later.is_some_and(|request| request.confirmed_down.contains(name));
-    let mut others = cluster.unfenced(Some(&turn.seen.me.name));
+    let mut others = cluster.unfenced(Some(&tick.seen.me.name));
     let (member, left) = others.find(|(name, _)| !confirmed(name))?;
     Some(Reason::Unfenced(UnfencedReason::Bars { member: member.clone(), left: *left }))
 }
 
 /// Why I must not be promoted by myself: a primary lives, for WAL still comes in from it.
-pub(super) fn lives(turn: &mut Turn<'_>, sql: &SqlFacts) -> Option<Reason> {
-    let leaderless = turn.memory.leader_key.vacant_mut()?;
+pub(super) fn lives(tick: &mut Tick<'_>, sql: &SqlFacts) -> Option<Reason> {
+    let leaderless = tick.memory.leader_key.vacant_mut()?;
     let Some(received) = streamed(sql) else {
         leaderless.incoming = None;
         return None;
     };
     let advanced_at = match leaderless.incoming {
-        Some(before) if before.received < received => Some(turn.now),
+        Some(before) if before.received < received => Some(tick.now),
         Some(before) => before.advanced_at,
         None => None,
     };
     leaderless.incoming = Some(Incoming { received, advanced_at });
-    let until = advanced_at.map(|at| at + LIVES_WITHIN).filter(|until| turn.now < *until)?;
-    turn.wake_at(until, WaitingOn::Postgres);
+    let until = advanced_at.map(|at| at + LIVES_WITHIN).filter(|until| tick.now < *until)?;
+    tick.wake_at(until, WaitingOn::Postgres);
     Some(Reason::Unfenced(UnfencedReason::Streams))
 }
 
@@ -62,18 +62,18 @@ fn streamed(sql: &SqlFacts) -> Option<Lsn> {
 
 /// I was asked to end in pause, and my primary goes on: etcd hears of it first. Where that cannot be, it is stopped.
 /// `None`: nothing is left behind, or etcd knows of it.
-pub(super) fn leave(turn: &mut Turn<'_>, leadership: &Leadership) -> Option<Reason> {
-    let me = &turn.seen.me;
-    let key = turn.cluster().and_then(|cluster| cluster.unfenced.as_ref());
+pub(super) fn leave(tick: &mut Tick<'_>, leadership: &Leadership) -> Option<Reason> {
+    let me = &tick.seen.me;
+    let key = tick.cluster().and_then(|cluster| cluster.unfenced.as_ref());
     let mine = key.and_then(|key| key.primaries.get(&me.name));
-    if !turn.seen.postgres.may_be_primary() || mine.is_some_and(|left| left.session == me.session) {
+    if !tick.seen.postgres.may_be_primary() || mine.is_some_and(|left| left.session == me.session) {
         return None;
     }
-    let first = Leaving { asked_at: turn.now, sent_at: None };
-    let Leaving { asked_at, sent_at } = *turn.memory.unfenced.leaving.get_or_insert(first);
-    let sql = turn.seen.postgres.answering();
+    let first = Leaving { asked_at: tick.now, sent_at: None };
+    let Leaving { asked_at, sent_at } = *tick.memory.unfenced.leaving.get_or_insert(first);
+    let sql = tick.seen.postgres.answering();
     if let (Leadership::Mine(term), Some(sql)) = (leadership, sql)
-        && sent_at.is_none_or(|at| at + AGAIN_AFTER <= turn.now)
+        && sent_at.is_none_or(|at| at + AGAIN_AFTER <= tick.now)
     {
         let mut primaries = key.map(|key| key.primaries.clone()).unwrap_or_default();
         let left = UnfencedPrimary {
@@ -83,43 +83,43 @@ pub(super) fn leave(turn: &mut Turn<'_>, leadership: &Leadership) -> Option<Reas
             session: me.session,
         };
         primaries.insert(me.name.clone(), left);
-        turn.memory.unfenced.leaving = Some(Leaving { asked_at, sent_at: Some(turn.now) });
-        write(turn, Some(*term), primaries);
+        tick.memory.unfenced.leaving = Some(Leaving { asked_at, sent_at: Some(tick.now) });
+        write(tick, Some(*term), primaries);
     }
-    if asked_at + WRITTEN_WITHIN <= turn.now {
-        stop::cleanly(turn);
+    if asked_at + WRITTEN_WITHIN <= tick.now {
+        stop::cleanly(tick);
         return Some(Reason::Unfenced(UnfencedReason::NotLeft));
     }
-    turn.wake_in(Duration::from_millis(100), WaitingOn::Lease);
+    tick.wake_in(Duration::from_millis(100), WaitingOn::Lease);
     Some(Reason::Unfenced(UnfencedReason::Leaving))
 }
 
 /// Takes back what the key says of me, when a supervisor of mine looks after this PostgreSQL again; and all of it when
 /// I lead: nobody could come to lead before an operator said that the others are down.
-pub(super) fn clear(turn: &mut Turn<'_>, leadership: &Leadership, server: &Server<'_>) {
-    let Some(key) = turn.cluster().and_then(|cluster| cluster.unfenced.as_ref()) else { return };
+pub(super) fn clear(tick: &mut Tick<'_>, leadership: &Leadership, server: &Server<'_>) {
+    let Some(key) = tick.cluster().and_then(|cluster| cluster.unfenced.as_ref()) else { return };
     let leads = matches!((leadership, server), (Leadership::Mine(_), Server::Primary(_)));
-    let primaries = match (leads, is_back(turn, key, server)) {
+    let primaries = match (leads, is_back(tick, key, server)) {
         (true, _) => BTreeMap::new(),
         (false, true) => {
-            let others = key.primaries.iter().filter(|(name, _)| **name != turn.seen.me.name);
+            let others = key.primaries.iter().filter(|(name, _)| **name != tick.seen.me.name);
             others.map(|(name, left)| (name.clone(), *left)).collect()
         }
         (false, false) => return,
     };
-    let sent = turn.memory.unfenced.cleared;
-    let due = sent.is_none_or(|(revision, at)| revision != key.mod_revision || at + AGAIN_AFTER <= turn.now);
-    if !turn.ends() && due {
-        turn.memory.unfenced.cleared = Some((key.mod_revision, turn.now));
-        write(turn, None, primaries);
+    let sent = tick.memory.unfenced.cleared;
+    let due = sent.is_none_or(|(revision, at)| revision != key.mod_revision || at + AGAIN_AFTER <= tick.now);
+    if !tick.ends() && due {
+        tick.memory.unfenced.cleared = Some((key.mod_revision, tick.now));
+        write(tick, None, primaries);
     }
 }
 
 /// A former supervisor of mine left its primary, and I know that it is none any more.
-fn is_back(turn: &Turn<'_>, key: &UnfencedKey, server: &Server<'_>) -> bool {
-    let me = &turn.seen.me;
+fn is_back(tick: &Tick<'_>, key: &UnfencedKey, server: &Server<'_>) -> bool {
+    let me = &tick.seen.me;
     let known = match server {
-        Server::Standby(_) | Server::Down(_) | Server::Empty => !turn.seen.postgres.may_be_primary(),
+        Server::Standby(_) | Server::Down(_) | Server::Empty => !tick.seen.postgres.may_be_primary(),
         Server::Primary(_)
         | Server::Silent
         | Server::Unknown
@@ -131,22 +131,22 @@ fn is_back(turn: &Turn<'_>, key: &UnfencedKey, server: &Server<'_>) -> bool {
 }
 
 /// Tells a store that is from before of the primaries that are remembered to have been left running.
-pub(super) fn owed(turn: &mut Turn<'_>) {
-    let Some(cluster) = turn.cluster() else { return };
+pub(super) fn owed(tick: &mut Tick<'_>) {
+    let Some(cluster) = tick.cluster() else { return };
     let mut primaries = cluster.unfenced.as_ref().map(|key| key.primaries.clone()).unwrap_or_default();
-    let UnfencedLedger { owed, owed_sent_at: sent_at, .. } = &mut turn.memory.unfenced;
-    owed.retain(|name, _| !primaries.contains_key(name) && *name != turn.seen.me.name);
-    if owed.is_empty() || sent_at.is_some_and(|at| turn.now < at + AGAIN_AFTER) {
+    let UnfencedLedger { owed, owed_sent_at: sent_at, .. } = &mut tick.memory.unfenced;
+    owed.retain(|name, _| !primaries.contains_key(name) && *name != tick.seen.me.name);
+    if owed.is_empty() || sent_at.is_some_and(|at| tick.now < at + AGAIN_AFTER) {
         return;
     }
-    *sent_at = Some(turn.now);
+    *sent_at = Some(tick.now);
     primaries.extend(owed.clone());
-    write(turn, None, primaries);
+    write(tick, None, primaries);
 }
 
-fn write(turn: &mut Turn<'_>, term: Option<Term>, primaries: BTreeMap<MemberName, UnfencedPrimary>) {
-    let key = turn.cluster().and_then(|cluster| cluster.unfenced.as_ref());
+fn write(tick: &mut Tick<'_>, term: Option<Term>, primaries: BTreeMap<MemberName, UnfencedPrimary>) {
+    let key = tick.cluster().and_then(|cluster| cluster.unfenced.as_ref());
     let mod_revision = key.map_or(0, |key| key.mod_revision);
-    turn.act(Action::PublishUnfenced(UnfencedWrite { term, primaries, mod_revision }));
-    turn.wake_in(AGAIN_AFTER, WaitingOn::Lease);
+    tick.act(Action::PublishUnfenced(UnfencedWrite { term, primaries, mod_revision }));
+    tick.wake_in(AGAIN_AFTER, WaitingOn::Lease);
 }

@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
-use super::place::{Place, free_ports, secret};
+use super::place::{DemoDirectory, free_ports, secret};
 use super::tree::{any_alive, postmaster, send, tree};
-use super::yaml::{MemberPlan, SCOPE, Shared, member as member_yaml};
+use super::yaml::{MemberPlan, SCOPE, SharedSettings, member as member_yaml};
 use crate::cli::error::CliError;
 use crate::cli::exit::Exit;
 use crate::client::{Client, Target};
@@ -25,7 +25,7 @@ const LOG_LINES: usize = 8;
 
 /// One member: its plan and its supervisor's process.
 #[derive(Debug)]
-pub struct Member {
+pub struct DemoMember {
     /// Name and ports.
     pub plan: MemberPlan,
     config: PathBuf,
@@ -36,21 +36,21 @@ pub struct Member {
 #[derive(Debug)]
 pub struct Fleet {
     /// Directory, programs and user.
-    pub place: Place,
+    pub place: DemoDirectory,
     /// Passwords and etcd's port.
-    pub shared: Shared,
+    pub shared: SharedSettings,
     /// The members.
-    pub members: Vec<Member>,
+    pub members: Vec<DemoMember>,
     etcd_peer_port: u16,
     etcd: Option<Child>,
 }
 
 impl Fleet {
     /// Plans everything and writes the configurations; starts nothing.
-    pub fn new(place: Place, count: u8) -> Result<Fleet, CliError> {
+    pub fn new(place: DemoDirectory, count: u8) -> Result<Fleet, CliError> {
         let count = usize::from(count);
         let ports = free_ports(2 + 2 * count)?;
-        let shared = Shared {
+        let shared = SharedSettings {
             dir: place.dir.display().to_string(),
             bin_dir: place.bin_dir.display().to_string(),
             etcd_port: ports[0],
@@ -63,7 +63,7 @@ impl Fleet {
         for (index, pair) in ports[2..].chunks_exact(2).enumerate() {
             let plan = MemberPlan { name: format!("m{}", index + 1), port: pair[0], rest_port: pair[1] };
             let config = place.write(&format!("{}.yml", plan.name), &member_yaml(&shared, &plan))?;
-            members.push(Member { plan, config, process: None });
+            members.push(DemoMember { plan, config, process: None });
         }
         Ok(Fleet { place, shared, members, etcd_peer_port: ports[1], etcd: None })
     }

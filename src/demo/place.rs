@@ -19,7 +19,7 @@ const DIR_LENGTH_MAX: usize = 90;
 
 /// A demo's surroundings. Dropping it removes the directory, unless it is kept.
 #[derive(Debug)]
-pub struct Place {
+pub struct DemoDirectory {
     /// Everything is below it.
     pub dir: PathBuf,
     /// etcd's program.
@@ -33,9 +33,9 @@ pub struct Place {
     keep: bool,
 }
 
-impl Place {
+impl DemoDirectory {
     /// Finds the programs and makes the directory.
-    pub fn make(dir: Option<&Path>, keep: bool) -> Result<Place, CliError> {
+    pub fn make(dir: Option<&Path>, keep: bool) -> Result<DemoDirectory, CliError> {
         let etcd = etcd_program()?;
         let bin_dir = postgres_programs()?;
         let user = user()?;
@@ -55,7 +55,7 @@ impl Place {
                 .because(&error)
                 .hint("--dir names a directory that does not exist yet")
         })?;
-        let mut place = Place { dir, etcd, bin_dir, program: PathBuf::new(), user, keep };
+        let mut place = DemoDirectory { dir, etcd, bin_dir, program: PathBuf::new(), user, keep };
         place.own(&place.dir)?;
         place.program = place.own_program()?;
         Ok(place)
@@ -113,7 +113,7 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for DemoDirectory {
     fn drop(&mut self) {
         if !self.keep {
             // Nothing can be done about a file that does not go.

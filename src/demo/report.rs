@@ -21,7 +21,7 @@ pub struct Figure {
 
 /// The whole tour.
 #[derive(Clone, Debug, Default)]
-pub struct Report {
+pub struct DemoReport {
     /// Number of members.
     pub members: usize,
     /// Every figure, in the order of the faults.
@@ -36,7 +36,7 @@ pub struct Report {
     pub behind: Vec<String>,
 }
 
-impl Report {
+impl DemoReport {
     /// Nothing is gone, and everybody has everything.
     pub fn is_good(&self) -> bool {
         self.lost == 0 && self.behind.is_empty() && self.figures.iter().all(|figure| figure.lost == 0)
@@ -144,7 +144,7 @@ mod tests {
         let figure =
             |step, millis, lost| Figure { step, away: Duration::from_millis(millis), rejoin: None, lost };
         let figures = vec![figure("a", 100, 0), figure("b", 5, 0), figure("a", 300, 0)];
-        let mut report = Report { members: 3, figures, acknowledged: 10, ..Report::default() };
+        let mut report = DemoReport { members: 3, figures, acknowledged: 10, ..DemoReport::default() };
         assert!(report.is_good());
         let text = report.sheet().render(Format::Tsv).expect("tsv");
         assert!(text.contains("a\t2\t0.20 s\t\t0\n"), "{text}");

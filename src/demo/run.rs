@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::members::Fleet;
-use super::place::Place;
+use super::place::DemoDirectory;
 use super::tour;
 use crate::cli::context::Context;
 use crate::cli::demo::DemoArgs;
@@ -21,7 +21,7 @@ pub async fn execute(context: &Context, args: &DemoArgs) -> CliResult {
     if args.tour && args.members < 2 {
         return Err(CliError::usage("the tour needs at least two members"));
     }
-    let place = Place::make(args.dir.as_deref(), args.keep)?;
+    let place = DemoDirectory::make(args.dir.as_deref(), args.keep)?;
     let mut fleet = Fleet::new(place, args.members)?;
     // Listening before anything is started: whatever comes, the end below is reached.
     let mut interrupt = signal(SignalKind::interrupt())?;

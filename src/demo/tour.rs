@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use super::members::Fleet;
-use super::report::{Figure, Report};
-use super::writer::{DoorError, Doors, Writer};
+use super::report::{DemoReport, Figure};
+use super::writer::{MemberAddressList, WriteFailure, Writer};
 use crate::cli::context::Context;
 use crate::cli::error::{CliError, CliResult};
 use crate::cli::exit::Exit;
@@ -33,7 +33,7 @@ const SWITCH_BACK: &str = "switchover back";
 
 /// Runs the tour.
 pub async fn execute(context: &Context, fleet: &mut Fleet, rounds: u16, as_json: bool) -> CliResult {
-    let doors = Doors {
+    let doors = MemberAddressList {
         ports: fleet.members.iter().map(|member| member.plan.port).collect(),
         password: fleet.shared.superuser.clone(),
     };
@@ -65,7 +65,7 @@ pub async fn execute(context: &Context, fleet: &mut Fleet, rounds: u16, as_json:
 struct Tour<'a> {
     context: &'a Context,
     client: Client,
-    doors: Doors,
+    doors: MemberAddressList,
     fleet: &'a mut Fleet,
     figures: Vec<Figure>,
 }
@@ -205,7 +205,7 @@ impl Tour<'_> {
             .hint(format!("look into the logs in {}", self.fleet.place.dir.display())))
     }
 
-    async fn streaming(&self) -> Result<i64, DoorError> {
+    async fn streaming(&self) -> Result<i64, WriteFailure> {
         let primary = self.doors.writable().await?;
         let sql =
             "select count(distinct application_name) from pg_stat_replication where state = 'streaming'";
@@ -227,7 +227,8 @@ impl Tour<'_> {
             "create table if not exists matriarch_tour (id bigint primary key, at timestamptz default now())";
         let by = Instant::now() + SETTING_WITHIN;
         loop {
-            let made = async { Ok::<_, DoorError>(self.doors.writable().await?.batch_execute(sql).await?) };
+            let made =
+                async { Ok::<_, WriteFailure>(self.doors.writable().await?.batch_execute(sql).await?) };
             match made.await {
                 Ok(()) => return Ok(()),
                 Err(error) if by <= Instant::now() => {
@@ -241,17 +242,17 @@ impl Tour<'_> {
     async fn rows(&self) -> Result<BTreeSet<i64>, CliError> {
         let read = async {
             let rows = self.doors.writable().await?.query("select id from matriarch_tour", &[]).await?;
-            Ok::<_, DoorError>(rows.iter().map(|row| row.get(0)).collect())
+            Ok::<_, WriteFailure>(rows.iter().map(|row| row.get(0)).collect())
         };
         read.await.map_err(|error| CliError::failed("failed to read the tour's table").because(&error))
     }
 
-    async fn report(&mut self, writer: &Writer) -> Result<Report, CliError> {
+    async fn report(&mut self, writer: &Writer) -> Result<DemoReport, CliError> {
         self.whole(HEAL_WITHIN).await?;
         let present = self.rows().await?;
         let behind = self.behind(&present).await;
         let ledger = writer.ledger();
-        Ok(Report {
+        Ok(DemoReport {
             members: self.fleet.members.len(),
             figures: self.figures.clone(),
             acknowledged: ledger.acknowledged.len(),

@@ -24,7 +24,7 @@ const BETWEEN_ROWS: Duration = Duration::from_millis(2);
 
 /// How to reach the members.
 #[derive(Clone, Debug)]
-pub struct Doors {
+pub struct MemberAddressList {
     /// Ports on loopback.
     pub ports: Vec<u16>,
     /// Of `postgres`.
@@ -33,7 +33,7 @@ pub struct Doors {
 
 /// A connection that ended or never began.
 #[derive(Debug, thiserror::Error)]
-pub enum DoorError {
+pub enum WriteFailure {
     /// PostgreSQL or the connection to it says no.
     #[error("PostgreSQL refused the write")]
     Postgres(#[from] tokio_postgres::Error),
@@ -45,14 +45,14 @@ pub enum DoorError {
     Timeout,
 }
 
-impl Doors {
+impl MemberAddressList {
     /// Connects to one member.
-    pub async fn connect(&self, port: u16) -> Result<Client, DoorError> {
+    pub async fn connect(&self, port: u16) -> Result<Client, WriteFailure> {
         let mut config = Config::new();
         config.host("127.0.0.1").port(port).user("postgres").dbname("postgres");
         config.password(&self.password).application_name("matriarch demo").connect_timeout(CONNECT_WITHIN);
         let connect = tokio::time::timeout(CONNECT_WITHIN, config.connect(NoTls));
-        let (client, connection) = connect.await.map_err(|_| DoorError::Timeout)??;
+        let (client, connection) = connect.await.map_err(|_| WriteFailure::Timeout)??;
         // It ends with the client; what went wrong is told to the client's own call.
         tokio::spawn(async move {
             let _ = connection.await;
@@ -61,16 +61,16 @@ impl Doors {
     }
 
     /// Connects to the member that accepts writes, asking all at once.
-    pub async fn writable(&self) -> Result<Client, DoorError> {
+    pub async fn writable(&self) -> Result<Client, WriteFailure> {
         let tries = self.ports.iter().map(|port| Box::pin(self.writable_at(*port)));
         select_ok(tries).await.map(|(client, _)| client)
     }
 
-    async fn writable_at(&self, port: u16) -> Result<Client, DoorError> {
+    async fn writable_at(&self, port: u16) -> Result<Client, WriteFailure> {
         let client = self.connect(port).await?;
         let ask = client.query_one("select not pg_is_in_recovery()", &[]);
-        let row = tokio::time::timeout(CONNECT_WITHIN, ask).await.map_err(|_| DoorError::Timeout)??;
-        if row.get(0) { Ok(client) } else { Err(DoorError::ReadOnly) }
+        let row = tokio::time::timeout(CONNECT_WITHIN, ask).await.map_err(|_| WriteFailure::Timeout)??;
+        if row.get(0) { Ok(client) } else { Err(WriteFailure::ReadOnly) }
     }
 }
 
@@ -96,7 +96,7 @@ pub struct Writer {
 
 impl Writer {
     /// Begins to write; the table must exist.
-    pub fn start(doors: Doors) -> Writer {
+    pub fn start(doors: MemberAddressList) -> Writer {
         let ledger = Arc::new(Mutex::new(Ledger {
             acknowledged: BTreeSet::new(),
             unknown: BTreeSet::new(),
@@ -141,7 +141,7 @@ fn lock(ledger: &Mutex<Ledger>) -> MutexGuard<'_, Ledger> {
     ledger.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-async fn write(doors: Doors, ledger: Arc<Mutex<Ledger>>) {
+async fn write(doors: MemberAddressList, ledger: Arc<Mutex<Ledger>>) {
     let mut id = 0;
     loop {
         let Ok(client) = doors.writable().await else {
@@ -155,14 +155,14 @@ async fn write(doors: Doors, ledger: Arc<Mutex<Ledger>>) {
     }
 }
 
-async fn insert(client: &Client, ledger: &Mutex<Ledger>, id: &mut i64) -> Result<(), DoorError> {
+async fn insert(client: &Client, ledger: &Mutex<Ledger>, id: &mut i64) -> Result<(), WriteFailure> {
     *id += 1;
     let row = *id;
     // Unknown until it is acknowledged, also when this task is stopped meanwhile.
     lock(ledger).unknown.insert(row);
     let parameters: [&(dyn ToSql + Sync); 1] = [&row];
     let statement = client.execute("insert into matriarch_tour (id) values ($1)", &parameters);
-    tokio::time::timeout(INSERT_WITHIN, statement).await.map_err(|_| DoorError::Timeout)??;
+    tokio::time::timeout(INSERT_WITHIN, statement).await.map_err(|_| WriteFailure::Timeout)??;
     lock(ledger).acknowledge(row);
     Ok(())
 }

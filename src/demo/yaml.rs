@@ -13,7 +13,7 @@ pub struct MemberPlan {
 
 /// What members share.
 #[derive(Clone, Debug)]
-pub struct Shared {
+pub struct SharedSettings {
     /// The directory of the demo.
     pub dir: String,
     /// PostgreSQL's programs.
@@ -34,9 +34,9 @@ pub struct Shared {
 pub const SCOPE: &str = "demo";
 
 /// The configuration of `plan`, as a member reads it.
-pub fn member(shared: &Shared, plan: &MemberPlan) -> String {
+pub fn member(shared: &SharedSettings, plan: &MemberPlan) -> String {
     let MemberPlan { name, port, rest_port } = plan;
-    let Shared { dir, bin_dir, etcd_port, superuser, replication, rewind, rest } = shared;
+    let SharedSettings { dir, bin_dir, etcd_port, superuser, replication, rewind, rest } = shared;
     format!(
         r#"scope: {SCOPE}
 name: {name}

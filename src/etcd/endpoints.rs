@@ -13,7 +13,7 @@ use tokio::sync::{Notify, watch};
 
 use super::EtcdError;
 use super::error::{auth_is_off, needs_login};
-use super::origin::Origin;
+use super::origin::ClusterIds;
 use crate::core::store::Keys;
 use crate::model::{Moment, WriteFacts};
 use crate::os::clock;
@@ -55,17 +55,17 @@ pub struct TlsFiles {
 /// A connection to etcd; clones share it. It belongs to the tokio runtime in which it is first used.
 #[derive(Clone)]
 pub struct Etcd {
-    inner: Arc<Inner>,
+    inner: Arc<EtcdInner>,
 }
 
-struct Inner {
+struct EtcdInner {
     setup: EtcdSetup,
     keys: Keys,
     endpoints: Vec<Arc<Endpoint>>,
     /// The highest raft term seen for each cluster id, and when an answer last showed it.
     terms: Mutex<BTreeMap<u64, (u64, Moment)>>,
     /// Which etcd cluster is in use.
-    origin: Arc<Origin>,
+    origin: Arc<ClusterIds>,
     /// The view is not what it should be.
     look_again: Notify,
     /// What it does with our writes.
@@ -88,7 +88,7 @@ impl Etcd {
         if setup.endpoints.is_empty() {
             return Err(EtcdError::Setup("no endpoint is configured".to_owned()));
         }
-        let origin = Arc::new(Origin::new(setup.endpoints.len()));
+        let origin = Arc::new(ClusterIds::new(setup.endpoints.len()));
         Ok(Etcd::new(setup, origin))
     }
 
@@ -97,7 +97,7 @@ impl Etcd {
         Etcd::new(self.inner.setup.clone(), self.inner.origin.clone())
     }
 
-    fn new(setup: EtcdSetup, origin: Arc<Origin>) -> Etcd {
+    fn new(setup: EtcdSetup, origin: Arc<ClusterIds>) -> Etcd {
         let endpoint = |(index, url): (usize, &String)| {
             Arc::new(Endpoint {
                 index,
@@ -109,7 +109,7 @@ impl Etcd {
         let endpoints = setup.endpoints.iter().enumerate().map(endpoint).collect();
         let keys = Keys::new(&setup.base);
         Etcd {
-            inner: Arc::new(Inner {
+            inner: Arc::new(EtcdInner {
                 setup,
                 keys,
                 endpoints,
@@ -126,7 +126,7 @@ impl Etcd {
         self.inner.origin.expect(cluster_id);
     }
 
-    pub(super) fn origin(&self) -> &Origin {
+    pub(super) fn origin(&self) -> &ClusterIds {
         &self.inner.origin
     }
 

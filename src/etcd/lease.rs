@@ -12,7 +12,7 @@ use tokio::sync::{Notify, oneshot, watch};
 
 use super::EtcdError;
 use super::endpoints::{Endpoint, Etcd};
-use super::renewal::{KeepAliveAnswer, LeaderRead, Renewal, Verdict};
+use super::renewal::{KeepAliveAnswer, LeaderRead, Renewal, RenewalVerdict};
 use crate::core::store::Cas;
 use crate::model::{LeaseFacts, LeaseId, LeaseTiming, Moment, Term};
 use crate::os::clock;
@@ -27,23 +27,23 @@ type OnConfirmed = Box<dyn Fn(&LeaseFacts) + Send>;
 
 /// Called in the lease's thread before leadership moves to a lease with another TTL; false when no guard holds the
 /// deadline that this gives. Then it does not move.
-type OnMoving = Box<dyn Fn(&LeaseFacts) -> bool + Send>;
+type BeforeMove = Box<dyn Fn(&LeaseFacts) -> bool + Send>;
 
 /// Asked in the lease's thread before each renewal: why it must not be sent; `None` when it may be.
-type Withheld = Box<dyn Fn() -> Option<String> + Send>;
+type RenewalHold = Box<dyn Fn() -> Option<String> + Send>;
 
 /// The handle to the lease's thread. Dropping it ends the renewals and leaves the lease to expire.
 pub struct LeaseKeeper {
     facts: watch::Receiver<LeaseFacts>,
     wish: watch::Sender<Duration>,
     renew_now: Arc<Notify>,
-    leave: Mutex<Option<oneshot::Sender<ToldWhenLeft>>>,
+    leave: Mutex<Option<oneshot::Sender<LeaveReply>>>,
 }
 
-type ToldWhenLeft = oneshot::Sender<Result<(), EtcdError>>;
+type LeaveReply = oneshot::Sender<Result<(), EtcdError>>;
 
 /// Starts the thread that acquires a lease of `ttl` (whole seconds) and keeps it. With `resumed` it first goes on with
-/// that lease, which a former life of this supervisor left behind; if it is gone, a new one is acquired.
+/// that lease, which a previous incarnation of this supervisor left behind; if it is gone, a new one is acquired.
 ///
 /// `on_confirmed` must be quick: it is called between two renewals, after every confirmed one. So must `on_moving` be,
 /// which is asked before leadership moves to a lease of another TTL, and `withheld`:
@@ -56,8 +56,8 @@ pub fn keep_lease(
     etcd: &Etcd,
     ttl: Duration,
     resumed: Option<LeaseId>,
-    (on_confirmed, on_moving): (OnConfirmed, OnMoving),
-    withheld: Withheld,
+    (on_confirmed, on_moving): (OnConfirmed, BeforeMove),
+    withheld: RenewalHold,
 ) -> Result<LeaseKeeper, EtcdError> {
     let etcd = etcd.apart();
     let (wish, wishes) = watch::channel(ttl);
@@ -71,9 +71,9 @@ pub fn keep_lease(
         renewal.granted(lease, ttl);
     }
     // A lease that is gone on with is known from the first moment: the loop would take the leader key on it for one of
-    // a former life, stop its Postgres and revoke it.
+    // a previous incarnation, stop its Postgres and revoke it.
     let (to_reader, facts) = watch::channel(renewal.facts().clone());
-    let keeping = Keeping {
+    let keeping = LeaseThread {
         etcd,
         streams: Arc::new(streams),
         renewal,
@@ -129,14 +129,14 @@ impl LeaseKeeper {
 type Stream = (LeaseId, Sender, LeaseKeepAliveStream);
 
 /// The thread's state.
-struct Keeping {
+struct LeaseThread {
     etcd: Etcd,
     /// By endpoint; a stream that was abandoned in the middle of a request is not put back.
     streams: Arc<Vec<Mutex<Option<Stream>>>>,
     renewal: Renewal,
     /// The TTL that was asked for with the present lease.
     granted_ttl: Duration,
-    /// The present lease is of a former life, and its TTL is not known before its first renewal.
+    /// The present lease is of a previous incarnation, and its TTL is not known before its first renewal.
     resumed: bool,
     /// A lease that leadership may have moved to already; nothing is renewed before that is known.
     moving_to: Option<(LeaseId, Duration)>,
@@ -144,16 +144,16 @@ struct Keeping {
     change_at: Moment,
     to_reader: watch::Sender<LeaseFacts>,
     on_confirmed: OnConfirmed,
-    on_moving: OnMoving,
-    withheld: Withheld,
+    on_moving: BeforeMove,
+    withheld: RenewalHold,
 }
 
-impl Keeping {
+impl LeaseThread {
     async fn run(
         mut self,
         mut wishes: watch::Receiver<Duration>,
         renew_now: Arc<Notify>,
-        mut told_to_leave: oneshot::Receiver<ToldWhenLeft>,
+        mut told_to_leave: oneshot::Receiver<LeaveReply>,
     ) {
         loop {
             let told = tokio::select! {
@@ -225,21 +225,21 @@ impl Keeping {
                     tracing::warn!(%lease, "the lease is gone");
                     self.publish();
                 }
-                Ok(Verdict::Confirmed) => {
+                Ok(RenewalVerdict::Confirmed) => {
                     if std::mem::take(&mut self.resumed) {
                         self.granted_ttl = self.renewal.facts().ttl;
                     }
                     (self.on_confirmed)(self.renewal.facts());
                     return Ok(());
                 }
-                Ok(Verdict::TermsDiffer | Verdict::OtherLease) => {}
+                Ok(RenewalVerdict::TermsDiffer | RenewalVerdict::OtherLease) => {}
                 Err(error) => return Err(error),
             }
         }
         Err(EtcdError::Unknown("keepalive and read come from different raft terms".to_owned()))
     }
 
-    async fn renew(&mut self, lease: LeaseId) -> Result<Verdict, EtcdError> {
+    async fn renew(&mut self, lease: LeaseId) -> Result<RenewalVerdict, EtcdError> {
         let answer = self.keep_alive(lease, LeaseTiming { ttl: self.granted_ttl }).await?;
         let read = self.read_leader().await?;
         Ok(self.renewal.confirm(&answer, &read))

@@ -10,21 +10,21 @@ use super::EtcdError;
 
 /// The identifiers of etcd clusters that were seen; zero: none yet.
 #[derive(Debug)]
-pub(super) struct Origin {
-    known: Mutex<Known>,
+pub(super) struct ClusterIds {
+    known: Mutex<KnownClusters>,
     said: AtomicBool,
 }
 
 #[derive(Debug)]
-struct Known {
+struct KnownClusters {
     ours: u64,
     by_endpoint: Vec<u64>,
 }
 
-impl Origin {
-    pub(super) fn new(endpoints: usize) -> Origin {
-        Origin {
-            known: Mutex::new(Known { ours: 0, by_endpoint: vec![0; endpoints] }),
+impl ClusterIds {
+    pub(super) fn new(endpoints: usize) -> ClusterIds {
+        ClusterIds {
+            known: Mutex::new(KnownClusters { ours: 0, by_endpoint: vec![0; endpoints] }),
             said: AtomicBool::new(false),
         }
     }
@@ -85,7 +85,7 @@ impl Origin {
     }
 }
 
-impl Known {
+impl KnownClusters {
     fn count(&self, cluster_id: u64) -> usize {
         self.by_endpoint.iter().filter(|id| **id == cluster_id).count()
     }
@@ -97,7 +97,7 @@ mod tests {
 
     #[test]
     fn a_single_endpoint_of_another_cluster_does_not_count() {
-        let origin = Origin::new(3);
+        let origin = ClusterIds::new(3);
         assert_eq!(origin.takes(0, 7), Ok(()));
         assert!(origin.takes(1, 8).is_err() && origin.is_foreign(1));
         assert_eq!(origin.takes(2, 7), Ok(()));
@@ -106,7 +106,7 @@ mod tests {
 
     #[test]
     fn another_cluster_counts_once_most_endpoints_belong_to_it() {
-        let origin = Origin::new(3);
+        let origin = ClusterIds::new(3);
         origin.expect(7);
         assert!(origin.takes(0, 8).is_err());
         assert_eq!(origin.takes(1, 8), Ok(()));
@@ -116,14 +116,14 @@ mod tests {
 
     #[test]
     fn a_single_endpoint_may_lead_elsewhere() {
-        let origin = Origin::new(1);
+        let origin = ClusterIds::new(1);
         assert_eq!(origin.takes(0, 7), Ok(()));
         assert_eq!(origin.takes(0, 8), Ok(()));
     }
 
     #[test]
     fn at_the_first_start_most_endpoints_decide() {
-        let origin = Origin::new(3);
+        let origin = ClusterIds::new(3);
         [(0, 8), (1, 7), (2, 7)].into_iter().for_each(|(endpoint, id)| origin.note(endpoint, id));
         origin.choose();
         assert!(origin.takes(0, 8).is_err());

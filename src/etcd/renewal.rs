@@ -28,7 +28,7 @@ pub struct LeaderRead {
 
 /// What an answer and the read after it amount to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum RenewalVerdict {
     /// The deadline has moved (never back).
     Confirmed,
     /// They come from different raft terms, so a deposed etcd leader may have answered the keepalive: try again.
@@ -55,19 +55,19 @@ impl Renewal {
     }
 
     /// A keepalive was answered, and the leader key was read after that.
-    pub fn confirm(&mut self, answer: &KeepAliveAnswer, read: &LeaderRead) -> Verdict {
+    pub fn confirm(&mut self, answer: &KeepAliveAnswer, read: &LeaderRead) -> RenewalVerdict {
         if self.facts.lease != Some(answer.lease) {
-            return Verdict::OtherLease;
+            return RenewalVerdict::OtherLease;
         }
         if answer.raft_term != read.raft_term {
-            return Verdict::TermsDiffer;
+            return RenewalVerdict::TermsDiffer;
         }
         let deadline = LeaseTiming { ttl: answer.ttl }.deadline(answer.sent_at);
         self.facts.deadline = self.facts.deadline.max(Some(deadline));
         self.facts.ttl = answer.ttl;
         self.facts.leading = leading(read, answer.lease);
         self.facts.trouble = None;
-        Verdict::Confirmed
+        RenewalVerdict::Confirmed
     }
 
     /// etcd said that the lease does not exist, and the leader key was read after that. False when the read shows the
@@ -152,10 +152,10 @@ mod tests {
     #[test]
     fn the_deadline_counts_from_sending_and_never_moves_back() {
         let mut renewal = granted();
-        assert_eq!(renewal.confirm(&answer(2_000), &read(7)), Verdict::Confirmed);
+        assert_eq!(renewal.confirm(&answer(2_000), &read(7)), RenewalVerdict::Confirmed);
         assert_eq!(renewal.facts().deadline, Some(Moment::from_millis(11_850)));
         assert_eq!(renewal.facts().leading, Leading::Yes(Term(5)));
-        assert_eq!(renewal.confirm(&answer(1_000), &read(8)), Verdict::Confirmed);
+        assert_eq!(renewal.confirm(&answer(1_000), &read(8)), RenewalVerdict::Confirmed);
         assert_eq!(renewal.facts().deadline, Some(Moment::from_millis(11_850)));
         assert_eq!(renewal.facts().leading, Leading::No);
     }
@@ -165,10 +165,10 @@ mod tests {
         let mut renewal = granted();
         assert_eq!(
             renewal.confirm(&answer(1), &LeaderRead { raft_term: 3, ..read(7) }),
-            Verdict::TermsDiffer
+            RenewalVerdict::TermsDiffer
         );
         let other = KeepAliveAnswer { lease: LeaseId(8), ..answer(1) };
-        assert_eq!(renewal.confirm(&other, &read(8)), Verdict::OtherLease);
+        assert_eq!(renewal.confirm(&other, &read(8)), RenewalVerdict::OtherLease);
         assert_eq!(renewal.facts().deadline, None);
     }
 
@@ -217,7 +217,7 @@ mod tests {
         renewal.moved(LeaseId(8), Some(Term(6)));
         // With the long TTL's arithmetic the short deadline would be a stop in the past.
         assert_eq!((renewal.facts().deadline, renewal.facts().ttl), (Some(Moment::from_millis(9_850)), TTL));
-        assert_eq!(renewal.confirm(&longer(2_000), &read(8)), Verdict::Confirmed);
+        assert_eq!(renewal.confirm(&longer(2_000), &read(8)), RenewalVerdict::Confirmed);
         assert_eq!(renewal.facts().ttl, long);
     }
 }

@@ -7,7 +7,7 @@ use etcd_client::{CompareOp, GetResponse, PutOptions, TxnOp, TxnOpResponse};
 use super::EtcdError;
 use super::endpoints::Etcd;
 use super::view::stored;
-use crate::core::store::{Cas, Change, Compare, StoredKey, Txn};
+use crate::core::store::{Cas, Compare, KeyChange, StoredKey, Txn};
 
 /// How long a write may take on one endpoint before it is sent to the next as well.
 const HEDGE_AFTER: Duration = Duration::from_millis(500);
@@ -86,30 +86,32 @@ fn first(answer: &GetResponse) -> Option<StoredKey> {
 }
 
 fn compare(compare: &Compare) -> etcd_client::Compare {
-    use etcd_client::Compare as Wire;
+    use etcd_client::Compare as EtcdCompare;
     match compare {
-        Compare::Revision(path, revision) => Wire::mod_revision(path.as_str(), CompareOp::Equal, *revision),
-        Compare::Lease(path, lease) => Wire::lease(path.as_str(), CompareOp::Equal, lease.0),
-        Compare::Absent(path) => Wire::create_revision(path.as_str(), CompareOp::Equal, 0),
+        Compare::Revision(path, revision) => {
+            EtcdCompare::mod_revision(path.as_str(), CompareOp::Equal, *revision)
+        }
+        Compare::Lease(path, lease) => EtcdCompare::lease(path.as_str(), CompareOp::Equal, lease.0),
+        Compare::Absent(path) => EtcdCompare::create_revision(path.as_str(), CompareOp::Equal, 0),
         Compare::NotWrittenAfter(path, revision) => {
-            Wire::mod_revision(path.as_str(), CompareOp::Less, revision + 1)
+            EtcdCompare::mod_revision(path.as_str(), CompareOp::Less, revision + 1)
         }
         Compare::NoneCreatedAfter(prefix, revision) => {
-            Wire::create_revision(prefix.as_str(), CompareOp::Less, revision + 1).with_prefix()
+            EtcdCompare::create_revision(prefix.as_str(), CompareOp::Less, revision + 1).with_prefix()
         }
     }
 }
 
-fn change(change: &Change) -> TxnOp {
+fn change(change: &KeyChange) -> TxnOp {
     match change {
-        Change::Put(path, text, lease) => {
+        KeyChange::Put(path, text, lease) => {
             let options = lease.map(|lease| PutOptions::new().with_lease(lease.0));
             TxnOp::put(path.as_str(), text.as_str(), options)
         }
-        Change::MoveToLease(path, lease) => {
+        KeyChange::MoveToLease(path, lease) => {
             let options = PutOptions::new().with_lease(lease.0).with_ignore_value();
             TxnOp::put(path.as_str(), "", Some(options))
         }
-        Change::Delete(path) => TxnOp::delete(path.as_str(), None),
+        KeyChange::Delete(path) => TxnOp::delete(path.as_str(), None),
     }
 }

@@ -30,7 +30,7 @@ const CHOOSE_WITHIN: Duration = Duration::from_millis(500);
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
 
 /// The keys under the prefix at one revision.
-struct Listed {
+struct ListedKeys {
     keys: BTreeMap<String, StoredKey>,
     revision: i64,
     /// Without the events of the watch since.
@@ -49,7 +49,7 @@ impl Etcd {
         self.decoded(&listed)
     }
 
-    fn decoded(&self, listed: &Listed) -> Result<ClusterView, EtcdError> {
+    fn decoded(&self, listed: &ListedKeys) -> Result<ClusterView, EtcdError> {
         let view = self.keys().view(&listed.keys, listed.revision)?;
         Ok(ClusterView { listed: listed.listed, cluster_id: listed.cluster_id, ..view })
     }
@@ -69,7 +69,7 @@ impl Etcd {
         self.hedged(within / 4, within, ask).await
     }
 
-    async fn list(&self, within: Duration) -> Result<Listed, EtcdError> {
+    async fn list(&self, within: Duration) -> Result<ListedKeys, EtcdError> {
         if self.origin().is_unknown() {
             self.choose_cluster().await;
         }
@@ -86,7 +86,7 @@ impl Etcd {
             Ok((keys, store))
         };
         let (keys, (revision, cluster_id)) = self.hedged(HEDGE_AFTER, within, ask).await?;
-        Ok(Listed { keys, revision, listed: revision, cluster_id, asked_at })
+        Ok(ListedKeys { keys, revision, listed: revision, cluster_id, asked_at })
     }
 
     /// Before any answer counts: asks all endpoints of which etcd cluster they are, and goes with most of those that
@@ -217,7 +217,7 @@ async fn open(etcd: &Etcd, from: i64) -> Result<(Arc<Endpoint>, WatchStream), Et
 
 /// Brings the keys up to date; false when the watch is over (cancelled, compacted) or is not of the cluster that was
 /// listed.
-fn apply(listed: &mut Listed, message: &WatchResponse) -> bool {
+fn apply(listed: &mut ListedKeys, message: &WatchResponse) -> bool {
     let foreign = message.header().is_some_and(|header| header.cluster_id() != listed.cluster_id);
     if message.canceled() || message.compact_revision() != 0 || foreign {
         return false;
@@ -240,7 +240,11 @@ fn apply(listed: &mut Listed, message: &WatchResponse) -> bool {
 }
 
 /// Shows the view to the readers; they wake only when something in it is new.
-fn publish(etcd: &Etcd, listed: &Listed, to_reader: &watch::Sender<Option<View>>) -> Result<(), EtcdError> {
+fn publish(
+    etcd: &Etcd,
+    listed: &ListedKeys,
+    to_reader: &watch::Sender<Option<View>>,
+) -> Result<(), EtcdError> {
     let cluster = etcd.decoded(listed)?;
     let view = View { cluster, seen_at: listed.asked_at };
     to_reader.send_if_modified(|shown| {

@@ -1,5 +1,5 @@
 //! The guard's process: the driver of [`Guard`], one thread, no runtime, no memory asked for after the start, but to
-//! replace a fuse.
+//! replace a dead-man timer.
 //!
 //! It reads orders and the clock, hands them to the machine and carries out what it says, in that order. No signal that
 //! can be blocked moves it.
@@ -16,18 +16,18 @@ use rustix::net::SocketFlags;
 use rustix::process::Signal;
 use rustix::time::{Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec};
 
+use super::dead_man_timer::DeadManTimer;
 use super::descriptors::{self, Spare};
-use super::fuse::Fuse;
-use super::message::{MESSAGE_BYTES, Message, Report, VERSION};
-use super::watchdog::{Driver, Watchdog};
-use super::{Deadlines, FenceError, Phase, Protection, socket};
-use crate::core::guard::{Answer, Deed, Guard, Input};
+use super::message::{GuardReport, MESSAGE_BYTES, Message, VERSION};
+use super::watchdog::{DeviceDriver, Watchdog};
+use super::{Deadlines, FenceError, GuardPhase, Protection, socket};
+use crate::core::guard::{Guard, GuardAction, GuardAnswer, GuardInput};
 use crate::model::Moment;
 use crate::os::clock;
-use crate::os::prey::{Hunt, Prey};
+use crate::os::postgres_processes::{PostgresProcesses, ProcessKiller};
 
-/// While it is armed. So young may a server process be that the fuse does not know. Without a timer on the right clock,
-/// a suspend makes a deadline late by this much.
+/// While it is armed. So young may a server process be that the dead-man timer does not know. Without a timer on the
+/// right clock, a suspend makes a deadline late by this much.
 const LOOK_AT_LEAST_EVERY: Duration = Duration::from_millis(100);
 /// Where memory cannot be locked, the kill path is gone through this often so that it stays in memory.
 const REHEARSE_EVERY: Duration = Duration::from_secs(10);
@@ -41,7 +41,7 @@ const ORDERS_PER_LOOK_MAX: usize = 16;
 #[derive(Clone, Debug, Default)]
 pub struct GuardSetup {
     /// The watchdog's device and how to speak to it.
-    pub watchdog: Option<(PathBuf, Driver)>,
+    pub watchdog: Option<(PathBuf, DeviceDriver)>,
 }
 
 /// Is the guard until there is nothing left to guard. Standard input is the supervisor, standard output the socket for
@@ -68,9 +68,9 @@ struct GuardProcess {
     deaf_until: Moment,
     spare: Spare,
     timer: Option<OwnedFd>,
-    hunt: Hunt,
-    fuse: Fuse,
-    rehearsed_at: Moment,
+    killer: ProcessKiller,
+    dead_man_timer: DeadManTimer,
+    warmed_up_at: Moment,
     watchdog: Watchdog,
     protection: Protection,
 }
@@ -93,12 +93,13 @@ impl GuardProcess {
         // The copies would keep the sockets open when the guard has closed them.
         rustix::stdio::dup2_stdin(&null).map_err(FenceError::system("leave standard input"))?;
         rustix::stdio::dup2_stdout(&null).map_err(FenceError::system("leave standard output"))?;
-        let hunt = Hunt::open().map_err(|source| FenceError::System { what: "read /proc", source })?;
+        let killer =
+            ProcessKiller::open().map_err(|source| FenceError::System { what: "read /proc", source })?;
         let flags = TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK;
         let timer = rustix::time::timerfd_create(TimerfdClockId::Boottime, flags).ok();
         let mut protection = Protection::take();
-        let fuse = Fuse::lay(clock::now());
-        // Its strands have copies of what was locked: what is written to from now on must be there already.
+        let dead_man_timer = DeadManTimer::create(clock::now());
+        // Its timer processes have copies of what was locked: what is written to from now on must be there already.
         protection.lock_again();
         let watchdog = setup.watchdog.as_ref().map(|(device, driver)| (device.as_path(), *driver));
         Ok(GuardProcess {
@@ -108,9 +109,9 @@ impl GuardProcess {
             deaf_until: Moment::default(),
             spare: Spare::take(),
             timer,
-            hunt,
-            fuse,
-            rehearsed_at: Moment::default(),
+            killer,
+            dead_man_timer,
+            warmed_up_at: Moment::default(),
             watchdog: Watchdog::new(watchdog),
             protection,
         })
@@ -118,7 +119,7 @@ impl GuardProcess {
 
     /// Waits until there is something to read, or time for a look.
     fn wait(&self, now: Moment) {
-        let [one, two] = self.fuse.sockets();
+        let [one, two] = self.dead_man_timer.sockets();
         let listener = Some(&self.listener).filter(|_| self.deaf_until <= now);
         if let Some(at) = self.guard.wake_at(now) {
             self.set_timer(at);
@@ -133,8 +134,8 @@ impl GuardProcess {
     /// How long there is nothing to do but to listen; `None`: for ever.
     fn pause(&self, now: Moment) -> Option<Duration> {
         let deaf = Some(self.deaf_until).filter(|until| now < *until);
-        let at_least = Some(now + LOOK_AT_LEAST_EVERY).filter(|_| self.guard.phase() == Phase::Armed);
-        let wakes = [self.guard.wake_at(now), at_least, self.fuse.late_at(), deaf];
+        let at_least = Some(now + LOOK_AT_LEAST_EVERY).filter(|_| self.guard.phase() == GuardPhase::Armed);
+        let wakes = [self.guard.wake_at(now), at_least, self.dead_man_timer.late_at(), deaf];
         wakes.into_iter().flatten().min().map(|at| now.until(at))
     }
 
@@ -148,7 +149,7 @@ impl GuardProcess {
             match rustix::net::accept_with(&self.listener, flags) {
                 Ok(link) if socket::trusted_peer(&link).is_some() => {
                     self.link = Some(link);
-                    self.step(Input::Connected, now);
+                    self.step(GuardInput::Connected, now);
                 }
                 Ok(_stranger) => {}
                 Err(Errno::INTR | Errno::CONNABORTED) => {}
@@ -170,71 +171,71 @@ impl GuardProcess {
                 Err(Errno::AGAIN) => return,
                 Ok([]) | Err(_) => {
                     self.link = None;
-                    return self.step(Input::Disconnected, clock::now());
+                    return self.step(GuardInput::Disconnected, clock::now());
                 }
             };
             match &message {
                 Some(Message { sequence, order }) => {
-                    self.step(Input::Ordered { sequence: *sequence, order }, clock::now());
+                    self.step(GuardInput::Ordered { sequence: *sequence, order }, clock::now());
                 }
-                None => self.step(Input::NotUnderstood, clock::now()),
+                None => self.step(GuardInput::NotUnderstood, clock::now()),
             }
         }
     }
 
-    /// Hears the fuse, and does what is due.
+    /// Hears the dead-man timer, and does what is due.
     fn look(&mut self, now: Moment) {
-        if self.fuse.look(&mut self.hunt, now) {
+        if self.dead_man_timer.look(&mut self.killer, now) {
             self.protection.lock_again();
         }
-        self.step(Input::Tick, now);
+        self.step(GuardInput::Tick, now);
     }
 
-    fn step(&mut self, input: Input<'_, Prey>, now: Moment) {
-        for deed in self.guard.step(input, now) {
-            self.carry_out(deed, now);
+    fn step(&mut self, input: GuardInput<'_, PostgresProcesses>, now: Moment) {
+        for guard_action in self.guard.step(input, now) {
+            self.carry_out(guard_action, now);
         }
     }
 
-    fn carry_out(&mut self, deed: Deed<'_, Prey>, now: Moment) {
-        match deed {
-            Deed::TakeTarget(target) => self.hunt.aim(target),
-            Deed::SetDeadManTimer(kill_at) => self.fuse.arm(kill_at, &mut self.hunt, now),
-            Deed::ClearDeadManTimer => self.fuse.disarm(now),
-            Deed::FeedWatchdog(at) => self.watchdog.feed(at, clock::now()),
-            Deed::CloseWatchdog => self.watchdog.close(),
-            Deed::FollowProcesses => self.fuse.follow(&mut self.hunt, now),
-            Deed::Rehearse => self.rehearse(now),
-            Deed::Stop => {
-                self.hunt.signal_postmaster(Signal::QUIT);
+    fn carry_out(&mut self, guard_action: GuardAction<'_, PostgresProcesses>, now: Moment) {
+        match guard_action {
+            GuardAction::TakeTarget(target) => self.killer.set_target(target),
+            GuardAction::SetDeadManTimer(kill_at) => self.dead_man_timer.arm(kill_at, &mut self.killer, now),
+            GuardAction::ClearDeadManTimer => self.dead_man_timer.disarm(now),
+            GuardAction::FeedWatchdog(at) => self.watchdog.feed(at, clock::now()),
+            GuardAction::CloseWatchdog => self.watchdog.close(),
+            GuardAction::FollowProcesses => self.dead_man_timer.follow(&mut self.killer, now),
+            GuardAction::WarmUp => self.warm_up(now),
+            GuardAction::Stop => {
+                self.killer.signal_postmaster(Signal::QUIT);
             }
-            Deed::Kill => {
-                let found = self.hunt.kill();
-                self.step(Input::Killed { found, none_left: self.hunt.is_over() }, now);
+            GuardAction::Kill => {
+                let found = self.killer.kill();
+                self.step(GuardInput::Killed { found, none_left: self.killer.is_over() }, now);
             }
-            Deed::Report { deadlines, killed } => self.report(deadlines, killed, clock::now()),
-            Deed::Answer(answer) => self.answer(answer),
+            GuardAction::Report { deadlines, killed } => self.report(deadlines, killed, clock::now()),
+            GuardAction::Answer(answer) => self.answer(answer),
         }
     }
 
     /// Where memory is locked, nothing can leave it.
-    fn rehearse(&mut self, now: Moment) {
-        if self.rehearsed_at + REHEARSE_EVERY <= now && !self.protection.memory {
-            self.rehearsed_at = now;
-            self.hunt.rehearse();
+    fn warm_up(&mut self, now: Moment) {
+        if self.warmed_up_at + REHEARSE_EVERY <= now && !self.protection.memory {
+            self.warmed_up_at = now;
+            self.killer.warm_up();
         }
     }
 
-    fn answer(&mut self, answer: Answer) {
-        let report = Report {
+    fn answer(&mut self, answer: GuardAnswer) {
+        let report = GuardReport {
             version: VERSION,
             answer,
             guard: rustix::process::getpid().as_raw_nonzero().get(),
-            postmaster: self.hunt.prey().pid,
-            started_ticks: self.hunt.prey().started_ticks,
+            postmaster: self.killer.processes().pid,
+            started_ticks: self.killer.processes().started_ticks,
             protection: Protection {
-                fuse: self.fuse.is_whole(),
-                partial: self.fuse.is_partial(),
+                dead_man_timer: self.dead_man_timer.is_whole(),
+                partial: self.dead_man_timer.is_partial(),
                 ..self.protection
             },
             watchdog: self.watchdog.facts(),
@@ -262,13 +263,13 @@ impl GuardProcess {
     fn report(&self, deadlines: Deadlines, killed: u32, now: Moment) {
         let mut space = [0_u8; 512];
         let mut rest = &mut space[..];
-        let prey = self.hunt.prey();
-        let directory = prey.directory.as_path().display();
+        let processes = self.killer.processes();
+        let directory = processes.directory.as_path().display();
         let written = writeln!(
             rest,
             "WARN matriarch guard: the lease's deadline passed and no renewal came: stopped PostgreSQL {} at {}, killed \
              {} processes from {} on, none left at {now}, in {directory}",
-            prey.pid, deadlines.stop_at, killed, deadlines.kill_at
+            processes.pid, deadlines.stop_at, killed, deadlines.kill_at
         );
         let length = if written.is_ok() { 512 - rest.len() } else { 512 };
         let stderr = rustix::stdio::stderr();

@@ -10,21 +10,21 @@ use std::sync::Arc;
 use nix::sys::signal::Signal;
 use tokio::sync::watch;
 
-use super::link::{End, GuardFacts, LinkSetup, Shared};
-use super::message::{Order, Report};
+use super::link::{End, GuardFacts, LinkSetup, LinkShared};
+use super::message::{GuardReport, PostgresOrder};
 use super::predecessor::Predecessor;
-use super::running::{self, Running};
+use super::running::{self, RunningGuard};
 use super::{FenceError, WatchdogFacts, socket};
-use crate::core::guard::{Effect, Event, Lost};
+use crate::core::guard::{GuardEffect, GuardEvent, GuardLoss};
 use crate::os::clock;
-use crate::os::prey::Prey;
+use crate::os::postgres_processes::PostgresProcesses;
 
 /// The thread's state.
-pub(super) struct Keeping {
-    shared: Arc<Shared>,
+pub(super) struct GuardThread {
+    shared: Arc<LinkShared>,
     setup: LinkSetup,
     listener: OwnedFd,
-    guard: Option<Running>,
+    guard: Option<RunningGuard>,
     dying: Vec<Child>,
     predecessor: Option<Predecessor>,
     /// The first guard has introduced itself.
@@ -34,15 +34,15 @@ pub(super) struct Keeping {
     to_reader: watch::Sender<GuardFacts>,
 }
 
-impl Keeping {
+impl GuardThread {
     pub(super) fn new(
-        shared: Arc<Shared>,
+        shared: Arc<LinkShared>,
         setup: LinkSetup,
         listener: OwnedFd,
         predecessor: Option<Predecessor>,
         to_reader: watch::Sender<GuardFacts>,
-    ) -> Keeping {
-        Keeping {
+    ) -> GuardThread {
+        GuardThread {
             shared,
             setup,
             listener,
@@ -77,31 +77,32 @@ impl Keeping {
         }
     }
 
-    fn next_effect(&self) -> Option<Effect<Prey>> {
+    fn next_effect(&self) -> Option<GuardEffect<PostgresProcesses>> {
         self.shared.state().keep.poll(clock::now())
     }
 
-    fn tell(&self, event: Event) {
+    fn tell(&self, event: GuardEvent) {
         self.shared.state().keep.handle(event, clock::now());
     }
 
     /// Hands over what the guard has said.
     fn hear(&mut self) {
-        while let Some(event) = self.guard.as_mut().and_then(Running::receive) {
-            if let (Event::Answered(_), Some(report)) = (event, self.guard.as_ref().and_then(|it| it.report))
+        while let Some(event) = self.guard.as_mut().and_then(RunningGuard::receive) {
+            if let (GuardEvent::Answered(_), Some(report)) =
+                (event, self.guard.as_ref().and_then(|it| it.report))
             {
                 self.say(report);
             }
             // Whoever waits for the order to be held reads the facts then.
             self.publish();
             self.tell(event);
-            if event == Event::Closed {
+            if event == GuardEvent::Closed {
                 return;
             }
         }
     }
 
-    fn say(&mut self, report: Report) {
+    fn say(&mut self, report: GuardReport) {
         if !std::mem::replace(&mut self.introduced, true) {
             tracing::info!(pid = report.guard, protection = %report.protection, "the guard runs");
         }
@@ -113,31 +114,31 @@ impl Keeping {
         }
     }
 
-    fn carry_out(&mut self, effect: Effect<Prey>) {
+    fn carry_out(&mut self, effect: GuardEffect<PostgresProcesses>) {
         match effect {
-            Effect::StopPostgres(target) => {
+            GuardEffect::StopPostgres(target) => {
                 target.signal(Signal::SIGQUIT);
             }
-            Effect::KillPostgres { target, sequence, without_guard } => {
+            GuardEffect::KillPostgres { target, sequence, without_guard } => {
                 self.kill_postgres(&target, sequence, without_guard);
             }
-            Effect::EndGuard { lost, armed } => self.end_guard(lost, armed),
-            Effect::StartGuard => self.start_guard(),
-            Effect::NameArmed => self.name_armed(),
-            Effect::NameIdle { ours } => self.name_idle(ours),
-            Effect::Send { sequence, order } => {
+            GuardEffect::EndGuard { lost, armed } => self.end_guard(lost, armed),
+            GuardEffect::StartGuard => self.start_guard(),
+            GuardEffect::NameArmed => self.name_armed(),
+            GuardEffect::NameIdle { ours } => self.name_idle(ours),
+            GuardEffect::Send { sequence, order } => {
                 if let Some(guard) = &self.guard {
                     guard.send(sequence, order);
                 }
             }
-            Effect::Held { replaced } => {
+            GuardEffect::Held { replaced } => {
                 self.shared.changed.notify_all();
                 if replaced {
-                    let pid = self.guard.as_ref().and_then(Running::pid);
+                    let pid = self.guard.as_ref().and_then(RunningGuard::pid);
                     tracing::warn!(pid, "a new guard has taken over with the same deadline");
                 }
             }
-            Effect::DismissPredecessor => {
+            GuardEffect::DismissPredecessor => {
                 if let Some(predecessor) = self.predecessor.take() {
                     predecessor.dismiss();
                 }
@@ -145,11 +146,11 @@ impl Keeping {
         }
     }
 
-    fn kill_postgres(&self, target: &Prey, sequence: u32, without_guard: bool) {
+    fn kill_postgres(&self, target: &PostgresProcesses, sequence: u32, without_guard: bool) {
         if target.kill_all() {
             return;
         }
-        self.tell(Event::NoneLeft { sequence });
+        self.tell(GuardEvent::NoneLeft { sequence });
         match without_guard {
             true => tracing::error!(
                 "could not start a guard: PostgreSQL was stopped, because no guard would have fenced it"
@@ -159,10 +160,10 @@ impl Keeping {
     }
 
     fn start_guard(&mut self) {
-        match Running::start(&self.setup, &self.listener) {
+        match RunningGuard::start(&self.setup, &self.listener) {
             Ok(guard) => {
                 self.guard = Some(guard);
-                self.tell(Event::Started);
+                self.tell(GuardEvent::Started);
             }
             Err(error) => {
                 tracing::warn!(error = chain(&error), "could not start a guard; retrying");
@@ -170,13 +171,13 @@ impl Keeping {
         }
     }
 
-    fn end_guard(&mut self, lost: Lost, armed: bool) {
+    fn end_guard(&mut self, lost: GuardLoss, armed: bool) {
         let Some(guard) = self.guard.take() else { return };
         let pid = guard.pid();
         self.dying.extend(guard.kill());
         match lost {
-            Lost::Died => tracing::warn!(pid, armed, "the guard died; replacing it"),
-            Lost::Frozen => {
+            GuardLoss::Died => tracing::warn!(pid, armed, "the guard died; replacing it"),
+            GuardLoss::Frozen => {
                 tracing::warn!(pid, armed, "the guard does not answer and was killed; replacing it")
             }
         }
@@ -186,7 +187,7 @@ impl Keeping {
         let (idle, named) =
             (socket::idle_name(&self.setup.data_dir), socket::armed_name(&self.setup.data_dir));
         match std::fs::rename(idle, named) {
-            Ok(()) => self.tell(Event::Renamed { armed: true }),
+            Ok(()) => self.tell(GuardEvent::Renamed { armed: true }),
             Err(error) => tracing::warn!(%error, armed = true, "cannot rename the guard's socket"),
         }
     }
@@ -199,14 +200,14 @@ impl Keeping {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                 tracing::warn!(%error, armed = false, "cannot rename the guard's socket");
             }
-            Ok(()) | Err(_) => self.tell(Event::Renamed { armed: false }),
+            Ok(()) | Err(_) => self.tell(GuardEvent::Renamed { armed: false }),
         }
     }
 
     fn publish(&self) {
         let report = self.guard.as_ref().and_then(|guard| guard.report).unwrap_or_default();
         let facts = GuardFacts {
-            pid: self.guard.as_ref().and_then(Running::pid),
+            pid: self.guard.as_ref().and_then(RunningGuard::pid),
             phase: report.answer.phase,
             // A former guard may still have it open.
             watchdog: match self.predecessor {
@@ -221,7 +222,7 @@ impl Keeping {
     fn finish(mut self, end: End) {
         if end == End::Dismiss {
             if let Some(guard) = self.guard.take() {
-                guard.send(0, Order::Dismiss);
+                guard.send(0, PostgresOrder::Dismiss);
                 self.dying.extend(guard.release());
             }
             for name in [socket::armed_name(&self.setup.data_dir), socket::idle_name(&self.setup.data_dir)] {

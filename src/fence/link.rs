@@ -11,11 +11,11 @@ use std::time::Duration;
 use rustix::event::EventfdFlags;
 use tokio::sync::watch;
 
-use super::keeping::Keeping;
-use super::watchdog::Driver;
-use super::{FenceError, Found, Phase, Protection, WatchdogFacts, predecessor, running, socket};
-use crate::core::guard::{Armed, KeepGuard};
-use crate::os::prey::Prey;
+use super::keeping::GuardThread;
+use super::watchdog::DeviceDriver;
+use super::{FenceError, Found, GuardPhase, Protection, WatchdogFacts, predecessor, running, socket};
+use crate::core::guard::{ArmedDeadlines, KeepGuard};
+use crate::os::postgres_processes::PostgresProcesses;
 
 /// The machine's watchdog, as configured.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,7 +23,7 @@ pub struct WatchdogSetup {
     /// Its device.
     pub device: PathBuf,
     /// How to speak to it.
-    pub driver: Driver,
+    pub driver: DeviceDriver,
 }
 
 /// What a link is started with.
@@ -55,7 +55,7 @@ pub struct GuardFacts {
     /// Its process, while there is one.
     pub pid: Option<i32>,
     /// What it does.
-    pub phase: Phase,
+    pub phase: GuardPhase,
     /// The watchdog behind it.
     pub watchdog: WatchdogFacts,
     /// What keeps it running on a machine in trouble.
@@ -65,14 +65,14 @@ pub struct GuardFacts {
 /// The handle. Dropping it ends the thread and closes the socket: a guard that is armed stays, and will fire.
 #[derive(Debug)]
 pub struct Link {
-    shared: Arc<Shared>,
+    shared: Arc<LinkShared>,
     facts: watch::Receiver<GuardFacts>,
 }
 
 /// What the handle and the thread share.
 #[derive(Debug)]
-pub(super) struct Shared {
-    state: Mutex<State>,
+pub(super) struct LinkShared {
+    state: Mutex<LinkState>,
     /// Something became held, or the thread ended.
     pub(super) changed: Condvar,
     /// Readable when there is something new for the thread.
@@ -81,8 +81,8 @@ pub(super) struct Shared {
 
 /// The machine, and how its thread ends.
 #[derive(Debug)]
-pub(super) struct State {
-    pub(super) keep: KeepGuard<Prey>,
+pub(super) struct LinkState {
+    pub(super) keep: KeepGuard<PostgresProcesses>,
     pub(super) end: Option<End>,
     pub(super) ended: bool,
 }
@@ -96,8 +96,8 @@ pub(super) enum End {
     Dismiss,
 }
 
-impl Shared {
-    pub(super) fn state(&self) -> MutexGuard<'_, State> {
+impl LinkShared {
+    pub(super) fn state(&self) -> MutexGuard<'_, LinkState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -119,10 +119,10 @@ impl Link {
         let wake = rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
             .map_err(FenceError::system("make an event"))?;
         let keep = KeepGuard::new(predecessor.is_some());
-        let state = Mutex::new(State { keep, end: None, ended: false });
-        let shared = Arc::new(Shared { state, changed: Condvar::new(), wake });
+        let state = Mutex::new(LinkState { keep, end: None, ended: false });
+        let shared = Arc::new(LinkShared { state, changed: Condvar::new(), wake });
         let (to_reader, facts) = watch::channel(GuardFacts::default());
-        let keeping = Keeping::new(Arc::clone(&shared), setup, listener, predecessor, to_reader);
+        let keeping = GuardThread::new(Arc::clone(&shared), setup, listener, predecessor, to_reader);
         std::thread::Builder::new()
             .name("fence".to_owned())
             .spawn(move || keeping.run())
@@ -131,7 +131,7 @@ impl Link {
     }
 
     /// From now on this is armed, in place of everything earlier.
-    pub fn arm(&self, armed: Armed<Prey>) {
+    pub fn arm(&self, armed: ArmedDeadlines<PostgresProcesses>) {
         self.order(Some(armed));
     }
 
@@ -140,7 +140,7 @@ impl Link {
         self.order(None);
     }
 
-    fn order(&self, armed: Option<Armed<Prey>>) {
+    fn order(&self, armed: Option<ArmedDeadlines<PostgresProcesses>>) {
         if self.shared.state().keep.order(armed) {
             self.shared.wake();
         }
@@ -149,7 +149,7 @@ impl Link {
     /// True when the guard has acknowledged the last order; waits for that, but not longer than `within`.
     pub fn holds(&self, within: Duration) -> bool {
         let wanted = self.shared.state().keep.sequence();
-        let pending = |state: &mut State| !state.keep.holds(wanted) && state.end.is_none();
+        let pending = |state: &mut LinkState| !state.keep.holds(wanted) && state.end.is_none();
         let waited = self.shared.changed.wait_timeout_while(self.shared.state(), within, pending);
         let (state, _) = waited.unwrap_or_else(PoisonError::into_inner);
         state.keep.holds(wanted)
@@ -165,7 +165,7 @@ impl Link {
         let mut state = self.shared.state();
         state.end = Some(End::Dismiss);
         self.shared.wake();
-        let stays = |state: &mut State| !state.ended;
+        let stays = |state: &mut LinkState| !state.ended;
         // A guard that does not go in time ends by itself: nothing is armed, nobody is connected.
         drop(self.shared.changed.wait_timeout_while(state, within, stays));
     }

@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use super::protection::Protection;
 use super::watchdog::WatchdogTrouble;
-use crate::core::guard::{self, Answer, Armed, Deadlines, Phase, WatchdogState};
+use crate::core::guard::{self, ArmedDeadlines, Deadlines, GuardAnswer, GuardPhase, WatchdogState};
 use crate::model::Moment;
 use crate::os::file_id::FileId;
-use crate::os::prey::Prey;
+use crate::os::postgres_processes::PostgresProcesses;
 use crate::os::process::ProcessId;
 use crate::os::text::{PATH_BYTES_MAX, PathText};
 
@@ -30,14 +30,14 @@ const DIRECTORY_AT: usize = MESSAGE_BYTES - PATH_BYTES_MAX;
 pub(super) const REPORT_BYTES: usize = 48;
 
 /// What a guard is asked to do.
-pub(super) type Order = guard::Order<Prey>;
+pub(super) type PostgresOrder = guard::GuardOrder<PostgresProcesses>;
 
 /// One order, numbered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Message {
     /// Counts the orders of one supervisor; the answer repeats it.
     pub(super) sequence: u32,
-    pub(super) order: Order,
+    pub(super) order: PostgresOrder,
 }
 
 /// What became of the watchdog.
@@ -54,10 +54,10 @@ pub enum WatchdogFacts {
 
 /// What a guard says to every order, and of itself.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Report {
+pub(super) struct GuardReport {
     pub(super) version: u8,
     /// What the protocol is about.
-    pub(super) answer: Answer,
+    pub(super) answer: GuardAnswer,
     /// The guard's own process.
     pub(super) guard: i32,
     /// The postmaster it is after, and its start.
@@ -112,27 +112,28 @@ impl Message {
     pub(super) fn encode(&self) -> [u8; MESSAGE_BYTES] {
         let mut bytes = [0; MESSAGE_BYTES];
         let kind = match &self.order {
-            Order::Ask => 1,
-            Order::Arm(_) => 2,
-            Order::Disarm => 3,
-            Order::Dismiss => 4,
+            PostgresOrder::Ask => 1,
+            PostgresOrder::Arm(_) => 2,
+            PostgresOrder::Disarm => 3,
+            PostgresOrder::Dismiss => 4,
         };
-        let Order::Arm(Armed { deadlines, target: prey, watchdog_at }) = &self.order else {
+        let PostgresOrder::Arm(ArmedDeadlines { deadlines, target: processes, watchdog_at }) = &self.order
+        else {
             put_head(&mut bytes, kind, self.sequence, Deadlines::default());
             return bytes;
         };
         put_head(&mut bytes, kind, self.sequence, *deadlines);
-        put(&mut bytes, 24, prey.pid.to_le_bytes());
-        put(&mut bytes, 32, prey.started_ticks.to_le_bytes());
-        put(&mut bytes, 48, prey.place.device.to_le_bytes());
-        put(&mut bytes, 56, prey.place.inode.to_le_bytes());
+        put(&mut bytes, 24, processes.pid.to_le_bytes());
+        put(&mut bytes, 32, processes.started_ticks.to_le_bytes());
+        put(&mut bytes, 48, processes.place.device.to_le_bytes());
+        put(&mut bytes, 56, processes.place.inode.to_le_bytes());
         // Zero: no watchdog.
         put(&mut bytes, 64, watchdog_at.unwrap_or_default().as_nanos().to_le_bytes());
         // A program with a longer path is known by its name only.
-        let program = prey.program.as_bytes();
+        let program = processes.program.as_bytes();
         let program = if program.len() <= PROGRAM_BYTES_MAX { program } else { &[] };
         for (at, length_at, path) in
-            [(PROGRAM_AT, 40, program), (DIRECTORY_AT, 44, prey.directory.as_bytes())]
+            [(PROGRAM_AT, 40, program), (DIRECTORY_AT, 44, processes.directory.as_bytes())]
         {
             put(&mut bytes, length_at, (path.len() as u32).to_le_bytes());
             bytes[at..at + path.len()].copy_from_slice(path);
@@ -144,21 +145,21 @@ impl Message {
     pub(super) fn decode(bytes: &[u8]) -> Option<Message> {
         let (version, kind, sequence, deadlines) = head(bytes)?;
         let order = match kind {
-            1 => Order::Ask,
-            2 if version == VERSION => Order::Arm(Message::decode_armed(bytes, deadlines)?),
-            3 if version == VERSION => Order::Disarm,
-            4 => Order::Dismiss,
+            1 => PostgresOrder::Ask,
+            2 if version == VERSION => PostgresOrder::Arm(Message::decode_armed(bytes, deadlines)?),
+            3 if version == VERSION => PostgresOrder::Disarm,
+            4 => PostgresOrder::Dismiss,
             _unknown => return None,
         };
         Some(Message { sequence, order })
     }
 
-    fn decode_armed(bytes: &[u8], deadlines: Deadlines) -> Option<Armed<Prey>> {
+    fn decode_armed(bytes: &[u8], deadlines: Deadlines) -> Option<ArmedDeadlines<PostgresProcesses>> {
         let path = |at: usize, length_at: usize| {
             let length = u32::from_le_bytes(get(bytes, length_at)?) as usize;
             PathText::new(bytes.get(at..at.checked_add(length)?)?)
         };
-        let prey = Prey {
+        let processes = PostgresProcesses {
             pid: i32::from_le_bytes(get(bytes, 24)?),
             started_ticks: u64::from_le_bytes(get(bytes, 32)?),
             program: path(PROGRAM_AT, 40)?,
@@ -170,11 +171,11 @@ impl Message {
         };
         let watchdog_at = Moment::from_nanos(u64::from_le_bytes(get(bytes, 64)?));
         let watchdog_at = Some(watchdog_at).filter(|at| *at != Moment::default());
-        Some(Armed { deadlines, target: prey, watchdog_at })
+        Some(ArmedDeadlines { deadlines, target: processes, watchdog_at })
     }
 }
 
-impl Report {
+impl GuardReport {
     /// The postmaster it is after; `None` when it did not say, or did not know.
     pub(super) fn postmaster(&self) -> Option<ProcessId> {
         (self.postmaster != 0 && self.started_ticks != 0)
@@ -184,10 +185,10 @@ impl Report {
     pub(super) fn encode(&self) -> [u8; REPORT_BYTES] {
         let mut bytes = [0; REPORT_BYTES];
         let phase = match self.answer.phase {
-            Phase::Idle => 0,
-            Phase::Armed => 1,
-            Phase::Firing => 2,
-            Phase::Over => 3,
+            GuardPhase::Idle => 0,
+            GuardPhase::Armed => 1,
+            GuardPhase::Firing => 2,
+            GuardPhase::Over => 3,
         };
         put_head(&mut bytes, phase, self.answer.sequence, self.answer.deadlines);
         put(&mut bytes, 24, self.guard.to_le_bytes());
@@ -207,16 +208,20 @@ impl Report {
     }
 
     /// Of another version only the head is read.
-    pub(super) fn decode(bytes: &[u8]) -> Option<Report> {
+    pub(super) fn decode(bytes: &[u8]) -> Option<GuardReport> {
         let (version, kind, sequence, deadlines) = head(bytes)?;
         let phase = match kind {
-            0 => Phase::Idle,
-            1 => Phase::Armed,
-            2 => Phase::Firing,
-            3 => Phase::Over,
+            0 => GuardPhase::Idle,
+            1 => GuardPhase::Armed,
+            2 => GuardPhase::Firing,
+            3 => GuardPhase::Over,
             _unknown => return None,
         };
-        let report = Report { version, answer: Answer { sequence, phase, deadlines }, ..Report::default() };
+        let report = GuardReport {
+            version,
+            answer: GuardAnswer { sequence, phase, deadlines },
+            ..GuardReport::default()
+        };
         if version != VERSION {
             return Some(report);
         }
@@ -227,7 +232,7 @@ impl Report {
             1 => WatchdogFacts::Active(Duration::from_secs(number.into())),
             _failed => WatchdogFacts::Failed(WatchdogTrouble::from_code(code, number)),
         };
-        Some(Report {
+        Some(GuardReport {
             guard: i32::from_le_bytes(get(bytes, 24)?),
             postmaster: i32::from_le_bytes(get(bytes, 28)?),
             started_ticks: u64::from_le_bytes(get(bytes, 40)?),
@@ -242,9 +247,9 @@ impl Report {
 mod tests {
     use super::*;
 
-    fn prey() -> Prey {
+    fn processes() -> PostgresProcesses {
         let text = |path: &str| PathText::new(path.as_bytes()).expect("short");
-        Prey {
+        PostgresProcesses {
             pid: 42,
             started_ticks: 7,
             program: text("/bin/postgres"),
@@ -257,14 +262,14 @@ mod tests {
         Deadlines { stop_at: Moment::from_millis(1), kill_at: Moment::from_nanos(u64::MAX) }
     }
 
-    fn arm(watchdog_at: Option<Moment>) -> Order {
-        Order::Arm(Armed { deadlines: deadlines(), target: prey(), watchdog_at })
+    fn arm(watchdog_at: Option<Moment>) -> PostgresOrder {
+        PostgresOrder::Arm(ArmedDeadlines { deadlines: deadlines(), target: processes(), watchdog_at })
     }
 
     #[test]
     fn orders_arrive_as_they_were_sent() {
         let arm = arm(Some(Moment::from_millis(7)));
-        for order in [Order::Ask, arm, Order::Disarm, Order::Dismiss] {
+        for order in [PostgresOrder::Ask, arm, PostgresOrder::Disarm, PostgresOrder::Dismiss] {
             let message = Message { sequence: 9, order };
             assert_eq!(Message::decode(&message.encode()), Some(message));
         }
@@ -276,18 +281,18 @@ mod tests {
         let failed = troubles.map(WatchdogFacts::Failed);
         let active = WatchdogFacts::Active(Duration::from_secs(15));
         for watchdog in failed.into_iter().chain([active, WatchdogFacts::Off]) {
-            for phase in [Phase::Idle, Phase::Armed, Phase::Firing, Phase::Over] {
+            for phase in [GuardPhase::Idle, GuardPhase::Armed, GuardPhase::Firing, GuardPhase::Over] {
                 let protection = Protection { memory: true, real_time: true, ..Protection::default() };
-                let report = Report {
+                let report = GuardReport {
                     version: VERSION,
-                    answer: Answer { sequence: 3, phase, deadlines: deadlines() },
+                    answer: GuardAnswer { sequence: 3, phase, deadlines: deadlines() },
                     guard: 5,
                     postmaster: 6,
                     started_ticks: u64::MAX,
                     protection,
                     watchdog,
                 };
-                assert_eq!(Report::decode(&report.encode()), Some(report));
+                assert_eq!(GuardReport::decode(&report.encode()), Some(report));
             }
         }
     }
@@ -298,14 +303,14 @@ mod tests {
             bytes[1] = VERSION + 1;
             bytes
         };
-        let answer = Answer { sequence: 4, phase: Phase::Armed, deadlines: deadlines() };
-        let report = Report { answer, guard: 5, ..Report::default() };
-        let read = Report::decode(&other(report.encode()[..HEAD_BYTES].to_vec())).expect("a head");
+        let answer = GuardAnswer { sequence: 4, phase: GuardPhase::Armed, deadlines: deadlines() };
+        let report = GuardReport { answer, guard: 5, ..GuardReport::default() };
+        let read = GuardReport::decode(&other(report.encode()[..HEAD_BYTES].to_vec())).expect("a head");
         assert_eq!((read.answer, read.guard), (answer, 0));
         let understood =
             |order| Message::decode(&other(Message { sequence: 1, order }.encode().to_vec())).is_some();
-        assert!(understood(Order::Ask) && understood(Order::Dismiss));
-        assert!(!understood(arm(None)) && !understood(Order::Disarm));
+        assert!(understood(PostgresOrder::Ask) && understood(PostgresOrder::Dismiss));
+        assert!(!understood(arm(None)) && !understood(PostgresOrder::Disarm));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  lease's thread ─► Link (supervisor) ══ one socket ══► guard (process) ──► SIGQUIT, then SIGKILL until none is left
-//!  loop, jobs     ─►      │                                 ├── fuse: the kernel kills when both are frozen
+//!  loop, jobs     ─►      │                                 ├── dead_man_timer: the kernel kills when both are frozen
 //!                         │                                 └── watchdog: resets the machine
 //!                    link thread: keeps a guard alive, and is the fence itself while there is none
 //! ```
@@ -17,12 +17,12 @@
 //!   place of another goes on with the deadlines that the other had.
 //! * **Whoever freezes or dies, somebody is left.** Supervisor gone or frozen: the guard fires. Guard gone: its end of
 //!   the socket closes, the link's thread starts another at once. Guard frozen: it does not answer, is killed, and
-//!   replaced, within two seconds. No replacement to be had: the link's thread stops Postgres. Both frozen: the fuse,
-//!   by which the kernel kills Postgres while nobody runs; the guard kills whoever was born too late for that when it
-//!   goes on. Where the kernel stands still, too (a paused virtual machine, the freezer of cgroup v1, which holds back
-//!   even SIGKILL), the guard that goes on has to be quick; the machine's watchdog, where there is one, is for that.
-//!   Both dead: Postgres runs on until a supervisor starts, which then stops it: under an orderly service manager that
-//!   is a second or two, and `watchdog.mode: required` covers the rest.
+//!   replaced, within two seconds. No replacement to be had: the link's thread stops Postgres. Both frozen: the
+//!   dead-man timer, by which the kernel kills Postgres while nobody runs; the guard kills whoever was born too late
+//!   for that when it goes on. Where the kernel stands still, too (a paused virtual machine, the freezer of cgroup v1,
+//!   which holds back even SIGKILL), the guard that goes on has to be quick; the machine's watchdog, where there is
+//!   one, is for that. Both dead: Postgres runs on until a supervisor starts, which then stops it: under an orderly
+//!   service manager that is a second or two, and `watchdog.mode: required` covers the rest.
 //! * **A name says armed.** The guard's socket lies beside the data directory as `….matriarch-guard` from before it is
 //!   first armed until after it is disarmed, and as `….matriarch-guard-idle` otherwise. So a supervisor that starts
 //!   knows: no such name, and nobody was ever fenced here (a primary taken over from Patroni); the name, and nobody who
@@ -31,9 +31,9 @@
 //!
 //! Deliberately absent: who should lead, and what a lease is.
 
+mod dead_man_timer;
 mod descriptors;
 mod error;
-mod fuse;
 mod guard;
 mod keeping;
 mod link;
@@ -42,14 +42,14 @@ mod predecessor;
 mod protection;
 mod running;
 mod socket;
+mod trigger;
 mod watchdog;
-mod wire;
 
-pub use crate::core::guard::{Armed, Deadlines, Phase};
+pub use crate::core::guard::{ArmedDeadlines, Deadlines, GuardPhase};
 pub use error::FenceError;
 pub use guard::{GuardSetup, run};
 pub use link::{GuardFacts, Link, LinkSetup, WatchdogSetup};
 pub use message::WatchdogFacts;
 pub use predecessor::Found;
 pub use protection::Protection;
-pub use watchdog::{Driver, WatchdogTrouble};
+pub use watchdog::{DeviceDriver, WatchdogTrouble};

@@ -7,7 +7,7 @@ use std::time::Duration;
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal};
 
-use super::message::{Message, Order, REPORT_BYTES, Report};
+use super::message::{GuardReport, Message, PostgresOrder, REPORT_BYTES};
 use super::{Deadlines, socket};
 use crate::core::guard::LeftBehind;
 use crate::model::Moment;
@@ -93,8 +93,8 @@ pub(super) fn find(data_dir: &Path) -> (Found, Option<Predecessor>) {
     (found, Some(Predecessor { link, pid }))
 }
 
-fn ask(link: &OwnedFd) -> Option<Report> {
-    socket::send(link, &Message { sequence: 1, order: Order::Ask }.encode()).ok()?;
+fn ask(link: &OwnedFd) -> Option<GuardReport> {
+    socket::send(link, &Message { sequence: 1, order: PostgresOrder::Ask }.encode()).ok()?;
     let give_up_at = clock::now() + ANSWER_WITHIN;
     let mut buffer = [0; REPORT_BYTES];
     loop {
@@ -106,7 +106,7 @@ fn ask(link: &OwnedFd) -> Option<Report> {
         match socket::receive(link, &mut buffer) {
             Ok([]) => return None,
             Ok(bytes) => {
-                if let Some(report) = Report::decode(bytes) {
+                if let Some(report) = GuardReport::decode(bytes) {
                     return Some(report);
                 }
             }
@@ -123,7 +123,7 @@ impl Predecessor {
         let held = self.pid.and_then(Pid::from_raw);
         let held = held.and_then(|pid| rustix::process::pidfd_open(pid, PidfdFlags::empty()).ok());
         let still_guard = self.pid.is_some_and(is_guard);
-        let sent = socket::send(&self.link, &Message { sequence: 2, order: Order::Dismiss }.encode());
+        let sent = socket::send(&self.link, &Message { sequence: 2, order: PostgresOrder::Dismiss }.encode());
         if sent.is_ok() && self.has_left(clock::now() + LEAVE_WITHIN) {
             return;
         }

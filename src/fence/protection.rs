@@ -24,28 +24,35 @@ pub struct Protection {
     /// Failing that, it has at least a better nice value than ordinary ones.
     pub nice: bool,
     /// While it is frozen itself, the kernel kills the postmaster.
-    pub fuse: bool,
+    pub dead_man_timer: bool,
     /// The kernel kills not all of the server processes then: there were not enough file descriptors for that.
     pub partial: bool,
 }
 
 impl Protection {
     pub(super) fn to_bits(self) -> u8 {
-        let bits = [self.memory, self.oom, self.real_time, self.nice, self.fuse, self.partial];
+        let bits = [self.memory, self.oom, self.real_time, self.nice, self.dead_man_timer, self.partial];
         bits.iter().enumerate().fold(0, |all, (place, on)| all | (u8::from(*on) << place))
     }
 
     pub(super) fn from_bits(bits: u8) -> Protection {
         let on = |place: u8| bits & (1 << place) != 0;
-        Protection { memory: on(0), oom: on(1), real_time: on(2), nice: on(3), fuse: on(4), partial: on(5) }
+        Protection {
+            memory: on(0),
+            oom: on(1),
+            real_time: on(2),
+            nice: on(3),
+            dead_man_timer: on(4),
+            partial: on(5),
+        }
     }
 
     /// Takes what there is to be had for this process.
     pub(super) fn take() -> Protection {
         let real_time = become_real_time();
-        let nice = !real_time && be_nicer();
+        let nice = !real_time && raise_priority();
         let (memory, oom) = (lock_memory(), survive_oom());
-        Protection { memory, oom, real_time, nice, fuse: false, partial: false }
+        Protection { memory, oom, real_time, nice, dead_man_timer: false, partial: false }
     }
 
     /// After a fork, whose copies are made when either side writes.
@@ -61,8 +68,8 @@ impl fmt::Display for Protection {
             (self.oom, "spared by the OOM killer"),
             (self.real_time, "real-time priority"),
             (self.nice, "better nice value"),
-            (self.fuse && !self.partial, "the kernel stands by"),
-            (self.fuse && self.partial, "the kernel stands by for some of the server processes"),
+            (self.dead_man_timer && !self.partial, "the kernel stands by"),
+            (self.dead_man_timer && self.partial, "the kernel stands by for some of the server processes"),
         ];
         let mut first = true;
         for (_, text) in parts.iter().filter(|(on, _)| *on) {
@@ -97,7 +104,7 @@ fn become_real_time() -> bool {
     unsafe { libc::sched_setscheduler(0, libc::SCHED_FIFO, &raw const parameters) == 0 }
 }
 
-fn be_nicer() -> bool {
+fn raise_priority() -> bool {
     (-20..0).any(|nice| rustix::process::setpriority_process(None, nice).is_ok())
 }
 

@@ -7,24 +7,24 @@ use std::process::{Child, Stdio};
 
 use rustix::io::Errno;
 
-use super::message::{Message, Order, REPORT_BYTES, Report, VERSION};
-use super::watchdog::Driver;
+use super::message::{GuardReport, Message, PostgresOrder, REPORT_BYTES, VERSION};
+use super::watchdog::DeviceDriver;
 use super::{FenceError, LinkSetup, socket};
-use crate::core::guard::Event;
+use crate::core::guard::GuardEvent;
 use crate::os::{child, output};
 
 /// A guard that was started, and a supervisor's end of its socket.
 #[derive(Debug)]
-pub(super) struct Running {
+pub(super) struct RunningGuard {
     child: Option<Child>,
     pub(super) link: OwnedFd,
     /// What it last said.
-    pub(super) report: Option<Report>,
+    pub(super) report: Option<GuardReport>,
 }
 
-impl Running {
+impl RunningGuard {
     /// Starts a guard with `listener` as the socket for the next supervisor.
-    pub(super) fn start(setup: &LinkSetup, listener: &OwnedFd) -> Result<Running, FenceError> {
+    pub(super) fn start(setup: &LinkSetup, listener: &OwnedFd) -> Result<RunningGuard, FenceError> {
         let (mine, its) = socket::pair().map_err(FenceError::system("make a pair of sockets"))?;
         let listener = listener
             .try_clone()
@@ -33,14 +33,14 @@ impl Running {
         command.arg0("matriarch").arg("guard").env_clear();
         if let Some(watchdog) = &setup.watchdog {
             command.arg("--watchdog").arg(&watchdog.device);
-            if watchdog.driver == Driver::Testing {
+            if watchdog.driver == DeviceDriver::Testing {
                 command.arg("--testing");
             }
         }
         command.stdin(Stdio::from(its)).stdout(Stdio::from(listener)).stderr(output::child_stderr());
         let child = child::spawn_std(&mut command)
             .map_err(|source| FenceError::System { what: "start a guard", source })?;
-        Ok(Running { child: Some(child), link: mine, report: None })
+        Ok(RunningGuard { child: Some(child), link: mine, report: None })
     }
 
     /// Its process.
@@ -49,24 +49,26 @@ impl Running {
     }
 
     /// Sends one order; never waits. A full socket means that nobody reads: the answer will be missed.
-    pub(super) fn send(&self, sequence: u32, order: Order) {
+    pub(super) fn send(&self, sequence: u32, order: PostgresOrder) {
         let _ = socket::send(&self.link, &Message { sequence, order }.encode());
     }
 
     /// What it said next, if it has said anything more. What a guard of another version says is no answer.
-    pub(super) fn receive(&mut self) -> Option<Event> {
+    pub(super) fn receive(&mut self) -> Option<GuardEvent> {
         let mut buffer = [0; REPORT_BYTES];
         loop {
             match socket::receive(&self.link, &mut buffer) {
-                Ok([]) => return Some(Event::Closed),
+                Ok([]) => return Some(GuardEvent::Closed),
                 Ok(bytes) => {
-                    if let Some(report) = Report::decode(bytes).filter(|report| report.version == VERSION) {
+                    if let Some(report) =
+                        GuardReport::decode(bytes).filter(|report| report.version == VERSION)
+                    {
                         self.report = Some(report);
-                        return Some(Event::Answered(report.answer));
+                        return Some(GuardEvent::Answered(report.answer));
                     }
                 }
                 Err(Errno::AGAIN) => return None,
-                Err(_) => return Some(Event::Closed),
+                Err(_) => return Some(GuardEvent::Closed),
             }
         }
     }

@@ -27,7 +27,7 @@ const CLOSES_BY_MAGIC: u32 = 0x0100;
 
 /// How the device is spoken to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Driver {
+pub enum DeviceDriver {
     /// Linux's watchdog interface.
     Linux,
     /// `driver: testing`: a fifo that everything is written to as text.
@@ -82,14 +82,14 @@ impl fmt::Display for WatchdogTrouble {
 /// The device, open while something is armed.
 #[derive(Debug)]
 pub(super) struct Watchdog {
-    device: Option<(CString, Driver)>,
+    device: Option<(CString, DeviceDriver)>,
     open: Option<(OwnedFd, u32)>,
     trouble: Option<WatchdogTrouble>,
 }
 
 impl Watchdog {
     /// Nothing is opened yet.
-    pub(super) fn new(device: Option<(&Path, Driver)>) -> Watchdog {
+    pub(super) fn new(device: Option<(&Path, DeviceDriver)>) -> Watchdog {
         let device =
             device.and_then(|(path, driver)| Some((CString::new(path.as_os_str().as_bytes()).ok()?, driver)));
         Watchdog { device, open: None, trouble: None }
@@ -153,12 +153,12 @@ impl Watchdog {
     }
 }
 
-fn open(path: &CString, driver: Driver) -> Result<OwnedFd, WatchdogTrouble> {
+fn open(path: &CString, driver: DeviceDriver) -> Result<OwnedFd, WatchdogTrouble> {
     // A fifo without a reader must not hold up the guard.
     let flags = OFlags::WRONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
     let device = rustix::fs::openat(CWD, path.as_c_str(), flags, Mode::empty())
         .map_err(|errno| WatchdogTrouble::Open(errno.raw_os_error()))?;
-    if driver == Driver::Linux && !is_capable(&device) {
+    if driver == DeviceDriver::Linux && !is_capable(&device) {
         let _ = rustix::io::write(&device, b"V");
         return Err(WatchdogTrouble::Incapable);
     }
@@ -187,16 +187,16 @@ fn is_capable(device: &OwnedFd) -> bool {
     answer == 0 && info.options & wanted == wanted
 }
 
-fn set_timeout(device: &OwnedFd, driver: Driver, seconds: u32) -> Result<(), WatchdogTrouble> {
+fn set_timeout(device: &OwnedFd, driver: DeviceDriver, seconds: u32) -> Result<(), WatchdogTrouble> {
     match driver {
-        Driver::Testing => {
+        DeviceDriver::Testing => {
             let mut text = [0_u8; 32];
             let length = timeout_text(&mut text, seconds);
             rustix::io::write(device, &text[..length])
                 .map(drop)
                 .map_err(|errno| WatchdogTrouble::Write(errno.raw_os_error()))
         }
-        Driver::Linux => {
+        DeviceDriver::Linux => {
             let mut value = libc::c_int::try_from(seconds).unwrap_or(libc::c_int::MAX);
             // SAFETY: the number says that the kernel reads and writes one int, and `value` is one and lives on.
             let answer = unsafe { libc::ioctl(device.as_raw_fd(), SET_TIMEOUT as _, &raw mut value) };
@@ -235,7 +235,7 @@ mod tests {
     fn the_testing_driver_writes_timeout_pings_and_the_magic_byte() {
         let path = std::env::temp_dir().join(format!("watchdog-{}", std::process::id()));
         nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).expect("a fifo");
-        let mut watchdog = Watchdog::new(Some((&path, Driver::Testing)));
+        let mut watchdog = Watchdog::new(Some((&path, DeviceDriver::Testing)));
         let at = Moment::from_millis(20_200);
         watchdog.feed(Some(at), Moment::from_millis(5_000));
         assert_eq!(
@@ -262,8 +262,8 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_watchdog_is_not_used() {
-        let mut watchdog = Watchdog::new(Some((Path::new("/dev/null"), Driver::Linux)));
+    fn a_device_that_is_not_a_watchdog_is_not_used() {
+        let mut watchdog = Watchdog::new(Some((Path::new("/dev/null"), DeviceDriver::Linux)));
         let (at, now) = (Some(Moment::from_millis(20_000)), Moment::from_millis(5_000));
         watchdog.feed(at, now);
         assert_eq!(watchdog.facts(), WatchdogFacts::Failed(WatchdogTrouble::Incapable));

@@ -14,7 +14,7 @@ use tokio::sync::Mutex;
 
 use super::access::Access;
 use super::connection::{self, Call, Connection};
-use super::failure::Failure;
+use super::failure::KubeFailure;
 use super::object::{Object, ObjectList, Pod, WatchEvent};
 use crate::model::{PodFailure, PodNames};
 
@@ -86,31 +86,31 @@ impl Api {
     }
 
     /// The one of that name.
-    pub(super) async fn get<K: Object>(&self, name: &str) -> Result<K, Failure> {
+    pub(super) async fn get<K: Object>(&self, name: &str) -> Result<K, KubeFailure> {
         self.ask(read(self.one::<K>(name))).await
     }
 
     /// Those that `selector` names, as they are now, and the version from which to watch them.
-    pub(super) async fn list<K: Object>(&self, selector: &Selector) -> Result<(String, Vec<K>), Failure> {
+    pub(super) async fn list<K: Object>(&self, selector: &Selector) -> Result<(String, Vec<K>), KubeFailure> {
         let listed: ObjectList<K> =
             self.ask(read(format!("{}?{}", self.all::<K>(), selector.query()))).await?;
         Ok((listed.metadata.resource_version.unwrap_or_default(), listed.items))
     }
 
     /// A merge patch.
-    pub(super) async fn patch<K: Object>(&self, name: &str, patch: &Value) -> Result<K, Failure> {
+    pub(super) async fn patch<K: Object>(&self, name: &str, patch: &Value) -> Result<K, KubeFailure> {
         let path = format!("{}?{FIELD_OWNER}", self.one::<K>(name));
         self.ask(write(Method::PATCH, path, "application/merge-patch+json", patch)).await
     }
 
     /// A strategic patch of a pod's conditions, which are merged by type.
-    pub(super) async fn patch_status(&self, name: &str, patch: &Value) -> Result<Pod, Failure> {
+    pub(super) async fn patch_status(&self, name: &str, patch: &Value) -> Result<Pod, KubeFailure> {
         let path = format!("{}/status?{FIELD_OWNER}", self.one::<Pod>(name));
         self.ask(write(Method::PATCH, path, "application/strategic-merge-patch+json", patch)).await
     }
 
     /// A new one.
-    pub(super) async fn create<K: Object + Serialize>(&self, object: &K) -> Result<K, Failure> {
+    pub(super) async fn create<K: Object + Serialize>(&self, object: &K) -> Result<K, KubeFailure> {
         let mut body = serde_json::to_value(object).map_err(unreadable)?;
         body["apiVersion"] = K::API_VERSION.into();
         body["kind"] = K::KIND.into();
@@ -122,14 +122,14 @@ impl Api {
         &self,
         selector: &Selector,
         version: &str,
-    ) -> Result<impl Stream<Item = Result<WatchEvent<K>, Failure>> + use<K>, Failure> {
+    ) -> Result<impl Stream<Item = Result<WatchEvent<K>, KubeFailure>> + use<K>, KubeFailure> {
         let (all, version) = (self.all::<K>(), utf8_percent_encode(version, NON_ALPHANUMERIC));
         let path = format!(
             "{all}?watch=true&timeoutSeconds={WATCH_SECONDS}&{}&allowWatchBookmarks=true&resourceVersion={version}",
             selector.query()
         );
         let begun = tokio::time::timeout(WATCH_BEGINS_WITHIN, self.begin(read(path))).await;
-        let body = begun.unwrap_or_else(|_| Err(Failure::silent(WATCH_BEGINS_WITHIN)))?;
+        let body = begun.unwrap_or_else(|_| Err(KubeFailure::silent(WATCH_BEGINS_WITHIN)))?;
         let lines = Box::pin(connection::lines(body));
         Ok(futures::stream::unfold(Some(lines), |lines| async {
             let mut lines = lines?;
@@ -142,7 +142,7 @@ impl Api {
                     Err(failure) => Some((Err(failure), None)),
                 },
                 Ok(None) => None,
-                Err(_) => Some((Err(Failure::silent(WATCH_IDLE_MAX)), None)),
+                Err(_) => Some((Err(KubeFailure::silent(WATCH_IDLE_MAX)), None)),
             }
         }))
     }
@@ -157,15 +157,15 @@ impl Api {
         format!("{}/{name}", self.all::<K>())
     }
 
-    async fn ask<T: DeserializeOwned>(&self, call: Call) -> Result<T, Failure> {
+    async fn ask<T: DeserializeOwned>(&self, call: Call) -> Result<T, KubeFailure> {
         let whole = async { connection::body(self.begin(call).await?).await };
         let answered = tokio::time::timeout(ANSWER_WITHIN, whole).await;
-        let body = answered.unwrap_or_else(|_| Err(Failure::silent(ANSWER_WITHIN)))?;
+        let body = answered.unwrap_or_else(|_| Err(KubeFailure::silent(ANSWER_WITHIN)))?;
         serde_json::from_slice(&body).map_err(unreadable)
     }
 
     /// The body of a success, when it begins.
-    async fn begin(&self, call: Call) -> Result<Incoming, Failure> {
+    async fn begin(&self, call: Call) -> Result<Incoming, KubeFailure> {
         let (head, body) = self.connection().await?.send(call).await?.into_parts();
         if head.status.is_success() {
             return Ok(body);
@@ -173,15 +173,16 @@ impl Api {
         let seconds =
             head.headers.get(header::RETRY_AFTER).and_then(|after| after.to_str().ok()?.parse().ok());
         let body = connection::body(body).await?;
-        Err(Failure::refused(head.status.as_u16(), seconds.map(Duration::from_secs), &body))
+        Err(KubeFailure::refused(head.status.as_u16(), seconds.map(Duration::from_secs), &body))
     }
 
-    async fn connection(&self) -> Result<Connection, Failure> {
+    async fn connection(&self) -> Result<Connection, KubeFailure> {
         let mut kept = self.connection.lock().await;
         if let Some(connection) = kept.as_ref().filter(|connection| !connection.was_refused()) {
             return Ok(connection.clone());
         }
-        let access = Access::of(&self.setup).map_err(|why| Failure::new(PodFailure::Unconfigured, why))?;
+        let access =
+            Access::of(&self.setup).map_err(|why| KubeFailure::new(PodFailure::Unconfigured, why))?;
         let connection = Connection::new(access);
         *kept = Some(connection.clone());
         Ok(connection)
@@ -196,6 +197,6 @@ fn write(method: Method, path: String, content_type: &'static str, body: &Value)
     Call { method, path, content_type, body: body.to_string().into_bytes() }
 }
 
-fn unreadable(error: serde_json::Error) -> Failure {
-    Failure::new(PodFailure::Other, error.to_string())
+fn unreadable(error: serde_json::Error) -> KubeFailure {
+    KubeFailure::new(PodFailure::Other, error.to_string())
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::failure::Failure;
+use super::failure::KubeFailure;
 use crate::model::{Moment, PodFailure};
 
 const FIRST: Duration = Duration::from_millis(100);
@@ -43,7 +43,7 @@ impl Backoff {
         }
     }
 
-    pub(super) fn failed(&mut self, failure: &Failure, now: Moment) {
+    pub(super) fn failed(&mut self, failure: &KubeFailure, now: Moment) {
         let pause = match failure.kind {
             // Read anew, the token or the list will do.
             PodFailure::Unauthorized | PodFailure::Gone if self.failures == 0 => Duration::ZERO,
@@ -93,7 +93,7 @@ mod tests {
     fn pauses(kinds: &[PodFailure]) -> Vec<u128> {
         let mut backoff = Backoff::default();
         let pause = |kind: &PodFailure| {
-            backoff.failed(&Failure::new(*kind, ""), NOW);
+            backoff.failed(&KubeFailure::new(*kind, ""), NOW);
             NOW.until(backoff.not_before().expect("it failed")).as_millis()
         };
         kinds.iter().map(pause).collect()
@@ -113,12 +113,14 @@ mod tests {
     #[test]
     fn a_pause_that_the_server_asked_for_is_not_shortened() {
         let mut backoff = Backoff::default();
-        let asked =
-            Failure { retry_after: Some(Duration::from_secs(7)), ..Failure::new(PodFailure::TooMany, "") };
+        let asked = KubeFailure {
+            retry_after: Some(Duration::from_secs(7)),
+            ..KubeFailure::new(PodFailure::TooMany, "")
+        };
         backoff.failed(&asked, NOW);
         backoff.hurry();
         assert_eq!(backoff.not_before(), Some(NOW + Duration::from_secs(7)));
-        backoff.failed(&Failure::new(PodFailure::Server, ""), NOW);
+        backoff.failed(&KubeFailure::new(PodFailure::Server, ""), NOW);
         backoff.hurry();
         assert_eq!(backoff.not_before(), None);
     }

@@ -18,7 +18,7 @@ use hyper_util::rt::TokioExecutor;
 use tokio::sync::Mutex;
 
 use super::access::{Access, Authorization};
-use super::failure::Failure;
+use super::failure::KubeFailure;
 use crate::model::{Moment, PodFailure};
 use crate::os::clock;
 
@@ -83,8 +83,8 @@ impl Connection {
     }
 
     /// The answer's head has come, whatever it says.
-    pub(super) async fn send(&self, call: Call) -> Result<Response<Incoming>, Failure> {
-        let unfit = |error: hyper::http::Error| Failure::new(PodFailure::Other, error.to_string());
+    pub(super) async fn send(&self, call: Call) -> Result<Response<Incoming>, KubeFailure> {
+        let unfit = |error: hyper::http::Error| KubeFailure::new(PodFailure::Other, error.to_string());
         let mut request = Request::builder()
             .method(call.method)
             .uri(format!("{}{}", self.identity.server, call.path))
@@ -103,10 +103,10 @@ impl Connection {
             Err(error) => causes(error).any(is_untrusted),
         };
         self.identity.refused.fetch_or(is_refused, Ordering::Relaxed);
-        answer.map_err(|error| Failure::unreachable(&error))
+        answer.map_err(|error| KubeFailure::unreachable(&error))
     }
 
-    async fn authorization(&self) -> Result<Option<String>, Failure> {
+    async fn authorization(&self) -> Result<Option<String>, KubeFailure> {
         let path = match &self.identity.authorization {
             Authorization::None => return Ok(None),
             Authorization::Header(header) => return Ok(Some(header.clone())),
@@ -119,7 +119,8 @@ impl Connection {
         {
             return Ok(Some(token.clone()));
         }
-        let unread = |error| Failure::new(PodFailure::Unconfigured, format!("{}: {error}", path.display()));
+        let unread =
+            |error| KubeFailure::new(PodFailure::Unconfigured, format!("{}: {error}", path.display()));
         let token = format!("Bearer {}", tokio::fs::read_to_string(path).await.map_err(unread)?.trim());
         *kept = Some((now, token.clone()));
         Ok(Some(token))
@@ -127,12 +128,12 @@ impl Connection {
 }
 
 /// The whole body.
-pub(super) async fn body(body: Incoming) -> Result<Bytes, Failure> {
-    Ok(body.collect().await.map_err(|error| Failure::unreachable(&error))?.to_bytes())
+pub(super) async fn body(body: Incoming) -> Result<Bytes, KubeFailure> {
+    Ok(body.collect().await.map_err(|error| KubeFailure::unreachable(&error))?.to_bytes())
 }
 
 /// The lines of a body, each when it has come. A body that breaks off is at its end: who watches begins again there.
-pub(super) fn lines(body: Incoming) -> impl Stream<Item = Result<String, Failure>> + Send {
+pub(super) fn lines(body: Incoming) -> impl Stream<Item = Result<String, KubeFailure>> + Send {
     let lines = body.into_data_stream().map_err(io::Error::other).into_async_read().lines();
     let goes_on = |line: &io::Result<String>| match line {
         Ok(_) => true,
@@ -140,7 +141,7 @@ pub(super) fn lines(body: Incoming) -> impl Stream<Item = Result<String, Failure
     };
     lines
         .take_while(move |line| std::future::ready(goes_on(line)))
-        .map_err(|error| Failure::unreachable(&error))
+        .map_err(|error| KubeFailure::unreachable(&error))
 }
 
 /// The error and all that it comes from: one that is wrapped by [`io::Error`] is not its source.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::backoff::Backoff;
-use super::handle::Shared;
+use super::handle::KubeShared;
 use super::object::{Event, ObjectMeta, ObjectReference, OwnerReference, Pod};
 use super::pod::timestamp;
 use crate::model::{PodFailure, PodTask, Term, WallTime};
@@ -19,7 +19,7 @@ const CONTROLLER: &str = "matriarch";
 
 /// A change of leadership.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Told {
+pub enum LeadershipEvent {
     /// This member became the leader, and its Postgres the primary.
     Leads,
     /// Its pod says no more that it leads, as planned.
@@ -28,25 +28,25 @@ pub enum Told {
     LostLeadership,
 }
 
-impl Told {
+impl LeadershipEvent {
     fn reason(self) -> &'static str {
         match self {
-            Told::Leads => "Leads",
-            Told::HandsOver => "HandsOver",
-            Told::LostLeadership => "LostLeadership",
+            LeadershipEvent::Leads => "Leads",
+            LeadershipEvent::HandsOver => "HandsOver",
+            LeadershipEvent::LostLeadership => "LostLeadership",
         }
     }
 
     fn kind(self) -> &'static str {
         match self {
-            Told::Leads | Told::HandsOver => "Normal",
-            Told::LostLeadership => "Warning",
+            LeadershipEvent::Leads | LeadershipEvent::HandsOver => "Normal",
+            LeadershipEvent::LostLeadership => "Warning",
         }
     }
 }
 
 /// Writes one event on the pod, and one on what owns it.
-pub(super) async fn tell(shared: &Shared, told: Told, term: Term, why: &str) {
+pub(super) async fn announce(shared: &KubeShared, told: LeadershipEvent, term: Term, why: &str) {
     let setup = shared.api.setup();
     let pod = shared.own_pod().unwrap_or_default();
     let now = clock::wall();
@@ -70,7 +70,7 @@ pub(super) async fn tell(shared: &Shared, told: Told, term: Term, why: &str) {
             clock::sleep_until(backoff.not_before().map_or(latest, |at| at.min(latest))).await;
         }
         // Dropped, and counted: what lasts is no trouble of the next one.
-        shared.facts.moot(PodTask::Event);
+        shared.facts.forget_trouble(PodTask::Event);
     }
 }
 
@@ -99,7 +99,14 @@ fn regarding(namespace: &str, name: &str, pod: &Pod) -> Vec<ObjectReference> {
     all
 }
 
-fn event(told: Told, term: Term, why: &str, pod: &str, regarding: ObjectReference, now: WallTime) -> Event {
+fn event(
+    told: LeadershipEvent,
+    term: Term,
+    why: &str,
+    pod: &str,
+    regarding: ObjectReference,
+    now: WallTime,
+) -> Event {
     let name = format!(
         "{pod}.{}.{}.{:x}",
         regarding.kind.as_deref().unwrap_or_default().to_lowercase(),
@@ -107,8 +114,10 @@ fn event(told: Told, term: Term, why: &str, pod: &str, regarding: ObjectReferenc
         term.0
     );
     let sentence = match told {
-        Told::Leads => format!("{pod} leads in term {term}: {why}"),
-        Told::HandsOver | Told::LostLeadership => format!("{pod} ceases to lead in term {term}: {why}"),
+        LeadershipEvent::Leads => format!("{pod} leads in term {term}: {why}"),
+        LeadershipEvent::HandsOver | LeadershipEvent::LostLeadership => {
+            format!("{pod} ceases to lead in term {term}: {why}")
+        }
     };
     Event {
         metadata: ObjectMeta {
@@ -144,7 +153,8 @@ mod tests {
         let about = regarding("db", "pg-0", &pod);
         let kinds: Vec<_> = about.iter().map(|about| (about.kind.as_deref(), about.uid.as_deref())).collect();
         assert_eq!(kinds, [(Some("Pod"), Some("u-1")), (Some("StatefulSet"), Some("s-1"))]);
-        let event = event(Told::Leads, Term(255), "nobody led", "pg-0", about[1].clone(), WallTime(1000));
+        let event =
+            event(LeadershipEvent::Leads, Term(255), "nobody led", "pg-0", about[1].clone(), WallTime(1000));
         let written = serde_json::to_value(&event).expect("it can be written");
         assert_eq!(written["metadata"]["name"], "pg-0.statefulset.leads.ff");
         assert_eq!(written["eventTime"], "1970-01-01T00:00:01.000000Z");

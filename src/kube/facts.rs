@@ -1,8 +1,8 @@
-//! What the rim may know: the label as last shown, what does not work, and how often.
+//! What the API and CLI may know: the label as last shown, what does not work, and how often.
 
 use tokio::sync::watch;
 
-use super::failure::Failure;
+use super::failure::KubeFailure;
 use crate::model::{PodEnd, PodFacts, PodTask, PodTrouble};
 use crate::os::clock;
 
@@ -55,12 +55,12 @@ impl Facts {
     }
 
     /// Nobody waits for `task` any more.
-    pub(super) fn moot(&self, task: PodTask) {
+    pub(super) fn forget_trouble(&self, task: PodTask) {
         self.0.send_if_modified(|facts| facts.trouble.remove(&task).is_some_and(|trouble| trouble.lasts()));
     }
 
     /// `task` failed.
-    pub(super) fn failed(&self, task: PodTask, failure: &Failure) {
+    pub(super) fn failed(&self, task: PodTask, failure: &KubeFailure) {
         self.0.send_if_modified(|facts| {
             let before = facts.complaint();
             *facts.failures.entry((task, failure.kind)).or_default() += 1;

@@ -10,20 +10,20 @@ const TEXT_MAX: usize = 200;
 /// One answer that was no success.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("{text}")]
-pub(super) struct Failure {
+pub(super) struct KubeFailure {
     pub(super) kind: PodFailure,
     pub(super) text: String,
     /// The server asked for this pause.
     pub(super) retry_after: Option<Duration>,
 }
 
-impl Failure {
-    pub(super) fn new(kind: PodFailure, text: impl Into<String>) -> Failure {
-        Failure { kind, text: text.into(), retry_after: None }
+impl KubeFailure {
+    pub(super) fn new(kind: PodFailure, text: impl Into<String>) -> KubeFailure {
+        KubeFailure { kind, text: text.into(), retry_after: None }
     }
 
     /// An answer with a status that is no success.
-    pub(super) fn refused(status: u16, retry_after: Option<Duration>, body: &[u8]) -> Failure {
+    pub(super) fn refused(status: u16, retry_after: Option<Duration>, body: &[u8]) -> KubeFailure {
         let kind = match status {
             401 => PodFailure::Unauthorized,
             403 => PodFailure::Forbidden,
@@ -38,18 +38,21 @@ impl Failure {
         let told = told.as_ref().and_then(|told| told.get("message")?.as_str().map(str::to_owned));
         let told = told.unwrap_or_else(|| String::from_utf8_lossy(body).trim().to_owned());
         let told: String = told.chars().take(TEXT_MAX).collect();
-        Failure { retry_after, ..Failure::new(kind, format!("the API server answered {status}: {told}")) }
+        KubeFailure {
+            retry_after,
+            ..KubeFailure::new(kind, format!("the API server answered {status}: {told}"))
+        }
     }
 
-    pub(super) fn silent(within: Duration) -> Failure {
-        Failure::new(
+    pub(super) fn silent(within: Duration) -> KubeFailure {
+        KubeFailure::new(
             PodFailure::Silent,
             format!("no answer of the API server within {} ms", within.as_millis()),
         )
     }
 
     /// No connection, or one that broke.
-    pub(super) fn unreachable(error: &dyn std::error::Error) -> Failure {
+    pub(super) fn unreachable(error: &dyn std::error::Error) -> KubeFailure {
         let mut text = error.to_string();
         let mut source = error.source();
         while let Some(cause) = source {
@@ -59,13 +62,13 @@ impl Failure {
             }
             source = cause.source();
         }
-        Failure::new(PodFailure::Unreachable, text.chars().take(TEXT_MAX).collect::<String>())
+        KubeFailure::new(PodFailure::Unreachable, text.chars().take(TEXT_MAX).collect::<String>())
     }
 
     /// Another pod, my own, or a slice was written by somebody who led after me.
-    pub(super) fn newer_term(what: &str, found: Term, mine: Term) -> Failure {
+    pub(super) fn newer_term(what: &str, found: Term, mine: Term) -> KubeFailure {
         let text = format!("{what} was written in term {found}, and I lead in term {mine}");
-        Failure::new(PodFailure::NewerTerm, text)
+        KubeFailure::new(PodFailure::NewerTerm, text)
     }
 }
 
@@ -75,10 +78,13 @@ mod tests {
 
     #[test]
     fn a_refusal_says_what_the_server_said() {
-        let failure = Failure::refused(403, None, br#"{"kind":"Status","message":"pods is forbidden"}"#);
+        let failure = KubeFailure::refused(403, None, br#"{"kind":"Status","message":"pods is forbidden"}"#);
         assert_eq!(failure.kind, PodFailure::Forbidden);
         assert_eq!(failure.text, "the API server answered 403: pods is forbidden");
-        assert_eq!(Failure::refused(429, None, b"too many\n").text, "the API server answered 429: too many");
-        assert_eq!(Failure::refused(503, None, b"").kind, PodFailure::Server);
+        assert_eq!(
+            KubeFailure::refused(429, None, b"too many\n").text,
+            "the API server answered 429: too many"
+        );
+        assert_eq!(KubeFailure::refused(503, None, b"").kind, PodFailure::Server);
     }
 }

@@ -7,7 +7,7 @@ use futures::StreamExt;
 use super::api::{Api, Selector};
 use super::backoff::Backoff;
 use super::facts::Facts;
-use super::failure::Failure;
+use super::failure::KubeFailure;
 use super::object::{Object, WatchEvent};
 use crate::model::{PodFailure, PodTask};
 use crate::os::clock;
@@ -26,11 +26,11 @@ pub(super) enum Seen<K> {
 pub(super) async fn follow<K: Object>(
     (api, facts, task): (&Api, &Facts, PodTask),
     selector: &Selector,
-    mut tell: impl FnMut(Seen<K>),
+    mut announce: impl FnMut(Seen<K>),
 ) {
     let mut backoff = Backoff::default();
     loop {
-        let followed = list_and_watch((api, facts, task), selector, &mut backoff, &mut tell).await;
+        let followed = list_and_watch((api, facts, task), selector, &mut backoff, &mut announce).await;
         let Err(failure) = followed else { continue };
         if failure.kind != PodFailure::Gone {
             facts.failed(task, &failure);
@@ -46,10 +46,10 @@ async fn list_and_watch<K: Object>(
     (api, facts, task): (&Api, &Facts, PodTask),
     selector: &Selector,
     backoff: &mut Backoff,
-    tell: &mut impl FnMut(Seen<K>),
-) -> Result<(), Failure> {
+    announce: &mut impl FnMut(Seen<K>),
+) -> Result<(), KubeFailure> {
     let (mut version, listed) = api.list(selector).await?;
-    tell(Seen::All(listed, version.clone()));
+    announce(Seen::All(listed, version.clone()));
     loop {
         let mut changes = pin!(api.watch::<K>(selector, &version).await?);
         backoff.succeeded();
@@ -63,13 +63,13 @@ async fn list_and_watch<K: Object>(
                     continue;
                 }
                 WatchEvent::Error(status) => {
-                    return Err(Failure::refused(status.code, None, status.message.as_bytes()));
+                    return Err(KubeFailure::refused(status.code, None, status.message.as_bytes()));
                 }
             };
             if let Seen::Changed(object) | Seen::Gone(object) = &seen {
                 version = object.metadata().resource_version.clone().unwrap_or(version);
             }
-            tell(seen);
+            announce(seen);
         }
     }
 }

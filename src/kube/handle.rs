@@ -6,9 +6,9 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use super::api::{Api, KubeSetup};
-use super::event::{self, Told};
+use super::event::{self, LeadershipEvent};
 use super::facts::Facts;
-use super::life::Life;
+use super::life::PodLife;
 use super::object::Pod;
 use super::pod::{self, Wanted, is_newer};
 use super::service::{self, Slices};
@@ -18,7 +18,7 @@ use crate::os::clock;
 
 /// Whether I certainly lead in that term now; with a moment: by a renewal that was sent after it. Asks for one where
 /// there was none yet. Must be quick.
-pub type Grounds = Box<dyn Fn(Term, Option<Moment>) -> bool + Send + Sync>;
+pub type LeadershipCheck = Box<dyn Fn(Term, Option<Moment>) -> bool + Send + Sync>;
 
 /// A renewal that was asked for takes no longer, where etcd is well.
 const CONFIRMED_WITHIN: Duration = Duration::from_secs(1);
@@ -30,7 +30,7 @@ const ROUTES_SOON: Duration = Duration::from_millis(20);
 
 /// The pod's labels, events and gate. Cheap to clone.
 #[derive(Clone)]
-pub struct Kube(Arc<Shared>);
+pub struct Kube(Arc<KubeShared>);
 
 /// What is known of the own pod.
 #[derive(Clone, Debug, Default)]
@@ -57,7 +57,7 @@ impl Own {
     }
 }
 
-pub(super) struct Shared {
+pub(super) struct KubeShared {
     pub(super) api: Api,
     pub(super) facts: Facts,
     pub(super) wanted: watch::Sender<Wanted>,
@@ -74,15 +74,15 @@ pub(super) struct Shared {
     /// The term in which no other pod was found to say that it leads.
     pub(super) stripped: watch::Sender<Option<Term>>,
     own_uid: OnceLock<String>,
-    life: Mutex<Life>,
-    grounds: OnceLock<Grounds>,
+    life: Mutex<PodLife>,
+    grounds: OnceLock<LeadershipCheck>,
 }
 
 impl Kube {
     /// Begins to watch the pod, and to keep on it what `first` says; `None` leaves it as it is until the first wish.
     pub fn start(setup: KubeSetup, first: Option<PodRole>) -> Kube {
         let own_uid = setup.pod_uid.clone().map(OnceLock::from).unwrap_or_default();
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(KubeShared {
             api: Api::new(setup),
             facts: Facts::new(),
             wanted: watch::Sender::new(Wanted { role: first, status: None }),
@@ -107,7 +107,7 @@ impl Kube {
     }
 
     /// From now on leadership is known; before, no pod says that it leads.
-    pub fn lead_by(&self, grounds: Grounds) {
+    pub fn lead_by(&self, grounds: LeadershipCheck) {
         // A second call would come from a second loop, and there is none.
         let _ = self.0.grounds.set(grounds);
     }
@@ -135,8 +135,8 @@ impl Kube {
     /// the own pod then waits for it.
     pub async fn strip(&self, term: Term, within: Duration) {
         // What a Role does not grant now it does not grant in a second.
-        let hopeless = |kind| matches!(kind, PodFailure::Forbidden | PodFailure::Unconfigured);
-        let tries = strip::until_done(&self.0, term, hopeless);
+        let is_permanent = |kind| matches!(kind, PodFailure::Forbidden | PodFailure::Unconfigured);
+        let tries = strip::until_done(&self.0, term, is_permanent);
         if tokio::time::timeout(within, tries).await != Ok(true) {
             tracing::warn!(term = term.0, "other pods may still have the leader label: continuing");
         }
@@ -182,9 +182,9 @@ impl Kube {
     }
 
     /// Records why leadership changed, beside everything else.
-    pub fn tell(&self, told: Told, term: Term, why: String) {
+    pub fn announce(&self, told: LeadershipEvent, term: Term, why: String) {
         let shared = self.0.clone();
-        tokio::spawn(async move { event::tell(&shared, told, term, &why).await });
+        tokio::spawn(async move { event::announce(&shared, told, term, &why).await });
     }
 
     /// The facts; changes when an operator would want to know.
@@ -193,7 +193,7 @@ impl Kube {
     }
 }
 
-impl Shared {
+impl KubeShared {
     /// Takes note of the own pod, unless something newer is known. The first that is seen is the own one, where its uid
     /// was not told.
     pub(super) fn read(&self, pod: Pod) {
@@ -213,13 +213,13 @@ impl Shared {
     }
 
     /// The own pod is not there; `note` says what that proves.
-    pub(super) fn lost(&self, note: impl FnOnce(&mut Life, Option<&String>)) {
+    pub(super) fn lost(&self, note: impl FnOnce(&mut PodLife, Option<&String>)) {
         self.note_led();
         self.note_life(note);
         self.own.send_replace(Own::Gone);
     }
 
-    fn note_life(&self, note: impl FnOnce(&mut Life, Option<&String>)) {
+    fn note_life(&self, note: impl FnOnce(&mut PodLife, Option<&String>)) {
         let mut life = self.life.lock().expect("nobody panics with it");
         note(&mut life, self.own_uid());
         self.facts.ends(life.end());

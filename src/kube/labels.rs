@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use super::api::Selector;
 use super::backoff::Backoff;
-use super::failure::Failure;
+use super::failure::KubeFailure;
 use super::follow::{Seen, follow};
-use super::handle::{Own, Shared};
+use super::handle::{KubeShared, Own};
 use super::object::Pod;
 use super::pod::{self, Wanted};
 use super::strip;
@@ -20,9 +20,9 @@ pub(super) const LEASE_SOON: Duration = Duration::from_millis(100);
 const STATUS_WAITS: Duration = Duration::from_secs(1);
 
 /// Tells what is seen of the own pod. Runs for as long as the supervisor.
-pub(super) async fn watch_own(shared: Arc<Shared>) {
+pub(super) async fn watch_own(shared: Arc<KubeShared>) {
     let selector = Selector::Named(shared.api.setup().pod.clone());
-    let tell = |seen: Seen<Pod>| match seen {
+    let announce = |seen: Seen<Pod>| match seen {
         Seen::All(pods, version) => {
             match pods.is_empty() {
                 true => shared.lost(|life, uid| life.missed(&version, uid)),
@@ -33,12 +33,12 @@ pub(super) async fn watch_own(shared: Arc<Shared>) {
         Seen::Changed(pod) => shared.read(pod),
         Seen::Gone(pod) => shared.lost(|life, uid| life.deleted(&pod.metadata, uid)),
     };
-    follow((&shared.api, &shared.facts, PodTask::Watch), &selector, tell).await;
+    follow((&shared.api, &shared.facts, PodTask::Watch), &selector, announce).await;
 }
 
 /// Keeps its labels. Runs for as long as the supervisor.
-pub(super) async fn keep(shared: Arc<Shared>) {
-    let mut keeping = Keeping::default();
+pub(super) async fn keep(shared: Arc<KubeShared>) {
+    let mut keeping = LabelTask::default();
     let (mut wanted, mut seen) = (shared.wanted.subscribe(), shared.own.subscribe());
     let mut listed = shared.listed.subscribe();
     loop {
@@ -48,7 +48,7 @@ pub(super) async fn keep(shared: Arc<Shared>) {
             keeping.label.hurry();
             keeping.gate.hurry();
             if !matches!(now_wanted.role, Some(PodRole::Leader(_))) {
-                shared.facts.moot(PodTask::Strip);
+                shared.facts.forget_trouble(PodTask::Strip);
             }
         }
         let now_listed = *listed.borrow_and_update();
@@ -73,7 +73,7 @@ pub(super) async fn keep(shared: Arc<Shared>) {
 }
 
 #[derive(Default)]
-struct Keeping {
+struct LabelTask {
     role: Option<PodRole>,
     /// How often the pod had been listed at the last look.
     listed: u64,
@@ -85,9 +85,9 @@ struct Keeping {
     warned: bool,
 }
 
-impl Keeping {
+impl LabelTask {
     /// One look, and at most one patch of each kind. Says when to look again; `None`: when something changes.
-    async fn step(&mut self, shared: &Shared, wanted: &Wanted, own: &Own) -> Option<Moment> {
+    async fn step(&mut self, shared: &KubeShared, wanted: &Wanted, own: &Own) -> Option<Moment> {
         let setup = shared.api.setup();
         let (pod, at) = match mine(shared, own) {
             Ok(Some(read)) => read,
@@ -127,11 +127,11 @@ impl Keeping {
         }
         self.status_since = None;
         shared.facts.well(PodTask::Label);
-        self.open_gate(shared, wanted, pod).await
+        self.let_clients_in(shared, wanted, pod).await
     }
 
     /// Only after the label: whoever waits for the gate finds it in place.
-    async fn open_gate(&mut self, shared: &Shared, wanted: &Wanted, pod: &Pod) -> Option<Moment> {
+    async fn let_clients_in(&mut self, shared: &KubeShared, wanted: &Wanted, pod: &Pod) -> Option<Moment> {
         let setup = shared.api.setup();
         let open = match wanted.role? {
             PodRole::Leader(_) | PodRole::Follower => true,
@@ -148,28 +148,33 @@ impl Keeping {
 
 /// The own pod and when it was read; `None` before that. A pod of my name that is not the one I run in is none: I have
 /// nothing to say about it.
-pub(super) fn mine<'a>(shared: &Shared, own: &'a Own) -> Result<Option<(&'a Pod, Moment)>, Failure> {
+pub(super) fn mine<'a>(shared: &KubeShared, own: &'a Own) -> Result<Option<(&'a Pod, Moment)>, KubeFailure> {
     let name = &shared.api.setup().pod;
     let (pod, at) = match own {
         Own::Unknown => return Ok(None),
-        Own::Gone => return Err(Failure::new(PodFailure::NotFound, format!("there is no pod {name}"))),
+        Own::Gone => return Err(KubeFailure::new(PodFailure::NotFound, format!("there is no pod {name}"))),
         Own::Read { pod, at } => (pod, *at),
     };
     match (shared.own_uid(), &pod.metadata.uid) {
         (Some(mine), Some(uid)) if mine != uid => {
             let text = format!("pod {name} has the uid {uid}, and mine is {mine}");
-            Err(Failure::new(PodFailure::OtherPod, text))
+            Err(KubeFailure::new(PodFailure::OtherPod, text))
         }
         (_, _) => Ok(Some((pod, at))),
     }
 }
 
 /// Before my pod says that it leads in `term`: nobody who led later has written on it, and no other pod says so too.
-async fn clear_the_way(shared: &Shared, pod: &Pod, seen_at: Moment, term: Term) -> Result<(), Failure> {
+async fn clear_the_way(
+    shared: &KubeShared,
+    pod: &Pod,
+    seen_at: Moment,
+    term: Term,
+) -> Result<(), KubeFailure> {
     if let Some(found) = pod::term(pod).filter(|found| term < *found)
         && !shared.is_confirmed(term, seen_at).await
     {
-        return Err(Failure::newer_term(&format!("pod {}", shared.api.setup().pod), found, term));
+        return Err(KubeFailure::newer_term(&format!("pod {}", shared.api.setup().pod), found, term));
     }
     if *shared.stripped.borrow() != Some(term) {
         strip::strip(shared, term).await?;
@@ -179,7 +184,7 @@ async fn clear_the_way(shared: &Shared, pod: &Pod, seen_at: Moment, term: Term) 
 }
 
 /// Takes note of the pod as it is now, whether the patch has won or lost.
-async fn write(shared: &Shared, patched: Result<Pod, Failure>) -> Result<(), Failure> {
+async fn write(shared: &KubeShared, patched: Result<Pod, KubeFailure>) -> Result<(), KubeFailure> {
     match patched {
         Ok(pod) => {
             shared.read(pod);
@@ -194,10 +199,10 @@ async fn write(shared: &Shared, patched: Result<Pod, Failure>) -> Result<(), Fai
 }
 
 pub(super) fn settle(
-    shared: &Shared,
+    shared: &KubeShared,
     task: PodTask,
     backoff: &mut Backoff,
-    done: Result<(), Failure>,
+    done: Result<(), KubeFailure>,
 ) -> Option<Moment> {
     match done {
         Ok(()) => {

@@ -6,13 +6,13 @@ use crate::model::PodEnd;
 
 /// What was seen of the pod in which this supervisor runs.
 #[derive(Debug, Default)]
-pub(super) struct Life {
+pub(super) struct PodLife {
     /// The newest version that was seen of the pod, or of its end.
     version: Option<u128>,
     end: Option<PodEnd>,
 }
 
-impl Life {
+impl PodLife {
     pub(super) fn end(&self) -> Option<PodEnd> {
         self.end
     }
@@ -71,15 +71,15 @@ mod tests {
         serde_json::from_value(metadata).expect("metadata")
     }
 
-    fn alive() -> (Life, String) {
-        let (mut life, uid) = (Life::default(), "u-1".to_owned());
+    fn alive() -> (PodLife, String) {
+        let (mut life, uid) = (PodLife::default(), "u-1".to_owned());
         life.read(&pod("u-1", "100", false), Some(&uid));
         assert_eq!(life.end(), None);
         (life, uid)
     }
 
     #[test]
-    fn what_proves_the_end_of_a_pod() {
+    fn observations_that_prove_the_end_of_a_pod() {
         let (mut life, uid) = alive();
         life.read(&pod("u-1", "101", true), Some(&uid));
         assert_eq!(life.end(), Some(PodEnd::Deleting));
@@ -97,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn what_proves_nothing() {
+    fn observations_that_prove_nothing() {
         for version in ["", "0", "99"] {
             let (mut life, uid) = alive();
             life.missed(version, Some(&uid));
@@ -112,7 +112,7 @@ mod tests {
         assert_eq!(life.end(), None, "a predecessor of the same name");
         life.deleted(&pod("u-0", "101", true), Some(&uid));
         assert_eq!(life.end(), None, "the end of another pod");
-        let mut unknown = Life::default();
+        let mut unknown = PodLife::default();
         unknown.missed("100", None);
         unknown.deleted(&pod("u-1", "101", true), None);
         assert_eq!(unknown.end(), None, "which pod is mine is not known");

@@ -13,9 +13,9 @@
 //! by the same rules, in one change for each hand-over.
 //!
 //! Every patch names the uid and the `resourceVersion` that it was made from. One that lost is read back and thought
-//! over again, never forced; so what a former self, or a former leader, sent late fails. The term is an annotation
-//! written with the label: whoever finds a newer one than his own leaves the pod alone until etcd has confirmed, later
-//! than that, that he leads.
+//! over again, never forced; so what a previous incarnation, or a former leader, sent late fails. The term is an
+//! annotation written with the label: whoever finds a newer one than his own leaves the pod alone until etcd has
+//! confirmed, later than that, that he leads.
 //!
 //! Deliberately absent: any thought about who should lead, and retries that nobody sees.
 
@@ -39,5 +39,5 @@ mod strip;
 mod handle;
 
 pub use api::KubeSetup;
-pub use event::Told;
-pub use handle::{Grounds, Kube};
+pub use event::LeadershipEvent;
+pub use handle::{Kube, LeadershipCheck};

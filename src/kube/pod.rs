@@ -52,14 +52,14 @@ pub(super) struct Wanted {
 
 /// A patch, and how it comes that it is sent.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Change {
+pub(super) struct PodPatch {
     pub(super) patch: Value,
     /// It changes what Services see, or the term; a status alone can wait.
     pub(super) routes: bool,
 }
 
 /// The smallest patch that makes `pod` say what is wanted.
-pub(super) fn change(pod: &Pod, wanted: &Wanted, names: &PodNames) -> Option<Change> {
+pub(super) fn change(pod: &Pod, wanted: &Wanted, names: &PodNames) -> Option<PodPatch> {
     let mut labels = Map::new();
     let mut annotations = Map::new();
     if let Some(role) = wanted.role {
@@ -80,7 +80,7 @@ pub(super) fn change(pod: &Pod, wanted: &Wanted, names: &PodNames) -> Option<Cha
     if let Some(status) = &wanted.status {
         set(&mut annotations, annotation(pod, STATUS), STATUS, Some(status));
     }
-    (routes || !annotations.is_empty()).then(|| Change { patch: patch(pod, labels, annotations), routes })
+    (routes || !annotations.is_empty()).then(|| PodPatch { patch: patch(pod, labels, annotations), routes })
 }
 
 /// Writes `term` on somebody else's pod, and takes the leader's label off it if it is there. Either makes a new version

@@ -6,13 +6,13 @@ use tokio::sync::Notify;
 
 use super::api::Selector;
 use super::follow::{Seen, follow};
-use super::handle::Shared;
+use super::handle::KubeShared;
 use super::object::Pod;
 use super::strip;
 use crate::model::{PodRole, PodTask, Term};
 
 /// Runs for as long as the supervisor.
-pub(super) async fn keep_off(shared: Arc<Shared>) {
+pub(super) async fn keep_off(shared: Arc<KubeShared>) {
     let mut stripped = shared.stripped.subscribe();
     let mut wanted = shared.wanted.subscribe();
     loop {
@@ -37,10 +37,10 @@ pub(super) async fn keep_off(shared: Arc<Shared>) {
     }
 }
 
-async fn watch(shared: &Shared, term: Term) {
+async fn watch(shared: &KubeShared, term: Term) {
     let setup = shared.api.setup();
     let found = Notify::new();
-    let tell = |seen: Seen<Pod>| {
+    let announce = |seen: Seen<Pod>| {
         let pods = match seen {
             Seen::All(pods, _) => pods,
             Seen::Changed(pod) => vec![pod],
@@ -57,5 +57,5 @@ async fn watch(shared: &Shared, term: Term) {
             strip::until_done(shared, term, |_| false).await;
         }
     };
-    tokio::join!(follow((&shared.api, &shared.facts, PodTask::Watch), &selector, tell), mend);
+    tokio::join!(follow((&shared.api, &shared.facts, PodTask::Watch), &selector, announce), mend);
 }

@@ -9,13 +9,13 @@ use std::time::Duration;
 
 use super::api::Selector;
 use super::backoff::Backoff;
-use super::failure::Failure;
+use super::failure::KubeFailure;
 use super::follow::{Seen, follow};
-use super::handle::{Own, Shared};
+use super::handle::{KubeShared, Own};
 use super::labels::{LEASE_SOON, mine, settle};
 use super::object::{EndpointSlice, Pod, Service};
 use super::pod::{is_newer, term_of};
-use super::slice::{self, Change, Family};
+use super::slice::{self, Family, SliceWrite};
 use crate::model::{Moment, PodFailure, PodTask, PrimaryRoute, Term};
 use crate::os::clock;
 
@@ -39,10 +39,10 @@ impl Slices {
 }
 
 /// Tells what is seen of the slices. Runs for as long as the supervisor.
-pub(super) async fn watch(shared: Arc<Shared>, service: String) {
+pub(super) async fn watch(shared: Arc<KubeShared>, service: String) {
     let selector = Selector::Labelled(format!("{}={service}", slice::SERVICE));
     let mut warned = BTreeSet::new();
-    let tell = |seen: Seen<EndpointSlice>| match seen {
+    let announce = |seen: Seen<EndpointSlice>| match seen {
         Seen::All(slices, _) => {
             shared.note_led();
             shared.slices.send_replace(Some(Slices { by_name: BTreeMap::new(), at: clock::now() }));
@@ -57,7 +57,7 @@ pub(super) async fn watch(shared: Arc<Shared>, service: String) {
         }
         Seen::Gone(slice) => forget(&shared, &slice.metadata.name.unwrap_or_default()),
     };
-    follow((&shared.api, &shared.facts, PodTask::ServiceWatch), &selector, tell).await;
+    follow((&shared.api, &shared.facts, PodTask::ServiceWatch), &selector, announce).await;
 }
 
 /// Left over from when the Service had a selector, say: clients are led there as well.
@@ -69,7 +69,7 @@ fn warn_of_other(slice: &EndpointSlice, service: &str, warned: &mut BTreeSet<Str
     }
 }
 
-fn read(shared: &Shared, slice: EndpointSlice) {
+fn read(shared: &KubeShared, slice: EndpointSlice) {
     shared.note_led();
     shared.slices.send_modify(|slices| {
         let slices = slices.get_or_insert_with(|| Slices { by_name: BTreeMap::new(), at: clock::now() });
@@ -82,7 +82,7 @@ fn read(shared: &Shared, slice: EndpointSlice) {
     });
 }
 
-fn forget(shared: &Shared, name: &str) {
+fn forget(shared: &KubeShared, name: &str) {
     shared.note_led();
     shared.slices.send_modify(|slices| {
         if let Some(slices) = slices {
@@ -92,8 +92,8 @@ fn forget(shared: &Shared, name: &str) {
 }
 
 /// Keeps the slices. Runs for as long as the supervisor.
-pub(super) async fn keep(shared: Arc<Shared>, name: String) {
-    let mut keeping = Keeping {
+pub(super) async fn keep(shared: Arc<KubeShared>, name: String) {
+    let mut keeping = ServiceTask {
         name,
         service: None,
         route: PrimaryRoute::Unchanged,
@@ -125,7 +125,7 @@ pub(super) async fn keep(shared: Arc<Shared>, name: String) {
     }
 }
 
-struct Keeping {
+struct ServiceTask {
     /// Of the Service.
     name: String,
     service: Option<(Moment, Service)>,
@@ -135,9 +135,9 @@ struct Keeping {
     backoff: Backoff,
 }
 
-impl Keeping {
+impl ServiceTask {
     /// One look, and at most one write for each family. Says when to look again; `None`: when something changes.
-    async fn step(&mut self, shared: &Shared, (own, slices): &(Own, Option<Slices>)) -> Option<Moment> {
+    async fn step(&mut self, shared: &KubeShared, (own, slices): &(Own, Option<Slices>)) -> Option<Moment> {
         // What is wrong with the pod is told by who keeps its labels.
         let (Ok(Some((pod, _))), Some(slices)) = (mine(shared, own), slices) else { return None };
         if let Some(at) = self.backoff.not_before().filter(|at| clock::now() < *at) {
@@ -157,14 +157,20 @@ impl Keeping {
         settle(shared, PodTask::Service, &mut self.backoff, written).or(read_again_at)
     }
 
-    async fn lead(&mut self, shared: &Shared, pod: &Pod, slices: &Slices, term: Term) -> Result<(), Failure> {
+    async fn lead(
+        &mut self,
+        shared: &KubeShared,
+        pod: &Pod,
+        slices: &Slices,
+        term: Term,
+    ) -> Result<(), KubeFailure> {
         let service = self.service(shared).await?;
         for family in Family::BOTH {
             let name = family.slice(&self.name);
             let slice = slices.by_name.get(&name);
             let found = slice.and_then(|slice| term_of(&slice.metadata)).filter(|found| term < *found);
             let change = slice::lead(slice, (&service, pod, family), term)
-                .map_err(|why| Failure::new(PodFailure::Other, why))?;
+                .map_err(|why| KubeFailure::new(PodFailure::Other, why))?;
             let Some(change) = change else { continue };
             if slice.is_some_and(|slice| !slice::is_mine(slice, &self.name)) {
                 // The watch may not select it, and would not tell that it is gone: the next try looks again.
@@ -175,23 +181,23 @@ impl Keeping {
             if let Some(found) = found
                 && !shared.is_confirmed(term, slices.at).await
             {
-                return Err(Failure::newer_term(&format!("EndpointSlice {name}"), found, term));
+                return Err(KubeFailure::newer_term(&format!("EndpointSlice {name}"), found, term));
             }
             write(shared, &name, change).await?;
         }
         Ok(())
     }
 
-    async fn leave(&self, shared: &Shared, pod: &Pod, slices: &Slices) -> Result<(), Failure> {
+    async fn leave(&self, shared: &KubeShared, pod: &Pod, slices: &Slices) -> Result<(), KubeFailure> {
         for (name, slice) in &slices.by_name {
             if let (true, Some(patch)) = (slice::is_mine(slice, &self.name), slice::leave(slice, pod)) {
-                write(shared, name, Change::Patch(patch)).await?;
+                write(shared, name, SliceWrite::Patch(patch)).await?;
             }
         }
         Ok(())
     }
 
-    async fn service(&mut self, shared: &Shared) -> Result<Service, Failure> {
+    async fn service(&mut self, shared: &KubeShared) -> Result<Service, KubeFailure> {
         let now = clock::now();
         match &self.service {
             Some((at, service)) if now < *at + SERVICE_READ_EVERY => Ok(service.clone()),
@@ -204,16 +210,16 @@ impl Keeping {
     }
 }
 
-fn not_mine(name: &str) -> Failure {
+fn not_mine(name: &str) -> KubeFailure {
     let text = format!("EndpointSlice {name} was made by somebody else: delete it, or name another Service");
-    Failure::new(PodFailure::Other, text)
+    KubeFailure::new(PodFailure::Other, text)
 }
 
 /// Takes note of the slice as it is now, whether the write has won or lost.
-async fn write(shared: &Shared, name: &str, change: Change) -> Result<(), Failure> {
+async fn write(shared: &KubeShared, name: &str, change: SliceWrite) -> Result<(), KubeFailure> {
     let written = match change {
-        Change::Create(slice) => shared.api.create(&*slice).await,
-        Change::Patch(patch) => shared.api.patch(name, &patch).await,
+        SliceWrite::Create(slice) => shared.api.create(&*slice).await,
+        SliceWrite::Patch(patch) => shared.api.patch(name, &patch).await,
     };
     match written {
         Ok(slice) => {

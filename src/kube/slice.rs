@@ -57,7 +57,7 @@ impl Family {
 
 /// One write.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum Change {
+pub(super) enum SliceWrite {
     Create(Box<EndpointSlice>),
     Patch(Value),
 }
@@ -68,11 +68,11 @@ pub(super) fn lead(
     slice: Option<&EndpointSlice>,
     (service, pod, family): (&Service, &Pod, Family),
     term: Term,
-) -> Result<Option<Change>, String> {
+) -> Result<Option<SliceWrite>, String> {
     let wanted = wanted(service, pod, family, term)?;
     let Some(slice) = slice else {
         let has_address = wanted.endpoints.as_ref().is_some_and(|endpoints| !endpoints.is_empty());
-        return Ok(has_address.then(|| Change::Create(Box::new(wanted))));
+        return Ok(has_address.then(|| SliceWrite::Create(Box::new(wanted))));
     };
     let owner = |slice: &EndpointSlice| {
         let owners = slice.metadata.owner_references.iter().flatten();
@@ -86,7 +86,7 @@ pub(super) fn lead(
         metadata.insert("annotations".to_owned(), json!(wanted.metadata.annotations));
         metadata.insert("ownerReferences".to_owned(), json!(wanted.metadata.owner_references));
         let (endpoints, ports) = (wanted.endpoints, wanted.ports);
-        Change::Patch(json!({ "metadata": metadata, "endpoints": endpoints, "ports": ports }))
+        SliceWrite::Patch(json!({ "metadata": metadata, "endpoints": endpoints, "ports": ports }))
     }))
 }
 

@@ -8,8 +8,8 @@ use futures::future::join_all;
 
 use super::api::Selector;
 use super::backoff::Backoff;
-use super::failure::Failure;
-use super::handle::Shared;
+use super::failure::KubeFailure;
+use super::handle::KubeShared;
 use super::object::Pod;
 use super::pod;
 use crate::model::{Moment, PodFailure, PodTask, Term};
@@ -18,12 +18,16 @@ use crate::os::clock;
 /// A pod that changes faster than it can be read and patched is left for the next time.
 const TRIES: usize = 5;
 
-/// Strips until it has succeeded; false when a failure of a `hopeless` kind ended it.
-pub(super) async fn until_done(shared: &Shared, term: Term, hopeless: impl Fn(PodFailure) -> bool) -> bool {
+/// Strips until it has succeeded; false when a failure of a `is_permanent` kind ended it.
+pub(super) async fn until_done(
+    shared: &KubeShared,
+    term: Term,
+    is_permanent: impl Fn(PodFailure) -> bool,
+) -> bool {
     let mut backoff = Backoff::default();
     while let Err(failure) = strip(shared, term).await {
         shared.facts.failed(PodTask::Strip, &failure);
-        if hopeless(failure.kind) {
+        if is_permanent(failure.kind) {
             return false;
         }
         backoff.failed(&failure, clock::now());
@@ -36,13 +40,13 @@ pub(super) async fn until_done(shared: &Shared, term: Term, hopeless: impl Fn(Po
 }
 
 /// Done when no other pod says that it is the leader's, and none can by a patch that was made before.
-pub(super) async fn strip(shared: &Shared, term: Term) -> Result<(), Failure> {
+pub(super) async fn strip(shared: &KubeShared, term: Term) -> Result<(), KubeFailure> {
     let setup = shared.api.setup();
     let (_, pods) = shared.api.list::<Pod>(&Selector::Labelled(setup.names.all())).await?;
     let seen_at = clock::now();
     let others = pods.into_iter().filter(|pod| is_other(pod, &setup.pod));
     let fenced = join_all(others.map(|pod| fence_one(shared, pod, seen_at, term))).await;
-    fenced.into_iter().collect::<Result<(), Failure>>()?;
+    fenced.into_iter().collect::<Result<(), KubeFailure>>()?;
     shared.stripped.send_replace(Some(term));
     Ok(())
 }
@@ -51,10 +55,15 @@ pub(super) fn is_other(pod: &Pod, mine: &str) -> bool {
     pod.metadata.name.as_deref() != Some(mine)
 }
 
-async fn fence_one(shared: &Shared, mut pod: Pod, mut seen_at: Moment, term: Term) -> Result<(), Failure> {
+async fn fence_one(
+    shared: &KubeShared,
+    mut pod: Pod,
+    mut seen_at: Moment,
+    term: Term,
+) -> Result<(), KubeFailure> {
     let names = &shared.api.setup().names;
     let name = pod.metadata.name.clone().unwrap_or_default();
-    let mut failure = Failure::new(PodFailure::Conflict, format!("pod {name} changes all the time"));
+    let mut failure = KubeFailure::new(PodFailure::Conflict, format!("pod {name} changes all the time"));
     for _ in 0..TRIES {
         let labelled = names.says_leader(&pod);
         let found = pod::term(&pod);
@@ -65,7 +74,7 @@ async fn fence_one(shared: &Shared, mut pod: Pod, mut seen_at: Moment, term: Ter
         if let Some(found) = found.filter(|found| term <= *found)
             && !shared.is_confirmed(term, seen_at).await
         {
-            return Err(Failure::newer_term(&format!("pod {name}"), found, term));
+            return Err(KubeFailure::newer_term(&format!("pod {name}"), found, term));
         }
         failure = match shared.api.patch::<Pod>(&name, &pod::fence(&pod, term, names)).await {
             Ok(_) if labelled => {
@@ -84,7 +93,7 @@ async fn fence_one(shared: &Shared, mut pod: Pod, mut seen_at: Moment, term: Ter
             PodFailure::Conflict => {
                 pod = match shared.api.get(&name).await {
                     Ok(pod) => pod,
-                    Err(Failure { kind: PodFailure::NotFound, .. }) => return Ok(()),
+                    Err(KubeFailure { kind: PodFailure::NotFound, .. }) => return Ok(()),
                     Err(failure) => return Err(failure),
                 }
             }

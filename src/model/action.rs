@@ -30,13 +30,13 @@ pub enum Action {
     },
     /// Renew the lease now instead of at its next turn: the view shows something that only a renewal can confirm.
     RenewLease,
-    /// Revoke the lease that my former self left behind: nothing of it runs any more.
+    /// Revoke the lease that my previous incarnation left behind: nothing of it runs any more.
     RevokeLease {
         /// The lease on the leader key.
         lease: LeaseId,
     },
     /// Let the lease be renewed until then although Postgres is dead: nobody else can lead, and it serves what it can.
-    PardonPostgres {
+    SuspendLivenessCheck {
         /// Soon: only a loop that is alive can keep it up.
         until: Moment,
     },
@@ -70,7 +70,7 @@ pub enum Action {
     /// Set `synchronous_standby_names`; `None`: what the operator's parameters say.
     SetSyncNames(Option<String>),
     /// Keep clients out, or let them in again: all but the superuser and replication.
-    SetGate {
+    SetClientLockout {
         /// Out.
         closed: bool,
     },
@@ -127,7 +127,7 @@ pub enum Job {
     /// Create the leader key under my lease, if there is none.
     TakeLeadership {
         /// Only while this is still so.
-        by: Grounds,
+        by: TakeLeadershipPreconditions,
     },
     /// Move the leader key to another member's lease, in one transaction guarded by my term.
     HandOver {
@@ -200,7 +200,7 @@ pub enum Job {
 /// By what the leader key may be taken. Where the watch is deaf, or this process was frozen, another may have led since
 /// the others said how far they are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Grounds {
+pub struct TakeLeadershipPreconditions {
     /// The revision of the key `sync`; zero: there is none.
     pub sync: i64,
     /// The revision of the key `unfenced`; zero: there is none.

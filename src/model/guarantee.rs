@@ -85,7 +85,7 @@ impl Guarantee {
     }
 
     /// How many members may be lost, the leader included, before an acknowledged commit is.
-    pub fn losses_survived(&self) -> usize {
+    pub fn failures_tolerated(&self) -> usize {
         match self {
             Guarantee::Asynchronous | Guarantee::NotInForce | Guarantee::Unconfirmed { .. } => 0,
             Guarantee::Confirmed { count, .. } => *count,
@@ -186,7 +186,7 @@ mod tests {
         for (mode, node_count, leader, record, losses, words) in cases.iter().copied() {
             let found = Guarantee::of(&settings(mode, node_count), &view(leader, record));
             assert_eq!(found.to_string(), sentence_of(words), "{mode:?} {leader} {record:?}");
-            assert_eq!(found.losses_survived(), losses, "{mode:?} {leader} {record:?}");
+            assert_eq!(found.failures_tolerated(), losses, "{mode:?} {leader} {record:?}");
         }
     }
 
@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_promised_is_said() {
+    fn missing_guarantees_are_reported() {
         let asynchronous = "Asynchronous: a failover may lose the last commits";
         let not_yet = "Synchronous: not in force yet; a failover may lose the last commits";
         let alone = "Synchronous: no standby confirms commits now; a failover may lose the last ones";
@@ -231,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn while_nobody_leads_it_says_who_has_what_was_acknowledged() {
+    fn without_a_leader_it_names_members_with_all_acknowledged_commits() {
         let cases: &[Case] = &[
             (On, 1, "", Some(("a", 0, "")), 0, "a holds every acknowledged commit"),
             (On, 1, "", Some(("a", 0, "b c")), 2, "a, b and c hold every acknowledged commit"),

@@ -63,7 +63,7 @@ pub enum Proof {
 
 /// What the proofs amount to.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Verdict {
+pub enum LivenessVerdict {
     /// Both proofs are recent, or there is nothing to prove: no Postgres runs here that may be primary.
     #[default]
     Alive,
@@ -170,7 +170,7 @@ impl fmt::Display for Unfit {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LivenessFacts {
     /// The verdict.
-    pub verdict: Verdict,
+    pub verdict: LivenessVerdict,
     /// When a new connection last answered.
     pub connected_at: Option<Moment>,
     /// When a write was last flushed.
@@ -181,8 +181,8 @@ impl LivenessFacts {
     /// What it died of.
     pub fn death(&self) -> Option<&Death> {
         match &self.verdict {
-            Verdict::Dead(death) => Some(death),
-            Verdict::Alive | Verdict::Doubtful { .. } => None,
+            LivenessVerdict::Dead(death) => Some(death),
+            LivenessVerdict::Alive | LivenessVerdict::Doubtful { .. } => None,
         }
     }
 }
@@ -192,7 +192,7 @@ impl LivenessFacts {
 pub struct Liveness {
     timing: LivenessTiming,
     paused: bool,
-    pardoned_until: Option<Moment>,
+    suspended_until: Option<Moment>,
     ran_at: Moment,
     /// When the loop takes its next step at the latest, by its own word; `None` before it began.
     loop_due: Option<Moment>,
@@ -203,14 +203,14 @@ pub struct Liveness {
 #[derive(Clone, Debug, PartialEq)]
 struct Watched {
     pid: i32,
-    connection: Track,
-    write: Track,
+    connection: ProofTrack,
+    write: ProofTrack,
     stopped: Option<(String, Moment)>,
     excused_until: Moment,
 }
 
 #[derive(Clone, Debug, PartialEq)]
-struct Track {
+struct ProofTrack {
     /// The age counts from here: the last proof, moved on by the time in which nobody could look.
     from: Moment,
     proved_at: Option<Moment>,
@@ -221,7 +221,7 @@ impl Liveness {
     /// Nothing is watched yet; `now` counts as a run of the probe.
     pub fn new(ttl: Duration, now: Moment) -> Liveness {
         let timing = LivenessTiming { ttl };
-        Liveness { timing, paused: false, pardoned_until: None, ran_at: now, loop_due: None, watched: None }
+        Liveness { timing, paused: false, suspended_until: None, ran_at: now, loop_due: None, watched: None }
     }
 
     /// The settings in force.
@@ -254,8 +254,8 @@ impl Liveness {
         if self.watched.as_ref().map(|watched| watched.pid) == pid {
             return;
         }
-        let unproved = Track { from: now, proved_at: None, trouble: None };
-        self.pardoned_until = None;
+        let unproved = ProofTrack { from: now, proved_at: None, trouble: None };
+        self.suspended_until = None;
         self.watched = pid.map(|pid| Watched {
             pid,
             connection: unproved.clone(),
@@ -273,7 +273,7 @@ impl Liveness {
     /// The postmaster `pid` has just proved it.
     pub fn proved(&mut self, pid: i32, proof: Proof, now: Moment) {
         if let Some(track) = self.track(pid, proof) {
-            *track = Track { from: now, proved_at: Some(now), trouble: None };
+            *track = ProofTrack { from: now, proved_at: Some(now), trouble: None };
         }
     }
 
@@ -295,7 +295,7 @@ impl Liveness {
     }
 
     /// It is being stopped in good order and may take until then: it does not have to prove anything before.
-    pub fn excuse(&mut self, until: Moment) {
+    pub fn excuse_until(&mut self, until: Moment) {
         if let Some(watched) = &mut self.watched {
             watched.excused_until = watched.excused_until.max(until);
         }
@@ -303,8 +303,8 @@ impl Liveness {
 
     /// Whatever the verdict, the lease may be renewed until then: nobody else can lead, and this one still serves what
     /// it can. Ends by itself, so that only a loop that is alive can keep it up.
-    pub fn pardon(&mut self, until: Moment) {
-        self.pardoned_until = Some(until);
+    pub fn suspend_liveness_check(&mut self, until: Moment) {
+        self.suspended_until = Some(until);
     }
 
     /// The loop runs, and takes its next step at `due` at the latest.
@@ -320,8 +320,8 @@ impl Liveness {
     }
 
     /// The verdict at `now`.
-    pub fn verdict(&self, now: Moment) -> Verdict {
-        let Some(watched) = &self.watched else { return Verdict::Alive };
+    pub fn verdict(&self, now: Moment) -> LivenessVerdict {
+        let Some(watched) = &self.watched else { return LivenessVerdict::Alive };
         let within = self.timing.dead_after();
         // Beyond that the probe has not looked.
         let now = now.min(self.ran_at + GAP_MAX);
@@ -329,26 +329,26 @@ impl Liveness {
         if let Some((process, since)) = &watched.stopped
             && within <= age(*since)
         {
-            return Verdict::Dead(Death::Stopped { process: process.clone(), within });
+            return LivenessVerdict::Dead(Death::Stopped { process: process.clone(), within });
         }
-        let trouble = |track: &Track| track.trouble.clone().unwrap_or_else(|| "no answer".to_owned());
+        let trouble = |track: &ProofTrack| track.trouble.clone().unwrap_or_else(|| "no answer".to_owned());
         let (connection, write) = (&watched.connection, &watched.write);
         if within <= age(connection.from) {
-            return Verdict::Dead(Death::NoConnection { within, trouble: trouble(connection) });
+            return LivenessVerdict::Dead(Death::NoConnection { within, trouble: trouble(connection) });
         }
         if within <= age(write.from) {
-            return Verdict::Dead(Death::NoWrite { within, trouble: trouble(write) });
+            return LivenessVerdict::Dead(Death::NoWrite { within, trouble: trouble(write) });
         }
         let oldest = connection.from.min(write.from);
         match age(oldest) < within / 2 {
-            true => Verdict::Alive,
-            false => Verdict::Doubtful { since: oldest },
+            true => LivenessVerdict::Alive,
+            false => LivenessVerdict::Doubtful { since: oldest },
         }
     }
 
     /// Why the lease must not be renewed at `now`; `None` when it may be. Without a probe that runs there is no proof.
     pub fn withheld(&self, now: Moment) -> Option<String> {
-        if self.paused || self.pardoned_until.is_some_and(|until| now < until) {
+        if self.paused || self.suspended_until.is_some_and(|until| now < until) {
             return None;
         }
         if self.ran_at + self.timing.ttl < now {
@@ -358,19 +358,21 @@ impl Liveness {
             ));
         }
         match (self.verdict(now), &self.watched) {
-            (Verdict::Dead(death), _) => Some(death.to_string()),
-            (Verdict::Alive | Verdict::Doubtful { .. }, Some(_)) => None,
-            (Verdict::Alive | Verdict::Doubtful { .. }, None) => self.loop_hangs(now).map(|late| {
-                format!(
-                    "the loop has hung for {} s, and no primary runs that proves anything",
-                    late.as_secs()
-                )
-            }),
+            (LivenessVerdict::Dead(death), _) => Some(death.to_string()),
+            (LivenessVerdict::Alive | LivenessVerdict::Doubtful { .. }, Some(_)) => None,
+            (LivenessVerdict::Alive | LivenessVerdict::Doubtful { .. }, None) => {
+                self.loop_hangs(now).map(|late| {
+                    format!(
+                        "the loop has hung for {} s, and no primary runs that proves anything",
+                        late.as_secs()
+                    )
+                })
+            }
         }
     }
 
     /// A verdict with the last proofs.
-    pub fn facts(&self, verdict: Verdict) -> LivenessFacts {
+    pub fn facts(&self, verdict: LivenessVerdict) -> LivenessFacts {
         let watched = self.watched.as_ref();
         LivenessFacts {
             verdict,
@@ -385,7 +387,7 @@ impl Liveness {
         watched.is_some_and(|watched| watched.write.proved_at.is_some())
     }
 
-    fn track(&mut self, pid: i32, proof: Proof) -> Option<&mut Track> {
+    fn track(&mut self, pid: i32, proof: Proof) -> Option<&mut ProofTrack> {
         let watched = self.watched.as_mut().filter(|watched| watched.pid == pid)?;
         Some(match proof {
             Proof::Connection => &mut watched.connection,

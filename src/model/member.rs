@@ -5,7 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::{Lsn, Session, Tags, Timeline};
+use super::{Lsn, SessionId, Tags, Timeline};
 
 /// The state of a member's Postgres, in the words every reader of the key knows. The order is the value of the
 /// metric `patroni_postgres_state`.
@@ -204,7 +204,7 @@ pub struct MemberRecord {
     pub kubernetes: Option<String>,
     /// The number of the supervisor process that registered. Ours, too.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub session: Option<Session>,
+    pub session: Option<SessionId>,
     /// How the supervisor reaches its own Postgres, or that it cannot; absent where all is well.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub postgres_access: Option<String>,

@@ -45,7 +45,7 @@ mod unfenced;
 mod words;
 
 pub use access::{AccessWay, OwnAccess};
-pub use action::{Action, ExitBecause, FollowTarget, Grounds, Job, JobKind, StopMode};
+pub use action::{Action, ExitBecause, FollowTarget, Job, JobKind, StopMode, TakeLeadershipPreconditions};
 pub use cluster::{
     ClusterStatus, ClusterView, ConfigKey, FailoverKey, FailoverRequest, HistoryLine, LeaderKey, MemberKey,
 };
@@ -55,15 +55,15 @@ pub use guarantee::{Guarantee, StandbyKind};
 pub use hand_over::{HandOverRefusal, HandOverStep};
 pub use json::{compact as json_compact, one_line as json_one_line, spaced as json_spaced};
 pub use lease::{Leading, LeaseFacts, LeaseId, LeaseTiming, Term};
-pub use liveness::{Death, Liveness, LivenessFacts, LivenessTiming, Proof, Unfit, Verdict};
+pub use liveness::{Death, Liveness, LivenessFacts, LivenessTiming, LivenessVerdict, Proof, Unfit};
 pub use lsn::{Lsn, LsnParseError};
 pub use member::{MemberRecord, MemberState, Role};
 pub use moment::{Moment, WallTime};
 pub use name::{MemberName, NameError, slot_name};
 pub use nearest::nearest;
 pub use no_data_reason::NoDataReason;
-pub use observation::{Finished, LeaderBranch, Me, Observation, Outcome, Running, View, WriteFacts};
-pub use peer::{PeerAnswer, PeerIdentity, Session};
+pub use observation::{Finished, LeaderBranch, Me, Observation, Outcome, RunningJob, View, WriteFacts};
+pub use peer::{PeerAnswer, PeerIdentity, SessionId};
 pub use pod::{PodEnd, PodFacts, PodFailure, PodNames, PodRole, PodTask, PodTrouble, PrimaryRoute};
 pub use postgres::{
     ControlFile, ControlState, DataDirectory, PostgresFacts, Process, SlotFacts, SqlFacts, Standby,

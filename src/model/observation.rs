@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Branch, CloneProgress, ClusterView, Job, JobKind, LeaseFacts, Lsn, MemberName, Moment, PeerAnswer,
-    PeerIdentity, PodEnd, PostgresFacts, Request, Session, Settings, Tags, WallTime,
+    PeerIdentity, PodEnd, PostgresFacts, Request, SessionId, Settings, Tags, WallTime,
 };
 
 /// Everything one decision is made from. Nothing is read twice, and every fact carries its age.
@@ -28,11 +28,11 @@ pub struct Observation {
     /// The leader's line of history, as its Postgres last told it.
     pub leader_branch: Option<LeaderBranch>,
     /// The long action under way.
-    pub job: Option<Running>,
+    pub job: Option<RunningJob>,
     /// How far it is, if it is a clone.
     pub clone_progress: Option<CloneProgress>,
     /// The write to the leader key under way.
-    pub writing: Option<Running>,
+    pub writing: Option<RunningJob>,
     /// What ended since the last tick.
     pub finished: Vec<Finished>,
     /// Requests that arrived since the last tick.
@@ -81,7 +81,7 @@ pub struct Me {
     pub name: MemberName,
     /// The number of this process.
     #[serde(default)]
-    pub session: Session,
+    pub session: SessionId,
     /// My tags.
     pub tags: Tags,
     /// My Postgres, as published.
@@ -124,7 +124,7 @@ pub struct View {
 
 /// A long action that has begun.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Running {
+pub struct RunningJob {
     /// Which.
     pub job: Job,
     /// Since when.

@@ -10,25 +10,25 @@ use super::{ClusterView, Lsn, MemberName, Moment, Role, StoreMark, Tags, Timelin
 /// lose bits of large numbers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct Session(pub u64);
+pub struct SessionId(pub u64);
 
-impl fmt::Display for Session {
+impl fmt::Display for SessionId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:016x}", self.0)
     }
 }
 
-impl From<Session> for String {
-    fn from(session: Session) -> String {
+impl From<SessionId> for String {
+    fn from(session: SessionId) -> String {
         session.to_string()
     }
 }
 
-impl TryFrom<String> for Session {
+impl TryFrom<String> for SessionId {
     type Error = std::num::ParseIntError;
 
-    fn try_from(text: String) -> Result<Session, std::num::ParseIntError> {
-        u64::from_str_radix(&text, 16).map(Session)
+    fn try_from(text: String) -> Result<SessionId, std::num::ParseIntError> {
+        u64::from_str_radix(&text, 16).map(SessionId)
     }
 }
 
@@ -42,7 +42,7 @@ pub struct PeerIdentity {
     /// Of its database, where one is known.
     pub system_id: Option<u64>,
     /// Of its supervisor process. Patroni has none, nor has an older Matriarch.
-    pub session: Option<Session>,
+    pub session: Option<SessionId>,
 }
 
 impl PeerIdentity {
@@ -185,7 +185,7 @@ mod tests {
             scope: Some(scope.to_owned()),
             name: MemberName::new(name).ok(),
             system_id,
-            session: session.map(Session),
+            session: session.map(SessionId),
         }
     }
 
@@ -223,11 +223,11 @@ mod tests {
 
     #[test]
     fn a_session_keeps_all_its_bits_in_json() {
-        for session in [Session(u64::MAX), Session(0), Session(1 << 63)] {
+        for session in [SessionId(u64::MAX), SessionId(0), SessionId(1 << 63)] {
             let text = serde_json::to_string(&session).expect("serializable");
             assert_eq!(text.len(), 18, "{text}");
-            assert_eq!(serde_json::from_str::<Session>(&text).expect("its own text"), session);
+            assert_eq!(serde_json::from_str::<SessionId>(&text).expect("its own text"), session);
         }
-        assert!(serde_json::from_str::<Session>("\"tea\"").is_err());
+        assert!(serde_json::from_str::<SessionId>("\"tea\"").is_err());
     }
 }

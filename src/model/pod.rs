@@ -1,4 +1,5 @@
-//! The pod a member runs in, as far as decisions and the rim know of it. Labels route; nothing safe rests on them.
+//! The pod a member runs in, as far as decisions and the API and CLI know of it. Labels route; nothing safe rests on
+//! them.
 
 use std::collections::BTreeMap;
 use std::fmt;

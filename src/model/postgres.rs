@@ -28,7 +28,7 @@ pub struct PostgresFacts {
     /// Roles and databases whose commits wait for no standby.
     pub unsynchronous: Vec<String>,
     /// Clients are kept out.
-    pub gated: bool,
+    pub clients_locked_out: bool,
     /// Who says what `synchronous_standby_names` is.
     pub sync_owner: SyncOwner,
     /// How the supervisor gets in.

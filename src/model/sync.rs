@@ -32,7 +32,7 @@ impl SyncSettings {
     pub fn bound_by(self, record: Option<&SyncRecord>) -> SyncSettings {
         match (self.mode, record.filter(|record| record.is_in_force())) {
             (SyncMode::Off, Some(record)) => {
-                let node_count = self.node_count.max(record.losses_survived());
+                let node_count = self.node_count.max(record.failures_tolerated());
                 SyncSettings { mode: SyncMode::Quorum, node_count, ..self }
             }
             (SyncMode::Off | SyncMode::On | SyncMode::Quorum, _) => self,
@@ -95,7 +95,7 @@ impl SyncRecord {
     }
 
     /// How many members may be lost, the leader included, before an acknowledged commit is.
-    pub fn losses_survived(&self) -> usize {
+    pub fn failures_tolerated(&self) -> usize {
         self.voters.len().saturating_sub(self.quorum)
     }
 }
@@ -214,8 +214,8 @@ mod tests {
             quorum: 1,
             voters: ["b", "c"].map(|name| MemberName::new(name).expect("a name")).into(),
         };
-        assert_eq!(record.losses_survived(), 1);
-        assert_eq!(SyncRecord { quorum: 0, ..record }.losses_survived(), 2);
+        assert_eq!(record.failures_tolerated(), 1);
+        assert_eq!(SyncRecord { quorum: 0, ..record }.failures_tolerated(), 2);
     }
 
     #[test]

@@ -13,7 +13,7 @@ pub enum SyncReason {
     CrashedWithSuccessor,
     NotVouchedFor { leader: MemberName },
     Preparing,
-    Gated { by: Vec<MemberName> },
+    ClientsLockedOut { by: Vec<MemberName> },
 }
 
 impl fmt::Display for SyncReason {
@@ -29,7 +29,7 @@ impl fmt::Display for SyncReason {
                 "nobody leads, and the sync key, written while {leader} led, does not list this member: it may lack \
                  acknowledged commits (a manual failover promotes it anyway)"
             ),
-            SyncReason::Gated { by } => {
+            SyncReason::ClientsLockedOut { by } => {
                 let by: Vec<&str> = by.iter().map(MemberName::as_str).collect();
                 let by = if by.is_empty() { "a synchronous standby".to_owned() } else { by.join(", ") };
                 write!(

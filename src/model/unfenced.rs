@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::{ClusterView, Lsn, MemberName, Session, Term, Timeline};
+use super::{ClusterView, Lsn, MemberName, SessionId, Term, Timeline};
 
 /// The key `unfenced`: which supervisors ended in pause and left a primary running. Ours: Patroni neither writes nor
 /// heeds it.
@@ -31,7 +31,7 @@ pub struct UnfencedPrimary {
     pub timeline: Option<Timeline>,
     /// The supervisor that left it.
     #[serde(default)]
-    pub session: Session,
+    pub session: SessionId,
 }
 
 /// A write to the key `unfenced`.

@@ -42,7 +42,7 @@ impl Register {
 
 /// What becomes of a child when nobody waits for it any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fate {
+pub enum OnOwnerExit {
     /// Its whole process group is killed. It is killed too when this process ends, so that no orphaned copy goes on
     /// writing; strictly, when the thread ends that spawned it: never spawn one from a short-lived thread.
     DiesWithItsOwner,
@@ -55,15 +55,15 @@ pub enum Fate {
 pub struct Child {
     pid: i32,
     token: u64,
-    fate: Fate,
+    fate: OnOwnerExit,
     inner: Option<tokio::process::Child>,
 }
 
 /// Spawns a child in a process group of its own and registers it, without a gap in which the reaper could see it
 /// unregistered.
-pub fn spawn(command: &mut Command, fate: Fate) -> io::Result<Child> {
+pub fn spawn(command: &mut Command, fate: OnOwnerExit) -> io::Result<Child> {
     command.process_group(0);
-    if fate == Fate::DiesWithItsOwner {
+    if fate == OnOwnerExit::DiesWithItsOwner {
         // SAFETY: between fork and exec this makes one system call and touches no memory.
         unsafe {
             command.pre_exec(|| nix::sys::prctl::set_pdeathsig(Signal::SIGKILL).map_err(io::Error::from));
@@ -125,7 +125,7 @@ impl Child {
 impl Drop for Child {
     fn drop(&mut self) {
         let Some(mut inner) = self.inner.take() else { return };
-        if self.fate == Fate::DiesWithItsOwner {
+        if self.fate == OnOwnerExit::DiesWithItsOwner {
             let _ = killpg(Pid::from_raw(self.pid), Signal::SIGKILL);
         }
         let (pid, token) = (self.pid, self.token);

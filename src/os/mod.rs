@@ -11,7 +11,7 @@ pub mod file_id;
 pub mod notify;
 pub mod output;
 pub mod pidfd;
-pub mod prey;
+pub mod postgres_processes;
 pub mod process;
 mod procfs;
 pub mod random;

@@ -27,17 +27,17 @@ const SAY_EVERY: Duration = Duration::from_secs(1);
 /// Whole lines to a file or a standard stream, without ever waiting for it. Clones share one thread.
 #[derive(Clone, Debug)]
 pub struct LossyWriter {
-    shared: Arc<Shared>,
+    shared: Arc<OutputShared>,
 }
 
 #[derive(Debug, Default)]
-struct Shared {
-    queue: Mutex<Queue>,
+struct OutputShared {
+    queue: Mutex<OutputQueue>,
     changed: Condvar,
 }
 
 #[derive(Debug, Default)]
-struct Queue {
+struct OutputQueue {
     lines: VecDeque<Vec<u8>>,
     bytes: usize,
     /// The thread has a line in its hands.
@@ -45,8 +45,8 @@ struct Queue {
     dropped: u64,
 }
 
-impl Shared {
-    fn queue(&self) -> MutexGuard<'_, Queue> {
+impl OutputShared {
+    fn queue(&self) -> MutexGuard<'_, OutputQueue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -71,7 +71,7 @@ impl LossyWriter {
 
     /// Waits until everything is written, but not longer than `within`; true when it is.
     pub fn flush(&self, within: Duration) -> bool {
-        let busy = |queue: &mut Queue| queue.writing || !queue.lines.is_empty();
+        let busy = |queue: &mut OutputQueue| queue.writing || !queue.lines.is_empty();
         let waited = self.shared.changed.wait_timeout_while(self.shared.queue(), within, busy);
         !waited.unwrap_or_else(PoisonError::into_inner).1.timed_out()
     }
@@ -97,7 +97,7 @@ impl Write for LossyWriter {
     }
 }
 
-fn run(shared: &Shared, mut to: File, say_dropped: fn(u64)) {
+fn run(shared: &OutputShared, mut to: File, say_dropped: fn(u64)) {
     let (mut said, mut dropped, mut say_at, mut torn) = (0, 0, Instant::now(), false);
     loop {
         let unsaid_until = (said < dropped && !torn).then_some(say_at);
@@ -122,7 +122,7 @@ fn run(shared: &Shared, mut to: File, say_dropped: fn(u64)) {
 }
 
 /// The next line; `None` when there is none until then.
-fn next_line(shared: &Shared, until: Option<Instant>) -> Option<Vec<u8>> {
+fn next_line(shared: &OutputShared, until: Option<Instant>) -> Option<Vec<u8>> {
     let mut queue = shared.queue();
     loop {
         if let Some(line) = queue.lines.pop_front() {

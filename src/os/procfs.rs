@@ -51,7 +51,7 @@ pub(super) fn target(proc: &OwnedFd, pid: i32, suffix: &[u8]) -> Option<FileId> 
 
 /// A line of `/proc/PID/stat`, as far as it tells processes apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Life {
+pub(super) struct ProcessStat {
     /// Dead, and not waited for yet.
     pub(super) is_zombie: bool,
     /// Who forked it, or who took it over since.
@@ -63,7 +63,7 @@ pub(super) struct Life {
 }
 
 /// What the kernel says of a process; `None` when there is none.
-pub(super) fn life(proc: &OwnedFd, pid: i32) -> Option<Life> {
+pub(super) fn life(proc: &OwnedFd, pid: i32) -> Option<ProcessStat> {
     let mut space = [0; 32];
     let path = below(pid, b"/stat", &mut space)?;
     let file = rustix::fs::openat(proc, path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok()?;
@@ -75,7 +75,7 @@ pub(super) fn life(proc: &OwnedFd, pid: i32) -> Option<Life> {
     let mut columns = text.get(end + 2..)?.split(|byte| *byte == b' ');
     let state = columns.next()?;
     let mut column = |skipped: usize| std::str::from_utf8(columns.nth(skipped)?).ok();
-    Some(Life {
+    Some(ProcessStat {
         is_zombie: matches!(state, b"Z" | b"X" | b"x"),
         parent: column(0)?.parse().ok()?,
         session: column(1)?.parse().ok()?,

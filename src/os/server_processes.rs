@@ -5,7 +5,7 @@
 
 use std::os::fd::OwnedFd;
 
-use super::procfs::{self, Life};
+use super::procfs::{self, ProcessStat};
 
 /// More than PostgreSQL's largest usual `max_connections`; those beyond are found by where they work.
 const CHILDREN_MAX: usize = 2048;
@@ -73,12 +73,12 @@ impl ServerProcesses {
     }
 
     /// Whether the process with this number and life is one of them.
-    pub(super) fn holds(&self, pid: i32, life: &Life) -> bool {
+    pub(super) fn holds(&self, pid: i32, life: &ProcessStat) -> bool {
         self.find(pid).is_some_and(|child| child.started_ticks == life.started_ticks)
     }
 
     /// Whether one of them leads the session of a process: PostgreSQL makes each of its processes such a leader.
-    pub(super) fn leads(&self, life: &Life) -> bool {
+    pub(super) fn leads(&self, life: &ProcessStat) -> bool {
         self.find(life.session).is_some()
     }
 

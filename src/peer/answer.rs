@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::model::{Lsn, MemberName, Moment, PeerAnswer, PeerIdentity, Role, Session, Timeline};
+use crate::model::{Lsn, MemberName, Moment, PeerAnswer, PeerIdentity, Role, SessionId, Timeline};
 
 /// Who answered: Patroni's object `patroni`, its `database_system_identifier`, and our `session`.
 pub(super) fn identity(body: &Value) -> PeerIdentity {
@@ -12,7 +12,7 @@ pub(super) fn identity(body: &Value) -> PeerIdentity {
         scope: patroni("scope"),
         name: patroni("name").and_then(|name| MemberName::new(name).ok()),
         system_id: text(body.get("database_system_identifier")).and_then(|id| id.parse().ok()),
-        session: text(body.get("session")).and_then(|session| Session::try_from(session).ok()),
+        session: text(body.get("session")).and_then(|session| SessionId::try_from(session).ok()),
     }
 }
 
@@ -106,7 +106,7 @@ mod tests {
             scope: Some("c".to_owned()),
             name: MemberName::new("n1").ok(),
             system_id: Some(7001),
-            session: Some(Session(255)),
+            session: Some(SessionId(255)),
         };
         assert_eq!(matriarch.identity, expected);
         for text in ["{}", r#"{"patroni": "n1", "session": 5, "database_system_identifier": 7001}"#] {

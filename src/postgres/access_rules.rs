@@ -1,4 +1,4 @@
-//! `pg_hba.conf` and `pg_ident.conf`: the operator's rules, before them the supervisor's own, and the gate.
+//! `pg_hba.conf` and `pg_ident.conf`: the operator's rules, before them the supervisor's own, and the client lockout.
 //!
 //! Where a file is not ours to write, marked lines are put before its first and nothing else of it is touched; how it
 //! was before is kept beside it, as `<file>.before-matriarch`.
@@ -10,7 +10,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use super::files::{FIRST_LINE, hba_file, ident_file};
-use super::handle::Inner;
+use super::handle::PostgresInner;
 use super::{Error, Parameters, Setup, files, session};
 use crate::os::durable;
 
@@ -18,24 +18,26 @@ use crate::os::durable;
 const KEPT: &str = ".before-matriarch";
 /// Ends every line of ours in a file of theirs.
 const MARK: &str = " # Matriarch's own line";
-/// The lines that close the gate. A rule for all databases is none for replication.
+/// The lines that close the client lockout. A rule for all databases is none for replication.
 const GATE: [&str; 2] = ["local all all reject", "host all all all reject"];
 
 /// Writes both files: wholly where their lines are configured, else only the marked lines before what is there.
-pub(super) fn write(inner: &Inner, parameters: &Parameters) -> Result<(), Error> {
+pub(super) fn write(inner: &PostgresInner, parameters: &Parameters) -> Result<(), Error> {
     let setup = &inner.setup;
     let user = session::os_user();
     let (hba, ident) = (file_in_use(setup, parameters, "hba_file"), ident_in_use(setup, parameters));
     let own_rules = own_rules(setup, user.is_some());
     let own_map = user.map(|user| format!("{0} {1} {0}", session::ROLE, quoted(&user)));
-    let gate_before = |lines: &[String]| if inner.is_gated() { gate(inner, lines) } else { Vec::new() };
+    let lockout_before = |lines: &[String]| {
+        if inner.are_clients_locked_out() { lockout_rules(inner, lines) } else { Vec::new() }
+    };
     let configured = parameters.pg_hba.as_ref().filter(|_| hba == hba_file(setup));
     let first = (hba == hba_file(setup) && !hba.exists()).then_some(&parameters.first_pg_hba);
     match configured.or(first) {
-        Some(lines) => write_whole(setup, &hba, own_rules.iter().chain(&gate_before(lines)), lines)?,
+        Some(lines) => write_whole(setup, &hba, own_rules.iter().chain(&lockout_before(lines)), lines)?,
         None => {
             let theirs = rules_in(&fs::read(&hba).unwrap_or_default());
-            prepend_or_say(setup, &hba, own_rules.iter().chain(&gate_before(&theirs)));
+            prepend_or_say(setup, &hba, own_rules.iter().chain(&lockout_before(&theirs)));
         }
     }
     match parameters.pg_ident.as_ref().filter(|_| ident == ident_file(setup)) {
@@ -46,7 +48,7 @@ pub(super) fn write(inner: &Inner, parameters: &Parameters) -> Result<(), Error>
 }
 
 /// For a new cluster, before anybody may add to it: the configured rules, or ours, in place of those of initdb.
-pub(super) fn begin(inner: &Inner, parameters: &Parameters) -> Result<(), Error> {
+pub(super) fn begin(inner: &PostgresInner, parameters: &Parameters) -> Result<(), Error> {
     let made = inner.setup.data_dir.join("pg_hba.conf");
     if made == hba_file(&inner.setup) {
         std::fs::remove_file(&made).map_err(Error::file("remove", &made))?;
@@ -68,8 +70,8 @@ fn own_rules(setup: &Setup, user_has_name: bool) -> Vec<String> {
     if !user_has_name {
         let superuser = quoted(&setup.superuser.username);
         // `md5` takes SCRAM where the password is stored so.
-        let places = ["local all", "host all"].into_iter().zip(["", " samehost"]);
-        rules.extend(places.map(|(place, from)| format!("{place} {superuser}{from} md5")));
+        let request_limits = ["local all", "host all"].into_iter().zip(["", " samehost"]);
+        rules.extend(request_limits.map(|(place, from)| format!("{place} {superuser}{from} md5")));
     }
     rules
 }
@@ -162,10 +164,11 @@ fn with_marked(before: &[u8], lines: &[String]) -> Vec<u8> {
     [lines.concat().into_bytes(), theirs.collect::<Vec<_>>().concat()].concat()
 }
 
-/// The gate before `others`, and before it the rules of them under which a standby asks for the history and rewinds,
-/// which may be the one that the gate waits for, and under which the superuser comes: the supervisor, which may have no
-/// other way in before its own role is there, would be locked out of what it has to open again.
-fn gate(inner: &Inner, others: &[String]) -> Vec<String> {
+/// The client lockout before `others`, and before it the rules of them under which a standby asks for the history and
+/// rewinds, which may be the one that the client lockout waits for, and under which the superuser comes: the
+/// supervisor, which may have no other way in before its own role is there, would be locked out of what it has to open
+/// again.
+fn lockout_rules(inner: &PostgresInner, others: &[String]) -> Vec<String> {
     let setup = &inner.setup;
     let superuser = quoted(&setup.superuser.username);
     let rewinder = quoted(&setup.rewind_credentials().username);
@@ -191,7 +194,7 @@ fn quoted(name: &str) -> String {
 }
 
 /// True if the file was left gated.
-pub(super) fn are_gated(inner: &Inner) -> bool {
+pub(super) fn read_client_lockout(inner: &PostgresInner) -> bool {
     let parameters = inner.parameters();
     let bytes = fs::read(file_in_use(&inner.setup, &parameters, "hba_file")).unwrap_or_default();
     let text = String::from_utf8_lossy(&bytes);
@@ -204,7 +207,7 @@ mod tests {
     use crate::postgres::Postgres;
 
     #[test]
-    fn their_bytes_stay_theirs() {
+    fn foreign_bytes_stay_unchanged() {
         let theirs = b"# \xff\r\nlocal all all peer\nhost all all all md5";
         let lines = [format!("local all x peer{MARK}\n")];
         let once = with_marked(theirs, &lines);
@@ -213,8 +216,8 @@ mod tests {
         assert_eq!(with_marked(&once, &[]), theirs, "and can be undone");
     }
 
-    fn named(username: &str) -> super::super::Credentials {
-        super::super::Credentials { username: username.to_owned(), ..Default::default() }
+    fn named(username: &str) -> super::super::RoleCredentials {
+        super::super::RoleCredentials { username: username.to_owned(), ..Default::default() }
     }
 
     /// Taken over from Patroni there is no role of the supervisor's own yet, and without a name of its user never one.
@@ -224,7 +227,7 @@ mod tests {
         let member = Postgres::new(setup, Parameters::default());
         let theirs =
             b"# \xff\r\nlocal all all md5\r\nhost shop app all md5\nhost all all \\\n 10.0.0.0/8 md5";
-        let closed = gate(&member.inner, &rules_in(theirs));
+        let closed = lockout_rules(&member.inner, &rules_in(theirs));
         let mine =
             ["local all \"pg\" md5", "host all \"pg\" 10.0.0.0/8 md5", "host all \"rw\" 10.0.0.0/8 md5"];
         assert_eq!(closed[..3], mine);
@@ -248,14 +251,14 @@ mod tests {
 
     /// A role of theirs asks for what their rules ask for: no line of ours is about it, while the own role can get in.
     #[test]
-    fn their_roles_are_not_shadowed() {
+    fn foreign_roles_are_not_shadowed() {
         let rules = own_rules(&Setup { superuser: named("postgres"), ..Setup::default() }, true);
         let is_own = |rule: &String| rule.split_whitespace().nth(2) == Some(session::ROLE);
         assert!(rules.iter().all(is_own), "{rules:?}");
     }
 
     #[test]
-    fn what_is_replaced_is_kept() {
+    fn replaced_lines_are_kept() {
         let place = std::env::temp_dir().join(format!("access-rules-{}", std::process::id()));
         fs::create_dir_all(&place).expect("a place");
         let (setup, file) = (Setup::default(), place.join("pg_hba.conf"));

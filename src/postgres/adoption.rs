@@ -11,12 +11,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::control::PidFile;
-use super::handle::Inner;
+use super::handle::PostgresInner;
 use super::process::{LOOK_EVERY, resolve};
 use super::{Error, Setup, files};
 use crate::os::file_id::FileId;
 use crate::os::pidfd::Pidfd;
-use crate::os::prey::Prey;
+use crate::os::postgres_processes::PostgresProcesses;
 use crate::os::process::{self, ProcessId};
 
 /// How many programs may stand between the one that was started and the postmaster.
@@ -35,27 +35,27 @@ pub enum Adoption {
 
 /// Takes over a postmaster that runs on this data directory. `guarded` is what a guard of a former supervisor is armed
 /// for: it is one whatever the files say. Processes whose postmaster is gone are killed.
-pub(super) fn adopt(inner: &Arc<Inner>, guarded: Option<ProcessId>) -> Adoption {
+pub(super) fn adopt(inner: &Arc<PostgresInner>, guarded: Option<ProcessId>) -> Adoption {
     if inner.must_be_down("adopt").is_err() {
         return Adoption::Running;
     }
     let found = find(&inner.setup, guarded).and_then(|found| match found {
         None => Ok(None),
-        Some(prey) => hold(&prey).map(|held| held.map(|held| (prey, held))),
+        Some(processes) => hold(&processes).map(|held| held.map(|held| (processes, held))),
     });
     match found {
         Ok(None) => Adoption::Nothing,
-        Ok(Some((prey, held))) => {
+        Ok(Some((processes, held))) => {
             // When the file cannot be seen it may have been promoted: the safe side.
             let standby_start = inner.setup.data_dir.join("standby.signal").exists();
-            inner.watch_adopted(prey, held, standby_start);
+            inner.watch_adopted(processes, held, standby_start);
             Adoption::Running
         }
         Err(error) => Adoption::Unknown(error.chain()),
     }
 }
 
-fn find(setup: &Setup, guarded: Option<ProcessId>) -> Result<Option<Prey>, Error> {
+fn find(setup: &Setup, guarded: Option<ProcessId>) -> Result<Option<PostgresProcesses>, Error> {
     let guarded = guarded.filter(|postmaster| postmaster.may_live());
     if setup.data_dir.symlink_metadata().is_err_and(|error| error.kind() == ErrorKind::NotFound) {
         return match guarded {
@@ -66,10 +66,10 @@ fn find(setup: &Setup, guarded: Option<ProcessId>) -> Result<Option<Prey>, Error
             ))),
         };
     }
-    let prey = resolve(setup)?;
+    let processes = resolve(setup)?;
     if let Some(ProcessId { pid, started_ticks }) = guarded {
-        return match works_in(&prey, pid)? {
-            true => Ok(Some(Prey { pid, started_ticks, ..prey })),
+        return match works_in(&processes, pid)? {
+            true => Ok(Some(PostgresProcesses { pid, started_ticks, ..processes })),
             false => Err(Error::Unfit(format!(
                 "the guard is armed for process {pid}, which does not work in {}",
                 setup.data_dir.display()
@@ -78,39 +78,39 @@ fn find(setup: &Setup, guarded: Option<ProcessId>) -> Result<Option<Prey>, Error
     }
     let file = PidFile::find(&setup.data_dir)?;
     if let Some(pid) = file.map(|file| file.pid)
-        && names_postgres(&prey, pid)?
-        && process::stat(pid).is_some_and(|stat| !prey.includes(stat.parent))
+        && names_postgres(&processes, pid)?
+        && process::stat(pid).is_some_and(|stat| !processes.includes(stat.parent))
     {
-        return Ok(Some(prey.with_postmaster(pid)));
+        return Ok(Some(processes.with_postmaster(pid)));
     }
-    end_orphans(&prey);
+    end_orphans(&processes);
     Ok(None)
 }
 
 /// `None` when it has ended meanwhile.
-fn hold(prey: &Prey) -> Result<Option<Pidfd>, Error> {
-    match Pidfd::open(prey.pid) {
-        Ok(held) if prey.postmaster().is_some_and(ProcessId::may_live) => Ok(Some(held)),
-        Ok(_another) => Err(Error::Unfit(format!("process {} has just ended", prey.pid))),
-        Err(source) => Err(Error::Spawn { program: format!("watch over process {}", prey.pid), source }),
+fn hold(processes: &PostgresProcesses) -> Result<Option<Pidfd>, Error> {
+    match Pidfd::open(processes.pid) {
+        Ok(held) if processes.postmaster().is_some_and(ProcessId::may_live) => Ok(Some(held)),
+        Ok(_another) => Err(Error::Unfit(format!("process {} has just ended", processes.pid))),
+        Err(source) => Err(Error::Spawn { program: format!("watch over process {}", processes.pid), source }),
     }
 }
 
 /// Whether a number in a `postmaster.pid` is that of a living process of this Postgres. An error for a process that
 /// works in the data directory and is none: it stands in the way, and what it is nobody knows.
-fn names_postgres(prey: &Prey, pid: i32) -> Result<bool, Error> {
+fn names_postgres(processes: &PostgresProcesses, pid: i32) -> Result<bool, Error> {
     let lives = process::stat(pid).is_some_and(|stat| !stat.is_zombie());
-    if !lives || !process::is_thread_group_leader(pid) || is_mine(pid) || !works_in(prey, pid)? {
+    if !lives || !process::is_thread_group_leader(pid) || is_mine(pid) || !works_in(processes, pid)? {
         return Ok(false);
     }
-    if prey.includes(pid) {
+    if processes.includes(pid) {
         return Ok(true);
     }
     let program = process::exe(pid).unwrap_or_default();
     Err(Error::Unfit(format!(
         "postmaster.pid names process {pid}, which works in {} and runs {}: if it is no PostgreSQL, end it or let it \
          work elsewhere",
-        prey.directory.as_path().display(),
+        processes.directory.as_path().display(),
         program.display()
     )))
 }
@@ -121,10 +121,10 @@ fn is_mine(pid: i32) -> bool {
 }
 
 /// Another user's process cannot be looked at, and is none of ours: PostgreSQL ignores it, too.
-fn works_in(prey: &Prey, pid: i32) -> Result<bool, Error> {
+fn works_in(processes: &PostgresProcesses, pid: i32) -> Result<bool, Error> {
     let place = PathBuf::from(format!("/proc/{pid}/cwd"));
     match FileId::of(&place) {
-        Ok(found) => Ok(found == prey.place),
+        Ok(found) => Ok(found == processes.place),
         Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::PermissionDenied) => Ok(false),
         Err(error) if error.raw_os_error() == Some(nix::libc::ESRCH) => Ok(false),
         Err(error) => Err(Error::file("look at", &place)(error)),
@@ -132,33 +132,33 @@ fn works_in(prey: &Prey, pid: i32) -> Result<bool, Error> {
 }
 
 /// Server processes whose postmaster is gone may still finish a commit: nothing of a previous incarnation goes on.
-fn end_orphans(prey: &Prey) {
-    while prey.kill_all() {
+fn end_orphans(processes: &PostgresProcesses) {
+    while processes.kill_all() {
         std::thread::sleep(LOOK_EVERY);
     }
 }
 
 /// Before a start: removes a `postmaster.pid`, and a socket's lock file, that names a living process which is no
 /// Postgres of this directory: Postgres would take it for one. What names a dead process, Postgres removes itself.
-pub(super) fn clear_stale_locks(setup: &Setup, prey: &Prey) -> Result<(), Error> {
-    if let Some(pid) = prey.all().first() {
+pub(super) fn clear_stale_locks(setup: &Setup, processes: &PostgresProcesses) -> Result<(), Error> {
+    if let Some(pid) = processes.all().first() {
         return Err(Error::Unfit(format!("start: process {pid} of this Postgres is left")));
     }
     let Some(file) = PidFile::find(&setup.data_dir)? else { return Ok(()) };
-    clear(prey, &setup.data_dir.join("postmaster.pid"), file.pid)?;
+    clear(processes, &setup.data_dir.join("postmaster.pid"), file.pid)?;
     if let (Some(directory), Some(port)) = (&file.socket_dir, file.port) {
         let lock = PathBuf::from(directory).join(format!(".s.PGSQL.{port}.lock"));
         let text = std::fs::read_to_string(&lock).unwrap_or_default();
         let ours = text.lines().nth(1).is_some_and(|path| setup.data_dir.as_path() == Path::new(path));
         if let Some(file) = PidFile::parse(&text).filter(|_| ours) {
-            clear(prey, &lock, file.pid)?;
+            clear(processes, &lock, file.pid)?;
         }
     }
     Ok(())
 }
 
-fn clear(prey: &Prey, lock: &Path, pid: i32) -> Result<(), Error> {
-    if names_postgres(prey, pid)? {
+fn clear(processes: &PostgresProcesses, lock: &Path, pid: i32) -> Result<(), Error> {
+    if names_postgres(processes, pid)? {
         return Err(Error::Unfit(format!("start: {} names process {pid}, which runs", lock.display())));
     }
     if process::exe(pid).is_some() { files::remove(lock) } else { Ok(()) }
@@ -166,11 +166,11 @@ fn clear(prey: &Prey, lock: &Path, pid: i32) -> Result<(), Error> {
 
 /// What was started as `postgres` may be a program that starts it in turn and waits for it: then `postmaster.pid` names
 /// a descendant of it, which is the postmaster.
-pub(super) fn started_by(prey: &Prey, pid: i32) -> Option<Prey> {
+pub(super) fn started_by(processes: &PostgresProcesses, pid: i32) -> Option<PostgresProcesses> {
     let mut parent = process::stat(pid)?.parent;
     for _ in 0..WRAPPERS_MAX {
-        if parent == prey.pid {
-            return prey.includes(pid).then(|| prey.with_postmaster(pid));
+        if parent == processes.pid {
+            return processes.includes(pid).then(|| processes.with_postmaster(pid));
         }
         parent = process::stat(parent)?.parent;
     }
@@ -228,27 +228,30 @@ mod tests {
         for became in ["postgres.old", "elsewhere-postgres"] {
             fs::rename(place.0.join("postgres"), place.0.join(became)).expect("renamed");
             let found = find(&place.setup(), None).expect("it can be told").expect("it runs");
-            assert_eq!(found.postmaster(), prey_id(pid));
+            assert_eq!(found.postmaster(), processes_id(pid));
             fs::rename(place.0.join(became), place.0.join("postgres")).expect("renamed");
         }
         fs::remove_file(place.0.join("postgres")).expect("removed");
         let found = find(&place.setup(), None).expect("it can be told").expect("it runs");
-        assert_eq!(found.postmaster(), prey_id(pid));
+        assert_eq!(found.postmaster(), processes_id(pid));
         end(child);
         assert_eq!(find(&place.setup(), None).expect("it can be told"), None);
     }
 
-    fn prey_id(pid: i32) -> Option<ProcessId> {
+    fn processes_id(pid: i32) -> Option<ProcessId> {
         process::stat(pid).map(|stat| ProcessId { pid, started_ticks: stat.started_ticks })
     }
 
     #[test]
-    fn what_a_guard_is_armed_for_runs_whatever_the_files_say() {
+    fn a_guarded_server_counts_as_running_despite_its_files() {
         let place = Place::new("guarded");
         let child = place.runs("server");
-        let id = prey_id(child.id() as i32);
+        let id = processes_id(child.id() as i32);
         fs::remove_file(place.0.join("data/postmaster.pid")).expect("removed");
-        assert_eq!(find(&place.setup(), id).expect("it can be told").and_then(|prey| prey.postmaster()), id);
+        assert_eq!(
+            find(&place.setup(), id).expect("it can be told").and_then(|processes| processes.postmaster()),
+            id
+        );
         let elsewhere = Setup { data_dir: place.0.join("bin"), ..place.setup() };
         assert!(find(&elsewhere, id).is_err(), "it works elsewhere, and it lives");
         let gone = Setup { data_dir: place.0.join("gone"), ..place.setup() };
@@ -262,20 +265,22 @@ mod tests {
         let place = Place::new("stranger");
         let child = place.runs("something");
         let (setup, file) = (place.setup(), place.0.join("data/postmaster.pid"));
-        let prey = resolve(&setup).expect("it is there");
-        assert!(find(&setup, None).is_err() && clear_stale_locks(&setup, &prey).is_err() && file.exists());
+        let processes = resolve(&setup).expect("it is there");
+        assert!(
+            find(&setup, None).is_err() && clear_stale_locks(&setup, &processes).is_err() && file.exists()
+        );
         end(child);
         assert_eq!(find(&setup, None).expect("it can be told"), None);
         let mut elsewhere = Command::new("sleep").arg("60").current_dir("/").spawn().expect("it starts");
         fs::write(&file, format!("{}\n", elsewhere.id())).expect("written");
-        clear_stale_locks(&setup, &prey).expect("it is stale");
+        clear_stale_locks(&setup, &processes).expect("it is stale");
         assert!(!file.exists());
         elsewhere.kill().expect("killed");
         elsewhere.wait().expect("waited");
     }
 
     #[test]
-    fn what_cannot_be_read_is_unknown() {
+    fn unreadable_facts_are_unknown() {
         let place = Place::new("unreadable");
         let file = place.0.join("data/postmaster.pid");
         // A directory in its place: root, too, gets an error.

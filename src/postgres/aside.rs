@@ -38,7 +38,7 @@ impl Move {
 
 /// What a clone has set aside, and what it fills.
 #[derive(Debug, Default, Serialize, Deserialize)]
-pub(super) struct Aside {
+pub(super) struct SetAside {
     /// What had left the directory half made before, if something had.
     was: Option<String>,
     /// The data directory comes last.
@@ -80,13 +80,13 @@ impl Links {
     }
 }
 
-impl Aside {
+impl SetAside {
     fn path(setup: &Setup) -> PathBuf {
         beside(&setup.data_dir, ".matriarch-aside")
     }
 
-    fn read(setup: &Setup) -> Result<Option<Aside>, Error> {
-        let path = Aside::path(setup);
+    fn read(setup: &Setup) -> Result<Option<SetAside>, Error> {
+        let path = SetAside::path(setup);
         match fs::read(&path) {
             Ok(text) => serde_json::from_slice(&text)
                 .map(Some)
@@ -97,7 +97,7 @@ impl Aside {
     }
 
     fn write(&self, setup: &Setup) -> Result<(), Error> {
-        let (path, text) = (Aside::path(setup), serde_json::to_vec_pretty(self));
+        let (path, text) = (SetAside::path(setup), serde_json::to_vec_pretty(self));
         let text = text.map_err(|error| Error::Unfit(error.to_string()))?;
         durable::write(&path, &text, 0o600, setup.uid_gid).map_err(Error::file("write", &path))
     }
@@ -105,7 +105,8 @@ impl Aside {
     /// Where an interrupted clone has left the data directory that was there before, whole.
     pub(super) fn whole_copy(setup: &Setup) -> Result<Option<PathBuf>, Error> {
         let interrupted = control::marked_by(setup)?.as_deref() == Some("clone");
-        let aside = Aside::read(setup)?.filter(|aside| interrupted && !aside.incomplete).unwrap_or_default();
+        let aside =
+            SetAside::read(setup)?.filter(|aside| interrupted && !aside.incomplete).unwrap_or_default();
         match aside.moves.last() {
             Some(known) if known.is_made()? => Ok(Some(known.to.clone())),
             Some(_) | None => Ok(None),
@@ -113,17 +114,17 @@ impl Aside {
     }
 
     /// Marks the directory as half made by a clone, and moves away what is there. `half_made`: by what it was already.
-    pub(super) fn begin(setup: &Setup, half_made: Option<String>) -> Result<Aside, Error> {
+    pub(super) fn begin(setup: &Setup, half_made: Option<String>) -> Result<SetAside, Error> {
         let interrupted = half_made.as_deref() == Some("clone");
-        let mut aside = match Aside::read(setup)? {
+        let mut aside = match SetAside::read(setup)? {
             Some(aside) if interrupted => aside,
             // A former version began it: what its links lead to it has filled.
             None if interrupted => {
                 let links = Links::of(&setup.data_dir);
-                Aside {
+                SetAside {
                     fills: links.targets().map(|path| real_path(path)).collect(),
                     links,
-                    ..Aside::default()
+                    ..SetAside::default()
                 }
             }
             // Nothing is marked, so the clone it speaks of succeeded, or none began.
@@ -134,9 +135,9 @@ impl Aside {
                         "could not remove a directory that was moved aside"
                     );
                 }
-                Aside::default()
+                SetAside::default()
             }
-            Some(_) | None => Aside::default(),
+            Some(_) | None => SetAside::default(),
         };
         if !interrupted {
             aside.was = half_made;
@@ -250,7 +251,7 @@ impl Aside {
             Some(_) | None => control::unmark(setup)?,
         }
         if !self.incomplete {
-            let path = Aside::path(setup);
+            let path = SetAside::path(setup);
             durable::remove(&path).map_err(Error::file("remove", &path))?;
         }
         Ok(())
@@ -263,7 +264,7 @@ impl Aside {
                 fs::remove_dir_all(to).map_err(Error::file("remove", to))?;
             }
         }
-        let path = Aside::path(setup);
+        let path = SetAside::path(setup);
         durable::remove(&path).map_err(Error::file("remove", &path))
     }
 }

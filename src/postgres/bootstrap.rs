@@ -13,17 +13,17 @@ use postgres_protocol::password::scram_sha_256;
 use tokio_postgres::Client;
 
 use super::adoption::started_by;
-use super::aside::{self, Aside, Links};
+use super::aside::{self, Links, SetAside};
 use super::conninfo::{conninfo, database, pgpass_line};
 use super::control::PidFile;
-use super::handle::Inner;
+use super::handle::PostgresInner;
 use super::process::{LOOK_EVERY, resolve};
 use super::program::{bare, run, tool};
 use super::{
-    Credentials, Error, Parameters, Setup, access_rules, control, files, init_scripts, session, sql,
+    Error, Parameters, RoleCredentials, Setup, access_rules, control, files, init_scripts, session, sql,
 };
 use crate::model::{DataDirectory, shell_words};
-use crate::os::child::{self, Child, Fate};
+use crate::os::child::{self, Child, OnOwnerExit};
 use crate::os::clock;
 
 const START_WITHIN: Duration = Duration::from_secs(60);
@@ -32,14 +32,14 @@ const STOP_WITHIN: Duration = Duration::from_secs(60);
 const FAILED: &str = ".failed";
 
 /// Makes the cluster and returns its system identifier.
-pub(super) async fn bootstrap(inner: &Inner) -> Result<u64, Error> {
+pub(super) async fn bootstrap(inner: &PostgresInner) -> Result<u64, Error> {
     inner.must_be_down("bootstrap")?;
     let setup = &inner.setup;
     if matches!(control::look(setup).await.0, DataDirectory::HalfMade { by } if by == "bootstrap") {
         kill_leftovers(setup).await;
         clear_away(&setup.data_dir)?;
     }
-    if let Some(former) = Aside::whole_copy(setup)? {
+    if let Some(former) = SetAside::whole_copy(setup)? {
         let (former, data_dir) = (former.display(), setup.data_dir.display());
         return Err(Error::Unfit(format!(
             "bootstrap: {former} is what was here before a clone that was interrupted, and would be lost: remove \
@@ -60,7 +60,7 @@ pub(super) async fn bootstrap(inner: &Inner) -> Result<u64, Error> {
 }
 
 /// Keeps aside the directory of a bootstrap that made no cluster.
-pub(super) fn abandon(inner: &Inner) -> Result<(), Error> {
+pub(super) fn abandon(inner: &PostgresInner) -> Result<(), Error> {
     inner.must_be_down("abandon the bootstrap")?;
     clear_away(&inner.setup.data_dir)
 }
@@ -83,14 +83,14 @@ fn clear_away(data_dir: &Path) -> Result<(), Error> {
 
 /// The private postmaster of a failed attempt, or of one whose supervisor was killed.
 async fn kill_leftovers(setup: &Setup) {
-    if let Ok(prey) = resolve(setup) {
-        while prey.kill_all() {
+    if let Ok(processes) = resolve(setup) {
+        while processes.kill_all() {
             tokio::time::sleep(LOOK_EVERY).await;
         }
     }
 }
 
-async fn make(inner: &Inner) -> Result<u64, Error> {
+async fn make(inner: &PostgresInner) -> Result<u64, Error> {
     let (setup, parameters) = (&inner.setup, &inner.parameters());
     let private = Private::new(setup)?;
     initdb(setup, &private).await?;
@@ -179,7 +179,7 @@ async fn start(setup: &Setup, parameters: &Parameters, private: &Private) -> Res
     command.arg(format!("--unix_socket_directories={}", private.host()));
     command.arg(format!("--hba_file={}", rules.display()));
     let spawn = |source| Error::Spawn { program: "postgres".to_owned(), source };
-    let mut postmaster = child::spawn(&mut command, Fate::DiesWithItsOwner).map_err(spawn)?;
+    let mut postmaster = child::spawn(&mut command, OnOwnerExit::DiesWithItsOwner).map_err(spawn)?;
     let deadline = clock::now() + START_WITHIN;
     let started = resolve(setup)?.with_postmaster(postmaster.pid());
     let is_ready =
@@ -211,7 +211,7 @@ fn role_statements(setup: &Setup) -> String {
         "SET log_statement = 'none'; SET log_min_duration_statement = -1".to_owned(),
         role(&setup.superuser, "SUPERUSER LOGIN"),
         role(
-            &Credentials { username: session::ROLE.to_owned(), ..Credentials::default() },
+            &RoleCredentials { username: session::ROLE.to_owned(), ..RoleCredentials::default() },
             "SUPERUSER LOGIN",
         ),
     ];
@@ -230,7 +230,7 @@ fn role_statements(setup: &Setup) -> String {
     statements.join(";\n")
 }
 
-fn role(who: &Credentials, rights: &str) -> String {
+fn role(who: &RoleCredentials, rights: &str) -> String {
     if who.username.is_empty() {
         return String::new();
     }

@@ -8,12 +8,12 @@ use std::process::Stdio;
 use tokio::io::AsyncReadExt;
 use tokio::sync::watch;
 
-use super::aside::{Aside, Links, MARK};
-use super::handle::{Inner, Progress};
+use super::aside::{Links, MARK, SetAside};
+use super::handle::{CloneStatus, PostgresInner};
 use super::program::{last_lines, tool};
 use super::{Error, Setup, conninfo, control, files, rotation, sql};
 use crate::model::{DataDirectory, FollowTarget};
-use crate::os::child::{self, Fate};
+use crate::os::child::{self, OnOwnerExit};
 use crate::os::{clock, durable};
 
 /// How much of pg_basebackup's talk is kept for its error.
@@ -21,9 +21,9 @@ const TALK_MAX_BYTES: usize = 16 * 1024;
 
 /// Takes a base backup; whatever was in the directory is kept aside until it has succeeded.
 pub(super) async fn clone_from(
-    inner: &Inner,
+    inner: &PostgresInner,
     target: &FollowTarget,
-    progress: watch::Sender<Progress>,
+    progress: watch::Sender<CloneStatus>,
 ) -> Result<(), Error> {
     inner.must_be_down("clone")?;
     let setup = &inner.setup;
@@ -33,7 +33,7 @@ pub(super) async fn clone_from(
     };
     rotation::write_pgpass(setup, target)?;
     let theirs = theirs(setup, target).await?;
-    let mut aside = Aside::begin(setup, half_made)?;
+    let mut aside = SetAside::begin(setup, half_made)?;
     if let Err(error) = copy(setup, target, &theirs, &mut aside, &progress).await {
         return Err(aside.put_back_because(setup, error));
     }
@@ -94,8 +94,8 @@ async fn copy(
     setup: &Setup,
     target: &FollowTarget,
     theirs: &[(u32, PathBuf)],
-    aside: &mut Aside,
-    progress: &watch::Sender<Progress>,
+    aside: &mut SetAside,
+    progress: &watch::Sender<CloneStatus>,
 ) -> Result<(), Error> {
     let layout = Layout::new(&setup.basebackup, &aside.links, theirs);
     aside.fill(setup, layout.outside)?;
@@ -164,7 +164,7 @@ async fn basebackup(
     setup: &Setup,
     target: &FollowTarget,
     options: &[String],
-    progress: &watch::Sender<Progress>,
+    progress: &watch::Sender<CloneStatus>,
 ) -> Result<(), Error> {
     let name = "pg_basebackup";
     // Under the member's own name it would confirm commits.
@@ -179,7 +179,7 @@ async fn basebackup(
     command.args(setup.basebackup.iter().map(|option| format!("--{option}"))).args(options);
     command.stdout(Stdio::null()).stderr(Stdio::piped());
     let spawn = |source| Error::Spawn { program: name.to_owned(), source };
-    let mut child = child::spawn(&mut command, Fate::DiesWithItsOwner).map_err(spawn)?;
+    let mut child = child::spawn(&mut command, OnOwnerExit::DiesWithItsOwner).map_err(spawn)?;
     let mut talk = String::new();
     if let Some(mut pipe) = child.take_stderr() {
         let mut buffer = [0; 4096];
@@ -211,10 +211,10 @@ async fn basebackup(
 }
 
 /// A line as in `  3072/23456 kB (13%), 0/1 tablespace`.
-fn parse_progress(line: &str) -> Option<Progress> {
+fn parse_progress(line: &str) -> Option<CloneStatus> {
     let (done, rest) = line.trim_start().split_once('/')?;
     let (total, _) = rest.split_once(" kB")?;
-    Some(Progress { done: done.parse::<u64>().ok()? * 1024, total: total.parse::<u64>().ok()? * 1024 })
+    Some(CloneStatus { done: done.parse::<u64>().ok()? * 1024, total: total.parse::<u64>().ok()? * 1024 })
 }
 
 #[cfg(test)]
@@ -224,7 +224,7 @@ mod tests {
     #[test]
     fn reads_progress() {
         let line = "   3072/23456 kB (13%), 0/1 tablespace (/data/base)";
-        assert_eq!(parse_progress(line), Some(Progress { done: 3072 * 1024, total: 23456 * 1024 }));
+        assert_eq!(parse_progress(line), Some(CloneStatus { done: 3072 * 1024, total: 23456 * 1024 }));
         assert_eq!(parse_progress("pg_basebackup: error: no space left on a/b"), None);
     }
 

@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 
 use percent_encoding::percent_decode_str;
 
-use super::{Credentials, Setup};
+use super::{RoleCredentials, Setup};
 use crate::model::FollowTarget;
 
 /// Where another member's Postgres answers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Address {
+pub(super) struct ConninfoAddress {
     /// Hosts with their ports, in the order to try them.
     pub(super) hosts: Vec<(String, u16)>,
     /// The database of the URL, if it names one.
@@ -18,17 +18,17 @@ pub(super) struct Address {
 
 const DEFAULT_PORT: u16 = 5432;
 
-impl Address {
+impl ConninfoAddress {
     /// Reads a `conn_url`: `postgres://[user[:password]@]host[:port][,…][/database][?…]`. User and password are not
     /// taken from it.
-    pub(super) fn parse(url: &str) -> Option<Address> {
+    pub(super) fn parse(url: &str) -> Option<ConninfoAddress> {
         let rest = url.strip_prefix("postgres://").or_else(|| url.strip_prefix("postgresql://"))?;
         let rest = rest.split(['?', '#']).next()?;
         let (hosts, database) = rest.split_once('/').unwrap_or((rest, ""));
         let hosts = hosts.rsplit_once('@').map_or(hosts, |(_, hosts)| hosts);
         let hosts: Option<Vec<_>> = hosts.split(',').map(parse_host).collect();
         let database = Some(percent_decoded(database)).filter(|name| !name.is_empty());
-        Some(Address { hosts: hosts?, database })
+        Some(ConninfoAddress { hosts: hosts?, database })
     }
 
     fn joined(&self, part: impl Fn(&(String, u16)) -> String) -> String {
@@ -74,10 +74,10 @@ fn quoted(value: &str) -> String {
 pub(super) fn to_member(
     setup: &Setup,
     target: &FollowTarget,
-    who: &Credentials,
+    who: &RoleCredentials,
     application: &str,
 ) -> Option<String> {
-    let address = Address::parse(&target.conn_url)?;
+    let address = ConninfoAddress::parse(&target.conn_url)?;
     let mut options: BTreeMap<&str, String> =
         who.options.iter().map(|(key, value)| (key.as_str(), value.clone())).collect();
     let sslmode = options.remove("sslmode").unwrap_or_else(|| "prefer".to_owned());
@@ -104,7 +104,7 @@ pub(super) fn database(setup: &Setup) -> &str {
 
 /// The password file for `target`: a line per host and user.
 pub(super) fn pgpass(setup: &Setup, target: &FollowTarget) -> String {
-    let address = Address::parse(&target.conn_url).unwrap_or_default();
+    let address = ConninfoAddress::parse(&target.conn_url).unwrap_or_default();
     pgpass_of_hosts(setup, address.hosts.iter().map(|(host, port)| (host, *port)))
 }
 
@@ -124,7 +124,7 @@ pub(super) fn pgpass_of_hosts<'a>(
 }
 
 /// One line of a password file; empty without a password.
-pub(super) fn pgpass_line(host: &str, port: u16, who: &Credentials) -> String {
+pub(super) fn pgpass_line(host: &str, port: u16, who: &RoleCredentials) -> String {
     let password = who.password.newest();
     password.map_or(String::new(), |password| pgpass_entry(host, &port.to_string(), &who.username, &password))
 }
@@ -164,11 +164,11 @@ mod tests {
         ];
         for (url, hosts, database) in cases {
             let hosts = hosts.into_iter().map(|(host, port)| (host.to_owned(), port)).collect();
-            let expected = Address { hosts, database: database.map(str::to_owned) };
-            assert_eq!(Address::parse(url), Some(expected), "{url}");
+            let expected = ConninfoAddress { hosts, database: database.map(str::to_owned) };
+            assert_eq!(ConninfoAddress::parse(url), Some(expected), "{url}");
         }
         for url in ["host=a", "postgres://", "postgres://a:x/"] {
-            assert_eq!(Address::parse(url), None, "{url}");
+            assert_eq!(ConninfoAddress::parse(url), None, "{url}");
         }
     }
 
@@ -180,7 +180,7 @@ mod tests {
 
     #[test]
     fn escapes_password_files() {
-        let who = Credentials {
+        let who = RoleCredentials {
             username: "re:pl".to_owned(),
             password: Some(r"a:b\c".to_owned()).into(),
             options: BTreeMap::new(),

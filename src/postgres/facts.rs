@@ -6,7 +6,7 @@ use serde_json::Value;
 use tokio_postgres::{Client, Row};
 
 use super::Error;
-use super::handle::Inner;
+use super::handle::PostgresInner;
 use super::sql::{self, LOOK_WITHIN};
 use crate::model::{
     CommitWait, Lsn, SlotFacts, SqlFacts, Standby, SyncFacts, SyncState, Timeline, WalReceiver, Walsender,
@@ -59,7 +59,7 @@ SELECT current_setting('server_version_num')::int4,
 "#;
 
 /// Looks inside.
-pub(super) async fn look(inner: &Inner) -> Result<SqlFacts, Error> {
+pub(super) async fn look(inner: &PostgresInner) -> Result<SqlFacts, Error> {
     let within = LOOK_WITHIN;
     let at = clock::now();
     let row = tokio::time::timeout(within, sql::kept(inner, ask))

@@ -7,7 +7,7 @@ use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use super::handle::Inner;
+use super::handle::PostgresInner;
 use super::{Error, Parameters, Setup, access_rules, conninfo, rotation, sockets};
 use crate::model::{FollowTarget, SyncOwner};
 use crate::os::durable;
@@ -88,7 +88,7 @@ pub(super) fn write_promote(setup: &Setup, path: &Path) -> Result<(), Error> {
 }
 
 /// Writes everything a start needs, and the signal file that makes it a standby.
-pub(super) fn write_all(inner: &Inner, follow: Option<&FollowTarget>) -> Result<(), Error> {
+pub(super) fn write_all(inner: &PostgresInner, follow: Option<&FollowTarget>) -> Result<(), Error> {
     let setup = &inner.setup;
     write_main(inner, follow)?;
     access_rules::write(inner, &inner.parameters())?;
@@ -109,25 +109,25 @@ pub(super) fn remove(path: &Path) -> Result<(), Error> {
 }
 
 /// Writes `postgresql.conf` and the password file its `primary_conninfo` names.
-pub(super) fn write_main(inner: &Inner, follow: Option<&FollowTarget>) -> Result<(), Error> {
+pub(super) fn write_main(inner: &PostgresInner, follow: Option<&FollowTarget>) -> Result<(), Error> {
     let setup = &inner.setup;
     match follow {
         Some(target) => rotation::write_pgpass(setup, target)?,
         None => rotation::note(setup)?,
     }
-    write_main_with(inner, &inner.parameters(), |_| Source::of(setup, follow))
+    write_main_with(inner, &inner.parameters(), |_| ReplicationSource::of(setup, follow))
 }
 
 /// Writes `postgresql.conf` without changing whom it follows. That is read from the file, because an adopted standby
 /// may have been pointed somewhere by a former supervisor.
-pub(super) fn write_main_again(inner: &Inner, parameters: &Parameters) -> Result<(), Error> {
-    write_main_with(inner, parameters, Source::in_file)
+pub(super) fn write_main_again(inner: &PostgresInner, parameters: &Parameters) -> Result<(), Error> {
+    write_main_with(inner, parameters, ReplicationSource::in_file)
 }
 
 fn write_main_with(
-    inner: &Inner,
+    inner: &PostgresInner,
     parameters: &Parameters,
-    source: impl FnOnce(&str) -> Source,
+    source: impl FnOnce(&str) -> ReplicationSource,
 ) -> Result<(), Error> {
     let setup = &inner.setup;
     keep_base(setup)?;
@@ -160,24 +160,24 @@ pub(super) fn value_in(text: &str, name: &str) -> Option<String> {
 
 /// Whom a standby receives from, as Postgres spells it; empty: nobody.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Source {
+pub(super) struct ReplicationSource {
     /// `primary_conninfo`.
     pub(super) conninfo: String,
     /// `primary_slot_name`.
     pub(super) slot: String,
 }
 
-impl Source {
-    pub(super) fn of(setup: &Setup, follow: Option<&FollowTarget>) -> Source {
-        let Some(target) = follow else { return Source::default() };
+impl ReplicationSource {
+    pub(super) fn of(setup: &Setup, follow: Option<&FollowTarget>) -> ReplicationSource {
+        let Some(target) = follow else { return ReplicationSource::default() };
         let conninfo =
             conninfo::to_member(setup, target, &setup.replication, &setup.name).unwrap_or_default();
-        Source { conninfo, slot: target.slot.clone().unwrap_or_default() }
+        ReplicationSource { conninfo, slot: target.slot.clone().unwrap_or_default() }
     }
 
-    fn in_file(text: &str) -> Source {
+    fn in_file(text: &str) -> ReplicationSource {
         let value = |name: &str| value_in(text, name).unwrap_or_default();
-        Source { conninfo: value("primary_conninfo"), slot: value("primary_slot_name") }
+        ReplicationSource { conninfo: value("primary_conninfo"), slot: value("primary_slot_name") }
     }
 }
 
@@ -211,7 +211,7 @@ pub(super) fn base_file(setup: &Setup) -> PathBuf {
 /// synchronous replication nobody can write before it is back (PostgreSQL's default is 5 s).
 const DEFAULTS: [(&str, &str); 1] = [("wal_retrieve_retry_interval", "500ms")];
 
-fn main_text(setup: &Setup, parameters: &Parameters, source: &Source) -> String {
+fn main_text(setup: &Setup, parameters: &Parameters, source: &ReplicationSource) -> String {
     let include = setup
         .custom_conf
         .clone()
@@ -238,7 +238,7 @@ fn main_text(setup: &Setup, parameters: &Parameters, source: &Source) -> String 
     text
 }
 
-fn recovery<'a>(parameters: &'a Parameters, source: &Source) -> BTreeMap<&'a str, String> {
+fn recovery<'a>(parameters: &'a Parameters, source: &ReplicationSource) -> BTreeMap<&'a str, String> {
     let mut settings: BTreeMap<&str, String> = RECOVERY_TARGETS.map(|name| (name, String::new())).into();
     for given in [&parameters.parameters, &parameters.recovery] {
         for (name, value) in given.iter().filter(|(name, _)| is_recovery(name)) {
@@ -268,7 +268,7 @@ pub(super) fn ident_file(setup: &Setup) -> PathBuf {
 }
 
 /// `ALTER SYSTEM` beats our file, so recovery settings in it would steer a standby astray.
-pub(super) fn strip_auto_conf(inner: &Inner) -> Result<(), Error> {
+pub(super) fn strip_auto_conf(inner: &PostgresInner) -> Result<(), Error> {
     let setup = &inner.setup;
     let path = setup.data_dir.join("postgresql.auto.conf");
     let text = match fs::read_to_string(&path) {
@@ -344,8 +344,8 @@ mod tests {
             conn_url: "postgres://h:1/postgres".to_owned(),
             slot: Some("a".to_owned()),
         };
-        let text = main_text(&setup, &parameters, &Source::of(&setup, Some(&target)));
-        assert_eq!(Source::in_file(&text), Source::of(&setup, Some(&target)));
+        let text = main_text(&setup, &parameters, &ReplicationSource::of(&setup, Some(&target)));
+        assert_eq!(ReplicationSource::in_file(&text), ReplicationSource::of(&setup, Some(&target)));
         assert!(text.contains("include 'postgresql.base.conf'\n\n"), "{text}");
         assert!(text.contains(r"search_path = 'it''s a \\ path'"), "{text}");
         assert!(text.contains("recovery_target_xid = ''"), "{text}");

@@ -20,21 +20,21 @@ use crate::model::{
     Timeline, TimelineHistory,
 };
 use crate::os::clock;
-use crate::os::prey::Prey;
+use crate::os::postgres_processes::PostgresProcesses;
 use crate::os::process::ProcessId;
 
 /// The local Postgres. Cheap to clone; every clone is the same one. Dropping it leaves the postmaster running.
 #[derive(Clone)]
 pub struct Postgres {
-    pub(super) inner: Arc<Inner>,
+    pub(super) inner: Arc<PostgresInner>,
 }
 
 /// What all clones share.
-pub(super) struct Inner {
+pub(super) struct PostgresInner {
     pub(super) setup: Setup,
     pub(super) parameters: Mutex<Parameters>,
     pub(super) process: watch::Sender<Process>,
-    pub(super) prey: PreyCell,
+    pub(super) processes: PostgresProcessesCell,
     /// The timeline of the newest look inside; zero before the first.
     pub(super) timeline: AtomicU32,
     pub(super) heartbeat: tokio::sync::Mutex<Option<Client>>,
@@ -46,27 +46,27 @@ pub(super) struct Inner {
     /// What was left out of the parameters when they were taken last.
     pub(super) refused: Mutex<Vec<Refused>>,
     /// Clients are kept out; `None` before the file was read that says so.
-    gated: Mutex<Option<bool>>,
+    clients_locked_out: Mutex<Option<bool>>,
 }
 
 /// The postmaster that runs.
-pub(super) type PreyCell = Mutex<Option<Prey>>;
+pub(super) type PostgresProcessesCell = Mutex<Option<PostgresProcesses>>;
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl Inner {
+impl PostgresInner {
     pub(super) fn liveness(&self) -> MutexGuard<'_, Liveness> {
         locked(&self.liveness)
     }
 
-    pub(super) fn is_gated(&self) -> bool {
-        *locked(&self.gated).get_or_insert_with(|| access_rules::are_gated(self))
+    pub(super) fn are_clients_locked_out(&self) -> bool {
+        *locked(&self.clients_locked_out).get_or_insert_with(|| access_rules::read_client_lockout(self))
     }
 
-    pub(super) fn set_gate(&self, closed: bool) {
-        *locked(&self.gated) = Some(closed);
+    pub(super) fn set_client_lockout(&self, closed: bool) {
+        *locked(&self.clients_locked_out) = Some(closed);
     }
 
     pub(super) fn sync_owner(&self) -> SyncOwner {
@@ -118,7 +118,7 @@ pub enum Stopped {
 
 /// How far a clone is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Progress {
+pub struct CloneStatus {
     /// Bytes copied.
     pub done: u64,
     /// Bytes expected; zero while unknown.
@@ -163,18 +163,18 @@ impl Postgres {
     /// Nothing is touched yet.
     pub fn new(setup: Setup, parameters: Parameters) -> Postgres {
         let (process, _) = watch::channel(Process::default());
-        let inner = Inner {
+        let inner = PostgresInner {
             setup,
             parameters: Mutex::new(parameters),
             process,
-            prey: PreyCell::default(),
+            processes: PostgresProcessesCell::default(),
             timeline: AtomicU32::new(0),
             heartbeat: tokio::sync::Mutex::default(),
             liveness: Mutex::new(Liveness::new(Settings::TTL_MIN, clock::now())),
             sync_owner: Mutex::default(),
             access: Access::default(),
             refused: Mutex::default(),
-            gated: Mutex::default(),
+            clients_locked_out: Mutex::default(),
         };
         Postgres { inner: Arc::new(inner) }
     }
@@ -200,8 +200,8 @@ impl Postgres {
     }
 
     /// What a fence has to know of it, while a postmaster runs.
-    pub fn prey(&self) -> Option<Prey> {
-        self.inner.prey()
+    pub fn processes(&self) -> Option<PostgresProcesses> {
+        self.inner.processes()
     }
 
     /// Who adopted it knows that it may be a primary, or about to become one, whatever its files say.
@@ -313,12 +313,12 @@ impl Postgres {
         running::set_slots(&self.inner, create, drop).await
     }
 
-    /// Who says what `synchronous_standby_names` is.
+    /// The owner of `synchronous_standby_names`.
     pub fn sync_owner(&self) -> SyncOwner {
         self.inner.sync_owner()
     }
 
-    /// Says who says it from now on. It is in force after [`Postgres::write_sync_names`].
+    /// Changes that; in force after [`Postgres::write_sync_names`].
     pub fn set_sync_owner(&self, owner: SyncOwner) {
         self.inner.set_sync_owner(owner);
     }
@@ -329,20 +329,18 @@ impl Postgres {
     }
 
     /// True while clients are kept out.
-    pub fn is_gated(&self) -> bool {
-        self.inner.is_gated()
+    pub fn are_clients_locked_out(&self) -> bool {
+        self.inner.are_clients_locked_out()
     }
 
-    /// Keeps clients out, or lets them in again: all but the superuser and replication. It is in force after
-    /// [`Postgres::write_gate`].
-    pub fn set_gate(&self, closed: bool) {
-        self.inner.set_gate(closed);
+    /// Keeps all but the superuser and replication out, or lets them in; after [`Postgres::write_client_lockout`].
+    pub fn set_client_lockout(&self, closed: bool) {
+        self.inner.set_client_lockout(closed);
     }
 
-    /// Puts the gate in force, from the next connection on. What is kept out stays so when supervisor or Postgres start
-    /// anew.
-    pub async fn write_gate(&self) -> Result<(), Error> {
-        running::write_gate(&self.inner)
+    /// Puts the client lockout in force, from the next connection on. It outlives supervisor and PostgreSQL.
+    pub async fn write_client_lockout(&self) -> Result<(), Error> {
+        running::write_client_lockout(&self.inner)
     }
 
     /// Resumes a paused replay.
@@ -373,7 +371,11 @@ impl Postgres {
     }
 
     /// Takes a base backup of `target`. An existing directory is moved aside first and deleted after success.
-    pub async fn clone_from(&self, from: &FollowTarget, told: watch::Sender<Progress>) -> Result<(), Error> {
+    pub async fn clone_from(
+        &self,
+        from: &FollowTarget,
+        told: watch::Sender<CloneStatus>,
+    ) -> Result<(), Error> {
         clone::clone_from(&self.inner, from, told).await
     }
 

@@ -14,7 +14,7 @@ use tokio::process::Command;
 
 use super::program::{Ended, bare, last_lines, run_to_end};
 use super::{Error, Setup};
-use crate::os::child::{self, Fate};
+use crate::os::child::{self, OnOwnerExit};
 
 /// Shells, the one that most scripts were written for first.
 const SHELLS: [(&str, &str); 2] = [
@@ -28,7 +28,7 @@ const SHELLS: [(&str, &str); 2] = [
 
 /// What a file is to us.
 #[derive(Debug, PartialEq, Eq)]
-enum Kind {
+enum ScriptKind {
     Shell,
     Sql,
     /// By the program that unpacks it.
@@ -36,17 +36,20 @@ enum Kind {
     Unknown,
 }
 
-impl Kind {
-    fn of(path: &Path) -> Kind {
+impl ScriptKind {
+    fn of(path: &Path) -> ScriptKind {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         let kinds = [
-            (".sh", Kind::Shell),
-            (".sql", Kind::Sql),
-            (".sql.gz", Kind::PackedSql("gzip")),
-            (".sql.xz", Kind::PackedSql("xz")),
-            (".sql.zst", Kind::PackedSql("zstd")),
+            (".sh", ScriptKind::Shell),
+            (".sql", ScriptKind::Sql),
+            (".sql.gz", ScriptKind::PackedSql("gzip")),
+            (".sql.xz", ScriptKind::PackedSql("xz")),
+            (".sql.zst", ScriptKind::PackedSql("zstd")),
         ];
-        kinds.into_iter().find(|(ending, _)| name.ends_with(ending)).map_or(Kind::Unknown, |(_, kind)| kind)
+        kinds
+            .into_iter()
+            .find(|(ending, _)| name.ends_with(ending))
+            .map_or(ScriptKind::Unknown, |(_, kind)| kind)
     }
 }
 
@@ -54,15 +57,15 @@ impl Kind {
 pub(super) async fn run_all(setup: &Setup, host: &str) -> Result<(), Error> {
     for path in scripts(&setup.init_scripts)? {
         let script = path.display().to_string();
-        let ended = match Kind::of(&path) {
-            Kind::Shell => run_to_end(&script, shell(setup, host, &path)?, None).await,
-            Kind::Sql => {
+        let ended = match ScriptKind::of(&path) {
+            ScriptKind::Shell => run_to_end(&script, shell(setup, host, &path)?, None).await,
+            ScriptKind::Sql => {
                 let mut psql = psql(setup, host);
                 psql.arg("--file").arg(&path);
                 run_to_end(&script, psql, None).await
             }
-            Kind::PackedSql(unpacker) => run_packed(setup, host, &path, unpacker).await,
-            Kind::Unknown => {
+            ScriptKind::PackedSql(unpacker) => run_packed(setup, host, &path, unpacker).await,
+            ScriptKind::Unknown => {
                 tracing::info!(
                     script,
                     "not a script: the name must end in .sh, .sql, .sql.gz, .sql.xz or .sql.zst"
@@ -157,7 +160,7 @@ async fn run_packed(setup: &Setup, host: &str, path: &Path, unpacker: &str) -> R
     let spawn = |source| Error::Spawn { program: unpacker.to_owned(), source };
     let mut unpack = bare(setup, unpacker);
     unpack.args(["-d", "-c"]).arg(path).stdout(Stdio::piped());
-    let mut unpacking = child::spawn(&mut unpack, Fate::DiesWithItsOwner).map_err(spawn)?;
+    let mut unpacking = child::spawn(&mut unpack, OnOwnerExit::DiesWithItsOwner).map_err(spawn)?;
     let pipe = unpacking.take_stdout().ok_or_else(|| spawn(std::io::Error::other("has no output")))?;
     let mut psql = psql(setup, host);
     psql.stdin(pipe.into_owned_fd().map_err(spawn)?);
@@ -180,20 +183,20 @@ mod tests {
     #[test]
     fn a_name_says_what_to_do() {
         let kinds = [
-            ("a.sh", Kind::Shell),
-            ("b.sql", Kind::Sql),
-            ("c.sql.gz", Kind::PackedSql("gzip")),
-            ("d.sql.zst", Kind::PackedSql("zstd")),
-            ("README", Kind::Unknown),
-            ("e.sql.bak", Kind::Unknown),
+            ("a.sh", ScriptKind::Shell),
+            ("b.sql", ScriptKind::Sql),
+            ("c.sql.gz", ScriptKind::PackedSql("gzip")),
+            ("d.sql.zst", ScriptKind::PackedSql("zstd")),
+            ("README", ScriptKind::Unknown),
+            ("e.sql.bak", ScriptKind::Unknown),
         ];
         for (name, kind) in kinds {
-            assert_eq!(Kind::of(Path::new(name)), kind, "{name}");
+            assert_eq!(ScriptKind::of(Path::new(name)), kind, "{name}");
         }
     }
 
     #[test]
-    fn they_run_in_order_and_hidden_files_are_none() {
+    fn scripts_run_in_order_without_hidden_files() {
         let folder = std::env::temp_dir().join(format!("matriarch-scripts-{}", std::process::id()));
         std::fs::create_dir_all(folder.join("..data")).expect("a temporary folder");
         for name in ["2.sql", "10.sh", ".hidden.sql"] {

@@ -13,7 +13,7 @@ use std::time::{Duration, SystemTime};
 
 use rustix::fs::{MemfdFlags, memfd_create};
 
-use super::handle::Inner;
+use super::handle::PostgresInner;
 use super::program::{run, run_to_end, tool};
 use super::{Error, Parameters, Postgres, Setup, files};
 
@@ -236,7 +236,7 @@ impl Postgres {
     }
 }
 
-impl Inner {
+impl PostgresInner {
     /// `parameters` without those that no start would take; each is said once.
     pub(super) async fn judged(&self, parameters: Parameters) -> Parameters {
         let (parameters, refused) = match without_refused(&self.setup, parameters.clone()).await {
@@ -267,7 +267,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_postgres_says_is_taken_apart() {
+    fn output_of_postgres_is_parsed() {
         let said = "LOG:  skipping missing configuration file \"/postgresql.auto.conf\"
 2026-01-01 GMT [7] LOG:  invalid value for parameter \"work_mem\": \"8XB\"
 2026-01-01 GMT [7] HINT:  Valid units for this parameter are \"B\" and \"kB\".

@@ -5,7 +5,7 @@ use std::fs;
 use std::io::{self, ErrorKind};
 use std::path::Path;
 
-use super::handle::Inner;
+use super::handle::PostgresInner;
 use super::{Error, files};
 
 const FILE: &str = "patroni.dynamic.json";
@@ -22,6 +22,6 @@ pub fn kept_dynamic(data_dir: &Path) -> io::Result<Option<String>> {
     }
 }
 
-pub(super) fn keep_dynamic(inner: &Inner, text: &str) -> Result<(), Error> {
+pub(super) fn keep_dynamic(inner: &PostgresInner, text: &str) -> Result<(), Error> {
     files::write(&inner.setup, &inner.setup.data_dir.join(FILE), text)
 }

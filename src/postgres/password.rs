@@ -5,10 +5,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// A password, or none. Clones share it, so that whoever connects next uses what was said last.
 #[derive(Clone, Default)]
-pub struct Password(Arc<Mutex<Known>>);
+pub struct Password(Arc<Mutex<KnownPasswords>>);
 
 #[derive(Default)]
-struct Known {
+struct KnownPasswords {
     newest: Option<String>,
     former: Option<String>,
     /// The former one let us in last.
@@ -16,7 +16,7 @@ struct Known {
 }
 
 impl Password {
-    fn known(&self) -> MutexGuard<'_, Known> {
+    fn known(&self) -> MutexGuard<'_, KnownPasswords> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -71,7 +71,7 @@ impl Password {
 
 impl From<Option<String>> for Password {
     fn from(newest: Option<String>) -> Password {
-        Password(Arc::new(Mutex::new(Known { newest, ..Known::default() })))
+        Password(Arc::new(Mutex::new(KnownPasswords { newest, ..KnownPasswords::default() })))
     }
 }
 

@@ -1,6 +1,6 @@
 //! The probe: a thread of its own in which a Postgres that may be primary proves again and again that it works.
 //!
-//! * **A new connection**, as far as the first answer of the process that was forked for it (`knock`).
+//! * **A new connection**, as far as the first answer of the process that was forked for it (`connection_probe`).
 //! * **A small flushed write**: one sector beside the WAL, flushed (`storage`), and a look at the WAL over a kept
 //!   connection. Where something waits to be flushed and nothing was since the last look, a transaction of ours is
 //!   written and flushed. An idle cluster gets no WAL from the probe: it would be archived, and flushed by standbys,
@@ -17,9 +17,9 @@ use tokio::task::JoinHandle;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, SimpleQueryMessage};
 
-use super::handle::Inner;
-use super::{Error, knock, session, storage};
-use crate::model::{LivenessFacts, Lsn, Moment, Process, Proof, Verdict};
+use super::handle::PostgresInner;
+use super::{Error, connection_probe, session, storage};
+use crate::model::{LivenessFacts, LivenessVerdict, Lsn, Moment, Process, Proof};
 use crate::os::{clock, process};
 
 /// How often the probe judges, looks for stopped processes that it has seen stopped, and notices a promotion.
@@ -41,15 +41,15 @@ const NEEDED: [&str; 5] = ["checkpointer", "walwriter", "background writer", "st
 /// The handle to the probe's thread. The thread ends when the last handle is dropped.
 #[derive(Clone)]
 pub struct Probe {
-    inner: Arc<Inner>,
-    verdict: watch::Receiver<Verdict>,
+    inner: Arc<PostgresInner>,
+    verdict: watch::Receiver<LivenessVerdict>,
 }
 
 impl Probe {
-    pub(super) fn start(inner: Arc<Inner>) -> Result<Probe, Error> {
+    pub(super) fn start(inner: Arc<PostgresInner>) -> Result<Probe, Error> {
         let failed = |source| Error::Spawn { program: "the probe's thread".to_owned(), source };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
-        let (verdicts, verdict) = watch::channel(Verdict::default());
+        let (verdicts, verdict) = watch::channel(LivenessVerdict::default());
         let probed = Arc::clone(&inner);
         std::thread::Builder::new()
             .name("probe".to_owned())
@@ -59,7 +59,7 @@ impl Probe {
     }
 
     /// Changes with the verdict.
-    pub fn verdict(&self) -> watch::Receiver<Verdict> {
+    pub fn verdict(&self) -> watch::Receiver<LivenessVerdict> {
         self.verdict.clone()
     }
 
@@ -90,12 +90,12 @@ impl Probe {
     }
 
     /// Lets the lease be renewed until then, whatever the verdict.
-    pub fn pardon(&self, until: Moment) {
-        self.inner.liveness().pardon(until);
+    pub fn suspend_liveness_check(&self, until: Moment) {
+        self.inner.liveness().suspend_liveness_check(until);
     }
 }
 
-async fn run(inner: &Inner, verdicts: &watch::Sender<Verdict>) {
+async fn run(inner: &PostgresInner, verdicts: &watch::Sender<LivenessVerdict>) {
     tokio::select! {
         () = judge(inner, verdicts) => {}
         () = connect_again_and_again(inner) => {}
@@ -105,7 +105,7 @@ async fn run(inner: &Inner, verdicts: &watch::Sender<Verdict>) {
 }
 
 /// Keeps the record of who is watched and when the probe ran, and looks for stopped processes.
-async fn judge(inner: &Inner, verdicts: &watch::Sender<Verdict>) {
+async fn judge(inner: &PostgresInner, verdicts: &watch::Sender<LivenessVerdict>) {
     let mut seen = inner.process.subscribe();
     let mut needed = Needed::default();
     loop {
@@ -210,7 +210,7 @@ fn needed_process(title: &str) -> Option<String> {
 }
 
 /// Waits until there is somebody to probe.
-async fn watched(inner: &Inner) -> i32 {
+async fn watched(inner: &PostgresInner) -> i32 {
     loop {
         let watched = inner.liveness().watched();
         match watched {
@@ -221,7 +221,7 @@ async fn watched(inner: &Inner) -> i32 {
 }
 
 /// Notes how a try ended and waits for the next.
-async fn note(inner: &Inner, pid: i32, proof: Proof, began_at: Moment, ended: Result<(), String>) {
+async fn note(inner: &PostgresInner, pid: i32, proof: Proof, began_at: Moment, ended: Result<(), String>) {
     let now = clock::now();
     let next_at = {
         let mut liveness = inner.liveness();
@@ -241,7 +241,7 @@ async fn note(inner: &Inner, pid: i32, proof: Proof, began_at: Moment, ended: Re
     clock::sleep_until(next_at).await;
 }
 
-fn try_within(inner: &Inner) -> Duration {
+fn try_within(inner: &PostgresInner) -> Duration {
     inner.liveness().timing().try_within()
 }
 
@@ -249,11 +249,11 @@ fn late(what: &str, within: Duration) -> String {
     format!("{what} takes longer than {:.1} s", within.as_secs_f64())
 }
 
-async fn connect_again_and_again(inner: &Inner) {
+async fn connect_again_and_again(inner: &PostgresInner) {
     loop {
         let pid = watched(inner).await;
         let (began_at, within) = (clock::now(), try_within(inner));
-        let ended = match tokio::time::timeout(within, knock::knock(inner)).await {
+        let ended = match tokio::time::timeout(within, connection_probe::probe_connection(inner)).await {
             Ok(ended) => ended,
             Err(_) => Err(late("connecting", within)),
         };
@@ -263,9 +263,9 @@ async fn connect_again_and_again(inner: &Inner) {
 
 // ---- a small flushed write ----
 
-async fn write_again_and_again(inner: &Inner) {
+async fn write_again_and_again(inner: &PostgresInner) {
     let mut disk: Option<JoinHandle<Result<(), String>>> = None;
-    let mut session = Session::default();
+    let mut session = ProbeSession::default();
     loop {
         let pid = watched(inner).await;
         let (began_at, within) = (clock::now(), try_within(inner));
@@ -290,16 +290,16 @@ async fn write_again_and_again(inner: &Inner) {
 
 /// The kept connection, and how far the WAL was flushed when it was last seen.
 #[derive(Default)]
-struct Session {
+struct ProbeSession {
     pid: i32,
     client: Option<Client>,
     flushed: Lsn,
 }
 
-impl Session {
-    async fn prove(&mut self, inner: &Inner, pid: i32, within: Duration) -> Result<(), String> {
+impl ProbeSession {
+    async fn prove(&mut self, inner: &PostgresInner, pid: i32, within: Duration) -> Result<(), String> {
         if self.pid != pid {
-            *self = Session { pid, ..Session::default() };
+            *self = ProbeSession { pid, ..ProbeSession::default() };
         }
         // Taken out: a connection that failed, or whose answer is still to come, is not used again.
         let kept = self.client.take().filter(|client| !client.is_closed());
@@ -322,7 +322,7 @@ impl Session {
     }
 
     /// `None`: there is no session to be had, for a reason that says nothing about writing. The disk has to do.
-    async fn connect(&self, inner: &Inner) -> Result<Option<Client>, String> {
+    async fn connect(&self, inner: &PostgresInner) -> Result<Option<Client>, String> {
         let error = match session::open(inner, "Matriarch probe", OPTIONS).await {
             Ok(client) => return Ok(Some(client)),
             Err(error) => error,

@@ -9,14 +9,14 @@ use nix::sys::signal::Signal;
 
 use super::adoption::{clear_stale_locks, started_by};
 use super::control::PidFile;
-use super::handle::{Inner, Started, Stopped};
+use super::handle::{PostgresInner, Started, Stopped};
 use super::program::bare;
 use super::{Error, Setup, control, files, rewind, timelines};
 use crate::model::{DataDirectory, FollowTarget, Process, StopMode};
-use crate::os::child::{self, Child, Fate};
+use crate::os::child::{self, Child, OnOwnerExit};
 use crate::os::file_id::FileId;
 use crate::os::pidfd::Pidfd;
-use crate::os::prey::Prey;
+use crate::os::postgres_processes::PostgresProcesses;
 use crate::os::text::PathText;
 use crate::os::{clock, process};
 
@@ -28,7 +28,7 @@ const CLEAN_EXIT_WITHIN: Duration = Duration::from_secs(1);
 const IMMEDIATE_WITHIN: Duration = Duration::from_secs(3);
 
 /// Program and directory of a setup; the postmaster is not known yet. Only the directory has to be there.
-pub(super) fn resolve(setup: &Setup) -> Result<Prey, Error> {
+pub(super) fn resolve(setup: &Setup) -> Result<PostgresProcesses, Error> {
     let text = |path: PathBuf| {
         PathText::try_from(path).map_err(|path| Error::Unfit(format!("{} is too long", path.display())))
     };
@@ -40,13 +40,13 @@ pub(super) fn resolve(setup: &Setup) -> Result<Prey, Error> {
         return Err(Error::Unfit(format!("{} is no directory", directory.display())));
     }
     let place = FileId::of(&directory).map_err(Error::file("look at", &directory))?;
-    Ok(Prey { pid: 0, started_ticks: 0, program, directory: text(directory)?, place })
+    Ok(PostgresProcesses { pid: 0, started_ticks: 0, program, directory: text(directory)?, place })
 }
 
-impl Inner {
+impl PostgresInner {
     /// The postmaster that runs, as the fence knows it too.
-    pub(super) fn prey(&self) -> Option<Prey> {
-        *self.prey.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(super) fn processes(&self) -> Option<PostgresProcesses> {
+        *self.processes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// It is being promoted: until it ends, nobody may take it for a mere standby.
@@ -58,8 +58,13 @@ impl Inner {
     }
 
     /// Takes a postmaster over and watches over it.
-    pub(super) fn watch_adopted(self: &Arc<Self>, prey: Prey, held: Pidfd, standby_start: bool) {
-        self.up(prey, standby_start);
+    pub(super) fn watch_adopted(
+        self: &Arc<Self>,
+        processes: PostgresProcesses,
+        held: Pidfd,
+        standby_start: bool,
+    ) {
+        self.up(processes, standby_start);
         self.access.adopt(self);
         let inner = Arc::clone(self);
         tokio::spawn(async move {
@@ -69,28 +74,28 @@ impl Inner {
             };
             // How it ended is not told; a removed pid file is what a clean shutdown leaves.
             let clean = !inner.setup.data_dir.join("postmaster.pid").exists();
-            inner.ended(prey, exit, clean).await;
+            inner.ended(processes, exit, clean).await;
         });
     }
 
     /// What was started has started the postmaster in turn.
-    fn replace_postmaster(&self, prey: Prey) {
+    fn replace_postmaster(&self, processes: PostgresProcesses) {
         tracing::info!(
-            pid = prey.pid,
+            pid = processes.pid,
             "the program that was started as postgres runs PostgreSQL as a child process"
         );
-        *self.prey.lock().unwrap_or_else(PoisonError::into_inner) = Some(prey);
+        *self.processes.lock().unwrap_or_else(PoisonError::into_inner) = Some(processes);
         self.process.send_modify(|process| {
             if let Process::Up { pid, .. } = process {
-                *pid = prey.pid;
+                *pid = processes.pid;
             }
         });
     }
 
-    fn up(&self, prey: Prey, standby_start: bool) {
-        let pid = prey.pid;
+    fn up(&self, processes: PostgresProcesses, standby_start: bool) {
+        let pid = processes.pid;
         self.timeline.store(0, Ordering::Relaxed);
-        *self.prey.lock().unwrap_or_else(PoisonError::into_inner) = Some(prey);
+        *self.processes.lock().unwrap_or_else(PoisonError::into_inner) = Some(processes);
         self.process.send_replace(Process::Up { pid, since: clock::now(), standby_start });
     }
 
@@ -103,18 +108,18 @@ impl Inner {
     }
 
     /// Waits for the postmaster's end and says so when none of its processes is left.
-    async fn ended(&self, prey: Prey, exit: Option<String>, clean: bool) {
+    async fn ended(&self, processes: PostgresProcesses, exit: Option<String>, clean: bool) {
         if clean {
             let patience = clock::now() + CLEAN_EXIT_WITHIN;
-            while clock::now() < patience && !prey.all().is_empty() {
+            while clock::now() < patience && !processes.all().is_empty() {
                 tokio::time::sleep(LOOK_EVERY).await;
             }
         }
-        while prey.kill_all() {
+        while processes.kill_all() {
             tokio::time::sleep(LOOK_EVERY).await;
         }
-        let mut known = self.prey.lock().unwrap_or_else(PoisonError::into_inner);
-        if known.as_ref() == Some(&prey) {
+        let mut known = self.processes.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.as_ref() == Some(&processes) {
             *known = None;
             self.process.send_replace(Process::Down { exit });
         }
@@ -123,7 +128,7 @@ impl Inner {
 
 /// Starts a standby and waits until it accepts connections.
 pub(super) async fn start_standby(
-    inner: &Arc<Inner>,
+    inner: &Arc<PostgresInner>,
     follow: Option<&FollowTarget>,
     within: Duration,
 ) -> Result<Started, Error> {
@@ -153,33 +158,37 @@ pub(super) async fn start_standby(
 }
 
 /// Spawns the postmaster, which outlives us, and watches over it.
-pub(super) fn launch(inner: &Arc<Inner>, line: Vec<String>, standby_start: bool) -> Result<i32, Error> {
+pub(super) fn launch(
+    inner: &Arc<PostgresInner>,
+    line: Vec<String>,
+    standby_start: bool,
+) -> Result<i32, Error> {
     let setup = &inner.setup;
-    let prey = resolve(setup)?;
-    clear_stale_locks(setup, &prey)?;
+    let processes = resolve(setup)?;
+    clear_stale_locks(setup, &processes)?;
     let mut command = bare(setup, setup.program("postgres"));
     command.arg("-D").arg(&setup.data_dir);
     command.arg(format!("--config-file={}", files::main_file(setup).display()));
     command.args(line).env("PG_GRANDPARENT_PID", std::process::id().to_string());
     let spawn = |source| Error::Spawn { program: "postgres".to_owned(), source };
-    let child = child::spawn(&mut command, Fate::Outlives).map_err(spawn)?;
-    let prey = prey.with_postmaster(child.pid());
-    let pid = prey.pid;
-    inner.up(prey, standby_start);
-    tokio::spawn(watch(Arc::clone(inner), prey, child));
+    let child = child::spawn(&mut command, OnOwnerExit::Outlives).map_err(spawn)?;
+    let processes = processes.with_postmaster(child.pid());
+    let pid = processes.pid;
+    inner.up(processes, standby_start);
+    tokio::spawn(watch(Arc::clone(inner), processes, child));
     Ok(pid)
 }
 
-async fn watch(inner: Arc<Inner>, prey: Prey, mut child: Child) {
+async fn watch(inner: Arc<PostgresInner>, processes: PostgresProcesses, mut child: Child) {
     let (exit, clean) = match child.wait().await {
         Ok(status) => (status.to_string(), status.success()),
         Err(error) => (error.to_string(), false),
     };
-    inner.ended(inner.prey().unwrap_or(prey), Some(exit), clean).await;
+    inner.ended(inner.processes().unwrap_or(processes), Some(exit), clean).await;
 }
 
 /// Waits until `postmaster.pid` says that it accepts connections.
-pub(super) async fn wait_until_ready(inner: &Inner, within: Duration) -> Result<Started, Error> {
+pub(super) async fn wait_until_ready(inner: &PostgresInner, within: Duration) -> Result<Started, Error> {
     let deadline = clock::now() + within;
     let mut seen = inner.process.subscribe();
     loop {
@@ -189,10 +198,12 @@ pub(super) async fn wait_until_ready(inner: &Inner, within: Duration) -> Result<
         }
         // A file that cannot be read is looked at again.
         let file = PidFile::find(&inner.setup.data_dir).ok().flatten();
-        match (file, inner.prey()) {
-            (Some(file), Some(prey)) if file.pid == prey.pid && file.ready => return Ok(Started::Ready),
-            (Some(file), Some(prey)) if file.pid != prey.pid => {
-                if let Some(postmaster) = started_by(&prey, file.pid) {
+        match (file, inner.processes()) {
+            (Some(file), Some(processes)) if file.pid == processes.pid && file.ready => {
+                return Ok(Started::Ready);
+            }
+            (Some(file), Some(processes)) if file.pid != processes.pid => {
+                if let Some(postmaster) = started_by(&processes, file.pid) {
                     inner.replace_postmaster(postmaster);
                     continue;
                 }
@@ -207,8 +218,8 @@ pub(super) async fn wait_until_ready(inner: &Inner, within: Duration) -> Result<
 }
 
 /// What the startup process calls itself, which names the segment it is at, and the time that it has used.
-pub(super) fn recovery_mark(inner: &Inner) -> Option<String> {
-    let postmaster = inner.prey()?.pid;
+pub(super) fn recovery_mark(inner: &PostgresInner) -> Option<String> {
+    let postmaster = inner.processes()?.pid;
     process::children_at_a_glance(postmaster).into_iter().find_map(|pid| {
         let title = process::title(pid).filter(|title| title.contains(": startup"))?;
         Some(format!("{title} {}", process::used_ticks(pid)?))
@@ -216,30 +227,30 @@ pub(super) fn recovery_mark(inner: &Inner) -> Option<String> {
 }
 
 /// The staircase: each step has its time, and the last cannot be refused.
-pub(super) async fn stop(inner: &Inner, mode: StopMode, within: Duration) -> Result<Stopped, Error> {
-    let Some(prey) = inner.prey() else { return Ok(Stopped::WasDown) };
+pub(super) async fn stop(inner: &PostgresInner, mode: StopMode, within: Duration) -> Result<Stopped, Error> {
+    let Some(processes) = inner.processes() else { return Ok(Stopped::WasDown) };
     let steps = [
         (Stopped::Fast, Signal::SIGINT, within),
         (Stopped::Immediate, Signal::SIGQUIT, if mode == StopMode::Fast { IMMEDIATE_WITHIN } else { within }),
     ];
     let skipped = usize::from(mode == StopMode::Immediate);
     if mode == StopMode::Fast {
-        inner.liveness().excuse(clock::now() + within);
+        inner.liveness().excuse_until(clock::now() + within);
     }
     for (step, signal, within) in steps.into_iter().skip(skipped) {
-        prey.signal(signal);
+        processes.signal(signal);
         if is_down_within(inner, within).await {
             return Ok(step);
         }
     }
-    prey.kill_all();
+    processes.kill_all();
     while !is_down_within(inner, LOOK_EVERY).await {
-        prey.kill_all();
+        processes.kill_all();
     }
     Ok(Stopped::Killed)
 }
 
-async fn is_down_within(inner: &Inner, within: Duration) -> bool {
+async fn is_down_within(inner: &PostgresInner, within: Duration) -> bool {
     let mut seen = inner.process.subscribe();
     let down = seen.wait_for(|process| matches!(process, Process::Down { .. }));
     tokio::time::timeout(within, down).await.is_ok_and(|result| result.is_ok())

@@ -7,7 +7,7 @@ use tokio::io::AsyncReadExt;
 use tokio::process::Command;
 
 use super::{Error, Setup};
-use crate::os::child::{self, Fate};
+use crate::os::child::{self, OnOwnerExit};
 use crate::os::{notify, output};
 
 /// How much of a program's complaint is kept.
@@ -70,7 +70,7 @@ pub(super) async fn run_to_end(
 ) -> Result<Ended, Error> {
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
     let spawn = |source| Error::Spawn { program: name.to_owned(), source };
-    let mut child = child::spawn(&mut command, Fate::DiesWithItsOwner).map_err(spawn)?;
+    let mut child = child::spawn(&mut command, OnOwnerExit::DiesWithItsOwner).map_err(spawn)?;
     let (mut stdout, mut stderr) = (child.take_stdout(), child.take_stderr());
     let (mut output, mut complaint) = (Vec::new(), Vec::new());
     let work = async {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 use tokio_postgres::Client;
 
-use super::handle::Inner;
+use super::handle::PostgresInner;
 use super::process::wait_until_ready;
 use super::{Error, Setup, Started, files, sql};
 use crate::model::{Moment, Process};
@@ -20,17 +20,17 @@ const ASK_EVERY: Duration = Duration::from_millis(3);
 /// dropped before PostgreSQL took the trigger takes the trigger back: the next signal to the postmaster, by anybody,
 /// would promote.
 pub struct PendingPromotion {
-    inner: Arc<Inner>,
+    inner: Arc<PostgresInner>,
     client: Client,
     deadline: Moment,
     within: Duration,
-    trigger: Option<Trigger>,
+    trigger: Option<PromoteTrigger>,
 }
 
 impl PendingPromotion {
     /// Waits until it can begin, and resumes a paused replay; `None` where PostgreSQL is a primary already.
     pub(super) async fn prepare(
-        inner: &Arc<Inner>,
+        inner: &Arc<PostgresInner>,
         within: Duration,
     ) -> Result<Option<PendingPromotion>, Error> {
         let deadline = clock::now() + within;
@@ -61,13 +61,13 @@ impl PendingPromotion {
     /// this may be a primary.
     pub fn write_trigger(&mut self) -> Result<(), Error> {
         self.inner.may_be_primary();
-        self.trigger = Some(Trigger::write(&self.inner.setup)?);
+        self.trigger = Some(PromoteTrigger::write(&self.inner.setup)?);
         Ok(())
     }
 
     /// Signals the postmaster. It is looked up anew: it may have turned out to be a child of what was started.
     pub fn signal(&self) -> Result<(), Error> {
-        match self.inner.prey().is_some_and(|prey| prey.signal(Signal::SIGUSR1)) {
+        match self.inner.processes().is_some_and(|processes| processes.signal(Signal::SIGUSR1)) {
             true => Ok(()),
             false => {
                 let text = "promote: the postmaster has ended, or cannot be signalled";
@@ -95,8 +95,8 @@ impl PendingPromotion {
 }
 
 /// Waits until a promotion can begin: until then nothing is claimed for it.
-pub(super) async fn await_promotable(inner: &Inner, within: Duration) -> Result<(), Error> {
-    if inner.prey().is_none() {
+pub(super) async fn await_promotable(inner: &PostgresInner, within: Duration) -> Result<(), Error> {
+    if inner.processes().is_none() {
         return Err(Error::Unfit("promote: postgres is down".to_owned()));
     }
     match wait_until_ready(inner, within).await? {
@@ -106,21 +106,21 @@ pub(super) async fn await_promotable(inner: &Inner, within: Duration) -> Result<
 }
 
 /// The file `promote`, removed again unless PostgreSQL took it.
-struct Trigger {
+struct PromoteTrigger {
     path: PathBuf,
     /// PostgreSQL has removed it.
     taken: bool,
 }
 
-impl Trigger {
-    fn write(setup: &Setup) -> Result<Trigger, Error> {
-        let trigger = Trigger { path: setup.data_dir.join("promote"), taken: false };
+impl PromoteTrigger {
+    fn write(setup: &Setup) -> Result<PromoteTrigger, Error> {
+        let trigger = PromoteTrigger { path: setup.data_dir.join("promote"), taken: false };
         files::write_promote(setup, &trigger.path)?;
         Ok(trigger)
     }
 }
 
-impl Drop for Trigger {
+impl Drop for PromoteTrigger {
     fn drop(&mut self) {
         if self.taken {
             return;
@@ -132,7 +132,7 @@ impl Drop for Trigger {
 }
 
 /// The heartbeat's connection if nobody uses it now: authentication takes longer than a promotion.
-async fn client(inner: &Inner) -> Result<Client, Error> {
+async fn client(inner: &PostgresInner) -> Result<Client, Error> {
     let kept = inner.heartbeat.try_lock().ok().and_then(|mut kept| kept.take());
     if let Some(client) = kept.filter(|client| !client.is_closed()) {
         return Ok(client);

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::control::{DEFAULT_SEGMENT, beside, segment};
-use super::handle::{Inner, RewindReport};
+use super::handle::{PostgresInner, RewindReport};
 use super::program::{LAST_LINES, bare, run, run_to_end, tool};
 use super::{Error, Setup, conninfo, control, files};
 use crate::model::{ControlFile, ControlState, FollowTarget, Lsn, Timeline};
@@ -19,7 +19,7 @@ const KEPT_MAX: usize = 5;
 const COUNT_WITHIN: Duration = Duration::from_secs(60);
 
 /// Runs crash recovery in single-user mode, with the `wal_level` that is configured.
-pub(super) async fn crash_recovery(inner: &Inner) -> Result<(), Error> {
+pub(super) async fn crash_recovery(inner: &PostgresInner) -> Result<(), Error> {
     inner.must_be_down("crash recovery")?;
     let setup = &inner.setup;
     if setup.data_dir.join("backup_label").exists() {
@@ -33,7 +33,7 @@ pub(super) async fn crash_recovery(inner: &Inner) -> Result<(), Error> {
 
 /// Starts PostgreSQL and ends it with a checkpoint; nobody can connect.
 pub(super) async fn single_user(
-    inner: &Inner,
+    inner: &PostgresInner,
     minimums: &BTreeMap<String, u64>,
     within: Option<Duration>,
 ) -> Result<(), Error> {
@@ -51,7 +51,7 @@ pub(super) async fn single_user(
 
 /// Keeps the diverged WAL aside and runs pg_rewind.
 pub(super) async fn rewind(
-    inner: &Inner,
+    inner: &PostgresInner,
     target: &FollowTarget,
     fork: (Timeline, Lsn),
 ) -> Result<RewindReport, Error> {
@@ -167,24 +167,24 @@ fn copy_segments(source: &Path, kept_in: &Path, fork: (Timeline, Lsn), end: Lsn)
 /// What the records between two positions come to. Their distance says little: crash recovery ends with a switch to
 /// another segment, and what it skips holds nothing.
 #[derive(Debug, PartialEq)]
-struct Lost {
+struct LostWal {
     bytes: u64,
     commits: u64,
 }
 
-async fn count(setup: &Setup, timeline: Timeline, fork: Lsn, end: Lsn) -> Option<Lost> {
+async fn count(setup: &Setup, timeline: Timeline, fork: Lsn, end: Lsn) -> Option<LostWal> {
     let mut command = tool(setup, "pg_waldump");
     command.arg(format!("--path={}", setup.data_dir.join("pg_wal").display()));
     command.arg(format!("--timeline={timeline}")).arg("--stats=record");
     command.arg(format!("--start={fork}")).arg(format!("--end={end}"));
     // After a crash the log of it breaks off before `end`; what could be read until there counts.
     let ended = run_to_end("pg_waldump", command, Some(COUNT_WITHIN)).await.ok()?;
-    Lost::parse(&ended.output).filter(|lost| ended.status.success() || lost.bytes > 0)
+    LostWal::parse(&ended.output).filter(|lost| ended.status.success() || lost.bytes > 0)
 }
 
-impl Lost {
+impl LostWal {
     /// Reads pg_waldump's table: the number of each kind of record, and at the end the total of all, with page images.
-    fn parse(table: &str) -> Option<Lost> {
+    fn parse(table: &str) -> Option<LostWal> {
         let mut lost = None;
         let mut commits = 0;
         for line in table.lines() {
@@ -193,7 +193,9 @@ impl Lost {
                 ["Transaction/COMMIT" | "Transaction/COMMIT_PREPARED", number, ..] => {
                     commits += number.parse::<u64>().ok()?;
                 }
-                ["Total", .., bytes, _percent] => lost = Some(Lost { bytes: bytes.parse().ok()?, commits }),
+                ["Total", .., bytes, _percent] => {
+                    lost = Some(LostWal { bytes: bytes.parse().ok()?, commits })
+                }
                 _other => {}
             }
         }
@@ -225,7 +227,7 @@ Transaction/COMMIT_PREPARED 2 (  0.00)             100 (  0.00)             0 ( 
                      --------                 --------               --------                 --------
 Total                   24057                  3383235 [65.18%]       1807652 [34.82%]         5190887 [100%]
 ";
-        assert_eq!(Lost::parse(table), Some(Lost { bytes: 5_190_887, commits: 723 }));
-        assert_eq!(Lost::parse("pg_waldump: error: could not find a valid record"), None);
+        assert_eq!(LostWal::parse(table), Some(LostWal { bytes: 5_190_887, commits: 723 }));
+        assert_eq!(LostWal::parse("pg_waldump: error: could not find a valid record"), None);
     }
 }

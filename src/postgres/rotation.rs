@@ -7,8 +7,8 @@ use postgres_protocol::escape::{escape_identifier, escape_literal};
 use postgres_protocol::password::scram_sha_256;
 
 use super::conninfo::{self, pgpass_entry, pgpass_of_hosts, split_pgpass};
-use super::handle::Inner;
-use super::{Credentials, Error, Postgres, Setup, files, session};
+use super::handle::PostgresInner;
+use super::{Error, Postgres, RoleCredentials, Setup, files, session};
 use crate::model::FollowTarget;
 
 /// The passwords of the roles that a supervisor uses.
@@ -29,7 +29,7 @@ impl Postgres {
         replace(&self.inner, passwords)
     }
 
-    /// Remembers the passwords of a former life. True if any was another one.
+    /// Remembers the passwords of a previous incarnation. True if any was another one.
     pub fn recall_passwords(&self) -> bool {
         recall(&self.inner)
     }
@@ -57,12 +57,12 @@ enum Which {
     Former,
 }
 
-fn roles(setup: &Setup) -> impl Iterator<Item = &Credentials> {
+fn roles(setup: &Setup) -> impl Iterator<Item = &RoleCredentials> {
     [Some(&setup.superuser), Some(&setup.replication), setup.rewind.as_ref()].into_iter().flatten()
 }
 
 /// Uses these from now on. True if any is another one.
-fn replace(inner: &Inner, passwords: Passwords) -> Result<bool, Error> {
+fn replace(inner: &PostgresInner, passwords: Passwords) -> Result<bool, Error> {
     let setup = &inner.setup;
     let newest = [passwords.superuser, passwords.replication, passwords.rewind];
     let changed: Vec<bool> =
@@ -82,8 +82,8 @@ pub(super) fn note(setup: &Setup) -> Result<(), Error> {
     write(setup, &pgpass_of_hosts(setup, [(&setup.local_host, setup.port)]))
 }
 
-/// Remembers the passwords of a former life from the password file. True if any was another one.
-fn recall(inner: &Inner) -> bool {
+/// Remembers the passwords of a previous incarnation from the password file. True if any was another one.
+fn recall(inner: &PostgresInner) -> bool {
     let text = fs::read_to_string(&inner.setup.pgpass).unwrap_or_default();
     let mut differs = false;
     for [_, _, user, password] in text.lines().filter_map(split_pgpass) {
@@ -95,7 +95,7 @@ fn recall(inner: &Inner) -> bool {
 }
 
 /// Gives the roles their new passwords: on the primary only. They travel as verifiers, and not even those are logged.
-async fn enact(inner: &Inner) -> Result<(), Error> {
+async fn enact(inner: &PostgresInner) -> Result<(), Error> {
     let setup = &inner.setup;
     let what = "change the passwords";
     let options = "-c synchronous_commit=local -c statement_timeout=5000";
@@ -114,7 +114,7 @@ async fn enact(inner: &Inner) -> Result<(), Error> {
 
 /// For a standby that is let in by nobody: the password file takes turns, as the primary's role may still have its
 /// former password, or have the new one already.
-fn take_turns(inner: &Inner) -> Result<(), Error> {
+fn take_turns(inner: &PostgresInner) -> Result<(), Error> {
     let setup = &inner.setup;
     let Some(former) = setup.replication.password.former() else { return Ok(()) };
     let text = fs::read_to_string(&setup.pgpass).unwrap_or_default();

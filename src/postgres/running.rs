@@ -7,7 +7,7 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 use tokio_postgres::Client;
 
-use super::handle::Inner;
+use super::handle::PostgresInner;
 use super::process::LOOK_EVERY;
 use super::sql::{self, LOOK_WITHIN};
 use super::{Error, Parameters, access_rules, control, files, session, sockets};
@@ -18,24 +18,24 @@ use crate::os::clock;
 const RELOADED_WITHIN: Duration = Duration::from_secs(2);
 const FIRST_WITH_RELOADABLE_SOURCE: i32 = 130_000;
 
-async fn client(inner: &Inner) -> Result<Client, Error> {
+async fn client(inner: &PostgresInner) -> Result<Client, Error> {
     session::open(inner, "Matriarch", "-c statement_timeout=5000").await
 }
 
-fn is_up(inner: &Inner) -> bool {
+fn is_up(inner: &PostgresInner) -> bool {
     matches!(*inner.process.borrow(), Process::Up { .. })
 }
 
 /// Sends the postmaster SIGHUP.
-pub(super) fn reload(inner: &Inner) -> Result<(), Error> {
-    match inner.prey() {
-        Some(prey) if prey.signal(Signal::SIGHUP) => Ok(()),
+pub(super) fn reload(inner: &PostgresInner) -> Result<(), Error> {
+    match inner.processes() {
+        Some(processes) if processes.signal(Signal::SIGHUP) => Ok(()),
         Some(_) | None => Err(Error::Unfit("reload: postgres is down".to_owned())),
     }
 }
 
 /// Replaces the parameters; broken access rules are rolled back.
-pub(super) async fn apply(inner: &Inner, parameters: Parameters) -> Result<(), Error> {
+pub(super) async fn apply(inner: &PostgresInner, parameters: Parameters) -> Result<(), Error> {
     let setup = &inner.setup;
     let parameters = inner.judged(parameters).await;
     files::write_main_again(inner, &parameters)?;
@@ -67,7 +67,7 @@ pub(super) async fn apply(inner: &Inner, parameters: Parameters) -> Result<(), E
     if errors.is_empty() { Ok(()) } else { Err(Error::BrokenAccessRules { errors }) }
 }
 
-async fn broken_rules(inner: &Inner) -> Result<Vec<String>, Error> {
+async fn broken_rules(inner: &PostgresInner) -> Result<Vec<String>, Error> {
     let client = client(inner).await?;
     let what = "check access rules";
     let version: i32 = client
@@ -90,26 +90,26 @@ async fn broken_rules(inner: &Inner) -> Result<Vec<String>, Error> {
 }
 
 /// Writes `synchronous_standby_names` and, while it runs, reloads. Sessions see it a moment later.
-pub(super) fn write_sync_names(inner: &Inner) -> Result<(), Error> {
+pub(super) fn write_sync_names(inner: &PostgresInner) -> Result<(), Error> {
     files::strip_auto_conf(inner)?;
     files::write_main_again(inner, &inner.parameters())?;
     if is_up(inner) { reload(inner) } else { Ok(()) }
 }
 
-/// Writes the access rules with or without the gate and, while it runs, reloads.
-pub(super) fn write_gate(inner: &Inner) -> Result<(), Error> {
+/// Writes the access rules with or without the client lockout and, while it runs, reloads.
+pub(super) fn write_client_lockout(inner: &PostgresInner) -> Result<(), Error> {
     access_rules::write(inner, &inner.parameters())?;
     if is_up(inner) { reload(inner) } else { Ok(()) }
 }
 
 /// Points a running standby elsewhere and waits until that is in force.
-pub(super) async fn follow(inner: &Inner, target: Option<&FollowTarget>) -> Result<bool, Error> {
+pub(super) async fn follow(inner: &PostgresInner, target: Option<&FollowTarget>) -> Result<bool, Error> {
     let setup = &inner.setup;
     files::write_main(inner, target)?;
     reload(inner)?;
     let what = "check whom postgres follows";
     let client = client(inner).await?;
-    let wanted = files::Source::of(setup, target);
+    let wanted = files::ReplicationSource::of(setup, target);
     let deadline = clock::now() + RELOADED_WITHIN;
     loop {
         let row = client
@@ -137,7 +137,11 @@ pub(super) async fn follow(inner: &Inner, target: Option<&FollowTarget>) -> Resu
 }
 
 /// Drops slots, and creates physical ones. One that cannot be dropped does not keep the others from being made.
-pub(super) async fn set_slots(inner: &Inner, create: &[String], drop: &[String]) -> Result<(), Error> {
+pub(super) async fn set_slots(
+    inner: &PostgresInner,
+    create: &[String],
+    drop: &[String],
+) -> Result<(), Error> {
     let dropping = "SELECT restart_lsn::text, pg_drop_replication_slot(slot_name) FROM pg_replication_slots
                     WHERE slot_name = $1 AND NOT active";
     let creating = "SELECT pg_create_physical_replication_slot($1::text::name, true)
@@ -163,7 +167,9 @@ pub(super) async fn set_slots(inner: &Inner, create: &[String], drop: &[String])
 }
 
 /// What a restart would change.
-pub(super) async fn pending_restart(inner: &Inner) -> Result<BTreeMap<String, (String, String)>, Error> {
+pub(super) async fn pending_restart(
+    inner: &PostgresInner,
+) -> Result<BTreeMap<String, (String, String)>, Error> {
     let work = async {
         let client = client(inner).await?;
         let rows = client
@@ -209,7 +215,7 @@ pub(super) async fn pending_restart(inner: &Inner) -> Result<BTreeMap<String, (S
 }
 
 /// Whose commits wait for no standby, whatever the names say: roles, databases, or everybody's default.
-pub(super) async fn unsynchronous(inner: &Inner) -> Result<Vec<String>, Error> {
+pub(super) async fn unsynchronous(inner: &PostgresInner) -> Result<Vec<String>, Error> {
     let what = "asking whose commits do not wait";
     let within = LOOK_WITHIN;
     let work = async {
@@ -232,9 +238,9 @@ const UNSYNCHRONOUS: &str = "
      ORDER BY 1";
 
 /// The parameters on the running postmaster's command line.
-pub(super) fn running_command_line(inner: &Inner) -> BTreeMap<String, String> {
-    let Some(prey) = inner.prey() else { return BTreeMap::new() };
-    let line = fs::read(format!("/proc/{}/cmdline", prey.pid)).unwrap_or_default();
+pub(super) fn running_command_line(inner: &PostgresInner) -> BTreeMap<String, String> {
+    let Some(processes) = inner.processes() else { return BTreeMap::new() };
+    let line = fs::read(format!("/proc/{}/cmdline", processes.pid)).unwrap_or_default();
     line.split(|byte| *byte == 0)
         .filter_map(|word| std::str::from_utf8(word).ok()?.strip_prefix("--")?.split_once('='))
         .map(|(name, value)| (name.to_owned(), value.to_owned()))

@@ -15,7 +15,7 @@ use std::time::Duration;
 use tokio_postgres::{Client, Config, NoTls};
 
 use super::conninfo::database;
-use super::handle::Inner;
+use super::handle::PostgresInner;
 use super::sockets::{self, Sockets};
 use super::{Error, Parameters, Postgres, sql};
 use crate::model::{AccessWay, Moment, OwnAccess};
@@ -30,10 +30,10 @@ const CREATE_WITHIN: Duration = Duration::from_secs(5);
 
 /// The ways, and what came of them.
 #[derive(Default)]
-pub(super) struct Access(Mutex<Known>);
+pub(super) struct Access(Mutex<KnownAccess>);
 
 #[derive(Default)]
-struct Known {
+struct KnownAccess {
     sockets: Option<Sockets>,
     /// Why there is no private directory.
     without: String,
@@ -42,12 +42,12 @@ struct Known {
 }
 
 impl Access {
-    fn known(&self) -> MutexGuard<'_, Known> {
+    fn known(&self) -> MutexGuard<'_, KnownAccess> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Before a start: makes the private directory ready.
-    pub(super) async fn prepare(&self, inner: &Inner) {
+    pub(super) async fn prepare(&self, inner: &PostgresInner) {
         let prepared = Sockets::prepare(inner).await;
         if let Err(why) = &prepared {
             tracing::warn!(why, "PostgreSQL starts without a private socket directory");
@@ -56,7 +56,7 @@ impl Access {
     }
 
     /// A postmaster was taken over.
-    pub(super) fn adopt(&self, inner: &Inner) {
+    pub(super) fn adopt(&self, inner: &PostgresInner) {
         let running = Sockets::of_running(inner);
         let why = "it was started without a private socket directory and has none until its next start";
         if running.is_none() {
@@ -70,7 +70,7 @@ impl Access {
             Ok(sockets) => (Some(sockets), String::new()),
             Err(why) => (None, why),
         };
-        *self.known() = Known { sockets, without, ..Known::default() };
+        *self.known() = KnownAccess { sockets, without, ..KnownAccess::default() };
     }
 
     /// True if the supervisor's own role let it in.
@@ -96,7 +96,7 @@ impl Access {
     }
 
     /// True if the operator wants other directories than the postmaster was started with.
-    pub(super) fn are_directories_pending(&self, inner: &Inner) -> bool {
+    pub(super) fn are_directories_pending(&self, inner: &PostgresInner) -> bool {
         let wanted = sockets::configured(&inner.setup, &inner.parameters());
         let known = self.known();
         match (&known.sockets, wanted) {
@@ -159,7 +159,7 @@ fn look_up_user() -> Option<String> {
 }
 
 /// A connection to the local Postgres, with the rights of a superuser.
-pub(super) async fn open(inner: &Inner, application: &str, options: &str) -> Result<Client, Error> {
+pub(super) async fn open(inner: &PostgresInner, application: &str, options: &str) -> Result<Client, Error> {
     let mut refusals = Vec::new();
     let mut last = None;
     for way in inner.access.order(clock::now()) {
@@ -183,7 +183,12 @@ pub(super) async fn open(inner: &Inner, application: &str, options: &str) -> Res
     }
 }
 
-async fn open_by(inner: &Inner, way: AccessWay, application: &str, options: &str) -> Result<Client, Error> {
+async fn open_by(
+    inner: &PostgresInner,
+    way: AccessWay,
+    application: &str,
+    options: &str,
+) -> Result<Client, Error> {
     let setup = &inner.setup;
     let private = inner.access.directory().unwrap_or_default();
     match way {

@@ -34,11 +34,11 @@ pub struct Setup {
     /// The password file written for the programs Postgres brings.
     pub pgpass: PathBuf,
     /// The superuser: local connections, checkpoints.
-    pub superuser: Credentials,
+    pub superuser: RoleCredentials,
     /// Who streams and takes base backups.
-    pub replication: Credentials,
+    pub replication: RoleCredentials,
     /// Who rewinds; the superuser when `None`.
-    pub rewind: Option<Credentials>,
+    pub rewind: Option<RoleCredentials>,
     /// `krbsrvname`, exported as `PGKRBSRVNAME`.
     pub krbsrvname: Option<String>,
     /// Options of `initdb`, without the leading dashes (`data-checksums`, `locale=C`, …).
@@ -59,7 +59,7 @@ pub struct Setup {
 
 impl Setup {
     /// The rewind user, or the superuser in its place.
-    pub fn rewind_credentials(&self) -> &Credentials {
+    pub fn rewind_credentials(&self) -> &RoleCredentials {
         self.rewind.as_ref().unwrap_or(&self.superuser)
     }
 
@@ -85,7 +85,7 @@ impl Setup {
 
 /// A user and how it proves itself. `Debug` hides the password.
 #[derive(Clone, Default, PartialEq, Eq)]
-pub struct Credentials {
+pub struct RoleCredentials {
     /// Its name.
     pub username: String,
     /// Its password, if it needs one.
@@ -94,7 +94,7 @@ pub struct Credentials {
     pub options: BTreeMap<String, String>,
 }
 
-impl fmt::Debug for Credentials {
+impl fmt::Debug for RoleCredentials {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Credentials")
             .field("username", &self.username)

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::control::beside;
-use super::handle::Inner;
+use super::handle::PostgresInner;
 use super::program::{run, tool};
 use super::{Error, Parameters, Setup, files, running};
 
@@ -35,14 +35,14 @@ pub(super) struct Sockets {
 
 impl Sockets {
     /// Makes the private directory ready for a start and finds out about the operator's.
-    pub(super) async fn prepare(inner: &Inner) -> Result<Sockets, String> {
+    pub(super) async fn prepare(inner: &PostgresInner) -> Result<Sockets, String> {
         let setup = &inner.setup;
         let others = match configured(setup, &inner.parameters()) {
             Some(others) => others,
             None => ask(setup).await.map_err(|error| error.chain())?,
         };
         let mut refusals = Vec::new();
-        for private in places(setup) {
+        for private in request_limits(setup) {
             match claim(&private, setup) {
                 Ok(()) => return Ok(Sockets { private, others }),
                 Err(error) => refusals.push(format!("{}: {error}", private.display())),
@@ -52,7 +52,7 @@ impl Sockets {
     }
 
     /// What the postmaster that runs was started with; `None` if it was started without a private directory.
-    pub(super) fn of_running(inner: &Inner) -> Option<Sockets> {
+    pub(super) fn of_running(inner: &PostgresInner) -> Option<Sockets> {
         let line = running::running_command_line(inner);
         let (others, last) = match line.get(PARAMETER)?.rsplit_once(", \"") {
             Some((others, last)) => (others, last),
@@ -93,16 +93,16 @@ async fn ask(setup: &Setup) -> Result<String, Error> {
 }
 
 /// Where the directory may be, the best first.
-fn places(setup: &Setup) -> Vec<PathBuf> {
+fn request_limits(setup: &Setup) -> Vec<PathBuf> {
     // A trailing slash would make it lie within; PostgreSQL takes a relative path from elsewhere.
     let data_dir: PathBuf = setup.data_dir.components().collect();
     let data_dir = std::path::absolute(&data_dir).unwrap_or(data_dir);
     let name = format!("{PREFIX}{:016x}", fnv1a(data_dir.as_os_str().as_bytes()));
     let shared = [PathBuf::from("/run"), std::env::temp_dir(), PathBuf::from("/tmp")];
-    let mut places = vec![beside(&data_dir, SUFFIX)];
-    places.extend(shared.into_iter().map(|directory| directory.join(&name)));
-    places.dedup();
-    places
+    let mut request_limits = vec![beside(&data_dir, SUFFIX)];
+    request_limits.extend(shared.into_iter().map(|directory| directory.join(&name)));
+    request_limits.dedup();
+    request_limits
 }
 
 /// FNV-1a of 64 bits: the same in every version of this program.
@@ -162,9 +162,9 @@ mod tests {
     #[test]
     fn a_long_path_is_no_place() {
         let setup = Setup { data_dir: PathBuf::from("/tmp").join("x".repeat(90)), ..Setup::default() };
-        let places = places(&setup);
-        assert!(claim(&places[0], &setup).is_err());
-        assert!(places[1..].iter().all(|place| place.as_os_str().len() < 60), "{places:?}");
+        let request_limits = request_limits(&setup);
+        assert!(claim(&request_limits[0], &setup).is_err());
+        assert!(request_limits[1..].iter().all(|place| place.as_os_str().len() < 60), "{request_limits:?}");
     }
 
     #[test]
@@ -183,6 +183,6 @@ mod tests {
     #[test]
     fn a_trailing_slash_changes_nothing() {
         let setup = |path: &str| Setup { data_dir: PathBuf::from(path), ..Setup::default() };
-        assert_eq!(places(&setup("/x/m1/")), places(&setup("/x/m1")));
+        assert_eq!(request_limits(&setup("/x/m1/")), request_limits(&setup("/x/m1")));
     }
 }

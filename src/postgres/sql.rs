@@ -6,9 +6,9 @@ use std::time::Duration;
 use tokio_postgres::tls::{MakeTlsConnect, TlsConnect};
 use tokio_postgres::{Client, Config, NoTls, Socket};
 
-use super::conninfo::{Address, database};
-use super::handle::{Inner, LeaderHistory};
-use super::{Credentials, Error, Setup, session, tls};
+use super::conninfo::{ConninfoAddress, database};
+use super::handle::{LeaderHistory, PostgresInner};
+use super::{Error, RoleCredentials, Setup, session, tls};
 use crate::model::{Branch, FollowTarget, Lsn, Timeline, TimelineHistory};
 
 pub(super) const CONNECT_WITHIN: Duration = Duration::from_secs(3);
@@ -34,7 +34,7 @@ pub(super) async fn at(setup: &Setup, host: &str, application: &str, options: &s
 }
 
 /// Connects with the newest password, or with the one before it where that is still in force.
-async fn connect<T>(mut config: Config, who: &Credentials, tls: T, to: &str) -> Result<Client, Error>
+async fn connect<T>(mut config: Config, who: &RoleCredentials, tls: T, to: &str) -> Result<Client, Error>
 where
     T: MakeTlsConnect<Socket, Stream: Send + 'static, TlsConnect: Send> + Clone,
     <T::TlsConnect as TlsConnect<Socket>>::Future: Send,
@@ -64,7 +64,7 @@ where
 
 /// Runs a statement within its time, on a connection of its own.
 pub(super) async fn execute(
-    inner: &Inner,
+    inner: &PostgresInner,
     what: &'static str,
     text: &str,
     within: Duration,
@@ -162,8 +162,8 @@ pub(super) async fn tablespaces(
     Ok(rows.iter().map(tablespace).collect())
 }
 
-async fn remote(setup: &Setup, target: &FollowTarget, who: &Credentials) -> Result<Client, Error> {
-    let address = Address::parse(&target.conn_url)
+async fn remote(setup: &Setup, target: &FollowTarget, who: &RoleCredentials) -> Result<Client, Error> {
+    let address = ConninfoAddress::parse(&target.conn_url)
         .ok_or_else(|| Error::Unfit(format!("{}: `{}` is no address", target.name, target.conn_url)))?;
     let mut config = Config::new();
     config.user(&who.username).application_name("Matriarch");
@@ -179,7 +179,7 @@ async fn remote(setup: &Setup, target: &FollowTarget, who: &Credentials) -> Resu
 /// Works on the connection that is kept: to authenticate takes longer than most of what is asked, and than a promotion.
 /// Work that is dropped takes the connection with it.
 pub(super) async fn kept<T>(
-    inner: &Inner,
+    inner: &PostgresInner,
     work: impl AsyncFnOnce(&Client) -> Result<T, Error>,
 ) -> Result<T, Error> {
     let mut kept = inner.heartbeat.lock().await;
@@ -193,6 +193,6 @@ pub(super) async fn kept<T>(
 }
 
 /// Another of the kind that is kept.
-pub(super) async fn heartbeat(inner: &Inner) -> Result<Client, Error> {
+pub(super) async fn heartbeat(inner: &PostgresInner) -> Result<Client, Error> {
     session::open(inner, "Matriarch heartbeat", LOOK_OPTIONS).await
 }

@@ -5,11 +5,11 @@ use std::path::Path;
 use tokio_postgres::config::SslMode;
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-use super::{Credentials, Error};
+use super::{Error, RoleCredentials};
 use crate::os::tls::{self, Identity, TlsError, Trust};
 
 /// The mode, and the connector that verifies what these credentials ask to verify.
-pub(super) fn connector(who: &Credentials) -> Result<(SslMode, MakeRustlsConnect), Error> {
+pub(super) fn connector(who: &RoleCredentials) -> Result<(SslMode, MakeRustlsConnect), Error> {
     let option = |name: &str| who.options.get(name).map(String::as_str);
     let mode = option("sslmode").unwrap_or("prefer");
     let roots = option("sslrootcert").filter(|path| Path::new(path).exists());

@@ -100,7 +100,7 @@ fn a_slow_leader_is_asked_one_question_at_a_time() {
 
 /// Its slot is on the member that it streams from.
 #[test]
-fn who_streams_from_another_needs_no_slot_on_the_leader() {
+fn a_cascading_standby_needs_no_slot_on_the_leader() {
     let mut world = promoting();
     world.seen.me.tags.0.insert("replicatefrom".to_owned(), json!("c"));
     assert_eq!(asked(&world.tick().actions), Some(name("b")));

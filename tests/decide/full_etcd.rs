@@ -51,7 +51,7 @@ fn a_crashed_leader_keeps_the_key_until_it_can_be_promoted() {
 
 /// A record that was refused is written again although nothing changed: so an idle member sees that etcd takes writes.
 #[test]
-fn what_was_refused_is_tried_again() {
+fn refused_writes_are_retried() {
     let mut world = leader_under_full_etcd();
     let publishes = |action: &Action| matches!(action, Action::PublishMember(_));
     let loop_wait = world.seen.settings.loop_wait;

@@ -34,7 +34,7 @@ fn the_leader_key_is_not_asked_for_under_a_lease_that_is_gone() {
 }
 
 #[test]
-fn nor_is_it_taken_back_by_a_running_primary() {
+fn a_running_primary_does_not_take_it_back_either() {
     let mut world = World::new();
     world.nobody_leads().postgres(up(primary(1000)));
     assert_waits_for_a_new_lease(world, JobKind::TakeLeadership);

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use matriarch::model::{
-    Action, ControlState, Death, Job, JobKind, Outcome, Reason, Running, StopMode, Term, Timeline, Unfit,
-    Verdict,
+    Action, ControlState, Death, Job, JobKind, LivenessVerdict, Outcome, Reason, RunningJob, StopMode, Term,
+    Timeline, Unfit,
 };
 
 use super::world::{World, dead, down, no_connection, no_write, primary, promoting, silent, standby, up};
@@ -38,7 +38,7 @@ fn others_are_away(world: &mut World) -> &mut World {
 
 fn job(world: &mut World, job: Job) -> &mut World {
     let since = world.now;
-    world.seen.job = Some(Running { job, since });
+    world.seen.job = Some(RunningJob { job, since });
     world
 }
 
@@ -88,8 +88,9 @@ fn a_primary_that_cannot_write_goes_on_only_when_it_is_alone() {
     world.i_lead().postgres(dead(no_write()));
     let asks = world.tick();
     assert_eq!((kinds(&asks.actions), asks.because), (vec![], Reason::AskingMembers));
-    let pardons =
-        |actions: &[Action]| actions.iter().any(|action| matches!(action, Action::PardonPostgres { .. }));
+    let pardons = |actions: &[Action]| {
+        actions.iter().any(|action| matches!(action, Action::SuspendLivenessCheck { .. }))
+    };
     assert!(!pardons(&asks.actions));
     // They answer, and cannot lead.
     others_answer(world.later(5)).seen.peers.values_mut().for_each(|peer| peer.watchdog_failed = true);
@@ -136,7 +137,8 @@ fn a_server_that_turns_everybody_away_after_its_start_does_not_keep_the_key() {
 fn doubt_and_pause_change_nothing() {
     let mut world = World::new();
     let since = world.now;
-    world.i_lead().postgres(up(primary(1000))).seen.postgres.liveness.verdict = Verdict::Doubtful { since };
+    world.i_lead().postgres(up(primary(1000))).seen.postgres.liveness.verdict =
+        LivenessVerdict::Doubtful { since };
     assert_eq!(world.later(3000).tick().because, Reason::Leading);
     for death in [no_connection(), no_write()] {
         world.postgres(dead(death)).seen.settings.pause = true;

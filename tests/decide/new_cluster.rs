@@ -5,7 +5,7 @@ use std::time::Duration;
 use matriarch::decide::Memory;
 use matriarch::model::{
     Action, ControlFile, ControlState, DataDirectory, FailoverKey, FailoverRequest, Finished, Job, JobKind,
-    MemberKey, MemberRecord, NoDataReason, Outcome, PostgresFacts, Reason, Session,
+    MemberKey, MemberRecord, NoDataReason, Outcome, PostgresFacts, Reason, SessionId,
 };
 use serde_json::{Value, json};
 
@@ -19,7 +19,7 @@ fn empty() -> World {
     let mut world = World::new();
     world.nobody_leads().cluster().initialize = None;
     world.cluster().members.retain(|member, _| *member == name("a"));
-    world.cluster().members.get_mut(&name("a")).expect("kept").record.session = Some(Session(0xA));
+    world.cluster().members.get_mut(&name("a")).expect("kept").record.session = Some(SessionId(0xA));
     world.postgres(without(DataDirectory::Empty));
     world
 }
@@ -58,10 +58,10 @@ fn without_a_wait_it_is_made_at_once() {
 #[test]
 fn the_time_begins_when_i_am_registered_myself() {
     let mut world = empty();
-    world.cluster().members.get_mut(&name("a")).expect("there").record.session = Some(Session(0x1));
+    world.cluster().members.get_mut(&name("a")).expect("there").record.session = Some(SessionId(0x1));
     assert_eq!(outcome(&mut world), (vec![], AWAITING));
     assert_eq!(outcome(world.later(60_000)), (vec![], AWAITING));
-    world.cluster().members.get_mut(&name("a")).expect("there").record.session = Some(Session(0xA));
+    world.cluster().members.get_mut(&name("a")).expect("there").record.session = Some(SessionId(0xA));
     assert_eq!(outcome(&mut world), (vec![], AWAITING));
     assert_eq!(outcome(world.later(10_000)), MADE());
 }

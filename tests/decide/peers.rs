@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use matriarch::model::{
-    Action, Job, JobKind, MemberName, PeerIdentity, Reason, Session, SyncKey, SyncMode, SyncReason,
+    Action, Job, JobKind, MemberName, PeerIdentity, Reason, SessionId, SyncKey, SyncMode, SyncReason,
     SyncRecord,
 };
 
@@ -45,7 +45,8 @@ fn identity(world: &mut World, member: &str, change: impl Fn(&mut PeerIdentity))
 fn an_answer_of_somebody_else_is_no_vote() {
     let vote = |change: &dyn Fn(&mut PeerIdentity)| {
         let mut world = quorum();
-        world.cluster().members.get_mut(&name("c")).expect("registered").record.session = Some(Session(0xC));
+        world.cluster().members.get_mut(&name("c")).expect("registered").record.session =
+            Some(SessionId(0xC));
         world.tick();
         world.later(5).answers("b", 900).answers("c", 900);
         world.seen.peers.get_mut(&name("b")).expect("just added").reachable = false;
@@ -60,7 +61,7 @@ fn an_answer_of_somebody_else_is_no_vote() {
         &|identity| identity.name = None,
         &|identity| identity.scope = Some("crowd".to_owned()),
         &|identity| identity.system_id = Some(1),
-        &|identity| identity.session = Some(Session(0xD)),
+        &|identity| identity.session = Some(SessionId(0xD)),
         &|identity| identity.session = None,
     ];
     for (case, stranger) in strangers.into_iter().enumerate() {
@@ -74,7 +75,7 @@ fn a_member_without_a_session_votes() {
     let mut world = quorum();
     world.tick();
     world.later(5).answers("b", 900).answers("c", 900);
-    identity(&mut world, "c", |identity| identity.session = Some(Session(7)));
+    identity(&mut world, "c", |identity| identity.session = Some(SessionId(7)));
     world.seen.peers.get_mut(&name("b")).expect("just added").reachable = false;
     assert_eq!(job(&world.tick().actions), Some(JobKind::TakeLeadership));
 }
@@ -121,7 +122,7 @@ fn somebody_new_is_asked_at_once() {
         "{:?}",
         quiet.actions
     );
-    world.cluster().members.get_mut(&name("c")).expect("registered").record.session = Some(Session(0xC1));
+    world.cluster().members.get_mut(&name("c")).expect("registered").record.session = Some(SessionId(0xC1));
     let news = world.later(10).tick();
     assert!(
         news.actions.iter().any(|action| matches!(action, Action::AskPeers { .. })),

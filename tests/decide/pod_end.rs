@@ -58,7 +58,7 @@ fn in_pause_nothing_follows_from_the_end_of_a_pod() {
 
 /// What SIGTERM does: PostgreSQL stops, and the key is free for whoever comes.
 #[test]
-fn where_nobody_can_take_over_the_key_is_released() {
+fn the_key_is_released_if_no_member_can_take_over() {
     let mut world = leading();
     world.seen.pod_end = Some(PodEnd::Gone);
     world.tick();
@@ -86,7 +86,7 @@ fn while_etcd_takes_no_writes_the_database_stays() {
 }
 
 #[test]
-fn who_is_gone_follows_and_does_not_compete() {
+fn a_member_without_a_pod_follows_and_does_not_compete() {
     for end in [PodEnd::Deleting, PodEnd::Gone] {
         let mut world = World::new();
         world.seen.pod_end = Some(end);
@@ -102,7 +102,7 @@ fn who_is_gone_follows_and_does_not_compete() {
 
 /// The member of my name that starts there finds me, and ends, for as long as I run.
 #[test]
-fn who_is_replaced_makes_room() {
+fn a_replaced_member_ends() {
     let mut world = World::new();
     world.seen.pod_end = Some(PodEnd::Replaced);
     let decision = world.tick();
@@ -113,7 +113,7 @@ fn who_is_replaced_makes_room() {
 }
 
 #[test]
-fn who_took_the_key_before_it_knew_gives_it_away() {
+fn an_uninformed_leader_releases_the_key() {
     let mut world = World::new();
     world.seen.pod_end = Some(PodEnd::Gone);
     let decision = world.i_lead().tick();

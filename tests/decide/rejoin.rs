@@ -91,7 +91,7 @@ fn a_clone_that_failed_is_tried_again() {
 
 /// Another leader may have the history that is here.
 #[test]
-fn what_cannot_be_brought_behind_one_leader_is_tried_behind_the_next() {
+fn data_that_cannot_follow_one_leader_is_tried_behind_the_next() {
     let mut parted = Parted::down(ControlState::ShutDown);
     parted.world.seen.settings.use_pg_rewind = false;
     let stuck = Reason::CannotRejoin { leader: name("b"), obstacle: Obstacle::NoRewind };

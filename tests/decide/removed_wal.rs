@@ -43,7 +43,7 @@ fn is_said(decision: &Decision) -> bool {
 
 /// Nothing is deleted: it is said, in the member's record too, for as long as it is so.
 #[test]
-fn what_is_removed_is_said() {
+fn removed_wal_is_reported() {
     let mut world = cut_off(false);
     assert!(!is_said(&tick(&mut world, 1500, 1000)), "what follows is there");
     let decision = tick(&mut world, 1500, 1001);
@@ -74,7 +74,7 @@ fn the_archive_comes_first() {
 
 /// Where the configuration allows it, it is cloned anew.
 #[test]
-fn it_is_cloned_where_that_is_allowed() {
+fn a_member_is_cloned_if_the_settings_permit_it() {
     let mut world = cut_off(false);
     world.seen.settings.remove_data_directory_on_diverged_timelines = true;
     let decision = tick(&mut world, 1500, 1001);

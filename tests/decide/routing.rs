@@ -3,13 +3,13 @@
 use std::fmt::Write;
 
 use matriarch::decide::{HandOver, HandOverCause, HandOverPhase, Leadership};
-use matriarch::model::{Action, Job, JobKind, Outcome, PodRole, PrimaryRoute, Running, StopMode, Term};
+use matriarch::model::{Action, Job, JobKind, Outcome, PodRole, PrimaryRoute, RunningJob, StopMode, Term};
 
 use super::table::{LEADERSHIPS, servers};
 use super::world::{START, World, name, primary, promoting, silent, up};
 
 #[test]
-fn what_the_pod_says_in_every_situation() {
+fn labels_of_the_pod_in_every_situation() {
     let legend = "L leader, f follower, - nothing, . as it is";
     insta::with_settings!({prepend_module_to_snapshot => false, omit_expression => true}, {
         insta::assert_snapshot!("pod_table", table(legend, |world| letter(world.tick().pod)));
@@ -17,7 +17,7 @@ fn what_the_pod_says_in_every_situation() {
 }
 
 #[test]
-fn where_the_service_leads_in_every_situation() {
+fn endpoints_of_the_service_in_every_situation() {
     let letter = |world: &mut World| match world.tick().route {
         PrimaryRoute::Here(_) => 'L',
         PrimaryRoute::NotHere => '-',
@@ -60,8 +60,8 @@ fn letter(role: Option<PodRole>) -> char {
     }
 }
 
-fn running(job: Job) -> Option<Running> {
-    Some(Running { job, since: START })
+fn running(job: Job) -> Option<RunningJob> {
+    Some(RunningJob { job, since: START })
 }
 
 #[test]
@@ -124,7 +124,7 @@ fn the_last_leader_takes_its_address_out() {
 fn clients_that_are_kept_out_are_not_sent_here() {
     let mut world = World::new();
     let mut postgres = up(primary(1000));
-    postgres.gated = true;
+    postgres.clients_locked_out = true;
     world.i_lead().postgres(postgres);
     assert!(!matches!(world.tick().pod, Some(PodRole::Leader(_))));
 }

@@ -287,7 +287,7 @@ fn a_restart_is_answered_when_the_new_postmaster_serves() {
 #[test]
 fn a_second_long_action_is_refused_by_name() {
     let mut world = World::new();
-    world.seen.job = Some(matriarch::model::Running { job: Job::Checkpoint, since: world.now });
+    world.seen.job = Some(matriarch::model::RunningJob { job: Job::Checkpoint, since: world.now });
     let ask = Ask::Restart { at: None, filter: RestartFilter::default() };
     world.seen.requests.push(Request { id: RequestId(9), ask });
     let reply = Reply::Refused("checkpoint already in progress".to_owned());
@@ -299,12 +299,12 @@ fn a_second_long_action_is_refused_by_name() {
 fn a_promotion_without_a_lease_is_cancelled() {
     let mut world = World::new();
     let job = Job::Promote { term: matriarch::model::Term(50), above: matriarch::model::Timeline(1) };
-    world.seen.job = Some(matriarch::model::Running { job, since: world.now });
+    world.seen.job = Some(matriarch::model::RunningJob { job, since: world.now });
     assert!(world.tick().actions.contains(&Action::CancelJob));
 }
 
 #[test]
-fn the_former_self_is_revoked_only_when_nothing_of_it_runs() {
+fn a_previous_incarnation_is_revoked_only_when_nothing_of_it_runs() {
     let mut world = World::new();
     world.cluster().leader = Some(super::world::leader("a", LeaseId(0xD)));
     let revoked = world.postgres(down(ControlState::InProduction)).tick();

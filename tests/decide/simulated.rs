@@ -259,7 +259,7 @@ fn answers_from_before_another_led_count_no_more() {
 /// Seed 1718. The leader key is on the lease of another TTL before the answer to the move has come: that lease is not
 /// revoked, and no primary is stopped for it.
 #[test]
-fn a_lease_that_leadership_moves_to_is_no_former_self() {
+fn a_lease_that_leadership_moves_to_is_no_previous_incarnation() {
     let mut world = World::new();
     world.seen.lease.moving_to = Some(LeaseId(0xD));
     world.cluster().leader = Some(leader("a", LeaseId(0xD)));

@@ -164,7 +164,7 @@ fn a_leader_key_without_a_lease_is_void() {
 /// The key `sync` was put back from a copy after the generation had begun: it vouches for nobody, and neither does a
 /// switchover.
 #[test]
-fn a_promise_that_was_put_back_vouches_for_nobody() {
+fn a_restored_sync_key_confirms_no_member() {
     let mut world = World::b_leads_in_quorum_mode();
     let begun = generations(&world.is_restored(40).later(5).tick().actions);
     world.later(5).generation_begins(&begun[0]).tick();

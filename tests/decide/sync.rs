@@ -1,8 +1,8 @@
 //! Synchronous replication: who may be promoted, and in what order the promise changes hands.
 
 use matriarch::model::{
-    Action, ControlState, Grounds, Job, JobKind, Leading, Lsn, MemberName, Reason, SyncKey, SyncMode,
-    SyncOwner, SyncReason, SyncRecord, SyncSettings, SyncState, Term, Timeline, Walsender,
+    Action, ControlState, Job, JobKind, Leading, Lsn, MemberName, Reason, SyncKey, SyncMode, SyncOwner,
+    SyncReason, SyncRecord, SyncSettings, SyncState, TakeLeadershipPreconditions, Term, Timeline, Walsender,
 };
 use serde_json::json;
 
@@ -135,7 +135,7 @@ fn a_standby_that_still_receives_is_no_vote() {
 
 /// Nor may more come in here after the others were asked.
 #[test]
-fn who_still_receives_does_not_take_the_key() {
+fn a_receiving_standby_does_not_take_the_key() {
     let mut world = World::new();
     world.synchronous(SyncMode::Quorum, record("b", 1, &["a", "c"])).nobody_leads();
     assert!(world.tick().actions.contains(&Action::Follow(None)), "it lets go first");
@@ -156,8 +156,8 @@ fn a_voter_that_holds_everything_needs_no_votes() {
     assert_eq!(jobs(&world.tick().actions), [JobKind::TakeLeadership]);
 }
 
-fn by(sync: i64) -> Grounds {
-    Grounds { sync, unfenced: 0, unlocked: World::new().cluster().revision }
+fn by(sync: i64) -> TakeLeadershipPreconditions {
+    TakeLeadershipPreconditions { sync, unfenced: 0, unlocked: World::new().cluster().revision }
 }
 
 /// Votes are about what the key says: if that changes before the leader key is mine, they are void.
@@ -201,7 +201,7 @@ fn a_voter_that_may_not_lead_is_asked() {
 
 /// What it lacks was never acknowledged, however much that is.
 #[test]
-fn who_is_vouched_for_is_never_too_far_behind() {
+fn a_listed_voter_is_never_too_far_behind() {
     let mut world = World::new();
     world.cluster().status.as_mut().expect("set").optime = Some(Lsn(1 << 40));
     world.synchronous(SyncMode::On, record("b", 0, &["a"])).nobody_leads().tick();
@@ -275,8 +275,8 @@ fn a_promise_that_the_names_do_not_keep_is_taken_back() {
     }
 }
 
-/// A supervisor that starts: a write that its former self sent may still arrive, so nothing else is changed before the
-/// key was written once.
+/// A supervisor that starts: a write that its previous incarnation sent may still arrive, so nothing else is changed
+/// before the key was written once.
 #[test]
 fn a_leader_writes_the_key_before_anything_else() {
     let mut world = World::new();
@@ -300,19 +300,19 @@ fn clients_stay_out_after_an_unclean_end() {
     world.postgres(down(ControlState::InProduction));
     world.gone("b").gone("c").tick();
     let closed = world.later(5).gone("b").gone("c").tick().actions;
-    assert!(closed.contains(&Action::SetGate { closed: true }), "{closed:?}");
+    assert!(closed.contains(&Action::SetClientLockout { closed: true }), "{closed:?}");
 
     let mut serving = World::new();
     let said = record("a", 1, &["b", "c"]);
     serving.synchronous(SyncMode::Quorum, said.clone()).i_lead().postgres(up(primary(2000)));
-    serving.seen.postgres.gated = true;
+    serving.seen.postgres.clients_locked_out = true;
     serving.names_in_effect("ANY 1 (b,c)").tick();
     let waiting = serving.written(Some(said), 201).names_in_effect("ANY 1 (b,c)").tick();
     let by: Vec<MemberName> = vec![name("b"), name("c")];
-    assert_eq!(waiting.because, Reason::Sync(SyncReason::Gated { by }));
+    assert_eq!(waiting.because, Reason::Sync(SyncReason::ClientsLockedOut { by }));
     let sql = serving.seen.postgres.sql.as_mut().expect("it answers");
     sql.sync.walsenders = vec![streams("c", 1999)];
-    let open = Action::SetGate { closed: false };
+    let open = Action::SetClientLockout { closed: false };
     assert!(!serving.names_in_effect("ANY 1 (b,c)").tick().actions.contains(&open), "c lacks a byte");
     let sql = serving.seen.postgres.sql.as_mut().expect("it answers");
     sql.sync.walsenders = vec![streams("c", 2000)];
@@ -327,7 +327,7 @@ fn clients_come_in_at_once_after_a_clean_stop() {
     world.postgres(down(ControlState::ShutDown));
     let started = world.tick().actions;
     assert_eq!(jobs(&started), [JobKind::StartStandby]);
-    assert!(!started.contains(&Action::SetGate { closed: true }), "{started:?}");
+    assert!(!started.contains(&Action::SetClientLockout { closed: true }), "{started:?}");
 }
 
 /// No configuration that was read says which mode is wanted, and the members go by defaults: the key binds all the

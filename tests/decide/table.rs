@@ -3,9 +3,9 @@
 use std::fmt::Write;
 use std::time::Duration;
 
-use matriarch::decide::{GivenAway, Leadership, situation_name};
+use matriarch::decide::{Leadership, ReleasedTerm, situation_name};
 use matriarch::model::{
-    Action, ControlState, DataDirectory, Job, Leading, PodEnd, PostgresFacts, Running, StopMode, Term,
+    Action, ControlState, DataDirectory, Job, Leading, PodEnd, PostgresFacts, RunningJob, StopMode, Term,
 };
 
 use super::world::{
@@ -81,12 +81,12 @@ const UNDER_WAY: [Change; 8] = [
     ("my pod ends", |world| world.seen.pod_end = Some(PodEnd::Deleting)),
     ("the watchdog fails", |world| world.seen.watchdog_failed = true),
     ("I gave the leader key away", |world| {
-        world.memory.given_away = Some(GivenAway { term: Term(50), reclaim: false })
+        world.memory.released_term = Some(ReleasedTerm { term: Term(50), reclaim: false })
     }),
 ];
 
 fn job(world: &mut World, job: Job) {
-    world.seen.job = Some(Running { job, since: world.now });
+    world.seen.job = Some(RunningJob { job, since: world.now });
 }
 
 /// One row: the situation, what is decided, and why.

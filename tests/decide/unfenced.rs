@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use matriarch::model::{
-    Action, ControlState, ExitBecause, FailoverKey, FailoverRequest, Grounds, Job, JobKind, LeaseId, Lsn,
-    MemberName, Outcome, Reason, Session, Standby, StopMode, Term, Timeline, UnfencedKey, UnfencedPrimary,
-    UnfencedReason,
+    Action, ControlState, ExitBecause, FailoverKey, FailoverRequest, Job, JobKind, LeaseId, Lsn, MemberName,
+    Outcome, Reason, SessionId, Standby, StopMode, TakeLeadershipPreconditions, Term, Timeline, UnfencedKey,
+    UnfencedPrimary, UnfencedReason,
 };
 
 use super::world::{World, down, leader, name, primary, standby, up};
@@ -17,7 +17,7 @@ pub(super) fn left(session: u64) -> UnfencedPrimary {
         term: Term(50),
         position: Lsn(1000),
         timeline: Some(Timeline(1)),
-        session: Session(session),
+        session: SessionId(session),
     }
 }
 
@@ -140,7 +140,7 @@ fn nobody_is_promoted_beside_a_primary_without_a_fence() {
     assert_eq!(world.tick().because, refused);
     world.cluster().failover = Some(asked("a", None, &["b"]));
     let unlocked = world.cluster().revision;
-    let by = Grounds { sync: 0, unfenced: REVISION, unlocked };
+    let by = TakeLeadershipPreconditions { sync: 0, unfenced: REVISION, unlocked };
     let taken = world.tick();
     assert!(taken.actions.contains(&Action::Start(Job::TakeLeadership { by })), "{:?}", taken.actions);
 }
@@ -150,7 +150,7 @@ fn nobody_is_promoted_beside_a_primary_without_a_fence() {
 fn the_key_is_taken_only_while_no_primary_is_left_unfenced() {
     let mut world = nobody_leads();
     let unlocked = world.cluster().revision;
-    let by = Grounds { sync: 0, unfenced: 0, unlocked };
+    let by = TakeLeadershipPreconditions { sync: 0, unfenced: 0, unlocked };
     assert!(world.tick().actions.contains(&Action::Start(Job::TakeLeadership { by })));
 }
 

@@ -6,10 +6,10 @@ use std::time::Duration;
 use matriarch::decide::{Decision, Memory, decide};
 use matriarch::model::{
     ClusterStatus, ClusterView, ConfigKey, ControlFile, ControlState, DataDirectory, Death, Finished,
-    JobKind, LeaderKey, Leading, LeaseFacts, LeaseId, LivenessFacts, Lsn, Me, MemberKey, MemberName,
-    MemberRecord, MemberState, Moment, Observation, Outcome, PeerAnswer, PeerIdentity, PostgresFacts,
-    Process, Role, Session, Settings, SqlFacts, Standby, StoreMark, SyncFacts, SyncOwner, SyncState, Tags,
-    Term, Timeline, TimelineHistory, Verdict, View, WalReceiver, WallTime, Walsender, WriteFacts,
+    JobKind, LeaderKey, Leading, LeaseFacts, LeaseId, LivenessFacts, LivenessVerdict, Lsn, Me, MemberKey,
+    MemberName, MemberRecord, MemberState, Moment, Observation, Outcome, PeerAnswer, PeerIdentity,
+    PostgresFacts, Process, Role, SessionId, Settings, SqlFacts, Standby, StoreMark, SyncFacts, SyncOwner,
+    SyncState, Tags, Term, Timeline, TimelineHistory, View, WalReceiver, WallTime, Walsender, WriteFacts,
 };
 
 pub(super) const SYSTEM_ID: u64 = 7_000_000_000_000_000_001;
@@ -51,7 +51,7 @@ impl World {
             me: Me {
                 scope: "herd".to_owned(),
                 name: name("a"),
-                session: Session(0xA),
+                session: SessionId(0xA),
                 tags: Tags::default(),
                 conn_url: "postgres://a:5432/postgres".to_owned(),
                 api_url: "http://a:8008/patroni".to_owned(),
@@ -216,7 +216,7 @@ fn facts(data: DataDirectory, process: Process, sql: Option<SqlFacts>) -> Postgr
         history: TimelineHistory::default(),
         pending_restart: BTreeMap::new(),
         liveness: LivenessFacts::default(),
-        gated: false,
+        clients_locked_out: false,
         unsynchronous: Vec::new(),
         access: Default::default(),
         sync_owner: SyncOwner::Operator,
@@ -238,7 +238,7 @@ pub(super) fn up(sql: SqlFacts) -> PostgresFacts {
 /// A primary that does not do its work.
 pub(super) fn dead(death: Death) -> PostgresFacts {
     PostgresFacts {
-        liveness: LivenessFacts { verdict: Verdict::Dead(death), ..LivenessFacts::default() },
+        liveness: LivenessFacts { verdict: LivenessVerdict::Dead(death), ..LivenessFacts::default() },
         ..promoted()
     }
 }

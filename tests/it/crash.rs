@@ -67,7 +67,7 @@ fn own_address() -> String {
 /// Members listen on their own address only, as most do. The former primary of a postmaster that was killed starts
 /// behind a closed gate, and its supervisor gets in all the same: it comes back as a streaming standby.
 #[tokio::test]
-async fn a_gated_member_that_listens_on_its_own_address_comes_back() {
+async fn a_locked_out_member_that_listens_on_its_own_address_comes_back() {
     let quorum = json!({ "synchronous_mode": "quorum", "ttl": 30, "loop_wait": 5 });
     let mut plan = Plan::new(3).dynamic(quorum);
     for index in 0..3 {

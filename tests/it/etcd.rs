@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use matriarch::core::store::Cas;
 use matriarch::etcd::{Etcd, EtcdError, EtcdSetup, LeaseKeeper, TlsFiles, watch};
 use matriarch::model::{
-    ClusterStatus, Grounds, Leading, LeaseFacts, LeaseId, Lsn, MemberName, MemberRecord, MemberState, Term,
-    Timeline, View,
+    ClusterStatus, Leading, LeaseFacts, LeaseId, Lsn, MemberName, MemberRecord, MemberState,
+    TakeLeadershipPreconditions, Term, Timeline, View,
 };
 use matriarch::os::clock;
 use nix::sys::signal::{Signal, kill};
@@ -23,8 +23,10 @@ mod lease;
 mod origin;
 mod races;
 const BASE: &str = "/service/test/";
-const BEFORE_ALL: Grounds = Grounds { sync: 0, unfenced: 0, unlocked: 1 };
-const ANY: Grounds = Grounds { sync: 0, unfenced: 0, unlocked: 1_000_000 };
+const BEFORE_ALL: TakeLeadershipPreconditions =
+    TakeLeadershipPreconditions { sync: 0, unfenced: 0, unlocked: 1 };
+const ANY: TakeLeadershipPreconditions =
+    TakeLeadershipPreconditions { sync: 0, unfenced: 0, unlocked: 1_000_000 };
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A directory of its own, removed at the end.

@@ -81,12 +81,12 @@ async fn a_member_that_is_stopped_for_a_moment_leads_on() {
     leads_on(&cluster, postmaster).await;
 }
 
-/// One strand that is killed or stopped is no deadline: both are replaced, and Postgres runs on. The same when the
-/// guard dies, and its strands with it.
+/// One timer process that is killed or stopped is no deadline: both are replaced, and Postgres runs on. The same when
+/// the guard dies, and its timer processes with it.
 #[tokio::test]
-async fn a_strand_or_a_guard_that_ends_alone_kills_nothing() {
+async fn a_timer_process_or_guard_that_ends_alone_kills_nothing() {
     let cluster = Plan::new(2).dynamic(json!({ "ttl": 10 })).start().await;
-    // Strands that live for less than that are not replaced at once.
+    // Timer processes that live for less than that are not replaced at once.
     let old_enough = LEASE + Duration::from_secs(1);
     let postmaster = cluster.members[0].postmaster();
     let guard = cluster.members[0].guard();

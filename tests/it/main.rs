@@ -45,5 +45,5 @@ mod standalone;
 mod streaming;
 mod switchover;
 mod sync;
-mod sync_rim;
+mod sync_interfaces;
 mod watchdog;

@@ -190,9 +190,9 @@ async fn a_failing_script_stops_the_bootstrap() {
 }
 
 /// Killed by force, with all that ran in it, and started again in place: it is the primary again long before the
-/// lease of its former self would have ended.
+/// lease of its previous incarnation would have ended.
 #[tokio::test]
-async fn started_again_in_place_it_does_not_wait_for_its_former_lease() {
+async fn a_supervisor_restarted_in_place_does_not_wait_for_its_previous_lease() {
     if !is_root() {
         return;
     }

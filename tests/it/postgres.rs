@@ -5,12 +5,12 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use matriarch::fence::{Armed, Deadlines, Found, Link, LinkSetup, Phase};
+use matriarch::fence::{ArmedDeadlines, Deadlines, Found, GuardPhase, Link, LinkSetup};
 use matriarch::model::{
     ControlState, DataDirectory, Divergence, FollowTarget, MemberName, Process, SqlFacts, Standby, StopMode,
 };
 use matriarch::os::{child, clock, process, reap};
-use matriarch::postgres::{Adoption, Error, Postgres, Progress, Setup, Started, Stopped};
+use matriarch::postgres::{Adoption, CloneStatus, Error, Postgres, Setup, Started, Stopped};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio::sync::watch;
@@ -213,7 +213,7 @@ async fn an_interrupted_clone_is_redone() {
     let member = herd.member("b");
     let limited = Setup { basebackup: vec!["max-rate=1M".to_owned()], ..member.setup().clone() };
     let slow = Postgres::new(limited, member.parameters());
-    let (progress, mut seen) = watch::channel(Progress::default());
+    let (progress, mut seen) = watch::channel(CloneStatus::default());
     let from = target(&leader);
     let begun = async { seen.wait_for(|now| now.done > 0).await.map(drop) };
     tokio::select! {
@@ -223,7 +223,7 @@ async fn an_interrupted_clone_is_redone() {
     let half = DataDirectory::HalfMade { by: "clone".to_owned() };
     assert_eq!(member.look().await.0, half);
     assert!(matches!(member.start_standby(None, SOON).await, Err(Error::Unfit(_))));
-    member.clone_from(&target(&leader), watch::channel(Progress::default()).0).await.expect("clone");
+    member.clone_from(&target(&leader), watch::channel(CloneStatus::default()).0).await.expect("clone");
     start(&member, Some(&leader)).await;
     facts_until(&member, "streaming", streams).await;
 }
@@ -268,9 +268,13 @@ fn the_fence_fires_while_the_runtime_is_blocked() {
         let link_setup = LinkSetup { program, data_dir: leader.setup().data_dir.clone(), watchdog: None };
         let (link, found) = Link::start(link_setup).expect("a link");
         assert_eq!(found, Found::Nothing);
-        let prey = leader.prey().expect("it runs");
+        let processes = leader.processes().expect("it runs");
         let arm = |stop_at, kill_at| {
-            link.arm(Armed { deadlines: Deadlines { stop_at, kill_at }, target: prey, watchdog_at: None })
+            link.arm(ArmedDeadlines {
+                deadlines: Deadlines { stop_at, kill_at },
+                target: processes,
+                watchdog_at: None,
+            })
         };
         arm(clock::now() + Duration::from_secs(60), clock::now() + Duration::from_secs(61));
         assert!(link.holds(SOON));
@@ -284,7 +288,7 @@ fn the_fence_fires_while_the_runtime_is_blocked() {
         }
         println!("fenced after {:?}", clock::now().since(now));
         let mut facts = link.facts();
-        facts.wait_for(|facts| facts.phase == Phase::Over).await.expect("the guard fires");
+        facts.wait_for(|facts| facts.phase == GuardPhase::Over).await.expect("the guard fires");
         down(&leader).await;
     });
 }
@@ -299,7 +303,7 @@ async fn without_a_guard_a_primary_is_stopped() {
         Link::start(LinkSetup { program: "/bin/false".into(), data_dir, watchdog: None }).expect("a link");
     let later = clock::now() + Duration::from_secs(60);
     let deadlines = Deadlines { stop_at: later, kill_at: later };
-    link.arm(Armed { deadlines, target: leader.prey().expect("it runs"), watchdog_at: None });
+    link.arm(ArmedDeadlines { deadlines, target: leader.processes().expect("it runs"), watchdog_at: None });
     assert!(!link.holds(Duration::from_millis(500)), "nobody holds it");
     down(&leader).await;
     assert!(clock::now() < later && left(leader.setup()).is_empty());
@@ -344,7 +348,7 @@ async fn reap_an_orphan() {
     let mut shell = tokio::process::Command::new("sh");
     // The orphan ends soon after its parent, which is ours, ended with 7 and has not been waited for.
     shell.args(["-c", "sh -c 'exec sleep 0.05' & exit 7"]);
-    let mut own = child::spawn(&mut shell, child::Fate::DiesWithItsOwner).expect("spawn");
+    let mut own = child::spawn(&mut shell, child::OnOwnerExit::DiesWithItsOwner).expect("spawn");
     let deadline = clock::now() + SOON;
     while reap::reap_orphans() == 0 {
         assert!(clock::now() < deadline, "no orphan");

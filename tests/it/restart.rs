@@ -6,7 +6,7 @@ use crate::support::Plan;
 
 /// A primary comes back through recovery, which empties unlogged tables: that is said before, and of nobody else.
 #[tokio::test]
-async fn what_a_restart_of_the_primary_costs_is_said() {
+async fn the_cost_of_a_restart_of_the_primary_is_reported() {
     let cluster = Plan::new(2).start().await;
     cluster.members[0].sql("CREATE UNLOGGED TABLE scratch AS SELECT 7 AS id").await.expect("m1 leads");
     for (member, costs) in [("m2", false), ("m1", true)] {

@@ -38,7 +38,7 @@ async fn without_a_candidate_by_rest_and_back() {
 
 /// What cannot be done is refused with Patroni's codes, and nothing changes.
 #[tokio::test]
-async fn what_cannot_be_done_is_refused() {
+async fn impossible_switchovers_are_refused() {
     let shy = json!({ "tags": { "nofailover": true } });
     let cluster = Plan::new(2).member(1, shy).start().await;
     let cases = [

@@ -100,7 +100,7 @@ async fn standbys_come_and_go() {
 
 /// Only the synchronous standby may follow a dead leader; the other one waits, unless somebody asks for it.
 #[tokio::test]
-async fn nobody_leads_whom_the_key_does_not_vouch_for() {
+async fn a_member_that_the_sync_key_does_not_list_never_leads() {
     let mut cluster = start(3, "on", json!({})).await;
     cluster
         .wait_until(SETTLES_WITHIN, "one standby is synchronous", async || {

@@ -73,7 +73,7 @@ async fn wait_for_leader(cluster: &Cluster, name: &str) {
 
 /// Its timeout is that of the lease less the margin; every renewal pings it; the magic byte comes last.
 #[tokio::test]
-async fn it_is_timed_pinged_and_closed() {
+async fn the_watchdog_is_timed_pinged_and_closed() {
     let mut cluster = Plan::new(1).dynamic(json!({ "ttl": 20 })).prepare().await;
     require(&cluster.members[0]);
     let mut device = Device::of(&cluster.members[0]);

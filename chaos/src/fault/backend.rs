@@ -35,5 +35,5 @@ pub(super) async fn freeze(stage: &mut Stage<'_>, title: &str) -> Result<Outcome
 
 fn one(stage: &mut Stage<'_>, member: usize, title: &str) -> Result<i32> {
     let all = stage.rig.members[member].children(title);
-    stage.chance.pick(&all).with_context(|| format!("there is no `{title}` process"))
+    stage.rng.pick(&all).with_context(|| format!("there is no `{title}` process"))
 }

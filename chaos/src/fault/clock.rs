@@ -21,7 +21,7 @@ pub(super) async fn shift(stage: &mut Stage<'_>) -> Result<Outcome> {
     let was_primary = stage.is_primary(victim).await;
     let now = stage.rig.members[victim].clock_ahead;
     let others: Vec<i64> = AHEAD.into_iter().filter(|ahead| *ahead != now).collect();
-    let ahead = stage.chance.pick(&others).unwrap_or_default();
+    let ahead = stage.rng.pick(&others).unwrap_or_default();
     member::die(stage, victim).await?;
     stage.wait_for_failover(victim, was_primary).await;
     stage.rig.members[victim].clock_ahead = ahead;

@@ -20,9 +20,9 @@ use std::time::Duration;
 use anyhow::Result;
 use clap::ValueEnum;
 
-use crate::chance::Chance;
 use crate::history::{Event, History};
 use crate::rig::Rig;
+use crate::rng::Rng;
 
 /// Every fault, by the name that an operator of the rig gives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
@@ -112,7 +112,7 @@ pub(crate) struct Stage<'a> {
     /// Where it is written down.
     pub(crate) history: &'a History,
     /// For choices.
-    pub(crate) chance: &'a mut Chance,
+    pub(crate) rng: &'a mut Rng,
     /// Faults may strike standbys, too.
     pub(crate) any_member: bool,
     /// The fault under way.
@@ -176,8 +176,8 @@ impl Stage<'_> {
     /// Whom it strikes: the primary, and where any will do, now and then somebody else.
     async fn victim(&mut self) -> Result<usize> {
         let primary = self.rig.wait_for_leader(self.rig.ttl() * 2).await?;
-        if self.any_member && self.chance.below(4) == 0 {
-            return Ok(self.chance.below(self.rig.members.len() as u64) as usize);
+        if self.any_member && self.rng.below(4) == 0 {
+            return Ok(self.rng.below(self.rig.members.len() as u64) as usize);
         }
         Ok(primary)
     }

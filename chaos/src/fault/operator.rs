@@ -27,7 +27,7 @@ pub(super) async fn change_ttl(stage: &mut Stage<'_>) -> Result<Outcome> {
     let primary = stage.rig.wait_for_leader(stage.rig.ttl()).await?;
     let usual = stage.rig.ttl().as_secs();
     let others: Vec<u64> = TTLS.into_iter().filter(|ttl| *ttl != usual).collect();
-    let other = others[stage.chance.below(others.len() as u64) as usize];
+    let other = others[stage.rng.below(others.len() as u64) as usize];
     for (ttl, span) in [(other, stage.rig.ttl()), (usual, stage.rig.ttl() / 2)] {
         stage.note_member(primary, &format!("ttl set to {ttl} s"));
         let member = &stage.rig.members[primary];

@@ -11,8 +11,8 @@ use crate::rig::{Namespace, Rig};
 pub(super) async fn clog(stage: &mut Stage<'_>) -> Result<Outcome> {
     let count = stage.rig.members.len() + stage.rig.etcd.size();
     let mut struck: Vec<usize> = (0..count).collect();
-    stage.chance.shuffle(&mut struck);
-    struck.truncate(2 + stage.chance.below(count as u64 - 2) as usize);
+    stage.rng.shuffle(&mut struck);
+    struck.truncate(2 + stage.rng.below(count as u64 - 2) as usize);
     let names: Vec<&str> = struck.iter().map(|end| namespace(stage.rig, *end).name.as_str()).collect();
     stage.note(&format!("cables of {} pulled", names.join(", ")));
     for end in &struck {
@@ -21,7 +21,7 @@ pub(super) async fn clog(stage: &mut Stage<'_>) -> Result<Outcome> {
         pause(stage).await;
     }
     stage.hold(stage.rig.ttl()).await;
-    stage.chance.shuffle(&mut struck);
+    stage.rng.shuffle(&mut struck);
     for end in &struck {
         namespace(stage.rig, *end).link(true)?;
         pause(stage).await;
@@ -31,7 +31,7 @@ pub(super) async fn clog(stage: &mut Stage<'_>) -> Result<Outcome> {
 }
 
 async fn pause(stage: &mut Stage<'_>) {
-    let span = Duration::from_millis(stage.chance.below(1500));
+    let span = Duration::from_millis(stage.rng.below(1500));
     stage.hold(span).await;
 }
 

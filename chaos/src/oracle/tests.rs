@@ -21,7 +21,7 @@ fn end(rows: &[(u32, i64, i64)]) -> [Event; 2] {
 }
 
 #[test]
-fn what_was_acknowledged_and_is_gone_is_lost() {
+fn an_acknowledged_write_that_is_gone_is_lost() {
     let mut events = vec![ack(1, 1, 0, 2, 10), ack(1, 2, 0, 2, 20)];
     events.extend(end(&[(1, 1, 1)]));
     let oracle = judge(Mode::Quorum, &events);
@@ -55,7 +55,7 @@ fn a_row_of_which_nobody_told_may_be_there_or_not() {
 }
 
 #[test]
-fn what_failed_and_is_there_is_a_phantom() {
+fn a_failed_write_that_is_there_is_a_phantom() {
     let mut events = vec![Event::Failed { w: 1, n: 1, to: 3, m: 0, a: 1, b: 2, why: "25006".into() }];
     events.extend(end(&[(1, 2, 2)]));
     assert_eq!(judge(Mode::Async, &events).violations(), ["1 phantom rows"]);

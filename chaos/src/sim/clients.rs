@@ -53,10 +53,10 @@ impl Ledger {
 impl Sim {
     pub(crate) fn start_client(&self, index: usize) {
         let sim = self.clone();
-        self.nature(async move {
+        self.spawn_environment(async move {
             let mut at = index % sim.world().options.members;
             loop {
-                let pause = sim.exec.chance(|chance| chance.millis(20, 250));
+                let pause = sim.exec.rng(|rng| rng.millis(20, 250));
                 sim.exec.sleep(pause).await;
                 let told = sim.write_to(index, at).await;
                 match told {
@@ -75,7 +75,7 @@ impl Sim {
     async fn write_to(&self, client: usize, member: usize) -> Option<Committed> {
         let (reply, sim) = (Reply::new(), self.clone());
         let (from, to, filled) = (Host::Client(client), Host::Member(member), reply.clone());
-        self.nature(async move {
+        self.spawn_environment(async move {
             if !sim.travel(from, to).await {
                 return;
             }
@@ -95,7 +95,7 @@ impl Sim {
             let serving = sim.clone();
             sim.exec.spawn(pid, async move {
                 let told = serving.commit(member, number).await;
-                serving.nature(back(told));
+                serving.spawn_environment(back(told));
             });
         });
         self.exec.within(PATIENCE, reply.wait(&self.exec)).await

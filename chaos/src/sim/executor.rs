@@ -15,7 +15,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use super::clock::At;
-use crate::chance::Chance;
+use crate::rng::Rng;
 
 /// A process: it is frozen, thawed and killed with all its tasks. Never used twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -60,7 +60,7 @@ struct Core {
     free: Vec<usize>,
     processes: Vec<Process>,
     current: Option<TaskId>,
-    chance: Chance,
+    rng: Rng,
     /// Out of ten thousand waits, so many last up to a third of a second longer: the machine is busy.
     stalls: u64,
 }
@@ -80,7 +80,7 @@ impl Executor {
             free: Vec::new(),
             processes: vec![Process { prompt: true, ..Process::default() }],
             current: None,
-            chance: Chance::new(seed),
+            rng: Rng::new(seed),
             stalls: 0,
         })))
     }
@@ -95,8 +95,8 @@ impl Executor {
     }
 
     /// The one source of chance.
-    pub(crate) fn chance<T>(&self, draw: impl FnOnce(&mut Chance) -> T) -> T {
-        draw(&mut self.0.borrow_mut().chance)
+    pub(crate) fn rng<T>(&self, draw: impl FnOnce(&mut Rng) -> T) -> T {
+        draw(&mut self.0.borrow_mut().rng)
     }
 
     pub(crate) fn set_stalls(&self, per_ten_thousand: u64) {
@@ -136,7 +136,7 @@ impl Executor {
             if 0 < process.frozen { Vec::new() } else { std::mem::take(&mut process.parked) }
         };
         for task in parked {
-            let late = self.chance(|chance| chance.micros(1, 200));
+            let late = self.rng(|rng| rng.micros(1, 200));
             self.wake_at(task, self.now() + after + late);
         }
     }
@@ -177,7 +177,7 @@ impl Executor {
 
     /// Begins a task of that process; of a dead one, never.
     pub(crate) fn spawn(&self, process: Pid, work: impl Future<Output = ()> + 'static) -> TaskId {
-        let late = self.chance(|chance| chance.micros(0, 20));
+        let late = self.rng(|rng| rng.micros(0, 20));
         let mut core = self.0.borrow_mut();
         let index = match core.free.pop() {
             Some(index) => index,
@@ -281,9 +281,9 @@ impl Executor {
             let prompt = process.is_some_and(|pid| core.processes[pid.0].prompt);
             if prompt { 0 } else { core.stalls }
         };
-        let late = self.chance(|chance| match chance.below(10_000) < stalls {
-            true => chance.millis(1, 350),
-            false => chance.micros(0, 60),
+        let late = self.rng(|rng| match rng.below(10_000) < stalls {
+            true => rng.millis(1, 350),
+            false => rng.micros(0, 60),
         });
         let at = at.max(self.now()) + late;
         let mut asked = false;
@@ -352,7 +352,7 @@ mod tests {
     }
 
     #[test]
-    fn what_comes_too_late_is_not_waited_for() {
+    fn late_events_are_not_awaited() {
         let executor = Executor::new(1);
         let ended: Rc<RefCell<Option<Option<u8>>>> = Rc::default();
         let (inner, told) = (executor.clone(), ended.clone());

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 use std::time::Duration;
 
-use matriarch::core::guard::{self as protocol, Answer, Deadlines, Deed, Input};
+use matriarch::core::guard::{self as protocol, Deadlines, GuardAction, GuardAnswer, GuardInput};
 use matriarch::model::Moment;
 
 use super::executor::Pid;
@@ -13,18 +13,18 @@ use super::mutation::Mutation;
 use super::signal::Signal;
 use super::world::Sim;
 
-/// As `fence::fuse::AFTER_GUARD`.
+/// As `fence::dead_man_timer::AFTER_GUARD`.
 const TIMER_AFTER_GUARD: Duration = Duration::from_millis(100);
 
 /// An order to a guard here: what it kills is the server of its machine.
-pub(crate) type Order = protocol::Order<()>;
+pub(crate) type Order = protocol::GuardOrder<()>;
 
 /// A guard's process and its socket. Sockets hold what was sent while either side is frozen.
 #[derive(Clone)]
 pub(crate) struct Guard {
     pub(crate) pid: Pid,
     orders: Rc<RefCell<VecDeque<(u32, Order)>>>,
-    answers: Rc<RefCell<VecDeque<Answer>>>,
+    answers: Rc<RefCell<VecDeque<GuardAnswer>>>,
     ordered: Signal,
     /// Given when it answers.
     pub(crate) answered: Signal,
@@ -73,7 +73,7 @@ impl Guard {
         self.ordered.give(&sim.exec);
     }
 
-    pub(crate) fn take_answer(&self) -> Option<Answer> {
+    pub(crate) fn take_answer(&self) -> Option<GuardAnswer> {
         self.answers.borrow_mut().pop_front()
     }
 
@@ -94,7 +94,7 @@ impl Guard {
                 let Some((sequence, order)) = next else { break };
                 self.obey(sim, member, (sequence, order)).await;
             }
-            self.step(sim, member, Input::Tick).await;
+            self.step(sim, member, GuardInput::Tick).await;
             let wake_at = self.process.borrow().guard.wake_at(sim.read_clock(member));
             let waiting = self.orders.borrow().is_empty();
             match wake_at {
@@ -109,7 +109,7 @@ impl Guard {
 
     /// One order, and what a mutation makes of it.
     async fn obey(&self, sim: &Sim, member: usize, (sequence, order): (u32, Order)) {
-        self.step(sim, member, Input::Ordered { sequence, order: &order }).await;
+        self.step(sim, member, GuardInput::Ordered { sequence, order: &order }).await;
         if sim.world().options.mutation != Some(Mutation::DisarmOvertaken) {
             return;
         }
@@ -117,10 +117,13 @@ impl Guard {
             Order::Disarm => self.process.borrow_mut().overtaken = Some(order),
             Order::Arm(_) => {
                 let Some(order) = self.process.borrow_mut().overtaken.take() else { return };
-                let late = Input::Ordered { sequence, order: &order };
-                let deeds = self.process.borrow_mut().guard.step(late, sim.read_clock(member));
-                for deed in deeds.into_iter().filter(|deed| !matches!(deed, Deed::Answer(_))) {
-                    let _nothing_is_killed = self.carry_out(sim, member, deed);
+                let late = GuardInput::Ordered { sequence, order: &order };
+                let guard_actions = self.process.borrow_mut().guard.step(late, sim.read_clock(member));
+                for guard_action in guard_actions
+                    .into_iter()
+                    .filter(|guard_action| !matches!(guard_action, GuardAction::Answer(_)))
+                {
+                    let _nothing_is_killed = self.carry_out(sim, member, guard_action);
                 }
             }
             Order::Ask | Order::Dismiss => {}
@@ -128,21 +131,21 @@ impl Guard {
     }
 
     /// One input, and one deed after the other: between two of them the process may be frozen or killed.
-    async fn step(&self, sim: &Sim, member: usize, input: Input<'_, ()>) {
-        let deeds = self.process.borrow_mut().guard.step(input, sim.read_clock(member));
-        for deed in deeds {
+    async fn step(&self, sim: &Sim, member: usize, input: GuardInput<'_, ()>) {
+        let guard_actions = self.process.borrow_mut().guard.step(input, sim.read_clock(member));
+        for guard_action in guard_actions {
             let seen = matches!(
-                deed,
-                Deed::SetDeadManTimer(_)
-                    | Deed::ClearDeadManTimer
-                    | Deed::Stop
-                    | Deed::Kill
-                    | Deed::Answer(_)
+                guard_action,
+                GuardAction::SetDeadManTimer(_)
+                    | GuardAction::ClearDeadManTimer
+                    | GuardAction::Stop
+                    | GuardAction::Kill
+                    | GuardAction::Answer(_)
             );
             if seen {
-                sim.exec.sleep(sim.exec.chance(|chance| chance.micros(0, 20))).await;
+                sim.exec.sleep(sim.exec.rng(|rng| rng.micros(0, 20))).await;
             }
-            let killed = self.carry_out(sim, member, deed);
+            let killed = self.carry_out(sim, member, guard_action);
             if let Some(input) = killed {
                 Box::pin(self.step(sim, member, input)).await;
             }
@@ -150,25 +153,30 @@ impl Guard {
     }
 
     /// Carries one deed out; what a kill found is the next input.
-    fn carry_out(&self, sim: &Sim, member: usize, deed: Deed<'_, ()>) -> Option<Input<'static, ()>> {
+    fn carry_out(
+        &self,
+        sim: &Sim,
+        member: usize,
+        guard_action: GuardAction<'_, ()>,
+    ) -> Option<GuardInput<'static, ()>> {
         let kills = sim.world().options.mutation != Some(Mutation::GuardKillDropped);
-        match deed {
-            Deed::Stop if !kills => {}
-            Deed::Kill if !kills => return Some(Input::Killed { found: 1, none_left: true }),
-            Deed::TakeTarget(()) | Deed::FollowProcesses | Deed::Rehearse => {}
-            Deed::FeedWatchdog(_) | Deed::CloseWatchdog | Deed::Report { .. } => {}
-            Deed::SetDeadManTimer(at) => self.process.borrow_mut().dead_man_timer = Some(at),
-            Deed::ClearDeadManTimer => self.process.borrow_mut().dead_man_timer = None,
-            Deed::Stop => {
+        match guard_action {
+            GuardAction::Stop if !kills => {}
+            GuardAction::Kill if !kills => return Some(GuardInput::Killed { found: 1, none_left: true }),
+            GuardAction::TakeTarget(()) | GuardAction::FollowProcesses | GuardAction::WarmUp => {}
+            GuardAction::FeedWatchdog(_) | GuardAction::CloseWatchdog | GuardAction::Report { .. } => {}
+            GuardAction::SetDeadManTimer(at) => self.process.borrow_mut().dead_man_timer = Some(at),
+            GuardAction::ClearDeadManTimer => self.process.borrow_mut().dead_man_timer = None,
+            GuardAction::Stop => {
                 sim.note(|| format!("{member}: the guard stops"));
                 sim.stop_immediately(member);
             }
-            Deed::Kill => {
+            GuardAction::Kill => {
                 sim.note(|| format!("{member}: the guard kills"));
                 sim.kill_server(member);
-                return Some(Input::Killed { found: 1, none_left: true });
+                return Some(GuardInput::Killed { found: 1, none_left: true });
             }
-            Deed::Answer(answer) => {
+            GuardAction::Answer(answer) => {
                 self.answers.borrow_mut().push_back(answer);
                 self.answered.give(&sim.exec);
             }
@@ -198,7 +206,7 @@ impl Sim {
             let number = self.world().machines[member].server.as_ref().map(|server| server.number);
             let (Some(at), Some(number)) = (timer, number) else { continue };
             let sim = self.clone();
-            self.nature(async move {
+            self.spawn_environment(async move {
                 sim.exec.sleep_until(sim.when(member, at + TIMER_AFTER_GUARD)).await;
                 let holds = sim.exec.is_alive(guard.pid) && guard.process.borrow().dead_man_timer == Some(at);
                 let same =

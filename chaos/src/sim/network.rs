@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::chance::Chance;
+use crate::rng::Rng;
 
 /// A machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -18,23 +18,28 @@ pub(crate) enum Host {
 
 /// How well messages travel.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Weather {
+pub(crate) struct NetworkConditions {
     /// A message takes at least this long, in microseconds.
     pub(crate) fastest_us: u64,
     /// And mostly at most that long.
     pub(crate) slowest_us: u64,
     /// Out of a thousand messages, so many are lost.
     pub(crate) lost_permille: u64,
-    /// So many take up to [`Weather::straggler_ms`].
+    /// So many take up to [`NetworkConditions::straggler_ms`].
     pub(crate) late_permille: u64,
     /// How late a straggler may be.
     pub(crate) straggler_ms: u64,
 }
 
-impl Weather {
+impl NetworkConditions {
     /// A data centre on a good day.
-    pub(crate) const FAIR: Weather =
-        Weather { fastest_us: 100, slowest_us: 900, lost_permille: 0, late_permille: 0, straggler_ms: 0 };
+    pub(crate) const FAIR: NetworkConditions = NetworkConditions {
+        fastest_us: 100,
+        slowest_us: 900,
+        lost_permille: 0,
+        late_permille: 0,
+        straggler_ms: 0,
+    };
 }
 
 /// Who answers over REST at an address.
@@ -54,7 +59,7 @@ pub(crate) struct Network {
     hosts: usize,
     /// How many faults cut this direction, by `from * hosts + to`.
     cuts: Vec<u8>,
-    pub(crate) weather: Weather,
+    pub(crate) conditions: NetworkConditions,
     /// Who answers where a member is asked over REST: somebody has its address by now.
     readdressed: BTreeMap<usize, Resident>,
 }
@@ -67,7 +72,7 @@ impl Network {
             etcds,
             hosts,
             cuts: vec![0; hosts * hosts],
-            weather: Weather::FAIR,
+            conditions: NetworkConditions::FAIR,
             readdressed: BTreeMap::new(),
         }
     }
@@ -106,7 +111,7 @@ impl Network {
     /// Every link is whole again, and the weather is fair.
     pub(crate) fn heal(&mut self) {
         self.cuts.fill(0);
-        self.weather = Weather::FAIR;
+        self.conditions = NetworkConditions::FAIR;
         self.readdressed.clear();
     }
 
@@ -134,17 +139,17 @@ impl Network {
     }
 
     /// How long a message takes; `None` when it never arrives.
-    pub(crate) fn travel(&self, chance: &mut Chance, from: Host, to: Host) -> Option<Duration> {
+    pub(crate) fn travel(&self, rng: &mut Rng, from: Host, to: Host) -> Option<Duration> {
         if from == to {
-            return Some(chance.micros(20, 80));
+            return Some(rng.micros(20, 80));
         }
-        if !self.passes(from, to) || chance.permille(self.weather.lost_permille) {
+        if !self.passes(from, to) || rng.permille(self.conditions.lost_permille) {
             return None;
         }
-        if chance.permille(self.weather.late_permille) {
-            return Some(chance.millis(1, self.weather.straggler_ms.max(1)));
+        if rng.permille(self.conditions.late_permille) {
+            return Some(rng.millis(1, self.conditions.straggler_ms.max(1)));
         }
-        Some(chance.micros(self.weather.fastest_us, self.weather.slowest_us))
+        Some(rng.micros(self.conditions.fastest_us, self.conditions.slowest_us))
     }
 }
 

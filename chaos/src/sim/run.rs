@@ -9,8 +9,8 @@ use super::executor::Executor;
 use super::mutation::Mutation;
 use super::trace::Trace;
 use super::world::{Options, Sim};
-use crate::chance::Chance;
 use crate::invariant::{self, healing};
+use crate::rng::Rng;
 
 /// How long a cluster without faults may take until all is well.
 const HEALS_WITHIN: Duration = Duration::from_secs(150);
@@ -50,7 +50,7 @@ pub(crate) fn run(request: &Request) -> Ended {
     let Options { members, clients, .. } = sim.world().options.clone();
     (0..members).for_each(|member| sim.start_supervisor(member));
     (0..clients).for_each(|client| sim.start_client(client));
-    let faults_end = At::seconds(exec.chance(|chance| chance.between(40, 120)));
+    let faults_end = At::seconds(exec.rng(|rng| rng.between(40, 120)));
     sim.begin_faults(faults_end);
     let mut healed_at = None;
     let end = faults_end + HEALS_WITHIN;
@@ -95,25 +95,25 @@ pub(crate) fn run(request: &Request) -> Ended {
 }
 
 /// Two seeds in five replicate asynchronously.
-fn sync_settings(chance: &mut Chance) -> SyncSettings {
+fn sync_settings(rng: &mut Rng) -> SyncSettings {
     let modes = [SyncMode::Off, SyncMode::Off, SyncMode::Quorum, SyncMode::Quorum, SyncMode::On];
     SyncSettings {
-        mode: chance.pick(&modes).unwrap_or_default(),
-        strict: chance.permille(300),
-        node_count: chance.pick(&[1, 1, 2]).unwrap_or(1),
-        maximum_lag: chance.pick(&[None, Some(100_000)]).flatten(),
+        mode: rng.pick(&modes).unwrap_or_default(),
+        strict: rng.permille(300),
+        node_count: rng.pick(&[1, 1, 2]).unwrap_or(1),
+        maximum_lag: rng.pick(&[None, Some(100_000)]).flatten(),
     }
 }
 
 fn options(exec: &Executor, mutation: Option<Mutation>) -> Options {
-    let (ttl, loop_wait, factor, lag) = exec.chance(|chance| {
-        let ttl = chance.pick(&[3, 5, 10, 10, 20, 30]).unwrap_or(10);
-        let loop_wait = chance.pick(&[1, 3, 10]).unwrap_or(10);
-        let factor = chance.pick(&[1, 1, 20, 200]).unwrap_or(1);
-        let lag = chance.pick(&[1000, 100_000, 1 << 20, 1 << 20]).unwrap_or(1 << 20);
+    let (ttl, loop_wait, factor, lag) = exec.rng(|rng| {
+        let ttl = rng.pick(&[3, 5, 10, 10, 20, 30]).unwrap_or(10);
+        let loop_wait = rng.pick(&[1, 3, 10]).unwrap_or(10);
+        let factor = rng.pick(&[1, 1, 20, 200]).unwrap_or(1);
+        let lag = rng.pick(&[1000, 100_000, 1 << 20, 1 << 20]).unwrap_or(1 << 20);
         (ttl, loop_wait, factor, lag)
     });
-    let members = exec.chance(|chance| chance.pick(&[2, 3, 3, 3, 3, 4])).unwrap_or(3);
+    let members = exec.rng(|rng| rng.pick(&[2, 3, 3, 3, 3, 4])).unwrap_or(3);
     let settings = Settings {
         ttl: Duration::from_secs(ttl),
         loop_wait: Duration::from_secs(loop_wait),
@@ -121,14 +121,12 @@ fn options(exec: &Executor, mutation: Option<Mutation>) -> Options {
         // Elsewhere a ladder without its last rung has to do.
         remove_data_directory_on_rewind_failure: lag != 100_000,
         remove_data_directory_on_diverged_timelines: lag != 100_000,
-        primary_start_timeout: Duration::from_secs(
-            exec.chance(|chance| chance.pick(&[0, 10, 60]).unwrap_or(60)),
-        ),
+        primary_start_timeout: Duration::from_secs(exec.rng(|rng| rng.pick(&[0, 10, 60]).unwrap_or(60))),
         primary_stop_timeout: Duration::from_secs(20),
-        sync: exec.chance(sync_settings),
+        sync: exec.rng(sync_settings),
         ..Settings::default()
     };
-    let wait_for_members = Duration::from_secs(exec.chance(|chance| chance.pick(&[0, 0, 2]).unwrap_or(0)));
+    let wait_for_members = Duration::from_secs(exec.rng(|rng| rng.pick(&[0, 0, 2]).unwrap_or(0)));
     let file_ttl = settings.ttl;
     Options { members, clients: 2, settings, file_ttl, wait_for_members, bytes_factor: factor, mutation }
 }

@@ -8,10 +8,10 @@ use super::executor::{Executor, TaskId};
 
 /// Something that tasks wait for. It wakes them; what has changed they see for themselves.
 #[derive(Clone, Default)]
-pub(crate) struct Signal(Rc<Bell>);
+pub(crate) struct Signal(Rc<WakeSignal>);
 
 #[derive(Default)]
-struct Bell {
+struct WakeSignal {
     given: Cell<u64>,
     waiting: RefCell<Vec<TaskId>>,
 }
@@ -22,7 +22,7 @@ impl Signal {
         self.0.given.set(self.0.given.get() + 1);
         let waiting = std::mem::take(&mut *self.0.waiting.borrow_mut());
         for task in waiting {
-            let late = executor.chance(|chance| chance.micros(1, 40));
+            let late = executor.rng(|rng| rng.micros(1, 40));
             executor.wake_at(task, executor.now() + late);
         }
     }

@@ -11,7 +11,7 @@ use super::clients::Ledger;
 use super::clock::{At, Clock};
 use super::etcd::Etcd;
 use super::executor::{Executor, NATURE};
-use super::fault::Strain;
+use super::fault::FaultState;
 use super::guard::GuardPlace;
 use super::mutation::Mutation;
 use super::network::{Host, Network};
@@ -44,7 +44,7 @@ pub(crate) struct Machine {
     pub(crate) server: Option<Server>,
     pub(crate) last_exit: Option<String>,
     pub(crate) replay_lag_ms: u64,
-    pub(crate) strain: Strain,
+    pub(crate) fault_state: FaultState,
     /// What a supervisor has seen of etcd's store, beside the data directory.
     pub(crate) store_seen: StoreSeen,
     /// Nobody reads the log any more; nobody ever will.
@@ -79,10 +79,10 @@ impl World {
     fn new(options: Options, executor: &Executor, trace: Trace) -> World {
         let network = Network::new(options.members, super::etcd::SERVERS, options.clients);
         let clock = |_| {
-            executor.chance(|chance| {
+            executor.rng(|rng| {
                 let drift = super::clock::DRIFT_MAX_PPM as u64;
-                let ppm = chance.between(0, 2 * drift) as i64 - drift as i64;
-                Clock::new(chance.between(1_000_000_000_000, 9_000_000_000_000), ppm)
+                let ppm = rng.between(0, 2 * drift) as i64 - drift as i64;
+                Clock::new(rng.between(1_000_000_000_000, 9_000_000_000_000), ppm)
             })
         };
         let clocks = network.hosts().map(clock).collect();
@@ -92,7 +92,7 @@ impl World {
             server: None,
             last_exit: None,
             replay_lag_ms: 0,
-            strain: Strain::default(),
+            fault_state: FaultState::default(),
             store_seen: StoreSeen::default(),
             unread: false,
             pod_end: None,
@@ -193,7 +193,7 @@ impl Sim {
     pub(crate) async fn travel(&self, from: Host, to: Host) -> bool {
         let takes = {
             let world = self.world();
-            self.exec.chance(|chance| world.network.travel(chance, from, to))
+            self.exec.rng(|rng| world.network.travel(rng, from, to))
         };
         match takes {
             None => false,
@@ -211,7 +211,7 @@ impl Sim {
     }
 
     /// Begins a task that nothing can freeze.
-    pub(crate) fn nature(&self, work: impl Future<Output = ()> + 'static) {
+    pub(crate) fn spawn_environment(&self, work: impl Future<Output = ()> + 'static) {
         self.exec.spawn(NATURE, work);
     }
 }

@@ -66,7 +66,7 @@ fn synchronous_standbys_count() {
         let mut status = replica(NOW);
         synchronous_member(&mut status, mode, 0, voters);
         let found = |page: &str| {
-            ["patroni_sync_standby", "patroni_quorum_standby", "matriarch_losses_survived"]
+            ["patroni_sync_standby", "patroni_quorum_standby", "matriarch_failures_tolerated"]
                 .map(|metric| value(page, metric))
         };
         assert_eq!(found(&text(&status, NOW)), expected, "{mode:?} {voters:?}");

@@ -64,7 +64,7 @@ async fn idle_and_slow_connections_delay_neither_probes_nor_members() {
 }
 
 #[tokio::test]
-async fn who_takes_too_long_is_cut() {
+async fn slow_clients_are_disconnected() {
     let rig = rig(primary(clock::now())).await;
     let within = Duration::from_secs(20);
     // One says nothing, one stops in its head, one keeps on sending it, one leaves its connection open afterwards,

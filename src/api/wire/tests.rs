@@ -136,7 +136,7 @@ fn the_cluster_speaks_as_patroni_does() {
 }
 
 #[test]
-fn what_is_not_known_is_unknown() {
+fn missing_facts_are_unknown() {
     let mut view = view();
     view.leader = None;
     view.status = None;

@@ -43,7 +43,7 @@ fn said(name: &str, text: &str, environment: &[(&str, &str)]) -> String {
 }
 
 #[test]
-fn what_check_says_of_files_of_the_wild() {
+fn reports_on_sample_configurations() {
     for (name, text, environment) in SAMPLES {
         let text = match name {
             // As an editor there saves it.

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use super::{Armed, Deadlines};
+use super::{ArmedDeadlines, Deadlines};
 use crate::model::{Leading, LeaseFacts, LeaseTiming, Moment, Settings};
 
 /// A required watchdog may fail for this long: its device is busy while one guard takes the place of another.
@@ -54,11 +54,11 @@ pub enum WatchdogState {
 
 /// What a change to another lease needs of the guard first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum MoveFence<T> {
+pub enum LeaseMoveArming<T> {
     /// Nothing: nothing is armed.
     Free,
     /// The guard has to acknowledge this.
-    Acknowledged(Armed<T>),
+    Acknowledged(ArmedDeadlines<T>),
     /// The guard is wanted and cannot be armed with the new deadline (no renewal shows the leader key as this
     /// member's, say): it may hold a later deadline of the former lease.
     Refused,
@@ -87,21 +87,21 @@ impl Arming {
 
     /// PostgreSQL may be writable from now on: what `lease` arms, and every later renewal arms again. `None` when the
     /// lease does not allow it, or nothing runs that could be killed.
-    pub fn want<T>(&mut self, lease: &LeaseFacts, target: Option<T>) -> Option<Armed<T>> {
+    pub fn want<T>(&mut self, lease: &LeaseFacts, target: Option<T>) -> Option<ArmedDeadlines<T>> {
         self.wanted = true;
         self.renewed(lease, target)
     }
 
     /// A PostgreSQL that runs as a primary was found: it has to prove its lease until these deadlines.
-    pub fn want_until<T>(&mut self, deadlines: Deadlines, target: Option<T>) -> Option<Armed<T>> {
+    pub fn want_until<T>(&mut self, deadlines: Deadlines, target: Option<T>) -> Option<ArmedDeadlines<T>> {
         self.wanted = true;
-        target.map(|target| Armed { deadlines, target, watchdog_at: None })
+        target.map(|target| ArmedDeadlines { deadlines, target, watchdog_at: None })
     }
 
     /// A renewal was confirmed: what it arms.
-    pub fn renewed<T>(&self, lease: &LeaseFacts, target: Option<T>) -> Option<Armed<T>> {
+    pub fn renewed<T>(&self, lease: &LeaseFacts, target: Option<T>) -> Option<ArmedDeadlines<T>> {
         match (lease.leading, lease.deadline, target) {
-            (Leading::Yes(_), Some(deadline), Some(target)) if self.wanted => Some(Armed {
+            (Leading::Yes(_), Some(deadline), Some(target)) if self.wanted => Some(ArmedDeadlines {
                 deadlines: Deadlines::of_lease(LeaseTiming { ttl: lease.ttl }, deadline),
                 target,
                 watchdog_at: if self.paused { None } else { self.rule.resets_at(lease.ttl, deadline) },
@@ -111,11 +111,11 @@ impl Arming {
     }
 
     /// Leadership is about to move to another lease, whose deadline is that of `lease`.
-    pub fn moving<T>(&self, lease: &LeaseFacts, target: Option<T>) -> MoveFence<T> {
+    pub fn moving<T>(&self, lease: &LeaseFacts, target: Option<T>) -> LeaseMoveArming<T> {
         match (self.wanted, self.renewed(lease, target)) {
-            (false, _) => MoveFence::Free,
-            (true, Some(armed)) => MoveFence::Acknowledged(armed),
-            (true, None) => MoveFence::Refused,
+            (false, _) => LeaseMoveArming::Free,
+            (true, Some(armed)) => LeaseMoveArming::Acknowledged(armed),
+            (true, None) => LeaseMoveArming::Refused,
         }
     }
 
@@ -170,7 +170,7 @@ mod tests {
         let lease = leading(Some(Moment::from_millis(50_000)));
         let mut arming = Arming::default();
         assert_eq!(arming.renewed(&lease, Some(())), None);
-        assert_eq!(arming.moving(&lease, Some(())), MoveFence::Free);
+        assert_eq!(arming.moving(&lease, Some(())), LeaseMoveArming::Free);
         let armed = arming.want(&lease, Some(())).expect("the lease allows it");
         assert_eq!(arming.renewed(&lease, Some(())), Some(armed));
         assert!(arming.unwant() && !arming.unwant());
@@ -181,16 +181,16 @@ mod tests {
     fn a_lease_moves_only_when_the_guard_can_be_armed_with_its_deadline() {
         let mut arming = Arming::default();
         assert!(arming.want(&leading(None), Some(())).is_none() && arming.is_wanted());
-        assert_eq!(arming.moving(&leading(None), Some(())), MoveFence::Refused);
+        assert_eq!(arming.moving(&leading(None), Some(())), LeaseMoveArming::Refused);
         let proved = leading(Some(Moment::from_millis(50_000)));
-        assert!(matches!(arming.moving(&proved, Some(())), MoveFence::Acknowledged(_)));
+        assert!(matches!(arming.moving(&proved, Some(())), LeaseMoveArming::Acknowledged(_)));
         assert_eq!(
             arming.moving(&proved, None::<()>),
-            MoveFence::Refused,
+            LeaseMoveArming::Refused,
             "nothing runs that could be killed"
         );
         let not_mine = LeaseFacts { leading: Leading::No, ..proved };
-        assert_eq!(arming.moving(&not_mine, Some(())), MoveFence::Refused);
+        assert_eq!(arming.moving(&not_mine, Some(())), LeaseMoveArming::Refused);
     }
 
     #[test]

@@ -1,14 +1,14 @@
 //! What the driver of a [`KeepGuard`](super::KeepGuard) reports, and what it has to do.
 
-use super::{Answer, Order};
+use super::{GuardAnswer, GuardOrder};
 
 /// What a driver reports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Event {
-    /// A guard was started, as [`Effect::StartGuard`] asked.
+pub enum GuardEvent {
+    /// A guard was started, as [`GuardEffect::StartGuard`] asked.
     Started,
     /// The present guard said this.
-    Answered(Answer),
+    Answered(GuardAnswer),
     /// The present guard's end of the connection is closed.
     Closed,
     /// The guard's socket has the name that says armed, or has it no longer.
@@ -16,7 +16,7 @@ pub enum Event {
         /// Which.
         armed: bool,
     },
-    /// [`Effect::KillPostgres`] found that no process is left.
+    /// [`GuardEffect::KillPostgres`] found that no process is left.
     NoneLeft {
         /// As in the effect.
         sequence: u32,
@@ -25,7 +25,7 @@ pub enum Event {
 
 /// Why a guard does not count any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Lost {
+pub enum GuardLoss {
     /// Its end of the socket is closed.
     Died,
     /// It does not answer.
@@ -34,7 +34,7 @@ pub enum Lost {
 
 /// What a driver has to do. A failure needs no report: the effect comes again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Effect<T> {
+pub enum GuardEffect<T> {
     /// Be the fence: SIGQUIT to the postmaster.
     StopPostgres(T),
     /// Be the fence: SIGKILL to every process.
@@ -49,7 +49,7 @@ pub enum Effect<T> {
     /// End the present guard, whatever state it is in.
     EndGuard {
         /// Why.
-        lost: Lost,
+        lost: GuardLoss,
         /// Something is armed.
         armed: bool,
     },
@@ -67,7 +67,7 @@ pub enum Effect<T> {
         /// The order's number.
         sequence: u32,
         /// The order.
-        order: Order<T>,
+        order: GuardOrder<T>,
     },
     /// An order is held now that was not before: whoever waits for it may go on.
     Held {

@@ -24,7 +24,7 @@
 
 use std::time::Duration;
 
-use super::{Answer, Armed, Effect, Event, Lost, Order, Phase};
+use super::{ArmedDeadlines, GuardAnswer, GuardEffect, GuardEvent, GuardLoss, GuardOrder, GuardPhase};
 use crate::model::Moment;
 
 /// An armed guard is asked this often whether it is well; with the time it has for the answer, one that is frozen is
@@ -45,7 +45,7 @@ const KILL_AGAIN_AFTER: Duration = Duration::from_millis(10);
 
 /// The present guard.
 #[derive(Clone, Copy, Debug)]
-struct Present {
+struct PresentGuard {
     /// The newest order that was sent; `None` before the first.
     sent: Option<u32>,
     /// When the oldest order was sent that is still unanswered, or when the guard was started.
@@ -56,7 +56,7 @@ struct Present {
     answered: bool,
 }
 
-impl Present {
+impl PresentGuard {
     fn frozen_at(&self) -> Option<Moment> {
         let within = if self.answered { ANSWER_WITHIN } else { FIRST_ANSWER_WITHIN };
         self.waiting_since.map(|since| since + within)
@@ -77,16 +77,16 @@ enum SocketName {
 /// See above.
 #[derive(Clone, Debug)]
 pub struct KeepGuard<T> {
-    armed: Option<Armed<T>>,
+    armed: Option<ArmedDeadlines<T>>,
     /// Of the newest order; grows from one, because zero is an answer to none.
     sequence: u32,
     /// The newest that the present guard has acknowledged.
     held: Option<u32>,
-    /// The newest of which [`Effect::Held`] was said.
+    /// The newest of which [`GuardEffect::Held`] was said.
     held_said: Option<u32>,
     /// Something was ordered: the guard of a former supervisor may go when it is held.
     decided: bool,
-    present: Option<Present>,
+    present: Option<PresentGuard>,
     /// The present guard's connection is closed.
     closed: bool,
     predecessor: bool,
@@ -129,7 +129,7 @@ impl<T: Copy + PartialEq> KeepGuard<T> {
 
     /// From now on this is armed, in place of everything earlier; `None`: nothing is to be killed. True when that is
     /// news, and the driver has to be woken.
-    pub fn order(&mut self, armed: Option<Armed<T>>) -> bool {
+    pub fn order(&mut self, armed: Option<ArmedDeadlines<T>>) -> bool {
         let news = self.armed != armed || !self.decided;
         if news {
             self.armed = armed;
@@ -140,7 +140,7 @@ impl<T: Copy + PartialEq> KeepGuard<T> {
     }
 
     /// What is armed.
-    pub fn armed(&self) -> Option<&Armed<T>> {
+    pub fn armed(&self) -> Option<&ArmedDeadlines<T>> {
         self.armed.as_ref()
     }
 
@@ -160,24 +160,25 @@ impl<T: Copy + PartialEq> KeepGuard<T> {
     }
 
     /// Takes note of what has happened.
-    pub fn handle(&mut self, event: Event, now: Moment) {
+    pub fn handle(&mut self, event: GuardEvent, now: Moment) {
         match event {
-            Event::Started => {
+            GuardEvent::Started => {
                 let waiting_since = Some(now);
-                self.present = Some(Present { sent: None, waiting_since, asked_at: now, answered: false });
+                self.present =
+                    Some(PresentGuard { sent: None, waiting_since, asked_at: now, answered: false });
                 self.closed = false;
             }
-            Event::Answered(answer) => self.answered(answer),
-            Event::Closed => self.closed = true,
-            Event::Renamed { armed } => {
+            GuardEvent::Answered(answer) => self.answered(answer),
+            GuardEvent::Closed => self.closed = true,
+            GuardEvent::Renamed { armed } => {
                 self.name = if armed { SocketName::Armed } else { SocketName::Idle };
                 self.rename_at = Moment::default();
             }
-            Event::NoneLeft { sequence } => self.killed = Some(sequence),
+            GuardEvent::NoneLeft { sequence } => self.killed = Some(sequence),
         }
     }
 
-    fn answered(&mut self, answer: Answer) {
+    fn answered(&mut self, answer: GuardAnswer) {
         let Some(present) = &mut self.present else { return };
         present.answered = true;
         // Zero: it has something to say without being asked.
@@ -185,8 +186,8 @@ impl<T: Copy + PartialEq> KeepGuard<T> {
             present.waiting_since = None;
         }
         let agrees = match &self.armed {
-            Some(armed) => answer.phase == Phase::Armed && answer.deadlines == armed.deadlines,
-            None => answer.phase == Phase::Idle,
+            Some(armed) => answer.phase == GuardPhase::Armed && answer.deadlines == armed.deadlines,
+            None => answer.phase == GuardPhase::Idle,
         };
         if agrees && answer.sequence == self.sequence && present.sent == Some(self.sequence) {
             self.held = Some(self.sequence);
@@ -195,18 +196,18 @@ impl<T: Copy + PartialEq> KeepGuard<T> {
     }
 
     /// The next thing to do; `None`: nothing before [`KeepGuard::wake_at`], unless something happens.
-    pub fn poll(&mut self, now: Moment) -> Option<Effect<T>> {
+    pub fn poll(&mut self, now: Moment) -> Option<GuardEffect<T>> {
         let effect = self.be_the_fence(now);
         let effect = effect.or_else(|| self.lose(now)).or_else(|| self.start(now));
         effect.or_else(|| self.name_armed(now)).or_else(|| self.send(now)).or_else(|| self.relieve(now))
     }
 
     /// What is armed and not known to be dead.
-    fn to_fence(&self) -> Option<&Armed<T>> {
+    fn to_fence(&self) -> Option<&ArmedDeadlines<T>> {
         self.armed.as_ref().filter(|_| self.killed != Some(self.sequence))
     }
 
-    fn be_the_fence(&mut self, now: Moment) -> Option<Effect<T>> {
+    fn be_the_fence(&mut self, now: Moment) -> Option<GuardEffect<T>> {
         let Some(armed) = self.to_fence() else {
             self.lost_at = None;
             return None;
@@ -220,9 +221,9 @@ impl<T: Copy + PartialEq> KeepGuard<T> {
         }
         let without_guard = self.lost_at.is_some_and(|at| at + REPLACE_WITHIN <= now);
         let effect = if without_guard || deadlines.kill_at <= now {
-            Effect::KillPostgres { target, sequence: self.sequence, without_guard }
+            GuardEffect::KillPostgres { target, sequence: self.sequence, without_guard }
         } else if deadlines.stop_at <= now && self.held.is_none() {
-            Effect::StopPostgres(target)
+            GuardEffect::StopPostgres(target)
         } else {
             return None;
         };
@@ -231,12 +232,12 @@ impl<T: Copy + PartialEq> KeepGuard<T> {
     }
 
     /// Ends a guard that does not count any more.
-    fn lose(&mut self, now: Moment) -> Option<Effect<T>> {
+    fn lose(&mut self, now: Moment) -> Option<GuardEffect<T>> {
         let present = self.present.as_ref()?;
         let frozen = present.frozen_at().is_some_and(|at| at <= now);
         let lost = match (self.closed, frozen) {
-            (true, _) => Lost::Died,
-            (false, true) => Lost::Frozen,
+            (true, _) => GuardLoss::Died,
+            (false, true) => GuardLoss::Frozen,
             (false, false) => return None,
         };
         // At once the first time; a guard that dies on its first breath is not started in a tight loop.
@@ -247,23 +248,23 @@ impl<T: Copy + PartialEq> KeepGuard<T> {
             self.replacing = true;
             self.lost_at = self.lost_at.or(Some(now));
         }
-        Some(Effect::EndGuard { lost, armed })
+        Some(GuardEffect::EndGuard { lost, armed })
     }
 
-    fn start(&mut self, now: Moment) -> Option<Effect<T>> {
+    fn start(&mut self, now: Moment) -> Option<GuardEffect<T>> {
         if self.present.is_some() || now < self.start_at {
             return None;
         }
         self.start_at = now + TRY_AGAIN_AFTER;
-        Some(Effect::StartGuard)
+        Some(GuardEffect::StartGuard)
     }
 
-    fn name_armed(&mut self, now: Moment) -> Option<Effect<T>> {
+    fn name_armed(&mut self, now: Moment) -> Option<GuardEffect<T>> {
         let wanted = self.armed.is_some() && self.name != SocketName::Armed;
-        wanted.then(|| self.rename(Effect::NameArmed, now))?
+        wanted.then(|| self.rename(GuardEffect::NameArmed, now))?
     }
 
-    fn rename(&mut self, effect: Effect<T>, now: Moment) -> Option<Effect<T>> {
+    fn rename(&mut self, effect: GuardEffect<T>, now: Moment) -> Option<GuardEffect<T>> {
         if now < self.rename_at {
             return None;
         }
@@ -272,13 +273,13 @@ impl<T: Copy + PartialEq> KeepGuard<T> {
     }
 
     /// Tells the guard what it has not been told yet, or asks whether it is well.
-    fn send(&mut self, now: Moment) -> Option<Effect<T>> {
+    fn send(&mut self, now: Moment) -> Option<GuardEffect<T>> {
         let every = self.ask_every();
         let order = match self.armed {
             Some(_) if self.name != SocketName::Armed => None,
-            Some(armed) => Some(Order::Arm(armed)),
-            None if self.decided => Some(Order::Disarm),
-            None => Some(Order::Ask),
+            Some(armed) => Some(GuardOrder::Arm(armed)),
+            None if self.decided => Some(GuardOrder::Disarm),
+            None => Some(GuardOrder::Ask),
         };
         let sequence = self.sequence;
         let present = self.present.as_mut()?;
@@ -287,20 +288,20 @@ impl<T: Copy + PartialEq> KeepGuard<T> {
                 present.sent = Some(sequence);
                 order
             }
-            None if present.asked_at + every <= now => Order::Ask,
+            None if present.asked_at + every <= now => GuardOrder::Ask,
             None => return None,
         };
         present.asked_at = now;
         present.waiting_since = present.waiting_since.or(Some(now));
-        Some(Effect::Send { sequence, order })
+        Some(GuardEffect::Send { sequence, order })
     }
 
     /// What follows when an order is held.
-    fn relieve(&mut self, now: Moment) -> Option<Effect<T>> {
+    fn relieve(&mut self, now: Moment) -> Option<GuardEffect<T>> {
         if self.held_said != self.held {
             // Also when another order came meanwhile: somebody may wait for this one.
             self.held_said = self.held;
-            return Some(Effect::Held { replaced: std::mem::take(&mut self.replacing) });
+            return Some(GuardEffect::Held { replaced: std::mem::take(&mut self.replacing) });
         }
         if self.held != Some(self.sequence) || !self.decided {
             return None;
@@ -310,11 +311,11 @@ impl<T: Copy + PartialEq> KeepGuard<T> {
             if let Some(present) = &mut self.present {
                 present.sent = None;
             }
-            return Some(Effect::DismissPredecessor);
+            return Some(GuardEffect::DismissPredecessor);
         }
         let stale = self.armed.is_none() && self.name != SocketName::Idle;
         let ours = self.name == SocketName::Armed;
-        stale.then(|| self.rename(Effect::NameIdle { ours }, now))?
+        stale.then(|| self.rename(GuardEffect::NameIdle { ours }, now))?
     }
 
     fn ask_every(&self) -> Duration {

@@ -20,7 +20,7 @@ impl Deadlines {
 
 /// What a guard is armed with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Armed<T> {
+pub struct ArmedDeadlines<T> {
     /// When it acts.
     pub deadlines: Deadlines,
     /// The processes that it kills.
@@ -32,11 +32,11 @@ pub struct Armed<T> {
 
 /// What a supervisor asks of a guard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Order<T> {
+pub enum GuardOrder<T> {
     /// Nothing: the answer is wanted.
     Ask,
     /// Kill at these deadlines, in place of all earlier ones.
-    Arm(Armed<T>),
+    Arm(ArmedDeadlines<T>),
     /// Nothing is to be killed.
     Disarm,
     /// Forget everything and end.
@@ -45,7 +45,7 @@ pub enum Order<T> {
 
 /// What a guard is doing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Phase {
+pub enum GuardPhase {
     /// Nothing.
     #[default]
     Idle,
@@ -59,11 +59,11 @@ pub enum Phase {
 
 /// What a guard says to every order, and unasked when it has killed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Answer {
+pub struct GuardAnswer {
     /// The number of the order that it answers; zero: of none.
     pub sequence: u32,
     /// What it does now.
-    pub phase: Phase,
+    pub phase: GuardPhase,
     /// The deadlines that it has, or had last.
     pub deadlines: Deadlines,
 }
@@ -81,13 +81,13 @@ pub enum LeftBehind {
 
 impl LeftBehind {
     /// Where a socket has the name that says armed: judged by what the guard behind it answered in time, if it did.
-    pub fn judge(answer: Option<Answer>) -> LeftBehind {
+    pub fn judge(answer: Option<GuardAnswer>) -> LeftBehind {
         let Some(answer) = answer else { return LeftBehind::Unguarded };
         match answer.phase {
-            Phase::Idle => LeftBehind::Nothing,
-            Phase::Armed | Phase::Firing => LeftBehind::Armed(answer.deadlines),
+            GuardPhase::Idle => LeftBehind::Nothing,
+            GuardPhase::Armed | GuardPhase::Firing => LeftBehind::Armed(answer.deadlines),
             // It has killed everything once; what runs now, it does not know.
-            Phase::Over => LeftBehind::Unguarded,
+            GuardPhase::Over => LeftBehind::Unguarded,
         }
     }
 }
@@ -99,11 +99,12 @@ mod tests {
     #[test]
     fn silence_and_a_guard_that_has_killed_do_not_mean_that_nothing_was_armed() {
         let deadlines = Deadlines { stop_at: Moment::from_millis(1), kill_at: Moment::from_millis(2) };
-        let found = |phase| LeftBehind::judge(Some(Answer { phase, deadlines, ..Answer::default() }));
+        let found =
+            |phase| LeftBehind::judge(Some(GuardAnswer { phase, deadlines, ..GuardAnswer::default() }));
         assert_eq!(LeftBehind::judge(None), LeftBehind::Unguarded);
-        assert_eq!(found(Phase::Over), LeftBehind::Unguarded);
-        assert_eq!(found(Phase::Firing), LeftBehind::Armed(deadlines));
-        assert_eq!(found(Phase::Armed), LeftBehind::Armed(deadlines));
-        assert_eq!(found(Phase::Idle), LeftBehind::Nothing);
+        assert_eq!(found(GuardPhase::Over), LeftBehind::Unguarded);
+        assert_eq!(found(GuardPhase::Firing), LeftBehind::Armed(deadlines));
+        assert_eq!(found(GuardPhase::Armed), LeftBehind::Armed(deadlines));
+        assert_eq!(found(GuardPhase::Idle), LeftBehind::Nothing);
     }
 }

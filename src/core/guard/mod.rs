@@ -16,15 +16,15 @@
 //! simulation and in the models.
 
 mod arming;
-mod deed;
 mod effect;
+mod guard_action;
 mod keep;
 mod message;
 mod process;
 
-pub use arming::{Arming, MoveFence, WatchdogRule, WatchdogState};
-pub use deed::{Deed, Deeds};
-pub use effect::{Effect, Event, Lost};
+pub use arming::{Arming, LeaseMoveArming, WatchdogRule, WatchdogState};
+pub use effect::{GuardEffect, GuardEvent, GuardLoss};
+pub use guard_action::{GuardAction, GuardActions};
 pub use keep::KeepGuard;
-pub use message::{Answer, Armed, Deadlines, LeftBehind, Order, Phase};
-pub use process::{Guard, Input};
+pub use message::{ArmedDeadlines, Deadlines, GuardAnswer, GuardOrder, GuardPhase, LeftBehind};
+pub use process::{Guard, GuardInput};

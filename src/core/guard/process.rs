@@ -14,7 +14,7 @@
 
 use std::time::Duration;
 
-use super::{Answer, Armed, Deadlines, Deed, Deeds, Order, Phase};
+use super::{ArmedDeadlines, Deadlines, GuardAction, GuardActions, GuardAnswer, GuardOrder, GuardPhase};
 use crate::model::Moment;
 
 /// A process in an uninterruptible wait dies late: it is looked for this often.
@@ -22,13 +22,13 @@ const KILL_AGAIN_AFTER: Duration = Duration::from_millis(10);
 
 /// What reaches a guard.
 #[derive(Clone, Copy, Debug)]
-pub enum Input<'a, T> {
+pub enum GuardInput<'a, T> {
     /// An order of its supervisor.
     Ordered {
         /// Counts the orders of one supervisor; the answer repeats it.
         sequence: u32,
         /// What is wanted.
-        order: &'a Order<T>,
+        order: &'a GuardOrder<T>,
     },
     /// A message that this version does not understand.
     NotUnderstood,
@@ -38,7 +38,7 @@ pub enum Input<'a, T> {
     Disconnected,
     /// Time has passed.
     Tick,
-    /// [`Deed::Kill`] was carried out.
+    /// [`GuardAction::Kill`] was carried out.
     Killed {
         /// So many processes were found alive.
         found: u32,
@@ -50,7 +50,7 @@ pub enum Input<'a, T> {
 /// See above.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Guard {
-    phase: Phase,
+    phase: GuardPhase,
     deadlines: Deadlines,
     /// The postmaster was told to stop.
     stopped: bool,
@@ -63,7 +63,7 @@ impl Default for Guard {
     /// Idle, with the supervisor connected that started it.
     fn default() -> Guard {
         Guard {
-            phase: Phase::Idle,
+            phase: GuardPhase::Idle,
             deadlines: Deadlines::default(),
             stopped: false,
             killed: 0,
@@ -75,102 +75,107 @@ impl Default for Guard {
 
 impl Guard {
     /// Takes one input; what is to be done about it, in that order.
-    pub fn step<'a, T: Copy>(&mut self, input: Input<'a, T>, now: Moment) -> Deeds<'a, T> {
-        let mut deeds = Deeds::none();
+    pub fn step<'a, T: Copy>(&mut self, input: GuardInput<'a, T>, now: Moment) -> GuardActions<'a, T> {
+        let mut guard_actions = GuardActions::none();
         match input {
-            Input::Ordered { sequence, order } => {
-                self.obey(order, now, &mut deeds);
-                deeds.add(Deed::Answer(self.answer(sequence)));
+            GuardInput::Ordered { sequence, order } => {
+                self.carry_out_order(order, now, &mut guard_actions);
+                guard_actions.add(GuardAction::Answer(self.answer(sequence)));
             }
-            Input::NotUnderstood => deeds.add(Deed::Answer(self.answer(0))),
-            Input::Connected => self.connected = true,
-            Input::Disconnected => self.connected = false,
-            Input::Tick => self.look(now, &mut deeds),
-            Input::Killed { found, none_left } => self.count(found, none_left, &mut deeds),
+            GuardInput::NotUnderstood => guard_actions.add(GuardAction::Answer(self.answer(0))),
+            GuardInput::Connected => self.connected = true,
+            GuardInput::Disconnected => self.connected = false,
+            GuardInput::Tick => self.look(now, &mut guard_actions),
+            GuardInput::Killed { found, none_left } => self.count(found, none_left, &mut guard_actions),
         }
-        deeds
+        guard_actions
     }
 
-    fn obey<'a, T: Copy>(&mut self, order: &'a Order<T>, now: Moment, deeds: &mut Deeds<'a, T>) {
+    fn carry_out_order<'a, T: Copy>(
+        &mut self,
+        order: &'a GuardOrder<T>,
+        now: Moment,
+        guard_actions: &mut GuardActions<'a, T>,
+    ) {
         match order {
-            Order::Ask => {}
-            Order::Dismiss => {
+            GuardOrder::Ask => {}
+            GuardOrder::Dismiss => {
                 self.dismissed = true;
-                deeds.add(Deed::CloseWatchdog);
+                guard_actions.add(GuardAction::CloseWatchdog);
             }
-            Order::Disarm => {
-                self.phase = Phase::Idle;
-                deeds.add(Deed::ClearDeadManTimer);
-                deeds.add(Deed::CloseWatchdog);
+            GuardOrder::Disarm => {
+                self.phase = GuardPhase::Idle;
+                guard_actions.add(GuardAction::ClearDeadManTimer);
+                guard_actions.add(GuardAction::CloseWatchdog);
             }
-            Order::Arm(_) if self.phase == Phase::Firing => {}
-            Order::Arm(Armed { deadlines, target, watchdog_at }) => {
-                (self.phase, self.deadlines) = (Phase::Armed, *deadlines);
+            GuardOrder::Arm(_) if self.phase == GuardPhase::Firing => {}
+            GuardOrder::Arm(ArmedDeadlines { deadlines, target, watchdog_at }) => {
+                (self.phase, self.deadlines) = (GuardPhase::Armed, *deadlines);
                 (self.stopped, self.killed) = (false, 0);
-                deeds.add(Deed::TakeTarget(target));
-                deeds.add(Deed::SetDeadManTimer(deadlines.kill_at));
+                guard_actions.add(GuardAction::TakeTarget(target));
+                guard_actions.add(GuardAction::SetDeadManTimer(deadlines.kill_at));
                 // An order that lay unread through a freeze is no sign of life.
                 if now < deadlines.stop_at {
-                    deeds.add(Deed::FeedWatchdog(*watchdog_at));
+                    guard_actions.add(GuardAction::FeedWatchdog(*watchdog_at));
                 }
             }
         }
     }
 
     /// Does what is due.
-    fn look<T: Copy>(&mut self, now: Moment, deeds: &mut Deeds<'_, T>) {
-        if self.phase == Phase::Armed {
-            deeds.add(Deed::FollowProcesses);
+    fn look<T: Copy>(&mut self, now: Moment, guard_actions: &mut GuardActions<'_, T>) {
+        if self.phase == GuardPhase::Armed {
+            guard_actions.add(GuardAction::FollowProcesses);
             if self.deadlines.kill_at <= now {
-                self.phase = Phase::Firing;
+                self.phase = GuardPhase::Firing;
             } else if self.deadlines.stop_at <= now && !self.stopped {
                 self.stopped = true;
-                deeds.add(Deed::Stop);
+                guard_actions.add(GuardAction::Stop);
             } else {
-                deeds.add(Deed::Rehearse);
+                guard_actions.add(GuardAction::WarmUp);
             }
         }
-        if self.phase == Phase::Firing {
-            deeds.add(Deed::Kill);
+        if self.phase == GuardPhase::Firing {
+            guard_actions.add(GuardAction::Kill);
         }
     }
 
-    fn count<T: Copy>(&mut self, found: u32, none_left: bool, deeds: &mut Deeds<'_, T>) {
-        if self.phase != Phase::Firing {
+    fn count<T: Copy>(&mut self, found: u32, none_left: bool, guard_actions: &mut GuardActions<'_, T>) {
+        if self.phase != GuardPhase::Firing {
             return;
         }
         self.killed = self.killed.max(found);
         if none_left {
-            self.phase = Phase::Over;
-            deeds.add(Deed::ClearDeadManTimer);
-            deeds.add(Deed::CloseWatchdog);
+            self.phase = GuardPhase::Over;
+            guard_actions.add(GuardAction::ClearDeadManTimer);
+            guard_actions.add(GuardAction::CloseWatchdog);
             // Nothing is written to the log before: its reader may be as frozen as the supervisor.
-            deeds.add(Deed::Report { deadlines: self.deadlines, killed: self.killed });
-            deeds.add(Deed::Answer(self.answer(0)));
+            guard_actions.add(GuardAction::Report { deadlines: self.deadlines, killed: self.killed });
+            guard_actions.add(GuardAction::Answer(self.answer(0)));
         }
     }
 
-    fn answer(&self, sequence: u32) -> Answer {
-        Answer { sequence, phase: self.phase, deadlines: self.deadlines }
+    fn answer(&self, sequence: u32) -> GuardAnswer {
+        GuardAnswer { sequence, phase: self.phase, deadlines: self.deadlines }
     }
 
     /// What it does now.
-    pub fn phase(&self) -> Phase {
+    pub fn phase(&self) -> GuardPhase {
         self.phase
     }
 
     /// What it is armed with, or fires for.
     pub fn armed(&self) -> Option<Deadlines> {
-        matches!(self.phase, Phase::Armed | Phase::Firing).then_some(self.deadlines)
+        matches!(self.phase, GuardPhase::Armed | GuardPhase::Firing).then_some(self.deadlines)
     }
 
-    /// The next [`Input::Tick`] is due then; `None`: only an order changes anything.
+    /// The next [`GuardInput::Tick`] is due then; `None`: only an order changes anything.
     pub fn wake_at(&self, now: Moment) -> Option<Moment> {
         match self.phase {
-            Phase::Idle | Phase::Over => None,
-            Phase::Firing => Some(now + KILL_AGAIN_AFTER),
-            Phase::Armed if self.stopped => Some(self.deadlines.kill_at),
-            Phase::Armed => Some(self.deadlines.stop_at.min(self.deadlines.kill_at)),
+            GuardPhase::Idle | GuardPhase::Over => None,
+            GuardPhase::Firing => Some(now + KILL_AGAIN_AFTER),
+            GuardPhase::Armed if self.stopped => Some(self.deadlines.kill_at),
+            GuardPhase::Armed => Some(self.deadlines.stop_at.min(self.deadlines.kill_at)),
         }
     }
 
@@ -187,53 +192,62 @@ mod tests {
     const STOP_AT: Moment = Moment::from_millis(1_000);
     const KILL_AT: Moment = Moment::from_millis(2_000);
 
-    fn arm_until(stop_at: Moment, kill_at: Moment) -> Order<()> {
+    fn arm_until(stop_at: Moment, kill_at: Moment) -> GuardOrder<()> {
         let deadlines = Deadlines { stop_at, kill_at };
-        Order::Arm(Armed { deadlines, target: (), watchdog_at: Some(kill_at) })
+        GuardOrder::Arm(ArmedDeadlines { deadlines, target: (), watchdog_at: Some(kill_at) })
     }
 
-    fn order<'a>(guard: &mut Guard, order: &'a Order<()>, now: Moment) -> Vec<Deed<'a, ()>> {
-        guard.step(Input::Ordered { sequence: 7, order }, now).into_iter().collect()
+    fn order<'a>(guard: &mut Guard, order: &'a GuardOrder<()>, now: Moment) -> Vec<GuardAction<'a, ()>> {
+        guard.step(GuardInput::Ordered { sequence: 7, order }, now).into_iter().collect()
     }
 
-    fn tick(guard: &mut Guard, now: Moment) -> Vec<Deed<'static, ()>> {
-        guard.step(Input::Tick, now).into_iter().collect()
+    fn tick(guard: &mut Guard, now: Moment) -> Vec<GuardAction<'static, ()>> {
+        guard.step(GuardInput::Tick, now).into_iter().collect()
     }
 
-    fn killed(guard: &mut Guard, found: u32, none_left: bool) -> Vec<Deed<'static, ()>> {
-        guard.step(Input::Killed { found, none_left }, KILL_AT).into_iter().collect()
+    fn killed(guard: &mut Guard, found: u32, none_left: bool) -> Vec<GuardAction<'static, ()>> {
+        guard.step(GuardInput::Killed { found, none_left }, KILL_AT).into_iter().collect()
     }
 
-    fn connection(guard: &mut Guard, input: Input<'_, ()>) {
+    fn connection(guard: &mut Guard, input: GuardInput<'_, ()>) {
         assert_eq!(guard.step(input, KILL_AT).into_iter().count(), 0);
     }
 
     #[test]
     fn an_order_is_answered_after_the_dead_man_timer_is_set() {
         let (mut guard, arm) = (Guard::default(), arm_until(STOP_AT, KILL_AT));
-        let deeds = order(&mut guard, &arm, Moment::from_millis(1));
-        let timer = deeds.iter().position(|deed| *deed == Deed::SetDeadManTimer(KILL_AT));
-        let answer = deeds.iter().position(|deed| matches!(deed, Deed::Answer(_)));
-        assert!(timer.is_some() && timer < answer && answer == Some(deeds.len() - 1), "{deeds:?}");
+        let guard_actions = order(&mut guard, &arm, Moment::from_millis(1));
+        let timer = guard_actions
+            .iter()
+            .position(|guard_action| *guard_action == GuardAction::SetDeadManTimer(KILL_AT));
+        let answer =
+            guard_actions.iter().position(|guard_action| matches!(guard_action, GuardAction::Answer(_)));
+        assert!(
+            timer.is_some() && timer < answer && answer == Some(guard_actions.len() - 1),
+            "{guard_actions:?}"
+        );
     }
 
     #[test]
-    fn it_stops_and_then_kills_until_nothing_is_left() {
+    fn the_guard_stops_and_then_kills_until_nothing_is_left() {
         let (mut guard, arm) = (Guard::default(), arm_until(STOP_AT, KILL_AT));
         order(&mut guard, &arm, Moment::from_millis(1));
-        assert_eq!(tick(&mut guard, Moment::from_millis(999)), [Deed::FollowProcesses, Deed::Rehearse]);
-        assert_eq!(tick(&mut guard, STOP_AT), [Deed::FollowProcesses, Deed::Stop]);
+        assert_eq!(
+            tick(&mut guard, Moment::from_millis(999)),
+            [GuardAction::FollowProcesses, GuardAction::WarmUp]
+        );
+        assert_eq!(tick(&mut guard, STOP_AT), [GuardAction::FollowProcesses, GuardAction::Stop]);
         assert_eq!(guard.wake_at(STOP_AT), Some(KILL_AT));
-        assert_eq!(tick(&mut guard, KILL_AT), [Deed::FollowProcesses, Deed::Kill]);
+        assert_eq!(tick(&mut guard, KILL_AT), [GuardAction::FollowProcesses, GuardAction::Kill]);
         assert_eq!(killed(&mut guard, 3, false), []);
         // Half a kill helps nobody.
         let later = arm_until(STOP_AT + Duration::from_secs(9), KILL_AT + Duration::from_secs(9));
         order(&mut guard, &later, KILL_AT);
-        assert_eq!(tick(&mut guard, KILL_AT), [Deed::Kill]);
+        assert_eq!(tick(&mut guard, KILL_AT), [GuardAction::Kill]);
         let last = killed(&mut guard, 0, true);
-        assert_eq!(last[0], Deed::ClearDeadManTimer);
-        assert!(last.contains(&Deed::Report { deadlines: guard.deadlines, killed: 3 }));
-        assert_eq!((guard.phase(), guard.armed()), (Phase::Over, None));
+        assert_eq!(last[0], GuardAction::ClearDeadManTimer);
+        assert!(last.contains(&GuardAction::Report { deadlines: guard.deadlines, killed: 3 }));
+        assert_eq!((guard.phase(), guard.armed()), (GuardPhase::Over, None));
     }
 
     #[test]
@@ -242,30 +256,35 @@ mod tests {
         order(&mut guard, &arm, Moment::from_millis(1));
         let earlier = arm_until(Moment::from_millis(100), Moment::from_millis(200));
         order(&mut guard, &earlier, Moment::from_millis(2));
-        assert_eq!(tick(&mut guard, Moment::from_millis(200)), [Deed::FollowProcesses, Deed::Kill]);
+        assert_eq!(
+            tick(&mut guard, Moment::from_millis(200)),
+            [GuardAction::FollowProcesses, GuardAction::Kill]
+        );
     }
 
     #[test]
     fn an_order_that_lay_unread_feeds_no_watchdog() {
         let (mut guard, arm) = (Guard::default(), arm_until(STOP_AT, KILL_AT));
-        let feeds = |deeds: &[Deed<'_, ()>]| deeds.iter().any(|deed| matches!(deed, Deed::FeedWatchdog(_)));
+        let feeds = |guard_actions: &[GuardAction<'_, ()>]| {
+            guard_actions.iter().any(|guard_action| matches!(guard_action, GuardAction::FeedWatchdog(_)))
+        };
         assert!(!feeds(&order(&mut guard, &arm, STOP_AT)));
         assert!(feeds(&order(&mut guard, &arm, Moment::from_millis(1))));
     }
 
     #[test]
-    fn it_outlives_its_supervisor_while_it_is_armed_and_ends_afterwards() {
+    fn an_armed_guard_outlives_its_supervisor() {
         let (mut guard, arm) = (Guard::default(), arm_until(STOP_AT, KILL_AT));
         order(&mut guard, &arm, Moment::from_millis(1));
-        connection(&mut guard, Input::Disconnected);
+        connection(&mut guard, GuardInput::Disconnected);
         assert!(!guard.is_done());
         tick(&mut guard, KILL_AT);
         assert!(!guard.is_done(), "it fires");
         killed(&mut guard, 1, true);
         assert!(guard.is_done());
-        connection(&mut guard, Input::Connected);
+        connection(&mut guard, GuardInput::Connected);
         assert!(!guard.is_done());
-        order(&mut guard, &Order::Dismiss, KILL_AT);
+        order(&mut guard, &GuardOrder::Dismiss, KILL_AT);
         assert!(guard.is_done());
     }
 }

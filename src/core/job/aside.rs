@@ -1,17 +1,17 @@
 //! A write to etcd that no other step waits for.
 
-use super::{Actor, Answer, Next, Step, out_of_turn, outcome};
+use super::{Actor, JobAnswer, JobNext, JobStep, out_of_turn, outcome};
 use crate::core::store::{Keys, Txn};
 use crate::model::{Action, LeaseId, Outcome, Term};
 
 /// One transaction, for some keys with a read before it or after it.
 #[derive(Clone, Debug)]
-pub(super) struct Aside {
-    at: At,
+pub(super) struct SingleWrite {
+    at: SingleWritePhase,
 }
 
 #[derive(Clone, Debug)]
-enum At {
+enum SingleWritePhase {
     Begin(Write),
     ReadingConfig { held: (Term, LeaseId), text: String },
     Committing { then_read: bool },
@@ -29,13 +29,13 @@ enum Write {
     },
 }
 
-impl Aside {
+impl SingleWrite {
     pub(super) fn of(
         keys: &Keys,
         action: &Action,
         lease: Option<LeaseId>,
         config: impl FnOnce() -> String,
-    ) -> Option<Aside> {
+    ) -> Option<SingleWrite> {
         let write = match action {
             Action::PublishStatus { term, status } => {
                 Write::Commit(keys.publish_status((*term, lease?), status))
@@ -65,10 +65,10 @@ impl Aside {
             | Action::AskLeaderBranch { .. }
             | Action::RenewLease
             | Action::RevokeLease { .. }
-            | Action::PardonPostgres { .. }
+            | Action::SuspendLivenessCheck { .. }
             | Action::PublishMember(_)
             | Action::SetSyncNames(_)
-            | Action::SetGate { .. }
+            | Action::SetClientLockout { .. }
             | Action::Follow(_)
             | Action::SetSlots { .. }
             | Action::ResumeReplay
@@ -76,38 +76,47 @@ impl Aside {
             | Action::Answer { .. }
             | Action::Exit(_) => return None,
         };
-        Some(Aside { at: At::Begin(write) })
+        Some(SingleWrite { at: SingleWritePhase::Begin(write) })
     }
 
-    pub(super) fn next(&mut self, actor: &Actor, answer: Answer) -> Next {
-        match (std::mem::replace(&mut self.at, At::ReadingCluster(Outcome::Done)), answer) {
-            (At::Begin(Write::Commit(txn)), _) => {
-                self.step(At::Committing { then_read: false }, Step::Commit(txn))
+    pub(super) fn next(&mut self, actor: &Actor, answer: JobAnswer) -> JobNext {
+        match (std::mem::replace(&mut self.at, SingleWritePhase::ReadingCluster(Outcome::Done)), answer) {
+            (SingleWritePhase::Begin(Write::Commit(txn)), _) => {
+                self.step(SingleWritePhase::Committing { then_read: false }, JobStep::Commit(txn))
             }
-            (At::Begin(Write::CommitAndRead(txn)), _) => {
-                self.step(At::Committing { then_read: true }, Step::Commit(txn))
+            (SingleWritePhase::Begin(Write::CommitAndRead(txn)), _) => {
+                self.step(SingleWritePhase::Committing { then_read: true }, JobStep::Commit(txn))
             }
-            (At::Begin(Write::RestoreConfig { held, text }), _) => {
-                self.step(At::ReadingConfig { held, text }, Step::Read(actor.keys.path("config")))
-            }
-            (At::ReadingConfig { held, text }, Answer::Key(Ok(key))) => {
+            (SingleWritePhase::Begin(Write::RestoreConfig { held, text }), _) => self.step(
+                SingleWritePhase::ReadingConfig { held, text },
+                JobStep::Read(actor.keys.path("config")),
+            ),
+            (SingleWritePhase::ReadingConfig { held, text }, JobAnswer::Key(Ok(key))) => {
                 match actor.keys.restore_config(held, &text, key.as_ref()) {
-                    Some(txn) => self.step(At::Committing { then_read: false }, Step::Commit(txn)),
-                    None => Next::End(Outcome::Lost),
+                    Some(txn) => {
+                        self.step(SingleWritePhase::Committing { then_read: false }, JobStep::Commit(txn))
+                    }
+                    None => JobNext::End(Outcome::Lost),
                 }
             }
-            (At::ReadingConfig { .. }, Answer::Key(Err(error))) => Next::End(outcome(Err(error))),
-            (At::Committing { then_read: false }, Answer::Written(written)) => Next::End(outcome(written)),
-            (At::Committing { then_read: true }, Answer::Written(written)) => {
-                self.step(At::ReadingCluster(outcome(written)), Step::ReadCluster)
+            (SingleWritePhase::ReadingConfig { .. }, JobAnswer::Key(Err(error))) => {
+                JobNext::End(outcome(Err(error)))
             }
-            (At::ReadingCluster(ended), _) => Next::End(ended),
-            (At::ReadingConfig { .. } | At::Committing { .. }, answer) => out_of_turn(&answer),
+            (SingleWritePhase::Committing { then_read: false }, JobAnswer::Written(written)) => {
+                JobNext::End(outcome(written))
+            }
+            (SingleWritePhase::Committing { then_read: true }, JobAnswer::Written(written)) => {
+                self.step(SingleWritePhase::ReadingCluster(outcome(written)), JobStep::ReadCluster)
+            }
+            (SingleWritePhase::ReadingCluster(ended), _) => JobNext::End(ended),
+            (SingleWritePhase::ReadingConfig { .. } | SingleWritePhase::Committing { .. }, answer) => {
+                out_of_turn(&answer)
+            }
         }
     }
 
-    fn step(&mut self, at: At, step: Step) -> Next {
+    fn step(&mut self, at: SingleWritePhase, step: JobStep) -> JobNext {
         self.at = at;
-        Next::Do(step)
+        JobNext::Do(step)
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Actor, Answer, Next, Now, PostgresStep, Step, out_of_turn, outcome};
+use super::{Actor, JobAnswer, JobNext, JobStep, Now, PostgresStep, out_of_turn, outcome};
 use crate::core::store::{Cas, WriteError};
 use crate::model::{LeaseId, Outcome};
 
@@ -14,14 +14,14 @@ const READ_AGAIN_AFTER: Duration = Duration::from_secs(1);
 /// no cluster: what initdb made is set aside, and the member is cloned like any other. Where nobody knows whether the
 /// key was written, it is read until it is known.
 #[derive(Clone, Debug)]
-pub(super) struct Bootstrap {
+pub(super) struct BootstrapJob {
     seen: i64,
     first_config: String,
-    at: At,
+    at: BootstrapPhase,
 }
 
 #[derive(Clone, Debug)]
-enum At {
+enum BootstrapPhase {
     Begin,
     Claiming(LeaseId),
     Making(LeaseId),
@@ -32,67 +32,78 @@ enum At {
     SettingAside,
 }
 
-impl Bootstrap {
+impl BootstrapJob {
     /// Not where a member has registered after the revision `seen`.
-    pub(super) fn of(seen: i64, first_config: String) -> Bootstrap {
-        Bootstrap { seen, first_config, at: At::Begin }
+    pub(super) fn of(seen: i64, first_config: String) -> BootstrapJob {
+        BootstrapJob { seen, first_config, at: BootstrapPhase::Begin }
     }
 
-    pub(super) fn next(&mut self, actor: &Actor, answer: Answer, now: Now<'_>) -> Next {
+    pub(super) fn next(&mut self, actor: &Actor, answer: JobAnswer, now: Now<'_>) -> JobNext {
         let keys = &actor.keys;
-        match (std::mem::replace(&mut self.at, At::Begin), answer) {
-            (At::Begin, _) => {
-                let Some(lease) = now.lease.lease else { return Next::End(Outcome::Cancelled) };
-                self.step(At::Claiming(lease), Step::Commit(keys.win_initialize(lease, self.seen)))
+        match (std::mem::replace(&mut self.at, BootstrapPhase::Begin), answer) {
+            (BootstrapPhase::Begin, _) => {
+                let Some(lease) = now.lease.lease else { return JobNext::End(Outcome::Cancelled) };
+                self.step(
+                    BootstrapPhase::Claiming(lease),
+                    JobStep::Commit(keys.win_initialize(lease, self.seen)),
+                )
             }
-            (At::Claiming(lease), Answer::Written(written)) => match written {
-                Ok(Cas::Done(_)) => self.step(At::Making(lease), Step::Postgres(PostgresStep::Initdb)),
-                lost => Next::End(outcome(lost)),
+            (BootstrapPhase::Claiming(lease), JobAnswer::Written(written)) => match written {
+                Ok(Cas::Done(_)) => {
+                    self.step(BootstrapPhase::Making(lease), JobStep::Postgres(PostgresStep::Initdb))
+                }
+                lost => JobNext::End(outcome(lost)),
             },
-            (At::Making(lease), Answer::SystemId(id)) => self.finish(actor, lease, id),
-            (At::Making(lease), Answer::Failed(why)) => {
-                self.step(At::Freeing(why), Step::Commit(keys.free_initialize(lease)))
+            (BootstrapPhase::Making(lease), JobAnswer::SystemId(id)) => self.finish(actor, lease, id),
+            (BootstrapPhase::Making(lease), JobAnswer::Failed(why)) => {
+                self.step(BootstrapPhase::Freeing(why), JobStep::Commit(keys.free_initialize(lease)))
             }
-            (At::Finishing(lease, id), Answer::Written(written)) => match written {
-                Ok(Cas::Done(_)) => Next::End(Outcome::Done),
+            (BootstrapPhase::Finishing(lease, id), JobAnswer::Written(written)) => match written {
+                Ok(Cas::Done(_)) => JobNext::End(Outcome::Done),
                 Ok(Cas::Lost) | Err(WriteError::LeaseNotFound) => {
-                    self.step(At::SettingAside, Step::Postgres(PostgresStep::SetAside))
+                    self.step(BootstrapPhase::SettingAside, JobStep::Postgres(PostgresStep::SetAside))
                 }
                 Err(WriteError::NoSpace(_) | WriteError::Unknown(_)) => {
-                    self.step(At::Pausing(lease, id), Step::Pause(READ_AGAIN_AFTER))
+                    self.step(BootstrapPhase::Pausing(lease, id), JobStep::Pause(READ_AGAIN_AFTER))
                 }
             },
-            (At::Pausing(lease, id), _) => {
-                self.step(At::Reading(lease, id), Step::Read(keys.path("initialize")))
+            (BootstrapPhase::Pausing(lease, id), _) => {
+                self.step(BootstrapPhase::Reading(lease, id), JobStep::Read(keys.path("initialize")))
             }
-            (At::Reading(_, id), Answer::Key(Ok(Some(key)))) if key.value == id.to_string().as_bytes() => {
-                Next::End(Outcome::Done)
+            (BootstrapPhase::Reading(_, id), JobAnswer::Key(Ok(Some(key))))
+                if key.value == id.to_string().as_bytes() =>
+            {
+                JobNext::End(Outcome::Done)
             }
-            (At::Reading(lease, id), Answer::Key(Ok(Some(key)))) if key.lease == lease.0 => {
+            (BootstrapPhase::Reading(lease, id), JobAnswer::Key(Ok(Some(key)))) if key.lease == lease.0 => {
                 self.finish(actor, lease, id)
             }
-            (At::Reading(..), Answer::Key(Ok(_))) => {
-                self.step(At::SettingAside, Step::Postgres(PostgresStep::SetAside))
+            (BootstrapPhase::Reading(..), JobAnswer::Key(Ok(_))) => {
+                self.step(BootstrapPhase::SettingAside, JobStep::Postgres(PostgresStep::SetAside))
             }
-            (At::Reading(lease, id), Answer::Key(Err(_))) => {
-                self.step(At::Pausing(lease, id), Step::Pause(READ_AGAIN_AFTER))
+            (BootstrapPhase::Reading(lease, id), JobAnswer::Key(Err(_))) => {
+                self.step(BootstrapPhase::Pausing(lease, id), JobStep::Pause(READ_AGAIN_AFTER))
             }
-            (At::Freeing(why), _) => Next::End(Outcome::Failed(why)),
-            (At::SettingAside, Answer::Failed(why)) => Next::End(Outcome::Failed(why)),
-            (At::SettingAside, _) => Next::End(Outcome::Lost),
-            (At::Claiming(_) | At::Making(_) | At::Finishing(..) | At::Reading(..), answer) => {
-                out_of_turn(&answer)
-            }
+            (BootstrapPhase::Freeing(why), _) => JobNext::End(Outcome::Failed(why)),
+            (BootstrapPhase::SettingAside, JobAnswer::Failed(why)) => JobNext::End(Outcome::Failed(why)),
+            (BootstrapPhase::SettingAside, _) => JobNext::End(Outcome::Lost),
+            (
+                BootstrapPhase::Claiming(_)
+                | BootstrapPhase::Making(_)
+                | BootstrapPhase::Finishing(..)
+                | BootstrapPhase::Reading(..),
+                answer,
+            ) => out_of_turn(&answer),
         }
     }
 
-    fn finish(&mut self, actor: &Actor, lease: LeaseId, id: u64) -> Next {
+    fn finish(&mut self, actor: &Actor, lease: LeaseId, id: u64) -> JobNext {
         let txn = actor.keys.finish_initialize(lease, id, &self.first_config);
-        self.step(At::Finishing(lease, id), Step::Commit(txn))
+        self.step(BootstrapPhase::Finishing(lease, id), JobStep::Commit(txn))
     }
 
-    fn step(&mut self, at: At, step: Step) -> Next {
+    fn step(&mut self, at: BootstrapPhase, step: JobStep) -> JobNext {
         self.at = at;
-        Next::Do(step)
+        JobNext::Do(step)
     }
 }

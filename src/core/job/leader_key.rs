@@ -1,6 +1,6 @@
 //! The four changes of the leader key.
 
-use super::{Actor, Answer, Next, Now, Step, failed, out_of_turn, outcome};
+use super::{Actor, JobAnswer, JobNext, JobStep, Now, failed, out_of_turn, outcome};
 use crate::core::store::{Cas, Txn, WriteError};
 use crate::model::{Job, LeaseId, Outcome};
 
@@ -8,11 +8,11 @@ use crate::model::{Job, LeaseId, Outcome};
 #[derive(Clone, Debug)]
 pub(super) struct LeaderKeyWrite {
     job: Job,
-    at: At,
+    at: LeaderKeyWritePhase,
 }
 
 #[derive(Clone, Debug)]
-enum At {
+enum LeaderKeyWritePhase {
     Begin,
     Committing,
     ReadingCluster(Outcome),
@@ -21,36 +21,38 @@ enum At {
 
 impl LeaderKeyWrite {
     pub(super) fn of(job: Job) -> LeaderKeyWrite {
-        LeaderKeyWrite { job, at: At::Begin }
+        LeaderKeyWrite { job, at: LeaderKeyWritePhase::Begin }
     }
 
-    pub(super) fn next(&mut self, actor: &Actor, answer: Answer, now: Now<'_>) -> Next {
-        match (std::mem::replace(&mut self.at, At::Begin), answer) {
-            (At::Begin, _) => {
+    pub(super) fn next(&mut self, actor: &Actor, answer: JobAnswer, now: Now<'_>) -> JobNext {
+        match (std::mem::replace(&mut self.at, LeaderKeyWritePhase::Begin), answer) {
+            (LeaderKeyWritePhase::Begin, _) => {
                 let Some(lease) = now.lease.lease else { return failed("there is no lease") };
                 let Some(txn) = self.txn(actor, lease) else {
                     return failed("not a write to the leader key");
                 };
-                self.step(At::Committing, Step::Commit(txn))
+                self.step(LeaderKeyWritePhase::Committing, JobStep::Commit(txn))
             }
-            (At::Committing, Answer::Written(written)) => {
+            (LeaderKeyWritePhase::Committing, JobAnswer::Written(written)) => {
                 // A watch that shows no leader where there is one may be deaf.
                 match (&self.job, self.outcome(written)) {
                     (Job::TakeLeadership { .. }, Outcome::Lost) => {
-                        self.step(At::ReadingCluster(Outcome::Lost), Step::ReadCluster)
+                        self.step(LeaderKeyWritePhase::ReadingCluster(Outcome::Lost), JobStep::ReadCluster)
                     }
-                    (_, outcome) => self.step(At::Renewing(outcome), Step::RenewLease),
+                    (_, outcome) => self.step(LeaderKeyWritePhase::Renewing(outcome), JobStep::RenewLease),
                 }
             }
-            (At::ReadingCluster(outcome), _) => self.step(At::Renewing(outcome), Step::RenewLease),
-            (At::Renewing(outcome), _) => Next::End(outcome),
-            (At::Committing, answer) => out_of_turn(&answer),
+            (LeaderKeyWritePhase::ReadingCluster(outcome), _) => {
+                self.step(LeaderKeyWritePhase::Renewing(outcome), JobStep::RenewLease)
+            }
+            (LeaderKeyWritePhase::Renewing(outcome), _) => JobNext::End(outcome),
+            (LeaderKeyWritePhase::Committing, answer) => out_of_turn(&answer),
         }
     }
 
-    fn step(&mut self, at: At, step: Step) -> Next {
+    fn step(&mut self, at: LeaderKeyWritePhase, step: JobStep) -> JobNext {
         self.at = at;
-        Next::Do(step)
+        JobNext::Do(step)
     }
 
     fn txn(&self, actor: &Actor, lease: LeaseId) -> Option<Txn> {

@@ -12,8 +12,8 @@ mod start_standby;
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use self::aside::Aside;
-use self::bootstrap::Bootstrap;
+use self::aside::SingleWrite;
+use self::bootstrap::BootstrapJob;
 use self::leader_key::LeaderKeyWrite;
 use self::promotion::Promotion;
 use self::start_standby::StartStandby;
@@ -28,10 +28,10 @@ const CHECKPOINT_WITHIN: Duration = Duration::from_secs(3600);
 
 /// One thing that the driver does next.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Step {
-    /// Read this key, linearizable. Answer: [`Answer::Key`].
+pub enum JobStep {
+    /// Read this key, linearizable. Answer: [`JobAnswer::Key`].
     Read(String),
-    /// Commit this transaction. Answer: [`Answer::Written`].
+    /// Commit this transaction. Answer: [`JobAnswer::Written`].
     Commit(Txn),
     /// Renew the lease now: only a renewal shows who leads since.
     RenewLease,
@@ -56,7 +56,7 @@ pub enum Step {
 /// A step of PostgreSQL or of its data directory.
 #[derive(Clone, Debug, PartialEq)]
 pub enum PostgresStep {
-    /// initdb, users, `post_bootstrap`. Answer: [`Answer::SystemId`].
+    /// initdb, users, `post_bootstrap`. Answer: [`JobAnswer::SystemId`].
     Initdb,
     /// Set the data directory that initdb made aside: it belongs to no cluster.
     SetAside,
@@ -101,7 +101,7 @@ pub enum PromotionStep {
     AwaitPromotable,
     /// Make PostgreSQL choose a timeline above this one.
     ReserveTimelines(Timeline),
-    /// Connect, and resume a paused replay. Answer: [`Answer::AlreadyPrimary`] where there is nothing to promote.
+    /// Connect, and resume a paused replay. Answer: [`JobAnswer::AlreadyPrimary`] where there is nothing to promote.
     Prepare,
     /// Have the guard armed until the end of the lease, and wait for its acknowledgement.
     Arm,
@@ -116,7 +116,7 @@ pub enum PromotionStep {
 
 /// What came of the step before.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Answer {
+pub enum JobAnswer {
     /// There was none: the machine begins.
     Begin,
     /// Done.
@@ -135,9 +135,9 @@ pub enum Answer {
 
 /// What the machine does next.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Next {
+pub enum JobNext {
     /// This.
-    Do(Step),
+    Do(JobStep),
     /// Nothing more.
     End(Outcome),
 }
@@ -164,22 +164,22 @@ pub struct Actor {
 #[derive(Clone, Debug)]
 pub struct Machine {
     actor: Actor,
-    kind: Kind,
+    kind: JobMachine,
 }
 
 #[derive(Clone, Debug)]
-enum Kind {
+enum JobMachine {
     LeaderKey(LeaderKeyWrite),
-    Bootstrap(Bootstrap),
+    Bootstrap(BootstrapJob),
     Promotion(Promotion),
-    Aside(Aside),
+    Aside(SingleWrite),
     StartStandby(StartStandby),
-    Sequence(VecDeque<Step>),
+    Sequence(VecDeque<JobStep>),
 }
 
-impl Kind {
-    fn only(step: PostgresStep) -> Kind {
-        Kind::Sequence([Step::Postgres(step)].into())
+impl JobMachine {
+    fn only(step: PostgresStep) -> JobMachine {
+        JobMachine::Sequence([JobStep::Postgres(step)].into())
     }
 }
 
@@ -190,19 +190,21 @@ impl Machine {
             Job::TakeLeadership { .. }
             | Job::HandOver { .. }
             | Job::ReleaseLeadership { .. }
-            | Job::ReclaimLeadership { .. } => Kind::LeaderKey(LeaderKeyWrite::of(job)),
-            Job::Bootstrap { seen } => Kind::Bootstrap(Bootstrap::of(seen, first_config())),
-            Job::Promote { term, above } => Kind::Promotion(Promotion::of(term, above)),
-            Job::Clone { from } => Kind::only(PostgresStep::Clone(from)),
-            Job::StartStandby { follow, within } => Kind::StartStandby(StartStandby::of(follow, within)),
-            Job::Stop { mode, within } => {
-                let planned = (mode == StopMode::Fast).then_some(Step::Unlabel);
-                let stop = Step::Postgres(PostgresStep::Stop { mode, within });
-                Kind::Sequence(planned.into_iter().chain([stop]).collect())
+            | Job::ReclaimLeadership { .. } => JobMachine::LeaderKey(LeaderKeyWrite::of(job)),
+            Job::Bootstrap { seen } => JobMachine::Bootstrap(BootstrapJob::of(seen, first_config())),
+            Job::Promote { term, above } => JobMachine::Promotion(Promotion::of(term, above)),
+            Job::Clone { from } => JobMachine::only(PostgresStep::Clone(from)),
+            Job::StartStandby { follow, within } => {
+                JobMachine::StartStandby(StartStandby::of(follow, within))
             }
-            Job::Checkpoint => Kind::only(PostgresStep::Checkpoint { within: CHECKPOINT_WITHIN }),
-            Job::CrashRecovery => Kind::only(PostgresStep::CrashRecovery),
-            Job::Rewind { from, fork } => Kind::only(PostgresStep::Rewind { from, fork }),
+            Job::Stop { mode, within } => {
+                let planned = (mode == StopMode::Fast).then_some(JobStep::Unlabel);
+                let stop = JobStep::Postgres(PostgresStep::Stop { mode, within });
+                JobMachine::Sequence(planned.into_iter().chain([stop]).collect())
+            }
+            Job::Checkpoint => JobMachine::only(PostgresStep::Checkpoint { within: CHECKPOINT_WITHIN }),
+            Job::CrashRecovery => JobMachine::only(PostgresStep::CrashRecovery),
+            Job::Rewind { from, fork } => JobMachine::only(PostgresStep::Rewind { from, fork }),
         };
         Machine { actor, kind }
     }
@@ -215,29 +217,29 @@ impl Machine {
         lease: Option<LeaseId>,
         config: impl FnOnce() -> String,
     ) -> Option<Machine> {
-        let aside = Aside::of(&actor.keys, action, lease, config)?;
-        Some(Machine { actor, kind: Kind::Aside(aside) })
+        let aside = SingleWrite::of(&actor.keys, action, lease, config)?;
+        Some(Machine { actor, kind: JobMachine::Aside(aside) })
     }
 
     /// What comes next, given what came of the step before.
-    pub fn next(&mut self, answer: Answer, now: Now<'_>) -> Next {
+    pub fn next(&mut self, answer: JobAnswer, now: Now<'_>) -> JobNext {
         match &mut self.kind {
-            Kind::LeaderKey(write) => write.next(&self.actor, answer, now),
-            Kind::Bootstrap(bootstrap) => bootstrap.next(&self.actor, answer, now),
-            Kind::Promotion(promotion) => promotion.next(&self.actor, answer, now),
-            Kind::Aside(aside) => aside.next(&self.actor, answer),
-            Kind::StartStandby(start) => start.next(answer, now),
-            Kind::Sequence(steps) => sequence(steps, answer),
+            JobMachine::LeaderKey(write) => write.next(&self.actor, answer, now),
+            JobMachine::Bootstrap(bootstrap) => bootstrap.next(&self.actor, answer, now),
+            JobMachine::Promotion(promotion) => promotion.next(&self.actor, answer, now),
+            JobMachine::Aside(aside) => aside.next(&self.actor, answer),
+            JobMachine::StartStandby(start) => start.next(answer, now),
+            JobMachine::Sequence(steps) => sequence(steps, answer),
         }
     }
 }
 
 /// The steps in their order; the first that fails is the last.
-fn sequence(steps: &mut VecDeque<Step>, answer: Answer) -> Next {
+fn sequence(steps: &mut VecDeque<JobStep>, answer: JobAnswer) -> JobNext {
     match (answer, steps.pop_front()) {
-        (Answer::Failed(why), _) => Next::End(Outcome::Failed(why)),
-        (_, Some(step)) => Next::Do(step),
-        (_, None) => Next::End(Outcome::Done),
+        (JobAnswer::Failed(why), _) => JobNext::End(Outcome::Failed(why)),
+        (_, Some(step)) => JobNext::Do(step),
+        (_, None) => JobNext::End(Outcome::Done),
     }
 }
 
@@ -252,12 +254,12 @@ fn outcome(written: Result<Cas, WriteError>) -> Outcome {
     }
 }
 
-fn failed(why: &str) -> Next {
-    Next::End(Outcome::Failed(why.to_owned()))
+fn failed(why: &str) -> JobNext {
+    JobNext::End(Outcome::Failed(why.to_owned()))
 }
 
 /// An answer to another step than the one that was asked for: a driver's fault.
-fn out_of_turn(answer: &Answer) -> Next {
+fn out_of_turn(answer: &JobAnswer) -> JobNext {
     failed(&format!("an answer out of turn: {answer:?}"))
 }
 

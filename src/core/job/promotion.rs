@@ -1,6 +1,6 @@
 //! The steps of a promotion.
 
-use super::{Actor, Answer, Next, Now, PromotionStep, Step, failed, out_of_turn};
+use super::{Actor, JobAnswer, JobNext, JobStep, Now, PromotionStep, failed, out_of_turn};
 use crate::core::store::{Cas, WriteError};
 use crate::model::{Outcome, Term, Timeline};
 
@@ -16,11 +16,11 @@ use crate::model::{Outcome, Term, Timeline};
 pub(super) struct Promotion {
     term: Term,
     above: Timeline,
-    at: At,
+    at: PromotionPhase,
 }
 
 #[derive(Clone, Copy, Debug)]
-enum At {
+enum PromotionPhase {
     Begin,
     AwaitingPromotable,
     Stripping,
@@ -38,64 +38,80 @@ enum At {
 
 impl Promotion {
     pub(super) fn of(term: Term, above: Timeline) -> Promotion {
-        Promotion { term, above, at: At::Begin }
+        Promotion { term, above, at: PromotionPhase::Begin }
     }
 
-    pub(super) fn next(&mut self, actor: &Actor, answer: Answer, now: Now<'_>) -> Next {
-        if let Answer::Failed(why) = answer {
-            return Next::End(Outcome::Failed(why));
+    pub(super) fn next(&mut self, actor: &Actor, answer: JobAnswer, now: Now<'_>) -> JobNext {
+        if let JobAnswer::Failed(why) = answer {
+            return JobNext::End(Outcome::Failed(why));
         }
         match (self.at, answer) {
-            (At::Begin, _) => self.promote(At::AwaitingPromotable, PromotionStep::AwaitPromotable),
-            (At::AwaitingPromotable, _) => self.step(At::Stripping, Step::BeginStrip(self.term)),
-            (At::Stripping, _) => self.step(At::ReadingTimeline, Step::Read(actor.keys.path("timeline"))),
-            (At::ReadingTimeline, Answer::Key(Ok(key))) => {
+            (PromotionPhase::Begin, _) => {
+                self.promote(PromotionPhase::AwaitingPromotable, PromotionStep::AwaitPromotable)
+            }
+            (PromotionPhase::AwaitingPromotable, _) => {
+                self.step(PromotionPhase::Stripping, JobStep::BeginStrip(self.term))
+            }
+            (PromotionPhase::Stripping, _) => {
+                self.step(PromotionPhase::ReadingTimeline, JobStep::Read(actor.keys.path("timeline")))
+            }
+            (PromotionPhase::ReadingTimeline, JobAnswer::Key(Ok(key))) => {
                 let Some(lease) = now.lease.lease else { return failed("there is no lease") };
                 let claim = actor.keys.claim_timeline((self.term, lease), self.above, key.as_ref());
-                self.step(At::Claiming { passed_over: claim.1 }, Step::Commit(claim.0))
+                self.step(PromotionPhase::Claiming { passed_over: claim.1 }, JobStep::Commit(claim.0))
             }
-            (At::Claiming { passed_over }, Answer::Written(Ok(Cas::Done(_)))) => {
-                self.step(At::AwaitingStripped { passed_over }, Step::AwaitStripped)
+            (PromotionPhase::Claiming { passed_over }, JobAnswer::Written(Ok(Cas::Done(_)))) => {
+                self.step(PromotionPhase::AwaitingStripped { passed_over }, JobStep::AwaitStripped)
             }
-            (At::Claiming { .. }, Answer::Written(Ok(Cas::Lost))) => {
+            (PromotionPhase::Claiming { .. }, JobAnswer::Written(Ok(Cas::Lost))) => {
                 failed("the leader key is not mine any more")
             }
-            (At::ReadingTimeline, Answer::Key(Err(error)))
-            | (At::Claiming { .. }, Answer::Written(Err(error))) => refused(error),
-            (At::AwaitingStripped { passed_over }, _) => {
-                self.promote(At::Reserving, PromotionStep::ReserveTimelines(passed_over))
+            (PromotionPhase::ReadingTimeline, JobAnswer::Key(Err(error)))
+            | (PromotionPhase::Claiming { .. }, JobAnswer::Written(Err(error))) => refused(error),
+            (PromotionPhase::AwaitingStripped { passed_over }, _) => {
+                self.promote(PromotionPhase::Reserving, PromotionStep::ReserveTimelines(passed_over))
             }
-            (At::Reserving, _) => self.promote(At::Preparing, PromotionStep::Prepare),
-            (At::Preparing, Answer::AlreadyPrimary) => Next::End(Outcome::Done),
-            (At::Preparing, _) => self.promote(At::ArmingFirst, PromotionStep::Arm),
-            (At::ArmingFirst, _) => self.if_allowed(now, At::WritingTrigger, PromotionStep::WriteTrigger),
-            (At::WritingTrigger, _) => self.promote(At::ArmingAgain, PromotionStep::Arm),
-            (At::ArmingAgain, _) => self.if_allowed(now, At::Signalling, PromotionStep::Signal),
-            (At::Signalling, _) => self.promote(At::AwaitingPrimary, PromotionStep::AwaitPrimary),
-            (At::AwaitingPrimary, _) => Next::End(Outcome::Done),
-            (At::ReadingTimeline | At::Claiming { .. }, answer) => out_of_turn(&answer),
+            (PromotionPhase::Reserving, _) => self.promote(PromotionPhase::Preparing, PromotionStep::Prepare),
+            (PromotionPhase::Preparing, JobAnswer::AlreadyPrimary) => JobNext::End(Outcome::Done),
+            (PromotionPhase::Preparing, _) => self.promote(PromotionPhase::ArmingFirst, PromotionStep::Arm),
+            (PromotionPhase::ArmingFirst, _) => {
+                self.if_allowed(now, PromotionPhase::WritingTrigger, PromotionStep::WriteTrigger)
+            }
+            (PromotionPhase::WritingTrigger, _) => {
+                self.promote(PromotionPhase::ArmingAgain, PromotionStep::Arm)
+            }
+            (PromotionPhase::ArmingAgain, _) => {
+                self.if_allowed(now, PromotionPhase::Signalling, PromotionStep::Signal)
+            }
+            (PromotionPhase::Signalling, _) => {
+                self.promote(PromotionPhase::AwaitingPrimary, PromotionStep::AwaitPrimary)
+            }
+            (PromotionPhase::AwaitingPrimary, _) => JobNext::End(Outcome::Done),
+            (PromotionPhase::ReadingTimeline | PromotionPhase::Claiming { .. }, answer) => {
+                out_of_turn(&answer)
+            }
         }
     }
 
-    fn if_allowed(&mut self, now: Now<'_>, at: At, step: PromotionStep) -> Next {
+    fn if_allowed(&mut self, now: Now<'_>, at: PromotionPhase, step: PromotionStep) -> JobNext {
         match now.lease.allows_promotion(self.term, now.at) {
             true => self.promote(at, step),
             false => failed("the lease does not allow a promotion any more"),
         }
     }
 
-    fn promote(&mut self, at: At, step: PromotionStep) -> Next {
-        self.step(at, Step::Promote(step))
+    fn promote(&mut self, at: PromotionPhase, step: PromotionStep) -> JobNext {
+        self.step(at, JobStep::Promote(step))
     }
 
-    fn step(&mut self, at: At, step: Step) -> Next {
+    fn step(&mut self, at: PromotionPhase, step: JobStep) -> JobNext {
         self.at = at;
-        Next::Do(step)
+        JobNext::Do(step)
     }
 }
 
-fn refused(error: WriteError) -> Next {
-    Next::End(match error {
+fn refused(error: WriteError) -> JobNext {
+    JobNext::End(match error {
         WriteError::NoSpace(why) => Outcome::Refused(why),
         WriteError::LeaseNotFound => Outcome::Failed("requested lease not found".to_owned()),
         WriteError::Unknown(why) => Outcome::Failed(why),

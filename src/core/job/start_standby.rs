@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Answer, Next, Now, PostgresStep, Step};
+use super::{JobAnswer, JobNext, JobStep, Now, PostgresStep};
 use crate::model::{FollowTarget, Leading, Outcome};
 
 /// Before the start nobody is sent here any more. The leader, which starts its own PostgreSQL without a source, lowers
@@ -11,11 +11,11 @@ use crate::model::{FollowTarget, Leading, Outcome};
 pub(super) struct StartStandby {
     follow: Option<FollowTarget>,
     within: Duration,
-    at: At,
+    at: StartStandbyPhase,
 }
 
 #[derive(Clone, Debug)]
-enum At {
+enum StartStandbyPhase {
     Begin,
     Unrouting,
     Lowering,
@@ -24,29 +24,29 @@ enum At {
 
 impl StartStandby {
     pub(super) fn of(follow: Option<FollowTarget>, within: Duration) -> StartStandby {
-        StartStandby { follow, within, at: At::Begin }
+        StartStandby { follow, within, at: StartStandbyPhase::Begin }
     }
 
-    pub(super) fn next(&mut self, answer: Answer, now: Now<'_>) -> Next {
+    pub(super) fn next(&mut self, answer: JobAnswer, now: Now<'_>) -> JobNext {
         match self.at {
-            At::Begin => self.step(At::Unrouting, Step::Unroute),
-            At::Unrouting if self.follow.is_none() && leads(now) => {
-                self.step(At::Lowering, Step::Postgres(PostgresStep::LowerMinimums))
+            StartStandbyPhase::Begin => self.step(StartStandbyPhase::Unrouting, JobStep::Unroute),
+            StartStandbyPhase::Unrouting if self.follow.is_none() && leads(now) => {
+                self.step(StartStandbyPhase::Lowering, JobStep::Postgres(PostgresStep::LowerMinimums))
             }
-            At::Unrouting | At::Lowering => {
+            StartStandbyPhase::Unrouting | StartStandbyPhase::Lowering => {
                 let start = PostgresStep::Start { follow: self.follow.clone(), within: self.within };
-                self.step(At::Starting, Step::Postgres(start))
+                self.step(StartStandbyPhase::Starting, JobStep::Postgres(start))
             }
-            At::Starting => Next::End(match answer {
-                Answer::Failed(why) => Outcome::Failed(why),
+            StartStandbyPhase::Starting => JobNext::End(match answer {
+                JobAnswer::Failed(why) => Outcome::Failed(why),
                 _ => Outcome::Done,
             }),
         }
     }
 
-    fn step(&mut self, at: At, step: Step) -> Next {
+    fn step(&mut self, at: StartStandbyPhase, step: JobStep) -> JobNext {
         self.at = at;
-        Next::Do(step)
+        JobNext::Do(step)
     }
 }
 

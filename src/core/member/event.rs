@@ -9,7 +9,7 @@ use crate::model::{
 
 /// Everything that can wake a member.
 #[derive(Clone, Debug)]
-pub enum Event {
+pub enum MemberEvent {
     /// The time that [`Decided::wake_at`] named has come.
     Woke,
     /// One of [`Levels`] is another.
@@ -48,7 +48,7 @@ pub struct Levels {
     /// Who says what `synchronous_standby_names` is.
     pub sync_owner: SyncOwner,
     /// Clients are locked out.
-    pub gated: bool,
+    pub clients_locked_out: bool,
     /// How the supervisor gets into its PostgreSQL.
     pub access: OwnAccess,
     /// What etcd does with writes.
@@ -102,7 +102,7 @@ pub enum LookAnswer {
 #[derive(Clone, Debug)]
 pub struct Decided {
     /// To be done.
-    pub effects: Vec<Effect>,
+    pub effects: Vec<MemberEffect>,
     /// What the decision rested on, to be published.
     pub seen: Observation,
     /// The member wants to be woken then at the latest.
@@ -111,7 +111,7 @@ pub struct Decided {
 
 /// What a driver does.
 #[derive(Clone, Debug)]
-pub enum Effect {
+pub enum MemberEffect {
     /// Tell operators.
     Say(Notice),
     /// Write what was seen of etcd's store beside the data directory, where it has changed.

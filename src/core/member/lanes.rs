@@ -1,18 +1,18 @@
 //! Two lanes of long actions, one at a time in each.
 
-use super::{Effect, Notice, writes_leader_key};
-use crate::model::{Action, Job, JobKind, Moment, Running};
+use super::{MemberEffect, Notice, writes_leader_key};
+use crate::model::{Action, Job, JobKind, Moment, RunningJob};
 
 /// What runs.
 #[derive(Default)]
 pub(super) struct Lanes {
-    postgres: Option<Running>,
-    leader_key: Option<Running>,
+    postgres: Option<RunningJob>,
+    leader_key: Option<RunningJob>,
 }
 
 impl Lanes {
     /// The long action of PostgreSQL.
-    pub(super) fn postgres(&self) -> Option<&Running> {
+    pub(super) fn postgres(&self) -> Option<&RunningJob> {
         self.postgres.as_ref()
     }
 
@@ -21,7 +21,7 @@ impl Lanes {
     }
 
     /// The write to the leader key.
-    pub(super) fn leader_key(&self) -> Option<&Running> {
+    pub(super) fn leader_key(&self) -> Option<&RunningJob> {
         self.leader_key.as_ref()
     }
 
@@ -30,17 +30,17 @@ impl Lanes {
     }
 
     /// A job takes its lane. Where one runs there already, which no decision asks for, it is not started.
-    pub(super) fn admit(&mut self, action: Action, now: Moment) -> Effect {
-        let Action::Start(job) = action else { return Effect::Act(action) };
+    pub(super) fn admit(&mut self, action: Action, now: Moment) -> MemberEffect {
+        let Action::Start(job) = action else { return MemberEffect::Act(action) };
         let lane = self.lane(&job);
         if let Some(running) = lane {
-            return Effect::Say(Notice::TwoJobs { asked: job.kind(), runs: running.job.kind() });
+            return MemberEffect::Say(Notice::TwoJobs { asked: job.kind(), runs: running.job.kind() });
         }
-        *lane = Some(Running { job: job.clone(), since: now });
-        Effect::Act(Action::Start(job))
+        *lane = Some(RunningJob { job: job.clone(), since: now });
+        MemberEffect::Act(Action::Start(job))
     }
 
-    fn lane(&mut self, job: &Job) -> &mut Option<Running> {
+    fn lane(&mut self, job: &Job) -> &mut Option<RunningJob> {
         if writes_leader_key(job) { &mut self.leader_key } else { &mut self.postgres }
     }
 

@@ -63,7 +63,7 @@ pub(super) enum Look {
 
 /// How far the look under way is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Progress {
+enum LookProgress {
     #[default]
     Over,
     ToPrepare,
@@ -79,7 +79,7 @@ enum Progress {
 }
 
 /// How a look is made.
-pub(super) struct Plan {
+pub(super) struct LookPlan {
     /// The long action of PostgreSQL under way.
     pub(super) job: Option<JobKind>,
     /// Whatever the age of the last look.
@@ -95,7 +95,7 @@ pub(super) struct Plan {
 #[derive(Default)]
 pub(super) struct Looks {
     id: LookId,
-    progress: Progress,
+    progress: LookProgress,
     begun_at: Moment,
     /// When the newest look began that is over.
     looked_at: Option<Moment>,
@@ -138,7 +138,7 @@ impl Looks {
 
     /// No answer is awaited.
     pub(super) fn is_over(&self) -> bool {
-        self.progress == Progress::Over
+        self.progress == LookProgress::Over
     }
 
     /// What is known was said of another postmaster than runs now.
@@ -148,7 +148,7 @@ impl Looks {
 
     /// Begins a look; one that is under way is given up.
     pub(super) fn begin(&mut self, process: &Process, now: Moment) {
-        (self.progress, self.begun_at, self.asking_at) = (Progress::ToPrepare, now, None);
+        (self.progress, self.begun_at, self.asking_at) = (LookProgress::ToPrepare, now, None);
         self.id.number += 1;
         if self.is_of_another(process) {
             self.id.postmaster = postmaster(process);
@@ -169,8 +169,8 @@ impl Looks {
 
     /// PostgreSQL has the newest parameters; `changed`: they are others than before.
     fn prepared(&mut self, changed: bool) {
-        if self.progress == Progress::Preparing {
-            self.progress = Progress::ToPlan;
+        if self.progress == LookProgress::Preparing {
+            self.progress = LookProgress::ToPlan;
         }
         if changed {
             self.forget_data();
@@ -178,33 +178,33 @@ impl Looks {
     }
 
     /// What is asked for next.
-    pub(super) fn next(&mut self, plan: &Plan) -> Look {
-        if self.progress == Progress::ToPlan {
+    pub(super) fn next(&mut self, plan: &LookPlan) -> Look {
+        if self.progress == LookProgress::ToPlan {
             self.progress = self.plan(plan);
         }
         match self.progress {
-            Progress::Preparing | Progress::Asking | Progress::Reading => Look::Awaits,
-            Progress::ToPrepare => {
-                self.progress = Progress::Preparing;
+            LookProgress::Preparing | LookProgress::Asking | LookProgress::Reading => Look::Awaits,
+            LookProgress::ToPrepare => {
+                self.progress = LookProgress::Preparing;
                 Look::Prepare
             }
-            Progress::ToAsk { pending } => {
-                (self.progress, self.asking_at) = (Progress::Asking, Some(plan.now));
+            LookProgress::ToAsk { pending } => {
+                (self.progress, self.asking_at) = (LookProgress::Asking, Some(plan.now));
                 Look::Ask { pending }
             }
-            Progress::ToRead if self.is_stale(plan) => {
-                self.progress = Progress::Reading;
+            LookProgress::ToRead if self.is_stale(plan) => {
+                self.progress = LookProgress::Reading;
                 Look::Read
             }
-            Progress::ToPlan | Progress::ToRead | Progress::Looked | Progress::Over => {
-                (self.progress, self.looked_at) = (Progress::Over, Some(self.begun_at));
+            LookProgress::ToPlan | LookProgress::ToRead | LookProgress::Looked | LookProgress::Over => {
+                (self.progress, self.looked_at) = (LookProgress::Over, Some(self.begun_at));
                 Look::Over
             }
         }
     }
 
     /// As far as the running job and the age of the last look ask for it.
-    fn plan(&mut self, plan: &Plan) -> Progress {
+    fn plan(&mut self, plan: &LookPlan) -> LookProgress {
         match (self.id.postmaster, plan.job) {
             (Some(_), Some(JobKind::Stop)) => self.sql_trouble = Some("it is being stopped".to_owned()),
             (Some(_), Some(JobKind::StartStandby)) => {
@@ -214,16 +214,16 @@ impl Looks {
                 let fresh = self.asked_at.is_some_and(|at| plan.now < at + FRESH_FOR);
                 if plan.anew || !fresh {
                     let due = self.pending_asked_at.is_none_or(|at| at + plan.pending_every <= plan.now);
-                    return Progress::ToAsk { pending: due && !plan.hurry };
+                    return LookProgress::ToAsk { pending: due && !plan.hurry };
                 }
             }
             (None, _) => self.pending_restart.clear(),
         }
-        Progress::ToRead
+        LookProgress::ToRead
     }
 
     /// Only some jobs rewrite the directory; while they run, its state is theirs to know.
-    fn is_stale(&self, plan: &Plan) -> bool {
+    fn is_stale(&self, plan: &LookPlan) -> bool {
         let rewritten = matches!(plan.job, Some(JobKind::Bootstrap | JobKind::Clone | JobKind::Rewind));
         let stale = match self.id.postmaster {
             Some(_) => self.data_seen_at.is_none(),
@@ -233,7 +233,7 @@ impl Looks {
     }
 
     fn answered(&mut self, answer: AskedPostgres) {
-        self.progress = Progress::ToRead;
+        self.progress = LookProgress::ToRead;
         self.asked_at = self.asking_at.take();
         let turned_away = matches!(&answer.sql, Err(trouble) if trouble.turned_away);
         self.turned_away_since = self.turned_away_since.or(self.asked_at).filter(|_| turned_away);
@@ -254,7 +254,7 @@ impl Looks {
     }
 
     fn read(&mut self, read: Option<(DataDirectory, TimelineHistory)>, process: &Process, now: Moment) {
-        self.progress = Progress::Looked;
+        self.progress = LookProgress::Looked;
         let up = matches!(process, Process::Up { .. });
         match read {
             // A look that failed says nothing about a PostgreSQL that runs: what was known stays.
@@ -289,7 +289,7 @@ impl Looks {
             pending_restart: self.pending_restart.clone(),
             liveness: levels.liveness.clone(),
             unsynchronous: self.unsynchronous.clone(),
-            gated: levels.gated,
+            clients_locked_out: levels.clients_locked_out,
             sync_owner: levels.sync_owner.clone(),
             access: levels.access.clone(),
         }

@@ -19,14 +19,14 @@ mod look;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-pub use self::event::{Decided, Effect, Event, Levels, LookAnswer, Notice, Question};
+pub use self::event::{Decided, Levels, LookAnswer, MemberEffect, MemberEvent, Notice, Question};
 use self::lanes::Lanes;
 pub use self::look::{AskedPostgres, LookId, PostgresTrouble};
-use self::look::{LOOK_PATIENCE, Look, Looks, Plan};
+use self::look::{LOOK_PATIENCE, Look, LookPlan, Looks};
 use crate::decide::{Decision, Memory, decide};
 use crate::model::{
     Action, Finished, Job, JobKind, LeaderBranch, Me, MemberName, Moment, Observation, PeerAnswer, Process,
-    Reason, Request, Running,
+    Reason, Request, RunningJob,
 };
 
 /// The member.
@@ -87,7 +87,7 @@ impl Member {
     }
 
     /// The long action of PostgreSQL under way.
-    pub fn job(&self) -> Option<&Running> {
+    pub fn job(&self) -> Option<&RunningJob> {
         self.lanes.postgres()
     }
 
@@ -114,10 +114,10 @@ impl Member {
     /// Takes events, all that have arrived, and says what comes next. `process`: the postmaster at this moment.
     pub fn handle(
         &mut self,
-        events: impl IntoIterator<Item = Event>,
+        events: impl IntoIterator<Item = MemberEvent>,
         process: &Process,
         now: Moment,
-    ) -> Next {
+    ) -> MemberNext {
         for event in events {
             self.take(event, process, now);
         }
@@ -131,14 +131,14 @@ impl Member {
             Look::Prepare => Question::Prepare,
             Look::Ask { pending } => Question::AskPostgres { pending },
             Look::Read => Question::ReadDataDirectory,
-            Look::Awaits if !self.undecided => return Next::Await { until: self.wake_at },
+            Look::Awaits if !self.undecided => return MemberNext::Await { until: self.wake_at },
             Look::Awaits => {
                 let until = self.looks.patience_ends_at();
-                return if now < until { Next::Await { until } } else { Next::Decide };
+                return if now < until { MemberNext::Await { until } } else { MemberNext::Decide };
             }
-            Look::Over => return Next::Decide,
+            Look::Over => return MemberNext::Decide,
         };
-        Next::Ask(self.looks.id(), question)
+        MemberNext::Ask(self.looks.id(), question)
     }
 
     /// Decides on everything that was seen and on the levels of this moment.
@@ -164,8 +164,8 @@ impl Member {
     }
 
     /// When something ended, or is under way, what can wait is left for the next time.
-    fn plan(&self, now: Moment) -> Plan {
-        Plan {
+    fn plan(&self, now: Moment) -> LookPlan {
+        LookPlan {
             job: self.lanes.job_kind(),
             anew: self.anew,
             hurry: !self.finished.is_empty() || self.lanes.any(),
@@ -174,27 +174,27 @@ impl Member {
         }
     }
 
-    fn take(&mut self, event: Event, process: &Process, now: Moment) {
-        self.undecided |= !matches!(event, Event::Answered(..));
+    fn take(&mut self, event: MemberEvent, process: &Process, now: Moment) {
+        self.undecided |= !matches!(event, MemberEvent::Answered(..));
         match event {
-            Event::Woke | Event::LevelChanged => {}
-            Event::LookWanted => self.look_anew = true,
-            Event::Answered(look, answer) => self.looks.take(look, answer, process, now),
-            Event::JobFinished(finished) => {
+            MemberEvent::Woke | MemberEvent::LevelChanged => {}
+            MemberEvent::LookWanted => self.look_anew = true,
+            MemberEvent::Answered(look, answer) => self.looks.take(look, answer, process, now),
+            MemberEvent::JobFinished(finished) => {
                 self.lanes.finished(finished.job);
                 self.looks.forget_data();
                 self.outdated |= !self.looks.is_over();
                 self.finished.push(finished);
             }
-            Event::PeerAnswered(name, answer) => drop(self.peers.insert(name, answer)),
-            Event::LeaderBranchTold(told) => {
+            MemberEvent::PeerAnswered(name, answer) => drop(self.peers.insert(name, answer)),
+            MemberEvent::LeaderBranchTold(told) => {
                 // An answer that was long on its way does not replace the answer to a later question.
                 let known = self.leader_branch.take().filter(|known| told.asked_at < known.asked_at);
                 self.leader_branch = known.or(Some(told));
             }
-            Event::StatusNotPublished => self.memory.status = None,
-            Event::NotFollowed => self.memory.following = None,
-            Event::Asked(request) => self.requests.push(request),
+            MemberEvent::StatusNotPublished => self.memory.status = None,
+            MemberEvent::NotFollowed => self.memory.following = None,
+            MemberEvent::Asked(request) => self.requests.push(request),
         }
     }
 
@@ -207,9 +207,10 @@ impl Member {
     ) -> Decided {
         let Decision { memory, actions, pod, route, because, wake } = decision;
         self.loop_wait = levels.settings.loop_wait;
-        let mut effects: Vec<Effect> = self.notices(&memory, &because).into_iter().map(Effect::Say).collect();
+        let mut effects: Vec<MemberEffect> =
+            self.notices(&memory, &because).into_iter().map(MemberEffect::Say).collect();
         (self.memory, self.because) = (memory, Some(because));
-        effects.extend([Effect::KeepStore, Effect::Route(route), Effect::Label(pod)]);
+        effects.extend([MemberEffect::KeepStore, MemberEffect::Route(route), MemberEffect::Label(pod)]);
         effects.extend(self.fence(&seen, levels, now));
         for action in actions {
             self.outdated |= changes_postgres(&action) && !self.looks.is_over();
@@ -269,11 +270,11 @@ impl Member {
 
     /// The guard is armed while PostgreSQL may be a primary. Once it is proved to be none, and none is being made,
     /// there is nothing to fence.
-    fn fence(&self, seen: &Observation, levels: &Levels, now: Moment) -> Option<Effect> {
+    fn fence(&self, seen: &Observation, levels: &Levels, now: Moment) -> Option<MemberEffect> {
         let kind = seen.job.as_ref().map(|running| running.job.kind());
         match (seen.postgres.may_be_primary(), kind) {
-            (true, _) => levels.lease.leading_at(now).map(|_| Effect::Fence),
-            (false, None) => Some(Effect::Unfence),
+            (true, _) => levels.lease.leading_at(now).map(|_| MemberEffect::Fence),
+            (false, None) => Some(MemberEffect::Unfence),
             (false, Some(_)) => None,
         }
     }
@@ -281,7 +282,7 @@ impl Member {
 
 /// What a driver does next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Next {
+pub enum MemberNext {
     /// Find the answer to this, and hand it over with the look that it belongs to.
     Ask(LookId, Question),
     /// Nothing before an answer or another event is there, or this moment has come.
@@ -297,7 +298,7 @@ pub enum Next {
 fn changes_postgres(action: &Action) -> bool {
     match action {
         Action::SetSyncNames(_)
-        | Action::SetGate { .. }
+        | Action::SetClientLockout { .. }
         | Action::Follow(_)
         | Action::SetSlots { .. }
         | Action::ResumeReplay => true,
@@ -307,7 +308,7 @@ fn changes_postgres(action: &Action) -> bool {
         | Action::AskLeaderBranch { .. }
         | Action::RenewLease
         | Action::RevokeLease { .. }
-        | Action::PardonPostgres { .. }
+        | Action::SuspendLivenessCheck { .. }
         | Action::PublishMember(_)
         | Action::PublishStatus { .. }
         | Action::PublishHistory { .. }

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::model::{
-    Action, LeaseFacts, LivenessFacts, OwnAccess, Process, Session, Settings, SyncOwner, Tags, WallTime,
+    Action, LeaseFacts, LivenessFacts, OwnAccess, Process, SessionId, Settings, SyncOwner, Tags, WallTime,
     WriteFacts,
 };
 
@@ -10,7 +10,7 @@ fn me() -> Me {
     Me {
         name: MemberName::new("a").expect("a valid name"),
         scope: "test".to_owned(),
-        session: Session::default(),
+        session: SessionId::default(),
         tags: Tags::default(),
         conn_url: "postgres://a:5432/postgres".to_owned(),
         api_url: "http://a:8008/patroni".to_owned(),
@@ -28,7 +28,7 @@ fn levels(process: Process) -> Levels {
         process,
         liveness: LivenessFacts::default(),
         sync_owner: SyncOwner::default(),
-        gated: false,
+        clients_locked_out: false,
         access: OwnAccess::default(),
         writes: WriteFacts::default(),
         clone_progress: None,
@@ -59,13 +59,16 @@ fn refusing(why: &str) -> LookAnswer {
 }
 
 /// Takes an event, answers what is asked before PostgreSQL is, and gives the look in which it is asked.
-fn asking(member: &mut Member, event: Event, process: &Process, now: Moment) -> LookId {
-    let Next::Ask(look, Question::Prepare) = member.handle([event], process, now) else {
+fn asking(member: &mut Member, event: MemberEvent, process: &Process, now: Moment) -> LookId {
+    let MemberNext::Ask(look, Question::Prepare) = member.handle([event], process, now) else {
         panic!("a look begins")
     };
-    let prepared = Event::Answered(look, LookAnswer::Prepared { changed: false });
+    let prepared = MemberEvent::Answered(look, LookAnswer::Prepared { changed: false });
     let asked = member.handle([prepared], process, now);
-    assert!(matches!(asked, Next::Ask(same, Question::AskPostgres { .. }) if same == look), "{asked:?}");
+    assert!(
+        matches!(asked, MemberNext::Ask(same, Question::AskPostgres { .. }) if same == look),
+        "{asked:?}"
+    );
     look
 }
 
@@ -77,10 +80,10 @@ fn decided_on(
     process: &Process,
     now: Moment,
 ) -> Decided {
-    let next = member.handle([Event::Answered(look, answer)], process, now);
-    assert_eq!(next, Next::Ask(look, Question::ReadDataDirectory));
-    let read = Event::Answered(look, LookAnswer::DataDirectoryRead(None));
-    assert_eq!(member.handle([read], process, now), Next::Decide);
+    let next = member.handle([MemberEvent::Answered(look, answer)], process, now);
+    assert_eq!(next, MemberNext::Ask(look, Question::ReadDataDirectory));
+    let read = MemberEvent::Answered(look, LookAnswer::DataDirectoryRead(None));
+    assert_eq!(member.handle([read], process, now), MemberNext::Decide);
     member.decide(&levels(process.clone()), now)
 }
 
@@ -89,25 +92,25 @@ fn trouble(decided: &Decided) -> &str {
 }
 
 /// From an event to the decision: what was asked for on the way.
-fn look(member: &mut Member, event: Event, process: &Process, now: Moment) -> Vec<&'static str> {
+fn look(member: &mut Member, event: MemberEvent, process: &Process, now: Moment) -> Vec<&'static str> {
     let mut asked = Vec::new();
     let mut events = vec![event];
     loop {
         match member.handle(std::mem::take(&mut events), process, now) {
-            Next::Ask(look, Question::Prepare) => {
+            MemberNext::Ask(look, Question::Prepare) => {
                 asked.push("prepare");
-                events.push(Event::Answered(look, LookAnswer::Prepared { changed: false }));
+                events.push(MemberEvent::Answered(look, LookAnswer::Prepared { changed: false }));
             }
-            Next::Ask(look, Question::AskPostgres { .. }) => {
+            MemberNext::Ask(look, Question::AskPostgres { .. }) => {
                 asked.push("ask");
-                events.push(Event::Answered(look, silent()));
+                events.push(MemberEvent::Answered(look, silent()));
             }
-            Next::Ask(look, Question::ReadDataDirectory) => {
+            MemberNext::Ask(look, Question::ReadDataDirectory) => {
                 asked.push("read");
-                events.push(Event::Answered(look, LookAnswer::DataDirectoryRead(None)));
+                events.push(MemberEvent::Answered(look, LookAnswer::DataDirectoryRead(None)));
             }
-            Next::Decide => return asked,
-            Next::Await { .. } => panic!("every question was answered"),
+            MemberNext::Decide => return asked,
+            MemberNext::Await { .. } => panic!("every question was answered"),
         }
     }
 }
@@ -116,19 +119,19 @@ fn look(member: &mut Member, event: Event, process: &Process, now: Moment) -> Ve
 fn a_postgres_that_is_down_is_not_asked() {
     let mut member = Member::new(me(), Memory::default());
     let now = Moment::from_millis(1_000);
-    assert_eq!(look(&mut member, Event::Woke, &down(), now), ["prepare", "read"]);
-    assert_eq!(look(&mut member, Event::Woke, &up(7), now), ["prepare", "ask", "read"]);
+    assert_eq!(look(&mut member, MemberEvent::Woke, &down(), now), ["prepare", "read"]);
+    assert_eq!(look(&mut member, MemberEvent::Woke, &up(7), now), ["prepare", "ask", "read"]);
 }
 
 #[test]
 fn a_burst_of_events_is_one_question_and_a_wanted_look_is_another() {
     let mut member = Member::new(me(), Memory::default());
     let now = Moment::from_millis(1_000);
-    look(&mut member, Event::Woke, &up(7), now);
+    look(&mut member, MemberEvent::Woke, &up(7), now);
     member.decide(&levels(up(7)), now);
-    assert!(!look(&mut member, Event::LevelChanged, &up(7), now).contains(&"ask"));
+    assert!(!look(&mut member, MemberEvent::LevelChanged, &up(7), now).contains(&"ask"));
     member.decide(&levels(up(7)), now);
-    assert!(look(&mut member, Event::LookWanted, &up(7), now).contains(&"ask"));
+    assert!(look(&mut member, MemberEvent::LookWanted, &up(7), now).contains(&"ask"));
 }
 
 /// A look that was wanted is over with the decision: the member does not wake again and again.
@@ -136,7 +139,7 @@ fn a_burst_of_events_is_one_question_and_a_wanted_look_is_another() {
 fn a_wanted_look_at_a_postgres_that_is_down_ends() {
     let mut member = Member::new(me(), Memory::default());
     let now = Moment::from_millis(1_000);
-    look(&mut member, Event::LookWanted, &down(), now);
+    look(&mut member, MemberEvent::LookWanted, &down(), now);
     let decided = member.decide(&levels(down()), now);
     assert!(now < decided.wake_at, "{decided:?}");
 }
@@ -146,9 +149,9 @@ fn a_wanted_look_at_a_postgres_that_is_down_ends() {
 fn another_postmaster_is_looked_at_at_once() {
     let mut member = Member::new(me(), Memory::default());
     let now = Moment::from_millis(1_000);
-    look(&mut member, Event::Woke, &up(7), now);
+    look(&mut member, MemberEvent::Woke, &up(7), now);
     assert_eq!(member.decide(&levels(up(8)), now).wake_at, now);
-    assert!(look(&mut member, Event::Woke, &up(8), now).contains(&"ask"));
+    assert!(look(&mut member, MemberEvent::Woke, &up(8), now).contains(&"ask"));
 }
 
 /// PostgreSQL hangs: what arrives meanwhile is decided on, as if it did not answer, until it does.
@@ -156,20 +159,20 @@ fn another_postmaster_is_looked_at_at_once() {
 fn a_look_that_hangs_holds_up_no_decision() {
     let mut member = Member::new(me(), Memory::default());
     let begun_at = Moment::from_millis(1_000);
-    let look = asking(&mut member, Event::Woke, &up(7), begun_at);
-    let patient = Next::Await { until: begun_at + LOOK_PATIENCE };
-    assert_eq!(member.handle([Event::LevelChanged], &up(7), begun_at), patient);
+    let look = asking(&mut member, MemberEvent::Woke, &up(7), begun_at);
+    let patient = MemberNext::Await { until: begun_at + LOOK_PATIENCE };
+    assert_eq!(member.handle([MemberEvent::LevelChanged], &up(7), begun_at), patient);
     let late = begun_at + LOOK_PATIENCE;
-    assert_eq!(member.handle([], &up(7), late), Next::Decide);
+    assert_eq!(member.handle([], &up(7), late), MemberNext::Decide);
     let mut rests_on = None;
     let distort = |_: &mut Memory, seen: &mut Observation| rests_on = seen.postgres.sql_trouble.clone();
     let decided = member.decide_distorted(&levels(up(7)), late, distort);
     assert_eq!(rests_on.as_deref(), Some("it has not answered yet"));
     assert_eq!(trouble(&decided), "", "it was slow for a moment");
     assert!(late < decided.wake_at, "no decision is made again and again: {decided:?}");
-    assert_eq!(member.handle([], &up(7), late), Next::Await { until: decided.wake_at });
+    assert_eq!(member.handle([], &up(7), late), MemberNext::Await { until: decided.wake_at });
     let too_late = begun_at + Duration::from_secs(2);
-    assert_eq!(member.handle([Event::LevelChanged], &up(7), too_late), Next::Decide);
+    assert_eq!(member.handle([MemberEvent::LevelChanged], &up(7), too_late), MemberNext::Decide);
     assert_eq!(trouble(&member.decide(&levels(up(7)), too_late)), "it has not answered yet");
     assert_eq!(trouble(&decided_on(&mut member, look, refusing("it is full"), &up(7), late)), "it is full");
 }
@@ -180,10 +183,10 @@ fn a_late_answer_of_a_former_postmaster_does_not_count() {
     let mut member = Member::new(me(), Memory::default());
     let now = Moment::from_millis(1_000);
     let again = Process::Up { pid: 7, since: now, standby_start: true };
-    let former = asking(&mut member, Event::Woke, &up(7), now);
-    let present = asking(&mut member, Event::LevelChanged, &again, now);
-    let late = Event::Answered(former, refusing("the former one"));
-    assert!(matches!(member.handle([late], &again, now), Next::Await { .. }), "nothing was answered");
+    let former = asking(&mut member, MemberEvent::Woke, &up(7), now);
+    let present = asking(&mut member, MemberEvent::LevelChanged, &again, now);
+    let late = MemberEvent::Answered(former, refusing("the former one"));
+    assert!(matches!(member.handle([late], &again, now), MemberNext::Await { .. }), "nothing was answered");
     assert_eq!(
         trouble(&decided_on(&mut member, present, refusing("the present one"), &again, now)),
         "the present one"
@@ -195,11 +198,11 @@ fn a_late_answer_of_a_former_postmaster_does_not_count() {
 fn no_end_of_a_job_is_decided_on_with_an_older_look() {
     let mut member = Member::new(me(), Memory::default());
     let now = Moment::from_millis(1_000);
-    let before = asking(&mut member, Event::Woke, &up(7), now);
+    let before = asking(&mut member, MemberEvent::Woke, &up(7), now);
     let promoted = Finished { job: JobKind::Promote, outcome: crate::model::Outcome::Done };
-    let after = asking(&mut member, Event::JobFinished(promoted.clone()), &up(7), now);
-    let late = Event::Answered(before, refusing("as before"));
-    assert!(matches!(member.handle([late], &up(7), now), Next::Await { .. }), "nothing was answered");
+    let after = asking(&mut member, MemberEvent::JobFinished(promoted.clone()), &up(7), now);
+    let late = MemberEvent::Answered(before, refusing("as before"));
+    assert!(matches!(member.handle([late], &up(7), now), MemberNext::Await { .. }), "nothing was answered");
     let decided = decided_on(&mut member, after, refusing("as after"), &up(7), now);
     assert_eq!((trouble(&decided), &decided.seen.finished[..]), ("as after", &[promoted][..]));
 }
@@ -210,11 +213,11 @@ fn one_long_action_runs_at_a_time() {
     let mut lanes = Lanes::default();
     let start = |job| Action::Start(job);
     let now = Moment::from_millis(1_000);
-    assert!(matches!(lanes.admit(start(Job::Checkpoint), now), Effect::Act(_)));
+    assert!(matches!(lanes.admit(start(Job::Checkpoint), now), MemberEffect::Act(_)));
     let second = lanes.admit(start(Job::CrashRecovery), now);
-    assert!(matches!(second, Effect::Say(Notice::TwoJobs { .. })), "{second:?}");
+    assert!(matches!(second, MemberEffect::Say(Notice::TwoJobs { .. })), "{second:?}");
     let beside = lanes.admit(start(Job::ReclaimLeadership { term: crate::model::Term(1) }), now);
-    assert!(matches!(beside, Effect::Act(_)), "the leader key is written beside it");
+    assert!(matches!(beside, MemberEffect::Act(_)), "the leader key is written beside it");
     lanes.finished(JobKind::Checkpoint);
-    assert!(matches!(lanes.admit(start(Job::CrashRecovery), now), Effect::Act(_)));
+    assert!(matches!(lanes.admit(start(Job::CrashRecovery), now), MemberEffect::Act(_)));
 }

@@ -3,17 +3,17 @@
 use std::collections::BTreeMap;
 
 use super::keys::{ascii, compact, failover_text, history_text, is_object, sync_text};
-use super::txn::{Change, Compare, Evidence, Txn};
+use super::txn::{Compare, Evidence, KeyChange, Txn};
 use super::{Keys, StoredKey};
 use crate::model::{
-    ClusterStatus, FailoverRequest, GenerationWrite, Grounds, HistoryLine, LeaseId, MemberName, MemberRecord,
-    SyncRecord, Term, Timeline, UnfencedPrimary,
+    ClusterStatus, FailoverRequest, GenerationWrite, HistoryLine, LeaseId, MemberName, MemberRecord,
+    SyncRecord, TakeLeadershipPreconditions, Term, Timeline, UnfencedPrimary,
 };
 
 impl Keys {
     /// Takes leadership if nobody has it and the grounds still hold. It is done in the revision that is the new
     /// [`Term`].
-    pub fn take_leadership(&self, name: &MemberName, lease: LeaseId, by: Grounds) -> Txn {
+    pub fn take_leadership(&self, name: &MemberName, lease: LeaseId, by: TakeLeadershipPreconditions) -> Txn {
         let leader = self.path("leader");
         let since = |key| Compare::NotWrittenAfter(self.path(key), by.unlocked);
         Txn {
@@ -25,7 +25,7 @@ impl Keys {
                 since("timeline"),
                 since("generation"),
             ],
-            then: vec![Change::Put(leader.clone(), name.as_str().to_owned(), Some(lease))],
+            then: vec![KeyChange::Put(leader.clone(), name.as_str().to_owned(), Some(lease))],
             path: leader,
             evidence: Evidence::OnLease(lease),
         }
@@ -43,7 +43,7 @@ impl Keys {
         let leader = self.path("leader");
         let mut when = self.as_leader(held);
         when.push(Compare::Lease(self.member(to), to_lease));
-        let mut then = vec![Change::Put(leader.clone(), to.as_str().to_owned(), Some(to_lease))];
+        let mut then = vec![KeyChange::Put(leader.clone(), to.as_str().to_owned(), Some(to_lease))];
         then.extend(self.put_status(status));
         Txn { when, then, path: leader, evidence: Evidence::OnLease(to_lease) }
     }
@@ -51,7 +51,7 @@ impl Keys {
     /// Gives leadership up to whoever is next, and publishes the final position.
     pub fn release_leadership(&self, held: (Term, LeaseId), status: Option<&ClusterStatus>) -> Txn {
         let leader = self.path("leader");
-        let mut then = vec![Change::Delete(leader.clone())];
+        let mut then = vec![KeyChange::Delete(leader.clone())];
         then.extend(self.put_status(status));
         Txn { when: self.as_leader(held), then, path: leader, evidence: Evidence::Absent }
     }
@@ -60,14 +60,14 @@ impl Keys {
     /// new term; what was sent in the old term and is still on its way is lost from then on.
     pub fn move_leadership(&self, held: (Term, LeaseId), to: LeaseId) -> Txn {
         let leader = self.path("leader");
-        let then = vec![Change::MoveToLease(leader.clone(), to)];
+        let then = vec![KeyChange::MoveToLease(leader.clone(), to)];
         Txn { when: self.as_leader(held), then, path: leader, evidence: Evidence::OnLease(to) }
     }
 
     /// Publishes my member record.
     pub fn publish_member(&self, name: &MemberName, lease: LeaseId, record: &MemberRecord) -> Txn {
         let path = self.member(name);
-        let then = vec![Change::Put(path.clone(), compact(record), Some(lease))];
+        let then = vec![KeyChange::Put(path.clone(), compact(record), Some(lease))];
         Txn { when: Vec::new(), then, path, evidence: Evidence::None }
     }
 
@@ -145,7 +145,7 @@ impl Keys {
         let path = self.path("initialize");
         let when =
             vec![Compare::Absent(path.clone()), Compare::NoneCreatedAfter(self.path("members/"), seen)];
-        let then = vec![Change::Put(path.clone(), String::new(), Some(lease))];
+        let then = vec![KeyChange::Put(path.clone(), String::new(), Some(lease))];
         Txn { when, then, path, evidence: Evidence::OnLease(lease) }
     }
 
@@ -155,9 +155,9 @@ impl Keys {
     pub fn finish_initialize(&self, lease: LeaseId, system_id: u64, config_text: &str) -> Txn {
         let path = self.path("initialize");
         let mut txn = replace(vec![Compare::Lease(path.clone(), lease)], path, Some(system_id.to_string()));
-        txn.then.push(Change::Put(self.path("config"), ascii(config_text), None));
+        txn.then.push(KeyChange::Put(self.path("config"), ascii(config_text), None));
         let former = ["sync", "status", "history", "failover", "generation"];
-        txn.then.extend(former.map(|key| Change::Delete(self.path(key))));
+        txn.then.extend(former.map(|key| KeyChange::Delete(self.path(key))));
         txn
     }
 
@@ -191,8 +191,8 @@ impl Keys {
                 let when = [("leader", leader), ("sync", sync), ("generation", old), ("unfenced", left)];
                 let when = when.map(|(key, revision)| Compare::Revision(self.path(key), *revision));
                 let mut txn = replace(when.to_vec(), path, Some(compact(record)));
-                txn.then.extend(["leader", "sync", "failover"].map(|key| Change::Delete(self.path(key))));
-                let left = || Change::Put(self.path("unfenced"), compact(unfenced), None);
+                txn.then.extend(["leader", "sync", "failover"].map(|key| KeyChange::Delete(self.path(key))));
+                let left = || KeyChange::Put(self.path("unfenced"), compact(unfenced), None);
                 txn.then.extend((!unfenced.is_empty()).then(left));
                 txn
             }
@@ -210,13 +210,13 @@ impl Keys {
         vec![Compare::Revision(leader.clone(), term.0), Compare::Lease(leader, lease)]
     }
 
-    fn put_status(&self, status: Option<&ClusterStatus>) -> Option<Change> {
-        Some(Change::Put(self.path("status"), compact(status?), None))
+    fn put_status(&self, status: Option<&ClusterStatus>) -> Option<KeyChange> {
+        Some(KeyChange::Put(self.path("status"), compact(status?), None))
     }
 
     fn put_as_leader(&self, held: (Term, LeaseId), name: &str, text: String) -> Txn {
         let path = self.path(name);
-        let then = vec![Change::Put(path.clone(), text, None)];
+        let then = vec![KeyChange::Put(path.clone(), text, None)];
         Txn { when: self.as_leader(held), then, path, evidence: Evidence::None }
     }
 }
@@ -224,8 +224,8 @@ impl Keys {
 /// The key holds `text` from then on, or is gone.
 fn replace(when: Vec<Compare>, path: String, text: Option<String>) -> Txn {
     let (change, evidence) = match text {
-        Some(text) => (Change::Put(path.clone(), text.clone(), None), Evidence::Holds(text)),
-        None => (Change::Delete(path.clone()), Evidence::Absent),
+        Some(text) => (KeyChange::Put(path.clone(), text.clone(), None), Evidence::Holds(text)),
+        None => (KeyChange::Delete(path.clone()), Evidence::Absent),
     };
     Txn { when, then: vec![change], path, evidence }
 }

@@ -5,4 +5,4 @@ mod keys;
 mod txn;
 
 pub use keys::{CorruptKey, Keys, StoredKey, failover_key};
-pub use txn::{Cas, Change, Compare, Evidence, Txn, WriteError};
+pub use txn::{Cas, Compare, Evidence, KeyChange, Txn, WriteError};

@@ -24,7 +24,7 @@ pub enum Compare {
 
 /// A change.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Change {
+pub enum KeyChange {
     /// The key holds this text, on this lease or on none.
     Put(String, String, Option<LeaseId>),
     /// The key moves to another lease and keeps its value.
@@ -52,7 +52,7 @@ pub struct Txn {
     /// What must hold.
     pub when: Vec<Compare>,
     /// What is done then.
-    pub then: Vec<Change>,
+    pub then: Vec<KeyChange>,
     /// The key that is read otherwise.
     pub path: String,
     /// How that key shows that an earlier try was done.

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use super::super::turn::Turn;
+use super::super::tick::Tick;
 use super::memory::SyncWrite;
-use super::state::{State, Step};
+use super::state::{QuorumState, SyncStep};
 use super::{priority, quorum};
 use crate::model::{Action, SqlFacts, SyncMode, SyncOwner, SyncRecord, Term, WaitingOn};
 
@@ -18,51 +18,51 @@ const LOOK_AGAIN: Duration = Duration::from_secs(1);
 const LOOK_AT_WAITS: Duration = Duration::from_millis(250);
 
 /// Takes the next step.
-pub(in crate::decide) fn on_leader(turn: &mut Turn<'_>, term: Term, sql: &SqlFacts) {
-    if is_writing(turn, term) {
+pub(in crate::decide) fn on_leader(tick: &mut Tick<'_>, term: Term, sql: &SqlFacts) {
+    if is_writing(tick, term) {
         return;
     }
-    if turn.seen.settings.sync.mode == SyncMode::Off {
-        return switched_off(turn, term);
+    if tick.seen.settings.sync.mode == SyncMode::Off {
+        return switched_off(tick, term);
     }
-    turn.wake_in(if sql.sync.waiting.is_empty() { LOOK_AGAIN } else { LOOK_AT_WAITS }, WaitingOn::Standbys);
-    let state = turn.sync_state(sql);
-    if !takes_over(turn, term, sql, &state) {
-        step(turn, term, &state);
+    tick.wake_in(if sql.sync.waiting.is_empty() { LOOK_AGAIN } else { LOOK_AT_WAITS }, WaitingOn::Standbys);
+    let state = tick.sync_state(sql);
+    if !takes_over(tick, term, sql, &state) {
+        step(tick, term, &state);
     }
 }
 
 /// No commit waits for anybody, and nobody is vouched for.
-fn switched_off(turn: &mut Turn<'_>, term: Term) {
-    if turn.cluster().is_some_and(|cluster| cluster.sync.is_some()) {
-        write(turn, term, None);
-    } else if turn.seen.postgres.sync_owner != SyncOwner::Operator {
-        name(turn, None);
+fn switched_off(tick: &mut Tick<'_>, term: Term) {
+    if tick.cluster().is_some_and(|cluster| cluster.sync.is_some()) {
+        write(tick, term, None);
+    } else if tick.seen.postgres.sync_owner != SyncOwner::Operator {
+        name(tick, None);
     }
 }
 
 /// What a former leader, or a former supervisor of mine, left behind is settled first. True while that goes on.
-fn takes_over(turn: &mut Turn<'_>, term: Term, sql: &SqlFacts, state: &State) -> bool {
+fn takes_over(tick: &mut Tick<'_>, term: Term, sql: &SqlFacts, state: &QuorumState) -> bool {
     if vouches_for_unknown(state) {
         let record = SyncRecord { leader: Some(state.me.clone()), ..SyncRecord::default() };
-        write(turn, term, Some(record));
+        write(tick, term, Some(record));
         return true;
     }
-    if let Some(names) = unsettled_names(&turn.seen.postgres.sync_owner, sql) {
-        name(turn, Some(names));
+    if let Some(names) = unsettled_names(&tick.seen.postgres.sync_owner, sql) {
+        name(tick, Some(names));
         return true;
     }
-    // A write of mine in a former life may still arrive; after this one it cannot.
+    // A write of mine in a previous incarnation may still arrive; after this one it cannot.
     let mine_of_before =
-        state.record.is_leader(&state.me) && turn.memory.sync.owned != Some(turn.sync_revision());
+        state.record.is_leader(&state.me) && tick.memory.sync.owned != Some(tick.sync_revision());
     if mine_of_before {
-        write(turn, term, Some(state.record.clone()));
+        write(tick, term, Some(state.record.clone()));
     }
     mine_of_before
 }
 
 /// Somebody else led, or set the names: what the key vouches for is not known.
-fn vouches_for_unknown(state: &State) -> bool {
+fn vouches_for_unknown(state: &QuorumState) -> bool {
     let vouches = state.record.is_in_force() && !state.record.voters.is_empty();
     vouches && (!state.record.is_leader(&state.me) || !state.may_name(&state.names))
 }
@@ -79,53 +79,53 @@ fn unsettled_names(owner: &SyncOwner, sql: &SqlFacts) -> Option<String> {
 }
 
 /// One step towards what is wanted.
-fn step(turn: &mut Turn<'_>, term: Term, state: &State) {
-    let step = match turn.seen.settings.sync.mode {
+fn step(tick: &mut Tick<'_>, term: Term, state: &QuorumState) {
+    let step = match tick.seen.settings.sync.mode {
         SyncMode::Quorum => quorum::steps(state).into_iter().next(),
         SyncMode::On | SyncMode::Off => priority::step(state),
     };
     let Some(step) = step else { return };
     match state.permit(step) {
-        Some(Step::Promise(record)) => write(turn, term, Some(record)),
-        Some(Step::Name(names)) => name(turn, Some(names.to_string())),
-        Some(Step::LookAgain) | None => {
+        Some(SyncStep::Promise(record)) => write(tick, term, Some(record)),
+        Some(SyncStep::Name(names)) => name(tick, Some(names.to_string())),
+        Some(SyncStep::LookAgain) | None => {
             // Standbys confirm as soon as they have caught up, which may take long.
-            let since = turn.memory.sync.in_effect.as_ref().map_or(turn.now, |names| names.seen_at);
-            let span = (turn.now.since(since) / 4).clamp(LOOK_SOON, LOOK_AGAIN);
-            turn.wake_in(span, WaitingOn::Standbys);
+            let since = tick.memory.sync.in_effect.as_ref().map_or(tick.now, |names| names.seen_at);
+            let span = (tick.now.since(since) / 4).clamp(LOOK_SOON, LOOK_AGAIN);
+            tick.wake_in(span, WaitingOn::Standbys);
         }
     }
 }
 
 /// True while a write to the key is under way: whether it was done is seen in the view, and an answer that was lost is
 /// no answer.
-pub(super) fn is_writing(turn: &mut Turn<'_>, term: Term) -> bool {
-    let Some(write) = turn.memory.sync.writing.clone() else { return false };
-    if write.sent_at + AGAIN_AFTER <= turn.now {
-        send(turn, term, write.record);
+pub(super) fn is_writing(tick: &mut Tick<'_>, term: Term) -> bool {
+    let Some(write) = tick.memory.sync.writing.clone() else { return false };
+    if write.sent_at + AGAIN_AFTER <= tick.now {
+        send(tick, term, write.record);
     }
-    turn.wake_in(AGAIN_AFTER, WaitingOn::Standbys);
+    tick.wake_in(AGAIN_AFTER, WaitingOn::Standbys);
     true
 }
 
-pub(super) fn write(turn: &mut Turn<'_>, term: Term, record: Option<SyncRecord>) {
-    send(turn, term, record);
-    turn.wake_in(AGAIN_AFTER, WaitingOn::Standbys);
+pub(super) fn write(tick: &mut Tick<'_>, term: Term, record: Option<SyncRecord>) {
+    send(tick, term, record);
+    tick.wake_in(AGAIN_AFTER, WaitingOn::Standbys);
 }
 
-fn send(turn: &mut Turn<'_>, term: Term, record: Option<SyncRecord>) {
-    let over = turn.sync_revision();
-    turn.memory.sync.writing = Some(SyncWrite { record: record.clone(), over, sent_at: turn.now });
-    turn.act(Action::PublishSync { term, record, mod_revision: over });
+fn send(tick: &mut Tick<'_>, term: Term, record: Option<SyncRecord>) {
+    let over = tick.sync_revision();
+    tick.memory.sync.writing = Some(SyncWrite { record: record.clone(), over, sent_at: tick.now });
+    tick.act(Action::PublishSync { term, record, mod_revision: over });
 }
 
 /// Tells Postgres, and once more when it does not seem to have heard.
-pub(super) fn name(turn: &mut Turn<'_>, names: Option<String>) {
+pub(super) fn name(tick: &mut Tick<'_>, names: Option<String>) {
     let said = names.clone().map_or(SyncOwner::Operator, SyncOwner::Supervisor);
-    let again = turn.seen.postgres.sync_owner == said;
-    if !again || turn.memory.sync.named_at.is_none_or(|at| at + AGAIN_AFTER <= turn.now) {
-        turn.memory.sync.named_at = Some(turn.now);
-        turn.act(Action::SetSyncNames(names));
+    let again = tick.seen.postgres.sync_owner == said;
+    if !again || tick.memory.sync.named_at.is_none_or(|at| at + AGAIN_AFTER <= tick.now) {
+        tick.memory.sync.named_at = Some(tick.now);
+        tick.act(Action::SetSyncNames(names));
     }
-    turn.wake_in(LOOK_SOON, WaitingOn::Postgres);
+    tick.wake_in(LOOK_SOON, WaitingOn::Postgres);
 }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::model::{Lsn, MemberName, Moment, SqlFacts, SyncFacts, SyncRecord, Term};
 
 /// Lost when the supervisor restarts: then the key is written once more before anything else, so that no write of the
-/// former life can still arrive.
+/// previous incarnation can still arrive.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct SyncMemory {
     /// The term of what follows, and since when.

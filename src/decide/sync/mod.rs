@@ -7,12 +7,13 @@
 //! The key `sync` promises that among any `quorum + 1` of the voters and the leader one holds every acknowledged
 //! commit ([`crate::model::SyncRecord`]); and that the leader it names does. Each step keeps that promise by itself, so
 //! a crash between two of them does too: names only change so that every later commit keeps the present promise
-//! ([`State::may_name`]), and a promise is only made once enough standbys hold everything that was acknowledged before
-//! the names took effect ([`State::may_promise`]). Of writes to the key one is under way at a time, and nothing else
-//! happens until it is seen done. Sources: PostgreSQL manual, "Synchronous Replication"; design, section 9.
+//! ([`QuorumState::may_name`]), and a promise is only made once enough standbys hold everything that was acknowledged
+//! before the names took effect ([`QuorumState::may_promise`]). Of writes to the key one is under way at a time, and
+//! nothing else happens until it is seen done. Sources: PostgreSQL manual, "Synchronous Replication"; design, section
+//! 9.
 
+mod client_lockout;
 mod eligible;
-mod gate;
 mod leader;
 mod memory;
 mod priority;
@@ -24,11 +25,11 @@ mod state;
 #[cfg(test)]
 mod tests;
 
+pub(super) use client_lockout::{let_clients_in, lock_clients_out, watch_client_lockout};
 pub(super) use eligible::{counts, let_go, may_lead, must_be_voter, vouching};
-pub(super) use gate::{close_gate, open_gate, watch_gate};
 pub(super) use leader::on_leader;
 pub use memory::SyncMemory;
 pub use priority::step as priority_step;
 pub use quorum::steps as quorum_steps;
 pub(super) use standby::{keep_names, leave, prepare_promotion};
-pub use state::{State, Step};
+pub use state::{QuorumState, SyncStep};

@@ -2,20 +2,20 @@
 
 use std::collections::BTreeSet;
 
-use super::state::{State, Step, members};
+use super::state::{QuorumState, SyncStep, members};
 use crate::model::{MemberName, SyncNames};
 
 /// The next change; `None`: everything is as it should be.
-pub fn step(state: &State) -> Option<Step> {
+pub fn step(state: &QuorumState) -> Option<SyncStep> {
     let record = &state.record;
     if record.leader.as_ref() != Some(&state.me) {
-        return Some(Step::Promise(state.promise(0, BTreeSet::new())));
+        return Some(SyncStep::Promise(state.promise(0, BTreeSet::new())));
     }
     let picked: BTreeSet<MemberName> = state.active.iter().take(state.wanted.max(1)).cloned().collect();
     if picked.is_empty() && state.strict {
         // Commits wait for those that are vouched for, or for nobody that exists.
         let kept = named(&record.voters, record.voters.len().max(1));
-        return (state.names != kept).then_some(Step::Name(kept));
+        return (state.names != kept).then_some(SyncStep::Name(kept));
     }
     let wanted = named(&picked, picked.len());
     if state.names != wanted {
@@ -24,21 +24,21 @@ pub fn step(state: &State) -> Option<Step> {
     let sure: BTreeSet<_> = picked.intersection(&state.confirmed).cloned().collect();
     let promise = state.promise(0, &sure | &kept(state, &picked));
     if *record != promise {
-        return Some(Step::Promise(promise));
+        return Some(SyncStep::Promise(promise));
     }
-    (promise.voters != picked).then_some(Step::LookAgain)
+    (promise.voters != picked).then_some(SyncStep::LookAgain)
 }
 
 /// Names first where the present promise allows it; otherwise less is promised first.
-fn step_to_names(state: &State, wanted: SyncNames, picked: &BTreeSet<MemberName>) -> Step {
+fn step_to_names(state: &QuorumState, wanted: SyncNames, picked: &BTreeSet<MemberName>) -> SyncStep {
     match state.may_name(&wanted) {
-        true => Step::Name(wanted),
-        false => Step::Promise(state.promise(0, kept(state, picked))),
+        true => SyncStep::Name(wanted),
+        false => SyncStep::Promise(state.promise(0, kept(state, picked))),
     }
 }
 
 /// The voters that stay. Where a quorum was promised until now, none of them is sure to hold everything by itself.
-fn kept(state: &State, picked: &BTreeSet<MemberName>) -> BTreeSet<MemberName> {
+fn kept(state: &QuorumState, picked: &BTreeSet<MemberName>) -> BTreeSet<MemberName> {
     match state.record.quorum {
         0 => picked.iter().filter(|name| members(&state.record).contains(name)).cloned().collect(),
         _ => BTreeSet::new(),

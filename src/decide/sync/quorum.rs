@@ -1,27 +1,27 @@
 //! Mode quorum: the fastest of the named standbys confirm a commit, and a candidate has to find enough voters that are
 //! no further than itself. The steps and their order are those of the facts on Patroni's behaviour; what makes each of
-//! them safe is [`State::may_promise`] and [`State::may_name`].
+//! them safe is [`QuorumState::may_promise`] and [`QuorumState::may_name`].
 
 use std::cmp::Ordering;
 use std::collections::BTreeSet;
 
-use super::state::{State, Step, members};
+use super::state::{QuorumState, SyncStep, members};
 use crate::model::{MemberName, SyncNames, SyncRecord};
 
 type Names = BTreeSet<MemberName>;
 
 /// The changes that lead to the steady state, in order. Steady: the voters are the named standbys are the active ones,
 /// as many as wanted confirm, and the quorum is all others.
-pub fn steps(state: &State) -> Vec<Step> {
-    let mut plan = Plan::of(state);
+pub fn steps(state: &QuorumState) -> Vec<SyncStep> {
+    let mut plan = QuorumPlan::of(state);
     // A plan that stops early has said why in its last step.
     let _stopped = plan.make();
     plan.steps
 }
 
 /// A plan in the making; each of its parts gives `None` when it cannot go on before somebody looks again.
-struct Plan<'a> {
-    state: &'a State,
+struct QuorumPlan<'a> {
+    state: &'a QuorumState,
     leader: Option<MemberName>,
     quorum: usize,
     voters: Names,
@@ -30,14 +30,14 @@ struct Plan<'a> {
     names: Names,
     active: Names,
     wanted: usize,
-    steps: Vec<Step>,
+    steps: Vec<SyncStep>,
 }
 
-impl Plan<'_> {
-    fn of(state: &State) -> Plan<'_> {
+impl QuorumPlan<'_> {
+    fn of(state: &QuorumState) -> QuorumPlan<'_> {
         let SyncNames { any, count, names, wildcard } = state.names.clone();
         let (count, names) = if wildcard { (0, Names::new()) } else { (count.min(names.len()), names) };
-        Plan {
+        QuorumPlan {
             state,
             leader: state.record.leader.clone(),
             quorum: state.record.quorum,
@@ -99,7 +99,7 @@ impl Plan<'_> {
         let names = if self.names.is_empty() { self.voters.clone() } else { self.names.clone() };
         let kept = SyncNames { any: true, count: self.state.names.count.max(1), names, wildcard: false };
         if self.state.names != kept {
-            self.steps.push(Step::Name(kept));
+            self.steps.push(SyncStep::Name(kept));
         }
         None
     }
@@ -116,7 +116,7 @@ impl Plan<'_> {
         self.leader = Some(me.clone());
         let quorum = self.quorum.min(voters.len().saturating_sub(1));
         (self.quorum, self.voters) = (quorum, voters.clone());
-        self.steps.push(Step::Promise(self.state.promise(quorum, voters)));
+        self.steps.push(SyncStep::Promise(self.state.promise(quorum, voters)));
         // Standbys need a moment to find me: who is missing now is not dropped now.
         if self.active.is_empty() { None } else { Some(()) }
     }
@@ -284,7 +284,7 @@ impl Plan<'_> {
         let unsure = if adjust { self.count.saturating_sub(self.confirmed()) } else { 0 };
         let first = self.voters.is_empty() && !voters.is_empty();
         if adjust && first && self.confirmed() == 0 {
-            self.steps.push(Step::LookAgain);
+            self.steps.push(SyncStep::LookAgain);
             return None;
         }
         let quorum = (quorum + unsure).min(voters.len().saturating_sub(1));
@@ -301,8 +301,10 @@ impl Plan<'_> {
     /// Of two promises in a row only the last is made.
     fn push_promise(&mut self, record: SyncRecord) {
         match self.steps.last_mut() {
-            Some(Step::Promise(last)) => *last = record,
-            Some(Step::Name(_) | Step::LookAgain) | None => self.steps.push(Step::Promise(record)),
+            Some(SyncStep::Promise(last)) => *last = record,
+            Some(SyncStep::Name(_) | SyncStep::LookAgain) | None => {
+                self.steps.push(SyncStep::Promise(record))
+            }
         }
     }
 
@@ -314,8 +316,8 @@ impl Plan<'_> {
         (self.any, self.count, self.names) = (true, count, names.clone());
         let names = SyncNames { any: count > 0, count, names, wildcard: false };
         match self.steps.last_mut() {
-            Some(Step::Name(last)) => *last = names,
-            Some(Step::Promise(_) | Step::LookAgain) | None => self.steps.push(Step::Name(names)),
+            Some(SyncStep::Name(last)) => *last = names,
+            Some(SyncStep::Promise(_) | SyncStep::LookAgain) | None => self.steps.push(SyncStep::Name(names)),
         }
         Some(())
     }

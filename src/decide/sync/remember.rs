@@ -2,10 +2,10 @@
 
 use super::super::clone;
 use super::super::leadership::Leadership;
-use super::super::turn::Turn;
+use super::super::tick::Tick;
 use super::memory::SyncMemory;
 
-impl Turn<'_> {
+impl Tick<'_> {
     /// Takes note of what changed, before any rule looks.
     pub(in crate::decide) fn remember_sync(&mut self, leadership: &Leadership) {
         let now = self.now;

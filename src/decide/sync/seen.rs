@@ -4,8 +4,8 @@ use std::cmp::Reverse;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use super::super::turn::Turn;
-use super::state::State;
+use super::super::tick::Tick;
+use super::state::QuorumState;
 use crate::model::{
     Lsn, MemberKey, MemberName, MemberState, SqlFacts, SyncMode, SyncNames, SyncRecord, SyncState, Walsender,
 };
@@ -14,7 +14,7 @@ use crate::model::{
 /// find a new leader first.
 const COMES_BACK_WITHIN: Duration = Duration::from_secs(2);
 
-impl<'a> Turn<'a> {
+impl<'a> Tick<'a> {
     /// The standbys that stream from me, with the member each of them is.
     pub(super) fn standbys(&self, sql: &'a SqlFacts) -> Vec<(&'a MemberName, &'a Walsender)> {
         let member = |standby: &'a Walsender| {
@@ -25,10 +25,10 @@ impl<'a> Turn<'a> {
         sql.sync.walsenders.iter().filter_map(member).collect()
     }
 
-    pub(super) fn sync_state(&self, sql: &'a SqlFacts) -> State {
+    pub(super) fn sync_state(&self, sql: &'a SqlFacts) -> QuorumState {
         let record = self.cluster().and_then(|cluster| cluster.sync_record()).cloned().unwrap_or_default();
         let names = SyncNames::parse(&sql.sync.names).0;
-        State {
+        QuorumState {
             me: self.seen.me.name.clone(),
             confirmed: self.confirmed(sql),
             active: self.active(sql, &record, &names),

@@ -6,7 +6,7 @@ use crate::model::{MemberName, SyncNames, SyncRecord};
 
 /// Everything a step is chosen from; names are spelled as the members spell them.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct State {
+pub struct QuorumState {
     /// The primary that asks.
     pub me: MemberName,
     /// The key `sync`.
@@ -25,7 +25,7 @@ pub struct State {
 
 /// One change.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Step {
+pub enum SyncStep {
     /// Write the key `sync`.
     Promise(SyncRecord),
     /// Set `synchronous_standby_names`.
@@ -34,7 +34,7 @@ pub enum Step {
     LookAgain,
 }
 
-impl State {
+impl QuorumState {
     /// Whether every commit under `names` keeps the promise that is made now.
     ///
     /// A commit is on me and on `count` of the names. So of the voters, the leader, the names and me together, all but
@@ -67,27 +67,27 @@ impl State {
 
     /// The change if it is allowed to be made now, or as much of it as is: of a promise that some standbys cannot
     /// confirm (they died), one that does without them, or first the names of those that can.
-    pub fn permit(&self, step: Step) -> Option<Step> {
+    pub fn permit(&self, step: SyncStep) -> Option<SyncStep> {
         match step {
-            Step::Name(names) => self.may_name(&names).then_some(Step::Name(names)),
-            Step::Promise(record) if self.may_promise(&record) => Some(Step::Promise(record)),
-            Step::Promise(record) => self.promise_less(record).or_else(|| self.name_more()),
-            Step::LookAgain => None,
+            SyncStep::Name(names) => self.may_name(&names).then_some(SyncStep::Name(names)),
+            SyncStep::Promise(record) if self.may_promise(&record) => Some(SyncStep::Promise(record)),
+            SyncStep::Promise(record) => self.promise_less(record).or_else(|| self.name_more()),
+            SyncStep::LookAgain => None,
         }
     }
 
-    fn promise_less(&self, record: SyncRecord) -> Option<Step> {
+    fn promise_less(&self, record: SyncRecord) -> Option<SyncStep> {
         let lacking = record.voters.difference(&self.confirmed).count();
         let less = SyncRecord { quorum: lacking, ..record.clone() };
         let less_of = lacking > record.quorum && lacking < record.voters.len() && less != self.record;
-        (less_of && self.may_promise(&less)).then_some(Step::Promise(less))
+        (less_of && self.may_promise(&less)).then_some(SyncStep::Promise(less))
     }
 
     /// All that can confirm, or where the promise does not allow for so many, the voters among them.
-    fn name_more(&self) -> Option<Step> {
+    fn name_more(&self) -> Option<SyncStep> {
         let more = |who: &BTreeSet<MemberName>| {
             let names = SyncNames { names: &self.names.names | who, ..self.names.clone() };
-            (self.names.any && names != self.names && self.may_name(&names)).then_some(Step::Name(names))
+            (self.names.any && names != self.names && self.may_name(&names)).then_some(SyncStep::Name(names))
         };
         let active = self.active.iter().cloned().collect();
         more(&active).or_else(|| more(&(&active & &self.record.voters)))

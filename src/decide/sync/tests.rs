@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use proptest::prelude::*;
 
 use super::standby::{names_of_next, next};
-use super::{State, Step, priority_step, quorum_steps};
+use super::{QuorumState, SyncStep, priority_step, quorum_steps};
 use crate::model::{MemberName, SyncMode, SyncNames, SyncRecord, SyncSettings};
 
 fn set(letters: &str) -> BTreeSet<MemberName> {
@@ -19,10 +19,10 @@ fn state(
     names: (usize, &str, &str),
     active: &str,
     wanted: usize,
-) -> State {
+) -> QuorumState {
     let mut both = leaders.chars().map(|letter| MemberName::new(letter).expect("a name"));
     let leader = both.next();
-    State {
+    QuorumState {
         me: both.next().or(leader.clone()).expect("me"),
         record: SyncRecord { leader, quorum: promise.0, voters: set(promise.1) },
         names: SyncNames { any: names.0 > 0, count: names.0, names: set(names.1), wildcard: false },
@@ -33,12 +33,12 @@ fn state(
     }
 }
 
-fn text(steps: &[Step]) -> String {
+fn text(steps: &[SyncStep]) -> String {
     let list = |names: &BTreeSet<MemberName>| names.iter().map(MemberName::as_str).collect::<String>();
-    let word = |step: &Step| match step {
-        Step::Promise(record) => format!("/sync {}:{}", record.quorum, list(&record.voters)),
-        Step::Name(names) => format!("GUC {}:{}", names.count, list(&names.names)),
-        Step::LookAgain => "again".to_owned(),
+    let word = |step: &SyncStep| match step {
+        SyncStep::Promise(record) => format!("/sync {}:{}", record.quorum, list(&record.voters)),
+        SyncStep::Name(names) => format!("GUC {}:{}", names.count, list(&names.names)),
+        SyncStep::LookAgain => "again".to_owned(),
     };
     steps.iter().map(word).collect::<Vec<_>>().join(" → ")
 }
@@ -87,7 +87,7 @@ fn of_those_who_can_confirm_voters_are_named_where_all_are_too_many() {
 fn the_transitions_of_mode_on() {
     let on = |leaders, voters, (names, confirmed): (&str, &str), active, wanted, strict| {
         let state = state(leaders, (0, voters), (names.len(), names, confirmed), active, wanted);
-        State { strict, names: SyncNames { any: false, ..state.names.clone() }, ..state }
+        QuorumState { strict, names: SyncNames { any: false, ..state.names.clone() }, ..state }
     };
     for (case, state, expected) in [
         ("another led", on("ab", "b", ("", ""), "c", 1, false), "/sync 0:"),
@@ -114,7 +114,7 @@ fn the_transitions_of_mode_on() {
 /// things that the machine owns.
 struct World {
     on: bool,
-    state: State,
+    state: QuorumState,
     /// How far each member has flushed; the leader's is where its WAL ends.
     flushed: BTreeMap<MemberName, u64>,
     /// The newest commit that a client was told of.
@@ -149,7 +149,7 @@ fn event() -> impl Strategy<Value = Event> {
 
 impl World {
     fn new(on: bool, strict: bool) -> World {
-        let state = State { strict, ..state("a", (0, ""), (0, "", ""), "", 1) };
+        let state = QuorumState { strict, ..state("a", (0, ""), (0, "", ""), "", 1) };
         let flushed = set("abcde").into_iter().map(|name| (name, 0)).collect();
         World { on, state, flushed, acknowledged: 0, from: 0 }
     }
@@ -197,12 +197,12 @@ impl World {
             false => quorum_steps(&self.state).into_iter().next(),
         };
         match step.and_then(|step| self.state.permit(step)) {
-            Some(Step::Promise(record)) => self.state.record = record,
-            Some(Step::Name(names)) => {
+            Some(SyncStep::Promise(record)) => self.state.record = record,
+            Some(SyncStep::Name(names)) => {
                 self.state.names = names;
                 self.from = self.flushed[&self.state.me];
             }
-            Some(Step::LookAgain) | None => {}
+            Some(SyncStep::LookAgain) | None => {}
         }
     }
 

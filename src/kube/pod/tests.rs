@@ -111,7 +111,7 @@ fn the_gate_is_patched_when_it_says_something_else() {
 }
 
 #[test]
-fn what_was_read_later_counts() {
+fn the_later_reading_counts() {
     let at = |version: &str, uid: &str| {
         let mut pod = pod(json!({}), json!({}));
         pod.metadata.resource_version = Some(version.to_owned());

@@ -20,7 +20,7 @@ fn pod(name: &str, addresses: &[&str]) -> Pod {
 
 fn made(pod: &Pod, family: Family, term: i64) -> EndpointSlice {
     match lead(None, (&service(), pod, family), Term(term)) {
-        Ok(Some(Change::Create(slice))) => *slice,
+        Ok(Some(SliceWrite::Create(slice))) => *slice,
         other => panic!("{other:?}"),
     }
 }
@@ -50,7 +50,7 @@ fn each_family_has_its_own_slice_where_the_pod_has_an_address() {
     assert_eq!(six.metadata.name.as_deref(), Some("pg-rw-ipv6"));
     assert_eq!(six.endpoints.as_ref().expect("one")[0].addresses, ["fd00::1"]);
     assert_eq!(lead(None, (&service(), &old, Family::V6), Term(6)), Ok(None));
-    let Ok(Some(Change::Patch(patch))) = lead(Some(&six), (&service(), &old, Family::V6), Term(6)) else {
+    let Ok(Some(SliceWrite::Patch(patch))) = lead(Some(&six), (&service(), &old, Family::V6), Term(6)) else {
         panic!("the address of the former leader stays");
     };
     assert_eq!(patch["endpoints"], json!([]));
@@ -62,7 +62,8 @@ fn one_conditional_write_replaces_the_former_leader() {
     let mut slice = made(&old, Family::V4, 5);
     slice.metadata.resource_version = Some("71".to_owned());
     assert_eq!(lead(Some(&slice), (&service(), &old, Family::V4), Term(5)), Ok(None), "it says so already");
-    let Ok(Some(Change::Patch(patch))) = lead(Some(&slice), (&service(), &new, Family::V4), Term(6)) else {
+    let Ok(Some(SliceWrite::Patch(patch))) = lead(Some(&slice), (&service(), &new, Family::V4), Term(6))
+    else {
         panic!("nothing is written");
     };
     assert_eq!(patch["metadata"]["resourceVersion"], "71");
@@ -72,7 +73,7 @@ fn one_conditional_write_replaces_the_former_leader() {
 }
 
 #[test]
-fn who_leaves_takes_out_its_own_address_only() {
+fn a_leaving_member_removes_only_its_own_address() {
     let (old, new) = (pod("pg-0", &["10.0.0.1"]), pod("pg-1", &["10.0.0.2"]));
     let slice = made(&old, Family::V4, 5);
     assert_eq!(leave(&slice, &new), None);

@@ -20,7 +20,7 @@ fn run(liveness: &mut Liveness, from: u64, to: u64) {
 }
 
 fn is_dead(liveness: &Liveness, millis: u64) -> bool {
-    matches!(liveness.verdict(at(millis)), Verdict::Dead(_))
+    matches!(liveness.verdict(at(millis)), LivenessVerdict::Dead(_))
 }
 
 #[test]
@@ -29,9 +29,9 @@ fn both_proofs_must_be_recent() {
         let mut liveness = watched();
         run(&mut liveness, 0, 4900);
         liveness.proved(PID, proved, at(4900));
-        assert!(matches!(liveness.verdict(at(4999)), Verdict::Doubtful { .. }));
+        assert!(matches!(liveness.verdict(at(4999)), LivenessVerdict::Doubtful { .. }));
         liveness.ran(at(5000));
-        let Verdict::Dead(death) = liveness.verdict(at(5000)) else { panic!("{proved:?}") };
+        let LivenessVerdict::Dead(death) = liveness.verdict(at(5000)) else { panic!("{proved:?}") };
         assert!(death.to_string().starts_with(dead), "{death}");
         assert!(liveness.withheld(at(5000)).is_some_and(|why| why.starts_with(dead)));
     }
@@ -44,7 +44,7 @@ fn a_good_verdict_comes_back_with_the_proofs() {
     assert!(is_dead(&liveness, 6000));
     liveness.proved(PID, Proof::Connection, at(6000));
     liveness.proved(PID, Proof::Write, at(6000));
-    assert_eq!(liveness.verdict(at(6100)), Verdict::Alive);
+    assert_eq!(liveness.verdict(at(6100)), LivenessVerdict::Alive);
     assert_eq!(liveness.withheld(at(6100)), None);
 }
 
@@ -65,7 +65,7 @@ fn a_stopped_process_is_dead_only_when_it_stays_stopped() {
     liveness.proved(PID, Proof::Connection, at(25_100));
     liveness.proved(PID, Proof::Write, at(25_100));
     run(&mut liveness, 25_000, 25_100);
-    let Verdict::Dead(death) = liveness.verdict(at(25_100)) else { panic!("stopped for 5 s") };
+    let LivenessVerdict::Dead(death) = liveness.verdict(at(25_100)) else { panic!("stopped for 5 s") };
     assert_eq!(death.to_string(), "the checkpointer is stopped, for 5.0 s");
 }
 
@@ -85,12 +85,12 @@ fn a_probe_that_did_not_run_condemns_nobody() {
 #[test]
 fn excuses_pauses_and_pardons() {
     let mut liveness = watched();
-    liveness.excuse(at(20_000));
+    liveness.excuse_until(at(20_000));
     run(&mut liveness, 0, 24_900);
     assert!(!is_dead(&liveness, 24_900), "it was told to stop, and had until 20 s for it");
     liveness.ran(at(25_000));
     assert!(is_dead(&liveness, 25_000));
-    liveness.pardon(at(26_000));
+    liveness.suspend_liveness_check(at(26_000));
     assert_eq!(liveness.withheld(at(25_999)), None);
     assert!(liveness.withheld(at(26_000)).is_some());
     liveness.configure(TTL, true);
@@ -102,11 +102,11 @@ fn another_postmaster_begins_anew() {
     let mut liveness = watched();
     run(&mut liveness, 0, 6000);
     liveness.watch(None, at(6000));
-    assert_eq!(liveness.verdict(at(6000)), Verdict::Alive);
+    assert_eq!(liveness.verdict(at(6000)), LivenessVerdict::Alive);
     liveness.watch(Some(43), at(6000));
     liveness.proved(PID, Proof::Write, at(6100));
     assert!(!liveness.has_written(43));
-    assert_eq!(liveness.verdict(at(6100)), Verdict::Alive);
+    assert_eq!(liveness.verdict(at(6100)), LivenessVerdict::Alive);
 }
 
 proptest! {

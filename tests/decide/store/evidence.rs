@@ -63,7 +63,7 @@ fn a_member_that_was_away_is_denied_what_others_know_better() {
 /// The answer to the write is lost, and members are asked again: by then they may have seen more than what was written
 /// first, which may be what I lead by.
 #[test]
-fn what_others_saw_after_the_first_write_denies_nothing() {
+fn sightings_after_the_first_write_deny_nothing() {
     let mut world = World::b_leads_in_quorum_mode();
     world.synchronous(SyncMode::Quorum, record("b", 0, &["a"]));
     world.nobody_leads().tick();

@@ -60,7 +60,7 @@ fn every_pod_has_a_policy() {
 
 /// Who has to talk can, on both sides, and who has no business cannot.
 #[test]
-fn those_talk_who_should() {
+fn network_policies_permit_exactly_the_needed_connections() {
     let bundle =
         BUNDLES.iter().find(|bundle| bundle.name == "production with all additions").expect("it is there");
     let backup = BUNDLES.iter().find(|bundle| bundle.name == "backup-pgbackrest").expect("it is there");

@@ -129,7 +129,7 @@ fn asked(probe: &Probe) -> (String, String) {
 
 /// ConfigMaps, Secrets, claims and accounts that a pod names exist, with the keys that it wants.
 #[test]
-fn what_a_pod_names_exists() {
+fn objects_that_a_pod_names_exist() {
     for bundle in BUNDLES.iter() {
         let known = Known::of(bundle);
         for pod in pods(bundle) {

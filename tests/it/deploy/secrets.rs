@@ -44,7 +44,7 @@ pub(super) fn promised() -> BTreeMap<String, BTreeSet<String>> {
 }
 
 #[test]
-fn what_is_made_by_hand_is_documented() {
+fn secrets_made_by_hand_are_documented() {
     let readme = std::fs::read_to_string(folder().join("README.md")).expect("it is there");
     for (name, keys) in BY_HAND {
         assert!(readme.contains(name), "{name}");
@@ -137,7 +137,7 @@ fn a_renewal_keeps_the_authorities() {
 
 /// The same Secrets by either way, for the same names and uses.
 #[test]
-fn either_way_makes_the_same_ones() {
+fn both_ways_create_the_same_secrets() {
     let bundle = overlay("cert-manager");
     let certificates = bundle.all::<foreign::Certificate>("Certificate");
     let issuers = bundle.all::<foreign::Issuer>("Issuer");

@@ -74,8 +74,8 @@ async fn a_new_ttl_waits_for_the_guard() {
     assert_eq!(read(&etcd).await.leader.expect("a leader").lease, moved.lease);
 }
 
-/// A lease of a former life may have another TTL than the settings have by now: it is renewed in the time that it has,
-/// and then replaced.
+/// A lease of a previous incarnation may have another TTL than the settings have by now: it is renewed in the time that
+/// it has, and then replaced.
 #[tokio::test]
 async fn a_resumed_lease_gets_the_present_ttl() {
     let server = Server::start().await;

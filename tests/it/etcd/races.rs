@@ -1,18 +1,18 @@
 //! Races for the leader key.
 
 use matriarch::core::store::Cas;
-use matriarch::model::{Grounds, Timeline};
+use matriarch::model::{TakeLeadershipPreconditions, Timeline};
 
 use super::{Server, granted, is_done, keep, name, read, record, term};
 
 /// Between the question how far the others are and the race another took the key, was promoted, and was gone again.
 #[tokio::test]
-async fn who_asked_before_another_was_promoted_does_not_lead() {
+async fn a_member_that_asked_before_another_promotion_does_not_lead() {
     let server = Server::start().await;
     let etcd = server.connect();
     let keepers = [keep(server.setup(), 10), keep(server.setup(), 10)];
     let (mine, other) = (granted(&keepers[0]).await, granted(&keepers[1]).await);
-    let asked = Grounds { sync: 0, unfenced: 0, unlocked: read(&etcd).await.revision };
+    let asked = TakeLeadershipPreconditions { sync: 0, unfenced: 0, unlocked: read(&etcd).await.revision };
     let led = term(
         etcd.commit(&etcd.keys().take_leadership(&name("n-2"), other, asked)).await.expect("etcd is up"),
     );
@@ -21,13 +21,14 @@ async fn who_asked_before_another_was_promoted_does_not_lead() {
     assert!(is_done(etcd.commit(&claim).await));
     assert!(is_done(etcd.commit(&etcd.keys().release_leadership((led, other), None)).await));
     assert_eq!(etcd.commit(&etcd.keys().take_leadership(&name("n-1"), mine, asked)).await, Ok(Cas::Lost));
-    let asked_again = Grounds { sync: 0, unfenced: 0, unlocked: read(&etcd).await.revision };
+    let asked_again =
+        TakeLeadershipPreconditions { sync: 0, unfenced: 0, unlocked: read(&etcd).await.revision };
     assert!(is_done(etcd.commit(&etcd.keys().take_leadership(&name("n-1"), mine, asked_again)).await));
 }
 
 /// Between the last look and the claim of a new cluster a member registered: it may have data.
 #[tokio::test]
-async fn who_did_not_see_a_member_makes_no_cluster() {
+async fn a_member_that_missed_a_registration_creates_no_cluster() {
     let server = Server::start().await;
     let etcd = server.connect();
     let keeper = keep(server.setup(), 10);

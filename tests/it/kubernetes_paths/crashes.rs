@@ -52,7 +52,7 @@ async fn a_frozen_member_is_stripped_and_stays_so() {
 /// The pod of the primary is deleted by force and made anew while the old process still runs. The old one has no say
 /// about the new pod: neither now, nor by what it sent before and comes late.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_former_self_does_not_label_the_new_pod() {
+async fn a_previous_incarnation_does_not_label_the_new_pod() {
     let mut herd = Herd::start(json!({})).await;
     let double = herd.kubernetes.faulty();
     // What it sends is on its way until the door opens.

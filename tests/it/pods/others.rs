@@ -54,7 +54,7 @@ async fn a_newer_term_is_left_alone_until_etcd_has_spoken() {
 
 /// A former leader that wakes up finds on its own pod in whose name the label was taken off.
 #[tokio::test]
-async fn who_was_stripped_says_nothing_on_an_old_confirmation() {
+async fn a_member_without_its_label_ignores_an_old_confirmation() {
     let stand = Stand::new().await;
     stand.make("pg-0", json!({}), json!({})).await;
     stand.make("pg-1", json!({}), json!({})).await;

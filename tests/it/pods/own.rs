@@ -1,6 +1,6 @@
 //! The own pod says what it shall, whoever writes on it, and a pod made anew under its name is left alone.
 
-use matriarch::kube::{KubeSetup, Told};
+use matriarch::kube::{KubeSetup, LeadershipEvent};
 use matriarch::model::{PodEnd, PodRole, Term};
 use serde_json::{Value, json};
 
@@ -43,7 +43,7 @@ async fn nobody_says_that_it_leads_before_it_does() {
 }
 
 #[tokio::test]
-async fn what_somebody_else_writes_is_mended() {
+async fn foreign_changes_are_reverted() {
     let stand = Stand::new().await;
     stand.make("pg-0", json!({"role": "primary"}), json!({})).await;
     let labeller = stand.labeller("pg-0");
@@ -84,7 +84,7 @@ async fn conflicts_are_read_back() {
 }
 
 #[tokio::test]
-async fn a_pod_made_anew_under_the_same_name_is_not_touched_by_the_former_self() {
+async fn a_new_pod_of_the_same_name_is_not_touched_by_the_previous_incarnation() {
     let stand = Stand::new().await;
     let made = stand.make("pg-0", json!({}), json!({})).await;
     let uid = made["metadata"]["uid"].as_str().map(str::to_owned);
@@ -169,7 +169,7 @@ async fn a_change_of_leadership_is_told_on_the_pod() {
     let labeller = stand.labeller("pg-0");
     labeller.kube.want(PodRole::Follower);
     stand.sees("pg-0", "a follower", |pod| role(pod) == Some("replica")).await;
-    labeller.kube.tell(Told::Leads, Term(31), "nobody led".to_owned());
+    labeller.kube.announce(LeadershipEvent::Leads, Term(31), "nobody led".to_owned());
     let path = format!("/apis/events.k8s.io/v1/namespaces/{}/events", stand.kubernetes.namespace);
     let told = until(WITHIN, async || {
         let (_, listed) = stand.kubernetes.send("GET", &path, "application/json", &Value::Null).await;
@@ -182,6 +182,6 @@ async fn a_change_of_leadership_is_told_on_the_pod() {
         (&json!("pg-0"), &made["metadata"]["uid"])
     );
     // The same again is no second event, and no trouble.
-    labeller.kube.tell(Told::Leads, Term(31), "nobody led".to_owned());
+    labeller.kube.announce(LeadershipEvent::Leads, Term(31), "nobody led".to_owned());
     labeller.complains(None).await;
 }

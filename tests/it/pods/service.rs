@@ -80,7 +80,7 @@ async fn a_hand_over_is_one_change() {
 
 /// A standby must not serve whoever wants the primary.
 #[tokio::test]
-async fn who_leads_no_more_takes_its_address_out() {
+async fn a_deposed_leader_removes_its_address() {
     let stand = Stand::new().await;
     stand.kubernetes.create_service(SERVICE).await;
     let member = member(&stand, "pg-0").await;

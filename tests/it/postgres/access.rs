@@ -1,4 +1,5 @@
-//! The supervisor's own way into its Postgres, against everything that users, operators and the gate may close.
+//! The supervisor's own way into its Postgres, against everything that users, operators and the client lockout may
+//! close.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, chown};
@@ -104,8 +105,8 @@ async fn nothing_closes_the_supervisors_own_way() {
         let (setup, parameters) = setup_of(&herd, &base, listen, RULES[0].1);
         let member = Postgres::new(setup.clone(), parameters);
         // What was closed stays so; each address begins with it, so that starts and promotions meet it, too.
-        member.set_gate(true);
-        member.write_gate().await.expect("close the gate");
+        member.set_client_lockout(true);
+        member.write_client_lockout().await.expect("close the gate");
         start(&member, None).await;
         promote(&member).await;
         let probe = member.probe().expect("a probe");
@@ -113,8 +114,8 @@ async fn nothing_closes_the_supervisors_own_way() {
             for closed in [true, false] {
                 let case = format!("listen `{listen}`, {rules}, closed {closed}");
                 member.apply(setup_of(&herd, &base, listen, lines).1).await.expect("apply");
-                member.set_gate(closed);
-                member.write_gate().await.expect("gate");
+                member.set_client_lockout(closed);
+                member.write_client_lockout().await.expect("gate");
                 let expected = if closed { "pg_hba.conf rejects" } else { open_reads };
                 outsider_will_read(&herd, &setup, expected, &case).await;
                 gets_in(&member, &probe, &case).await;
@@ -142,15 +143,15 @@ async fn access_files_that_are_theirs_keep_every_byte() {
     let now = fs::read(&hba).expect("read");
     assert!(now.ends_with(&theirs), "{}", String::from_utf8_lossy(&now));
     assert_eq!(fs::read(&kept).expect("a copy"), theirs);
-    member.set_gate(true);
-    member.write_gate().await.expect("gate");
+    member.set_client_lockout(true);
+    member.write_client_lockout().await.expect("gate");
     outsider_will_read(&herd, &setup, "pg_hba.conf rejects", "closed").await;
     assert!(
-        Postgres::new(setup, member.parameters()).is_gated(),
+        Postgres::new(setup, member.parameters()).are_clients_locked_out(),
         "another supervisor sees that it is closed"
     );
-    member.set_gate(false);
-    member.write_gate().await.expect("gate");
+    member.set_client_lockout(false);
+    member.write_client_lockout().await.expect("gate");
     assert_eq!(fs::read(&hba).expect("read"), now, "opening takes back what closing wrote");
 }
 

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use matriarch::os::process;
-use matriarch::postgres::{Credentials, Parameters, Postgres, Progress, Setup};
+use matriarch::postgres::{CloneStatus, Parameters, Postgres, RoleCredentials, Setup};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, User};
 use tokio::sync::watch;
@@ -32,7 +32,7 @@ impl Herd {
     }
 
     pub(super) fn setup(&self, name: &str) -> Setup {
-        let who = |username: &str| Credentials {
+        let who = |username: &str| RoleCredentials {
             username: username.to_owned(),
             password: Some(format!("{username}: it's \\ secret")).into(),
             options: BTreeMap::new(),
@@ -102,7 +102,7 @@ impl Herd {
 
     pub(super) async fn standby(&self, name: &str, leader: &Postgres) -> Postgres {
         let member = self.member(name);
-        member.clone_from(&target(leader), watch::channel(Progress::default()).0).await.expect("clone");
+        member.clone_from(&target(leader), watch::channel(CloneStatus::default()).0).await.expect("clone");
         start(&member, Some(leader)).await;
         member
     }

@@ -8,7 +8,7 @@ use matriarch::postgres::{Parameters, Postgres, refused};
 use super::herd::Herd;
 
 #[tokio::test]
-async fn what_no_start_would_take_is_refused_with_what_is_allowed() {
+async fn parameters_that_prevent_a_start_are_refused_with_the_allowed_values() {
     let herd = Herd::new("judge");
     let cases = [
         ("work_mem", "8MB", None),

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use matriarch::model::{DataDirectory, FollowTarget};
 use matriarch::os::child;
-use matriarch::postgres::{Error, Postgres, Progress, Setup};
+use matriarch::postgres::{CloneStatus, Error, Postgres, Setup};
 use tokio::sync::watch;
 
 use super::herd::Herd;
@@ -43,7 +43,7 @@ fn scattered(herd: &Herd) -> Postgres {
 }
 
 async fn clone(member: &Postgres, from: &FollowTarget) -> Result<(), Error> {
-    member.clone_from(from, watch::channel(Progress::default()).0).await
+    member.clone_from(from, watch::channel(CloneStatus::default()).0).await
 }
 
 /// It streams, shows the table, and lies where it did.
@@ -103,7 +103,7 @@ async fn a_clone_that_fails_puts_everything_back() {
     stop(&member).await;
 
     // One that is killed in the middle leaves a mark; the next begins anew, and fails, and what was there comes back.
-    let (progress, mut seen) = watch::channel(Progress::default());
+    let (progress, mut seen) = watch::channel(CloneStatus::default());
     let from = target(&leader);
     let begun = async { seen.wait_for(|now| now.done > 0).await.map(drop) };
     tokio::select! {

@@ -215,9 +215,9 @@ impl Member {
         self.named("matriarch-guard").first().copied()
     }
 
-    /// The processes that hold the guard's fuse.
+    /// The processes that hold the guard's dead-man timer.
     pub(crate) fn strands(&self) -> Vec<u32> {
-        self.named("matriarch-fuse")
+        self.named("matriarch-timer")
     }
 
     fn named(&self, wanted: &str) -> Vec<u32> {

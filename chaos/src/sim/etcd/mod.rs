@@ -8,7 +8,7 @@
 
 use std::time::Duration;
 
-use matriarch::core::store::{Change, StoredKey, Txn};
+use matriarch::core::store::{KeyChange, StoredKey, Txn};
 use matriarch::model::Moment;
 
 use super::clock::At;
@@ -40,7 +40,7 @@ impl Op {
     /// Whether it is a transaction that writes a value.
     pub(crate) fn puts(&self) -> bool {
         let Op::Txn(txn) = self else { return false };
-        txn.then.iter().any(|change| !matches!(change, Change::Delete(_)))
+        txn.then.iter().any(|change| !matches!(change, KeyChange::Delete(_)))
     }
 
     /// Whether it needs space. A transaction does whether or not its comparisons hold.
@@ -161,7 +161,7 @@ impl Sim {
         let world = &mut *world;
         world.etcd.raft_term += 1;
         if let Some(old) = world.etcd.leader {
-            let late = self.exec.chance(|chance| chance.millis(0, 4000));
+            let late = self.exec.rng(|rng| rng.millis(0, 4000));
             world.etcd.servers[old].deluded_until = now + late;
         }
         world.etcd.leader = Some(leader);
@@ -179,7 +179,7 @@ impl Sim {
         let now = self.world().etcd.leader;
         let fit: Vec<usize> =
             (0..SERVERS).filter(|index| Some(*index) != now && self.has_majority(*index)).collect();
-        if let Some(next) = self.exec.chance(|chance| chance.pick(&fit)) {
+        if let Some(next) = self.exec.rng(|rng| rng.pick(&fit)) {
             self.elect(next);
         }
     }
@@ -196,10 +196,10 @@ impl Sim {
             self.spread_beliefs();
             self.expire_leases();
         } else {
-            let patience = self.exec.chance(|chance| chance.millis(1000, 1700));
+            let patience = self.exec.rng(|rng| rng.millis(1000, 1700));
             if since + patience <= now {
                 let fit: Vec<usize> = (0..SERVERS).filter(|index| self.has_majority(*index)).collect();
-                if let Some(next) = self.exec.chance(|chance| chance.pick(&fit)) {
+                if let Some(next) = self.exec.rng(|rng| rng.pick(&fit)) {
                     self.elect(next);
                 }
             }
@@ -227,7 +227,7 @@ impl Sim {
             world.etcd.store.leases.iter().filter(|(_, l)| l.expires <= now).map(|(id, _)| *id).collect();
         // Etcd looks twice a second.
         for lease in over {
-            if self.exec.chance(|chance| chance.permille(300)) {
+            if self.exec.rng(|rng| rng.permille(300)) {
                 world.etcd.store.revoke(lease);
                 world.trace.note(now, || format!("etcd: lease {lease:x} expires"));
                 world.etcd.changed.give(&self.exec);
@@ -254,7 +254,7 @@ impl Sim {
     pub(crate) async fn serve_etcd(&self, server: usize, op: &Op) -> Result<Answer, Refusal> {
         let slow_ms = self.world().etcd.slow_ms;
         if 0 < slow_ms {
-            let late = self.exec.chance(|chance| chance.millis(0, slow_ms));
+            let late = self.exec.rng(|rng| rng.millis(0, slow_ms));
             self.exec.sleep(late).await;
         }
         if let Op::KeepAlive(lease) = op {
@@ -268,11 +268,11 @@ impl Sim {
                 None => self.exec.sleep(Duration::from_millis(50)).await,
             }
         };
-        let agreed = self.exec.chance(|chance| chance.micros(300, 2500));
+        let agreed = self.exec.rng(|rng| rng.micros(300, 2500));
         self.exec.sleep(agreed).await;
         if self.route(server) != Some(raft_term) {
             // Proposed to a leader that is gone: agreed on or not, this server does not know.
-            let done = self.exec.chance(|chance| chance.permille(500));
+            let done = self.exec.rng(|rng| rng.permille(500));
             let leader = self.world().etcd.leader;
             if done && leader.is_some_and(|leader| self.has_majority(leader)) {
                 let _ = self.apply(op);

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use matriarch::core::store::{Change, Compare, StoredKey, Txn};
+use matriarch::core::store::{Compare, KeyChange, StoredKey, Txn};
 
 use crate::sim::clock::At;
 
@@ -66,9 +66,9 @@ impl Store {
             return Ok((false, self.keys.get(&txn.path).cloned()));
         }
         let named = txn.then.iter().filter_map(|change| match change {
-            Change::Put(_, _, lease) => *lease,
-            Change::MoveToLease(_, lease) => Some(*lease),
-            Change::Delete(_) => None,
+            KeyChange::Put(_, _, lease) => *lease,
+            KeyChange::MoveToLease(_, lease) => Some(*lease),
+            KeyChange::Delete(_) => None,
         });
         for lease in named {
             if !self.leases.contains_key(&lease.0) {
@@ -82,19 +82,19 @@ impl Store {
         Ok((true, self.keys.get(&txn.path).cloned()))
     }
 
-    fn change(&mut self, change: &Change) {
+    fn change(&mut self, change: &KeyChange) {
         let revision = self.revision;
         let (path, now) = match change {
-            Change::Put(path, text, lease) => {
+            KeyChange::Put(path, text, lease) => {
                 let (value, lease) = (text.clone().into_bytes(), lease.map_or(0, |lease| lease.0));
                 (path, Some(StoredKey { value, lease, mod_revision: revision }))
             }
-            Change::MoveToLease(path, lease) => {
+            KeyChange::MoveToLease(path, lease) => {
                 let Some(old) = self.keys.get(path) else { return };
                 (path, Some(StoredKey { lease: lease.0, mod_revision: revision, ..old.clone() }))
             }
-            Change::Delete(path) if !self.keys.contains_key(path) => return,
-            Change::Delete(path) => (path, None),
+            KeyChange::Delete(path) if !self.keys.contains_key(path) => return,
+            KeyChange::Delete(path) => (path, None),
         };
         match &now {
             Some(key) => drop(self.keys.insert(path.clone(), key.clone())),
@@ -119,7 +119,7 @@ impl Store {
         if !hanging.is_empty() {
             self.revision += 1;
             for path in hanging {
-                self.change(&Change::Delete(path));
+                self.change(&KeyChange::Delete(path));
             }
         }
         true
@@ -137,8 +137,8 @@ mod tests {
     fn a_lease_takes_its_keys_along_and_a_comparison_guards() {
         let mut store = Store::default();
         let lease = store.grant(Duration::from_secs(1), At(0));
-        let put = Change::Put("leader".to_owned(), "a".to_owned(), Some(LeaseId(lease)));
-        let take = |put: &Change| Txn {
+        let put = KeyChange::Put("leader".to_owned(), "a".to_owned(), Some(LeaseId(lease)));
+        let take = |put: &KeyChange| Txn {
             when: vec![Compare::Absent("leader".to_owned())],
             then: vec![put.clone()],
             path: "leader".to_owned(),

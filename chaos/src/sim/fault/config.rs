@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use matriarch::core::store::{Change, Evidence, Txn};
+use matriarch::core::store::{Evidence, KeyChange, Txn};
 use matriarch::model::SyncMode;
 use serde_json::{Value, json};
 
@@ -26,7 +26,7 @@ impl Sim {
             return;
         }
         let paused = self.is_paused();
-        match self.exec.chance(|chance| chance.below(100)) {
+        match self.exec.rng(|rng| rng.below(100)) {
             0..=24 => self.change_mode(paused),
             25..=54 => self.change_ttl(paused),
             55..=79 => self.spoil_config(paused),
@@ -35,7 +35,7 @@ impl Sim {
                 let mut world = self.world();
                 let txn = Txn {
                     when: Vec::new(),
-                    then: vec![Change::Delete(path.clone())],
+                    then: vec![KeyChange::Delete(path.clone())],
                     path,
                     evidence: Evidence::None,
                 };
@@ -48,7 +48,7 @@ impl Sim {
     /// Who switches it off takes the loss of what was promised until then.
     fn change_mode(&self, paused: bool) {
         let modes = [SyncMode::Off, SyncMode::Quorum, SyncMode::Quorum, SyncMode::On];
-        let mode = self.exec.chance(|chance| chance.pick(&modes)).unwrap_or_default();
+        let mode = self.exec.rng(|rng| rng.pick(&modes)).unwrap_or_default();
         self.note(|| format!("fault: the synchronous mode is to be {mode:?}"));
         let config = {
             let mut world = self.world();
@@ -63,7 +63,7 @@ impl Sim {
     }
 
     fn change_ttl(&self, paused: bool) {
-        let seconds = self.exec.chance(|chance| chance.pick(&[3, 5, 10, 20, 30])).unwrap_or(10);
+        let seconds = self.exec.rng(|rng| rng.pick(&[3, 5, 10, 20, 30])).unwrap_or(10);
         self.note(|| format!("fault: the ttl is to be {seconds} s"));
         let config = {
             let mut world = self.world();
@@ -76,8 +76,8 @@ impl Sim {
     /// What is wanted stays as it was: nobody has said anything else.
     fn spoil_config(&self, paused: bool) {
         let mut config = written(&self.world().options.settings, paused);
-        let whole = self.exec.chance(|chance| chance.permille(100));
-        let (key, value) = self.exec.chance(|chance| chance.pick(&UNUSABLE)).unwrap_or(UNUSABLE[0]);
+        let whole = self.exec.rng(|rng| rng.permille(100));
+        let (key, value) = self.exec.rng(|rng| rng.pick(&UNUSABLE)).unwrap_or(UNUSABLE[0]);
         self.note(|| format!("fault: the dynamic configuration says {key}: {value}"));
         config[key] = Value::from(value);
         self.put("config", if whole && !paused { json!([]).to_string() } else { config.to_string() });

@@ -5,30 +5,30 @@ use crate::sim::world::Sim;
 impl Sim {
     pub(super) fn disk_fault(&self) {
         let (member, lasts, sim) = (self.any_member(), self.lasts(), self.clone());
-        match self.exec.chance(|chance| chance.below(3)) {
+        match self.exec.rng(|rng| rng.below(3)) {
             0 => {
                 self.note(|| format!("fault: {member}: the disk is full for {lasts:?}"));
                 self.world().machines[member].disk.full = true;
-                self.nature(async move {
+                self.spawn_environment(async move {
                     sim.exec.sleep(lasts).await;
                     sim.world().machines[member].disk.full = false;
                 });
             }
             1 => {
-                let slow_ms = self.exec.chance(|chance| chance.between(5, 3_000));
+                let slow_ms = self.exec.rng(|rng| rng.between(5, 3_000));
                 self.note(|| format!("fault: {member}: flushes take up to {slow_ms} ms for {lasts:?}"));
                 self.world().machines[member].disk.slow_ms = slow_ms;
                 self.lose_its_leader(member, slow_ms);
-                self.nature(async move {
+                self.spawn_environment(async move {
                     sim.exec.sleep(lasts).await;
                     sim.world().machines[member].disk.slow_ms = 0;
                 });
             }
             _ => {
-                let lag_ms = self.exec.chance(|chance| chance.between(50, 5_000));
+                let lag_ms = self.exec.rng(|rng| rng.between(50, 5_000));
                 self.note(|| format!("fault: {member}: replay lags up to {lag_ms} ms for {lasts:?}"));
                 self.world().machines[member].replay_lag_ms = lag_ms;
-                self.nature(async move {
+                self.spawn_environment(async move {
                     sim.exec.sleep(lasts).await;
                     sim.world().machines[member].replay_lag_ms = 0;
                 });
@@ -39,10 +39,10 @@ impl Sim {
     /// What a standby has written and not flushed, it holds when the leader's PostgreSQL is gone, and has not said so.
     fn lose_its_leader(&self, standby: usize, slow_ms: u64) {
         let Some(leader) = self.leader().filter(|leader| *leader != standby) else { return };
-        let (lost, after) = self.exec.chance(|chance| (chance.permille(400), chance.millis(1, 2 * slow_ms)));
+        let (lost, after) = self.exec.rng(|rng| (rng.permille(400), rng.millis(1, 2 * slow_ms)));
         let sim = self.clone();
         if lost {
-            self.nature(async move {
+            self.spawn_environment(async move {
                 sim.exec.sleep(after).await;
                 sim.note(|| format!("fault: {leader}: postgres is killed"));
                 sim.kill_server(leader);

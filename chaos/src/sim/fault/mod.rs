@@ -36,7 +36,7 @@ const STORMS: [Weights; 6] = [
 
 /// What faults have to know of each other, by member.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Strain {
+pub(crate) struct FaultState {
     /// The guard is not what it should be until then.
     guard_until: At,
     /// The supervisor, or the whole machine.
@@ -50,17 +50,17 @@ impl Sim {
     pub(crate) fn begin_faults(&self, end: At) {
         let sim = self.clone();
         self.world().faults_end = end;
-        self.nature(async move {
-            let (weights, pace_ms, begins) = sim.exec.chance(|chance| {
-                let weights = chance.pick(&STORMS).unwrap_or(STORMS[0]);
-                let pace = chance.pick(&[300, 1000, 3000, 8000]).unwrap_or(3000);
+        self.spawn_environment(async move {
+            let (weights, pace_ms, begins) = sim.exec.rng(|rng| {
+                let weights = rng.pick(&STORMS).unwrap_or(STORMS[0]);
+                let pace = rng.pick(&[300, 1000, 3000, 8000]).unwrap_or(3000);
                 // Some clusters do not even come up in peace.
-                let begins = if chance.permille(150) { 0 } else { 12 };
+                let begins = if rng.permille(150) { 0 } else { 12 };
                 (weights, pace, begins)
             });
             sim.exec.sleep(Duration::from_secs(begins)).await;
             while sim.now() + Duration::from_millis(100) < end {
-                let pause = sim.exec.chance(|chance| chance.millis(1, 2 * pace_ms));
+                let pause = sim.exec.rng(|rng| rng.millis(1, 2 * pace_ms));
                 sim.exec.sleep_until((sim.now() + pause).min(end)).await;
                 sim.begin_one(&weights, end);
             }
@@ -73,7 +73,7 @@ impl Sim {
         if end <= self.now() {
             return;
         }
-        let mut left = self.exec.chance(|chance| chance.below(weights.iter().sum()));
+        let mut left = self.exec.rng(|rng| rng.below(weights.iter().sum()));
         let mut family = 0;
         while weights[family] <= left {
             left -= weights[family];
@@ -90,10 +90,10 @@ impl Sim {
 
     /// How long a fault lasts: mostly short, some longer than any lease.
     fn lasts(&self) -> Duration {
-        self.exec.chance(|chance| match chance.below(10) {
-            0..=4 => chance.millis(10, 2_000),
-            5..=8 => chance.millis(1_000, 12_000),
-            _ => chance.millis(8_000, 45_000),
+        self.exec.rng(|rng| match rng.below(10) {
+            0..=4 => rng.millis(10, 2_000),
+            5..=8 => rng.millis(1_000, 12_000),
+            _ => rng.millis(8_000, 45_000),
         })
     }
 
@@ -105,9 +105,9 @@ impl Sim {
             key.and_then(|key| super::world::index_of(&String::from_utf8_lossy(&key.value)))
         };
         // The leader is where it hurts.
-        match leader.filter(|_| self.exec.chance(|chance| chance.permille(400))) {
+        match leader.filter(|_| self.exec.rng(|rng| rng.permille(400))) {
             Some(leader) => leader,
-            None => self.exec.chance(|chance| chance.below(members)) as usize,
+            None => self.exec.rng(|rng| rng.below(members)) as usize,
         }
     }
 
@@ -120,7 +120,7 @@ impl Sim {
             (world.etcd.slow_ms, world.etcd.deaf_watches, world.etcd.no_space) = (0, false, false);
             for machine in &mut world.machines {
                 (machine.disk.full, machine.disk.slow_ms, machine.replay_lag_ms) = (false, 0, 0);
-                (machine.strain, machine.untold, machine.pod_end) = (Strain::default(), 0, None);
+                (machine.fault_state, machine.untold, machine.pod_end) = (FaultState::default(), 0, None);
             }
         }
         self.exec.set_stalls(0);
@@ -134,7 +134,7 @@ impl Sim {
             self.start_supervisor(member);
         }
         let (sim, ended) = (self.clone(), self.now());
-        self.nature(async move {
+        self.spawn_environment(async move {
             sim.exec.sleep(Duration::from_millis(2)).await;
             sim.exec.thaw_all(false);
             loop {

@@ -3,14 +3,14 @@
 
 use std::time::Duration;
 
-use crate::sim::network::{Host, Resident, Weather};
+use crate::sim::network::{Host, NetworkConditions, Resident};
 use crate::sim::world::Sim;
 
 type Link = (Host, Host);
 
 impl Sim {
     pub(super) fn network_fault(&self) {
-        match self.exec.chance(|chance| chance.below(100)) {
+        match self.exec.rng(|rng| rng.below(100)) {
             0..=7 => self.bad_weather(),
             8..=11 => self.readdress_any(),
             12..=22 => self.readdress_and_fail_over(),
@@ -28,9 +28,9 @@ impl Sim {
             }
             65..=84 => {
                 let mut hosts = self.hosts();
-                let cut = self.exec.chance(|chance| {
-                    chance.shuffle(&mut hosts);
-                    chance.between(1, hosts.len() as u64 - 1)
+                let cut = self.exec.rng(|rng| {
+                    rng.shuffle(&mut hosts);
+                    rng.between(1, hosts.len() as u64 - 1)
                 });
                 let group = hosts[..cut as usize].to_vec();
                 self.cut_off(&group, |_| true);
@@ -40,25 +40,25 @@ impl Sim {
     }
 
     fn bad_weather(&self) {
-        let weather = self.exec.chance(|chance| Weather {
-            fastest_us: chance.between(50, 5_000),
-            slowest_us: chance.between(5_000, 150_000),
-            lost_permille: chance.between(0, 150),
-            late_permille: chance.between(0, 80),
-            straggler_ms: chance.between(50, 6_000),
+        let conditions = self.exec.rng(|rng| NetworkConditions {
+            fastest_us: rng.between(50, 5_000),
+            slowest_us: rng.between(5_000, 150_000),
+            lost_permille: rng.between(0, 150),
+            late_permille: rng.between(0, 80),
+            straggler_ms: rng.between(50, 6_000),
         });
-        self.note(|| format!("fault: {weather:?}"));
-        self.world().network.weather = weather;
+        self.note(|| format!("fault: {conditions:?}"));
+        self.world().network.conditions = conditions;
         let (sim, lasts) = (self.clone(), self.lasts());
-        self.nature(async move {
+        self.spawn_environment(async move {
             sim.exec.sleep(lasts).await;
-            sim.world().network.weather = Weather::FAIR;
+            sim.world().network.conditions = NetworkConditions::FAIR;
         });
     }
 
     /// Somebody answers where another one registered: over REST only, for etcd knows nobody by an address.
     fn readdress_any(&self) {
-        let other = match self.exec.chance(|chance| chance.permille(500)) {
+        let other = match self.exec.rng(|rng| rng.permille(500)) {
             true => Resident::Stranger,
             false => Resident::Member(self.any_member()),
         };
@@ -76,17 +76,17 @@ impl Sim {
             };
             (0..world.machines.len()).filter(hears).collect::<Vec<usize>>()
         };
-        self.exec.chance(|chance| chance.shuffle(&mut standbys));
+        self.exec.rng(|rng| rng.shuffle(&mut standbys));
         let [hears, behind @ ..] = &standbys[..] else { return };
         let Some(behind_first) = behind.first() else { return };
         let residents = [Resident::Stranger, Resident::Member(*behind_first)];
-        let resident = self.exec.chance(|chance| chance.pick(&residents)).unwrap_or(Resident::Stranger);
+        let resident = self.exec.rng(|rng| rng.pick(&residents)).unwrap_or(Resident::Stranger);
         self.readdress(*hears, resident, self.lasts() + Duration::from_secs(5));
         let links: Vec<Link> =
             behind.iter().map(|member| (Host::Member(leader), Host::Member(*member))).collect();
         self.cut_links(&links);
-        let (sim, after) = (self.clone(), self.exec.chance(|chance| chance.millis(200, 2_000)));
-        self.nature(async move {
+        let (sim, after) = (self.clone(), self.exec.rng(|rng| rng.millis(200, 2_000)));
+        self.spawn_environment(async move {
             sim.exec.sleep(after).await;
             sim.crash_machine(leader);
             sim.join_links(&links);
@@ -97,7 +97,7 @@ impl Sim {
         self.note(|| format!("fault: {other:?} answers at the address of {member}, for {lasts:?}"));
         self.world().network.readdress(member, Some(other));
         let sim = self.clone();
-        self.nature(async move {
+        self.spawn_environment(async move {
             sim.exec.sleep(lasts).await;
             sim.world().network.readdress(member, None);
         });
@@ -107,7 +107,7 @@ impl Sim {
     fn cut_off(&self, group: &[Host], from: impl Fn(&Host) -> bool) {
         let outside: Vec<Host> =
             self.hosts().into_iter().filter(|host| !group.contains(host) && from(host)).collect();
-        let direction = self.exec.chance(|chance| chance.below(4));
+        let direction = self.exec.rng(|rng| rng.below(4));
         let mut links: Vec<Link> = Vec::new();
         for inner in group {
             for outer in &outside {
@@ -125,7 +125,7 @@ impl Sim {
         });
         self.cut_links(&links);
         let sim = self.clone();
-        self.nature(async move {
+        self.spawn_environment(async move {
             sim.exec.sleep(lasts).await;
             sim.join_links(&links);
         });
@@ -144,23 +144,23 @@ impl Sim {
     /// Link after link, and back in another order.
     fn swizzle(&self) {
         let hosts = self.hosts();
-        let mut links: Vec<Link> = self.exec.chance(|chance| {
-            let count = chance.between(2, 10);
-            let mut link = || Some((chance.pick(&hosts)?, chance.pick(&hosts)?));
+        let mut links: Vec<Link> = self.exec.rng(|rng| {
+            let count = rng.between(2, 10);
+            let mut link = || Some((rng.pick(&hosts)?, rng.pick(&hosts)?));
             (0..count).filter_map(|_| link()).filter(|(from, to)| from != to).collect()
         });
         self.note(|| format!("fault: swizzle {links:?}"));
         let sim = self.clone();
-        self.nature(async move {
+        self.spawn_environment(async move {
             for link in &links {
                 sim.cut_links(&[*link]);
-                let pause = sim.exec.chance(|chance| chance.millis(10, 2_000));
+                let pause = sim.exec.rng(|rng| rng.millis(10, 2_000));
                 sim.exec.sleep(pause).await;
             }
-            sim.exec.chance(|chance| chance.shuffle(&mut links));
+            sim.exec.rng(|rng| rng.shuffle(&mut links));
             for link in &links {
                 sim.exec.sleep(Duration::from_millis(1)).await;
-                let pause = sim.exec.chance(|chance| chance.millis(10, 3_000));
+                let pause = sim.exec.rng(|rng| rng.millis(10, 3_000));
                 sim.exec.sleep(pause).await;
                 sim.join_links(&[*link]);
             }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use matriarch::core::store::{Change, Evidence, Txn};
+use matriarch::core::store::{Evidence, KeyChange, Txn};
 use matriarch::model::{Ask, MemberName, Request, RequestId, RestartFilter};
 use serde_json::{Value, json};
 
@@ -68,7 +68,7 @@ impl Sim {
 
     pub(super) fn operator_fault(&self) {
         let member = self.any_member();
-        match self.exec.chance(|chance| chance.below(100)) {
+        match self.exec.rng(|rng| rng.below(100)) {
             0..=32 => self.ask_switchover(member),
             33..=44 => self.change_config(),
             45..=54 => self.ask_failover(member),
@@ -77,7 +77,7 @@ impl Sim {
                 self.ask(member, ask);
             }
             75..=84 => {
-                let from_leader = self.exec.chance(|chance| chance.permille(500));
+                let from_leader = self.exec.rng(|rng| rng.permille(500));
                 self.ask(member, Ask::Reinitialize { force: true, from_leader });
             }
             _ => self.pause_for_a_while(),
@@ -88,8 +88,8 @@ impl Sim {
     fn pause_for_a_while(&self) {
         self.set_pause(true);
         let (sim, lasts) = (self.clone(), self.lasts());
-        let ends = self.exec.chance(|chance| chance.permille(600));
-        self.nature(async move {
+        let ends = self.exec.rng(|rng| rng.permille(600));
+        self.spawn_environment(async move {
             sim.exec.sleep(lasts / 2).await;
             if let Some(leader) = sim.leader().filter(|_| ends) {
                 let ttl = sim.world().options.settings.ttl;
@@ -103,7 +103,7 @@ impl Sim {
     pub(super) fn put(&self, name: &str, value: String) {
         let mut world = self.world();
         let path = world.keys.path(name);
-        let then = vec![Change::Put(path.clone(), value, None)];
+        let then = vec![KeyChange::Put(path.clone(), value, None)];
         let _ = world.etcd.store.txn(&Txn { when: Vec::new(), then, path, evidence: Evidence::None });
         world.etcd.changed.give(&self.exec);
     }
@@ -116,7 +116,7 @@ impl Sim {
 
     fn ask_switchover(&self, to: usize) {
         let Some(leader) = self.leader() else { return };
-        let named = self.exec.chance(|chance| chance.permille(700));
+        let named = self.exec.rng(|rng| rng.permille(700));
         let text = match named && to != leader {
             true => json!({"leader": name_of(leader), "member": name_of(to)}),
             false => json!({"leader": name_of(leader)}),

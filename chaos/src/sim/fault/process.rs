@@ -13,7 +13,7 @@ const REPLACED_WITHIN: Duration = Duration::from_secs(4);
 impl Sim {
     pub(super) fn process_fault(&self) {
         let member = self.any_member();
-        match self.exec.chance(|chance| chance.below(100)) {
+        match self.exec.rng(|rng| rng.below(100)) {
             0..=14 => {
                 self.note(|| format!("fault: {member}: postgres is killed"));
                 self.kill_server(member);
@@ -33,11 +33,11 @@ impl Sim {
                 self.world().machines[member].unread = true;
             }
             _ => {
-                let stalls = self.exec.chance(|chance| chance.between(5, 300));
+                let stalls = self.exec.rng(|rng| rng.between(5, 300));
                 self.note(|| format!("fault: {stalls} of ten thousand waits take long"));
                 self.exec.set_stalls(stalls);
                 let (sim, lasts) = (self.clone(), self.lasts());
-                self.nature(async move {
+                self.spawn_environment(async move {
                     sim.exec.sleep(lasts).await;
                     sim.exec.set_stalls(0);
                 });
@@ -53,7 +53,7 @@ impl Sim {
     fn freeze_for(&self, pid: Pid, lasts: Duration) {
         self.exec.freeze(pid);
         let sim = self.clone();
-        self.nature(async move {
+        self.spawn_environment(async move {
             sim.exec.sleep(lasts).await;
             sim.exec.thaw(pid, Duration::ZERO);
         });
@@ -70,19 +70,19 @@ impl Sim {
     fn may_strike_supervisor(&self, member: usize, lasts: Duration) -> bool {
         let now = self.now();
         let mut world = self.world();
-        let strain = &mut world.machines[member].strain;
-        let free = strain.guard_until <= now;
+        let fault_state = &mut world.machines[member].fault_state;
+        let free = fault_state.guard_until <= now;
         if free {
-            strain.supervisor_until = strain.supervisor_until.max(now + lasts + REPLACED_WITHIN);
+            fault_state.supervisor_until = fault_state.supervisor_until.max(now + lasts + REPLACED_WITHIN);
         }
         free
     }
 
     fn start_again(&self, member: usize, after: Duration) {
         let sim = self.clone();
-        self.nature(async move {
+        self.spawn_environment(async move {
             sim.exec.sleep(after).await;
-            while 0 < sim.world().machines[member].strain.suspended {
+            while 0 < sim.world().machines[member].fault_state.suspended {
                 sim.exec.sleep(Duration::from_millis(200)).await;
             }
             sim.start_supervisor(member);
@@ -105,7 +105,7 @@ impl Sim {
         self.world().machines[member].untold += 1;
         self.kill_supervisor(member);
         let sim = self.clone();
-        self.nature(async move {
+        self.spawn_environment(async move {
             sim.exec.sleep(lasts).await;
             let untold = &mut sim.world().machines[member].untold;
             *untold = untold.saturating_sub(1);
@@ -123,7 +123,7 @@ impl Sim {
     /// The API server says that the pod ends or is gone. The kubelet hears of it as long after as the next pod of that
     /// name takes to start.
     fn end_pod(&self, member: usize, lasts: Duration) {
-        let end = self.exec.chance(|chance| chance.pick(&[PodEnd::Deleting, PodEnd::Gone, PodEnd::Replaced]));
+        let end = self.exec.rng(|rng| rng.pick(&[PodEnd::Deleting, PodEnd::Gone, PodEnd::Replaced]));
         if self.world().machines[member].pod_end == Some(PodEnd::Replaced) {
             // Nothing makes a pod exist again whose name another one has (seed 24584).
             return;
@@ -135,7 +135,7 @@ impl Sim {
             supervisor.shared.bell.give(&self.exec);
         }
         let sim = self.clone();
-        self.nature(async move {
+        self.spawn_environment(async move {
             sim.exec.sleep(lasts).await;
             let is_over = sim.world().faults_end <= sim.now();
             if !is_over {
@@ -154,7 +154,7 @@ impl Sim {
         supervisor.shared.shutting_down.set(true);
         supervisor.shared.bell.give(&self.exec);
         let sim = self.clone();
-        self.nature(async move {
+        self.spawn_environment(async move {
             while sim.exec.is_alive(supervisor.pid) {
                 sim.exec.sleep(Duration::from_millis(100)).await;
             }
@@ -168,12 +168,12 @@ impl Sim {
         let well = self.supervisor_pid(member).is_some_and(|pid| !self.exec.is_frozen(pid));
         let guard = self.world().machines[member].guard.guards.last().map(|guard| guard.pid);
         let free = {
-            let strain = self.world().machines[member].strain;
-            well && strain.supervisor_until <= now && strain.suspended == 0
+            let fault_state = self.world().machines[member].fault_state;
+            well && fault_state.supervisor_until <= now && fault_state.suspended == 0
         };
         let Some(pid) = guard.filter(|pid| free && self.exec.is_alive(*pid)) else { return };
-        self.world().machines[member].strain.guard_until = now + REPLACED_WITHIN;
-        if self.exec.chance(|chance| chance.permille(500)) {
+        self.world().machines[member].fault_state.guard_until = now + REPLACED_WITHIN;
+        if self.exec.rng(|rng| rng.permille(500)) {
             self.note(|| format!("fault: {member}: guard is killed"));
             self.exec.kill(pid);
             let answered = self.world().machines[member].guard.guards.last().map(|it| it.answered.clone());
@@ -198,7 +198,7 @@ impl Sim {
         self.note(|| format!("fault: {member}: the machine is suspended for {lasts:?}"));
         let (guards, others) = self.freeze_all(member);
         let sim = self.clone();
-        self.nature(async move {
+        self.spawn_environment(async move {
             sim.exec.sleep(lasts).await;
             sim.end_suspension(member);
             guards.into_iter().for_each(|pid| sim.exec.thaw(pid, Duration::ZERO));
@@ -217,11 +217,11 @@ impl Sim {
         let (guards, others) = self.freeze_all(member);
         self.leave_to_kernel(member);
         let sim = self.clone();
-        self.nature(async move {
+        self.spawn_environment(async move {
             sim.exec.sleep(lasts).await;
             sim.end_suspension(member);
             others.into_iter().for_each(|pid| sim.exec.thaw(pid, Duration::ZERO));
-            let late = sim.exec.chance(|chance| chance.millis(0, 40));
+            let late = sim.exec.rng(|rng| rng.millis(0, 40));
             sim.exec.sleep(late).await;
             guards.into_iter().for_each(|pid| sim.exec.thaw(pid, Duration::ZERO));
         });
@@ -232,7 +232,7 @@ impl Sim {
         let (guards, others) = {
             let mut world = self.world();
             let machine = &mut world.machines[member];
-            machine.strain.suspended += 1;
+            machine.fault_state.suspended += 1;
             let guards: Vec<Pid> = machine.guard.guards.iter().map(|guard| guard.pid).collect();
             let server = machine.server.as_ref().map(|server| server.pid);
             let supervisor = machine.supervisor.as_ref().map(|supervisor| supervisor.pid);
@@ -244,14 +244,14 @@ impl Sim {
 
     fn end_suspension(&self, member: usize) {
         let mut world = self.world();
-        let strain = &mut world.machines[member].strain;
-        strain.suspended = strain.suspended.saturating_sub(1);
+        let fault_state = &mut world.machines[member].fault_state;
+        fault_state.suspended = fault_state.suspended.saturating_sub(1);
     }
 
     /// Power is gone, and comes back.
     pub(super) fn crash_machine(&self, member: usize) {
         let lasts = self.lasts();
-        if 0 < self.world().machines[member].strain.suspended {
+        if 0 < self.world().machines[member].fault_state.suspended {
             return;
         }
         self.note(|| format!("fault: {member}: the machine crashes, for {lasts:?}"));

@@ -18,19 +18,19 @@ impl Sim {
         let Some((first, last)) = self.snapshots() else { return };
         let others_led = self.others_led();
         let sim = self.clone();
-        let (revision, lasts) = self.exec.chance(|chance| {
-            let revision = match chance.below(100) {
+        let (revision, lasts) = self.exec.rng(|rng| {
+            let revision = match rng.below(100) {
                 0..=24 => 0,
-                25..=49 => chance.between(first, last),
-                _ => chance.pick(&others_led).unwrap_or(first).clamp(first, last),
+                25..=49 => rng.between(first, last),
+                _ => rng.pick(&others_led).unwrap_or(first).clamp(first, last),
             };
             // Leases may outlive it.
-            let longest = chance.pick(&[1_500, 1_500, 20_000]).unwrap_or(1_500);
-            (revision as i64, chance.millis(50, longest))
+            let longest = rng.pick(&[1_500, 1_500, 20_000]).unwrap_or(1_500);
+            (revision as i64, rng.millis(50, longest))
         });
         self.note(|| format!("fault: etcd goes away for {lasts:?} and comes back at revision {revision}"));
         self.end_etcd();
-        self.nature(async move {
+        self.spawn_environment(async move {
             sim.exec.sleep(lasts).await;
             let faulty = sim.now() < sim.world().faults_end;
             // A member may have lost its data meanwhile.

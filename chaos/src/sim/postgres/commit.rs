@@ -24,7 +24,7 @@ impl Sim {
             let machine = &mut world.machines[member];
             let writable = machine.server.as_ref().is_some_and(Server::is_writable);
             if !writable
-                || machine.disk.gated
+                || machine.disk.clients_locked_out
                 || machine.server.as_ref().is_none_or(|server| server.number != server_number)
             {
                 return Committed::Refused;
@@ -33,7 +33,7 @@ impl Sim {
                 None
             } else {
                 world.next_record += 1;
-                let bytes = self.exec.chance(|chance| chance.between(60, 900));
+                let bytes = self.exec.rng(|rng| rng.between(60, 900));
                 let lsn = machine.disk.wal.append(world.next_record, bytes * world.options.bytes_factor);
                 Some((world.next_record, lsn, machine.disk.slow_ms))
             }
@@ -43,7 +43,7 @@ impl Sim {
             self.end_server(member, server_number, "signal: 6, no space left on device");
             return Committed::Refused;
         };
-        let takes = self.exec.chance(|chance| chance.micros(150, 1500 + slow_ms * 1000));
+        let takes = self.exec.rng(|rng| rng.micros(150, 1500 + slow_ms * 1000));
         self.exec.sleep(takes).await;
         let changed = {
             let mut world = self.world();

@@ -120,7 +120,7 @@ pub(crate) struct Disk {
     /// `synchronous_standby_names` in the file.
     pub(crate) sync_names: String,
     /// The access rules keep clients out.
-    pub(crate) gated: bool,
+    pub(crate) clients_locked_out: bool,
     /// `patroni.dynamic.json`.
     pub(crate) configured: Option<String>,
     /// A directory that was moved aside.
@@ -148,7 +148,7 @@ impl Default for Disk {
             histories: BTreeSet::new(),
             slots: BTreeSet::new(),
             sync_names: String::new(),
-            gated: false,
+            clients_locked_out: false,
             configured: None,
             aside: None,
             full: false,

@@ -57,9 +57,9 @@ impl Sim {
 
     /// The startup process: local WAL first, then what is received, until it is promoted.
     async fn recover(&self, member: usize, number: i32) {
-        let begin = self.exec.chance(|chance| chance.millis(15, 120));
+        let begin = self.exec.rng(|rng| rng.millis(15, 120));
         self.exec.sleep(begin).await;
-        if self.world().machines[member].disk.full && self.exec.chance(|chance| chance.permille(700)) {
+        if self.world().machines[member].disk.full && self.exec.rng(|rng| rng.permille(700)) {
             return self.end_server(member, number, "no space left on device");
         }
         let mut left = {
@@ -76,10 +76,10 @@ impl Sim {
             server.replayed = disk.checkpoint.min(disk.flushed);
             5_u64
         };
-        let chunk = self.exec.chance(|chance| match chance.below(1000) {
-            0..=29 => chance.millis(1000, 6000),
-            30..=149 => chance.millis(50, 900),
-            _ => chance.millis(1, 15),
+        let chunk = self.exec.rng(|rng| match rng.below(1000) {
+            0..=29 => rng.millis(1000, 6000),
+            30..=149 => rng.millis(50, 900),
+            _ => rng.millis(1, 15),
         });
         loop {
             self.exec.sleep(chunk).await;
@@ -125,12 +125,12 @@ impl Sim {
                 changed.wait(&self.exec).await;
                 continue;
             }
-            let takes = self.exec.chance(|chance| match lag_ms {
-                0 => chance.micros(50, 600),
-                lag_ms => chance.millis(1, lag_ms),
+            let takes = self.exec.rng(|rng| match lag_ms {
+                0 => rng.micros(50, 600),
+                lag_ms => rng.millis(1, lag_ms),
             });
             self.exec.sleep(takes).await;
-            let restartpoint = self.exec.chance(|chance| chance.permille(30));
+            let restartpoint = self.exec.rng(|rng| rng.permille(30));
             let mut world = self.world();
             let machine = &mut world.machines[member];
             let Some(server) = machine.server.as_mut() else { return };
@@ -145,7 +145,7 @@ impl Sim {
 
     /// The end of recovery: another timeline, and clients may write.
     async fn become_primary(&self, member: usize) {
-        let takes = self.exec.chance(|chance| chance.millis(2, 60));
+        let takes = self.exec.rng(|rng| rng.millis(2, 60));
         self.exec.sleep(takes).await;
         {
             let mut world = self.world();
@@ -180,7 +180,7 @@ impl Sim {
     /// From here on any signal that the postmaster gets makes it look.
     pub(crate) fn write_promote_file(&self, member: usize, number: i32) {
         let runs = self.runs(member, number);
-        let early = self.exec.chance(|chance| chance.permille(30));
+        let early = self.exec.rng(|rng| rng.permille(30));
         self.world().machines[member].disk.promote_file = runs;
         if early {
             self.signal_promote(member, number);
@@ -215,7 +215,7 @@ impl Sim {
                 server.changed.give(&sim.exec);
             }
             let slow_ms = sim.world().machines[member].disk.slow_ms;
-            let takes = sim.exec.chance(|chance| chance.millis(5, 200 + 4 * slow_ms));
+            let takes = sim.exec.rng(|rng| rng.millis(5, 200 + 4 * slow_ms));
             sim.exec.sleep(takes).await;
             sim.write_shutdown_checkpoint(member).await;
             sim.leave_cleanly(member, number);
@@ -281,7 +281,7 @@ impl Sim {
         let Some(pid) = self.server_pid(member).filter(|_| self.runs(member, number)) else { return };
         let sim = self.clone();
         self.exec.spawn(pid, async move {
-            let takes = sim.exec.chance(|chance| chance.micros(200, 30_000));
+            let takes = sim.exec.rng(|rng| rng.micros(200, 30_000));
             sim.exec.sleep(takes).await;
             sim.end_server(member, number, "exit status: 2");
         });
@@ -294,14 +294,14 @@ impl Sim {
             let machine = &mut world.machines[member];
             let Some(server) = machine.server.take_if(|server| server.number == number) else { return };
             let (flushed, end) = (machine.disk.flushed, machine.disk.wal.end());
-            let kept = self.exec.chance(|chance| chance.between(flushed, end));
+            let kept = self.exec.rng(|rng| rng.between(flushed, end));
             machine.disk.crash(kept);
             let standby =
                 server.phase != Phase::Primary && machine.disk.control == ControlState::InArchiveRecovery;
             if standby && !machine.disk.unfinished {
                 // Some of what was replayed has reached the data files.
                 let low = machine.disk.min_recovery.min(server.replayed);
-                machine.disk.min_recovery = self.exec.chance(|chance| chance.between(low, server.replayed));
+                machine.disk.min_recovery = self.exec.rng(|rng| rng.between(low, server.replayed));
             }
             machine.last_exit = Some(exit.to_owned());
             machine.changed.give(&self.exec);

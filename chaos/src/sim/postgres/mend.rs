@@ -17,7 +17,7 @@ const INITDB_BYTES: u64 = 1000;
 
 impl Sim {
     async fn works(&self, low_ms: u64, high_ms: u64) {
-        let takes = self.exec.chance(|chance| chance.millis(low_ms, high_ms));
+        let takes = self.exec.rng(|rng| rng.millis(low_ms, high_ms));
         self.exec.sleep(takes).await;
     }
 
@@ -101,7 +101,7 @@ impl Sim {
     async fn copy_from(&self, member: usize, source: usize) -> Result<Disk, String> {
         let (here, there) = (Host::Member(member), Host::Member(source));
         let pid = self.server_pid(source).ok_or("the source is down")?;
-        for _ in 0..self.exec.chance(|chance| chance.between(3, 12)) {
+        for _ in 0..self.exec.rng(|rng| rng.between(3, 12)) {
             self.works(30, 180).await;
             let up = self.world().network.connects(here, there);
             if !up || !self.exec.is_alive(pid) || self.exec.is_frozen(pid) {
@@ -127,8 +127,8 @@ impl Sim {
         };
         copy.wal.cut(theirs.flushed);
         // The last of the WAL that the source wrote meanwhile may not have come along.
-        let behind = self.exec.chance(|chance| match chance.permille(400) {
-            true => chance.below(4),
+        let behind = self.exec.rng(|rng| match rng.permille(400) {
+            true => rng.below(4),
             false => 0,
         });
         copy.lack_last(behind as usize);
@@ -199,7 +199,7 @@ impl Sim {
     /// CHECKPOINT on a running server.
     pub(crate) async fn checkpoint(&self, member: usize, number: i32) -> Result<(), String> {
         let slow_ms = self.world().machines[member].disk.slow_ms;
-        let takes = self.exec.chance(|chance| chance.millis(3, 250 + 3 * slow_ms));
+        let takes = self.exec.rng(|rng| rng.millis(3, 250 + 3 * slow_ms));
         // It goes on also when nobody waits for it any more.
         self.checkpoint_for(member, takes);
         self.exec.sleep(takes).await;

@@ -174,7 +174,7 @@ impl Sim {
                 return false;
             }
             if let Some(first) = batch.records.first()
-                && self.exec.chance(|chance| chance.permille(8))
+                && self.exec.rng(|rng| rng.permille(8))
             {
                 // The connection breaks in the middle of a record.
                 server.received = (disk.wal.end() + first.end) / 2;
@@ -199,7 +199,7 @@ impl Sim {
             }
             return true;
         }
-        let takes = self.exec.chance(|chance| chance.micros(100, 1200 + slow_ms * 1000));
+        let takes = self.exec.rng(|rng| rng.micros(100, 1200 + slow_ms * 1000));
         self.exec.sleep(takes).await;
         let mut world = self.world();
         let machine = &mut world.machines[member];

@@ -51,7 +51,7 @@ impl Sim {
         }
         let sim = self.clone();
         self.exec.spawn(pid, async move {
-            let takes = sim.exec.chance(|chance| chance.micros(50, 12_000));
+            let takes = sim.exec.rng(|rng| rng.micros(50, 12_000));
             sim.exec.sleep(takes).await;
             {
                 let mut world = sim.world();
@@ -61,7 +61,7 @@ impl Sim {
                 server.changed.give(&sim.exec);
             }
             loop {
-                let takes = sim.exec.chance(|chance| chance.micros(50, 9_000));
+                let takes = sim.exec.rng(|rng| rng.micros(50, 9_000));
                 sim.exec.sleep(takes).await;
                 let mut world = sim.world();
                 let Some(server) = world.machines[member].server.as_mut() else { return };

@@ -91,7 +91,7 @@ impl Agent {
         }
         let own = self.clone();
         self.spawn(async move {
-            let takes = own.sim.exec.chance(|chance| chance.millis(1, 30));
+            let takes = own.sim.exec.rng(|rng| rng.millis(1, 30));
             own.sleep(takes).await;
             own.sim.world().machines[own.member()].disk.configured = Some(text);
             own.shared.keeping.set(false);

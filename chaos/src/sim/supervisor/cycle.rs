@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
-use matriarch::core::member::{Decided, Effect, Event, Levels, LookAnswer, Member, Next, Notice, Question};
+use matriarch::core::member::{
+    Decided, Levels, LookAnswer, Member, MemberEffect, MemberEvent, MemberNext, Notice, Question,
+};
 use matriarch::decide::Memory;
 use matriarch::model::{
     Action, ExitBecause, Job, JobKind, LeaseFacts, Moment, Observation, PodRole, Request, RequestId,
@@ -52,7 +54,7 @@ impl Cycle {
 
     pub(crate) async fn run(mut self) -> ExitBecause {
         self.beat();
-        self.agent.event(Event::Woke);
+        self.agent.event(MemberEvent::Woke);
         loop {
             let (flow, wake_at) = self.tick().await;
             if let ControlFlow::Break(because) = flow {
@@ -78,7 +80,7 @@ impl Cycle {
                 || !shared.requests.borrow().is_empty()
                 || !shared.lookers.borrow().is_empty();
             if news || wake_at <= self.agent.sim.now() {
-                return self.agent.event(Event::Woke);
+                return self.agent.event(MemberEvent::Woke);
             }
             let bell = shared.bell.wait(&self.agent.sim.exec);
             self.agent.sim.exec.by(wake_at, bell).await;
@@ -86,18 +88,18 @@ impl Cycle {
     }
 
     /// What has arrived since.
-    fn arrived(&mut self) -> Vec<Event> {
+    fn arrived(&mut self) -> Vec<MemberEvent> {
         let shared = self.agent.shared.clone();
-        let mut arrived: Vec<Event> = shared.events.borrow_mut().drain(..).collect();
+        let mut arrived: Vec<MemberEvent> = shared.events.borrow_mut().drain(..).collect();
         for event in &arrived {
-            if let Event::JobFinished(finished) = event {
+            if let MemberEvent::JobFinished(finished) = event {
                 self.jobs.remove(&finished.job);
                 self.agent.note(|| format!("{finished:?}"));
             }
         }
         for request in shared.requests.borrow_mut().drain(..) {
             self.next_request += 1;
-            arrived.push(Event::Asked(Request { id: RequestId(self.next_request), ..request }));
+            arrived.push(MemberEvent::Asked(Request { id: RequestId(self.next_request), ..request }));
         }
         arrived
     }
@@ -105,20 +107,20 @@ impl Cycle {
     async fn tick(&mut self) -> (ControlFlow<ExitBecause>, Moment) {
         let lookers = std::mem::take(&mut *self.agent.shared.lookers.borrow_mut());
         let mut arrived = self.arrived();
-        arrived.extend((!lookers.is_empty()).then_some(Event::LookWanted));
+        arrived.extend((!lookers.is_empty()).then_some(MemberEvent::LookWanted));
         self.faults.deliver(self.agent.mutation(), self.core.job(), &mut arrived);
         loop {
             self.agent.step().await;
             let process = self.agent.shared.process.borrow().clone();
             match self.core.handle(std::mem::take(&mut arrived), &process, self.agent.now()) {
-                Next::Ask(look, question) => {
+                MemberNext::Ask(look, question) => {
                     self.agent.step().await;
-                    arrived.push(Event::Answered(look, self.answer(question).await));
+                    arrived.push(MemberEvent::Answered(look, self.answer(question).await));
                     self.beat();
                 }
                 // Not in this loop: it answers each question before it goes on.
-                Next::Await { until } => return (ControlFlow::Continue(()), until),
-                Next::Decide => break,
+                MemberNext::Await { until } => return (ControlFlow::Continue(()), until),
+                MemberNext::Decide => break,
             }
         }
         let levels = self.levels();
@@ -173,7 +175,7 @@ impl Cycle {
             process: agent.shared.process.borrow().clone(),
             liveness: agent.shared.liveness.borrow().facts(verdict),
             sync_owner: agent.shared.sync_owner.borrow().clone(),
-            gated: machine.disk.gated,
+            clients_locked_out: machine.disk.clients_locked_out,
             access: Default::default(),
             writes: agent.shared.etcd.writes(),
             clone_progress: None,
@@ -186,16 +188,16 @@ impl Cycle {
     }
 
     /// What the pod shall say is judged when it is decided.
-    fn judge(&self, effects: &[Effect]) {
+    fn judge(&self, effects: &[MemberEffect]) {
         let pod = effects.iter().find_map(|effect| match effect {
-            Effect::Label(pod) => Some(*pod),
+            MemberEffect::Label(pod) => Some(*pod),
             _other => None,
         });
         let Some(pod) = pod else { return };
         let actions: Vec<Action> = effects
             .iter()
             .filter_map(|effect| match effect {
-                Effect::Act(action) => Some(action.clone()),
+                MemberEffect::Act(action) => Some(action.clone()),
                 _other => None,
             })
             .collect();
@@ -212,16 +214,16 @@ impl Cycle {
         }
     }
 
-    async fn perform(&mut self, effect: Effect, levels: &Levels) -> ControlFlow<ExitBecause> {
+    async fn perform(&mut self, effect: MemberEffect, levels: &Levels) -> ControlFlow<ExitBecause> {
         match effect {
-            Effect::Say(notice) => self.say(notice).await,
-            Effect::KeepStore => self.keep_store_seen(),
-            Effect::Route(_) | Effect::Label(_) => {}
-            Effect::Fence => {
+            MemberEffect::Say(notice) => self.say(notice).await,
+            MemberEffect::KeepStore => self.keep_store_seen(),
+            MemberEffect::Route(_) | MemberEffect::Label(_) => {}
+            MemberEffect::Fence => {
                 let _ordered = self.agent.want(&self.agent.shared.lease.borrow().clone());
             }
-            Effect::Unfence => self.agent.unwant(),
-            Effect::Act(action) => {
+            MemberEffect::Unfence => self.agent.unwant(),
+            MemberEffect::Act(action) => {
                 if !matches!(action, Action::PublishMember(_) | Action::PublishStatus { .. }) {
                     self.agent.note(|| format!("{action:?}"));
                 }
@@ -284,9 +286,9 @@ fn differs(new: &LeaseFacts, old: &LeaseFacts) -> bool {
 }
 
 /// Before it the process may be frozen or killed, and others see the difference.
-fn is_seen_outside(effect: &Effect) -> bool {
+fn is_seen_outside(effect: &MemberEffect) -> bool {
     match effect {
-        Effect::KeepStore | Effect::Fence | Effect::Unfence | Effect::Act(_) => true,
-        Effect::Say(_) | Effect::Route(_) | Effect::Label(_) => false,
+        MemberEffect::KeepStore | MemberEffect::Fence | MemberEffect::Unfence | MemberEffect::Act(_) => true,
+        MemberEffect::Say(_) | MemberEffect::Route(_) | MemberEffect::Label(_) => false,
     }
 }

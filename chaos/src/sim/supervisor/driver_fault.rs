@@ -1,8 +1,8 @@
 //! A driver with a fault: what a mutation makes of events on their way to the member, and of effects on their way from
 //! it.
 
-use matriarch::core::member::{Effect, Event};
-use matriarch::model::{Action, Finished, Job, Running};
+use matriarch::core::member::{MemberEffect, MemberEvent};
+use matriarch::model::{Action, Finished, Job, RunningJob};
 
 use crate::sim::mutation::Mutation;
 
@@ -18,20 +18,20 @@ impl DriverFaults {
     pub(super) fn deliver(
         &mut self,
         mutation: Option<Mutation>,
-        job: Option<&Running>,
-        arrived: &mut Vec<Event>,
+        job: Option<&RunningJob>,
+        arrived: &mut Vec<MemberEvent>,
     ) {
         match mutation {
             Some(Mutation::HistoryIgnored) => {
-                arrived.retain(|event| !matches!(event, Event::LeaderBranchTold(_)));
+                arrived.retain(|event| !matches!(event, MemberEvent::LeaderBranchTold(_)));
             }
             Some(Mutation::OutcomeTwice) => {
                 let newest = arrived.iter().rev().find_map(|event| match event {
-                    Event::JobFinished(finished) => Some(finished.clone()),
+                    MemberEvent::JobFinished(finished) => Some(finished.clone()),
                     _other => None,
                 });
                 let again = self.outcome.take_if(|last| job.is_some_and(|job| job.job.kind() == last.job));
-                arrived.extend(again.map(Event::JobFinished));
+                arrived.extend(again.map(MemberEvent::JobFinished));
                 self.outcome = newest.or(self.outcome.take());
             }
             _other => {}
@@ -40,10 +40,11 @@ impl DriverFaults {
 }
 
 /// The effects that are carried out.
-pub(super) fn carried_out(mutation: Option<Mutation>, mut effects: Vec<Effect>) -> Vec<Effect> {
+pub(super) fn carried_out(mutation: Option<Mutation>, mut effects: Vec<MemberEffect>) -> Vec<MemberEffect> {
     if mutation == Some(Mutation::StopDropped) {
-        let stops =
-            |effect: &Effect| matches!(effect, Effect::Act(Action::Start(Job::Stop { mode: _, within: _ })));
+        let stops = |effect: &MemberEffect| {
+            matches!(effect, MemberEffect::Act(Action::Start(Job::Stop { mode: _, within: _ })))
+        };
         effects.retain(|effect| !stops(effect));
     }
     effects

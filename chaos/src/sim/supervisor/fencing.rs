@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use matriarch::core::guard::{Armed, Deadlines, MoveFence};
+use matriarch::core::guard::{ArmedDeadlines, Deadlines, LeaseMoveArming};
 use matriarch::model::{LeaseFacts, Process};
 
 use super::Agent;
@@ -17,7 +17,7 @@ impl Agent {
         matches!(*self.shared.process.borrow(), Process::Up { .. }).then_some(())
     }
 
-    fn arm(&self, armed: Option<Armed<()>>) -> bool {
+    fn arm(&self, armed: Option<ArmedDeadlines<()>>) -> bool {
         if armed.is_some() {
             self.order(armed);
         }
@@ -53,9 +53,9 @@ impl Agent {
     pub(crate) async fn holds_deadline(&self, lease: &LeaseFacts) -> bool {
         let needed = self.shared.arming.borrow().moving(lease, self.target());
         match needed {
-            MoveFence::Free => true,
-            MoveFence::Refused => false,
-            MoveFence::Acknowledged(armed) => {
+            LeaseMoveArming::Free => true,
+            LeaseMoveArming::Refused => false,
+            LeaseMoveArming::Acknowledged(armed) => {
                 self.order(Some(armed));
                 self.holds(ACKNOWLEDGED_WITHIN).await
             }

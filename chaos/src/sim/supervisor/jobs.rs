@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use matriarch::core::job::{Actor, Answer, Machine, Next, Now, PostgresStep, PromotionStep, Step};
-use matriarch::core::store::{Cas, Change, Compare, Txn};
+use matriarch::core::job::{Actor, JobAnswer, JobNext, JobStep, Machine, Now, PostgresStep, PromotionStep};
+use matriarch::core::store::{Cas, Compare, KeyChange, Txn};
 use matriarch::model::{
     Action, FollowTarget, GenerationWrite, Job, JobKind, Outcome, PodEnd, Process, StopMode, Timeline,
 };
@@ -86,12 +86,12 @@ impl Agent {
 
     pub(crate) async fn run_machine(&self, purpose: Purpose, mut machine: Machine) -> Outcome {
         let mut driver = Driver { agent: self.clone(), purpose, trigger: None };
-        let mut answer = Answer::Begin;
+        let mut answer = JobAnswer::Begin;
         loop {
             let lease = self.shared.lease.borrow().clone();
             match machine.next(answer, Now { lease: &lease, at: self.now() }) {
-                Next::Do(step) => answer = driver.perform(step).await,
-                Next::End(outcome) => return outcome,
+                JobNext::Do(step) => answer = driver.perform(step).await,
+                JobNext::End(outcome) => return outcome,
             }
         }
     }
@@ -143,7 +143,7 @@ impl Agent {
         let Some(number) = self.number() else { return Ok(()) };
         if mode == StopMode::Fast {
             let now = self.now();
-            self.shared.liveness.borrow_mut().excuse(now + within);
+            self.shared.liveness.borrow_mut().excuse_until(now + within);
             self.sim.ask_fast_stop(self.member(), number);
             if self.is_down_within(number, within).await {
                 return Ok(());
@@ -181,43 +181,45 @@ impl Agent {
 }
 
 impl Driver {
-    async fn perform(&mut self, step: Step) -> Answer {
+    async fn perform(&mut self, step: JobStep) -> JobAnswer {
         let agent = self.agent.clone();
         match step {
-            Step::Read(path) => Answer::Key(agent.read(path).await.map_err(reported)),
-            Step::Commit(txn) => self.commit(txn).await,
-            Step::RenewLease => {
+            JobStep::Read(path) => JobAnswer::Key(agent.read(path).await.map_err(reported)),
+            JobStep::Commit(txn) => self.commit(txn).await,
+            JobStep::RenewLease => {
                 agent.renew_now();
-                Answer::Done
+                JobAnswer::Done
             }
-            Step::ReadCluster => {
+            JobStep::ReadCluster => {
                 agent.look_again();
-                Answer::Done
+                JobAnswer::Done
             }
             // Of labels there are the product's own tests; `invariant::labelled` judges what is decided.
-            Step::Unlabel | Step::Unroute | Step::BeginStrip(_) | Step::AwaitStripped => Answer::Done,
-            Step::Pause(span) => {
-                agent.sleep(span).await;
-                Answer::Done
+            JobStep::Unlabel | JobStep::Unroute | JobStep::BeginStrip(_) | JobStep::AwaitStripped => {
+                JobAnswer::Done
             }
-            Step::Postgres(step) => agent.change(step).await,
-            Step::Promote(step) => {
+            JobStep::Pause(span) => {
+                agent.sleep(span).await;
+                JobAnswer::Done
+            }
+            JobStep::Postgres(step) => agent.change(step).await,
+            JobStep::Promote(step) => {
                 agent.step().await;
                 match agent.number() {
                     Some(number) if agent.mutation() == Some(Mutation::ArmAfterPromotion) => {
                         self.promote_before_arming(step, number).await
                     }
                     Some(number) => self.promote(step, number).await,
-                    None => Answer::Failed("promote: postgres is down".to_owned()),
+                    None => JobAnswer::Failed("promote: postgres is down".to_owned()),
                 }
             }
         }
     }
 
     /// The step Arm comes after the last step instead of before the trigger.
-    async fn promote_before_arming(&mut self, step: PromotionStep, number: i32) -> Answer {
+    async fn promote_before_arming(&mut self, step: PromotionStep, number: i32) -> JobAnswer {
         match step {
-            PromotionStep::Arm => Answer::Done,
+            PromotionStep::Arm => JobAnswer::Done,
             PromotionStep::AwaitPrimary => {
                 let _promoted = self.promote(step, number).await;
                 self.promote(PromotionStep::Arm, number).await
@@ -226,20 +228,20 @@ impl Driver {
         }
     }
 
-    async fn promote(&mut self, step: PromotionStep, number: i32) -> Answer {
+    async fn promote(&mut self, step: PromotionStep, number: i32) -> JobAnswer {
         let agent = self.agent.clone();
         let (sim, member) = (&agent.sim, agent.member());
         match step {
             PromotionStep::AwaitPromotable => ended(agent.wait_until_ready(number, PROMOTE_WITHIN).await),
             PromotionStep::ReserveTimelines(above) => {
                 agent.reserve(above);
-                Answer::Done
+                JobAnswer::Done
             }
             PromotionStep::Prepare => {
                 if let Err(why) = sim.until_it_runs(member, number).await {
-                    return Answer::Failed(why);
+                    return JobAnswer::Failed(why);
                 }
-                if agent.is_primary(number) { Answer::AlreadyPrimary } else { Answer::Done }
+                if agent.is_primary(number) { JobAnswer::AlreadyPrimary } else { JobAnswer::Done }
             }
             PromotionStep::Arm => {
                 let lease = agent.shared.lease.borrow().clone();
@@ -257,27 +259,27 @@ impl Driver {
                 self.trigger =
                     Some(Trigger { sim: sim.clone(), member, pid: agent.shared.pid, taken: false });
                 sim.write_promote_file(member, number);
-                Answer::Done
+                JobAnswer::Done
             }
             PromotionStep::Signal => {
                 sim.signal_promote(member, number);
-                Answer::Done
+                JobAnswer::Done
             }
             PromotionStep::AwaitPrimary => {
                 let give_up_at = sim.now() + PROMOTE_WITHIN;
                 while !agent.is_primary(number) {
                     if agent.number() != Some(number) || give_up_at <= sim.now() {
-                        return Answer::Failed("promoting took too long".to_owned());
+                        return JobAnswer::Failed("promoting took too long".to_owned());
                     }
                     agent.sleep(Duration::from_millis(3)).await;
                 }
                 self.trigger.iter_mut().for_each(|trigger| trigger.taken = true);
-                Answer::Done
+                JobAnswer::Done
             }
         }
     }
 
-    async fn commit(&self, mut txn: Txn) -> Answer {
+    async fn commit(&self, mut txn: Txn) -> JobAnswer {
         let agent = &self.agent;
         self.mutate(&mut txn);
         // An answer may come late: what etcd did it did before.
@@ -299,7 +301,7 @@ impl Driver {
             }
             _unwatched => {}
         }
-        Answer::Written(written.map_err(reported))
+        JobAnswer::Written(written.map_err(reported))
     }
 
     /// What a mutation makes of a transaction.
@@ -317,7 +319,7 @@ impl Driver {
                 txn.when.retain(|compare| *compare != unfenced);
             }
             (Purpose::Job(Job::ReleaseLeadership { .. }), Some(Mutation::GiveToNobody)) => {
-                txn.then.retain(|change| !matches!(change, Change::Put(..)));
+                txn.then.retain(|change| !matches!(change, KeyChange::Put(..)));
             }
             (Purpose::Job(Job::Bootstrap { .. }), Some(Mutation::ForgetCluster)) if led => {
                 // The second transaction of a bootstrap compares the claim.
@@ -332,19 +334,19 @@ impl Driver {
 }
 
 impl Agent {
-    async fn change(&self, step: PostgresStep) -> Answer {
+    async fn change(&self, step: PostgresStep) -> JobAnswer {
         let (sim, member) = (&self.sim, self.member());
         match step {
             // No parameter of the simulated PostgreSQL has a minimum.
-            PostgresStep::LowerMinimums => Answer::Done,
+            PostgresStep::LowerMinimums => JobAnswer::Done,
             PostgresStep::Initdb => match sim.initdb(member).await {
-                Ok(system_id) => Answer::SystemId(system_id),
-                Err(why) => Answer::Failed(why),
+                Ok(system_id) => JobAnswer::SystemId(system_id),
+                Err(why) => JobAnswer::Failed(why),
             },
             PostgresStep::SetAside => {
                 self.step().await;
                 sim.world().machines[member].disk.clear();
-                Answer::Done
+                JobAnswer::Done
             }
             PostgresStep::Clone(from) => ended(match index_of(from.name.as_str()) {
                 Some(source) => sim.clone_from(member, source).await,
@@ -378,9 +380,9 @@ impl Agent {
     }
 }
 
-fn ended(done: Result<(), String>) -> Answer {
+fn ended(done: Result<(), String>) -> JobAnswer {
     match done {
-        Ok(()) => Answer::Done,
-        Err(why) => Answer::Failed(why),
+        Ok(()) => JobAnswer::Done,
+        Err(why) => JobAnswer::Failed(why),
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use matriarch::etcd::{KeepAliveAnswer, LeaderRead, Renewal, Verdict};
+use matriarch::etcd::{KeepAliveAnswer, LeaderRead, Renewal, RenewalVerdict};
 use matriarch::model::{Leading, LeaseId, LeaseTiming, Moment, Term};
 
 use super::{Agent, write};
@@ -21,7 +21,7 @@ pub(crate) struct Keeping {
     etcd: Client,
     renewal: Renewal,
     granted_ttl: Duration,
-    /// The TTL of a lease of a former life is not known before its first renewal.
+    /// The TTL of a lease of a previous incarnation is not known before its first renewal.
     resumed: bool,
     /// A lease that leadership may have moved to already.
     moving_to: Option<(LeaseId, Duration)>,
@@ -106,7 +106,7 @@ impl Keeping {
                     self.agent.note(|| "the lease is gone".to_owned());
                     self.publish();
                 }
-                Ok(Verdict::Confirmed) => {
+                Ok(RenewalVerdict::Confirmed) => {
                     if std::mem::take(&mut self.resumed) {
                         self.granted_ttl = self.renewal.facts().ttl;
                     }
@@ -115,14 +115,14 @@ impl Keeping {
                     invariant::renewed(&self.agent.sim, self.agent.member(), self.renewal.facts());
                     return Ok(());
                 }
-                Ok(Verdict::TermsDiffer | Verdict::OtherLease) => {}
+                Ok(RenewalVerdict::TermsDiffer | RenewalVerdict::OtherLease) => {}
                 Err(refusal) => return Err(refusal),
             }
         }
         Err(Refusal::Unknown("keepalive and read come from different raft terms"))
     }
 
-    async fn renew(&mut self, lease: LeaseId) -> Result<Verdict, Refusal> {
+    async fn renew(&mut self, lease: LeaseId) -> Result<RenewalVerdict, Refusal> {
         let mutation = self.agent.sim.world().options.mutation;
         let answer = self.keep_alive(lease, self.granted_ttl).await?;
         let raft_term = answer.raft_term;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use matriarch::core::guard::{Armed, Effect, Event, KeepGuard, LeftBehind, Order};
+use matriarch::core::guard::{ArmedDeadlines, GuardEffect, GuardEvent, GuardOrder, KeepGuard, LeftBehind};
 
 use super::Agent;
 use crate::sim::guard::Guard;
@@ -11,7 +11,7 @@ use crate::sim::mutation::Mutation;
 const ANSWER_WITHIN: Duration = Duration::from_secs(1);
 
 impl Agent {
-    pub(crate) fn order(&self, armed: Option<Armed<()>>) {
+    pub(crate) fn order(&self, armed: Option<ArmedDeadlines<()>>) {
         if self.sim.world().options.mutation == Some(Mutation::NoGuard) {
             return;
         }
@@ -45,7 +45,7 @@ impl Agent {
             return (LeftBehind::judge(None), guards);
         };
         while guard.take_answer().is_some() {}
-        guard.send(&self.sim, 1, Order::Ask);
+        guard.send(&self.sim, 1, GuardOrder::Ask);
         let answered = async {
             loop {
                 match guard.take_answer() {
@@ -83,11 +83,11 @@ struct Driver {
 }
 
 impl Driver {
-    fn next_effect(&self) -> Option<Effect<()>> {
+    fn next_effect(&self) -> Option<GuardEffect<()>> {
         self.agent.shared.keep.borrow_mut().poll(self.agent.now())
     }
 
-    fn tell(&self, event: Event) {
+    fn tell(&self, event: GuardEvent) {
         self.agent.shared.keep.borrow_mut().handle(event, self.agent.now());
     }
 
@@ -97,48 +97,48 @@ impl Driver {
         let heard = self.agent.mutation() != Some(Mutation::GuardUnheard);
         while let Some(answer) = guard.take_answer() {
             if heard {
-                self.tell(Event::Answered(answer));
+                self.tell(GuardEvent::Answered(answer));
             }
         }
         if !self.agent.sim.exec.is_alive(guard.pid) {
-            self.tell(Event::Closed);
+            self.tell(GuardEvent::Closed);
         }
     }
 
-    fn carry_out(&mut self, effect: Effect<()>) {
+    fn carry_out(&mut self, effect: GuardEffect<()>) {
         let (sim, member) = (self.agent.sim.clone(), self.agent.member());
         match effect {
-            Effect::StopPostgres(()) => sim.stop_immediately(member),
-            Effect::KillPostgres { sequence, .. } => {
+            GuardEffect::StopPostgres(()) => sim.stop_immediately(member),
+            GuardEffect::KillPostgres { sequence, .. } => {
                 sim.kill_server(member);
-                self.tell(Event::NoneLeft { sequence });
+                self.tell(GuardEvent::NoneLeft { sequence });
             }
-            Effect::EndGuard { .. } => {
+            GuardEffect::EndGuard { .. } => {
                 self.agent.note(|| "the guard is gone or frozen, another takes its place".to_owned());
                 self.guard.take().into_iter().for_each(|guard| self.end(&guard));
             }
-            Effect::StartGuard => {
+            GuardEffect::StartGuard => {
                 self.guard = Some(Guard::start(&sim, member, &self.agent.shared.link_bell));
-                self.tell(Event::Started);
+                self.tell(GuardEvent::Started);
                 if sim.world().options.mutation == Some(Mutation::RelieveEarly) {
                     self.relieve();
                 }
             }
-            Effect::NameArmed => {
+            GuardEffect::NameArmed => {
                 sim.world().machines[member].guard.named_armed = self.guard.as_ref().map(|guard| guard.pid);
-                self.tell(Event::Renamed { armed: true });
+                self.tell(GuardEvent::Renamed { armed: true });
             }
-            Effect::NameIdle { .. } => {
+            GuardEffect::NameIdle { .. } => {
                 sim.world().machines[member].guard.named_armed = None;
-                self.tell(Event::Renamed { armed: false });
+                self.tell(GuardEvent::Renamed { armed: false });
             }
-            Effect::Send { sequence, order } => {
+            GuardEffect::Send { sequence, order } => {
                 if let Some(guard) = &self.guard {
                     guard.send(&sim, sequence, order);
                 }
             }
-            Effect::Held { .. } => self.agent.shared.held_bell.give(&sim.exec),
-            Effect::DismissPredecessor => self.relieve(),
+            GuardEffect::Held { .. } => self.agent.shared.held_bell.give(&sim.exec),
+            GuardEffect::DismissPredecessor => self.relieve(),
         }
     }
 

@@ -10,10 +10,10 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use matriarch::core::guard::{Arming, KeepGuard};
-use matriarch::core::member::Event;
+use matriarch::core::member::MemberEvent;
 use matriarch::model::{
-    JobKind, LeaseFacts, LeaseId, Liveness, Me, MemberRecord, Moment, PostgresFacts, Process, Request,
-    StoreMark, SyncOwner, Tags, Verdict, View,
+    JobKind, LeaseFacts, LeaseId, Liveness, LivenessVerdict, Me, MemberRecord, Moment, PostgresFacts,
+    Process, Request, StoreMark, SyncOwner, Tags, View,
 };
 
 use self::peers::SCOPE;
@@ -41,7 +41,7 @@ pub(crate) mod startup;
 pub(crate) mod view;
 pub(crate) mod write;
 
-/// What the rim knows.
+/// What the API and CLI know.
 #[derive(Clone, Default)]
 pub(crate) struct Status {
     pub(crate) postgres: PostgresFacts,
@@ -71,12 +71,12 @@ pub(crate) struct Shared {
     pub(crate) process: RefCell<Process>,
     pub(crate) process_bell: Signal,
     pub(crate) liveness: RefCell<Liveness>,
-    pub(crate) verdict: RefCell<Verdict>,
+    pub(crate) verdict: RefCell<LivenessVerdict>,
     pub(crate) keep: RefCell<KeepGuard<()>>,
     pub(crate) link_bell: Signal,
     pub(crate) held_bell: Signal,
     pub(crate) arming: RefCell<Arming>,
-    pub(crate) events: RefCell<VecDeque<Event>>,
+    pub(crate) events: RefCell<VecDeque<MemberEvent>>,
     pub(crate) requests: RefCell<Vec<Request>>,
     pub(crate) lookers: RefCell<Vec<Reply<()>>>,
     pub(crate) record: RefCell<Option<(LeaseId, MemberRecord)>>,
@@ -139,9 +139,9 @@ impl Agent {
 
     /// Between two lines of code: nothing lasts no time.
     pub(crate) async fn step(&self) {
-        let takes = self.sim.exec.chance(|chance| match chance.permille(8) {
-            true => chance.millis(1, 40),
-            false => chance.micros(1, 80),
+        let takes = self.sim.exec.rng(|rng| match rng.permille(8) {
+            true => rng.millis(1, 40),
+            false => rng.micros(1, 80),
         });
         self.sim.exec.sleep(takes).await;
     }
@@ -150,7 +150,7 @@ impl Agent {
         self.sim.exec.spawn(self.shared.pid, work)
     }
 
-    pub(crate) fn event(&self, event: Event) {
+    pub(crate) fn event(&self, event: MemberEvent) {
         self.shared.events.borrow_mut().push_back(event);
         self.shared.bell.give(&self.sim.exec);
     }

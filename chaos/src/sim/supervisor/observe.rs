@@ -25,7 +25,7 @@ impl Agent {
             Process::Up { pid, .. } => pid,
             Process::Down { .. } => return Err("postgres is down".to_owned()),
         };
-        let (asked_at, takes) = (self.now(), self.sim.exec.chance(|chance| chance.micros(100, 900)));
+        let (asked_at, takes) = (self.now(), self.sim.exec.rng(|rng| rng.micros(100, 900)));
         self.sleep(takes).await;
         self.sim.until_it_runs(self.member(), number).await?;
         let facts = self.sim.world().machines[self.member()].sql_facts(asked_at);

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use matriarch::model::{Lsn, MemberName, Moment, PeerAnswer, PeerIdentity, Role, Session, Standby};
+use matriarch::model::{Lsn, MemberName, Moment, PeerAnswer, PeerIdentity, Role, SessionId, Standby};
 
-use super::{Agent, Event, Status, Supervisor};
+use super::{Agent, MemberEvent, Status, Supervisor};
 use crate::sim::executor::NATURE;
 use crate::sim::network::{Host, Resident};
 use crate::sim::signal::Reply;
@@ -49,7 +49,7 @@ fn stranger(asked: usize) -> PeerIdentity {
         scope: Some("another".to_owned()),
         name: Some(name_of(asked)),
         system_id: Some(1),
-        session: Some(Session(u64::MAX)),
+        session: Some(SessionId(u64::MAX)),
     }
 }
 
@@ -66,7 +66,7 @@ impl Agent {
                 };
                 let silent = || PeerAnswer::unreachable(asked_at, "no answer".to_owned());
                 let answer = status.flatten().map_or_else(silent, |status| read(asked_at, &status));
-                agent.event(Event::PeerAnswered(name, answer));
+                agent.event(MemberEvent::PeerAnswered(name, answer));
             });
         }
     }
@@ -80,7 +80,7 @@ impl Agent {
         };
         let (reply, sim, from, to_host) = (Reply::new(), self.sim.clone(), self.host(), Host::Member(to));
         let filled = reply.clone();
-        self.sim.nature(async move {
+        self.sim.spawn_environment(async move {
             if !sim.travel(from, to_host).await {
                 return;
             }
@@ -108,8 +108,8 @@ impl Agent {
     }
 
     /// The number of this process.
-    pub(crate) fn session(&self) -> Session {
-        Session(self.shared.pid.0 as u64)
+    pub(crate) fn session(&self) -> SessionId {
+        SessionId(self.shared.pid.0 as u64)
     }
 
     /// Who answers, as the body of `/patroni` says.

@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 use std::time::Duration;
 
 use matriarch::core::job::Machine;
-use matriarch::core::member::{Event, Levels};
+use matriarch::core::member::{Levels, MemberEvent};
 use matriarch::model::{
     Action, Branch, ExitBecause, Finished, FollowTarget, Job, JobKind, LeaderBranch, Lsn, Outcome, SyncOwner,
     Term, Timeline,
@@ -35,24 +35,26 @@ impl Cycle {
                 let own = agent.clone();
                 agent.spawn(async move { own.revoke_lease(lease).await });
             }
-            Action::PardonPostgres { until } => agent.shared.liveness.borrow_mut().pardon(until),
+            Action::SuspendLivenessCheck { until } => {
+                agent.shared.liveness.borrow_mut().suspend_liveness_check(until)
+            }
             Action::PublishMember(record) => {
                 if let Some(lease) = lease {
                     *agent.shared.record.borrow_mut() = Some((lease, *record));
                     agent.shared.record_bell.give(&agent.sim.exec);
                 }
             }
-            Action::PublishStatus { .. } => agent.aside(action, levels, Event::StatusNotPublished),
+            Action::PublishStatus { .. } => agent.aside(action, levels, MemberEvent::StatusNotPublished),
             Action::PublishHistory { .. }
             | Action::PublishSync { .. }
             | Action::PublishUnfenced(_)
             | Action::RestoreInitialize { .. }
             | Action::RestoreConfig { .. }
             | Action::ClearFailover { .. }
-            | Action::WriteGeneration(_) => agent.aside(action, levels, Event::LookWanted),
+            | Action::WriteGeneration(_) => agent.aside(action, levels, MemberEvent::LookWanted),
             Action::SetSyncNames(names) => agent.set_sync_names(names).await,
-            Action::SetGate { closed } => {
-                agent.sim.world().machines[agent.member()].disk.gated = closed;
+            Action::SetClientLockout { closed } => {
+                agent.sim.world().machines[agent.member()].disk.clients_locked_out = closed;
             }
             Action::Follow(target) => agent.follow_local(target).await,
             Action::SetSlots { create, drop } => agent.set_slots(create, &drop).await,
@@ -70,7 +72,7 @@ impl Cycle {
             let _until_the_task_is_gone = under_way;
             let machine = Machine::of(agent.actor(), job.clone(), || agent.first_config());
             let outcome = agent.run_machine(Purpose::Job(job), machine).await;
-            agent.event(Event::JobFinished(Finished { job: kind, outcome }));
+            agent.event(MemberEvent::JobFinished(Finished { job: kind, outcome }));
         });
         self.jobs.insert(kind, task);
     }
@@ -81,14 +83,14 @@ impl Cycle {
             if self.agent.mutation() != Some(Mutation::CancelWithoutAbort) {
                 self.agent.sim.exec.abort(*task);
             }
-            self.agent.event(Event::JobFinished(Finished { job, outcome: Outcome::Cancelled }));
+            self.agent.event(MemberEvent::JobFinished(Finished { job, outcome: Outcome::Cancelled }));
         }
     }
 }
 
 impl Agent {
     /// A write beside the loop; one that failed is tried again by a later tick.
-    fn aside(&self, action: Action, levels: &Levels, failed: Event) {
+    fn aside(&self, action: Action, levels: &Levels, failed: MemberEvent) {
         let text = || self.restored_config(&levels.settings.sync);
         let Some(machine) = Machine::aside(self.actor(), &action, levels.lease.lease, text) else { return };
         let agent = self.clone();
@@ -135,7 +137,7 @@ impl Agent {
             let told = told.unwrap_or_else(|| Err("no answer in time".to_owned()));
             let has_slot = told.as_ref().is_ok_and(|(_, has_slot)| *has_slot);
             let answer = told.map(|(branch, _)| branch);
-            agent.event(Event::LeaderBranchTold(LeaderBranch {
+            agent.event(MemberEvent::LeaderBranchTold(LeaderBranch {
                 name: from.name,
                 asked_at,
                 answer,
@@ -178,7 +180,7 @@ impl Agent {
             let agent = self.clone();
             self.spawn(async move {
                 agent.sleep(WRITE_AGAIN_AFTER).await;
-                agent.event(Event::NotFollowed);
+                agent.event(MemberEvent::NotFollowed);
             });
             return;
         }
@@ -220,7 +222,10 @@ impl Agent {
                     Err(why) => Outcome::Failed(why),
                 },
             };
-            agent.event(Event::JobFinished(Finished { job: JobKind::CheckpointAfterPromotion, outcome }));
+            agent.event(MemberEvent::JobFinished(Finished {
+                job: JobKind::CheckpointAfterPromotion,
+                outcome,
+            }));
         });
     }
 }

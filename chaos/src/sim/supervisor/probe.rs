@@ -71,9 +71,9 @@ impl Agent {
     async fn prove(&self, number: i32, proof: Proof) -> Result<(), ()> {
         self.sim.until_it_runs(self.member(), number).await.map_err(drop)?;
         let slow_ms = self.sim.world().machines[self.member()].disk.slow_ms;
-        let takes = self.sim.exec.chance(|chance| match proof {
-            Proof::Connection => chance.micros(400, 4000),
-            Proof::Write => chance.micros(300, 3000 + slow_ms * 1000),
+        let takes = self.sim.exec.rng(|rng| match proof {
+            Proof::Connection => rng.micros(400, 4000),
+            Proof::Write => rng.micros(300, 3000 + slow_ms * 1000),
         });
         self.sleep(takes).await;
         self.sim.until_it_runs(self.member(), number).await.map_err(drop)?;

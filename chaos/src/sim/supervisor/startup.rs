@@ -14,7 +14,7 @@ use crate::sim::postgres::Phase;
 
 impl Agent {
     pub(crate) async fn run(self) {
-        let starts = self.sim.exec.chance(|chance| chance.millis(2, 80));
+        let starts = self.sim.exec.rng(|rng| rng.millis(2, 80));
         self.sleep(starts).await;
         let (found, predecessors) = self.find_guard().await;
         let (watcher, keeper) = (self.clone(), self.clone());
@@ -39,7 +39,7 @@ impl Agent {
             }
         };
         let was_armed = matches!(found, LeftBehind::Armed(_));
-        let resumed = startup::former_lease(&self.me(), &first, &self.shared.process.borrow(), was_armed);
+        let resumed = startup::previous_lease(&self.me(), &first, &self.shared.process.borrow(), was_armed);
         let keeping = Keeping::new(&self, resumed);
         self.spawn(async move { keeping.run().await });
         let (judge, connect, write) = (self.clone(), self.clone(), self.clone());

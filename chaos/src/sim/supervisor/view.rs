@@ -120,7 +120,7 @@ impl Agent {
         let from = Host::Etcd(server);
         let channel = Channel::open(&self.sim, from, self.host(), bell.clone());
         let (sim, told, to) = (self.sim.clone(), channel.clone(), self.host());
-        self.sim.nature(async move { sim.serve_watch(server, to, after, told).await });
+        self.sim.spawn_environment(async move { sim.serve_watch(server, to, after, told).await });
         channel
     }
 }

@@ -1,6 +1,6 @@
 //! A driver that performs every effect, and a guard that can be silent.
 
-use super::super::{Deadlines, Guard, Input};
+use super::super::{Deadlines, Guard, GuardInput};
 use super::*;
 
 const START: Moment = Moment::from_millis(100_000);
@@ -9,9 +9,9 @@ fn at(millis: u64) -> Moment {
     START + Duration::from_millis(millis)
 }
 
-fn armed(kill_after: u64) -> Option<Armed<()>> {
+fn armed(kill_after: u64) -> Option<ArmedDeadlines<()>> {
     let deadlines = Deadlines { stop_at: at(kill_after - 500), kill_at: at(kill_after) };
-    Some(Armed { deadlines, target: (), watchdog_at: None })
+    Some(ArmedDeadlines { deadlines, target: (), watchdog_at: None })
 }
 
 /// The simplest driver: everything succeeds at once. What was done is kept as text.
@@ -36,45 +36,45 @@ impl Driver {
         std::mem::take(&mut self.done).join(" ")
     }
 
-    fn carry_out(&mut self, effect: Effect<()>, now: Moment) {
+    fn carry_out(&mut self, effect: GuardEffect<()>, now: Moment) {
         let text = match effect {
-            Effect::StopPostgres(()) => "stop",
-            Effect::KillPostgres { without_guard: true, .. } => "kill-without-guard",
-            Effect::KillPostgres { .. } => "kill",
-            Effect::EndGuard { .. } => {
+            GuardEffect::StopPostgres(()) => "stop",
+            GuardEffect::KillPostgres { without_guard: true, .. } => "kill-without-guard",
+            GuardEffect::KillPostgres { .. } => "kill",
+            GuardEffect::EndGuard { .. } => {
                 self.guard = None;
                 "end"
             }
-            Effect::StartGuard => {
+            GuardEffect::StartGuard => {
                 (self.guard, self.frozen) = (Some(Guard::default()), false);
-                self.keep.handle(Event::Started, now);
+                self.keep.handle(GuardEvent::Started, now);
                 "start"
             }
-            Effect::NameArmed | Effect::NameIdle { .. } => {
-                let armed = effect == Effect::NameArmed;
-                self.keep.handle(Event::Renamed { armed }, now);
+            GuardEffect::NameArmed | GuardEffect::NameIdle { .. } => {
+                let armed = effect == GuardEffect::NameArmed;
+                self.keep.handle(GuardEvent::Renamed { armed }, now);
                 if armed { "name" } else { "unname" }
             }
-            Effect::Send { sequence, order } => {
+            GuardEffect::Send { sequence, order } => {
                 self.send(sequence, order, now);
                 match order {
-                    Order::Ask => "ask",
-                    Order::Arm(_) => "arm",
-                    Order::Disarm => "disarm",
-                    Order::Dismiss => "dismiss",
+                    GuardOrder::Ask => "ask",
+                    GuardOrder::Arm(_) => "arm",
+                    GuardOrder::Disarm => "disarm",
+                    GuardOrder::Dismiss => "dismiss",
                 }
             }
-            Effect::Held { .. } => "held",
-            Effect::DismissPredecessor => "relieve",
+            GuardEffect::Held { .. } => "held",
+            GuardEffect::DismissPredecessor => "relieve",
         };
         self.done.push(text.to_owned());
     }
 
-    fn send(&mut self, sequence: u32, order: Order<()>, now: Moment) {
+    fn send(&mut self, sequence: u32, order: GuardOrder<()>, now: Moment) {
         let Some(guard) = self.guard.as_mut().filter(|_| !self.frozen) else { return };
-        for deed in guard.step(Input::Ordered { sequence, order: &order }, now) {
-            if let super::super::Deed::Answer(answer) = deed {
-                self.keep.handle(Event::Answered(answer), now);
+        for guard_action in guard.step(GuardInput::Ordered { sequence, order: &order }, now) {
+            if let super::super::GuardAction::Answer(answer) = guard_action {
+                self.keep.handle(GuardEvent::Answered(answer), now);
             }
         }
     }
@@ -110,8 +110,8 @@ fn a_guard_that_is_lost_is_ended_and_the_next_is_told_the_same() {
     driver.run(at(0));
     driver.keep.order(armed(8_000));
     driver.run(at(1));
-    driver.keep.handle(Event::Closed, at(2));
-    assert_eq!(driver.keep.poll(at(2)), Some(Effect::EndGuard { lost: Lost::Died, armed: true }));
+    driver.keep.handle(GuardEvent::Closed, at(2));
+    assert_eq!(driver.keep.poll(at(2)), Some(GuardEffect::EndGuard { lost: GuardLoss::Died, armed: true }));
     assert!(!driver.keep.holds(driver.keep.sequence()), "nobody holds it now");
     assert_eq!(driver.run(at(2)), "start arm held");
     assert!(driver.keep.holds(driver.keep.sequence()));
@@ -139,22 +139,22 @@ fn an_answer_to_another_order_or_with_other_deadlines_holds_nothing() {
     driver.run(at(1));
     let sequence = driver.keep.sequence();
     let deadlines = armed(8_000).expect("it is").deadlines;
-    let right = Answer { sequence, phase: Phase::Armed, deadlines };
+    let right = GuardAnswer { sequence, phase: GuardPhase::Armed, deadlines };
     let others = [
-        Answer { sequence: sequence - 1, ..right },
-        Answer { sequence: 0, ..right },
-        Answer { phase: Phase::Firing, ..right },
-        Answer { deadlines: Deadlines { kill_at: at(8_001), ..deadlines }, ..right },
+        GuardAnswer { sequence: sequence - 1, ..right },
+        GuardAnswer { sequence: 0, ..right },
+        GuardAnswer { phase: GuardPhase::Firing, ..right },
+        GuardAnswer { deadlines: Deadlines { kill_at: at(8_001), ..deadlines }, ..right },
     ];
     for other in others {
-        driver.keep.handle(Event::Answered(other), at(2));
+        driver.keep.handle(GuardEvent::Answered(other), at(2));
         assert!(!driver.keep.holds(sequence), "{other:?}");
     }
-    driver.keep.handle(Event::Answered(right), at(2));
+    driver.keep.handle(GuardEvent::Answered(right), at(2));
     assert!(driver.keep.holds(sequence));
     // An acknowledgement that comes after the next order is none of it.
     driver.keep.order(None);
-    driver.keep.handle(Event::Answered(right), at(3));
+    driver.keep.handle(GuardEvent::Answered(right), at(3));
     assert!(!driver.keep.holds(driver.keep.sequence()));
 }
 
@@ -162,19 +162,19 @@ fn an_answer_to_another_order_or_with_other_deadlines_holds_nothing() {
 fn without_a_guard_the_driver_stops_at_the_deadline_and_kills_after_three_seconds_at_once() {
     let mut keep = KeepGuard::<()>::new(false);
     keep.order(armed(60_000));
-    assert_eq!(keep.poll(at(0)), Some(Effect::StartGuard));
+    assert_eq!(keep.poll(at(0)), Some(GuardEffect::StartGuard));
     assert!(keep.wake_at() <= at(0), "the socket is to be renamed");
-    assert_eq!(keep.poll(at(0)), Some(Effect::NameArmed));
+    assert_eq!(keep.poll(at(0)), Some(GuardEffect::NameArmed));
     assert_eq!((keep.poll(at(0)), keep.wake_at()), (None, at(100)));
-    let kill = Effect::KillPostgres { target: (), sequence: 2, without_guard: true };
+    let kill = GuardEffect::KillPostgres { target: (), sequence: 2, without_guard: true };
     assert_eq!(keep.poll(at(3_000)), Some(kill));
     let mut late = KeepGuard::<()>::new(false);
     late.order(armed(1_000));
-    assert_eq!(late.poll(at(600)), Some(Effect::StopPostgres(())));
-    let kill = Effect::KillPostgres { target: (), sequence: 2, without_guard: false };
+    assert_eq!(late.poll(at(600)), Some(GuardEffect::StopPostgres(())));
+    let kill = GuardEffect::KillPostgres { target: (), sequence: 2, without_guard: false };
     assert_eq!(late.poll(at(1_000)), Some(kill));
-    late.handle(Event::NoneLeft { sequence: 2 }, at(1_001));
-    assert_eq!(late.poll(at(1_020)), Some(Effect::StartGuard), "it is dead");
+    late.handle(GuardEvent::NoneLeft { sequence: 2 }, at(1_001));
+    assert_eq!(late.poll(at(1_020)), Some(GuardEffect::StartGuard), "it is dead");
 }
 
 #[test]

@@ -20,7 +20,9 @@ mod state;
 use std::time::Duration;
 
 use clap::ValueEnum;
-use matriarch::model::{Action as Order, Finished, Grounds, Job, JobKind, Moment, Outcome, Term};
+use matriarch::model::{
+    Action as Order, Finished, Job, JobKind, Moment, Outcome, TakeLeadershipPreconditions, Term,
+};
 use stateright::{Model, Property};
 
 use super::check::{self, Report, Size};
@@ -118,7 +120,7 @@ impl Model for HandOver {
         let _taken = keys.carry_out(
             0,
             leases[0],
-            &Job::TakeLeadership { by: Grounds { sync: 0, unfenced: 0, unlocked: 0 } },
+            &Job::TakeLeadership { by: TakeLeadershipPreconditions { sync: 0, unfenced: 0, unlocked: 0 } },
             None,
         );
         let of = |index: usize, postgres| {

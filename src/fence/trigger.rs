@@ -1,4 +1,5 @@
-//! A wire of the fuse: a reading end of its pipe, with the process that the kernel kills when the pipe closes.
+//! A trigger of the dead_man_timer: a reading end of its pipe, with the process that the kernel kills when the pipe
+//! closes.
 
 use std::ffi::CStr;
 use std::io::Write;
@@ -7,25 +8,29 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use nix::libc;
 use rustix::fs::{CWD, Mode, OFlags};
 
-use crate::os::prey::Hunt;
+use crate::os::postgres_processes::ProcessKiller;
 
 /// `F_SETSIG` of fcntl.h.
 const SET_SIGNAL: libc::c_int = 10;
 
 /// A reading end with an owner.
-pub(super) struct Wire {
+pub(super) struct Trigger {
     pub(super) pid: i32,
     end: OwnedFd,
     /// It was in the last look at the children.
     pub(super) seen: bool,
 }
 
-impl Wire {
-    /// `None` where the process is none of the prey.
+impl Trigger {
+    /// `None` where the process is none of the target.
     ///
     /// # Errors
     /// The system has no descriptor left.
-    pub(super) fn to(pid: i32, reader: &OwnedFd, hunt: &Hunt) -> rustix::io::Result<Option<Wire>> {
+    pub(super) fn to(
+        pid: i32,
+        reader: &OwnedFd,
+        killer: &ProcessKiller,
+    ) -> rustix::io::Result<Option<Trigger>> {
         let mut name = [0; 32];
         let named = write!(&mut name[..], "/proc/self/fd/{}\0", reader.as_raw_fd());
         let (true, Ok(()), Ok(name)) = (0 < pid, named, CStr::from_bytes_until_nul(&name)) else {
@@ -39,11 +44,11 @@ impl Wire {
                 && libc::fcntl(end.as_raw_fd(), libc::F_SETOWN, pid) == 0
         };
         // Only afterwards is it certain whose number it was.
-        Ok((owned && hunt.holds(pid)).then_some(Wire { pid, end, seen: true }))
+        Ok((owned && killer.holds(pid)).then_some(Trigger { pid, end, seen: true }))
     }
 
-    pub(super) fn set_lit(&self, lit: bool) {
-        let flags = if lit { libc::O_ASYNC | libc::O_NONBLOCK } else { libc::O_NONBLOCK };
+    pub(super) fn set_armed(&self, armed: bool) {
+        let flags = if armed { libc::O_ASYNC | libc::O_NONBLOCK } else { libc::O_NONBLOCK };
         // SAFETY: the call takes plain numbers, and the descriptor is ours. It does not fail for a pipe.
         let _ = unsafe { libc::fcntl(self.end.as_raw_fd(), libc::F_SETFL, flags) };
     }

@@ -5,21 +5,21 @@ use std::time::Duration;
 
 use super::*;
 
-fn sleeper(place: &std::path::Path) -> (Child, Prey) {
+fn sleeper(place: &std::path::Path) -> (Child, PostgresProcesses) {
     let child = Command::new("sleep").arg("60").current_dir(place).spawn().expect("sleep starts");
     let text = |path: std::path::PathBuf| PathText::try_from(path).expect("a short path");
     // Until the exec it runs our own program.
     while process::exe(child.id() as i32) == process::exe(std::process::id() as i32) {
         std::thread::sleep(Duration::from_millis(1));
     }
-    let prey = Prey {
+    let processes = PostgresProcesses {
         pid: 0,
         started_ticks: 0,
         program: text(process::exe(child.id() as i32).expect("its program")),
         directory: text(place.canonicalize().expect("a place")),
         place: FileId::of(place).expect("a place"),
     };
-    (child, prey)
+    (child, processes)
 }
 
 fn place(name: &str) -> std::path::PathBuf {
@@ -29,19 +29,19 @@ fn place(name: &str) -> std::path::PathBuf {
 }
 
 #[test]
-fn what_runs_the_program_in_the_directory_is_killed_until_none_is_left() {
+fn processes_of_the_program_in_the_directory_are_killed_until_none_is_left() {
     let (here, there) = (place("here"), place("there"));
-    let (mut first, prey) = sleeper(&here);
+    let (mut first, processes) = sleeper(&here);
     let (mut second, _) = sleeper(&here);
     let (mut other, _) = sleeper(&there);
     let stop = Pid::from_raw(second.id() as i32).expect("a process");
     rustix::process::kill_process(stop, Signal::STOP).expect("stopped");
-    let mut all = prey.all();
+    let mut all = processes.all();
     all.sort_unstable();
     let mut expected = [first.id() as i32, second.id() as i32];
     expected.sort_unstable();
     assert_eq!(all, expected);
-    while prey.kill_all() {
+    while processes.kill_all() {
         std::thread::sleep(Duration::from_millis(1));
     }
     assert!(first.try_wait().expect("waited").is_some() && second.try_wait().expect("waited").is_some());
@@ -56,11 +56,11 @@ fn what_runs_the_program_in_the_directory_is_killed_until_none_is_left() {
 #[test]
 fn a_renamed_directory_hides_nothing_from_one_who_knows_the_postmaster() {
     let (old, new) = (place("old"), place("new"));
-    let (mut postmaster, prey) = sleeper(&old);
+    let (mut postmaster, processes) = sleeper(&old);
     let (mut backend, _) = sleeper(&old);
-    let prey = prey.with_postmaster(postmaster.id() as i32);
+    let processes = processes.with_postmaster(postmaster.id() as i32);
     std::fs::rename(&old, &new).expect("renamed");
-    while prey.kill_all() {
+    while processes.kill_all() {
         std::thread::sleep(Duration::from_millis(1));
     }
     assert!(postmaster.wait().is_ok() && backend.wait().is_ok());
@@ -80,19 +80,19 @@ fn a_server_process_that_works_elsewhere_is_killed_with_its_postmaster() {
         std::thread::sleep(Duration::from_millis(1));
     }
     let children = process::children(pid);
-    let (mut sleeper, prey) = sleeper(&here);
+    let (mut sleeper, processes) = sleeper(&here);
     sleeper.kill().expect("killed");
     sleeper.wait().expect("waited");
-    let prey = prey.with_postmaster(pid);
-    let mut hunt = Hunt::open().expect("/proc");
-    hunt.aim(&prey);
+    let processes = processes.with_postmaster(pid);
+    let mut killer = ProcessKiller::open().expect("/proc");
+    killer.set_target(&processes);
     // The postmaster goes first: whose children they were is remembered.
     postmaster.kill().expect("killed");
     postmaster.wait().expect("waited");
-    assert_eq!(hunt.kill(), 2);
-    while !hunt.is_over() {
+    assert_eq!(killer.kill(), 2);
+    while !killer.is_over() {
         std::thread::sleep(Duration::from_millis(1));
-        hunt.kill();
+        killer.kill();
     }
     assert!(children.iter().all(|pid| process::stat(*pid).is_none_or(|stat| stat.is_zombie())));
     std::fs::remove_dir_all(here).expect("removed");
@@ -101,10 +101,10 @@ fn a_server_process_that_works_elsewhere_is_killed_with_its_postmaster() {
 #[test]
 fn another_process_with_the_postmasters_number_is_not_it() {
     let here = place("number");
-    let (mut child, prey) = sleeper(&here);
-    let nowhere = Prey { directory: PathText::EMPTY, place: FileId::default(), ..prey };
-    let prey = Prey { started_ticks: 1, ..nowhere.with_postmaster(child.id() as i32) };
-    assert!(!prey.kill_all() && !prey.signal(nix::sys::signal::Signal::SIGTERM));
+    let (mut child, processes) = sleeper(&here);
+    let nowhere = PostgresProcesses { directory: PathText::EMPTY, place: FileId::default(), ..processes };
+    let processes = PostgresProcesses { started_ticks: 1, ..nowhere.with_postmaster(child.id() as i32) };
+    assert!(!processes.kill_all() && !processes.signal(nix::sys::signal::Signal::SIGTERM));
     assert!(child.try_wait().expect("waited").is_none());
     child.kill().expect("killed");
     child.wait().expect("waited");
@@ -114,8 +114,8 @@ fn another_process_with_the_postmasters_number_is_not_it() {
 #[test]
 fn the_start_is_read_as_the_stat_line_says() {
     let me = std::process::id() as i32;
-    let hunt = Hunt::open().expect("/proc");
-    let life = hunt.life(me).expect("I live");
+    let killer = ProcessKiller::open().expect("/proc");
+    let life = killer.life(me).expect("I live");
     let stat = process::stat(me).expect("I live");
     assert_eq!((life.started_ticks, life.parent), (stat.started_ticks, stat.parent));
     assert_eq!(Some(life.session), nix::unistd::getsid(None).ok().map(nix::unistd::Pid::as_raw));

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use matriarch::core::guard::{Armed, Arming, Guard, Input, Order};
-use matriarch::etcd::{KeepAliveAnswer, LeaderRead, Renewal, Verdict};
+use matriarch::core::guard::{ArmedDeadlines, Arming, Guard, GuardInput, GuardOrder};
+use matriarch::etcd::{KeepAliveAnswer, LeaderRead, Renewal, RenewalVerdict};
 use matriarch::model::{LeaseFacts, LeaseId, LeaseTiming, Moment};
 
 use super::Mutation;
@@ -115,7 +115,7 @@ impl Member {
     }
 
     /// The guard takes an order.
-    fn order(&mut self, armed: Option<Armed<()>>, clock: Moment, mutation: Option<Mutation>) {
+    fn order(&mut self, armed: Option<ArmedDeadlines<()>>, clock: Moment, mutation: Option<Mutation>) {
         let Some(mut armed) = armed else { return };
         match mutation {
             Some(Mutation::NoGuard) => return,
@@ -126,9 +126,10 @@ impl Member {
             _ => {}
         }
         // It fires as soon as it is time, and takes no other deadline then.
-        let tick: Input<'_, ()> = Input::Tick;
+        let tick: GuardInput<'_, ()> = GuardInput::Tick;
         let _deeds = self.guard.step(tick, clock);
-        let _deeds = self.guard.step(Input::Ordered { sequence: 1, order: &Order::Arm(armed) }, clock);
+        let _deeds =
+            self.guard.step(GuardInput::Ordered { sequence: 1, order: &GuardOrder::Arm(armed) }, clock);
     }
 
     /// The keepalive was answered, and the leader key is read now.
@@ -140,7 +141,7 @@ impl Member {
                     Some(Mutation::RaftTermsNotCompared) => read.raft_term = answer.raft_term,
                     _ => {}
                 }
-                if self.renewal.confirm(&answer, &read) == Verdict::Confirmed {
+                if self.renewal.confirm(&answer, &read) == RenewalVerdict::Confirmed {
                     self.renewed(clock, mutation);
                 }
             }

@@ -25,7 +25,7 @@ const WAITING_MEMBERS_MAX: usize = 64;
 
 /// What a request is about, as far as places are concerned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Class {
+pub(super) enum RequestClass {
     /// A member asks for this one's state: leaders are chosen by it.
     Peer,
     /// A health check. Any number of them share one look into PostgreSQL.
@@ -38,42 +38,42 @@ pub(super) enum Class {
     Change,
 }
 
-impl Class {
+impl RequestClass {
     /// The class of a request that is not a change, by the first part of its path.
-    pub(super) fn of(method: &Method, first: &str, caller: Caller) -> Class {
+    pub(super) fn of(method: &Method, first: &str, caller: Caller) -> RequestClass {
         match (method, first) {
-            (&Method::GET, "patroni") if caller.is_member => Class::Peer,
+            (&Method::GET, "patroni") if caller.is_member => RequestClass::Peer,
             (&Method::GET, "patroni" | "cluster" | "config" | "history" | "failsafe" | "metrics") => {
-                Class::Read
+                RequestClass::Read
             }
-            (_, _) => Class::Probe,
+            (_, _) => RequestClass::Probe,
         }
     }
 
     /// How many at once. All of them together stay below the usual limit of 1024 open files.
-    fn places(self) -> usize {
+    fn request_limits(self) -> usize {
         match self {
-            Class::Peer => 64,
-            Class::Probe => 256,
-            Class::Read => 64,
-            Class::Access | Class::Change => 32,
+            RequestClass::Peer => 64,
+            RequestClass::Probe => 256,
+            RequestClass::Read => 64,
+            RequestClass::Access | RequestClass::Change => 32,
         }
     }
 
     /// As a caller reads it.
     pub(super) fn words(self) -> &'static str {
         match self {
-            Class::Peer => "questions of members",
-            Class::Probe => "health checks",
-            Class::Read => "requests that read",
-            Class::Access => "requests from elsewhere that change something",
-            Class::Change => "requests that change something",
+            RequestClass::Peer => "questions of members",
+            RequestClass::Probe => "health checks",
+            RequestClass::Read => "requests that read",
+            RequestClass::Access => "requests from elsewhere that change something",
+            RequestClass::Change => "requests that change something",
         }
     }
 }
 
 /// Requests under way, by class.
-pub(super) struct Places {
+pub(super) struct RequestLimits {
     peers: Semaphore,
     probes: Semaphore,
     reads: Semaphore,
@@ -81,34 +81,34 @@ pub(super) struct Places {
     changes: Semaphore,
 }
 
-impl Places {
-    pub(super) fn new() -> Places {
-        let places = |class: Class| Semaphore::new(class.places());
-        Places {
-            peers: places(Class::Peer),
-            probes: places(Class::Probe),
-            reads: places(Class::Read),
-            accesses: places(Class::Access),
-            changes: places(Class::Change),
+impl RequestLimits {
+    pub(super) fn new() -> RequestLimits {
+        let request_limits = |class: RequestClass| Semaphore::new(class.request_limits());
+        RequestLimits {
+            peers: request_limits(RequestClass::Peer),
+            probes: request_limits(RequestClass::Probe),
+            reads: request_limits(RequestClass::Read),
+            accesses: request_limits(RequestClass::Access),
+            changes: request_limits(RequestClass::Change),
         }
     }
 
     /// A place for one request; `None`: there are enough of its class.
-    pub(super) fn take(&self, class: Class) -> Option<SemaphorePermit<'_>> {
-        let places = match class {
-            Class::Peer => &self.peers,
-            Class::Probe => &self.probes,
-            Class::Read => &self.reads,
-            Class::Access => &self.accesses,
-            Class::Change => &self.changes,
+    pub(super) fn take(&self, class: RequestClass) -> Option<SemaphorePermit<'_>> {
+        let request_limits = match class {
+            RequestClass::Peer => &self.peers,
+            RequestClass::Probe => &self.probes,
+            RequestClass::Read => &self.reads,
+            RequestClass::Access => &self.accesses,
+            RequestClass::Change => &self.changes,
         };
-        places.try_acquire().ok()
+        request_limits.try_acquire().ok()
     }
 }
 
 /// What a connection does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Phase {
+enum ConnectionPhase {
     /// It waits, until then at most.
     Waiting(Instant),
     /// A request of it is under way.
@@ -119,25 +119,25 @@ enum Phase {
 
 /// All connections that wait.
 #[derive(Clone, Default)]
-pub(super) struct Waiting(Arc<Mutex<Queues>>);
+pub(super) struct WaitingConnections(Arc<Mutex<Queues>>);
 
 #[derive(Default)]
 struct Queues {
     next: u64,
-    members: Queue,
-    others: Queue,
+    members: WaitQueue,
+    others: WaitQueue,
 }
 
 /// Connections by the order in which they began to wait.
-type Queue = BTreeMap<u64, watch::Sender<Phase>>;
+type WaitQueue = BTreeMap<u64, watch::Sender<ConnectionPhase>>;
 
-impl Waiting {
+impl WaitingConnections {
     /// A new connection, which waits.
-    pub(super) fn enter(&self, is_member: bool) -> Visit {
-        let visit = Visit {
+    pub(super) fn enter(&self, is_member: bool) -> Connection {
+        let visit = Connection {
             waiting: self.clone(),
             is_member,
-            phase: watch::Sender::new(Phase::Answering),
+            phase: watch::Sender::new(ConnectionPhase::Answering),
             number: Mutex::default(),
         };
         visit.wait();
@@ -156,34 +156,34 @@ impl Waiting {
 }
 
 impl Queues {
-    fn of(&mut self, is_member: bool) -> (&mut Queue, usize) {
+    fn of(&mut self, is_member: bool) -> (&mut WaitQueue, usize) {
         if is_member { (&mut self.members, WAITING_MEMBERS_MAX) } else { (&mut self.others, WAITING_MAX) }
     }
 }
 
-fn cut_first(queue: &mut Queue) {
+fn cut_first(queue: &mut WaitQueue) {
     if let Some((_, phase)) = queue.pop_first() {
-        phase.send_replace(Phase::Cut);
+        phase.send_replace(ConnectionPhase::Cut);
     }
 }
 
 /// One connection, from its accept to its end.
-pub(super) struct Visit {
-    waiting: Waiting,
+pub(super) struct Connection {
+    waiting: WaitingConnections,
     is_member: bool,
-    phase: watch::Sender<Phase>,
+    phase: watch::Sender<ConnectionPhase>,
     /// Its place in the queue, while it waits.
     number: Mutex<Option<u64>>,
 }
 
-impl Visit {
+impl Connection {
     /// A request has come. Without effect on a connection that was cut just now.
     pub(super) fn answer(&self) {
         self.leave();
         self.phase.send_if_modified(|phase| {
-            let goes_on = *phase != Phase::Cut;
+            let goes_on = *phase != ConnectionPhase::Cut;
             if goes_on {
-                *phase = Phase::Answering;
+                *phase = ConnectionPhase::Answering;
             }
             goes_on
         });
@@ -194,9 +194,9 @@ impl Visit {
         let mut queues = self.waiting.lock();
         let until = Instant::now() + WAITS_WITHIN;
         let goes_on = self.phase.send_if_modified(|phase| {
-            let goes_on = *phase != Phase::Cut;
+            let goes_on = *phase != ConnectionPhase::Cut;
             if goes_on {
-                *phase = Phase::Waiting(until);
+                *phase = ConnectionPhase::Waiting(until);
             }
             goes_on
         });
@@ -214,13 +214,13 @@ impl Visit {
     }
 
     /// Resolves when the connection has waited for too long, or its place was needed.
-    pub(super) async fn overstayed(&self) {
+    pub(super) async fn idle_too_long(&self) {
         let mut phase = self.phase.subscribe();
         loop {
             let until = match *phase.borrow_and_update() {
-                Phase::Cut => return,
-                Phase::Answering => None,
-                Phase::Waiting(until) => Some(until),
+                ConnectionPhase::Cut => return,
+                ConnectionPhase::Answering => None,
+                ConnectionPhase::Waiting(until) => Some(until),
             };
             let late = async {
                 match until {
@@ -244,7 +244,7 @@ impl Visit {
     }
 }
 
-impl Drop for Visit {
+impl Drop for Connection {
     fn drop(&mut self) {
         self.leave();
     }
@@ -254,15 +254,15 @@ impl Drop for Visit {
 mod tests {
     use super::*;
 
-    fn is_cut(visit: &Visit) -> bool {
-        *visit.phase.borrow() == Phase::Cut
+    fn is_cut(visit: &Connection) -> bool {
+        *visit.phase.borrow() == ConnectionPhase::Cut
     }
 
     #[test]
-    fn who_has_waited_longest_makes_room_and_who_is_answered_stays() {
-        let waiting = Waiting::default();
+    fn the_longest_waiting_connection_is_closed_first() {
+        let waiting = WaitingConnections::default();
         let member = waiting.enter(true);
-        let visits: Vec<Visit> = (0..WAITING_MAX).map(|_| waiting.enter(false)).collect();
+        let visits: Vec<Connection> = (0..WAITING_MAX).map(|_| waiting.enter(false)).collect();
         assert!(!visits.iter().any(is_cut));
         visits[0].answer();
         let late = [waiting.enter(false), waiting.enter(false)];
@@ -281,9 +281,9 @@ mod tests {
 
     #[test]
     fn a_connection_that_ends_leaves_nothing_behind() {
-        let waiting = Waiting::default();
+        let waiting = WaitingConnections::default();
         for is_member in [true, false] {
-            let visits: Vec<Visit> = (0..10).map(|_| waiting.enter(is_member)).collect();
+            let visits: Vec<Connection> = (0..10).map(|_| waiting.enter(is_member)).collect();
             visits[3].answer();
             drop(visits);
             assert!(waiting.lock().of(is_member).0.is_empty());
@@ -292,11 +292,11 @@ mod tests {
 
     #[test]
     fn a_class_that_is_full_leaves_the_others_their_places() {
-        let places = Places::new();
-        let reads: Vec<_> = std::iter::from_fn(|| places.take(Class::Read)).collect();
-        assert_eq!(reads.len(), Class::Read.places());
-        for class in [Class::Peer, Class::Probe, Class::Access, Class::Change] {
-            assert!(places.take(class).is_some(), "{class:?}");
+        let request_limits = RequestLimits::new();
+        let reads: Vec<_> = std::iter::from_fn(|| request_limits.take(RequestClass::Read)).collect();
+        assert_eq!(reads.len(), RequestClass::Read.request_limits());
+        for class in [RequestClass::Peer, RequestClass::Probe, RequestClass::Access, RequestClass::Change] {
+            assert!(request_limits.take(class).is_some(), "{class:?}");
         }
     }
 }

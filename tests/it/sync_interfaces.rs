@@ -90,7 +90,7 @@ async fn a_standby_is_called_what_it_is_in_every_mode() {
     assert_eq!((&body["sync_standby"], body.get("quorum_standby")), (&json!(true), None), "{body}");
     assert_eq!(metric(&cluster, 1, "patroni_sync_standby").await, "1");
     assert_eq!(metric(&cluster, 2, "patroni_sync_standby").await, "0");
-    assert_eq!(metric(&cluster, 0, "matriarch_losses_survived").await, "1");
+    assert_eq!(metric(&cluster, 0, "matriarch_failures_tolerated").await, "1");
     assert_eq!(patronictl_role(&cluster, "m2").await, "Sync Standby");
     assert_eq!(patronictl_role(&cluster, "m3").await, "Replica");
     let counts = ["cluster_has_replica", "-w", "2:", "-c", "2:", "--sync-warning", "1:1"];
@@ -118,7 +118,7 @@ async fn a_standby_is_called_what_it_is_in_every_mode() {
     answers(&cluster, 1, &["/async"]).await;
     cluster
         .wait_until(SETTLES_WITHIN, "nothing is promised", async || {
-            metric(&cluster, 0, "matriarch_losses_survived").await == "0"
+            metric(&cluster, 0, "matriarch_failures_tolerated").await == "0"
         })
         .await;
     assert!(listed(&cluster, &["list"]).await.contains("Asynchronous: a failover may lose the last commits"));
@@ -168,5 +168,5 @@ async fn a_foreign_key_is_shown_while_nobody_leads() {
                 .is_some_and(|answer| answer.json()["guarantee"] == sentence)
         })
         .await;
-    assert_eq!(metric(&cluster, 2, "matriarch_losses_survived").await, "1");
+    assert_eq!(metric(&cluster, 2, "matriarch_failures_tolerated").await, "1");
 }

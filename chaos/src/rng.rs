@@ -1,15 +1,15 @@
-//! Chance from a seed: SplitMix64, so that a seed names the same faults on every machine.
+//! Random numbers from a seed: SplitMix64, so that a seed names the same faults on every machine.
 
 use std::time::Duration;
 
 /// A source of numbers.
 #[derive(Clone, Debug)]
-pub(crate) struct Chance(u64);
+pub(crate) struct Rng(u64);
 
-impl Chance {
+impl Rng {
     /// From that seed.
-    pub(crate) fn new(seed: u64) -> Chance {
-        Chance(seed)
+    pub(crate) fn new(seed: u64) -> Rng {
+        Rng(seed)
     }
 
     /// Any number.
@@ -66,12 +66,12 @@ mod tests {
 
     #[test]
     fn a_seed_names_its_numbers() {
-        assert_eq!(Chance::new(1).next(), Chance::new(1).next());
+        assert_eq!(Rng::new(1).next(), Rng::new(1).next());
         let mut list: Vec<u64> = (0..9).collect();
-        Chance::new(3).shuffle(&mut list);
+        Rng::new(3).shuffle(&mut list);
         assert_ne!(list, (0..9).collect::<Vec<u64>>());
         list.sort_unstable();
         assert_eq!(list, (0..9).collect::<Vec<u64>>());
-        assert_eq!(Chance::new(1).pick::<u64>(&[]), None);
+        assert_eq!(Rng::new(1).pick::<u64>(&[]), None);
     }
 }

@@ -8,7 +8,7 @@ use super::member::{Asking, KILL_TAKES, Member, Moving};
 use super::{GRID, LONG, START, State};
 
 /// Numbers that are equal for two states exactly if nothing that can follow tells them apart.
-pub(super) type Essence = Vec<i32>;
+pub(super) type CanonicalForm = Vec<i32>;
 
 struct Writer {
     numbers: Vec<i32>,
@@ -18,13 +18,13 @@ struct Writer {
 }
 
 impl State {
-    pub(super) fn essence(&self) -> Essence {
+    pub(super) fn canonical_form(&self) -> CanonicalForm {
         let forth: Vec<usize> = (0..self.members.len()).collect();
         let back: Vec<usize> = forth.iter().rev().copied().collect();
         self.in_order(&forth).min(self.in_order(&back))
     }
 
-    fn in_order(&self, order: &[usize]) -> Essence {
+    fn in_order(&self, order: &[usize]) -> CanonicalForm {
         let mut out = Writer {
             numbers: Vec::with_capacity(64),
             leases: self.leases(order),

@@ -1,14 +1,14 @@
 //! What a guard's process is to do: a short list of fixed size, because a guard allocates nothing.
 
-use super::{Answer, Deadlines};
+use super::{Deadlines, GuardAnswer};
 use crate::model::Moment;
 
 /// The longest list is that of the end of a kill and that of an order to arm.
-const DEEDS_MAX: usize = 4;
+const ACTIONS_MAX: usize = 4;
 
 /// One deed. A driver carries the deeds of one step out in their order, and then only gives the next input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Deed<'a, T> {
+pub enum GuardAction<'a, T> {
     /// These are the processes to kill from now on; get hold of them while the system answers.
     TakeTarget(&'a T),
     /// The kernel is to kill a little after this moment, also while the guard itself is frozen.
@@ -22,7 +22,7 @@ pub enum Deed<'a, T> {
     /// Server processes come and go: let the dead-man timer know the present ones.
     FollowProcesses,
     /// There is time: go through what a kill needs, so that it stays in memory.
-    Rehearse,
+    WarmUp,
     /// SIGQUIT to the postmaster.
     Stop,
     /// SIGKILL to every process; what was found is the next input.
@@ -35,30 +35,30 @@ pub enum Deed<'a, T> {
         killed: u32,
     },
     /// Tell the supervisor, if one is connected.
-    Answer(Answer),
+    Answer(GuardAnswer),
 }
 
 /// The deeds of one step, first to last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Deeds<'a, T>([Option<Deed<'a, T>>; DEEDS_MAX]);
+pub struct GuardActions<'a, T>([Option<GuardAction<'a, T>>; ACTIONS_MAX]);
 
-impl<'a, T: Copy> Deeds<'a, T> {
-    pub(super) fn none() -> Deeds<'a, T> {
-        Deeds([const { None }; DEEDS_MAX])
+impl<'a, T: Copy> GuardActions<'a, T> {
+    pub(super) fn none() -> GuardActions<'a, T> {
+        GuardActions([const { None }; ACTIONS_MAX])
     }
 
-    pub(super) fn add(&mut self, deed: Deed<'a, T>) {
+    pub(super) fn add(&mut self, guard_action: GuardAction<'a, T>) {
         let free = self.0.iter_mut().find(|place| place.is_none());
         debug_assert!(free.is_some(), "more deeds than there is room for");
         if let Some(free) = free {
-            *free = Some(deed);
+            *free = Some(guard_action);
         }
     }
 }
 
-impl<'a, T> IntoIterator for Deeds<'a, T> {
-    type Item = Deed<'a, T>;
-    type IntoIter = std::iter::Flatten<std::array::IntoIter<Option<Deed<'a, T>>, DEEDS_MAX>>;
+impl<'a, T> IntoIterator for GuardActions<'a, T> {
+    type Item = GuardAction<'a, T>;
+    type IntoIter = std::iter::Flatten<std::array::IntoIter<Option<GuardAction<'a, T>>, ACTIONS_MAX>>;
 
     fn into_iter(self) -> Self::IntoIter {
         self.0.into_iter().flatten()

@@ -16,7 +16,7 @@
 //! members, and one member alone that changes to a shorter TTL, which moves the leader key to another lease.
 //! Deliberately absent: who is the best candidate, and what the WAL holds.
 
-mod essence;
+mod canonical_form;
 mod etcd;
 mod member;
 
@@ -351,13 +351,13 @@ impl State {
 
 impl PartialEq for State {
     fn eq(&self, other: &State) -> bool {
-        self.essence() == other.essence()
+        self.canonical_form() == other.canonical_form()
     }
 }
 
 impl Hash for State {
     fn hash<H: Hasher>(&self, hasher: &mut H) {
-        self.essence().hash(hasher);
+        self.canonical_form().hash(hasher);
     }
 }
 

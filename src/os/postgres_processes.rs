@@ -20,7 +20,7 @@ use rustix::process::{Pid, PidfdFlags, Signal};
 
 use super::file_id::FileId;
 use super::process::{self, ProcessId};
-use super::procfs::{self, Life, link};
+use super::procfs::{self, ProcessStat, link};
 use super::server_processes::ServerProcesses;
 use super::text::{PATH_BYTES_MAX, PathText};
 
@@ -35,7 +35,7 @@ const DELETED: &[u8] = b" (deleted)";
 
 /// What every process of one Postgres has in common, resolved while the disk still answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Prey {
+pub struct PostgresProcesses {
     /// The postmaster; zero while it is not known.
     pub pid: i32,
     /// Its start, in clock ticks since boot, so that another process with its number is told apart; zero: not known.
@@ -48,11 +48,11 @@ pub struct Prey {
     pub place: FileId,
 }
 
-impl Prey {
+impl PostgresProcesses {
     /// The same with its postmaster known.
-    pub fn with_postmaster(self, pid: i32) -> Prey {
+    pub fn with_postmaster(self, pid: i32) -> PostgresProcesses {
         let started_ticks = process::stat(pid).map_or(0, |stat| stat.started_ticks);
-        Prey { pid, started_ticks, ..self }
+        PostgresProcesses { pid, started_ticks, ..self }
     }
 
     /// Its postmaster, if it is known for certain.
@@ -63,72 +63,78 @@ impl Prey {
 
     /// Whether a living process belongs to it by its program and by where it works.
     pub fn includes(&self, pid: i32) -> bool {
-        let Ok(mut hunt) = Hunt::open() else { return false };
-        hunt.prey = *self;
-        hunt.runs_program(pid) && hunt.works_here(pid)
+        let Ok(mut killer) = ProcessKiller::open() else { return false };
+        killer.processes = *self;
+        killer.runs_program(pid) && killer.works_here(pid)
     }
 
     /// Every living process of it.
     pub fn all(&self) -> Vec<i32> {
         let mut found = Vec::new();
-        if let Ok(mut hunt) = Hunt::open() {
-            hunt.aim(self);
+        if let Ok(mut killer) = ProcessKiller::open() {
+            killer.set_target(self);
             // A look that breaks off shows fewer; whoever needs certainty asks `kill_all`.
-            let _ = hunt.each(|_, pid| found.push(pid));
+            let _ = killer.each(|_, pid| found.push(pid));
         }
         found
     }
 
     /// Sends SIGKILL to every process of it; false only when none was left to begin with.
     pub fn kill_all(&self) -> bool {
-        let Ok(mut hunt) = Hunt::open() else { return true };
-        hunt.aim(self);
-        hunt.kill();
-        !hunt.is_over()
+        let Ok(mut killer) = ProcessKiller::open() else { return true };
+        killer.set_target(self);
+        killer.kill();
+        !killer.is_over()
     }
 
     /// Signals the postmaster, if it still is one.
     pub fn signal(&self, signal: nix::sys::signal::Signal) -> bool {
-        let Ok(mut hunt) = Hunt::open() else { return false };
-        hunt.aim(self);
-        Signal::from_named_raw(signal as i32).is_some_and(|signal| hunt.signal_postmaster(signal))
+        let Ok(mut killer) = ProcessKiller::open() else { return false };
+        killer.set_target(self);
+        Signal::from_named_raw(signal as i32).is_some_and(|signal| killer.signal_postmaster(signal))
     }
 }
 
 /// Everything that is needed to kill one Postgres, taken hold of beforehand.
 #[derive(Debug)]
-pub struct Hunt {
+pub struct ProcessKiller {
     proc: OwnedFd,
-    prey: Prey,
+    processes: PostgresProcesses,
     postmaster: Option<OwnedFd>,
     children: ServerProcesses,
     empty_looks: u32,
 }
 
-impl Hunt {
-    /// With no prey yet.
-    pub fn open() -> io::Result<Hunt> {
+impl ProcessKiller {
+    /// With no PostgreSQL processes yet.
+    pub fn open() -> io::Result<ProcessKiller> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let proc = rustix::fs::openat(CWD, c"/proc", flags, Mode::empty())?;
-        let prey = Prey {
+        let processes = PostgresProcesses {
             pid: 0,
             started_ticks: 0,
             program: PathText::EMPTY,
             directory: PathText::EMPTY,
             place: FileId::default(),
         };
-        Ok(Hunt { proc, prey, postmaster: None, children: ServerProcesses::new(), empty_looks: 0 })
+        Ok(ProcessKiller {
+            proc,
+            processes,
+            postmaster: None,
+            children: ServerProcesses::new(),
+            empty_looks: 0,
+        })
     }
 
     /// Whom it is after.
-    pub fn prey(&self) -> &Prey {
-        &self.prey
+    pub fn processes(&self) -> &PostgresProcesses {
+        &self.processes
     }
 
-    /// Goes after `prey` from now on. Its postmaster is held by a descriptor while it lives.
-    pub fn aim(&mut self, prey: &Prey) {
-        if self.prey != *prey {
-            self.prey = *prey;
+    /// Goes after `processes` from now on. Its postmaster is held by a descriptor while it lives.
+    pub fn set_target(&mut self, processes: &PostgresProcesses) {
+        if self.processes != *processes {
+            self.processes = *processes;
             self.children.clear();
             self.postmaster = self.hold_postmaster();
         }
@@ -136,20 +142,20 @@ impl Hunt {
         self.empty_looks = 0;
     }
 
-    /// Whether this number is that of a living process of the prey.
+    /// Whether this number is that of a living process of the target.
     pub fn holds(&self, pid: i32) -> bool {
-        if pid == self.prey.pid { self.hold_postmaster().is_some() } else { self.is_part(pid) }
+        if pid == self.processes.pid { self.hold_postmaster().is_some() } else { self.is_part(pid) }
     }
 
     /// Shows the postmaster's number and those of its children to `found`: fast, and nothing is proved by it.
-    pub fn family(&mut self, mut found: impl FnMut(&Hunt, i32)) {
+    pub fn family(&mut self, mut found: impl FnMut(&ProcessKiller, i32)) {
         self.note_children();
-        found(self, self.prey.pid);
+        found(self, self.processes.pid);
         self.children.pids().for_each(|pid| found(self, pid));
     }
 
     fn hold_postmaster(&self) -> Option<OwnedFd> {
-        let pid = Pid::from_raw(self.prey.pid)?;
+        let pid = Pid::from_raw(self.processes.pid)?;
         let held = rustix::process::pidfd_open(pid, PidfdFlags::empty()).ok()?;
         self.postmaster_lives().then_some(held)
     }
@@ -167,9 +173,9 @@ impl Hunt {
         let postmaster = u32::from(self.signal_postmaster(Signal::KILL) && self.postmaster_lives());
         let children = self.kill_children();
         let mut found = postmaster;
-        let looked = self.each(|hunt, pid| {
+        let looked = self.each(|killer, pid| {
             found += 1;
-            hunt.kill_one(pid);
+            killer.kill_one(pid);
         });
         // Some may have died in between.
         found = found.max(postmaster + children);
@@ -187,7 +193,7 @@ impl Hunt {
     }
 
     /// Does what a kill does, up to the signal, so that everything it needs is in memory; returns how many there are.
-    pub fn rehearse(&mut self) -> u32 {
+    pub fn warm_up(&mut self) -> u32 {
         let mut found = 0;
         let _ = self.each(|_, _| found += 1);
         found
@@ -195,14 +201,14 @@ impl Hunt {
 
     /// A descriptor of a dead process that nobody has waited for can be signalled all the same.
     fn postmaster_lives(&self) -> bool {
-        let Some(life) = self.life(self.prey.pid) else { return false };
-        match self.prey.started_ticks {
-            0 => self.runs_program(self.prey.pid) && self.works_here(self.prey.pid),
+        let Some(life) = self.life(self.processes.pid) else { return false };
+        match self.processes.started_ticks {
+            0 => self.runs_program(self.processes.pid) && self.works_here(self.processes.pid),
             started_ticks => life.started_ticks == started_ticks,
         }
     }
 
-    /// Those of the list that are still part of the prey.
+    /// Those of the list that are still part of the target.
     fn kill_children(&self) -> u32 {
         let living = self.children.pids().filter(|pid| self.is_part(*pid));
         living.map(|pid| self.kill_one(pid)).count() as u32
@@ -212,7 +218,7 @@ impl Hunt {
     fn note_children(&mut self) {
         if self.postmaster_lives() {
             // What does not fit, and what is born later, the look through `/proc` finds.
-            self.children.look(&self.proc, self.prey.pid);
+            self.children.look(&self.proc, self.processes.pid);
         }
     }
 
@@ -227,7 +233,7 @@ impl Hunt {
         }
     }
 
-    fn life(&self, pid: i32) -> Option<Life> {
+    fn life(&self, pid: i32) -> Option<ProcessStat> {
         procfs::life(&self.proc, pid).filter(|life| !life.is_zombie)
     }
 
@@ -235,27 +241,27 @@ impl Hunt {
         let mut buffer = [0; PATH_BYTES_MAX];
         let Some(program) = link(&self.proc, pid, b"/exe", &mut buffer) else { return false };
         let program = program.strip_suffix(DELETED).unwrap_or(program);
-        program == self.prey.program.as_bytes() || is_called_postgres(program)
+        program == self.processes.program.as_bytes() || is_called_postgres(program)
     }
 
     /// The name is compared first: it shows without a disk that answers.
     fn works_here(&self, pid: i32) -> bool {
         let mut buffer = [0; PATH_BYTES_MAX];
         let Some(place) = link(&self.proc, pid, b"/cwd", &mut buffer) else { return false };
-        let same = || procfs::target(&self.proc, pid, b"/cwd") == Some(self.prey.place);
-        place == self.prey.directory.as_bytes() || (self.prey.place.is_known() && same())
+        let same = || procfs::target(&self.proc, pid, b"/cwd") == Some(self.processes.place);
+        place == self.processes.directory.as_bytes() || (self.processes.place.is_known() && same())
     }
 
-    /// True for a living process of the prey: of a zombie no link can be read.
+    /// True for a living process of the target: of a zombie no link can be read.
     fn is_part(&self, pid: i32) -> bool {
-        let by_birth = |life: Life| {
+        let by_birth = |life: ProcessStat| {
             self.children.holds(pid, &life) || (self.children.leads(&life) && self.runs_program(pid))
         };
         self.life(pid).is_some_and(by_birth) || (self.runs_program(pid) && self.works_here(pid))
     }
 
-    /// Shows every living process of the prey to `found`.
-    fn each(&mut self, mut found: impl FnMut(&Hunt, i32)) -> io::Result<()> {
+    /// Shows every living process of the target to `found`.
+    fn each(&mut self, mut found: impl FnMut(&ProcessKiller, i32)) -> io::Result<()> {
         rustix::fs::seek(&self.proc, SeekFrom::Start(0))?;
         let mut space = [const { MaybeUninit::<u8>::uninit() }; ENTRIES_BYTES];
         let mut entries = RawDir::new(&self.proc, &mut space);

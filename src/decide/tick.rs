@@ -17,7 +17,7 @@ const ANSWER_FRESH: Duration = Duration::from_millis(2500);
 const LEASE_SOON: Duration = Duration::from_millis(200);
 
 /// What a rule sees and fills in. Rules read `seen`, change `memory`, push `actions`, and return the reason.
-pub(super) struct Turn<'a> {
+pub(super) struct Tick<'a> {
     pub(super) seen: &'a Observation,
     pub(super) now: Moment,
     /// The newest answers of the members themselves; rules read these, never [`Observation::peers`].
@@ -27,10 +27,10 @@ pub(super) struct Turn<'a> {
     wake: (Moment, WaitingOn),
 }
 
-impl<'a> Turn<'a> {
-    pub(super) fn new(memory: &Memory, seen: &'a Observation, now: Moment) -> Turn<'a> {
+impl<'a> Tick<'a> {
+    pub(super) fn new(memory: &Memory, seen: &'a Observation, now: Moment) -> Tick<'a> {
         let wake = (now + seen.settings.loop_wait, WaitingOn::NextLook);
-        Turn { seen, now, peers: answers(seen), memory: memory.clone(), actions: Vec::new(), wake }
+        Tick { seen, now, peers: answers(seen), memory: memory.clone(), actions: Vec::new(), wake }
     }
 
     /// The cluster as last seen; an empty one before the first list (no rule reaches here then but demotion).

@@ -10,7 +10,7 @@ use matriarch::etcd::{KeepAliveAnswer, LeaderRead, Renewal};
 use matriarch::model::{
     Action, ClusterStatus, ClusterView, ConfigKey, ControlFile, ControlState, DataDirectory, FailoverKey,
     FailoverRequest, Finished, Job, LeaderKey, LeaseFacts, LeaseId, Lsn, Me, MemberKey, MemberName, Moment,
-    Observation, PeerAnswer, PeerIdentity, PostgresFacts, Process, Role, Running, Session, Settings,
+    Observation, PeerAnswer, PeerIdentity, PostgresFacts, Process, Role, RunningJob, SessionId, Settings,
     SqlFacts, Standby, StoreMark, SyncFacts, SyncState, Tags, Term, Timeline, View, WalReceiver, WallTime,
     Walsender, WriteFacts,
 };
@@ -140,7 +140,7 @@ impl Member {
 
     /// Leaves the worry about a write of unknown outcome behind.
     pub(super) fn forget_the_write(&mut self) {
-        self.memory.given_away = None;
+        self.memory.released_term = None;
     }
 
     pub(super) fn was_refused(&self) -> bool {
@@ -177,12 +177,12 @@ impl Member {
     }
 
     fn observe(&self, index: usize, now: Moment, crash_looks_clean: bool) -> Observation {
-        let running = |job: &Job| Running { job: job.clone(), since: now };
+        let running = |job: &Job| RunningJob { job: job.clone(), since: now };
         Observation {
             me: Me {
                 scope: SCOPE.to_owned(),
                 name: name(index),
-                session: Session(index as u64),
+                session: SessionId(index as u64),
                 tags: Tags::default(),
                 conn_url: url(index),
                 api_url: url(index),

@@ -11,7 +11,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
 
 use super::Setup;
-use super::handle::Inner;
+use super::handle::PostgresInner;
 
 /// The length of the message, and its code.
 const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f];
@@ -19,32 +19,32 @@ const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f];
 const ANSWER_BYTES_MAX: u64 = 1024;
 
 /// `Ok`: somebody answered. `Err` says what happened instead.
-pub(super) async fn knock(inner: &Inner) -> Result<(), String> {
+pub(super) async fn probe_connection(inner: &PostgresInner) -> Result<(), String> {
     let setup = &inner.setup;
-    let Some(directory) = inner.access.directory() else { return knock_at_address(setup).await };
+    let Some(directory) = inner.access.directory() else { return probe_address(setup).await };
     match UnixStream::connect(directory.join(format!(".s.PGSQL.{}", setup.port))).await {
-        Ok(stream) => greet(stream).await,
+        Ok(stream) => handshake(stream).await,
         // Somebody may have removed the socket, which says nothing of the server.
         Err(error) => {
-            let ended = knock_at_address(setup).await;
+            let ended = probe_address(setup).await;
             ended.map_err(|other| format!("{}: {error}; {}: {other}", directory.display(), setup.local_host))
         }
     }
 }
 
-async fn knock_at_address(setup: &Setup) -> Result<(), String> {
+async fn probe_address(setup: &Setup) -> Result<(), String> {
     let text = |error: std::io::Error| error.to_string();
     let host = setup.local_host.as_str();
     if host.starts_with('/') {
         let path = Path::new(host).join(format!(".s.PGSQL.{}", setup.port));
-        greet(UnixStream::connect(path).await.map_err(text)?).await
+        handshake(UnixStream::connect(path).await.map_err(text)?).await
     } else {
-        greet(TcpStream::connect((host, setup.port)).await.map_err(text)?).await
+        handshake(TcpStream::connect((host, setup.port)).await.map_err(text)?).await
     }
 }
 
 /// Asks, and reads the answer.
-async fn greet(mut stream: impl AsyncRead + AsyncWrite + Unpin) -> Result<(), String> {
+async fn handshake(mut stream: impl AsyncRead + AsyncWrite + Unpin) -> Result<(), String> {
     let text = |error: std::io::Error| error.to_string();
     stream.write_all(&SSL_REQUEST).await.map_err(text)?;
     match stream.read_u8().await {
@@ -77,7 +77,7 @@ mod tests {
             assert_eq!(asked, SSL_REQUEST);
             server.write_all(answer).await.expect("it is read");
         };
-        tokio::join!(greet(stream), server).0
+        tokio::join!(handshake(stream), server).0
     }
 
     #[tokio::test]

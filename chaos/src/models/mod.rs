@@ -1,4 +1,4 @@
-//! Small worlds, visited to the last state: every order in which a few members, etcd and time can do a few things.
+//! Small models, visited to the last state: every order in which a few members, etcd and time can do a few things.
 //!
 //! ```text
 //!  lease      who may write, and until when                        the product's Renewal, LeaseFacts and LeaseTiming
@@ -19,9 +19,9 @@ use std::process::ExitCode;
 use check::{Report, Size};
 use clap::ValueEnum;
 
-/// Visits every state of the small worlds and says which promises hold.
+/// Visits every state of the small models and says which promises hold.
 #[derive(Debug, clap::Args)]
-pub(crate) struct Worlds {
+pub(crate) struct Models {
     /// Only this one.
     name: Option<World>,
     /// Breaks the protocol in this way, and expects that it is found out.
@@ -41,7 +41,7 @@ enum World {
 }
 
 /// Prints the reports; fails when a promise did not hold, or a mutation was not found out.
-pub(crate) fn run(arguments: &Worlds) -> ExitCode {
+pub(crate) fn run(arguments: &Models) -> ExitCode {
     let wanted = |world: &&World| arguments.name.is_none_or(|name| name == **world);
     let size = if arguments.small { Size::Small } else { Size::Full };
     let mut reports = 0;

@@ -1,0 +1,45 @@
+//! The client lockout: after an unclean end, recovery brings back commits that no standby may hold. Clients stay out
+//! until enough standbys do, so that nobody reads what a failover would take back.
+
+use super::super::tick::Tick;
+use crate::model::{Action, ControlFile, ControlState, MemberName, Reason, SqlFacts, SyncNames, SyncReason};
+
+/// Before the start of a primary that did not stop cleanly, while standbys are promised to hold what it acknowledged.
+pub(in crate::decide) fn lock_clients_out(tick: &mut Tick<'_>, control: &ControlFile) {
+    let unclean = match control.state {
+        ControlState::InProduction | ControlState::InCrashRecovery | ControlState::ShuttingDown => true,
+        ControlState::StartingUp
+        | ControlState::ShutDown
+        | ControlState::ShutDownInRecovery
+        | ControlState::InArchiveRecovery => false,
+    };
+    let promised = tick.sync_record().is_some_and(|record| !record.voters.is_empty());
+    if unclean && promised && !tick.seen.postgres.clients_locked_out {
+        tick.act(Action::SetClientLockout { closed: true });
+    }
+}
+
+/// Behind another leader there is nothing to hide.
+pub(in crate::decide) fn let_clients_in(tick: &mut Tick<'_>) {
+    if tick.seen.postgres.clients_locked_out {
+        tick.act(Action::SetClientLockout { closed: false });
+    }
+}
+
+/// While I serve: lets clients in as soon as the standbys hold everything, or none is to. Otherwise says for whom they
+/// wait.
+pub(in crate::decide) fn watch_client_lockout(tick: &mut Tick<'_>, sql: &SqlFacts) -> Option<Reason> {
+    if !tick.seen.postgres.clients_locked_out {
+        return None;
+    }
+    let names = SyncNames::parse(&sql.sync.names).0;
+    let state = tick.sync_state(sql);
+    let confirmed = state.confirmed.intersection(&names.names).count();
+    let waits = tick.sync_record().is_some_and(|record| !record.voters.is_empty() || names.count > 0);
+    if !waits || (names.count > 0 && names.count <= confirmed) {
+        let_clients_in(tick);
+        return None;
+    }
+    let by: Vec<MemberName> = names.names.difference(&state.confirmed).cloned().collect();
+    Some(Reason::Sync(SyncReason::ClientsLockedOut { by }))
+}

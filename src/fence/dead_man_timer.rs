@@ -1,0 +1,368 @@
+//! The dead_man_timer: the kernel kills Postgres at the deadline, also while the guard itself is frozen.
+//!
+//! ```text
+//!  guard ── reading end of a pipe, opened once for each process of Postgres: the triggers
+//!                    ║                  each O_ASYNC, F_SETSIG: SIGKILL, F_SETOWN: that process
+//!        writing end, held by two timer processes and by nobody else
+//!                    each with a timer that sends it SIGKILL a little after `kill_at`
+//! ```
+//!
+//! SIGKILL reaches a stopped process, and one that the freezer of cgroup v2 holds. So at the deadline both timer
+//! processes die, the pipe has no writer left, and the kernel tells the owner of each trigger so, with SIGKILL: no
+//! instruction of a program is needed. It has to reach the server processes, not only the postmaster: one whose
+//! client's next statement lay in its socket at the freeze would answer it before it looked for its postmaster. One
+//! that was born since the last look at the children has no trigger yet; it finds its postmaster dead before it takes a
+//! second statement.
+//!
+//! # Invariants
+//!
+//! * **One timer process alone kills nothing.** The pipe closes with the last of them: a timer process that is killed
+//!   or stopped by itself is found out, and both are replaced while nobody is the pipe's owner any more.
+//! * **It belongs to processes, not to numbers.** The kernel keeps the process that was set as the owner; it counts
+//!   only if it was seen to be one of Postgres after that.
+//! * **A guard that ends kills nothing.** The end of a reader tells nobody, and only when the kernel has closed all
+//!   that a dead guard had open does it kill the timer processes; of themselves they never end.
+//! * **It never fires early.** It is armed only when both timer processes have repeated the newest deadline; while they
+//!   have not, and the older one is near, it is out.
+
+use std::convert::Infallible;
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::time::Duration;
+
+use nix::libc;
+use nix::sys::signal::{SigEvent, SigHandler, SigevNotify, Signal};
+use nix::sys::time::TimeSpec;
+use nix::sys::timer::{Expiration, Timer, TimerSetTimeFlags};
+use nix::time::ClockId;
+use nix::unistd::{ForkResult, Pid};
+use rustix::process::PidfdFlags;
+
+use super::trigger::Trigger;
+use super::{descriptors, socket};
+use crate::model::Moment;
+use crate::os::postgres_processes::ProcessKiller;
+
+/// A guard that runs goes first, and tells more.
+const AFTER_GUARD: Duration = Duration::from_millis(100);
+/// A timer process that has not repeated its deadline by then is stopped.
+const ACKNOWLEDGED_WITHIN: Duration = Duration::from_secs(1);
+/// Timer processes that do not live for long, or cannot be had, are not made in a tight loop.
+const CREATE_AGAIN_AFTER: Duration = Duration::from_secs(5);
+/// What the start waits for each timer process.
+const SETTLED_WITHIN: Duration = Duration::from_millis(100);
+/// One deadline, as it is told and repeated: a number, and nanoseconds since boot (zero: never).
+const WORD_BYTES: usize = 16;
+
+/// Processes of one Postgres that get a trigger, if there are descriptors for that many; the guard kills those beyond
+/// when it goes on.
+const TRIGGERS_MAX: usize = 2048;
+/// Where no descriptor can be had all the same, none is asked for meanwhile.
+const TRIGGER_AGAIN_AFTER: Duration = Duration::from_secs(5);
+
+/// What the guard keeps of it.
+pub(super) struct DeadManTimer {
+    pair: Option<TimerPair>,
+    /// When it has to fire; zero: never.
+    fires_at: Moment,
+    created_at: Moment,
+}
+
+/// Two timer processes and their pipe.
+struct TimerPair {
+    reader: OwnedFd,
+    /// One for each process that the kernel kills, by its number.
+    triggers: Vec<Trigger>,
+    timer_processes: [TimerProcess; 2],
+    /// Whose triggers these are: the postmaster's number and its start.
+    postmaster: (i32, u64),
+    armed: bool,
+    /// Some processes have no trigger.
+    partial: bool,
+    /// No trigger is made before.
+    trigger_at: Moment,
+    /// Number and time of what was told last.
+    sent: (u64, Moment),
+    sent_at: Option<Moment>,
+    /// No timer process fires before.
+    earliest: Moment,
+}
+
+/// One of the two processes.
+struct TimerProcess {
+    process: OwnedFd,
+    link: OwnedFd,
+    acknowledged: u64,
+}
+
+impl DeadManTimer {
+    /// Out. To be called by a process with one thread; what it has locked of its memory has to be locked again.
+    pub(super) fn create(now: Moment) -> DeadManTimer {
+        // Children need not be waited for.
+        // SAFETY: no handler is installed, and none was before.
+        let _ = unsafe { nix::sys::signal::signal(Signal::SIGCHLD, SigHandler::SigIgn) };
+        let mut dead_man_timer =
+            DeadManTimer { pair: TimerPair::create(now).ok(), fires_at: Moment::default(), created_at: now };
+        // Both repeat once, so that the first answer says whether it works at all.
+        for _timer_process in 0..2 {
+            if !dead_man_timer.is_whole() {
+                socket::wait(dead_man_timer.sockets(), Some(SETTLED_WITHIN));
+                dead_man_timer.read_acknowledgements(now);
+            }
+        }
+        dead_man_timer
+    }
+
+    /// What to wait for on its behalf.
+    pub(super) fn sockets(&self) -> [Option<&OwnedFd>; 2] {
+        [0, 1].map(|which| self.pair.as_ref().map(|pair| &pair.timer_processes[which].link))
+    }
+
+    /// When to look again although nothing was heard.
+    pub(super) fn late_at(&self) -> Option<Moment> {
+        self.pair.as_ref().and_then(|pair| pair.sent_at).map(|at| at + ACKNOWLEDGED_WITHIN)
+    }
+
+    /// Whether the kernel stands by.
+    pub(super) fn is_whole(&self) -> bool {
+        self.pair.as_ref().is_some_and(|pair| pair.sent_at.is_none())
+    }
+
+    /// Whether the kernel stands by for some of the processes only.
+    pub(super) fn is_partial(&self) -> bool {
+        self.pair.as_ref().is_some_and(|pair| pair.partial)
+    }
+
+    /// From now on it fires after `kill_at`, and the Postgres of `killer` with it.
+    pub(super) fn arm(&mut self, kill_at: Moment, killer: &mut ProcessKiller, now: Moment) {
+        self.fires_at = kill_at + AFTER_GUARD;
+        if let Some(pair) = &mut self.pair {
+            pair.follow(killer, now);
+            pair.send_deadline(self.fires_at, now);
+        }
+    }
+
+    /// To be called often while it is armed, because server processes come and go.
+    pub(super) fn follow(&mut self, killer: &mut ProcessKiller, now: Moment) {
+        if let Some(pair) = &mut self.pair {
+            pair.follow(killer, now);
+        }
+    }
+
+    /// Out at once.
+    pub(super) fn disarm(&mut self, now: Moment) {
+        self.fires_at = Moment::default();
+        if let Some(pair) = &mut self.pair {
+            pair.disarm();
+            pair.send_deadline(self.fires_at, now);
+        }
+    }
+
+    /// Hears the timer processes; true when they had to be replaced.
+    pub(super) fn look(&mut self, killer: &mut ProcessKiller, now: Moment) -> bool {
+        self.read_acknowledgements(now);
+        let wanted = now < self.fires_at && self.pair.is_none();
+        if !wanted || now < self.created_at + CREATE_AGAIN_AFTER {
+            return false;
+        }
+        self.created_at = now;
+        self.pair = TimerPair::create(now).ok();
+        if let Some(pair) = &mut self.pair {
+            pair.follow(killer, now);
+            pair.send_deadline(self.fires_at, now);
+        }
+        true
+    }
+
+    fn read_acknowledgements(&mut self, now: Moment) {
+        if self.pair.as_mut().is_some_and(|pair| !pair.read_acknowledgements(now)) {
+            self.pair = None;
+        }
+    }
+}
+
+impl TimerPair {
+    fn create(now: Moment) -> nix::Result<TimerPair> {
+        let flags = nix::fcntl::OFlag::O_CLOEXEC | nix::fcntl::OFlag::O_NONBLOCK;
+        let (reader, writer) = nix::unistd::pipe2(flags)?;
+        let timer_processes = [TimerProcess::start(&writer)?, TimerProcess::start(&writer)?];
+        let mut pair = TimerPair {
+            reader,
+            triggers: Vec::with_capacity(TRIGGERS_MAX),
+            timer_processes,
+            postmaster: (0, 0),
+            armed: false,
+            partial: false,
+            trigger_at: Moment::default(),
+            sent: (0, Moment::default()),
+            sent_at: None,
+            earliest: Moment::default(),
+        };
+        pair.send_deadline(Moment::default(), now);
+        Ok(pair)
+    }
+
+    /// Adds triggers for new processes and drops those of ended ones.
+    fn follow(&mut self, killer: &mut ProcessKiller, now: Moment) {
+        let processes = killer.processes();
+        let postmaster = (processes.pid, processes.started_ticks);
+        if self.postmaster != postmaster {
+            (self.postmaster, self.armed) = (postmaster, false);
+            self.triggers.clear();
+        }
+        self.triggers.iter_mut().for_each(|trigger| trigger.seen = false);
+        let most = descriptors::budget().min(TRIGGERS_MAX);
+        if most < self.triggers.len() {
+            // The postmaster is the first to get one.
+            self.triggers.clear();
+        }
+        self.partial = false;
+        killer.family(|killer, pid| match self.triggers.binary_search_by_key(&pid, |trigger| trigger.pid) {
+            Ok(place) => self.triggers[place].seen = true,
+            Err(place) if self.triggers.len() < most && self.trigger_at <= now => {
+                match Trigger::to(pid, &self.reader, killer) {
+                    Ok(Some(trigger)) => {
+                        trigger.set_armed(self.armed);
+                        self.triggers.insert(place, trigger);
+                    }
+                    Ok(None) => {}
+                    Err(_) => (self.trigger_at, self.partial) = (now + TRIGGER_AGAIN_AFTER, true),
+                }
+            }
+            Err(_full) => self.partial = true,
+        });
+        self.triggers.retain(|trigger| trigger.seen);
+    }
+
+    /// Tells both when to fire.
+    fn send_deadline(&mut self, at: Moment, now: Moment) {
+        if self.earliest < now + ACKNOWLEDGED_WITHIN {
+            // They may repeat the new one too late for the old one.
+            self.disarm();
+        }
+        self.earliest = if self.armed { self.earliest.min(at) } else { at };
+        self.sent = (self.sent.0 + 1, at);
+        self.sent_at = Some(now);
+        let mut word = [0; WORD_BYTES];
+        word[..8].copy_from_slice(&self.sent.0.to_le_bytes());
+        word[8..].copy_from_slice(&at.as_nanos().to_le_bytes());
+        for timer_process in &self.timer_processes {
+            // One that does not take it will not repeat it.
+            let _ = socket::send(&timer_process.link, &word);
+        }
+    }
+
+    /// False when a timer process is dead or stopped.
+    fn read_acknowledgements(&mut self, now: Moment) -> bool {
+        let alive = self.timer_processes.iter_mut().all(TimerProcess::read_acknowledgements);
+        let acknowledged =
+            self.timer_processes.iter().all(|timer_process| timer_process.acknowledged == self.sent.0);
+        if alive && acknowledged && self.sent_at.take().is_some() {
+            self.earliest = self.sent.1;
+            if self.sent.1 != Moment::default() {
+                self.set_armed(true);
+            }
+        }
+        alive && self.sent_at.is_none_or(|at| now < at + ACKNOWLEDGED_WITHIN)
+    }
+
+    fn disarm(&mut self) {
+        if self.armed {
+            self.set_armed(false);
+        }
+    }
+
+    fn set_armed(&mut self, armed: bool) {
+        self.armed = armed;
+        self.triggers.iter().for_each(|trigger| trigger.set_armed(armed));
+    }
+}
+
+impl Drop for TimerPair {
+    /// The order matters: nobody may be the owner when the timer processes die.
+    fn drop(&mut self) {
+        self.disarm();
+    }
+}
+
+impl Drop for TimerProcess {
+    fn drop(&mut self) {
+        let _ = rustix::process::pidfd_send_signal(&self.process, rustix::process::Signal::KILL);
+    }
+}
+
+impl TimerProcess {
+    fn start(writer: &OwnedFd) -> nix::Result<TimerProcess> {
+        let errno = |errno: rustix::io::Errno| nix::errno::Errno::from_raw(errno.raw_os_error());
+        let (link, its) = socket::pair().map_err(errno)?;
+        let guard = nix::unistd::getpid();
+        // SAFETY: the process has one thread, so whatever the child calls, nobody holds a lock there.
+        match unsafe { nix::unistd::fork()? } {
+            ForkResult::Child => {
+                let _ = timer_process_main(&its, writer, guard);
+                // SAFETY: it ends the process and returns to nobody.
+                unsafe { libc::_exit(1) }
+            }
+            ForkResult::Parent { child } => {
+                let pid = rustix::process::Pid::from_raw(child.as_raw()).ok_or(nix::errno::Errno::ESRCH)?;
+                match rustix::process::pidfd_open(pid, PidfdFlags::empty()) {
+                    Ok(process) => Ok(TimerProcess { process, link, acknowledged: 0 }),
+                    Err(why) => {
+                        // It has just been made.
+                        let _ = nix::sys::signal::kill(child, Signal::SIGKILL);
+                        Err(errno(why))
+                    }
+                }
+            }
+        }
+    }
+
+    /// False when it is dead.
+    fn read_acknowledgements(&mut self) -> bool {
+        let mut buffer = [0; WORD_BYTES];
+        loop {
+            match socket::receive(&self.link, &mut buffer) {
+                Ok([]) => return false,
+                Ok(word) => {
+                    let number = word.first_chunk().map(|number| u64::from_le_bytes(*number));
+                    self.acknowledged = number.unwrap_or(self.acknowledged);
+                }
+                Err(errno) => return errno == rustix::io::Errno::AGAIN,
+            }
+        }
+    }
+}
+
+/// Is a timer process: sets its timer to what it is told, and repeats that.
+fn timer_process_main(link: &OwnedFd, writer: &OwnedFd, guard: Pid) -> nix::Result<Infallible> {
+    nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?;
+    if nix::unistd::getppid() != guard {
+        return Err(nix::errno::Errno::ESRCH);
+    }
+    nix::sys::prctl::set_name(c"matriarch-timer")?;
+    let errno = |errno: rustix::io::Errno| nix::errno::Errno::from_raw(errno.raw_os_error());
+    // It must hold nothing else of the guard's: neither the reading end nor the supervisor's socket.
+    rustix::stdio::dup2_stdin(link).map_err(errno)?;
+    rustix::stdio::dup2_stdout(writer).map_err(errno)?;
+    // SAFETY: the call takes plain numbers; what it closes is never used again, because this function never returns.
+    let closed = unsafe { libc::syscall(libc::SYS_close_range, 2, u32::MAX, 0) };
+    nix::errno::Errno::result(closed)?;
+    let link = rustix::stdio::stdin();
+    rustix::io::ioctl_fionbio(link, false).map_err(errno)?;
+    let event = SigEvent::new(SigevNotify::SigevSignal { signal: Signal::SIGKILL, si_value: 0 });
+    let mut timer = Timer::new(ClockId::CLOCK_BOOTTIME, event)?;
+    while repeat(link, &mut timer).is_some() {}
+    // Were it to end now, the other one might, too, before the pipe of a guard that dies is closed.
+    loop {
+        nix::unistd::pause();
+    }
+}
+
+/// Takes one deadline; `None` when it cannot, as when the guard is gone.
+fn repeat(link: BorrowedFd<'_>, timer: &mut Timer) -> Option<()> {
+    let mut word = [0; WORD_BYTES];
+    let length = rustix::io::retry_on_intr(|| rustix::io::read(link, &mut word)).ok()?;
+    let nanos = u64::from_le_bytes(*word[..length].last_chunk()?);
+    let at = Expiration::OneShot(TimeSpec::from_duration(Duration::from_nanos(nanos)));
+    timer.set(at, TimerSetTimeFlags::TFD_TIMER_ABSTIME).ok()?;
+    rustix::io::write(link, &word).ok().map(drop)
+}
