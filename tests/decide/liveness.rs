@@ -56,9 +56,9 @@ fn promote() -> Job {
 fn a_dead_primary_is_stopped_before_the_key_is_given_away() {
     let mut world = World::new();
     world.i_lead().postgres(up(primary(1000))).tick();
-    let condemned = world.later(5000).postgres(dead(no_connection())).tick();
-    assert!(is_immediate_stop(&condemned.actions), "{:?}", condemned.actions);
-    assert_eq!(condemned.because, Reason::Unfit(Unfit::Dead(no_connection())));
+    let unhealthy = world.later(5000).postgres(dead(no_connection())).tick();
+    assert!(is_immediate_stop(&unhealthy.actions), "{:?}", unhealthy.actions);
+    assert_eq!(unhealthy.because, Reason::Unfit(Unfit::Dead(no_connection())));
     others_answer(job(world.later(100), stop()));
     assert_eq!(kinds(&world.tick().actions), [], "a process of it is left");
     world.seen.job = None;

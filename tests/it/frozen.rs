@@ -29,7 +29,7 @@ async fn a_frozen_members_postmaster_dies_before_its_lease() {
     let writer = Writer::start(&cluster.members[0], cluster.ports()).await;
     writer.wait_for_more(20, Duration::from_secs(10)).await;
     let Some(freezer) = Freezer::around(&cluster.members[0]) else { return };
-    fused(&cluster).await;
+    with_timer_processes(&cluster).await;
     let (idle, port) = idle_client(&cluster).await;
     // Longer than it takes the guard to take in a new backend.
     cluster
@@ -56,7 +56,7 @@ async fn a_frozen_members_postmaster_dies_before_its_lease() {
 #[tokio::test]
 async fn a_stopped_members_postmaster_dies_before_its_lease() {
     let cluster = Plan::new(2).start().await;
-    fused(&cluster).await;
+    with_timer_processes(&cluster).await;
     let postmaster = cluster.members[0].postmaster().expect("m1 leads");
     let since = clock::now();
     cluster.members[0].signal_all(Signal::SIGSTOP);
@@ -70,13 +70,13 @@ async fn a_stopped_members_postmaster_dies_before_its_lease() {
 #[tokio::test]
 async fn a_member_that_is_stopped_for_a_moment_leads_on() {
     let cluster = Plan::new(2).dynamic(json!({ "ttl": 10 })).start().await;
-    fused(&cluster).await;
+    with_timer_processes(&cluster).await;
     let postmaster = cluster.members[0].postmaster();
     for _ in 0..3 {
         cluster.members[0].signal_all(Signal::SIGSTOP);
         tokio::time::sleep(LEASE / 10).await;
         cluster.members[0].signal_all(Signal::SIGCONT);
-        fused(&cluster).await;
+        with_timer_processes(&cluster).await;
     }
     leads_on(&cluster, postmaster).await;
 }
@@ -92,28 +92,29 @@ async fn a_timer_process_or_guard_that_ends_alone_kills_nothing() {
     let guard = cluster.members[0].guard();
     for signal in [Signal::SIGKILL, Signal::SIGSTOP] {
         leads_for(&cluster, postmaster, old_enough).await;
-        let strands = fused(&cluster).await;
-        cluster.members[0].signal_process(strands[0], signal);
+        let timer_processes = with_timer_processes(&cluster).await;
+        cluster.members[0].signal_process(timer_processes[0], signal);
         let replaced = async || {
-            let now = cluster.members[0].strands();
-            now.len() == 2 && !now.contains(&strands[0]) && !now.contains(&strands[1])
+            let now = cluster.members[0].timer_processes();
+            now.len() == 2 && !now.contains(&timer_processes[0]) && !now.contains(&timer_processes[1])
         };
-        cluster.wait_until(LEASE * 2, "other strands are there", replaced).await;
+        cluster.wait_until(LEASE * 2, "other timer_processes are there", replaced).await;
     }
     assert_eq!(cluster.members[0].guard(), guard);
-    let strands = fused(&cluster).await;
+    let timer_processes = with_timer_processes(&cluster).await;
     cluster.members[0].signal_guard(Signal::SIGKILL);
-    let gone = async || !strands.iter().any(|pid| cluster.members[0].has_process(*pid));
-    cluster.wait_until(LEASE, "the strands of a dead guard are gone", gone).await;
-    fused(&cluster).await;
+    let gone = async || !timer_processes.iter().any(|pid| cluster.members[0].has_process(*pid));
+    cluster.wait_until(LEASE, "the timer_processes of a dead guard are gone", gone).await;
+    with_timer_processes(&cluster).await;
     leads_on(&cluster, postmaster).await;
 }
 
 /// Waits until the kernel stands by.
-async fn fused(cluster: &Cluster) -> Vec<u32> {
-    let strands =
-        until(LEASE * 2, async || Some(cluster.members[0].strands()).filter(|it| it.len() == 2)).await;
-    strands.unwrap_or_else(|| panic!("the guard has no fuse\n{}", cluster.story()))
+async fn with_timer_processes(cluster: &Cluster) -> Vec<u32> {
+    let timer_processes =
+        until(LEASE * 2, async || Some(cluster.members[0].timer_processes()).filter(|it| it.len() == 2))
+            .await;
+    timer_processes.unwrap_or_else(|| panic!("the guard has no fuse\n{}", cluster.story()))
 }
 
 async fn leads_on(cluster: &Cluster, postmaster: Option<u32>) {

@@ -197,7 +197,7 @@ impl Sim {
     /// To be called when guards are frozen: what they left to the kernel last, it does for them. An order that reaches
     /// a frozen guard changes nothing, and the end of a guard ends its timer.
     pub(crate) fn leave_to_kernel(&self, member: usize) {
-        if self.world().options.mutation == Some(Mutation::NoFuse) {
+        if self.world().options.mutation == Some(Mutation::NoDeadManTimer) {
             return;
         }
         let guards = self.world().machines[member].guard.guards.clone();

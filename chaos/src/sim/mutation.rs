@@ -12,7 +12,7 @@ pub(crate) enum Mutation {
     /// The guard is never armed, and a supervisor at its deadline does nothing.
     NoGuard,
     /// The kernel does nothing for a guard that is frozen.
-    NoFuse,
+    NoDeadManTimer,
     /// A keepalive counts from its answer instead of from its sending.
     CountFromAnswer,
     /// A keepalive counts without the read that confirms it.

@@ -33,7 +33,7 @@ fn a_seed_tells_the_same_story_twice() {
 #[test]
 fn two_writers_are_seen() {
     is_caught(Mutation::DeadlineTooLate, "one_writer", 14);
-    is_caught(Mutation::NoFuse, "one_writer", 247);
+    is_caught(Mutation::NoDeadManTimer, "one_writer", 247);
     is_caught(Mutation::IgnoreUnfenced, "one_writer", 41);
 }
 
@@ -128,6 +128,10 @@ fn a_driver_that_drops_or_ignores_something_is_seen() {
     is_caught(Mutation::StopDropped, "healing", 1);
     is_caught(Mutation::ExitIgnored, "healing", 0);
     is_caught(Mutation::HistoryIgnored, "healing", 0);
+}
+
+#[test]
+fn a_driver_that_ignores_its_guard_is_seen() {
     is_caught(Mutation::GuardUnheard, "healing", 0);
 }
 

@@ -23,7 +23,7 @@ fn sleeper(place: &std::path::Path) -> (Child, PostgresProcesses) {
 }
 
 fn place(name: &str) -> std::path::PathBuf {
-    let place = std::env::temp_dir().join(format!("prey-{name}-{}", std::process::id()));
+    let place = std::env::temp_dir().join(format!("processes-{name}-{}", std::process::id()));
     std::fs::create_dir_all(&place).expect("a place");
     place
 }

@@ -216,7 +216,7 @@ impl Member {
     }
 
     /// The processes that hold the guard's dead-man timer.
-    pub(crate) fn strands(&self) -> Vec<u32> {
+    pub(crate) fn timer_processes(&self) -> Vec<u32> {
         self.named("matriarch-timer")
     }
 
