@@ -6,7 +6,7 @@ use super::memory::Rejoin;
 use super::tick::Tick;
 use crate::model::{Action, ExitBecause, Failure, JobKind, Outcome, StoreSeen};
 
-/// What an etcd that takes no writes refused is tried again after this.
+/// A write that a full etcd refused, or that has no answer, is tried again after this.
 const REFUSED_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
 impl Tick<'_> {
@@ -101,11 +101,16 @@ impl Tick<'_> {
     }
 
     fn bootstrapped(&mut self, outcome: &Outcome) {
-        if *outcome == Outcome::Done {
+        match outcome {
             // What was seen of the store was of another cluster, if there was one.
-            self.memory.store = StoreSeen::default();
-        } else if let Outcome::Failed(why) = outcome {
-            self.act(Action::Exit(ExitBecause::BootstrapFailed { why: why.clone() }));
+            Outcome::Done => self.memory.store = StoreSeen::default(),
+            Outcome::Failed(why) => {
+                self.act(Action::Exit(ExitBecause::BootstrapFailed { why: why.clone() }));
+            }
+            Outcome::Refused(_) | Outcome::Unknown(_) => {
+                self.retry_in(JobKind::Bootstrap, REFUSED_AGAIN_AFTER);
+            }
+            Outcome::Lost | Outcome::LeaseGone | Outcome::Cancelled => {}
         }
     }
 
