@@ -15,8 +15,8 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 
 demo:
 	@.ci/setup demo
-	cargo build --release --locked
-	@$(TARGET)/release/matriarch demo $(ARGS)
+	cargo build --profile demo --locked
+	@$(TARGET)/demo/matriarch demo $(ARGS)
 
 test: setup
 	@if cargo nextest --version >/dev/null 2>&1; then \

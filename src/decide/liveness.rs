@@ -71,7 +71,8 @@ fn keep_serving(tick: &mut Tick<'_>, death: &Death, term: Term) -> HealthVerdict
     HealthVerdict::KeptServing { term, because: Reason::Unfit(Unfit::DeadAndAlone(death.clone())) }
 }
 
-/// A PostgreSQL that was stopped as unhealthy is down: the key goes to whoever can lead; `None` when nobody can, and it is started again.
+/// A PostgreSQL that was stopped as unhealthy is down: the key goes to whoever can lead; `None` when nobody can, and it
+/// is started again.
 pub(super) fn give_away(tick: &mut Tick<'_>, term: Term) -> Option<Reason> {
     let because = tick.memory.unhealthy.clone()?;
     match candidates_after(tick, &because) {

@@ -4,21 +4,29 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use futures::{Stream, StreamExt};
-use hyper::body::Incoming;
-use hyper::http::{Method, header};
-use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
-use serde::Serialize;
+use http_body_util::BodyExt;
+use hyper::http::{Request, header};
+use k8s_openapi::api::core::v1::{Pod, Service};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::api::events::v1::Event;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ListMeta, ObjectMeta};
+use k8s_openapi::{Metadata, NamespaceResourceScope, Resource};
+use kube::Client;
+use kube::api::{GetParams, ListParams, Patch, PatchParams, PostParams, WatchEvent, WatchParams};
+use kube::client::Body;
+use kube::config::{Config, KubeConfigOptions, Kubeconfig};
+use kube::core::request;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::sync::Mutex;
 
-use super::access::Access;
-use super::connection::{self, Call, Connection};
 use super::failure::KubeFailure;
-use super::object::{Object, ObjectList, Pod, WatchEvent};
 use crate::model::{PodFailure, PodNames};
 
-/// An API server in the same cluster answers within milliseconds; longer than this a new leader waits for no label.
+/// An API server in the same cluster accepts a connection within milliseconds.
+const CONNECT_WITHIN: Duration = Duration::from_millis(900);
+/// It answers within milliseconds, too; longer than this a new leader waits for no label.
 const ANSWER_WITHIN: Duration = Duration::from_secs(1);
 /// The head of a watch may wait for the server's cache.
 const WATCH_BEGINS_WITHIN: Duration = Duration::from_secs(5);
@@ -27,7 +35,7 @@ const WATCH_SECONDS: u32 = 60;
 /// A watch that says nothing for longer than it should last is dead.
 const WATCH_IDLE_MAX: Duration = Duration::from_secs(WATCH_SECONDS as u64 + 5);
 /// Who the API server shall remember as the owner of the fields.
-const FIELD_OWNER: &str = "fieldManager=matriarch";
+const FIELD_OWNER: &str = "matriarch";
 
 /// Which API, which pod, and which words are written on it.
 #[derive(Clone, Debug)]
@@ -52,6 +60,23 @@ pub struct KubeSetup {
     pub routing_grace: Duration,
 }
 
+/// What is asked for by kind.
+pub(super) trait Object:
+    Resource<Scope = NamespaceResourceScope>
+    + Metadata<Ty = ObjectMeta>
+    + Clone
+    + DeserializeOwned
+    + Serialize
+    + Send
+    + 'static
+{
+}
+
+impl Object for Pod {}
+impl Object for Service {}
+impl Object for EndpointSlice {}
+impl Object for Event {}
+
 /// Which of a kind.
 #[derive(Clone, Debug)]
 pub(super) enum Selector {
@@ -61,24 +86,21 @@ pub(super) enum Selector {
     Labelled(String),
 }
 
-impl Selector {
-    fn query(&self) -> String {
-        let (key, value) = match self {
-            Selector::Named(name) => ("fieldSelector", format!("metadata.name={name}")),
-            Selector::Labelled(labels) => ("labelSelector", labels.clone()),
-        };
-        format!("{key}={}", utf8_percent_encode(&value, NON_ALPHANUMERIC))
-    }
-}
-
 pub(super) struct Api {
     setup: KubeSetup,
-    connection: Mutex<Option<Connection>>,
+    client: Mutex<Option<Client>>,
+}
+
+#[derive(Deserialize)]
+#[serde(bound = "K: DeserializeOwned")]
+struct ListedObjects<K> {
+    metadata: ListMeta,
+    items: Vec<K>,
 }
 
 impl Api {
     pub(super) fn new(setup: KubeSetup) -> Api {
-        Api { setup, connection: Mutex::default() }
+        Api { setup, client: Mutex::default() }
     }
 
     pub(super) fn setup(&self) -> &KubeSetup {
@@ -87,34 +109,34 @@ impl Api {
 
     /// The one of that name.
     pub(super) async fn get<K: Object>(&self, name: &str) -> Result<K, KubeFailure> {
-        self.ask(read(self.one::<K>(name))).await
+        self.ask(self.all::<K>().get(name, &GetParams::default())).await
     }
 
     /// Those that `selector` names, as they are now, and the version from which to watch them.
     pub(super) async fn list<K: Object>(&self, selector: &Selector) -> Result<(String, Vec<K>), KubeFailure> {
-        let listed: ObjectList<K> =
-            self.ask(read(format!("{}?{}", self.all::<K>(), selector.query()))).await?;
+        let params = match selector {
+            Selector::Named(name) => ListParams::default().fields(&named(name)),
+            Selector::Labelled(labels) => ListParams::default().labels(labels),
+        };
+        let listed: ListedObjects<K> = self.ask(self.all::<K>().list(&params)).await?;
         Ok((listed.metadata.resource_version.unwrap_or_default(), listed.items))
     }
 
     /// A merge patch.
     pub(super) async fn patch<K: Object>(&self, name: &str, patch: &Value) -> Result<K, KubeFailure> {
-        let path = format!("{}?{FIELD_OWNER}", self.one::<K>(name));
-        self.ask(write(Method::PATCH, path, "application/merge-patch+json", patch)).await
+        self.ask(self.all::<K>().patch(name, &owned(), &Patch::Merge(patch))).await
     }
 
     /// A strategic patch of a pod's conditions, which are merged by type.
     pub(super) async fn patch_status(&self, name: &str, patch: &Value) -> Result<Pod, KubeFailure> {
-        let path = format!("{}/status?{FIELD_OWNER}", self.one::<Pod>(name));
-        self.ask(write(Method::PATCH, path, "application/strategic-merge-patch+json", patch)).await
+        let patch = Patch::Strategic(patch);
+        self.ask(self.all::<Pod>().patch_subresource("status", name, &owned(), &patch)).await
     }
 
     /// A new one.
-    pub(super) async fn create<K: Object + Serialize>(&self, object: &K) -> Result<K, KubeFailure> {
-        let mut body = serde_json::to_value(object).map_err(unreadable)?;
-        body["apiVersion"] = K::API_VERSION.into();
-        body["kind"] = K::KIND.into();
-        self.ask(write(Method::POST, self.all::<K>(), "application/json", &body)).await
+    pub(super) async fn create<K: Object>(&self, object: &K) -> Result<K, KubeFailure> {
+        let body = serde_json::to_vec(object).map_err(unreadable)?;
+        self.ask(self.all::<K>().create(&PostParams::default(), body)).await
     }
 
     /// Changes of those after `version`; ends by itself after [`WATCH_SECONDS`].
@@ -123,80 +145,109 @@ impl Api {
         selector: &Selector,
         version: &str,
     ) -> Result<impl Stream<Item = Result<WatchEvent<K>, KubeFailure>> + use<K>, KubeFailure> {
-        let (all, version) = (self.all::<K>(), utf8_percent_encode(version, NON_ALPHANUMERIC));
-        let path = format!(
-            "{all}?watch=true&timeoutSeconds={WATCH_SECONDS}&{}&allowWatchBookmarks=true&resourceVersion={version}",
-            selector.query()
-        );
-        let begun = tokio::time::timeout(WATCH_BEGINS_WITHIN, self.begin(read(path))).await;
-        let body = begun.unwrap_or_else(|_| Err(KubeFailure::silent(WATCH_BEGINS_WITHIN)))?;
-        let lines = Box::pin(connection::lines(body));
-        Ok(futures::stream::unfold(Some(lines), |lines| async {
-            let mut lines = lines?;
-            match tokio::time::timeout(WATCH_IDLE_MAX, lines.next()).await {
-                Ok(Some(line)) => match line.map(|line| serde_json::from_str(&line)) {
-                    Ok(Ok(event)) => Some((Ok(event), Some(lines))),
-                    // Its last line, without an end.
-                    Ok(Err(error)) if error.is_eof() => None,
-                    Ok(Err(error)) => Some((Err(unreadable(error)), None)),
-                    Err(failure) => Some((Err(failure), None)),
-                },
+        let params = WatchParams::default().timeout(WATCH_SECONDS);
+        let params = match selector {
+            Selector::Named(name) => params.fields(&named(name)),
+            Selector::Labelled(labels) => params.labels(labels),
+        };
+        let request = self.all::<K>().watch(&params, version).map_err(unreadable)?;
+        let client = self.client().await?;
+        let begun = tokio::time::timeout(WATCH_BEGINS_WITHIN, client.request_events::<K>(request)).await;
+        let begun = begun.map_err(|_| KubeFailure::silent(WATCH_BEGINS_WITHIN));
+        let stream = self.judge(begun.and_then(|begun| begun.map_err(KubeFailure::from))).await?;
+        let stream = Box::pin(stream);
+        Ok(futures::stream::unfold(Some(stream), |stream| async {
+            let mut stream = stream?;
+            match tokio::time::timeout(WATCH_IDLE_MAX, stream.next()).await {
+                Ok(Some(event)) => Some((event.map_err(KubeFailure::from), Some(stream))),
                 Ok(None) => None,
                 Err(_) => Some((Err(KubeFailure::silent(WATCH_IDLE_MAX)), None)),
             }
         }))
     }
 
-    /// The path of a kind.
-    fn all<K: Object>(&self) -> String {
-        let root = if K::API_VERSION.contains('/') { "/apis" } else { "/api" };
-        format!("{root}/{}/namespaces/{}/{}", K::API_VERSION, self.setup.namespace, K::PLURAL)
+    fn all<K: Object>(&self) -> request::Request {
+        let root = if K::GROUP.is_empty() { "/api".to_owned() } else { format!("/apis/{}", K::GROUP) };
+        let namespace = &self.setup.namespace;
+        let path = format!("{root}/{}/namespaces/{namespace}/{}", K::VERSION, K::URL_PATH_SEGMENT);
+        request::Request::new(path)
     }
 
-    fn one<K: Object>(&self, name: &str) -> String {
-        format!("{}/{name}", self.all::<K>())
-    }
-
-    async fn ask<T: DeserializeOwned>(&self, call: Call) -> Result<T, KubeFailure> {
-        let whole = async { connection::body(self.begin(call).await?).await };
-        let answered = tokio::time::timeout(ANSWER_WITHIN, whole).await;
-        let body = answered.unwrap_or_else(|_| Err(KubeFailure::silent(ANSWER_WITHIN)))?;
+    async fn ask<T: DeserializeOwned>(
+        &self,
+        request: Result<Request<Vec<u8>>, request::Error>,
+    ) -> Result<T, KubeFailure> {
+        let request = request.map_err(unreadable)?;
+        let client = self.client().await?;
+        let answered = tokio::time::timeout(ANSWER_WITHIN, answer(&client, request)).await;
+        let body = self.judge(answered.unwrap_or_else(|_| Err(KubeFailure::silent(ANSWER_WITHIN)))).await?;
         serde_json::from_slice(&body).map_err(unreadable)
     }
 
-    /// The body of a success, when it begins.
-    async fn begin(&self, call: Call) -> Result<Incoming, KubeFailure> {
-        let (head, body) = self.connection().await?.send(call).await?.into_parts();
-        if head.status.is_success() {
-            return Ok(body);
+    /// After a 401 the token is read anew.
+    async fn judge<T>(&self, answer: Result<T, KubeFailure>) -> Result<T, KubeFailure> {
+        if let Err(KubeFailure { kind: PodFailure::Unauthorized, .. }) = &answer {
+            *self.client.lock().await = None;
         }
-        let seconds =
-            head.headers.get(header::RETRY_AFTER).and_then(|after| after.to_str().ok()?.parse().ok());
-        let body = connection::body(body).await?;
-        Err(KubeFailure::refused(head.status.as_u16(), seconds.map(Duration::from_secs), &body))
+        answer
     }
 
-    async fn connection(&self) -> Result<Connection, KubeFailure> {
-        let mut kept = self.connection.lock().await;
-        if let Some(connection) = kept.as_ref().filter(|connection| !connection.was_refused()) {
-            return Ok(connection.clone());
+    async fn client(&self) -> Result<Client, KubeFailure> {
+        let mut kept = self.client.lock().await;
+        if let Some(client) = &*kept {
+            return Ok(client.clone());
         }
-        let access =
-            Access::of(&self.setup).map_err(|why| KubeFailure::new(PodFailure::Unconfigured, why))?;
-        let connection = Connection::new(access);
-        *kept = Some(connection.clone());
-        Ok(connection)
+        let client = connect(&self.setup).await?;
+        *kept = Some(client.clone());
+        Ok(client)
     }
 }
 
-fn read(path: String) -> Call {
-    Call { method: Method::GET, path, content_type: "", body: Vec::new() }
+async fn answer(client: &Client, request: Request<Vec<u8>>) -> Result<Vec<u8>, KubeFailure> {
+    let response = client.send(request.map(Body::from)).await?;
+    let (head, body) = response.into_parts();
+    let body = body.collect().await?.to_bytes();
+    if head.status.is_success() {
+        return Ok(body.to_vec());
+    }
+    let seconds = head.headers.get(header::RETRY_AFTER).and_then(|after| after.to_str().ok()?.parse().ok());
+    Err(KubeFailure::refused(head.status.as_u16(), seconds.map(Duration::from_secs), &body))
 }
 
-fn write(method: Method, path: String, content_type: &'static str, body: &Value) -> Call {
-    Call { method, path, content_type, body: body.to_string().into_bytes() }
+/// The client of the kubeconfig that was asked for, else of the service account.
+async fn connect(setup: &KubeSetup) -> Result<Client, KubeFailure> {
+    let unconfigured =
+        |error: &dyn std::error::Error| KubeFailure::new(PodFailure::Unconfigured, error.to_string());
+    let options = KubeConfigOptions { context: setup.context.clone(), ..KubeConfigOptions::default() };
+    let kubeconfig = match (&setup.kubeconfig, &setup.context) {
+        (Some(path), _) => Some(Kubeconfig::read_from(path)),
+        (None, Some(_)) => Some(Kubeconfig::read()),
+        (None, None) => None,
+    };
+    let mut config = match kubeconfig.transpose().map_err(|error| unconfigured(&error))? {
+        Some(kubeconfig) => Config::from_custom_kubeconfig(kubeconfig, &options)
+            .await
+            .map_err(|error| unconfigured(&error))?,
+        None => Config::incluster().map_err(|error| unconfigured(&error))?,
+    };
+    config.connect_timeout = Some(CONNECT_WITHIN);
+    // What is tried again, and when, is said in one place; and a watch is silent for as long as nothing happens.
+    config.default_retry = false;
+    config.read_timeout = None;
+    if setup.cacert.is_some() {
+        config.root_cert_file = setup.cacert.clone();
+    }
+    Client::try_from(config).map_err(|error| unconfigured(&error))
 }
 
-fn unreadable(error: serde_json::Error) -> KubeFailure {
+fn named(name: &str) -> String {
+    format!("metadata.name={name}")
+}
+
+fn owned() -> PatchParams {
+    PatchParams { field_manager: Some(FIELD_OWNER.to_owned()), ..PatchParams::default() }
+}
+
+fn unreadable(error: impl std::error::Error) -> KubeFailure {
     KubeFailure::new(PodFailure::Other, error.to_string())
 }

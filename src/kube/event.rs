@@ -2,9 +2,12 @@
 
 use std::time::Duration;
 
+use k8s_openapi::api::core::v1::{ObjectReference, Pod};
+use k8s_openapi::api::events::v1::Event;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta, OwnerReference};
+
 use super::backoff::Backoff;
 use super::handle::KubeShared;
-use super::object::{Event, ObjectMeta, ObjectReference, OwnerReference, Pod};
 use super::pod::timestamp;
 use crate::model::{PodFailure, PodTask, Term, WallTime};
 use crate::os::clock;
@@ -125,7 +128,7 @@ fn event(
             namespace: regarding.namespace.clone(),
             ..ObjectMeta::default()
         },
-        event_time: timestamp(now, "%Y-%m-%dT%H:%M:%S%.6fZ"),
+        event_time: timestamp(now).map(MicroTime),
         action: Some("ChangeLeadership".to_owned()),
         reason: Some(told.reason().to_owned()),
         type_: Some(told.kind().to_owned()),
@@ -133,6 +136,7 @@ fn event(
         regarding: Some(regarding),
         reporting_controller: Some(CONTROLLER.to_owned()),
         reporting_instance: Some(pod.to_owned()),
+        ..Event::default()
     }
 }
 

@@ -51,10 +51,20 @@ impl KubeFailure {
         )
     }
 
-    /// No connection, or one that broke.
-    pub(super) fn unreachable(error: &dyn std::error::Error) -> KubeFailure {
+    /// Another pod, my own, or a slice was written by somebody who led after me.
+    pub(super) fn newer_term(what: &str, found: Term, mine: Term) -> KubeFailure {
+        let text = format!("{what} was written in term {found}, and I lead in term {mine}");
+        KubeFailure::new(PodFailure::NewerTerm, text)
+    }
+}
+
+impl From<kube::Error> for KubeFailure {
+    fn from(error: kube::Error) -> KubeFailure {
+        if let kube::Error::Api(status) = &error {
+            return KubeFailure::refused(status.code, None, status.message.as_bytes());
+        }
         let mut text = error.to_string();
-        let mut source = error.source();
+        let mut source = std::error::Error::source(&error);
         while let Some(cause) = source {
             let more = cause.to_string();
             if !text.contains(&more) {
@@ -63,12 +73,6 @@ impl KubeFailure {
             source = cause.source();
         }
         KubeFailure::new(PodFailure::Unreachable, text.chars().take(TEXT_MAX).collect::<String>())
-    }
-
-    /// Another pod, my own, or a slice was written by somebody who led after me.
-    pub(super) fn newer_term(what: &str, found: Term, mine: Term) -> KubeFailure {
-        let text = format!("{what} was written in term {found}, and I lead in term {mine}");
-        KubeFailure::new(PodFailure::NewerTerm, text)
     }
 }
 

@@ -3,12 +3,12 @@
 use std::pin::pin;
 
 use futures::StreamExt;
+use kube::api::WatchEvent;
 
-use super::api::{Api, Selector};
+use super::api::{Api, Object, Selector};
 use super::backoff::Backoff;
 use super::facts::Facts;
 use super::failure::KubeFailure;
-use super::object::{Object, WatchEvent};
 use crate::model::{PodFailure, PodTask};
 use crate::os::clock;
 
@@ -59,7 +59,7 @@ async fn list_and_watch<K: Object>(
                 WatchEvent::Added(object) | WatchEvent::Modified(object) => Seen::Changed(object),
                 WatchEvent::Deleted(object) => Seen::Gone(object),
                 WatchEvent::Bookmark(bookmark) => {
-                    version = bookmark.metadata.resource_version.unwrap_or(version);
+                    version = bookmark.metadata.resource_version;
                     continue;
                 }
                 WatchEvent::Error(status) => {

@@ -3,13 +3,13 @@
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
+use k8s_openapi::api::core::v1::Pod;
 use tokio::sync::watch;
 
 use super::api::{Api, KubeSetup};
 use super::event::{self, LeadershipEvent};
 use super::facts::Facts;
 use super::life::PodLife;
-use super::object::Pod;
 use super::pod::{self, Wanted, is_newer};
 use super::service::{self, Slices};
 use super::{labels, rivals, strip};

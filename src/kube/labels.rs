@@ -3,12 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use k8s_openapi::api::core::v1::Pod;
+
 use super::api::Selector;
 use super::backoff::Backoff;
 use super::failure::KubeFailure;
 use super::follow::{Seen, follow};
 use super::handle::{KubeShared, Own};
-use super::object::Pod;
 use super::pod::{self, Wanted};
 use super::strip;
 use crate::model::{Moment, PodFailure, PodRole, PodTask, Term};

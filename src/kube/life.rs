@@ -1,7 +1,8 @@
 //! Whether the own pod lives, by what proves it: that it was deleted, that a list which is not older than the pod does
 //! not hold it, that another one has its name. Errors prove nothing, nor does an API server that went back in time.
 
-use super::object::ObjectMeta;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+
 use crate::model::PodEnd;
 
 /// What was seen of the pod in which this supervisor runs.

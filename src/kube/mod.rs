@@ -19,17 +19,14 @@
 //!
 //! Deliberately absent: any thought about who should lead, and retries that nobody sees.
 
-mod access;
 mod api;
 mod backoff;
-mod connection;
 mod event;
 mod facts;
 mod failure;
 mod follow;
 mod labels;
 mod life;
-mod object;
 mod pod;
 mod rivals;
 mod service;

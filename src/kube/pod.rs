@@ -1,8 +1,9 @@
 //! The smallest patch that brings a pod's labels from the current to the wanted state, if any is needed.
 
+use k8s_openapi::api::core::v1::{Pod, PodCondition};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use serde_json::{Map, Value, json};
 
-use super::object::{ObjectMeta, Pod, PodCondition};
 use crate::model::{PodNames, PodRole, Term, WallTime};
 
 /// The term in which the label was written, or taken off, or in which another pod's member began to lead.
@@ -108,14 +109,15 @@ pub(super) fn gate(pod: &Pod, condition: &str, open: bool, now: WallTime) -> Opt
         type_: condition.to_owned(),
         status: status.to_owned(),
         reason: Some(if open { "HasRole" } else { "HasNoRole" }.to_owned()),
-        last_transition_time: timestamp(now, "%Y-%m-%dT%H:%M:%SZ"),
+        last_transition_time: timestamp(now).map(Time),
+        ..PodCondition::default()
     };
     Some(json!({ "metadata": precondition(&pod.metadata), "status": { "conditions": [condition] } }))
 }
 
-/// A wall time in one of the forms that Kubernetes takes.
-pub(super) fn timestamp(now: WallTime, form: &str) -> Option<String> {
-    Some(jiff::Timestamp::from_millisecond(now.0).ok()?.strftime(form).to_string())
+/// A wall time as Kubernetes takes it.
+pub(super) fn timestamp(now: WallTime) -> Option<jiff::Timestamp> {
+    jiff::Timestamp::from_millisecond(now.0).ok()
 }
 
 /// The term in which somebody last wrote the label, took it off, or began to lead.

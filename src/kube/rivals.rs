@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
+use k8s_openapi::api::core::v1::Pod;
 use tokio::sync::Notify;
 
 use super::api::Selector;
 use super::follow::{Seen, follow};
 use super::handle::KubeShared;
-use super::object::Pod;
 use super::strip;
 use crate::model::{PodRole, PodTask, Term};
 

@@ -7,13 +7,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use k8s_openapi::api::core::v1::{Pod, Service};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+
 use super::api::Selector;
 use super::backoff::Backoff;
 use super::failure::KubeFailure;
 use super::follow::{Seen, follow};
 use super::handle::{KubeShared, Own};
 use super::labels::{LEASE_SOON, mine, settle};
-use super::object::{EndpointSlice, Pod, Service};
 use super::pod::{is_newer, term_of};
 use super::slice::{self, Family, SliceWrite};
 use crate::model::{Moment, PodFailure, PodTask, PrimaryRoute, Term};

@@ -3,12 +3,12 @@
 
 use std::net::IpAddr;
 
+use k8s_openapi::api::core::v1::{ObjectReference, Pod, Service, ServicePort};
+use k8s_openapi::api::discovery::v1::{Endpoint, EndpointConditions, EndpointPort, EndpointSlice};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use serde_json::{Value, json};
 
-use super::object::{
-    Endpoint, EndpointConditions, EndpointPort, EndpointSlice, ObjectMeta, ObjectReference, OwnerReference,
-    Pod, Service, ServicePort, TargetPort,
-};
 use super::pod::{TERM, precondition, term_of};
 use crate::model::Term;
 
@@ -168,8 +168,8 @@ fn endpoint(pod: &Pod, address: String) -> Endpoint {
 fn endpoint_port(service: &str, port: &ServicePort, pod: &Pod) -> Result<EndpointPort, String> {
     let number = match &port.target_port {
         None => port.port,
-        Some(TargetPort::Number(number)) => *number,
-        Some(TargetPort::Name(name)) => {
+        Some(IntOrString::Int(number)) => *number,
+        Some(IntOrString::String(name)) => {
             let containers = pod.spec.iter().flat_map(|spec| &spec.containers);
             let mut known = containers.flat_map(|container| container.ports.iter().flatten());
             let found = known.find(|known| known.name.as_ref() == Some(name));

@@ -5,12 +5,12 @@
 //! before it froze. That patch names the version it was made for, and mine makes a newer one.
 
 use futures::future::join_all;
+use k8s_openapi::api::core::v1::Pod;
 
 use super::api::Selector;
 use super::backoff::Backoff;
 use super::failure::KubeFailure;
 use super::handle::KubeShared;
-use super::object::Pod;
 use super::pod;
 use crate::model::{Moment, PodFailure, PodTask, Term};
 use crate::os::clock;

@@ -4,20 +4,16 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::client::{WantsClientCert, WebPkiServerVerifier};
 use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::ClientCertVerifier;
 use rustls::{
-    CertificateError, ClientConfig, ConfigBuilder, DigitallySignedStruct, RootCertStore, ServerConfig,
-    SignatureScheme,
+    CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, ServerConfig, SignatureScheme,
 };
-
-/// What messages call a certificate that is in no file of its own.
-const GIVEN: &str = "the certificate that was given";
 
 /// Files that cannot be used for TLS.
 #[derive(Debug, thiserror::Error)]
@@ -97,17 +93,6 @@ impl Trust {
         Ok(Trust::Chain(verifier(roots(authorities)?, authorities)?))
     }
 
-    /// [`Trust::Name`] with the authorities of a text of PEM.
-    ///
-    /// # Errors
-    /// When the text cannot be used.
-    pub fn name_by_pem(authorities: &[u8]) -> Result<Trust, TlsError> {
-        let mut store = RootCertStore::empty();
-        let authorities = CertificateDer::pem_slice_iter(authorities);
-        store.add_parsable_certificates(certificates_in(authorities, Path::new(GIVEN))?);
-        Ok(Trust::Name(verifier(store, Path::new(GIVEN))?))
-    }
-
     /// [`Trust::Name`] with the authorities of a file, or of this machine where none is named.
     ///
     /// # Errors
@@ -141,35 +126,19 @@ pub enum ClientCertificates<'a> {
 /// # Errors
 /// When a file cannot be used.
 pub fn client(trust: Trust, identity: Option<Identity<'_>>) -> Result<ClientConfig, TlsError> {
-    let builder = client_builder(trust)?;
+    let provider = Arc::new(ring::default_provider());
+    let verifier = Arc::new(TrustVerifier { trust, provider: Arc::clone(&provider) });
+    let builder = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|error| unfit(Path::new("the version of TLS"), error))?
+        .dangerous()
+        .with_custom_certificate_verifier(verifier);
     let Some(Identity { certificate, key }) = identity else {
         return Ok(builder.with_no_client_auth());
     };
     builder
         .with_client_auth_cert(certificates(certificate)?, private_key(key)?)
         .map_err(|error| unfit(certificate, error))
-}
-
-/// A client's side, with a certificate and a key that are texts of PEM.
-///
-/// # Errors
-/// When they cannot be used.
-pub fn client_by_pem(trust: Trust, certificate: &[u8], key: &[u8]) -> Result<ClientConfig, TlsError> {
-    let certificate = certificates_in(CertificateDer::pem_slice_iter(certificate), Path::new(GIVEN))?;
-    let key = PrivateKeyDer::from_pem_slice(key);
-    let key = key.map_err(|source| TlsError::Read { path: GIVEN.into(), source })?;
-    let config = client_builder(trust)?.with_client_auth_cert(certificate, key);
-    config.map_err(|error| unfit(Path::new(GIVEN), error))
-}
-
-fn client_builder(trust: Trust) -> Result<ConfigBuilder<ClientConfig, WantsClientCert>, TlsError> {
-    let provider = Arc::new(ring::default_provider());
-    let verifier = Arc::new(TrustVerifier { trust, provider: Arc::clone(&provider) });
-    Ok(ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|error| unfit(Path::new("the version of TLS"), error))?
-        .dangerous()
-        .with_custom_certificate_verifier(verifier))
 }
 
 /// A server's side.
@@ -217,16 +186,8 @@ fn roots(path: &Path) -> Result<RootCertStore, TlsError> {
 }
 
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let read = CertificateDer::pem_file_iter(path);
-    certificates_in(read.map_err(|source| TlsError::Read { path: path.to_owned(), source })?, path)
-}
-
-fn certificates_in(
-    all: impl Iterator<Item = Result<CertificateDer<'static>, pem::Error>>,
-    path: &Path,
-) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let found: Result<Vec<_>, _> = all.collect();
-    let found = found.map_err(|source| TlsError::Read { path: path.to_owned(), source })?;
+    let read = CertificateDer::pem_file_iter(path).and_then(Iterator::collect);
+    let found: Vec<_> = read.map_err(|source| TlsError::Read { path: path.to_owned(), source })?;
     if found.is_empty() {
         return Err(TlsError::NoCertificate { path: path.to_owned() });
     }

@@ -86,7 +86,7 @@ fn a_leaving_member_removes_only_its_own_address() {
 fn a_port_that_the_pod_lacks_is_named() {
     let mut service = service();
     let ports = service.spec.as_mut().and_then(|spec| spec.ports.as_mut()).expect("two");
-    ports[1].target_port = Some(TargetPort::Name("http".to_owned()));
+    ports[1].target_port = Some(IntOrString::String("http".to_owned()));
     let said = lead(None, (&service, &pod("pg-0", &["10.0.0.1"]), Family::V4), Term(5));
     assert_eq!(said, Err("a port of the Service pg-rw leads to `http`: the pod has none such".to_owned()));
 }
