@@ -9,130 +9,163 @@ use super::{
     UnfencedReason, Unfit,
 };
 
-/// The operator's sentence, as a type: log, REST, command line and tests use the same value.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[expect(missing_docs, reason = "each variant is its own sentence, written out in Display")]
+/// The operator's sentence, as a type: log, REST, command line and tests use the same value. None of them is an error:
+/// `thiserror` writes the `Display`, so that each sentence stands beside its variant.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[expect(missing_docs, reason = "each variant is its own sentence")]
 pub enum Reason {
+    #[error("waiting for the first readings of etcd and PostgreSQL")]
     ClusterUnknown,
+    #[error("{0} is in progress")]
     Busy(JobKind),
-    ForeignData {
-        mine: u64,
-        cluster: String,
-    },
+    #[error(
+        "the data directory belongs to cluster {mine}, but this cluster is {cluster}: wrong volume or wrong scope"
+    )]
+    ForeignData { mine: u64, cluster: String },
+    #[error("the data directory cannot be read (repair it, or run reinit): {0}")]
     DataUnreadable(String),
+    #[error("paused: no automatic action before `matriarch resume`")]
     Paused,
+    #[error("paused, and PostgreSQL here is not primary: releasing the leader key")]
     PausedWithoutPrimary,
+    #[error("shutting down")]
     ShuttingDown,
+    #[error("leading: the lease is mine and PostgreSQL is primary")]
     Leading,
+    #[error("the leader key is mine: awaiting a confirming renewal")]
     Confirming,
+    #[error("releasing the leader key: awaiting a confirming renewal")]
     GivingAway,
+    #[error("waiting for a lease from etcd")]
     NoLeaseYet,
+    #[error("promoting: the lease is mine and PostgreSQL is a standby")]
     Promoting,
     /// An operator's failover loses what the former leader had written; etcd is told before the promotion.
+    #[error("accepting data loss as requested: recording it in etcd first")]
     TakingLoss,
     /// What comes next needs a write, and etcd takes none.
+    #[error("etcd refuses writes, and a new leader needs one: waiting for etcd")]
     WritesRefused,
+    #[error("restarting PostgreSQL as requested")]
     Restarting,
+    #[error("reinitializing as requested")]
     Reinitializing,
+    #[error("PostgreSQL is down while I lead: starting it in place")]
     CrashedLeader,
+    #[error("PostgreSQL crashes repeatedly and another member can lead: releasing the key")]
     CrashBudgetSpent,
+    #[error("PostgreSQL takes longer than primary_start_timeout and another member can lead")]
     StartTooSlow,
+    #[error("the leader key is mine but there is no usable data here: releasing the key")]
     NoDataToLead,
+    #[error("PostgreSQL runs but does not answer")]
     PostgresSilent,
+    #[error("{0}")]
     Unfit(Unfit),
+    #[error("{0}")]
     Sync(SyncReason),
+    #[error("PostgreSQL is starting")]
     PostgresStarting,
+    #[error("the lease could not be renewed and is about to expire: no primary may run here")]
     LeaseExpiring,
+    #[error("the leader key is attached to the lease of another supervisor: stopping PostgreSQL")]
     NotMyLease,
-    Deposed {
-        leader: MemberName,
-    },
+    #[error("{leader} leads and PostgreSQL here may accept writes: stopping it at once")]
+    Deposed { leader: MemberName },
+    #[error("the leader key disappeared while this primary runs: taking the key again")]
     KeyVanished,
+    #[error(
+        "a previous incarnation of this member holds the leader key, and it does not run: revoking its lease"
+    )]
     FormerSelf,
+    #[error("handing over: {0}")]
     HandingOver(HandOverStep),
+    #[error("the hand-over does not happen: {0}")]
     HandOverRefused(HandOverRefusal),
+    #[error("taking the leader key")]
     TakingLeadership,
+    #[error("nobody leads and this member is the requested candidate")]
     AskedToLead,
+    #[error("nobody leads and no member that answers is ahead of me")]
     HealthiestMember,
+    #[error("asking the other members for their positions")]
     AskingMembers,
+    #[error("this member released the leader key: others go first")]
     Yielding,
+    #[error(
+        "nobody leads, and this member has the tag nofailover: to let it lead, remove tags.nofailover from its \
+         file and run `matriarch reload`"
+    )]
     NoFailoverTag,
+    #[error("the required watchdog cannot be used: repair it, or let another member lead")]
     WatchdogFailed,
     /// No leader runs in a pod that ends or is gone.
+    #[error("{0}: another member has to lead")]
     PodEnds(PodEnd),
-    ReplicaMustNotRebuild {
-        me: MemberName,
-    },
-    TooFarBehind {
-        bytes: u64,
-    },
+    #[error(
+        "etcd knows no cluster: only a running primary may rebuild it, and this is a replica; `matriarch \
+         failover --candidate {me} --rebuild` rebuilds it from the data here, and newer data on other members \
+         is lost"
+    )]
+    ReplicaMustNotRebuild { me: MemberName },
+    #[error(
+        "nobody leads, and this member is {bytes} bytes behind the last leader: more than \
+         maximum_lag_on_failover (`matriarch failover --candidate` promotes it anyway, and loses them)"
+    )]
+    TooFarBehind { bytes: u64 },
+    #[error("the timeline here is older than the cluster's (`failover` takes it, with loss)")]
     OldTimeline,
+    #[error("{0}")]
     Unfenced(UnfencedReason),
-    PrimaryStillAlive {
-        member: MemberName,
-    },
-    MemberAhead {
-        member: MemberName,
-        bytes: u64,
-    },
-    MemberHasPriority {
-        member: MemberName,
-    },
-    CandidateGoesFirst {
-        member: MemberName,
-    },
+    #[error("nobody leads, but {member} still runs as a primary")]
+    PrimaryStillAlive { member: MemberName },
+    #[error("nobody leads, and {member} is {bytes} bytes ahead")]
+    MemberAhead { member: MemberName, bytes: u64 },
+    #[error("nobody leads, and {member} has the same position and a higher failover_priority")]
+    MemberHasPriority { member: MemberName },
+    #[error("nobody leads, and {member} is the requested candidate")]
+    CandidateGoesFirst { member: MemberName },
+    #[error("nobody leads: starting PostgreSQL as a standby to compare positions")]
     StartingToCompete,
+    #[error("{0}")]
     Store(StoreReason),
+    #[error("{0}")]
     NoData(NoDataReason),
-    Cloning {
-        from: MemberName,
-    },
-    LeaderNotReady {
-        leader: MemberName,
-    },
-    Following {
-        leader: MemberName,
-    },
-    NotStreaming {
-        leader: MemberName,
-    },
-    WalRemoved {
-        leader: MemberName,
-        me: MemberName,
-    },
-    StartingToFollow {
-        leader: MemberName,
-    },
-    AskingHistory {
-        leader: MemberName,
-    },
-    HistoryUntold {
-        leader: MemberName,
-        why: String,
-    },
-    ReadingOwnWal {
-        leader: MemberName,
-    },
-    FormerSource {
-        leader: MemberName,
-    },
-    InconsistentCopy {
-        leader: MemberName,
-    },
+    #[error("no data here: cloning from {from}")]
+    Cloning { from: MemberName },
+    #[error("waiting until {leader}, the leader, runs as a primary")]
+    LeaderNotReady { leader: MemberName },
+    #[error("following {leader}, the leader")]
+    Following { leader: MemberName },
+    #[error("{leader} leads, but PostgreSQL here does not stream")]
+    NotStreaming { leader: MemberName },
+    #[error(
+        "WAL removed: {leader}, the leader, no longer has the WAL that this member needs next: reinit {me} (with \
+         remove_data_directory_on_diverged_timelines set, the member is cloned automatically)"
+    )]
+    WalRemoved { leader: MemberName, me: MemberName },
+    #[error("starting PostgreSQL to follow {leader}")]
+    StartingToFollow { leader: MemberName },
+    #[error("asking {leader} for its timeline history")]
+    AskingHistory { leader: MemberName },
+    #[error("{leader} leads, and following it requires its timeline history, which cannot be read: {why}")]
+    HistoryUntold { leader: MemberName, why: String },
+    #[error("replaying the local WAL before following {leader}")]
+    ReadingOwnWal { leader: MemberName },
+    #[error("WAL of the previous leader may still arrive: following {leader} afterwards")]
+    FormerSource { leader: MemberName },
+    #[error("the local WAL does not make the copy here consistent: stopping PostgreSQL, to follow {leader}")]
+    InconsistentCopy { leader: MemberName },
+    #[error("the primary here did not stop cleanly: crash recovery shows its last position")]
     CrashRecoveryFirst,
-    AwaitingCheckpoint {
-        leader: MemberName,
-    },
-    Diverged {
-        leader: MemberName,
-    },
-    Recloning {
-        leader: MemberName,
-    },
-    CannotRejoin {
-        leader: MemberName,
-        obstacle: Obstacle,
-    },
+    #[error("timelines diverged: waiting for the checkpoint of {leader} before the rewind")]
+    AwaitingCheckpoint { leader: MemberName },
+    #[error("the timeline here diverged from that of {leader}: rewinding")]
+    Diverged { leader: MemberName },
+    #[error("the data here cannot follow {leader}: cloning again, as configured")]
+    Recloning { leader: MemberName },
+    #[error("cannot follow {leader}: {obstacle}")]
+    CannotRejoin { leader: MemberName, obstacle: Obstacle },
 }
 
 /// What keeps a member from coming back behind a leader.
@@ -198,163 +231,6 @@ impl Reason {
     pub fn is_passing(&self) -> bool {
         matches!(self, Reason::AskingMembers | Reason::Busy(_) | Reason::StartingToCompete)
     }
-}
-
-impl fmt::Display for Reason {
-    #[expect(clippy::too_many_lines, reason = "one line per sentence")]
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Reason::ClusterUnknown => write!(f, "waiting for the first readings of etcd and PostgreSQL"),
-            Reason::Busy(job) => write!(f, "{job} is in progress"),
-            Reason::ForeignData { mine, cluster } => write!(
-                f,
-                "the data directory belongs to cluster {mine}, but this cluster is {cluster}: wrong volume or wrong scope"
-            ),
-            Reason::DataUnreadable(why) => {
-                write!(f, "the data directory cannot be read (repair it, or run reinit): {why}")
-            }
-            Reason::Paused => write!(f, "paused: no automatic action before `matriarch resume`"),
-            Reason::PausedWithoutPrimary => {
-                write!(f, "paused, and PostgreSQL here is not primary: releasing the leader key")
-            }
-            Reason::ShuttingDown => write!(f, "shutting down"),
-            Reason::Leading => write!(f, "leading: the lease is mine and PostgreSQL is primary"),
-            Reason::Confirming => write!(f, "the leader key is mine: awaiting a confirming renewal"),
-            Reason::GivingAway => write!(f, "releasing the leader key: awaiting a confirming renewal"),
-            Reason::NoLeaseYet => write!(f, "waiting for a lease from etcd"),
-            Reason::TakingLoss => write!(f, "accepting data loss as requested: recording it in etcd first"),
-            Reason::WritesRefused => {
-                write!(f, "etcd refuses writes, and a new leader needs one: waiting for etcd")
-            }
-            Reason::Promoting => write!(f, "promoting: the lease is mine and PostgreSQL is a standby"),
-            Reason::Restarting => write!(f, "restarting PostgreSQL as requested"),
-            Reason::Reinitializing => write!(f, "reinitializing as requested"),
-            Reason::CrashedLeader => write!(f, "PostgreSQL is down while I lead: starting it in place"),
-            Reason::CrashBudgetSpent => {
-                write!(f, "PostgreSQL crashes repeatedly and another member can lead: releasing the key")
-            }
-            Reason::StartTooSlow => {
-                write!(f, "PostgreSQL takes longer than primary_start_timeout and another member can lead")
-            }
-            Reason::NoDataToLead => {
-                write!(f, "the leader key is mine but there is no usable data here: releasing the key")
-            }
-            Reason::PostgresSilent => write!(f, "PostgreSQL runs but does not answer"),
-            Reason::Unfit(unfit) => unfit.fmt(f),
-            Reason::Sync(reason) => reason.fmt(f),
-            Reason::PostgresStarting => write!(f, "PostgreSQL is starting"),
-            Reason::LeaseExpiring => {
-                write!(f, "the lease could not be renewed and is about to expire: no primary may run here")
-            }
-            Reason::NotMyLease => write!(
-                f,
-                "the leader key is attached to the lease of another supervisor: stopping PostgreSQL"
-            ),
-            Reason::Deposed { leader } => {
-                write!(f, "{leader} leads and PostgreSQL here may accept writes: stopping it at once")
-            }
-            Reason::KeyVanished => {
-                write!(f, "the leader key disappeared while this primary runs: taking the key again")
-            }
-            Reason::FormerSelf => write!(
-                f,
-                "a previous incarnation of this member holds the leader key, and it does not run: revoking its lease"
-            ),
-            Reason::HandingOver(step) => write!(f, "handing over: {step}"),
-            Reason::HandOverRefused(why) => write!(f, "the hand-over does not happen: {why}"),
-            Reason::TakingLeadership => write!(f, "taking the leader key"),
-            Reason::AskedToLead => write!(f, "nobody leads and this member is the requested candidate"),
-            Reason::HealthiestMember => write!(f, "nobody leads and no member that answers is ahead of me"),
-            Reason::AskingMembers => write!(f, "asking the other members for their positions"),
-            Reason::Yielding => write!(f, "this member released the leader key: others go first"),
-            Reason::WatchdogFailed => {
-                write!(f, "the required watchdog cannot be used: repair it, or let another member lead")
-            }
-            Reason::PodEnds(end) => write!(f, "{end}: another member has to lead"),
-            Reason::NoFailoverTag => write!(
-                f,
-                "nobody leads, and this member has the tag nofailover: to let it lead, remove tags.nofailover from its \
-                 file and run `matriarch reload`"
-            ),
-            Reason::ReplicaMustNotRebuild { me } => write!(
-                f,
-                "etcd knows no cluster: only a running primary may rebuild it, and this is a replica; `matriarch \
-                 failover --candidate {me} --rebuild` rebuilds it from the data here, and newer data on other members \
-                 is lost"
-            ),
-            Reason::TooFarBehind { bytes } => write!(
-                f,
-                "nobody leads, and this member is {bytes} bytes behind the last leader: more than \
-                 maximum_lag_on_failover (`matriarch failover --candidate` promotes it anyway, and loses them)"
-            ),
-            Reason::OldTimeline => {
-                write!(f, "the timeline here is older than the cluster's (`failover` takes it, with loss)")
-            }
-            Reason::Unfenced(reason) => reason.fmt(f),
-            Reason::PrimaryStillAlive { member } => {
-                write!(f, "nobody leads, but {member} still runs as a primary")
-            }
-            Reason::MemberAhead { member, bytes } => {
-                write!(f, "nobody leads, and {member} is {bytes} bytes ahead")
-            }
-            Reason::MemberHasPriority { member } => {
-                write!(f, "nobody leads, and {member} has the same position and a higher failover_priority")
-            }
-            Reason::CandidateGoesFirst { member } => {
-                write!(f, "nobody leads, and {member} is the requested candidate")
-            }
-            Reason::Store(reason) => reason.fmt(f),
-            Reason::StartingToCompete => {
-                write!(f, "nobody leads: starting PostgreSQL as a standby to compare positions")
-            }
-            Reason::NoData(reason) => reason.fmt(f),
-            Reason::Cloning { from } => write!(f, "no data here: cloning from {from}"),
-            Reason::LeaderNotReady { leader } => {
-                write!(f, "waiting until {leader}, the leader, runs as a primary")
-            }
-            Reason::Following { leader } => write!(f, "following {leader}, the leader"),
-            Reason::NotStreaming { leader } => {
-                write!(f, "{leader} leads, but PostgreSQL here does not stream")
-            }
-            Reason::WalRemoved { leader, me } => f.write_str(&wal_removed(leader, me)),
-            Reason::StartingToFollow { leader } => write!(f, "starting PostgreSQL to follow {leader}"),
-            Reason::AskingHistory { leader } => write!(f, "asking {leader} for its timeline history"),
-            Reason::HistoryUntold { leader, why } => write!(
-                f,
-                "{leader} leads, and following it requires its timeline history, which cannot be read: {why}"
-            ),
-            Reason::ReadingOwnWal { leader } => {
-                write!(f, "replaying the local WAL before following {leader}")
-            }
-            Reason::FormerSource { leader } => {
-                write!(f, "WAL of the previous leader may still arrive: following {leader} afterwards")
-            }
-            Reason::InconsistentCopy { leader } => write!(
-                f,
-                "the local WAL does not make the copy here consistent: stopping PostgreSQL, to follow {leader}"
-            ),
-            Reason::CrashRecoveryFirst => {
-                write!(f, "the primary here did not stop cleanly: crash recovery shows its last position")
-            }
-            Reason::AwaitingCheckpoint { leader } => {
-                write!(f, "timelines diverged: waiting for the checkpoint of {leader} before the rewind")
-            }
-            Reason::Diverged { leader } => {
-                write!(f, "the timeline here diverged from that of {leader}: rewinding")
-            }
-            Reason::Recloning { leader } => {
-                write!(f, "the data here cannot follow {leader}: cloning again, as configured")
-            }
-            Reason::CannotRejoin { leader, obstacle } => write!(f, "cannot follow {leader}: {obstacle}"),
-        }
-    }
-}
-
-fn wal_removed(leader: &MemberName, me: &MemberName) -> String {
-    format!(
-        "WAL removed: {leader}, the leader, no longer has the WAL that this member needs next: reinit {me} (with \
-         remove_data_directory_on_diverged_timelines set, the member is cloned automatically)"
-    )
 }
 
 /// What the next look waits for, when it comes before the safety net.
