@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use super::{Error, Setup, files};
 use crate::model::Timeline;
+use crate::os::durable;
 
 /// The first line of a reserved number's history file.
 const RESERVED: &str = "# reserved by Matriarch: this timeline was begun elsewhere\n";
@@ -20,13 +21,18 @@ const RESERVED_MAX: u32 = 1000;
 /// promotion: a standby that starts with a reserved number as the newest would take it for its target.
 pub(super) fn reserve(setup: &Setup, mine: Timeline, above: Timeline) -> Result<(), Error> {
     let last = above.0.min(mine.0.saturating_add(RESERVED_MAX));
-    for timeline in mine.0.saturating_add(1)..=last {
-        let path = history_path(&setup.data_dir, timeline);
-        if !path.exists() {
+    let missing = |path: &PathBuf| !path.exists();
+    let paths = (mine.0.saturating_add(1)..=last).map(|timeline| history_path(&setup.data_dir, timeline));
+    let mut paths = paths.filter(missing);
+    let Some(first) = paths.next() else { return Ok(()) };
+    files::write(setup, &first, RESERVED)?;
+    for path in paths {
+        // One file with many names: to flush a thousand files takes longer than a promotion may.
+        if fs::hard_link(&first, &path).is_err() {
             files::write(setup, &path, RESERVED)?;
         }
     }
-    Ok(())
+    sync_wal_dir(setup)
 }
 
 /// Before a start: frees reserved numbers above the newest real history, which a promotion that did not happen left.
@@ -43,9 +49,14 @@ pub(super) fn free_unused(setup: &Setup) -> Result<(), Error> {
         if text != RESERVED {
             break;
         }
-        files::remove(path)?;
+        fs::remove_file(path).map_err(Error::file("remove", path))?;
     }
-    Ok(())
+    sync_wal_dir(setup)
+}
+
+fn sync_wal_dir(setup: &Setup) -> Result<(), Error> {
+    let directory = setup.data_dir.join("pg_wal");
+    durable::sync_dir(&directory).map_err(Error::file("flush", &directory))
 }
 
 fn history_path(data_dir: &Path, timeline: u32) -> PathBuf {
@@ -54,6 +65,8 @@ fn history_path(data_dir: &Path, timeline: u32) -> PathBuf {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::MetadataExt;
+
     use super::*;
 
     #[test]
@@ -71,6 +84,9 @@ mod tests {
         fs::remove_file(history_path(&data_dir, 5)).expect("it is there");
         free_unused(&setup).expect("freed");
         assert!(there(2) && !there(3) && !there(4));
+        reserve(&setup, Timeline(2), Timeline(1002)).expect("reserved");
+        let file = |timeline| fs::metadata(history_path(&data_dir, timeline)).expect("it is there").ino();
+        assert_eq!(file(3), file(1002), "one file that is flushed once");
         fs::remove_dir_all(&data_dir).expect("it is ours");
     }
 }
