@@ -71,7 +71,8 @@ impl Cycle {
             // The loop has ended when nobody listens.
             let _ = reports.send(TaskReport::Prepared { look, applied, enacted });
         };
-        self.state.look = Some(self.tools.statements.run_wanted("parameters", work));
+        // Not given up half-way: rules that PostgreSQL refuses are taken back at the end.
+        self.tools.statements.run("parameters", work);
     }
 }
 

@@ -186,14 +186,20 @@ impl Cycle {
     }
 
     /// Has PostgreSQL told something, after what it was told before.
-    fn tell(&self, what: &'static str, statement: impl Future<Output = Result<(), Error>> + Send + 'static) {
+    fn tell(
+        &mut self,
+        what: &'static str,
+        statement: impl Future<Output = Result<(), Error>> + Send + 'static,
+    ) {
+        self.core.statement_waits();
         self.tools.statements.run(what, async move {
             let _warned = tried(what, statement).await;
         });
     }
 
     /// A source that was not written is compared and written again, but not at once: the disk may be full.
-    fn follow(&self, target: Option<FollowTarget>) {
+    fn follow(&mut self, target: Option<FollowTarget>) {
+        self.core.statement_waits();
         let (postgres, reports) = (self.tools.postgres.clone(), self.tools.reports.clone());
         self.tools.statements.run("follow", async move {
             if !tried("follow", postgres.follow(target.as_ref())).await {

@@ -85,8 +85,8 @@ impl SerialThread {
         queue.waiting.retain(|waiting| waiting.name != name);
         queue.waiting.push_back(QueuedWork { number, name, cancelled, work: Box::pin(work) });
         drop(queue);
-        // The thread lives as long as this sender, unless the work has panicked.
-        let _ = self.bell.send(());
+        // The thread lives as long as this sender, unless the work has panicked: nothing would be done any more.
+        self.bell.send(()).expect("the thread works");
     }
 
     /// Waits until all that was handed over so far is over.

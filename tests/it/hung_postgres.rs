@@ -9,8 +9,8 @@ use crate::support::Plan;
 
 /// The loop gives PostgreSQL that long for new parameters, and then some for an answer.
 const HANGS_FOR: Duration = Duration::from_secs(6);
-/// An order needs no answer of PostgreSQL.
-const ANSWERED_WITHIN: Duration = Duration::from_secs(2);
+/// An order needs no answer of PostgreSQL, but a decision waits three seconds for one.
+const ANSWERED_WITHIN: Duration = Duration::from_secs(4);
 
 /// The standby's PostgreSQL is frozen, and is to be given a new parameter.
 #[tokio::test]

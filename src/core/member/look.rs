@@ -11,11 +11,11 @@ const FRESH_FOR: Duration = Duration::from_millis(10);
 /// The data directory of a stopped PostgreSQL is read again after this.
 const DATA_FRESH_FOR: Duration = Duration::from_secs(5);
 
-/// A decision waits this long for a look. One that takes longer goes on while decisions are made without it.
-pub(super) const LOOK_PATIENCE: Duration = Duration::from_millis(500);
-
-/// Nor does the API say of a PostgreSQL that was slow for a moment that it does not answer.
-const SHOWN_SILENT_AFTER: Duration = Duration::from_millis(1500);
+/// A decision waits this long for a look. One that takes longer goes on while decisions are made without it, to which
+/// PostgreSQL is one that does not answer: it is longer than a PostgreSQL that works may take.
+pub(super) const LOOK_PATIENCE: Duration = Duration::from_secs(3);
+/// And so much longer where what can wait is asked for as well.
+pub(super) const PENDING_PATIENCE: Duration = Duration::from_secs(3);
 
 /// One look. An answer names the look that it belongs to, and with it the postmaster that was asked: what a postmaster
 /// says that was replaced meanwhile does not count, and neither does what was asked before a long action ended.
@@ -72,7 +72,9 @@ enum LookProgress {
     ToAsk {
         pending: bool,
     },
-    Asking,
+    Asking {
+        pending: bool,
+    },
     ToRead,
     Reading,
     Looked,
@@ -106,6 +108,8 @@ pub(super) struct Looks {
     sql_trouble: Option<String>,
     turned_away_since: Option<Moment>,
     asked_at: Option<Moment>,
+    /// Nothing was ordered since that would change the answer.
+    fresh: bool,
     /// The question that is open was asked then.
     asking_at: Option<Moment>,
     pending_restart: BTreeMap<String, (String, String)>,
@@ -128,7 +132,13 @@ impl Looks {
 
     /// A decision waits for the look under way until then.
     pub(super) fn patience_ends_at(&self) -> Moment {
-        self.begun_at + LOOK_PATIENCE
+        let asks_pending = self.progress == LookProgress::Asking { pending: true };
+        self.begun_at + LOOK_PATIENCE + if asks_pending { PENDING_PATIENCE } else { Duration::ZERO }
+    }
+
+    /// What PostgreSQL said may not be so any more: the next look asks it however young the answer is.
+    pub(super) fn outdate(&mut self) {
+        self.fresh = false;
     }
 
     pub(super) fn forget_data(&mut self) {
@@ -183,13 +193,14 @@ impl Looks {
             self.progress = self.plan(plan);
         }
         match self.progress {
-            LookProgress::Preparing | LookProgress::Asking | LookProgress::Reading => Look::Awaits,
+            LookProgress::Preparing | LookProgress::Asking { .. } | LookProgress::Reading => Look::Awaits,
             LookProgress::ToPrepare => {
                 self.progress = LookProgress::Preparing;
                 Look::Prepare
             }
             LookProgress::ToAsk { pending } => {
-                (self.progress, self.asking_at) = (LookProgress::Asking, Some(plan.now));
+                (self.progress, self.asking_at) = (LookProgress::Asking { pending }, Some(plan.now));
+                self.fresh = true;
                 Look::Ask { pending }
             }
             LookProgress::ToRead if self.is_stale(plan) => {
@@ -211,7 +222,7 @@ impl Looks {
                 self.sql_trouble = Some("it is being started".to_owned());
             }
             (Some(_), _) => {
-                let fresh = self.asked_at.is_some_and(|at| plan.now < at + FRESH_FOR);
+                let fresh = self.fresh && self.asked_at.is_some_and(|at| plan.now < at + FRESH_FOR);
                 if plan.anew || !fresh {
                     let due = self.pending_asked_at.is_none_or(|at| at + plan.pending_every <= plan.now);
                     return LookProgress::ToAsk { pending: due && !plan.hurry };
@@ -264,13 +275,6 @@ impl Looks {
             // What was read before it went down may be less than lies there now.
             None if !up && self.data_seen_at.is_none() => self.data = DataDirectory::Unknown,
             Some(_) | None => {}
-        }
-    }
-
-    /// What is shown of what a decision rested on: a short silence is none.
-    pub(super) fn show(&self, facts: &mut PostgresFacts, now: Moment) {
-        if !self.is_over() && now < self.begun_at + SHOWN_SILENT_AFTER {
-            facts.sql_trouble.clone_from(&self.sql_trouble);
         }
     }
 

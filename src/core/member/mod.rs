@@ -101,6 +101,11 @@ impl Member {
         !self.looks.is_over()
     }
 
+    /// A statement was handed over that may not be over when the next look is made.
+    pub fn statement_waits(&mut self) {
+        self.looks.outdate();
+    }
+
     /// When the newest look began that is over.
     pub fn looked_at(&self) -> Option<Moment> {
         self.looks.looked_at()
@@ -198,13 +203,7 @@ impl Member {
         }
     }
 
-    fn decided(
-        &mut self,
-        decision: Decision,
-        mut seen: Observation,
-        levels: &Levels,
-        now: Moment,
-    ) -> Decided {
+    fn decided(&mut self, decision: Decision, seen: Observation, levels: &Levels, now: Moment) -> Decided {
         let Decision { memory, actions, pod, route, because, wake } = decision;
         self.loop_wait = levels.settings.loop_wait;
         let mut effects: Vec<MemberEffect> =
@@ -225,7 +224,6 @@ impl Member {
             false => wake.0,
         };
         self.undecided = false;
-        self.looks.show(&mut seen.postgres, now);
         Decided { effects, seen, wake_at: self.wake_at }
     }
 
