@@ -253,13 +253,16 @@ impl<'a> Situation<'a> {
         }
     }
 
-    fn nobody(server: &'a Server<'a>, postgres: &PostgresFacts, paused: bool) -> Situation<'a> {
+    fn nobody(server: &'a Server<'a>, postgres: &'a PostgresFacts, paused: bool) -> Situation<'a> {
         match server {
             Server::Unknown => Situation::NotLookedYet,
             Server::Foreign(control) => Situation::ForeignData { control },
             Server::Inaccessible(error) => Situation::DataUnreadable { error, leader: None },
             Server::Primary(sql) => Situation::KeyVanishedUnderPrimary { sql: Some(sql) },
-            Server::Silent if postgres.may_be_primary() => Situation::KeyVanishedUnderPrimary { sql: None },
+            // What it said last is judged: a silence proves nothing in its favour.
+            Server::Silent if postgres.may_be_primary() => Situation::KeyVanishedUnderPrimary {
+                sql: postgres.sql.as_ref().filter(|sql| sql.is_primary()),
+            },
             Server::Silent => Situation::SilentFollower { leader: None },
             // Being promoted, and nobody leads: it may turn primary at any moment.
             Server::Standby(_) if postgres.may_be_primary() => {

@@ -7,7 +7,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
-use tokio::process::{ChildStderr, ChildStdin, ChildStdout, Command};
+use tokio::process::{ChildStderr, ChildStdout, Command};
 
 /// The children somebody waits for: pid to the token of its registration. The token matters because a pid may be
 /// given again to a new child before the former registration is taken back.
@@ -104,11 +104,6 @@ impl Child {
         self.inner = None;
         register().remove(self.pid, self.token);
         Ok(status)
-    }
-
-    /// Its standard input, if piped and not taken yet.
-    pub fn take_stdin(&mut self) -> Option<ChildStdin> {
-        self.inner.as_mut()?.stdin.take()
     }
 
     /// Its standard output, if piped and not taken yet.

@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::fs;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// A line of `/proc/PID/stat`, as far as it matters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -116,20 +116,6 @@ pub fn exe(pid: i32) -> Option<PathBuf> {
 /// Its working directory.
 pub fn cwd(pid: i32) -> Option<PathBuf> {
     fs::read_link(format!("/proc/{pid}/cwd")).ok()
-}
-
-/// True for a living process that runs `program` in `directory` (both resolved).
-pub fn runs_in(pid: i32, program: &Path, directory: &Path) -> bool {
-    cwd(pid).is_some_and(|cwd| cwd == directory)
-        && exe(pid).is_some_and(|exe| exe == program)
-        && is_thread_group_leader(pid)
-        && stat(pid).is_some_and(|stat| !stat.is_zombie())
-}
-
-/// Every living process that runs `program` in `directory`: with the postgres binary and a data directory, every
-/// process of that Postgres, because each of them works there.
-pub fn all_in(program: &Path, directory: &Path) -> Vec<i32> {
-    all().filter(|pid| runs_in(*pid, program, directory)).collect()
 }
 
 /// Children of `parent`, at the price of one file where the kernel has it. One that is born or dies meanwhile may be

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use matriarch::model::{
-    Action, ControlState, Death, Job, JobKind, LivenessVerdict, Outcome, Reason, RunningJob, StopMode, Term,
-    Timeline, Unfit,
+    Action, ControlState, Death, HistoryLine, Job, JobKind, LivenessVerdict, Lsn, Outcome, PostgresFacts,
+    Reason, RunningJob, StopMode, Term, Timeline, Unfit,
 };
 
 use super::world::{World, dead, down, no_connection, no_write, primary, promoting, silent, standby, up};
@@ -164,6 +164,23 @@ fn a_dead_primary_does_not_take_the_vanished_key_back() {
     let mut world = World::new();
     world.nobody_leads().postgres(dead(no_connection()));
     assert!(is_immediate_stop(&world.tick().actions));
+}
+
+/// Another member led meanwhile, on a newer timeline: neither a primary that answers nor one that was silent for a moment
+/// takes the key back.
+#[test]
+fn a_primary_of_an_older_timeline_does_not_take_the_vanished_key_back() {
+    for trouble in [None, Some("no answer".to_owned())] {
+        let mut world = World::new();
+        world.nobody_leads().postgres(PostgresFacts { sql_trouble: trouble, ..up(primary(1000)) });
+        let promoted = Some("b".to_owned());
+        let line =
+            HistoryLine { parent: Timeline(1), lsn: Lsn(900), reason: "test".to_owned(), at: None, promoted };
+        world.cluster().history = Some(vec![line]);
+        let decision = world.tick();
+        assert_eq!(decision.because, Reason::OldTimeline);
+        assert!(!kinds(&decision.actions).contains(&JobKind::TakeLeadership), "{:?}", decision.actions);
+    }
 }
 
 /// `restore_command` hangs in a promotion: for one TTL it may, then the next member gets the key, and this Postgres is

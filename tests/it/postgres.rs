@@ -87,10 +87,17 @@ async fn down(member: &Postgres) {
     assert_eq!(left(member.setup()), Vec::<i32>::new());
 }
 
+/// Every process of that PostgreSQL that is left: each of them works in the data directory.
 fn left(setup: &Setup) -> Vec<i32> {
     let directory = setup.data_dir.canonicalize().expect("data directory");
     let program = setup.program("postgres").canonicalize().expect("postgres");
-    process::all_in(&program, &directory)
+    let works_here = |pid: &i32| {
+        process::cwd(*pid).as_ref() == Some(&directory)
+            && process::exe(*pid).as_ref() == Some(&program)
+            && process::is_thread_group_leader(*pid)
+            && process::stat(*pid).is_some_and(|stat| !stat.is_zombie())
+    };
+    process::all().filter(works_here).collect()
 }
 
 async fn client(member: &Postgres) -> tokio_postgres::Client {

@@ -154,11 +154,6 @@ impl<T: Copy + PartialEq> KeepGuard<T> {
         self.held.is_some_and(|held| sequence <= held)
     }
 
-    /// Whether a former supervisor's guard may still be there.
-    pub fn has_predecessor(&self) -> bool {
-        self.predecessor
-    }
-
     /// Takes note of what has happened.
     pub fn handle(&mut self, event: GuardEvent, now: Moment) {
         match event {

@@ -101,7 +101,7 @@ fn a_predecessor_goes_only_when_the_present_guard_holds_what_was_decided() {
     driver.keep.order(armed(8_000));
     assert_eq!(driver.run(at(1)), "name arm", "it is not held");
     assert_eq!(driver.run(at(1_001)), "end start arm held relieve arm");
-    assert!(!driver.keep.has_predecessor());
+    assert!(!driver.keep.predecessor);
 }
 
 #[test]
