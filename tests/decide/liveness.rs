@@ -166,8 +166,8 @@ fn a_dead_primary_does_not_take_the_vanished_key_back() {
     assert!(is_immediate_stop(&world.tick().actions));
 }
 
-/// Another member led meanwhile, on a newer timeline: neither a primary that answers nor one that is silent takes the key
-/// back.
+/// Another member led meanwhile, on a newer timeline: no primary takes the key back, neither one that answers nor a
+/// silent one.
 #[test]
 fn a_primary_of_an_older_timeline_does_not_take_the_vanished_key_back() {
     for trouble in [None, Some("no answer".to_owned())] {
