@@ -33,8 +33,11 @@ pub fn init(log: &Log) -> io::Result<()> {
     })?;
     let writer = WRITER.get_or_init(|| writer).clone();
     let quiet = ["hyper", "h2", "tower", "tonic"].map(|target| (target, LevelFilter::WARN));
+    // What the Kubernetes client meets is said once, by the module `kube`.
+    let silent = [("kube_client", LevelFilter::OFF)];
     let level = log.level.parse().unwrap_or(LevelFilter::INFO);
-    let logger = tracing_subscriber::registry().with(Targets::new().with_default(level).with_targets(quiet));
+    let logger = tracing_subscriber::registry()
+        .with(Targets::new().with_default(level).with_targets(quiet).with_targets(silent));
     let layer = layer().with_writer(move || writer.clone()).with_target(false);
     match log.kind {
         LogKind::Plain => logger.with(layer.with_ansi(false)).init(),
