@@ -2,7 +2,7 @@
 //!
 //! **Invariants.** What is unknown is not "nothing": until it is known, no guard is disarmed and nothing is started or
 //! stopped. A primary that is found gets no other deadline than one that a lease has paid for; where nobody ever armed
-//! a guard for it, it has [`ADOPTED_PRIMARY_WITHIN`] to prove its lease.
+//! a guard for it, it has five seconds to prove its lease.
 
 use std::time::Duration;
 

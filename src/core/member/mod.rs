@@ -10,7 +10,7 @@
 //! An event says why the member wakes, or brings an answer. A level is what is so at this moment; the driver reads all
 //! levels for each decision, so that none rests on an older lease or view than there is. Events that arrive while a
 //! look is under way are decided on together when it is over. A look that hangs holds up nothing: after
-//! [`look::LOOK_PATIENCE`] each event is decided on at once, and PostgreSQL counts as one that does not answer.
+//! three seconds each event is decided on at once, and PostgreSQL counts as one that does not answer.
 
 mod event;
 mod lanes;
