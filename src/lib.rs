@@ -27,9 +27,10 @@
 //!   machine is not looked at.
 //! * [`etcd`], [`postgres`], [`fence`], [`kube`], [`peer`], [`os`]: effects. **Invariant:** they do not know each
 //!   other, nor who should lead.
-//! * [`agent`]: the one loop, and what it publishes of itself. **Invariant:** long work is a job that reports back
-//!   as an event; the lease is renewed, Postgres is probed, and the guard looked after, in threads of their own that
-//!   no job can hold up. The agent does not know the REST interface.
+//! * [`agent`]: the one loop, and what it publishes of itself. **Invariant:** the loop waits for events only; a look at
+//!   Postgres, a statement and a job run beside it and report back as events. The lease is renewed, Postgres is probed,
+//!   and the guard looked after, in threads of their own that none of them can hold up. The agent does not know the
+//!   REST interface.
 //! * [`api`]: the REST interface of a member. **Invariant:** it answers from the published [`agent::Status`] and
 //!   changes nothing except through orders to the loop.
 //! * [`client`], [`cli`], [`demo`]: a cluster from outside, for programs and at a terminal. **Invariant:** nothing but

@@ -104,7 +104,7 @@ impl Cycle {
                 return because;
             }
             let wake_at = self.awaited_by(wake_at);
-            self.probe.loop_runs(wake_at);
+            self.runs_until(wake_at);
             self.wait(wake_at).await;
             self.beat();
             self.drain();
@@ -113,7 +113,16 @@ impl Cycle {
 
     /// The loop lives: its next step begins now.
     pub(super) fn beat(&self) {
-        self.probe.loop_runs(clock::now());
+        self.runs_until(clock::now());
+    }
+
+    /// The next step begins at `due`. A loop whose looks or statements hang is one that hangs: what it decides is not
+    /// done.
+    fn runs_until(&self, due: Moment) {
+        let now = clock::now();
+        let threads = [&self.tools.looks, &self.tools.statements];
+        let overdue = threads.into_iter().filter_map(|thread| thread.overdue_since(now)).min();
+        self.probe.loop_runs(overdue.unwrap_or(due));
     }
 
     /// Who waits for a look is answered in time even where none ends.

@@ -22,31 +22,31 @@ impl Cycle {
     /// Begins to find the answer to a question; the question before is given up.
     pub(super) async fn look(&mut self, look: LookId, question: Question) {
         self.state.look = None;
-        let (postgres, reports) = (self.tools.postgres.clone(), self.tools.reports.clone());
-        let settled = self.tools.statements.idle();
-        let answer = async move {
-            match question {
-                Question::AskPostgres { pending } => {
-                    let answer = match tokio::time::timeout(SETTLED_WITHIN, settled).await {
+        let postgres = self.tools.postgres.clone();
+        match question {
+            Question::Prepare => self.prepare(look).await,
+            Question::AskPostgres { pending } => {
+                let settled = self.tools.statements.idle();
+                self.find(look, async move {
+                    let asked = match tokio::time::timeout(SETTLED_WITHIN, settled).await {
                         Ok(()) => ask(&postgres, pending).await,
                         Err(_) => silent("what it was told before has not ended".to_owned()),
                     };
-                    LookAnswer::PostgresAnswered(Box::new(answer))
-                }
-                Question::ReadDataDirectory => LookAnswer::DataDirectoryRead(read(&postgres).await),
-                Question::Prepare => LookAnswer::Prepared { changed: false },
+                    LookAnswer::PostgresAnswered(Box::new(asked))
+                });
             }
-        };
-        let work = async move {
+            Question::ReadDataDirectory => {
+                self.find(look, async move { LookAnswer::DataDirectoryRead(read(&postgres).await) });
+            }
+        }
+    }
+
+    fn find(&mut self, look: LookId, answer: impl Future<Output = LookAnswer> + Send + 'static) {
+        let reports = self.tools.reports.clone();
+        self.state.look = Some(self.tools.looks.run_wanted("look", async move {
             // The loop has ended when nobody listens.
             let _ = reports.send(MemberEvent::Answered(look, answer.await).into());
-        };
-        self.state.look = match question {
-            Question::Prepare => return self.prepare(look).await,
-            Question::AskPostgres { .. } | Question::ReadDataDirectory => {
-                Some(self.tools.looks.run_wanted("look", work))
-            }
-        };
+        }));
     }
 
     /// Begins to bring PostgreSQL in line with the newest configuration, where it is not.

@@ -4,9 +4,17 @@ use std::collections::VecDeque;
 use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::model::Moment;
+use crate::os::clock;
+
+/// No work takes longer, on a machine that does anything at all: each has deadlines, which a disk that hangs does not
+/// keep.
+const WORK_MAX: Duration = Duration::from_secs(15);
 
 /// The way to the thread, which ends with the last clone.
 #[derive(Clone)]
@@ -21,6 +29,8 @@ pub(super) struct SerialThread {
 struct Queue {
     last: u64,
     waiting: VecDeque<QueuedWork>,
+    /// When the work under way began.
+    began_at: Option<Moment>,
 }
 
 struct QueuedWork {
@@ -89,6 +99,12 @@ impl SerialThread {
         self.bell.send(()).expect("the thread works");
     }
 
+    /// When the work under way should have been over; `None`: none is overdue.
+    pub(super) fn overdue_since(&self, now: Moment) -> Option<Moment> {
+        let due = locked(&self.queue).began_at? + WORK_MAX;
+        (due < now).then_some(due)
+    }
+
     /// Waits until all that was handed over so far is over.
     pub(super) fn idle(&self) -> impl Future<Output = ()> + Send + use<> {
         let (last, mut done) = (locked(&self.queue).last, self.done.clone());
@@ -102,14 +118,22 @@ impl SerialThread {
 async fn work_off(queue: &Mutex<Queue>, mut rung: mpsc::UnboundedReceiver<()>, told: &watch::Sender<u64>) {
     while rung.recv().await.is_some() {
         // Work that was replaced has left its ring behind.
-        let Some(next) = locked(queue).waiting.pop_front() else { continue };
+        let Some(next) = begin(queue) else { continue };
         tokio::select! {
             biased;
             _ = next.cancelled => {}
             () = next.work => {}
         }
+        locked(queue).began_at = None;
         told.send_replace(next.number);
     }
+}
+
+fn begin(queue: &Mutex<Queue>) -> Option<QueuedWork> {
+    let mut queue = locked(queue);
+    let next = queue.waiting.pop_front()?;
+    queue.began_at = Some(clock::now());
+    Some(next)
 }
 
 fn locked(queue: &Mutex<Queue>) -> MutexGuard<'_, Queue> {
@@ -118,8 +142,6 @@ fn locked(queue: &Mutex<Queue>) -> MutexGuard<'_, Queue> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     #[tokio::test]
@@ -137,9 +159,12 @@ mod tests {
         let after = thread.idle();
         tokio::pin!(before);
         assert!(tokio::time::timeout(Duration::from_millis(20), &mut before).await.is_err());
+        assert_eq!(thread.overdue_since(clock::now()), None);
+        assert!(thread.overdue_since(clock::now() + WORK_MAX).is_some(), "it hangs");
         release.send(()).expect("it hangs");
         before.await;
         after.await;
+        assert_eq!(thread.overdue_since(clock::now() + WORK_MAX), None);
         assert_eq!((done.try_recv(), done.try_recv()), (Ok("third"), Ok("second")));
         assert!(done.try_recv().is_err(), "one of each name");
     }
