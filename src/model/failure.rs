@@ -1,15 +1,14 @@
 //! What failed last, for the operator.
 
-use std::fmt;
-
 use serde::{Deserialize, Serialize};
 
 use super::{JobKind, RestartRefusal};
 
 /// What failed, and why.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 pub enum Failure {
     /// A long action.
+    #[error("{job}: {why}")]
     Job {
         /// Which.
         job: JobKind,
@@ -17,17 +16,9 @@ pub enum Failure {
         why: String,
     },
     /// A scheduled restart was in time and could not begin.
+    #[error("scheduled restart: {0}")]
     ScheduledRestart(RestartRefusal),
     /// A scheduled restart was found too late.
+    #[error("scheduled restart: its time had passed")]
     ScheduledRestartMissed,
-}
-
-impl fmt::Display for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Failure::Job { job, why } => write!(f, "{job}: {why}"),
-            Failure::ScheduledRestart(why) => write!(f, "scheduled restart: {why}"),
-            Failure::ScheduledRestartMissed => write!(f, "scheduled restart: its time had passed"),
-        }
-    }
 }
