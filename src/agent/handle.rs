@@ -1,4 +1,4 @@
-//! The API and CLI's way to the loop: read the status, or send an order and wait for its answer.
+//! The way to the loop from outside: read the status, or send an order and wait for its answer.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use crate::model::{Ask, ClusterView, FailoverRequest, PeerAnswer, PeerIdentity, 
 /// At most this many orders wait; more callers wait for a place. A loop that is 64 orders behind is stuck.
 const ORDERS_MAX: usize = 64;
 
-/// An order from the API and CLI, with the way back for its answer.
+/// An order from outside, with the way back for its answer.
 #[derive(Debug)]
 pub enum ApiOrder {
     /// An operator's request; answered when it is decided or done.
@@ -52,7 +52,7 @@ pub struct Orders {
     pub status: watch::Sender<Arc<Status>>,
 }
 
-/// The sending ends, for the API and CLI. Cheap to clone.
+/// The sending ends, for the REST interface. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Handle {
     orders: mpsc::Sender<ApiOrder>,

@@ -1,4 +1,4 @@
-//! The runtime: one loop that observes, decides and performs, and what the API and CLI may know of it.
+//! The runtime: one loop that observes, decides and performs, and what the REST interface may know of it.
 //!
 //! ```text
 //!  events, watches, orders, signals ──► cycle: observe ──► decide ──► perform ──► publish ──► Status ──► rim

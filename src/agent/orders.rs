@@ -1,4 +1,4 @@
-//! Orders from the API and CLI. What is not a decision (reading and writing etcd, asking a member) runs beside the
+//! Orders from outside. What is not a decision (reading and writing etcd, asking a member) runs beside the
 //! loop.
 
 use std::time::Duration;
@@ -11,7 +11,7 @@ use crate::etcd::EtcdError;
 use crate::model::{Request, RequestId};
 use crate::os::clock;
 
-/// How long the API and CLI wait for another member.
+/// How long an order waits for another member.
 const ASK_WITHIN: Duration = Duration::from_secs(2);
 
 impl Cycle {

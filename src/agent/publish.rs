@@ -1,4 +1,4 @@
-//! After every tick: the status, from which the API and CLI answer.
+//! After every tick: the status, from which the REST interface answers.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

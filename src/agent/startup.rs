@@ -162,7 +162,7 @@ pub(super) async fn first_view(
         }
         tokio::select! {
             Ok(()) = view.changed() => {}
-            // Dropping an order answers it: the API and CLI show the status, or says that it is not possible now.
+            // Dropping an order answers it: REST shows the status, or says that it is not possible now.
             Some(_order) = waiting.orders.recv() => {}
             signal = waiting.signals.next() => match signal {
                 SignalEvent::Terminate | SignalEvent::Interrupt | SignalEvent::Quit => return Ok(FirstLook::AskedToEnd),

@@ -1,4 +1,4 @@
-//! What the loop publishes of itself after every tick. The API and CLI answer from it and from nothing else.
+//! What the loop publishes of itself after every tick. The REST interface answers from it and from nothing else.
 
 use std::collections::BTreeMap;
 use std::fmt;

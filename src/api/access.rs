@@ -37,21 +37,21 @@ pub(super) fn is_passed_on(headers: &HeaderMap) -> bool {
 /// Lets in whom `setup` allows; `view` tells the members' addresses.
 pub(super) async fn check(
     setup: &ApiSetup,
-    connection_probe: &RequestCredentials<'_>,
+    credentials: &RequestCredentials<'_>,
     view: Option<&ClusterView>,
 ) -> Result<(), HttpAnswer> {
     if setup.names_nobody() {
-        let near = async { !connection_probe.is_passed_on && is_near(connection_probe.caller, view).await };
+        let near = async { !credentials.is_passed_on && is_near(credentials.caller, view).await };
         let welcome = setup.allow_unauthenticated_writes || near.await;
-        return if welcome { Ok(()) } else { Err(HttpAnswer::text(403, unnamed(connection_probe))) };
+        return if welcome { Ok(()) } else { Err(HttpAnswer::text(403, unnamed(credentials))) };
     }
-    if !listed(setup, connection_probe, view).await {
+    if !listed(setup, credentials, view).await {
         return Err(HttpAnswer::text(403, "Access is denied"));
     }
-    if setup.demands_certificate() && !connection_probe.caller.certified {
+    if setup.demands_certificate() && !credentials.caller.certified {
         return Err(HttpAnswer::text(403, "client certificate required"));
     }
-    authenticate(setup, connection_probe.authorization)
+    authenticate(setup, credentials.authorization)
 }
 
 /// Whether a caller is on this machine or on a member's.
@@ -64,14 +64,14 @@ async fn is_near(caller: Caller, view: Option<&ClusterView>) -> bool {
 }
 
 /// The refusal of somebody who came from elsewhere, where no setting says who may.
-fn unnamed(connection_probe: &RequestCredentials<'_>) -> String {
-    let who = if connection_probe.is_passed_on { "whoever sent this through a proxy at " } else { "" };
+fn unnamed(credentials: &RequestCredentials<'_>) -> String {
+    let who = if credentials.is_passed_on { "whoever sent this through a proxy at " } else { "" };
     format!(
         "Access is denied: {who}{} is neither this machine nor a member of the cluster, and no setting here says who else \
          may change something. Set restapi.authentication (and send its user and password), restapi.allowlist, \
          restapi.allowlist_include_members, or restapi.verify_client with TLS; or restapi.allow_unauthenticated_writes: true \
          where everybody may, as with Patroni",
-        connection_probe.caller.address
+        credentials.caller.address
     )
 }
 
@@ -94,16 +94,12 @@ fn same(given: &[u8], expected: &[u8]) -> bool {
     given.ct_eq(expected).into()
 }
 
-async fn listed(
-    setup: &ApiSetup,
-    connection_probe: &RequestCredentials<'_>,
-    view: Option<&ClusterView>,
-) -> bool {
-    let by_members = setup.allowlist_include_members && connection_probe.members_welcome;
+async fn listed(setup: &ApiSetup, credentials: &RequestCredentials<'_>, view: Option<&ClusterView>) -> bool {
+    let by_members = setup.allowlist_include_members && credentials.members_welcome;
     if setup.allowlist.is_empty() && !by_members {
         return true;
     }
-    let address = connection_probe.caller.address;
+    let address = credentials.caller.address;
     let mut hosts: Vec<String> = Vec::new();
     for entry in &setup.allowlist {
         match network(entry) {
@@ -146,9 +142,9 @@ mod tests {
         caller: Caller,
         view: Option<&ClusterView>,
     ) -> Result<(), (u16, String)> {
-        let connection_probe =
+        let credentials =
             RequestCredentials { caller, authorization: None, members_welcome: true, is_passed_on: false };
-        check(setup, &connection_probe, view).await.map_err(|answer| (answer.status, answer.body))
+        check(setup, &credentials, view).await.map_err(|answer| (answer.status, answer.body))
     }
 
     /// Where nothing is configured a program of `archive_command` is not everybody's to choose.
@@ -195,17 +191,13 @@ mod tests {
         assert!(is_passed_on(&headers("X-Forwarded-For")) && !is_passed_on(&headers("user-agent")));
         let setup = ApiSetup::default();
         for (is_passed_on, may) in [(false, true), (true, false)] {
-            let connection_probe = RequestCredentials {
+            let credentials = RequestCredentials {
                 caller: caller("127.0.0.1", true),
                 authorization: None,
                 members_welcome: true,
                 is_passed_on,
             };
-            assert_eq!(
-                check(&setup, &connection_probe, None).await.is_ok(),
-                may,
-                "passed on: {is_passed_on}"
-            );
+            assert_eq!(check(&setup, &credentials, None).await.is_ok(), may, "passed on: {is_passed_on}");
         }
     }
 

@@ -153,7 +153,7 @@ impl Routes {
     ) -> Result<HttpAnswer, HttpAnswer> {
         let (head, body) = request.into_parts();
         let status = self.handle.status();
-        let connection_probe = access::RequestCredentials {
+        let credentials = access::RequestCredentials {
             caller,
             authorization: head.headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()),
             members_welcome: route != MutatingRoute::Failsafe,
@@ -161,11 +161,11 @@ impl Routes {
         };
         let place = |class| self.request_limits.take(class).ok_or_else(|| HttpAnswer::too_many(class));
         if caller.is_local || caller.is_member {
-            access::check(setup, &connection_probe, status.view.as_deref()).await?;
+            access::check(setup, &credentials, status.view.as_deref()).await?;
         } else {
             // Names may have to be looked up: strangers wait for that in places of their own.
             let _place = place(RequestClass::Access)?;
-            access::check(setup, &connection_probe, status.view.as_deref()).await?;
+            access::check(setup, &credentials, status.view.as_deref()).await?;
         }
         let _place = place(RequestClass::Change)?;
         let handle = &self.handle;

@@ -82,7 +82,7 @@ async fn ask_programs(config: &Config, given: &[Given]) -> Result<Vec<Fault>, St
     ParameterJudge::of(config).faults(given).await
 }
 
-/// Runs a command of the API and CLI to its end; one thread is enough for it.
+/// Runs a command to its end; one thread is enough for it.
 fn wait(work: impl Future<Output = CliResult>) -> CliResult {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| {
         CliError::failed("failed to start the runtime").because(&error).exit(Exit::Failed)

@@ -1,4 +1,4 @@
-//! The dead_man_timer: the kernel kills Postgres at the deadline, also while the guard itself is frozen.
+//! The dead-man timer: the kernel kills Postgres at the deadline, also while the guard itself is frozen.
 //!
 //! ```text
 //!  guard ── reading end of a pipe, opened once for each process of Postgres: the triggers

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  lease's thread ─► Link (supervisor) ══ one socket ══► guard (process) ──► SIGQUIT, then SIGKILL until none is left
-//!  loop, jobs     ─►      │                                 ├── dead_man_timer: the kernel kills when both are frozen
+//!  loop, jobs     ─►      │                                 ├── dead-man timer: the kernel kills when both are frozen
 //!                         │                                 └── watchdog: resets the machine
 //!                    link thread: keeps a guard alive, and is the fence itself while there is none
 //! ```

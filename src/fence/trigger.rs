@@ -1,4 +1,4 @@
-//! A trigger of the dead_man_timer: a reading end of its pipe, with the process that the kernel kills when the pipe
+//! A trigger of the dead-man timer: a reading end of its pipe, with the process that the kernel kills when the pipe
 //! closes.
 
 use std::ffi::CStr;

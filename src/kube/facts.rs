@@ -1,4 +1,4 @@
-//! What the API and CLI may know: the label as last shown, what does not work, and how often.
+//! What the REST interface may know: the label as last shown, what does not work, and how often.
 
 use tokio::sync::watch;
 

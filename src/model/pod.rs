@@ -1,4 +1,4 @@
-//! The pod a member runs in, as far as decisions and the API and CLI know of it. Labels route; nothing safe rests on
+//! The pod a member runs in, as far as decisions and the REST interface know of it. Labels route; nothing safe rests on
 //! them.
 
 use std::collections::BTreeMap;

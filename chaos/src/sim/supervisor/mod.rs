@@ -41,7 +41,7 @@ pub(crate) mod startup;
 pub(crate) mod view;
 pub(crate) mod write;
 
-/// What the API and CLI know.
+/// What other members are told.
 #[derive(Clone, Default)]
 pub(crate) struct Status {
     pub(crate) postgres: PostgresFacts,
