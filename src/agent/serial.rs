@@ -145,7 +145,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn what_hangs_delays_what_was_handed_over_after_it_and_nobody_else() {
+    async fn hanging_work_delays_only_later_work() {
         let thread = SerialThread::start("test").expect("there are threads");
         let (release, hangs) = std::sync::mpsc::channel::<()>();
         let (told, mut done) = mpsc::unbounded_channel();
@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn work_that_nobody_wants_any_more_ends() {
+    async fn unwanted_work_ends() {
         let thread = SerialThread::start("test").expect("there are threads");
         let wanted = thread.run_wanted("look", std::future::pending());
         let never = tokio::time::timeout(Duration::from_millis(20), thread.idle());

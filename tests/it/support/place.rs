@@ -18,6 +18,11 @@ for round in 1 2 3; do
         case "$(readlink "$process/cwd")" in "$1" | "$1"/*) kill -9 "${process#/proc/}" 2>/dev/null ;; esac
     done
 done
+# The key of a PostgreSQL's shared memory segment is the inode of its data directory.
+inodes=" $(find "$1" -type d -printf '%i ')"
+while read -r key id mode size creator last attached rest; do
+    case "$inodes" in *" $key "*) [ "$attached" != 0 ] || ipcrm -m "$id" ;; esac
+done </proc/sysvipc/shm
 [ -n "$MATRIARCH_TEST_KEEP" ] || rm -rf "$1"
 "#;
 
@@ -31,7 +36,6 @@ pub(crate) struct Place {
 impl Place {
     /// A new, empty place.
     pub(crate) fn new() -> Place {
-        own_shared_memory();
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         // Short, because Unix socket paths are limited to 107 characters.
         let folder = std::env::temp_dir().join(format!("mt-{}-{number}", std::process::id()));
@@ -39,7 +43,9 @@ impl Place {
         let _ = std::fs::remove_dir_all(&folder);
         std::fs::create_dir_all(&folder).expect("the temporary folder is writable");
         user::give(&folder);
+        // It sees what threads start that are older than the namespace.
         let sweeper = sweeper(&folder);
+        own_shared_memory();
         Place { folder, sweeper }
     }
 
@@ -96,4 +102,26 @@ fn a_place_takes_its_processes_with_it() {
     assert!(processes::living_in(&folder).is_empty());
     let status = waiter.join().expect("the waiter ends").expect("sleep is waited for");
     assert!(!status.success());
+}
+
+/// That of a PostgreSQL that was killed, and that a thread had started which is older than the place.
+#[test]
+fn a_place_takes_shared_memory_with_it() {
+    use std::os::unix::fs::MetadataExt;
+    use std::sync::mpsc::channel;
+    // SAFETY: the call takes plain integers and touches no memory of ours.
+    let get = |key: i32, flags| unsafe { libc::shmget(key, 56, flags) };
+    let ((say, hear), (made, wait)) = (channel::<i32>(), channel());
+    let older = std::thread::spawn(move || {
+        let key = hear.recv().expect("the place is there");
+        made.send(get(key, libc::IPC_CREAT | libc::IPC_EXCL | 0o600)).expect("the test waits");
+        get(hear.recv().expect("the place is gone"), 0)
+    });
+    let place = Place::new();
+    let key = std::fs::metadata(place.folder("data")).expect("it was just made").ino() as i32;
+    say.send(key).expect("it listens");
+    assert!(0 <= wait.recv().expect("it answers"), "a segment can be made");
+    drop(place);
+    say.send(key).expect("it listens");
+    assert_eq!(older.join().expect("it ends"), -1, "the segment is gone");
 }
