@@ -123,11 +123,16 @@ pub enum DataDirectory {
 }
 
 impl DataDirectory {
+    /// What was here before may lie aside.
+    pub fn is_interrupted_clone(&self) -> bool {
+        matches!(self, DataDirectory::HalfMade { by } if by == "clone")
+    }
+
     /// Nothing can come of it any more: neither as it is nor by what an interrupted clone has set aside.
     pub fn holds_nothing(&self) -> bool {
         match self {
             DataDirectory::Empty => true,
-            DataDirectory::HalfMade { by } => by != "clone",
+            DataDirectory::HalfMade { .. } => !self.is_interrupted_clone(),
             DataDirectory::Unknown | DataDirectory::Inaccessible { .. } | DataDirectory::Ready(_) => false,
         }
     }

@@ -102,31 +102,26 @@ impl SetAside {
         durable::write(&path, &text, 0o600, setup.uid_gid).map_err(Error::file("write", &path))
     }
 
-    /// Where an interrupted clone has left the data directory that was there before, whole.
-    pub(super) fn whole_copy(setup: &Setup) -> Result<Option<PathBuf>, Error> {
-        let interrupted = control::marked_by(setup)?.as_deref() == Some("clone");
-        let aside =
-            SetAside::read(setup)?.filter(|aside| interrupted && !aside.incomplete).unwrap_or_default();
-        match aside.moves.last() {
-            Some(known) if known.is_made()? => Ok(Some(known.to.clone())),
-            Some(_) | None => Ok(None),
-        }
+    /// What an interrupted clone has set aside. A former version kept no journal, and set nothing aside: what the links
+    /// of the data directory lead to it has filled.
+    fn of_interrupted(setup: &Setup) -> Result<SetAside, Error> {
+        Ok(SetAside::read(setup)?.unwrap_or_else(|| {
+            let links = Links::of(&setup.data_dir);
+            let fills = links.targets().map(|path| real_path(path)).collect();
+            SetAside { fills, links, ..SetAside::default() }
+        }))
+    }
+
+    /// Puts back what an interrupted clone has set aside. Where that is nothing, the directory is empty afterwards.
+    pub(super) fn undo(setup: &Setup) -> Result<(), Error> {
+        SetAside::of_interrupted(setup)?.put_back(setup)
     }
 
     /// Marks the directory as half made by a clone, and moves away what is there. `half_made`: by what it was already.
     pub(super) fn begin(setup: &Setup, half_made: Option<String>) -> Result<SetAside, Error> {
         let interrupted = half_made.as_deref() == Some("clone");
         let mut aside = match SetAside::read(setup)? {
-            Some(aside) if interrupted => aside,
-            // A former version began it: what its links lead to it has filled.
-            None if interrupted => {
-                let links = Links::of(&setup.data_dir);
-                SetAside {
-                    fills: links.targets().map(|path| real_path(path)).collect(),
-                    links,
-                    ..SetAside::default()
-                }
-            }
+            _ if interrupted => SetAside::of_interrupted(setup)?,
             // Nothing is marked, so the clone it speaks of succeeded, or none began.
             Some(over) if half_made.is_none() => {
                 if let Err(error) = over.forget(setup) {
