@@ -11,6 +11,7 @@ use super::kept::Kept;
 use super::wiring;
 use crate::config::{self, Address, Config, Effective, Sources};
 use crate::model::{ClusterView, ConfigKey, DataDirectory, Me, Settings};
+use crate::os::error_chain::ErrorChain;
 use crate::postgres::{Parameters, Postgres};
 
 /// How long Postgres may take to read new parameters before it counts as given them.

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use super::wiring;
 use crate::config::{Config, Fault, Given};
+use crate::os::error_chain::ErrorChain;
 use crate::postgres::{self, Setup};
 
 /// Asks the programs of a configuration.

@@ -7,6 +7,7 @@ use tokio::task::JoinHandle;
 
 use crate::model::Moment;
 use crate::os::clock;
+use crate::os::error_chain::ErrorChain;
 use crate::postgres::{Error, Postgres};
 
 /// How soon a write that failed is tried again.

@@ -9,6 +9,7 @@ use super::{dynamic, secrets};
 use crate::core::member::{AskedPostgres, LookAnswer, LookId, MemberEvent, PostgresTrouble, Question};
 use crate::model::{DataDirectory, LeaseFacts, Moment, TimelineHistory};
 use crate::os::clock;
+use crate::os::error_chain::ErrorChain;
 use crate::postgres::Postgres;
 
 /// An answer of PostgreSQL that takes longer counts as none, and the next look asks again.

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::cycle::Cycle;
 use crate::model::AccessWay;
 use crate::os::clock;
+use crate::os::error_chain::ErrorChain;
 
 /// Between two tries: a role of that name may be somebody else's, and every try is a line in the server's log.
 const RETRY_EVERY: Duration = Duration::from_secs(60);

@@ -19,6 +19,7 @@ use crate::model::{
     MemberRecord, Outcome, SyncOwner,
 };
 use crate::os::clock;
+use crate::os::error_chain::ErrorChain;
 use crate::postgres::Error;
 
 /// How long the leader's Postgres may take to tell its history.

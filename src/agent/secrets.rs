@@ -12,6 +12,7 @@ use super::wiring;
 use crate::core::member::LookId;
 use crate::model::{Moment, Standby};
 use crate::os::clock;
+use crate::os::error_chain::ErrorChain;
 use crate::postgres::Postgres;
 
 /// How often the files are looked at: a kubelet takes a minute to bring a change.

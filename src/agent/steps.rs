@@ -13,6 +13,7 @@ use crate::core::store::WriteError;
 use crate::etcd::LeaseKeeper;
 use crate::model::Outcome;
 use crate::os::clock;
+use crate::os::error_chain::ErrorChain;
 use crate::postgres::{Error, PendingPromotion, Started};
 
 /// A promotion that takes longer than this has failed; recovery was caught up when it began.

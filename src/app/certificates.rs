@@ -10,6 +10,7 @@ use tokio::sync::watch;
 
 use crate::api::ApiSetup;
 use crate::config::{Config, Ctl, RestTls, VerifyClient};
+use crate::os::error_chain::ErrorChain;
 use crate::os::tls::{self, ClientCertificates, Identity, TlsError, Trust};
 use crate::peer::Peers;
 

@@ -9,6 +9,7 @@ use crate::cli::error::CliResult;
 use crate::cli::exit::Exit;
 use crate::cli::target::environment;
 use crate::config::{self, Fault, Faults, Sources};
+use crate::os::error_chain::ErrorChain;
 
 /// Runs `check`.
 pub(super) async fn execute(context: &Context, args: &CheckArgs) -> CliResult {

@@ -14,9 +14,10 @@ use super::link::{End, GuardFacts, LinkSetup, LinkShared};
 use super::message::{GuardReport, PostgresOrder};
 use super::predecessor::Predecessor;
 use super::running::{self, RunningGuard};
-use super::{FenceError, WatchdogFacts, socket};
+use super::{WatchdogFacts, socket};
 use crate::core::guard::{GuardEffect, GuardEvent, GuardLoss};
 use crate::os::clock;
+use crate::os::error_chain::ErrorChain;
 use crate::os::postgres_processes::PostgresProcesses;
 
 /// The thread's state.
@@ -166,7 +167,7 @@ impl GuardThread {
                 self.tell(GuardEvent::Started);
             }
             Err(error) => {
-                tracing::warn!(error = chain(&error), "could not start a guard; retrying");
+                tracing::warn!(error = error.chain(), "could not start a guard; retrying");
             }
         }
     }
@@ -233,13 +234,5 @@ impl GuardThread {
         self.shared.state().ended = true;
         self.shared.changed.notify_all();
         running::reap(&mut self.dying);
-    }
-}
-
-/// An error with its cause, on one line.
-fn chain(error: &FenceError) -> String {
-    match std::error::Error::source(error) {
-        Some(source) => format!("{error}: {source}"),
-        None => error.to_string(),
     }
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::model::{PodFailure, Term};
+use crate::os::error_chain::ErrorChain;
 
 /// Longer answers are cut.
 const TEXT_MAX: usize = 200;
@@ -63,16 +64,8 @@ impl From<kube::Error> for KubeFailure {
         if let kube::Error::Api(status) = &error {
             return KubeFailure::refused(status.code, None, status.message.as_bytes());
         }
-        let mut text = error.to_string();
-        let mut source = std::error::Error::source(&error);
-        while let Some(cause) = source {
-            let more = cause.to_string();
-            if !text.contains(&more) {
-                text = format!("{text}: {more}");
-            }
-            source = cause.source();
-        }
-        KubeFailure::new(PodFailure::Unreachable, text.chars().take(TEXT_MAX).collect::<String>())
+        let text: String = error.chain().chars().take(TEXT_MAX).collect();
+        KubeFailure::new(PodFailure::Unreachable, text)
     }
 }
 

@@ -7,6 +7,7 @@
 pub mod child;
 pub mod clock;
 pub mod durable;
+pub mod error_chain;
 pub mod file_id;
 pub mod notify;
 pub mod output;

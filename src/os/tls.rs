@@ -56,14 +56,6 @@ pub enum TlsError {
     NoAuthorities,
 }
 
-impl TlsError {
-    /// The message with its cause, for a line of the log.
-    pub fn chain(&self) -> String {
-        let cause = std::error::Error::source(self).map(|cause| format!(": {cause}"));
-        format!("{self}{}", cause.unwrap_or_default())
-    }
-}
-
 /// Certificate and key of this end.
 #[derive(Clone, Copy, Debug)]
 pub struct Identity<'a> {

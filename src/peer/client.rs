@@ -20,6 +20,7 @@ use tokio_rustls::TlsConnector;
 use super::answer;
 use crate::model::{PeerAnswer, PeerIdentity};
 use crate::os::clock;
+use crate::os::error_chain::ErrorChain;
 
 /// Old members look for the name at the beginning.
 const AGENT: &str = concat!("Patroni/4 Matriarch/", env!("CARGO_PKG_VERSION"));
@@ -125,7 +126,7 @@ impl Peers {
         let call = Call { method: "GET".into(), url: api_url.into(), body: None, credentials: None, within };
         match self.call(call).await {
             Ok((_, text)) => answer::read(asked_at, &text),
-            Err(error) => PeerAnswer::unreachable(asked_at, with_causes(&error)),
+            Err(error) => PeerAnswer::unreachable(asked_at, error.chain()),
         }
     }
 
@@ -220,17 +221,6 @@ async fn exchange(
         outcome = &mut conversation => outcome,
         _ = connection => conversation.await,
     }
-}
-
-/// The message with all its causes, for a field that holds only text.
-fn with_causes(error: &PeerError) -> String {
-    let mut text = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(error) = cause {
-        text.push_str(&format!(": {error}"));
-        cause = error.source();
-    }
-    text
 }
 
 #[cfg(test)]

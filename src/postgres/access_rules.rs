@@ -13,6 +13,7 @@ use super::files::{FIRST_LINE, hba_file, ident_file};
 use super::handle::PostgresInner;
 use super::{Error, Parameters, Setup, files, session};
 use crate::os::durable;
+use crate::os::error_chain::ErrorChain;
 
 /// How a file was before the first change of ours.
 const KEPT: &str = ".before-matriarch";
@@ -194,9 +195,8 @@ fn quoted(name: &str) -> String {
 }
 
 /// True if the file was left gated.
-pub(super) fn read_client_lockout(inner: &PostgresInner) -> bool {
-    let parameters = inner.parameters();
-    let bytes = fs::read(file_in_use(&inner.setup, &parameters, "hba_file")).unwrap_or_default();
+pub(super) fn read_client_lockout(setup: &Setup, parameters: &Parameters) -> bool {
+    let bytes = fs::read(file_in_use(setup, parameters, "hba_file")).unwrap_or_default();
     let text = String::from_utf8_lossy(&bytes);
     GATE.iter().all(|rule| text.lines().any(|line| line.strip_suffix(MARK) == Some(rule)))
 }

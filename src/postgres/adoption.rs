@@ -12,8 +12,10 @@ use std::sync::Arc;
 
 use super::control::PidFile;
 use super::handle::PostgresInner;
-use super::process::{LOOK_EVERY, resolve};
+use super::postmaster::LOOK_EVERY;
+use super::process::resolve;
 use super::{Error, Setup, files};
+use crate::os::error_chain::ErrorChain;
 use crate::os::file_id::FileId;
 use crate::os::pidfd::Pidfd;
 use crate::os::postgres_processes::PostgresProcesses;
@@ -36,7 +38,7 @@ pub enum Adoption {
 /// Takes over a postmaster that runs on this data directory. `guarded` is what a guard of a former supervisor is armed
 /// for: it is one whatever the files say. Processes whose postmaster is gone are killed.
 pub(super) fn adopt(inner: &Arc<PostgresInner>, guarded: Option<ProcessId>) -> Adoption {
-    if inner.must_be_down("adopt").is_err() {
+    if inner.postmaster.must_be_down("adopt").is_err() {
         return Adoption::Running;
     }
     let found = find(&inner.setup, guarded).and_then(|found| match found {

@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use super::control::{self, beside};
 use super::{Error, Setup};
 use crate::os::durable;
+use crate::os::error_chain::ErrorChain;
 
 const SUFFIX: &str = ".aside";
 /// Files that show whether a tablespace is shared begin so; one that was killed may have left its own.

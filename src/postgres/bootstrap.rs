@@ -17,7 +17,8 @@ use super::aside::{self, Links};
 use super::conninfo::{conninfo, database, pgpass_line};
 use super::control::PidFile;
 use super::handle::PostgresInner;
-use super::process::{LOOK_EVERY, resolve};
+use super::postmaster::LOOK_EVERY;
+use super::process::resolve;
 use super::program::{bare, run, tool};
 use super::{
     Error, Parameters, RoleCredentials, Setup, access_rules, control, files, init_scripts, session, sql,
@@ -33,7 +34,7 @@ const FAILED: &str = ".failed";
 
 /// Makes the cluster and returns its system identifier.
 pub(super) async fn bootstrap(inner: &PostgresInner) -> Result<u64, Error> {
-    inner.must_be_down("bootstrap")?;
+    inner.postmaster.must_be_down("bootstrap")?;
     let setup = &inner.setup;
     if matches!(control::look(setup).await.0, DataDirectory::HalfMade { by } if by == "bootstrap") {
         kill_leftovers(setup).await;
@@ -54,7 +55,7 @@ pub(super) async fn bootstrap(inner: &PostgresInner) -> Result<u64, Error> {
 
 /// Keeps aside the directory of a bootstrap that made no cluster.
 pub(super) fn abandon(inner: &PostgresInner) -> Result<(), Error> {
-    inner.must_be_down("abandon the bootstrap")?;
+    inner.postmaster.must_be_down("abandon the bootstrap")?;
     clear_away(&inner.setup.data_dir)
 }
 

@@ -14,6 +14,7 @@ use super::program::{last_lines, tool};
 use super::{Error, Setup, conninfo, control, files, rotation, sql};
 use crate::model::{DataDirectory, FollowTarget};
 use crate::os::child::{self, OnOwnerExit};
+use crate::os::error_chain::ErrorChain;
 use crate::os::{clock, durable};
 
 /// How much of pg_basebackup's talk is kept for its error.
@@ -34,7 +35,7 @@ impl Postgres {
     /// # Errors
     /// When a process runs in the directory, no clone was interrupted, or a directory cannot be moved: it is told which.
     pub fn undo_clone(&self) -> Result<(), Error> {
-        self.inner.must_be_down("undo a clone")?;
+        self.inner.postmaster.must_be_down("undo a clone")?;
         let setup = &self.inner.setup;
         match control::marked_by(setup)?.as_deref() {
             Some("clone") => SetAside::undo(setup),
@@ -49,7 +50,7 @@ async fn clone_from(
     target: &FollowTarget,
     progress: watch::Sender<CloneStatus>,
 ) -> Result<(), Error> {
-    inner.must_be_down("clone")?;
+    inner.postmaster.must_be_down("clone")?;
     let setup = &inner.setup;
     let half_made = match control::look(setup).await.0 {
         DataDirectory::HalfMade { by } => Some(by),

@@ -11,6 +11,7 @@ use super::program::{run, tool};
 use super::{Error, Setup};
 use crate::model::{Branch, ControlFile, ControlState, DataDirectory, Lsn, Timeline, TimelineHistory};
 use crate::os::durable;
+use crate::os::error_chain::ErrorChain;
 
 /// Reading the control file is one small read; a disk that takes longer is not accessible.
 const CONTROL_WITHIN: Duration = Duration::from_secs(10);

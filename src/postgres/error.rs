@@ -1,6 +1,5 @@
 //! Errors of operations on the local Postgres.
 
-use std::error::Error as _;
 use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -100,18 +99,6 @@ pub enum Error {
 }
 
 impl Error {
-    /// This error and all its causes in one line.
-    pub fn chain(&self) -> String {
-        let mut text = self.to_string();
-        let mut cause = self.source();
-        while let Some(error) = cause {
-            text.push_str(": ");
-            text.push_str(&error.to_string());
-            cause = error.source();
-        }
-        text
-    }
-
     /// A start ended with `exit`; with what PostgreSQL says of it when it is asked again.
     pub(crate) async fn start_failed(setup: &Setup, exit: &str, line: &[String]) -> Error {
         let why = judge::explain(setup, line).await;

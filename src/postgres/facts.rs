@@ -1,7 +1,5 @@
 //! One look inside, in one query.
 
-use std::sync::atomic::Ordering;
-
 use serde_json::Value;
 use tokio_postgres::{Client, Row};
 
@@ -68,9 +66,9 @@ pub(super) async fn look(inner: &PostgresInner) -> Result<SqlFacts, Error> {
     let facts = SqlFacts { at, ..facts(&row) };
     if facts.is_primary() {
         // Also one that was promoted under a former supervisor, when this one had taken it for a standby.
-        inner.may_be_primary();
+        inner.postmaster.may_be_primary();
     }
-    inner.timeline.store(facts.timeline.map_or(0, |timeline| timeline.0), Ordering::Relaxed);
+    inner.postmaster.has_shown(facts.timeline);
     Ok(facts)
 }
 

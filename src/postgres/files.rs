@@ -133,7 +133,7 @@ fn write_main_with(
     keep_base(setup)?;
     let path = main_file(setup);
     let former = fs::read_to_string(&path).unwrap_or_default();
-    let sync_names = match inner.sync_owner() {
+    let sync_names = match inner.configuration.sync_owner() {
         // Whoever leads has promised something about the value that a former supervisor set.
         SyncOwner::Undecided => value_in(&former, SYNC_NAMES),
         SyncOwner::Operator => None,
@@ -276,7 +276,7 @@ pub(super) fn strip_auto_conf(inner: &PostgresInner) -> Result<(), Error> {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(Error::file("read", &path)(error)),
     };
-    let ours = matches!(inner.sync_owner(), SyncOwner::Supervisor(_));
+    let ours = matches!(inner.configuration.sync_owner(), SyncOwner::Supervisor(_));
     let stripped = stripped(&text, ours);
     if stripped == text { Ok(()) } else { write(setup, &path, &stripped) }
 }

@@ -2,18 +2,19 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::watch;
-use tokio_postgres::Client;
 
+use super::configuration::ServerConfiguration;
+use super::postmaster::Postmaster;
 use super::promote::PendingPromotion;
 use super::session::Access;
+use super::sql::KeptConnection;
 use super::{
-    Adoption, Error, Parameters, Probe, Refused, Setup, access_rules, adoption, bootstrap, control, facts,
-    kept, process, promote, rewind, running, sql, timelines,
+    Adoption, Error, Parameters, Probe, Setup, access_rules, adoption, bootstrap, control, facts, kept,
+    process, promote, rewind, running, sql, timelines,
 };
 use crate::model::{
     Branch, DataDirectory, FollowTarget, Liveness, Lsn, Process, Settings, SqlFacts, StopMode, SyncOwner,
@@ -29,68 +30,30 @@ pub struct Postgres {
     pub(super) inner: Arc<PostgresInner>,
 }
 
-/// What all clones share.
+/// What all clones share: parts that each own their lock.
 pub(super) struct PostgresInner {
     pub(super) setup: Setup,
-    pub(super) parameters: Mutex<Parameters>,
-    pub(super) process: watch::Sender<Process>,
-    pub(super) processes: PostgresProcessesCell,
-    /// The timeline of the newest look inside; zero before the first.
-    pub(super) timeline: AtomicU32,
-    pub(super) heartbeat: tokio::sync::Mutex<Option<Client>>,
-    /// What the probe knows.
-    pub(super) liveness: Mutex<Liveness>,
-    pub(super) sync_owner: Mutex<SyncOwner>,
+    pub(super) postmaster: Postmaster,
+    pub(super) configuration: ServerConfiguration,
     /// How the supervisor itself gets in.
     pub(super) access: Access,
-    /// What was left out of the parameters when they were taken last.
-    pub(super) refused: Mutex<Vec<Refused>>,
-    /// Clients are kept out; `None` before the file was read that says so.
-    clients_locked_out: Mutex<Option<bool>>,
-}
-
-/// The postmaster that runs.
-pub(super) type PostgresProcessesCell = Mutex<Option<PostgresProcesses>>;
-
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(super) connection: KeptConnection,
+    /// What the probe knows.
+    liveness: Mutex<Liveness>,
 }
 
 impl PostgresInner {
     pub(super) fn liveness(&self) -> MutexGuard<'_, Liveness> {
-        locked(&self.liveness)
-    }
-
-    pub(super) fn are_clients_locked_out(&self) -> bool {
-        *locked(&self.clients_locked_out).get_or_insert_with(|| access_rules::read_client_lockout(self))
-    }
-
-    pub(super) fn set_client_lockout(&self, closed: bool) {
-        *locked(&self.clients_locked_out) = Some(closed);
-    }
-
-    pub(super) fn sync_owner(&self) -> SyncOwner {
-        locked(&self.sync_owner).clone()
-    }
-
-    pub(super) fn set_sync_owner(&self, owner: SyncOwner) {
-        *locked(&self.sync_owner) = owner;
+        self.liveness.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn parameters(&self) -> Parameters {
-        locked(&self.parameters).clone()
+        self.configuration.parameters()
     }
 
-    /// Returns the former ones.
-    pub(super) fn replace_parameters(&self, parameters: Parameters) -> Parameters {
-        std::mem::replace(&mut *locked(&self.parameters), parameters)
-    }
-
-    /// Goes back to the access rules of `former`.
-    pub(super) fn keep_access(&self, former: Parameters) {
-        let mut parameters = locked(&self.parameters);
-        parameters.pg_hba = former.pg_hba;
-        parameters.pg_ident = former.pg_ident;
+    pub(super) fn are_clients_locked_out(&self) -> bool {
+        let read = |parameters: &_| access_rules::read_client_lockout(&self.setup, parameters);
+        self.configuration.are_clients_locked_out(read)
     }
 }
 
@@ -162,19 +125,13 @@ pub struct RewindReport {
 impl Postgres {
     /// Nothing is touched yet.
     pub fn new(setup: Setup, parameters: Parameters) -> Postgres {
-        let (process, _) = watch::channel(Process::default());
         let inner = PostgresInner {
             setup,
-            parameters: Mutex::new(parameters),
-            process,
-            processes: PostgresProcessesCell::default(),
-            timeline: AtomicU32::new(0),
-            heartbeat: tokio::sync::Mutex::default(),
-            liveness: Mutex::new(Liveness::new(Settings::TTL_MIN, clock::now())),
-            sync_owner: Mutex::default(),
+            postmaster: Postmaster::default(),
+            configuration: ServerConfiguration::new(parameters),
             access: Access::default(),
-            refused: Mutex::default(),
-            clients_locked_out: Mutex::default(),
+            connection: KeptConnection::default(),
+            liveness: Mutex::new(Liveness::new(Settings::TTL_MIN, clock::now())),
         };
         Postgres { inner: Arc::new(inner) }
     }
@@ -191,7 +148,7 @@ impl Postgres {
 
     /// The postmaster: known at once when it ends. Down only when none of its processes is left.
     pub fn process(&self) -> watch::Receiver<Process> {
-        self.inner.process.subscribe()
+        self.inner.postmaster.subscribe()
     }
 
     /// True if the data directory holds something, and that is no database.
@@ -201,12 +158,12 @@ impl Postgres {
 
     /// What a fence has to know of it, while a postmaster runs.
     pub fn processes(&self) -> Option<PostgresProcesses> {
-        self.inner.processes()
+        self.inner.postmaster.processes()
     }
 
     /// Who adopted it knows that it may be a primary, or about to become one, whatever its files say.
     pub fn take_for_primary(&self) {
-        self.inner.may_be_primary();
+        self.inner.postmaster.may_be_primary();
     }
 
     /// Starts the thread in which this Postgres proves that it works, while it may be primary.
@@ -226,11 +183,11 @@ impl Postgres {
     pub async fn look(&self) -> (DataDirectory, TimelineHistory) {
         let (data, history) = control::look(&self.inner.setup).await;
         // The control file learns of a new timeline only with the next checkpoint, so a running Postgres knows better.
-        let running = Timeline(self.inner.timeline.load(Ordering::Relaxed));
-        let is_up = matches!(*self.inner.process.borrow(), Process::Up { .. });
-        let better = (is_up && matches!(data, DataDirectory::Ready(_)) && running.0 > 0)
-            .then(|| control::history(&self.inner.setup, running).ok());
-        (data, better.flatten().unwrap_or(history))
+        let postmaster = &self.inner.postmaster;
+        let is_up = postmaster.is_up() && matches!(data, DataDirectory::Ready(_));
+        let running = postmaster.timeline().filter(|_| is_up);
+        let better = running.and_then(|running| control::history(&self.inner.setup, running).ok());
+        (data, better.unwrap_or(history))
     }
 
     /// Takes over a postmaster that runs on this data directory: what a former guard is armed for, or what its files
@@ -273,11 +230,9 @@ impl Postgres {
     /// Right before a promotion: makes PostgreSQL choose a timeline above `above`, which other members have begun
     /// already although their history never reached this one.
     pub async fn reserve_timelines(&self, above: Timeline) -> Result<(), Error> {
-        let mine = Timeline(self.inner.timeline.load(std::sync::atomic::Ordering::Relaxed));
-        if mine < Timeline::FIRST || above <= mine {
-            Ok(())
-        } else {
-            timelines::reserve(self.setup(), mine, above)
+        match self.inner.postmaster.timeline() {
+            Some(mine) if mine < above => timelines::reserve(self.setup(), mine, above),
+            Some(_) | None => Ok(()),
         }
     }
 
@@ -315,12 +270,12 @@ impl Postgres {
 
     /// The owner of `synchronous_standby_names`.
     pub fn sync_owner(&self) -> SyncOwner {
-        self.inner.sync_owner()
+        self.inner.configuration.sync_owner()
     }
 
     /// Changes that; in force after [`Postgres::write_sync_names`].
     pub fn set_sync_owner(&self, owner: SyncOwner) {
-        self.inner.set_sync_owner(owner);
+        self.inner.configuration.set_sync_owner(owner);
     }
 
     /// Puts `synchronous_standby_names` in force.
@@ -335,7 +290,7 @@ impl Postgres {
 
     /// Keeps all but the superuser and replication out, or lets them in; after [`Postgres::write_client_lockout`].
     pub fn set_client_lockout(&self, closed: bool) {
-        self.inner.set_client_lockout(closed);
+        self.inner.configuration.set_client_lockout(closed);
     }
 
     /// Puts the client lockout in force, from the next connection on. It outlives supervisor and PostgreSQL.

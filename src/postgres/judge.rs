@@ -1,7 +1,7 @@
 //! What PostgreSQL says of parameters before they reach its files: the program at hand reads them as it would at a
 //! start, and ends. Only it knows the names, types, ranges and units of its version.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::fmt::Write as _;
 use std::fs::File;
@@ -16,6 +16,7 @@ use rustix::fs::{MemfdFlags, memfd_create};
 use super::handle::PostgresInner;
 use super::program::{run, run_to_end, tool};
 use super::{Error, Parameters, Postgres, Setup, files};
+use crate::os::error_chain::ErrorChain;
 
 /// One run takes some 20 ms.
 const RUN_WITHIN: Duration = Duration::from_secs(3);
@@ -232,7 +233,7 @@ impl Postgres {
     /// Leaves out of the parameters what no start would take. [`Postgres::apply`] does so too.
     pub async fn judge_parameters(&self) {
         let judged = self.inner.judged(self.inner.parameters()).await;
-        self.inner.replace_parameters(judged);
+        self.inner.configuration.replace_parameters(judged);
     }
 }
 
@@ -247,19 +248,11 @@ impl PostgresInner {
                 return parameters;
             }
         };
-        let mut known = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
-        for news in news(&known, &refused) {
+        for news in self.configuration.replace_refused(refused) {
             tracing::warn!("a parameter is omitted, because PostgreSQL would not start with it: {news}");
         }
-        *known = refused;
         parameters
     }
-}
-
-/// Those of `refused` that were not in `before`.
-fn news<'a>(before: &[Refused], refused: &'a [Refused]) -> Vec<&'a Refused> {
-    let before: BTreeSet<&Refused> = before.iter().collect();
-    refused.iter().filter(|one| !before.contains(one)).collect()
 }
 
 #[cfg(test)]

@@ -17,7 +17,7 @@ impl Postgres {
     /// the histories is a record of the parameters and a checkpoint.
     pub async fn lower_minimums(&self) -> Result<(), Error> {
         let inner = &self.inner;
-        inner.must_be_down("lower parameters")?;
+        inner.postmaster.must_be_down("lower parameters")?;
         let control = control::read(&inner.setup).await?;
         let clean = control.state == ControlState::ShutDown && !control.backup_label;
         let lowered = files::lowered(&inner.parameters(), &control.standby_minimums);

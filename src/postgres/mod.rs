@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!              look ── control           the directory from outside: pg_controldata, history, half-made marker
-//!        start stop ── process           the postmaster; Down only when none of its processes is left
+//!        start stop ── process ── postmaster     Down only when none of its processes is left
 //!             adopt ── adoption          whether one runs already, which may be unknown
 //!             probe ── probe ── knock storage  a thread in which it proves that it works, while it may be primary
 //!           promote ── promote
@@ -10,7 +10,7 @@
 //!    leader_history ──────────┴─ sql ── tls
 //!   every statement ── session ── sockets     the own way in: private socket directory, own role
 //!         passwords ── rotation ┐
-//!      apply follow ── running ─┼ access_rules
+//!      apply follow ── running ─┼ access_rules ── configuration
 //!                               └ files  every configuration file is written by us
 //!         bootstrap ── bootstrap ┬ init_scripts
 //!        clone_from ── clone aside ├─ program ── os::child
@@ -30,6 +30,7 @@ mod password;
 mod setup;
 
 mod access_rules;
+mod configuration;
 mod conninfo;
 mod control;
 mod files;
@@ -38,6 +39,7 @@ mod program;
 
 mod adoption;
 mod facts;
+mod postmaster;
 mod process;
 mod promote;
 mod running;

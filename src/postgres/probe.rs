@@ -20,6 +20,7 @@ use tokio_postgres::{Client, SimpleQueryMessage};
 use super::handle::PostgresInner;
 use super::{Error, connection_probe, session, storage};
 use crate::model::{LivenessFacts, LivenessVerdict, Lsn, Moment, Process, Proof};
+use crate::os::error_chain::ErrorChain;
 use crate::os::{clock, process};
 
 /// How often the probe judges, looks for stopped processes that it has seen stopped, and notices a promotion.
@@ -106,7 +107,7 @@ async fn run(inner: &PostgresInner, verdicts: &watch::Sender<LivenessVerdict>) {
 
 /// Keeps the record of who is watched and when the probe ran, and looks for stopped processes.
 async fn judge(inner: &PostgresInner, verdicts: &watch::Sender<LivenessVerdict>) {
-    let mut seen = inner.process.subscribe();
+    let mut seen = inner.postmaster.subscribe();
     let mut needed = Needed::default();
     loop {
         let postmaster = match *seen.borrow_and_update() {
@@ -311,7 +312,7 @@ impl ProbeSession {
                     None => return Ok(()),
                 },
             };
-            self.write(&client).await.map_err(|error| chain(&error))?;
+            self.write(&client).await.map_err(|error| error.chain())?;
             self.client = Some(client);
             Ok(())
         };
@@ -350,13 +351,6 @@ impl ProbeSession {
             return Ok(());
         }
         client.simple_query(WRITE).await.map(drop)
-    }
-}
-
-fn chain(error: &tokio_postgres::Error) -> String {
-    match std::error::Error::source(error) {
-        Some(cause) => format!("{error}: {cause}"),
-        None => error.to_string(),
     }
 }
 

@@ -1,8 +1,7 @@
 //! The postmaster's life: start, and end. Down is said only when no process of that Postgres is left.
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::Ordering;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
@@ -10,6 +9,7 @@ use nix::sys::signal::Signal;
 use super::adoption::{clear_stale_locks, started_by};
 use super::control::PidFile;
 use super::handle::{PostgresInner, Started, Stopped};
+use super::postmaster::LOOK_EVERY;
 use super::program::bare;
 use super::{Error, Setup, control, files, rewind, timelines};
 use crate::model::{DataDirectory, FollowTarget, Process, StopMode};
@@ -20,10 +20,6 @@ use crate::os::postgres_processes::PostgresProcesses;
 use crate::os::text::PathText;
 use crate::os::{clock, process};
 
-/// How often a level is looked at that nothing announces.
-pub(super) const LOOK_EVERY: Duration = Duration::from_millis(5);
-/// A postmaster that exited cleanly has waited for its children; the last may still be on their way out.
-const CLEAN_EXIT_WITHIN: Duration = Duration::from_secs(1);
 /// The second step. Shorter than the 5 s after which a postmaster kills its children itself.
 const IMMEDIATE_WITHIN: Duration = Duration::from_secs(3);
 
@@ -44,19 +40,6 @@ pub(super) fn resolve(setup: &Setup) -> Result<PostgresProcesses, Error> {
 }
 
 impl PostgresInner {
-    /// The postmaster that runs, as the fence knows it too.
-    pub(super) fn processes(&self) -> Option<PostgresProcesses> {
-        *self.processes.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// It is being promoted: until it ends, nobody may take it for a mere standby.
-    pub(super) fn may_be_primary(&self) {
-        self.process.send_if_modified(|process| match process {
-            Process::Up { standby_start, .. } => std::mem::replace(standby_start, false),
-            Process::Down { .. } => false,
-        });
-    }
-
     /// Takes a postmaster over and watches over it.
     pub(super) fn watch_adopted(
         self: &Arc<Self>,
@@ -64,7 +47,7 @@ impl PostgresInner {
         held: Pidfd,
         standby_start: bool,
     ) {
-        self.up(processes, standby_start);
+        self.postmaster.began(processes, standby_start);
         self.access.adopt(self);
         let inner = Arc::clone(self);
         tokio::spawn(async move {
@@ -74,55 +57,8 @@ impl PostgresInner {
             };
             // How it ended is not told; a removed pid file is what a clean shutdown leaves.
             let clean = !inner.setup.data_dir.join("postmaster.pid").exists();
-            inner.ended(processes, exit, clean).await;
+            inner.postmaster.ended(processes, exit, clean).await;
         });
-    }
-
-    /// What was started has started the postmaster in turn.
-    fn replace_postmaster(&self, processes: PostgresProcesses) {
-        tracing::info!(
-            pid = processes.pid,
-            "the program that was started as postgres runs PostgreSQL as a child process"
-        );
-        *self.processes.lock().unwrap_or_else(PoisonError::into_inner) = Some(processes);
-        self.process.send_modify(|process| {
-            if let Process::Up { pid, .. } = process {
-                *pid = processes.pid;
-            }
-        });
-    }
-
-    fn up(&self, processes: PostgresProcesses, standby_start: bool) {
-        let pid = processes.pid;
-        self.timeline.store(0, Ordering::Relaxed);
-        *self.processes.lock().unwrap_or_else(PoisonError::into_inner) = Some(processes);
-        self.process.send_replace(Process::Up { pid, since: clock::now(), standby_start });
-    }
-
-    /// Refuses while a postmaster runs.
-    pub(super) fn must_be_down(&self, what: &str) -> Result<(), Error> {
-        match *self.process.borrow() {
-            Process::Down { .. } => Ok(()),
-            Process::Up { pid, .. } => Err(Error::Unfit(format!("{what}: postgres runs as {pid}"))),
-        }
-    }
-
-    /// Waits for the postmaster's end and says so when none of its processes is left.
-    async fn ended(&self, processes: PostgresProcesses, exit: Option<String>, clean: bool) {
-        if clean {
-            let patience = clock::now() + CLEAN_EXIT_WITHIN;
-            while clock::now() < patience && !processes.all().is_empty() {
-                tokio::time::sleep(LOOK_EVERY).await;
-            }
-        }
-        while processes.kill_all() {
-            tokio::time::sleep(LOOK_EVERY).await;
-        }
-        let mut known = self.processes.lock().unwrap_or_else(PoisonError::into_inner);
-        if known.as_ref() == Some(&processes) {
-            *known = None;
-            self.process.send_replace(Process::Down { exit });
-        }
     }
 }
 
@@ -132,7 +68,7 @@ pub(super) async fn start_standby(
     follow: Option<&FollowTarget>,
     within: Duration,
 ) -> Result<Started, Error> {
-    inner.must_be_down("start")?;
+    inner.postmaster.must_be_down("start")?;
     let setup = &inner.setup;
     let control = match control::look(setup).await.0 {
         DataDirectory::Ready(control) => control,
@@ -174,7 +110,7 @@ pub(super) fn launch(
     let child = child::spawn(&mut command, OnOwnerExit::Outlives).map_err(spawn)?;
     let processes = processes.with_postmaster(child.pid());
     let pid = processes.pid;
-    inner.up(processes, standby_start);
+    inner.postmaster.began(processes, standby_start);
     tokio::spawn(watch(Arc::clone(inner), processes, child));
     Ok(pid)
 }
@@ -184,13 +120,13 @@ async fn watch(inner: Arc<PostgresInner>, processes: PostgresProcesses, mut chil
         Ok(status) => (status.to_string(), status.success()),
         Err(error) => (error.to_string(), false),
     };
-    inner.ended(inner.processes().unwrap_or(processes), Some(exit), clean).await;
+    inner.postmaster.ended(inner.postmaster.processes().unwrap_or(processes), Some(exit), clean).await;
 }
 
 /// Waits until `postmaster.pid` says that it accepts connections.
 pub(super) async fn wait_until_ready(inner: &PostgresInner, within: Duration) -> Result<Started, Error> {
     let deadline = clock::now() + within;
-    let mut seen = inner.process.subscribe();
+    let mut seen = inner.postmaster.subscribe();
     loop {
         if let Process::Down { exit } = &*seen.borrow_and_update() {
             let exit = exit.clone().unwrap_or_else(|| "unknown".to_owned());
@@ -198,13 +134,13 @@ pub(super) async fn wait_until_ready(inner: &PostgresInner, within: Duration) ->
         }
         // A file that cannot be read is looked at again.
         let file = PidFile::find(&inner.setup.data_dir).ok().flatten();
-        match (file, inner.processes()) {
+        match (file, inner.postmaster.processes()) {
             (Some(file), Some(processes)) if file.pid == processes.pid && file.ready => {
                 return Ok(Started::Ready);
             }
             (Some(file), Some(processes)) if file.pid != processes.pid => {
                 if let Some(postmaster) = started_by(&processes, file.pid) {
-                    inner.replace_postmaster(postmaster);
+                    inner.postmaster.replaced_by(postmaster);
                     continue;
                 }
             }
@@ -219,7 +155,7 @@ pub(super) async fn wait_until_ready(inner: &PostgresInner, within: Duration) ->
 
 /// What the startup process calls itself, which names the segment it is at, and the time that it has used.
 pub(super) fn recovery_mark(inner: &PostgresInner) -> Option<String> {
-    let postmaster = inner.processes()?.pid;
+    let postmaster = inner.postmaster.processes()?.pid;
     process::children_at_a_glance(postmaster).into_iter().find_map(|pid| {
         let title = process::title(pid).filter(|title| title.contains(": startup"))?;
         Some(format!("{title} {}", process::used_ticks(pid)?))
@@ -228,7 +164,7 @@ pub(super) fn recovery_mark(inner: &PostgresInner) -> Option<String> {
 
 /// The staircase: each step has its time, and the last cannot be refused.
 pub(super) async fn stop(inner: &PostgresInner, mode: StopMode, within: Duration) -> Result<Stopped, Error> {
-    let Some(processes) = inner.processes() else { return Ok(Stopped::WasDown) };
+    let Some(processes) = inner.postmaster.processes() else { return Ok(Stopped::WasDown) };
     let steps = [
         (Stopped::Fast, Signal::SIGINT, within),
         (Stopped::Immediate, Signal::SIGQUIT, if mode == StopMode::Fast { IMMEDIATE_WITHIN } else { within }),
@@ -239,19 +175,13 @@ pub(super) async fn stop(inner: &PostgresInner, mode: StopMode, within: Duration
     }
     for (step, signal, within) in steps.into_iter().skip(skipped) {
         processes.signal(signal);
-        if is_down_within(inner, within).await {
+        if inner.postmaster.is_down_within(within).await {
             return Ok(step);
         }
     }
     processes.kill_all();
-    while !is_down_within(inner, LOOK_EVERY).await {
+    while !inner.postmaster.is_down_within(LOOK_EVERY).await {
         processes.kill_all();
     }
     Ok(Stopped::Killed)
-}
-
-async fn is_down_within(inner: &PostgresInner, within: Duration) -> bool {
-    let mut seen = inner.process.subscribe();
-    let down = seen.wait_for(|process| matches!(process, Process::Down { .. }));
-    tokio::time::timeout(within, down).await.is_ok_and(|result| result.is_ok())
 }

@@ -10,8 +10,9 @@ use tokio_postgres::Client;
 use super::handle::PostgresInner;
 use super::process::wait_until_ready;
 use super::{Error, Setup, Started, files, sql};
-use crate::model::{Moment, Process};
+use crate::model::Moment;
 use crate::os::clock;
+use crate::os::error_chain::ErrorChain;
 
 /// How often Postgres is asked whether it is a primary yet.
 const ASK_EVERY: Duration = Duration::from_millis(3);
@@ -60,14 +61,14 @@ impl PendingPromotion {
     /// Writes the trigger. The postmaster looks for it at any signal, also at one of its own children's: from now on
     /// this may be a primary.
     pub fn write_trigger(&mut self) -> Result<(), Error> {
-        self.inner.may_be_primary();
+        self.inner.postmaster.may_be_primary();
         self.trigger = Some(PromoteTrigger::write(&self.inner.setup)?);
         Ok(())
     }
 
     /// Signals the postmaster. It is looked up anew: it may have turned out to be a child of what was started.
     pub fn signal(&self) -> Result<(), Error> {
-        match self.inner.processes().is_some_and(|processes| processes.signal(Signal::SIGUSR1)) {
+        match self.inner.postmaster.signal(Signal::SIGUSR1) {
             true => Ok(()),
             false => {
                 let text = "promote: the postmaster has ended, or cannot be signalled";
@@ -79,7 +80,7 @@ impl PendingPromotion {
     /// Waits until it accepts writes.
     pub async fn await_primary(mut self) -> Result<(), Error> {
         while self.is_standby().await? {
-            if matches!(*self.inner.process.borrow(), Process::Down { .. }) || clock::now() >= self.deadline {
+            if !self.inner.postmaster.is_up() || clock::now() >= self.deadline {
                 return Err(self.late());
             }
             tokio::time::sleep(ASK_EVERY).await;
@@ -87,16 +88,14 @@ impl PendingPromotion {
         if let Some(trigger) = &mut self.trigger {
             trigger.taken = true;
         }
-        if let Ok(mut kept) = self.inner.heartbeat.try_lock() {
-            kept.get_or_insert(self.client);
-        }
+        self.inner.connection.keep(self.client);
         Ok(())
     }
 }
 
 /// Waits until a promotion can begin: until then nothing is claimed for it.
 pub(super) async fn await_promotable(inner: &PostgresInner, within: Duration) -> Result<(), Error> {
-    if inner.processes().is_none() {
+    if !inner.postmaster.is_up() {
         return Err(Error::Unfit("promote: postgres is down".to_owned()));
     }
     match wait_until_ready(inner, within).await? {
@@ -133,9 +132,8 @@ impl Drop for PromoteTrigger {
 
 /// The heartbeat's connection if nobody uses it now: authentication takes longer than a promotion.
 async fn client(inner: &PostgresInner) -> Result<Client, Error> {
-    let kept = inner.heartbeat.try_lock().ok().and_then(|mut kept| kept.take());
-    if let Some(client) = kept.filter(|client| !client.is_closed()) {
-        return Ok(client);
+    match inner.connection.take() {
+        Some(client) => Ok(client),
+        None => sql::heartbeat(inner).await,
     }
-    sql::heartbeat(inner).await
 }

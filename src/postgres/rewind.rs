@@ -20,7 +20,7 @@ const COUNT_WITHIN: Duration = Duration::from_secs(60);
 
 /// Runs crash recovery in single-user mode, with the `wal_level` that is configured.
 pub(super) async fn crash_recovery(inner: &PostgresInner) -> Result<(), Error> {
-    inner.must_be_down("crash recovery")?;
+    inner.postmaster.must_be_down("crash recovery")?;
     let setup = &inner.setup;
     if setup.data_dir.join("backup_label").exists() {
         return Err(Error::Unfit(
@@ -55,7 +55,7 @@ pub(super) async fn rewind(
     target: &FollowTarget,
     fork: (Timeline, Lsn),
 ) -> Result<RewindReport, Error> {
-    inner.must_be_down("rewind")?;
+    inner.postmaster.must_be_down("rewind")?;
     let setup = &inner.setup;
     let mut control = control::read(setup).await?;
     if !matches!(control.state, ControlState::ShutDown | ControlState::ShutDownInRecovery) {

@@ -8,11 +8,12 @@ use nix::sys::signal::Signal;
 use tokio_postgres::Client;
 
 use super::handle::PostgresInner;
-use super::process::LOOK_EVERY;
+use super::postmaster::LOOK_EVERY;
 use super::sql::{self, LOOK_WITHIN};
 use super::{Error, Parameters, access_rules, control, files, session, sockets};
-use crate::model::{FollowTarget, Process};
+use crate::model::FollowTarget;
 use crate::os::clock;
+use crate::os::error_chain::ErrorChain;
 
 /// A reload is a signal to the postmaster; the effect is looked for this long.
 const RELOADED_WITHIN: Duration = Duration::from_secs(2);
@@ -22,15 +23,11 @@ async fn client(inner: &PostgresInner) -> Result<Client, Error> {
     session::open(inner, "Matriarch", "-c statement_timeout=5000").await
 }
 
-fn is_up(inner: &PostgresInner) -> bool {
-    matches!(*inner.process.borrow(), Process::Up { .. })
-}
-
 /// Sends the postmaster SIGHUP.
 pub(super) fn reload(inner: &PostgresInner) -> Result<(), Error> {
-    match inner.processes() {
-        Some(processes) if processes.signal(Signal::SIGHUP) => Ok(()),
-        Some(_) | None => Err(Error::Unfit("reload: postgres is down".to_owned())),
+    match inner.postmaster.signal(Signal::SIGHUP) {
+        true => Ok(()),
+        false => Err(Error::Unfit("reload: postgres is down".to_owned())),
     }
 }
 
@@ -41,9 +38,9 @@ pub(super) async fn apply(inner: &PostgresInner, parameters: Parameters) -> Resu
     files::write_main_again(inner, &parameters)?;
     let paths = [files::hba_file(setup), files::ident_file(setup)];
     let former = paths.clone().map(|path| fs::read_to_string(path).ok());
-    let former_rules = inner.replace_parameters(parameters.clone());
+    let former_rules = inner.configuration.replace_parameters(parameters.clone());
     access_rules::write(inner, &parameters)?;
-    if !is_up(inner) {
+    if !inner.postmaster.is_up() {
         return Ok(());
     }
     // The rules are read from the files, so they can be checked before they are put in force.
@@ -61,7 +58,7 @@ pub(super) async fn apply(inner: &PostgresInner, parameters: Parameters) -> Resu
                 files::write(setup, path, text)?;
             }
         }
-        inner.keep_access(former_rules);
+        inner.configuration.keep_access_rules(former_rules);
     }
     reload(inner)?;
     if errors.is_empty() { Ok(()) } else { Err(Error::BrokenAccessRules { errors }) }
@@ -93,13 +90,13 @@ async fn broken_rules(inner: &PostgresInner) -> Result<Vec<String>, Error> {
 pub(super) fn write_sync_names(inner: &PostgresInner) -> Result<(), Error> {
     files::strip_auto_conf(inner)?;
     files::write_main_again(inner, &inner.parameters())?;
-    if is_up(inner) { reload(inner) } else { Ok(()) }
+    if inner.postmaster.is_up() { reload(inner) } else { Ok(()) }
 }
 
 /// Writes the access rules with or without the client lockout and, while it runs, reloads.
 pub(super) fn write_client_lockout(inner: &PostgresInner) -> Result<(), Error> {
     access_rules::write(inner, &inner.parameters())?;
-    if is_up(inner) { reload(inner) } else { Ok(()) }
+    if inner.postmaster.is_up() { reload(inner) } else { Ok(()) }
 }
 
 /// Points a running standby elsewhere and waits until that is in force.
@@ -239,7 +236,7 @@ const UNSYNCHRONOUS: &str = "
 
 /// The parameters on the running postmaster's command line.
 pub(super) fn running_command_line(inner: &PostgresInner) -> BTreeMap<String, String> {
-    let Some(processes) = inner.processes() else { return BTreeMap::new() };
+    let Some(processes) = inner.postmaster.processes() else { return BTreeMap::new() };
     let line = fs::read(format!("/proc/{}/cmdline", processes.pid)).unwrap_or_default();
     line.split(|byte| *byte == 0)
         .filter_map(|word| std::str::from_utf8(word).ok()?.strip_prefix("--")?.split_once('='))

@@ -20,6 +20,7 @@ use super::sockets::{self, Sockets};
 use super::{Error, Parameters, Postgres, sql};
 use crate::model::{AccessWay, Moment, OwnAccess};
 use crate::os::clock;
+use crate::os::error_chain::ErrorChain;
 use crate::os::user::User;
 
 /// The supervisor's own role: a superuser without a password.

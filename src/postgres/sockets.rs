@@ -12,6 +12,7 @@ use super::control::beside;
 use super::handle::PostgresInner;
 use super::program::{run, tool};
 use super::{Error, Parameters, Setup, files, running};
+use crate::os::error_chain::ErrorChain;
 
 /// The parameter with the directories.
 pub(super) const PARAMETER: &str = "unix_socket_directories";

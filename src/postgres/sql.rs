@@ -176,13 +176,30 @@ async fn remote(setup: &Setup, target: &FollowTarget, who: &RoleCredentials) -> 
     connect(config, who, connector, &target.conn_url).await
 }
 
-/// Works on the connection that is kept: to authenticate takes longer than most of what is asked, and than a promotion.
-/// Work that is dropped takes the connection with it.
+/// A connection to the local PostgreSQL: to authenticate takes longer than most of what is asked, and than a promotion.
+#[derive(Default)]
+pub(super) struct KeptConnection(tokio::sync::Mutex<Option<Client>>);
+
+impl KeptConnection {
+    /// Takes it, where it is open and nobody uses it now.
+    pub(super) fn take(&self) -> Option<Client> {
+        self.0.try_lock().ok()?.take().filter(|client| !client.is_closed())
+    }
+
+    /// Keeps this one, where there is none.
+    pub(super) fn keep(&self, client: Client) {
+        if let Ok(mut kept) = self.0.try_lock() {
+            kept.get_or_insert(client);
+        }
+    }
+}
+
+/// Works on the connection that is kept. Work that is dropped takes the connection with it.
 pub(super) async fn kept<T>(
     inner: &PostgresInner,
     work: impl AsyncFnOnce(&Client) -> Result<T, Error>,
 ) -> Result<T, Error> {
-    let mut kept = inner.heartbeat.lock().await;
+    let mut kept = inner.connection.0.lock().await;
     let client = match kept.take().filter(|client| !client.is_closed()) {
         Some(client) => client,
         None => heartbeat(inner).await?,

@@ -6,6 +6,7 @@ use tokio_postgres::config::SslMode;
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::{Error, RoleCredentials};
+use crate::os::error_chain::ErrorChain;
 use crate::os::tls::{self, Identity, TlsError, Trust};
 
 /// The mode, and the connector that verifies what these credentials ask to verify.

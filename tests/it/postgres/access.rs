@@ -14,6 +14,7 @@ use tokio_postgres::NoTls;
 
 use super::herd::Herd;
 use super::{SOON, promote, start, stop};
+use matriarch::os::error_chain::ErrorChain;
 
 const LISTENS: [&str; 7] = ["127.0.0.2", "*", "localhost", "0.0.0.0", "::1", "::", ""];
 
