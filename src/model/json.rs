@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde_json::Value;
 use serde_json::ser::{Formatter, Serializer};
 
-/// `json.dumps(value)`: `", "` and `": "`, everything outside printable ASCII escaped.
+/// `json.dumps(value)`: separators `", "` and `": "`, with everything outside printable ASCII escaped.
 pub fn spaced(value: &Value) -> String {
     written(value, Python { comma: b", ", colon: b": " })
 }

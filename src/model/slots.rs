@@ -6,16 +6,16 @@ use serde::{Deserialize, Serialize};
 
 use super::SlotFacts;
 
-/// What the keys `slots` and `ignore_slots` say.
+/// The value of the keys `slots` and `ignore_slots`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct SlotSettings {
-    /// The names under `slots`: they stay wherever they are.
+    /// The names under `slots`: these slots stay on every member.
     pub permanent: BTreeSet<String>,
-    /// Slots of others.
+    /// Slots that the supervisor never touches.
     pub ignored: Vec<SlotPattern>,
 }
 
-/// An element of `ignore_slots`: what it does not say fits every slot.
+/// An element of `ignore_slots`. A part that is absent matches every slot.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SlotPattern {
     /// Its name.
@@ -29,7 +29,7 @@ pub struct SlotPattern {
 }
 
 impl SlotSettings {
-    /// Whether a slot that no member asks for stays.
+    /// Whether a slot stays that no member needs.
     pub fn keep(&self, name: &str, facts: &SlotFacts) -> bool {
         self.permanent.contains(name) || self.ignored.iter().any(|pattern| pattern.fits(name, facts))
     }

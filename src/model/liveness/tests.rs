@@ -14,7 +14,7 @@ fn watched() -> Liveness {
     liveness
 }
 
-/// The probe runs every 100 ms from one moment to the other.
+/// The probe runs every 100 ms in this period.
 fn run(liveness: &mut Liveness, from: u64, to: u64) {
     (from..=to).step_by(100).for_each(|millis| liveness.ran(at(millis)));
 }
@@ -55,7 +55,7 @@ fn a_stopped_process_is_dead_only_when_it_stays_stopped() {
         liveness.ran(at(millis));
         liveness.proved(PID, Proof::Connection, at(millis));
         liveness.proved(PID, Proof::Write, at(millis));
-        // A debugger that lets it go every four seconds.
+        // A debugger that lets the process run every four seconds.
         let stopped = (millis % 4000 != 0).then(|| "checkpointer".to_owned());
         liveness.stopped(PID, stopped, at(millis));
         assert!(!is_dead(&liveness, millis), "{millis}");
@@ -117,8 +117,8 @@ proptest! {
         prop_assert!(timing.probe_every() + timing.try_within() < timing.dead_after());
     }
 
-    /// Whatever the probe's own pauses: proofs that never lie further apart in its running time than the limit
-    /// leave it alive, and once it has run for that long without one it is dead.
+    /// Whatever the gaps between runs of the probe: Postgres is alive while its proofs are no further apart than the
+    /// limit, in the time in which the probe ran. Once that time reaches the limit without a proof, it is dead.
     #[test]
     fn only_time_in_which_the_probe_ran_counts(
         ttl in 3u64..60,
