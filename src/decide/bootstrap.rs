@@ -5,10 +5,10 @@ use std::time::Duration;
 use super::tick::Tick;
 use crate::model::{ClusterView, FailoverRequest, Job, MemberName, Moment, NoDataReason, Reason, WaitingOn};
 
-/// How often to look whether members have registered.
+/// The interval between checks for new members.
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
 
-/// Nobody leads and I have no data.
+/// No member leads, and I have no data.
 pub(super) fn create(tick: &mut Tick<'_>) -> Reason {
     let Some(cluster) = tick.cluster() else { return Reason::ClusterUnknown };
     if let Some(end) = tick.pod_end() {
@@ -23,12 +23,12 @@ pub(super) fn create(tick: &mut Tick<'_>) -> Reason {
     }
 }
 
-/// Somebody has begun to make the cluster.
+/// A member has begun to create the cluster.
 fn bootstrap_begun(tick: &mut Tick<'_>, cluster: &ClusterView) -> Reason {
     if !cluster.initialize_lease.is_some_and(|lease| tick.seen.lease.owns(lease)) {
         return Reason::NoData(NoDataReason::BootstrapElsewhere);
     }
-    // The answer to an earlier try was lost: the key is mine, and nobody else can go on.
+    // The answer to an earlier attempt was lost: the key is mine, and no other member can continue.
     start(tick, cluster)
 }
 
@@ -51,7 +51,7 @@ fn create_new(tick: &mut Tick<'_>, cluster: &ClusterView, has_lease: bool) -> Re
     start(tick, cluster)
 }
 
-/// When members have had the time to register; `None`: it has not begun.
+/// When members have had time to register; `None`: the wait has not begun.
 fn due(tick: &Tick<'_>) -> Option<Moment> {
     let wait = tick.seen.me.wait_for_members;
     match wait.is_zero() {
@@ -65,7 +65,7 @@ fn start(tick: &mut Tick<'_>, cluster: &ClusterView) -> Reason {
     Reason::NoData(NoDataReason::NewCluster)
 }
 
-/// The time begins when etcd shows me, and anew with each member that was never seen before.
+/// The wait begins when etcd shows this member, and anew with each member that was never seen before.
 fn look_who_registers(tick: &mut Tick<'_>, cluster: &ClusterView) {
     let me = &tick.seen.me;
     let registered = &mut tick.memory.registered;
@@ -85,8 +85,8 @@ fn look_who_registers(tick: &mut Tick<'_>, cluster: &ClusterView) {
     }
 }
 
-/// etcd knows the cluster; or it does not, and a primary was here, or an operator says that what is here shall be it,
-/// or members compete by what they hold.
+/// Whether this member may create the cluster's keys from its data. It may if etcd knows the cluster, or if a primary
+/// ran here, an operator asked for it, or members compete by the WAL they have.
 pub(super) fn may_rebuild(tick: &Tick<'_>, cluster: &ClusterView) -> bool {
     let asks = |request: &FailoverRequest| {
         request.rebuild && request.is_failover() && request.candidate.as_ref() == Some(&tick.seen.me.name)

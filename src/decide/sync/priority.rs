@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::state::{QuorumState, SyncStep, members};
 use crate::model::{MemberName, SyncNames};
 
-/// The next change; `None`: everything is as it should be.
+/// The next change; `None`: the state is as wanted.
 pub fn step(state: &QuorumState) -> Option<SyncStep> {
     let record = &state.record;
     if record.leader.as_ref() != Some(&state.me) {
@@ -13,7 +13,7 @@ pub fn step(state: &QuorumState) -> Option<SyncStep> {
     }
     let picked: BTreeSet<MemberName> = state.active.iter().take(state.wanted.max(1)).cloned().collect();
     if picked.is_empty() && state.strict {
-        // Commits wait for those that are vouched for, or for nobody that exists.
+        // Commits wait for the standbys of the promise, or for a name that no standby has.
         let kept = named(&record.voters, record.voters.len().max(1));
         return (state.names != kept).then_some(SyncStep::Name(kept));
     }
@@ -29,7 +29,7 @@ pub fn step(state: &QuorumState) -> Option<SyncStep> {
     (promise.voters != picked).then_some(SyncStep::LookAgain)
 }
 
-/// Names first where the present promise allows it; otherwise less is promised first.
+/// Sets the names first where the present promise allows it; otherwise reduces the promise first.
 fn step_to_names(state: &QuorumState, wanted: SyncNames, picked: &BTreeSet<MemberName>) -> SyncStep {
     match state.may_name(&wanted) {
         true => SyncStep::Name(wanted),
@@ -37,7 +37,7 @@ fn step_to_names(state: &QuorumState, wanted: SyncNames, picked: &BTreeSet<Membe
     }
 }
 
-/// The voters that stay. Where a quorum was promised until now, none of them is sure to hold everything by itself.
+/// The voters that stay. After a quorum none of them is certain to have all commits by itself.
 fn kept(state: &QuorumState, picked: &BTreeSet<MemberName>) -> BTreeSet<MemberName> {
     match state.record.quorum {
         0 => picked.iter().filter(|name| members(&state.record).contains(name)).cloned().collect(),
