@@ -27,9 +27,9 @@ pub(super) struct GuardThread {
     guard: Option<RunningGuard>,
     dying: Vec<Child>,
     predecessor: Option<Predecessor>,
-    /// The first guard has introduced itself.
+    /// The first guard's protection was logged.
     introduced: bool,
-    /// It was said that the kernel stands by for some of the server processes only.
+    /// It was logged that the dead-man timer covers only some of the server processes.
     partial: bool,
     to_reader: watch::Sender<GuardFacts>,
 }
@@ -85,7 +85,7 @@ impl GuardThread {
         self.shared.state().keep.handle(event, clock::now());
     }
 
-    /// Hands over what the guard has said.
+    /// Hands over the guard's answers.
     fn hear(&mut self) {
         while let Some(event) = self.guard.as_mut().and_then(RunningGuard::receive) {
             if let (GuardEvent::Answered(_), Some(report)) =
@@ -93,7 +93,7 @@ impl GuardThread {
             {
                 self.say(report);
             }
-            // Whoever waits for the order to be held reads the facts then.
+            // A thread that waits for the acknowledgement reads the facts then.
             self.publish();
             self.tell(event);
             if event == GuardEvent::Closed {
@@ -226,7 +226,7 @@ impl GuardThread {
                 self.dying.extend(guard.release());
             }
             for name in [socket::armed_name(&self.setup.data_dir), socket::idle_name(&self.setup.data_dir)] {
-                // Not there is as good.
+                // A missing file is fine.
                 let _ = std::fs::remove_file(name);
             }
         }

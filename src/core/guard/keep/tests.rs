@@ -14,11 +14,11 @@ fn armed(kill_after: u64) -> Option<ArmedDeadlines<()>> {
     Some(ArmedDeadlines { deadlines, target: (), watchdog_at: None })
 }
 
-/// The simplest driver: everything succeeds at once. What was done is kept as text.
+/// The simplest driver: every effect succeeds at once and is recorded as text.
 struct Driver {
     keep: KeepGuard<()>,
     guard: Option<Guard>,
-    /// The guard's process stands still.
+    /// The guard's process is frozen.
     frozen: bool,
     done: Vec<String>,
 }
@@ -28,7 +28,7 @@ impl Driver {
         Driver { keep: KeepGuard::new(predecessor), guard: None, frozen: false, done: Vec::new() }
     }
 
-    /// What is done at that time.
+    /// The effects at that time.
     fn run(&mut self, now: Moment) -> String {
         while let Some(effect) = self.keep.poll(now) {
             self.carry_out(effect, now);
@@ -152,7 +152,7 @@ fn an_answer_to_another_order_or_with_other_deadlines_holds_nothing() {
     }
     driver.keep.handle(GuardEvent::Answered(right), at(2));
     assert!(driver.keep.holds(sequence));
-    // An acknowledgement that comes after the next order is none of it.
+    // An acknowledgement that comes after the next order does not count for it.
     driver.keep.order(None);
     driver.keep.handle(GuardEvent::Answered(right), at(3));
     assert!(!driver.keep.holds(driver.keep.sequence()));
