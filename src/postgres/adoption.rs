@@ -19,22 +19,22 @@ use crate::os::pidfd::Pidfd;
 use crate::os::postgres_processes::PostgresProcesses;
 use crate::os::process::{self, ProcessId};
 
-/// How many programs may stand between the one that was started and the postmaster.
+/// The most programs between the started one and the postmaster.
 const WRAPPERS_MAX: usize = 4;
 
-/// What runs on the data directory.
+/// The PostgreSQL that runs on the data directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Adoption {
-    /// Nothing, for certain.
+    /// Certainly none.
     Nothing,
-    /// A postmaster, which was taken over.
+    /// A postmaster, which was adopted.
     Running,
-    /// It cannot be told; the reason is in words. To be asked again.
+    /// Unknown, for this reason. To be asked again.
     Unknown(String),
 }
 
-/// Takes over a postmaster that runs on this data directory. `guarded` is what a guard of a former supervisor is armed
-/// for: it is one whatever the files say. Processes whose postmaster is gone are killed.
+/// Adopts a postmaster that runs on this data directory. `guarded` is the target of a former supervisor's guard: it is
+/// a postmaster whatever the files say. Processes without a postmaster are killed.
 pub(super) fn adopt(inner: &Arc<PostgresInner>, guarded: Option<ProcessId>) -> Adoption {
     if inner.must_be_down("adopt").is_err() {
         return Adoption::Running;
@@ -46,7 +46,7 @@ pub(super) fn adopt(inner: &Arc<PostgresInner>, guarded: Option<ProcessId>) -> A
     match found {
         Ok(None) => Adoption::Nothing,
         Ok(Some((processes, held))) => {
-            // When the file cannot be seen it may have been promoted: the safe side.
+            // If the file cannot be seen, the server may have been promoted: the safe side.
             let standby_start = inner.setup.data_dir.join("standby.signal").exists();
             inner.watch_adopted(processes, held, standby_start);
             Adoption::Running
@@ -96,8 +96,8 @@ fn hold(processes: &PostgresProcesses) -> Result<Option<Pidfd>, Error> {
     }
 }
 
-/// Whether a number in a `postmaster.pid` is that of a living process of this Postgres. An error for a process that
-/// works in the data directory and is none: it stands in the way, and what it is nobody knows.
+/// Whether a process id in a `postmaster.pid` belongs to a live process of this Postgres. An error for another process
+/// that works in the data directory: it is in the way, and unknown.
 fn names_postgres(processes: &PostgresProcesses, pid: i32) -> Result<bool, Error> {
     let lives = process::stat(pid).is_some_and(|stat| !stat.is_zombie());
     if !lives || !process::is_thread_group_leader(pid) || is_mine(pid) || !works_in(processes, pid)? {
@@ -115,12 +115,12 @@ fn names_postgres(processes: &PostgresProcesses, pid: i32) -> Result<bool, Error
     )))
 }
 
-/// A supervisor or a guard: their numbers may be those of a postmaster of a former container.
+/// A supervisor or a guard: its process id may be that of a postmaster in a former container.
 fn is_mine(pid: i32) -> bool {
     pid == std::process::id() as i32 || process::exe(pid) == process::exe(std::process::id() as i32)
 }
 
-/// Another user's process cannot be looked at, and is none of ours: PostgreSQL ignores it, too.
+/// Another user's process cannot be examined, and does not count: PostgreSQL ignores it, too.
 fn works_in(processes: &PostgresProcesses, pid: i32) -> Result<bool, Error> {
     let place = PathBuf::from(format!("/proc/{pid}/cwd"));
     match FileId::of(&place) {
@@ -131,15 +131,16 @@ fn works_in(processes: &PostgresProcesses, pid: i32) -> Result<bool, Error> {
     }
 }
 
-/// Server processes whose postmaster is gone may still finish a commit: nothing of a previous incarnation goes on.
+/// Server processes without a postmaster may still finish a commit, so all processes of a previous incarnation are
+/// killed.
 fn end_orphans(processes: &PostgresProcesses) {
     while processes.kill_all() {
         std::thread::sleep(LOOK_EVERY);
     }
 }
 
-/// Before a start: removes a `postmaster.pid`, and a socket's lock file, that names a living process which is no
-/// Postgres of this directory: Postgres would take it for one. What names a dead process, Postgres removes itself.
+/// Before a start: removes a `postmaster.pid`, and a socket's lock file, that names a live process of another program;
+/// Postgres would take it for a server. Postgres itself removes a file that names a dead process.
 pub(super) fn clear_stale_locks(setup: &Setup, processes: &PostgresProcesses) -> Result<(), Error> {
     if let Some(pid) = processes.all().first() {
         return Err(Error::Unfit(format!("start: process {pid} of this Postgres is left")));
@@ -164,8 +165,8 @@ fn clear(processes: &PostgresProcesses, lock: &Path, pid: i32) -> Result<(), Err
     if process::exe(pid).is_some() { files::remove(lock) } else { Ok(()) }
 }
 
-/// What was started as `postgres` may be a program that starts it in turn and waits for it: then `postmaster.pid` names
-/// a descendant of it, which is the postmaster.
+/// The program started as `postgres` may start PostgreSQL in turn and wait for it. Then `postmaster.pid` names a
+/// descendant of that program, which is the postmaster.
 pub(super) fn started_by(processes: &PostgresProcesses, pid: i32) -> Option<PostgresProcesses> {
     let mut parent = process::stat(pid)?.parent;
     for _ in 0..WRAPPERS_MAX {
@@ -283,7 +284,7 @@ mod tests {
     fn unreadable_facts_are_unknown() {
         let place = Place::new("unreadable");
         let file = place.0.join("data/postmaster.pid");
-        // A directory in its place: root, too, gets an error.
+        // A directory in the file's place: even root gets an error.
         fs::create_dir(&file).expect("made");
         assert!(find(&place.setup(), None).is_err() && file.exists());
         let over_a_file = Setup { data_dir: place.0.join("bin/nothing"), ..place.setup() };

@@ -16,10 +16,10 @@ use crate::model::{DataDirectory, FollowTarget};
 use crate::os::child::{self, OnOwnerExit};
 use crate::os::{clock, durable};
 
-/// How much of pg_basebackup's talk is kept for its error.
+/// How much of pg_basebackup's output is kept for its error.
 const TALK_MAX_BYTES: usize = 16 * 1024;
 
-/// Takes a base backup; whatever was in the directory is kept aside until it has succeeded.
+/// Takes a base backup. The earlier content of the directory is set aside until that has succeeded.
 pub(super) async fn clone_from(
     inner: &PostgresInner,
     target: &FollowTarget,
@@ -41,13 +41,13 @@ pub(super) async fn clone_from(
     files::remove_signals(setup)?;
     control::unmark(setup)?;
     if let Err(error) = aside.forget(setup) {
-        // The clone is whole; what is left over is the operator's to delete.
+        // The clone is complete; the operator can delete the rest.
         tracing::warn!(error = error.chain(), "could not remove a directory that was moved aside");
     }
     Ok(())
 }
 
-/// pg_basebackup leaves the permissions of a directory that is there, and PostgreSQL starts in no open one.
+/// pg_basebackup keeps the permissions of an existing directory, and PostgreSQL refuses one that is open to others.
 fn keep_private(data_dir: &Path) -> Result<(), Error> {
     let mode = fs::metadata(data_dir).map_err(Error::file("look at", data_dir))?.permissions().mode();
     match mode & 0o777 {
@@ -57,8 +57,8 @@ fn keep_private(data_dir: &Path) -> Result<(), Error> {
     }
 }
 
-/// The source's tablespaces. None of them may be the very directory that makes way here: members on one machine share
-/// those that were made without a mapping, and what is removed here would be the source's own.
+/// The source's tablespaces. None of them may be a directory that is moved away here: members on one machine share
+/// tablespaces that were created without a mapping, and their removal here would remove the source's data.
 async fn theirs(setup: &Setup, target: &FollowTarget) -> Result<Vec<(u32, PathBuf)>, Error> {
     let mark = format!("{MARK}{}-{:x}", std::process::id(), clock::now().as_nanos());
     let mine = Links::of(&setup.data_dir).tablespaces;
@@ -102,7 +102,7 @@ async fn copy(
     basebackup(setup, target, &layout.options, progress).await
 }
 
-/// Where a clone puts what does not lie in the data directory.
+/// The locations of a clone's parts outside the data directory.
 #[derive(Debug, Default, PartialEq)]
 struct Layout {
     /// Options besides the configured ones.
@@ -111,7 +111,7 @@ struct Layout {
 }
 
 impl Layout {
-    /// As configured; else where the former data directory had it; else where the source has it.
+    /// As configured; else as in the former data directory; else as on the source.
     fn new(configured: &[String], former: &Links, theirs: &[(u32, PathBuf)]) -> Layout {
         let mut layout = Layout::default();
         let waldir = configured.iter().find_map(|option| option.strip_prefix("waldir=")).map(PathBuf::from);
@@ -144,7 +144,7 @@ impl Layout {
     }
 }
 
-/// `OLDDIR=NEWDIR`, where a backslash takes the meaning from an equals sign.
+/// `OLDDIR=NEWDIR`, where a backslash escapes an equals sign.
 fn split_mapping(text: &str) -> Option<(PathBuf, PathBuf)> {
     let mut letters = text.char_indices();
     while let Some((at, letter)) = letters.next() {
@@ -210,7 +210,7 @@ async fn basebackup(
     })
 }
 
-/// A line as in `  3072/23456 kB (13%), 0/1 tablespace`.
+/// Parses a line such as `  3072/23456 kB (13%), 0/1 tablespace`.
 fn parse_progress(line: &str) -> Option<CloneStatus> {
     let (done, rest) = line.trim_start().split_once('/')?;
     let (total, _) = rest.split_once(" kB")?;

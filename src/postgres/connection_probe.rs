@@ -15,16 +15,16 @@ use super::handle::PostgresInner;
 
 /// The length of the message, and its code.
 const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f];
-/// What a postmaster that cannot fork says is far shorter.
+/// The message of a postmaster that cannot fork is far shorter.
 const ANSWER_BYTES_MAX: u64 = 1024;
 
-/// `Ok`: somebody answered. `Err` says what happened instead.
+/// `Ok`: a new process answered. `Err` has the reason why none did.
 pub(super) async fn probe_connection(inner: &PostgresInner) -> Result<(), String> {
     let setup = &inner.setup;
     let Some(directory) = inner.access.directory() else { return probe_address(setup).await };
     match UnixStream::connect(directory.join(format!(".s.PGSQL.{}", setup.port))).await {
         Ok(stream) => handshake(stream).await,
-        // Somebody may have removed the socket, which says nothing of the server.
+        // The socket's file may have been removed, which says nothing about the server.
         Err(error) => {
             let ended = probe_address(setup).await;
             ended.map_err(|other| format!("{}: {error}; {}: {other}", directory.display(), setup.local_host))
@@ -43,13 +43,13 @@ async fn probe_address(setup: &Setup) -> Result<(), String> {
     }
 }
 
-/// Asks, and reads the answer.
+/// Sends the request, and reads the answer.
 async fn handshake(mut stream: impl AsyncRead + AsyncWrite + Unpin) -> Result<(), String> {
     let text = |error: std::io::Error| error.to_string();
     stream.write_all(&SSL_REQUEST).await.map_err(text)?;
     match stream.read_u8().await {
         Ok(b'S' | b'N') => Ok(()),
-        // A postmaster that cannot fork says so in the protocol of old: plain text, and a zero.
+        // A postmaster that cannot fork answers in an old protocol: plain text, and a zero byte.
         Ok(b'E') => {
             let mut told = Vec::new();
             stream.take(ANSWER_BYTES_MAX).read_to_end(&mut told).await.map_err(text)?;
@@ -68,7 +68,7 @@ async fn handshake(mut stream: impl AsyncRead + AsyncWrite + Unpin) -> Result<()
 mod tests {
     use super::*;
 
-    /// What comes of a knock at somebody who answers so and leaves.
+    /// The result for a server that gives this answer and closes the connection.
     async fn answered(answer: &[u8]) -> Result<(), String> {
         let (stream, mut server) = tokio::io::duplex(64);
         let server = async move {

@@ -10,10 +10,10 @@ use super::{Error, files};
 
 const FILE: &str = "patroni.dynamic.json";
 
-/// Reads it; `None` where there is none.
+/// Reads it; `None` if it does not exist.
 ///
 /// # Errors
-/// When it is there and cannot be read as text.
+/// When it cannot be read as text.
 pub fn kept_dynamic(data_dir: &Path) -> io::Result<Option<String>> {
     match fs::read_to_string(data_dir.join(FILE)) {
         Ok(text) => Ok(Some(text)),

@@ -8,13 +8,13 @@ use super::rewind::single_user;
 use super::{Error, Postgres, control, files};
 use crate::model::ControlState;
 
-/// After a clean stop there is nothing to recover.
+/// After a clean stop there is no recovery.
 const LOWER_WITHIN: Duration = Duration::from_secs(20);
 
 impl Postgres {
-    /// For whoever leads, before its start after a clean stop: brings the configured parameters into the control file
-    /// and, as WAL, to the standbys. No client is let in: should somebody else lead before this ends, all that parts
-    /// the histories is a record of the parameters and a checkpoint.
+    /// For the leader, before its start after a clean stop: writes the configured parameters into the control file and,
+    /// as WAL, to the standbys. Clients cannot connect. If another member leads before this ends, the histories differ
+    /// only by a record of the parameters and a checkpoint.
     pub async fn lower_minimums(&self) -> Result<(), Error> {
         let inner = &self.inner;
         inner.must_be_down("lower parameters")?;

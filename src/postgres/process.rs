@@ -20,14 +20,14 @@ use crate::os::postgres_processes::PostgresProcesses;
 use crate::os::text::PathText;
 use crate::os::{clock, process};
 
-/// How often a level is looked at that nothing announces.
+/// The interval between checks of a state that has no notification.
 pub(super) const LOOK_EVERY: Duration = Duration::from_millis(5);
-/// A postmaster that exited cleanly has waited for its children; the last may still be on their way out.
+/// A postmaster that exited cleanly has waited for its children; the last may still be exiting.
 const CLEAN_EXIT_WITHIN: Duration = Duration::from_secs(1);
-/// The second step. Shorter than the 5 s after which a postmaster kills its children itself.
+/// The time of the second step: shorter than the 5 s after which a postmaster kills its children itself.
 const IMMEDIATE_WITHIN: Duration = Duration::from_secs(3);
 
-/// Program and directory of a setup; the postmaster is not known yet. Only the directory has to be there.
+/// Program and directory of a setup; the postmaster is not known yet. Only the directory has to exist.
 pub(super) fn resolve(setup: &Setup) -> Result<PostgresProcesses, Error> {
     let text = |path: PathBuf| {
         PathText::try_from(path).map_err(|path| Error::Unfit(format!("{} is too long", path.display())))
@@ -44,12 +44,12 @@ pub(super) fn resolve(setup: &Setup) -> Result<PostgresProcesses, Error> {
 }
 
 impl PostgresInner {
-    /// The postmaster that runs, as the fence knows it too.
+    /// The running postmaster, as the guard knows it, too.
     pub(super) fn processes(&self) -> Option<PostgresProcesses> {
         *self.processes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// It is being promoted: until it ends, nobody may take it for a mere standby.
+    /// Records that it is being promoted: until it ends, it does not count as a mere standby.
     pub(super) fn may_be_primary(&self) {
         self.process.send_if_modified(|process| match process {
             Process::Up { standby_start, .. } => std::mem::replace(standby_start, false),
@@ -57,7 +57,7 @@ impl PostgresInner {
         });
     }
 
-    /// Takes a postmaster over and watches over it.
+    /// Adopts a postmaster and watches it.
     pub(super) fn watch_adopted(
         self: &Arc<Self>,
         processes: PostgresProcesses,
@@ -72,13 +72,13 @@ impl PostgresInner {
                 Ok(()) => None,
                 Err(error) => Some(error.to_string()),
             };
-            // How it ended is not told; a removed pid file is what a clean shutdown leaves.
+            // The exit status is unknown; a clean shutdown removes the pid file.
             let clean = !inner.setup.data_dir.join("postmaster.pid").exists();
             inner.ended(processes, exit, clean).await;
         });
     }
 
-    /// What was started has started the postmaster in turn.
+    /// The started program has started the postmaster in turn.
     fn replace_postmaster(&self, processes: PostgresProcesses) {
         tracing::info!(
             pid = processes.pid,
@@ -99,7 +99,7 @@ impl PostgresInner {
         self.process.send_replace(Process::Up { pid, since: clock::now(), standby_start });
     }
 
-    /// Refuses while a postmaster runs.
+    /// An error while a postmaster runs.
     pub(super) fn must_be_down(&self, what: &str) -> Result<(), Error> {
         match *self.process.borrow() {
             Process::Down { .. } => Ok(()),
@@ -107,7 +107,7 @@ impl PostgresInner {
         }
     }
 
-    /// Waits for the postmaster's end and says so when none of its processes is left.
+    /// Waits for the postmaster's end, and reports it when none of its processes is left.
     async fn ended(&self, processes: PostgresProcesses, exit: Option<String>, clean: bool) {
         if clean {
             let patience = clock::now() + CLEAN_EXIT_WITHIN;
@@ -157,7 +157,7 @@ pub(super) async fn start_standby(
     }
 }
 
-/// Spawns the postmaster, which outlives us, and watches over it.
+/// Spawns the postmaster, which outlives the supervisor, and watches it.
 pub(super) fn launch(
     inner: &Arc<PostgresInner>,
     line: Vec<String>,
@@ -187,7 +187,7 @@ async fn watch(inner: Arc<PostgresInner>, processes: PostgresProcesses, mut chil
     inner.ended(inner.processes().unwrap_or(processes), Some(exit), clean).await;
 }
 
-/// Waits until `postmaster.pid` says that it accepts connections.
+/// Waits until `postmaster.pid` shows that it accepts connections.
 pub(super) async fn wait_until_ready(inner: &PostgresInner, within: Duration) -> Result<Started, Error> {
     let deadline = clock::now() + within;
     let mut seen = inner.process.subscribe();
@@ -196,7 +196,7 @@ pub(super) async fn wait_until_ready(inner: &PostgresInner, within: Duration) ->
             let exit = exit.clone().unwrap_or_else(|| "unknown".to_owned());
             return Err(Error::EndedWhileStarting { exit });
         }
-        // A file that cannot be read is looked at again.
+        // A file that cannot be read is read again.
         let file = PidFile::find(&inner.setup.data_dir).ok().flatten();
         match (file, inner.processes()) {
             (Some(file), Some(processes)) if file.pid == processes.pid && file.ready => {
@@ -217,7 +217,7 @@ pub(super) async fn wait_until_ready(inner: &PostgresInner, within: Duration) ->
     }
 }
 
-/// What the startup process calls itself, which names the segment it is at, and the time that it has used.
+/// The title of the startup process, which names the present segment, and its CPU time.
 pub(super) fn recovery_mark(inner: &PostgresInner) -> Option<String> {
     let postmaster = inner.processes()?.pid;
     process::children_at_a_glance(postmaster).into_iter().find_map(|pid| {
@@ -226,7 +226,7 @@ pub(super) fn recovery_mark(inner: &PostgresInner) -> Option<String> {
     })
 }
 
-/// The staircase: each step has its time, and the last cannot be refused.
+/// Stops in steps of growing force: each step has its time, and the last cannot be refused.
 pub(super) async fn stop(inner: &PostgresInner, mode: StopMode, within: Duration) -> Result<Stopped, Error> {
     let Some(processes) = inner.processes() else { return Ok(Stopped::WasDown) };
     let steps = [
