@@ -4,16 +4,16 @@ use std::time::Duration;
 
 use crate::model::{PodFailure, Term};
 
-/// Longer answers are cut.
+/// Longer answers are truncated.
 const TEXT_MAX: usize = 200;
 
-/// One answer that was no success.
+/// One failed request.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("{text}")]
 pub(super) struct KubeFailure {
     pub(super) kind: PodFailure,
     pub(super) text: String,
-    /// The server asked for this pause.
+    /// The pause that the server asked for.
     pub(super) retry_after: Option<Duration>,
 }
 
@@ -22,7 +22,7 @@ impl KubeFailure {
         KubeFailure { kind, text: text.into(), retry_after: None }
     }
 
-    /// An answer with a status that is no success.
+    /// The failure for an answer with an error status.
     pub(super) fn refused(status: u16, retry_after: Option<Duration>, body: &[u8]) -> KubeFailure {
         let kind = match status {
             401 => PodFailure::Unauthorized,
@@ -51,7 +51,7 @@ impl KubeFailure {
         )
     }
 
-    /// Another pod, my own, or a slice was written by somebody who led after me.
+    /// Another pod, my own pod, or a slice was written by a leader of a later term.
     pub(super) fn newer_term(what: &str, found: Term, mine: Term) -> KubeFailure {
         let text = format!("{what} was written in term {found}, and I lead in term {mine}");
         KubeFailure::new(PodFailure::NewerTerm, text)

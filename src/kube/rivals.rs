@@ -11,7 +11,7 @@ use super::handle::KubeShared;
 use super::strip;
 use crate::model::{PodRole, PodTask, Term};
 
-/// Runs for as long as the supervisor.
+/// Runs as long as the supervisor.
 pub(super) async fn keep_off(shared: Arc<KubeShared>) {
     let mut stripped = shared.stripped.subscribe();
     let mut wanted = shared.wanted.subscribe();

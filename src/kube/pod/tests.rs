@@ -45,7 +45,7 @@ fn a_patch_holds_what_differs_and_its_preconditions() {
     );
     let led = pod(json!({"role": "primary"}), json!({"matriarch.io/term": "9"}));
     let patch = changed(&led, PodRole::Nothing, &names()).expect("the label goes");
-    // The term stays: it says in whose name the label was last there.
+    // The term stays: it tells under which leader the label was last there.
     assert_eq!(patch, json!({"metadata": {"uid": "u-1", "resourceVersion": "7", "labels": {"role": null}}}));
     let next = changed(&led, PodRole::Leader(Term(12)), &names()).expect("another term");
     assert_eq!(next["metadata"]["annotations"], json!({"matriarch.io/term": "12"}));
