@@ -8,7 +8,7 @@ use super::*;
 fn sleeper(place: &std::path::Path) -> (Child, PostgresProcesses) {
     let child = Command::new("sleep").arg("60").current_dir(place).spawn().expect("sleep starts");
     let text = |path: std::path::PathBuf| PathText::try_from(path).expect("a short path");
-    // Until the exec it runs our own program.
+    // Before the exec it runs this test's own program.
     while process::exe(child.id() as i32) == process::exe(std::process::id() as i32) {
         std::thread::sleep(Duration::from_millis(1));
     }
@@ -86,7 +86,7 @@ fn a_server_process_that_works_elsewhere_is_killed_with_its_postmaster() {
     let processes = processes.with_postmaster(pid);
     let mut killer = ProcessKiller::open().expect("/proc");
     killer.set_target(&processes);
-    // The postmaster goes first: whose children they were is remembered.
+    // The postmaster is killed first; its children are remembered.
     postmaster.kill().expect("killed");
     postmaster.wait().expect("waited");
     assert_eq!(killer.kill(), 2);
