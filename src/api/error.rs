@@ -2,28 +2,28 @@
 
 use std::io;
 
-/// The REST interface cannot be served.
+/// Why the REST interface cannot be served.
 #[derive(Debug, thiserror::Error)]
 pub enum ApiError {
-    /// Somebody else listens there.
+    /// Another process listens there.
     #[error("port {port} of `{host}` is already in use: is another supervisor running here?")]
     PortInUse {
-        /// As configured.
+        /// The configured host.
         host: String,
-        /// As configured.
+        /// The configured port.
         port: u16,
-        /// What the operating system said.
+        /// The operating system's error.
         #[source]
         source: io::Error,
     },
     /// The address cannot be listened on.
     #[error("cannot listen on `{host}`, port {port}")]
     Listen {
-        /// As configured.
+        /// The configured host.
         host: String,
-        /// As configured.
+        /// The configured port.
         port: u16,
-        /// What the operating system said.
+        /// The operating system's error.
         #[source]
         source: io::Error,
     },

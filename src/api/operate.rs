@@ -84,7 +84,7 @@ fn restart_of(
     Ok((at, filter))
 }
 
-/// Reads a schedule; null and the empty text are none.
+/// Parses a schedule; null and an empty text mean none.
 pub(super) fn schedule_of(value: &Value, what: &str, now: WallTime) -> Result<Option<WallTime>, HttpAnswer> {
     let text = match value {
         Value::Null => return Ok(None),
@@ -115,7 +115,7 @@ fn version_number(text: &str) -> Option<u32> {
     }
 }
 
-/// Seconds, or a span with a unit, in milliseconds.
+/// Seconds, or a time span with a unit, in milliseconds.
 fn milliseconds(text: &str) -> Option<u64> {
     let text = text.trim();
     let digits = text.find(|c: char| !(c.is_ascii_digit() || c == '.')).unwrap_or(text.len());

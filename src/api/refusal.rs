@@ -4,7 +4,7 @@ use super::answer::HttpAnswer;
 use super::switchover::LeadershipRequest;
 use crate::model::Ineligible;
 
-/// `who` is the candidate, or those that could have been one.
+/// `who` is the candidate, or the possible candidates.
 pub(super) fn answer(kind: LeadershipRequest, who: &str, why: &Ineligible) -> HttpAnswer {
     HttpAnswer::text(412, sentence(kind, who, why))
 }

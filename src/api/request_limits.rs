@@ -16,30 +16,30 @@ use tokio::time::Instant;
 
 use super::dispatch::Caller;
 
-/// How long a connection may wait in one go.
+/// How long a connection may wait without a break.
 pub(super) const WAITS_WITHIN: Duration = Duration::from_secs(10);
-/// Waiting connections of everybody but members: what a fleet of load balancers keeps open.
+/// The most waiting connections, except members': as many as a fleet of load balancers keeps open.
 const WAITING_MAX: usize = 256;
-/// Waiting connections of members: each asks each other one with a connection of its own.
+/// The most waiting connections of members: each member has a connection to each other one.
 const WAITING_MEMBERS_MAX: usize = 64;
 
-/// What a request is about, as far as places are concerned.
+/// The class of a request, for limits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum RequestClass {
-    /// A member asks for this one's state: leaders are chosen by it.
+    /// A member asks for this one's state, by which leaders are chosen.
     Peer,
-    /// A health check. Any number of them share one look into PostgreSQL.
+    /// A health check. Any number of them share one query of PostgreSQL.
     Probe,
-    /// Somebody reads: metrics, the cluster, the configuration, or the state as members read it.
+    /// A read of metrics, cluster, configuration or state.
     Read,
-    /// Somebody from elsewhere wants to change something, and is looked up.
+    /// A change from elsewhere whose caller is looked up.
     Access,
-    /// A change of somebody who may. It can take minutes.
+    /// An admitted change. It can take minutes.
     Change,
 }
 
 impl RequestClass {
-    /// The class of a request that is not a change, by the first part of its path.
+    /// The class of a request without a change, by the first part of its path.
     pub(super) fn of(method: &Method, first: &str, caller: Caller) -> RequestClass {
         match (method, first) {
             (&Method::GET, "patroni") if caller.is_member => RequestClass::Peer,
@@ -50,7 +50,7 @@ impl RequestClass {
         }
     }
 
-    /// How many at once. All of them together stay below the usual limit of 1024 open files.
+    /// The most at once. The sum stays below the usual limit of 1024 open files.
     fn request_limits(self) -> usize {
         match self {
             RequestClass::Peer => 64,
@@ -60,7 +60,7 @@ impl RequestClass {
         }
     }
 
-    /// As a caller reads it.
+    /// The name for callers.
     pub(super) fn words(self) -> &'static str {
         match self {
             RequestClass::Peer => "questions of members",
@@ -93,7 +93,7 @@ impl RequestLimits {
         }
     }
 
-    /// A place for one request; `None`: there are enough of its class.
+    /// A place for one request; `None`: its class is full.
     pub(super) fn take(&self, class: RequestClass) -> Option<SemaphorePermit<'_>> {
         let request_limits = match class {
             RequestClass::Peer => &self.peers,
@@ -106,18 +106,18 @@ impl RequestLimits {
     }
 }
 
-/// What a connection does.
+/// The state of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum ConnectionPhase {
-    /// It waits, until then at most.
+    /// It waits, until this time at most.
     Waiting(Instant),
-    /// A request of it is under way.
+    /// A request is under way.
     Answering,
-    /// Its place was needed.
+    /// Another connection needed its place.
     Cut,
 }
 
-/// All connections that wait.
+/// All waiting connections.
 #[derive(Clone, Default)]
 pub(super) struct WaitingConnections(Arc<Mutex<Queues>>);
 
@@ -128,7 +128,7 @@ struct Queues {
     others: WaitQueue,
 }
 
-/// Connections by the order in which they began to wait.
+/// Connections in the order in which they began to wait.
 type WaitQueue = BTreeMap<u64, watch::Sender<ConnectionPhase>>;
 
 impl WaitingConnections {
@@ -144,7 +144,7 @@ impl WaitingConnections {
         visit
     }
 
-    /// Cuts the connection that has waited longest and is no member's.
+    /// Closes the connection that has waited longest and is not a member's.
     pub(super) fn cut_one(&self) {
         let mut queues = self.lock();
         cut_first(&mut queues.others);
@@ -172,12 +172,12 @@ pub(super) struct Connection {
     waiting: WaitingConnections,
     is_member: bool,
     phase: watch::Sender<ConnectionPhase>,
-    /// Its place in the queue, while it waits.
+    /// Its number in the queue, while it waits.
     number: Mutex<Option<u64>>,
 }
 
 impl Connection {
-    /// A request has come. Without effect on a connection that was cut just now.
+    /// A request has arrived. Without effect on a connection that was just closed.
     pub(super) fn answer(&self) {
         self.leave();
         self.phase.send_if_modified(|phase| {
@@ -189,7 +189,7 @@ impl Connection {
         });
     }
 
-    /// The answer is made, or the connection is new.
+    /// The answer is complete, or the connection is new.
     pub(super) fn wait(&self) {
         let mut queues = self.waiting.lock();
         let until = Instant::now() + WAITS_WITHIN;
@@ -213,7 +213,7 @@ impl Connection {
         *self.number.lock().unwrap_or_else(PoisonError::into_inner) = Some(number);
     }
 
-    /// Resolves when the connection has waited for too long, or its place was needed.
+    /// Resolves when the connection has waited too long, or its place was needed.
     pub(super) async fn idle_too_long(&self) {
         let mut phase = self.phase.subscribe();
         loop {
@@ -230,7 +230,7 @@ impl Connection {
             };
             tokio::select! {
                 () = late => return,
-                // The sender is part of this very visit.
+                // The sender is part of this connection.
                 _ = phase.changed() => {}
             }
         }
@@ -270,7 +270,7 @@ mod tests {
             !is_cut(&visits[0]) && is_cut(&visits[1]) && !is_cut(&visits[2]),
             "the oldest of those that wait"
         );
-        // After an answer it begins to wait anew.
+        // After an answer its wait begins anew.
         visits[0].wait();
         assert!(is_cut(&visits[2]) && !is_cut(&visits[0]) && !late.iter().any(is_cut));
         visits[1].wait();

@@ -69,7 +69,7 @@ pub async fn execute(context: &Context, args: &FailoverArgs) -> CliResult {
     switchover::perform(context, &client, &view, change).await
 }
 
-/// What a failover to `candidate` may cost, in a sentence.
+/// The possible loss of a failover to `candidate`, in a sentence.
 fn loss(view: &ClusterView, candidate: &MemberName) -> String {
     let synchronous = wire::sync_settings(view).mode != SyncMode::Off;
     match view.sync_record().filter(|_| synchronous) {

@@ -7,19 +7,19 @@ use std::ffi::OsString;
 
 use super::error::CliError;
 
-/// Options of ours that take a value, so that a value is not taken for the command.
+/// Options with a value, so that the value is not mistaken for the command.
 const WITH_VALUE: [&str; 9] =
     ["-c", "--config-file", "-d", "--dcs-url", "--dcs", "-o", "--output", "-f", "--format"];
-/// Our long options, which are no parameters.
+/// The program's long options, which are not parameters.
 const OURS: [&str; 7] = ["config-file", "dcs-url", "dcs", "output", "format", "help", "version"];
 
 /// A command line without the parameters, and the parameters.
 pub type Separated = (Vec<OsString>, Vec<(String, String)>);
 
-/// Takes the parameters out of a command line; those of any other command than `run` stay as they are.
+/// Separates the parameters from a command line. Only `run` has parameters; other commands stay unchanged.
 ///
 /// # Errors
-/// What stands behind `postgres` and is no parameter.
+/// A word after `postgres` that is not a parameter.
 pub fn separate(words: impl IntoIterator<Item = OsString>) -> Result<Separated, CliError> {
     let words: Vec<OsString> = words.into_iter().collect();
     let Some(run) = command(&words).filter(|index| words[*index] == "run") else {
@@ -54,7 +54,7 @@ pub fn separate(words: impl IntoIterator<Item = OsString>) -> Result<Separated, 
     Ok((rest, parameters))
 }
 
-/// Where the command stands.
+/// The position of the command.
 fn command(words: &[OsString]) -> Option<usize> {
     let mut index = 1;
     while let Some(word) = words.get(index) {
@@ -67,7 +67,7 @@ fn command(words: &[OsString]) -> Option<usize> {
     None
 }
 
-/// `NAME=VALUE`. In names, `-` is as good as `_`, as PostgreSQL has it.
+/// `NAME=VALUE`. In names, `-` counts as `_`, as in PostgreSQL.
 fn assignment(text: &str) -> Option<(String, String)> {
     let (name, value) = text.split_once('=')?;
     let begins = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');

@@ -10,7 +10,7 @@ use crate::model::{SlotPattern, SlotSettings};
 const IGNORED: &str = "ignore_slots";
 /// The key, and its older names.
 const PERMANENT: [&str; 3] = ["slots", "permanent_slots", "permanent_replication_slots"];
-/// What holds of a permanent slot.
+/// The rule for a permanent slot.
 const KEPT_ONLY: &str = "slots of these names are never dropped; they are not created or advanced: create each where it \
                          is needed, and anew on a new primary";
 

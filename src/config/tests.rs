@@ -268,7 +268,7 @@ fn an_unusable_dynamic_configuration_is_not_in_force_unmended() {
     }
 }
 
-/// Rules that are configured are the operator's, to the line; where none are, the file is, once it is there.
+/// Configured rules are the operator's, to the line; without them an existing file stays unchanged.
 #[test]
 fn access_rules_are_the_operators() {
     let text = WHOLE.replace("  data_dir", "  pg_hba: ['local all all peer']\n  data_dir");

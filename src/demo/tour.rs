@@ -14,13 +14,13 @@ use crate::cli::exit::Exit;
 use crate::cli::output::to_json;
 use crate::client::{Client, ORDER_WITHIN};
 
-/// initdb, base backups and the first streaming take less than this on any machine worth a demo.
+/// More than initdb, base backups and the first streaming take on any machine for a demo.
 const BOOTSTRAP_WITHIN: Duration = Duration::from_secs(180);
-/// After a fault everything must be whole again within this.
+/// The limit for full recovery after a fault.
 const HEAL_WITHIN: Duration = Duration::from_secs(120);
-/// A setting reaches PostgreSQL within this.
+/// The limit for a setting to reach PostgreSQL.
 const SETTING_WITHIN: Duration = Duration::from_secs(15);
-/// Replicas hold the last row within this.
+/// The limit for replicas to receive the last row.
 const CATCH_UP_WITHIN: Duration = Duration::from_secs(30);
 /// A quiet time before each fault, so that it is measured alone.
 const QUIET: Duration = Duration::from_secs(1);
@@ -78,7 +78,7 @@ impl Tour<'_> {
         self.switchover(writer, SWITCH_BACK, Some(&killed)).await
     }
 
-    /// Kills the postmaster; a standby that holds every acknowledged commit leads at once. Alone it is started again.
+    /// Kills the postmaster. A standby with all acknowledged commits leads at once; a single member starts it again.
     async fn crash(&mut self, writer: &Writer) -> Result<(), CliError> {
         let breaks = self.begin(writer).await;
         let primary = self.leader().await?;
@@ -111,7 +111,7 @@ impl Tour<'_> {
         self.end(writer, step, breaks, None).await
     }
 
-    /// Kills supervisor and Postgres of the primary, waits for another to lead, and starts it again.
+    /// Kills supervisor and Postgres of the primary, waits for another leader, and starts the member again.
     async fn kill_all(&mut self, writer: &Writer) -> Result<String, CliError> {
         let breaks = self.begin(writer).await;
         let primary = self.leader().await?;
@@ -154,7 +154,7 @@ impl Tour<'_> {
         away: Duration,
         rejoin: Option<Duration>,
     ) -> Result<(), CliError> {
-        // The rows acknowledged so far must be there; those that come while we look are not judged.
+        // The rows acknowledged so far must exist; later ones do not count.
         let acknowledged = writer.ledger().acknowledged.clone();
         let present = self.rows().await?;
         let lost = acknowledged.difference(&present).count() as u64;
@@ -183,7 +183,7 @@ impl Tour<'_> {
         }
     }
 
-    /// Waits until a primary accepts writes and every other member streams from it and is vouched for.
+    /// Waits until a primary accepts writes, and every other member streams from it and is listed in the key `sync`.
     async fn whole(&mut self, within: Duration) -> Result<(), CliError> {
         let by = Instant::now() + within;
         let wanted = self.fleet.members.len() as i64 - 1;
@@ -262,7 +262,7 @@ impl Tour<'_> {
         })
     }
 
-    /// Members that do not come to hold the primary's rows.
+    /// Members that do not receive the primary's rows in time.
     async fn behind(&self, present: &BTreeSet<i64>) -> Vec<String> {
         let mut behind = Vec::new();
         for member in &self.fleet.members {
@@ -281,7 +281,7 @@ impl Tour<'_> {
     async fn holds(&self, port: u16, present: &BTreeSet<i64>) -> bool {
         let Ok(member) = self.doors.connect(port).await else { return false };
         let Ok(rows) = member.query("select id from matriarch_tour", &[]).await else { return false };
-        // More is no fault: the row under way when the writer stopped may have come after we looked.
+        // More rows are fine: the writer's last row may have arrived after the query.
         present.is_subset(&rows.iter().map(|row| row.get(0)).collect())
     }
 }

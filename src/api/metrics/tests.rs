@@ -75,7 +75,7 @@ fn synchronous_standbys_count() {
     }
 }
 
-/// Help and type come before each sample, every name once, every sample with both labels.
+/// Help and type precede each sample, each name occurs once, and every sample has both labels.
 #[test]
 fn the_page_is_well_formed() {
     let mut status = primary(NOW);

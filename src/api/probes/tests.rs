@@ -85,7 +85,7 @@ fn tags() -> Tags {
 
 fn as_is(_: &mut Status) {}
 
-/// Every situation against every path; the expectation lists the paths that answer 200.
+/// Every situation with every path; the expectation lists the paths that answer 200.
 #[test]
 fn the_matrix() {
     let paths = [
@@ -236,7 +236,7 @@ fn readiness_is_leading_or_close_behind() {
     assert_eq!(ready(&follower, ""), UNAVAILABLE);
 }
 
-/// While nobody leads no standby streams, and readers have nobody else.
+/// Without a leader no standby streams, and readers have no other server.
 #[test]
 fn a_standby_that_streamed_not_long_ago_serves_readers() {
     let ready = |status: &Status, query: &str| readiness(status, &Query::parse(query), NOW);

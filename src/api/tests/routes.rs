@@ -140,7 +140,7 @@ async fn replies_become_codes() {
     expect(&rig, "POST", "/reload", None, 202, "reload scheduled").await;
     assert_eq!(rig.world().reloads, 1);
     expect(&rig, "POST", "/failsafe", Some(json!({"name": "x"})), 502, "not enabled").await;
-    // Patroni ends with it in its own tests on Windows only: nothing here promises an end that does not come.
+    // Patroni itself supports it only for its tests on Windows, so it is refused here.
     expect(&rig, "POST", "/sigterm", None, 501, "Unsupported method").await;
     rig.status.send_modify(|status| std::sync::Arc::make_mut(status).settings.pause = true);
     let later = json!({"schedule": "2100-01-01T00:00:00Z"});

@@ -50,7 +50,7 @@ async fn refuses_without_anybody_good() {
     refused(&rig, "/switchover", json!({"leader": "n1"}), 412, text).await;
 }
 
-/// The word is needed where etcd knows no cluster, and nowhere else.
+/// The option is necessary if etcd knows no cluster, and refused otherwise.
 #[tokio::test]
 async fn rebuilds_only_a_cluster_that_etcd_does_not_know() {
     let rig = ready().await;
@@ -68,13 +68,13 @@ async fn rebuilds_only_a_cluster_that_etcd_does_not_know() {
     refused(&rig, "/failover", json!({"candidate": "n2"}), 412, "--candidate n2 --rebuild").await;
     refused(&rig, "/failover", json!({"candidate": "n9", "rebuild": true}), 412, "does not exists").await;
     assert!(rig.world().failover.is_empty(), "nothing was written");
-    // Its PostgreSQL needs not answer. Beyond the checks: the fake etcd takes no write.
+    // Its PostgreSQL need not answer. After the checks the fake etcd refuses the write.
     rig.world().peer_reachable = false;
     rig.world().writes_succeed = false;
     refused(&rig, "/failover", word, 503, "failed to write").await;
 }
 
-/// `n2` answers and is near, and no walsender of the leader sends to it: asked at the leader and at another member.
+/// `n2` answers and is close, but no walsender of the leader sends to it: asked at the leader and at another member.
 #[tokio::test]
 async fn refuses_a_candidate_that_does_not_stream_from_the_leader() {
     let to_n2 = json!({"leader": "n1", "candidate": "n2"});
@@ -107,7 +107,7 @@ async fn in_mode_on_only_to_a_synchronous_standby() {
     let text = "switchover is not possible: can not find sync_standby";
     refused(&rig, "/switchover", json!({"leader": "n1"}), 412, text).await;
     assert!(rig.world().failover.is_empty(), "nothing was written");
-    // Beyond the checks: the fake etcd takes no write.
+    // After the checks the fake etcd refuses the write.
     rig.world().writes_succeed = false;
     let text = "failed to write";
     refused(&rig, "/failover", json!({"candidate": "n2"}), 503, text).await;
@@ -153,7 +153,7 @@ async fn schedules_and_forgets() {
     refused(&rig, "/switchover", json!({"leader": "n1", "scheduled_at": ""}), 503, "failed to write").await;
 }
 
-/// Plays the cluster: once the key is written, `leader` leads and the key is clear.
+/// Plays the cluster: once the key is written, `leader` leads and the key is empty.
 async fn resolve(rig: &Rig, leader: &str) {
     while rig.world().failover.is_empty() {
         tokio::time::sleep(std::time::Duration::from_millis(5)).await;
@@ -197,7 +197,7 @@ async fn says_who_leads_now() {
     }
 }
 
-/// The watch was behind when the request came: a leader of the past is no success.
+/// The watch lagged when the request came: an earlier leader does not count as success.
 #[tokio::test]
 async fn a_view_older_than_the_request_tells_nothing() {
     let rig = ready().await;

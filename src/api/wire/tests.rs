@@ -53,7 +53,7 @@ fn a_pod_says_what_it_is_and_what_does_not_work() {
     assert!(text.contains(expected), "{text}");
 }
 
-/// The key stands where Patroni has it, and only on a standby that the key `sync` names while a mode is on.
+/// The key is at Patroni's position, and only on a standby that the key `sync` lists while a mode is on.
 #[test]
 fn a_synchronous_standby_says_so() {
     for (mode, voters, expected) in [
@@ -90,7 +90,7 @@ fn the_cluster_calls_synchronous_standbys_so() {
         ("Quorum", &["n2"], "quorum_standby"),
         ("on", &[], "replica"),
         ("off", &["n2"], "replica"),
-        // Nobody has said that it is off: the key binds.
+        // No configuration has switched it off: the key `sync` binds.
         ("nonsense", &["n2"], "quorum_standby"),
     ] {
         let mut view = view();

@@ -48,14 +48,14 @@ fn the_table_a_patronictl_user_knows() {
     assert_eq!(text, expected);
 }
 
-/// The leader published before the others did: a lag counts from the furthest that is known of it, not from there.
+/// The leader published its position before the others: a lag counts from its furthest known position.
 #[test]
 fn a_lag_counts_from_the_furthest_that_is_known_of_the_leader() {
     let mut view = sample();
     let mut ahead = view.members[&MemberName::new("m2").expect("a name")].clone();
     ahead.record.receive_lsn = Some(Lsn(83_886_176 + 40 * MEGABYTE));
     view.members.insert(MemberName::new("m4").expect("a name"), ahead.clone());
-    // What lies on another timeline says nothing of the leader.
+    // A position on another timeline tells nothing about the leader.
     ahead.record.receive_lsn = Some(Lsn(83_886_176 + 900 * MEGABYTE));
     ahead.record.timeline = Some(crate::model::Timeline(1));
     view.members.insert(MemberName::new("m5").expect("a name"), ahead);
@@ -83,7 +83,7 @@ fn trouble_with_the_kubernetes_api_has_a_column_of_its_own() {
     assert_eq!((cells(1)[11], cells(3)[11]), ("Kubernetes", "label: forbidden"), "{text}");
 }
 
-/// The sample in a synchronous mode (as JSON), where the key `sync` names `m2`.
+/// The sample in a synchronous mode (as JSON), with `m2` in the key `sync`.
 pub(in crate::cli) fn synchronous(mode: &str, quorum: usize) -> ClusterView {
     let record = json!({"leader": "m1", "quorum": quorum, "voters": ["m2"]});
     let sync = serde_json::from_value(json!({"record": record, "mod_revision": 4})).ok();
@@ -122,7 +122,7 @@ fn sizes_and_addresses() {
     assert_eq!(address("postgres://[::1]/p"), Some(("[::1]".into(), 5432)));
 }
 
-/// The key `config` is gone, and with it the word that ended the pause, or began it: a member still goes by it.
+/// The key `config`, which began or ended the pause, is gone: a member still applies the pause.
 #[test]
 fn a_pause_is_known_from_the_members_where_the_configuration_is_gone() {
     let mut view = sample();

@@ -7,7 +7,7 @@ fn load(text: &str, environment: &[(&str, &str)]) -> (Config, Vec<String>) {
     (loaded.config, loaded.warnings.iter().map(|warning| after_its_file(&warning.to_string())).collect())
 }
 
-/// Without the name of the temporary file.
+/// The text without the name of the temporary file.
 fn after_its_file(text: &str) -> String {
     text.split_once(".yml:").map_or(text, |(_, rest)| rest).to_owned()
 }
@@ -112,7 +112,7 @@ bootstrap:
       pg_ctl_timeout: 5, bin_dir: /x, use_unix_socket: true, listen: x, pre_promote: /x, pg_ident_primary: [x]}
 ";
 
-/// Whatever Patroni acts on and this program does not is named.
+/// Every key that works in Patroni but not here is named.
 #[test]
 fn keys_without_effect_are_named() {
     let text = format!("{WHOLE}{WITHOUT_EFFECT}")
