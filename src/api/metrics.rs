@@ -15,7 +15,7 @@ pub fn text(status: &Status, now: Moment) -> String {
     postgres(&mut page, status);
     positions(&mut page, status);
     cluster(&mut page, status);
-    ours(&mut page, status, now);
+    own_metrics(&mut page, status, now);
     kubernetes(&mut page, status, now);
     page.text
 }
@@ -129,7 +129,7 @@ fn held_by_slots(status: &Status) -> Vec<(&str, f64)> {
 }
 
 /// Metrics that Patroni does not have.
-fn ours(page: &mut Page, status: &Status, now: Moment) {
+fn own_metrics(page: &mut Page, status: &Status, now: Moment) {
     let left = match status.lease.deadline {
         Some(deadline) if status.is_leader(now) => now.until(deadline).as_secs_f64(),
         Some(_) | None => 0.0,

@@ -51,7 +51,7 @@ impl RequestClass {
     }
 
     /// The most at once. The sum stays below the usual limit of 1024 open files.
-    fn request_limits(self) -> usize {
+    fn limit(self) -> usize {
         match self {
             RequestClass::Peer => 64,
             RequestClass::Probe => 256,
@@ -83,26 +83,26 @@ pub(super) struct RequestLimits {
 
 impl RequestLimits {
     pub(super) fn new() -> RequestLimits {
-        let request_limits = |class: RequestClass| Semaphore::new(class.request_limits());
+        let semaphore = |class: RequestClass| Semaphore::new(class.limit());
         RequestLimits {
-            peers: request_limits(RequestClass::Peer),
-            probes: request_limits(RequestClass::Probe),
-            reads: request_limits(RequestClass::Read),
-            accesses: request_limits(RequestClass::Access),
-            changes: request_limits(RequestClass::Change),
+            peers: semaphore(RequestClass::Peer),
+            probes: semaphore(RequestClass::Probe),
+            reads: semaphore(RequestClass::Read),
+            accesses: semaphore(RequestClass::Access),
+            changes: semaphore(RequestClass::Change),
         }
     }
 
     /// A place for one request; `None`: its class is full.
     pub(super) fn take(&self, class: RequestClass) -> Option<SemaphorePermit<'_>> {
-        let request_limits = match class {
+        let semaphore = match class {
             RequestClass::Peer => &self.peers,
             RequestClass::Probe => &self.probes,
             RequestClass::Read => &self.reads,
             RequestClass::Access => &self.accesses,
             RequestClass::Change => &self.changes,
         };
-        request_limits.try_acquire().ok()
+        semaphore.try_acquire().ok()
     }
 }
 
@@ -134,14 +134,14 @@ type WaitQueue = BTreeMap<u64, watch::Sender<ConnectionPhase>>;
 impl WaitingConnections {
     /// A new connection, which waits.
     pub(super) fn enter(&self, is_member: bool) -> Connection {
-        let visit = Connection {
+        let connection = Connection {
             waiting: self.clone(),
             is_member,
             phase: watch::Sender::new(ConnectionPhase::Answering),
             number: Mutex::default(),
         };
-        visit.wait();
-        visit
+        connection.wait();
+        connection
     }
 
     /// Closes the connection that has waited longest and is not a member's.
@@ -254,49 +254,49 @@ impl Drop for Connection {
 mod tests {
     use super::*;
 
-    fn is_cut(visit: &Connection) -> bool {
-        *visit.phase.borrow() == ConnectionPhase::Cut
+    fn is_cut(connection: &Connection) -> bool {
+        *connection.phase.borrow() == ConnectionPhase::Cut
     }
 
     #[test]
     fn the_longest_waiting_connection_is_closed_first() {
         let waiting = WaitingConnections::default();
         let member = waiting.enter(true);
-        let visits: Vec<Connection> = (0..WAITING_MAX).map(|_| waiting.enter(false)).collect();
-        assert!(!visits.iter().any(is_cut));
-        visits[0].answer();
+        let connections: Vec<Connection> = (0..WAITING_MAX).map(|_| waiting.enter(false)).collect();
+        assert!(!connections.iter().any(is_cut));
+        connections[0].answer();
         let late = [waiting.enter(false), waiting.enter(false)];
         assert!(
-            !is_cut(&visits[0]) && is_cut(&visits[1]) && !is_cut(&visits[2]),
+            !is_cut(&connections[0]) && is_cut(&connections[1]) && !is_cut(&connections[2]),
             "the oldest of those that wait"
         );
         // After an answer its wait begins anew.
-        visits[0].wait();
-        assert!(is_cut(&visits[2]) && !is_cut(&visits[0]) && !late.iter().any(is_cut));
-        visits[1].wait();
-        assert!(is_cut(&visits[1]), "once cut, always cut");
+        connections[0].wait();
+        assert!(is_cut(&connections[2]) && !is_cut(&connections[0]) && !late.iter().any(is_cut));
+        connections[1].wait();
+        assert!(is_cut(&connections[1]), "once cut, always cut");
         waiting.cut_one();
-        assert!(is_cut(&visits[3]) && !is_cut(&member));
+        assert!(is_cut(&connections[3]) && !is_cut(&member));
     }
 
     #[test]
     fn a_connection_that_ends_leaves_nothing_behind() {
         let waiting = WaitingConnections::default();
         for is_member in [true, false] {
-            let visits: Vec<Connection> = (0..10).map(|_| waiting.enter(is_member)).collect();
-            visits[3].answer();
-            drop(visits);
+            let connections: Vec<Connection> = (0..10).map(|_| waiting.enter(is_member)).collect();
+            connections[3].answer();
+            drop(connections);
             assert!(waiting.lock().of(is_member).0.is_empty());
         }
     }
 
     #[test]
     fn a_class_that_is_full_leaves_the_others_their_places() {
-        let request_limits = RequestLimits::new();
-        let reads: Vec<_> = std::iter::from_fn(|| request_limits.take(RequestClass::Read)).collect();
-        assert_eq!(reads.len(), RequestClass::Read.request_limits());
+        let limits = RequestLimits::new();
+        let reads: Vec<_> = std::iter::from_fn(|| limits.take(RequestClass::Read)).collect();
+        assert_eq!(reads.len(), RequestClass::Read.limit());
         for class in [RequestClass::Peer, RequestClass::Probe, RequestClass::Access, RequestClass::Change] {
-            assert!(request_limits.take(class).is_some(), "{class:?}");
+            assert!(limits.take(class).is_some(), "{class:?}");
         }
     }
 }

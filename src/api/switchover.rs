@@ -43,7 +43,7 @@ impl LeadershipRequest {
     }
 
     /// The past tense, at the beginning of a sentence and within one.
-    fn done(self) -> (&'static str, &'static str) {
+    fn past_tense(self) -> (&'static str, &'static str) {
         match self {
             LeadershipRequest::Switchover => ("Switched over", "switched over"),
             LeadershipRequest::Failover => ("Failed over", "failed over"),
@@ -335,7 +335,7 @@ impl Wait<'_> {
         if self.from.as_ref() == Some(leader) {
             return None;
         }
-        let (upper, lower) = self.kind.done();
+        let (upper, lower) = self.kind.past_tense();
         let text = match &self.candidate {
             Some(candidate) if candidate != leader => {
                 format!("{upper} to \"{leader}\" instead of \"{candidate}\"")

@@ -61,7 +61,7 @@ pub async fn execute(
     let known = before.as_object().cloned().unwrap_or_default();
     config::refuse_faults(&known, changed)
         .map_err(|faults| CliError::failed(format!("nothing was changed:\n{faults}")))?;
-    judge(context, &config::new_parameters(&known, changed), ask).await?;
+    check_parameters(context, &config::new_parameters(&known, changed), ask).await?;
     if after == before {
         context.ui.say("Not changed");
         return Ok(Exit::Done);
@@ -82,7 +82,7 @@ pub async fn execute(
 }
 
 /// Refuses parameters with which this machine's PostgreSQL would not start, if the configuration has one.
-async fn judge(
+async fn check_parameters(
     context: &Context,
     given: &[Given],
     ask: impl AsyncFnOnce(&Config, &[Given]) -> Result<Vec<Fault>, String>,

@@ -150,7 +150,8 @@ pub(super) fn read(top: &mut Section<'_>, findings: &mut ConfigFindings) -> Post
     let proxy = section
         .get("proxy_address")
         .map(|_| address(&mut section, "proxy_address", Some(5432), false, findings));
-    let data_dir = whole(section.required("data_dir", "write the path of the data directory", findings));
+    let data_dir =
+        absolute_path(section.required("data_dir", "write the path of the data directory", findings));
     let authentication = section.section("authentication", findings);
     let (superuser, replication, rewind) = logins(authentication, findings);
     let custom_conf = section.text("custom_conf", findings).map(PathBuf::from);
@@ -205,7 +206,7 @@ pub(super) fn read(top: &mut Section<'_>, findings: &mut ConfigFindings) -> Post
 
 /// An absolute path, resolved from the supervisor's working directory and without a trailing slash: names beside a
 /// directory are derived from it.
-fn whole(path: String) -> PathBuf {
+fn absolute_path(path: String) -> PathBuf {
     std::path::absolute(&path).unwrap_or_else(|_| path.into()).components().collect()
 }
 
@@ -295,7 +296,7 @@ mod tests {
         let here = std::env::current_dir().expect("somewhere");
         let pairs = [("/x/m1/", "/x/m1".into()), ("/x//./m1", "/x/m1".into()), ("pg", here.join("pg"))];
         for (written, expected) in pairs {
-            assert_eq!(whole(written.to_owned()).as_os_str(), expected.as_os_str(), "{written}");
+            assert_eq!(absolute_path(written.to_owned()).as_os_str(), expected.as_os_str(), "{written}");
         }
     }
 }

@@ -14,7 +14,7 @@ pub(super) fn create(tick: &mut Tick<'_>) -> Reason {
     if let Some(end) = tick.pod_end() {
         return Reason::PodEnds(end);
     }
-    look_who_registers(tick, cluster);
+    watch_registrations(tick, cluster);
     let has_lease = tick.has_lease();
     match cluster.initialize.as_deref() {
         Some("") => bootstrap_begun(tick, cluster),
@@ -66,7 +66,7 @@ fn start(tick: &mut Tick<'_>, cluster: &ClusterView) -> Reason {
 }
 
 /// The wait begins when etcd shows this member, and anew with each member that was never seen before.
-fn look_who_registers(tick: &mut Tick<'_>, cluster: &ClusterView) {
+fn watch_registrations(tick: &mut Tick<'_>, cluster: &ClusterView) {
     let me = &tick.seen.me;
     let registered = &mut tick.memory.registered;
     let mine = cluster.members.get(&me.name).is_some_and(|key| key.record.session == Some(me.session));

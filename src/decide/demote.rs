@@ -60,14 +60,14 @@ pub(super) fn release(tick: &mut Tick<'_>, term: Term, because: Reason) -> Reaso
         tick.memory.released_term = Some(ReleasedTerm { term, reclaim: false });
         // With a status in the transaction, an etcd that refuses writes refuses the whole of it, and no other member
         // could take the key. A supervisor that ends releases the key in any case.
-        let status = (!tick.ends()).then(|| told(tick));
+        let status = (!tick.ends()).then(|| last_status(tick));
         tick.act(Action::Start(Job::ReleaseLeadership { term, status }));
     }
     because
 }
 
 /// The status that etcd has last.
-fn told(tick: &Tick<'_>) -> ClusterStatus {
+fn last_status(tick: &Tick<'_>) -> ClusterStatus {
     let mine = tick.memory.status.as_ref().map(|(status, _)| status.clone());
     mine.or_else(|| tick.cluster()?.status.clone()).unwrap_or_default()
 }

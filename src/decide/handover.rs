@@ -275,16 +275,16 @@ fn prove(tick: &mut Tick<'_>, hand_over: &HandOver, term: Term, control: &Contro
     let status = last_status(tick, checkpoint);
     let Some(to) = hand_over.to.clone() else {
         // No member can take over: a shutdown continues and leaves the key free.
-        return give_key(tick, Job::ReleaseLeadership { term, status: Some(status) }, term, checkpoint);
+        return give_key_away(tick, Job::ReleaseLeadership { term, status: Some(status) }, term, checkpoint);
     };
     let lease = tick.cluster().and_then(|cluster| cluster.members.get(&to)?.lease);
     match lease.filter(|_| is_proved(tick, &to, control)) {
-        Some(to_lease) => give_key(tick, Job::HandOver { term, to, to_lease, status }, term, checkpoint),
+        Some(to_lease) => give_key_away(tick, Job::HandOver { term, to, to_lease, status }, term, checkpoint),
         None => await_proof(tick, hand_over, to, checkpoint),
     }
 }
 
-fn give_key(tick: &mut Tick<'_>, job: Job, term: Term, checkpoint: Lsn) -> Reason {
+fn give_key_away(tick: &mut Tick<'_>, job: Job, term: Term, checkpoint: Lsn) -> Reason {
     tick.memory.released_term = Some(ReleasedTerm { term, reclaim: false });
     tick.act(Action::Start(job));
     in_phase(tick, HandOverPhase::Moving { checkpoint })

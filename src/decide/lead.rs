@@ -9,7 +9,7 @@ use crate::model::{Action, HistoryLine, JobKind, Reason, SqlFacts, Term, Timelin
 /// The normal case.
 pub(super) fn serve(tick: &mut Tick<'_>, term: Term, sql: &SqlFacts) -> Reason {
     tick.memory.failures.starts = 0;
-    mend_records(tick, term);
+    restore_missing_keys(tick, term);
     store::settle(tick, term);
     checkpoint_once(tick, term);
     slots::on_leader(tick, sql);
@@ -32,7 +32,7 @@ pub(super) fn serve(tick: &mut Tick<'_>, term: Term, sql: &SqlFacts) -> Reason {
 }
 
 /// Restores missing keys in etcd. After a loss of etcd's data only the running primary does that.
-fn mend_records(tick: &mut Tick<'_>, term: Term) {
+fn restore_missing_keys(tick: &mut Tick<'_>, term: Term) {
     let (Some(cluster), Some(control)) = (tick.cluster(), tick.seen.postgres.control()) else { return };
     if cluster.system_id().is_none() {
         tick.act(Action::RestoreInitialize { term, system_id: control.system_id });

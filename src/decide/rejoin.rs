@@ -70,7 +70,7 @@ fn by_history(tick: &mut Tick<'_>, leader: &LeaderKey, control: &ControlFile, th
         return reason;
     }
     match source {
-        AttachSource::Parted(timeline, at) => mend(tick, leader, control, (timeline, at)),
+        AttachSource::Parted(timeline, at) => rewind_or_clone(tick, leader, control, (timeline, at)),
         AttachSource::Proved(_) | AttachSource::Unproved | AttachSource::Nobody
             if STARTS_MAX <= tick.memory.failures.starts =>
         {
@@ -134,7 +134,12 @@ pub(super) fn reinitialize(tick: &mut Tick<'_>, leader: &LeaderKey) -> Reason {
 }
 
 /// The timelines diverged: rewind if that is possible, else clone if that is allowed, else stop and report it.
-fn mend(tick: &mut Tick<'_>, leader: &LeaderKey, control: &ControlFile, fork: (Timeline, Lsn)) -> Reason {
+fn rewind_or_clone(
+    tick: &mut Tick<'_>,
+    leader: &LeaderKey,
+    control: &ControlFile,
+    fork: (Timeline, Lsn),
+) -> Reason {
     let settings = &tick.seen.settings;
     let rewindable = settings.use_pg_rewind && (control.checksums || control.wal_log_hints);
     let name = leader.name.clone();

@@ -96,7 +96,7 @@ pub struct Writer {
 
 impl Writer {
     /// Begins to write; the table must exist.
-    pub fn start(doors: MemberAddressList) -> Writer {
+    pub fn start(addresses: MemberAddressList) -> Writer {
         let ledger = Arc::new(Mutex::new(Ledger {
             acknowledged: BTreeSet::new(),
             unknown: BTreeSet::new(),
@@ -104,7 +104,7 @@ impl Writer {
             last: Instant::now(),
             longest: Duration::ZERO,
         }));
-        let task = tokio::spawn(write(doors, ledger.clone()));
+        let task = tokio::spawn(write(addresses, ledger.clone()));
         Writer { ledger, task }
     }
 
@@ -141,10 +141,10 @@ fn lock(ledger: &Mutex<Ledger>) -> MutexGuard<'_, Ledger> {
     ledger.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-async fn write(doors: MemberAddressList, ledger: Arc<Mutex<Ledger>>) {
+async fn write(addresses: MemberAddressList, ledger: Arc<Mutex<Ledger>>) {
     let mut id = 0;
     loop {
-        let Ok(client) = doors.writable().await else {
+        let Ok(client) = addresses.writable().await else {
             tokio::time::sleep(SEARCH_AGAIN).await;
             continue;
         };

@@ -61,10 +61,10 @@ impl GuardThread {
             if let Some(end) = end {
                 return self.finish(end);
             }
-            self.hear();
+            self.receive_answers();
             while let Some(effect) = self.next_effect() {
                 self.carry_out(effect);
-                self.hear();
+                self.receive_answers();
             }
             running::reap(&mut self.dying);
             self.publish();
@@ -81,28 +81,28 @@ impl GuardThread {
         self.shared.state().keep.poll(clock::now())
     }
 
-    fn tell(&self, event: GuardEvent) {
+    fn pass_event(&self, event: GuardEvent) {
         self.shared.state().keep.handle(event, clock::now());
     }
 
     /// Hands over the guard's answers.
-    fn hear(&mut self) {
+    fn receive_answers(&mut self) {
         while let Some(event) = self.guard.as_mut().and_then(RunningGuard::receive) {
             if let (GuardEvent::Answered(_), Some(report)) =
                 (event, self.guard.as_ref().and_then(|it| it.report))
             {
-                self.say(report);
+                self.log_report(report);
             }
             // A thread that waits for the acknowledgement reads the facts then.
             self.publish();
-            self.tell(event);
+            self.pass_event(event);
             if event == GuardEvent::Closed {
                 return;
             }
         }
     }
 
-    fn say(&mut self, report: GuardReport) {
+    fn log_report(&mut self, report: GuardReport) {
         if !std::mem::replace(&mut self.introduced, true) {
             tracing::info!(pid = report.guard, protection = %report.protection, "the guard runs");
         }
@@ -150,7 +150,7 @@ impl GuardThread {
         if target.kill_all() {
             return;
         }
-        self.tell(GuardEvent::NoneLeft { sequence });
+        self.pass_event(GuardEvent::NoneLeft { sequence });
         match without_guard {
             true => tracing::error!(
                 "could not start a guard: PostgreSQL was stopped, because no guard would have fenced it"
@@ -163,7 +163,7 @@ impl GuardThread {
         match RunningGuard::start(&self.setup, &self.listener) {
             Ok(guard) => {
                 self.guard = Some(guard);
-                self.tell(GuardEvent::Started);
+                self.pass_event(GuardEvent::Started);
             }
             Err(error) => {
                 tracing::warn!(error = chain(&error), "could not start a guard; retrying");
@@ -187,7 +187,7 @@ impl GuardThread {
         let (idle, named) =
             (socket::idle_name(&self.setup.data_dir), socket::armed_name(&self.setup.data_dir));
         match std::fs::rename(idle, named) {
-            Ok(()) => self.tell(GuardEvent::Renamed { armed: true }),
+            Ok(()) => self.pass_event(GuardEvent::Renamed { armed: true }),
             Err(error) => tracing::warn!(%error, armed = true, "cannot rename the guard's socket"),
         }
     }
@@ -200,7 +200,7 @@ impl GuardThread {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                 tracing::warn!(%error, armed = false, "cannot rename the guard's socket");
             }
-            Ok(()) | Err(_) => self.tell(GuardEvent::Renamed { armed: false }),
+            Ok(()) | Err(_) => self.pass_event(GuardEvent::Renamed { armed: false }),
         }
     }
 

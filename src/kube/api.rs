@@ -154,7 +154,8 @@ impl Api {
         let client = self.client().await?;
         let begun = tokio::time::timeout(WATCH_BEGINS_WITHIN, client.request_events::<K>(request)).await;
         let begun = begun.map_err(|_| KubeFailure::silent(WATCH_BEGINS_WITHIN));
-        let stream = self.judge(begun.and_then(|begun| begun.map_err(KubeFailure::from))).await?;
+        let stream =
+            self.forget_refused_token(begun.and_then(|begun| begun.map_err(KubeFailure::from))).await?;
         let stream = Box::pin(stream);
         Ok(futures::stream::unfold(Some(stream), |stream| async {
             let mut stream = stream?;
@@ -180,12 +181,14 @@ impl Api {
         let request = request.map_err(unreadable)?;
         let client = self.client().await?;
         let answered = tokio::time::timeout(ANSWER_WITHIN, answer(&client, request)).await;
-        let body = self.judge(answered.unwrap_or_else(|_| Err(KubeFailure::silent(ANSWER_WITHIN)))).await?;
+        let body = self
+            .forget_refused_token(answered.unwrap_or_else(|_| Err(KubeFailure::silent(ANSWER_WITHIN))))
+            .await?;
         serde_json::from_slice(&body).map_err(unreadable)
     }
 
     /// After a 401 the token is read anew.
-    async fn judge<T>(&self, answer: Result<T, KubeFailure>) -> Result<T, KubeFailure> {
+    async fn forget_refused_token<T>(&self, answer: Result<T, KubeFailure>) -> Result<T, KubeFailure> {
         if let Err(KubeFailure { kind: PodFailure::Unauthorized, .. }) = &answer {
             *self.client.lock().await = None;
         }

@@ -78,7 +78,7 @@ pub(super) fn lead(
         let owners = slice.metadata.owner_references.iter().flatten();
         owners.map(|owner| owner.uid.clone()).collect::<Vec<_>>()
     };
-    let is_done = said(slice) == said(&wanted)
+    let is_done = proxy_view(slice) == proxy_view(&wanted)
         && owner(slice) == owner(&wanted)
         && term_of(&slice.metadata) == Some(term);
     Ok((!is_done).then(|| {
@@ -187,7 +187,7 @@ fn endpoint_port(service: &str, port: &ServicePort, pod: &Pod) -> Result<Endpoin
 }
 
 /// The part that a proxy reads. Additions of the API server make no difference.
-fn said(slice: &EndpointSlice) -> Value {
+fn proxy_view(slice: &EndpointSlice) -> Value {
     let endpoints = slice.endpoints.iter().flatten().map(|endpoint| {
         let ready = endpoint.conditions.as_ref().and_then(|conditions| conditions.ready);
         json!([endpoint.addresses, endpoint.target_ref.as_ref().map(|target| &target.uid), ready])

@@ -32,7 +32,7 @@ pub(super) async fn clone_from(
         _other => None,
     };
     rotation::write_pgpass(setup, target)?;
-    let theirs = theirs(setup, target).await?;
+    let theirs = source_tablespaces(setup, target).await?;
     let mut aside = SetAside::begin(setup, half_made)?;
     if let Err(error) = copy(setup, target, &theirs, &mut aside, &progress).await {
         return Err(aside.put_back_because(setup, error));
@@ -59,7 +59,7 @@ fn keep_private(data_dir: &Path) -> Result<(), Error> {
 
 /// The source's tablespaces. None of them may be a directory that is moved away here: members on one machine share
 /// tablespaces that were created without a mapping, and their removal here would remove the source's data.
-async fn theirs(setup: &Setup, target: &FollowTarget) -> Result<Vec<(u32, PathBuf)>, Error> {
+async fn source_tablespaces(setup: &Setup, target: &FollowTarget) -> Result<Vec<(u32, PathBuf)>, Error> {
     let mark = format!("{MARK}{}-{:x}", std::process::id(), clock::now().as_nanos());
     let mine = Links::of(&setup.data_dir).tablespaces;
     let marks: Vec<PathBuf> = mine.iter().map(|(_, directory)| directory.join(&mark)).collect();

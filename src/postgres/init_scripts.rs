@@ -108,7 +108,7 @@ fn report(script: &str, ended: &Ended) -> Result<(), Error> {
 }
 
 /// Sets the environment of every script: the image's own variables, and the connection to the server without a prompt.
-fn told(mut command: Command, setup: &Setup, host: &str) -> Command {
+fn with_environment(mut command: Command, setup: &Setup, host: &str) -> Command {
     let who = &setup.superuser;
     command.env("PGHOST", host).env("PGPORT", setup.port.to_string());
     // The database in which scripts work by default.
@@ -130,7 +130,7 @@ fn told(mut command: Command, setup: &Setup, host: &str) -> Command {
 }
 
 fn psql(setup: &Setup, host: &str) -> Command {
-    let mut command = told(bare(setup, setup.program("psql")), setup, host);
+    let mut command = with_environment(bare(setup, setup.program("psql")), setup, host);
     command.args(["-v", "ON_ERROR_STOP=1", "--no-password", "--no-psqlrc"]);
     command
 }
@@ -148,9 +148,9 @@ fn shell(setup: &Setup, host: &str, script: &Path) -> Result<Command, Error> {
         )));
     };
     if rustix::fs::access(script, rustix::fs::Access::EXEC_OK).is_ok() {
-        return Ok(told(bare(setup, script), setup, host));
+        return Ok(with_environment(bare(setup, script), setup, host));
     }
-    let mut command = told(bare(setup, shell), setup, host);
+    let mut command = with_environment(bare(setup, shell), setup, host);
     command.arg("-c").arg(prelude).arg("init").arg(script);
     Ok(command)
 }

@@ -248,7 +248,7 @@ impl PostgresInner {
             }
         };
         let mut known = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
-        for news in news(&known, &refused) {
+        for news in new_refusals(&known, &refused) {
             tracing::warn!("a parameter is omitted, because PostgreSQL would not start with it: {news}");
         }
         *known = refused;
@@ -257,7 +257,7 @@ impl PostgresInner {
 }
 
 /// Those of `refused` that are not in `before`.
-fn news<'a>(before: &[Refused], refused: &'a [Refused]) -> Vec<&'a Refused> {
+fn new_refusals<'a>(before: &[Refused], refused: &'a [Refused]) -> Vec<&'a Refused> {
     let before: BTreeSet<&Refused> = before.iter().collect();
     refused.iter().filter(|one| !before.contains(one)).collect()
 }

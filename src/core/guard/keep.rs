@@ -192,9 +192,12 @@ impl<T: Copy + PartialEq> KeepGuard<T> {
 
     /// The next effect; `None`: none before [`KeepGuard::wake_at`], unless an event comes.
     pub fn poll(&mut self, now: Moment) -> Option<GuardEffect<T>> {
-        let effect = self.be_the_fence(now);
-        let effect = effect.or_else(|| self.lose(now)).or_else(|| self.start(now));
-        effect.or_else(|| self.name_armed(now)).or_else(|| self.send(now)).or_else(|| self.relieve(now))
+        let effect = self.stop_or_kill(now);
+        let effect = effect.or_else(|| self.end_lost_guard(now)).or_else(|| self.start(now));
+        effect
+            .or_else(|| self.name_armed(now))
+            .or_else(|| self.send(now))
+            .or_else(|| self.after_acknowledgement(now))
     }
 
     /// The armed deadlines, unless their target is known to be dead.
@@ -202,7 +205,7 @@ impl<T: Copy + PartialEq> KeepGuard<T> {
         self.armed.as_ref().filter(|_| self.killed != Some(self.sequence))
     }
 
-    fn be_the_fence(&mut self, now: Moment) -> Option<GuardEffect<T>> {
+    fn stop_or_kill(&mut self, now: Moment) -> Option<GuardEffect<T>> {
         let Some(armed) = self.to_fence() else {
             self.lost_at = None;
             return None;
@@ -227,7 +230,7 @@ impl<T: Copy + PartialEq> KeepGuard<T> {
     }
 
     /// Ends a guard that does not count any more.
-    fn lose(&mut self, now: Moment) -> Option<GuardEffect<T>> {
+    fn end_lost_guard(&mut self, now: Moment) -> Option<GuardEffect<T>> {
         let present = self.present.as_ref()?;
         let frozen = present.frozen_at().is_some_and(|at| at <= now);
         let lost = match (self.closed, frozen) {
@@ -292,7 +295,7 @@ impl<T: Copy + PartialEq> KeepGuard<T> {
     }
 
     /// The effects that follow an acknowledged order.
-    fn relieve(&mut self, now: Moment) -> Option<GuardEffect<T>> {
+    fn after_acknowledgement(&mut self, now: Moment) -> Option<GuardEffect<T>> {
         if self.held_said != self.held {
             // Also when another order came meanwhile: a thread may wait for this one.
             self.held_said = self.held;

@@ -43,7 +43,7 @@ fn switched_off(tick: &mut Tick<'_>, term: Term) {
 
 /// Settles first what a former leader, or a former supervisor of this member, left behind. True while that continues.
 fn takes_over(tick: &mut Tick<'_>, term: Term, sql: &SqlFacts, state: &QuorumState) -> bool {
-    if vouches_for_unknown(state) {
+    if is_promise_unknown(state) {
         let record = SyncRecord { leader: Some(state.me.clone()), ..SyncRecord::default() };
         write(tick, term, Some(record));
         return true;
@@ -62,7 +62,7 @@ fn takes_over(tick: &mut Tick<'_>, term: Term, sql: &SqlFacts, state: &QuorumSta
 }
 
 /// Another member led, or set the names: the present promise is not known to hold.
-fn vouches_for_unknown(state: &QuorumState) -> bool {
+fn is_promise_unknown(state: &QuorumState) -> bool {
     let vouches = state.record.is_in_force() && !state.record.voters.is_empty();
     vouches && (!state.record.is_leader(&state.me) || !state.may_name(&state.names))
 }

@@ -22,7 +22,7 @@ pub fn step(state: &QuorumState) -> Option<SyncStep> {
         return Some(step_to_names(state, wanted, &picked));
     }
     let sure: BTreeSet<_> = picked.intersection(&state.confirmed).cloned().collect();
-    let promise = state.promise(0, &sure | &kept(state, &picked));
+    let promise = state.promise(0, &sure | &staying_voters(state, &picked));
     if *record != promise {
         return Some(SyncStep::Promise(promise));
     }
@@ -33,12 +33,12 @@ pub fn step(state: &QuorumState) -> Option<SyncStep> {
 fn step_to_names(state: &QuorumState, wanted: SyncNames, picked: &BTreeSet<MemberName>) -> SyncStep {
     match state.may_name(&wanted) {
         true => SyncStep::Name(wanted),
-        false => SyncStep::Promise(state.promise(0, kept(state, picked))),
+        false => SyncStep::Promise(state.promise(0, staying_voters(state, picked))),
     }
 }
 
 /// The voters that stay. After a quorum none of them is certain to have all commits by itself.
-fn kept(state: &QuorumState, picked: &BTreeSet<MemberName>) -> BTreeSet<MemberName> {
+fn staying_voters(state: &QuorumState, picked: &BTreeSet<MemberName>) -> BTreeSet<MemberName> {
     match state.record.quorum {
         0 => picked.iter().filter(|name| members(&state.record).contains(name)).cloned().collect(),
         _ => BTreeSet::new(),

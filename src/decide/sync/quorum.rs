@@ -81,11 +81,11 @@ impl QuorumPlan<'_> {
         self.remove()?;
         self.add()?;
         self.change_count()?;
-        self.spell()
+        self.normalize_names()
     }
 
     /// Writes names of another writer in the form of a quorum, if they have the right meaning.
-    fn spell(&mut self) -> Option<()> {
+    fn normalize_names(&mut self) -> Option<()> {
         let foreign = self.state.names.wildcard || (!self.any && self.count > 0);
         if foreign && self.steps.is_empty() {
             self.any = false;
