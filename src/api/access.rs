@@ -149,7 +149,7 @@ mod tests {
 
     /// Without a configuration, not everybody may set `archive_command`.
     #[tokio::test]
-    async fn without_a_setting_this_machine_and_members_may_write_and_nobody_else() {
+    async fn without_a_setting_only_this_machine_and_members_may_write() {
         let view = crate::api::tests::view();
         let setup = ApiSetup::default();
         for (from, is_local, may) in [
@@ -219,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn networks_hold_their_addresses_and_no_others() {
+    fn networks_contain_only_their_addresses() {
         let cases = [
             ("10.0.0.0/8", "10.200.3.4", true),
             ("10.0.0.0/8", "11.0.0.1", false),

@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn merges_as_operators_expect() {
+    fn objects_merge_deeply_and_null_deletes() {
         let before = json!({"ttl": 30, "postgresql": {"parameters": {"a": 1, "b": 2}, "use_slots": true}});
         let cases = [
             (json!({"ttl": 30}), false, before.clone()),
@@ -206,14 +206,14 @@ mod tests {
         }
 
         #[test]
-        fn no_report_of_a_change_without_one(mut config in map(), change in map()) {
+        fn a_merge_reports_a_change_only_if_there_is_one(mut config in map(), change in map()) {
             let before = config.clone();
             let changed = merge(&mut config, change);
             prop_assert_eq!(changed, config != before);
         }
 
         #[test]
-        fn null_deletes_whatever_is_there(mut config in map(), key in "[a-d]") {
+        fn null_deletes_any_value(mut config in map(), key in "[a-d]") {
             merge(&mut config, Map::from_iter([(key.clone(), Value::Null)]));
             prop_assert!(!config.contains_key(&key));
         }

@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_what_cannot_be_meant() {
+    fn invalid_restart_requests_are_refused() {
         let cases = [
             (json!({"schedule": "2030-01-01T00:00:00"}), 400),
             (json!({"schedule": "1960-01-01T00:00:00Z"}), 422),

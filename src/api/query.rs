@@ -50,7 +50,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_value_counts_and_empty_ones_do_not() {
+    fn the_first_value_of_a_key_counts_and_empty_ones_do_not() {
         let query = Query::parse("lag=&lag=10MB&lag=1&tag_d%63=a+b%2&x");
         assert_eq!(query.first("lag"), Some("10MB"));
         assert_eq!(query.first("x"), None);

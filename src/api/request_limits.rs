@@ -280,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn a_connection_that_ends_leaves_nothing_behind() {
+    fn a_closed_connection_leaves_the_queue() {
         let waiting = WaitingConnections::default();
         for is_member in [true, false] {
             let connections: Vec<Connection> = (0..10).map(|_| waiting.enter(is_member)).collect();
@@ -291,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn a_class_that_is_full_leaves_the_others_their_places() {
+    fn a_full_class_does_not_affect_the_others() {
         let limits = RequestLimits::new();
         let reads: Vec<_> = std::iter::from_fn(|| limits.take(RequestClass::Read)).collect();
         assert_eq!(reads.len(), RequestClass::Read.limit());

@@ -131,7 +131,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn says_what_why_and_what_to_do() {
+    fn an_error_shows_failure_cause_and_remedy() {
         let cause = std::io::Error::other("connection refused");
         let error = CliError::failed("failed to read the cluster").because(&cause).hint("is etcd running?");
         assert_eq!(

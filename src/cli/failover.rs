@@ -89,7 +89,7 @@ mod tests {
     use crate::cli::rows::tests::{sample, synchronous};
 
     #[test]
-    fn says_what_it_costs() {
+    fn the_question_names_the_possible_loss() {
         let cases = [
             ("true", 0, "m2", "No acknowledged commit is lost: m2 has all of them."),
             ("true", 0, "m1", "No acknowledged commit is lost: m1 has all of them."),

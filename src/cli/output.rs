@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn machines_get_every_column_and_no_blanks() {
+    fn machine_formats_have_all_columns_and_no_nulls() {
         let text = sheet().render(Format::Json).expect("json");
         let back: Value = serde_json::from_str(&text).expect("json");
         assert_eq!(back[1], json!({"Cluster": "demo", "Member": "m2", "Receive Lag": 12}));

@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn parameters_are_told_from_our_own_options() {
+    fn parameters_are_separated_from_options() {
         let cases = [
             ("m run -c a.yml", "m run -c a.yml", ""),
             ("m -c run run f.yml -c a=1", "m -c run run f.yml", "a=1"),

@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_what_has_no_key() {
+    fn a_setting_without_a_key_is_refused() {
         assert!(Setting::parse("ttl").is_err());
         assert!(Setting::parse("=1").is_err());
     }

@@ -154,7 +154,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn endpoints_hang_on_the_host() {
+    fn endpoint_urls_use_the_host_of_the_api_url() {
         assert_eq!(endpoint_url("https://a:8008/patroni", "/restart"), "https://a:8008/restart");
         assert_eq!(endpoint_url("http://[::1]:8008/patroni", "/"), "http://[::1]:8008/");
     }

@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn options_of_initdb_are_read_as_a_shell_and_initdb_read_them() {
+    fn options_of_initdb_are_parsed_like_a_shell_and_initdb_do() {
         let (options, faults) = read("--locale=C -k -E UTF8 -Atrust --set 'work_mem=8 MB' -c a=b");
         let expected =
             ["locale=C", "data-checksums", "encoding=UTF8", "auth=trust", "set=work_mem=8 MB", "set=a=b"];

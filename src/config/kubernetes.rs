@@ -211,7 +211,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn keys_and_values_are_those_that_kubernetes_takes() {
+    fn label_keys_and_values_follow_the_rules_of_kubernetes() {
         for key in ["role", "cluster-name", "example.org/role", "a_b.c"] {
             assert!(is_key(key), "{key}");
         }

@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn one_bad_key_costs_no_other() {
+    fn an_invalid_key_does_not_affect_other_keys() {
         let before = json!({"synchronous_mode": "quorum", "loop_wait": 7, "maximum_lag_on_failover": 5,
             "postgresql": {"use_slots": false, "parameters": {"a.b": "1"}}});
         let text = json!({"synchronous_mode": [], "loop_wait": "abc", "ttl": {}, "synchronous_node_count": 2,
@@ -177,13 +177,13 @@ mod tests {
     }
 
     #[test]
-    fn a_kept_file_with_faults_of_its_own_steers_nothing() {
+    fn faults_of_the_saved_copy_are_not_applied() {
         let taken = mended(r#"{"ttl":"long"}"#, r#"{"ttl":"longer"}"#);
         assert_eq!(taken.text, "{}");
     }
 
     #[test]
-    fn a_valid_text_is_taken_as_it_is_and_says_its_mode() {
+    fn a_valid_text_is_applied_unchanged_and_decides_the_mode() {
         for text in [r#"{ "ttl": 1 , "unknown": 3}"#, "{}", r#"{"synchronous_mode":null}"#] {
             let taken = mended(text, r#"{"synchronous_mode":"on"}"#);
             assert_eq!((taken.text.as_str(), taken.says_mode, taken.warnings.len()), (text, true, 0));
@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_new_faults_all_at_once_and_lets_old_ones_be() {
+    fn new_faults_are_refused_together_and_old_ones_accepted() {
         let before = map(json!({"ttl": "long"}));
         let refused = refuse_faults(&before, &map(json!({"ttl": "long", "loop_wait": "abc", "pause": "x"})));
         let said = refused.expect_err("two faults").to_string();

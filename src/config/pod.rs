@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn the_programs_are_those_that_made_the_data() {
+    fn the_programs_match_the_version_of_the_data_directory() {
         let folder = std::env::temp_dir().join(format!("matriarch-made-by-{}", std::process::id()));
         std::fs::create_dir_all(&folder).expect("a temporary folder");
         let pod = Pod { majors: vec![15, 17], ..Pod::default() };

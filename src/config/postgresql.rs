@@ -292,7 +292,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn paths_are_whole() {
+    fn paths_become_absolute() {
         let here = std::env::current_dir().expect("somewhere");
         let pairs = [("/x/m1/", "/x/m1".into()), ("/x//./m1", "/x/m1".into()), ("pg", here.join("pg"))];
         for (written, expected) in pairs {

@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pattern_that_is_none_is_a_fault() {
+    fn an_invalid_slot_pattern_is_a_fault() {
         for wrong in [
             serde_json::json!({ "slots": ["barman"] }),
             serde_json::json!({ "ignore_slots": { "name": "s" } }),

@@ -348,7 +348,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_of_two_keys_counts_and_is_said() {
+    fn of_duplicate_keys_the_last_one_counts() {
         let text = "a:\n  b: 1\n  c: 2\n  b: 3\nd: [{e: 1, e: 2}]\na: {f: 4}\n";
         let mut warnings = Vec::new();
         let node = parse(text, "t.yml", &mut warnings).expect("valid");
@@ -361,7 +361,7 @@ mod tests {
     }
 
     #[test]
-    fn windows_line_ends_and_its_mark_at_the_start_are_no_part_of_a_value() {
+    fn windows_line_ends_and_a_byte_order_mark_are_ignored() {
         let read = json("\u{feff}a: on\r\nb: x y\r\nc:\r\n  - 'z'\r\nd: |\r\n  1\r\n  2\r\ne: 5\r\n");
         assert_eq!(read, serde_json::json!({"a": true, "b": "x y", "c": ["z"], "d": "1\n2\n", "e": 5}));
     }

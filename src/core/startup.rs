@@ -97,7 +97,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn while_it_is_unknown_what_runs_nothing_is_disarmed_or_stopped() {
+    fn while_the_processes_are_unknown_the_guard_stays() {
         let deadlines = Deadlines::default();
         for left_behind in [LeftBehind::Nothing, LeftBehind::Armed(deadlines), LeftBehind::Unguarded] {
             let then = after_look(left_behind, PostmasterFound::Unknown, false);
@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn a_primary_gets_no_deadline_that_no_lease_has_paid_for() {
+    fn an_adopted_primary_keeps_the_deadline_of_its_guard() {
         let paid = Deadlines { stop_at: Moment::from_millis(700), kill_at: Moment::from_millis(900) };
         let running = |left_behind| after_look(left_behind, PostmasterFound::Running, true);
         assert_eq!(running(LeftBehind::Armed(paid)), AfterLook::Take(Takeover::GuardPrimary(paid)));

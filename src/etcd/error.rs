@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_counts_where_nobody_may_have_done_it() {
+    fn a_refusal_counts_only_if_all_endpoints_refuse() {
         assert_eq!(refused().and(refused()), refused());
         assert_eq!(full().and(full()), full());
         let mixed = unknown("connection refused").and(refused());

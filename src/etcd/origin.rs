@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn a_single_endpoint_may_lead_elsewhere() {
+    fn a_single_configured_endpoint_may_change_its_cluster() {
         let origin = ClusterIds::new(1);
         assert_eq!(origin.takes(0, 7), Ok(()));
         assert_eq!(origin.takes(0, 8), Ok(()));

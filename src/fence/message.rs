@@ -298,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn of_another_version_the_head_is_understood_and_no_order_but_two() {
+    fn of_another_version_only_the_head_and_two_orders_are_understood() {
         let other = |mut bytes: Vec<u8>| {
             bytes[1] = VERSION + 1;
             bytes
@@ -314,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn nonsense_is_no_order() {
+    fn invalid_bytes_are_no_order() {
         let mut bytes = Message { sequence: 1, order: arm(None) }.encode();
         for cut in [0, 1, 23, 47, 60] {
             assert_eq!(Message::decode(&bytes[..cut]), None);

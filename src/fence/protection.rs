@@ -113,7 +113,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_bits_say_what_was_got() {
+    fn protections_survive_their_encoding() {
         for bits in 0..64 {
             assert_eq!(Protection::from_bits(bits).to_bits(), bits);
         }

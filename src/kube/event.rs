@@ -145,7 +145,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_event_is_about_the_pod_and_about_what_owns_it() {
+    fn events_regard_the_pod_and_its_owner() {
         let pod: Pod = serde_json::from_value(serde_json::json!({"metadata": {
             "name": "pg-0", "uid": "u-1",
             "ownerReferences": [

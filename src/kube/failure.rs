@@ -81,7 +81,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_refusal_says_what_the_server_said() {
+    fn a_failure_has_the_servers_message() {
         let failure = KubeFailure::refused(403, None, br#"{"kind":"Status","message":"pods is forbidden"}"#);
         assert_eq!(failure.kind, PodFailure::Forbidden);
         assert_eq!(failure.text, "the API server answered 403: pods is forbidden");

@@ -248,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn a_standby_is_what_the_key_says_while_a_mode_is_on() {
+    fn the_sync_key_decides_the_kind_of_standby_while_a_mode_is_on() {
         use StandbyKind::{Asynchronous, Sync};
         let in_force = view("a", Some(("a", 0, "b")));
         let empty = view("a", Some(("", 0, "b")));

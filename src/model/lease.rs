@@ -161,7 +161,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_budget_is_in_order_for_every_legal_ttl(seconds in 3u64..3600, sent in 0u64..1 << 50) {
+        fn the_spans_of_a_lease_are_in_order_for_every_legal_ttl(seconds in 3u64..3600, sent in 0u64..1 << 50) {
             let timing = LeaseTiming { ttl: Duration::from_secs(seconds) };
             let sent_at = Moment::from_nanos(sent);
             let deadline = timing.deadline(sent_at);
@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_renewal_that_was_sent_later_confirms_what_was_seen() {
+    fn only_a_renewal_sent_later_confirms_leadership() {
         let timing = LeaseTiming { ttl: Duration::from_secs(10) };
         let sent_at = Moment::from_millis(5000);
         let facts = LeaseFacts {
@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lease_past_its_deadline_leads_nothing() {
+    fn a_lease_past_its_deadline_gives_no_leadership() {
         let facts = LeaseFacts {
             deadline: Some(Moment::from_millis(100)),
             leading: Leading::Yes(Term(7)),

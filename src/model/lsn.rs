@@ -58,7 +58,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_what_is_no_position() {
+    fn invalid_positions_are_refused() {
         for text in ["", "0", "0/", "/0", "g/0", "0/100000000"] {
             assert_eq!(text.parse::<Lsn>(), Err(LsnParseError(text.to_owned())));
         }

@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_names_that_cannot_be_keys() {
+    fn invalid_names_are_refused() {
         for name in ["", "a/b", "a\nb", RESERVED] {
             assert!(MemberName::new(name).is_err(), "{name:?}");
         }

@@ -52,7 +52,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_pattern_fits_by_all_that_it_says() {
+    fn a_slot_pattern_matches_by_all_its_parts() {
         let text = |text: &str| Some(text.to_owned());
         let logical = SlotFacts {
             kind: "logical".to_owned(),

@@ -210,7 +210,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn says_what_it_survives() {
+    fn failures_tolerated_follow_from_quorum_and_voters() {
         let record = SyncRecord {
             leader: None,
             quorum: 1,
@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_in_force_binds_where_no_mode_is_said() {
+    fn a_record_in_force_binds_without_a_configured_mode() {
         let name = |name: &str| MemberName::new(name).expect("a name");
         let nobody = SyncRecord::default();
         let record = SyncRecord { leader: Some(name("a")), quorum: 0, voters: ["b", "c"].map(name).into() };

@@ -203,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn knows_what_is_shared_with_a_history_of_ends() {
+    fn the_shared_part_of_two_histories_is_found() {
         let ended = [(Timeline(2), Lsn(200)), (Timeline(4), Lsn(400))];
         let cases = [
             ("on the present timeline", branch(&[(1, 100), (2, 200), (4, 400)], 5, Some(450)), 450),

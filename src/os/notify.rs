@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn a_watchdog_of_another_process_is_none_of_mine() {
+    fn a_watchdog_of_another_process_does_not_count() {
         let every = |pairs| watchdog(&environment(pairs), 7);
         assert_eq!(every(&[("WATCHDOG_USEC", "30000000")]), Some(Duration::from_secs(15)));
         assert_eq!(

@@ -234,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reader_that_stops_is_not_waited_for_and_hears_of_what_it_missed() {
+    fn a_stopped_reader_delays_nothing_and_learns_of_dropped_lines() {
         static SAID: AtomicU64 = AtomicU64::new(0);
         let (mut reader, to) = pipe();
         let mut writer = LossyWriter::start(to, |lines| {
@@ -264,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn a_disk_that_is_full_costs_lines_and_nothing_else() {
+    fn a_full_disk_only_drops_lines() {
         let to = File::options().write(true).open("/dev/full").expect("Linux has it");
         let mut writer = LossyWriter::start(to, drop).expect("a thread");
         writer.write_all(b"one\n").expect("it never fails");

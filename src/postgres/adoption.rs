@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn a_postmaster_is_found_whatever_became_of_its_program() {
+    fn a_postmaster_is_found_even_if_its_program_was_moved_or_removed() {
         let place = Place::new("moved");
         let child = place.runs("postgres");
         let pid = child.id() as i32;
@@ -262,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pid_file_that_names_a_process_that_works_here_is_kept() {
+    fn a_pid_file_of_a_foreign_process_in_the_data_directory_is_kept() {
         let place = Place::new("stranger");
         let child = place.runs("something");
         let (setup, file) = (place.setup(), place.0.join("data/postmaster.pid"));
@@ -281,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn unreadable_facts_are_unknown() {
+    fn unreadable_files_leave_the_state_unknown() {
         let place = Place::new("unreadable");
         let file = place.0.join("data/postmaster.pid");
         // A directory in the file's place: even root gets an error.

@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn quotes_what_libpq_would_misread() {
+    fn values_are_quoted_for_libpq() {
         let pairs = [("a", "x".to_owned()), ("b", String::new()), ("c", r"it's \ here".to_owned())];
         assert_eq!(conninfo(pairs), r"a=x b='' c='it\'s \\ here'");
     }

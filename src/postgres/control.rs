@@ -276,7 +276,7 @@ Data page checksum version:           1
     }
 
     #[test]
-    fn wal_may_go_as_far_as_the_last_segment_of_the_newest_timeline() {
+    fn the_last_segment_of_the_newest_timeline_bounds_wal() {
         let data_dir = std::env::temp_dir().join(format!("matriarch-segments-{}", std::process::id()));
         let setup = Setup { data_dir: data_dir.clone(), ..Setup::default() };
         assert_eq!(segments(&setup, DEFAULT_SEGMENT).ok(), Some(None), "there is no such directory");

@@ -334,7 +334,7 @@ mod tests {
     }
 
     #[test]
-    fn writes_what_postgres_reads() {
+    fn the_written_file_has_postgresqls_syntax() {
         let mut parameters = Parameters::default();
         parameters.parameters.insert("search_path".to_owned(), r"it's a \ path".to_owned());
         parameters.recovery.insert("recovery_target_xid".to_owned(), "7".to_owned());
@@ -353,7 +353,7 @@ mod tests {
     }
 
     #[test]
-    fn never_undercuts_the_control_file() {
+    fn parameters_are_raised_to_the_control_files_minimums() {
         let parameters = Parameters {
             command_line: vec![("max_connections".to_owned(), "50".to_owned())],
             ..Parameters::default()

@@ -181,7 +181,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_says_what_to_do() {
+    fn the_file_name_decides_the_kind_of_script() {
         let kinds = [
             ("a.sh", ScriptKind::Shell),
             ("b.sql", ScriptKind::Sql),

@@ -285,7 +285,7 @@ FATAL:  configuration file \"/proc/self/fd/0\" contains errors
     }
 
     #[test]
-    fn names_as_a_file_may_hold_them() {
+    fn valid_parameter_names_are_recognized() {
         for name in ["work_mem", "pg_stat_statements.max", "a$1", "_x"] {
             assert!(is_name(name), "{name}");
         }

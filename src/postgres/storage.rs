@@ -62,7 +62,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_disk_takes_a_write_and_a_missing_directory_says_nothing() {
+    fn a_healthy_disk_passes_and_a_missing_directory_is_no_fault() {
         let folder = std::env::temp_dir().join(format!("matriarch-storage-{}", std::process::id()));
         fs::create_dir_all(folder.join("pg_wal")).expect("the temporary folder is writable");
         assert_eq!(flush(&folder), Ok(()));
@@ -72,7 +72,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_disk_is_of_the_disk() {
+    fn a_full_disk_is_a_fault_of_the_disk() {
         assert!(is_of_the_disk(&io::Error::from_raw_os_error(Errno::ENOSPC as i32)));
         assert!(!is_of_the_disk(&io::Error::from_raw_os_error(Errno::EACCES as i32)));
     }

@@ -27,12 +27,12 @@ fn stopped_after(leading: Leading, millis: u64) -> Option<(u64, Reason)> {
 
 /// Unknown is not no: while etcd is slow to answer the first renewal, only the guard's deadline bounds the primary.
 #[test]
-fn a_slow_first_renewal_stops_no_adopted_primary() {
+fn an_adopted_primary_survives_a_slow_first_renewal() {
     assert_eq!(stopped_after(Leading::Unknown, 30_000), None);
 }
 
 /// A renewal that said no is a doubt, and the view has a second to clear it.
 #[test]
-fn a_first_renewal_that_says_no_does() {
+fn an_adopted_primary_stops_when_the_first_renewal_denies_its_leadership() {
     assert_eq!(stopped_after(Leading::No, 30_000), Some((1_000, Reason::LeaseExpiring)));
 }

@@ -81,7 +81,7 @@ fn a_release_that_was_refused_did_not_happen() {
 /// SIGTERM: no hand-over is tried, PostgreSQL is stopped, the key is deleted, and the supervisor ends whatever comes of
 /// that.
 #[test]
-fn the_end_does_not_wait_for_etcd() {
+fn a_shutdown_does_not_wait_for_a_full_etcd() {
     let mut world = leader_under_full_etcd();
     world.seen.shutting_down = true;
     let mut ended = world.later(10).tick();
@@ -108,7 +108,7 @@ fn the_end_does_not_wait_for_etcd() {
 
 /// etcd says nothing at all: the end is bounded all the same.
 #[test]
-fn the_end_is_bounded() {
+fn a_shutdown_without_etcd_ends_in_time() {
     let mut world = World::new();
     world.i_lead().postgres(down(ControlState::ShutDown));
     world.seen.shutting_down = true;
@@ -123,7 +123,7 @@ fn the_end_is_bounded() {
 
 /// No write was done since the hand-over began: nothing is stopped for it.
 #[test]
-fn nothing_is_stopped_for_a_hand_over_that_etcd_does_not_take() {
+fn a_hand_over_does_not_stop_postgres_while_etcd_refuses_writes() {
     for refused in [None, Some(FULL.to_owned())] {
         let mut world = World::new();
         world.i_lead().answers("b", 1000).answers("c", 1000).postgres(up(primary(1000))).tick();

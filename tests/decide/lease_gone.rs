@@ -26,7 +26,7 @@ fn assert_waits_for_a_new_lease(mut world: World, kind: JobKind) {
 }
 
 #[test]
-fn the_leader_key_is_not_asked_for_under_a_lease_that_is_gone() {
+fn a_standby_does_not_take_the_leader_key_under_a_lost_lease() {
     let mut world = World::new();
     world.nobody_leads().answers("b", 900).answers("c", 900).tick();
     world.later(5).answers("b", 900).answers("c", 900);
@@ -34,14 +34,14 @@ fn the_leader_key_is_not_asked_for_under_a_lease_that_is_gone() {
 }
 
 #[test]
-fn a_running_primary_does_not_take_it_back_either() {
+fn a_primary_does_not_retake_the_leader_key_under_a_lost_lease() {
     let mut world = World::new();
     world.nobody_leads().postgres(up(primary(1000)));
     assert_waits_for_a_new_lease(world, JobKind::TakeLeadership);
 }
 
 #[test]
-fn nor_is_a_cluster_made() {
+fn no_cluster_is_created_under_a_lost_lease() {
     let mut world = World::new();
     world.nobody_leads().postgres(without(DataDirectory::Empty)).seen.me.wait_for_members =
         Default::default();

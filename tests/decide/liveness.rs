@@ -83,7 +83,7 @@ fn a_dead_primary_is_started_again_when_nobody_else_can_lead() {
 
 /// A full disk is not mended by a restart: with somebody who can lead it is given up, alone it goes on.
 #[test]
-fn a_primary_that_cannot_write_goes_on_only_when_it_is_alone() {
+fn a_primary_that_cannot_write_keeps_serving_only_without_a_successor() {
     let mut world = World::new();
     world.i_lead().postgres(dead(no_write()));
     let asks = world.tick();
@@ -109,7 +109,7 @@ fn a_primary_that_cannot_write_goes_on_only_when_it_is_alone() {
 
 /// The others are registered and do not answer me: they may be well, so the key goes.
 #[test]
-fn a_primary_that_cannot_write_does_not_count_on_silence() {
+fn a_silent_member_counts_as_a_possible_successor() {
     let mut world = World::new();
     others_are_away(world.i_lead().postgres(dead(no_write())));
     assert!(is_immediate_stop(&world.tick().actions));
@@ -120,7 +120,7 @@ fn a_primary_that_cannot_write_does_not_count_on_silence() {
 /// The disk was full, so the primary panicked and was started again, and now no connection gets in: "could not write
 /// init file". Nobody waits for `primary_start_timeout` as for a recovery (found by the rig, disk-full).
 #[test]
-fn a_server_that_turns_everybody_away_after_its_start_does_not_keep_the_key() {
+fn a_started_server_that_rejects_every_connection_loses_leadership() {
     let mut world = World::new();
     others_answer(world.i_lead().postgres(silent()));
     world.seen.postgres.turned_away_since = Some(world.now);
@@ -148,7 +148,7 @@ fn doubt_and_pause_change_nothing() {
 
 /// A checkpoint hangs because the checkpointer is stopped: it does not hold up the stop.
 #[test]
-fn a_long_action_does_not_hold_up_the_stop() {
+fn a_long_action_does_not_delay_the_stop_of_a_dead_primary() {
     let mut world = World::new();
     let stopped = Death::Stopped { process: "checkpointer".to_owned(), within: Duration::from_secs(5) };
     job(world.i_lead().postgres(dead(stopped)), Job::Checkpoint);
@@ -223,7 +223,7 @@ fn a_slow_promotion_is_waited_for() {
 
 /// The promotion ends between the verdict and its cancellation: it is primary, and stays so.
 #[test]
-fn a_promotion_that_ends_at_the_last_moment_counts() {
+fn a_promotion_that_ends_at_the_last_moment_succeeds() {
     let mut world = World::new();
     job(world.i_lead().postgres(promoting(1000)), promote()).tick();
     others_answer(world.later(11_000));
@@ -235,7 +235,7 @@ fn a_promotion_that_ends_at_the_last_moment_counts() {
 
 /// The disk is full and Postgres does not start any more: after a few tries the key goes to somebody who can lead.
 #[test]
-fn starts_that_fail_have_a_budget() {
+fn after_three_failed_starts_another_member_leads() {
     let mut world = World::new();
     world.i_lead().postgres(up(primary(1000))).tick();
     world.later(10).postgres(down(ControlState::InProduction));

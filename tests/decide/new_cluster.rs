@@ -38,7 +38,7 @@ const MADE: fn() -> (Vec<JobKind>, Reason) =
     || (vec![JobKind::Bootstrap], Reason::NoData(NoDataReason::NewCluster));
 
 #[test]
-fn a_new_cluster_is_made_when_nobody_else_registered_for_the_whole_time() {
+fn a_cluster_is_created_after_the_wait_without_other_members() {
     let mut world = empty();
     assert_eq!(outcome(&mut world), (vec![], AWAITING));
     assert_eq!(outcome(world.later(9_999)), (vec![], AWAITING));
@@ -48,7 +48,7 @@ fn a_new_cluster_is_made_when_nobody_else_registered_for_the_whole_time() {
 }
 
 #[test]
-fn without_a_wait_it_is_made_at_once() {
+fn without_a_wait_the_cluster_is_created_at_once() {
     let mut world = empty();
     world.seen.me.wait_for_members = std::time::Duration::ZERO;
     assert_eq!(outcome(&mut world), MADE());
@@ -56,7 +56,7 @@ fn without_a_wait_it_is_made_at_once() {
 
 /// As long as etcd does not show me, another that looks would not see me either.
 #[test]
-fn the_time_begins_when_i_am_registered_myself() {
+fn the_wait_begins_with_this_members_registration() {
     let mut world = empty();
     world.cluster().members.get_mut(&name("a")).expect("there").record.session = Some(SessionId(0x1));
     assert_eq!(outcome(&mut world), (vec![], AWAITING));
@@ -68,7 +68,7 @@ fn the_time_begins_when_i_am_registered_myself() {
 
 /// Empty members wait side by side: the time begins anew with the last of them, and only once for each.
 #[test]
-fn an_empty_member_that_registers_begins_the_time_anew_once() {
+fn a_new_empty_member_restarts_the_wait_once() {
     let mut world = empty();
     world.tick();
     registers(&mut world, "b", json!({"role": "uninitialized"}));
@@ -82,7 +82,7 @@ fn an_empty_member_that_registers_begins_the_time_anew_once() {
 
 /// It may be on its way back: what it held is the cluster.
 #[test]
-fn nothing_is_made_beside_a_member_that_registered_with_data() {
+fn no_cluster_is_created_beside_a_member_with_data() {
     for record in [json!({"role": "replica"}), json!({"system_identifier": "7000000000000000009"})] {
         let mut world = empty();
         world.tick();
@@ -98,7 +98,7 @@ fn nothing_is_made_beside_a_member_that_registered_with_data() {
 
 /// What was seen in another emptiness says nothing of this one.
 #[test]
-fn the_time_begins_anew_when_etcd_loses_a_cluster() {
+fn the_wait_begins_anew_when_etcd_loses_a_cluster() {
     let mut world = empty();
     world.tick();
     world.cluster().initialize = Some("7000000000000000009".to_owned());
@@ -109,7 +109,7 @@ fn the_time_begins_anew_when_etcd_loses_a_cluster() {
 
 /// The answer to the transaction was lost, and the key hangs on a lease that does not end.
 #[test]
-fn a_cluster_that_i_began_to_make_is_gone_on_with() {
+fn an_own_unfinished_bootstrap_continues() {
     let mut world = empty();
     world.cluster().initialize = Some(String::new());
     world.cluster().initialize_lease = Some(THEIR_LEASE);
@@ -152,7 +152,7 @@ fn wiped() -> World {
 
 /// Only the member that is named, only by the word, and only while etcd knows no cluster.
 #[test]
-fn a_standby_rebuilds_the_cluster_when_it_is_told_to() {
+fn a_standby_rebuilds_the_cluster_on_request() {
     let refused = Reason::ReplicaMustNotRebuild { me: name("a") };
     for request in [asked("a", None, false), asked("b", None, true), asked("a", Some("b"), true)] {
         let mut world = wiped();
@@ -174,7 +174,7 @@ fn copy() -> PostgresFacts {
 
 /// A standby serves readers and shows how far it is; a backup is not replayed further than it was restored for.
 #[test]
-fn a_standby_is_started_where_etcd_knows_no_cluster_and_a_restored_backup_is_not() {
+fn without_a_cluster_in_etcd_a_standby_starts_and_a_restored_backup_does_not() {
     let mut world = wiped();
     world.postgres(down(ControlState::ShutDownInRecovery));
     assert_eq!(outcome(&mut world), (vec![JobKind::StartStandby], Reason::StartingToCompete));
@@ -203,7 +203,7 @@ fn a_request_to_rebuild_that_comes_too_late_is_cleared() {
 
 /// What lies here may be of another cluster: until the leader said which this is, nothing of it is replaced.
 #[test]
-fn nothing_is_mended_behind_a_leader_of_a_cluster_that_is_not_known() {
+fn data_is_not_replaced_before_the_cluster_is_known() {
     let mut world = World::new();
     world.seen.settings.remove_data_directory_on_diverged_timelines = true;
     world.cluster().initialize = None;
@@ -216,7 +216,7 @@ fn nothing_is_mended_behind_a_leader_of_a_cluster_that_is_not_known() {
 
 /// Readers of etcd see why nobody leads, once that is no matter of moments.
 #[test]
-fn a_refusal_that_lasts_is_published() {
+fn a_lasting_refusal_is_published() {
     let mut world = wiped();
     let refusal = |memory: &Memory| memory.published.as_ref().and_then(|(record, ..)| record.refusal.clone());
     assert_eq!(refusal(&world.tick().memory), None);

@@ -42,7 +42,7 @@ fn identity(world: &mut World, member: &str, change: impl Fn(&mut PeerIdentity))
 /// another database, a process that is not the one that registered, a program that does not say who it is: none of
 /// them votes.
 #[test]
-fn an_answer_of_somebody_else_is_no_vote() {
+fn an_answer_of_another_process_is_no_vote() {
     let vote = |change: &dyn Fn(&mut PeerIdentity)| {
         let mut world = quorum();
         world.cluster().members.get_mut(&name("c")).expect("registered").record.session =
@@ -82,7 +82,7 @@ fn a_member_without_a_session_votes() {
 
 /// Nobody else answers, so nobody vouches: quick questions at first, about one a second later.
 #[test]
-fn questions_in_vain_become_rare() {
+fn unanswered_questions_become_rare() {
     let mut world = quorum();
     let mut asked_at = Vec::new();
     let began = world.now;
@@ -105,7 +105,7 @@ fn questions_in_vain_become_rare() {
 
 /// A member that registers anew may vouch: it is asked at once.
 #[test]
-fn somebody_new_is_asked_at_once() {
+fn a_new_registration_is_asked_at_once() {
     let mut world = quorum();
     for _ in 0..200 {
         let decision = world.tick();

@@ -36,7 +36,7 @@ fn a_switchover_to_a_candidate_that_does_not_stream_never_stops_the_primary() {
 /// Its stream broke while the primary stopped: what it lacks two seconds later it will never get, so the old primary
 /// serves again, instead of waiting for `primary_stop_timeout`.
 #[test]
-fn a_candidate_that_receives_nothing_after_the_stop_is_not_waited_for() {
+fn a_candidate_that_stops_receiving_is_given_up() {
     let mut world = World::new();
     world.i_lead().postgres(up(primary(1000))).tick();
     world.cluster().failover = Some(switchover(Some("c")));
@@ -54,7 +54,7 @@ fn a_candidate_that_receives_nothing_after_the_stop_is_not_waited_for() {
 
 /// A candidate that has everything and takes long to replay it is waited for.
 #[test]
-fn a_candidate_that_only_replays_late_is_waited_for() {
+fn a_candidate_that_replays_slowly_is_waited_for() {
     let mut world = World::new();
     world.i_lead().postgres(up(primary(1000))).tick();
     world.cluster().failover = Some(switchover(Some("c")));
@@ -72,7 +72,7 @@ fn a_candidate_that_only_replays_late_is_waited_for() {
 
 /// After the stop nobody answers at the candidate's address: five seconds, and the old primary serves again.
 #[test]
-fn a_candidate_that_falls_silent_after_the_stop_is_not_waited_for() {
+fn a_silent_candidate_is_given_up() {
     let mut world = World::new();
     world.i_lead().postgres(up(primary(1000))).tick();
     world.cluster().failover = Some(switchover(Some("c")));

@@ -57,7 +57,7 @@ fn removed_wal_is_reported() {
 
 /// The archive may have it: only when that has brought nothing for half a minute.
 #[test]
-fn the_archive_comes_first() {
+fn missing_wal_may_still_come_from_the_archive() {
     let mut world = cut_off(true);
     assert!(!is_said(&tick(&mut world, 1500, 2000)));
     assert!(!is_said(&tick(&mut world, 29_000, 2000)));
@@ -87,7 +87,7 @@ fn a_member_is_cloned_if_the_settings_permit_it() {
 
 /// Another leads before it is stopped, who may have it all.
 #[test]
-fn another_leader_is_asked_anew() {
+fn a_new_leader_is_asked_for_the_missing_wal() {
     let mut world = World::new();
     world.synchronous(SyncMode::Quorum, record("b", 1, &["a", "c"]));
     behind_b(&mut world, false);

@@ -75,7 +75,7 @@ fn a_standby_that_does_not_answer_is_reinitialized() {
 
 /// A member that was asked to throw away what it has, and came to lead, does not do so when it leads no more.
 #[test]
-fn a_reinitialization_does_not_outlive_leading() {
+fn leadership_ends_a_requested_reinitialization() {
     let mut world = World::new();
     world.seen.requests.push(Request { id: ID, ask: reinitialize() });
     world.tick();

@@ -65,7 +65,7 @@ fn running(job: Job) -> Option<RunningJob> {
 }
 
 #[test]
-fn a_standby_that_is_promoted_stays_what_it_is_until_it_is_seen_to_write() {
+fn a_promoted_standby_keeps_its_label_until_it_accepts_writes() {
     let mut world = World::new();
     assert_eq!(world.tick().pod, Some(PodRole::Follower));
     world.i_lead().postgres(promoting(1000));
@@ -77,7 +77,7 @@ fn a_standby_that_is_promoted_stays_what_it_is_until_it_is_seen_to_write() {
 }
 
 #[test]
-fn the_label_goes_with_the_decision_that_stops() {
+fn the_label_is_removed_with_the_decision_to_stop() {
     let mut world = World::new();
     world.i_lead().postgres(up(primary(1000)));
     assert_eq!(world.tick().pod, Some(PodRole::Leader(Term(50))));
@@ -110,7 +110,7 @@ fn the_label_goes_with_the_decision_that_stops() {
 
 /// Nobody takes its place: no address of a pod that is gone is left behind.
 #[test]
-fn the_last_leader_takes_its_address_out() {
+fn a_leader_without_a_successor_removes_its_address() {
     let mut world = World::new();
     world.i_lead().postgres(up(primary(1000)));
     assert_eq!(world.tick().route, PrimaryRoute::Here(Term(50)));
@@ -121,7 +121,7 @@ fn the_last_leader_takes_its_address_out() {
 }
 
 #[test]
-fn clients_that_are_kept_out_are_not_sent_here() {
+fn a_primary_with_a_client_lockout_is_not_routed_to() {
     let mut world = World::new();
     let mut postgres = up(primary(1000));
     postgres.clients_locked_out = true;
@@ -130,7 +130,7 @@ fn clients_that_are_kept_out_are_not_sent_here() {
 }
 
 #[test]
-fn data_in_the_making_is_said_so() {
+fn a_bootstrap_is_labelled() {
     let mut world = World::new();
     world.nobody_leads().seen.job = running(Job::Bootstrap { seen: 100 });
     assert_eq!(world.tick().pod, Some(PodRole::Bootstrapping));
@@ -138,7 +138,7 @@ fn data_in_the_making_is_said_so() {
 
 /// A primary that was found running is left its label while etcd is asked whose it is.
 #[test]
-fn before_anything_is_known_the_pod_is_left_alone() {
+fn without_facts_the_label_stays() {
     for (leads, lead) in LEADERSHIPS {
         let mut world = World::new();
         lead(&mut world);

@@ -31,7 +31,7 @@ fn the_most_advanced_standby_takes_the_key() {
 }
 
 #[test]
-fn a_standby_behind_another_lets_it_go_first() {
+fn a_standby_behind_another_yields_to_it() {
     let mut world = World::new();
     world.nobody_leads().tick();
     world.later(5).answers("b", 10).answers("c", 1001);
@@ -94,7 +94,7 @@ fn a_crashed_leader_starts_in_place() {
 
 /// `primary_start_timeout: 0`: another member takes over instead, if one can.
 #[test]
-fn a_crashed_leader_gives_the_key_away_when_told_to() {
+fn a_crashed_leader_gives_the_key_away_with_a_start_timeout_of_zero() {
     let mut world = World::new();
     world.seen.settings.primary_start_timeout = Duration::ZERO;
     world.i_lead().postgres(up(primary(1000))).tick();
@@ -106,7 +106,7 @@ fn a_crashed_leader_gives_the_key_away_when_told_to() {
 
 /// Nobody else can lead: better here than nowhere.
 #[test]
-fn a_crashed_leader_starts_in_place_when_nobody_else_can_lead() {
+fn a_crashed_leader_without_a_successor_starts_in_place() {
     let mut world = World::new();
     world.seen.settings.primary_start_timeout = Duration::ZERO;
     world.i_lead().postgres(up(primary(1000))).tick();
@@ -304,7 +304,7 @@ fn a_promotion_without_a_lease_is_cancelled() {
 }
 
 #[test]
-fn a_previous_incarnation_is_revoked_only_when_nothing_of_it_runs() {
+fn the_lease_of_a_previous_incarnation_is_revoked_only_after_its_postgres_ended() {
     let mut world = World::new();
     world.cluster().leader = Some(super::world::leader("a", LeaseId(0xD)));
     let revoked = world.postgres(down(ControlState::InProduction)).tick();
@@ -315,7 +315,7 @@ fn a_previous_incarnation_is_revoked_only_when_nothing_of_it_runs() {
 }
 
 #[test]
-fn members_that_do_not_answer_stop_nobody() {
+fn a_silent_member_does_not_prevent_a_failover() {
     let mut world = World::new();
     world.nobody_leads().tick();
     world.later(1000);
@@ -352,7 +352,7 @@ fn a_hand_over_of_unknown_outcome_is_reclaimed_before_the_old_primary_serves_aga
 
 /// A member that accepts connections and never answers holds up a failover for one question, not for ever.
 #[test]
-fn a_member_that_never_answers_holds_up_a_failover_only_once() {
+fn a_silent_member_delays_a_failover_only_once() {
     let mut world = World::new();
     world.nobody_leads().tick();
     world.later(5).answers("b", 900);

@@ -27,7 +27,7 @@ fn set(actions: &[Action]) -> (Vec<String>, Vec<String>) {
 /// Barman's slot on what was the primary: gone after `loop_wait`; that of a member that is not mine to serve, at once.
 /// One that somebody uses, one that a setting keeps and one in PostgreSQL's own care stay.
 #[test]
-fn a_standby_drops_what_nobody_uses() {
+fn a_standby_drops_unused_slots_after_loop_wait() {
     let mut world = World::new();
     world.postgres(up(standby(1000)));
     world.seen.settings.slots.permanent.insert("kept".to_owned());
@@ -59,7 +59,7 @@ fn a_standby_drops_what_nobody_uses() {
 
 /// On the primary its owner has `member_slots_ttl` to come back, as a member has.
 #[test]
-fn a_primary_drops_it_later() {
+fn a_primary_drops_unused_slots_after_member_slots_ttl() {
     let mut world = World::new();
     world.i_lead().postgres(up(primary(1000)));
     let members = [("b", physical()), ("c", physical()), ("barman", physical())];
@@ -71,7 +71,7 @@ fn a_primary_drops_it_later() {
 
 /// Through a member's slot that was invalidated nobody can stream any more, not even a new clone: it is made anew.
 #[test]
-fn a_members_lost_slot_is_made_anew() {
+fn a_lost_slot_of_a_member_is_created_anew() {
     let mut world = World::new();
     world.i_lead().postgres(up(primary(1000)));
     with_slots(&mut world, &[("b", physical()), ("c", SlotFacts { lost: true, ..physical() })]);

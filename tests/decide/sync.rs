@@ -108,7 +108,7 @@ fn not_vouched_for() -> Reason {
 
 /// Of b, a and c one besides b holds every commit; whether a does is known only when c said how far it is.
 #[test]
-fn in_mode_quorum_a_standby_asks_enough_others() {
+fn in_mode_quorum_a_candidate_needs_enough_answers() {
     let mut world = World::a_quorum_lost_its_leader();
     assert_eq!(world.gone("c").tick().because, not_vouched_for());
     world.answers("c", 1000);
@@ -117,7 +117,7 @@ fn in_mode_quorum_a_standby_asks_enough_others() {
 
 /// A standby that was just started has more on its disk than it knows of.
 #[test]
-fn an_answer_that_may_grow_is_no_vote() {
+fn an_inexact_position_is_no_vote() {
     let mut world = World::a_quorum_lost_its_leader();
     world.answers("c", 1000).peer("c").exact = false;
     assert_eq!(world.tick().because, not_vouched_for());
@@ -125,7 +125,7 @@ fn an_answer_that_may_grow_is_no_vote() {
 
 /// The former leader may still be about: what it sends after the answer, it may acknowledge.
 #[test]
-fn a_standby_that_still_receives_is_no_vote() {
+fn a_standby_that_still_receives_wal_does_not_vote() {
     let mut world = World::a_quorum_lost_its_leader();
     world.answers("c", 1000).peer("c").receives = true;
     assert_eq!(world.tick().because, not_vouched_for());
@@ -147,7 +147,7 @@ fn a_receiving_standby_does_not_take_the_key() {
 
 /// Where each voter holds everything nobody is asked, and nobody has to let go.
 #[test]
-fn a_voter_that_holds_everything_needs_no_votes() {
+fn in_mode_on_a_voter_needs_no_votes() {
     let mut world = World::new();
     world.synchronous(SyncMode::On, record("b", 0, &["a"])).nobody_leads();
     let asked = world.tick();
@@ -162,7 +162,7 @@ fn by(sync: i64) -> TakeLeadershipPreconditions {
 
 /// Votes are about what the key says: if that changes before the leader key is mine, they are void.
 #[test]
-fn the_leader_key_is_taken_by_the_key_that_was_judged() {
+fn taking_leadership_compares_the_revision_of_the_sync_key() {
     let mut world = World::a_quorum_lost_its_leader();
     let taken = world.answers("c", 1000).tick().actions;
     assert!(taken.contains(&Action::Start(Job::TakeLeadership { by: by(REVISION) })), "{taken:?}");
@@ -189,7 +189,7 @@ fn in_mode_on_only_voters_count() {
 
 /// Who must not lead knows how far it is all the same.
 #[test]
-fn a_voter_that_may_not_lead_is_asked() {
+fn a_voter_with_the_tag_nofailover_is_asked() {
     let mut world = World::new();
     world.synchronous(SyncMode::Quorum, record("b", 1, &["a", "c"])).nobody_leads();
     let key = world.cluster().members.get_mut(&name("c")).expect("a member");
@@ -201,7 +201,7 @@ fn a_voter_that_may_not_lead_is_asked() {
 
 /// What it lacks was never acknowledged, however much that is.
 #[test]
-fn a_listed_voter_is_never_too_far_behind() {
+fn a_voter_is_never_too_far_behind() {
     let mut world = World::new();
     world.cluster().status.as_mut().expect("set").optime = Some(Lsn(1 << 40));
     world.synchronous(SyncMode::On, record("b", 0, &["a"])).nobody_leads().tick();
@@ -243,7 +243,7 @@ fn the_key_is_written_before_every_promotion() {
 
 /// Switched off while nobody led: the key does not vouch for what is about to be acknowledged.
 #[test]
-fn switched_off_the_key_goes_before_the_promotion() {
+fn without_a_mode_the_sync_key_is_deleted_before_the_promotion() {
     let mut world = World::new();
     world.synchronous(SyncMode::Off, record("b", 0, &["a", "c"])).i_lead();
     let written = world.tick();
@@ -253,7 +253,7 @@ fn switched_off_the_key_goes_before_the_promotion() {
 
 /// Leadership was handed to me, and my view is older than that: somebody may have switched the mode on since.
 #[test]
-fn a_view_older_than_the_term_promotes_nobody() {
+fn a_view_older_than_the_term_allows_no_promotion() {
     let mut world = World::new();
     let revision = world.i_lead().cluster().revision;
     world.seen.lease.leading = Leading::Yes(Term(revision + 1));
@@ -265,7 +265,7 @@ fn a_view_older_than_the_term_promotes_nobody() {
 
 /// Somebody set other names, or another leader wrote the key: what was acknowledged since is on nobody else for sure.
 #[test]
-fn a_promise_that_the_names_do_not_keep_is_taken_back() {
+fn a_promise_that_the_names_break_is_withdrawn() {
     let cases = [("", record("a", 0, &["b", "c"])), ("ANY 1 (b,c)", record("b", 1, &["a", "c"]))];
     for (in_effect, said) in cases {
         let mut world = World::new();
@@ -278,7 +278,7 @@ fn a_promise_that_the_names_do_not_keep_is_taken_back() {
 /// A supervisor that starts: a write that its previous incarnation sent may still arrive, so nothing else is changed
 /// before the key was written once.
 #[test]
-fn a_leader_writes_the_key_before_anything_else() {
+fn a_restarted_leader_rewrites_the_sync_key_first() {
     let mut world = World::new();
     let said = record("a", 1, &["b", "c"]);
     world.synchronous(SyncMode::Quorum, said.clone()).i_lead().postgres(up(primary(2000)));
@@ -294,7 +294,7 @@ fn a_leader_writes_the_key_before_anything_else() {
 
 /// After a crash recovery brings back commits that no standby may hold. Nobody reads them before one does.
 #[test]
-fn clients_stay_out_after_an_unclean_end() {
+fn clients_are_locked_out_after_an_unclean_stop() {
     let mut world = World::new();
     world.synchronous(SyncMode::Quorum, record("a", 1, &["b", "c"])).i_lead();
     world.postgres(down(ControlState::InProduction));
@@ -321,7 +321,7 @@ fn clients_stay_out_after_an_unclean_end() {
 
 /// It stopped in good order: it holds nothing that the promise does not know of.
 #[test]
-fn clients_come_in_at_once_after_a_clean_stop() {
+fn clients_are_not_locked_out_after_a_clean_stop() {
     let mut world = World::new();
     world.synchronous(SyncMode::Quorum, record("a", 1, &["b", "c"])).i_lead();
     world.postgres(down(ControlState::ShutDown));
@@ -362,7 +362,7 @@ fn a_key_binds_until_a_configuration_releases_it() {
 
 /// An answer of another timeline is compared by the timeline first, and one without is not compared.
 #[test]
-fn a_vote_without_a_timeline_is_none() {
+fn an_answer_without_a_timeline_is_no_vote() {
     let mut world = World::a_quorum_lost_its_leader();
     world.answers("c", 10).peer("c").timeline = None;
     assert_eq!(world.tick().because, not_vouched_for());

@@ -187,7 +187,7 @@ fn no_row_leaves_a_primary_without_a_lease() {
 }
 
 #[test]
-fn a_view_older_than_my_term_says_nothing() {
+fn a_view_older_than_my_term_does_not_count() {
     let mut world = World::new();
     world.cluster().revision = 10;
     world.seen.lease.leading = Leading::Yes(Term(50));

@@ -66,7 +66,7 @@ async fn an_empty_etcd_is_rebuilt_by_the_primary() {
 /// The link to PostgreSQL's programs is moved to another place, as by an upgrade of the package, and the supervisor is
 /// started again: it finds its primary whatever the program is called now, and its guard is not dismissed.
 #[tokio::test]
-async fn a_primary_is_adopted_after_its_programs_were_moved() {
+async fn a_primary_is_adopted_although_its_programs_moved() {
     let mut cluster = Plan::new(1).prepare().await;
     let member = &cluster.members[0];
     let (current, copy) = (member.folder.join("current"), member.folder.join("copy"));
@@ -94,7 +94,7 @@ async fn a_primary_is_adopted_after_its_programs_were_moved() {
 /// It cannot be told whether PostgreSQL runs: its guard keeps its deadline and fires, the pid file stays, and nothing
 /// else is started. When it can be told again, the member comes back.
 #[tokio::test]
-async fn a_guard_stays_armed_while_it_is_unknown_what_runs() {
+async fn a_guard_stays_armed_while_the_running_postgres_is_unknown() {
     let mut cluster = Plan::new(1).start().await;
     let (data, aside) = (cluster.members[0].data(), cluster.members[0].folder.join("aside"));
     let before = cluster.members[0].postmaster().expect("it runs");
@@ -117,7 +117,7 @@ async fn a_guard_stays_armed_while_it_is_unknown_what_runs() {
 
 /// `bin_name.postgres` may be a program that runs postgres: in its place, or as a child that it waits for.
 #[tokio::test]
-async fn a_wrapper_around_postgres_works() {
+async fn postgres_behind_a_wrapper_program_is_supervised() {
     for (name, last) in [("exec", "exec \"$real\" \"$@\"\n"), ("child", "\"$real\" \"$@\"\nexit $?\n")] {
         let mut cluster = Plan::new(2).prepare().await;
         for member in &cluster.members {

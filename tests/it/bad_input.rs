@@ -12,7 +12,7 @@ const SOON: Duration = Duration::from_secs(30);
 
 /// Files that are no configuration: invalid YAML, no mapping, not there.
 #[tokio::test]
-async fn a_file_that_is_no_configuration() {
+async fn an_invalid_configuration_file_is_refused() {
     let place = Place::new();
     let member = Member::prepare(&place, "m1", &json!({}), &json!({}));
     for text in ["scope: [unclosed\n", "just a text\n", "scope: a\nscope: b\n"] {
@@ -53,7 +53,7 @@ async fn all_faults_are_reported_together() {
 /// The data directory is its user's and the one that it lies in is not, as `mkdir -p` as root and `chown` of the last
 /// one leave it: `check` and `run` say what to do, and what they say works.
 #[tokio::test]
-async fn a_data_directory_in_one_of_somebody_else() {
+async fn a_data_directory_in_an_unwritable_one_is_refused_with_advice() {
     let mut cluster = Plan::new(1).prepare().await;
     let theirs = cluster.place.folder("m1/theirs");
     let data_dir = cluster.place.folder("m1/theirs/patroni");
@@ -94,7 +94,7 @@ async fn an_unknown_key_is_a_warning() {
 
 /// Who may change something over REST is said by `check` and at the start, whichever it is.
 #[tokio::test]
-async fn open_doors_are_said() {
+async fn the_write_access_over_rest_is_reported() {
     let mut cluster = Plan::new(1).prepare().await;
     let login = json!({ "username": "admin", "password": "x" });
     for (settings, words) in [
@@ -117,7 +117,7 @@ async fn open_doors_are_said() {
 
 /// Somebody else listens on the REST port.
 #[tokio::test]
-async fn a_port_in_use_is_said() {
+async fn a_rest_port_in_use_is_reported() {
     let mut cluster = Plan::new(1).prepare().await;
     let member = &mut cluster.members[0];
     member.expected_errors.push(String::new());
@@ -147,7 +147,7 @@ async fn an_unreachable_etcd_is_waited_for() {
 
 /// etcd asks for a password and gets a wrong one: the member says so and makes nothing.
 #[tokio::test]
-async fn a_wrong_etcd_password_is_said() {
+async fn a_wrong_etcd_password_is_reported() {
     let mut cluster = Plan::new(1).prepare().await;
     enable_authentication(&cluster.etcd).await;
     change(&cluster, &json!({ "etcd3": { "username": "root", "password": "wrong" } }));
@@ -164,7 +164,7 @@ async fn a_wrong_etcd_password_is_said() {
 
 /// With the right one the cluster works, through the expiry of etcd's tokens, too.
 #[tokio::test]
-async fn etcd_with_users() {
+async fn etcd_with_users_works() {
     let mut cluster = Plan::new(1).prepare().await;
     enable_authentication(&cluster.etcd).await;
     change(&cluster, &json!({ "etcd3": { "username": "root", "password": PASSWORD } }));
@@ -174,7 +174,7 @@ async fn etcd_with_users() {
 
 /// A standby with a wrong replication password: it says so, and the primary does not care.
 #[tokio::test]
-async fn a_wrong_replication_password_is_said() {
+async fn a_wrong_replication_password_is_reported() {
     let wrong = json!({ "postgresql": { "authentication": { "replication": { "password": "wrong" } } } });
     let mut cluster = Plan::new(2).member(1, wrong).prepare().await;
     cluster.members[1].expected_errors.push(String::new());
@@ -226,7 +226,7 @@ async fn bad_bodies_are_refused() {
 
 /// Two listeners on one Postgres port: the second member does not take the first one's place.
 #[tokio::test]
-async fn a_postgres_port_in_use_is_said() {
+async fn a_postgres_port_in_use_is_reported() {
     let mut cluster = Plan::new(1).prepare().await;
     let taken = free_port();
     let _other = std::net::TcpListener::bind(("127.0.0.1", taken)).expect("the port is ours");

@@ -40,7 +40,7 @@ async fn three_start_at_once_and_one_initializes() {
 /// `initdb --allow-group-access`: backups run as another user of the group, so every file and directory of each member
 /// is open to it, those that the supervisor writes too, also after a hand-over and a reload.
 #[tokio::test]
-async fn a_group_may_read_all_of_it() {
+async fn group_access_covers_every_file() {
     let initdb = json!([{ "encoding": "UTF8" }, "data-checksums", "no-sync", "allow-group-access"]);
     let cluster = Plan::new(2).all(json!({ "bootstrap": { "initdb": initdb } })).start().await;
     let closed = |cluster: &Cluster| -> Vec<String> {
@@ -119,7 +119,7 @@ async fn a_failed_bootstrap_frees_the_initialize_key() {
 /// While the member was making a cluster another one was made. What initdb made is kept aside, and the member runs on
 /// to be cloned.
 #[tokio::test]
-async fn a_bootstrap_that_another_overtook_is_set_aside() {
+async fn an_overtaken_bootstrap_is_set_aside() {
     let mut cluster = Plan::new(1).prepare().await;
     let folder = cluster.members[0].folder.clone();
     let (begun, go) = (folder.join("begun"), folder.join("go"));

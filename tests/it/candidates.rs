@@ -8,7 +8,7 @@ use crate::support::{Cluster, Plan};
 
 /// A member tagged `nofailover` never leads, not even when it is asked to.
 #[tokio::test]
-async fn nofailover_never_leads() {
+async fn a_member_with_nofailover_never_leads() {
     let shy = json!({ "tags": { "nofailover": true } });
     let mut cluster = Plan::new(3).member(1, shy).start().await;
     settle(&cluster).await;
@@ -31,7 +31,7 @@ async fn the_higher_priority_takes_over() {
 
 /// `POST /failover` names its candidate and works without a leader, too.
 #[tokio::test]
-async fn a_failover_goes_to_the_member_that_was_named() {
+async fn a_failover_goes_to_the_named_candidate() {
     let cluster = Plan::new(3).start().await;
     assert_eq!(cluster.members[0].post("/failover", &json!({})).await.status, 400);
     let answer = cluster.members[1].post("/failover", &json!({ "candidate": "m3" })).await;

@@ -90,7 +90,7 @@ async fn a_broken_pg_hba_does_not_take_the_cluster_down() {
 
 /// The TTL goes up and down under a primary that serves: its key moves from lease to lease, and no client notices.
 #[tokio::test]
-async fn another_ttl_costs_no_primary() {
+async fn a_new_ttl_stops_no_primary() {
     let cluster = Plan::new(2).dynamic(json!({ "ttl": 10 })).start().await;
     let writer = Writer::start(&cluster.members[0], cluster.ports()).await;
     let postmaster = cluster.members[0].postmaster();
@@ -139,7 +139,7 @@ async fn restart_supervisors(cluster: &mut Cluster) {
 /// Nothing of a change is written that no member could use: over REST and from the command line, with every fault
 /// named.
 #[tokio::test]
-async fn an_unusable_value_is_refused_where_it_is_written() {
+async fn an_invalid_value_is_refused_on_write() {
     let cluster = Plan::new(1).start().await;
     let before = cluster.etcd.get(CONFIG).await;
     let change = json!({ "loop_wait": "abc", "synchronous_mode": [], "postgresql": { "parameters": 7 } });
@@ -174,7 +174,7 @@ async fn an_unusable_value_is_refused_where_it_is_written() {
 /// Another tool writes values that nobody can use, also for the synchronous mode. Each counts as it last could be read,
 /// also after a restart of all supervisors: the mode stays, and so does the key `sync`.
 #[tokio::test]
-async fn unusable_values_cost_neither_the_mode_nor_the_promise() {
+async fn invalid_values_change_neither_the_synchronous_mode_nor_the_sync_key() {
     let (mut cluster, promised) = switched_to_quorum().await;
     let mut config = stored(&cluster, CONFIG).await;
     (config["loop_wait"], config["synchronous_mode"]) = (json!("abc"), json!({ "is": "quorum" }));
@@ -205,7 +205,7 @@ async fn unusable_values_cost_neither_the_mode_nor_the_promise() {
 /// The key is gone while no supervisor runs. The leader writes what was last in force, not what its file would start a
 /// cluster with; and what is kept beside the data is readable by its owner alone.
 #[tokio::test]
-async fn an_emptied_configuration_is_refilled_from_what_was_in_force() {
+async fn an_emptied_configuration_is_restored_from_the_one_in_force() {
     use std::os::unix::fs::PermissionsExt;
     let (mut cluster, promised) = switched_to_quorum().await;
     let config = stored(&cluster, CONFIG).await;
@@ -234,7 +234,7 @@ async fn an_emptied_configuration_is_refilled_from_what_was_in_force() {
 /// A parameter that no PostgreSQL of this version would start with: refused where it is written, left out where it
 /// stands already, at the bootstrap too. What only fails together with others is named by whoever waits for the start.
 #[tokio::test]
-async fn a_parameter_that_no_start_would_take() {
+async fn an_invalid_parameter_is_refused_or_omitted() {
     let first = json!({ "postgresql": { "parameters": { "stats_temp_directoryy": "x" } } });
     let mut cluster = Plan::new(1).dynamic(first).start().await;
     cluster.members[0].expected_errors.push("superuser_reserved_connections".to_owned());

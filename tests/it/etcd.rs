@@ -301,7 +301,7 @@ async fn one_of_two_takes_leadership_and_hands_it_over() {
 }
 
 #[tokio::test]
-async fn a_lease_that_nobody_keeps_expires_and_a_revoked_one_is_gone_at_once() {
+async fn an_abandoned_lease_expires_and_a_revoked_one_is_gone_at_once() {
     let server = Server::start().await;
     let etcd = server.connect();
     let (one, two) = (keep(server.setup(), 2), keep(server.setup(), 60));
@@ -455,7 +455,7 @@ async fn shown(views: &mut cell::Receiver<Option<View>>, what: &str, holds: impl
 }
 
 #[tokio::test]
-async fn the_watch_tells_at_once_and_survives_compaction_and_restarts() {
+async fn the_watch_is_fast_and_survives_compaction_and_restarts() {
     let mut server = Server::start().await;
     let etcd = server.connect();
     let (_every, relist_every) = cell::channel(Duration::from_secs(60));
@@ -502,7 +502,7 @@ async fn the_watch_tells_at_once_and_survives_compaction_and_restarts() {
 }
 
 #[tokio::test]
-async fn a_password_is_used_and_a_wrong_one_is_told_apart() {
+async fn a_password_is_used_and_a_wrong_one_is_recognized() {
     let server = Server::start().await;
     server.ctl(&["user", "add", "root:secret"]);
     server.ctl(&["user", "grant-role", "root", "root"]);

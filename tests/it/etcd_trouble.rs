@@ -8,7 +8,7 @@ use crate::support::{BlackHole, Cluster, Member, Plan, Writer, merge};
 
 /// etcd is killed and started again. Leases outlive it, and so does the primary: same postmaster, same timeline.
 #[tokio::test]
-async fn a_restart_of_etcd_is_no_failover() {
+async fn a_restart_of_etcd_causes_no_failover() {
     let mut cluster = Plan::new(2).dynamic(json!({ "ttl": 10 })).start().await;
     let before = cluster.members[0].postmaster();
     let writer = Writer::start(&cluster.members[0], cluster.ports()).await;
@@ -21,7 +21,7 @@ async fn a_restart_of_etcd_is_no_failover() {
 
 /// etcd stands still for half a TTL. The primary serves all the while.
 #[tokio::test]
-async fn a_freeze_shorter_than_the_ttl_is_no_failover() {
+async fn a_freeze_shorter_than_the_ttl_causes_no_failover() {
     let cluster = Plan::new(2).dynamic(json!({ "ttl": 10 })).start().await;
     let before = cluster.members[0].postmaster();
     let writer = Writer::start(&cluster.members[0], cluster.ports()).await;
@@ -40,7 +40,7 @@ async fn a_freeze_shorter_than_the_ttl_is_no_failover() {
 /// One of three etcd servers accepts connections and never answers, whichever it is. The lease is renewed through the
 /// others for longer than two TTLs.
 #[tokio::test]
-async fn one_dead_endpoint_of_three_is_no_failover() {
+async fn one_dead_endpoint_of_three_causes_no_failover() {
     let mut cluster = Plan::new(2).etcd(3).start().await;
     let before = cluster.members[0].postmaster();
     for server in 0..3 {
@@ -57,7 +57,7 @@ async fn one_dead_endpoint_of_three_is_no_failover() {
 
 /// The first host in the configuration is a black hole: the member starts, leads, and stays through the other.
 #[tokio::test]
-async fn a_member_starts_past_a_black_hole() {
+async fn a_member_starts_despite_an_endpoint_that_never_answers() {
     let mut cluster = Plan::new(1).prepare().await;
     let hole = BlackHole::open();
     let mut config = cluster.members[0].read_config();
@@ -124,7 +124,7 @@ async fn full() -> Cluster {
 /// its postmaster is killed, more often than the crash budget allows, it keeps the key, because nobody else could take
 /// it, and is promoted as soon as there is room again, without a restart of anything.
 #[tokio::test]
-async fn a_full_etcd_costs_nobody_the_leadership() {
+async fn a_full_etcd_causes_no_failover() {
     let cluster = full().await;
     let primary = &cluster.members[0];
     assert_eq!(metric(primary, "matriarch_etcd_writes_refused").await, "1");
@@ -183,7 +183,7 @@ async fn an_idle_primary_sees_that_etcd_is_no_longer_full() {
 
 /// A primary that is ended under a full etcd stops PostgreSQL and goes, and its key goes with it.
 #[tokio::test]
-async fn a_full_etcd_does_not_hold_back_the_end() {
+async fn a_full_etcd_does_not_delay_a_shutdown() {
     let mut cluster = full().await;
     cluster.members[0].terminate();
     assert_eq!(cluster.members[0].exit_code(Duration::from_secs(30)).await, Some(0), "{}", cluster.story());

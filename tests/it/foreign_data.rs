@@ -33,7 +33,7 @@ async fn another_clusters_data_directory_is_refused() {
 
 /// The data directory holds something that is no database. It is refused, and stays.
 #[tokio::test]
-async fn a_directory_that_is_no_database_is_refused() {
+async fn a_directory_without_a_database_is_refused() {
     let mut cluster = Plan::new(1).prepare().await;
     let member = &mut cluster.members[0];
     member.expected_errors.push(String::new());

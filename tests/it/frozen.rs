@@ -68,7 +68,7 @@ async fn a_stopped_members_postmaster_dies_before_its_lease() {
 
 /// A freeze that ends in time costs nothing.
 #[tokio::test]
-async fn a_member_that_is_stopped_for_a_moment_leads_on() {
+async fn a_briefly_stopped_member_keeps_leading() {
     let cluster = Plan::new(2).dynamic(json!({ "ttl": 10 })).start().await;
     with_timer_processes(&cluster).await;
     let postmaster = cluster.members[0].postmaster();
@@ -84,7 +84,7 @@ async fn a_member_that_is_stopped_for_a_moment_leads_on() {
 /// One timer process that is killed or stopped is no deadline: both are replaced, and Postgres runs on. The same when
 /// the guard dies, and its timer processes with it.
 #[tokio::test]
-async fn a_timer_process_or_guard_that_ends_alone_kills_nothing() {
+async fn the_end_of_a_timer_process_or_guard_kills_no_postgres() {
     let cluster = Plan::new(2).dynamic(json!({ "ttl": 10 })).start().await;
     // Timer processes that live for less than that are not replaced at once.
     let old_enough = LEASE + Duration::from_secs(1);

@@ -219,7 +219,7 @@ async fn a_restarted_supervisor_does_not_extend_the_deadline() {
 /// Far more clients than the guard may have descriptors: it says so, takes no processor time for it, costs no primary,
 /// and still kills them all.
 #[tokio::test]
-async fn a_guard_with_few_descriptors_neither_spins_nor_costs_its_primary() {
+async fn a_guard_with_few_descriptors_neither_spins_nor_stops_its_primary() {
     let roomy = json!({ "postgresql": { "parameters": { "max_connections": 150 } } });
     let mut cluster = Plan::new(1).dynamic(roomy).start().await;
     let (postmaster, guard) = (cluster.members[0].postmaster(), cluster.members[0].guard().expect("it runs"));

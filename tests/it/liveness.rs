@@ -94,7 +94,7 @@ async fn leader_key(cluster: &Cluster) -> Option<String> {
 
 /// Every connection is taken, the reserved ones too, and the probe's own are ended: no reason to fail over.
 #[tokio::test]
-async fn a_full_house_is_no_death() {
+async fn a_server_without_free_connections_keeps_the_lease() {
     let few = json!({ "postgresql": { "parameters": { "max_connections": 12 } } });
     let cluster = Plan::new(2).dynamic(few).start().await;
     let primary = &cluster.members[0];
@@ -125,7 +125,7 @@ async fn a_full_house_is_no_death() {
 
 /// Monitoring that is dear, and limits on statements that would hit the supervisor's own: no reason to fail over.
 #[tokio::test]
-async fn expensive_queries_and_statement_timeouts_are_no_death() {
+async fn expensive_queries_and_statement_timeouts_keep_the_lease() {
     let cluster = Plan::new(2).start().await;
     let writer = connect(&settings(&[cluster.members[0].postgres])).await.expect("it runs");
     for sql in [
@@ -149,7 +149,7 @@ async fn expensive_queries_and_statement_timeouts_are_no_death() {
 
 /// The supervisor cannot log in any more: it is blind, and Postgres is well.
 #[tokio::test]
-async fn a_wrong_superuser_password_is_no_death() {
+async fn a_wrong_superuser_password_keeps_the_lease() {
     let cluster = Plan::new(2).start().await;
     let primary = &cluster.members[0];
     let writer = connect(&settings(&[primary.postgres])).await.expect("it runs");
@@ -183,7 +183,7 @@ async fn a_full_disk_loses_the_lease() {
 
 /// Nobody else can lead: a primary on a full disk goes on, so that it can be read and made room on.
 #[tokio::test]
-async fn a_full_disk_of_the_last_member_is_borne() {
+async fn a_full_disk_of_the_only_member_keeps_the_lease() {
     let mut cluster = Plan::new(1).prepare().await;
     let Some(disk) = Disk::on(&cluster.members[0].data(), 300) else { return };
     cluster.start().await;

@@ -40,7 +40,7 @@ async fn becomes_primary(member: &Member, within: Duration) -> bool {
 /// Nobody reads the log of a supervisor, and the pipe to its reader is full. It starts a cluster, a postmaster that is
 /// killed is started again, a guard that is killed is replaced, and it ends when it is asked to.
 #[tokio::test]
-async fn a_log_that_nobody_reads_stops_nothing() {
+async fn an_unread_log_does_not_block_the_member() {
     let mut cluster = Plan::new(1).prepare().await;
     let member = &mut cluster.members[0];
     let (_reader, writer) = full_pipe(&member.folder.join("log.fifo"));
@@ -65,7 +65,7 @@ async fn a_log_that_nobody_reads_stops_nothing() {
 
 /// A supervisor that cannot even begin says why to nobody, and ends all the same.
 #[tokio::test]
-async fn an_exit_message_that_nobody_reads_is_not_waited_for() {
+async fn an_unread_exit_message_does_not_delay_the_exit() {
     let mut cluster = Plan::new(1).prepare().await;
     let member = &mut cluster.members[0];
     let (_reader, writer) = full_pipe(&member.folder.join("log.fifo"));
@@ -78,7 +78,7 @@ async fn an_exit_message_that_nobody_reads_is_not_waited_for() {
 /// The service manager hears when the member is ready, reloads and stops, and that it lives; PostgreSQL does not speak
 /// to it.
 #[tokio::test]
-async fn systemd_is_told() {
+async fn systemd_is_notified() {
     let mut cluster = Plan::new(1).prepare().await;
     let member = &mut cluster.members[0];
     let path = member.folder.join("notify");

@@ -61,7 +61,7 @@ async fn wait(cluster: &Cluster, pending: &[&str]) {
 /// Lower ones are in force after a restart of each, the leader first: a standby has what its control file says until
 /// the leader's new ones have come, and only then waits for a restart of its own. A switchover changes nothing.
 #[tokio::test]
-async fn the_leader_comes_first_and_standbys_follow() {
+async fn lowered_parameters_apply_on_the_leader_first() {
     let cluster = Plan::new(2).dynamic(configured(HIGH)).start().await;
     let [m1, m2] = [&cluster.members[0], &cluster.members[1]];
     runs_with(m1, HIGH).await;

@@ -7,7 +7,7 @@ use crate::support::{Cluster, Plan, python_program};
 
 /// check_patroni finds a healthy cluster healthy, and says what is what.
 #[tokio::test]
-async fn check_patroni_is_content() {
+async fn check_patroni_reports_a_healthy_cluster() {
     let cluster = Plan::new(2).start().await;
     let timeline = cluster.first_timeline.to_string();
     for check in [
@@ -58,7 +58,7 @@ async fn prometheus_reads_the_metrics() {
 
 /// vip-manager compares the leader key byte for byte, or asks `//leader`; templates split `conn_url` and `api_url`.
 #[tokio::test]
-async fn vip_and_templates_find_what_they_read() {
+async fn vip_and_templates_find_their_keys() {
     let cluster = Plan::new(1).start().await;
     let member = &cluster.members[0];
     assert_eq!(cluster.etcd.get("/service/herd/leader").await.as_deref(), Some("m1"));

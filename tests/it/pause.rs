@@ -8,7 +8,7 @@ use crate::support::{Cluster, Plan};
 
 /// In pause a dead primary is neither started nor replaced; after the end of the pause the cluster mends itself.
 #[tokio::test]
-async fn nothing_happens_in_pause_and_everything_after() {
+async fn no_failover_in_pause_and_one_after_it() {
     let cluster = Plan::new(2).start().await;
     pause(&cluster).await;
     cluster.members[0].kill_postmaster();
@@ -47,7 +47,7 @@ async fn pause(cluster: &Cluster) {
 /// promoted beside it, not by a failover either that does not say that it is down; its supervisor comes back, and it
 /// leads on.
 #[tokio::test]
-async fn nobody_is_promoted_beside_a_primary_that_was_left_running() {
+async fn no_member_is_promoted_beside_a_primary_that_was_left_running() {
     let mut cluster = Plan::new(2).start().await;
     pause(&cluster).await;
     let postmaster = cluster.members[0].postmaster();
@@ -83,7 +83,7 @@ async fn nobody_is_promoted_beside_a_primary_that_was_left_running() {
 
 /// The machine of a primary that was left running is lost; an operator says so, and the other one leads.
 #[tokio::test]
-async fn an_operator_says_that_a_primary_that_was_left_running_is_down() {
+async fn an_operator_confirms_that_a_primary_left_running_is_down() {
     let mut cluster = Plan::new(2).start().await;
     pause(&cluster).await;
     cluster.members[0].terminate();

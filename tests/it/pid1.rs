@@ -29,7 +29,7 @@ async fn ask(container: &Container, sql: &str) -> String {
 /// No file, and no variable but what the cluster, etcd and two secrets are: the rest is the pod's. Nothing runs as
 /// root, the image's variables do what they do there, orphans do not stay, and SIGTERM ends it in good order.
 #[tokio::test]
-async fn a_pod_needs_no_file_and_runs_nothing_as_root() {
+async fn a_pod_needs_no_configuration_file_and_no_root_process() {
     if !is_root() {
         return;
     }
@@ -106,7 +106,7 @@ async fn leaves_no_orphans(pod: &Container) {
 /// Scripts run in the order of their names, as what they are, and only where the cluster is made: neither on the
 /// replica nor when the container is started again.
 #[tokio::test]
-async fn scripts_run_once_in_order_as_what_they_are() {
+async fn scripts_run_once_in_order_by_their_kind() {
     if !is_root() {
         return;
     }
@@ -296,7 +296,7 @@ async fn connects_anew(pod: &Container, password: &str) {
 
 /// SIGTERM on the primary, as from a drain: another member leads at once, and this one ends in good order.
 #[tokio::test]
-async fn a_primary_that_is_told_to_end_hands_over() {
+async fn a_primary_hands_over_on_sigterm() {
     if !is_root() {
         return;
     }

@@ -174,7 +174,7 @@ async fn a_killed_postmaster_is_down_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_staircase_ends_by_sigkill() {
+async fn a_stop_ends_with_sigkill() {
     let herd = Herd::new("stairs");
     let leader = herd.primary("a").await;
     let session = client(&leader).await;

@@ -107,7 +107,7 @@ async fn patronictl(cluster: &Cluster, words: &[&str]) -> Output {
 
 /// Members take nothing but TLS, ask each other by it, and take changes from those alone who show a certificate.
 #[tokio::test]
-async fn a_cluster_speaks_tls_among_itself_and_with_its_operators() {
+async fn members_and_operators_use_tls() {
     let mut cluster = Plan::new(2).prepare().await;
     let authority = Authority::new(&cluster.place, "authority");
     let operator = authority.issue("operator");
@@ -205,7 +205,7 @@ async fn certificates_are_replaced_while_it_runs() {
 
 /// Files that cannot be used are faults: `check` names them, and says what to do about a key with a password.
 #[tokio::test]
-async fn files_that_cannot_be_used_are_faults() {
+async fn unusable_certificate_files_are_faults() {
     let cluster = Plan::new(1).prepare().await;
     let member = &cluster.members[0];
     let authority = Authority::new(&cluster.place, "authority");

@@ -108,7 +108,7 @@ async fn a_restored_snapshot_loses_no_acknowledged_row() {
 /// etcd comes back empty, and somebody puts back what it held while m1 led: the leader key, on no lease, and a promise
 /// that names m1. No row is lost, whether members look before that or after it.
 #[tokio::test]
-async fn an_etcd_that_was_wiped_and_refilled_loses_no_acknowledged_row() {
+async fn a_wiped_and_refilled_etcd_loses_no_acknowledged_row() {
     let mut story = Story::begins().await;
     story.cluster.etcd.wipe();
     story.cluster.etcd.start_again().await;

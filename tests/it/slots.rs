@@ -9,7 +9,7 @@ use crate::support::{Cluster, Plan};
 /// Barman's slot and others on the primary; then another leads. What nobody uses is dropped where WAL would be held
 /// back for ever, and what a setting names stays. Until then a metric says how much each holds.
 #[tokio::test]
-async fn foreign_slots_on_a_former_primary() {
+async fn unused_slots_on_a_former_primary_are_dropped_unless_configured() {
     let settings = json!({
         "slots": { "kept": { "type": "physical" } },
         "ignore_slots": [{ "type": "logical", "plugin": "test_decoding" }, { "name": "ignored" }],

@@ -50,7 +50,7 @@ fn others(cluster: &Cluster, leader: usize) -> String {
 
 /// Whoever leads, and however the one before ended: every acknowledged row is there in the end.
 #[tokio::test]
-async fn in_mode_quorum_nothing_is_lost() {
+async fn in_mode_quorum_no_acknowledged_row_is_lost() {
     let mut cluster = start(3, "quorum", json!({})).await;
     promises(&cluster, "m1", 1, json!("m2,m3")).await;
     named(&cluster, "ANY 1 (m2,m3)").await;
@@ -81,7 +81,7 @@ async fn in_mode_quorum_nothing_is_lost() {
 
 /// The dead go out of the promise, so that commits go on; the last one leaves a primary alone.
 #[tokio::test]
-async fn standbys_come_and_go() {
+async fn synchronous_standbys_are_added_and_removed() {
     let mut cluster = start(3, "quorum", json!({})).await;
     promises(&cluster, "m1", 1, json!("m2,m3")).await;
     let writer = Writer::start(&cluster.members[0], cluster.ports()).await;
@@ -131,7 +131,7 @@ async fn a_member_that_the_sync_key_does_not_list_never_leads() {
 
 /// A primary that crashed and comes back alone may hold what no standby has: nobody reads that before they do.
 #[tokio::test]
-async fn clients_stay_out_until_the_standbys_have_caught_up() {
+async fn clients_are_locked_out_until_the_standbys_have_caught_up() {
     let mut cluster = start(2, "quorum", json!({ "synchronous_mode_strict": true })).await;
     promises(&cluster, "m1", 0, json!("m2")).await;
     let created = cluster.members[0].sql("CREATE ROLE app LOGIN PASSWORD 'app'; CREATE TABLE kept ()").await;
@@ -156,7 +156,7 @@ async fn clients_stay_out_until_the_standbys_have_caught_up() {
 
 /// A synchronous standby that is asked to go is let go first: no commit waits for it.
 #[tokio::test]
-async fn a_standby_that_goes_holds_up_nothing() {
+async fn a_stopping_standby_delays_no_commit() {
     let mut cluster = start(3, "on", json!({ "loop_wait": 10 })).await;
     cluster
         .wait_until(SETTLES_WITHIN, "one standby is synchronous", async || {

@@ -80,7 +80,7 @@ async fn listed(cluster: &Cluster, words: &[&str]) -> String {
 }
 
 #[tokio::test]
-async fn a_standby_is_called_what_it_is_in_every_mode() {
+async fn interfaces_name_the_kind_of_each_standby() {
     let cluster = start("on").await;
     has_role(&cluster, "sync_standby").await;
     answers(&cluster, 1, &["/sync", "/synchronous", "/read-only-sync"]).await;
@@ -147,7 +147,7 @@ async fn a_switchover_goes_to_a_synchronous_standby() {
 
 /// The key may come from somebody else, as from Patroni before the move to us: what it says is what is shown.
 #[tokio::test]
-async fn a_foreign_key_is_shown_while_nobody_leads() {
+async fn a_foreign_sync_key_is_shown_without_a_leader() {
     let mut cluster = start("on").await;
     has_role(&cluster, "sync_standby").await;
     cluster.members[0].kill_all();

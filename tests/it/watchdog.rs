@@ -91,7 +91,7 @@ async fn the_watchdog_is_timed_pinged_and_closed() {
 
 /// A guard that takes the place of a killed one goes on with the watchdog.
 #[tokio::test]
-async fn another_guard_goes_on_with_it() {
+async fn a_replaced_guard_continues_with_the_watchdog() {
     let mut cluster = Plan::new(1).dynamic(json!({ "ttl": 20 })).prepare().await;
     require(&cluster.members[0]);
     let mut device = Device::of(&cluster.members[0]);
@@ -112,7 +112,7 @@ async fn another_guard_goes_on_with_it() {
 
 /// Where it is required and missing, a member says so, and does not lead even when nobody else can.
 #[tokio::test]
-async fn without_it_a_member_does_not_lead() {
+async fn without_a_required_watchdog_a_member_does_not_lead() {
     let mut cluster = Plan::new(2).dynamic(json!({ "ttl": 12 })).prepare().await;
     require(&cluster.members[1]);
     cluster.members[0].start();
@@ -133,7 +133,7 @@ async fn without_it_a_member_does_not_lead() {
 
 /// A primary that loses it gives leadership away.
 #[tokio::test]
-async fn a_primary_that_loses_it_steps_down() {
+async fn a_primary_that_loses_its_watchdog_steps_down() {
     let mut cluster = Plan::new(2).dynamic(json!({ "ttl": 12 })).prepare().await;
     require(&cluster.members[0]);
     let device = Device::of(&cluster.members[0]);

@@ -92,7 +92,7 @@ async fn slow_clients_are_disconnected() {
 
 /// Readers that use up their limit do not affect members or health checks.
 #[tokio::test]
-async fn readers_wait_for_readers_only() {
+async fn many_readers_do_not_affect_members_and_probes() {
     allow_files(4096);
     let rig = rig(primary(clock::now())).await;
     // etcd is slow.

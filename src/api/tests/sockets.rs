@@ -62,7 +62,7 @@ async fn a_port_in_use_is_named() {
 
 /// A hanging loop stops neither the liveness probe nor the other probes.
 #[tokio::test]
-async fn a_stuck_loop_is_still_answered_for() {
+async fn probes_are_answered_while_the_loop_hangs() {
     let (handle, orders) = handle(primary(clock::now()));
     let setup = ApiSetup { listen: ("127.0.0.1".to_owned(), 0), ..ApiSetup::default() };
     let listener = bind(&setup).await.expect("a free port");

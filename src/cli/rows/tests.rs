@@ -32,7 +32,7 @@ pub(in crate::cli) fn sample() -> ClusterView {
 }
 
 #[test]
-fn the_table_a_patronictl_user_knows() {
+fn the_table_is_patronictls() {
     let text = members("demo", &sample(), Detail::default()).render(Format::Table).expect("a table");
     let expected = "\
 + Cluster: demo (7001) --+---------+------------------+----+-------------+-----+------------+-----+----------------------+-------------------+
@@ -50,7 +50,7 @@ fn the_table_a_patronictl_user_knows() {
 
 /// The leader published its position before the others: a lag counts from its furthest known position.
 #[test]
-fn a_lag_counts_from_the_furthest_that_is_known_of_the_leader() {
+fn a_lag_counts_from_the_leaders_furthest_known_position() {
     let mut view = sample();
     let mut ahead = view.members[&MemberName::new("m2").expect("a name")].clone();
     ahead.record.receive_lsn = Some(Lsn(83_886_176 + 40 * MEGABYTE));
@@ -92,7 +92,7 @@ pub(in crate::cli) fn synchronous(mode: &str, quorum: usize) -> ClusterView {
 }
 
 #[test]
-fn synchronous_standbys_are_called_so() {
+fn synchronous_standbys_have_their_role_in_the_table() {
     for (mode, role) in [("true", "Sync Standby"), (r#""quorum""#, "Quorum Standby"), ("false", "Replica")] {
         let sheet = members("demo", &synchronous(mode, 0), Detail::default());
         let roles: Vec<&Value> = sheet.rows.iter().map(|row| &row[3]).collect();
@@ -107,7 +107,7 @@ fn synchronous_standbys_are_called_so() {
 }
 
 #[test]
-fn the_tree_hangs_replicas_below_their_source() {
+fn the_tree_has_replicas_below_their_source() {
     let sheet = members("demo", &sample(), Detail { extended: false, tree: true });
     let names: Vec<&str> = sheet.rows.iter().filter_map(|row| row[1].as_str()).collect();
     assert_eq!(names, ["m1", "+ m2", "  + m3"]);
@@ -124,7 +124,7 @@ fn sizes_and_addresses() {
 
 /// The key `config`, which began or ended the pause, is gone: a member still applies the pause.
 #[test]
-fn a_pause_is_known_from_the_members_where_the_configuration_is_gone() {
+fn without_a_configuration_the_members_show_a_pause() {
     let mut view = sample();
     view.config = None;
     assert!(!is_paused(&view));

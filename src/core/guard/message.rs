@@ -97,7 +97,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn silence_and_a_guard_that_has_killed_do_not_mean_that_nothing_was_armed() {
+    fn a_silent_guard_and_one_that_has_killed_count_as_unguarded() {
         let deadlines = Deadlines { stop_at: Moment::from_millis(1), kill_at: Moment::from_millis(2) };
         let found =
             |phase| LeftBehind::judge(Some(GuardAnswer { phase, deadlines, ..GuardAnswer::default() }));

@@ -251,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn an_order_counts_as_it_is_also_when_it_shortens() {
+    fn a_new_order_counts_even_if_it_shortens_the_deadline() {
         let (mut guard, arm) = (Guard::default(), arm_until(STOP_AT, KILL_AT));
         order(&mut guard, &arm, Moment::from_millis(1));
         let earlier = arm_until(Moment::from_millis(100), Moment::from_millis(200));
@@ -263,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn an_order_that_lay_unread_feeds_no_watchdog() {
+    fn an_order_read_late_does_not_ping_the_watchdog() {
         let (mut guard, arm) = (Guard::default(), arm_until(STOP_AT, KILL_AT));
         let feeds = |guard_actions: &[GuardAction<'_, ()>]| {
             guard_actions.iter().any(|guard_action| matches!(guard_action, GuardAction::FeedWatchdog(_)))

@@ -122,7 +122,7 @@ fn a_bootstrap_whose_claim_ran_out_sets_its_directory_aside() {
 
 /// The answer to the last write was lost: the key is read until the result is known.
 #[test]
-fn a_bootstrap_of_unknown_end_reads_back() {
+fn a_bootstrap_with_an_unknown_result_reads_the_key() {
     let unknown = || JobAnswer::Written(Err(WriteError::Unknown("no answer".to_owned())));
     let key = |value: &str, lease: i64| {
         JobAnswer::Key(Ok(Some(StoredKey { value: value.as_bytes().to_vec(), lease, mod_revision: 8 })))

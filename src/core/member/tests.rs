@@ -125,7 +125,7 @@ fn a_postgres_that_is_down_is_not_asked() {
 }
 
 #[test]
-fn a_burst_of_events_is_one_question_and_a_wanted_look_is_another() {
+fn a_burst_of_events_needs_one_query_and_a_wanted_look_another() {
     let mut member = Member::new(me(), Memory::default());
     let now = Moment::from_millis(1_000);
     look(&mut member, MemberEvent::Woke, &up(7), now);
@@ -147,7 +147,7 @@ fn a_wanted_look_at_a_postgres_that_is_down_ends() {
 
 /// The postmaster was replaced while the answer was under way: the former one's answer does not count.
 #[test]
-fn another_postmaster_is_looked_at_at_once() {
+fn a_new_postmaster_is_queried_at_once() {
     let mut member = Member::new(me(), Memory::default());
     let now = Moment::from_millis(1_000);
     look(&mut member, MemberEvent::Woke, &up(7), now);
@@ -157,7 +157,7 @@ fn another_postmaster_is_looked_at_at_once() {
 
 /// PostgreSQL hangs: decisions are made all the same, as if it did not answer, until it does.
 #[test]
-fn a_look_that_hangs_holds_up_no_decision() {
+fn a_hanging_look_delays_no_decision() {
     let mut member = Member::new(me(), Memory::default());
     let begun_at = Moment::from_millis(1_000);
     let look = asking(&mut member, MemberEvent::Woke, &up(7), begun_at);
@@ -194,7 +194,7 @@ fn a_late_answer_of_a_former_postmaster_does_not_count() {
 
 /// A look that began before the end of a long action may show the state before: it is made again.
 #[test]
-fn no_end_of_a_job_is_decided_on_with_an_older_look() {
+fn the_end_of_a_job_needs_a_new_look() {
     let mut member = Member::new(me(), Memory::default());
     let now = Moment::from_millis(1_000);
     let before = asking(&mut member, MemberEvent::Woke, &up(7), now);

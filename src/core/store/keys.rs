@@ -376,7 +376,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_nameless_leader_spoils_the_view() {
+    fn only_a_leader_key_without_a_name_is_corrupt() {
         for key in ["sync", "status", "history", "config", "failover", "members/a", "initialize"] {
             assert!(view(&[(key, "\u{1}{[")]).is_ok(), "{key}");
         }

@@ -76,7 +76,7 @@ fn the_transitions_of_mode_quorum() {
 /// The only named standby died before it had confirmed anything, and so did one voter. A voter and another standby
 /// stream. Commits waited for ever: the promise did not allow two more names, and one was not tried.
 #[test]
-fn of_those_who_can_confirm_voters_are_named_where_all_are_too_many() {
+fn voters_are_named_first_where_the_promise_limits_the_names() {
     let stuck = state("a", (2, "bce"), (1, "c", ""), "de", 1);
     let first = quorum_steps(&stuck).into_iter().next().expect("a step");
     let permitted = stuck.permit(first).expect("it goes on");
@@ -254,7 +254,7 @@ proptest! {
 
     /// From any state, the machine reaches its steady state once all standbys have caught up.
     #[test]
-    fn the_machine_comes_to_rest(on: bool, events in proptest::collection::vec(event(), 1..80)) {
+    fn the_state_machine_reaches_its_steady_state(on: bool, events in proptest::collection::vec(event(), 1..80)) {
         let mut world = World::new(on, false);
         events.into_iter().for_each(|event| world.happens(event));
         let end = world.flushed[&world.state.me];

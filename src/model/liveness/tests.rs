@@ -38,7 +38,7 @@ fn both_proofs_must_be_recent() {
 }
 
 #[test]
-fn a_good_verdict_comes_back_with_the_proofs() {
+fn new_proofs_restore_the_verdict_alive() {
     let mut liveness = watched();
     run(&mut liveness, 0, 6000);
     assert!(is_dead(&liveness, 6000));
@@ -70,7 +70,7 @@ fn a_stopped_process_is_dead_only_when_it_stays_stopped() {
 }
 
 #[test]
-fn a_probe_that_did_not_run_condemns_nobody() {
+fn time_without_probe_runs_does_not_count_against_postgres() {
     let mut liveness = watched();
     run(&mut liveness, 0, 1000);
     assert!(!is_dead(&liveness, 60_000), "nobody looked");
@@ -83,7 +83,7 @@ fn a_probe_that_did_not_run_condemns_nobody() {
 }
 
 #[test]
-fn excuses_pauses_and_pardons() {
+fn an_excuse_delays_death_and_suspension_or_pause_keep_the_lease() {
     let mut liveness = watched();
     liveness.excuse_until(at(20_000));
     run(&mut liveness, 0, 24_900);
@@ -98,7 +98,7 @@ fn excuses_pauses_and_pardons() {
 }
 
 #[test]
-fn another_postmaster_begins_anew() {
+fn a_new_postmaster_has_to_prove_itself_from_its_start() {
     let mut liveness = watched();
     run(&mut liveness, 0, 6000);
     liveness.watch(None, at(6000));
@@ -144,7 +144,7 @@ proptest! {
 }
 
 #[test]
-fn a_loop_that_hangs_costs_the_lease_only_where_postgres_proves_nothing() {
+fn a_hanging_loop_loses_the_lease_only_without_proofs_of_postgres() {
     let mut liveness = Liveness::new(TTL, at(0));
     run(&mut liveness, 0, 40_000);
     assert_eq!(liveness.withheld(at(40_000)), None, "it has not begun");

@@ -46,7 +46,7 @@ async fn sends_a_body_with_credentials() {
 }
 
 #[tokio::test]
-async fn trouble_is_told_in_time() {
+async fn failures_are_reported_in_time() {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let silent = format!("http://{}/", listener.local_addr().expect("bound"));
     let refused = {

@@ -97,7 +97,7 @@ fn budgets_and_monitors_pick_pods() {
 
 /// Probes ask ports that are there, and the program only for what it answers.
 #[test]
-fn probes_ask_what_is_answered() {
+fn probes_use_existing_paths() {
     for bundle in BUNDLES.iter() {
         for pod in pods(bundle) {
             for container in pod.containers() {

@@ -127,7 +127,7 @@ fn with_readiness_gate() -> Vec<Object> {
 }
 
 #[test]
-fn a_right_too_much_is_seen() {
+fn an_unneeded_right_is_seen() {
     let role = |verbs: &str| {
         let text = format!(
             "apiVersion: rbac.authorization.k8s.io/v1\nkind: Role\nmetadata: {{name: x}}\nrules:\n\

@@ -59,7 +59,7 @@ async fn a_dump_holds_everything_and_the_oldest_goes() {
 
 /// A dump that fails, or ends too early without saying so, costs none of the older ones.
 #[test]
-fn a_failed_dump_costs_nothing() {
+fn a_failed_dump_keeps_the_older_dumps() {
     let place = Place::new();
     let (dumps, old) = with_old_dumps(&place);
     for answer in ["exit 1", "echo '-- PostgreSQL database cluster dump'"] {

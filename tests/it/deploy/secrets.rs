@@ -82,7 +82,7 @@ fn passwords_are_random() {
 /// Each certificate is signed by the authority beside it, has the key beside it, and is good for the names by which it
 /// is reached.
 #[test]
-fn certificates_hold_what_is_asked_of_them() {
+fn certificates_have_the_requested_contents() {
     let place = Place::new();
     let write = |name: &str, key: &str| {
         let path = place.path().join(format!("{name}-{key}"));

@@ -47,7 +47,7 @@ fn the_program_takes_the_settings() {
 
 /// Ports in the settings are those of the container, and those of etcd's hosts too.
 #[test]
-fn ports_agree() {
+fn ports_of_settings_and_objects_agree() {
     for name in CLUSTERS {
         let bundle = overlay(name);
         let (member, settings) = (member(&bundle), files(&bundle));
@@ -120,7 +120,7 @@ fn paths_in_the_settings_are_mounted() {
 
 /// WAL may take what the volume has room for, and shared memory what the container has.
 #[test]
-fn sizes_fit() {
+fn wal_and_shared_memory_fit_the_volume_and_the_container() {
     for name in CLUSTERS {
         let bundle = overlay(name);
         let (member, settings) = (member(&bundle), files(&bundle));

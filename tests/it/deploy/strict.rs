@@ -15,7 +15,7 @@ use super::foreign;
 use super::objects::{BUNDLES, Object};
 
 #[test]
-fn every_object_is_exactly_what_its_type_says() {
+fn every_object_matches_its_schema() {
     for bundle in BUNDLES.iter() {
         let faults: Vec<String> = bundle.objects.iter().filter_map(fault).collect();
         assert!(faults.is_empty(), "{}:\n{}", bundle.name, faults.join("\n"));
@@ -34,7 +34,7 @@ fn no_object_comes_twice() {
 }
 
 #[test]
-fn a_field_too_much_is_seen() {
+fn an_unknown_field_is_seen() {
     let object = |json: Value| super::objects::parse(&json.to_string()).remove(0);
     let service = |spec: Value| {
         object(json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "x"}, "spec": spec}))

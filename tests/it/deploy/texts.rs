@@ -80,7 +80,7 @@ fn a_bare_number_is_seen() {
 }
 
 #[test]
-fn lines_can_be_read() {
+fn lines_are_not_too_long() {
     for path in files().iter().filter(|path| !ends_with(path, &["json", "md"])) {
         let long = read(path).lines().position(|line| line.chars().count() > 132);
         assert_eq!(long.map(|line| line + 1), None, "{}", path.display());
@@ -167,12 +167,12 @@ fn images_are_pinned_and_ours() {
 }
 
 #[test]
-fn the_dockerfile_pleases_hadolint() {
+fn hadolint_accepts_the_dockerfile() {
     run(Command::new(python_program("hadolint")).arg(folder().join("Dockerfile")));
 }
 
 #[test]
-fn scripts_please_shellcheck() {
+fn shellcheck_accepts_the_scripts() {
     let scripts: Vec<PathBuf> = files().into_iter().filter(|path| ends_with(path, &["sh"])).collect();
     assert!(scripts.len() >= 2, "{scripts:?}");
     run(Command::new(tool("shellcheck")).args(scripts));

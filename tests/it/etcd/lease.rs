@@ -23,7 +23,7 @@ pub(super) fn keep_with(
 }
 
 #[tokio::test]
-async fn a_new_ttl_takes_leadership_along() {
+async fn a_new_ttl_moves_leadership_to_a_new_lease() {
     let server = Server::start().await;
     let etcd = server.connect();
     let keeper = keep(server.setup(), 30);

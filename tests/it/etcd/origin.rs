@@ -9,7 +9,7 @@ use super::{ANY, Server, granted, is_done, keep, name, until};
 /// A stranger's endpoint stands first. The view is that of the cluster to which most of them belong, and never becomes
 /// the stranger's, also when nobody else answers any more.
 #[tokio::test]
-async fn the_view_is_that_of_one_cluster() {
+async fn the_view_comes_from_one_etcd_cluster() {
     let (mut servers, stranger) = (Server::start_three().await, Server::start().await);
     let keeper = keep(servers[0].setup(), 10);
     let lease = granted(&keeper).await;

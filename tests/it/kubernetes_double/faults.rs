@@ -12,7 +12,7 @@ fn label(role: &str) -> Value {
 }
 
 #[tokio::test]
-async fn statuses_come_as_often_as_asked_for() {
+async fn injected_statuses_come_as_often_as_requested() {
     let kubernetes = Kubernetes::double().await;
     kubernetes.create_pod("a-0", json!({})).await;
     for (code, reason) in [
@@ -44,7 +44,7 @@ async fn statuses_come_as_often_as_asked_for() {
 
 /// A request is held, and done later, when nobody waits for it any more.
 #[tokio::test]
-async fn a_held_patch_is_done_late() {
+async fn a_delayed_patch_is_applied_late() {
     let kubernetes = Kubernetes::double().await;
     kubernetes.create_pod("a-0", json!({ "role": "replica" })).await;
     let held = kubernetes.faulty().inject(Fault::always(Effect::Held).on("patch"));
@@ -70,7 +70,7 @@ async fn a_held_patch_is_done_late() {
 
 /// The Role counts, by group, resource, subresource and verb; the token counts first.
 #[tokio::test]
-async fn grants_and_tokens_count() {
+async fn permissions_and_tokens_are_checked() {
     let kubernetes = Kubernetes::double().await;
     kubernetes.create_pod("a-0", json!({})).await;
     kubernetes.faulty().grant("admin", &[("", "pods", &["get", "patch"])]);

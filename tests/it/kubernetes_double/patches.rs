@@ -136,7 +136,7 @@ async fn status_is_patched_through_its_subresource() {
 }
 
 #[tokio::test]
-async fn a_label_that_is_none_is_refused() {
+async fn an_invalid_label_is_refused() {
     let kubernetes = Kubernetes::start().await;
     kubernetes.create_pod("a-0", json!({})).await;
     let bad = json!({ "metadata": { "labels": { "role": "not a value" } } });

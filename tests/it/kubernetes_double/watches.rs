@@ -87,7 +87,7 @@ async fn a_watch_follows_a_selector() {
 /// A watch that begins where another stopped misses nothing and repeats nothing; one without a version begins with what
 /// is there.
 #[tokio::test]
-async fn a_watch_goes_on_from_a_version() {
+async fn a_watch_continues_from_a_version() {
     let kubernetes = Kubernetes::start().await;
     let from = version(&kubernetes).await;
     kubernetes.create_pod("a-0", json!({})).await;
@@ -156,7 +156,7 @@ async fn a_watch_from_too_old_a_version_gets_410() {
 
 /// Watches end on demand, with an error event or without; and a door that hangs says nothing until it opens.
 #[tokio::test]
-async fn watches_are_cut_and_held() {
+async fn watches_can_be_cut_and_delayed() {
     let kubernetes = Kubernetes::double().await;
     let double = kubernetes.faulty();
     let mut watch = kubernetes.watch("").await.expect("begins");

@@ -34,7 +34,7 @@ async fn the_service_follows_a_crash() {
 /// The supervisor of the primary is stopped: its label stays until the next leader takes it off. When it goes on, it
 /// finds out, and nothing that it had in mind takes effect.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_frozen_member_is_stripped_and_stays_so() {
+async fn a_frozen_member_loses_its_label_for_good() {
     let herd = Herd::start_anywhere(json!({ "synchronous_mode": "quorum" })).await;
     let writer = herd.writer(0).await;
     herd.cluster.members[0].signal_supervisor(Signal::SIGSTOP);

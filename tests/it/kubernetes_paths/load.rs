@@ -14,7 +14,7 @@ const CHANCE: usize = 20_000;
 /// A hundred labels a second change on other pods, which bear the cluster's name too: no member asks more for it, and
 /// none is told of it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_busy_namespace_costs_a_member_nothing() {
+async fn a_busy_namespace_does_not_load_a_member() {
     let herd = Herd::start(json!({})).await;
     let pods: Vec<String> = (0..10).map(|number| format!("busy-{number}")).collect();
     for pod in &pods {

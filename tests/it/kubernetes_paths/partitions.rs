@@ -11,7 +11,7 @@ use crate::support::{Proxy, merge};
 /// The primary cannot reach the API server, which refuses or says nothing: its database is none the worse. Leadership
 /// moves all the same, and the next leader takes the label off that the old one cannot.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_primary_without_the_api_server_serves_on() {
+async fn a_primary_keeps_serving_without_the_api_server() {
     let herd = Herd::start(json!({})).await;
     let double = herd.kubernetes.faulty();
     let writer = herd.writer(0).await;

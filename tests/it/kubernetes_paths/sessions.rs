@@ -50,7 +50,7 @@ impl Drop for Visitor {
 /// A proxy that takes its time leads to the former primary when another leads already: connections are refused there,
 /// which drivers try again. Nobody gets a session in which he cannot write, and nobody is told that he may not come in.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_former_primary_takes_no_clients_of_the_primary() {
+async fn a_former_primary_accepts_no_sessions_for_the_primary() {
     let herd = Herd::start_anywhere(json!({ "synchronous_mode": "quorum", "ttl": 60 })).await;
     let proxy = herd.busy_proxy();
     let mut route = proxy.ports();

@@ -69,7 +69,7 @@ async fn a_supervisor_that_is_restarted_leaves_the_label_in_place() {
 
 /// Nothing that the API server does reaches the database: it is told, and mended when the server is well again.
 #[tokio::test]
-async fn an_api_server_in_trouble_is_told_and_nothing_else() {
+async fn trouble_with_the_api_server_is_reported_and_does_not_affect_postgres() {
     let (kubernetes, cluster) = in_pods(2).await;
     sees(&kubernetes, &cluster, "m1", Some("primary")).await;
     let leads = until(WITHIN, async || {

@@ -6,7 +6,7 @@ use serde_json::json;
 use super::stand::{Leads, Stand, TERM, WITHIN, annotation, role, version};
 
 #[tokio::test]
-async fn a_new_leader_strips_the_others_before_it_says_so_itself() {
+async fn a_new_leader_removes_other_leader_labels_before_it_adds_its_own() {
     let stand = Stand::new().await;
     stand.make("pg-0", json!({"role": "primary"}), json!({TERM: "3"})).await;
     stand.make("pg-1", json!({"role": "primary"}), json!({})).await;
@@ -24,7 +24,7 @@ async fn a_new_leader_strips_the_others_before_it_says_so_itself() {
 }
 
 #[tokio::test]
-async fn a_promotion_waits_for_the_strip_and_not_longer_than_it_says() {
+async fn a_promotion_waits_for_the_removal_of_labels_up_to_a_limit() {
     let stand = Stand::new().await;
     stand.make("pg-0", json!({"role": "primary"}), json!({TERM: "3"})).await;
     stand.make("pg-1", json!({"role": "replica"}), json!({})).await;
@@ -36,7 +36,7 @@ async fn a_promotion_waits_for_the_strip_and_not_longer_than_it_says() {
 
 /// Somebody led after me, and says so: until etcd confirms, later than that, that it is I who leads.
 #[tokio::test]
-async fn a_newer_term_is_left_alone_until_etcd_has_spoken() {
+async fn a_label_of_a_newer_term_stays_until_etcd_confirms_leadership() {
     let stand = Stand::new().await;
     stand.make("pg-0", json!({"role": "primary"}), json!({TERM: "9"})).await;
     stand.make("pg-1", json!({"role": "replica"}), json!({})).await;
@@ -74,7 +74,7 @@ async fn a_member_without_its_label_ignores_an_old_confirmation() {
 }
 
 #[tokio::test]
-async fn while_it_leads_no_other_pod_says_so() {
+async fn a_leader_removes_the_leader_label_from_other_pods() {
     let stand = Stand::new().await;
     stand.make("pg-0", json!({"role": "replica"}), json!({})).await;
     stand.make("pg-1", json!({}), json!({})).await;

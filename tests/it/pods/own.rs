@@ -9,7 +9,7 @@ use crate::support::kubernetes::Passage;
 use crate::support::until;
 
 #[tokio::test]
-async fn the_label_follows_what_is_wanted() {
+async fn the_label_follows_the_wanted_role() {
     let stand = Stand::new().await;
     stand.make("pg-0", json!({"app": "pg"}), json!({"note": "kept"})).await;
     let labeller = stand.labeller("pg-0");
@@ -31,7 +31,7 @@ async fn the_label_follows_what_is_wanted() {
 }
 
 #[tokio::test]
-async fn nobody_says_that_it_leads_before_it_does() {
+async fn no_pod_has_the_leader_label_before_it_leads() {
     let stand = Stand::new().await;
     stand.make("pg-0", json!({}), json!({})).await;
     let labeller = stand.labeller("pg-0");
@@ -104,7 +104,7 @@ async fn a_new_pod_of_the_same_name_is_not_touched_by_the_previous_incarnation()
 
 /// What the API server proved of the pod is known at once; that it does not answer proves nothing.
 #[tokio::test]
-async fn the_end_of_the_pod_is_told_once_it_is_proved() {
+async fn the_end_of_the_pod_is_reported_once_it_is_proved() {
     let stand = Stand::faulty().await;
     stand.make("pg-0", json!({}), json!({})).await;
     let labeller = stand.labeller("pg-0");
@@ -163,7 +163,7 @@ async fn the_gate_opens_with_the_role() {
 }
 
 #[tokio::test]
-async fn a_change_of_leadership_is_told_on_the_pod() {
+async fn a_change_of_leadership_is_an_event_of_the_pod() {
     let stand = Stand::new().await;
     let made = stand.make("pg-0", json!({}), json!({})).await;
     let labeller = stand.labeller("pg-0");

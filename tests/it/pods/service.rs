@@ -97,7 +97,7 @@ async fn a_deposed_leader_removes_its_address() {
 /// A former primary comes up as a standby: not while clients are led here, and not before the proxies know better. Who
 /// was never led to, and who leads, waits for nothing.
 #[tokio::test]
-async fn a_former_primary_waits_until_clients_are_led_elsewhere() {
+async fn a_former_primary_waits_until_clients_are_routed_elsewhere() {
     let stand = Stand::new().await;
     stand.kubernetes.create_service(SERVICE).await;
     let (old, new) = (member(&stand, "pg-0").await, member(&stand, "pg-1").await);
@@ -125,7 +125,7 @@ async fn a_former_primary_waits_until_clients_are_led_elsewhere() {
 
 /// Somebody led after me, and says so: until etcd confirms, later than that, that it is I who leads.
 #[tokio::test]
-async fn a_slice_of_a_newer_term_is_left_alone_until_etcd_has_spoken() {
+async fn a_slice_of_a_newer_term_stays_until_etcd_confirms_leadership() {
     let stand = Stand::new().await;
     stand.kubernetes.create_service(SERVICE).await;
     let (old, new) = (member(&stand, "pg-0").await, member(&stand, "pg-1").await);

@@ -27,7 +27,7 @@ fn patches(stand: &Stand) -> Vec<Asked> {
 }
 
 #[tokio::test]
-async fn every_refusal_is_told_and_tried_again() {
+async fn every_refusal_is_reported_and_retried() {
     let stand = Stand::faulty().await;
     stand.kubernetes.faulty().grant("pg-0", ROLE);
     stand.make("pg-0", json!({}), json!({})).await;
@@ -53,7 +53,7 @@ async fn every_refusal_is_told_and_tried_again() {
 }
 
 #[tokio::test]
-async fn tries_become_rare_and_a_pause_that_was_asked_for_is_kept() {
+async fn retries_become_rare_and_respect_retry_after() {
     let stand = Stand::faulty().await;
     stand.make("pg-0", json!({}), json!({})).await;
     let labeller = stand.labeller("pg-0");
@@ -84,7 +84,7 @@ async fn tries_become_rare_and_a_pause_that_was_asked_for_is_kept() {
 
 /// The API server returns. That the watch works again is a sign of it: what failed is tried at once.
 #[tokio::test]
-async fn a_watch_that_works_again_is_a_reason_to_try_again() {
+async fn a_restored_watch_leads_to_a_retry() {
     let stand = Stand::faulty().await;
     stand.make("pg-0", json!({}), json!({})).await;
     let labeller = stand.labeller("pg-0");
@@ -126,7 +126,7 @@ async fn an_expired_token_is_read_anew_from_its_file() {
 
 /// What waits for the API server waits as long as it says, and no longer; and the label comes when the server does.
 #[tokio::test]
-async fn a_server_that_hangs_holds_up_nobody_for_longer_than_a_second() {
+async fn a_hanging_server_delays_no_task_for_more_than_a_second() {
     let stand = Stand::faulty().await;
     stand.make("pg-0", json!({"role": "replica"}), json!({})).await;
     let labeller = stand.labeller("pg-0");
@@ -179,7 +179,7 @@ async fn watches_that_end_or_are_too_old_are_begun_anew() {
 
 /// Changes of other pods of the namespace, and of the cluster's other pods, are not sent to me at all.
 #[tokio::test]
-async fn other_pods_cost_nothing() {
+async fn changes_of_other_pods_are_not_sent() {
     let stand = Stand::faulty().await;
     stand.make("pg-0", json!({}), json!({})).await;
     stand.make("pg-1", json!({"role": "replica"}), json!({})).await;

@@ -96,7 +96,7 @@ async fn gets_in(member: &Postgres, probe: &Probe, case: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nothing_closes_the_supervisors_own_way() {
+async fn no_setting_locks_the_supervisor_out() {
     let herd = encrypted_herd("ways");
     let base = herd.setup("a");
     let (setup, parameters) = setup_of(&herd, &base, "127.0.0.2", RULES[0].1);
@@ -127,7 +127,7 @@ async fn nothing_closes_the_supervisors_own_way() {
 
 /// Rules that nobody gave us stay as they are: our lines come before them, and a copy is kept.
 #[tokio::test(flavor = "multi_thread")]
-async fn access_files_that_are_theirs_keep_every_byte() {
+async fn foreign_access_rules_stay_unchanged() {
     let herd = Herd::new("theirs");
     let setup = herd.setup("a");
     let parameters = Parameters { pg_hba: None, ..herd.parameters(&setup) };
@@ -158,7 +158,7 @@ async fn access_files_that_are_theirs_keep_every_byte() {
 /// A role of our name that is somebody else's is left alone, and the superuser is used in its place; so is the address
 /// where a postmaster was started by another program, without a private directory.
 #[tokio::test(flavor = "multi_thread")]
-async fn fallbacks_are_used_and_said() {
+async fn other_ways_of_access_are_used_and_reported() {
     let herd = encrypted_herd("fallback");
     let base = herd.setup("a");
     let rules = ["local all all scram-sha-256", "host all all 127.0.0.1/32 scram-sha-256"];

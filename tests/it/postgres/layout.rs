@@ -68,7 +68,7 @@ fn inode(path: &Path) -> u64 {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_clone_replaces_what_links_lead_to() {
+async fn a_clone_replaces_the_targets_of_links() {
     let herd = Herd::new("links");
     let leader = spacious_primary(&herd).await;
     let member = scattered(&herd);
@@ -87,7 +87,7 @@ async fn a_clone_replaces_what_links_lead_to() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_clone_that_fails_puts_everything_back() {
+async fn a_failed_clone_restores_the_data() {
     let herd = Herd::new("back");
     let leader = spacious_primary(&herd).await;
     let member = scattered(&herd);

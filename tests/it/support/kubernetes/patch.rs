@@ -170,7 +170,7 @@ fn take(target: &mut Value, path: &str) -> Option<Value> {
 }
 
 #[test]
-fn patches_patch() {
+fn the_kinds_of_patches_change_an_object() {
     use serde_json::json;
     let object = json!({ "m": { "a": "1", "b": "2" }, "conditions": [{ "type": "x", "status": "True" }] });
     let patched = |kind: Kind, patch: Value| kind.apply(&object, &patch);

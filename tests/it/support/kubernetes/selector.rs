@@ -128,7 +128,7 @@ fn is_word(text: &str) -> bool {
 }
 
 #[test]
-fn selectors_select() {
+fn selectors_match_labels_and_fields() {
     let pod = serde_json::json!({
         "metadata": { "name": "a-0", "labels": { "app": "x", "role": "primary" } }, "status": { "phase": "Pending" },
     });
