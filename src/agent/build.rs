@@ -1,4 +1,5 @@
-//! Build, run, drain: what a member consists of. The REST interface and the line to other members come from outside.
+//! Builds, runs and drains the parts of a member. The REST interface and the line to other members are given from
+//! outside.
 
 use std::path::PathBuf;
 use std::sync::Arc;

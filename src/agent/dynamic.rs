@@ -1,4 +1,4 @@
-//! The settings in force: the local file under the key `config`, applied while running.
+//! The settings in force: the local file, overridden by the key `config`, applied while running.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

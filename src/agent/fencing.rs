@@ -1,11 +1,11 @@
 //! Keeps the guard armed exactly while Postgres may accept writes.
 //!
-//! The lease's own thread arms it with every confirmed renewal; the loop says whether it is wanted at all. Both go
-//! through one lock, so that a renewal cannot arm it behind the back of a demotion. None of them waits for the guard,
-//! but a promotion, which goes on only when the guard has acknowledged.
+//! The lease's thread arms the guard with every confirmed renewal; the loop says whether a guard is wanted at all. Both
+//! go through one lock, so a renewal cannot arm the guard again during a demotion. Only a promotion waits for the
+//! guard: it goes on when the guard has acknowledged.
 //!
-//! The machine's watchdog is pinged by the same orders. What arms, and what a promotion or a change of the lease needs,
-//! is decided by [`Arming`]: here is only the door to it.
+//! The same orders ping the machine's watchdog. The rules (what arms the guard, what a promotion or a change of the
+//! lease needs) are in [`Arming`]; this file only gives access to it.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! The way to the loop from outside: read the status, or send an order and wait for its answer.
+//! Access to the loop from outside: read the status, or send an order and wait for its answer.
 
 use std::sync::Arc;
 use std::time::Duration;

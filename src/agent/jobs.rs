@@ -1,4 +1,4 @@
-//! Long actions: spawned, named, cancellable, reporting back as an event.
+//! Long actions: spawned, named and cancellable. The end of each is an event.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -1,5 +1,4 @@
-//! Keeps the dynamic configuration in force beside the data: what a start begins with, and what an emptied etcd is
-//! filled from.
+//! A copy of the dynamic configuration beside the data. A start begins with it, and an emptied etcd is filled from it.
 
 use std::time::Duration;
 

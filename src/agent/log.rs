@@ -1,4 +1,4 @@
-//! Where log lines go: standard error or a file, as text or as JSON. No thread that logs waits for either.
+//! The destination of log lines: standard error or a file, as text or as JSON. A thread that logs waits for neither.
 
 use std::fs::OpenOptions;
 use std::io;

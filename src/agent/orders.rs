@@ -1,4 +1,4 @@
-//! Orders from outside. What is not a decision (reading and writing etcd, asking a member) runs beside the
+//! Orders from outside. The parts that are not decisions (reading and writing etcd, requests to members) run beside the
 //! loop.
 
 use std::time::Duration;

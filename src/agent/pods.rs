@@ -1,5 +1,5 @@
-//! The loop's side of the pod: what a decision says of it goes on, and why leadership changed is told. Without the
-//! section `kubernetes` nothing here does anything.
+//! The loop's side of the pod: it passes on what a decision says about the pod, and reports changes of leadership as
+//! events. Without the section `kubernetes` nothing here does anything.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,4 +1,5 @@
-//! Before the loop: one supervisor a directory, the running Postgres, the first look at etcd, a name nobody else has.
+//! Steps before the loop: the lock of the directory, the running Postgres, the first look at etcd, the check that no
+//! other member has this name.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

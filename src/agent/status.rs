@@ -1,4 +1,4 @@
-//! What the loop publishes of itself after every tick. The REST interface answers from it and from nothing else.
+//! The status that the loop publishes after every tick. The REST interface answers only from it.
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -1,4 +1,5 @@
-//! What was seen of etcd's store, beside the data directory: a restart must not forget what a restored store denies.
+//! Facts about etcd's store, kept beside the data directory: they reveal a restored store even after a restart of the
+//! supervisor.
 
 use std::path::{Path, PathBuf};
 

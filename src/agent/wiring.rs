@@ -1,4 +1,4 @@
-//! From configuration to the setup of each part. Nothing is decided here.
+//! From the configuration to the setup of each part. No decisions here.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

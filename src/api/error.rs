@@ -1,4 +1,4 @@
-//! What can go wrong with the server itself. What goes wrong with one request is an [`super::answer::HttpAnswer`].
+//! Failures of the server itself. The failure of one request is an [`super::answer::HttpAnswer`].
 
 use std::io;
 

@@ -1,4 +1,4 @@
-//! Sockets in, requests out: connections with their limits, and the bodies of unsafe requests.
+//! From sockets to requests: connections with their limits, and the bodies of unsafe requests.
 
 use std::future::Future;
 use std::io;

@@ -1,4 +1,4 @@
-//! `/metrics`. Written by hand: the names are Patroni's, counters without `_total`, which client libraries forbid.
+//! `/metrics`. Written by hand, because client libraries forbid Patroni's names of counters, which lack `_total`.
 
 use std::fmt::Write;
 

@@ -1,6 +1,6 @@
 //! Health checks: status, path and query in, a status code out. No clock, no I/O.
 //!
-//! The paths are matched by substring and in this order, because load balancers out there rely on it.
+//! The paths are matched by substring and in this order, because existing load balancers rely on it.
 
 use std::time::Duration;
 

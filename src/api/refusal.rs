@@ -1,4 +1,4 @@
-//! Patroni's sentences for a candidate that is not fit to lead: clients look for these words.
+//! Patroni's sentences for a candidate that may not lead: clients look for these words.
 
 use super::answer::HttpAnswer;
 use super::switchover::LeadershipRequest;

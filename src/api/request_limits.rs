@@ -1,10 +1,10 @@
-//! Places: how many connections may wait at once, and how many requests of each class may be answered at once.
+//! Limits of the server: how many connections may wait at once, and how many requests of each class are answered at
+//! once.
 //!
-//! A connection waits from its first byte to the end of its first head, and between the end of an answer and the end of
-//! the next head: while it shakes hands, says nothing, sends slowly, or does not read. It may do so for a while, and
-//! where too many do, the one that has waited longest is cut. So a new connection is always accepted, and a prober that
-//! sends its request at once is answered whatever others do. Members have places of their own: nobody else's connection
-//! ever costs one of theirs.
+//! A connection waits from its first byte to the end of its first head, and from the end of an answer to the end of the
+//! next head: during the TLS handshake, while idle, while it sends slowly or does not read. When too many wait, the one
+//! that has waited longest is closed. So a new connection is always accepted, and a health check that sends its request
+//! at once gets its answer. The members have limits of their own, which other connections cannot use up.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

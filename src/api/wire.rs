@@ -1,5 +1,5 @@
-//! What goes over the wire: the bodies of `/patroni`, `/cluster`, `/history` and `/config`, pure functions of what is
-//! known. The CLI prints from the same rows.
+//! The bodies of `/patroni`, `/cluster`, `/history` and `/config`, as pure functions of the known facts. The CLI prints
+//! the same rows.
 
 mod change;
 

@@ -1,5 +1,5 @@
-//! Certificates of REST, both ways: how this member answers, and how it calls others. Read at the start, when the
-//! configuration is read again, and when their files change. Files that cannot be used change nothing.
+//! The certificates of REST: for this member's answers, and for its requests to others. They are read at the start,
+//! when the configuration is read again, and when their files change. Unusable files change nothing.
 
 use std::fs;
 use std::path::{Path, PathBuf};

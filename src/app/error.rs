@@ -1,4 +1,4 @@
-//! Why `run` could not begin, or ended.
+//! Reasons why `run` could not begin, or ended.
 
 use std::io;
 use std::path::PathBuf;

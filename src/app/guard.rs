@@ -1,4 +1,4 @@
-//! `guard`: the process that `run` starts beside PostgreSQL. No runtime; it asks for no memory once it has begun.
+//! `guard`: the process that `run` starts beside PostgreSQL. It has no runtime and allocates no memory after its start.
 
 use std::error::Error;
 

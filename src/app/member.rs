@@ -1,4 +1,4 @@
-//! A member as one page: the machine is looked at, the agent prepared, and the REST interface built beside it.
+//! A member, from start to end: look at the machine, prepare the agent, build the REST interface beside it.
 
 use std::sync::Arc;
 

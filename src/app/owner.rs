@@ -1,7 +1,7 @@
-//! Started as root: the directories that PostgreSQL needs, given to the user who may own them, and being that user.
+//! A start as root: gives the directories that PostgreSQL needs to the unprivileged user, then becomes that user.
 //!
-//! What the official image does before it starts PostgreSQL, with one addition: the directory above the data
-//! directory has to be writable, too, because the lock, the password file and what is moved aside lie there.
+//! The official image does the same before it starts PostgreSQL. One addition: the directory above the data directory
+//! must be writable, because the lock, the password file and directories that were moved aside lie there.
 
 use std::fs::{self, Permissions};
 use std::io;

@@ -1,5 +1,5 @@
 //! Whether this machine fits the configuration: programs, data directory, ports. `run` stops at the first fault and
-//! leaves the ports to those who listen; `check` reports all.
+//! does not check ports, because it listens on them later; `check` reports all faults.
 
 use std::fs;
 use std::net::TcpListener;

@@ -1,4 +1,4 @@
-//! What every command gets.
+//! The inputs that every command gets.
 
 use std::path::PathBuf;
 

@@ -1,7 +1,8 @@
 //! Parameters of PostgreSQL among the words of `run`, written as for `postgres` itself.
 //!
-//! `matriarch run [FILE] [postgres] -c NAME=VALUE --name=value`: the official image's command lines do as they are.
-//! Before the word `postgres`, `-c` may as well name the configuration file: what begins like `NAME=` is a parameter.
+//! `matriarch run [FILE] [postgres] -c NAME=VALUE --name=value`: command lines of the official image work unchanged.
+//! Before the word `postgres`, `-c` may also name the configuration file: a value that begins like `NAME=` is a
+//! parameter.
 
 use std::ffi::OsString;
 

@@ -1,4 +1,4 @@
-//! Typed rows under columns: what a command has to show, before it has a format.
+//! Typed rows under columns: a command's data, before it is formatted.
 
 use serde_json::Value;
 

@@ -1,4 +1,4 @@
-//! Which cluster a command is about, and the way to it.
+//! The target cluster of a command, and the connection to it.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

@@ -1,4 +1,4 @@
-//! Why a cluster cannot be found, read or asked.
+//! Reasons why a cluster cannot be found, read or asked.
 
 use std::error::Error;
 use std::path::PathBuf;

@@ -1,4 +1,4 @@
-//! Patroni's variables, and those that only Matriarch has: the same configuration, over the file.
+//! Patroni's environment variables, and Matriarch's own. They override the file.
 
 use super::fault::{Fault, ValueOrigin};
 use super::reader::{ConfigFindings, list_items};

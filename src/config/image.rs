@@ -1,4 +1,4 @@
-//! What the official image of PostgreSQL takes from its environment: beneath everything else that is said.
+//! The settings that the official image of PostgreSQL takes from its environment. Every other source overrides them.
 
 use std::collections::BTreeMap;
 

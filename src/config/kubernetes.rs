@@ -1,4 +1,4 @@
-//! `kubernetes`: the pod of this member, and by what Services find it. etcd stays the store.
+//! `kubernetes`: the pod of this member, and the Services of the cluster. etcd stays the store.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

@@ -1,4 +1,4 @@
-//! Reading configuration: every source, one over the other.
+//! Reads the configuration: every source, in order of precedence.
 
 use std::collections::BTreeMap;
 use std::fs;

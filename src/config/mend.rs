@@ -1,5 +1,5 @@
-//! A dynamic configuration with faults: refused where it is written; where it is read, each faulty key counts as it
-//! last could be read, and all others are in force.
+//! A dynamic configuration with faults. A write of one is refused. When one is read, each faulty key keeps its last
+//! valid value, and all other keys are in force.
 
 use serde_json::{Map, Value as Json};
 

@@ -1,4 +1,4 @@
-//! The keys that say which replication slots stay although no member asks for them.
+//! The keys with the replication slots that stay although no member uses them.
 
 use std::collections::BTreeSet;
 

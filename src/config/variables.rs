@@ -1,5 +1,5 @@
-//! The environment under the names that the rest knows: `MATRIARCH_X` stands for `PATRONI_X` and wins over it, and
-//! `X_FILE` names a file that holds `X`, as a mounted secret does.
+//! Environment variables under the names that the other modules use: `MATRIARCH_X` stands for `PATRONI_X` and overrides
+//! it; `X_FILE` names a file with the value of `X`, such as a mounted secret.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;

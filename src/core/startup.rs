@@ -1,8 +1,8 @@
-//! What a supervisor does at its start about a PostgreSQL and a guard that it finds.
+//! What a supervisor does at its start about a PostgreSQL and a guard that already run.
 //!
-//! **Invariants.** What is unknown is not "nothing": until it is known, no guard is disarmed and nothing is started or
-//! stopped. A primary that is found gets no other deadline than one that a lease has paid for; where nobody ever armed
-//! a guard for it, it has five seconds to prove its lease.
+//! **Invariants.** Unknown does not mean absent: while it is unknown whether PostgreSQL runs, no guard is disarmed and
+//! nothing is started or stopped. A primary that is found running gets only deadlines that come from a lease. If no
+//! guard was ever armed for it, it has five seconds to confirm its lease.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Cloning: from whom, and whether what lies here is thrown away for it.
+//! Cloning: the source, and whether existing data is discarded for a clone.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Ceasing to lead: at once when the lease is gone, by releasing the key when Postgres cannot serve.
+//! The end of leadership: at once when the lease is lost, by a release of the key when Postgres cannot serve.
 
 use std::time::Duration;
 

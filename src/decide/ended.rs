@@ -1,4 +1,4 @@
-//! What came of long actions that ended: what is remembered of each, and when what failed is tried again.
+//! The outcome of long actions that ended: the memory of each, and the time of the next try after a failure.
 
 use std::time::Duration;
 

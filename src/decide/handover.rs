@@ -1,5 +1,5 @@
-//! The planned hand-over: choose → checkpoint → clean stop → prove → move the key. Until the key is moved it can be
-//! aborted, and the old primary serves again in the same term.
+//! The planned hand-over: choose a candidate → checkpoint → clean stop → check the candidate's WAL → move the key.
+//! Until the key is moved the hand-over can be aborted; then the old primary serves again in the same term.
 
 use std::time::Duration;
 

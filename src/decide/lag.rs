@@ -1,4 +1,5 @@
-//! How much of what members hold is the cluster's, and how far that is behind what its leader published.
+//! Which part of a member's WAL belongs to the cluster's history, and how far that is behind the position that the
+//! leader published.
 
 use super::tick::Tick;
 use crate::model::{Lsn, PeerAnswer, SqlFacts, Timeline};

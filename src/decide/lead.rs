@@ -1,4 +1,4 @@
-//! I lead and my Postgres is primary: serve, and keep the cluster's records true.
+//! This member leads and its Postgres is primary: serve, and keep the cluster's records true.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Parts of the memory: what belongs together is kept together.
+//! Parts of the memory, grouped by purpose.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,4 +1,4 @@
-//! The memory that one tick passes to the next. All other facts are observed again.
+//! The memory that one tick passes to the next. All other facts are observed anew in each tick.
 
 use serde::{Deserialize, Serialize};
 

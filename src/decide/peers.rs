@@ -1,4 +1,4 @@
-//! The other members: whose answers count, and when they are asked again.
+//! The other members: whose answers count, and when they are queried again.
 
 use std::time::Duration;
 

@@ -1,6 +1,8 @@
-//! To which pod of a StatefulSet a leader that ends hands over. A rolling update ends the pods from the highest
-//! ordinal down, so that those above the leader's have been updated, and the lowest is ended last. Whether an update is
-//! under way need not be known: otherwise one is as good as another.
+//! The pod of a StatefulSet to which a leader hands over when its own pod ends.
+//!
+//! A rolling update ends the pods from the highest ordinal down. So the pods above the leader's are already updated,
+//! and the lowest is ended last. Whether an update is under way need not be known: without one, each pod is as good as
+//! another.
 
 use std::cmp::Reverse;
 

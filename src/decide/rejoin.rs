@@ -1,6 +1,7 @@
-//! Coming back behind another leader: a ladder whose every rung has a count and a reason, never a silent loop.
+//! The return as a standby of another leader, in stages. Each stage has a limit of tries and a reason, so it never
+//! loops without a message.
 //!
-//! follow → archive ([`super::removed_wal`]) → pg_rewind → clone → stop, say so, and try the last one again.
+//! follow → archive ([`super::removed_wal`]) → pg_rewind → clone → stop, report it, and try the last stage again.
 
 use std::time::Duration;
 

@@ -1,4 +1,5 @@
-//! What a tick takes over from the one before: ends of long actions, ends of the postmaster, changes of leadership.
+//! The changes to the memory at the start of a tick: ends of long actions, ends of the postmaster, changes of
+//! leadership.
 
 use super::leadership::Leadership;
 use super::ledgers::{LeaderKeyPhase, Leaderless, Registered};

@@ -1,5 +1,5 @@
-//! A standby whose WAL is gone: it was away for longer than the leader keeps WAL for it (`max_slot_wal_keep_size`).
-//! What it lacks comes from the archive, or nothing here goes on before it is cloned anew.
+//! A standby that needs WAL which the leader has removed: it was away for longer than the leader keeps WAL for it
+//! (`max_slot_wal_keep_size`). The missing WAL comes from the archive; otherwise the standby must be cloned anew.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Requests of operators to this member: restart, reinitialize. Switchovers are a key in etcd (see `handover`).
+//! Requests of operators to this member: restart, reinitialize. A switchover is a key in etcd (see `handover`).
 
 use std::time::Duration;
 

@@ -1,6 +1,7 @@
-//! What my pod says to whoever routes by labels, and where the Service of the primary leads. Never ahead of the truth:
-//! the leader's label follows a Postgres that was seen to accept writes in the term I lead in, and goes before that
-//! Postgres is stopped.
+//! The labels of this member's pod, and the address in the Service of the primary.
+//!
+//! They never run ahead of the facts: the leader's label is set after this Postgres was seen to accept writes in the
+//! current term, and removed before that Postgres is stopped.
 
 use super::leadership::Leadership;
 use super::server::Server;

@@ -1,4 +1,5 @@
-//! The supervisor was asked to end: hand over if it leads, stop Postgres, go. Or its pod was: hand over if it leads.
+//! The end of the supervisor: hand over if this member leads, stop Postgres, exit. When only the pod is to end: hand
+//! over if this member leads.
 
 use std::time::Duration;
 

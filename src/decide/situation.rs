@@ -1,4 +1,5 @@
-//! Naming the situation: who leads, what my Postgres is, what is under way, and so which rule applies.
+//! The name of the situation: the leader, the state of the local Postgres, the running actions, and so the rule that
+//! applies.
 
 use super::leadership::Leadership;
 use super::server::Server;

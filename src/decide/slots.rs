@@ -1,6 +1,7 @@
-//! Replication slots: those of the members, and those that nobody uses any more. One that no member asks for and no
-//! setting keeps holds WAL back until the disk is full: it is dropped, as by Patroni, but not before its owner had time
-//! to come back. Where somebody uses it, it stays.
+//! Replication slots: those of the members, and unused ones.
+//!
+//! A slot that no member uses and no setting keeps retains WAL until the disk is full. Like Patroni, this module drops
+//! it, but only after its owner had time to come back. A slot in use stays.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! Getting a stopped Postgres up, always as a standby; being primary is a permission that comes after.
+//! The start of a stopped Postgres, always as a standby; a promotion is a separate, later step.
 
 use std::time::Duration;
 

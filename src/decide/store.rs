@@ -1,12 +1,12 @@
-//! etcd's store went back in time, was emptied or replaced: what was read of it is void, and members compete by what
-//! they hold.
+//! etcd's store went back in time, was emptied or replaced: everything that was read from it is void, and the members
+//! run a race by their WAL positions.
 //!
 //! ```text
 //!  contradiction ─► `generation` written, `leader` and `sync` deleted ─► race by positions ─► leader ─► settled
 //! ```
 //!
-//! The member that notices first begins a generation; the others find another generation than the one they know, and
-//! take it for the explanation of what they see.
+//! The first member that notices begins a generation. The others find a generation that they do not know, and take it
+//! as the explanation of what they see.
 
 use std::collections::BTreeSet;
 use std::time::Duration;

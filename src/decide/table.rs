@@ -1,4 +1,4 @@
-//! The table: one arm for every situation, in the order of urgency.
+//! One arm for every situation, in the order of urgency.
 
 use super::decision::Decision;
 use super::leadership::Leadership;

@@ -1,4 +1,4 @@
-//! One decision in the making.
+//! One decision while it is made.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -1,5 +1,5 @@
-//! Primaries without a fence: a supervisor that is ended in pause leaves its primary running, says so in etcd first,
-//! and nobody is promoted beside it.
+//! Primaries without a fence. A supervisor that is ended during pause leaves its primary running. It writes that to
+//! etcd first, and then no other member is promoted.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

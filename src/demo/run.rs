@@ -1,4 +1,4 @@
-//! From the start to the end of a demo, whatever comes between.
+//! A demo from start to end, and the removal of its parts after every error or signal.
 
 use std::time::Duration;
 

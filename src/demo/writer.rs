@@ -1,8 +1,8 @@
-//! One client that writes numbered rows all the while, to whichever member accepts them, and remembers what was
-//! acknowledged.
+//! One client that writes numbered rows continuously, to the member that accepts them, and remembers the acknowledged
+//! ones.
 //!
-//! There is no statement timeout: with it a commit that waits for a standby would be acknowledged without one. A
-//! statement that takes too long is given up by closing the connection, and its row counts as unknown.
+//! There is no statement timeout: it would acknowledge a commit that waits for a standby, although no standby has it. A
+//! statement that takes too long is abandoned by closing the connection, and its row counts as unknown.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -1,4 +1,4 @@
-//! How a change of leadership ended, as the answer to `POST /switchover` and `POST /failover` says it.
+//! The end of a change of leadership, as the answer to `POST /switchover` and `POST /failover`.
 
 /// The words with which patronictl, too, distinguishes an unknown result from a failure.
 const UNKNOWN: &str = "status unknown";

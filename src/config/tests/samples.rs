@@ -1,4 +1,4 @@
-//! What `check` says of whole files as they are found: a change of what is said shows as a difference of a snapshot.
+//! The output of `check` for whole files: a changed output shows as a difference of a snapshot.
 
 use std::fs;
 

@@ -1,4 +1,4 @@
-//! What the driver of a [`KeepGuard`](super::KeepGuard) reports, and what it has to do.
+//! The events for a [`KeepGuard`](super::KeepGuard), and the effects that it asks its driver for.
 
 use super::{GuardAnswer, GuardOrder};
 

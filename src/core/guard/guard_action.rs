@@ -1,4 +1,4 @@
-//! What a guard's process is to do: a short list of fixed size, because a guard allocates nothing.
+//! The actions of a guard's process: a short list of fixed size, because a guard allocates nothing.
 
 use super::{Deadlines, GuardAnswer};
 use crate::model::Moment;

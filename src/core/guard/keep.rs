@@ -1,4 +1,4 @@
-//! The supervisor's side: keeps one guard alive and gives it the newest order.
+//! The supervisor's side: keeps one guard alive and sends it the newest order.
 //!
 //! ```text
 //!            order(armed or nothing)
@@ -8,19 +8,19 @@
 //!                KeepGuard ──► poll(now): one Effect at a time, from what is true then ──► wake_at
 //! ```
 //!
-//! A driver hands over every answer that has arrived, then asks [`KeepGuard::poll`] for one effect after the other
-//! until there is none. An effect is decided when it is asked for, so an order that came meanwhile is in it.
+//! A driver passes on every answer that has arrived, then asks [`KeepGuard::poll`] for one effect after the other until
+//! there is none. An effect is chosen when it is asked for, so it takes orders into account that arrived meanwhile.
 //!
 //! # Invariants
 //!
-//! * The newest order is what every guard is told, the present one and each that takes its place. An order counts as
-//!   held only while the guard that acknowledged it is the present one.
-//! * The guard's socket has the name that says armed before the first order to arm leaves, and loses it only when a
-//!   guard has acknowledged that nothing is armed.
-//! * A guard that was lost is ended before another is started, so that no forgotten deadline is left to fire.
+//! * Every guard, the present one and each replacement, gets the newest order. An order counts as held only while the
+//!   guard that acknowledged it is the present one.
+//! * The guard's socket has its armed name before the first order to arm is sent. It loses that name only when a guard
+//!   has acknowledged that nothing is armed.
+//! * A lost guard is ended before another is started, so that it cannot fire at an old deadline.
 //! * A former supervisor's guard is dismissed only when the present guard holds an order that was decided.
-//! * The driver is the fence past the deadline, and while something is armed that no guard holds: it kills at the
-//!   deadline, and after [`REPLACE_WITHIN`] without a guard at once.
+//! * The driver takes the place of the guard after the deadline, and while deadlines are set that no guard holds: it
+//!   kills at the deadline, or at once after [`REPLACE_WITHIN`] without a guard.
 
 use std::time::Duration;
 

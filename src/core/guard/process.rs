@@ -1,4 +1,4 @@
-//! The guard's process: one pair of deadlines, and what follows when they pass.
+//! The guard's process: one pair of deadlines, and the actions when they pass.
 //!
 //! ```text
 //!  Idle ── arm ──► Armed ── stop_at: SIGQUIT; kill_at ──► Firing ── nothing left ──► Over
@@ -7,10 +7,10 @@
 //!   └──── disarm, from anywhere
 //! ```
 //!
-//! **Invariants.** An order to arm counts as it is, also when it shortens. A guard that fires takes no other deadline:
-//! half a kill helps nobody. An order is answered after everything that it asks for is done, the dead-man timer
-//! included. A guard ends only when it is neither armed nor firing and no supervisor is connected, or when it is
-//! dismissed by a supervisor whose own guard is armed.
+//! **Invariants.** An order to arm counts as it is, even when it shortens the deadlines. A guard that fires takes no
+//! other deadline: PostgreSQL must not be left half killed. An order is answered only after everything that it asks for
+//! is done, including the dead-man timer. A guard ends only when it is neither armed nor firing and no supervisor is
+//! connected, or when a supervisor whose own guard is armed dismisses it.
 
 use std::time::Duration;
 

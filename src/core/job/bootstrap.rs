@@ -1,4 +1,4 @@
-//! Making a cluster that never was.
+//! The steps of the bootstrap of a new cluster.
 
 use std::time::Duration;
 

@@ -1,7 +1,7 @@
-//! A long action as a machine: [`Machine::next`] takes the answer to the step before and gives the next step.
+//! A long action as a state machine: [`Machine::next`] takes the answer to the last step and returns the next step.
 //!
 //! The driver does one step at a time. A driver that is frozen, killed or cancelled stops between two steps or within
-//! one; no later step is done then.
+//! one; later steps are not done then.
 
 mod aside;
 mod bootstrap;

@@ -7,10 +7,10 @@
 //!                  (if it is up)        (if what is known is old)
 //! ```
 //!
-//! An event says why the member wakes, or brings an answer. A level is what is so at this moment; the driver reads all
-//! levels for each decision, so that none rests on an older lease or view than there is. Events that arrive while a
-//! look is under way are decided on together when it is over. A look that hangs holds up nothing: after
-//! three seconds each event is decided on at once, and PostgreSQL counts as one that does not answer.
+//! An event is the reason why the member wakes, or an answer. A level is a state at this moment. The driver reads all
+//! levels for each decision, so no decision rests on an outdated lease or view. Events that arrive during a look are
+//! decided on together when it ends. A look that hangs delays nothing: after three seconds each event is decided on at
+//! once, and PostgreSQL counts as not answering.
 
 mod event;
 mod lanes;

@@ -1,7 +1,7 @@
 //! Every key of a cluster, as text and as values. Pure.
 //!
-//! Writers give compact JSON with every non-ASCII character as `\uXXXX`; readers take any JSON, and a member, status,
-//! history or failover key that makes no sense never hides the rest of the cluster.
+//! Writers produce compact JSON with every non-ASCII character as `\uXXXX`. Readers take any JSON; a member, status,
+//! history or failover key that cannot be read never hides the rest of the cluster.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;

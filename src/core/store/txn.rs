@@ -1,8 +1,9 @@
-//! A transaction of etcd as a value: what is compared, what is changed, and how a lost answer is read. Pure.
+//! A transaction of etcd as a value: its comparisons, its changes, and how to find out the outcome after a lost answer.
+//! Pure.
 //!
-//! A transaction carries in its failure branch a read of one key that it changes. A transaction whose first answer was
-//! lost is recognized by that key as done, and may be sent to a second endpoint without harm. A transaction without
-//! [`Evidence`] is done again; that publishes my own record of a moment ago in the worst case.
+//! The failure branch of a transaction reads one key that the transaction changes. If the first answer is lost, that
+//! key shows whether the transaction was done, so it may be sent to a second endpoint without harm. A transaction
+//! without [`Evidence`] is repeated; at worst that publishes this member's own previous record again.
 
 use super::StoredKey;
 use crate::model::LeaseId;

@@ -1,5 +1,5 @@
-//! The client lockout: after an unclean end, recovery brings back commits that no standby may hold. Clients stay out
-//! until enough standbys do, so that nobody reads what a failover would take back.
+//! The client lockout. After an unclean end, recovery brings back commits that perhaps no standby has. Clients stay
+//! locked out until enough standbys have them, so that no client reads a commit that a failover would lose.
 
 use super::super::tick::Tick;
 use crate::model::{Action, ControlFile, ControlState, MemberName, Reason, SqlFacts, SyncNames, SyncReason};

@@ -1,4 +1,4 @@
-//! I lead and serve: one step at a time towards what is wanted.
+//! This member leads and serves: one step at a time towards the wanted state.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Mode on: every named standby confirms every commit, so the key `sync` lists standbys each of which holds them all.
+//! Mode on: every named standby confirms every commit, so each standby in the key `sync` has all commits.
 
 use std::collections::BTreeSet;
 

@@ -1,6 +1,6 @@
-//! Mode quorum: the fastest of the named standbys confirm a commit, and a candidate has to find enough voters that are
-//! no further than itself. The steps and their order are those of the facts on Patroni's behaviour; what makes each of
-//! them safe is [`QuorumState::may_promise`] and [`QuorumState::may_name`].
+//! Mode quorum: a commit waits for the fastest of the named standbys, and a candidate has to find enough voters that
+//! are not ahead of it. The steps and their order follow Patroni's; [`QuorumState::may_promise`] and
+//! [`QuorumState::may_name`] make each of them safe.
 
 use std::cmp::Ordering;
 use std::collections::BTreeSet;

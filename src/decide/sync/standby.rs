@@ -1,4 +1,4 @@
-//! A standby is ready to be promoted: with the names that the promise asks of whoever is promoted next.
+//! A standby keeps `synchronous_standby_names` ready for its own promotion, as the promise requires it.
 
 use std::collections::BTreeSet;
 use std::time::Duration;

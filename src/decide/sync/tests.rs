@@ -1,4 +1,4 @@
-//! The transitions of mode quorum as a table, those of mode on, and that no order of events breaks the promise.
+//! The transitions of mode quorum as a table, those of mode on, and a test that no order of events breaks the promise.
 
 use std::collections::{BTreeMap, BTreeSet};
 
