@@ -1,4 +1,5 @@
-//! The connections: one client for each endpoint, the best one asked first, the next when it is slow.
+//! The connections to etcd: one client for each endpoint. The best endpoint is asked first, the next one when it is
+//! slow.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

@@ -1,7 +1,7 @@
 //! The identity of the etcd cluster that answers, for endpoints of several clusters.
 //!
-//! What one cluster says is never mixed with what another says: the answers of the one that was seen first count, and
-//! those of another are refused until most of the endpoints belong to it.
+//! Answers of different clusters are never mixed. The answers of the cluster that was seen first count; those of
+//! another are refused until most of the endpoints belong to it.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};

@@ -1,4 +1,4 @@
-//! One compare-and-swap, hedged, whose lost answers do no harm.
+//! One compare-and-swap, hedged. A lost answer does no harm.
 
 use std::time::Duration;
 

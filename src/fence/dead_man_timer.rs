@@ -1,4 +1,4 @@
-//! The dead-man timer: the kernel kills Postgres at the deadline, also while the guard itself is frozen.
+//! The dead-man timer: the kernel kills Postgres at the deadline, even while the guard itself is frozen.
 //!
 //! ```text
 //!  guard ── reading end of a pipe, opened once for each process of Postgres: the triggers
@@ -7,23 +7,23 @@
 //!                    each with a timer that sends it SIGKILL a little after `kill_at`
 //! ```
 //!
-//! SIGKILL reaches a stopped process, and one that the freezer of cgroup v2 holds. So at the deadline both timer
-//! processes die, the pipe has no writer left, and the kernel tells the owner of each trigger so, with SIGKILL: no
-//! instruction of a program is needed. It has to reach the server processes, not only the postmaster: one whose
-//! client's next statement lay in its socket at the freeze would answer it before it looked for its postmaster. One
-//! that was born since the last look at the children has no trigger yet; it finds its postmaster dead before it takes a
-//! second statement.
+//! SIGKILL reaches a stopped process, and also one that the freezer of cgroup v2 holds. So at the deadline both timer
+//! processes die, and the pipe has no writer left. The kernel signals that to the owner of each trigger with SIGKILL;
+//! no program has to run. The signal has to reach the server processes, not only the postmaster: a statement may have
+//! arrived in a server process's socket during the freeze, and the process would answer it before it noticed the death
+//! of its postmaster. A process that was forked after the last look at the children has no trigger yet; it finds its
+//! postmaster dead before it takes a second statement.
 //!
 //! # Invariants
 //!
-//! * **One timer process alone kills nothing.** The pipe closes with the last of them: a timer process that is killed
-//!   or stopped by itself is found out, and both are replaced while nobody is the pipe's owner any more.
-//! * **It belongs to processes, not to numbers.** The kernel keeps the process that was set as the owner; it counts
-//!   only if it was seen to be one of Postgres after that.
-//! * **A guard that ends kills nothing.** The end of a reader tells nobody, and only when the kernel has closed all
-//!   that a dead guard had open does it kill the timer processes; of themselves they never end.
-//! * **It never fires early.** It is armed only when both timer processes have repeated the newest deadline; while they
-//!   have not, and the older one is near, it is out.
+//! * **One timer process alone kills nothing.** The pipe closes only with the last of them. When one is killed or
+//!   stopped alone, the guard notices and replaces both, after it has removed the pipe's owners.
+//! * **A trigger belongs to a process, not to a process id.** The kernel keeps the process that was set as the owner.
+//!   The trigger counts only if that process was seen afterwards to be one of Postgres.
+//! * **A guard that ends kills nothing.** The close of a reading end signals nothing. The kernel kills the timer
+//!   processes only after it has closed all descriptors of a dead guard; they never end by themselves.
+//! * **It never fires early.** It is armed only when both timer processes have confirmed the newest deadline. While
+//!   they have not, and the older deadline is near, it is disarmed.
 
 use std::convert::Infallible;
 use std::os::fd::{BorrowedFd, OwnedFd};

@@ -1,7 +1,7 @@
-//! The guard's file descriptors: as many as it may have, a budget for the dead-man timer, and a spare one.
+//! The guard's file descriptors: a limit as high as possible, a budget for the dead-man timer, and a spare one.
 //!
-//! The timer takes one for each process of Postgres. Whatever else a guard does needs one, too, if only for a moment:
-//! to look at a process, to kill it, to answer the next supervisor. So the timer never gets the last ones.
+//! The timer takes one for each process of Postgres. Everything else that a guard does needs one too, at least for a
+//! moment: to look at a process, to kill it, to answer the next supervisor. So the timer never gets the last ones.
 
 use std::os::fd::OwnedFd;
 

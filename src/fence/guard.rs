@@ -1,8 +1,8 @@
-//! The guard's process: the driver of [`Guard`], one thread, no runtime, no memory asked for after the start, but to
+//! The guard's process: the driver of [`Guard`]. One thread, no runtime. After the start it allocates memory only to
 //! replace a dead-man timer.
 //!
-//! It reads orders and the clock, hands them to the machine and carries out what it says, in that order. No signal that
-//! can be blocked moves it.
+//! It reads orders and the clock, passes them to the machine and carries out its actions, in that order. It blocks
+//! every signal that can be blocked.
 
 use std::io::Write;
 use std::os::fd::OwnedFd;

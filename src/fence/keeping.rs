@@ -1,7 +1,7 @@
 //! The thread that keeps a guard alive: the driver of [`KeepGuard`].
 //!
-//! It hands over what the guard says, then carries out one effect after the other. What has to be done, and when, is
-//! decided by the machine; what it means for sockets, processes and the log stands here.
+//! It passes on the guard's answers, then carries out one effect after the other. The machine decides what is to be
+//! done, and when; this file does it with sockets, processes and the log.
 
 use std::os::fd::OwnedFd;
 use std::process::Child;

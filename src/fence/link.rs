@@ -1,7 +1,7 @@
-//! The supervisor's side of the guard: the deadlines to arm, handed to the thread that keeps a guard running.
+//! The supervisor's side of the guard: it passes the deadlines to the thread that keeps a guard running.
 //!
-//! **Invariants.** Giving an order never waits: it is written down, and the thread is woken. What becomes of it is
-//! decided by [`KeepGuard`], under the one lock that the handle and the thread share; nothing is done under that lock.
+//! **Invariants.** Giving an order never waits: the order is stored, and the thread is woken. [`KeepGuard`] decides
+//! what follows, under the one lock that the handle and the thread share. No other work is done under that lock.
 
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;

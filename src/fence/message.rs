@@ -1,7 +1,8 @@
 //! The messages between supervisor and guard: each is one datagram of a fixed size.
 //!
-//! Both may be of different versions, because a guard outlives an upgrade. The first 24 bytes of a message, and the
-//! orders `Ask` and `Dismiss`, never change their meaning; all else is understood between equal versions only.
+//! The two sides may have different versions, because a guard outlives an upgrade. The first 24 bytes of a message, and
+//! the orders `Ask` and `Dismiss`, never change their meaning. Everything else is understood between equal versions
+//! only.
 
 use std::time::Duration;
 

@@ -1,5 +1,6 @@
-//! What keeps a guard running on a machine that is out of memory or of processors. All of it is best effort: a
-//! container without privileges gets less, and the guard says what it got.
+//! The protections that keep a guard running on a machine without free memory or processor time.
+//!
+//! All of it is best effort: a container without privileges gets less, and the guard reports which protections it has.
 
 use std::fmt;
 

@@ -1,4 +1,4 @@
-//! One guard from its supervisor's view: the guard's process, its socket, and its last report.
+//! One guard, as its supervisor sees it: the process, its socket, and its last report.
 
 use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;

@@ -1,6 +1,6 @@
 //! The guard's sockets: a pair between it and its supervisor, and one with a name for the next supervisor.
 //!
-//! A name of a Unix socket may have 107 bytes, a data directory may have more: every name here goes through a
+//! The name of a Unix socket may have 107 bytes, and a data directory may have more. So every name here goes through a
 //! descriptor below `/proc/self/fd`.
 
 use std::ffi::{OsStr, OsString};

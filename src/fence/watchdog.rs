@@ -1,9 +1,9 @@
-//! The machine's watchdog: it resets the machine when nobody pings it, so that a primary ends even where supervisor
-//! and guard are both frozen.
+//! The machine's watchdog: it resets the machine when it is not pinged. So a primary ends even if supervisor and guard
+//! are both frozen.
 //!
-//! The guard owns it. It is pinged by an order to arm whose deadline still lies ahead, and by nothing else; it is
-//! closed (with the magic byte that disarms it) when Postgres is proved to be no primary. A guard that is killed leaves
-//! it running: the next guard opens it again, or the machine is reset.
+//! The guard owns it. Only an order to arm with a deadline in the future pings it. It is closed (with the magic byte
+//! that disarms it) when it is proved that Postgres is no primary. A guard that is killed leaves it running: the next
+//! guard opens it again, or the machine is reset.
 
 use std::ffi::CString;
 use std::fmt;

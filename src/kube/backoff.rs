@@ -1,4 +1,4 @@
-//! When to try again: at once, soon, and then less and less often.
+//! The delays between tries: none, short, then longer and longer.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Events: why leadership changed, where operators of a cluster look first.
+//! Kubernetes events with the reasons for changes of leadership. Operators of a Kubernetes cluster look there first.
 
 use std::time::Duration;
 

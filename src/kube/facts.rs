@@ -1,4 +1,4 @@
-//! What the REST interface may know: the label as last shown, what does not work, and how often.
+//! The facts for the REST interface: the label as last shown, the tasks that fail, and how often.
 
 use tokio::sync::watch;
 

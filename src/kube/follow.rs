@@ -1,4 +1,4 @@
-//! Objects as they are and as they change: a list, then a watch from there, and again when the watch ends.
+//! Objects and their changes: a list, then a watch from its version, and a new list when the watch ends.
 
 use std::pin::pin;
 

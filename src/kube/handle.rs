@@ -1,4 +1,4 @@
-//! What the agent holds: say what the pod shall say, wait for two things within bounds, and read the facts.
+//! The agent's access to Kubernetes: set the wanted labels, wait for two things within bounds, and read the facts.
 
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;

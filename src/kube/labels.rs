@@ -1,4 +1,4 @@
-//! Keeps the own pod saying what it shall: one patch at a time, made from the newest that is known of both sides.
+//! Keeps the own pod's labels as wanted: one patch at a time, made from the newest known and the newest wanted state.
 
 use std::sync::Arc;
 use std::time::Duration;

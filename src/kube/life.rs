@@ -1,5 +1,6 @@
-//! Whether the own pod lives, by what proves it: that it was deleted, that a list which is not older than the pod does
-//! not hold it, that another one has its name. Errors prove nothing, nor does an API server that went back in time.
+//! Whether the own pod is alive. Three things prove its end: its deletion, a list at least as new as the pod that does
+//! not contain it, and another pod with its name. Errors prove nothing. An API server that went back in time proves
+//! nothing either.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 

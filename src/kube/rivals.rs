@@ -1,4 +1,4 @@
-//! While I lead: no other pod says that it is the leader's, whoever wrote that on it.
+//! While this member leads: removes the leader's label from every other pod, whatever its origin.
 
 use std::sync::Arc;
 

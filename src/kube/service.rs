@@ -1,7 +1,7 @@
-//! Keeps the Service of the primary leading to the leader: while I lead, its slices hold my address and no other's.
+//! Keeps the Service of the primary pointing at the leader: while this member leads, the slices hold only its address.
 //!
-//! One write for each hand-over, with the version that it was made from: a proxy follows one change at once, and the
-//! next one not before a second is over. The former leader's address goes with the write that brings the next one's.
+//! There is one write for each hand-over, with the version from which it was made: a proxy applies one change at once,
+//! and the next one only after a second. The same write removes the former leader's address and adds the new leader's.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

@@ -1,5 +1,5 @@
-//! The EndpointSlices of the primary's Service, one for each family of addresses: what they say, and the one change
-//! that makes them say something else.
+//! The EndpointSlices of the primary's Service, one for each address family: their content, and the single write that
+//! changes it.
 
 use std::net::IpAddr;
 

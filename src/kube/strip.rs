@@ -1,8 +1,8 @@
-//! Takes the leader's label off every pod but my own, and writes my term on all of them: one list, then a patch for
-//! each, all at once.
+//! Removes the leader's label from every pod but the own one, and writes the current term on all of them: one list,
+//! then one patch for each pod, all at once.
 //!
-//! A pod without the label is patched, too: its member may have led, and may have sent the patch with the label just
-//! before it froze. That patch names the version it was made for, and mine makes a newer one.
+//! A pod without the label is patched too: its member may have led, and may have sent the patch with the label just
+//! before it froze. That patch names the version for which it was made, and the patch sent here creates a newer one.
 
 use futures::future::join_all;
 use k8s_openapi::api::core::v1::Pod;

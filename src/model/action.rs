@@ -1,5 +1,5 @@
-//! Everything a decision can order. `agent::perform` is one match over [`Action`]; what could be decided is not
-//! decided there.
+//! Everything that a decision can order. `agent::perform` is one match over [`Action`] and contains no decision of its
+//! own.
 
 use std::fmt;
 use std::time::Duration;

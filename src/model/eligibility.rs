@@ -1,5 +1,5 @@
-//! Who is fit to lead: one judgement, asked by the race, the hand-over, REST and the command line, with its refusal as
-//! a type.
+//! The check whether a member may lead. The race, the hand-over, REST and the command line share it; a refusal is a
+//! type.
 
 use std::fmt;
 

@@ -1,4 +1,4 @@
-//! What failed last, for the operator.
+//! The last failure, for the operator.
 
 use serde::{Deserialize, Serialize};
 

@@ -1,4 +1,4 @@
-//! A planned hand-over: how far it is, and why it does not happen.
+//! A planned hand-over: its progress, and the reasons why it does not happen.
 
 use std::fmt;
 

@@ -1,4 +1,4 @@
-//! JSON text as Python writes it, because readers compare it byte for byte.
+//! JSON text as Python writes it, because its readers compare it byte for byte.
 
 use std::io;
 

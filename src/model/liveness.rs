@@ -6,11 +6,12 @@
 //!  a needed process is stopped ┘        └─────► withheld(now) ─► why the lease must not be renewed
 //! ```
 //!
-//! Where no PostgreSQL runs that has anything to prove, the loop has to live: it is the one that starts it again, or
-//! gives the key away. While PostgreSQL proves itself a loop that hangs costs nothing.
+//! If no PostgreSQL runs that has to prove anything, a loop that hangs ends the lease, because the loop is needed to
+//! restart PostgreSQL or to release the key. While PostgreSQL proves that it works, a loop that hangs does not end the
+//! lease.
 //!
-//! Both proofs must be recent. One failed or slow probe is no verdict; only time without any proof is. Time in which
-//! the probe itself did not run does not count: it says nothing about Postgres.
+//! Both proofs must be recent. One failed or slow probe is no verdict; only a time without any proof is. Time in which
+//! the probe itself did not run does not count, because it shows nothing about Postgres.
 
 use std::fmt;
 use std::time::Duration;

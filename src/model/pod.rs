@@ -1,5 +1,5 @@
-//! The pod a member runs in, as far as decisions and the REST interface know of it. Labels route; nothing safe rests on
-//! them.
+//! The pod of a member, as far as decisions and the REST interface know it. Labels only route clients; no safety
+//! depends on them.
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -1,4 +1,4 @@
-//! Why a request to this member is refused. The sentences are Patroni's where Patroni has one.
+//! Why a request to this member is refused. Patroni's sentence is used if Patroni has one.
 
 use serde::{Deserialize, Serialize};
 

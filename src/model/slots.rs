@@ -1,4 +1,4 @@
-//! Replication slots to keep although no member uses them.
+//! Replication slots that stay although no member uses them.
 
 use std::collections::BTreeSet;
 

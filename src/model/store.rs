@@ -1,8 +1,9 @@
 //! Evidence that the store of etcd was restored from a snapshot, emptied or replaced.
 //!
-//! Within one store revisions only grow, and a key whose modification revision is not above a revision that was read
+//! Within one store revisions only grow, and a key with a modification revision not above a revision that was read
 //! stays as it was read there (etcd documentation, "Data model"). A store that was restored from a snapshot breaks one
-//! of the two, also where its revision was raised (`--bump-revision`) or has caught up: the keys keep theirs.
+//! of the two, even if its revision was raised (`--bump-revision`) or has caught up, because the keys keep their
+//! revisions.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;

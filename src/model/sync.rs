@@ -1,4 +1,4 @@
-//! Synchronous replication: what is wanted, what the key `sync` vouches for, and what Postgres shows of it.
+//! Synchronous replication: the wanted state, the promise in the key `sync`, and the state of Postgres.
 
 use std::collections::BTreeSet;
 

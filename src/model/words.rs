@@ -1,4 +1,4 @@
-//! A command line as a shell reads it.
+//! A command line, split as a shell splits it.
 
 /// Splits a command as a shell does, without any expansion. `None`: a quote is not closed.
 pub fn shell_words(text: &str) -> Option<Vec<String>> {

@@ -1,4 +1,5 @@
-//! Children: spawned under one lock with the register the reaper consults, so that it never steals an exit.
+//! Child processes: spawned and registered under one lock that the reaper takes too, so the reaper never takes the exit
+//! status of such a child.
 
 use std::collections::BTreeMap;
 use std::io;

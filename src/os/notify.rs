@@ -1,7 +1,7 @@
-//! The service manager's notifications (`sd_notify(3)`): that the supervisor is ready, reloads, stops, and lives.
+//! Notifications to the service manager (`sd_notify(3)`): ready, reloading, stopping, and the watchdog's pings.
 //!
-//! Without `NOTIFY_SOCKET` nothing is sent. Nothing waits for systemd: what its socket does not take at once is lost,
-//! and the next of its kind follows.
+//! Without `NOTIFY_SOCKET` nothing is sent. Nothing waits for systemd: a message that its socket does not take at once
+//! is lost, and the next of its kind follows.
 
 use std::collections::BTreeMap;
 use std::os::linux::net::SocketAddrExt;

@@ -1,8 +1,8 @@
-//! Output that nothing waits for: lines are handed to a thread of their own, and what it cannot write is dropped and
+//! Output that no caller waits for: lines are passed to a separate thread. Lines that it cannot write are dropped and
 //! counted.
 //!
 //! Standard error may be a pipe whose reader has stopped, and a log file may lie on a disk that is full or hangs. A
-//! thread that writes there itself stands still until somebody reads.
+//! thread that writes there itself would be blocked until the pipe is read or the disk answers.
 
 use std::collections::VecDeque;
 use std::fs::File;

@@ -1,4 +1,4 @@
-//! Waiting for the exit of a process that is not our child.
+//! Waits for the exit of a process that is not a child of this one.
 
 use std::io;
 use std::os::fd::{FromRawFd, OwnedFd};

@@ -1,14 +1,14 @@
 //! Finding and killing every process of one Postgres.
 //!
-//! **Invariants.** Nothing here allocates memory, so that it works when there is none. A process is signalled only
-//! through a descriptor that was opened before its identity was checked, so that a number that was given to another
-//! process in between is never hit. "None is left" is said only when two whole looks through `/proc`, one after the
-//! other, found none: a process that was forked behind the back of the first is seen by the second.
+//! **Invariants.** Nothing here allocates memory, so it works when there is none. A process is signalled only through a
+//! descriptor that was opened before its identity was checked, so a process id that was reused in between never leads
+//! to the wrong process. "None is left" is reported only when two whole looks through `/proc`, one after the other,
+//! found none: the second sees a process that was forked during the first.
 //!
-//! A process belongs to a Postgres if it is a child of its postmaster, wherever it works by now, or if it works in the
-//! data directory and its program is called `postgres` or is the configured one: a link to the programs may have been
-//! moved since, a package replaced, a directory renamed. Directories are compared by name first, which needs no disk,
-//! and else by device and inode.
+//! A process belongs to a Postgres if it is a child of its postmaster, whatever its working directory. It also belongs
+//! to it if its working directory is the data directory and its program is called `postgres` or is the configured one:
+//! since its start a link to the programs may have been moved, a package replaced, a directory renamed. Directories are
+//! compared by name first, which needs no disk, then by device and inode.
 
 use std::ffi::CStr;
 use std::io;

@@ -1,4 +1,4 @@
-//! Unpredictable numbers for the names of processes. They are not secrets.
+//! Random numbers for the names of processes. They are not secrets.
 
 use std::hash::{BuildHasher, RandomState};
 

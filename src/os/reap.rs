@@ -1,4 +1,4 @@
-//! Collecting orphans, as PID 1 and as a child subreaper.
+//! Collects orphans, as PID 1 and as a child subreaper.
 
 use std::io;
 

@@ -1,7 +1,8 @@
-//! The children of one postmaster, as last seen: server processes by birth, wherever they work by now.
+//! The children of one postmaster, as last seen. They are server processes whatever their working directory.
 //!
-//! **Invariant.** A process is taken down here only while the kernel calls the postmaster its parent, together with its
-//! start, so that its number can never stand for another. When the postmaster is gone the last list stays.
+//! **Invariant.** A process is recorded only while the kernel names the postmaster as its parent. Its start time is
+//! recorded too, so its process id can never stand for another process. When the postmaster is gone the last list
+//! stays.
 
 use std::os::fd::OwnedFd;
 

@@ -1,4 +1,4 @@
-//! TLS from PEM files: who this end is, and whom it believes. One provider for all of it: ring.
+//! TLS from PEM files: the own certificate, and the trusted ones. The provider is always ring.
 
 use std::fs;
 use std::path::{Path, PathBuf};

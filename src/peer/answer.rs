@@ -1,4 +1,4 @@
-//! Reading the body of `/patroni` that another member, of this or an older program, answered with.
+//! Reads the body of `/patroni`, an answer of another member, which may run an older program.
 
 use serde_json::Value;
 

@@ -1,7 +1,8 @@
-//! `pg_hba.conf` and `pg_ident.conf`: the operator's rules, before them the supervisor's own, and the client lockout.
+//! `pg_hba.conf` and `pg_ident.conf`: the operator's rules, the supervisor's own rules before them, and the client
+//! lockout.
 //!
-//! Where a file is not ours to write, marked lines are put before its first and nothing else of it is touched; how it
-//! was before is kept beside it, as `<file>.before-matriarch`.
+//! If the supervisor does not own a file, it inserts marked lines before the first line and changes nothing else. The
+//! original content is kept beside it, as `<file>.before-matriarch`.
 
 use std::fmt::Write as _;
 use std::fs;

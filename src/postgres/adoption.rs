@@ -1,10 +1,10 @@
 //! The search for a postmaster that runs on this data directory, and its adoption.
 //!
-//! **Invariants.** Absence of evidence is no evidence of absence: what cannot be looked at is [`Adoption::Unknown`],
-//! and then nothing is killed, removed or started. A `postmaster.pid` that names a living process that works in this
-//! directory is never removed. It may be stale and name anything, even a thread of ours: only a process of its own that
-//! works in the data directory counts, whatever its program is called by now, because a link to the programs may have
-//! been moved and a package replaced.
+//! **Invariants.** Absence of evidence is no evidence of absence: if something cannot be looked at, the result is
+//! [`Adoption::Unknown`], and then nothing is killed, removed or started. A `postmaster.pid` that names a living
+//! process that works in this directory is never removed. It may be stale and name anything, even a thread of this
+//! program: only a separate process that works in the data directory counts, whatever the name of its program, because
+//! a link to the programs may have been moved and a package replaced.
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};

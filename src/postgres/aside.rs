@@ -1,9 +1,9 @@
-//! What a clone replaces, set aside until it has succeeded and put back when it fails: the data directory, and what its
-//! links lead to (a linked `pg_wal`, tablespaces).
+//! The data that a clone replaces: the data directory, and the targets of its links (a linked `pg_wal`, tablespaces).
+//! It is moved aside until the clone has succeeded, and moved back when the clone fails.
 //!
-//! A journal beside the data directory names every move before it is made. Together with the half-made marker it tells
-//! after a crash at any step what is whose: where the second name of a move exists, the first holds half a clone; where
-//! it does not, the first still holds what was there before.
+//! A journal beside the data directory names every move before it is made. Together with the half-made marker it shows,
+//! after a crash at any step, which data belongs to which: if the second name of a move exists, the first holds half a
+//! clone; otherwise the first still holds the previous data.
 
 use std::fs;
 use std::io::ErrorKind;

@@ -1,4 +1,4 @@
-//! A new cluster: initdb, its users and the operator's script, behind closed doors.
+//! A new cluster: initdb, its users and the operator's script, before clients can connect.
 
 use std::fs;
 use std::os::unix::fs::{DirBuilderExt, chown};

@@ -1,8 +1,9 @@
-//! Knocking: a new connection to the local Postgres, as far as the first answer of the process that was forked for it.
+//! The connection probe: a new connection to the local Postgres, up to the first answer of the process that was forked
+//! for it.
 //!
-//! Asked is whether it speaks TLS (PostgreSQL manual, "Message Formats", SSLRequest): whichever answer comes proves
-//! that process, without a user, a password, an access rule or a free slot, and a client that leaves then is no line in
-//! the server's log. So it can be repeated for ever.
+//! The probe asks for TLS (PostgreSQL manual, "Message Formats", SSLRequest). Every answer proves that process, without
+//! a user, a password, an access rule or a free slot. If the client then closes the connection, the server logs
+//! nothing. So the probe can be repeated for ever.
 
 use std::io::ErrorKind;
 use std::path::Path;

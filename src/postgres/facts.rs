@@ -1,4 +1,4 @@
-//! One look inside, in one query.
+//! The SQL facts of the local Postgres, in one query.
 
 use std::sync::atomic::Ordering;
 

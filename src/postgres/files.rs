@@ -1,4 +1,4 @@
-//! The configuration files, all of them written by us: nothing stale may steer a start.
+//! The configuration files. The supervisor writes all of them, so no outdated setting affects a start.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;

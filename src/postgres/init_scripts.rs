@@ -4,7 +4,7 @@
 //! ```text
 //!  *.sh                        executed, or read by a shell where it is not executable
 //!  *.sql *.sql.gz .xz .zst     psql, which stops at the first error
-//!  anything else               is not for us
+//!  anything else               skipped
 //! ```
 
 use std::path::{Path, PathBuf};

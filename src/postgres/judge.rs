@@ -1,5 +1,5 @@
-//! What PostgreSQL says of parameters before they reach its files: the program at hand reads them as it would at a
-//! start, and ends. Only it knows the names, types, ranges and units of its version.
+//! PostgreSQL's verdict on parameters before they reach its files. The installed program reads them as it would at a
+//! start, and exits. Only it knows the names, types, ranges and units of its version.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;

@@ -1,5 +1,5 @@
 //! `patroni.dynamic.json` in the data directory: the dynamic configuration that was last in force, under Patroni's name
-//! and in its form, so that either program finds what the other left. A clone or a rewind brings the source's.
+//! and in its form, so Patroni and Matriarch can each read the other's file. A clone or a rewind brings the source's.
 
 use std::fs;
 use std::io::{self, ErrorKind};

@@ -1,5 +1,5 @@
-//! Parameters that are configured lower than the cluster has had them. A standby that had less than its primary would
-//! refuse to start, so that each start as a standby takes what the control file says, and a promotion keeps it.
+//! Parameters that are configured lower than the cluster has had them. A standby refuses to start with a lower value
+//! than its primary had. So each start as a standby uses the values of the control file, and a promotion keeps them.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! Passwords that are replaced while they are in use: the newest, and the one before it as long as it may still count.
+//! Passwords that are replaced while in use: the newest, and the previous one as long as it may still be valid.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

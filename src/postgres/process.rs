@@ -1,4 +1,4 @@
-//! The postmaster's life: start, and end. Down is said only when no process of that Postgres is left.
+//! The postmaster: its start and its end. Down is reported only when no process of that Postgres is left.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;

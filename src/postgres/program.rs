@@ -1,4 +1,4 @@
-//! Running the programs Postgres brings.
+//! Runs the programs of PostgreSQL.
 
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! Back to the last common position, with the WAL that is thrown away kept for a while.
+//! A rewind to the last common position. The discarded WAL is kept for a while.
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -1,4 +1,4 @@
-//! Passwords that were replaced: in the roles, and in the password file of the programs and the WAL receiver.
+//! Replaced passwords: set in the roles, and in the password file of the programs and the WAL receiver.
 
 use std::fs;
 use std::io::ErrorKind;

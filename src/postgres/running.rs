@@ -1,4 +1,4 @@
-//! Changes to a running Postgres: parameters, access rules, whom it follows, slots.
+//! Changes to a running Postgres: parameters, access rules, the source of replication, slots.
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -1,5 +1,5 @@
-//! How the supervisor gets into its own Postgres: by what no setting, access rule or certificate of a user can close,
-//! and where that is not there (yet), by what the operator configured.
+//! The supervisor's own connections to its Postgres. The first way cannot be closed by a setting, an access rule or a
+//! certificate of a user. Until it exists, the configuration of the operator is used.
 //!
 //! ```text
 //!  1  the private socket directory, as the own role      peer authentication, mapped from this program's user

@@ -1,4 +1,4 @@
-//! The supervisor's private socket directory: PostgreSQL listens there whatever else it is told to listen on.
+//! The supervisor's private socket directory: PostgreSQL always listens there, in addition to every other address.
 
 use std::fs;
 use std::io;

@@ -1,4 +1,4 @@
-//! Talking to the local Postgres, and to other members' where history has to be asked.
+//! SQL connections to the local Postgres, and to other members for their history.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! The disk under the data directory and the WAL: takes a small write, flushes it, and has room for more.
+//! The disk under the data directory and the WAL: takes a small write, flushes it, and has free space.
 
 use std::fs::{self, OpenOptions};
 use std::io;

@@ -1,9 +1,9 @@
-//! Timeline numbers that are taken elsewhere.
+//! Timeline numbers that are already taken elsewhere.
 //!
-//! PostgreSQL chooses the number of a new timeline by the history files it sees: the first number without one. A
-//! member that promoted and died before anybody followed it used a number whose history file no other member has, so
-//! the next one would choose it again, and two different histories would have one name. A reserved number is a history
-//! file that holds only a comment: enough for PostgreSQL to pass it over, and the ancestor of nothing.
+//! PostgreSQL takes the first number without a history file as the number of a new timeline. A member that promoted and
+//! died before another member followed it used a number whose history file no other member has. The next promotion
+//! would take that number again, and two different histories would have one name. To reserve a number, the supervisor
+//! writes a history file that holds only a comment: PostgreSQL skips the number, and no history has it as an ancestor.
 
 use std::fs;
 use std::path::{Path, PathBuf};

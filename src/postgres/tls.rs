@@ -1,4 +1,4 @@
-//! `sslmode` and its companions, with libpq's meaning, for connections to other members.
+//! `sslmode` and related settings, with libpq's meaning, for connections to other members.
 
 use std::path::Path;
 

@@ -1,4 +1,4 @@
-//! Patch arithmetic.
+//! The arithmetic of patches.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! Finding and killing, tried on processes that sleep.
+//! Finding and killing processes, tried on processes that sleep.
 
 use std::process::{Child, Command};
 use std::time::Duration;
