@@ -1,4 +1,4 @@
-//! etcd does not know the lease any more under which something is asked for: that waits for a new one.
+//! etcd has lost the lease that an operation needs: the operation waits for a new lease.
 
 use matriarch::decide::Decision;
 use matriarch::model::{Action, DataDirectory, Job, JobKind, LeaseId, Outcome, Reason};
@@ -11,7 +11,7 @@ fn starts(decision: &Decision, kind: JobKind) -> bool {
     decision.actions.iter().any(|action| matches!(action, Action::Start(job) if job.kind() == kind))
 }
 
-/// Ticks until the lease is known to be gone, and then a new one is there.
+/// Ticks until the lease is known to be lost; then a new one exists.
 fn assert_waits_for_a_new_lease(mut world: World, kind: JobKind) {
     assert!(starts(&world.tick(), kind));
     world.ends(kind, Outcome::LeaseGone);
@@ -51,7 +51,7 @@ fn no_cluster_is_created_under_a_lost_lease() {
     assert_waits_for_a_new_lease(world, JobKind::Bootstrap);
 }
 
-/// The answer comes when the lease has been replaced already.
+/// The answer arrives after the lease was replaced.
 #[test]
 fn a_new_lease_is_used_at_once() {
     let mut world = World::new();

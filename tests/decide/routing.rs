@@ -28,7 +28,7 @@ fn endpoints_of_the_service_in_every_situation() {
     });
 }
 
-/// One letter for each leadership and server, so that the whole is seen at once.
+/// One letter for each combination of leadership and server, so that the whole fits on a screen.
 fn table(legend: &str, letter: impl Fn(&mut World) -> char) -> String {
     let mut text = format!("{legend}\n");
     for paused in [false, true] {
@@ -101,14 +101,14 @@ fn the_label_is_removed_with_the_decision_to_stop() {
     );
     assert_eq!(decision.pod, Some(PodRole::Nothing));
     assert_eq!(decision.route, PrimaryRoute::Unchanged, "the successor's write replaces it");
-    // While it stops, and does not answer.
+    // While it stops and does not answer.
     world.seen.job = running(Job::Stop { mode: StopMode::Fast, within: std::time::Duration::from_secs(5) });
     world.postgres(silent());
     assert_eq!(world.tick().pod, Some(PodRole::Nothing));
     assert_eq!(world.tick().route, PrimaryRoute::Unchanged);
 }
 
-/// Nobody takes its place: no address of a pod that is gone is left behind.
+/// No other member leads next: the address of a pod that is gone is removed all the same.
 #[test]
 fn a_leader_without_a_successor_removes_its_address() {
     let mut world = World::new();
@@ -136,7 +136,7 @@ fn a_bootstrap_is_labelled() {
     assert_eq!(world.tick().pod, Some(PodRole::Bootstrapping));
 }
 
-/// A primary that was found running is left its label while etcd is asked whose it is.
+/// A primary that was found running keeps its label while etcd is asked about the leader.
 #[test]
 fn without_facts_the_label_stays() {
     for (leads, lead) in LEADERSHIPS {

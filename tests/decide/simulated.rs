@@ -18,7 +18,7 @@ fn jobs(actions: &[Action]) -> Vec<JobKind> {
     actions.iter().filter_map(job).collect()
 }
 
-/// Three promotions failed, and nobody else can lead: the key would come back here for ever.
+/// Three promotions failed, and no other member can lead: the key would return to this member for ever.
 #[test]
 fn a_failing_leader_without_a_successor_keeps_trying() {
     let mut world = World::new();
@@ -37,8 +37,8 @@ fn a_failing_leader_without_a_successor_keeps_trying() {
     assert_eq!(jobs(&world.tick().actions), [JobKind::ReleaseLeadership]);
 }
 
-/// etcd lost the cluster while this primary was down, or never heard of its bootstrap. It starts as a standby, as
-/// always, and is no replica for that.
+/// etcd lost the cluster while this primary was down, or never stored its bootstrap. It starts as a standby, as always,
+/// but still counts as the former primary.
 #[test]
 fn a_primary_that_was_down_rebuilds_the_cluster() {
     let mut world = World::new();
@@ -57,7 +57,7 @@ fn a_primary_that_was_down_rebuilds_the_cluster() {
     assert_eq!(replica.tick().because, Reason::ReplicaMustNotRebuild { me: name("a") });
 }
 
-/// The leader went away before it saw the request; the candidate lacks more than may be lost.
+/// The leader went away before it saw the request; the candidate lacks more WAL than may be lost.
 #[test]
 fn a_switchover_to_a_lagging_candidate_neither_loses_commits_nor_delays_a_failover() {
     let asked = |leader: Option<&str>, candidate: &str| FailoverKey {
@@ -89,8 +89,8 @@ fn a_switchover_to_a_lagging_candidate_neither_loses_commits_nor_delays_a_failov
     assert_eq!(other.tick().because, Reason::CandidateGoesFirst { member: name("c") });
 }
 
-/// Seed 2104: were the leader lost before etcd had heard of its promotion, everybody would be too far behind the one
-/// before it.
+/// Seed 2104: if the leader were lost before etcd stored its promotion, every member would be too far behind the
+/// previous leader.
 #[test]
 fn a_failover_with_loss_is_recorded_before_the_promotion() {
     let mut world = World::new();
@@ -112,7 +112,7 @@ fn a_failover_with_loss_is_recorded_before_the_promotion() {
     assert_eq!(jobs(&world.tick().actions), [JobKind::Promote]);
 }
 
-/// Timelines 2 and 3 were begun elsewhere, so 4 follows 1.
+/// Timelines 2 and 3 were begun on other members, so 4 follows 1.
 #[test]
 fn a_history_with_skipped_timelines_is_published_once() {
     let mut world = World::new();
@@ -132,7 +132,8 @@ fn a_history_with_skipped_timelines_is_published_once() {
     assert_eq!(published(&world.tick().actions), None);
 }
 
-/// Seed 17927: a leader was ended right after its promotion, and left a position on a timeline that nobody knew.
+/// Seed 17927: a leader was ended right after its promotion, and left a position on a timeline that no other member
+/// knew.
 #[test]
 fn a_hand_over_does_not_stop_postgres_before_the_timeline_is_published() {
     let mut world = World::new();
@@ -153,14 +154,14 @@ fn a_hand_over_does_not_stop_postgres_before_the_timeline_is_published() {
     world.later(5).ends(JobKind::Checkpoint, Outcome::Done);
     assert_eq!(jobs(&world.tick().actions), [JobKind::Stop]);
 
-    // An etcd that takes nothing is not waited for.
+    // An etcd that accepts no writes is not waited for.
     world.cluster().history = None;
     world.memory.hand_over.as_mut().expect("it is under way").phase = HandOverPhase::Checkpoint;
     world.later(2000).ends(JobKind::Checkpoint, Outcome::Done);
     assert_eq!(jobs(&world.tick().actions), [JobKind::Stop]);
 }
 
-/// A promotion begins a number above every one that anybody, I included, has told.
+/// A promotion takes a number above every number that any member, including this one, has reported.
 #[test]
 fn a_promotion_skips_timelines_that_other_members_began() {
     let mut world = World::new();
@@ -172,7 +173,7 @@ fn a_promotion_skips_timelines_that_other_members_began() {
     assert_eq!(above, Some(Timeline(7)));
 }
 
-/// Both were asked for before the same tick.
+/// Both were requested before the same tick.
 #[test]
 fn a_restart_and_a_reinitialization_share_one_stop() {
     let mut world = World::new();
@@ -185,8 +186,9 @@ fn a_restart_and_a_reinitialization_share_one_stop() {
     assert_eq!(jobs(&world.tick().actions), [JobKind::Stop]);
 }
 
-/// Seed 8569: three starts failed on a full disk, then PostgreSQL ran. The member took the key, gave it away because of
-/// those failures, and whoever should have taken it waited for the one that was ahead; so it went on.
+/// Seed 8569: three starts failed on a full disk, then PostgreSQL ran. The member took the key and released it because
+/// of those failures. The next candidate waited for the member that was ahead, which was this one; so it went on for
+/// ever.
 #[test]
 fn failed_starts_count_until_postgres_runs_and_others_could_lead() {
     let mut world = World::new();
@@ -208,7 +210,8 @@ fn a_member_that_yields_is_not_waited_for() {
     assert_eq!(jobs(&world.tick().actions), [JobKind::TakeLeadership]);
 }
 
-/// Seed 4626: what others know of a member's history is at most what it shares with them; it knows better.
+/// Seed 4626: other members know at most the part of a member's history that it shares with them; the member itself
+/// knows more.
 #[test]
 fn a_candidate_that_is_too_far_behind_is_not_waited_for() {
     let mut candidate = World::new();
@@ -232,8 +235,8 @@ fn a_candidate_that_is_too_far_behind_is_not_waited_for() {
     assert_eq!(jobs(&other.tick().actions), [JobKind::TakeLeadership]);
 }
 
-/// Seed 8908: a member was frozen between the answers it got and the race. Meanwhile another led, acknowledged a commit
-/// and died, and its key was gone again: what it had answered before was taken for how far it is.
+/// Seed 8908: a member was frozen between its queries and the race. In the meantime another member led, acknowledged a
+/// commit and died, and its key was gone again. The old answer of that member was taken for its present position.
 #[test]
 fn answers_from_before_another_leadership_do_not_count() {
     let mut world = World::new();
@@ -256,8 +259,8 @@ fn answers_from_before_another_leadership_do_not_count() {
     assert_eq!(unlocked(&world.tick().actions), Some(seen_at + 10));
 }
 
-/// Seed 1718. The leader key is on the lease of another TTL before the answer to the move has come: that lease is not
-/// revoked, and no primary is stopped for it.
+/// Seed 1718. The leader key is on the lease with the new TTL before the answer to the move has arrived: that lease is
+/// not revoked, and no primary is stopped for it.
 #[test]
 fn a_lease_that_takes_over_leadership_is_not_revoked() {
     let mut world = World::new();

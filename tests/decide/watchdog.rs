@@ -1,4 +1,4 @@
-//! A watchdog that is required and cannot be used: this member does not lead.
+//! A required watchdog is unusable: this member does not lead.
 
 use matriarch::model::{Action, Job, Reason, StopMode};
 
