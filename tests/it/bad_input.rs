@@ -10,7 +10,7 @@ use crate::support::{Cluster, Etcd, Member, PASSWORD, Place, Plan, free_port, me
 
 const SOON: Duration = Duration::from_secs(30);
 
-/// Files that are no configuration: invalid YAML, no mapping, not there.
+/// Files that are no configuration: invalid YAML, no mapping, missing.
 #[tokio::test]
 async fn an_invalid_configuration_file_is_refused() {
     let place = Place::new();
@@ -50,8 +50,8 @@ async fn all_faults_are_reported_together() {
     assert_eq!(member.exit_code(SOON).await, Some(3), "{}", member.log_text());
 }
 
-/// The data directory is its user's and the one that it lies in is not, as `mkdir -p` as root and `chown` of the last
-/// one leave it: `check` and `run` say what to do, and what they say works.
+/// The data directory belongs to its user, but its parent does not, as after `mkdir -p` as root and `chown` of the last
+/// directory. `check` and `run` name the remedy, and the remedy works.
 #[tokio::test]
 async fn a_data_directory_in_an_unwritable_one_is_refused_with_advice() {
     let mut cluster = Plan::new(1).prepare().await;
@@ -92,7 +92,7 @@ async fn an_unknown_key_is_a_warning() {
     assert_eq!(strict.status.code(), Some(3), "{strict:?}");
 }
 
-/// Who may change something over REST is said by `check` and at the start, whichever it is.
+/// `check` and the start report which clients may change something over REST, in every configuration.
 #[tokio::test]
 async fn the_write_access_over_rest_is_reported() {
     let mut cluster = Plan::new(1).prepare().await;
@@ -115,7 +115,7 @@ async fn the_write_access_over_rest_is_reported() {
     assert_eq!(warnings.filter(|line| line.contains("WARN")).count(), 1, "{log}");
 }
 
-/// Somebody else listens on the REST port.
+/// Another program listens on the REST port.
 #[tokio::test]
 async fn a_rest_port_in_use_is_reported() {
     let mut cluster = Plan::new(1).prepare().await;
@@ -127,7 +127,7 @@ async fn a_rest_port_in_use_is_reported() {
     assert!(member.log_text().contains(&member.api.to_string()), "{}", member.log_text());
 }
 
-/// etcd is not there when a member starts: it waits and says so, and starts as soon as etcd is.
+/// etcd is not running when a member starts: the member waits and reports it, and starts as soon as etcd does.
 #[tokio::test]
 async fn an_unreachable_etcd_is_waited_for() {
     let mut cluster = Plan::new(1).prepare().await;
@@ -145,7 +145,7 @@ async fn an_unreachable_etcd_is_waited_for() {
     cluster.wait_until_well().await;
 }
 
-/// etcd asks for a password and gets a wrong one: the member says so and makes nothing.
+/// etcd requires a password and gets a wrong one: the member reports it and creates nothing.
 #[tokio::test]
 async fn a_wrong_etcd_password_is_reported() {
     let mut cluster = Plan::new(1).prepare().await;
@@ -162,7 +162,7 @@ async fn a_wrong_etcd_password_is_reported() {
     assert!(!cluster.members[0].data().join("PG_VERSION").exists());
 }
 
-/// With the right one the cluster works, through the expiry of etcd's tokens, too.
+/// With the right password the cluster works, also when etcd's tokens expire.
 #[tokio::test]
 async fn etcd_with_users_works() {
     let mut cluster = Plan::new(1).prepare().await;
@@ -172,7 +172,7 @@ async fn etcd_with_users_works() {
     cluster.wait_until_well().await;
 }
 
-/// A standby with a wrong replication password: it says so, and the primary does not care.
+/// A standby with a wrong replication password: the standby reports it, and the primary is not affected.
 #[tokio::test]
 async fn a_wrong_replication_password_is_reported() {
     let wrong = json!({ "postgresql": { "authentication": { "replication": { "password": "wrong" } } } });
@@ -191,7 +191,7 @@ async fn a_wrong_replication_password_is_reported() {
         .await;
 }
 
-/// The writing half of the REST API wants its credentials; the reading half does not.
+/// Requests that change something need the REST API's credentials; requests that read do not.
 #[tokio::test]
 async fn writes_need_the_credentials() {
     let account = json!({ "restapi": { "authentication": { "username": "ops", "password": "secret" } } });
@@ -224,7 +224,7 @@ async fn bad_bodies_are_refused() {
     assert_eq!(member.status("/primary").await, 200);
 }
 
-/// Two listeners on one Postgres port: the second member does not take the first one's place.
+/// Two members with the same Postgres port: the second does not displace the first.
 #[tokio::test]
 async fn a_postgres_port_in_use_is_reported() {
     let mut cluster = Plan::new(1).prepare().await;

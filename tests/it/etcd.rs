@@ -29,7 +29,7 @@ const ANY: TakeLeadershipPreconditions =
     TakeLeadershipPreconditions { sync: 0, unfenced: 0, unlocked: 1_000_000 };
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// A directory of its own, removed at the end.
+/// A directory of the test, removed at the end.
 struct Scratch(PathBuf);
 
 impl Scratch {
@@ -393,7 +393,7 @@ async fn the_freeze_of_any_etcd_member_costs_no_lease() {
     for server in &servers {
         server.signal(Signal::SIGSTOP);
         let frozen_at = clock::now();
-        // Renewals sent after the freeze have been confirmed, also if it hit the etcd leader.
+        // Renewals sent after the freeze have been confirmed, even if it hit the etcd leader.
         let renewed = frozen_at + Duration::from_secs(6);
         let after = facts(&keeper, "a renewal", |facts| facts.deadline > Some(renewed)).await;
         assert_eq!((after.lease, after.leading), (Some(lease), Leading::Yes(first)));
@@ -405,7 +405,7 @@ async fn the_freeze_of_any_etcd_member_costs_no_lease() {
     }
 }
 
-/// Forwards to `server`. Sending forgets every connection that is open then: they stay up and carry nothing more.
+/// Forwards to `server`. A message makes it abandon all open connections: they stay open and carry no more data.
 async fn forgetful_proxy(server: &Server) -> (String, cell::Sender<()>) {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let url = format!("http://{}", listener.local_addr().expect("its address"));
@@ -515,7 +515,7 @@ async fn a_password_is_used_and_a_wrong_one_is_recognized() {
     read(&etcd).await;
     let keeper = keep(setup("secret"), 10);
     let lease = granted(&keeper).await;
-    // Whatever changes the users makes every token outdated.
+    // Any change of the users makes every token invalid.
     server.ctl(&["--user=root:secret", "user", "add", "guest:x"]);
     assert!(is_done(etcd.commit(&etcd.keys().take_leadership(&name("n-1"), lease, ANY)).await));
     keeper.renew_now();

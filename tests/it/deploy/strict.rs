@@ -1,4 +1,4 @@
-//! Every object is what its type says, and nothing else: a field that the API server would drop is a fault.
+//! Every object has only the fields of its type: a field that the API server would drop is a fault.
 
 use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
 use k8s_openapi::api::batch::v1::{CronJob, Job};
@@ -22,7 +22,7 @@ fn every_object_matches_its_schema() {
     }
 }
 
-/// Two objects of one kind and name would silently be one.
+/// Two objects of one kind and name would be merged without a message.
 #[test]
 fn no_object_comes_twice() {
     for bundle in BUNDLES.iter() {
@@ -47,7 +47,7 @@ fn an_unknown_field_is_seen() {
     assert!(fault(&object(odd)).is_some());
 }
 
-/// What is wrong with an object.
+/// The faults of an object.
 pub(super) fn fault(object: &Object) -> Option<String> {
     let check: fn(&Value) -> Result<Value, serde_json::Error> =
         match (object.api_version.as_str(), object.kind.as_str()) {
@@ -85,12 +85,12 @@ pub(super) fn fault(object: &Object) -> Option<String> {
     }
 }
 
-/// What is left of an object after a way through its type.
+/// The object after it was parsed as its type and written again.
 fn through<T: DeserializeOwned + Serialize>(json: &Value) -> Result<Value, serde_json::Error> {
     serde_json::to_value(serde_json::from_value::<T>(json.clone())?)
 }
 
-/// Takes out what means the same as nothing.
+/// Removes values that mean the same as a missing one.
 fn prune(value: &mut Value) {
     let nothing = |value: &Value| match value {
         Value::Null => true,
@@ -108,7 +108,7 @@ fn prune(value: &mut Value) {
     }
 }
 
-/// Where two values first differ.
+/// The first difference between two values.
 fn differing(place: &str, written: &Value, read: &Value) -> Option<String> {
     match (written, read) {
         (Value::Object(written), Value::Object(read)) => written.iter().find_map(|(key, value)| {
