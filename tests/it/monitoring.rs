@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 
 use crate::support::{Cluster, Plan, python_program};
 
-/// check_patroni finds a healthy cluster healthy, and says what is what.
+/// check_patroni finds a healthy cluster healthy, and names faults correctly.
 #[tokio::test]
 async fn check_patroni_reports_a_healthy_cluster() {
     let cluster = Plan::new(2).start().await;
@@ -30,7 +30,7 @@ async fn check_patroni_reports_a_healthy_cluster() {
     assert!(!check_patroni(&cluster, 1, &["node_is_primary"]).await.status.success());
 }
 
-/// Prometheus can read `/metrics`, and finds Patroni's names there.
+/// Prometheus can read `/metrics`, and finds Patroni's metric names.
 #[tokio::test]
 async fn prometheus_reads_the_metrics() {
     let cluster = Plan::new(1).start().await;
@@ -51,7 +51,7 @@ async fn prometheus_reads_the_metrics() {
     input.write_all(metrics.as_bytes()).expect("promtool reads");
     drop(input);
     let output = promtool.wait_with_output().expect("promtool ends");
-    // 3 is its opinion on style; Patroni's own names draw the same remarks.
+    // 3 is promtool's opinion on style; Patroni's own names get the same remarks.
     let complaint = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(matches!(output.status.code(), Some(0 | 3)), "{complaint}\n{metrics}");
 }

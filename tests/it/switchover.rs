@@ -1,4 +1,4 @@
-//! The operator moves the lead.
+//! The operator moves leadership.
 
 use std::time::Duration;
 
@@ -6,8 +6,8 @@ use serde_json::json;
 
 use crate::support::{Plan, Writer};
 
-/// `matriarch switchover` to a named candidate while a client writes: it leads, nothing acknowledged is lost, and the
-/// old primary follows on the new timeline with the data directory that it had.
+/// `matriarch switchover` to a named candidate while a client writes: the candidate leads, nothing acknowledged is
+/// lost, and the old primary follows on the new timeline with its old data directory.
 #[tokio::test]
 async fn a_switchover_to_a_candidate_by_the_command_line() {
     let cluster = Plan::new(3).start().await;
@@ -36,7 +36,7 @@ async fn a_switchover_without_a_candidate_by_rest_and_back() {
     assert_eq!(cluster.wait_until_well().await.leader(), Some("m1"));
 }
 
-/// What cannot be done is refused with Patroni's codes, and nothing changes.
+/// Impossible requests are refused with Patroni's codes, and nothing changes.
 #[tokio::test]
 async fn impossible_switchovers_are_refused() {
     let shy = json!({ "tags": { "nofailover": true } });
@@ -57,7 +57,7 @@ async fn impossible_switchovers_are_refused() {
     assert_eq!(cluster.wait_until_well().await.leader(), Some("m1"));
 }
 
-/// A scheduled switchover is shown, can be taken back, and happens at its time.
+/// A scheduled switchover is shown, can be cancelled, and happens at its time.
 #[tokio::test]
 async fn a_scheduled_switchover_is_shown_cancelled_and_done() {
     let cluster = Plan::new(2).start().await;
@@ -73,8 +73,8 @@ async fn a_scheduled_switchover_is_shown_cancelled_and_done() {
     cluster.wait_until_well().await;
 }
 
-/// The standby's walsender ended, and pg_hba.conf does not let it in again: it is near, answers, and would never get
-/// the shutdown checkpoint. The switchover is refused at once, and the primary is never stopped.
+/// The standby's walsender ended, and pg_hba.conf does not let it in again: its position is near and it answers, but it
+/// would never get the shutdown checkpoint. The switchover is refused at once, and the primary is never stopped.
 #[tokio::test]
 async fn a_switchover_to_a_candidate_that_does_not_stream_is_refused() {
     let mut cluster = Plan::new(2).start().await;

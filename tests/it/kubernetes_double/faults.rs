@@ -42,7 +42,7 @@ async fn injected_statuses_come_as_often_as_requested() {
     assert_eq!((last.method.as_str(), last.code, last.subject.as_deref()), ("GET", Some(429), Some("admin")));
 }
 
-/// A request is held, and done later, when nobody waits for it any more.
+/// A request is delayed and carried out later, when no client waits for it any more.
 #[tokio::test]
 async fn a_delayed_patch_is_applied_late() {
     let kubernetes = Kubernetes::double().await;
@@ -68,7 +68,7 @@ async fn a_delayed_patch_is_applied_late() {
     assert!(begun.elapsed() >= Duration::from_millis(200));
 }
 
-/// The Role counts, by group, resource, subresource and verb; the token counts first.
+/// The Role counts, by group, resource, subresource and verb. The token is checked first.
 #[tokio::test]
 async fn permissions_and_tokens_are_checked() {
     let kubernetes = Kubernetes::double().await;
@@ -90,7 +90,7 @@ async fn permissions_and_tokens_are_checked() {
     assert_eq!((code, &status["message"]), (401, &json!("Unauthorized")));
 }
 
-/// The label's history says for how long two pods had it.
+/// The history of labels shows for how long two pods had one.
 #[tokio::test]
 async fn an_overlap_of_labels_is_measured() {
     let kubernetes = Kubernetes::double().await;
