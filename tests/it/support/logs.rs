@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-/// Lines of level ERROR that no `expected` text occurs in. Postgres writes `ERROR:` and is not meant.
+/// Lines of level ERROR that contain no `expected` text. The `ERROR:` of Postgres does not count.
 pub(crate) fn unexpected_errors(log: &Path, expected: &[String]) -> Vec<String> {
     let text = std::fs::read_to_string(log).unwrap_or_default();
     text.lines()
