@@ -92,6 +92,7 @@ fn needs_statements(job: JobKind) -> bool {
     match job {
         JobKind::Bootstrap
         | JobKind::Clone
+        | JobKind::UndoClone
         | JobKind::StartStandby
         | JobKind::Checkpoint
         | JobKind::Promote

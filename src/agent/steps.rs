@@ -84,6 +84,7 @@ impl JobDriver {
                 ended(postgres.abandon_bootstrap())
             }
             PostgresStep::Clone(from) => ended(postgres.clone_from(&from, self.tools.progress.clone()).await),
+            PostgresStep::UndoClone => ended(postgres.undo_clone()),
             PostgresStep::LowerMinimums => {
                 if let Err(error) = postgres.lower_minimums().await {
                     tracing::warn!(error = error.chain(), "could not lower some parameters");

@@ -98,8 +98,17 @@ pub(super) fn is_elsewhere(tick: &Tick<'_>, target: &FollowTarget, sql: &SqlFact
                 let (host, port) = (receiver.host.as_deref().unwrap_or_default(), receiver.port);
                 !target.conn_url.contains(&format!("{host}:{}", port.unwrap_or_default()))
             }
-            Standby::Yes { receiver: None, .. } | Standby::No => false,
+            Standby::Yes { receiver: None, .. } => true,
+            Standby::No => false,
         },
+    }
+}
+
+/// Takes a standby that an earlier supervisor left, and that receives nothing, off the source it was configured with:
+/// PostgreSQL would connect to that member as soon as it is promoted, before their histories are compared.
+pub(super) fn leave_unknown_source(tick: &mut Tick<'_>, sql: &SqlFacts) {
+    if tick.memory.following.is_none() && matches!(sql.standby, Standby::Yes { receiver: None, .. }) {
+        let_go(tick);
     }
 }
 

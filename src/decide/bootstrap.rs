@@ -15,12 +15,27 @@ pub(super) fn create(tick: &mut Tick<'_>) -> Reason {
         return Reason::PodEnds(end);
     }
     watch_registrations(tick, cluster);
+    if tick.seen.postgres.data.is_interrupted_clone() {
+        return undo_clone(tick);
+    }
     let has_lease = tick.has_lease();
     match cluster.initialize.as_deref() {
         Some("") => bootstrap_begun(tick, cluster),
         Some(_) => Reason::NoData(NoDataReason::NobodyToClone),
         None => create_new(tick, cluster, has_lease),
     }
+}
+
+/// There is no member to clone from, and the data that was moved aside may be the newest that is left. If a member
+/// becomes leader within a TTL, the clone starts again instead.
+fn undo_clone(tick: &mut Tick<'_>) -> Reason {
+    let until = tick.memory.answers_since.unwrap_or(tick.now) + tick.seen.settings.ttl;
+    if tick.now < until {
+        tick.wake_at(until, WaitingOn::Leader);
+    } else {
+        tick.start(Job::UndoClone);
+    }
+    Reason::NoData(NoDataReason::CloneInterrupted)
 }
 
 /// A member has begun to create the cluster.

@@ -25,6 +25,7 @@ impl Tick<'_> {
             JobKind::ReclaimLeadership => self.reclaimed(outcome, failed),
             JobKind::StartStandby | JobKind::Promote => self.started(job, outcome, failed),
             JobKind::Clone => self.cloned(outcome, failed),
+            JobKind::UndoClone => self.clone_undone(failed),
             JobKind::Rewind => self.rewound(failed),
             JobKind::CrashRecovery => self.recovered(outcome, failed),
             JobKind::Bootstrap => self.bootstrapped(outcome),
@@ -80,6 +81,12 @@ impl Tick<'_> {
         } else if *outcome == Outcome::Done {
             self.memory.reinitialize = None;
             self.memory.rejoin = Rejoin::default();
+        }
+    }
+
+    fn clone_undone(&mut self, failed: Option<&String>) {
+        if failed.is_some() {
+            self.retry_in(JobKind::UndoClone, Duration::from_secs(5));
         }
     }
 

@@ -185,6 +185,7 @@ fn state(tick: &Tick<'_>, server: &Server<'_>) -> MemberState {
             | JobKind::HandOver
             | JobKind::ReleaseLeadership
             | JobKind::ReclaimLeadership
+            | JobKind::UndoClone
             | JobKind::Checkpoint
             | JobKind::Promote
             | JobKind::CrashRecovery

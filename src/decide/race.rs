@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::ledgers::LeaderKeyPhase;
 use super::position::comparable;
 use super::tick::Tick;
-use super::{bootstrap, eligibility, lag, peers, publish, requests, stop, store, sync, unfenced};
+use super::{attach, bootstrap, eligibility, lag, peers, publish, requests, stop, store, sync, unfenced};
 use crate::model::{
     Action, ClusterView, FailoverRequest, Job, LeaderKey, Leading, MemberName, OwnFault, PeerAnswer, Reason,
     SqlFacts, SyncReason, TakeLeadershipPreconditions, Term, WaitingOn,
@@ -20,6 +20,7 @@ const ASK_AGAIN: Duration = Duration::from_millis(200);
 pub(super) fn run(tick: &mut Tick<'_>, sql: &SqlFacts) -> Reason {
     sync::keep_names(tick);
     sync::let_go(tick);
+    attach::leave_unknown_source(tick, sql);
     requests::advance(tick);
     if let Some(reason) = not_begun(tick) {
         return reason;

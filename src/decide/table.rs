@@ -130,7 +130,7 @@ fn busy(tick: &mut Tick<'_>, running: &RunningJob, leadership: &Leadership) -> R
     let leads = matches!(leadership, Leadership::Mine(_));
     let pointless = match job {
         JobKind::Promote => !leads,
-        JobKind::Bootstrap | JobKind::Clone | JobKind::CrashRecovery => tick.ends(),
+        JobKind::Bootstrap | JobKind::Clone | JobKind::UndoClone | JobKind::CrashRecovery => tick.ends(),
         JobKind::StartStandby => tick.ends() || follow::is_overtaken(tick, running, leadership),
         // A restart's checkpoint may take long. That of a hand-over has the hand-over's deadline.
         JobKind::Checkpoint => tick.ends() && tick.memory.hand_over.is_none(),

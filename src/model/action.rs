@@ -164,6 +164,8 @@ pub enum Job {
         /// The member to copy from.
         from: FollowTarget,
     },
+    /// Put back what an interrupted clone had set aside; where that is nothing, an empty directory is left.
+    UndoClone,
     /// Start as a standby.
     StartStandby {
         /// The member to follow; `None`: none yet.
@@ -221,6 +223,7 @@ impl Job {
             Job::ReclaimLeadership { .. } => JobKind::ReclaimLeadership,
             Job::Bootstrap { .. } => JobKind::Bootstrap,
             Job::Clone { .. } => JobKind::Clone,
+            Job::UndoClone => JobKind::UndoClone,
             Job::StartStandby { .. } => JobKind::StartStandby,
             Job::Stop { .. } => JobKind::Stop,
             Job::Checkpoint => JobKind::Checkpoint,
@@ -241,6 +244,7 @@ pub enum JobKind {
     ReclaimLeadership,
     Bootstrap,
     Clone,
+    UndoClone,
     StartStandby,
     Stop,
     Checkpoint,
@@ -260,6 +264,7 @@ impl fmt::Display for JobKind {
             JobKind::ReclaimLeadership => "reclaiming the leader key",
             JobKind::Bootstrap => "bootstrap",
             JobKind::Clone => "creating replica",
+            JobKind::UndoClone => "undoing a clone",
             JobKind::StartStandby => "starting",
             JobKind::Stop => "stopping",
             JobKind::Checkpoint => "checkpoint",

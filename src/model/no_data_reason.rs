@@ -14,6 +14,7 @@ pub enum NoDataReason {
     AwaitingMembers { seconds: u64 },
     BootstrapElsewhere,
     NobodyToClone,
+    CloneInterrupted,
     DataElsewhere { member: MemberName },
     MayNotBootstrap,
 }
@@ -37,6 +38,10 @@ impl fmt::Display for NoDataReason {
                 "no data here, and nobody leads: waiting for a leader to clone from (`matriarch list` shows what keeps \
                  the others from leading; if no member has data any more, delete the keys of the cluster in etcd, and a \
                  new one is created)"
+            ),
+            NoDataReason::CloneInterrupted => write!(
+                f,
+                "a clone was interrupted here, and nobody leads: after one ttl, what was here before the clone is put back"
             ),
             NoDataReason::DataElsewhere { member } => write!(
                 f,

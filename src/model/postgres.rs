@@ -125,11 +125,16 @@ pub enum DataDirectory {
 }
 
 impl DataDirectory {
+    /// The directory holds an incomplete clone. Its earlier data may be set aside.
+    pub fn is_interrupted_clone(&self) -> bool {
+        matches!(self, DataDirectory::HalfMade { by } if by == "clone")
+    }
+
     /// Whether it has no data of value: neither in place nor set aside by an interrupted clone.
     pub fn holds_nothing(&self) -> bool {
         match self {
             DataDirectory::Empty => true,
-            DataDirectory::HalfMade { by } => by != "clone",
+            DataDirectory::HalfMade { .. } => !self.is_interrupted_clone(),
             DataDirectory::Unknown | DataDirectory::Inaccessible { .. } | DataDirectory::Ready(_) => false,
         }
     }

@@ -102,15 +102,19 @@ impl SetAside {
         durable::write(&path, &text, 0o600, setup.uid_gid).map_err(Error::file("write", &path))
     }
 
-    /// The earlier data directory that an interrupted clone has set aside, if it is complete.
-    pub(super) fn whole_copy(setup: &Setup) -> Result<Option<PathBuf>, Error> {
-        let interrupted = control::marked_by(setup)?.as_deref() == Some("clone");
-        let aside =
-            SetAside::read(setup)?.filter(|aside| interrupted && !aside.incomplete).unwrap_or_default();
-        match aside.moves.last() {
-            Some(known) if known.is_made()? => Ok(Some(known.to.clone())),
-            Some(_) | None => Ok(None),
-        }
+    /// The data that an interrupted clone has set aside. An older version wrote no journal and set nothing aside: it
+    /// filled the targets of the data directory's links.
+    fn of_interrupted(setup: &Setup) -> Result<SetAside, Error> {
+        Ok(SetAside::read(setup)?.unwrap_or_else(|| {
+            let links = Links::of(&setup.data_dir);
+            let fills = links.targets().map(|path| real_path(path)).collect();
+            SetAside { fills, links, ..SetAside::default() }
+        }))
+    }
+
+    /// Restores the data that an interrupted clone has set aside. If there is none, the directory is empty afterwards.
+    pub(super) fn undo(setup: &Setup) -> Result<(), Error> {
+        SetAside::of_interrupted(setup)?.put_back(setup)
     }
 
     /// Marks the directory as an incomplete clone, and moves its content away. `half_made`: what had left it incomplete
@@ -118,16 +122,7 @@ impl SetAside {
     pub(super) fn begin(setup: &Setup, half_made: Option<String>) -> Result<SetAside, Error> {
         let interrupted = half_made.as_deref() == Some("clone");
         let mut aside = match SetAside::read(setup)? {
-            Some(aside) if interrupted => aside,
-            // An older version began it, and has filled the targets of its links.
-            None if interrupted => {
-                let links = Links::of(&setup.data_dir);
-                SetAside {
-                    fills: links.targets().map(|path| real_path(path)).collect(),
-                    links,
-                    ..SetAside::default()
-                }
-            }
+            _ if interrupted => SetAside::of_interrupted(setup)?,
             // There is no mark, so that clone succeeded, or none began.
             Some(over) if half_made.is_none() => {
                 if let Err(error) = over.forget(setup) {

@@ -13,7 +13,7 @@ use postgres_protocol::password::scram_sha_256;
 use tokio_postgres::Client;
 
 use super::adoption::started_by;
-use super::aside::{self, Links, SetAside};
+use super::aside::{self, Links};
 use super::conninfo::{conninfo, database, pgpass_line};
 use super::control::PidFile;
 use super::handle::PostgresInner;
@@ -38,13 +38,6 @@ pub(super) async fn bootstrap(inner: &PostgresInner) -> Result<u64, Error> {
     if matches!(control::look(setup).await.0, DataDirectory::HalfMade { by } if by == "bootstrap") {
         kill_leftovers(setup).await;
         clear_away(&setup.data_dir)?;
-    }
-    if let Some(former) = SetAside::whole_copy(setup)? {
-        let (former, data_dir) = (former.display(), setup.data_dir.display());
-        return Err(Error::Unfit(format!(
-            "bootstrap: {former} is what was here before a clone that was interrupted, and would be lost: remove \
-             {data_dir} and {data_dir}.matriarch-half-made and move it back to {data_dir} (or delete it)"
-        )));
     }
     if !control::is_empty(&setup.data_dir)? {
         return Err(Error::Unfit(format!("bootstrap: {} is not empty", setup.data_dir.display())));

@@ -9,7 +9,7 @@ use tokio::io::AsyncReadExt;
 use tokio::sync::watch;
 
 use super::aside::{Links, MARK, SetAside};
-use super::handle::{CloneStatus, PostgresInner};
+use super::handle::{CloneStatus, Postgres, PostgresInner};
 use super::program::{last_lines, tool};
 use super::{Error, Setup, conninfo, control, files, rotation, sql};
 use crate::model::{DataDirectory, FollowTarget};
@@ -19,8 +19,32 @@ use crate::os::{clock, durable};
 /// How much of pg_basebackup's output is kept for its error.
 const TALK_MAX_BYTES: usize = 16 * 1024;
 
+impl Postgres {
+    /// Takes a base backup of `target`. An existing directory is moved aside first and deleted after success.
+    pub async fn clone_from(
+        &self,
+        from: &FollowTarget,
+        told: watch::Sender<CloneStatus>,
+    ) -> Result<(), Error> {
+        clone_from(&self.inner, from, told).await
+    }
+
+    /// Restores the data that an interrupted clone had set aside. If there is none, the directory is empty afterwards.
+    ///
+    /// # Errors
+    /// A process runs in the directory, no clone was interrupted, or a directory cannot be moved (the error names it).
+    pub fn undo_clone(&self) -> Result<(), Error> {
+        self.inner.must_be_down("undo a clone")?;
+        let setup = &self.inner.setup;
+        match control::marked_by(setup)?.as_deref() {
+            Some("clone") => SetAside::undo(setup),
+            _other => Err(Error::Unfit("undo a clone: none was interrupted".to_owned())),
+        }
+    }
+}
+
 /// Takes a base backup. The earlier content of the directory is set aside until that has succeeded.
-pub(super) async fn clone_from(
+async fn clone_from(
     inner: &PostgresInner,
     target: &FollowTarget,
     progress: watch::Sender<CloneStatus>,

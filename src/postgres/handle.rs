@@ -12,8 +12,8 @@ use tokio_postgres::Client;
 use super::promote::PendingPromotion;
 use super::session::Access;
 use super::{
-    Adoption, Error, Parameters, Probe, Refused, Setup, access_rules, adoption, bootstrap, clone, control,
-    facts, kept, process, promote, rewind, running, sql, timelines,
+    Adoption, Error, Parameters, Probe, Refused, Setup, access_rules, adoption, bootstrap, control, facts,
+    kept, process, promote, rewind, running, sql, timelines,
 };
 use crate::model::{
     Branch, DataDirectory, FollowTarget, Liveness, Lsn, Process, Settings, SqlFacts, StopMode, SyncOwner,
@@ -368,15 +368,6 @@ impl Postgres {
     /// directory is kept aside as `<data_dir>.failed`.
     pub async fn bootstrap(&self) -> Result<u64, Error> {
         bootstrap::bootstrap(&self.inner).await
-    }
-
-    /// Takes a base backup of `target`. An existing directory is moved aside first and deleted after success.
-    pub async fn clone_from(
-        &self,
-        from: &FollowTarget,
-        told: watch::Sender<CloneStatus>,
-    ) -> Result<(), Error> {
-        clone::clone_from(&self.inner, from, told).await
     }
 
     /// Runs crash recovery in single-user mode, so that the control file tells where WAL ends.

@@ -270,6 +270,24 @@ fn a_standby_on_the_leaders_own_timeline_goes_on_receiving() {
     }
 }
 
+/// A former supervisor's standby that receives nothing may be configured to stream from any member, which may have been
+/// rewound behind the leader since. That leader may be frozen, and tell nothing before the other one is promoted.
+#[test]
+fn a_restarted_supervisor_leaves_a_source_that_it_does_not_know() {
+    for (text, leads) in [("leader", true), ("race", false)] {
+        let mut world = World::new();
+        if leads {
+            world.led_by("b", 50);
+        } else {
+            world.nobody_leads();
+        }
+        let leaves = world.receives_nothing().tick();
+        assert!(leaves.actions.contains(&Action::Follow(None)), "{text}: {leaves:?}");
+        let once = world.later(100).tick();
+        assert!(!once.actions.contains(&Action::Follow(None)), "{text}: {once:?}");
+    }
+}
+
 /// PostgreSQL would ask the same source again by itself, and that may have been rewound behind another meanwhile, of
 /// which a member that etcd cannot reach does not hear.
 #[test]

@@ -227,3 +227,29 @@ fn a_lasting_refusal_is_published() {
     world.later(5).answers("b", 900).answers("c", 900);
     assert_eq!(refusal(&world.tick().memory), None);
 }
+
+/// What lies aside may be the newest data that is left, and the others wait for it. A leader that comes soon takes the
+/// clone up again, and an operator's pause holds.
+#[test]
+fn an_interrupted_clone_is_undone_when_nobody_leads_for_a_ttl() {
+    for known in [true, false] {
+        let mut world = empty();
+        if known {
+            world.cluster().initialize = World::new().cluster().initialize.clone();
+        }
+        world.postgres(without(DataDirectory::HalfMade { by: "clone".to_owned() }));
+        let interrupted = Reason::NoData(NoDataReason::CloneInterrupted);
+        assert_eq!(outcome(&mut world), (vec![], interrupted.clone()));
+        assert_eq!(outcome(world.later(9_999)), (vec![], interrupted.clone()));
+        assert_eq!(outcome(world.later(1)), (vec![JobKind::UndoClone], interrupted.clone()));
+        world.seen.finished.push(Finished {
+            job: JobKind::UndoClone,
+            outcome: Outcome::Failed("no space left on device".to_owned()),
+        });
+        assert_eq!(outcome(world.later(100)), (vec![], interrupted.clone()));
+        world.seen.finished.clear();
+        assert_eq!(outcome(world.later(5_000)), (vec![JobKind::UndoClone], interrupted));
+        world.seen.settings.pause = true;
+        assert_eq!(outcome(world.later(100)), (vec![], Reason::Paused));
+    }
+}

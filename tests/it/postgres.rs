@@ -235,6 +235,37 @@ async fn an_interrupted_clone_is_redone() {
     facts_until(&member, "streaming", streams).await;
 }
 
+/// Nobody leads any more whom it could be cloned from.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_interrupted_clone_is_undone() {
+    let herd = Herd::new("undo");
+    let leader = herd.primary("a").await;
+    let member = herd.member("b");
+    let interrupt = async || {
+        let limited = Setup { basebackup: vec!["max-rate=1M".to_owned()], ..member.setup().clone() };
+        let slow = Postgres::new(limited, member.parameters());
+        let (progress, mut seen) = watch::channel(CloneStatus::default());
+        let from = target(&leader);
+        tokio::select! {
+            result = slow.clone_from(&from, progress) => panic!("too fast: {result:?}"),
+            begun = seen.wait_for(|now| now.done > 0) => drop(begun.expect("progress")),
+        }
+        assert_eq!(member.look().await.0, DataDirectory::HalfMade { by: "clone".to_owned() });
+    };
+    interrupt().await;
+    member.undo_clone().expect("undone");
+    assert_eq!(member.look().await.0, DataDirectory::Empty, "nothing was here before");
+    assert!(matches!(member.undo_clone(), Err(Error::Unfit(_))), "none was interrupted");
+    member.clone_from(&target(&leader), watch::channel(CloneStatus::default()).0).await.expect("clone");
+    fs::write(member.setup().data_dir.join("mine"), "").expect("written");
+    interrupt().await;
+    member.undo_clone().expect("undone");
+    assert!(matches!(member.look().await.0, DataDirectory::Ready(_)));
+    assert!(member.setup().data_dir.join("mine").exists(), "it is the former directory");
+    start(&member, Some(&leader)).await;
+    facts_until(&member, "streaming", streams).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_diverged_primary_is_rewound() {
     let herd = Herd::new("rewind");

@@ -68,6 +68,7 @@ impl LeaderKeyWrite {
             Job::ReclaimLeadership { term } => Some(keys.move_leadership((*term, lease), lease)),
             Job::Bootstrap { .. }
             | Job::Clone { .. }
+            | Job::UndoClone
             | Job::StartStandby { .. }
             | Job::Stop { .. }
             | Job::Checkpoint

@@ -62,6 +62,8 @@ pub enum PostgresStep {
     SetAside,
     /// Copy this member's data directory.
     Clone(FollowTarget),
+    /// Restore the data that an interrupted clone had moved aside.
+    UndoClone,
     /// Reduce the parameters that a standby must not have lower than its primary.
     LowerMinimums,
     /// Start as a standby.
@@ -194,6 +196,7 @@ impl Machine {
             Job::Bootstrap { seen } => JobMachine::Bootstrap(BootstrapJob::of(seen, first_config())),
             Job::Promote { term, above } => JobMachine::Promotion(Promotion::of(term, above)),
             Job::Clone { from } => JobMachine::only(PostgresStep::Clone(from)),
+            Job::UndoClone => JobMachine::only(PostgresStep::UndoClone),
             Job::StartStandby { follow, within } => {
                 JobMachine::StartStandby(StartStandby::of(follow, within))
             }

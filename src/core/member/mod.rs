@@ -331,6 +331,7 @@ fn writes_leader_key(job: &Job) -> bool {
         | JobKind::ReclaimLeadership => true,
         JobKind::Bootstrap
         | JobKind::Clone
+        | JobKind::UndoClone
         | JobKind::StartStandby
         | JobKind::Stop
         | JobKind::Checkpoint

@@ -163,6 +163,15 @@ impl Disk {
         *self = Disk { aside: self.aside.take(), full: self.full, slow_ms: self.slow_ms, ..Disk::default() };
     }
 
+    /// What was before a clone is again where it was, with whatever had left it half made.
+    pub(crate) fn put_back(&mut self) {
+        let (aside, full, slow_ms) = (self.aside.take(), self.full, self.slow_ms);
+        self.clear();
+        if let Some(aside) = aside {
+            *self = Disk { full, slow_ms, ..*aside };
+        }
+    }
+
     pub(crate) fn was_primary(&self) -> bool {
         let standby = matches!(
             self.control,

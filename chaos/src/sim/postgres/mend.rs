@@ -77,12 +77,7 @@ impl Sim {
         let disk = &mut world.machines[member].disk;
         match copied {
             Err(why) => {
-                // It is put back, with whatever had left it half made.
-                let (aside, full, slow_ms) = (disk.aside.take(), disk.full, disk.slow_ms);
-                disk.clear();
-                if let Some(aside) = aside {
-                    *disk = Disk { full, slow_ms, ..*aside };
-                }
+                disk.put_back();
                 Err(why)
             }
             Ok(copy) => {
@@ -96,6 +91,14 @@ impl Sim {
                 Ok(())
             }
         }
+    }
+
+    /// What an interrupted clone had set aside is put back.
+    pub(crate) async fn undo_clone(&self, member: usize) -> Result<(), String> {
+        self.must_be_down(member)?;
+        self.works(1, 20).await;
+        self.world().machines[member].disk.put_back();
+        Ok(())
     }
 
     async fn copy_from(&self, member: usize, source: usize) -> Result<Disk, String> {

@@ -352,6 +352,7 @@ impl Agent {
                 Some(source) => sim.clone_from(member, source).await,
                 None => Err("no such member".to_owned()),
             }),
+            PostgresStep::UndoClone => ended(sim.undo_clone(member).await),
             PostgresStep::Start { follow, within } => {
                 ended(self.start_standby(follow.as_ref(), within).await)
             }
