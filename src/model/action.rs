@@ -164,7 +164,7 @@ pub enum Job {
         /// The member to copy from.
         from: FollowTarget,
     },
-    /// Put back what an interrupted clone had set aside; where that is nothing, an empty directory is left.
+    /// Restore the data that an interrupted clone had set aside. If there is none, the directory is empty afterwards.
     UndoClone,
     /// Start as a standby.
     StartStandby {

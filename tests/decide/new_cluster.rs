@@ -228,8 +228,8 @@ fn a_lasting_refusal_is_published() {
     assert_eq!(refusal(&world.tick().memory), None);
 }
 
-/// What lies aside may be the newest data that is left, and the others wait for it. A leader that comes soon takes the
-/// clone up again, and an operator's pause holds.
+/// The data that was set aside may be the newest that is left, and the other members wait for it. If a member becomes
+/// leader soon, the clone starts again; an operator's pause holds.
 #[test]
 fn an_interrupted_clone_is_undone_when_nobody_leads_for_a_ttl() {
     for known in [true, false] {

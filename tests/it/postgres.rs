@@ -235,7 +235,7 @@ async fn an_interrupted_clone_is_redone() {
     facts_until(&member, "streaming", streams).await;
 }
 
-/// Nobody leads any more whom it could be cloned from.
+/// There is no leader any more from which it could be cloned.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_interrupted_clone_is_undone() {
     let herd = Herd::new("undo");
