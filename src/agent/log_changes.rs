@@ -36,7 +36,7 @@ impl Cycle {
 
     /// Logs changes in the observation.
     pub(super) fn say_what_was_seen(&mut self, seen: &Observation) {
-        self.say_who_lacks_a_slot(seen);
+        self.report_missing_slots(seen);
         // While a job stops or starts PostgreSQL its silence is expected.
         let trouble = seen.postgres.sql_trouble.clone().filter(|_| seen.job.is_none());
         if let Some(why) = trouble.as_ref().filter(|_| trouble != self.state.trouble) {
@@ -64,7 +64,7 @@ impl Cycle {
     }
 
     /// Names the members that have to stream without a slot, because their slot would have another's name.
-    fn say_who_lacks_a_slot(&mut self, seen: &Observation) {
+    fn report_missing_slots(&mut self, seen: &Observation) {
         let cluster = seen.view.as_ref().map(|view| &view.cluster).filter(|_| seen.settings.use_slots);
         let pairs = cluster.map(|cluster| cluster.without_slot()).unwrap_or_default();
         let said: Vec<String> = pairs.iter().map(|(name, holder)| format!("{name} ({holder})")).collect();

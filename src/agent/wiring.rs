@@ -35,12 +35,12 @@ pub(super) fn first_config(config: &Config) -> String {
 /// cluster.
 pub(super) fn recalled_config(config: &Config) -> String {
     let first = first_config(config);
-    let kept = crate::postgres::kept_dynamic(&config.postgresql.data_dir).unwrap_or_else(|error| {
+    let text = crate::postgres::kept_dynamic(&config.postgresql.data_dir).unwrap_or_else(|error| {
         tracing::warn!(%error, "cannot read the saved copy of the dynamic configuration");
         None
     });
-    let Some(kept) = kept else { return first };
-    let mended = config::mended(&kept, &first);
+    let Some(text) = text else { return first };
+    let mended = config::mended(&text, &first);
     for warning in &mended.warnings {
         tracing::warn!("saved copy of the dynamic configuration: {warning}");
     }

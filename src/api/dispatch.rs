@@ -81,7 +81,7 @@ impl Routes {
                 Some(route) => {
                     let act = self.act(route, request, caller, setup);
                     let act = async { act.await.unwrap_or_else(|refusal| refusal) };
-                    if route.takes_its_time() { act.await } else { self.patiently(act).await }
+                    if route.has_own_deadlines() { act.await } else { self.patiently(act).await }
                 }
                 None => HttpAnswer::unsupported(request.method().as_str()),
             },
@@ -211,7 +211,7 @@ enum MutatingRoute {
 
 impl MutatingRoute {
     /// Answered when it is done, with deadlines of its own.
-    fn takes_its_time(self) -> bool {
+    fn has_own_deadlines(self) -> bool {
         matches!(self, MutatingRoute::Restart | MutatingRoute::Switchover | MutatingRoute::Failover)
     }
 

@@ -74,7 +74,7 @@ pub fn patroni_body(status: &Status) -> Value {
     if status.watchdog_failed {
         body.insert("watchdog_failed".into(), true.into());
     }
-    insert_ours(&mut body, status);
+    insert_own_fields(&mut body, status);
     Value::Object(body)
 }
 
@@ -126,7 +126,7 @@ fn insert_cluster(body: &mut Map<String, Value>, status: &Status) {
 }
 
 /// Keys that Patroni does not have, after all of its own.
-fn insert_ours(body: &mut Map<String, Value>, status: &Status) {
+fn insert_own_fields(body: &mut Map<String, Value>, status: &Status) {
     body.insert("session".into(), status.me.session.to_string().into());
     if let Some(progress) = status.clone_progress {
         let value = json!({"bytes": progress.bytes, "percent": progress.percent(), "rate": progress.rate()});

@@ -39,12 +39,12 @@ pub(super) fn write(inner: &PostgresInner, parameters: &Parameters) -> Result<()
         Some(lines) => write_whole(setup, &hba, own_rules.iter().chain(&lockout_before(lines)), lines)?,
         None => {
             let theirs = rules_in(&fs::read(&hba).unwrap_or_default());
-            prepend_or_say(setup, &hba, own_rules.iter().chain(&lockout_before(&theirs)));
+            try_prepend(setup, &hba, own_rules.iter().chain(&lockout_before(&theirs)));
         }
     }
     match parameters.pg_ident.as_ref().filter(|_| ident == ident_file(setup)) {
         Some(lines) => write_whole(setup, &ident, own_map.iter(), lines)?,
-        None => prepend_or_say(setup, &ident, own_map.iter()),
+        None => try_prepend(setup, &ident, own_map.iter()),
     }
     Ok(())
 }
@@ -91,9 +91,9 @@ fn ident_in_use(setup: &Setup, parameters: &Parameters) -> PathBuf {
 }
 
 fn file_in_use(setup: &Setup, parameters: &Parameters, parameter: &str) -> PathBuf {
-    let ours = if parameter == "hba_file" { hba_file(setup) } else { ident_file(setup) };
+    let default = if parameter == "hba_file" { hba_file(setup) } else { ident_file(setup) };
     // A relative path counts from the data directory.
-    parameters.parameters.get(parameter).map_or(ours, |path| setup.data_dir.join(path))
+    parameters.parameters.get(parameter).map_or(default, |path| setup.data_dir.join(path))
 }
 
 /// The `own` lines, then `lines`.
@@ -113,21 +113,21 @@ fn write_whole<'a>(
 
 /// A file written by hand is copied before it is replaced.
 fn keep_original(setup: &Setup, path: &Path) -> Result<(), Error> {
-    let theirs = match fs::read(path) {
-        Ok(theirs) => theirs,
+    let original = match fs::read(path) {
+        Ok(original) => original,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(Error::file("read", path)(error)),
     };
-    let kept = super::control::beside(path, ORIGINAL);
-    if theirs.starts_with(FIRST_LINE.as_bytes()) || kept.exists() {
+    let copy = super::control::beside(path, ORIGINAL);
+    if original.starts_with(FIRST_LINE.as_bytes()) || copy.exists() {
         return Ok(());
     }
-    durable::write(&kept, &theirs, files::mode(setup, &kept), setup.uid_gid)
-        .map_err(Error::file("write", &kept))
+    durable::write(&copy, &original, files::mode(setup, &copy), setup.uid_gid)
+        .map_err(Error::file("write", &copy))
 }
 
 /// If a file cannot be written, the other ways in remain.
-fn prepend_or_say<'a>(setup: &Setup, path: &Path, lines: impl Iterator<Item = &'a String>) {
+fn try_prepend<'a>(setup: &Setup, path: &Path, lines: impl Iterator<Item = &'a String>) {
     if let Err(error) = prepend(setup, path, lines) {
         let error = error.chain();
         tracing::warn!(error, "could not write the supervisor's own lines to an access file");
@@ -152,20 +152,20 @@ fn prepend<'a>(setup: &Setup, path: &Path, lines: impl Iterator<Item = &'a Strin
     }
     let metadata = fs::metadata(path).map_err(Error::file("look at", path))?;
     let (mode, owner) = (metadata.mode() & 0o7777, Some((metadata.uid(), metadata.gid())));
-    let kept = super::control::beside(path, ORIGINAL);
-    if !kept.exists() {
-        durable::write(&kept, &before, mode, owner).map_err(Error::file("write", &kept))?;
+    let copy = super::control::beside(path, ORIGINAL);
+    if !copy.exists() {
+        durable::write(&copy, &before, mode, owner).map_err(Error::file("write", &copy))?;
     }
     durable::write(path, &after, mode, owner).map_err(Error::file("write", path))
 }
 
 /// The content without marked lines, with the new marked lines at the top.
 fn with_marked(before: &[u8], lines: &[String]) -> Vec<u8> {
-    let theirs = before.split_inclusive(|byte| *byte == b'\n').filter(|line| {
+    let unmarked = before.split_inclusive(|byte| *byte == b'\n').filter(|line| {
         let line = line.strip_suffix(b"\n").unwrap_or(line);
         !line.ends_with(MARK.as_bytes())
     });
-    [lines.concat().into_bytes(), theirs.collect::<Vec<_>>().concat()].concat()
+    [lines.concat().into_bytes(), unmarked.collect::<Vec<_>>().concat()].concat()
 }
 
 /// The rules of the client lockout, to be put before `others`. In front of them come those of `others` that must still
@@ -176,9 +176,10 @@ fn lockout_rules(inner: &PostgresInner, others: &[String]) -> Vec<String> {
     let superuser = quoted(&setup.superuser.username);
     let rewinder = quoted(&setup.rewind_credentials().username);
     let kinds: &[&str] = if inner.access.is_by_own_role() { &["local"] } else { &["local", "host"] };
-    let mine = others.iter().filter_map(|line| kinds.iter().find_map(|kind| rule_of(line, kind, &superuser)));
+    let for_superuser =
+        others.iter().filter_map(|line| kinds.iter().find_map(|kind| rule_of(line, kind, &superuser)));
     let rewinding = others.iter().filter_map(|line| rule_of(line, "host", &rewinder));
-    mine.chain(rewinding).chain(LOCKOUT.map(str::to_owned)).collect()
+    for_superuser.chain(rewinding).chain(LOCKOUT.map(str::to_owned)).collect()
 }
 
 /// A rule for connections of a `kind`, narrowed to `user`, a quoted name; `None` if it does not apply to that user.

@@ -56,9 +56,9 @@ async fn clone_from(
         _other => None,
     };
     rotation::write_pgpass(setup, target)?;
-    let theirs = source_tablespaces(setup, target).await?;
+    let source_spaces = source_tablespaces(setup, target).await?;
     let mut aside = SetAside::begin(setup, half_made)?;
-    if let Err(error) = copy(setup, target, &theirs, &mut aside, &progress).await {
+    if let Err(error) = copy(setup, target, &source_spaces, &mut aside, &progress).await {
         return Err(aside.put_back_because(setup, error));
     }
     keep_private(&setup.data_dir)?;
@@ -85,43 +85,43 @@ fn keep_private(data_dir: &Path) -> Result<(), Error> {
 /// tablespaces that were created without a mapping, and their removal here would remove the source's data.
 async fn source_tablespaces(setup: &Setup, target: &FollowTarget) -> Result<Vec<(u32, PathBuf)>, Error> {
     let mark = format!("{MARK}{}-{:x}", std::process::id(), clock::now().as_nanos());
-    let mine = Links::of(&setup.data_dir).tablespaces;
-    let marks: Vec<PathBuf> = mine.iter().map(|(_, directory)| directory.join(&mark)).collect();
+    let own_spaces = Links::of(&setup.data_dir).tablespaces;
+    let marks: Vec<PathBuf> = own_spaces.iter().map(|(_, directory)| directory.join(&mark)).collect();
     let marked = marks.iter().filter(|path| path.parent().is_some_and(Path::is_dir));
     let marked = marked.map(|path| fs::write(path, "").map_err(Error::file("write", path)));
-    let told = match marked.collect::<Result<Vec<()>, Error>>() {
+    let answer = match marked.collect::<Result<Vec<()>, Error>>() {
         Ok(_) => Ok(sql::tablespaces(setup, target, &mark).await),
         Err(error) => Err(error),
     };
     for path in &marks {
         durable::remove(path).map_err(Error::file("remove", path))?;
     }
-    let theirs = told?.unwrap_or_else(|error| {
+    let source_spaces = answer?.unwrap_or_else(|error| {
         tracing::warn!(
             error = error.chain(),
             "could not read the tablespaces of the source before the clone"
         );
         Vec::new()
     });
-    match theirs.iter().find(|theirs| theirs.marked) {
+    match source_spaces.iter().find(|space| space.marked) {
         Some(shared) => Err(Error::Unfit(format!(
             "clone: the tablespace at {} is {}'s own as well: give this member another place (basebackup: \
              tablespace-mapping), and remove the link in pg_tblspc here",
             shared.location.display(),
             target.name
         ))),
-        None => Ok(theirs.into_iter().map(|theirs| (theirs.number, theirs.location)).collect()),
+        None => Ok(source_spaces.into_iter().map(|space| (space.number, space.location)).collect()),
     }
 }
 
 async fn copy(
     setup: &Setup,
     target: &FollowTarget,
-    theirs: &[(u32, PathBuf)],
+    source_spaces: &[(u32, PathBuf)],
     aside: &mut SetAside,
     progress: &watch::Sender<CloneStatus>,
 ) -> Result<(), Error> {
-    let layout = Layout::new(&setup.basebackup, &aside.links, theirs);
+    let layout = Layout::new(&setup.basebackup, &aside.links, source_spaces);
     aside.fill(setup, layout.outside)?;
     basebackup(setup, target, &layout.options, progress).await
 }
@@ -136,7 +136,7 @@ struct Layout {
 
 impl Layout {
     /// As configured; else as in the former data directory; else as on the source.
-    fn new(configured: &[String], former: &Links, theirs: &[(u32, PathBuf)]) -> Layout {
+    fn new(configured: &[String], former: &Links, source_spaces: &[(u32, PathBuf)]) -> Layout {
         let mut layout = Layout::default();
         let waldir = configured.iter().find_map(|option| option.strip_prefix("waldir=")).map(PathBuf::from);
         if let (None, Some(wal)) = (&waldir, &former.wal) {
@@ -147,7 +147,7 @@ impl Layout {
             let mappings = configured.iter().filter_map(|option| option.strip_prefix("tablespace-mapping="));
             mappings.filter_map(split_mapping).find(|(from, _)| from == location).map(|(_, to)| to)
         };
-        for (number, location) in theirs {
+        for (number, location) in source_spaces {
             let had = former.tablespaces.iter().find(|(known, _)| known == number).map(|(_, target)| target);
             let place = match (mapped(location), had) {
                 (Some(place), _) => place,
@@ -259,12 +259,12 @@ mod tests {
             wal: Some(path("/wal/a")),
             tablespaces: vec![(1, path("/ts/mine")), (2, path("/ts/same"))],
         };
-        let theirs = [(1, path("/ts/a=b")), (2, path("/ts/same")), (3, path("/ts/new"))];
-        let layout = Layout::new(&[], &former, &theirs);
+        let source_spaces = [(1, path("/ts/a=b")), (2, path("/ts/same")), (3, path("/ts/new"))];
+        let layout = Layout::new(&[], &former, &source_spaces);
         assert_eq!(layout.options, ["--waldir=/wal/a", r"--tablespace-mapping=/ts/a\=b=/ts/mine"]);
         assert_eq!(layout.outside, ["/wal/a", "/ts/mine", "/ts/same", "/ts/new"].map(PathBuf::from));
         let configured = ["waldir=/w".to_owned(), r"tablespace-mapping=/ts/a\=b=/ts/c".to_owned()];
-        let layout = Layout::new(&configured, &former, &theirs);
+        let layout = Layout::new(&configured, &former, &source_spaces);
         assert_eq!(layout.options, Vec::<String>::new());
         assert_eq!(layout.outside, ["/w", "/ts/c", "/ts/same", "/ts/new"].map(PathBuf::from));
     }

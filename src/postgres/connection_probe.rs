@@ -52,10 +52,10 @@ async fn handshake(mut stream: impl AsyncRead + AsyncWrite + Unpin) -> Result<()
         Ok(b'S' | b'N') => Ok(()),
         // A postmaster that cannot fork answers in an old protocol: plain text, and a zero byte.
         Ok(b'E') => {
-            let mut told = Vec::new();
-            stream.take(ANSWER_BYTES_MAX).read_to_end(&mut told).await.map_err(text)?;
-            let told = told.split(|byte| *byte == 0).next().unwrap_or_default();
-            Err(String::from_utf8_lossy(told).trim().to_owned())
+            let mut message = Vec::new();
+            stream.take(ANSWER_BYTES_MAX).read_to_end(&mut message).await.map_err(text)?;
+            let message = message.split(|byte| *byte == 0).next().unwrap_or_default();
+            Err(String::from_utf8_lossy(message).trim().to_owned())
         }
         Ok(other) => Err(format!("an unexpected answer: {other}")),
         Err(error) if error.kind() == ErrorKind::UnexpectedEof => {

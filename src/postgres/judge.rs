@@ -208,8 +208,8 @@ async fn catalogue(setup: &Setup) -> Result<Vec<Described>, Error> {
     let program = setup.program("postgres");
     let changed_at = std::fs::metadata(&program).and_then(|file| file.modified());
     let changed_at = changed_at.map_err(Error::file("look at", &program))?;
-    let kept = || CATALOGUE.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some((path, at, catalogue)) = &*kept()
+    let cached = || CATALOGUE.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some((path, at, catalogue)) = &*cached()
         && (path, at) == (&program, &changed_at)
     {
         return Ok(catalogue.clone());
@@ -224,7 +224,7 @@ async fn catalogue(setup: &Setup) -> Result<Vec<Described>, Error> {
         Some(Described { name, least: numbers.next()?, most: numbers.next()? })
     };
     let catalogue: Vec<Described> = text.lines().filter_map(described).collect();
-    *kept() = Some((program, changed_at, catalogue.clone()));
+    *cached() = Some((program, changed_at, catalogue.clone()));
     Ok(catalogue)
 }
 

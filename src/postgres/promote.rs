@@ -132,8 +132,8 @@ impl Drop for PromoteTrigger {
 
 /// The heartbeat's connection if it is free: authentication takes longer than a promotion.
 async fn client(inner: &PostgresInner) -> Result<Client, Error> {
-    let kept = inner.heartbeat.try_lock().ok().and_then(|mut kept| kept.take());
-    if let Some(client) = kept.filter(|client| !client.is_closed()) {
+    let open = inner.heartbeat.try_lock().ok().and_then(|mut open| open.take());
+    if let Some(client) = open.filter(|client| !client.is_closed()) {
         return Ok(client);
     }
     sql::heartbeat(inner).await

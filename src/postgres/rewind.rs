@@ -205,9 +205,9 @@ impl LostWal {
 
 fn forget_oldest(root: &Path) -> Result<(), Error> {
     let entries = fs::read_dir(root).map_err(Error::file("read", root))?;
-    let mut kept: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
-    kept.sort();
-    for path in kept.iter().take(kept.len().saturating_sub(KEPT_MAX)) {
+    let mut paths: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
+    paths.sort();
+    for path in paths.iter().take(paths.len().saturating_sub(KEPT_MAX)) {
         fs::remove_dir_all(path).map_err(Error::file("remove", path))?;
     }
     Ok(())

@@ -117,12 +117,12 @@ fn take_turns(inner: &PostgresInner) -> Result<(), Error> {
     let setup = &inner.setup;
     let Some(former) = setup.replication.password.former() else { return Ok(()) };
     let text = fs::read_to_string(&setup.pgpass).unwrap_or_default();
-    let mine = |line: &str| {
+    let own_password = |line: &str| {
         split_pgpass(line)
             .filter(|[_, _, user, _]| *user == setup.replication.username)
             .map(|[.., password]| password)
     };
-    let holds_former = text.lines().find_map(mine).is_some_and(|password| password == former);
+    let holds_former = text.lines().find_map(own_password).is_some_and(|password| password == former);
     rewrite(setup, if holds_former { Which::Newest } else { Which::Former })
 }
 
@@ -135,9 +135,9 @@ fn rewrite(setup: &Setup, which: Which) -> Result<(), Error> {
     };
     let entry = |line: &str| {
         let [host, port, user, password] = split_pgpass(line)?;
-        let who = roles(setup).find(|who| who.username == user);
-        let former = who.filter(|_| which == Which::Former).and_then(|who| who.password.former());
-        let password = former.or_else(|| who.map_or(Some(password), |who| who.password.newest()))?;
+        let role = roles(setup).find(|role| role.username == user);
+        let former = role.filter(|_| which == Which::Former).and_then(|role| role.password.former());
+        let password = former.or_else(|| role.map_or(Some(password), |role| role.password.newest()))?;
         Some(pgpass_entry(&host, &port, &user, &password))
     };
     write(setup, &text.lines().filter_map(entry).collect::<String>())

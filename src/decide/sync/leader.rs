@@ -27,7 +27,7 @@ pub(in crate::decide) fn on_leader(tick: &mut Tick<'_>, term: Term, sql: &SqlFac
     }
     tick.wake_in(if sql.sync.waiting.is_empty() { LOOK_AGAIN } else { LOOK_AT_WAITS }, WaitingOn::Standbys);
     let state = tick.sync_state(sql);
-    if !takes_over(tick, term, sql, &state) {
+    if !settles_leftovers(tick, term, sql, &state) {
         step(tick, term, &state);
     }
 }
@@ -42,7 +42,7 @@ fn switched_off(tick: &mut Tick<'_>, term: Term) {
 }
 
 /// Settles first what a former leader, or a former supervisor of this member, left behind. True while that continues.
-fn takes_over(tick: &mut Tick<'_>, term: Term, sql: &SqlFacts, state: &QuorumState) -> bool {
+fn settles_leftovers(tick: &mut Tick<'_>, term: Term, sql: &SqlFacts, state: &QuorumState) -> bool {
     if is_promise_unknown(state) {
         let record = SyncRecord { leader: Some(state.me.clone()), ..SyncRecord::default() };
         write(tick, term, Some(record));
@@ -53,18 +53,18 @@ fn takes_over(tick: &mut Tick<'_>, term: Term, sql: &SqlFacts, state: &QuorumSta
         return true;
     }
     // A write from a previous incarnation of mine may still arrive. After this write it cannot succeed.
-    let mine_of_before =
+    let from_previous_incarnation =
         state.record.is_leader(&state.me) && tick.memory.sync.owned != Some(tick.sync_revision());
-    if mine_of_before {
+    if from_previous_incarnation {
         write(tick, term, Some(state.record.clone()));
     }
-    mine_of_before
+    from_previous_incarnation
 }
 
 /// Another member led, or set the names: the present promise is not known to hold.
 fn is_promise_unknown(state: &QuorumState) -> bool {
-    let vouches = state.record.is_in_force() && !state.record.voters.is_empty();
-    vouches && (!state.record.is_leader(&state.me) || !state.may_name(&state.names))
+    let promises = state.record.is_in_force() && !state.record.voters.is_empty();
+    promises && (!state.record.is_leader(&state.me) || !state.may_name(&state.names))
 }
 
 /// The names that Postgres has to have before others are chosen.
