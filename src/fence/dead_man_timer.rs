@@ -3,7 +3,7 @@
 //! ```text
 //!  guard ── reading end of a pipe, opened once for each process of Postgres: the triggers
 //!                    ║                  each O_ASYNC, F_SETSIG: SIGKILL, F_SETOWN: that process
-//!        writing end, held by two timer processes and by nobody else
+//!        writing end, held only by two timer processes
 //!                    each with a timer that sends it SIGKILL a little after `kill_at`
 //! ```
 //!

@@ -1,4 +1,4 @@
-//! The thread that keeps a guard alive: the driver of [`KeepGuard`].
+//! The thread that keeps a guard alive: the driver of [`KeepGuard`](crate::core::guard::KeepGuard).
 //!
 //! It passes on the guard's answers, then carries out one effect after the other. The machine decides what is to be
 //! done, and when; this file does it with sockets, processes and the log.
