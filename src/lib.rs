@@ -26,35 +26,37 @@
 //! * [`config`]: file, environment and dynamic configuration. **Invariant:** every fault is reported at once; the
 //!   machine is not looked at.
 //! * [`etcd`], [`postgres`], [`fence`], [`kube`], [`peer`], [`os`]: effects. **Invariant:** they do not know each
-//!   other, nor who should lead.
-//! * [`agent`]: the one loop, and what it publishes of itself. **Invariant:** the loop waits for events only; a look at
-//!   Postgres, a statement and a job run beside it and report back as events. The lease is renewed, Postgres is probed,
-//!   and the guard looked after, in threads of their own that none of them can hold up. The agent does not know the
-//!   REST interface.
+//!   other, nor which member should lead.
+//! * [`agent`]: the one loop, and the status that it publishes. **Invariant:** the loop waits for events only; a look
+//!   at Postgres, a statement and a job run beside it and report back as events. The lease is renewed, Postgres is
+//!   probed, and the guard is supervised, in separate threads that no loop, job or statement can delay. The agent does
+//!   not know the REST interface.
 //! * [`api`]: the REST interface of a member. **Invariant:** it answers from the published [`agent::Status`] and
 //!   changes nothing except through orders to the loop.
-//! * [`client`], [`cli`], [`demo`]: a cluster from outside, for programs and at a terminal. **Invariant:** nothing but
-//!   the REST interface and etcd's compare-and-swap changes a cluster; no file of `cli` names one that names it.
+//! * [`client`], [`cli`], [`demo`]: a cluster from outside, for programs and at a terminal. **Invariant:** only the
+//!   REST interface and etcd's compare-and-swap change a cluster; the files of `cli` do not import each other in a
+//!   cycle.
 //! * [`app`]: the root. It looks at the machine, builds agent and REST interface, and dispatches the commands.
 //!   **Invariant:** nothing imports it.
 //!
-//! `tests/tidy.rs` holds the layers to this.
+//! `tests/tidy.rs` checks these layers.
 //!
-//! # What safety rests on
+//! # Foundations of safety
 //!
 //! * **The deadline.** A lease counts from the moment its renewal was *sent*, on `CLOCK_BOOTTIME`, and only if a
 //!   linearizable read in the same raft term showed the leader key under it ([`model::LeaseTiming`], `etcd::Renewal`).
-//! * **The proofs.** The lease's thread asks before each renewal whether the Postgres that may be primary has lately
-//!   given a new connection and flushed a write, and whether its processes run ([`model::Liveness`], filled in by
-//!   `postgres::Probe` in a thread of its own). Where it has not, the lease runs out whatever the loop does.
+//! * **The proofs.** Before each renewal the lease's thread checks whether the Postgres that may be primary has lately
+//!   accepted a new connection and flushed a write, and whether its processes run ([`model::Liveness`], filled in by
+//!   `postgres::Probe` in a separate thread). If not, the lease runs out whatever the loop does.
 //! * **The term** is the leader key's modification revision. Every write that only a leader may make compares it first.
-//! * **Being primary is a permission.** PostgreSQL always starts with `standby.signal`; a promotion asks for the lease
-//!   right before its signal, with the fence armed.
-//! * **The guard** is a process that stops and then kills PostgreSQL when an armed deadline passes, whatever becomes of
-//!   the supervisor; while it is frozen itself the kernel kills for it. No promotion begins before it has acknowledged
-//!   that it is armed ([`core::guard`], driven by [`fence`]; the order of a promotion's steps is in [`core::job`]).
-//! * **A key that was given away is given away.** After a hand-over of unknown outcome nothing here becomes primary
-//!   before the key was made this member's in a new term.
+//! * **A promotion needs a permission.** PostgreSQL always starts with `standby.signal`. A promotion checks the lease
+//!   right before its signal, while the fence is armed.
+//! * **The guard** is a process that stops and then kills PostgreSQL when an armed deadline passes, whatever happens to
+//!   the supervisor; while the guard itself is frozen the kernel kills PostgreSQL. No promotion begins before the guard
+//!   has acknowledged that it is armed ([`core::guard`], driven by [`fence`]; the order of a promotion's steps is in
+//!   [`core::job`]).
+//! * **A released key stays released.** After a hand-over of unknown outcome, no PostgreSQL is promoted here until this
+//!   member has obtained the key in a new term.
 
 pub mod model;
 

@@ -1,7 +1,7 @@
 //! The house style as a test: layers, sizes, banned words, forgotten files, documents.
 //!
-//! Each check takes a path and a text and returns what it found, so that its own unit test can show it a sample that
-//! must fail. The checks read lines, not syntax: rustfmt has put every closing brace where they look for it.
+//! Each check takes a path and a text and returns its findings, so each unit test can show it a sample that must fail.
+//! The checks read lines, not syntax: rustfmt puts every closing brace where they look for it.
 
 #[path = "tidy/documents.rs"]
 mod documents;
@@ -30,7 +30,7 @@ const FUNCTION_LINES_MAX: usize = 70;
 const FILE_LINES_MAX: usize = 400;
 /// Longest line of a comment, in characters: rustfmt does not break those.
 const COMMENT_COLUMNS_MAX: usize = 120;
-/// Longest line otherwise. rustfmt keeps code within 110; some texts and tables are not worth a break.
+/// Longest other line. rustfmt keeps code within 110; some texts and tables are not worth a break.
 const COLUMNS_MAX: usize = 160;
 
 /// Files that may be longer, with the most lines and the reason. The numbers only ever go down.
@@ -39,7 +39,7 @@ const LONG_FILES: &[(&str, usize, &str)] = &[
     ("tests/it/etcd.rs", 560, "to be split by what it tests"),
 ];
 
-/// What a pure layer never contains.
+/// Texts that a pure layer never contains.
 const IMPURE: &[&str] = &[
     "tokio",
     "async ",
@@ -56,17 +56,17 @@ const IMPURE: &[&str] = &[
     "rand::",
 ];
 
-/// Parts of names that say nothing.
+/// Parts of names without meaning.
 const EMPTY_WORDS: &[&str] =
     &["manager", "handler", "util", "utils", "helper", "helpers", "misc", "common", "instance"];
 
-/// Words that belong to compatible interfaces only.
+/// Words only for compatible interfaces.
 const FOREIGN_WORDS: &[&str] = &["master", "dcs", "node"];
 
-/// Folders that spell compatible interfaces: Patroni's keys, paths and options.
+/// Folders that implement compatible interfaces: Patroni's keys, paths and options.
 const COMPATIBLE: &[&str] = &["src/api/", "src/config/", "src/cli/", "src/etcd/"];
 
-/// Everything that the top level holds, besides dot-files.
+/// Everything on the top level, besides dot-files.
 const TOP_LEVEL: &[&str] = &[
     "Cargo.toml",
     "Cargo.lock",
@@ -82,7 +82,7 @@ const TOP_LEVEL: &[&str] = &[
     "chaos",
 ];
 
-/// One fault: where, and what to do about it.
+/// One fault: the place, and the remedy.
 #[derive(Debug, PartialEq)]
 struct Fault {
     file: String,
@@ -98,7 +98,7 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// Paths of all files of the repository: what git knows and would add, or what lies there when there is no git.
+/// Paths of all files of the repository: those that git tracks or would add; without git, all that exist.
 fn files() -> Vec<String> {
     let listed = Command::new("git")
         .args(["ls-files", "--cached", "--others", "--exclude-standard"])
@@ -133,7 +133,7 @@ fn walk(folder: &Path, found: &mut Vec<String>) {
     }
 }
 
-/// Runs a check over the files that `wanted` picks and fails with all that it found.
+/// Runs a check over the files that `wanted` picks and fails with all its findings.
 fn assert_clean(wanted: impl Fn(&str) -> bool, check: impl Fn(&str, &str) -> Vec<Fault>) {
     let mut report = String::new();
     for file in files().iter().filter(|file| wanted(file)) {
@@ -153,17 +153,17 @@ fn is_source(file: &str) -> bool {
     is_rust(file) && file.starts_with("src/")
 }
 
-/// Unit tests in files of their own may use what the code under test may not.
+/// Unit tests in separate files may use things that are banned in the code under test.
 fn is_unit_test(file: &str) -> bool {
     file.ends_with("/tests.rs") || file.contains("/tests/")
 }
 
-/// This file names what it bans.
+/// This file contains the banned words.
 fn is_tidy(file: &str) -> bool {
     file == "tests/tidy.rs"
 }
 
-/// Numbered lines of code: no comments, and nothing from the unit tests on, which come last.
+/// Numbered lines of code: no comments, and not the unit tests, which come last.
 fn code(text: &str) -> impl Iterator<Item = (usize, &str)> {
     text.lines()
         .enumerate()
@@ -229,7 +229,7 @@ fn size_faults(file: &str, text: &str) -> Vec<Fault> {
     faults
 }
 
-/// Every function with a body of its own lines: name, first line, number of lines.
+/// Every function with a body on separate lines: name, first line, number of lines.
 fn functions(text: &str) -> Vec<(String, usize, usize)> {
     let lines: Vec<&str> = text.lines().collect();
     let mut found = Vec::new();
@@ -367,7 +367,7 @@ fn a_left_over_is_seen() {
 
 // ---- any text ----
 
-/// What no committed file says: places of one machine, a registry's host, work left to do.
+/// Texts that no committed file contains: places of one machine, a registry's host, unfinished work.
 fn text_faults(file: &str, text: &str) -> Vec<Fault> {
     let places = ["/work/", "/root/", "/home/"];
     let hosts = [

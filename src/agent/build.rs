@@ -1,4 +1,5 @@
-//! Build, run, drain: what a member consists of. The REST interface and the line to other members come from outside.
+//! Builds, runs and drains the parts of a member. The REST interface and the line to other members are given from
+//! outside.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -28,10 +29,10 @@ use crate::os::{clock, reap};
 use crate::peer::Peers;
 use crate::postgres::{CloneStatus, Postgres, Probe};
 
-/// A clean stop before anything else was done may take this long.
+/// The limit of a clean stop before the loop has begun.
 const STOP_WITHIN: Duration = Duration::from_secs(60);
 
-/// Why a member could not begin, or ended.
+/// Why a member could not start, or ended.
 #[derive(Debug, thiserror::Error)]
 pub enum AgentError {
     /// Another supervisor holds the lock beside the data directory.
@@ -42,7 +43,7 @@ pub enum AgentError {
         /// The lock file.
         lock: PathBuf,
     },
-    /// The data directory holds something, and it is no database.
+    /// The data directory is not empty, and is no database.
     #[error(
         "{data_dir} is not empty and holds no PostgreSQL database: name another `postgresql.data_dir`, or empty it"
     )]
@@ -53,17 +54,17 @@ pub enum AgentError {
     /// etcd refused the credentials.
     #[error("cannot use etcd")]
     Etcd(#[source] etcd::EtcdError),
-    /// A member with this name lives elsewhere.
+    /// A member with this name runs elsewhere.
     #[error(
         "a member named {name} is already running and answers at {api_url}; give this one another `name`"
     )]
     DuplicateName {
         /// The name.
         name: String,
-        /// Where the other one answers.
+        /// The other member's `api_url`.
         api_url: String,
     },
-    /// A member is there whose replication slot would be this one's.
+    /// Another member's replication slot would have the same name as this one's.
     #[error(
         "the names {name} and {other} both become the replication slot {slot}, which only one of them can use; give \
          this member another `name`, one that differs in more than case, `-`, `.` and `_`, within its first 63 letters"
@@ -71,27 +72,27 @@ pub enum AgentError {
     SameSlot {
         /// The name.
         name: String,
-        /// The member that is there.
+        /// The other member.
         other: String,
         /// The slot.
         slot: String,
     },
-    /// The loop ended because it had to.
+    /// The loop ended on its own decision.
     #[error("{}", exit_text(.0))]
     Ended(ExitBecause),
     /// The operating system refused something.
     #[error("{what}")]
     System {
-        /// What.
+        /// The attempt.
         what: String,
-        /// Why.
+        /// The error.
         #[source]
         source: std::io::Error,
     },
     /// The settings of the `bootstrap` section cannot be used.
     #[error("{0}")]
     Settings(#[source] config::Faults),
-    /// There is no guard, and so never a primary.
+    /// There is no guard, so this member may never be a primary.
     #[error("cannot guard PostgreSQL")]
     Fence(#[source] FenceError),
     /// PostgreSQL cannot be supervised.
@@ -114,7 +115,7 @@ fn exit_text(because: &ExitBecause) -> String {
     }
 }
 
-/// A member that knows what runs on its machine, and nothing of its cluster yet.
+/// A member that knows its PostgreSQL and has not contacted its cluster yet.
 pub struct Agent {
     config: Config,
     sources: Sources,
@@ -129,7 +130,7 @@ pub struct Agent {
     reaper: AbortHandle,
 }
 
-/// What a member needs of its cluster before the loop can begin.
+/// The parts of a member that need the cluster, for the loop.
 struct Joined {
     etcd: Etcd,
     store: StoreFile,
@@ -140,11 +141,11 @@ struct Joined {
 }
 
 impl Agent {
-    /// Starts a guard, and puts under it the PostgreSQL that runs here already; `major` is the version of PostgreSQL's
-    /// programs. `None` when the member was asked to end before that was done.
+    /// Starts a guard, and puts a PostgreSQL that runs already under its protection. `major` is the version of
+    /// PostgreSQL's programs. `None` when the member was asked to end before that was done.
     ///
     /// # Errors
-    /// Everything on this machine that makes a member unable to begin.
+    /// Every condition of this machine that prevents a start.
     pub async fn prepare(
         config: Config,
         sources: Sources,
@@ -170,11 +171,11 @@ impl Agent {
         Ok(Some((agent, handle)))
     }
 
-    /// Looks for its cluster, and runs until it is asked to end. `peers` is its way to the other members; `local` gets
-    /// the local configuration each time it was read again.
+    /// Joins its cluster, and runs until it is asked to end. `peers`: the client for other members. `local` receives
+    /// the local configuration each time it is read again.
     ///
     /// # Errors
-    /// Everything that makes a member unable to join its cluster, or to go on.
+    /// Every condition that prevents a member from joining its cluster, or from continuing.
     pub async fn run(mut self, peers: Peers, local: watch::Sender<Arc<Config>>) -> Result<(), AgentError> {
         let Some(joined) = self.join(&peers).await? else {
             return stop_and_end(&self.postgres, &self.fenced.fencing, &self.pods).await;
@@ -189,7 +190,7 @@ impl Agent {
         if because == ExitBecause::Asked { Ok(()) } else { Err(AgentError::Ended(because)) }
     }
 
-    /// Waits until etcd shows the cluster, and begins to keep a lease. `None` when asked to end before.
+    /// Waits until etcd shows the cluster, and begins to renew a lease. `None` when asked to end before.
     async fn join(&mut self, peers: &Peers) -> Result<Option<Joined>, AgentError> {
         let etcd = Etcd::connect(wiring::etcd_setup(&self.config)).map_err(AgentError::Etcd)?;
         let store = StoreFile::recall(&self.config.postgresql.data_dir, &etcd);
@@ -258,7 +259,7 @@ impl Agent {
     }
 }
 
-/// Nobody waits for the lease of a member that has gone, unless its PostgreSQL was left running.
+/// Revokes the lease of a member that ends, so that no member waits for it; not if its PostgreSQL was left running.
 async fn end_lease(postgres: &Postgres, lease: &LeaseKeeper) {
     if !matches!(*postgres.process().borrow(), Process::Down { .. }) {
         return;
@@ -276,7 +277,7 @@ fn system(what: &str, source: std::io::Error) -> AgentError {
     AgentError::System { what: format!("cannot {what}"), source }
 }
 
-/// Asked to end before etcd ever answered: there is no leader key to hand over.
+/// Handles a request to end before etcd ever answered: there is no leader key to hand over.
 async fn stop_and_end(postgres: &Postgres, fencing: &Fencing, pods: &Pods) -> Result<(), AgentError> {
     pods.leave().await;
     postgres.stop(StopMode::Fast, STOP_WITHIN).await.map_err(AgentError::Postgres)?;

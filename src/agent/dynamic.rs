@@ -1,4 +1,4 @@
-//! The settings in force: the local file under the key `config`, applied while running.
+//! The settings in force: the local file, overridden by the key `config`, applied while running.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -14,30 +14,30 @@ use crate::model::{ClusterView, ConfigKey, DataDirectory, Me, Settings};
 use crate::os::error_chain::ErrorChain;
 use crate::postgres::{Parameters, Postgres};
 
-/// How long Postgres may take to read new parameters before it counts as given them.
+/// How long Postgres may take to read new parameters before they count as applied.
 const APPLY_WITHIN: Duration = Duration::from_secs(5);
 
-/// Local and dynamic configuration, and what follows from both.
+/// Local and dynamic configuration, and the settings that follow from both.
 pub(super) struct LiveConfig {
     sources: Sources,
     local: Config,
-    /// The text in force: without faults.
+    /// The text in force, without faults.
     text: String,
-    /// Of the key that was last read.
+    /// The revision of the key that was read last.
     revision: Option<i64>,
-    /// The newest view has a configuration that says which synchronous mode is wanted.
+    /// The newest view has a configuration that sets the synchronous mode.
     says_mode: bool,
     settings: Settings,
     parameters: Parameters,
     major: u32,
-    /// Where the REST interface and PostgreSQL have listened since the start.
+    /// The addresses on which the REST interface and PostgreSQL have listened since the start.
     listens: [Address; 2],
     local_changed: bool,
     warned: BTreeSet<String>,
     applied: Option<Parameters>,
     pub(super) kept: Kept,
     relist: watch::Sender<Duration>,
-    /// For those who follow the local configuration.
+    /// Receives the local configuration.
     local_news: watch::Sender<Arc<Config>>,
 }
 
@@ -73,7 +73,8 @@ impl LiveConfig {
         }
     }
 
-    /// PostgreSQL was given these parameters. Refused ones are not tried again before the configuration changes.
+    /// Records the parameters that PostgreSQL was given. Refused ones are not tried again before the configuration
+    /// changes.
     pub(super) fn applied(&mut self, parameters: Parameters) {
         self.applied = Some(parameters);
     }
@@ -82,7 +83,7 @@ impl LiveConfig {
         &self.settings
     }
 
-    /// The settings in force over what `cluster` shows, from which they were read last.
+    /// The settings in force for `cluster`, from which they were read last.
     pub(super) fn settings_over(&self, cluster: Option<&ClusterView>) -> Settings {
         let mut settings = self.settings.clone();
         if !self.says_mode {
@@ -96,13 +97,13 @@ impl LiveConfig {
         &self.local
     }
 
-    /// The dynamic configuration in force: as last read, else as kept on the disk, else what the local file starts a
-    /// cluster with.
+    /// The dynamic configuration in force: as last read, else as saved on disk, else as the local file has it for a new
+    /// cluster.
     pub(super) fn text(&self) -> &str {
         &self.text
     }
 
-    /// Reads the local configuration again, as far as it can change while running. A broken file changes nothing.
+    /// Reads the local configuration again, as far as it can change at run time. A file with faults changes nothing.
     pub(super) fn reload_local(&mut self) {
         match config::load(&self.sources) {
             Ok(loaded)
@@ -139,13 +140,13 @@ impl LiveConfig {
         }
     }
 
-    /// Brings what is published of me in line with the local configuration: tags, and the addresses where nothing else
-    /// is listened on than before.
+    /// Updates the published facts of this member from the local configuration: tags, and addresses whose listeners
+    /// have not changed.
     fn introduce(&self, me: &mut Me) {
         let new = wiring::me(&self.local);
         let [rest, postgresql] = listens(&self.local);
         let scheme = |url: &str| url.split_once(':').map(|(scheme, _)| scheme.to_owned());
-        // The certificates of the start are served, or none.
+        // The server has the certificates of its start, or none.
         if self.listens[0] == rest && scheme(&new.api_url) == scheme(&me.api_url) {
             me.api_url = new.api_url;
         }
@@ -155,7 +156,7 @@ impl LiveConfig {
         me.tags = new.tags;
     }
 
-    /// Recomputes what is in force when the key or the local file changed; true if anything did.
+    /// Recomputes the settings when the key or the local file changed; true if any did.
     fn refresh(&mut self, key: Option<&ConfigKey>) -> bool {
         let news = key.filter(|key| Some(key.mod_revision) != self.revision);
         if key.is_none() {
@@ -201,8 +202,8 @@ fn listens(config: &Config) -> [Address; 2] {
 }
 
 impl Cycle {
-    /// Takes the settings of `cluster`, so that settings and view of a tick are of one revision. True if anything in
-    /// them is new.
+    /// Takes over the settings of `cluster`, so that settings and view of a tick have one revision. True if any are
+    /// new.
     pub(super) fn take_settings(&mut self, cluster: Option<&ClusterView>) -> bool {
         let news = self.dynamic.refresh(cluster.and_then(|cluster| cluster.config.as_ref()));
         if news {
@@ -217,8 +218,7 @@ impl Cycle {
         news
     }
 
-    /// Brings settings, lease and view in line with the newest configuration; the parameters, where PostgreSQL was
-    /// given others.
+    /// Updates settings and lease from the newest configuration. Returns the parameters if PostgreSQL has others.
     pub(super) async fn outdated_parameters(&mut self) -> Option<Parameters> {
         let view = self.view.borrow().clone();
         self.take_settings(view.as_ref().map(|view| &view.cluster));
@@ -235,7 +235,7 @@ impl Cycle {
     }
 }
 
-/// Gives PostgreSQL these parameters.
+/// Applies these parameters to PostgreSQL.
 pub(super) async fn apply(postgres: &Postgres, parameters: &Parameters) {
     match tokio::time::timeout(APPLY_WITHIN, postgres.apply(parameters.clone())).await {
         Ok(Ok(())) => {}

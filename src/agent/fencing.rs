@@ -1,11 +1,11 @@
 //! Keeps the guard armed exactly while Postgres may accept writes.
 //!
-//! The lease's own thread arms it with every confirmed renewal; the loop says whether it is wanted at all. Both go
-//! through one lock, so that a renewal cannot arm it behind the back of a demotion. None of them waits for the guard,
-//! but a promotion, which goes on only when the guard has acknowledged.
+//! The lease's thread arms the guard with every confirmed renewal; the loop says whether a guard is wanted at all. Both
+//! go through one lock, so a renewal cannot arm the guard again during a demotion. Only a promotion waits for the
+//! guard: it goes on when the guard has acknowledged.
 //!
-//! The machine's watchdog is pinged by the same orders. What arms, and what a promotion or a change of the lease needs,
-//! is decided by [`Arming`]: here is only the door to it.
+//! The same orders ping the machine's watchdog. The rules (what arms the guard, what a promotion or a change of the
+//! lease needs) are in [`Arming`]; this file only gives access to it.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -17,24 +17,24 @@ use crate::model::{LeaseFacts, Moment, Settings};
 use crate::os::postgres_processes::PostgresProcesses;
 use crate::postgres::Postgres;
 
-/// A guard acknowledges within a millisecond; one that takes this long cannot be counted on.
+/// A guard acknowledges within a millisecond. One that takes this long is unreliable.
 const ACKNOWLEDGED_WITHIN: Duration = Duration::from_millis(500);
-/// At the end of the supervisor.
+/// How long the supervisor's end waits for the guard.
 const LEAVES_WITHIN: Duration = Duration::from_millis(500);
 
-/// The guard with its switch.
+/// The guard, and the rules for arming it.
 pub(super) struct Fencing {
     link: Link,
     setup: LinkSetup,
     postgres: Postgres,
     required: bool,
     arming: Mutex<Arming>,
-    /// What was last said of the watchdog, to say it once.
+    /// The state of the watchdog that was logged last.
     watchdog: Mutex<WatchdogFacts>,
 }
 
 impl Fencing {
-    /// Starts a guard; also says what a former supervisor left behind.
+    /// Starts a guard; also returns what a former supervisor left behind.
     pub(super) fn start(
         postgres: &Postgres,
         setup: LinkSetup,
@@ -50,13 +50,12 @@ impl Fencing {
         self.arming.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The guard as last heard of.
+    /// The guard, by its last answer.
     pub(super) fn facts(&self) -> GuardFacts {
         *self.link.facts().borrow()
     }
 
-    /// Whether this member must not lead, because it cannot use the watchdog that it is required to use. Also takes
-    /// note of what the settings say.
+    /// Whether this member must not lead because it cannot use a required watchdog. Also takes over the settings.
     pub(super) fn watchdog_failed(&self, settings: &Settings, now: Moment) -> bool {
         let seen = self.facts().watchdog;
         self.say_watchdog(seen);
@@ -71,7 +70,7 @@ impl Fencing {
             return;
         }
         match (seen, self.required) {
-            // A second more or less, as a renewal took longer.
+            // A change by one second, because a renewal took longer.
             (WatchdogFacts::Active(_), _) if matches!(before, WatchdogFacts::Active(_)) => {}
             (WatchdogFacts::Active(after), _) => {
                 tracing::info!(
@@ -85,16 +84,16 @@ impl Fencing {
         }
     }
 
-    /// While Postgres may be writable: arms with the deadline of `lease` and with every later renewal. False when the
-    /// lease does not allow it. The lease is read under the lock: a deadline that was shortened is never undone by one
-    /// that was read before.
+    /// Arms the guard with the deadline of `lease` and with every later renewal, because Postgres may accept writes.
+    /// False when the lease does not allow it. The lease is read under the lock, so that a shortened deadline is never
+    /// replaced by one that was read before.
     pub(super) fn want(&self, lease: impl FnOnce() -> LeaseFacts) -> bool {
         let mut arming = self.arming();
         self.arm(arming.want(&lease(), self.postgres.processes()))
     }
 
-    /// Before Postgres may become writable: as [`Fencing::want`], and true only when the guard has acknowledged. Waits
-    /// for that, so a runtime has to be told.
+    /// To be called before Postgres may accept writes: as [`Fencing::want`], and true only when the guard has
+    /// acknowledged. Blocks the thread until then.
     pub(super) fn promise(&self, lease: impl FnOnce() -> LeaseFacts) -> bool {
         let held = self.want(lease) && self.link.holds(ACKNOWLEDGED_WITHIN);
         if !held {
@@ -107,20 +106,20 @@ impl Fencing {
         held && watched
     }
 
-    /// A Postgres that runs as a primary was found: it must prove its lease until these deadlines.
+    /// Records a Postgres that was found running as a primary: its lease has to be confirmed before these deadlines.
     pub(super) fn want_until(&self, deadlines: Deadlines) {
         let mut arming = self.arming();
         self.arm(arming.want_until(deadlines, self.postgres.processes()));
     }
 
-    /// A renewal was confirmed (called in the lease's thread).
+    /// Arms the guard after a confirmed renewal (called in the lease's thread).
     pub(super) fn renewed(&self, lease: &LeaseFacts) {
         let arming = self.arming();
         self.arm(arming.renewed(lease, self.postgres.processes()));
     }
 
-    /// Leadership is about to move to another lease: whether the guard, if one is wanted, has acknowledged the deadline
-    /// of `lease` (called in the lease's thread).
+    /// Whether the guard, if it is needed, has acknowledged the deadline of `lease`, to which leadership is about to
+    /// move (called in the lease's thread).
     pub(super) fn holds(&self, lease: &LeaseFacts) -> bool {
         {
             let arming = self.arming();
@@ -133,7 +132,7 @@ impl Fencing {
         self.link.holds(ACKNOWLEDGED_WITHIN)
     }
 
-    /// Postgres is proved to be no primary.
+    /// Disarms the guard: Postgres is certainly no primary.
     pub(super) fn unwant(&self) {
         let mut arming = self.arming();
         if arming.unwant() {
@@ -141,15 +140,15 @@ impl Fencing {
         }
     }
 
-    /// At the start: nothing that runs here may be a primary, whatever a former supervisor armed.
+    /// Disarms the guard at the start: no Postgres here may be a primary, whatever a former supervisor armed.
     pub(super) fn begin_unarmed(&self) {
         let mut arming = self.arming();
         arming.unwant();
         self.link.disarm();
     }
 
-    /// The supervisor ends on purpose. In pause it leaves even a primary alone, without a fence, as asked; otherwise a
-    /// guard that is armed stays behind and does what it is there for.
+    /// The supervisor ends. On purpose in pause, it leaves even a primary running unfenced. Otherwise an armed guard
+    /// stays behind and kills at its deadline.
     pub(super) fn leave(&self, on_purpose: bool) {
         let arming = *self.arming();
         if arming.is_wanted() && on_purpose {
@@ -162,7 +161,7 @@ impl Fencing {
         }
     }
 
-    /// To be called with the lock on `arming` held: what was decided first is ordered first.
+    /// To be called with the lock on `arming`, so that orders are given in the order of the decisions.
     fn arm(&self, armed: Option<ArmedDeadlines<PostgresProcesses>>) -> bool {
         if let Some(armed) = armed {
             self.link.arm(armed);

@@ -1,4 +1,4 @@
-//! The way to the loop from outside: read the status, or send an order and wait for its answer.
+//! Access to the loop from outside: read the status, or send an order and wait for its answer.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,10 +8,10 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::Status;
 use crate::model::{Ask, ClusterView, FailoverRequest, PeerAnswer, PeerIdentity, Reply};
 
-/// At most this many orders wait; more callers wait for a place. A loop that is 64 orders behind is stuck.
+/// The most orders that wait; further callers wait for a free place. A loop that is 64 orders behind is stuck.
 const ORDERS_MAX: usize = 64;
 
-/// An order from outside, with the way back for its answer.
+/// An order from outside, with the channel for its answer.
 #[derive(Debug)]
 pub enum ApiOrder {
     /// An operator's request; answered when it is decided or done.
@@ -20,11 +20,11 @@ pub enum ApiOrder {
     Reload,
     /// Run a tick now.
     Wake,
-    /// Look into Postgres now, unless the last look is younger than this; answered when the status shows it.
+    /// Query Postgres now, unless the last query is younger than this; answered when the status has the result.
     Look(Duration, oneshot::Sender<()>),
     /// A linearizable read of the cluster.
     ReadCluster(oneshot::Sender<Result<ClusterView, OrderError>>),
-    /// Write the key `config`: only if its revision is still this one, where one is given. False: it is not.
+    /// Write the key `config`, if one is given only over this revision. False: the revision is another one.
     WriteConfig(String, Option<i64>, oneshot::Sender<Result<bool, OrderError>>),
     /// Write the key `failover` (`None` clears it), with the same condition.
     WriteFailover(Option<FailoverRequest>, Option<i64>, oneshot::Sender<Result<bool, OrderError>>),
@@ -35,7 +35,7 @@ pub enum ApiOrder {
 /// An order could not be carried out.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum OrderError {
-    /// etcd did not do it; the text says why.
+    /// etcd refused or failed; the text has the reason.
     #[error("etcd: {0}")]
     Etcd(String),
     /// The loop has ended.
@@ -43,23 +43,23 @@ pub enum OrderError {
     Gone,
 }
 
-/// The receiving ends, for the loop.
+/// The loop's ends of the channels.
 #[derive(Debug)]
 pub struct Orders {
-    /// Orders in the order they came.
+    /// Orders in the order of their arrival.
     pub orders: mpsc::Receiver<ApiOrder>,
-    /// Where the loop publishes.
+    /// Receives each new status.
     pub status: watch::Sender<Arc<Status>>,
 }
 
-/// The sending ends, for the REST interface. Cheap to clone.
+/// The REST interface's ends of the channels. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Handle {
     orders: mpsc::Sender<ApiOrder>,
     status: watch::Receiver<Arc<Status>>,
 }
 
-/// A handle and its loop's ends, with the status to show until the first tick.
+/// Both ends, with the status to show until the first tick.
 pub fn handle(first: Status) -> (Handle, Orders) {
     let (order_sender, orders) = mpsc::channel(ORDERS_MAX);
     let (status_sender, status) = watch::channel(Arc::new(first));
@@ -72,18 +72,18 @@ impl Handle {
         self.status.borrow().clone()
     }
 
-    /// The status with a look into Postgres no older than `at_most`. When Postgres or the loop does not answer,
-    /// the status says so after the loop's own deadline.
+    /// The status with a query of Postgres no older than `at_most`. When Postgres or the loop does not answer, the
+    /// status shows that after the loop's own deadline.
     pub async fn fresh(&self, at_most: Duration) -> Arc<Status> {
         let (sender, answer) = oneshot::channel();
         if self.orders.send(ApiOrder::Look(at_most, sender)).await.is_ok() {
-            // The loop has gone when the answer does not come: the last status is all there is.
+            // Without an answer the loop has ended, and only the last status exists.
             let _ = answer.await;
         }
         self.status()
     }
 
-    /// Asks the loop and waits for its answer.
+    /// Sends a request to the loop and waits for its answer.
     pub async fn ask(&self, ask: Ask) -> Reply {
         let (sender, answer) = oneshot::channel();
         let gone = || Reply::Failed(OrderError::Gone.to_string());
@@ -122,7 +122,8 @@ impl Handle {
         self.call(|answer| ApiOrder::WriteFailover(request, if_revision, answer)).await
     }
 
-    /// Asks another member for its state; `None` when the loop has ended. An answer of anybody but `asked` is none.
+    /// Asks another member for its state; `None` when the loop has ended. An answer of another process than `asked`
+    /// does not count.
     pub async fn ask_peer(&self, api_url: String, asked: &PeerIdentity) -> Option<PeerAnswer> {
         let (sender, answer) = oneshot::channel();
         self.orders.send(ApiOrder::AskPeer(api_url, sender)).await.ok()?;

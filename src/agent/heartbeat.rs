@@ -5,8 +5,9 @@ use std::thread;
 use crate::os::notify::Systemd;
 use crate::postgres::Probe;
 
-/// Starts the thread that answers the service manager's watchdog, where there is one. It falls silent when the loop
-/// hangs; the service manager then ends this supervisor, and the next goes on with what runs.
+/// Starts the thread that answers the service manager's watchdog, if there is one. It stops answering when the loop
+/// hangs. The service manager then ends this supervisor and starts the next, which continues with the running
+/// PostgreSQL.
 pub(super) fn ping_while_it_beats(service: &Systemd, probe: &Probe) {
     let Some(every) = service.ping_every() else { return };
     let (service, probe) = (service.clone(), probe.clone());

@@ -1,4 +1,4 @@
-//! Long actions: spawned, named, cancellable, reporting back as an event.
+//! Long actions: spawned, named and cancellable. The end of each is an event.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use crate::kube::Kube;
 use crate::model::{Finished, Job, JobKind, MemberName, Outcome};
 use crate::postgres::{CloneStatus, Postgres};
 
-/// What a long action needs. Cheap to clone.
+/// The parts that a long action needs. Cheap to clone.
 #[derive(Clone)]
 pub(super) struct Tools {
     pub(super) name: MemberName,
@@ -28,20 +28,20 @@ pub(super) struct Tools {
     pub(super) reports: mpsc::UnboundedSender<TaskReport>,
     pub(super) first_config: String,
     pub(super) kube: Option<Kube>,
-    /// Looks at PostgreSQL, one at a time.
+    /// Queries of PostgreSQL, one at a time.
     pub(super) looks: SerialThread,
     /// Changes to PostgreSQL and its files beside the long actions, in the order of the decisions.
     pub(super) statements: SerialThread,
 }
 
 impl Tools {
-    /// Who acts, for a machine.
+    /// The member that acts, for a machine.
     pub(super) fn actor(&self) -> Actor {
         Actor { name: self.name.clone(), keys: self.etcd.keys().clone() }
     }
 }
 
-/// The tasks of the long actions; which of them may run is the member's to say.
+/// The tasks of the long actions. The member decides which of them may run.
 #[derive(Default)]
 pub(super) struct Jobs {
     tasks: BTreeMap<JobKind, AbortHandle>,
@@ -62,32 +62,32 @@ impl Jobs {
         });
         self.tasks.insert(kind, work.abort_handle());
         tokio::spawn(async move {
-            // Only when the work is really gone does the lane count as free.
+            // The lane is free only when the work has really ended.
             let outcome = match work.await {
                 Ok(outcome) => outcome,
                 Err(error) if error.is_cancelled() => Outcome::Cancelled,
                 Err(error) => Outcome::Failed(error.to_string()),
             };
-            // The loop has ended when nobody listens.
+            // Without a receiver the loop has ended.
             let _ = reports.send(MemberEvent::JobFinished(Finished { job: kind, outcome }).into());
         });
     }
 
-    /// Cancels a running action; its end comes as an event, as every end.
+    /// Cancels a running action; its end comes as an event, like every end.
     pub(super) fn cancel(&mut self, job: JobKind) {
         if let Some(work) = self.tasks.get(&job) {
             work.abort();
         }
     }
 
-    /// Takes note of an end.
+    /// Records an end.
     pub(super) fn finished(&mut self, job: JobKind) {
         self.tasks.remove(&job);
     }
 }
 
-/// Whether the statements that were decided before have to be over: both would write the same files, or the action
-/// rests on them. Nothing delays a stop or the leader key.
+/// Whether earlier statements have to end first: both would write the same files, or the action relies on them.
+/// Statements never delay a stop or a write to the leader key.
 fn needs_statements(job: JobKind) -> bool {
     match job {
         JobKind::Bootstrap

@@ -7,19 +7,19 @@ use crate::config::{Config, Fault, Given};
 use crate::os::error_chain::ErrorChain;
 use crate::postgres::{self, Setup};
 
-/// Asks the programs of a configuration.
+/// Checks parameters with the PostgreSQL programs of a configuration.
 #[derive(Clone)]
 pub struct ParameterJudge {
     programs: Setup,
 }
 
 impl ParameterJudge {
-    /// The one of `config`.
+    /// The one for `config`.
     pub fn of(config: &Config) -> ParameterJudge {
         ParameterJudge { programs: wiring::programs(config) }
     }
 
-    /// Faults of those parameters that no start would take. Blocks nothing and changes nothing.
+    /// Faults of the parameters with which no server would start. It changes nothing and does not block.
     ///
     /// # Errors
     /// A sentence: PostgreSQL could not be asked.
@@ -27,7 +27,7 @@ impl ParameterJudge {
         let mut left: Vec<&Given> = given.iter().collect();
         let mut faults = Vec::new();
         while !left.is_empty() {
-            // One name may be given in two places: they are asked for in turn.
+            // One name may be given in two places: those are checked one after the other.
             let mut names = BTreeSet::new();
             let (round, later): (Vec<_>, Vec<_>) =
                 left.into_iter().partition(|given| names.insert(&given.name));

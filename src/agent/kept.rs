@@ -1,5 +1,4 @@
-//! Keeps the dynamic configuration in force beside the data: what a start begins with, and what an emptied etcd is
-//! filled from.
+//! A copy of the dynamic configuration beside the data. A start begins with it, and an emptied etcd is filled from it.
 
 use std::time::Duration;
 
@@ -10,10 +9,10 @@ use crate::os::clock;
 use crate::os::error_chain::ErrorChain;
 use crate::postgres::{Error, Postgres};
 
-/// How soon a write that failed is tried again.
+/// The pause after a failed write.
 const AGAIN_AFTER: Duration = Duration::from_secs(10);
 
-/// What lies on the disk, as far as is known.
+/// The content of the file, as far as it is known.
 #[derive(Default)]
 pub(super) struct Kept {
     text: Option<String>,
@@ -22,12 +21,12 @@ pub(super) struct Kept {
 }
 
 impl Kept {
-    /// What is there is another member's, or gone: it is written again.
+    /// The file belongs to another member, or is gone: it is written again.
     pub(super) fn forget(&mut self) {
         self.text = None;
     }
 
-    /// Begins to write `text`, unless it lies there. A disk that does not answer holds up nothing else.
+    /// Begins to write `text`, unless the file has it. A disk that does not answer delays nothing else.
     pub(super) async fn keep(&mut self, postgres: &Postgres, text: &str) {
         if self.writing.as_ref().is_some_and(|(_, writing)| !writing.is_finished()) {
             return;

@@ -1,4 +1,4 @@
-//! Where log lines go: standard error or a file, as text or as JSON. No thread that logs waits for either.
+//! The destination of log lines: standard error or a file, as text or as JSON. A thread that logs waits for neither.
 
 use std::fs::OpenOptions;
 use std::io;
@@ -14,7 +14,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 use crate::config::{Log, LogKind};
 use crate::os::output::{self, LossyWriter};
 
-/// How long the end of the process waits for the last lines to be read.
+/// How long the end of the process waits until the last lines are written.
 const FLUSH_WITHIN: Duration = Duration::from_secs(1);
 
 static WRITER: OnceLock<LossyWriter> = OnceLock::new();
@@ -33,7 +33,7 @@ pub fn init(log: &Log) -> io::Result<()> {
     })?;
     let writer = WRITER.get_or_init(|| writer).clone();
     let quiet = ["hyper", "h2", "tower", "tonic"].map(|target| (target, LevelFilter::WARN));
-    // What the Kubernetes client meets is said once, by the module `kube`.
+    // The module `kube` logs the Kubernetes client's errors once each.
     let silent = [("kube_client", LevelFilter::OFF)];
     let level = log.level.parse().unwrap_or(LevelFilter::INFO);
     let logger = tracing_subscriber::registry()
@@ -47,12 +47,12 @@ pub fn init(log: &Log) -> io::Result<()> {
     Ok(())
 }
 
-/// Lines that were dropped so far.
+/// The number of lines dropped so far.
 pub(super) fn dropped() -> u64 {
     WRITER.get().map_or(0, LossyWriter::dropped)
 }
 
-/// Gives the last lines a moment to be written.
+/// Waits a moment until the last lines are written.
 pub fn flush() {
     if let Some(writer) = WRITER.get() {
         let _ = writer.flush(FLUSH_WITHIN);

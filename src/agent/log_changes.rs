@@ -6,7 +6,7 @@ use crate::model::{Observation, Reason};
 use crate::os::clock;
 
 impl Cycle {
-    /// What a decision tells.
+    /// Logs a notice of a decision.
     pub(super) fn say(&mut self, notice: Notice) {
         match notice {
             Notice::IdleSlots(slots) => tracing::warn!(
@@ -34,10 +34,10 @@ impl Cycle {
         }
     }
 
-    /// What is worth a line in what was seen.
+    /// Logs changes in the observation.
     pub(super) fn say_what_was_seen(&mut self, seen: &Observation) {
-        self.say_who_lacks_a_slot(seen);
-        // While a job stops or starts PostgreSQL its silence is no news.
+        self.report_missing_slots(seen);
+        // While a job stops or starts PostgreSQL its silence is expected.
         let trouble = seen.postgres.sql_trouble.clone().filter(|_| seen.job.is_none());
         if let Some(why) = trouble.as_ref().filter(|_| trouble != self.state.trouble) {
             tracing::warn!(why, "PostgreSQL runs, and the supervisor cannot query it");
@@ -63,8 +63,8 @@ impl Cycle {
         self.state.unsynchronous.clone_from(weak);
     }
 
-    /// Names the members that have to stream without a slot, because their names become another's.
-    fn say_who_lacks_a_slot(&mut self, seen: &Observation) {
+    /// Names the members that have to stream without a slot, because their slot would have another's name.
+    fn report_missing_slots(&mut self, seen: &Observation) {
         let cluster = seen.view.as_ref().map(|view| &view.cluster).filter(|_| seen.settings.use_slots);
         let pairs = cluster.map(|cluster| cluster.without_slot()).unwrap_or_default();
         let said: Vec<String> = pairs.iter().map(|(name, holder)| format!("{name} ({holder})")).collect();

@@ -1,13 +1,14 @@
-//! The runtime: one loop that observes, decides and performs, and what the REST interface may know of it.
+//! The runtime: one loop that observes, decides and performs, and the status that the REST interface reads.
 //!
 //! ```text
-//!  events, watches, orders, signals ──► cycle: observe ──► decide ──► perform ──► publish ──► Status ──► rim
+//!  events, watches, orders, signals ──► cycle: observe ──► decide ──► perform ──► publish ──► Status ──► REST
 //!                                                                        │
 //!                                            events ◄── jobs ◄───────────┘
 //! ```
 //!
-//! The lease is renewed, and the guard looked after, in threads of their own. Deliberately absent: any `if` about who
-//! should lead; that is a rule, and rules live in `decide`. Absent, too: the REST interface, which is built beside it.
+//! The lease is renewed, and the guard supervised, in separate threads. Deliberately absent: any `if` about which
+//! member should lead; that is a rule, and the rules are in `decide`. Also absent: the REST interface, which is built
+//! beside the agent.
 
 mod build;
 mod cycle;

@@ -1,4 +1,4 @@
-//! Orders from outside. What is not a decision (reading and writing etcd, asking a member) runs beside the
+//! Orders from outside. The parts that are not decisions (reading and writing etcd, requests to members) run beside the
 //! loop.
 
 use std::time::Duration;
@@ -15,7 +15,7 @@ use crate::os::clock;
 const ASK_WITHIN: Duration = Duration::from_secs(2);
 
 impl Cycle {
-    /// Takes one order in; the tick after it answers.
+    /// Takes one order; the next tick answers it.
     pub(super) fn order(&mut self, order: ApiOrder) {
         let etcd = self.tools.etcd.clone();
         match order {
@@ -33,7 +33,7 @@ impl Cycle {
             ApiOrder::Look(at_most, answer) => {
                 let fresh = self.core.postgres_asked_at().is_some_and(|at| clock::now() < at + at_most);
                 match fresh {
-                    // Whoever asked may have gone.
+                    // The caller may have gone.
                     true => drop(answer.send(())),
                     false => {
                         self.state.lookers.push((clock::now(), answer));

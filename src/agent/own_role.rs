@@ -7,11 +7,12 @@ use crate::model::AccessWay;
 use crate::os::clock;
 use crate::os::error_chain::ErrorChain;
 
-/// Between two tries: a role of that name may be somebody else's, and every try is a line in the server's log.
+/// The pause between attempts: a role with that name may belong to another user, and every attempt adds a line to the
+/// server's log.
 const RETRY_EVERY: Duration = Duration::from_secs(60);
 
 impl Cycle {
-    /// As leader, makes the own role where it did not let the supervisor in. The loop does not wait for it.
+    /// As leader, creates the supervisor's own role if it could not log in with it. The loop does not wait for that.
     pub(super) fn make_own_role(&mut self) {
         let now = clock::now();
         if self.state.own_role_retry_at.is_some_and(|at| now < at) {

@@ -6,7 +6,7 @@ use super::cycle::Cycle;
 use crate::core::member::MemberEvent;
 use crate::model::{MemberName, PeerAnswer};
 
-/// How long a member may take to answer. In a failover everybody waits for the slowest.
+/// How long a member may take to answer. In a failover all members wait for the slowest.
 const ASK_WITHIN: Duration = Duration::from_secs(1);
 
 impl Cycle {
@@ -20,7 +20,7 @@ impl Cycle {
         }
     }
 
-    /// `decide` throws away what another process answered; operators are told of it here.
+    /// `decide` ignores answers of other processes; this one logs them for operators.
     pub(super) fn peer_answered(&mut self, name: &MemberName, answer: &PeerAnswer) {
         let asked = self.view.borrow().as_ref().map(|view| view.cluster.identity_of(&self.scope, name));
         let misdirected = &mut self.state.misdirected;

@@ -1,5 +1,5 @@
-//! The loop's side of the pod: what a decision says of it goes on, and why leadership changed is told. Without the
-//! section `kubernetes` nothing here does anything.
+//! The loop's side of the pod: it passes on what a decision says about the pod, and reports changes of leadership as
+//! events. Without the section `kubernetes` nothing here does anything.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use crate::model::{LeaseFacts, MemberRecord, PodFacts, PodRole, PrimaryRoute, Pr
 use crate::os::clock;
 use crate::postgres::Postgres;
 
-/// An API server that does not answer holds up a promotion, or a planned stop, this long at most.
+/// The longest delay of a promotion, or of a planned stop, by an API server that does not answer.
 const API_WITHIN: Duration = Duration::from_secs(1);
 
 /// The pod of this member, if it runs in one.
@@ -20,16 +20,16 @@ const API_WITHIN: Duration = Duration::from_secs(1);
 pub(super) struct Pods {
     kube: Option<(Kube, watch::Receiver<PodFacts>)>,
     role: Option<PodRole>,
-    /// Why the leader key was asked for.
+    /// Why the leader key was requested.
     took: Option<String>,
-    /// The term in which this member was said to lead.
+    /// The term in which the pod's label showed this member as leader.
     led: Option<Term>,
-    /// Why the pod ceased to say so.
+    /// Why that label was removed.
     left: String,
 }
 
 impl Pods {
-    /// A pod whose Postgres does not run says so from the beginning, however long etcd lets the loop wait.
+    /// The label of a pod whose Postgres does not run is removed at the start, however long etcd lets the loop wait.
     pub(super) fn start(setup: Option<KubeSetup>, postgres: &Postgres) -> Pods {
         let runs = matches!(&*postgres.process().borrow(), Process::Up { .. });
         let start = |setup| {
@@ -44,10 +44,10 @@ impl Pods {
         self.kube.as_ref().map(|(kube, _)| kube.clone())
     }
 
-    /// The pod says that it leads only while the lease says so too.
+    /// The pod has the leader's label only while the lease agrees.
     pub(super) fn lead_by(&self, keeper: &Arc<LeaseKeeper>) {
         let Some((kube, _)) = &self.kube else { return };
-        // The lease is not kept alive by who asks for it.
+        // The weak reference does not extend the life of the lease's keeper.
         let (facts, keeper) = (keeper.facts(), Arc::downgrade(keeper));
         kube.lead_by(Box::new(move |term, since| {
             let facts = facts.borrow().clone();
@@ -60,20 +60,20 @@ impl Pods {
         }));
     }
 
-    /// Passes on where the Service of the primary shall lead.
+    /// Passes on the change to the Service of the primary.
     pub(super) fn route(&self, route: PrimaryRoute) {
         if let Some((kube, _)) = &self.kube {
             kube.route(route);
         }
     }
 
-    /// Passes on what the pod shall say, before anything else of the decision is done.
+    /// Passes on the role for the pod, before the other effects of the decision.
     pub(super) fn say(&mut self, role: Option<PodRole>, because: &Reason, lease: &LeaseFacts) {
         let (Some((kube, _)), Some(role)) = (&self.kube, role) else { return };
         kube.want(role);
         let before = self.role.replace(role);
         if let PodRole::Leader(term) = role {
-            // What was led already when the supervisor began is no news.
+            // Leadership from before the supervisor's start needs no event.
             if self.led.replace(term).is_none() && before.is_some() {
                 let why =
                     self.took.take().unwrap_or_else(|| "the leader key was handed over to it".to_owned());
@@ -85,7 +85,7 @@ impl Pods {
             self.left = because.to_string();
         }
         let planned = matches!(because, Reason::HandingOver(_) | Reason::ShuttingDown | Reason::PodEnds(_));
-        // A restart in place is no change of leadership.
+        // A restart in place does not change the leader.
         let gone = lease.leading_at(clock::now()).is_none();
         if let Some(term) = self.led.take_if(|_| planned || gone) {
             let event = if planned { LeadershipEvent::HandsOver } else { LeadershipEvent::LostLeadership };
@@ -102,23 +102,23 @@ impl Pods {
         }
     }
 
-    /// The leader key is asked for, because of that.
+    /// Records the reason for a request of the leader key.
     pub(super) fn takes(&mut self, because: Option<&Reason>) {
         self.took = because.map(ToString::to_string);
     }
 
-    /// The member record, as it goes to etcd.
+    /// Passes on the member record as it goes to etcd.
     pub(super) fn publish(&self, record: &MemberRecord) {
         let Some((kube, _)) = &self.kube else { return };
         kube.publish(serde_json::to_string(record).expect("a record has text keys"));
     }
 
-    /// What is known, if there is a pod at all.
+    /// The state of the pod, if there is one.
     pub(super) fn facts(&mut self) -> Option<PodFacts> {
         self.kube.as_mut().map(|(_, facts)| facts.borrow_and_update().clone())
     }
 
-    /// Ends when there is something new to show.
+    /// Ends when that state has changed.
     pub(super) async fn changed(&mut self) {
         if let Some((_, facts)) = &mut self.kube
             && facts.changed().await.is_ok()
@@ -129,22 +129,22 @@ impl Pods {
     }
 }
 
-/// Before a promotion: other pods do not say any more that they lead.
+/// Before a promotion: removes the leader's label from other pods.
 pub(super) async fn strip(kube: Option<&Kube>, term: Term) {
     if let Some(kube) = kube {
         kube.strip(term, API_WITHIN).await;
     }
 }
 
-/// Before a planned stop: nobody is sent here any more. An emergency waits for nothing.
+/// Before a planned stop: clients are not routed here any more. An emergency stop does not wait for that.
 pub(super) async fn unlabel(kube: Option<&Kube>) {
     if let Some(kube) = kube {
         kube.unlabelled(API_WITHIN).await;
     }
 }
 
-/// Before a start as a standby: clients of the primary come here no more. The leader, which starts its own in place, is
-/// who they come to.
+/// Before a start as a standby: clients of the primary are not routed here any more. This does not apply to the leader,
+/// which starts its own PostgreSQL in place.
 pub(super) async fn unroute(kube: Option<&Kube>, lease: Option<&LeaseKeeper>) {
     let Some(kube) = kube else { return };
     let facts = lease.map(LeaseKeeper::facts);

@@ -1,4 +1,4 @@
-//! After every tick: the status, from which the REST interface answers.
+//! The status after every tick. The REST interface answers from it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -15,43 +15,43 @@ use crate::os::clock;
 use crate::os::error_chain::ErrorChain;
 use crate::postgres::Postgres;
 
-/// How often the files are looked at: a kubelet takes a minute to bring a change.
+/// The interval between reads of the files: a kubelet takes a minute to bring a change.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
-/// How long the roles may take to be changed.
+/// How long a change of the roles may take.
 const ENACT_WITHIN: Duration = Duration::from_secs(5);
-/// Between two tries.
+/// The pause between attempts.
 const RETRY_EVERY: Duration = Duration::from_secs(5);
 
-/// What is left to do about passwords that were replaced.
+/// The remaining work after a change of passwords.
 #[derive(Default)]
 pub(super) struct Rotation {
-    /// Some were, in this life.
+    /// A password was changed since the supervisor's start, or before it.
     happened: bool,
-    /// The roles still have their former ones, as far as this member knows.
+    /// The roles still have the former passwords, as far as this member knows.
     is_due: bool,
     retry_at: Option<Moment>,
-    /// The roles are being changed, for this look.
+    /// The look in which the roles are being changed.
     enacting: Option<LookId>,
 }
 
-/// What PostgreSQL or its password file is missing.
+/// The change that is due.
 #[derive(Clone, Copy)]
 pub(super) enum DuePasswords {
-    /// The roles shall have the new ones.
+    /// Set the new passwords of the roles.
     Enact,
-    /// The standby could not log in: it tries the other ones.
+    /// The standby could not log in: try the other passwords.
     TakeTurns,
 }
 
 impl Rotation {
-    /// Passwords may have been replaced while nothing ran here.
+    /// Passwords may have changed while no supervisor ran here.
     pub(super) fn recalled(postgres: &Postgres, files: &[PathBuf]) -> Rotation {
         let happened = postgres.recall_passwords();
         Rotation { happened, is_due: happened && !files.is_empty(), ..Rotation::default() }
     }
 }
 
-/// Says whenever one of the files holds something else than before.
+/// Reports each time the content of a file changes.
 pub(super) async fn watch(files: Vec<PathBuf>, reports: mpsc::UnboundedSender<TaskReport>) {
     let read = || files.iter().map(|file| fs::read(file).ok()).collect::<Vec<_>>();
     let mut seen = read();
@@ -60,15 +60,15 @@ pub(super) async fn watch(files: Vec<PathBuf>, reports: mpsc::UnboundedSender<Ta
         let now = read();
         if now != seen {
             seen = now;
-            // The loop that has ended needs no secrets.
+            // A loop that has ended needs no secrets.
             let _ = reports.send(TaskReport::SecretsChanged);
         }
     }
 }
 
 impl Cycle {
-    /// Reads the local configuration again, and uses its passwords. Only those of secrets in files become the roles':
-    /// who edits a configuration may err, and changes roles in SQL.
+    /// Reads the local configuration again, and uses its passwords. Roles get new passwords only from secrets in files.
+    /// An operator who edits a configuration may err, and changes roles in SQL.
     pub(super) fn reload(&mut self, secrets_changed: bool) {
         self.service.reloading();
         self.dynamic.reload_local();
@@ -84,7 +84,7 @@ impl Cycle {
         self.service.ready();
     }
 
-    /// What is to be done now about passwords that were replaced.
+    /// The change of passwords that is due now.
     pub(super) fn due_passwords(&mut self, look: LookId) -> Option<DuePasswords> {
         let now = clock::now();
         let rotation = &self.state.rotation;
@@ -102,14 +102,14 @@ impl Cycle {
         Some(due)
     }
 
-    /// The roles have the passwords that were the newest when this look began.
+    /// Records that the roles have the passwords that were the newest when this look began.
     pub(super) fn enacted(&mut self, look: LookId) {
         let rotation = &mut self.state.rotation;
         rotation.is_due &= rotation.enacting != Some(look);
     }
 }
 
-/// Brings roles or password file in line; true where the roles have their new passwords.
+/// Changes the roles or the password file; true when the roles have their new passwords.
 pub(super) async fn follow(postgres: &Postgres, due: DuePasswords) -> bool {
     match due {
         DuePasswords::Enact => match tokio::time::timeout(ENACT_WITHIN, postgres.enact_passwords()).await {

@@ -1,4 +1,5 @@
-//! Before the loop: one supervisor a directory, the running Postgres, the first look at etcd, a name nobody else has.
+//! Steps before the loop: the lock of the directory, the running Postgres, the first look at etcd, the check that no
+//! other member has this name.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -19,17 +20,17 @@ use crate::os::signal::{SignalEvent, Signals};
 use crate::peer::{Call, Peers};
 use crate::postgres::{Adoption, Postgres, Probe};
 
-/// How long a member of the same name may take to answer before it counts as gone.
+/// How long a member with the same name may take to answer before it counts as gone.
 const DUPLICATE_ASK_WITHIN: Duration = Duration::from_secs(3);
-/// How often to say so.
+/// The interval between log lines while it is unknown whether PostgreSQL runs.
 const LOOK_REMINDER: Duration = Duration::from_secs(5);
-/// How often to say that etcd does not answer yet.
+/// The interval between log lines while etcd does not answer.
 const ETCD_REMINDER: Duration = Duration::from_secs(5);
 
-/// One supervisor for one data directory: the lock lies beside it and dies with this process.
+/// Ensures a single supervisor for one data directory: the lock is beside the directory and ends with this process.
 ///
 /// # Errors
-/// Another supervisor has the lock, or it cannot be made.
+/// Another supervisor has the lock, or it cannot be created.
 pub fn lock(data_dir: &Path) -> Result<Flock<std::fs::File>, AgentError> {
     let mut lock = data_dir.as_os_str().to_owned();
     lock.push(".matriarch-lock");
@@ -44,15 +45,15 @@ pub fn lock(data_dir: &Path) -> Result<Flock<std::fs::File>, AgentError> {
         .map_err(|_| AgentError::AlreadyRunning { data_dir: data_dir.to_owned(), lock: lock.clone() })
 }
 
-/// What runs here, under a guard.
+/// The guard, with what a former supervisor left behind.
 pub(super) struct Fenced {
     pub(super) fencing: Arc<Fencing>,
-    /// A guard of my previous incarnation was armed: its PostgreSQL may write, by a lease that was mine.
+    /// A guard of my previous incarnation was armed: its PostgreSQL may accept writes, under a lease that was mine.
     pub(super) was_armed: bool,
 }
 
-/// Starts a guard, and puts under it what runs already. `None` when the supervisor was asked to end before that was
-/// known: then all is left as it was found, a guard that is armed included.
+/// Starts a guard, and puts a PostgreSQL that runs already under its protection. `None` when the supervisor was asked
+/// to end before its state was known: then everything stays as it was found, including an armed guard.
 pub(super) async fn fence_and_adopt(
     postgres: &Postgres,
     (setup, rule): (LinkSetup, WatchdogRule),
@@ -80,14 +81,14 @@ pub(super) async fn fence_and_adopt(
         Takeover::Disarm => fencing.begin_unarmed(),
     }
     if matches!(&*postgres.process().borrow(), Process::Down { .. }) {
-        // For the first start. What runs already is not held up: it takes parameters when they are applied.
+        // For the first start. A running PostgreSQL is not delayed by it: it gets parameters when they are applied.
         postgres.judge_parameters().await;
     }
     Ok(Some(Fenced { fencing: Arc::new(fencing), was_armed }))
 }
 
-/// Looks until it is certain what runs. A guard that is armed has its deadline meanwhile. `None` when the supervisor
-/// was asked to end.
+/// Looks until it is certain whether PostgreSQL runs. An armed guard has its deadline meanwhile. `None` when the
+/// supervisor was asked to end.
 async fn takeover(postgres: &Postgres, found: &Found, signals: &mut Signals) -> Option<Takeover> {
     let mut said: Option<(String, Moment)> = None;
     loop {
@@ -122,7 +123,7 @@ async fn takeover(postgres: &Postgres, found: &Found, signals: &mut Signals) -> 
     }
 }
 
-/// Whether the PostgreSQL that runs is a primary. One that does not answer is what it was started as.
+/// Whether the running PostgreSQL is a primary. Without an answer the signal file at its start decides.
 async fn is_primary(postgres: &Postgres) -> bool {
     let primary = match postgres.sql_facts().await {
         Ok(sql) => sql.is_primary(),
@@ -132,7 +133,7 @@ async fn is_primary(postgres: &Postgres) -> bool {
     primary
 }
 
-/// What ended the wait for etcd.
+/// The end of the wait for etcd.
 pub(super) enum FirstLook {
     /// etcd showed the cluster.
     Seen(Box<View>),
@@ -140,15 +141,15 @@ pub(super) enum FirstLook {
     AskedToEnd,
 }
 
-/// What must go on while etcd does not answer.
+/// The tasks that continue while etcd does not answer.
 pub(super) struct WaitForEtcd<'a> {
     pub(super) orders: &'a mut mpsc::Receiver<ApiOrder>,
     pub(super) status: &'a watch::Sender<Arc<Status>>,
     pub(super) signals: &'a mut Signals,
 }
 
-/// Waits until etcd answers, and says so while it does not: in the log, and over REST, where liveness stays well.
-/// Only refused credentials end it with an error.
+/// Waits until etcd answers, and reports that in the log and over REST, where the liveness probe stays healthy. Only
+/// refused credentials end the wait with an error.
 pub(super) async fn first_view(
     etcd: &Etcd,
     view: &mut watch::Receiver<Option<View>>,
@@ -162,7 +163,7 @@ pub(super) async fn first_view(
         }
         tokio::select! {
             Ok(()) = view.changed() => {}
-            // Dropping an order answers it: REST shows the status, or says that it is not possible now.
+            // Dropping an order answers it: REST shows the status, or reports that the order is not possible now.
             Some(_order) = waiting.orders.recv() => {}
             signal = waiting.signals.next() => match signal {
                 SignalEvent::Terminate | SignalEvent::Interrupt | SignalEvent::Quit => return Ok(FirstLook::AskedToEnd),
@@ -185,8 +186,8 @@ pub(super) async fn first_view(
     }
 }
 
-/// A member of my name that answers elsewhere is alive, and so is one whose slot would be mine: this one must not
-/// begin. Where both were there before, the leader gives the slot to one of them.
+/// Refuses to begin if a member with my name answers elsewhere, or if a registered member has the slot that would be
+/// mine. If both members were registered before, the leader gives the slot to one of them.
 pub(super) async fn refuse_duplicate(me: &Me, first: &View, peers: &Peers) -> Result<(), AgentError> {
     let members = &first.cluster.members;
     let slot = slot_name(&me.name);
@@ -197,14 +198,14 @@ pub(super) async fn refuse_duplicate(me: &Me, first: &View, peers: &Peers) -> Re
     }
     let recorded = first.cluster.members.get(&me.name).and_then(|key| key.record.api_url.clone());
     let Some(api_url) = recorded.filter(|url| *url != me.api_url) else { return Ok(()) };
-    // A health check says no name.
+    // The answer to a health check has no name.
     let (method, url) = ("GET".to_owned(), api_url.clone());
     let call = Call { method, url, body: None, credentials: None, within: DUPLICATE_ASK_WITHIN };
     let Ok((_, body)) = peers.call(call).await else { return Ok(()) };
     let answers = serde_json::from_str(&body).map(|body| Peers::identity(&body)).unwrap_or_default();
-    // This very process, at an address that it registered before.
+    // This process itself, at an address that it registered before.
     let is_me = answers.session == Some(me.session);
-    // A member has moved to where this one was.
+    // Another member has moved to this one's former address.
     let is_another = answers.name.as_ref().is_some_and(|name| *name != me.name)
         || answers.scope.as_ref().is_some_and(|scope| *scope != me.scope);
     match is_me || is_another {
@@ -213,9 +214,9 @@ pub(super) async fn refuse_duplicate(me: &Me, first: &View, peers: &Peers) -> Re
     }
 }
 
-/// Starts renewing. A running primary goes on under its former lease, so that a restart of the supervisor costs no
-/// leadership: where its guard was armed, or the member record says that it is mine. From now on the lease is renewed
-/// only while Postgres proves that it works.
+/// Starts renewals. A running primary continues under its former lease, so that a restart of the supervisor does not
+/// change the leader. It does so only if its guard was armed, or the member record proves that the lease is its own.
+/// From now on the lease is renewed only while Postgres proves that it works.
 pub(super) fn keep_lease(
     postgres: &Postgres,
     fenced: &Fenced,
@@ -234,7 +235,7 @@ pub(super) fn keep_lease(
     let probe = postgres.probe().map_err(AgentError::Postgres)?;
     probe.configure(ttl, false);
     let proofs = probe.clone();
-    // Between the two threads and nothing else: a loop that hangs cannot keep the lease of a dead Postgres alive.
+    // Only the two threads are involved: a loop that hangs cannot extend the lease of a dead Postgres.
     let withheld = Box::new(move || proofs.withheld());
     let keeper = etcd::keep_lease(etcd, ttl, resumed, (on_confirmed, on_moving), withheld);
     let keeper = keeper.map_err(AgentError::Etcd)?;

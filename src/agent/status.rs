@@ -1,4 +1,4 @@
-//! What the loop publishes of itself after every tick. The REST interface answers from it and from nothing else.
+//! The status that the loop publishes after every tick. The REST interface answers only from it.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -9,10 +9,10 @@ use crate::model::{
     MemberState, Moment, PodFacts, PostgresFacts, Request, Role, Settings, StoreMark,
 };
 
-/// One tick's outcome, complete.
+/// The complete result of one tick.
 #[derive(Clone, Debug)]
 pub struct Status {
-    /// Who I am.
+    /// This member.
     pub me: Me,
     /// The cluster's name.
     pub scope: String,
@@ -24,13 +24,13 @@ pub struct Status {
     pub view: Option<Arc<ClusterView>>,
     /// When etcd last answered, seconds since the Unix epoch; zero before the first answer.
     pub etcd_last_seen: i64,
-    /// How far I have seen etcd's store.
+    /// The state of etcd's store that I have seen.
     pub store: StoreMark,
     /// My lease.
     pub lease: LeaseFacts,
     /// My Postgres, as last seen.
     pub postgres: PostgresFacts,
-    /// When my Postgres was last seen to stream, as far as this supervisor knows.
+    /// When my Postgres was last seen streaming, as far as this supervisor knows.
     pub streamed_at: Option<Moment>,
     /// State as published.
     pub state: MemberState,
@@ -40,21 +40,21 @@ pub struct Status {
     pub record: MemberRecord,
     /// The long action of PostgreSQL under way.
     pub job: Option<JobKind>,
-    /// Why the last decision was what it was: the operator's sentence.
+    /// The reason of the last decision, as the sentence for the operator.
     pub because: String,
-    /// A hand-over under way, or the last one that was asked for, where it was refused.
+    /// The hand-over under way, or the last requested one if it was refused.
     pub hand_over: Option<HandOverStatus>,
-    /// A restart that waits for its time.
+    /// A restart that is scheduled.
     pub scheduled_restart: Option<Request>,
     /// The watchdog is required and cannot be used.
     pub watchdog_failed: bool,
-    /// Why etcd takes no writes, while it does not.
+    /// Why etcd refuses writes, while it does.
     pub writes_refused: Option<String>,
-    /// I gave the leader key away because I cannot serve, or am too far behind: nobody needs to wait for me.
+    /// I gave the leader key away because I cannot serve, or am too far behind: other members need not wait for me.
     pub yields: bool,
-    /// The leader has removed WAL without which this standby receives nothing more.
+    /// The leader has removed WAL that this standby needs to continue.
     pub lacks_removed_wal: bool,
-    /// The guard's process, while there is one.
+    /// The guard's process id, while there is one.
     pub guard: Option<i32>,
     /// The pod, where there is one.
     pub kubernetes: Option<PodFacts>,
@@ -70,12 +70,12 @@ pub struct Status {
     pub counters: BTreeMap<&'static str, u64>,
 }
 
-/// What there is to say of a hand-over. Its `Display` is the operator's sentence.
+/// The state of a hand-over. Its `Display` is the sentence for the operator.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum HandOverStatus {
     /// It is under way.
     UnderWay(HandOverStep),
-    /// It was asked for and refused, for this reason.
+    /// It was requested and refused, for this reason.
     Refused(HandOverRefusal),
 }
 
@@ -89,12 +89,12 @@ impl fmt::Display for HandOverStatus {
 }
 
 impl Status {
-    /// Whether my lease certainly holds the leader key at `now`. This, not the role, is what `/primary` asks.
+    /// Whether my lease certainly holds the leader key at `now`. The probe `/primary` checks this, not the role.
     pub fn is_leader(&self, now: Moment) -> bool {
         self.lease.leading_at(now).is_some()
     }
 
-    /// Before the first tick: nothing was looked at yet.
+    /// The status before the first tick, without any facts.
     pub(super) fn starting(me: &Me, scope: &str, settings: &Settings, now: Moment) -> Status {
         let record = serde_json::from_value(serde_json::json!({"state": "stopped", "role": "uninitialized"}));
         let record: MemberRecord = record.expect("a record with every other field absent");

@@ -16,10 +16,10 @@ use crate::os::clock;
 use crate::os::error_chain::ErrorChain;
 use crate::postgres::{Error, PendingPromotion, Started};
 
-/// A promotion that takes longer than this has failed; recovery was caught up when it began.
+/// A promotion that takes longer than this has failed, since recovery had caught up before.
 const PROMOTE_WITHIN: Duration = Duration::from_secs(60);
 
-/// What lasts from one step to a later one. Dropped with the task when it is cancelled.
+/// State that lasts from one step to a later one. It is dropped with the task when that is cancelled.
 struct JobDriver {
     tools: Tools,
     lease: Option<Arc<LeaseKeeper>>,

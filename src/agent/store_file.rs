@@ -1,4 +1,5 @@
-//! What was seen of etcd's store, beside the data directory: a restart must not forget what a restored store denies.
+//! Facts about etcd's store, kept beside the data directory: they reveal a restored store even after a restart of the
+//! supervisor.
 
 use std::path::{Path, PathBuf};
 
@@ -16,22 +17,22 @@ pub(super) struct StoreFile {
     path: PathBuf,
     base: String,
     written: StoreSeen,
-    /// The write that is under way.
+    /// The write under way.
     writing: Option<JoinHandle<std::io::Result<StoreSeen>>>,
-    /// The last write failed, and that was said.
+    /// The last write failed, and that was logged.
     failed: bool,
 }
 
 #[derive(Serialize, Deserialize)]
 struct Content {
-    /// The prefix of the cluster's keys: what was seen of another one says nothing.
+    /// The prefix of the cluster's keys: the state of another cluster's keys does not count.
     base: String,
     seen: StoreSeen,
 }
 
 impl StoreFile {
-    /// Reads what a previous incarnation of this supervisor has written; nothing, where it cannot be read. The etcd
-    /// cluster that it used is used on.
+    /// Reads the file of a previous incarnation of this supervisor; empty if it cannot be read. The recorded etcd
+    /// cluster remains the one to use.
     pub(super) fn recall(data_dir: &Path, etcd: &Etcd) -> StoreFile {
         let base = etcd.keys().base();
         let mut path = data_dir.as_os_str().to_owned();
@@ -60,8 +61,8 @@ impl StoreFile {
         Memory { store: self.written.clone(), ..Memory::default() }
     }
 
-    /// Writes `seen` beside the loop, where a key on which leadership rests has changed: a revision alone is not worth
-    /// it. One write at a time; what changes meanwhile is written by a later tick.
+    /// Writes `seen` beside the loop, if a key on which leadership rests has changed; a new revision alone is not worth
+    /// a write. Only one write runs at a time; a later tick writes later changes.
     pub(super) async fn keep(&mut self, seen: &StoreSeen) {
         if let Some(writing) = self.writing.take_if(|writing| writing.is_finished()) {
             match writing.await.map_err(std::io::Error::other).flatten() {

@@ -1,4 +1,4 @@
-//! From configuration to the setup of each part. Nothing is decided here.
+//! From the configuration to the setup of each part. No decisions here.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -13,7 +13,7 @@ use crate::model::{Me, SessionId, json_compact};
 use crate::os::random;
 use crate::postgres::{Parameters, Passwords, RoleCredentials, Setup};
 
-/// What PostgreSQL runs with.
+/// The parameters for PostgreSQL.
 pub(super) fn parameters(effective: &Effective) -> Parameters {
     Parameters {
         parameters: effective.parameters.clone(),
@@ -25,21 +25,22 @@ pub(super) fn parameters(effective: &Effective) -> Parameters {
     }
 }
 
-/// What a new cluster's key `config` holds: the text of `bootstrap.dcs`.
+/// The first value of a new cluster's key `config`: the text of `bootstrap.dcs`.
 pub(super) fn first_config(config: &Config) -> String {
     let dcs = config.bootstrap.as_ref().map(|bootstrap| bootstrap.dcs.clone()).unwrap_or_default();
     json_compact(&serde_json::Value::Object(dcs))
 }
 
-/// What is in force until etcd answers: what was kept beside the data, else what the local file starts a cluster with.
+/// The dynamic configuration until etcd answers: as saved beside the data, else as the local file has it for a new
+/// cluster.
 pub(super) fn recalled_config(config: &Config) -> String {
     let first = first_config(config);
-    let kept = crate::postgres::kept_dynamic(&config.postgresql.data_dir).unwrap_or_else(|error| {
+    let text = crate::postgres::kept_dynamic(&config.postgresql.data_dir).unwrap_or_else(|error| {
         tracing::warn!(%error, "cannot read the saved copy of the dynamic configuration");
         None
     });
-    let Some(kept) = kept else { return first };
-    let mended = config::mended(&kept, &first);
+    let Some(text) = text else { return first };
+    let mended = config::mended(&text, &first);
     for warning in &mended.warnings {
         tracing::warn!("saved copy of the dynamic configuration: {warning}");
     }
@@ -83,13 +84,13 @@ pub(super) fn postgres_setup(config: &Config, effective: &Effective) -> Setup {
     }
 }
 
-/// Where the programs of PostgreSQL are, and nothing else.
+/// The location of PostgreSQL's programs, and nothing else.
 pub(super) fn programs(config: &Config) -> Setup {
     let postgresql = &config.postgresql;
     Setup { bin_dir: postgresql.bin_dir.clone(), bin_names: postgresql.bin_name.clone(), ..Setup::default() }
 }
 
-/// Where Debian's libpq looks for sockets.
+/// The directory where Debian's libpq looks for sockets.
 const DEFAULT_SOCKETS: &str = "/var/run/postgresql";
 
 fn credentials(login: &Login) -> RoleCredentials {
@@ -110,7 +111,7 @@ pub(super) fn passwords(config: &Config) -> Passwords {
     }
 }
 
-/// The guard, and how it uses the watchdog.
+/// The guard, and its use of the watchdog.
 pub(super) fn fence_setup(config: &Config) -> (LinkSetup, WatchdogRule) {
     let watchdog = &config.watchdog;
     let driver = match watchdog.driver {
@@ -124,7 +125,7 @@ pub(super) fn fence_setup(config: &Config) -> (LinkSetup, WatchdogRule) {
     (LinkSetup::new(config.postgresql.data_dir.clone(), device), rule)
 }
 
-/// The pod, and the words on it.
+/// The pod, and its labels.
 pub(super) fn kube_setup(config: &Config, environment: &BTreeMap<String, String>) -> Option<KubeSetup> {
     let kubernetes = config.kubernetes.clone()?;
     Some(KubeSetup {
@@ -161,7 +162,7 @@ pub(super) fn me(config: &Config) -> Me {
     }
 }
 
-/// etcd.
+/// The client settings for etcd.
 pub(super) fn etcd_setup(config: &Config) -> EtcdSetup {
     let etcd = &config.etcd;
     let tls = TlsFiles { ca: etcd.cacert.clone(), cert: etcd.cert.clone(), key: etcd.key.clone() };

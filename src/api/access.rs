@@ -14,27 +14,27 @@ use super::dispatch::Caller;
 use super::{ApiSetup, addresses, wire};
 use crate::model::ClusterView;
 
-/// Somebody who wants in.
+/// The credentials of a request.
 pub(super) struct RequestCredentials<'a> {
     pub(super) caller: Caller,
     /// The header `Authorization`.
     pub(super) authorization: Option<&'a str>,
-    /// Whether the list of members counts for this route.
+    /// Whether this route admits members by their address.
     pub(super) members_welcome: bool,
-    /// Somebody who passes on what others send, as a proxy beside this member does, says so: where the connection came
-    /// from tells nothing.
+    /// Whether a proxy, for example one beside this member, forwarded the request: the connection's address tells
+    /// nothing then.
     pub(super) is_passed_on: bool,
 }
 
-/// What proxies add to what they pass on (RFC 7239, RFC 9110 section 7.6.3, and custom).
+/// Headers that proxies add (RFC 7239, RFC 9110 section 7.6.3, and custom).
 const PASSED_ON: [&str; 5] = ["forwarded", "via", "x-forwarded-for", "x-real-ip", "x-envoy-external-address"];
 
-/// Whether a proxy says that it passes on a request.
+/// Whether a proxy has forwarded the request.
 pub(super) fn is_passed_on(headers: &HeaderMap) -> bool {
     PASSED_ON.iter().any(|name| headers.contains_key(*name))
 }
 
-/// Lets in whom `setup` allows; `view` tells the members' addresses.
+/// Admits requests by the rules of `setup`; `view` has the members' addresses.
 pub(super) async fn check(
     setup: &ApiSetup,
     credentials: &RequestCredentials<'_>,
@@ -54,7 +54,7 @@ pub(super) async fn check(
     authenticate(setup, credentials.authorization)
 }
 
-/// Whether a caller is on this machine or on a member's.
+/// Whether the caller is on this machine or on a member's.
 async fn is_near(caller: Caller, view: Option<&ClusterView>) -> bool {
     if caller.is_local {
         return true;
@@ -63,7 +63,7 @@ async fn is_near(caller: Caller, view: Option<&ClusterView>) -> bool {
     any_resolves_to(hosts.iter(), caller.address).await
 }
 
-/// The refusal of somebody who came from elsewhere, where no setting says who may.
+/// The refusal of a caller from elsewhere, if no setting admits any.
 fn unnamed(credentials: &RequestCredentials<'_>) -> String {
     let who = if credentials.is_passed_on { "whoever sent this through a proxy at " } else { "" };
     format!(
@@ -147,15 +147,15 @@ mod tests {
         check(setup, &credentials, view).await.map_err(|answer| (answer.status, answer.body))
     }
 
-    /// Where nothing is configured a program of `archive_command` is not everybody's to choose.
+    /// Without a configuration, not everybody may set `archive_command`.
     #[tokio::test]
-    async fn without_a_setting_this_machine_and_members_may_write_and_nobody_else() {
+    async fn without_a_setting_only_this_machine_and_members_may_write() {
         let view = crate::api::tests::view();
         let setup = ApiSetup::default();
         for (from, is_local, may) in [
             ("192.0.2.7", false, false),
             ("192.0.2.7", true, true),
-            // Of `conn_url` of n1 and n2, and of both `api_url`s.
+            // Hosts of `conn_url` of n1 and n2, and of both `api_url`s.
             ("10.0.0.1", false, true),
             ("fd00::2", false, true),
             ("127.0.0.1", false, true),
@@ -173,7 +173,7 @@ mod tests {
                 }
             }
         }
-        // Nobody is a member while etcd is away.
+        // While etcd is unavailable no address counts as a member's.
         assert_eq!(
             outcome(&setup, caller("10.0.0.1", false), None).await.map_err(|refusal| refusal.0),
             Err(403)
@@ -182,7 +182,7 @@ mod tests {
         assert_eq!(outcome(&open, caller("192.0.2.7", false), None).await, Ok(()));
     }
 
-    /// A proxy beside this member passes on what comes from anywhere.
+    /// A proxy beside this member forwards requests from anywhere.
     #[tokio::test]
     async fn a_proxied_request_is_not_local() {
         let headers = |name: &'static str| {
@@ -201,7 +201,7 @@ mod tests {
         }
     }
 
-    /// The setting opens nothing that credentials, a list or certificates close.
+    /// The setting admits no request that credentials, a list or certificates refuse.
     #[tokio::test]
     async fn configured_access_counts_as_in_patroni() {
         let user = Some(("admin".to_owned(), "s3cret".to_owned()));
@@ -219,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn networks_hold_their_addresses_and_no_others() {
+    fn networks_contain_only_their_addresses() {
         let cases = [
             ("10.0.0.0/8", "10.200.3.4", true),
             ("10.0.0.0/8", "11.0.0.1", false),

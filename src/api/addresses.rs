@@ -10,21 +10,21 @@ use crate::agent::Handle;
 use crate::model::{ClusterView, Moment};
 use crate::os::clock;
 
-/// How often the members' hosts are compared with those that were looked up.
+/// The interval between checks for changed hosts of members.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// How often names are looked up again: a pod that was replaced has another address.
+/// The interval between lookups of names: a replaced pod has another address.
 const RESOLVE_EVERY: Duration = Duration::from_secs(10);
-/// Names that take longer to resolve have no address.
+/// The limit for a lookup; a slower name has no address.
 pub(super) const RESOLVE_WITHIN: Duration = Duration::from_secs(2);
 
-/// The hosts of the members' addresses, of REST and of PostgreSQL.
+/// The hosts of the members' addresses, for REST and PostgreSQL.
 pub(super) fn hosts(view: &ClusterView) -> BTreeSet<String> {
     let members = view.members.values();
     let urls = members.flat_map(|member| [&member.record.api_url, &member.record.conn_url]).flatten();
     urls.filter_map(|url| Some(wire::address(url)?.0)).collect()
 }
 
-/// The addresses of a host: its own, or those that its name has.
+/// The addresses of a host: the literal one, or those of its name.
 pub(super) async fn resolve(host: &str) -> Vec<IpAddr> {
     if let Ok(literal) = host.parse::<IpAddr>() {
         return vec![literal.to_canonical()];
@@ -35,17 +35,17 @@ pub(super) async fn resolve(host: &str) -> Vec<IpAddr> {
     }
 }
 
-/// The members' addresses as last looked up.
+/// The members' addresses by the last lookup.
 #[derive(Default)]
 pub(super) struct MemberAddresses(Mutex<BTreeSet<IpAddr>>);
 
 impl MemberAddresses {
-    /// Whether a member calls from there, as far as is known.
+    /// Whether the address belongs to a member, as far as known.
     pub(super) fn hold(&self, address: IpAddr) -> bool {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).contains(&address)
     }
 
-    /// Keeps them up to date for as long as it is polled. Without a view those of the last one count.
+    /// Updates them for as long as it is polled. Without a view the last addresses stay.
     pub(super) async fn follow(&self, handle: &Handle) {
         let mut known = BTreeSet::new();
         let mut resolved_at: Option<Moment> = None;

@@ -11,14 +11,14 @@ use super::request_limits::RequestClass;
 use crate::agent::OrderError;
 use crate::model::json_spaced;
 
-/// Warnings in one answer: clients bound the length of headers.
+/// The most warnings in one answer: clients limit the length of headers.
 const WARNINGS_MAX: usize = 8;
 
-/// Status, headers and body. A handler returns it; a refusal on the way is an `Err` of it.
+/// Status, headers and body. A handler returns it; a refusal is an `Err` with it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct HttpAnswer {
     pub(super) status: u16,
-    /// `None`: a status line and nothing else.
+    /// `None`: a status line only.
     kind: Option<&'static str>,
     pub(super) body: String,
     extra: Option<(&'static str, String)>,
@@ -35,7 +35,7 @@ impl HttpAnswer {
         HttpAnswer { kind: Some("application/json"), body: json_spaced(value), ..HttpAnswer::bare(status) }
     }
 
-    /// A sentence for a person.
+    /// A sentence for people.
     pub(super) fn text(status: u16, text: impl Into<String>) -> HttpAnswer {
         HttpAnswer { kind: Some("text/html"), body: text.into(), ..HttpAnswer::bare(status) }
     }
@@ -45,13 +45,13 @@ impl HttpAnswer {
         HttpAnswer { kind: Some("text/plain"), body: text, ..HttpAnswer::bare(200) }
     }
 
-    /// 401, naming the realm.
+    /// 401 with the realm.
     pub(super) fn unauthorized(text: &str) -> HttpAnswer {
         let extra = Some(("www-authenticate", "Basic realm=\"Patroni\"".to_owned()));
         HttpAnswer { extra, ..HttpAnswer::text(401, text) }
     }
 
-    /// This answer, with what its reader should know in a header: the body is what old clients expect.
+    /// The same answer with warnings in a header: the body is for old clients.
     pub(super) fn warn(self, warnings: &[String]) -> HttpAnswer {
         let plain = |c: char| match c {
             '"' => '\'',
@@ -67,7 +67,7 @@ impl HttpAnswer {
         HttpAnswer { extra: extra.or(self.extra), ..self }
     }
 
-    /// The page a protocol error is answered with.
+    /// The page for a protocol error.
     pub(super) fn page(status: u16, message: &str, explanation: &str) -> HttpAnswer {
         let message = message.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
         let body = format!(
@@ -78,7 +78,7 @@ impl HttpAnswer {
         HttpAnswer { kind: Some("text/html;charset=utf-8"), body, ..HttpAnswer::bare(status) }
     }
 
-    /// 501, in the words old clients look for.
+    /// 501 with the text that old clients expect.
     pub(super) fn unsupported(method: &str) -> HttpAnswer {
         HttpAnswer::page(
             501,
@@ -87,7 +87,7 @@ impl HttpAnswer {
         )
     }
 
-    /// etcd or the loop did not do its part.
+    /// etcd or the loop failed.
     pub(super) fn unavailable(error: &OrderError) -> HttpAnswer {
         HttpAnswer::text(503, format!("not possible now: {error}"))
     }
@@ -97,7 +97,7 @@ impl HttpAnswer {
         HttpAnswer::text(503, format!("not possible now: too many {} at once, try again", class.words()))
     }
 
-    /// The response, with the headers `setup` asks for.
+    /// The response, with the headers of `setup`.
     pub(super) fn into_response(self, setup: &ApiSetup) -> Response<Full<Bytes>> {
         let mut response = Response::new(Full::new(Bytes::from(self.body)));
         *response.status_mut() =

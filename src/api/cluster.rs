@@ -7,7 +7,7 @@ use super::wire;
 use crate::agent::{Handle, OrderError};
 use crate::model::ClusterView;
 
-/// `/cluster`, always from a linearizable read: scripts wait for a switchover with it.
+/// `/cluster`, always from a linearizable read, because scripts wait with it for a switchover.
 pub(super) async fn cluster(handle: &Handle) -> HttpAnswer {
     match handle.read_cluster().await {
         Ok(view) => HttpAnswer::json(200, &wire::cluster_body(&handle.status().scope, &view)),

@@ -19,8 +19,8 @@ pub(super) async fn get(handle: &Handle) -> HttpAnswer {
     }
 }
 
-/// PATCH: merges, and writes only if nobody else did meanwhile. Where the key is gone it is what is in force that is
-/// changed: a pause that is kept must be one that can be ended.
+/// PATCH: merges, and writes only if the key has not changed meanwhile. Without a key it changes the settings in force,
+/// so that a pause in force can be ended.
 pub(super) async fn patch(
     handle: &Handle,
     judge: Option<&ParameterJudge>,
@@ -40,13 +40,13 @@ pub(super) async fn patch(
     Ok(written(&before, config))
 }
 
-/// As the leader would write it where the key is gone.
+/// The configuration that the leader would restore.
 fn in_force(handle: &Handle) -> Option<Map<String, Value>> {
     let status = handle.status();
     serde_json::from_str(&config::restored(status.config.as_deref()?, &status.settings.sync)).ok()
 }
 
-/// PUT: replaces whatever is there, and says what it was given.
+/// PUT: replaces the value, and returns the new one.
 pub(super) async fn put(
     handle: &Handle,
     judge: Option<&ParameterJudge>,
@@ -62,14 +62,14 @@ pub(super) async fn put(
     Ok(written(&known, config))
 }
 
-/// What is there now, with a word about what of it has no effect.
+/// The new value, with warnings about keys without effect.
 fn written(before: &Map<String, Value>, after: Map<String, Value>) -> HttpAnswer {
     let warnings = config::new_warnings(before, &after);
     let warnings: Vec<String> = warnings.iter().map(ToString::to_string).collect();
     HttpAnswer::json(200, &Value::Object(after)).warn(&warnings)
 }
 
-/// Nothing is written that members could not use: every fault is named at once.
+/// Refuses a value that members could not use, with all faults.
 async fn usable(
     judge: Option<&ParameterJudge>,
     before: &Map<String, Value>,
@@ -100,7 +100,7 @@ async fn write(
     let text = json_compact(&Value::Object(config.clone()));
     match handle.write_config(text, if_revision).await {
         Ok(true) => {
-            // The watch brings the change anyway; this only makes it sooner.
+            // The watch brings the change anyway; this is only faster.
             let _ = handle.wake().await;
             Ok(())
         }
@@ -109,14 +109,14 @@ async fn write(
     }
 }
 
-/// Merges `change` into `config`, deeply; null deletes. Scalars that read the same are no change. True if anything
+/// Merges `change` into `config`, deeply; null deletes. A scalar with the same text is no change. True if anything
 /// changed.
 pub(super) fn merge(config: &mut Map<String, Value>, change: Map<String, Value>) -> bool {
     let mut changed = false;
     for (key, new) in change {
         changed |= match (config.get_mut(&key), new) {
             (None, Value::Null) => false,
-            // Not swap_remove: the order of the other keys is what readers compare.
+            // Not swap_remove: readers compare the order of the other keys.
             (Some(_), Value::Null) => config.shift_remove(&key).is_some_and(|old| !old.is_null()),
             (Some(Value::Object(old)), Value::Object(new)) => merge(old, new),
             (Some(old), new) if !new.is_object() && text(old) == text(&new) => false,
@@ -133,7 +133,7 @@ pub(super) fn merge(config: &mut Map<String, Value>, change: Map<String, Value>)
     changed
 }
 
-/// How a scalar reads.
+/// The text of a scalar.
 fn text(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),
@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn merges_as_operators_expect() {
+    fn objects_merge_deeply_and_null_deletes() {
         let before = json!({"ttl": 30, "postgresql": {"parameters": {"a": 1, "b": 2}, "use_slots": true}});
         let cases = [
             (json!({"ttl": 30}), false, before.clone()),
@@ -206,14 +206,14 @@ mod tests {
         }
 
         #[test]
-        fn no_report_of_a_change_without_one(mut config in map(), change in map()) {
+        fn a_merge_reports_a_change_only_if_there_is_one(mut config in map(), change in map()) {
             let before = config.clone();
             let changed = merge(&mut config, change);
             prop_assert_eq!(changed, config != before);
         }
 
         #[test]
-        fn null_deletes_whatever_is_there(mut config in map(), key in "[a-d]") {
+        fn null_deletes_any_value(mut config in map(), key in "[a-d]") {
             merge(&mut config, Map::from_iter([(key.clone(), Value::Null)]));
             prop_assert!(!config.contains_key(&key));
         }

@@ -19,32 +19,32 @@ use crate::agent::{Handle, Status};
 use crate::model::Moment;
 use crate::os::clock;
 
-/// Health checks are answered from a look into Postgres no older than this, so that any number of checks costs at
-/// most five looks a second.
+/// The highest age of the query of Postgres behind a health check: any number of checks costs at most five queries a
+/// second.
 const LOOK_AGE_MAX: Duration = Duration::from_millis(200);
-/// A look that takes longer is not waited for: load balancers want an answer within a second.
+/// The limit for a query: load balancers need an answer within a second.
 const LOOK_WITHIN: Duration = Duration::from_millis(800);
-/// No legitimate request is larger: etcd refuses values beyond 1.5 MiB.
+/// More than any legitimate request: etcd refuses values beyond 1.5 MiB.
 const BODY_BYTES_MAX: usize = 1 << 20;
-/// A client that takes longer to send its body has gone.
+/// The limit for a client to send its body.
 const BODY_WITHIN: Duration = Duration::from_secs(10);
 
-/// Who sent a request.
+/// The sender of a request.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Caller {
     pub(super) address: IpAddr,
-    /// The connection never left this machine.
+    /// Whether the connection never left this machine.
     pub(super) is_local: bool,
-    /// It came from where a member is, as far as is known.
+    /// Whether it came from the address of a member, as far as known.
     pub(super) is_member: bool,
-    /// Showed a certificate that TLS verified.
+    /// Whether it presented a certificate that TLS verified.
     pub(super) certified: bool,
 }
 
-/// Every route, over one handle to the loop.
+/// All routes, over one handle to the loop.
 pub(super) struct Routes {
     handle: Handle,
-    /// When the last look was answered; held while one is under way.
+    /// When the last query was answered; locked while one is under way.
     looked_at: Mutex<Option<Moment>>,
     request_limits: RequestLimits,
 }
@@ -54,7 +54,7 @@ impl Routes {
         Routes { handle, looked_at: Mutex::new(None), request_limits: RequestLimits::new() }
     }
 
-    /// Answers any request. Never fails: whatever goes wrong is an answer.
+    /// Answers any request. Never fails: every failure is an answer.
     pub(super) async fn answer(
         &self,
         request: Request<Body>,
@@ -81,15 +81,15 @@ impl Routes {
                 Some(route) => {
                     let act = self.act(route, request, caller, setup);
                     let act = async { act.await.unwrap_or_else(|refusal| refusal) };
-                    if route.takes_its_time() { act.await } else { self.patiently(act).await }
+                    if route.has_own_deadlines() { act.await } else { self.patiently(act).await }
                 }
                 None => HttpAnswer::unsupported(request.method().as_str()),
             },
         }
     }
 
-    /// 503 when the loop does not even refuse. It has its own deadline for etcd, `retry_timeout`, for each of the
-    /// at most two things a request needs of it.
+    /// 503 when the loop does not answer at all. The loop has its own deadline for etcd, `retry_timeout`, for each of
+    /// the at most two operations of a request.
     async fn patiently(&self, answer: impl Future<Output = HttpAnswer>) -> HttpAnswer {
         let patience = self.handle.status().settings.retry_timeout * 2 + BODY_WITHIN;
         let stuck = |_| HttpAnswer::text(503, "not possible now: the supervisor's loop does not answer");
@@ -115,7 +115,7 @@ impl Routes {
         }
     }
 
-    /// The status after a look into Postgres. Requests that arrive together share one look.
+    /// The status after a query of Postgres. Requests that arrive together share one query.
     async fn fresh(&self) -> Arc<Status> {
         let mut looked_at = self.looked_at.lock().await;
         if looked_at.is_none_or(|at| clock::now().since(at) > LOOK_AGE_MAX) {
@@ -125,8 +125,8 @@ impl Routes {
         self.handle.status()
     }
 
-    /// Of a look that was begun now: members choose a leader by it. Where that takes too long, what was known before,
-    /// and a position that is not all there may be.
+    /// The body after a query that begins now: members choose a leader by it. If that takes too long, the last facts
+    /// are returned, with the position marked as not exact.
     async fn patroni_body(&self) -> Value {
         let looked = tokio::time::timeout(LOOK_WITHIN, self.handle.fresh(Duration::ZERO)).await;
         let mut body = wire::patroni_body(&self.handle.status());
@@ -136,10 +136,10 @@ impl Routes {
         body
     }
 
-    /// The status after a look no older than `at_most`. A loop that does not answer in time is judged by the age of
-    /// what it last said.
+    /// The status after a query no older than `at_most`. If the loop does not answer in time, the age of its last
+    /// status counts.
     async fn look(&self, at_most: Duration) -> Arc<Status> {
-        // Late: the status says how old it is.
+        // If it is late, the status shows its age.
         let _ = tokio::time::timeout(LOOK_WITHIN, self.handle.fresh(at_most)).await;
         self.handle.status()
     }
@@ -163,7 +163,7 @@ impl Routes {
         if caller.is_local || caller.is_member {
             access::check(setup, &credentials, status.view.as_deref()).await?;
         } else {
-            // Names may have to be looked up: strangers wait for that in places of their own.
+            // A lookup of names may be necessary: requests from elsewhere wait for it in a class of their own.
             let _place = place(RequestClass::Access)?;
             access::check(setup, &credentials, status.view.as_deref()).await?;
         }
@@ -194,7 +194,7 @@ impl Routes {
     }
 }
 
-/// A request that changes something.
+/// A request that makes a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum MutatingRoute {
     PatchConfig,
@@ -211,7 +211,7 @@ enum MutatingRoute {
 
 impl MutatingRoute {
     /// Answered when it is done, with deadlines of its own.
-    fn takes_its_time(self) -> bool {
+    fn has_own_deadlines(self) -> bool {
         matches!(self, MutatingRoute::Restart | MutatingRoute::Switchover | MutatingRoute::Failover)
     }
 
@@ -232,7 +232,7 @@ impl MutatingRoute {
     }
 }
 
-/// A JSON object with something in it.
+/// A JSON object that is not empty.
 async fn required(headers: &HeaderMap, body: Body) -> Result<Map<String, Value>, HttpAnswer> {
     if !headers.contains_key(CONTENT_LENGTH) && !headers.contains_key(TRANSFER_ENCODING) {
         return Err(HttpAnswer::page(411, "Length Required", "Client must specify Content-Length"));
@@ -243,7 +243,7 @@ async fn required(headers: &HeaderMap, body: Body) -> Result<Map<String, Value>,
     }
 }
 
-/// A JSON object, an empty one when there is no body.
+/// A JSON object; an empty one when there is no body.
 async fn optional(body: Body) -> Result<Map<String, Value>, HttpAnswer> {
     let bytes = read(body).await?;
     if bytes.is_empty() {

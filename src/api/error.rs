@@ -1,29 +1,29 @@
-//! What can go wrong with the server itself. What goes wrong with one request is an [`super::answer::HttpAnswer`].
+//! Failures of the server itself. The failure of one request is an [`super::answer::HttpAnswer`].
 
 use std::io;
 
-/// The REST interface cannot be served.
+/// Why the REST interface cannot be served.
 #[derive(Debug, thiserror::Error)]
 pub enum ApiError {
-    /// Somebody else listens there.
+    /// Another process listens there.
     #[error("port {port} of `{host}` is already in use: is another supervisor running here?")]
     PortInUse {
-        /// As configured.
+        /// The configured host.
         host: String,
-        /// As configured.
+        /// The configured port.
         port: u16,
-        /// What the operating system said.
+        /// The operating system's error.
         #[source]
         source: io::Error,
     },
     /// The address cannot be listened on.
     #[error("cannot listen on `{host}`, port {port}")]
     Listen {
-        /// As configured.
+        /// The configured host.
         host: String,
-        /// As configured.
+        /// The configured port.
         port: u16,
-        /// What the operating system said.
+        /// The operating system's error.
         #[source]
         source: io::Error,
     },

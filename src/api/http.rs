@@ -1,4 +1,4 @@
-//! Sockets in, requests out: connections with their limits, and the bodies of unsafe requests.
+//! From sockets to requests: connections with their limits, and the bodies of unsafe requests.
 
 use std::future::Future;
 use std::io;
@@ -24,20 +24,20 @@ use super::request_limits::{Connection, WAITS_WITHIN, WaitingConnections};
 use super::{ApiError, ApiSetup};
 use crate::agent::Handle;
 
-/// No head of a request is larger.
+/// The limit for the head of a request.
 const HEAD_BYTES_MAX: usize = 64 << 10;
-/// What open requests get when the server ends.
+/// How long open requests may take when the server ends.
 const DRAIN_WITHIN: Duration = Duration::from_secs(1);
-/// After a failed accept: the process is out of files, and trying again at once does not help.
+/// The pause after a failed accept: the process has no free descriptor, and an immediate retry would fail as well.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// Listens where `setup` says.
+/// Listens on the address of `setup`.
 pub async fn bind(setup: &ApiSetup) -> Result<TcpListener, ApiError> {
     let (host, port) = setup.listen.clone();
     let outcome = match host.as_str() {
         "" | "*" => match TcpListener::bind(("::", port)).await {
             Ok(listener) => Ok(listener),
-            // No IPv6 on this machine, or it is in use there, which IPv4 will say too.
+            // There is no IPv6 on this machine, or the port is in use there, as IPv4 will report.
             Err(_) => TcpListener::bind(("0.0.0.0", port)).await,
         },
         host => TcpListener::bind((host.trim_matches(['[', ']']), port)).await,
@@ -48,8 +48,8 @@ pub async fn bind(setup: &ApiSetup) -> Result<TcpListener, ApiError> {
     })
 }
 
-/// Serves until `shutdown` ends; then requests under way get a moment to finish. The newest `setup` counts for
-/// every request, but what is listened on was decided by [`bind`].
+/// Serves until `shutdown` ends; then requests under way get a moment to finish. Each request uses the newest `setup`,
+/// but the listen address stays as in [`bind`].
 pub async fn serve(
     listener: TcpListener,
     setup: watch::Receiver<Arc<ApiSetup>>,
@@ -106,7 +106,7 @@ async fn accept(listener: &TcpListener, waiting: &WaitingConnections) -> Option<
     }
 }
 
-/// Shakes hands where TLS is on, then serves the connection.
+/// Performs the TLS handshake if TLS is on, then serves the connection.
 async fn handshake(
     stream: TcpStream,
     caller: Caller,
@@ -129,7 +129,7 @@ async fn handshake(
 
 fn caller(stream: &TcpStream, address: SocketAddr, members: &MemberAddresses) -> Caller {
     let address = address.ip().to_canonical();
-    // An address of this machine is answered to on this machine, so nobody else can hold a conversation from it.
+    // This machine owns its own address, so no other machine can communicate from it.
     let here = stream.local_addr().is_ok_and(|here| here.ip().to_canonical() == address);
     let is_local = address.is_loopback() || here;
     Caller { address, is_local, is_member: members.hold(address), certified: false }

@@ -1,4 +1,4 @@
-//! `/metrics`. Written by hand: the names are Patroni's, counters without `_total`, which client libraries forbid.
+//! `/metrics`. Written by hand, because client libraries forbid Patroni's names of counters, which lack `_total`.
 
 use std::fmt::Write;
 
@@ -15,7 +15,7 @@ pub fn text(status: &Status, now: Moment) -> String {
     postgres(&mut page, status);
     positions(&mut page, status);
     cluster(&mut page, status);
-    ours(&mut page, status, now);
+    own_metrics(&mut page, status, now);
     kubernetes(&mut page, status, now);
     page.text
 }
@@ -102,7 +102,7 @@ fn cluster(page: &mut Page, status: &Status) {
     );
 }
 
-/// The way in; nothing while there is no server, or none that was asked yet.
+/// The way of access; empty without a server, or before the first query.
 fn access(postgres: &PostgresFacts) -> Vec<(&'static str, f64)> {
     let OwnAccess { way, refused } = &postgres.access;
     let way = match (&postgres.process, way) {
@@ -113,10 +113,10 @@ fn access(postgres: &PostgresFacts) -> Vec<(&'static str, f64)> {
     way.map(|way| (way, 1.0)).into_iter().collect()
 }
 
-/// So many slots are shown: each is a time series.
+/// The most slots that are shown: each is a time series.
 const SLOTS_MAX: usize = 20;
 
-/// The slots that hold back most.
+/// The slots that retain the most WAL.
 fn held_by_slots(status: &Status) -> Vec<(&str, f64)> {
     let Some(sql) = status.postgres.answering() else { return Vec::new() };
     let end = sql.lsn().0;
@@ -128,8 +128,8 @@ fn held_by_slots(status: &Status) -> Vec<(&str, f64)> {
     slots.into_iter().map(|(name, bytes)| (name.as_str(), bytes as f64)).collect()
 }
 
-/// What only this program has.
-fn ours(page: &mut Page, status: &Status, now: Moment) {
+/// Metrics that Patroni does not have.
+fn own_metrics(page: &mut Page, status: &Status, now: Moment) {
     let left = match status.lease.deadline {
         Some(deadline) if status.is_leader(now) => now.until(deadline).as_secs_f64(),
         Some(_) | None => 0.0,
@@ -194,7 +194,7 @@ fn ours(page: &mut Page, status: &Status, now: Moment) {
         &ages,
     );
     for (name, value) in &status.counters {
-        // The counters that count events end in _total; that is all the tools ask of a name.
+        // Counters of events end in _total, which is all that tools require.
         page.counter(&format!("matriarch_{name}"), "Number of events that the supervisor counted.", *value);
     }
 }
@@ -263,7 +263,7 @@ impl Page {
         let _ = write!(self.text, "# HELP {name} {help}\n# TYPE {name} {kind}\n{name}{labels} {value}\n");
     }
 
-    /// One sample for each value of `label`; nothing when there is none.
+    /// One sample for each value of `label`; none without values.
     fn gauges(&mut self, name: &str, help: &str, label: &str, values: &[(&str, f64)]) {
         if values.is_empty() {
             return;
@@ -275,7 +275,7 @@ impl Page {
         }
     }
 
-    /// One sample for each set of further labels; nothing when there is none.
+    /// One sample for each set of further labels; none without values.
     fn counters(&mut self, name: &str, help: &str, values: &[(String, u64)]) {
         if values.is_empty() {
             return;

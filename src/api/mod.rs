@@ -1,17 +1,18 @@
-//! The REST interface: what load balancers probe, peers ask, monitors read and operators order.
+//! The REST interface: for load balancers, other members, monitoring and operators.
 //!
 //! ```text
 //! http ──► dispatch ──► probes, wire, metrics      status in, answer out: pure
 //!   │          │
 //!   │          └──► access ──► config, operate, switchover ──► agent::Handle
-//!   └─ connections, TLS; places, addresses: limits
+//!   └─ connections, TLS; request_limits, addresses
 //! ```
 //!
-//! Every route answers from the [`Status`](crate::agent::Status) the loop publishes, or through the
-//! [`Handle`](crate::agent::Handle) to it. Deliberately absent: etcd, Postgres, and any opinion on who should lead.
+//! Every route answers from the [`Status`](crate::agent::Status) that the loop publishes, or through the
+//! [`Handle`](crate::agent::Handle) to it. Deliberately absent: etcd, Postgres, and the decision which member should
+//! lead.
 //!
-//! `/primary` is stricter than Patroni's: it needs the leader key *and* a Postgres that has just said that it is not
-//! in recovery. `/leader` needs the key alone.
+//! `/primary` is stricter than Patroni's: it needs the leader key *and* a Postgres that has just reported that it is
+//! not in recovery. `/leader` needs the key alone.
 
 mod access;
 mod addresses;

@@ -84,7 +84,7 @@ fn restart_of(
     Ok((at, filter))
 }
 
-/// Reads a schedule; null and the empty text are none.
+/// Parses a schedule; null and an empty text mean none.
 pub(super) fn schedule_of(value: &Value, what: &str, now: WallTime) -> Result<Option<WallTime>, HttpAnswer> {
     let text = match value {
         Value::Null => return Ok(None),
@@ -115,7 +115,7 @@ fn version_number(text: &str) -> Option<u32> {
     }
 }
 
-/// Seconds, or a span with a unit, in milliseconds.
+/// Seconds, or a time span with a unit, in milliseconds.
 fn milliseconds(text: &str) -> Option<u64> {
     let text = text.trim();
     let digits = text.find(|c: char| !(c.is_ascii_digit() || c == '.')).unwrap_or(text.len());
@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_what_cannot_be_meant() {
+    fn invalid_restart_requests_are_refused() {
         let cases = [
             (json!({"schedule": "2030-01-01T00:00:00"}), 400),
             (json!({"schedule": "1960-01-01T00:00:00Z"}), 422),

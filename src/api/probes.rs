@@ -1,6 +1,6 @@
 //! Health checks: status, path and query in, a status code out. No clock, no I/O.
 //!
-//! The paths are matched by substring and in this order, because load balancers out there rely on it.
+//! The paths are matched by substring and in this order, because existing load balancers rely on it.
 
 use std::time::Duration;
 
@@ -11,17 +11,17 @@ use super::wire;
 use crate::agent::Status;
 use crate::model::{JobKind, MemberState, Moment, Process, Role, SqlFacts, Standby, StandbyKind};
 
-/// A look this old no longer proves that Postgres is writable. Twice what one look may take under load; a frozen
-/// Postgres is no primary to any load balancer after it, long before the lease ends.
+/// A query of this age no longer proves that Postgres accepts writes: twice the time of one query under load. After it
+/// no load balancer sees a frozen Postgres as a primary, long before the lease ends.
 pub const PROOF_AGE_MAX: Duration = Duration::from_secs(2);
 
-/// However short a start may take by the configuration, recovery that stood still for less has not stopped.
+/// The shortest standstill of a recovery that counts as a stop, however short the configured limit of a start.
 const STANDSTILL_MIN: Duration = Duration::from_secs(60);
 
 const OK: u16 = 200;
 const UNAVAILABLE: u16 = 503;
 
-/// The generic health check, for every GET without a route of its own, and for every HEAD and OPTIONS.
+/// The general health check, for every GET without a route of its own, and for every HEAD and OPTIONS.
 pub fn health(status: &Status, path: &str, query: &Query, now: Moment) -> u16 {
     let path = if path == "/" { "/primary" } else { path };
     let leading = LeaderProbe::of(status, now);
@@ -45,7 +45,8 @@ pub fn health(status: &Status, path: &str, query: &Query, now: Moment) -> u16 {
     code(well && (!filtered || tags_match(status, query)))
 }
 
-/// Whether the supervisor is alive. Judged by the loop's own promise of its next tick, never by Postgres or etcd.
+/// Whether the supervisor is alive. It depends on the announced time of the loop's next tick, never on Postgres or
+/// etcd.
 pub fn liveness(status: &Status, now: Moment) -> u16 {
     let ttl = status.settings.ttl;
     let primary_runs = status.role == Role::Primary && status.state == MemberState::Running;
@@ -53,8 +54,8 @@ pub fn liveness(status: &Status, now: Moment) -> u16 {
     code(status.settings.pause || now < status.next_tick_by + patience)
 }
 
-/// Whether PostgreSQL has been started, or is on its way: its recovery may take hours while it advances, as may the
-/// copy that it starts from. Also before etcd has answered, as no restart of the container would change that.
+/// Whether PostgreSQL has started or is starting: recovery that advances may take hours, and so may the copy that
+/// precedes it. True also before etcd has answered, since a restart of the container would not help.
 pub(super) fn startup(status: &Status, now: Moment) -> u16 {
     let patience = status.settings.primary_start_timeout.max(STANDSTILL_MIN);
     let advances = status.recovered_at.is_some_and(|at| now < at + patience);
@@ -64,11 +65,11 @@ pub(super) fn startup(status: &Status, now: Moment) -> u16 {
     code(status.postgres.answering().is_some() || advances || works || waits)
 }
 
-/// A standby that streams no more shows what it knew then; longer than this it is not for readers, unless they say so.
+/// A standby without streaming has old data. After this time it is not ready for readers, unless the query allows more.
 const STALE_MAX: Duration = Duration::from_secs(60);
 
-/// Whether this member leads, or is close enough behind. While nobody leads no standby streams: one that did so not
-/// long ago, `stale` seconds at most, serves readers on.
+/// Whether this member leads, or is close enough behind. Without a leader no standby streams: one that did so at most
+/// `stale` seconds ago still serves readers.
 pub fn readiness(status: &Status, query: &Query, now: Moment) -> u16 {
     if status.is_leader(now) {
         return OK;
@@ -133,10 +134,10 @@ impl LeaderProbe {
             .is_some_and(|sql: &SqlFacts| sql.is_primary() && now.since(sql.at) <= PROOF_AGE_MAX);
         let proved =
             proved && status.postgres.liveness.death().is_none() && !status.postgres.clients_locked_out;
-        // Whoever is being stopped, by the loop or by the fence, takes no clients.
+        // A Postgres that is being stopped, by the loop or by the guard, admits no clients.
         let stays = status.job != Some(JobKind::Stop) && !status.lease.runs_out(now);
         let leads_standby_cluster = status.role == Role::StandbyLeader;
-        // In a pause nobody acts on a lost etcd, so what Postgres is decides, as it does for the operator.
+        // In pause a loss of etcd has no consequences, so Postgres' own role decides, as for the operator.
         let leader = if status.view.is_none() && status.settings.pause {
             leads_standby_cluster || wire::role_now(status) == Role::Primary
         } else {
@@ -173,7 +174,7 @@ fn replica(status: &Status, query: &Query) -> bool {
         && state_wanted.is_none_or(|wanted| wire::replication_state(sql) == Some(wanted))
 }
 
-/// The paths that ask how a standby takes part in commits; the leader may answer those that only read.
+/// The paths for a standby's part in commits; the leader may answer those for reading only.
 fn by_synchronicity(status: &Status, path: &str, query: &Query, leading: LeaderProbe) -> bool {
     let (wanted, or_leader) = match path {
         "/async" | "/asynchronous" => (StandbyKind::Asynchronous, false),

@@ -1,11 +1,11 @@
 //! The part of a URL after `?`, as Python's `parse_qs` reads it.
 
-/// Decoded pairs in their order, without those that have no value.
+/// Decoded pairs in order, without those that have no value.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Query(Vec<(String, String)>);
 
 impl Query {
-    /// Reads `a=1&b=x%20y`. Cannot fail: what cannot be decoded stays as it is.
+    /// Parses `a=1&b=x%20y`. Never fails: text that cannot be decoded stays unchanged.
     pub fn parse(text: &str) -> Query {
         let pair = |part: &str| {
             let (key, value) = part.split_once('=')?;
@@ -19,7 +19,7 @@ impl Query {
         self.0.iter().find(|(name, _)| name == key).map(|(_, value)| value.as_str())
     }
 
-    /// Every key that starts with `prefix`, without it, with its first value.
+    /// Every key with `prefix`, without the prefix, with its first value.
     pub fn starting_with<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = (&'a str, &'a str)> {
         self.0.iter().filter_map(move |(key, _)| Some((key.strip_prefix(prefix)?, self.first(key)?)))
     }
@@ -50,7 +50,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_value_counts_and_empty_ones_do_not() {
+    fn the_first_value_of_a_key_counts_and_empty_ones_do_not() {
         let query = Query::parse("lag=&lag=10MB&lag=1&tag_d%63=a+b%2&x");
         assert_eq!(query.first("lag"), Some("10MB"));
         assert_eq!(query.first("x"), None);

@@ -3,7 +3,7 @@
 use super::answer::HttpAnswer;
 use crate::model::{ClusterView, FailoverRequest};
 
-/// A cluster that etcd does not know is made anew from the candidate's data with the word for it, and only then.
+/// A cluster that etcd does not know is rebuilt from the candidate's data only with the explicit option.
 pub(super) fn check(request: &FailoverRequest, view: &ClusterView) -> Result<(), HttpAnswer> {
     let Some(candidate) = request.candidate.as_ref().filter(|_| request.is_failover()) else { return Ok(()) };
     let unknown = view.leader.is_none() && view.system_id().is_none();

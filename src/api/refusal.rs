@@ -1,10 +1,10 @@
-//! Patroni's sentences for a candidate that is not fit to lead: clients look for these words.
+//! Patroni's sentences for a candidate that may not lead: clients look for these words.
 
 use super::answer::HttpAnswer;
 use super::switchover::LeadershipRequest;
 use crate::model::Ineligible;
 
-/// `who` is the candidate, or those that could have been one.
+/// `who` is the candidate, or the possible candidates.
 pub(super) fn answer(kind: LeadershipRequest, who: &str, why: &Ineligible) -> HttpAnswer {
     HttpAnswer::text(412, sentence(kind, who, why))
 }

@@ -1,10 +1,10 @@
-//! Places: how many connections may wait at once, and how many requests of each class may be answered at once.
+//! Limits of the server: how many connections may wait at once, and how many requests of each class are answered at
+//! once.
 //!
-//! A connection waits from its first byte to the end of its first head, and between the end of an answer and the end of
-//! the next head: while it shakes hands, says nothing, sends slowly, or does not read. It may do so for a while, and
-//! where too many do, the one that has waited longest is cut. So a new connection is always accepted, and a prober that
-//! sends its request at once is answered whatever others do. Members have places of their own: nobody else's connection
-//! ever costs one of theirs.
+//! A connection waits from its first byte to the end of its first head, and from the end of an answer to the end of the
+//! next head: during the TLS handshake, while idle, while it sends slowly or does not read. When too many wait, the one
+//! that has waited longest is closed. So a new connection is always accepted, and a health check that sends its request
+//! at once gets its answer. The members have limits of their own, which other connections cannot use up.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -16,30 +16,30 @@ use tokio::time::Instant;
 
 use super::dispatch::Caller;
 
-/// How long a connection may wait in one go.
+/// How long a connection may wait without a break.
 pub(super) const WAITS_WITHIN: Duration = Duration::from_secs(10);
-/// Waiting connections of everybody but members: what a fleet of load balancers keeps open.
+/// The most waiting connections, except members': as many as a fleet of load balancers keeps open.
 const WAITING_MAX: usize = 256;
-/// Waiting connections of members: each asks each other one with a connection of its own.
+/// The most waiting connections of members: each member has a connection to each other one.
 const WAITING_MEMBERS_MAX: usize = 64;
 
-/// What a request is about, as far as places are concerned.
+/// The class of a request, for limits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum RequestClass {
-    /// A member asks for this one's state: leaders are chosen by it.
+    /// A member asks for this one's state, by which leaders are chosen.
     Peer,
-    /// A health check. Any number of them share one look into PostgreSQL.
+    /// A health check. Any number of them share one query of PostgreSQL.
     Probe,
-    /// Somebody reads: metrics, the cluster, the configuration, or the state as members read it.
+    /// A read of metrics, cluster, configuration or state.
     Read,
-    /// Somebody from elsewhere wants to change something, and is looked up.
+    /// A change from elsewhere whose caller is looked up.
     Access,
-    /// A change of somebody who may. It can take minutes.
+    /// An admitted change. It can take minutes.
     Change,
 }
 
 impl RequestClass {
-    /// The class of a request that is not a change, by the first part of its path.
+    /// The class of a request without a change, by the first part of its path.
     pub(super) fn of(method: &Method, first: &str, caller: Caller) -> RequestClass {
         match (method, first) {
             (&Method::GET, "patroni") if caller.is_member => RequestClass::Peer,
@@ -50,8 +50,8 @@ impl RequestClass {
         }
     }
 
-    /// How many at once. All of them together stay below the usual limit of 1024 open files.
-    fn request_limits(self) -> usize {
+    /// The most at once. The sum stays below the usual limit of 1024 open files.
+    fn limit(self) -> usize {
         match self {
             RequestClass::Peer => 64,
             RequestClass::Probe => 256,
@@ -60,7 +60,7 @@ impl RequestClass {
         }
     }
 
-    /// As a caller reads it.
+    /// The name for callers.
     pub(super) fn words(self) -> &'static str {
         match self {
             RequestClass::Peer => "questions of members",
@@ -83,41 +83,41 @@ pub(super) struct RequestLimits {
 
 impl RequestLimits {
     pub(super) fn new() -> RequestLimits {
-        let request_limits = |class: RequestClass| Semaphore::new(class.request_limits());
+        let semaphore = |class: RequestClass| Semaphore::new(class.limit());
         RequestLimits {
-            peers: request_limits(RequestClass::Peer),
-            probes: request_limits(RequestClass::Probe),
-            reads: request_limits(RequestClass::Read),
-            accesses: request_limits(RequestClass::Access),
-            changes: request_limits(RequestClass::Change),
+            peers: semaphore(RequestClass::Peer),
+            probes: semaphore(RequestClass::Probe),
+            reads: semaphore(RequestClass::Read),
+            accesses: semaphore(RequestClass::Access),
+            changes: semaphore(RequestClass::Change),
         }
     }
 
-    /// A place for one request; `None`: there are enough of its class.
+    /// A place for one request; `None`: its class is full.
     pub(super) fn take(&self, class: RequestClass) -> Option<SemaphorePermit<'_>> {
-        let request_limits = match class {
+        let semaphore = match class {
             RequestClass::Peer => &self.peers,
             RequestClass::Probe => &self.probes,
             RequestClass::Read => &self.reads,
             RequestClass::Access => &self.accesses,
             RequestClass::Change => &self.changes,
         };
-        request_limits.try_acquire().ok()
+        semaphore.try_acquire().ok()
     }
 }
 
-/// What a connection does.
+/// The state of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum ConnectionPhase {
-    /// It waits, until then at most.
+    /// It waits, until this time at most.
     Waiting(Instant),
-    /// A request of it is under way.
+    /// A request is under way.
     Answering,
-    /// Its place was needed.
+    /// Another connection needed its place.
     Cut,
 }
 
-/// All connections that wait.
+/// All waiting connections.
 #[derive(Clone, Default)]
 pub(super) struct WaitingConnections(Arc<Mutex<Queues>>);
 
@@ -128,23 +128,23 @@ struct Queues {
     others: WaitQueue,
 }
 
-/// Connections by the order in which they began to wait.
+/// Connections in the order in which they began to wait.
 type WaitQueue = BTreeMap<u64, watch::Sender<ConnectionPhase>>;
 
 impl WaitingConnections {
     /// A new connection, which waits.
     pub(super) fn enter(&self, is_member: bool) -> Connection {
-        let visit = Connection {
+        let connection = Connection {
             waiting: self.clone(),
             is_member,
             phase: watch::Sender::new(ConnectionPhase::Answering),
             number: Mutex::default(),
         };
-        visit.wait();
-        visit
+        connection.wait();
+        connection
     }
 
-    /// Cuts the connection that has waited longest and is no member's.
+    /// Closes the connection that has waited longest and is not a member's.
     pub(super) fn cut_one(&self) {
         let mut queues = self.lock();
         cut_first(&mut queues.others);
@@ -172,12 +172,12 @@ pub(super) struct Connection {
     waiting: WaitingConnections,
     is_member: bool,
     phase: watch::Sender<ConnectionPhase>,
-    /// Its place in the queue, while it waits.
+    /// Its number in the queue, while it waits.
     number: Mutex<Option<u64>>,
 }
 
 impl Connection {
-    /// A request has come. Without effect on a connection that was cut just now.
+    /// A request has arrived. Without effect on a connection that was just closed.
     pub(super) fn answer(&self) {
         self.leave();
         self.phase.send_if_modified(|phase| {
@@ -189,7 +189,7 @@ impl Connection {
         });
     }
 
-    /// The answer is made, or the connection is new.
+    /// The answer is complete, or the connection is new.
     pub(super) fn wait(&self) {
         let mut queues = self.waiting.lock();
         let until = Instant::now() + WAITS_WITHIN;
@@ -213,7 +213,7 @@ impl Connection {
         *self.number.lock().unwrap_or_else(PoisonError::into_inner) = Some(number);
     }
 
-    /// Resolves when the connection has waited for too long, or its place was needed.
+    /// Resolves when the connection has waited too long, or its place was needed.
     pub(super) async fn idle_too_long(&self) {
         let mut phase = self.phase.subscribe();
         loop {
@@ -230,7 +230,7 @@ impl Connection {
             };
             tokio::select! {
                 () = late => return,
-                // The sender is part of this very visit.
+                // The sender is part of this connection.
                 _ = phase.changed() => {}
             }
         }
@@ -254,49 +254,49 @@ impl Drop for Connection {
 mod tests {
     use super::*;
 
-    fn is_cut(visit: &Connection) -> bool {
-        *visit.phase.borrow() == ConnectionPhase::Cut
+    fn is_cut(connection: &Connection) -> bool {
+        *connection.phase.borrow() == ConnectionPhase::Cut
     }
 
     #[test]
     fn the_longest_waiting_connection_is_closed_first() {
         let waiting = WaitingConnections::default();
         let member = waiting.enter(true);
-        let visits: Vec<Connection> = (0..WAITING_MAX).map(|_| waiting.enter(false)).collect();
-        assert!(!visits.iter().any(is_cut));
-        visits[0].answer();
+        let connections: Vec<Connection> = (0..WAITING_MAX).map(|_| waiting.enter(false)).collect();
+        assert!(!connections.iter().any(is_cut));
+        connections[0].answer();
         let late = [waiting.enter(false), waiting.enter(false)];
         assert!(
-            !is_cut(&visits[0]) && is_cut(&visits[1]) && !is_cut(&visits[2]),
+            !is_cut(&connections[0]) && is_cut(&connections[1]) && !is_cut(&connections[2]),
             "the oldest of those that wait"
         );
-        // After an answer it begins to wait anew.
-        visits[0].wait();
-        assert!(is_cut(&visits[2]) && !is_cut(&visits[0]) && !late.iter().any(is_cut));
-        visits[1].wait();
-        assert!(is_cut(&visits[1]), "once cut, always cut");
+        // After an answer its wait begins anew.
+        connections[0].wait();
+        assert!(is_cut(&connections[2]) && !is_cut(&connections[0]) && !late.iter().any(is_cut));
+        connections[1].wait();
+        assert!(is_cut(&connections[1]), "once cut, always cut");
         waiting.cut_one();
-        assert!(is_cut(&visits[3]) && !is_cut(&member));
+        assert!(is_cut(&connections[3]) && !is_cut(&member));
     }
 
     #[test]
-    fn a_connection_that_ends_leaves_nothing_behind() {
+    fn a_closed_connection_leaves_the_queue() {
         let waiting = WaitingConnections::default();
         for is_member in [true, false] {
-            let visits: Vec<Connection> = (0..10).map(|_| waiting.enter(is_member)).collect();
-            visits[3].answer();
-            drop(visits);
+            let connections: Vec<Connection> = (0..10).map(|_| waiting.enter(is_member)).collect();
+            connections[3].answer();
+            drop(connections);
             assert!(waiting.lock().of(is_member).0.is_empty());
         }
     }
 
     #[test]
-    fn a_class_that_is_full_leaves_the_others_their_places() {
-        let request_limits = RequestLimits::new();
-        let reads: Vec<_> = std::iter::from_fn(|| request_limits.take(RequestClass::Read)).collect();
-        assert_eq!(reads.len(), RequestClass::Read.request_limits());
+    fn a_full_class_does_not_affect_the_others() {
+        let limits = RequestLimits::new();
+        let reads: Vec<_> = std::iter::from_fn(|| limits.take(RequestClass::Read)).collect();
+        assert_eq!(reads.len(), RequestClass::Read.limit());
         for class in [RequestClass::Peer, RequestClass::Probe, RequestClass::Access, RequestClass::Change] {
-            assert!(request_limits.take(class).is_some(), "{class:?}");
+            assert!(limits.take(class).is_some(), "{class:?}");
         }
     }
 }

@@ -6,41 +6,41 @@ use std::sync::Arc;
 
 use crate::agent::ParameterJudge;
 
-/// Everything the server needs from the configuration. All but `listen` and `tls` take effect with the next request.
+/// The server's settings. All but `listen` and `tls` take effect with the next request.
 #[derive(Clone, Default)]
 pub struct ApiSetup {
-    /// Host and port to listen on. An empty host or `*` is every address.
+    /// Host and port to listen on. An empty host or `*` means every address.
     pub listen: (String, u16),
-    /// User and password that unsafe requests must carry.
+    /// User and password that mutating requests must have.
     pub credentials: Option<(String, String)>,
-    /// Networks, addresses and host names that may send unsafe requests; empty: any.
+    /// Networks, addresses and host names that may send mutating requests; empty: any.
     pub allowlist: Vec<String>,
-    /// Members of the cluster may send unsafe requests too; everybody else may not, unless listed.
+    /// Members of the cluster may send mutating requests, too; all others may not, unless they are listed.
     pub allowlist_include_members: bool,
-    /// Where neither credentials nor a list nor certificates are set, unsafe requests are taken from everybody, and
-    /// not from this machine and from members alone.
+    /// Without credentials, list and certificates: accept mutating requests from everybody, and not only from this
+    /// machine and from members.
     pub allow_unauthenticated_writes: bool,
     /// Headers for every answer that has any.
     pub extra_headers: Vec<(String, String)>,
-    /// What the header `Server` says.
+    /// The value of the header `Server`.
     pub server_tokens: ServerTokens,
     /// The cluster's name.
     pub scope: String,
-    /// Says which parameters of PostgreSQL no member could start with; `None`: everything is written.
+    /// Checks the parameters of PostgreSQL; `None`: they are written unchecked.
     pub judge: Option<ParameterJudge>,
-    /// Serve HTTPS with this.
+    /// Serve HTTPS with these settings.
     pub tls: Option<Arc<rustls::ServerConfig>>,
-    /// Unsafe requests need a verified client certificate. Meaningful with `tls` only.
+    /// Mutating requests need a verified client certificate. Only with `tls`.
     pub client_certificate: bool,
 }
 
 impl ApiSetup {
-    /// Whether unsafe requests have to show a certificate.
+    /// Whether mutating requests need a certificate.
     pub(super) fn demands_certificate(&self) -> bool {
         self.tls.is_some() && self.client_certificate
     }
 
-    /// Whether nothing says who may send unsafe requests.
+    /// Whether no setting restricts mutating requests.
     pub(super) fn names_nobody(&self) -> bool {
         let listed = !self.allowlist.is_empty() || self.allowlist_include_members;
         self.credentials.is_none() && !listed && !self.demands_certificate()
@@ -48,7 +48,7 @@ impl ApiSetup {
 }
 
 impl fmt::Debug for ApiSetup {
-    /// Leaves the password out.
+    /// Without the password.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ApiSetup")
             .field("listen", &self.listen)
@@ -77,7 +77,7 @@ pub enum ServerTokens {
     ProductOnly,
 }
 
-/// The text is no value of `server_tokens`.
+/// The text is not a value of `server_tokens`.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("`{0}` is not one of Original, Minimal, ProductOnly")]
 pub struct ServerTokensError(pub String);

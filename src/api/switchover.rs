@@ -13,17 +13,17 @@ use crate::model::{
 };
 use crate::os::clock;
 
-/// How often the published view is looked at: it follows the watch, so this costs nothing.
+/// The interval between checks of the published view, which follows the watch and costs nothing.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
-/// How often etcd itself is read, in case the watch is behind.
+/// The interval between reads of etcd itself, in case the watch lags.
 const READ_EVERY: Duration = Duration::from_secs(1);
 
-/// Which of the two was asked.
+/// The kind of request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum LeadershipRequest {
-    /// Names the leader that gives up.
+    /// Names the leader that gives up leadership.
     Switchover,
-    /// Names only who takes over.
+    /// Names only the next leader.
     Failover,
 }
 
@@ -42,8 +42,8 @@ impl LeadershipRequest {
         }
     }
 
-    /// The deed, at the beginning of a sentence and within one.
-    fn done(self) -> (&'static str, &'static str) {
+    /// The past tense, at the beginning of a sentence and within one.
+    fn past_tense(self) -> (&'static str, &'static str) {
         match self {
             LeadershipRequest::Switchover => ("Switched over", "switched over"),
             LeadershipRequest::Failover => ("Failed over", "failed over"),
@@ -60,7 +60,7 @@ pub(super) async fn request(
     let (kind, request) = wanted(kind, body, clock::wall())?;
     let view = handle.read_cluster().await.map_err(|error| HttpAnswer::unavailable(&error))?;
     check(kind, &request, &view)?;
-    // Whose data shall be the cluster needs not run yet.
+    // For a rebuild the candidate's PostgreSQL need not run yet.
     if request.scheduled_at.is_none() && !request.rebuild {
         check_members(handle, kind, &request, &view).await?;
     }
@@ -79,7 +79,7 @@ pub(super) async fn request(
             return Err(HttpAnswer::text(503, format!("failed to write failover key into DCS: {error}")));
         }
     }
-    // The watch brings the key anyway; this only makes it sooner.
+    // The watch brings the key anyway; this is only faster.
     let _ = handle.wake().await;
     if scheduled {
         return Ok(HttpAnswer::text(202, "Switchover scheduled"));
@@ -102,7 +102,7 @@ pub(super) async fn cancel(handle: &Handle) -> Result<HttpAnswer, HttpAnswer> {
     }
 }
 
-/// What the body asks for, as far as the body alone can be wrong.
+/// Parses the body, with the faults that the body alone can have.
 fn wanted(
     kind: LeadershipRequest,
     body: &Map<String, Value>,
@@ -139,7 +139,7 @@ fn wanted(
     Ok((kind, FailoverRequest { leader, candidate, scheduled_at: scheduled_at?, confirmed_down, rebuild }))
 }
 
-/// Which members' PostgreSQL is down, as the operator says: one name, or several.
+/// The members whose PostgreSQL is down, as the operator confirms: one name, or several.
 fn confirmed_down(body: &Map<String, Value>) -> Result<Vec<MemberName>, HttpAnswer> {
     let names = match body.get("confirm_down") {
         None | Some(Value::Null) => Vec::new(),
@@ -153,7 +153,7 @@ fn confirmed_down(body: &Map<String, Value>) -> Result<Vec<MemberName>, HttpAnsw
     names.into_iter().map(name).collect()
 }
 
-/// What the cluster has against it, before anybody is asked.
+/// Checks the request against the cluster, before any member is asked.
 fn check(kind: LeadershipRequest, request: &FailoverRequest, view: &ClusterView) -> Result<(), HttpAnswer> {
     let paused = wire::paused(view);
     let (leader, candidate) = (request.leader.as_ref(), request.candidate.as_ref());
@@ -199,12 +199,12 @@ fn eligible(kind: LeadershipRequest, candidate: &MemberName, view: &ClusterView)
     view.eligible(candidate)
 }
 
-/// Each commit waits for certain standbys, and only they can take over without a loss.
+/// Whether each commit waits for certain standbys, so that only they can take over without a loss.
 fn only_sync(view: &ClusterView) -> bool {
     wire::sync_settings(view).mode == SyncMode::On
 }
 
-/// Asks every member that could take over; one good one is enough.
+/// Asks all possible candidates; one good one is enough.
 async fn check_members(
     handle: &Handle,
     kind: LeadershipRequest,
@@ -247,8 +247,8 @@ async fn check_members(
     check_streaming(handle, kind, &good, view).await
 }
 
-/// What the leader still writes has to reach the candidate: it streams from there, or from a member that does. A leader
-/// that does not answer is not waited for: it looks for itself before it stops anything.
+/// Checks that the leader's last WAL reaches the candidate: it streams from the leader, or from a member that does. A
+/// leader without an answer is not waited for, because it checks this itself before it stops.
 async fn check_streaming(
     handle: &Handle,
     kind: LeadershipRequest,
@@ -268,7 +268,7 @@ async fn check_streaming(
     Err(refusal::answer(kind, &names.join(", "), &Ineligible::NotStreaming { from: leader }))
 }
 
-/// Who streams from the leader, as its own PostgreSQL says; `None` when it cannot be asked.
+/// The standbys that stream from the leader, by its own PostgreSQL; `None` when it cannot be asked.
 async fn standbys_of_leader(handle: &Handle, view: &ClusterView) -> Option<(MemberName, Vec<String>)> {
     let (name, member) = view.leader_member()?;
     let status = handle.status();
@@ -282,15 +282,15 @@ async fn standbys_of_leader(handle: &Handle, view: &ClusterView) -> Option<(Memb
     (answer.reachable && !answer.in_recovery).then(|| (name.clone(), answer.standbys))
 }
 
-/// Waiting for a request in etcd to be carried out.
+/// The wait for the result of a request in etcd.
 struct Wait<'a> {
     handle: &'a Handle,
     kind: LeadershipRequest,
     from: Option<MemberName>,
     candidate: Option<MemberName>,
-    /// The revision that was checked: an older view shows older leaders.
+    /// The revision of the check: an older view has older leaders.
     checked_at: i64,
-    /// The key was in some view: when it is gone from a later one, somebody cleared it.
+    /// A view had the key: when a later one does not, the request was cleared.
     key_seen: bool,
 }
 
@@ -324,7 +324,7 @@ impl Wait<'_> {
         self.read().await.unwrap_or_else(|| self.unknown())
     }
 
-    /// What etcd itself says: only that proves that the key was cleared and nothing changed.
+    /// The result from etcd itself: only that proves that the key was cleared and nothing changed.
     async fn read(&self) -> Option<HttpAnswer> {
         let view = self.handle.read_cluster().await.ok()?;
         self.changed(&view).or_else(|| view.failover.is_none().then(|| self.failed()))
@@ -335,7 +335,7 @@ impl Wait<'_> {
         if self.from.as_ref() == Some(leader) {
             return None;
         }
-        let (upper, lower) = self.kind.done();
+        let (upper, lower) = self.kind.past_tense();
         let text = match &self.candidate {
             Some(candidate) if candidate != leader => {
                 format!("{upper} to \"{leader}\" instead of \"{candidate}\"")
@@ -351,7 +351,7 @@ impl Wait<'_> {
         HttpAnswer::text(503, format!("{} failed: {why}", self.kind.title()))
     }
 
-    /// Ends with the words that clients look for.
+    /// The answer for an unknown result, in the words that clients look for.
     fn unknown(&self) -> HttpAnswer {
         let status = self.handle.status();
         let so_far = status.hand_over.as_ref().map(|hand_over| format!("{hand_over}. ")).unwrap_or_default();

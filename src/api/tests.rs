@@ -120,7 +120,7 @@ fn member(me: &str, role: Role, now: Moment, standby: Standby) -> Status {
     }
 }
 
-/// A pod whose labels may not be written any more, since `since`; and one failed look, which is no trouble.
+/// A pod whose labels have been refused since `since`, with one failed watch, which is no trouble.
 pub(super) fn pod_in_trouble(since: Moment) -> PodFacts {
     let trouble = |kind, count, text: &str| PodTrouble { kind, since, count, text: text.to_owned() };
     PodFacts {
@@ -174,7 +174,7 @@ pub(super) fn replica(now: Moment) -> Status {
     member("n2", Role::Replica, now, standby)
 }
 
-/// Puts the cluster into a synchronous mode, with what the key `sync` says; every reader sees it at once.
+/// Puts the cluster into a synchronous mode with this key `sync`; every reader sees it at once.
 pub(super) fn synchronous(view: &mut ClusterView, mode: &str, leader: &str, quorum: usize, voters: &[&str]) {
     let config = json!({"ttl": 30, "synchronous_mode": mode});
     view.config = Some(ConfigKey { text: config.to_string(), mod_revision: 5 });
@@ -196,22 +196,22 @@ pub(super) fn synchronous_member(status: &mut Status, mode: SyncMode, quorum: us
     status.view = Some(Arc::new(view));
 }
 
-/// What the fake loop answers with, and what it was told.
+/// The fake loop's answers, and its record of orders.
 pub(super) struct World {
-    /// What a linearizable read shows; `None`: etcd is away.
+    /// The result of a linearizable read; `None`: etcd is unavailable.
     pub(super) cluster: Option<ClusterView>,
     pub(super) reply: Reply,
     pub(super) peer_reachable: bool,
-    /// Who streams from `n1`, as that one says.
+    /// The standbys that stream from `n1`, by its own report.
     pub(super) leader_standbys: Vec<String>,
-    /// Which process answers where `n2` is asked.
+    /// The process that answers at the address of `n2`.
     pub(super) peer_identity: PeerIdentity,
     pub(super) writes_succeed: bool,
     pub(super) asked: Vec<Ask>,
     pub(super) looks: usize,
     pub(super) reloads: usize,
     pub(super) failover: Vec<Option<FailoverRequest>>,
-    /// Linearizable reads that are not answered; `None`: they are.
+    /// Linearizable reads without an answer; `None`: they are answered.
     pub(super) held_reads: Option<Vec<oneshot::Sender<Result<ClusterView, OrderError>>>>,
 }
 
@@ -260,7 +260,7 @@ pub(super) async fn rig_with(first: Status, setup: ApiSetup) -> Rig {
 
 fn carry_out(order: ApiOrder, world: &mut World) {
     let away = || OrderError::Etcd("no endpoint answers".to_owned());
-    // A caller that has gone away wants no answer.
+    // A caller may have gone.
     match order {
         ApiOrder::Ask(ask, answer) => {
             world.asked.push(ask);

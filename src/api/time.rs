@@ -13,7 +13,7 @@ pub fn iso(at: WallTime) -> String {
     timestamp.strftime(format).to_string()
 }
 
-/// RFC 3339 as `2026-11-22 21:50:10.915509+00:00`; what cannot be read stays as it is.
+/// RFC 3339 as `2026-11-22 21:50:10.915509+00:00`; other text stays unchanged.
 pub(super) fn with_space(rfc3339: &str) -> String {
     match rfc3339.parse::<Timestamp>() {
         Ok(timestamp) => timestamp.strftime("%Y-%m-%d %H:%M:%S%.6f+00:00").to_string(),
@@ -30,18 +30,18 @@ pub(super) fn epoch(rfc3339: &str) -> Option<f64> {
 /// Why a schedule is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ScheduleFault {
-    /// It says no time zone.
+    /// It has no time zone.
     NoZone,
     /// It has passed.
     Past,
-    /// It is no time.
+    /// It is not a time.
     Garbage,
 }
 
-/// Reads a time in the future, with its zone.
+/// Parses a future time with its zone.
 pub fn schedule(text: &str, now: WallTime) -> Result<WallTime, ScheduleFault> {
     let text = text.trim();
-    // People write what dateutil took: `... UTC`, and a blank before the offset.
+    // People use forms that dateutil accepted: `... UTC`, and a blank before the offset.
     let text =
         text.strip_suffix("UTC").map_or_else(|| text.to_owned(), |rest| format!("{}Z", rest.trim_end()));
     let text = text.replacen(" +", "+", 1).replacen(" -", "-", 1);

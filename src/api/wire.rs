@@ -1,5 +1,5 @@
-//! What goes over the wire: the bodies of `/patroni`, `/cluster`, `/history` and `/config`, pure functions of what is
-//! known. The CLI prints from the same rows.
+//! The bodies of `/patroni`, `/cluster`, `/history` and `/config`, as pure functions of the known facts. The CLI prints
+//! the same rows.
 
 mod change;
 
@@ -14,10 +14,10 @@ use crate::model::{
     PodTrouble, Role, SqlFacts, Standby, StandbyKind, SyncMode, SyncSettings,
 };
 
-/// The Patroni version this interface is compatible with. Readers split it at the dots and want integers.
+/// The Patroni version that this interface is compatible with. Readers split it at the dots and expect integers.
 pub const PATRONI_COMPATIBLE_VERSION: &str = "4.1.5";
 
-/// The state, or unknown while a Postgres that should run does not answer.
+/// The state; unknown while a Postgres that should run does not answer.
 pub fn state_now(status: &Status) -> MemberState {
     match (status.state, status.postgres.answering()) {
         (MemberState::Running, None) => MemberState::Unknown,
@@ -25,7 +25,7 @@ pub fn state_now(status: &Status) -> MemberState {
     }
 }
 
-/// What Postgres itself says it is, where it answers; else the role as published.
+/// Postgres' own role, if it answers; else the published role.
 pub fn role_now(status: &Status) -> Role {
     match status.postgres.answering() {
         Some(sql) if sql.is_primary() => Role::Primary,
@@ -35,7 +35,7 @@ pub fn role_now(status: &Status) -> Role {
     }
 }
 
-/// How this member takes part in commits, as a standby.
+/// This member's part in commits, as a standby.
 pub fn standby_kind(status: &Status) -> StandbyKind {
     match status.view.as_deref().filter(|_| role_now(status) == Role::Replica) {
         Some(view) => StandbyKind::of(status.settings.sync.mode, view, &status.me.name),
@@ -52,7 +52,7 @@ pub fn replication_state(sql: &SqlFacts) -> Option<&'static str> {
     }
 }
 
-/// The body of `/patroni` and of every health check. `xlog` is there exactly when Postgres answers: peers rely on it.
+/// The body of `/patroni` and of every health check. `xlog` is present exactly when Postgres answers: peers rely on it.
 pub fn patroni_body(status: &Status) -> Value {
     let mut body = Map::new();
     let sql = status.postgres.answering();
@@ -74,7 +74,7 @@ pub fn patroni_body(status: &Status) -> Value {
     if status.watchdog_failed {
         body.insert("watchdog_failed".into(), true.into());
     }
-    insert_ours(&mut body, status);
+    insert_own_fields(&mut body, status);
     Value::Object(body)
 }
 
@@ -125,8 +125,8 @@ fn insert_cluster(body: &mut Map<String, Value>, status: &Status) {
     }
 }
 
-/// Keys Patroni does not have, after all that it has.
-fn insert_ours(body: &mut Map<String, Value>, status: &Status) {
+/// Keys that Patroni does not have, after all of its own.
+fn insert_own_fields(body: &mut Map<String, Value>, status: &Status) {
     body.insert("session".into(), status.me.session.to_string().into());
     if let Some(progress) = status.clone_progress {
         let value = json!({"bytes": progress.bytes, "percent": progress.percent(), "rate": progress.rate()});
@@ -194,38 +194,38 @@ fn role_word(kind: StandbyKind) -> &'static str {
     }
 }
 
-/// One member as `/cluster` and the CLI show it.
+/// One member for `/cluster` and the CLI.
 #[derive(Clone, Debug, PartialEq)]
 pub struct MemberRow {
     /// Its name.
     pub name: MemberName,
     /// `leader`, `standby_leader`, `sync_standby`, `quorum_standby` or `replica`.
     pub role: &'static str,
-    /// For everyone but the leader the replication state, where one is published.
+    /// For standbys the replication state, if one is published.
     pub state: String,
     /// Host and port of its Postgres.
     pub address: Option<(String, u16)>,
-    /// What it published.
+    /// Its record.
     pub record: MemberRecord,
-    /// How far it is behind; `None` for the holder of the leader key.
+    /// Its lag; `None` for the holder of the leader key.
     pub lag: Option<Lag>,
 }
 
-/// How far a member is behind the furthest that is known of the leader.
+/// The lag behind the leader's furthest known position.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lag {
-    /// Received.
+    /// By the received position.
     pub receive: Behind,
-    /// Replayed.
+    /// By the replayed position.
     pub replay: Behind,
-    /// Whichever is further.
+    /// By the further of the two.
     pub furthest: Behind,
 }
 
 /// A position and its distance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Behind {
-    /// Where; `None` when it is not published.
+    /// The position; `None` when it is not published.
     pub lsn: Option<Lsn>,
     /// Bytes behind; `None` when either position is unknown.
     pub bytes: Option<u64>,
@@ -264,7 +264,7 @@ fn member_row(view: &ClusterView, sync: &SyncSettings, name: &MemberName, member
     MemberRow { name: name.clone(), role, state, address, record: record.clone(), lag }
 }
 
-/// Host and port of a URL, 5432 where it names none.
+/// Host and port of a URL, with 5432 as the default port.
 pub fn address(url: &str) -> Option<(String, u16)> {
     let rest = url.split_once("://")?.1;
     let authority = rest.split(['/', '?']).next()?;
@@ -350,7 +350,7 @@ pub fn config_of(view: &ClusterView) -> Option<Map<String, Value>> {
     }
 }
 
-/// What the cluster wants of synchronous replication. Where it does not say, the key `sync` does.
+/// The cluster's synchronous replication. Where the configuration does not decide, the key `sync` does.
 pub fn sync_settings(view: &ClusterView) -> SyncSettings {
     let mended = view.config.as_ref().map(|key| config::mended(&key.text, "{}"));
     let wanted = mended.as_ref().map(|mended| config::sync_settings(&mended.text)).unwrap_or_default();

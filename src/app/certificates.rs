@@ -1,5 +1,5 @@
-//! Certificates of REST, both ways: how this member answers, and how it calls others. Read at the start, when the
-//! configuration is read again, and when their files change. Files that cannot be used change nothing.
+//! The certificates of REST: for this member's answers, and for its requests to others. They are read at the start,
+//! when the configuration is read again, and when their files change. Unusable files change nothing.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ use crate::os::error_chain::ErrorChain;
 use crate::os::tls::{self, ClientCertificates, Identity, TlsError, Trust};
 use crate::peer::Peers;
 
-/// Which files there are.
+/// The paths of the files.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct CertificateFiles {
     server: Option<RestTls>,
@@ -22,10 +22,10 @@ struct CertificateFiles {
     cafile: Option<PathBuf>,
 }
 
-/// Whether the files of a configuration can be used.
+/// Whether the files of a configuration are usable.
 ///
 /// # Errors
-/// The first that cannot.
+/// The first fault.
 pub(super) fn check_certificates(config: &Config) -> Result<(), TlsError> {
     let files = CertificateFiles::of(config);
     files.server()?;
@@ -39,7 +39,7 @@ impl CertificateFiles {
         CertificateFiles { server: rest.tls.clone(), ctl: config.ctl.clone(), cafile: rest.cafile.clone() }
     }
 
-    /// What is served with; `None`: plain HTTP.
+    /// The server's TLS; `None`: plain HTTP.
     fn server(&self) -> Result<Option<(Arc<ServerConfig>, bool)>, TlsError> {
         let Some(RestTls { certfile, keyfile, verify_client }) = &self.server else { return Ok(None) };
         let clients = match verify_client {
@@ -51,7 +51,7 @@ impl CertificateFiles {
         Ok(Some((Arc::new(config), *verify_client != VerifyClient::No)))
     }
 
-    /// How members are called. Their names are not compared: they call each other by addresses.
+    /// The client's TLS for calls to members. Names are not verified, because members call each other by address.
     fn member_client(&self) -> Result<rustls::ClientConfig, TlsError> {
         let identity = identity(&self.ctl);
         let authorities = match (&self.ctl.cacert, &self.cafile, identity) {
@@ -82,12 +82,12 @@ fn identity(ctl: &Ctl) -> Option<Identity<'_>> {
     Some(Identity { certificate, key: ctl.keyfile.as_deref().unwrap_or(certificate) })
 }
 
-/// What was read from the files, in use.
+/// The certificates in use.
 pub(super) struct Certificates {
     files: CertificateFiles,
-    /// The files that were read last, and what they held.
+    /// The files that were read last, with their content.
     seen: (CertificateFiles, Vec<Option<Vec<u8>>>),
-    /// How other members are called. Every clone takes part in every change.
+    /// The client for other members. A change applies to every clone.
     pub(super) peers: Peers,
 }
 
@@ -101,12 +101,12 @@ impl Certificates {
         Ok(Certificates { files, seen, peers })
     }
 
-    /// Takes the names of the files from a configuration that was read again.
+    /// Takes over the file names of a reloaded configuration.
     pub(super) fn rename(&mut self, config: &Config) {
         self.files = CertificateFiles::of(config).replacing(&self.files);
     }
 
-    /// Reads the files again where they have changed, or others are named.
+    /// Reads the files again if their content or names have changed.
     pub(super) fn read_again(&mut self, api: &watch::Sender<Arc<ApiSetup>>) {
         let found = (self.files.clone(), self.files.contents());
         if self.seen == found {
@@ -135,7 +135,8 @@ fn serve_with(setup: &mut ApiSetup, server: Option<(Arc<ServerConfig>, bool)>) {
 }
 
 impl CertificateFiles {
-    /// These in place of `old`, except that HTTPS is not switched on or off while running: the member's key says which.
+    /// These files in place of `old`, except that HTTPS is never switched on or off at run time, since the member's key
+    /// has the URL.
     fn replacing(mut self, old: &CertificateFiles) -> CertificateFiles {
         if self.server.is_some() != old.server.is_some() {
             tracing::warn!(

@@ -17,7 +17,7 @@ pub(super) async fn execute(context: &Context, args: &CheckArgs) -> CliResult {
     let mut found = config::check(&Sources { path, environment: environment(), ..Sources::default() });
     if let Some(config) = &found.config {
         found.faults.extend(preflight::faults(config));
-        // Programs that cannot be run are among the faults already.
+        // Programs that cannot be run are reported as faults already.
         if let Ok(refused) = ParameterJudge::of(config).faults(&found.parameters).await {
             found.warnings.extend(refused.into_iter().map(left_out));
         }
@@ -46,7 +46,7 @@ pub(super) async fn execute(context: &Context, args: &CheckArgs) -> CliResult {
     Ok(Exit::Done)
 }
 
-/// A member starts without a parameter that PostgreSQL would not start with.
+/// A member starts without a parameter that PostgreSQL refuses.
 fn left_out(fault: Fault) -> Fault {
     Fault { expected: format!("this parameter is left out: {}", fault.expected), ..fault }
 }

@@ -20,10 +20,10 @@ use crate::config::{Config, Fault, Given};
 use crate::demo;
 use crate::os::output;
 
-/// How long the end of a supervisor waits for whoever reads its standard error.
+/// How long the end of a supervisor waits for a reader of its standard error.
 const SAY_WITHIN: Duration = Duration::from_secs(1);
 
-/// Runs the program; the answer is its exit code.
+/// Runs the program; the result is its exit code.
 pub fn main(args: impl IntoIterator<Item = OsString>) -> u8 {
     let ui = Ui::new();
     let say = |error: CliError| {
@@ -37,7 +37,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> u8 {
     let cli = match Cli::try_parse_from(args) {
         Ok(cli) => cli,
         Err(error) => {
-            // Help and version come this way too, with code 0.
+            // Help and version arrive here, too, with code 0.
             let _ = error.print();
             return error.exit_code().clamp(0, 255) as u8;
         }
@@ -46,7 +46,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> u8 {
     let supervises = matches!(cli.command, Command::Run(_));
     match dispatch(&context, cli.command, parameters) {
         Ok(exit) => exit.code(),
-        // Standard error is its log, whose reader may have stopped: the next supervisor waits for its end.
+        // Standard error is its log, whose reader may have stopped. The next supervisor waits for this one's end.
         Err(error) if supervises => {
             output::say_to_stderr(&error.render(), SAY_WITHIN);
             error.exit.code()
@@ -77,12 +77,12 @@ fn dispatch(context: &Context, command: Command, parameters: Vec<(String, String
     }
 }
 
-/// Asks the programs of PostgreSQL that `config` names for the faults of parameters.
+/// Checks parameters with the PostgreSQL programs of `config`.
 async fn ask_programs(config: &Config, given: &[Given]) -> Result<Vec<Fault>, String> {
     ParameterJudge::of(config).faults(given).await
 }
 
-/// Runs a command to its end; one thread is enough for it.
+/// Runs a command to its end on one thread.
 fn wait(work: impl Future<Output = CliResult>) -> CliResult {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| {
         CliError::failed("failed to start the runtime").because(&error).exit(Exit::Failed)
@@ -90,7 +90,7 @@ fn wait(work: impl Future<Output = CliResult>) -> CliResult {
     runtime.block_on(work)
 }
 
-/// As [`wait`], on several threads: the demo's writer must not wait for the demo's own work.
+/// As [`wait`], on several threads: the demo's writer must not wait for the demo's other work.
 fn wait_threaded(work: impl Future<Output = CliResult>) -> CliResult {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)

@@ -1,4 +1,4 @@
-//! Why `run` could not begin, or ended.
+//! Reasons why `run` could not begin, or ended.
 
 use std::io;
 use std::path::PathBuf;
@@ -10,13 +10,13 @@ use crate::os::tls::TlsError;
 /// Why `run` could not begin, or ended.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum RunError {
-    /// PostgreSQL refuses to run as root, and there is no other user to become.
+    /// PostgreSQL refuses to run as root, and there is no other user.
     #[error(
         "PostgreSQL does not run as root, and there is no user `{user}` to become: create one, or start this as the \
          user that shall own {data_dir}"
     )]
     Root {
-        /// The user that was looked for.
+        /// The expected user.
         user: &'static str,
         /// The data directory of the configuration.
         data_dir: PathBuf,
@@ -27,12 +27,12 @@ pub(super) enum RunError {
     /// The data directory was made by another major version.
     #[error("{0}")]
     OtherVersion(String),
-    /// What the supervisor needs beside the data directory cannot be there.
+    /// The directory beside the data directory is not writable.
     #[error("{why}: {expected}")]
     BesideData {
-        /// What stands in the way.
+        /// The fault.
         why: String,
-        /// What to do.
+        /// The remedy.
         expected: String,
     },
     /// The REST interface cannot listen.
@@ -41,15 +41,15 @@ pub(super) enum RunError {
     /// The certificates of the REST interface cannot be used.
     #[error("cannot use the certificates of the REST interface")]
     Certificates(#[source] TlsError),
-    /// The member itself.
+    /// The member failed.
     #[error(transparent)]
     Agent(#[from] AgentError),
-    /// The operating system refused something.
+    /// The operating system refused an operation.
     #[error("{what}")]
     System {
-        /// What.
+        /// The operation.
         what: String,
-        /// Why.
+        /// The error.
         #[source]
         source: io::Error,
     },

@@ -1,4 +1,4 @@
-//! `guard`: the process that `run` starts beside PostgreSQL. No runtime; it asks for no memory once it has begun.
+//! `guard`: the process that `run` starts beside PostgreSQL. It has no runtime and allocates no memory after its start.
 
 use std::error::Error;
 
@@ -7,7 +7,7 @@ use crate::cli::exit::Exit;
 use crate::cli::guard::GuardArgs;
 use crate::fence::{self, DeviceDriver, GuardSetup};
 
-/// Guards until there is nothing left to guard.
+/// Runs the guard until there is nothing left to guard.
 pub(super) fn execute(args: &GuardArgs) -> CliResult {
     let driver = if args.testing { DeviceDriver::Testing } else { DeviceDriver::Linux };
     let setup = GuardSetup { watchdog: args.watchdog.clone().map(|device| (device, driver)) };

@@ -1,4 +1,4 @@
-//! A member as one page: the machine is looked at, the agent prepared, and the REST interface built beside it.
+//! A member, from start to end: look at the machine, prepare the agent, build the REST interface beside it.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use crate::config::{Loaded, Sources};
 /// Runs a member until it is asked to end.
 ///
 /// # Errors
-/// Everything that makes a member unable to begin or go on; each maps to an exit code of the command line.
+/// Every condition that prevents a member from starting or continuing; each has an exit code of the command line.
 pub(super) async fn run(loaded: Loaded, sources: Sources) -> Result<(), RunError> {
     agent::start_log(&loaded.config.log).map_err(|source| system("open the log", source))?;
     let ended = supervise(loaded, sources).await;
@@ -33,7 +33,7 @@ async fn supervise(loaded: Loaded, sources: Sources) -> Result<(), RunError> {
         "starting"
     );
     let major = preflight::look(&config)?;
-    // Held until the REST interface has ended, too: the next supervisor needs its port.
+    // Kept until the REST interface has ended, too: the next supervisor needs its port.
     let _lock = agent::lock(&config.postgresql.data_dir)?;
     let Some((agent, handle)) = Agent::prepare(config.clone(), sources, major).await? else { return Ok(()) };
     let (local_sender, local) = watch::channel(Arc::new(config));

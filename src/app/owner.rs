@@ -1,7 +1,7 @@
-//! Started as root: the directories that PostgreSQL needs, given to the user who may own them, and being that user.
+//! A start as root: gives the directories that PostgreSQL needs to the unprivileged user, then becomes that user.
 //!
-//! What the official image does before it starts PostgreSQL, with one addition: the directory above the data
-//! directory has to be writable, too, because the lock, the password file and what is moved aside lie there.
+//! The official image does the same before it starts PostgreSQL. One addition: the directory above the data directory
+//! must be writable, because the lock, the password file and directories that were moved aside lie there.
 
 use std::fs::{self, Permissions};
 use std::io;
@@ -12,14 +12,14 @@ use super::error::{RunError, system};
 use crate::config::Config;
 use crate::os::user::User;
 
-/// Who runs PostgreSQL where nobody else owns its data.
+/// The user of PostgreSQL if its data has no other owner.
 const USER: &str = "postgres";
-/// Where PostgreSQL's sockets lie unless configured otherwise.
+/// The default directory of PostgreSQL's sockets.
 const SOCKETS: &str = "/var/run/postgresql";
-/// What PostgreSQL demands of its data directory at most.
+/// The widest mode that PostgreSQL accepts for its data directory.
 const DATA_MODE_MOST: u32 = 0o750;
 
-/// Stops being root: as the owner of the data directory, else as the user `postgres`. Nothing happens for others.
+/// Gives up root: becomes the owner of the data directory, else the user `postgres`. For other users it does nothing.
 ///
 /// # Errors
 /// When there is no such user, or a directory cannot be given to it.
@@ -33,11 +33,11 @@ pub(super) fn leave_root(config: &Config) -> Result<(), RunError> {
             .ok_or_else(|| RunError::Root { user: USER, data_dir: data_dir.clone() })?;
         let give = give_data_dir(data_dir, &user);
         give.map_err(|source| system(&format!("give {} to its user", data_dir.display()), source))?;
-        // A socket directory that is not to be had says so when PostgreSQL starts.
+        // If the socket directory is not available, PostgreSQL's start will show that.
         let _ = give_sockets(Path::new(SOCKETS), &user);
         user.assume().map_err(|source| system("stop being root", source))?;
     }
-    // A volume mounted for a group of its own is opened to that group at every mount.
+    // Kubernetes opens a volume with a group of its own to that group at every mount.
     let _ = tighten(data_dir);
     Ok(())
 }
@@ -60,7 +60,7 @@ fn give_data_dir(data_dir: &Path, user: &User) -> io::Result<()> {
     user.take_tree(data_dir)
 }
 
-/// Whether a directory holds nothing but the data directory and what lies beside it: a volume's root.
+/// Whether a directory contains nothing but the data directory and files beside it: the root of a volume.
 fn is_volume_of(above: &Path, data_dir: &Path) -> io::Result<bool> {
     let Some(name) = data_dir.file_name() else { return Ok(false) };
     for entry in fs::read_dir(above)? {
@@ -82,7 +82,7 @@ fn give_sockets(folder: &Path, user: &User) -> io::Result<()> {
     user.take_tree(folder)
 }
 
-/// Takes away what PostgreSQL would refuse to start with.
+/// Removes permissions with which PostgreSQL would refuse to start.
 fn tighten(data_dir: &Path) -> io::Result<()> {
     let mode = fs::metadata(data_dir)?.mode() & 0o777;
     if mode & !DATA_MODE_MOST != 0 {

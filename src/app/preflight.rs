@@ -1,5 +1,5 @@
 //! Whether this machine fits the configuration: programs, data directory, ports. `run` stops at the first fault and
-//! leaves the ports to those who listen; `check` reports all.
+//! does not check ports, because it listens on them later; `check` reports all faults.
 
 use std::fs;
 use std::net::TcpListener;
@@ -12,7 +12,7 @@ use nix::unistd::{AccessFlags, access, geteuid};
 use super::error::RunError;
 use crate::config::{Address, Config, Fault, POSTGRES_MAJORS};
 
-/// What a member cannot do without; gives the major version of PostgreSQL's programs.
+/// Checks the requirements of a member; returns the major version of PostgreSQL's programs.
 pub(super) fn look(config: &Config) -> Result<u32, RunError> {
     let major = server_major(config).map_err(RunError::Programs)?;
     data_major(config, major).map_err(RunError::OtherVersion)?;
@@ -20,7 +20,7 @@ pub(super) fn look(config: &Config) -> Result<u32, RunError> {
     Ok(major)
 }
 
-/// Every fault that only a look at the machine shows.
+/// All faults that only this machine shows.
 pub(super) fn faults(config: &Config) -> Vec<Fault> {
     let fault = |key: &str, found: String, expected: &str| Fault {
         key: key.to_owned(),
@@ -41,7 +41,7 @@ pub(super) fn faults(config: &Config) -> Vec<Fault> {
             }
         }
     }
-    // Whoever checks another's configuration cannot tell.
+    // The check is impossible for another user's configuration.
     let is_mine = |path: &Path| fs::metadata(path).is_ok_and(|metadata| metadata.uid() == geteuid().as_raw());
     if is_mine(&config.postgresql.data_dir)
         && let Err((why, expected)) = beside_data(config)
@@ -63,11 +63,11 @@ pub(super) fn faults(config: &Config) -> Vec<Fault> {
     faults
 }
 
-/// Whether the supervisor can have what it needs beside the data directory: its lock, its guard's socket, and the marks
-/// and copies of a clone. They cannot lie inside, where a clone replaces everything.
+/// Whether the supervisor can write beside the data directory: its lock, its guard's socket, and the files of a clone.
+/// They cannot be inside, where a clone replaces everything.
 ///
 /// # Errors
-/// What stands in the way, and what to do.
+/// The fault, and the remedy.
 fn beside_data(config: &Config) -> Result<(), (String, String)> {
     let data_dir = &config.postgresql.data_dir;
     let parent = data_dir.parent().unwrap_or(Path::new("/"));
@@ -89,7 +89,7 @@ fn beside_data(config: &Config) -> Result<(), (String, String)> {
 /// The major version of the configured programs.
 ///
 /// # Errors
-/// A sentence that names the program and what is wrong with it.
+/// A sentence with the program and its fault.
 fn server_major(config: &Config) -> Result<u32, String> {
     let name = config.postgresql.bin_name.get("postgres").map_or("postgres", String::as_str);
     let program =
@@ -110,10 +110,10 @@ fn server_major(config: &Config) -> Result<u32, String> {
     }
 }
 
-/// Whether the data directory, if it holds a cluster, is of this major version.
+/// Whether the data directory, if it has a cluster, is of this major version.
 ///
 /// # Errors
-/// A sentence that says which is which.
+/// A sentence with both versions.
 fn data_major(config: &Config, major: u32) -> Result<(), String> {
     let file = config.postgresql.data_dir.join("PG_VERSION");
     match fs::read_to_string(&file) {
@@ -131,7 +131,7 @@ fn data_major(config: &Config, major: u32) -> Result<(), String> {
 
 fn in_use(address: &Address) -> Option<std::io::Error> {
     if address.port == 0 {
-        // It could not be read, and that was said already.
+        // It could not be parsed, which is reported already.
         return None;
     }
     let host = if address.host.is_empty() || address.host == "*" { "0.0.0.0" } else { &address.host };

@@ -13,19 +13,19 @@ use crate::api::{self, ApiSetup};
 use crate::config::{Config, WriteAccess};
 use crate::peer::Peers;
 
-/// How often the files of the certificates are looked at: a kubelet takes a minute to bring a change.
+/// The interval between reads of the certificate files: a kubelet takes a minute to bring a change.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 
-/// The interface while it serves. It ends when this is dropped.
+/// The running interface. It ends when this is dropped.
 pub(super) struct RestServer {
-    /// The way to other members, under the same certificates.
+    /// The client for other members, with the same certificates.
     pub(super) peers: Peers,
     stop: oneshot::Sender<()>,
     server: JoinHandle<()>,
 }
 
 impl RestServer {
-    /// Serves what `handle` leads to.
+    /// Serves the loop behind `handle`.
     pub(super) async fn start(
         local: watch::Receiver<Arc<Config>>,
         handle: Handle,
@@ -37,7 +37,7 @@ impl RestServer {
         let (setup, newest) = watch::channel(Arc::new(setup));
         let (stop, stopped) = oneshot::channel();
         let server = tokio::spawn(api::serve(listener, newest, handle, async {
-            // Ends with the agent, also when the agent fails.
+            // Ends with the agent, even if the agent fails.
             let _ = stopped.await;
         }));
         let peers = certificates.peers.clone();
@@ -45,16 +45,16 @@ impl RestServer {
         Ok(RestServer { peers, stop, server })
     }
 
-    /// Gives the requests under way a moment to finish.
+    /// Gives requests under way a moment to finish.
     pub(super) async fn end(self) {
         drop(self.stop);
-        // A server task that panicked has said so; the exit code is the agent's.
+        // A panic of the server's task is logged; the exit code is the agent's.
         let _ = self.server.await;
     }
 }
 
-/// Brings every change of the local configuration, and of the files that it names, into force; runs until the interface
-/// or the agent has ended.
+/// Applies every change of the local configuration, and of its certificate files. Runs until the interface or the agent
+/// has ended.
 async fn follow(
     mut config: Arc<Config>,
     mut local: watch::Receiver<Arc<Config>>,
@@ -84,7 +84,7 @@ async fn follow(
     }
 }
 
-/// Everything but the certificates.
+/// All settings except for the certificates.
 fn setup(config: &Config) -> ApiSetup {
     let rest = &config.restapi;
     ApiSetup {
@@ -101,7 +101,7 @@ fn setup(config: &Config) -> ApiSetup {
     }
 }
 
-/// Says who may change something over REST where no setting does.
+/// Logs who may make changes over REST without a setting.
 pub(super) fn warn_of_access(access: WriteAccess) {
     match access {
         WriteAccess::Configured => {}

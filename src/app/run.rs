@@ -16,7 +16,7 @@ use crate::etcd::EtcdError;
 use crate::model::ExitBecause;
 use crate::os::output;
 
-/// Runs the member until it is told to stop.
+/// Runs the member until it is asked to end.
 pub(super) fn execute(context: &Context, args: &RunArgs, parameters: Vec<(String, String)>) -> CliResult {
     let path = args.file.clone().or_else(|| context.global.config_file.clone());
     let sources = Sources { path, environment: environment(), parameters };

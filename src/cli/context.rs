@@ -1,4 +1,4 @@
-//! What every command gets.
+//! The inputs that every command gets.
 
 use std::path::PathBuf;
 
@@ -7,10 +7,10 @@ use clap::Args;
 use super::output::Format;
 use super::ui::Ui;
 
-/// What every command gets.
+/// The context of every command.
 #[derive(Debug)]
 pub struct Context {
-    /// Where the cluster is described, and how to print.
+    /// The options that identify the cluster and the output format.
     pub global: Global,
     /// The terminal.
     pub ui: Ui,

@@ -45,8 +45,8 @@ pub struct EditConfigArgs {
     force: bool,
 }
 
-/// Runs `edit-config`. `ask` gives the faults that PostgreSQL's programs of a configuration find in parameters, or says
-/// why they could not be asked.
+/// Runs `edit-config`. `ask` returns the faults that the PostgreSQL programs of a configuration find in parameters, or
+/// why the programs could not be asked.
 pub async fn execute(
     context: &Context,
     args: &EditConfigArgs,
@@ -61,7 +61,7 @@ pub async fn execute(
     let known = before.as_object().cloned().unwrap_or_default();
     config::refuse_faults(&known, changed)
         .map_err(|faults| CliError::failed(format!("nothing was changed:\n{faults}")))?;
-    judge(context, &config::new_parameters(&known, changed), ask).await?;
+    check_parameters(context, &config::new_parameters(&known, changed), ask).await?;
     if after == before {
         context.ui.say("Not changed");
         return Ok(Exit::Done);
@@ -81,8 +81,8 @@ pub async fn execute(
     Ok(Exit::Done)
 }
 
-/// Refuses parameters that the PostgreSQL of this machine would not start with, where the configuration names one.
-async fn judge(
+/// Refuses parameters with which this machine's PostgreSQL would not start, if the configuration has one.
+async fn check_parameters(
     context: &Context,
     given: &[Given],
     ask: impl AsyncFnOnce(&Config, &[Given]) -> Result<Vec<Fault>, String>,
@@ -138,7 +138,7 @@ fn text_of(path: &PathBuf) -> Result<String, CliError> {
     std::fs::read_to_string(path).map_err(fault)
 }
 
-/// The document as the user left it in an editor.
+/// The document after the user's changes in an editor.
 fn edited(context: &Context, before: &Value) -> Result<Value, CliError> {
     if !context.ui.can_ask() {
         return Err(CliError::usage("there is no terminal for an editor")
@@ -147,7 +147,7 @@ fn edited(context: &Context, before: &Value) -> Result<Value, CliError> {
     let set = |name: &str| std::env::var(name).ok().filter(|text| !text.trim().is_empty());
     let editor = set("EDITOR").or_else(|| set("VISUAL")).unwrap_or_else(|| "vi".to_owned());
     let path = std::env::temp_dir().join(format!("matriarch-config-{}.yml", std::process::id()));
-    // A file that is already there is somebody else's: `create_new` refuses to write through it.
+    // An existing file belongs to another user: `create_new` refuses to write through it.
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
     file.write_all(to_yaml(&sorted(before))?.as_bytes())?;
     drop(file);

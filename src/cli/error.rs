@@ -5,16 +5,16 @@ use std::error::Error;
 use super::exit::Exit;
 use crate::client::ClientError;
 
-/// The end of a command that did not do what was asked.
+/// The failure of a command.
 #[derive(Debug)]
 pub struct CliError {
-    /// What failed.
+    /// The failure.
     pub message: String,
-    /// Why, outermost first.
+    /// The causes, outermost first.
     pub causes: Vec<String>,
-    /// What to do about it.
+    /// The remedy.
     pub hint: Option<String>,
-    /// How the program ends.
+    /// The exit code.
     pub exit: Exit,
 }
 
@@ -29,12 +29,12 @@ impl CliError {
         CliError::failed(message).exit(Exit::Usage)
     }
 
-    /// Adds the chain of causes that begins at `cause`.
+    /// Adds the chain of causes from `cause` on.
     pub fn because(mut self, cause: &(dyn Error + 'static)) -> CliError {
         let mut next = Some(cause);
         while let Some(error) = next {
             let text = error.to_string();
-            // Some libraries repeat the source in their own message: say it once.
+            // Some libraries repeat the source in their own message: it is printed once.
             if self.causes.last().is_none_or(|last| !last.contains(&text)) {
                 self.causes.push(text);
             }
@@ -43,7 +43,7 @@ impl CliError {
         self
     }
 
-    /// Adds what to do about it.
+    /// Adds the remedy.
     pub fn hint(mut self, hint: impl Into<String>) -> CliError {
         self.hint = Some(hint.into());
         self
@@ -123,7 +123,7 @@ fn hint_of(error: &ClientError) -> Option<&'static str> {
     }
 }
 
-/// What a command ends with.
+/// The result of a command.
 pub type CliResult = Result<Exit, CliError>;
 
 #[cfg(test)]
@@ -131,7 +131,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn says_what_why_and_what_to_do() {
+    fn an_error_shows_failure_cause_and_remedy() {
         let cause = std::io::Error::other("connection refused");
         let error = CliError::failed("failed to read the cluster").because(&cause).hint("is etcd running?");
         assert_eq!(

@@ -19,13 +19,13 @@
 
 use std::fmt;
 
-/// Why the program ends.
+/// The exit codes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Exit {
-    /// Done, or nothing to do.
+    /// Success, or nothing to do.
     Done = 0,
-    /// Refused, failed, or answered with no.
+    /// Refused, failed, or a negative answer.
     Failed = 1,
     /// Wrong usage of the command line.
     Usage = 2,
@@ -37,17 +37,17 @@ pub enum Exit {
     Unreachable = 5,
     /// A port is in use.
     PortInUse = 6,
-    /// Started as root, and there is nobody else to be.
+    /// Started as root, and there is no other user.
     Root = 7,
-    /// The data directory is not this cluster's.
+    /// The data directory belongs to another cluster.
     ForeignDataDirectory = 8,
-    /// A member of this name already runs.
+    /// A member with this name already runs.
     DuplicateName = 9,
     /// The bootstrap failed.
     BootstrapFailed = 10,
-    /// A needed program is missing.
+    /// A required program is missing.
     MissingProgram = 11,
-    /// The tour found a loss.
+    /// The tour found a lost row.
     Lost = 12,
     /// Interrupted by the user.
     Interrupted = 130,

@@ -69,7 +69,7 @@ pub async fn execute(context: &Context, args: &FailoverArgs) -> CliResult {
     switchover::perform(context, &client, &view, change).await
 }
 
-/// What a failover to `candidate` may cost, in a sentence.
+/// The possible loss of a failover to `candidate`, in a sentence.
 fn loss(view: &ClusterView, candidate: &MemberName) -> String {
     let synchronous = wire::sync_settings(view).mode != SyncMode::Off;
     match view.sync_record().filter(|_| synchronous) {
@@ -89,7 +89,7 @@ mod tests {
     use crate::cli::rows::tests::{sample, synchronous};
 
     #[test]
-    fn says_what_it_costs() {
+    fn the_question_names_the_possible_loss() {
         let cases = [
             ("true", 0, "m2", "No acknowledged commit is lost: m2 has all of them."),
             ("true", 0, "m1", "No acknowledged commit is lost: m1 has all of them."),

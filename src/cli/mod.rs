@@ -7,8 +7,8 @@
 //!
 //! The root dispatches. What it runs itself (`run`, `guard`, `check`, `demo`) has only its options here.
 //!
-//! Data goes to stdout, talk to stderr. What changes something says so first and asks. Every error ends with a hint
-//! where there is one, and with a code from [`exit`].
+//! Data goes to stdout, messages to stderr. A command that changes something says so first and asks. An error ends with
+//! a hint where there is one, and with a code from [`exit`].
 //!
 //! Deliberately absent: decisions about who should lead, and any way to change a cluster that the REST interface or
 //! etcd's compare-and-swap does not guard.

@@ -69,7 +69,7 @@ pub fn to_yaml(value: &Value) -> Result<String, CliError> {
     Ok(if text.ends_with('\n') { text } else { text + "\n" })
 }
 
-/// The same document with the keys of every object in order.
+/// The same document with sorted keys in every object.
 pub fn sorted(value: &Value) -> Value {
     match value {
         Value::Object(fields) => {
@@ -84,7 +84,7 @@ pub fn sorted(value: &Value) -> Value {
     }
 }
 
-/// A document that is no table: YAML unless another format was asked for.
+/// A document that is not a table: YAML unless another format was requested.
 pub fn document(value: &Value, format: Format) -> Result<String, CliError> {
     match format {
         Format::Json => to_json(value),
@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn machines_get_every_column_and_no_blanks() {
+    fn machine_formats_have_all_columns_and_no_nulls() {
         let text = sheet().render(Format::Json).expect("json");
         let back: Value = serde_json::from_str(&text).expect("json");
         assert_eq!(back[1], json!({"Cluster": "demo", "Member": "m2", "Receive Lag": 12}));

@@ -1,25 +1,26 @@
 //! Parameters of PostgreSQL among the words of `run`, written as for `postgres` itself.
 //!
-//! `matriarch run [FILE] [postgres] -c NAME=VALUE --name=value`: the official image's command lines do as they are.
-//! Before the word `postgres`, `-c` may as well name the configuration file: what begins like `NAME=` is a parameter.
+//! `matriarch run [FILE] [postgres] -c NAME=VALUE --name=value`: command lines of the official image work unchanged.
+//! Before the word `postgres`, `-c` may also name the configuration file: a value that begins like `NAME=` is a
+//! parameter.
 
 use std::ffi::OsString;
 
 use super::error::CliError;
 
-/// Options of ours that take a value, so that a value is not taken for the command.
+/// Options with a value, so that the value is not mistaken for the command.
 const WITH_VALUE: [&str; 9] =
     ["-c", "--config-file", "-d", "--dcs-url", "--dcs", "-o", "--output", "-f", "--format"];
-/// Our long options, which are no parameters.
+/// The program's long options, which are not parameters.
 const OURS: [&str; 7] = ["config-file", "dcs-url", "dcs", "output", "format", "help", "version"];
 
 /// A command line without the parameters, and the parameters.
 pub type Separated = (Vec<OsString>, Vec<(String, String)>);
 
-/// Takes the parameters out of a command line; those of any other command than `run` stay as they are.
+/// Separates the parameters from a command line. Only `run` has parameters; other commands stay unchanged.
 ///
 /// # Errors
-/// What stands behind `postgres` and is no parameter.
+/// A word after `postgres` that is not a parameter.
 pub fn separate(words: impl IntoIterator<Item = OsString>) -> Result<Separated, CliError> {
     let words: Vec<OsString> = words.into_iter().collect();
     let Some(run) = command(&words).filter(|index| words[*index] == "run") else {
@@ -54,7 +55,7 @@ pub fn separate(words: impl IntoIterator<Item = OsString>) -> Result<Separated, 
     Ok((rest, parameters))
 }
 
-/// Where the command stands.
+/// The position of the command.
 fn command(words: &[OsString]) -> Option<usize> {
     let mut index = 1;
     while let Some(word) = words.get(index) {
@@ -67,7 +68,7 @@ fn command(words: &[OsString]) -> Option<usize> {
     None
 }
 
-/// `NAME=VALUE`. In names, `-` is as good as `_`, as PostgreSQL has it.
+/// `NAME=VALUE`. In names, `-` counts as `_`, as in PostgreSQL.
 fn assignment(text: &str) -> Option<(String, String)> {
     let (name, value) = text.split_once('=')?;
     let begins = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
@@ -99,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn parameters_are_told_from_our_own_options() {
+    fn parameters_are_separated_from_options() {
         let cases = [
             ("m run -c a.yml", "m run -c a.yml", ""),
             ("m -c run run f.yml -c a=1", "m -c run run f.yml", "a=1"),

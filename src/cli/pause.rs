@@ -31,7 +31,7 @@ pub struct PauseArgs {
     force: bool,
 }
 
-/// Which of the two.
+/// The request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PauseRequest {
     /// `pause`.
@@ -73,7 +73,7 @@ pub async fn execute(context: &Context, args: &PauseArgs, wish: PauseRequest) ->
     Ok(Exit::Done)
 }
 
-/// Waits until every member that was there has published that it knows.
+/// Waits until every member that was registered has published the change.
 async fn noticed(
     context: &Context,
     client: &Client,

@@ -13,7 +13,7 @@ use super::target::open;
 use super::ui::Consent;
 use crate::client::{Client, RestAnswer};
 
-/// What a member answers while a long action runs there ends like this.
+/// The end of a member's answer while a long action runs there.
 const BUSY: &str = " already in progress";
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 

@@ -80,7 +80,7 @@ fn body(args: &RestartArgs, schedule: Option<String>) -> Value {
     Value::Object(body)
 }
 
-/// With `--force` a new schedule takes the place of the old one.
+/// With `--force` a new schedule replaces the old one.
 async fn forget_scheduled(client: &Client, chosen: &[Chosen]) -> Result<(), CliError> {
     let order = MemberRequest { word: "forget", method: "DELETE", endpoint: "/restart", body: None };
     for member in chosen.iter().filter(|member| member.has_scheduled_restart) {
@@ -89,7 +89,7 @@ async fn forget_scheduled(client: &Client, chosen: &[Chosen]) -> Result<(), CliE
     Ok(())
 }
 
-/// A time as the members read it, with a zone; `None` for `now`.
+/// A time in the members' format, with a zone; `None` for `now`.
 pub fn schedule(text: &str) -> Result<Option<String>, CliError> {
     let text = text.trim();
     if text.is_empty() || text == "now" {

@@ -10,16 +10,16 @@ use crate::model::{
     ClusterView, Guarantee, Lsn, MemberKey, MemberName, MemberState, StandbyKind, WallTime, json_one_line,
 };
 
-/// What the optional columns depend on.
+/// The options for optional columns.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Detail {
-    /// Show the columns about restarts and tags even where they are empty.
+    /// Show the columns about restarts and tags even if they are empty.
     pub extended: bool,
     /// Draw replicas below the member they stream from.
     pub tree: bool,
 }
 
-/// Reasons for a restart longer than this stay out of the table.
+/// A longer reason for a restart is not shown in the table.
 const REASON_SHOWN_MAX: usize = 50;
 const MEGABYTE: u64 = 1024 * 1024;
 
@@ -42,7 +42,7 @@ const COLUMNS: [Column; 17] = [
     Column::text("Scheduled restart"),
     Column::text("Tags"),
 ];
-/// The first column that is left out where no member fills it.
+/// The first column that is left out if no member has a value.
 const FIRST_OPTIONAL: usize = 10;
 /// The first column that `--extended` shows even when it is empty.
 const FIRST_EXTENDED: usize = 13;
@@ -73,7 +73,7 @@ pub fn members(scope: &str, view: &ClusterView, detail: Detail) -> Sheet {
     }
 }
 
-/// A column of reasons is for machines when one of them is too long to read in a table.
+/// A column of reasons is left out of the table when one of them is too long.
 fn in_table(column: Column, rows: &[Vec<Value>]) -> Column {
     let long = |row: &Vec<Value>| row[14].as_str().is_some_and(|text| text.len() > REASON_SHOWN_MAX);
     if column.name == "Pending restart reason" && rows.iter().any(long) {
@@ -157,12 +157,12 @@ fn role(view: &ClusterView, name: &MemberName) -> &'static str {
     }
 }
 
-/// How the standby `name` takes part in commits.
+/// The part of the standby `name` in commits.
 pub fn standby_kind(view: &ClusterView, name: &MemberName) -> StandbyKind {
     StandbyKind::of(wire::sync_settings(view).mode, view, name)
 }
 
-/// What the table says of a member: the leader's state, or how a standby replicates.
+/// A member's state in the table: the leader's state, or a standby's replication.
 pub fn state(leads: bool, member: &MemberKey) -> String {
     let record = &member.record;
     match &record.replication_state {
@@ -198,7 +198,7 @@ fn host(conn_url: Option<&str>, with_port: bool) -> String {
     if with_port { format!("{host}:{port}") } else { host }
 }
 
-/// Ports are shown for all when one is not 5432 or two members share a host.
+/// All ports are shown when one is not 5432 or two members share a host.
 fn needs_ports(view: &ClusterView) -> bool {
     let addresses = || view.members.values().filter_map(|member| address(member.record.conn_url.as_deref()?));
     let hosts: BTreeSet<String> = addresses().map(|(host, _)| host).collect();
@@ -226,7 +226,7 @@ fn ordered(view: &ClusterView, detail: Detail) -> Vec<(usize, &MemberName, &Memb
             view.members.iter().rev().filter(|(other, member)| *other != leader && source(member) == *name);
         open.extend(below.map(|(other, _)| (depth + 1, other)));
     }
-    // Members that name each other as their source hang on nobody: they are shown all the same.
+    // Members that name each other as their source have no place in the tree; they are shown at the end.
     for (name, member) in &view.members {
         if !rows.iter().any(|(_, shown, _)| *shown == name) {
             rows.push((1, name, member));
@@ -267,7 +267,7 @@ fn restart_reason(reason: &Map<String, Value>) -> String {
     reason.iter().map(line).collect::<Vec<_>>().join("\n")
 }
 
-/// When, and for which versions.
+/// The time, and the condition on the version.
 pub fn scheduled_restart(restart: &Map<String, Value>) -> String {
     let text = |key: &str| restart.get(key).map(json_one_line);
     let at = text("schedule").unwrap_or_default();
@@ -304,7 +304,7 @@ fn footer(view: &ClusterView) -> Vec<String> {
     lines
 }
 
-/// Whether the dynamic configuration says `pause`; where it is gone, whether a member goes by one that did.
+/// Whether the dynamic configuration has `pause`. Without one, whether a member still applies an earlier pause.
 pub fn is_paused(view: &ClusterView) -> bool {
     let text = view.config.as_ref().map(|config| config.text.as_str());
     match text.and_then(|text| serde_json::from_str::<Map<String, Value>>(text).ok()) {

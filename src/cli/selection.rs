@@ -12,7 +12,7 @@ use super::rows::{Detail, is_leader, members};
 use crate::client::{Client, ORDER_WITHIN, RestAnswer};
 use crate::model::{ClusterView, MemberKey, MemberName, Role};
 
-/// A cluster, some of its members, and consent.
+/// A cluster, some of its members, and the option for consent.
 #[derive(Debug, Args)]
 pub struct MembersArgs {
     /// The cluster.
@@ -27,7 +27,7 @@ pub struct MembersArgs {
     pub force: bool,
 }
 
-/// Roles to choose members by.
+/// The roles for a selection of members.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 #[expect(missing_docs, reason = "their names are what they mean")]
 pub enum RoleFilter {
@@ -52,7 +52,7 @@ impl RoleFilter {
     }
 }
 
-/// A member to act on.
+/// A selected member.
 #[derive(Clone, Debug)]
 pub struct Chosen {
     /// Its name.
@@ -61,13 +61,13 @@ pub struct Chosen {
     pub api_url: String,
     /// A restart is scheduled on it.
     pub has_scheduled_restart: bool,
-    /// It waits for a restart.
+    /// A restart is pending on it.
     pub pending_restart: bool,
     /// It leads.
     pub leads: bool,
 }
 
-/// The members that `names` (none: all) and `role` choose. A name that does not exist is an error.
+/// The members that match `names` (empty: all) and `role`. An unknown name is an error.
 pub fn choose(view: &ClusterView, names: &[String], role: RoleFilter) -> Result<Vec<Chosen>, CliError> {
     for name in names {
         if !view.members.keys().any(|member| member.as_str() == name) {
@@ -109,7 +109,7 @@ pub fn chosen_names(chosen: &[Chosen]) -> String {
     chosen.iter().map(|member| member.name.as_str()).collect::<Vec<_>>().join(", ")
 }
 
-/// Shows the cluster as talk, before or after a change.
+/// Prints the cluster to standard error, before or after a change.
 pub fn show(context: &Context, client: &Client, view: &ClusterView) -> Result<(), CliError> {
     let detail = Detail { extended: false, tree: true };
     let text = members(&client.scope, view, detail).render(super::output::Format::Table)?;
@@ -117,14 +117,14 @@ pub fn show(context: &Context, client: &Client, view: &ClusterView) -> Result<()
     Ok(())
 }
 
-/// What is asked of each member.
+/// A request to each member.
 #[derive(Debug)]
 pub struct MemberRequest<'a> {
-    /// For the line that reports it, as in "restart".
+    /// The word for reports, such as "restart".
     pub word: &'a str,
     /// HTTP method.
     pub method: &'a str,
-    /// Endpoint, as `/restart`.
+    /// The endpoint, such as `/restart`.
     pub endpoint: &'a str,
     /// JSON body.
     pub body: Option<Value>,
@@ -140,7 +140,7 @@ pub async fn send(
     Ok(client.call(order.method, &member.api_url, order.endpoint, order.body.as_ref(), within).await?)
 }
 
-/// Sends `order` to every member, one after the other, and reports each. Fails when one refused.
+/// Sends `order` to all members, one after the other, and reports each. Fails when one refused.
 pub async fn send_each(
     context: &Context,
     client: &Client,

@@ -4,7 +4,7 @@ use serde_json::{Map, Value};
 
 use super::error::CliError;
 
-/// Everything below this path is one key: names of PostgreSQL's parameters may hold dots.
+/// All that follows this path is one key: names of PostgreSQL's parameters may contain dots.
 const PARAMETERS: [&str; 2] = ["postgresql", "parameters"];
 
 /// One change.
@@ -15,7 +15,7 @@ pub struct Setting {
 }
 
 impl Setting {
-    /// Reads `a.b.c=VALUE`; the value is YAML, `null` removes.
+    /// Parses `a.b.c=VALUE`; the value is YAML, `null` removes.
     pub fn parse(text: &str) -> Result<Setting, CliError> {
         let (key, value) = split(text)?;
         let parts: Vec<&str> = key.split('.').collect();
@@ -27,7 +27,7 @@ impl Setting {
         Ok(Setting { path, value })
     }
 
-    /// Reads `GUC=VALUE`: a parameter of PostgreSQL.
+    /// Parses `GUC=VALUE`: a parameter of PostgreSQL.
     pub fn parse_parameter(text: &str) -> Result<Setting, CliError> {
         let (key, value) = split(text)?;
         Ok(Setting::parameter(key, value))
@@ -53,7 +53,7 @@ fn split(text: &str) -> Result<(&str, Value), CliError> {
     Ok((key.trim(), parse_yaml(value)?))
 }
 
-/// A YAML text as a value.
+/// Parses a YAML text.
 pub fn parse_yaml(text: &str) -> Result<Value, CliError> {
     if text.trim().is_empty() {
         return Ok(Value::Null);
@@ -85,7 +85,7 @@ fn set(node: &mut Value, path: &[String], value: &Value) {
     }
 }
 
-/// Merges `patch` into `document`: objects go deep, `null` removes, everything else replaces.
+/// Merges `patch` into `document`: objects are merged deeply, `null` removes, all else replaces.
 pub fn merge(document: &mut Value, patch: &Value) {
     let (Some(fields), Some(changes)) = (document.as_object_mut(), patch.as_object()) else {
         *document = patch.clone();
@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_what_has_no_key() {
+    fn a_setting_without_a_key_is_refused() {
         assert!(Setting::parse("ttl").is_err());
         assert!(Setting::parse("=1").is_err());
     }

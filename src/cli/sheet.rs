@@ -1,13 +1,13 @@
-//! Typed rows under columns: what a command has to show, before it has a format.
+//! Typed rows under columns: a command's data, before it is formatted.
 
 use serde_json::Value;
 
-/// Where a column is printed.
+/// The formats in which a column is printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Where {
     /// In every format.
     Everywhere,
-    /// In json, yaml and tsv: the table says it in its header.
+    /// In json, yaml and tsv only.
     ForMachines,
 }
 
@@ -18,40 +18,40 @@ pub struct Column {
     pub name: &'static str,
     /// Its header in the table.
     pub shown: &'static str,
-    /// Numbers stand to the right.
+    /// Align to the right, for numbers.
     pub right: bool,
-    /// Where it is printed.
+    /// The formats in which it is printed.
     pub place: Where,
 }
 
 impl Column {
-    /// Text, everywhere.
+    /// A text column for every format.
     pub const fn text(name: &'static str) -> Column {
         Column { name, shown: name, right: false, place: Where::Everywhere }
     }
 
-    /// A number, everywhere.
+    /// A number column for every format.
     pub const fn number(name: &'static str) -> Column {
         Column { name, shown: name, right: true, place: Where::Everywhere }
     }
 
-    /// With another header in the table.
+    /// Sets another header for the table.
     pub const fn shown(mut self, shown: &'static str) -> Column {
         self.shown = shown;
         self
     }
 
-    /// Not in the table.
+    /// Removes the column from the table.
     pub const fn for_machines(mut self) -> Column {
         self.place = Where::ForMachines;
         self
     }
 }
 
-/// Rows under columns. A cell that is `null` is blank, and left out of json and yaml.
+/// Rows under columns. A `null` cell is blank, and left out of json and yaml.
 #[derive(Clone, Debug, Default)]
 pub struct Sheet {
-    /// Goes into the table's upper border.
+    /// The title in the table's upper border.
     pub title: String,
     /// The columns.
     pub columns: Vec<Column>,

@@ -18,9 +18,9 @@ use crate::api::wire::{self, ChangeEnd};
 use crate::client::{Client, ClientError, ORDER_WITHIN, RestAnswer};
 use crate::model::{ClusterView, Ineligible, MemberName, StandbyKind, SyncMode};
 
-/// How often to look while a change of leadership runs.
+/// The interval between checks while a change of leadership runs.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
-/// How long the command waits for the end where the member that was asked does not.
+/// How long the command waits for the result if the member that was asked stops waiting.
 const ENDS_WITHIN: Duration = Duration::from_secs(180);
 
 /// Options of `switchover`.
@@ -42,18 +42,18 @@ pub struct SwitchoverArgs {
     force: bool,
 }
 
-/// A change of leadership to ask for.
+/// A requested change of leadership.
 #[derive(Debug)]
 pub struct LeadershipChange {
-    /// What it is called.
+    /// Its name.
     pub word: &'static str,
-    /// Where it is asked for.
+    /// The REST endpoint.
     pub endpoint: &'static str,
-    /// What is asked.
+    /// The request's body.
     pub body: Value,
     /// The current leader.
     pub from: Option<String>,
-    /// Who should.
+    /// The next leader.
     pub to: Option<String>,
 }
 
@@ -75,7 +75,7 @@ pub async fn execute(context: &Context, args: &SwitchoverArgs) -> CliResult {
     }
     show(context, &client, &view)?;
     let at = args.scheduled.as_deref().map(schedule).transpose()?.flatten();
-    // Who is synchronous at another time is not known yet.
+    // At a later time other standbys may be synchronous.
     let standbys = match wire::sync_settings(&view).mode {
         SyncMode::On if at.is_none() => Standbys::Sync,
         SyncMode::On | SyncMode::Off | SyncMode::Quorum => Standbys::Any,
@@ -97,16 +97,16 @@ pub async fn execute(context: &Context, args: &SwitchoverArgs) -> CliResult {
     perform(context, &client, &view, change).await
 }
 
-/// Who is taken as a candidate.
+/// The standbys that can be candidates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Standbys {
-    /// Whoever may lead.
+    /// All that may lead.
     Any,
     /// Synchronous standbys: the cluster refuses others.
     Sync,
 }
 
-/// The candidate as named, or as chosen in a dialogue; `None` leaves it to the cluster.
+/// The named or chosen candidate; `None` leaves the choice to the cluster.
 pub fn candidate(
     context: &Context,
     view: &ClusterView,
@@ -128,7 +128,7 @@ pub fn candidate(
     Ok(Some(chosen))
 }
 
-/// Whether `name` can be appointed, by what etcd shows.
+/// Whether `name` can be appointed, by the keys in etcd.
 fn fit(view: &ClusterView, name: &MemberName, standbys: Standbys) -> Result<(), Ineligible> {
     view.eligible(name)?;
     view.eligible_by_tag(name)?;
@@ -138,7 +138,7 @@ fn fit(view: &ClusterView, name: &MemberName, standbys: Standbys) -> Result<(), 
     }
 }
 
-/// `listed` are those that could be named instead.
+/// The refusal; `listed` are the possible candidates.
 fn refused(view: &ClusterView, name: &MemberName, listed: &str, why: &Ineligible) -> CliError {
     match why {
         Ineligible::NoMember => CliError::failed(format!("there is no member {name} in this cluster"))
@@ -168,7 +168,7 @@ fn refused(view: &ClusterView, name: &MemberName, listed: &str, why: &Ineligible
     }
 }
 
-/// Who may be named, for a sentence; while some standbys are synchronous, the others are marked.
+/// The possible candidates, for a sentence; asynchronous ones are marked while some are synchronous.
 fn eligible(view: &ClusterView, standbys: Standbys) -> Vec<String> {
     let synchronous = |name: &MemberName| standby_kind(view, name) != StandbyKind::Asynchronous;
     let some = view.members.keys().any(synchronous);
@@ -180,7 +180,7 @@ fn eligible(view: &ClusterView, standbys: Standbys) -> Vec<String> {
     .collect()
 }
 
-/// Asks for the change, shows its phases, and reports its end.
+/// Requests the change, shows its phases, and reports its result.
 pub async fn perform(
     context: &Context,
     client: &Client,
@@ -214,7 +214,7 @@ pub async fn perform(
     Ok(exit)
 }
 
-/// The member that was asked waits no longer, and the change goes on: etcd shows how it ends.
+/// The member that was asked stopped waiting, and the change continues: etcd shows its result.
 async fn settled(context: &Context, client: &Client, change: &LeadershipChange, began: Instant) -> ChangeEnd {
     while began.elapsed() < ENDS_WITHIN {
         tokio::time::sleep(LOOK_EVERY).await;
@@ -233,7 +233,7 @@ async fn settled(context: &Context, client: &Client, change: &LeadershipChange, 
     ChangeEnd::Unknown
 }
 
-/// The leader; where nobody leads, the candidate.
+/// The leader; without one, the candidate.
 fn member_to_ask(view: &ClusterView, change: &LeadershipChange) -> Option<String> {
     let name = change.from.as_ref().or(change.to.as_ref())?;
     let member = view.members.iter().find(|(member, _)| member.as_str() == name)?.1;
@@ -248,7 +248,7 @@ async fn ask(
 ) -> Result<RestAnswer, ClientError> {
     if let Some(api_url) = asked {
         let answer = client.call("POST", api_url, change.endpoint, Some(&change.body), ORDER_WITHIN).await;
-        // A leader that is gone cannot answer: any other member can take a failover.
+        // A leader that is gone cannot answer: any other member can accept a failover.
         if answer.is_ok() || change.endpoint != "/failover" {
             return answer;
         }
@@ -256,7 +256,7 @@ async fn ask(
     client.call_any(view, "POST", change.endpoint, &change.body).await
 }
 
-/// Says every change of phase: who leads, and what the member that was asked says of itself.
+/// Prints every change of phase: the leader, and the hand-over's state by the member that was asked.
 async fn log_changes(context: &Context, client: &Client, asked: Option<&str>, began: Instant) -> Infallible {
     let mut shown = String::new();
     loop {

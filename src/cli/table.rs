@@ -39,7 +39,7 @@ pub fn render(sheet: &Sheet) -> String {
     text
 }
 
-/// The border with the title in it. A title too long for a narrow table stands alone above it.
+/// The border with the title. A title too long for a narrow table is on a line of its own above it.
 fn titled(border: &str, title: &str) -> String {
     let room = border.len().saturating_sub(2);
     if title.chars().count() > room {
@@ -57,7 +57,7 @@ fn line(columns: &[&Column], widths: &[usize], cells: &[String]) -> String {
     format!("|{}|\n", cells.join("|"))
 }
 
-/// A cell's lines: an object takes one for each field.
+/// A cell's lines: one for each field of an object.
 fn lines(cell: &Value) -> Vec<String> {
     match cell {
         Value::Object(fields) => {

@@ -1,4 +1,4 @@
-//! Which cluster a command is about, and the way to it.
+//! The target cluster of a command, and the connection to it.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -8,15 +8,15 @@ use super::error::CliError;
 use super::exit::Exit;
 use crate::client::{Client, Target};
 
-/// Prepares the connections to the cluster that the configuration, or `cluster`, names.
+/// Prepares the connections to the cluster of the configuration, or to `cluster`.
 pub fn open(context: &Context, cluster: Option<&str>) -> Result<Client, CliError> {
     let (path, dcs_url) = (config_path(context)?, context.global.dcs_url.as_deref());
     let target = Target::find(path.as_deref(), &environment(), dcs_url, cluster)?;
     Ok(Client::connect(target)?)
 }
 
-/// The configuration file: the option, `MATRIARCH_CONFIG_FILE`, `PATRONICTL_CONFIG_FILE`, or patronictl's own.
-/// Only a file that somebody named must exist.
+/// The configuration file: the option, `MATRIARCH_CONFIG_FILE`, `PATRONICTL_CONFIG_FILE`, or patronictl's own. Only an
+/// explicitly named file must exist.
 pub fn config_path(context: &Context) -> Result<Option<PathBuf>, CliError> {
     let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let named = context
@@ -37,7 +37,7 @@ pub fn config_path(context: &Context) -> Result<Option<PathBuf>, CliError> {
     Ok(default.filter(|path| path.exists()))
 }
 
-/// The environment, as far as it is text.
+/// The environment, without variables that are not text.
 pub fn environment() -> BTreeMap<String, String> {
     std::env::vars_os()
         .filter_map(|(key, value)| Some((key.into_string().ok()?, value.into_string().ok()?)))

@@ -5,14 +5,14 @@ use std::io::{self, BufRead, IsTerminal, Write};
 use super::error::CliError;
 use super::exit::Exit;
 
-/// The terminal, or the lack of one.
+/// The terminal, if there is one.
 #[derive(Clone, Copy, Debug)]
 pub struct Ui {
     can_ask: bool,
     can_redraw: bool,
 }
 
-/// Whether to go on.
+/// How to get the user's consent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Consent {
     /// Ask first.
@@ -29,7 +29,7 @@ impl Consent {
 }
 
 impl Ui {
-    /// Looks at what the program is attached to.
+    /// Examines the standard streams.
     pub fn new() -> Ui {
         let can_ask = io::stdin().is_terminal() && io::stderr().is_terminal();
         Ui { can_ask, can_redraw: io::stdout().is_terminal() }
@@ -41,12 +41,12 @@ impl Ui {
         let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
     }
 
-    /// Says something to the user.
+    /// Prints a message for the user.
     pub fn say(&self, text: &str) {
         let _ = writeln!(anstream::stderr().lock(), "{text}");
     }
 
-    /// Shows `text` in place of what the screen held, on a terminal; below it otherwise.
+    /// Replaces the content of a terminal with `text`; otherwise prints it below.
     pub fn redraw(&self, text: &str) {
         if self.can_redraw {
             self.data(&format!("\x1b[H\x1b[2J{text}"));
@@ -60,12 +60,12 @@ impl Ui {
         self.can_redraw
     }
 
-    /// Whether somebody can answer.
+    /// Whether the user can answer.
     pub fn can_ask(&self) -> bool {
         self.can_ask
     }
 
-    /// Asks for consent to `what`. `Err` when nobody can answer or the answer is no.
+    /// Asks for consent to `what`. `Err` when there is no terminal or the answer is no.
     pub fn consent(&self, what: &str, consent: Consent) -> Result<(), CliError> {
         if consent == Consent::Forced {
             return Ok(());

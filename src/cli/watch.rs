@@ -10,7 +10,7 @@ use super::exit::Exit;
 use super::rows::{Detail, members};
 use super::target::open;
 
-/// Below the members, while it is so.
+/// Printed below the members while etcd is full.
 const ETCD_FULL: &str = "etcd refuses writes (alarm NOSPACE): the primary keeps serving, but no member can take over; \
                          `etcdctl defrag --cluster`, then `etcdctl alarm disarm`";
 
@@ -32,7 +32,7 @@ impl WatchArgs {
     }
 }
 
-/// Prints the members of `clusters` (none: the configured one), once or until interrupted.
+/// Prints the members of `clusters` (empty: the configured one), once or until interrupted.
 pub async fn show(
     context: &Context,
     clusters: &[String],

@@ -21,7 +21,7 @@ pub const ASK_WITHIN: Duration = Duration::from_secs(3);
 /// How long a member may work on an order before it answers: a restart or switchover blocks until it is done.
 pub const ORDER_WITHIN: Duration = Duration::from_secs(900);
 
-/// A cluster that can be read and asked.
+/// A cluster that can be read and given orders.
 pub struct Client {
     /// The cluster's name.
     pub scope: String,
@@ -45,7 +45,7 @@ impl RestAnswer {
         matches!(self.status, 200 | 202)
     }
 
-    /// The body without the line's end.
+    /// The body without the final newline.
     pub fn text(&self) -> &str {
         self.body.trim()
     }
@@ -57,7 +57,7 @@ impl Client {
         let etcd = Etcd::connect(target.etcd).map_err(ClientError::EtcdSetup)?;
         let peers = match tls(&target.ctl) {
             Ok(tls) => Peers::with_tls(Arc::new(tls)),
-            // Only where a member's URL is https anything is missing.
+            // Only members with an https URL need it.
             Err(TlsError::NoAuthorities) => Peers::default(),
             Err(error) => return Err(ClientError::Certificates(error)),
         };
@@ -70,19 +70,19 @@ impl Client {
         self.etcd.read(ETCD_WITHIN).await.map_err(failed)
     }
 
-    /// Whether its etcd takes no writes. Where this cannot be asked, nothing is said of it.
+    /// Whether etcd refuses writes; false if that is unknown.
     pub async fn is_full(&self) -> bool {
         self.etcd.is_full(ASK_WITHIN).await.unwrap_or(false)
     }
 
-    /// Writes the dynamic configuration if its revision is still this one; false: it is not.
+    /// Writes the dynamic configuration if its revision is still this one; false: it is another one.
     pub async fn write_config(&self, text: &str, if_revision: Option<i64>) -> Result<bool, ClientError> {
         let txn = self.etcd.keys().write_config(text, if_revision);
         let written = self.etcd.commit(&txn).await.map_err(ClientError::WriteConfig)?;
         Ok(written.revision().is_some())
     }
 
-    /// Calls `endpoint` (as `/switchover`) of the member whose `api_url` is given.
+    /// Calls `endpoint` (such as `/switchover`) of the member with this `api_url`.
     pub async fn call(
         &self,
         method: &str,
@@ -104,7 +104,7 @@ impl Client {
         serde_json::from_str(&answer.body).ok()
     }
 
-    /// Calls the leader, then every other member, until one answers.
+    /// Calls the leader, then the other members, until one answers.
     pub async fn call_any(
         &self,
         view: &ClusterView,
@@ -130,7 +130,7 @@ impl Client {
     }
 }
 
-/// Whom to believe, and what to show: as patronictl does.
+/// The trusted authorities and the client's certificate, as in patronictl.
 fn tls(ctl: &Ctl) -> Result<ClientConfig, TlsError> {
     let key = |certificate| ctl.keyfile.as_deref().unwrap_or(certificate);
     let identity = ctl.certfile.as_deref().map(|certificate| Identity { certificate, key: key(certificate) });
@@ -154,7 +154,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn endpoints_hang_on_the_host() {
+    fn endpoint_urls_use_the_host_of_the_api_url() {
         assert_eq!(endpoint_url("https://a:8008/patroni", "/restart"), "https://a:8008/restart");
         assert_eq!(endpoint_url("http://[::1]:8008/patroni", "/"), "http://[::1]:8008/");
     }

@@ -1,4 +1,4 @@
-//! Why a cluster cannot be found, read or asked.
+//! Reasons why a cluster cannot be found, read or asked.
 
 use std::error::Error;
 use std::path::PathBuf;
@@ -7,7 +7,7 @@ use crate::etcd::EtcdError;
 use crate::os::tls::TlsError;
 use crate::peer::PeerError;
 
-/// Why a cluster cannot be found, read or asked.
+/// Why a cluster cannot be found, read or given orders.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
     /// The configuration is no readable YAML.
@@ -15,10 +15,10 @@ pub enum ClientError {
     File {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The error.
         source: Box<dyn Error + Send + Sync>,
     },
-    /// Neither a name nor a configuration says which cluster is meant.
+    /// Neither a name nor a configuration identifies the cluster.
     #[error("which cluster?")]
     NoCluster,
     /// The URL's scheme is not etcd's.
@@ -27,21 +27,21 @@ pub enum ClientError {
     /// The configuration names no etcd.
     #[error("no etcd is configured")]
     NoEtcd,
-    /// What is configured of etcd cannot be used.
+    /// The settings of etcd are unusable.
     #[error("failed to use etcd")]
     EtcdSetup(#[source] EtcdError),
     /// The certificates for members' REST cannot be used.
     #[error("failed to use the certificates of the section `ctl`")]
     Certificates(#[source] TlsError),
-    /// etcd did not show the cluster.
+    /// etcd did not return the cluster.
     #[error("failed to read the cluster {scope} from etcd")]
     Read {
         /// The cluster.
         scope: String,
-        /// Why.
+        /// The error.
         source: EtcdError,
     },
-    /// Whether etcd has taken the configuration is not known.
+    /// It is unknown whether etcd has accepted the configuration.
     #[error("failed to write the dynamic configuration to etcd")]
     WriteConfig(#[source] EtcdError),
     /// A member gave no answer.

@@ -1,5 +1,5 @@
-//! The way to a cluster from outside, for a command line or a program: etcd for what is, the members' REST for what
-//! should be.
+//! Access to a cluster from outside, for a command line or a program: it reads etcd, and sends orders to the members'
+//! REST interfaces.
 //!
 //! ```text
 //! configuration, environment ─► target ─► cluster: Client ─► etcd (read), members (REST)

@@ -13,7 +13,7 @@ use crate::model::json_one_line;
 
 const NAMESPACE_DEFAULT: &str = "service";
 
-/// Where a cluster is, and how to log in.
+/// The address of a cluster, and the login.
 #[derive(Clone, Default)]
 pub struct Target {
     /// The cluster's name.
@@ -22,17 +22,16 @@ pub struct Target {
     pub etcd: EtcdSetup,
     /// User and password for the members' REST.
     pub credentials: Option<(String, String)>,
-    /// The certificates of members, and the one to show them.
+    /// The certificates for members' REST, and the client's own.
     pub ctl: Ctl,
 }
 
 impl Target {
-    /// The cluster that the configuration at `path`, the environment, `dcs_url` or `cluster` names. The file is read
-    /// leniently: patronictl's own has neither a member's name nor a PostgreSQL section, and `check` is there for
-    /// faults.
+    /// The cluster in the configuration at `path`, the environment, `dcs_url` or `cluster`. The file is read leniently:
+    /// patronictl's own file has neither a member's name nor a PostgreSQL section, and `check` reports faults.
     ///
     /// # Errors
-    /// The file cannot be read, or what is needed stands nowhere.
+    /// The file cannot be read, or a required setting is missing.
     pub fn find(
         path: Option<&Path>,
         environment: &BTreeMap<String, String>,
@@ -44,7 +43,7 @@ impl Target {
         from_settings(&settings, dcs_url, cluster)
     }
 
-    /// The cluster `scope` in the default namespace of an etcd that asks for no credentials.
+    /// The cluster `scope` in the default namespace of an etcd without credentials.
     pub fn plain(scope: &str, endpoints: Vec<String>, credentials: Option<(String, String)>) -> Target {
         let etcd = EtcdSetup { endpoints, base: base(NAMESPACE_DEFAULT, scope), ..EtcdSetup::default() };
         Target { scope: scope.to_owned(), etcd, credentials, ctl: Ctl::default() }
@@ -54,19 +53,19 @@ impl Target {
 fn document(path: &Path) -> Result<Value, ClientError> {
     let fault = |source: Box<dyn Error + Send + Sync>| ClientError::File { path: path.to_owned(), source };
     let text = std::fs::read_to_string(path).map_err(|error| fault(error.into()))?;
-    // Of a key that is given twice the last one counts, as where the member reads it.
+    // Of duplicate keys the last one counts, as where the member reads the file.
     let options = serde_saphyr::options! { duplicate_keys: serde_saphyr::DuplicateKeyPolicy::LastWins };
     serde_saphyr::from_str_with_options(&text, options).map_err(|error| fault(error.into()))
 }
 
-/// A configuration as it was written, and the environment that overrides it.
+/// A configuration as written, and the environment that overrides it.
 struct TargetSettings {
     document: Value,
     environment: BTreeMap<String, String>,
 }
 
 impl TargetSettings {
-    /// The value at `path`, or of the environment's `PATRONI_A_B`.
+    /// The value at `path`, or of the variable `PATRONI_A_B`.
     fn get(&self, path: &[&str]) -> Option<Value> {
         let variable = format!("PATRONI_{}", path.join("_").to_uppercase());
         if let Some(text) = self.environment.get(&variable) {
@@ -145,7 +144,7 @@ fn from_settings(
     Ok(Target { scope, etcd, credentials: rest.or_else(from_environment), ctl: ctl(settings) })
 }
 
-/// How members are called; their authorities are those of `restapi.cafile` where no others are named.
+/// The certificates for calls to members; the default CA file is `restapi.cafile`.
 fn ctl(settings: &TargetSettings) -> Ctl {
     let cacert = settings.file(&["ctl", "cacert"]).or_else(|| settings.file(&["restapi", "cafile"]));
     let insecure = settings.text(&["ctl", "insecure"]);

@@ -4,8 +4,8 @@ use super::fault::ValueOrigin;
 use super::guc;
 use super::tree::Node;
 
-/// Lays them over `root`. Those on which members must agree are the dynamic configuration's: here they become part of
-/// what a new cluster starts with, where the configuration says nothing of them.
+/// Lays them over `root`. Parameters on which all members must agree belong to the dynamic configuration: they become
+/// part of a new cluster's first one, unless the configuration sets them.
 pub(super) fn overlay(root: &mut Node, parameters: &[(String, String)]) {
     let origin = ValueOrigin { source: "the command line".to_owned(), line: None };
     for (name, value) in parameters {

@@ -13,30 +13,30 @@ use super::tree::Node;
 use super::{guc, slots};
 use crate::model::{Settings, SyncMode, SyncSettings};
 
-/// What is in force.
+/// The settings in force.
 #[derive(Clone, Debug)]
 pub struct Effective {
-    /// The dynamic configuration that it was made of.
+    /// The dynamic configuration from which they come.
     pub text: String,
-    /// For decisions.
+    /// Settings for decisions.
     pub settings: Settings,
-    /// For `postgresql.conf`.
+    /// Parameters for `postgresql.conf`.
     pub parameters: BTreeMap<String, String>,
-    /// The controlled parameters in their order, for the postmaster's command line.
+    /// The controlled parameters in order, for the postmaster's command line.
     pub command_line: Vec<(String, String)>,
-    /// The lines of `pg_hba.conf`; `None` leaves the file alone.
+    /// The lines of `pg_hba.conf`; `None`: the file is not changed.
     pub pg_hba: Option<Vec<String>>,
-    /// The lines of `pg_hba.conf` where there is none yet.
+    /// The lines of a first `pg_hba.conf`.
     pub first_pg_hba: Vec<String>,
-    /// The lines of `pg_ident.conf`; `None` leaves the file alone.
+    /// The lines of `pg_ident.conf`; `None`: the file is not changed.
     pub pg_ident: Option<Vec<String>>,
     /// Further recovery settings.
     pub recovery: BTreeMap<String, String>,
-    /// For the operator.
+    /// Warnings for the operator.
     pub warnings: Vec<String>,
 }
 
-/// Keys whose absence of effect an operator must know of, with what does not happen.
+/// Keys without effect that an operator has to know of, each with the missing effect.
 const NOT_BUILT: [(&str, &str); 3] = [
     (
         "failsafe_mode",
@@ -45,10 +45,10 @@ const NOT_BUILT: [(&str, &str); 3] = [
     ("standby_cluster", "standby clusters are not built yet: this is a cluster of its own"),
     ("primary_race_backoff", "standbys compare what they have received, and do not wait"),
 ];
-/// Each name of a key, and the older one that counts where the first is not given.
+/// Keys with the older name that counts if the key is absent.
 const RENAMED: [(&str, &str); 2] =
     [("primary_start_timeout", "master_start_timeout"), ("primary_stop_timeout", "master_stop_timeout")];
-/// Keys of `postgresql` that are read in a member's own file, and not here.
+/// Keys of `postgresql` that are read only in a member's own file.
 const OWN_FILE: [(&str, &str); 9] = [
     ("basebackup", OWN_FILE_ONLY),
     ("bin_dir", OWN_FILE_ONLY),
@@ -74,7 +74,7 @@ pub(super) const SYNC_MODE: &str = "synchronous_mode";
 const LOCAL_ONLY: [&str; 7] =
     ["connect_address", "proxy_address", "listen", "config_dir", "data_dir", "pgpass", "authentication"];
 
-/// Checks a dynamic configuration where it is written: in `bootstrap.dcs`.
+/// Checks a dynamic configuration in `bootstrap.dcs`.
 pub(super) fn check(node: &Node, path: &str, findings: &mut ConfigFindings) {
     let mut nested = ConfigFindings::default();
     let (settings, _) = read(node, &mut nested);
@@ -96,14 +96,14 @@ pub(super) fn check(node: &Node, path: &str, findings: &mut ConfigFindings) {
     }
 }
 
-/// What follows from the local configuration and the JSON text of the key `config`, for a server of this major
-/// version.
+/// The settings that follow from the local configuration and the JSON text of the key `config`, for a server of this
+/// major version.
 ///
-/// Patroni's rule between `ttl`, `loop_wait` and `retry_timeout` does not apply: here the lease is renewed by a task
-/// of its own, and neither a slow loop nor a slow etcd request can make it late.
+/// Patroni's rule between `ttl`, `loop_wait` and `retry_timeout` does not apply. Here a task of its own renews the
+/// lease, and neither a slow loop nor a slow etcd request can delay it.
 ///
 /// # Errors
-/// Every fault of the dynamic configuration: [`super::mended`] has none.
+/// All faults of the dynamic configuration; the result of [`super::mended`] has none.
 pub fn effective(local: &Config, dynamic_json: Option<&str>, major: u32) -> Result<Effective, Faults> {
     let origin = ValueOrigin { source: "config".to_owned(), line: None };
     let json: Json = match dynamic_json.map(serde_json::from_str) {
@@ -151,16 +151,16 @@ pub fn effective(local: &Config, dynamic_json: Option<&str>, major: u32) -> Resu
     })
 }
 
-/// What the JSON text of the key `config` wants of synchronous replication, for whoever is no member. What is faulty in
-/// it counts as not written.
+/// Synchronous replication in the JSON text of the key `config`, for programs other than a member. Invalid values count
+/// as absent.
 pub fn sync_settings(dynamic_json: &str) -> SyncSettings {
     let json = serde_json::from_str(dynamic_json).unwrap_or(Json::Null);
     let node = Node::from_json(&json, &ValueOrigin { source: "config".to_owned(), line: None });
     synchronous(&mut Section::root(&node), &mut ConfigFindings::default())
 }
 
-/// The rules of a new cluster where no `pg_hba` is configured: those of the bootstrap, or ours, under which every role
-/// needs its password, as it is stored.
+/// The access rules of a new cluster without a configured `pg_hba`: those of the bootstrap, or default rules under
+/// which every role needs its password, in the form in which it is stored.
 fn first_pg_hba(local: &Config, parameters: &BTreeMap<String, String>) -> Vec<String> {
     let of_bootstrap = local.bootstrap.as_ref().map(|bootstrap| &bootstrap.pg_hba);
     if let Some(rules) = of_bootstrap.filter(|rules| !rules.is_empty()) {
@@ -252,7 +252,7 @@ fn synchronous(top: &mut Section<'_>, findings: &mut ConfigFindings) -> SyncSett
         None => SyncMode::Off,
     };
     let lag_key = "maximum_lag_on_syncnode";
-    // Negative, as is its default, means that any lag will do.
+    // A negative value, the default, sets no limit.
     let negative = |node: &Node| super::reader::plain(node).is_some_and(|text| text.starts_with('-'));
     let maximum_lag = match top.get(lag_key) {
         Some(node) if !negative(node) => Some(top.bytes(lag_key, 0, findings)).filter(|bytes| *bytes > 0),

@@ -1,11 +1,11 @@
-//! Patroni's variables, and those that only Matriarch has: the same configuration, over the file.
+//! Patroni's environment variables, and Matriarch's own. They override the file.
 
 use super::fault::{Fault, ValueOrigin};
 use super::reader::{ConfigFindings, list_items};
 use super::tree::{self, Node, Value};
 use super::variables::Variables;
 
-/// Prefix of a variable, and the section it lands in.
+/// Prefixes of variables, with their sections.
 const GROUPS: [(&str, &[&str]); 11] = [
     ("LOG_", &["log"]),
     ("RESTAPI_", &["restapi"]),
@@ -22,7 +22,7 @@ const GROUPS: [(&str, &[&str]); 11] = [
 
 /// Variables outside all sections.
 const TOP: [&str; 3] = ["NAME", "SCOPE", "NAMESPACE"];
-/// Variables that hold YAML: lists and maps.
+/// Variables with YAML: lists and maps.
 const STRUCTURED: [&str; 10] = [
     "HOSTS",
     "ALLOWLIST",
@@ -36,15 +36,15 @@ const STRUCTURED: [&str; 10] = [
     "RETRIABLE_HTTP_CODES",
 ];
 
-/// Variables that hold a whole section of YAML, as it would stand in the file.
+/// Variables with a whole section of YAML, as in the file.
 const SECTIONS: [&str; 2] = ["DCS", "PARAMETERS"];
-/// Variables that hold a list, an entry a line.
+/// Variables with a list, one entry for each line.
 const LINES: [&str; 2] = ["PG_HBA", "PG_IDENT"];
 
-/// The sections whose user and password are written as `authentication` in the file.
+/// Sections with user and password under `authentication` in the file.
 const AUTHENTICATED: [&str; 2] = ["RESTAPI_", "CTL_"];
 
-/// Whether a variable of this name, without its prefix, is acted on.
+/// Whether a variable with this name, without its prefix, has an effect.
 pub(super) fn knows(name: &str) -> bool {
     name == "CONFIGURATION"
         || TOP.contains(&name)
@@ -93,7 +93,7 @@ pub(super) fn overlay(node: &mut Node, variables: &Variables, findings: &mut Con
     }
 }
 
-/// A map of YAML.
+/// A YAML map.
 fn whole_section(text: &str, origin: &ValueOrigin, findings: &mut ConfigFindings) -> Node {
     tree::parse(text, &origin.source, &mut findings.warnings).unwrap_or_else(|fault| {
         findings.faults.push(fault);
@@ -101,14 +101,14 @@ fn whole_section(text: &str, origin: &ValueOrigin, findings: &mut ConfigFindings
     })
 }
 
-/// A list with an entry a line.
+/// A list, one entry for each line.
 fn lines(text: &str, origin: &ValueOrigin) -> Node {
     let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
     let items = lines.map(|line| Node::text(line, origin)).collect();
     Node { value: Value::List(items), origin: origin.clone() }
 }
 
-/// A YAML list or map; a bare comma-separated list and a map without braces do as well.
+/// A YAML list or map; a comma-separated list or a map without braces is accepted, too.
 fn structured(text: &str, origin: &ValueOrigin, findings: &mut ConfigFindings) -> Node {
     let trimmed = text.trim();
     let is_yaml = trimmed.starts_with(['[', '{', '-']);
@@ -117,7 +117,7 @@ fn structured(text: &str, origin: &ValueOrigin, findings: &mut ConfigFindings) -
         return Node { value: Value::List(items), origin: origin.clone() };
     }
     let yaml = if is_yaml { trimmed.to_owned() } else { format!("{{{trimmed}}}") };
-    // On lines of its own, because a block list cannot stand behind its key.
+    // On lines of its own, because a block list cannot follow its key on one line.
     let yaml = format!("value:\n {}", yaml.replace('\n', "\n "));
     match tree::parse(&yaml, &origin.source, &mut findings.warnings) {
         Ok(node) => {

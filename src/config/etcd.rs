@@ -10,11 +10,11 @@ use super::reader::{ConfigFindings, Section};
 pub struct EtcdConfig {
     /// URLs.
     pub endpoints: Vec<String>,
-    /// User and password, if etcd wants them.
+    /// User and password, if etcd requires them.
     pub credentials: Option<Credentials>,
-    /// Whom to trust.
+    /// The authorities to trust.
     pub cacert: Option<PathBuf>,
-    /// Our certificate.
+    /// The client certificate.
     pub cert: Option<PathBuf>,
     /// Its key.
     pub key: Option<PathBuf>,
@@ -66,7 +66,7 @@ pub(super) fn read(top: &mut Section<'_>, findings: &mut ConfigFindings) -> Etcd
     read
 }
 
-/// A URL without `USER:PASSWORD@`, which is kept apart so that it is never printed.
+/// A URL without `USER:PASSWORD@`, which is stored separately so that it is never printed.
 fn without_login(host: &str, login: &mut Option<Credentials>) -> String {
     let Some((scheme, rest)) = host.split_once("://") else { return host.to_owned() };
     let Some((who, place)) = rest.rsplit_once('@') else { return host.to_owned() };

@@ -2,10 +2,10 @@
 
 use std::fmt;
 
-/// Where a value came from.
+/// The origin of a value.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ValueOrigin {
-    /// A file's name or an environment variable's.
+    /// The name of a file or of an environment variable.
     pub source: String,
     /// Line in the file, counted from 1; `None` for variables.
     pub line: Option<u32>,
@@ -23,13 +23,13 @@ impl fmt::Display for ValueOrigin {
 /// One fault, or one warning.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
-    /// Where.
+    /// The origin.
     pub origin: ValueOrigin,
     /// The key, dotted; empty for the file as a whole.
     pub key: String,
-    /// What was found.
+    /// The value that was found.
     pub found: String,
-    /// What to write, or what to do.
+    /// The expected value, or the remedy.
     pub expected: String,
 }
 
@@ -52,7 +52,7 @@ impl fmt::Display for Fault {
     }
 }
 
-/// Every fault of a configuration at once.
+/// All faults of a configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Faults(pub Vec<Fault>);
 

@@ -7,12 +7,12 @@ use super::guc;
 use super::reader::parameter;
 use super::tree::{Node, Value};
 
-/// A parameter, and where it is given.
+/// A parameter with its origin.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Given {
-    /// Where.
+    /// The origin.
     pub origin: ValueOrigin,
-    /// The key that gives it, dotted.
+    /// The key that sets it, dotted.
     pub key: String,
     /// Its name.
     pub name: String,
@@ -21,14 +21,14 @@ pub struct Given {
 }
 
 impl Given {
-    /// What is wrong with it: `why`.
+    /// The fault of this parameter, for the reason `why`.
     pub fn fault(&self, why: &str) -> Fault {
         let found = format!("found `{}`", self.value);
         Fault { origin: self.origin.clone(), key: self.key.clone(), found, expected: why.to_owned() }
     }
 }
 
-/// The parameters that `after`, a dynamic configuration, gives otherwise than `before`.
+/// The parameters that `after`, a dynamic configuration, sets to other values than `before`.
 pub fn new_parameters(before: &Map<String, Json>, after: &Map<String, Json>) -> Vec<Given> {
     let origin = ValueOrigin { source: "config".to_owned(), line: None };
     let of = |config: &Map<String, Json>| given(&Node::from_json(&Json::Object(config.clone()), &origin), "");
@@ -36,16 +36,16 @@ pub fn new_parameters(before: &Map<String, Json>, after: &Map<String, Json>) -> 
     of(after).into_iter().filter(|given| !known.contains(given)).collect()
 }
 
-/// Those of a member's own file.
+/// The parameters in a member's own file.
 pub(super) fn given_in_file(root: &Node) -> Vec<Given> {
     let first = root.get("bootstrap").and_then(|bootstrap| bootstrap.get("dcs"));
     let first = first.map_or_else(Vec::new, |dcs| given(dcs, "bootstrap.dcs."));
-    // What only the dynamic configuration sets has no effect in a member's own.
+    // Controlled parameters have no effect in a member's own file.
     let own = given(root, "").into_iter().filter(|given| !guc::is_controlled(&given.name));
     own.chain(first).collect()
 }
 
-/// What goes to the server from the section `postgresql` of `node`, which stands at `path`.
+/// The server parameters in the section `postgresql` of `node`, which is at `path`.
 fn given(node: &Node, path: &str) -> Vec<Given> {
     let mut all = Vec::new();
     for section in ["parameters", "recovery_conf"] {

@@ -8,10 +8,10 @@ use super::local::Config;
 use super::reader::{ConfigFindings, Section};
 use super::units;
 
-/// What a controlled parameter may be.
+/// The valid values of a controlled parameter.
 #[derive(Clone, Copy)]
 enum Accepts {
-    /// From this to that.
+    /// A number in this range.
     Within(i64, i64),
     /// A boolean.
     Boolean,
@@ -19,8 +19,8 @@ enum Accepts {
     OneOf(&'static [&'static str]),
 }
 
-/// Name, default and what is accepted, in the order of the postmaster's command line. Members must agree on them, and
-/// a standby must not have less than its primary.
+/// Name, default and valid values, in the order of the postmaster's command line. Members must agree on them, and a
+/// standby must not have lower values than its primary.
 const CONTROLLED: [(&str, &str, Accepts); 10] = [
     ("wal_level", "replica", Accepts::OneOf(&["replica", "hot_standby", "logical"])),
     ("hot_standby", "on", Accepts::OneOf(&["on", "true", "yes", "1"])),
@@ -35,7 +35,7 @@ const CONTROLLED: [(&str, &str, Accepts); 10] = [
 ];
 /// PostgreSQL's `MAX_BACKENDS`.
 const BACKENDS_MAX: i64 = 0x3_FFFF;
-/// Set by us and by nobody else.
+/// Parameters that only the supervisor sets.
 const OURS: [&str; 10] = [
     "config_file",
     "data_directory",
@@ -48,16 +48,16 @@ const OURS: [&str; 10] = [
     "recovery_target_timeline",
     "promote_trigger_file",
 ];
-/// Size of a WAL segment, for configurations that still count in segments.
+/// The size of a WAL segment, for configurations that count in segments.
 const SEGMENT_MB: i64 = 16;
 
-/// The parameters, split by where they go.
+/// The parameters, split by destination.
 pub(super) struct Split {
     pub(super) parameters: BTreeMap<String, String>,
     pub(super) command_line: Vec<(String, String)>,
 }
 
-/// Dynamic parameters under local ones; controlled ones from the dynamic side only.
+/// Dynamic parameters, overridden by local ones; controlled parameters come from the dynamic configuration only.
 pub(super) fn split(
     local: &Config,
     dynamic: &[(String, String)],
@@ -106,7 +106,7 @@ pub(super) fn split(
     Split { parameters, command_line }
 }
 
-/// Reads `parameters` of a section `postgresql`, with a warning about those that are not the operator's.
+/// Reads `parameters` of a section `postgresql`, with a warning about those that the operator cannot set.
 pub(super) fn parameters(section: &mut Section<'_>, findings: &mut ConfigFindings) -> Vec<(String, String)> {
     let key = "parameters";
     let parameters = section.parameters(key, findings);
@@ -124,7 +124,7 @@ pub(super) fn parameters(section: &mut Section<'_>, findings: &mut ConfigFinding
     parameters
 }
 
-/// Faults of controlled parameters where they are written: elsewhere the default counts in their place.
+/// Faults of controlled parameters at the place where they are set; elsewhere the default replaces them.
 pub(super) fn faults(parameters: &[Given]) -> Vec<Fault> {
     let fault = |given: &Given| {
         let (_, _, accepts) = CONTROLLED.iter().find(|(name, ..)| given.name.eq_ignore_ascii_case(name))?;
@@ -138,12 +138,12 @@ pub(super) fn faults(parameters: &[Given]) -> Vec<Fault> {
     parameters.iter().filter_map(fault).collect()
 }
 
-/// Whether no configuration sets it, or it is written as another one.
+/// Whether no configuration can set it, or it is written as another parameter.
 pub(super) fn is_ours(name: &str) -> bool {
     OURS.iter().chain(&["wal_keep_segments"]).any(|known| known.eq_ignore_ascii_case(name))
 }
 
-/// Whether only the dynamic configuration sets it.
+/// Whether only the dynamic configuration can set it.
 pub(super) fn is_controlled(name: &str) -> bool {
     CONTROLLED.iter().any(|(known, _, _)| known.eq_ignore_ascii_case(name))
 }
@@ -158,7 +158,7 @@ fn accepted(value: &str, accepts: Accepts) -> bool {
     }
 }
 
-/// `wal_keep_segments` of older files becomes `wal_keep_size`; 128 MB unless configured, 16 MB at least.
+/// Converts `wal_keep_segments` of older files to `wal_keep_size`; 128 MB unless configured, at least 16 MB.
 fn keep_wal(parameters: &mut BTreeMap<String, String>, major: u32, warnings: &mut Vec<String>) {
     if major < 13 {
         return;
@@ -168,7 +168,7 @@ fn keep_wal(parameters: &mut BTreeMap<String, String>, major: u32, warnings: &mu
             .entry("wal_keep_size".to_owned())
             .or_insert_with(|| format!("{}MB", segments * SEGMENT_MB));
     }
-    // A bare number counts in megabytes.
+    // A number without a unit counts megabytes.
     let megabytes = |text: &String| units::integer(text).or(units::bytes(text).map(|bytes| bytes >> 20));
     match parameters.get("wal_keep_size").map(megabytes) {
         Some(Some(size)) if SEGMENT_MB <= size => {}

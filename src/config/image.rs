@@ -1,4 +1,4 @@
-//! What the official image of PostgreSQL takes from its environment: beneath everything else that is said.
+//! The settings that the official image of PostgreSQL takes from its environment. Every other source overrides them.
 
 use std::collections::BTreeMap;
 
@@ -8,15 +8,15 @@ use super::tree::{Node, Value};
 use super::variables::{Variable, Variables};
 use crate::model::shell_words;
 
-/// The variables acted on; each also with the suffix `_FILE`.
+/// The variables with an effect; each also with the suffix `_FILE`.
 pub(super) const VARIABLES: [&str; 5] =
     ["PGDATA", "POSTGRES_USER", "POSTGRES_PASSWORD", "POSTGRES_DB", "POSTGRES_INITDB_ARGS"];
-/// Those that are not, with what to write instead.
+/// Variables without an effect, with the alternative.
 const NOT_BUILT: [(&str, &str); 2] = [
     ("POSTGRES_HOST_AUTH_METHOD", "write the access rules in MATRIARCH_BOOTSTRAP_PG_HBA, one a line"),
     ("POSTGRES_INITDB_WALDIR", "put the whole data directory on that volume"),
 ];
-/// Options of initdb by their letters. Those that are ours to set are refused under their long names.
+/// Options of initdb by their letters. Options that the supervisor sets are refused under their long names.
 const LETTERS: [(char, &str); 12] = [
     ('A', "auth"),
     ('c', "set"),
@@ -32,7 +32,7 @@ const LETTERS: [(char, &str); 12] = [
     ('X', "waldir"),
 ];
 
-/// The part that concerns every member.
+/// The part for every member.
 pub(super) fn server(variables: &Variables) -> Node {
     let superuser = ["postgresql", "authentication", "superuser"];
     let paths: [(&str, &[&str]); 3] = [
@@ -49,8 +49,8 @@ pub(super) fn server(variables: &Variables) -> Node {
     node
 }
 
-/// The part that concerns a new cluster: a member that may not make one must not get it. `defaults` are options of
-/// initdb for where none says something else.
+/// The part for a new cluster, only for a member that may create one. `defaults` are options of initdb for those that
+/// are not given.
 pub(super) fn bootstrap(
     variables: &Variables,
     environment: &BTreeMap<String, String>,
@@ -83,7 +83,7 @@ pub(super) fn bootstrap(
     node
 }
 
-/// Arguments of initdb, written as for a shell, as the long options that the file would hold.
+/// Converts arguments of initdb, in shell syntax, to the long options of the file.
 fn initdb(arguments: &Variable, findings: &mut ConfigFindings) -> Vec<String> {
     let mut fault = |found: String| {
         findings.faults.push(Fault {
@@ -109,7 +109,7 @@ fn initdb(arguments: &Variable, findings: &mut ConfigFindings) -> Vec<String> {
                 },
                 None => fault(format!("found `{word}`")),
             },
-            // The value of the option before it.
+            // The value of the preceding option.
             (None, None, Some(option)) if !option.contains('=') => {
                 option.push('=');
                 option.push_str(&word);
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn options_of_initdb_are_read_as_a_shell_and_initdb_read_them() {
+    fn options_of_initdb_are_parsed_like_a_shell_and_initdb_do() {
         let (options, faults) = read("--locale=C -k -E UTF8 -Atrust --set 'work_mem=8 MB' -c a=b");
         let expected =
             ["locale=C", "data-checksums", "encoding=UTF8", "auth=trust", "set=work_mem=8 MB", "set=a=b"];

@@ -1,4 +1,4 @@
-//! `kubernetes`: the pod of this member, and by what Services find it. etcd stays the store.
+//! `kubernetes`: the pod of this member, and the Services of the cluster. etcd stays the store.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -9,31 +9,31 @@ use super::reader::{ConfigFindings, Section, plain};
 use super::tree::{Node, Value};
 use crate::model::PodNames;
 
-/// `kubernetes`. Where the section is missing no pod is labelled.
+/// `kubernetes`. Without this section no pod is labelled.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Kubernetes {
-    /// Where the pods are.
+    /// The namespace of the pods.
     pub namespace: String,
     /// The pod of this member.
     pub pod: String,
-    /// Its uid, where the downward API tells it: a pod that was made anew under the same name is another one.
+    /// Its uid, if the downward API provides it: a recreated pod with the same name is another one.
     pub pod_uid: Option<String>,
-    /// The context of a kubeconfig; the service account of the pod when `None` and no kubeconfig is named.
+    /// The context of a kubeconfig; without it and a kubeconfig, the service account of the pod is used.
     pub context: Option<String>,
-    /// Whom to trust instead of what the kubeconfig or the service account says.
+    /// The CA file instead of that of the kubeconfig or the service account.
     pub cacert: Option<PathBuf>,
-    /// What is written on it and on the others; the label with the cluster's name is part of the selector.
+    /// The labels of pods; the label with the cluster's name is part of the selector.
     pub names: PodNames,
     /// The Service of the primary, which has no selector: the leader writes its EndpointSlices.
     pub primary_service: Option<String>,
-    /// A former primary starts as a standby when nothing has led clients of the primary here for so long.
+    /// A former primary starts as a standby after no route for clients of the primary has led here for this long.
     pub routing_grace: Duration,
 }
 
-/// kube-proxy follows a change within a second of the one before, in the worst case; and then a machine is busy.
+/// kube-proxy may delay a change by a second after the previous one; the rest is for a busy machine.
 const ROUTING_GRACE: Duration = Duration::from_millis(1500);
 
-/// Keys of Patroni's that mean nothing where etcd is the store, with the reason.
+/// Patroni's keys without a meaning where etcd is the store, with the reason.
 const NOT_ACTED_ON: [(&str, &str); 5] = [
     (
         "use_endpoints",
@@ -45,7 +45,7 @@ const NOT_ACTED_ON: [(&str, &str); 5] = [
     ("retriable_http_codes", "whatever the API answers is tried again: this key is not acted on"),
 ];
 
-/// Fills in what the pod itself tells: its name, uid and namespace, from the downward API or the service account.
+/// Fills in the pod's own data: its name, uid and namespace, from the downward API or the service account.
 pub(super) fn complete(
     root: &mut Node,
     environment: &BTreeMap<String, String>,
@@ -128,7 +128,7 @@ pub(super) fn read(
     Some(read)
 }
 
-/// The key of a label, or a condition: both are written alike.
+/// The key of a label or a condition; both have the same syntax.
 fn key(section: &mut Section<'_>, name: &'static str, findings: &mut ConfigFindings) -> Option<String> {
     let text = section.text(name, findings)?;
     if let (false, Some(node)) = (is_key(&text), section.get(name)) {
@@ -182,14 +182,14 @@ fn labels(
     labels
 }
 
-/// A name, with the name of a domain before it or not (Kubernetes, "Labels and Selectors").
+/// A name, with an optional domain prefix (Kubernetes, "Labels and Selectors").
 fn is_key(text: &str) -> bool {
     let (domain, name) = text.split_once('/').map_or((None, text), |(domain, name)| (Some(domain), name));
     let part = |part: &str| is_value(part) && part.chars().all(|c| !c.is_ascii_uppercase() && c != '_');
     is_value(name) && domain.is_none_or(|domain| domain.len() <= 253 && domain.split('.').all(part))
 }
 
-/// A label of DNS that begins with a letter.
+/// A DNS label that begins with a letter.
 fn is_service(text: &str) -> bool {
     let inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
     text.len() <= 63
@@ -211,7 +211,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn keys_and_values_are_those_that_kubernetes_takes() {
+    fn label_keys_and_values_follow_the_rules_of_kubernetes() {
         for key in ["role", "cluster-name", "example.org/role", "a_b.c"] {
             assert!(is_key(key), "{key}");
         }

@@ -1,4 +1,4 @@
-//! Reading configuration: every source, one over the other.
+//! Reads the configuration: every source, in order of precedence.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -13,47 +13,47 @@ use super::tree::{self, Node, Value};
 use super::variables::{self, Variable};
 use super::{arguments, environment, image, kubernetes};
 
-/// Where a pod finds the namespace of its service account.
+/// The file with the namespace of a pod's service account.
 const ACCOUNT_NAMESPACE: &str = "/var/run/secrets/kubernetes.io/serviceaccount/namespace";
 
-/// A configuration that can be used.
+/// A valid configuration.
 #[derive(Debug)]
 pub struct Loaded {
     /// The configuration.
     pub config: Config,
-    /// What an operator should know, and what `check --strict` refuses.
+    /// Warnings for the operator, which `check --strict` refuses.
     pub warnings: Vec<Fault>,
 }
 
-/// What a look at a configuration found.
+/// The result of checking a configuration.
 #[derive(Debug)]
 pub struct Checked {
-    /// Everything that keeps a member from running.
+    /// All faults that keep a member from running.
     pub faults: Vec<Fault>,
-    /// What an operator should know.
+    /// Warnings for the operator.
     pub warnings: Vec<Fault>,
-    /// The configuration, as far as it can be read.
+    /// The configuration, as far as it is readable.
     pub config: Option<Config>,
-    /// The parameters that it gives: what is wrong with one of them is a warning, because it is left out.
+    /// Its parameters. A fault of a parameter is only a warning, because the parameter is left out.
     pub parameters: Vec<Given>,
 }
 
-/// Where a configuration comes from.
+/// The sources of a configuration.
 #[derive(Clone, Debug, Default)]
 pub struct Sources {
-    /// A file, or a directory of `*.yml` and `*.yaml`: sorted, later ones win. Without one, everything comes from the
-    /// environment and the pod.
+    /// A file, or a directory of `*.yml` and `*.yaml`: sorted, the last one wins. Without a path, all settings come
+    /// from the environment and the pod.
     pub path: Option<PathBuf>,
-    /// The environment, which beats the file.
+    /// The environment, which overrides the file.
     pub environment: BTreeMap<String, String>,
-    /// Parameters of PostgreSQL from the command line, which beat both.
+    /// PostgreSQL parameters of the command line, which override both.
     pub parameters: Vec<(String, String)>,
 }
 
 /// Reads a configuration.
 ///
 /// # Errors
-/// Every fault at once.
+/// All faults.
 pub fn load(sources: &Sources) -> Result<Loaded, Faults> {
     let (config, findings, _) = read(sources);
     match (config, findings.faults.is_empty()) {
@@ -62,7 +62,7 @@ pub fn load(sources: &Sources) -> Result<Loaded, Faults> {
     }
 }
 
-/// Reads as [`load`] does, and gives everything that it found, too, where the configuration cannot be used.
+/// Reads as [`load`] does, and returns all results even if the configuration is invalid.
 pub fn check(sources: &Sources) -> Checked {
     let (config, findings, parameters) = read(sources);
     Checked { faults: findings.faults, warnings: findings.warnings, config, parameters }
@@ -99,7 +99,7 @@ fn read(sources: &Sources) -> (Option<Config>, ConfigFindings, Vec<Given>) {
     (config, findings, given_in_file(&root))
 }
 
-/// What files, or the variable that stands for one, hold. `None`: they cannot be read.
+/// The content of the files, or of the variable in their place. `None`: they cannot be read.
 fn written(path: Option<&Path>, only_text: Option<&Variable>, findings: &mut ConfigFindings) -> Option<Node> {
     let sources = match (path, only_text) {
         (Some(path), _) => files(path),
@@ -122,7 +122,7 @@ fn written(path: Option<&Path>, only_text: Option<&Variable>, findings: &mut Con
     findings.faults.is_empty().then_some(root)
 }
 
-/// The files of `path` with their texts, named as they will be in faults.
+/// The files of `path` with their texts, under the names for faults.
 fn files(path: &Path) -> Result<Vec<(String, String)>, Fault> {
     let unreadable = |path: &Path, error: std::io::Error| {
         let expected = "name a readable YAML file, or a directory of them";

@@ -24,21 +24,21 @@ pub struct Config {
     pub namespace: String,
     /// The member's name.
     pub name: MemberName,
-    /// Where log lines go.
+    /// The log.
     pub log: Log,
     /// The REST interface.
     pub restapi: RestApi,
-    /// How members are called.
+    /// How the command line and members call members.
     pub ctl: Ctl,
-    /// Where etcd is.
+    /// The connection to etcd.
     pub etcd: EtcdConfig,
-    /// How a new cluster is made; `None`: this member may not make one.
+    /// How to create a new cluster; `None`: this member must not create one.
     pub bootstrap: Option<BootstrapConfig>,
     /// The local PostgreSQL.
     pub postgresql: Postgresql,
-    /// What this member may be used for.
+    /// The permitted uses of this member.
     pub tags: Tags,
-    /// What resets the machine when nothing else helps.
+    /// The machine's watchdog.
     pub watchdog: WatchdogConfig,
     /// The pod this member runs in; `None`: no pod is labelled.
     pub kubernetes: Option<Kubernetes>,
@@ -47,7 +47,7 @@ pub struct Config {
 /// `log`.
 #[derive(Clone, Debug)]
 pub struct Log {
-    /// As tracing names it.
+    /// The level, as tracing names it.
     pub level: String,
     /// Text or JSON.
     pub kind: LogKind,
@@ -83,7 +83,7 @@ impl fmt::Display for Address {
 }
 
 impl Address {
-    /// Reads `HOST,HOST:PORT`, as [`Address::parse`] does one host.
+    /// Parses `HOST,HOST:PORT`, as [`Address::parse`] does for one host.
     pub fn parse_list(text: &str, default_port: Option<u16>) -> Option<Address> {
         let (others, last) = match text.rsplit_once(',') {
             Some((others, last)) => (others.split(',').collect(), last),
@@ -101,7 +101,7 @@ impl Address {
         (!one_is_missing).then(|| Address { host: hosts.join(","), port })
     }
 
-    /// Reads `HOST:PORT` or, with a default, `HOST`.
+    /// Parses `HOST:PORT` or, with a default port, `HOST`.
     pub fn parse(text: &str, default_port: Option<u16>) -> Option<Address> {
         let text = text.trim();
         let (host, port) = match text.rsplit_once(':') {
@@ -116,9 +116,9 @@ impl Address {
 /// A user and a password. `Debug` hides the password.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Credentials {
-    /// Who.
+    /// The user.
     pub username: String,
-    /// The proof.
+    /// The password.
     pub password: String,
 }
 
@@ -135,22 +135,22 @@ pub struct BootstrapConfig {
     pub dcs: Map<String, Json>,
     /// Options of `initdb`, without leading dashes.
     pub initdb: Vec<String>,
-    /// Run once in the new cluster.
+    /// A command to run once in the new cluster.
     pub post_bootstrap: Option<String>,
-    /// A database to create beside those that initdb makes.
+    /// A database to create besides those of initdb.
     pub database: Option<String>,
-    /// A directory of scripts that are run once in the new cluster, in the order of their names.
+    /// A directory of scripts to run once in the new cluster, in the order of their names.
     pub init_scripts: PathBuf,
-    /// Access rules when `postgresql.pg_hba` gives none.
+    /// Access rules if `postgresql.pg_hba` has none.
     pub pg_hba: Vec<String>,
-    /// The cluster is made when no other member has registered for so long.
+    /// How long no other member must have registered before the cluster is created.
     pub wait_for_members: Duration,
 }
 
-/// Members of one cluster are started together, or by hand within this.
+/// The time within which members of a new cluster are started, together or by hand.
 const WAIT_FOR_MEMBERS: Duration = Duration::from_secs(10);
 
-/// Keys of `log` that are Patroni's alone.
+/// Keys of `log` that only Patroni uses.
 const LOG_WITHOUT_EFFECT: [(&str, &str); 10] = [
     ("traceback_level", "there are no tracebacks; errors are written with their causes"),
     ("format", "lines have one form, as text or, with `type: json`, as JSON"),
@@ -164,7 +164,7 @@ const LOG_WITHOUT_EFFECT: [(&str, &str); 10] = [
     ("deduplicate_heartbeat_logs", "a decision is logged when it changes"),
 ];
 
-/// Where the official image looks for scripts.
+/// The official image's directory of scripts.
 const INIT_SCRIPTS: &str = "/docker-entrypoint-initdb.d";
 
 /// Reads the whole tree.
@@ -206,10 +206,10 @@ pub(super) fn read(root: &Node, findings: &mut ConfigFindings) -> Option<Config>
     })
 }
 
-/// No name of a slot is longer.
+/// The longest name of a slot.
 const SLOT_LETTERS: usize = 63;
 
-/// `name`, which may also stand under `postgresql`.
+/// The key `name`, which may also be under `postgresql`.
 fn name(top: &mut Section<'_>, findings: &mut ConfigFindings) -> Option<MemberName> {
     let nested = top.get("postgresql").and_then(|node| node.get("name"));
     let expected = "write a name that no other member has, without `/`, as in `name: pg-1`";
@@ -385,7 +385,7 @@ fn tags(top: &mut Section<'_>, findings: &mut ConfigFindings) -> Tags {
     Tags(tags)
 }
 
-/// What other tools or later versions act on.
+/// Sections that only other tools or later versions use.
 fn unbuilt(top: &mut Section<'_>, findings: &mut ConfigFindings) {
     let threads = "the number of threads follows the processors";
     top.without_effect(&[("thread_pool_size", threads), ("thread_stack_size", threads)], findings);

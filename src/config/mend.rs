@@ -1,5 +1,5 @@
-//! A dynamic configuration with faults: refused where it is written; where it is read, each faulty key counts as it
-//! last could be read, and all others are in force.
+//! A dynamic configuration with faults. A write of one is refused. When one is read, each faulty key keeps its last
+//! valid value, and all other keys are in force.
 
 use serde_json::{Map, Value as Json};
 
@@ -11,19 +11,19 @@ use super::reader::ConfigFindings;
 use super::tree::Node;
 use crate::model::{SyncMode, SyncSettings};
 
-/// What is taken of a text, in place of the one before.
+/// The usable part of a new text, completed by the previous one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mended {
     /// A text without faults.
     pub text: String,
-    /// For the operator: each key that could not be taken, with what is in force in its place.
+    /// Warnings for the operator: each refused key, with the value in force.
     pub warnings: Vec<String>,
-    /// The text says itself which synchronous mode is wanted; it also does where it leaves the key out.
+    /// Whether the text decides about the synchronous mode; it does so even without the key.
     pub says_mode: bool,
 }
 
-/// Takes the JSON `text` of the key `config` as far as it is usable. Where a value is not, the one of `before` stays,
-/// or the default where `before` has none; where all of `text` is unusable, all of `before` stays.
+/// Takes over the JSON `text` of the key `config` as far as it is valid. An invalid value is replaced by the value in
+/// `before`, or by the default. If `text` is unusable, `before` stays as a whole.
 pub fn mended(text: &str, before: &str) -> Mended {
     let before = object(before).unwrap_or_default();
     let Some(mut config) = object(text) else {
@@ -45,7 +45,7 @@ pub fn mended(text: &str, before: &str) -> Mended {
         let stays = stays.map_or_else(|| "the default".to_owned(), |value| format!("`{value}`"));
         warnings.push(format!("{fault}; {stays} is in force"));
     }
-    // What was in force before has no faults, unless somebody edited the file that it was kept in.
+    // The previous text has no faults, unless its saved copy was edited.
     for fault in faults(&config) {
         put_back(&mut config, &Map::new(), &fault.key);
     }
@@ -53,11 +53,10 @@ pub fn mended(text: &str, before: &str) -> Mended {
     Mended { text: Json::Object(config).to_string(), warnings, says_mode }
 }
 
-/// Before `after` is written in place of `before`.
+/// To be called before `after` replaces `before`.
 ///
 /// # Errors
-/// Every fault that `after` has and `before` has not: what somebody else left there does not stand in the way of a
-/// change elsewhere.
+/// All faults of `after` that `before` does not have: existing faults do not prevent a change elsewhere.
 pub fn refuse_faults(before: &Map<String, Json>, after: &Map<String, Json>) -> Result<(), Faults> {
     let known = faults(before);
     let new = faults(after).into_iter().filter(|fault| !known.contains(fault));
@@ -65,14 +64,14 @@ pub fn refuse_faults(before: &Map<String, Json>, after: &Map<String, Json>) -> R
     if new.is_empty() { Ok(()) } else { Err(Faults(new)) }
 }
 
-/// What has no effect in `after`, or another than its writer may think, and does not stand in `before` already.
+/// Warnings about keys of `after` without the expected effect, unless `before` has the same ones.
 pub fn new_warnings(before: &Map<String, Json>, after: &Map<String, Json>) -> Vec<Fault> {
     let known = findings(before).warnings;
     findings(after).warnings.into_iter().filter(|warning| !known.contains(warning)).collect()
 }
 
-/// The text to write where the key `config` is gone: what is in force, and also in what it says of synchronous
-/// replication, which may rest on the key `sync` alone.
+/// The text to write when the key `config` is gone: the settings in force. They include the synchronous mode, which may
+/// come from the key `sync` alone.
 pub fn restored(text: &str, sync: &SyncSettings) -> String {
     let mut config = object(text).unwrap_or_default();
     if sync.mode != SyncMode::Off && dynamic::sync_settings(text).mode == SyncMode::Off {
@@ -105,7 +104,7 @@ fn findings(config: &Map<String, Json>) -> ConfigFindings {
     findings
 }
 
-/// Replaces the value under the dotted `key` by the one of `before`, and says which it is. A key may hold dots itself.
+/// Replaces the value under the dotted `key` by that of `before`, and returns it. A key may contain dots itself.
 fn put_back<'a>(
     config: &mut Map<String, Json>,
     before: &'a Map<String, Json>,
@@ -142,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn one_bad_key_costs_no_other() {
+    fn an_invalid_key_does_not_affect_other_keys() {
         let before = json!({"synchronous_mode": "quorum", "loop_wait": 7, "maximum_lag_on_failover": 5,
             "postgresql": {"use_slots": false, "parameters": {"a.b": "1"}}});
         let text = json!({"synchronous_mode": [], "loop_wait": "abc", "ttl": {}, "synchronous_node_count": 2,
@@ -178,13 +177,13 @@ mod tests {
     }
 
     #[test]
-    fn a_kept_file_with_faults_of_its_own_steers_nothing() {
+    fn faults_of_the_saved_copy_are_not_applied() {
         let taken = mended(r#"{"ttl":"long"}"#, r#"{"ttl":"longer"}"#);
         assert_eq!(taken.text, "{}");
     }
 
     #[test]
-    fn a_valid_text_is_taken_as_it_is_and_says_its_mode() {
+    fn a_valid_text_is_applied_unchanged_and_decides_the_mode() {
         for text in [r#"{ "ttl": 1 , "unknown": 3}"#, "{}", r#"{"synchronous_mode":null}"#] {
             let taken = mended(text, r#"{"synchronous_mode":"on"}"#);
             assert_eq!((taken.text.as_str(), taken.says_mode, taken.warnings.len()), (text, true, 0));
@@ -192,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_new_faults_all_at_once_and_lets_old_ones_be() {
+    fn new_faults_are_refused_together_and_old_ones_accepted() {
         let before = map(json!({"ttl": "long"}));
         let refused = refuse_faults(&before, &map(json!({"ttl": "long", "loop_wait": "abc", "pause": "x"})));
         let said = refused.expect_err("two faults").to_string();

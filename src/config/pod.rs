@@ -11,24 +11,24 @@ use super::reader::{ConfigFindings, plain};
 use super::tree::{Node, Value};
 use super::variables::Variables;
 
-/// What PATH has to lead to, where it shall do: some packages link a few of them into it.
+/// Programs that PATH has to contain to be used: some packages link only a few of them there.
 const PROGRAMS: [&str; 5] = ["postgres", "initdb", "pg_controldata", "pg_basebackup", "pg_rewind"];
 
-/// What there is to see from inside.
+/// The facts about the pod, from inside.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Pod {
-    /// The host's name.
+    /// The host name.
     pub(super) hostname: String,
     /// The text of `/etc/hosts`, where the kubelet writes the pod's name under its headless Service.
     pub(super) hosts: String,
-    /// The major versions whose programs lie where Debian installs them.
+    /// The major versions whose programs are at Debian's location.
     pub(super) majors: Vec<u32>,
-    /// All programs are found by `PATH`.
+    /// Whether `PATH` has all programs.
     pub(super) has_programs: bool,
 }
 
 impl Pod {
-    /// Looks around.
+    /// Collects the facts.
     pub(super) fn look(environment: &BTreeMap<String, String>) -> Pod {
         let path = environment.get("PATH").map(String::as_str).unwrap_or_default();
         Pod {
@@ -44,8 +44,8 @@ impl Pod {
         }
     }
 
-    /// How others reach this pod: by its name under the headless Service, by its address, or by the address that the
-    /// container's own name has.
+    /// The address for other members: the pod's name under the headless Service, its address, or the address of the
+    /// container's own name.
     fn address(&self, environment: &BTreeMap<String, String>) -> Option<String> {
         let short = self.hostname.split('.').next().filter(|name| !name.is_empty())?;
         let mut mine = None;
@@ -53,7 +53,7 @@ impl Pod {
             let mut words = line.split('#').next().unwrap_or_default().split_whitespace();
             let Some(address) = words.next().and_then(|word| word.parse::<IpAddr>().ok()) else { continue };
             let names: Vec<&str> = words.filter(|name| name.split('.').next() == Some(short)).collect();
-            // A loopback address is of no use to others, whatever name it bears.
+            // A loopback address is useless for others, whatever its name.
             if names.is_empty() || address.is_loopback() {
                 continue;
             }
@@ -66,7 +66,7 @@ impl Pod {
         given.filter(|address| !address.is_empty()).cloned().or(mine)
     }
 
-    /// The directory of PostgreSQL's programs: those that made the data directory, else the newest.
+    /// The directory of PostgreSQL's programs: of the data directory's version, else of the newest.
     fn bin_dir(&self, data_dir: Option<String>) -> Option<PathBuf> {
         if self.has_programs {
             return None;
@@ -83,13 +83,13 @@ fn bin_dir(major: u32) -> PathBuf {
     PathBuf::from(format!("/usr/lib/postgresql/{major}/bin"))
 }
 
-/// Sections with an address that others must know, its default port, and the variable that sets it.
+/// Sections with an address for other members, with its default port and its variable.
 const ADDRESSES: [(&str, u16, &str); 2] = [
     ("postgresql", 5432, "MATRIARCH_POSTGRESQL_CONNECT_ADDRESS"),
     ("restapi", 8008, "MATRIARCH_RESTAPI_CONNECT_ADDRESS"),
 ];
 
-/// What `root`, which holds everything that was said, leaves open.
+/// Defaults for settings that `root`, which has all that was given, leaves open.
 pub(super) fn defaults(
     root: &Node,
     pod: &Pod,
@@ -133,14 +133,14 @@ fn is_wildcard(host: &str) -> bool {
     matches!(host, "" | "*" | "0.0.0.0" | "::")
 }
 
-/// Options of initdb: the locale is the container's, as it is for the official image.
+/// Options of initdb: the container's locale, as in the official image.
 pub(super) fn locale(environment: &BTreeMap<String, String>) -> Vec<String> {
     let set = |name: &str| environment.get(name).filter(|text| !text.is_empty());
     let locale = set("LC_ALL").or(set("LANG")).map(|locale| format!("locale={locale}"));
     locale.into_iter().chain(["encoding=UTF8".to_owned()]).collect()
 }
 
-/// What only a variable can say here, in the order in which one would look for it.
+/// Settings that only a variable can give here, in the order in which one would look for them.
 const SAID_BY: [(&str, &str); 7] = [
     ("scope", "set MATRIARCH_SCOPE to the cluster's name"),
     ("name", "set POD_NAME to the field metadata.name, or set MATRIARCH_NAME"),
@@ -157,7 +157,7 @@ const SAID_BY: [(&str, &str); 7] = [
     ),
 ];
 
-/// The superuser has no other way in than its password or a certificate: members reach each other over TCP.
+/// The superuser needs a password or a certificate, because members connect to each other over TCP.
 pub(super) fn demand_superuser(variables: &Variables, findings: &mut ConfigFindings) {
     let proofs = ["POSTGRES_PASSWORD", "PATRONI_SUPERUSER_PASSWORD", "PATRONI_SUPERUSER_SSLCERT"];
     if !proofs.iter().any(|name| variables.contains_key(*name)) {
@@ -168,7 +168,7 @@ pub(super) fn demand_superuser(variables: &Variables, findings: &mut ConfigFindi
     }
 }
 
-/// Says of everything that is missing which variable to set.
+/// Names the variable for each missing setting.
 pub(super) fn name_variables(findings: &mut ConfigFindings) {
     for fault in findings.faults.iter_mut().filter(|fault| fault.found == "is missing") {
         if let Some((_, expected)) = SAID_BY.iter().find(|(key, _)| *key == fault.key) {
@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn the_programs_are_those_that_made_the_data() {
+    fn the_programs_match_the_version_of_the_data_directory() {
         let folder = std::env::temp_dir().join(format!("matriarch-made-by-{}", std::process::id()));
         std::fs::create_dir_all(&folder).expect("a temporary folder");
         let pod = Pod { majors: vec![15, 17], ..Pod::default() };

@@ -8,7 +8,7 @@ use super::guc;
 use super::local::{Address, address, addresses};
 use super::reader::{ConfigFindings, Section};
 
-/// The major versions this program drives.
+/// The supported major versions.
 pub const POSTGRES_MAJORS: std::ops::RangeInclusive<u32> = 13..=18;
 
 /// The local PostgreSQL.
@@ -16,31 +16,31 @@ pub const POSTGRES_MAJORS: std::ops::RangeInclusive<u32> = 13..=18;
 pub struct Postgresql {
     /// `listen_addresses` and `port`.
     pub listen: Address,
-    /// How others reach it.
+    /// The address for other members and clients.
     pub connect_address: Address,
-    /// A pooler before it.
+    /// A connection pooler in front of it.
     pub proxy_address: Option<Address>,
     /// The database to connect to.
     pub database: String,
     /// The data directory.
     pub data_dir: PathBuf,
-    /// Where `postgresql.conf` lies.
+    /// The directory of `postgresql.conf`.
     pub config_dir: PathBuf,
     /// `<base>.conf`, `<base>.base.conf`.
     pub config_base_name: String,
     /// Included instead of `<base>.base.conf`.
     pub custom_conf: Option<PathBuf>,
-    /// Where the programs lie; `PATH` when `None`.
+    /// The directory of the programs; `PATH` when `None`.
     pub bin_dir: Option<PathBuf>,
-    /// Program to file name.
+    /// File names of programs.
     pub bin_name: BTreeMap<String, String>,
-    /// The password file we write.
+    /// The password file that the supervisor writes.
     pub pgpass: PathBuf,
     /// The superuser.
     pub superuser: Login,
-    /// Who streams.
+    /// The user that streams.
     pub replication: Login,
-    /// Who rewinds; the superuser when `None`.
+    /// The user that rewinds; the superuser when `None`.
     pub rewind: Option<Login>,
     /// Parameters, before the dynamic configuration is added.
     pub parameters: Vec<(String, String)>,
@@ -52,11 +52,11 @@ pub struct Postgresql {
     pub recovery_conf: Vec<(String, String)>,
     /// Connect through a Unix socket; the directory is in `parameters`, or libpq's default.
     pub use_unix_socket: bool,
-    /// Mend divergence by pg_rewind; the dynamic configuration decides when `None`.
+    /// Repair a diverged member by pg_rewind; the dynamic configuration decides when `None`.
     pub use_pg_rewind: Option<bool>,
     /// Clone anew when pg_rewind fails.
     pub remove_data_directory_on_rewind_failure: Option<bool>,
-    /// Clone anew when histories parted and pg_rewind cannot be used.
+    /// Clone anew when the timelines diverged and pg_rewind cannot be used.
     pub remove_data_directory_on_diverged_timelines: Option<bool>,
     /// Options of pg_basebackup.
     pub basebackup: Vec<String>,
@@ -69,11 +69,11 @@ pub struct Postgresql {
 /// A user of PostgreSQL. `Debug` hides the password.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Login {
-    /// Who.
+    /// The user.
     pub username: String,
-    /// The proof; `None` for certificates, peer or trust.
+    /// The password; `None` for certificates, peer or trust.
     pub password: Option<String>,
-    /// libpq's connection options.
+    /// Connection options of libpq.
     pub options: BTreeMap<String, String>,
 }
 
@@ -83,7 +83,7 @@ impl fmt::Debug for Login {
     }
 }
 
-/// libpq's options that may stand beside a login.
+/// The libpq options that may accompany a login.
 const LOGIN_OPTIONS: [&str; 10] = [
     "sslmode",
     "sslkey",
@@ -99,13 +99,13 @@ const LOGIN_OPTIONS: [&str; 10] = [
 /// Programs that `bin_name` may rename.
 const PROGRAMS: [&str; 7] =
     ["pg_ctl", "initdb", "pg_controldata", "pg_basebackup", "postgres", "pg_isready", "pg_rewind"];
-/// Programs that are not run.
+/// Scripts that are not run.
 pub(super) const SCRIPTS: [(&str, &str); 3] = [
     ("callbacks", "scripts are not built yet, none is run"),
     ("pre_promote", "scripts are not built yet, none is run"),
     ("before_stop", "scripts are not built yet, none is run"),
 ];
-/// What Patroni takes by the member's role.
+/// Keys that Patroni applies by the member's role.
 pub(super) const ROLE_VARIANTS: [(&str, &str); 9] = [
     ("parameters_primary", SAME_FOR_ALL),
     ("parameters_replica", SAME_FOR_ALL),
@@ -124,7 +124,7 @@ const WITHOUT_EFFECT: [(&str, &str); 3] = [
     ("pg_ctl_timeout", "`primary_start_timeout` of the dynamic configuration bounds a start"),
     ("use_unix_socket_repl", "standbys connect to the leader by its `connect_address`"),
 ];
-/// Options of pg_basebackup that are set by us.
+/// Options of pg_basebackup that only the supervisor sets.
 const BASEBACKUP_REFUSED: [&str; 11] = [
     "pgdata",
     "format",
@@ -150,7 +150,8 @@ pub(super) fn read(top: &mut Section<'_>, findings: &mut ConfigFindings) -> Post
     let proxy = section
         .get("proxy_address")
         .map(|_| address(&mut section, "proxy_address", Some(5432), false, findings));
-    let data_dir = whole(section.required("data_dir", "write the path of the data directory", findings));
+    let data_dir =
+        absolute_path(section.required("data_dir", "write the path of the data directory", findings));
     let authentication = section.section("authentication", findings);
     let (superuser, replication, rewind) = logins(authentication, findings);
     let custom_conf = section.text("custom_conf", findings).map(PathBuf::from);
@@ -160,14 +161,14 @@ pub(super) fn read(top: &mut Section<'_>, findings: &mut ConfigFindings) -> Post
         section.get(key).is_some().then(|| section.flag(key, false, findings))
     };
     let postgresql = Postgresql {
-        config_dir: section.text("config_dir", findings).map_or_else(|| data_dir.clone(), whole),
+        config_dir: section.text("config_dir", findings).map_or_else(|| data_dir.clone(), absolute_path),
         config_base_name: section
             .text("config_base_name", findings)
             .unwrap_or_else(|| "postgresql".to_owned()),
         database: section.text("database", findings).unwrap_or_else(|| "postgres".to_owned()),
         bin_dir: section.text("bin_dir", findings).filter(|dir| !dir.is_empty()).map(PathBuf::from),
         bin_name: bin_names(section.section("bin_name", findings), findings),
-        pgpass: section.text("pgpass", findings).map_or_else(|| beside(&data_dir, ".pgpass"), whole),
+        pgpass: section.text("pgpass", findings).map_or_else(|| beside(&data_dir, ".pgpass"), absolute_path),
         parameters: guc::parameters(&mut section, findings),
         pg_hba: section.list("pg_hba", false, findings),
         pg_ident: section.list("pg_ident", false, findings),
@@ -203,20 +204,20 @@ pub(super) fn read(top: &mut Section<'_>, findings: &mut ConfigFindings) -> Post
     postgresql
 }
 
-/// A path from the working directory of the supervisor, whatever a program of its own works in, and without a slash at
-/// the end: what lies beside a directory is named after it.
-fn whole(path: String) -> PathBuf {
+/// An absolute path, resolved from the supervisor's working directory and without a trailing slash: names beside a
+/// directory are derived from it.
+fn absolute_path(path: String) -> PathBuf {
     std::path::absolute(&path).unwrap_or_else(|_| path.into()).components().collect()
 }
 
-/// The default password file: beside the data directory, as the home directory may be shared by members.
+/// The default password file: beside the data directory, since members may share a home directory.
 fn beside(data_dir: &std::path::Path, ending: &str) -> PathBuf {
     let mut path = data_dir.as_os_str().to_owned();
     path.push(ending);
     PathBuf::from(path)
 }
 
-/// A host to connect to, out of what is listened on.
+/// A host to connect to, for a `listen` address.
 pub fn local_host(listen: &str) -> String {
     let first = listen.split(',').next().unwrap_or_default().trim();
     match first {
@@ -257,7 +258,7 @@ fn logins(mut section: Section<'_>, findings: &mut ConfigFindings) -> (Login, Lo
     (superuser, replication, has_rewind.then_some(rewind))
 }
 
-/// Options of pg_basebackup, without those that are ours to set.
+/// Options of pg_basebackup, without those that only the supervisor sets.
 fn basebackup(section: &mut Section<'_>, findings: &mut ConfigFindings) -> Vec<String> {
     let basebackup = section.options("basebackup", findings);
     for refused in BASEBACKUP_REFUSED {
@@ -274,7 +275,7 @@ fn basebackup(section: &mut Section<'_>, findings: &mut ConfigFindings) -> Vec<S
     basebackup
 }
 
-/// Only base backups are built; callbacks and scripts are named as what they are: not run.
+/// Only base backups are supported; warnings name callbacks and scripts that are not run.
 fn methods(section: &mut Section<'_>, findings: &mut ConfigFindings) {
     for key in ["create_replica_methods", "create_replica_method"] {
         let methods = section.list(key, true, findings).unwrap_or_default();
@@ -291,11 +292,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn paths_are_whole() {
+    fn paths_become_absolute() {
         let here = std::env::current_dir().expect("somewhere");
         let pairs = [("/x/m1/", "/x/m1".into()), ("/x//./m1", "/x/m1".into()), ("pg", here.join("pg"))];
         for (written, expected) in pairs {
-            assert_eq!(whole(written.to_owned()).as_os_str(), expected.as_os_str(), "{written}");
+            assert_eq!(absolute_path(written.to_owned()).as_os_str(), expected.as_os_str(), "{written}");
         }
     }
 }

@@ -8,14 +8,14 @@ use super::tree::{Node, Value};
 use super::units;
 use crate::model::nearest;
 
-/// Faults and warnings so far.
+/// The faults and warnings so far.
 #[derive(Default)]
 pub(super) struct ConfigFindings {
     pub(super) faults: Vec<Fault>,
     pub(super) warnings: Vec<Fault>,
 }
 
-/// One section under its dotted path. Keys that nobody asked for are warned about at [`Section::finish`].
+/// One section with its dotted path. [`Section::finish`] warns about keys that were never read.
 pub(super) struct Section<'a> {
     node: Option<&'a Node>,
     path: String,
@@ -29,7 +29,7 @@ impl<'a> Section<'a> {
         Section { node: Some(node), path: String::new(), origin: node.origin.clone(), asked: BTreeSet::new() }
     }
 
-    /// The section `key`; absent ones read as empty.
+    /// The section `key`; an absent one is empty.
     pub(super) fn section(&mut self, key: &'static str, findings: &mut ConfigFindings) -> Section<'a> {
         let found = self.get(key);
         let node = found.filter(|node| matches!(node.value, Value::Map(_)));
@@ -40,7 +40,7 @@ impl<'a> Section<'a> {
         Section { node, path: self.key(key), origin, asked: BTreeSet::new() }
     }
 
-    /// True if the section is there.
+    /// Whether the section exists.
     pub(super) fn is_there(&self) -> bool {
         self.node.is_some()
     }
@@ -51,7 +51,7 @@ impl<'a> Section<'a> {
         self.node?.get(key).filter(|node| node.value != Value::Null)
     }
 
-    /// A text. Numbers and booleans are taken as they would be written.
+    /// A text. Numbers and booleans are accepted in their written form.
     pub(super) fn text(&mut self, key: &'static str, findings: &mut ConfigFindings) -> Option<String> {
         let node = self.get(key)?;
         let text = plain(node);
@@ -61,7 +61,7 @@ impl<'a> Section<'a> {
         text
     }
 
-    /// A text that has to be there.
+    /// A required text.
     pub(super) fn required(
         &mut self,
         key: &'static str,
@@ -91,7 +91,7 @@ impl<'a> Section<'a> {
         }
     }
 
-    /// Seconds, or a time with a unit.
+    /// Seconds, or a time span with a unit.
     pub(super) fn span(
         &mut self,
         key: &'static str,
@@ -120,7 +120,7 @@ impl<'a> Section<'a> {
         }
     }
 
-    /// A list of texts; one text counts as a list when `commas`. Items that hold nothing are left out.
+    /// A list of texts; one text counts as a list when `commas`. Empty items are left out.
     pub(super) fn list(
         &mut self,
         key: &'static str,
@@ -150,7 +150,7 @@ impl<'a> Section<'a> {
         list
     }
 
-    /// Options of a program: a list of `name`, `name: value`, or a section of them. Without leading dashes.
+    /// Options of a program: a list of `name` and `name: value`, or a section. Without leading dashes.
     pub(super) fn options(&mut self, key: &'static str, findings: &mut ConfigFindings) -> Vec<String> {
         let Some(node) = self.get(key) else { return Vec::new() };
         let mut options = Vec::new();
@@ -175,7 +175,7 @@ impl<'a> Section<'a> {
         options.into_iter().map(|option| option.trim_start_matches('-').to_owned()).collect()
     }
 
-    /// Parameters of PostgreSQL: name to text, booleans as `on` and `off`.
+    /// Parameters of PostgreSQL with their texts, booleans as `on` and `off`.
     pub(super) fn parameters(
         &mut self,
         key: &'static str,
@@ -202,12 +202,12 @@ impl<'a> Section<'a> {
         parameters
     }
 
-    /// The keys that are accepted here and read elsewhere, or not acted on.
+    /// Accepts keys that are read elsewhere, or have no effect.
     pub(super) fn accept(&mut self, keys: &[&'static str]) {
         self.asked.extend(keys);
     }
 
-    /// Warns about keys that mean something to Patroni and nothing here, each with what holds instead.
+    /// Warns about keys that have an effect in Patroni but not here, each with the rule that applies instead.
     pub(super) fn without_effect(&mut self, keys: &[(&'static str, &str)], findings: &mut ConfigFindings) {
         for (key, instead) in keys {
             if let Some(node) = self.get(key).filter(|node| !is_empty(node)) {
@@ -243,7 +243,7 @@ impl<'a> Section<'a> {
         });
     }
 
-    /// Warns about every key that nobody asked for, with the nearest one that somebody did.
+    /// Warns about every key that was never read, with the nearest known one.
     pub(super) fn finish(&self, findings: &mut ConfigFindings) {
         let Some(Value::Map(entries)) = self.node.map(|node| &node.value) else { return };
         for (key, node) in entries.iter().filter(|(key, _)| !self.asked.contains(key.as_str())) {
@@ -261,18 +261,18 @@ impl<'a> Section<'a> {
     }
 }
 
-/// The items of a list that is written as one text: behind commas or on lines of their own, also as in a list of YAML.
+/// The items of a list in one text: separated by commas or newlines, or as a YAML list.
 pub fn list_items(text: &str) -> Vec<String> {
     let bare = |item: &str| item.trim().trim_start_matches("- ").trim().trim_matches(['\'', '"']).to_owned();
     text.split([',', '\n']).map(bare).filter(|item| !item.is_empty()).collect()
 }
 
-/// The value in a few words; a secret is not shown.
+/// The value in short form; a secret is not shown.
 fn found(key: &str, node: &Node) -> String {
     if key.ends_with("password") { "is set".to_owned() } else { node.found() }
 }
 
-/// Nothing is said by it.
+/// Whether the value is empty.
 fn is_empty(node: &Node) -> bool {
     match &node.value {
         Value::Null => true,
@@ -294,7 +294,7 @@ pub(super) fn plain(node: &Node) -> Option<String> {
     }
 }
 
-/// A scalar as a parameter of PostgreSQL: a bare `on` was read as a boolean and is `on` again.
+/// A scalar as a parameter of PostgreSQL: a bare `on`, read as a boolean, becomes `on` again.
 pub(super) fn parameter(node: &Node) -> Option<String> {
     match &node.value {
         Value::Bool(on) => Some(if *on { "on" } else { "off" }.to_owned()),

@@ -9,17 +9,17 @@ use super::reader::{ConfigFindings, Section};
 /// `restapi`.
 #[derive(Clone, Debug)]
 pub struct RestApi {
-    /// Where to listen.
+    /// The listen address.
     pub listen: Address,
-    /// How others reach it.
+    /// The address for other members and clients.
     pub connect_address: Address,
-    /// User and password that a change needs; none when `None`.
+    /// User and password for changes; not required when `None`.
     pub authentication: Option<Credentials>,
-    /// Networks and hosts that may change something; everybody when empty.
+    /// Networks and hosts that may make changes; all when empty.
     pub allowlist: Vec<String>,
-    /// Members may always change something, and others only if they are listed.
+    /// Members may always make changes, and others only if they are listed.
     pub allowlist_include_members: bool,
-    /// Without any of the three above everybody may change something, as in Patroni.
+    /// Whether all clients may make changes if none of the three above is set, as in Patroni.
     pub allow_unauthenticated_writes: bool,
     /// The `Server` header: `original`, `minimal` or `productonly`.
     pub server_tokens: String,
@@ -34,20 +34,20 @@ pub struct RestApi {
 /// The files of `restapi` that make it HTTPS.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RestTls {
-    /// The certificate, and those between it and the authority.
+    /// The certificate, with its intermediate certificates.
     pub certfile: PathBuf,
-    /// The key; the same file where none is named.
+    /// The key; by default in the same file.
     pub keyfile: PathBuf,
-    /// What clients have to show.
+    /// The certificate that clients have to present.
     pub verify_client: VerifyClient,
 }
 
 /// `restapi.verify_client`, with the authorities of `restapi.cafile`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum VerifyClient {
-    /// Nothing.
+    /// None.
     No,
-    /// A certificate for requests that change something.
+    /// A certificate for requests that make changes.
     Optional(PathBuf),
     /// A certificate for each connection.
     Required(PathBuf),
@@ -60,25 +60,25 @@ pub struct Ctl {
     pub insecure: bool,
     /// The authorities of members.
     pub cacert: Option<PathBuf>,
-    /// The certificate to show.
+    /// The client certificate.
     pub certfile: Option<PathBuf>,
-    /// Its key; the same file where none is named.
+    /// Its key; by default in the same file.
     pub keyfile: Option<PathBuf>,
 }
 
-/// Which requests that change something the REST interface takes.
+/// Which requests that make changes the REST interface accepts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WriteAccess {
-    /// Those that the configured credentials or list admit.
+    /// Those that the configured credentials, list or certificates admit.
     Configured,
-    /// Those of this machine and of the members: nothing is configured.
+    /// Those from this machine and from members, because nothing is configured.
     LocalAndMembers,
-    /// All: nothing is configured, and `allow_unauthenticated_writes` says that this is meant.
+    /// All: nothing is configured, and `allow_unauthenticated_writes` confirms that.
     Everybody,
 }
 
 impl RestApi {
-    /// What the section says about requests that change something.
+    /// The rule for requests that make changes.
     pub fn write_access(&self) -> WriteAccess {
         let certificates = self.tls.as_ref().is_some_and(|tls| tls.verify_client != VerifyClient::No);
         let listed = !self.allowlist.is_empty() || self.allowlist_include_members;
@@ -111,7 +111,7 @@ impl fmt::Display for WriteAccess {
     }
 }
 
-/// Keys are read as they lie in their file.
+/// Encrypted keys are not supported.
 const KEYFILE_PASSWORD: (&str, &str) = (
     "keyfile_password",
     "a key that is encrypted cannot be read; keep it unencrypted, readable for its owner alone",
@@ -146,7 +146,7 @@ pub(super) fn read(top: &mut Section<'_>, findings: &mut ConfigFindings) -> Rest
         allow_unauthenticated_writes: rest.flag("allow_unauthenticated_writes", false, findings),
         server_tokens: rest.text("server_tokens", findings).unwrap_or_else(|| "original".to_owned()),
         http_extra_headers: match tls {
-            // The later ones replace the former ones of the same name.
+            // A later header replaces an earlier one with the same name.
             Some(_) => [http_extra_headers, https_extra_headers].concat(),
             None => http_extra_headers,
         },
@@ -171,7 +171,7 @@ pub(super) fn read(top: &mut Section<'_>, findings: &mut ConfigFindings) -> Rest
     rest_api
 }
 
-/// Without a certificate there is no TLS, whatever else is set.
+/// Without a certificate there is no TLS, whatever the other settings.
 fn tls(rest: &mut Section<'_>, cafile: Option<&PathBuf>, findings: &mut ConfigFindings) -> Option<RestTls> {
     if let Some(node) = rest.get("ciphers") {
         let expected =

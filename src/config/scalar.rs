@@ -51,13 +51,13 @@ fn integer(text: &str) -> Option<i64> {
     value?.checked_mul(sign)
 }
 
-/// One or two digits below sixty.
+/// One or two digits that make a number below sixty.
 fn sixtieth(part: &str) -> Option<i64> {
     let digits = matches!(part.len(), 1 | 2) && part.bytes().all(|b| b.is_ascii_digit());
     digits.then(|| part.parse().ok()).flatten().filter(|number| *number < 60)
 }
 
-/// With a point, and an exponent only with a sign: `1e5` is a text.
+/// With a point; an exponent needs a sign: `1e5` is a text.
 fn float(text: &str) -> Option<f64> {
     let (_, unsigned) = split_sign(text);
     if matches!(unsigned, ".inf" | ".Inf" | ".INF" | ".nan" | ".NaN" | ".NAN") {

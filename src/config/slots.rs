@@ -1,4 +1,4 @@
-//! The keys that say which replication slots stay although no member asks for them.
+//! The keys with the replication slots that stay although no member uses them.
 
 use std::collections::BTreeSet;
 
@@ -10,7 +10,7 @@ use crate::model::{SlotPattern, SlotSettings};
 const IGNORED: &str = "ignore_slots";
 /// The key, and its older names.
 const PERMANENT: [&str; 3] = ["slots", "permanent_slots", "permanent_replication_slots"];
-/// What holds of a permanent slot.
+/// The rule for a permanent slot.
 const KEPT_ONLY: &str = "slots of these names are never dropped; they are not created or advanced: create each where it \
                          is needed, and anew on a new primary";
 
@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pattern_that_is_none_is_a_fault() {
+    fn an_invalid_slot_pattern_is_a_fault() {
         for wrong in [
             serde_json::json!({ "slots": ["barman"] }),
             serde_json::json!({ "ignore_slots": { "name": "s" } }),

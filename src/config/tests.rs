@@ -48,7 +48,7 @@ fn lines_of(faults: &[Fault]) -> Vec<(Option<u32>, &str)> {
 }
 
 #[test]
-fn a_small_file_is_complete() {
+fn defaults_complete_a_small_file() {
     let config = config(WHOLE);
     assert_eq!(config.namespace, "/service");
     assert_eq!(config.etcd.endpoints, ["http://10.0.0.1:2379", "http://10.0.0.2:2379"]);
@@ -102,7 +102,7 @@ fn permitted_writers_are_logged() {
 }
 
 #[test]
-fn rest_speaks_tls_where_a_certificate_is_named() {
+fn a_certificate_switches_rest_to_tls() {
     let load = |rest: &str| load_text(&WHOLE.replace("restapi: {", &format!("restapi: {{{rest}")), &[]);
     let config = load("certfile: /c, cafile: /a, verify_client: Required, ").expect("valid").config;
     let (certfile, keyfile) = ("/c".into(), "/c".into());
@@ -126,7 +126,7 @@ fn rest_speaks_tls_where_a_certificate_is_named() {
 }
 
 #[test]
-fn variables_override_the_file_and_do_without_one() {
+fn variables_override_the_file_and_suffice_without_one() {
     let overridden =
         load_text(WHOLE, &[("PATRONI_NAME", "b"), ("PATRONI_POSTGRESQL_LISTEN", "10.1.1.1:6000")]);
     let overridden = overridden.expect("valid").config;
@@ -169,7 +169,7 @@ fn missing_settings_without_a_file_name_the_variable() {
 }
 
 #[test]
-fn the_image_s_variables_lie_beneath_the_file() {
+fn the_file_overrides_the_image_s_variables() {
     let image =
         [("PGDATA", "/elsewhere"), ("POSTGRES_PASSWORD", "image"), ("POSTGRES_INITDB_ARGS", "-E LATIN1")];
     let loaded = load_text(WHOLE, &image).expect("valid").config;
@@ -183,7 +183,7 @@ fn the_image_s_variables_lie_beneath_the_file() {
 }
 
 #[test]
-fn parameters_of_the_command_line_win_and_shared_ones_begin_a_cluster() {
+fn command_line_parameters_override_and_controlled_ones_join_the_bootstrap() {
     let path = std::env::temp_dir().join(format!("matriarch-arguments-{}.yml", std::process::id()));
     let text = format!("{WHOLE}  parameters: {{work_mem: 4MB}}\nbootstrap: {{dcs: {{ttl: 5}}}}\n");
     std::fs::write(&path, text).expect("a temporary file");
@@ -241,7 +241,7 @@ fn controlled_parameters_come_from_the_dynamic_side_only() {
 }
 
 #[test]
-fn bare_booleans_stay_what_postgres_calls_them() {
+fn bare_booleans_keep_postgresqls_spelling() {
     let text = WHOLE.replace("  data_dir", "  parameters: {log_connections: on, fsync: off}\n  data_dir");
     let effective = effective_of(&text, r#"{"postgresql":{"parameters":{"jit":false}}}"#);
     assert_eq!(effective.parameters["log_connections"], "on");
@@ -249,7 +249,7 @@ fn bare_booleans_stay_what_postgres_calls_them() {
 }
 
 #[test]
-fn timings_are_taken_as_written_and_aliases_work() {
+fn timings_are_used_as_written_and_older_names_work() {
     let effective =
         effective_of(WHOLE, r#"{"ttl":30,"master_start_timeout":"1min","maximum_lag_on_failover":"2MB"}"#);
     assert_eq!(effective.settings.ttl, Duration::from_secs(30));
@@ -260,7 +260,7 @@ fn timings_are_taken_as_written_and_aliases_work() {
 }
 
 #[test]
-fn an_unusable_dynamic_configuration_is_not_in_force_unmended() {
+fn an_invalid_dynamic_configuration_is_not_applied() {
     for text in ["[]", "{", r#"{"ttl":"long"}"#, r#"{"postgresql":[]}"#] {
         assert!(effective(&config(WHOLE), Some(text), 15).is_err(), "{text}");
         let mended = super::mended(text, "{}").text;
@@ -268,9 +268,9 @@ fn an_unusable_dynamic_configuration_is_not_in_force_unmended() {
     }
 }
 
-/// Rules that are configured are the operator's, to the line; where none are, the file is, once it is there.
+/// Configured rules are the operator's, to the line; without them an existing file stays unchanged.
 #[test]
-fn access_rules_are_the_operators() {
+fn configured_access_rules_stay_unchanged() {
     let text = WHOLE.replace("  data_dir", "  pg_hba: ['local all all peer']\n  data_dir");
     assert_eq!(effective_of(&text, "{}").pg_hba, Some(vec!["local all all peer".to_owned()]));
     let dynamic = r#"{"postgresql":{"pg_hba":["local all all md5"]}}"#;
@@ -280,7 +280,7 @@ fn access_rules_are_the_operators() {
 
 /// `scram-sha-256` refuses a role whose password is stored as an MD5 hash.
 #[test]
-fn the_first_rules_take_passwords_as_they_are_stored() {
+fn the_first_access_rules_use_the_stored_password_method() {
     let rules = effective_of(WHOLE, "{}").first_pg_hba;
     assert_eq!(rules.first().map(String::as_str), Some("local all \"postgres\" peer"), "no password");
     let mut config = config(WHOLE);
@@ -292,7 +292,7 @@ fn the_first_rules_take_passwords_as_they_are_stored() {
 }
 
 #[test]
-fn unquoted_passwords_stay_what_was_written() {
+fn unquoted_passwords_keep_their_text() {
     for written in ["y", "1e5", "99999999999999999999", "n"] {
         let text = WHOLE.replace("password: 0123", &format!("password: {written}"));
         assert_eq!(config(&text).postgresql.replication.password.as_deref(), Some(written));
@@ -300,7 +300,7 @@ fn unquoted_passwords_stay_what_was_written() {
 }
 
 #[test]
-fn passwords_do_not_show() {
+fn debug_output_hides_passwords() {
     let shown = format!(
         "{:?}",
         config(&WHOLE.replace("restapi: {", "restapi: {authentication: {username: u, password: hush}, "))
@@ -309,7 +309,7 @@ fn passwords_do_not_show() {
 }
 
 #[test]
-fn the_watchdog_as_patroni_writes_it() {
+fn the_watchdog_section_is_read_as_in_patroni() {
     let with = |section: &str| config(&format!("{WHOLE}\nwatchdog: {section}\n")).watchdog;
     let plain = config(WHOLE).watchdog;
     assert_eq!((plain.mode, plain.driver), (WatchdogMode::Automatic, WatchdogDriver::Default));
@@ -327,7 +327,7 @@ fn without_the_section_there_is_no_pod() {
 }
 
 #[test]
-fn a_pod_is_named_by_the_file_or_by_itself_or_as_the_member() {
+fn the_pods_name_comes_from_the_file_the_pod_or_the_member() {
     let text = format!("{WHOLE}kubernetes: {{labels: {{application: pg}}, role_label: example.org/role}}\n");
     let pod = config(&text).kubernetes.expect("a section");
     assert_eq!((pod.pod.as_str(), pod.namespace.as_str(), pod.pod_uid), ("a", "default", None));
@@ -356,7 +356,7 @@ fn a_pod_is_named_by_the_file_or_by_itself_or_as_the_member() {
 }
 
 #[test]
-fn labels_that_cannot_be_are_faults_and_what_means_nothing_here_is_told() {
+fn invalid_labels_are_faults_and_keys_without_effect_are_warnings() {
     let section = |keys: &str| load_text(&format!("{WHOLE}kubernetes:\n{keys}"), &[]);
     let faults = section(
         "  role_label: -x\n  leader_label_value: same\n  follower_label_value: same\n  labels: {a: b/c}\n",
@@ -383,7 +383,7 @@ fn labels_that_cannot_be_are_faults_and_what_means_nothing_here_is_told() {
 }
 
 #[test]
-fn the_wait_for_members_is_a_span() {
+fn the_wait_for_members_is_read_as_a_time_span() {
     let read = |value: &str| load_text(&format!("{WHOLE}bootstrap: {{wait_for_members: {value}}}\n"), &[]);
     let wait = |value: &str| read(value).expect("valid").config.bootstrap.expect("there").wait_for_members;
     assert_eq!((wait("0"), wait("1min")), (Duration::ZERO, Duration::from_secs(60)));
@@ -393,7 +393,7 @@ fn the_wait_for_members_is_a_span() {
 }
 
 #[test]
-fn a_name_longer_than_a_slot_is_told() {
+fn a_name_longer_than_a_slot_is_a_warning() {
     let read = |letters| load_text(&WHOLE.replace("name: a", &format!("name: {}", "a".repeat(letters))), &[]);
     assert_eq!(lines_of(&read(63).expect("valid").warnings), []);
     assert_eq!(lines_of(&read(64).expect("valid").warnings), [(Some(2), "name")]);

@@ -17,7 +17,7 @@ pub(super) struct Node {
     pub(super) origin: ValueOrigin,
 }
 
-/// A YAML value. Booleans are read as YAML 1.1 does (`on`, `yes`), like every Patroni file has been so far.
+/// A YAML value. Booleans are read as in YAML 1.1 (`on`, `yes`), like in all Patroni files so far.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) enum Value {
     #[default]
@@ -31,7 +31,7 @@ pub(super) enum Value {
 }
 
 impl Node {
-    /// A text that came from a variable.
+    /// A text from a variable.
     pub(super) fn text(text: &str, origin: &ValueOrigin) -> Node {
         Node { value: Value::Text(text.to_owned()), origin: origin.clone() }
     }
@@ -70,7 +70,7 @@ impl Node {
         }
     }
 
-    /// Fills in from `under` what is not there.
+    /// Adds the entries of `under` that are missing.
     pub(super) fn fill(&mut self, under: Node) {
         if let (Value::Map(mine), Value::Map(theirs)) = (&mut self.value, under.value) {
             for (key, node) in theirs {
@@ -82,7 +82,7 @@ impl Node {
         }
     }
 
-    /// Puts `node` at a dotted path, making the maps on the way.
+    /// Puts `node` at a path, with the maps on the way.
     pub(super) fn put(&mut self, path: &[&str], node: Node) {
         let mut nested = node;
         for key in path.iter().rev() {
@@ -105,7 +105,7 @@ impl Node {
         }
     }
 
-    /// From JSON, with one origin for everything in it.
+    /// A tree from JSON, with one origin for all of it.
     pub(super) fn from_json(json: &Json, origin: &ValueOrigin) -> Node {
         let value = match json {
             Json::Null => Value::Null,
@@ -125,7 +125,7 @@ impl Node {
         Node { value, origin: origin.clone() }
     }
 
-    /// The value in a few words, for a fault.
+    /// The value in short form, for a fault.
     pub(super) fn found(&self) -> String {
         match &self.value {
             Value::Null => "found nothing".to_owned(),
@@ -139,8 +139,8 @@ impl Node {
     }
 }
 
-/// Reads YAML. A file that holds nothing reads as an empty map. Of a key that is given twice the last one counts, as
-/// for PyYAML, which adds to `warnings`.
+/// Parses YAML. An empty file is an empty map. Of duplicate keys the last one counts, as in PyYAML; here that adds a
+/// warning.
 pub(super) fn parse(text: &str, source: &str, warnings: &mut Vec<Fault>) -> Result<Node, Fault> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let origin = |line| ValueOrigin { source: source.to_owned(), line };
@@ -167,7 +167,7 @@ pub(super) fn parse(text: &str, source: &str, warnings: &mut Vec<Fault>) -> Resu
     }
 }
 
-/// A text on its way to a tree.
+/// A text that is being parsed.
 struct Reading<'t> {
     source: &'t str,
     text: &'t str,
@@ -175,7 +175,7 @@ struct Reading<'t> {
 }
 
 impl Reading<'_> {
-    /// The tree of `raw`, which stands at `path`.
+    /// The tree of `raw`, which is at `path`.
     fn node(&mut self, raw: Spanned<Raw>, path: &str) -> Node {
         let written = written(&raw, self.text);
         let origin = self.origin(&raw);
@@ -224,7 +224,7 @@ impl Reading<'_> {
     }
 }
 
-/// A scalar as it stands in the file, if it is plain: not quoted, no block, no tag, no alias.
+/// A scalar as written in the file, if it is plain: not quoted, without block, tag or alias.
 fn written<'t>(raw: &Spanned<Raw>, text: &'t str) -> Option<&'t str> {
     if raw.referenced != raw.defined {
         return None;
@@ -239,7 +239,7 @@ fn written<'t>(raw: &Spanned<Raw>, text: &'t str) -> Option<&'t str> {
     (!written.is_empty() && !written.contains('\n') && (!marked || negative)).then_some(written)
 }
 
-/// What serde hands over: the same tree with the parser's positions.
+/// The result of serde: the same tree with the parser's positions.
 enum Raw {
     Null,
     Bool(bool),
@@ -348,7 +348,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_of_two_keys_counts_and_is_said() {
+    fn of_duplicate_keys_the_last_one_counts() {
         let text = "a:\n  b: 1\n  c: 2\n  b: 3\nd: [{e: 1, e: 2}]\na: {f: 4}\n";
         let mut warnings = Vec::new();
         let node = parse(text, "t.yml", &mut warnings).expect("valid");
@@ -361,7 +361,7 @@ mod tests {
     }
 
     #[test]
-    fn windows_line_ends_and_its_mark_at_the_start_are_no_part_of_a_value() {
+    fn windows_line_ends_and_a_byte_order_mark_are_ignored() {
         let read = json("\u{feff}a: on\r\nb: x y\r\nc:\r\n  - 'z'\r\nd: |\r\n  1\r\n  2\r\ne: 5\r\n");
         assert_eq!(read, serde_json::json!({"a": true, "b": "x y", "c": ["z"], "d": "1\n2\n", "e": 5}));
     }

@@ -31,7 +31,7 @@ pub(super) fn integer(text: &str) -> Option<i64> {
     Some(if negative { -number } else { number })
 }
 
-/// A number with an optional unit out of `units`, in units of 1; decimals are rounded.
+/// A number with an optional unit of `units`, in units of 1; fractions are rounded.
 fn scaled(text: &str, units: &[(&str, f64)]) -> Option<f64> {
     let text = text.trim();
     let split = text.find(|c: char| c.is_ascii_alphabetic() && !text.starts_with("0x")).unwrap_or(text.len());

@@ -1,5 +1,5 @@
-//! The environment under the names that the rest knows: `MATRIARCH_X` stands for `PATRONI_X` and wins over it, and
-//! `X_FILE` names a file that holds `X`, as a mounted secret does.
+//! Environment variables under the names that the other modules use: `MATRIARCH_X` stands for `PATRONI_X` and overrides
+//! it; `X_FILE` names a file with the value of `X`, such as a mounted secret.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -11,23 +11,23 @@ use super::fault::{Fault, ValueOrigin};
 use super::image;
 use super::reader::ConfigFindings;
 
-/// A variable that is set.
+/// A variable with a value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Variable {
-    /// Never empty.
+    /// The value, never empty.
     pub(super) text: String,
-    /// As it was really called.
+    /// Its real name.
     pub(super) origin: ValueOrigin,
 }
 
-/// By the names that Patroni and the official image give them.
+/// Variables under the names of Patroni and the official image.
 pub(super) type Variables = BTreeMap<String, Variable>;
 
-/// Every variable that is known here. Empty ones count as not set.
+/// All known variables. Empty ones count as not set.
 pub(super) fn resolve(environment: &BTreeMap<String, String>, findings: &mut ConfigFindings) -> Variables {
     let mut variables = Variables::new();
     let set = |name: &str| environment.get(name).is_some_and(|text| !text.is_empty());
-    // In order of their names: `MATRIARCH_X` comes before `PATRONI_X`, and who comes first stays.
+    // In the order of names: `MATRIARCH_X` comes before `PATRONI_X`, and the first one counts.
     for (name, text) in environment.iter().filter(|(_, text)| !text.is_empty()) {
         let Some((known, form)) = known(name) else { continue };
         let text = match form {
@@ -58,7 +58,7 @@ pub(super) fn resolve(environment: &BTreeMap<String, String>, findings: &mut Con
     variables
 }
 
-/// The environment with every variable under Patroni's name as well, for those who read it leniently.
+/// The environment with every variable also under Patroni's name, for lenient readers.
 pub fn canonical(environment: &BTreeMap<String, String>) -> BTreeMap<String, String> {
     let resolved = resolve(environment, &mut ConfigFindings::default());
     let mut all = environment.clone();
@@ -66,7 +66,7 @@ pub fn canonical(environment: &BTreeMap<String, String>) -> BTreeMap<String, Str
     all
 }
 
-/// The files that hold what variables say.
+/// The files that variables refer to.
 pub fn secret_files(environment: &BTreeMap<String, String>) -> Vec<PathBuf> {
     let file = |(name, path): (&String, &String)| {
         matches!(known(name), Some((_, Form::File { .. }))).then(|| PathBuf::from(path))
@@ -74,16 +74,16 @@ pub fn secret_files(environment: &BTreeMap<String, String>) -> Vec<PathBuf> {
     environment.iter().filter_map(file).collect()
 }
 
-/// How a variable gives its value.
+/// The form of a variable's value.
 enum Form<'a> {
     Plain,
-    /// By the name of a file; `base` is the variable that would give it plainly.
+    /// The name of a file; `base` is the variable for the plain value.
     File {
         base: &'a str,
     },
 }
 
-/// The name under which a variable is known, if it is.
+/// The canonical name of a variable, if it is known.
 fn known(name: &str) -> Option<(String, Form<'_>)> {
     let plain = |name: &str| {
         let ours = name.strip_prefix("MATRIARCH_").or_else(|| name.strip_prefix("PATRONI_"));
@@ -98,7 +98,7 @@ fn known(name: &str) -> Option<(String, Form<'_>)> {
     }
 }
 
-/// What a file holds, without the newline at its end.
+/// The content of a file, without the final newline.
 fn content(name: &str, base: &str, path: &str) -> Result<String, Fault> {
     let fault =
         |found| Fault::general(name, found, format!("name a file that holds the value, or set {base}"));

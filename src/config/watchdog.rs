@@ -13,9 +13,9 @@ pub struct WatchdogConfig {
     pub mode: WatchdogMode,
     /// Its device.
     pub device: PathBuf,
-    /// How to speak to it.
+    /// Its driver.
     pub driver: WatchdogDriver,
-    /// It fires this long before the lease ends; `None`: after half of the TTL.
+    /// It resets the machine this long before the lease ends; `None`: after half of the TTL.
     pub safety_margin: Option<Duration>,
 }
 
@@ -24,9 +24,9 @@ pub struct WatchdogConfig {
 pub enum WatchdogMode {
     /// Never.
     Off,
-    /// Where there is one.
+    /// If there is one.
     Automatic,
-    /// Without one this member never leads.
+    /// Always: without one this member never leads.
     Required,
 }
 
@@ -35,7 +35,7 @@ pub enum WatchdogMode {
 pub enum WatchdogDriver {
     /// Linux's watchdog interface.
     Default,
-    /// A fifo that shows what would be done.
+    /// A fifo that records all operations.
     Testing,
 }
 

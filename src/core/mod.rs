@@ -2,14 +2,14 @@
 //!
 //! ```text
 //!  member  events and levels in, effects out: looks at PostgreSQL, decides, orders
-//!  guard   who kills PostgreSQL at which deadline: the rules, the supervisor's side, the guard's process
+//!  guard   which process kills PostgreSQL at which deadline: the rules, the supervisor's side, the guard's process
 //!  store   etcd's keys and transactions as values
-//!  startup what becomes of a PostgreSQL and a guard that a supervisor finds when it starts
-//!  job     a long action as steps: what comes next, given the answer to the step before
+//!  startup what a supervisor does at its start about a PostgreSQL and a guard that already run
+//!  job     a long action as steps: the next step, given the answer to the last one
 //! ```
 //!
-//! A machine takes an input and the present moment, changes its own state, and says in data what is to be done. A
-//! driver carries that out in order, answers, and has no rules of its own.
+//! A machine takes an input and the present moment, changes its own state, and returns effects as data. A driver
+//! carries them out in order, reports the answers, and has no rules of its own.
 //!
 //! **Invariant:** no clock, no I/O, no randomness.
 

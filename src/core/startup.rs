@@ -1,63 +1,64 @@
-//! What a supervisor does at its start about a PostgreSQL and a guard that it finds.
+//! What a supervisor does at its start about a PostgreSQL and a guard that already run.
 //!
-//! **Invariants.** What is unknown is not "nothing": until it is known, no guard is disarmed and nothing is started or
-//! stopped. A primary that is found gets no other deadline than one that a lease has paid for; where nobody ever armed
-//! a guard for it, it has five seconds to prove its lease.
+//! **Invariants.** Unknown does not mean absent: while it is unknown whether PostgreSQL runs, no guard is disarmed and
+//! nothing is started or stopped. A primary that is found running gets only deadlines that come from a lease. If no
+//! guard was ever armed for it, it has five seconds to confirm its lease.
 
 use std::time::Duration;
 
 use super::guard::{Deadlines, LeftBehind};
 use crate::model::{LeaseId, Me, Moment, Process, View};
 
-/// How long a primary that was found running may go on before its lease is confirmed.
+/// How long a primary that was found running may continue before its lease is confirmed.
 const ADOPTED_PRIMARY_WITHIN: Duration = Duration::from_secs(5);
-/// How long an immediate stop of a primary without a fence may take before it is killed.
+/// How long an immediate stop of an unfenced primary may take before it is killed.
 const UNGUARDED_STOP_WITHIN: Duration = Duration::from_millis(300);
-/// How soon to look again when it is unknown whether PostgreSQL runs.
+/// The pause while it is unknown whether PostgreSQL runs.
 const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(100);
 
 /// Whether a PostgreSQL runs on the data directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PostmasterFound {
-    /// None, for certain.
+    /// Certainly not.
     Nothing,
-    /// One, which is watched now.
+    /// Yes, and it is watched now.
     Running,
-    /// That cannot be told now.
+    /// Unknown for now.
     Unknown,
 }
 
-/// What follows from a look at the processes.
+/// The step after a look at the processes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AfterLook {
-    /// Look again, after this span.
+    /// Look again after this time.
     LookAgain(Duration),
-    /// No guard was armed for the PostgreSQL that runs: ask it whether it is a primary, then [`Takeover::unguarded`].
+    /// No guard was armed for the running PostgreSQL: ask it whether it is a primary, then call
+    /// [`Takeover::unguarded`].
     AskRole,
-    /// It is known.
+    /// The takeover is known.
     Take(Takeover),
 }
 
-/// How a supervisor begins.
+/// A supervisor's first step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Takeover {
-    /// Take the PostgreSQL that runs for a primary, and arm the guard with these deadlines.
+    /// Treat the running PostgreSQL as a primary, and arm the guard with these deadlines.
     GuardPrimary(Deadlines),
-    /// Stop it in the mode immediate within this span, then disarm the guard.
+    /// Stop it in mode immediate within this time, then disarm the guard.
     StopThenDisarm(Duration),
-    /// Disarm the guard: nothing here accepts writes.
+    /// Disarm the guard: no Postgres here accepts writes.
     Disarm,
 }
 
-/// What follows from a look. `guard_may_kill`: the guard that was found may still have a process to kill.
+/// The step after a look. `guard_may_kill`: the predecessor's guard may still have a process to kill.
 pub fn after_look(left_behind: LeftBehind, found: PostmasterFound, guard_may_kill: bool) -> AfterLook {
     match (found, left_behind) {
         (PostmasterFound::Unknown, _) => AfterLook::LookAgain(LOOK_AGAIN_AFTER),
         (PostmasterFound::Nothing, _) if guard_may_kill => AfterLook::LookAgain(LOOK_AGAIN_AFTER),
         (PostmasterFound::Nothing, _) => AfterLook::Take(Takeover::Disarm),
         (PostmasterFound::Running, LeftBehind::Nothing) => AfterLook::AskRole,
-        // Armed before a promotion and disarmed after it is over for good: whatever it looks like now, it may be a
-        // primary, or become one without another word.
+        // The guard is armed before a promotion and disarmed only after the primary has ended. So this PostgreSQL may
+        // be a primary, whatever it looks like, or become one at any moment.
         (PostmasterFound::Running, LeftBehind::Armed(deadlines)) => {
             AfterLook::Take(Takeover::GuardPrimary(deadlines))
         }
@@ -68,7 +69,7 @@ pub fn after_look(left_behind: LeftBehind, found: PostmasterFound, guard_may_kil
 }
 
 impl Takeover {
-    /// Of a PostgreSQL that no guard was armed for: a standby, or a primary that another supervisor made.
+    /// For a PostgreSQL without an armed guard: a standby, or a primary that another supervisor promoted.
     pub fn unguarded(primary: bool, now: Moment) -> Takeover {
         let by = now + ADOPTED_PRIMARY_WITHIN;
         match primary {
@@ -78,10 +79,10 @@ impl Takeover {
     }
 }
 
-/// The lease that a restarted supervisor goes on with, so that its restart costs no leadership: the one on the leader
-/// key, where a primary runs here and the leader key and the member record beside it are this member's own. A guard
-/// that was armed here proves that, whatever the addresses are now: it would have killed before another member of this
-/// name could lead. A standby has none: a store that went back in time would make it a primary without a race.
+/// The lease that a restarted supervisor continues, so that its restart does not change the leader. It is the lease of
+/// the leader key, if a primary runs here and both the leader key and the member record are this member's own. A guard
+/// that was armed here proves that, whatever the addresses are now: it would have killed before another member with
+/// this name could lead. A standby does not continue a lease: a restored store would make it a primary without a race.
 pub fn previous_lease(me: &Me, first: &View, process: &Process, was_armed: bool) -> Option<LeaseId> {
     let as_primary = matches!(process, Process::Up { standby_start: false, .. });
     let leader = first.cluster.leader.as_ref().filter(|leader| as_primary && leader.name == me.name)?;
@@ -96,7 +97,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn while_it_is_unknown_what_runs_nothing_is_disarmed_or_stopped() {
+    fn while_the_processes_are_unknown_the_guard_stays() {
         let deadlines = Deadlines::default();
         for left_behind in [LeftBehind::Nothing, LeftBehind::Armed(deadlines), LeftBehind::Unguarded] {
             let then = after_look(left_behind, PostmasterFound::Unknown, false);
@@ -107,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn a_primary_gets_no_deadline_that_no_lease_has_paid_for() {
+    fn an_adopted_primary_keeps_the_deadline_of_its_guard() {
         let paid = Deadlines { stop_at: Moment::from_millis(700), kill_at: Moment::from_millis(900) };
         let running = |left_behind| after_look(left_behind, PostmasterFound::Running, true);
         assert_eq!(running(LeftBehind::Armed(paid)), AfterLook::Take(Takeover::GuardPrimary(paid)));

@@ -5,16 +5,16 @@ use std::time::Duration;
 use super::tick::Tick;
 use crate::model::{ClusterView, FailoverRequest, Job, MemberName, Moment, NoDataReason, Reason, WaitingOn};
 
-/// How often to look whether members have registered.
+/// The interval between checks for new members.
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
 
-/// Nobody leads and I have no data.
+/// No member leads, and I have no data.
 pub(super) fn create(tick: &mut Tick<'_>) -> Reason {
     let Some(cluster) = tick.cluster() else { return Reason::ClusterUnknown };
     if let Some(end) = tick.pod_end() {
         return Reason::PodEnds(end);
     }
-    look_who_registers(tick, cluster);
+    watch_registrations(tick, cluster);
     if tick.seen.postgres.data.is_interrupted_clone() {
         return undo_clone(tick);
     }
@@ -26,8 +26,8 @@ pub(super) fn create(tick: &mut Tick<'_>) -> Reason {
     }
 }
 
-/// There is nobody to clone from, and what lies aside may be the newest data that is left. A leader that comes within a
-/// TTL takes the clone up again.
+/// There is no member to clone from, and the data that was moved aside may be the newest that is left. If a member
+/// becomes leader within a TTL, the clone starts again instead.
 fn undo_clone(tick: &mut Tick<'_>) -> Reason {
     let until = tick.memory.answers_since.unwrap_or(tick.now) + tick.seen.settings.ttl;
     if tick.now < until {
@@ -38,12 +38,12 @@ fn undo_clone(tick: &mut Tick<'_>) -> Reason {
     Reason::NoData(NoDataReason::CloneInterrupted)
 }
 
-/// Somebody has begun to make the cluster.
+/// A member has begun to create the cluster.
 fn bootstrap_begun(tick: &mut Tick<'_>, cluster: &ClusterView) -> Reason {
     if !cluster.initialize_lease.is_some_and(|lease| tick.seen.lease.owns(lease)) {
         return Reason::NoData(NoDataReason::BootstrapElsewhere);
     }
-    // The answer to an earlier try was lost: the key is mine, and nobody else can go on.
+    // The answer to an earlier attempt was lost: the key is mine, and no other member can continue.
     start(tick, cluster)
 }
 
@@ -66,7 +66,7 @@ fn create_new(tick: &mut Tick<'_>, cluster: &ClusterView, has_lease: bool) -> Re
     start(tick, cluster)
 }
 
-/// When members have had the time to register; `None`: it has not begun.
+/// When members have had time to register; `None`: the wait has not begun.
 fn due(tick: &Tick<'_>) -> Option<Moment> {
     let wait = tick.seen.me.wait_for_members;
     match wait.is_zero() {
@@ -80,8 +80,8 @@ fn start(tick: &mut Tick<'_>, cluster: &ClusterView) -> Reason {
     Reason::NoData(NoDataReason::NewCluster)
 }
 
-/// The time begins when etcd shows me, and anew with each member that was never seen before.
-fn look_who_registers(tick: &mut Tick<'_>, cluster: &ClusterView) {
+/// The wait begins when etcd shows this member, and anew with each member that was never seen before.
+fn watch_registrations(tick: &mut Tick<'_>, cluster: &ClusterView) {
     let me = &tick.seen.me;
     let registered = &mut tick.memory.registered;
     let mine = cluster.members.get(&me.name).is_some_and(|key| key.record.session == Some(me.session));
@@ -100,8 +100,8 @@ fn look_who_registers(tick: &mut Tick<'_>, cluster: &ClusterView) {
     }
 }
 
-/// etcd knows the cluster; or it does not, and a primary was here, or an operator says that what is here shall be it,
-/// or members compete by what they hold.
+/// Whether this member may create the cluster's keys from its data. It may if etcd knows the cluster, or if a primary
+/// ran here, an operator asked for it, or members compete by the WAL they have.
 pub(super) fn may_rebuild(tick: &Tick<'_>, cluster: &ClusterView) -> bool {
     let asks = |request: &FailoverRequest| {
         request.rebuild && request.is_failover() && request.candidate.as_ref() == Some(&tick.seen.me.name)

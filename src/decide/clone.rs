@@ -1,4 +1,4 @@
-//! Cloning: from whom, and whether what lies here is thrown away for it.
+//! Cloning: the source, and whether existing data is discarded for a clone.
 
 use std::time::Duration;
 
@@ -8,15 +8,15 @@ use crate::model::{
     FollowTarget, Job, LeaderKey, MemberName, MemberState, Reason, Role, SyncMode, WaitingOn,
 };
 
-/// How often to look whether a leader that cannot be copied yet can be.
+/// The interval between checks whether the leader can be copied.
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
 
-/// An operator asked for it, or it lacks WAL that is gone.
+/// An operator asked for a clone, or this member lacks WAL that the leader has removed.
 pub(super) fn is_to_be_cloned(tick: &Tick<'_>, leader: &LeaderKey) -> bool {
     tick.memory.reinitialize.is_some() || removed_wal::calls_for_a_clone(tick, leader)
 }
 
-/// An operator asked for it, or the WAL that is needed here is gone.
+/// The reason for the clone.
 pub(super) fn why_cloned_anew(tick: &Tick<'_>, leader: &LeaderKey) -> Reason {
     match tick.memory.reinitialize {
         Some(_) => Reason::Reinitializing,
@@ -24,7 +24,7 @@ pub(super) fn why_cloned_anew(tick: &Tick<'_>, leader: &LeaderKey) -> Reason {
     }
 }
 
-/// Another member leads and I have no data.
+/// Another member leads, and I have no data.
 pub(super) fn without_data(tick: &mut Tick<'_>, leader: &LeaderKey) -> Reason {
     match clone_source(tick, leader) {
         Some(from) => {
@@ -39,10 +39,11 @@ pub(super) fn without_data(tick: &mut Tick<'_>, leader: &LeaderKey) -> Reason {
     }
 }
 
-/// A running `clonefrom` member, else the leader once it runs as a primary. Backups use no slot of the member's.
+/// A running member with the tag `clonefrom`, else the leader once it runs as a primary. A base backup uses no slot of
+/// its member.
 pub(super) fn clone_source(tick: &Tick<'_>, leader: &LeaderKey) -> Option<FollowTarget> {
-    // A member that is vouched for has to hold, as soon as it runs, whatever was acknowledged before: a leader's copy
-    // does.
+    // A synchronous standby must have all commits acknowledged before it started. Only a copy of the leader has them
+    // for certain.
     let synchronous = tick.seen.settings.sync.mode != SyncMode::Off;
     let from_leader_only = synchronous || tick.memory.reinitialize == Some(true);
     let preferred = if from_leader_only { None } else { preferred_source(tick, leader) };
@@ -56,7 +57,7 @@ fn preferred_source<'a>(tick: &Tick<'a>, leader: &LeaderKey) -> Option<&'a Membe
     preferred.map(|(name, _)| name)
 }
 
-/// The leader's own record says that it runs as a primary.
+/// Whether the leader's own record says that it runs as a primary.
 pub(super) fn leader_is_primary(tick: &Tick<'_>, leader: &MemberName) -> bool {
     let record = tick.cluster().and_then(|cluster| cluster.members.get(leader)).map(|key| &key.record);
     record.is_some_and(|record| record.state == MemberState::Running && record.role == Role::Primary)

@@ -8,18 +8,18 @@ use crate::model::{Action, Moment, PodRole, PrimaryRoute, Reason, WaitingOn};
 /// The outcome of one tick.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Decision {
-    /// For the next tick.
+    /// The memory for the next tick.
     pub memory: Memory,
-    /// In order; few.
+    /// The actions in order; only a few.
     pub actions: Vec<Action>,
-    /// What my pod shall say, before the actions are performed; `None`: what it says.
+    /// The role that my pod is to show before the actions are performed; `None`: unchanged.
     #[serde(default)]
     pub pod: Option<PodRole>,
-    /// Where the Service of the primary shall lead.
+    /// The change to the Service of the primary.
     #[serde(default)]
     pub route: PrimaryRoute,
-    /// The operator's sentence.
+    /// The sentence for the operator.
     pub because: Reason,
-    /// The latest next look, and for what.
+    /// The latest time of the next tick, and the event it waits for.
     pub wake: (Moment, WaitingOn),
 }

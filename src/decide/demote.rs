@@ -1,4 +1,4 @@
-//! Ceasing to lead: at once when the lease is gone, by releasing the key when Postgres cannot serve.
+//! The end of leadership: at once when the lease is lost, by a release of the key when Postgres cannot serve.
 
 use std::time::Duration;
 
@@ -7,13 +7,13 @@ use super::stop;
 use super::tick::Tick;
 use crate::model::{Action, ClusterStatus, FailoverKey, Job, JobKind, Reason, Term, WaitingOn};
 
-/// Stops a Postgres that may accept writes without a lease. Also in pause: pause never allows two.
+/// Stops a Postgres that may accept writes without a lease. In pause, too: two primaries are never allowed.
 pub(super) fn now(tick: &mut Tick<'_>, because: Reason) -> Reason {
     stop_now(tick);
     because
 }
 
-/// Stops Postgres at once, and cancels whatever long action is in the way.
+/// Stops Postgres at once, and cancels any other long action first.
 pub(super) fn stop_now(tick: &mut Tick<'_>) {
     tick.memory.demoted = true;
     tick.memory.hand_over = None;
@@ -27,8 +27,9 @@ pub(super) fn stop_now(tick: &mut Tick<'_>) {
     }
 }
 
-/// I tried to give the key of `term` away. Until a renewal shows what came of it nothing else is done; if it failed, or
-/// nobody knows, the key is made mine in a new term first, so that nothing sent in the old one can still arrive.
+/// I tried to give the key of `term` away. Nothing else happens until a renewal shows the result. If the attempt failed
+/// or its result is unknown, the key is first made mine in a new term, so that no write of the old term can still
+/// succeed.
 pub(super) fn giving_away(tick: &mut Tick<'_>, term: Term) -> Reason {
     if tick.seen.writing.is_none() {
         match tick.memory.released_term.as_ref().is_some_and(|given| given.reclaim) {
@@ -40,10 +41,10 @@ pub(super) fn giving_away(tick: &mut Tick<'_>, term: Term) -> Reason {
     Reason::GivingAway
 }
 
-/// Gives the leader key away because this Postgres cannot serve, and lets the others go first for one TTL.
+/// Gives the leader key away because this Postgres cannot serve, and yields to the other members for one TTL.
 pub(super) fn release(tick: &mut Tick<'_>, term: Term, because: Reason) -> Reason {
     if tick.seen.postgres.may_be_primary() {
-        // The key is given away only when nothing here can write any more.
+        // The key is given away only after no process here can write any more.
         stop::before_fence(tick);
         return because;
     }
@@ -52,21 +53,21 @@ pub(super) fn release(tick: &mut Tick<'_>, term: Term, because: Reason) -> Reaso
     if let Some(FailoverKey { mod_revision, .. }) =
         asked.filter(|key| key.request.candidate.as_ref() == Some(&tick.seen.me.name))
     {
-        // Who was asked to lead cannot: the others do not wait for it any longer.
+        // The requested candidate cannot lead: the other members need not wait for it.
         tick.act(Action::ClearFailover { mod_revision });
     }
     if tick.seen.writing.is_none() && !tick.waits(JobKind::ReleaseLeadership) {
         tick.memory.released_term = Some(ReleasedTerm { term, reclaim: false });
-        // With a write, an etcd that takes none refuses it as a whole: nobody could take the key. Who ends releases it
-        // in any case.
-        let status = (!tick.ends()).then(|| told(tick));
+        // With a status in the transaction, an etcd that refuses writes refuses the whole of it, and no other member
+        // could take the key. A supervisor that ends releases the key in any case.
+        let status = (!tick.ends()).then(|| last_status(tick));
         tick.act(Action::Start(Job::ReleaseLeadership { term, status }));
     }
     because
 }
 
-/// What etcd was last told of the cluster.
-fn told(tick: &Tick<'_>) -> ClusterStatus {
+/// The status that etcd has last.
+fn last_status(tick: &Tick<'_>) -> ClusterStatus {
     let mine = tick.memory.status.as_ref().map(|(status, _)| status.clone());
     mine.or_else(|| tick.cluster()?.status.clone()).unwrap_or_default()
 }

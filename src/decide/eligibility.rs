@@ -4,7 +4,7 @@ use super::tick::Tick;
 use super::{lag, streaming, sync};
 use crate::model::{HandingOver, Ineligible, MemberName, PeerAnswer, SqlFacts};
 
-/// Why `name` cannot take over what I hand over; `None` when it can, or was not asked.
+/// Why `name` cannot take over from me; `None` when it can, or has not answered.
 pub(super) fn to_take_over(tick: &Tick<'_>, name: &MemberName, sql: &SqlFacts) -> Option<Ineligible> {
     let hands_over = HandingOver {
         leader: &tick.seen.me.name,
@@ -16,14 +16,14 @@ pub(super) fn to_take_over(tick: &Tick<'_>, name: &MemberName, sql: &SqlFacts) -
     hands_over.eligible(tick.peers.get(name)?, streams, synchronous).err()
 }
 
-/// Why `name` could not come to lead when I give the leader key away.
+/// Why `name` could not become leader after I give the leader key away.
 pub(super) fn to_succeed(tick: &Tick<'_>, name: &MemberName, answer: &PeerAnswer) -> Option<Ineligible> {
-    // Who is vouched for holds what counts, however much was not acknowledged.
+    // A synchronous member has all acknowledged commits, so its lag does not matter.
     let by_lag = sync::vouching(tick).is_none();
     answer.eligible_standby().err().or_else(|| to_win(tick, name, answer, by_lag))
 }
 
-/// Why `name`, which may lead, would not win a race; `by_lag`: also when it lacks more than may be lost.
+/// Why `name`, which may lead, would not win a race. `by_lag`: also when it lacks more WAL than may be lost.
 pub(super) fn to_win(
     tick: &Tick<'_>,
     name: &MemberName,

@@ -1,4 +1,4 @@
-//! What came of long actions that ended: what is remembered of each, and when what failed is tried again.
+//! The outcome of long actions that ended: the memory of each, and the time of the next try after a failure.
 
 use std::time::Duration;
 
@@ -6,11 +6,11 @@ use super::memory::Rejoin;
 use super::tick::Tick;
 use crate::model::{Action, ExitBecause, Failure, JobKind, Outcome, StoreSeen};
 
-/// A write that a full etcd refused, or that has no answer, is tried again after this.
+/// The pause before a write is repeated that a full etcd refused, or that has no answer.
 const REFUSED_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
 impl Tick<'_> {
-    /// Takes note of one.
+    /// Records the end of a long action.
     pub(super) fn remember_end(&mut self, job: JobKind, outcome: &Outcome) {
         let failed = match outcome {
             Outcome::Failed(why) | Outcome::Unknown(why) | Outcome::Refused(why) => Some(why),
@@ -44,7 +44,7 @@ impl Tick<'_> {
 
     fn gave_away(&mut self, job: JobKind, outcome: &Outcome) {
         if let Outcome::Refused(_) = outcome {
-            // Nothing was done, and nothing is on its way: the key is mine as before.
+            // Nothing was done, and no write is in flight: the key is still mine.
             self.memory.released_term = None;
             self.retry_in(job, REFUSED_AGAIN_AFTER);
         }
@@ -109,7 +109,7 @@ impl Tick<'_> {
 
     fn bootstrapped(&mut self, outcome: &Outcome) {
         match outcome {
-            // What was seen of the store was of another cluster, if there was one.
+            // The store as seen before belonged to another cluster, if to any.
             Outcome::Done => self.memory.store = StoreSeen::default(),
             Outcome::Failed(why) => {
                 self.act(Action::Exit(ExitBecause::BootstrapFailed { why: why.clone() }));

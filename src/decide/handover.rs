@@ -1,5 +1,5 @@
-//! The planned hand-over: choose → checkpoint → clean stop → prove → move the key. Until the key is moved it can be
-//! aborted, and the old primary serves again in the same term.
+//! The planned hand-over: choose a candidate → checkpoint → clean stop → check the candidate's WAL → move the key.
+//! Until the key is moved the hand-over can be aborted; then the old primary serves again in the same term.
 
 use std::time::Duration;
 
@@ -13,23 +13,23 @@ use crate::model::{
     Ineligible, Job, JobKind, Lsn, MemberName, Moment, Reason, SqlFacts, StopMode, Term, WaitingOn,
 };
 
-/// How often the candidate is asked while it catches up: writes are away meanwhile.
+/// How often the candidate is asked while it catches up: clients cannot write meanwhile.
 const ASK_EVERY: Duration = Duration::from_millis(15);
 
-/// How long a new leader waits for etcd to hear of its timeline before it hands over.
+/// How long a new leader waits until etcd has its timeline before it hands over.
 const TELL_WITHIN: Duration = Duration::from_secs(2);
 
-/// How long etcd may take to show that it takes writes before one is handed over.
+/// How long etcd may take to prove that it accepts writes before the hand-over goes on.
 const WRITE_WITHIN: Duration = Duration::from_secs(3);
 
-/// A request that was dealt with and is still there is cleared again after this.
+/// A request that was handled and still exists is cleared again after this.
 const CLEAR_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
-/// Looks at the key `failover` while I serve, and begins or clears what it asks.
+/// Reads the key `failover` while I serve, and begins the hand-over or clears the key.
 pub(super) fn consider(tick: &mut Tick<'_>, term: Term) -> Option<Reason> {
     let key = tick.cluster()?.failover.clone()?;
     match tick.memory.failover_done.filter(|(done, _)| *done == key.mod_revision) {
-        // Dealt with; the view does not show it yet, or clearing it failed.
+        // Already handled: the view does not show the change yet, or clearing failed.
         Some((_, at)) if tick.now < at + CLEAR_AGAIN_AFTER => None,
         Some(_) => clear(tick, key.mod_revision),
         None => consider_new(tick, term, &key),
@@ -39,7 +39,8 @@ pub(super) fn consider(tick: &mut Tick<'_>, term: Term) -> Option<Reason> {
 fn consider_new(tick: &mut Tick<'_>, term: Term, key: &FailoverKey) -> Option<Reason> {
     let FailoverKey { request, mod_revision } = key;
     if request.is_failover() && (*mod_revision < term.0 || request.rebuild) {
-        // Asked for before I led, or for a cluster without a leader, and somebody leads now: the winner cleans up.
+        // The request is older than my term, or was for a cluster without a leader, which has one now: the winner
+        // clears it.
         return clear(tick, *mod_revision);
     }
     match due(tick, request) {
@@ -74,7 +75,7 @@ fn begin_as_asked(tick: &mut Tick<'_>, request: &FailoverRequest, mod_revision: 
     let me = &tick.seen.me.name;
     let other_leads = request.leader.as_ref().is_some_and(|leader| leader != me);
     if other_leads || request.candidate.as_ref() == Some(me) {
-        // Done already: the leader it names does not lead any more, or the candidate leads.
+        // Already done: the leader that it names no longer leads, or the candidate leads.
         return clear(tick, mod_revision);
     }
     if request.candidate.is_none() && tick.seen.settings.pause {
@@ -103,7 +104,7 @@ pub(super) fn begin(tick: &mut Tick<'_>, cause: HandOverCause) {
     tick.memory.hand_over_refused = None;
     tick.memory.answers_since = Some(tick.now);
     tick.memory.asked_at = None;
-    // Written anew: what comes of it shows whether etcd takes writes.
+    // My record is written anew: the result shows whether etcd accepts writes.
     tick.memory.published = None;
     tick.memory.hand_over = Some(HandOver {
         cause,
@@ -115,7 +116,7 @@ pub(super) fn begin(tick: &mut Tick<'_>, cause: HandOverCause) {
     });
 }
 
-/// Takes the next step, while I serve. `told`: etcd knows on which timeline.
+/// Takes the next step while I serve. `told`: etcd has my timeline.
 pub(super) fn while_serving(tick: &mut Tick<'_>, sql: &SqlFacts, told: bool) -> Reason {
     let Some(hand_over) = tick.memory.hand_over.clone() else { return Reason::Leading };
     if hand_over.give_up_at <= tick.now {
@@ -135,10 +136,10 @@ pub(super) fn while_serving(tick: &mut Tick<'_>, sql: &SqlFacts, told: bool) -> 
     }
 }
 
-/// The candidate is chosen: a checkpoint makes the stop short.
+/// The candidate is chosen. A checkpoint makes the stop short.
 fn checkpoint(tick: &mut Tick<'_>, hand_over: &HandOver, sql: &SqlFacts, told: bool) -> Reason {
-    // By a position on a timeline that etcd has not heard of nobody could judge what he lacks (simulation, seed
-    // 17927: 105 kB were lost where 100 may be).
+    // While etcd does not have my timeline, no member could tell from a position how much WAL the candidate lacks
+    // (simulation, seed 17927: 105 kB were lost, 100 kB are allowed).
     let tell_by = hand_over.since + TELL_WITHIN;
     if !told && tick.now < tell_by {
         tick.wake_at(tell_by, WaitingOn::NextLook);
@@ -172,15 +173,15 @@ fn choose(tick: &mut Tick<'_>, hand_over: &HandOver, sql: &SqlFacts) -> Reason {
     }
 }
 
-/// The members that may take over by what they registered, with their addresses.
+/// The members that may take over by their records, with their addresses.
 fn to_be_asked(tick: &Tick<'_>, wanted: Option<&MemberName>) -> Vec<(MemberName, String)> {
     let named = tick.others().filter(|(name, _)| wanted.is_none_or(|wanted| wanted == *name));
     let allowed = named.filter(|(_, key)| !key.record.tags.nofailover());
     allowed.filter_map(|(name, key)| Some((name.clone(), key.record.api_url.clone()?))).collect()
 }
 
-/// How good a candidate is; the greater the better. Everybody who is fit will have received the same: few bytes do not
-/// outweigh another hand-over.
+/// The rank of a candidate; the greater the better. All eligible candidates will have received the same WAL, so a few
+/// bytes do not outweigh a second hand-over.
 fn rank(tick: &Tick<'_>, cause: &HandOverCause, name: &MemberName) -> impl Ord + use<> {
     let answer = tick.peers.get(name)?;
     let priority = answer.tags.failover_priority();
@@ -191,8 +192,8 @@ fn rank(tick: &Tick<'_>, cause: &HandOverCause, name: &MemberName) -> impl Ord +
     Some((update.map(|update| (priority, update)), answer.lsn, priority))
 }
 
-/// The last step before the stop: nothing is stopped for a hand-over that etcd will not take. A write since it began
-/// proves that it takes some; my own record is one.
+/// The last step before the stop. Postgres is not stopped for a hand-over that etcd would refuse. A write that
+/// succeeded since the hand-over began proves that etcd accepts writes; my own record is one.
 fn when_writable(tick: &mut Tick<'_>, hand_over: &HandOver, sql: &SqlFacts) -> Reason {
     if let Some(why) = tick.writes_refused() {
         return abort(tick, HandOverRefusal::WritesRefused { why: why.to_owned() });
@@ -210,7 +211,7 @@ fn when_writable(tick: &mut Tick<'_>, hand_over: &HandOver, sql: &SqlFacts) -> R
     stop_if_received(tick, hand_over, sql)
 }
 
-/// The last moment to find out that the candidate would not get what is still to be written.
+/// The last check that the candidate would receive the WAL that is still to be written.
 fn stop_if_received(tick: &mut Tick<'_>, hand_over: &HandOver, sql: &SqlFacts) -> Reason {
     match (hand_over.to.clone().filter(|to| !receives(tick, to, sql)), &hand_over.cause) {
         (None, _) => stop(tick, hand_over),
@@ -233,7 +234,7 @@ fn stop(tick: &mut Tick<'_>, hand_over: &HandOver) -> Reason {
     in_phase(tick, HandOverPhase::Stopping)
 }
 
-/// Takes the next step, while my Postgres is down (`control` given) or does not answer.
+/// Takes the next step while my Postgres is down (`control` given) or does not answer.
 pub(super) fn advance(tick: &mut Tick<'_>, term: Term, control: Option<&ControlFile>) -> Reason {
     let Some(hand_over) = tick.memory.hand_over.clone() else { return Reason::Leading };
     let Some(control) = control else { return await_answer(tick, &hand_over) };
@@ -267,35 +268,35 @@ fn stopped(tick: &mut Tick<'_>, hand_over: &HandOver, term: Term, control: &Cont
 fn prove(tick: &mut Tick<'_>, hand_over: &HandOver, term: Term, control: &ControlFile) -> Reason {
     let checkpoint = control.checkpoint;
     if tick.seen.writing.is_some() {
-        // A write to the key of before, whose answer is late.
+        // An earlier write to the leader key is still under way.
         tick.wake_in(ASK_EVERY, WaitingOn::Job);
         return in_phase(tick, HandOverPhase::Proving { checkpoint });
     }
     let status = last_status(tick, checkpoint);
     let Some(to) = hand_over.to.clone() else {
-        // Nobody can take over: a shutdown goes on and leaves the key to whoever comes.
-        return give_key(tick, Job::ReleaseLeadership { term, status: Some(status) }, term, checkpoint);
+        // No member can take over: a shutdown continues and leaves the key free.
+        return give_key_away(tick, Job::ReleaseLeadership { term, status: Some(status) }, term, checkpoint);
     };
     let lease = tick.cluster().and_then(|cluster| cluster.members.get(&to)?.lease);
     match lease.filter(|_| is_proved(tick, &to, control)) {
-        Some(to_lease) => give_key(tick, Job::HandOver { term, to, to_lease, status }, term, checkpoint),
+        Some(to_lease) => give_key_away(tick, Job::HandOver { term, to, to_lease, status }, term, checkpoint),
         None => await_proof(tick, hand_over, to, checkpoint),
     }
 }
 
-fn give_key(tick: &mut Tick<'_>, job: Job, term: Term, checkpoint: Lsn) -> Reason {
+fn give_key_away(tick: &mut Tick<'_>, job: Job, term: Term, checkpoint: Lsn) -> Reason {
     tick.memory.released_term = Some(ReleasedTerm { term, reclaim: false });
     tick.act(Action::Start(job));
     in_phase(tick, HandOverPhase::Moving { checkpoint })
 }
 
-/// When PostgreSQL had stopped: what was answered before proves nothing.
+/// When PostgreSQL stopped: earlier answers prove nothing.
 fn stopped_at(tick: &Tick<'_>) -> Moment {
     tick.memory.answers_since.unwrap_or(tick.now)
 }
 
-/// The candidate holds the shutdown checkpoint. A replayed position beyond the start of its record is the end of a
-/// whole record at or after it.
+/// Whether the candidate has the shutdown checkpoint. A replayed position beyond the start of that record is the end of
+/// a whole record at or after it.
 fn is_proved(tick: &Tick<'_>, to: &MemberName, control: &ControlFile) -> bool {
     tick.peers.get(to).is_some_and(|answer| {
         let anew = stopped_at(tick) <= answer.asked_at && answer.reachable && answer.in_recovery;
@@ -322,23 +323,23 @@ fn await_proof(tick: &mut Tick<'_>, hand_over: &HandOver, to: MemberName, checkp
     in_phase(tick, HandOverPhase::Proving { checkpoint })
 }
 
-/// The status to leave behind: the shutdown checkpoint, with slots as they were last published, so that the next
-/// leader keeps the slots of members that are away.
+/// The last status: the shutdown checkpoint, with the slots as published before, so that the next leader keeps the
+/// slots of members that are away.
 fn last_status(tick: &Tick<'_>, checkpoint: Lsn) -> ClusterStatus {
     let published = tick.memory.status.as_ref().map(|(status, _)| status.clone()).unwrap_or_default();
-    // A timeline whose history was not published yet means nothing to the others.
+    // The other members cannot use a timeline whose history is not published yet.
     let mine = tick.seen.postgres.branch().map(|mine| mine.timeline);
     let timeline = published.timeline.filter(|timeline| Some(*timeline) == mine);
     ClusterStatus { optime: Some(checkpoint), timeline, ..published }
 }
 
-/// I lead in a term that came after the move was tried: it did not happen.
+/// I lead in a term after the attempt to move the key: the move did not happen.
 fn moved(tick: &mut Tick<'_>) -> Reason {
     let why = HandOverRefusal::NotMoved(tick.memory.failures.last.clone());
     abort(tick, why)
 }
 
-/// Gives the hand-over up: the old primary serves again (the table starts it), and the operator is told why.
+/// Aborts the hand-over: the old primary serves again (the table starts it), and the operator sees the reason.
 fn abort(tick: &mut Tick<'_>, why: HandOverRefusal) -> Reason {
     if let Some(hand_over) = tick.memory.hand_over.take() {
         match hand_over.cause {
@@ -352,7 +353,7 @@ fn abort(tick: &mut Tick<'_>, why: HandOverRefusal) -> Reason {
     Reason::HandOverRefused(why)
 }
 
-/// While a long action of the hand-over runs: it must not outlive the deadline.
+/// Limits a long action of the hand-over by its deadline.
 pub(super) fn watch_deadline(tick: &mut Tick<'_>) {
     let Some(hand_over) = tick.memory.hand_over.clone() else { return };
     if !matches!(hand_over.phase, HandOverPhase::Checkpoint | HandOverPhase::Checkpointed) {

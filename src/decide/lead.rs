@@ -1,4 +1,4 @@
-//! I lead and my Postgres is primary: serve, and keep the cluster's records true.
+//! This member leads and its Postgres is primary: serve, and keep the cluster's records true.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use crate::model::{Action, HistoryLine, JobKind, Reason, SqlFacts, Term, Timelin
 /// The normal case.
 pub(super) fn serve(tick: &mut Tick<'_>, term: Term, sql: &SqlFacts) -> Reason {
     tick.memory.failures.starts = 0;
-    mend_records(tick, term);
+    restore_missing_keys(tick, term);
     store::settle(tick, term);
     checkpoint_once(tick, term);
     slots::on_leader(tick, sql);
@@ -31,8 +31,8 @@ pub(super) fn serve(tick: &mut Tick<'_>, term: Term, sql: &SqlFacts) -> Reason {
     }
 }
 
-/// Writes what is missing in etcd: after a wipe the running primary, and nobody else, rebuilds the cluster.
-fn mend_records(tick: &mut Tick<'_>, term: Term) {
+/// Restores missing keys in etcd. After a loss of etcd's data only the running primary does that.
+fn restore_missing_keys(tick: &mut Tick<'_>, term: Term) {
     let (Some(cluster), Some(control)) = (tick.cluster(), tick.seen.postgres.control()) else { return };
     if cluster.system_id().is_none() {
         tick.act(Action::RestoreInitialize { term, system_id: control.system_id });
@@ -42,8 +42,7 @@ fn mend_records(tick: &mut Tick<'_>, term: Term) {
     }
 }
 
-/// Tells etcd how far I am; true once it knows. A position means nothing before the history says on which timeline it
-/// lies.
+/// Publishes my position; true once etcd has it. A position has no meaning before the history shows its timeline.
 pub(super) fn tell(tick: &mut Tick<'_>, term: Term, sql: &SqlFacts) -> bool {
     if let Some(lines) = sql.timeline.and_then(|timeline| history(tick, timeline)) {
         tick.act(Action::PublishHistory { term, lines });
@@ -53,8 +52,8 @@ pub(super) fn tell(tick: &mut Tick<'_>, term: Term, sql: &SqlFacts) -> bool {
     tick.memory.status.as_ref().is_some_and(|(told, _)| told.timeline == sql.timeline)
 }
 
-/// The new value of `history`, when it does not lead to my timeline yet. Lines that are known keep their time and
-/// name; the newest is mine.
+/// The new value of `history`, when it does not lead to my timeline yet. Known lines keep their time and name; the
+/// newest line is mine.
 fn history(tick: &Tick<'_>, timeline: Timeline) -> Option<Vec<HistoryLine>> {
     let cluster = tick.cluster()?;
     if timeline == Timeline::FIRST && cluster.history.is_none() {
@@ -62,14 +61,14 @@ fn history(tick: &Tick<'_>, timeline: Timeline) -> Option<Vec<HistoryLine>> {
     }
     let known = cluster.history.as_deref().unwrap_or_default();
     let lines = history_lines(tick, timeline, known);
-    // Lines are compared, not numbers: a timeline may have passed over some that were begun elsewhere.
+    // The comparison is of lines, not of numbers: a timeline may have skipped numbers that other members began.
     let told = known.iter().map(|line| (line.parent, line.lsn));
     let same = cluster.history.is_some() && told.eq(lines.iter().map(|line| (line.parent, line.lsn)));
     let not_read_yet = lines.is_empty() && timeline != Timeline::FIRST;
     (!same && !not_read_yet).then_some(lines)
 }
 
-/// What led to `timeline`, by the history that lies here; the newest lines only, where that is configured.
+/// The history of `timeline`, as it is in the local directory; only the newest lines where the settings limit them.
 fn history_lines(tick: &Tick<'_>, timeline: Timeline, known: &[HistoryLine]) -> Vec<HistoryLine> {
     let switches: Vec<_> =
         tick.seen.postgres.history.0.iter().filter(|switch| switch.timeline < timeline).collect();
@@ -92,7 +91,7 @@ fn history_lines(tick: &Tick<'_>, timeline: Timeline, known: &[HistoryLine]) -> 
     lines
 }
 
-/// One CHECKPOINT after each promotion, so that the control file names the new timeline and rewinders may come.
+/// One CHECKPOINT after each promotion, so that the control file has the new timeline and other members can rewind.
 fn checkpoint_once(tick: &mut Tick<'_>, term: Term) {
     match tick.memory.checkpoint {
         Some(_) => {}

@@ -4,27 +4,27 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::{ClusterView, LeaderKey, Leading, LeaseTiming, Moment, Observation, Term};
 
-/// Who leads, as far as I can know.
+/// The leader, as far as I can know.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Leadership {
     /// My lease holds the leader key, with time to spare.
     Mine(Term),
-    /// It does as far as I know, but renewals have failed for so long that a primary must stop.
+    /// My lease holds the leader key, but renewals have failed for so long that a primary must stop.
     Expiring(Term),
-    /// The view shows the key under my lease; the renewal that confirms it is on its way.
+    /// The view shows the key under my lease; the renewal that confirms it is under way.
     Unconfirmed,
-    /// My name under a lease that is not mine: my previous incarnation.
+    /// My name under a lease that is not mine: a previous incarnation of this member.
     FormerSelf(LeaderKey),
     /// Another member.
     Other(LeaderKey),
-    /// Nobody.
+    /// No member.
     Nobody,
     /// etcd has not been read yet.
     Unknown,
 }
 
 impl Leadership {
-    /// Combines my lease with the view by revision: a view that is older than my term says nothing about it.
+    /// Combines my lease with the view by revision. A view that is older than my term does not count.
     pub fn of(seen: &Observation, now: Moment) -> Leadership {
         let view = seen.view.as_ref().map(|view| &view.cluster);
         let Leading::Yes(term) = seen.lease.leading else {

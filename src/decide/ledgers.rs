@@ -1,4 +1,4 @@
-//! Parts of the memory: what belongs together is kept together.
+//! Parts of the memory, grouped by purpose.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,42 +6,42 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::{Failure, JobKind, LeaseId, Lsn, MemberName, Moment, PeerIdentity, Term, UnfencedPrimary};
 
-/// The leader key of `term` was to be given away: as long as I seem to lead in it, nothing here may become primary.
+/// The leader key of `term` was to be given away. While I seem to lead in it, no Postgres here may become primary.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ReleasedTerm {
     /// The term.
     pub term: Term,
-    /// The try failed or its end is unknown: the key has to be mine again, in a new term, before anything else.
+    /// The attempt failed or its result is unknown: before anything else the key has to be mine in a new term.
     pub reclaim: bool,
 }
 
-/// What was asked for under the lease.
+/// Requests under the lease.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct LeaseLedger {
-    /// The lease under which the leader key, or the making of the cluster, was last asked for.
+    /// The lease of the last request for the leader key or for the creation of the cluster.
     pub asked_under: Option<LeaseId>,
-    /// That lease, if etcd said that there is none such: nothing is asked for under it any more.
+    /// That lease, if etcd reported that it does not exist: no further request is made under it.
     pub gone: Option<LeaseId>,
 }
 
-/// What is remembered by what the leader key shows. It is consumed and returned in each tick, so that nothing of one
-/// phase is left in another.
+/// Memory that depends on the state of the leader key. Each tick consumes and returns it, so that no data of one phase
+/// remains in another.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub enum LeaderKeyPhase {
-    /// A member holds the key, or it was not read yet.
+    /// A member holds the key, or the key was not read yet.
     #[default]
     Held,
     /// The view and the last renewal disagree on whether I hold it.
     Unconfirmed {
-        /// Since when.
+        /// The start of the disagreement.
         since: Moment,
     },
-    /// Nobody holds it.
+    /// No member holds it.
     Vacant(Leaderless),
 }
 
 impl LeaderKeyPhase {
-    /// What is remembered while nobody holds the key.
+    /// The memory while no member holds the key.
     pub fn vacant(&self) -> Option<&Leaderless> {
         match self {
             LeaderKeyPhase::Vacant(leaderless) => Some(leaderless),
@@ -57,47 +57,47 @@ impl LeaderKeyPhase {
     }
 }
 
-/// Nobody leads.
+/// No member leads.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Leaderless {
-    /// I am too far behind to lead, by the last tick.
+    /// By the last tick I am too far behind to lead.
     pub lag_disqualified: bool,
-    /// The revision at which that was seen; `None`: the next look begins anew.
+    /// The revision that showed no leader; `None`: the next view begins anew.
     pub revision: Option<i64>,
-    /// How often the answers did not vouch for me.
+    /// The rounds of questions whose answers did not allow me to lead.
     pub failed_race_rounds: Option<FailedRaceRounds>,
-    /// WAL that comes in all the same.
+    /// WAL that arrives although no member leads.
     pub incoming: Option<Incoming>,
 }
 
-/// Questions whose answers did not vouch for me. Anything that may change the answers begins a new count.
+/// Rounds of questions whose answers did not allow me to lead. A change that may change the answers begins a new count.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct FailedRaceRounds {
-    /// How often.
+    /// Their number.
     pub times: u32,
-    /// Who was registered then.
+    /// The members registered at that time.
     pub registered: Vec<PeerIdentity>,
-    /// Whether WAL was coming in here then.
+    /// Whether WAL was arriving here at that time.
     pub receives: bool,
 }
 
-/// WAL that comes in although nobody leads.
+/// WAL that arrives although no member leads.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Incoming {
-    /// How far, at the last look.
+    /// The received position at the last tick.
     pub received: Lsn,
-    /// When that was last seen to advance.
+    /// When that position last advanced.
     pub advanced_at: Option<Moment>,
 }
 
-/// Primaries without a fence, and what etcd was told of them.
+/// Unfenced primaries, and the writes about them to etcd.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct UnfencedLedger {
-    /// I am to end in pause and leave a primary.
+    /// I am to end in pause and to leave a primary running.
     pub leaving: Option<Leaving>,
-    /// Which revision of the key `unfenced` I took something out of, and when.
+    /// The revision of the key `unfenced` from which I removed an entry, and the time.
     pub cleared: Option<(i64, Moment)>,
-    /// Primaries that were left running of which a store from before does not know, until it does.
+    /// Unfenced primaries that a restored store lacks, until it has them.
     pub owed: BTreeMap<MemberName, UnfencedPrimary>,
     /// When those were last written.
     pub owed_sent_at: Option<Moment>,
@@ -106,63 +106,63 @@ pub struct UnfencedLedger {
 /// A primary is left running.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Leaving {
-    /// Since when it is to be left.
+    /// The time of the request.
     pub asked_at: Moment,
-    /// When etcd was last told so.
+    /// The time of the last write to etcd.
     pub sent_at: Option<Moment>,
 }
 
 /// The end of this supervisor, or of its pod.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Ending {
-    /// My Postgres is down: when I go, whatever became of the leader key.
+    /// My Postgres is down: the time of my exit, whatever the state of the leader key.
     pub leave_by: Option<Moment>,
-    /// The hand-over that the end asked for was given up: it is not tried again.
+    /// The hand-over for this end failed: it is not tried again.
     pub failed_hand_over: bool,
 }
 
-/// What failed.
+/// Failures.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Failures {
-    /// Unexpected ends of the postmaster while I led, newest last; bounded.
+    /// Unexpected ends of the postmaster while I led, newest last; their number is limited.
     pub crashes: Vec<Moment>,
     /// Failed attempts in a row to start or promote.
     pub starts: u32,
     /// The last failure of a long action, for the operator.
     pub last: Option<Failure>,
-    /// Do not try the failed action again before this.
+    /// The earliest time of the next attempt, for each kind of action.
     pub retry_at: BTreeMap<JobKind, Moment>,
 }
 
 /// Replication slots.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct SlotLedger {
-    /// The slots retained by the former leader were taken over.
+    /// The slots that the former leader retained were taken over.
     pub inherited: bool,
-    /// Slots of members, and when each was last wanted.
+    /// Slots of members, each with the time when it was last wanted.
     pub wanted: BTreeMap<String, Moment>,
-    /// Slots that nobody uses, that no member asks for and no setting keeps, and since when.
+    /// Slots that no connection uses, no member wants and no setting keeps, each with the time since when.
     pub idle: BTreeMap<String, Moment>,
-    /// The slots last asked for (made, dropped) and when, so that a failing statement is not repeated at once.
+    /// The slots created and dropped by the last request, and its time: a failing statement is not repeated at once.
     pub asked: Option<(Vec<String>, Vec<String>, Moment)>,
 }
 
-/// How far a promotion has come.
+/// The progress of a promotion.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PromotionSeen {
-    /// Replayed up to here.
+    /// The replayed position.
     pub replayed: Lsn,
-    /// Since when.
+    /// The time since when it has not advanced.
     pub since: Moment,
 }
 
-/// Who has registered while etcd knows no cluster and I have no data.
+/// The members that have registered while etcd knows no cluster and I have no data.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Registered {
-    /// All that were seen: one that comes again is not new.
+    /// All that were seen; a member that returns is not new.
     pub names: BTreeSet<MemberName>,
-    /// When the last of them was first seen, once I am one of them myself.
+    /// When the last of them was first seen, once I am registered myself.
     pub last_at: Option<Moment>,
-    /// One that had data, even if it has gone since.
+    /// A member that had data, even if it has gone since.
     pub with_data: Option<MemberName>,
 }

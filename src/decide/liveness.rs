@@ -8,26 +8,26 @@ use super::race::{self, Candidates};
 use super::tick::Tick;
 use crate::model::{Action, Death, PeerAnswer, Reason, Standby, Term, Unfit, WaitingOn};
 
-/// How soon to look again at a Postgres that is dead and goes on because nobody else can lead.
+/// The interval between checks of a dead Postgres that keeps serving because no other member can lead.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
-/// How soon to look again at a promotion.
+/// The interval between checks of a promotion.
 const LOOK_AT_PROMOTION: Duration = Duration::from_millis(500);
 
-/// What becomes of a Postgres that is dead.
+/// The decision about a dead Postgres.
 pub(super) enum HealthVerdict {
-    /// It is being stopped, or this is not known yet.
+    /// It is being stopped, or the decision is not made yet.
     Because(Reason),
-    /// It goes on: nobody else can lead, and a restart would not mend it.
+    /// It keeps serving: no other member can lead, and a restart would not repair it.
     KeptServing {
-        /// In which I lead.
+        /// The term in which I lead.
         term: Term,
-        /// Why, if nothing else is to be said.
+        /// The reason, where the tick has no other.
         because: Reason,
     },
 }
 
-/// Stops a dead Postgres to the last process; what comes after that is [`give_away`]'s. Never is the key given away
-/// before none is left.
+/// Stops all processes of a dead Postgres; [`give_away`] does the rest. The key is never given away before the last
+/// process is gone.
 pub(super) fn fail_over_unhealthy(tick: &mut Tick<'_>, death: &Death, leads: Option<Term>) -> HealthVerdict {
     let because = Unfit::Dead(death.clone());
     if let Some(term) = leads {
@@ -47,8 +47,8 @@ pub(super) fn fail_over_unhealthy(tick: &mut Tick<'_>, death: &Death, leads: Opt
     HealthVerdict::Because(Reason::Unfit(because))
 }
 
-/// Who could lead in my place. Where a restart mends nothing, also members that are registered in etcd and do not
-/// answer me: they may be well, and the network between us is not.
+/// The members that could lead in my place. Where a restart repairs nothing, registered members that do not answer me
+/// count, too: they may be healthy, and only the network between us may be down.
 fn successors(tick: &mut Tick<'_>, death: &Death) -> Candidates {
     let candidates = race::candidates(tick);
     let may_be_silent = candidates == Candidates::None
@@ -63,7 +63,7 @@ fn has_silent_member(tick: &Tick<'_>) -> bool {
     registered.any(|(name, _)| tick.peers.get(name).is_some_and(away))
 }
 
-/// The lease may be renewed all the same, for as long as this loop says so.
+/// Allows renewals of the lease all the same, for as long as this loop repeats it.
 fn keep_serving(tick: &mut Tick<'_>, death: &Death, term: Term) -> HealthVerdict {
     tick.memory.kept_serving = true;
     tick.act(Action::SuspendLivenessCheck { until: tick.now + tick.seen.settings.ttl / 2 });
@@ -71,8 +71,8 @@ fn keep_serving(tick: &mut Tick<'_>, death: &Death, term: Term) -> HealthVerdict
     HealthVerdict::KeptServing { term, because: Reason::Unfit(Unfit::DeadAndAlone(death.clone())) }
 }
 
-/// A PostgreSQL that was stopped as unhealthy is down: the key goes to whoever can lead; `None` when nobody can, and it
-/// is started again.
+/// A PostgreSQL that was stopped as unhealthy is down: the key goes to a member that can lead. `None` when there is
+/// none; then this PostgreSQL is started again.
 pub(super) fn give_away(tick: &mut Tick<'_>, term: Term) -> Option<Reason> {
     let because = tick.memory.unhealthy.clone()?;
     match candidates_after(tick, &because) {
@@ -92,8 +92,8 @@ fn candidates_after(tick: &mut Tick<'_>, unfit: &Unfit) -> Candidates {
     }
 }
 
-/// A promotion is under way. Replay that goes on may take as long as it takes; where nothing was replayed for one TTL
-/// (a `restore_command` that hangs, a replay that waits) and another member can lead, the promotion is given up.
+/// Watches a promotion. Replay that advances may take any time. If replay stands still for one TTL (a `restore_command`
+/// that hangs, a replay that waits) and another member can lead, the promotion is cancelled.
 pub(super) fn watch_promotion(tick: &mut Tick<'_>) -> Option<Reason> {
     let seen = replay_seen(tick)?;
     tick.memory.promotion = Some(seen);
@@ -106,7 +106,7 @@ pub(super) fn watch_promotion(tick: &mut Tick<'_>) -> Option<Reason> {
     Some(Reason::Unfit(Unfit::PromotionStuck))
 }
 
-/// How far replay has come, and since when; `None` once it is over.
+/// The replayed position, and since when it stands still; `None` once replay is over.
 fn replay_seen(tick: &Tick<'_>) -> Option<PromotionSeen> {
     let before = tick.memory.promotion;
     let replayed = match tick.seen.postgres.answering().map(|sql| &sql.standby) {

@@ -1,4 +1,4 @@
-//! The memory that one tick passes to the next. All other facts are observed again.
+//! The memory that one tick passes to the next. All other facts are observed anew in each tick.
 
 use serde::{Deserialize, Serialize};
 
@@ -12,92 +12,92 @@ use crate::model::{
     Moment, Obstacle, Request, RequestId, RestartFilter, StoreSeen, Term, Unfit,
 };
 
-/// The loop's memory. Lost when the supervisor restarts, and nothing unsafe follows from that.
+/// The loop's memory. It is lost when the supervisor restarts, which is safe.
 ///
-/// What excludes each other is one value: the phases of the leader key, of a hand-over, and the source that is
-/// followed. The rest are ledgers that do coexist: a restart goes on while leadership changes, a hand-over may begin
-/// while a reinitialize is asked for, failures are counted across all of it, and `led_since` outlives its leader, which
-/// may lead again.
+/// Memory that excludes other memory is one value: the phases of the leader key and of a hand-over, and the source that
+/// a standby follows. The rest are ledgers that exist side by side: a restart continues while leadership changes, a
+/// hand-over may begin during a requested reinitialization, failures are counted across all phases, and `led_since`
+/// outlives its leader, which may lead again.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Memory {
-    /// The member record last written, under which lease, and when.
+    /// The member record last written, with its lease and the time.
     pub published: Option<(MemberRecord, LeaseId, Moment)>,
-    /// The status last written, and when.
+    /// The status last written, and the time.
     pub status: Option<(ClusterStatus, Moment)>,
     /// The hand-over under way.
     pub hand_over: Option<HandOver>,
-    /// Why the last hand-over did not happen, until the next begins.
+    /// Why the last hand-over did not happen; kept until the next begins.
     pub hand_over_refused: Option<HandOverRefusal>,
-    /// The request of the key `failover` that was dealt with, by its revision, and when it was cleared.
+    /// The revision of the key `failover` whose request was handled, and when it was cleared.
     pub failover_done: Option<(i64, Moment)>,
-    /// The leader key that I tried to give away, until it is seen to be gone or mine in a new term.
+    /// The leader key that I tried to give away, until it is seen to be gone or to be mine in a new term.
     pub released_term: Option<ReleasedTerm>,
-    /// What was asked for under the lease.
+    /// The requests made under the lease.
     pub lease: LeaseLedger,
     /// I stopped being primary and have not been a standby since.
     pub demoted: bool,
-    /// While I am primary: whether the checkpoint after promotion is done (`None`: not begun).
+    /// Whether the checkpoint after promotion is done, while I am primary (`None`: not begun).
     pub checkpoint: Option<bool>,
-    /// Where the running standby was told to get WAL from.
+    /// The source of WAL that the running standby was given.
     pub following: Option<Following>,
-    /// The leader's term, and when it was first seen: what its PostgreSQL said before says nothing of it.
+    /// The leader's term, and when it was first seen: earlier answers of its PostgreSQL do not count.
     pub led_since: Option<(Term, Moment)>,
-    /// Since when the answers of the others count: since nobody leads, or a step of the hand-over.
+    /// Since when the other members' answers count: since the leader key is vacant, or a step of the hand-over began.
     pub answers_since: Option<Moment>,
     /// When members were last asked.
     pub asked_at: Option<Moment>,
-    /// What belongs to who holds the leader key.
+    /// Memory that depends on the state of the leader key.
     pub leader_key: LeaderKeyPhase,
-    /// Primaries without a fence.
+    /// Unfenced primaries.
     pub unfenced: UnfencedLedger,
-    /// While this supervisor, or its pod, ends.
+    /// Memory for the time in which this supervisor or its pod ends.
     pub ending: Ending,
-    /// I gave leadership away and let the others go first until then.
+    /// I gave leadership away and yield to the other members until then.
     pub yield_until: Option<Moment>,
-    /// What failed, and how often.
+    /// Failures, and their number.
     pub failures: Failures,
-    /// The process of the postmaster last seen up, to notice its end.
+    /// The process id of the postmaster last seen running, to notice its end.
     pub last_pid: Option<i32>,
-    /// Where I am on the way back behind another leader.
+    /// The progress of this member's way back behind another leader.
     pub rejoin: Rejoin,
     /// A restart under way.
     pub restart: Option<Restart>,
-    /// A restart that waits for its time.
+    /// A restart that is scheduled.
     pub scheduled_restart: Option<Request>,
-    /// A reinitialize under way: clone from the leader only?
+    /// A reinitialization under way; true: clone from the leader only.
     pub reinitialize: Option<bool>,
     /// Replication slots.
     pub slots: SlotLedger,
-    /// What was seen of etcd's store. The one thing here that outlives the supervisor.
+    /// etcd's store as seen. This is the only part that outlives the supervisor.
     pub store: StoreSeen,
-    /// The revision at which nobody was seen to lead when I first tried to take the leader key, and the highest
-    /// revision of the store that others had seen by then: the write by which I lead may be older, although its answer
-    /// was lost.
+    /// The revision that showed no leader when I first tried to take the leader key, and the highest revision of the
+    /// store that other members had seen by then. The write that made me leader may be older than the answer to it, if
+    /// an earlier answer was lost.
     #[serde(default)]
     pub store_heard: Option<(i64, i64)>,
     /// When a write to the key `generation` was last sent.
     pub generation_sent_at: Option<Moment>,
     /// Synchronous replication.
     pub sync: SyncMemory,
-    /// Since when a standby under a leader does not stream.
+    /// Since when a standby with a leader does not stream.
     pub not_streaming_since: Option<Moment>,
-    /// Why this Postgres was stopped, or is to be, so that another member leads.
+    /// Why this Postgres was stopped, or is to be stopped, so that another member leads.
     pub unhealthy: Option<Unfit>,
-    /// It is dead and goes on, because nobody else can lead.
+    /// It is dead and keeps serving, because no other member can lead.
     pub kept_serving: bool,
     /// etcd knows no cluster, and my Postgres was a primary when it went down: it may rebuild the cluster, although it
-    /// runs as a standby until it does.
+    /// runs as a standby until then.
     pub rebuilds: bool,
-    /// How far the promotion under way has come.
+    /// The progress of the promotion under way.
     pub promotion: Option<PromotionSeen>,
-    /// Who has registered while there is no cluster.
+    /// The members that registered while there is no cluster.
     #[serde(default)]
     pub registered: Registered,
 }
 
 impl Memory {
-    /// etcd's store is another one than before: the numbers of that one (revisions, terms) come again and mean
-    /// something else. What was written to it may not be in this one.
+    /// etcd's store was replaced or restored: its numbers (revisions, terms) repeat with another meaning, and earlier
+    /// writes may be missing from it.
     pub(super) fn forget_numbers(&mut self) {
         (self.failover_done, self.unfenced.cleared, self.generation_sent_at) = (None, None, None);
         if let Some(leaderless) = self.leader_key.vacant_mut() {
@@ -108,40 +108,40 @@ impl Memory {
         (self.published, self.status, self.lease.gone) = (None, None, None);
         (self.sync.term, self.sync.owned, self.sync.writing) = (None, None, None);
         if let Some(Following::Source { term, .. }) = &mut self.following {
-            // No term of a leader: its history is asked for.
+            // Not the term of any leader, so that the leader's history is asked for.
             *term = Term(0);
         }
     }
 
-    /// The revision at which nobody was seen to lead; zero while that is not so.
+    /// The revision that showed no leader; zero while there is a leader.
     pub(super) fn vacant_at(&self) -> i64 {
         self.leader_key.vacant().and_then(|leaderless| leaderless.revision).unwrap_or_default()
     }
 
-    /// I gave the leader key away and let the others go first.
+    /// Whether I gave the leader key away and still yield to the other members.
     pub fn yields(&self, now: Moment) -> bool {
         self.yield_until.is_some_and(|until| now < until)
     }
 
-    /// Nobody needs to wait for me.
+    /// Whether the other members need not wait for me.
     pub fn stands_back(&self, now: Moment) -> bool {
         self.leader_key.vacant().is_some_and(|leaderless| leaderless.lag_disqualified) || self.yields(now)
     }
 }
 
-/// Where a standby gets WAL from.
+/// The source of a standby's WAL.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Following {
-    /// From nowhere.
+    /// None.
     Nobody {
-        /// Since when.
+        /// The time since when.
         since: Moment,
     },
-    /// From there.
+    /// This member.
     Source {
-        /// The term of the leader by whose history this was found right.
+        /// The term of the leader whose history showed that the source is right.
         term: Term,
-        /// From whom.
+        /// The member to stream from.
         target: FollowTarget,
     },
 }
@@ -149,22 +149,22 @@ pub enum Following {
 /// A planned hand-over.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct HandOver {
-    /// What asked for it.
+    /// The cause.
     pub cause: HandOverCause,
-    /// Who shall lead; `None` until the candidates answered.
+    /// The next leader; `None` until the candidates have answered.
     pub to: Option<MemberName>,
-    /// How far it is.
+    /// Its phase.
     pub phase: HandOverPhase,
     /// When it began.
     pub since: Moment,
     /// When it is aborted.
     pub give_up_at: Moment,
-    /// After the stop: how far the candidate was when it last advanced, and when that was.
+    /// After the stop: the candidate's position when it last advanced, and the time.
     pub reached: Option<(Lsn, Moment)>,
 }
 
 impl HandOver {
-    /// What is being done, and for whom.
+    /// The present step, with the next leader.
     pub fn step(&self) -> HandOverStep {
         let to = self.to.clone();
         match self.phase {
@@ -176,28 +176,29 @@ impl HandOver {
         }
     }
 
-    /// PostgreSQL is down and the candidate has not shown yet that it holds everything: this has its own deadline.
+    /// Whether PostgreSQL is down and the candidate has not yet proved that it has all WAL. This wait has its own
+    /// deadline.
     pub(super) fn waits_for_candidate(&self) -> bool {
         matches!(self.phase, HandOverPhase::Stopping | HandOverPhase::Proving { .. })
     }
 }
 
-/// What asked for a hand-over.
+/// The cause of a hand-over.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum HandOverCause {
-    /// The key `failover`, at this revision, naming this candidate.
+    /// The key `failover`.
     Request {
-        /// Of the key.
+        /// Its revision.
         mod_revision: i64,
-        /// As asked.
+        /// The requested candidate.
         candidate: Option<MemberName>,
     },
-    /// The supervisor was asked to end, or its pod ends or is gone.
+    /// The supervisor is to end, or its pod is being deleted or is gone.
     Shutdown,
 }
 
 impl HandOverCause {
-    /// The member that was asked for.
+    /// The requested member.
     pub(super) fn candidate(&self) -> Option<&MemberName> {
         match self {
             HandOverCause::Request { candidate, .. } => candidate.as_ref(),
@@ -213,11 +214,11 @@ pub enum HandOverPhase {
     Choosing,
     /// CHECKPOINT; still serving.
     Checkpoint,
-    /// It is done; still serving, until etcd is seen to take writes.
+    /// The checkpoint is done; still serving, until etcd has proved that it accepts writes.
     Checkpointed,
-    /// Clean stop: writes are away from here on.
+    /// Clean stop: clients cannot write from here on.
     Stopping,
-    /// Asking the candidate whether it holds the shutdown checkpoint.
+    /// Asking the candidate whether it has the shutdown checkpoint.
     Proving {
         /// Where the shutdown checkpoint begins.
         checkpoint: Lsn,
@@ -232,22 +233,22 @@ pub enum HandOverPhase {
 /// A restart under way.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Restart {
-    /// Who waits for the answer; `None` for a scheduled one.
+    /// The request to answer; `None` for a scheduled restart.
     pub id: Option<RequestId>,
     /// When it began: a postmaster younger than this is the new one.
     pub since: Moment,
     /// When to answer that it takes too long.
     pub give_up_at: Moment,
-    /// The old postmaster was told to stop.
+    /// The old postmaster was ordered to stop.
     pub stopped: bool,
-    /// What was asked.
+    /// The conditions of the request.
     pub filter: RestartFilter,
 }
 
-/// The ladder back behind another leader: each rung with its count.
+/// The attempts to rejoin behind another leader, each with its count.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Rejoin {
-    /// A copy that needs WAL to be consistent did not find it here, and it may hold some that is not the leader's.
+    /// A copy needs WAL that is not here to become consistent, and it may have WAL that is not the leader's.
     #[serde(default)]
     pub rejoin_alone_failed: bool,
     /// Crash recovery was run since the postmaster went down.
@@ -258,29 +259,29 @@ pub struct Rejoin {
     pub rewind_failures: u32,
     /// Failed clones in a row.
     pub clone_failures: u32,
-    /// Questions about the leader's history that failed in a row.
+    /// Failed questions about the leader's history in a row.
     pub silences: u32,
-    /// Which leader was last asked for its history.
+    /// The last question for a leader's history.
     pub asked: Option<Asked>,
-    /// When a standby to which no WAL comes is taken off its source, unless etcd is heard of before.
+    /// When a standby that receives no WAL is detached from its source, unless etcd answers before.
     #[serde(default)]
     pub leave_at: Option<Moment>,
-    /// When this PostgreSQL may last have received or written something.
+    /// When this PostgreSQL may last have received or written WAL.
     pub changed_at: Option<Moment>,
-    /// How far I have come, since when, without WAL that the leader has removed.
+    /// The position where this member waits for WAL that the leader has removed, and since when.
     #[serde(default)]
     pub unfed: Option<(Lsn, Moment)>,
-    /// The leader that has removed WAL without which nothing here goes on.
+    /// The leader that has removed WAL which this member needs.
     #[serde(default)]
     pub wal_removed_by: Option<MemberName>,
-    /// Behind whom nothing more is tried until then, and why.
+    /// The leader behind which nothing more is tried until then, and the reason.
     pub stuck: Option<(MemberName, Obstacle, Moment)>,
 }
 
 /// The question for a leader's history.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Asked {
-    /// Who was asked.
+    /// The leader.
     pub leader: MemberName,
     /// When it was first asked.
     pub since: Moment,

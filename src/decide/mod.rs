@@ -1,12 +1,12 @@
-//! The verbs: what to do, given everything that was seen. Pure, synchronous, total, deterministic.
+//! The decision: what to do, given all observed facts. Pure, synchronous, total, deterministic.
 //!
 //! ```text
 //! Memory, Observation, Moment ──► decide ──► Decision { memory, actions, because, wake }
 //! ```
 //!
-//! Every input has an answer, and "do nothing, because" is one. Nothing here reads a clock, awaits, fails or rolls
-//! dice, so a decision can be printed, replayed and simulated. [`table`](self) is the one match that names every
-//! situation; each arm's rule lives in the file of its name.
+//! Every input has an answer; "do nothing" with a reason is one. Nothing here reads a clock, awaits, fails or draws
+//! random numbers, so a decision can be printed, replayed and simulated. [`table`](self) is one match over all
+//! situations; the rule of each arm is in the file of the same name.
 
 #![deny(clippy::disallowed_methods, clippy::wildcard_enum_match_arm)]
 

@@ -1,4 +1,4 @@
-//! The other members: whose answers count, and when they are asked again.
+//! The other members: whose answers count, and when they are queried again.
 
 use std::time::Duration;
 
@@ -6,16 +6,18 @@ use super::ledgers::FailedRaceRounds;
 use super::tick::Tick;
 use crate::model::{Action, MemberName, PeerIdentity, WaitingOn};
 
-/// How long an asked member may take; longer than the deadline of the question itself, so that "no answer" counts.
+/// How long an answer may take; longer than the deadline of the request itself, so that "no answer" counts.
 const ANSWER_WITHIN: Duration = Duration::from_millis(1500);
-/// How soon to ask again while too few have answered what vouches for me: they let go of the former leader first.
+/// The pause between questions while too few answers allow me to lead: standbys have to disconnect from the former
+/// leader first.
 const ASK_SOON: Duration = Duration::from_millis(50);
-/// So often; then each pause is twice as long as the one before it.
+/// The number of those short pauses; after them each pause is twice as long as the one before.
 const ASK_SOON_TIMES: u32 = 10;
-/// The longest pause between two questions that were asked in vain.
+/// The longest pause between two questions without success.
 const ASK_AT_LEAST_EVERY: Duration = Duration::from_secs(1);
 
-/// True when every one of `who` has answered, or failed to, since nobody leads and lately. Asks them otherwise.
+/// Whether every member of `who` has answered, or failed to, recently and since the leader key is vacant. Asks them
+/// otherwise.
 pub(super) fn ask(tick: &mut Tick<'_>, who: &[(MemberName, String)]) -> bool {
     let answered = |(name, _): &(MemberName, String)| {
         tick.peers.get(name).is_some_and(|answer| tick.is_answer_of_now(answer))
@@ -35,7 +37,7 @@ pub(super) fn ask(tick: &mut Tick<'_>, who: &[(MemberName, String)]) -> bool {
     false
 }
 
-/// Asks `who` once more: their answers did not vouch for me. Soon at first, later less and less often.
+/// Asks `who` again, because their answers did not allow me to lead: soon at first, later less and less often.
 pub(super) fn ask_again(tick: &mut Tick<'_>, who: Vec<(MemberName, String)>, receives: bool) {
     let registered: Vec<PeerIdentity> =
         who.iter().filter_map(|(name, _)| tick.seen.identity_of(name)).collect();
@@ -56,15 +58,15 @@ pub(super) fn ask_again(tick: &mut Tick<'_>, who: Vec<(MemberName, String)>, rec
     tick.wake_at(asked_at + pause(me, times), WaitingOn::Members);
 }
 
-/// The pause after the question number `times`. The longer ones differ from member to member and from time to time, by
-/// a quarter, so that members that began together do not go on together.
+/// The pause after question number `times`. Longer pauses vary by a quarter between members and questions, so that
+/// members that began together do not stay in step.
 fn pause(me: &MemberName, times: u32) -> Duration {
     let doublings = times.saturating_sub(ASK_SOON_TIMES).min(8);
     if doublings == 0 {
         return ASK_SOON;
     }
     let longest = (ASK_SOON * 2u32.pow(doublings)).min(ASK_AT_LEAST_EVERY);
-    // FNV-1a: any hash that is the same on every machine does.
+    // FNV-1a: any hash that is equal on every machine will do.
     let bytes = me.as_str().bytes().chain(times.to_le_bytes());
     let hash = bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)

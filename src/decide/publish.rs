@@ -13,7 +13,7 @@ use crate::model::{
     PostgresFacts, Process, Reason, Request, Role, SqlFacts, Standby, Term, WaitingOn, slot_name,
 };
 
-/// The version of Patroni whose interfaces this member speaks. Readers switch on it, so digits and dots only.
+/// The Patroni version whose interfaces this member implements. Readers compare it, so digits and dots only.
 const COMPATIBLE_VERSION: &str = "4.1.5";
 
 /// How long etcd may take to show a record before it counts as lost.
@@ -21,8 +21,8 @@ const MISSING_AFTER: Duration = Duration::from_secs(1);
 /// How often the progress of a clone is written.
 const CLONE_PROGRESS_EVERY: Duration = Duration::from_secs(2);
 
-/// Writes the member record when it changed: positions at most once per `loop_wait`, everything else at once. Where
-/// etcd takes no writes, it is what shows when it does again.
+/// Writes the member record when it changed: positions at most once per `loop_wait`, all else at once. While etcd
+/// refuses writes, these attempts show when it accepts them again.
 pub(super) fn member(tick: &mut Tick<'_>, leadership: &Leadership, server: &Server<'_>, because: &Reason) {
     let refusal = match (server, &tick.memory.failures.last) {
         (Server::Down(_), Some(why)) if tick.memory.failures.starts > 0 => Some(why.to_string()),
@@ -36,7 +36,7 @@ pub(super) fn member(tick: &mut Tick<'_>, leadership: &Leadership, server: &Serv
     }
 }
 
-/// It says something new, or has moved and was not written lately, or etcd does not show it.
+/// Whether the record has new content, or new positions and the last write is old, or etcd does not show the record.
 fn is_due(tick: &Tick<'_>, lease: LeaseId, record: &MemberRecord) -> bool {
     let Some((old, old_lease, at)) = &tick.memory.published else { return true };
     let says_new = (*old_lease, without_positions(old)) != (lease, without_positions(record));
@@ -54,7 +54,7 @@ fn positions_every(tick: &Tick<'_>) -> Duration {
     }
 }
 
-/// Why nothing happens here until somebody acts, once that has lasted: a race takes its time.
+/// Why this member does nothing until an operator acts, once that has lasted: a race takes its time.
 fn refusal(tick: &mut Tick<'_>, leadership: &Leadership, because: &Reason) -> Option<String> {
     if because.is_passing() {
         return tick.memory.published.as_ref().and_then(|(record, ..)| record.refusal.clone());
@@ -72,7 +72,7 @@ fn refusal(tick: &mut Tick<'_>, leadership: &Leadership, because: &Reason) -> Op
     Some(because.to_string())
 }
 
-/// True if etcd does not show `record` under my lease: a write was lost, or a straggler of mine came after it.
+/// Whether etcd does not show `record` under my lease: a write was lost, or an older write of mine overtook it.
 fn is_missing(tick: &Tick<'_>, lease: LeaseId, record: &MemberRecord) -> bool {
     let mine = tick.cluster().and_then(|cluster| cluster.members.get(&tick.seen.me.name));
     mine.is_none_or(|key| {
@@ -130,7 +130,7 @@ fn record(tick: &Tick<'_>, leadership: &Leadership, server: &Server<'_>) -> Memb
     }
 }
 
-/// What a standby has received and replayed, and how more comes in.
+/// The WAL that a standby has received and replayed, and how more arrives.
 #[derive(Default)]
 struct Received {
     receive_lsn: Option<Lsn>,
@@ -257,8 +257,8 @@ fn schedule(request: &Request, sql: Option<&SqlFacts>) -> Option<Map<String, Val
     Some(fields)
 }
 
-/// Writes the status when it changed or etcd does not show it, at most once per `loop_wait`;
-/// another timeline, or other slots' names, at once.
+/// Writes the status when it changed or etcd does not show it, at most once per `loop_wait`. Another timeline or other
+/// slot names are written at once.
 pub(super) fn status(tick: &mut Tick<'_>, term: Term, sql: &SqlFacts) {
     let mut slots: BTreeMap<String, Lsn> =
         sql.slots.iter().filter_map(|(name, slot)| Some((name.clone(), slot.position?))).collect();
@@ -285,7 +285,7 @@ fn is_status_due(tick: &Tick<'_>, status: &ClusterStatus) -> bool {
     (lost || old != status) && *at + tick.seen.settings.loop_wait <= tick.now
 }
 
-/// Writes a position that is behind that of the leader before me. The timeline that I shall be on is not begun yet.
+/// Writes a position that is behind the former leader's. My new timeline has not begun yet.
 pub(super) fn loss(tick: &mut Tick<'_>, term: Term, lsn: Lsn) {
     let before = tick.cluster().and_then(|cluster| cluster.status.clone()).unwrap_or_default();
     let status = ClusterStatus { optime: Some(lsn), timeline: None, ..before };

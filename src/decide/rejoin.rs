@@ -1,6 +1,7 @@
-//! Coming back behind another leader: a ladder whose every rung has a count and a reason, never a silent loop.
+//! The return as a standby of another leader, in stages. Each stage has a limit of tries and a reason, so it never
+//! loops without a message.
 //!
-//! follow → archive ([`super::removed_wal`]) → pg_rewind → clone → stop, say so, and try the last one again.
+//! follow → archive ([`super::removed_wal`]) → pg_rewind → clone → stop, report it, and try the last stage again.
 
 use std::time::Duration;
 
@@ -13,18 +14,19 @@ use crate::model::{
     Reason, Timeline, WaitingOn,
 };
 
-/// Crash recovery is tried this often before the next rung.
+/// Attempts at crash recovery before the next measure.
 const RECOVERIES_MAX: u32 = 3;
-/// So are starts of a standby whose history is the leader's.
+/// Attempts to start a standby whose history is the leader's.
 const STARTS_MAX: u32 = 10;
-/// pg_rewind is tried this often before the next rung.
+/// Attempts at pg_rewind before the next measure.
 const REWINDS_MAX: u32 = 3;
-/// Where there is no next rung the last one is tried again after this: the disk was full, the network gone. What failed
-/// has changed nothing, because a directory that pg_rewind left half done is cloned.
+/// Where no further measure exists the last one is tried again after this, because a full disk or a network failure can
+/// end. A failed attempt has changed nothing: a directory that pg_rewind left incomplete is cloned.
 const TRY_AGAIN: Duration = Duration::from_secs(30);
-/// Behind a leader that tells no history this often in a row a standby is started without a source, for its readers.
+/// After this many unanswered questions in a row about the leader's history a standby is started without a source, for
+/// its readers.
 const SILENCES_MAX: u32 = 10;
-/// How often to look again for what the leader is about to publish.
+/// The interval between checks for a record that the leader is about to publish.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 /// Another member leads and my Postgres is down.
@@ -32,7 +34,7 @@ pub(super) fn climb(tick: &mut Tick<'_>, leader: &LeaderKey, control: &ControlFi
     if clone::is_to_be_cloned(tick, leader) {
         return reinitialize(tick, leader);
     }
-    // Before etcd says which cluster this is, what lies here may be another's.
+    // Before etcd has the cluster's system identifier, the local data may belong to another cluster.
     let known = tick.cluster().is_some_and(|cluster| cluster.system_id().is_some());
     if !known || !clone::leader_is_primary(tick, &leader.name) {
         tick.wake_in(LOOK_AGAIN, WaitingOn::Leader);
@@ -41,7 +43,7 @@ pub(super) fn climb(tick: &mut Tick<'_>, leader: &LeaderKey, control: &ControlFi
     if let Some(reason) = stuck(tick, &leader.name) {
         return reason;
     }
-    // What the leader said before this PostgreSQL went down may lack a timeline that came from it since.
+    // An answer of the leader from before this PostgreSQL went down may lack a timeline that arrived from it since.
     let since = tick.memory.rejoin.changed_at.unwrap_or_default();
     let Some(branch) = history::told(tick, leader, since, |_, branch| branch.end.is_none()) else {
         return without_history(tick, leader, control);
@@ -49,7 +51,7 @@ pub(super) fn climb(tick: &mut Tick<'_>, leader: &LeaderKey, control: &ControlFi
     by_history(tick, leader, control, &branch)
 }
 
-/// The leader does not tell its history. A standby that lacks nothing may serve its readers all the same, in the end.
+/// The leader does not report its history. In the end a standby that lacks no WAL may serve its readers all the same.
 fn without_history(tick: &mut Tick<'_>, leader: &LeaderKey, control: &ControlFile) -> Reason {
     let silent = SILENCES_MAX <= tick.memory.rejoin.silences;
     if silent && !control.is_unfinished_copy() && control.state != ControlState::InProduction {
@@ -59,7 +61,7 @@ fn without_history(tick: &mut Tick<'_>, leader: &LeaderKey, control: &ControlFil
     history::history_unanswered(tick, leader)
 }
 
-/// What lies here is compared with the leader's history.
+/// Compares the local WAL with the leader's history.
 fn by_history(tick: &mut Tick<'_>, leader: &LeaderKey, control: &ControlFile, theirs: &Branch) -> Reason {
     let source = attach::source(tick, leader, theirs);
     if control.is_unfinished_copy() {
@@ -69,19 +71,19 @@ fn by_history(tick: &mut Tick<'_>, leader: &LeaderKey, control: &ControlFile, th
         return reason;
     }
     match source {
-        AttachSource::Parted(timeline, at) => mend(tick, leader, control, (timeline, at)),
+        AttachSource::Parted(timeline, at) => rewind_or_clone(tick, leader, control, (timeline, at)),
         AttachSource::Proved(_) | AttachSource::Unproved | AttachSource::Nobody
             if STARTS_MAX <= tick.memory.failures.starts =>
         {
             clone_or_stop(tick, leader, Obstacle::Start)
         }
         AttachSource::Proved(target) => start(tick, leader, Some(target)),
-        // It shows how far it is once it runs, and gets its source then.
+        // It shows its position once it runs, and gets its source then.
         AttachSource::Unproved | AttachSource::Nobody => start(tick, leader, None),
     }
 }
 
-/// A primary that did not stop cleanly recovers first: only then is it known how far it got.
+/// A primary that did not stop cleanly recovers first: its last position is known only after that.
 fn recover(tick: &mut Tick<'_>, leader: &LeaderKey, control: &ControlFile) -> Option<Reason> {
     let crashed = control.is_of_primary() && control.state != ControlState::ShutDown;
     if !crashed {
@@ -97,8 +99,9 @@ fn recover(tick: &mut Tick<'_>, leader: &LeaderKey, control: &ControlFile) -> Op
     Some(Reason::CrashRecoveryFirst)
 }
 
-/// A base backup, or what pg_rewind left, that was never consistent. With the WAL of a leader that continues its source
-/// it becomes so; where that is not certain it may do by itself, and if it does not, nothing can be made of it.
+/// A base backup, or the result of pg_rewind, that was never consistent. It becomes consistent with the WAL of a leader
+/// that continues its source. Where that relation is uncertain it may become consistent with its own WAL; if it does
+/// not, it is useless.
 fn finish_copy(tick: &mut Tick<'_>, leader: &LeaderKey, source: AttachSource) -> Reason {
     if STARTS_MAX <= tick.memory.failures.starts {
         return clone_or_stop(tick, leader, Obstacle::Start);
@@ -112,7 +115,7 @@ fn finish_copy(tick: &mut Tick<'_>, leader: &LeaderKey, source: AttachSource) ->
     }
 }
 
-/// Starts it as a standby, behind what was found right or nobody.
+/// Starts it as a standby, behind a source that was found right, or behind none.
 fn start(tick: &mut Tick<'_>, leader: &LeaderKey, follow: Option<FollowTarget>) -> Reason {
     let within = match follow {
         Some(_) => Duration::from_secs(60),
@@ -125,14 +128,19 @@ fn start(tick: &mut Tick<'_>, leader: &LeaderKey, follow: Option<FollowTarget>) 
     Reason::StartingToFollow { leader: leader.name.clone() }
 }
 
-/// Throws away what lies here, as an operator asked, or the configuration allows.
+/// Replaces the local data, as an operator asked or the configuration allows.
 pub(super) fn reinitialize(tick: &mut Tick<'_>, leader: &LeaderKey) -> Reason {
     let because = clone::why_cloned_anew(tick, leader);
     clone_anew(tick, leader, because)
 }
 
-/// Histories parted: rewind if that is possible, else clone if that is allowed, else stop and say so.
-fn mend(tick: &mut Tick<'_>, leader: &LeaderKey, control: &ControlFile, fork: (Timeline, Lsn)) -> Reason {
+/// The timelines diverged: rewind if that is possible, else clone if that is allowed, else stop and report it.
+fn rewind_or_clone(
+    tick: &mut Tick<'_>,
+    leader: &LeaderKey,
+    control: &ControlFile,
+    fork: (Timeline, Lsn),
+) -> Reason {
     let settings = &tick.seen.settings;
     let rewindable = settings.use_pg_rewind && (control.checksums || control.wal_log_hints);
     let name = leader.name.clone();
@@ -147,8 +155,8 @@ fn mend(tick: &mut Tick<'_>, leader: &LeaderKey, control: &ControlFile, fork: (T
     clone_or_stop(tick, leader, if rewindable { Obstacle::Rewind } else { Obstacle::NoRewind })
 }
 
-/// The last rungs: a fresh clone where that is allowed, else stop and say so. What is only the beginning of a clone may
-/// always be cloned again.
+/// The last measures: a clone where that is allowed, else stop and report it. An incomplete clone may always be cloned
+/// again.
 fn clone_or_stop(tick: &mut Tick<'_>, leader: &LeaderKey, obstacle: Obstacle) -> Reason {
     let name = leader.name.clone();
     let obstacle = match may_clone(tick, obstacle) {
@@ -171,7 +179,7 @@ fn may_clone(tick: &Tick<'_>, obstacle: Obstacle) -> bool {
     obstacle == Obstacle::Clone || settings.remove_data_directory_on_diverged_timelines || rewind_failed
 }
 
-/// Nothing is left to try behind this leader for a while; after that what failed is tried once more.
+/// Nothing is tried behind this leader for a while. After that the failed measure gets one more attempt.
 fn stuck(tick: &mut Tick<'_>, leader: &MemberName) -> Option<Reason> {
     let (behind, obstacle, until) = tick.memory.rejoin.stuck.clone()?;
     if behind == *leader && tick.now < until {
@@ -183,7 +191,7 @@ fn stuck(tick: &mut Tick<'_>, leader: &MemberName) -> Option<Reason> {
     None
 }
 
-/// What failed too often may fail once more before nothing is left to try again.
+/// Allows one more attempt of the measure that failed too often.
 fn try_once_more(tick: &mut Tick<'_>, obstacle: Obstacle) {
     match obstacle {
         Obstacle::Recovery => tick.memory.rejoin.recovery_failures = RECOVERIES_MAX - 1,
@@ -205,8 +213,8 @@ fn clone_anew(tick: &mut Tick<'_>, leader: &LeaderKey, because: Reason) -> Reaso
     because
 }
 
-/// The leader as a source for pg_rewind, once its checkpoint after promotion is done: before that its control file
-/// still names the old timeline, and pg_rewind would find nothing to do.
+/// The leader as a source for pg_rewind, once its checkpoint after promotion is done. Before that its control file
+/// still has the old timeline, and pg_rewind would find nothing to do.
 fn checkpointed(tick: &Tick<'_>, leader: &MemberName) -> Option<FollowTarget> {
     let record = &tick.cluster()?.members.get(leader)?.record;
     match record.checkpoint_after_promote {

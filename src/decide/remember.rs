@@ -1,4 +1,5 @@
-//! What a tick takes over from the one before: ends of long actions, ends of the postmaster, changes of leadership.
+//! The changes to the memory at the start of a tick: ends of long actions, ends of the postmaster, changes of
+//! leadership.
 
 use super::leadership::Leadership;
 use super::ledgers::{LeaderKeyPhase, Leaderless, Registered};
@@ -8,7 +9,7 @@ use super::tick::Tick;
 use crate::model::{Finished, JobKind, Outcome, Process};
 
 impl Tick<'_> {
-    /// Takes note of what ended and of what changed since the last tick, before any rule looks.
+    /// Records ended actions and changes since the last tick, before any rule runs.
     pub(super) fn remember(&mut self, leadership: &Leadership, server: &Server<'_>) {
         self.remember_finished();
         self.remember_process(leadership);
@@ -37,7 +38,7 @@ impl Tick<'_> {
         }
     }
 
-    /// PostgreSQL has come to run in a role: what was counted on the way there counts no more.
+    /// PostgreSQL runs in a role now: failures on the way there no longer count.
     fn remember_arrival(&mut self, leadership: &Leadership, server: &Server<'_>) {
         match server {
             Server::Standby(_) => self.remember_standby(leadership),
@@ -62,7 +63,7 @@ impl Tick<'_> {
             self.memory.rejoin.rewind_failures = 0;
             self.memory.yield_until = None;
         } else if *leadership == Leadership::Nobody && !self.memory.yields(self.now) {
-            // It runs, and the others had their turn.
+            // It runs, and the other members had their chance to lead.
             self.memory.failures.starts = 0;
         }
     }
@@ -76,14 +77,14 @@ impl Tick<'_> {
         }
     }
 
-    /// What is true only as long as I lead, or as long as nobody else does.
+    /// Memory that holds only while I lead, or while no other member does.
     fn remember_leading(&mut self, leadership: &Leadership) {
         if let Leadership::Other(_) | Leadership::Nobody = leadership {
             self.memory.hand_over = None;
         }
         if let Leadership::Other(_) = leadership {
             self.memory.failures.crashes.clear();
-            // The leader tells now.
+            // The leader publishes the status now.
             self.memory.status = None;
         }
         let unconfirmed = *leadership == Leadership::Unconfirmed;
@@ -94,7 +95,7 @@ impl Tick<'_> {
         }
     }
 
-    /// What the others said before nobody led counts no more, nor what they said before a race that was lost.
+    /// Answers from before the key became vacant do not count, nor do those from before a lost race.
     fn remember_key(&mut self, leadership: &Leadership) {
         let before = std::mem::take(&mut self.memory.leader_key);
         self.memory.leader_key = match leadership {
@@ -133,8 +134,8 @@ impl Tick<'_> {
         }
     }
 
-    /// What the former leader, or the same one in a former term, said of its history counts no more. A request to throw
-    /// this directory away was for a standby: it does not outlive being the leader.
+    /// Answers about the history of an earlier leader, or of the same leader in an earlier term, do not count. A
+    /// request to replace this directory was made for a standby: it ends when this member leads.
     fn remember_term(&mut self, leadership: &Leadership) {
         match leadership {
             Leadership::Other(leader) => {
@@ -150,7 +151,7 @@ impl Tick<'_> {
         }
     }
 
-    /// What was decided about a Postgres that does not do its work holds until it does, or another member leads.
+    /// The decision about an unhealthy Postgres holds until it works again, or another member leads.
     fn remember_liveness(&mut self, leadership: &Leadership, server: &Server<'_>) {
         let dead = self.seen.postgres.liveness.death().is_some();
         let leads = matches!(
@@ -171,7 +172,7 @@ impl Tick<'_> {
         self.seen.job.as_ref().is_some_and(|running| running.job.kind() == job)
     }
 
-    /// Notices an unexpected end of the postmaster while I led.
+    /// Records an unexpected end of the postmaster while I led.
     fn remember_process(&mut self, leadership: &Leadership) {
         if !matches!(self.seen.postgres.process, Process::Down { .. }) || !self.seen.finished.is_empty() {
             self.memory.rejoin.changed_at = Some(self.now);
@@ -193,7 +194,7 @@ impl Tick<'_> {
         }
     }
 
-    /// The postmaster was to end.
+    /// Whether the end of the postmaster was planned.
     fn is_end_planned(&self) -> bool {
         let stops = self.just_finished(JobKind::Stop) || self.runs(JobKind::Stop);
         let operated = self.memory.hand_over.is_some() || self.memory.restart.is_some();

@@ -1,18 +1,18 @@
-//! A standby whose WAL is gone: it was away for longer than the leader keeps WAL for it (`max_slot_wal_keep_size`).
-//! What it lacks comes from the archive, or nothing here goes on before it is cloned anew.
+//! A standby that needs WAL which the leader has removed: it was away for longer than the leader keeps WAL for it
+//! (`max_slot_wal_keep_size`). The missing WAL comes from the archive; otherwise the standby must be cloned anew.
 
 use std::time::Duration;
 
 use super::tick::Tick;
 use crate::model::{LeaderKey, Lsn, Reason, Standby};
 
-/// Clones are tried this often in a row.
+/// Attempts to clone in a row.
 pub(super) const CLONES_MAX: u32 = 10;
-/// `restore_command` may take so long for a segment; without one, nobody is waited for.
+/// How long `restore_command` may take to bring a segment. Without one there is no wait.
 const ARCHIVE_WITHIN: Duration = Duration::from_secs(30);
 
-/// It does not stream, and `leader` has told its history. `None` while what is missing may still come; otherwise what
-/// is said.
+/// This standby does not stream, and `leader` has reported its history. `None` while the missing WAL may still come;
+/// otherwise the reason.
 pub(super) fn examine(tick: &mut Tick<'_>, leader: &LeaderKey) -> Option<Reason> {
     let Some(reached) = without(tick, leader) else {
         (tick.memory.rejoin.unfed, tick.memory.rejoin.wal_removed_by) = (None, None);
@@ -29,21 +29,21 @@ pub(super) fn examine(tick: &mut Tick<'_>, leader: &LeaderKey) -> Option<Reason>
     known(tick, leader)
 }
 
-/// Whether it is to be cloned anew behind this leader: that is allowed, and does not fail again and again, as what lies
-/// here still serves readers.
+/// Whether to clone anew behind this leader: only if that is allowed and clones do not fail again and again, since the
+/// local data still serves readers.
 pub(super) fn calls_for_a_clone(tick: &Tick<'_>, leader: &LeaderKey) -> bool {
     let settings = &tick.seen.settings;
     let allowed = settings.remove_data_directory_on_diverged_timelines && !settings.pause;
     allowed && tick.memory.rejoin.clone_failures < CLONES_MAX && known(tick, leader).is_some()
 }
 
-/// What was found before, while the leader is asked again.
+/// The earlier finding, while the leader is asked again.
 pub(super) fn known(tick: &Tick<'_>, leader: &LeaderKey) -> Option<Reason> {
     let by = tick.memory.rejoin.wal_removed_by.as_ref().filter(|by| **by == leader.name)?;
     Some(Reason::WalRemoved { leader: by.clone(), me: tick.seen.me.name.clone() })
 }
 
-/// How far I have come, if the leader's WAL begins later. What comes from another member is not the leader's to remove.
+/// My position, if the leader's WAL begins later. WAL that comes from another member is not for the leader to remove.
 fn without(tick: &Tick<'_>, leader: &LeaderKey) -> Option<Lsn> {
     let told = tick.seen.leader_branch.as_ref().filter(|told| told.name == leader.name)?;
     let from_leader = tick.follow_target(&leader.name).is_some_and(|target| target.name == leader.name);

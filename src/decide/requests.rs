@@ -1,4 +1,4 @@
-//! Requests of operators to this member: restart, reinitialize. Switchovers are a key in etcd (see `handover`).
+//! Requests of operators to this member: restart, reinitialize. A switchover is a key in etcd (see `handover`).
 
 use std::time::Duration;
 
@@ -11,13 +11,13 @@ use crate::model::{
     Reply, Request, RequestId, RestartFilter, RestartRefusal, SqlFacts, WaitingOn,
 };
 
-/// A primary's clean stop in a restart may take this long before it is cut short.
+/// How long the clean stop of a primary in a restart may take before it becomes an immediate one.
 const PRIMARY_STOP_WITHIN: Duration = Duration::from_secs(60);
 
-/// A restart that has not begun by then is refused. The leader lets a standby go within two `loop_wait` before.
+/// A restart that has not begun by then is refused. The leader releases a standby within two `loop_wait` before.
 const BEGIN_WITHIN: Duration = Duration::from_secs(30);
 
-/// Takes in what arrived since the last tick, and what has become due.
+/// Handles requests that arrived since the last tick, and schedules that are due.
 pub(super) fn accept(tick: &mut Tick<'_>, leadership: &Leadership) {
     let seen = tick.seen;
     for request in &seen.requests {
@@ -74,7 +74,7 @@ fn reinitialize(tick: &mut Tick<'_>, leadership: &Leadership, force: bool, from_
     Reply::Done("reinitialize started".to_owned())
 }
 
-/// Why what lies here must not be thrown away.
+/// Why the local data must not be removed.
 fn may_reinitialize(tick: &Tick<'_>, leadership: &Leadership, force: bool) -> Option<ReinitializeRefusal> {
     if tick.seen.postgres.data == DataDirectory::Unknown {
         return Some(ReinitializeRefusal::NotLookedYet);
@@ -131,7 +131,7 @@ fn begin(tick: &mut Tick<'_>, id: Option<RequestId>, filter: RestartFilter) {
     tick.memory.restart = Some(Restart { id, since: tick.now, give_up_at, stopped: false, filter });
 }
 
-/// A scheduled restart that is due begins; one that was missed by much is forgotten.
+/// Begins a scheduled restart that is due; one that is long overdue is dropped.
 fn run_schedule(tick: &mut Tick<'_>) {
     let Some(Request { ask: Ask::Restart { at: Some(at), filter }, .. }) =
         tick.memory.scheduled_restart.clone()
@@ -156,7 +156,7 @@ fn run_schedule(tick: &mut Tick<'_>) {
     }
 }
 
-/// A restart that was taken and does not begin is answered with what is in its way.
+/// Answers an accepted restart that does not begin, with the reason.
 pub(super) fn answer_unbegun(tick: &mut Tick<'_>, because: &Reason) {
     let Some(restart) = tick.memory.restart.clone().filter(|restart| !restart.stopped) else { return };
     let begins = |action: &Action| matches!(action, Action::Start(Job::Checkpoint | Job::Stop { .. }));
@@ -174,7 +174,7 @@ pub(super) fn answer_unbegun(tick: &mut Tick<'_>, because: &Reason) {
     }
 }
 
-/// Takes the next step of a restart: checkpoint (primary), clean stop. The table starts what is down.
+/// Takes the next step of a restart: checkpoint (primary), clean stop. The table starts PostgreSQL again.
 pub(super) fn advance(tick: &mut Tick<'_>) {
     let restart = tick.memory.restart.clone();
     let Some(restart) = restart.filter(|restart| !restart.stopped) else { return };
@@ -190,7 +190,7 @@ pub(super) fn advance(tick: &mut Tick<'_>) {
     if primary { stop::cleanly_within(tick, PRIMARY_STOP_WITHIN) } else { stop::cleanly(tick) }
 }
 
-/// Answers a restart when its new postmaster serves in its role again, or when it takes too long.
+/// Answers a restart when its new postmaster serves in its role again, or when that takes too long.
 fn watch_restart(tick: &mut Tick<'_>) {
     let Some(restart) = tick.memory.restart.clone() else { return };
     let Some(reply) = outcome(tick, &restart) else {
@@ -203,7 +203,7 @@ fn watch_restart(tick: &mut Tick<'_>) {
     }
 }
 
-/// What came of a restart; `None` while it goes on.
+/// The result of a restart; `None` while it continues.
 fn outcome(tick: &Tick<'_>, restart: &Restart) -> Option<Reply> {
     if let Some(why) = start_failure(tick).filter(|_| restart.stopped) {
         return Some(Reply::Failed(format!("PostgreSQL does not start, it is tried again: {why}")));
@@ -222,7 +222,7 @@ fn start_failure<'a>(tick: &Tick<'a>) -> Option<&'a str> {
     })
 }
 
-/// A postmaster that is younger than `since` serves in the role that it should have.
+/// Whether a postmaster younger than `since` serves in the right role.
 fn serves_since(tick: &Tick<'_>, since: Moment) -> bool {
     let younger = matches!(tick.seen.postgres.process, Process::Up { since: at, .. } if since < at);
     let leads = tick.seen.lease.leading_at(tick.now).is_some();

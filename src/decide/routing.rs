@@ -1,13 +1,14 @@
-//! What my pod says to whoever routes by labels, and where the Service of the primary leads. Never ahead of the truth:
-//! the leader's label follows a Postgres that was seen to accept writes in the term I lead in, and goes before that
-//! Postgres is stopped.
+//! The labels of this member's pod, and the address in the Service of the primary.
+//!
+//! They never run ahead of the facts: the leader's label is set after this Postgres was seen to accept writes in the
+//! current term, and removed before that Postgres is stopped.
 
 use super::leadership::Leadership;
 use super::server::Server;
 use super::tick::Tick;
 use crate::model::{Action, Job, JobKind, PodRole, PrimaryRoute};
 
-/// `None`: nothing is known that speaks against what the pod says.
+/// The role for my pod; `None`: no reason to change the present one.
 pub(super) fn of(tick: &Tick<'_>, leadership: &Leadership, server: &Server<'_>) -> Option<PodRole> {
     if stops(tick) {
         return Some(PodRole::Nothing);
@@ -29,7 +30,7 @@ pub(super) fn of(tick: &Tick<'_>, leadership: &Leadership, server: &Server<'_>) 
             | Leadership::Other(_)
             | Leadership::Nobody,
         ) => Some(PodRole::Nothing),
-        // About to be promoted: each change less on the way is one that no Service has to follow.
+        // About to be promoted: each change that is left out is one that no Service has to follow.
         (Server::Standby(_), Leadership::Mine(_)) => None,
         (
             Server::Standby(_),
@@ -47,9 +48,10 @@ pub(super) fn of(tick: &Tick<'_>, leadership: &Leadership, server: &Server<'_>) 
     }
 }
 
-/// Where the Service of the primary leads, given what the pod says. A proxy follows one change at once and the next one
-/// only after a second, so a hand-over is one change: the address of a Postgres that stops stays, refusing connections,
-/// until the next leader replaces it. It goes where sessions would be a standby's, and where nobody comes after me.
+/// The change to the Service of the primary, given the pod's role. A proxy follows one change at once and the next only
+/// after a second, so a hand-over is a single change. The address of a Postgres that stops remains, and refuses
+/// connections, until the next leader replaces it. It is removed where sessions would reach a standby, and where there
+/// is no next leader.
 pub(super) fn of_service(
     tick: &Tick<'_>,
     leadership: &Leadership,
@@ -63,9 +65,9 @@ pub(super) fn of_service(
             true => PrimaryRoute::NotHere,
             false => PrimaryRoute::Unchanged,
         },
-        // Nobody is there whose write would replace it.
+        // No member exists whose write would replace it.
         (Some(PodRole::Nothing), _, Leadership::Nobody) if starts(tick) => PrimaryRoute::NotHere,
-        // In pause it may serve on for long, and nobody fences it.
+        // In pause it may serve for long, and no lease fences it.
         (Some(PodRole::Nothing), Server::Primary(_), Leadership::Nobody | Leadership::Other(_)) => {
             PrimaryRoute::NotHere
         }
@@ -73,29 +75,29 @@ pub(super) fn of_service(
     }
 }
 
-/// Whoever leads next does so elsewhere.
+/// Whether the next leader is certainly another member.
 fn leaves(tick: &Tick<'_>) -> bool {
     tick.seen.shutting_down || tick.pod_end().is_some()
 }
 
-/// A hand-over names who will replace my address.
+/// Whether a hand-over has chosen the member that will replace my address.
 fn is_succeeded(tick: &Tick<'_>) -> bool {
     tick.memory.hand_over.as_ref().is_some_and(|hand_over| hand_over.to.is_some())
 }
 
-/// As the probe `/primary` asks: clients are let in, and Postgres proves that it works.
+/// The same condition as in the probe `/primary`: clients are admitted, and Postgres proves that it works.
 fn serves(tick: &Tick<'_>) -> bool {
     let postgres = &tick.seen.postgres;
     !tick.memory.demoted && !postgres.clients_locked_out && postgres.liveness.death().is_none()
 }
 
-/// Postgres is being started as a standby, or this very decision starts it.
+/// Postgres is being started as a standby, or this decision starts it.
 fn starts(tick: &Tick<'_>) -> bool {
     let running = tick.seen.job.as_ref().is_some_and(|running| running.job.kind() == JobKind::StartStandby);
     running || tick.actions.iter().any(|action| matches!(action, Action::Start(Job::StartStandby { .. })))
 }
 
-/// Postgres is being stopped, or this very decision stops it.
+/// Postgres is being stopped, or this decision stops it.
 fn stops(tick: &Tick<'_>) -> bool {
     let running = tick.seen.job.as_ref().is_some_and(|running| running.job.kind() == JobKind::Stop);
     running || tick.actions.iter().any(|action| matches!(action, Action::Start(Job::Stop { .. })))

@@ -2,10 +2,10 @@
 
 use crate::model::{ControlFile, DataDirectory, PostgresFacts, Process, SqlFacts};
 
-/// What my Postgres is.
+/// The state of my Postgres.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Server<'a> {
-    /// Not looked at yet.
+    /// Not examined yet.
     Unknown,
     /// No data.
     Empty,
@@ -13,7 +13,7 @@ pub(super) enum Server<'a> {
     HalfMade,
     /// The data directory cannot be read.
     Inaccessible(&'a str),
-    /// The data directory is of another cluster.
+    /// The data directory belongs to another cluster.
     Foreign(&'a ControlFile),
     /// Down.
     Down(&'a ControlFile),
@@ -21,16 +21,16 @@ pub(super) enum Server<'a> {
     Silent,
     /// It accepts writes.
     Primary(&'a SqlFacts),
-    /// It replays.
+    /// It replays WAL.
     Standby(&'a SqlFacts),
 }
 
 impl<'a> Server<'a> {
-    /// Reads the facts; `system_id` is the cluster's, once known.
+    /// Classifies the facts; `system_id` is the cluster's, once known.
     pub(super) fn of(postgres: &'a PostgresFacts, system_id: Option<u64>) -> Server<'a> {
         let runs = matches!(postgres.process, Process::Up { .. });
         let control = match &postgres.data {
-            // A directory that cannot be read, or looks empty, says nothing about a postmaster that runs.
+            // A directory that cannot be read, or looks empty, does not tell the state of a running postmaster.
             DataDirectory::Empty | DataDirectory::HalfMade { .. } | DataDirectory::Inaccessible { .. }
                 if runs =>
             {

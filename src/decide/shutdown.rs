@@ -1,4 +1,5 @@
-//! The supervisor was asked to end: hand over if it leads, stop Postgres, go. Or its pod was: hand over if it leads.
+//! The end of the supervisor: hand over if this member leads, stop Postgres, exit. When only the pod is to end: hand
+//! over if this member leads.
 
 use std::time::Duration;
 
@@ -9,15 +10,15 @@ use super::tick::Tick;
 use super::{demote, handover, lead, stop, sync, unfenced};
 use crate::model::{Action, ExitBecause, JobKind, PodEnd, Process, Reason, SqlFacts, Term, WaitingOn};
 
-/// How long the end waits for etcd once PostgreSQL is down: the lease is revoked then, or runs out.
+/// How long the end waits for etcd once PostgreSQL is down. After that the lease is revoked or expires.
 const LEAVE_WITHIN: Duration = Duration::from_secs(5);
 
-/// True when PostgreSQL has been down for so long that whatever is still to be done in etcd will not be.
+/// Whether PostgreSQL has been down for so long that the remaining writes to etcd are left out.
 pub(super) fn is_overdue(tick: &Tick<'_>) -> bool {
     waits_for_etcd(tick) && tick.memory.ending.leave_by.is_some_and(|leave_by| leave_by <= tick.now)
 }
 
-/// Takes note of when the wait for etcd began, and looks again when it ends.
+/// Records when the wait for etcd began, and schedules a tick at its end.
 pub(super) fn note_end(tick: &mut Tick<'_>) {
     if !waits_for_etcd(tick) {
         tick.memory.ending.leave_by = None;
@@ -61,7 +62,7 @@ pub(super) fn advance(tick: &mut Tick<'_>, leadership: &Leadership, server: &Ser
     }
 }
 
-/// Nothing runs here: the leader key is given away, if it is mine, and the supervisor goes.
+/// No Postgres runs here: the leader key is given away, if it is mine, and the supervisor exits.
 fn leave(tick: &mut Tick<'_>, term: Option<Term>) -> Reason {
     match term.filter(|_| !tick.just_finished(JobKind::ReleaseLeadership)) {
         Some(term) => release(tick, term),
@@ -69,8 +70,8 @@ fn leave(tick: &mut Tick<'_>, term: Option<Term>) -> Reason {
     }
 }
 
-/// My pod ends, or is gone, and I lead: the same, but that the supervisor goes on. It follows the next leader, and does
-/// not lead again.
+/// My pod is being deleted or is gone, and I lead. The same steps as for a shutdown, except that the supervisor stays.
+/// It follows the next leader, and does not lead again.
 pub(super) fn cease_to_lead(tick: &mut Tick<'_>, term: Term, server: &Server<'_>, end: PodEnd) -> Reason {
     match server {
         Server::Primary(sql) => hand_over(tick, term, sql),
@@ -91,7 +92,7 @@ pub(super) fn cease_to_lead(tick: &mut Tick<'_>, term: Term, server: &Server<'_>
     }
 }
 
-/// One try; where it fails PostgreSQL stops all the same.
+/// One attempt at a hand-over; if it fails PostgreSQL stops all the same.
 fn hand_over(tick: &mut Tick<'_>, term: Term, sql: &SqlFacts) -> Reason {
     if tick.memory.hand_over.is_none() && !tick.memory.ending.failed_hand_over {
         handover::begin(tick, HandOverCause::Shutdown);

@@ -1,4 +1,5 @@
-//! Naming the situation: who leads, what my Postgres is, what is under way, and so which rule applies.
+//! The name of the situation: the leader, the state of the local Postgres, the running actions, and so the rule that
+//! applies.
 
 use super::leadership::Leadership;
 use super::server::Server;
@@ -9,27 +10,27 @@ use crate::model::{
     Term,
 };
 
-/// What a tick is judged by, besides what was seen and is remembered.
+/// The input of the table, besides the observation and the memory.
 pub(super) struct Assessment<'a> {
     pub(super) leadership: Leadership,
     pub(super) server: Server<'a>,
-    /// etcd's store contradicts what was seen of it, and nobody has recorded that yet.
+    /// etcd's store contradicts its earlier state, and no member has recorded that yet.
     pub(super) store_change: Option<StoreChange>,
-    /// In pause, and nothing is under way that an operator asked for.
+    /// The cluster is paused, and no operation that an operator asked for is under way.
     pub(super) paused: bool,
 }
 
 impl<'a> Assessment<'a> {
-    /// The proofs that my Postgres owes as a primary are missing. In pause, and beside foreign data, that is no reason
-    /// for anything.
+    /// The proof of life that my Postgres lacks as a primary. In pause, and with foreign data, a missing proof has no
+    /// consequences.
     fn death(&self, postgres: &'a PostgresFacts) -> Option<&'a Death> {
         let counts = !self.paused && !matches!(self.server, Server::Foreign(_));
         postgres.liveness.death().filter(|_| counts && postgres.may_be_primary())
     }
 }
 
-/// The rule that applies, with what it needs. One per line of the table an operator can read; the arm of the table
-/// that names it explains it.
+/// The rule that applies, with its data. One for each line of the table that an operator can read; the comment at its
+/// arm of the table explains it.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Situation<'a> {
     NotLookedYet,
@@ -67,14 +68,14 @@ pub(super) enum Situation<'a> {
     PausedIdle,
 }
 
-/// Why a Postgres that may be primary must not be.
+/// Why a Postgres that may be primary must stop.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum DeposedBy<'a> {
     /// Another member leads.
     Leader(&'a LeaderKey),
-    /// The leader key is on a lease of a former supervisor of mine.
+    /// The leader key has the lease of an earlier supervisor of this member.
     FormerSelf,
-    /// It is being promoted, and nobody leads.
+    /// It is being promoted, and no member leads.
     Nobody,
 }
 
@@ -89,7 +90,7 @@ impl DeposedBy<'_> {
 }
 
 impl<'a> Situation<'a> {
-    /// Names the situation, the most urgent first; every combination has a name.
+    /// Names the situation, the most urgent first. Every combination has a name.
     pub(super) fn of(tick: &Tick<'a>, found: &'a Assessment<'a>) -> Situation<'a> {
         let by_role = Situation::by_role(&tick.seen.postgres, found);
         if by_role.must_stop() {
@@ -104,17 +105,17 @@ impl<'a> Situation<'a> {
         by_role.unless_under_way(tick, found)
     }
 
-    /// The situation of a leader whose Postgres is dead and goes on all the same: its death is left out.
+    /// The situation of a leader whose dead Postgres keeps serving, without regard to that.
     pub(super) fn despite_death(tick: &Tick<'a>, found: &'a Assessment<'a>, term: Term) -> Situation<'a> {
         Situation::mine(term, &found.server, found.paused).unless_under_way(tick, found)
     }
 
-    /// No long action may delay it.
+    /// Whether no long action may delay it.
     fn must_stop(&self) -> bool {
         matches!(self, Situation::ExpiringPrimary | Situation::DeposedPrimary { .. })
     }
 
-    /// Neither must PostgreSQL stop now, nor is a long action under way.
+    /// Whether PostgreSQL need not stop now and no long action is under way.
     pub(super) fn is_free(&self) -> bool {
         let job = matches!(
             self,
@@ -126,7 +127,7 @@ impl<'a> Situation<'a> {
         !job && !urgent && !self.must_stop()
     }
 
-    /// A long action, or an end that was begun, comes before the role.
+    /// A long action, or an end that has begun, takes precedence over the role.
     fn unless_under_way(self, tick: &Tick<'a>, found: &'a Assessment<'a>) -> Situation<'a> {
         let job = tick.seen.job.as_ref().map(|running| Situation::during(running, found, &self));
         job.or_else(|| Situation::ending(tick, found)).unwrap_or(self)
@@ -154,7 +155,7 @@ impl<'a> Situation<'a> {
         if let Some(term) = leads.filter(|term| released_term == Some(*term)) {
             return Some(Situation::GivingAway { term });
         }
-        // A hand-over is on the way out of leadership, too.
+        // A hand-over ends leadership, too.
         let unwatched = tick.seen.watchdog_failed && tick.memory.hand_over.is_none();
         if let Some(term) = leads.filter(|_| unwatched) {
             return Some(Situation::WatchdogFailed { term });
@@ -166,7 +167,7 @@ impl<'a> Situation<'a> {
         leads.zip(end).map(|(term, end)| Situation::PodEnds { term, end })
     }
 
-    /// By who leads and what my Postgres is alone.
+    /// By the leader and the state of my Postgres alone.
     fn by_role(postgres: &'a PostgresFacts, found: &'a Assessment<'a>) -> Situation<'a> {
         let (server, paused) = (&found.server, found.paused);
         if matches!(server, Server::Unknown) {
@@ -194,7 +195,7 @@ impl<'a> Situation<'a> {
         }
     }
 
-    /// I lead; what its proofs say of my Postgres is left out.
+    /// I lead; the liveness of my Postgres is disregarded.
     fn mine(term: Term, server: &'a Server<'a>, paused: bool) -> Situation<'a> {
         match server {
             Server::Unknown => Situation::NotLookedYet,
@@ -259,12 +260,12 @@ impl<'a> Situation<'a> {
             Server::Foreign(control) => Situation::ForeignData { control },
             Server::Inaccessible(error) => Situation::DataUnreadable { error, leader: None },
             Server::Primary(sql) => Situation::KeyVanishedUnderPrimary { sql: Some(sql) },
-            // What it said last is judged: a silence proves nothing in its favour.
+            // Its last answer counts: silence is no evidence in its favour.
             Server::Silent if postgres.may_be_primary() => Situation::KeyVanishedUnderPrimary {
                 sql: postgres.sql.as_ref().filter(|sql| sql.is_primary()),
             },
             Server::Silent => Situation::SilentFollower { leader: None },
-            // Being promoted, and nobody leads: it may turn primary at any moment.
+            // It is being promoted, and no member leads: it may become primary at any moment.
             Server::Standby(_) if postgres.may_be_primary() => {
                 Situation::DeposedPrimary { by: DeposedBy::Nobody }
             }

@@ -1,6 +1,7 @@
-//! Replication slots: those of the members, and those that nobody uses any more. One that no member asks for and no
-//! setting keeps holds WAL back until the disk is full: it is dropped, as by Patroni, but not before its owner had time
-//! to come back. Where somebody uses it, it stays.
+//! Replication slots: those of the members, and unused ones.
+//!
+//! A slot that no member uses and no setting keeps retains WAL until the disk is full. Like Patroni, this module drops
+//! it, but only after its owner had time to come back. A slot in use stays.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -8,10 +9,10 @@ use std::time::Duration;
 use super::tick::Tick;
 use crate::model::{Action, MemberKey, MemberName, Moment, SlotFacts, SqlFacts, WaitingOn, slot_name};
 
-/// Statements that failed are not repeated sooner than this.
+/// The pause before failed statements are repeated.
 const AGAIN_AFTER: Duration = Duration::from_secs(2);
 
-/// On the leader: a slot for every member that streams from it, kept for `member_slots_ttl` after it went away.
+/// On the leader: a slot for every member that streams from it, kept for `member_slots_ttl` after the member went away.
 pub(super) fn on_leader(tick: &mut Tick<'_>, sql: &SqlFacts) {
     if !tick.seen.settings.use_slots {
         return;
@@ -32,7 +33,7 @@ pub(super) fn on_leader(tick: &mut Tick<'_>, sql: &SqlFacts) {
     let known = &tick.memory.slots.wanted;
     let keep: Vec<String> =
         known.iter().filter(|(_, last)| horizon <= **last).map(|(slot, _)| slot.clone()).collect();
-    // Nothing can be streamed through a lost one, also not by the clone that its member makes for lack of WAL.
+    // No WAL can be streamed through a lost slot, not even by the clone that its member makes for lack of WAL.
     let lost: Vec<String> = keep.iter().filter(|slot| is_lost(sql, slot)).cloned().collect();
     let create =
         keep.into_iter().filter(|slot| !sql.slots.contains_key(slot) || lost.contains(slot)).collect();
@@ -46,8 +47,8 @@ pub(super) fn on_leader(tick: &mut Tick<'_>, sql: &SqlFacts) {
     set(tick, create, drop);
 }
 
-/// While I am promoted: the slots that members ask for as soon as they find me. One that is refused comes again only
-/// after `wal_retrieve_retry_interval`, and in synchronous modes every commit waits for it.
+/// While I am promoted: the slots that members need as soon as they connect. A refused member tries again only after
+/// `wal_retrieve_retry_interval`, and in synchronous modes every commit waits for it.
 pub(super) fn while_promoting(tick: &mut Tick<'_>) {
     let known = |slot: &String| {
         tick.seen.postgres.answering().is_some_and(|sql: &SqlFacts| sql.slots.contains_key(slot))
@@ -58,7 +59,7 @@ pub(super) fn while_promoting(tick: &mut Tick<'_>) {
     }
 }
 
-/// The slots of all members but those that cascade from another.
+/// The slots of all members except those that cascade from another.
 fn streaming_from_me(tick: &Tick<'_>) -> BTreeSet<String> {
     let me = &tick.seen.me.name;
     let cascades = |key: &MemberKey| key.record.tags.replicatefrom().filter(|source| source != me);
@@ -70,7 +71,7 @@ fn streaming_from_me(tick: &Tick<'_>) -> BTreeSet<String> {
         .collect()
 }
 
-/// On a standby: slots only for the members that cascade from it; others' would hold WAL back for ever.
+/// On a standby: slots only for the members that cascade from it. Other slots would retain WAL for ever.
 pub(super) fn on_standby(tick: &mut Tick<'_>, sql: &SqlFacts) {
     let me = tick.seen.me.name.clone();
     let from_me = |key: &MemberKey| key.record.tags.replicatefrom().as_ref() == Some(&me);
@@ -88,8 +89,8 @@ pub(super) fn on_standby(tick: &mut Tick<'_>, sql: &SqlFacts) {
     }
 }
 
-/// Slots to be dropped: for so long, and a `loop_wait` at least, nobody has used them, no member has asked for them,
-/// and no setting has kept them.
+/// Slots to drop: for `patience`, and for one `loop_wait` at least, no connection has used them, no member has wanted
+/// them, and no setting has kept them.
 fn unused(tick: &mut Tick<'_>, sql: &SqlFacts, asked: &BTreeSet<String>, patience: Duration) -> Vec<String> {
     let settings = &tick.seen.settings;
     let patience = patience.max(settings.loop_wait);
@@ -108,8 +109,8 @@ fn unused(tick: &mut Tick<'_>, sql: &SqlFacts, asked: &BTreeSet<String>, patienc
     due
 }
 
-/// Nobody uses it, no setting keeps it, and it is not in PostgreSQL's own care: brought from the primary, or to be
-/// brought to standbys.
+/// Whether no connection uses it, no setting keeps it, and PostgreSQL itself does not manage it (copied from the
+/// primary, or to be synchronized to standbys).
 fn is_nobodys(tick: &Tick<'_>, sql: &SqlFacts, name: &str, facts: &SlotFacts) -> bool {
     let by_postgres = facts.synced || (facts.failover && sql.is_primary());
     !facts.active && !by_postgres && !tick.seen.settings.slots.keep(name, facts)

@@ -1,4 +1,4 @@
-//! Getting a stopped Postgres up, always as a standby; being primary is a permission that comes after.
+//! The start of a stopped Postgres, always as a standby; a promotion is a separate, later step.
 
 use std::time::Duration;
 
@@ -9,17 +9,18 @@ use crate::model::{
     ControlFile, Job, JobKind, Reason, SqlFacts, SyncReason, Term, Timeline, Unfit, WaitingOn,
 };
 
-/// More unexpected ends of the postmaster than this within [`CRASH_WINDOW`], and another member is to lead.
+/// With more unexpected ends of the postmaster than this within [`CRASH_WINDOW`], another member is to lead.
 const CRASHES_MAX: usize = 2;
 /// See [`CRASHES_MAX`].
 const CRASH_WINDOW: Duration = Duration::from_secs(300);
 /// Failed starts or promotions in a row before another member is to lead.
 const FAILURES_MAX: u32 = 3;
 
-/// A store that went back in time does not know all timelines that were begun, and a member that does may be silent: so
-/// many are passed over at least, and as many are left for what its leaders begin.
+/// A restored store does not know all timelines that were begun, and a member that does may be silent. At least this
+/// many numbers are skipped, and as many are left for timelines of its leaders.
 const UNKNOWN_TIMELINES: u32 = 64;
-/// By the generation up to so many times as many: two stores that went back to one point do not lead to one number.
+/// The generation's identifier multiplies that by up to this, so that two stores restored to one point do not give one
+/// number.
 const UNKNOWN_TIMELINES_VARY: u32 = 1024;
 
 /// I lead and my Postgres is down.
@@ -40,7 +41,7 @@ pub(super) fn lead(tick: &mut Tick<'_>, term: Term, control: &ControlFile) -> Re
     if planned { Reason::Restarting } else { Reason::CrashedLeader }
 }
 
-/// Why another member should lead instead of waiting for this PostgreSQL to come up again.
+/// Why another member should lead rather than wait for this PostgreSQL to start again.
 fn why_another(tick: &mut Tick<'_>, planned: bool) -> Option<Reason> {
     let is_permanent = is_permanent(tick);
     if planned {
@@ -49,13 +50,13 @@ fn why_another(tick: &mut Tick<'_>, planned: bool) -> Option<Reason> {
     if is_permanent {
         return Some(Reason::CrashBudgetSpent);
     }
-    // Nothing acknowledged is lost with a member that the key vouches for, and it is back sooner.
+    // A synchronous member loses no acknowledged commit, and serves sooner.
     let crashed = !tick.memory.failures.crashes.is_empty() && tick.sync_record().is_some();
     crashed.then_some(Reason::Sync(SyncReason::CrashedWithSuccessor))
 }
 
-/// Gives the key away if another member can lead; `None` where none can: going on is all there is then, as the key
-/// would come back here for ever.
+/// Gives the key away if another member can lead. `None` where no member can: then this member goes on, as the key
+/// would only come back.
 fn leave_to_another(tick: &mut Tick<'_>, term: Term, because: Reason) -> Option<Reason> {
     match race::candidates(tick) {
         Candidates::Asking => Some(Reason::AskingMembers),
@@ -64,7 +65,7 @@ fn leave_to_another(tick: &mut Tick<'_>, term: Term, because: Reason) -> Option<
     }
 }
 
-/// I lead and my Postgres runs as a standby: make it a primary.
+/// I lead, and my Postgres runs as a standby: promote it.
 pub(super) fn promote(tick: &mut Tick<'_>, term: Term, sql: &SqlFacts) -> Reason {
     if let Some(reason) = store::denied(tick, term) {
         return reason;
@@ -84,7 +85,7 @@ pub(super) fn promote(tick: &mut Tick<'_>, term: Term, sql: &SqlFacts) -> Reason
     begin_promotion(tick, term)
 }
 
-/// This PostgreSQL was found not to do its work, or promotions fail again and again.
+/// This PostgreSQL was unhealthy, or promotions fail again and again.
 fn leave_rather_than_promote(tick: &mut Tick<'_>, term: Term) -> Option<Reason> {
     if let Some(because) = tick.memory.unhealthy.clone() {
         return Some(demote::release(tick, term, Reason::Unfit(because)));
@@ -97,14 +98,15 @@ fn begin_promotion(tick: &mut Tick<'_>, term: Term) -> Reason {
     let above = newest_timeline(tick);
     tick.start(Job::Promote { term, above });
     match tick.writes_refused() {
-        // No other history can be kept from the number of a timeline that etcd was not told of.
+        // etcd refuses writes, so the number of the new timeline cannot be recorded and another member may use it as
+        // well.
         Some(_) => Reason::WritesRefused,
         None => Reason::Promoting,
     }
 }
 
-/// The newest timeline in any record: two members that promote from one place, one after the other, must not give
-/// their histories one number.
+/// The newest timeline in any record: two members that are promoted from one position, one after the other, must not
+/// give their timelines the same number.
 fn newest_timeline(tick: &Tick<'_>) -> Timeline {
     let recorded = tick.others().filter_map(|(_, key)| key.record.timeline);
     let told = tick.peers.values().filter_map(|answer| answer.timeline);
@@ -124,8 +126,8 @@ fn newest_timeline(tick: &Tick<'_>) -> Timeline {
     }
 }
 
-/// I lead and my Postgres does not answer: it recovers, or hangs, or turns everybody away. Recovery may take as long as
-/// it is allowed to; a server that turns everybody away for half a TTL will not begin to answer.
+/// I lead, and my Postgres does not answer: it recovers, hangs, or rejects every connection. Recovery may take its full
+/// time. A server that rejects every connection for half a TTL will not recover by itself.
 pub(super) fn silent(tick: &mut Tick<'_>, term: Term) -> Reason {
     if let Some(running) = &tick.memory.hand_over {
         tick.wake_at(running.give_up_at, WaitingOn::Job);
@@ -152,9 +154,9 @@ pub(super) fn silent(tick: &mut Tick<'_>, term: Term) -> Reason {
     Reason::PostgresSilent
 }
 
-/// Nobody leads and my Postgres is down: start it, so that it can stand as a candidate with all it has. Where etcd
-/// knows no cluster a standby serves readers and shows how far it is, but for a copy that was never consistent: more
-/// WAL may lie in its archive than it was restored for.
+/// No member leads, and my Postgres is down: start it, so that it can compete with all its WAL. Where etcd knows no
+/// cluster, a standby serves readers and shows its position. A copy that was never consistent is not started, since its
+/// archive may have more WAL than the restore asked for.
 pub(super) fn without_leader(tick: &mut Tick<'_>, control: &ControlFile) -> Reason {
     if tick.cluster().is_some_and(|cluster| !bootstrap::may_rebuild(tick, cluster)) {
         if control.is_of_primary() {
@@ -174,7 +176,7 @@ fn start(tick: &mut Tick<'_>, control: &ControlFile) {
     tick.start(Job::StartStandby { follow: None, within });
 }
 
-/// Another member should rather lead: failing over at once was asked for, or I crash or fail again and again.
+/// Whether another member should lead: immediate failover is configured, or Postgres crashes or fails repeatedly.
 fn is_permanent(tick: &mut Tick<'_>) -> bool {
     let horizon = tick.now - CRASH_WINDOW;
     tick.memory.failures.crashes.retain(|at| horizon < *at);

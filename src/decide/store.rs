@@ -1,12 +1,12 @@
-//! etcd's store went back in time, was emptied or replaced: what was read of it is void, and members compete by what
-//! they hold.
+//! etcd's store went back in time, was emptied or replaced: everything that was read from it is void, and the members
+//! run a race by their WAL positions.
 //!
 //! ```text
 //!  contradiction ─► `generation` written, `leader` and `sync` deleted ─► race by positions ─► leader ─► settled
 //! ```
 //!
-//! The member that notices first begins a generation; the others find another generation than the one they know, and
-//! take it for the explanation of what they see.
+//! The first member that notices begins a generation. The others find a generation that they do not know, and take it
+//! as the explanation of what they see.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -18,20 +18,20 @@ use crate::model::{
     StoreGeneration, StoreKeys, StoreReason, StoreSeen, SyncMode, Term, WaitingOn,
 };
 
-/// A write to `generation` that etcd does not show by then is sent again.
+/// A write to `generation` that etcd does not show by then is repeated.
 const AGAIN_AFTER: Duration = Duration::from_secs(1);
 
 impl Tick<'_> {
-    /// Compares the view with what was seen before, and takes note of it. The contradiction that nobody has recorded
-    /// yet: nothing that the view shows may be acted on.
+    /// Compares the view with the store as seen before, and records it. The result is a contradiction that no member
+    /// has recorded yet: the view must not be acted on.
     pub(super) fn remember_store(&mut self) -> Option<StoreChange> {
         let cluster = self.cluster()?;
         let change = match &self.seen.postgres.data {
             DataDirectory::Ready(control) if cluster.system_id().is_none_or(|id| id == control.system_id) => {
                 self.memory.store.contradicts(cluster)
             }
-            // What was seen counts for the data it was seen with. But no new cluster is made in place of the one that
-            // was there.
+            // The recorded state belongs to the data that was here with it. But an empty member must not create a new
+            // cluster in place of the known one.
             DataDirectory::Empty if cluster.system_id().is_none() => self.memory.store.contradicts(cluster),
             DataDirectory::Empty => None,
             DataDirectory::Ready(_)
@@ -55,7 +55,7 @@ impl Tick<'_> {
     }
 
     fn forget_store_of_before(&mut self, cluster: &ClusterView) {
-        // Whoever began the generation may not have known of them.
+        // The writer of the generation may not have known of them.
         let remembered = self.memory.store.unfenced_beside(cluster);
         self.memory.forget_numbers();
         (self.memory.unfenced.owed, self.memory.unfenced.owed_sent_at) = (remembered, None);
@@ -67,7 +67,7 @@ impl Tick<'_> {
         &recorded | &self.memory.store.keys.promised
     }
 
-    /// Every other member that may hold what was acknowledged, as far as anybody remembers.
+    /// All other members that may have acknowledged commits, by all that is recorded.
     fn may_hold_commits(&self) -> BTreeSet<MemberName> {
         let recorded = self.cluster().and_then(|cluster| cluster.unsettled());
         let mut all = &self.promised() | &self.memory.store.keys.members;
@@ -77,8 +77,8 @@ impl Tick<'_> {
     }
 }
 
-/// Takes note of how far others have seen this store, before I first try to take the leader key. While its generation
-/// is unsettled nobody's word counts: what others have seen may be of the store before.
+/// Records how far other members have seen this store, before I first try to take the leader key. While its generation
+/// is unsettled their answers do not count: they may concern the earlier store.
 pub(super) fn hear(tick: &mut Tick<'_>) {
     let vacant_at = tick.memory.vacant_at();
     if tick.is_unsettled() || tick.memory.store_heard.is_some_and(|(at, _)| at == vacant_at) {
@@ -90,8 +90,8 @@ pub(super) fn hear(tick: &mut Tick<'_>) {
     tick.memory.store_heard = Some((vacant_at, seen.unwrap_or_default()));
 }
 
-/// The leader key was written before what another member had seen by then: I was away since before a snapshot that is
-/// restored, and what I see does not contradict what I knew.
+/// The leader key is older than a revision that another member had already seen. So this member was away since before
+/// the restored snapshot, and its view does not contradict its own memory.
 pub(super) fn denied(tick: &mut Tick<'_>, term: Term) -> Option<Reason> {
     let (_, before) = tick.memory.store_heard.filter(|(_, heard)| term.0 <= *heard)?;
     let change = StoreChange::RevisionFell { before, now: term.0 };
@@ -99,7 +99,7 @@ pub(super) fn denied(tick: &mut Tick<'_>, term: Term) -> Option<Reason> {
     Some(record(tick, change))
 }
 
-/// Records the contradiction: from then on it is the same for everybody.
+/// Records the contradiction in etcd, so that all members see it.
 pub(super) fn record(tick: &mut Tick<'_>, change: StoreChange) -> Reason {
     let due = tick.memory.generation_sent_at.is_none_or(|at| at + AGAIN_AFTER <= tick.now);
     let has_data = tick.seen.postgres.data != DataDirectory::Empty;
@@ -117,14 +117,14 @@ pub(super) fn record(tick: &mut Tick<'_>, change: StoreChange) -> Reason {
     Reason::Store(StoreReason::WentBack(change))
 }
 
-/// By then no primary can live under a lease of the store before.
+/// When no primary can still have a lease of the earlier store.
 fn old_leases_end(tick: &Tick<'_>) -> Moment {
     let since = tick.memory.answers_since.unwrap_or(tick.now);
     since + tick.seen.settings.ttl.max(tick.memory.store.keys.ttl)
 }
 
-/// Why even a member that an operator wants to lead, whatever is lost, must not yet: the former primary may be frozen,
-/// and write once more.
+/// Why a member must not lead yet, even when an operator accepts any loss: the former primary may be frozen, and could
+/// write once more.
 pub(super) fn bars(tick: &mut Tick<'_>) -> Option<Reason> {
     let end = old_leases_end(tick);
     if !tick.is_unsettled() || end <= tick.now {
@@ -134,10 +134,10 @@ pub(super) fn bars(tick: &mut Tick<'_>) -> Option<Reason> {
     Some(Reason::Store(StoreReason::OldLeases))
 }
 
-/// Why I must not lead by what I hold, while the store's generation is unsettled. Members that may hold acknowledged
-/// commits have to answer where commits wait for standbys; where they do not, a member that is silent for a TTL is not
-/// waited for any longer, and no lease of the store before can last longer. `lag_disqualified` says how far I am behind
-/// the last leader: that bars me only while somebody who may hold more is silent.
+/// Why my WAL does not allow me to lead, while the store's generation is unsettled. Where commits wait for standbys,
+/// all members that may have acknowledged commits must answer. Elsewhere a silent member is waited for until one TTL
+/// has passed, since no lease of the earlier store lasts longer. `lag_disqualified` tells how far I am behind the last
+/// leader; it matters only while a member that may have more WAL is silent.
 pub(super) fn unproved(
     tick: &mut Tick<'_>,
     mine: Position,
@@ -163,20 +163,20 @@ pub(super) fn unproved(
     }
 }
 
-/// Whether members that do not say what they hold keep everybody from leading.
+/// Whether silent members keep every member from leading.
 fn waits_for_silent(tick: &Tick<'_>) -> bool {
-    // The settings may be old, too.
+    // The settings may be outdated, too.
     let synchronous = tick.seen.settings.sync.mode != SyncMode::Off || !tick.promised().is_empty();
     synchronous || tick.now < old_leases_end(tick)
 }
 
-/// What a member that may hold acknowledged commits has shown of them.
+/// The answer of a member that may have acknowledged commits.
 enum Shown {
-    /// It holds nothing that I lack.
+    /// It has no WAL that I lack.
     Less,
-    /// It leads, or holds more.
+    /// It leads, or has more WAL.
     More(Reason),
-    /// Not all that it holds.
+    /// It does not show all its WAL.
     Nothing,
 }
 
@@ -190,13 +190,13 @@ fn shown(tick: &Tick<'_>, mine: Position, member: &MemberName) -> Shown {
         let bytes = answer.lsn.bytes_since(mine.1);
         return Shown::More(Reason::MemberAhead { member: member.clone(), bytes });
     }
-    // What comes in after the answer does not count as asked for.
+    // WAL that arrives after the answer is not covered by it.
     let all = answer.exact && !answer.receives && answer.timeline.is_some();
     if all { Shown::Less } else { Shown::Nothing }
 }
 
-/// Members that found no data: what they may have held is gone, and nobody waits for it. Where commits wait for
-/// standbys that is one of them at most, for another holds it all, too.
+/// Members that found no data: their commits are gone, and waiting for them is useless. Where commits wait for standbys
+/// at most one such member is given up, since another has all commits, too.
 fn lost(tick: &Tick<'_>, members: &BTreeSet<MemberName>) -> BTreeSet<MemberName> {
     let empty = |name: &&MemberName| tick.answer_of(name).is_some_and(|answer| answer.no_data);
     let promised = tick.promised();
@@ -208,8 +208,9 @@ fn lost(tick: &Tick<'_>, members: &BTreeSet<MemberName>) -> BTreeSet<MemberName>
     }
 }
 
-/// I lead and serve, proved to be the newest: the generation is confirmed. Where commits wait for standbys, the record
-/// of synchronous replication comes first: if I died between the two, nobody would know whom to wait for.
+/// I lead and serve, and have proved to have the newest data: the generation is confirmed. Where commits wait for
+/// standbys, the record of synchronous replication comes first: if I failed between the two, no member would know for
+/// which members to wait.
 pub(super) fn settle(tick: &mut Tick<'_>, term: Term) {
     let Some(key) = tick.cluster().and_then(|cluster| cluster.generation.as_ref()) else { return };
     let due = tick.memory.generation_sent_at.is_none_or(|at| at + AGAIN_AFTER <= tick.now);

@@ -5,11 +5,11 @@ use std::time::Duration;
 use super::tick::Tick;
 use crate::model::{HandOverRefusal, Lsn, MemberName, Moment, SqlFacts, gets_wal};
 
-/// A candidate that lacks the shutdown checkpoint and receives nothing for this long will not receive it: PostgreSQL
-/// stops only when its walsenders have sent everything.
+/// A candidate that lacks the shutdown checkpoint and receives no WAL for this long will not receive it: PostgreSQL
+/// stops only after its walsenders have sent all WAL.
 const RECEIVES_WITHIN: Duration = Duration::from_secs(2);
 
-/// A candidate that gives no answer for this long after the stop is not waited for.
+/// A candidate without an answer for this long after the stop is given up.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(5);
 
 /// Whether WAL goes from here to this member now, directly or through the member that it replicates from.
@@ -20,7 +20,7 @@ pub(super) fn receives(tick: &Tick<'_>, name: &MemberName, sql: &SqlFacts) -> bo
     gets_wal(&sql.sync.streaming(), name, through.as_ref())
 }
 
-/// Why the candidate will not get the shutdown checkpoint; `None` while it may. Remembers how far it is.
+/// Why the candidate will not receive the shutdown checkpoint; `None` while it may. Records its position.
 pub(super) fn stalls(
     tick: &mut Tick<'_>,
     to: &MemberName,

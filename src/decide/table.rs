@@ -1,4 +1,4 @@
-//! The table: one arm for every situation, in the order of urgency.
+//! One arm for every situation, in the order of urgency.
 
 use super::decision::Decision;
 use super::leadership::Leadership;
@@ -38,7 +38,7 @@ pub fn situation_name(memory: &Memory, seen: &Observation, now: Moment) -> Strin
     text.split(' ').next().unwrap_or_default().to_owned()
 }
 
-/// Takes note of what changed since the last tick and of what was asked, before any rule looks.
+/// Records changes and requests since the last tick, before any rule runs.
 fn find<'a>(tick: &mut Tick<'a>) -> Assessment<'a> {
     let store_change = tick.remember_store();
     let leadership = Leadership::of(tick.seen, tick.now);
@@ -46,7 +46,7 @@ fn find<'a>(tick: &mut Tick<'a>) -> Assessment<'a> {
     let server = Server::of(&tick.seen.postgres, system_id);
     tick.remember(&leadership, &server);
     requests::accept(tick, &leadership);
-    // What an operator asked for goes on in pause: it is no automatic action.
+    // An operation that an operator asked for continues in pause: it is not automatic.
     let memory = &tick.memory;
     let asked = memory.hand_over.is_some() || memory.restart.is_some() || memory.reinitialize.is_some();
     Assessment { leadership, server, store_change, paused: tick.seen.settings.pause && !asked }
@@ -124,7 +124,7 @@ fn unreadable(tick: &mut Tick<'_>, error: &str, leader: Option<&LeaderKey>) -> R
     }
 }
 
-/// A long action runs: let it, unless what it is for is gone.
+/// A long action runs: it continues unless its purpose is gone.
 fn busy(tick: &mut Tick<'_>, running: &RunningJob, leadership: &Leadership) -> Reason {
     let job = running.job.kind();
     let leads = matches!(leadership, Leadership::Mine(_));
@@ -132,7 +132,7 @@ fn busy(tick: &mut Tick<'_>, running: &RunningJob, leadership: &Leadership) -> R
         JobKind::Promote => !leads,
         JobKind::Bootstrap | JobKind::Clone | JobKind::UndoClone | JobKind::CrashRecovery => tick.ends(),
         JobKind::StartStandby => tick.ends() || follow::is_overtaken(tick, running, leadership),
-        // A restart's checkpoint may take long; that of a hand-over has the hand-over's deadline.
+        // A restart's checkpoint may take long. That of a hand-over has the hand-over's deadline.
         JobKind::Checkpoint => tick.ends() && tick.memory.hand_over.is_none(),
         JobKind::TakeLeadership
         | JobKind::HandOver

@@ -1,4 +1,4 @@
-//! One decision in the making.
+//! One decision while it is made.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -10,17 +10,17 @@ use crate::model::{
     PodEnd, PodRole, PrimaryRoute, Process, Reason, SyncMode, SyncRecord, WaitingOn, slot_name,
 };
 
-/// An answer to a question older than this is asked for again. Longer than an asked member may take: the slowest
-/// answer, or the lack of one, is still fresh when it is known.
+/// An answer to a question older than this is asked for again. It is longer than the deadline of a member's answer, so
+/// that the slowest answer, or its absence, is still fresh when it is known.
 const ANSWER_FRESH: Duration = Duration::from_millis(2500);
-/// A renewal that was asked for is asked for again after this.
+/// The pause before a requested renewal is requested again.
 const LEASE_SOON: Duration = Duration::from_millis(200);
 
-/// What a rule sees and fills in. Rules read `seen`, change `memory`, push `actions`, and return the reason.
+/// The input and output of a rule. Rules read `seen`, change `memory`, push `actions`, and return the reason.
 pub(super) struct Tick<'a> {
     pub(super) seen: &'a Observation,
     pub(super) now: Moment,
-    /// The newest answers of the members themselves; rules read these, never [`Observation::peers`].
+    /// The newest answers of the members themselves. Rules read these, never [`Observation::peers`].
     pub(super) peers: BTreeMap<MemberName, PeerAnswer>,
     pub(super) memory: Memory,
     pub(super) actions: Vec<Action>,
@@ -33,23 +33,23 @@ impl<'a> Tick<'a> {
         Tick { seen, now, peers: answers(seen), memory: memory.clone(), actions: Vec::new(), wake }
     }
 
-    /// The cluster as last seen; an empty one before the first list (no rule reaches here then but demotion).
+    /// The cluster as last seen; `None` before the first list.
     pub(super) fn cluster(&self) -> Option<&'a ClusterView> {
         self.seen.view.as_ref().map(|view| &view.cluster)
     }
 
-    /// Why etcd takes no writes, while it does not.
+    /// Why etcd refuses writes, while it does.
     pub(super) fn writes_refused(&self) -> Option<&'a str> {
         self.seen.writes.refused.as_deref()
     }
 
-    /// What has become of my pod; in pause it is no reason for anything.
+    /// The end of my pod; in pause it has no consequences.
     pub(super) fn pod_end(&self) -> Option<PodEnd> {
         self.seen.pod_end.filter(|_| !self.seen.settings.pause)
     }
 
-    /// The supervisor is to end: it was asked to, or a member of my name is to run in the pod that has taken the place
-    /// of mine.
+    /// Whether the supervisor is to end: it was asked to, or a member with my name is to run in the pod that replaced
+    /// mine.
     pub(super) fn ends(&self) -> bool {
         self.seen.shutting_down || self.pod_end() == Some(PodEnd::Replaced)
     }
@@ -58,8 +58,8 @@ impl<'a> Tick<'a> {
         self.actions.push(action);
     }
 
-    /// Whether there is a lease under which something can be asked for. One that etcd does not know any more is none:
-    /// the next renewal brings another.
+    /// Whether there is a lease for a request. A lease that etcd does not know any more does not count: the next
+    /// renewal brings another.
     pub(super) fn has_lease(&mut self) -> bool {
         let lease = self.seen.lease.lease;
         if lease.is_some() && lease == self.memory.lease.gone {
@@ -71,14 +71,14 @@ impl<'a> Tick<'a> {
         lease.is_some()
     }
 
-    /// Starts a long action, unless its last failure asks for a pause.
+    /// Starts a long action, unless its last failure requires a pause.
     pub(super) fn start(&mut self, job: Job) {
         if !self.waits(job.kind()) {
             self.act(Action::Start(job));
         }
     }
 
-    /// Whether a failure of this kind of action asks for a pause; looks again after it.
+    /// Whether a failure of this kind of action requires a pause; schedules a tick at its end.
     pub(super) fn waits(&mut self, kind: JobKind) -> bool {
         let until = self.memory.failures.retry_at.get(&kind).copied().filter(|at| self.now < *at);
         if let Some(at) = until {
@@ -87,26 +87,26 @@ impl<'a> Tick<'a> {
         until.is_some()
     }
 
-    /// Looks again at `at` at the latest.
+    /// Schedules the next tick at `at` at the latest.
     pub(super) fn wake_at(&mut self, at: Moment, waiting_on: WaitingOn) {
         if at < self.wake.0 {
             self.wake = (at, waiting_on);
         }
     }
 
-    /// Looks again within `span`.
+    /// Schedules the next tick within `span`.
     pub(super) fn wake_in(&mut self, span: Duration, waiting_on: WaitingOn) {
         self.wake_at(self.now + span, waiting_on);
     }
 
-    /// Every member but me.
+    /// All members except me.
     pub(super) fn others(&self) -> impl Iterator<Item = (&'a MemberName, &'a MemberKey)> {
         let me = &self.seen.me.name;
         self.cluster().into_iter().flat_map(|cluster| &cluster.members).filter(move |(name, _)| *name != me)
     }
 
-    /// Whom to stream from when `leader` leads: the `replicatefrom` member if it is there, else the leader;
-    /// nobody with `nostream`.
+    /// The source to stream from when `leader` leads: the `replicatefrom` member if it exists, else the leader; none
+    /// with `nostream`.
     pub(super) fn follow_target(&self, leader: &MemberName) -> Option<FollowTarget> {
         if self.seen.me.tags.nostream() {
             return None;
@@ -127,18 +127,18 @@ impl<'a> Tick<'a> {
         Some(FollowTarget { name: name.clone(), conn_url, slot })
     }
 
-    /// What a member, whatever the spelling of its name, has answered since nobody leads, and lately.
+    /// The recent answer of a member since the leader key is vacant. The spelling of its name does not matter.
     pub(super) fn answer_of(&self, member: &MemberName) -> Option<&PeerAnswer> {
         let answer = self.peers.iter().find(|(name, _)| name.is_same(member)).map(|(_, answer)| answer);
         answer.filter(|answer| self.is_answer_of_now(answer))
     }
 
-    /// True if the question was asked since nobody leads, and lately.
+    /// Whether the question was asked recently, and since the leader key is vacant.
     pub(super) fn is_answer_of_now(&self, answer: &PeerAnswer) -> bool {
         self.memory.answers_since.unwrap_or_default().max(self.now - ANSWER_FRESH) <= answer.asked_at
     }
 
-    /// True if `asked_at` is recent enough for an answer that shows the present.
+    /// Whether `asked_at` is recent enough for an answer that shows the present.
     pub(super) fn is_recent(&self, asked_at: Moment) -> bool {
         self.now < asked_at + Duration::from_secs(3)
     }
@@ -156,7 +156,7 @@ impl<'a> Tick<'a> {
         self.seen.finished.iter().any(|finished| finished.job == kind)
     }
 
-    /// No leader has confirmed yet what came of a store that went back in time.
+    /// Whether the store went back in time and no leader has confirmed its new generation.
     pub(super) fn is_unsettled(&self) -> bool {
         self.cluster().is_some_and(|cluster| cluster.unsettled().is_some())
     }
@@ -180,7 +180,7 @@ impl<'a> Tick<'a> {
     }
 }
 
-/// The answers that the asked members themselves gave: the rest counts as none.
+/// The answers that come from the asked processes themselves; other answers count as none.
 fn answers(seen: &Observation) -> BTreeMap<MemberName, PeerAnswer> {
     let answer = |(name, answer): (&MemberName, &PeerAnswer)| {
         let asked = seen.identity_of(name);

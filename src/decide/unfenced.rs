@@ -1,5 +1,5 @@
-//! Primaries without a fence: a supervisor that is ended in pause leaves its primary running, says so in etcd first,
-//! and nobody is promoted beside it.
+//! Primaries without a fence. A supervisor that is ended during pause leaves its primary running. It writes that to
+//! etcd first, and then no other member is promoted.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -14,15 +14,16 @@ use crate::model::{
     UnfencedReason, UnfencedWrite, WaitingOn,
 };
 
-/// Without the key in etcd by then the primary is stopped: it must not be left unfenced unknown to the others.
+/// If etcd does not have the key by then, the primary is stopped: it must not be unfenced without the other members'
+/// knowledge.
 const WRITTEN_WITHIN: Duration = Duration::from_secs(5);
-/// A write that etcd does not show by then is sent again.
+/// A write that etcd does not show by then is repeated.
 const AGAIN_AFTER: Duration = Duration::from_secs(1);
-/// WAL that came in this lately comes from a primary that lives.
+/// WAL that arrived this recently comes from a primary that still runs.
 const LIVES_WITHIN: Duration = Duration::from_secs(2);
 
-/// Why nobody may be promoted, by the key `unfenced`: a primary may run that nothing fences. Not in the way of an
-/// operator's failover that says of each of them that it is down, and said so after it was left.
+/// Why no member may be promoted, by the key `unfenced`: an unfenced primary may run. It does not bar an operator's
+/// failover that confirms each of them to be down, and was requested after they were left.
 pub(super) fn bars(tick: &Tick<'_>, failover: Option<&FailoverRequest>) -> Option<Reason> {
     let cluster = tick.cluster()?;
     let left_at = cluster.unfenced.as_ref()?.mod_revision;
@@ -34,7 +35,7 @@ pub(super) fn bars(tick: &Tick<'_>, failover: Option<&FailoverRequest>) -> Optio
     Some(Reason::Unfenced(UnfencedReason::Bars { member: member.clone(), left: *left }))
 }
 
-/// Why I must not be promoted by myself: a primary lives, for WAL still comes in from it.
+/// Why I must not be promoted by myself: WAL still arrives from a running primary.
 pub(super) fn lives(tick: &mut Tick<'_>, sql: &SqlFacts) -> Option<Reason> {
     let leaderless = tick.memory.leader_key.vacant_mut()?;
     let Some(received) = streamed(sql) else {
@@ -52,7 +53,7 @@ pub(super) fn lives(tick: &mut Tick<'_>, sql: &SqlFacts) -> Option<Reason> {
     Some(Reason::Unfenced(UnfencedReason::Streams))
 }
 
-/// How far WAL has come in, while it does.
+/// The received position, while WAL arrives.
 fn streamed(sql: &SqlFacts) -> Option<Lsn> {
     match sql.standby {
         Standby::Yes { received, .. } => sql.streams().then_some(received),
@@ -60,8 +61,8 @@ fn streamed(sql: &SqlFacts) -> Option<Lsn> {
     }
 }
 
-/// I was asked to end in pause, and my primary goes on: etcd hears of it first. Where that cannot be, it is stopped.
-/// `None`: nothing is left behind, or etcd knows of it.
+/// I was asked to end in pause, and my primary keeps running: etcd records that first. Where etcd cannot, the primary
+/// is stopped. `None`: no primary is left behind, or etcd has the record.
 pub(super) fn leave(tick: &mut Tick<'_>, leadership: &Leadership) -> Option<Reason> {
     let me = &tick.seen.me;
     let key = tick.cluster().and_then(|cluster| cluster.unfenced.as_ref());
@@ -94,8 +95,8 @@ pub(super) fn leave(tick: &mut Tick<'_>, leadership: &Leadership) -> Option<Reas
     Some(Reason::Unfenced(UnfencedReason::Leaving))
 }
 
-/// Takes back what the key says of me, when a supervisor of mine looks after this PostgreSQL again; and all of it when
-/// I lead: nobody could come to lead before an operator said that the others are down.
+/// Removes my entry from the key when a supervisor of this member cares for this PostgreSQL again. Removes all entries
+/// when I lead: a member can lead only after an operator confirmed that the others are down.
 pub(super) fn clear(tick: &mut Tick<'_>, leadership: &Leadership, server: &Server<'_>) {
     let Some(key) = tick.cluster().and_then(|cluster| cluster.unfenced.as_ref()) else { return };
     let leads = matches!((leadership, server), (Leadership::Mine(_), Server::Primary(_)));
@@ -115,7 +116,7 @@ pub(super) fn clear(tick: &mut Tick<'_>, leadership: &Leadership, server: &Serve
     }
 }
 
-/// A former supervisor of mine left its primary, and I know that it is none any more.
+/// Whether an earlier supervisor of mine left its primary, and this Postgres certainly is no primary any more.
 fn is_back(tick: &Tick<'_>, key: &UnfencedKey, server: &Server<'_>) -> bool {
     let me = &tick.seen.me;
     let known = match server {
@@ -130,7 +131,7 @@ fn is_back(tick: &Tick<'_>, key: &UnfencedKey, server: &Server<'_>) -> bool {
     known && key.primaries.get(&me.name).is_some_and(|left| left.session != me.session)
 }
 
-/// Tells a store that is from before of the primaries that are remembered to have been left running.
+/// Adds the remembered unfenced primaries to a restored store.
 pub(super) fn owed(tick: &mut Tick<'_>) {
     let Some(cluster) = tick.cluster() else { return };
     let mut primaries = cluster.unfenced.as_ref().map(|key| key.primaries.clone()).unwrap_or_default();

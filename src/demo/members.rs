@@ -15,12 +15,12 @@ use crate::cli::error::CliError;
 use crate::cli::exit::Exit;
 use crate::client::{Client, Target};
 
-/// etcd elects itself within this, or something is wrong.
+/// The limit for etcd's election.
 const ETCD_WITHIN: Duration = Duration::from_secs(20);
-/// A member stops within this after SIGTERM, or is killed.
+/// The limit for a member's stop after SIGTERM; then it is killed.
 const STOP_WITHIN: Duration = Duration::from_secs(20);
 const LOOK_EVERY: Duration = Duration::from_millis(100);
-/// Lines of a log that a failure shows.
+/// The number of log lines that a failure shows.
 const LOG_LINES: usize = 8;
 
 /// One member: its plan and its supervisor's process.
@@ -46,7 +46,7 @@ pub struct Fleet {
 }
 
 impl Fleet {
-    /// Plans everything and writes the configurations; starts nothing.
+    /// Plans all members and writes their configurations; starts nothing.
     pub fn new(place: DemoDirectory, count: u8) -> Result<Fleet, CliError> {
         let count = usize::from(count);
         let ports = free_ports(2 + 2 * count)?;
@@ -90,7 +90,7 @@ impl Fleet {
         let url = |port: u16| format!("http://127.0.0.1:{port}");
         let (clients, peers) = (url(self.shared.etcd_port), url(self.etcd_peer_port));
         let mut command = Command::new(&self.place.etcd);
-        // etcd refuses some architectures unless it is told their name.
+        // etcd refuses some architectures unless a variable names them.
         command.env("ETCD_UNSUPPORTED_ARCH", if cfg!(target_arch = "aarch64") { "arm64" } else { "" });
         command.args(["--name", "demo", "--data-dir", &format!("{}/etcd", self.shared.dir)]);
         command.args(["--listen-client-urls", &clients, "--advertise-client-urls", &clients]);
@@ -114,7 +114,7 @@ impl Fleet {
         let log = OpenOptions::new().append(true).create(true).open(self.place.dir.join(log))?;
         command.current_dir(&self.place.dir).process_group(0);
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
-        // A colleague's settings must not reach the members.
+        // Settings of the user must not reach the members.
         for (name, _) in std::env::vars_os() {
             if name.to_string_lossy().starts_with("PATRONI_") || name.to_string_lossy().starts_with("PG") {
                 command.env_remove(&name);
@@ -174,7 +174,7 @@ impl Fleet {
         self.members.iter().position(|member| member.plan.name == name)
     }
 
-    /// Kills the postmaster of a member, and nothing else.
+    /// Kills only the postmaster of a member.
     pub fn kill_postmaster(&self, index: usize) -> Result<(), CliError> {
         let pid = postmaster(&self.data_dir(index))
             .ok_or_else(|| CliError::failed("the primary has no postmaster that could be killed"))?;
@@ -182,7 +182,7 @@ impl Fleet {
         Ok(())
     }
 
-    /// Kills every process of a member at once, its supervisor first, and waits until none is left.
+    /// Kills all processes of a member at once, its supervisor first, and waits until none is left.
     pub async fn kill_all(&mut self, index: usize) {
         let pids = self.processes(index);
         send(&pids, Signal::SIGKILL);
@@ -197,14 +197,14 @@ impl Fleet {
     fn processes(&self, index: usize) -> Vec<i32> {
         let supervisor = self.members[index].process.as_ref().map(|child| child.id() as i32);
         let mut pids: Vec<i32> = supervisor.into_iter().flat_map(tree).collect();
-        // A Postgres that was adopted by a restarted supervisor hangs elsewhere in the tree of processes.
+        // A Postgres that a restarted supervisor adopted is elsewhere in the process tree.
         pids.extend(postmaster(&self.data_dir(index)).into_iter().flat_map(tree));
         pids.dedup();
         pids
     }
 
-    /// Stops the replicas, then the primary (which then has nobody to hand over to), then etcd; kills what does not
-    /// stop.
+    /// Stops the replicas, then the primary (which then has no member to hand over to), then etcd; kills processes that
+    /// do not stop.
     pub async fn stop(&mut self) {
         let all: Vec<i32> = (0..self.members.len()).flat_map(|index| self.processes(index)).collect();
         let leader = self.leader().await;
@@ -238,7 +238,7 @@ impl Fleet {
         Some(view.leader?.name.to_string())
     }
 
-    /// How to connect and what to try.
+    /// How to connect, and commands to try.
     pub fn hints(&self) -> String {
         let hosts = vec!["127.0.0.1"; self.members.len()].join(",");
         let ports =
@@ -269,7 +269,7 @@ impl Fleet {
 
 impl Drop for Fleet {
     fn drop(&mut self) {
-        // After `stop` nothing is left; after a panic this is what keeps the machine clean.
+        // After `stop` no process is left; after a panic this removes the processes.
         for index in 0..self.members.len() {
             if self.members[index].process.is_some() {
                 send(&self.processes(index), Signal::SIGKILL);

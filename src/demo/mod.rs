@@ -1,11 +1,11 @@
 //! `demo`: a whole cluster on this machine, with a real etcd and real PostgreSQL, on loopback and free ports.
 //!
 //! ```text
-//! run      from the start to the end, whatever comes between
+//! run      the whole demo, and its end after every error or signal
 //! place    the directory, the programs, the user, the ports
 //! members  etcd and the members as processes: start, kill, stop
 //! tour     the faults, one after the other ─► report
-//! writer   one client that writes all the while and remembers every acknowledged row
+//! writer   one client that writes continuously and remembers every acknowledged row
 //! ```
 //!
 //! Everything lives in one directory that is removed at the end, however the demo ends. Only processes that the demo

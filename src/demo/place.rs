@@ -14,27 +14,27 @@ use crate::cli::exit::Exit;
 /// PostgreSQL's versions, newest first.
 const POSTGRES_VERSIONS: [u32; 6] = [18, 17, 16, 15, 14, 13];
 
-/// A socket's path holds at most 107 bytes, and PostgreSQL appends up to 15.
+/// A socket's path has at most 107 bytes, and PostgreSQL appends up to 15.
 const DIR_LENGTH_MAX: usize = 90;
 
 /// A demo's surroundings. Dropping it removes the directory, unless it is kept.
 #[derive(Debug)]
 pub struct DemoDirectory {
-    /// Everything is below it.
+    /// The directory of all files.
     pub dir: PathBuf,
     /// etcd's program.
     pub etcd: PathBuf,
     /// PostgreSQL's programs.
     pub bin_dir: PathBuf,
-    /// This program, where the member's user can read it.
+    /// This program, at a path that the members' user can read.
     pub program: PathBuf,
-    /// The user for the processes, when we are root: PostgreSQL refuses to run as root.
+    /// The user for the processes, when started as root: PostgreSQL refuses to run as root.
     pub user: Option<(u32, u32)>,
     keep: bool,
 }
 
 impl DemoDirectory {
-    /// Finds the programs and makes the directory.
+    /// Finds the programs and creates the directory.
     pub fn make(dir: Option<&Path>, keep: bool) -> Result<DemoDirectory, CliError> {
         let etcd = etcd_program()?;
         let bin_dir = postgres_programs()?;
@@ -61,7 +61,7 @@ impl DemoDirectory {
         Ok(place)
     }
 
-    /// This program: a copy where the other user can execute it, when there is one.
+    /// This program: a copy that the other user can execute, when there is one.
     fn own_program(&self) -> Result<PathBuf, CliError> {
         let program = std::env::current_exe()?;
         if self.user.is_none() {
@@ -96,7 +96,7 @@ impl DemoDirectory {
         self.keep
     }
 
-    /// Leaves the logs at the end, and nothing else: after a failure somebody will want to read them.
+    /// Keeps only the logs at the end: after a failure they are needed.
     pub fn keep_logs(&mut self) {
         if self.keep {
             return;
@@ -106,7 +106,7 @@ impl DemoDirectory {
         for entry in fs::read_dir(&self.dir).into_iter().flatten().flatten() {
             let path = entry.path();
             if !is_log(&path) {
-                // As in `drop`: nothing can be done about what does not go.
+                // As in `drop`: a file that cannot be removed is ignored.
                 let _ = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
             }
         }
@@ -116,7 +116,7 @@ impl DemoDirectory {
 impl Drop for DemoDirectory {
     fn drop(&mut self) {
         if !self.keep {
-            // Nothing can be done about a file that does not go.
+            // A file that cannot be removed is ignored.
             let _ = fs::remove_dir_all(&self.dir);
         }
     }
@@ -150,10 +150,10 @@ fn postgres_programs() -> Result<PathBuf, CliError> {
     )
 }
 
-/// What a member needs of PostgreSQL.
+/// The programs of PostgreSQL that a member needs.
 const PROGRAMS: [&str; 5] = ["postgres", "initdb", "pg_controldata", "pg_basebackup", "pg_rewind"];
 
-/// Whom to run as when we are root.
+/// The user for the processes when started as root.
 fn user() -> Result<Option<(u32, u32)>, CliError> {
     if !geteuid().is_root() {
         return Ok(None);
@@ -166,7 +166,7 @@ fn user() -> Result<Option<(u32, u32)>, CliError> {
     Ok(Some((user.uid.as_raw(), user.gid.as_raw())))
 }
 
-/// Free ports on loopback, all different: every one is held until all are found.
+/// Free ports on loopback, all different: each is held until all are found.
 pub fn free_ports(count: usize) -> Result<Vec<u16>, CliError> {
     let listeners: Vec<TcpListener> =
         (0..count).map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0))).collect::<Result<_, _>>()?;

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::cli::sheet::{Column, Sheet};
 
-/// What one fault did.
+/// The results of one fault.
 #[derive(Clone, Debug)]
 pub struct Figure {
     /// The fault.
@@ -15,34 +15,34 @@ pub struct Figure {
     pub away: Duration,
     /// How long until the member streamed again, counted from its start.
     pub rejoin: Option<Duration>,
-    /// Acknowledged rows that were gone.
+    /// Acknowledged rows that were missing.
     pub lost: u64,
 }
 
-/// The whole tour.
+/// The results of the whole tour.
 #[derive(Clone, Debug, Default)]
 pub struct DemoReport {
     /// Number of members.
     pub members: usize,
-    /// Every figure, in the order of the faults.
+    /// All results, in the order of the faults.
     pub figures: Vec<Figure>,
-    /// Rows acknowledged.
+    /// Acknowledged rows.
     pub acknowledged: usize,
-    /// Rows of which nobody told.
+    /// Rows with an unknown result.
     pub unknown: usize,
     /// Acknowledged rows missing on the primary at the end.
     pub lost: u64,
-    /// Replicas that did not hold the primary's rows at the end.
+    /// Replicas that did not have the primary's rows at the end.
     pub behind: Vec<String>,
 }
 
 impl DemoReport {
-    /// Nothing is gone, and everybody has everything.
+    /// Whether no row is lost, and every replica has all rows.
     pub fn is_good(&self) -> bool {
         self.lost == 0 && self.behind.is_empty() && self.figures.iter().all(|figure| figure.lost == 0)
     }
 
-    /// The faults, each once, in order.
+    /// The faults in order, without duplicates.
     fn steps(&self) -> Vec<&'static str> {
         let mut steps = Vec::new();
         for figure in &self.figures {
@@ -93,7 +93,7 @@ impl DemoReport {
         lines
     }
 
-    /// Every figure, for machines.
+    /// All results, for machines.
     pub fn document(&self) -> Value {
         let millis = |span: Duration| span.as_secs_f64() * 1000.0;
         let step = |step: &'static str| {
@@ -119,7 +119,7 @@ impl DemoReport {
     }
 }
 
-/// The middle one; the mean of the two in the middle where there are two.
+/// The median; of an even number, the mean of the two in the middle.
 pub fn median(mut spans: Vec<Duration>) -> Option<Duration> {
     spans.sort();
     let middle = spans.len() / 2;

@@ -1,4 +1,4 @@
-//! From the start to the end of a demo, whatever comes between.
+//! A demo from start to end, and the removal of its parts after every error or signal.
 
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ pub async fn execute(context: &Context, args: &DemoArgs) -> CliResult {
     }
     let place = DemoDirectory::make(args.dir.as_deref(), args.keep)?;
     let mut fleet = Fleet::new(place, args.members)?;
-    // Listening before anything is started: whatever comes, the end below is reached.
+    // The handlers are installed before anything is started, so that every signal leads to the end below.
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
     let ended = tokio::select! {

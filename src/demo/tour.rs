@@ -14,13 +14,13 @@ use crate::cli::exit::Exit;
 use crate::cli::output::to_json;
 use crate::client::{Client, ORDER_WITHIN};
 
-/// initdb, base backups and the first streaming take less than this on any machine worth a demo.
+/// More than initdb, base backups and the first streaming take on any machine for a demo.
 const BOOTSTRAP_WITHIN: Duration = Duration::from_secs(180);
-/// After a fault everything must be whole again within this.
+/// The limit for full recovery after a fault.
 const HEAL_WITHIN: Duration = Duration::from_secs(120);
-/// A setting reaches PostgreSQL within this.
+/// The limit for a setting to reach PostgreSQL.
 const SETTING_WITHIN: Duration = Duration::from_secs(15);
-/// Replicas hold the last row within this.
+/// The limit for replicas to receive the last row.
 const CATCH_UP_WITHIN: Duration = Duration::from_secs(30);
 /// A quiet time before each fault, so that it is measured alone.
 const QUIET: Duration = Duration::from_secs(1);
@@ -33,20 +33,20 @@ const SWITCH_BACK: &str = "switchover back";
 
 /// Runs the tour.
 pub async fn execute(context: &Context, fleet: &mut Fleet, rounds: u16, as_json: bool) -> CliResult {
-    let doors = MemberAddressList {
+    let addresses = MemberAddressList {
         ports: fleet.members.iter().map(|member| member.plan.port).collect(),
         password: fleet.shared.superuser.clone(),
     };
     let client = fleet.client()?;
     context.ui.say("Waiting until every member streams …");
-    let mut tour = Tour { context, client, doors: doors.clone(), fleet, figures: Vec::new() };
+    let mut tour = Tour { context, client, addresses: addresses.clone(), fleet, figures: Vec::new() };
     let began = Instant::now();
-    tour.whole(BOOTSTRAP_WITHIN).await?;
+    tour.all_streaming(BOOTSTRAP_WITHIN).await?;
     tour.make_table().await?;
     context
         .ui
         .say(&format!("The cluster is up after {:.1} s; writing begins", began.elapsed().as_secs_f64()));
-    let mut writer = Writer::start(doors);
+    let mut writer = Writer::start(addresses);
     for round in 1..=rounds {
         if rounds > 1 {
             context.ui.say(&format!("Round {round} of {rounds}"));
@@ -65,7 +65,7 @@ pub async fn execute(context: &Context, fleet: &mut Fleet, rounds: u16, as_json:
 struct Tour<'a> {
     context: &'a Context,
     client: Client,
-    doors: MemberAddressList,
+    addresses: MemberAddressList,
     fleet: &'a mut Fleet,
     figures: Vec<Figure>,
 }
@@ -78,7 +78,7 @@ impl Tour<'_> {
         self.switchover(writer, SWITCH_BACK, Some(&killed)).await
     }
 
-    /// Kills the postmaster; a standby that holds every acknowledged commit leads at once. Alone it is started again.
+    /// Kills the postmaster. A standby with all acknowledged commits leads at once; a single member starts it again.
     async fn crash(&mut self, writer: &Writer) -> Result<(), CliError> {
         let breaks = self.begin(writer).await;
         let primary = self.leader().await?;
@@ -111,7 +111,7 @@ impl Tour<'_> {
         self.end(writer, step, breaks, None).await
     }
 
-    /// Kills supervisor and Postgres of the primary, waits for another to lead, and starts it again.
+    /// Kills supervisor and Postgres of the primary, waits for another leader, and starts the member again.
     async fn kill_all(&mut self, writer: &Writer) -> Result<String, CliError> {
         let breaks = self.begin(writer).await;
         let primary = self.leader().await?;
@@ -121,7 +121,7 @@ impl Tour<'_> {
         let away = writer.longest();
         let began = Instant::now();
         self.fleet.start_member(primary)?;
-        self.whole(HEAL_WITHIN).await?;
+        self.all_streaming(HEAL_WITHIN).await?;
         let rejoin = began.elapsed();
         self.figure(writer, KILL_ALL, away, Some(rejoin)).await?;
         Ok(name)
@@ -143,7 +143,7 @@ impl Tour<'_> {
     ) -> Result<(), CliError> {
         self.writes_again(writer, breaks).await?;
         let away = writer.longest();
-        self.whole(HEAL_WITHIN).await?;
+        self.all_streaming(HEAL_WITHIN).await?;
         self.figure(writer, step, away, rejoin).await
     }
 
@@ -154,7 +154,7 @@ impl Tour<'_> {
         away: Duration,
         rejoin: Option<Duration>,
     ) -> Result<(), CliError> {
-        // The rows acknowledged so far must be there; those that come while we look are not judged.
+        // The rows acknowledged so far must exist; later ones do not count.
         let acknowledged = writer.ledger().acknowledged.clone();
         let present = self.rows().await?;
         let lost = acknowledged.difference(&present).count() as u64;
@@ -183,12 +183,12 @@ impl Tour<'_> {
         }
     }
 
-    /// Waits until a primary accepts writes and every other member streams from it and is vouched for.
-    async fn whole(&mut self, within: Duration) -> Result<(), CliError> {
+    /// Waits until a primary accepts writes, and every other member streams from it and is listed in the key `sync`.
+    async fn all_streaming(&mut self, within: Duration) -> Result<(), CliError> {
         let by = Instant::now() + within;
         let wanted = self.fleet.members.len() as i64 - 1;
         while self.streaming().await.ok() != Some(wanted)
-            || self.vouched_for().await? != Some(wanted as usize)
+            || self.sync_voters().await? != Some(wanted as usize)
         {
             self.in_time(by, "not every member streams")?;
             tokio::time::sleep(LOOK_EVERY).await;
@@ -206,13 +206,13 @@ impl Tour<'_> {
     }
 
     async fn streaming(&self) -> Result<i64, WriteFailure> {
-        let primary = self.doors.writable().await?;
+        let primary = self.addresses.writable().await?;
         let sql =
             "select count(distinct application_name) from pg_stat_replication where state = 'streaming'";
         Ok(primary.query_one(sql, &[]).await?.get(0))
     }
 
-    async fn vouched_for(&self) -> Result<Option<usize>, CliError> {
+    async fn sync_voters(&self) -> Result<Option<usize>, CliError> {
         Ok(self.client.view().await?.sync_record().map(|record| record.voters.len()))
     }
 
@@ -228,7 +228,7 @@ impl Tour<'_> {
         let by = Instant::now() + SETTING_WITHIN;
         loop {
             let made =
-                async { Ok::<_, WriteFailure>(self.doors.writable().await?.batch_execute(sql).await?) };
+                async { Ok::<_, WriteFailure>(self.addresses.writable().await?.batch_execute(sql).await?) };
             match made.await {
                 Ok(()) => return Ok(()),
                 Err(error) if by <= Instant::now() => {
@@ -241,14 +241,14 @@ impl Tour<'_> {
 
     async fn rows(&self) -> Result<BTreeSet<i64>, CliError> {
         let read = async {
-            let rows = self.doors.writable().await?.query("select id from matriarch_tour", &[]).await?;
+            let rows = self.addresses.writable().await?.query("select id from matriarch_tour", &[]).await?;
             Ok::<_, WriteFailure>(rows.iter().map(|row| row.get(0)).collect())
         };
         read.await.map_err(|error| CliError::failed("failed to read the tour's table").because(&error))
     }
 
     async fn report(&mut self, writer: &Writer) -> Result<DemoReport, CliError> {
-        self.whole(HEAL_WITHIN).await?;
+        self.all_streaming(HEAL_WITHIN).await?;
         let present = self.rows().await?;
         let behind = self.behind(&present).await;
         let ledger = writer.ledger();
@@ -262,7 +262,7 @@ impl Tour<'_> {
         })
     }
 
-    /// Members that do not come to hold the primary's rows.
+    /// Members that do not receive the primary's rows in time.
     async fn behind(&self, present: &BTreeSet<i64>) -> Vec<String> {
         let mut behind = Vec::new();
         for member in &self.fleet.members {
@@ -279,9 +279,9 @@ impl Tour<'_> {
     }
 
     async fn holds(&self, port: u16, present: &BTreeSet<i64>) -> bool {
-        let Ok(member) = self.doors.connect(port).await else { return false };
+        let Ok(member) = self.addresses.connect(port).await else { return false };
         let Ok(rows) = member.query("select id from matriarch_tour", &[]).await else { return false };
-        // More is no fault: the row under way when the writer stopped may have come after we looked.
+        // More rows are fine: the writer's last row may have arrived after the query.
         present.is_subset(&rows.iter().map(|row| row.get(0)).collect())
     }
 }

@@ -7,7 +7,7 @@ use std::path::Path;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-/// `pid` and everything below it, parents before children.
+/// `pid` and all its descendants, parents before children.
 pub fn tree(pid: i32) -> Vec<i32> {
     let children = children();
     let mut found = vec![pid];
@@ -35,12 +35,12 @@ fn children() -> BTreeMap<i32, Vec<i32>> {
     children
 }
 
-/// The parent in a line of `/proc/PID/stat`. The program's name, in brackets, may hold anything.
+/// The parent in a line of `/proc/PID/stat`. The program's name, in parentheses, may contain any character.
 fn parent_in(stat: &str) -> Option<i32> {
     stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()
 }
 
-/// The postmaster of a data directory of the demo, if one runs: its pid file names it, and it runs in that directory.
+/// The postmaster of a data directory of the demo, if one runs: the process of the pid file, in that directory.
 pub fn postmaster(data_dir: &Path) -> Option<i32> {
     let text = fs::read_to_string(data_dir.join("postmaster.pid")).ok()?;
     let pid: i32 = text.lines().next()?.trim().parse().ok()?;
@@ -48,7 +48,7 @@ pub fn postmaster(data_dir: &Path) -> Option<i32> {
     (runs_in == fs::canonicalize(data_dir).ok()?).then_some(pid)
 }
 
-/// Sends `signal` to each, in order. One that is gone already needs none.
+/// Sends `signal` to each, in order. A process that is gone is ignored.
 pub fn send(pids: &[i32], signal: Signal) {
     for pid in pids.iter().filter(|pid| **pid > 1) {
         let _ = kill(Pid::from_raw(*pid), signal);

@@ -1,8 +1,8 @@
-//! One client that writes numbered rows all the while, to whichever member accepts them, and remembers what was
-//! acknowledged.
+//! One client that writes numbered rows continuously, to the member that accepts them, and remembers the acknowledged
+//! ones.
 //!
-//! There is no statement timeout: with it a commit that waits for a standby would be acknowledged without one. A
-//! statement that takes too long is given up by closing the connection, and its row counts as unknown.
+//! There is no statement timeout: it would acknowledge a commit that waits for a standby, although no standby has it. A
+//! statement that takes too long is abandoned by closing the connection, and its row counts as unknown.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,31 +13,31 @@ use tokio::task::JoinHandle;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Config, NoTls};
 
-/// A member answers a connection within this, or another is asked.
+/// How long a member may take to accept a connection before another is asked.
 const CONNECT_WITHIN: Duration = Duration::from_millis(500);
-/// A row that takes longer counts as unknown.
+/// A row that takes longer has an unknown result.
 const INSERT_WITHIN: Duration = Duration::from_secs(2);
 /// Pause after a failed search for the primary.
 const SEARCH_AGAIN: Duration = Duration::from_millis(5);
 /// Pause between rows: this is no load test.
 const BETWEEN_ROWS: Duration = Duration::from_millis(2);
 
-/// How to reach the members.
+/// The addresses of the members.
 #[derive(Clone, Debug)]
 pub struct MemberAddressList {
     /// Ports on loopback.
     pub ports: Vec<u16>,
-    /// Of `postgres`.
+    /// The password of `postgres`.
     pub password: String,
 }
 
-/// A connection that ended or never began.
+/// Why a connection ended or failed.
 #[derive(Debug, thiserror::Error)]
 pub enum WriteFailure {
-    /// PostgreSQL or the connection to it says no.
+    /// PostgreSQL or its connection failed.
     #[error("PostgreSQL refused the write")]
     Postgres(#[from] tokio_postgres::Error),
-    /// It does not accept writes.
+    /// The server is read-only.
     #[error("the server is read-only")]
     ReadOnly,
     /// It did not answer in time.
@@ -53,7 +53,7 @@ impl MemberAddressList {
         config.password(&self.password).application_name("matriarch demo").connect_timeout(CONNECT_WITHIN);
         let connect = tokio::time::timeout(CONNECT_WITHIN, config.connect(NoTls));
         let (client, connection) = connect.await.map_err(|_| WriteFailure::Timeout)??;
-        // It ends with the client; what went wrong is told to the client's own call.
+        // It ends with the client; its error reaches the client's own call.
         tokio::spawn(async move {
             let _ = connection.await;
         });
@@ -74,12 +74,12 @@ impl MemberAddressList {
     }
 }
 
-/// What the writer knows.
+/// The writer's record.
 #[derive(Debug)]
 pub struct Ledger {
     /// Rows that were acknowledged.
     pub acknowledged: BTreeSet<i64>,
-    /// Rows of which nobody told whether they were written.
+    /// Rows with an unknown result.
     pub unknown: BTreeSet<i64>,
     /// Connections that broke.
     pub breaks: u64,
@@ -87,7 +87,7 @@ pub struct Ledger {
     longest: Duration,
 }
 
-/// The writer at work.
+/// A running writer.
 #[derive(Debug)]
 pub struct Writer {
     ledger: Arc<Mutex<Ledger>>,
@@ -96,7 +96,7 @@ pub struct Writer {
 
 impl Writer {
     /// Begins to write; the table must exist.
-    pub fn start(doors: MemberAddressList) -> Writer {
+    pub fn start(addresses: MemberAddressList) -> Writer {
         let ledger = Arc::new(Mutex::new(Ledger {
             acknowledged: BTreeSet::new(),
             unknown: BTreeSet::new(),
@@ -104,11 +104,11 @@ impl Writer {
             last: Instant::now(),
             longest: Duration::ZERO,
         }));
-        let task = tokio::spawn(write(doors, ledger.clone()));
+        let task = tokio::spawn(write(addresses, ledger.clone()));
         Writer { ledger, task }
     }
 
-    /// What the writer knows now.
+    /// The present record.
     pub fn ledger(&self) -> MutexGuard<'_, Ledger> {
         lock(&self.ledger)
     }
@@ -141,10 +141,10 @@ fn lock(ledger: &Mutex<Ledger>) -> MutexGuard<'_, Ledger> {
     ledger.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-async fn write(doors: MemberAddressList, ledger: Arc<Mutex<Ledger>>) {
+async fn write(addresses: MemberAddressList, ledger: Arc<Mutex<Ledger>>) {
     let mut id = 0;
     loop {
-        let Ok(client) = doors.writable().await else {
+        let Ok(client) = addresses.writable().await else {
             tokio::time::sleep(SEARCH_AGAIN).await;
             continue;
         };
@@ -158,7 +158,7 @@ async fn write(doors: MemberAddressList, ledger: Arc<Mutex<Ledger>>) {
 async fn insert(client: &Client, ledger: &Mutex<Ledger>, id: &mut i64) -> Result<(), WriteFailure> {
     *id += 1;
     let row = *id;
-    // Unknown until it is acknowledged, also when this task is stopped meanwhile.
+    // Unknown until it is acknowledged, even when this task is stopped meanwhile.
     lock(ledger).unknown.insert(row);
     let parameters: [&(dyn ToSql + Sync); 1] = [&row];
     let statement = client.execute("insert into matriarch_tour (id) values ($1)", &parameters);

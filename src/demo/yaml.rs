@@ -1,6 +1,6 @@
 //! A demo member's configuration: short enough to be read as an example.
 
-/// What differs between members.
+/// The settings that differ between members.
 #[derive(Clone, Debug)]
 pub struct MemberPlan {
     /// Its name.
@@ -11,7 +11,7 @@ pub struct MemberPlan {
     pub rest_port: u16,
 }
 
-/// What members share.
+/// The settings that members share.
 #[derive(Clone, Debug)]
 pub struct SharedSettings {
     /// The directory of the demo.

@@ -1,4 +1,5 @@
-//! The connections: one client for each endpoint, the best one asked first, the next when it is slow.
+//! The connections to etcd: one client for each endpoint. The best endpoint is asked first, the next one when it is
+//! slow.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -18,22 +19,22 @@ use crate::core::store::Keys;
 use crate::model::{Moment, WriteFacts};
 use crate::os::clock;
 
-/// How long a connection may take to come up before it counts as broken.
+/// How long a connection attempt may take before it has failed.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
-/// HTTP/2 pings find a peer that vanished without a word, also while only a watch is open.
+/// HTTP/2 pings detect a peer that vanished silently, even while only a watch is open.
 const PING: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(3));
-/// After this many failures in a row, or one request without any answer, the connection is made anew: TCP itself may
-/// take minutes to notice that the network is back.
+/// After this many failures in a row, or one request without any answer, the connection is opened anew: TCP itself may
+/// take minutes to notice that the network works again.
 const RECONNECT_AFTER: u32 = 2;
-/// More failures in a row than this say nothing new about an endpoint.
+/// The highest count of failures in a row; more say nothing new about an endpoint.
 const FAILURES_MAX: u32 = 8;
 
-/// Where etcd is and how to log in.
+/// The addresses of etcd and the login.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct EtcdSetup {
     /// URLs, such as `http://10.0.0.1:2379`; at least one.
     pub endpoints: Vec<String>,
-    /// User name and password, if etcd wants them.
+    /// User name and password, if etcd requires them.
     pub credentials: Option<(String, String)>,
     /// Certificates, for `https` endpoints.
     pub tls: Option<TlsFiles>,
@@ -44,9 +45,9 @@ pub struct EtcdSetup {
 /// Certificate files, PEM. They are read anew for every new connection.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TlsFiles {
-    /// Whom to trust.
+    /// The authorities to trust.
     pub ca: Option<PathBuf>,
-    /// Our certificate.
+    /// The client certificate.
     pub cert: Option<PathBuf>,
     /// Its key.
     pub key: Option<PathBuf>,
@@ -66,9 +67,9 @@ struct EtcdInner {
     terms: Mutex<BTreeMap<u64, (u64, Moment)>>,
     /// Which etcd cluster is in use.
     origin: Arc<ClusterIds>,
-    /// The view is not what it should be.
+    /// The view may be wrong.
     look_again: Notify,
-    /// What it does with our writes.
+    /// Whether etcd accepts writes.
     writes: watch::Sender<WriteFacts>,
 }
 
@@ -80,10 +81,10 @@ pub(super) struct Endpoint {
 }
 
 impl Etcd {
-    /// Prepares the connections; etcd need not be up, and nothing is sent before the first request.
+    /// Prepares the connections. etcd need not be up, and nothing is sent before the first request.
     ///
     /// # Errors
-    /// [`EtcdError::Setup`] when there is no endpoint. Wrong credentials are seen at the first request.
+    /// [`EtcdError::Setup`] when there is no endpoint. Wrong credentials show at the first request.
     pub fn connect(setup: EtcdSetup) -> Result<Etcd, EtcdError> {
         if setup.endpoints.is_empty() {
             return Err(EtcdError::Setup("no endpoint is configured".to_owned()));
@@ -92,7 +93,7 @@ impl Etcd {
         Ok(Etcd::new(setup, origin))
     }
 
-    /// Other connections to the same etcd, for another runtime.
+    /// Separate connections to the same etcd, for another runtime.
     pub(super) fn apart(&self) -> Etcd {
         Etcd::new(self.inner.setup.clone(), self.inner.origin.clone())
     }
@@ -121,7 +122,7 @@ impl Etcd {
         }
     }
 
-    /// Says of which etcd cluster a former incarnation of this process has used the answers; zero: unknown.
+    /// Sets the etcd cluster that a previous incarnation of this process used; zero: unknown.
     pub fn expect_cluster(&self, cluster_id: u64) {
         self.inner.origin.expect(cluster_id);
     }
@@ -139,17 +140,17 @@ impl Etcd {
         &self.inner.keys
     }
 
-    /// Where it is, as configured.
+    /// The configured endpoints.
     pub fn endpoint_urls(&self) -> &[String] {
         &self.inner.setup.endpoints
     }
 
-    /// What etcd does with writes. Changes with every one that it does or refuses.
+    /// Whether etcd accepts writes. Changes with every write that succeeds or is refused.
     pub fn writes(&self) -> watch::Receiver<WriteFacts> {
         self.inner.writes.subscribe()
     }
 
-    /// Takes note of a write that was done or refused; one whose end is unknown says nothing.
+    /// Records a write that succeeded or was refused; one with an unknown result does not count.
     pub(super) fn note_write(&self, refused: Option<&str>) {
         self.inner.writes.send_modify(|facts| {
             facts.refused = refused.map(str::to_owned);
@@ -157,7 +158,7 @@ impl Etcd {
         });
     }
 
-    /// Notified, the whole cluster is read anew.
+    /// When it is notified, the whole cluster is read anew.
     pub fn look_again(&self) -> &Notify {
         &self.inner.look_again
     }
@@ -166,7 +167,7 @@ impl Etcd {
         self.inner.endpoints.len()
     }
 
-    /// The endpoints, healthiest first; those of another etcd cluster last.
+    /// The endpoints, the healthiest first; those of another etcd cluster last.
     pub(super) fn ranked(&self) -> Vec<Arc<Endpoint>> {
         let mut ranked = self.inner.endpoints.clone();
         let origin = &self.inner.origin;
@@ -176,9 +177,9 @@ impl Etcd {
         ranked
     }
 
-    /// Runs `ask` on the best endpoint, on the next as well when no answer came after `hedge_after`, at once when the
-    /// answer was an error; the first good answer wins. Of errors, a refusal is the answer only where all that were
-    /// asked refuse ([`EtcdError::and`]). Only for requests that may be done twice.
+    /// Runs `ask` on the best endpoint. It also asks the next one when no answer came after `hedge_after`, or at once
+    /// after an error; the first good answer wins. A refusal is the result only if all endpoints that were asked refuse
+    /// ([`EtcdError::and`]). Only for requests that may be repeated.
     pub(super) async fn hedged<T, F, A>(
         &self,
         hedge_after: Duration,
@@ -217,7 +218,7 @@ impl Etcd {
                     Err(error) => {
                         asked.retain(|other| other.index != endpoint.index);
                         match &error {
-                            // The alarm is the whole cluster's: there is nobody else to ask.
+                            // The alarm concerns the whole cluster: other endpoints would answer the same.
                             EtcdError::NoSpace(_) => waiting = Vec::new().into_iter(),
                             _other => endpoint.failed(),
                         }
@@ -239,7 +240,7 @@ impl Etcd {
         }
     }
 
-    /// Runs one request on one endpoint; logs in (again) and repeats it once when etcd refused our token.
+    /// Runs one request on one endpoint. When etcd refused the token, it logs in again and repeats the request once.
     pub(super) async fn call<T, F, A>(&self, endpoint: &Endpoint, request: F) -> Result<T, EtcdError>
     where
         F: Fn(Client) -> A,
@@ -265,8 +266,8 @@ impl Etcd {
         self.newest_term(endpoint, header, None)
     }
 
-    /// The same for the answer to a linearizable read that was sent at `asked_at`. A majority has confirmed it since
-    /// then: where its raft term is lower than one seen before that, the store was restored and counts anew.
+    /// The same for the answer to a linearizable read sent at `asked_at`. A majority has confirmed it since then. If
+    /// its raft term is lower than one seen before that, the store was restored, and terms count anew.
     pub(super) fn linearized(
         &self,
         endpoint: &Endpoint,
@@ -327,7 +328,7 @@ impl Etcd {
     }
 }
 
-/// The winner is healthy; whoever was asked before it and did not answer in time is less so.
+/// The winner is healthy; endpoints asked before it that did not answer in time are less so.
 fn rank_after_race(asked: &[Arc<Endpoint>], winner: &Endpoint) {
     winner.failures.store(0, Ordering::Relaxed);
     for endpoint in asked.iter().take_while(|endpoint| endpoint.index != winner.index) {

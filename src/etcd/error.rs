@@ -6,26 +6,26 @@ use etcd_client::Error;
 
 use crate::core::store::{CorruptKey, WriteError};
 
-/// Why a request to etcd gave no answer that counts.
+/// Why a request to etcd gave no valid answer.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum EtcdError {
     /// The user name, password or certificate was refused; waiting does not help.
     #[error("etcd refused the credentials: {0}")]
     Authentication(String),
-    /// Definite: the lease named in the request does not exist, and nothing was written.
+    /// Certain: the lease in the request does not exist, and nothing was written.
     #[error("requested lease not found")]
     LeaseNotFound,
-    /// Definite: etcd takes no writes, because its database is as large as it may be (the alarm NOSPACE), and this one
-    /// was not done. Reads, renewals, revocations and deletions go on.
+    /// Certain: etcd refuses writes because its database has reached its size limit (alarm NOSPACE), and this one was
+    /// not done. Reads, renewals, revocations and deletions still work.
     #[error("etcd refuses writes: {0}")]
     NoSpace(String),
-    /// No endpoint answered properly. A write may or may not have happened: read back.
+    /// No endpoint answered properly. A write may or may not have happened; a read shows which.
     #[error("the result is unknown: {0}")]
     Unknown(String),
-    /// No endpoint answered in time. A write may or may not have happened: read back.
+    /// No endpoint answered in time. A write may or may not have happened; a read shows which.
     #[error("no answer from etcd within {} ms", .0.as_millis())]
     Timeout(Duration),
-    /// A key holds what nobody can work with.
+    /// The value of a key is unusable.
     #[error(transparent)]
     Corrupt(#[from] CorruptKey),
     /// The setup itself cannot work: an unreadable certificate, a malformed address.
@@ -34,7 +34,7 @@ pub enum EtcdError {
 }
 
 impl EtcdError {
-    /// True when asking another endpoint cannot change the answer, nor what an earlier one was asked.
+    /// Whether another endpoint can change neither this answer nor the result of an earlier request.
     pub(super) fn is_definite(&self) -> bool {
         match self {
             EtcdError::LeaseNotFound | EtcdError::Corrupt(_) => true,
@@ -46,8 +46,8 @@ impl EtcdError {
         }
     }
 
-    /// What follows from the answers of two endpoints: a refusal only where both refuse for one reason. A member that
-    /// lags behind may not know a user yet, and what one endpoint refuses another may have done.
+    /// The result of the answers of two endpoints: a refusal only if both refuse for the same reason. A member that
+    /// lags may not know a user yet, and another endpoint may have done what one refused.
     pub(super) fn and(self, other: EtcdError) -> EtcdError {
         match (self, other) {
             (EtcdError::Authentication(_), EtcdError::Authentication(text)) => {
@@ -103,8 +103,8 @@ impl From<EtcdError> for WriteError {
     }
 }
 
-/// True when etcd refused the request before looking at it because our token is missing, expired or outdated: a new
-/// login and the same request again are safe.
+/// Whether etcd refused the request before processing it because the token is missing, expired or outdated: a new login
+/// and a repetition are safe.
 pub(super) fn needs_login(error: &Error) -> bool {
     let Error::GRpcStatus(status) = error else { return false };
     let text = status.message();
@@ -113,7 +113,7 @@ pub(super) fn needs_login(error: &Error) -> bool {
         .any(|part| text.contains(part))
 }
 
-/// True when etcd has authentication switched off, so that a login is refused and not needed.
+/// Whether authentication is switched off in etcd, so that a login is refused and unnecessary.
 pub(super) fn auth_is_off(error: &Error) -> bool {
     matches!(error, Error::GRpcStatus(status) if status.message().contains("authentication is not enabled"))
 }
@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_counts_where_nobody_may_have_done_it() {
+    fn a_refusal_counts_only_if_all_endpoints_refuse() {
         assert_eq!(refused().and(refused()), refused());
         assert_eq!(full().and(full()), full());
         let mixed = unknown("connection refused").and(refused());

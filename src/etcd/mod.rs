@@ -1,4 +1,5 @@
-//! The cluster's shared truth: reading it, watching it, changing it, and keeping the lease that leadership hangs on.
+//! The state of the cluster in etcd: reading it, watching it, changing it, and keeping the lease on which leadership
+//! depends.
 //!
 //! ```text
 //!  core::store   pure: keys and transactions as values            renewal   pure: answers → LeaseFacts
@@ -9,10 +10,10 @@
 //!              one client for each endpoint, ranked by health, hedged; `origin`: of one etcd cluster only
 //! ```
 //!
-//! Errors are a closed world: only [`EtcdError::LeaseNotFound`], [`EtcdError::NoSpace`] and
-//! [`Cas::Lost`](crate::core::store::Cas::Lost) are definite. Everything else means that nobody knows what
-//! happened, and the caller reads back.
-//! Deliberately absent: who should lead, when to give up, what to retry. That is policy.
+//! Only [`EtcdError::LeaseNotFound`], [`EtcdError::NoSpace`] and [`Cas::Lost`](crate::core::store::Cas::Lost) are
+//! definite. After every other error the outcome is unknown, and the caller reads the keys again.
+//!
+//! Deliberately absent: which member should lead, when to give up, what to retry. That is policy.
 
 mod endpoints;
 mod error;

@@ -1,14 +1,14 @@
 //! The identity of the etcd cluster that answers, for endpoints of several clusters.
 //!
-//! What one cluster says is never mixed with what another says: the answers of the one that was seen first count, and
-//! those of another are refused until most of the endpoints belong to it.
+//! Answers of different clusters are never mixed. The answers of the cluster that was seen first count; those of
+//! another are refused until most of the endpoints belong to it.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use super::EtcdError;
 
-/// The identifiers of etcd clusters that were seen; zero: none yet.
+/// The identifiers of the etcd clusters that were seen; zero: none yet.
 #[derive(Debug)]
 pub(super) struct ClusterIds {
     known: Mutex<KnownClusters>,
@@ -29,22 +29,22 @@ impl ClusterIds {
         }
     }
 
-    /// The cluster that a former incarnation of this process has used.
+    /// Sets the cluster that a previous incarnation of this process used.
     pub(super) fn expect(&self, cluster_id: u64) {
         self.known.lock().unwrap_or_else(PoisonError::into_inner).ours = cluster_id;
     }
 
-    /// No cluster has been chosen yet.
+    /// Whether no cluster has been chosen yet.
     pub(super) fn is_unknown(&self) -> bool {
         self.known.lock().unwrap_or_else(PoisonError::into_inner).ours == 0
     }
 
-    /// Takes note of the cluster that an endpoint belongs to, and chooses none.
+    /// Records the cluster of an endpoint, without a choice.
     pub(super) fn note(&self, endpoint: usize, cluster_id: u64) {
         self.known.lock().unwrap_or_else(PoisonError::into_inner).by_endpoint[endpoint] = cluster_id;
     }
 
-    /// Chooses the cluster of most of the endpoints that were noted.
+    /// Chooses the cluster of most of the recorded endpoints.
     pub(super) fn choose(&self) {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let seen = known.by_endpoint.iter().filter(|id| **id != 0);
@@ -52,7 +52,7 @@ impl ClusterIds {
         known.ours = most.unwrap_or(0);
     }
 
-    /// This endpoint was last seen in another cluster than the chosen one.
+    /// Whether this endpoint was last seen in another cluster than the chosen one.
     pub(super) fn is_foreign(&self, endpoint: usize) -> bool {
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let id = known.by_endpoint[endpoint];
@@ -62,7 +62,7 @@ impl ClusterIds {
     /// Whether the answer of an endpoint counts.
     ///
     /// # Errors
-    /// When it is of another cluster than the answers that counted so far, and most endpoints are not of it.
+    /// When it comes from another cluster than earlier answers, and most endpoints do not belong to that cluster.
     pub(super) fn takes(&self, endpoint: usize, cluster_id: u64) -> Result<(), EtcdError> {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         known.by_endpoint[endpoint] = cluster_id;
@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn a_single_endpoint_may_lead_elsewhere() {
+    fn a_single_configured_endpoint_may_change_its_cluster() {
         let origin = ClusterIds::new(1);
         assert_eq!(origin.takes(0, 7), Ok(()));
         assert_eq!(origin.takes(0, 8), Ok(()));

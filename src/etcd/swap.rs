@@ -1,4 +1,4 @@
-//! One compare-and-swap, hedged, whose lost answers do no harm.
+//! One compare-and-swap, hedged. A lost answer does no harm.
 
 use std::time::Duration;
 
@@ -11,15 +11,16 @@ use crate::core::store::{Cas, Compare, KeyChange, StoredKey, Txn};
 
 /// How long a write may take on one endpoint before it is sent to the next as well.
 const HEDGE_AFTER: Duration = Duration::from_millis(500);
-/// How long a write may take in all.
+/// The limit of a whole write.
 const WITHIN: Duration = Duration::from_secs(3);
 
 impl Etcd {
-    /// Commits a transaction. Where a comparison fails, and the key that is read shows that an earlier try of this very
-    /// transaction was done, it counts as done.
+    /// Commits a transaction. If a comparison fails, and the key that is read proves that an earlier attempt of the
+    /// same transaction succeeded, it counts as done.
     ///
     /// # Errors
-    /// [`EtcdError::LeaseNotFound`] and [`EtcdError::NoSpace`] are definite; everything else means "read back".
+    /// [`EtcdError::LeaseNotFound`] and [`EtcdError::NoSpace`] are certain. After every other error a read has to show
+    /// the result.
     pub async fn commit(&self, txn: &Txn) -> Result<Cas, EtcdError> {
         let otherwise = vec![TxnOp::get(txn.path.clone(), None)];
         let request = etcd_client::Txn::new()
@@ -50,7 +51,7 @@ impl Etcd {
         let revision = answer.header().map_or(0, |header| header.revision());
         let answers = answer.op_responses();
         if answer.succeeded() {
-            // Deletions are done also where nothing can be written.
+            // Deletions succeed even when etcd refuses writes.
             if answers.iter().any(|answer| matches!(answer, TxnOpResponse::Put(_))) {
                 self.note_write(None);
             }

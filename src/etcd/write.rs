@@ -14,7 +14,7 @@ use crate::model::{FailoverRequest, LeaseId};
 const REVOKE_WITHIN: Duration = Duration::from_secs(2);
 
 impl Etcd {
-    /// [`crate::core::store::Keys::write_failover`], where revision 0 means "only if nothing is asked for yet".
+    /// [`crate::core::store::Keys::write_failover`], where revision 0 means "only if there is no request yet".
     ///
     /// # Errors
     /// As [`Etcd::commit`].
@@ -25,14 +25,14 @@ impl Etcd {
     ) -> Result<Cas, EtcdError> {
         let mut if_mod_revision = if_mod_revision;
         if let (Some(0), Some(now)) = (if_mod_revision, self.get(&self.keys().path("failover")).await?) {
-            // An empty request is as good as an absent key; a real one makes the comparison with 0 fail.
+            // An empty request counts as an absent key; a real one makes the comparison with 0 fail.
             let empty = failover_key(&String::from_utf8_lossy(&now.value), 0).is_none();
             if_mod_revision = Some(if empty { now.mod_revision } else { 0 });
         }
         self.commit(&self.keys().write_failover(request, if_mod_revision)).await
     }
 
-    /// Ends a lease, and every key on it. One that is gone already is no error.
+    /// Revokes a lease, and with it every key under it. A lease that is gone already is no error.
     ///
     /// # Errors
     /// When etcd did not confirm it; the lease then expires.

@@ -1,29 +1,29 @@
-//! The dead-man timer: the kernel kills Postgres at the deadline, also while the guard itself is frozen.
+//! The dead-man timer: the kernel kills Postgres at the deadline, even while the guard itself is frozen.
 //!
 //! ```text
 //!  guard ── reading end of a pipe, opened once for each process of Postgres: the triggers
 //!                    ║                  each O_ASYNC, F_SETSIG: SIGKILL, F_SETOWN: that process
-//!        writing end, held by two timer processes and by nobody else
+//!        writing end, held only by two timer processes
 //!                    each with a timer that sends it SIGKILL a little after `kill_at`
 //! ```
 //!
-//! SIGKILL reaches a stopped process, and one that the freezer of cgroup v2 holds. So at the deadline both timer
-//! processes die, the pipe has no writer left, and the kernel tells the owner of each trigger so, with SIGKILL: no
-//! instruction of a program is needed. It has to reach the server processes, not only the postmaster: one whose
-//! client's next statement lay in its socket at the freeze would answer it before it looked for its postmaster. One
-//! that was born since the last look at the children has no trigger yet; it finds its postmaster dead before it takes a
-//! second statement.
+//! SIGKILL reaches a stopped process, and also one that the freezer of cgroup v2 holds. So at the deadline both timer
+//! processes die, and the pipe has no writer left. The kernel signals that to the owner of each trigger with SIGKILL;
+//! no program has to run. The signal has to reach the server processes, not only the postmaster: a statement may have
+//! arrived in a server process's socket during the freeze, and the process would answer it before it noticed the death
+//! of its postmaster. A process that was forked after the last look at the children has no trigger yet; it finds its
+//! postmaster dead before it takes a second statement.
 //!
 //! # Invariants
 //!
-//! * **One timer process alone kills nothing.** The pipe closes with the last of them: a timer process that is killed
-//!   or stopped by itself is found out, and both are replaced while nobody is the pipe's owner any more.
-//! * **It belongs to processes, not to numbers.** The kernel keeps the process that was set as the owner; it counts
-//!   only if it was seen to be one of Postgres after that.
-//! * **A guard that ends kills nothing.** The end of a reader tells nobody, and only when the kernel has closed all
-//!   that a dead guard had open does it kill the timer processes; of themselves they never end.
-//! * **It never fires early.** It is armed only when both timer processes have repeated the newest deadline; while they
-//!   have not, and the older one is near, it is out.
+//! * **One timer process alone kills nothing.** The pipe closes only with the last of them. When one is killed or
+//!   stopped alone, the guard notices and replaces both, after it has removed the pipe's owners.
+//! * **A trigger belongs to a process, not to a process id.** The kernel keeps the process that was set as the owner.
+//!   The trigger counts only if that process was seen afterwards to be one of Postgres.
+//! * **A guard that ends kills nothing.** The close of a reading end signals nothing. The kernel kills the timer
+//!   processes only after it has closed all descriptors of a dead guard; they never end by themselves.
+//! * **It never fires early.** It is armed only when both timer processes have confirmed the newest deadline. While
+//!   they have not, and the older deadline is near, it is disarmed.
 
 use std::convert::Infallible;
 use std::os::fd::{BorrowedFd, OwnedFd};
@@ -42,24 +42,24 @@ use super::{descriptors, socket};
 use crate::model::Moment;
 use crate::os::postgres_processes::ProcessKiller;
 
-/// A guard that runs goes first, and tells more.
+/// A guard that works acts first, and reports more.
 const AFTER_GUARD: Duration = Duration::from_millis(100);
-/// A timer process that has not repeated its deadline by then is stopped.
+/// A timer process that has not repeated its deadline by then is replaced.
 const ACKNOWLEDGED_WITHIN: Duration = Duration::from_secs(1);
-/// Timer processes that do not live for long, or cannot be had, are not made in a tight loop.
+/// Timer processes that die early, or cannot be started, are not started again in a tight loop.
 const CREATE_AGAIN_AFTER: Duration = Duration::from_secs(5);
-/// What the start waits for each timer process.
+/// How long the start waits for each timer process.
 const SETTLED_WITHIN: Duration = Duration::from_millis(100);
-/// One deadline, as it is told and repeated: a number, and nanoseconds since boot (zero: never).
+/// One deadline, as it is sent and repeated: a number, and nanoseconds since boot (zero: never).
 const WORD_BYTES: usize = 16;
 
-/// Processes of one Postgres that get a trigger, if there are descriptors for that many; the guard kills those beyond
-/// when it goes on.
+/// The most processes of one Postgres that get a trigger, if there are enough descriptors. The guard kills the others
+/// when it continues.
 const TRIGGERS_MAX: usize = 2048;
-/// Where no descriptor can be had all the same, none is asked for meanwhile.
+/// Without a free descriptor none is requested for this long.
 const TRIGGER_AGAIN_AFTER: Duration = Duration::from_secs(5);
 
-/// What the guard keeps of it.
+/// The guard's part of the timer.
 pub(super) struct DeadManTimer {
     pair: Option<TimerPair>,
     /// When it has to fire; zero: never.
@@ -70,17 +70,17 @@ pub(super) struct DeadManTimer {
 /// Two timer processes and their pipe.
 struct TimerPair {
     reader: OwnedFd,
-    /// One for each process that the kernel kills, by its number.
+    /// One for each process that the kernel kills, sorted by process id.
     triggers: Vec<Trigger>,
     timer_processes: [TimerProcess; 2],
-    /// Whose triggers these are: the postmaster's number and its start.
+    /// The postmaster's process id and start time.
     postmaster: (i32, u64),
     armed: bool,
     /// Some processes have no trigger.
     partial: bool,
-    /// No trigger is made before.
+    /// No trigger is created before.
     trigger_at: Moment,
-    /// Number and time of what was told last.
+    /// The number and deadline sent last.
     sent: (u64, Moment),
     sent_at: Option<Moment>,
     /// No timer process fires before.
@@ -95,14 +95,14 @@ struct TimerProcess {
 }
 
 impl DeadManTimer {
-    /// Out. To be called by a process with one thread; what it has locked of its memory has to be locked again.
+    /// Creates it, not armed. The calling process must have one thread, and has to lock its memory again afterwards.
     pub(super) fn create(now: Moment) -> DeadManTimer {
         // Children need not be waited for.
         // SAFETY: no handler is installed, and none was before.
         let _ = unsafe { nix::sys::signal::signal(Signal::SIGCHLD, SigHandler::SigIgn) };
         let mut dead_man_timer =
             DeadManTimer { pair: TimerPair::create(now).ok(), fires_at: Moment::default(), created_at: now };
-        // Both repeat once, so that the first answer says whether it works at all.
+        // Both repeat once, so that the first answer shows whether the timer works at all.
         for _timer_process in 0..2 {
             if !dead_man_timer.is_whole() {
                 socket::wait(dead_man_timer.sockets(), Some(SETTLED_WITHIN));
@@ -112,27 +112,27 @@ impl DeadManTimer {
         dead_man_timer
     }
 
-    /// What to wait for on its behalf.
+    /// The sockets to wait for.
     pub(super) fn sockets(&self) -> [Option<&OwnedFd>; 2] {
         [0, 1].map(|which| self.pair.as_ref().map(|pair| &pair.timer_processes[which].link))
     }
 
-    /// When to look again although nothing was heard.
+    /// When to look again without an answer.
     pub(super) fn late_at(&self) -> Option<Moment> {
         self.pair.as_ref().and_then(|pair| pair.sent_at).map(|at| at + ACKNOWLEDGED_WITHIN)
     }
 
-    /// Whether the kernel stands by.
+    /// Whether the kernel is ready to kill.
     pub(super) fn is_whole(&self) -> bool {
         self.pair.as_ref().is_some_and(|pair| pair.sent_at.is_none())
     }
 
-    /// Whether the kernel stands by for some of the processes only.
+    /// Whether the kernel is ready to kill only some of the processes.
     pub(super) fn is_partial(&self) -> bool {
         self.pair.as_ref().is_some_and(|pair| pair.partial)
     }
 
-    /// From now on it fires after `kill_at`, and the Postgres of `killer` with it.
+    /// Arms it: it fires after `kill_at` and kills the Postgres of `killer`.
     pub(super) fn arm(&mut self, kill_at: Moment, killer: &mut ProcessKiller, now: Moment) {
         self.fires_at = kill_at + AFTER_GUARD;
         if let Some(pair) = &mut self.pair {
@@ -141,14 +141,14 @@ impl DeadManTimer {
         }
     }
 
-    /// To be called often while it is armed, because server processes come and go.
+    /// Updates the triggers. To be called often while it is armed, because server processes start and end.
     pub(super) fn follow(&mut self, killer: &mut ProcessKiller, now: Moment) {
         if let Some(pair) = &mut self.pair {
             pair.follow(killer, now);
         }
     }
 
-    /// Out at once.
+    /// Disarms it at once.
     pub(super) fn disarm(&mut self, now: Moment) {
         self.fires_at = Moment::default();
         if let Some(pair) = &mut self.pair {
@@ -157,7 +157,7 @@ impl DeadManTimer {
         }
     }
 
-    /// Hears the timer processes; true when they had to be replaced.
+    /// Reads the answers of the timer processes; true when they had to be replaced.
     pub(super) fn look(&mut self, killer: &mut ProcessKiller, now: Moment) -> bool {
         self.read_acknowledgements(now);
         let wanted = now < self.fires_at && self.pair.is_none();
@@ -233,10 +233,10 @@ impl TimerPair {
         self.triggers.retain(|trigger| trigger.seen);
     }
 
-    /// Tells both when to fire.
+    /// Sends both the deadline.
     fn send_deadline(&mut self, at: Moment, now: Moment) {
         if self.earliest < now + ACKNOWLEDGED_WITHIN {
-            // They may repeat the new one too late for the old one.
+            // They may confirm the new deadline too late for the old one.
             self.disarm();
         }
         self.earliest = if self.armed { self.earliest.min(at) } else { at };
@@ -246,7 +246,7 @@ impl TimerPair {
         word[..8].copy_from_slice(&self.sent.0.to_le_bytes());
         word[8..].copy_from_slice(&at.as_nanos().to_le_bytes());
         for timer_process in &self.timer_processes {
-            // One that does not take it will not repeat it.
+            // A process that does not receive it will not repeat it.
             let _ = socket::send(&timer_process.link, &word);
         }
     }
@@ -278,7 +278,7 @@ impl TimerPair {
 }
 
 impl Drop for TimerPair {
-    /// The order matters: nobody may be the owner when the timer processes die.
+    /// The order matters: no process may be the owner when the timer processes die.
     fn drop(&mut self) {
         self.disarm();
     }
@@ -295,11 +295,11 @@ impl TimerProcess {
         let errno = |errno: rustix::io::Errno| nix::errno::Errno::from_raw(errno.raw_os_error());
         let (link, its) = socket::pair().map_err(errno)?;
         let guard = nix::unistd::getpid();
-        // SAFETY: the process has one thread, so whatever the child calls, nobody holds a lock there.
+        // SAFETY: this process has one thread, so no other thread has a lock that the child needs.
         match unsafe { nix::unistd::fork()? } {
             ForkResult::Child => {
                 let _ = timer_process_main(&its, writer, guard);
-                // SAFETY: it ends the process and returns to nobody.
+                // SAFETY: it ends the process and does not return.
                 unsafe { libc::_exit(1) }
             }
             ForkResult::Parent { child } => {
@@ -307,7 +307,7 @@ impl TimerProcess {
                 match rustix::process::pidfd_open(pid, PidfdFlags::empty()) {
                     Ok(process) => Ok(TimerProcess { process, link, acknowledged: 0 }),
                     Err(why) => {
-                        // It has just been made.
+                        // It has just been created.
                         let _ = nix::sys::signal::kill(child, Signal::SIGKILL);
                         Err(errno(why))
                     }
@@ -332,7 +332,7 @@ impl TimerProcess {
     }
 }
 
-/// Is a timer process: sets its timer to what it is told, and repeats that.
+/// The main function of a timer process: sets its timer to each deadline that it receives, and repeats the deadline.
 fn timer_process_main(link: &OwnedFd, writer: &OwnedFd, guard: Pid) -> nix::Result<Infallible> {
     nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?;
     if nix::unistd::getppid() != guard {
@@ -340,10 +340,11 @@ fn timer_process_main(link: &OwnedFd, writer: &OwnedFd, guard: Pid) -> nix::Resu
     }
     nix::sys::prctl::set_name(c"matriarch-timer")?;
     let errno = |errno: rustix::io::Errno| nix::errno::Errno::from_raw(errno.raw_os_error());
-    // It must hold nothing else of the guard's: neither the reading end nor the supervisor's socket.
+    // It must not have any other descriptor of the guard: neither the reading end nor the supervisor's socket.
     rustix::stdio::dup2_stdin(link).map_err(errno)?;
     rustix::stdio::dup2_stdout(writer).map_err(errno)?;
-    // SAFETY: the call takes plain numbers; what it closes is never used again, because this function never returns.
+    // SAFETY: the call takes plain numbers; the closed descriptors are never used again, because this function never
+    // returns.
     let closed = unsafe { libc::syscall(libc::SYS_close_range, 2, u32::MAX, 0) };
     nix::errno::Errno::result(closed)?;
     let link = rustix::stdio::stdin();
@@ -351,13 +352,13 @@ fn timer_process_main(link: &OwnedFd, writer: &OwnedFd, guard: Pid) -> nix::Resu
     let event = SigEvent::new(SigevNotify::SigevSignal { signal: Signal::SIGKILL, si_value: 0 });
     let mut timer = Timer::new(ClockId::CLOCK_BOOTTIME, event)?;
     while repeat(link, &mut timer).is_some() {}
-    // Were it to end now, the other one might, too, before the pipe of a guard that dies is closed.
+    // If it ended now, the other one might end as well, before the pipe of a dying guard is closed.
     loop {
         nix::unistd::pause();
     }
 }
 
-/// Takes one deadline; `None` when it cannot, as when the guard is gone.
+/// Receives one deadline; `None` when it cannot, for example when the guard is gone.
 fn repeat(link: BorrowedFd<'_>, timer: &mut Timer) -> Option<()> {
     let mut word = [0; WORD_BYTES];
     let length = rustix::io::retry_on_intr(|| rustix::io::read(link, &mut word)).ok()?;

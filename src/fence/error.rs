@@ -9,20 +9,20 @@ pub enum FenceError {
     /// The guard's socket cannot be made.
     #[error("cannot {what} the guard's socket {path}")]
     Socket {
-        /// What was tried.
+        /// The attempt.
         what: &'static str,
-        /// Where.
+        /// The path.
         path: PathBuf,
-        /// Why not.
+        /// The error.
         #[source]
         source: io::Error,
     },
     /// The operating system refused something else.
     #[error("cannot {what}")]
     System {
-        /// What.
+        /// The attempt.
         what: &'static str,
-        /// Why not.
+        /// The error.
         #[source]
         source: io::Error,
     },

@@ -1,8 +1,8 @@
-//! The guard's process: the driver of [`Guard`], one thread, no runtime, no memory asked for after the start, but to
+//! The guard's process: the driver of [`Guard`]. One thread, no runtime. After the start it allocates memory only to
 //! replace a dead-man timer.
 //!
-//! It reads orders and the clock, hands them to the machine and carries out what it says, in that order. No signal that
-//! can be blocked moves it.
+//! It reads orders and the clock, passes them to the machine and carries out its actions, in that order. It blocks
+//! every signal that can be blocked.
 
 use std::io::Write;
 use std::os::fd::OwnedFd;
@@ -26,29 +26,29 @@ use crate::model::Moment;
 use crate::os::clock;
 use crate::os::postgres_processes::{PostgresProcesses, ProcessKiller};
 
-/// While it is armed. So young may a server process be that the dead-man timer does not know. Without a timer on the
-/// right clock, a suspend makes a deadline late by this much.
+/// The longest wait while armed. A server process younger than this may be missing from the dead-man timer. Without a
+/// timer on the right clock, a suspend makes a deadline late by up to this much.
 const LOOK_AT_LEAST_EVERY: Duration = Duration::from_millis(100);
-/// Where memory cannot be locked, the kill path is gone through this often so that it stays in memory.
+/// Where memory cannot be locked, the kill path is read through this often, so that it stays in memory.
 const REHEARSE_EVERY: Duration = Duration::from_secs(10);
-/// Who knocks while no descriptor is left stays at the door: looking there again and again would take the processor
-/// from everybody else.
+/// Without a free descriptor a connecting client stays in the queue. Checking it again and again would take the
+/// processor from all others.
 const LISTEN_AGAIN_AFTER: Duration = Duration::from_millis(500);
-/// Orders taken between two looks at the clock.
+/// Orders handled between two readings of the clock.
 const ORDERS_PER_LOOK_MAX: usize = 16;
 
-/// What a guard is started with.
+/// The parameters of a guard.
 #[derive(Clone, Debug, Default)]
 pub struct GuardSetup {
-    /// The watchdog's device and how to speak to it.
+    /// The watchdog's device and its driver.
     pub watchdog: Option<(PathBuf, DeviceDriver)>,
 }
 
-/// Is the guard until there is nothing left to guard. Standard input is the supervisor, standard output the socket for
-/// the next one.
+/// Runs the guard until there is nothing left to guard. Standard input is the connection to the supervisor, standard
+/// output the socket for the next one.
 ///
 /// # Errors
-/// When it was not started by a supervisor, or the system refuses what a guard cannot do without.
+/// When it was not started by a supervisor, or the system refuses a resource that a guard needs.
 pub fn run(setup: &GuardSetup) -> Result<(), FenceError> {
     let mut process = GuardProcess::start(setup)?;
     while !process.guard.is_done() {
@@ -64,7 +64,7 @@ struct GuardProcess {
     guard: Guard,
     link: Option<OwnedFd>,
     listener: OwnedFd,
-    /// Nobody is listened to before: there was no descriptor to be had.
+    /// No connection is accepted before: there was no free descriptor.
     deaf_until: Moment,
     spare: Spare,
     timer: Option<OwnedFd>,
@@ -83,14 +83,14 @@ impl GuardProcess {
         descriptors::raise_limit();
         // It fails for the leader of a group, which is out of its parent's group already.
         let _ = rustix::process::setsid();
-        // A name is a comfort for who looks at the processes.
+        // The name helps people who list processes.
         let _ = nix::sys::prctl::set_name(c"matriarch-guard");
         let link = inherited(rustix::stdio::stdin())?;
         let listener = inherited(rustix::stdio::stdout())?;
         socket::listen_as_me(&listener).map_err(|_| FenceError::ByHand)?;
         let null = rustix::fs::openat(CWD, c"/dev/null", OFlags::RDWR, Mode::empty());
         let null = null.map_err(FenceError::system("open /dev/null"))?;
-        // The copies would keep the sockets open when the guard has closed them.
+        // These copies would keep the sockets open after the guard has closed them.
         rustix::stdio::dup2_stdin(&null).map_err(FenceError::system("leave standard input"))?;
         rustix::stdio::dup2_stdout(&null).map_err(FenceError::system("leave standard output"))?;
         let killer =
@@ -99,7 +99,7 @@ impl GuardProcess {
         let timer = rustix::time::timerfd_create(TimerfdClockId::Boottime, flags).ok();
         let mut protection = Protection::take();
         let dead_man_timer = DeadManTimer::create(clock::now());
-        // Its timer processes have copies of what was locked: what is written to from now on must be there already.
+        // Its timer processes share pages with the locked memory: a page that is written later must already be copied.
         protection.lock_again();
         let watchdog = setup.watchdog.as_ref().map(|(device, driver)| (device.as_path(), *driver));
         Ok(GuardProcess {
@@ -126,12 +126,12 @@ impl GuardProcess {
         }
         socket::wait([self.link.as_ref(), listener, self.timer.as_ref(), one, two], self.pause(now));
         if let Some(timer) = &self.timer {
-            // An expiry that was not read would wake every later wait.
+            // An expiry that is not read would wake every later wait.
             let _ = rustix::io::read(timer, &mut [0; 8]);
         }
     }
 
-    /// How long there is nothing to do but to listen; `None`: for ever.
+    /// How long only reading is needed; `None`: for ever.
     fn pause(&self, now: Moment) -> Option<Duration> {
         let deaf = Some(self.deaf_until).filter(|until| now < *until);
         let at_least = Some(now + LOOK_AT_LEAST_EVERY).filter(|_| self.guard.phase() == GuardPhase::Armed);
@@ -139,7 +139,7 @@ impl GuardProcess {
         wakes.into_iter().flatten().min().map(|at| now.until(at))
     }
 
-    /// A supervisor that was started again takes the place of the one that was connected.
+    /// A restarted supervisor replaces the connected one.
     fn accept(&mut self, now: Moment) {
         if now < self.deaf_until {
             return;
@@ -153,7 +153,7 @@ impl GuardProcess {
                 }
                 Ok(_stranger) => {}
                 Err(Errno::INTR | Errno::CONNABORTED) => {}
-                // The former link is let go by the next round, and the spare one taken again.
+                // The next round closes the former link, and reserves a descriptor again.
                 Err(Errno::MFILE | Errno::NFILE) if self.spare.give_up() => {}
                 Err(Errno::MFILE | Errno::NFILE) => break self.deaf_until = now + LISTEN_AGAIN_AFTER,
                 Err(_nobody) => break,
@@ -183,7 +183,7 @@ impl GuardProcess {
         }
     }
 
-    /// Hears the dead-man timer, and does what is due.
+    /// Reads the dead-man timer's answers, and performs what is due.
     fn look(&mut self, now: Moment) {
         if self.dead_man_timer.look(&mut self.killer, now) {
             self.protection.lock_again();
@@ -218,7 +218,7 @@ impl GuardProcess {
         }
     }
 
-    /// Where memory is locked, nothing can leave it.
+    /// Where memory is locked, no page can leave it.
     fn warm_up(&mut self, now: Moment) {
         if self.warmed_up_at + REHEARSE_EVERY <= now && !self.protection.memory {
             self.warmed_up_at = now;
@@ -241,12 +241,12 @@ impl GuardProcess {
             watchdog: self.watchdog.facts(),
         };
         if let Some(link) = &self.link {
-            // A supervisor that does not read is frozen; it misses nothing that it could act on.
+            // A supervisor that does not read is frozen; it could not act on the answer.
             let _ = socket::send(link, &report.encode());
         }
     }
 
-    /// Wakes the wait at `at`, on the clock that goes on in a suspend.
+    /// Wakes the wait at `at`, on the clock that includes suspends.
     fn set_timer(&self, at: Moment) {
         let Some(timer) = &self.timer else { return };
         let never = Timespec { tv_sec: 0, tv_nsec: 0 };
@@ -255,11 +255,11 @@ impl GuardProcess {
         let it_value =
             Timespec { tv_sec: (nanos / 1_000_000_000) as i64, tv_nsec: (nanos % 1_000_000_000) as i64 };
         let spec = Itimerspec { it_interval: never, it_value };
-        // Setting it also takes back an expiry that was not read. Without a timer the pause is bounded all the same.
+        // Setting it also cancels an expiry that was not read. Without a timer the wait is bounded all the same.
         let _ = rustix::time::timerfd_settime(timer, TimerfdTimerFlags::ABSTIME, &spec);
     }
 
-    /// One line for whoever reads the log of a supervisor that cannot write any more. Never waits for the reader.
+    /// Writes one line for the log of a supervisor that cannot write any more. Never waits for the reader.
     fn report(&self, deadlines: Deadlines, killed: u32, now: Moment) {
         let mut space = [0_u8; 512];
         let mut rest = &mut space[..];
@@ -281,7 +281,7 @@ impl GuardProcess {
     }
 }
 
-/// A copy of a socket that the supervisor left in a standard place.
+/// A copy of a socket that the supervisor passed as a standard descriptor.
 fn inherited(place: std::os::fd::BorrowedFd<'_>) -> Result<OwnedFd, FenceError> {
     rustix::net::sockopt::socket_type(place).map_err(|_| FenceError::ByHand)?;
     rustix::io::fcntl_dupfd_cloexec(place, 3).map_err(FenceError::system("copy a socket"))

@@ -1,7 +1,7 @@
-//! The thread that keeps a guard alive: the driver of [`KeepGuard`].
+//! The thread that keeps a guard alive: the driver of [`KeepGuard`](crate::core::guard::KeepGuard).
 //!
-//! It hands over what the guard says, then carries out one effect after the other. What has to be done, and when, is
-//! decided by the machine; what it means for sockets, processes and the log stands here.
+//! It passes on the guard's answers, then carries out one effect after the other. The machine decides what is to be
+//! done, and when; this file does it with sockets, processes and the log.
 
 use std::os::fd::OwnedFd;
 use std::process::Child;
@@ -28,9 +28,9 @@ pub(super) struct GuardThread {
     guard: Option<RunningGuard>,
     dying: Vec<Child>,
     predecessor: Option<Predecessor>,
-    /// The first guard has introduced itself.
+    /// The first guard's protection was logged.
     introduced: bool,
-    /// It was said that the kernel stands by for some of the server processes only.
+    /// It was logged that the dead-man timer covers only some of the server processes.
     partial: bool,
     to_reader: watch::Sender<GuardFacts>,
 }
@@ -62,10 +62,10 @@ impl GuardThread {
             if let Some(end) = end {
                 return self.finish(end);
             }
-            self.hear();
+            self.receive_answers();
             while let Some(effect) = self.next_effect() {
                 self.carry_out(effect);
-                self.hear();
+                self.receive_answers();
             }
             running::reap(&mut self.dying);
             self.publish();
@@ -82,28 +82,28 @@ impl GuardThread {
         self.shared.state().keep.poll(clock::now())
     }
 
-    fn tell(&self, event: GuardEvent) {
+    fn pass_event(&self, event: GuardEvent) {
         self.shared.state().keep.handle(event, clock::now());
     }
 
-    /// Hands over what the guard has said.
-    fn hear(&mut self) {
+    /// Hands over the guard's answers.
+    fn receive_answers(&mut self) {
         while let Some(event) = self.guard.as_mut().and_then(RunningGuard::receive) {
             if let (GuardEvent::Answered(_), Some(report)) =
                 (event, self.guard.as_ref().and_then(|it| it.report))
             {
-                self.say(report);
+                self.log_report(report);
             }
-            // Whoever waits for the order to be held reads the facts then.
+            // A thread that waits for the acknowledgement reads the facts then.
             self.publish();
-            self.tell(event);
+            self.pass_event(event);
             if event == GuardEvent::Closed {
                 return;
             }
         }
     }
 
-    fn say(&mut self, report: GuardReport) {
+    fn log_report(&mut self, report: GuardReport) {
         if !std::mem::replace(&mut self.introduced, true) {
             tracing::info!(pid = report.guard, protection = %report.protection, "the guard runs");
         }
@@ -151,7 +151,7 @@ impl GuardThread {
         if target.kill_all() {
             return;
         }
-        self.tell(GuardEvent::NoneLeft { sequence });
+        self.pass_event(GuardEvent::NoneLeft { sequence });
         match without_guard {
             true => tracing::error!(
                 "could not start a guard: PostgreSQL was stopped, because no guard would have fenced it"
@@ -164,7 +164,7 @@ impl GuardThread {
         match RunningGuard::start(&self.setup, &self.listener) {
             Ok(guard) => {
                 self.guard = Some(guard);
-                self.tell(GuardEvent::Started);
+                self.pass_event(GuardEvent::Started);
             }
             Err(error) => {
                 tracing::warn!(error = error.chain(), "could not start a guard; retrying");
@@ -188,7 +188,7 @@ impl GuardThread {
         let (idle, named) =
             (socket::idle_name(&self.setup.data_dir), socket::armed_name(&self.setup.data_dir));
         match std::fs::rename(idle, named) {
-            Ok(()) => self.tell(GuardEvent::Renamed { armed: true }),
+            Ok(()) => self.pass_event(GuardEvent::Renamed { armed: true }),
             Err(error) => tracing::warn!(%error, armed = true, "cannot rename the guard's socket"),
         }
     }
@@ -201,7 +201,7 @@ impl GuardThread {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                 tracing::warn!(%error, armed = false, "cannot rename the guard's socket");
             }
-            Ok(()) | Err(_) => self.tell(GuardEvent::Renamed { armed: false }),
+            Ok(()) | Err(_) => self.pass_event(GuardEvent::Renamed { armed: false }),
         }
     }
 
@@ -227,7 +227,7 @@ impl GuardThread {
                 self.dying.extend(guard.release());
             }
             for name in [socket::armed_name(&self.setup.data_dir), socket::idle_name(&self.setup.data_dir)] {
-                // Not there is as good.
+                // A missing file is fine.
                 let _ = std::fs::remove_file(name);
             }
         }

@@ -1,7 +1,7 @@
-//! The supervisor's side of the guard: the deadlines to arm, handed to the thread that keeps a guard running.
+//! The supervisor's side of the guard: it passes the deadlines to the thread that keeps a guard running.
 //!
-//! **Invariants.** Giving an order never waits: it is written down, and the thread is woken. What becomes of it is
-//! decided by [`KeepGuard`], under the one lock that the handle and the thread share; nothing is done under that lock.
+//! **Invariants.** Giving an order never waits: the order is stored, and the thread is woken. [`KeepGuard`] decides
+//! what follows, under the one lock that the handle and the thread share. No other work is done under that lock.
 
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
@@ -22,64 +22,64 @@ use crate::os::postgres_processes::PostgresProcesses;
 pub struct WatchdogSetup {
     /// Its device.
     pub device: PathBuf,
-    /// How to speak to it.
+    /// Its driver.
     pub driver: DeviceDriver,
 }
 
-/// What a link is started with.
+/// The parameters of a link.
 #[derive(Clone, Debug)]
 pub struct LinkSetup {
-    /// The program that knows the command `guard`.
+    /// The program with the command `guard`.
     pub program: PathBuf,
-    /// Its sockets lie beside this directory.
+    /// The directory beside which its sockets are.
     pub data_dir: PathBuf,
     /// `None`: no watchdog is used.
     pub watchdog: Option<WatchdogSetup>,
 }
 
 impl LinkSetup {
-    /// With this very program, also when its file was replaced.
+    /// Uses the running program, even if its file was replaced.
     pub fn new(data_dir: PathBuf, watchdog: Option<WatchdogSetup>) -> LinkSetup {
         LinkSetup { program: PathBuf::from("/proc/self/exe"), data_dir, watchdog }
     }
 
-    /// Whether there is a watchdog that could be opened.
+    /// Whether there is a watchdog that can be opened.
     pub fn may_open_watchdog(&self) -> bool {
         self.watchdog.as_ref().is_some_and(|watchdog| running::may_write(&watchdog.device))
     }
 }
 
-/// The guard as last heard of.
+/// The guard, by its last answer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct GuardFacts {
-    /// Its process, while there is one.
+    /// Its process id, while there is one.
     pub pid: Option<i32>,
-    /// What it does.
+    /// Its state.
     pub phase: GuardPhase,
     /// The watchdog behind it.
     pub watchdog: WatchdogFacts,
-    /// What keeps it running on a machine in trouble.
+    /// What protects it on a machine in trouble.
     pub protection: Protection,
 }
 
-/// The handle. Dropping it ends the thread and closes the socket: a guard that is armed stays, and will fire.
+/// The handle. Dropping it ends the thread and closes the socket; an armed guard stays, and will kill.
 #[derive(Debug)]
 pub struct Link {
     shared: Arc<LinkShared>,
     facts: watch::Receiver<GuardFacts>,
 }
 
-/// What the handle and the thread share.
+/// The state that the handle and the thread share.
 #[derive(Debug)]
 pub(super) struct LinkShared {
     state: Mutex<LinkState>,
-    /// Something became held, or the thread ended.
+    /// An order was acknowledged, or the thread ended.
     pub(super) changed: Condvar,
-    /// Readable when there is something new for the thread.
+    /// Readable when the thread has something to do.
     pub(super) wake: OwnedFd,
 }
 
-/// The machine, and how its thread ends.
+/// The state machine, and how its thread ends.
 #[derive(Debug)]
 pub(super) struct LinkState {
     pub(super) keep: KeepGuard<PostgresProcesses>,
@@ -92,7 +92,7 @@ pub(super) struct LinkState {
 pub(super) enum End {
     /// Leave an armed guard behind.
     Stay,
-    /// Take the guard along.
+    /// End the guard as well.
     Dismiss,
 }
 
@@ -108,11 +108,11 @@ impl LinkShared {
 }
 
 impl Link {
-    /// Looks for the guard of a former supervisor, then starts one of its own, with nothing armed. The former stays
-    /// until the first order to arm or to disarm is held.
+    /// Looks for the guard of a former supervisor, then starts a guard of its own that is not armed. The former guard
+    /// stays until the first order to arm or to disarm is acknowledged.
     ///
     /// # Errors
-    /// When the guard's socket cannot be made.
+    /// When the guard's socket cannot be created.
     pub fn start(setup: LinkSetup) -> Result<(Link, Found), FenceError> {
         let (found, predecessor) = predecessor::find(&setup.data_dir);
         let listener = socket::listen(&setup.data_dir)?;
@@ -130,12 +130,12 @@ impl Link {
         Ok((Link { shared, facts }, found))
     }
 
-    /// From now on this is armed, in place of everything earlier.
+    /// Replaces the armed deadlines.
     pub fn arm(&self, armed: ArmedDeadlines<PostgresProcesses>) {
         self.order(Some(armed));
     }
 
-    /// Nothing is to be killed.
+    /// Disarms the guard.
     pub fn disarm(&self) {
         self.order(None);
     }
@@ -155,18 +155,18 @@ impl Link {
         state.keep.holds(wanted)
     }
 
-    /// The guard as last heard of.
+    /// The guard, by its last answer.
     pub fn facts(&self) -> watch::Receiver<GuardFacts> {
         self.facts.clone()
     }
 
-    /// Takes the guard along at an orderly end: Postgres is no primary, or is left alone on purpose.
+    /// Ends the guard at an orderly end: Postgres is no primary, or is left running on purpose.
     pub fn leave(&self, within: Duration) {
         let mut state = self.shared.state();
         state.end = Some(End::Dismiss);
         self.shared.wake();
         let stays = |state: &mut LinkState| !state.ended;
-        // A guard that does not go in time ends by itself: nothing is armed, nobody is connected.
+        // A guard that does not end in time ends by itself: it is not armed, and no supervisor is connected.
         drop(self.shared.changed.wait_timeout_while(state, within, stays));
     }
 }

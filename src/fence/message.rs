@@ -1,7 +1,8 @@
 //! The messages between supervisor and guard: each is one datagram of a fixed size.
 //!
-//! Both may be of different versions, because a guard outlives an upgrade. The first 24 bytes of a message, and the
-//! orders `Ask` and `Dismiss`, never change their meaning; all else is understood between equal versions only.
+//! The two sides may have different versions, because a guard outlives an upgrade. The first 24 bytes of a message, and
+//! the orders `Ask` and `Dismiss`, never change their meaning. Everything else is understood between equal versions
+//! only.
 
 use std::time::Duration;
 
@@ -14,11 +15,11 @@ use crate::os::postgres_processes::PostgresProcesses;
 use crate::os::process::ProcessId;
 use crate::os::text::{PATH_BYTES_MAX, PathText};
 
-/// Of this protocol.
+/// The version of this protocol.
 pub(super) const VERSION: u8 = 3;
 /// The first byte of every message.
 const MAGIC: u8 = b'M';
-/// What is understood across versions.
+/// The part that is understood across versions.
 const HEAD_BYTES: usize = 24;
 /// The length of every order: a guard of any version takes orders of this length only.
 pub(super) const MESSAGE_BYTES: usize = 48 + 2 * PATH_BYTES_MAX;
@@ -29,38 +30,38 @@ const DIRECTORY_AT: usize = MESSAGE_BYTES - PATH_BYTES_MAX;
 /// The length of every answer.
 pub(super) const REPORT_BYTES: usize = 48;
 
-/// What a guard is asked to do.
+/// An order to a guard.
 pub(super) type PostgresOrder = guard::GuardOrder<PostgresProcesses>;
 
 /// One order, numbered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Message {
-    /// Counts the orders of one supervisor; the answer repeats it.
+    /// The number of the order; the answer repeats it.
     pub(super) sequence: u32,
     pub(super) order: PostgresOrder,
 }
 
-/// What became of the watchdog.
+/// The state of the watchdog.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum WatchdogFacts {
     /// It is not used, or not needed now.
     #[default]
     Off,
-    /// It resets the machine that long after the last order.
+    /// It resets the machine this long after the last order.
     Active(Duration),
-    /// It is wanted and cannot be used.
+    /// It is needed and cannot be used.
     Failed(WatchdogTrouble),
 }
 
-/// What a guard says to every order, and of itself.
+/// A guard's answer to every order, with facts about itself.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct GuardReport {
     pub(super) version: u8,
-    /// What the protocol is about.
+    /// The answer of the protocol.
     pub(super) answer: GuardAnswer,
-    /// The guard's own process.
+    /// The guard's own process id.
     pub(super) guard: i32,
-    /// The postmaster it is after, and its start.
+    /// The target's postmaster, and its start time.
     pub(super) postmaster: i32,
     pub(super) started_ticks: u64,
     pub(super) protection: Protection,
@@ -68,7 +69,7 @@ pub(super) struct GuardReport {
 }
 
 impl WatchdogFacts {
-    /// Without the details.
+    /// The state without the details.
     pub fn state(self) -> WatchdogState {
         match self {
             WatchdogFacts::Off => WatchdogState::Off,
@@ -129,7 +130,7 @@ impl Message {
         put(&mut bytes, 56, processes.place.inode.to_le_bytes());
         // Zero: no watchdog.
         put(&mut bytes, 64, watchdog_at.unwrap_or_default().as_nanos().to_le_bytes());
-        // A program with a longer path is known by its name only.
+        // A program with a longer path is recognized by its name only.
         let program = processes.program.as_bytes();
         let program = if program.len() <= PROGRAM_BYTES_MAX { program } else { &[] };
         for (at, length_at, path) in
@@ -141,7 +142,7 @@ impl Message {
         bytes
     }
 
-    /// `None` for what this version does not understand.
+    /// `None` for a message that this version does not understand.
     pub(super) fn decode(bytes: &[u8]) -> Option<Message> {
         let (version, kind, sequence, deadlines) = head(bytes)?;
         let order = match kind {
@@ -176,7 +177,7 @@ impl Message {
 }
 
 impl GuardReport {
-    /// The postmaster it is after; `None` when it did not say, or did not know.
+    /// The target's postmaster; `None` when the guard did not report it, or did not know it.
     pub(super) fn postmaster(&self) -> Option<ProcessId> {
         (self.postmaster != 0 && self.started_ticks != 0)
             .then_some(ProcessId { pid: self.postmaster, started_ticks: self.started_ticks })
@@ -298,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn of_another_version_the_head_is_understood_and_no_order_but_two() {
+    fn of_another_version_only_the_head_and_two_orders_are_understood() {
         let other = |mut bytes: Vec<u8>| {
             bytes[1] = VERSION + 1;
             bytes
@@ -314,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn nonsense_is_no_order() {
+    fn invalid_bytes_are_no_order() {
         let mut bytes = Message { sequence: 1, order: arm(None) }.encode();
         for cut in [0, 1, 23, 47, 60] {
             assert_eq!(Message::decode(&bytes[..cut]), None);

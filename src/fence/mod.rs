@@ -1,4 +1,4 @@
-//! The guard: a process of its own that kills a Postgres when a deadline passes, whatever the supervisor does.
+//! The guard: a separate process that kills a Postgres when a deadline passes, even if the supervisor hangs or is gone.
 //!
 //! ```text
 //!  lease's thread ─► Link (supervisor) ══ one socket ══► guard (process) ──► SIGQUIT, then SIGKILL until none is left
@@ -12,24 +12,26 @@
 //! # Invariants
 //!
 //! * **Armed before writable.** A promotion asks [`Link::holds`]: the guard has acknowledged the very deadlines.
-//! * **Fed by proof only.** The guard's deadlines change by an order to arm and by nothing else, and the lease gives
-//!   that order only for a confirmed renewal that still showed the leader key. A guard, or a supervisor, that takes the
-//!   place of another goes on with the deadlines that the other had.
-//! * **Whoever freezes or dies, somebody is left.** Supervisor gone or frozen: the guard fires. Guard gone: its end of
-//!   the socket closes, the link's thread starts another at once. Guard frozen: it does not answer, is killed, and
-//!   replaced, within two seconds. No replacement to be had: the link's thread stops Postgres. Both frozen: the
-//!   dead-man timer, by which the kernel kills Postgres while nobody runs; the guard kills whoever was born too late
-//!   for that when it goes on. Where the kernel stands still, too (a paused virtual machine, the freezer of cgroup v1,
-//!   which holds back even SIGKILL), the guard that goes on has to be quick; the machine's watchdog, where there is
-//!   one, is for that. Both dead: Postgres runs on until a supervisor starts, which then stops it: under an orderly
-//!   service manager that is a second or two, and `watchdog.mode: required` covers the rest.
-//! * **A name says armed.** The guard's socket lies beside the data directory as `….matriarch-guard` from before it is
-//!   first armed until after it is disarmed, and as `….matriarch-guard-idle` otherwise. So a supervisor that starts
-//!   knows: no such name, and nobody was ever fenced here (a primary taken over from Patroni); the name, and nobody who
-//!   answers behind it, and a primary may run without a fence.
-//! * **Proof of death.** Fired is over only when two looks through `/proc` in a row found no process.
+//! * **Armed only by proof.** Only an order to arm changes the guard's deadlines, and the lease gives that order only
+//!   for a confirmed renewal that still showed the leader key. A guard, or a supervisor, that replaces another
+//!   continues with the deadlines of the other.
+//! * **One failure never leaves a primary without a fence.** Supervisor gone or frozen: the guard fires. Guard gone:
+//!   its end of the socket closes, and the link's thread starts another at once. Guard frozen: it does not answer, and
+//!   is killed and replaced within two seconds. No replacement possible: the link's thread stops Postgres. Both frozen:
+//!   the kernel kills Postgres by the dead-man timer, without any program; when the guard continues, it kills the
+//!   processes that were forked too late for a trigger. If the kernel stands still too (a paused virtual machine, the
+//!   freezer of cgroup v1, which holds back even SIGKILL), the guard has to act quickly when it continues; the
+//!   machine's watchdog, if there is one, covers that case. Both dead: Postgres runs until a supervisor starts, which
+//!   then stops it. With a service manager that restarts it, that takes a second or two; `watchdog.mode: required`
+//!   covers the other cases.
+//! * **The name of the socket shows whether the guard is armed.** The guard's socket lies beside the data directory.
+//!   Its name is `….matriarch-guard` from before it is first armed until after it is disarmed, and
+//!   `….matriarch-guard-idle` otherwise. So a supervisor that starts can tell two cases apart. No such name: no guard
+//!   was ever armed here (a primary taken over from Patroni). The name, but no answer behind it: a primary may run
+//!   without a fence.
+//! * **Proof of death.** Firing ends only when two looks through `/proc` in a row found no process.
 //!
-//! Deliberately absent: who should lead, and what a lease is.
+//! Deliberately absent: which member should lead, and what a lease is.
 
 mod dead_man_timer;
 mod descriptors;

@@ -14,31 +14,31 @@ use crate::model::Moment;
 use crate::os::clock;
 use crate::os::process::ProcessId;
 
-/// A guard that has not answered by then is frozen, or none at all.
+/// A guard without an answer by then is frozen, or does not exist.
 const ANSWER_WITHIN: Duration = Duration::from_secs(1);
-/// A guard whose deadline has passed has killed everything by then.
+/// A guard whose deadline has passed has killed all processes by then.
 const KILLED_WITHIN: Duration = Duration::from_secs(1);
-/// A guard that was dismissed and is still there by then is killed.
+/// A guard that was dismissed and still exists by then is killed.
 const LEAVE_WITHIN: Duration = Duration::from_millis(500);
 
-/// What a supervisor finds when it starts.
+/// The guard that a starting supervisor finds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Found {
-    /// Nothing was armed here: a Postgres that runs as a primary was never fenced.
+    /// No guard was armed here: a Postgres that runs as a primary was never fenced.
     Nothing,
-    /// A guard is armed, or fires already: its deadlines are the only ones that are proved.
+    /// A guard is armed, or kills already: only its deadlines are proved.
     Armed {
         /// When it stops and kills.
         deadlines: Deadlines,
-        /// What it kills; `None` when it is of a version that does not say.
+        /// Its target; `None` when its version does not report that.
         postmaster: Option<ProcessId>,
     },
-    /// Something was armed here, and no guard answers any more: a primary may run without a fence.
+    /// A guard was armed here, and none answers any more: a primary may run unfenced.
     Unguarded,
 }
 
 impl Found {
-    /// What is known of it without its process.
+    /// The part that needs no process.
     pub fn left_behind(&self) -> LeftBehind {
         match self {
             Found::Nothing => LeftBehind::Nothing,
@@ -47,7 +47,7 @@ impl Found {
         }
     }
 
-    /// What it kills, where that is known.
+    /// Its target, if that is known.
     pub fn postmaster(&self) -> Option<ProcessId> {
         match self {
             Found::Armed { postmaster, .. } => *postmaster,
@@ -55,8 +55,8 @@ impl Found {
         }
     }
 
-    /// Whether a former guard may still have something to kill, for all that is known: while it has, nothing may end
-    /// it, and its Postgres counts as running.
+    /// Whether a former guard may still have a process to kill. While it may, nothing may end it, and its Postgres
+    /// counts as running.
     pub fn may_have_to_kill(&self, now: Moment) -> bool {
         match self {
             Found::Nothing | Found::Unguarded => false,
@@ -66,14 +66,14 @@ impl Found {
     }
 }
 
-/// A former guard that still answers, or may still be there.
+/// A former guard that still answers, or may still exist.
 #[derive(Debug)]
 pub(super) struct Predecessor {
     link: OwnedFd,
     pid: Option<i32>,
 }
 
-/// Looks for one.
+/// Looks for a former guard.
 pub(super) fn find(data_dir: &Path) -> (Found, Option<Predecessor>) {
     let path = socket::armed_name(data_dir);
     let link = match socket::connect(&path) {
@@ -117,9 +117,9 @@ fn ask(link: &OwnedFd) -> Option<GuardReport> {
 }
 
 impl Predecessor {
-    /// Ends it. To be called only when another guard is armed, or nothing has to be.
+    /// Ends it. To be called only when another guard is armed, or none has to be.
     pub(super) fn dismiss(self) {
-        // The name may be gone when it is: the number is held first.
+        // Its process id may be reused once it has ended, so the process is opened first.
         let held = self.pid.and_then(Pid::from_raw);
         let held = held.and_then(|pid| rustix::process::pidfd_open(pid, PidfdFlags::empty()).ok());
         let still_guard = self.pid.is_some_and(is_guard);
@@ -128,7 +128,7 @@ impl Predecessor {
             return;
         }
         if let Some(held) = held.filter(|_| still_guard) {
-            // Frozen, or of a version that never leaves.
+            // It is frozen, or its version never ends by itself.
             let _ = rustix::process::pidfd_send_signal(held, Signal::KILL);
             self.has_left(clock::now() + LEAVE_WITHIN);
         }
@@ -152,7 +152,7 @@ impl Predecessor {
     }
 }
 
-/// Whether the process calls itself a guard: a name is weak, but its number comes from the kernel.
+/// Whether the process has the name of a guard. A name is weak evidence, but the process id comes from the kernel.
 fn is_guard(pid: i32) -> bool {
     std::fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.trim() == "matriarch-guard")
 }

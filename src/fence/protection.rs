@@ -1,5 +1,6 @@
-//! What keeps a guard running on a machine that is out of memory or of processors. All of it is best effort: a
-//! container without privileges gets less, and the guard says what it got.
+//! The protections that keep a guard running on a machine without free memory or processor time.
+//!
+//! All of it is best effort: a container without privileges gets less, and the guard reports which protections it has.
 
 use std::fmt;
 
@@ -12,20 +13,20 @@ const STACK_BYTES: usize = 256 * 1024;
 /// Above every ordinary process, below the kernel's own threads.
 const REAL_TIME_PRIORITY: i32 = 10;
 
-/// What a guard got of it.
+/// The protections that a guard obtained.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Protection {
-    /// None of its memory can be taken away.
+    /// Its memory is locked.
     pub memory: bool,
-    /// It is the last that the kernel kills when memory runs out.
+    /// The OOM killer spares it.
     pub oom: bool,
-    /// It goes before every ordinary process.
+    /// It has real-time priority over every ordinary process.
     pub real_time: bool,
-    /// Failing that, it has at least a better nice value than ordinary ones.
+    /// Otherwise: it has a better nice value than ordinary processes.
     pub nice: bool,
-    /// While it is frozen itself, the kernel kills the postmaster.
+    /// The kernel kills the postmaster even while the guard is frozen.
     pub dead_man_timer: bool,
-    /// The kernel kills not all of the server processes then: there were not enough file descriptors for that.
+    /// In that case the kernel kills only some of the server processes: there were not enough file descriptors.
     pub partial: bool,
 }
 
@@ -47,7 +48,7 @@ impl Protection {
         }
     }
 
-    /// Takes what there is to be had for this process.
+    /// Obtains the protections that are available to this process.
     pub(super) fn take() -> Protection {
         let real_time = become_real_time();
         let nice = !real_time && raise_priority();
@@ -55,7 +56,7 @@ impl Protection {
         Protection { memory, oom, real_time, nice, dead_man_timer: false, partial: false }
     }
 
-    /// After a fork, whose copies are made when either side writes.
+    /// To be called after a fork, when pages are copied on the first write.
     pub(super) fn lock_again(&mut self) {
         self.memory = self.memory && lock_memory();
     }
@@ -80,11 +81,11 @@ impl fmt::Display for Protection {
     }
 }
 
-/// All that is mapped now; nothing is mapped later, because nothing is allocated.
+/// Locks all that is mapped now. Nothing is mapped later, because nothing is allocated.
 fn lock_memory() -> bool {
     let limit = rustix::process::getrlimit(Resource::Memlock);
     if limit.current != limit.maximum {
-        // A limit that stays as it is may still be enough.
+        // The unchanged limit may still be enough.
         let _ = rustix::process::setrlimit(
             Resource::Memlock,
             Rlimit { current: limit.maximum, maximum: limit.maximum },
@@ -113,7 +114,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_bits_say_what_was_got() {
+    fn protections_survive_their_encoding() {
         for bits in 0..64 {
             assert_eq!(Protection::from_bits(bits).to_bits(), bits);
         }

@@ -1,4 +1,4 @@
-//! One guard from its supervisor's view: the guard's process, its socket, and its last report.
+//! One guard, as its supervisor sees it: the process, its socket, and its last report.
 
 use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
@@ -13,12 +13,12 @@ use super::{FenceError, LinkSetup, socket};
 use crate::core::guard::GuardEvent;
 use crate::os::{child, output};
 
-/// A guard that was started, and a supervisor's end of its socket.
+/// A guard that was started, with the supervisor's end of its socket.
 #[derive(Debug)]
 pub(super) struct RunningGuard {
     child: Option<Child>,
     pub(super) link: OwnedFd,
-    /// What it last said.
+    /// Its last answer.
     pub(super) report: Option<GuardReport>,
 }
 
@@ -43,17 +43,17 @@ impl RunningGuard {
         Ok(RunningGuard { child: Some(child), link: mine, report: None })
     }
 
-    /// Its process.
+    /// Its process id.
     pub(super) fn pid(&self) -> Option<i32> {
         self.child.as_ref().map(|child| child.id() as i32)
     }
 
-    /// Sends one order; never waits. A full socket means that nobody reads: the answer will be missed.
+    /// Sends one order without waiting. A full socket means that the guard does not read: its answer will be missed.
     pub(super) fn send(&self, sequence: u32, order: PostgresOrder) {
         let _ = socket::send(&self.link, &Message { sequence, order }.encode());
     }
 
-    /// What it said next, if it has said anything more. What a guard of another version says is no answer.
+    /// Its next answer, if there is one. Answers of another version do not count.
     pub(super) fn receive(&mut self) -> Option<GuardEvent> {
         let mut buffer = [0; REPORT_BYTES];
         loop {
@@ -73,7 +73,7 @@ impl RunningGuard {
         }
     }
 
-    /// Ends it whatever state it is in; what is left is to wait for it.
+    /// Kills it; the returned child has to be reaped.
     pub(super) fn kill(mut self) -> Option<Child> {
         let mut child = self.child.take()?;
         // It may have ended by itself.
@@ -81,13 +81,13 @@ impl RunningGuard {
         Some(child)
     }
 
-    /// Leaves it to end by itself.
+    /// Lets it end by itself.
     pub(super) fn release(mut self) -> Option<Child> {
         self.child.take()
     }
 }
 
-/// Collects those of `dying` that have ended.
+/// Reaps those of `dying` that have ended.
 pub(super) fn reap(dying: &mut Vec<Child>) {
     dying.retain_mut(|child| match child.try_wait() {
         Ok(None) => true,
@@ -98,7 +98,7 @@ pub(super) fn reap(dying: &mut Vec<Child>) {
     });
 }
 
-/// True for a device that this process may write to.
+/// Whether this process may write to the device.
 pub(super) fn may_write(device: &Path) -> bool {
     nix::unistd::access(device, nix::unistd::AccessFlags::W_OK).is_ok()
 }

@@ -1,6 +1,6 @@
 //! The guard's sockets: a pair between it and its supervisor, and one with a name for the next supervisor.
 //!
-//! A name of a Unix socket may have 107 bytes, a data directory may have more: every name here goes through a
+//! The name of a Unix socket may have 107 bytes, and a data directory may have more. So every name here goes through a
 //! descriptor below `/proc/self/fd`.
 
 use std::ffi::{OsStr, OsString};
@@ -15,15 +15,15 @@ use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFla
 
 use super::FenceError;
 
-/// Supervisors that knock at the same time: there is one, by its lock.
+/// Supervisors that connect at the same time: the lock allows only one.
 const BACKLOG: i32 = 8;
 
-/// Where the socket of an armed guard lies.
+/// The path of the socket of an armed guard.
 pub(super) fn armed_name(data_dir: &Path) -> PathBuf {
     beside(data_dir, ".matriarch-guard")
 }
 
-/// Where the socket of a guard lies that is not armed.
+/// The path of the socket of a guard that is not armed.
 pub(super) fn idle_name(data_dir: &Path) -> PathBuf {
     beside(data_dir, ".matriarch-guard-idle")
 }
@@ -34,7 +34,7 @@ fn beside(data_dir: &Path, suffix: &str) -> PathBuf {
     PathBuf::from(name)
 }
 
-/// A connected pair; neither end outlives an exec by accident.
+/// A connected pair of sockets; both ends are closed on exec.
 pub(super) fn pair() -> rustix::io::Result<(OwnedFd, OwnedFd)> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)
@@ -56,12 +56,12 @@ pub(super) fn listen(data_dir: &Path) -> Result<OwnedFd, FenceError> {
     let name = path.file_name().unwrap_or(OsStr::new("guard"));
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let directory = rustix::fs::openat(CWD, directory, flags, Mode::empty()).map_err(failed("reach"))?;
-    // A short name first, because that of the data directory may be too long for an address.
+    // A short name first: the path of the data directory may be too long for an address.
     let short = format!(".mg-{}", std::process::id());
     let address = format!("/proc/self/fd/{}/{short}", directory.as_raw_fd());
     let address = SocketAddrUnix::new(address.as_str()).map_err(failed("name"))?;
     let socket = new_socket().map_err(failed("make"))?;
-    // Left over by a process with our number.
+    // Left over by an earlier process with this process id.
     let _ = rustix::fs::unlinkat(&directory, short.as_str(), AtFlags::empty());
     rustix::net::bind(&socket, &address).map_err(failed("bind"))?;
     let permissions = Mode::RUSR | Mode::WUSR;
@@ -72,12 +72,12 @@ pub(super) fn listen(data_dir: &Path) -> Result<OwnedFd, FenceError> {
     Ok(socket)
 }
 
-/// Becomes the one whom a connecting supervisor sees behind the socket.
+/// Makes this process the peer that a connecting supervisor sees.
 pub(super) fn listen_as_me(listener: &OwnedFd) -> rustix::io::Result<()> {
     rustix::net::listen(listener, BACKLOG)
 }
 
-/// Connects to whoever listens there.
+/// Connects to the socket.
 pub(super) fn connect(path: &Path) -> rustix::io::Result<OwnedFd> {
     let place = rustix::fs::openat(CWD, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
     let address = SocketAddrUnix::new(format!("/proc/self/fd/{}", place.as_raw_fd()))?;
@@ -86,7 +86,7 @@ pub(super) fn connect(path: &Path) -> rustix::io::Result<OwnedFd> {
     Ok(socket)
 }
 
-/// Who is at the other end, if it is allowed to be: our own user, or root.
+/// The peer's process id, if its user is allowed: this user, or root.
 pub(super) fn trusted_peer(socket: &OwnedFd) -> Option<i32> {
     let peer = rustix::net::sockopt::socket_peercred(socket).ok()?;
     let mine = rustix::process::geteuid();
@@ -108,11 +108,11 @@ pub(super) fn receive<'a>(socket: &OwnedFd, buffer: &'a mut [u8]) -> rustix::io:
         Ok(())
     });
     received?;
-    // What is longer than any message of ours is none of ours; it must not look like the end either.
+    // A message longer than any of the protocol's is invalid; it must not look like the end either.
     Ok(if length <= buffer.len() { &buffer[..length] } else { &buffer[..1] })
 }
 
-/// Waits until one of them has something to say, or for `within`. An interrupted wait has simply been short.
+/// Waits until one of them is readable, or for `within`. An interrupted wait is just short.
 pub(super) fn wait<const N: usize>(sockets: [Option<&OwnedFd>; N], within: Option<Duration>) {
     let timeout = within.and_then(|within| Timespec::try_from(within).ok());
     let mut all = [const { None }; N];
@@ -129,6 +129,6 @@ pub(super) fn wait<const N: usize>(sockets: [Option<&OwnedFd>; N], within: Optio
         }
         (_none, _) => rustix::event::poll(&mut [], timeout.as_ref()),
     };
-    // Whoever waits looks at everything afterwards, whatever woke it.
+    // The caller checks everything afterwards, whatever ended the wait.
     let _ = result;
 }

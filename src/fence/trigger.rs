@@ -13,19 +13,19 @@ use crate::os::postgres_processes::ProcessKiller;
 /// `F_SETSIG` of fcntl.h.
 const SET_SIGNAL: libc::c_int = 10;
 
-/// A reading end with an owner.
+/// A reading end with an owner process.
 pub(super) struct Trigger {
     pub(super) pid: i32,
     end: OwnedFd,
-    /// It was in the last look at the children.
+    /// Its process was among the children at the last look.
     pub(super) seen: bool,
 }
 
 impl Trigger {
-    /// `None` where the process is none of the target.
+    /// `None` where the process is not part of the target.
     ///
     /// # Errors
-    /// The system has no descriptor left.
+    /// The system has no free descriptor.
     pub(super) fn to(
         pid: i32,
         reader: &OwnedFd,
@@ -43,7 +43,7 @@ impl Trigger {
             libc::fcntl(end.as_raw_fd(), SET_SIGNAL, libc::SIGKILL) == 0
                 && libc::fcntl(end.as_raw_fd(), libc::F_SETOWN, pid) == 0
         };
-        // Only afterwards is it certain whose number it was.
+        // Only now is it certain which process had that id.
         Ok((owned && killer.holds(pid)).then_some(Trigger { pid, end, seen: true }))
     }
 

@@ -1,9 +1,9 @@
-//! The machine's watchdog: it resets the machine when nobody pings it, so that a primary ends even where supervisor
-//! and guard are both frozen.
+//! The machine's watchdog: it resets the machine when it is not pinged. So a primary ends even if supervisor and guard
+//! are both frozen.
 //!
-//! The guard owns it. It is pinged by an order to arm whose deadline still lies ahead, and by nothing else; it is
-//! closed (with the magic byte that disarms it) when Postgres is proved to be no primary. A guard that is killed leaves
-//! it running: the next guard opens it again, or the machine is reset.
+//! The guard owns it. Only an order to arm with a deadline in the future pings it. It is closed (with the magic byte
+//! that disarms it) when it is proved that Postgres is no primary. A guard that is killed leaves it running: the next
+//! guard opens it again, or the machine is reset.
 
 use std::ffi::CString;
 use std::fmt;
@@ -19,31 +19,31 @@ use rustix::io::Errno;
 use super::WatchdogFacts;
 use crate::model::Moment;
 
-/// The longest timeout that every driver can be asked for.
+/// The longest timeout that every driver accepts.
 const SECONDS_MAX: u32 = 65_534;
 /// `WDIOF_SETTIMEOUT` and `WDIOF_MAGICCLOSE`.
 const SETS_TIMEOUT: u32 = 0x0080;
 const CLOSES_BY_MAGIC: u32 = 0x0100;
 
-/// How the device is spoken to.
+/// The driver of the device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DeviceDriver {
     /// Linux's watchdog interface.
     Linux,
-    /// `driver: testing`: a fifo that everything is written to as text.
+    /// `driver: testing`: a fifo that receives all commands as text.
     Testing,
 }
 
-/// Why it cannot be used.
+/// Why the watchdog cannot be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WatchdogTrouble {
     /// It cannot be opened (an errno).
     Open(i32),
-    /// It cannot be told its timeout, or to stop.
+    /// It supports no timeout, or cannot be disarmed.
     Incapable,
-    /// It took another timeout (seconds), longer than asked for.
+    /// It set another timeout (seconds), longer than requested.
     Timeout(u32),
-    /// It took no ping (an errno).
+    /// It did not accept a ping (an errno).
     Write(i32),
 }
 
@@ -79,7 +79,7 @@ impl fmt::Display for WatchdogTrouble {
     }
 }
 
-/// The device, open while something is armed.
+/// The device, open while the guard is armed.
 #[derive(Debug)]
 pub(super) struct Watchdog {
     device: Option<(CString, DeviceDriver)>,
@@ -88,7 +88,7 @@ pub(super) struct Watchdog {
 }
 
 impl Watchdog {
-    /// Nothing is opened yet.
+    /// The device is not opened yet.
     pub(super) fn new(device: Option<(&Path, DeviceDriver)>) -> Watchdog {
         let device =
             device.and_then(|(path, driver)| Some((CString::new(path.as_os_str().as_bytes()).ok()?, driver)));
@@ -103,8 +103,8 @@ impl Watchdog {
         }
     }
 
-    /// A ping: the machine has until `at`, in whole seconds from `now`; `None`: no watchdog is wanted. Less than a
-    /// second cannot be asked for: then it goes on as it was told last, which is earlier.
+    /// A ping: the machine is reset at `at`, in whole seconds from `now`; `None`: no watchdog is needed. Less than a
+    /// second cannot be set: the last timeout stays in force then, which is earlier.
     pub(super) fn feed(&mut self, at: Option<Moment>, now: Moment) {
         let Some((path, driver)) = &self.device else { return };
         let Some(at) = at else { return self.close() };
@@ -130,7 +130,7 @@ impl Watchdog {
             }
         }
         self.trouble = match rustix::io::write(&*device, b"1") {
-            // A fifo that nobody empties is as good as one that somebody does.
+            // A fifo without a reader is as good as one with a reader.
             Ok(_) | Err(Errno::AGAIN) => None,
             Err(errno) => Some(WatchdogTrouble::Write(errno.raw_os_error())),
         };
@@ -147,14 +147,14 @@ impl Watchdog {
 
     fn give_up(&mut self) {
         if let Some((device, _)) = self.open.take() {
-            // Without the magic byte it goes on, and resets the machine: the safe side.
+            // Without the magic byte it stays active and resets the machine: the safe side.
             let _ = rustix::io::write(&device, b"V");
         }
     }
 }
 
 fn open(path: &CString, driver: DeviceDriver) -> Result<OwnedFd, WatchdogTrouble> {
-    // A fifo without a reader must not hold up the guard.
+    // A fifo without a reader must not block the guard.
     let flags = OFlags::WRONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
     let device = rustix::fs::openat(CWD, path.as_c_str(), flags, Mode::empty())
         .map_err(|errno| WatchdogTrouble::Open(errno.raw_os_error()))?;
@@ -201,7 +201,7 @@ fn set_timeout(device: &OwnedFd, driver: DeviceDriver, seconds: u32) -> Result<(
             // SAFETY: the number says that the kernel reads and writes one int, and `value` is one and lives on.
             let answer = unsafe { libc::ioctl(device.as_raw_fd(), SET_TIMEOUT as _, &raw mut value) };
             match (answer, u32::try_from(value)) {
-                // The driver answers with what it really took.
+                // The driver returns the timeout that it set.
                 (0, Ok(taken)) if taken <= seconds => Ok(()),
                 (0, Ok(taken)) => Err(WatchdogTrouble::Timeout(taken)),
                 (_, _) => Err(WatchdogTrouble::Incapable),
@@ -210,7 +210,7 @@ fn set_timeout(device: &OwnedFd, driver: DeviceDriver, seconds: u32) -> Result<(
     }
 }
 
-/// `Ctimeout=SECONDS\n` without asking for memory.
+/// `Ctimeout=SECONDS\n` without any allocation.
 fn timeout_text(space: &mut [u8; 32], seconds: u32) -> usize {
     use std::io::Write;
     let mut rest = &mut space[..];
@@ -248,7 +248,7 @@ mod tests {
             .custom_flags(libc::O_NONBLOCK)
             .open(&path)
             .expect("the fifo opens");
-        // The third is late, and so late that nothing is left is the last.
+        // The third feed is late; the last is so late that no second is left.
         for now in [5_000, 5_100, 12_500, 19_500] {
             watchdog.feed(Some(at), Moment::from_millis(now));
         }

@@ -26,41 +26,41 @@ use crate::model::{PodFailure, PodNames};
 
 /// An API server in the same cluster accepts a connection within milliseconds.
 const CONNECT_WITHIN: Duration = Duration::from_millis(900);
-/// It answers within milliseconds, too; longer than this a new leader waits for no label.
+/// It answers within milliseconds, too. A new leader waits no longer than this for a label.
 const ANSWER_WITHIN: Duration = Duration::from_secs(1);
-/// The head of a watch may wait for the server's cache.
+/// The response head of a watch may wait for the server's cache.
 const WATCH_BEGINS_WITHIN: Duration = Duration::from_secs(5);
-/// A watch is begun anew this often: so long one may be dead without a sign of it.
+/// A watch is restarted this often, because a dead one may give no sign for that long.
 const WATCH_SECONDS: u32 = 60;
-/// A watch that says nothing for longer than it should last is dead.
+/// A watch that is silent beyond its duration is dead.
 const WATCH_IDLE_MAX: Duration = Duration::from_secs(WATCH_SECONDS as u64 + 5);
-/// Who the API server shall remember as the owner of the fields.
+/// The field owner that the API server records.
 const FIELD_OWNER: &str = "matriarch";
 
-/// Which API, which pod, and which words are written on it.
+/// The API, the pod, and the labels to write on it.
 #[derive(Clone, Debug)]
 pub struct KubeSetup {
-    /// Where the pods are.
+    /// The namespace of the pods.
     pub namespace: String,
     /// The pod of this member.
     pub pod: String,
-    /// Its uid, if it was told.
+    /// Its uid, if it is configured.
     pub pod_uid: Option<String>,
-    /// A kubeconfig; the usual one where only a context is given, and the pod's service account where neither is.
+    /// A kubeconfig. Without one: the default file if a context is given, else the pod's service account.
     pub kubeconfig: Option<PathBuf>,
     /// The context in it; the current one when `None`.
     pub context: Option<String>,
-    /// Whom to trust instead.
+    /// A CA file instead of the default.
     pub cacert: Option<PathBuf>,
     /// Labels, annotations and conditions.
     pub names: PodNames,
-    /// The Service without selector that leads to the primary.
+    /// The Service without a selector that routes to the primary.
     pub primary_service: Option<String>,
-    /// For how long clients of the primary still come here after nothing leads them here any more.
+    /// How long clients of the primary may still arrive here after no route leads here any more.
     pub routing_grace: Duration,
 }
 
-/// What is asked for by kind.
+/// A kind of object that is requested.
 pub(super) trait Object:
     Resource<Scope = NamespaceResourceScope>
     + Metadata<Ty = ObjectMeta>
@@ -77,12 +77,12 @@ impl Object for Service {}
 impl Object for EndpointSlice {}
 impl Object for Event {}
 
-/// Which of a kind.
+/// A selection of objects of one kind.
 #[derive(Clone, Debug)]
 pub(super) enum Selector {
-    /// The one of this name.
+    /// The object with this name.
     Named(String),
-    /// Those with these labels.
+    /// The objects with these labels.
     Labelled(String),
 }
 
@@ -107,12 +107,12 @@ impl Api {
         &self.setup
     }
 
-    /// The one of that name.
+    /// The object with that name.
     pub(super) async fn get<K: Object>(&self, name: &str) -> Result<K, KubeFailure> {
         self.ask(self.all::<K>().get(name, &GetParams::default())).await
     }
 
-    /// Those that `selector` names, as they are now, and the version from which to watch them.
+    /// The objects of `selector`, and the version from which to watch them.
     pub(super) async fn list<K: Object>(&self, selector: &Selector) -> Result<(String, Vec<K>), KubeFailure> {
         let params = match selector {
             Selector::Named(name) => ListParams::default().fields(&named(name)),
@@ -122,24 +122,24 @@ impl Api {
         Ok((listed.metadata.resource_version.unwrap_or_default(), listed.items))
     }
 
-    /// A merge patch.
+    /// Applies a merge patch.
     pub(super) async fn patch<K: Object>(&self, name: &str, patch: &Value) -> Result<K, KubeFailure> {
         self.ask(self.all::<K>().patch(name, &owned(), &Patch::Merge(patch))).await
     }
 
-    /// A strategic patch of a pod's conditions, which are merged by type.
+    /// Applies a strategic patch to a pod's conditions, which are merged by type.
     pub(super) async fn patch_status(&self, name: &str, patch: &Value) -> Result<Pod, KubeFailure> {
         let patch = Patch::Strategic(patch);
         self.ask(self.all::<Pod>().patch_subresource("status", name, &owned(), &patch)).await
     }
 
-    /// A new one.
+    /// Creates an object.
     pub(super) async fn create<K: Object>(&self, object: &K) -> Result<K, KubeFailure> {
         let body = serde_json::to_vec(object).map_err(unreadable)?;
         self.ask(self.all::<K>().create(&PostParams::default(), body)).await
     }
 
-    /// Changes of those after `version`; ends by itself after [`WATCH_SECONDS`].
+    /// Changes after `version`; ends by itself after [`WATCH_SECONDS`].
     pub(super) async fn watch<K: Object>(
         &self,
         selector: &Selector,
@@ -154,7 +154,8 @@ impl Api {
         let client = self.client().await?;
         let begun = tokio::time::timeout(WATCH_BEGINS_WITHIN, client.request_events::<K>(request)).await;
         let begun = begun.map_err(|_| KubeFailure::silent(WATCH_BEGINS_WITHIN));
-        let stream = self.judge(begun.and_then(|begun| begun.map_err(KubeFailure::from))).await?;
+        let stream =
+            self.forget_refused_token(begun.and_then(|begun| begun.map_err(KubeFailure::from))).await?;
         let stream = Box::pin(stream);
         Ok(futures::stream::unfold(Some(stream), |stream| async {
             let mut stream = stream?;
@@ -180,12 +181,14 @@ impl Api {
         let request = request.map_err(unreadable)?;
         let client = self.client().await?;
         let answered = tokio::time::timeout(ANSWER_WITHIN, answer(&client, request)).await;
-        let body = self.judge(answered.unwrap_or_else(|_| Err(KubeFailure::silent(ANSWER_WITHIN)))).await?;
+        let body = self
+            .forget_refused_token(answered.unwrap_or_else(|_| Err(KubeFailure::silent(ANSWER_WITHIN))))
+            .await?;
         serde_json::from_slice(&body).map_err(unreadable)
     }
 
     /// After a 401 the token is read anew.
-    async fn judge<T>(&self, answer: Result<T, KubeFailure>) -> Result<T, KubeFailure> {
+    async fn forget_refused_token<T>(&self, answer: Result<T, KubeFailure>) -> Result<T, KubeFailure> {
         if let Err(KubeFailure { kind: PodFailure::Unauthorized, .. }) = &answer {
             *self.client.lock().await = None;
         }
@@ -214,7 +217,7 @@ async fn answer(client: &Client, request: Request<Vec<u8>>) -> Result<Vec<u8>, K
     Err(KubeFailure::refused(head.status.as_u16(), seconds.map(Duration::from_secs), &body))
 }
 
-/// The client of the kubeconfig that was asked for, else of the service account.
+/// The client of the requested kubeconfig, else of the service account.
 async fn connect(setup: &KubeSetup) -> Result<Client, KubeFailure> {
     let unconfigured =
         |error: &dyn std::error::Error| KubeFailure::new(PodFailure::Unconfigured, error.to_string());
@@ -231,7 +234,7 @@ async fn connect(setup: &KubeSetup) -> Result<Client, KubeFailure> {
         None => Config::incluster().map_err(|error| unconfigured(&error))?,
     };
     config.connect_timeout = Some(CONNECT_WITHIN);
-    // What is tried again, and when, is said in one place; and a watch is silent for as long as nothing happens.
+    // Retries have one place in this program. A watch is silent as long as nothing changes.
     config.default_retry = false;
     config.read_timeout = None;
     if setup.cacert.is_some() {

@@ -1,4 +1,4 @@
-//! When to try again: at once, soon, and then less and less often.
+//! The delays between tries: none, short, then longer and longer.
 
 use std::time::Duration;
 
@@ -6,15 +6,15 @@ use super::failure::KubeFailure;
 use crate::model::{Moment, PodFailure};
 
 const FIRST: Duration = Duration::from_millis(100);
-/// Rare enough for an API server in trouble, and often enough for a label that is late.
+/// Rare enough for an API server in trouble, and often enough for a late label.
 const LONGEST: Duration = Duration::from_secs(5);
-/// One that is not there is not kept from its work by who knocks: its return is noticed within half a second.
+/// An unreachable server is not slowed down by attempts; this way its return is noticed within half a second.
 const LONGEST_UNREACHABLE: Duration = Duration::from_millis(350);
-/// What a server that says 429 is given when it names no time itself.
+/// The pause after a 429 without a time from the server.
 const TOO_MANY: Duration = Duration::from_secs(1);
-/// So many conflicts in a row are thought over again at once.
+/// This many conflicts in a row are retried at once.
 const CONFLICTS: u32 = 5;
-/// Longer pauses are not taken from the server.
+/// The longest pause that the server can ask for.
 const ASKED_MAX: Duration = Duration::from_secs(60);
 
 /// The pauses after failures in a row.
@@ -22,12 +22,12 @@ const ASKED_MAX: Duration = Duration::from_secs(60);
 pub(super) struct Backoff {
     failures: u32,
     not_before: Option<Moment>,
-    /// The server itself asked for the pause: nothing shortens it.
+    /// The server asked for the pause: nothing shortens it.
     asked: bool,
 }
 
 impl Backoff {
-    /// The next try is not made before this.
+    /// The earliest time of the next attempt.
     pub(super) fn not_before(&self) -> Option<Moment> {
         self.not_before
     }
@@ -36,7 +36,7 @@ impl Backoff {
         *self = Backoff::default();
     }
 
-    /// There is something new to be done: it is tried now, unless the server asked for a pause.
+    /// There is new work: it is tried now, unless the server asked for a pause.
     pub(super) fn hurry(&mut self) {
         if !self.asked {
             *self = Backoff::default();
@@ -45,17 +45,17 @@ impl Backoff {
 
     pub(super) fn failed(&mut self, failure: &KubeFailure, now: Moment) {
         let pause = match failure.kind {
-            // Read anew, the token or the list will do.
+            // A newly read token or list will do.
             PodFailure::Unauthorized | PodFailure::Gone if self.failures == 0 => Duration::ZERO,
-            // Somebody is busy with the pod, and the API server is well.
+            // Another writer changes the pod, and the API server is well.
             PodFailure::Conflict if self.failures < CONFLICTS => Duration::ZERO,
             PodFailure::Conflict => FIRST,
             PodFailure::TooMany => failure.retry_after.unwrap_or(TOO_MANY).min(ASKED_MAX),
-            // It needs no answer of the API, but a renewal of the lease.
+            // It waits for a renewal of the lease, not for the API.
             PodFailure::NewerTerm => FIRST,
             PodFailure::Unreachable => {
                 let pause = spread(self.grown().min(LONGEST_UNREACHABLE), now);
-                // Whatever it says when it is back comes from a server that has just begun.
+                // After its return it is a server that has just started.
                 self.failures = self.failures.min(1);
                 pause
             }
@@ -79,7 +79,7 @@ impl Backoff {
     }
 }
 
-/// Three members that fail at the same moment do not come back at the same moment.
+/// Members that fail at the same moment do not retry at the same moment.
 fn spread(pause: Duration, now: Moment) -> Duration {
     pause + pause.mul_f64((now.as_nanos() % 1000) as f64 / 4000.0)
 }

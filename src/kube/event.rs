@@ -1,4 +1,4 @@
-//! Events: why leadership changed, where operators of a cluster look first.
+//! Kubernetes events with the reasons for changes of leadership. Operators of a Kubernetes cluster look there first.
 
 use std::time::Duration;
 
@@ -12,11 +12,11 @@ use super::pod::timestamp;
 use crate::model::{PodFailure, PodTask, Term, WallTime};
 use crate::os::clock;
 
-/// An event that cannot be written is dropped after this many tries: it is history by then.
+/// An event that cannot be written is dropped after this many attempts: it is old by then.
 const TRIES: usize = 3;
-/// No pause between two of them is longer.
+/// The longest pause between attempts.
 const PAUSE_MAX: Duration = Duration::from_secs(5);
-/// The API takes no longer note.
+/// The longest note that the API accepts.
 const NOTE_MAX: usize = 1000;
 const CONTROLLER: &str = "matriarch";
 
@@ -25,9 +25,9 @@ const CONTROLLER: &str = "matriarch";
 pub enum LeadershipEvent {
     /// This member became the leader, and its Postgres the primary.
     Leads,
-    /// Its pod says no more that it leads, as planned.
+    /// Its pod lost the leader's label, as planned.
     HandsOver,
-    /// The same, and nobody wished it.
+    /// Its pod lost the leader's label unexpectedly.
     LostLeadership,
 }
 
@@ -48,7 +48,7 @@ impl LeadershipEvent {
     }
 }
 
-/// Writes one event on the pod, and one on what owns it.
+/// Writes one event about the pod, and one about its owner.
 pub(super) async fn announce(shared: &KubeShared, told: LeadershipEvent, term: Term, why: &str) {
     let setup = shared.api.setup();
     let pod = shared.own_pod().unwrap_or_default();
@@ -62,7 +62,7 @@ pub(super) async fn announce(shared: &KubeShared, told: LeadershipEvent, term: T
                     shared.facts.well(PodTask::Event);
                     break;
                 }
-                // Its name says what it is about: an earlier try did arrive.
+                // The name is unique to the event: an earlier attempt has succeeded.
                 Err(failure) if failure.kind == PodFailure::Conflict => break,
                 Err(failure) => {
                     shared.facts.failed(PodTask::Event, &failure);
@@ -72,12 +72,12 @@ pub(super) async fn announce(shared: &KubeShared, told: LeadershipEvent, term: T
             let latest = clock::now() + PAUSE_MAX;
             clock::sleep_until(backoff.not_before().map_or(latest, |at| at.min(latest))).await;
         }
-        // Dropped, and counted: what lasts is no trouble of the next one.
+        // Dropped, and counted: a lasting trouble of this event does not count for the next one.
         shared.facts.forget_trouble(PodTask::Event);
     }
 }
 
-/// The pod and its owner, which is a StatefulSet, or whatever else made the pod.
+/// The pod and its owner, a StatefulSet or another controller.
 fn regarding(namespace: &str, name: &str, pod: &Pod) -> Vec<ObjectReference> {
     let namespace = Some(namespace.to_owned());
     let mut all = vec![ObjectReference {
@@ -145,7 +145,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_event_is_about_the_pod_and_about_what_owns_it() {
+    fn events_regard_the_pod_and_its_owner() {
         let pod: Pod = serde_json::from_value(serde_json::json!({"metadata": {
             "name": "pg-0", "uid": "u-1",
             "ownerReferences": [

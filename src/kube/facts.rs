@@ -1,4 +1,4 @@
-//! What the REST interface may know: the label as last shown, what does not work, and how often.
+//! The facts for the REST interface: the label as last shown, the tasks that fail, and how often.
 
 use tokio::sync::watch;
 
@@ -6,7 +6,7 @@ use super::failure::KubeFailure;
 use crate::model::{PodEnd, PodFacts, PodTask, PodTrouble};
 use crate::os::clock;
 
-/// The facts, published at every change that an operator would want to see.
+/// The facts, published at every change that matters to an operator.
 #[derive(Debug)]
 pub(super) struct Facts(watch::Sender<PodFacts>);
 
@@ -27,7 +27,7 @@ impl Facts {
         });
     }
 
-    /// What has become of the pod.
+    /// Records the end of the pod.
     pub(super) fn ends(&self, end: Option<PodEnd>) {
         self.0.send_if_modified(|facts| {
             let changed = facts.end != end;
@@ -39,7 +39,7 @@ impl Facts {
         });
     }
 
-    /// `task` did what it is for.
+    /// Records a success of `task`.
     pub(super) fn well(&self, task: PodTask) {
         self.0.send_if_modified(|facts| {
             let before = facts.complaint();
@@ -54,12 +54,12 @@ impl Facts {
         });
     }
 
-    /// Nobody waits for `task` any more.
+    /// Drops the trouble of `task`: no further attempt is made.
     pub(super) fn forget_trouble(&self, task: PodTask) {
         self.0.send_if_modified(|facts| facts.trouble.remove(&task).is_some_and(|trouble| trouble.lasts()));
     }
 
-    /// `task` failed.
+    /// Records a failure of `task`.
     pub(super) fn failed(&self, task: PodTask, failure: &KubeFailure) {
         self.0.send_if_modified(|facts| {
             let before = facts.complaint();

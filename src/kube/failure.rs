@@ -5,16 +5,16 @@ use std::time::Duration;
 use crate::model::{PodFailure, Term};
 use crate::os::error_chain::ErrorChain;
 
-/// Longer answers are cut.
+/// Longer answers are truncated.
 const TEXT_MAX: usize = 200;
 
-/// One answer that was no success.
+/// One failed request.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("{text}")]
 pub(super) struct KubeFailure {
     pub(super) kind: PodFailure,
     pub(super) text: String,
-    /// The server asked for this pause.
+    /// The pause that the server asked for.
     pub(super) retry_after: Option<Duration>,
 }
 
@@ -23,7 +23,7 @@ impl KubeFailure {
         KubeFailure { kind, text: text.into(), retry_after: None }
     }
 
-    /// An answer with a status that is no success.
+    /// The failure for an answer with an error status.
     pub(super) fn refused(status: u16, retry_after: Option<Duration>, body: &[u8]) -> KubeFailure {
         let kind = match status {
             401 => PodFailure::Unauthorized,
@@ -52,7 +52,7 @@ impl KubeFailure {
         )
     }
 
-    /// Another pod, my own, or a slice was written by somebody who led after me.
+    /// Another pod, my own pod, or a slice was written by a leader of a later term.
     pub(super) fn newer_term(what: &str, found: Term, mine: Term) -> KubeFailure {
         let text = format!("{what} was written in term {found}, and I lead in term {mine}");
         KubeFailure::new(PodFailure::NewerTerm, text)
@@ -74,7 +74,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_refusal_says_what_the_server_said() {
+    fn a_failure_has_the_servers_message() {
         let failure = KubeFailure::refused(403, None, br#"{"kind":"Status","message":"pods is forbidden"}"#);
         assert_eq!(failure.kind, PodFailure::Forbidden);
         assert_eq!(failure.text, "the API server answered 403: pods is forbidden");

@@ -1,4 +1,4 @@
-//! Objects as they are and as they change: a list, then a watch from there, and again when the watch ends.
+//! Objects and their changes: a list, then a watch from its version, and a new list when the watch ends.
 
 use std::pin::pin;
 
@@ -12,17 +12,17 @@ use super::failure::KubeFailure;
 use crate::model::{PodFailure, PodTask};
 use crate::os::clock;
 
-/// What was seen.
+/// A change that was seen.
 pub(super) enum Seen<K> {
-    /// All that there are, at this version.
+    /// All objects, at this version.
     All(Vec<K>, String),
-    /// One is new, or is not what it was.
+    /// An object that is new or has changed.
     Changed(K),
-    /// One is gone, or is not selected any more; as it was last.
+    /// An object that was deleted or is not selected any more, in its last state.
     Gone(K),
 }
 
-/// Tells what it sees for as long as it is polled.
+/// Reports changes for as long as it is polled.
 pub(super) async fn follow<K: Object>(
     (api, facts, task): (&Api, &Facts, PodTask),
     selector: &Selector,

@@ -1,4 +1,4 @@
-//! What the agent holds: say what the pod shall say, wait for two things within bounds, and read the facts.
+//! The agent's access to Kubernetes: set the wanted labels, wait for two things within bounds, and read the facts.
 
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
@@ -16,34 +16,34 @@ use super::{labels, rivals, strip};
 use crate::model::{Moment, PodFacts, PodFailure, PodRole, PrimaryRoute, Term};
 use crate::os::clock;
 
-/// Whether I certainly lead in that term now; with a moment: by a renewal that was sent after it. Asks for one where
-/// there was none yet. Must be quick.
+/// Whether I certainly lead in that term now; with a moment: by a renewal sent after it. Requests such a renewal if
+/// there is none. Must be quick.
 pub type LeadershipCheck = Box<dyn Fn(Term, Option<Moment>) -> bool + Send + Sync>;
 
-/// A renewal that was asked for takes no longer, where etcd is well.
+/// The longest time of a requested renewal, where etcd is well.
 const CONFIRMED_WITHIN: Duration = Duration::from_secs(1);
-/// How soon it is looked for again.
+/// The interval between checks for it.
 const CONFIRMED_SOON: Duration = Duration::from_millis(10);
 
-/// How soon it is looked for again whether clients are led here.
+/// The interval between checks whether clients are routed here.
 const ROUTES_SOON: Duration = Duration::from_millis(20);
 
 /// The pod's labels, events and gate. Cheap to clone.
 #[derive(Clone)]
 pub struct Kube(Arc<KubeShared>);
 
-/// What is known of the own pod.
+/// The own pod, as known.
 #[derive(Clone, Debug, Default)]
 pub(super) enum Own {
     /// The API has not been asked yet, or has not answered.
     #[default]
     Unknown,
-    /// There is none of my name.
+    /// There is no pod with my name.
     Gone,
-    /// It is there.
+    /// It exists.
     Read {
         pod: Box<Pod>,
-        /// When it was read.
+        /// The time of the read.
         at: Moment,
     },
 }
@@ -61,17 +61,18 @@ pub(super) struct KubeShared {
     pub(super) api: Api,
     pub(super) facts: Facts,
     pub(super) wanted: watch::Sender<Wanted>,
-    /// Where the Service of the primary shall lead.
+    /// The wanted state of the Service of the primary.
     pub(super) route: watch::Sender<PrimaryRoute>,
-    /// Where it leads; `None` before that was read, and where there is no such Service.
+    /// Its slices; `None` before they were read, and if there is no such Service.
     pub(super) slices: watch::Sender<Option<Slices>>,
-    /// Until when clients of the primary were led here; `None`: never, as far as this supervisor saw.
+    /// The last time at which clients of the primary were routed here; `None`: never, as far as this supervisor saw.
     led_until: Mutex<Option<Moment>>,
     /// The own pod as last read.
     pub(super) own: watch::Sender<Own>,
-    /// How often the own pod was listed: the API server answers, and what failed before is tried at once.
+    /// How often the own pod was listed. A list proves that the API server answers, so failed tasks are retried at
+    /// once.
     pub(super) listed: watch::Sender<u64>,
-    /// The term in which no other pod was found to say that it leads.
+    /// The term in which no other pod was found with the leader's label.
     pub(super) stripped: watch::Sender<Option<Term>>,
     own_uid: OnceLock<String>,
     life: Mutex<PodLife>,
@@ -79,7 +80,8 @@ pub(super) struct KubeShared {
 }
 
 impl Kube {
-    /// Begins to watch the pod, and to keep on it what `first` says; `None` leaves it as it is until the first wish.
+    /// Begins to watch the pod, and to maintain the labels of `first`; `None`: no change before the first call of
+    /// [`Kube::want`].
     pub fn start(setup: KubeSetup, first: Option<PodRole>) -> Kube {
         let own_uid = setup.pod_uid.clone().map(OnceLock::from).unwrap_or_default();
         let shared = Arc::new(KubeShared {
@@ -106,23 +108,23 @@ impl Kube {
         Kube(shared)
     }
 
-    /// From now on leadership is known; before, no pod says that it leads.
+    /// Provides the check of leadership; before, no pod gets the leader's label.
     pub fn lead_by(&self, grounds: LeadershipCheck) {
-        // A second call would come from a second loop, and there is none.
+        // A second call would come from a second loop, which does not exist.
         let _ = self.0.grounds.set(grounds);
     }
 
-    /// What the pod shall say from now on.
+    /// Sets the role that the pod is to show.
     pub fn want(&self, role: PodRole) {
         self.0.wanted.send_if_modified(|wanted| wanted.role.replace(role) != Some(role));
     }
 
-    /// Where the Service of the primary shall lead from now on.
+    /// Sets the wanted state of the Service of the primary.
     pub fn route(&self, route: PrimaryRoute) {
         self.0.route.send_if_modified(|wanted| std::mem::replace(wanted, route) != route);
     }
 
-    /// The member's record, to be read on the pod.
+    /// Sets the member record for the pod's annotation.
     pub fn publish(&self, status: String) {
         self.0.wanted.send_if_modified(|wanted| {
             let changed = wanted.status.as_ref() != Some(&status);
@@ -131,10 +133,10 @@ impl Kube {
         });
     }
 
-    /// Takes the leader's label off all other pods in the name of `term`; gives up after `within`, and the label of
-    /// the own pod then waits for it.
+    /// Removes the leader's label from all other pods in the name of `term`; gives up after `within`. The label of the
+    /// own pod waits for that in any case.
     pub async fn strip(&self, term: Term, within: Duration) {
-        // What a Role does not grant now it does not grant in a second.
+        // A permission that is missing now will be missing in a second.
         let is_permanent = |kind| matches!(kind, PodFailure::Forbidden | PodFailure::Unconfigured);
         let tries = strip::until_done(&self.0, term, is_permanent);
         if tokio::time::timeout(within, tries).await != Ok(true) {
@@ -142,8 +144,8 @@ impl Kube {
         }
     }
 
-    /// Waits until the own pod has no role any more and, where the Service of the primary shall not lead here, until it
-    /// does not; at most `within`.
+    /// Waits until the own pod has no role any more and, if the Service of the primary is to leave it, until that has
+    /// happened; at most `within`.
     pub async fn unlabelled(&self, within: Duration) {
         let (mut own, mut slices) = (self.0.own.subscribe(), self.0.slices.subscribe());
         let unlabelled = |own: &Own| self.0.has_no_label(own);
@@ -160,9 +162,9 @@ impl Kube {
         }
     }
 
-    /// Before a former primary runs as a standby: waits until nothing leads clients of the primary here, and then until
-    /// those who route have taken note of that. When the lead is mine they may come. An API server that does not answer
-    /// holds it up for no longer than the grace.
+    /// To be called before a former primary runs as a standby: waits until no route for clients of the primary leads
+    /// here, and then until proxies have noticed that. A leader need not wait. An API server that does not answer
+    /// delays it by the grace period at most.
     pub async fn unrouted(&self, leads: impl Fn() -> bool) {
         let grace = self.0.api.setup().routing_grace;
         let give_up_at = clock::now() + grace;
@@ -181,25 +183,25 @@ impl Kube {
         }
     }
 
-    /// Records why leadership changed, beside everything else.
+    /// Records the reason for a change of leadership, in the background.
     pub fn announce(&self, told: LeadershipEvent, term: Term, why: String) {
         let shared = self.0.clone();
         tokio::spawn(async move { event::announce(&shared, told, term, &why).await });
     }
 
-    /// The facts; changes when an operator would want to know.
+    /// The facts; they change when it matters to an operator.
     pub fn facts(&self) -> watch::Receiver<PodFacts> {
         self.0.facts.subscribe()
     }
 }
 
 impl KubeShared {
-    /// Takes note of the own pod, unless something newer is known. The first that is seen is the own one, where its uid
-    /// was not told.
+    /// Records the own pod, unless a newer state is known. If its uid is not configured, the first pod that is seen is
+    /// the own one.
     pub(super) fn read(&self, pod: Pod) {
         self.note_led();
         if let Some(uid) = pod.metadata.uid.clone() {
-            // Kept from the first time on.
+            // The first uid stays.
             let _ = self.own_uid.set(uid);
         }
         self.note_life(|life, uid| life.read(&pod.metadata, uid));
@@ -212,7 +214,7 @@ impl KubeShared {
         });
     }
 
-    /// The own pod is not there; `note` says what that proves.
+    /// The own pod does not exist; `note` records what that proves.
     pub(super) fn lost(&self, note: impl FnOnce(&mut PodLife, Option<&String>)) {
         self.note_led();
         self.note_life(note);
@@ -237,7 +239,7 @@ impl KubeShared {
         }
     }
 
-    /// Whether clients of the primary are led here, by the label or the Service; taken note of before either changes.
+    /// Whether clients of the primary are routed here, by the label or the Service. To be called before either changes.
     pub(super) fn note_led(&self) -> bool {
         let labelled = self.own.borrow().pod().is_some_and(|pod| self.api.setup().names.says_leader(pod));
         let is_led = labelled || self.is_led_here(self.slices.borrow().as_ref());
@@ -247,7 +249,7 @@ impl KubeShared {
         is_led
     }
 
-    /// Whether the Service of the primary leads to my pod.
+    /// Whether the Service of the primary routes to my pod.
     fn is_led_here(&self, slices: Option<&Slices>) -> bool {
         let (own, service) = (self.own.borrow(), &self.api.setup().primary_service);
         match (slices, own.pod(), service) {
@@ -260,12 +262,12 @@ impl KubeShared {
         self.own_uid.get()
     }
 
-    /// Whether I lead in `term` now, as far as the last renewal says.
+    /// Whether I lead in `term` now, by the last renewal.
     pub(super) fn leads(&self, term: Term) -> bool {
         self.grounds.get().is_some_and(|grounds| grounds(term, None))
     }
 
-    /// Whether I lead in `term` by a renewal that was sent after `since`, which is waited for.
+    /// Whether I lead in `term` by a renewal sent after `since`, which is waited for.
     pub(super) async fn is_confirmed(&self, term: Term, since: Moment) -> bool {
         let give_up_at = clock::now() + CONFIRMED_WITHIN;
         while self.leads(term) && clock::now() < give_up_at {

@@ -1,4 +1,4 @@
-//! Keeps the own pod saying what it shall: one patch at a time, made from the newest that is known of both sides.
+//! Keeps the own pod's labels as wanted: one patch at a time, made from the newest known and the newest wanted state.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,12 +15,12 @@ use super::strip;
 use crate::model::{Moment, PodFailure, PodRole, PodTask, Term};
 use crate::os::clock;
 
-/// How soon the lease is asked again whether it is still mine.
+/// The interval between questions whether the lease is still mine.
 pub(super) const LEASE_SOON: Duration = Duration::from_millis(100);
-/// A status waits this long for a label to go with it, and for a later status to take its place.
+/// How long a status waits for a label to be written with it, or for a later status.
 const STATUS_WAITS: Duration = Duration::from_secs(1);
 
-/// Tells what is seen of the own pod. Runs for as long as the supervisor.
+/// Reports the changes of the own pod. Runs as long as the supervisor.
 pub(super) async fn watch_own(shared: Arc<KubeShared>) {
     let selector = Selector::Named(shared.api.setup().pod.clone());
     let announce = |seen: Seen<Pod>| match seen {
@@ -37,7 +37,7 @@ pub(super) async fn watch_own(shared: Arc<KubeShared>) {
     follow((&shared.api, &shared.facts, PodTask::Watch), &selector, announce).await;
 }
 
-/// Keeps its labels. Runs for as long as the supervisor.
+/// Maintains its labels. Runs as long as the supervisor.
 pub(super) async fn keep(shared: Arc<KubeShared>) {
     let mut keeping = LabelTask::default();
     let (mut wanted, mut seen) = (shared.wanted.subscribe(), shared.own.subscribe());
@@ -58,7 +58,7 @@ pub(super) async fn keep(shared: Arc<KubeShared>) {
             keeping.label.hurry();
             keeping.gate.hurry();
         }
-        // A step that is about to write what is not wanted any more is given up: what it sent is overtaken by version.
+        // A step for an outdated role is abandoned: its request fails by the object's version.
         let role = now_wanted.role;
         let step = tokio::select! {
             step = keeping.step(&shared, &now_wanted, &now_seen) => step,
@@ -76,18 +76,18 @@ pub(super) async fn keep(shared: Arc<KubeShared>) {
 #[derive(Default)]
 struct LabelTask {
     role: Option<PodRole>,
-    /// How often the pod had been listed at the last look.
+    /// The count of lists at the last step.
     listed: u64,
     label: Backoff,
     gate: Backoff,
-    /// Since when the status alone differs.
+    /// Since when only the status differs.
     status_since: Option<Moment>,
-    /// It was said that others cannot find the pod.
+    /// It was logged that other members cannot find the pod.
     warned: bool,
 }
 
 impl LabelTask {
-    /// One look, and at most one patch of each kind. Says when to look again; `None`: when something changes.
+    /// One check, and at most one patch of each kind. Returns the time of the next check; `None`: at the next change.
     async fn step(&mut self, shared: &KubeShared, wanted: &Wanted, own: &Own) -> Option<Moment> {
         let setup = shared.api.setup();
         let (pod, at) = match mine(shared, own) {
@@ -115,7 +115,7 @@ impl LabelTask {
             }
             if let (Some(PodRole::Leader(term)), true) = (wanted.role, change.routes) {
                 if !shared.leads(term) {
-                    // The loop is about to say so, too.
+                    // The loop will change the role soon, too.
                     return Some(clock::now() + LEASE_SOON);
                 }
                 if let Err(failure) = clear_the_way(shared, pod, at, term).await {
@@ -131,7 +131,7 @@ impl LabelTask {
         self.let_clients_in(shared, wanted, pod).await
     }
 
-    /// Only after the label: whoever waits for the gate finds it in place.
+    /// Only after the label: a client that waits for the readiness gate finds the label in place.
     async fn let_clients_in(&mut self, shared: &KubeShared, wanted: &Wanted, pod: &Pod) -> Option<Moment> {
         let setup = shared.api.setup();
         let open = match wanted.role? {
@@ -147,8 +147,8 @@ impl LabelTask {
     }
 }
 
-/// The own pod and when it was read; `None` before that. A pod of my name that is not the one I run in is none: I have
-/// nothing to say about it.
+/// The own pod and the time of its read; `None` before that. An error if the pod with my name is not the one in which I
+/// run.
 pub(super) fn mine<'a>(shared: &KubeShared, own: &'a Own) -> Result<Option<(&'a Pod, Moment)>, KubeFailure> {
     let name = &shared.api.setup().pod;
     let (pod, at) = match own {
@@ -165,7 +165,8 @@ pub(super) fn mine<'a>(shared: &KubeShared, own: &'a Own) -> Result<Option<(&'a 
     }
 }
 
-/// Before my pod says that it leads in `term`: nobody who led later has written on it, and no other pod says so too.
+/// To be called before my pod gets the leader's label in `term`: no later leader has written it, and no other pod has
+/// the label.
 async fn clear_the_way(
     shared: &KubeShared,
     pod: &Pod,
@@ -184,7 +185,7 @@ async fn clear_the_way(
     Ok(())
 }
 
-/// Takes note of the pod as it is now, whether the patch has won or lost.
+/// Records the present state of the pod, whether the patch succeeded or not.
 async fn write(shared: &KubeShared, patched: Result<Pod, KubeFailure>) -> Result<(), KubeFailure> {
     match patched {
         Ok(pod) => {

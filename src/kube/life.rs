@@ -1,14 +1,15 @@
-//! Whether the own pod lives, by what proves it: that it was deleted, that a list which is not older than the pod does
-//! not hold it, that another one has its name. Errors prove nothing, nor does an API server that went back in time.
+//! Whether the own pod is alive. Three things prove its end: its deletion, a list at least as new as the pod that does
+//! not contain it, and another pod with its name. Errors prove nothing. An API server that went back in time proves
+//! nothing either.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use crate::model::PodEnd;
 
-/// What was seen of the pod in which this supervisor runs.
+/// The life of the pod in which this supervisor runs, as seen.
 #[derive(Debug, Default)]
 pub(super) struct PodLife {
-    /// The newest version that was seen of the pod, or of its end.
+    /// The newest version seen of the pod, or of its end.
     version: Option<u128>,
     end: Option<PodEnd>,
 }
@@ -18,7 +19,7 @@ impl PodLife {
         self.end
     }
 
-    /// A pod of my name was read; `uid` is that of mine, as far as it is known.
+    /// A pod with my name was read; `uid` is that of mine, if known.
     pub(super) fn read(&mut self, metadata: &ObjectMeta, uid: Option<&String>) {
         let version = metadata.resource_version.as_deref();
         if uid.is_none() || !self.is_news(version) {
@@ -32,15 +33,15 @@ impl PodLife {
         };
     }
 
-    /// A list of this version holds no pod of my name.
+    /// A list of this version has no pod with my name.
     pub(super) fn missed(&mut self, version: &str, uid: Option<&String>) {
-        // A list that may be of any time has the version 0.
+        // A list with version 0 may be arbitrarily old.
         if uid.is_some() && !matches!(version, "" | "0") && self.is_news(Some(version)) {
             self.end = Some(PodEnd::Gone);
         }
     }
 
-    /// A pod of my name was deleted.
+    /// A pod with my name was deleted.
     pub(super) fn deleted(&mut self, metadata: &ObjectMeta, uid: Option<&String>) {
         let is_mine = uid.is_some() && uid == metadata.uid.as_ref();
         if is_mine || self.end == Some(PodEnd::Replaced) {
@@ -49,7 +50,7 @@ impl PodLife {
         }
     }
 
-    /// Where versions are no numbers the last that was heard of counts.
+    /// If versions are not numbers, the last one received counts.
     fn is_news(&self, version: Option<&str>) -> bool {
         match (number(version), self.version) {
             (Some(version), Some(known)) => known <= version,

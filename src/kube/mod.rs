@@ -1,4 +1,4 @@
-//! The pod of this member in Kubernetes: its labels, the labels of other pods that are not true any more, and events.
+//! The pod of this member in Kubernetes: its labels, outdated labels of other pods, and events.
 //!
 //! ```text
 //!  the loop ──► wanted ──► labels ──► patch ──► API server
@@ -6,18 +6,18 @@
 //!                            └───── watch of the own pod ◄─────────────────┘
 //! ```
 //!
-//! Labels are routing, never safety: nothing that concerns the lease or Postgres waits for the API server, but for
-//! the two bounded waits that its callers ask for ([`Kube::strip`], [`Kube::unlabelled`]).
+//! Labels are for routing, never for safety: nothing that concerns the lease or Postgres waits for the API server,
+//! except two bounded waits at the request of the caller ([`Kube::strip`], [`Kube::unlabelled`]).
 //!
 //! The Service of the primary needs no label: it has no selector, and the leader writes its EndpointSlices (`service`),
 //! by the same rules, in one change for each hand-over.
 //!
-//! Every patch names the uid and the `resourceVersion` that it was made from. One that lost is read back and thought
-//! over again, never forced; so what a previous incarnation, or a former leader, sent late fails. The term is an
-//! annotation written with the label: whoever finds a newer one than his own leaves the pod alone until etcd has
-//! confirmed, later than that, that he leads.
+//! Every patch names the uid and the `resourceVersion` from which it was made. A patch that conflicts is never forced:
+//! the pod is read and the patch computed again. So a late patch of a previous incarnation, or of a former leader,
+//! fails. The term is an annotation, written with the label. A member that finds a newer term than its own leaves the
+//! pod alone until etcd has confirmed, after that, that the member leads.
 //!
-//! Deliberately absent: any thought about who should lead, and retries that nobody sees.
+//! Deliberately absent: which member should lead, and retries without a report.
 
 mod api;
 mod backoff;

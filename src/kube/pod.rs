@@ -6,23 +6,23 @@ use serde_json::{Map, Value, json};
 
 use crate::model::{PodNames, PodRole, Term, WallTime};
 
-/// The term in which the label was written, or taken off, or in which another pod's member began to lead.
+/// The term in which the label was written or removed, or in which another pod's member began to lead.
 pub(super) const TERM: &str = "matriarch.io/term";
-/// The member's record, as it stands in etcd.
+/// The member record, as in etcd.
 pub(super) const STATUS: &str = "status";
 
 impl PodNames {
-    /// The cluster's pods that say that they are the primary's.
+    /// Selects the cluster's pods with the primary's label.
     pub(super) fn leaders(&self) -> String {
         selector(self.selector.iter().chain([(&self.role_label, &self.leader)]))
     }
 
-    /// The cluster's pods.
+    /// Selects the cluster's pods.
     pub(super) fn all(&self) -> String {
         selector(self.selector.iter())
     }
 
-    /// A new leader finds the pod by these.
+    /// Whether a new leader can find the pod.
     pub(super) fn selects(&self, pod: &Pod) -> bool {
         self.selector.iter().all(|(key, value)| label(pod, key) == Some(value))
     }
@@ -44,22 +44,22 @@ fn selector<'a>(labels: impl Iterator<Item = (&'a String, &'a String)>) -> Strin
     labels.map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(",")
 }
 
-/// What the own pod shall say; `None`: what it says already.
+/// The wanted labels of the own pod; `None`: unchanged.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Wanted {
     pub(super) role: Option<PodRole>,
     pub(super) status: Option<String>,
 }
 
-/// A patch, and how it comes that it is sent.
+/// A patch, and its importance.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct PodPatch {
     pub(super) patch: Value,
-    /// It changes what Services see, or the term; a status alone can wait.
+    /// It changes what Services select, or the term; a status alone can wait.
     pub(super) routes: bool,
 }
 
-/// The smallest patch that makes `pod` say what is wanted.
+/// The smallest patch that brings `pod` to the wanted state.
 pub(super) fn change(pod: &Pod, wanted: &Wanted, names: &PodNames) -> Option<PodPatch> {
     let mut labels = Map::new();
     let mut annotations = Map::new();
@@ -84,8 +84,8 @@ pub(super) fn change(pod: &Pod, wanted: &Wanted, names: &PodNames) -> Option<Pod
     (routes || !annotations.is_empty()).then(|| PodPatch { patch: patch(pod, labels, annotations), routes })
 }
 
-/// Writes `term` on somebody else's pod, and takes the leader's label off it if it is there. Either makes a new version
-/// of the pod, so that a patch that was made before for the old one fails.
+/// Writes `term` on another pod, and removes the leader's label if it has that. Both give the pod a new version, so
+/// that an earlier patch for the old version fails.
 pub(super) fn fence(pod: &Pod, term: Term, names: &PodNames) -> Value {
     let mut labels = Map::new();
     if names.says_leader(pod) {
@@ -98,7 +98,7 @@ pub(super) fn fence(pod: &Pod, term: Term, names: &PodNames) -> Value {
     patch(pod, labels, annotations)
 }
 
-/// The patch of the readiness gate's condition; none when it says that already.
+/// The patch of the readiness gate's condition; `None` when it has that value already.
 pub(super) fn gate(pod: &Pod, condition: &str, open: bool, now: WallTime) -> Option<Value> {
     let status = if open { "True" } else { "False" };
     let known = pod.status.as_ref().and_then(|status| status.conditions.as_ref()).into_iter().flatten();
@@ -115,17 +115,17 @@ pub(super) fn gate(pod: &Pod, condition: &str, open: bool, now: WallTime) -> Opt
     Some(json!({ "metadata": precondition(&pod.metadata), "status": { "conditions": [condition] } }))
 }
 
-/// A wall time as Kubernetes takes it.
+/// A wall time in Kubernetes' form.
 pub(super) fn timestamp(now: WallTime) -> Option<jiff::Timestamp> {
     jiff::Timestamp::from_millisecond(now.0).ok()
 }
 
-/// The term in which somebody last wrote the label, took it off, or began to lead.
+/// The term in which a leader last wrote or removed the label, or began to lead.
 pub(super) fn term(pod: &Pod) -> Option<Term> {
     term_of(&pod.metadata)
 }
 
-/// The same of anything that has the annotation.
+/// The same for any object with the annotation.
 pub(super) fn term_of(metadata: &ObjectMeta) -> Option<Term> {
     metadata.annotations.as_ref()?.get(TERM)?.parse().ok().map(Term)
 }
@@ -138,7 +138,7 @@ fn annotation<'a>(pod: &'a Pod, key: &str) -> Option<&'a String> {
     pod.metadata.annotations.as_ref()?.get(key)
 }
 
-/// True if `left` was read later than `right`. Where their versions are no numbers the last that was heard of counts.
+/// Whether `left` was read later than `right`. If their versions are not numbers, the last one received counts.
 pub(super) fn is_newer(left: &ObjectMeta, right: &ObjectMeta) -> bool {
     let version = |metadata: &ObjectMeta| metadata.resource_version.as_deref()?.parse::<u128>().ok();
     left.uid != right.uid
@@ -164,7 +164,7 @@ fn patch(pod: &Pod, labels: Map<String, Value>, annotations: Map<String, Value>)
     json!({ "metadata": metadata })
 }
 
-/// Only if it is still this object, and nobody changed it since.
+/// Holds only for this object in this version.
 pub(super) fn precondition(metadata: &ObjectMeta) -> Map<String, Value> {
     let fields = [("uid", &metadata.uid), ("resourceVersion", &metadata.resource_version)];
     fields.into_iter().map(|(key, value)| (key.to_owned(), json!(value))).collect()

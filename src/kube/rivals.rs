@@ -1,4 +1,4 @@
-//! While I lead: no other pod says that it is the leader's, whoever wrote that on it.
+//! While this member leads: removes the leader's label from every other pod, whatever its origin.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use super::handle::KubeShared;
 use super::strip;
 use crate::model::{PodRole, PodTask, Term};
 
-/// Runs for as long as the supervisor.
+/// Runs as long as the supervisor.
 pub(super) async fn keep_off(shared: Arc<KubeShared>) {
     let mut stripped = shared.stripped.subscribe();
     let mut wanted = shared.wanted.subscribe();

@@ -1,7 +1,7 @@
-//! Keeps the Service of the primary leading to the leader: while I lead, its slices hold my address and no other's.
+//! Keeps the Service of the primary pointing at the leader: while this member leads, the slices hold only its address.
 //!
-//! One write for each hand-over, with the version that it was made from: a proxy follows one change at once, and the
-//! next one not before a second is over. The former leader's address goes with the write that brings the next one's.
+//! There is one write for each hand-over, with the version from which it was made: a proxy applies one change at once,
+//! and the next one only after a second. The same write removes the former leader's address and adds the new leader's.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -21,26 +21,26 @@ use super::slice::{self, Family, SliceWrite};
 use crate::model::{Moment, PodFailure, PodTask, PrimaryRoute, Term};
 use crate::os::clock;
 
-/// Its ports may be changed; nobody waits for that.
+/// The interval between reads of its ports, which may change without urgency.
 const SERVICE_READ_EVERY: Duration = Duration::from_secs(60);
 
 /// The slices of the Service, mine and others', as last read.
 #[derive(Clone, Debug)]
 pub(super) struct Slices {
     by_name: BTreeMap<String, EndpointSlice>,
-    /// When the newest of it was read.
+    /// When the newest of them was read.
     at: Moment,
 }
 
 impl Slices {
-    /// Whether a slice of mine leads to this pod.
+    /// Whether one of my slices routes to this pod.
     pub(super) fn lead_to(&self, pod: &Pod, service: &str) -> bool {
         let mut mine = self.by_name.values().filter(|slice| slice::is_mine(slice, service));
         mine.any(|slice| slice::leads_to(slice, pod))
     }
 }
 
-/// Tells what is seen of the slices. Runs for as long as the supervisor.
+/// Reports the changes of the slices. Runs as long as the supervisor.
 pub(super) async fn watch(shared: Arc<KubeShared>, service: String) {
     let selector = Selector::Labelled(format!("{}={service}", slice::SERVICE));
     let mut warned = BTreeSet::new();
@@ -62,7 +62,7 @@ pub(super) async fn watch(shared: Arc<KubeShared>, service: String) {
     follow((&shared.api, &shared.facts, PodTask::ServiceWatch), &selector, announce).await;
 }
 
-/// Left over from when the Service had a selector, say: clients are led there as well.
+/// A slice may remain from when the Service had a selector, for example; clients are routed there as well.
 fn warn_of_other(slice: &EndpointSlice, service: &str, warned: &mut BTreeSet<String>) {
     let name = slice.metadata.name.clone().unwrap_or_default();
     let leads = slice.endpoints.iter().flatten().next().is_some();
@@ -93,7 +93,7 @@ fn forget(shared: &KubeShared, name: &str) {
     });
 }
 
-/// Keeps the slices. Runs for as long as the supervisor.
+/// Maintains the slices. Runs as long as the supervisor.
 pub(super) async fn keep(shared: Arc<KubeShared>, name: String) {
     let mut keeping = ServiceTask {
         name,
@@ -112,7 +112,7 @@ pub(super) async fn keep(shared: Arc<KubeShared>, name: String) {
             (keeping.route, keeping.listed) = (now_wanted, now_listed);
             keeping.backoff.hurry();
         }
-        // A step for a route that is not wanted any more is given up: what it sent is overtaken by version.
+        // A step for an outdated route is abandoned: its request fails by the object's version.
         let step = tokio::select! {
             step = keeping.step(&shared, &now_seen) => step,
             _ = route.wait_for(|route| *route != now_wanted) => continue,
@@ -128,26 +128,27 @@ pub(super) async fn keep(shared: Arc<KubeShared>, name: String) {
 }
 
 struct ServiceTask {
-    /// Of the Service.
+    /// The name of the Service.
     name: String,
     service: Option<(Moment, Service)>,
     route: PrimaryRoute,
-    /// How often the own pod had been listed at the last look.
+    /// The count of lists at the last step.
     listed: u64,
     backoff: Backoff,
 }
 
 impl ServiceTask {
-    /// One look, and at most one write for each family. Says when to look again; `None`: when something changes.
+    /// One check, and at most one write for each address family. Returns the time of the next check; `None`: at the
+    /// next change.
     async fn step(&mut self, shared: &KubeShared, (own, slices): &(Own, Option<Slices>)) -> Option<Moment> {
-        // What is wrong with the pod is told by who keeps its labels.
+        // The task of the pod's labels reports a problem of the pod.
         let (Ok(Some((pod, _))), Some(slices)) = (mine(shared, own), slices) else { return None };
         if let Some(at) = self.backoff.not_before().filter(|at| clock::now() < *at) {
             return Some(at);
         }
         let written = match self.route {
             PrimaryRoute::Unchanged => return None,
-            // The loop is about to say so, too.
+            // The loop will change the route soon, too.
             PrimaryRoute::Here(term) if !shared.leads(term) => return Some(clock::now() + LEASE_SOON),
             PrimaryRoute::Here(term) => self.lead(shared, pod, slices, term).await,
             PrimaryRoute::NotHere => self.leave(shared, pod, slices).await,
@@ -175,11 +176,11 @@ impl ServiceTask {
                 .map_err(|why| KubeFailure::new(PodFailure::Other, why))?;
             let Some(change) = change else { continue };
             if slice.is_some_and(|slice| !slice::is_mine(slice, &self.name)) {
-                // The watch may not select it, and would not tell that it is gone: the next try looks again.
+                // The watch may not select it, and would not report its deletion: the next attempt reads again.
                 forget(shared, &name);
                 return Err(not_mine(&name));
             }
-            // Somebody led after me, and says so: until etcd confirms, later than that, that I lead.
+            // A later leader has written it. The write waits until etcd confirms, after the read, that I lead.
             if let Some(found) = found
                 && !shared.is_confirmed(term, slices.at).await
             {
@@ -217,7 +218,7 @@ fn not_mine(name: &str) -> KubeFailure {
     KubeFailure::new(PodFailure::Other, text)
 }
 
-/// Takes note of the slice as it is now, whether the write has won or lost.
+/// Records the present state of the slice, whether the write succeeded or not.
 async fn write(shared: &KubeShared, name: &str, change: SliceWrite) -> Result<(), KubeFailure> {
     let written = match change {
         SliceWrite::Create(slice) => shared.api.create(&*slice).await,

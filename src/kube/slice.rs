@@ -1,5 +1,5 @@
-//! The EndpointSlices of the primary's Service, one for each family of addresses: what they say, and the one change
-//! that makes them say something else.
+//! The EndpointSlices of the primary's Service, one for each address family: their content, and the single write that
+//! changes it.
 
 use std::net::IpAddr;
 
@@ -12,15 +12,15 @@ use serde_json::{Value, json};
 use super::pod::{TERM, precondition, term_of};
 use crate::model::Term;
 
-/// The label that names the Service of a slice.
+/// The label with the name of a slice's Service.
 pub(super) const SERVICE: &str = "kubernetes.io/service-name";
-/// The label that says who writes a slice; nobody else's is touched.
+/// The label with the manager of a slice; slices of other managers are not changed.
 const MANAGED_BY: &str = "endpointslice.kubernetes.io/managed-by";
 const MANAGER: &str = "matriarch";
-/// What the API server fills in where a port names no protocol.
+/// The API server's default for a port without a protocol.
 const PROTOCOL: &str = "TCP";
 
-/// A slice holds addresses of one family, for ever.
+/// A slice has addresses of one family; that never changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Family {
     V4,
@@ -30,7 +30,7 @@ pub(super) enum Family {
 impl Family {
     pub(super) const BOTH: [Family; 2] = [Family::V4, Family::V6];
 
-    /// The slice of this family.
+    /// The name of this family's slice.
     pub(super) fn slice(self, service: &str) -> String {
         format!("{service}-{}", self.address_type().to_lowercase())
     }
@@ -42,7 +42,7 @@ impl Family {
         }
     }
 
-    /// The pod's address, if it has one of this family.
+    /// The pod's address of this family, if it has one.
     fn address(self, pod: &Pod) -> Option<String> {
         let status = pod.status.as_ref()?;
         let all = status.pod_ips.iter().flatten().map(|known| &known.ip).chain(&status.pod_ip);
@@ -62,8 +62,8 @@ pub(super) enum SliceWrite {
     Patch(Value),
 }
 
-/// What makes the slice lead to this pod alone, in `term`; `None` when it does. Fails where the Service names a port
-/// that the pod lacks.
+/// The write that routes the slice to this pod alone, in `term`; `None` when it does already. An error if the Service
+/// names a port that the pod lacks.
 pub(super) fn lead(
     slice: Option<&EndpointSlice>,
     (service, pod, family): (&Service, &Pod, Family),
@@ -78,7 +78,7 @@ pub(super) fn lead(
         let owners = slice.metadata.owner_references.iter().flatten();
         owners.map(|owner| owner.uid.clone()).collect::<Vec<_>>()
     };
-    let is_done = said(slice) == said(&wanted)
+    let is_done = proxy_view(slice) == proxy_view(&wanted)
         && owner(slice) == owner(&wanted)
         && term_of(&slice.metadata) == Some(term);
     Ok((!is_done).then(|| {
@@ -90,7 +90,7 @@ pub(super) fn lead(
     }))
 }
 
-/// What takes this pod's address out of the slice; `None` when it is not in it.
+/// The patch that removes this pod's address from the slice; `None` when it is not in it.
 pub(super) fn leave(slice: &EndpointSlice, pod: &Pod) -> Option<Value> {
     leads_to(slice, pod).then(|| {
         let others = slice.endpoints.iter().flatten().filter(|endpoint| !is_of(endpoint, pod));
@@ -98,12 +98,12 @@ pub(super) fn leave(slice: &EndpointSlice, pod: &Pod) -> Option<Value> {
     })
 }
 
-/// Whether the slice holds an address of this pod.
+/// Whether the slice has an address of this pod.
 pub(super) fn leads_to(slice: &EndpointSlice, pod: &Pod) -> bool {
     slice.endpoints.iter().flatten().any(|endpoint| is_of(endpoint, pod))
 }
 
-/// Whether I may write it: the Service's, and mine.
+/// Whether I may write it: it belongs to the Service, and to this manager.
 pub(super) fn is_mine(slice: &EndpointSlice, service: &str) -> bool {
     let label = |key: &str| slice.metadata.labels.as_ref()?.get(key).map(String::as_str);
     label(SERVICE) == Some(service) && label(MANAGED_BY) == Some(MANAGER)
@@ -164,7 +164,7 @@ fn endpoint(pod: &Pod, address: String) -> Endpoint {
     }
 }
 
-/// A port as the Service names it, with the number that the pod gives to it.
+/// A port of the Service, with the number that the pod gives to it.
 fn endpoint_port(service: &str, port: &ServicePort, pod: &Pod) -> Result<EndpointPort, String> {
     let number = match &port.target_port {
         None => port.port,
@@ -186,8 +186,8 @@ fn endpoint_port(service: &str, port: &ServicePort, pod: &Pod) -> Result<Endpoin
     })
 }
 
-/// What a proxy reads in it. What the API server adds besides is no difference.
-fn said(slice: &EndpointSlice) -> Value {
+/// The part that a proxy reads. Additions of the API server make no difference.
+fn proxy_view(slice: &EndpointSlice) -> Value {
     let endpoints = slice.endpoints.iter().flatten().map(|endpoint| {
         let ready = endpoint.conditions.as_ref().and_then(|conditions| conditions.ready);
         json!([endpoint.addresses, endpoint.target_ref.as_ref().map(|target| &target.uid), ready])

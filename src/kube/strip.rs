@@ -1,8 +1,8 @@
-//! Takes the leader's label off every pod but my own, and writes my term on all of them: one list, then a patch for
-//! each, all at once.
+//! Removes the leader's label from every pod but the own one, and writes the current term on all of them: one list,
+//! then one patch for each pod, all at once.
 //!
-//! A pod without the label is patched, too: its member may have led, and may have sent the patch with the label just
-//! before it froze. That patch names the version it was made for, and mine makes a newer one.
+//! A pod without the label is patched too: its member may have led, and may have sent the patch with the label just
+//! before it froze. That patch names the version for which it was made, and the patch sent here creates a newer one.
 
 use futures::future::join_all;
 use k8s_openapi::api::core::v1::Pod;
@@ -15,10 +15,10 @@ use super::pod;
 use crate::model::{Moment, PodFailure, PodTask, Term};
 use crate::os::clock;
 
-/// A pod that changes faster than it can be read and patched is left for the next time.
+/// A pod that changes faster than it can be patched is left for the next attempt.
 const TRIES: usize = 5;
 
-/// Strips until it has succeeded; false when a failure of a `is_permanent` kind ended it.
+/// Strips until it succeeds; false when a failure of an `is_permanent` kind ended it.
 pub(super) async fn until_done(
     shared: &KubeShared,
     term: Term,
@@ -39,7 +39,7 @@ pub(super) async fn until_done(
     true
 }
 
-/// Done when no other pod says that it is the leader's, and none can by a patch that was made before.
+/// Succeeds when no other pod has the leader's label, and no earlier patch can add it.
 pub(super) async fn strip(shared: &KubeShared, term: Term) -> Result<(), KubeFailure> {
     let setup = shared.api.setup();
     let (_, pods) = shared.api.list::<Pod>(&Selector::Labelled(setup.names.all())).await?;
@@ -70,7 +70,7 @@ async fn fence_one(
         if !labelled && found == Some(term) {
             return Ok(());
         }
-        // What was written in my own term or later was not written by a leader before me.
+        // A write of my own term or a later one does not come from a leader before me.
         if let Some(found) = found.filter(|found| term <= *found)
             && !shared.is_confirmed(term, seen_at).await
         {

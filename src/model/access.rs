@@ -4,7 +4,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// A way in. The earlier in [`AccessWay::ALL`], the less of what users configure can close it.
+/// A way in which the supervisor reaches its own PostgreSQL. The configuration of users can close an earlier way of
+/// [`AccessWay::ALL`] less easily than a later one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum AccessWay {
     /// The private socket directory, as the supervisor's own role.
@@ -16,11 +17,11 @@ pub enum AccessWay {
 }
 
 impl AccessWay {
-    /// All, the best first.
+    /// All ways, the best first.
     pub const ALL: [AccessWay; 3] =
         [AccessWay::PrivateSocket, AccessWay::PrivateSocketAsSuperuser, AccessWay::Address];
 
-    /// As metrics label it.
+    /// The label in metrics.
     pub fn as_str(self) -> &'static str {
         match self {
             AccessWay::PrivateSocket => "private_socket",
@@ -43,14 +44,14 @@ impl fmt::Display for AccessWay {
 /// How the supervisor got in when it last tried.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct OwnAccess {
-    /// The way; `None` before the first try, and where every one was refused.
+    /// The way that worked; `None` before the first attempt, and when PostgreSQL refused every way.
     pub way: Option<AccessWay>,
-    /// Why each better way was not it.
+    /// Why each better way failed.
     pub refused: Vec<String>,
 }
 
 impl OwnAccess {
-    /// For `list`, where the best way is not it.
+    /// The sentence for `list`; `None` when the best way works.
     pub fn complaint(&self) -> Option<String> {
         let why = self.refused.join("; ");
         match self.way {

@@ -1,5 +1,5 @@
-//! Everything a decision can order. `agent::perform` is one match over [`Action`]; what could be decided is not
-//! decided there.
+//! Everything that a decision can order. `agent::perform` is one match over [`Action`] and contains no decision of its
+//! own.
 
 use std::fmt;
 use std::time::Duration;
@@ -11,33 +11,34 @@ use super::{
     RequestId, SyncRecord, Term, Timeline, UnfencedWrite,
 };
 
-/// One order. All but [`Action::Start`] are quick or fire-and-forget.
+/// One order. All but [`Action::Start`] return at once.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Action {
-    /// Begin a long action; its end comes back as a [`super::Finished`]. Never while another of its lane runs.
+    /// Begin a long action. Its end comes back as a [`super::Finished`]. One lane never runs two at a time.
     Start(Job),
-    /// Cancel the long action under way, if it can be: its end is [`super::Outcome::Cancelled`].
+    /// Cancel the running long action if that is possible. Its end is then [`super::Outcome::Cancelled`].
     CancelJob,
     /// Ask these members over REST, all at once, with one deadline.
     AskPeers {
-        /// Name and `api_url`.
+        /// Names and `api_url`s.
         who: Vec<(MemberName, String)>,
     },
     /// Ask the leader's Postgres for its timeline history.
     AskLeaderBranch {
-        /// Whom.
+        /// The leader.
         from: FollowTarget,
     },
-    /// Renew the lease now instead of at its next turn: the view shows something that only a renewal can confirm.
+    /// Renew the lease now, ahead of its schedule: the view shows a change that only a renewal can confirm.
     RenewLease,
-    /// Revoke the lease that my previous incarnation left behind: nothing of it runs any more.
+    /// Revoke the lease that the previous incarnation of this member left behind: none of its processes runs any more.
     RevokeLease {
         /// The lease on the leader key.
         lease: LeaseId,
     },
-    /// Let the lease be renewed until then although Postgres is dead: nobody else can lead, and it serves what it can.
+    /// Allow renewals of the lease until then although Postgres is dead: no other member can lead, and Postgres still
+    /// serves part of its clients.
     SuspendLivenessCheck {
-        /// Soon: only a loop that is alive can keep it up.
+        /// A moment close to now: only a live loop can extend it.
         until: Moment,
     },
     /// Write `members/ME` under my lease.
@@ -56,7 +57,7 @@ pub enum Action {
         /// The value.
         lines: Vec<HistoryLine>,
     },
-    /// Write `sync`, or delete it, if I still lead in `term` and nobody changed it since.
+    /// Write `sync`, or delete it, if I still lead in `term` and the key has not changed since it was read.
     PublishSync {
         /// The term that guards the write.
         term: Term,
@@ -65,18 +66,18 @@ pub enum Action {
         /// The revision that was read; zero: there was no key.
         mod_revision: i64,
     },
-    /// Write `unfenced`, if nobody changed it since, or delete it where nothing is left in it.
+    /// Write `unfenced` if the key has not changed since it was read. An empty value deletes the key.
     PublishUnfenced(UnfencedWrite),
-    /// Set `synchronous_standby_names`; `None`: what the operator's parameters say.
+    /// Set `synchronous_standby_names`; `None`: to the value in the operator's parameters.
     SetSyncNames(Option<String>),
-    /// Keep clients out, or let them in again: all but the superuser and replication.
+    /// Start or end the client lockout: only superusers and replication connect while it lasts.
     SetClientLockout {
-        /// Out.
+        /// Whether to lock clients out.
         closed: bool,
     },
-    /// Clear the key `failover`, if nobody changed it since.
+    /// Clear the key `failover` if it has not changed since it was read.
     ClearFailover {
-        /// The revision that was acted on.
+        /// The revision of the key that this member acted on.
         mod_revision: i64,
     },
     /// Write my system identifier to `initialize`, if I still lead in `term`: etcd was wiped.
@@ -91,29 +92,29 @@ pub enum Action {
         /// The term that guards the write.
         term: Term,
     },
-    /// Write `generation`: the store went back in time, or a leader has confirmed what came of it.
+    /// Write `generation`: the store went back in time, or a leader confirms the result.
     WriteGeneration(GenerationWrite),
     /// Point a running standby elsewhere by a reload.
     Follow(Option<FollowTarget>),
-    /// Drop these slots of a running Postgres, unless somebody uses them, and then make physical ones.
+    /// Drop these slots of a running Postgres unless a connection uses them, then create the physical ones.
     SetSlots {
-        /// To be made.
+        /// The slots to create.
         create: Vec<String>,
-        /// To be dropped first.
+        /// The slots to drop first.
         drop: Vec<String>,
     },
     /// Resume a WAL replay that a parameter change paused.
     ResumeReplay,
-    /// Run CHECKPOINT after a promotion, beside everything else, so that rewinding from here is safe.
+    /// Run CHECKPOINT after a promotion, beside all other work, so that other members can safely rewind from this one.
     CheckpointAfterPromotion {
         /// The term it was promoted in.
         term: Term,
     },
     /// Answer a request.
     Answer {
-        /// Which.
+        /// The request.
         id: RequestId,
-        /// With what.
+        /// The answer.
         reply: Reply,
     },
     /// End the supervisor.
@@ -126,14 +127,14 @@ pub enum Action {
 pub enum Job {
     /// Create the leader key under my lease, if there is none.
     TakeLeadership {
-        /// Only while this is still so.
+        /// The conditions that must still hold.
         by: TakeLeadershipPreconditions,
     },
     /// Move the leader key to another member's lease, in one transaction guarded by my term.
     HandOver {
         /// The term that guards it.
         term: Term,
-        /// Who leads from then on.
+        /// The next leader.
         to: MemberName,
         /// The lease of that member's key.
         to_lease: LeaseId,
@@ -147,8 +148,8 @@ pub enum Job {
         /// The last status, published in the same transaction.
         status: Option<ClusterStatus>,
     },
-    /// Write the leader key anew under the lease it hangs on, if that is still mine in `term`: a new term begins, and
-    /// whatever was sent in the old one and is still on its way fails.
+    /// Write the leader key anew under its present lease, if that lease is still mine in `term`. A new term begins, and
+    /// writes of the old term that are still in flight fail.
     ReclaimLeadership {
         /// The term that guards it.
         term: Term,
@@ -158,57 +159,57 @@ pub enum Job {
         /// Only if no member has registered since this revision.
         seen: i64,
     },
-    /// Base backup from a running member, into an empty directory; an existing one is moved aside first.
+    /// Take a base backup from a running member into an empty directory. An existing directory is moved aside first.
     Clone {
-        /// Whom from.
+        /// The member to copy from.
         from: FollowTarget,
     },
-    /// Put back what an interrupted clone had set aside; where that is nothing, an empty directory is left.
+    /// Restore the data that an interrupted clone had set aside. If there is none, the directory is empty afterwards.
     UndoClone,
     /// Start as a standby.
     StartStandby {
-        /// Whom to follow; `None`: nobody yet.
+        /// The member to follow; `None`: none yet.
         follow: Option<FollowTarget>,
         /// When to give up waiting.
         within: Duration,
     },
-    /// Stop by a staircase that begins at `mode`.
+    /// Stop in steps of growing force that begin at `mode`.
     Stop {
         /// The first step.
         mode: StopMode,
         /// Time for the first step before the next is taken.
         within: Duration,
     },
-    /// CHECKPOINT, so that a stop is short.
+    /// Run CHECKPOINT, so that a stop is short.
     Checkpoint,
     /// Make the running standby a primary, if I still lead in `term`.
     Promote {
         /// The term that allows it.
         term: Term,
-        /// The newest timeline anybody is known to have begun: the new one is above it.
+        /// The newest timeline that any member is known to have begun: the new timeline has a higher number.
         above: Timeline,
     },
     /// Run crash recovery in single-user mode, so that the control file tells where WAL ends.
     CrashRecovery,
     /// Keep the diverged WAL aside and run pg_rewind.
     Rewind {
-        /// Whom to rewind to.
+        /// The member to rewind to.
         from: FollowTarget,
         /// The last common timeline and the first position that differs.
         fork: (Timeline, Lsn),
     },
 }
 
-/// By what the leader key may be taken. Where the watch is deaf, or this process was frozen, another may have led since
-/// the others said how far they are.
+/// The conditions under which this member may take the leader key. They matter where the watch missed a change or this
+/// process was frozen: another member may have led since the others reported their positions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TakeLeadershipPreconditions {
     /// The revision of the key `sync`; zero: there is none.
     pub sync: i64,
     /// The revision of the key `unfenced`; zero: there is none.
     pub unfenced: i64,
-    /// The revision at which nobody was seen to lead, before the others were asked: nobody has published a position or
-    /// claimed a timeline since.
+    /// The revision at which the cluster had no leader, before the other members were asked. Since then no member has
+    /// published a position or claimed a timeline.
     pub unlocked: i64,
 }
 
@@ -275,7 +276,7 @@ impl fmt::Display for JobKind {
     }
 }
 
-/// Whom to stream or copy from.
+/// The member to stream or copy from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FollowTarget {
     /// Its name.
@@ -298,18 +299,18 @@ pub enum StopMode {
 /// Why the supervisor ends.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ExitBecause {
-    /// It was asked to, and is done.
+    /// It was asked to end, and has finished.
     Asked,
     /// The data directory belongs to another cluster.
     ForeignDataDirectory {
-        /// Of the directory.
+        /// The system identifier of the directory.
         mine: u64,
-        /// Of the cluster.
+        /// The system identifier of the cluster.
         cluster: String,
     },
-    /// A bootstrap failed; its directory was kept aside.
+    /// A bootstrap failed; its directory was set aside.
     BootstrapFailed {
-        /// Why.
+        /// The reason.
         why: String,
     },
 }

@@ -10,19 +10,19 @@ use super::{
     WallTime, slot_name,
 };
 
-/// Every key of the cluster as one linearizable list, or the watch after it, showed it.
+/// All keys of the cluster, as shown by one linearizable list and the watch that followed it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct ClusterView {
     /// The store's revision this view shows.
     pub revision: i64,
-    /// The revision of the list that this view rests on: what came after it was told by a watch, which may have missed
-    /// something.
+    /// The revision of the list on which this view rests. Later changes came through a watch, which may have missed
+    /// some.
     #[serde(default)]
     pub listed: i64,
     /// The identifier of the etcd cluster that showed it; zero: unknown.
     #[serde(default)]
     pub cluster_id: u64,
-    /// Who leads.
+    /// The leader key.
     pub leader: Option<LeaderKey>,
     /// Every member key.
     pub members: BTreeMap<MemberName, MemberKey>,
@@ -33,18 +33,18 @@ pub struct ClusterView {
     pub initialize_lease: Option<LeaseId>,
     /// The dynamic configuration.
     pub config: Option<ConfigKey>,
-    /// What the leader last published of its position and slots.
+    /// The position and the slots that the leader published last.
     pub status: Option<ClusterStatus>,
     /// Every change of timeline.
     pub history: Option<Vec<HistoryLine>>,
     /// A switchover or failover that was asked for.
     pub failover: Option<FailoverKey>,
-    /// Who may be promoted without losing an acknowledged commit.
+    /// The members that can be promoted without losing an acknowledged commit.
     pub sync: Option<SyncKey>,
-    /// Primaries that were left running without a fence.
+    /// Unfenced primaries: their supervisor left them running.
     #[serde(default)]
     pub unfenced: Option<UnfencedKey>,
-    /// Since the store went back in time or was replaced: in which generation it is.
+    /// The store's generation; `None` while the store has never gone back in time or been replaced.
     #[serde(default)]
     pub generation: Option<GenerationKey>,
 }
@@ -60,8 +60,8 @@ impl ClusterView {
         self.members.get_key_value(&self.leader.as_ref()?.name)
     }
 
-    /// How far the leader has certainly come: what it published last, or what a member on its timeline has shown since.
-    /// `None` while it has published nothing.
+    /// The position that the leader has certainly reached: the one it published last, or a later one that a member on
+    /// its timeline has shown. `None` while it has published none.
     pub fn known_end(&self) -> Option<Lsn> {
         let published = self.status.as_ref()?.optime.filter(|lsn| lsn.is_known())?;
         let timeline = self.leader_member().and_then(|(_, leader)| leader.record.timeline);
@@ -78,22 +78,22 @@ impl ClusterView {
         self.sync.as_ref().map(|key| &key.record).filter(|record| record.is_in_force())
     }
 
-    /// The member that streams through the slot which is called after `name`: the first of all whose names become the
-    /// same slot's, so that no two of them ask for it.
+    /// The member that streams through the slot named after `name`. Several names can give the same slot; the first of
+    /// them has it, so that no two members ask for one slot.
     pub fn slot_holder<'a>(&'a self, name: &'a MemberName) -> &'a MemberName {
         let slot = slot_name(name);
         let same = self.members.keys().filter(|other| slot_name(other) == slot);
         same.chain([name]).min().unwrap_or(name)
     }
 
-    /// Members without a slot, each with the member that has the one of this name.
+    /// Members without a slot, each with the member that has the slot of the same name.
     pub fn without_slot(&self) -> Vec<(&MemberName, &MemberName)> {
         let pairs = self.members.keys().map(|name| (name, self.slot_holder(name)));
         pairs.filter(|(name, holder)| name != holder).collect()
     }
 
-    /// The generation of a store that went back in time, while no leader has confirmed it: what members hold decides,
-    /// and nothing else. Not even the key `sync`, which may have been put back from a copy.
+    /// The store's generation, while the store went back in time and no leader has confirmed it. Only the members' data
+    /// decides then; the key `sync` does not count, since it may have been restored from a copy.
     pub fn unsettled(&self) -> Option<&GenerationKey> {
         self.generation.as_ref().filter(|key| !key.record.settled)
     }
@@ -140,13 +140,13 @@ pub struct ClusterStatus {
     /// The leader's position; at a clean hand-over, the shutdown checkpoint's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub optime: Option<Lsn>,
-    /// On which timeline that is. Patroni does not say.
+    /// The timeline of `optime`. Patroni does not publish it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub timeline: Option<Timeline>,
     /// Slot name to position.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub slots: Option<BTreeMap<String, Lsn>>,
-    /// Slots of members that are kept although the member is away.
+    /// Slots that are kept although their member is away.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retain_slots: Option<Vec<String>>,
 }
@@ -156,20 +156,20 @@ pub struct ClusterStatus {
 pub struct HistoryLine {
     /// The timeline that ended.
     pub parent: Timeline,
-    /// Where.
+    /// Where it ended.
     pub lsn: Lsn,
-    /// PostgreSQL's words.
+    /// The reason, in PostgreSQL's words.
     pub reason: String,
     /// RFC 3339, when known.
     pub at: Option<String>,
-    /// Who was promoted, when known.
+    /// The member that was promoted, when known.
     pub promoted: Option<String>,
 }
 
 /// The key `failover` with a request in it; `{}` reads as no request.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FailoverKey {
-    /// What was asked.
+    /// The request.
     pub request: FailoverRequest,
     /// For compare-and-swap when cleaning it.
     pub mod_revision: i64,
@@ -178,16 +178,17 @@ pub struct FailoverKey {
 /// A switchover (names the leader) or a manual failover (names only the candidate).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FailoverRequest {
-    /// Who should give up leadership.
+    /// The member that is to give up leadership.
     pub leader: Option<MemberName>,
-    /// Who should take it.
+    /// The member that is to lead.
     pub candidate: Option<MemberName>,
     /// Not before this time.
     pub scheduled_at: Option<WallTime>,
-    /// Whose PostgreSQL is down, as the operator says, although it was left running. Ours: Patroni ignores it.
+    /// Members that left a running PostgreSQL behind, and whose PostgreSQL is down as the operator confirms. Ours:
+    /// Patroni ignores it.
     #[serde(default)]
     pub confirmed_down: Vec<MemberName>,
-    /// etcd knows no cluster: what the candidate holds shall be it. Ours, too.
+    /// etcd knows no cluster: rebuild the cluster from the candidate's data. Ours, too.
     #[serde(default)]
     pub rebuild: bool,
 }

@@ -1,5 +1,5 @@
-//! Who is fit to lead: one judgement, asked by the race, the hand-over, REST and the command line, with its refusal as
-//! a type.
+//! The check whether a member may lead. The race, the hand-over, REST and the command line share it; a refusal is a
+//! type.
 
 use std::fmt;
 
@@ -7,45 +7,45 @@ use serde::{Deserialize, Serialize};
 
 use super::{ClusterView, Lsn, MemberName, Observation, PeerAnswer, StandbyKind, SyncMode, Tags, Timeline};
 
-/// Why a member is not to lead. Its `Display` completes "member …".
+/// Why a member cannot lead. Its `Display` completes "member …".
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Ineligible {
     /// etcd knows no such member.
     NoMember,
-    /// It leads.
+    /// It already leads.
     Leads,
     /// It carries the tag `nofailover`.
     NoFailoverTag,
-    /// Only synchronous standbys can take over without a loss, and it is none.
+    /// It is not synchronous, and only synchronous standbys can take over without a loss.
     NotSynchronous,
     /// It does not answer.
     Silent {
-        /// Why, if that is known.
+        /// The reason, if it is known.
         trouble: Option<String>,
     },
     /// It cannot use its watchdog.
     WatchdogFailed,
-    /// Its pod ends or is gone.
+    /// Its pod is being deleted or is gone.
     PodEnds,
     /// Its PostgreSQL is not in recovery.
     NotStandby,
-    /// It gave the leader key away, or finds itself too far behind.
+    /// It gave the leader key away, or is too far behind by its own judgement.
     Yields,
-    /// It would not get what the leader writes last.
+    /// It would not receive the leader's last WAL.
     NotStreaming {
         /// The leader.
         from: MemberName,
     },
-    /// It lacks more than may be lost.
+    /// It lacks more WAL than may be lost.
     TooFarBehind {
-        /// So much.
+        /// How much it lacks.
         bytes: u64,
         /// `maximum_lag_on_failover`.
         limit: u64,
     },
     /// It is not on the leader's timeline.
     OtherTimeline,
-    /// It may lack what was acknowledged, by the key `sync`.
+    /// It may lack acknowledged commits, by the key `sync`.
     NotVouchedFor,
 }
 
@@ -79,19 +79,19 @@ impl fmt::Display for Ineligible {
     }
 }
 
-/// What keeps a member from leading, however far it is and whoever leads.
+/// A fault that keeps a member from leading, whatever its position and whichever member leads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OwnFault {
     /// It carries the tag `nofailover`.
     NoFailoverTag,
     /// It cannot use its watchdog.
     WatchdogFailed,
-    /// Its pod ends or is gone.
+    /// Its pod is being deleted or is gone.
     PodEnds,
 }
 
 impl OwnFault {
-    /// The first in the order of this list.
+    /// The first fault in the order of this list.
     fn of(tags: &Tags, watchdog_failed: bool, pod_ends: bool) -> Option<OwnFault> {
         let faults = [
             (tags.nofailover(), OwnFault::NoFailoverTag),
@@ -113,7 +113,7 @@ impl From<OwnFault> for Ineligible {
 }
 
 impl Observation {
-    /// What keeps this member from leading. In pause the end of its pod does not.
+    /// The fault that keeps this member from leading. In pause the end of its pod is no fault.
     pub fn own_fault(&self) -> Option<OwnFault> {
         let pod_ends = self.pod_end.is_some() && !self.settings.pause;
         OwnFault::of(&self.me.tags, self.watchdog_failed, pod_ends)
@@ -121,36 +121,36 @@ impl Observation {
 }
 
 impl PeerAnswer {
-    /// Whether it may lead, wherever it is: it answers, and nothing of its own keeps it from leading.
+    /// Whether it may lead, whatever its position: it answers, and has no fault of its own.
     pub fn eligible(&self) -> Result<(), Ineligible> {
         refuse_unless(self.reachable, || Ineligible::Silent { trouble: self.trouble.clone() })?;
         let fault = OwnFault::of(&self.tags, self.watchdog_failed, self.pod_ends);
         fault.map_or(Ok(()), |fault| Err(fault.into()))
     }
 
-    /// Whether it may also follow on another leader.
+    /// Whether it may also take over from another leader.
     pub fn eligible_standby(&self) -> Result<(), Ineligible> {
         self.eligible()?;
         refuse_unless(self.in_recovery, || Ineligible::NotStandby)
     }
 }
 
-/// The leader that hands over, as its candidate has to match it.
+/// The leader that hands over, for comparison with its candidate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HandingOver<'a> {
     /// Its name.
     pub leader: &'a MemberName,
-    /// How far it is.
+    /// Its position.
     pub lsn: Lsn,
-    /// On which timeline.
+    /// Its timeline.
     pub timeline: Option<Timeline>,
     /// `maximum_lag_on_failover`.
     pub limit: u64,
 }
 
 impl HandingOver<'_> {
-    /// Whether the member that gave `answer` can take over: `streams`, it gets what is written last; `synchronous`, it
-    /// is, where it has to be.
+    /// Whether the member that gave `answer` can take over. `streams`: the leader's last WAL reaches it. `synchronous`:
+    /// it is synchronous, or need not be.
     pub fn eligible(&self, answer: &PeerAnswer, streams: bool, synchronous: bool) -> Result<(), Ineligible> {
         let (bytes, limit) = (self.lsn.bytes_since(answer.lsn), self.limit);
         answer.eligible_standby()?;
@@ -168,20 +168,20 @@ pub fn gets_wal(standbys: &[&str], name: &MemberName, through: Option<&MemberNam
 }
 
 impl ClusterView {
-    /// Whether `name` is a member that can come to lead.
+    /// Whether `name` is a member other than the leader.
     pub fn eligible(&self, name: &MemberName) -> Result<(), Ineligible> {
         let leads = self.leader.as_ref().is_some_and(|leader| leader.name == *name);
         refuse_unless(self.members.contains_key(name), || Ineligible::NoMember)?;
         refuse_unless(!leads, || Ineligible::Leads)
     }
 
-    /// Whether what `name` registered lets it lead. Its own answer is newer.
+    /// Whether the tags in the member's key allow it to lead. Its own answer is newer.
     pub fn eligible_by_tag(&self, name: &MemberName) -> Result<(), Ineligible> {
         let barred = self.members.get(name).is_some_and(|key| key.record.tags.nofailover());
         refuse_unless(!barred, || Ineligible::NoFailoverTag)
     }
 
-    /// Whether `name` can take over without a loss in `mode`, where each commit waits for certain standbys.
+    /// Whether `name` can take over without a loss in `mode`. In mode on each commit waits for certain standbys.
     pub fn eligible_in(&self, mode: SyncMode, name: &MemberName) -> Result<(), Ineligible> {
         let sync = mode != SyncMode::On || StandbyKind::of(mode, self, name) == StandbyKind::Sync;
         refuse_unless(sync, || Ineligible::NotSynchronous)
@@ -208,7 +208,7 @@ mod tests {
         }
     }
 
-    /// Each fault by itself, and of two the one that comes first in the list.
+    /// Each fault by itself; of two faults, the first in the list.
     #[test]
     fn every_fault_of_a_candidate_has_its_own_refusal() {
         let leader = MemberName::new("a").expect("a valid name");

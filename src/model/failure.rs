@@ -1,24 +1,24 @@
-//! What failed last, for the operator.
+//! The last failure, for the operator.
 
 use serde::{Deserialize, Serialize};
 
 use super::{JobKind, RestartRefusal};
 
-/// What failed, and why.
+/// A failure and its reason.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 pub enum Failure {
     /// A long action.
     #[error("{job}: {why}")]
     Job {
-        /// Which.
+        /// The action.
         job: JobKind,
-        /// As the program or etcd said it.
+        /// The error in the words of the program or of etcd.
         why: String,
     },
-    /// A scheduled restart was in time and could not begin.
+    /// A scheduled restart was on time and could not begin.
     #[error("scheduled restart: {0}")]
     ScheduledRestart(RestartRefusal),
-    /// A scheduled restart was found too late.
+    /// A scheduled restart was seen only after its time.
     #[error("scheduled restart: its time had passed")]
     ScheduledRestartMissed,
 }

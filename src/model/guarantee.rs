@@ -8,11 +8,11 @@ use super::{ClusterView, MemberName, SyncMode, SyncSettings};
 /// How a standby takes part in a commit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StandbyKind {
-    /// Not at all.
+    /// It does not take part.
     Asynchronous,
     /// It confirms every commit.
     Sync,
-    /// It is one of those of whom some confirm every commit.
+    /// It belongs to a quorum: a part of its members confirms every commit.
     Quorum,
 }
 
@@ -28,32 +28,32 @@ impl StandbyKind {
     }
 }
 
-/// What becomes of acknowledged commits when members are lost. Its `Display` is the sentence for the operator.
+/// The guarantee for acknowledged commits when members are lost. Its `Display` is the sentence for the operator.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Guarantee {
     /// No synchronous mode is on.
     Asynchronous,
-    /// A mode is on, but the key does not speak of who leads.
+    /// A mode is on, but the key `sync` does not name the present leader.
     NotInForce,
-    /// The leader goes on alone; strict: it waits.
+    /// The leader commits alone; strict: commits wait.
     Unconfirmed {
-        /// Rather no commits than such.
+        /// Commits wait rather than being confirmed by no standby.
         strict: bool,
     },
     /// Standbys confirm.
     Confirmed {
         /// How many confirm each commit, at least.
         count: usize,
-        /// Which; as many as `count` means all of them.
+        /// Those standbys; if there are `count` of them, all confirm.
         by: BTreeSet<MemberName>,
         /// The mode.
         quorum: bool,
-        /// How many should.
+        /// The number that the configuration asks for.
         wanted: usize,
     },
-    /// Nobody leads, so nobody commits.
+    /// No member leads, so nothing commits.
     Leaderless {
-        /// Among any so many of `holders`, one holds every acknowledged commit.
+        /// Any this many of `holders` include one with every acknowledged commit.
         among: usize,
         /// The former leader and its voters.
         holders: BTreeSet<MemberName>,
@@ -84,7 +84,7 @@ impl Guarantee {
         }
     }
 
-    /// How many members may be lost, the leader included, before an acknowledged commit is.
+    /// The number of members, the leader included, that can be lost without losing an acknowledged commit.
     pub fn failures_tolerated(&self) -> usize {
         match self {
             Guarantee::Asynchronous | Guarantee::NotInForce | Guarantee::Unconfirmed { .. } => 0,
@@ -197,7 +197,7 @@ mod tests {
             (On, 2, "a", Some(("a", 0, "b")), 1, "b confirms each commit (2 standbys should)"),
             (Quorum, 1, "a", Some(("a", 0, "b")), 1, "quorum, b confirms each commit"),
             (Quorum, 1, "a", Some(("a", 1, "b c")), 1, "quorum, any 1 of b, c confirms each commit"),
-            // The new leader has not rewritten the key: the former one is among those that confirm.
+            // The new leader has not rewritten the key: the former leader is among the members that confirm.
             (Quorum, 1, "b", Some(("a", 1, "b c")), 1, "quorum, any 1 of a, c confirms each commit"),
         ];
         check(one, |who| format!("Synchronous: {who}; no acknowledged commit is lost if 1 member is lost"));
@@ -215,11 +215,11 @@ mod tests {
         let alone = "Synchronous: no standby confirms commits now; a failover may lose the last ones";
         let cases: &[Case] = &[
             (Off, 1, "a", None, 0, asynchronous),
-            // Just switched off: the key goes away any moment.
+            // Just switched off: the key will be deleted soon.
             (Off, 1, "a", Some(("a", 0, "b")), 0, asynchronous),
             (On, 1, "a", None, 0, not_yet),
             (On, 1, "a", Some(("", 0, "b")), 0, not_yet),
-            // Forced upon a member that the key does not know.
+            // An operator forced leadership upon a member that the key does not list.
             (On, 1, "c", Some(("a", 0, "b")), 0, not_yet),
             (On, 1, "a", Some(("a", 0, "")), 0, alone),
             (Quorum, 1, "a", Some(("a", 1, "b")), 0, alone),
@@ -248,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn a_standby_is_what_the_key_says_while_a_mode_is_on() {
+    fn the_sync_key_decides_the_kind_of_standby_while_a_mode_is_on() {
         use StandbyKind::{Asynchronous, Sync};
         let in_force = view("a", Some(("a", 0, "b")));
         let empty = view("a", Some(("", 0, "b")));

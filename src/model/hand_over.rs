@@ -1,4 +1,4 @@
-//! A planned hand-over: how far it is, and why it does not happen.
+//! A planned hand-over: its progress, and the reasons why it does not happen.
 
 use std::fmt;
 
@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Failure, Ineligible, Lsn, MemberName};
 
-/// How far a hand-over is, and which member is to lead; none where no member can, or before one is chosen.
+/// The progress of a hand-over, with the member that is to lead; `None` where no member can lead or none is chosen yet.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[expect(missing_docs, reason = "each variant is its own sentence, written out in Display")]
 pub enum HandOverStep {
@@ -40,7 +40,7 @@ pub enum HandOverRefusal {
     TimeHadPassed,
     NobodyNamedInPause,
     NotInTime,
-    /// Each member that could have been the candidate, and why it cannot be.
+    /// Each possible candidate with the reason against it.
     Unfit(Vec<(MemberName, Ineligible)>),
     WritesRefused {
         why: String,

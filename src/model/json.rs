@@ -1,4 +1,4 @@
-//! JSON text as Python writes it, because readers compare it byte for byte.
+//! JSON text as Python writes it, because its readers compare it byte for byte.
 
 use std::io;
 
@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde_json::Value;
 use serde_json::ser::{Formatter, Serializer};
 
-/// `json.dumps(value)`: `", "` and `": "`, everything outside printable ASCII escaped.
+/// `json.dumps(value)`: separators `", "` and `": "`, with everything outside printable ASCII escaped.
 pub fn spaced(value: &Value) -> String {
     written(value, Python { comma: b", ", colon: b": " })
 }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Moment;
 
-/// An etcd lease. Member key and leader key of one supervisor process hang on one.
+/// An etcd lease. The member key and the leader key of one supervisor process share one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct LeaseId(pub i64);
@@ -47,13 +47,13 @@ pub enum Leading {
 pub struct LeaseFacts {
     /// My lease, once etcd granted one.
     pub lease: Option<LeaseId>,
-    /// Mine as well: the lease of another TTL that the leader key is being moved to.
+    /// Also mine: a lease with another TTL, to which the leader key is being moved.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub moving_to: Option<LeaseId>,
     /// Until when etcd certainly keeps the lease: send time of the last confirmed renewal, plus the TTL in its
     /// answer, less the drift allowance.
     pub deadline: Option<Moment>,
-    /// What that renewal's read showed of the leader key.
+    /// The leader key as that renewal read it.
     pub leading: Leading,
     /// The TTL of the last answer.
     pub ttl: Duration,
@@ -75,7 +75,7 @@ impl LeaseFacts {
         }
     }
 
-    /// Whether I lead and the primary is due to be stopped: the fence does it, if nobody else has.
+    /// Whether I lead and the primary has to stop now. The guard stops it if nothing else has.
     pub fn runs_out(&self, now: Moment) -> bool {
         let before = LeaseTiming { ttl: self.ttl }.demote_before();
         self.leading_at(now).is_some() && self.leading_at(now + before).is_none()
@@ -107,7 +107,8 @@ pub struct LeaseTiming {
 }
 
 impl LeaseTiming {
-    /// What two clocks may drift apart within one TTL, and the granularity of etcd's expiry: 1 % and 50 ms.
+    /// The allowance for the drift of two clocks within one TTL and for the granularity of etcd's expiry: 1 % and 50
+    /// ms.
     pub fn drift_allowance(self) -> Duration {
         self.ttl / 100 + Duration::from_millis(50)
     }
@@ -132,12 +133,12 @@ impl LeaseTiming {
         sent_at + self.ttl.saturating_sub(self.drift_allowance())
     }
 
-    /// This long before the deadline the primary refuses clients and is stopped: a tenth of the TTL, at least 1 s.
+    /// This long before the deadline the primary locks clients out and is stopped: a tenth of the TTL, at least 1 s.
     pub fn demote_before(self) -> Duration {
         (self.ttl / 10).max(Duration::from_secs(1))
     }
 
-    /// This long before the deadline every process of Postgres is killed: a thirtieth of the TTL, at least 300 ms.
+    /// This long before the deadline every PostgreSQL process is killed: a thirtieth of the TTL, at least 300 ms.
     pub fn kill_before(self) -> Duration {
         (self.ttl / 30).max(Duration::from_millis(300))
     }
@@ -147,7 +148,7 @@ impl LeaseTiming {
         deadline - self.demote_before()
     }
 
-    /// When it is killed.
+    /// When a primary whose lease ends at `deadline` is killed.
     pub fn kill_at(self, deadline: Moment) -> Moment {
         deadline - self.kill_before()
     }
@@ -160,7 +161,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_budget_is_in_order_for_every_legal_ttl(seconds in 3u64..3600, sent in 0u64..1 << 50) {
+        fn the_spans_of_a_lease_are_in_order_for_every_legal_ttl(seconds in 3u64..3600, sent in 0u64..1 << 50) {
             let timing = LeaseTiming { ttl: Duration::from_secs(seconds) };
             let sent_at = Moment::from_nanos(sent);
             let deadline = timing.deadline(sent_at);
@@ -172,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_renewal_that_was_sent_later_confirms_what_was_seen() {
+    fn only_a_renewal_sent_later_confirms_leadership() {
         let timing = LeaseTiming { ttl: Duration::from_secs(10) };
         let sent_at = Moment::from_millis(5000);
         let facts = LeaseFacts {
@@ -187,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lease_past_its_deadline_leads_nothing() {
+    fn a_lease_past_its_deadline_gives_no_leadership() {
         let facts = LeaseFacts {
             deadline: Some(Moment::from_millis(100)),
             leading: Leading::Yes(Term(7)),

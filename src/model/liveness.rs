@@ -6,11 +6,12 @@
 //!  a needed process is stopped ┘        └─────► withheld(now) ─► why the lease must not be renewed
 //! ```
 //!
-//! Where no PostgreSQL runs that has anything to prove, the loop has to live: it is the one that starts it again, or
-//! gives the key away. While PostgreSQL proves itself a loop that hangs costs nothing.
+//! If no PostgreSQL runs that has to prove anything, a loop that hangs ends the lease, because the loop is needed to
+//! restart PostgreSQL or to release the key. While PostgreSQL proves that it works, a loop that hangs does not end the
+//! lease.
 //!
-//! Both proofs must be recent. One failed or slow probe is no verdict; only time without any proof is. Time in which
-//! the probe itself did not run does not count: it says nothing about Postgres.
+//! Both proofs must be recent. One failed or slow probe is no verdict; only a time without any proof is. Time in which
+//! the probe itself did not run does not count, because it shows nothing about Postgres.
 
 use std::fmt;
 use std::time::Duration;
@@ -19,11 +20,11 @@ use serde::{Deserialize, Serialize};
 
 use super::Moment;
 
-/// The probe runs far more often than this. A longer pause between two runs means that it was not scheduled, and what
-/// is longer is not held against Postgres.
+/// The probe runs far more often than this. A longer pause between two runs means that the probe was not scheduled, and
+/// the excess does not count against Postgres.
 const GAP_MAX: Duration = Duration::from_millis(500);
 
-/// No step of the loop takes longer, on a machine that does anything at all.
+/// An upper bound for one step of the loop on a machine that still works.
 const LOOP_STEP_MAX: Duration = Duration::from_secs(10);
 
 /// The spans derived from a TTL.
@@ -34,68 +35,68 @@ pub struct LivenessTiming {
 }
 
 impl LivenessTiming {
-    /// How often each proof is asked for: four times within [`Self::dead_after`], and no more than a probe may cost.
+    /// The interval between probes: a quarter of [`Self::dead_after`], within bounds that limit the cost of probing.
     pub fn probe_every(self) -> Duration {
         (self.ttl / 8).clamp(Duration::from_millis(500), Duration::from_secs(2))
     }
 
-    /// Without a proof for this long Postgres is dead: half the TTL, so that stopping it and another's promotion fit
-    /// in the other half. At least 2.5 s, because a disk may be slow for a second or two.
+    /// Postgres without a proof for this long is dead: half the TTL, so that the stop and the promotion of another
+    /// member fit in the other half. At least 2.5 s, because a disk may be slow for a second or two.
     pub fn dead_after(self) -> Duration {
         (self.ttl / 2).max(Duration::from_millis(2500))
     }
 
-    /// How long one try may take: half of [`Self::dead_after`], so that a second one, with a new connection, can end
-    /// before the verdict. At most 5 s: a TTL of minutes is no reason to wait for an answer that was lost.
+    /// How long one attempt may take: half of [`Self::dead_after`], so that a second attempt, on a new connection, can
+    /// end before the verdict. At most 5 s: a long TTL does not justify a long wait for a lost answer.
     pub fn try_within(self) -> Duration {
         (self.dead_after() / 2).min(Duration::from_secs(5))
     }
 }
 
-/// What has to be proved.
+/// A property that Postgres has to prove.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Proof {
     /// The postmaster forks, and the new process answers.
     Connection,
-    /// What is written is flushed.
+    /// A write reaches the disk.
     Write,
 }
 
-/// What the proofs amount to.
+/// The verdict that follows from the proofs.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum LivenessVerdict {
-    /// Both proofs are recent, or there is nothing to prove: no Postgres runs here that may be primary.
+    /// Both proofs are recent, or no proof is needed: no Postgres that may be primary runs here.
     #[default]
     Alive,
-    /// One of them is late. Nothing follows from it yet.
+    /// One proof is late. It has no consequences yet.
     Doubtful {
-        /// When it was last proved.
+        /// The time of the last proof.
         since: Moment,
     },
-    /// It does not do its work.
+    /// Postgres does not work.
     Dead(Death),
 }
 
-/// What a dead Postgres does not do.
+/// The proof that a dead Postgres fails to give.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Death {
-    /// It gave no new connection.
+    /// It accepted no new connection.
     NoConnection {
         /// For this long.
         within: Duration,
-        /// What the last try ended with.
+        /// The error of the last attempt.
         trouble: String,
     },
     /// It flushed no write.
     NoWrite {
         /// For this long.
         within: Duration,
-        /// What the last try ended with.
+        /// The error of the last attempt.
         trouble: String,
     },
     /// One of its processes is stopped.
     Stopped {
-        /// Which, as an operator calls it.
+        /// The process, as operators call it.
         process: String,
         /// For this long.
         within: Duration,
@@ -103,8 +104,8 @@ pub enum Death {
 }
 
 impl Death {
-    /// Whether starting it again may help where no other member can take over. A new process mends a frozen one; it
-    /// does not mend a disk, and the old one can still be read.
+    /// Whether a restart may help where no other member can take over. It replaces a frozen process. It does not repair
+    /// a disk, and the running Postgres can still be read from.
     pub fn may_be_mended_by_a_restart(&self) -> bool {
         match self {
             Death::NoConnection { .. } | Death::Stopped { .. } => true,
@@ -132,13 +133,13 @@ impl fmt::Display for Death {
 /// Why this Postgres should not lead.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Unfit {
-    /// It is dead, and being stopped.
+    /// It is dead, and is being stopped.
     Dead(Death),
-    /// It is dead and goes on all the same.
+    /// It is dead, and is kept running because no other member can lead.
     DeadAndAlone(Death),
-    /// It should become primary and does not get there.
+    /// Its promotion does not finish.
     PromotionStuck,
-    /// It was started, runs, and ends every new connection with an error.
+    /// It runs, and ends every new connection with an error.
     TurnsAway,
 }
 
@@ -166,7 +167,7 @@ impl fmt::Display for Unfit {
     }
 }
 
-/// The verdict of one moment with the last proofs, as a tick sees them.
+/// The verdict at one moment with the last proofs, as a tick sees them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LivenessFacts {
     /// The verdict.
@@ -178,7 +179,7 @@ pub struct LivenessFacts {
 }
 
 impl LivenessFacts {
-    /// What it died of.
+    /// The cause, if the verdict is dead.
     pub fn death(&self) -> Option<&Death> {
         match &self.verdict {
             LivenessVerdict::Dead(death) => Some(death),
@@ -187,14 +188,14 @@ impl LivenessFacts {
     }
 }
 
-/// Everything the probe knows. The probe's thread fills it in; the lease's thread and the loop ask it.
+/// The state of the probe. The probe's thread writes it; the lease's thread and the loop read it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Liveness {
     timing: LivenessTiming,
     paused: bool,
     suspended_until: Option<Moment>,
     ran_at: Moment,
-    /// When the loop takes its next step at the latest, by its own word; `None` before it began.
+    /// The latest time of the loop's next step, as the loop announced it; `None` before the loop began.
     loop_due: Option<Moment>,
     watched: Option<Watched>,
 }
@@ -211,7 +212,7 @@ struct Watched {
 
 #[derive(Clone, Debug, PartialEq)]
 struct ProofTrack {
-    /// The age counts from here: the last proof, moved on by the time in which nobody could look.
+    /// The start of the proof's age: the last proof, moved forward by the time in which the probe did not run.
     from: Moment,
     proved_at: Option<Moment>,
     trouble: Option<String>,
@@ -224,7 +225,7 @@ impl Liveness {
         Liveness { timing, paused: false, suspended_until: None, ran_at: now, loop_due: None, watched: None }
     }
 
-    /// The settings in force.
+    /// Takes over new settings.
     pub fn configure(&mut self, ttl: Duration, paused: bool) {
         self.timing = LivenessTiming { ttl };
         self.paused = paused;
@@ -235,7 +236,7 @@ impl Liveness {
         self.timing
     }
 
-    /// The probe runs. What it missed since its last run is added to every proof: nobody looked.
+    /// Records a run of the probe. The age of every proof excludes the time since the last run beyond the allowed gap.
     pub fn ran(&mut self, now: Moment) {
         let missed = now.since(self.ran_at).saturating_sub(GAP_MAX);
         self.ran_at = self.ran_at.max(now);
@@ -249,7 +250,7 @@ impl Liveness {
         }
     }
 
-    /// The postmaster that may be primary now, if one runs. A new one has to prove itself from `now` on.
+    /// Sets the postmaster that may be primary now, if one runs. The proofs of a new postmaster are due from `now` on.
     pub fn watch(&mut self, pid: Option<i32>, now: Moment) {
         if self.watched.as_ref().map(|watched| watched.pid) == pid {
             return;
@@ -265,26 +266,26 @@ impl Liveness {
         });
     }
 
-    /// Whom to probe.
+    /// The postmaster to probe.
     pub fn watched(&self) -> Option<i32> {
         self.watched.as_ref().map(|watched| watched.pid)
     }
 
-    /// The postmaster `pid` has just proved it.
+    /// Records a proof by the postmaster `pid`.
     pub fn proved(&mut self, pid: i32, proof: Proof, now: Moment) {
         if let Some(track) = self.track(pid, proof) {
             *track = ProofTrack { from: now, proved_at: Some(now), trouble: None };
         }
     }
 
-    /// A try to have it proved ended with `trouble`.
+    /// Records an attempt that ended with `trouble`.
     pub fn failed(&mut self, pid: i32, proof: Proof, trouble: String) {
         if let Some(track) = self.track(pid, proof) {
             track.trouble = Some(trouble);
         }
     }
 
-    /// The process of `pid` that was seen stopped, if any was.
+    /// Records the process of `pid` that was seen stopped, if any.
     pub fn stopped(&mut self, pid: i32, process: Option<String>, now: Moment) {
         let Some(watched) = self.watched.as_mut().filter(|watched| watched.pid == pid) else { return };
         watched.stopped = match (process, watched.stopped.take()) {
@@ -294,26 +295,25 @@ impl Liveness {
         };
     }
 
-    /// It is being stopped in good order and may take until then: it does not have to prove anything before.
+    /// Excuses an orderly stop until then: no proof is due before.
     pub fn excuse_until(&mut self, until: Moment) {
         if let Some(watched) = &mut self.watched {
             watched.excused_until = watched.excused_until.max(until);
         }
     }
 
-    /// Whatever the verdict, the lease may be renewed until then: nobody else can lead, and this one still serves what
-    /// it can. Ends by itself, so that only a loop that is alive can keep it up.
+    /// Allows renewals of the lease until then, whatever the verdict: no other member can lead, and this Postgres still
+    /// serves part of its clients. The permission ends by itself, so that only a live loop can extend it.
     pub fn suspend_liveness_check(&mut self, until: Moment) {
         self.suspended_until = Some(until);
     }
 
-    /// The loop runs, and takes its next step at `due` at the latest.
+    /// Records that the loop runs and takes its next step at `due` at the latest.
     pub fn loop_runs(&mut self, due: Moment) {
         self.loop_due = Some(due);
     }
 
-    /// For how long the loop has not done what it said, when it is too long to be slowness: a TTL, and no less than the
-    /// longest of its steps.
+    /// How late the loop is, when it hangs rather than being slow: later than a TTL and than the longest of its steps.
     pub fn loop_hangs(&self, now: Moment) -> Option<Duration> {
         let late = now.since(self.loop_due?);
         (self.timing.ttl.max(LOOP_STEP_MAX) < late).then_some(late)
@@ -323,7 +323,7 @@ impl Liveness {
     pub fn verdict(&self, now: Moment) -> LivenessVerdict {
         let Some(watched) = &self.watched else { return LivenessVerdict::Alive };
         let within = self.timing.dead_after();
-        // Beyond that the probe has not looked.
+        // The probe has not run since.
         let now = now.min(self.ran_at + GAP_MAX);
         let age = |from: Moment| now.since(from.max(watched.excused_until));
         if let Some((process, since)) = &watched.stopped
@@ -346,7 +346,7 @@ impl Liveness {
         }
     }
 
-    /// Why the lease must not be renewed at `now`; `None` when it may be. Without a probe that runs there is no proof.
+    /// Why the lease must not be renewed at `now`; `None` when it may be. A probe that does not run gives no proof.
     pub fn withheld(&self, now: Moment) -> Option<String> {
         if self.paused || self.suspended_until.is_some_and(|until| now < until) {
             return None;

@@ -5,8 +5,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// A byte position in the WAL (PostgreSQL manual, `pg_lsn`). In etcd and JSON it is a plain integer,
-/// for people it is `X/X` in upper-case hexadecimal without padding.
+/// A byte position in the WAL (PostgreSQL manual, `pg_lsn`). etcd and JSON have it as a plain integer; people read it
+/// as `X/X` in upper-case hexadecimal without padding.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Lsn(pub u64);
@@ -58,7 +58,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_what_is_no_position() {
+    fn invalid_positions_are_refused() {
         for text in ["", "0", "0/", "/0", "g/0", "0/100000000"] {
             assert_eq!(text.parse::<Lsn>(), Err(LsnParseError(text.to_owned())));
         }

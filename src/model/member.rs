@@ -42,7 +42,7 @@ pub enum MemberState {
     StopFailed,
     #[serde(rename = "crashed")]
     Crashed,
-    /// Anything a newer or foreign writer published.
+    /// A state written by a newer version or another program.
     #[serde(rename = "unknown", other)]
     Unknown,
 }
@@ -101,14 +101,14 @@ impl fmt::Display for MemberState {
     }
 }
 
-/// What a member's Postgres is, as published. Not who leads: that is the leader key's to say.
+/// The role of a member's Postgres, as published. It does not say which member leads; the leader key does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Role {
     /// Accepts writes (older writers say `master`).
     #[serde(alias = "master")]
     Primary,
-    /// Was told to promote, not yet seen read-write.
+    /// Promotion was ordered; Postgres has not been seen read-write yet.
     Promoted,
     /// A standby.
     Replica,
@@ -141,8 +141,8 @@ impl fmt::Display for Role {
     }
 }
 
-/// The JSON under `members/NAME`, its fields in the order they are written. Readers take any valid JSON and ignore
-/// what they do not know.
+/// The JSON under `members/NAME`, its fields in the order in which they are written. Readers accept any valid JSON and
+/// ignore fields that they do not know.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct MemberRecord {
     /// `postgres://HOST:PORT/DATABASE`, without credentials.
@@ -160,10 +160,10 @@ pub struct MemberRecord {
     /// The Patroni version this member is compatible with, digits and dots only.
     #[serde(default)]
     pub version: String,
-    /// `postgres://HOST:PORT/DATABASE` of a pooler before this member.
+    /// `postgres://HOST:PORT/DATABASE` of a connection pooler in front of this member.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub proxy_url: Option<String>,
-    /// `false` while a leader has not made its checkpoint after promotion; absent otherwise.
+    /// `false` while a leader has not finished its checkpoint after promotion; absent otherwise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub checkpoint_after_promote: Option<bool>,
     /// Published tags.
@@ -190,7 +190,7 @@ pub struct MemberRecord {
     /// The timeline it is on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeline: Option<Timeline>,
-    /// A restart that waits for its time.
+    /// A restart that is scheduled.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scheduled_restart: Option<Map<String, Value>>,
     /// `true` once this member saw the pause; absent otherwise.
@@ -199,25 +199,25 @@ pub struct MemberRecord {
     /// Progress of a running clone: `{"bytes", "percent", "rate"}` (bytes a second). Ours; other readers ignore it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub clone_progress: Option<Map<String, Value>>,
-    /// What does not work with the Kubernetes API. Ours, too.
+    /// What fails with the Kubernetes API. Ours, too.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kubernetes: Option<String>,
-    /// The number of the supervisor process that registered. Ours, too.
+    /// The number of the supervisor process that wrote this record. Ours, too.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session: Option<SessionId>,
-    /// How the supervisor reaches its own Postgres, or that it cannot; absent where all is well.
+    /// How the supervisor reaches its own Postgres, or that it cannot; absent while the best way works.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub postgres_access: Option<String>,
-    /// Of the cluster whose data this member holds, in decimal digits; absent where it holds none. Ours, too.
+    /// The system identifier of this member's data, in decimal digits; absent where it has none. Ours, too.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub system_identifier: Option<String>,
-    /// Why it neither leads nor follows until somebody acts. Ours, too.
+    /// Why it neither leads nor follows until an operator acts. Ours, too.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refusal: Option<String>,
 }
 
 impl MemberRecord {
-    /// It has data, as far as its record says.
+    /// Whether it has data, by its record.
     pub fn holds_data(&self) -> bool {
         self.system_identifier.is_some() || self.role != Role::Uninitialized
     }

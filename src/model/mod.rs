@@ -1,11 +1,12 @@
-//! The nouns: plain values that every other layer speaks in.
+//! Plain values that every other layer uses.
 //!
-//! Nothing here reads a clock, touches a file or can fail, except parsing. A value that was made is right:
-//! a [`MemberName`] holds no slash, a [`Timeline`] is never zero where one is known.
-//! Deliberately absent: `tokio`, `HashMap` (its order is random), randomness, and any notion of "now".
+//! Nothing here reads a clock, touches a file or can fail, except parsing. A value that exists is valid: a
+//! [`MemberName`] holds no slash, and a known [`Timeline`] is never zero. Deliberately absent: `tokio`, `HashMap` (its
+//! order is random), randomness, and the current time.
 //!
-//! Read in this order: positions in the WAL ([`Lsn`], [`Timeline`]), time ([`Moment`]), names, what etcd holds
-//! ([`ClusterView`]), what a tick saw ([`Observation`]), what it may do ([`Action`]) and why ([`Reason`]).
+//! Read in this order: positions in the WAL ([`Lsn`], [`Timeline`]), time ([`Moment`]), names, the content of etcd
+//! ([`ClusterView`]), the observation of a tick ([`Observation`]), the possible actions ([`Action`]) and their reasons
+//! ([`Reason`]).
 
 #![deny(clippy::disallowed_methods, clippy::wildcard_enum_match_arm)]
 

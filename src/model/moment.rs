@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-/// Time since this machine booted, counting suspends (`CLOCK_BOOTTIME`). Only `os::clock` makes one from the
-/// real clock; comparing moments of two machines is meaningless.
+/// Time since this machine booted, including suspends (`CLOCK_BOOTTIME`). Only `os::clock` makes one from the real
+/// clock. Moments of two machines cannot be compared.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Moment {

@@ -20,8 +20,8 @@ impl MemberName {
         Ok(MemberName(name))
     }
 
-    /// True for the same name: PostgreSQL compares application names without regard to case, and so do we where
-    /// standbys are matched.
+    /// True for the same name. PostgreSQL compares application names without regard to case, and so does the matching
+    /// of standbys here.
     pub fn is_same(&self, other: &MemberName) -> bool {
         self.0.eq_ignore_ascii_case(&other.0)
     }
@@ -32,7 +32,7 @@ impl MemberName {
     }
 }
 
-/// Patroni's placeholder in `synchronous_standby_names`; no member may be called so.
+/// Patroni's placeholder in `synchronous_standby_names`; no member may have this name.
 pub(super) const RESERVED: &str = "__patroni_strict_sync_replica_placeholder__";
 
 /// The text cannot name a member.
@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_names_that_cannot_be_keys() {
+    fn invalid_names_are_refused() {
         for name in ["", "a/b", "a\nb", RESERVED] {
             assert!(MemberName::new(name).is_err(), "{name:?}");
         }

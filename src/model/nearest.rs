@@ -1,9 +1,9 @@
 //! The known name that is most similar to an unknown name.
 
-/// More edits than this are no typing mistake.
+/// A word with more edits is not a typing mistake.
 const EDITS_MAX: usize = 3;
 
-/// The one of `keys` that is nearest to `key`, if it is near enough.
+/// The key that is nearest to `key`, if it is near enough.
 pub fn nearest<'a>(key: &str, keys: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let near = keys.map(|known| (strsim::levenshtein(key, known), known)).min()?;
     (near.0 <= EDITS_MAX.min(key.chars().count() / 2)).then_some(near.1)

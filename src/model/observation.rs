@@ -10,10 +10,10 @@ use super::{
     PeerIdentity, PodEnd, PostgresFacts, Request, SessionId, Settings, Tags, WallTime,
 };
 
-/// Everything one decision is made from. Nothing is read twice, and every fact carries its age.
+/// The input of one decision. No fact is read twice, and each carries its age.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Observation {
-    /// Who I am.
+    /// This member.
     pub me: Me,
     /// The settings in force.
     pub settings: Settings,
@@ -25,11 +25,11 @@ pub struct Observation {
     pub postgres: PostgresFacts,
     /// The newest answer of every member that was asked.
     pub peers: BTreeMap<MemberName, PeerAnswer>,
-    /// The leader's line of history, as its Postgres last told it.
+    /// The leader's branch of history, as its Postgres last reported it.
     pub leader_branch: Option<LeaderBranch>,
     /// The long action under way.
     pub job: Option<RunningJob>,
-    /// How far it is, if it is a clone.
+    /// Its progress, if it is a clone.
     pub clone_progress: Option<CloneProgress>,
     /// The write to the leader key under way.
     pub writing: Option<RunningJob>,
@@ -42,25 +42,26 @@ pub struct Observation {
     /// The watchdog is required and cannot be used.
     #[serde(default)]
     pub watchdog_failed: bool,
-    /// The pod that this member runs in ends, or is gone.
+    /// The pod of this member is being deleted, or is gone.
     #[serde(default)]
     pub pod_end: Option<PodEnd>,
-    /// What does not work with the Kubernetes API, where this member runs in a pod.
+    /// What fails with the Kubernetes API, where this member runs in a pod.
     #[serde(default)]
     pub pod_trouble: Option<String>,
-    /// What etcd does with writes.
+    /// Whether etcd accepts writes.
     #[serde(default)]
     pub writes: WriteFacts,
-    /// For schedules only.
+    /// Wall-clock time, for schedules only.
     pub wall: WallTime,
 }
 
-/// What etcd does with writes, as this member's own have shown.
+/// Whether etcd accepts writes, as this member's own writes have shown.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WriteFacts {
-    /// Why it takes none, while it answers reads and renews leases; `None` when it takes them, or none was tried.
+    /// Why etcd refuses writes while it answers reads and renews leases; `None` when it accepts them, or none was
+    /// tried.
     pub refused: Option<String>,
-    /// When one was last done.
+    /// When a write last succeeded.
     pub done_at: Option<Moment>,
 }
 
@@ -71,7 +72,7 @@ impl Observation {
     }
 }
 
-/// What this member is by its own configuration, and which process of it this is.
+/// This member by its own configuration, and the number of its process.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Me {
     /// The cluster's name.
@@ -88,27 +89,27 @@ pub struct Me {
     pub conn_url: String,
     /// My REST interface, as published.
     pub api_url: String,
-    /// A pooler before me, as published.
+    /// A connection pooler in front of this member, as published.
     pub proxy_url: Option<String>,
     /// The local file has a `bootstrap` section: this member may create a cluster.
     pub may_bootstrap: bool,
-    /// It does so when no other member has registered for so long.
+    /// How long it waits for other members to register before it creates a cluster.
     #[serde(default)]
     pub wait_for_members: Duration,
 }
 
-/// What the leader's Postgres said of its timelines, or why it did not.
+/// The timelines that the leader's Postgres reported, or why it did not.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LeaderBranch {
-    /// Who was asked.
+    /// The leader.
     pub name: MemberName,
-    /// When.
+    /// When it was asked.
     pub asked_at: Moment,
-    /// Its branch, open-ended if it is a primary, or what stood in the way.
+    /// Its branch, open-ended if it is a primary; or the error.
     pub answer: Result<Branch, String>,
-    /// The slot that I would ask for is there.
+    /// The slot of this member exists there.
     pub has_slot: bool,
-    /// Where its oldest WAL begins: it has removed what is before; zero while unknown.
+    /// Where its oldest WAL begins, since it has removed everything before; zero while unknown.
     #[serde(default)]
     pub oldest: Lsn,
 }
@@ -116,44 +117,44 @@ pub struct LeaderBranch {
 /// The cluster as etcd showed it, with its age.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct View {
-    /// What it holds.
+    /// The cluster's keys.
     pub cluster: ClusterView,
-    /// When the list, or the last sign of life of the watch after it, was asked for.
+    /// When etcd was asked for the list, or for the last sign of life of the watch that followed it.
     pub seen_at: Moment,
 }
 
 /// A long action that has begun.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RunningJob {
-    /// Which.
+    /// The action.
     pub job: Job,
-    /// Since when.
+    /// Its start.
     pub since: Moment,
 }
 
 /// A long action that ended.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Finished {
-    /// Which.
+    /// The kind of action.
     pub job: JobKind,
-    /// How.
+    /// Its result.
     pub outcome: Outcome,
 }
 
 /// How a long action ended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Outcome {
-    /// It did what it says.
+    /// It succeeded.
     Done,
-    /// A compare-and-swap found something else: somebody was faster.
+    /// A compare-and-swap found another value: another writer was faster.
     Lost,
-    /// The answer never came: it may or may not have happened. Read back.
+    /// No answer came. The action may or may not have happened; a read shows which.
     Unknown(String),
     /// It failed, for the reason given.
     Failed(String),
-    /// etcd takes no writes, for the reason given: it was not done, and nothing of it is on its way.
+    /// etcd refused the write, for the reason given: it was not done, and no write is in flight.
     Refused(String),
-    /// The lease under which it was to be done is gone: it was not done, and nothing of it is on its way.
+    /// The lease of the write is gone: it was not done, and no write is in flight.
     LeaseGone,
     /// It was cancelled.
     Cancelled,

@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{ClusterView, Lsn, MemberName, Moment, Role, StoreMark, Tags, Timeline};
 
-/// The number of one supervisor process, random, new with each start. Written as 16 hexadecimal digits: JSON readers
-/// lose bits of large numbers.
+/// The number of one supervisor process: random, and new with each start. Written as 16 hexadecimal digits, because
+/// JSON readers lose bits of large numbers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct SessionId(pub u64);
@@ -32,22 +32,22 @@ impl TryFrom<String> for SessionId {
     }
 }
 
-/// Which process answered, in its own words; or which one was asked.
+/// The identity of a process: its own claim in an answer, or the expected one.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct PeerIdentity {
     /// The cluster's name.
     pub scope: Option<String>,
     /// The member's name.
     pub name: Option<MemberName>,
-    /// Of its database, where one is known.
+    /// The system identifier of its database, if it is known.
     pub system_id: Option<u64>,
-    /// Of its supervisor process. Patroni has none, nor has an older Matriarch.
+    /// The session of its supervisor process. Patroni and older versions of Matriarch have none.
     pub session: Option<SessionId>,
 }
 
 impl PeerIdentity {
-    /// Why this is not the process that was asked; `None` when it is. Scope and name have to be there and to match, the
-    /// system identifier where both are known, the session where the asked member registered with one.
+    /// Why this is not the process that was asked; `None` when it is. Scope and name must be there and match. The
+    /// system identifier must match where both are known, the session where the asked member registered one.
     pub fn mismatch(&self, asked: &PeerIdentity) -> Option<String> {
         let text =
             |value: Option<&str>| value.map_or_else(|| "nobody".to_owned(), |value| format!("`{value}`"));
@@ -78,7 +78,7 @@ impl PeerIdentity {
 }
 
 impl ClusterView {
-    /// How the process that registered as `name` identifies itself.
+    /// The identity of the process that registered as `name`.
     pub fn identity_of(&self, scope: &str, name: &MemberName) -> PeerIdentity {
         PeerIdentity {
             scope: Some(scope.to_owned()),
@@ -92,7 +92,7 @@ impl ClusterView {
 /// An answer to `GET /patroni`, or the lack of one.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PeerAnswer {
-    /// When it was asked: the answer is at least that new.
+    /// When it was asked: the answer is at least that recent.
     pub asked_at: Moment,
     /// Which process answered.
     #[serde(default)]
@@ -105,9 +105,9 @@ pub struct PeerAnswer {
     pub role: Role,
     /// Primary: location. Standby: received or replayed, whichever is further.
     pub lsn: Lsn,
-    /// Whether `lsn` is all it holds. Programs that do not say so are not believed to.
+    /// Whether `lsn` covers all WAL it has. It does not where the program does not say so.
     pub exact: bool,
-    /// A standby into which WAL may be coming, from whoever led.
+    /// A standby that may be receiving WAL, from any earlier leader.
     pub receives: bool,
     /// The `application_name` of each standby that streams from it.
     #[serde(default)]
@@ -118,20 +118,21 @@ pub struct PeerAnswer {
     pub timeline: Option<Timeline>,
     /// Its tags.
     pub tags: Tags,
-    /// It cannot use the watchdog it is required to use.
+    /// It cannot use the watchdog that its configuration requires.
     pub watchdog_failed: bool,
-    /// Its pod ends, or is gone: it does not lead any more.
+    /// Its pod is being deleted, or is gone: it will not lead any more.
     #[serde(default)]
     pub pod_ends: bool,
-    /// It gave the leader key away because it cannot serve, or finds itself too far behind: nobody waits for it.
+    /// It gave the leader key away because it cannot serve, or is too far behind by its own judgement: other members do
+    /// not wait for it.
     pub yields: bool,
-    /// It looked into its data directory and found nothing of use: there is nothing that only it holds.
+    /// It read its data directory and found no usable data: it has no data that other members lack.
     #[serde(default)]
     pub no_data: bool,
-    /// How far it has seen etcd's store.
+    /// The state of etcd's store that it has seen.
     #[serde(default)]
     pub store: StoreMark,
-    /// Why it does not count, when it is not reachable.
+    /// Why its answer does not count, when it is not reachable.
     pub trouble: Option<String>,
 }
 
@@ -160,13 +161,13 @@ impl PeerAnswer {
         }
     }
 
-    /// Why another process than the one that was asked gave this answer; `None` when it is the asked one, or nobody
-    /// answered.
+    /// Why this answer comes from another process than the one that was asked; `None` when it comes from that process,
+    /// or there is no answer.
     pub fn misdirected(&self, asked: &PeerIdentity) -> Option<String> {
         self.identity.mismatch(asked).filter(|_| self.reachable)
     }
 
-    /// The answer, if the process that was asked gave it: any other one does not count.
+    /// The answer, if it comes from the process that was asked. Any other answer counts as unreachable.
     #[must_use]
     pub fn of(self, asked: &PeerIdentity) -> PeerAnswer {
         match self.misdirected(asked) {
@@ -216,7 +217,8 @@ mod tests {
                 }
             }
         }
-        // Patroni, and an older Matriarch, registers without a session, and before a bootstrap there is no identifier.
+        // Patroni and older versions of Matriarch register without a session, and there is no identifier before a
+        // bootstrap.
         let without = identity("herd", "m2", None, None);
         assert_eq!(identity("herd", "m2", Some(7), Some(0xB)).mismatch(&without), None);
     }

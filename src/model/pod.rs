@@ -1,5 +1,5 @@
-//! The pod a member runs in, as far as decisions and the REST interface know of it. Labels route; nothing safe rests on
-//! them.
+//! The pod of a member, as far as decisions and the REST interface know it. Labels only route clients; no safety
+//! depends on them.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -8,39 +8,39 @@ use serde::{Deserialize, Serialize};
 
 use super::{Moment, Term};
 
-/// What a member's pod shall say of it.
+/// The role that the labels of a member's pod show.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum PodRole {
-    /// Its Postgres is proved to accept writes, in the term in which it leads.
+    /// Its Postgres has proved that it accepts writes, in the term in which it leads.
     Leader(Term),
     /// Its Postgres replays.
     Follower,
-    /// Its data is being made or copied.
+    /// Its data is being bootstrapped or cloned.
     Bootstrapping,
-    /// Nothing: whoever comes here finds no Postgres to talk to.
+    /// None: a client that connects here finds no usable Postgres.
     Nothing,
 }
 
-/// What the leader writes into the Service of the primary.
+/// The leader's change to the Service of the primary.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum PrimaryRoute {
-    /// My address instead of all others, in the term in which I lead.
+    /// My address replaces all others, in the term in which I lead.
     Here(Term),
-    /// The next leader replaces the address in one change; until then connections are refused, or end here as before.
+    /// No change: the next leader replaces the address in one write. Until then connections are refused or come here.
     #[default]
     Unchanged,
-    /// Not my address: sessions here would not be those of the leader's Postgres.
+    /// My address is removed: sessions here would not reach the leader's Postgres.
     NotHere,
 }
 
-/// The end of the pod that a member runs in, as the API server has proved it. Its silence proves nothing.
+/// The end of a member's pod, as the API server has confirmed it. A silent API server confirms nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum PodEnd {
-    /// It was asked to end: SIGTERM comes once its kubelet hears of that.
+    /// Its deletion was requested: SIGTERM comes once the kubelet learns of it.
     Deleting,
-    /// It is not there any more: no Service leads here.
+    /// It no longer exists: no Service leads here.
     Gone,
-    /// Another one has its name: a member of my name is to run there.
+    /// Another pod has its name: a member with my name will run there.
     Replaced,
 }
 
@@ -56,7 +56,7 @@ impl fmt::Display for PodEnd {
     }
 }
 
-/// The words that are written on pods.
+/// The labels and conditions that are written on pods.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PodNames {
     /// Labels that every pod of the cluster has.
@@ -67,16 +67,17 @@ pub struct PodNames {
     pub leader: String,
     /// Its value on the pod of a standby.
     pub follower: String,
-    /// A second label, always `primary` or `replica`, while users move from one pair of values to another.
+    /// A second label, always `primary` or `replica`, for the time in which users move from one pair of values to
+    /// another.
     pub tmp_role_label: Option<String>,
-    /// On the pod while its data is being made or copied.
+    /// Labels of the pod while its data is being bootstrapped or cloned.
     pub bootstrap_labels: BTreeMap<String, String>,
-    /// The condition that is true while the pod has a role; `None`: there is no such gate.
+    /// The condition that is true while the pod has a role; `None`: there is no such readiness gate.
     pub readiness_gate: Option<String>,
 }
 
 impl Default for PodNames {
-    /// As Patroni names them where nothing else is said.
+    /// Patroni's default names.
     fn default() -> PodNames {
         PodNames {
             selector: BTreeMap::new(),
@@ -90,21 +91,21 @@ impl Default for PodNames {
     }
 }
 
-/// What is known of the pod, and of the API that shows it.
+/// The state of the pod and of the API that shows it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PodFacts {
-    /// The value of the role's label, as last shown; `None` when there is none.
+    /// The value of the role's label as last seen; `None` when there is none.
     pub role: Option<String>,
-    /// The pod ends, or is gone.
+    /// The pod is being deleted, or is gone.
     pub end: Option<PodEnd>,
-    /// What does not work now, by what it was asked for.
+    /// The tasks that fail now.
     pub trouble: BTreeMap<PodTask, PodTrouble>,
-    /// Answers that were no success, by task and kind, since the start.
+    /// Failed requests by task and kind since the start.
     pub failures: BTreeMap<(PodTask, PodFailure), u64>,
 }
 
 impl PodFacts {
-    /// Every trouble on one line, for the operator; `None` when all is well.
+    /// All troubles on one line, for the operator; `None` when there is none.
     pub fn complaint(&self) -> Option<String> {
         let lasting = self.trouble.iter().filter(|(_, trouble)| trouble.lasts());
         let troubles = lasting.map(|(task, trouble)| format!("{}: {}", task.as_str(), trouble.kind.as_str()));
@@ -113,22 +114,22 @@ impl PodFacts {
     }
 }
 
-/// What the API is asked for.
+/// A task of the Kubernetes API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum PodTask {
-    /// Keep the labels of the own pod.
+    /// Maintain the labels of this member's pod.
     Label,
     /// Watch pods.
     Watch,
-    /// Take the leader's label off other pods.
+    /// Remove the leader's label from other pods.
     Strip,
-    /// Say why leadership changed.
+    /// Write an event about a change of leadership.
     Event,
-    /// Keep the condition of the readiness gate.
+    /// Maintain the condition of the readiness gate.
     Gate,
-    /// Lead the Service of the primary here, or away from here.
+    /// Point the Service of the primary here, or away from here.
     Service,
-    /// Watch where the Service of the primary leads.
+    /// Watch the target of the Service of the primary.
     ServiceWatch,
 }
 
@@ -147,26 +148,26 @@ impl PodTask {
     }
 }
 
-/// Why the API did not do what it was asked for.
+/// Why a task of the API failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum PodFailure {
     /// Client configuration is missing or unusable.
     Unconfigured,
     /// No connection.
     Unreachable,
-    /// Connected, and no answer in time.
+    /// Connected, but no answer in time.
     Silent,
     /// 401: the token is not accepted.
     Unauthorized,
-    /// 403: the role does not grant it.
+    /// 403: the role does not allow it.
     Forbidden,
-    /// 404: there is no such pod.
+    /// 404: no such pod.
     NotFound,
-    /// There is one, and it is not the one this member runs in.
+    /// The pod with this name is not the one in which this member runs.
     OtherPod,
-    /// 409: somebody else was faster.
+    /// 409: another writer was faster.
     Conflict,
-    /// 410: too old to go on from.
+    /// 410: the revision is too old to continue from.
     Gone,
     /// 429.
     TooMany,
@@ -199,24 +200,25 @@ impl PodFailure {
     }
 }
 
-/// Somebody else may be busy with the pod.
+/// Another writer may be changing the pod at the same time.
 const CONFLICTS_MAX: u64 = 10;
 
 /// Failures in a row.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PodTrouble {
-    /// The newest.
+    /// The newest kind.
     pub kind: PodFailure,
-    /// Since the first.
+    /// The time of the first failure.
     pub since: Moment,
     /// How often in a row.
     pub count: u64,
-    /// What was said at the newest, for the operator.
+    /// The message of the newest failure, for the operator.
     pub text: String,
 }
 
 impl PodTrouble {
-    /// One failure is none: a token had to be read anew, say; nor are a few conflicts.
+    /// Whether it is worth reporting. One failure is not (a token had to be read anew, for example), nor are a few
+    /// conflicts.
     pub fn lasts(&self) -> bool {
         self.count > if self.kind == PodFailure::Conflict { CONFLICTS_MAX } else { 1 }
     }

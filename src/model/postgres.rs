@@ -6,38 +6,39 @@ use serde::{Deserialize, Serialize};
 
 use super::{Branch, LivenessFacts, Lsn, Moment, OwnAccess, SyncFacts, SyncOwner, Timeline, TimelineHistory};
 
-/// Everything a tick knows of the local Postgres.
+/// The state of the local Postgres, as one tick sees it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct PostgresFacts {
     /// The data directory.
     pub data: DataDirectory,
     /// The postmaster.
     pub process: Process,
-    /// The last successful look inside, if this postmaster answered at all.
+    /// The last successful query of its state, if this postmaster ever answered.
     pub sql: Option<SqlFacts>,
-    /// Why the newest look inside failed; `None` when it succeeded.
+    /// Why the newest query failed; `None` when it succeeded.
     pub sql_trouble: Option<String>,
-    /// Since when every look was turned away by a server that does not recover and is not full: its disk may be.
+    /// Since when the server has rejected every query although it is neither in recovery nor out of connections: its
+    /// disk may be full.
     pub turned_away_since: Option<Moment>,
     /// The history file of the newest timeline on disk.
     pub history: TimelineHistory,
-    /// Per parameter old and new value, while a restart is needed.
+    /// The old and the new value of each parameter that needs a restart.
     pub pending_restart: BTreeMap<String, (String, String)>,
-    /// Whether it proves that it works, while it may be primary.
+    /// Whether it proves that it works. Proofs are needed only while it may be primary.
     pub liveness: LivenessFacts,
     /// Roles and databases whose commits wait for no standby.
     pub unsynchronous: Vec<String>,
-    /// Clients are kept out.
+    /// The client lockout is on.
     pub clients_locked_out: bool,
-    /// Who says what `synchronous_standby_names` is.
+    /// The source of the present value of `synchronous_standby_names`.
     pub sync_owner: SyncOwner,
-    /// How the supervisor gets in.
+    /// How the supervisor connects.
     #[serde(default)]
     pub access: OwnAccess,
 }
 
 impl PostgresFacts {
-    /// The newest look inside, unless it failed or the postmaster is down.
+    /// The newest query's result, unless that query failed or the postmaster is down.
     pub fn answering(&self) -> Option<&SqlFacts> {
         match self.process {
             Process::Up { .. } if self.sql_trouble.is_none() => self.sql.as_ref(),
@@ -66,14 +67,14 @@ impl PostgresFacts {
         }
     }
 
-    /// How far the local history goes at most: nothing lies here that is beyond it. `None` while a running Postgres has
-    /// not read all that it has. Of one that does not answer it is what lay here when the directory was last read.
+    /// An upper bound of the local history: no WAL here lies beyond it. `None` while a running Postgres has not read
+    /// all its WAL. For a Postgres that does not answer it comes from the last look at the directory.
     pub fn branch_at_most(&self) -> Option<Branch> {
         if let Some(sql) = self.answering() {
             return self.branch().filter(|_| sql.is_exact());
         }
         let control = self.control()?;
-        // Nothing comes after a shutdown checkpoint.
+        // No WAL follows a shutdown checkpoint.
         if control.state == ControlState::ShutDown && !control.is_unfinished_copy() {
             return self.branch();
         }
@@ -87,7 +88,7 @@ impl PostgresFacts {
         }
     }
 
-    /// How far the local history goes: asked of a running Postgres, read from the control file of a stopped one.
+    /// The end of the local history, from a running Postgres or from the control file of a stopped one.
     pub fn branch(&self) -> Option<Branch> {
         let (timeline, end) = match self.answering() {
             Some(sql) => (sql.timeline?, sql.lsn()),
@@ -100,22 +101,23 @@ impl PostgresFacts {
     }
 }
 
-/// What lies in the data directory.
+/// The content of the data directory.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub enum DataDirectory {
-    /// Not looked at yet.
+    /// Not examined yet.
     #[default]
     Unknown,
-    /// Missing or empty: to be bootstrapped or cloned.
+    /// Missing or empty: it needs a bootstrap or a clone.
     Empty,
-    /// A bootstrap, clone or rewind was interrupted: the marker beside the directory says which. Never started.
+    /// A bootstrap, clone or rewind was interrupted, as the marker beside the directory says. Postgres is never started
+    /// here.
     HalfMade {
         /// `bootstrap`, `clone` or `rewind`.
         by: String,
     },
     /// Cannot be read; the message names the path and the error.
     Inaccessible {
-        /// What the operating system said.
+        /// The operating system's error.
         error: String,
     },
     /// Holds a cluster.
@@ -123,12 +125,12 @@ pub enum DataDirectory {
 }
 
 impl DataDirectory {
-    /// What was here before may lie aside.
+    /// The directory holds an incomplete clone. Its earlier data may be set aside.
     pub fn is_interrupted_clone(&self) -> bool {
         matches!(self, DataDirectory::HalfMade { by } if by == "clone")
     }
 
-    /// Nothing can come of it any more: neither as it is nor by what an interrupted clone has set aside.
+    /// Whether it has no data of value: neither in place nor set aside by an interrupted clone.
     pub fn holds_nothing(&self) -> bool {
         match self {
             DataDirectory::Empty => true,
@@ -138,7 +140,7 @@ impl DataDirectory {
     }
 }
 
-/// What `pg_controldata` prints, as far as decisions need it.
+/// The part of `pg_controldata`'s output that decisions need.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ControlFile {
     /// "Database system identifier".
@@ -149,39 +151,40 @@ pub struct ControlFile {
     pub checkpoint: Lsn,
     /// "Latest checkpoint's TimeLineID".
     pub checkpoint_timeline: Timeline,
-    /// "Minimum recovery ending location"; zero when none.
+    /// "Minimum recovery ending location"; zero when absent.
     pub min_recovery: Lsn,
-    /// "Min recovery ending loc's timeline"; zero when none.
+    /// "Min recovery ending loc's timeline"; zero when absent.
     pub min_recovery_timeline: Timeline,
     /// Data checksums are on.
     pub checksums: bool,
     /// `wal_log_hints` is on.
     pub wal_log_hints: bool,
-    /// Written with `wal_level` minimal: no standby starts from it.
+    /// Written with `wal_level` minimal: a standby cannot start from it.
     #[serde(default)]
     pub minimal_wal: bool,
-    /// A `backup_label` lies there: a fresh clone that has never been started. Its state is its source's.
+    /// A `backup_label` exists: a fresh clone that has never been started. The control file is a copy of its source's.
     pub backup_label: bool,
-    /// "Backup start location"; zero when none. From the first start of a copy until it has replayed all that was
-    /// written while it was made.
+    /// "Backup start location"; zero when absent. Set from the first start of a copy until the copy has replayed all
+    /// WAL written while it was made.
     #[serde(default)]
     pub backup_start: Lsn,
-    /// The newest timeline that has a WAL segment in `pg_wal`, with its history and the end of its last segment: WAL
-    /// ends there or before. Not in the control file, which knows only what was replayed.
+    /// The newest timeline that has a WAL segment in `pg_wal`, with its history and the end of its last segment, which
+    /// is an upper bound for the end of WAL. It does not come from the control file, which covers replayed WAL only.
     #[serde(default)]
     pub segments: Option<Branch>,
-    /// "… setting" lines a standby must not undercut: parameter to value.
+    /// The "… setting" lines: parameters with the lowest value that a standby may have.
     pub standby_minimums: BTreeMap<String, u64>,
 }
 
 impl ControlFile {
-    /// A copy (base backup, pg_rewind) that was never consistent: it needs WAL that its source wrote meanwhile, which
-    /// may not lie here, and nothing was ever written to it that its source does not have.
+    /// Whether this is a copy (base backup, pg_rewind) that was never consistent. It needs WAL that its source wrote
+    /// meanwhile, which may be missing here. It has no data that its source lacks.
     pub fn is_unfinished_copy(&self) -> bool {
         self.backup_label || self.backup_start.is_known()
     }
 
-    /// The directory of a primary, stopped or crashed: after etcd was wiped only such a member may rebuild it.
+    /// Whether this is the directory of a primary, stopped or crashed. After a loss of etcd's data only such a member
+    /// may rebuild the cluster's keys.
     pub fn is_of_primary(&self) -> bool {
         let primary = match self.state {
             ControlState::ShutDown
@@ -195,8 +198,8 @@ impl ControlFile {
         primary && !self.backup_label
     }
 
-    /// Where local WAL ends as far as the control file knows. Exact after a clean stop; after a crash only a
-    /// lower bound, so that crash recovery has to come first.
+    /// The end of local WAL by the control file. Exact after a clean stop. After a crash it is only a lower bound, so
+    /// crash recovery has to come first.
     pub fn end_of_wal(&self) -> (Timeline, Lsn) {
         match self.state {
             ControlState::ShutDownInRecovery | ControlState::InArchiveRecovery
@@ -210,8 +213,8 @@ impl ControlFile {
             | ControlState::InCrashRecovery
             | ControlState::InArchiveRecovery
             | ControlState::InProduction
-            // The checkpoint record begins there, so WAL ends behind it: at the least one byte is not the leader's if
-            // the leader's history parts at its beginning.
+            // The checkpoint record begins there, so WAL ends behind it. If the leader's history ends where the record
+            // begins, at least this one byte is not the leader's.
             | ControlState::StartingUp => (self.checkpoint_timeline, Lsn(self.checkpoint.0 + 1)),
         }
     }
@@ -239,18 +242,18 @@ pub enum ControlState {
 /// The postmaster.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Process {
-    /// No postmaster and none of its children is left.
+    /// Neither a postmaster nor any of its children is left.
     Down {
-        /// How the last one ended, if this supervisor saw it.
+        /// How the last postmaster ended, if this supervisor saw it.
         exit: Option<String>,
     },
     /// A postmaster runs.
     Up {
-        /// Its process.
+        /// Its process id.
         pid: i32,
         /// When this supervisor started or adopted it.
         since: Moment,
-        /// Started with `standby.signal`, and no promotion has begun since: it cannot be writable.
+        /// Started with `standby.signal`, and no promotion has begun since: it cannot accept writes.
         standby_start: bool,
     },
 }
@@ -261,7 +264,7 @@ impl Default for Process {
     }
 }
 
-/// One look inside a running Postgres, in one query.
+/// The state of a running Postgres, read in one query.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SqlFacts {
     /// When the query was sent.
@@ -270,9 +273,9 @@ pub struct SqlFacts {
     pub server_version: u32,
     /// `pg_postmaster_start_time()`, RFC 3339 with microseconds.
     pub postmaster_start_time: String,
-    /// Primary: the timeline it writes. Standby: the received one, or the one being replayed.
+    /// Primary: the timeline that it writes. Standby: the timeline that it received, or replays.
     pub timeline: Option<Timeline>,
-    /// Standby or not, with what belongs to each.
+    /// Standby or primary, with the state of each.
     pub standby: Standby,
     /// Primary: `pg_current_wal_flush_lsn()`; standby: zero.
     pub flushed: Lsn,
@@ -285,7 +288,7 @@ pub struct SqlFacts {
 }
 
 impl SqlFacts {
-    /// The furthest position this Postgres holds.
+    /// The furthest WAL position in this Postgres.
     pub fn lsn(&self) -> Lsn {
         match &self.standby {
             Standby::No => self.flushed,
@@ -293,8 +296,8 @@ impl SqlFacts {
         }
     }
 
-    /// Whether [`SqlFacts::lsn`] is all it holds, and not what it has come to know of it since it was started: a
-    /// standby asks for WAL only when it has read all that lies here.
+    /// Whether [`SqlFacts::lsn`] covers all WAL here. A standby that has just started has not read all its WAL yet. It
+    /// asks a sender for WAL only after it has.
     pub fn is_exact(&self) -> bool {
         match &self.standby {
             Standby::No => true,
@@ -302,12 +305,12 @@ impl SqlFacts {
         }
     }
 
-    /// Whether WAL comes in.
+    /// Whether it receives WAL.
     pub fn streams(&self) -> bool {
         matches!(&self.standby, Standby::Yes { receiver: Some(receiver), .. } if receiver.status == "streaming")
     }
 
-    /// Whether WAL may be coming in.
+    /// Whether it may be receiving WAL.
     pub fn receives(&self) -> bool {
         matches!(self.standby, Standby::Yes { receiver: Some(_), .. })
     }
@@ -323,9 +326,9 @@ impl SqlFacts {
 pub enum Standby {
     /// `pg_is_in_recovery()` is false: it accepts writes.
     No,
-    /// It replays.
+    /// It replays WAL.
     Yes {
-        /// Received and written; zero before the first.
+        /// Received and written; zero before the first WAL.
         received: Lsn,
         /// Replayed.
         replayed: Lsn,
@@ -345,11 +348,11 @@ pub enum Standby {
 pub struct WalReceiver {
     /// `streaming` and others.
     pub status: String,
-    /// Whom it receives from.
+    /// The sender's host.
     pub host: Option<String>,
-    /// On which port.
+    /// The sender's port.
     pub port: Option<u16>,
-    /// Through which slot.
+    /// The slot it uses.
     pub slot: Option<String>,
     /// The sender's end of WAL as last reported.
     pub latest_end: Lsn,
@@ -370,16 +373,16 @@ pub struct SlotFacts {
     pub active: bool,
     /// Physical: `restart_lsn`; logical: `confirmed_flush_lsn`.
     pub position: Option<Lsn>,
-    /// The oldest WAL that it holds back.
+    /// The oldest WAL that the slot retains.
     #[serde(default)]
     pub restart: Option<Lsn>,
-    /// PostgreSQL itself keeps it on standbys, too (17 and later).
+    /// PostgreSQL itself synchronizes it to standbys (17 and later).
     #[serde(default)]
     pub failover: bool,
-    /// PostgreSQL itself brought it from the primary.
+    /// PostgreSQL itself copied it from the primary.
     #[serde(default)]
     pub synced: bool,
-    /// Holds back vacuum.
+    /// It holds back vacuum.
     pub has_xmin: bool,
     /// `wal_status` is `lost`.
     pub lost: bool,

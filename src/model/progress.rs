@@ -5,14 +5,14 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-/// How far a base backup is.
+/// The progress of a base backup.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CloneProgress {
     /// Bytes received.
     pub bytes: u64,
     /// Bytes expected, as estimated at the start; zero when unknown.
     pub total: u64,
-    /// Since when.
+    /// Time since the start.
     pub elapsed: Duration,
 }
 

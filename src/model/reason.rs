@@ -9,8 +9,8 @@ use super::{
     UnfencedReason, Unfit,
 };
 
-/// The operator's sentence, as a type: log, REST, command line and tests use the same value. None of them is an error:
-/// `thiserror` writes the `Display`, so that each sentence stands beside its variant.
+/// The sentence for the operator, as a type: log, REST, command line and tests use the same value. No reason is an
+/// error; `thiserror` writes the `Display`, so that each sentence stands beside its variant.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[expect(missing_docs, reason = "each variant is its own sentence")]
 pub enum Reason {
@@ -40,10 +40,10 @@ pub enum Reason {
     NoLeaseYet,
     #[error("promoting: the lease is mine and PostgreSQL is a standby")]
     Promoting,
-    /// An operator's failover loses what the former leader had written; etcd is told before the promotion.
+    /// A failover by an operator loses WAL of the former leader. etcd records it before the promotion.
     #[error("accepting data loss as requested: recording it in etcd first")]
     TakingLoss,
-    /// What comes next needs a write, and etcd takes none.
+    /// The next step needs a write, and etcd refuses writes.
     #[error("etcd refuses writes, and a new leader needs one: waiting for etcd")]
     WritesRefused,
     #[error("restarting PostgreSQL as requested")]
@@ -99,7 +99,7 @@ pub enum Reason {
     NoFailoverTag,
     #[error("the required watchdog cannot be used: repair it, or let another member lead")]
     WatchdogFailed,
-    /// No leader runs in a pod that ends or is gone.
+    /// No leader runs in a pod that is being deleted or is gone.
     #[error("{0}: another member has to lead")]
     PodEnds(PodEnd),
     #[error(
@@ -168,7 +168,7 @@ pub enum Reason {
     CannotRejoin { leader: MemberName, obstacle: Obstacle },
 }
 
-/// What keeps a member from coming back behind a leader.
+/// An obstacle that keeps a member from rejoining behind a leader.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Obstacle {
     /// Crash recovery fails.
@@ -177,7 +177,7 @@ pub enum Obstacle {
     Start,
     /// pg_rewind fails.
     Rewind,
-    /// Histories parted, and pg_rewind cannot be used.
+    /// The timelines diverged, and pg_rewind cannot be used.
     NoRewind,
     /// Cloning fails.
     Clone,
@@ -204,7 +204,7 @@ impl fmt::Display for Obstacle {
 }
 
 impl Reason {
-    /// Nothing happens here until somebody acts on it.
+    /// Whether this member does nothing until an operator acts.
     pub fn is_refusal(&self) -> bool {
         matches!(
             self,
@@ -227,16 +227,16 @@ impl Reason {
         )
     }
 
-    /// Says nothing of whether a refusal still stands.
+    /// Whether this reason says nothing about the end of an earlier refusal.
     pub fn is_passing(&self) -> bool {
         matches!(self, Reason::AskingMembers | Reason::Busy(_) | Reason::StartingToCompete)
     }
 }
 
-/// What the next look waits for, when it comes before the safety net.
+/// The event that the next tick waits for, when it comes before the end of `loop_wait`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum WaitingOn {
-    /// Nothing: the safety net of `loop_wait`.
+    /// None: the tick at the end of `loop_wait`.
     NextLook,
     /// A renewal, or a change of the leader key.
     Lease,
@@ -244,14 +244,14 @@ pub enum WaitingOn {
     Members,
     /// The leader to become ready.
     Leader,
-    /// The local Postgres.
+    /// A change of the local Postgres.
     Postgres,
-    /// Standbys to confirm, or to come or go.
+    /// Standbys that confirm, connect or disconnect.
     Standbys,
-    /// A long action.
+    /// The end of a long action.
     Job,
     /// The pause after a failure.
     Retry,
-    /// A time somebody set.
+    /// A scheduled time.
     Schedule,
 }

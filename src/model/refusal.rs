@@ -1,4 +1,4 @@
-//! Why a request to this member is refused. The sentences are Patroni's where Patroni has one.
+//! Why a request to this member is refused. Patroni's sentence is used if Patroni has one.
 
 use serde::{Deserialize, Serialize};
 
@@ -10,36 +10,36 @@ pub enum RestartRefusal {
     /// A long action is under way.
     #[error("{0} already in progress")]
     Busy(JobKind),
-    /// So is a restart, or a switchover.
+    /// A restart or a switchover is under way.
     #[error("restart or switchover already in progress")]
     AlreadyAsked,
     /// No postmaster runs.
     #[error("PostgreSQL is not running")]
     NotRunning,
-    /// One runs, and does not answer.
+    /// A postmaster runs, and does not answer.
     #[error("PostgreSQL runs and does not answer: it recovers, or hangs")]
     Silent,
-    /// Another role was asked for.
+    /// The request names another role.
     #[error("host role mismatch")]
     OtherRole,
-    /// The version is not below the one that was named.
+    /// The running version is not below the requested one.
     #[error("postgres version mismatch")]
     OtherVersion,
-    /// Only a pending restart was asked for.
+    /// The request is for a pending restart only, and none is pending.
     #[error("pending restart flag is not set")]
     NotPending,
 }
 
-/// Why the data directory of this member is not thrown away.
+/// Why the data directory of this member is not removed and cloned anew.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 pub enum ReinitializeRefusal {
-    /// What lies there is not known yet.
+    /// Its content is not known yet.
     #[error("the data directory has not been looked at yet")]
     NotLookedYet,
-    /// It is of another cluster.
+    /// It belongs to another cluster.
     #[error("the data directory belongs to another cluster")]
     ForeignData,
-    /// A long action is under way, and may be cancelled only where that was asked for.
+    /// A long action is under way, and the request does not allow its cancellation.
     #[error("{0} already in progress")]
     Busy(JobKind),
     /// There is no leader to clone from.

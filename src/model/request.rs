@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::WallTime;
 
-/// Names one request until it is answered.
+/// Identifies one request until it is answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct RequestId(pub u64);
@@ -12,7 +12,7 @@ pub struct RequestId(pub u64);
 /// A request that waits for its answer.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Request {
-    /// Its name.
+    /// Its identifier.
     pub id: RequestId,
     /// What is asked.
     pub ask: Ask,
@@ -23,16 +23,16 @@ pub struct Request {
 pub enum Ask {
     /// Restart Postgres, now or at a time.
     Restart {
-        /// `None`: at once, and answer when done.
+        /// `None`: at once, with the answer at the end.
         at: Option<WallTime>,
-        /// When to do nothing instead.
+        /// The conditions under which it happens.
         filter: RestartFilter,
     },
     /// Forget a scheduled restart.
     CancelRestart,
-    /// Throw the data away and clone anew.
+    /// Remove the data and clone anew.
     Reinitialize {
-        /// Also when a long action runs: cancel it.
+        /// Whether to cancel a running long action.
         force: bool,
         /// Clone from the leader, whatever `clonefrom` says.
         from_leader: bool,
@@ -57,14 +57,14 @@ pub struct RestartFilter {
 pub enum Reply {
     /// Done.
     Done(String),
-    /// Will be done later.
+    /// Accepted for later.
     Accepted(String),
     /// Not done, because of the state the member or the cluster is in.
     Refused(String),
-    /// There is already one.
+    /// Another request of this kind exists.
     Conflict(String),
-    /// There is none.
+    /// There is no such request.
     NotFound(String),
-    /// Tried, and failed.
+    /// It was tried and failed.
     Failed(String),
 }

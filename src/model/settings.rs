@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{SlotSettings, SyncSettings};
 
-/// What the key `config` sets, with defaults for what it does not.
+/// The settings in the key `config`, with defaults for those that are absent.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Settings {
     /// Lease TTL; at least [`Settings::TTL_MIN`].
@@ -29,14 +29,14 @@ pub struct Settings {
     pub use_slots: bool,
     /// A slot of a member that is away is kept this long.
     pub member_slots_ttl: Duration,
-    /// Slots that no member asks for, and that stay.
+    /// Slots that stay although no member needs them.
     #[serde(default)]
     pub slots: SlotSettings,
-    /// A diverged member is mended by `pg_rewind`.
+    /// A diverged member is repaired by `pg_rewind`.
     pub use_pg_rewind: bool,
-    /// Cloned anew when `pg_rewind` fails.
+    /// A member is cloned anew when `pg_rewind` fails.
     pub remove_data_directory_on_rewind_failure: bool,
-    /// Cloned anew when histories diverged and `pg_rewind` cannot be used.
+    /// A member is cloned anew when its timeline diverged and `pg_rewind` cannot be used.
     pub remove_data_directory_on_diverged_timelines: bool,
     /// `history` keeps this many entries; zero keeps all.
     pub max_timelines_history: usize,
@@ -45,7 +45,7 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// Shorter leases cannot hold a renewal, a demotion and a kill.
+    /// A shorter lease has no room for a renewal, a demotion and a kill.
     pub const TTL_MIN: Duration = Duration::from_secs(3);
 }
 

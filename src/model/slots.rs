@@ -1,4 +1,4 @@
-//! Replication slots to keep although no member uses them.
+//! Replication slots that stay although no member uses them.
 
 use std::collections::BTreeSet;
 
@@ -6,16 +6,16 @@ use serde::{Deserialize, Serialize};
 
 use super::SlotFacts;
 
-/// What the keys `slots` and `ignore_slots` say.
+/// The value of the keys `slots` and `ignore_slots`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct SlotSettings {
-    /// The names under `slots`: they stay wherever they are.
+    /// The names under `slots`: these slots stay on every member.
     pub permanent: BTreeSet<String>,
-    /// Slots of others.
+    /// Slots that the supervisor never touches.
     pub ignored: Vec<SlotPattern>,
 }
 
-/// An element of `ignore_slots`: what it does not say fits every slot.
+/// An element of `ignore_slots`. A part that is absent matches every slot.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SlotPattern {
     /// Its name.
@@ -29,7 +29,7 @@ pub struct SlotPattern {
 }
 
 impl SlotSettings {
-    /// Whether a slot that no member asks for stays.
+    /// Whether a slot stays that no member needs.
     pub fn keep(&self, name: &str, facts: &SlotFacts) -> bool {
         self.permanent.contains(name) || self.ignored.iter().any(|pattern| pattern.fits(name, facts))
     }
@@ -52,7 +52,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_pattern_fits_by_all_that_it_says() {
+    fn a_slot_pattern_matches_by_all_its_parts() {
         let text = |text: &str| Some(text.to_owned());
         let logical = SlotFacts {
             kind: "logical".to_owned(),

@@ -1,8 +1,9 @@
 //! Evidence that the store of etcd was restored from a snapshot, emptied or replaced.
 //!
-//! Within one store revisions only grow, and a key whose modification revision is not above a revision that was read
+//! Within one store revisions only grow, and a key with a modification revision not above a revision that was read
 //! stays as it was read there (etcd documentation, "Data model"). A store that was restored from a snapshot breaks one
-//! of the two, also where its revision was raised (`--bump-revision`) or has caught up: the keys keep theirs.
+//! of the two, even if its revision was raised (`--bump-revision`) or has caught up, because the keys keep their
+//! revisions.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -12,25 +13,26 @@ use serde::{Deserialize, Serialize};
 
 use super::{ClusterView, MemberName, SyncRecord, Term, Timeline, UnfencedPrimary};
 
-/// More generations than this are not told apart: each stands for a loss of etcd.
+/// Older generations than this many are forgotten. Each stands for one loss of etcd's data.
 const GENERATIONS_MAX: usize = 16;
 
-/// What a member has seen of the store, in memory and beside the data directory.
+/// The store as this member has seen it. Kept in memory and beside the data directory.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StoreSeen {
-    /// The keys whose change makes it worth writing to disk.
+    /// The keys. A change of these is worth a write to disk.
     pub keys: StoreKeys,
     /// The highest revision.
     pub revision: i64,
-    /// The revision of the list on which `keys` rest: no write up to it was missed.
+    /// The revision of the list on which `keys` rest: no write up to that revision was missed.
     #[serde(default)]
     pub listed: i64,
-    /// What the store at hand contradicts, until a generation explains it: a revision that fell catches up.
+    /// The contradiction between the present store and the earlier one, until a generation explains it. It is recorded
+    /// because a revision that fell catches up again.
     #[serde(default)]
     pub change: Option<StoreChange>,
 }
 
-/// How far a member has seen the store: what it tells others, who may have been away.
+/// The state of the store that a member has seen, as it tells other members.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StoreMark {
     /// The identifier of the etcd cluster; zero: unknown.
@@ -50,81 +52,80 @@ pub struct StoreKeys {
     pub sync: i64,
     /// The modification revision of `generation`; zero: absent.
     pub generation: i64,
-    /// The generations that were ever seen, the present one last.
+    /// The generations ever seen, the present one last.
     pub generations: Vec<String>,
-    /// Every member of the last record of synchronous replication that was in force: one of them holds what was
-    /// acknowledged. And every primary that was left running without a fence.
+    /// All members of the last record of synchronous replication that was in force: one of them has all acknowledged
+    /// commits. Unfenced primaries are among them, too.
     pub promised: BTreeSet<MemberName>,
     /// The members that had data.
     #[serde(default)]
     pub members: BTreeSet<MemberName>,
-    /// The primaries that were left running without a fence.
+    /// The unfenced primaries.
     #[serde(default)]
     pub unfenced: BTreeMap<MemberName, UnfencedPrimary>,
     /// The newest timeline that any member was ever on.
     #[serde(default)]
     pub timeline: Option<Timeline>,
-    /// The longest TTL of leases that may still live.
+    /// The longest TTL of a lease that may still exist.
     #[serde(default)]
     pub ttl: Duration,
 }
 
-/// Why what the store shows cannot follow what was seen of it.
+/// Why the present store cannot be a later state of the store that was seen.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum StoreChange {
     /// Another etcd cluster answers.
     OtherCluster {
-        /// Seen before.
+        /// The identifier seen before.
         before: u64,
-        /// Seen now.
+        /// The identifier now.
         now: u64,
     },
     /// The revision fell.
     RevisionFell {
-        /// Seen before.
+        /// The revision seen before.
         before: i64,
-        /// Seen now.
+        /// The revision now.
         now: i64,
     },
-    /// A key shows a write that an earlier look would have shown, and did not.
+    /// A key shows a write that an earlier look did not show, although it should have.
     KeyReturned {
         /// Its short name.
         key: String,
         /// The modification revision that it shows.
         revision: i64,
     },
-    /// A generation that was seen is not among those of the key `generation`, from which none is ever taken.
+    /// The key `generation` lacks a generation that was seen, although none is ever removed.
     GenerationGone,
-    /// The leader key hangs on no lease: nobody holds it, and it never ends.
+    /// The leader key has no lease: no member owns it, and it never expires.
     LeaderWithoutLease,
 }
 
-/// Why a store that is not the one from before keeps everybody from leading.
+/// Why a replaced or restored store keeps every member from leading.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum StoreReason {
     /// It went back in time or was replaced.
     WentBack(StoreChange),
-    /// The same, and what members hold decides who leads; these have not answered.
+    /// It went back in time, and the members' data decides which member leads; these members have not answered.
     Unsettled {
         /// Their names.
         missing: Vec<MemberName>,
     },
-    /// A primary may still live under a lease of the store before, whoever is asked to lead.
+    /// A primary may still run under a lease of the earlier store, whichever member is to lead.
     OldLeases,
 }
 
-/// The key `generation`: from here on the store is another one, and leadership begins anew.
+/// The key `generation`: the store was replaced or restored, and leadership begins anew.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct StoreGeneration {
-    /// What tells it from every other, behind those that were known when it began; at most 16.
+    /// The identifier of this generation, after those of the earlier generations; at most 16.
     pub ids: Vec<String>,
-    /// Whether a leader that was proved to be the newest has confirmed it. Until then members compete by what they
-    /// hold.
+    /// Whether a leader with the newest data has confirmed it. Until then members compete by the WAL they have.
     pub settled: bool,
-    /// The members that may hold acknowledged commits, as its writer knew them.
+    /// The members that may have acknowledged commits, as the writer knew them.
     pub promised: BTreeSet<MemberName>,
-    /// The members that had data, as its writer knew them.
+    /// The members that had data, as the writer knew them.
     pub members: BTreeSet<MemberName>,
     /// The evidence, for operators.
     pub because: String,
@@ -142,14 +143,15 @@ pub struct GenerationKey {
 /// A write to the key `generation`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum GenerationWrite {
-    /// Begin one, only over what was read; `leader`, `sync` and `failover` are deleted with it.
+    /// Begin a generation if the keys are still as read. `leader`, `sync` and `failover` are deleted in the same
+    /// transaction.
     Begin {
         /// The modification revisions of `leader`, `sync`, `generation` and `unfenced` that were read; zero: absent.
         over: [i64; 4],
         /// The value.
         record: StoreGeneration,
-        /// The key `unfenced`, where primaries were left running, or are remembered to have been: an operator who makes
-        /// another the leader is told of them.
+        /// The key `unfenced`, with every unfenced primary that is known or remembered: an operator who makes another
+        /// member the leader is told of them.
         unfenced: BTreeMap<MemberName, UnfencedPrimary>,
     },
     /// Confirm it, if I still lead in `term`.
@@ -164,7 +166,8 @@ pub enum GenerationWrite {
 }
 
 impl StoreKeys {
-    /// What `view` shows. Promises and TTL of `before` count until a leader has confirmed the store's generation.
+    /// The keys that `view` shows. The promises and the TTL of `before` count until a leader has confirmed the store's
+    /// generation.
     pub fn of(view: &ClusterView, before: &StoreKeys, ttl: Duration) -> StoreKeys {
         let with_data = view.members.iter().filter(|(_, key)| key.record.holds_data());
         let mut with_data: BTreeSet<MemberName> = with_data.map(|(name, _)| name.clone()).collect();
@@ -195,8 +198,8 @@ impl StoreKeys {
 }
 
 impl StoreSeen {
-    /// The key `unfenced` as remembered, with what `view` says. One of an older timeline than the newest was followed
-    /// by a promotion, and so was no longer left then.
+    /// The key `unfenced` as remembered, with the entries of `view`. A remembered entry with an older timeline than the
+    /// newest is dropped: a promotion followed it.
     pub fn unfenced_beside(&self, view: &ClusterView) -> BTreeMap<MemberName, UnfencedPrimary> {
         let newest = StoreKeys::of(view, &self.keys, Duration::ZERO).timeline;
         let remembered =
@@ -204,31 +207,31 @@ impl StoreSeen {
         remembered.chain(view.unfenced(None)).map(|(name, left)| (name.clone(), *left)).collect()
     }
 
-    /// What others are told.
+    /// The state of the store that other members are told.
     pub fn mark(&self) -> StoreMark {
         StoreMark { cluster_id: self.keys.cluster_id, revision: self.revision }
     }
 
-    /// Whether it says more than what was `written`: a revision alone is not worth a write.
+    /// Whether it has more than `written`: a new revision alone is not worth a write.
     pub fn adds_to(&self, written: &StoreSeen) -> bool {
         (&self.keys, &self.change) != (&written.keys, &written.change)
     }
 
-    /// Whether the generation of `view` is one that was not seen before, and so explains why it contradicts.
+    /// Whether `view` has a generation that was not seen before, which explains the contradiction.
     pub fn explained_by(&self, view: &ClusterView) -> bool {
         let id = view.generation.as_ref().and_then(|key| key.record.ids.last());
         id.is_some_and(|id| !self.keys.generations.contains(id))
     }
 
-    /// Why `view` cannot be a later state of the store that was seen, or an earlier view of the same store could not;
-    /// `None` when it can.
+    /// Why `view` cannot be a later state of the store that was seen; `None` when it can. An earlier contradiction
+    /// stays.
     pub fn contradicts(&self, view: &ClusterView) -> Option<StoreChange> {
         let (before, now) = (&self.keys, StoreKeys::of(view, &self.keys, Duration::ZERO));
         if before.cluster_id != 0 && now.cluster_id != 0 && before.cluster_id != now.cluster_id {
             return Some(StoreChange::OtherCluster { before: before.cluster_id, now: now.cluster_id });
         }
         match &self.change {
-            // The former one is back.
+            // The earlier etcd cluster answers again.
             Some(StoreChange::OtherCluster { .. }) | None => {}
             Some(change) => return Some(change.clone()),
         }
@@ -254,8 +257,8 @@ impl StoreSeen {
 }
 
 impl GenerationWrite {
-    /// Begins one over what `view` shows, which is by `change` no later state of what was `seen`. `id` is
-    /// unlike any other.
+    /// Begins a generation over the keys of `view`, which is no later state of the store as `seen`, by `change`. `id`
+    /// is unique.
     pub fn begin(view: &ClusterView, seen: &StoreSeen, change: &StoreChange, id: String) -> GenerationWrite {
         let keys = StoreKeys::of(view, &StoreKeys::default(), Duration::ZERO);
         let promised = &keys.promised | &seen.keys.promised;

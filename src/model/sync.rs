@@ -1,4 +1,4 @@
-//! Synchronous replication: what is wanted, what the key `sync` vouches for, and what Postgres shows of it.
+//! Synchronous replication: the wanted state, the promise in the key `sync`, and the state of Postgres.
 
 use std::collections::BTreeSet;
 
@@ -6,16 +6,16 @@ use serde::{Deserialize, Serialize};
 
 use super::{Lsn, MemberName};
 
-/// What the dynamic configuration asks for.
+/// Synchronous replication in the dynamic configuration.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SyncSettings {
     /// `synchronous_mode`.
     pub mode: SyncMode,
-    /// Rather no commits than commits on one member alone.
+    /// Commits wait rather than being on one member alone.
     pub strict: bool,
-    /// How many standbys confirm each commit, where there are as many.
+    /// How many standbys confirm each commit, if there are so many.
     pub node_count: usize,
-    /// A standby further behind than this is not picked. Bytes; `None`: any lag will do.
+    /// A standby further behind than this is not chosen. Bytes; `None`: no limit.
     pub maximum_lag: Option<u64>,
 }
 
@@ -26,8 +26,9 @@ impl Default for SyncSettings {
 }
 
 impl SyncSettings {
-    /// What is in force where no configuration was read that says which mode is wanted: a key `sync` that vouches for
-    /// somebody was written under one, and binds until a configuration releases it. As many confirm each commit as did.
+    /// The settings in force while no configuration that sets a mode was read. A key `sync` that is in force binds
+    /// until a configuration releases it: it was written under a mode, and as many standbys confirm each commit as it
+    /// says.
     #[must_use]
     pub fn bound_by(self, record: Option<&SyncRecord>) -> SyncSettings {
         match (self.mode, record.filter(|record| record.is_in_force())) {
@@ -40,46 +41,46 @@ impl SyncSettings {
     }
 }
 
-/// Who confirms a commit before the client hears of it.
+/// The standbys that confirm a commit before the client sees it succeed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum SyncMode {
-    /// Nobody.
+    /// None.
     #[default]
     Off,
-    /// These standbys, each of them.
+    /// All of the named standbys.
     On,
-    /// That many of these standbys, whichever are fastest.
+    /// A number of the named standbys, the fastest.
     Quorum,
 }
 
-/// The value of the key `sync`: who may be promoted without losing an acknowledged commit. The promise: among any
-/// `quorum + 1` of the voters and the leader, at least one holds every acknowledged commit.
+/// The value of the key `sync`: the members that can be promoted without losing an acknowledged commit. The promise:
+/// any `quorum + 1` of the voters and the leader include one member with every acknowledged commit.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SyncRecord {
-    /// Who led when it was written; `None`: it vouches for nobody, and is not in force.
+    /// The leader at the time of the write; `None`: the record is not in force.
     pub leader: Option<MemberName>,
-    /// How many other voters a candidate has to be at least as far as. Zero in mode on.
+    /// How many other voters a candidate has to have at least the WAL of. Zero in mode on.
     pub quorum: usize,
     /// The standbys, without the leader.
     pub voters: BTreeSet<MemberName>,
 }
 
-/// The key `sync` with what its next write has to compare.
+/// The key `sync` with its revision.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SyncKey {
-    /// What it says.
+    /// The value.
     pub record: SyncRecord,
     /// For compare-and-swap.
     pub mod_revision: i64,
 }
 
 impl SyncRecord {
-    /// True when somebody wrote it.
+    /// Whether a leader wrote it.
     pub fn is_in_force(&self) -> bool {
         self.leader.is_some()
     }
 
-    /// Voters and leader: among them is one that holds everything acknowledged.
+    /// Voters and leader: one of them has every acknowledged commit.
     pub fn members(&self) -> BTreeSet<MemberName> {
         self.voters.iter().chain(&self.leader).cloned().collect()
     }
@@ -94,31 +95,32 @@ impl SyncRecord {
         self.voters.iter().any(|voter| voter.is_same(name))
     }
 
-    /// How many members may be lost, the leader included, before an acknowledged commit is.
+    /// The number of members, the leader included, that can be lost without losing an acknowledged commit.
     pub fn failures_tolerated(&self) -> usize {
         self.voters.len().saturating_sub(self.quorum)
     }
 }
 
-/// What Postgres shows of it, in one look.
+/// Synchronous replication as Postgres shows it, in one query.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct SyncFacts {
     /// `synchronous_standby_names`, as a session sees it.
     pub names: String,
-    /// What commits wait for.
+    /// The position that commits wait for.
     pub wait: CommitWait,
     /// The standbys that are connected.
     pub walsenders: Vec<Walsender>,
-    /// Sessions whose commit waits for a standby, by process.
+    /// The processes of the sessions whose commit waits for a standby.
     pub waiting: BTreeSet<i32>,
-    /// The checkpointer rests, or pauses between two writes, where it reads its parameters first. So it has read every
-    /// change of them that a session could see before this look, and it is the one that switches waiting on and off.
+    /// The checkpointer is idle, or pauses between two writes; it reads its parameters before either. So it knows every
+    /// change of them that a session could see before this query. It is the checkpointer that switches waiting on and
+    /// off.
     pub checkpointer_rests: bool,
     /// A standby has read all the WAL it has.
     pub replay_rests: bool,
 }
 
-/// Who says what `synchronous_standby_names` is.
+/// The source of the present value of `synchronous_standby_names`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum SyncOwner {
     /// Not decided since this supervisor started: the value in the file stays.
@@ -126,12 +128,12 @@ pub enum SyncOwner {
     Undecided,
     /// The operator's parameters.
     Operator,
-    /// The supervisor, and this is what it says.
+    /// The supervisor, with this value.
     Supervisor(String),
 }
 
 impl SyncOwner {
-    /// The names, if the supervisor says them.
+    /// The value, if it is the supervisor's.
     pub fn says(self) -> Option<String> {
         match self {
             SyncOwner::Supervisor(names) => Some(names),
@@ -151,9 +153,9 @@ pub struct Walsender {
     pub sync: SyncState,
     /// What the standby has written, as it reported.
     pub written: Option<Lsn>,
-    /// What it has flushed.
+    /// The position it has flushed.
     pub flushed: Option<Lsn>,
-    /// What it has replayed.
+    /// The position it has replayed.
     pub replayed: Option<Lsn>,
 }
 
@@ -161,10 +163,10 @@ pub struct Walsender {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum SyncState {
-    /// Not named.
+    /// Not in `synchronous_standby_names`.
     #[default]
     Async,
-    /// Named, and the next one to be synchronous.
+    /// Named, but after those that are synchronous now.
     Potential,
     /// Named with `ANY`.
     Quorum,
@@ -177,7 +179,7 @@ pub enum SyncState {
 pub enum CommitWait {
     /// `remote_write`
     Written,
-    /// `on`, and whatever waits for less.
+    /// `on`, and every setting that waits for less.
     #[default]
     Flushed,
     /// `remote_apply`
@@ -193,7 +195,7 @@ impl SyncFacts {
 }
 
 impl Walsender {
-    /// The position that counts.
+    /// The position that commits wait for.
     pub fn position(&self, wait: CommitWait) -> Option<Lsn> {
         match wait {
             CommitWait::Written => self.written,
@@ -208,7 +210,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn says_what_it_survives() {
+    fn failures_tolerated_follow_from_quorum_and_voters() {
         let record = SyncRecord {
             leader: None,
             quorum: 1,
@@ -219,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_in_force_binds_where_no_mode_is_said() {
+    fn a_record_in_force_binds_without_a_configured_mode() {
         let name = |name: &str| MemberName::new(name).expect("a name");
         let nobody = SyncRecord::default();
         let record = SyncRecord { leader: Some(name("a")), quorum: 0, voters: ["b", "c"].map(name).into() };

@@ -13,16 +13,16 @@ use super::name::RESERVED;
 pub struct SyncNames {
     /// `ANY` instead of `FIRST`.
     pub any: bool,
-    /// How many of them confirm a commit; zero: the parameter is empty and nobody does.
+    /// How many of them confirm a commit; zero: the parameter is empty, and commits do not wait.
     pub count: usize,
-    /// Who. With a count and no names nobody can confirm, and every commit waits.
+    /// The standbys. With a count and no names no standby can confirm, and every commit waits.
     pub names: BTreeSet<MemberName>,
-    /// `*`: any standby whatever, which vouches for nothing.
+    /// `*`: any standby, so that the parameter proves nothing about one.
     pub wildcard: bool,
 }
 
 impl SyncNames {
-    /// Reads a value of the parameter; one that PostgreSQL would not take reads as empty, with `false`.
+    /// Reads a value of the parameter. A value that PostgreSQL would reject gives the empty one and `false`.
     pub fn parse(text: &str) -> (SyncNames, bool) {
         match text.trim() {
             "" => (SyncNames::default(), true),
@@ -178,7 +178,7 @@ mod tests {
         assert!(read("*").0.wildcard);
         for text in ["2 (a", "ANY 1", "a b", "\"a", "0 (a)"] {
             let (names, sound) = read(text);
-            // `ANY 1` alone is two words that name nobody.
+            // `ANY 1` alone is two words without a name.
             assert!(!sound && names == SyncNames::default(), "{text}");
         }
     }

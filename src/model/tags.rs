@@ -5,13 +5,13 @@ use serde_json::{Map, Value};
 
 use super::MemberName;
 
-/// The tags as configured. The known ones are read through methods; every other tag is carried as it is.
+/// The tags as configured. Known tags are read through methods; all others are published unchanged.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Tags(pub Map<String, Value>);
 
 impl Tags {
-    /// Never becomes leader: `nofailover`, or a `failover_priority` of zero or less unless `nofailover` says no.
+    /// It never becomes leader: `nofailover`, or a `failover_priority` of zero or less unless `nofailover` is false.
     pub fn nofailover(&self) -> bool {
         match self.0.get("nofailover") {
             Some(value) => truthy(value),
@@ -19,7 +19,7 @@ impl Tags {
         }
     }
 
-    /// Among equally advanced candidates the higher one wins. Zero for a member that must not lead.
+    /// Of equally advanced candidates the one with the higher priority wins. Zero for a member that must not lead.
     pub fn failover_priority(&self) -> i64 {
         if self.nofailover() { 0 } else { self.priority_tag().unwrap_or(1).max(1) }
     }
@@ -29,7 +29,7 @@ impl Tags {
         self.flag("clonefrom")
     }
 
-    /// Preference among synchronous standbys, the higher the better; `None`: never one (`nosync`, or a
+    /// Preference among synchronous standbys, the higher the better; `None`: it never is one (`nosync`, or a
     /// `sync_priority` of zero or less).
     pub fn sync_priority(&self) -> Option<i64> {
         let priority = number(self.0.get("sync_priority"));
@@ -45,7 +45,7 @@ impl Tags {
         self.flag("noloadbalance")
     }
 
-    /// Takes its WAL from the archive only: no streaming and no slot.
+    /// It takes its WAL from the archive only: no streaming and no slot.
     pub fn nostream(&self) -> bool {
         self.flag("nostream")
     }
@@ -56,7 +56,7 @@ impl Tags {
         MemberName::new(name).ok()
     }
 
-    /// The tags as published: known booleans that are off are left out, except `nofailover` beside a
+    /// The tags as published. Known booleans that are false are left out, except `nofailover` beside a
     /// `failover_priority` and `nosync` beside a `sync_priority`.
     pub fn published(&self) -> Tags {
         let keep = |key: &str, value: &Value| match key {
@@ -69,7 +69,7 @@ impl Tags {
         Tags(kept.map(|(key, value)| (key.clone(), value.clone())).collect())
     }
 
-    /// The tags as published by a standby that is about to stop.
+    /// The published tags of a standby that is about to stop.
     pub fn never_synchronous(&self) -> Tags {
         let mut tags = self.published();
         tags.0.insert("nosync".to_owned(), Value::Bool(true));

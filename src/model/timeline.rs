@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{Lsn, LsnParseError};
 
-/// A timeline's number (PostgreSQL manual, "Timelines"). The first is 1. The number alone is no identity:
-/// two members can branch off at different places and both call the branch 2.
+/// A timeline's number (PostgreSQL manual, "Timelines"). The first is 1. The number alone is no identity: two members
+/// can fork at different positions, and both call the new timeline 2.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Timeline(pub u32);
@@ -23,22 +23,22 @@ impl fmt::Display for Timeline {
     }
 }
 
-/// One line of a history file: `timeline` was left at `lsn`.
+/// One line of a history file: `timeline` ended at `lsn`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Switch {
     /// The timeline that ended.
     pub timeline: Timeline,
     /// Where it ended: the first byte that belongs to the next one.
     pub lsn: Lsn,
-    /// PostgreSQL's words on why.
+    /// The reason, in PostgreSQL's words.
     pub reason: String,
 }
 
-/// A whole history file: every switch on the way to a timeline, oldest first.
+/// A history file: every switch on the way to a timeline, oldest first.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TimelineHistory(pub Vec<Switch>);
 
-/// A line of a history file cannot be read.
+/// A line of a history file cannot be parsed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum HistoryParseError {
     /// The first column is no timeline number.
@@ -52,7 +52,7 @@ pub enum HistoryParseError {
     Position {
         /// Counted from 1.
         line: usize,
-        /// What is wrong with it.
+        /// The error.
         #[source]
         source: LsnParseError,
     },
@@ -85,25 +85,25 @@ impl TimelineHistory {
     }
 }
 
-/// A line of history up to a position: what a data directory holds, or what the leader is writing.
+/// A history up to a position: of the local WAL, or of the WAL that the leader is writing.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Branch {
     /// The switches before the current timeline.
     pub history: TimelineHistory,
     /// The current timeline.
     pub timeline: Timeline,
-    /// How far it goes; `None` for a leader that is still writing.
+    /// Its end; `None` for a leader that is still writing.
     pub end: Option<Lsn>,
 }
 
-/// How a data directory's branch lies against the leader's.
+/// How the branch of a data directory relates to the leader's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Divergence {
-    /// Everything local is in the leader's history: streaming can go on.
+    /// The whole local history is part of the leader's: streaming can continue.
     None,
-    /// The local branch left the leader's history: what lies beyond `at` is not the leader's.
+    /// The local branch left the leader's history: WAL beyond `at` is not the leader's.
     Forked {
-        /// The last timeline both have.
+        /// The last common timeline.
         timeline: Timeline,
         /// The first position that differs.
         at: Lsn,
@@ -143,9 +143,9 @@ impl Branch {
         Divergence::None
     }
 
-    /// How far this is the history of which `ended` are the timelines that have ended, and where, and `present` is the
-    /// one that follows. What came before the first of them is taken for shared, and so is what follows the last where
-    /// `present` is not known.
+    /// The position up to which this branch is the history given: `ended` are its ended timelines with their ends,
+    /// `present` is the timeline after them. WAL before the first of them counts as shared, and so does the timeline
+    /// after the last if `present` is not known.
     pub fn shared_with(&self, ended: &[(Timeline, Lsn)], present: Option<Timeline>) -> Lsn {
         let end = self.end.unwrap_or(Lsn(u64::MAX));
         let first = ended.first().map(|(timeline, _)| *timeline);
@@ -203,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn knows_what_is_shared_with_a_history_of_ends() {
+    fn the_shared_part_of_two_histories_is_found() {
         let ended = [(Timeline(2), Lsn(200)), (Timeline(4), Lsn(400))];
         let cases = [
             ("on the present timeline", branch(&[(1, 100), (2, 200), (4, 400)], 5, Some(450)), 450),

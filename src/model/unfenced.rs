@@ -7,11 +7,11 @@ use serde::{Deserialize, Serialize};
 
 use super::{ClusterView, Lsn, MemberName, SessionId, Term, Timeline};
 
-/// The key `unfenced`: which supervisors ended in pause and left a primary running. Ours: Patroni neither writes nor
-/// heeds it.
+/// The key `unfenced`: primaries that kept running when their supervisor ended in pause. Ours: Patroni neither writes
+/// nor heeds it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UnfencedKey {
-    /// Each by the member's name.
+    /// Unfenced primaries by their member's name.
     pub primaries: BTreeMap<MemberName, UnfencedPrimary>,
     /// For compare-and-swap.
     pub mod_revision: i64,
@@ -20,13 +20,13 @@ pub struct UnfencedKey {
 /// A primary as its supervisor left it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UnfencedPrimary {
-    /// In which its member led.
+    /// The term in which its member led.
     #[serde(default)]
     pub term: Term,
-    /// What it had flushed.
+    /// The position it had flushed.
     #[serde(default)]
     pub position: Lsn,
-    /// On which timeline.
+    /// The timeline of that position.
     #[serde(default)]
     pub timeline: Option<Timeline>,
     /// The supervisor that left it.
@@ -37,29 +37,29 @@ pub struct UnfencedPrimary {
 /// A write to the key `unfenced`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UnfencedWrite {
-    /// Only if I still lead in it, where one is given.
+    /// The term that guards the write, if one does.
     pub term: Option<Term>,
-    /// The value; where it is empty the key is deleted.
+    /// The value; an empty one deletes the key.
     pub primaries: BTreeMap<MemberName, UnfencedPrimary>,
     /// The revision that was read; zero: there was no key.
     pub mod_revision: i64,
 }
 
-/// What a primary without a fence, or one that may be left so, keeps a member from.
+/// A restriction because of an unfenced primary, or of one that will be left so.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum UnfencedReason {
-    /// Nobody is promoted beside it.
+    /// No member is promoted while it may run.
     Bars {
-        /// Whose it is.
+        /// Its member.
         member: MemberName,
-        /// As it was left.
+        /// Its state when it was left.
         left: UnfencedPrimary,
     },
-    /// Nobody leads, and WAL comes in all the same.
+    /// No member leads, and WAL arrives all the same.
     Streams,
-    /// I am to end in pause: etcd hears first that my primary goes on.
+    /// This supervisor is to end in pause. First etcd records that its primary keeps running.
     Leaving,
-    /// And etcd cannot be told.
+    /// It is to end in pause, and etcd cannot record that.
     NotLeft,
 }
 
@@ -90,7 +90,7 @@ impl fmt::Display for UnfencedReason {
 }
 
 impl ClusterView {
-    /// The primaries without a fence, but for the one of `but`.
+    /// The unfenced primaries except the one of `but`.
     pub fn unfenced(
         &self,
         but: Option<&MemberName>,
@@ -99,7 +99,7 @@ impl ClusterView {
         primaries.filter(move |(name, _)| Some(*name) != but)
     }
 
-    /// What an operator has to know of a primary without a fence, as a sentence.
+    /// The sentence about an unfenced primary, for the operator.
     pub fn unfenced_text(name: &MemberName, left: &UnfencedPrimary) -> String {
         format!(
             "{name} was left running as a primary in pause, at {} in term {}: no member is promoted before its \

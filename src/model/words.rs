@@ -1,6 +1,6 @@
-//! A command line as a shell reads it.
+//! A command line, split as a shell splits it.
 
-/// Splits a command as a shell does, without expanding anything. `None`: a quote is not closed.
+/// Splits a command as a shell does, without any expansion. `None`: a quote is not closed.
 pub fn shell_words(text: &str) -> Option<Vec<String>> {
     let mut words = Vec::new();
     let mut word: Option<String> = None;

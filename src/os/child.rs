@@ -1,4 +1,5 @@
-//! Children: spawned under one lock with the register the reaper consults, so that it never steals an exit.
+//! Child processes: spawned and registered under one lock that the reaper takes too, so the reaper never takes the exit
+//! status of such a child.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -9,8 +10,8 @@ use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use tokio::process::{ChildStderr, ChildStdout, Command};
 
-/// The children somebody waits for: pid to the token of its registration. The token matters because a pid may be
-/// given again to a new child before the former registration is taken back.
+/// The children that a task waits for: pid and token of the registration. The token matters because a pid may be used
+/// again before the former registration is removed.
 pub(super) struct Register {
     children: BTreeMap<i32, u64>,
     next: u64,
@@ -40,13 +41,13 @@ impl Register {
     }
 }
 
-/// What becomes of a child when nobody waits for it any more.
+/// The fate of a child that is dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnOwnerExit {
-    /// Its whole process group is killed. It is killed too when this process ends, so that no orphaned copy goes on
-    /// writing; strictly, when the thread ends that spawned it: never spawn one from a short-lived thread.
+    /// Its whole process group is killed. It is also killed when this process ends, so that no orphaned copy continues
+    /// to write; precisely, when the thread that spawned it ends. Never spawn one from a short-lived thread.
     DiesWithItsOwner,
-    /// It goes on, even when this process ends.
+    /// It continues, even when this process ends.
     Outlives,
 }
 
@@ -59,8 +60,7 @@ pub struct Child {
     inner: Option<tokio::process::Child>,
 }
 
-/// Spawns a child in a process group of its own and registers it, without a gap in which the reaper could see it
-/// unregistered.
+/// Spawns a child in a process group of its own and registers it. The reaper cannot see it before it is registered.
 pub fn spawn(command: &mut Command, fate: OnOwnerExit) -> io::Result<Child> {
     command.process_group(0);
     if fate == OnOwnerExit::DiesWithItsOwner {
@@ -90,7 +90,7 @@ pub fn forget_std(child: &std::process::Child) {
 }
 
 impl Child {
-    /// Its process, which also names its group.
+    /// Its process id, which is also its group's.
     pub fn pid(&self) -> i32 {
         self.pid
     }
@@ -125,7 +125,7 @@ impl Drop for Child {
         }
         let (pid, token) = (self.pid, self.token);
         match tokio::runtime::Handle::try_current() {
-            // Registered until it is really gone, so that its pid cannot be waited for twice.
+            // It stays registered until it is reaped, so that its pid cannot be waited for twice.
             Ok(runtime) => {
                 runtime.spawn(async move {
                     let _ = inner.wait().await;

@@ -6,8 +6,8 @@ use nix::time::{ClockId, clock_gettime};
 
 use crate::model::{Moment, WallTime};
 
-/// Now, on `CLOCK_BOOTTIME`: unlike `std::time::Instant` it goes on while the machine is suspended, so a lease that
-/// expired during a suspend is seen as expired.
+/// The time of `CLOCK_BOOTTIME`. Unlike `std::time::Instant` it includes suspends, so that a lease which expired during
+/// a suspend is seen as expired.
 ///
 /// # Panics
 /// If the kernel has no `CLOCK_BOOTTIME` (Linux has it since 2.6.39).
@@ -22,19 +22,19 @@ pub fn wall() -> WallTime {
     WallTime(since_epoch.as_millis() as i64)
 }
 
-/// Sleeps until `at`. Wakes late by a suspend at most, never early.
+/// Sleeps until `at`. A suspend may delay the end, but it is never early.
 pub async fn sleep_until(at: Moment) {
     loop {
         let left = now().until(at);
         if left.is_zero() {
             return;
         }
-        // tokio's timer stands still in a suspend, so long sleeps are cut into pieces.
+        // tokio's timer stops during a suspend, so long sleeps are split.
         tokio::time::sleep(left.min(Duration::from_secs(1))).await;
     }
 }
 
-/// Sleeps until then; for ever where there is no such moment.
+/// Sleeps until then; for ever without a moment.
 pub async fn sleep_until_some(at: Option<Moment>) {
     match at {
         Some(at) => sleep_until(at).await,

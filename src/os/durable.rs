@@ -5,10 +5,10 @@ use std::io::{self, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
-/// Who a file belongs to; `None` leaves it to us.
+/// The owner of a file; `None`: this process's user.
 pub type Owner = Option<(u32, u32)>;
 
-/// Replaces a file: temporary file, fsync, rename, fsync of the directory. It has this mode whatever the umask.
+/// Replaces a file: temporary file, fsync, rename, fsync of the directory. Its mode does not depend on the umask.
 pub fn write(path: &Path, contents: &[u8], mode: u32, owner: Owner) -> io::Result<()> {
     let directory = path.parent().ok_or_else(|| io::Error::other("a file in no directory"))?;
     let name = path.file_name().ok_or_else(|| io::Error::other("a file without a name"))?;
@@ -30,7 +30,7 @@ pub fn write(path: &Path, contents: &[u8], mode: u32, owner: Owner) -> io::Resul
     sync_dir(directory)
 }
 
-/// Removes a file, if there, durably.
+/// Removes a file durably, if it exists.
 pub fn remove(path: &Path) -> io::Result<()> {
     match fs::remove_file(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -40,7 +40,7 @@ pub fn remove(path: &Path) -> io::Result<()> {
     path.parent().map_or(Ok(()), sync_dir)
 }
 
-/// Makes what was created, renamed or removed in a directory durable.
+/// Makes creations, renames and removals in a directory durable.
 pub fn sync_dir(directory: &Path) -> io::Result<()> {
     File::open(directory)?.sync_all()
 }

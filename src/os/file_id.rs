@@ -9,7 +9,7 @@ use std::path::Path;
 use rustix::fs::{AtFlags, CWD, StatxFlags};
 use rustix::io::Errno;
 
-/// Device and inode. The default is no file at all.
+/// Device and inode. The default stands for no file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct FileId {
     /// Major and minor number in one.
@@ -19,10 +19,10 @@ pub struct FileId {
 }
 
 impl FileId {
-    /// What `path` leads to; links are followed.
+    /// The file at `path`; links are followed.
     ///
     /// # Errors
-    /// What the operating system says.
+    /// The operating system's error.
     pub fn of(path: &Path) -> io::Result<FileId> {
         FileId::at(CWD, path.as_os_str()).map_err(io::Error::from)
     }
@@ -32,7 +32,7 @@ impl FileId {
         self.inode != 0
     }
 
-    /// Asks for no memory where the path is shorter than 256 bytes, and asks no server of a network file system.
+    /// Does not allocate for a path shorter than 256 bytes, and does not ask the server of a network file system.
     pub(super) fn at_bytes(directory: BorrowedFd<'_>, path: &[u8]) -> rustix::io::Result<FileId> {
         FileId::at(directory, OsStr::from_bytes(path))
     }

@@ -1,8 +1,8 @@
 //! The operating system: the clock, signals, child processes, durable files, certificates in files, output, and the
 //! service manager.
 //!
-//! Every child is spawned through [`child`], so that [`reap`], which collects what PID 1 or a subreaper inherits,
-//! never takes the exit of a child that somebody waits for.
+//! Every child is spawned through [`child`]. [`reap`] collects the orphans that PID 1 or a subreaper inherits; it never
+//! takes the exit status of a child that other code waits for.
 
 pub mod child;
 pub mod clock;

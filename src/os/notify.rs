@@ -1,7 +1,7 @@
-//! The service manager's notifications (`sd_notify(3)`): that the supervisor is ready, reloads, stops, and lives.
+//! Notifications to the service manager (`sd_notify(3)`): ready, reloading, stopping, and the watchdog's pings.
 //!
-//! Without `NOTIFY_SOCKET` nothing is sent. Nothing waits for systemd: what its socket does not take at once is lost,
-//! and the next of its kind follows.
+//! Without `NOTIFY_SOCKET` nothing is sent. Nothing waits for systemd: a message that its socket does not take at once
+//! is lost, and the next of its kind follows.
 
 use std::collections::BTreeMap;
 use std::os::linux::net::SocketAddrExt;
@@ -11,10 +11,10 @@ use std::time::Duration;
 
 use nix::time::{ClockId, clock_gettime};
 
-/// What concerns this process alone and no child may see.
+/// Variables for this process alone, which no child may see.
 pub const VARIABLES: [&str; 3] = ["NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"];
 
-/// The way to the service manager, if there is one. Cheap to clone.
+/// The connection to the service manager, if there is one. Cheap to clone.
 #[derive(Clone, Debug, Default)]
 pub struct Systemd {
     socket: Option<Arc<UnixDatagram>>,
@@ -22,7 +22,7 @@ pub struct Systemd {
 }
 
 impl Systemd {
-    /// As the environment names it. A name that begins with `@` is in the abstract namespace.
+    /// From the environment. A name that begins with `@` is in the abstract namespace.
     pub fn of(environment: &BTreeMap<String, String>) -> Systemd {
         let name = environment.get("NOTIFY_SOCKET").filter(|name| !name.is_empty());
         let socket = name.and_then(|name| connected(name)).map(Arc::new);
@@ -30,40 +30,40 @@ impl Systemd {
         Systemd { socket, ping_every }
     }
 
-    /// How often it wants to hear that the supervisor lives: half of what it waits for.
+    /// The interval between pings: half of the service manager's limit.
     pub fn ping_every(&self) -> Option<Duration> {
         self.ping_every
     }
 
-    /// The supervisor does its work.
+    /// The supervisor is ready.
     pub fn ready(&self) {
         self.send("READY=1");
     }
 
-    /// It reads its configuration; [`Self::ready`] follows.
+    /// The supervisor reads its configuration; [`Self::ready`] follows.
     pub fn reloading(&self) {
         let now = clock_gettime(ClockId::CLOCK_MONOTONIC).map(Duration::from).unwrap_or_default();
         self.send(&format!("RELOADING=1\nMONOTONIC_USEC={}", now.as_micros()));
     }
 
-    /// It ends.
+    /// The supervisor ends.
     pub fn stopping(&self) {
         self.send("STOPPING=1");
     }
 
-    /// What it does, on one line.
+    /// The supervisor's state, on one line.
     pub fn status(&self, text: &str) {
         self.send(&format!("STATUS={}", text.replace('\n', " ")));
     }
 
-    /// It lives.
+    /// The supervisor is alive.
     pub fn ping(&self) {
         self.send("WATCHDOG=1");
     }
 
     fn send(&self, state: &str) {
         if let Some(socket) = &self.socket {
-            // A full socket, or a service manager that went away.
+            // The socket may be full, or the service manager gone.
             let _ = socket.send(state.as_bytes());
         }
     }
@@ -80,7 +80,7 @@ fn connected(name: &str) -> Option<UnixDatagram> {
     Some(socket)
 }
 
-/// Half of `WATCHDOG_USEC`, where it is meant for process `me`.
+/// Half of `WATCHDOG_USEC`, if it is meant for process `me`.
 fn watchdog(environment: &BTreeMap<String, String>, me: u32) -> Option<Duration> {
     let for_me = environment.get("WATCHDOG_PID").is_none_or(|pid| pid.parse() == Ok(me));
     let micros: u64 = environment.get("WATCHDOG_USEC")?.parse().ok()?;
@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn a_watchdog_of_another_process_is_none_of_mine() {
+    fn a_watchdog_of_another_process_does_not_count() {
         let every = |pairs| watchdog(&environment(pairs), 7);
         assert_eq!(every(&[("WATCHDOG_USEC", "30000000")]), Some(Duration::from_secs(15)));
         assert_eq!(

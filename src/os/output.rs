@@ -1,8 +1,8 @@
-//! Output that nothing waits for: lines are handed to a thread of their own, and what it cannot write is dropped and
+//! Output that no caller waits for: lines are passed to a separate thread. Lines that it cannot write are dropped and
 //! counted.
 //!
 //! Standard error may be a pipe whose reader has stopped, and a log file may lie on a disk that is full or hangs. A
-//! thread that writes there itself stands still until somebody reads.
+//! thread that writes there itself would be blocked until the pipe is read or the disk answers.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -15,16 +15,16 @@ use std::time::{Duration, Instant};
 
 use rustix::fs::{CWD, FileType, Mode, OFlags};
 
-/// Lines that wait; a burst of a busy second is shorter.
+/// The most lines that wait: more than a busy second produces.
 const LINES_MAX: usize = 4096;
-/// Bytes that wait.
+/// The most bytes that wait.
 const BYTES_MAX: usize = 4 << 20;
-/// The pause before a descriptor that somebody made non-blocking is tried again.
+/// The pause before a retry on a non-blocking descriptor.
 const RETRY_AFTER: Duration = Duration::from_millis(50);
-/// What was dropped is said at most this often.
+/// The interval between reports of dropped lines.
 const SAY_EVERY: Duration = Duration::from_secs(1);
 
-/// Whole lines to a file or a standard stream, without ever waiting for it. Clones share one thread.
+/// Writes whole lines to a file or a standard stream, without ever waiting for it. Clones share one thread.
 #[derive(Clone, Debug)]
 pub struct LossyWriter {
     shared: Arc<OutputShared>,
@@ -40,7 +40,7 @@ struct OutputShared {
 struct OutputQueue {
     lines: VecDeque<Vec<u8>>,
     bytes: usize,
-    /// The thread has a line in its hands.
+    /// The thread is writing a line.
     writing: bool,
     dropped: u64,
 }
@@ -52,11 +52,11 @@ impl OutputShared {
 }
 
 impl LossyWriter {
-    /// Starts the thread that writes to `to`. When lines were dropped and `to` takes lines again, `say_dropped` is
-    /// called there with their number; it may hand in a line of its own.
+    /// Starts the thread that writes to `to`. After dropped lines, once `to` accepts lines again, `say_dropped` is
+    /// called with their number; it may write a line itself.
     ///
     /// # Errors
-    /// When there is no thread to be had.
+    /// When no thread can be started.
     pub fn start(to: File, say_dropped: fn(u64)) -> io::Result<LossyWriter> {
         let writer = LossyWriter { shared: Arc::default() };
         let shared = Arc::clone(&writer.shared);
@@ -64,7 +64,7 @@ impl LossyWriter {
         Ok(writer)
     }
 
-    /// Lines that were dropped so far.
+    /// The number of lines dropped so far.
     pub fn dropped(&self) -> u64 {
         self.shared.queue().dropped
     }
@@ -78,7 +78,7 @@ impl LossyWriter {
 }
 
 impl Write for LossyWriter {
-    /// Takes all of `line`, or drops all of it.
+    /// Accepts all of `line`, or drops all of it.
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         let mut queue = self.shared.queue();
         if LINES_MAX <= queue.lines.len() || BYTES_MAX < queue.bytes + line.len() {
@@ -91,7 +91,7 @@ impl Write for LossyWriter {
         Ok(line.len())
     }
 
-    /// Waits for nothing.
+    /// Does not wait.
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
@@ -103,7 +103,7 @@ fn run(shared: &OutputShared, mut to: File, say_dropped: fn(u64)) {
         let unsaid_until = (said < dropped && !torn).then_some(say_at);
         if let Some(line) = next_line(shared, unsaid_until) {
             let written = match torn {
-                // What could not be written may have left half a line.
+                // A failed write may have left half a line.
                 true => write_whole(&mut to, b"\n").and_then(|()| write_whole(&mut to, &line)),
                 false => write_whole(&mut to, &line),
             };
@@ -155,11 +155,11 @@ fn write_whole(to: &mut File, mut rest: &[u8]) -> io::Result<()> {
     Ok(())
 }
 
-/// Standard error as a file of its own: whoever writes to it holds no lock that others wait for. Where it is closed,
+/// Standard error as a separate file, so that writing to it takes no lock for which others wait. If it is closed,
 /// nothing is written.
 ///
 /// # Errors
-/// When there is no descriptor to be had.
+/// When there is no free descriptor.
 pub fn stderr() -> io::Result<File> {
     match io::stderr().as_fd().try_clone_to_owned() {
         Ok(stderr) => Ok(File::from(stderr)),
@@ -167,13 +167,13 @@ pub fn stderr() -> io::Result<File> {
     }
 }
 
-/// Writes to standard error, and waits for it no longer than `within`: for what a process says as its last.
+/// Writes to standard error, and waits no longer than `within`: for the last message of a process.
 pub fn say_to_stderr(text: &str, within: Duration) {
     let Ok(mut to) = stderr() else { return };
     let text = text.to_owned();
     let (done, written) = mpsc::channel();
     let spawned = thread::Builder::new().spawn(move || {
-        // Nobody is left to hear that it failed.
+        // There is no receiver for a failure.
         let _ = write_whole(&mut to, text.as_bytes());
         let _ = done.send(());
     });
@@ -182,11 +182,11 @@ pub fn say_to_stderr(text: &str, within: Duration) {
     }
 }
 
-/// Standard output and standard error for children that may outlive this process, opened while it may open them.
+/// Standard output and standard error for children that may outlive this process, opened while it has the permission.
 static FOR_CHILDREN: OnceLock<[Option<OwnedFd>; 2]> = OnceLock::new();
 
-/// Opens the standard streams for children. To be called before the process changes its user: a pipe belongs to whoever
-/// made it.
+/// Opens the standard streams for children. To be called before the process changes its user, because a pipe belongs to
+/// the user that created it.
 pub fn prepare_for_children() {
     let _ = for_children();
 }
@@ -195,8 +195,9 @@ fn for_children() -> &'static [Option<OwnedFd>; 2] {
     FOR_CHILDREN.get_or_init(|| [reopened(io::stdout().as_fd(), 1), reopened(io::stderr().as_fd(), 2)])
 }
 
-/// A pipe that is written to without waiting. The description is another than ours, whose flags we share with who
-/// started us. What is not a pipe is left alone: a file must be appended to, and a socket cannot be opened twice.
+/// A pipe that is written to without waiting. It is a new file description, because the flags of the inherited one are
+/// shared with the parent process. Other streams stay unchanged: a file must be appended to, and a socket cannot be
+/// opened twice.
 fn reopened(stream: BorrowedFd<'_>, number: u32) -> Option<OwnedFd> {
     let stat = rustix::fs::fstat(stream).ok()?;
     if FileType::from_raw_mode(stat.st_mode) != FileType::Fifo {
@@ -211,8 +212,7 @@ fn stream_for_child(stream: &Option<OwnedFd>) -> Stdio {
     copy.map_or_else(Stdio::inherit, Stdio::from)
 }
 
-/// Standard output for a child that must not stand still when nobody reads: where it is a pipe, the child loses what
-/// does not fit.
+/// Standard output for a child that must not block without a reader: if it is a pipe, output that does not fit is lost.
 pub fn child_stdout() -> Stdio {
     stream_for_child(&for_children()[0])
 }
@@ -234,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reader_that_stops_is_not_waited_for_and_hears_of_what_it_missed() {
+    fn a_stopped_reader_delays_nothing_and_learns_of_dropped_lines() {
         static SAID: AtomicU64 = AtomicU64::new(0);
         let (mut reader, to) = pipe();
         let mut writer = LossyWriter::start(to, |lines| {
@@ -242,7 +242,7 @@ mod tests {
         })
         .expect("a thread");
         let line = [b"x".repeat(1023), b"\n".to_vec()].concat();
-        // A pipe holds 64 kB; the rest waits, and what is more is dropped.
+        // A pipe has 64 kB; the rest waits, and lines beyond that are dropped.
         for _ in 0..2 * LINES_MAX {
             writer.write_all(&line).expect("it never fails");
         }
@@ -255,7 +255,7 @@ mod tests {
             read += reader.read(&mut buffer).expect("it writes on");
         }
         assert!(writer.flush(Duration::from_secs(10)));
-        // What was dropped after it had been said is said without another line.
+        // Lines dropped after a report are reported even without another line.
         let by = Instant::now() + SAY_EVERY * 3;
         while SAID.load(Ordering::Relaxed) < dropped && Instant::now() < by {
             thread::sleep(RETRY_AFTER);
@@ -264,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn a_disk_that_is_full_costs_lines_and_nothing_else() {
+    fn a_full_disk_only_drops_lines() {
         let to = File::options().write(true).open("/dev/full").expect("Linux has it");
         let mut writer = LossyWriter::start(to, drop).expect("a thread");
         writer.write_all(b"one\n").expect("it never fails");

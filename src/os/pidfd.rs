@@ -1,4 +1,4 @@
-//! Waiting for the exit of a process that is not our child.
+//! Waits for the exit of a process that is not a child of this one.
 
 use std::io;
 use std::os::fd::{FromRawFd, OwnedFd};
@@ -7,23 +7,23 @@ use nix::libc;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-/// A process that cannot turn into another one behind our back.
+/// A handle for one process, which never refers to another one.
 #[derive(Debug)]
 pub struct Pidfd {
     fd: AsyncFd<OwnedFd>,
 }
 
 impl Pidfd {
-    /// Takes hold of a process. Check its identity afterwards: from then on the number cannot be reused unnoticed.
+    /// Opens a process. Check its identity afterwards: from then on the pid cannot be reused unnoticed.
     pub fn open(pid: i32) -> io::Result<Pidfd> {
-        // SAFETY: the call takes two plain integers and touches no memory of ours.
+        // SAFETY: the call takes two plain integers and touches no memory of this process.
         let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
         if fd < 0 {
             return Err(io::Error::last_os_error());
         }
-        // SAFETY: the kernel has just made this descriptor, and nobody else has it.
+        // SAFETY: the kernel has just created this descriptor, and it has no other owner.
         let fd = unsafe { OwnedFd::from_raw_fd(fd as i32) };
-        // SAFETY: the `AsyncFd` owns the descriptor, which stays open and the same until it is dropped.
+        // SAFETY: the `AsyncFd` owns the descriptor, which stays open and unchanged until it is dropped.
         let fd = unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE)? };
         Ok(Pidfd { fd })
     }

@@ -1,14 +1,14 @@
 //! Finding and killing every process of one Postgres.
 //!
-//! **Invariants.** Nothing here allocates memory, so that it works when there is none. A process is signalled only
-//! through a descriptor that was opened before its identity was checked, so that a number that was given to another
-//! process in between is never hit. "None is left" is said only when two whole looks through `/proc`, one after the
-//! other, found none: a process that was forked behind the back of the first is seen by the second.
+//! **Invariants.** Nothing here allocates memory, so it works when there is none. A process is signalled only through a
+//! descriptor that was opened before its identity was checked, so a process id that was reused in between never leads
+//! to the wrong process. "None is left" is reported only when two whole looks through `/proc`, one after the other,
+//! found none: the second sees a process that was forked during the first.
 //!
-//! A process belongs to a Postgres if it is a child of its postmaster, wherever it works by now, or if it works in the
-//! data directory and its program is called `postgres` or is the configured one: a link to the programs may have been
-//! moved since, a package replaced, a directory renamed. Directories are compared by name first, which needs no disk,
-//! and else by device and inode.
+//! A process belongs to a Postgres if it is a child of its postmaster, whatever its working directory. It also belongs
+//! to it if its working directory is the data directory and its program is called `postgres` or is the configured one:
+//! since its start a link to the programs may have been moved, a package replaced, a directory renamed. Directories are
+//! compared by name first, which needs no disk, then by device and inode.
 
 use std::ffi::CStr;
 use std::io;
@@ -24,32 +24,32 @@ use super::procfs::{self, ProcessStat, link};
 use super::server_processes::ServerProcesses;
 use super::text::{PATH_BYTES_MAX, PathText};
 
-/// Looks in a row that find nothing until nothing is left.
+/// The number of looks in a row without a process that proves that none is left.
 const EMPTY_LOOKS: u32 = 2;
-/// What one read of `/proc` returns.
+/// The size of one read of `/proc`.
 const ENTRIES_BYTES: usize = 8192;
-/// What every distribution calls the server's program, or a part of it.
+/// A part of the server program's name in every distribution.
 const POSTGRES: &[u8] = b"postgres";
-/// What Linux appends to the name of a file that is gone.
+/// Linux' suffix for the name of a deleted file.
 const DELETED: &[u8] = b" (deleted)";
 
-/// What every process of one Postgres has in common, resolved while the disk still answered.
+/// The common properties of one Postgres' processes, resolved while the disk still answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PostgresProcesses {
-    /// The postmaster; zero while it is not known.
+    /// The postmaster's process id; zero while it is unknown.
     pub pid: i32,
-    /// Its start, in clock ticks since boot, so that another process with its number is told apart; zero: not known.
+    /// Its start, in clock ticks since boot, which distinguishes it from another process with its id; zero: unknown.
     pub started_ticks: u64,
-    /// What it runs as far as the configuration says, resolved. Its processes may show another name.
+    /// Its program by the configuration, resolved. Its processes may show another name.
     pub program: PathText,
     /// The data directory, resolved.
     pub directory: PathText,
-    /// The same, whatever it is called by now.
+    /// The same directory, whatever its present name.
     pub place: FileId,
 }
 
 impl PostgresProcesses {
-    /// The same with its postmaster known.
+    /// The same with a known postmaster.
     pub fn with_postmaster(self, pid: i32) -> PostgresProcesses {
         let started_ticks = process::stat(pid).map_or(0, |stat| stat.started_ticks);
         PostgresProcesses { pid, started_ticks, ..self }
@@ -61,25 +61,25 @@ impl PostgresProcesses {
             .then_some(ProcessId { pid: self.pid, started_ticks: self.started_ticks })
     }
 
-    /// Whether a living process belongs to it by its program and by where it works.
+    /// Whether a live process belongs to it, by its program and its working directory.
     pub fn includes(&self, pid: i32) -> bool {
         let Ok(mut killer) = ProcessKiller::open() else { return false };
         killer.processes = *self;
         killer.runs_program(pid) && killer.works_here(pid)
     }
 
-    /// Every living process of it.
+    /// All live processes of it.
     pub fn all(&self) -> Vec<i32> {
         let mut found = Vec::new();
         if let Ok(mut killer) = ProcessKiller::open() {
             killer.set_target(self);
-            // A look that breaks off shows fewer; whoever needs certainty asks `kill_all`.
+            // An aborted look shows fewer; a caller that needs certainty uses `kill_all`.
             let _ = killer.each(|_, pid| found.push(pid));
         }
         found
     }
 
-    /// Sends SIGKILL to every process of it; false only when none was left to begin with.
+    /// Sends SIGKILL to all its processes; false only when there was none left.
     pub fn kill_all(&self) -> bool {
         let Ok(mut killer) = ProcessKiller::open() else { return true };
         killer.set_target(self);
@@ -95,7 +95,7 @@ impl PostgresProcesses {
     }
 }
 
-/// Everything that is needed to kill one Postgres, taken hold of beforehand.
+/// All that is needed to kill one Postgres, opened beforehand.
 #[derive(Debug)]
 pub struct ProcessKiller {
     proc: OwnedFd,
@@ -106,7 +106,7 @@ pub struct ProcessKiller {
 }
 
 impl ProcessKiller {
-    /// With no PostgreSQL processes yet.
+    /// Without a target yet.
     pub fn open() -> io::Result<ProcessKiller> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let proc = rustix::fs::openat(CWD, c"/proc", flags, Mode::empty())?;
@@ -126,12 +126,12 @@ impl ProcessKiller {
         })
     }
 
-    /// Whom it is after.
+    /// The target.
     pub fn processes(&self) -> &PostgresProcesses {
         &self.processes
     }
 
-    /// Goes after `processes` from now on. Its postmaster is held by a descriptor while it lives.
+    /// Sets the target. Its postmaster is kept open by a descriptor while it lives.
     pub fn set_target(&mut self, processes: &PostgresProcesses) {
         if self.processes != *processes {
             self.processes = *processes;
@@ -142,12 +142,12 @@ impl ProcessKiller {
         self.empty_looks = 0;
     }
 
-    /// Whether this number is that of a living process of the target.
+    /// Whether this process id belongs to a live process of the target.
     pub fn holds(&self, pid: i32) -> bool {
         if pid == self.processes.pid { self.hold_postmaster().is_some() } else { self.is_part(pid) }
     }
 
-    /// Shows the postmaster's number and those of its children to `found`: fast, and nothing is proved by it.
+    /// Passes the ids of the postmaster and its children to `found`: fast, but without proof.
     pub fn family(&mut self, mut found: impl FnMut(&ProcessKiller, i32)) {
         self.note_children();
         found(self, self.processes.pid);
@@ -160,14 +160,14 @@ impl ProcessKiller {
         self.postmaster_lives().then_some(held)
     }
 
-    /// Signals the postmaster, if it is still there.
+    /// Signals the postmaster, if it still exists.
     pub fn signal_postmaster(&mut self, signal: Signal) -> bool {
         let sent = |held: &OwnedFd| rustix::process::pidfd_send_signal(held, signal).is_ok();
         self.postmaster.as_ref().is_some_and(sent)
     }
 
-    /// Sends SIGKILL to every process there is, the postmaster first, then its children, then whatever a look through
-    /// `/proc` shows, which takes longer; returns how many were found.
+    /// Sends SIGKILL to all processes: the postmaster first, then its children, then all others found in `/proc`, which
+    /// takes longer. Returns how many were found.
     pub fn kill(&mut self) -> u32 {
         self.note_children();
         let postmaster = u32::from(self.signal_postmaster(Signal::KILL) && self.postmaster_lives());
@@ -187,19 +187,19 @@ impl ProcessKiller {
         found
     }
 
-    /// True when it is proved that nothing is left.
+    /// Whether it is proved that no process is left.
     pub fn is_over(&self) -> bool {
         EMPTY_LOOKS <= self.empty_looks
     }
 
-    /// Does what a kill does, up to the signal, so that everything it needs is in memory; returns how many there are.
+    /// Does all of a kill except for the signal, so that its memory is loaded; returns the number of processes.
     pub fn warm_up(&mut self) -> u32 {
         let mut found = 0;
         let _ = self.each(|_, _| found += 1);
         found
     }
 
-    /// A descriptor of a dead process that nobody has waited for can be signalled all the same.
+    /// A signal to a zombie succeeds as well, so the state is checked.
     fn postmaster_lives(&self) -> bool {
         let Some(life) = self.life(self.processes.pid) else { return false };
         match self.processes.started_ticks {
@@ -208,16 +208,16 @@ impl ProcessKiller {
         }
     }
 
-    /// Those of the list that are still part of the target.
+    /// Kills those of the list that are still part of the target.
     fn kill_children(&self) -> u32 {
         let living = self.children.pids().filter(|pid| self.is_part(*pid));
         living.map(|pid| self.kill_one(pid)).count() as u32
     }
 
-    /// The list of a dead postmaster is empty: then the last one stays.
+    /// A dead postmaster has no children in the list: then the last list stays.
     fn note_children(&mut self) {
         if self.postmaster_lives() {
-            // What does not fit, and what is born later, the look through `/proc` finds.
+            // The look through `/proc` finds children that do not fit, and later ones.
             self.children.look(&self.proc, self.processes.pid);
         }
     }
@@ -226,9 +226,9 @@ impl ProcessKiller {
         let Some(number) = Pid::from_raw(pid) else { return };
         match rustix::process::pidfd_open(number, PidfdFlags::empty()) {
             Ok(held) if self.is_part(pid) => drop(rustix::process::pidfd_send_signal(held, Signal::KILL)),
-            // Gone, or another's by now.
+            // It is gone, or its id belongs to another process.
             Ok(_) | Err(rustix::io::Errno::SRCH) => {}
-            // No descriptor to be had: better a small chance to hit a wrong one than to leave this one alive.
+            // Without a free descriptor, a small risk of killing a wrong process is better than leaving this one alive.
             Err(_) => drop(rustix::process::kill_process(number, Signal::KILL)),
         }
     }
@@ -244,7 +244,7 @@ impl ProcessKiller {
         program == self.processes.program.as_bytes() || is_called_postgres(program)
     }
 
-    /// The name is compared first: it shows without a disk that answers.
+    /// The name is compared first: it needs no disk that answers.
     fn works_here(&self, pid: i32) -> bool {
         let mut buffer = [0; PATH_BYTES_MAX];
         let Some(place) = link(&self.proc, pid, b"/cwd", &mut buffer) else { return false };
@@ -252,7 +252,7 @@ impl ProcessKiller {
         place == self.processes.directory.as_bytes() || (self.processes.place.is_known() && same())
     }
 
-    /// True for a living process of the target: of a zombie no link can be read.
+    /// Whether it is a live process of the target; a zombie has no readable links.
     fn is_part(&self, pid: i32) -> bool {
         let by_birth = |life: ProcessStat| {
             self.children.holds(pid, &life) || (self.children.leads(&life) && self.runs_program(pid))
@@ -260,7 +260,7 @@ impl ProcessKiller {
         self.life(pid).is_some_and(by_birth) || (self.runs_program(pid) && self.works_here(pid))
     }
 
-    /// Shows every living process of the target to `found`.
+    /// Passes every live process of the target to `found`.
     fn each(&mut self, mut found: impl FnMut(&ProcessKiller, i32)) -> io::Result<()> {
         rustix::fs::seek(&self.proc, SeekFrom::Start(0))?;
         let mut space = [const { MaybeUninit::<u8>::uninit() }; ENTRIES_BYTES];
@@ -282,7 +282,7 @@ fn is_called_postgres(program: &[u8]) -> bool {
     name.windows(POSTGRES.len()).any(|part| part == POSTGRES)
 }
 
-/// A name that is a process.
+/// The process id in a name.
 fn number(name: &CStr) -> Option<i32> {
     let digits = name.to_bytes();
     if !digits.first()?.is_ascii_digit() {

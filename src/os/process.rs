@@ -6,47 +6,47 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
-/// A line of `/proc/PID/stat`, as far as it matters.
+/// A line of `/proc/PID/stat`, as far as needed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stat {
-    /// The process.
+    /// The process id.
     pub pid: i32,
     /// Its parent.
     pub parent: i32,
     /// `R`, `S`, `Z`, …
     pub state: char,
-    /// Clock ticks from boot to its start: with the pid it names a process for ever.
+    /// Clock ticks from boot to its start: with the pid it identifies a process for ever.
     pub started_ticks: u64,
 }
 
 impl Stat {
-    /// Dead, and not waited for yet.
+    /// Whether it is dead and not reaped yet.
     pub fn is_zombie(&self) -> bool {
         matches!(self.state, 'Z' | 'X' | 'x')
     }
 
-    /// Stopped by a signal or by a debugger: it does nothing before it is let go.
+    /// Whether it is stopped by a signal or a debugger, so that it does nothing until it is continued.
     pub fn is_stopped(&self) -> bool {
         matches!(self.state, 'T' | 't')
     }
 }
 
-/// A process for ever: its number may be given again, but not with the same start.
+/// Identifies a process for ever: its pid may be used again, but not with the same start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ProcessId {
-    /// Its number.
+    /// Its pid.
     pub pid: i32,
     /// Clock ticks from boot to its start.
     pub started_ticks: u64,
 }
 
 impl ProcessId {
-    /// False only where the kernel says that it is gone, a zombie, or another process by now.
+    /// False only if the kernel reports that it is gone, a zombie, or replaced by another process.
     pub fn may_live(self) -> bool {
         match fs::read_to_string(format!("/proc/{}/stat", self.pid)) {
             Ok(text) => parse_stat(&text)
                 .is_none_or(|stat| stat.started_ticks == self.started_ticks && !stat.is_zombie()),
-            // The second: it ended between opening and reading.
+            // The second error: it ended between open and read.
             Err(error) => {
                 error.kind() != io::ErrorKind::NotFound && error.raw_os_error() != Some(nix::libc::ESRCH)
             }
@@ -54,7 +54,7 @@ impl ProcessId {
     }
 }
 
-/// Every process now.
+/// All processes.
 pub fn all() -> impl Iterator<Item = i32> {
     fs::read_dir("/proc")
         .into_iter()
@@ -63,14 +63,14 @@ pub fn all() -> impl Iterator<Item = i32> {
         .filter_map(|entry| entry.file_name().to_str().and_then(|name| name.parse().ok()))
 }
 
-/// What `/proc/PID/stat` says; `None` when there is no such process.
+/// The line of `/proc/PID/stat`; `None` when there is no such process.
 pub fn stat(pid: i32) -> Option<Stat> {
     parse_stat(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
 }
 
 fn parse_stat(text: &str) -> Option<Stat> {
     let pid = text.split(' ').next()?.parse().ok()?;
-    // The command may hold blanks and parentheses; the last one ends it.
+    // The command may contain blanks and parentheses; the last one ends it.
     let (_, rest) = text.rsplit_once(") ")?;
     let columns: Vec<&str> = rest.split(' ').collect();
     Some(Stat {
@@ -91,21 +91,21 @@ fn parse_used_ticks(text: &str) -> Option<u64> {
     Some(columns.next()?? + columns.next()??)
 }
 
-/// How it calls itself: its arguments, or what it wrote in their place.
+/// Its title: its arguments, or the text it wrote in their place.
 pub fn title(pid: i32) -> Option<String> {
     let bytes = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
     let text = String::from_utf8_lossy(&bytes).replace('\0', " ");
     Some(text.trim().to_owned())
 }
 
-/// True for a process, false for a mere thread of one (whose number `kill` accepts just as well).
+/// True for a process, false for a mere thread of one (whose id `kill` accepts as well).
 pub fn is_thread_group_leader(pid: i32) -> bool {
     let Ok(status) = fs::read_to_string(format!("/proc/{pid}/status")) else { return false };
     let group = status.lines().find_map(|line| line.strip_prefix("Tgid:"));
     group.and_then(|text| text.trim().parse::<i32>().ok()) == Some(pid)
 }
 
-/// Its program, also when the file was replaced since.
+/// Its program, even if the file was replaced since.
 pub fn exe(pid: i32) -> Option<PathBuf> {
     let path = fs::read_link(format!("/proc/{pid}/exe")).ok()?;
     let bytes = path.as_os_str().as_bytes();
@@ -118,7 +118,7 @@ pub fn cwd(pid: i32) -> Option<PathBuf> {
     fs::read_link(format!("/proc/{pid}/cwd")).ok()
 }
 
-/// Children of `parent`, at the price of one file where the kernel has it. One that is born or dies meanwhile may be
+/// The children of `parent`, with one read if the kernel supports it. A child that starts or ends meanwhile may be
 /// missing: not for killing.
 pub fn children_at_a_glance(parent: i32) -> Vec<i32> {
     match fs::read_to_string(format!("/proc/{parent}/task/{parent}/children")) {
@@ -127,7 +127,7 @@ pub fn children_at_a_glance(parent: i32) -> Vec<i32> {
     }
 }
 
-/// Every living child of `parent`.
+/// All live children of `parent`.
 pub fn children(parent: i32) -> Vec<i32> {
     all().filter(|pid| stat(*pid).is_some_and(|stat| stat.parent == parent && !stat.is_zombie())).collect()
 }

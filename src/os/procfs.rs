@@ -30,7 +30,7 @@ fn below<'a>(pid: i32, suffix: &[u8], space: &'a mut [u8; 32]) -> Option<&'a [u8
     Some(&space[..end])
 }
 
-/// Where a link of a process points to; `None` also when that does not fit.
+/// The target of a process's link; `None` also when it is too long.
 pub(super) fn link<'a>(
     proc: &OwnedFd,
     pid: i32,
@@ -43,26 +43,26 @@ pub(super) fn link<'a>(
     (length < PATH_BYTES_MAX).then(|| &buffer[..length])
 }
 
-/// Which directory or file a link of a process leads to, whatever it is called now.
+/// The directory or file behind a process's link, whatever its present name.
 pub(super) fn target(proc: &OwnedFd, pid: i32, suffix: &[u8]) -> Option<FileId> {
     let mut space = [0; 32];
     FileId::at_bytes(proc.as_fd(), below(pid, suffix, &mut space)?).ok()
 }
 
-/// A line of `/proc/PID/stat`, as far as it tells processes apart.
+/// A line of `/proc/PID/stat`, as far as it identifies processes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct ProcessStat {
-    /// Dead, and not waited for yet.
+    /// Whether it is dead and not reaped yet.
     pub(super) is_zombie: bool,
-    /// Who forked it, or who took it over since.
+    /// Its parent, or the process that adopted it.
     pub(super) parent: i32,
-    /// The process that leads its session.
+    /// The leader of its session.
     pub(super) session: i32,
-    /// Clock ticks from boot to its start: with its number it names a process for ever.
+    /// Clock ticks from boot to its start: with the pid it identifies a process for ever.
     pub(super) started_ticks: u64,
 }
 
-/// What the kernel says of a process; `None` when there is none.
+/// The kernel's facts about a process; `None` when there is none.
 pub(super) fn life(proc: &OwnedFd, pid: i32) -> Option<ProcessStat> {
     let mut space = [0; 32];
     let path = below(pid, b"/stat", &mut space)?;
@@ -70,7 +70,7 @@ pub(super) fn life(proc: &OwnedFd, pid: i32) -> Option<ProcessStat> {
     let mut buffer = [0; 1024];
     let length = rustix::io::read(&file, &mut buffer).ok()?;
     let text = &buffer[..length];
-    // The command may hold anything; the last parenthesis ends it, and a blank comes before the first column.
+    // The command may contain any character; the last parenthesis ends it, and a blank comes before the first column.
     let end = text.iter().rposition(|byte| *byte == b')')?;
     let mut columns = text.get(end + 2..)?.split(|byte| *byte == b' ');
     let state = columns.next()?;
@@ -83,9 +83,9 @@ pub(super) fn life(proc: &OwnedFd, pid: i32) -> Option<ProcessStat> {
     })
 }
 
-/// The process ids of the children of its main thread, separated and filled up by blanks: what
-/// `process::children_at_a_glance` is for a caller that may ask for memory. False, and the list is left as it is, when
-/// it cannot be read.
+/// The process ids of the children of its main thread, separated by blanks and padded with blanks. Like
+/// `process::children_at_a_glance`, but without allocation. When it cannot be read, the result is false and the list
+/// unchanged.
 pub(super) fn read_children(proc: &OwnedFd, pid: i32, list: &mut [u8]) -> bool {
     let mut path = [0_u8; 48];
     if write!(&mut path[..], "{pid}/task/{pid}/children\0").is_err() {
@@ -95,6 +95,6 @@ pub(super) fn read_children(proc: &OwnedFd, pid: i32, list: &mut [u8]) -> bool {
     let flags = OFlags::RDONLY | OFlags::CLOEXEC;
     let Ok(file) = rustix::fs::openat(proc, path, flags, Mode::empty()) else { return false };
     list.fill(b' ');
-    // One that ended meanwhile may hide another; what is asked often shows it the next time.
+    // A child that ended meanwhile may hide another; the next read shows that one.
     rustix::io::read(&file, list).is_ok()
 }

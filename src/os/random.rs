@@ -1,8 +1,8 @@
-//! Unpredictable numbers for the names of processes. They are not secrets.
+//! Random numbers for the names of processes. They are not secrets.
 
 use std::hash::{BuildHasher, RandomState};
 
-/// Another one each time: the standard library seeds its hashers from the operating system.
+/// A different number each time: the standard library seeds its hashers from the operating system.
 pub fn number() -> u64 {
     RandomState::new().hash_one(std::process::id())
 }

@@ -1,4 +1,4 @@
-//! Collecting orphans, as PID 1 and as a child subreaper.
+//! Collects orphans, as PID 1 and as a child subreaper.
 
 use std::io;
 
@@ -8,15 +8,15 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::{child, process};
 
-/// Makes this process inherit the orphans among its descendants (the backends of a dead postmaster, above all).
+/// Makes this process the parent of orphans among its descendants (above all the backends of a dead postmaster).
 pub fn become_subreaper() -> io::Result<()> {
     nix::sys::prctl::set_child_subreaper(true).map_err(io::Error::from)
 }
 
-/// Collects every dead child that nobody here waits for; returns their number.
+/// Reaps all dead children that no task waits for; returns their number.
 pub fn reap_orphans() -> usize {
     let me = getpid().as_raw();
-    // Held throughout: a child can neither be spawned nor taken off the register between the look and the wait.
+    // Held throughout: between the look and the wait no child can be spawned or unregistered.
     let register = child::register();
     process::all()
         .filter_map(process::stat)
@@ -25,7 +25,7 @@ pub fn reap_orphans() -> usize {
         .count()
 }
 
-/// Collects orphans whenever a child ends, until it is dropped.
+/// Reaps orphans whenever a child ends, until it is dropped.
 pub async fn reap_forever() -> io::Result<()> {
     let mut ended = signal(SignalKind::child())?;
     loop {

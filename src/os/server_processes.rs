@@ -1,18 +1,19 @@
-//! The children of one postmaster, as last seen: server processes by birth, wherever they work by now.
+//! The children of one postmaster, as last seen. They are server processes whatever their working directory.
 //!
-//! **Invariant.** A process is taken down here only while the kernel calls the postmaster its parent, together with its
-//! start, so that its number can never stand for another. When the postmaster is gone the last list stays.
+//! **Invariant.** A process is recorded only while the kernel names the postmaster as its parent. Its start time is
+//! recorded too, so its process id can never stand for another process. When the postmaster is gone the last list
+//! stays.
 
 use std::os::fd::OwnedFd;
 
 use super::procfs::{self, ProcessStat};
 
-/// More than PostgreSQL's largest usual `max_connections`; those beyond are found by where they work.
+/// More than PostgreSQL's largest usual `max_connections`; further children are found by their working directory.
 const CHILDREN_MAX: usize = 2048;
-/// What the kernel's list of that many may take.
+/// The space for the kernel's list of that many.
 const LIST_BYTES: usize = 8 * CHILDREN_MAX;
 
-/// The list, in the order of the process ids. Its memory is taken when it is made.
+/// The list, sorted by process id. Its memory is allocated on creation.
 #[derive(Debug)]
 pub(super) struct ServerProcesses {
     known: Vec<ServerProcess>,
@@ -35,12 +36,12 @@ impl ServerProcesses {
         }
     }
 
-    /// Forgets them all.
+    /// Removes all.
     pub(super) fn clear(&mut self) {
         self.known.clear();
     }
 
-    /// Looks at the children of a postmaster that lives.
+    /// Reads the children of a live postmaster.
     pub(super) fn look(&mut self, proc: &OwnedFd, postmaster: i32) {
         if !procfs::read_children(proc, postmaster, &mut self.list) {
             return;
@@ -48,7 +49,7 @@ impl ServerProcesses {
         self.known.iter_mut().for_each(|child| child.seen = false);
         let mut words = self.list.split(|byte| *byte == b' ');
         if self.list.last() != Some(&b' ') {
-            // The last number may be cut off.
+            // The last number may be truncated.
             words.next_back();
         }
         let pids = words.filter_map(|word| std::str::from_utf8(word).ok()?.parse::<i32>().ok());
@@ -72,12 +73,12 @@ impl ServerProcesses {
         self.known.iter().map(|child| child.pid)
     }
 
-    /// Whether the process with this number and life is one of them.
+    /// Whether the process with this id and start is one of them.
     pub(super) fn holds(&self, pid: i32, life: &ProcessStat) -> bool {
         self.find(pid).is_some_and(|child| child.started_ticks == life.started_ticks)
     }
 
-    /// Whether one of them leads the session of a process: PostgreSQL makes each of its processes such a leader.
+    /// Whether one of them leads the session of a process: PostgreSQL makes each of its processes a session leader.
     pub(super) fn leads(&self, life: &ProcessStat) -> bool {
         self.find(life.session).is_some()
     }

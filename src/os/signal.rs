@@ -4,7 +4,7 @@ use std::io;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// What somebody asked for by a signal.
+/// A request by a signal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SignalEvent {
     /// SIGTERM: end in good order.
@@ -17,7 +17,7 @@ pub enum SignalEvent {
     Reload,
 }
 
-/// The stream of them.
+/// The stream of signals.
 #[derive(Debug)]
 pub struct Signals {
     terminate: Signal,
@@ -27,7 +27,7 @@ pub struct Signals {
 }
 
 impl Signals {
-    /// From now on these signals are events and no longer end the process.
+    /// Makes these signals events; they no longer end the process.
     pub fn listen() -> io::Result<Signals> {
         Ok(Signals {
             terminate: signal(SignalKind::terminate())?,
@@ -37,7 +37,7 @@ impl Signals {
         })
     }
 
-    /// The next one. Can be dropped and called again.
+    /// The next signal. Can be dropped and called again.
     pub async fn next(&mut self) -> SignalEvent {
         tokio::select! {
             _ = self.terminate.recv() => SignalEvent::Terminate,

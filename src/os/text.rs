@@ -5,7 +5,7 @@ use std::fmt;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-/// The longest path there can be here. PostgreSQL itself refuses longer ones (`MAXPGPATH`).
+/// The longest possible path. PostgreSQL itself refuses longer ones (`MAXPGPATH`).
 pub const PATH_BYTES_MAX: usize = 1024;
 
 /// A path of at most [`PATH_BYTES_MAX`] bytes.
@@ -16,7 +16,7 @@ pub struct PathText {
 }
 
 impl PathText {
-    /// No path at all.
+    /// The empty path.
     pub const EMPTY: PathText = PathText { length: 0, bytes: [0; PATH_BYTES_MAX] };
 
     /// `None` when it is too long.
@@ -36,7 +36,7 @@ impl PathText {
         Path::new(OsStr::from_bytes(self.as_bytes()))
     }
 
-    /// True for the empty one.
+    /// True for the empty path.
     pub fn is_empty(&self) -> bool {
         self.length == 0
     }

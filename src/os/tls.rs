@@ -1,4 +1,4 @@
-//! TLS from PEM files: who this end is, and whom it believes. One provider for all of it: ring.
+//! TLS from PEM files: the own certificate, and the trusted ones. The provider is always ring.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -15,19 +15,19 @@ use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, ServerConfig, SignatureScheme,
 };
 
-/// Files that cannot be used for TLS.
+/// A file that cannot be used for TLS.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
-    /// The file cannot be read, or is no PEM.
+    /// The file cannot be read, or is not PEM.
     #[error("cannot read {path}")]
     Read {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The error.
         #[source]
         source: pem::Error,
     },
-    /// There is no certificate in it.
+    /// It has no certificate.
     #[error("{path} holds no certificate")]
     NoCertificate {
         /// The file.
@@ -42,16 +42,16 @@ pub enum TlsError {
         /// The file.
         path: PathBuf,
     },
-    /// Certificate and key do not go together, or no authority of a file can be used.
+    /// Certificate and key do not match, or no authority of a file is usable.
     #[error("{path} cannot be used for TLS")]
     Unfit {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The error.
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// This machine trusts nobody.
+    /// This machine has no trusted authorities.
     #[error("this machine has no CA certificates: configure a file with CA certificates")]
     NoAuthorities,
 }
@@ -59,20 +59,20 @@ pub enum TlsError {
 /// Certificate and key of this end.
 #[derive(Clone, Copy, Debug)]
 pub struct Identity<'a> {
-    /// The certificate, and those between it and the authority.
+    /// The certificate, with its intermediate certificates.
     pub certificate: &'a Path,
     /// The key, which may be in the same file.
     pub key: &'a Path,
 }
 
-/// Whom a client believes.
+/// The servers that a client trusts.
 #[derive(Debug)]
 pub enum Trust {
-    /// Encrypted, but with anyone.
+    /// All: encrypted, but not authenticated.
     Anyone,
-    /// Those that an authority of the file signed for, under any name.
+    /// Servers with a certificate of an authority in the file, under any name.
     Chain(Arc<WebPkiServerVerifier>),
-    /// Those that an authority signed for under the name that was called.
+    /// Servers with a certificate of an authority for the name that was called.
     Name(Arc<WebPkiServerVerifier>),
 }
 
@@ -85,10 +85,10 @@ impl Trust {
         Ok(Trust::Chain(verifier(roots(authorities)?, authorities)?))
     }
 
-    /// [`Trust::Name`] with the authorities of a file, or of this machine where none is named.
+    /// [`Trust::Name`] with the authorities of a file, or of this machine without one.
     ///
     /// # Errors
-    /// When there are none, or the file cannot be used.
+    /// When there is no authority, or the file cannot be used.
     pub fn name(authorities: Option<&Path>) -> Result<Trust, TlsError> {
         let Some(path) = authorities else {
             let mut store = RootCertStore::empty();
@@ -102,10 +102,10 @@ impl Trust {
     }
 }
 
-/// What clients have to show.
+/// The certificates that clients have to present.
 #[derive(Clone, Copy, Debug)]
 pub enum ClientCertificates<'a> {
-    /// Nothing.
+    /// None.
     Unasked,
     /// A certificate of these authorities, if they have one.
     Optional(&'a Path),
@@ -113,7 +113,7 @@ pub enum ClientCertificates<'a> {
     Required(&'a Path),
 }
 
-/// A client's side.
+/// The configuration of a client.
 ///
 /// # Errors
 /// When a file cannot be used.
@@ -133,7 +133,7 @@ pub fn client(trust: Trust, identity: Option<Identity<'_>>) -> Result<ClientConf
         .map_err(|error| unfit(certificate, error))
 }
 
-/// A server's side.
+/// The configuration of a server.
 ///
 /// # Errors
 /// When a file cannot be used.
@@ -216,7 +216,7 @@ impl ServerCertVerifier for TrustVerifier {
             Trust::Anyone => Ok(ServerCertVerified::assertion()),
             Trust::Name(verifier) => ask(verifier),
             Trust::Chain(verifier) => match ask(verifier) {
-                // The name is looked at last, so everything else was right.
+                // The name is checked last, so everything else was right.
                 Err(rustls::Error::InvalidCertificate(
                     CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
                 )) => Ok(ServerCertVerified::assertion()),

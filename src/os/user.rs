@@ -8,37 +8,37 @@ use std::path::{Path, PathBuf};
 use nix::unistd::{Gid, Uid, setgid, setgroups, setuid};
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags};
 
-/// Opens a directory and nothing that a link leads to.
+/// Opens a directory, but never through a link.
 const DIRECTORY: OFlags =
     OFlags::DIRECTORY.union(OFlags::NOFOLLOW).union(OFlags::RDONLY).union(OFlags::CLOEXEC);
 
-/// Who a process may be.
+/// The user of a process.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct User {
-    /// Its number.
+    /// Its uid.
     pub uid: u32,
-    /// Its first group.
+    /// Its primary group.
     pub gid: u32,
-    /// Its name and home, if this machine knows it.
+    /// Its name and home directory, if this machine knows them.
     pub known: Option<(String, PathBuf)>,
 }
 
 impl User {
-    /// The user of this name.
+    /// The user with this name.
     pub fn named(name: &str) -> Option<User> {
         nix::unistd::User::from_name(name).ok().flatten().map(User::from)
     }
 
-    /// The user with this number; one without a name has `group`.
+    /// The user with this uid; without an entry it gets `group`.
     pub fn numbered(uid: u32, group: u32) -> User {
         let known = nix::unistd::User::from_uid(Uid::from_raw(uid)).ok().flatten();
         known.map_or(User { uid, gid: group, known: None }, User::from)
     }
 
-    /// Makes this process that user, for good. To be called before there is a second thread.
+    /// Switches this process to that user, permanently. To be called before there is a second thread.
     ///
     /// # Errors
-    /// What the operating system refused.
+    /// The operating system's error.
     pub fn assume(&self) -> io::Result<()> {
         let (uid, gid) = (Uid::from_raw(self.uid), Gid::from_raw(self.gid));
         match &self.known {
@@ -50,11 +50,12 @@ impl User {
         if setuid(Uid::from_raw(0)).is_ok() {
             return Err(io::Error::other("root's rights came back"));
         }
-        // The kernel hides the /proc entries of a process that changed its user, also from that user's other processes.
+        // The kernel hides the /proc entries of a process that changed its user, even from other processes of that
+        // user.
         nix::sys::prctl::set_dumpable(true)?;
         if let Some((name, home)) = &self.known {
-            // SAFETY: there is one thread, as the caller promises. libpq looks for certificates below HOME and takes a
-            // directory that it may not enter for an error.
+            // SAFETY: there is one thread, as the caller guarantees. libpq looks for certificates below HOME, and an
+            // inaccessible directory there is an error.
             unsafe {
                 std::env::set_var("HOME", home);
                 std::env::set_var("USER", name);
@@ -67,11 +68,11 @@ impl User {
         Ok(())
     }
 
-    /// Makes everything below `folder`, and the folder, this user's, following no link.
-    /// What it owns already is left alone.
+    /// Gives `folder` and everything below it to this user, without following links.
+    /// Files that it owns already are skipped.
     ///
     /// # Errors
-    /// The first thing that could not be given.
+    /// The first failure.
     pub fn take_tree(&self, folder: &Path) -> io::Result<()> {
         let folder = rustix::fs::open(folder, DIRECTORY, Mode::empty())?;
         if rustix::fs::fstat(&folder)?.st_uid != self.uid {

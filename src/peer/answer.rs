@@ -1,10 +1,10 @@
-//! Reading the body of `/patroni` that another member, of this or an older program, answered with.
+//! Reads the body of `/patroni`, an answer of another member, which may run an older program.
 
 use serde_json::Value;
 
 use crate::model::{Lsn, MemberName, Moment, PeerAnswer, PeerIdentity, Role, SessionId, Timeline};
 
-/// Who answered: Patroni's object `patroni`, its `database_system_identifier`, and our `session`.
+/// The identity in an answer: Patroni's object `patroni`, its `database_system_identifier`, and Matriarch's `session`.
 pub(super) fn identity(body: &Value) -> PeerIdentity {
     let text = |value: Option<&Value>| value.and_then(Value::as_str).map(str::to_owned);
     let patroni = |key: &str| text(body.get("patroni").and_then(|patroni| patroni.get(key)));
@@ -16,7 +16,7 @@ pub(super) fn identity(body: &Value) -> PeerIdentity {
     }
 }
 
-/// Reads the body. Without `xlog` its Postgres could not be asked, and the member does not count.
+/// Parses the body. Without `xlog` its Postgres did not answer, and the member does not count.
 pub(super) fn read(asked_at: Moment, text: &str) -> PeerAnswer {
     let body: Value = match serde_json::from_str(text) {
         Ok(body) => body,

@@ -22,14 +22,14 @@ use crate::model::{PeerAnswer, PeerIdentity};
 use crate::os::clock;
 use crate::os::error_chain::ErrorChain;
 
-/// Old members look for the name at the beginning.
+/// Old members look for Patroni's name at the beginning.
 const AGENT: &str = concat!("Patroni/4 Matriarch/", env!("CARGO_PKG_VERSION"));
-/// No answer of a member is larger.
+/// More than the largest answer of a member.
 const ANSWER_BYTES_MAX: usize = 4 << 20;
-/// A member's machine that does not take a connection within this is away, however patient the caller is.
+/// A machine that does not accept a connection within this time is unreachable, whatever the caller's limit.
 const CONNECT_WITHIN: Duration = Duration::from_secs(2);
 
-/// Asks other members. Cheap to clone.
+/// The client for other members. Cheap to clone.
 #[derive(Clone, Default)]
 pub struct Peers {
     tls: Arc<RwLock<Option<Arc<rustls::ClientConfig>>>>,
@@ -46,71 +46,71 @@ impl fmt::Debug for Peers {
 pub struct Call {
     /// `GET`, `POST` and so on.
     pub method: String,
-    /// Where.
+    /// The URL.
     pub url: String,
     /// Sent as JSON.
     pub body: Option<Value>,
     /// User and password.
     pub credentials: Option<(String, String)>,
-    /// From now to the end of the answer.
+    /// The limit from now to the end of the answer.
     pub within: Duration,
 }
 
 impl fmt::Debug for Call {
-    /// Leaves the credentials out.
+    /// Without the credentials.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {} within {:?}", self.method, self.url, self.within)
     }
 }
 
-/// A member gave no answer.
+/// Why a member gave no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum PeerError {
     /// The URL cannot be called.
     #[error("`{url}` cannot be called: {why}")]
     Url {
-        /// What was given.
+        /// The URL.
         url: String,
-        /// What is wrong with it.
+        /// The fault.
         why: &'static str,
     },
     /// No connection.
     #[error("cannot connect to {url}")]
     Connect {
-        /// What was called.
+        /// The URL.
         url: String,
-        /// What the operating system said.
+        /// The operating system's error.
         #[source]
         source: std::io::Error,
     },
     /// No answer in time.
     #[error("{url} did not answer within {within:?}")]
     Timeout {
-        /// What was called.
+        /// The URL.
         url: String,
-        /// How long was waited.
+        /// The limit.
         within: Duration,
     },
-    /// The connection broke, or the answer was no HTTP.
+    /// The connection broke, or the answer was not HTTP.
     #[error("the conversation with {url} broke")]
     Broken {
-        /// What was called.
+        /// The URL.
         url: String,
-        /// How.
+        /// The error.
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
 }
 
 impl Peers {
-    /// Calls `https` URLs with this; without it they are refused.
+    /// A client with TLS; without it `https` URLs are refused.
     pub fn with_tls(tls: Arc<rustls::ClientConfig>) -> Peers {
         let peers = Peers::default();
         peers.replace_tls(tls);
         peers
     }
 
-    /// From now on this one and all its clones use other certificates.
+    /// Replaces the certificates of this client and all its clones.
     pub fn replace_tls(&self, tls: Arc<rustls::ClientConfig>) {
         *self.tls.write().unwrap_or_else(PoisonError::into_inner) = Some(tls);
     }
@@ -119,8 +119,8 @@ impl Peers {
         self.tls.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Asks the member at `api_url` for its state. Never fails: no answer is an answer too. Whether it is the member
-    /// that was meant, its [`PeerAnswer::identity`] says.
+    /// Asks the member at `api_url` for its state. Never fails: a missing answer is a result, too.
+    /// [`PeerAnswer::identity`] shows whether it was the intended member.
     pub async fn ask(&self, api_url: &str, within: Duration) -> PeerAnswer {
         let asked_at = clock::now();
         let call = Call { method: "GET".into(), url: api_url.into(), body: None, credentials: None, within };
@@ -130,7 +130,7 @@ impl Peers {
         }
     }
 
-    /// Which process gave this body of `/patroni`, or of a health check.
+    /// The process that gave this body of `/patroni`, or of a health check.
     pub fn identity(body: &Value) -> PeerIdentity {
         answer::identity(body)
     }
@@ -214,7 +214,7 @@ async fn exchange(
         let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect().await.map_err(broken)?;
         Ok((status, String::from_utf8_lossy(&body.to_bytes()).into_owned()))
     };
-    // Both in this task: nothing is left behind when the caller stops waiting.
+    // Both in this task: nothing remains when the caller stops waiting.
     let mut conversation = std::pin::pin!(conversation);
     tokio::select! {
         biased;

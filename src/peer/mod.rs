@@ -1,7 +1,7 @@
-//! Other members' REST interfaces, from the caller's side: ask for their state, or send them an order.
+//! Other members' REST interfaces, from the caller's side: query their state, or send them an order.
 //!
-//! One connection for every call, with one deadline over everything. Deliberately absent: retries, which are the
-//! caller's to decide, and any judgement of what the answer means for leadership.
+//! There is one connection for every call, with one deadline for everything. Deliberately absent: retries, which are
+//! the caller's decision, and any conclusion from the answer about leadership.
 
 mod answer;
 mod client;

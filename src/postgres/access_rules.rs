@@ -1,7 +1,8 @@
-//! `pg_hba.conf` and `pg_ident.conf`: the operator's rules, before them the supervisor's own, and the client lockout.
+//! `pg_hba.conf` and `pg_ident.conf`: the operator's rules, the supervisor's own rules before them, and the client
+//! lockout.
 //!
-//! Where a file is not ours to write, marked lines are put before its first and nothing else of it is touched; how it
-//! was before is kept beside it, as `<file>.before-matriarch`.
+//! If the supervisor does not own a file, it inserts marked lines before the first line and changes nothing else. The
+//! original content is kept beside it, as `<file>.before-matriarch`.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -15,14 +16,15 @@ use super::{Error, Parameters, Setup, files, session};
 use crate::os::durable;
 use crate::os::error_chain::ErrorChain;
 
-/// How a file was before the first change of ours.
-const KEPT: &str = ".before-matriarch";
-/// Ends every line of ours in a file of theirs.
+/// The suffix of a file's copy from before the first change.
+const ORIGINAL: &str = ".before-matriarch";
+/// The end of every line of the supervisor in a file of the operator.
 const MARK: &str = " # Matriarch's own line";
-/// The lines that close the client lockout. A rule for all databases is none for replication.
-const GATE: [&str; 2] = ["local all all reject", "host all all all reject"];
+/// The rules that lock clients out. A rule for all databases does not cover replication.
+const LOCKOUT: [&str; 2] = ["local all all reject", "host all all all reject"];
 
-/// Writes both files: wholly where their lines are configured, else only the marked lines before what is there.
+/// Writes both files. A file with configured lines is written as a whole; otherwise only the marked lines are put at
+/// its top.
 pub(super) fn write(inner: &PostgresInner, parameters: &Parameters) -> Result<(), Error> {
     let setup = &inner.setup;
     let user = session::os_user();
@@ -38,17 +40,18 @@ pub(super) fn write(inner: &PostgresInner, parameters: &Parameters) -> Result<()
         Some(lines) => write_whole(setup, &hba, own_rules.iter().chain(&lockout_before(lines)), lines)?,
         None => {
             let theirs = rules_in(&fs::read(&hba).unwrap_or_default());
-            prepend_or_say(setup, &hba, own_rules.iter().chain(&lockout_before(&theirs)));
+            try_prepend(setup, &hba, own_rules.iter().chain(&lockout_before(&theirs)));
         }
     }
     match parameters.pg_ident.as_ref().filter(|_| ident == ident_file(setup)) {
         Some(lines) => write_whole(setup, &ident, own_map.iter(), lines)?,
-        None => prepend_or_say(setup, &ident, own_map.iter()),
+        None => try_prepend(setup, &ident, own_map.iter()),
     }
     Ok(())
 }
 
-/// For a new cluster, before anybody may add to it: the configured rules, or ours, in place of those of initdb.
+/// For a new cluster, before the operator may add rules: replaces those of initdb by the configured rules, or by the
+/// default ones.
 pub(super) fn begin(inner: &PostgresInner, parameters: &Parameters) -> Result<(), Error> {
     let made = inner.setup.data_dir.join("pg_hba.conf");
     if made == hba_file(&inner.setup) {
@@ -57,8 +60,9 @@ pub(super) fn begin(inner: &PostgresInner, parameters: &Parameters) -> Result<()
     write(inner, parameters)
 }
 
-/// By peer authentication and by nothing else: no rule of others, as for whoever a directory knows by some name, ever
-/// concerns a superuser without a password. Without a name of this program's user the superuser is the only way in.
+/// The own role logs in by peer authentication only. No other rule, such as one for a directory service, ever applies
+/// to this superuser without a password. If this program's user has no name, the configured superuser is the only way
+/// in.
 fn own_rules(setup: &Setup, user_has_name: bool) -> Vec<String> {
     let role = session::ROLE;
     let local = if user_has_name { format!("peer map={role}") } else { "reject".to_owned() };
@@ -70,14 +74,14 @@ fn own_rules(setup: &Setup, user_has_name: bool) -> Vec<String> {
     ];
     if !user_has_name {
         let superuser = quoted(&setup.superuser.username);
-        // `md5` takes SCRAM where the password is stored so.
-        let request_limits = ["local all", "host all"].into_iter().zip(["", " samehost"]);
-        rules.extend(request_limits.map(|(place, from)| format!("{place} {superuser}{from} md5")));
+        // `md5` accepts SCRAM if the password is stored so.
+        let rules_by_kind = ["local all", "host all"].into_iter().zip(["", " samehost"]);
+        rules.extend(rules_by_kind.map(|(place, from)| format!("{place} {superuser}{from} md5")));
     }
     rules
 }
 
-/// The lines of a file of theirs. From PostgreSQL 14 on a backslash at the end of a line joins it with the next one.
+/// The lines of the operator's file. From PostgreSQL 14 on a backslash at the end of a line joins it with the next one.
 fn rules_in(file: &[u8]) -> Vec<String> {
     let text = String::from_utf8_lossy(file).replace("\r\n", "\n").replace("\\\n", " ");
     text.lines().map(str::to_owned).collect()
@@ -88,19 +92,19 @@ fn ident_in_use(setup: &Setup, parameters: &Parameters) -> PathBuf {
 }
 
 fn file_in_use(setup: &Setup, parameters: &Parameters, parameter: &str) -> PathBuf {
-    let ours = if parameter == "hba_file" { hba_file(setup) } else { ident_file(setup) };
-    // PostgreSQL takes a relative path from the data directory.
-    parameters.parameters.get(parameter).map_or(ours, |path| setup.data_dir.join(path))
+    let default = if parameter == "hba_file" { hba_file(setup) } else { ident_file(setup) };
+    // A relative path counts from the data directory.
+    parameters.parameters.get(parameter).map_or(default, |path| setup.data_dir.join(path))
 }
 
-/// `own` lines, and then `lines`.
+/// The `own` lines, then `lines`.
 fn write_whole<'a>(
     setup: &Setup,
     path: &Path,
     own: impl Iterator<Item = &'a String>,
     lines: &[String],
 ) -> Result<(), Error> {
-    keep_theirs(setup, path)?;
+    keep_original(setup, path)?;
     let mut text = format!("{FIRST_LINE}\n# It will be overwritten by Matriarch!\n");
     for line in own.map(|line| format!("{line}{MARK}")).chain(lines.iter().cloned()) {
         let _ = writeln!(text, "{line}");
@@ -108,33 +112,33 @@ fn write_whole<'a>(
     files::write(setup, path, &text)
 }
 
-/// What was written by hand is kept before it is replaced.
-fn keep_theirs(setup: &Setup, path: &Path) -> Result<(), Error> {
-    let theirs = match fs::read(path) {
-        Ok(theirs) => theirs,
+/// A file written by hand is copied before it is replaced.
+fn keep_original(setup: &Setup, path: &Path) -> Result<(), Error> {
+    let original = match fs::read(path) {
+        Ok(original) => original,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(Error::file("read", path)(error)),
     };
-    let kept = super::control::beside(path, KEPT);
-    if theirs.starts_with(FIRST_LINE.as_bytes()) || kept.exists() {
+    let copy = super::control::beside(path, ORIGINAL);
+    if original.starts_with(FIRST_LINE.as_bytes()) || copy.exists() {
         return Ok(());
     }
-    durable::write(&kept, &theirs, files::mode(setup, &kept), setup.uid_gid)
-        .map_err(Error::file("write", &kept))
+    durable::write(&copy, &original, files::mode(setup, &copy), setup.uid_gid)
+        .map_err(Error::file("write", &copy))
 }
 
-/// A file that cannot be written leaves the other ways in.
-fn prepend_or_say<'a>(setup: &Setup, path: &Path, lines: impl Iterator<Item = &'a String>) {
+/// If a file cannot be written, the other ways in remain.
+fn try_prepend<'a>(setup: &Setup, path: &Path, lines: impl Iterator<Item = &'a String>) {
     if let Err(error) = prepend(setup, path, lines) {
         let error = error.chain();
         tracing::warn!(error, "could not write the supervisor's own lines to an access file");
     }
 }
 
-/// Puts the marked `lines` before all others of the file.
+/// Puts the marked `lines` at the top of the file.
 fn prepend<'a>(setup: &Setup, path: &Path, lines: impl Iterator<Item = &'a String>) -> Result<(), Error> {
     let lines: Vec<String> = lines.map(|line| format!("{line}{MARK}\n")).collect();
-    // A link stays one.
+    // A link stays a link.
     let path = &path.canonicalize().unwrap_or_else(|_| path.to_owned());
     let before = match fs::read(path) {
         Ok(bytes) => bytes,
@@ -149,37 +153,37 @@ fn prepend<'a>(setup: &Setup, path: &Path, lines: impl Iterator<Item = &'a Strin
     }
     let metadata = fs::metadata(path).map_err(Error::file("look at", path))?;
     let (mode, owner) = (metadata.mode() & 0o7777, Some((metadata.uid(), metadata.gid())));
-    let kept = super::control::beside(path, KEPT);
-    if !kept.exists() {
-        durable::write(&kept, &before, mode, owner).map_err(Error::file("write", &kept))?;
+    let copy = super::control::beside(path, ORIGINAL);
+    if !copy.exists() {
+        durable::write(&copy, &before, mode, owner).map_err(Error::file("write", &copy))?;
     }
     durable::write(path, &after, mode, owner).map_err(Error::file("write", path))
 }
 
-/// What is there without the lines that end with our mark, and before it those that shall be there.
+/// The content without marked lines, with the new marked lines at the top.
 fn with_marked(before: &[u8], lines: &[String]) -> Vec<u8> {
-    let theirs = before.split_inclusive(|byte| *byte == b'\n').filter(|line| {
+    let unmarked = before.split_inclusive(|byte| *byte == b'\n').filter(|line| {
         let line = line.strip_suffix(b"\n").unwrap_or(line);
         !line.ends_with(MARK.as_bytes())
     });
-    [lines.concat().into_bytes(), theirs.collect::<Vec<_>>().concat()].concat()
+    [lines.concat().into_bytes(), unmarked.collect::<Vec<_>>().concat()].concat()
 }
 
-/// The client lockout before `others`, and before it the rules of them under which a standby asks for the history and
-/// rewinds, which may be the one that the client lockout waits for, and under which the superuser comes: the
-/// supervisor, which may have no other way in before its own role is there, would be locked out of what it has to open
-/// again.
+/// The rules of the client lockout, to be put before `others`. In front of them come those of `others` that must still
+/// apply. One group lets a standby read the history and rewind, since the lockout may wait for that standby. The other
+/// lets the superuser in: while its own role does not exist, the supervisor may have no other way to end the lockout.
 fn lockout_rules(inner: &PostgresInner, others: &[String]) -> Vec<String> {
     let setup = &inner.setup;
     let superuser = quoted(&setup.superuser.username);
     let rewinder = quoted(&setup.rewind_credentials().username);
     let kinds: &[&str] = if inner.access.is_by_own_role() { &["local"] } else { &["local", "host"] };
-    let mine = others.iter().filter_map(|line| kinds.iter().find_map(|kind| rule_of(line, kind, &superuser)));
+    let for_superuser =
+        others.iter().filter_map(|line| kinds.iter().find_map(|kind| rule_of(line, kind, &superuser)));
     let rewinding = others.iter().filter_map(|line| rule_of(line, "host", &rewinder));
-    mine.chain(rewinding).chain(GATE.map(str::to_owned)).collect()
+    for_superuser.chain(rewinding).chain(LOCKOUT.map(str::to_owned)).collect()
 }
 
-/// What a rule for connections of a `kind` says of `user`, a quoted name; `None` if it is about others.
+/// A rule for connections of a `kind`, narrowed to `user`, a quoted name; `None` if it does not apply to that user.
 fn rule_of(line: &str, kind: &str, user: &str) -> Option<String> {
     let mut fields: Vec<&str> = line.split_whitespace().collect();
     let named = fields.get(2).is_some_and(|named| *named == "all" || quoted(named.trim_matches('"')) == user);
@@ -198,7 +202,7 @@ fn quoted(name: &str) -> String {
 pub(super) fn read_client_lockout(setup: &Setup, parameters: &Parameters) -> bool {
     let bytes = fs::read(file_in_use(setup, parameters, "hba_file")).unwrap_or_default();
     let text = String::from_utf8_lossy(&bytes);
-    GATE.iter().all(|rule| text.lines().any(|line| line.strip_suffix(MARK) == Some(rule)))
+    LOCKOUT.iter().all(|rule| text.lines().any(|line| line.strip_suffix(MARK) == Some(rule)))
 }
 
 #[cfg(test)]
@@ -220,9 +224,9 @@ mod tests {
         super::super::RoleCredentials { username: username.to_owned(), ..Default::default() }
     }
 
-    /// Taken over from Patroni there is no role of the supervisor's own yet, and without a name of its user never one.
+    /// After a migration from Patroni the supervisor's own role does not exist yet; without a user name it never will.
     #[test]
-    fn the_gate_lets_the_superuser_and_a_rewind_through() {
+    fn the_lockout_admits_the_superuser_and_a_rewind() {
         let setup = Setup { superuser: named("pg"), rewind: Some(named("rw")), ..Setup::default() };
         let member = Postgres::new(setup, Parameters::default());
         let theirs =
@@ -231,12 +235,12 @@ mod tests {
         let mine =
             ["local all \"pg\" md5", "host all \"pg\" 10.0.0.0/8 md5", "host all \"rw\" 10.0.0.0/8 md5"];
         assert_eq!(closed[..3], mine);
-        assert_eq!(closed[3..], GATE);
+        assert_eq!(closed[3..], LOCKOUT);
     }
 
-    /// Where a directory or a certificate says who somebody is, this name is nobody's.
+    /// Where a directory service or a certificate provides the name of a user, no user can have this name.
     #[test]
-    fn nobody_else_comes_as_the_own_role() {
+    fn no_other_user_can_log_in_as_the_own_role() {
         for user_has_name in [true, false] {
             let rules = own_rules(&Setup::default(), user_has_name);
             for place in ["local all", "local replication", "host all", "host replication"] {
@@ -249,9 +253,10 @@ mod tests {
         }
     }
 
-    /// A role of theirs asks for what their rules ask for: no line of ours is about it, while the own role can get in.
+    /// The operator's rules alone apply to the operator's roles: no line of the supervisor concerns them, while its own
+    /// role can log in.
     #[test]
-    fn foreign_roles_are_not_shadowed() {
+    fn no_own_line_concerns_a_role_of_the_operator() {
         let rules = own_rules(&Setup { superuser: named("postgres"), ..Setup::default() }, true);
         let is_own = |rule: &String| rule.split_whitespace().nth(2) == Some(session::ROLE);
         assert!(rules.iter().all(is_own), "{rules:?}");

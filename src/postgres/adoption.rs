@@ -1,10 +1,10 @@
 //! The search for a postmaster that runs on this data directory, and its adoption.
 //!
-//! **Invariants.** Absence of evidence is no evidence of absence: what cannot be looked at is [`Adoption::Unknown`],
-//! and then nothing is killed, removed or started. A `postmaster.pid` that names a living process that works in this
-//! directory is never removed. It may be stale and name anything, even a thread of ours: only a process of its own that
-//! works in the data directory counts, whatever its program is called by now, because a link to the programs may have
-//! been moved and a package replaced.
+//! **Invariants.** Absence of evidence is no evidence of absence: if something cannot be looked at, the result is
+//! [`Adoption::Unknown`], and then nothing is killed, removed or started. A `postmaster.pid` that names a living
+//! process that works in this directory is never removed. It may be stale and name anything, even a thread of this
+//! program: only a separate process that works in the data directory counts, whatever the name of its program, because
+//! a link to the programs may have been moved and a package replaced.
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -21,22 +21,22 @@ use crate::os::pidfd::Pidfd;
 use crate::os::postgres_processes::PostgresProcesses;
 use crate::os::process::{self, ProcessId};
 
-/// How many programs may stand between the one that was started and the postmaster.
+/// The most programs between the started one and the postmaster.
 const WRAPPERS_MAX: usize = 4;
 
-/// What runs on the data directory.
+/// The PostgreSQL that runs on the data directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Adoption {
-    /// Nothing, for certain.
+    /// Certainly none.
     Nothing,
-    /// A postmaster, which was taken over.
+    /// A postmaster, which was adopted.
     Running,
-    /// It cannot be told; the reason is in words. To be asked again.
+    /// Unknown, for this reason. To be asked again.
     Unknown(String),
 }
 
-/// Takes over a postmaster that runs on this data directory. `guarded` is what a guard of a former supervisor is armed
-/// for: it is one whatever the files say. Processes whose postmaster is gone are killed.
+/// Adopts a postmaster that runs on this data directory. `guarded` is the target of a former supervisor's guard: it is
+/// a postmaster whatever the files say. Processes without a postmaster are killed.
 pub(super) fn adopt(inner: &Arc<PostgresInner>, guarded: Option<ProcessId>) -> Adoption {
     if inner.postmaster.must_be_down("adopt").is_err() {
         return Adoption::Running;
@@ -48,7 +48,7 @@ pub(super) fn adopt(inner: &Arc<PostgresInner>, guarded: Option<ProcessId>) -> A
     match found {
         Ok(None) => Adoption::Nothing,
         Ok(Some((processes, held))) => {
-            // When the file cannot be seen it may have been promoted: the safe side.
+            // If the file cannot be seen, the server may have been promoted: the safe side.
             let standby_start = inner.setup.data_dir.join("standby.signal").exists();
             inner.watch_adopted(processes, held, standby_start);
             Adoption::Running
@@ -98,8 +98,8 @@ fn hold(processes: &PostgresProcesses) -> Result<Option<Pidfd>, Error> {
     }
 }
 
-/// Whether a number in a `postmaster.pid` is that of a living process of this Postgres. An error for a process that
-/// works in the data directory and is none: it stands in the way, and what it is nobody knows.
+/// Whether a process id in a `postmaster.pid` belongs to a live process of this Postgres. An error for another process
+/// that works in the data directory: it is in the way, and unknown.
 fn names_postgres(processes: &PostgresProcesses, pid: i32) -> Result<bool, Error> {
     let lives = process::stat(pid).is_some_and(|stat| !stat.is_zombie());
     if !lives || !process::is_thread_group_leader(pid) || is_mine(pid) || !works_in(processes, pid)? {
@@ -117,12 +117,12 @@ fn names_postgres(processes: &PostgresProcesses, pid: i32) -> Result<bool, Error
     )))
 }
 
-/// A supervisor or a guard: their numbers may be those of a postmaster of a former container.
+/// A supervisor or a guard: its process id may be that of a postmaster in a former container.
 fn is_mine(pid: i32) -> bool {
     pid == std::process::id() as i32 || process::exe(pid) == process::exe(std::process::id() as i32)
 }
 
-/// Another user's process cannot be looked at, and is none of ours: PostgreSQL ignores it, too.
+/// Another user's process cannot be examined, and does not count: PostgreSQL ignores it, too.
 fn works_in(processes: &PostgresProcesses, pid: i32) -> Result<bool, Error> {
     let place = PathBuf::from(format!("/proc/{pid}/cwd"));
     match FileId::of(&place) {
@@ -133,15 +133,16 @@ fn works_in(processes: &PostgresProcesses, pid: i32) -> Result<bool, Error> {
     }
 }
 
-/// Server processes whose postmaster is gone may still finish a commit: nothing of a previous incarnation goes on.
+/// Server processes without a postmaster may still finish a commit, so all processes of a previous incarnation are
+/// killed.
 fn end_orphans(processes: &PostgresProcesses) {
     while processes.kill_all() {
         std::thread::sleep(LOOK_EVERY);
     }
 }
 
-/// Before a start: removes a `postmaster.pid`, and a socket's lock file, that names a living process which is no
-/// Postgres of this directory: Postgres would take it for one. What names a dead process, Postgres removes itself.
+/// Before a start: removes a `postmaster.pid`, and a socket's lock file, that names a live process of another program;
+/// Postgres would take it for a server. Postgres itself removes a file that names a dead process.
 pub(super) fn clear_stale_locks(setup: &Setup, processes: &PostgresProcesses) -> Result<(), Error> {
     if let Some(pid) = processes.all().first() {
         return Err(Error::Unfit(format!("start: process {pid} of this Postgres is left")));
@@ -166,8 +167,8 @@ fn clear(processes: &PostgresProcesses, lock: &Path, pid: i32) -> Result<(), Err
     if process::exe(pid).is_some() { files::remove(lock) } else { Ok(()) }
 }
 
-/// What was started as `postgres` may be a program that starts it in turn and waits for it: then `postmaster.pid` names
-/// a descendant of it, which is the postmaster.
+/// The program started as `postgres` may start PostgreSQL in turn and wait for it. Then `postmaster.pid` names a
+/// descendant of that program, which is the postmaster.
 pub(super) fn started_by(processes: &PostgresProcesses, pid: i32) -> Option<PostgresProcesses> {
     let mut parent = process::stat(pid)?.parent;
     for _ in 0..WRAPPERS_MAX {
@@ -223,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn a_postmaster_is_found_whatever_became_of_its_program() {
+    fn a_postmaster_is_found_even_if_its_program_was_moved_or_removed() {
         let place = Place::new("moved");
         let child = place.runs("postgres");
         let pid = child.id() as i32;
@@ -263,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pid_file_that_names_a_process_that_works_here_is_kept() {
+    fn a_pid_file_of_a_foreign_process_in_the_data_directory_is_kept() {
         let place = Place::new("stranger");
         let child = place.runs("something");
         let (setup, file) = (place.setup(), place.0.join("data/postmaster.pid"));
@@ -282,10 +283,10 @@ mod tests {
     }
 
     #[test]
-    fn unreadable_facts_are_unknown() {
+    fn unreadable_files_leave_the_state_unknown() {
         let place = Place::new("unreadable");
         let file = place.0.join("data/postmaster.pid");
-        // A directory in its place: root, too, gets an error.
+        // A directory in the file's place: even root gets an error.
         fs::create_dir(&file).expect("made");
         assert!(find(&place.setup(), None).is_err() && file.exists());
         let over_a_file = Setup { data_dir: place.0.join("bin/nothing"), ..place.setup() };

@@ -1,9 +1,9 @@
-//! What a clone replaces, set aside until it has succeeded and put back when it fails: the data directory, and what its
-//! links lead to (a linked `pg_wal`, tablespaces).
+//! The data that a clone replaces: the data directory, and the targets of its links (a linked `pg_wal`, tablespaces).
+//! It is moved aside until the clone has succeeded, and moved back when the clone fails.
 //!
-//! A journal beside the data directory names every move before it is made. Together with the half-made marker it tells
-//! after a crash at any step what is whose: where the second name of a move exists, the first holds half a clone; where
-//! it does not, the first still holds what was there before.
+//! A journal beside the data directory names every move before it is made. Together with the half-made marker it shows,
+//! after a crash at any step, which data belongs to which: if the second name of a move exists, the first holds half a
+//! clone; otherwise the first still holds the previous data.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -18,12 +18,12 @@ use crate::os::durable;
 use crate::os::error_chain::ErrorChain;
 
 const SUFFIX: &str = ".aside";
-/// Files that show whether a tablespace is shared begin so; one that was killed may have left its own.
+/// The prefix of files that show whether a tablespace is shared. A killed supervisor may have left one.
 pub(super) const MARK: &str = ".matriarch-clone-";
-/// Directories set aside are numbered up to here; then the operator has to clear up.
+/// The highest number of a directory that is set aside; after that the operator has to remove some.
 const NUMBER_MAX: u32 = 100;
 
-/// One directory on its way.
+/// A directory that is moved.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Move {
     from: PathBuf,
@@ -31,28 +31,28 @@ struct Move {
 }
 
 impl Move {
-    /// A disk that does not say is an error: it must count neither as made nor as not made.
+    /// A disk that gives no answer is an error: the move must count neither as done nor as not done.
     fn is_made(&self) -> Result<bool, Error> {
         self.to.try_exists().map_err(Error::file("look for", &self.to))
     }
 }
 
-/// What a clone has set aside, and what it fills.
+/// The directories that a clone has set aside, and those that it fills.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct SetAside {
-    /// What had left the directory half made before, if something had.
+    /// What had left the directory incomplete before, if anything had.
     was: Option<String>,
-    /// The data directory comes last.
+    /// The moves; the data directory comes last.
     moves: Vec<Move>,
-    /// What the links of the former data directory led to.
+    /// The targets of the links in the former data directory.
     pub(super) links: Links,
     /// Directories outside that were empty, and that the clone fills.
     fills: Vec<PathBuf>,
-    /// Something could not be moved and was removed: what is aside is no whole copy any more.
+    /// A directory could not be moved and was emptied: the directories set aside are no complete copy.
     incomplete: bool,
 }
 
-/// The links that lead out of a data directory: `pg_wal`, and tablespaces by their number.
+/// The links that lead out of a data directory: `pg_wal`, and tablespaces by their OID.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Links {
     pub(super) wal: Option<PathBuf>,
@@ -65,7 +65,7 @@ impl Links {
         let tablespace = |entry: fs::DirEntry| {
             Some((entry.file_name().to_str()?.parse().ok()?, fs::read_link(entry.path()).ok()?))
         };
-        // Made by hand it may be relative; pg_basebackup wants an absolute one.
+        // A link made by hand may be relative; pg_basebackup needs an absolute path.
         let absolute = |target: PathBuf| match target.is_absolute() {
             true => Some(target),
             false => data_dir.join(target).canonicalize().ok(),
@@ -103,8 +103,8 @@ impl SetAside {
         durable::write(&path, &text, 0o600, setup.uid_gid).map_err(Error::file("write", &path))
     }
 
-    /// What an interrupted clone has set aside. A former version kept no journal, and set nothing aside: what the links
-    /// of the data directory lead to it has filled.
+    /// The data that an interrupted clone has set aside. An older version wrote no journal and set nothing aside: it
+    /// filled the targets of the data directory's links.
     fn of_interrupted(setup: &Setup) -> Result<SetAside, Error> {
         Ok(SetAside::read(setup)?.unwrap_or_else(|| {
             let links = Links::of(&setup.data_dir);
@@ -113,17 +113,18 @@ impl SetAside {
         }))
     }
 
-    /// Puts back what an interrupted clone has set aside. Where that is nothing, the directory is empty afterwards.
+    /// Restores the data that an interrupted clone has set aside. If there is none, the directory is empty afterwards.
     pub(super) fn undo(setup: &Setup) -> Result<(), Error> {
         SetAside::of_interrupted(setup)?.put_back(setup)
     }
 
-    /// Marks the directory as half made by a clone, and moves away what is there. `half_made`: by what it was already.
+    /// Marks the directory as an incomplete clone, and moves its content away. `half_made`: what had left it incomplete
+    /// before.
     pub(super) fn begin(setup: &Setup, half_made: Option<String>) -> Result<SetAside, Error> {
         let interrupted = half_made.as_deref() == Some("clone");
         let mut aside = match SetAside::read(setup)? {
             _ if interrupted => SetAside::of_interrupted(setup)?,
-            // Nothing is marked, so the clone it speaks of succeeded, or none began.
+            // There is no mark, so that clone succeeded, or none began.
             Some(over) if half_made.is_none() => {
                 if let Err(error) = over.forget(setup) {
                     tracing::warn!(
@@ -153,7 +154,7 @@ impl SetAside {
             if make_way(&a_move)? {
                 continue;
             }
-            // Known before anything is removed, or nothing is.
+            // The journal is written before anything is removed.
             let before = std::mem::replace(&mut self.incomplete, true);
             if let Err(error) = self.write(setup) {
                 self.incomplete = before;
@@ -168,7 +169,7 @@ impl SetAside {
         if control::is_empty(data_dir)? {
             return Ok(());
         }
-        // A link stays one: what it leads to is moved.
+        // A link stays a link: its target is moved.
         let real = data_dir.canonicalize().map_err(Error::file("find", data_dir))?;
         self.links = Links::of(&real);
         let outside = self.links.targets().filter(|path| path.is_dir()).map(|path| real_path(path));
@@ -191,7 +192,7 @@ impl SetAside {
         Ok(())
     }
 
-    /// The clone will fill these, where they are empty: what is in them later is its own.
+    /// Records directories that the clone will fill, if they are empty: their later content belongs to the clone.
     pub(super) fn fill(&mut self, setup: &Setup, directories: Vec<PathBuf>) -> Result<(), Error> {
         for directory in directories.iter().map(|path| real_path(path)) {
             let known =
@@ -203,7 +204,7 @@ impl SetAside {
         self.write(setup)
     }
 
-    /// Removes what a clone left half made.
+    /// Removes an incomplete clone.
     fn clear(&self, setup: &Setup) -> Result<(), Error> {
         for known in &self.moves {
             if known.is_made()? {
@@ -216,7 +217,7 @@ impl SetAside {
         if self.moves.is_empty() { empty(&setup.data_dir) } else { Ok(()) }
     }
 
-    /// The clone failed: everything is again where and what it was. Where that fails too, the next clone begins there.
+    /// Restores everything after a failed clone. If that fails, the next clone begins with it.
     pub(super) fn put_back_because(self, setup: &Setup, error: Error) -> Error {
         if let Err(error) = self.put_back(setup) {
             tracing::warn!(error = error.chain(), "cannot restore the data from before the clone yet");
@@ -253,7 +254,7 @@ impl SetAside {
         Ok(())
     }
 
-    /// The clone is whole, and no longer marked: what was before goes.
+    /// Removes the former directories: the clone is complete, and no longer marked.
     pub(super) fn forget(self, setup: &Setup) -> Result<(), Error> {
         for known @ Move { to, .. } in &self.moves {
             if known.is_made()? {
@@ -265,8 +266,8 @@ impl SetAside {
     }
 }
 
-/// Moves a directory away and leaves an empty one like it; what is away already stays. False if it cannot be moved: it
-/// is the root of a volume, or lies in a directory of somebody else.
+/// Moves a directory away and leaves an empty one with the same mode and owner; an earlier move stays. False if it
+/// cannot be moved: it is the root of a volume, or its parent belongs to another user.
 fn make_way(a_move: &Move) -> Result<bool, Error> {
     let Move { from, to } = a_move;
     if !a_move.is_made()? {
@@ -291,26 +292,26 @@ fn make_way(a_move: &Move) -> Result<bool, Error> {
     if !from.exists() {
         fs::create_dir(from).map_err(Error::file("create", from))?;
     }
-    // Always: an earlier attempt may have ended before it came to this.
+    // Always: an earlier attempt may have ended before this.
     let like = fs::metadata(to).map_err(Error::file("look at", to))?;
     fs::set_permissions(from, like.permissions()).map_err(Error::file("chmod", from))?;
     chown(from, Some(like.uid()), Some(like.gid())).map_err(Error::file("chown", from))?;
     Ok(true)
 }
 
-/// One name for a directory, however it is reached: the journal compares them.
+/// The canonical path of a directory: the journal compares paths.
 fn real_path(path: &Path) -> PathBuf {
     path.canonicalize().unwrap_or_else(|_missing| path.to_owned())
 }
 
-/// How the directories of this cluster's version begin in a tablespace.
+/// The prefix of directories of this cluster's version in a tablespace.
 fn prefix(data_dir: &Path) -> Result<String, Error> {
     let path = data_dir.join("PG_VERSION");
     let version = fs::read_to_string(&path).map_err(Error::file("read", &path))?;
     Ok(format!("PG_{}_", version.trim()))
 }
 
-/// What a cluster has made in the location of a tablespace.
+/// The directories of this cluster's version in the location of a tablespace.
 pub(super) fn of_this_version(data_dir: &Path, location: &Path) -> Result<Vec<PathBuf>, Error> {
     let ours = prefix(data_dir)?;
     let number = |name: &str| name.strip_prefix(&ours).is_some_and(|rest| rest.parse::<u64>().is_ok());
@@ -321,7 +322,7 @@ pub(super) fn of_this_version(data_dir: &Path, location: &Path) -> Result<Vec<Pa
         .collect())
 }
 
-/// Moves a directory away for good, or empties it where it cannot be moved; an empty one like it stays.
+/// Moves a directory away for good, or empties it if it cannot be moved; an empty one stays in its place.
 pub(super) fn clear_away(directory: &Path, suffix: &str) -> Result<(), Error> {
     if control::is_empty(directory)? {
         return Ok(());
@@ -331,8 +332,8 @@ pub(super) fn clear_away(directory: &Path, suffix: &str) -> Result<(), Error> {
     if make_way(&Move { from: from.clone(), to })? { Ok(()) } else { empty(&from) }
 }
 
-/// A tablespace's location may be shared by clusters of several versions, as `pg_upgrade` leaves it: each has its own
-/// `PG_<version>_<catalog>` there. What is not this cluster's is neither moved nor removed.
+/// Fails if a tablespace's location has content of other clusters. Several versions may share one, as `pg_upgrade`
+/// leaves it, each with its own `PG_<version>_<catalog>`. Content of another cluster is neither moved nor removed.
 fn holds_only_ours(data_dir: &Path, tablespace: &Path) -> Result<(), Error> {
     let ours = prefix(data_dir)?;
     let entries = match fs::read_dir(tablespace) {
@@ -357,7 +358,7 @@ fn sync_parent(path: &Path) -> Result<(), Error> {
     path.parent().map_or(Ok(()), |parent| durable::sync_dir(parent).map_err(Error::file("sync", parent)))
 }
 
-/// `<directory><suffix>`, or with a number more where that is taken.
+/// `<directory><suffix>`, with a number if that name is taken.
 pub(super) fn free_name(directory: &Path, suffix: &str) -> Result<PathBuf, Error> {
     let numbered = (1..NUMBER_MAX).map(|number| beside(directory, &format!("{suffix}-{number}")));
     let mut names = std::iter::once(beside(directory, suffix)).chain(numbered);
@@ -366,8 +367,8 @@ pub(super) fn free_name(directory: &Path, suffix: &str) -> Result<PathBuf, Error
         .ok_or_else(|| Error::Unfit(format!("too many {}{suffix}-…: remove them", directory.display())))
 }
 
-/// Removes what is in a directory, and not the directory. A volume's own `lost+found` goes when nothing is in it: no
-/// program of PostgreSQL fills a directory that holds one, and fsck makes it anew.
+/// Removes the content of a directory, but not the directory. An empty `lost+found` of a volume is removed as well:
+/// PostgreSQL's programs refuse to fill a directory that contains one, and fsck creates it anew.
 pub(super) fn empty(directory: &Path) -> Result<(), Error> {
     let entries = match fs::read_dir(directory) {
         Ok(entries) => entries,

@@ -1,4 +1,4 @@
-//! A new cluster: initdb, its users and the operator's script, behind closed doors.
+//! A new cluster: initdb, its users and the operator's script, before clients can connect.
 
 use std::fs;
 use std::os::unix::fs::{DirBuilderExt, chown};
@@ -29,10 +29,10 @@ use crate::os::clock;
 
 const START_WITHIN: Duration = Duration::from_secs(60);
 const STOP_WITHIN: Duration = Duration::from_secs(60);
-/// What a failed attempt left has this behind its name.
+/// The suffix of a failed attempt's directories.
 const FAILED: &str = ".failed";
 
-/// Makes the cluster and returns its system identifier.
+/// Creates the cluster and returns its system identifier.
 pub(super) async fn bootstrap(inner: &PostgresInner) -> Result<u64, Error> {
     inner.postmaster.must_be_down("bootstrap")?;
     let setup = &inner.setup;
@@ -53,14 +53,14 @@ pub(super) async fn bootstrap(inner: &PostgresInner) -> Result<u64, Error> {
     made
 }
 
-/// Keeps aside the directory of a bootstrap that made no cluster.
+/// Sets aside the directory of a bootstrap that created no cluster.
 pub(super) fn abandon(inner: &PostgresInner) -> Result<(), Error> {
     inner.postmaster.must_be_down("abandon the bootstrap")?;
     clear_away(&inner.setup.data_dir)
 }
 
-/// Keeps what a failed attempt left, to be looked at: the data directory, and what its links lead to. The root
-/// of a volume cannot be moved: it is emptied. The data directory comes last, because its links name the others.
+/// Sets aside the result of a failed attempt for inspection: the data directory, and the targets of its links. The root
+/// of a volume cannot be moved, so it is emptied. The data directory comes last, because its links lead to the others.
 fn clear_away(data_dir: &Path) -> Result<(), Error> {
     let links = Links::of(data_dir);
     if let Some(wal) = &links.wal {
@@ -75,7 +75,7 @@ fn clear_away(data_dir: &Path) -> Result<(), Error> {
     aside::clear_away(data_dir, FAILED)
 }
 
-/// The private postmaster of a failed attempt, or of one whose supervisor was killed.
+/// Kills the private postmaster of a failed attempt, or of one whose supervisor was killed.
 async fn kill_leftovers(setup: &Setup) {
     if let Ok(processes) = resolve(setup) {
         while processes.kill_all() {
@@ -107,7 +107,8 @@ async fn make(inner: &PostgresInner) -> Result<u64, Error> {
     Ok(control::read(setup).await?.system_id)
 }
 
-/// A directory only we can enter: the socket, the access rules that trust whoever is in, the password files.
+/// A directory that only this user can enter. It has the socket, the access rules that trust every local user, and the
+/// password files.
 struct Private {
     path: PathBuf,
 }
@@ -153,7 +154,7 @@ async fn initdb(setup: &Setup, private: &Private) -> Result<(), Error> {
             command.arg("--auth=scram-sha-256");
         }
     }
-    // Only PostgreSQL 18 knows the option's opposite; before, it is the default.
+    // Only PostgreSQL 18 knows this option; before, it is the default.
     let options = setup.initdb.iter().filter(|option| *option != "no-data-checksums");
     command.args(options.map(|option| format!("--{option}")));
     run("initdb", command, None).await.map(drop)
@@ -191,7 +192,7 @@ async fn start(setup: &Setup, parameters: &Parameters, private: &Private) -> Res
     }
 }
 
-/// What a rewind user must be able to read (PostgreSQL manual, "pg_rewind").
+/// The functions that a rewind user must be able to call (PostgreSQL manual, "pg_rewind").
 const REWIND_FUNCTIONS: [&str; 4] = [
     "pg_ls_dir(text, boolean, boolean)",
     "pg_stat_file(text, boolean)",
@@ -201,7 +202,7 @@ const REWIND_FUNCTIONS: [&str; 4] = [
 
 fn role_statements(setup: &Setup) -> String {
     let mut statements = vec![
-        // Passwords travel as verifiers, and not even those belong in the log.
+        // Passwords are sent as verifiers, and even those must not be logged.
         "SET log_statement = 'none'; SET log_min_duration_statement = -1".to_owned(),
         role(&setup.superuser, "SUPERUSER LOGIN"),
         role(

@@ -17,7 +17,7 @@ use crate::os::child::{self, OnOwnerExit};
 use crate::os::error_chain::ErrorChain;
 use crate::os::{clock, durable};
 
-/// How much of pg_basebackup's talk is kept for its error.
+/// How much of pg_basebackup's output is kept for its error.
 const TALK_MAX_BYTES: usize = 16 * 1024;
 
 impl Postgres {
@@ -30,10 +30,10 @@ impl Postgres {
         clone_from(&self.inner, from, told).await
     }
 
-    /// Puts back what an interrupted clone had set aside; an empty directory is left where that is nothing.
+    /// Restores the data that an interrupted clone had set aside. If there is none, the directory is empty afterwards.
     ///
     /// # Errors
-    /// When a process runs in the directory, no clone was interrupted, or a directory cannot be moved: it is told which.
+    /// A process runs in the directory, no clone was interrupted, or a directory cannot be moved (the error names it).
     pub fn undo_clone(&self) -> Result<(), Error> {
         self.inner.postmaster.must_be_down("undo a clone")?;
         let setup = &self.inner.setup;
@@ -44,7 +44,7 @@ impl Postgres {
     }
 }
 
-/// Takes a base backup; whatever was in the directory is kept aside until it has succeeded.
+/// Takes a base backup. The earlier content of the directory is set aside until that has succeeded.
 async fn clone_from(
     inner: &PostgresInner,
     target: &FollowTarget,
@@ -57,22 +57,22 @@ async fn clone_from(
         _other => None,
     };
     rotation::write_pgpass(setup, target)?;
-    let theirs = theirs(setup, target).await?;
+    let source_spaces = source_tablespaces(setup, target).await?;
     let mut aside = SetAside::begin(setup, half_made)?;
-    if let Err(error) = copy(setup, target, &theirs, &mut aside, &progress).await {
+    if let Err(error) = copy(setup, target, &source_spaces, &mut aside, &progress).await {
         return Err(aside.put_back_because(setup, error));
     }
     keep_private(&setup.data_dir)?;
     files::remove_signals(setup)?;
     control::unmark(setup)?;
     if let Err(error) = aside.forget(setup) {
-        // The clone is whole; what is left over is the operator's to delete.
+        // The clone is complete; the operator can delete the rest.
         tracing::warn!(error = error.chain(), "could not remove a directory that was moved aside");
     }
     Ok(())
 }
 
-/// pg_basebackup leaves the permissions of a directory that is there, and PostgreSQL starts in no open one.
+/// pg_basebackup keeps the permissions of an existing directory, and PostgreSQL refuses one that is open to others.
 fn keep_private(data_dir: &Path) -> Result<(), Error> {
     let mode = fs::metadata(data_dir).map_err(Error::file("look at", data_dir))?.permissions().mode();
     match mode & 0o777 {
@@ -82,52 +82,52 @@ fn keep_private(data_dir: &Path) -> Result<(), Error> {
     }
 }
 
-/// The source's tablespaces. None of them may be the very directory that makes way here: members on one machine share
-/// those that were made without a mapping, and what is removed here would be the source's own.
-async fn theirs(setup: &Setup, target: &FollowTarget) -> Result<Vec<(u32, PathBuf)>, Error> {
+/// The source's tablespaces. None of them may be a directory that is moved away here: members on one machine share
+/// tablespaces that were created without a mapping, and their removal here would remove the source's data.
+async fn source_tablespaces(setup: &Setup, target: &FollowTarget) -> Result<Vec<(u32, PathBuf)>, Error> {
     let mark = format!("{MARK}{}-{:x}", std::process::id(), clock::now().as_nanos());
-    let mine = Links::of(&setup.data_dir).tablespaces;
-    let marks: Vec<PathBuf> = mine.iter().map(|(_, directory)| directory.join(&mark)).collect();
+    let own_spaces = Links::of(&setup.data_dir).tablespaces;
+    let marks: Vec<PathBuf> = own_spaces.iter().map(|(_, directory)| directory.join(&mark)).collect();
     let marked = marks.iter().filter(|path| path.parent().is_some_and(Path::is_dir));
     let marked = marked.map(|path| fs::write(path, "").map_err(Error::file("write", path)));
-    let told = match marked.collect::<Result<Vec<()>, Error>>() {
+    let answer = match marked.collect::<Result<Vec<()>, Error>>() {
         Ok(_) => Ok(sql::tablespaces(setup, target, &mark).await),
         Err(error) => Err(error),
     };
     for path in &marks {
         durable::remove(path).map_err(Error::file("remove", path))?;
     }
-    let theirs = told?.unwrap_or_else(|error| {
+    let source_spaces = answer?.unwrap_or_else(|error| {
         tracing::warn!(
             error = error.chain(),
             "could not read the tablespaces of the source before the clone"
         );
         Vec::new()
     });
-    match theirs.iter().find(|theirs| theirs.marked) {
+    match source_spaces.iter().find(|space| space.marked) {
         Some(shared) => Err(Error::Unfit(format!(
             "clone: the tablespace at {} is {}'s own as well: give this member another place (basebackup: \
              tablespace-mapping), and remove the link in pg_tblspc here",
             shared.location.display(),
             target.name
         ))),
-        None => Ok(theirs.into_iter().map(|theirs| (theirs.number, theirs.location)).collect()),
+        None => Ok(source_spaces.into_iter().map(|space| (space.number, space.location)).collect()),
     }
 }
 
 async fn copy(
     setup: &Setup,
     target: &FollowTarget,
-    theirs: &[(u32, PathBuf)],
+    source_spaces: &[(u32, PathBuf)],
     aside: &mut SetAside,
     progress: &watch::Sender<CloneStatus>,
 ) -> Result<(), Error> {
-    let layout = Layout::new(&setup.basebackup, &aside.links, theirs);
+    let layout = Layout::new(&setup.basebackup, &aside.links, source_spaces);
     aside.fill(setup, layout.outside)?;
     basebackup(setup, target, &layout.options, progress).await
 }
 
-/// Where a clone puts what does not lie in the data directory.
+/// The locations of a clone's parts outside the data directory.
 #[derive(Debug, Default, PartialEq)]
 struct Layout {
     /// Options besides the configured ones.
@@ -136,8 +136,8 @@ struct Layout {
 }
 
 impl Layout {
-    /// As configured; else where the former data directory had it; else where the source has it.
-    fn new(configured: &[String], former: &Links, theirs: &[(u32, PathBuf)]) -> Layout {
+    /// As configured; else as in the former data directory; else as on the source.
+    fn new(configured: &[String], former: &Links, source_spaces: &[(u32, PathBuf)]) -> Layout {
         let mut layout = Layout::default();
         let waldir = configured.iter().find_map(|option| option.strip_prefix("waldir=")).map(PathBuf::from);
         if let (None, Some(wal)) = (&waldir, &former.wal) {
@@ -148,7 +148,7 @@ impl Layout {
             let mappings = configured.iter().filter_map(|option| option.strip_prefix("tablespace-mapping="));
             mappings.filter_map(split_mapping).find(|(from, _)| from == location).map(|(_, to)| to)
         };
-        for (number, location) in theirs {
+        for (number, location) in source_spaces {
             let had = former.tablespaces.iter().find(|(known, _)| known == number).map(|(_, target)| target);
             let place = match (mapped(location), had) {
                 (Some(place), _) => place,
@@ -169,7 +169,7 @@ impl Layout {
     }
 }
 
-/// `OLDDIR=NEWDIR`, where a backslash takes the meaning from an equals sign.
+/// `OLDDIR=NEWDIR`, where a backslash escapes an equals sign.
 fn split_mapping(text: &str) -> Option<(PathBuf, PathBuf)> {
     let mut letters = text.char_indices();
     while let Some((at, letter)) = letters.next() {
@@ -235,7 +235,7 @@ async fn basebackup(
     })
 }
 
-/// A line as in `  3072/23456 kB (13%), 0/1 tablespace`.
+/// Parses a line such as `  3072/23456 kB (13%), 0/1 tablespace`.
 fn parse_progress(line: &str) -> Option<CloneStatus> {
     let (done, rest) = line.trim_start().split_once('/')?;
     let (total, _) = rest.split_once(" kB")?;
@@ -260,12 +260,12 @@ mod tests {
             wal: Some(path("/wal/a")),
             tablespaces: vec![(1, path("/ts/mine")), (2, path("/ts/same"))],
         };
-        let theirs = [(1, path("/ts/a=b")), (2, path("/ts/same")), (3, path("/ts/new"))];
-        let layout = Layout::new(&[], &former, &theirs);
+        let source_spaces = [(1, path("/ts/a=b")), (2, path("/ts/same")), (3, path("/ts/new"))];
+        let layout = Layout::new(&[], &former, &source_spaces);
         assert_eq!(layout.options, ["--waldir=/wal/a", r"--tablespace-mapping=/ts/a\=b=/ts/mine"]);
         assert_eq!(layout.outside, ["/wal/a", "/ts/mine", "/ts/same", "/ts/new"].map(PathBuf::from));
         let configured = ["waldir=/w".to_owned(), r"tablespace-mapping=/ts/a\=b=/ts/c".to_owned()];
-        let layout = Layout::new(&configured, &former, &theirs);
+        let layout = Layout::new(&configured, &former, &source_spaces);
         assert_eq!(layout.options, Vec::<String>::new());
         assert_eq!(layout.outside, ["/w", "/ts/c", "/ts/same", "/ts/new"].map(PathBuf::from));
     }

@@ -1,8 +1,9 @@
-//! Knocking: a new connection to the local Postgres, as far as the first answer of the process that was forked for it.
+//! The connection probe: a new connection to the local Postgres, up to the first answer of the process that was forked
+//! for it.
 //!
-//! Asked is whether it speaks TLS (PostgreSQL manual, "Message Formats", SSLRequest): whichever answer comes proves
-//! that process, without a user, a password, an access rule or a free slot, and a client that leaves then is no line in
-//! the server's log. So it can be repeated for ever.
+//! The probe asks for TLS (PostgreSQL manual, "Message Formats", SSLRequest). Every answer proves that process, without
+//! a user, a password, an access rule or a free slot. If the client then closes the connection, the server logs
+//! nothing. So the probe can be repeated for ever.
 
 use std::io::ErrorKind;
 use std::path::Path;
@@ -15,16 +16,16 @@ use super::handle::PostgresInner;
 
 /// The length of the message, and its code.
 const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f];
-/// What a postmaster that cannot fork says is far shorter.
+/// The message of a postmaster that cannot fork is far shorter.
 const ANSWER_BYTES_MAX: u64 = 1024;
 
-/// `Ok`: somebody answered. `Err` says what happened instead.
+/// `Ok`: a new process answered. `Err` has the reason why none did.
 pub(super) async fn probe_connection(inner: &PostgresInner) -> Result<(), String> {
     let setup = &inner.setup;
     let Some(directory) = inner.access.directory() else { return probe_address(setup).await };
     match UnixStream::connect(directory.join(format!(".s.PGSQL.{}", setup.port))).await {
         Ok(stream) => handshake(stream).await,
-        // Somebody may have removed the socket, which says nothing of the server.
+        // The socket's file may have been removed, which says nothing about the server.
         Err(error) => {
             let ended = probe_address(setup).await;
             ended.map_err(|other| format!("{}: {error}; {}: {other}", directory.display(), setup.local_host))
@@ -43,18 +44,18 @@ async fn probe_address(setup: &Setup) -> Result<(), String> {
     }
 }
 
-/// Asks, and reads the answer.
+/// Sends the request, and reads the answer.
 async fn handshake(mut stream: impl AsyncRead + AsyncWrite + Unpin) -> Result<(), String> {
     let text = |error: std::io::Error| error.to_string();
     stream.write_all(&SSL_REQUEST).await.map_err(text)?;
     match stream.read_u8().await {
         Ok(b'S' | b'N') => Ok(()),
-        // A postmaster that cannot fork says so in the protocol of old: plain text, and a zero.
+        // A postmaster that cannot fork answers in an old protocol: plain text, and a zero byte.
         Ok(b'E') => {
-            let mut told = Vec::new();
-            stream.take(ANSWER_BYTES_MAX).read_to_end(&mut told).await.map_err(text)?;
-            let told = told.split(|byte| *byte == 0).next().unwrap_or_default();
-            Err(String::from_utf8_lossy(told).trim().to_owned())
+            let mut message = Vec::new();
+            stream.take(ANSWER_BYTES_MAX).read_to_end(&mut message).await.map_err(text)?;
+            let message = message.split(|byte| *byte == 0).next().unwrap_or_default();
+            Err(String::from_utf8_lossy(message).trim().to_owned())
         }
         Ok(other) => Err(format!("an unexpected answer: {other}")),
         Err(error) if error.kind() == ErrorKind::UnexpectedEof => {
@@ -68,7 +69,7 @@ async fn handshake(mut stream: impl AsyncRead + AsyncWrite + Unpin) -> Result<()
 mod tests {
     use super::*;
 
-    /// What comes of a knock at somebody who answers so and leaves.
+    /// The result for a server that gives this answer and closes the connection.
     async fn answered(answer: &[u8]) -> Result<(), String> {
         let (stream, mut server) = tokio::io::duplex(64);
         let server = async move {

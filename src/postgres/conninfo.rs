@@ -7,10 +7,10 @@ use percent_encoding::percent_decode_str;
 use super::{RoleCredentials, Setup};
 use crate::model::FollowTarget;
 
-/// Where another member's Postgres answers.
+/// The address of another member's Postgres.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct ConninfoAddress {
-    /// Hosts with their ports, in the order to try them.
+    /// Hosts with their ports, in the order of the attempts.
     pub(super) hosts: Vec<(String, u16)>,
     /// The database of the URL, if it names one.
     pub(super) database: Option<String>,
@@ -19,8 +19,8 @@ pub(super) struct ConninfoAddress {
 const DEFAULT_PORT: u16 = 5432;
 
 impl ConninfoAddress {
-    /// Reads a `conn_url`: `postgres://[user[:password]@]host[:port][,…][/database][?…]`. User and password are not
-    /// taken from it.
+    /// Parses a `conn_url`: `postgres://[user[:password]@]host[:port][,…][/database][?…]`. User and password are
+    /// ignored.
     pub(super) fn parse(url: &str) -> Option<ConninfoAddress> {
         let rest = url.strip_prefix("postgres://").or_else(|| url.strip_prefix("postgresql://"))?;
         let rest = rest.split(['?', '#']).next()?;
@@ -56,7 +56,7 @@ fn percent_decoded(text: &str) -> String {
     percent_decode_str(text).decode_utf8_lossy().into_owned()
 }
 
-/// `keyword=value` pairs in this order, each value quoted where it must be.
+/// `keyword=value` pairs in this order, with quotes where they are needed.
 pub(super) fn conninfo<'a>(pairs: impl IntoIterator<Item = (&'a str, String)>) -> String {
     let pairs = pairs.into_iter().map(|(key, value)| format!("{key}={}", quoted(&value)));
     pairs.collect::<Vec<_>>().join(" ")
@@ -70,7 +70,7 @@ fn quoted(value: &str) -> String {
     format!("'{}'", value.replace('\\', r"\\").replace('\'', r"\'"))
 }
 
-/// How a program or the WAL receiver reaches `target` as `who`, without the password.
+/// The connection string with which a program or the WAL receiver reaches `target` as `who`, without the password.
 pub(super) fn to_member(
     setup: &Setup,
     target: &FollowTarget,
@@ -102,7 +102,7 @@ pub(super) fn database(setup: &Setup) -> &str {
     if setup.database.is_empty() { "postgres" } else { &setup.database }
 }
 
-/// The password file for `target`: a line per host and user.
+/// The password file for `target`: one line for each host and user.
 pub(super) fn pgpass(setup: &Setup, target: &FollowTarget) -> String {
     let address = ConninfoAddress::parse(&target.conn_url).unwrap_or_default();
     pgpass_of_hosts(setup, address.hosts.iter().map(|(host, port)| (host, *port)))
@@ -135,7 +135,7 @@ pub(super) fn pgpass_entry(host: &str, port: &str, user: &str, password: &str) -
     format!("{}:{port}:*:{}:{}\n", escaped(host), escaped(user), escaped(password))
 }
 
-/// Host, port, user and password of a line that [`pgpass_entry`] wrote.
+/// Host, port, user and password of a line by [`pgpass_entry`].
 pub(super) fn split_pgpass(line: &str) -> Option<[String; 4]> {
     let mut fields = vec![String::new()];
     let mut letters = line.chars();
@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn quotes_what_libpq_would_misread() {
+    fn values_are_quoted_for_libpq() {
         let pairs = [("a", "x".to_owned()), ("b", String::new()), ("c", r"it's \ here".to_owned())];
         assert_eq!(conninfo(pairs), r"a=x b='' c='it\'s \\ here'");
     }

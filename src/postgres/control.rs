@@ -13,9 +13,9 @@ use crate::model::{Branch, ControlFile, ControlState, DataDirectory, Lsn, Timeli
 use crate::os::durable;
 use crate::os::error_chain::ErrorChain;
 
-/// Reading the control file is one small read; a disk that takes longer is not accessible.
+/// The control file is one small read; a disk that takes longer is inaccessible.
 const CONTROL_WITHIN: Duration = Duration::from_secs(10);
-/// The size of a WAL segment, unless `initdb` was told otherwise.
+/// The size of a WAL segment, unless `initdb` had another one.
 pub(super) const DEFAULT_SEGMENT: u64 = 16 << 20;
 
 /// `<data_dir><suffix>`.
@@ -29,7 +29,7 @@ fn marker(setup: &Setup) -> PathBuf {
     beside(&setup.data_dir, ".matriarch-half-made")
 }
 
-/// From now on, until [`unmark`], the directory must not be started. `by` says why.
+/// The directory must not be started until [`unmark`]. `by` is the reason.
 pub(super) fn mark(setup: &Setup, by: &str) -> Result<(), Error> {
     let path = marker(setup);
     if let Some(parent) = path.parent() {
@@ -38,13 +38,13 @@ pub(super) fn mark(setup: &Setup, by: &str) -> Result<(), Error> {
     durable::write(&path, by.as_bytes(), 0o600, setup.uid_gid).map_err(Error::file("write", &path))
 }
 
-/// The directory is whole again.
+/// The directory is complete again.
 pub(super) fn unmark(setup: &Setup) -> Result<(), Error> {
     let path = marker(setup);
     durable::remove(&path).map_err(Error::file("remove", &path))
 }
 
-/// Looks at the data directory and the history of its timeline.
+/// Reads the data directory and the history of its timeline.
 pub(super) async fn look(setup: &Setup) -> (DataDirectory, TimelineHistory) {
     match marked_by(setup) {
         Ok(Some(by)) => return (DataDirectory::HalfMade { by }, TimelineHistory::default()),
@@ -67,8 +67,8 @@ pub(super) async fn look(setup: &Setup) -> (DataDirectory, TimelineHistory) {
     }
 }
 
-/// True if the directory holds something that is neither a database nor half of one. False also when it cannot be
-/// read: that may pass.
+/// Whether the directory has content that is neither a database nor an incomplete one. False also when it cannot be
+/// read, since that may pass.
 pub(super) fn is_strange(setup: &Setup) -> bool {
     let unmarked = matches!(marked_by(setup), Ok(None));
     let filled = matches!(is_empty(&setup.data_dir), Ok(false));
@@ -79,7 +79,7 @@ fn inaccessible(error: &Error) -> (DataDirectory, TimelineHistory) {
     (DataDirectory::Inaccessible { error: error.chain() }, TimelineHistory::default())
 }
 
-/// What left the directory half made, if something did.
+/// The operation that left the directory incomplete, if one did.
 pub(super) fn marked_by(setup: &Setup) -> Result<Option<String>, Error> {
     let path = marker(setup);
     match fs::read_to_string(&path) {
@@ -89,7 +89,7 @@ pub(super) fn marked_by(setup: &Setup) -> Result<Option<String>, Error> {
     }
 }
 
-/// True if there is no such directory, or nothing in it.
+/// Whether the directory is missing or empty.
 pub(super) fn is_empty(path: &Path) -> Result<bool, Error> {
     match fs::read_dir(path) {
         Ok(mut entries) => Ok(entries.next().is_none()),
@@ -100,7 +100,8 @@ pub(super) fn is_empty(path: &Path) -> Result<bool, Error> {
 
 /// Runs `pg_controldata`.
 pub(super) async fn read(setup: &Setup) -> Result<ControlFile, Error> {
-    // Before the control file: a start writes there that it is a copy, and only then takes the label away.
+    // It is read before the control file: a start first records in the control file that it is a copy, and removes the
+    // label only then.
     let backup_label = setup.data_dir.join("backup_label").exists();
     let mut command = tool(setup, "pg_controldata");
     command.arg(&setup.data_dir);
@@ -115,8 +116,8 @@ fn segment_bytes(output: &str) -> u64 {
     line.and_then(|bytes| bytes.trim().parse().ok()).unwrap_or(DEFAULT_SEGMENT)
 }
 
-/// The newest timeline that has segments, and the end of its last one. Segments that are kept for later use lie beyond
-/// the end of WAL, so that is no position, but nothing lies behind it.
+/// The newest timeline that has segments, and the end of its last one. Segments kept for later use are beyond the end
+/// of WAL, so that end is no position, only an upper bound.
 fn segments(setup: &Setup, bytes: u64) -> Result<Option<Branch>, Error> {
     let path = setup.data_dir.join("pg_wal");
     let entries = match fs::read_dir(&path) {
@@ -134,7 +135,7 @@ fn segments(setup: &Setup, bytes: u64) -> Result<Option<Branch>, Error> {
     Ok(Some(Branch { history: history(setup, timeline)?, timeline, end }))
 }
 
-/// Timeline and first position of a segment of that many bytes, by its file name.
+/// Timeline and first position of a segment of this size, by its file name.
 pub(super) fn segment(name: &str, bytes: u64) -> Option<(Timeline, u64)> {
     if name.len() != 24 {
         return None;
@@ -159,7 +160,7 @@ pub(super) fn history(setup: &Setup, timeline: Timeline) -> Result<TimelineHisto
     }
 }
 
-/// What the control file calls a parameter, and what `postgresql.conf` calls it.
+/// The names of parameters in the control file and in `postgresql.conf`.
 const STANDBY_MINIMUMS: [(&str, &str); 5] = [
     ("max_connections setting", "max_connections"),
     ("max_worker_processes setting", "max_worker_processes"),
@@ -213,12 +214,12 @@ pub(super) struct PidFile {
     pub(super) pid: i32,
     pub(super) port: Option<u16>,
     pub(super) socket_dir: Option<String>,
-    /// Accepts connections, or (without hot standby) replays.
+    /// It accepts connections, or (without hot standby) replays.
     pub(super) ready: bool,
 }
 
 impl PidFile {
-    /// The file of a data directory; `None` also for one that names no process, as one that was just made.
+    /// The file of a data directory; `None` also if it names no process, as a newly created one does.
     pub(super) fn find(data_dir: &Path) -> Result<Option<PidFile>, Error> {
         let path = data_dir.join("postmaster.pid");
         match fs::read_to_string(&path) {
@@ -230,7 +231,7 @@ impl PidFile {
 
     pub(super) fn parse(text: &str) -> Option<PidFile> {
         let mut lines = text.lines().map(str::trim);
-        // A single-user backend writes its number negated.
+        // A single-user backend writes its process id negated.
         let pid = lines.next()?.parse::<i32>().ok()?.checked_abs()?;
         let mut lines = lines.skip(2);
         let port = lines.next().and_then(|port| port.parse().ok());
@@ -276,7 +277,7 @@ Data page checksum version:           1
     }
 
     #[test]
-    fn wal_may_go_as_far_as_the_last_segment_of_the_newest_timeline() {
+    fn the_last_segment_of_the_newest_timeline_bounds_wal() {
         let data_dir = std::env::temp_dir().join(format!("matriarch-segments-{}", std::process::id()));
         let setup = Setup { data_dir: data_dir.clone(), ..Setup::default() };
         assert_eq!(segments(&setup, DEFAULT_SEGMENT).ok(), Some(None), "there is no such directory");

@@ -8,33 +8,33 @@ use tokio_postgres::error::SqlState;
 
 use super::{Setup, judge};
 
-/// A failed operation, with what it tried; the cause is its `source`.
+/// A failed operation, with its attempt; the cause is its `source`.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// A file or directory.
+    /// An operation on a file or directory failed.
     #[error("{what} {}", path.display())]
     File {
-        /// What was tried.
+        /// The attempt.
         what: &'static str,
-        /// On what.
+        /// The path.
         path: PathBuf,
-        /// What the operating system said.
+        /// The operating system's error.
         #[source]
         source: io::Error,
     },
     /// A program could not be run.
     #[error("run {program}")]
     Spawn {
-        /// Which.
+        /// The program.
         program: String,
-        /// What the operating system said.
+        /// The operating system's error.
         #[source]
         source: io::Error,
     },
     /// A program ended with a failure.
     #[error("{program} failed with {status}: {output}")]
     Program {
-        /// Which.
+        /// The program.
         program: String,
         /// How it ended.
         status: String,
@@ -46,54 +46,54 @@ pub enum Error {
     Connect {
         /// Host and port.
         to: String,
-        /// What the server or network said.
+        /// The server's or the network's error.
         #[source]
         source: tokio_postgres::Error,
     },
-    /// None of the ways to the own Postgres leads in.
+    /// All ways to the own Postgres failed.
     #[error("cannot reach its own PostgreSQL: {}", refusals.join("; "))]
     NoWayIn {
-        /// Each way, with why not.
+        /// Each way with its error.
         refusals: Vec<String>,
-        /// What the last one, the configured address, ended with.
+        /// The error of the last way, the configured address.
         last: Box<Error>,
     },
-    /// A role of the supervisor's name is there, and somebody else's.
+    /// A role with the supervisor's name exists, and belongs to another user.
     #[error("the role {role} exists and is not a superuser: rename it, or make it a superuser")]
     NotTheOwnRole {
-        /// Which.
+        /// The role.
         role: &'static str,
     },
     /// A statement failed.
     #[error("{what}")]
     Sql {
-        /// What was tried.
+        /// The attempt.
         what: &'static str,
-        /// What the server said.
+        /// The server's error.
         #[source]
         source: tokio_postgres::Error,
     },
-    /// It took too long.
+    /// An operation took too long.
     #[error("{what} did not end within {within:?}")]
     Deadline {
-        /// What.
+        /// The operation.
         what: &'static str,
-        /// Its time.
+        /// Its limit.
         within: Duration,
     },
     /// The postmaster ended before it was ready.
     #[error("postgres ended while starting: {exit}")]
     EndedWhileStarting {
-        /// How.
+        /// The exit status.
         exit: String,
     },
-    /// The new `pg_hba.conf` or `pg_ident.conf` is wrong; the former is in force again.
+    /// The new `pg_hba.conf` or `pg_ident.conf` is wrong; the former one is in force again.
     #[error("refused, and the previous configuration stays in force: {}", errors.join("; "))]
     BrokenAccessRules {
-        /// `file:line: what`.
+        /// `file:line: error`.
         errors: Vec<String>,
     },
-    /// The operation does not fit what is there.
+    /// The operation does not fit the present state.
     #[error("{0}")]
     Unfit(String),
 }
@@ -106,7 +106,7 @@ impl Error {
         Error::EndedWhileStarting { exit }
     }
 
-    /// What the server said when it refused the connection; `None` when it said nothing.
+    /// The server's code when it refused the connection; `None` without one.
     pub(crate) fn refused_with(&self) -> Option<&SqlState> {
         match self {
             Error::Connect { source, .. } => source.code(),
@@ -115,7 +115,8 @@ impl Error {
         }
     }
 
-    /// The server took the connection and ended it, and not because it recovers, is full or does not know us.
+    /// Whether the server accepted the connection and then ended it, for another reason than recovery, too many
+    /// connections or a failed login.
     pub fn is_turned_away(&self) -> bool {
         self.refused_with().is_some_and(|code| {
             let waits = [SqlState::CANNOT_CONNECT_NOW, SqlState::TOO_MANY_CONNECTIONS];
@@ -123,7 +124,7 @@ impl Error {
         })
     }
 
-    /// The server knows the role by another password.
+    /// Whether the role has another password.
     pub(crate) fn is_wrong_password(&self) -> bool {
         self.refused_with() == Some(&SqlState::INVALID_PASSWORD)
     }

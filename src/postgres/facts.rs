@@ -1,4 +1,4 @@
-//! One look inside, in one query.
+//! The SQL facts of the local Postgres, in one query.
 
 use serde_json::Value;
 use tokio_postgres::{Client, Row};
@@ -11,9 +11,9 @@ use crate::model::{
 };
 use crate::os::clock;
 
-/// Valid from PostgreSQL 13 on. The timeline of a WAL file's name is the one being written, also at a segment border.
-/// A standby that receives nothing is on the newest timeline of its segments: the control file learns of a switch
-/// only at the next restartpoint, and a healthy standby would look forked until then.
+/// Valid from PostgreSQL 13 on. The timeline in a WAL file's name is the one being written, even at a segment border. A
+/// standby that receives no WAL is on the newest timeline of its segments. The control file shows a switch only after
+/// the next restartpoint, and would make a healthy standby look forked until then.
 const LOOK: &str = r#"
 WITH up AS (SELECT pg_is_in_recovery() AS in_recovery)
 SELECT current_setting('server_version_num')::int4,
@@ -56,7 +56,7 @@ SELECT current_setting('server_version_num')::int4,
           FROM pg_stat_get_activity(NULL)) AS sessions
 "#;
 
-/// Looks inside.
+/// Queries the state.
 pub(super) async fn look(inner: &PostgresInner) -> Result<SqlFacts, Error> {
     let within = LOOK_WITHIN;
     let at = clock::now();
@@ -115,7 +115,7 @@ fn facts(row: &Row) -> SqlFacts {
     }
 }
 
-/// A row of `pg_stat_replication` without what only decisions need.
+/// A row of `pg_stat_replication` without the columns that only decisions need.
 fn shown(mut row: serde_json::Map<String, Value>) -> serde_json::Map<String, Value> {
     row.retain(|key, _| !key.ends_with("_lsn"));
     row

@@ -4,7 +4,7 @@
 //! ```text
 //!  *.sh                        executed, or read by a shell where it is not executable
 //!  *.sql *.sql.gz .xz .zst     psql, which stops at the first error
-//!  anything else               is not for us
+//!  anything else               skipped
 //! ```
 
 use std::path::{Path, PathBuf};
@@ -16,7 +16,7 @@ use super::program::{Ended, bare, last_lines, run_to_end};
 use super::{Error, Setup};
 use crate::os::child::{self, OnOwnerExit};
 
-/// Shells, the one that most scripts were written for first.
+/// Shells; the first is the one that most scripts were written for.
 const SHELLS: [(&str, &str); 2] = [
     (
         "bash",
@@ -26,12 +26,12 @@ const SHELLS: [(&str, &str); 2] = [
     ("sh", "set -e; docker_process_sql() { psql -v ON_ERROR_STOP=1 -wX \"$@\"; }; . \"$1\""),
 ];
 
-/// What a file is to us.
+/// The kind of a script.
 #[derive(Debug, PartialEq, Eq)]
 enum ScriptKind {
     Shell,
     Sql,
-    /// By the program that unpacks it.
+    /// Compressed SQL, with the program that unpacks it.
     PackedSql(&'static str),
     Unknown,
 }
@@ -53,7 +53,7 @@ impl ScriptKind {
     }
 }
 
-/// Runs every script; the first that fails ends it. `host` is the private socket's directory.
+/// Runs all scripts, up to the first that fails. `host` is the private socket's directory.
 pub(super) async fn run_all(setup: &Setup, host: &str) -> Result<(), Error> {
     for path in scripts(&setup.init_scripts)? {
         let script = path.display().to_string();
@@ -78,7 +78,7 @@ pub(super) async fn run_all(setup: &Setup, host: &str) -> Result<(), Error> {
     Ok(())
 }
 
-/// The files of a directory in the order of their names; none where there is no directory.
+/// The files of a directory in the order of their names; none if there is no directory.
 fn scripts(folder: &Path) -> Result<Vec<PathBuf>, Error> {
     let entries = match std::fs::read_dir(folder) {
         Ok(entries) => entries,
@@ -87,14 +87,14 @@ fn scripts(folder: &Path) -> Result<Vec<PathBuf>, Error> {
     };
     let paths = entries.map(|entry| entry.map(|entry| entry.path())).collect::<Result<Vec<_>, _>>();
     let mut paths = paths.map_err(Error::file("read", folder))?;
-    // Hidden ones are no scripts to a shell's `*`; the kubelet keeps the true files of a volume in one.
+    // Hidden files do not match a shell's `*`; the kubelet keeps the real files of a volume in a hidden directory.
     paths.retain(|path| !path.file_name().unwrap_or_default().as_encoded_bytes().starts_with(b"."));
     paths.retain(|path| !path.is_dir());
     paths.sort();
     Ok(paths)
 }
 
-/// Says in the log what a script said, and what came of it.
+/// Logs a script's output and its result.
 fn report(script: &str, ended: &Ended) -> Result<(), Error> {
     for line in ended.output.lines().chain(ended.complaint.lines()).filter(|line| !line.trim().is_empty()) {
         tracing::info!(script, "{line}");
@@ -107,11 +107,11 @@ fn report(script: &str, ended: &Ended) -> Result<(), Error> {
     Err(Error::Program { program: script.to_owned(), status: ended.status.to_string(), output })
 }
 
-/// What every script sees: the image's own variables, and how to reach the server without being asked for anything.
-fn told(mut command: Command, setup: &Setup, host: &str) -> Command {
+/// Sets the environment of every script: the image's own variables, and the connection to the server without a prompt.
+fn with_environment(mut command: Command, setup: &Setup, host: &str) -> Command {
     let who = &setup.superuser;
     command.env("PGHOST", host).env("PGPORT", setup.port.to_string());
-    // Where scripts work unless they say otherwise.
+    // The database in which scripts work by default.
     let database = setup.new_database.as_deref().unwrap_or("postgres");
     command.env("PGUSER", &who.username).env("PGDATABASE", database);
     command.env("POSTGRES_USER", &who.username).env("POSTGRES_DB", database).env("PGDATA", &setup.data_dir);
@@ -130,7 +130,7 @@ fn told(mut command: Command, setup: &Setup, host: &str) -> Command {
 }
 
 fn psql(setup: &Setup, host: &str) -> Command {
-    let mut command = told(bare(setup, setup.program("psql")), setup, host);
+    let mut command = with_environment(bare(setup, setup.program("psql")), setup, host);
     command.args(["-v", "ON_ERROR_STOP=1", "--no-password", "--no-psqlrc"]);
     command
 }
@@ -148,14 +148,14 @@ fn shell(setup: &Setup, host: &str, script: &Path) -> Result<Command, Error> {
         )));
     };
     if rustix::fs::access(script, rustix::fs::Access::EXEC_OK).is_ok() {
-        return Ok(told(bare(setup, script), setup, host));
+        return Ok(with_environment(bare(setup, script), setup, host));
     }
-    let mut command = told(bare(setup, shell), setup, host);
+    let mut command = with_environment(bare(setup, shell), setup, host);
     command.arg("-c").arg(prelude).arg("init").arg(script);
     Ok(command)
 }
 
-/// Unpacks into psql. A broken archive fails it as a broken statement does.
+/// Unpacks into psql. A broken archive fails as a broken statement does.
 async fn run_packed(setup: &Setup, host: &str, path: &Path, unpacker: &str) -> Result<Ended, Error> {
     let spawn = |source| Error::Spawn { program: unpacker.to_owned(), source };
     let mut unpack = bare(setup, unpacker);
@@ -181,7 +181,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_says_what_to_do() {
+    fn the_file_name_decides_the_kind_of_script() {
         let kinds = [
             ("a.sh", ScriptKind::Shell),
             ("b.sql", ScriptKind::Sql),

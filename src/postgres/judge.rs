@@ -1,5 +1,5 @@
-//! What PostgreSQL says of parameters before they reach its files: the program at hand reads them as it would at a
-//! start, and ends. Only it knows the names, types, ranges and units of its version.
+//! PostgreSQL's verdict on parameters before they reach its files. The installed program reads them as it would at a
+//! start, and exits. Only it knows the names, types, ranges and units of its version.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -18,21 +18,21 @@ use super::program::{run, run_to_end, tool};
 use super::{Error, Parameters, Postgres, Setup, files};
 use crate::os::error_chain::ErrorChain;
 
-/// One run takes some 20 ms.
+/// One run takes about 20 ms.
 const RUN_WITHIN: Duration = Duration::from_secs(3);
-/// Libraries to preload are loaded too.
+/// It loads the libraries to preload as well.
 const EXPLAIN_WITHIN: Duration = Duration::from_secs(10);
-/// A run names all unknown parameters, the next one all bad values.
+/// One run names all unknown parameters, the next one all invalid values.
 const RUNS_MAX: usize = 5;
 
-/// A parameter that no start would take.
+/// A parameter with which no server would start.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Refused {
-    /// Its name, as it was given.
+    /// Its name, as given.
     pub name: String,
     /// Its value.
     pub value: String,
-    /// In PostgreSQL's words, and what is allowed.
+    /// PostgreSQL's message, with the allowed values.
     pub why: String,
 }
 
@@ -42,7 +42,7 @@ impl fmt::Display for Refused {
     }
 }
 
-/// Those of `parameters` that no start would take. Names with a dot are extensions', and taken.
+/// Those of `parameters` with which no server would start. Names with a dot belong to extensions, and are accepted.
 pub async fn refused(setup: &Setup, parameters: &BTreeMap<String, String>) -> Result<Vec<Refused>, Error> {
     let mut left = parameters.clone();
     let mut refused = Vec::new();
@@ -66,7 +66,7 @@ pub async fn refused(setup: &Setup, parameters: &BTreeMap<String, String>) -> Re
             news |= refuse(&mut left, &name, why + &allowed);
         }
         if !news {
-            // Whatever it still complains of is no parameter of these.
+            // The remaining complaint concerns none of these parameters.
             break;
         }
     }
@@ -74,7 +74,7 @@ pub async fn refused(setup: &Setup, parameters: &BTreeMap<String, String>) -> Re
     Ok(refused)
 }
 
-/// `parameters` without those that no start would take, and these.
+/// `parameters` without those with which no server would start, and the refused ones.
 async fn without_refused(
     setup: &Setup,
     mut parameters: Parameters,
@@ -92,10 +92,10 @@ async fn without_refused(
     Ok((parameters, refused))
 }
 
-/// What a start that failed has to say, if it fails again before it begins: the last lines, with their hints.
+/// Why a start failed, if a second run fails before it begins: its last lines, with hints.
 pub(super) async fn explain(setup: &Setup, line: &[String]) -> Option<String> {
     let mut command = tool(setup, "postgres");
-    // It is computed late: before it is printed, everything that a start looks at has been looked at.
+    // This parameter is computed late: before it is printed, PostgreSQL has checked everything that a start checks.
     command.args(["-C", "data_checksums", "-D"]).arg(&setup.data_dir);
     command.arg(format!("--config-file={}", files::main_file(setup).display()));
     command.args(line).args(PLAIN_WORDS);
@@ -104,7 +104,7 @@ pub(super) async fn explain(setup: &Setup, line: &[String]) -> Option<String> {
     (!ended.status.success() && !said.is_empty()).then(|| said.join("; "))
 }
 
-/// Whatever the files say, what is said is legible.
+/// Makes the output readable, whatever the files say.
 const PLAIN_WORDS: [&str; 5] = [
     "--log_min_messages=log",
     "--log_line_prefix=",
@@ -113,7 +113,7 @@ const PLAIN_WORDS: [&str; 5] = [
     "--lc_messages=C",
 ];
 
-/// A name that a configuration file may hold: PostgreSQL manual, "Parameter Names and Values".
+/// Whether a configuration file accepts the name: PostgreSQL manual, "Parameter Names and Values".
 fn is_name(name: &str) -> bool {
     let part = |part: &str| {
         let letter = |c: char| c.is_ascii_alphabetic() || c == '_' || !c.is_ascii();
@@ -125,25 +125,25 @@ fn is_name(name: &str) -> bool {
     }
 }
 
-/// What PostgreSQL says when it reads `parameters` as its configuration file.
+/// PostgreSQL's output when it reads `parameters` as its configuration file.
 async fn read_as_at_a_start(setup: &Setup, parameters: &BTreeMap<String, String>) -> Result<String, Error> {
     let mut text = String::new();
     for (name, value) in parameters {
         let _ = writeln!(text, "{name} = {}", files::literal(value));
     }
-    // It is read twice, so that it cannot be a pipe.
+    // It is read twice, so it cannot be a pipe.
     let place = Path::new("memory");
     let memory = memfd_create("parameters", MemfdFlags::CLOEXEC).map_err(std::io::Error::from);
     let mut memory = File::from(memory.map_err(Error::file("create a file in", place))?);
     memory.write_all(text.as_bytes()).map_err(Error::file("write a file in", place))?;
     let mut command = tool(setup, "postgres");
-    // `-C` first: then it does not mind whose process it is. No data directory is looked into.
+    // With `-C` first PostgreSQL accepts any user. It reads no data directory.
     command.args(["-C", "work_mem", "-D", "/", "--config-file=/proc/self/fd/0"]).args(PLAIN_WORDS);
     command.stdin(Stdio::from(memory));
     Ok(run_to_end("postgres -C", command, Some(RUN_WITHIN)).await?.complaint)
 }
 
-/// Messages, each with its hints and details, without level and place.
+/// Messages, each with its hints and details, without level and location.
 fn statements(said: &str) -> Vec<String> {
     let mut statements: Vec<String> = Vec::new();
     for line in said.lines() {
@@ -164,12 +164,12 @@ fn statements(said: &str) -> Vec<String> {
     statements
 }
 
-/// Not the cause of anything.
+/// A message that is not the cause of the failure.
 fn is_noise(said: &str) -> bool {
     said.starts_with("skipping missing configuration file")
 }
 
-/// The parameters that are complained of, with the complaint.
+/// The parameters in the complaints, each with its complaint.
 fn complaints(said: &str) -> Vec<(String, String)> {
     let named = |said: String| {
         let (_, rest) = said.split_once("parameter \"")?;
@@ -179,7 +179,7 @@ fn complaints(said: &str) -> Vec<(String, String)> {
     statements(said).into_iter().filter_map(named).collect()
 }
 
-/// What PostgreSQL does not say itself: the range of a number, the name that may have been meant.
+/// Additional help: the range of a number, or the name that may have been meant.
 async fn allowed(setup: &Setup, name: &str, why: &str) -> String {
     let Ok(catalogue) = catalogue(setup).await else { return String::new() };
     if why.starts_with("unrecognized configuration parameter") {
@@ -202,15 +202,15 @@ struct Described {
     most: String,
 }
 
-/// The catalogue of the program that was asked last, which may be replaced while we run.
+/// The catalogue of the program that was asked last. The program may be replaced at run time.
 static CATALOGUE: Mutex<Option<(PathBuf, SystemTime, Vec<Described>)>> = Mutex::new(None);
 
 async fn catalogue(setup: &Setup) -> Result<Vec<Described>, Error> {
     let program = setup.program("postgres");
     let changed_at = std::fs::metadata(&program).and_then(|file| file.modified());
     let changed_at = changed_at.map_err(Error::file("look at", &program))?;
-    let kept = || CATALOGUE.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some((path, at, catalogue)) = &*kept()
+    let cached = || CATALOGUE.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some((path, at, catalogue)) = &*cached()
         && (path, at) == (&program, &changed_at)
     {
         return Ok(catalogue.clone());
@@ -225,12 +225,12 @@ async fn catalogue(setup: &Setup) -> Result<Vec<Described>, Error> {
         Some(Described { name, least: numbers.next()?, most: numbers.next()? })
     };
     let catalogue: Vec<Described> = text.lines().filter_map(described).collect();
-    *kept() = Some((program, changed_at, catalogue.clone()));
+    *cached() = Some((program, changed_at, catalogue.clone()));
     Ok(catalogue)
 }
 
 impl Postgres {
-    /// Leaves out of the parameters what no start would take. [`Postgres::apply`] does so too.
+    /// Removes parameters with which no server would start. [`Postgres::apply`] does so, too.
     pub async fn judge_parameters(&self) {
         let judged = self.inner.judged(self.inner.parameters()).await;
         self.inner.configuration.replace_parameters(judged);
@@ -238,7 +238,7 @@ impl Postgres {
 }
 
 impl PostgresInner {
-    /// `parameters` without those that no start would take; each is said once.
+    /// `parameters` without those with which no server would start; each of those is logged once.
     pub(super) async fn judged(&self, parameters: Parameters) -> Parameters {
         let (parameters, refused) = match without_refused(&self.setup, parameters.clone()).await {
             Ok(judged) => judged,
@@ -278,7 +278,7 @@ FATAL:  configuration file \"/proc/self/fd/0\" contains errors
     }
 
     #[test]
-    fn names_as_a_file_may_hold_them() {
+    fn valid_parameter_names_are_recognized() {
         for name in ["work_mem", "pg_stat_statements.max", "a$1", "_x"] {
             assert!(is_name(name), "{name}");
         }

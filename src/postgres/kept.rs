@@ -1,5 +1,5 @@
 //! `patroni.dynamic.json` in the data directory: the dynamic configuration that was last in force, under Patroni's name
-//! and in its form, so that either program finds what the other left. A clone or a rewind brings the source's.
+//! and in its form, so Patroni and Matriarch can each read the other's file. A clone or a rewind brings the source's.
 
 use std::fs;
 use std::io::{self, ErrorKind};
@@ -10,10 +10,10 @@ use super::{Error, files};
 
 const FILE: &str = "patroni.dynamic.json";
 
-/// Reads it; `None` where there is none.
+/// Reads it; `None` if it does not exist.
 ///
 /// # Errors
-/// When it is there and cannot be read as text.
+/// When it cannot be read as text.
 pub fn kept_dynamic(data_dir: &Path) -> io::Result<Option<String>> {
     match fs::read_to_string(data_dir.join(FILE)) {
         Ok(text) => Ok(Some(text)),

@@ -1,5 +1,5 @@
-//! Parameters that are configured lower than the cluster has had them. A standby that had less than its primary would
-//! refuse to start, so that each start as a standby takes what the control file says, and a promotion keeps it.
+//! Parameters that are configured lower than the cluster has had them. A standby refuses to start with a lower value
+//! than its primary had. So each start as a standby uses the values of the control file, and a promotion keeps them.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -8,13 +8,13 @@ use super::rewind::single_user;
 use super::{Error, Postgres, control, files};
 use crate::model::ControlState;
 
-/// After a clean stop there is nothing to recover.
+/// After a clean stop there is no recovery.
 const LOWER_WITHIN: Duration = Duration::from_secs(20);
 
 impl Postgres {
-    /// For whoever leads, before its start after a clean stop: brings the configured parameters into the control file
-    /// and, as WAL, to the standbys. No client is let in: should somebody else lead before this ends, all that parts
-    /// the histories is a record of the parameters and a checkpoint.
+    /// For the leader, before its start after a clean stop: writes the configured parameters into the control file and,
+    /// as WAL, to the standbys. Clients cannot connect. If another member leads before this ends, the histories differ
+    /// only by a record of the parameters and a checkpoint.
     pub async fn lower_minimums(&self) -> Result<(), Error> {
         let inner = &self.inner;
         inner.postmaster.must_be_down("lower parameters")?;

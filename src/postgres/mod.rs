@@ -4,7 +4,7 @@
 //!              look ── control           the directory from outside: pg_controldata, history, half-made marker
 //!        start stop ── process ── postmaster     Down only when none of its processes is left
 //!             adopt ── adoption          whether one runs already, which may be unknown
-//!             probe ── probe ── knock storage  a thread in which it proves that it works, while it may be primary
+//!             probe ── probe ── connection_probe storage   a thread that proves that it works, while it may be primary
 //!           promote ── promote
 //!         sql_facts ── facts ─┐
 //!    leader_history ──────────┴─ sql ── tls
@@ -18,11 +18,11 @@
 //!      keep_dynamic ── kept         the configuration that was last in force, beside the data
 //! ```
 //!
-//! A directory that is being made or rewound is marked beside it (`<data_dir>.matriarch-half-made`) and never started.
-//! Every start is a standby's; only `promote` makes a primary. Long operations are cancelled by dropping them: the
-//! programs they run die, the postmaster does not.
+//! The marker `<data_dir>.matriarch-half-made` lies beside a directory that is being made or rewound; such a directory
+//! is never started. Every start is a standby's; only `promote` makes a primary. A long operation is cancelled by
+//! dropping it: the programs that it runs die, the postmaster does not.
 //!
-//! Deliberately absent: any notion of who should lead. It is told what to do and reports what it saw.
+//! Deliberately absent: which member should lead. This module carries out orders and reports facts.
 
 mod error;
 mod handle;

@@ -1,9 +1,9 @@
-//! Passwords that are replaced while they are in use: the newest, and the one before it as long as it may still count.
+//! Passwords that are replaced while in use: the newest, and the previous one as long as it may still be valid.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// A password, or none. Clones share it, so that whoever connects next uses what was said last.
+/// A password, or none. Clones share it, so that every new connection uses the newest one.
 #[derive(Clone, Default)]
 pub struct Password(Arc<Mutex<KnownPasswords>>);
 
@@ -11,7 +11,7 @@ pub struct Password(Arc<Mutex<KnownPasswords>>);
 struct KnownPasswords {
     newest: Option<String>,
     former: Option<String>,
-    /// The former one let us in last.
+    /// The former password was the last that worked.
     former_counts: bool,
 }
 
@@ -20,7 +20,7 @@ impl Password {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What was said last; `None` for certificates, peer or trust.
+    /// The newest one; `None` for certificates, peer or trust.
     pub fn newest(&self) -> Option<String> {
         self.known().newest.clone()
     }
@@ -30,7 +30,7 @@ impl Password {
         self.known().former.clone()
     }
 
-    /// What to try, the likeliest first: the role and the file that names its password change at different moments.
+    /// The passwords to try, the likeliest first: the role and the file with its password change at different moments.
     pub(super) fn tries(&self) -> Vec<Option<String>> {
         let known = self.known();
         let former = known.former.clone().map(Some);
@@ -41,13 +41,14 @@ impl Password {
         tries
     }
 
-    /// This one let us in: it is the first to try from now on, as every refusal is a line in the server's log.
+    /// Records the password that worked. It is tried first from now on, as every refusal adds a line to the server's
+    /// log.
     pub(super) fn let_in(&self, password: Option<&String>) {
         let mut known = self.known();
         known.former_counts = known.former.is_some() && known.former.as_ref() == password;
     }
 
-    /// The one before it, known from elsewhere. True if that is another one.
+    /// Records the former password from another source. True if it differs.
     pub(super) fn recall(&self, former: String) -> bool {
         let mut known = self.known();
         let differs = known.newest.as_ref().is_some_and(|newest| *newest != former);
@@ -57,7 +58,7 @@ impl Password {
         differs
     }
 
-    /// True if that is another one.
+    /// Sets the newest password. True if it differs.
     pub(super) fn replace(&self, newest: Option<String>) -> bool {
         let mut known = self.known();
         if known.newest == newest {

@@ -1,4 +1,4 @@
-//! The postmaster's life: start, and end. Down is said only when no process of that Postgres is left.
+//! The postmaster: its start and its end. Down is reported only when no process of that Postgres is left.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -23,7 +23,7 @@ use crate::os::{clock, process};
 /// The second step. Shorter than the 5 s after which a postmaster kills its children itself.
 const IMMEDIATE_WITHIN: Duration = Duration::from_secs(3);
 
-/// Program and directory of a setup; the postmaster is not known yet. Only the directory has to be there.
+/// Program and directory of a setup; the postmaster is not known yet. Only the directory has to exist.
 pub(super) fn resolve(setup: &Setup) -> Result<PostgresProcesses, Error> {
     let text = |path: PathBuf| {
         PathText::try_from(path).map_err(|path| Error::Unfit(format!("{} is too long", path.display())))
@@ -55,7 +55,7 @@ impl PostgresInner {
                 Ok(()) => None,
                 Err(error) => Some(error.to_string()),
             };
-            // How it ended is not told; a removed pid file is what a clean shutdown leaves.
+            // The exit status is unknown; a clean shutdown removes the pid file.
             let clean = !inner.setup.data_dir.join("postmaster.pid").exists();
             inner.postmaster.ended(processes, exit, clean).await;
         });
@@ -93,7 +93,7 @@ pub(super) async fn start_standby(
     }
 }
 
-/// Spawns the postmaster, which outlives us, and watches over it.
+/// Spawns the postmaster, which outlives the supervisor, and watches it.
 pub(super) fn launch(
     inner: &Arc<PostgresInner>,
     line: Vec<String>,
@@ -123,7 +123,7 @@ async fn watch(inner: Arc<PostgresInner>, processes: PostgresProcesses, mut chil
     inner.postmaster.ended(inner.postmaster.processes().unwrap_or(processes), Some(exit), clean).await;
 }
 
-/// Waits until `postmaster.pid` says that it accepts connections.
+/// Waits until `postmaster.pid` shows that it accepts connections.
 pub(super) async fn wait_until_ready(inner: &PostgresInner, within: Duration) -> Result<Started, Error> {
     let deadline = clock::now() + within;
     let mut seen = inner.postmaster.subscribe();
@@ -132,7 +132,7 @@ pub(super) async fn wait_until_ready(inner: &PostgresInner, within: Duration) ->
             let exit = exit.clone().unwrap_or_else(|| "unknown".to_owned());
             return Err(Error::EndedWhileStarting { exit });
         }
-        // A file that cannot be read is looked at again.
+        // A file that cannot be read is read again.
         let file = PidFile::find(&inner.setup.data_dir).ok().flatten();
         match (file, inner.postmaster.processes()) {
             (Some(file), Some(processes)) if file.pid == processes.pid && file.ready => {
@@ -153,7 +153,7 @@ pub(super) async fn wait_until_ready(inner: &PostgresInner, within: Duration) ->
     }
 }
 
-/// What the startup process calls itself, which names the segment it is at, and the time that it has used.
+/// The title of the startup process, which names the present segment, and its CPU time.
 pub(super) fn recovery_mark(inner: &PostgresInner) -> Option<String> {
     let postmaster = inner.postmaster.processes()?.pid;
     process::children_at_a_glance(postmaster).into_iter().find_map(|pid| {
@@ -162,7 +162,7 @@ pub(super) fn recovery_mark(inner: &PostgresInner) -> Option<String> {
     })
 }
 
-/// The staircase: each step has its time, and the last cannot be refused.
+/// Stops in steps of growing force: each step has its time, and the last cannot be refused.
 pub(super) async fn stop(inner: &PostgresInner, mode: StopMode, within: Duration) -> Result<Stopped, Error> {
     let Some(processes) = inner.postmaster.processes() else { return Ok(Stopped::WasDown) };
     let steps = [

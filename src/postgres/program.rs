@@ -1,4 +1,4 @@
-//! Running the programs Postgres brings.
+//! Runs the programs of PostgreSQL.
 
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
@@ -10,17 +10,17 @@ use super::{Error, Setup};
 use crate::os::child::{self, OnOwnerExit};
 use crate::os::{notify, output};
 
-/// How much of a program's complaint is kept.
+/// How many lines of a program's complaint are kept.
 pub(super) const LAST_LINES: usize = 20;
 
-/// A program with the environment it may see: nothing of ours, messages in English, the password file.
+/// A program with a restricted environment: no variables of the supervisor, messages in English, the password file.
 pub(super) fn tool(setup: &Setup, name: &str) -> Command {
     let mut command = bare(setup, setup.program(name));
     command.env("LANG", "C").env("LC_ALL", "C").env("PGPASSFILE", &setup.pgpass);
     command
 }
 
-/// A program without our own environment.
+/// A program without the supervisor's variables.
 pub(super) fn bare(setup: &Setup, program: impl AsRef<std::ffi::OsStr>) -> Command {
     let mut command = Command::new(program);
     let ours = ["PATRONI_", "MATRIARCH_", "KUBERNETES_"];
@@ -40,7 +40,7 @@ pub(super) fn bare(setup: &Setup, program: impl AsRef<std::ffi::OsStr>) -> Comma
     if let Some((user, group)) = setup.uid_gid {
         command.uid(user).gid(group).current_dir("/");
     }
-    // A server that stands still because nobody reads what it says serves nobody.
+    // A server must not block because its output is not read.
     command.stdin(Stdio::null()).stdout(output::child_stdout()).stderr(output::child_stderr());
     command
 }
@@ -55,14 +55,14 @@ pub(super) async fn run(name: &str, command: Command, within: Option<Duration>) 
     Err(Error::Program { program: name.to_owned(), status: ended.status.to_string(), output })
 }
 
-/// How a program ended, and what it said.
+/// The result of a program, with its output.
 pub(super) struct Ended {
     pub(super) status: ExitStatus,
     pub(super) output: String,
     pub(super) complaint: String,
 }
 
-/// Runs a program to its end, be it good or bad; dropped or late, it is killed with its whole group.
+/// Runs a program to its end, successful or not. If it is dropped or late, it is killed with its whole group.
 pub(super) async fn run_to_end(
     name: &str,
     mut command: Command,
@@ -96,7 +96,7 @@ pub(super) async fn run_to_end(
     Ok(Ended { status, output: text(&output), complaint: text(&complaint) })
 }
 
-/// The end of what a program said.
+/// The last lines of a program's output.
 pub(super) fn last_lines(text: &str) -> String {
     let lines: Vec<&str> = text.split(['\n', '\r']).map(str::trim).filter(|line| !line.is_empty()).collect();
     lines[lines.len().saturating_sub(LAST_LINES)..].join("; ")

@@ -14,12 +14,11 @@ use crate::model::Moment;
 use crate::os::clock;
 use crate::os::error_chain::ErrorChain;
 
-/// How often Postgres is asked whether it is a primary yet.
+/// The interval between questions whether Postgres is a primary.
 const ASK_EVERY: Duration = Duration::from_millis(3);
 
-/// A promotion under way: what `pg_ctl promote` does, step by step, and no process of its own for it. One that is
-/// dropped before PostgreSQL took the trigger takes the trigger back: the next signal to the postmaster, by anybody,
-/// would promote.
+/// A promotion under way: the steps of `pg_ctl promote` without that program. When it is dropped before PostgreSQL has
+/// read the trigger file, it removes the file: the next signal to the postmaster, from any sender, would promote.
 pub struct PendingPromotion {
     inner: Arc<PostgresInner>,
     client: Client,
@@ -29,7 +28,7 @@ pub struct PendingPromotion {
 }
 
 impl PendingPromotion {
-    /// Waits until it can begin, and resumes a paused replay; `None` where PostgreSQL is a primary already.
+    /// Waits until it can begin, and resumes a paused replay; `None` if PostgreSQL is a primary already.
     pub(super) async fn prepare(
         inner: &Arc<PostgresInner>,
         within: Duration,
@@ -58,15 +57,15 @@ impl PendingPromotion {
         Error::Deadline { what: "promoting", within: self.within }
     }
 
-    /// Writes the trigger. The postmaster looks for it at any signal, also at one of its own children's: from now on
-    /// this may be a primary.
+    /// Writes the trigger file. The postmaster checks for it at any signal, even from its own children: from now on
+    /// this PostgreSQL may be a primary.
     pub fn write_trigger(&mut self) -> Result<(), Error> {
         self.inner.postmaster.may_be_primary();
         self.trigger = Some(PromoteTrigger::write(&self.inner.setup)?);
         Ok(())
     }
 
-    /// Signals the postmaster. It is looked up anew: it may have turned out to be a child of what was started.
+    /// Signals the postmaster. It is looked up again: it may be a child of the started program.
     pub fn signal(&self) -> Result<(), Error> {
         match self.inner.postmaster.signal(Signal::SIGUSR1) {
             true => Ok(()),
@@ -93,7 +92,7 @@ impl PendingPromotion {
     }
 }
 
-/// Waits until a promotion can begin: until then nothing is claimed for it.
+/// Waits until a promotion can begin; before that nothing is claimed for it.
 pub(super) async fn await_promotable(inner: &PostgresInner, within: Duration) -> Result<(), Error> {
     if !inner.postmaster.is_up() {
         return Err(Error::Unfit("promote: postgres is down".to_owned()));
@@ -104,7 +103,7 @@ pub(super) async fn await_promotable(inner: &PostgresInner, within: Duration) ->
     }
 }
 
-/// The file `promote`, removed again unless PostgreSQL took it.
+/// The file `promote`, removed again unless PostgreSQL has read it.
 struct PromoteTrigger {
     path: PathBuf,
     /// PostgreSQL has removed it.
@@ -130,7 +129,7 @@ impl Drop for PromoteTrigger {
     }
 }
 
-/// The heartbeat's connection if nobody uses it now: authentication takes longer than a promotion.
+/// The heartbeat's connection if it is free: authentication takes longer than a promotion.
 async fn client(inner: &PostgresInner) -> Result<Client, Error> {
     match inner.connection.take() {
         Some(client) => Ok(client),

@@ -1,4 +1,4 @@
-//! Back to the last common position, with the WAL that is thrown away kept for a while.
+//! A rewind to the last common position. The discarded WAL is kept for a while.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -13,12 +13,12 @@ use super::{Error, Setup, conninfo, control, files};
 use crate::model::{ControlFile, ControlState, FollowTarget, Lsn, Timeline};
 use crate::os::durable;
 
-/// Diverged WAL of so many rewinds is kept; the oldest goes first.
+/// The number of rewinds whose diverged WAL is kept; the oldest is removed first.
 const KEPT_MAX: usize = 5;
-/// Counting commits is a courtesy.
+/// The limit for counting commits, which is optional.
 const COUNT_WITHIN: Duration = Duration::from_secs(60);
 
-/// Runs crash recovery in single-user mode, with the `wal_level` that is configured.
+/// Runs crash recovery in single-user mode, with the configured `wal_level`.
 pub(super) async fn crash_recovery(inner: &PostgresInner) -> Result<(), Error> {
     inner.postmaster.must_be_down("crash recovery")?;
     let setup = &inner.setup;
@@ -31,7 +31,7 @@ pub(super) async fn crash_recovery(inner: &PostgresInner) -> Result<(), Error> {
     single_user(inner, &control.standby_minimums, None).await
 }
 
-/// Starts PostgreSQL and ends it with a checkpoint; nobody can connect.
+/// Starts PostgreSQL and ends it with a checkpoint; clients cannot connect.
 pub(super) async fn single_user(
     inner: &PostgresInner,
     minimums: &BTreeMap<String, u64>,
@@ -49,7 +49,7 @@ pub(super) async fn single_user(
     run("postgres --single", command, within).await.map(drop)
 }
 
-/// Keeps the diverged WAL aside and runs pg_rewind.
+/// Sets the diverged WAL aside and runs pg_rewind.
 pub(super) async fn rewind(
     inner: &PostgresInner,
     target: &FollowTarget,
@@ -88,7 +88,7 @@ pub(super) async fn rewind(
     Ok(report)
 }
 
-/// pg_rewind says when it begins to change things. A complaint that may be cut proves nothing.
+/// Whether pg_rewind has changed nothing: it reports when it begins to. An output that may be truncated proves nothing.
 fn is_untouched(error: &Error) -> bool {
     match error {
         Error::Program { output, .. } => {
@@ -113,14 +113,14 @@ async fn keep_diverged(
     let (source, kept) = (setup.data_dir.join("pg_wal"), kept_in.clone());
     let copied = tokio::task::spawn_blocking(move || {
         copy_segments(&source, &kept, fork, end).inspect_err(|_| {
-            // Half a copy is of no use to anybody, and what fails on a full disk must not fill it.
+            // An incomplete copy is useless, and after a full disk it must not occupy space.
             let _ = fs::remove_dir_all(&kept);
         })
     });
     let copied = copied.await;
     copied.map_err(|error| Error::Unfit(format!("keep diverged WAL: {error}")))??;
     if let Some((user, group)) = setup.uid_gid {
-        // The programs that read it are not root in tests.
+        // The programs that read it do not run as root in tests.
         for path in [&root, &kept_in] {
             chown(path, Some(user), Some(group)).map_err(Error::file("chown", path))?;
         }
@@ -164,8 +164,8 @@ fn copy_segments(source: &Path, kept_in: &Path, fork: (Timeline, Lsn), end: Lsn)
     durable::sync_dir(kept_in).map_err(Error::file("sync", kept_in))
 }
 
-/// What the records between two positions come to. Their distance says little: crash recovery ends with a switch to
-/// another segment, and what it skips holds nothing.
+/// The size of the records between two positions. Their distance is misleading: crash recovery ends with a switch to
+/// another segment, and the skipped part is empty.
 #[derive(Debug, PartialEq)]
 struct LostWal {
     bytes: u64,
@@ -177,13 +177,13 @@ async fn count(setup: &Setup, timeline: Timeline, fork: Lsn, end: Lsn) -> Option
     command.arg(format!("--path={}", setup.data_dir.join("pg_wal").display()));
     command.arg(format!("--timeline={timeline}")).arg("--stats=record");
     command.arg(format!("--start={fork}")).arg(format!("--end={end}"));
-    // After a crash the log of it breaks off before `end`; what could be read until there counts.
+    // After a crash its log breaks off before `end`; the readable part counts.
     let ended = run_to_end("pg_waldump", command, Some(COUNT_WITHIN)).await.ok()?;
     LostWal::parse(&ended.output).filter(|lost| ended.status.success() || lost.bytes > 0)
 }
 
 impl LostWal {
-    /// Reads pg_waldump's table: the number of each kind of record, and at the end the total of all, with page images.
+    /// Parses pg_waldump's table: the number of each kind of record, and the total with page images at the end.
     fn parse(table: &str) -> Option<LostWal> {
         let mut lost = None;
         let mut commits = 0;
@@ -205,9 +205,9 @@ impl LostWal {
 
 fn forget_oldest(root: &Path) -> Result<(), Error> {
     let entries = fs::read_dir(root).map_err(Error::file("read", root))?;
-    let mut kept: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
-    kept.sort();
-    for path in kept.iter().take(kept.len().saturating_sub(KEPT_MAX)) {
+    let mut paths: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
+    paths.sort();
+    for path in paths.iter().take(paths.len().saturating_sub(KEPT_MAX)) {
         fs::remove_dir_all(path).map_err(Error::file("remove", path))?;
     }
     Ok(())

@@ -1,4 +1,4 @@
-//! Passwords that were replaced: in the roles, and in the password file of the programs and the WAL receiver.
+//! Replaced passwords: set in the roles, and in the password file of the programs and the WAL receiver.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -16,41 +16,41 @@ use crate::model::FollowTarget;
 pub struct Passwords {
     /// The superuser's.
     pub superuser: Option<String>,
-    /// Of who streams.
+    /// The replication user's.
     pub replication: Option<String>,
-    /// Of who rewinds, where that is somebody else.
+    /// The rewind user's, if there is one.
     pub rewind: Option<String>,
 }
 
 impl Postgres {
-    /// Connects with these passwords from now on, and with the former ones where they are not in force yet. True if
-    /// any is another one.
+    /// Uses these passwords for new connections, and the former ones where the new ones are not in force yet. True if
+    /// any differs.
     pub fn replace_passwords(&self, passwords: Passwords) -> Result<bool, Error> {
         replace(&self.inner, passwords)
     }
 
-    /// Remembers the passwords of a previous incarnation. True if any was another one.
+    /// Reads the passwords of a previous incarnation. True if any differed.
     pub fn recall_passwords(&self) -> bool {
         recall(&self.inner)
     }
 
-    /// Gives the roles of this primary the passwords that were replaced.
+    /// Sets the new passwords of the roles on this primary.
     pub async fn enact_passwords(&self) -> Result<(), Error> {
         enact(&self.inner).await
     }
 
-    /// For a standby that receives nothing: the other password may be in force where it asks.
+    /// For a standby that receives no WAL: the other password may be in force at its source.
     pub fn take_turns_with_passwords(&self) -> Result<(), Error> {
         take_turns(&self.inner)
     }
 }
 
-/// Writes the password file for the programs and the WAL receiver that ask `target`.
+/// Writes the password file for the programs and the WAL receiver that connect to `target`.
 pub(super) fn write_pgpass(setup: &Setup, target: &FollowTarget) -> Result<(), Error> {
     write(setup, &conninfo::pgpass(setup, target))
 }
 
-/// Which password of each role the password file holds.
+/// Which password of each role is in the password file.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Which {
     Newest,
@@ -61,7 +61,7 @@ fn roles(setup: &Setup) -> impl Iterator<Item = &RoleCredentials> {
     [Some(&setup.superuser), Some(&setup.replication), setup.rewind.as_ref()].into_iter().flatten()
 }
 
-/// Uses these from now on. True if any is another one.
+/// Uses these from now on. True if any differs.
 fn replace(inner: &PostgresInner, passwords: Passwords) -> Result<bool, Error> {
     let setup = &inner.setup;
     let newest = [passwords.superuser, passwords.replication, passwords.rewind];
@@ -74,7 +74,7 @@ fn replace(inner: &PostgresInner, passwords: Passwords) -> Result<bool, Error> {
     Ok(changed)
 }
 
-/// Who follows nobody needs a password file only to know, in another life, which passwords there were.
+/// A standby without a source needs the password file only as a record of its passwords for the next supervisor.
 pub(super) fn note(setup: &Setup) -> Result<(), Error> {
     if setup.pgpass.exists() {
         return Ok(());
@@ -82,7 +82,7 @@ pub(super) fn note(setup: &Setup) -> Result<(), Error> {
     write(setup, &pgpass_of_hosts(setup, [(&setup.local_host, setup.port)]))
 }
 
-/// Remembers the passwords of a previous incarnation from the password file. True if any was another one.
+/// Reads the passwords of a previous incarnation from the password file. True if any differed.
 fn recall(inner: &PostgresInner) -> bool {
     let text = fs::read_to_string(&inner.setup.pgpass).unwrap_or_default();
     let mut differs = false;
@@ -94,7 +94,7 @@ fn recall(inner: &PostgresInner) -> bool {
     differs
 }
 
-/// Gives the roles their new passwords: on the primary only. They travel as verifiers, and not even those are logged.
+/// Sets the new passwords of the roles, on the primary only. They are sent as verifiers, and even those are not logged.
 async fn enact(inner: &PostgresInner) -> Result<(), Error> {
     let setup = &inner.setup;
     let what = "change the passwords";
@@ -112,22 +112,21 @@ async fn enact(inner: &PostgresInner) -> Result<(), Error> {
     Ok(())
 }
 
-/// For a standby that is let in by nobody: the password file takes turns, as the primary's role may still have its
-/// former password, or have the new one already.
+/// For a standby whose login fails: alternates the passwords in the file, because the primary's role may have either.
 fn take_turns(inner: &PostgresInner) -> Result<(), Error> {
     let setup = &inner.setup;
     let Some(former) = setup.replication.password.former() else { return Ok(()) };
     let text = fs::read_to_string(&setup.pgpass).unwrap_or_default();
-    let mine = |line: &str| {
+    let own_password = |line: &str| {
         split_pgpass(line)
             .filter(|[_, _, user, _]| *user == setup.replication.username)
             .map(|[.., password]| password)
     };
-    let holds_former = text.lines().find_map(mine).is_some_and(|password| password == former);
+    let holds_former = text.lines().find_map(own_password).is_some_and(|password| password == former);
     rewrite(setup, if holds_former { Which::Newest } else { Which::Former })
 }
 
-/// Writes the password file anew, for the hosts that it is about.
+/// Writes the password file anew, for the same hosts.
 fn rewrite(setup: &Setup, which: Which) -> Result<(), Error> {
     let text = match fs::read_to_string(&setup.pgpass) {
         Ok(text) => text,
@@ -136,9 +135,9 @@ fn rewrite(setup: &Setup, which: Which) -> Result<(), Error> {
     };
     let entry = |line: &str| {
         let [host, port, user, password] = split_pgpass(line)?;
-        let who = roles(setup).find(|who| who.username == user);
-        let former = who.filter(|_| which == Which::Former).and_then(|who| who.password.former());
-        let password = former.or_else(|| who.map_or(Some(password), |who| who.password.newest()))?;
+        let role = roles(setup).find(|role| role.username == user);
+        let former = role.filter(|_| which == Which::Former).and_then(|role| role.password.former());
+        let password = former.or_else(|| role.map_or(Some(password), |role| role.password.newest()))?;
         Some(pgpass_entry(&host, &port, &user, &password))
     };
     write(setup, &text.lines().filter_map(entry).collect::<String>())

@@ -1,4 +1,4 @@
-//! Changes to a running Postgres: parameters, access rules, whom it follows, slots.
+//! Changes to a running Postgres: parameters, access rules, the source of replication, slots.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -15,7 +15,7 @@ use crate::model::FollowTarget;
 use crate::os::clock;
 use crate::os::error_chain::ErrorChain;
 
-/// A reload is a signal to the postmaster; the effect is looked for this long.
+/// A reload is a signal to the postmaster; this is how long its effect is awaited.
 const RELOADED_WITHIN: Duration = Duration::from_secs(2);
 const FIRST_WITH_RELOADABLE_SOURCE: i32 = 130_000;
 
@@ -43,10 +43,11 @@ pub(super) async fn apply(inner: &PostgresInner, parameters: Parameters) -> Resu
     if !inner.postmaster.is_up() {
         return Ok(());
     }
-    // The rules are read from the files, so they can be checked before they are put in force.
+    // The rules are read from the files, so they can be checked before they are in force.
     let errors = match broken_rules(inner).await {
         Ok(errors) => errors,
-        // No answer (not consistent yet, or full): the postmaster itself keeps the former rules if these are broken.
+        // Without an answer (not consistent yet, or too many connections) the postmaster itself keeps the former rules
+        // if these are broken.
         Err(error) => {
             tracing::warn!(error = error.chain(), "could not check the access rules");
             Vec::new()
@@ -86,20 +87,20 @@ async fn broken_rules(inner: &PostgresInner) -> Result<Vec<String>, Error> {
     Ok(rows.iter().map(|row| row.get(0)).collect())
 }
 
-/// Writes `synchronous_standby_names` and, while it runs, reloads. Sessions see it a moment later.
+/// Writes `synchronous_standby_names` and reloads a running server. Sessions see it a moment later.
 pub(super) fn write_sync_names(inner: &PostgresInner) -> Result<(), Error> {
     files::strip_auto_conf(inner)?;
     files::write_main_again(inner, &inner.parameters())?;
     if inner.postmaster.is_up() { reload(inner) } else { Ok(()) }
 }
 
-/// Writes the access rules with or without the client lockout and, while it runs, reloads.
+/// Writes the access rules with or without the client lockout, and reloads a running server.
 pub(super) fn write_client_lockout(inner: &PostgresInner) -> Result<(), Error> {
     access_rules::write(inner, &inner.parameters())?;
     if inner.postmaster.is_up() { reload(inner) } else { Ok(()) }
 }
 
-/// Points a running standby elsewhere and waits until that is in force.
+/// Points a running standby at another source and waits until that is in force.
 pub(super) async fn follow(inner: &PostgresInner, target: Option<&FollowTarget>) -> Result<bool, Error> {
     let setup = &inner.setup;
     files::write_main(inner, target)?;
@@ -133,7 +134,7 @@ pub(super) async fn follow(inner: &PostgresInner, target: Option<&FollowTarget>)
     }
 }
 
-/// Drops slots, and creates physical ones. One that cannot be dropped does not keep the others from being made.
+/// Drops slots, and creates physical ones. A slot that cannot be dropped does not prevent the creation of others.
 pub(super) async fn set_slots(
     inner: &PostgresInner,
     create: &[String],
@@ -163,7 +164,7 @@ pub(super) async fn set_slots(
     .await
 }
 
-/// What a restart would change.
+/// The parameters that a restart would change.
 pub(super) async fn pending_restart(
     inner: &PostgresInner,
 ) -> Result<BTreeMap<String, (String, String)>, Error> {
@@ -185,7 +186,7 @@ pub(super) async fn pending_restart(
     let (mut pending, recovers) =
         tokio::time::timeout(within, work).await.map_err(|_| Error::Deadline { what, within })??;
     let parameters = inner.parameters();
-    // What comes from the command line is never pending in the server's eyes.
+    // The server never reports parameters of the command line as pending.
     let running = running_command_line(inner);
     let differs =
         |(name, value): &&(String, String)| running.get(name.as_str()).is_some_and(|now| now != value);
@@ -197,7 +198,7 @@ pub(super) async fn pending_restart(
         line.or_else(|| parameters.parameters.get(name)).cloned().unwrap_or_default()
     };
     if recovers && !pending.is_empty() {
-        // A standby that is restarted before its leader has lower ones comes back with what it has.
+        // A standby that restarts before its leader lowers them starts with the present values.
         let minimums = control::read(&inner.setup).await?.standby_minimums;
         pending.retain(|name, now| {
             let numbers = (minimums.get(name), wanted(name).parse::<u64>(), now.parse::<u64>());
@@ -211,7 +212,7 @@ pub(super) async fn pending_restart(
     Ok(named.map(|(name, old)| (name.clone(), (old, wanted(&name)))).collect())
 }
 
-/// Whose commits wait for no standby, whatever the names say: roles, databases, or everybody's default.
+/// Roles and databases whose commits wait for no standby, whatever the names say; or all, by default.
 pub(super) async fn unsynchronous(inner: &PostgresInner) -> Result<Vec<String>, Error> {
     let what = "asking whose commits do not wait";
     let within = LOOK_WITHIN;
@@ -223,7 +224,7 @@ pub(super) async fn unsynchronous(inner: &PostgresInner) -> Result<Vec<String>, 
     tokio::time::timeout(within, work).await.map_err(|_| Error::Deadline { what, within })?
 }
 
-/// `synchronous_commit` below `on` for the standbys' part: PostgreSQL manual, "Write Ahead Log".
+/// `synchronous_commit` values that wait for no standby: PostgreSQL manual, "Write Ahead Log".
 const UNSYNCHRONOUS: &str = "
     SELECT concat_ws(' in ', 'role ' || quote_ident(rolname), 'database ' || quote_ident(datname))
       FROM pg_db_role_setting LEFT JOIN pg_roles ON pg_roles.oid = setrole

@@ -1,5 +1,5 @@
-//! How the supervisor gets into its own Postgres: by what no setting, access rule or certificate of a user can close,
-//! and where that is not there (yet), by what the operator configured.
+//! The supervisor's own connections to its Postgres. The first way cannot be closed by a setting, an access rule or a
+//! certificate of a user. Until it exists, the configuration of the operator is used.
 //!
 //! ```text
 //!  1  the private socket directory, as the own role      peer authentication, mapped from this program's user
@@ -25,11 +25,11 @@ use crate::os::user::User;
 
 /// The supervisor's own role: a superuser without a password.
 pub(super) const ROLE: &str = "matriarch_supervisor";
-/// A better way is tried again after this; each refusal is a line in the server's log.
+/// The interval between attempts by a better way; each refusal adds a line to the server's log.
 const BETTER_AGAIN_AFTER: Duration = Duration::from_secs(60);
 const CREATE_WITHIN: Duration = Duration::from_secs(5);
 
-/// The ways, and what came of them.
+/// The ways, and their results.
 #[derive(Default)]
 pub(super) struct Access(Mutex<KnownAccess>);
 
@@ -47,7 +47,7 @@ impl Access {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Before a start: makes the private directory ready.
+    /// Before a start: prepares the private directory.
     pub(super) async fn prepare(&self, inner: &PostgresInner) {
         let prepared = Sockets::prepare(inner).await;
         if let Err(why) = &prepared {
@@ -56,7 +56,7 @@ impl Access {
         self.begin(prepared);
     }
 
-    /// A postmaster was taken over.
+    /// A postmaster was adopted.
     pub(super) fn adopt(&self, inner: &PostgresInner) {
         let running = Sockets::of_running(inner);
         let why = "it was started without a private socket directory and has none until its next start";
@@ -74,7 +74,7 @@ impl Access {
         *self.known() = KnownAccess { sockets, without, ..KnownAccess::default() };
     }
 
-    /// True if the supervisor's own role let it in.
+    /// Whether the supervisor's own role could log in.
     pub(super) fn is_by_own_role(&self) -> bool {
         self.known().seen.way == Some(AccessWay::PrivateSocket)
     }
@@ -84,19 +84,19 @@ impl Access {
         self.known().sockets.as_ref().map(|sockets| sockets.private.clone())
     }
 
-    /// What `unix_socket_directories` shall be; `None` leaves it to `parameters`.
+    /// The value for `unix_socket_directories`; `None` leaves it to `parameters`.
     pub(super) fn directories(&self, parameters: &Parameters) -> Option<String> {
         let others = parameters.parameters.get(sockets::PARAMETER);
         self.known().sockets.as_ref().map(|sockets| sockets.value(others.map(String::as_str)))
     }
 
-    /// The same for the postmaster's command line, where `ALTER SYSTEM` has a say.
+    /// The same for the postmaster's command line, which takes precedence over `ALTER SYSTEM`.
     pub(super) fn argument(&self) -> Option<String> {
         let known = self.known();
         known.sockets.as_ref().map(|sockets| format!("--{}={}", sockets::PARAMETER, sockets.value(None)))
     }
 
-    /// True if the operator wants other directories than the postmaster was started with.
+    /// Whether the operator has configured other directories than the postmaster was started with.
     pub(super) fn are_directories_pending(&self, inner: &PostgresInner) -> bool {
         let wanted = sockets::configured(&inner.setup, &inner.parameters());
         let known = self.known();
@@ -107,7 +107,7 @@ impl Access {
         }
     }
 
-    /// What to try, the likeliest first.
+    /// The ways to try, the likeliest first.
     fn order(&self, now: Moment) -> Vec<AccessWay> {
         let known = self.known();
         let mut ways = match (&known.sockets, os_user()) {
@@ -147,8 +147,8 @@ impl Access {
     }
 }
 
-/// The name of this program's user; `None` where the machine knows none, as for an arbitrary number in a container.
-/// Looked up once: the service of names may be elsewhere, and away.
+/// The name of this program's user; `None` if the machine has none, for example for an arbitrary uid in a container. It
+/// is looked up once, since the name service may be remote and unavailable.
 pub(super) fn os_user() -> Option<String> {
     static NAME: OnceLock<Option<String>> = OnceLock::new();
     NAME.get_or_init(look_up_user).clone()
@@ -173,7 +173,8 @@ pub(super) async fn open(inner: &PostgresInner, application: &str, options: &str
                 refusals.push(format!("{way}: {}", error.chain()));
                 last = Some(error);
             }
-            // It is there, and says that it recovers or is full, or does not answer: no other way leads further.
+            // The server exists, and recovers, has too many connections or does not answer: other ways would fail as
+            // well.
             Err(error) => return Err(error),
         }
     }
@@ -212,7 +213,7 @@ async fn open_as_own_role(config: &Config, to: &str) -> Result<Client, Error> {
     let connected = connected.map_err(|_| Error::Deadline { what: "connecting to postgres", within })?;
     let (client, connection) =
         connected.map_err(|source| Error::Connect { to: format!("{to} as {ROLE}"), source })?;
-    // The server says so by itself when a session begins.
+    // The server reports this itself at the beginning of a session.
     if connection.parameter("is_superuser") != Some("on") {
         return Err(Error::NotTheOwnRole { role: ROLE });
     }
@@ -220,7 +221,7 @@ async fn open_as_own_role(config: &Config, to: &str) -> Result<Client, Error> {
     Ok(client)
 }
 
-/// True if nothing is there, or somebody is and does not let us in: another way may lead in.
+/// Whether no server answered, or it refused the login: another way may work.
 fn is_refusal(error: &Error) -> bool {
     let source = match error {
         Error::NotTheOwnRole { .. } => return true,
@@ -235,16 +236,15 @@ fn is_refusal(error: &Error) -> bool {
 }
 
 impl Postgres {
-    /// How the supervisor gets in.
+    /// How the supervisor connects.
     pub fn access(&self) -> OwnAccess {
         self.inner.access.known().seen.clone()
     }
 
-    /// Gives this primary the supervisor's own role, unless a role of that name is there: whatever it may do, it is
-    /// left alone.
+    /// Creates the supervisor's own role on this primary, unless a role with that name exists; that one is not changed.
     ///
     /// # Errors
-    /// When it cannot be asked, or refuses.
+    /// When the server cannot be asked, or refuses.
     pub async fn create_own_role(&self) -> Result<(), Error> {
         let what = "create the supervisor's role";
         let options =

@@ -6,22 +6,22 @@ use std::path::PathBuf;
 
 use super::Password;
 
-/// What cannot change without restarting the supervisor; passwords can.
+/// The settings that need a restart of the supervisor, except for passwords.
 #[derive(Clone, Debug, Default)]
 pub struct Setup {
     /// The member's name: `application_name` of its WAL receiver.
     pub name: String,
     /// The data directory.
     pub data_dir: PathBuf,
-    /// Where `postgresql.conf` lies; the data directory unless set apart.
+    /// The directory of `postgresql.conf`; the data directory unless configured otherwise.
     pub config_dir: PathBuf,
     /// `config_base_name`: `<base>.conf` and `<base>.base.conf`; empty means `postgresql`.
     pub config_base_name: String,
     /// Included instead of `<base>.base.conf`.
     pub custom_conf: Option<PathBuf>,
-    /// Where the programs lie; `None` searches `PATH`.
+    /// The directory of the programs; `None` searches `PATH`.
     pub bin_dir: Option<PathBuf>,
-    /// Program to file name, where it is not the same (`bin_name`).
+    /// File names of programs, where they differ from the program's name (`bin_name`).
     pub bin_names: BTreeMap<String, String>,
     /// `listen_addresses`.
     pub listen_addresses: String,
@@ -31,13 +31,13 @@ pub struct Setup {
     pub local_host: String,
     /// The database to connect to; `postgres` by default.
     pub database: String,
-    /// The password file written for the programs Postgres brings.
+    /// The password file for PostgreSQL's programs.
     pub pgpass: PathBuf,
     /// The superuser: local connections, checkpoints.
     pub superuser: RoleCredentials,
-    /// Who streams and takes base backups.
+    /// The user that streams and takes base backups.
     pub replication: RoleCredentials,
-    /// Who rewinds; the superuser when `None`.
+    /// The user that rewinds; the superuser when `None`.
     pub rewind: Option<RoleCredentials>,
     /// `krbsrvname`, exported as `PGKRBSRVNAME`.
     pub krbsrvname: Option<String>,
@@ -45,7 +45,7 @@ pub struct Setup {
     pub initdb: Vec<String>,
     /// A command run once in the new cluster, split as a shell does; gets a connection string as its last argument.
     pub post_bootstrap: Option<String>,
-    /// Created in the new cluster, unless initdb did.
+    /// The database to create in the new cluster, unless initdb did.
     pub new_database: Option<String>,
     /// A directory of scripts run once in the new cluster, in the order of their names; need not exist.
     pub init_scripts: PathBuf,
@@ -53,7 +53,7 @@ pub struct Setup {
     pub basebackup: Vec<String>,
     /// Options of `pg_rewind`, without the leading dashes.
     pub rewind_options: Vec<String>,
-    /// Run every program as this user and group. Only for tests: Postgres refuses to run as root.
+    /// The user and group of every program. Only for tests: Postgres refuses to run as root.
     pub uid_gid: Option<(u32, u32)>,
 }
 
@@ -63,12 +63,12 @@ impl Setup {
         self.rewind.as_ref().unwrap_or(&self.superuser)
     }
 
-    /// The file name base of the configuration.
+    /// The base of the configuration's file names.
     pub fn base_name(&self) -> &str {
         if self.config_base_name.is_empty() { "postgresql" } else { &self.config_base_name }
     }
 
-    /// The path of a program Postgres brings.
+    /// The path of one of PostgreSQL's programs.
     pub fn program(&self, name: &str) -> PathBuf {
         let file = self.bin_names.get(name).map_or(name, String::as_str);
         match &self.bin_dir {
@@ -83,14 +83,14 @@ impl Setup {
     }
 }
 
-/// A user and how it proves itself. `Debug` hides the password.
+/// A user with its credentials. `Debug` hides the password.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct RoleCredentials {
     /// Its name.
     pub username: String,
     /// Its password, if it needs one.
     pub password: Password,
-    /// libpq's connection options besides (`sslmode`, `sslcert`, `channel_binding`, …).
+    /// Further connection options of libpq (`sslmode`, `sslcert`, `channel_binding`, …).
     pub options: BTreeMap<String, String>,
 }
 
@@ -104,19 +104,19 @@ impl fmt::Debug for RoleCredentials {
     }
 }
 
-/// What can be replaced while Postgres runs (`Postgres::apply`).
+/// The settings that can be replaced while Postgres runs (`Postgres::apply`).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Parameters {
     /// Written to `postgresql.conf`, sorted. The controlled ones belong in `command_line`.
     pub parameters: BTreeMap<String, String>,
-    /// The controlled parameters in their order, for the postmaster's command line
-    /// (`listen_addresses`, `port` and `cluster_name` first). They beat every file.
+    /// The controlled parameters in order, for the postmaster's command line (`listen_addresses`, `port` and
+    /// `cluster_name` first). They take precedence over every file.
     pub command_line: Vec<(String, String)>,
-    /// The lines of `pg_hba.conf`; `None` leaves the file alone.
+    /// The lines of `pg_hba.conf`; `None`: the file is not changed.
     pub pg_hba: Option<Vec<String>>,
-    /// The lines of `pg_hba.conf` where there is none yet.
+    /// The lines of a first `pg_hba.conf`.
     pub first_pg_hba: Vec<String>,
-    /// The lines of `pg_ident.conf`; `None` leaves the file alone.
+    /// The lines of `pg_ident.conf`; `None`: the file is not changed.
     pub pg_ident: Option<Vec<String>>,
     /// `recovery_conf`: further recovery settings (`restore_command`, …).
     pub recovery: BTreeMap<String, String>,

@@ -1,4 +1,4 @@
-//! The supervisor's private socket directory: PostgreSQL listens there whatever else it is told to listen on.
+//! The supervisor's private socket directory: PostgreSQL always listens there, in addition to every other address.
 
 use std::fs;
 use std::io;
@@ -16,26 +16,26 @@ use crate::os::error_chain::ErrorChain;
 
 /// The parameter with the directories.
 pub(super) const PARAMETER: &str = "unix_socket_directories";
-/// `sun_path` holds 108 bytes, the closing zero included (unix(7)).
+/// `sun_path` has 108 bytes, including the final zero (unix(7)).
 const PATH_BYTES_MAX: usize = 107;
-/// Beside the data directory.
+/// The suffix beside the data directory.
 const SUFFIX: &str = ".matriarch-sockets";
-/// In a directory that others use, too.
+/// The prefix in a shared directory.
 const PREFIX: &str = "matriarch-sockets-";
-/// Asking PostgreSQL for a parameter reads its configuration and nothing else.
+/// A question for a parameter only reads the configuration.
 const ASK_WITHIN: Duration = Duration::from_secs(5);
 
-/// Where PostgreSQL listens for local connections.
+/// PostgreSQL's directories for local connections.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Sockets {
     /// The private directory.
     pub(super) private: PathBuf,
-    /// The operator's, as `unix_socket_directories` spells them.
+    /// The operator's, in the syntax of `unix_socket_directories`.
     pub(super) others: String,
 }
 
 impl Sockets {
-    /// Makes the private directory ready for a start and finds out about the operator's.
+    /// Prepares the private directory for a start, and determines the operator's.
     pub(super) async fn prepare(inner: &PostgresInner) -> Result<Sockets, String> {
         let setup = &inner.setup;
         let others = match configured(setup, &inner.parameters()) {
@@ -43,7 +43,7 @@ impl Sockets {
             None => ask(setup).await.map_err(|error| error.chain())?,
         };
         let mut refusals = Vec::new();
-        for private in request_limits(setup) {
+        for private in private_directories(setup) {
             match claim(&private, setup) {
                 Ok(()) => return Ok(Sockets { private, others }),
                 Err(error) => refusals.push(format!("{}: {error}", private.display())),
@@ -52,7 +52,7 @@ impl Sockets {
         Err(refusals.join("; "))
     }
 
-    /// What the postmaster that runs was started with; `None` if it was started without a private directory.
+    /// The directories of the running postmaster; `None` if it was started without a private one.
     pub(super) fn of_running(inner: &PostgresInner) -> Option<Sockets> {
         let line = running::running_command_line(inner);
         let (others, last) = match line.get(PARAMETER)?.rsplit_once(", \"") {
@@ -65,7 +65,7 @@ impl Sockets {
         ours.then(|| Sockets { private: private.clone(), others: others.to_owned() })
     }
 
-    /// The value of `unix_socket_directories`, with what the operator wants there now.
+    /// The value of `unix_socket_directories`, with the operator's present directories.
     pub(super) fn value(&self, others: Option<&str>) -> String {
         let private = format!("\"{}\"", self.private.display().to_string().replace('"', "\"\""));
         match others.unwrap_or(&self.others).trim() {
@@ -75,13 +75,13 @@ impl Sockets {
     }
 }
 
-/// What the operator says; `None` leaves it to `postgresql.base.conf` or PostgreSQL's default.
+/// The operator's value; `None` leaves it to `postgresql.base.conf` or PostgreSQL's default.
 pub(super) fn configured(setup: &Setup, parameters: &Parameters) -> Option<String> {
     let altered = fs::read_to_string(setup.data_dir.join("postgresql.auto.conf")).unwrap_or_default();
     files::value_in(&altered, PARAMETER).or_else(|| parameters.parameters.get(PARAMETER).cloned())
 }
 
-/// Asks PostgreSQL, whose default is a matter of how it was built.
+/// Asks PostgreSQL, whose default depends on its build.
 async fn ask(setup: &Setup) -> Result<String, Error> {
     files::keep_base(setup)?;
     let base = setup.custom_conf.clone().unwrap_or_else(|| files::base_file(setup));
@@ -93,28 +93,29 @@ async fn ask(setup: &Setup) -> Result<String, Error> {
     Ok(value.trim().to_owned())
 }
 
-/// Where the directory may be, the best first.
-fn request_limits(setup: &Setup) -> Vec<PathBuf> {
-    // A trailing slash would make it lie within; PostgreSQL takes a relative path from elsewhere.
+/// The possible directories, the best first.
+fn private_directories(setup: &Setup) -> Vec<PathBuf> {
+    // A trailing slash would put the directory inside the data directory; PostgreSQL resolves a relative path from
+    // elsewhere.
     let data_dir: PathBuf = setup.data_dir.components().collect();
     let data_dir = std::path::absolute(&data_dir).unwrap_or(data_dir);
     let name = format!("{PREFIX}{:016x}", fnv1a(data_dir.as_os_str().as_bytes()));
     let shared = [PathBuf::from("/run"), std::env::temp_dir(), PathBuf::from("/tmp")];
-    let mut request_limits = vec![beside(&data_dir, SUFFIX)];
-    request_limits.extend(shared.into_iter().map(|directory| directory.join(&name)));
-    request_limits.dedup();
-    request_limits
+    let mut directories = vec![beside(&data_dir, SUFFIX)];
+    directories.extend(shared.into_iter().map(|directory| directory.join(&name)));
+    directories.dedup();
+    directories
 }
 
-/// FNV-1a of 64 bits: the same in every version of this program.
+/// 64-bit FNV-1a: equal in every version of this program.
 fn fnv1a(bytes: &[u8]) -> u64 {
     bytes
         .iter()
         .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
-/// Makes the directory, or takes the one that is there if it is ours alone, and proves that a socket can live there.
-/// No postmaster runs, so what lies in it is left over, and a number in it may be another process's by now.
+/// Creates the directory, or takes an existing one if only this user owns it, and proves that a socket can be created
+/// in it. No postmaster runs, so its content is left over, and a process id in it may belong to another process.
 fn claim(directory: &Path, setup: &Setup) -> io::Result<()> {
     let longest = directory.join(".s.PGSQL.65535");
     if longest.as_os_str().len() > PATH_BYTES_MAX {
@@ -139,7 +140,8 @@ fn claim(directory: &Path, setup: &Setup) -> io::Result<()> {
     for entry in fs::read_dir(directory)?.flatten() {
         if entry.file_name().as_bytes().starts_with(b".s.PGSQL.") {
             if UnixStream::connect(entry.path()).is_ok() {
-                // Of a container with the same paths, which shares this directory: never to be taken for ours.
+                // Of a container with the same paths that shares this directory: it must never be mistaken for this
+                // one.
                 return Err(io::Error::other("another server listens there"));
             }
             fs::remove_file(entry.path())?;
@@ -161,15 +163,15 @@ mod tests {
     }
 
     #[test]
-    fn a_long_path_is_no_place() {
+    fn a_path_too_long_for_a_socket_is_refused() {
         let setup = Setup { data_dir: PathBuf::from("/tmp").join("x".repeat(90)), ..Setup::default() };
-        let request_limits = request_limits(&setup);
-        assert!(claim(&request_limits[0], &setup).is_err());
-        assert!(request_limits[1..].iter().all(|place| place.as_os_str().len() < 60), "{request_limits:?}");
+        let directories = private_directories(&setup);
+        assert!(claim(&directories[0], &setup).is_err());
+        assert!(directories[1..].iter().all(|path| path.as_os_str().len() < 60), "{directories:?}");
     }
 
     #[test]
-    fn a_directory_in_which_another_server_listens_is_no_place() {
+    fn a_directory_in_which_another_server_listens_is_refused() {
         let place = std::env::temp_dir().join(format!("sockets-{}", std::process::id()));
         let setup = Setup::default();
         claim(&place, &setup).expect("ours");
@@ -182,8 +184,8 @@ mod tests {
     }
 
     #[test]
-    fn a_trailing_slash_changes_nothing() {
+    fn a_trailing_slash_gives_the_same_directories() {
         let setup = |path: &str| Setup { data_dir: PathBuf::from(path), ..Setup::default() };
-        assert_eq!(request_limits(&setup("/x/m1/")), request_limits(&setup("/x/m1")));
+        assert_eq!(private_directories(&setup("/x/m1/")), private_directories(&setup("/x/m1")));
     }
 }

@@ -1,4 +1,4 @@
-//! Talking to the local Postgres, and to other members' where history has to be asked.
+//! SQL connections to the local Postgres, and to other members for their history.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -12,11 +12,11 @@ use super::{Error, RoleCredentials, Setup, session, tls};
 use crate::model::{Branch, FollowTarget, Lsn, Timeline, TimelineHistory};
 
 pub(super) const CONNECT_WITHIN: Duration = Duration::from_secs(3);
-/// A look that takes longer is no look.
+/// A query that takes longer has failed.
 pub(super) const LOOK_WITHIN: Duration = Duration::from_secs(3);
-/// Enforced by the server, so that a look cut off here does not go on there.
+/// Enforced by the server, so that a query abandoned here does not continue there.
 const LOOK_OPTIONS: &str = "-c statement_timeout=2000 -c pg_stat_statements.track=none";
-/// Reading a history file from another member.
+/// The limit for reading a history file from another member.
 const HISTORY_WITHIN: Duration = Duration::from_secs(10);
 
 /// A connection to the local Postgres as the configured superuser, at a host or in a directory of sockets.
@@ -33,7 +33,7 @@ pub(super) async fn at(setup: &Setup, host: &str, application: &str, options: &s
     connect(config, who, NoTls, &format!("{host}:{}", setup.port)).await
 }
 
-/// Connects with the newest password, or with the one before it where that is still in force.
+/// Connects with the newest password, or with the former one if that is still in force.
 async fn connect<T>(mut config: Config, who: &RoleCredentials, tls: T, to: &str) -> Result<Client, Error>
 where
     T: MakeTlsConnect<Socket, Stream: Send + 'static, TlsConnect: Send> + Clone,
@@ -51,7 +51,7 @@ where
         match attempt.map_err(|source| Error::Connect { to: to.to_owned(), source }) {
             Ok((client, connection)) => {
                 who.password.let_in(password.as_ref());
-                // Its error reaches whoever uses the client.
+                // Its error reaches the user of the client.
                 tokio::spawn(connection);
                 return Ok(client);
             }
@@ -62,7 +62,7 @@ where
     Err(refused.unwrap_or_else(|| Error::Unfit("no password to connect with".to_owned())))
 }
 
-/// Runs a statement within its time, on a connection of its own.
+/// Runs a statement within a time limit, on a connection of its own.
 pub(super) async fn execute(
     inner: &PostgresInner,
     what: &'static str,
@@ -130,15 +130,15 @@ async fn ask_history(setup: &Setup, target: &FollowTarget) -> Result<LeaderHisto
     })
 }
 
-/// A tablespace of another member that lies outside of its data directory.
+/// A tablespace of another member outside its data directory.
 pub(super) struct Tablespace {
     pub(super) number: u32,
     pub(super) location: PathBuf,
-    /// The file that was asked for lies in it.
+    /// It contains the requested file.
     pub(super) marked: bool,
 }
 
-/// The tablespaces of another member, and whether a file called `mark` lies in them there.
+/// The tablespaces of another member, and whether they contain a file named `mark`.
 pub(super) async fn tablespaces(
     setup: &Setup,
     target: &FollowTarget,
@@ -209,7 +209,7 @@ pub(super) async fn kept<T>(
     done
 }
 
-/// Another of the kind that is kept.
+/// A new connection of that kind.
 pub(super) async fn heartbeat(inner: &PostgresInner) -> Result<Client, Error> {
     session::open(inner, "Matriarch heartbeat", LOOK_OPTIONS).await
 }

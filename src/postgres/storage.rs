@@ -1,4 +1,4 @@
-//! The disk under the data directory and the WAL: takes a small write, flushes it, and has room for more.
+//! The disk under the data directory and the WAL: takes a small write, flushes it, and has free space.
 
 use std::fs::{self, OpenOptions};
 use std::io;
@@ -10,13 +10,13 @@ use nix::sys::statvfs::statvfs;
 
 /// PostgreSQL's own prefix for files that base backups and pg_rewind leave out.
 const FILE: &str = "pgsql_tmp.matriarch";
-/// One sector, written in place: a probe shall not wear the disk.
+/// One sector, written in place, so that the probe does not wear out the disk.
 const BYTES: [u8; 512] = [0; 512];
-/// With less room than this PostgreSQL cannot go on: it extends a table by up to 512 kB at once.
+/// With less free space PostgreSQL cannot continue: it extends a table by up to 512 kB at once.
 const FREE_BYTES_MIN: u64 = 1 << 20;
 
-/// Writes and flushes, below the data directory and where the WAL is. `Err` says what the disk refused. A file that
-/// cannot be opened for any reason of ours says nothing about the disk.
+/// Writes and flushes below the data directory and on the WAL's disk. `Err` has the disk's error. A file that cannot be
+/// opened for another reason says nothing about the disk.
 pub(super) fn flush(data_dir: &Path) -> Result<(), String> {
     let wal = data_dir.join("pg_wal");
     let device = |path: &Path| fs::metadata(path).map(|metadata| metadata.dev()).ok();
@@ -34,7 +34,7 @@ fn flush_in(directory: &Path) -> Result<(), String> {
             return Err(at(format!("{}, {free_bytes} bytes are left", Errno::ENOSPC.desc())));
         }
     }
-    // As its directory: the group may read it where it may read that.
+    // The mode of its directory: the group may read the file if it may read the directory.
     let mode = fs::metadata(directory).map_or(0o600, |metadata| metadata.mode() & 0o640);
     match write(&directory.join(FILE), mode) {
         Ok(()) => Ok(()),
@@ -62,7 +62,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_disk_takes_a_write_and_a_missing_directory_says_nothing() {
+    fn a_healthy_disk_passes_and_a_missing_directory_is_no_fault() {
         let folder = std::env::temp_dir().join(format!("matriarch-storage-{}", std::process::id()));
         fs::create_dir_all(folder.join("pg_wal")).expect("the temporary folder is writable");
         assert_eq!(flush(&folder), Ok(()));
@@ -72,7 +72,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_disk_is_of_the_disk() {
+    fn a_full_disk_is_a_fault_of_the_disk() {
         assert!(is_of_the_disk(&io::Error::from_raw_os_error(Errno::ENOSPC as i32)));
         assert!(!is_of_the_disk(&io::Error::from_raw_os_error(Errno::EACCES as i32)));
     }

@@ -1,9 +1,9 @@
-//! Timeline numbers that are taken elsewhere.
+//! Timeline numbers that are already taken elsewhere.
 //!
-//! PostgreSQL chooses the number of a new timeline by the history files it sees: the first number without one. A
-//! member that promoted and died before anybody followed it used a number whose history file no other member has, so
-//! the next one would choose it again, and two different histories would have one name. A reserved number is a history
-//! file that holds only a comment: enough for PostgreSQL to pass it over, and the ancestor of nothing.
+//! PostgreSQL takes the first number without a history file as the number of a new timeline. A member that promoted and
+//! died before another member followed it used a number whose history file no other member has. The next promotion
+//! would take that number again, and two different histories would have one name. To reserve a number, the supervisor
+//! writes a history file that holds only a comment: PostgreSQL skips the number, and no history has it as an ancestor.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,13 +12,13 @@ use super::{Error, Setup, files};
 use crate::model::Timeline;
 use crate::os::durable;
 
-/// The first line of a reserved number's history file.
+/// The first line of the history file of a reserved number.
 const RESERVED: &str = "# reserved by Matriarch: this timeline was begun elsewhere\n";
-/// More numbers than this are not reserved at once: a record that claims so many is broken.
+/// The most numbers to reserve at once: a record that claims more is broken.
 const RESERVED_MAX: u32 = 1000;
 
 /// Reserves every number above `mine` up to `above` that has no history file here. To be called right before a
-/// promotion: a standby that starts with a reserved number as the newest would take it for its target.
+/// promotion: a standby that starts while the newest number is a reserved one would take it for its target.
 pub(super) fn reserve(setup: &Setup, mine: Timeline, above: Timeline) -> Result<(), Error> {
     let last = above.0.min(mine.0.saturating_add(RESERVED_MAX));
     let missing = |path: &PathBuf| !path.exists();
@@ -27,7 +27,7 @@ pub(super) fn reserve(setup: &Setup, mine: Timeline, above: Timeline) -> Result<
     let Some(first) = paths.next() else { return Ok(()) };
     files::write(setup, &first, RESERVED)?;
     for path in paths {
-        // One file with many names: to flush a thousand files takes longer than a promotion may.
+        // One file with many names: flushing a thousand files takes longer than a promotion may.
         if fs::hard_link(&first, &path).is_err() {
             files::write(setup, &path, RESERVED)?;
         }
@@ -35,7 +35,7 @@ pub(super) fn reserve(setup: &Setup, mine: Timeline, above: Timeline) -> Result<
     sync_wal_dir(setup)
 }
 
-/// Before a start: frees reserved numbers above the newest real history, which a promotion that did not happen left.
+/// Before a start: frees reserved numbers above the newest real history. A promotion that did not happen left them.
 pub(super) fn free_unused(setup: &Setup) -> Result<(), Error> {
     let directory = setup.data_dir.join("pg_wal");
     let entries = fs::read_dir(&directory).map_err(Error::file("read", &directory))?;

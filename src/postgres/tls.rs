@@ -1,4 +1,4 @@
-//! `sslmode` and its companions, with libpq's meaning, for connections to other members.
+//! `sslmode` and related settings, with libpq's meaning, for connections to other members.
 
 use std::path::Path;
 
@@ -9,12 +9,12 @@ use super::{Error, RoleCredentials};
 use crate::os::error_chain::ErrorChain;
 use crate::os::tls::{self, Identity, TlsError, Trust};
 
-/// The mode, and the connector that verifies what these credentials ask to verify.
+/// The mode, and a connector that verifies as these credentials require.
 pub(super) fn connector(who: &RoleCredentials) -> Result<(SslMode, MakeRustlsConnect), Error> {
     let option = |name: &str| who.options.get(name).map(String::as_str);
     let mode = option("sslmode").unwrap_or("prefer");
     let roots = option("sslrootcert").filter(|path| Path::new(path).exists());
-    // With a root certificate, libpq's `require` verifies too.
+    // With a root certificate, libpq's `require` verifies, too.
     let trust = match (mode, roots) {
         ("verify-full", Some(path)) => Trust::name(Some(path.as_ref())).map_err(fault)?,
         ("verify-ca" | "require", Some(path)) => Trust::chain(path.as_ref()).map_err(fault)?,

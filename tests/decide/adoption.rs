@@ -1,10 +1,10 @@
-//! Scenarios: a supervisor that was started again finds a primary, and the key on its own lease.
+//! Scenarios: a restarted supervisor finds a running primary, and the leader key on its own lease.
 
 use matriarch::model::{Action, Job, Leading, Reason, StopMode};
 
 use super::world::{World, primary, up};
 
-/// Looks twice a second, and gives when and why the primary is stopped: milliseconds after the first look.
+/// Looks twice a second. Returns when and why the primary is stopped, in milliseconds after the first look.
 fn stopped_after(leading: Leading, millis: u64) -> Option<(u64, Reason)> {
     let mut world = World::new();
     world.i_lead().postgres(up(primary(1000)));
@@ -25,14 +25,15 @@ fn stopped_after(leading: Leading, millis: u64) -> Option<(u64, Reason)> {
     None
 }
 
-/// Unknown is not no: while etcd is slow to answer the first renewal, only the guard's deadline bounds the primary.
+/// An unknown lease is not a lost lease: while etcd is slow to answer the first renewal, only the guard's deadline
+/// limits the primary.
 #[test]
-fn a_slow_first_renewal_stops_no_adopted_primary() {
+fn an_adopted_primary_survives_a_slow_first_renewal() {
     assert_eq!(stopped_after(Leading::Unknown, 30_000), None);
 }
 
-/// A renewal that said no is a doubt, and the view has a second to clear it.
+/// After a renewal that found no key, the view has one second to contradict it.
 #[test]
-fn a_first_renewal_that_says_no_does() {
+fn an_adopted_primary_stops_when_the_first_renewal_denies_its_leadership() {
     assert_eq!(stopped_after(Leading::No, 30_000), Some((1_000, Reason::LeaseExpiring)));
 }

@@ -1,4 +1,4 @@
-//! etcd answers reads, renews leases, and takes no writes.
+//! etcd answers reads and renews leases, but refuses writes.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ fn refuses(world: &mut World) -> &mut World {
     world
 }
 
-/// The leader serves, and etcd is full since.
+/// The leader serves; etcd is full from now on.
 fn leader_under_full_etcd() -> World {
     let mut world = World::new();
     world.i_lead().answers("b", 1000).answers("c", 1000).postgres(up(primary(1000))).tick();
@@ -25,7 +25,8 @@ fn leader_under_full_etcd() -> World {
     world
 }
 
-/// However often it crashes: nobody could take the key. It is promoted as soon as etcd takes a write.
+/// The number of crashes does not matter, because no other member could take the key. It is promoted as soon as etcd
+/// accepts a write.
 #[test]
 fn a_crashed_leader_keeps_the_key_until_it_can_be_promoted() {
     let mut world = leader_under_full_etcd();
@@ -49,7 +50,8 @@ fn a_crashed_leader_keeps_the_key_until_it_can_be_promoted() {
     assert_eq!((jobs(&goes_on.actions), goes_on.because), (vec![JobKind::Promote], Reason::Promoting));
 }
 
-/// A record that was refused is written again although nothing changed: so an idle member sees that etcd takes writes.
+/// A record that was refused is written again although nothing changed. So an idle member notices that etcd accepts
+/// writes again.
 #[test]
 fn refused_writes_are_retried() {
     let mut world = leader_under_full_etcd();
@@ -61,8 +63,8 @@ fn refused_writes_are_retried() {
     assert!(later.actions.iter().any(publishes), "{:?}", later.actions);
 }
 
-/// A release that is meant for others carries a write, so that a full etcd refuses it as a whole; a refusal is a no,
-/// and the key is this member's as before.
+/// A release in favour of others contains a write, so a full etcd refuses it as a whole. A refusal is definite: the key
+/// still belongs to this member.
 #[test]
 fn a_release_that_was_refused_did_not_happen() {
     let mut world = World::new();
@@ -78,10 +80,10 @@ fn a_release_that_was_refused_did_not_happen() {
     assert_eq!(jobs(&world.tick().actions), [JobKind::StartStandby]);
 }
 
-/// SIGTERM: no hand-over is tried, PostgreSQL is stopped, the key is deleted, and the supervisor ends whatever comes of
-/// that.
+/// SIGTERM: no hand-over is tried, PostgreSQL is stopped, the key is deleted, and the supervisor exits whatever the
+/// result of the deletion.
 #[test]
-fn the_end_does_not_wait_for_etcd() {
+fn a_shutdown_does_not_wait_for_a_full_etcd() {
     let mut world = leader_under_full_etcd();
     world.seen.shutting_down = true;
     let mut ended = world.later(10).tick();
@@ -106,9 +108,9 @@ fn the_end_does_not_wait_for_etcd() {
     assert!(exits.actions.iter().any(|action| matches!(action, Action::Exit(_))), "{:?}", exits.actions);
 }
 
-/// etcd says nothing at all: the end is bounded all the same.
+/// etcd does not answer at all: the shutdown still ends within a bound.
 #[test]
-fn the_end_is_bounded() {
+fn a_shutdown_without_etcd_ends_in_time() {
     let mut world = World::new();
     world.i_lead().postgres(down(ControlState::ShutDown));
     world.seen.shutting_down = true;
@@ -121,9 +123,9 @@ fn the_end_is_bounded() {
     assert!(exits.actions.iter().any(|action| matches!(action, Action::Exit(_))), "{:?}", exits.actions);
 }
 
-/// No write was done since the hand-over began: nothing is stopped for it.
+/// No write succeeded since the hand-over began: nothing is stopped for it.
 #[test]
-fn nothing_is_stopped_for_a_hand_over_that_etcd_does_not_take() {
+fn a_hand_over_does_not_stop_postgres_while_etcd_refuses_writes() {
     for refused in [None, Some(FULL.to_owned())] {
         let mut world = World::new();
         world.i_lead().answers("b", 1000).answers("c", 1000).postgres(up(primary(1000))).tick();

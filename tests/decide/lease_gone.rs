@@ -1,4 +1,4 @@
-//! etcd does not know the lease any more under which something is asked for: that waits for a new one.
+//! etcd has lost the lease that an operation needs: the operation waits for a new lease.
 
 use matriarch::decide::Decision;
 use matriarch::model::{Action, DataDirectory, Job, JobKind, LeaseId, Outcome, Reason};
@@ -11,7 +11,7 @@ fn starts(decision: &Decision, kind: JobKind) -> bool {
     decision.actions.iter().any(|action| matches!(action, Action::Start(job) if job.kind() == kind))
 }
 
-/// Ticks until the lease is known to be gone, and then a new one is there.
+/// Ticks until the lease is known to be lost; then a new one exists.
 fn assert_waits_for_a_new_lease(mut world: World, kind: JobKind) {
     assert!(starts(&world.tick(), kind));
     world.ends(kind, Outcome::LeaseGone);
@@ -26,7 +26,7 @@ fn assert_waits_for_a_new_lease(mut world: World, kind: JobKind) {
 }
 
 #[test]
-fn the_leader_key_is_not_asked_for_under_a_lease_that_is_gone() {
+fn a_standby_does_not_take_the_leader_key_under_a_lost_lease() {
     let mut world = World::new();
     world.nobody_leads().answers("b", 900).answers("c", 900).tick();
     world.later(5).answers("b", 900).answers("c", 900);
@@ -34,14 +34,14 @@ fn the_leader_key_is_not_asked_for_under_a_lease_that_is_gone() {
 }
 
 #[test]
-fn a_running_primary_does_not_take_it_back_either() {
+fn a_primary_does_not_retake_the_leader_key_under_a_lost_lease() {
     let mut world = World::new();
     world.nobody_leads().postgres(up(primary(1000)));
     assert_waits_for_a_new_lease(world, JobKind::TakeLeadership);
 }
 
 #[test]
-fn nor_is_a_cluster_made() {
+fn no_cluster_is_created_under_a_lost_lease() {
     let mut world = World::new();
     world.nobody_leads().postgres(without(DataDirectory::Empty)).seen.me.wait_for_members =
         Default::default();
@@ -51,7 +51,7 @@ fn nor_is_a_cluster_made() {
     assert_waits_for_a_new_lease(world, JobKind::Bootstrap);
 }
 
-/// The answer comes when the lease has been replaced already.
+/// The answer arrives after the lease was replaced.
 #[test]
 fn a_new_lease_is_used_at_once() {
     let mut world = World::new();

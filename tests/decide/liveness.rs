@@ -1,4 +1,4 @@
-//! Scenarios: a Postgres that is there and does not do its work.
+//! Scenarios: a Postgres that runs but does not work.
 
 use std::time::Duration;
 
@@ -50,8 +50,8 @@ fn promote() -> Job {
     Job::Promote { term: Term(50), above: Timeline(1) }
 }
 
-/// The postmaster is frozen, or anything else that gives no connection: it is stopped at once, and only when no
-/// process of it is left does the key go to somebody else.
+/// The postmaster is frozen, or does not accept connections for another reason: it is stopped at once. The key goes to
+/// another member only when no process of it is left.
 #[test]
 fn a_dead_primary_is_stopped_before_the_key_is_given_away() {
     let mut world = World::new();
@@ -68,7 +68,7 @@ fn a_dead_primary_is_stopped_before_the_key_is_given_away() {
     assert_eq!(given.because, Reason::Unfit(Unfit::Dead(no_connection())));
 }
 
-/// A new process may be better than a frozen one.
+/// A new process may work where the frozen one does not.
 #[test]
 fn a_dead_primary_is_started_again_when_nobody_else_can_lead() {
     let mut world = World::new();
@@ -76,14 +76,15 @@ fn a_dead_primary_is_started_again_when_nobody_else_can_lead() {
     assert!(is_immediate_stop(&world.tick().actions));
     world.later(100).ends(JobKind::Stop, Outcome::Done).postgres(down(ControlState::InProduction));
     assert_eq!(kinds(&others_are_away(&mut world).tick().actions), [JobKind::StartStandby]);
-    // The slate is clean: it is promoted, although now another could lead.
+    // The failures are forgotten: it is promoted, although another member could lead now.
     world.later(1000).postgres(up(standby(1000))).ends(JobKind::StartStandby, Outcome::Done);
     assert_eq!(kinds(&others_answer(&mut world).tick().actions), [JobKind::Promote]);
 }
 
-/// A full disk is not mended by a restart: with somebody who can lead it is given up, alone it goes on.
+/// A restart does not help against a full disk: if another member can lead, the key goes there; a lone member
+/// continues.
 #[test]
-fn a_primary_that_cannot_write_goes_on_only_when_it_is_alone() {
+fn a_primary_that_cannot_write_keeps_serving_only_without_a_successor() {
     let mut world = World::new();
     world.i_lead().postgres(dead(no_write()));
     let asks = world.tick();
@@ -92,7 +93,7 @@ fn a_primary_that_cannot_write_goes_on_only_when_it_is_alone() {
         actions.iter().any(|action| matches!(action, Action::SuspendLivenessCheck { .. }))
     };
     assert!(!pardons(&asks.actions));
-    // They answer, and cannot lead.
+    // The other members answer, but cannot lead.
     others_answer(world.later(5)).seen.peers.values_mut().for_each(|peer| peer.watchdog_failed = true);
     let spared = world.tick();
     assert!(
@@ -102,14 +103,14 @@ fn a_primary_that_cannot_write_goes_on_only_when_it_is_alone() {
     );
     assert_eq!(spared.because, Reason::Unfit(Unfit::DeadAndAlone(no_write())));
     assert!(spared.wake.0 < world.now + Duration::from_secs(5), "the pardon ends");
-    // While the others are asked again it goes on.
+    // It continues while the others are queried again.
     assert!(pardons(&world.later(3000).tick().actions));
     assert!(is_immediate_stop(&others_answer(world.later(5)).tick().actions));
 }
 
-/// The others are registered and do not answer me: they may be well, so the key goes.
+/// The others are registered but do not answer this member: they may be healthy, so the key is released.
 #[test]
-fn a_primary_that_cannot_write_does_not_count_on_silence() {
+fn a_silent_member_counts_as_a_possible_successor() {
     let mut world = World::new();
     others_are_away(world.i_lead().postgres(dead(no_write())));
     assert!(is_immediate_stop(&world.tick().actions));
@@ -117,10 +118,10 @@ fn a_primary_that_cannot_write_does_not_count_on_silence() {
     assert_eq!(kinds(&others_are_away(&mut world).tick().actions), [JobKind::ReleaseLeadership]);
 }
 
-/// The disk was full, so the primary panicked and was started again, and now no connection gets in: "could not write
-/// init file". Nobody waits for `primary_start_timeout` as for a recovery (found by the rig, disk-full).
+/// The disk was full, so the primary panicked and was started again, and now no connection succeeds: "could not write
+/// init file". This is no recovery, so `primary_start_timeout` is not waited for (found by the rig, disk-full).
 #[test]
-fn a_server_that_turns_everybody_away_after_its_start_does_not_keep_the_key() {
+fn a_started_server_that_rejects_every_connection_loses_leadership() {
     let mut world = World::new();
     others_answer(world.i_lead().postgres(silent()));
     world.seen.postgres.turned_away_since = Some(world.now);
@@ -132,7 +133,7 @@ fn a_server_that_turns_everybody_away_after_its_start_does_not_keep_the_key() {
     assert_eq!(kinds(&others_answer(&mut world).tick().actions), [JobKind::ReleaseLeadership]);
 }
 
-/// One late proof is no verdict, and in pause there is none.
+/// One late proof is no verdict. In pause there is no verdict at all.
 #[test]
 fn doubt_and_pause_change_nothing() {
     let mut world = World::new();
@@ -146,9 +147,9 @@ fn doubt_and_pause_change_nothing() {
     }
 }
 
-/// A checkpoint hangs because the checkpointer is stopped: it does not hold up the stop.
+/// A checkpoint hangs because the checkpointer is stopped: it does not delay the stop.
 #[test]
-fn a_long_action_does_not_hold_up_the_stop() {
+fn a_long_action_does_not_delay_the_stop_of_a_dead_primary() {
     let mut world = World::new();
     let stopped = Death::Stopped { process: "checkpointer".to_owned(), within: Duration::from_secs(5) };
     job(world.i_lead().postgres(dead(stopped)), Job::Checkpoint);
@@ -158,7 +159,7 @@ fn a_long_action_does_not_hold_up_the_stop() {
     assert!(is_immediate_stop(&world.tick().actions));
 }
 
-/// The lease ran out because the loop was blocked as well: a dead Postgres does not take the key back.
+/// The lease ran out because the loop was blocked too: the member does not take the key back for a dead Postgres.
 #[test]
 fn a_dead_primary_does_not_take_the_vanished_key_back() {
     let mut world = World::new();
@@ -166,8 +167,7 @@ fn a_dead_primary_does_not_take_the_vanished_key_back() {
     assert!(is_immediate_stop(&world.tick().actions));
 }
 
-/// Another member led meanwhile, on a newer timeline: no primary takes the key back, neither one that answers nor a
-/// silent one.
+/// Another member led in the meantime, on a newer timeline: no primary takes the key back, whether it answers or not.
 #[test]
 fn a_primary_of_an_older_timeline_does_not_take_the_vanished_key_back() {
     for trouble in [None, Some("no answer".to_owned())] {
@@ -183,8 +183,8 @@ fn a_primary_of_an_older_timeline_does_not_take_the_vanished_key_back() {
     }
 }
 
-/// `restore_command` hangs in a promotion: for one TTL it may, then the next member gets the key, and this Postgres is
-/// stopped first, because it may turn primary at any moment.
+/// `restore_command` hangs during a promotion. It may hang for one TTL; then the next member gets the key. This
+/// Postgres is stopped first, because it may become primary at any moment.
 #[test]
 fn a_promotion_that_hangs_is_given_up() {
     let mut world = World::new();
@@ -206,7 +206,7 @@ fn a_promotion_that_hangs_is_given_up() {
     );
 }
 
-/// As long as something is replayed, or nobody else can lead, a promotion takes as long as it takes.
+/// While WAL is still replayed, or no other member can lead, a promotion may take any time.
 #[test]
 fn a_slow_promotion_is_waited_for() {
     let mut world = World::new();
@@ -221,9 +221,9 @@ fn a_slow_promotion_is_waited_for() {
     }
 }
 
-/// The promotion ends between the verdict and its cancellation: it is primary, and stays so.
+/// The promotion ends between the verdict and its cancellation: the Postgres is primary, and stays primary.
 #[test]
-fn a_promotion_that_ends_at_the_last_moment_counts() {
+fn a_promotion_that_ends_at_the_last_moment_succeeds() {
     let mut world = World::new();
     job(world.i_lead().postgres(promoting(1000)), promote()).tick();
     others_answer(world.later(11_000));
@@ -233,9 +233,9 @@ fn a_promotion_that_ends_at_the_last_moment_counts() {
     assert_eq!(world.tick().because, Reason::Leading);
 }
 
-/// The disk is full and Postgres does not start any more: after a few tries the key goes to somebody who can lead.
+/// The disk is full and Postgres no longer starts: after a few tries the key goes to a member that can lead.
 #[test]
-fn starts_that_fail_have_a_budget() {
+fn after_three_failed_starts_another_member_leads() {
     let mut world = World::new();
     world.i_lead().postgres(up(primary(1000))).tick();
     world.later(10).postgres(down(ControlState::InProduction));
@@ -249,7 +249,7 @@ fn starts_that_fail_have_a_budget() {
     }
 }
 
-/// A stop that was ordered is no crash.
+/// A stop that was ordered does not count as a crash.
 #[test]
 fn an_ordered_stop_costs_no_crash() {
     let mut world = World::new();

@@ -1,4 +1,4 @@
-//! Decisions: the whole situation table as a snapshot an operator can read, and scenarios with their stories.
+//! Decisions: the whole situation table as a snapshot that an operator can read, and scenarios.
 
 mod adoption;
 mod attach;

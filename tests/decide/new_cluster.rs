@@ -1,4 +1,4 @@
-//! etcd knows no cluster: who makes it, out of what, and who waits.
+//! etcd knows no cluster: which member creates it, from which data, and which members wait.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use super::world::{MY_LEASE, THEIR_LEASE, World, control, down, name, primary, s
 
 const AWAITING: Reason = Reason::NoData(NoDataReason::AwaitingMembers { seconds: 10 });
 
-/// etcd knows no cluster, a is registered alone, and has nothing.
+/// etcd knows no cluster; only a is registered, and it has no data.
 fn empty() -> World {
     let mut world = World::new();
     world.nobody_leads().cluster().initialize = None;
@@ -38,25 +38,25 @@ const MADE: fn() -> (Vec<JobKind>, Reason) =
     || (vec![JobKind::Bootstrap], Reason::NoData(NoDataReason::NewCluster));
 
 #[test]
-fn a_new_cluster_is_made_when_nobody_else_registered_for_the_whole_time() {
+fn a_cluster_is_created_after_the_wait_without_other_members() {
     let mut world = empty();
     assert_eq!(outcome(&mut world), (vec![], AWAITING));
     assert_eq!(outcome(world.later(9_999)), (vec![], AWAITING));
     let made = world.later(1).tick();
-    // The transaction compares the revision: one that registers meanwhile is not overlooked.
+    // The transaction compares the revision, so a member that registers in the meantime is not overlooked.
     assert!(made.actions.contains(&Action::Start(Job::Bootstrap { seen: 100 })), "{:?}", made.actions);
 }
 
 #[test]
-fn without_a_wait_it_is_made_at_once() {
+fn without_a_wait_the_cluster_is_created_at_once() {
     let mut world = empty();
     world.seen.me.wait_for_members = std::time::Duration::ZERO;
     assert_eq!(outcome(&mut world), MADE());
 }
 
-/// As long as etcd does not show me, another that looks would not see me either.
+/// As long as etcd does not show this member, another member that looks would not see it either.
 #[test]
-fn the_time_begins_when_i_am_registered_myself() {
+fn the_wait_begins_with_this_members_registration() {
     let mut world = empty();
     world.cluster().members.get_mut(&name("a")).expect("there").record.session = Some(SessionId(0x1));
     assert_eq!(outcome(&mut world), (vec![], AWAITING));
@@ -66,9 +66,9 @@ fn the_time_begins_when_i_am_registered_myself() {
     assert_eq!(outcome(world.later(10_000)), MADE());
 }
 
-/// Empty members wait side by side: the time begins anew with the last of them, and only once for each.
+/// Members without data wait together: the time starts again with each new member, but only once for each.
 #[test]
-fn an_empty_member_that_registers_begins_the_time_anew_once() {
+fn a_new_empty_member_restarts_the_wait_once() {
     let mut world = empty();
     world.tick();
     registers(&mut world, "b", json!({"role": "uninitialized"}));
@@ -80,9 +80,9 @@ fn an_empty_member_that_registers_begins_the_time_anew_once() {
     assert_eq!(outcome(world.later(1)), MADE());
 }
 
-/// It may be on its way back: what it held is the cluster.
+/// That member may be about to return: its data is the cluster.
 #[test]
-fn nothing_is_made_beside_a_member_that_registered_with_data() {
+fn no_cluster_is_created_beside_a_member_with_data() {
     for record in [json!({"role": "replica"}), json!({"system_identifier": "7000000000000000009"})] {
         let mut world = empty();
         world.tick();
@@ -96,9 +96,9 @@ fn nothing_is_made_beside_a_member_that_registered_with_data() {
     }
 }
 
-/// What was seen in another emptiness says nothing of this one.
+/// Members that were seen before an earlier wipe do not count now.
 #[test]
-fn the_time_begins_anew_when_etcd_loses_a_cluster() {
+fn the_wait_begins_anew_when_etcd_loses_a_cluster() {
     let mut world = empty();
     world.tick();
     world.cluster().initialize = Some("7000000000000000009".to_owned());
@@ -107,9 +107,9 @@ fn the_time_begins_anew_when_etcd_loses_a_cluster() {
     assert_eq!(outcome(world.later(10)), (vec![], AWAITING));
 }
 
-/// The answer to the transaction was lost, and the key hangs on a lease that does not end.
+/// The answer to the transaction was lost, and the key is on a lease that does not end.
 #[test]
-fn a_cluster_that_i_began_to_make_is_gone_on_with() {
+fn an_own_unfinished_bootstrap_continues() {
     let mut world = empty();
     world.cluster().initialize = Some(String::new());
     world.cluster().initialize_lease = Some(THEIR_LEASE);
@@ -118,7 +118,7 @@ fn a_cluster_that_i_began_to_make_is_gone_on_with() {
     assert_eq!(outcome(&mut world), MADE());
 }
 
-/// Only what failed on this machine ends the supervisor: a claim that etcd did not take is made again, but not at once:
+/// Only a failure on this machine ends the supervisor. A claim that etcd did not accept is made again, but not at once:
 /// a full etcd would get a transaction every few milliseconds.
 #[test]
 fn a_claim_without_an_answer_is_made_again_after_a_second() {
@@ -143,16 +143,16 @@ fn asked(candidate: &str, leader: Option<&str>, rebuild: bool) -> FailoverKey {
     FailoverKey { request, mod_revision: 70 }
 }
 
-/// etcd was wiped, and a is a standby.
+/// etcd was wiped; a is a standby.
 fn wiped() -> World {
     let mut world = World::new();
     world.nobody_leads().cluster().initialize = None;
     world
 }
 
-/// Only the member that is named, only by the word, and only while etcd knows no cluster.
+/// Only the named member, only with the confirmation, and only while etcd knows no cluster.
 #[test]
-fn a_standby_rebuilds_the_cluster_when_it_is_told_to() {
+fn a_standby_rebuilds_the_cluster_on_request() {
     let refused = Reason::ReplicaMustNotRebuild { me: name("a") };
     for request in [asked("a", None, false), asked("b", None, true), asked("a", Some("b"), true)] {
         let mut world = wiped();
@@ -172,9 +172,9 @@ fn copy() -> PostgresFacts {
     without(DataDirectory::Ready(control))
 }
 
-/// A standby serves readers and shows how far it is; a backup is not replayed further than it was restored for.
+/// A standby serves readers and reports its position. A restored backup is not replayed beyond its recovery target.
 #[test]
-fn a_standby_is_started_where_etcd_knows_no_cluster_and_a_restored_backup_is_not() {
+fn without_a_cluster_in_etcd_a_standby_starts_and_a_restored_backup_does_not() {
     let mut world = wiped();
     world.postgres(down(ControlState::ShutDownInRecovery));
     assert_eq!(outcome(&mut world), (vec![JobKind::StartStandby], Reason::StartingToCompete));
@@ -189,7 +189,7 @@ fn a_standby_is_started_where_etcd_knows_no_cluster_and_a_restored_backup_is_not
     assert_eq!(outcome(world.postgres(up(standby(1000)))).0, [JobKind::TakeLeadership]);
 }
 
-/// The primary came back before the request was written: it is no failover away from it.
+/// The primary came back before the request was written: the request does not fail over from it.
 #[test]
 fn a_request_to_rebuild_that_comes_too_late_is_cleared() {
     let mut world = World::new();
@@ -201,9 +201,9 @@ fn a_request_to_rebuild_that_comes_too_late_is_cleared() {
     assert_eq!(decision.memory.hand_over, None);
 }
 
-/// What lies here may be of another cluster: until the leader said which this is, nothing of it is replaced.
+/// The data here may belong to another cluster: nothing is replaced until the leader has told its system identifier.
 #[test]
-fn nothing_is_mended_behind_a_leader_of_a_cluster_that_is_not_known() {
+fn data_is_not_replaced_before_the_cluster_is_known() {
     let mut world = World::new();
     world.seen.settings.remove_data_directory_on_diverged_timelines = true;
     world.cluster().initialize = None;
@@ -214,9 +214,9 @@ fn nothing_is_mended_behind_a_leader_of_a_cluster_that_is_not_known() {
     }
 }
 
-/// Readers of etcd see why nobody leads, once that is no matter of moments.
+/// After a while the member record in etcd says why there is no leader.
 #[test]
-fn a_refusal_that_lasts_is_published() {
+fn a_lasting_refusal_is_published() {
     let mut world = wiped();
     let refusal = |memory: &Memory| memory.published.as_ref().and_then(|(record, ..)| record.refusal.clone());
     assert_eq!(refusal(&world.tick().memory), None);
@@ -228,8 +228,8 @@ fn a_refusal_that_lasts_is_published() {
     assert_eq!(refusal(&world.tick().memory), None);
 }
 
-/// What lies aside may be the newest data that is left, and the others wait for it. A leader that comes soon takes the
-/// clone up again, and an operator's pause holds.
+/// The data that was set aside may be the newest that is left, and the other members wait for it. If a member becomes
+/// leader soon, the clone starts again; an operator's pause holds.
 #[test]
 fn an_interrupted_clone_is_undone_when_nobody_leads_for_a_ttl() {
     for known in [true, false] {

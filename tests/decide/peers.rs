@@ -17,7 +17,7 @@ fn job(actions: &[Action]) -> Option<JobKind> {
     })
 }
 
-/// Mode quorum, a, b and c vote, and each commit may be on two of them only.
+/// Mode quorum with a, b and c; each commit may be on only two of them.
 fn quorum() -> World {
     let mut world = World::new();
     let voters: BTreeSet<MemberName> = ["a", "c"].map(name).into();
@@ -38,11 +38,11 @@ fn identity(world: &mut World, member: &str, change: impl Fn(&mut PeerIdentity))
     change(&mut world.seen.peers.get_mut(&name(member)).expect("it has answered").identity);
 }
 
-/// An address that another pod has by now, two members behind one address, another cluster, a restored backup of
-/// another database, a process that is not the one that registered, a program that does not say who it is: none of
-/// them votes.
+/// None of these votes: an address that now belongs to another pod, two members behind one address, another cluster, a
+/// restored backup of another database, a process other than the registered one, a program that does not identify
+/// itself.
 #[test]
-fn an_answer_of_somebody_else_is_no_vote() {
+fn an_answer_of_another_process_is_no_vote() {
     let vote = |change: &dyn Fn(&mut PeerIdentity)| {
         let mut world = quorum();
         world.cluster().members.get_mut(&name("c")).expect("registered").record.session =
@@ -69,7 +69,7 @@ fn an_answer_of_somebody_else_is_no_vote() {
     }
 }
 
-/// Patroni, and a Matriarch of before, registers without a session, and votes by its name.
+/// Patroni, and older versions of Matriarch, register without a session, and vote by name.
 #[test]
 fn a_member_without_a_session_votes() {
     let mut world = quorum();
@@ -80,9 +80,9 @@ fn a_member_without_a_session_votes() {
     assert_eq!(job(&world.tick().actions), Some(JobKind::TakeLeadership));
 }
 
-/// Nobody else answers, so nobody vouches: quick questions at first, about one a second later.
+/// No other member answers, so there are too few votes: queries are frequent at first, then about one a second.
 #[test]
-fn questions_in_vain_become_rare() {
+fn unanswered_questions_become_rare() {
     let mut world = quorum();
     let mut asked_at = Vec::new();
     let began = world.now;
@@ -103,9 +103,9 @@ fn questions_in_vain_become_rare() {
     assert!((60..=100).contains(&asked_at.len()), "{} questions in a minute", asked_at.len());
 }
 
-/// A member that registers anew may vouch: it is asked at once.
+/// A member that registers again may vote: it is queried at once.
 #[test]
-fn somebody_new_is_asked_at_once() {
+fn a_new_registration_is_asked_at_once() {
     let mut world = quorum();
     for _ in 0..200 {
         let decision = world.tick();

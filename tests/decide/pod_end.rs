@@ -1,4 +1,4 @@
-//! The API server proved that my pod ends or is gone: no leader runs in it.
+//! The API server proved that the own pod ends or is gone: this member must not lead in it.
 
 use matriarch::decide::{Decision, HandOverPhase};
 use matriarch::model::{
@@ -46,7 +46,7 @@ fn a_leader_whose_pod_ends_hands_over_at_once() {
 }
 
 #[test]
-fn in_pause_nothing_follows_from_the_end_of_a_pod() {
+fn in_pause_the_end_of_a_pod_has_no_consequences() {
     for end in ENDS {
         let mut world = leading();
         world.seen.settings.pause = true;
@@ -56,7 +56,7 @@ fn in_pause_nothing_follows_from_the_end_of_a_pod() {
     }
 }
 
-/// What SIGTERM does: PostgreSQL stops, and the key is free for whoever comes.
+/// The same as after SIGTERM: PostgreSQL stops, and the key is free for the next member.
 #[test]
 fn the_key_is_released_if_no_member_can_take_over() {
     let mut world = leading();
@@ -74,9 +74,9 @@ fn the_key_is_released_if_no_member_can_take_over() {
     assert!(starts(&decision, JobKind::ReleaseLeadership), "{:?}", decision.actions);
 }
 
-/// It could not be given away, and the database would be away for nothing.
+/// The key could not be handed over, and the database would be down for nothing.
 #[test]
-fn while_etcd_takes_no_writes_the_database_stays() {
+fn the_primary_keeps_serving_while_etcd_refuses_writes() {
     let mut world = leading();
     world.seen.pod_end = Some(PodEnd::Gone);
     world.seen.writes.refused = Some("no space".to_owned());
@@ -86,7 +86,7 @@ fn while_etcd_takes_no_writes_the_database_stays() {
 }
 
 #[test]
-fn a_member_without_a_pod_follows_and_does_not_compete() {
+fn a_member_whose_pod_is_gone_follows_and_does_not_compete() {
     for end in [PodEnd::Deleting, PodEnd::Gone] {
         let mut world = World::new();
         world.seen.pod_end = Some(end);
@@ -100,7 +100,7 @@ fn a_member_without_a_pod_follows_and_does_not_compete() {
     }
 }
 
-/// The member of my name that starts there finds me, and ends, for as long as I run.
+/// A new member of this name finds this one, and exits, as long as this one runs.
 #[test]
 fn a_replaced_member_ends() {
     let mut world = World::new();
@@ -113,16 +113,16 @@ fn a_replaced_member_ends() {
 }
 
 #[test]
-fn an_uninformed_leader_releases_the_key() {
+fn a_new_leader_whose_pod_is_gone_releases_the_key() {
     let mut world = World::new();
     world.seen.pod_end = Some(PodEnd::Gone);
     let decision = world.i_lead().tick();
     assert!(starts(&decision, JobKind::ReleaseLeadership), "{:?}", decision.actions);
 }
 
-/// A switchover was refused some time ago: that is no reason to end without a hand-over.
+/// A switchover was refused some time ago: that is no reason to exit without a hand-over.
 #[test]
-fn a_refused_switchover_does_not_keep_who_ends_from_handing_over() {
+fn a_refused_switchover_does_not_prevent_the_hand_over_of_a_shutdown() {
     let mut world = leading();
     world.memory.hand_over_refused = Some(HandOverRefusal::NotInTime);
     world.seen.shutting_down = true;

@@ -4,7 +4,7 @@ use matriarch::model::{MemberName, SqlFacts};
 
 use super::world::{World, name, primary, up};
 
-/// I lead as the pod `leader`; the others are the pods of b and c.
+/// This member leads as the pod `leader`; the others are the pods of b and c.
 fn pods(leader: &str, others: [&str; 2]) -> World {
     let mut world = World::new();
     world.i_lead();
@@ -23,7 +23,7 @@ fn pods(leader: &str, others: [&str; 2]) -> World {
     world
 }
 
-/// To whom this leader hands over when it is asked to end and the others answer with these positions.
+/// The target of this leader's hand-over at its shutdown, when the others answer with these positions.
 fn successor(leader: &str, others: [(&str, u64); 2]) -> Option<MemberName> {
     let mut world = pods(leader, others.map(|(pod, _)| pod));
     world.seen.shutting_down = true;
@@ -43,23 +43,23 @@ fn a_leader_that_ends_hands_over_to_a_pod_that_was_updated() {
     }
 }
 
-/// None was updated, or all: the last one that an update would end.
+/// No pod was updated, or all were: the choice is the pod that an update would end last.
 #[test]
-fn otherwise_to_the_pod_that_is_ended_last() {
+fn without_an_updated_pod_the_one_updated_last_is_chosen() {
     assert_eq!(successor("pg-2", [("pg-0", 900), ("pg-1", 1000)]), Some(name("pg-0")));
     assert_eq!(successor("pg-10", [("pg-2", 900), ("pg-9", 1000)]), Some(name("pg-2")));
     assert_eq!(successor("pg-0", [("pg-1", 900), ("pg-2", 1000)]), Some(name("pg-2")), "both were updated");
 }
 
 #[test]
-fn names_that_are_no_pods_of_one_set_mean_nothing() {
+fn names_of_different_statefulsets_do_not_count() {
     assert_eq!(successor("a-1", [("b-2", 900), ("c-0", 1000)]), Some(name("c-0")));
     assert_eq!(successor("a", [("b-2", 900), ("c", 1000)]), Some(name("c")));
 }
 
-/// A rolling update of three hands over once, or twice where it begins with the leader.
+/// A rolling update of three pods hands over once, or twice if it begins with the leader.
 #[test]
-fn a_rolling_update_hands_over_as_seldom_as_can_be() {
+fn a_rolling_update_needs_the_fewest_hand_overs() {
     let ordinals = [2, 1, 0];
     for (first, expected) in [(0, 1), (1, 1), (2, 2)] {
         let (mut leader, mut hand_overs) = (first, 0);

@@ -1,12 +1,12 @@
-//! A switchover needs a candidate that receives what the primary writes last.
+//! A switchover needs a candidate that receives the primary's last WAL.
 
 use matriarch::model::{Action, ControlState, JobKind, Outcome};
 
 use super::scenarios::{jobs, switchover};
 use super::world::{World, down, name, primary, up};
 
-/// The candidate holds nearly everything, and its walsender has ended: it would never get the shutdown checkpoint, so
-/// the primary is not stopped. The same when the walsender ends during the checkpoint.
+/// The candidate has nearly all WAL, but its walsender has ended. It would never get the shutdown checkpoint, so the
+/// primary is not stopped. The same applies if the walsender ends during the checkpoint.
 #[test]
 fn a_switchover_to_a_candidate_that_does_not_stream_never_stops_the_primary() {
     for ends_later in [false, true] {
@@ -33,10 +33,10 @@ fn a_switchover_to_a_candidate_that_does_not_stream_never_stops_the_primary() {
     }
 }
 
-/// Its stream broke while the primary stopped: what it lacks two seconds later it will never get, so the old primary
-/// serves again, instead of waiting for `primary_stop_timeout`.
+/// The candidate's stream broke while the primary stopped. WAL that it lacks two seconds later will never arrive, so
+/// the old primary serves again, without waiting for `primary_stop_timeout`.
 #[test]
-fn a_candidate_that_receives_nothing_after_the_stop_is_not_waited_for() {
+fn a_candidate_that_stops_receiving_is_given_up() {
     let mut world = World::new();
     world.i_lead().postgres(up(primary(1000))).tick();
     world.cluster().failover = Some(switchover(Some("c")));
@@ -52,9 +52,9 @@ fn a_candidate_that_receives_nothing_after_the_stop_is_not_waited_for() {
     assert_eq!(jobs(&world.later(1).tick().actions), [JobKind::StartStandby]);
 }
 
-/// A candidate that has everything and takes long to replay it is waited for.
+/// A candidate that has all WAL and takes long to replay it is waited for.
 #[test]
-fn a_candidate_that_only_replays_late_is_waited_for() {
+fn a_candidate_that_replays_slowly_is_waited_for() {
     let mut world = World::new();
     world.i_lead().postgres(up(primary(1000))).tick();
     world.cluster().failover = Some(switchover(Some("c")));
@@ -70,9 +70,9 @@ fn a_candidate_that_only_replays_late_is_waited_for() {
     assert_eq!(jobs(&world.later(20).answers("c", 901).tick().actions), [JobKind::HandOver]);
 }
 
-/// After the stop nobody answers at the candidate's address: five seconds, and the old primary serves again.
+/// After the stop nothing answers at the candidate's address: after five seconds the old primary serves again.
 #[test]
-fn a_candidate_that_falls_silent_after_the_stop_is_not_waited_for() {
+fn a_silent_candidate_is_given_up() {
     let mut world = World::new();
     world.i_lead().postgres(up(primary(1000))).tick();
     world.cluster().failover = Some(switchover(Some("c")));

@@ -1,4 +1,4 @@
-//! Scenarios: the way back behind another leader.
+//! Scenarios: the return as a standby of another leader.
 
 use matriarch::decide::Decision;
 use matriarch::model::{
@@ -25,7 +25,7 @@ impl Parted {
         Parted { world, branch }
     }
 
-    /// A tick that much later, in which `b` has just told its history.
+    /// A tick that much later; `b` has just reported its history.
     fn tick(&mut self, millis: u64) -> Decision {
         let (world, answer) = (&mut self.world, Ok(self.branch.clone()));
         world.later(millis);
@@ -39,7 +39,7 @@ impl Parted {
         world.tick()
     }
 
-    /// The job is begun, and fails, as often as it is tried in a row; then nothing is, for half a minute.
+    /// The job starts and fails, up to the allowed number of tries in a row; then nothing is tried for half a minute.
     fn fails(&mut self, job: JobKind, times: u32, obstacle: Obstacle) {
         for _ in 0..times {
             let decision = self.tick(60_000);
@@ -64,14 +64,15 @@ fn starts(decision: &Decision, job: JobKind) -> bool {
     decision.actions.iter().any(|action| matches!(action, Action::Start(started) if started.kind() == job))
 }
 
-/// The disk was full, so that not even the diverged WAL could be kept aside. Nothing has been changed, so the rewind is
-/// tried again for as long as it takes, but not every few seconds (found by the rig, disk-full).
+/// The disk was full, so not even the diverged WAL could be copied aside. Nothing was changed, so the rewind is tried
+/// again without limit, but not every few seconds (found by the rig, disk-full).
 #[test]
 fn a_rewind_that_changed_nothing_is_tried_again() {
     Parted::down(ControlState::ShutDown).fails(JobKind::Rewind, 3, Obstacle::Rewind);
 }
 
-/// The disk was full for as long as crash recovery was tried: it was never tried again (found by the rig, disk-full).
+/// The disk was full throughout the tries of crash recovery, which was then never tried again (found by the rig,
+/// disk-full).
 #[test]
 fn a_crash_recovery_that_failed_is_tried_again() {
     let mut parted = Parted::down(ControlState::InProduction);
@@ -89,7 +90,7 @@ fn a_clone_that_failed_is_tried_again() {
     parted.fails(JobKind::Clone, 10, Obstacle::Clone);
 }
 
-/// Another leader may have the history that is here.
+/// Another leader may have the history of the local data.
 #[test]
 fn data_that_cannot_follow_one_leader_is_tried_behind_the_next() {
     let mut parted = Parted::down(ControlState::ShutDown);

@@ -9,7 +9,7 @@ use super::scenarios::jobs;
 use super::sync::record;
 use super::world::{World, down, leader, name, standby, up};
 
-/// `a` runs at 1000 and does not stream; `b` has just told its history, and where its WAL begins.
+/// `a` runs at 1000 and does not stream; `b` has just reported its history and its oldest WAL.
 fn tick(world: &mut World, millis: u64, oldest: u64) -> Decision {
     world.later(millis);
     let answer = Ok(Branch { end: None, ..world.seen.postgres.branch().expect("it has one") });
@@ -41,7 +41,7 @@ fn is_said(decision: &Decision) -> bool {
     decision.because == Reason::WalRemoved { leader: name("b"), me: name("a") }
 }
 
-/// Nothing is deleted: it is said, in the member's record too, for as long as it is so.
+/// Nothing is deleted: the state is reported, also in the member's record, as long as it lasts.
 #[test]
 fn removed_wal_is_reported() {
     let mut world = cut_off(false);
@@ -55,9 +55,9 @@ fn removed_wal_is_reported() {
     assert!(refusal.is_some_and(|why| why.starts_with("WAL removed") && why.contains("reinit a")));
 }
 
-/// The archive may have it: only when that has brought nothing for half a minute.
+/// The archive may have the WAL: a clone follows only when the archive has brought nothing for half a minute.
 #[test]
-fn the_archive_comes_first() {
+fn missing_wal_may_still_come_from_the_archive() {
     let mut world = cut_off(true);
     assert!(!is_said(&tick(&mut world, 1500, 2000)));
     assert!(!is_said(&tick(&mut world, 29_000, 2000)));
@@ -72,7 +72,7 @@ fn the_archive_comes_first() {
     assert!(is_said(&tick(&mut world, 1_000, 2000)));
 }
 
-/// Where the configuration allows it, it is cloned anew.
+/// If the configuration allows it, the member is cloned anew.
 #[test]
 fn a_member_is_cloned_if_the_settings_permit_it() {
     let mut world = cut_off(false);
@@ -85,9 +85,9 @@ fn a_member_is_cloned_if_the_settings_permit_it() {
     assert_eq!(jobs(&decision.actions), [JobKind::Clone]);
 }
 
-/// Another leads before it is stopped, who may have it all.
+/// Before the member is stopped another member leads, which may have all the WAL.
 #[test]
-fn another_leader_is_asked_anew() {
+fn a_new_leader_is_asked_for_the_missing_wal() {
     let mut world = World::new();
     world.synchronous(SyncMode::Quorum, record("b", 1, &["a", "c"]));
     behind_b(&mut world, false);

@@ -23,7 +23,7 @@ fn answer(decision: &Decision) -> Option<Reply> {
     })
 }
 
-/// It stops or replaces what is here, or the supervisor ends, with its reason as the exit code.
+/// The job stops or replaces the local data, or the supervisor exits, with the reason as the exit code.
 fn begins(decision: &Decision) -> bool {
     decision.actions.iter().any(|action| match action {
         Action::Start(job) => matches!(job.kind(), JobKind::Stop | JobKind::Clone | JobKind::Checkpoint),
@@ -61,7 +61,7 @@ fn every_request_is_answered_or_begun_in_every_situation() {
     }
 }
 
-/// It was taken, and never done.
+/// The request was accepted, but never carried out.
 #[test]
 fn a_standby_that_does_not_answer_is_reinitialized() {
     let mut world = World::new();
@@ -73,9 +73,10 @@ fn a_standby_that_does_not_answer_is_reinitialized() {
     );
 }
 
-/// A member that was asked to throw away what it has, and came to lead, does not do so when it leads no more.
+/// A member accepted a request to discard its data and then became leader: it does not discard them when it no longer
+/// leads.
 #[test]
-fn a_reinitialization_does_not_outlive_leading() {
+fn leadership_ends_a_requested_reinitialization() {
     let mut world = World::new();
     world.seen.requests.push(Request { id: ID, ask: reinitialize() });
     world.tick();

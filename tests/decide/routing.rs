@@ -28,7 +28,7 @@ fn endpoints_of_the_service_in_every_situation() {
     });
 }
 
-/// One letter for each leadership and server, so that the whole is seen at once.
+/// One letter for each combination of leadership and server, so that the whole fits on a screen.
 fn table(legend: &str, letter: impl Fn(&mut World) -> char) -> String {
     let mut text = format!("{legend}\n");
     for paused in [false, true] {
@@ -65,7 +65,7 @@ fn running(job: Job) -> Option<RunningJob> {
 }
 
 #[test]
-fn a_standby_that_is_promoted_stays_what_it_is_until_it_is_seen_to_write() {
+fn a_promoted_standby_keeps_its_label_until_it_accepts_writes() {
     let mut world = World::new();
     assert_eq!(world.tick().pod, Some(PodRole::Follower));
     world.i_lead().postgres(promoting(1000));
@@ -77,7 +77,7 @@ fn a_standby_that_is_promoted_stays_what_it_is_until_it_is_seen_to_write() {
 }
 
 #[test]
-fn the_label_goes_with_the_decision_that_stops() {
+fn the_label_is_removed_with_the_decision_to_stop() {
     let mut world = World::new();
     world.i_lead().postgres(up(primary(1000)));
     assert_eq!(world.tick().pod, Some(PodRole::Leader(Term(50))));
@@ -101,16 +101,16 @@ fn the_label_goes_with_the_decision_that_stops() {
     );
     assert_eq!(decision.pod, Some(PodRole::Nothing));
     assert_eq!(decision.route, PrimaryRoute::Unchanged, "the successor's write replaces it");
-    // While it stops, and does not answer.
+    // While it stops and does not answer.
     world.seen.job = running(Job::Stop { mode: StopMode::Fast, within: std::time::Duration::from_secs(5) });
     world.postgres(silent());
     assert_eq!(world.tick().pod, Some(PodRole::Nothing));
     assert_eq!(world.tick().route, PrimaryRoute::Unchanged);
 }
 
-/// Nobody takes its place: no address of a pod that is gone is left behind.
+/// No other member leads next: the address of a pod that is gone is removed all the same.
 #[test]
-fn the_last_leader_takes_its_address_out() {
+fn a_leader_without_a_successor_removes_its_address() {
     let mut world = World::new();
     world.i_lead().postgres(up(primary(1000)));
     assert_eq!(world.tick().route, PrimaryRoute::Here(Term(50)));
@@ -121,7 +121,7 @@ fn the_last_leader_takes_its_address_out() {
 }
 
 #[test]
-fn clients_that_are_kept_out_are_not_sent_here() {
+fn a_primary_with_a_client_lockout_is_not_routed_to() {
     let mut world = World::new();
     let mut postgres = up(primary(1000));
     postgres.clients_locked_out = true;
@@ -130,15 +130,15 @@ fn clients_that_are_kept_out_are_not_sent_here() {
 }
 
 #[test]
-fn data_in_the_making_is_said_so() {
+fn a_bootstrap_is_labelled() {
     let mut world = World::new();
     world.nobody_leads().seen.job = running(Job::Bootstrap { seen: 100 });
     assert_eq!(world.tick().pod, Some(PodRole::Bootstrapping));
 }
 
-/// A primary that was found running is left its label while etcd is asked whose it is.
+/// A primary that was found running keeps its label while etcd is asked about the leader.
 #[test]
-fn before_anything_is_known_the_pod_is_left_alone() {
+fn without_facts_the_label_stays() {
     for (leads, lead) in LEADERSHIPS {
         let mut world = World::new();
         lead(&mut world);

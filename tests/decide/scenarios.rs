@@ -1,4 +1,4 @@
-//! Scenarios: what should happen, told as a story of ticks.
+//! Scenarios: the expected behaviour, as a sequence of ticks.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ pub(super) fn jobs(actions: &[Action]) -> Vec<JobKind> {
     actions.iter().filter_map(job).collect()
 }
 
-/// Nobody leads: ask everybody at once, then take the key only if nobody who answers is ahead.
+/// No leader: query all members at once, then take the key only if no member that answers is ahead.
 #[test]
 fn the_most_advanced_standby_takes_the_key() {
     let mut world = World::new();
@@ -31,7 +31,7 @@ fn the_most_advanced_standby_takes_the_key() {
 }
 
 #[test]
-fn a_standby_behind_another_lets_it_go_first() {
+fn a_standby_behind_another_yields_to_it() {
     let mut world = World::new();
     world.nobody_leads().tick();
     world.later(5).answers("b", 10).answers("c", 1001);
@@ -40,7 +40,7 @@ fn a_standby_behind_another_lets_it_go_first() {
     assert_eq!(jobs(&decision.actions), []);
 }
 
-/// A stale standby on an old timeline may have received more bytes of a history that was given up.
+/// A stale standby on an old timeline may have received more bytes of an abandoned history.
 #[test]
 fn a_later_timeline_beats_a_larger_position() {
     let mut world = World::new();
@@ -80,7 +80,7 @@ fn too_much_lag_keeps_a_standby_from_taking_over() {
     assert_eq!(world.nobody_leads().tick().because, Reason::TooFarBehind { bytes: (1 << 20) + 1 });
 }
 
-/// The postmaster of a leader is killed: started in place, and promoted again in the same term.
+/// The postmaster of a leader is killed: it is started in place, and promoted again in the same term.
 #[test]
 fn a_crashed_leader_starts_in_place() {
     let mut world = World::new();
@@ -94,7 +94,7 @@ fn a_crashed_leader_starts_in_place() {
 
 /// `primary_start_timeout: 0`: another member takes over instead, if one can.
 #[test]
-fn a_crashed_leader_gives_the_key_away_when_told_to() {
+fn a_crashed_leader_gives_the_key_away_with_a_start_timeout_of_zero() {
     let mut world = World::new();
     world.seen.settings.primary_start_timeout = Duration::ZERO;
     world.i_lead().postgres(up(primary(1000))).tick();
@@ -104,9 +104,9 @@ fn a_crashed_leader_gives_the_key_away_when_told_to() {
     assert_eq!(jobs(&world.tick().actions), [JobKind::ReleaseLeadership]);
 }
 
-/// Nobody else can lead: better here than nowhere.
+/// No other member can lead: the leader stays here.
 #[test]
-fn a_crashed_leader_starts_in_place_when_nobody_else_can_lead() {
+fn a_crashed_leader_without_a_successor_starts_in_place() {
     let mut world = World::new();
     world.seen.settings.primary_start_timeout = Duration::ZERO;
     world.i_lead().postgres(up(primary(1000))).tick();
@@ -142,7 +142,8 @@ pub(super) fn switchover(candidate: Option<&str>) -> FailoverKey {
     FailoverKey { request, mod_revision: 77 }
 }
 
-/// The whole planned hand-over: choose, checkpoint, stop, prove, move the key to the candidate's lease.
+/// The whole planned hand-over: choose, checkpoint, stop, check the candidate's WAL, move the key to the candidate's
+/// lease.
 #[test]
 fn a_switchover_moves_the_key_only_to_a_candidate_that_holds_everything() {
     let mut world = World::new();
@@ -156,7 +157,8 @@ fn a_switchover_moves_the_key_only_to_a_candidate_that_holds_everything() {
         [JobKind::Stop]
     );
 
-    // Down cleanly; the checkpoint record begins at 900. A candidate that replayed up to 900 has not replayed it.
+    // The old primary is down cleanly; the checkpoint record begins at 900. A candidate that replayed up to 900 has not
+    // replayed it.
     world.later(50).postgres(down(ControlState::ShutDown)).ends(JobKind::Stop, Outcome::Done).tick();
     assert_eq!(jobs(&world.later(5).answers("c", 900).tick().actions), []);
     let moved = world.later(20).answers("c", 901).tick();
@@ -174,7 +176,7 @@ fn a_switchover_moves_the_key_only_to_a_candidate_that_holds_everything() {
     assert!(moved.actions.contains(&Action::Start(expected)), "{:?}", moved.actions);
 }
 
-/// An answer from before the stop proves nothing about the shutdown checkpoint.
+/// An answer from before the stop does not prove that the candidate has the shutdown checkpoint.
 #[test]
 fn an_old_answer_proves_nothing() {
     let mut world = World::new();
@@ -188,7 +190,7 @@ fn an_old_answer_proves_nothing() {
     assert_eq!(jobs(&down.actions), []);
 }
 
-/// The candidate never gets there: the old primary serves again, and the operator is told why.
+/// The candidate never receives the checkpoint: the old primary serves again, and the operator gets the reason.
 #[test]
 fn a_hand_over_that_takes_too_long_is_aborted() {
     let mut world = World::new();
@@ -304,7 +306,7 @@ fn a_promotion_without_a_lease_is_cancelled() {
 }
 
 #[test]
-fn a_previous_incarnation_is_revoked_only_when_nothing_of_it_runs() {
+fn the_lease_of_a_previous_incarnation_is_revoked_only_after_its_postgres_ended() {
     let mut world = World::new();
     world.cluster().leader = Some(super::world::leader("a", LeaseId(0xD)));
     let revoked = world.postgres(down(ControlState::InProduction)).tick();
@@ -315,7 +317,7 @@ fn a_previous_incarnation_is_revoked_only_when_nothing_of_it_runs() {
 }
 
 #[test]
-fn members_that_do_not_answer_stop_nobody() {
+fn a_silent_member_does_not_prevent_a_failover() {
     let mut world = World::new();
     world.nobody_leads().tick();
     world.later(1000);
@@ -326,8 +328,8 @@ fn members_that_do_not_answer_stop_nobody() {
     assert_eq!(jobs(&world.tick().actions), [JobKind::TakeLeadership]);
 }
 
-/// The answer to the hand-over never came: whatever happened, nothing here becomes primary before the key is provably
-/// mine in a new term, so that a straggler of the old one cannot make two.
+/// The answer to the hand-over was lost. Nothing here becomes primary before this member provably holds the key in a
+/// new term, so that a late request of the old term cannot cause two primaries.
 #[test]
 fn a_hand_over_of_unknown_outcome_is_reclaimed_before_the_old_primary_serves_again() {
     let mut world = World::new();
@@ -341,7 +343,7 @@ fn a_hand_over_of_unknown_outcome_is_reclaimed_before_the_old_primary_serves_aga
     let unknown = Outcome::Unknown("no answer".to_owned());
     let reclaims = world.later(70_000).ends(JobKind::HandOver, unknown).tick();
     assert_eq!(jobs(&reclaims.actions), [JobKind::ReclaimLeadership]);
-    // Reclaimed, but the last renewal is from before: still nothing.
+    // The key was obtained again, but the last renewal is older: still nothing.
     assert_eq!(jobs(&world.later(5).ends(JobKind::ReclaimLeadership, Outcome::Done).tick().actions), []);
     world.cluster().leader.as_mut().expect("mine").term = Term(160);
     world.cluster().revision = 160;
@@ -350,9 +352,9 @@ fn a_hand_over_of_unknown_outcome_is_reclaimed_before_the_old_primary_serves_aga
     assert_eq!(jobs(&world.later(5).tick().actions), [JobKind::StartStandby]);
 }
 
-/// A member that accepts connections and never answers holds up a failover for one question, not for ever.
+/// A member that accepts connections and never answers delays a failover by one query, not for ever.
 #[test]
-fn a_member_that_never_answers_holds_up_a_failover_only_once() {
+fn a_silent_member_delays_a_failover_only_once() {
     let mut world = World::new();
     world.nobody_leads().tick();
     world.later(5).answers("b", 900);
@@ -362,7 +364,7 @@ fn a_member_that_never_answers_holds_up_a_failover_only_once() {
     assert_eq!(jobs(&world.tick().actions), [JobKind::TakeLeadership]);
 }
 
-/// `pg_controldata` failed once under a running primary: that says nothing about the primary.
+/// `pg_controldata` failed once under a running primary: that has no effect on the primary.
 #[test]
 fn an_unreadable_directory_does_not_depose_a_running_primary() {
     let mut world = World::new();
@@ -372,7 +374,7 @@ fn an_unreadable_directory_does_not_depose_a_running_primary() {
     assert_eq!((jobs(&world.tick().actions), world.tick().because), (vec![], Reason::Leading));
 }
 
-/// What an operator asked for goes on in pause.
+/// An operator's request continues in pause.
 #[test]
 fn a_restart_in_pause_brings_the_primary_back() {
     let mut world = World::new();

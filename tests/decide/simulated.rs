@@ -18,9 +18,9 @@ fn jobs(actions: &[Action]) -> Vec<JobKind> {
     actions.iter().filter_map(job).collect()
 }
 
-/// Three promotions failed, and nobody else can lead: the key would come back here for ever.
+/// Three promotions failed, and no other member can lead: the key would return to this member for ever.
 #[test]
-fn a_leader_that_fails_again_and_again_goes_on_where_nobody_else_can_lead() {
+fn a_failing_leader_without_a_successor_keeps_trying() {
     let mut world = World::new();
     world.i_lead().postgres(up(standby(1000)));
     for _ in 0..3 {
@@ -37,8 +37,8 @@ fn a_leader_that_fails_again_and_again_goes_on_where_nobody_else_can_lead() {
     assert_eq!(jobs(&world.tick().actions), [JobKind::ReleaseLeadership]);
 }
 
-/// etcd lost the cluster while this primary was down, or never heard of its bootstrap. It starts as a standby, as
-/// always, and is no replica for that.
+/// etcd lost the cluster while this primary was down, or never stored its bootstrap. It starts as a standby, as always,
+/// but still counts as the former primary.
 #[test]
 fn a_primary_that_was_down_rebuilds_the_cluster() {
     let mut world = World::new();
@@ -57,9 +57,9 @@ fn a_primary_that_was_down_rebuilds_the_cluster() {
     assert_eq!(replica.tick().because, Reason::ReplicaMustNotRebuild { me: name("a") });
 }
 
-/// The leader went away before it saw the request; the candidate lacks more than may be lost.
+/// The leader went away before it saw the request; the candidate lacks more WAL than may be lost.
 #[test]
-fn a_switchover_takes_no_loss_and_holds_nobody_up() {
+fn a_switchover_to_a_lagging_candidate_neither_loses_commits_nor_delays_a_failover() {
     let asked = |leader: Option<&str>, candidate: &str| FailoverKey {
         request: FailoverRequest {
             leader: leader.map(name),
@@ -89,10 +89,10 @@ fn a_switchover_takes_no_loss_and_holds_nobody_up() {
     assert_eq!(other.tick().because, Reason::CandidateGoesFirst { member: name("c") });
 }
 
-/// Seed 2104: were the leader lost before etcd had heard of its promotion, everybody would be too far behind the one
-/// before it.
+/// Seed 2104: if the leader were lost before etcd stored its promotion, every member would be too far behind the
+/// previous leader.
 #[test]
-fn a_failover_that_takes_a_loss_tells_etcd_before_it_promotes() {
+fn a_failover_with_loss_is_recorded_before_the_promotion() {
     let mut world = World::new();
     world.i_lead().postgres(up(standby(1000)));
     world.cluster().status.as_mut().expect("set").optime = Some(Lsn(1000 + (1 << 20) + 1));
@@ -112,9 +112,9 @@ fn a_failover_that_takes_a_loss_tells_etcd_before_it_promotes() {
     assert_eq!(jobs(&world.tick().actions), [JobKind::Promote]);
 }
 
-/// Timelines 2 and 3 were begun elsewhere, so 4 follows 1.
+/// Timelines 2 and 3 were begun on other members, so 4 follows 1.
 #[test]
-fn the_history_of_a_timeline_that_passed_over_numbers_is_published_once() {
+fn a_history_with_skipped_timelines_is_published_once() {
     let mut world = World::new();
     let mut postgres = up(SqlFacts { timeline: Some(Timeline(4)), ..primary(1000) });
     let switch = Switch { timeline: Timeline(1), lsn: Lsn(500), reason: "promoted".to_owned() };
@@ -132,9 +132,10 @@ fn the_history_of_a_timeline_that_passed_over_numbers_is_published_once() {
     assert_eq!(published(&world.tick().actions), None);
 }
 
-/// Seed 17927: a leader was ended right after its promotion, and left a position on a timeline that nobody knew.
+/// Seed 17927: a leader was ended right after its promotion, and left a position on a timeline that no other member
+/// knew.
 #[test]
-fn nothing_is_stopped_for_a_hand_over_before_etcd_knows_the_timeline() {
+fn a_hand_over_does_not_stop_postgres_before_the_timeline_is_published() {
     let mut world = World::new();
     let mut postgres = up(SqlFacts { timeline: Some(Timeline(4)), ..primary(1000) });
     let switch = Switch { timeline: Timeline(1), lsn: Lsn(500), reason: "promoted".to_owned() };
@@ -153,16 +154,16 @@ fn nothing_is_stopped_for_a_hand_over_before_etcd_knows_the_timeline() {
     world.later(5).ends(JobKind::Checkpoint, Outcome::Done);
     assert_eq!(jobs(&world.tick().actions), [JobKind::Stop]);
 
-    // An etcd that takes nothing is not waited for.
+    // An etcd that accepts no writes is not waited for.
     world.cluster().history = None;
     world.memory.hand_over.as_mut().expect("it is under way").phase = HandOverPhase::Checkpoint;
     world.later(2000).ends(JobKind::Checkpoint, Outcome::Done);
     assert_eq!(jobs(&world.tick().actions), [JobKind::Stop]);
 }
 
-/// A promotion begins a number above every one that anybody, I included, has told.
+/// A promotion takes a number above every number that any member, including this one, has reported.
 #[test]
-fn a_promotion_passes_over_what_was_begun_elsewhere() {
+fn a_promotion_skips_timelines_that_other_members_began() {
     let mut world = World::new();
     world.i_lead().postgres(up(SqlFacts { timeline: Some(Timeline(7)), ..standby(1000) }));
     let above = world.tick().actions.into_iter().find_map(|action| match action {
@@ -172,9 +173,9 @@ fn a_promotion_passes_over_what_was_begun_elsewhere() {
     assert_eq!(above, Some(Timeline(7)));
 }
 
-/// Both were asked for before the same tick.
+/// Both were requested before the same tick.
 #[test]
-fn a_restart_and_a_reinitialization_begin_one_stop() {
+fn a_restart_and_a_reinitialization_share_one_stop() {
     let mut world = World::new();
     for (id, ask) in [
         (1, Ask::Restart { at: None, filter: RestartFilter::default() }),
@@ -185,10 +186,11 @@ fn a_restart_and_a_reinitialization_begin_one_stop() {
     assert_eq!(jobs(&world.tick().actions), [JobKind::Stop]);
 }
 
-/// Seed 8569: three starts failed on a full disk, then PostgreSQL ran. The member took the key, gave it away because of
-/// those failures, and whoever should have taken it waited for the one that was ahead; so it went on.
+/// Seed 8569: three starts failed on a full disk, then PostgreSQL ran. The member took the key and released it because
+/// of those failures. The next candidate waited for the member that was ahead, which was this one; so it went on for
+/// ever.
 #[test]
-fn failed_starts_are_forgotten_once_it_runs_and_the_others_had_their_turn() {
+fn failed_starts_count_until_postgres_runs_and_others_could_lead() {
     let mut world = World::new();
     world.memory.failures.starts = 3;
     world.nobody_leads().tick();
@@ -200,7 +202,7 @@ fn failed_starts_are_forgotten_once_it_runs_and_the_others_had_their_turn() {
 }
 
 #[test]
-fn nobody_waits_for_a_member_that_gave_the_key_away() {
+fn a_member_that_yields_is_not_waited_for() {
     let mut world = World::new();
     world.nobody_leads().tick();
     world.later(5).answers("b", 10).answers("c", 1001);
@@ -208,9 +210,10 @@ fn nobody_waits_for_a_member_that_gave_the_key_away() {
     assert_eq!(jobs(&world.tick().actions), [JobKind::TakeLeadership]);
 }
 
-/// Seed 4626: what others know of a member's history is at most what it shares with them; it knows better.
+/// Seed 4626: other members know at most the part of a member's history that it shares with them; the member itself
+/// knows more.
 #[test]
-fn nobody_waits_for_a_candidate_that_finds_itself_too_far_behind() {
+fn a_candidate_that_is_too_far_behind_is_not_waited_for() {
     let mut candidate = World::new();
     candidate.nobody_leads().cluster().status.as_mut().expect("set").optime = Some(Lsn(1000 + (1 << 20) + 1));
     let memory = candidate.tick().memory;
@@ -232,10 +235,10 @@ fn nobody_waits_for_a_candidate_that_finds_itself_too_far_behind() {
     assert_eq!(jobs(&other.tick().actions), [JobKind::TakeLeadership]);
 }
 
-/// Seed 8908: a member was frozen between the answers it got and the race. Meanwhile another led, acknowledged a commit
-/// and died, and its key was gone again: what it had answered before was taken for how far it is.
+/// Seed 8908: a member was frozen between its queries and the race. In the meantime another member led, acknowledged a
+/// commit and died, and its key was gone again. The old answer of that member was taken for its present position.
 #[test]
-fn answers_from_before_another_led_count_no_more() {
+fn answers_from_before_another_leadership_do_not_count() {
     let mut world = World::new();
     world.nobody_leads().tick();
     let seen_at = world.cluster().revision;
@@ -256,10 +259,10 @@ fn answers_from_before_another_led_count_no_more() {
     assert_eq!(unlocked(&world.tick().actions), Some(seen_at + 10));
 }
 
-/// Seed 1718. The leader key is on the lease of another TTL before the answer to the move has come: that lease is not
-/// revoked, and no primary is stopped for it.
+/// Seed 1718. The leader key is on the lease with the new TTL before the answer to the move has arrived: that lease is
+/// not revoked, and no primary is stopped for it.
 #[test]
-fn a_lease_that_leadership_moves_to_is_no_previous_incarnation() {
+fn a_lease_that_takes_over_leadership_is_not_revoked() {
     let mut world = World::new();
     world.seen.lease.moving_to = Some(LeaseId(0xD));
     world.cluster().leader = Some(leader("a", LeaseId(0xD)));

@@ -1,4 +1,4 @@
-//! Slots that no member asks for: dropped when nobody has used them for a while, and kept where a setting says so.
+//! Slots that no member needs: dropped when unused for a while, and kept if a setting names them.
 
 use std::collections::BTreeMap;
 
@@ -24,10 +24,10 @@ fn set(actions: &[Action]) -> (Vec<String>, Vec<String>) {
     set.unwrap_or_default()
 }
 
-/// Barman's slot on what was the primary: gone after `loop_wait`; that of a member that is not mine to serve, at once.
-/// One that somebody uses, one that a setting keeps and one in PostgreSQL's own care stay.
+/// Barman's slot on a former primary is dropped after `loop_wait`; the slot of a member that this one does not serve,
+/// at once. Slots that are in use, that a setting names, or that PostgreSQL manages stay.
 #[test]
-fn a_standby_drops_what_nobody_uses() {
+fn a_standby_drops_unused_slots_after_loop_wait() {
     let mut world = World::new();
     world.postgres(up(standby(1000)));
     world.seen.settings.slots.permanent.insert("kept".to_owned());
@@ -57,9 +57,9 @@ fn a_standby_drops_what_nobody_uses() {
     assert_eq!(set(&world.later(10_000).tick().actions).1, ["barman"]);
 }
 
-/// On the primary its owner has `member_slots_ttl` to come back, as a member has.
+/// On the primary the slot's owner has `member_slots_ttl` to come back, as a member has.
 #[test]
-fn a_primary_drops_it_later() {
+fn a_primary_drops_unused_slots_after_member_slots_ttl() {
     let mut world = World::new();
     world.i_lead().postgres(up(primary(1000)));
     let members = [("b", physical()), ("c", physical()), ("barman", physical())];
@@ -69,9 +69,9 @@ fn a_primary_drops_it_later() {
     assert_eq!(set(&world.later(1_000).tick().actions).1, ["barman"]);
 }
 
-/// Through a member's slot that was invalidated nobody can stream any more, not even a new clone: it is made anew.
+/// Nothing can stream through an invalidated slot of a member, not even a new clone: the slot is created anew.
 #[test]
-fn a_members_lost_slot_is_made_anew() {
+fn a_lost_slot_of_a_member_is_created_anew() {
     let mut world = World::new();
     world.i_lead().postgres(up(primary(1000)));
     with_slots(&mut world, &[("b", physical()), ("c", SlotFacts { lost: true, ..physical() })]);

@@ -1,4 +1,4 @@
-//! etcd's store went back in time, was emptied or replaced: nothing that it shows may be acted on.
+//! etcd's store went back in time, was emptied or replaced: no action may rest on its content.
 
 use matriarch::model::{
     Action, ControlState, FailoverKey, FailoverRequest, GenerationKey, GenerationWrite, Job, JobKind,
@@ -28,7 +28,7 @@ fn generations(actions: &[Action]) -> Vec<GenerationWrite> {
 }
 
 impl World {
-    /// b leads in quorum mode in term 50, one of a and c confirms, and a streams no more.
+    /// b leads in quorum mode in term 50; one of a and c confirms; a no longer streams.
     fn b_leads_in_quorum_mode() -> World {
         let mut world = World::new();
         world.synchronous(SyncMode::Quorum, record("b", 1, &["a", "c"]));
@@ -36,7 +36,7 @@ impl World {
         world
     }
 
-    /// etcd is restored from a snapshot of the time when a led, under the lease that a still has.
+    /// etcd is restored from a snapshot of the time when a led, under the lease that a still holds.
     fn is_restored(&mut self, revision: i64) -> &mut World {
         let mut key = leader("a", MY_LEASE);
         key.term = Term(30);
@@ -47,7 +47,7 @@ impl World {
         self
     }
 
-    /// What the transaction leaves behind.
+    /// The keys after the transaction.
     fn generation_begins(&mut self, write: &GenerationWrite) -> &mut World {
         let GenerationWrite::Begin { record, unfenced, .. } = write else { panic!("{write:?}") };
         let revision = self.cluster().revision + 1;
@@ -63,8 +63,8 @@ impl World {
     }
 }
 
-/// A snapshot is taken while a leads. b takes over, and c confirms what b acknowledges. etcd is restored: a finds the
-/// key under its own living lease, and the record of synchronous replication vouches for it.
+/// A snapshot is taken while a leads. b takes over, and c confirms the commits that b acknowledges. etcd is restored: a
+/// finds the key under its own valid lease, and the record of synchronous replication names it.
 #[test]
 fn a_leader_key_of_a_restored_store_promotes_nobody() {
     let mut world = World::b_leads_in_quorum_mode();
@@ -92,7 +92,8 @@ fn a_leader_key_of_a_restored_store_promotes_nobody() {
     assert_eq!(jobs(&world.tick().actions), [JobKind::TakeLeadership]);
 }
 
-/// The store does not know which timelines were begun after the snapshot, and who knows may be silent.
+/// The store does not know the timelines that were begun after the snapshot, and a member that knows them may be
+/// silent.
 #[test]
 fn a_promotion_in_an_unsettled_store_passes_over_timelines() {
     let mut world = World::b_leads_in_quorum_mode();
@@ -112,7 +113,7 @@ fn a_promotion_in_an_unsettled_store_passes_over_timelines() {
     assert!(above.is_some_and(|above| 16 < above), "{:?}", promoted.actions);
 }
 
-/// The restored revision was raised, or has caught up with what was seen: the key shows an old write all the same.
+/// The restored revision was raised, or has caught up with the seen one: the key still shows an old write.
 #[test]
 fn a_revision_that_caught_up_hides_nothing() {
     let mut world = World::b_leads_in_quorum_mode();
@@ -124,7 +125,7 @@ fn a_revision_that_caught_up_hides_nothing() {
     );
 }
 
-/// What a watch has missed, the next list shows: that is no write of another store.
+/// The next list shows changes that a watch has missed: they are not writes of another store.
 #[test]
 fn a_write_that_a_watch_has_missed_voids_nothing() {
     let mut world = World::new();
@@ -145,7 +146,7 @@ fn another_etcd_behind_the_same_address_is_noticed() {
     assert_eq!(world.later(5).tick().because, Reason::Store(StoreReason::WentBack(change)));
 }
 
-/// Somebody has put keys back from a copy: the leader key hangs on no lease, and would stay for ever.
+/// An operator has put keys back from a copy: the leader key is on no lease, and would stay for ever.
 #[test]
 fn a_leader_key_without_a_lease_is_void() {
     let mut world = World::new();
@@ -161,8 +162,8 @@ fn a_leader_key_without_a_lease_is_void() {
     );
 }
 
-/// The key `sync` was put back from a copy after the generation had begun: it vouches for nobody, and neither does a
-/// switchover.
+/// The key `sync` was put back from a copy after the generation had begun: its promise counts for no member, and a
+/// switchover is void too.
 #[test]
 fn a_restored_sync_key_confirms_no_member() {
     let mut world = World::b_leads_in_quorum_mode();
@@ -185,7 +186,8 @@ fn a_restored_sync_key_confirms_no_member() {
     assert!(matches!(decision.because, Reason::MemberAhead { .. }), "{}", decision.because);
 }
 
-/// Others have begun the generation: whoever comes later begins no other one, and knows why its memory contradicts.
+/// Other members have begun the generation: a member that comes later begins no other one, and has the explanation of
+/// its contradiction.
 #[test]
 fn a_generation_explains_what_a_late_member_finds() {
     let mut world = World::b_leads_in_quorum_mode();
@@ -193,12 +195,13 @@ fn a_generation_explains_what_a_late_member_finds() {
     let mut late = World::b_leads_in_quorum_mode();
     late.is_restored(40).generation_begins(&begun[0]);
     assert_eq!(generations(&late.later(5).tick().actions), []);
-    // A second restore, from the same snapshot: the generation that is known explains nothing.
+    // A second restore, from the same snapshot: the known generation does not explain it.
     late.cluster().generation = None;
     assert_eq!(generations(&late.is_restored(40).later(5).tick().actions).len(), 1);
 }
 
-/// A running primary finds the store emptied: it goes on leading only when it is proved to be the newest, and says so.
+/// A running primary finds the store emptied: it continues to lead only when it is proved to have the newest data, and
+/// reports that.
 #[test]
 fn a_running_primary_is_proved_before_it_leads_on() {
     let mut world = World::new();
@@ -228,7 +231,7 @@ fn a_running_primary_is_proved_before_it_leads_on() {
     );
 }
 
-/// An operator leads without those who do not come back.
+/// An operator makes a member the leader without the members that do not come back.
 #[test]
 fn a_failover_overrides_what_is_unsettled_when_no_old_lease_can_live() {
     let mut world = World::b_leads_in_quorum_mode();
@@ -243,7 +246,8 @@ fn a_failover_overrides_what_is_unsettled_when_no_old_lease_can_live() {
     assert_eq!(jobs(&world.tick().actions), [JobKind::TakeLeadership]);
 }
 
-/// Without synchronous replication nobody waits for ever; but for a TTL, so that no lease of the store before is left.
+/// Without synchronous replication the wait is limited, but lasts at least one TTL, so that no lease of the old store
+/// remains.
 #[test]
 fn without_a_promise_silent_members_are_waited_for_a_ttl() {
     let mut world = World::new();
@@ -265,7 +269,7 @@ impl World {
     }
 }
 
-/// An emptied store shows no members: those who were there before are waited for all the same.
+/// An emptied store shows no members: the members that were there before are waited for all the same.
 #[test]
 fn members_of_whom_an_emptied_store_knows_nothing_are_waited_for() {
     let mut world = World::new();
@@ -284,7 +288,7 @@ fn members_of_whom_an_emptied_store_knows_nothing_are_waited_for() {
     assert_eq!(jobs(&world.later(ttl).tick().actions), [JobKind::TakeLeadership]);
 }
 
-/// Where one of them says that it has no data, nobody waits for what it may have held. Two would be all there is.
+/// If one of them reports that it has no data, its data is not waited for. Two such members would be all there are.
 #[test]
 fn a_member_that_lost_its_data_is_not_waited_for() {
     let mut world = World::b_leads_in_quorum_mode();
@@ -304,7 +308,8 @@ fn a_member_that_lost_its_data_is_not_waited_for() {
     assert_eq!(jobs(&world.tick().actions), [JobKind::TakeLeadership]);
 }
 
-/// What was seen counts for the data it was seen with: an empty volume voids nothing of the cluster that it joins.
+/// Seen facts count only for the data with which they were seen: an empty volume does not void the store of the cluster
+/// that it joins.
 #[test]
 fn a_member_without_data_voids_nothing() {
     let mut world = World::b_leads_in_quorum_mode();
@@ -316,7 +321,7 @@ fn a_member_without_data_voids_nothing() {
     assert!(matches!(&joined.actions[0], Action::Start(Job::Clone { .. })), "{:?}", joined.actions);
 }
 
-/// Nor does it make a new cluster in an emptied store: those with data rebuild the one that was there.
+/// Nor does such a member make a new cluster in an emptied store: members with data rebuild the previous one.
 #[test]
 fn a_member_without_data_makes_no_new_cluster_in_an_emptied_store() {
     let mut world = World::b_leads_in_quorum_mode();
@@ -330,7 +335,7 @@ fn a_member_without_data_makes_no_new_cluster_in_an_emptied_store() {
     assert_eq!(waits.because, Reason::Store(StoreReason::WentBack(change)));
 }
 
-/// An emptied store, and only standbys left: the newest rebuilds it once all have answered.
+/// The store is emptied, and only standbys are left: the newest rebuilds it once all have answered.
 #[test]
 fn a_standby_rebuilds_an_emptied_store() {
     let mut world = World::b_leads_in_quorum_mode();
@@ -348,7 +353,7 @@ fn a_standby_rebuilds_an_emptied_store() {
     assert_eq!(jobs(&world.tick().actions), [JobKind::TakeLeadership]);
 }
 
-/// What nobody can read is a generation all the same, and not confirmed.
+/// An unreadable value counts as a generation too, one that is not confirmed.
 #[test]
 fn a_generation_is_unsettled_until_it_says_otherwise() {
     assert!(!StoreGeneration::default().settled);

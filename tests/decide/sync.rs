@@ -1,4 +1,4 @@
-//! Synchronous replication: who may be promoted, and in what order the promise changes hands.
+//! Synchronous replication: which member may be promoted, and the order in which the promise changes.
 
 use matriarch::model::{
     Action, ControlState, Job, JobKind, Leading, Lsn, MemberName, Reason, SyncKey, SyncMode, SyncOwner,
@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::world::{World, down, name, primary, standby, up};
 
-/// What the key says while nobody else has written it.
+/// The content of the key while no other member has written it.
 const REVISION: i64 = 77;
 
 fn jobs(actions: &[Action]) -> Vec<JobKind> {
@@ -27,7 +27,7 @@ pub(super) fn record(leader: &str, quorum: usize, voters: &[&str]) -> SyncRecord
     }
 }
 
-/// The writes to the key that were ordered, with the revision that each replaces.
+/// The ordered writes to the key, each with the revision that it replaces.
 fn promises(actions: &[Action]) -> Vec<(Option<SyncRecord>, i64)> {
     let write = |action: &Action| match action {
         Action::PublishSync { record, mod_revision, .. } => Some((record.clone(), *mod_revision)),
@@ -45,7 +45,7 @@ fn names(actions: &[Action]) -> Vec<Option<String>> {
 }
 
 impl World {
-    /// The mode, and what the key `sync` says.
+    /// The mode, and the content of the key `sync`.
     pub(super) fn synchronous(&mut self, mode: SyncMode, record: SyncRecord) -> &mut World {
         self.seen.settings.sync.mode = mode;
         self.cluster().sync = Some(SyncKey { record, mod_revision: REVISION });
@@ -72,7 +72,7 @@ impl World {
         self.seen.peers.get_mut(&name(member)).expect("it has answered")
     }
 
-    /// Postgres shows these names, set by the supervisor, and its checkpointer rests.
+    /// Postgres has these names, set by the supervisor, and its checkpointer is idle.
     fn names_in_effect(&mut self, text: &str) -> &mut World {
         self.later(10);
         self.seen.postgres.sync_owner = SyncOwner::Supervisor(text.to_owned());
@@ -106,26 +106,27 @@ fn not_vouched_for() -> Reason {
     Reason::Sync(SyncReason::NotVouchedFor { leader: name("b") })
 }
 
-/// Of b, a and c one besides b holds every commit; whether a does is known only when c said how far it is.
+/// Of b, a and c, at least one besides b holds every commit. Whether a does is known only when c has reported its
+/// position.
 #[test]
-fn in_mode_quorum_a_standby_asks_enough_others() {
+fn in_mode_quorum_a_candidate_needs_enough_answers() {
     let mut world = World::a_quorum_lost_its_leader();
     assert_eq!(world.gone("c").tick().because, not_vouched_for());
     world.answers("c", 1000);
     assert_eq!(jobs(&world.tick().actions), [JobKind::TakeLeadership]);
 }
 
-/// A standby that was just started has more on its disk than it knows of.
+/// A standby that was just started has more WAL on its disk than it has replayed.
 #[test]
-fn an_answer_that_may_grow_is_no_vote() {
+fn an_inexact_position_is_no_vote() {
     let mut world = World::a_quorum_lost_its_leader();
     world.answers("c", 1000).peer("c").exact = false;
     assert_eq!(world.tick().because, not_vouched_for());
 }
 
-/// The former leader may still be about: what it sends after the answer, it may acknowledge.
+/// The former leader may still run: WAL that it sends after the answer may be acknowledged.
 #[test]
-fn a_standby_that_still_receives_is_no_vote() {
+fn a_standby_that_still_receives_wal_does_not_vote() {
     let mut world = World::a_quorum_lost_its_leader();
     world.answers("c", 1000).peer("c").receives = true;
     assert_eq!(world.tick().because, not_vouched_for());
@@ -133,7 +134,7 @@ fn a_standby_that_still_receives_is_no_vote() {
     assert_eq!(jobs(&world.tick().actions), [JobKind::TakeLeadership]);
 }
 
-/// Nor may more come in here after the others were asked.
+/// Nor may more WAL arrive here after the others were queried.
 #[test]
 fn a_receiving_standby_does_not_take_the_key() {
     let mut world = World::new();
@@ -145,9 +146,9 @@ fn a_receiving_standby_does_not_take_the_key() {
     assert_eq!(jobs(&world.tick().actions), [JobKind::TakeLeadership]);
 }
 
-/// Where each voter holds everything nobody is asked, and nobody has to let go.
+/// If each voter holds every commit, no member is queried, and none has to disconnect from the former leader.
 #[test]
-fn a_voter_that_holds_everything_needs_no_votes() {
+fn in_mode_on_a_voter_needs_no_votes() {
     let mut world = World::new();
     world.synchronous(SyncMode::On, record("b", 0, &["a"])).nobody_leads();
     let asked = world.tick();
@@ -160,9 +161,9 @@ fn by(sync: i64) -> TakeLeadershipPreconditions {
     TakeLeadershipPreconditions { sync, unfenced: 0, unlocked: World::new().cluster().revision }
 }
 
-/// Votes are about what the key says: if that changes before the leader key is mine, they are void.
+/// Votes refer to the content of the key: if that changes before this member has the leader key, they are void.
 #[test]
-fn the_leader_key_is_taken_by_the_key_that_was_judged() {
+fn taking_leadership_compares_the_revision_of_the_sync_key() {
     let mut world = World::a_quorum_lost_its_leader();
     let taken = world.answers("c", 1000).tick().actions;
     assert!(taken.contains(&Action::Start(Job::TakeLeadership { by: by(REVISION) })), "{taken:?}");
@@ -173,7 +174,7 @@ fn the_leader_key_is_taken_by_the_key_that_was_judged() {
     assert!(taken.contains(&Action::Start(Job::TakeLeadership { by: by(0) })), "{taken:?}");
 }
 
-/// An asynchronous standby that happens to be ahead is not waited for, and takes nothing.
+/// An asynchronous standby that happens to be ahead is not waited for, and cannot take the key.
 #[test]
 fn in_mode_on_only_voters_count() {
     let mut voter = World::new();
@@ -187,9 +188,9 @@ fn in_mode_on_only_voters_count() {
     assert_eq!(other.tick().because, not_vouched_for());
 }
 
-/// Who must not lead knows how far it is all the same.
+/// The position of a member that must not lead counts all the same.
 #[test]
-fn a_voter_that_may_not_lead_is_asked() {
+fn a_voter_with_the_tag_nofailover_is_asked() {
     let mut world = World::new();
     world.synchronous(SyncMode::Quorum, record("b", 1, &["a", "c"])).nobody_leads();
     let key = world.cluster().members.get_mut(&name("c")).expect("a member");
@@ -199,9 +200,9 @@ fn a_voter_that_may_not_lead_is_asked() {
     assert!(asked.iter().any(is_asked), "{asked:?}");
 }
 
-/// What it lacks was never acknowledged, however much that is.
+/// The WAL that it lacks was never acknowledged, however much that is.
 #[test]
-fn a_listed_voter_is_never_too_far_behind() {
+fn a_voter_is_never_too_far_behind() {
     let mut world = World::new();
     world.cluster().status.as_mut().expect("set").optime = Some(Lsn(1 << 40));
     world.synchronous(SyncMode::On, record("b", 0, &["a"])).nobody_leads().tick();
@@ -209,7 +210,7 @@ fn a_listed_voter_is_never_too_far_behind() {
     assert_eq!(jobs(&world.tick().actions), [JobKind::TakeLeadership]);
 }
 
-/// Names first, so that no commit of the new primary slips through; then the key; then the promotion.
+/// The names first, so that no commit of the new primary escapes them; then the key; then the promotion.
 #[test]
 fn a_promotion_waits_for_names_and_key() {
     let mut world = World::new();
@@ -228,7 +229,8 @@ fn a_promotion_waits_for_names_and_key() {
     assert_eq!(jobs(&promoted.actions), [JobKind::Promote]);
 }
 
-/// A candidate that judged by the former key must not come true behind a promotion, even if the key stays the same.
+/// A candidate that judged by the former key must not win after a promotion, even if the content of the key stays the
+/// same.
 #[test]
 fn the_key_is_written_before_every_promotion() {
     let mut world = World::new();
@@ -241,9 +243,9 @@ fn the_key_is_written_before_every_promotion() {
     assert_eq!(jobs(&world.written(Some(mine), 201).tick().actions), [JobKind::Promote]);
 }
 
-/// Switched off while nobody led: the key does not vouch for what is about to be acknowledged.
+/// The mode was switched off while there was no leader: the key does not cover the commits that will be acknowledged.
 #[test]
-fn switched_off_the_key_goes_before_the_promotion() {
+fn without_a_mode_the_sync_key_is_deleted_before_the_promotion() {
     let mut world = World::new();
     world.synchronous(SyncMode::Off, record("b", 0, &["a", "c"])).i_lead();
     let written = world.tick();
@@ -251,9 +253,9 @@ fn switched_off_the_key_goes_before_the_promotion() {
     assert_eq!(jobs(&world.written(None, 0).tick().actions), [JobKind::Promote]);
 }
 
-/// Leadership was handed to me, and my view is older than that: somebody may have switched the mode on since.
+/// Leadership was handed to this member, and its view is older than that: the mode may have been switched on since.
 #[test]
-fn a_view_older_than_the_term_promotes_nobody() {
+fn a_view_older_than_the_term_allows_no_promotion() {
     let mut world = World::new();
     let revision = world.i_lead().cluster().revision;
     world.seen.lease.leading = Leading::Yes(Term(revision + 1));
@@ -263,9 +265,10 @@ fn a_view_older_than_the_term_promotes_nobody() {
     assert_eq!(jobs(&world.later(5).tick().actions), [JobKind::Promote]);
 }
 
-/// Somebody set other names, or another leader wrote the key: what was acknowledged since is on nobody else for sure.
+/// Other names were set by hand, or another leader wrote the key: commits that were acknowledged since may be on no
+/// other member.
 #[test]
-fn a_promise_that_the_names_do_not_keep_is_taken_back() {
+fn a_promise_that_the_names_break_is_withdrawn() {
     let cases = [("", record("a", 0, &["b", "c"])), ("ANY 1 (b,c)", record("b", 1, &["a", "c"]))];
     for (in_effect, said) in cases {
         let mut world = World::new();
@@ -275,10 +278,10 @@ fn a_promise_that_the_names_do_not_keep_is_taken_back() {
     }
 }
 
-/// A supervisor that starts: a write that its previous incarnation sent may still arrive, so nothing else is changed
-/// before the key was written once.
+/// A supervisor starts: a write of its previous incarnation may still arrive, so nothing else is changed before the key
+/// was written once.
 #[test]
-fn a_leader_writes_the_key_before_anything_else() {
+fn a_restarted_leader_rewrites_the_sync_key_first() {
     let mut world = World::new();
     let said = record("a", 1, &["b", "c"]);
     world.synchronous(SyncMode::Quorum, said.clone()).i_lead().postgres(up(primary(2000)));
@@ -288,13 +291,14 @@ fn a_leader_writes_the_key_before_anything_else() {
     assert_eq!(promises(&written.actions), [(Some(said.clone()), REVISION)]);
     let quiet = world.later(100).tick();
     assert_eq!((promises(&quiet.actions), names(&quiet.actions)), (vec![], vec![]), "the answer is awaited");
-    // An answer that is lost is no answer: the same write again, over the same revision.
+    // The answer is lost: the same write again, over the same revision.
     assert_eq!(promises(&world.later(1000).tick().actions), [(Some(said), REVISION)]);
 }
 
-/// After a crash recovery brings back commits that no standby may hold. Nobody reads them before one does.
+/// After a crash, recovery brings back commits that perhaps no standby holds. No client reads them before a standby
+/// does.
 #[test]
-fn clients_stay_out_after_an_unclean_end() {
+fn clients_are_locked_out_after_an_unclean_stop() {
     let mut world = World::new();
     world.synchronous(SyncMode::Quorum, record("a", 1, &["b", "c"])).i_lead();
     world.postgres(down(ControlState::InProduction));
@@ -319,9 +323,9 @@ fn clients_stay_out_after_an_unclean_end() {
     assert!(serving.names_in_effect("ANY 1 (b,c)").tick().actions.contains(&open));
 }
 
-/// It stopped in good order: it holds nothing that the promise does not know of.
+/// It stopped cleanly: it holds no commit beyond the promise.
 #[test]
-fn clients_come_in_at_once_after_a_clean_stop() {
+fn clients_are_not_locked_out_after_a_clean_stop() {
     let mut world = World::new();
     world.synchronous(SyncMode::Quorum, record("a", 1, &["b", "c"])).i_lead();
     world.postgres(down(ControlState::ShutDown));
@@ -330,8 +334,8 @@ fn clients_come_in_at_once_after_a_clean_stop() {
     assert!(!started.contains(&Action::SetClientLockout { closed: true }), "{started:?}");
 }
 
-/// No configuration that was read says which mode is wanted, and the members go by defaults: the key binds all the
-/// same, the leader and the standbys that race, until a configuration says off.
+/// No configuration was read, so the wanted mode is unknown and the members use defaults. The key still binds the
+/// leader and the standbys in a race, until a configuration says off.
 #[test]
 fn a_key_binds_until_a_configuration_releases_it() {
     let said = record("a", 1, &["b", "c"]);
@@ -360,9 +364,9 @@ fn a_key_binds_until_a_configuration_releases_it() {
     );
 }
 
-/// An answer of another timeline is compared by the timeline first, and one without is not compared.
+/// Answers of different timelines are compared by the timeline first. An answer without a timeline is not compared.
 #[test]
-fn a_vote_without_a_timeline_is_none() {
+fn an_answer_without_a_timeline_is_no_vote() {
     let mut world = World::a_quorum_lost_its_leader();
     world.answers("c", 10).peer("c").timeline = None;
     assert_eq!(world.tick().because, not_vouched_for());

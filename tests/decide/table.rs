@@ -1,4 +1,4 @@
-//! The whole table: who leads × what Postgres is × paused or not, and what one tick decides.
+//! The whole table: leadership × state of Postgres × paused or not, and the decision of one tick.
 
 use std::fmt::Write;
 use std::time::Duration;
@@ -53,7 +53,7 @@ pub(super) fn servers() -> Vec<(&'static str, PostgresFacts)> {
     ]
 }
 
-/// An action in a few words: the member record goes out in every row and says nothing here.
+/// An action in a few words. The member record is left out, because it is published in every row.
 fn brief(action: &Action) -> Option<String> {
     match action {
         Action::PublishMember(_) => None,
@@ -62,7 +62,7 @@ fn brief(action: &Action) -> Option<String> {
     }
 }
 
-/// What may be under way besides; each comes before the role.
+/// Other things that may be under way; each has precedence over the role.
 const UNDER_WAY: [Change; 8] = [
     ("PostgreSQL is being stopped", |world| {
         job(world, Job::Stop { mode: StopMode::Fast, within: Duration::from_secs(30) });
@@ -89,7 +89,7 @@ fn job(world: &mut World, job: Job) {
     world.seen.job = Some(RunningJob { job, since: world.now });
 }
 
-/// One row: the situation, what is decided, and why.
+/// One row: the situation, the actions, and the reason.
 fn row(is: &str, world: &mut World) -> String {
     let situation = situation_name(&world.memory, &world.seen, world.now);
     let decision = world.tick();
@@ -145,7 +145,7 @@ fn the_whole_table() {
     });
 }
 
-/// What comes before the role: ends, long actions, a store that went back in time.
+/// The rows that have precedence over the role: shutdowns, long actions, a store that went back in time.
 #[test]
 fn the_table_of_what_is_under_way() {
     insta::with_settings!({prepend_module_to_snapshot => false, omit_expression => true}, {
@@ -153,7 +153,7 @@ fn the_table_of_what_is_under_way() {
     });
 }
 
-/// The source is read so that a situation that is added cannot be forgotten here.
+/// The source is read, so that a new situation cannot be forgotten here.
 #[test]
 fn every_situation_has_a_row() {
     let source = include_str!("../../src/decide/situation.rs");
@@ -169,8 +169,8 @@ fn every_situation_has_a_row() {
     assert!(missing.is_empty(), "no row shows {missing:?}");
 }
 
-/// Promise 1 over the whole table: no row lets a Postgres that may accept writes go on unless I lead with time to
-/// spare, the key just vanished and is being taken back, or a look has not happened yet.
+/// Promise 1 over the whole table: no row lets a Postgres that may accept writes continue, except in three cases: this
+/// member leads with time to spare, the key just vanished and is being taken back, or a look has not happened yet.
 #[test]
 fn no_row_leaves_a_primary_without_a_lease() {
     for (leads, lead) in LEADERSHIPS {
@@ -187,7 +187,7 @@ fn no_row_leaves_a_primary_without_a_lease() {
 }
 
 #[test]
-fn a_view_older_than_my_term_says_nothing() {
+fn a_view_older_than_my_term_does_not_count() {
     let mut world = World::new();
     world.cluster().revision = 10;
     world.seen.lease.leading = Leading::Yes(Term(50));

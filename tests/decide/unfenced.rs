@@ -1,4 +1,4 @@
-//! Pause: a primary that is left running without a fence, and nobody beside it.
+//! Pause: a primary that is left running without a fence, and no second primary beside it.
 
 use std::collections::BTreeMap;
 
@@ -57,7 +57,7 @@ fn asked_to_end() -> World {
     world
 }
 
-/// Nobody leads, and everybody has answered.
+/// There is no leader, and all members have answered.
 fn nobody_leads() -> World {
     let mut world = World::new();
     world.nobody_leads().postgres(up(standby(1000))).tick();
@@ -77,9 +77,9 @@ fn a_supervisor_ends_in_pause_only_when_etcd_knows_what_it_leaves() {
     assert!(ends(&world.later(10).tick().actions));
 }
 
-/// What a former supervisor of this member left says nothing of this one.
+/// The entry of another supervisor of this member has no effect on the present one.
 #[test]
-fn the_entry_of_a_former_supervisor_does_not_count() {
+fn the_entry_of_an_earlier_supervisor_does_not_allow_an_exit() {
     let mut world = asked_to_end();
     world.cluster().unfenced = key(&[("a", 7)]);
     assert!(!ends(&world.later(10).tick().actions));
@@ -107,10 +107,10 @@ fn a_standby_is_left_at_once() {
     assert!(ends(&world.tick().actions));
 }
 
-/// The pause is over, b left its primary running and is away: nobody is promoted beside it, neither by themselves nor
-/// by a switchover, nor by a failover that does not say that it is down.
+/// The pause is over; b left its primary running and is away. No member is promoted beside it: not on its own, not by a
+/// switchover, and not by a failover that does not confirm that b is down.
 #[test]
-fn nobody_is_promoted_beside_a_primary_without_a_fence() {
+fn no_member_is_promoted_beside_an_unfenced_primary() {
     let mut world = nobody_leads();
     world.cluster().unfenced = key(&[("b", 0xB)]);
     let refused = Reason::Unfenced(UnfencedReason::Bars { member: name("b"), left: left(0xB) });
@@ -154,9 +154,9 @@ fn the_key_is_taken_only_while_no_primary_is_left_unfenced() {
     assert!(world.tick().actions.contains(&Action::Start(Job::TakeLeadership { by })));
 }
 
-/// Its supervisor is back: the primary takes its own key back, and then the entry goes.
+/// Its supervisor is back: the primary takes its own key back, and then the entry is removed.
 #[test]
-fn a_member_that_is_back_leads_on_and_clears_its_entry() {
+fn a_returning_leader_clears_its_entry() {
     let mut world = World::new();
     world.nobody_leads().postgres(up(primary(1000)));
     world.cluster().unfenced = key(&[("a", 7)]);
@@ -169,9 +169,9 @@ fn a_member_that_is_back_leads_on_and_clears_its_entry() {
     assert_eq!(written(&world.later(1010).tick().actions).len(), 1, "and is sent again");
 }
 
-/// Its supervisor is back, and its PostgreSQL is down, or a standby: it goes, and the others' stay.
+/// Its supervisor is back, and its PostgreSQL is down or a standby: its entry is removed, and those of others stay.
 #[test]
-fn a_member_whose_primary_is_gone_clears_only_its_own_entry() {
+fn a_member_without_its_primary_clears_only_its_own_entry() {
     let others = BTreeMap::from([(name("c"), left(0xC))]);
     for postgres in [down(ControlState::InProduction), up(standby(1000))] {
         let mut world = World::new();
@@ -182,9 +182,9 @@ fn a_member_whose_primary_is_gone_clears_only_its_own_entry() {
     }
 }
 
-/// No entry in etcd, and WAL still comes in: somebody writes. Nobody is promoted before that ends.
+/// There is no entry in etcd, but WAL still arrives: a primary writes. No member is promoted before that ends.
 #[test]
-fn a_standby_that_still_receives_from_a_living_primary_is_not_promoted() {
+fn a_standby_that_still_receives_wal_is_not_promoted() {
     let mut world = nobody_leads();
     let receives = |world: &mut World, lsn: u64| {
         let Standby::Yes { received, .. } = &mut world.seen.postgres.sql.as_mut().expect("it runs").standby

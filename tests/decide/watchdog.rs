@@ -1,11 +1,11 @@
-//! A watchdog that is required and cannot be used: this member does not lead.
+//! A required watchdog is unusable: this member does not lead.
 
 use matriarch::model::{Action, Job, Reason, StopMode};
 
 use super::world::{World, primary, up};
 
 #[test]
-fn without_its_watchdog_a_member_is_not_in_the_race() {
+fn without_its_required_watchdog_a_member_does_not_compete() {
     let mut world = World::new();
     world.seen.watchdog_failed = true;
     let decision = world.nobody_leads().tick();

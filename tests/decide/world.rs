@@ -1,4 +1,4 @@
-//! A member's world, built by hand: everything `decide` can see, with short ways to change it.
+//! The observations of a member, built by hand: every input of `decide`, with short ways to change it.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -91,7 +91,7 @@ impl World {
         &mut self.seen.view.as_mut().expect("the world always has a view").cluster
     }
 
-    /// The leader key is mine and confirmed.
+    /// This member holds the leader key, confirmed.
     pub(super) fn i_lead(&mut self) -> &mut World {
         self.cluster().leader = Some(leader("a", MY_LEASE));
         self.seen.lease.leading = Leading::Yes(Term(50));
@@ -120,7 +120,7 @@ impl World {
         self
     }
 
-    /// One tick; what it remembers is kept, what had ended is consumed.
+    /// One tick. The memory is carried over, and ended actions are consumed.
     pub(super) fn tick(&mut self) -> Decision {
         let decision = decide(&self.memory, &self.seen, self.now);
         self.memory = decision.memory.clone();
@@ -235,7 +235,7 @@ pub(super) fn up(sql: SqlFacts) -> PostgresFacts {
     facts(DataDirectory::Ready(control(ControlState::InProduction)), process(), Some(sql))
 }
 
-/// A primary that does not do its work.
+/// A primary that does not work.
 pub(super) fn dead(death: Death) -> PostgresFacts {
     PostgresFacts {
         liveness: LivenessFacts { verdict: LivenessVerdict::Dead(death), ..LivenessFacts::default() },
@@ -248,7 +248,7 @@ fn promoted() -> PostgresFacts {
     PostgresFacts { process: promotion(), ..up(primary(1000)) }
 }
 
-/// A standby that was told to become primary, and is none yet.
+/// A standby that was ordered to become primary, and has not yet.
 pub(super) fn promoting(replayed: u64) -> PostgresFacts {
     PostgresFacts { process: promotion(), ..up(standby(replayed)) }
 }

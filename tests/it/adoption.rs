@@ -7,8 +7,8 @@ use serde_json::json;
 
 use crate::support::{Plan, Writer, postgres_bin};
 
-/// The primary's supervisor is killed and started again within the TTL. It finds its Postgres running, adopts it, and
-/// goes on leading: no restart, no failover, no write lost, none even interrupted.
+/// The primary's supervisor is killed and started again within the TTL. It finds its running Postgres, adopts it, and
+/// continues to lead: no restart, no failover, no lost and no interrupted write.
 #[tokio::test]
 async fn a_restarted_supervisor_adopts_its_primary() {
     let mut cluster = Plan::new(2).dynamic(json!({ "ttl": 10 })).start().await;
@@ -31,7 +31,7 @@ async fn a_restarted_supervisor_adopts_its_primary() {
     assert!(history.unknown.is_empty(), "no client was disturbed: {:?}", history.unknown);
 }
 
-/// The same for a standby: it streams on, with the same postmaster.
+/// The same for a standby: it continues to stream, with the same postmaster.
 #[tokio::test]
 async fn a_restarted_supervisor_adopts_its_standby() {
     let mut cluster = Plan::new(2).start().await;
@@ -47,7 +47,7 @@ async fn a_restarted_supervisor_adopts_its_standby() {
     assert_eq!(cluster.members[1].postmaster(), Some(before), "Postgres was not restarted");
 }
 
-/// etcd loses everything while the members run. The running primary writes the cluster down again; no standby does.
+/// etcd loses all keys while the members run. The running primary writes the cluster's keys again; no standby does.
 #[tokio::test]
 async fn an_empty_etcd_is_rebuilt_by_the_primary() {
     let cluster = Plan::new(2).start().await;
@@ -64,9 +64,9 @@ async fn an_empty_etcd_is_rebuilt_by_the_primary() {
 }
 
 /// The link to PostgreSQL's programs is moved to another place, as by an upgrade of the package, and the supervisor is
-/// started again: it finds its primary whatever the program is called now, and its guard is not dismissed.
+/// started again. It finds its primary under the new name of the program, and does not dismiss the guard.
 #[tokio::test]
-async fn a_primary_is_adopted_after_its_programs_were_moved() {
+async fn a_primary_is_adopted_although_its_programs_moved() {
     let mut cluster = Plan::new(1).prepare().await;
     let member = &cluster.members[0];
     let (current, copy) = (member.folder.join("current"), member.folder.join("copy"));
@@ -91,10 +91,10 @@ async fn a_primary_is_adopted_after_its_programs_were_moved() {
     assert!(cluster.members[0].log_text().contains("continues under its guard"), "{}", cluster.story());
 }
 
-/// It cannot be told whether PostgreSQL runs: its guard keeps its deadline and fires, the pid file stays, and nothing
-/// else is started. When it can be told again, the member comes back.
+/// It is unknown whether PostgreSQL runs: the guard keeps its deadline and fires, the pid file stays, and nothing else
+/// is started. When the state is known again, the member comes back.
 #[tokio::test]
-async fn a_guard_stays_armed_while_it_is_unknown_what_runs() {
+async fn a_guard_stays_armed_while_the_running_postgres_is_unknown() {
     let mut cluster = Plan::new(1).start().await;
     let (data, aside) = (cluster.members[0].data(), cluster.members[0].folder.join("aside"));
     let before = cluster.members[0].postmaster().expect("it runs");
@@ -115,9 +115,9 @@ async fn a_guard_stays_armed_while_it_is_unknown_what_runs() {
     cluster.wait_until_well().await;
 }
 
-/// `bin_name.postgres` may be a program that runs postgres: in its place, or as a child that it waits for.
+/// `bin_name.postgres` may be a program that runs postgres: by exec, or as a child that it waits for.
 #[tokio::test]
-async fn a_wrapper_around_postgres_works() {
+async fn postgres_behind_a_wrapper_program_is_supervised() {
     for (name, last) in [("exec", "exec \"$real\" \"$@\"\n"), ("child", "\"$real\" \"$@\"\nexit $?\n")] {
         let mut cluster = Plan::new(2).prepare().await;
         for member in &cluster.members {

@@ -10,9 +10,9 @@ use crate::support::{Cluster, Etcd, Member, PASSWORD, Place, Plan, free_port, me
 
 const SOON: Duration = Duration::from_secs(30);
 
-/// Files that are no configuration: invalid YAML, no mapping, not there.
+/// Files that are no configuration: invalid YAML, no mapping, missing.
 #[tokio::test]
-async fn a_file_that_is_no_configuration() {
+async fn an_invalid_configuration_file_is_refused() {
     let place = Place::new();
     let member = Member::prepare(&place, "m1", &json!({}), &json!({}));
     for text in ["scope: [unclosed\n", "just a text\n", "scope: a\nscope: b\n"] {
@@ -50,10 +50,10 @@ async fn all_faults_are_reported_together() {
     assert_eq!(member.exit_code(SOON).await, Some(3), "{}", member.log_text());
 }
 
-/// The data directory is its user's and the one that it lies in is not, as `mkdir -p` as root and `chown` of the last
-/// one leave it: `check` and `run` say what to do, and what they say works.
+/// The data directory belongs to its user, but its parent does not, as after `mkdir -p` as root and `chown` of the last
+/// directory. `check` and `run` name the remedy, and the remedy works.
 #[tokio::test]
-async fn a_data_directory_in_one_of_somebody_else() {
+async fn a_data_directory_in_an_unwritable_one_is_refused_with_advice() {
     let mut cluster = Plan::new(1).prepare().await;
     let theirs = cluster.place.folder("m1/theirs");
     let data_dir = cluster.place.folder("m1/theirs/patroni");
@@ -92,9 +92,9 @@ async fn an_unknown_key_is_a_warning() {
     assert_eq!(strict.status.code(), Some(3), "{strict:?}");
 }
 
-/// Who may change something over REST is said by `check` and at the start, whichever it is.
+/// `check` and the start report which clients may change something over REST, in every configuration.
 #[tokio::test]
-async fn open_doors_are_said() {
+async fn the_write_access_over_rest_is_reported() {
     let mut cluster = Plan::new(1).prepare().await;
     let login = json!({ "username": "admin", "password": "x" });
     for (settings, words) in [
@@ -115,9 +115,9 @@ async fn open_doors_are_said() {
     assert_eq!(warnings.filter(|line| line.contains("WARN")).count(), 1, "{log}");
 }
 
-/// Somebody else listens on the REST port.
+/// Another program listens on the REST port.
 #[tokio::test]
-async fn a_port_in_use_is_said() {
+async fn a_rest_port_in_use_is_reported() {
     let mut cluster = Plan::new(1).prepare().await;
     let member = &mut cluster.members[0];
     member.expected_errors.push(String::new());
@@ -127,7 +127,7 @@ async fn a_port_in_use_is_said() {
     assert!(member.log_text().contains(&member.api.to_string()), "{}", member.log_text());
 }
 
-/// etcd is not there when a member starts: it waits and says so, and starts as soon as etcd is.
+/// etcd is not running when a member starts: the member waits and reports it, and starts as soon as etcd does.
 #[tokio::test]
 async fn an_unreachable_etcd_is_waited_for() {
     let mut cluster = Plan::new(1).prepare().await;
@@ -145,9 +145,9 @@ async fn an_unreachable_etcd_is_waited_for() {
     cluster.wait_until_well().await;
 }
 
-/// etcd asks for a password and gets a wrong one: the member says so and makes nothing.
+/// etcd requires a password and gets a wrong one: the member reports it and creates nothing.
 #[tokio::test]
-async fn a_wrong_etcd_password_is_said() {
+async fn a_wrong_etcd_password_is_reported() {
     let mut cluster = Plan::new(1).prepare().await;
     enable_authentication(&cluster.etcd).await;
     change(&cluster, &json!({ "etcd3": { "username": "root", "password": "wrong" } }));
@@ -162,9 +162,9 @@ async fn a_wrong_etcd_password_is_said() {
     assert!(!cluster.members[0].data().join("PG_VERSION").exists());
 }
 
-/// With the right one the cluster works, through the expiry of etcd's tokens, too.
+/// With the right password the cluster works, also when etcd's tokens expire.
 #[tokio::test]
-async fn etcd_with_users() {
+async fn etcd_with_users_works() {
     let mut cluster = Plan::new(1).prepare().await;
     enable_authentication(&cluster.etcd).await;
     change(&cluster, &json!({ "etcd3": { "username": "root", "password": PASSWORD } }));
@@ -172,9 +172,9 @@ async fn etcd_with_users() {
     cluster.wait_until_well().await;
 }
 
-/// A standby with a wrong replication password: it says so, and the primary does not care.
+/// A standby with a wrong replication password: the standby reports it, and the primary is not affected.
 #[tokio::test]
-async fn a_wrong_replication_password_is_said() {
+async fn a_wrong_replication_password_is_reported() {
     let wrong = json!({ "postgresql": { "authentication": { "replication": { "password": "wrong" } } } });
     let mut cluster = Plan::new(2).member(1, wrong).prepare().await;
     cluster.members[1].expected_errors.push(String::new());
@@ -191,7 +191,7 @@ async fn a_wrong_replication_password_is_said() {
         .await;
 }
 
-/// The writing half of the REST API wants its credentials; the reading half does not.
+/// Requests that change something need the REST API's credentials; requests that read do not.
 #[tokio::test]
 async fn writes_need_the_credentials() {
     let account = json!({ "restapi": { "authentication": { "username": "ops", "password": "secret" } } });
@@ -224,9 +224,9 @@ async fn bad_bodies_are_refused() {
     assert_eq!(member.status("/primary").await, 200);
 }
 
-/// Two listeners on one Postgres port: the second member does not take the first one's place.
+/// Two members with the same Postgres port: the second does not displace the first.
 #[tokio::test]
-async fn a_postgres_port_in_use_is_said() {
+async fn a_postgres_port_in_use_is_reported() {
     let mut cluster = Plan::new(1).prepare().await;
     let taken = free_port();
     let _other = std::net::TcpListener::bind(("127.0.0.1", taken)).expect("the port is ours");

@@ -1,4 +1,4 @@
-//! A new cluster from nothing.
+//! The bootstrap of a new cluster.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 
 use crate::support::{Cluster, Plan, merge, postgres_bin};
 
-/// Three members start at the same moment on an empty etcd. Exactly one initializes, the others clone from it, and
-/// etcd then holds what Patroni's tools read.
+/// Three members start at the same moment on an empty etcd. Exactly one runs initdb, the others clone from it, and etcd
+/// then holds the keys that Patroni's tools read.
 #[tokio::test]
 async fn three_start_at_once_and_one_initializes() {
     let mut cluster = Plan::new(3).prepare().await;
@@ -38,9 +38,9 @@ async fn three_start_at_once_and_one_initializes() {
 }
 
 /// `initdb --allow-group-access`: backups run as another user of the group, so every file and directory of each member
-/// is open to it, those that the supervisor writes too, also after a hand-over and a reload.
+/// is readable for the group. That includes the files that the supervisor writes, also after a hand-over and a reload.
 #[tokio::test]
-async fn a_group_may_read_all_of_it() {
+async fn group_access_covers_every_file() {
     let initdb = json!([{ "encoding": "UTF8" }, "data-checksums", "no-sync", "allow-group-access"]);
     let cluster = Plan::new(2).all(json!({ "bootstrap": { "initdb": initdb } })).start().await;
     let closed = |cluster: &Cluster| -> Vec<String> {
@@ -67,7 +67,7 @@ async fn a_group_may_read_all_of_it() {
     assert_eq!(closed(&cluster), Vec::<String>::new());
 }
 
-/// Adds what the group may not read, with its mode.
+/// Adds every file that the group may not read, with its mode.
 fn closed_below(path: &Path, closed: &mut Vec<String>) {
     // PostgreSQL removes files all the time.
     let Ok(metadata) = path.symlink_metadata() else { return };
@@ -97,8 +97,8 @@ async fn post_bootstrap_runs_on_the_new_primary() {
         .await;
 }
 
-/// The script fails: the supervisor says so and ends, the initialize key is free for another try, and the half-made
-/// data directory is kept aside, not started.
+/// The script fails: the supervisor reports it and exits, the initialize key is free for another try, and the half-made
+/// data directory is moved aside, not started.
 #[tokio::test]
 async fn a_failed_bootstrap_frees_the_initialize_key() {
     let mut cluster = Plan::new(1).prepare().await;
@@ -116,14 +116,14 @@ async fn a_failed_bootstrap_frees_the_initialize_key() {
     assert!(aside, "and kept");
 }
 
-/// While the member was making a cluster another one was made. What initdb made is kept aside, and the member runs on
-/// to be cloned.
+/// While a member made a cluster, another cluster was made. The new data directory is moved aside, and the member
+/// continues, to be cloned.
 #[tokio::test]
-async fn a_bootstrap_that_another_overtook_is_set_aside() {
+async fn an_overtaken_bootstrap_is_set_aside() {
     let mut cluster = Plan::new(1).prepare().await;
     let folder = cluster.members[0].folder.clone();
     let (begun, go) = (folder.join("begun"), folder.join("go"));
-    // The script runs where nothing else can tell it to go on.
+    // The script waits until the test lets it continue.
     let body = format!("touch {}; while [ ! -e {} ]; do sleep 0.1; done", begun.display(), go.display());
     set_post_bootstrap(&cluster, &body);
     cluster.members[0].start();
@@ -151,7 +151,7 @@ async fn a_bootstrap_that_another_overtook_is_set_aside() {
     assert_eq!(initialize.as_deref(), Some("7000000000000000001"));
 }
 
-/// Makes a script of these lines the first member's `post_bootstrap`.
+/// Writes a script with these lines, the first member's `post_bootstrap`.
 fn set_post_bootstrap(cluster: &Cluster, body: &str) {
     let member = &cluster.members[0];
     let script = member.folder.join("post_bootstrap");

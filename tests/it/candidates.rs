@@ -6,9 +6,9 @@ use serde_json::json;
 
 use crate::support::{Cluster, Plan};
 
-/// A member tagged `nofailover` never leads, not even when it is asked to.
+/// A member tagged `nofailover` never leads, not even on request.
 #[tokio::test]
-async fn nofailover_never_leads() {
+async fn a_member_with_nofailover_never_leads() {
     let shy = json!({ "tags": { "nofailover": true } });
     let mut cluster = Plan::new(3).member(1, shy).start().await;
     settle(&cluster).await;
@@ -18,7 +18,7 @@ async fn nofailover_never_leads() {
     assert_eq!(answer.status, 412, "{}", answer.body);
 }
 
-/// Of two standbys that hold the same, the one with the higher priority takes over.
+/// Of two standbys with the same position, the one with the higher priority takes over.
 #[tokio::test]
 async fn the_higher_priority_takes_over() {
     let first = json!({ "tags": { "failover_priority": 10 } });
@@ -29,9 +29,9 @@ async fn the_higher_priority_takes_over() {
     assert_eq!(cluster.wait_for_successor(0, Duration::from_secs(30)).await, 2);
 }
 
-/// `POST /failover` names its candidate and works without a leader, too.
+/// `POST /failover` names its candidate, and also works without a leader.
 #[tokio::test]
-async fn a_failover_goes_to_the_member_that_was_named() {
+async fn a_failover_goes_to_the_named_candidate() {
     let cluster = Plan::new(3).start().await;
     assert_eq!(cluster.members[0].post("/failover", &json!({})).await.status, 400);
     let answer = cluster.members[1].post("/failover", &json!({ "candidate": "m3" })).await;

@@ -1,4 +1,4 @@
-//! The primary's Postgres dies; its supervisor lives.
+//! The primary's Postgres dies; its supervisor keeps running.
 
 use std::time::Duration;
 
@@ -24,8 +24,8 @@ async fn a_killed_postmaster_comes_back_in_place() {
     writer.stop_and_verify(primary).await;
 }
 
-/// With `primary_start_timeout: 0` no time is spent on a restart: a standby takes over although the lease is long, and
-/// the old primary comes back as a standby.
+/// With `primary_start_timeout: 0` no restart is tried: a standby takes over although the lease is long, and the old
+/// primary comes back as a standby.
 #[tokio::test]
 async fn without_a_start_timeout_another_takes_over_at_once() {
     let patient = json!({ "primary_start_timeout": 0, "ttl": 60, "loop_wait": 10 });
@@ -52,11 +52,11 @@ async fn a_killed_standby_comes_back() {
     assert_eq!(seen.leader(), Some("m1"));
 }
 
-/// An address of this machine that is not the loopback's, where it has one: rules for 127.0.0.1 do not speak of it.
+/// An address of this machine other than the loopback's, if there is one: rules for 127.0.0.1 do not match it.
 fn own_address() -> String {
     let towards = |(from, to): (&str, &str)| {
         let socket = std::net::UdpSocket::bind((from, 0)).ok()?;
-        // Nothing is sent: the kernel only chooses the address from which it would be.
+        // Nothing is sent: the kernel only chooses the source address.
         socket.connect((to, 9)).ok()?;
         socket.local_addr().ok().map(|address| address.ip().to_string())
     };
@@ -64,8 +64,8 @@ fn own_address() -> String {
     own.unwrap_or_else(|| "127.0.0.2".to_owned())
 }
 
-/// Members listen on their own address only, as most do. The former primary of a postmaster that was killed starts
-/// behind a closed gate, and its supervisor gets in all the same: it comes back as a streaming standby.
+/// Members listen on their own address only, as most do. The postmaster of the primary was killed. The former primary
+/// starts with its clients locked out, but its supervisor can connect: it comes back as a streaming standby.
 #[tokio::test]
 async fn a_locked_out_member_that_listens_on_its_own_address_comes_back() {
     let quorum = json!({ "synchronous_mode": "quorum", "ttl": 30, "loop_wait": 5 });

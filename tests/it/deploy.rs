@@ -1,5 +1,5 @@
-//! The manifests of `deploy/`: rendered as `kubectl apply -k` would, read strictly, and held against each other,
-//! against the program's settings and metrics, and against the production checklist.
+//! The manifests of `deploy/`: rendered as by `kubectl apply -k`, parsed strictly, and compared with each other, with
+//! the program's settings and metrics, and with the production checklist.
 
 mod alerts;
 mod checklist;
@@ -23,10 +23,10 @@ use std::path::PathBuf;
 
 /// Overlays that are whole clusters.
 const CLUSTERS: [&str; 4] = ["dev", "production", "backup-pgbackrest", "external-etcd"];
-/// Overlays that are applied beside one.
+/// Overlays that are applied beside a cluster.
 const ADDED: [&str; 5] = ["cert-manager", "pooler", "backup-dump", "monitoring", "volumesnapshot"];
 
-/// The overlay that is applied beside `backup-pgbackrest` alone, on a bad day.
+/// The overlay that is applied beside `backup-pgbackrest`, only for a restore.
 const RESTORE: &str = "restore-pgbackrest";
 
 /// `deploy/` of this repository.

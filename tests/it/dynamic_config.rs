@@ -6,8 +6,8 @@ use serde_json::{Value, json};
 
 use crate::support::{Cluster, Plan, Writer};
 
-/// One change holds a parameter that a reload applies and one that needs a restart. The first is in force everywhere;
-/// the second shows as pending, with its reason, until the operator restarts.
+/// One change contains a parameter that a reload applies and one that needs a restart. The first is in force
+/// everywhere; the second is shown as pending, with its reason, until the operator restarts.
 #[tokio::test]
 async fn a_reload_applies_what_it_can_and_the_rest_is_pending() {
     let cluster = Plan::new(2).start().await;
@@ -38,7 +38,7 @@ async fn a_reload_applies_what_it_can_and_the_rest_is_pending() {
     cluster.wait_for(Duration::from_secs(30), "nothing is pending", done).await;
 }
 
-/// `matriarch edit-config` and `show-config`: what was set is what is shown, and a null removes it.
+/// `matriarch edit-config` and `show-config`: set values are shown, and a null removes one.
 #[tokio::test]
 async fn the_command_line_edits_and_shows() {
     let cluster = Plan::new(1).start().await;
@@ -54,8 +54,8 @@ async fn the_command_line_edits_and_shows() {
     assert_eq!((config.get("my"), &config["loop_wait"]), (None, &json!(3)), "{config}");
 }
 
-/// A `pg_hba` from etcd that Postgres cannot read must not lock the cluster out: it goes on serving, through a crash,
-/// too.
+/// A `pg_hba` from etcd that Postgres cannot read must not lock clients out: the cluster continues to serve, also after
+/// a crash.
 #[tokio::test]
 async fn a_broken_pg_hba_does_not_take_the_cluster_down() {
     let rules = [
@@ -88,9 +88,9 @@ async fn a_broken_pg_hba_does_not_take_the_cluster_down() {
     }
 }
 
-/// The TTL goes up and down under a primary that serves: its key moves from lease to lease, and no client notices.
+/// The TTL is raised and lowered under a primary that serves: its key moves from lease to lease, and no client notices.
 #[tokio::test]
-async fn another_ttl_costs_no_primary() {
+async fn a_new_ttl_stops_no_primary() {
     let cluster = Plan::new(2).dynamic(json!({ "ttl": 10 })).start().await;
     let writer = Writer::start(&cluster.members[0], cluster.ports()).await;
     let postmaster = cluster.members[0].postmaster();
@@ -118,9 +118,9 @@ async fn stored(cluster: &Cluster, key: &str) -> Value {
     text.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or(Value::Null)
 }
 
-/// A cluster whose local file says nothing of synchronous replication, and whose operator has switched it on.
+/// A cluster with synchronous replication that was switched on by the operator, not by the local file.
 async fn switched_to_quorum() -> (Cluster, Value) {
-    // Long enough for supervisors to be started again on a busy machine.
+    // Long enough for a restart of supervisors on a busy machine.
     let cluster = Plan::new(2).dynamic(json!({ "ttl": 30 })).start().await;
     let answer =
         cluster.members[0].send("PATCH", "/config", Some(&json!({ "synchronous_mode": "quorum" }))).await;
@@ -136,10 +136,10 @@ async fn restart_supervisors(cluster: &mut Cluster) {
     cluster.members.iter_mut().for_each(crate::support::Member::start);
 }
 
-/// Nothing of a change is written that no member could use: over REST and from the command line, with every fault
+/// A change that no member could use is refused as a whole: over REST and from the command line, with every fault
 /// named.
 #[tokio::test]
-async fn an_unusable_value_is_refused_where_it_is_written() {
+async fn an_invalid_value_is_refused_on_write() {
     let cluster = Plan::new(1).start().await;
     let before = cluster.etcd.get(CONFIG).await;
     let change = json!({ "loop_wait": "abc", "synchronous_mode": [], "postgresql": { "parameters": 7 } });
@@ -171,10 +171,10 @@ async fn an_unusable_value_is_refused_where_it_is_written() {
     assert_eq!(cluster.etcd.get(CONFIG).await, before, "nothing was written");
 }
 
-/// Another tool writes values that nobody can use, also for the synchronous mode. Each counts as it last could be read,
-/// also after a restart of all supervisors: the mode stays, and so does the key `sync`.
+/// Another tool writes invalid values, also for the synchronous mode. Each key keeps its last valid value, even after a
+/// restart of all supervisors: the mode stays, and so does the key `sync`.
 #[tokio::test]
-async fn unusable_values_cost_neither_the_mode_nor_the_promise() {
+async fn invalid_values_change_neither_the_synchronous_mode_nor_the_sync_key() {
     let (mut cluster, promised) = switched_to_quorum().await;
     let mut config = stored(&cluster, CONFIG).await;
     (config["loop_wait"], config["synchronous_mode"]) = (json!("abc"), json!({ "is": "quorum" }));
@@ -202,10 +202,10 @@ async fn unusable_values_cost_neither_the_mode_nor_the_promise() {
     cluster.wait_until(Duration::from_secs(20), "the key sync is gone", gone).await;
 }
 
-/// The key is gone while no supervisor runs. The leader writes what was last in force, not what its file would start a
-/// cluster with; and what is kept beside the data is readable by its owner alone.
+/// The key is deleted while no supervisor runs. The leader writes the configuration that was last in force, not the one
+/// for a new cluster in its file. The copy beside the data is readable only for its owner.
 #[tokio::test]
-async fn an_emptied_configuration_is_refilled_from_what_was_in_force() {
+async fn an_emptied_configuration_is_restored_from_the_one_in_force() {
     use std::os::unix::fs::PermissionsExt;
     let (mut cluster, promised) = switched_to_quorum().await;
     let config = stored(&cluster, CONFIG).await;
@@ -231,10 +231,11 @@ async fn an_emptied_configuration_is_refilled_from_what_was_in_force() {
     cluster.wait_until(Duration::from_secs(20), "the key sync vouches for somebody", vouched).await;
 }
 
-/// A parameter that no PostgreSQL of this version would start with: refused where it is written, left out where it
-/// stands already, at the bootstrap too. What only fails together with others is named by whoever waits for the start.
+/// A parameter with which no PostgreSQL of this version would start: refused in a write, left out if it is present
+/// already, also at the bootstrap. Parameters that fail only in combination are named in the report of the failed
+/// start.
 #[tokio::test]
-async fn a_parameter_that_no_start_would_take() {
+async fn an_invalid_parameter_is_refused_or_omitted() {
     let first = json!({ "postgresql": { "parameters": { "stats_temp_directoryy": "x" } } });
     let mut cluster = Plan::new(1).dynamic(first).start().await;
     cluster.members[0].expected_errors.push("superuser_reserved_connections".to_owned());

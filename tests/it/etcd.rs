@@ -29,7 +29,7 @@ const ANY: TakeLeadershipPreconditions =
     TakeLeadershipPreconditions { sync: 0, unfenced: 0, unlocked: 1_000_000 };
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// A directory of its own, removed at the end.
+/// A directory of the test, removed at the end.
 struct Scratch(PathBuf);
 
 impl Scratch {
@@ -301,7 +301,7 @@ async fn one_of_two_takes_leadership_and_hands_it_over() {
 }
 
 #[tokio::test]
-async fn a_lease_that_nobody_keeps_expires_and_a_revoked_one_is_gone_at_once() {
+async fn an_abandoned_lease_expires_and_a_revoked_one_is_gone_at_once() {
     let server = Server::start().await;
     let etcd = server.connect();
     let (one, two) = (keep(server.setup(), 2), keep(server.setup(), 60));
@@ -393,7 +393,7 @@ async fn the_freeze_of_any_etcd_member_costs_no_lease() {
     for server in &servers {
         server.signal(Signal::SIGSTOP);
         let frozen_at = clock::now();
-        // Renewals sent after the freeze have been confirmed, also if it hit the etcd leader.
+        // Renewals sent after the freeze have been confirmed, even if it hit the etcd leader.
         let renewed = frozen_at + Duration::from_secs(6);
         let after = facts(&keeper, "a renewal", |facts| facts.deadline > Some(renewed)).await;
         assert_eq!((after.lease, after.leading), (Some(lease), Leading::Yes(first)));
@@ -405,7 +405,7 @@ async fn the_freeze_of_any_etcd_member_costs_no_lease() {
     }
 }
 
-/// Forwards to `server`. Sending forgets every connection that is open then: they stay up and carry nothing more.
+/// Forwards to `server`. A message makes it abandon all open connections: they stay open and carry no more data.
 async fn forgetful_proxy(server: &Server) -> (String, cell::Sender<()>) {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let url = format!("http://{}", listener.local_addr().expect("its address"));
@@ -455,7 +455,7 @@ async fn shown(views: &mut cell::Receiver<Option<View>>, what: &str, holds: impl
 }
 
 #[tokio::test]
-async fn the_watch_tells_at_once_and_survives_compaction_and_restarts() {
+async fn the_watch_is_fast_and_survives_compaction_and_restarts() {
     let mut server = Server::start().await;
     let etcd = server.connect();
     let (_every, relist_every) = cell::channel(Duration::from_secs(60));
@@ -502,7 +502,7 @@ async fn the_watch_tells_at_once_and_survives_compaction_and_restarts() {
 }
 
 #[tokio::test]
-async fn a_password_is_used_and_a_wrong_one_is_told_apart() {
+async fn a_password_is_used_and_a_wrong_one_is_recognized() {
     let server = Server::start().await;
     server.ctl(&["user", "add", "root:secret"]);
     server.ctl(&["user", "grant-role", "root", "root"]);
@@ -515,7 +515,7 @@ async fn a_password_is_used_and_a_wrong_one_is_told_apart() {
     read(&etcd).await;
     let keeper = keep(setup("secret"), 10);
     let lease = granted(&keeper).await;
-    // Whatever changes the users makes every token outdated.
+    // Any change of the users makes every token invalid.
     server.ctl(&["--user=root:secret", "user", "add", "guest:x"]);
     assert!(is_done(etcd.commit(&etcd.keys().take_leadership(&name("n-1"), lease, ANY)).await));
     keeper.renew_now();

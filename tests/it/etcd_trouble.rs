@@ -1,4 +1,4 @@
-//! etcd restarts, freezes, goes away, or is reached through an endpoint that never answers.
+//! etcd restarts, freezes, is stopped, or is reached through an endpoint that never answers.
 
 use std::time::Duration;
 
@@ -6,9 +6,9 @@ use serde_json::json;
 
 use crate::support::{BlackHole, Cluster, Member, Plan, Writer, merge};
 
-/// etcd is killed and started again. Leases outlive it, and so does the primary: same postmaster, same timeline.
+/// etcd is killed and started again. Leases outlive that, and so does the primary: same postmaster, same timeline.
 #[tokio::test]
-async fn a_restart_of_etcd_is_no_failover() {
+async fn a_restart_of_etcd_causes_no_failover() {
     let mut cluster = Plan::new(2).dynamic(json!({ "ttl": 10 })).start().await;
     let before = cluster.members[0].postmaster();
     let writer = Writer::start(&cluster.members[0], cluster.ports()).await;
@@ -19,9 +19,9 @@ async fn a_restart_of_etcd_is_no_failover() {
     writer.stop_and_verify(&cluster.members[0]).await;
 }
 
-/// etcd stands still for half a TTL. The primary serves all the while.
+/// etcd is frozen for half a TTL. The primary serves throughout.
 #[tokio::test]
-async fn a_freeze_shorter_than_the_ttl_is_no_failover() {
+async fn a_freeze_shorter_than_the_ttl_causes_no_failover() {
     let cluster = Plan::new(2).dynamic(json!({ "ttl": 10 })).start().await;
     let before = cluster.members[0].postmaster();
     let writer = Writer::start(&cluster.members[0], cluster.ports()).await;
@@ -37,10 +37,10 @@ async fn a_freeze_shorter_than_the_ttl_is_no_failover() {
     writer.stop_and_verify(&cluster.members[0]).await;
 }
 
-/// One of three etcd servers accepts connections and never answers, whichever it is. The lease is renewed through the
+/// One of three etcd servers, each in turn, accepts connections and never answers. The lease is renewed through the
 /// others for longer than two TTLs.
 #[tokio::test]
-async fn one_dead_endpoint_of_three_is_no_failover() {
+async fn one_dead_endpoint_of_three_causes_no_failover() {
     let mut cluster = Plan::new(2).etcd(3).start().await;
     let before = cluster.members[0].postmaster();
     for server in 0..3 {
@@ -55,9 +55,9 @@ async fn one_dead_endpoint_of_three_is_no_failover() {
     assert_undisturbed(&cluster, before).await;
 }
 
-/// The first host in the configuration is a black hole: the member starts, leads, and stays through the other.
+/// The first host in the configuration never answers: the member starts, leads, and stays leader through the other.
 #[tokio::test]
-async fn a_member_starts_past_a_black_hole() {
+async fn a_member_starts_despite_an_endpoint_that_never_answers() {
     let mut cluster = Plan::new(1).prepare().await;
     let hole = BlackHole::open();
     let mut config = cluster.members[0].read_config();
@@ -73,8 +73,8 @@ async fn a_member_starts_past_a_black_hole() {
         .await;
 }
 
-/// etcd is gone for longer than the TTL. The primary stops taking writes before its lease can have run out, and takes
-/// up again when etcd is back.
+/// etcd is down for longer than the TTL. The primary stops accepting writes before its lease can have run out, and
+/// accepts them again when etcd is back.
 #[tokio::test]
 async fn without_etcd_the_primary_steps_down_and_comes_back() {
     let mut cluster = Plan::new(2).start().await;
@@ -92,7 +92,7 @@ async fn without_etcd_the_primary_steps_down_and_comes_back() {
     cluster.wait_until_well().await;
 }
 
-/// Where etcd takes no writes.
+/// An etcd that accepts no writes.
 const QUOTA: u64 = 4 << 20;
 
 async fn is_primary(member: &Member) -> bool {
@@ -105,7 +105,7 @@ async fn metric(member: &Member, name: &str) -> String {
     line.rsplit(' ').next().unwrap_or_default().to_owned()
 }
 
-/// A cluster of two whose etcd is full, once the primary says so.
+/// A cluster of two members with a full etcd; returned once the primary reports that.
 async fn full() -> Cluster {
     let cluster = Plan::new(2).etcd_quota(QUOTA).start().await;
     cluster.etcd.fill().await;
@@ -120,11 +120,11 @@ async fn full() -> Cluster {
     cluster
 }
 
-/// etcd reads and renews and takes no writes. The primary serves on, says so, and is not stopped for a switchover. When
-/// its postmaster is killed, more often than the crash budget allows, it keeps the key, because nobody else could take
-/// it, and is promoted as soon as there is room again, without a restart of anything.
+/// etcd serves reads and renews leases, but refuses writes. The primary continues, reports it, and is not stopped for a
+/// switchover. When its postmaster is killed, more often than the crash budget allows, it keeps the key, because no
+/// other member could take it, and is promoted as soon as there is space again, without a restart of any process.
 #[tokio::test]
-async fn a_full_etcd_costs_nobody_the_leadership() {
+async fn a_full_etcd_causes_no_failover() {
     let cluster = full().await;
     let primary = &cluster.members[0];
     assert_eq!(metric(primary, "matriarch_etcd_writes_refused").await, "1");
@@ -169,7 +169,7 @@ async fn a_full_etcd_costs_nobody_the_leadership() {
     assert_eq!(seen.leader(), Some("m1"));
 }
 
-/// Nothing is written meanwhile: an idle primary finds out by itself.
+/// Nothing is written in the meantime: an idle primary notices on its own.
 #[tokio::test]
 async fn an_idle_primary_sees_that_etcd_is_no_longer_full() {
     let cluster = full().await;
@@ -181,9 +181,9 @@ async fn an_idle_primary_sees_that_etcd_is_no_longer_full() {
         .await;
 }
 
-/// A primary that is ended under a full etcd stops PostgreSQL and goes, and its key goes with it.
+/// A primary that is ended while etcd is full stops PostgreSQL and exits, and its key is removed.
 #[tokio::test]
-async fn a_full_etcd_does_not_hold_back_the_end() {
+async fn a_full_etcd_does_not_delay_a_shutdown() {
     let mut cluster = full().await;
     cluster.members[0].terminate();
     assert_eq!(cluster.members[0].exit_code(Duration::from_secs(30)).await, Some(0), "{}", cluster.story());

@@ -6,8 +6,8 @@ use serde_json::json;
 
 use crate::support::{Plan, Writer};
 
-/// Every process of the primary is killed at once while a client writes. A standby takes over when the lease has run
-/// out, whatever was on a standby before is still there, the client goes on, and the dead member rejoins.
+/// All processes of the primary are killed at once while a client writes. A standby takes over when the lease has run
+/// out, every row that a standby had is still there, the client continues, and the dead member rejoins.
 #[tokio::test]
 async fn all_processes_of_the_primary_are_killed() {
     let mut cluster = Plan::new(3).start().await;
@@ -28,8 +28,8 @@ async fn all_processes_of_the_primary_are_killed() {
     assert_eq!((&line[0], &line[4]), expected, "{history}");
 }
 
-/// Two members die one after the other, the second as soon as etcd knows of its timeline and whether the third follows
-/// it or not; the last one leads alone on a timeline nobody else has, and both come back behind it.
+/// Two members die one after the other, the second as soon as etcd knows its timeline, whether the third follows it or
+/// not. The last one leads alone on a timeline that no other member has, and both come back as its standbys.
 #[tokio::test]
 async fn the_last_member_leads_alone() {
     let mut cluster = Plan::new(3).start().await;

@@ -1,11 +1,11 @@
-//! Data directories that are not ours.
+//! Data directories of other clusters or programs.
 
 use std::time::Duration;
 
 use crate::support::{Plan, command_as, postgres_bin};
 
-/// A member starts on the data directory of another cluster. It is refused with both identifiers in the message, and
-/// the directory is not touched.
+/// A member starts on the data directory of another cluster. It refuses with both identifiers in the message, and does
+/// not touch the directory.
 #[tokio::test]
 async fn another_clusters_data_directory_is_refused() {
     let mut cluster = Plan::new(2).prepare().await;
@@ -31,9 +31,9 @@ async fn another_clusters_data_directory_is_refused() {
     assert_eq!(member.created_at(), created, "it is not touched");
 }
 
-/// The data directory holds something that is no database. It is refused, and stays.
+/// The data directory contains no database. The member refuses, and the files stay.
 #[tokio::test]
-async fn a_directory_that_is_no_database_is_refused() {
+async fn a_directory_without_a_database_is_refused() {
     let mut cluster = Plan::new(1).prepare().await;
     let member = &mut cluster.members[0];
     member.expected_errors.push(String::new());

@@ -1,4 +1,4 @@
-//! A whole member frozen, guard and all: the kernel kills its postmaster before anybody else can lead.
+//! A whole member is frozen, including its guard: the kernel kills its postmaster before another member can lead.
 
 use std::time::Duration;
 
@@ -9,10 +9,10 @@ use serde_json::json;
 
 use crate::support::{Cluster, Freezer, Plan, Writer, until};
 
-/// What a lease, and the drift allowance in it, leaves at most.
+/// The rest of a lease after its drift allowance, at most.
 const LEASE: Duration = Duration::from_secs(5);
 
-/// Waits until this postmaster is dead: nothing that could do it runs.
+/// Waits until this postmaster is dead, although every process that could kill it is frozen.
 async fn dies_frozen(cluster: &Cluster, postmaster: u32, since: Moment) {
     let dead = async || (!cluster.members[0].has_process(postmaster)).then(clock::now);
     let at = until(LEASE * 3, dead).await;
@@ -21,8 +21,8 @@ async fn dies_frozen(cluster: &Cluster, postmaster: u32, since: Moment) {
     assert!(took.is_some_and(|took| took < LEASE), "dead after {took:?}\n{}", cluster.story());
 }
 
-/// The freezer holds supervisor, guard, and Postgres. Thawed after a failover, what is left of Postgres acknowledges
-/// nothing that was sent meanwhile, and the member stands behind the new leader.
+/// The freezer of cgroup v2 holds supervisor, guard and Postgres. When they are thawed after a failover, the rest of
+/// Postgres acknowledges no statement that was sent in the meantime, and the member follows the new leader.
 #[tokio::test]
 async fn a_frozen_members_postmaster_dies_before_its_lease() {
     let cluster = Plan::new(2).start().await;
@@ -31,14 +31,14 @@ async fn a_frozen_members_postmaster_dies_before_its_lease() {
     let Some(freezer) = Freezer::around(&cluster.members[0]) else { return };
     with_timer_processes(&cluster).await;
     let (idle, port) = idle_client(&cluster).await;
-    // Longer than it takes the guard to take in a new backend.
+    // Longer than the guard needs to notice a new backend.
     cluster
         .stays(Duration::from_secs(3), "m1 leads", async || cluster.members[0].postmaster().is_some())
         .await;
     let postmaster = cluster.members[0].postmaster().expect("m1 leads");
     let since = clock::now();
     freezer.freeze();
-    // It lies in the backend's socket when the kernel kills, so that a backend that is left alone would answer it.
+    // The statement lies in the backend's socket when the kernel kills. A backend that survived would answer it.
     let late = tokio::spawn(async move { idle.batch_execute("CREATE TABLE too_late ()").await });
     let arrived = async || is_unread(cluster.members[0].postgres, port);
     cluster.wait_until(LEASE, "the statement lies in the backend's socket", arrived).await;
@@ -66,9 +66,9 @@ async fn a_stopped_members_postmaster_dies_before_its_lease() {
     cluster.wait_until_well().await;
 }
 
-/// A freeze that ends in time costs nothing.
+/// A freeze that ends in time has no effect.
 #[tokio::test]
-async fn a_member_that_is_stopped_for_a_moment_leads_on() {
+async fn a_briefly_stopped_member_keeps_leading() {
     let cluster = Plan::new(2).dynamic(json!({ "ttl": 10 })).start().await;
     with_timer_processes(&cluster).await;
     let postmaster = cluster.members[0].postmaster();
@@ -81,12 +81,12 @@ async fn a_member_that_is_stopped_for_a_moment_leads_on() {
     leads_on(&cluster, postmaster).await;
 }
 
-/// One timer process that is killed or stopped is no deadline: both are replaced, and Postgres runs on. The same when
-/// the guard dies, and its timer processes with it.
+/// The end or stop of one timer process does not fire the timer: both are replaced, and Postgres continues. The same
+/// applies when the guard dies, and its timer processes with it.
 #[tokio::test]
-async fn a_timer_process_or_guard_that_ends_alone_kills_nothing() {
+async fn the_end_of_a_timer_process_or_guard_kills_no_postgres() {
     let cluster = Plan::new(2).dynamic(json!({ "ttl": 10 })).start().await;
-    // Timer processes that live for less than that are not replaced at once.
+    // Timer processes with a shorter life are not replaced at once.
     let old_enough = LEASE + Duration::from_secs(1);
     let postmaster = cluster.members[0].postmaster();
     let guard = cluster.members[0].guard();
@@ -109,7 +109,7 @@ async fn a_timer_process_or_guard_that_ends_alone_kills_nothing() {
     leads_on(&cluster, postmaster).await;
 }
 
-/// Waits until the kernel stands by.
+/// Waits until the kernel's dead-man timer is armed.
 async fn with_timer_processes(cluster: &Cluster) -> Vec<u32> {
     let timer_processes =
         until(LEASE * 2, async || Some(cluster.members[0].timer_processes()).filter(|it| it.len() == 2))
@@ -121,14 +121,14 @@ async fn leads_on(cluster: &Cluster, postmaster: Option<u32>) {
     leads_for(cluster, postmaster, LEASE * 3).await;
 }
 
-/// m1 answers as primary for `span`, and its postmaster is still this one.
+/// m1 answers as primary for `span`, with the same postmaster.
 async fn leads_for(cluster: &Cluster, postmaster: Option<u32>, span: Duration) {
     let serves = async || cluster.members[0].status("/primary").await == 200;
     cluster.stays(span, "m1 answers as primary", serves).await;
     assert_eq!(cluster.members[0].postmaster(), postmaster, "{}", cluster.story());
 }
 
-/// Whether a server that listens on `server` has not read all that came from the client's port (proc_net_tcp(5)).
+/// Whether the server that listens on `server` has unread data from the client's port (proc_net_tcp(5)).
 fn is_unread(server: u16, client: u16) -> bool {
     let connections = std::fs::read_to_string("/proc/net/tcp").expect("Linux has it");
     let ends = [format!(":{server:04X}"), format!(":{client:04X}")];
@@ -140,8 +140,8 @@ fn is_unread(server: u16, client: u16) -> bool {
     })
 }
 
-/// A connection to m1 whose backend waits for a statement: one that was about to look for it would take it; and the
-/// port it comes from.
+/// A connection to m1 whose backend waits for a statement, and the connection's source port. A backend that has not yet
+/// begun to wait would read the statement at once.
 async fn idle_client(cluster: &Cluster) -> (tokio_postgres::Client, u16) {
     let client = crate::support::connect(&crate::support::settings(&[cluster.members[0].postgres])).await;
     let client = client.expect("m1 takes clients");

@@ -1,4 +1,4 @@
-//! The guard: whatever happens to the supervisor, its primary is dead before anybody else can lead.
+//! The guard: whatever happens to the supervisor, its primary is dead before another member can lead.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,11 +11,11 @@ use serde_json::json;
 
 use crate::support::{Cluster, Plan, Writer, command_as, connect, settings, until};
 
-/// What a lease, and the drift allowance in it, leaves at most.
+/// The rest of a lease after its drift allowance, at most.
 const LEASE: Duration = Duration::from_secs(5);
 
-/// Waits until no process of this member's Postgres is left, which must be before the lease can have ended: as the
-/// guard itself saw it, where it says so, because a busy machine makes this test late as well.
+/// Waits until no process of this member's Postgres is left. That must be before the lease can have ended. The guard's
+/// own time counts if the guard logged one, because on a busy machine the test notices late too.
 async fn dies_in_time(cluster: &Cluster, index: usize, since: Moment) {
     let member = &cluster.members[index];
     let gone = until(LEASE * 3, async || (member.postgres_processes() == 0).then_some(())).await;
@@ -37,8 +37,8 @@ fn none_left_at(log: &str) -> Option<Moment> {
     Some(Moment::from_millis(seconds.parse::<u64>().ok()? * 1000 + millis.parse::<u64>().ok()?))
 }
 
-/// The supervisor is killed. The guard ends its Postgres before the lease does, another member takes over, and the
-/// guard itself goes, too.
+/// The supervisor is killed. The guard ends its Postgres before the lease ends, another member takes over, and the
+/// guard exits too.
 #[tokio::test]
 async fn a_killed_supervisors_primary_dies_before_its_lease() {
     let mut cluster = Plan::new(2).start().await;
@@ -58,8 +58,7 @@ async fn a_killed_supervisors_primary_dies_before_its_lease() {
     drop(writer);
 }
 
-/// The supervisor is frozen. The guard does the same, and the supervisor, once it goes on, stands behind the new
-/// leader.
+/// The supervisor is frozen. The guard acts in the same way. When the supervisor continues, it follows the new leader.
 #[tokio::test]
 async fn a_frozen_supervisors_primary_dies_before_its_lease() {
     let mut cluster = Plan::new(2).start().await;
@@ -76,7 +75,7 @@ async fn a_frozen_supervisors_primary_dies_before_its_lease() {
     assert!(cluster.members[0].supervisor_lives(), "{}", cluster.story());
 }
 
-/// Nothing of a Postgres that is frozen as well reacts to anything but SIGKILL.
+/// The processes of a frozen Postgres react only to SIGKILL.
 #[tokio::test]
 async fn a_frozen_postgres_is_killed_to_the_last_process() {
     let mut cluster = Plan::new(2).start().await;
@@ -84,7 +83,7 @@ async fn a_frozen_postgres_is_killed_to_the_last_process() {
     writer.wait_for_more(20, Duration::from_secs(10)).await;
     assert!(cluster.members[0].postgres_processes() > 5, "postmaster, backends, walsenders");
     let since = clock::now();
-    // In this order: the kernel wakes the stopped processes of a group whose last parent dies.
+    // The order matters: the kernel wakes the stopped processes of a group whose last parent dies.
     cluster.members[0].kill_supervisor();
     cluster.members[0].signal_postgres(Signal::SIGSTOP);
     dies_in_time(&cluster, 0, since).await;
@@ -92,7 +91,7 @@ async fn a_frozen_postgres_is_killed_to_the_last_process() {
     writer.wait_for_more(20, Duration::from_secs(20)).await;
 }
 
-/// The guard has to fire while every processor is busy many times over.
+/// The guard has to fire although many threads compete for every processor.
 #[tokio::test]
 async fn the_guard_fires_in_time_on_a_busy_machine() {
     let mut cluster = Plan::new(2).start().await;
@@ -106,7 +105,7 @@ async fn the_guard_fires_in_time_on_a_busy_machine() {
     cluster.wait_for_successor(0, Duration::from_secs(30)).await;
 }
 
-/// The guard is killed, and its replacement, too: each time another one takes over, and no client notices.
+/// The guard is killed, and its replacement too: each time another guard takes over, and no client notices.
 #[tokio::test]
 async fn a_killed_guard_is_replaced_and_nothing_stops() {
     let cluster = Plan::new(2).start().await;
@@ -123,7 +122,7 @@ async fn a_killed_guard_is_replaced_and_nothing_stops() {
     assert!(history.unknown.is_empty(), "no client was disturbed: {:?}", history.unknown);
 }
 
-/// A frozen guard would not fire: it is found out within two seconds, killed and replaced.
+/// A frozen guard would not fire: it is detected within two seconds, killed and replaced.
 #[tokio::test]
 async fn a_frozen_guard_is_replaced_and_nothing_stops() {
     let cluster = Plan::new(2).start().await;
@@ -138,8 +137,8 @@ async fn a_frozen_guard_is_replaced_and_nothing_stops() {
     assert!(history.unknown.is_empty(), "no client was disturbed: {:?}", history.unknown);
 }
 
-/// A replacement guard is armed with the deadline of the one it replaces: killed together with the supervisor's next
-/// renewal it fires all the same.
+/// A replacement guard has the deadline of its predecessor: although the supervisor is killed before its next renewal,
+/// the guard fires.
 #[tokio::test]
 async fn a_replaced_guard_fires_like_the_first() {
     let mut cluster = Plan::new(2).start().await;
@@ -151,8 +150,8 @@ async fn a_replaced_guard_fires_like_the_first() {
     cluster.wait_for_successor(0, Duration::from_secs(30)).await;
 }
 
-/// Guard and supervisor are killed together: nothing fences the primary. The supervisor that starts again cannot know
-/// its deadline, and stops it at once.
+/// Guard and supervisor are killed together: the primary has no fence. The supervisor that starts again cannot know the
+/// deadline, and stops the primary at once.
 #[tokio::test]
 async fn an_unguarded_primary_is_stopped_at_once() {
     let mut cluster = Plan::new(2).dynamic(json!({ "ttl": 10 })).start().await;
@@ -168,7 +167,7 @@ async fn an_unguarded_primary_is_stopped_at_once() {
     cluster.wait_until_well().await;
 }
 
-/// The same when the guard is frozen: it does not answer the new supervisor, which stops the primary and ends it.
+/// The same with a frozen guard: it does not answer the new supervisor, which stops the primary and kills the guard.
 #[tokio::test]
 async fn a_primary_whose_guard_is_frozen_is_stopped_at_once() {
     let mut cluster = Plan::new(2).dynamic(json!({ "ttl": 10 })).start().await;
@@ -183,7 +182,7 @@ async fn a_primary_whose_guard_is_frozen_is_stopped_at_once() {
     cluster.wait_until_well().await;
 }
 
-/// A supervisor that is ended in pause leaves its primary alone, longer than any lease, and finds it again.
+/// A supervisor that is ended in pause leaves its primary running, longer than any lease, and finds it again.
 #[tokio::test]
 async fn an_end_in_pause_leaves_the_primary_alone() {
     let mut cluster = Plan::new(1).start().await;
@@ -199,8 +198,8 @@ async fn an_end_in_pause_leaves_the_primary_alone() {
     assert_eq!(cluster.members[0].guard(), None);
 }
 
-/// A supervisor that starts again takes over the guard's deadline as it is. Without etcd it cannot prove its lease, so
-/// the primary dies when it would have died anyway, not later.
+/// A supervisor that starts again takes over the guard's deadline unchanged. Without etcd it cannot confirm its lease,
+/// so the primary dies at that deadline, not later.
 #[tokio::test]
 async fn a_restarted_supervisor_does_not_extend_the_deadline() {
     let mut cluster = Plan::new(2).start().await;
@@ -216,10 +215,10 @@ async fn a_restarted_supervisor_does_not_extend_the_deadline() {
     cluster.wait_until_well().await;
 }
 
-/// Far more clients than the guard may have descriptors: it says so, takes no processor time for it, costs no primary,
-/// and still kills them all.
+/// There are far more clients than the guard may have descriptors: it reports that, needs no processor time for it,
+/// never ends a healthy primary, and still kills all processes at the deadline.
 #[tokio::test]
-async fn a_guard_with_few_descriptors_neither_spins_nor_costs_its_primary() {
+async fn a_guard_with_few_descriptors_neither_spins_nor_stops_its_primary() {
     let roomy = json!({ "postgresql": { "parameters": { "max_connections": 150 } } });
     let mut cluster = Plan::new(1).dynamic(roomy).start().await;
     let (postmaster, guard) = (cluster.members[0].postmaster(), cluster.members[0].guard().expect("it runs"));
@@ -247,7 +246,7 @@ async fn a_guard_with_few_descriptors_neither_spins_nor_costs_its_primary() {
     drop(clients);
 }
 
-/// What a process had of the processors so far.
+/// The processor time of a process so far.
 fn processor_time(pid: u32) -> Duration {
     let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("it lives");
     let (_, fields) = text.rsplit_once(')').expect("its name");
@@ -257,7 +256,7 @@ fn processor_time(pid: u32) -> Duration {
     Duration::from_millis(10 * ticks.sum::<u64>())
 }
 
-/// An end in good order takes the guard along.
+/// A clean end of the supervisor ends the guard too.
 #[tokio::test]
 async fn an_orderly_end_leaves_no_guard() {
     let mut cluster = Plan::new(1).start().await;
@@ -271,20 +270,20 @@ async fn an_orderly_end_leaves_no_guard() {
     }
 }
 
-/// Waits until another guard is there in place of `former`, and that one is dead.
+/// Waits until another guard has replaced `former`, and `former` is dead.
 async fn replaced(cluster: &Cluster, former: u32, within: Duration) {
     let member = &cluster.members[0];
     let another = async || member.guard().is_some_and(|now| now != former) && !member.has_process(former);
     cluster.wait_until(within, "a new guard has taken over", another).await;
 }
 
-/// For `span`, longer than a lease, m1 leads and answers as primary.
+/// m1 leads and answers as primary for `span`, which is longer than a lease.
 async fn lives_on(cluster: &Cluster, span: Duration) {
     let serves = async || cluster.members[0].status("/primary").await == 200;
     cluster.stays(span, "m1 answers as primary", serves).await;
 }
 
-/// Threads that do nothing but take processor time.
+/// Threads that only use processor time.
 struct Load {
     ends: Arc<AtomicBool>,
 }

@@ -1,4 +1,4 @@
-//! A supervisor receives a request to stop.
+//! A supervisor is asked to stop.
 
 use std::time::Duration;
 
@@ -6,8 +6,8 @@ use serde_json::json;
 
 use crate::support::{Plan, Writer};
 
-/// SIGTERM on the primary, with a lease far longer than the test waits: the lead is handed over, not run out. The old
-/// primary has stopped cleanly, loses nothing, and follows without a new clone when it comes back.
+/// SIGTERM on the primary, with a lease far longer than the test waits: leadership is handed over, not lost by expiry.
+/// The old primary stops cleanly, loses nothing, and follows without a new clone when it comes back.
 #[tokio::test]
 async fn sigterm_on_the_primary_hands_over() {
     let mut cluster = Plan::new(3).dynamic(json!({ "ttl": 60, "loop_wait": 10 })).start().await;
@@ -26,7 +26,7 @@ async fn sigterm_on_the_primary_hands_over() {
     writer.stop_and_verify(&cluster.members[successor]).await;
 }
 
-/// SIGTERM on the only member: it stops Postgres cleanly and ends; started again, it leads again.
+/// SIGTERM on the only member: it stops Postgres cleanly and exits; started again, it leads again.
 #[tokio::test]
 async fn sigterm_on_the_only_member_stops_it() {
     let mut cluster = Plan::new(1).start().await;

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use crate::support::{Cluster, Plan, command_as, free_port, query};
 
-/// HAProxy checks `OPTIONS /` on each member, and its one port leads to whoever is primary.
+/// HAProxy checks `OPTIONS /` on each member, and its one port leads to the primary.
 #[tokio::test]
 async fn haproxy_follows_the_primary() {
     let cluster = Plan::new(2).start().await;
@@ -30,7 +30,7 @@ async fn wait_for_backend(cluster: &Cluster, port: u16, index: usize) {
         .await;
 }
 
-/// Starts it below the cluster's place, so that it ends with it.
+/// Starts HAProxy in the cluster's place, so that it ends with the test.
 fn start_haproxy(cluster: &Cluster, port: u16) -> tokio::process::Child {
     let folder = cluster.place.folder("haproxy");
     let servers: String = cluster

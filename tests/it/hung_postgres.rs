@@ -1,4 +1,4 @@
-//! PostgreSQL is there and does not answer: the supervisor does.
+//! PostgreSQL runs but does not answer; the supervisor still does.
 
 use std::time::{Duration, Instant};
 
@@ -7,12 +7,12 @@ use serde_json::json;
 
 use crate::support::Plan;
 
-/// The loop gives PostgreSQL that long for new parameters, and then some for an answer.
+/// The loop's limit for new parameters in PostgreSQL, and a reserve for an answer.
 const HANGS_FOR: Duration = Duration::from_secs(6);
 /// An order needs no answer of PostgreSQL, but a decision waits three seconds for one.
 const ANSWERED_WITHIN: Duration = Duration::from_secs(4);
 
-/// The standby's PostgreSQL is frozen, and is to be given a new parameter.
+/// The standby's PostgreSQL is frozen, and a new parameter is to be applied.
 #[tokio::test]
 async fn orders_are_answered_while_postgres_hangs() {
     let cluster = Plan::new(2).start().await;

@@ -1,4 +1,4 @@
-//! The whole path: three members with their pods, and clients that connect to nothing but what a Service selects.
+//! The whole path: three members with their pods, and clients that connect only through a Service.
 
 mod crashes;
 mod load;

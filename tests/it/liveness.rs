@@ -1,4 +1,4 @@
-//! A Postgres that is there and does not do its work loses the lease; one that is only busy does not.
+//! A Postgres that runs but does not work loses the lease; a busy one does not.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::support::{Cluster, Disk, Plan, connect, settings};
 /// Of `Plan::new`.
 const TTL: Duration = Duration::from_secs(5);
 
-/// Stops the process and lets it go on when the test ends, whatever became of it.
+/// Stops the process, and lets it continue when the test ends, even after a failure.
 struct Frozen(Pid);
 
 impl Frozen {
@@ -28,7 +28,7 @@ impl Drop for Frozen {
     }
 }
 
-/// Another member leads within two TTLs, and m1 comes back behind it; its log says why.
+/// Another member leads within two TTLs, and m1 comes back as its standby; m1's log has the reason.
 async fn is_failed_over(cluster: &Cluster, why: &str) -> usize {
     let successor = cluster.wait_for_successor(0, TTL * 2).await;
     assert!(cluster.members[0].log_text().contains(why), "{why}\n{}", cluster.story());
@@ -38,7 +38,7 @@ async fn is_failed_over(cluster: &Cluster, why: &str) -> usize {
     successor
 }
 
-/// The postmaster alone is stopped. Old connections go on working, so only a new one can tell.
+/// Only the postmaster is stopped. Old connections continue to work, so only a new one shows it.
 #[tokio::test]
 async fn a_frozen_postmaster_loses_the_lease() {
     let cluster = Plan::new(2).start().await;
@@ -46,17 +46,17 @@ async fn a_frozen_postmaster_loses_the_lease() {
     let frozen = Frozen::new(postmaster);
     cluster.wait_for_successor(0, TTL * 2).await;
     drop(frozen);
-    // Thawed or killed: it never takes a write again as a primary of the old term.
+    // Thawed or killed: it never accepts a write again as a primary of the old term.
     cluster
         .stays(Duration::from_secs(1), "the old primary is no second one", async || {
             cluster.members[0].value("SELECT NOT pg_is_in_recovery()").await != "t"
         })
         .await;
-    // Whichever proof fails first.
+    // The reason depends on the proof that fails first.
     is_failed_over(&cluster, "PostgreSQL is unhealthy").await;
 }
 
-/// Neither a connection nor a write needs it, until it is too late.
+/// Neither a connection nor a write needs the process, until it is too late.
 #[tokio::test]
 async fn a_frozen_checkpointer_loses_the_lease() {
     let cluster = Plan::new(2).start().await;
@@ -71,7 +71,7 @@ async fn a_frozen_walwriter_loses_the_lease() {
     is_failed_over(&cluster, "the walwriter is stopped").await;
 }
 
-/// m1 leads on, as the same primary in the same term, for two TTLs; `client` goes on writing there all the while.
+/// m1 continues to lead as the same primary in the same term, for two TTLs; `client` writes there throughout.
 async fn leads_on(cluster: &Cluster, client: &tokio_postgres::Client) {
     let (term, postmaster) = (leader_key(cluster).await, cluster.members[0].postmaster());
     client
@@ -92,9 +92,9 @@ async fn leader_key(cluster: &Cluster) -> Option<String> {
     cluster.etcd.get("/service/herd/leader").await
 }
 
-/// Every connection is taken, the reserved ones too, and the probe's own are ended: no reason to fail over.
+/// Every connection is in use, including the reserved ones, and the probe's own are ended: no reason to fail over.
 #[tokio::test]
-async fn a_full_house_is_no_death() {
+async fn a_server_without_free_connections_keeps_the_lease() {
     let few = json!({ "postgresql": { "parameters": { "max_connections": 12 } } });
     let cluster = Plan::new(2).dynamic(few).start().await;
     let primary = &cluster.members[0];
@@ -123,9 +123,10 @@ async fn a_full_house_is_no_death() {
     leads_on(&cluster, &writer).await;
 }
 
-/// Monitoring that is dear, and limits on statements that would hit the supervisor's own: no reason to fail over.
+/// Expensive monitoring, and statement limits that would affect the supervisor's own statements: no reason to fail
+/// over.
 #[tokio::test]
-async fn expensive_queries_and_statement_timeouts_are_no_death() {
+async fn expensive_queries_and_statement_timeouts_keep_the_lease() {
     let cluster = Plan::new(2).start().await;
     let writer = connect(&settings(&[cluster.members[0].postgres])).await.expect("it runs");
     for sql in [
@@ -147,9 +148,9 @@ async fn expensive_queries_and_statement_timeouts_are_no_death() {
     monitors.iter().for_each(tokio::task::JoinHandle::abort);
 }
 
-/// The supervisor cannot log in any more: it is blind, and Postgres is well.
+/// The supervisor cannot log in any more: it has no facts, but Postgres is healthy.
 #[tokio::test]
-async fn a_wrong_superuser_password_is_no_death() {
+async fn a_wrong_superuser_password_keeps_the_lease() {
     let cluster = Plan::new(2).start().await;
     let primary = &cluster.members[0];
     let writer = connect(&settings(&[primary.postgres])).await.expect("it runs");
@@ -167,7 +168,7 @@ async fn a_wrong_superuser_password_is_no_death() {
     leads_on(&cluster, &writer).await;
 }
 
-/// The disk of the primary is full: another member, which has room, leads. With room again m1 comes back.
+/// The primary's disk is full: another member with free space leads. When there is space again m1 comes back.
 #[tokio::test]
 async fn a_full_disk_loses_the_lease() {
     let mut cluster = Plan::new(2).prepare().await;
@@ -181,9 +182,9 @@ async fn a_full_disk_loses_the_lease() {
     assert_eq!(seen.leader(), Some(cluster.members[successor].name.as_str()));
 }
 
-/// Nobody else can lead: a primary on a full disk goes on, so that it can be read and made room on.
+/// No other member can lead: a primary on a full disk continues, so that clients can read and free space.
 #[tokio::test]
-async fn a_full_disk_of_the_last_member_is_borne() {
+async fn a_full_disk_of_the_only_member_keeps_the_lease() {
     let mut cluster = Plan::new(1).prepare().await;
     let Some(disk) = Disk::on(&cluster.members[0].data(), 300) else { return };
     cluster.start().await;
@@ -205,7 +206,7 @@ async fn a_full_disk_of_the_last_member_is_borne() {
     cluster.wait_until_writable(0, TTL).await;
 }
 
-/// The next leader's `restore_command` hangs, so that its promotion does not end: the one after it leads.
+/// The next leader's `restore_command` hangs, so its promotion does not end: another member leads after it.
 #[tokio::test]
 async fn a_promotion_that_hangs_gives_the_lease_to_the_next() {
     let place = crate::support::Place::new();
@@ -228,9 +229,9 @@ async fn a_promotion_that_hangs_gives_the_lease_to_the_next() {
     assert_eq!(seen.leader(), Some("m3"));
 }
 
-/// The disk under the primary hangs: whoever writes waits, and cannot even be killed. The key is never given away
-/// before the last process is gone, so the lease has to run out; then another leads. When the disk goes on, what waited
-/// there is dead, and m1 comes back.
+/// The disk under the primary hangs: a process that writes waits, and cannot even be killed. The key is never released
+/// before the last process is gone, so the lease has to expire; then another member leads. When the disk continues, the
+/// waiting processes die, and m1 comes back.
 #[tokio::test]
 async fn a_hung_disk_loses_the_lease() {
     let mut cluster = Plan::new(2).prepare().await;

@@ -1,4 +1,4 @@
-//! A log that nobody reads, and a service manager that listens.
+//! A log that no process reads, and a service manager that receives notifications.
 
 use std::collections::VecDeque;
 use std::fs::{File, Permissions};
@@ -37,10 +37,10 @@ async fn becomes_primary(member: &Member, within: Duration) -> bool {
     until(within, primary).await.is_some()
 }
 
-/// Nobody reads the log of a supervisor, and the pipe to its reader is full. It starts a cluster, a postmaster that is
-/// killed is started again, a guard that is killed is replaced, and it ends when it is asked to.
+/// The log of a supervisor goes to a full pipe that is not read. The supervisor starts a cluster, restarts a killed
+/// postmaster, replaces a killed guard, and exits on request.
 #[tokio::test]
-async fn a_log_that_nobody_reads_stops_nothing() {
+async fn an_unread_log_does_not_block_the_member() {
     let mut cluster = Plan::new(1).prepare().await;
     let member = &mut cluster.members[0];
     let (_reader, writer) = full_pipe(&member.folder.join("log.fifo"));
@@ -63,9 +63,9 @@ async fn a_log_that_nobody_reads_stops_nothing() {
     assert_eq!(member.postmaster(), None);
 }
 
-/// A supervisor that cannot even begin says why to nobody, and ends all the same.
+/// A supervisor that cannot start writes the reason to a pipe that is not read, and exits all the same.
 #[tokio::test]
-async fn an_exit_message_that_nobody_reads_is_not_waited_for() {
+async fn an_unread_exit_message_does_not_delay_the_exit() {
     let mut cluster = Plan::new(1).prepare().await;
     let member = &mut cluster.members[0];
     let (_reader, writer) = full_pipe(&member.folder.join("log.fifo"));
@@ -75,17 +75,17 @@ async fn an_exit_message_that_nobody_reads_is_not_waited_for() {
     assert_eq!(member.exit_code(Duration::from_secs(20)).await, Some(3));
 }
 
-/// The service manager hears when the member is ready, reloads and stops, and that it lives; PostgreSQL does not speak
-/// to it.
+/// The service manager is notified when the member is ready, reloads and stops, and of each watchdog ping; PostgreSQL
+/// does not notify it.
 #[tokio::test]
-async fn systemd_is_told() {
+async fn systemd_is_notified() {
     let mut cluster = Plan::new(1).prepare().await;
     let member = &mut cluster.members[0];
     let path = member.folder.join("notify");
     let service = UnixDatagram::bind(&path).expect("our own place is writable");
     std::fs::set_permissions(&path, Permissions::from_mode(0o666)).expect("it was made");
     service.set_read_timeout(Some(Duration::from_millis(100))).expect("a socket of ours");
-    // Read all the time, as a service manager does: the socket holds ten messages.
+    // The socket is read continuously, as by a service manager, because it holds only ten messages.
     let messages = Arc::new(Mutex::new(VecDeque::new()));
     let kept = Arc::clone(&messages);
     let reader = std::thread::spawn(move || {

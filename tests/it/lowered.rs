@@ -1,4 +1,4 @@
-//! Parameters of which a standby must not have less than its primary.
+//! Parameters that a standby must not have lower than its primary.
 
 use std::time::Duration;
 
@@ -44,7 +44,7 @@ async fn runs_with(member: &Member, values: [(&str, u64); 5]) {
     }
 }
 
-/// These members, and no others, wait for a restart for the sake of all five.
+/// Exactly these members wait for a restart because of all five.
 async fn wait(cluster: &Cluster, pending: &[&str]) {
     let what = format!("a restart is pending at {pending:?}");
     let level = |seen: &crate::support::Seen| {
@@ -58,10 +58,11 @@ async fn wait(cluster: &Cluster, pending: &[&str]) {
     cluster.wait_for(SOON, &what, level).await;
 }
 
-/// Lower ones are in force after a restart of each, the leader first: a standby has what its control file says until
-/// the leader's new ones have come, and only then waits for a restart of its own. A switchover changes nothing.
+/// Lower values are in force after a restart of each member, the leader first. A standby keeps the values of its
+/// control file until the leader's new ones have arrived, and only then waits for a restart. A switchover changes
+/// nothing.
 #[tokio::test]
-async fn the_leader_comes_first_and_standbys_follow() {
+async fn lowered_parameters_apply_on_the_leader_first() {
     let cluster = Plan::new(2).dynamic(configured(HIGH)).start().await;
     let [m1, m2] = [&cluster.members[0], &cluster.members[1]];
     runs_with(m1, HIGH).await;

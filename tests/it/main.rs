@@ -1,4 +1,4 @@
-//! Integration tests: one binary, a module per capability. What they stand on is in `support`.
+//! Integration tests: one binary, a module per capability. The shared foundation is in `support`.
 
 #[path = "../decide/mod.rs"]
 mod decide;

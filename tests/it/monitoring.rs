@@ -5,9 +5,9 @@ use std::process::{Command, Stdio};
 
 use crate::support::{Cluster, Plan, python_program};
 
-/// check_patroni finds a healthy cluster healthy, and says what is what.
+/// check_patroni finds a healthy cluster healthy, and names faults correctly.
 #[tokio::test]
-async fn check_patroni_is_content() {
+async fn check_patroni_reports_a_healthy_cluster() {
     let cluster = Plan::new(2).start().await;
     let timeline = cluster.first_timeline.to_string();
     for check in [
@@ -30,7 +30,7 @@ async fn check_patroni_is_content() {
     assert!(!check_patroni(&cluster, 1, &["node_is_primary"]).await.status.success());
 }
 
-/// Prometheus can read `/metrics`, and finds Patroni's names there.
+/// Prometheus can read `/metrics`, and finds Patroni's metric names.
 #[tokio::test]
 async fn prometheus_reads_the_metrics() {
     let cluster = Plan::new(1).start().await;
@@ -51,14 +51,14 @@ async fn prometheus_reads_the_metrics() {
     input.write_all(metrics.as_bytes()).expect("promtool reads");
     drop(input);
     let output = promtool.wait_with_output().expect("promtool ends");
-    // 3 is its opinion on style; Patroni's own names draw the same remarks.
+    // 3 is promtool's opinion on style; Patroni's own names get the same remarks.
     let complaint = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(matches!(output.status.code(), Some(0 | 3)), "{complaint}\n{metrics}");
 }
 
 /// vip-manager compares the leader key byte for byte, or asks `//leader`; templates split `conn_url` and `api_url`.
 #[tokio::test]
-async fn vip_and_templates_find_what_they_read() {
+async fn vip_and_templates_find_their_keys() {
     let cluster = Plan::new(1).start().await;
     let member = &cluster.members[0];
     assert_eq!(cluster.etcd.get("/service/herd/leader").await.as_deref(), Some("m1"));

@@ -1,4 +1,4 @@
-//! Two members of one name, or of names that become one replication slot.
+//! Two members with the same name, or with names that give the same replication slot.
 
 use std::time::Duration;
 
@@ -6,9 +6,9 @@ use serde_json::{Value, json};
 
 use crate::support::{Member, Place, Plan, merge};
 
-/// A second supervisor starts with a name that is taken. It says so and ends; the first does not notice.
+/// A second supervisor starts with a name that is in use. It reports that and exits; the first does not notice.
 #[tokio::test]
-async fn a_name_that_is_taken_is_refused() {
+async fn a_duplicate_member_name_is_refused() {
     let cluster = Plan::new(1).start().await;
     let before = cluster.members[0].postmaster();
     let elsewhere = Place::new();
@@ -21,11 +21,11 @@ async fn a_name_that_is_taken_is_refused() {
     assert_eq!(cluster.members[0].postmaster(), before);
 }
 
-/// The machine's address changed, and nothing else: the supervisor that is started again does not take what answers at
-/// the former address, itself, for another of its name. Where it led it leads on, with the PostgreSQL that ran
-/// meanwhile. A reload takes a new address too.
+/// Only the machine's address changed. The restarted supervisor does not mistake its own answer at the former address
+/// for another member of its name. A leader continues to lead, with the PostgreSQL that ran in the meantime. A reload
+/// applies a new address too.
 #[tokio::test]
-async fn a_member_that_moved_is_no_duplicate_of_itself() {
+async fn a_member_at_a_new_address_is_not_a_duplicate() {
     let mut cluster = Plan::new(2).dynamic(json!({ "ttl": 10 })).prepare().await;
     for member in &cluster.members {
         change(member, json!({ "listen": format!("0.0.0.0:{}", member.api) }));
@@ -58,10 +58,10 @@ fn change(member: &Member, rest: Value) {
     member.write_config(&config);
 }
 
-/// `m-2` is there, and `m.2` and `M_2` come later: they say which two names become which slot, and end. What runs does
-/// not notice.
+/// `m-2` runs, and `m.2` and `M_2` start later: they report which two names give which slot, and exit. The running
+/// member does not notice.
 #[tokio::test]
-async fn a_name_whose_slot_is_taken_is_refused() {
+async fn a_name_with_the_slot_of_another_member_is_refused() {
     let mut cluster = Plan::new(1).start().await;
     let first = Member::prepare(&cluster.place, "m-2", &cluster.settings, &json!({}));
     cluster.members.push(first);

@@ -1,4 +1,4 @@
-//! etcd is empty: whose data is the cluster.
+//! etcd is empty: the choice of the data for the cluster.
 
 use std::time::Duration;
 
@@ -8,10 +8,10 @@ use crate::support::{Cluster, Plan, command_as, postgres_bin};
 
 const SOON: Duration = Duration::from_secs(60);
 
-/// A member with an empty volume is first, and the one with the data comes three seconds later. No new cluster is made:
-/// the data that was there is the cluster.
+/// A member with an empty volume is first, and the one with data comes three seconds later. No new cluster is made: the
+/// existing data is the cluster.
 #[tokio::test]
-async fn data_that_comes_late_is_the_cluster() {
+async fn a_late_member_with_data_keeps_the_cluster() {
     let patient = json!({ "bootstrap": { "wait_for_members": "20s" } });
     let mut cluster = Plan::new(2).member(1, patient).start().await;
     cluster.members[0].sql("CREATE TABLE t ()").await.expect("it takes writes");
@@ -32,11 +32,11 @@ async fn data_that_comes_late_is_the_cluster() {
     cluster.members[1].sql("SELECT FROM t").await.expect("it is a clone");
 }
 
-/// etcd was wiped, and only a standby is left. It serves readers, `list` names the command that makes it the leader,
-/// and what that costs; a failover without the word says the same. Afterwards a member with other data is not touched
-/// and is told how to choose, and the former leader follows.
+/// etcd was wiped, and only a standby is left. It serves readers, and `list` names the command that makes it the
+/// leader, with the consequences; a failover without the confirmation names it too. Afterwards a member with other data
+/// is not touched and its log names the choices, and the former leader follows.
 #[tokio::test]
-async fn a_standby_that_is_left_alone_leads_by_the_command_that_list_names() {
+async fn a_lone_standby_leads_with_the_command_from_list() {
     let mut cluster = Plan::new(3).prepare().await;
     let initdb = command_as(postgres_bin().join("initdb"), &cluster.members[2].folder)
         .args(["-D", "data", "-U", "postgres", "-A", "trust"])

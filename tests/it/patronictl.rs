@@ -1,4 +1,4 @@
-//! The real `patronictl`, as it comes from Patroni, against our cluster.
+//! The real `patronictl` of Patroni against a Matriarch cluster.
 
 use std::process::Output;
 use std::time::Duration;
@@ -7,8 +7,7 @@ use serde_json::{Value, json};
 
 use crate::support::{Cluster, Plan, python_program};
 
-/// `list`, `topology`, `show-config`, `switchover`, `history`, `pause` and `resume` read and do what they do with
-/// Patroni.
+/// `list`, `topology`, `show-config`, `switchover`, `history`, `pause` and `resume` behave as with Patroni.
 #[tokio::test]
 async fn patronictl_lists_switches_over_and_shows_the_history() {
     let cluster = Plan::new(3).start().await;

@@ -6,9 +6,9 @@ use serde_json::json;
 
 use crate::support::{Cluster, Plan};
 
-/// In pause a dead primary is neither started nor replaced; after the end of the pause the cluster mends itself.
+/// In pause a dead primary is neither started nor replaced; after the pause the cluster recovers on its own.
 #[tokio::test]
-async fn nothing_happens_in_pause_and_everything_after() {
+async fn no_failover_in_pause_and_one_after_it() {
     let cluster = Plan::new(2).start().await;
     pause(&cluster).await;
     cluster.members[0].kill_postmaster();
@@ -43,11 +43,11 @@ async fn pause(cluster: &Cluster) {
         .await;
 }
 
-/// A supervisor that is ended in pause leaves its primary without a fence, and says so. After the pause nobody is
-/// promoted beside it, not by a failover either that does not say that it is down; its supervisor comes back, and it
-/// leads on.
+/// A supervisor that is ended in pause leaves its primary without a fence, and reports that. After the pause no member
+/// is promoted beside it, not even by a failover that does not confirm that it is down. When its supervisor comes back,
+/// it continues to lead.
 #[tokio::test]
-async fn nobody_is_promoted_beside_a_primary_that_was_left_running() {
+async fn no_member_is_promoted_beside_a_primary_that_was_left_running() {
     let mut cluster = Plan::new(2).start().await;
     pause(&cluster).await;
     let postmaster = cluster.members[0].postmaster();
@@ -81,9 +81,9 @@ async fn nobody_is_promoted_beside_a_primary_that_was_left_running() {
     assert_eq!(cluster.members[0].postmaster(), postmaster, "it was adopted");
 }
 
-/// The machine of a primary that was left running is lost; an operator says so, and the other one leads.
+/// The machine of a primary that was left running is lost; an operator confirms that, and the other member leads.
 #[tokio::test]
-async fn an_operator_says_that_a_primary_that_was_left_running_is_down() {
+async fn an_operator_confirms_that_a_primary_left_running_is_down() {
     let mut cluster = Plan::new(2).start().await;
     pause(&cluster).await;
     cluster.members[0].terminate();

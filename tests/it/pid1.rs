@@ -1,4 +1,5 @@
-//! As a container's entrypoint: PID 1, started as root, without a file, with the conventions of the official image.
+//! As a container's entrypoint: PID 1, started as root, without a configuration file, with the conventions of the
+//! official image.
 
 mod container;
 
@@ -15,21 +16,22 @@ use crate::support::{Etcd, PASSWORD, Place, until};
 /// Long enough for a bootstrap or a clone on a busy machine.
 const SOON: Duration = Duration::from_secs(90);
 
-/// Only root can make a container; elsewhere there is nothing to see.
+/// Only root can create a container; for other users there is nothing to test.
 fn is_root() -> bool {
     Uid::effective().is_root()
 }
 
-/// What a superuser reads.
+/// The value that a superuser reads.
 async fn ask(container: &Container, sql: &str) -> String {
     let answer = container.value("postgres", PASSWORD, "postgres", sql).await;
     answer.unwrap_or_else(|error| panic!("{sql}: {error}\n{}", container.log()))
 }
 
-/// No file, and no variable but what the cluster, etcd and two secrets are: the rest is the pod's. Nothing runs as
-/// root, the image's variables do what they do there, orphans do not stay, and SIGTERM ends it in good order.
+/// No file, and only the variables for the cluster, etcd and two secrets; everything else comes from the pod. Nothing
+/// runs as root, the image's variables have the image's effects, orphans are reaped, and SIGTERM ends the container
+/// cleanly.
 #[tokio::test]
-async fn a_pod_needs_no_file_and_runs_nothing_as_root() {
+async fn a_pod_needs_no_configuration_file_and_no_root_process() {
     if !is_root() {
         return;
     }
@@ -81,7 +83,7 @@ async fn a_pod_needs_no_file_and_runs_nothing_as_root() {
     assert!(pod.log().contains("database system is shut down"), "{}", pod.log());
 }
 
-/// A process whose parent has gone is PID 1's to wait for.
+/// PID 1 has to reap a process whose parent is gone.
 async fn leaves_no_orphans(pod: &Container) {
     let init = pod.init().expect("it runs");
     let sleeper = || {
@@ -103,10 +105,10 @@ async fn leaves_no_orphans(pod: &Container) {
     assert!(gone.is_some(), "an orphan stays\n{}", pod.log());
 }
 
-/// Scripts run in the order of their names, as what they are, and only where the cluster is made: neither on the
-/// replica nor when the container is started again.
+/// Scripts run in the order of their names, each according to its type, and only where the cluster is made: neither on
+/// the replica nor when the container is started again.
 #[tokio::test]
-async fn scripts_run_once_in_order_as_what_they_are() {
+async fn scripts_run_once_in_order_by_their_kind() {
     if !is_root() {
         return;
     }
@@ -160,8 +162,8 @@ fn packed(text: &str) -> Vec<u8> {
     child.wait_with_output().expect("it ends").stdout
 }
 
-/// A script that fails ends the bootstrap, with what it said in the log, and nothing half-made is taken for a
-/// cluster: with the script mended, the same pod makes one.
+/// A script that fails ends the bootstrap, with its output in the log, and half-made data is never used as a cluster.
+/// With the script repaired, the same pod makes one.
 #[tokio::test]
 async fn a_failing_script_stops_the_bootstrap() {
     if !is_root() {
@@ -189,7 +191,7 @@ async fn a_failing_script_stops_the_bootstrap() {
     );
 }
 
-/// Killed by force, with all that ran in it, and started again in place: it is the primary again long before the
+/// The container is killed with all its processes, and started again in place: it is the primary again long before the
 /// lease of its previous incarnation would have ended.
 #[tokio::test]
 async fn a_supervisor_restarted_in_place_does_not_wait_for_its_previous_lease() {
@@ -214,8 +216,8 @@ async fn a_supervisor_restarted_in_place_does_not_wait_for_its_previous_lease() 
     assert!(pod.log().contains("previous incarnation"), "{}", pod.log());
 }
 
-/// A Secret is replaced, and one pod sees it before the other: the replica stays, streams again when it has to
-/// connect anew, and can lead. The roles get the new passwords when the primary's pod has them, without a restart.
+/// A Secret is replaced, and one pod sees it before the other: the replica stays, streams again after a reconnect, and
+/// can lead. The roles get the new passwords when the primary's pod has them, without a restart.
 #[tokio::test]
 async fn passwords_follow_their_files() {
     if !is_root() {
@@ -271,7 +273,7 @@ async fn passwords_follow_their_files() {
     }
 }
 
-/// Replaces both secrets of this pod, and waits until it has seen that.
+/// Replaces both secrets of this pod, and waits until the supervisor has read them.
 async fn renew_secrets(pod: &Container, new: &str) {
     pod.secret("password", new);
     pod.secret("replication", new);
@@ -294,9 +296,9 @@ async fn connects_anew(pod: &Container, password: &str) {
     assert!(until(SOON, anew).await.is_some(), "it streams again\n{}", pod.log());
 }
 
-/// SIGTERM on the primary, as from a drain: another member leads at once, and this one ends in good order.
+/// SIGTERM on the primary, as from a drain: another member leads at once, and this one ends cleanly.
 #[tokio::test]
-async fn a_primary_that_is_told_to_end_hands_over() {
+async fn a_primary_hands_over_on_sigterm() {
     if !is_root() {
         return;
     }

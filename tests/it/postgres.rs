@@ -87,7 +87,7 @@ async fn down(member: &Postgres) {
     assert_eq!(left(member.setup()), Vec::<i32>::new());
 }
 
-/// Every process of that PostgreSQL that is left: each of them works in the data directory.
+/// All remaining processes of that PostgreSQL: each of them works in the data directory.
 fn left(setup: &Setup) -> Vec<i32> {
     let directory = setup.data_dir.canonicalize().expect("data directory");
     let program = setup.program("postgres").canonicalize().expect("postgres");
@@ -174,7 +174,7 @@ async fn a_killed_postmaster_is_down_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_staircase_ends_by_sigkill() {
+async fn a_stop_ends_with_sigkill() {
     let herd = Herd::new("stairs");
     let leader = herd.primary("a").await;
     let session = client(&leader).await;
@@ -288,7 +288,7 @@ fn the_fence_fires_while_the_runtime_is_blocked() {
         let now = clock::now();
         arm(now + Duration::from_millis(100), now + Duration::from_millis(400));
         let deadline = now + SOON;
-        // The only thread of the runtime waits here, so nothing but the fence can act.
+        // The only thread of the runtime waits here, so only the fence can act.
         while !left(leader.setup()).is_empty() {
             assert!(clock::now() < deadline, "left: {:?}", left(leader.setup()));
             std::thread::sleep(Duration::from_millis(5));
@@ -300,7 +300,7 @@ fn the_fence_fires_while_the_runtime_is_blocked() {
     });
 }
 
-/// Where no guard can be started nothing may run that needs one.
+/// If no guard can be started, nothing may run that needs one.
 #[tokio::test(flavor = "multi_thread")]
 async fn without_a_guard_a_primary_is_stopped() {
     let herd = Herd::new("guardless");
@@ -337,7 +337,7 @@ async fn broken_access_rules_are_rolled_back() {
     assert_eq!(pending["shared_buffers"], ("16MB".to_owned(), "17MB".to_owned()));
 }
 
-/// In a process of its own: a reaper takes every child nobody registered, those of other tests too.
+/// In a separate process: a reaper takes every unregistered child, including those of other tests.
 #[test]
 fn the_reaper_takes_orphans_only() {
     const ALONE: &str = "TEST_REAPER_ALONE";
@@ -353,7 +353,7 @@ fn the_reaper_takes_orphans_only() {
 async fn reap_an_orphan() {
     reap::become_subreaper().expect("subreaper");
     let mut shell = tokio::process::Command::new("sh");
-    // The orphan ends soon after its parent, which is ours, ended with 7 and has not been waited for.
+    // The orphan ends soon after its parent, a child of this test, which ended with 7 and has not been waited for.
     shell.args(["-c", "sh -c 'exec sleep 0.05' & exit 7"]);
     let mut own = child::spawn(&mut shell, child::OnOwnerExit::DiesWithItsOwner).expect("spawn");
     let deadline = clock::now() + SOON;
@@ -376,7 +376,7 @@ async fn a_failed_bootstrap_is_kept_aside() {
     assert!(Path::new(&herd.root).join("a.failed/PG_VERSION").exists());
 }
 
-/// Its WAL directory must not stand in the way of the next one.
+/// Its WAL directory must not prevent the next clone.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_failed_bootstrap_with_a_wal_directory_can_be_repeated() {
     let herd = Herd::new("failed-wal");

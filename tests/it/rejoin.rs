@@ -1,4 +1,4 @@
-//! Coming back: by following, by rewind, by a new clone.
+//! The return of a member: by following, by rewind, by a new clone.
 
 use std::time::Duration;
 
@@ -6,9 +6,9 @@ use serde_json::{Value, json};
 
 use crate::support::{Cluster, Plan};
 
-/// A standby was away while the primary wrote. It follows, with the data directory that it had.
+/// A standby was away while the primary wrote. It follows, with its old data directory.
 #[tokio::test]
-async fn by_following() {
+async fn a_standby_rejoins_by_following() {
     let mut cluster = Plan::new(2).start().await;
     let created = cluster.members[1].created_at();
     cluster.members[1].kill_all();
@@ -20,10 +20,10 @@ async fn by_following() {
     assert_eq!(cluster.members[1].created_at(), created, "no new clone");
 }
 
-/// The old primary had committed what no standby received when its machine died. When it comes back it is rewound: its
-/// lonely rows are gone, the cluster's rows are there, and there was no new clone.
+/// The old primary had commits that no standby had received when its machine died. When it comes back it is rewound:
+/// those rows are gone, the cluster's rows are there, and no new clone was made.
 #[tokio::test]
-async fn by_rewind_after_a_real_divergence() {
+async fn a_diverged_member_rejoins_by_rewind() {
     let mut cluster = Plan::new(2).start().await;
     let created = cluster.members[0].created_at();
     let successor = diverge(&mut cluster).await;
@@ -42,7 +42,7 @@ async fn by_rewind_after_a_real_divergence() {
 
 /// The same without pg_rewind, and with the operator's consent to a new clone.
 #[tokio::test]
-async fn by_clone_when_rewind_is_off() {
+async fn a_diverged_member_rejoins_by_clone_without_pg_rewind() {
     let settings = json!({
         "postgresql": { "use_pg_rewind": false, "remove_data_directory_on_diverged_timelines": true },
     });
@@ -56,10 +56,11 @@ async fn by_clone_when_rewind_is_off() {
     assert_ne!(cluster.members[0].created_at(), created, "a new clone");
 }
 
-/// A standby was away for longer than the primary keeps WAL for it. It serves readers that take any age, says that
-/// nothing more comes, and is cloned anew once the operator allows that: also through its slot, which was invalidated.
+/// A standby was away for longer than the primary keeps WAL for it. It serves readers that accept any age, reports that
+/// it receives nothing more, and is cloned anew once the operator allows that, also through its slot, which was
+/// invalidated.
 #[tokio::test]
-async fn by_clone_when_its_wal_was_removed() {
+async fn a_standby_whose_wal_was_removed_rejoins_by_clone() {
     let keeps = json!({ "max_slot_wal_keep_size": "32MB", "wal_keep_size": "16MB", "min_wal_size": "32MB" });
     let settings = json!({ "postgresql": { "parameters": keeps } });
     let mut cluster = Plan::new(2).dynamic(settings).start().await;
@@ -101,7 +102,7 @@ async fn by_clone_when_its_wal_was_removed() {
 
 /// The operator wipes a standby: `POST /reinitialize` clones it anew.
 #[tokio::test]
-async fn by_the_operators_reinitialize() {
+async fn a_member_rejoins_by_a_requested_reinitialization() {
     let cluster = Plan::new(2).start().await;
     let created = cluster.members[1].created_at();
     assert_eq!(cluster.members[0].post("/reinitialize", &json!({})).await.status, 503, "not the leader");
@@ -115,10 +116,10 @@ async fn by_the_operators_reinitialize() {
     cluster.wait_until_well().await;
 }
 
-/// The old primary's supervisor was gone for longer than the lease, and its Postgres went on. Another leads by then;
-/// the supervisor that comes back makes its Postgres follow.
+/// The old primary's supervisor was gone for longer than the lease, while its Postgres continued. Another member leads
+/// now; the supervisor that comes back makes its Postgres follow.
 #[tokio::test]
-async fn a_supervisor_that_was_away_too_long() {
+async fn a_supervisor_that_returns_after_its_lease_makes_postgres_follow() {
     let mut cluster = Plan::new(2).start().await;
     cluster.members[0].kill_supervisor();
     let successor = cluster.wait_for_successor(0, Duration::from_secs(30)).await;
@@ -128,7 +129,7 @@ async fn a_supervisor_that_was_away_too_long() {
     assert_eq!(cluster.members[0].value("SELECT pg_is_in_recovery()").await, "t");
 }
 
-/// Ends `m1` with rows that `m2` has not received, and lets `m2` lead and write. Gives the successor.
+/// Ends `m1` with rows that `m2` has not received, and lets `m2` lead and write. Returns the successor.
 async fn diverge(cluster: &mut Cluster) -> usize {
     cluster.members[0].sql("CREATE TABLE t AS SELECT 1 AS id").await.expect("m1 leads");
     wait_for_rows(cluster, 1, "1").await;

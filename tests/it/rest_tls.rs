@@ -1,4 +1,4 @@
-//! REST by TLS: members, patronictl and our own command line among each other, and certificates that are replaced.
+//! REST over TLS: between members, patronictl and Matriarch's command line, and with replaced certificates.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -14,7 +14,7 @@ use crate::support::{Cluster, Member, Place, Plan, Seen, merge, python_program, 
 
 const WITHIN: Duration = Duration::from_secs(60);
 
-/// Who signs certificates.
+/// An authority that signs certificates.
 struct Authority(PathBuf);
 
 impl Authority {
@@ -53,7 +53,7 @@ impl Authority {
         assert!(output.status.success(), "{arguments}: {}", String::from_utf8_lossy(&output.stderr));
     }
 
-    /// Somebody who believes this authority, and shows a certificate or none.
+    /// A client that trusts this authority, with a certificate or without.
     fn caller(&self, identity: Option<&(PathBuf, PathBuf)>) -> Peers {
         let trust = Trust::name(Some(&self.certificate())).expect("it was just written");
         let identity = identity.map(|(certificate, key)| Identity { certificate, key });
@@ -105,9 +105,9 @@ async fn patronictl(cluster: &Cluster, words: &[&str]) -> Output {
     done.expect("it is waited for").expect("patronictl starts")
 }
 
-/// Members take nothing but TLS, ask each other by it, and take changes from those alone who show a certificate.
+/// Members accept only TLS, query each other with it, and accept changes only from clients with a certificate.
 #[tokio::test]
-async fn a_cluster_speaks_tls_among_itself_and_with_its_operators() {
+async fn members_and_operators_use_tls() {
     let mut cluster = Plan::new(2).prepare().await;
     let authority = Authority::new(&cluster.place, "authority");
     let operator = authority.issue("operator");
@@ -154,12 +154,13 @@ async fn a_cluster_speaks_tls_among_itself_and_with_its_operators() {
     let back = cluster.members[0].command(&["switchover", "--candidate", "m1", "--force"]).await;
     assert!(back.status.success(), "{back:?}\n{}", cluster.story());
     wait_until_well(&known, &cluster, "m1").await;
-    // Somebody who believes another authority does not talk to it.
+    // A client that trusts another authority does not connect.
     let other = Authority::new(&cluster.place, "other");
     assert_eq!(call(&other.caller(None), &cluster.members[0], "GET", "/liveness").await, None);
 }
 
-/// New files count without a restart, broken ones change nothing, and who must show a certificate follows a reload.
+/// New files take effect without a restart, broken ones change nothing, and a reload changes which clients need a
+/// certificate.
 #[tokio::test]
 async fn certificates_are_replaced_while_it_runs() {
     let mut cluster = Plan::new(1).prepare().await;
@@ -203,9 +204,9 @@ async fn certificates_are_replaced_while_it_runs() {
     assert_eq!(reloaded.map(|answer| answer.0), Some(202));
 }
 
-/// Files that cannot be used are faults: `check` names them, and says what to do about a key with a password.
+/// Unusable files are faults: `check` names them, and the remedy for a key with a password.
 #[tokio::test]
-async fn files_that_cannot_be_used_are_faults() {
+async fn unusable_certificate_files_are_faults() {
     let cluster = Plan::new(1).prepare().await;
     let member = &cluster.members[0];
     let authority = Authority::new(&cluster.place, "authority");

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use crate::support::Plan;
 
-/// A primary comes back through recovery, which empties unlogged tables: that is said before, and of nobody else.
+/// A primary comes back through recovery, which empties unlogged tables: a warning says so before, and only for a
+/// primary.
 #[tokio::test]
 async fn the_cost_of_a_restart_of_the_primary_is_reported() {
     let cluster = Plan::new(2).start().await;

@@ -1,4 +1,4 @@
-//! etcd comes back as it was some time ago, or emptied and filled again.
+//! etcd is restored from an older state, or emptied and filled again.
 
 use std::time::Duration;
 
@@ -6,7 +6,8 @@ use serde_json::{Value, json};
 
 use crate::support::{Cluster, Plan, Writer};
 
-/// What etcd holds while m1 leads; then another member took over, and m1 holds nothing of what is written since.
+/// The content of etcd from the time when m1 led; since then another member took over, and m1 has received none of its
+/// WAL.
 struct Story {
     cluster: Cluster,
     writer: Writer,
@@ -16,7 +17,7 @@ struct Story {
 
 impl Story {
     /// A snapshot is taken while m1 leads. Another member takes over, m1 confirms nothing and is cut off, rows are
-    /// written, and etcd is away for longer than the TTL.
+    /// written, and etcd is down for longer than the TTL.
     async fn begins() -> Story {
         let plan = Plan::new(3).dynamic(json!({ "synchronous_mode": true }));
         let mut cluster = plan.member(0, json!({ "tags": { "nosync": true } })).start().await;
@@ -38,7 +39,7 @@ impl Story {
         assert_ne!(confirmer_of(&cluster, &second).await, "m1");
         cluster.members[0].cut_off().await;
         let leader = cluster.index(&second);
-        // A PostgreSQL that is cut off takes connections and says nothing: the client does not go there.
+        // A PostgreSQL that is cut off accepts connections and does not answer: the client does not connect to it.
         let writer = Writer::start(&cluster.members[leader], cluster.ports()[1..].to_vec()).await;
         writer.wait_for_more(200, Duration::from_secs(60)).await;
 
@@ -52,7 +53,7 @@ impl Story {
         Story { cluster, writer, copy }
     }
 
-    /// Somebody else than m1 leads, every acknowledged row is there, and it was said what happened.
+    /// A member other than m1 leads, every acknowledged row is there, and the event was logged.
     async fn ends_well(self) {
         let Story { cluster, writer, copy: _ } = self;
         cluster.members[0].go_on();
@@ -80,7 +81,7 @@ async fn promise(cluster: &Cluster) -> Value {
     text.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or(Value::Null)
 }
 
-/// Waits until one standby is promised to hold what this leader acknowledges; gives its name.
+/// Waits until the promise names one standby of this leader; returns its name.
 async fn confirmer_of(cluster: &Cluster, leader: &str) -> String {
     let mut name = String::new();
     let what = format!("a standby confirms for {leader}");
@@ -95,7 +96,7 @@ async fn confirmer_of(cluster: &Cluster, leader: &str) -> String {
     name
 }
 
-/// etcd comes back from the snapshot, with m1's own living lease on the leader key and a promise that names m1. No row
+/// etcd comes back from the snapshot, with m1's own valid lease on the leader key and a promise that names m1. No row
 /// is lost.
 #[tokio::test]
 async fn a_restored_snapshot_loses_no_acknowledged_row() {
@@ -105,10 +106,10 @@ async fn a_restored_snapshot_loses_no_acknowledged_row() {
     story.ends_well().await;
 }
 
-/// etcd comes back empty, and somebody puts back what it held while m1 led: the leader key, on no lease, and a promise
-/// that names m1. No row is lost, whether members look before that or after it.
+/// etcd comes back empty, and an operator restores the keys from the time when m1 led: the leader key, on no lease, and
+/// a promise that names m1. No row is lost, whether members look before or after it.
 #[tokio::test]
-async fn an_etcd_that_was_wiped_and_refilled_loses_no_acknowledged_row() {
+async fn a_wiped_and_refilled_etcd_loses_no_acknowledged_row() {
     let mut story = Story::begins().await;
     story.cluster.etcd.wipe();
     story.cluster.etcd.start_again().await;

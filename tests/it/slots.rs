@@ -1,4 +1,4 @@
-//! Replication slots that are no member's.
+//! Replication slots that belong to no member.
 
 use std::time::Duration;
 
@@ -6,10 +6,10 @@ use serde_json::json;
 
 use crate::support::{Cluster, Plan};
 
-/// Barman's slot and others on the primary; then another leads. What nobody uses is dropped where WAL would be held
-/// back for ever, and what a setting names stays. Until then a metric says how much each holds.
+/// Barman's slot and others on the primary; then another member leads. Unused slots that would retain WAL for ever are
+/// dropped, and slots that a setting names stay. Until then a metric shows how much WAL each retains.
 #[tokio::test]
-async fn foreign_slots_on_a_former_primary() {
+async fn unused_slots_on_a_former_primary_are_dropped_unless_configured() {
     let settings = json!({
         "slots": { "kept": { "type": "physical" } },
         "ignore_slots": [{ "type": "logical", "plugin": "test_decoding" }, { "name": "ignored" }],

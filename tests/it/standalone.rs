@@ -1,5 +1,5 @@
-//! A PostgreSQL that somebody runs by hand becomes a cluster, and becomes one by hand again; its owner loses neither a
-//! file nor a row nor a login.
+//! A PostgreSQL without a supervisor becomes a cluster, and later runs without one again; its owner loses no file, no
+//! row and no login.
 
 use std::fs;
 use std::path::Path;
@@ -10,7 +10,7 @@ use serde_json::json;
 
 const SOON: Duration = Duration::from_secs(60);
 const APP_PASSWORD: &str = "of the application";
-/// With a byte that is no UTF-8, the line ends of another system, and none at the end.
+/// With a byte that is not UTF-8, line ends of another system, and no line end at the end.
 const THEIRS: &[u8] = b"# f\xfcr uns\r\nlocal all all peer\r\nhost replication replicator 127.0.0.1/32 md5\n\
     host all all 127.0.0.1/32 md5";
 
@@ -20,8 +20,8 @@ fn run(folder: &Path, program: &str, arguments: &[&str]) -> String {
     String::from_utf8_lossy(&made.stdout).trim().to_owned()
 }
 
-/// The primary of somebody whose rules are written by hand, whose passwords are stored as this `hash`, and whose WAL
-/// and one tablespace lie outside the data directory.
+/// An existing primary with access rules written by hand, passwords stored as this `hash`, and WAL and one tablespace
+/// outside the data directory.
 fn standalone(member: &Member, sockets: &Path, hash: &str) {
     let folder = &member.folder;
     let wal = folder.join("wal").display().to_string();
@@ -54,7 +54,7 @@ fn standalone(member: &Member, sockets: &Path, hash: &str) {
     run(folder, "pg_ctl", &["-D", "data", "reload"]);
 }
 
-/// Where a member's tablespace lies.
+/// The path of a member's tablespace.
 fn space_of(member: &Member) -> String {
     let space = member.folder.join("space");
     fs::create_dir_all(&space).expect("our own place is writable");
@@ -62,7 +62,7 @@ fn space_of(member: &Member) -> String {
     space.display().to_string()
 }
 
-/// On one machine the members need places of their own for what lies outside the data directory.
+/// On one machine each member needs its own places for the files outside the data directory.
 fn map_places(cluster: &Cluster) {
     let theirs = space_of(&cluster.members[0]);
     for member in &cluster.members[1..] {
@@ -79,7 +79,7 @@ fn start(member: &Member) {
     run(&member.folder, "pg_ctl", &["-D", "data", "-w", "-l", &log, "start"]);
 }
 
-/// Whoever came by a password or as a user of this machine still does.
+/// A user who logged in by a password, or as a user of this machine, still can.
 async fn owners_get_in(member: &Member, sockets: &Path) {
     let mut app = settings(&[member.postgres]);
     app.user("app").password(APP_PASSWORD);
@@ -89,7 +89,7 @@ async fn owners_get_in(member: &Member, sockets: &Path) {
     assert_eq!(run(&member.folder, "psql", &psql), "by peer");
 }
 
-/// What its owner has written, and what stands there now.
+/// The owner's content, and the present content.
 fn files_of(member: &Member) -> Vec<Vec<u8>> {
     let names = ["postgresql.conf", "pg_hba.conf", "pg_ident.conf"];
     names.map(|name| fs::read(member.data().join(name)).expect("it is there")).into()
@@ -112,7 +112,7 @@ async fn becomes_a_cluster_and_back(running: bool, hash: &str) {
         ends_in_pause(&mut cluster).await;
     } else {
         ends_in_good_order(&mut cluster).await;
-        // Whoever forgets the way back is not locked out either.
+        // An owner who forgets the way back is not locked out either.
         start(&cluster.members[0]);
         owners_get_in(&cluster.members[0], &sockets).await;
         run(&cluster.members[0].folder, "pg_ctl", &["-D", "data", "-w", "stop"]);
@@ -146,7 +146,7 @@ async fn becomes_a_cluster(cluster: &mut Cluster, sockets: &Path, running: bool)
     cluster.members[1].sql("INSERT INTO kept VALUES ('as a cluster')").await.expect("m2 leads");
     owners_get_in(&cluster.members[0], sockets).await;
     owners_get_in(&cluster.members[1], sockets).await;
-    // It had more than is configured: that ends with a restart of each, the leader first.
+    // It had higher values than the configured ones: they are lowered by a restart of each member, the leader first.
     for index in [1, 0, 2] {
         let answer = cluster.members[index].post("/restart", &json!({})).await;
         assert_eq!(answer.status, 200, "{}", answer.body);
@@ -169,7 +169,7 @@ async fn hand_over(cluster: &Cluster, from: usize, to: usize) {
     cluster.wait_until_writable(to, SOON).await;
 }
 
-/// The supervisors end for good, the leader's last; its PostgreSQL is stopped by it.
+/// The supervisors end for good, the leader's last; that one stops its PostgreSQL.
 async fn ends_in_good_order(cluster: &mut Cluster) {
     end_supervisors(cluster).await;
     assert_eq!(cluster.members[0].postmaster(), None, "{}", cluster.story());
@@ -195,7 +195,7 @@ async fn end_supervisors(cluster: &mut Cluster) {
     }
 }
 
-/// The commands of the operator's guide, in the data directory, and nothing else.
+/// Exactly the commands of the operator's guide, in the data directory.
 async fn goes_back(member: &Member, running: bool) {
     let manual =
         include_str!("../../deploy/guide/adoption.md").split("### And back").nth(1).expect("a section");
@@ -232,8 +232,8 @@ async fn goes_back(member: &Member, running: bool) {
     assert_eq!(member.value("SHOW restart_after_crash").await, "on", "nothing is left of our command line");
 }
 
-/// Written with `wal_level = minimal`, from which no standby starts: it is raised before it is started as one, and the
-/// cluster grows and hands over as any other.
+/// Written with `wal_level = minimal`, from which no standby can start: the level is raised before the start as a
+/// standby, and the cluster grows and hands over like any other.
 #[tokio::test]
 async fn a_primary_with_minimal_wal_becomes_a_cluster() {
     let mut cluster = Plan::new(2).all(json!({ "postgresql": { "pg_hba": null } })).prepare().await;

@@ -6,8 +6,7 @@ use serde_json::json;
 
 use crate::support::Plan;
 
-/// What the primary commits appears on both standbys, each through a slot of its own, and every probe answers as its
-/// role says.
+/// The commits of the primary appear on both standbys, each through its own slot, and every probe answers by its role.
 #[tokio::test]
 async fn three_members_stream() {
     let cluster = Plan::new(3).start().await;

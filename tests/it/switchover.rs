@@ -1,4 +1,4 @@
-//! The operator moves the lead.
+//! The operator moves leadership.
 
 use std::time::Duration;
 
@@ -6,10 +6,10 @@ use serde_json::json;
 
 use crate::support::{Plan, Writer};
 
-/// `matriarch switchover` to a named candidate while a client writes: it leads, nothing acknowledged is lost, and the
-/// old primary follows on the new timeline with the data directory that it had.
+/// `matriarch switchover` to a named candidate while a client writes: the candidate leads, nothing acknowledged is
+/// lost, and the old primary follows on the new timeline with its old data directory.
 #[tokio::test]
-async fn to_a_candidate_by_the_command_line() {
+async fn a_switchover_to_a_candidate_by_the_command_line() {
     let cluster = Plan::new(3).start().await;
     let created = cluster.members[0].created_at();
     let writer = Writer::start(&cluster.members[0], cluster.ports()).await;
@@ -26,7 +26,7 @@ async fn to_a_candidate_by_the_command_line() {
 
 /// `POST /switchover` without a candidate: any healthy standby takes over; then the same back.
 #[tokio::test]
-async fn without_a_candidate_by_rest_and_back() {
+async fn a_switchover_without_a_candidate_by_rest_and_back() {
     let cluster = Plan::new(2).start().await;
     let answer = cluster.members[0].post("/switchover", &json!({ "leader": "m1" })).await;
     assert_eq!(answer.status, 200, "{}\n{}", answer.body, cluster.story());
@@ -36,7 +36,7 @@ async fn without_a_candidate_by_rest_and_back() {
     assert_eq!(cluster.wait_until_well().await.leader(), Some("m1"));
 }
 
-/// What cannot be done is refused with Patroni's codes, and nothing changes.
+/// Impossible requests are refused with Patroni's codes, and nothing changes.
 #[tokio::test]
 async fn impossible_switchovers_are_refused() {
     let shy = json!({ "tags": { "nofailover": true } });
@@ -57,9 +57,9 @@ async fn impossible_switchovers_are_refused() {
     assert_eq!(cluster.wait_until_well().await.leader(), Some("m1"));
 }
 
-/// A scheduled switchover is shown, can be taken back, and happens at its time.
+/// A scheduled switchover is shown, can be cancelled, and happens at its time.
 #[tokio::test]
-async fn at_a_time() {
+async fn a_scheduled_switchover_is_shown_cancelled_and_done() {
     let cluster = Plan::new(2).start().await;
     let far = json!({ "leader": "m1", "candidate": "m2", "scheduled_at": "2099-01-01T00:00:00+00:00" });
     assert_eq!(cluster.members[0].post("/switchover", &far).await.status, 202);
@@ -73,10 +73,10 @@ async fn at_a_time() {
     cluster.wait_until_well().await;
 }
 
-/// The standby's walsender ended, and pg_hba.conf does not let it in again: it is near, answers, and would never get
-/// the shutdown checkpoint. The switchover is refused at once, and the primary is never stopped.
+/// The standby's walsender ended, and pg_hba.conf does not let it in again: its position is near and it answers, but it
+/// would never get the shutdown checkpoint. The switchover is refused at once, and the primary is never stopped.
 #[tokio::test]
-async fn to_a_candidate_that_does_not_stream_is_refused() {
+async fn a_switchover_to_a_candidate_that_does_not_stream_is_refused() {
     let mut cluster = Plan::new(2).start().await;
     cluster.members[1].expected_errors.push("hba".to_owned());
     cluster.members[1].expected_errors.push("could not connect to the primary server".to_owned());

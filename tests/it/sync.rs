@@ -1,5 +1,5 @@
-//! Synchronous replication: no acknowledged commit is lost, whoever dies, and nobody leads whom the key does not vouch
-//! for.
+//! Synchronous replication: no acknowledged commit is lost, whichever member dies, and no member leads unless the key
+//! permits it.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use crate::support::{Cluster, Plan, Writer, connect, settings};
 
 /// Of `Plan::new`.
 const TTL: Duration = Duration::from_secs(5);
-/// For a change of roles to be promised.
+/// The limit until a change of roles is in the promise.
 const SETTLES_WITHIN: Duration = Duration::from_secs(20);
 
 async fn start(members: usize, mode: &str, more: Value) -> Cluster {
@@ -22,7 +22,7 @@ async fn key(cluster: &Cluster) -> Value {
     text.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or(Value::Null)
 }
 
-/// Waits until the key says this of its leader, quorum and standbys.
+/// Waits until the key has this leader, quorum and standbys.
 async fn promises(cluster: &Cluster, leader: &str, quorum: u64, standbys: Value) {
     let expected = json!({ "leader": leader, "quorum": quorum, "sync_standby": standbys });
     let what = format!("the key sync says {expected}");
@@ -48,9 +48,9 @@ fn others(cluster: &Cluster, leader: usize) -> String {
     names.map(|(_, member)| member.name.as_str()).collect::<Vec<_>>().join(",")
 }
 
-/// Whoever leads, and however the one before ended: every acknowledged row is there in the end.
+/// Whichever member leads, and however the previous leader ended: every acknowledged row is there in the end.
 #[tokio::test]
-async fn in_mode_quorum_nothing_is_lost() {
+async fn in_mode_quorum_no_acknowledged_row_is_lost() {
     let mut cluster = start(3, "quorum", json!({})).await;
     promises(&cluster, "m1", 1, json!("m2,m3")).await;
     named(&cluster, "ANY 1 (m2,m3)").await;
@@ -79,9 +79,9 @@ async fn in_mode_quorum_nothing_is_lost() {
     writer.stop_and_verify(&cluster.members[third]).await;
 }
 
-/// The dead go out of the promise, so that commits go on; the last one leaves a primary alone.
+/// Dead members are removed from the promise, so that commits continue; after the last one the primary is alone.
 #[tokio::test]
-async fn standbys_come_and_go() {
+async fn synchronous_standbys_are_added_and_removed() {
     let mut cluster = start(3, "quorum", json!({})).await;
     promises(&cluster, "m1", 1, json!("m2,m3")).await;
     let writer = Writer::start(&cluster.members[0], cluster.ports()).await;
@@ -98,7 +98,7 @@ async fn standbys_come_and_go() {
     writer.stop_and_verify(&cluster.members[0]).await;
 }
 
-/// Only the synchronous standby may follow a dead leader; the other one waits, unless somebody asks for it.
+/// Only the synchronous standby may follow a dead leader; the other one waits, unless an operator requests it.
 #[tokio::test]
 async fn a_member_that_the_sync_key_does_not_list_never_leads() {
     let mut cluster = start(3, "on", json!({})).await;
@@ -129,9 +129,10 @@ async fn a_member_that_the_sync_key_does_not_list_never_leads() {
     cluster.wait_until_well().await;
 }
 
-/// A primary that crashed and comes back alone may hold what no standby has: nobody reads that before they do.
+/// A primary that crashed and comes back alone may have commits that no standby has: clients cannot read them before a
+/// standby has them.
 #[tokio::test]
-async fn clients_stay_out_until_the_standbys_have_caught_up() {
+async fn clients_are_locked_out_until_the_standbys_have_caught_up() {
     let mut cluster = start(2, "quorum", json!({ "synchronous_mode_strict": true })).await;
     promises(&cluster, "m1", 0, json!("m2")).await;
     let created = cluster.members[0].sql("CREATE ROLE app LOGIN PASSWORD 'app'; CREATE TABLE kept ()").await;
@@ -154,9 +155,9 @@ async fn clients_stay_out_until_the_standbys_have_caught_up() {
     cluster.wait_until_well().await;
 }
 
-/// A synchronous standby that is asked to go is let go first: no commit waits for it.
+/// A synchronous standby that is to shut down is removed from the promise first: no commit waits for it.
 #[tokio::test]
-async fn a_standby_that_goes_holds_up_nothing() {
+async fn a_stopping_standby_delays_no_commit() {
     let mut cluster = start(3, "on", json!({ "loop_wait": 10 })).await;
     cluster
         .wait_until(SETTLES_WITHIN, "one standby is synchronous", async || {
@@ -176,7 +177,7 @@ async fn a_standby_that_goes_holds_up_nothing() {
     writer.stop_and_verify(&cluster.members[0]).await;
 }
 
-/// Changed while it runs; the operator's own value comes back when the mode is off.
+/// The mode is changed while running; the operator's own value returns when the mode is off.
 #[tokio::test]
 async fn modes_are_changed_while_it_runs() {
     let parameters =
@@ -203,7 +204,7 @@ async fn modes_are_changed_while_it_runs() {
         .await;
 }
 
-/// Who does not wait, or no longer, is no secret.
+/// Sessions that do not wait for a standby, or no longer do, are reported.
 #[tokio::test]
 async fn commits_that_did_not_wait_are_reported() {
     let mut cluster = start(2, "quorum", json!({ "synchronous_mode_strict": true })).await;

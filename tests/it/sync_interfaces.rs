@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::support::{Cluster, Plan, python_program};
 
-/// For a change of mode to be seen by everybody.
+/// The limit until all members see a change of mode.
 const SETTLES_WITHIN: Duration = Duration::from_secs(20);
 
 /// `m1` leads, `m2` is the only standby that may be synchronous, `m3` never is.
@@ -26,7 +26,7 @@ async fn has_role(cluster: &Cluster, role: &str) {
     cluster.wait_for(SETTLES_WITHIN, &format!("m2 is {role}"), level).await;
 }
 
-/// The paths of these that a member answers with 200.
+/// The paths among these that a member answers with 200.
 async fn well(cluster: &Cluster, index: usize) -> Vec<&'static str> {
     let mut well = Vec::new();
     for path in ["/sync", "/synchronous", "/quorum", "/async", "/read-only-sync", "/read-only-quorum"] {
@@ -37,7 +37,7 @@ async fn well(cluster: &Cluster, index: usize) -> Vec<&'static str> {
     well
 }
 
-/// Waits until a member answers exactly these with 200: its own view follows the cluster's.
+/// Waits until a member answers exactly these with 200: its own view lags behind the cluster's.
 async fn answers(cluster: &Cluster, index: usize, expected: &[&str]) {
     let what = format!("{} answers {expected:?}", cluster.members[index].name);
     cluster.wait_until(SETTLES_WITHIN, &what, async || well(cluster, index).await == expected).await;
@@ -72,7 +72,7 @@ async fn check_patroni(cluster: &Cluster, index: usize, words: &[&str]) {
     assert!(output.status.success(), "{words:?}: {output:?}");
 }
 
-/// Our own table for people; what machines read has no such line.
+/// The table for people; output for programs has no such line.
 async fn listed(cluster: &Cluster, words: &[&str]) -> String {
     let output = cluster.members[1].command(words).await;
     assert!(output.status.success(), "{words:?}: {output:?}");
@@ -80,7 +80,7 @@ async fn listed(cluster: &Cluster, words: &[&str]) -> String {
 }
 
 #[tokio::test]
-async fn a_standby_is_called_what_it_is_in_every_mode() {
+async fn interfaces_name_the_kind_of_each_standby() {
     let cluster = start("on").await;
     has_role(&cluster, "sync_standby").await;
     answers(&cluster, 1, &["/sync", "/synchronous", "/read-only-sync"]).await;
@@ -124,7 +124,7 @@ async fn a_standby_is_called_what_it_is_in_every_mode() {
     assert!(listed(&cluster, &["list"]).await.contains("Asynchronous: a failover may lose the last commits"));
 }
 
-/// In mode on a switchover goes to a synchronous standby or nowhere; over REST and on the command line.
+/// In mode on a switchover goes to a synchronous standby or is refused, over REST and on the command line.
 #[tokio::test]
 async fn a_switchover_goes_to_a_synchronous_standby() {
     let cluster = start("on").await;
@@ -145,9 +145,9 @@ async fn a_switchover_goes_to_a_synchronous_standby() {
     assert_eq!(cluster.wait_until_well().await.leader(), Some("m2"));
 }
 
-/// The key may come from somebody else, as from Patroni before the move to us: what it says is what is shown.
+/// Another program may have written the key, such as Patroni before a migration: its content is shown unchanged.
 #[tokio::test]
-async fn a_foreign_key_is_shown_while_nobody_leads() {
+async fn a_foreign_sync_key_is_shown_without_a_leader() {
     let mut cluster = start("on").await;
     has_role(&cluster, "sync_standby").await;
     cluster.members[0].kill_all();

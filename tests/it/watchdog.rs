@@ -11,7 +11,7 @@ use serde_json::json;
 
 use crate::support::{Cluster, Member, Plan, until, user};
 
-/// The fifo in a member's folder, with somebody who reads it, and what was read so far.
+/// The fifo in a member's folder, a thread that reads it, and the bytes so far.
 struct Device {
     path: PathBuf,
     reader: File,
@@ -23,7 +23,7 @@ impl Device {
         let path = member.folder.join("watchdog");
         nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).expect("a fifo");
         user::give(&path);
-        // Open for both, so that a writer that goes away is no end.
+        // Open for both, so that the end of a writer does not close it.
         let mut open = File::options();
         open.read(true).write(true).custom_flags(libc::O_NONBLOCK);
         let reader = open.open(&path).expect("the fifo opens");
@@ -40,12 +40,12 @@ impl Device {
     }
 }
 
-/// What the watchdog of a lease of 20 s may be told, in seconds. With its margin of 5 s the machine is reset 15 s after
-/// the last renewal was sent, however late the ping: never more. A renewal may take 4 s, and the first ping may be for
-/// the last renewal, 5 s ago: what is less would come between two renewals that are in time.
+/// The timeouts, in seconds, that a watchdog may get for a lease of 20 s. With its margin of 5 s the machine is reset
+/// 15 s after the last renewal was sent, however late the ping: never more. A renewal may take 4 s, and the first ping
+/// may be for the last renewal, 5 s ago. A smaller timeout would fire between two renewals that are in time.
 const ALLOWED: std::ops::RangeInclusive<u32> = 6..=15;
 
-/// The timeout that was in force at each ping; nothing else may have been written.
+/// The timeouts in force at each ping; nothing else may have been written.
 fn pings(text: &str) -> Vec<u32> {
     let mut pings = Vec::new();
     for part in text.split('C').skip(1) {
@@ -71,7 +71,7 @@ async fn wait_for_leader(cluster: &Cluster, name: &str) {
     cluster.wait_for(Duration::from_secs(60), &format!("{name} leads"), leads).await;
 }
 
-/// Its timeout is that of the lease less the margin; every renewal pings it; the magic byte comes last.
+/// Its timeout is that of the lease minus the margin; every renewal pings it; the magic byte comes last.
 #[tokio::test]
 async fn the_watchdog_is_timed_pinged_and_closed() {
     let mut cluster = Plan::new(1).dynamic(json!({ "ttl": 20 })).prepare().await;
@@ -89,9 +89,9 @@ async fn the_watchdog_is_timed_pinged_and_closed() {
     assert!(pings.is_some_and(|pings| pings.iter().all(|seconds| ALLOWED.contains(seconds))), "{text:?}");
 }
 
-/// A guard that takes the place of a killed one goes on with the watchdog.
+/// A guard that replaces a killed one continues with the watchdog.
 #[tokio::test]
-async fn another_guard_goes_on_with_it() {
+async fn a_replaced_guard_continues_with_the_watchdog() {
     let mut cluster = Plan::new(1).dynamic(json!({ "ttl": 20 })).prepare().await;
     require(&cluster.members[0]);
     let mut device = Device::of(&cluster.members[0]);
@@ -110,9 +110,9 @@ async fn another_guard_goes_on_with_it() {
     cluster.wait_until_well().await;
 }
 
-/// Where it is required and missing, a member says so, and does not lead even when nobody else can.
+/// If the watchdog is required and missing, a member reports it, and does not lead even when no other member can.
 #[tokio::test]
-async fn without_it_a_member_does_not_lead() {
+async fn without_a_required_watchdog_a_member_does_not_lead() {
     let mut cluster = Plan::new(2).dynamic(json!({ "ttl": 12 })).prepare().await;
     require(&cluster.members[1]);
     cluster.members[0].start();
@@ -131,9 +131,9 @@ async fn without_it_a_member_does_not_lead() {
     cluster.wait_for_successor(0, Duration::from_secs(30)).await;
 }
 
-/// A primary that loses it gives leadership away.
+/// A primary that loses the watchdog hands leadership over.
 #[tokio::test]
-async fn a_primary_that_loses_it_steps_down() {
+async fn a_primary_that_loses_its_watchdog_steps_down() {
     let mut cluster = Plan::new(2).dynamic(json!({ "ttl": 12 })).prepare().await;
     require(&cluster.members[0]);
     let device = Device::of(&cluster.members[0]);

@@ -1,5 +1,5 @@
-//! Every case has a name: no arm of `model` and `decide` takes what is left under a name of its own. Clippy sees `_`
-//! and bindings on enums; this sees those that it lets pass, in tuples and behind guards.
+//! Every case has a name: no match arm of `model` and `decide` takes the remaining cases under a placeholder name.
+//! Clippy finds `_` and bindings on enums; this check finds those that Clippy accepts, in tuples and behind guards.
 
 use super::{Fault, assert_clean, code, fault, is_rust};
 

@@ -1,13 +1,14 @@
-//! The files of `decide`, and those of `cli`, point one way: each names the files that it builds on, and none of them
-//! names it. The front pages (`mod.rs`) are looked through, to the file that a name comes from.
+//! The imports among the files of `decide`, and among those of `cli`, have no circle. An import through a front page
+//! (`mod.rs`) counts as an import of the file that defines the name.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{code, files, is_rust, is_unit_test, root};
 
-/// Texts by module: `race`, `sync::leader`; a front page by its folder, `sync`, and the topmost by nothing.
+/// Texts by module: `race`, `sync::leader`; a front page has the name of its folder, `sync`, and the topmost an empty
+/// name.
 type Texts = BTreeMap<String, String>;
-/// Which modules each module names.
+/// The modules that each module names.
 type Arrows = BTreeMap<String, BTreeSet<String>>;
 
 fn module_of(folder: &str, file: &str) -> Option<String> {
@@ -29,7 +30,7 @@ fn parent(module: &str) -> &str {
     module.rsplit_once("::").map_or("", |(parent, _)| parent)
 }
 
-/// The paths of a tree such as `a::{b, c::D as E}`, each with the name it is known by, up to where the tree ends.
+/// The paths of a tree such as `a::{b, c::D as E}`, each with its local name, up to the end of the tree.
 fn paths(tree: &str) -> Vec<(Vec<String>, String)> {
     let word: String = tree.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
     let rest = &tree[word.len()..];
@@ -71,7 +72,7 @@ fn parts(group: &str) -> Vec<&str> {
     found
 }
 
-/// What a front page hands on: the name, and the module that it comes from.
+/// The names that a front page exports, each with its module.
 fn handed_on(texts: &Texts, front: &str) -> BTreeMap<String, String> {
     let text = texts.get(front).map(String::as_str).unwrap_or_default();
     let uses = text.split(" use ").skip(1).flat_map(paths);
@@ -79,7 +80,7 @@ fn handed_on(texts: &Texts, front: &str) -> BTreeMap<String, String> {
     own.map(|(path, name)| (name, joined(front, &path[0]))).collect()
 }
 
-/// The module that `path`, seen from `base`, leads to.
+/// The module of `path`, as seen from `base`.
 fn resolve(texts: &Texts, base: &str, path: &[String]) -> String {
     let Some((first, rest)) = path.split_first() else { return base.to_owned() };
     let below = joined(base, first);
@@ -89,7 +90,7 @@ fn resolve(texts: &Texts, base: &str, path: &[String]) -> String {
     handed_on(texts, base).get(first).cloned().unwrap_or_else(|| base.to_owned())
 }
 
-/// The modules that the tree at the beginning of `rest`, seen from `base`, leads to.
+/// The modules of the tree at the beginning of `rest`, as seen from `base`.
 fn named(texts: &Texts, base: &str, rest: &str) -> Vec<String> {
     let tree = match rest.strip_prefix('{') {
         Some(group) => parts(group).into_iter().flat_map(paths).collect(),

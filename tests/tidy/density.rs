@@ -10,7 +10,7 @@ const FOLDER: &str = "src/decide/";
 /// Nine of ten functions have no more.
 const BRANCHES_MAX: usize = 5;
 
-/// Code in one line, without comments and without what its strings say.
+/// Code in one line, without comments and without the contents of strings.
 fn bare(text: &str) -> String {
     let lines: Vec<&str> = code(text).map(|(_, line)| line.trim()).collect();
     let joined = lines.join(" ").replace("\\\"", "");
@@ -36,7 +36,7 @@ fn bodies(bare: &str) -> Vec<(&str, &str)> {
 fn branches(body: &str) -> usize {
     let words = body.split(|c: char| !c.is_alphanumeric() && c != '_');
     let ifs = words.filter(|word| *word == "if").count();
-    // A closure without arguments begins like this, too, but not behind a value.
+    // A closure without arguments begins like this too, but not after a value.
     let or = |at: usize| !body[..at].trim_end().ends_with(['(', ',', '=', '{', '|']);
     let ors = body.match_indices("||").filter(|(at, _)| or(*at)).count();
     let let_elses = body.matches(" else {").count() - body.matches("} else {").count();

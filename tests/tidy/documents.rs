@@ -12,7 +12,7 @@ fn is_document(file: &str) -> bool {
     file.ends_with(".md")
 }
 
-/// Numbered lines of text, without blocks of code.
+/// Numbered lines of text, without code blocks.
 fn prose(text: &str) -> impl Iterator<Item = (usize, &str)> {
     let mut fenced = false;
     text.lines().enumerate().filter_map(move |(index, line)| {
@@ -22,13 +22,13 @@ fn prose(text: &str) -> impl Iterator<Item = (usize, &str)> {
     })
 }
 
-/// The targets of `[text](target)` in one line that are no web addresses.
+/// The targets of `[text](target)` in one line, except web addresses.
 fn links(line: &str) -> impl Iterator<Item = &str> {
     let targets = line.split("](").skip(1).filter_map(|rest| rest.split_once(')').map(|(target, _)| target));
     targets.filter(|target| !target.contains("://"))
 }
 
-/// The anchor that GitHub makes of a heading.
+/// GitHub's anchor for a heading.
 fn anchor(heading: &str) -> String {
     let kept = heading.trim().chars().filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'));
     kept.flat_map(char::to_lowercase).map(|c| if c == ' ' { '-' } else { c }).collect()
@@ -42,7 +42,7 @@ fn anchors(text: &str) -> BTreeSet<String> {
     headings.collect()
 }
 
-/// The path below the repository's root that a link of `file` leads to.
+/// The path below the repository's root to which a link of `file` leads.
 fn resolved(file: &str, target: &str) -> PathBuf {
     let mut path = PathBuf::from(file);
     if !target.is_empty() {
@@ -80,7 +80,7 @@ fn link_faults(file: &str, text: &str) -> Vec<Fault> {
     faults
 }
 
-/// Pages that no other page leads to. READMEs are found without a link.
+/// Pages without a link from another page. READMEs are found without a link.
 fn unlinked(pages: &[(String, String)]) -> Vec<&str> {
     let linked: BTreeSet<PathBuf> = pages
         .iter()

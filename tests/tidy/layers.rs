@@ -1,8 +1,8 @@
-//! Which folder imports what.
+//! The permitted imports of each folder.
 
 use super::{Fault, assert_clean, code, fault, is_source, is_unit_test};
 
-/// What each folder of `src` may import from the crate: design, "Source tree".
+/// The permitted imports of each folder of `src`: design, "Source tree".
 const LAYERS: &[(&str, &[&str])] = &[
     ("model", &["model"]),
     ("decide", &["model", "decide"]),
@@ -41,7 +41,8 @@ fn layer_faults(file: &str, text: &str) -> Vec<Fault> {
     faults
 }
 
-/// What the settings never do: run a program, listen, and, but where files are read, look at the machine.
+/// Things that the settings never do: run a program, listen, and, except in the files that read files, look at the
+/// machine.
 fn settings_faults(file: &str, text: &str) -> Vec<Fault> {
     let reads = ["load", "pod", "variables"].iter().any(|name| file == format!("src/config/{name}.rs"));
     let mut banned = vec!["std::process", "Command", "TcpListener", "UdpSocket", "tokio"];

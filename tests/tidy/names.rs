@@ -1,11 +1,11 @@
-//! Names: in `src` a type's name stands for one type only, and the private words that the field's terms have replaced
-//! do not come back.
+//! Names: in `src` a type's name stands for one type only, and the private words that were replaced by terms of the
+//! field do not come back.
 
 use std::collections::BTreeMap;
 
 use super::{Fault, assert_clean, code, declared, fault, files, is_source, is_unit_test, root};
 
-/// Words that were replaced, each with the word to use.
+/// Words that were replaced, each with its replacement.
 const REPLACED: &[(&str, &str)] = &[
     ("Prey", "PostgresProcesses"),
     ("prey", "processes"),
@@ -39,7 +39,7 @@ const REPLACED: &[(&str, &str)] = &[
     ("losses_survived", "failures_tolerated"),
 ];
 
-/// The identifiers of a line; what stands between quotes is a text.
+/// The identifiers of a line, without the contents of strings.
 fn identifiers(line: &str) -> impl Iterator<Item = &str> {
     let outside = line.split('"').step_by(2);
     outside.flat_map(|part| part.split(|c: char| !c.is_alphanumeric() && c != '_'))
@@ -57,7 +57,7 @@ fn word_faults(file: &str, text: &str) -> Vec<Fault> {
     faults
 }
 
-/// The types that files declare at their outermost level, each with where.
+/// The types that files declare at their outermost level, each with its place.
 fn types<'a>(texts: impl Iterator<Item = (&'a str, &'a str)>) -> BTreeMap<String, Vec<String>> {
     let mut found: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for (file, text) in texts {

@@ -1,4 +1,4 @@
-//! Tables in documents name what the sources have: mutations, exit codes, metrics.
+//! Tables in documents agree with the sources: mutations, exit codes, metrics.
 
 use std::collections::BTreeSet;
 
@@ -13,7 +13,7 @@ fn kebab(name: &str) -> String {
     super::words_of(name).join("-")
 }
 
-/// What stands between backticks.
+/// The texts between backticks.
 fn quoted(text: &str) -> impl Iterator<Item = &str> {
     text.split('`').skip(1).step_by(2)
 }
@@ -30,8 +30,8 @@ fn tested(source: &str) -> BTreeSet<(String, String)> {
         .collect()
 }
 
-/// Promise and mutation of each row of the table `| promise | what is checked | mutations |`. In a row of two promises
-/// their mutations are separated by a semicolon.
+/// Promise and mutation of each row of the table `| promise | what is checked | mutations |`. In a row with two
+/// promises their mutations are separated by a semicolon.
 fn documented(text: &str) -> BTreeSet<(String, String)> {
     let mut found = BTreeSet::new();
     for line in text.lines().filter(|line| line.starts_with("| `")) {
@@ -50,7 +50,7 @@ fn codes(text: &str) -> BTreeSet<u8> {
     rows.filter_map(|row| row.strip_prefix("| ")?.split(' ').next()?.parse().ok()).collect()
 }
 
-/// Names that begin like a metric of ours.
+/// Names with the prefix of a metric.
 fn metrics(text: &str) -> BTreeSet<String> {
     let names = quoted(text).filter(|name| name.starts_with("matriarch_"));
     let whole = names.filter(|name| name.chars().all(|c| c.is_ascii_lowercase() || c == '_'));
@@ -73,7 +73,7 @@ fn the_guide_has_every_exit_code() {
     assert_eq!(source, guide, "src/cli/exit.rs and deploy/guide/commands.md differ");
 }
 
-/// Metrics are named whole, and counters of the loop without what they all begin with.
+/// Metrics are named in full, and counters of the loop without their common prefix.
 #[test]
 fn every_metric_in_a_document_exists() {
     let sources: String = files()

@@ -10,7 +10,7 @@ fn value(page: &str, metric: &str) -> String {
 }
 
 #[test]
-fn a_primary_counts() {
+fn metrics_of_a_primary() {
     let page = text(&primary(NOW), NOW);
     let expected = [
         ("patroni_version", "040105"),
@@ -42,7 +42,7 @@ fn a_primary_counts() {
 }
 
 #[test]
-fn a_silent_replica_claims_nothing() {
+fn a_silent_replica_has_no_positions() {
     let page = text(&replica(NOW), NOW);
     assert_eq!(value(&page, "patroni_xlog_replayed_location"), "800");
     assert_eq!(value(&page, "patroni_xlog_replayed_timestamp"), "1795384301.06225");
@@ -56,7 +56,7 @@ fn a_silent_replica_claims_nothing() {
 }
 
 #[test]
-fn synchronous_standbys_count() {
+fn metrics_of_a_synchronous_standby() {
     for (mode, voters, expected) in [
         (SyncMode::On, &["n2"][..], ["1", "0", "1"]),
         (SyncMode::Quorum, &["n2", "n3"], ["0", "1", "2"]),
@@ -75,7 +75,7 @@ fn synchronous_standbys_count() {
     }
 }
 
-/// Help and type come before each sample, every name once, every sample with both labels.
+/// Help and type precede each sample, each name occurs once, and every sample has both labels.
 #[test]
 fn the_page_is_well_formed() {
     let mut status = primary(NOW);
@@ -101,7 +101,7 @@ fn the_page_is_well_formed() {
 }
 
 #[test]
-fn trouble_with_the_kubernetes_api_counts_where_there_is_a_pod() {
+fn trouble_with_the_kubernetes_api_is_a_metric_of_a_pod() {
     assert!(!text(&primary(NOW), NOW).contains("kubernetes"), "nothing is said without one");
     let mut status = primary(NOW);
     status.kubernetes = Some(crate::api::tests::pod_in_trouble(NOW));

@@ -85,9 +85,9 @@ fn tags() -> Tags {
 
 fn as_is(_: &mut Status) {}
 
-/// Every situation against every path; the expectation lists the paths that answer 200.
+/// Every situation with every path; the expectation lists the paths that answer 200.
 #[test]
-fn the_matrix() {
+fn every_path_in_every_situation() {
     let paths = [
         "/",
         "/leader",
@@ -170,7 +170,7 @@ fn paths_match_by_substring_and_in_order() {
 }
 
 #[test]
-fn queries_filter() {
+fn query_parameters_restrict_a_check() {
     let cases = [
         ("/replica?lag=199", UNAVAILABLE),
         ("/replica?lag=200", OK),
@@ -204,7 +204,7 @@ fn a_lease_that_ended_a_nanosecond_ago_is_no_primary() {
 }
 
 #[test]
-fn liveness_asks_the_loop_alone() {
+fn liveness_depends_on_the_loop_alone() {
     let late = |status: &Status, by: u64| liveness(status, status.next_tick_by + Duration::from_secs(by));
     let (mut leader, mut follower) = (primary(NOW), replica(NOW));
     silent(&mut leader);
@@ -216,7 +216,7 @@ fn liveness_asks_the_loop_alone() {
 }
 
 #[test]
-fn readiness_is_leading_or_close_behind() {
+fn the_leader_and_close_standbys_are_ready() {
     let ready = |status: &Status, query: &str| readiness(status, &Query::parse(query), NOW);
     let mut leader = primary(NOW);
     silent(&mut leader);
@@ -236,9 +236,9 @@ fn readiness_is_leading_or_close_behind() {
     assert_eq!(ready(&follower, ""), UNAVAILABLE);
 }
 
-/// While nobody leads no standby streams, and readers have nobody else.
+/// Without a leader no standby streams, and readers have no other server.
 #[test]
-fn a_standby_that_streamed_not_long_ago_serves_readers() {
+fn a_standby_that_streamed_recently_is_ready() {
     let ready = |status: &Status, query: &str| readiness(status, &Query::parse(query), NOW);
     let mut orphan = replica(NOW);
     let sql = orphan.postgres.sql.as_mut().expect("set");
@@ -259,7 +259,7 @@ fn a_standby_that_streamed_not_long_ago_serves_readers() {
 }
 
 #[test]
-fn the_synchronous_paths() {
+fn paths_for_synchronous_standbys() {
     let paths = [
         "/sync",
         "/synchronous",
@@ -300,7 +300,7 @@ fn the_synchronous_paths() {
 }
 
 #[test]
-fn sizes() {
+fn sizes_are_parsed() {
     let cases = [
         ("10", Some(10)),
         ("1.5kB", Some(1536)),

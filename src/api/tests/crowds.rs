@@ -11,9 +11,9 @@ use super::{Rig, primary, rig};
 use crate::os::clock;
 use crate::peer::Peers;
 
-/// No member of the view is there.
+/// No member of the view has this address.
 const STRANGER: &str = "127.0.0.9:0";
-/// As long as a load balancer waits.
+/// The limit of a load balancer.
 const SOON: Duration = Duration::from_secs(1);
 
 /// A connection from elsewhere that has sent `text`.
@@ -25,10 +25,10 @@ async fn connected(rig: &Rig, text: &str) -> TcpStream {
     stream
 }
 
-/// What comes back, to the end; empty when the connection was only cut.
+/// The answer to its end; empty when the connection was only closed.
 async fn answer(mut stream: TcpStream) -> String {
     let mut answer = Vec::new();
-    // What a reset takes away was no answer.
+    // A reset may discard the answer.
     let _ = stream.read_to_end(&mut answer).await;
     String::from_utf8_lossy(&answer).into_owned()
 }
@@ -56,7 +56,7 @@ async fn idle_and_slow_connections_delay_neither_probes_nor_members() {
         let peer = Peers::default().ask(&url, SOON).await;
         assert!(peer.reachable, "{peer:?}");
     }
-    // The first one of the crowd made room, and the last one did not have to.
+    // The first connection was closed to make room; the last one was not.
     let last = crowd.pop().expect("there are many");
     tokio::time::timeout(SOON * 10, answer(crowd.remove(0))).await.expect("it was cut");
     let still_open = last.try_read(&mut [0]).map_err(|error| error.kind());
@@ -67,8 +67,8 @@ async fn idle_and_slow_connections_delay_neither_probes_nor_members() {
 async fn slow_clients_are_disconnected() {
     let rig = rig(primary(clock::now())).await;
     let within = Duration::from_secs(20);
-    // One says nothing, one stops in its head, one keeps on sending it, one leaves its connection open afterwards,
-    // one never sends the body it has announced.
+    // One sends nothing, one stops in its head, one sends it endlessly, one leaves its connection open afterwards, and
+    // one never sends its announced body.
     let silent = connected(&rig, "").await;
     let partial = connected(&rig, "GET /primary HTTP/1.1\r\nHost").await;
     let idle = connected(&rig, "GET /primary HTTP/1.1\r\nHost: x\r\n\r\n").await;
@@ -90,12 +90,12 @@ async fn slow_clients_are_disconnected() {
     assert!(answers[3].starts_with("HTTP/1.1 400"), "{}", answers[3]);
 }
 
-/// Readers who fill all their places cost neither members nor probers theirs.
+/// Readers that use up their limit do not affect members or health checks.
 #[tokio::test]
-async fn readers_wait_for_readers_only() {
+async fn many_readers_do_not_affect_members_and_probes() {
     allow_files(4096);
     let rig = rig(primary(clock::now())).await;
-    // etcd takes its time.
+    // etcd is slow.
     rig.world().held_reads = Some(Vec::new());
     let mut readers = Vec::new();
     for _ in 0..100 {
@@ -109,7 +109,7 @@ async fn readers_wait_for_readers_only() {
     let probe = connected(&rig, "GET /primary HTTP/1.0\r\n\r\n").await;
     let answered = tokio::time::timeout(SOON, answer(probe)).await.expect("a probe is answered at once");
     assert!(answered.starts_with("HTTP/1.0 200"), "{answered}");
-    // The view says that members are on 127.0.0.1; whether the server has looked them up by now is no matter of time.
+    // The view has members on 127.0.0.1; the server may not have looked them up yet.
     let url = format!("http://{}/patroni", rig.address);
     let deadline = clock::now() + SOON * 10;
     while !Peers::default().ask(&url, SOON).await.reachable {

@@ -16,7 +16,7 @@ async fn expect(rig: &Rig, method: &str, path: &str, body: Option<Value>, status
 }
 
 #[tokio::test]
-async fn reads() {
+async fn read_routes_answer() {
     let rig = rig(primary(clock::now())).await;
     expect(&rig, "GET", "/patroni", None, 200, r#""patroni": {"version": "4.1.5""#).await;
     expect(&rig, "GET", "/patroni/x?y", None, 200, r#""role": "primary""#).await;
@@ -57,7 +57,7 @@ async fn etcd_away_is_503_or_the_last_view() {
 }
 
 #[tokio::test]
-async fn other_methods_are_501_in_the_known_words() {
+async fn other_methods_get_501_with_patronis_text() {
     let rig = rig(primary(clock::now())).await;
     for (method, path) in
         [("PUT", "/primary"), ("DELETE", "/failover"), ("POST", "/foo"), ("BREW", "/config")]
@@ -111,7 +111,7 @@ async fn the_configuration_is_merged_and_replaced() {
 }
 
 #[tokio::test]
-async fn replies_become_codes() {
+async fn replies_become_status_codes() {
     let rig = rig(replica(clock::now())).await;
     let text = || "as it is".to_owned();
     let replies = [
@@ -140,7 +140,7 @@ async fn replies_become_codes() {
     expect(&rig, "POST", "/reload", None, 202, "reload scheduled").await;
     assert_eq!(rig.world().reloads, 1);
     expect(&rig, "POST", "/failsafe", Some(json!({"name": "x"})), 502, "not enabled").await;
-    // Patroni ends with it in its own tests on Windows only: nothing here promises an end that does not come.
+    // Patroni itself supports it only for its tests on Windows, so it is refused here.
     expect(&rig, "POST", "/sigterm", None, 501, "Unsupported method").await;
     rig.status.send_modify(|status| std::sync::Arc::make_mut(status).settings.pause = true);
     let later = json!({"schedule": "2100-01-01T00:00:00Z"});
@@ -188,7 +188,7 @@ async fn only_listed_addresses_open_unsafe_routes() {
 }
 
 #[tokio::test]
-async fn headers_as_configured() {
+async fn headers_follow_the_settings() {
     let setup = ApiSetup {
         extra_headers: vec![("X-Frame-Options".to_owned(), "deny".to_owned())],
         server_tokens: ServerTokens::Minimal,
@@ -207,7 +207,7 @@ async fn headers_as_configured() {
 }
 
 #[tokio::test]
-async fn many_probes_cost_few_looks() {
+async fn many_probes_share_few_queries() {
     let rig = rig(primary(clock::now())).await;
     let began = clock::now();
     for _ in 0..20 {

@@ -60,9 +60,9 @@ async fn a_port_in_use_is_named() {
     assert!(error.to_string().contains(&rig.address.port().to_string()), "{error}");
 }
 
-/// A loop that hangs takes neither liveness nor the other probes with it.
+/// A hanging loop stops neither the liveness probe nor the other probes.
 #[tokio::test]
-async fn a_stuck_loop_is_still_answered_for() {
+async fn probes_are_answered_while_the_loop_hangs() {
     let (handle, orders) = handle(primary(clock::now()));
     let setup = ApiSetup { listen: ("127.0.0.1".to_owned(), 0), ..ApiSetup::default() };
     let listener = bind(&setup).await.expect("a free port");
@@ -83,7 +83,7 @@ async fn a_stuck_loop_is_still_answered_for() {
     };
     assert_eq!(peers.call(ask("/liveness")).await.expect("an answer").0, 200);
     assert_eq!(peers.call(ask("/leader")).await.expect("an answer").0, 200);
-    // The proof of being writable grows old, for nobody looks.
+    // The last query becomes too old, because none succeeds.
     let deadline = clock::now() + within;
     while peers.call(ask("/primary")).await.expect("an answer").0 != 503 {
         assert!(clock::now() < deadline, "an old look still counts");

@@ -19,7 +19,7 @@ async fn refused(rig: &Rig, path: &str, body: Value, status: u16, text: &str) {
 }
 
 #[tokio::test]
-async fn refuses_in_the_order_of_the_contract() {
+async fn refusals_come_in_the_order_of_the_contract() {
     let rig = ready().await;
     let only = "Failover could be performed only to a specific candidate";
     refused(&rig, "/failover", json!({"leader": "n1"}), 400, only).await;
@@ -38,7 +38,7 @@ async fn refuses_in_the_order_of_the_contract() {
 }
 
 #[tokio::test]
-async fn refuses_without_anybody_good() {
+async fn a_request_without_an_eligible_candidate_is_refused() {
     let rig = ready().await;
     rig.world().peer_reachable = false;
     let text = "failover is not possible: no good candidates have been found";
@@ -50,9 +50,9 @@ async fn refuses_without_anybody_good() {
     refused(&rig, "/switchover", json!({"leader": "n1"}), 412, text).await;
 }
 
-/// The word is needed where etcd knows no cluster, and nowhere else.
+/// The option is necessary if etcd knows no cluster, and refused otherwise.
 #[tokio::test]
-async fn rebuilds_only_a_cluster_that_etcd_does_not_know() {
+async fn only_a_cluster_unknown_to_etcd_is_rebuilt() {
     let rig = ready().await;
     let word = json!({"candidate": "n2", "rebuild": true});
     refused(&rig, "/failover", word.clone(), 412, "etcd knows the cluster").await;
@@ -68,15 +68,15 @@ async fn rebuilds_only_a_cluster_that_etcd_does_not_know() {
     refused(&rig, "/failover", json!({"candidate": "n2"}), 412, "--candidate n2 --rebuild").await;
     refused(&rig, "/failover", json!({"candidate": "n9", "rebuild": true}), 412, "does not exists").await;
     assert!(rig.world().failover.is_empty(), "nothing was written");
-    // Its PostgreSQL needs not answer. Beyond the checks: the fake etcd takes no write.
+    // Its PostgreSQL need not answer. After the checks the fake etcd refuses the write.
     rig.world().peer_reachable = false;
     rig.world().writes_succeed = false;
     refused(&rig, "/failover", word, 503, "failed to write").await;
 }
 
-/// `n2` answers and is near, and no walsender of the leader sends to it: asked at the leader and at another member.
+/// `n2` answers and is close, but no walsender of the leader sends to it: asked at the leader and at another member.
 #[tokio::test]
-async fn refuses_a_candidate_that_does_not_stream_from_the_leader() {
+async fn a_candidate_that_does_not_stream_is_refused() {
     let to_n2 = json!({"leader": "n1", "candidate": "n2"});
     let at_leader = ready().await;
     at_leader.status.send_modify(|status| {
@@ -93,7 +93,7 @@ async fn refuses_a_candidate_that_does_not_stream_from_the_leader() {
 }
 
 #[tokio::test]
-async fn in_mode_on_only_to_a_synchronous_standby() {
+async fn in_mode_on_only_a_synchronous_standby_is_accepted() {
     let rig = ready().await;
     let set = |mode: &str, voters: &[&str]| {
         synchronous(rig.world().cluster.as_mut().expect("set"), mode, "n1", 0, voters);
@@ -107,7 +107,7 @@ async fn in_mode_on_only_to_a_synchronous_standby() {
     let text = "switchover is not possible: can not find sync_standby";
     refused(&rig, "/switchover", json!({"leader": "n1"}), 412, text).await;
     assert!(rig.world().failover.is_empty(), "nothing was written");
-    // Beyond the checks: the fake etcd takes no write.
+    // After the checks the fake etcd refuses the write.
     rig.world().writes_succeed = false;
     let text = "failed to write";
     refused(&rig, "/failover", json!({"candidate": "n2"}), 503, text).await;
@@ -123,7 +123,7 @@ async fn in_mode_on_only_to_a_synchronous_standby() {
 }
 
 #[tokio::test]
-async fn in_pause_only_at_once_and_only_to_somebody() {
+async fn in_pause_a_switchover_needs_a_candidate_and_no_schedule() {
     let rig = ready().await;
     rig.world().cluster.as_mut().expect("set").config.as_mut().expect("set").text =
         r#"{"pause":true}"#.to_owned();
@@ -133,7 +133,7 @@ async fn in_pause_only_at_once_and_only_to_somebody() {
 }
 
 #[tokio::test]
-async fn schedules_and_forgets() {
+async fn a_switchover_is_scheduled_and_cancelled() {
     let rig = ready().await;
     let body = json!({"leader": "n1", "member": "n2", "scheduled_at": "2100-01-01T00:00:00Z"});
     let answer = rig.call("POST", "/switchover", Some(body)).await;
@@ -153,7 +153,7 @@ async fn schedules_and_forgets() {
     refused(&rig, "/switchover", json!({"leader": "n1", "scheduled_at": ""}), 503, "failed to write").await;
 }
 
-/// Plays the cluster: once the key is written, `leader` leads and the key is clear.
+/// Plays the cluster: once the key is written, `leader` leads and the key is empty.
 async fn resolve(rig: &Rig, leader: &str) {
     while rig.world().failover.is_empty() {
         tokio::time::sleep(std::time::Duration::from_millis(5)).await;
@@ -168,7 +168,7 @@ async fn resolve(rig: &Rig, leader: &str) {
 }
 
 #[tokio::test]
-async fn says_who_leads_now() {
+async fn the_answer_names_the_new_leader() {
     let cases = [
         ("/switchover", json!({"leader": "n1"}), "n2", 200, "Successfully switched over to \"n2\""),
         (
@@ -197,9 +197,9 @@ async fn says_who_leads_now() {
     }
 }
 
-/// The watch was behind when the request came: a leader of the past is no success.
+/// The watch lagged when the request came: an earlier leader does not count as success.
 #[tokio::test]
-async fn a_view_older_than_the_request_tells_nothing() {
+async fn a_view_older_than_the_request_does_not_count() {
     let rig = ready().await;
     let past = LeaderKey { name: name("n3"), lease: None, term: Term(1) };
     let behind = crate::model::ClusterView { leader: Some(past), revision: 6, ..view() };

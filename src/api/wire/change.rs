@@ -1,21 +1,21 @@
-//! How a change of leadership ended, as the answer to `POST /switchover` and `POST /failover` says it.
+//! The end of a change of leadership, as the answer to `POST /switchover` and `POST /failover`.
 
-/// The words by which patronictl, too, tells an end that is not known from a failure.
+/// The words with which patronictl, too, distinguishes an unknown result from a failure.
 const UNKNOWN: &str = "status unknown";
 
-/// How a change of leadership ended.
+/// The result of a change of leadership.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ChangeEnd {
-    /// Another member leads, or will at the time that was asked for.
+    /// Another member leads, or will at the requested time.
     Accepted,
     /// Nothing has changed.
     Failed,
-    /// The member that was asked waits no longer, and the change goes on.
+    /// The member that was asked stopped waiting, and the change continues.
     Unknown,
 }
 
 impl ChangeEnd {
-    /// What an answer says.
+    /// The result in an answer.
     pub fn read(status: u16, body: &str) -> ChangeEnd {
         match status {
             200 | 202 => ChangeEnd::Accepted,
@@ -24,7 +24,7 @@ impl ChangeEnd {
         }
     }
 
-    /// The sentence that says [`ChangeEnd::Unknown`] of the change with this title.
+    /// The sentence for [`ChangeEnd::Unknown`], for a change with this title.
     pub fn unknown_text(title: &str) -> String {
         format!("{title} {UNKNOWN}")
     }

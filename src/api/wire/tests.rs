@@ -8,7 +8,7 @@ use std::time::Duration;
 const NOW: Moment = Moment::from_millis(1_000_000);
 
 #[test]
-fn the_primary_speaks_as_patroni_does() {
+fn the_answer_of_a_primary_is_patronis() {
     let expected = concat!(
         r#"{"state": "running", "postmaster_start_time": "2026-11-22 21:50:10.915509+00:00", "role": "primary", "#,
         r#""server_version": 150018, "xlog": {"location": 1000}, "timeline": 2, "dcs_last_seen": 1795384262, "#,
@@ -23,7 +23,7 @@ fn the_primary_speaks_as_patroni_does() {
 }
 
 #[test]
-fn the_replica_speaks_as_patroni_does() {
+fn the_answer_of_a_replica_is_patronis() {
     let mut status = replica(NOW);
     status.clone_progress = Some(CloneProgress { bytes: 50, total: 200, elapsed: Duration::from_secs(2) });
     let expected = concat!(
@@ -42,7 +42,7 @@ fn the_replica_speaks_as_patroni_does() {
 }
 
 #[test]
-fn a_pod_says_what_it_is_and_what_does_not_work() {
+fn the_answer_shows_the_pods_role_and_trouble() {
     let mut status = primary(NOW);
     status.kubernetes = Some(tests::pod_in_trouble(NOW));
     let text = json_spaced(&patroni_body(&status));
@@ -53,9 +53,9 @@ fn a_pod_says_what_it_is_and_what_does_not_work() {
     assert!(text.contains(expected), "{text}");
 }
 
-/// The key stands where Patroni has it, and only on a standby that the key `sync` names while a mode is on.
+/// The key is at Patroni's position, and only on a standby that the key `sync` lists while a mode is on.
 #[test]
-fn a_synchronous_standby_says_so() {
+fn the_answer_of_a_synchronous_standby_shows_it() {
     for (mode, voters, expected) in [
         (SyncMode::On, &["N2"][..], Some("sync_standby")),
         (SyncMode::Quorum, &["n2"], Some("quorum_standby")),
@@ -84,13 +84,13 @@ fn a_synchronous_standby_says_so() {
 }
 
 #[test]
-fn the_cluster_calls_synchronous_standbys_so() {
+fn cluster_names_the_role_of_synchronous_standbys() {
     for (mode, voters, role) in [
         ("on", &["n2"][..], "sync_standby"),
         ("Quorum", &["n2"], "quorum_standby"),
         ("on", &[], "replica"),
         ("off", &["n2"], "replica"),
-        // Nobody has said that it is off: the key binds.
+        // No configuration has switched it off: the key `sync` binds.
         ("nonsense", &["n2"], "quorum_standby"),
     ] {
         let mut view = view();
@@ -123,7 +123,7 @@ fn a_silent_postgres_has_no_position() {
 }
 
 #[test]
-fn the_cluster_speaks_as_patroni_does() {
+fn the_answer_for_the_cluster_is_patronis() {
     let expected = concat!(
         r#"{"members": [{"name": "n1", "role": "leader", "state": "running", "api_url": "http://127.0.0.1:1/patroni", "#,
         r#""host": "10.0.0.1", "port": 5432, "timeline": 2}, "#,

@@ -32,7 +32,7 @@ pub(in crate::cli) fn sample() -> ClusterView {
 }
 
 #[test]
-fn the_table_a_patronictl_user_knows() {
+fn the_table_is_patronictls() {
     let text = members("demo", &sample(), Detail::default()).render(Format::Table).expect("a table");
     let expected = "\
 + Cluster: demo (7001) --+---------+------------------+----+-------------+-----+------------+-----+----------------------+-------------------+
@@ -48,14 +48,14 @@ fn the_table_a_patronictl_user_knows() {
     assert_eq!(text, expected);
 }
 
-/// The leader published before the others did: a lag counts from the furthest that is known of it, not from there.
+/// The leader published its position before the others: a lag counts from its furthest known position.
 #[test]
-fn a_lag_counts_from_the_furthest_that_is_known_of_the_leader() {
+fn a_lag_counts_from_the_leaders_furthest_known_position() {
     let mut view = sample();
     let mut ahead = view.members[&MemberName::new("m2").expect("a name")].clone();
     ahead.record.receive_lsn = Some(Lsn(83_886_176 + 40 * MEGABYTE));
     view.members.insert(MemberName::new("m4").expect("a name"), ahead.clone());
-    // What lies on another timeline says nothing of the leader.
+    // A position on another timeline tells nothing about the leader.
     ahead.record.receive_lsn = Some(Lsn(83_886_176 + 900 * MEGABYTE));
     ahead.record.timeline = Some(crate::model::Timeline(1));
     view.members.insert(MemberName::new("m5").expect("a name"), ahead);
@@ -83,7 +83,7 @@ fn trouble_with_the_kubernetes_api_has_a_column_of_its_own() {
     assert_eq!((cells(1)[11], cells(3)[11]), ("Kubernetes", "label: forbidden"), "{text}");
 }
 
-/// The sample in a synchronous mode (as JSON), where the key `sync` names `m2`.
+/// The sample in a synchronous mode (as JSON), with `m2` in the key `sync`.
 pub(in crate::cli) fn synchronous(mode: &str, quorum: usize) -> ClusterView {
     let record = json!({"leader": "m1", "quorum": quorum, "voters": ["m2"]});
     let sync = serde_json::from_value(json!({"record": record, "mod_revision": 4})).ok();
@@ -92,7 +92,7 @@ pub(in crate::cli) fn synchronous(mode: &str, quorum: usize) -> ClusterView {
 }
 
 #[test]
-fn synchronous_standbys_are_called_so() {
+fn synchronous_standbys_have_their_role_in_the_table() {
     for (mode, role) in [("true", "Sync Standby"), (r#""quorum""#, "Quorum Standby"), ("false", "Replica")] {
         let sheet = members("demo", &synchronous(mode, 0), Detail::default());
         let roles: Vec<&Value> = sheet.rows.iter().map(|row| &row[3]).collect();
@@ -107,7 +107,7 @@ fn synchronous_standbys_are_called_so() {
 }
 
 #[test]
-fn the_tree_hangs_replicas_below_their_source() {
+fn the_tree_has_replicas_below_their_source() {
     let sheet = members("demo", &sample(), Detail { extended: false, tree: true });
     let names: Vec<&str> = sheet.rows.iter().filter_map(|row| row[1].as_str()).collect();
     assert_eq!(names, ["m1", "+ m2", "  + m3"]);
@@ -122,9 +122,9 @@ fn sizes_and_addresses() {
     assert_eq!(address("postgres://[::1]/p"), Some(("[::1]".into(), 5432)));
 }
 
-/// The key `config` is gone, and with it the word that ended the pause, or began it: a member still goes by it.
+/// The key `config`, which began or ended the pause, is gone: a member still applies the pause.
 #[test]
-fn a_pause_is_known_from_the_members_where_the_configuration_is_gone() {
+fn without_a_configuration_the_members_show_a_pause() {
     let mut view = sample();
     view.config = None;
     assert!(!is_paused(&view));

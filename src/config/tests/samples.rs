@@ -1,4 +1,4 @@
-//! What `check` says of whole files as they are found: a change of what is said shows as a difference of a snapshot.
+//! The output of `check` for whole files: a changed output shows as a difference of a snapshot.
 
 use std::fs;
 
@@ -15,7 +15,7 @@ const SAMPLES: [Sample; 6] = [
     ("windows", include_str!("samples/windows.yml"), &[]),
 ];
 
-/// What the manifest of a stateful set gives beside the file.
+/// The environment of a StatefulSet's manifest beside the file.
 const KUBERNETES: [(&str, &str); 9] = [
     ("PATRONI_ETCD3_HOSTS", "- etcd:2379"),
     ("PATRONI_KUBERNETES_LABELS", "{application: patroni, cluster-name: demo}"),
@@ -28,7 +28,7 @@ const KUBERNETES: [(&str, &str); 9] = [
     ("PATRONI_SCOPE", "demo"),
 ];
 
-/// A line for each fault and each warning.
+/// One line for each fault and each warning.
 fn said(name: &str, text: &str, environment: &[(&str, &str)]) -> String {
     let path = std::env::temp_dir().join(format!("matriarch-sample-{}-{name}.yml", std::process::id()));
     fs::write(&path, text).expect("a temporary file");
@@ -46,7 +46,7 @@ fn said(name: &str, text: &str, environment: &[(&str, &str)]) -> String {
 fn reports_on_sample_configurations() {
     for (name, text, environment) in SAMPLES {
         let text = match name {
-            // As an editor there saves it.
+            // The form in which an editor on Windows saves it.
             "windows" => format!("\u{feff}{}", text.replace('\n', "\r\n")),
             _ => text.to_owned(),
         };

@@ -7,13 +7,13 @@ fn load(text: &str, environment: &[(&str, &str)]) -> (Config, Vec<String>) {
     (loaded.config, loaded.warnings.iter().map(|warning| after_its_file(&warning.to_string())).collect())
 }
 
-/// Without the name of the temporary file.
+/// The text without the name of the temporary file.
 fn after_its_file(text: &str) -> String {
     text.split_once(".yml:").map_or(text, |(_, rest)| rest).to_owned()
 }
 
 #[test]
-fn addresses_to_listen_on() {
+fn listen_addresses_in_every_spelling() {
     let cases = [
         ("'127.0.0.1, 127.0.0.2:5433'", ("127.0.0.1,127.0.0.2", 5433)),
         ("'127.0.0.1,[::1]:5432'", ("127.0.0.1,::1", 5432)),
@@ -33,7 +33,7 @@ fn addresses_to_listen_on() {
 }
 
 #[test]
-fn hosts_of_etcd() {
+fn hosts_of_etcd_in_every_spelling() {
     let (one, two) = (["http://10.0.0.1:2379"], ["http://10.0.0.1:2379", "http://10.0.0.2:2379"]);
     let cases: [(&str, &[&str]); 7] = [
         ("10.0.0.1", &one),
@@ -62,7 +62,7 @@ fn hosts_of_etcd() {
 }
 
 #[test]
-fn an_item_that_holds_nothing_is_left_out_and_said() {
+fn an_empty_list_item_is_left_out_with_a_warning() {
     let rules = "  pg_hba:\n  - local all all peer\n  -\n  - ''\n  - host all all all md5\n";
     let (config, warnings) = load(&format!("{WHOLE}{rules}"), &[]);
     let expected = ["local all all peer".to_owned(), "host all all all md5".to_owned()];
@@ -74,7 +74,7 @@ fn an_item_that_holds_nothing_is_left_out_and_said() {
 }
 
 #[test]
-fn a_key_that_is_given_twice() {
+fn of_duplicate_keys_the_last_one_counts_with_a_warning() {
     let (config, warnings) = load(&WHOLE.replace("name: a", "name: b\nname: a"), &[]);
     assert_eq!(config.name.as_str(), "a");
     assert_eq!(warnings, ["3: name: is given twice, first on line 2; the last one counts: remove the other"]);
@@ -112,7 +112,7 @@ bootstrap:
       pg_ctl_timeout: 5, bin_dir: /x, use_unix_socket: true, listen: x, pre_promote: /x, pg_ident_primary: [x]}
 ";
 
-/// Whatever Patroni acts on and this program does not is named.
+/// Every key that works in Patroni but not here is named.
 #[test]
 fn keys_without_effect_are_named() {
     let text = format!("{WHOLE}{WITHOUT_EFFECT}")
@@ -155,7 +155,7 @@ fn keys_without_effect_are_named() {
 }
 
 #[test]
-fn a_first_configuration_that_is_no_section_is_a_fault() {
+fn a_first_dynamic_configuration_must_be_a_section() {
     let faults = load_text(&format!("{WHOLE}bootstrap: {{dcs: 7}}\n"), &[]).expect_err("a fault").0;
     assert_eq!(lines_of(&faults), [(Some(9), "bootstrap.dcs")]);
 }

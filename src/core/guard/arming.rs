@@ -8,18 +8,18 @@ use std::time::Duration;
 use super::{ArmedDeadlines, Deadlines};
 use crate::model::{Leading, LeaseFacts, LeaseTiming, Moment, Settings};
 
-/// A required watchdog may fail for this long: its device is busy while one guard takes the place of another.
+/// A required watchdog may fail for this long: its device is busy while one guard replaces another.
 const WATCHDOG_FAILS_FOR: Duration = Duration::from_secs(3);
-/// A renewal takes this long until the watchdog is pinged, and a watchdog counts whole seconds: what is later than this
-/// costs it a second.
+/// The longest time from a renewal until the watchdog is pinged. A watchdog counts whole seconds, so a later ping costs
+/// one second.
 const PINGED_WITHIN: Duration = Duration::from_millis(250);
 
 /// How the watchdog is used, where there is a device for it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct WatchdogRule {
-    /// Without it this member does not lead.
+    /// Whether this member must not lead without it.
     pub required: bool,
-    /// It fires this long before the lease ends; `None`: after half of the TTL.
+    /// It resets the machine this long before the lease ends; `None`: after half of the TTL.
     pub safety_margin: Option<Duration>,
 }
 
@@ -32,15 +32,15 @@ impl WatchdogRule {
         (timing.renew_every() + timing.try_timeout() <= timeout).then_some(timeout)
     }
 
-    /// When it resets the machine if no renewal comes after the one that gave the lease this deadline: counted from
-    /// when that one was sent, like the deadline itself, and never after it.
+    /// When it resets the machine if no renewal follows the one behind this deadline. It counts from the time at which
+    /// that renewal was sent, like the deadline itself, and is never after the deadline.
     fn resets_at(self, ttl: Duration, deadline: Moment) -> Option<Moment> {
         let counted = LeaseTiming { ttl }.deadline(Moment::default()).since(Moment::default());
         self.timeout(ttl).map(|timeout| (deadline - counted + timeout + PINGED_WITHIN).min(deadline))
     }
 }
 
-/// What the watchdog does.
+/// The state of the watchdog.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum WatchdogState {
     /// It is not used, or not needed now.
@@ -52,53 +52,53 @@ pub enum WatchdogState {
     Failed,
 }
 
-/// What a change to another lease needs of the guard first.
+/// The condition that a change to another lease requires of the guard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LeaseMoveArming<T> {
-    /// Nothing: nothing is armed.
+    /// None: the guard is not armed.
     Free,
-    /// The guard has to acknowledge this.
+    /// The guard has to acknowledge these deadlines.
     Acknowledged(ArmedDeadlines<T>),
-    /// The guard is wanted and cannot be armed with the new deadline (no renewal shows the leader key as this
-    /// member's, say): it may hold a later deadline of the former lease.
+    /// The guard is needed and cannot be armed with the new deadline (for example, no renewal shows the leader key as
+    /// this member's). It may have a later deadline of the former lease.
     Refused,
 }
 
-/// Whether a guard is wanted, and by which rule.
+/// Whether a guard is needed, and by which rule.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Arming {
     wanted: bool,
-    /// In pause nothing resets the machine.
+    /// In pause the watchdog is not used.
     paused: bool,
     rule: WatchdogRule,
     watchdog_failed_since: Option<Moment>,
 }
 
 impl Arming {
-    /// Nothing is wanted yet.
+    /// No guard is needed yet.
     pub fn new(rule: WatchdogRule) -> Arming {
         Arming { rule, ..Arming::default() }
     }
 
-    /// Whether PostgreSQL may be a primary, as far as was said.
+    /// Whether PostgreSQL may be a primary, by the last report.
     pub fn is_wanted(&self) -> bool {
         self.wanted
     }
 
-    /// PostgreSQL may be writable from now on: what `lease` arms, and every later renewal arms again. `None` when the
-    /// lease does not allow it, or nothing runs that could be killed.
+    /// Records that PostgreSQL may accept writes from now on. The result arms the guard, and every later renewal arms
+    /// it again. `None` when the lease does not allow it, or no process runs.
     pub fn want<T>(&mut self, lease: &LeaseFacts, target: Option<T>) -> Option<ArmedDeadlines<T>> {
         self.wanted = true;
         self.renewed(lease, target)
     }
 
-    /// A PostgreSQL that runs as a primary was found: it has to prove its lease until these deadlines.
+    /// Records a PostgreSQL that was found running as a primary: its lease has to be confirmed before these deadlines.
     pub fn want_until<T>(&mut self, deadlines: Deadlines, target: Option<T>) -> Option<ArmedDeadlines<T>> {
         self.wanted = true;
         target.map(|target| ArmedDeadlines { deadlines, target, watchdog_at: None })
     }
 
-    /// A renewal was confirmed: what it arms.
+    /// The deadlines to arm after a confirmed renewal.
     pub fn renewed<T>(&self, lease: &LeaseFacts, target: Option<T>) -> Option<ArmedDeadlines<T>> {
         match (lease.leading, lease.deadline, target) {
             (Leading::Yes(_), Some(deadline), Some(target)) if self.wanted => Some(ArmedDeadlines {
@@ -110,7 +110,7 @@ impl Arming {
         }
     }
 
-    /// Leadership is about to move to another lease, whose deadline is that of `lease`.
+    /// Leadership is about to move to another lease, with the deadline of `lease`.
     pub fn moving<T>(&self, lease: &LeaseFacts, target: Option<T>) -> LeaseMoveArming<T> {
         match (self.wanted, self.renewed(lease, target)) {
             (false, _) => LeaseMoveArming::Free,
@@ -119,18 +119,18 @@ impl Arming {
         }
     }
 
-    /// PostgreSQL is proved to be no primary; true when the guard has to be disarmed for that.
+    /// Records that PostgreSQL is certainly no primary; true when the guard has to be disarmed for that.
     pub fn unwant(&mut self) -> bool {
         std::mem::take(&mut self.wanted)
     }
 
-    /// Whether an acknowledged guard is enough for a promotion.
+    /// Whether an acknowledged guard suffices for a promotion.
     pub fn may_promote(&self, watchdog: WatchdogState) -> bool {
         watchdog == WatchdogState::Active || !self.rule.required || self.paused
     }
 
-    /// Whether this member must not lead, because it cannot use the watchdog that it is required to use. Takes note of
-    /// what the settings say. `may_open`: the device could be opened.
+    /// Whether this member must not lead because it cannot use a required watchdog. Takes over the settings.
+    /// `may_open`: the device can be opened.
     pub fn watchdog_failed(
         &mut self,
         watchdog: WatchdogState,
@@ -148,8 +148,7 @@ impl Arming {
         fails_on || self.rule.timeout(settings.ttl).is_none() || !may_open
     }
 
-    /// Whether the guard goes with a supervisor that ends: one that is armed stays, unless a primary is left alone on
-    /// purpose.
+    /// Whether the guard ends with the supervisor. An armed guard stays, unless a primary is left running on purpose.
     pub fn leaves(&self, on_purpose: bool) -> bool {
         on_purpose || !self.wanted
     }

@@ -1,24 +1,24 @@
-//! What the driver of a [`KeepGuard`](super::KeepGuard) reports, and what it has to do.
+//! The events for a [`KeepGuard`](super::KeepGuard), and the effects that it asks its driver for.
 
 use super::{GuardAnswer, GuardOrder};
 
-/// What a driver reports.
+/// A report of the driver.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum GuardEvent {
     /// A guard was started, as [`GuardEffect::StartGuard`] asked.
     Started,
-    /// The present guard said this.
+    /// An answer of the present guard.
     Answered(GuardAnswer),
     /// The present guard's end of the connection is closed.
     Closed,
-    /// The guard's socket has the name that says armed, or has it no longer.
+    /// The guard's socket was renamed.
     Renamed {
-        /// Which.
+        /// Whether it has the name of an armed guard now.
         armed: bool,
     },
-    /// [`GuardEffect::KillPostgres`] found that no process is left.
+    /// [`GuardEffect::KillPostgres`] found no process left.
     NoneLeft {
-        /// As in the effect.
+        /// The number from the effect.
         sequence: u32,
     },
 }
@@ -32,48 +32,48 @@ pub enum GuardLoss {
     Frozen,
 }
 
-/// What a driver has to do. A failure needs no report: the effect comes again.
+/// An instruction for the driver. A failure needs no report: the effect is repeated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum GuardEffect<T> {
-    /// Be the fence: SIGQUIT to the postmaster.
+    /// Act in the guard's place: SIGQUIT to the postmaster.
     StopPostgres(T),
-    /// Be the fence: SIGKILL to every process.
+    /// Act in the guard's place: SIGKILL to every process.
     KillPostgres {
-        /// Whose processes.
+        /// The processes.
         target: T,
-        /// The order that said so.
+        /// The number of the order.
         sequence: u32,
-        /// The deadline lies ahead, but no guard can be had.
+        /// The deadline is not reached, but no guard can be started.
         without_guard: bool,
     },
-    /// End the present guard, whatever state it is in.
+    /// End the present guard, whatever its state.
     EndGuard {
-        /// Why.
+        /// The reason.
         lost: GuardLoss,
-        /// Something is armed.
+        /// Whether deadlines are armed.
         armed: bool,
     },
     /// Start a guard.
     StartGuard,
-    /// Give the guard's socket the name that says armed.
+    /// Give the guard's socket the name of an armed guard.
     NameArmed,
-    /// Take that name away: from the guard's socket, or from one that a former supervisor left.
+    /// Remove that name: from the guard's socket, or from one that a former supervisor left.
     NameIdle {
-        /// The guard's own socket has it.
+        /// Whether the guard's own socket has it.
         ours: bool,
     },
-    /// Send this to the guard; never wait for that.
+    /// Send this order to the guard without waiting.
     Send {
         /// The order's number.
         sequence: u32,
         /// The order.
         order: GuardOrder<T>,
     },
-    /// An order is held now that was not before: whoever waits for it may go on.
+    /// The guard has acknowledged an order: threads that wait for it may continue.
     Held {
-        /// This guard took the place of one that was lost while something was armed.
+        /// This guard replaced one that was lost while it was armed.
         replaced: bool,
     },
-    /// The guard of a former supervisor may go.
+    /// The guard of a former supervisor may end.
     DismissPredecessor,
 }

@@ -1,44 +1,44 @@
-//! What a guard's process is to do: a short list of fixed size, because a guard allocates nothing.
+//! The actions of a guard's process: a short list of fixed size, because a guard allocates nothing.
 
 use super::{Deadlines, GuardAnswer};
 use crate::model::Moment;
 
-/// The longest list is that of the end of a kill and that of an order to arm.
+/// The longest lists are those at the end of a kill and for an order to arm.
 const ACTIONS_MAX: usize = 4;
 
-/// One deed. A driver carries the deeds of one step out in their order, and then only gives the next input.
+/// One action. A driver performs the actions of one step in order before it gives the next input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum GuardAction<'a, T> {
-    /// These are the processes to kill from now on; get hold of them while the system answers.
+    /// These are the processes to kill from now on; open them while the system still responds.
     TakeTarget(&'a T),
-    /// The kernel is to kill a little after this moment, also while the guard itself is frozen.
+    /// The kernel is to kill shortly after this moment, even while the guard itself is frozen.
     SetDeadManTimer(Moment),
-    /// The kernel is to kill nobody.
+    /// The kernel is to kill no process.
     ClearDeadManTimer,
-    /// The machine has until then; `None`: no watchdog is wanted.
+    /// The watchdog resets the machine at this time; `None`: no watchdog is needed.
     FeedWatchdog(Option<Moment>),
     /// Disarm the machine's watchdog.
     CloseWatchdog,
-    /// Server processes come and go: let the dead-man timer know the present ones.
+    /// Update the dead-man timer: server processes start and end.
     FollowProcesses,
-    /// There is time: go through what a kill needs, so that it stays in memory.
+    /// Touch the memory and files that a kill needs, so that they stay in memory.
     WarmUp,
     /// SIGQUIT to the postmaster.
     Stop,
-    /// SIGKILL to every process; what was found is the next input.
+    /// SIGKILL to every process; the result is the next input.
     Kill,
-    /// One line in the log: everything is dead.
+    /// Write one line to the log: all processes are dead.
     Report {
-        /// When it was to be stopped and killed.
+        /// The deadlines.
         deadlines: Deadlines,
-        /// The most processes that were found alive.
+        /// The highest number of processes that were found alive.
         killed: u32,
     },
-    /// Tell the supervisor, if one is connected.
+    /// Answer the supervisor, if one is connected.
     Answer(GuardAnswer),
 }
 
-/// The deeds of one step, first to last.
+/// The actions of one step, in order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct GuardActions<'a, T>([Option<GuardAction<'a, T>>; ACTIONS_MAX]);
 

@@ -1,4 +1,4 @@
-//! The supervisor's side: keeps one guard alive and gives it the newest order.
+//! The supervisor's side: keeps one guard alive and sends it the newest order.
 //!
 //! ```text
 //!            order(armed or nothing)
@@ -8,39 +8,39 @@
 //!                KeepGuard ──► poll(now): one Effect at a time, from what is true then ──► wake_at
 //! ```
 //!
-//! A driver hands over every answer that has arrived, then asks [`KeepGuard::poll`] for one effect after the other
-//! until there is none. An effect is decided when it is asked for, so an order that came meanwhile is in it.
+//! A driver passes on every answer that has arrived, then asks [`KeepGuard::poll`] for one effect after the other until
+//! there is none. An effect is chosen when it is asked for, so it takes orders into account that arrived meanwhile.
 //!
 //! # Invariants
 //!
-//! * The newest order is what every guard is told, the present one and each that takes its place. An order counts as
-//!   held only while the guard that acknowledged it is the present one.
-//! * The guard's socket has the name that says armed before the first order to arm leaves, and loses it only when a
-//!   guard has acknowledged that nothing is armed.
-//! * A guard that was lost is ended before another is started, so that no forgotten deadline is left to fire.
+//! * Every guard, the present one and each replacement, gets the newest order. An order counts as held only while the
+//!   guard that acknowledged it is the present one.
+//! * The guard's socket has its armed name before the first order to arm is sent. It loses that name only when a guard
+//!   has acknowledged that nothing is armed.
+//! * A lost guard is ended before another is started, so that it cannot fire at an old deadline.
 //! * A former supervisor's guard is dismissed only when the present guard holds an order that was decided.
-//! * The driver is the fence past the deadline, and while something is armed that no guard holds: it kills at the
-//!   deadline, and after [`REPLACE_WITHIN`] without a guard at once.
+//! * The driver takes the place of the guard after the deadline, and while deadlines are set that no guard holds: it
+//!   kills at the deadline, or at once after [`REPLACE_WITHIN`] without a guard.
 
 use std::time::Duration;
 
 use super::{ArmedDeadlines, GuardAnswer, GuardEffect, GuardEvent, GuardLoss, GuardOrder, GuardPhase};
 use crate::model::Moment;
 
-/// An armed guard is asked this often whether it is well; with the time it has for the answer, one that is frozen is
-/// known after one and a half seconds.
+/// The interval between questions to an armed guard. With the time for the answer, a frozen guard is detected after one
+/// and a half seconds.
 const ASK_EVERY: Duration = Duration::from_millis(500);
-/// One that is not armed matters less.
+/// The interval for a guard that is not armed.
 const ASK_IDLE_EVERY: Duration = Duration::from_secs(2);
-/// A guard that has not answered by then is frozen.
+/// A guard without an answer for this long is frozen.
 const ANSWER_WITHIN: Duration = Duration::from_secs(1);
-/// The first answer of a new one, which has to be loaded first.
+/// The limit for the first answer of a new guard, whose program has to be loaded first.
 const FIRST_ANSWER_WITHIN: Duration = Duration::from_secs(2);
-/// How long a primary may run while one guard after the other cannot be started, if its deadline lies that far ahead.
+/// How long a primary may run while no guard can be started, if its deadline is that far ahead.
 const REPLACE_WITHIN: Duration = Duration::from_secs(3);
-/// The pause after a guard could not be started, or a socket not renamed.
+/// The pause after a failed start of a guard, or a failed rename of a socket.
 const TRY_AGAIN_AFTER: Duration = Duration::from_millis(100);
-/// While the driver itself kills.
+/// The interval between kills while the driver itself kills.
 const KILL_AGAIN_AFTER: Duration = Duration::from_millis(10);
 
 /// The present guard.
@@ -50,7 +50,7 @@ struct PresentGuard {
     sent: Option<u32>,
     /// When the oldest order was sent that is still unanswered, or when the guard was started.
     waiting_since: Option<Moment>,
-    /// When it was last asked for anything.
+    /// When it was last asked.
     asked_at: Moment,
     /// It has answered once.
     answered: bool,
@@ -63,50 +63,50 @@ impl PresentGuard {
     }
 }
 
-/// Who has the name that says armed.
+/// Which socket has the name of an armed guard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum SocketName {
-    /// A former socket may have it.
+    /// A socket of a former guard may have it.
     Unknown,
-    /// Ours.
+    /// The present one.
     Armed,
-    /// Nobody.
+    /// None.
     Idle,
 }
 
-/// See above.
+/// The supervisor's side of the guard's protocol, as the module's head describes it.
 #[derive(Clone, Debug)]
 pub struct KeepGuard<T> {
     armed: Option<ArmedDeadlines<T>>,
-    /// Of the newest order; grows from one, because zero is an answer to none.
+    /// The number of the newest order. It grows from one; zero stands for an unrequested answer.
     sequence: u32,
-    /// The newest that the present guard has acknowledged.
+    /// The newest order that the present guard has acknowledged.
     held: Option<u32>,
-    /// The newest of which [`GuardEffect::Held`] was said.
+    /// The newest order for which [`GuardEffect::Held`] was returned.
     held_said: Option<u32>,
-    /// Something was ordered: the guard of a former supervisor may go when it is held.
+    /// An order was given: the guard of a former supervisor may end once it is acknowledged.
     decided: bool,
     present: Option<PresentGuard>,
     /// The present guard's connection is closed.
     closed: bool,
     predecessor: bool,
     name: SocketName,
-    /// Not before then is the socket renamed.
+    /// The socket is not renamed before.
     rename_at: Moment,
-    /// Not before then is a guard started.
+    /// No guard is started before.
     start_at: Moment,
-    /// Since when something is armed that no guard holds.
+    /// Since when armed deadlines have no guard.
     lost_at: Option<Moment>,
-    /// A guard was lost while something was armed.
+    /// A guard was lost while it was armed.
     replacing: bool,
     /// The order whose target is known to be dead.
     killed: Option<u32>,
-    /// Not before then does the driver kill again.
+    /// The driver does not kill again before.
     kill_again_at: Moment,
 }
 
 impl<T: Copy + PartialEq> KeepGuard<T> {
-    /// With no guard yet, and nothing ordered. `predecessor`: a former supervisor's guard may still be there.
+    /// Without a guard and an order. `predecessor`: a former supervisor's guard may still exist.
     pub fn new(predecessor: bool) -> KeepGuard<T> {
         KeepGuard {
             armed: None,
@@ -127,8 +127,8 @@ impl<T: Copy + PartialEq> KeepGuard<T> {
         }
     }
 
-    /// From now on this is armed, in place of everything earlier; `None`: nothing is to be killed. True when that is
-    /// news, and the driver has to be woken.
+    /// Replaces the armed deadlines; `None`: no process is to be killed. True when that is a change, and the driver has
+    /// to be woken.
     pub fn order(&mut self, armed: Option<ArmedDeadlines<T>>) -> bool {
         let news = self.armed != armed || !self.decided;
         if news {
@@ -139,7 +139,7 @@ impl<T: Copy + PartialEq> KeepGuard<T> {
         news
     }
 
-    /// What is armed.
+    /// The armed deadlines.
     pub fn armed(&self) -> Option<&ArmedDeadlines<T>> {
         self.armed.as_ref()
     }
@@ -154,7 +154,7 @@ impl<T: Copy + PartialEq> KeepGuard<T> {
         self.held.is_some_and(|held| sequence <= held)
     }
 
-    /// Takes note of what has happened.
+    /// Records an event.
     pub fn handle(&mut self, event: GuardEvent, now: Moment) {
         match event {
             GuardEvent::Started => {
@@ -176,7 +176,7 @@ impl<T: Copy + PartialEq> KeepGuard<T> {
     fn answered(&mut self, answer: GuardAnswer) {
         let Some(present) = &mut self.present else { return };
         present.answered = true;
-        // Zero: it has something to say without being asked.
+        // Zero: the answer was not requested.
         if answer.sequence != 0 {
             present.waiting_since = None;
         }
@@ -190,19 +190,22 @@ impl<T: Copy + PartialEq> KeepGuard<T> {
         }
     }
 
-    /// The next thing to do; `None`: nothing before [`KeepGuard::wake_at`], unless something happens.
+    /// The next effect; `None`: none before [`KeepGuard::wake_at`], unless an event comes.
     pub fn poll(&mut self, now: Moment) -> Option<GuardEffect<T>> {
-        let effect = self.be_the_fence(now);
-        let effect = effect.or_else(|| self.lose(now)).or_else(|| self.start(now));
-        effect.or_else(|| self.name_armed(now)).or_else(|| self.send(now)).or_else(|| self.relieve(now))
+        let effect = self.stop_or_kill(now);
+        let effect = effect.or_else(|| self.end_lost_guard(now)).or_else(|| self.start(now));
+        effect
+            .or_else(|| self.name_armed(now))
+            .or_else(|| self.send(now))
+            .or_else(|| self.after_acknowledgement(now))
     }
 
-    /// What is armed and not known to be dead.
+    /// The armed deadlines, unless their target is known to be dead.
     fn to_fence(&self) -> Option<&ArmedDeadlines<T>> {
         self.armed.as_ref().filter(|_| self.killed != Some(self.sequence))
     }
 
-    fn be_the_fence(&mut self, now: Moment) -> Option<GuardEffect<T>> {
+    fn stop_or_kill(&mut self, now: Moment) -> Option<GuardEffect<T>> {
         let Some(armed) = self.to_fence() else {
             self.lost_at = None;
             return None;
@@ -227,7 +230,7 @@ impl<T: Copy + PartialEq> KeepGuard<T> {
     }
 
     /// Ends a guard that does not count any more.
-    fn lose(&mut self, now: Moment) -> Option<GuardEffect<T>> {
+    fn end_lost_guard(&mut self, now: Moment) -> Option<GuardEffect<T>> {
         let present = self.present.as_ref()?;
         let frozen = present.frozen_at().is_some_and(|at| at <= now);
         let lost = match (self.closed, frozen) {
@@ -235,7 +238,7 @@ impl<T: Copy + PartialEq> KeepGuard<T> {
             (false, true) => GuardLoss::Frozen,
             (false, false) => return None,
         };
-        // At once the first time; a guard that dies on its first breath is not started in a tight loop.
+        // The first restart is immediate. A guard that died before its first answer is not restarted in a tight loop.
         self.start_at = if present.answered { now } else { now + TRY_AGAIN_AFTER };
         (self.present, self.held, self.held_said) = (None, None, None);
         let armed = self.armed.is_some();
@@ -267,7 +270,7 @@ impl<T: Copy + PartialEq> KeepGuard<T> {
         Some(effect)
     }
 
-    /// Tells the guard what it has not been told yet, or asks whether it is well.
+    /// Sends the guard an order that it does not have yet, or asks for its state.
     fn send(&mut self, now: Moment) -> Option<GuardEffect<T>> {
         let every = self.ask_every();
         let order = match self.armed {
@@ -291,10 +294,10 @@ impl<T: Copy + PartialEq> KeepGuard<T> {
         Some(GuardEffect::Send { sequence, order })
     }
 
-    /// What follows when an order is held.
-    fn relieve(&mut self, now: Moment) -> Option<GuardEffect<T>> {
+    /// The effects that follow an acknowledged order.
+    fn after_acknowledgement(&mut self, now: Moment) -> Option<GuardEffect<T>> {
         if self.held_said != self.held {
-            // Also when another order came meanwhile: somebody may wait for this one.
+            // Also when another order came meanwhile: a thread may wait for this one.
             self.held_said = self.held;
             return Some(GuardEffect::Held { replaced: std::mem::take(&mut self.replacing) });
         }
@@ -302,7 +305,8 @@ impl<T: Copy + PartialEq> KeepGuard<T> {
             return None;
         }
         if std::mem::take(&mut self.predecessor) {
-            // Its watchdog is free only then: told once more, the present guard opens it.
+            // The predecessor's watchdog becomes free only now. The order is sent again, so that the present guard
+            // opens it.
             if let Some(present) = &mut self.present {
                 present.sent = None;
             }
@@ -317,7 +321,7 @@ impl<T: Copy + PartialEq> KeepGuard<T> {
         if self.armed.is_some() { ASK_EVERY } else { ASK_IDLE_EVERY }
     }
 
-    /// When to ask for effects again although nothing has happened.
+    /// When to ask for effects again without any event.
     pub fn wake_at(&self) -> Moment {
         let mut next = match &self.present {
             None => self.start_at,

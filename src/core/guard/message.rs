@@ -2,91 +2,91 @@
 
 use crate::model::{LeaseTiming, Moment};
 
-/// When Postgres is stopped, and when it is killed.
+/// When Postgres is stopped and when it is killed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Deadlines {
     /// SIGQUIT to the postmaster: it ends its backends and itself at once.
     pub stop_at: Moment,
-    /// SIGKILL to every process that is left.
+    /// SIGKILL to every remaining process.
     pub kill_at: Moment,
 }
 
 impl Deadlines {
-    /// Those of a lease that ends at `deadline`.
+    /// The deadlines of a lease that ends at `deadline`.
     pub fn of_lease(timing: LeaseTiming, deadline: Moment) -> Deadlines {
         Deadlines { stop_at: timing.stop_at(deadline), kill_at: timing.kill_at(deadline) }
     }
 }
 
-/// What a guard is armed with.
+/// The data of an armed guard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ArmedDeadlines<T> {
-    /// When it acts.
+    /// When it stops and kills.
     pub deadlines: Deadlines,
     /// The processes that it kills.
     pub target: T,
-    /// The machine's watchdog resets the machine then, however late this order arrives, unless another order comes;
-    /// `None`: no watchdog is wanted.
+    /// When the watchdog resets the machine unless another order comes, however late this order arrives; `None`: no
+    /// watchdog is needed.
     pub watchdog_at: Option<Moment>,
 }
 
-/// What a supervisor asks of a guard.
+/// An order of a supervisor to a guard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum GuardOrder<T> {
-    /// Nothing: the answer is wanted.
+    /// None: only an answer is wanted.
     Ask,
-    /// Kill at these deadlines, in place of all earlier ones.
+    /// Kill at these deadlines, instead of all earlier ones.
     Arm(ArmedDeadlines<T>),
-    /// Nothing is to be killed.
+    /// Kill no process.
     Disarm,
-    /// Forget everything and end.
+    /// Drop all deadlines and end.
     Dismiss,
 }
 
-/// What a guard is doing.
+/// The state of a guard.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum GuardPhase {
-    /// Nothing.
+    /// It is not armed.
     #[default]
     Idle,
     /// It waits for a deadline.
     Armed,
     /// The deadline has passed: it kills.
     Firing,
-    /// It has killed, and nothing is left.
+    /// It has killed, and no process is left.
     Over,
 }
 
-/// What a guard says to every order, and unasked when it has killed.
+/// A guard's answer to every order; also sent without an order after a kill.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct GuardAnswer {
-    /// The number of the order that it answers; zero: of none.
+    /// The number of the order; zero: no order.
     pub sequence: u32,
-    /// What it does now.
+    /// Its state.
     pub phase: GuardPhase,
-    /// The deadlines that it has, or had last.
+    /// Its present or last deadlines.
     pub deadlines: Deadlines,
 }
 
-/// What a supervisor that starts finds of its predecessor's guard.
+/// The state that a predecessor's guard left behind, as a starting supervisor finds it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LeftBehind {
-    /// Nothing was armed here: a PostgreSQL that runs as a primary was never fenced.
+    /// No guard was armed here: a PostgreSQL that runs as a primary was never fenced.
     Nothing,
-    /// A guard is armed, or fires already: its deadlines are the only ones that a lease has paid for.
+    /// A guard is armed, or kills already: no lease covers more than its deadlines.
     Armed(Deadlines),
-    /// Something was armed here, and no guard answers any more: a primary may run without a fence.
+    /// A guard was armed here, and none answers any more: a primary may run unfenced.
     Unguarded,
 }
 
 impl LeftBehind {
-    /// Where a socket has the name that says armed: judged by what the guard behind it answered in time, if it did.
+    /// The result where a socket has the name of an armed guard, by the answer of its guard, if it came in time.
     pub fn judge(answer: Option<GuardAnswer>) -> LeftBehind {
         let Some(answer) = answer else { return LeftBehind::Unguarded };
         match answer.phase {
             GuardPhase::Idle => LeftBehind::Nothing,
             GuardPhase::Armed | GuardPhase::Firing => LeftBehind::Armed(answer.deadlines),
-            // It has killed everything once; what runs now, it does not know.
+            // It has killed all processes once. It does not know the processes that run now.
             GuardPhase::Over => LeftBehind::Unguarded,
         }
     }
@@ -97,7 +97,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn silence_and_a_guard_that_has_killed_do_not_mean_that_nothing_was_armed() {
+    fn a_silent_guard_and_one_that_has_killed_count_as_unguarded() {
         let deadlines = Deadlines { stop_at: Moment::from_millis(1), kill_at: Moment::from_millis(2) };
         let found =
             |phase| LeftBehind::judge(Some(GuardAnswer { phase, deadlines, ..GuardAnswer::default() }));

@@ -1,8 +1,8 @@
-//! The guard's protocol: who kills PostgreSQL at which deadline, and when that is certain.
+//! The guard's protocol: which process kills PostgreSQL at which deadline, and when that is certain.
 //!
 //! ```text
-//!  lease, loop ──► Arming ──► KeepGuard ══ Order, Answer ══► Guard ──► Deeds: stop, kill, dead-man timer, watchdog
-//!                  (rules)    (supervisor)                   (guard's process)
+//!  lease, loop ─► Arming ─► KeepGuard ═ GuardOrder, GuardAnswer ═► Guard ─► GuardActions: stop, kill, timer, watchdog
+//!                 (rules)   (supervisor)                           (guard's process)
 //! ```
 //!
 //! Three machines, each with one owner:
@@ -12,8 +12,8 @@
 //!   acknowledged, and is the fence itself while there is no guard.
 //! * [`Guard`]: the process that kills. It allocates nothing.
 //!
-//! What is killed is a type parameter: the processes of one PostgreSQL in the product, nothing that needs a name in the
-//! simulation and in the models.
+//! The target is a type parameter: the processes of one PostgreSQL in the product, a value without content in the
+//! simulation and the models.
 
 mod arming;
 mod effect;

@@ -1,4 +1,4 @@
-//! The guard's process: one pair of deadlines, and what follows when they pass.
+//! The guard's process: one pair of deadlines, and the actions when they pass.
 //!
 //! ```text
 //!  Idle ── arm ──► Armed ── stop_at: SIGQUIT; kill_at ──► Firing ── nothing left ──► Over
@@ -7,52 +7,52 @@
 //!   └──── disarm, from anywhere
 //! ```
 //!
-//! **Invariants.** An order to arm counts as it is, also when it shortens. A guard that fires takes no other deadline:
-//! half a kill helps nobody. An order is answered after everything that it asks for is done, the dead-man timer
-//! included. A guard ends only when it is neither armed nor firing and no supervisor is connected, or when it is
-//! dismissed by a supervisor whose own guard is armed.
+//! **Invariants.** An order to arm counts as it is, even when it shortens the deadlines. A guard that fires takes no
+//! other deadline: PostgreSQL must not be left half killed. An order is answered only after everything that it asks for
+//! is done, including the dead-man timer. A guard ends only when it is neither armed nor firing and no supervisor is
+//! connected, or when a supervisor whose own guard is armed dismisses it.
 
 use std::time::Duration;
 
 use super::{ArmedDeadlines, Deadlines, GuardAction, GuardActions, GuardAnswer, GuardOrder, GuardPhase};
 use crate::model::Moment;
 
-/// A process in an uninterruptible wait dies late: it is looked for this often.
+/// The interval between kills: a process in an uninterruptible wait dies late.
 const KILL_AGAIN_AFTER: Duration = Duration::from_millis(10);
 
-/// What reaches a guard.
+/// An input of the guard.
 #[derive(Clone, Copy, Debug)]
 pub enum GuardInput<'a, T> {
     /// An order of its supervisor.
     Ordered {
-        /// Counts the orders of one supervisor; the answer repeats it.
+        /// The number of the order; the answer repeats it.
         sequence: u32,
-        /// What is wanted.
+        /// The order.
         order: &'a GuardOrder<T>,
     },
     /// A message that this version does not understand.
     NotUnderstood,
-    /// A supervisor connected, in the place of the former one.
+    /// A supervisor connected, and replaces the former one.
     Connected,
     /// The supervisor's end of the connection is closed.
     Disconnected,
     /// Time has passed.
     Tick,
-    /// [`GuardAction::Kill`] was carried out.
+    /// [`GuardAction::Kill`] was performed.
     Killed {
-        /// So many processes were found alive.
+        /// The number of processes that were found alive.
         found: u32,
-        /// It is proved that no process is left.
+        /// Whether certainly no process is left.
         none_left: bool,
     },
 }
 
-/// See above.
+/// The guard, as the module's head describes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Guard {
     phase: GuardPhase,
     deadlines: Deadlines,
-    /// The postmaster was told to stop.
+    /// The postmaster was ordered to stop.
     stopped: bool,
     killed: u32,
     connected: bool,
@@ -60,7 +60,7 @@ pub struct Guard {
 }
 
 impl Default for Guard {
-    /// Idle, with the supervisor connected that started it.
+    /// Not armed, and connected to the supervisor that started it.
     fn default() -> Guard {
         Guard {
             phase: GuardPhase::Idle,
@@ -74,7 +74,7 @@ impl Default for Guard {
 }
 
 impl Guard {
-    /// Takes one input; what is to be done about it, in that order.
+    /// Handles one input, and returns the actions in order.
     pub fn step<'a, T: Copy>(&mut self, input: GuardInput<'a, T>, now: Moment) -> GuardActions<'a, T> {
         let mut guard_actions = GuardActions::none();
         match input {
@@ -114,7 +114,7 @@ impl Guard {
                 (self.stopped, self.killed) = (false, 0);
                 guard_actions.add(GuardAction::TakeTarget(target));
                 guard_actions.add(GuardAction::SetDeadManTimer(deadlines.kill_at));
-                // An order that lay unread through a freeze is no sign of life.
+                // An order that stayed unread during a freeze is no sign of life.
                 if now < deadlines.stop_at {
                     guard_actions.add(GuardAction::FeedWatchdog(*watchdog_at));
                 }
@@ -122,7 +122,7 @@ impl Guard {
         }
     }
 
-    /// Does what is due.
+    /// Adds the actions that are due.
     fn look<T: Copy>(&mut self, now: Moment, guard_actions: &mut GuardActions<'_, T>) {
         if self.phase == GuardPhase::Armed {
             guard_actions.add(GuardAction::FollowProcesses);
@@ -149,7 +149,7 @@ impl Guard {
             self.phase = GuardPhase::Over;
             guard_actions.add(GuardAction::ClearDeadManTimer);
             guard_actions.add(GuardAction::CloseWatchdog);
-            // Nothing is written to the log before: its reader may be as frozen as the supervisor.
+            // The log is written only now: its reader may be frozen, too.
             guard_actions.add(GuardAction::Report { deadlines: self.deadlines, killed: self.killed });
             guard_actions.add(GuardAction::Answer(self.answer(0)));
         }
@@ -159,17 +159,17 @@ impl Guard {
         GuardAnswer { sequence, phase: self.phase, deadlines: self.deadlines }
     }
 
-    /// What it does now.
+    /// Its state.
     pub fn phase(&self) -> GuardPhase {
         self.phase
     }
 
-    /// What it is armed with, or fires for.
+    /// Its deadlines, while it waits for them or kills.
     pub fn armed(&self) -> Option<Deadlines> {
         matches!(self.phase, GuardPhase::Armed | GuardPhase::Firing).then_some(self.deadlines)
     }
 
-    /// The next [`GuardInput::Tick`] is due then; `None`: only an order changes anything.
+    /// When the next [`GuardInput::Tick`] is due; `None`: only an order changes the state.
     pub fn wake_at(&self, now: Moment) -> Option<Moment> {
         match self.phase {
             GuardPhase::Idle | GuardPhase::Over => None,
@@ -179,7 +179,7 @@ impl Guard {
         }
     }
 
-    /// Nothing is left to guard, and no supervisor is there to give other orders.
+    /// Whether there is nothing left to guard and no supervisor to give orders.
     pub fn is_done(&self) -> bool {
         self.dismissed || (!self.connected && self.armed().is_none())
     }
@@ -240,7 +240,7 @@ mod tests {
         assert_eq!(guard.wake_at(STOP_AT), Some(KILL_AT));
         assert_eq!(tick(&mut guard, KILL_AT), [GuardAction::FollowProcesses, GuardAction::Kill]);
         assert_eq!(killed(&mut guard, 3, false), []);
-        // Half a kill helps nobody.
+        // A kill that has begun is finished.
         let later = arm_until(STOP_AT + Duration::from_secs(9), KILL_AT + Duration::from_secs(9));
         order(&mut guard, &later, KILL_AT);
         assert_eq!(tick(&mut guard, KILL_AT), [GuardAction::Kill]);
@@ -251,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn an_order_counts_as_it_is_also_when_it_shortens() {
+    fn a_new_order_counts_even_if_it_shortens_the_deadline() {
         let (mut guard, arm) = (Guard::default(), arm_until(STOP_AT, KILL_AT));
         order(&mut guard, &arm, Moment::from_millis(1));
         let earlier = arm_until(Moment::from_millis(100), Moment::from_millis(200));
@@ -263,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn an_order_that_lay_unread_feeds_no_watchdog() {
+    fn an_order_read_late_does_not_ping_the_watchdog() {
         let (mut guard, arm) = (Guard::default(), arm_until(STOP_AT, KILL_AT));
         let feeds = |guard_actions: &[GuardAction<'_, ()>]| {
             guard_actions.iter().any(|guard_action| matches!(guard_action, GuardAction::FeedWatchdog(_)))

@@ -4,7 +4,7 @@ use super::{Actor, JobAnswer, JobNext, JobStep, out_of_turn, outcome};
 use crate::core::store::{Keys, Txn};
 use crate::model::{Action, LeaseId, Outcome, Term};
 
-/// One transaction, for some keys with a read before it or after it.
+/// One transaction; for some keys a read precedes or follows it.
 #[derive(Clone, Debug)]
 pub(super) struct SingleWrite {
     at: SingleWritePhase,
@@ -21,7 +21,7 @@ enum SingleWritePhase {
 #[derive(Clone, Debug)]
 enum Write {
     Commit(Txn),
-    /// The view is read anew afterwards: the decision waits for what became of it.
+    /// The view is read anew afterwards: the decision needs the result.
     CommitAndRead(Txn),
     RestoreConfig {
         held: (Term, LeaseId),

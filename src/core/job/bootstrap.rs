@@ -1,4 +1,4 @@
-//! Making a cluster that never was.
+//! The steps of the bootstrap of a new cluster.
 
 use std::time::Duration;
 
@@ -6,13 +6,13 @@ use super::{Actor, JobAnswer, JobNext, JobStep, Now, PostgresStep, out_of_turn, 
 use crate::core::store::{Cas, WriteError};
 use crate::model::{LeaseId, Outcome};
 
-/// The pause before a key is read that may or may not have been written.
+/// The pause before a key is read whose write has an unknown result.
 const READ_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
-/// Claim `initialize` on the lease, run initdb, write `initialize` and `config` for good. A bootstrap that fails frees
-/// the key, so that another member may try. A bootstrap whose claim ran out meanwhile (its supervisor was frozen) made
-/// no cluster: what initdb made is set aside, and the member is cloned like any other. Where nobody knows whether the
-/// key was written, it is read until it is known.
+/// Claims `initialize` under the lease, runs initdb, and writes `initialize` and `config` without a lease. A failed
+/// bootstrap frees the key, so that another member may try. If the claim expired meanwhile (its supervisor was frozen),
+/// no cluster was created: the directory of initdb is set aside, and the member is cloned like any other. If the result
+/// of the write is unknown, the key is read until it is known.
 #[derive(Clone, Debug)]
 pub(super) struct BootstrapJob {
     seen: i64,
@@ -33,7 +33,7 @@ enum BootstrapPhase {
 }
 
 impl BootstrapJob {
-    /// Not where a member has registered after the revision `seen`.
+    /// Fails if a member has registered after the revision `seen`.
     pub(super) fn of(seen: i64, first_config: String) -> BootstrapJob {
         BootstrapJob { seen, first_config, at: BootstrapPhase::Begin }
     }

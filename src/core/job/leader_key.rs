@@ -4,7 +4,7 @@ use super::{Actor, JobAnswer, JobNext, JobStep, Now, failed, out_of_turn, outcom
 use crate::core::store::{Cas, Txn, WriteError};
 use crate::model::{Job, LeaseId, Outcome};
 
-/// One transaction, and then a renewal, which reads who leads.
+/// One transaction, then a renewal, which reads the leader key.
 #[derive(Clone, Debug)]
 pub(super) struct LeaderKeyWrite {
     job: Job,
@@ -34,7 +34,7 @@ impl LeaderKeyWrite {
                 self.step(LeaderKeyWritePhase::Committing, JobStep::Commit(txn))
             }
             (LeaderKeyWritePhase::Committing, JobAnswer::Written(written)) => {
-                // A watch that shows no leader where there is one may be deaf.
+                // The watch may have missed a leader.
                 match (&self.job, self.outcome(written)) {
                     (Job::TakeLeadership { .. }, Outcome::Lost) => {
                         self.step(LeaderKeyWritePhase::ReadingCluster(Outcome::Lost), JobStep::ReadCluster)
@@ -80,7 +80,7 @@ impl LeaderKeyWrite {
 
     fn outcome(&self, written: Result<Cas, WriteError>) -> Outcome {
         match (&self.job, written) {
-            // The lease that does not exist is the candidate's.
+            // The missing lease is the candidate's.
             (Job::HandOver { .. }, Err(WriteError::LeaseNotFound)) => Outcome::Lost,
             (_, written) => outcome(written),
         }

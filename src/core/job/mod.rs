@@ -1,7 +1,7 @@
-//! A long action as a machine: [`Machine::next`] takes the answer to the step before and gives the next step.
+//! A long action as a state machine: [`Machine::next`] takes the answer to the last step and returns the next step.
 //!
 //! The driver does one step at a time. A driver that is frozen, killed or cancelled stops between two steps or within
-//! one; no later step is done then.
+//! one; later steps are not done then.
 
 mod aside;
 mod bootstrap;
@@ -23,27 +23,27 @@ use crate::model::{
     Timeline,
 };
 
-/// A checkpoint of a large, busy primary takes this long at most; a hand-over gives up sooner.
+/// A checkpoint of a large, busy primary takes at most this long; a hand-over gives up sooner.
 const CHECKPOINT_WITHIN: Duration = Duration::from_secs(3600);
 
-/// One thing that the driver does next.
+/// The driver's next step.
 #[derive(Clone, Debug, PartialEq)]
 pub enum JobStep {
     /// Read this key, linearizable. Answer: [`JobAnswer::Key`].
     Read(String),
     /// Commit this transaction. Answer: [`JobAnswer::Written`].
     Commit(Txn),
-    /// Renew the lease now: only a renewal shows who leads since.
+    /// Renew the lease now: only a renewal shows the present leader.
     RenewLease,
-    /// Read the whole cluster anew: what the watch showed is not so.
+    /// Read the whole cluster anew: the watch's view is wrong.
     ReadCluster,
-    /// Take the label of the primary off this pod, and wait for it.
+    /// Remove the label of the primary from this pod, and wait for that.
     Unlabel,
     /// Wait until no Service sends the primary's clients here.
     Unroute,
-    /// Begin to take the label of the primary off all other pods.
+    /// Begin to remove the label of the primary from all other pods.
     BeginStrip(Term),
-    /// Wait until the other pods are stripped, or the API server's deadline has passed.
+    /// Wait until the other pods have lost it, or the API server's deadline has passed.
     AwaitStripped,
     /// Wait.
     Pause(Duration),
@@ -58,36 +58,36 @@ pub enum JobStep {
 pub enum PostgresStep {
     /// initdb, users, `post_bootstrap`. Answer: [`JobAnswer::SystemId`].
     Initdb,
-    /// Set the data directory that initdb made aside: it belongs to no cluster.
+    /// Set the data directory of initdb aside: it belongs to no cluster.
     SetAside,
     /// Copy this member's data directory.
     Clone(FollowTarget),
-    /// Put back what an interrupted clone had set aside.
+    /// Restore the data that an interrupted clone had moved aside.
     UndoClone,
-    /// Lower the parameters that a standby may not have lower than its primary.
+    /// Reduce the parameters that a standby must not have lower than its primary.
     LowerMinimums,
     /// Start as a standby.
     Start {
-        /// Whom to follow.
+        /// The member to follow.
         follow: Option<FollowTarget>,
-        /// When to give up waiting for it to be ready.
+        /// The limit for it to become ready.
         within: Duration,
     },
     /// Stop.
     Stop {
         /// The first mode.
         mode: StopMode,
-        /// When the next, harder mode is taken.
+        /// How long before the next, harder mode is used.
         within: Duration,
     },
     /// CHECKPOINT.
     Checkpoint {
-        /// At most.
+        /// The limit.
         within: Duration,
     },
     /// Crash recovery in single-user mode.
     CrashRecovery,
-    /// Keep the diverged WAL aside and run pg_rewind.
+    /// Set the diverged WAL aside and run pg_rewind.
     Rewind {
         /// The source.
         from: FollowTarget,
@@ -103,23 +103,23 @@ pub enum PromotionStep {
     AwaitPromotable,
     /// Make PostgreSQL choose a timeline above this one.
     ReserveTimelines(Timeline),
-    /// Connect, and resume a paused replay. Answer: [`JobAnswer::AlreadyPrimary`] where there is nothing to promote.
+    /// Connect, and resume a paused replay. Answer: [`JobAnswer::AlreadyPrimary`] if PostgreSQL is a primary already.
     Prepare,
-    /// Have the guard armed until the end of the lease, and wait for its acknowledgement.
+    /// Arm the guard until the end of the lease, and wait for its acknowledgement.
     Arm,
     /// Write PostgreSQL's file `promote`. It is removed again when the machine ends, or is cancelled, before PostgreSQL
-    /// has taken it.
+    /// has read it.
     WriteTrigger,
-    /// Signal the postmaster to look for the file.
+    /// Signal the postmaster to check for the file.
     Signal,
     /// Wait until PostgreSQL accepts writes.
     AwaitPrimary,
 }
 
-/// What came of the step before.
+/// The result of the step before.
 #[derive(Clone, Debug, PartialEq)]
 pub enum JobAnswer {
-    /// There was none: the machine begins.
+    /// There was no step: the machine begins.
     Begin,
     /// Done.
     Done,
@@ -127,33 +127,33 @@ pub enum JobAnswer {
     Failed(String),
     /// PostgreSQL is a primary already.
     AlreadyPrimary,
-    /// The key as it is now, or why it could not be read.
+    /// The present value of the key, or why it could not be read.
     Key(Result<Option<StoredKey>, WriteError>),
-    /// How the transaction ended.
+    /// The result of the transaction.
     Written(Result<Cas, WriteError>),
     /// The system identifier of the new cluster.
     SystemId(u64),
 }
 
-/// What the machine does next.
+/// The machine's next output.
 #[derive(Clone, Debug, PartialEq)]
 pub enum JobNext {
-    /// This.
+    /// A step.
     Do(JobStep),
-    /// Nothing more.
+    /// The end.
     End(Outcome),
 }
 
-/// What is true at this moment, for each step.
+/// The present state, for each step.
 #[derive(Clone, Copy, Debug)]
 pub struct Now<'a> {
     /// The lease.
     pub lease: &'a LeaseFacts,
-    /// By this member's clock.
+    /// The time of this member's clock.
     pub at: Moment,
 }
 
-/// Who acts, and where.
+/// The member that acts, and its cluster.
 #[derive(Clone, Debug)]
 pub struct Actor {
     /// This member.
@@ -186,7 +186,7 @@ impl JobMachine {
 }
 
 impl Machine {
-    /// For this job. `first_config`: what a new cluster's key `config` holds.
+    /// For this job. `first_config`: the value of a new cluster's key `config`.
     pub fn of(actor: Actor, job: Job, first_config: impl FnOnce() -> String) -> Machine {
         let kind = match job {
             Job::TakeLeadership { .. }
@@ -212,8 +212,8 @@ impl Machine {
         Machine { actor, kind }
     }
 
-    /// For this action, where it is a write to etcd that is done beside the jobs; without a lease only what needs none.
-    /// `config` is the text that the key `config` is restored with.
+    /// For this action, if it is a write to etcd that is done beside the jobs. Without a lease: only if the write needs
+    /// none. `config`: the text for a missing key `config`.
     pub fn aside(
         actor: Actor,
         action: &Action,
@@ -224,7 +224,7 @@ impl Machine {
         Some(Machine { actor, kind: JobMachine::Aside(aside) })
     }
 
-    /// What comes next, given what came of the step before.
+    /// The next output, given the result of the step before.
     pub fn next(&mut self, answer: JobAnswer, now: Now<'_>) -> JobNext {
         match &mut self.kind {
             JobMachine::LeaderKey(write) => write.next(&self.actor, answer, now),
@@ -237,7 +237,7 @@ impl Machine {
     }
 }
 
-/// The steps in their order; the first that fails is the last.
+/// The steps in order, up to the first that fails.
 fn sequence(steps: &mut VecDeque<JobStep>, answer: JobAnswer) -> JobNext {
     match (answer, steps.pop_front()) {
         (JobAnswer::Failed(why), _) => JobNext::End(Outcome::Failed(why)),
@@ -246,7 +246,7 @@ fn sequence(steps: &mut VecDeque<JobStep>, answer: JobAnswer) -> JobNext {
     }
 }
 
-/// What became of a transaction.
+/// The outcome of a transaction.
 fn outcome(written: Result<Cas, WriteError>) -> Outcome {
     match written {
         Ok(Cas::Done(_)) => Outcome::Done,
@@ -261,7 +261,7 @@ fn failed(why: &str) -> JobNext {
     JobNext::End(Outcome::Failed(why.to_owned()))
 }
 
-/// An answer to another step than the one that was asked for: a driver's fault.
+/// An answer to another step than the requested one: a fault of the driver.
 fn out_of_turn(answer: &JobAnswer) -> JobNext {
     failed(&format!("an answer out of turn: {answer:?}"))
 }

@@ -6,12 +6,13 @@ use crate::model::{Outcome, Term, Timeline};
 
 /// The order is the safety argument:
 ///
-/// 1. Nothing is claimed for a promotion that cannot begin: first PostgreSQL must be ready for it.
+/// 1. PostgreSQL must be ready for a promotion before anything is claimed.
 /// 2. The number of the timeline is claimed in etcd, as leader, so that no other history has it.
-/// 3. The guard is armed and has acknowledged, and the lease lasts longer than a demotion: a freeze right behind this
-///    ends in the fence.
-/// 4. The trigger is written. The postmaster looks for it at any signal: from here on this may be a primary.
-/// 5. Armed and allowed once more, then the signal.
+/// 3. The guard is armed and has acknowledged, and the lease lasts longer than a demotion: after a freeze here the
+///    guard kills PostgreSQL.
+/// 4. The trigger file is written. The postmaster checks for it at any signal: from here on PostgreSQL may be a
+///    primary.
+/// 5. The guard and the lease are checked once more, then the signal is sent.
 #[derive(Clone, Debug)]
 pub(super) struct Promotion {
     term: Term,

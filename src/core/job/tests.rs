@@ -24,7 +24,7 @@ fn machine(job: Job) -> Machine {
     Machine::of(actor(), job, || "{}".to_owned())
 }
 
-/// The steps that these answers lead to, and how the machine ends.
+/// The steps that follow from these answers, and the outcome.
 fn run(mut machine: Machine, lease: &LeaseFacts, answers: Vec<JobAnswer>) -> (Vec<JobStep>, Option<Outcome>) {
     let mut steps = Vec::new();
     for answer in [JobAnswer::Begin].into_iter().chain(answers) {
@@ -40,7 +40,7 @@ fn promotion() -> Machine {
     machine(Job::Promote { term: TERM, above: Timeline(4) })
 }
 
-/// The answers until the guard is asked to be armed for the first time.
+/// The answers until the first step that arms the guard.
 fn until_armed() -> Vec<JobAnswer> {
     let claimed = JobAnswer::Written(Ok(Cas::Done(9)));
     vec![
@@ -111,7 +111,7 @@ fn made() -> Vec<JobAnswer> {
     vec![JobAnswer::Written(Ok(Cas::Done(6))), JobAnswer::SystemId(4711)]
 }
 
-/// The supervisor was frozen while initdb ran: its lease ended, and another member made the cluster.
+/// The supervisor was frozen while initdb ran: its lease expired, and another member created the cluster.
 #[test]
 fn a_bootstrap_whose_claim_ran_out_sets_its_directory_aside() {
     let answers = made().into_iter().chain([JobAnswer::Written(Ok(Cas::Lost)), JobAnswer::Done]).collect();
@@ -120,9 +120,9 @@ fn a_bootstrap_whose_claim_ran_out_sets_its_directory_aside() {
     assert_eq!(outcome, Some(Outcome::Lost));
 }
 
-/// The answer to the last write was lost: the key is read until it is known.
+/// The answer to the last write was lost: the key is read until the result is known.
 #[test]
-fn a_bootstrap_of_unknown_end_reads_back() {
+fn a_bootstrap_with_an_unknown_result_reads_the_key() {
     let unknown = || JobAnswer::Written(Err(WriteError::Unknown("no answer".to_owned())));
     let key = |value: &str, lease: i64| {
         JobAnswer::Key(Ok(Some(StoredKey { value: value.as_bytes().to_vec(), lease, mod_revision: 8 })))
@@ -156,7 +156,7 @@ fn a_bootstrap_that_fails_frees_the_key() {
     assert_eq!(outcome, Some(Outcome::Failed("no space".to_owned())));
 }
 
-/// A renewal reads who leads, whatever became of the write.
+/// A renewal reads the leader key, whatever the result of the write.
 #[test]
 fn a_change_of_the_leader_key_ends_with_a_renewal() {
     let release = || machine(Job::ReleaseLeadership { term: TERM, status: None });

@@ -7,32 +7,32 @@ use crate::model::{
     Request, Settings, SyncOwner, TimelineHistory, View, WallTime, WriteFacts,
 };
 
-/// Everything that can wake a member.
+/// Every event that can wake a member.
 #[derive(Clone, Debug)]
 pub enum MemberEvent {
-    /// The time that [`Decided::wake_at`] named has come.
+    /// The time in [`Decided::wake_at`] has come.
     Woke,
-    /// One of [`Levels`] is another.
+    /// One of the [`Levels`] has changed.
     LevelChanged,
-    /// A look into PostgreSQL that is not older than this event is wanted.
+    /// PostgreSQL is to be examined not earlier than this event.
     LookWanted,
-    /// A question was answered. The answer to a question of another look than the present one does not count.
+    /// A question was answered. An answer from an earlier look does not count.
     Answered(LookId, LookAnswer),
     /// A long action ended.
     JobFinished(Finished),
     /// Another member answered, or failed to.
     PeerAnswered(MemberName, PeerAnswer),
-    /// The leader gave its timeline history, or failed to.
+    /// The leader reported its timeline history, or failed to.
     LeaderBranchTold(LeaderBranch),
     /// The status could not be written: it has to be written again.
     StatusNotPublished,
-    /// The source of the standby could not be written: it has to be compared and written again.
+    /// The source of the standby could not be set: it has to be compared and set again.
     NotFollowed,
-    /// An operator asks for something.
+    /// An operator's request.
     Asked(Request),
 }
 
-/// What is so at this moment.
+/// The present state.
 #[derive(Clone, Debug)]
 pub struct Levels {
     /// The settings in force with this view.
@@ -45,39 +45,38 @@ pub struct Levels {
     pub process: Process,
     /// Whether PostgreSQL proves that it works.
     pub liveness: LivenessFacts,
-    /// Who says what `synchronous_standby_names` is.
+    /// The source of the present value of `synchronous_standby_names`.
     pub sync_owner: SyncOwner,
-    /// Clients are locked out.
+    /// The client lockout is on.
     pub clients_locked_out: bool,
-    /// How the supervisor gets into its PostgreSQL.
+    /// How the supervisor connects to its PostgreSQL.
     pub access: OwnAccess,
-    /// What etcd does with writes.
+    /// Whether etcd accepts writes.
     pub writes: WriteFacts,
-    /// How far a running clone is.
+    /// The progress of a running clone.
     pub clone_progress: Option<CloneProgress>,
     /// The supervisor was asked to end.
     pub shutting_down: bool,
     /// The watchdog is required and cannot be used.
     pub watchdog_failed: bool,
-    /// What has become of the pod.
+    /// The end of the pod.
     pub pod_end: Option<PodEnd>,
-    /// What does not work with the Kubernetes API.
+    /// What fails with the Kubernetes API.
     pub pod_trouble: Option<String>,
-    /// For schedules only.
+    /// Wall-clock time, for schedules only.
     pub wall: WallTime,
 }
 
-/// What a driver answers before there is a decision. At most one question is open: a new one replaces the one before,
-/// whose answer nobody waits for any more.
+/// A question that the driver answers before a decision. At most one is open: a new question replaces it, and its late
+/// answer does not count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Question {
-    /// Bring PostgreSQL's parameters and passwords in line with the newest configuration. Answer:
-    /// [`LookAnswer::Prepared`].
+    /// Apply the newest configuration to PostgreSQL's parameters and passwords. Answer: [`LookAnswer::Prepared`].
     Prepare,
-    /// Ask PostgreSQL; with `pending` also for what needs a restart. Statements that were decided before are over by
-    /// then. Answer: [`LookAnswer::PostgresAnswered`].
+    /// Query PostgreSQL's state; with `pending` also the parameters that need a restart. Earlier statements have ended
+    /// by then. Answer: [`LookAnswer::PostgresAnswered`].
     AskPostgres {
-        /// Also what can wait.
+        /// Whether to query also what is less urgent.
         pending: bool,
     },
     /// Read the control file and the newest history file. Answer: [`LookAnswer::DataDirectoryRead`].
@@ -89,7 +88,7 @@ pub enum Question {
 pub enum LookAnswer {
     /// To [`Question::Prepare`].
     Prepared {
-        /// PostgreSQL has other parameters than before.
+        /// PostgreSQL's parameters have changed.
         changed: bool,
     },
     /// To [`Question::AskPostgres`].
@@ -98,40 +97,40 @@ pub enum LookAnswer {
     DataDirectoryRead(Option<(DataDirectory, TimelineHistory)>),
 }
 
-/// A decision for its driver: the effects in their order, then what is published, then the wait.
+/// A decision for the driver: it performs the effects in order, publishes, then waits.
 #[derive(Clone, Debug)]
 pub struct Decided {
-    /// To be done.
+    /// The effects.
     pub effects: Vec<MemberEffect>,
-    /// What the decision rested on, to be published.
+    /// The observation behind the decision, for publication.
     pub seen: Observation,
-    /// The member wants to be woken then at the latest.
+    /// The latest time at which the member has to be woken.
     pub wake_at: Moment,
 }
 
-/// What a driver does.
+/// An effect for the driver.
 #[derive(Clone, Debug)]
 pub enum MemberEffect {
-    /// Tell operators.
+    /// Report to operators.
     Say(Notice),
-    /// Write what was seen of etcd's store beside the data directory, where it has changed.
+    /// Write the recorded state of etcd's store beside the data directory, if it has changed.
     KeepStore,
-    /// Point the Service of the primary there.
+    /// Change the Service of the primary.
     Route(PrimaryRoute),
-    /// Label the pod; `None`: leave the label.
+    /// Label the pod; `None`: leave its label.
     Label(Option<PodRole>),
     /// Keep the guard armed with each renewal.
     Fence,
     /// Disarm the guard: PostgreSQL is no primary.
     Unfence,
-    /// Do what was decided.
+    /// Perform the action.
     Act(Action),
 }
 
-/// What operators are told.
+/// A report to operators.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Notice {
-    /// The decision has another reason than the one before.
+    /// The reason of the decision has changed.
     Decided(Reason),
     /// Replication slots that no member uses will be dropped.
     IdleSlots(Vec<String>),
@@ -139,14 +138,14 @@ pub enum Notice {
     SyncWaitsCancelled {
         /// Since the last decision.
         more: u64,
-        /// Since this supervisor began.
+        /// Since the start of this supervisor.
         total: u64,
     },
-    /// A long action was asked for while another of its lane runs: a fault of ours.
+    /// A long action was to start while another of its lane runs: a fault of the decision.
     TwoJobs {
-        /// Asked for.
+        /// The action to start.
         asked: JobKind,
-        /// Under way.
+        /// The running one.
         runs: JobKind,
     },
 }

@@ -3,7 +3,7 @@
 use super::{MemberEffect, Notice, writes_leader_key};
 use crate::model::{Action, Job, JobKind, Moment, RunningJob};
 
-/// What runs.
+/// The running actions.
 #[derive(Default)]
 pub(super) struct Lanes {
     postgres: Option<RunningJob>,
@@ -29,7 +29,7 @@ impl Lanes {
         self.postgres.is_some() || self.leader_key.is_some()
     }
 
-    /// A job takes its lane. Where one runs there already, which no decision asks for, it is not started.
+    /// Puts a job into its lane. If one runs there already, which no decision asks for, the job is not started.
     pub(super) fn admit(&mut self, action: Action, now: Moment) -> MemberEffect {
         let Action::Start(job) = action else { return MemberEffect::Act(action) };
         let lane = self.lane(&job);

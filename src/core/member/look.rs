@@ -6,26 +6,26 @@ use std::time::Duration;
 use super::{Levels, LookAnswer};
 use crate::model::{DataDirectory, JobKind, Moment, PostgresFacts, Process, SqlFacts, TimelineHistory};
 
-/// A look younger than this is not repeated: events come in bursts.
+/// A look younger than this is not repeated, because events come in bursts.
 const FRESH_FOR: Duration = Duration::from_millis(10);
 /// The data directory of a stopped PostgreSQL is read again after this.
 const DATA_FRESH_FOR: Duration = Duration::from_secs(5);
 
-/// A decision waits this long for a look. One that takes longer goes on while decisions are made without it, to which
-/// PostgreSQL is one that does not answer: it is longer than a PostgreSQL that works may take.
+/// How long a decision waits for a look. A longer look continues while decisions are made without it; PostgreSQL then
+/// counts as one that does not answer. A healthy PostgreSQL answers sooner.
 pub(super) const LOOK_PATIENCE: Duration = Duration::from_secs(3);
-/// And so much longer where what can wait is asked for as well.
+/// The additional time for the less urgent queries.
 pub(super) const PENDING_PATIENCE: Duration = Duration::from_secs(3);
 
-/// One look. An answer names the look that it belongs to, and with it the postmaster that was asked: what a postmaster
-/// says that was replaced meanwhile does not count, and neither does what was asked before a long action ended.
+/// One look. An answer names its look, and with it the postmaster. An answer of an earlier postmaster does not count,
+/// nor does one to a question from before the end of a long action.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LookId {
     number: u64,
     postmaster: Option<PostmasterId>,
 }
 
-/// One run of PostgreSQL: a process number may come again.
+/// One run of PostgreSQL: a process id may be used again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct PostmasterId {
     pid: i32,
@@ -37,9 +37,9 @@ struct PostmasterId {
 pub struct AskedPostgres {
     /// Its state.
     pub sql: Result<SqlFacts, PostgresTrouble>,
-    /// Per parameter the old and the new value that needs a restart, where it was asked for and answered.
+    /// The old and the new value of each parameter that needs a restart, if queried and answered.
     pub pending_restart: Option<BTreeMap<String, (String, String)>>,
-    /// Roles and databases whose commits wait for no standby, where it was asked for and answered.
+    /// Roles and databases whose commits wait for no standby, if queried and answered.
     pub unsynchronous: Option<Vec<String>>,
 }
 
@@ -48,11 +48,11 @@ pub struct AskedPostgres {
 pub struct PostgresTrouble {
     /// For operators.
     pub why: String,
-    /// The server turns everybody away although it neither recovers nor is full.
+    /// The server rejects every connection, although it is neither in recovery nor out of connections.
     pub turned_away: bool,
 }
 
-/// What is asked for next.
+/// The next question.
 pub(super) enum Look {
     Prepare,
     Ask { pending: bool },
@@ -61,7 +61,7 @@ pub(super) enum Look {
     Over,
 }
 
-/// How far the look under way is.
+/// The progress of the present look.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum LookProgress {
     #[default]
@@ -80,26 +80,26 @@ enum LookProgress {
     Looked,
 }
 
-/// How a look is made.
+/// The conditions of a look.
 pub(super) struct LookPlan {
     /// The long action of PostgreSQL under way.
     pub(super) job: Option<JobKind>,
-    /// Whatever the age of the last look.
+    /// Whether the age of the last look does not matter.
     pub(super) anew: bool,
-    /// What can wait is left for the next time.
+    /// Whether the less urgent queries are left for the next look.
     pub(super) hurry: bool,
-    /// How often what can wait is asked for.
+    /// The interval between the less urgent queries.
     pub(super) pending_every: Duration,
     pub(super) now: Moment,
 }
 
-/// What is known, and from when.
+/// The facts, with their times.
 #[derive(Default)]
 pub(super) struct Looks {
     id: LookId,
     progress: LookProgress,
     begun_at: Moment,
-    /// When the newest look began that is over.
+    /// When the newest finished look began.
     looked_at: Option<Moment>,
     data: DataDirectory,
     history: TimelineHistory,
@@ -108,9 +108,9 @@ pub(super) struct Looks {
     sql_trouble: Option<String>,
     turned_away_since: Option<Moment>,
     asked_at: Option<Moment>,
-    /// Nothing was ordered since that would change the answer.
+    /// No order since has changed the answer.
     fresh: bool,
-    /// The question that is open was asked then.
+    /// When the open question was asked.
     asking_at: Option<Moment>,
     pending_restart: BTreeMap<String, (String, String)>,
     pending_asked_at: Option<Moment>,
@@ -130,13 +130,13 @@ impl Looks {
         self.id
     }
 
-    /// A decision waits for the look under way until then.
+    /// When a decision stops waiting for the present look.
     pub(super) fn patience_ends_at(&self) -> Moment {
         let asks_pending = self.progress == LookProgress::Asking { pending: true };
         self.begun_at + LOOK_PATIENCE + if asks_pending { PENDING_PATIENCE } else { Duration::ZERO }
     }
 
-    /// What PostgreSQL said may not be so any more: the next look asks it however young the answer is.
+    /// PostgreSQL's answer may be outdated: the next look queries it again, however young the answer is.
     pub(super) fn outdate(&mut self) {
         self.fresh = false;
     }
@@ -151,12 +151,12 @@ impl Looks {
         self.progress == LookProgress::Over
     }
 
-    /// What is known was said of another postmaster than runs now.
+    /// Whether the facts are of another postmaster than the present one.
     pub(super) fn is_of_another(&self, process: &Process) -> bool {
         self.id.postmaster != postmaster(process)
     }
 
-    /// Begins a look; one that is under way is given up.
+    /// Begins a look, and abandons the one under way.
     pub(super) fn begin(&mut self, process: &Process, now: Moment) {
         (self.progress, self.begun_at, self.asking_at) = (LookProgress::ToPrepare, now, None);
         self.id.number += 1;
@@ -177,7 +177,7 @@ impl Looks {
         }
     }
 
-    /// PostgreSQL has the newest parameters; `changed`: they are others than before.
+    /// PostgreSQL has the newest parameters; `changed`: they differ from before.
     fn prepared(&mut self, changed: bool) {
         if self.progress == LookProgress::Preparing {
             self.progress = LookProgress::ToPlan;
@@ -187,7 +187,7 @@ impl Looks {
         }
     }
 
-    /// What is asked for next.
+    /// The next question.
     pub(super) fn next(&mut self, plan: &LookPlan) -> Look {
         if self.progress == LookProgress::ToPlan {
             self.progress = self.plan(plan);
@@ -214,7 +214,7 @@ impl Looks {
         }
     }
 
-    /// As far as the running job and the age of the last look ask for it.
+    /// The questions that the running job and the age of the last look require.
     fn plan(&mut self, plan: &LookPlan) -> LookProgress {
         match (self.id.postmaster, plan.job) {
             (Some(_), Some(JobKind::Stop)) => self.sql_trouble = Some("it is being stopped".to_owned()),
@@ -233,7 +233,7 @@ impl Looks {
         LookProgress::ToRead
     }
 
-    /// Only some jobs rewrite the directory; while they run, its state is theirs to know.
+    /// Some jobs rewrite the directory; while one runs, the directory is not read.
     fn is_stale(&self, plan: &LookPlan) -> bool {
         let rewritten = matches!(plan.job, Some(JobKind::Bootstrap | JobKind::Clone | JobKind::Rewind));
         let stale = match self.id.postmaster {
@@ -268,17 +268,17 @@ impl Looks {
         self.progress = LookProgress::Looked;
         let up = matches!(process, Process::Up { .. });
         match read {
-            // A look that failed says nothing about a PostgreSQL that runs: what was known stays.
+            // A failed read says nothing about a running PostgreSQL: the earlier facts stay.
             Some((data, history)) if !up || matches!(data, DataDirectory::Ready(_)) => {
                 (self.data, self.history, self.data_seen_at) = (data, history, Some(now));
             }
-            // What was read before it went down may be less than lies there now.
+            // The content read before it went down may be outdated.
             None if !up && self.data_seen_at.is_none() => self.data = DataDirectory::Unknown,
             Some(_) | None => {}
         }
     }
 
-    /// What is known. While a look is under way PostgreSQL counts as one that does not answer.
+    /// The facts. During a look PostgreSQL counts as one that does not answer.
     pub(super) fn facts(&self, levels: &Levels) -> PostgresFacts {
         let up = matches!(levels.process, Process::Up { .. });
         let silent = (up && !self.is_over()).then(|| "it has not answered yet".to_owned());

@@ -7,10 +7,10 @@
 //!                  (if it is up)        (if what is known is old)
 //! ```
 //!
-//! An event says why the member wakes, or brings an answer. A level is what is so at this moment; the driver reads all
-//! levels for each decision, so that none rests on an older lease or view than there is. Events that arrive while a
-//! look is under way are decided on together when it is over. A look that hangs holds up nothing: after
-//! three seconds each event is decided on at once, and PostgreSQL counts as one that does not answer.
+//! An event is the reason why the member wakes, or an answer. A level is a state at this moment. The driver reads all
+//! levels for each decision, so no decision rests on an outdated lease or view. Events that arrive during a look are
+//! decided on together when it ends. A look that hangs delays nothing: after three seconds each event is decided on at
+//! once, and PostgreSQL counts as not answering.
 
 mod event;
 mod lanes;
@@ -40,22 +40,22 @@ pub struct Member {
     finished: Vec<Finished>,
     requests: Vec<Request>,
     because: Option<Reason>,
-    /// By the settings of the last decision.
+    /// From the settings of the last decision.
     loop_wait: Duration,
-    /// The look under way is made whatever the age of the last one.
+    /// The present look is made whatever the age of the last one.
     anew: bool,
-    /// So is the next.
+    /// The next look is, too.
     look_anew: bool,
-    /// Something ended, or was ordered, that the look under way may not show.
+    /// The present look may miss the end of an action, or an order.
     outdated: bool,
-    /// Something arrived that no decision has seen.
+    /// An event arrived that no decision has seen.
     undecided: bool,
-    /// As the last decision said.
+    /// From the last decision.
     wake_at: Moment,
 }
 
 impl Member {
-    /// Begins with this memory.
+    /// A member with this memory.
     pub fn new(me: Me, memory: Memory) -> Member {
         Member {
             me,
@@ -76,12 +76,12 @@ impl Member {
         }
     }
 
-    /// What is remembered from one decision to the next.
+    /// The memory between decisions.
     pub fn memory(&self) -> &Memory {
         &self.memory
     }
 
-    /// Why the last decision was what it was.
+    /// The reason of the last decision.
     pub fn because(&self) -> Option<&Reason> {
         self.because.as_ref()
     }
@@ -91,32 +91,32 @@ impl Member {
         self.lanes.postgres()
     }
 
-    /// When PostgreSQL was asked for what is known of it.
+    /// When PostgreSQL was queried for the present facts.
     pub fn postgres_asked_at(&self) -> Option<Moment> {
         self.looks.asked_at()
     }
 
-    /// A look is under way: a decision now rests on none.
+    /// Whether a look is under way, so that a decision now has no complete facts.
     pub fn is_looking(&self) -> bool {
         !self.looks.is_over()
     }
 
-    /// A statement was handed over that may not be over when the next look is made.
+    /// Records a statement that may still run at the next look.
     pub fn statement_waits(&mut self) {
         self.looks.outdate();
     }
 
-    /// When the newest look began that is over.
+    /// When the newest finished look began.
     pub fn looked_at(&self) -> Option<Moment> {
         self.looks.looked_at()
     }
 
-    /// Who this is; the settings may change what it is reached by.
+    /// This member's own configuration; settings may change its addresses.
     pub fn me_mut(&mut self) -> &mut Me {
         &mut self.me
     }
 
-    /// Takes events, all that have arrived, and says what comes next. `process`: the postmaster at this moment.
+    /// Handles all events that have arrived, and returns the next step. `process`: the postmaster at this moment.
     pub fn handle(
         &mut self,
         events: impl IntoIterator<Item = MemberEvent>,
@@ -126,7 +126,7 @@ impl Member {
         for event in events {
             self.take(event, process, now);
         }
-        // What another postmaster said does not count.
+        // Answers of another postmaster do not count.
         let outdated = std::mem::take(&mut self.outdated);
         if outdated || self.looks.is_over() || self.looks.is_of_another(process) {
             self.looks.begin(process, now);
@@ -146,15 +146,15 @@ impl Member {
         MemberNext::Ask(self.looks.id(), question)
     }
 
-    /// Decides on everything that was seen and on the levels of this moment.
+    /// Decides on all facts and on the levels of this moment.
     pub fn decide(&mut self, levels: &Levels, now: Moment) -> Decided {
         let seen = self.observation(levels);
         let decision = decide(&self.memory, &seen, now);
         self.decided(decision, seen, levels, now)
     }
 
-    /// As [`Member::decide`]; `distort` sees what the decision will rest on, and the memory. The simulation breaks the
-    /// member by it, to show that it notices.
+    /// As [`Member::decide`]; `distort` can change the memory and the observation behind the decision. The simulation
+    /// breaks the member with it, to show that it notices.
     pub fn decide_distorted(
         &mut self,
         levels: &Levels,
@@ -168,7 +168,7 @@ impl Member {
         self.decided(decision, seen, levels, now)
     }
 
-    /// When something ended, or is under way, what can wait is left for the next time.
+    /// While an action has just ended or runs, the less urgent queries are left for later.
     fn plan(&self, now: Moment) -> LookPlan {
         LookPlan {
             job: self.lanes.job_kind(),
@@ -193,7 +193,7 @@ impl Member {
             }
             MemberEvent::PeerAnswered(name, answer) => drop(self.peers.insert(name, answer)),
             MemberEvent::LeaderBranchTold(told) => {
-                // An answer that was long on its way does not replace the answer to a later question.
+                // An answer that was delayed does not replace one to a later question.
                 let known = self.leader_branch.take().filter(|known| told.asked_at < known.asked_at);
                 self.leader_branch = known.or(Some(told));
             }
@@ -219,7 +219,7 @@ impl Member {
         self.wake_at = match self.looks.is_over() {
             true if again => now,
             true => wake.0,
-            // The answer wakes it; what is overdue already can only be decided as now.
+            // The answer wakes the member. A wake-up that is due already would give the same decision.
             false if wake.0 <= now => now + LOOK_PATIENCE,
             false => wake.0,
         };
@@ -227,7 +227,7 @@ impl Member {
         Decided { effects, seen, wake_at: self.wake_at }
     }
 
-    /// Everything that was seen, once.
+    /// All facts, collected once.
     fn observation(&mut self, levels: &Levels) -> Observation {
         Observation {
             me: self.me.clone(),
@@ -251,7 +251,7 @@ impl Member {
         }
     }
 
-    /// What operators are told of a decision, besides its consequences.
+    /// The reports of a decision to operators.
     fn notices(&self, decided: &Memory, because: &Reason) -> Vec<Notice> {
         let before = &self.memory;
         let more = decided.slots.idle.keys().filter(|slot| !before.slots.idle.contains_key(*slot));
@@ -266,8 +266,8 @@ impl Member {
         idle.into_iter().chain(cancelled).chain(changed).collect()
     }
 
-    /// The guard is armed while PostgreSQL may be a primary. Once it is proved to be none, and none is being made,
-    /// there is nothing to fence.
+    /// The guard is armed while PostgreSQL may be a primary. It is disarmed once PostgreSQL certainly is none and is
+    /// not being promoted.
     fn fence(&self, seen: &Observation, levels: &Levels, now: Moment) -> Option<MemberEffect> {
         let kind = seen.job.as_ref().map(|running| running.job.kind());
         match (seen.postgres.may_be_primary(), kind) {
@@ -278,21 +278,21 @@ impl Member {
     }
 }
 
-/// What a driver does next.
+/// The driver's next step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MemberNext {
-    /// Find the answer to this, and hand it over with the look that it belongs to.
+    /// Answer this question, with the look that it belongs to.
     Ask(LookId, Question),
-    /// Nothing before an answer or another event is there, or this moment has come.
+    /// Wait for an answer, an event or this moment.
     Await {
-        /// At the latest.
+        /// The latest time.
         until: Moment,
     },
     /// Read the levels and let the member decide.
     Decide,
 }
 
-/// An answer of PostgreSQL that was asked for before may not show it.
+/// Whether an earlier answer of PostgreSQL may not show this action.
 fn changes_postgres(action: &Action) -> bool {
     match action {
         Action::SetSyncNames(_)

@@ -59,7 +59,7 @@ fn refusing(why: &str) -> LookAnswer {
     LookAnswer::PostgresAnswered(Box::new(asked))
 }
 
-/// Takes an event, answers what is asked before PostgreSQL is, and gives the look in which it is asked.
+/// Handles an event, answers all questions before the one to PostgreSQL, and returns the look of that one.
 fn asking(member: &mut Member, event: MemberEvent, process: &Process, now: Moment) -> LookId {
     let MemberNext::Ask(look, Question::Prepare) = member.handle([event], process, now) else {
         panic!("a look begins")
@@ -73,7 +73,7 @@ fn asking(member: &mut Member, event: MemberEvent, process: &Process, now: Momen
     look
 }
 
-/// From the answer to the decision: what PostgreSQL's trouble is then.
+/// From the answer to the decision.
 fn decided_on(
     member: &mut Member,
     look: LookId,
@@ -92,7 +92,7 @@ fn trouble(decided: &Decided) -> &str {
     decided.seen.postgres.sql_trouble.as_deref().unwrap_or_default()
 }
 
-/// From an event to the decision: what was asked for on the way.
+/// From an event to the decision: the questions on the way.
 fn look(member: &mut Member, event: MemberEvent, process: &Process, now: Moment) -> Vec<&'static str> {
     let mut asked = Vec::new();
     let mut events = vec![event];
@@ -125,7 +125,7 @@ fn a_postgres_that_is_down_is_not_asked() {
 }
 
 #[test]
-fn a_burst_of_events_is_one_question_and_a_wanted_look_is_another() {
+fn a_burst_of_events_needs_one_query_and_a_wanted_look_another() {
     let mut member = Member::new(me(), Memory::default());
     let now = Moment::from_millis(1_000);
     look(&mut member, MemberEvent::Woke, &up(7), now);
@@ -135,7 +135,7 @@ fn a_burst_of_events_is_one_question_and_a_wanted_look_is_another() {
     assert!(look(&mut member, MemberEvent::LookWanted, &up(7), now).contains(&"ask"));
 }
 
-/// A look that was wanted is over with the decision: the member does not wake again and again.
+/// A requested look ends with the decision: the member does not wake again and again.
 #[test]
 fn a_wanted_look_at_a_postgres_that_is_down_ends() {
     let mut member = Member::new(me(), Memory::default());
@@ -145,9 +145,9 @@ fn a_wanted_look_at_a_postgres_that_is_down_ends() {
     assert!(now < decided.wake_at, "{decided:?}");
 }
 
-/// While the answer was on its way the postmaster was replaced: what the former one said does not count.
+/// The postmaster was replaced while the answer was under way: the former one's answer does not count.
 #[test]
-fn another_postmaster_is_looked_at_at_once() {
+fn a_new_postmaster_is_queried_at_once() {
     let mut member = Member::new(me(), Memory::default());
     let now = Moment::from_millis(1_000);
     look(&mut member, MemberEvent::Woke, &up(7), now);
@@ -155,13 +155,13 @@ fn another_postmaster_is_looked_at_at_once() {
     assert!(look(&mut member, MemberEvent::Woke, &up(8), now).contains(&"ask"));
 }
 
-/// PostgreSQL hangs: what arrives meanwhile is decided on, as if it did not answer, until it does.
+/// PostgreSQL hangs: decisions are made all the same, as if it did not answer, until it does.
 #[test]
-fn a_look_that_hangs_holds_up_no_decision() {
+fn a_hanging_look_delays_no_decision() {
     let mut member = Member::new(me(), Memory::default());
     let begun_at = Moment::from_millis(1_000);
     let look = asking(&mut member, MemberEvent::Woke, &up(7), begun_at);
-    // The first look asks for what can wait as well.
+    // The first look makes the less urgent queries as well.
     let late = begun_at + LOOK_PATIENCE + PENDING_PATIENCE;
     let patient = MemberNext::Await { until: late };
     assert_eq!(member.handle([MemberEvent::LevelChanged], &up(7), begun_at), patient);
@@ -176,7 +176,7 @@ fn a_look_that_hangs_holds_up_no_decision() {
     assert_eq!(trouble(&decided_on(&mut member, look, refusing("it is full"), &up(7), late)), "it is full");
 }
 
-/// The answer of a postmaster that was replaced comes when another is asked already, even one of the same number.
+/// The answer of a replaced postmaster comes after the question to the new one, even if both have the same process id.
 #[test]
 fn a_late_answer_of_a_former_postmaster_does_not_count() {
     let mut member = Member::new(me(), Memory::default());
@@ -192,9 +192,9 @@ fn a_late_answer_of_a_former_postmaster_does_not_count() {
     );
 }
 
-/// A look that began before a long action ended may show PostgreSQL as it was before: it is made again.
+/// A look that began before the end of a long action may show the state before: it is made again.
 #[test]
-fn no_end_of_a_job_is_decided_on_with_an_older_look() {
+fn the_end_of_a_job_needs_a_new_look() {
     let mut member = Member::new(me(), Memory::default());
     let now = Moment::from_millis(1_000);
     let before = asking(&mut member, MemberEvent::Woke, &up(7), now);

@@ -11,8 +11,8 @@ use crate::model::{
 };
 
 impl Keys {
-    /// Takes leadership if nobody has it and the grounds still hold. It is done in the revision that is the new
-    /// [`Term`].
+    /// Takes leadership if the key is vacant and the preconditions still hold. The revision of the transaction is the
+    /// new [`Term`].
     pub fn take_leadership(&self, name: &MemberName, lease: LeaseId, by: TakeLeadershipPreconditions) -> Txn {
         let leader = self.path("leader");
         let since = |key| Compare::NotWrittenAfter(self.path(key), by.unlocked);
@@ -31,8 +31,8 @@ impl Keys {
         }
     }
 
-    /// Moves leadership from my lease to the candidate's, and publishes the final position, in one step. It is done in
-    /// the revision that is the candidate's term, and only while the candidate's member key hangs on `to_lease`.
+    /// Moves leadership from my lease to the candidate's, and publishes the final position, in one transaction. Its
+    /// revision is the candidate's term. It fails unless the candidate's member key has the lease `to_lease`.
     pub fn hand_over(
         &self,
         held: (Term, LeaseId),
@@ -48,7 +48,7 @@ impl Keys {
         Txn { when, then, path: leader, evidence: Evidence::OnLease(to_lease) }
     }
 
-    /// Gives leadership up to whoever is next, and publishes the final position.
+    /// Gives leadership up, and publishes the final position.
     pub fn release_leadership(&self, held: (Term, LeaseId), status: Option<&ClusterStatus>) -> Txn {
         let leader = self.path("leader");
         let mut then = vec![KeyChange::Delete(leader.clone())];
@@ -56,8 +56,8 @@ impl Keys {
         Txn { when: self.as_leader(held), then, path: leader, evidence: Evidence::Absent }
     }
 
-    /// Writes the leader key anew, on the same lease or on another one of mine. It is done in the revision that is the
-    /// new term; what was sent in the old term and is still on its way is lost from then on.
+    /// Writes the leader key anew, under the same lease or another one of mine. The revision of the transaction is the
+    /// new term; writes of the old term that are still in flight fail from then on.
     pub fn move_leadership(&self, held: (Term, LeaseId), to: LeaseId) -> Txn {
         let leader = self.path("leader");
         let then = vec![KeyChange::MoveToLease(leader.clone(), to)];
@@ -81,12 +81,12 @@ impl Keys {
         self.put_as_leader(held, "history", history_text(lines))
     }
 
-    /// Writes the system identifier again, as leader, whatever the key holds.
+    /// Writes the system identifier again, as leader, whatever the value of the key.
     pub fn restore_initialize(&self, held: (Term, LeaseId), system_id: u64) -> Txn {
         self.put_as_leader(held, "initialize", system_id.to_string())
     }
 
-    /// Writes which members may be promoted without the loss of an acknowledged commit, as leader, over the revision
+    /// Writes, as leader, the members that can be promoted without losing an acknowledged commit, over the revision
     /// that was read; `None` deletes the key.
     pub fn write_sync(&self, held: (Term, LeaseId), record: Option<&SyncRecord>, over: i64) -> Txn {
         let path = self.path("sync");
@@ -95,8 +95,8 @@ impl Keys {
         replace(when, path, record.map(sync_text))
     }
 
-    /// Writes which primaries run without a fence, over the revision that was read (0: there was no key), and only as
-    /// leader where `held` is given; deletes the key where none is left.
+    /// Writes the unfenced primaries over the revision that was read (0: there was no key), and only as leader where
+    /// `held` is given. Deletes the key when none is left.
     pub fn write_unfenced(
         &self,
         held: Option<(Term, LeaseId)>,
@@ -109,8 +109,8 @@ impl Keys {
         replace(when, path, (!primaries.is_empty()).then(|| compact(primaries)))
     }
 
-    /// Writes the dynamic configuration again, as leader, where the key as it is `now` is absent or holds no JSON
-    /// object; `None` where it holds one.
+    /// Restores the dynamic configuration, as leader, if the key in its state `now` is absent or has no JSON object;
+    /// `None` otherwise.
     pub fn restore_config(&self, held: (Term, LeaseId), text: &str, now: Option<&StoredKey>) -> Option<Txn> {
         if now.is_some_and(|key| is_object(&String::from_utf8_lossy(&key.value))) {
             return None;
@@ -121,9 +121,9 @@ impl Keys {
         Some(replace(when, path, Some(ascii(text))))
     }
 
-    /// Claims the number of a timeline that is about to begin, as leader: above `above` and above all that were ever
-    /// claimed, as the key `timeline` shows it `now`. Also gives the newest number that is passed over. A history whose
-    /// leader died before anybody heard of it keeps its number.
+    /// Claims the number of a timeline that is about to begin, as leader. It is above `above` and above all claims in
+    /// the key `timeline` in its state `now`. Also returns the newest number that is skipped. The number stays claimed
+    /// even if the leader dies before any member learns of the timeline.
     pub fn claim_timeline(
         &self,
         held: (Term, LeaseId),
@@ -139,8 +139,8 @@ impl Keys {
         (replace(when, path, Some(text)), passed_over)
     }
 
-    /// Claims the bootstrap of a cluster that never was: the key `initialize` becomes empty, on my lease, so that it
-    /// goes away if I do. Not where a member has registered after the revision `seen`: it may have data.
+    /// Claims the bootstrap of a new cluster: the key `initialize` becomes empty, under my lease, so that it goes away
+    /// if I do. Fails if a member has registered after the revision `seen`, because that member may have data.
     pub fn win_initialize(&self, lease: LeaseId, seen: i64) -> Txn {
         let path = self.path("initialize");
         let when =
@@ -149,9 +149,9 @@ impl Keys {
         Txn { when, then, path, evidence: Evidence::OnLease(lease) }
     }
 
-    /// Ends my bootstrap: system identifier and dynamic configuration, both for good. Not when the bootstrap is no
-    /// longer mine. What a former cluster left under the prefix says nothing of the new one and goes away, but for its
-    /// primaries that run unfenced.
+    /// Ends my bootstrap: writes system identifier and dynamic configuration, both without a lease. Fails if the
+    /// bootstrap is no longer mine. Keys of a former cluster under the prefix are deleted, except for its unfenced
+    /// primaries.
     pub fn finish_initialize(&self, lease: LeaseId, system_id: u64, config_text: &str) -> Txn {
         let path = self.path("initialize");
         let mut txn = replace(vec![Compare::Lease(path.clone(), lease)], path, Some(system_id.to_string()));
@@ -175,15 +175,14 @@ impl Keys {
         replace(when.into_iter().collect(), path, Some(ascii(text)))
     }
 
-    /// Asks for a switchover or failover, or with `None` takes it back; over the revision that was read if one is
-    /// given.
+    /// Requests a switchover or failover, or with `None` withdraws it; over the revision that was read if one is given.
     pub fn write_failover(&self, request: Option<&FailoverRequest>, over: Option<i64>) -> Txn {
         let path = self.path("failover");
         let when = over.map(|revision| Compare::Revision(path.clone(), revision));
         replace(when.into_iter().collect(), path, Some(failover_text(request)))
     }
 
-    /// Begins a generation of the store over what was read, or confirms it as leader.
+    /// Begins a generation of the store over the revisions that were read, or confirms it as leader.
     pub fn write_generation(&self, lease: LeaseId, write: &GenerationWrite) -> Txn {
         let path = self.path("generation");
         match write {
@@ -204,7 +203,7 @@ impl Keys {
         }
     }
 
-    /// I am the leader, of this term, by this lease; never by name.
+    /// I am the leader in this term by this lease; never by name.
     fn as_leader(&self, (term, lease): (Term, LeaseId)) -> Vec<Compare> {
         let leader = self.path("leader");
         vec![Compare::Revision(leader.clone(), term.0), Compare::Lease(leader, lease)]
@@ -221,7 +220,7 @@ impl Keys {
     }
 }
 
-/// The key holds `text` from then on, or is gone.
+/// The key has the value `text` from then on, or is gone.
 fn replace(when: Vec<Compare>, path: String, text: Option<String>) -> Txn {
     let (change, evidence) = match text {
         Some(text) => (KeyChange::Put(path.clone(), text.clone(), None), Evidence::Holds(text)),

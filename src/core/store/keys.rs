@@ -1,7 +1,7 @@
 //! Every key of a cluster, as text and as values. Pure.
 //!
-//! Writers give compact JSON with every non-ASCII character as `\uXXXX`; readers take any JSON, and a member, status,
-//! history or failover key that makes no sense never hides the rest of the cluster.
+//! Writers produce compact JSON with every non-ASCII character as `\uXXXX`. Readers take any JSON; a member, status,
+//! history or failover key that cannot be read never hides the rest of the cluster.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -21,13 +21,13 @@ pub struct Keys {
     base: String,
 }
 
-/// A key holds what nobody can work with.
+/// The value of a key is unusable.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the key {key} is corrupt: {because}")]
 pub struct CorruptKey {
     /// Its full path.
     pub key: String,
-    /// What is wrong with it.
+    /// The error.
     pub because: String,
 }
 
@@ -36,9 +36,9 @@ pub struct CorruptKey {
 pub struct StoredKey {
     /// Its bytes.
     pub value: Vec<u8>,
-    /// The lease it hangs on; 0 for none.
+    /// Its lease; 0 for none.
     pub lease: i64,
-    /// When it was last written.
+    /// The revision of its last write.
     pub mod_revision: i64,
 }
 
@@ -64,10 +64,10 @@ impl Keys {
         format!("{}members/{name}", self.base)
     }
 
-    /// Puts together what the keys under the prefix say, by full path, as a list showed them at `revision`.
+    /// Builds the view from the keys under the prefix, by full path, as a list showed them at `revision`.
     ///
     /// # Errors
-    /// [`CorruptKey`] when the leader key holds no name: then nobody can say who leads.
+    /// [`CorruptKey`] when the leader key has no valid name: then the leader is unknown.
     pub fn view(
         &self,
         stored: &BTreeMap<String, StoredKey>,
@@ -123,7 +123,7 @@ fn leader(path: &str, text: &str, key: &StoredKey) -> Result<LeaderKey, CorruptK
     Ok(LeaderKey { name, lease: lease(key.lease), term: Term(key.mod_revision) })
 }
 
-/// Content that is not an object counts as no configuration, so that the leader restores it.
+/// A value that is no object counts as no configuration, so that the leader restores it.
 fn config(text: &str, mod_revision: i64) -> Option<ConfigKey> {
     is_object(text).then(|| ConfigKey { text: text.to_owned(), mod_revision })
 }
@@ -142,7 +142,7 @@ fn member_record(text: &str) -> MemberRecord {
         _ if text.starts_with("postgres") => legacy_member(text),
         _ => Map::new(),
     };
-    // Keep every field that makes sense by itself.
+    // Every field that is valid by itself is kept.
     let sound = |(name, value): &(String, Value)| {
         serde_json::from_value::<MemberRecord>(json!({ name.as_str(): value })).is_ok()
     };
@@ -150,7 +150,7 @@ fn member_record(text: &str) -> MemberRecord {
     serde_json::from_value(Value::Object(sound)).expect("every field has a default")
 }
 
-/// The form before JSON: the connection URL, with the API's as its application name.
+/// The form before JSON: the connection URL, with the API's URL as its application name.
 fn legacy_member(text: &str) -> Map<String, Value> {
     let (conn_url, query) = text.split_once('?').unwrap_or((text, ""));
     let api_url = query.split('&').find_map(|part| part.strip_prefix("application_name="));
@@ -202,7 +202,7 @@ fn history_line(line: &[Value]) -> Option<HistoryLine> {
     })
 }
 
-/// What makes no sense vouches for nobody.
+/// An invalid value gives a record that is not in force.
 fn sync(text: &str) -> SyncRecord {
     let Ok(Value::Object(fields)) = serde_json::from_str(text) else { return SyncRecord::default() };
     let name = |text: &str| MemberName::new(text.trim()).ok();
@@ -215,7 +215,7 @@ fn sync(text: &str) -> SyncRecord {
     }
 }
 
-/// What makes no sense is a generation that nobody has confirmed.
+/// An invalid value is an unconfirmed generation.
 fn generation(text: &str, mod_revision: i64) -> Option<GenerationKey> {
     let unread = || StoreGeneration { ids: vec![text.to_owned()], ..StoreGeneration::default() };
     Some(GenerationKey { record: serde_json::from_str(text).unwrap_or_else(|_| unread()), mod_revision })
@@ -229,7 +229,7 @@ pub(super) fn sync_text(record: &SyncRecord) -> String {
     compact(&json!({ "leader": leader, "quorum": record.quorum, "sync_standby": standbys }))
 }
 
-/// A member's entry that makes no sense names the member all the same.
+/// An invalid entry still names its member.
 fn unfenced(text: &str) -> BTreeMap<MemberName, UnfencedPrimary> {
     let Ok(Value::Object(fields)) = serde_json::from_str(text) else { return BTreeMap::new() };
     let entry = |(name, left): (String, Value)| {
@@ -376,7 +376,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_nameless_leader_spoils_the_view() {
+    fn only_a_leader_key_without_a_name_is_corrupt() {
         for key in ["sync", "status", "history", "config", "failover", "members/a", "initialize"] {
             assert!(view(&[(key, "\u{1}{[")]).is_ok(), "{key}");
         }

@@ -1,8 +1,9 @@
-//! A transaction of etcd as a value: what is compared, what is changed, and how a lost answer is read. Pure.
+//! A transaction of etcd as a value: its comparisons, its changes, and how to find out the outcome after a lost answer.
+//! Pure.
 //!
-//! A transaction carries in its failure branch a read of one key that it changes. A transaction whose first answer was
-//! lost is recognized by that key as done, and may be sent to a second endpoint without harm. A transaction without
-//! [`Evidence`] is done again; that publishes my own record of a moment ago in the worst case.
+//! The failure branch of a transaction reads one key that the transaction changes. If the first answer is lost, that
+//! key shows whether the transaction was done, so it may be sent to a second endpoint without harm. A transaction
+//! without [`Evidence`] is repeated; at worst that publishes this member's own previous record again.
 
 use super::StoredKey;
 use crate::model::LeaseId;
@@ -12,7 +13,7 @@ use crate::model::LeaseId;
 pub enum Compare {
     /// The key was last written in this revision; 0: the key is absent.
     Revision(String, i64),
-    /// The key hangs on this lease.
+    /// The key has this lease.
     Lease(String, LeaseId),
     /// The key is absent.
     Absent(String),
@@ -25,22 +26,22 @@ pub enum Compare {
 /// A change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum KeyChange {
-    /// The key holds this text, on this lease or on none.
+    /// The key gets this value, with this lease or with none.
     Put(String, String, Option<LeaseId>),
-    /// The key moves to another lease and keeps its value.
+    /// The key gets another lease and keeps its value.
     MoveToLease(String, LeaseId),
-    /// The key goes away.
+    /// The key is deleted.
     Delete(String),
 }
 
-/// What the key that is read shows if an earlier try of the same transaction was done.
+/// The evidence in the key that is read that an earlier attempt of the same transaction succeeded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Evidence {
-    /// Nothing shows it: a transaction that is lost the second time counts as lost.
+    /// There is none: a transaction that fails the second time counts as lost.
     None,
-    /// The key hangs on this lease.
+    /// The key has this lease.
     OnLease(LeaseId),
-    /// The key holds this text.
+    /// The key has this value.
     Holds(String),
     /// The key is absent.
     Absent,
@@ -49,18 +50,18 @@ pub enum Evidence {
 /// All changes if all comparisons hold; otherwise a read of the key `path`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Txn {
-    /// What must hold.
+    /// The comparisons.
     pub when: Vec<Compare>,
-    /// What is done then.
+    /// The changes.
     pub then: Vec<KeyChange>,
-    /// The key that is read otherwise.
+    /// The key to read otherwise.
     pub path: String,
-    /// How that key shows that an earlier try was done.
+    /// The evidence in that key that an earlier attempt succeeded.
     pub evidence: Evidence,
 }
 
 impl Evidence {
-    /// Whether the key as it is `now` shows it.
+    /// Whether the key in its state `now` shows it.
     pub fn is_shown_by(&self, now: Option<&StoredKey>) -> bool {
         match self {
             Evidence::None => false,
@@ -71,7 +72,7 @@ impl Evidence {
     }
 }
 
-/// How a compare-and-swap ended.
+/// The result of a compare-and-swap.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cas {
     /// Written, in this revision of the store.
@@ -81,7 +82,7 @@ pub enum Cas {
 }
 
 impl Cas {
-    /// The revision of a change that was done.
+    /// The revision of a write that succeeded.
     pub fn revision(self) -> Option<i64> {
         match self {
             Cas::Done(revision) => Some(revision),
@@ -90,13 +91,13 @@ impl Cas {
     }
 }
 
-/// Why a transaction gave no [`Cas`], as far as anybody may conclude something from it.
+/// Why a transaction gave no [`Cas`], as far as that is known.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum WriteError {
-    /// Definite: a lease that the transaction names does not exist, and nothing was written.
+    /// Certain: a lease of the transaction does not exist, and nothing was written.
     LeaseNotFound,
-    /// Definite: etcd takes no writes, for this reason, and nothing was written.
+    /// Certain: etcd refuses writes, for this reason, and nothing was written.
     NoSpace(String),
-    /// The transaction may or may not have been done: read back.
+    /// Uncertain: the transaction may or may not have happened; a read shows which.
     Unknown(String),
 }

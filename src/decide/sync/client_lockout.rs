@@ -1,10 +1,11 @@
-//! The client lockout: after an unclean end, recovery brings back commits that no standby may hold. Clients stay out
-//! until enough standbys do, so that nobody reads what a failover would take back.
+//! The client lockout. After an unclean end, recovery brings back commits that perhaps no standby has. Clients stay
+//! locked out until enough standbys have them, so that no client reads a commit that a failover would lose.
 
 use super::super::tick::Tick;
 use crate::model::{Action, ControlFile, ControlState, MemberName, Reason, SqlFacts, SyncNames, SyncReason};
 
-/// Before the start of a primary that did not stop cleanly, while standbys are promised to hold what it acknowledged.
+/// Before the start of a primary that did not stop cleanly, while standbys are promised to have all that it
+/// acknowledged.
 pub(in crate::decide) fn lock_clients_out(tick: &mut Tick<'_>, control: &ControlFile) {
     let unclean = match control.state {
         ControlState::InProduction | ControlState::InCrashRecovery | ControlState::ShuttingDown => true,
@@ -19,15 +20,15 @@ pub(in crate::decide) fn lock_clients_out(tick: &mut Tick<'_>, control: &Control
     }
 }
 
-/// Behind another leader there is nothing to hide.
+/// Behind another leader a lockout has no purpose.
 pub(in crate::decide) fn let_clients_in(tick: &mut Tick<'_>) {
     if tick.seen.postgres.clients_locked_out {
         tick.act(Action::SetClientLockout { closed: false });
     }
 }
 
-/// While I serve: lets clients in as soon as the standbys hold everything, or none is to. Otherwise says for whom they
-/// wait.
+/// While I serve: ends the lockout as soon as the standbys have everything, or none is required to. Otherwise gives the
+/// standbys that the clients wait for.
 pub(in crate::decide) fn watch_client_lockout(tick: &mut Tick<'_>, sql: &SqlFacts) -> Option<Reason> {
     if !tick.seen.postgres.clients_locked_out {
         return None;

@@ -1,4 +1,4 @@
-//! I lead and serve: one step at a time towards what is wanted.
+//! This member leads and serves: one step at a time towards the wanted state.
 
 use std::time::Duration;
 
@@ -8,13 +8,13 @@ use super::state::{QuorumState, SyncStep};
 use super::{priority, quorum};
 use crate::model::{Action, SqlFacts, SyncMode, SyncOwner, SyncRecord, Term, WaitingOn};
 
-/// A write that etcd does not show by then, and names that Postgres does not show, are sent again.
+/// The pause before a write that etcd does not show, or a value that Postgres does not show, is repeated.
 const AGAIN_AFTER: Duration = Duration::from_secs(1);
-/// How soon to look at names that were just set.
+/// The interval between checks of a value that was just set.
 const LOOK_SOON: Duration = Duration::from_millis(20);
-/// How soon at the latest to look whether a standby is gone: commits wait for it.
+/// The interval between checks for a lost standby: commits wait for it.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
-/// The same, while a commit waits.
+/// The interval while a commit waits.
 const LOOK_AT_WAITS: Duration = Duration::from_millis(250);
 
 /// Takes the next step.
@@ -27,12 +27,12 @@ pub(in crate::decide) fn on_leader(tick: &mut Tick<'_>, term: Term, sql: &SqlFac
     }
     tick.wake_in(if sql.sync.waiting.is_empty() { LOOK_AGAIN } else { LOOK_AT_WAITS }, WaitingOn::Standbys);
     let state = tick.sync_state(sql);
-    if !takes_over(tick, term, sql, &state) {
+    if !settles_leftovers(tick, term, sql, &state) {
         step(tick, term, &state);
     }
 }
 
-/// No commit waits for anybody, and nobody is vouched for.
+/// No commit waits for a standby, and the key promises nothing.
 fn switched_off(tick: &mut Tick<'_>, term: Term) {
     if tick.cluster().is_some_and(|cluster| cluster.sync.is_some()) {
         write(tick, term, None);
@@ -41,9 +41,9 @@ fn switched_off(tick: &mut Tick<'_>, term: Term) {
     }
 }
 
-/// What a former leader, or a former supervisor of mine, left behind is settled first. True while that goes on.
-fn takes_over(tick: &mut Tick<'_>, term: Term, sql: &SqlFacts, state: &QuorumState) -> bool {
-    if vouches_for_unknown(state) {
+/// Settles first what a former leader, or a former supervisor of this member, left behind. True while that continues.
+fn settles_leftovers(tick: &mut Tick<'_>, term: Term, sql: &SqlFacts, state: &QuorumState) -> bool {
+    if is_promise_unknown(state) {
         let record = SyncRecord { leader: Some(state.me.clone()), ..SyncRecord::default() };
         write(tick, term, Some(record));
         return true;
@@ -52,25 +52,25 @@ fn takes_over(tick: &mut Tick<'_>, term: Term, sql: &SqlFacts, state: &QuorumSta
         name(tick, Some(names));
         return true;
     }
-    // A write of mine in a previous incarnation may still arrive; after this one it cannot.
-    let mine_of_before =
+    // A write from a previous incarnation of mine may still arrive. After this write it cannot succeed.
+    let from_previous_incarnation =
         state.record.is_leader(&state.me) && tick.memory.sync.owned != Some(tick.sync_revision());
-    if mine_of_before {
+    if from_previous_incarnation {
         write(tick, term, Some(state.record.clone()));
     }
-    mine_of_before
+    from_previous_incarnation
 }
 
-/// Somebody else led, or set the names: what the key vouches for is not known.
-fn vouches_for_unknown(state: &QuorumState) -> bool {
-    let vouches = state.record.is_in_force() && !state.record.voters.is_empty();
-    vouches && (!state.record.is_leader(&state.me) || !state.may_name(&state.names))
+/// Another member led, or set the names: the present promise is not known to hold.
+fn is_promise_unknown(state: &QuorumState) -> bool {
+    let promises = state.record.is_in_force() && !state.record.voters.is_empty();
+    promises && (!state.record.is_leader(&state.me) || !state.may_name(&state.names))
 }
 
-/// The names that Postgres is to be told before others are chosen.
+/// The names that Postgres has to have before others are chosen.
 fn unsettled_names(owner: &SyncOwner, sql: &SqlFacts) -> Option<String> {
     match owner {
-        // The reload is on its way.
+        // The reload is under way.
         SyncOwner::Supervisor(said) => (*said != sql.sync.names).then(|| said.clone()),
         SyncOwner::Operator => None,
         // A former supervisor may have died between writing the file and the reload.
@@ -78,7 +78,7 @@ fn unsettled_names(owner: &SyncOwner, sql: &SqlFacts) -> Option<String> {
     }
 }
 
-/// One step towards what is wanted.
+/// One step towards the wanted state.
 fn step(tick: &mut Tick<'_>, term: Term, state: &QuorumState) {
     let step = match tick.seen.settings.sync.mode {
         SyncMode::Quorum => quorum::steps(state).into_iter().next(),
@@ -97,8 +97,7 @@ fn step(tick: &mut Tick<'_>, term: Term, state: &QuorumState) {
     }
 }
 
-/// True while a write to the key is under way: whether it was done is seen in the view, and an answer that was lost is
-/// no answer.
+/// Whether a write to the key is under way. The view shows whether it succeeded; a lost answer tells nothing.
 pub(super) fn is_writing(tick: &mut Tick<'_>, term: Term) -> bool {
     let Some(write) = tick.memory.sync.writing.clone() else { return false };
     if write.sent_at + AGAIN_AFTER <= tick.now {
@@ -119,7 +118,7 @@ fn send(tick: &mut Tick<'_>, term: Term, record: Option<SyncRecord>) {
     tick.act(Action::PublishSync { term, record, mod_revision: over });
 }
 
-/// Tells Postgres, and once more when it does not seem to have heard.
+/// Sets the names in Postgres, again if Postgres does not show them.
 pub(super) fn name(tick: &mut Tick<'_>, names: Option<String>) {
     let said = names.clone().map_or(SyncOwner::Operator, SyncOwner::Supervisor);
     let again = tick.seen.postgres.sync_owner == said;

@@ -6,27 +6,28 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::{Lsn, MemberName, Moment, SqlFacts, SyncFacts, SyncRecord, Term};
 
-/// Lost when the supervisor restarts: then the key is written once more before anything else, so that no write of the
-/// previous incarnation can still arrive.
+/// Memory of synchronous replication. It is lost when the supervisor restarts. Then the key is written once before
+/// anything else, so that no write of the previous incarnation can still succeed.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct SyncMemory {
-    /// The term of what follows, and since when.
+    /// The term of this memory, and since when.
     pub term: Option<(Term, Moment)>,
     /// The names that Postgres shows.
     pub in_effect: Option<InEffect>,
-    /// When Postgres was last told other names.
+    /// When other names were last set.
     pub named_at: Option<Moment>,
     /// The write to the key under way.
     pub writing: Option<SyncWrite>,
-    /// The revision of the key that came of my last write.
+    /// The revision of the key after my last write.
     pub owned: Option<i64>,
     /// When each standby was last seen streaming.
     pub streamed_at: BTreeMap<MemberName, Moment>,
-    /// Since when this standby asks to be let go.
+    /// Since when this standby asks the leader to remove it from the promise.
     pub leaving_since: Option<Moment>,
-    /// Sessions that waited for a standby when last looked at.
+    /// Sessions that waited for a standby at the last query.
     pub waits: Option<Waits>,
-    /// Commits at least that were acknowledged although no standby had confirmed them: their wait was cancelled.
+    /// A lower bound of the commits that were acknowledged without confirmation by any standby: their wait was
+    /// cancelled.
     pub cancelled: u64,
 }
 
@@ -35,11 +36,11 @@ pub struct SyncMemory {
 pub struct InEffect {
     /// The value.
     pub names: String,
-    /// As primary or as standby.
+    /// Whether it is a primary.
     pub as_primary: bool,
-    /// The first look that showed it.
+    /// The first query that showed it.
     pub seen_at: Moment,
-    /// A position such that every commit beyond it obeys the names: known from the next look on in which the
+    /// A position after which every commit obeys the names. It is known from the next query on in which the
     /// checkpointer rests.
     pub from: Option<Lsn>,
 }
@@ -49,13 +50,13 @@ pub struct InEffect {
 pub struct SyncWrite {
     /// The value; `None` deletes it.
     pub record: Option<SyncRecord>,
-    /// The revision it replaces.
+    /// The revision that it replaces.
     pub over: i64,
     /// When it was last sent.
     pub sent_at: Moment,
 }
 
-/// Who waited, and for what to change.
+/// The sessions that wait, and the state that could end their wait.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Waits {
     sessions: BTreeSet<i32>,
@@ -80,7 +81,7 @@ impl Waits {
 }
 
 impl InEffect {
-    /// Seen once more.
+    /// Another query that shows the same names.
     fn look(&mut self, sql: &SqlFacts) {
         if self.from.is_none() && self.seen_at < sql.at && sql.sync.checkpointer_rests {
             self.from = Some(sql.flushed);
@@ -89,7 +90,7 @@ impl InEffect {
 }
 
 impl SyncMemory {
-    /// Takes note of the names in effect, and of waits that were cancelled.
+    /// Records the names in effect, and cancelled waits.
     pub(super) fn look(&mut self, sql: &SqlFacts) {
         self.look_at_names(sql);
         self.look_at_waits(sql);
@@ -110,7 +111,7 @@ impl SyncMemory {
     fn look_at_waits(&mut self, sql: &SqlFacts) {
         let waits = Waits::of(&sql.sync);
         let before = self.waits.take().filter(|_| sql.is_primary());
-        // Nothing that could have ended a wait has changed, so a session that waits no more was cancelled.
+        // Nothing that could have ended a wait has changed, so a session that no longer waits was cancelled.
         if let Some(before) = before.filter(|before| before.is_for_the_same(&waits)) {
             self.cancelled += before.sessions.difference(&waits.sessions).count() as u64;
         }

@@ -1,16 +1,16 @@
 //! Synchronous replication: one owner of `synchronous_standby_names` and of the key `sync`.
 //!
 //! ```text
-//!  what is seen ─► State ─► quorum::steps / priority::step ─► Step ─► allowed? ─► one action, then look again
+//!  what is seen ─► QuorumState ─► quorum::steps / priority::step ─► SyncStep ─► allowed? ─► one action, look again
 //! ```
 //!
-//! The key `sync` promises that among any `quorum + 1` of the voters and the leader one holds every acknowledged
-//! commit ([`crate::model::SyncRecord`]); and that the leader it names does. Each step keeps that promise by itself, so
-//! a crash between two of them does too: names only change so that every later commit keeps the present promise
-//! ([`QuorumState::may_name`]), and a promise is only made once enough standbys hold everything that was acknowledged
-//! before the names took effect ([`QuorumState::may_promise`]). Of writes to the key one is under way at a time, and
-//! nothing else happens until it is seen done. Sources: PostgreSQL manual, "Synchronous Replication"; design, section
-//! 9.
+//! The key `sync` makes a promise: the leader that it names holds every acknowledged commit, and among any `quorum + 1`
+//! of the voters and the leader at least one does ([`crate::model::SyncRecord`]). Each step keeps the promise by
+//! itself, so a crash between two steps keeps it too. The names change only so that every later commit keeps the
+//! present promise ([`QuorumState::may_name`]). A promise is made only after enough standbys hold everything that was
+//! acknowledged before the names took effect ([`QuorumState::may_promise`]). One write to the key is under way at a
+//! time, and nothing else happens until it is seen done. Sources: PostgreSQL manual, "Synchronous Replication"; design,
+//! section 9.
 
 mod client_lockout;
 mod eligible;

@@ -1,6 +1,6 @@
-//! Mode quorum: the fastest of the named standbys confirm a commit, and a candidate has to find enough voters that are
-//! no further than itself. The steps and their order are those of the facts on Patroni's behaviour; what makes each of
-//! them safe is [`QuorumState::may_promise`] and [`QuorumState::may_name`].
+//! Mode quorum: a commit waits for the fastest of the named standbys, and a candidate has to find enough voters that
+//! are not ahead of it. The steps and their order follow Patroni's; [`QuorumState::may_promise`] and
+//! [`QuorumState::may_name`] make each of them safe.
 
 use std::cmp::Ordering;
 use std::collections::BTreeSet;
@@ -10,16 +10,16 @@ use crate::model::{MemberName, SyncNames, SyncRecord};
 
 type Names = BTreeSet<MemberName>;
 
-/// The changes that lead to the steady state, in order. Steady: the voters are the named standbys are the active ones,
-/// as many as wanted confirm, and the quorum is all others.
+/// The changes that lead to the steady state, in order. In that state voters, named standbys and active standbys are
+/// the same set, as many as wanted confirm each commit, and the quorum is the rest.
 pub fn steps(state: &QuorumState) -> Vec<SyncStep> {
     let mut plan = QuorumPlan::of(state);
-    // A plan that stops early has said why in its last step.
+    // The last step of a plan that stops early tells the reason.
     let _stopped = plan.make();
     plan.steps
 }
 
-/// A plan in the making; each of its parts gives `None` when it cannot go on before somebody looks again.
+/// A plan under construction. Each part gives `None` when it has to wait for a new observation.
 struct QuorumPlan<'a> {
     state: &'a QuorumState,
     leader: Option<MemberName>,
@@ -62,7 +62,7 @@ impl QuorumPlan<'_> {
         self.approach()
     }
 
-    /// I am the leader of a promise that the names keep.
+    /// Makes me the leader of a promise that the names keep.
     fn start_soundly(&mut self) -> Option<()> {
         if self.leader.as_ref() != Some(&self.state.me) {
             self.take_over()?;
@@ -81,11 +81,11 @@ impl QuorumPlan<'_> {
         self.remove()?;
         self.add()?;
         self.change_count()?;
-        self.spell()
+        self.normalize_names()
     }
 
-    /// Names that another wrote, and that mean what they should, are written as a quorum's are.
-    fn spell(&mut self) -> Option<()> {
+    /// Writes names of another writer in the form of a quorum, if they have the right meaning.
+    fn normalize_names(&mut self) -> Option<()> {
         let foreign = self.state.names.wildcard || (!self.any && self.count > 0);
         if foreign && self.steps.is_empty() {
             self.any = false;
@@ -94,7 +94,7 @@ impl QuorumPlan<'_> {
         Some(())
     }
 
-    /// Commits wait for those that are named, or for nobody that exists; the promise stays.
+    /// Commits wait for the named standbys, or for a name that no standby has; the promise stays.
     fn wait_strictly(&mut self) -> Option<()> {
         let names = if self.names.is_empty() { self.voters.clone() } else { self.names.clone() };
         let kept = SyncNames { any: true, count: self.state.names.count.max(1), names, wildcard: false };
@@ -104,7 +104,8 @@ impl QuorumPlan<'_> {
         None
     }
 
-    /// The former leader becomes a voter and I the leader; nobody else is added or dropped in the same breath.
+    /// The former leader becomes a voter, and I become the leader. No other member is added or dropped in the same
+    /// step.
     fn take_over(&mut self) -> Option<()> {
         let me = &self.state.me;
         let mut voters: Names = self.voters.iter().chain(&self.leader).cloned().collect();
@@ -117,11 +118,11 @@ impl QuorumPlan<'_> {
         let quorum = self.quorum.min(voters.len().saturating_sub(1));
         (self.quorum, self.voters) = (quorum, voters.clone());
         self.steps.push(SyncStep::Promise(self.state.promise(quorum, voters)));
-        // Standbys need a moment to find me: who is missing now is not dropped now.
+        // Standbys need a moment to connect to me: a missing one is not dropped yet.
         if self.active.is_empty() { None } else { Some(()) }
     }
 
-    /// The promise is kept by the names, and one of the two sets holds the other.
+    /// Whether the names keep the promise, and one of the two sets contains the other.
     fn is_sound(&self) -> bool {
         let all = (&self.voters | &self.names).len() + 1;
         let overlap = self.voters.is_empty() || all <= self.quorum + self.count + 1;
@@ -129,7 +130,7 @@ impl QuorumPlan<'_> {
         overlap && nested && (self.quorum == 0 || self.quorum < self.voters.len())
     }
 
-    /// Brings both sets together when somebody stopped between two steps.
+    /// Makes both sets equal when an earlier run ended between two steps.
     fn go_on_after_an_interruption(&mut self) -> Option<()> {
         match self.voters.len().cmp(&self.names.len()) {
             Ordering::Greater => self.bring_voters_to_names(),
@@ -171,7 +172,7 @@ impl QuorumPlan<'_> {
         self.name(self.count, names)
     }
 
-    /// More is promised, or confirmed, than the sets need.
+    /// Uses a promise, or confirmations, beyond what the sets need.
     fn use_what_is_too_much(&mut self) -> Option<()> {
         let sure = self.quorum + self.count.min(self.confirmed());
         if sure <= self.voters.len() {
@@ -199,7 +200,7 @@ impl QuorumPlan<'_> {
         self.remove_confirming(&rest)
     }
 
-    /// As many as the quorum allows to lack a commit; the others are left.
+    /// Drops as many as the quorum allows to lack a commit, and returns the rest.
     fn remove_from_quorum(&mut self, gone: Names) -> Option<Names> {
         let first: Names = gone.iter().rev().take(self.quorum).cloned().collect();
         let names = &self.names - &first;
@@ -211,7 +212,7 @@ impl QuorumPlan<'_> {
         Some(rest)
     }
 
-    /// Those for which commits wait.
+    /// Drops standbys that commits wait for.
     fn remove_confirming(&mut self, gone: &Names) -> Option<()> {
         if gone.is_empty() {
             return Some(());
@@ -224,7 +225,7 @@ impl QuorumPlan<'_> {
         self.name(count, names)
     }
 
-    /// Takes in standbys that came.
+    /// Adds new standbys.
     fn add(&mut self) -> Option<()> {
         let came = &self.active - &self.names;
         if came.is_empty() {
@@ -240,7 +241,7 @@ impl QuorumPlan<'_> {
         self.add_to_quorum(&(&came - &first))
     }
 
-    /// Too few confirm each commit: `count` more of these do.
+    /// Too few standbys confirm each commit: adds `count` more.
     fn add_confirming(&mut self, first: &Names, count: usize) -> Option<()> {
         if first.is_empty() {
             return Some(());
@@ -251,7 +252,7 @@ impl QuorumPlan<'_> {
         self.promise(voters.len().saturating_sub(self.count), voters, true)
     }
 
-    /// Enough confirm: these are more to choose from.
+    /// Enough standbys confirm: these are additional ones to choose from.
     fn add_to_quorum(&mut self, rest: &Names) -> Option<()> {
         if rest.is_empty() {
             return Some(());
@@ -261,7 +262,7 @@ impl QuorumPlan<'_> {
         self.name(self.count, &self.names | rest)
     }
 
-    /// More or fewer standbys shall confirm each commit.
+    /// Changes the number of standbys that confirm each commit.
     fn change_count(&mut self) -> Option<()> {
         let count = self.wanted.min(self.names.len());
         if count > self.count {
@@ -279,7 +280,7 @@ impl QuorumPlan<'_> {
         self.state.confirmed.intersection(&self.names).count()
     }
 
-    /// With `adjust`, a standby that is named and has not confirmed yet is one more that may lack a commit.
+    /// With `adjust`, a named standby that has not confirmed yet counts as one more that may lack a commit.
     fn promise(&mut self, quorum: usize, voters: Names, adjust: bool) -> Option<()> {
         let unsure = if adjust { self.count.saturating_sub(self.confirmed()) } else { 0 };
         let first = self.voters.is_empty() && !voters.is_empty();
@@ -298,7 +299,7 @@ impl QuorumPlan<'_> {
         Some(())
     }
 
-    /// Of two promises in a row only the last is made.
+    /// Of two promises in a row only the last is written.
     fn push_promise(&mut self, record: SyncRecord) {
         match self.steps.last_mut() {
             Some(SyncStep::Promise(last)) => *last = record,

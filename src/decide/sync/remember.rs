@@ -6,7 +6,7 @@ use super::super::tick::Tick;
 use super::memory::SyncMemory;
 
 impl Tick<'_> {
-    /// Takes note of what changed, before any rule looks.
+    /// Records changes, before any rule runs.
     pub(in crate::decide) fn remember_sync(&mut self, leadership: &Leadership) {
         let now = self.now;
         let term = leadership.held_term();
@@ -34,7 +34,7 @@ impl Tick<'_> {
         }
     }
 
-    /// Nothing here is about to stop PostgreSQL.
+    /// Whether no operation is about to stop PostgreSQL here.
     fn stays(&self, leadership: &Leadership) -> bool {
         let is_to_be_cloned = match leadership.other() {
             Some(leader) => clone::is_to_be_cloned(self, leader),

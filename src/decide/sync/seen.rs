@@ -10,8 +10,8 @@ use crate::model::{
     Lsn, MemberKey, MemberName, MemberState, SqlFacts, SyncMode, SyncNames, SyncRecord, SyncState, Walsender,
 };
 
-/// A named standby that is not connected counts as if it were for this long: it may be on its way back, or have to
-/// find a new leader first.
+/// A named standby that disconnected counts as connected for this long: it may be reconnecting, or have to find a new
+/// leader first.
 const COMES_BACK_WITHIN: Duration = Duration::from_secs(2);
 
 impl<'a> Tick<'a> {
@@ -44,17 +44,17 @@ impl<'a> Tick<'a> {
         let seen = in_effect.filter(|seen| seen.as_primary && seen.names == sql.sync.names);
         let Some(from) = seen.and_then(|seen| seen.from) else { return BTreeSet::new() };
         let holds = |standby: &Walsender| {
-            // What is flushed counts, whatever a commit waits for.
+            // The flushed position counts, whatever position a commit waits for.
             matches!(standby.sync, SyncState::Sync | SyncState::Quorum) && standby.flushed >= Some(from)
         };
         let standbys = self.standbys(sql);
-        // All connections of that name: one of them may belong to what it was before it was made anew.
+        // All connections of that name count: one of them may belong to the member before it was cloned anew.
         let sure =
             |name: &MemberName| standbys.iter().all(|(other, standby)| *other != name || holds(standby));
         standbys.iter().filter(|(name, _)| sure(name)).map(|(name, _)| (*name).clone()).collect()
     }
 
-    /// Who can be synchronous now, best first.
+    /// The standbys that can be synchronous now, best first.
     fn active(&self, sql: &'a SqlFacts, record: &SyncRecord, names: &SyncNames) -> Vec<MemberName> {
         let settings = &self.seen.settings.sync;
         let connected = self.standbys(sql);
@@ -73,7 +73,7 @@ impl<'a> Tick<'a> {
         });
         let mut active: Vec<MemberName> = Vec::new();
         for (name, _) in fit {
-            // One that has just come back may have two connections.
+            // A standby that has just reconnected may have two connections.
             if !active.contains(name) {
                 active.push((*name).clone());
             }

@@ -1,4 +1,4 @@
-//! A standby is ready to be promoted: with the names that the promise asks of whoever is promoted next.
+//! A standby keeps `synchronous_standby_names` ready for its own promotion, as the promise requires it.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -11,12 +11,12 @@ use crate::model::{
     WaitingOn,
 };
 
-/// How soon to look whether the leader has let me go.
+/// The interval between checks whether the leader has removed me from the promise.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
-/// Before a promotion this is how soon to look again.
+/// The interval before a promotion.
 const LOOK_SOON: Duration = Duration::from_millis(5);
 
-/// Keeps the names in force that a promotion needs, so that none of its commits can slip through before they are.
+/// Keeps the names set that a promotion needs, so that no commit happens before they are in force.
 pub(in crate::decide) fn keep_names(tick: &mut Tick<'_>) {
     let wanted = match (tick.seen.settings.sync.mode, tick.sync_record()) {
         (SyncMode::Off, _) => SyncOwner::Operator,
@@ -31,7 +31,7 @@ pub(in crate::decide) fn keep_names(tick: &mut Tick<'_>) {
     }
 }
 
-/// Before my standby stops on purpose: the leader takes it out of the promise first, so that no commit waits for it.
+/// Before my standby stops on purpose: the leader removes it from the promise first, so that no commit waits for it.
 /// True while that has to be waited for.
 pub(in crate::decide) fn leave(tick: &mut Tick<'_>) -> bool {
     let me = &tick.seen.me.name;
@@ -43,15 +43,15 @@ pub(in crate::decide) fn leave(tick: &mut Tick<'_>) -> bool {
     promised && led && tick.now < since + tick.seen.settings.loop_wait * 2
 }
 
-/// Before I am promoted: the names are in force, then the key names me. From then on I hold whatever is acknowledged,
-/// as the key says. `None`: go on.
+/// Before I am promoted the names are in force, and then the key names me. From then on I have all acknowledged
+/// commits, as the key says. `None`: go on.
 pub(in crate::decide) fn prepare_promotion(
     tick: &mut Tick<'_>,
     term: Term,
     sql: &SqlFacts,
 ) -> Option<Reason> {
     if tick.cluster().is_none_or(|cluster| cluster.revision < term.0) {
-        // The former leader may have written the key until I took its place, and others the mode.
+        // The former leader may have written the key until I took its place, and other members the mode.
         tick.wake_in(LOOK_SOON, WaitingOn::Postgres);
         return Some(Reason::Sync(SyncReason::Preparing));
     }
@@ -68,7 +68,7 @@ fn is_prepared(tick: &mut Tick<'_>, term: Term, sql: &SqlFacts) -> bool {
         return false;
     }
     if off {
-        // Whatever comes, it does not vouch for what I am about to acknowledge.
+        // The mode is off, so the key must not promise anything about commits that I acknowledge from now on.
         write(tick, term, None);
         return false;
     }
@@ -87,7 +87,8 @@ fn are_names_in_force(tick: &mut Tick<'_>, sql: &SqlFacts, record: &SyncRecord) 
     in_effect.is_some_and(|seen| names.count == 0 || seen.from.is_some())
 }
 
-/// Also where the key says so already it is written: what was judged by it before must not come true now.
+/// The key is written even where it already has this value: comparisons with its earlier revision must fail from now
+/// on.
 fn is_promised(tick: &mut Tick<'_>, term: Term, record: &SyncRecord) -> bool {
     let next = next(record, &tick.seen.me.name, &tick.seen.settings.sync);
     let promised = *record == next && tick.memory.sync.owned == Some(tick.sync_revision());
@@ -97,11 +98,11 @@ fn is_promised(tick: &mut Tick<'_>, term: Term, record: &SyncRecord) -> bool {
     promised
 }
 
-/// What the key has to say when I am promoted.
+/// The value that the key must have when I am promoted.
 pub(super) fn next(record: &SyncRecord, me: &MemberName, settings: &SyncSettings) -> SyncRecord {
     let others = others(record, me);
     let (quorum, voters) = match settings.mode {
-        // What was promised of a quorum is true of none of them alone.
+        // The promise of a quorum does not hold for any single voter.
         SyncMode::On | SyncMode::Off if settings.strict && record.quorum == 0 => (0, others),
         SyncMode::On | SyncMode::Off => (0, BTreeSet::new()),
         SyncMode::Quorum => (record.quorum.min(others.len().saturating_sub(1)), others),
@@ -109,7 +110,7 @@ pub(super) fn next(record: &SyncRecord, me: &MemberName, settings: &SyncSettings
     SyncRecord { leader: Some(me.clone()), quorum, voters }
 }
 
-/// The names under which every commit of mine keeps what `record` promises, should I be promoted.
+/// The names under which all my commits keep the promise of `record`, should I be promoted.
 pub(super) fn names_of_next(record: &SyncRecord, me: &MemberName, settings: &SyncSettings) -> SyncNames {
     let others = others(record, me);
     let least = usize::from(settings.strict);

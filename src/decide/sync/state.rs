@@ -4,22 +4,22 @@ use std::collections::BTreeSet;
 
 use crate::model::{MemberName, SyncNames, SyncRecord};
 
-/// Everything a step is chosen from; names are spelled as the members spell them.
+/// The input of a step; names are in the members' own spelling.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct QuorumState {
-    /// The primary that asks.
+    /// The primary.
     pub me: MemberName,
     /// The key `sync`.
     pub record: SyncRecord,
     /// `synchronous_standby_names` in effect.
     pub names: SyncNames,
-    /// Standbys that hold everything that was acknowledged before these names took effect.
+    /// Standbys that have all commits acknowledged before these names took effect.
     pub confirmed: BTreeSet<MemberName>,
     /// Standbys that can be synchronous now, best first.
     pub active: Vec<MemberName>,
-    /// How many shall confirm each commit.
+    /// How many should confirm each commit.
     pub wanted: usize,
-    /// Rather no commits than commits on one member alone.
+    /// Commits wait rather than being on one member alone.
     pub strict: bool,
 }
 
@@ -30,12 +30,12 @@ pub enum SyncStep {
     Promise(SyncRecord),
     /// Set `synchronous_standby_names`.
     Name(SyncNames),
-    /// Nothing now: wait for standbys to confirm, then look again.
+    /// Nothing now: wait until standbys confirm.
     LookAgain,
 }
 
 impl QuorumState {
-    /// Whether every commit under `names` keeps the promise that is made now.
+    /// Whether every commit under `names` keeps the present promise.
     ///
     /// A commit is on me and on `count` of the names. So of the voters, the leader, the names and me together, all but
     /// `count + 1` may lack it, and the promise allows `quorum` to lack it.
@@ -45,8 +45,9 @@ impl QuorumState {
 
     /// Whether `record`, with me as its leader, can be promised.
     ///
-    /// Always, if it asks for no less than the present one of no more members. Otherwise enough voters have to hold
-    /// what was acknowledged before the present names took effect, and the names have to see to what comes after.
+    /// It always can if it demands no less than the present promise, from no more members. Otherwise enough voters must
+    /// have all commits acknowledged before the present names took effect, and the names must ensure the same for later
+    /// commits.
     pub fn may_promise(&self, record: &SyncRecord) -> bool {
         let (old, new) = (members(&self.record), members(record));
         if record.voters.is_empty() || (new.is_subset(&old) && self.record.quorum <= record.quorum) {
@@ -65,8 +66,8 @@ impl QuorumState {
         !names.wildcard && all.len() <= record.quorum + names.count + 1
     }
 
-    /// The change if it is allowed to be made now, or as much of it as is: of a promise that some standbys cannot
-    /// confirm (they died), one that does without them, or first the names of those that can.
+    /// The change, if it is allowed now, or the part of it that is. For a promise that some standbys cannot confirm
+    /// (they died), that part is a promise without them, or first the names of those that can.
     pub fn permit(&self, step: SyncStep) -> Option<SyncStep> {
         match step {
             SyncStep::Name(names) => self.may_name(&names).then_some(SyncStep::Name(names)),
@@ -83,7 +84,7 @@ impl QuorumState {
         (less_of && self.may_promise(&less)).then_some(SyncStep::Promise(less))
     }
 
-    /// All that can confirm, or where the promise does not allow for so many, the voters among them.
+    /// Names all standbys that can confirm, or only the voters among them where the promise does not allow so many.
     fn name_more(&self) -> Option<SyncStep> {
         let more = |who: &BTreeSet<MemberName>| {
             let names = SyncNames { names: &self.names.names | who, ..self.names.clone() };

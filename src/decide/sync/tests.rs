@@ -1,4 +1,4 @@
-//! The transitions of mode quorum as a table, those of mode on, and that no order of events breaks the promise.
+//! The transitions of mode quorum as a table, those of mode on, and a test that no order of events breaks the promise.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,7 +12,7 @@ fn set(letters: &str) -> BTreeSet<MemberName> {
     letters.chars().map(|letter| MemberName::new(letter).expect("a name")).collect()
 }
 
-/// `q,V` · `n,S,confirmed` · active · wanted, with the leader of the key and me.
+/// The state from the key's leader and me, then `q,V` · `n,S,confirmed` · active · wanted.
 fn state(
     leaders: &str,
     promise: (usize, &str),
@@ -73,10 +73,10 @@ fn the_transitions_of_mode_quorum() {
     }
 }
 
-/// The one standby that is named died before it had confirmed anything, and so did one voter; a voter and another
-/// standby stream. Commits waited for ever: two more names were too many for what is promised, and one was not tried.
+/// The only named standby died before it had confirmed anything, and so did one voter. A voter and another standby
+/// stream. Commits waited for ever: the promise did not allow two more names, and one was not tried.
 #[test]
-fn of_those_who_can_confirm_voters_are_named_where_all_are_too_many() {
+fn voters_are_named_first_where_the_promise_limits_the_names() {
     let stuck = state("a", (2, "bce"), (1, "c", ""), "de", 1);
     let first = quorum_steps(&stuck).into_iter().next().expect("a step");
     let permitted = stuck.permit(first).expect("it goes on");
@@ -110,14 +110,14 @@ fn the_transitions_of_mode_on() {
     }
 }
 
-/// A primary with its standbys, as far as the promise is concerned: positions, what was acknowledged, and the two
-/// things that the machine owns.
+/// A primary with its standbys, as far as the promise is concerned: positions, acknowledged commits, and the two values
+/// that the state machine controls.
 struct World {
     on: bool,
     state: QuorumState,
-    /// How far each member has flushed; the leader's is where its WAL ends.
+    /// How far each member has flushed; for the leader, where its WAL ends.
     flushed: BTreeMap<MemberName, u64>,
-    /// The newest commit that a client was told of.
+    /// The newest commit that was acknowledged to a client.
     acknowledged: u64,
     /// Where the WAL ended when the names took effect.
     from: u64,
@@ -177,7 +177,7 @@ impl World {
             Event::Step => self.step(),
             Event::Fail { heir } => self.fail_over(&name(heir)),
         }
-        // Whoever waited for the standbys and has them is answered.
+        // Commits that waited for the standbys, and are confirmed now, are acknowledged.
         let end = self.flushed[&self.state.me];
         let names = &self.state.names;
         let mut positions: Vec<u64> = names.names.iter().map(|name| self.flushed[name]).collect();
@@ -206,7 +206,7 @@ impl World {
         }
     }
 
-    /// `heir` takes over if the key vouches for it, as in `eligible` and `standby`.
+    /// `heir` takes over if the key allows it to lead, as in `eligible` and `standby`.
     fn fail_over(&mut self, heir: &MemberName) {
         let record = &self.state.record;
         let position = self.flushed[heir];
@@ -225,7 +225,7 @@ impl World {
         self.state.me = heir.clone();
         self.state.active.clear();
         self.from = position;
-        // Rewound, should they have gone further on the old timeline.
+        // Standbys that are ahead on the old timeline are rewound.
         self.flushed.values_mut().for_each(|theirs| *theirs = (*theirs).min(position));
     }
 
@@ -252,9 +252,9 @@ proptest! {
         }
     }
 
-    /// Whatever the state was left in, the machine comes to rest where it should once all standbys have caught up.
+    /// From any state, the machine reaches its steady state once all standbys have caught up.
     #[test]
-    fn the_machine_comes_to_rest(on: bool, events in proptest::collection::vec(event(), 1..80)) {
+    fn the_state_machine_reaches_its_steady_state(on: bool, events in proptest::collection::vec(event(), 1..80)) {
         let mut world = World::new(on, false);
         events.into_iter().for_each(|event| world.happens(event));
         let end = world.flushed[&world.state.me];

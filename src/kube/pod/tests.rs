@@ -1,4 +1,4 @@
-//! Patch arithmetic.
+//! The arithmetic of patches.
 
 use std::collections::BTreeMap;
 
@@ -25,7 +25,7 @@ fn changed(pod: &Pod, role: PodRole, names: &PodNames) -> Option<Value> {
 const LEADER: PodRole = PodRole::Leader(Term(9));
 
 #[test]
-fn a_pod_that_says_what_is_wanted_is_left_alone() {
+fn a_pod_with_the_wanted_labels_is_not_patched() {
     let led = pod(json!({"role": "primary"}), json!({"matriarch.io/term": "9"}));
     assert_eq!(changed(&led, LEADER, &names()), None);
     assert_eq!(changed(&pod(json!({"role": "replica"}), json!({})), PodRole::Follower, &names()), None);
@@ -34,7 +34,7 @@ fn a_pod_that_says_what_is_wanted_is_left_alone() {
 }
 
 #[test]
-fn a_patch_holds_what_differs_and_its_preconditions() {
+fn a_patch_has_the_differences_and_its_preconditions() {
     let fresh = pod(json!({"cluster-name": "main"}), json!({}));
     assert_eq!(
         changed(&fresh, LEADER, &names()),
@@ -45,7 +45,7 @@ fn a_patch_holds_what_differs_and_its_preconditions() {
     );
     let led = pod(json!({"role": "primary"}), json!({"matriarch.io/term": "9"}));
     let patch = changed(&led, PodRole::Nothing, &names()).expect("the label goes");
-    // The term stays: it says in whose name the label was last there.
+    // The term stays: it tells under which leader the label was last there.
     assert_eq!(patch, json!({"metadata": {"uid": "u-1", "resourceVersion": "7", "labels": {"role": null}}}));
     let next = changed(&led, PodRole::Leader(Term(12)), &names()).expect("another term");
     assert_eq!(next["metadata"]["annotations"], json!({"matriarch.io/term": "12"}));
@@ -53,7 +53,7 @@ fn a_patch_holds_what_differs_and_its_preconditions() {
 }
 
 #[test]
-fn the_second_label_has_the_standard_words() {
+fn the_second_label_has_the_standard_values() {
     let names = PodNames {
         leader: "master".to_owned(),
         follower: "slave".to_owned(),
@@ -75,7 +75,7 @@ fn the_second_label_has_the_standard_words() {
 }
 
 #[test]
-fn bootstrap_labels_are_there_while_data_is_made_and_gone_after() {
+fn bootstrap_labels_exist_only_during_a_bootstrap() {
     let names = PodNames {
         bootstrap_labels: BTreeMap::from([("critical".to_owned(), "true".to_owned())]),
         ..names()
@@ -91,7 +91,7 @@ fn bootstrap_labels_are_there_while_data_is_made_and_gone_after() {
 }
 
 #[test]
-fn a_status_alone_routes_nothing() {
+fn a_changed_status_alone_does_not_affect_services() {
     let wanted = Wanted { role: Some(PodRole::Follower), status: Some("{}".to_owned()) };
     let change = change(&pod(json!({"role": "replica"}), json!({"status": "old"})), &wanted, &names());
     let change = change.expect("a status");
@@ -100,7 +100,7 @@ fn a_status_alone_routes_nothing() {
 }
 
 #[test]
-fn the_gate_is_patched_when_it_says_something_else() {
+fn the_readiness_gate_is_patched_only_if_it_differs() {
     let mut pod = pod(json!({}), json!({}));
     let opened = gate(&pod, "matriarch.io/ready", true, WallTime(0)).expect("there is none yet");
     assert_eq!(opened["metadata"], json!({"uid": "u-1", "resourceVersion": "7"}));
@@ -111,7 +111,7 @@ fn the_gate_is_patched_when_it_says_something_else() {
 }
 
 #[test]
-fn the_later_reading_counts() {
+fn the_later_version_of_a_pod_counts() {
     let at = |version: &str, uid: &str| {
         let mut pod = pod(json!({}), json!({}));
         pod.metadata.resource_version = Some(version.to_owned());

@@ -26,7 +26,7 @@ fn made(pod: &Pod, family: Family, term: i64) -> EndpointSlice {
 }
 
 #[test]
-fn a_slice_is_the_services_and_ours_and_leads_to_the_pods_port() {
+fn a_slice_belongs_to_the_service_and_routes_to_the_pods_port() {
     let slice = made(&pod("pg-0", &["10.0.0.1", "fd00::1"]), Family::V4, 5);
     let json = serde_json::to_value(&slice).expect("it can be written");
     assert_eq!(json["metadata"]["name"], "pg-rw-ipv4");

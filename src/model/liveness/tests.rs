@@ -14,7 +14,7 @@ fn watched() -> Liveness {
     liveness
 }
 
-/// The probe runs every 100 ms from one moment to the other.
+/// The probe runs every 100 ms in this period.
 fn run(liveness: &mut Liveness, from: u64, to: u64) {
     (from..=to).step_by(100).for_each(|millis| liveness.ran(at(millis)));
 }
@@ -38,7 +38,7 @@ fn both_proofs_must_be_recent() {
 }
 
 #[test]
-fn a_good_verdict_comes_back_with_the_proofs() {
+fn new_proofs_restore_the_verdict_alive() {
     let mut liveness = watched();
     run(&mut liveness, 0, 6000);
     assert!(is_dead(&liveness, 6000));
@@ -55,7 +55,7 @@ fn a_stopped_process_is_dead_only_when_it_stays_stopped() {
         liveness.ran(at(millis));
         liveness.proved(PID, Proof::Connection, at(millis));
         liveness.proved(PID, Proof::Write, at(millis));
-        // A debugger that lets it go every four seconds.
+        // A debugger that lets the process run every four seconds.
         let stopped = (millis % 4000 != 0).then(|| "checkpointer".to_owned());
         liveness.stopped(PID, stopped, at(millis));
         assert!(!is_dead(&liveness, millis), "{millis}");
@@ -70,7 +70,7 @@ fn a_stopped_process_is_dead_only_when_it_stays_stopped() {
 }
 
 #[test]
-fn a_probe_that_did_not_run_condemns_nobody() {
+fn time_without_probe_runs_does_not_count_against_postgres() {
     let mut liveness = watched();
     run(&mut liveness, 0, 1000);
     assert!(!is_dead(&liveness, 60_000), "nobody looked");
@@ -83,7 +83,7 @@ fn a_probe_that_did_not_run_condemns_nobody() {
 }
 
 #[test]
-fn excuses_pauses_and_pardons() {
+fn an_excuse_delays_death_and_suspension_or_pause_keep_the_lease() {
     let mut liveness = watched();
     liveness.excuse_until(at(20_000));
     run(&mut liveness, 0, 24_900);
@@ -98,7 +98,7 @@ fn excuses_pauses_and_pardons() {
 }
 
 #[test]
-fn another_postmaster_begins_anew() {
+fn a_new_postmaster_has_to_prove_itself_from_its_start() {
     let mut liveness = watched();
     run(&mut liveness, 0, 6000);
     liveness.watch(None, at(6000));
@@ -117,8 +117,8 @@ proptest! {
         prop_assert!(timing.probe_every() + timing.try_within() < timing.dead_after());
     }
 
-    /// Whatever the probe's own pauses: proofs that never lie further apart in its running time than the limit
-    /// leave it alive, and once it has run for that long without one it is dead.
+    /// Whatever the gaps between runs of the probe: Postgres is alive while its proofs are no further apart than the
+    /// limit, in the time in which the probe ran. Once that time reaches the limit without a proof, it is dead.
     #[test]
     fn only_time_in_which_the_probe_ran_counts(
         ttl in 3u64..60,
@@ -144,7 +144,7 @@ proptest! {
 }
 
 #[test]
-fn a_loop_that_hangs_costs_the_lease_only_where_postgres_proves_nothing() {
+fn a_hanging_loop_loses_the_lease_only_without_proofs_of_postgres() {
     let mut liveness = Liveness::new(TTL, at(0));
     run(&mut liveness, 0, 40_000);
     assert_eq!(liveness.withheld(at(40_000)), None, "it has not begun");

@@ -1,4 +1,4 @@
-//! Finding and killing, tried on processes that sleep.
+//! Finding and killing processes, tried on processes that sleep.
 
 use std::process::{Child, Command};
 use std::time::Duration;
@@ -8,7 +8,7 @@ use super::*;
 fn sleeper(place: &std::path::Path) -> (Child, PostgresProcesses) {
     let child = Command::new("sleep").arg("60").current_dir(place).spawn().expect("sleep starts");
     let text = |path: std::path::PathBuf| PathText::try_from(path).expect("a short path");
-    // Until the exec it runs our own program.
+    // Before the exec it runs this test's own program.
     while process::exe(child.id() as i32) == process::exe(std::process::id() as i32) {
         std::thread::sleep(Duration::from_millis(1));
     }
@@ -54,7 +54,7 @@ fn processes_of_the_program_in_the_directory_are_killed_until_none_is_left() {
 }
 
 #[test]
-fn a_renamed_directory_hides_nothing_from_one_who_knows_the_postmaster() {
+fn processes_in_a_renamed_directory_are_killed() {
     let (old, new) = (place("old"), place("new"));
     let (mut postmaster, processes) = sleeper(&old);
     let (mut backend, _) = sleeper(&old);
@@ -68,7 +68,7 @@ fn a_renamed_directory_hides_nothing_from_one_who_knows_the_postmaster() {
 }
 
 #[test]
-fn a_server_process_that_works_elsewhere_is_killed_with_its_postmaster() {
+fn a_server_process_in_another_directory_is_killed_with_its_postmaster() {
     let here = place("away");
     let script = "(cd / && exec sleep 60) & (cd / && exec sleep 60) & wait";
     let shell = Command::new("sh").args(["-c", script]).current_dir(&here).spawn();
@@ -86,7 +86,7 @@ fn a_server_process_that_works_elsewhere_is_killed_with_its_postmaster() {
     let processes = processes.with_postmaster(pid);
     let mut killer = ProcessKiller::open().expect("/proc");
     killer.set_target(&processes);
-    // The postmaster goes first: whose children they were is remembered.
+    // The postmaster is killed first; its children are remembered.
     postmaster.kill().expect("killed");
     postmaster.wait().expect("waited");
     assert_eq!(killer.kill(), 2);
@@ -99,7 +99,7 @@ fn a_server_process_that_works_elsewhere_is_killed_with_its_postmaster() {
 }
 
 #[test]
-fn another_process_with_the_postmasters_number_is_not_it() {
+fn another_process_with_the_postmasters_pid_is_not_killed() {
     let here = place("number");
     let (mut child, processes) = sleeper(&here);
     let nowhere = PostgresProcesses { directory: PathText::EMPTY, place: FileId::default(), ..processes };
@@ -112,7 +112,7 @@ fn another_process_with_the_postmasters_number_is_not_it() {
 }
 
 #[test]
-fn the_start_is_read_as_the_stat_line_says() {
+fn the_start_time_matches_the_stat_line() {
     let me = std::process::id() as i32;
     let killer = ProcessKiller::open().expect("/proc");
     let life = killer.life(me).expect("I live");

@@ -2,7 +2,7 @@ use super::*;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
-/// Answers one connection with `answer`, and tells what it was asked.
+/// Answers one connection with `answer`, and returns the request.
 async fn once(answer: &'static str) -> (String, tokio::task::JoinHandle<String>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let url = format!("http://{}/patroni?x=1", listener.local_addr().expect("bound"));
@@ -46,7 +46,7 @@ async fn sends_a_body_with_credentials() {
 }
 
 #[tokio::test]
-async fn trouble_is_told_in_time() {
+async fn failures_are_reported_in_time() {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let silent = format!("http://{}/", listener.local_addr().expect("bound"));
     let refused = {

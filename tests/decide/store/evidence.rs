@@ -9,7 +9,7 @@ use super::super::sync::record;
 use super::super::world::{MY_LEASE, World, leader, name};
 use super::{JobKind, generations, jobs};
 
-/// The first member to write anything raises a restored revision again, before anybody has recorded that it fell.
+/// The first member that writes raises a restored revision again, before any member has recorded that it fell.
 #[test]
 fn a_contradiction_stands_until_a_generation_explains_it() {
     let mut world = World::b_leads_in_quorum_mode();
@@ -23,7 +23,7 @@ fn a_contradiction_stands_until_a_generation_explains_it() {
     assert!(!matches!(explained.because, Reason::Store(StoreReason::WentBack(_))), "{}", explained.because);
 }
 
-/// From the key `generation` nothing is ever taken away: without what it held it is another store's.
+/// Nothing is ever removed from the key `generation`: if content is missing, it belongs to another store.
 #[test]
 fn a_generation_that_is_gone_is_noticed() {
     let mut world = World::b_leads_in_quorum_mode();
@@ -35,7 +35,8 @@ fn a_generation_that_is_gone_is_noticed() {
     assert_eq!(world.later(5).tick().because, Reason::Store(StoreReason::WentBack(change)));
 }
 
-/// Who was away since before the snapshot sees no contradiction; others tell how far they have seen the store.
+/// A member that was away since before the snapshot sees no contradiction; other members report the newest revision
+/// that they saw.
 #[test]
 fn a_member_that_was_away_is_denied_what_others_know_better() {
     for (heard, promotes) in [(100, true), (101, false)] {
@@ -60,8 +61,8 @@ fn a_member_that_was_away_is_denied_what_others_know_better() {
     }
 }
 
-/// The answer to the write is lost, and members are asked again: by then they may have seen more than what was written
-/// first, which may be what I lead by.
+/// The answer to the write is lost, and members are queried again. By then they may have seen a newer revision than the
+/// one written first, and that may be the revision under which this member leads.
 #[test]
 fn sightings_after_the_first_write_deny_nothing() {
     let mut world = World::b_leads_in_quorum_mode();
@@ -85,7 +86,8 @@ fn sightings_after_the_first_write_deny_nothing() {
     assert_eq!(generations(&decision.actions), [], "{}", decision.because);
 }
 
-/// A switchover that was asked for meanwhile names a member that holds less: it does not go first, and nobody waits.
+/// A switchover that was requested in the meantime names a member with less WAL: it does not go first, and no member
+/// waits for it.
 #[test]
 fn a_candidate_that_holds_less_is_not_waited_for() {
     let mut world = World::b_leads_in_quorum_mode();
@@ -106,8 +108,8 @@ fn a_candidate_that_holds_less_is_not_waited_for() {
     assert_eq!(jobs(&decision.actions), [JobKind::TakeLeadership], "{}", decision.because);
 }
 
-/// The position that the restored store knows was another history's. Who answers that it holds no more bars nobody; who
-/// is silent may hold it.
+/// The position in the restored store belongs to another history. A member that answers that it holds no more WAL bars
+/// no candidate; a silent one may hold it.
 #[test]
 fn the_lag_limit_bars_only_while_somebody_is_silent() {
     let mut world = World::new();

@@ -1,4 +1,4 @@
-//! A store from before, and primaries that were left running in pause.
+//! An older store comes back, and primaries were left running in pause.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,7 @@ use super::super::unfenced::{key, left};
 use super::super::world::{World, name};
 use super::{generations, jobs};
 
-/// b was left running as a primary in pause, and the store that comes back is from before.
+/// b was left running as a primary in pause, and the restored store is older than that.
 fn b_was_left() -> World {
     let mut world = World::b_leads_in_quorum_mode();
     world.cluster().unfenced = key(&[("b", 0xB)]);
@@ -20,7 +20,7 @@ fn b_was_left() -> World {
     world
 }
 
-/// An operator hears of it, and leads in spite of it by saying that it is down.
+/// An operator learns of it, and makes another member the leader by confirming that b is down.
 #[test]
 fn a_failover_in_a_restored_store_is_told_of_a_primary_that_was_left_running() {
     let mut world = b_was_left();
@@ -40,7 +40,7 @@ fn a_failover_in_a_restored_store_is_told_of_a_primary_that_was_left_running() {
     assert_eq!(jobs(&world.tick().actions), [JobKind::TakeLeadership]);
 }
 
-/// Who noticed first was away when b was left, and began the generation without it.
+/// The first member that noticed was away when b was left, and began the generation without it.
 #[test]
 fn a_primary_that_was_left_running_is_told_to_a_store_that_another_began_anew() {
     let mut world = b_was_left();
@@ -64,7 +64,7 @@ fn a_primary_that_was_left_running_is_told_to_a_store_that_another_began_anew() 
     assert_eq!(told(&world.later(1000).tick().actions), None, "b is back, and has taken itself out");
 }
 
-/// D was away since before b came back and another was promoted after it.
+/// D was away since before b came back and another member was promoted after it.
 #[test]
 fn a_primary_that_was_left_before_a_promotion_is_not_told_again() {
     let mut world = b_was_left();

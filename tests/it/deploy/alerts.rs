@@ -1,4 +1,4 @@
-//! Alert rules and dashboard: promtool takes them, they fire when they should, and they ask for metrics that exist.
+//! Alert rules and dashboard: promtool accepts them, the alerts fire when they should, and the metrics exist.
 
 use std::collections::BTreeSet;
 use std::process::Command;
@@ -11,7 +11,7 @@ use super::{folder, foreign};
 use crate::support::kubernetes::Kubernetes;
 use crate::support::{Place, Plan};
 
-/// What others export: the kubelet, kube-state-metrics, etcd.
+/// Metrics of other exporters: the kubelet, kube-state-metrics, etcd.
 const FOREIGN: [&str; 4] = [
     "etcd_server_has_leader",
     "kube_cronjob_status_last_successful_time",
@@ -35,7 +35,7 @@ fn alerts_fire_when_they_should() {
     run(Command::new("promtool").args(["test", "rules"]).arg(&scenarios));
 }
 
-/// Each alert that wakes somebody has a scenario, and each leads to a runbook that is there.
+/// Each alert that pages has a scenario, and each names a runbook that exists.
 #[test]
 fn every_alert_has_a_scenario_and_a_runbook() {
     let scenarios = include_str!("alerts.yml");
@@ -55,7 +55,7 @@ fn every_alert_has_a_scenario_and_a_runbook() {
     }
 }
 
-/// A metric that nobody exports makes an alert that never fires. This member finds no pod of its name.
+/// An alert on a metric that does not exist never fires. This member finds no pod of its name.
 #[tokio::test]
 async fn alerts_and_dashboard_ask_for_metrics_that_exist() {
     let kubernetes = Kubernetes::double().await;
@@ -112,7 +112,7 @@ fn collect(value: &Value, found: &mut Vec<String>) {
     }
 }
 
-/// The names of metrics in an expression: they alone have these beginnings.
+/// The names of metrics in an expression, found by their prefixes.
 fn metrics(expression: &str) -> Vec<String> {
     let words = expression.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_' || c == ':'));
     let ours = ["patroni_", "matriarch_", "etcd_", "kube_", "kubelet_"];

@@ -1,4 +1,5 @@
-//! The production checklist, as a test: of the overlays for production all of it, of dev what it does not relax.
+//! The production checklist as a test: all of it for the production overlays; for dev, the part that dev does not
+//! relax.
 
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{Container, PodSpec};
@@ -11,7 +12,7 @@ use super::pods::pods;
 
 const ROLE_LABEL: &str = "role";
 
-/// No pod of any overlay can do more to its machine than it has to.
+/// No pod of any overlay has more rights on its node than it needs.
 #[test]
 fn pods_are_confined() {
     for bundle in BUNDLES.iter() {
@@ -45,7 +46,7 @@ fn confined(container: &Container, what: &str) {
     assert!(capabilities.add.is_none(), "{what}");
 }
 
-/// Requests of both, a limit of memory, and none of cpu for what holds a lease or gives it.
+/// Requests for CPU and memory, a memory limit, and no CPU limit for pods that hold or grant a lease.
 fn bounded(container: &Container, what: &str) {
     let resources = container.resources.as_ref().expect("it has some");
     let of = |list: &Option<std::collections::BTreeMap<String, _>>, key: &str| {
@@ -56,7 +57,7 @@ fn bounded(container: &Container, what: &str) {
     assert!(!of(&resources.limits, "cpu"), "{what}: throttled");
 }
 
-/// What keeps data, and keeps serving while machines come and go.
+/// Settings that keep data, and keep the service up while nodes come and go.
 #[test]
 fn production_passes_the_checklist() {
     for bundle in BUNDLES.iter().filter(|bundle| !bundle.name.starts_with("dev")) {
@@ -95,7 +96,7 @@ fn keeps_data(set: &StatefulSet, bundle: &Bundle, name: &str) {
     }
 }
 
-/// On machines of their own, over the zones.
+/// Pods on different nodes, spread over the zones.
 fn lies_apart(pod: &PodSpec, name: &str) {
     let apart = pod.affinity.as_ref().and_then(|affinity| affinity.pod_anti_affinity.as_ref());
     let required = apart.and_then(|apart| apart.required_during_scheduling_ignored_during_execution.as_ref());
@@ -104,7 +105,7 @@ fn lies_apart(pod: &PodSpec, name: &str) {
     assert_eq!(spread[0].topology_key, "topology.kubernetes.io/zone", "{name}");
 }
 
-/// A budget over all members: one over the primary alone would block drains for ever.
+/// A disruption budget over all members: one over the primary alone would block drains for ever.
 #[test]
 fn drains_are_never_blocked() {
     for bundle in BUNDLES.iter() {
@@ -121,7 +122,7 @@ fn drains_are_never_blocked() {
     }
 }
 
-/// A hand-over, a clean stop, and room: longer than what the program gives PostgreSQL to stop.
+/// Time for a hand-over, a clean stop, and a reserve: longer than the program gives PostgreSQL to stop.
 #[test]
 fn a_member_is_given_time_to_end() {
     let stop = matriarch::model::Settings::default().primary_stop_timeout;

@@ -1,4 +1,4 @@
-//! The certificates and the settings, at work: etcd as its pods start it, and members that speak TLS to it and to each
+//! The certificates and the settings in use: etcd started as in its pods, and members that use TLS to etcd and to each
 //! other.
 
 use std::time::Duration;
@@ -10,8 +10,8 @@ use super::settings;
 use super::started::{Etcd, mount};
 use crate::support::{Place, Plan, query};
 
-/// etcd takes the members by their certificate, a standby streams by TLS from a primary that it verifies, and whoever
-/// comes over the network without TLS stays outside.
+/// etcd accepts the members by their certificate, a standby streams by TLS from a primary that it verifies, and a
+/// network client without TLS is refused.
 #[tokio::test]
 async fn a_cluster_runs_on_the_printed_certificates() {
     let place = Place::new();
@@ -29,7 +29,7 @@ async fn a_cluster_runs_on_the_printed_certificates() {
         .prepare()
         .await;
     let mut rules = shared["postgresql"]["pg_hba"].as_array().expect("a list").clone();
-    // How this test asks.
+    // The settings of this test's client.
     rules.push(json!("host all postgres 127.0.0.1/32 scram-sha-256"));
     for member in &cluster.members {
         let mut config = member.read_config();

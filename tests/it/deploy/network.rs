@@ -1,4 +1,4 @@
-//! The network policies, played through: who reaches whom on which port, and who does not.
+//! The network policies, played through: which pods can reach which pods on which port.
 
 use std::collections::BTreeMap;
 
@@ -9,8 +9,8 @@ use super::objects::{BUNDLES, Bundle};
 use super::pods::{Pod, picks, pods};
 use super::references::port_name;
 
-/// Policies name ports that the pods behind them have. The rest are ports of what is outside: DNS, the API server, an
-/// object store, an etcd of somebody else.
+/// Policies name ports that the pods behind them have. All other ports belong to services outside: DNS, the API server,
+/// an object store, an external etcd.
 #[test]
 fn policies_name_ports_that_are_there() {
     const OUTSIDE: [&str; 4] = ["53", "443", "6443", "2379"];
@@ -33,7 +33,7 @@ fn policies_name_ports_that_are_there() {
                         true => OUTSIDE.contains(&port.as_str()),
                         false => behind.iter().all(|pod| pod.has_port(port)),
                     };
-                    // Without an etcd in the namespace nobody is behind that rule, and it lets nobody through.
+                    // Without an etcd in the namespace that rule selects no pod, and allows nothing.
                     let external = bundle.name == "external-etcd" && port == "client";
                     assert!(known || external, "{}: {}: {port}", bundle.name, policy.name);
                 }
@@ -42,7 +42,7 @@ fn policies_name_ports_that_are_there() {
     }
 }
 
-/// Every pod is the subject of a policy for both directions: nothing is open because nobody thought of it.
+/// Every pod is the subject of a policy for both directions, so nothing is open by omission.
 #[test]
 fn every_pod_has_a_policy() {
     for bundle in BUNDLES.iter() {
@@ -58,7 +58,7 @@ fn every_pod_has_a_policy() {
     }
 }
 
-/// Who has to talk can, on both sides, and who has no business cannot.
+/// Pods that have to communicate can, by the policies of both sides; other pods cannot.
 #[test]
 fn network_policies_permit_exactly_the_needed_connections() {
     let bundle =

@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::{ADDED, CLUSTERS, RESTORE, folder};
 use crate::support::tool;
 
-/// One object as it would be applied.
+/// One object, as applied.
 #[derive(Clone, Debug)]
 pub(super) struct Object {
     pub(super) api_version: String,
@@ -20,14 +20,14 @@ pub(super) struct Object {
 }
 
 impl Object {
-    /// As its type; panics where it is not.
+    /// The object as its type; panics if it is of another type.
     pub(super) fn typed<T: DeserializeOwned>(&self) -> T {
         serde_json::from_value(self.json.clone())
             .unwrap_or_else(|error| panic!("{} {}: {error}", self.kind, self.name))
     }
 }
 
-/// What is applied together, and how a failure names it.
+/// Objects that are applied together, and their name in failure messages.
 #[derive(Debug)]
 pub(super) struct Bundle {
     pub(super) name: String,
@@ -47,7 +47,7 @@ impl Bundle {
     }
 }
 
-/// Every cluster by itself, and with what can be added to it.
+/// Every cluster alone, and with each addition.
 pub(super) static BUNDLES: LazyLock<Vec<Bundle>> = LazyLock::new(|| {
     let mut bundles: Vec<Bundle> = CLUSTERS.map(overlay).into();
     let added: Vec<Object> = ADDED.into_iter().flat_map(|name| overlay(name).objects).collect();
@@ -89,7 +89,7 @@ pub(super) fn parse(text: &str) -> Vec<Object> {
     documents.into_iter().map(object).collect()
 }
 
-/// Runs a program to its good end.
+/// Runs a program and requires its success.
 pub(super) fn run(command: &mut Command) -> Output {
     let name = command.get_program().to_string_lossy().into_owned();
     let output = command.output().unwrap_or_else(|error| panic!("{name}: {error}: see `make setup`"));

@@ -1,4 +1,4 @@
-//! The pods that a bundle makes, whoever owns them.
+//! The pods of a bundle, with their owners.
 
 use std::collections::BTreeMap;
 
@@ -19,7 +19,7 @@ pub(super) struct Pod {
 }
 
 impl Pod {
-    /// All containers, those that only begin it too.
+    /// All containers, including the init containers.
     pub(super) fn containers(&self) -> impl Iterator<Item = &Container> {
         self.spec.init_containers.iter().flatten().chain(&self.spec.containers)
     }
@@ -55,13 +55,13 @@ pub(super) fn pods(bundle: &Bundle) -> Vec<Pod> {
     bundle.objects.iter().filter_map(template).collect()
 }
 
-/// Whether a selector picks a pod with these labels. Expressions are not used here, so they are refused.
+/// Whether a selector matches a pod with these labels. Expressions are not used here, so they are refused.
 pub(super) fn picks(selector: &LabelSelector, labels: &BTreeMap<String, String>) -> bool {
     assert!(selector.match_expressions.is_none(), "match labels only: {selector:?}");
     selector.match_labels.iter().flatten().all(|(key, value)| labels.get(key) == Some(value))
 }
 
-/// The mount that holds `path`: the deepest one above it.
+/// The mount that contains `path`: the deepest one above it.
 pub(super) fn mount_of<'a>(container: &'a Container, path: &str) -> Option<&'a VolumeMount> {
     let above = |mount: &&VolumeMount| {
         path.strip_prefix(&mount.mount_path).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))

@@ -66,7 +66,7 @@ impl Member {
         let programs = format!("{}:{}", postgres_bin().display(), std::env::var("PATH").unwrap_or_default());
         environment.push(("PATH".to_owned(), programs));
         environment.push(("MATRIARCH_ETCD3_HOSTS".to_owned(), hosts.to_owned()));
-        // Nobody else will come.
+        // No other member will join.
         environment.push(("MATRIARCH_BOOTSTRAP_WAIT_FOR_MEMBERS".to_owned(), "0".to_owned()));
         Member { place, rest, moves, settings, environment }
     }
@@ -78,7 +78,7 @@ impl Member {
     }
 }
 
-/// Whatever is rendered, `check` has nothing to say of it: not of the files that it names either.
+/// `check` reports nothing for any rendered configuration, nor for the files that it names.
 #[test]
 fn the_settings_of_every_cluster_pass_the_check() {
     for name in CLUSTERS {
@@ -86,13 +86,13 @@ fn the_settings_of_every_cluster_pass_the_check() {
         let output = run(&mut member.command(&["check", "--strict"]));
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(said.contains("The configuration is valid") && !said.contains("warning"), "{name}: {said}");
-        // One that names what is not there is seen.
+        // A configuration that names a missing file is reported.
         std::fs::remove_dir_all(moved("/etc/matriarch/credentials", &member.moves)).expect("it was made");
         assert!(!member.command(&["check"]).output().expect("it starts").status.success(), "{name}");
     }
 }
 
-/// An overlay of somebody's own, with the component.
+/// A user's own overlay, with the component.
 #[test]
 fn the_settings_of_the_readiness_gate_pass_the_check() {
     let place = Place::new();
@@ -104,7 +104,8 @@ fn the_settings_of_the_readiness_gate_pass_the_check() {
     run(&mut Member::new(place, &bundle, "localhost:2379").command(&["check", "--strict"]));
 }
 
-/// A member as its pod starts it becomes primary, beside as many etcd as the overlay has, as their pods start them.
+/// A member, started as in its pod, becomes primary, beside as many etcd servers as the overlay has, started as in
+/// their pods.
 async fn runs(name: &str) {
     let bundle = overlay(name);
     let place = Place::new();
@@ -154,7 +155,7 @@ async fn external_etcd_runs() {
     runs("external-etcd").await;
 }
 
-/// What an older PgBouncer than that of the image (1.24) does not know, with the version that brought it.
+/// Settings that a PgBouncer older than the image's (1.24) does not know, with the version that introduced each.
 const LATER: [(&str, u32); 2] = [("auth_dbname", 19), ("max_prepared_statements", 21)];
 
 /// The `n` of PgBouncer 1.n.
@@ -166,14 +167,14 @@ fn pgbouncer_version() -> u32 {
     version.unwrap_or_else(|| panic!("a version: {text}"))
 }
 
-/// PgBouncer as its pod starts it, before this port of PostgreSQL.
+/// PgBouncer, started as in its pod, in front of this port of PostgreSQL.
 fn start_pgbouncer(place: &Place, server: u16, port: u16) -> Child {
     let userlist = [("userlist.txt", secrets::text("pg-credentials", "userlist.txt"))];
     let moves: Moves = [
         ("/etc/pgbouncer/tls", mount(place, "pg-pooler-tls").display().to_string()),
         ("/etc/pgbouncer/credentials", files(place, "userlist", userlist).display().to_string()),
         ("host=pg-rw port=5432", format!("host=127.0.0.1 port={server}")),
-        // The name pg-rw, which the certificate is made out to, leads nowhere here.
+        // The name pg-rw, for which the certificate is issued, resolves to nothing here.
         ("verify-full", "verify-ca".to_owned()),
         ("listen_addr = *", "listen_addr = 127.0.0.1".to_owned()),
         ("listen_port = 6432", format!("listen_port = {port}")),
@@ -183,7 +184,7 @@ fn start_pgbouncer(place: &Place, server: u16, port: u16) -> Child {
     let version = pgbouncer_version();
     let later = |line: &&str| !LATER.iter().any(|(name, since)| line.starts_with(name) && version < *since);
     let text = file_of(&overlay("pooler"), "pg-pooler", "pgbouncer.ini");
-    // Without it the system's is loaded, which the image lacks and the machine of a test may have.
+    // Without this setting the system's file is loaded. The image has none, but the test's machine may have one.
     for side in ["client", "server"] {
         assert!(text.contains(&format!("\n{side}_tls_ca_file = ")), "{side}: {text}");
     }
@@ -195,7 +196,7 @@ fn start_pgbouncer(place: &Place, server: u16, port: u16) -> Child {
     command.spawn().expect("pgbouncer starts: see `make setup`")
 }
 
-/// A client that verifies the pooler reaches PostgreSQL through it, by TLS on both ways and with a password of its own.
+/// A client that verifies the pooler reaches PostgreSQL through it, with TLS on both connections and its own password.
 #[tokio::test]
 async fn the_pooler_passes_its_clients_on() {
     let mut cluster = Plan::new(1).prepare().await;
@@ -204,7 +205,7 @@ async fn the_pooler_passes_its_clients_on() {
     let rules = file_of(&overlay("dev"), "pg-settings-", "10-matriarch.yml");
     let mut rules: Value =
         serde_saphyr::from_str::<Value>(&rules).expect("YAML")["postgresql"]["pg_hba"].take();
-    // How this test asks.
+    // The settings of this test's client.
     rules.as_array_mut().expect("a list").push(json!("host all postgres 127.0.0.1/32 scram-sha-256"));
     let parameters = json!({
         "ssl": "on", "ssl_cert_file": server.join("tls.crt"), "ssl_key_file": server.join("tls.key"),
@@ -254,7 +255,7 @@ async fn the_pooler_passes_its_clients_on() {
     let _ = pooler.wait();
 }
 
-/// The rendered files of pgBackRest in the folder that a pod has at /etc/pgbackrest, for this member.
+/// The rendered files of pgBackRest for this member, in a folder that stands for the pod's /etc/pgbackrest.
 fn write_backrest(cluster: &Cluster, folder: &str, part: &str, port: u16) -> PathBuf {
     let (member, place) = (&cluster.members[0], &cluster.place);
     let moves: Moves = [
@@ -262,7 +263,7 @@ fn write_backrest(cluster: &Cluster, folder: &str, part: &str, port: u16) -> Pat
         ("/var/lib/postgresql/data/pgdata", member.data().display().to_string()),
         ("/var/run/postgresql", place.folder("s").display().to_string()),
         ("/tmp/pgbackrest", place.folder("backrest").display().to_string()),
-        // The volume that the file itself offers in place of an object store.
+        // The volume that the file itself suggests instead of an object store.
         ("repo1-type=s3", "repo1-type=posix".to_owned()),
         ("repo1-path=/pg", format!("repo1-path={}", place.folder("backups").display())),
         ("tls-server-address=*", "tls-server-address=127.0.0.1".to_owned()),
@@ -279,14 +280,14 @@ fn write_backrest(cluster: &Cluster, folder: &str, part: &str, port: u16) -> Pat
 fn backrest(cluster: &Cluster, config: &Path) -> Command {
     let mut command = command_as("pgbackrest", &cluster.members[0].folder);
     command.arg("--config-path").arg(config).env("PGPASSWORD", PASSWORD);
-    // From the Secret that is made by hand.
+    // From the Secret that the operator creates.
     command.env("PGBACKREST_REPO1_CIPHER_PASS", "a passphrase");
     command.stdin(Stdio::null());
     command
 }
 
-/// A member makes the stanza and serves the jobs, and the jobs read the repository: each with its rendered files, of
-/// which pgBackRest warns of nothing.
+/// A member creates the stanza and serves the jobs, and the jobs read the repository, each with its rendered files.
+/// pgBackRest warns of nothing.
 #[tokio::test]
 async fn members_and_jobs_start_pgbackrest() {
     let cluster = Plan::new(1).start().await;

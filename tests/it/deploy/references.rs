@@ -12,7 +12,7 @@ use super::{foreign, secrets, settings};
 
 /// The label that the supervisor sets, with its values.
 const ROLE: (&str, [&str; 2]) = ("role", ["primary", "replica"]);
-/// The paths that the program answers probes on.
+/// The probe paths that the program answers.
 const PROBES: [&str; 3] = ["/startup", "/liveness", "/readiness"];
 
 pub(super) fn port_name(port: &IntOrString) -> String {
@@ -22,10 +22,10 @@ pub(super) fn port_name(port: &IntOrString) -> String {
     }
 }
 
-/// The Service without selector: the leader writes where it leads.
+/// The Service without a selector: the leader writes its endpoints.
 const PRIMARY: &str = "pg-rw";
 
-/// A Service finds pods by their own labels and the role, and a port that they have.
+/// A Service selects pods by labels and role, and names a port that they have.
 #[test]
 fn services_lead_to_pods_and_ports() {
     for bundle in BUNDLES.iter() {
@@ -57,8 +57,8 @@ fn services_lead_to_pods_and_ports() {
     }
 }
 
-/// The Services that clients know follow the primary, or select by the role, and names of members and pods are those
-/// of one Service.
+/// The Services for clients follow the primary, or select by the role. The names of members and pods belong to one
+/// Service.
 #[test]
 fn the_services_of_a_cluster_are_there() {
     for bundle in BUNDLES.iter() {
@@ -95,9 +95,9 @@ fn budgets_and_monitors_pick_pods() {
     }
 }
 
-/// Probes ask ports that are there, and the program only for what it answers.
+/// Probes name existing ports, and paths that the program answers.
 #[test]
-fn probes_ask_what_is_answered() {
+fn probes_use_existing_paths() {
     for bundle in BUNDLES.iter() {
         for pod in pods(bundle) {
             for container in pod.containers() {
@@ -127,7 +127,7 @@ fn asked(probe: &Probe) -> (String, String) {
     (port_name(&socket.port), String::new())
 }
 
-/// ConfigMaps, Secrets, claims and accounts that a pod names exist, with the keys that it wants.
+/// The ConfigMaps, Secrets, claims and accounts that a pod names exist, with the keys that it needs.
 #[test]
 fn objects_that_a_pod_names_exist() {
     for bundle in BUNDLES.iter() {
@@ -149,7 +149,7 @@ fn objects_that_a_pod_names_exist() {
     }
 }
 
-/// Keys of what can be mounted, by name; and names of the rest.
+/// Keys of mountable objects, by name; and names of the rest.
 struct Known {
     secrets: BTreeMap<String, BTreeSet<String>>,
     maps: BTreeMap<String, BTreeSet<String>>,
@@ -195,7 +195,7 @@ impl Known {
         let _ = self.files_of(volume, pod);
     }
 
-    /// The files that a ConfigMap or Secret puts into a volume; `None` for other volumes.
+    /// The files that a ConfigMap or Secret provides in a volume; `None` for other volumes.
     fn files_of(&self, volume: &Volume, pod: &Pod) -> Option<BTreeSet<String>> {
         let (known, name, items) = match (&volume.config_map, &volume.secret) {
             (Some(map), _) => (&self.maps, map.name.as_str(), map.items.clone()),
@@ -221,7 +221,8 @@ fn mounts_are_volumes(container: &Container, pod: &Pod) {
     }
 }
 
-/// Every absolute path in the environment or the command line lies in a mount, and is a file of it where that is known.
+/// Every absolute path in the environment or the command line lies in a mount, and is a file of that mount if the files
+/// are known.
 fn files_are_mounted(container: &Container, pod: &Pod, known: &Known) {
     let variables = container.env.iter().flatten().filter_map(|variable| variable.value.as_ref());
     let words = container.args.iter().flatten().chain(container.command.iter().flatten());

@@ -1,4 +1,4 @@
-//! The Role grants what the program calls, and nothing else.
+//! The Role grants the calls that the program makes, and nothing else.
 
 use std::collections::BTreeMap;
 
@@ -45,7 +45,7 @@ fn the_role_grants_the_calls_of_the_program() {
     }
 }
 
-/// Nothing that a component could add reaches beyond it either.
+/// With the component of the readiness gate the Role grants the calls for that, too, and nothing else.
 #[test]
 fn a_readiness_gate_adds_its_own_right() {
     let objects = with_readiness_gate();
@@ -62,8 +62,8 @@ fn a_readiness_gate_adds_its_own_right() {
     assert!(objects.iter().all(|object| super::strict::fault(object).is_none()));
 }
 
-/// What may be done to any pod or slice is only to look, or to make a new slice; changes are bound to names: those of
-/// the members, and those of the Service's slices.
+/// Without a name, pods and slices may only be read, and slices created. Changes are limited to names: those of the
+/// members, and those of the Service's slices.
 #[test]
 fn changes_are_bound_to_names() {
     for bundle in BUNDLES.iter() {
@@ -97,7 +97,7 @@ fn changes_are_bound_to_names() {
     }
 }
 
-/// The members' pods, and only they, run as the account that has the rights.
+/// Only the members' pods run as the account with the rights.
 #[test]
 fn only_members_have_rights() {
     for bundle in BUNDLES.iter() {
@@ -114,7 +114,7 @@ fn only_members_have_rights() {
     }
 }
 
-/// The README's example of an overlay of one's own, which holds the component, in a copy.
+/// A copy of the README's example of a user's own overlay, which uses the component.
 fn with_readiness_gate() -> Vec<Object> {
     let readme = std::fs::read_to_string(folder().join("README.md")).expect("it is there");
     let example = readme.split("```yaml\n").nth(1).and_then(|rest| rest.split("```").next());
@@ -127,7 +127,7 @@ fn with_readiness_gate() -> Vec<Object> {
 }
 
 #[test]
-fn a_right_too_much_is_seen() {
+fn an_unneeded_right_is_seen() {
     let role = |verbs: &str| {
         let text = format!(
             "apiVersion: rbac.authorization.k8s.io/v1\nkind: Role\nmetadata: {{name: x}}\nrules:\n\

@@ -1,4 +1,4 @@
-//! The README's runbooks for the worst days, followed to the letter: a restore, and an etcd that forgot everything.
+//! The README's runbooks for a restore and for an etcd that lost all keys, followed to the letter.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -12,7 +12,7 @@ use crate::support::{Cluster, PASSWORD, Plan, command_as, postgres_bin, query};
 
 const SOON: Duration = Duration::from_secs(60);
 
-/// A command of the member `m1` with what pgBackRest and restore.sh have in their environment.
+/// A command of the member `m1` with the environment variables that pgBackRest and restore.sh need.
 fn backrest(cluster: &Cluster, program: impl AsRef<std::ffi::OsStr>) -> Command {
     let member = &cluster.members[0];
     let mut command = command_as(program, &member.folder);
@@ -25,12 +25,12 @@ fn backrest(cluster: &Cluster, program: impl AsRef<std::ffi::OsStr>) -> Command 
     command
 }
 
-/// Where [`write_config`] puts the configuration of pgBackRest.
+/// The path at which [`write_config`] writes the configuration of pgBackRest.
 fn config(cluster: &Cluster) -> PathBuf {
     cluster.place.path().join("pgbackrest.conf")
 }
 
-/// As the component's, but with a folder for an object store.
+/// As in the component, but with a folder instead of an object store.
 fn write_config(cluster: &Cluster) {
     let (member, place) = (&cluster.members[0], cluster.place.path().display());
     let text = format!(
@@ -45,8 +45,8 @@ fn write_config(cluster: &Cluster) {
     }
 }
 
-/// A cluster with an archive is brought back to a moment: what came before is there, what came after is not, and the
-/// members are one cluster again.
+/// A cluster with an archive is restored to a point in time: rows from before are there, rows from after are not, and
+/// the members are one cluster again.
 #[tokio::test]
 async fn a_cluster_is_restored_to_a_moment() {
     let mut cluster = Plan::new(2).prepare().await;
@@ -90,8 +90,8 @@ async fn a_cluster_is_restored_to_a_moment() {
     assert_eq!(rows, [["kept"]]);
 }
 
-/// etcd forgot the cluster, and only a standby is left. It leads when somebody says by hand whose data it has, and not
-/// before.
+/// etcd lost the cluster, and only a standby is left. It leads only after an operator has confirmed by command whose
+/// data the cluster has.
 #[tokio::test]
 async fn an_identity_written_back_lets_a_standby_lead() {
     let mut cluster = Plan::new(2).start().await;

@@ -31,7 +31,7 @@ fn names(folder: &Path) -> Vec<String> {
     names
 }
 
-/// Two dumps that are older than any that a test makes.
+/// Two dumps that are older than every dump of the test.
 fn with_old_dumps(place: &Place) -> (PathBuf, [&'static str; 2]) {
     let (dumps, old) = (place.folder("dumps"), ["20200101T000000Z.sql.gz", "20200102T000000Z.sql.gz"]);
     for name in old {
@@ -40,7 +40,7 @@ fn with_old_dumps(place: &Place) -> (PathBuf, [&'static str; 2]) {
     (dumps, old)
 }
 
-/// A dump holds the data, and the oldest one goes, when there is one more than is kept.
+/// A dump contains the data. The oldest dump is removed when there is one more than are to be kept.
 #[tokio::test]
 async fn a_dump_holds_everything_and_the_oldest_goes() {
     let cluster = Plan::new(1).start().await;
@@ -57,9 +57,9 @@ async fn a_dump_holds_everything_and_the_oldest_goes() {
     assert!(text.contains("COPY public.elephants") && text.contains("CREATE ROLE replicator"), "{text}");
 }
 
-/// A dump that fails, or ends too early without saying so, costs none of the older ones.
+/// A dump that fails, or ends too early without an error, removes none of the older ones.
 #[test]
-fn a_failed_dump_costs_nothing() {
+fn a_failed_dump_keeps_the_older_dumps() {
     let place = Place::new();
     let (dumps, old) = with_old_dumps(&place);
     for answer in ["exit 1", "echo '-- PostgreSQL database cluster dump'"] {
@@ -75,13 +75,13 @@ fn a_failed_dump_costs_nothing() {
     }
 }
 
-/// The pooler's account can ask for the verifiers of those who may come through it, and for nothing else.
+/// The pooler's account can query the verifiers of the users that may use the pooler, and nothing else.
 #[tokio::test]
 async fn the_poolers_account_can_only_look_up() {
     let cluster = Plan::new(1).start().await;
     let port = cluster.members[0].postgres;
     query(port, "CREATE ROLE app LOGIN PASSWORD 'x'").await.expect("it takes writes");
-    // Run again with another password, as after a rotation.
+    // Runs again with another password, as after a rotation.
     for password in ["first", "it's the second"] {
         make_role(&cluster, port, password);
         let mut config = settings(&[port]);
@@ -103,7 +103,7 @@ async fn the_poolers_account_can_only_look_up() {
     assert!(app.query("SELECT FROM pooler.lookup('app')", &[]).await.is_err(), "nobody else may ask");
 }
 
-/// Runs role.sql as the job does, with the password in a file of the test's own.
+/// Runs role.sql as the job does, with the password in a file of the test.
 pub(super) fn make_role(cluster: &Cluster, port: u16, password: &str) {
     let mounted = "/etc/pooler/credentials/pooler-password";
     let file = cluster.place.path().join("pooler-password");

@@ -1,5 +1,5 @@
-//! The Secrets that `secrets.sh` prints are those that the manifests mount, and their certificates hold what is asked
-//! of them; cert-manager would make the same ones.
+//! The Secrets that `secrets.sh` prints are those that the manifests mount, and their certificates have the required
+//! content; cert-manager would create the same ones.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -12,10 +12,10 @@ use super::objects::{BUNDLES, Object, overlay, parse, run};
 use super::{folder, foreign};
 use crate::support::Place;
 
-/// What somebody has to make by hand, because nobody else can know it. The README says so.
+/// Secrets that an operator has to create, because their content is only known there. The README says so.
 const BY_HAND: &[(&str, &[&str])] = &[("pg-backrest", &["s3-key", "s3-key-secret", "cipher-pass"])];
 
-/// As `secrets.sh` printed them.
+/// As `secrets.sh` prints them.
 static PRINTED: LazyLock<Vec<Object>> = LazyLock::new(|| print(Place::new().path(), "all"));
 
 fn print(authorities: &Path, what: &str) -> Vec<Object> {
@@ -35,7 +35,7 @@ pub(super) fn text(name: &str, key: &str) -> String {
     String::from_utf8(bytes.0).expect("a text")
 }
 
-/// Every Secret that the manifests may count on, with its keys.
+/// Every Secret that the manifests may use, with its keys.
 pub(super) fn promised() -> BTreeMap<String, BTreeSet<String>> {
     let by_hand = BY_HAND.iter().map(|(name, keys)| {
         ((*name).to_owned(), keys.iter().map(|key| (*key).to_owned()).collect::<BTreeSet<_>>())
@@ -60,7 +60,7 @@ fn every_printed_secret_is_one() {
     assert!(PRINTED.iter().all(|object| used(&object.name)), "one that nobody mounts");
 }
 
-/// Long, different from each other and from run to run, and the same in both forms.
+/// Long, different from each other and from run to run, and equal in both forms.
 #[test]
 fn passwords_are_random() {
     let again = print(Place::new().path(), "passwords");
@@ -79,10 +79,10 @@ fn passwords_are_random() {
     assert_eq!(text("pg-credentials", "userlist.txt"), format!("\"pooler\" \"{pooler}\"\n"));
 }
 
-/// Each certificate is signed by the authority beside it, has the key beside it, and is good for the names by which it
-/// is reached.
+/// Each certificate is signed by the authority beside it, matches the key beside it, and is valid for the names by
+/// which it is reached.
 #[test]
-fn certificates_hold_what_is_asked_of_them() {
+fn certificates_have_the_requested_contents() {
     let place = Place::new();
     let write = |name: &str, key: &str| {
         let path = place.path().join(format!("{name}-{key}"));
@@ -123,7 +123,7 @@ fn certificates_hold_what_is_asked_of_them() {
     assert_ne!(text("pg-postgres-tls", "ca.crt"), text("etcd-tls", "ca.crt"), "two authorities");
 }
 
-/// A renewal keeps the authorities: whoever trusts them need not be told.
+/// A renewal keeps the authorities, so clients that trust them need no change.
 #[test]
 fn a_renewal_keeps_the_authorities() {
     let place = Place::new();
@@ -135,7 +135,7 @@ fn a_renewal_keeps_the_authorities() {
     }
 }
 
-/// The same Secrets by either way, for the same names and uses.
+/// Both ways give the same Secrets, for the same names and uses.
 #[test]
 fn both_ways_create_the_same_secrets() {
     let bundle = overlay("cert-manager");

@@ -1,4 +1,4 @@
-//! The settings that a pod of each cluster gets, read by the program itself.
+//! The settings of a pod of each cluster, read by the program itself.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +13,7 @@ use super::pods::{Pod, mount_of, pods};
 use super::secrets;
 use crate::support::Place;
 
-/// What the kubelet would fill in for the pod `pg-1`.
+/// The fields that the kubelet would fill in for the pod `pg-1`.
 const FIELDS: [(&str, &str); 4] = [
     ("metadata.name", "pg-1"),
     ("metadata.namespace", "shop"),
@@ -21,7 +21,7 @@ const FIELDS: [(&str, &str); 4] = [
     ("status.podIP", "10.1.2.3"),
 ];
 
-/// The program takes each cluster's settings without a fault and without a warning.
+/// The program accepts each cluster's settings without a fault and without a warning.
 #[test]
 fn the_program_takes_the_settings() {
     for name in CLUSTERS {
@@ -45,9 +45,9 @@ fn the_program_takes_the_settings() {
     }
 }
 
-/// Ports in the settings are those of the container, and those of etcd's hosts too.
+/// Ports in the settings are those of the containers, also in etcd's hosts.
 #[test]
-fn ports_agree() {
+fn ports_of_settings_and_objects_agree() {
     for name in CLUSTERS {
         let bundle = overlay(name);
         let (member, settings) = (member(&bundle), files(&bundle));
@@ -70,11 +70,11 @@ fn ports_agree() {
     }
 }
 
-/// What a pod is labelled with by the controller of its StatefulSet.
+/// The labels that the controller of its StatefulSet sets on a pod.
 pub(super) const POD_NAME: &str = "statefulset.kubernetes.io/pod-name";
 
-/// Each member of etcd, and nobody else, has a Service of its own, with an address, and at any time; the certificate is
-/// made out to its name.
+/// Each member of etcd, and no other pod, has its own Service, with an address even before it is ready; the certificate
+/// is issued for its name.
 fn members_have_addresses_that_stay(bundle: &Bundle, replicas: u64) {
     let services = bundle.all::<Service>("Service").into_iter();
     let mut own = BTreeMap::new();
@@ -90,7 +90,7 @@ fn members_have_addresses_that_stay(bundle: &Bundle, replicas: u64) {
     assert_eq!(own, expected.collect(), "{}", bundle.name);
 }
 
-/// Files that the settings name are mounted; where something is written, it can be.
+/// Files that the settings name are mounted, and paths that are written to are writable.
 #[test]
 fn paths_in_the_settings_are_mounted() {
     for name in CLUSTERS {
@@ -118,9 +118,9 @@ fn paths_in_the_settings_are_mounted() {
     }
 }
 
-/// WAL may take what the volume has room for, and shared memory what the container has.
+/// WAL is limited by the size of the volume, and shared memory by that of the container.
 #[test]
-fn sizes_fit() {
+fn wal_and_shared_memory_fit_the_volume_and_the_container() {
     for name in CLUSTERS {
         let bundle = overlay(name);
         let (member, settings) = (member(&bundle), files(&bundle));
@@ -179,7 +179,7 @@ fn load(member: &Pod, files: &BTreeMap<String, String>) -> Loaded {
     config::load(&sources).unwrap_or_else(|faults| panic!("{faults}"))
 }
 
-/// The dynamic configuration that a first start writes.
+/// The dynamic configuration that the first start writes.
 fn dynamic(config: &config::Config) -> String {
     let bootstrap = config.bootstrap.as_ref().expect("the first member makes the cluster");
     Value::Object(bootstrap.dcs.clone()).to_string()

@@ -1,4 +1,5 @@
-//! What a pod starts, on this machine: its files and its environment, with names, addresses, ports and paths moved.
+//! The program of a pod, started on this machine: its files and its environment, with names, addresses, ports and paths
+//! replaced.
 
 use std::path::PathBuf;
 use std::process::{Child, Stdio};
@@ -8,10 +9,10 @@ use super::pods::pods;
 use super::{secrets, settings};
 use crate::support::{Place, command_as, free_port, user};
 
-/// What stands in a pod's files and variables, and what stands for it here, in order.
+/// Texts in a pod's files and variables, with their replacements here, in order.
 pub(super) type Moves = Vec<(String, String)>;
 
-/// A text of a pod, here. What was put in is not looked at again: a port may begin as another one.
+/// A text of a pod, with the replacements. A replacement is not searched again: a port may begin like another one.
 pub(super) fn moved(text: &str, moves: &Moves) -> String {
     let (mut rest, mut moved) = (text, String::new());
     while let Some(next) = rest.chars().next() {
@@ -23,7 +24,7 @@ pub(super) fn moved(text: &str, moves: &Moves) -> String {
     moved
 }
 
-/// A folder of these files, for the account that the members run as, and for nobody else.
+/// A folder with these files, readable only for the account that the members run as.
 pub(super) fn files<'a>(
     place: &Place,
     folder: &str,
@@ -45,7 +46,7 @@ pub(super) fn mount(place: &Place, name: &str) -> PathBuf {
     files(place, name, ["ca.crt", "tls.crt", "tls.key"].map(|key| (key, secrets::text(name, key))))
 }
 
-/// The etcd of an overlay: as many members as it has. Ends when dropped.
+/// The etcd of an overlay, with all its members. Ends when dropped.
 #[derive(Debug)]
 pub(super) struct Etcd {
     children: Vec<Child>,
@@ -54,7 +55,7 @@ pub(super) struct Etcd {
 }
 
 impl Etcd {
-    /// Starts every member with the environment of its pod; all names lead to this machine. An overlay without one
+    /// Starts every member with the environment of its pod; all names resolve to this machine. An overlay without etcd
     /// gets that of dev.
     pub(super) fn start(place: &Place, bundle: &Bundle) -> Etcd {
         let Some(pod) = pods(bundle).into_iter().find(|pod| pod.owner == "StatefulSet etcd") else {
@@ -94,13 +95,13 @@ impl Etcd {
         }
     }
 
-    /// As `etcd3.hosts` wants them.
+    /// The endpoints in the form of `etcd3.hosts`.
     pub(super) fn hosts(&self) -> String {
         let hosts: Vec<String> = self.ports.iter().map(|port| format!("localhost:{port}")).collect();
         hosts.join(",")
     }
 
-    /// Whether every member does.
+    /// Whether every member is healthy.
     pub(super) fn runs(&mut self) -> bool {
         self.children.iter_mut().all(|child| matches!(child.try_wait(), Ok(None)))
     }

@@ -1,4 +1,4 @@
-//! Every object is what its type says, and nothing else: a field that the API server would drop is a fault.
+//! Every object has only the fields of its type: a field that the API server would drop is a fault.
 
 use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
 use k8s_openapi::api::batch::v1::{CronJob, Job};
@@ -15,14 +15,14 @@ use super::foreign;
 use super::objects::{BUNDLES, Object};
 
 #[test]
-fn every_object_is_exactly_what_its_type_says() {
+fn every_object_matches_its_schema() {
     for bundle in BUNDLES.iter() {
         let faults: Vec<String> = bundle.objects.iter().filter_map(fault).collect();
         assert!(faults.is_empty(), "{}:\n{}", bundle.name, faults.join("\n"));
     }
 }
 
-/// Two objects of one kind and name would silently be one.
+/// Two objects of one kind and name would be merged without a message.
 #[test]
 fn no_object_comes_twice() {
     for bundle in BUNDLES.iter() {
@@ -34,7 +34,7 @@ fn no_object_comes_twice() {
 }
 
 #[test]
-fn a_field_too_much_is_seen() {
+fn an_unknown_field_is_seen() {
     let object = |json: Value| super::objects::parse(&json.to_string()).remove(0);
     let service = |spec: Value| {
         object(json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "x"}, "spec": spec}))
@@ -47,7 +47,7 @@ fn a_field_too_much_is_seen() {
     assert!(fault(&object(odd)).is_some());
 }
 
-/// What is wrong with an object.
+/// The faults of an object.
 pub(super) fn fault(object: &Object) -> Option<String> {
     let check: fn(&Value) -> Result<Value, serde_json::Error> =
         match (object.api_version.as_str(), object.kind.as_str()) {
@@ -85,12 +85,12 @@ pub(super) fn fault(object: &Object) -> Option<String> {
     }
 }
 
-/// What is left of an object after a way through its type.
+/// The object after it was parsed as its type and written again.
 fn through<T: DeserializeOwned + Serialize>(json: &Value) -> Result<Value, serde_json::Error> {
     serde_json::to_value(serde_json::from_value::<T>(json.clone())?)
 }
 
-/// Takes out what means the same as nothing.
+/// Removes values that mean the same as a missing one.
 fn prune(value: &mut Value) {
     let nothing = |value: &Value| match value {
         Value::Null => true,
@@ -108,7 +108,7 @@ fn prune(value: &mut Value) {
     }
 }
 
-/// Where two values first differ.
+/// The first difference between two values.
 fn differing(place: &str, written: &Value, read: &Value) -> Option<String> {
     match (written, read) {
         (Value::Object(written), Value::Object(read)) => written.iter().find_map(|(key, value)| {

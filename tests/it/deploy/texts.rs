@@ -1,5 +1,5 @@
-//! What is asked of the files themselves: numbers say why, images are pinned, nothing secret is in git, scripts and
-//! Dockerfile please their own checkers.
+//! Checks of the files themselves: numbers have reasons, images are pinned, no secret is in git, scripts and Dockerfile
+//! pass their linters.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -9,7 +9,7 @@ use super::objects::{BUNDLES, run};
 use super::pods::pods;
 use crate::support::{python_program, tool};
 
-/// How far above a number its comment may be.
+/// The largest distance between a number and its comment above, in lines.
 const COMMENT_WITHIN: usize = 6;
 
 /// Every file below `deploy/`.
@@ -44,7 +44,8 @@ fn every_number_says_why() {
     assert!(faults.is_empty(), "numbers without a reason above them:\n{}", faults.join("\n"));
 }
 
-/// Lines with a number that no comment stands beside or above, at most so far away and no deeper than the number.
+/// Lines with a number that has no comment beside or above it. A comment above must be near enough, and not be indented
+/// deeper than the number.
 fn bare_numbers(text: &str) -> Vec<usize> {
     let lines: Vec<&str> = text.lines().collect();
     let indent = |line: &str| line.len() - line.trim_start().len();
@@ -80,14 +81,14 @@ fn a_bare_number_is_seen() {
 }
 
 #[test]
-fn lines_can_be_read() {
+fn lines_are_not_too_long() {
     for path in files().iter().filter(|path| !ends_with(path, &["json", "md"])) {
         let long = read(path).lines().position(|line| line.chars().count() > 132);
         assert_eq!(long.map(|line| line + 1), None, "{}", path.display());
     }
 }
 
-/// No value stands beside the name of something secret, and no Secret is in git at all.
+/// No value stands beside the name of a secret, and no Secret is in git.
 #[test]
 fn no_password_is_in_git() {
     let mut faults = Vec::new();
@@ -140,7 +141,7 @@ fn a_password_is_seen() {
     }
 }
 
-/// Every image has a tag of a version and is one that the Dockerfile makes, under the name that it says.
+/// Every image has a version as its tag, and is an image that the Dockerfile builds, under that name.
 #[test]
 fn images_are_pinned_and_ours() {
     let dockerfile = read(&folder().join("Dockerfile"));
@@ -167,12 +168,12 @@ fn images_are_pinned_and_ours() {
 }
 
 #[test]
-fn the_dockerfile_pleases_hadolint() {
+fn hadolint_accepts_the_dockerfile() {
     run(Command::new(python_program("hadolint")).arg(folder().join("Dockerfile")));
 }
 
 #[test]
-fn scripts_please_shellcheck() {
+fn shellcheck_accepts_the_scripts() {
     let scripts: Vec<PathBuf> = files().into_iter().filter(|path| ends_with(path, &["sh"])).collect();
     assert!(scripts.len() >= 2, "{scripts:?}");
     run(Command::new(tool("shellcheck")).args(scripts));

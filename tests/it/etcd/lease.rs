@@ -1,4 +1,4 @@
-//! The lease: another TTL, and one that is gone on with.
+//! The lease: a change of its TTL, and the takeover of an existing one.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,7 +10,7 @@ use matriarch::os::clock;
 
 use super::{ANY, Server, facts, granted, keep, name, read, term};
 
-/// A keeper whose guard answers so.
+/// A keeper with this answer of the guard.
 pub(super) fn keep_with(
     setup: EtcdSetup,
     ttl: u64,
@@ -23,7 +23,7 @@ pub(super) fn keep_with(
 }
 
 #[tokio::test]
-async fn a_new_ttl_takes_leadership_along() {
+async fn a_new_ttl_moves_leadership_to_a_new_lease() {
     let server = Server::start().await;
     let etcd = server.connect();
     let keeper = keep(server.setup(), 30);
@@ -41,7 +41,7 @@ async fn a_new_ttl_takes_leadership_along() {
     assert!(moved.deadline.expect("a deadline") < limit, "the shorter TTL counts");
 }
 
-/// Without the guard's acknowledgement nothing moves: the lease is kept as it is, and it is tried again.
+/// Without the guard's acknowledgement nothing moves: the present lease stays, and the move is tried again.
 #[tokio::test]
 async fn a_new_ttl_waits_for_the_guard() {
     let server = Server::start().await;
@@ -60,7 +60,7 @@ async fn a_new_ttl_waits_for_the_guard() {
     keeper.renew_now();
     facts(&keeper, "leading", |facts| facts.leading == Leading::Yes(first)).await;
     keeper.set_ttl(Duration::from_secs(5));
-    // After the refusal the former lease is renewed, and the former deadline is back.
+    // After the refusal the former lease is renewed, and the former deadline is in force again.
     let kept = facts(&keeper, "the lease is kept", |facts| {
         let later = clock::now() + Duration::from_secs(10);
         asked.load(Ordering::SeqCst) && facts.deadline.is_some_and(|at| later < at)
@@ -74,8 +74,8 @@ async fn a_new_ttl_waits_for_the_guard() {
     assert_eq!(read(&etcd).await.leader.expect("a leader").lease, moved.lease);
 }
 
-/// A lease of a previous incarnation may have another TTL than the settings have by now: it is renewed in the time that
-/// it has, and then replaced.
+/// A lease of a previous incarnation may have another TTL than the present settings: it is renewed within its own TTL,
+/// and then replaced.
 #[tokio::test]
 async fn a_resumed_lease_gets_the_present_ttl() {
     let server = Server::start().await;

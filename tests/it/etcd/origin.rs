@@ -6,10 +6,10 @@ use matriarch::etcd::{Etcd, EtcdSetup, watch};
 
 use super::{ANY, Server, granted, is_done, keep, name, until};
 
-/// A stranger's endpoint stands first. The view is that of the cluster to which most of them belong, and never becomes
-/// the stranger's, also when nobody else answers any more.
+/// An endpoint of another cluster stands first. The view is that of the cluster to which most endpoints belong, and
+/// never that of the other cluster, even when only the other cluster still answers.
 #[tokio::test]
-async fn the_view_is_that_of_one_cluster() {
+async fn the_view_comes_from_one_etcd_cluster() {
     let (mut servers, stranger) = (Server::start_three().await, Server::start().await);
     let keeper = keep(servers[0].setup(), 10);
     let lease = granted(&keeper).await;

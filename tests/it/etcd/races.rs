@@ -5,7 +5,7 @@ use matriarch::model::{TakeLeadershipPreconditions, Timeline};
 
 use super::{Server, granted, is_done, keep, name, read, record, term};
 
-/// Between the question how far the others are and the race another took the key, was promoted, and was gone again.
+/// Between the queries to the members and the race, another member took the key, was promoted, and was gone again.
 #[tokio::test]
 async fn a_member_that_asked_before_another_promotion_does_not_lead() {
     let server = Server::start().await;

@@ -12,7 +12,7 @@ fn label(role: &str) -> Value {
 }
 
 #[tokio::test]
-async fn statuses_come_as_often_as_asked_for() {
+async fn injected_statuses_come_as_often_as_requested() {
     let kubernetes = Kubernetes::double().await;
     kubernetes.create_pod("a-0", json!({})).await;
     for (code, reason) in [
@@ -42,9 +42,9 @@ async fn statuses_come_as_often_as_asked_for() {
     assert_eq!((last.method.as_str(), last.code, last.subject.as_deref()), ("GET", Some(429), Some("admin")));
 }
 
-/// A request is held, and done later, when nobody waits for it any more.
+/// A request is delayed and carried out later, when no client waits for it any more.
 #[tokio::test]
-async fn a_held_patch_is_done_late() {
+async fn a_delayed_patch_is_applied_late() {
     let kubernetes = Kubernetes::double().await;
     kubernetes.create_pod("a-0", json!({ "role": "replica" })).await;
     let held = kubernetes.faulty().inject(Fault::always(Effect::Held).on("patch"));
@@ -68,9 +68,9 @@ async fn a_held_patch_is_done_late() {
     assert!(begun.elapsed() >= Duration::from_millis(200));
 }
 
-/// The Role counts, by group, resource, subresource and verb; the token counts first.
+/// The Role counts, by group, resource, subresource and verb. The token is checked first.
 #[tokio::test]
-async fn grants_and_tokens_count() {
+async fn permissions_and_tokens_are_checked() {
     let kubernetes = Kubernetes::double().await;
     kubernetes.create_pod("a-0", json!({})).await;
     kubernetes.faulty().grant("admin", &[("", "pods", &["get", "patch"])]);
@@ -90,7 +90,7 @@ async fn grants_and_tokens_count() {
     assert_eq!((code, &status["message"]), (401, &json!("Unauthorized")));
 }
 
-/// The label's history says for how long two pods had it.
+/// The history of labels shows for how long two pods had one.
 #[tokio::test]
 async fn an_overlap_of_labels_is_measured() {
     let kubernetes = Kubernetes::double().await;

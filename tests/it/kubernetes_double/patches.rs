@@ -1,4 +1,4 @@
-//! Patches of three kinds, their preconditions, and what the API server says when they fail.
+//! Patches of three kinds, their preconditions, and the API server's messages when they fail.
 
 use serde_json::{Value, json};
 
@@ -33,7 +33,7 @@ async fn three_kinds_of_patch_change_labels() {
     assert_eq!(reason(&unknown), (415, "UnsupportedMediaType"));
 }
 
-/// Every change makes a new version, and what changes nothing makes none.
+/// Every change makes a new version; a patch that changes nothing makes none.
 #[tokio::test]
 async fn a_patch_that_changes_nothing_makes_no_version() {
     let kubernetes = Kubernetes::start().await;
@@ -48,7 +48,7 @@ async fn a_patch_that_changes_nothing_makes_no_version() {
     assert_eq!(version(&kubernetes.pod("a-0").await), version(&patched));
 }
 
-/// The version in the patch is not that of the pod: nothing is done, whatever the kind of patch.
+/// The version in the patch is not that of the pod: nothing is changed, for each kind of patch.
 #[tokio::test]
 async fn a_patch_of_an_old_version_conflicts() {
     let kubernetes = Kubernetes::start().await;
@@ -82,7 +82,7 @@ async fn a_patch_of_an_old_version_conflicts() {
     assert_eq!(kubernetes.pod("a-0").await["metadata"]["labels"]["role"], "primary");
 }
 
-/// A pod that was made anew under the same name has another uid: a patch for the former one fails.
+/// A new pod of the same name has another uid: a patch for the former one fails.
 #[tokio::test]
 async fn a_patch_for_a_former_pod_of_that_name_fails() {
     let kubernetes = Kubernetes::start().await;
@@ -109,7 +109,7 @@ async fn a_patch_for_a_former_pod_of_that_name_fails() {
     assert_eq!(reason(&answer), (409, "AlreadyExists"));
 }
 
-/// The status has a door of its own: each leaves the other's part alone, and both write labels.
+/// The status is a subresource: each of the two leaves the other's part unchanged, and both write labels.
 #[tokio::test]
 async fn status_is_patched_through_its_subresource() {
     let kubernetes = Kubernetes::start().await;
@@ -136,7 +136,7 @@ async fn status_is_patched_through_its_subresource() {
 }
 
 #[tokio::test]
-async fn a_label_that_is_none_is_refused() {
+async fn an_invalid_label_is_refused() {
     let kubernetes = Kubernetes::start().await;
     kubernetes.create_pod("a-0", json!({})).await;
     let bad = json!({ "metadata": { "labels": { "role": "not a value" } } });
@@ -147,7 +147,7 @@ async fn a_label_that_is_none_is_refused() {
     assert_eq!(reason(&nobody), (404, "NotFound"));
 }
 
-/// An event of the group events.k8s.io, and of the core.
+/// An event of the group events.k8s.io, and one of the core group.
 #[tokio::test]
 async fn events_are_created_and_patched() {
     let kubernetes = Kubernetes::start().await;

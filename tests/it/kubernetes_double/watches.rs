@@ -1,4 +1,4 @@
-//! Lists and watches: selectors, going on from a version, bookmarks, and a history that is gone.
+//! Lists and watches: selectors, a start from a version, bookmarks, and a history that was discarded.
 
 use std::time::Duration;
 
@@ -6,9 +6,9 @@ use serde_json::{Value, json};
 
 use crate::support::kubernetes::{Ending, Kubernetes, Passage};
 
-/// For an event that is due.
+/// The limit for an event that must come.
 const SOON: Duration = Duration::from_secs(10);
-/// For an event that must not come.
+/// The wait for an event that must not come.
 const QUIET: Duration = Duration::from_millis(300);
 
 fn brief(kind: &str, name: &str) -> Option<(String, String)> {
@@ -55,7 +55,7 @@ async fn selectors_pick_pods() {
     assert_eq!((code, &answer["message"]), (400, &json!("field label not supported: spec.foo")));
 }
 
-/// A pod comes into the view of a selector, and leaves it, as its labels change.
+/// A pod enters the view of a selector, and leaves it, as its labels change.
 #[tokio::test]
 async fn a_watch_follows_a_selector() {
     let kubernetes = Kubernetes::start().await;
@@ -69,7 +69,7 @@ async fn a_watch_follows_a_selector() {
     assert_eq!(primaries.next_brief(SOON).await, brief("MODIFIED", "a-0"));
     label(&kubernetes, "a-0", Value::Null).await;
     let (kind, pod) = primaries.next(SOON).await.expect("an event");
-    // It is shown as it was, in the version in which it left.
+    // The event shows the pod as it was, with the version in which it left.
     assert_eq!((kind.as_str(), &pod["metadata"]["labels"]["role"]), ("DELETED", &json!("primary")));
     assert_eq!(
         pod["metadata"]["resourceVersion"],
@@ -84,10 +84,10 @@ async fn a_watch_follows_a_selector() {
     assert_eq!(primaries.next_brief(SOON).await, brief("DELETED", "a-1"));
 }
 
-/// A watch that begins where another stopped misses nothing and repeats nothing; one without a version begins with what
-/// is there.
+/// A watch that begins at the version where another stopped misses nothing and repeats nothing. A watch without a
+/// version begins with the existing objects.
 #[tokio::test]
-async fn a_watch_goes_on_from_a_version() {
+async fn a_watch_continues_from_a_version() {
     let kubernetes = Kubernetes::start().await;
     let from = version(&kubernetes).await;
     kubernetes.create_pod("a-0", json!({})).await;
@@ -109,7 +109,7 @@ async fn a_watch_goes_on_from_a_version() {
     assert_eq!(rest.next_brief(QUIET).await, None);
 }
 
-/// A watch ends when its time is over; near its end a bookmark says up to where it told everything.
+/// A watch ends when its time is over. A bookmark near its end names the version up to which everything was sent.
 #[tokio::test]
 async fn a_watch_ends_in_time_with_a_bookmark() {
     let kubernetes = Kubernetes::start().await;
@@ -130,7 +130,7 @@ async fn a_watch_ends_in_time_with_a_bookmark() {
     assert!((3..10).contains(&begun.elapsed().as_secs()), "{:?}", begun.elapsed());
 }
 
-/// What happened before the history begins is not told: the stream says 410 at once, and ends.
+/// Changes before the beginning of the history are not sent: the stream reports 410 at once, and ends.
 #[tokio::test]
 async fn a_watch_from_too_old_a_version_gets_410() {
     let kubernetes = Kubernetes::double().await;
@@ -154,9 +154,9 @@ async fn a_watch_from_too_old_a_version_gets_410() {
     assert_eq!(watch.next_brief(SOON).await, brief("DELETED", "a-0"));
 }
 
-/// Watches end on demand, with an error event or without; and a door that hangs says nothing until it opens.
+/// Watches end on demand, with an error event or without. A door that hangs sends nothing until it opens.
 #[tokio::test]
-async fn watches_are_cut_and_held() {
+async fn watches_can_be_cut_and_delayed() {
     let kubernetes = Kubernetes::double().await;
     let double = kubernetes.faulty();
     let mut watch = kubernetes.watch("").await.expect("begins");

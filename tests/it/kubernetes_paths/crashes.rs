@@ -8,8 +8,8 @@ use serde_json::json;
 use super::stand::{FAILS_OVER_WITHIN, Herd, SOON, create_pod};
 use crate::support::kubernetes::Passage;
 
-/// The postmaster dies, then the whole member: each time clients are led to who takes writes, and the label of the dead
-/// one is gone before the next Postgres is promoted.
+/// The postmaster dies, then the whole member: each time clients reach the Postgres that accepts writes, and the label
+/// of the dead one is removed before the next Postgres is promoted.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_service_follows_a_crash() {
     let mut herd = Herd::start_anywhere(json!({ "synchronous_mode": "quorum" })).await;
@@ -31,10 +31,10 @@ async fn the_service_follows_a_crash() {
     herd.assert_honest();
 }
 
-/// The supervisor of the primary is stopped: its label stays until the next leader takes it off. When it goes on, it
-/// finds out, and nothing that it had in mind takes effect.
+/// The supervisor of the primary is stopped: its label stays until the next leader removes it. When the supervisor
+/// continues, it notices, and none of its outdated actions takes effect.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_frozen_member_is_stripped_and_stays_so() {
+async fn a_frozen_member_loses_its_label_for_good() {
     let herd = Herd::start_anywhere(json!({ "synchronous_mode": "quorum" })).await;
     let writer = herd.writer(0).await;
     herd.cluster.members[0].signal_supervisor(Signal::SIGSTOP);
@@ -49,16 +49,16 @@ async fn a_frozen_member_is_stripped_and_stays_so() {
     herd.assert_honest();
 }
 
-/// The pod of the primary is deleted by force and made anew while the old process still runs. The old one has no say
-/// about the new pod: neither now, nor by what it sent before and comes late.
+/// The pod of the primary is deleted by force and created again while the old process still runs. The old process
+/// cannot change the new pod: neither now, nor by a late patch that it sent before.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_previous_incarnation_does_not_label_the_new_pod() {
     let mut herd = Herd::start(json!({})).await;
     let double = herd.kubernetes.faulty();
-    // What it sends is on its way until the door opens.
+    // Its patch is delayed until the door opens.
     double.set_door("m1", Passage::Hangs);
     let asked = double.asked_by("m1").len();
-    // A member that stops has something to patch.
+    // A member that stops has a patch to send.
     herd.cluster.members[0].kill_postmaster();
     herd.cluster
         .wait_until(SOON, "a patch of m1 is on its way", async || {

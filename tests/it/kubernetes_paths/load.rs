@@ -6,15 +6,16 @@ use serde_json::json;
 
 use super::stand::Herd;
 
-/// How long to count.
+/// The time over which requests are counted.
 const SPAN: Duration = Duration::from_secs(3);
-/// Bytes for each request more that may be by chance: a record of the member on its own pod, and the watch's echo.
+/// The bytes that each extra request may add by chance: the member's patch of its own pod, and the event of the watch
+/// for it.
 const CHANCE: usize = 20_000;
 
-/// A hundred labels a second change on other pods, which bear the cluster's name too: no member asks more for it, and
-/// none is told of it.
+/// A hundred labels a second change on other pods that have the cluster's name too: no member sends more requests
+/// because of it, and none receives an event.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_busy_namespace_costs_a_member_nothing() {
+async fn a_busy_namespace_does_not_load_a_member() {
     let herd = Herd::start(json!({})).await;
     let pods: Vec<String> = (0..10).map(|number| format!("busy-{number}")).collect();
     for pod in &pods {

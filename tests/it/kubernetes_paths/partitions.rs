@@ -1,4 +1,4 @@
-//! A member cannot reach the API server, or etcd, and everybody else can.
+//! One member cannot reach the API server, or etcd, while all others can.
 
 use std::time::{Duration, Instant};
 
@@ -8,10 +8,10 @@ use super::stand::{FAILS_OVER_WITHIN, Herd, SOON, TTL};
 use crate::support::kubernetes::{Kubernetes, Passage};
 use crate::support::{Proxy, merge};
 
-/// The primary cannot reach the API server, which refuses or says nothing: its database is none the worse. Leadership
-/// moves all the same, and the next leader takes the label off that the old one cannot.
+/// The primary cannot reach the API server, which refuses connections or does not answer: its database is not affected.
+/// Leadership can move all the same, and the next leader removes the label that the old one cannot.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_primary_without_the_api_server_serves_on() {
+async fn a_primary_keeps_serving_without_the_api_server() {
     let herd = Herd::start(json!({})).await;
     let double = herd.kubernetes.faulty();
     let writer = herd.writer(0).await;
@@ -32,7 +32,7 @@ async fn a_primary_without_the_api_server_serves_on() {
     assert!(output.status.success(), "{output:?}\n{}", herd.story());
     herd.wait_for_primary(1, SOON).await;
     herd.assert_stripped_first(1, 0);
-    // What m1 sent meanwhile arrives now.
+    // The delayed patches of m1 arrive now.
     double.set_door("m1", Passage::Open);
     herd.cluster.wait_until_well().await;
     herd.wait_until_labelled(1).await;
@@ -41,8 +41,8 @@ async fn a_primary_without_the_api_server_serves_on() {
     herd.assert_honest();
 }
 
-/// Nobody can reach the API server when the primary dies. That delays the promotion by no more than a second; the label
-/// waits, and when the API server is back the dead one's goes first.
+/// No member can reach the API server when the primary dies. That delays the promotion by no more than a second. The
+/// label follows later: when the API server is back, the dead member's label is removed first.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_promotion_does_not_wait_for_the_api_server() {
     let mut herd = Herd::start(json!({})).await;
@@ -67,7 +67,7 @@ async fn a_promotion_does_not_wait_for_the_api_server() {
     herd.assert_honest();
 }
 
-/// The primary cannot reach etcd: it takes its own label off when it stops, or the next leader does; and comes back.
+/// The primary cannot reach etcd: it removes its own label when it stops, or the next leader does; then it comes back.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_primary_without_etcd_loses_its_label() {
     let mut herd = Herd::prepare(Kubernetes::start().await, json!({ "synchronous_mode": "quorum" })).await;

@@ -6,13 +6,15 @@ use serde_json::json;
 
 use super::stand::{Herd, SOON};
 
-/// Longer than any write takes that nothing holds up, on a busy machine.
+/// The limit of a write that nothing delays, on a busy machine.
 const PROMPT: Duration = Duration::from_millis(100);
 
-/// In all, on a busy machine; half a second elsewhere. A lease that had to run out would take longer.
+/// The limit of all interruptions together on a busy machine; elsewhere it takes half a second. The expiry of a lease
+/// would take longer.
 const AWAY_MAX: Duration = Duration::from_secs(15);
 
-/// By command, and then by SIGTERM with a lease that does not run out meanwhile: the label moves with the lead.
+/// First by command, then by SIGTERM, with a lease that does not expire in the meantime: the label moves with
+/// leadership.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_label_moves_with_a_hand_over() {
     let mut herd = Herd::start_anywhere(json!({ "ttl": 60, "loop_wait": 10 })).await;
@@ -41,8 +43,8 @@ async fn the_label_moves_with_a_hand_over() {
     herd.assert_honest();
 }
 
-/// All three pods are replaced in the order of a StatefulSet, each when the one before is ready again. Not one row that
-/// was acknowledged is lost, and writes are away for a moment only: no lease has to run out.
+/// All three pods are replaced in the order of a StatefulSet, each when the previous one is ready again. No
+/// acknowledged row is lost, and writes are interrupted only briefly: no lease has to expire.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_rolling_restart_loses_nothing() {
     let mut herd =
@@ -72,8 +74,8 @@ async fn a_rolling_restart_loses_nothing() {
     herd.assert_honest();
 }
 
-/// The pod of the leader is deleted by force, and its kubelet does not hear of it. The leader hands over at once, with
-/// a lease that does not run out meanwhile, follows, and says why it does not lead any more.
+/// The pod of the leader is deleted by force, and its kubelet does not learn of it. The leader hands over at once, with
+/// a lease that does not expire in the meantime, follows, and reports why it no longer leads.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_leader_whose_pod_was_deleted_by_force_hands_over() {
     let herd = Herd::start(json!({ "ttl": 60, "loop_wait": 10, "synchronous_mode": "quorum" })).await;
@@ -87,7 +89,7 @@ async fn a_leader_whose_pod_was_deleted_by_force_hands_over() {
     let list = herd.cluster.members[successor].command(&["list"]).await;
     let told = String::from_utf8_lossy(&list.stdout).into_owned();
     assert!(told.contains("this pod was deleted, and its container still runs"), "{told}");
-    // It is no candidate any more.
+    // It is no longer a candidate.
     let words = ["switchover", "--candidate", "m1", "--force"];
     let output = herd.cluster.members[successor].command(&words).await;
     assert!(!output.status.success(), "{output:?}");

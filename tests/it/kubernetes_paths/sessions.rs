@@ -11,7 +11,7 @@ use tokio::task::JoinHandle;
 use super::stand::{Herd, SOON};
 use crate::support::query;
 
-/// Connects by the route of the moment, asks, and leaves; the answers are counted.
+/// Connects by the present route, runs one query, and disconnects. The answers are counted.
 struct Visitor {
     answers: Arc<Mutex<BTreeMap<String, u32>>>,
     task: JoinHandle<()>,
@@ -47,10 +47,11 @@ impl Drop for Visitor {
     }
 }
 
-/// A proxy that takes its time leads to the former primary when another leads already: connections are refused there,
-/// which drivers try again. Nobody gets a session in which he cannot write, and nobody is told that he may not come in.
+/// A slow proxy leads to the former primary when another already leads: connections are refused there, and drivers try
+/// again after that. No client gets a session in which it cannot write, and no client gets the error that it may not
+/// log in.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_former_primary_takes_no_clients_of_the_primary() {
+async fn a_former_primary_accepts_no_sessions_for_the_primary() {
     let herd = Herd::start_anywhere(json!({ "synchronous_mode": "quorum", "ttl": 60 })).await;
     let proxy = herd.busy_proxy();
     let mut route = proxy.ports();
@@ -66,7 +67,7 @@ async fn a_former_primary_takes_no_clients_of_the_primary() {
     herd.wait_until_labelled(1).await;
     let answers = visitor.answers();
     println!("clients on the way to the primary got {answers:#?}");
-    // Refused, reset, or told that this server is not to be had now.
+    // Refused, reset, or answered that this server is not available now.
     let retried =
         |answer: &str| ["primary", "Os {", "closed", "E57P0"].iter().any(|one| answer.contains(one));
     let others: Vec<_> = answers.keys().filter(|answer| !retried(answer)).collect();

@@ -1,4 +1,4 @@
-//! Three members in their pods, a Service, and somebody who checks that the label tells the truth.
+//! Three members in their pods, a Service, and a task that checks that the label is true.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -13,15 +13,15 @@ use crate::support::{Cluster, Member, Plan, Writer, query};
 
 /// Of `Plan::new`.
 pub(super) const TTL: Duration = Duration::from_secs(5);
-/// For what needs no lease to run out, on a busy machine.
+/// The limit of changes that need no lease to expire, on a busy machine.
 pub(super) const SOON: Duration = Duration::from_secs(30);
-/// For another to lead when the lease has to run out first, on a busy machine.
+/// The limit of a failover that waits for the lease to expire, on a busy machine.
 pub(super) const FAILS_OVER_WITHIN: Duration = Duration::from_secs(40);
-/// No pod of a new primary waits longer for its label, even on a busy machine. Elsewhere it is less than 50 ms.
+/// The longest time from a promotion to the label of its pod, even on a busy machine. Elsewhere it is less than 50 ms.
 const LABELLED_WITHIN: Duration = Duration::from_secs(5);
-/// The API server answers after this long.
+/// The delay of the API server's answers.
 const API_LATENCY: Duration = Duration::from_millis(5);
-/// Between two looks at whether a label is true.
+/// The interval between two checks whether a label is true.
 const LOOKS_EVERY: Duration = Duration::from_millis(50);
 /// The read-write Service.
 const PRIMARY: &str = "herd-rw";
@@ -35,14 +35,14 @@ pub(super) struct Herd {
 }
 
 impl Herd {
-    /// Three members that are well and labelled, `m1` leading, in a double that answers as slowly as a real one.
+    /// Three healthy members with labels, `m1` leading, in a double that answers as slowly as a real API server.
     pub(super) async fn start(dynamic: Value) -> Herd {
         let mut herd = Herd::prepare(Kubernetes::double().await, dynamic).await;
         herd.begin().await;
         herd
     }
 
-    /// The same, where nothing has to go wrong with the API server: it may be a real one.
+    /// The same for tests without faults of the API server, which may be a real one.
     pub(super) async fn start_anywhere(dynamic: Value) -> Herd {
         let mut herd = Herd::prepare(Kubernetes::start().await, dynamic).await;
         herd.begin().await;
@@ -73,37 +73,37 @@ impl Herd {
         Herd { truth, service, cluster, kubernetes }
     }
 
-    /// Starts the members, and waits until all are well and labelled.
+    /// Starts the members, and waits until all are healthy and labelled.
     pub(super) async fn begin(&mut self) {
         self.cluster.start().await;
         self.wait_until_labelled(0).await;
     }
 
-    /// Writes through the Service, begun on the leader of the moment.
+    /// Writes through the Service, first to the present leader.
     pub(super) async fn writer(&self, leader: usize) -> Writer {
         let writer = Writer::start_through(&self.cluster.members[leader], self.service.ports()).await;
         writer.wait_for_more(20, SOON).await;
         writer
     }
 
-    /// The ports to which a proxy that is busy with others' changes leads clients of the primary.
+    /// The ports to which a proxy leads clients of the primary while it is busy with the changes of other Services.
     pub(super) fn busy_proxy(&self) -> Service {
         let members = self.cluster.members.iter();
         let ports = members.map(|member| (member.name.clone(), member.postgres)).collect();
         Service::follow(self.kubernetes.clone(), PRIMARY, ports, Proxy::Busy)
     }
 
-    /// What the pods say of their roles.
+    /// The roles in the labels of the pods.
     pub(super) async fn roles(&self) -> BTreeMap<String, Option<String>> {
         roles(&self.kubernetes).await
     }
 
-    /// The role that a member's pod says it has.
+    /// The role in the label of a member's pod.
     pub(super) async fn role(&self, index: usize) -> Option<String> {
         self.roles().await.remove(&self.cluster.members[index].name).flatten()
     }
 
-    /// Waits until this member's pod says that it is the primary, and the others that they are replicas.
+    /// Waits until this member's pod has the primary's label, and the others the replica's.
     pub(super) async fn wait_until_labelled(&self, leader: usize) {
         let expected: BTreeMap<_, _> = self
             .cluster
@@ -124,7 +124,7 @@ impl Herd {
         assert!(labelled.is_some(), "labelled {last:?}, not {expected:?}\n{}", self.story());
     }
 
-    /// Waits until this member's pod says that it is the primary.
+    /// Waits until this member's pod has the primary's label.
     pub(super) async fn wait_for_primary(&self, index: usize, within: Duration) {
         let what = format!("the pod of {} says that it is the primary", self.cluster.members[index].name);
         self.cluster
@@ -132,14 +132,14 @@ impl Herd {
             .await;
     }
 
-    /// Waits until somebody else than `old` leads and its pod says so; gives its index.
+    /// Waits until a member other than `old` leads and its pod has the label; returns its index.
     pub(super) async fn wait_for_successor(&self, old: usize, within: Duration) -> usize {
         let successor = self.cluster.wait_for_successor(old, within).await;
         self.wait_for_primary(successor, SOON).await;
         successor
     }
 
-    /// A member is started in a new pod of the same name, as a StatefulSet does it.
+    /// A member is started in a new pod of the same name, as a StatefulSet does.
     pub(super) async fn start_in_new_pod(&mut self, index: usize) {
         let name = self.cluster.members[index].name.clone();
         self.kubernetes.delete_pod(&name).await;
@@ -147,8 +147,7 @@ impl Herd {
         self.cluster.members[index].start();
     }
 
-    /// Two pods never said at once that they are the primary, and none that said so had a Postgres that takes no
-    /// writes.
+    /// Two pods never had the primary's label at once, and no pod with it had a Postgres that refuses writes.
     pub(super) fn assert_honest(&self) {
         let lies = self.truth.lies.lock().expect("nobody panics with it").clone();
         assert!(lies.is_empty(), "{lies:#?}\n{}", self.story());
@@ -158,7 +157,7 @@ impl Herd {
         assert_eq!(overlap, Duration::ZERO, "two primaries: {history:#?}\n{}", self.story());
     }
 
-    /// The Service led to one pod at each moment: a hand-over was one change. Only a double knows.
+    /// The Service led to one pod at each moment: a hand-over was one change. Only a double records that.
     pub(super) fn assert_one_change_each(&self) {
         let Some(double) = self.kubernetes.double_or_none() else { return };
         let led = double.led(PRIMARY);
@@ -166,7 +165,7 @@ impl Herd {
         assert!(led.len() > 1 && single, "{led:?}\n{}", self.story());
     }
 
-    /// Everything that helps to understand a failure: what the members logged, and what they asked of the double.
+    /// The information for a failure report: the members' logs, and their requests to the double.
     pub(super) fn story(&self) -> String {
         let asked = |member: &Member| {
             let asked = self.kubernetes.double_or_none()?.story(&member.name);
@@ -175,7 +174,7 @@ impl Herd {
         self.cluster.story() + &self.cluster.members.iter().filter_map(asked).collect::<String>()
     }
 
-    /// In the log of the new leader: the label of `old` was taken off before the promotion began.
+    /// In the log of the new leader: the label of `old` was removed before the promotion began.
     pub(super) fn assert_stripped_first(&self, leader: usize, old: usize) {
         let log = self.cluster.members[leader].log_text();
         let old = &self.cluster.members[old].name;
@@ -184,7 +183,7 @@ impl Herd {
         assert!(stripped.is_some() && stripped < promoted, "{stripped:?} {promoted:?}\n{}", self.story());
     }
 
-    /// The pod of the new leader said so soon after its Postgres took writes. Only a double knows.
+    /// The pod of the new leader had the label soon after its Postgres accepted writes. Only a double records that.
     pub(super) fn assert_labelled_soon(&self, leader: usize) {
         let Some(double) = self.kubernetes.double_or_none() else { return };
         let member = &self.cluster.members[leader];
@@ -199,7 +198,7 @@ impl Herd {
     }
 }
 
-/// The pod of a member, as the StatefulSet would make it.
+/// The pod of a member, as the StatefulSet would create it.
 pub(super) async fn create_pod(api: &Api, name: &str) -> Value {
     api.create_pod(name, json!({ "application": "herd", "cluster-name": "herd" })).await;
     api.give_address(name).await
@@ -213,7 +212,7 @@ async fn roles(api: &Api) -> BTreeMap<String, Option<String>> {
     pods.filter_map(|metadata| Some((text(&metadata["name"])?, text(&metadata["labels"]["role"])))).collect()
 }
 
-/// When this Postgres last said that it is ready, which a promoted one does when it takes writes.
+/// The last time at which this Postgres logged that it is ready. A promoted one does so when it accepts writes.
 fn writable_at(member: &Member) -> Option<SystemTime> {
     let log = member.log_text();
     let line =
@@ -224,7 +223,7 @@ fn writable_at(member: &Member) -> Option<SystemTime> {
 }
 
 trait LastPosition {
-    /// Where the last line is that holds all these texts.
+    /// The position of the last line that contains all these texts.
     fn rposition_of(self, texts: &[&str]) -> Option<usize>;
 }
 
@@ -235,7 +234,7 @@ impl LastPosition for std::str::Lines<'_> {
     }
 }
 
-/// Looks all the while whether a pod says that it is the primary and its Postgres says that it takes no writes.
+/// Checks continuously that a pod with the primary's label has a Postgres that accepts writes.
 struct Truth {
     lies: Arc<Mutex<Vec<String>>>,
     task: JoinHandle<()>,

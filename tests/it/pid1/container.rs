@@ -1,5 +1,5 @@
-//! A container as a kubelet would make one: a PID, mount and UTS namespace, started as root, with what is mounted
-//! into a pod, and without a configuration file. The network is the machine's.
+//! A container as a kubelet would create it: PID, mount and UTS namespaces, started as root, with the mounts of a pod,
+//! and without a configuration file. The network is the machine's.
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use crate::support::{Etcd, PASSWORD, Place, binary_in, connect, free_port, request, settings, until};
 
-/// Makes a root of its own, because a directory for a mount cannot be made in the machine's.
+/// Creates a separate root, because the directory for a mount cannot be created in the machine's.
 const OUTER: &str = r#"
 set -e
 root=$1; shift
@@ -28,7 +28,7 @@ mkdir -p "$root/docker-entrypoint-initdb.d"
 exec chroot "$root" "$@"
 "#;
 
-/// What the kubelet does, and the entrypoint.
+/// The steps of the kubelet, then the entrypoint.
 const INNER: &str = r#"
 set -e
 hostname "$1"
@@ -43,13 +43,13 @@ exec "$binary" run "$@"
 pub(super) struct Container {
     /// The pod's name.
     pub(super) name: String,
-    /// Everything of it lies here.
+    /// The folder for everything that belongs to it.
     pub(super) folder: PathBuf,
     /// Port of its Postgres.
     pub(super) postgres: u16,
     /// Its environment.
     pub(super) variables: BTreeMap<String, String>,
-    /// Words behind `matriarch run`.
+    /// Words after `matriarch run`.
     pub(super) words: Vec<String>,
     api: u16,
     binary: PathBuf,
@@ -66,7 +66,7 @@ impl Container {
         }
         let mode = std::fs::Permissions::from_mode(0o1777);
         std::fs::set_permissions(folder.join("tmp"), mode).expect("it is ours");
-        // Every name leads to this machine. The member's own is on a line as the kubelet writes it, too.
+        // Every name resolves to this machine. The member's own name is on a line of the kubelet's form too.
         let known = "127.0.0.1 localhost\n127.0.0.1 pg-0.pg.test.svc pg-1.pg.test.svc\n";
         let own = format!("{known}192.0.2.{}\t{name}.pg.test.svc\t{name}\n", 10 + index);
         std::fs::write(folder.join("hosts"), own).expect("our own place is writable");
@@ -104,7 +104,7 @@ impl Container {
         container
     }
 
-    /// Writes a secret as the kubelet does, all at once.
+    /// Writes a secret atomically, as the kubelet does.
     pub(super) fn secret(&self, name: &str, value: &str) {
         let (new, path) = (self.folder.join("secrets/.new"), self.folder.join("secrets").join(name));
         std::fs::write(&new, format!("{value}\n")).expect("our own place is writable");
@@ -118,7 +118,7 @@ impl Container {
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).expect("it is ours");
     }
 
-    /// Where its data is.
+    /// Its data directory.
     pub(super) fn data(&self) -> PathBuf {
         self.folder.join("volume/pgdata")
     }
@@ -140,7 +140,7 @@ impl Container {
         self.outside = Some(command.spawn().expect("unshare starts"));
     }
 
-    /// The container's first process, by its number outside.
+    /// The pid of the container's first process, as seen from outside.
     pub(super) fn init(&self) -> Option<i32> {
         let outside = self.outside.as_ref()?.id();
         let children = std::fs::read_to_string(format!("/proc/{outside}/task/{outside}/children")).ok()?;
@@ -167,13 +167,13 @@ impl Container {
         status.code()
     }
 
-    /// Kills it with all that runs in it, as the kernel does when memory runs out.
+    /// Kills it with all its processes, as the kernel does when memory runs out.
     pub(super) async fn kill(&mut self) {
         self.signal(Signal::SIGKILL);
         assert!(self.exit_code(Duration::from_secs(20)).await.is_some(), "{} is gone", self.name);
     }
 
-    /// Its processes, by their numbers outside.
+    /// The pids of its processes, as seen from outside.
     pub(super) fn processes(&self) -> Vec<i32> {
         let namespace = |pid: i32| std::fs::read_link(format!("/proc/{pid}/ns/pid")).ok();
         let Some(mine) = self.init().and_then(namespace) else { return Vec::new() };
@@ -191,7 +191,7 @@ impl Container {
         answer.map_or(0, |answer| answer.status)
     }
 
-    /// What `/cluster` shows; `Null`: nothing.
+    /// The answer of `/cluster`; `Null`: none.
     pub(super) async fn cluster(&self) -> Value {
         let answer = request(self.api, "GET", "/cluster", None, None, Duration::from_secs(5)).await;
         answer.map_or(Value::Null, |answer| answer.json())
@@ -206,7 +206,7 @@ impl Container {
         assert_eq!(well.await, Some(200), "{} and {path} within {within:?}\n{}", self.name, self.log());
     }
 
-    /// The first column of the first row; what went wrong otherwise.
+    /// The first column of the first row; the error text otherwise.
     pub(super) async fn value(
         &self,
         user: &str,

@@ -21,7 +21,7 @@ fn patches(stand: &Stand) -> usize {
     asked.iter().filter(|asked| asked.method == "PATCH" && asked.path.contains("pods/pg-0")).count()
 }
 
-/// It led, its label was taken off meanwhile, and what it had sent before that does not count.
+/// The member led, then its label was removed. The patches that it sent before that have no effect.
 #[tokio::test]
 async fn a_patch_from_before_the_strip_fails() {
     let stand = Stand::faulty().await;
@@ -32,7 +32,7 @@ async fn a_patch_from_before_the_strip_fails() {
     stand.sees("pg-0", "the old leader", |pod| role(pod) == Some("primary")).await;
     let before = patches(&stand);
     let fault = stand.kubernetes.faulty().inject(Fault::always(Effect::Held).of("pg-0").on("patch"));
-    // Somebody removes its label, and it mends that, slowly.
+    // Another client changes the label, and the member's correction is delayed.
     stand.relabel("pg-0", json!({"role": "primary-not"})).await;
     held(&stand, before).await;
     stand.relabel("pg-0", json!({"role": "primary"})).await;
@@ -48,8 +48,8 @@ async fn a_patch_from_before_the_strip_fails() {
     assert_eq!(stand.kubernetes.faulty().longest_overlap("role", "primary"), Duration::ZERO);
 }
 
-/// It was about to say that it leads when it froze, and its pod has never been labelled: what it had sent does not
-/// count once another has begun to lead.
+/// The member was about to set the leader's label when it froze, and its pod never had the label. Its delayed patch has
+/// no effect after another member has begun to lead.
 #[tokio::test]
 async fn a_first_patch_of_a_pod_without_a_label_fails() {
     let stand = Stand::faulty().await;
@@ -57,7 +57,7 @@ async fn a_first_patch_of_a_pod_without_a_label_fails() {
     stand.make("pg-1", json!({"role": "replica"}), json!({})).await;
     stand.make("pg-2", json!({"role": "replica"}), json!({})).await;
     let (old, new) = (stand.labeller("pg-0"), stand.labeller("pg-1"));
-    // Held after it has written its term on the others, before it writes on its own pod.
+    // The request is held after the member has written its term on the other pods, and before it writes on its own.
     stand.sees("pg-0", "there", |pod| role(pod).is_none()).await;
     let own = Fault::always(Effect::Held).of("pg-0").on("patch").at("pods/pg-0");
     let fault = stand.kubernetes.faulty().inject(own);

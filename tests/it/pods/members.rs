@@ -1,4 +1,4 @@
-//! Members in pods, as far as the paths of clients are not concerned.
+//! Members in pods, except the paths of clients.
 
 use std::time::Duration;
 
@@ -37,7 +37,7 @@ async fn sees(kubernetes: &Kubernetes, cluster: &Cluster, name: &str, wanted: Op
     }
 }
 
-/// Who restarts the supervisor leaves the label where it is: its Postgres serves all the time.
+/// A restart of the supervisor leaves the label in place: its Postgres serves throughout.
 #[tokio::test]
 async fn a_supervisor_that_is_restarted_leaves_the_label_in_place() {
     let (kubernetes, mut cluster) = in_pods(2).await;
@@ -67,9 +67,10 @@ async fn a_supervisor_that_is_restarted_leaves_the_label_in_place() {
     assert_eq!(annotation(&kubernetes.pod("m1").await, TERM), annotation(&led, TERM), "in the same term");
 }
 
-/// Nothing that the API server does reaches the database: it is told, and mended when the server is well again.
+/// No fault of the API server affects the database: it is reported, and the labels are corrected when the server is
+/// healthy again.
 #[tokio::test]
-async fn an_api_server_in_trouble_is_told_and_nothing_else() {
+async fn trouble_with_the_api_server_is_reported_and_does_not_affect_postgres() {
     let (kubernetes, cluster) = in_pods(2).await;
     sees(&kubernetes, &cluster, "m1", Some("primary")).await;
     let leads = until(WITHIN, async || {

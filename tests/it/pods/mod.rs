@@ -1,4 +1,4 @@
-//! The pods' labels, against an API server: the own pod, others' pods, and what comes too late.
+//! The pods' labels, against an API server: the own pod, other pods, and late patches.
 
 mod late;
 mod members;

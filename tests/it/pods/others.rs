@@ -1,4 +1,4 @@
-//! Other pods that say that they lead: stripped before the own pod says so, and for as long as it does.
+//! Other pods with the leader's label: it is removed before the own pod gets it, and as long as the own pod has it.
 
 use matriarch::model::{PodRole, Term};
 use serde_json::json;
@@ -6,7 +6,7 @@ use serde_json::json;
 use super::stand::{Leads, Stand, TERM, WITHIN, annotation, role, version};
 
 #[tokio::test]
-async fn a_new_leader_strips_the_others_before_it_says_so_itself() {
+async fn a_new_leader_removes_other_leader_labels_before_it_adds_its_own() {
     let stand = Stand::new().await;
     stand.make("pg-0", json!({"role": "primary"}), json!({TERM: "3"})).await;
     stand.make("pg-1", json!({"role": "primary"}), json!({})).await;
@@ -24,7 +24,7 @@ async fn a_new_leader_strips_the_others_before_it_says_so_itself() {
 }
 
 #[tokio::test]
-async fn a_promotion_waits_for_the_strip_and_not_longer_than_it_says() {
+async fn a_promotion_waits_for_the_removal_of_labels_up_to_a_limit() {
     let stand = Stand::new().await;
     stand.make("pg-0", json!({"role": "primary"}), json!({TERM: "3"})).await;
     stand.make("pg-1", json!({"role": "replica"}), json!({})).await;
@@ -34,9 +34,10 @@ async fn a_promotion_waits_for_the_strip_and_not_longer_than_it_says() {
     assert_eq!(role(&stand.pod("pg-0").await), None);
 }
 
-/// Somebody led after me, and says so: until etcd confirms, later than that, that it is I who leads.
+/// A pod shows that its member led in a newer term. It is left alone until etcd confirms, after that, that this member
+/// leads.
 #[tokio::test]
-async fn a_newer_term_is_left_alone_until_etcd_has_spoken() {
+async fn a_label_of_a_newer_term_stays_until_etcd_confirms_leadership() {
     let stand = Stand::new().await;
     stand.make("pg-0", json!({"role": "primary"}), json!({TERM: "9"})).await;
     stand.make("pg-1", json!({"role": "replica"}), json!({})).await;
@@ -52,7 +53,7 @@ async fn a_newer_term_is_left_alone_until_etcd_has_spoken() {
     labeller.complains(None).await;
 }
 
-/// A former leader that wakes up finds on its own pod in whose name the label was taken off.
+/// A former leader that wakes up finds on its own pod the term of the leader that removed the label.
 #[tokio::test]
 async fn a_member_without_its_label_ignores_an_old_confirmation() {
     let stand = Stand::new().await;
@@ -74,14 +75,14 @@ async fn a_member_without_its_label_ignores_an_old_confirmation() {
 }
 
 #[tokio::test]
-async fn while_it_leads_no_other_pod_says_so() {
+async fn a_leader_removes_the_leader_label_from_other_pods() {
     let stand = Stand::new().await;
     stand.make("pg-0", json!({"role": "replica"}), json!({})).await;
     stand.make("pg-1", json!({}), json!({})).await;
     let labeller = stand.labeller("pg-1");
     labeller.lead(7);
     stand.sees("pg-1", "a leader", |pod| role(pod) == Some("primary")).await;
-    // By hand, twice: the second time the pod bears the term of the strip.
+    // Set by hand, twice: the second time the pod has the term of the strip.
     for _ in 0..2 {
         stand.relabel("pg-0", json!({"role": "primary"})).await;
         stand.sees("pg-0", "stripped", |pod| role(pod).is_none()).await;
@@ -89,7 +90,7 @@ async fn while_it_leads_no_other_pod_says_so() {
     stand.make("pg-2", json!({"role": "primary"}), json!({})).await;
     stand.sees("pg-2", "stripped, too", |pod| role(pod).is_none()).await;
     assert_eq!(role(&stand.pod("pg-1").await), Some("primary"));
-    // Who leads no more does not touch anybody.
+    // A member that no longer leads does not change other pods.
     labeller.leads(Leads::Not);
     labeller.kube.want(PodRole::Follower);
     stand.sees("pg-1", "a follower", |pod| role(pod) == Some("replica")).await;

@@ -1,4 +1,4 @@
-//! The own pod says what it shall, whoever writes on it, and a pod made anew under its name is left alone.
+//! The own pod keeps the wanted labels, whoever writes on it, and a new pod of the same name is left alone.
 
 use matriarch::kube::{KubeSetup, LeadershipEvent};
 use matriarch::model::{PodEnd, PodRole, Term};
@@ -9,7 +9,7 @@ use crate::support::kubernetes::Passage;
 use crate::support::until;
 
 #[tokio::test]
-async fn the_label_follows_what_is_wanted() {
+async fn the_label_follows_the_wanted_role() {
     let stand = Stand::new().await;
     stand.make("pg-0", json!({"app": "pg"}), json!({"note": "kept"})).await;
     let labeller = stand.labeller("pg-0");
@@ -31,7 +31,7 @@ async fn the_label_follows_what_is_wanted() {
 }
 
 #[tokio::test]
-async fn nobody_says_that_it_leads_before_it_does() {
+async fn no_pod_has_the_leader_label_before_it_leads() {
     let stand = Stand::new().await;
     stand.make("pg-0", json!({}), json!({})).await;
     let labeller = stand.labeller("pg-0");
@@ -56,7 +56,7 @@ async fn foreign_changes_are_reverted() {
     labeller.complains(None).await;
 }
 
-/// Somebody else changes the pod all the time: every conflict is read back, and none is forced.
+/// Another client changes the pod continuously: after every conflict the pod is read again, and no write is forced.
 #[tokio::test]
 async fn conflicts_are_read_back() {
     let stand = Stand::new().await;
@@ -102,9 +102,9 @@ async fn a_new_pod_of_the_same_name_is_not_touched_by_the_previous_incarnation()
     stand.sees("pg-0", "a follower", |pod| role(pod) == Some("replica")).await;
 }
 
-/// What the API server proved of the pod is known at once; that it does not answer proves nothing.
+/// A proof by the API server about the pod is known at once; a lack of answers proves nothing.
 #[tokio::test]
-async fn the_end_of_the_pod_is_told_once_it_is_proved() {
+async fn the_end_of_the_pod_is_reported_once_it_is_proved() {
     let stand = Stand::faulty().await;
     stand.make("pg-0", json!({}), json!({})).await;
     let labeller = stand.labeller("pg-0");
@@ -122,14 +122,14 @@ async fn the_end_of_the_pod_is_told_once_it_is_proved() {
     labeller.ends(PodEnd::Gone).await;
     stand.make("pg-0", json!({}), json!({})).await;
     labeller.ends(PodEnd::Replaced).await;
-    // Of the pod made anew nothing is said.
+    // Nothing is reported about the new pod.
     let new = stand.labeller("pg-0");
     new.kube.want(PodRole::Follower);
     stand.sees("pg-0", "a follower", |pod| role(pod) == Some("replica")).await;
     assert_eq!(new.kube.facts().borrow().end, None);
 }
 
-/// It was deleted while the API server could not be reached: the list says so.
+/// The pod was deleted while the API server could not be reached: the list shows it.
 #[tokio::test]
 async fn a_pod_that_is_missing_in_a_fresh_list_is_gone() {
     let stand = Stand::faulty().await;
@@ -163,7 +163,7 @@ async fn the_gate_opens_with_the_role() {
 }
 
 #[tokio::test]
-async fn a_change_of_leadership_is_told_on_the_pod() {
+async fn a_change_of_leadership_is_an_event_of_the_pod() {
     let stand = Stand::new().await;
     let made = stand.make("pg-0", json!({}), json!({})).await;
     let labeller = stand.labeller("pg-0");
@@ -181,7 +181,7 @@ async fn a_change_of_leadership_is_told_on_the_pod() {
         (&told["regarding"]["name"], &told["regarding"]["uid"]),
         (&json!("pg-0"), &made["metadata"]["uid"])
     );
-    // The same again is no second event, and no trouble.
+    // The same event again creates no second one, and no error.
     labeller.kube.announce(LeadershipEvent::Leads, Term(31), "nobody led".to_owned());
     labeller.complains(None).await;
 }

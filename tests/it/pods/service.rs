@@ -1,4 +1,4 @@
-//! The Service of the primary: one change for each hand-over, and nobody else's slice.
+//! The Service of the primary: one change for each hand-over, and no change of another manager's slice.
 
 use std::time::{Duration, Instant};
 
@@ -12,10 +12,10 @@ use crate::support::until;
 
 const SERVICE: &str = "pg-rw";
 const SLICE: &str = "pg-rw-ipv4";
-/// For those who route.
+/// The time that routers get to follow a change.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// A member in a new pod with an address, which keeps the Service.
+/// A member in a new pod with an address, which maintains the Service.
 async fn member(stand: &Stand, name: &str) -> Labeller {
     stand.make(name, json!({}), json!({})).await;
     stand.kubernetes.give_address(name).await;
@@ -59,7 +59,7 @@ async fn a_hand_over_is_one_change() {
     let version = made["metadata"]["resourceVersion"].as_str().expect("a version");
     let query = format!("?watch=1&fieldSelector=metadata.name%3D{SLICE}&resourceVersion={version}");
     let mut changes = stand.kubernetes.watch_path(&stand.kubernetes.slices(&query)).await.expect("it begins");
-    // The old one stops, as planned; it comes back as a standby when it was replaced.
+    // The old leader stops, as planned; it comes back as a standby after it was replaced.
     old.leads(Leads::Not);
     old.kube.want(PodRole::Nothing);
     old.kube.route(PrimaryRoute::Unchanged);
@@ -78,7 +78,7 @@ async fn a_hand_over_is_one_change() {
     assert!(targets(&changed).is_empty(), "the next change is the new one's own: {changed}");
 }
 
-/// A standby must not serve whoever wants the primary.
+/// A standby must not serve clients that want the primary.
 #[tokio::test]
 async fn a_deposed_leader_removes_its_address() {
     let stand = Stand::new().await;
@@ -94,10 +94,10 @@ async fn a_deposed_leader_removes_its_address() {
     member.complains(None).await;
 }
 
-/// A former primary comes up as a standby: not while clients are led here, and not before the proxies know better. Who
-/// was never led to, and who leads, waits for nothing.
+/// A former primary starts as a standby only when clients are no longer led here and the proxies have had time to
+/// follow. A member that was never led to, and a leader, wait for nothing.
 #[tokio::test]
-async fn a_former_primary_waits_until_clients_are_led_elsewhere() {
+async fn a_former_primary_waits_until_clients_are_routed_elsewhere() {
     let stand = Stand::new().await;
     stand.kubernetes.create_service(SERVICE).await;
     let (old, new) = (member(&stand, "pg-0").await, member(&stand, "pg-1").await);
@@ -123,9 +123,10 @@ async fn a_former_primary_waits_until_clients_are_led_elsewhere() {
     assert!(GRACE <= over_at - replaced_after, "{:?}", over_at - replaced_after);
 }
 
-/// Somebody led after me, and says so: until etcd confirms, later than that, that it is I who leads.
+/// The slice shows that another member led in a newer term. It is left alone until etcd confirms, after that, that this
+/// member leads.
 #[tokio::test]
-async fn a_slice_of_a_newer_term_is_left_alone_until_etcd_has_spoken() {
+async fn a_slice_of_a_newer_term_stays_until_etcd_confirms_leadership() {
     let stand = Stand::new().await;
     stand.kubernetes.create_service(SERVICE).await;
     let (old, new) = (member(&stand, "pg-0").await, member(&stand, "pg-1").await);
@@ -141,7 +142,7 @@ async fn a_slice_of_a_newer_term_is_left_alone_until_etcd_has_spoken() {
     old.complains(None).await;
 }
 
-/// The write of a former leader is on its way while the next one writes.
+/// The write of a former leader is delayed while the next one writes.
 #[tokio::test]
 async fn a_late_write_of_a_former_leader_fails() {
     let stand = Stand::faulty().await;
@@ -168,7 +169,7 @@ async fn a_late_write_of_a_former_leader_fails() {
     assert_eq!(double.led(SERVICE).last().map(Vec::len), Some(1));
 }
 
-/// One of the same name, and one of the same Service, that somebody else made.
+/// One slice of the same name, and one of the same Service, both created by another client.
 #[tokio::test]
 async fn slices_of_others_are_not_touched() {
     let stand = Stand::new().await;

@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use crate::support::kubernetes::Kubernetes;
 use crate::support::{Place, until};
 
-/// Long enough for a starved machine; every wait ends when its level is reached.
+/// Long enough for an overloaded machine; every wait ends when its condition holds.
 pub(super) const WITHIN: Duration = Duration::from_secs(30);
 pub(super) const TERM: &str = "matriarch.io/term";
 
@@ -25,20 +25,20 @@ pub(super) struct Stand {
 }
 
 impl Stand {
-    /// In a real cluster where one is named, in the double otherwise.
+    /// In a real cluster if one is named, otherwise in the double.
     pub(super) async fn new() -> Stand {
         Stand { kubernetes: Kubernetes::start().await, place: Place::new() }
     }
 
-    /// In the double, where things go wrong on demand.
+    /// In the double, where faults can be injected.
     pub(super) async fn faulty() -> Stand {
         Stand { kubernetes: Kubernetes::double().await, place: Place::new() }
     }
 
-    /// Makes a pod of the cluster `main`, with these labels and annotations more.
+    /// Makes a pod of the cluster `main`, with these additional labels and annotations.
     pub(super) async fn make(&self, name: &str, labels: Value, annotations: Value) -> Value {
         let pod = self.kubernetes.create_pod(name, json!({"cluster-name": "main"})).await;
-        // At once, as if it had been made so: nobody looks yet.
+        // At once, as if the pod had been created so: there are no watchers yet.
         self.change(name, json!({"labels": labels, "annotations": annotations})).await;
         pod
     }
@@ -47,7 +47,7 @@ impl Stand {
         self.kubernetes.pod(name).await
     }
 
-    /// Somebody else changes labels.
+    /// Another client changes labels.
     pub(super) async fn relabel(&self, name: &str, labels: Value) {
         self.change(name, json!({"labels": labels})).await;
     }
@@ -58,7 +58,7 @@ impl Stand {
         assert_eq!(code, 200, "{answer}");
     }
 
-    /// Deletes a pod as `kubectl` does, which lasts for as long as its kubelet does not hear of it.
+    /// Deletes a pod as `kubectl` does. The deletion lasts until its kubelet has learned of it.
     pub(super) async fn ask_to_end(&self, name: &str) {
         let path = format!("pods/{name}");
         let (code, answer) =
@@ -90,7 +90,7 @@ impl Stand {
         }
     }
 
-    /// Where the kubeconfig and the token of the labeller in this pod are.
+    /// The paths of the kubeconfig and the token of the labeller in this pod.
     pub(super) fn folder(&self, name: &str) -> PathBuf {
         self.place.folder(name)
     }
@@ -118,13 +118,13 @@ impl Stand {
     }
 }
 
-/// What etcd would say of a member's leadership.
+/// etcd's answer about a member's leadership.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Leads {
     Not,
-    /// By a renewal of before: nothing that is seen now is confirmed.
+    /// By an older renewal: it confirms nothing that is seen now.
     UnconfirmedIn(Term),
-    /// And a renewal that is asked for comes, a little later.
+    /// A requested renewal succeeds, a little later.
     In(Term),
 }
 
@@ -161,14 +161,14 @@ impl Labeller {
         *self.leads.lock().expect("nobody panics with it") = leads;
     }
 
-    /// Leads, and says so.
+    /// Leads, and sets the label.
     pub(super) fn lead(&self, term: i64) {
         self.leads(Leads::In(Term(term)));
         self.kube.want(PodRole::Leader(Term(term)));
         self.kube.route(PrimaryRoute::Here(Term(term)));
     }
 
-    /// Waits until it has asked a few times more whether it leads.
+    /// Waits until it has checked a few more times whether it leads.
     pub(super) async fn asks_the_lease(&self) {
         let mut asked = self.asked.clone();
         let before = *asked.borrow();
@@ -176,7 +176,7 @@ impl Labeller {
         tokio::time::timeout(WITHIN, more).await.expect("it asks").expect("it lives");
     }
 
-    /// Waits until that is known of the pod.
+    /// Waits until that is known about the pod.
     pub(super) async fn ends(&self, end: PodEnd) {
         let mut facts = self.kube.facts();
         let known = facts.wait_for(|facts| facts.end == Some(end));
@@ -184,11 +184,11 @@ impl Labeller {
         assert!(known, "waited for {end:?}, and it is {:?}", self.kube.facts().borrow().end);
     }
 
-    /// Waits until the trouble is told, or gone.
+    /// Waits until the trouble is reported, or gone.
     pub(super) async fn complains(&self, of: Option<&str>) {
         let mut facts = self.kube.facts();
         let told = facts.wait_for(|facts| match (facts.complaint(), of) {
-            // Another door may be in trouble as well.
+            // Another task may fail as well.
             (Some(all), Some(of)) => all == of || all.split(", ").any(|one| one == of),
             (all, of) => all.as_deref() == of,
         });

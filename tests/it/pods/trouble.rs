@@ -9,11 +9,11 @@ use super::stand::{Labeller, Leads, Stand, WITHIN, annotation, role};
 use crate::support::kubernetes::{Asked, Effect, Ending, Fault, Passage};
 use crate::support::until;
 
-/// What a member of a cluster needs, and nothing else.
+/// Exactly the rights that a member of a cluster needs.
 const ROLE: &[(&str, &str, &[&str])] =
     &[("", "pods", &["get", "list", "watch", "patch"]), ("events.k8s.io", "events", &["create"])];
 
-/// How often `failure` was counted, whatever was asked for.
+/// The count of `failure`, over all tasks.
 fn count(labeller: &Labeller, failure: PodFailure) -> u64 {
     let facts = labeller.kube.facts();
     let facts = facts.borrow();
@@ -27,7 +27,7 @@ fn patches(stand: &Stand) -> Vec<Asked> {
 }
 
 #[tokio::test]
-async fn every_refusal_is_told_and_tried_again() {
+async fn every_refusal_is_reported_and_retried() {
     let stand = Stand::faulty().await;
     stand.kubernetes.faulty().grant("pg-0", ROLE);
     stand.make("pg-0", json!({}), json!({})).await;
@@ -53,7 +53,7 @@ async fn every_refusal_is_told_and_tried_again() {
 }
 
 #[tokio::test]
-async fn tries_become_rare_and_a_pause_that_was_asked_for_is_kept() {
+async fn retries_become_rare_and_respect_retry_after() {
     let stand = Stand::faulty().await;
     stand.make("pg-0", json!({}), json!({})).await;
     let labeller = stand.labeller("pg-0");
@@ -73,7 +73,7 @@ async fn tries_become_rare_and_a_pause_that_was_asked_for_is_kept() {
     let refusal = (PodTask::Label, PodFailure::TooMany);
     let refused = until(WITHIN, async || facts.borrow().failures.contains_key(&refusal).then_some(()));
     refused.await.expect("it asks, and takes note");
-    // Something new is no reason to come back earlier.
+    // A new wanted state does not shorten the delay.
     labeller.kube.want(PodRole::Bootstrapping);
     stand.sees("pg-0", "nothing", |pod| role(pod).is_none()).await;
     let asked = patches(&stand);
@@ -82,9 +82,9 @@ async fn tries_become_rare_and_a_pause_that_was_asked_for_is_kept() {
     assert!(Duration::from_secs(2) <= asked[last].at - asked[last - 1].at, "it came back after 2 s");
 }
 
-/// The API server returns. That the watch works again is a sign of it: what failed is tried at once.
+/// The API server returns. The watch that works again shows it: failed tasks are tried at once.
 #[tokio::test]
-async fn a_watch_that_works_again_is_a_reason_to_try_again() {
+async fn a_restored_watch_leads_to_a_retry() {
     let stand = Stand::faulty().await;
     stand.make("pg-0", json!({}), json!({})).await;
     let labeller = stand.labeller("pg-0");
@@ -116,7 +116,7 @@ async fn an_expired_token_is_read_anew_from_its_file() {
     stand.sees("pg-0", "a leader", |pod| role(pod) == Some("primary")).await;
     assert!(count(&labeller, PodFailure::Unauthorized) > 0, "it was refused once");
     labeller.complains(None).await;
-    // And when the file comes later than the refusal.
+    // Also when the file comes later than the refusal.
     stand.kubernetes.faulty().expire_tokens("pg-0");
     labeller.kube.want(PodRole::Nothing);
     labeller.complains(Some("label: unauthorized")).await;
@@ -124,9 +124,9 @@ async fn an_expired_token_is_read_anew_from_its_file() {
     stand.sees("pg-0", "nothing", |pod| role(pod).is_none()).await;
 }
 
-/// What waits for the API server waits as long as it says, and no longer; and the label comes when the server does.
+/// A wait for the API server lasts as long as its limit, and no longer; and the label follows when the server is back.
 #[tokio::test]
-async fn a_server_that_hangs_holds_up_nobody_for_longer_than_a_second() {
+async fn a_hanging_server_delays_no_task_for_more_than_a_second() {
     let stand = Stand::faulty().await;
     stand.make("pg-0", json!({"role": "replica"}), json!({})).await;
     let labeller = stand.labeller("pg-0");
@@ -150,7 +150,7 @@ async fn a_server_that_hangs_holds_up_nobody_for_longer_than_a_second() {
     }
 }
 
-/// Waits until the label is in trouble, and gives the whole sentence.
+/// Waits until the label is in trouble, and returns the whole sentence.
 async fn complaint(labeller: &Labeller, passage: Passage) -> String {
     let mut facts = labeller.kube.facts();
     let told = facts.wait_for(|facts| {
@@ -177,9 +177,9 @@ async fn watches_that_end_or_are_too_old_are_begun_anew() {
     labeller.complains(None).await;
 }
 
-/// Changes of other pods of the namespace, and of the cluster's other pods, are not sent to me at all.
+/// Changes of other pods, in the namespace or in the cluster, are not sent to this member at all.
 #[tokio::test]
-async fn other_pods_cost_nothing() {
+async fn changes_of_other_pods_are_not_sent() {
     let stand = Stand::faulty().await;
     stand.make("pg-0", json!({}), json!({})).await;
     stand.make("pg-1", json!({"role": "replica"}), json!({})).await;
@@ -195,7 +195,7 @@ async fn other_pods_cost_nothing() {
     for count in 0..100 {
         stand.relabel("pg-1", json!({"count": count.to_string()})).await;
     }
-    // It has seen everything up to here when it has mended this.
+    // When it has corrected this, it has seen everything up to here.
     stand.relabel("pg-0", json!({"role": "x"})).await;
     stand.sees("pg-0", "mended", |pod| role(pod) == Some("primary")).await;
     let more: Vec<_> = asked().split_off(before.len());

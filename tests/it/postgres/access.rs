@@ -1,5 +1,5 @@
-//! The supervisor's own way into its Postgres, against everything that users, operators and the client lockout may
-//! close.
+//! The supervisor's own connections to its Postgres, against every way in which users, operators and the client lockout
+//! may close access.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, chown};
@@ -18,7 +18,7 @@ use matriarch::os::error_chain::ErrorChain;
 
 const LISTENS: [&str; 7] = ["127.0.0.2", "*", "localhost", "0.0.0.0", "::1", "::", ""];
 
-/// Access rules, and what an ordinary role that comes by the operator's own socket directory then reads.
+/// Access rules, and the error of an ordinary role that then connects through the operator's own socket directory.
 const RULES: [(&str, &[&str], &str); 3] = [
     ("normal", &["local all all scram-sha-256", "host all all 127.0.0.1/32 scram-sha-256"], ""),
     ("hostssl only", &["hostssl all all all scram-sha-256"], "no pg_hba.conf entry"),
@@ -39,7 +39,7 @@ fn setup_of(herd: &Herd, base: &Setup, listen: &str, rules: &[&str]) -> (Setup, 
     (setup, parameters)
 }
 
-/// Members that can speak TLS.
+/// Members with TLS.
 fn encrypted_herd(name: &str) -> Herd {
     let herd = Herd::new(name);
     let mut openssl = Command::new("openssl");
@@ -51,7 +51,7 @@ fn encrypted_herd(name: &str) -> Herd {
     herd
 }
 
-/// What the role `replicator` reads at the operator's socket directory; empty: it is let in.
+/// The error of the role `replicator` at the operator's socket directory; empty: it is let in.
 async fn outsider_reads(herd: &Herd, setup: &Setup) -> String {
     let mut config = tokio_postgres::Config::new();
     config.host_path(&herd.root).port(setup.port).user("replicator").dbname("postgres");
@@ -74,7 +74,7 @@ async fn outsider_will_read(herd: &Herd, setup: &Setup, expected: &str, case: &s
     }
 }
 
-/// Every kind of statement, each on a connection of its own or on the kept one, and both proofs of the probe.
+/// Every kind of statement, each on its own connection or on the kept one, and both proofs of the probe.
 async fn gets_in(member: &Postgres, probe: &Probe, case: &str) {
     let now = clock::now();
     member.sql_facts().await.unwrap_or_else(|error| panic!("{case}: look: {}", error.chain()));
@@ -97,7 +97,7 @@ async fn gets_in(member: &Postgres, probe: &Probe, case: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nothing_closes_the_supervisors_own_way() {
+async fn no_setting_locks_the_supervisor_out() {
     let herd = encrypted_herd("ways");
     let base = herd.setup("a");
     let (setup, parameters) = setup_of(&herd, &base, "127.0.0.2", RULES[0].1);
@@ -105,7 +105,7 @@ async fn nothing_closes_the_supervisors_own_way() {
     for listen in LISTENS {
         let (setup, parameters) = setup_of(&herd, &base, listen, RULES[0].1);
         let member = Postgres::new(setup.clone(), parameters);
-        // What was closed stays so; each address begins with it, so that starts and promotions meet it, too.
+        // Everything that was closed stays closed; each address begins with it, so starts and promotions meet it too.
         member.set_client_lockout(true);
         member.write_client_lockout().await.expect("close the gate");
         start(&member, None).await;
@@ -126,9 +126,9 @@ async fn nothing_closes_the_supervisors_own_way() {
     }
 }
 
-/// Rules that nobody gave us stay as they are: our lines come before them, and a copy is kept.
+/// Without configured rules the present rules stay: the supervisor's lines come before them, and a copy is kept.
 #[tokio::test(flavor = "multi_thread")]
-async fn access_files_that_are_theirs_keep_every_byte() {
+async fn foreign_access_rules_stay_unchanged() {
     let herd = Herd::new("theirs");
     let setup = herd.setup("a");
     let parameters = Parameters { pg_hba: None, ..herd.parameters(&setup) };
@@ -156,10 +156,10 @@ async fn access_files_that_are_theirs_keep_every_byte() {
     assert_eq!(fs::read(&hba).expect("read"), now, "opening takes back what closing wrote");
 }
 
-/// A role of our name that is somebody else's is left alone, and the superuser is used in its place; so is the address
-/// where a postmaster was started by another program, without a private directory.
+/// A role of the same name that belongs to another owner is left alone, and the superuser is used instead. The
+/// configured address is used if a postmaster was started by another program, without a private directory.
 #[tokio::test(flavor = "multi_thread")]
-async fn fallbacks_are_used_and_said() {
+async fn other_ways_of_access_are_used_and_reported() {
     let herd = encrypted_herd("fallback");
     let base = herd.setup("a");
     let rules = ["local all all scram-sha-256", "host all all 127.0.0.1/32 scram-sha-256"];
@@ -184,7 +184,7 @@ async fn fallbacks_are_used_and_said() {
     member.checkpoint(SOON).await.expect("checkpoint");
     assert_eq!(member.access().way, Some(AccessWay::PrivateSocket), "{:?}", member.access());
 
-    // The private directory goes away under the running server: the address is left.
+    // The private directory is removed under the running server: the configured address still works.
     let private = herd.root.join("a.matriarch-sockets");
     fs::remove_dir_all(&private).expect("it is there");
     let adopted = Postgres::new(setup, member.parameters());

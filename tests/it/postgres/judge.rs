@@ -1,4 +1,4 @@
-//! Parameters, judged by the PostgreSQL at hand.
+//! Parameters, checked by the installed PostgreSQL.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -46,10 +46,10 @@ async fn parameters_that_prevent_a_start_are_refused_with_the_allowed_values() {
     }
 }
 
-/// What stands in a configuration already is left out; what only shows together keeps a start from succeeding, and is
-/// named.
+/// An invalid parameter that is already in a configuration is left out. Parameters that fail only in combination
+/// prevent a start, and are named.
 #[tokio::test]
-async fn a_start_goes_on_without_them_or_names_them() {
+async fn a_start_omits_or_names_invalid_parameters() {
     let herd = Herd::new("judged");
     let setup = herd.setup("m");
     let mut parameters = herd.parameters(&setup);

@@ -1,4 +1,4 @@
-//! Clones onto what leaves the data directory: a linked `pg_wal`, a tablespace, a data directory that is a link.
+//! Clones over data outside the data directory: a linked `pg_wal`, a tablespace, a data directory that is a link.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, chown, symlink};
@@ -30,7 +30,7 @@ async fn spacious_primary(herd: &Herd) -> Postgres {
     leader
 }
 
-/// A member whose WAL and tablespace lie outside, and whose data directory is a link.
+/// A member whose WAL and tablespace lie outside its data directory, which is a link.
 fn scattered(herd: &Herd) -> Postgres {
     let real = folder(herd, "real-b");
     symlink(&real, herd.root.join("b")).expect("a link");
@@ -46,7 +46,7 @@ async fn clone(member: &Postgres, from: &FollowTarget) -> Result<(), Error> {
     member.clone_from(from, watch::channel(CloneStatus::default()).0).await
 }
 
-/// It streams, shows the table, and lies where it did.
+/// It streams, has the table, and its files lie where they did.
 async fn is_whole(member: &Postgres, leader: &Postgres) {
     start(member, Some(leader)).await;
     facts_until(member, "streaming", streams).await;
@@ -68,7 +68,7 @@ fn inode(path: &Path) -> u64 {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_clone_replaces_what_links_lead_to() {
+async fn a_clone_replaces_the_targets_of_links() {
     let herd = Herd::new("links");
     let leader = spacious_primary(&herd).await;
     let member = scattered(&herd);
@@ -79,7 +79,7 @@ async fn a_clone_replaces_what_links_lead_to() {
     clone(&member, &target(&leader)).await.expect("a clone over all of it");
     is_whole(&member, &leader).await;
     stop(&member).await;
-    // The layout stays without a word of the configuration.
+    // The layout stays without any configuration for it.
     let (setup, parameters) = (member.setup().clone(), member.parameters());
     let plain = Postgres::new(Setup { basebackup: Vec::new(), ..setup }, parameters);
     clone(&plain, &target(&leader)).await.expect("a clone that keeps the layout");
@@ -87,7 +87,7 @@ async fn a_clone_replaces_what_links_lead_to() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_clone_that_fails_puts_everything_back() {
+async fn a_failed_clone_restores_the_data() {
     let herd = Herd::new("back");
     let leader = spacious_primary(&herd).await;
     let member = scattered(&herd);
@@ -102,7 +102,8 @@ async fn a_clone_that_fails_puts_everything_back() {
     is_whole(&member, &leader).await;
     stop(&member).await;
 
-    // One that is killed in the middle leaves a mark; the next begins anew, and fails, and what was there comes back.
+    // A clone that is killed in the middle leaves a mark. The next one starts anew and fails, and the previous data is
+    // restored.
     let (progress, mut seen) = watch::channel(CloneStatus::default());
     let from = target(&leader);
     let begun = async { seen.wait_for(|now| now.done > 0).await.map(drop) };
@@ -120,7 +121,8 @@ async fn a_clone_that_fails_puts_everything_back() {
     is_whole(&member, &leader).await;
 }
 
-/// Two members on one machine, whose tablespace was made without a mapping: what would make way is the leader's own.
+/// Two members on one machine, with a tablespace without a mapping: the directory to be moved aside is the leader's
+/// own.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_clone_moves_no_tablespace_of_its_source() {
     let herd = Herd::new("shared");
@@ -140,7 +142,7 @@ async fn a_clone_moves_no_tablespace_of_its_source() {
     assert!(matches!(member.look().await.0, DataDirectory::Ready(_)), "nothing was touched");
 }
 
-/// In a mount namespace of its own, which takes the mount with it however the test ends.
+/// In a separate mount namespace, which removes the mount however the test ends.
 #[test]
 fn a_clone_onto_a_mount_point_empties_it() {
     const ALONE: &str = "TEST_MOUNT_ALONE";

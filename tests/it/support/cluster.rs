@@ -1,4 +1,4 @@
-//! A whole cluster: etcd, members, and waiting for what they show.
+//! A whole cluster: etcd, members, and waits for states that they show.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use super::{Etcd, Member, Place, logs, until};
 /// Long enough for a bootstrap or a clone on a busy machine of two cores.
 pub(crate) const STARTS_WITHIN: Duration = Duration::from_secs(60);
 
-/// What cluster to build.
+/// The configuration of a cluster to build.
 pub(crate) struct Plan {
     etcd: usize,
     etcd_quota: Option<u64>,
@@ -34,7 +34,7 @@ impl Plan {
         self
     }
 
-    /// etcd's database may grow to so many bytes.
+    /// The limit of etcd's database, in bytes.
     pub(crate) fn etcd_quota(mut self, bytes: u64) -> Plan {
         self.etcd_quota = Some(bytes);
         self
@@ -81,7 +81,7 @@ impl Plan {
         Cluster { members, etcd, settings, first_timeline: 0, place }
     }
 
-    /// Starts everything, `m1` first, so that it leads; waits until all are well.
+    /// Starts everything, `m1` first, so that it leads; waits until all are healthy.
     pub(crate) async fn start(self) -> Cluster {
         let mut cluster = self.prepare().await;
         cluster.start().await;
@@ -95,15 +95,15 @@ pub(crate) struct Cluster {
     pub(crate) members: Vec<Member>,
     /// Its etcd.
     pub(crate) etcd: Etcd,
-    /// What every member's configuration has in common.
+    /// The common part of every member's configuration.
     pub(crate) settings: Value,
-    /// The leader's timeline when all was well for the first time.
+    /// The leader's timeline when all were healthy for the first time.
     pub(crate) first_timeline: i64,
-    /// Last, so that it goes last.
+    /// The last field, so that it is dropped last.
     pub(crate) place: Place,
 }
 
-/// What a member's `/cluster` shows.
+/// The content of a member's `/cluster`.
 #[derive(Clone, Debug)]
 pub(crate) struct Seen(pub(crate) Value);
 
@@ -113,7 +113,7 @@ impl Seen {
         self.0["members"].as_array().map_or(&[], Vec::as_slice)
     }
 
-    /// One member; `Null` when it is not there.
+    /// One member; `Null` when it does not exist.
     pub(crate) fn member(&self, name: &str) -> &Value {
         self.members().iter().find(|member| member["name"] == name).unwrap_or(&Value::Null)
     }
@@ -146,7 +146,7 @@ impl Seen {
 }
 
 impl Cluster {
-    /// Starts all members, `m1` first, so that it leads; waits until all are well.
+    /// Starts all members, `m1` first, so that it leads; waits until all are healthy.
     pub(crate) async fn start(&mut self) {
         self.members[0].start();
         self.wait_for(STARTS_WITHIN, "m1 leads", |seen| seen.leader() == Some("m1")).await;
@@ -156,7 +156,7 @@ impl Cluster {
         self.first_timeline = self.wait_until_well().await.timeline();
     }
 
-    /// What the cluster shows of itself: the first member's answer that gives one.
+    /// The state that the cluster shows: the first member's answer that contains one.
     pub(crate) async fn seen(&self) -> Option<Seen> {
         for member in &self.members {
             if let Some(answer) = member.get("/cluster").await
@@ -168,7 +168,7 @@ impl Cluster {
         None
     }
 
-    /// Waits until what the cluster shows has this quality, and fails with all there is to know otherwise.
+    /// Waits until the shown state fulfils this condition; fails with a full report otherwise.
     pub(crate) async fn wait_for(&self, within: Duration, what: &str, level: impl Fn(&Seen) -> bool) -> Seen {
         let mut last = None;
         let found = until(within, async || {
@@ -192,7 +192,7 @@ impl Cluster {
         assert!(held.is_some(), "not within {within:?}: {what}\n{}", self.story());
     }
 
-    /// Fails as soon as `level` does not hold, within `span`: for what must not happen.
+    /// Fails if `level` does not hold at any time within `span`: for events that must not happen.
     pub(crate) async fn stays(&self, span: Duration, what: &str, mut level: impl AsyncFnMut() -> bool) {
         let broken = until(span, async || (!level().await).then_some(())).await;
         assert!(broken.is_none(), "did not stay so for {span:?}: {what}\n{}", self.story());
@@ -214,7 +214,7 @@ impl Cluster {
         well.expect("the level says so")
     }
 
-    /// Waits until another member than `old` leads and takes writes; gives its index.
+    /// Waits until a member other than `old` leads and accepts writes; returns its index.
     pub(crate) async fn wait_for_successor(&self, old: usize, within: Duration) -> usize {
         let old_name = self.members[old].name.clone();
         let what = format!("another member than {old_name} leads");
@@ -225,7 +225,7 @@ impl Cluster {
         index
     }
 
-    /// Waits until this member's Postgres takes writes.
+    /// Waits until this member's Postgres accepts writes.
     pub(crate) async fn wait_until_writable(&self, index: usize, within: Duration) {
         let member = &self.members[index];
         let what = format!("{} takes writes", member.name);
@@ -251,7 +251,7 @@ impl Cluster {
         self.members.iter().map(|member| member.postgres).collect()
     }
 
-    /// Everything that helps to understand a failure: the members' processes and the ends of their logs.
+    /// The information for a failure report: the members' processes and the ends of their logs.
     pub(crate) fn story(&self) -> String {
         let member = |member: &Member| {
             let postmaster = member.postmaster();

@@ -1,4 +1,4 @@
-//! A small disk of a test's own, in a mount namespace of its own: it goes when the test's last process goes.
+//! A small disk for one test, in a separate mount namespace: it disappears with the test's last process.
 
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ use nix::unistd::Pid;
 
 use super::user;
 
-/// A mounted file system. Everything started by this thread afterwards sees it, and nobody else does.
+/// A mounted file system, visible only to processes that this thread starts afterwards.
 pub(crate) struct Disk {
     at: PathBuf,
 }
@@ -25,7 +25,8 @@ impl Disk {
         Some(Disk { at: folder.to_owned() })
     }
 
-    /// One on a device of its own, which can be frozen. `None` where this user may not mount, or has no loop device.
+    /// A file system on its own device, which can be frozen. `None` where this user may not mount, or has no loop
+    /// device.
     pub(crate) fn on_device(folder: &Path, megabytes: u32) -> Option<Disk> {
         prepare(folder)?;
         let image = folder.with_extension("image");
@@ -33,7 +34,7 @@ impl Disk {
         file.set_len(u64::from(megabytes) << 20).expect("our own place has room");
         let mut make = Command::new("mkfs.ext4");
         let made = make.args(["-q", "-m", "0", "-E", "root_owner=0:0"]).arg(&image).status();
-        // With `-o loop` the device goes with the last mount.
+        // With `-o loop` the device is removed with the last mount.
         let mounted = Command::new("mount").args(["-o", "loop"]).args([&image, folder]).status();
         if !made.is_ok_and(|status| status.success()) || !mounted.is_ok_and(|status| status.success()) {
             eprintln!("not tested: there is no loop device, or no mkfs.ext4");
@@ -44,8 +45,8 @@ impl Disk {
         Some(Disk { at: folder.to_owned() })
     }
 
-    /// From now on nothing is written there, and whoever tries waits, until the returned value is dropped; for a minute
-    /// at most, whatever becomes of this test.
+    /// Blocks writes: a process that writes waits until the returned value is dropped; for a minute at most, even if
+    /// the test fails.
     pub(crate) fn freeze(&self) -> Hang {
         let mut thaw = Command::new("sh");
         thaw.args(["-c", "sleep 60; fsfreeze -u \"$0\""]).arg(&self.at).current_dir("/").process_group(0);
@@ -55,7 +56,7 @@ impl Disk {
         Hang { at: self.at.clone(), thaw }
     }
 
-    /// Leaves no byte free.
+    /// Fills the disk to the last byte.
     pub(crate) fn fill(&self) {
         use std::io::Write;
         let mut filler = std::fs::File::create(self.filler()).expect("there is room for an empty file");
@@ -65,7 +66,7 @@ impl Disk {
         }
     }
 
-    /// Gives the room back.
+    /// Frees the space again.
     pub(crate) fn make_room(&self) {
         std::fs::remove_file(self.filler()).expect("it was filled");
     }
@@ -89,9 +90,9 @@ impl Drop for Hang {
     }
 }
 
-/// Gives this thread a view of the mounts of its own, and makes the folder; `None` where this user may not.
+/// Gives this thread its own view of the mounts, and makes the folder; `None` where this user may not.
 fn prepare(folder: &Path) -> Option<()> {
-    // SAFETY: the call takes a plain integer and touches no memory of ours.
+    // SAFETY: the call takes a plain integer and does not access this process's memory.
     if unsafe { libc::unshare(libc::CLONE_NEWNS) } != 0 {
         eprintln!("not tested: this user may not mount");
         return None;

@@ -13,7 +13,7 @@ use super::{Place, command_as, free_port, processes, request, until};
 pub(crate) struct Etcd {
     folder: PathBuf,
     servers: Vec<Server>,
-    /// How large its database may be; `None`: etcd's default.
+    /// The limit of its database; `None`: etcd's default.
     quota_bytes: Option<u64>,
 }
 
@@ -41,7 +41,7 @@ impl Etcd {
         etcd
     }
 
-    /// `host:port` of each server, as `etcd3.hosts` wants them.
+    /// `host:port` of each server, in the form of `etcd3.hosts`.
     pub(crate) fn hosts(&self) -> Vec<String> {
         self.servers.iter().map(|server| format!("127.0.0.1:{}", server.client)).collect()
     }
@@ -76,7 +76,7 @@ impl Etcd {
         server.process = Some(child);
     }
 
-    /// Waits until every server says that it is healthy, which needs a quorum.
+    /// Waits until every server reports that it is healthy, which needs a quorum.
     pub(crate) async fn wait_until_healthy(&self) {
         for server in &self.servers {
             let second = Duration::from_secs(1);
@@ -88,7 +88,7 @@ impl Etcd {
         }
     }
 
-    /// Stops the servers without ending them, as a paused machine would.
+    /// Stops the servers without ending them, like a paused machine.
     pub(crate) fn freeze(&self) {
         self.signal(Signal::SIGSTOP);
     }
@@ -99,7 +99,7 @@ impl Etcd {
         processes::signal(process.id(), Signal::SIGSTOP);
     }
 
-    /// Lets frozen servers go on.
+    /// Lets frozen servers continue.
     pub(crate) fn thaw(&self) {
         self.signal(Signal::SIGCONT);
     }
@@ -124,7 +124,7 @@ impl Etcd {
     /// new leader, the leases that ran out on its own clock (etcd#15247, mended by etcd#17465 and etcd#17425).
     pub(crate) async fn restart_one(&mut self, index: usize) {
         if let Some(mut process) = self.servers[index].process.take() {
-            // Gone already is as good.
+            // It may be gone already.
             let _ = process.kill();
             let _ = process.wait();
         }
@@ -132,20 +132,20 @@ impl Etcd {
         self.wait_until_healthy().await;
     }
 
-    /// Saves what the first server holds, as a backup would.
+    /// Saves the content of the first server, like a backup.
     pub(crate) fn save_snapshot(&self) {
         let endpoint = format!("http://127.0.0.1:{}", self.servers[0].client);
         self.etcdctl(&["--endpoints", &endpoint, "snapshot", "save", "backup.db"]);
     }
 
-    /// Takes away all that the servers hold; they do not run.
+    /// Deletes the data of the servers, which must not be running.
     pub(crate) fn wipe(&self) {
         for index in 0..self.servers.len() {
             std::fs::remove_dir_all(self.folder.join(format!("e{index}.data"))).expect("it has run");
         }
     }
 
-    /// Brings back what was saved, to a cluster of one server that does not run.
+    /// Restores the saved content to a cluster of one server, which must not be running.
     pub(crate) fn restore_snapshot(&self) {
         let peer = format!("http://127.0.0.1:{}", self.servers[0].peer);
         std::fs::remove_dir_all(self.folder.join("e0.data")).expect("it has run");
@@ -161,7 +161,7 @@ impl Etcd {
         assert!(output.status.success(), "etcdctl {words:?}: {output:?}");
     }
 
-    /// Starts all servers again on what they had.
+    /// Starts all servers again on their data.
     pub(crate) async fn start_again(&mut self) {
         for index in 0..self.servers.len() {
             self.spawn(index);
@@ -169,7 +169,7 @@ impl Etcd {
         self.wait_until_healthy().await;
     }
 
-    /// The value of a key, through etcd's own JSON gateway; `None` when it is not there.
+    /// The value of a key, through etcd's own JSON gateway; `None` when it does not exist.
     pub(crate) async fn get(&self, key: &str) -> Option<String> {
         let answer = self.call("/v3/kv/range", &json!({ "key": encode(key) })).await?;
         decode(answer.pointer("/kvs/0/value")?.as_str()?)
@@ -193,7 +193,7 @@ impl Etcd {
         self.write("/v3/kv/put", &json!({ "key": encode(key), "value": encode(value) })).await;
     }
 
-    /// Writes until it takes no more writes; it answers reads.
+    /// Fills etcd until it refuses writes; it still answers reads.
     pub(crate) async fn fill(&self) {
         let put = json!({ "key": encode("/fill"), "value": encode(&"x".repeat(1 << 19)) });
         let full = until(Duration::from_secs(60), async || {
@@ -203,7 +203,7 @@ impl Etcd {
         assert!(self.get("/fill").await.is_some(), "it answers reads");
     }
 
-    /// Frees what [`Etcd::fill`] wrote, so that it takes writes again.
+    /// Frees the space that [`Etcd::fill`] used, so that etcd accepts writes again.
     pub(crate) async fn free(&self) {
         self.write("/v3/kv/deleterange", &json!({ "key": encode("/fill") })).await;
         let read =
@@ -224,7 +224,7 @@ impl Etcd {
         self.write("/v3/kv/deleterange", &json!({ "key": encode(key) })).await;
     }
 
-    /// Deletes whatever lies below a directory, at one moment.
+    /// Deletes all keys under a prefix, in one revision.
     pub(crate) async fn delete_below(&self, directory: &str) {
         let (first, end) = (format!("{directory}/"), format!("{directory}0"));
         let range = json!({ "key": encode(&first), "range_end": encode(&end) });
@@ -262,7 +262,7 @@ pub(crate) struct BlackHole {
 }
 
 impl BlackHole {
-    /// Opens one. The kernel accepts for it; nobody ever reads.
+    /// Opens one. The kernel accepts connections; no process reads from them.
     pub(crate) fn open() -> BlackHole {
         let port = free_port();
         let listener = std::net::TcpListener::bind(("127.0.0.1", port)).expect("the port is ours");

@@ -1,4 +1,4 @@
-//! A member held by the freezer of cgroup v2: every process at once, as a paused container.
+//! A member frozen by the freezer of cgroup v2: every process at once, like a paused container.
 
 use std::fs;
 use std::path::PathBuf;
@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use super::{Deadline, Member, processes};
 
-/// A cgroup with all processes of one member. Dropped, it lets them go on.
+/// A cgroup with all processes of one member. On drop, they continue.
 pub(crate) struct Freezer {
     folder: PathBuf,
 }
 
 impl Freezer {
-    /// `None`, and a word why, where no cgroup can be made.
+    /// `None`, after a message with the reason, if no cgroup can be made.
     pub(crate) fn around(member: &Member) -> Option<Freezer> {
         let mounts = fs::read_to_string("/proc/self/mounts").ok()?;
         let mounted = mounts.lines().map(|line| line.split(' ').collect::<Vec<_>>());
@@ -31,7 +31,7 @@ impl Freezer {
             return None;
         }
         let freezer = Freezer { folder };
-        // What is forked meanwhile is found by the next look.
+        // The next look finds processes that were forked in the meantime.
         let deadline = Deadline::after(Duration::from_secs(10));
         while let Some(outside) =
             processes::living_in(&member.folder).into_iter().find(|pid| !freezer.holds(pid.as_raw()))
@@ -47,7 +47,7 @@ impl Freezer {
         text.lines().any(|line| line.parse() == Ok(pid))
     }
 
-    /// All stand still when it returns.
+    /// On return all processes are frozen.
     pub(crate) fn freeze(&self) {
         fs::write(self.folder.join("cgroup.freeze"), "1").expect("it can be frozen");
         let deadline = Deadline::after(Duration::from_secs(10));
@@ -57,13 +57,13 @@ impl Freezer {
         }
     }
 
-    /// Whether every process in it stands still.
+    /// Whether every process in it is frozen.
     pub(crate) fn is_frozen(&self) -> bool {
         let text = fs::read_to_string(self.folder.join("cgroup.events")).unwrap_or_default();
         text.lines().any(|line| line == "frozen 1")
     }
 
-    /// All go on at once.
+    /// All processes continue at once.
     pub(crate) fn thaw(&self) {
         fs::write(self.folder.join("cgroup.freeze"), "0").expect("it can be thawed");
     }

@@ -1,4 +1,4 @@
-//! The smallest HTTP client that can read Patroni's REST API: one request a connection, HTTP/1.0.
+//! The smallest HTTP client that can use Patroni's REST API: one request for each connection, HTTP/1.0.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-/// What came back.
+/// An answer.
 #[derive(Clone, Debug)]
 pub(crate) struct Answer {
     /// Status code.
@@ -20,7 +20,7 @@ pub(crate) struct Answer {
 }
 
 impl Answer {
-    /// The body as JSON; `Null` when it is none.
+    /// The body as JSON; `Null` if it is no JSON.
     pub(crate) fn json(&self) -> Value {
         serde_json::from_str(&self.body).unwrap_or(Value::Null)
     }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-/// Lines of level ERROR that no `expected` text occurs in. Postgres writes `ERROR:` and is not meant.
+/// Lines of level ERROR that contain no `expected` text. The `ERROR:` of Postgres does not count.
 pub(crate) fn unexpected_errors(log: &Path, expected: &[String]) -> Vec<String> {
     let text = std::fs::read_to_string(log).unwrap_or_default();
     text.lines()
@@ -20,7 +20,7 @@ pub(crate) fn tail(log: &Path, lines: usize) -> String {
 }
 
 #[test]
-fn an_error_line_is_seen_and_postgres_is_not_meant() {
+fn an_error_line_of_the_supervisor_is_seen_and_one_of_postgres_is_not() {
     let place = super::Place::new();
     let log = place.path().join("log");
     std::fs::write(&log, "12:00 INFO fine\n12:01 ERROR broken\n12:02 [7] ERROR:  relation\n")

@@ -1,4 +1,4 @@
-//! One member: a supervisor started from a configuration file, its Postgres, and what one can do to them.
+//! One member: a supervisor started from a configuration file, and its Postgres.
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -12,14 +12,14 @@ use serde_json::{Value, json};
 use super::sql::{self, PASSWORD};
 use super::{Answer, Place, command_as, free_port, postgres_bin, processes, request, until, user};
 
-/// How long a test waits for one REST answer; a restart or a switchover answers when it is done.
+/// The limit of a REST answer; a restart or a switchover answers when it is done.
 const ANSWER_WITHIN: Duration = Duration::from_secs(60);
 
 /// A member of a cluster under test.
 pub(crate) struct Member {
     /// `name` in its configuration.
     pub(crate) name: String,
-    /// Where everything of it lies; working directory of all its processes, or above it.
+    /// The folder of all its files; all its processes work there or below.
     pub(crate) folder: PathBuf,
     /// Port of its REST API.
     pub(crate) api: u16,
@@ -28,11 +28,11 @@ pub(crate) struct Member {
     binary: PathBuf,
     supervisor: Option<Child>,
     credentials: Option<(String, String)>,
-    /// Texts that an ERROR line may hold.
+    /// Texts that an ERROR line may contain.
     pub(crate) expected_errors: Vec<String>,
-    /// The supervisor's environment, besides the test's.
+    /// The supervisor's environment, in addition to the test's.
     pub(crate) environment: Vec<(String, OsString)>,
-    /// Where it writes its log, instead of the file.
+    /// The target of its log, instead of the file.
     pub(crate) output: Option<File>,
 }
 
@@ -66,7 +66,7 @@ impl Member {
         member
     }
 
-    /// The configuration before any override. Written as JSON, which is YAML too.
+    /// The configuration before the overrides. Written as JSON, which is YAML too.
     fn config(&self, sockets: &Path) -> Value {
         let account = |user: &str| json!({ "username": user, "password": PASSWORD });
         json!({
@@ -101,7 +101,7 @@ impl Member {
         })
     }
 
-    /// Where its configuration file is.
+    /// The path of its configuration file.
     pub(crate) fn config_file(&self) -> PathBuf {
         self.folder.join("config.yml")
     }
@@ -111,7 +111,7 @@ impl Member {
         self.folder.join("data")
     }
 
-    /// Its log: of the supervisor, and what Postgres says.
+    /// Its log: the supervisor's, and the output of Postgres.
     pub(crate) fn log(&self) -> PathBuf {
         self.folder.join("log")
     }
@@ -122,13 +122,13 @@ impl Member {
         serde_json::from_str(&text).expect("it was written as JSON")
     }
 
-    /// Replaces its configuration; takes effect at the next start or reload.
+    /// Replaces its configuration; it takes effect at the next start or reload.
     pub(crate) fn write_config(&self, config: &Value) {
         std::fs::write(self.config_file(), format!("{config:#}\n")).expect("our own place is writable");
         user::give(&self.config_file());
     }
 
-    /// When its data directory's first file was made: a clone makes a new one, a rewind does not.
+    /// The creation time of its data directory's first file: a clone makes a new one, a rewind does not.
     pub(crate) fn created_at(&self) -> Option<std::time::SystemTime> {
         std::fs::metadata(self.data().join("PG_VERSION")).and_then(|metadata| metadata.created()).ok()
     }
@@ -165,7 +165,7 @@ impl Member {
         self.supervisor.as_mut().is_some_and(|child| matches!(child.try_wait(), Ok(None)))
     }
 
-    /// Waits for the supervisor to end by itself and gives its exit code; 128 + n for a signal.
+    /// Waits for the supervisor to exit on its own and returns its exit code; 128 + n for a signal.
     pub(crate) async fn exit_code(&mut self, within: Duration) -> Option<i32> {
         use std::os::unix::process::ExitStatusExt;
         let child = self.supervisor.as_mut()?;
@@ -174,7 +174,7 @@ impl Member {
         status.code().or_else(|| status.signal().map(|signal| 128 + signal))
     }
 
-    /// Kills the supervisor alone (SIGKILL). Its Postgres goes on.
+    /// Kills only the supervisor (SIGKILL). Its Postgres continues.
     pub(crate) fn kill_supervisor(&mut self) {
         if let Some(mut child) = self.supervisor.take() {
             let _ = child.kill();
@@ -182,15 +182,15 @@ impl Member {
         }
     }
 
-    /// Kills every process of this member at once, as the death of its machine would.
+    /// Kills every process of this member at once, like the death of its machine.
     pub(crate) fn kill_all(&mut self) {
-        // The guard and Postgres must not get the time to notice.
+        // The guard and Postgres must not have the time to notice.
         self.signal_supervisor(Signal::SIGSTOP);
         processes::kill_all_in(&self.folder);
         self.kill_supervisor();
     }
 
-    /// SIGTERM: stop in good order.
+    /// SIGTERM: a clean stop.
     pub(crate) fn terminate(&self) {
         self.signal_supervisor(Signal::SIGTERM);
     }
@@ -239,7 +239,7 @@ impl Member {
         }
     }
 
-    /// Sends a signal to the guard and gives its process id.
+    /// Sends a signal to the guard and returns its process id.
     pub(crate) fn signal_guard(&self, signal: Signal) -> u32 {
         let pid = self.guard().unwrap_or_else(|| panic!("{} has a guard", self.name));
         processes::signal(pid, signal);
@@ -258,13 +258,13 @@ impl Member {
         living.iter().filter(|pid| processes::is_alive(pid.as_raw() as u32)).count()
     }
 
-    /// Kills the postmaster (SIGKILL). Its backends notice by themselves.
+    /// Kills the postmaster (SIGKILL). Its backends notice on their own.
     pub(crate) fn kill_postmaster(&self) {
         let pid = self.postmaster().unwrap_or_else(|| panic!("{} has a postmaster", self.name));
         processes::signal(pid, Signal::SIGKILL);
     }
 
-    /// The process of this Postgres whose title ends so: `checkpointer`, `walwriter`.
+    /// The process of this Postgres with this end of its title: `checkpointer`, `walwriter`.
     pub(crate) fn process(&self, title: &str) -> u32 {
         let is = |pid: &nix::unistd::Pid| {
             let text = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
@@ -274,8 +274,8 @@ impl Member {
         found.unwrap_or_else(|| panic!("{} has a {title}", self.name)).as_raw() as u32
     }
 
-    /// Stops this standby's Postgres without ending it (SIGSTOP), so that it receives nothing more. What the kernel
-    /// has received for it by then is dropped, too: its WAL receiver will end as soon as it goes on.
+    /// Stops this standby's Postgres without ending it (SIGSTOP), so that it receives nothing more. Data that the
+    /// kernel has already received for it is dropped too: its WAL receiver ends as soon as it continues.
     pub(crate) async fn cut_off(&self) {
         let receiver = self.value("SELECT pid FROM pg_stat_wal_receiver").await;
         let receiver = receiver.parse().unwrap_or_else(|_| panic!("{} receives", self.name));
@@ -283,7 +283,7 @@ impl Member {
         processes::signal(receiver, Signal::SIGTERM);
     }
 
-    /// Lets a Postgres that was cut off go on.
+    /// Lets a Postgres that was cut off continue.
     pub(crate) fn go_on(&self) {
         self.signal_postgres(Signal::SIGCONT);
     }
@@ -346,7 +346,7 @@ impl Member {
     }
 }
 
-/// The binary where the unprivileged user can read it: the one under test, or `MATRIARCH_TEST_BINARY`.
+/// The binary at a path that the unprivileged user can read: the one under test, or `MATRIARCH_TEST_BINARY`.
 pub(crate) fn binary_in(place: &Place) -> PathBuf {
     let copy = place.folder("bin").join("matriarch");
     if !copy.exists() {

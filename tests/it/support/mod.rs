@@ -2,14 +2,14 @@
 //!
 //! ```text
 //!  Cluster ── Etcd (1 or 3 processes)            all below one Place: a folder that is removed, with every
-//!     │   └── Member × n (supervisor, Postgres)   process that lives in it, when the test ends, however it ends
+//!     │   └── Member × n (supervisor, Postgres)   process that works in it, when the test ends, however it ends
 //!     ├── wait_for(level, deadline)               levels, never edges; no fixed sleeps
-//!     └── Writer: numbered rows, and what the server acknowledged of them
+//!     └── Writer: numbered rows, and which of them the server acknowledged
 //! ```
 //!
 //! A test owns everything that it starts and shares nothing: ports are locked across processes, processes are ended
-//! by id and only when their working directory proves that they are ours. An ERROR line in a supervisor's log fails
-//! the test unless it said that it expects one.
+//! by id and only when their working directory proves that they are the test's. An ERROR line in a supervisor's log
+//! fails the test unless the test expects it.
 
 mod cluster;
 mod disk;

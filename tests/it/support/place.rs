@@ -1,4 +1,4 @@
-//! A test's own folder. Whatever lives in it ends with the test, also when the test is killed.
+//! A test's own folder. Processes that work in it end with the test, even when the test is killed.
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -10,7 +10,7 @@ use super::{processes, user};
 
 static NEXT: AtomicU32 = AtomicU32::new(0);
 
-/// What the sweeper runs: waits until the test has gone (its end of the pipe closes), then does what drop does.
+/// The sweeper's command: waits until the test has ended (its end of the pipe closes), then does the same as drop.
 const SWEEP: &str = r#"
 cat >/dev/null
 for round in 1 2 3; do
@@ -39,11 +39,11 @@ impl Place {
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         // Short, because Unix socket paths are limited to 107 characters.
         let folder = std::env::temp_dir().join(format!("mt-{}-{number}", std::process::id()));
-        // Left over by a process of the same id.
+        // Left by an earlier process with the same id.
         let _ = std::fs::remove_dir_all(&folder);
         std::fs::create_dir_all(&folder).expect("the temporary folder is writable");
         user::give(&folder);
-        // It sees what threads start that are older than the namespace.
+        // Started before the new namespace exists, so it sees the shared memory of servers that older threads start.
         let sweeper = sweeper(&folder);
         own_shared_memory();
         Place { folder, sweeper }
@@ -54,7 +54,7 @@ impl Place {
         &self.folder
     }
 
-    /// Creates a folder in here.
+    /// Creates a folder in it.
     pub(crate) fn folder(&self, name: &str) -> PathBuf {
         let folder = self.folder.join(name);
         std::fs::create_dir_all(&folder).expect("our own place is writable");
@@ -68,11 +68,11 @@ impl Place {
 /// A PostgreSQL that is killed leaves a System V segment behind, and a machine takes 4,096 of them (`kernel.shmmni`):
 /// then no PostgreSQL starts any more (PostgreSQL manual, "Managing Kernel Resources"). Without root this is not done.
 fn own_shared_memory() {
-    // SAFETY: the call takes a plain integer and touches no memory of ours.
+    // SAFETY: the call takes a plain integer and does not access this process's memory.
     unsafe { libc::unshare(libc::CLONE_NEWIPC) };
 }
 
-/// A shell in a process group of its own, so that what ends the test does not end it too.
+/// A shell in a separate process group, so that a signal that ends the test does not end it too.
 fn sweeper(folder: &Path) -> Option<Child> {
     use std::os::unix::process::CommandExt;
     let mut command = Command::new("/bin/sh");
@@ -104,12 +104,12 @@ fn a_place_takes_its_processes_with_it() {
     assert!(!status.success());
 }
 
-/// That of a PostgreSQL that was killed, and that a thread had started which is older than the place.
+/// The shared memory of a killed PostgreSQL, started by a thread that is older than the place.
 #[test]
 fn a_place_takes_shared_memory_with_it() {
     use std::os::unix::fs::MetadataExt;
     use std::sync::mpsc::channel;
-    // SAFETY: the call takes plain integers and touches no memory of ours.
+    // SAFETY: the call takes plain integers and does not access this process's memory.
     let get = |key: i32, flags| unsafe { libc::shmget(key, 56, flags) };
     let ((say, hear), (made, wait)) = (channel::<i32>(), channel());
     let older = std::thread::spawn(move || {

@@ -1,4 +1,4 @@
-//! Ports that nobody else gets.
+//! Ports that no other test gets.
 
 use std::fs::{File, OpenOptions};
 use std::net::{Ipv4Addr, TcpListener};
@@ -10,11 +10,11 @@ use nix::unistd::Uid;
 const FIRST: u16 = 17_000;
 const COUNT: u16 = 14_000;
 
-/// Locks on the ports taken; they last as long as this process.
+/// Locks on the used ports; they last as long as this process.
 static TAKEN: Mutex<Vec<File>> = Mutex::new(Vec::new());
 
-/// A free port on loopback. No other test gets it while this process lives: the port's lock file says so, and binding
-/// it once proves that no stranger has it.
+/// A free port on loopback. No other test gets it while this process lives: the port's lock file prevents that, and
+/// binding it once proves that no other program has it.
 pub(crate) fn free_port() -> u16 {
     let folder = std::env::temp_dir().join(format!("matriarch-test-ports-{}", Uid::effective()));
     std::fs::create_dir_all(&folder).expect("the temporary folder is writable");

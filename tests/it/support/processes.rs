@@ -1,4 +1,4 @@
-//! Finding and ending processes by where they live, never by name.
+//! Finds and ends processes by their working directory, never by name.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -19,11 +19,11 @@ pub(crate) fn living_in(folder: &Path) -> Vec<Pid> {
 
 fn working_directory(pid: i32) -> Option<PathBuf> {
     let link = std::fs::read_link(format!("/proc/{pid}/cwd")).ok()?;
-    // A folder that was moved or removed under its process is shown with this suffix.
+    // The suffix of a folder that was moved or removed under its process.
     Some(PathBuf::from(link.to_string_lossy().trim_end_matches(" (deleted)")))
 }
 
-/// Kills all processes that live in `folder`, until none is left.
+/// Kills all processes that work in `folder`, until none is left.
 pub(crate) fn kill_all_in(folder: &Path) {
     let deadline = Deadline::after(Duration::from_secs(10));
     loop {

@@ -1,4 +1,4 @@
-//! A wire of one client's own to a server on loopback, which can be cut or made to hang.
+//! A connection for one client to a server on loopback, which can be cut or made to hang.
 
 use std::sync::Arc;
 
@@ -9,16 +9,16 @@ use tokio::task::{JoinHandle, JoinSet};
 
 use super::free_port;
 
-/// Passes on what is sent to its port, for as long as it lives.
+/// Forwards the data that is sent to its port, until it is dropped.
 pub(crate) struct Proxy {
-    /// `host:port` by which the server is reached.
+    /// `host:port` for the client.
     pub(crate) host: String,
     cut: Arc<watch::Sender<bool>>,
     task: JoinHandle<()>,
 }
 
 impl Proxy {
-    /// One before the server at `target`, `host:port`.
+    /// A proxy for the server at `target`, `host:port`.
     pub(crate) async fn before(target: String) -> Proxy {
         let host = format!("127.0.0.1:{}", free_port());
         let listener = TcpListener::bind(&host).await.expect("the port is ours");
@@ -58,7 +58,7 @@ async fn serve(first: TcpListener, host: String, target: String, mut cut: watch:
 
 async fn join(mut client: TcpStream, target: String) {
     let Ok(mut server) = TcpStream::connect(target).await else { return };
-    // Either end may go at any time.
+    // Either end may disappear at any time.
     let _ = copy_bidirectional(&mut client, &mut server).await;
 }
 

@@ -8,7 +8,7 @@ use tokio_postgres::{Client, Config, NoTls, SimpleQueryMessage};
 /// Every test user's password.
 pub(crate) const PASSWORD: &str = "a test's secret: 'quoted'";
 
-/// A client's settings for these ports; with several, the first that takes writes.
+/// A client's settings for these ports; with several, the first that accepts writes.
 pub(crate) fn settings(ports: &[u16]) -> Config {
     let mut config = Config::new();
     for port in ports {
@@ -27,7 +27,7 @@ pub(crate) async fn connect(config: &Config) -> Result<Client, String> {
     Ok(client)
 }
 
-/// Runs `sql` and gives its rows, each as its columns' texts.
+/// Runs `sql` and returns its rows, each as its columns' texts.
 pub(crate) async fn query(port: u16, sql: &str) -> Result<Vec<Vec<String>>, String> {
     let client = connect(&settings(&[port])).await?;
     let answer = timeout(Duration::from_secs(10), client.simple_query(sql)).await;

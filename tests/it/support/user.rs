@@ -6,7 +6,7 @@ use std::process::Command;
 
 use nix::unistd::{Gid, Uid, User, chown};
 
-/// The unprivileged user when we are root; `None` when we are nobody special already.
+/// The unprivileged user if the test runs as root; otherwise `None`.
 fn unprivileged() -> Option<(Uid, Gid)> {
     if !Uid::effective().is_root() {
         return None;
@@ -18,8 +18,8 @@ fn unprivileged() -> Option<(Uid, Gid)> {
     Some((user.uid, user.gid))
 }
 
-/// A command that will run as the unprivileged user, with `home` as its home, its working directory
-/// and its place for temporary files.
+/// A command that runs as the unprivileged user, with `home` as its home, working directory and folder for temporary
+/// files.
 pub(crate) fn command_as(program: impl AsRef<std::ffi::OsStr>, home: &Path) -> Command {
     let mut command = Command::new(program);
     command.current_dir(home).env("HOME", home).env("TMPDIR", home);
@@ -38,7 +38,7 @@ pub(crate) fn command_as(program: impl AsRef<std::ffi::OsStr>, home: &Path) -> C
     command
 }
 
-/// Gives a file or folder to that user.
+/// Makes that user the owner of a file or folder.
 pub(crate) fn give(path: &Path) {
     if let Some((uid, gid)) = unprivileged() {
         chown(path, Some(uid), Some(gid)).expect("root can give a file away");

@@ -1,16 +1,16 @@
-//! Waiting for a level: a condition that holds, with a deadline; never for an edge and never a fixed time.
+//! Waits for a level (a condition that holds) with a deadline; never for an edge and never for a fixed time.
 
 use std::time::{Duration, Instant};
 
-/// Between two looks: short against anything that a test waits for.
+/// The interval between two looks: short compared with every state that a test waits for.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// Until when a test waits.
+/// The deadline of a wait.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Deadline(Instant);
 
 impl Deadline {
-    /// That long from now.
+    /// A deadline after this time.
     pub(crate) fn after(span: Duration) -> Deadline {
         Deadline(Instant::now() + span)
     }
@@ -21,7 +21,7 @@ impl Deadline {
     }
 }
 
-/// Looks until `level` gives a value; `None` when `within` has passed.
+/// Looks until `level` returns a value; `None` when `within` has passed.
 pub(crate) async fn until<T>(within: Duration, mut level: impl AsyncFnMut() -> Option<T>) -> Option<T> {
     let deadline = Deadline::after(within);
     loop {

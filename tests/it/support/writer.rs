@@ -1,4 +1,4 @@
-//! A client that writes numbered rows all the while, and remembers what it was promised.
+//! A client that writes numbered rows continuously, and remembers the acknowledged ones.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -12,31 +12,31 @@ use tokio_postgres::config::TargetSessionAttrs;
 
 use super::{Member, sql};
 
-/// A row that takes longer counts as unknown, and the client connects anew.
+/// A row that takes longer counts as unknown, and the client reconnects.
 const ANSWER_WITHIN: Duration = Duration::from_secs(2);
-/// Between two rows.
+/// The interval between two rows.
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// A writer at work.
+/// A running writer.
 pub(crate) struct Writer {
     history: Arc<Mutex<History>>,
     stop: Arc<AtomicBool>,
     task: JoinHandle<()>,
 }
 
-/// What became of the rows.
+/// The outcome of the rows.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct History {
-    /// The server said that these are committed.
+    /// Acknowledged by the server as committed.
     pub(crate) acknowledged: Vec<i64>,
-    /// Sent, and no answer: they may be there or not.
+    /// Sent, without an answer: they may be there or not.
     pub(crate) unknown: Vec<i64>,
     /// The times between acknowledgements, in order.
     pub(crate) gaps: Vec<Duration>,
 }
 
 impl History {
-    /// For how long, in all, nothing was acknowledged though it was time: what the gaps longer than that exceed it by.
+    /// The total time without an acknowledgement beyond the usual: the sum of the excess of all gaps longer than this.
     pub(crate) fn away(&self, longer_than: Duration) -> Duration {
         self.gaps.iter().map(|gap| gap.saturating_sub(longer_than)).sum()
     }
@@ -49,7 +49,7 @@ impl Writer {
         Writer::begin(primary, route, TargetSessionAttrs::ReadWrite).await
     }
 
-    /// The same through the ports of the moment, and no client looks whether they take writes.
+    /// The same through the changing ports of a service, without a check whether they accept writes.
     pub(crate) async fn start_through(primary: &Member, route: watch::Receiver<Vec<u16>>) -> Writer {
         Writer::begin(primary, route, TargetSessionAttrs::Any).await
     }
@@ -63,19 +63,19 @@ impl Writer {
         Writer { history, stop, task }
     }
 
-    /// How many rows are acknowledged by now.
+    /// The number of acknowledged rows so far.
     pub(crate) fn acknowledged(&self) -> usize {
         self.history.lock().expect("no writer panics").acknowledged.len()
     }
 
-    /// Waits until `more` rows beyond those of now are acknowledged.
+    /// Waits until `more` additional rows are acknowledged.
     pub(crate) async fn wait_for_more(&self, more: usize, within: Duration) {
         let goal = self.acknowledged() + more;
         let reached = super::until(within, async || (self.acknowledged() >= goal).then_some(())).await;
         assert!(reached.is_some(), "{} of {goal} rows within {within:?}", self.acknowledged());
     }
 
-    /// Waits until these standbys show the newest acknowledged row of now, and gives its number.
+    /// Waits until these standbys have the newest acknowledged row, and returns its number.
     pub(crate) async fn wait_until_replicated(&self, standbys: &[Member], within: Duration) -> i64 {
         let newest = self.history.lock().expect("no writer panics").acknowledged.last().copied();
         let newest = newest.expect("something is acknowledged");
@@ -92,7 +92,7 @@ impl Writer {
         self.stop_and_verify_until(primary, i64::MAX).await
     }
 
-    /// The same for rows up to a number. Asynchronous replication may lose what came after the last one that a standby
+    /// The same for rows up to a number. Asynchronous replication may lose the rows after the last one that a standby
     /// has shown.
     pub(crate) async fn stop_and_verify_until(self, primary: &Member, last: i64) -> History {
         self.stop.store(true, Ordering::Relaxed);

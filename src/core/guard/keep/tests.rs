@@ -14,11 +14,11 @@ fn armed(kill_after: u64) -> Option<ArmedDeadlines<()>> {
     Some(ArmedDeadlines { deadlines, target: (), watchdog_at: None })
 }
 
-/// The simplest driver: everything succeeds at once. What was done is kept as text.
+/// The simplest driver: every effect succeeds at once and is recorded as text.
 struct Driver {
     keep: KeepGuard<()>,
     guard: Option<Guard>,
-    /// The guard's process stands still.
+    /// The guard's process is frozen.
     frozen: bool,
     done: Vec<String>,
 }
@@ -28,7 +28,7 @@ impl Driver {
         Driver { keep: KeepGuard::new(predecessor), guard: None, frozen: false, done: Vec::new() }
     }
 
-    /// What is done at that time.
+    /// The effects at that time.
     fn run(&mut self, now: Moment) -> String {
         while let Some(effect) = self.keep.poll(now) {
             self.carry_out(effect, now);
@@ -94,7 +94,7 @@ fn the_socket_says_armed_before_a_guard_is_armed_and_until_it_is_disarmed() {
 }
 
 #[test]
-fn a_predecessor_goes_only_when_the_present_guard_holds_what_was_decided() {
+fn a_predecessor_is_dismissed_only_after_the_first_acknowledged_order() {
     let mut driver = Driver::new(true);
     assert_eq!(driver.run(at(0)), "start ask held", "nothing is decided yet");
     driver.frozen = true;
@@ -105,7 +105,7 @@ fn a_predecessor_goes_only_when_the_present_guard_holds_what_was_decided() {
 }
 
 #[test]
-fn a_guard_that_is_lost_is_ended_and_the_next_is_told_the_same() {
+fn a_lost_guard_is_ended_and_the_next_gets_the_same_order() {
     let mut driver = Driver::new(false);
     driver.run(at(0));
     driver.keep.order(armed(8_000));
@@ -131,7 +131,7 @@ fn a_guard_that_does_not_answer_is_replaced_within_two_seconds() {
 }
 
 #[test]
-fn an_answer_to_another_order_or_with_other_deadlines_holds_nothing() {
+fn an_answer_to_another_order_or_with_other_deadlines_acknowledges_nothing() {
     let mut driver = Driver::new(false);
     driver.run(at(0));
     driver.frozen = true;
@@ -152,7 +152,7 @@ fn an_answer_to_another_order_or_with_other_deadlines_holds_nothing() {
     }
     driver.keep.handle(GuardEvent::Answered(right), at(2));
     assert!(driver.keep.holds(sequence));
-    // An acknowledgement that comes after the next order is none of it.
+    // An acknowledgement that comes after the next order does not count for it.
     driver.keep.order(None);
     driver.keep.handle(GuardEvent::Answered(right), at(3));
     assert!(!driver.keep.holds(driver.keep.sequence()));
@@ -178,7 +178,7 @@ fn without_a_guard_the_driver_stops_at_the_deadline_and_kills_after_three_second
 }
 
 #[test]
-fn past_its_deadline_postgres_is_killed_whether_a_guard_holds_it_or_not() {
+fn past_its_deadline_postgres_is_killed_with_or_without_a_guard() {
     let mut driver = Driver::new(false);
     driver.run(at(0));
     driver.keep.order(armed(1_000));

@@ -1,13 +1,13 @@
-//! Bearer tokens, and what their subjects may do.
+//! Bearer tokens, and the rights of their subjects.
 
 use std::collections::BTreeMap;
 
 use super::resource::Resource;
 
-/// What a Role grants, rule by rule: API group, resource (with its subresource), verbs.
+/// The rules of a Role: API group, resource (with its subresource), verbs.
 pub(crate) type Grants<'a> = &'a [(&'a str, &'a str, &'a [&'a str])];
 
-/// Who may come in.
+/// The valid tokens, and the rights.
 #[derive(Default)]
 pub(crate) struct Access {
     tokens: BTreeMap<String, String>,
@@ -16,7 +16,7 @@ pub(crate) struct Access {
 }
 
 impl Access {
-    /// A new token of this subject; older ones stay good.
+    /// A new token of this subject; older ones stay valid.
     pub(crate) fn issue(&mut self, subject: &str) -> String {
         self.issued += 1;
         let token = format!("token-{}-of-{subject}", self.issued);
@@ -29,7 +29,7 @@ impl Access {
         self.tokens.retain(|_, owner| owner != subject);
     }
 
-    /// From now on this subject may do this, and nothing else. A subject without grants may do everything.
+    /// From now on this subject has these rights, and no others. A subject without such a list may do everything.
     pub(crate) fn grant(&mut self, subject: &str, grants: Grants<'_>) {
         let owned = grants.iter().map(|(group, resource, verbs)| {
             let verbs = verbs.iter().map(|verb| (*verb).to_owned()).collect();
@@ -38,12 +38,12 @@ impl Access {
         self.grants.insert(subject.to_owned(), owned.collect());
     }
 
-    /// Whose token an `Authorization` holds.
+    /// The subject of the token in an `Authorization` header.
     pub(crate) fn subject(&self, authorization: Option<&str>) -> Option<String> {
         self.tokens.get(authorization?.strip_prefix("Bearer ")?.trim()).cloned()
     }
 
-    /// Whether the subject may do that.
+    /// Whether the subject has this right.
     pub(crate) fn allows(&self, subject: &str, verb: &str, resource: &Resource, subresource: &str) -> bool {
         let wanted = match subresource {
             "" => resource.plural.to_owned(),

@@ -28,7 +28,7 @@ struct Target {
     subresource: String,
 }
 
-/// Answers one request, in the order of the real one: who, faults, may he, what.
+/// Answers one request, in the order of a real API server: authentication, faults, authorization, request.
 pub(super) async fn answer(server: Arc<Server>, door: Door, request: Request) -> Response {
     let (head, body) = request.into_parts();
     let body = body.collect().await.map(|body| body.to_bytes()).unwrap_or_default();
@@ -89,7 +89,7 @@ struct Call<'a> {
     path: &'a str,
     query: BTreeMap<String, String>,
     content_type: &'a str,
-    /// `Null`: it could not be read.
+    /// `Null`: the body could not be read.
     body: Option<&'a Value>,
 }
 

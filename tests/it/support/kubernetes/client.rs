@@ -1,4 +1,4 @@
-//! A namespace of the test's own, and a client for it: of the double, or of the cluster that `KUBECONFIG` names.
+//! A namespace for one test, and a client for it: in the double, or in the cluster that `KUBECONFIG` names.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -16,14 +16,14 @@ use tokio::time::timeout;
 
 use super::double::Double;
 
-/// For any answer: a real API server may be slow on a busy machine.
+/// The limit for any answer: a real API server may be slow on a busy machine.
 const ANSWER_WITHIN: Duration = Duration::from_secs(20);
-/// How many pods were made, in all namespaces of this process.
+/// The number of pods created, in all namespaces of this process.
 static PODS: AtomicU32 = AtomicU32::new(0);
-/// The double's name of who may do everything.
+/// The double's name of the subject with all rights.
 const ADMIN: &str = "admin";
 
-/// Where the pods of a test are.
+/// The server of the test's pods.
 pub(crate) struct Kubernetes {
     api: Api,
     double: Option<Double>,
@@ -32,7 +32,7 @@ pub(crate) struct Kubernetes {
 /// A client for one namespace. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Api {
-    /// The test's own.
+    /// The namespace of the test.
     pub(crate) namespace: String,
     client: Client,
 }
@@ -49,7 +49,7 @@ impl std::ops::Deref for Kubernetes {
 pub(crate) type Call = (u16, Value);
 
 impl Kubernetes {
-    /// A namespace in the cluster that `KUBECONFIG` names; in a double where it is not set.
+    /// A namespace in the cluster that `KUBECONFIG` names; in a double if it is not set.
     pub(crate) async fn start() -> Kubernetes {
         match real_config() {
             Some(_) => {
@@ -85,7 +85,7 @@ impl Kubernetes {
         let created = api.send("POST", "/api/v1/namespaces", "application/json", &namespace).await;
         assert_eq!(created.0, 201, "{}", created.1);
         if double.is_none() {
-            // Without it no pod is admitted, and only a whole cluster has somebody who makes it.
+            // Without the account no pod is admitted, and only a whole cluster has a controller that creates it.
             let account = json!({ "metadata": { "name": "default" } });
             let (code, answer) =
                 api.send("POST", &api.path("serviceaccounts"), "application/json", &account).await;
@@ -94,7 +94,7 @@ impl Kubernetes {
         Kubernetes { api, double }
     }
 
-    /// The double, unless it is a real cluster.
+    /// The double, unless the server is a real cluster.
     pub(crate) fn double_or_none(&self) -> Option<&Double> {
         self.double.as_ref()
     }
@@ -104,7 +104,7 @@ impl Kubernetes {
         self.double.as_ref().expect("only a double goes wrong on demand")
     }
 
-    /// A kubeconfig by which this subject comes in: with the double by a door of its own.
+    /// A kubeconfig for this subject: in the double with its own door.
     pub(crate) fn kubeconfig(&self, folder: &Path, subject: &str) -> PathBuf {
         match &self.double {
             Some(double) => double.kubeconfig(folder, subject),
@@ -119,12 +119,12 @@ impl Kubernetes {
 }
 
 impl Api {
-    /// The path of a resource of the core in the namespace, with more behind it: `pods/a/status`.
+    /// The path of a resource of the core group in the namespace, with a suffix: `pods/a/status`.
     pub(crate) fn path(&self, rest: &str) -> String {
         format!("/api/v1/namespaces/{}/{rest}", self.namespace)
     }
 
-    /// The path of EndpointSlices in the namespace, with more behind it.
+    /// The path of EndpointSlices in the namespace, with a suffix.
     pub(crate) fn slices(&self, rest: &str) -> String {
         format!("/apis/discovery.k8s.io/v1/namespaces/{}/endpointslices{rest}", self.namespace)
     }
@@ -153,13 +153,13 @@ impl Api {
         self.send("PATCH", &self.path(rest), &format!("application/{kind}+json"), patch).await
     }
 
-    /// Creates a pod with these labels, which nobody will run, and gives it.
+    /// Creates a pod with these labels, which no kubelet will run, and returns it.
     pub(crate) async fn create_pod(&self, name: &str, labels: Value) -> Value {
         let pod = json!({
             "apiVersion": "v1", "kind": "Pod", "metadata": { "name": name, "labels": labels },
             "spec": { "automountServiceAccountToken": false, "containers": [{ "name": "postgres", "image": "none" }] },
         });
-        // Admission sees the namespace's service account a moment after it was made.
+        // Admission sees the namespace's service account a moment after its creation.
         let created = crate::support::until(ANSWER_WITHIN, async || {
             let created = self.send("POST", &self.path("pods"), "application/json", &pod).await;
             (created.0 != 403).then_some(created)
@@ -169,7 +169,7 @@ impl Api {
         pod
     }
 
-    /// Gives an address to a pod, as a kubelet would: each its own, also when it has the name of a former one.
+    /// Gives an address to a pod, like a kubelet: a new one for each pod, even with the name of a former one.
     pub(crate) async fn give_address(&self, name: &str) -> Value {
         let number = PODS.fetch_add(1, Ordering::Relaxed);
         let ip = format!("10.244.{}.{}", number / 250, number % 250 + 1);
@@ -179,7 +179,7 @@ impl Api {
         pod
     }
 
-    /// Creates a Service without selector.
+    /// Creates a Service without a selector.
     pub(crate) async fn create_service(&self, name: &str) -> Value {
         let ports = json!([{ "name": "postgres", "port": 5432, "protocol": "TCP", "targetPort": 5432 }]);
         let service = json!({
@@ -190,14 +190,14 @@ impl Api {
         service
     }
 
-    /// The pod as it is now.
+    /// The present pod.
     pub(crate) async fn pod(&self, name: &str) -> Value {
         let (code, pod) = self.get(&format!("pods/{name}")).await;
         assert_eq!(code, 200, "{pod}");
         pod
     }
 
-    /// Sets the condition `Ready`, as a kubelet would.
+    /// Sets the condition `Ready`, like a kubelet.
     pub(crate) async fn set_ready(&self, name: &str, ready: bool) {
         let status = if ready { "True" } else { "False" };
         let patch = json!({ "status": { "conditions": [{ "type": "Ready", "status": status }] } });
@@ -206,7 +206,7 @@ impl Api {
         assert_eq!(code, 200, "{answer}");
     }
 
-    /// Deletes a pod at once, as `--force` does.
+    /// Deletes a pod at once, like `--force`.
     pub(crate) async fn delete_pod(&self, name: &str) {
         let now = json!({ "gracePeriodSeconds": 0 });
         let path = self.path(&format!("pods/{name}"));
@@ -219,7 +219,7 @@ impl Api {
         self.watch_path(&self.path(&format!("pods?watch=1&{query}"))).await
     }
 
-    /// Watches what this path names.
+    /// Watches the objects at this path.
     pub(crate) async fn watch_path(&self, uri: &str) -> Result<Watch, String> {
         let request = Request::builder().uri(uri).body(Vec::new()).expect("is well-formed");
         let begun = timeout(ANSWER_WITHIN, self.client.request_stream(request)).await;
@@ -242,7 +242,7 @@ impl Watch {
         Some((event["type"].as_str()?.to_owned(), event["object"].take()))
     }
 
-    /// The same, told briefly: type and name.
+    /// The same in short form: type and name.
     pub(crate) async fn next_brief(&mut self, within: Duration) -> Option<(String, String)> {
         let (kind, object) = self.next(within).await?;
         Some((kind, object["metadata"]["name"].as_str().unwrap_or_default().to_owned()))
@@ -259,7 +259,7 @@ impl Drop for Kubernetes {
         if self.double.is_some() {
             return;
         }
-        // The test's runtime may be going down: one more, for the last request.
+        // The test's runtime may be shutting down: this is another one, for the last request.
         let path = format!("/api/v1/namespaces/{}", self.namespace);
         let removal = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;

@@ -1,4 +1,4 @@
-//! The ways in: a port for each client, so that each can be cut off by itself.
+//! The doors of the double: one port for each client, so that each can be cut off separately.
 
 use std::sync::Arc;
 
@@ -17,14 +17,15 @@ use super::answer;
 use super::server::Server;
 use crate::support::free_port;
 
-/// What becomes of who comes to a door.
+/// The treatment of the connections at a door.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Passage {
     /// Answered.
     Open,
-    /// Connections are taken, and nothing is ever said; what was sent meanwhile arrives when the door opens again.
+    /// Connections are accepted and never answered. Requests that were sent in the meantime arrive when the door opens
+    /// again.
     Hangs,
-    /// Connections are refused, and those that there were are cut.
+    /// New connections are refused, and existing ones are cut.
     Shut,
 }
 
@@ -37,7 +38,7 @@ pub(crate) struct Door {
 }
 
 impl Door {
-    /// Opens one more; it listens when this returns.
+    /// Opens one more; it listens on return.
     pub(super) fn open(server: &Arc<Server>, runtime: &tokio::runtime::Handle) -> Door {
         let door = Door { port: free_port(), passage: watch::Sender::new(Passage::Open) };
         let listener = door.listen();
@@ -50,7 +51,7 @@ impl Door {
         self.passage.send_replace(passage);
     }
 
-    /// What it is, and will be.
+    /// The present treatment, and its changes.
     pub(super) fn passage(&self) -> watch::Receiver<Passage> {
         self.passage.subscribe()
     }
@@ -84,17 +85,17 @@ impl Door {
     }
 
     async fn converse(self, server: Arc<Server>, stream: tokio::net::TcpStream) {
-        // An answer is one small packet; nothing may wait for the client to acknowledge the packet before.
+        // An answer is one small packet; it must not wait until the client has acknowledged the previous packet.
         let _ = stream.set_nodelay(true);
         let router = Router::new().fallback(move |request: Request| {
-            // In a task of its own: who sent a request may be gone before it is done.
+            // In a separate task: the sender of a request may be gone before it is done.
             let answered = tokio::spawn(answer::answer(server.clone(), self.clone(), request));
             async move {
                 answered.await.unwrap_or_else(|_| StatusCode::INTERNAL_SERVER_ERROR.into_response())
             }
         });
         let service = TowerToHyperService::new(router);
-        // A cut connection is the client's affair.
+        // A cut connection is handled by the client.
         let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
     }
 }

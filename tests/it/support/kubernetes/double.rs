@@ -15,10 +15,10 @@ use super::resource::{pods, slices as slices_of_services};
 use super::server::{Asked, Ending, Server};
 use crate::support::user;
 
-/// Requests of each subject that a failing test shows.
+/// The number of each subject's requests in a failure report.
 const STORY_LINES: usize = 30;
 
-/// An API server in this process, in threads of its own: a test that blocks does not hold it up.
+/// An API server in this process, in separate threads: a test that blocks does not delay it.
 pub(crate) struct Double {
     server: Arc<Server>,
     doors: Mutex<BTreeMap<String, Door>>,
@@ -26,14 +26,14 @@ pub(crate) struct Double {
     faults: Mutex<usize>,
 }
 
-/// A pod's label from some moment on.
+/// A pod's label, from some moment on.
 #[derive(Clone, Debug)]
 pub(crate) struct Labelled {
-    /// Since when.
+    /// The moment.
     pub(crate) at: SystemTime,
     /// The pod's name.
     pub(crate) pod: String,
-    /// The label; `None`: it has none, or is gone.
+    /// The label; `None`: the pod has none, or is gone.
     pub(crate) value: Option<String>,
 }
 
@@ -49,14 +49,14 @@ impl Double {
         }
     }
 
-    /// The door of this subject, which is made when it is first asked for.
+    /// The door of this subject, which is created on first use.
     pub(crate) fn door(&self, subject: &str) -> Door {
         let mut doors = self.doors.lock().expect("nobody panics with it");
         let runtime = self.runtime.as_ref().expect("until it is dropped").handle();
         doors.entry(subject.to_owned()).or_insert_with(|| Door::open(&self.server, runtime)).clone()
     }
 
-    /// Writes a kubeconfig for this subject: its own door, and a token in a file that can be rotated.
+    /// Writes a kubeconfig for this subject: with its own door, and a token in a file that can be rotated.
     pub(crate) fn kubeconfig(&self, folder: &Path, subject: &str) -> PathBuf {
         let token = folder.join("token");
         self.rotate_token(folder, subject);
@@ -72,7 +72,7 @@ impl Double {
         file
     }
 
-    /// Writes a new token to the file of the subject's kubeconfig. The old one stays good until it expires.
+    /// Writes a new token to the file of the subject's kubeconfig. The old one stays valid until it expires.
     pub(crate) fn rotate_token(&self, folder: &Path, subject: &str) {
         let token = self.token(subject);
         let file = folder.join("token");
@@ -85,7 +85,7 @@ impl Double {
         self.server.access.lock().expect("nobody panics with it").issue(subject)
     }
 
-    /// Where this subject finds the API server.
+    /// The address of the API server for this subject.
     pub(crate) fn url(&self, subject: &str) -> String {
         format!("http://127.0.0.1:{}", self.door(subject).port)
     }
@@ -95,7 +95,7 @@ impl Double {
         self.server.access.lock().expect("nobody panics with it").expire(subject);
     }
 
-    /// This subject may do what is listed, and nothing else.
+    /// This subject has the listed rights, and no others.
     pub(crate) fn grant(&self, subject: &str, grants: Grants<'_>) {
         self.server.access.lock().expect("nobody panics with it").grant(subject, grants);
     }
@@ -105,7 +105,7 @@ impl Double {
         self.door(subject).set(passage);
     }
 
-    /// From now on this goes wrong; gives a number by which it is lifted.
+    /// Injects this fault; returns the number with which it is lifted.
     pub(crate) fn inject(&self, fault: Fault) -> usize {
         let mut count = self.faults.lock().expect("nobody panics with it");
         *count += 1;
@@ -113,39 +113,39 @@ impl Double {
         *count
     }
 
-    /// It goes wrong no more; what it held is done.
+    /// Ends the fault; requests that it held are carried out.
     pub(crate) fn lift(&self, number: usize) {
         self.server.faults.send_modify(|faults| drop(faults.remove(&number)));
     }
 
-    /// All watches end like this.
+    /// All watches end in this way.
     pub(crate) fn end_watches(&self, ending: Ending) {
         self.server.endings.send_modify(|(count, how)| (*count, *how) = (*count + 1, ending));
     }
 
-    /// Forgets its history: a watch from before now gets 410.
+    /// Discards its history: a watch from an older version gets 410.
     pub(crate) fn compact(&self) {
         self.server.with_store(super::store::Store::compact);
     }
 
-    /// Sends bookmarks this often.
+    /// Sends bookmarks at this interval.
     pub(crate) fn send_bookmarks_every(&self, span: Duration) {
         self.server.bookmarks_every.send_replace(span);
     }
 
-    /// Everything that was asked so far.
+    /// All requests so far.
     pub(crate) fn asked(&self) -> Vec<Asked> {
         self.server.asked.lock().expect("nobody panics with it").clone()
     }
 
-    /// What this subject asked so far.
+    /// This subject's requests so far.
     pub(crate) fn asked_by(&self, subject: &str) -> Vec<Asked> {
         let mut asked = self.asked();
         asked.retain(|asked| asked.subject.as_deref() == Some(subject));
         asked
     }
 
-    /// What this subject asked last, to be read when a test fails.
+    /// This subject's last requests, for a failure report.
     pub(crate) fn story(&self, subject: &str) -> String {
         let asked = self.asked_by(subject);
         asked[asked.len().saturating_sub(STORY_LINES)..]
@@ -154,7 +154,7 @@ impl Double {
             .collect()
     }
 
-    /// Every change of a label of a pod, in order.
+    /// Every change of a label of the pods, in order.
     pub(crate) fn labelled(&self, label: &str) -> Vec<Labelled> {
         let value = |object: &Option<Value>| {
             let object = object.as_ref()?;
@@ -177,7 +177,7 @@ impl Double {
             .collect()
     }
 
-    /// To which pods the slices of a Service led, one after the other, change by change.
+    /// The pods to which the slices of a Service led, in order, change by change.
     pub(crate) fn led(&self, service: &str) -> Vec<Vec<String>> {
         let (mut slices, mut led) = (BTreeMap::new(), Vec::new());
         let store = self.server.store.lock().expect("nobody panics with it");
@@ -196,7 +196,7 @@ impl Double {
         led
     }
 
-    /// For how long, at most, two pods or more had this value of a label at once.
+    /// The longest time for which two pods or more had this value of a label at once.
     pub(crate) fn longest_overlap(&self, label: &str, value: &str) -> Duration {
         let (mut having, mut since, mut longest) = (BTreeSet::new(), None, Duration::ZERO);
         for change in self.labelled(label) {

@@ -4,38 +4,38 @@ use std::time::Duration;
 
 use super::status::Reply;
 
-/// What becomes of a request.
+/// The treatment of a request.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Effect {
-    /// Answered with this status; nothing is done. 410 is what a watch or a list from too old a version gets.
+    /// Answered with this status; nothing is done. A watch or a list from too old a version gets 410.
     Status(u16),
     /// 429 with `Retry-After` in seconds.
     TooMany(u32),
-    /// Done, but that much later than otherwise. Another fault may follow it.
+    /// Carried out after this delay. Another fault may follow it.
     Late(Duration),
-    /// Accepted, never answered, never done.
+    /// Accepted, never answered, never carried out.
     Swallowed,
-    /// Accepted, and done when this fault is lifted, whether or not anybody still waits for the answer.
+    /// Accepted, and carried out when this fault is lifted, even if the client no longer waits for the answer.
     Held,
 }
 
-/// A fault for the requests that it names.
+/// A fault for certain requests.
 #[derive(Clone, Debug)]
 pub(crate) struct Fault {
-    /// The token's subject; `None`: everybody.
+    /// The token's subject; `None`: every subject.
     pub(crate) subject: Option<String>,
     /// The verb, as a Role has it; `None`: every one.
     pub(crate) verb: Option<&'static str>,
     /// Part of the path.
     pub(crate) path: String,
-    /// What happens to them.
+    /// The treatment.
     pub(crate) effect: Effect,
-    /// How many are still to be hit.
+    /// The number of requests still to be hit.
     pub(crate) left: usize,
 }
 
 impl Fault {
-    /// For every request of everybody, until it is lifted.
+    /// For every request of every subject, until it is lifted.
     pub(crate) fn always(effect: Effect) -> Fault {
         Fault { subject: None, verb: None, path: String::new(), effect, left: usize::MAX }
     }
@@ -52,7 +52,7 @@ impl Fault {
         self
     }
 
-    /// Only for paths that hold this text.
+    /// Only for paths that contain this text.
     pub(crate) fn at(mut self, path: &str) -> Fault {
         self.path = path.to_owned();
         self
@@ -64,7 +64,7 @@ impl Fault {
         self
     }
 
-    /// Whether it hits this request; counts it then.
+    /// Whether it hits this request, which is then counted.
     pub(crate) fn hits(&mut self, subject: &str, verb: &str, path: &str) -> bool {
         let meant = self.subject.as_deref().is_none_or(|one| one == subject)
             && self.verb.is_none_or(|one| one == verb)
@@ -77,7 +77,7 @@ impl Fault {
     }
 }
 
-/// The answer of that status, as the API server gives it for no fault of the request's.
+/// The answer with that status, as the API server gives it for its own failures.
 pub(crate) fn reply(code: u16, resource: &str, name: &str) -> Reply {
     match code {
         401 => Reply::unauthorized(),

@@ -1,16 +1,16 @@
 //! An API server double, and a thin client that works against it and against a real one.
 //!
 //! ```text
-//!  Kubernetes (a namespace of the test's own: of the double, or of the cluster that KUBECONFIG names)
-//!     ├── Service (the ports of the pods that its EndpointSlices name, as a proxy applies them)
+//!  Kubernetes (a namespace for one test: in the double, or in the cluster that KUBECONFIG names)
+//!     ├── Service (the ports of the pods in its EndpointSlices, as a proxy applies them)
 //!     └── Double ── Door × n (a port and a token for each client: open, hanging, shut)
 //!           └── Server ── Store (one counter of versions, every change with its time)
-//!                 ├── Access (tokens, grants)    ├── Fault × n (whom, which verb, what, how often)
+//!                 ├── Access (tokens, grants)    ├── Fault × n (subject, verb, effect, count)
 //!                 └── Asked × n (every request)  └── endings of watches, bookmarks
 //! ```
 //!
-//! What the real one does and this one does not: server-side apply, pages of lists, admission, controllers; the two
-//! groups of events are apart.
+//! Missing here, unlike in a real one: server-side apply, pages of lists, admission, controllers. The two groups of
+//! events are separate.
 
 mod access;
 mod answer;

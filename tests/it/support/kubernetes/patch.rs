@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-/// What a patch's content type says.
+/// The kind of a patch, by its content type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     /// `application/merge-patch+json`.
@@ -14,7 +14,7 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    /// Of a content type.
+    /// The kind for a content type.
     pub(crate) fn of(content_type: &str) -> Option<Kind> {
         match content_type.split(';').next().unwrap_or_default().trim() {
             "application/merge-patch+json" => Some(Kind::Merge),
@@ -62,7 +62,7 @@ fn object(value: &mut Value) -> &mut Map<String, Value> {
     value.as_object_mut().expect("made one")
 }
 
-/// By what the elements of a list are told apart, for the lists that a pod has.
+/// The keys that identify the elements of a list, for the lists in a pod.
 fn merge_key(list: &str) -> Option<&'static str> {
     match list {
         "conditions" => Some("type"),
@@ -139,7 +139,7 @@ fn operate(target: &mut Value, operation: &Value) -> Option<()> {
     }
 }
 
-/// The parent of what a pointer names, and the last part of the pointer.
+/// The parent of a pointer's target, and the last part of the pointer.
 fn parent<'a>(target: &'a mut Value, path: &str) -> Option<(&'a mut Value, String)> {
     let (parent, last) = path.rsplit_once('/')?;
     Some((target.pointer_mut(parent)?, last.replace("~1", "/").replace("~0", "~")))
@@ -170,7 +170,7 @@ fn take(target: &mut Value, path: &str) -> Option<Value> {
 }
 
 #[test]
-fn patches_patch() {
+fn the_kinds_of_patches_change_an_object() {
     use serde_json::json;
     let object = json!({ "m": { "a": "1", "b": "2" }, "conditions": [{ "type": "x", "status": "True" }] });
     let patched = |kind: Kind, patch: Value| kind.apply(&object, &patch);

@@ -1,4 +1,4 @@
-//! The resources that there are, and what of an object is checked.
+//! The resources, and the checks of their objects.
 
 use serde_json::{Value, json};
 
@@ -9,7 +9,7 @@ use super::status::Reply;
 pub(crate) struct Resource {
     /// API group; empty: the core.
     pub(crate) group: &'static str,
-    /// Plural, as paths have it.
+    /// Plural, as in paths.
     pub(crate) plural: &'static str,
     /// Kind of an object.
     pub(crate) kind: &'static str,
@@ -21,7 +21,8 @@ const fn namespaced(group: &'static str, plural: &'static str, kind: &'static st
     Resource { group, plural, kind, namespaced: true }
 }
 
-/// All of version v1. Events of the two groups are apart here; the real ones are the same objects in two shapes.
+/// All of version v1. Events of the two groups are separate here; in a real API server they are the same objects in two
+/// forms.
 static RESOURCES: [Resource; 7] = [
     Resource { group: "", plural: "namespaces", kind: "Namespace", namespaced: false },
     namespaced("", "pods", "Pod"),
@@ -43,12 +44,12 @@ pub(crate) fn slices() -> &'static Resource {
 }
 
 impl Resource {
-    /// The one of that group and plural.
+    /// The resource of that group and plural.
     pub(crate) fn find(group: &str, plural: &str) -> Option<&'static Resource> {
         RESOURCES.iter().find(|resource| resource.group == group && resource.plural == plural)
     }
 
-    /// With its group, as messages have it.
+    /// With its group, as in messages.
     pub(crate) fn qualified(&self) -> String {
         match self.group {
             "" => self.plural.to_owned(),
@@ -72,7 +73,7 @@ impl Resource {
         })
     }
 
-    /// What a bookmark holds: nothing but a version.
+    /// The content of a bookmark: only a version.
     pub(crate) fn bookmark(&self, version: u64) -> Value {
         json!({
             "kind": self.kind, "apiVersion": self.api_version(),
@@ -81,7 +82,7 @@ impl Resource {
     }
 }
 
-/// Brings an object into the form in which it is kept.
+/// Converts an object to its stored form.
 pub(crate) fn normalized(resource: &Resource, object: &mut Value) {
     object["kind"] = json!(resource.kind);
     object["apiVersion"] = json!(resource.api_version());
@@ -99,7 +100,7 @@ pub(crate) fn normalized(resource: &Resource, object: &mut Value) {
     }
 }
 
-/// The checks of the API server that a member can fail.
+/// The checks of the API server that a member's request can fail.
 pub(crate) fn check(resource: &Resource, name: &str, object: &Value) -> Result<(), Reply> {
     let invalid = |field: &str, why: String| Err(Reply::invalid(resource.kind, name, field, &why));
     for (_, value) in object["metadata"]["labels"].as_object().into_iter().flatten() {

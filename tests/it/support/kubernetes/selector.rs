@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::status::Reply;
 
-/// Which objects a list or a watch is about.
+/// The objects of a list or a watch.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Selector {
     labels: Vec<Requirement>,
@@ -20,7 +20,7 @@ enum Requirement {
 }
 
 impl Selector {
-    /// Reads both as a query holds them.
+    /// Parses both from a query.
     pub(crate) fn parse(labels: Option<&str>, fields: Option<&str>) -> Result<Selector, Reply> {
         let mut selector = Selector::default();
         for term in split(labels.unwrap_or_default()) {
@@ -46,7 +46,7 @@ impl Selector {
         Ok(selector)
     }
 
-    /// Whether it names this object.
+    /// Whether it selects this object.
     pub(crate) fn matches(&self, object: &Value) -> bool {
         let label = |key: &str| object["metadata"]["labels"].get(key).and_then(Value::as_str);
         let required = |requirement: &Requirement| match requirement {
@@ -67,7 +67,7 @@ impl Selector {
     }
 }
 
-/// The terms between commas that no bracket encloses.
+/// The terms between commas outside brackets.
 fn split(text: &str) -> Vec<&str> {
     let (mut terms, mut depth, mut start) = (Vec::new(), 0_i32, 0);
     for (index, letter) in text.char_indices() {
@@ -128,7 +128,7 @@ fn is_word(text: &str) -> bool {
 }
 
 #[test]
-fn selectors_select() {
+fn selectors_match_labels_and_fields() {
     let pod = serde_json::json!({
         "metadata": { "name": "a-0", "labels": { "app": "x", "role": "primary" } }, "status": { "phase": "Pending" },
     });

@@ -12,10 +12,10 @@ use super::access::Access;
 use super::faults::{Effect, Fault};
 use super::store::Store;
 
-/// One request, as it came.
+/// One request, as received.
 #[derive(Clone, Debug)]
 pub(crate) struct Asked {
-    /// When.
+    /// The time.
     pub(crate) at: Instant,
     /// The token's subject.
     pub(crate) subject: Option<String>,
@@ -44,12 +44,12 @@ impl fmt::Display for Asked {
     }
 }
 
-/// How a watch ends before its time.
+/// How a watch ends early.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Ending {
     /// The connection breaks.
     Cut,
-    /// An `ERROR` event says 410.
+    /// An `ERROR` event with status 410.
     Expired,
 }
 
@@ -61,18 +61,18 @@ pub(crate) struct Server {
     pub(crate) newest: watch::Sender<u64>,
     /// Tokens and grants.
     pub(crate) access: Mutex<Access>,
-    /// What goes wrong, each by its number.
+    /// The injected faults, by number.
     pub(crate) faults: watch::Sender<BTreeMap<usize, Fault>>,
-    /// Everything that was asked.
+    /// All requests.
     pub(crate) asked: Mutex<Vec<Asked>>,
-    /// Changes when all watches end; counts how often.
+    /// Changes when all watches end; a counter.
     pub(crate) endings: watch::Sender<(usize, Ending)>,
-    /// Between two bookmarks.
+    /// The interval between two bookmarks.
     pub(crate) bookmarks_every: watch::Sender<Duration>,
 }
 
 impl Server {
-    /// Empty. A plain API server sends bookmarks once a minute.
+    /// An empty server. A plain API server sends bookmarks once a minute.
     pub(crate) fn new() -> Server {
         Server {
             store: Mutex::default(),
@@ -85,7 +85,7 @@ impl Server {
         }
     }
 
-    /// Does something with the store, and wakes whoever watches it.
+    /// Calls a function with the store, and wakes the watches.
     pub(crate) fn with_store<T>(&self, act: impl FnOnce(&mut Store) -> T) -> T {
         let mut store = self.store.lock().expect("nobody panics with it");
         let done = act(&mut store);
@@ -93,19 +93,19 @@ impl Server {
         done
     }
 
-    /// Notes a request, and gives its number.
+    /// Records a request, and returns its number.
     pub(crate) fn note(&self, asked: Asked) -> usize {
         let mut all = self.asked.lock().expect("nobody panics with it");
         all.push(asked);
         all.len() - 1
     }
 
-    /// Notes more of what becomes of a request.
+    /// Adds to the record of a request.
     pub(crate) fn note_more(&self, number: usize, more: impl FnOnce(&mut Asked)) {
         more(&mut self.asked.lock().expect("nobody panics with it")[number]);
     }
 
-    /// Lets the faults happen that are meant for this request. `Some`: the answer is this status, and nothing is done.
+    /// Applies the faults for this request. `Some`: the answer is this status, and nothing is done.
     pub(crate) async fn suffer(&self, subject: &str, verb: &str, path: &str) -> Option<Effect> {
         let mut passed = 0;
         loop {

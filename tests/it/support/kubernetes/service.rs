@@ -1,5 +1,5 @@
-//! A Service without selector as its clients see it: the ports of the pods that its EndpointSlices name, as a proxy
-//! takes note of them.
+//! A Service without a selector, as its clients see it: the ports of the pods in its EndpointSlices, as a proxy applies
+//! them.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -11,34 +11,34 @@ use tokio::time::{Instant, sleep_until};
 
 use super::client::Api;
 
-/// For the next event of a watch that is begun anew every minute.
+/// The limit for the next event of a watch, which is restarted every minute.
 const WITHIN: Duration = Duration::from_secs(60);
-/// kube-proxy's minimum sync period: a change within it after the last one takes effect when it is over.
+/// kube-proxy's minimum sync period: a change within it takes effect at its end.
 const PROXY_PAUSE: Duration = Duration::from_secs(1);
 
-/// What the proxy has to do besides.
+/// The proxy's other work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Proxy {
-    /// Nothing: it follows a change at once.
+    /// None: it applies a change at once.
     Idle,
-    /// Other Services change all the time: a change waits for its turn, a whole pause.
+    /// Other Services change all the time: a change waits for a whole sync period.
     Busy,
 }
 
-/// Follows a Service for as long as it lives.
+/// Follows a Service until it is dropped.
 pub(crate) struct Service {
     ports: watch::Receiver<Vec<u16>>,
     tasks: [JoinHandle<()>; 2],
 }
 
 impl Service {
-    /// Which of these pods, each with its port, the Service leads to.
+    /// The pods, among these with their ports, to which the Service leads.
     pub(crate) fn follow(api: Api, name: &str, pods: BTreeMap<String, u16>, load: Proxy) -> Service {
         let query = format!("labelSelector=kubernetes.io%2Fservice-name%3D{name}");
         let (seen, changes) = watch::channel(Vec::new());
         let follow = tokio::spawn(async move {
             loop {
-                // A watch that broke is begun anew with a list, as every client of the API does.
+                // A watch that broke is restarted with a list, as in every client of the API.
                 let _ = follow_once(&api, &query, &pods, &seen).await;
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
@@ -48,13 +48,13 @@ impl Service {
         Service { ports, tasks }
     }
 
-    /// The ports of the moment, and all that come.
+    /// The present ports, and their changes.
     pub(crate) fn ports(&self) -> watch::Receiver<Vec<u16>> {
         self.ports.clone()
     }
 }
 
-/// A change is applied at once, and the next one not before a second is over; then all that came meanwhile is one.
+/// A change is applied at once, and the next one only after a second; all changes in the meantime are applied together.
 async fn proxy(mut changes: watch::Receiver<Vec<u16>>, applied: watch::Sender<Vec<u16>>, load: Proxy) {
     while changes.changed().await.is_ok() {
         if load == Proxy::Busy {

@@ -1,4 +1,4 @@
-//! Answers as the API server words them: a `Status` for whatever went wrong.
+//! Answers in the words of the API server: a `Status` for every failure.
 
 use serde_json::{Value, json};
 
@@ -19,12 +19,12 @@ impl Reply {
         Reply { code, body, retry_after: None }
     }
 
-    /// A failure, with nothing more to say about it than this.
+    /// A failure with only these details.
     pub(crate) fn failure(code: u16, reason: &str, message: &str) -> Reply {
         Reply::detailed(code, reason, message, Value::Null)
     }
 
-    /// The failure of one object of a resource.
+    /// A failure that concerns one object of a resource.
     fn about(code: u16, reason: &str, message: &str, resource: &str, name: &str) -> Reply {
         Reply::detailed(code, reason, message, json!({ "name": name, "kind": resource }))
     }
@@ -41,36 +41,36 @@ impl Reply {
         Reply { code, body, retry_after: None }
     }
 
-    /// There is no such object.
+    /// The object does not exist.
     pub(crate) fn not_found(resource: &str, name: &str) -> Reply {
         Reply::about(404, "NotFound", &format!("{resource} \"{name}\" not found"), resource, name)
     }
 
-    /// There is no such path.
+    /// The path does not exist.
     pub(crate) fn no_resource() -> Reply {
         let message = "the server could not find the requested resource";
         Reply::detailed(404, "NotFound", message, json!({}))
     }
 
-    /// There is one of this name.
+    /// An object of this name exists.
     pub(crate) fn exists(resource: &str, name: &str) -> Reply {
         Reply::about(409, "AlreadyExists", &format!("{resource} \"{name}\" already exists"), resource, name)
     }
 
-    /// The object is not what the writer thinks.
+    /// The object differs from the precondition.
     pub(crate) fn conflict(resource: &str, name: &str, why: &str) -> Reply {
         let message = format!("Operation cannot be fulfilled on {resource} \"{name}\": {why}");
         Reply::about(409, "Conflict", &message, resource, name)
     }
 
-    /// The writer has an old version in hand.
+    /// The writer used an old version.
     pub(crate) fn modified(resource: &str, name: &str) -> Reply {
         let why =
             "the object has been modified; please apply your changes to the latest version and try again";
         Reply::conflict(resource, name, why)
     }
 
-    /// A field's value cannot be.
+    /// A field has an invalid value.
     pub(crate) fn invalid(kind: &str, name: &str, field: &str, why: &str) -> Reply {
         let message = format!("{kind} \"{name}\" is invalid: {field}: {why}");
         let cause = json!({ "reason": "FieldValueInvalid", "message": why, "field": field });
@@ -84,12 +84,12 @@ impl Reply {
         Reply::detailed(422, "Invalid", message, json!({}))
     }
 
-    /// Something about the request cannot be read.
+    /// Part of the request cannot be read.
     pub(crate) fn bad_request(message: &str) -> Reply {
         Reply::failure(400, "BadRequest", message)
     }
 
-    /// A body of a type that is not taken here.
+    /// The content type is not supported here.
     pub(crate) fn media_type() -> Reply {
         let message = "the body of the request was in an unknown format - accepted media types include: \
                        application/json-patch+json, application/merge-patch+json, \
@@ -97,18 +97,18 @@ impl Reply {
         Reply::detailed(415, "UnsupportedMediaType", message, json!({}))
     }
 
-    /// No verb for this method here.
+    /// The method is not supported here.
     pub(crate) fn method() -> Reply {
         let message = "the server does not allow this method on the requested resource";
         Reply::detailed(405, "MethodNotAllowed", message, json!({}))
     }
 
-    /// The token is none, or has expired.
+    /// The token is missing or has expired.
     pub(crate) fn unauthorized() -> Reply {
         Reply::failure(401, "Unauthorized", "Unauthorized")
     }
 
-    /// The Role does not grant it.
+    /// The Role does not grant the request.
     pub(crate) fn forbidden(user: &str, verb: &str, group: &str, resource: &str, place: &Place<'_>) -> Reply {
         let qualified = match (group, place.name) {
             ("", "") => resource.to_owned(),
@@ -130,12 +130,12 @@ impl Reply {
         Reply::detailed(403, "Forbidden", &message, details)
     }
 
-    /// What was asked for is no longer kept: an answer, or what an `ERROR` event of a watch holds.
+    /// The requested version is no longer kept: an answer, or the content of a watch's `ERROR` event.
     pub(crate) fn expired(version: u64, oldest: u64) -> Reply {
         Reply::failure(410, "Expired", &format!("too old resource version: {version} ({oldest})"))
     }
 
-    /// Come back later.
+    /// Too many requests.
     pub(crate) fn too_many(retry_after: u32) -> Reply {
         let message = "the server has received too many requests and has asked us to try again later";
         let details = json!({ "retryAfterSeconds": retry_after });
@@ -143,7 +143,7 @@ impl Reply {
         Reply { retry_after: Some(retry_after), ..reply }
     }
 
-    /// The API server, or what is behind it, is not well.
+    /// The API server, or a service behind it, fails.
     pub(crate) fn broken(code: u16) -> Reply {
         let (reason, message) = match code {
             503 => ("ServiceUnavailable", "the server is currently unable to handle the request"),
@@ -154,10 +154,10 @@ impl Reply {
     }
 }
 
-/// Where a request goes.
+/// The target of a request.
 pub(crate) struct Place<'a> {
     /// The namespace.
     pub(crate) namespace: &'a str,
-    /// The object; empty: all of them.
+    /// The object; empty: all.
     pub(crate) name: &'a str,
 }

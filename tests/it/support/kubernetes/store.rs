@@ -10,7 +10,7 @@ use super::resource::{Resource, check, normalized};
 use super::selector::Selector;
 use super::status::Reply;
 
-/// Namespace and name of an object of a resource.
+/// Namespace and name of an object.
 type Key = (&'static Resource, String, String);
 
 /// All objects, and their history.
@@ -19,22 +19,22 @@ pub(crate) struct Store {
     version: u64,
     objects: BTreeMap<Key, Value>,
     changes: Vec<Change>,
-    /// Changes up to here are not told any more.
+    /// Changes up to this version are no longer sent.
     compacted: u64,
 }
 
 /// One change of one object.
 #[derive(Clone, Debug)]
 pub(crate) struct Change {
-    /// The version that it made.
+    /// The version of the change.
     pub(crate) version: u64,
-    /// When.
+    /// The time.
     pub(crate) at: SystemTime,
-    /// Of which resource.
+    /// The resource.
     pub(crate) resource: &'static Resource,
-    /// What was there before.
+    /// The object before.
     pub(crate) before: Option<Value>,
-    /// What is there now.
+    /// The object after.
     pub(crate) after: Option<Value>,
 }
 
@@ -44,17 +44,17 @@ impl Store {
         self.version
     }
 
-    /// From which version on changes can be told.
+    /// The first version from which changes can be sent.
     pub(crate) fn oldest(&self) -> u64 {
         self.compacted
     }
 
-    /// Forgets the history for whoever watches from now on.
+    /// Discards the history for watches that start from now on.
     pub(crate) fn compact(&mut self) {
         self.compacted = self.version;
     }
 
-    /// All changes, the forgotten ones too.
+    /// All changes, including discarded ones.
     pub(crate) fn changes(&self) -> &[Change] {
         &self.changes
     }
@@ -70,7 +70,7 @@ impl Store {
         found.cloned().ok_or_else(|| Reply::not_found(&resource.qualified(), name))
     }
 
-    /// The objects that a selector names; in every namespace where it is empty.
+    /// The selected objects; those of every namespace if `namespace` is empty.
     pub(crate) fn select(
         &self,
         resource: &'static Resource,
@@ -118,7 +118,7 @@ impl Store {
         Ok(self.put(key, Some(object)))
     }
 
-    /// A changed object: nothing happens where the patch changes nothing.
+    /// Changes an object: a patch without effect makes no new version.
     pub(crate) fn patch(
         &mut self,
         resource: &'static Resource,
@@ -144,7 +144,7 @@ impl Store {
         for field in ["uid", "name", "resourceVersion", "creationTimestamp", "deletionTimestamp"] {
             keep(&mut after["metadata"], &before["metadata"], field);
         }
-        // Each subresource leaves the other's part as it is; both write labels and annotations.
+        // Each subresource leaves the other's part unchanged; both write labels and annotations.
         keep(&mut after, &before, if status { "spec" } else { "status" });
         normalized(resource, &mut after);
         if after == before {
@@ -153,7 +153,7 @@ impl Store {
         Ok(self.put((resource, namespace.to_owned(), name.to_owned()), Some(after)))
     }
 
-    /// An object that goes: it is marked, and then gone at once when it runs nowhere, or no grace is left.
+    /// Deletes an object: it is marked, and removed at once when it runs nowhere, or no grace period is left.
     pub(crate) fn delete(
         &mut self,
         resource: &'static Resource,
@@ -184,7 +184,7 @@ impl Store {
         Ok(self.put(key, None))
     }
 
-    /// Puts or removes an object in a new version, and gives it, or what was removed, in that version.
+    /// Stores or removes an object in a new version; returns it in that version.
     fn put(&mut self, key: Key, object: Option<Value>) -> Value {
         self.version += 1;
         let versioned = |mut object: Value| {

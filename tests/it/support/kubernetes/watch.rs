@@ -1,4 +1,4 @@
-//! A watch: the changes of what a selector names, as a stream of lines.
+//! A watch: the changes of the selected objects, as a stream of lines.
 
 use std::io;
 use std::sync::Arc;
@@ -16,18 +16,18 @@ use super::server::{Ending, Server};
 use super::status::Reply;
 use super::store::{Change, Store};
 
-/// What to watch, and from where.
+/// The selection, and the start.
 pub(super) struct Start {
     pub(super) resource: &'static Resource,
     pub(super) namespace: String,
     pub(super) selector: Selector,
-    /// After this version; `None`: from what is there now, which is told first.
+    /// After this version; `None`: the existing objects are sent first.
     pub(super) version: Option<u64>,
     pub(super) seconds: u64,
     pub(super) bookmarks: bool,
 }
 
-/// How long before its end a watch gets its last bookmark.
+/// The time before its end at which a watch gets its last bookmark.
 const LAST_BOOKMARK: Duration = Duration::from_secs(2);
 
 struct Watch {
@@ -36,7 +36,7 @@ struct Watch {
     /// Of the request.
     number: usize,
     start: Start,
-    /// Up to here everything is told; `None`: nothing yet.
+    /// Everything up to this version was sent; `None`: nothing yet.
     told: Option<u64>,
     until: Instant,
     bookmark_at: Instant,
@@ -44,7 +44,7 @@ struct Watch {
     over: bool,
 }
 
-/// The lines, in pieces as they come up.
+/// The lines, in chunks as they arise.
 pub(super) fn stream(
     server: Arc<Server>,
     door: Door,
@@ -103,7 +103,7 @@ impl Watch {
         }
     }
 
-    /// What happened since it was last told.
+    /// The changes since the last call.
     fn news(&mut self) -> Option<Bytes> {
         let server = self.server.clone();
         let store = server.store.lock().expect("nobody panics with it");
@@ -132,7 +132,7 @@ impl Watch {
         store.changes()[first..].iter().filter_map(|change| self.event(change)).collect()
     }
 
-    /// An object comes into view and leaves it as its labels change. One that left is shown as it was.
+    /// An object enters the view and leaves it as its labels change. An object that left is sent as it was.
     fn event(&self, change: &Change) -> Option<(&'static str, Value)> {
         let Start { resource, namespace, selector, .. } = &self.start;
         let any = change.after.as_ref().or(change.before.as_ref())?;
