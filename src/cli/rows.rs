@@ -6,6 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::sheet::{Column, Sheet, Where};
 use crate::api::wire;
+use crate::config::Address;
 use crate::model::{
     ClusterView, Guarantee, Lsn, MemberKey, MemberName, MemberState, StandbyKind, WallTime, json_one_line,
 };
@@ -182,25 +183,15 @@ fn position(view: &ClusterView, leads: bool, lsn: Option<Lsn>) -> (Value, Value)
     (json!(lsn.to_string()), json!(lag))
 }
 
-/// Host and port of a `conn_url`.
-pub fn address(conn_url: &str) -> Option<(String, u16)> {
-    let rest = conn_url.split_once("://")?.1;
-    let authority = rest.split(['/', '?']).next()?;
-    let authority = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
-    match authority.rsplit_once(':') {
-        Some((host, port)) if !port.contains(']') => Some((host.to_owned(), port.parse().ok()?)),
-        Some(_) | None => Some((authority.to_owned(), 5432)),
-    }
-}
-
 fn host(conn_url: Option<&str>, with_port: bool) -> String {
-    let Some((host, port)) = conn_url.and_then(address) else { return String::new() };
-    if with_port { format!("{host}:{port}") } else { host }
+    let Some((host, port)) = conn_url.and_then(wire::address) else { return String::new() };
+    if with_port { Address { host, port }.to_string() } else { host }
 }
 
 /// All ports are shown when one is not 5432 or two members share a host.
 fn needs_ports(view: &ClusterView) -> bool {
-    let addresses = || view.members.values().filter_map(|member| address(member.record.conn_url.as_deref()?));
+    let addresses =
+        || view.members.values().filter_map(|member| wire::address(member.record.conn_url.as_deref()?));
     let hosts: BTreeSet<String> = addresses().map(|(host, _)| host).collect();
     addresses().any(|(_, port)| port != 5432) || hosts.len() < addresses().count()
 }

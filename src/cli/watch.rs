@@ -18,8 +18,8 @@ const ETCD_FULL: &str = "etcd refuses writes (alarm NOSPACE): the primary keeps 
 #[derive(Clone, Debug, Args)]
 pub struct WatchArgs {
     /// Print again at this interval, in seconds.
-    #[arg(short, long, value_name = "SECONDS")]
-    watch: Option<f64>,
+    #[arg(short, long, value_name = "SECONDS", value_parser = interval)]
+    watch: Option<Duration>,
     /// Print again every 2 seconds.
     #[arg(short = 'W')]
     watch_two: bool,
@@ -27,9 +27,13 @@ pub struct WatchArgs {
 
 impl WatchArgs {
     fn every(&self) -> Option<Duration> {
-        let seconds = self.watch.or(self.watch_two.then_some(2.0))?;
-        Some(Duration::from_secs_f64(seconds.clamp(0.1, 86_400.0)))
+        self.watch.or(self.watch_two.then_some(Duration::from_secs(2)))
     }
+}
+
+fn interval(text: &str) -> Result<Duration, String> {
+    let seconds = text.parse::<f64>().ok().filter(|seconds| (0.1..=86_400.0).contains(seconds));
+    seconds.map(Duration::from_secs_f64).ok_or_else(|| "write seconds, from 0.1 to 86400".to_owned())
 }
 
 /// Prints the members of `clusters` (empty: the configured one), once or until interrupted.

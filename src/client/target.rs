@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use super::error::ClientError;
-use crate::config::{self, Ctl};
+use crate::config::{self, Address, Ctl};
 use crate::etcd::{EtcdSetup, TlsFiles};
 use crate::model::json_one_line;
 
@@ -101,11 +101,8 @@ impl TargetSettings {
             None => ["host", "url"].iter().filter_map(|key| self.text(&[section, key])).take(1).collect(),
         };
         let url = |host: String| {
-            let host = host.trim().trim_matches(['[', ']', '\'', '"']).to_owned();
-            if host.contains("://") {
-                return host;
-            }
-            if host.contains(':') { format!("{scheme}://{host}") } else { format!("{scheme}://{host}:2379") }
+            let host = host.trim().trim_matches(['\'', '"']);
+            if host.contains("://") { host.to_owned() } else { format!("{scheme}://{}", with_port(host)) }
         };
         let listed: Vec<String> = listed;
         listed.into_iter().filter(|host| !host.is_empty()).map(url).collect()
@@ -166,9 +163,13 @@ fn parse_url(url: &str) -> Result<(String, Option<String>), ClientError> {
         other => return Err(ClientError::UnknownStore(other.to_owned())),
     };
     let (host, namespace) = rest.split_once('/').unwrap_or((rest, ""));
-    let host = if host.contains(':') { host.to_owned() } else { format!("{host}:2379") };
     let namespace = (!namespace.is_empty()).then(|| namespace.to_owned());
-    Ok((format!("{scheme}://{host}"), namespace))
+    Ok((format!("{scheme}://{}", with_port(host)), namespace))
+}
+
+/// A host with its port, which is etcd's where none is given.
+fn with_port(host: &str) -> String {
+    Address::parse(host, Some(2379)).map_or_else(|| host.to_owned(), |address| address.to_string())
 }
 
 /// `/NAMESPACE/SCOPE/`, with single slashes.
@@ -186,6 +187,7 @@ mod tests {
         let read = |url: &str| parse_url(url).expect("a url");
         assert_eq!(read("etcd3://h:1/n"), ("http://h:1".into(), Some("n".into())));
         assert_eq!(read("h"), ("http://h:2379".into(), None));
+        assert_eq!(read("https://[::1]/n"), ("https://[::1]:2379".into(), Some("n".into())));
         assert!(parse_url("zookeeper://h").is_err());
         assert_eq!(base("/a//b/", "c"), "/a/b/c/");
     }
@@ -205,6 +207,16 @@ mod tests {
         let target = from_settings(&settings, None, Some("d")).expect("a target");
         assert_eq!(target.etcd.endpoints, ["http://x:1", "http://y:2"]);
         assert_eq!(target.etcd.base, "/service/d/");
+        for (hosts, expected) in [
+            ("[x:1, y:2]", ["http://x:1", "http://y:2"]),
+            ("[::1]:1,[::2]", ["http://[::1]:1", "http://[::2]:2379"]),
+            ("[::1],[::2]", ["http://[::1]:2379", "http://[::2]:2379"]),
+            ("[[::1]:1, 'https://y:2']", ["http://[::1]:1", "https://y:2"]),
+        ] {
+            settings.environment.insert("PATRONI_ETCD3_HOSTS".into(), hosts.into());
+            let target = from_settings(&settings, None, Some("d")).expect("a target");
+            assert_eq!(target.etcd.endpoints, expected, "{hosts}");
+        }
         let nothing = TargetSettings { document: Value::Null, environment: BTreeMap::new() };
         assert!(from_settings(&nothing, None, Some("d")).is_err());
         assert!(from_settings(&nothing, Some("etcd3://h:1"), Some("d")).is_ok());

@@ -62,8 +62,10 @@ impl Pod {
             }
             mine = mine.or(Some(address.to_string()));
         }
-        let given = ["POD_IP", "PATRONI_KUBERNETES_POD_IP"].iter().find_map(|name| environment.get(*name));
-        given.filter(|address| !address.is_empty()).cloned().or(mine)
+        let names = ["POD_IP", "PATRONI_KUBERNETES_POD_IP"];
+        let given =
+            names.iter().filter_map(|name| environment.get(*name)).find(|address| !address.is_empty());
+        given.cloned().or(mine)
     }
 
     /// The directory of PostgreSQL's programs: of the data directory's version, else of the newest.

@@ -1,6 +1,7 @@
 //! Typed access to a tree that collects every fault instead of stopping at the first.
 
 use std::collections::BTreeSet;
+use std::net::Ipv6Addr;
 use std::time::Duration;
 
 use super::fault::{Fault, ValueOrigin};
@@ -263,6 +264,12 @@ impl<'a> Section<'a> {
 
 /// The items of a list in one text: separated by commas or newlines, or as a YAML list.
 pub fn list_items(text: &str) -> Vec<String> {
+    let text = text.trim();
+    let inner = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).filter(|inner| {
+        let first_bracket = inner.find(['[', ']']).and_then(|at| inner[at..].chars().next());
+        first_bracket != Some(']') && inner.parse::<Ipv6Addr>().is_err()
+    });
+    let text = inner.unwrap_or(text);
     let bare = |item: &str| item.trim().trim_start_matches("- ").trim().trim_matches(['\'', '"']).to_owned();
     text.split([',', '\n']).map(bare).filter(|item| !item.is_empty()).collect()
 }

@@ -31,6 +31,8 @@ const START_WITHIN: Duration = Duration::from_secs(60);
 const STOP_WITHIN: Duration = Duration::from_secs(60);
 /// The suffix of a failed attempt's directories.
 const FAILED: &str = ".failed";
+/// An option of initdb.
+const NO_CHECKSUMS: &str = "no-data-checksums";
 
 /// Creates the cluster and returns its system identifier.
 pub(super) async fn bootstrap(inner: &PostgresInner) -> Result<u64, Error> {
@@ -143,7 +145,7 @@ async fn initdb(setup: &Setup, private: &Private) -> Result<(), Error> {
     let mut command = tool(setup, "initdb");
     command.arg("--pgdata").arg(&setup.data_dir).arg("--username").arg(&setup.superuser.username);
     let given = |name: &str| setup.initdb.iter().any(|option| option.split('=').next() == Some(name));
-    if !given("data-checksums") && !given("no-data-checksums") {
+    if !given("data-checksums") && !given(NO_CHECKSUMS) {
         command.arg("--data-checksums");
     }
     if let Some(password) = setup.superuser.password.newest() {
@@ -154,10 +156,17 @@ async fn initdb(setup: &Setup, private: &Private) -> Result<(), Error> {
             command.arg("--auth=scram-sha-256");
         }
     }
-    // Only PostgreSQL 18 knows this option; before, it is the default.
-    let options = setup.initdb.iter().filter(|option| *option != "no-data-checksums");
+    let knows_option = !given(NO_CHECKSUMS) || knows_no_checksums(setup).await?;
+    let options = setup.initdb.iter().filter(|option| knows_option || *option != NO_CHECKSUMS);
     command.args(options.map(|option| format!("--{option}")));
     run("initdb", command, None).await.map(drop)
+}
+
+/// Whether initdb has the option. PostgreSQL 18 is the first that has it; before, no checksums are the default.
+async fn knows_no_checksums(setup: &Setup) -> Result<bool, Error> {
+    let mut help = tool(setup, "initdb");
+    help.arg("--help");
+    Ok(run("initdb", help, None).await?.contains(NO_CHECKSUMS))
 }
 
 /// The program that was started, and the postmaster, which may be a child of it.

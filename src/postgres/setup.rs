@@ -96,7 +96,7 @@ pub struct RoleCredentials {
 
 impl fmt::Debug for RoleCredentials {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Credentials")
+        f.debug_struct("RoleCredentials")
             .field("username", &self.username)
             .field("password", &self.password)
             .field("options", &self.options.keys().collect::<Vec<_>>())

@@ -96,8 +96,8 @@ fn a_shutdown_does_not_wait_for_a_full_etcd() {
         }
         ended = world.later(20).answers("b", 1000).answers("c", 1000).tick();
     }
-    let stops = Action::Start(Job::Stop { mode: StopMode::Fast, within: Duration::from_secs(60) });
-    assert_eq!(jobs(&ended.actions), [JobKind::Stop], "{:?} {stops:?}", ended.actions);
+    let stops = Action::Start(Job::Stop { mode: StopMode::Fast, within: Duration::from_secs(30) });
+    assert!(ended.actions.contains(&stops), "{:?}", ended.actions);
     assert!(matches!(ended.because, Reason::ShuttingDown), "{:?}", ended.because);
     world.later(100).ends(JobKind::Stop, Outcome::Done).postgres(down(ControlState::ShutDown));
     let released = world.tick();

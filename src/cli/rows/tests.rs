@@ -118,8 +118,9 @@ fn sizes_and_addresses() {
     for (bytes, text) in [(0, "0 B"), (999, "999 B"), (1024, "1.0 kB"), (150 * 1024 * 1024, "150 MB")] {
         assert_eq!(size(bytes), text);
     }
-    assert_eq!(address("postgres://u@h:1/p"), Some(("h".into(), 1)));
-    assert_eq!(address("postgres://[::1]/p"), Some(("[::1]".into(), 5432)));
+    assert_eq!(host(Some("postgres://u@h:1/p"), true), "h:1");
+    assert_eq!(host(Some("postgres://[::1]/p"), false), "::1");
+    assert_eq!(host(Some("postgres://[::1]/p"), true), "[::1]:5432");
 }
 
 /// The key `config`, which began or ended the pause, is gone: a member still applies the pause.
