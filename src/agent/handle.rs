@@ -86,7 +86,7 @@ impl Handle {
     /// Sends a request to the loop and waits for its answer.
     pub async fn ask(&self, ask: Ask) -> Reply {
         let (sender, answer) = oneshot::channel();
-        let gone = || Reply::Failed(OrderError::Gone.to_string());
+        let gone = || Reply::Unanswered { why: OrderError::Gone.to_string() };
         if self.orders.send(ApiOrder::Ask(ask, sender)).await.is_err() {
             return gone();
         }

@@ -40,13 +40,19 @@ pub(super) async fn reinitialize(
 }
 
 fn answer_of(reply: Reply) -> HttpAnswer {
-    match reply {
-        Reply::Done(text) => HttpAnswer::text(200, text),
-        Reply::Accepted(text) => HttpAnswer::text(202, text),
-        Reply::NotFound(text) => HttpAnswer::text(404, text),
-        Reply::Conflict(text) => HttpAnswer::text(409, text),
-        Reply::Refused(text) | Reply::Failed(text) => HttpAnswer::text(503, text),
-    }
+    let code = match reply {
+        Reply::Restarted | Reply::ScheduleDeleted | Reply::Reinitializing => 200,
+        Reply::RestartScheduled => 202,
+        Reply::NotScheduled => 404,
+        Reply::AlreadyScheduled => 409,
+        Reply::RestartRefused(_)
+        | Reply::ReinitializeRefused(_)
+        | Reply::RestartNotBegun(_)
+        | Reply::RestartUnfinished
+        | Reply::StartFails { .. }
+        | Reply::Unanswered { .. } => 503,
+    };
+    HttpAnswer::text(code, reply.to_string())
 }
 
 fn restart_of(

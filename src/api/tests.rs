@@ -230,7 +230,7 @@ pub(super) async fn rig(first: Status) -> Rig {
 pub(super) async fn rig_with(first: Status, setup: ApiSetup) -> Rig {
     let world = World {
         cluster: Some(view()),
-        reply: Reply::Done("done".to_owned()),
+        reply: Reply::Restarted,
         peer_reachable: true,
         leader_standbys: vec!["n2".to_owned()],
         peer_identity: view().identity_of("c", &name("n2")),

@@ -37,7 +37,7 @@ fn reply(tick: &mut Tick<'_>, leadership: &Leadership, request: &Request) -> Opt
                 begin(tick, Some(request.id), filter.clone());
                 None
             }
-            Some(why) => Some(Reply::Refused(why.to_string())),
+            Some(why) => Some(Reply::RestartRefused(why)),
         },
         Ask::Restart { at: Some(_), .. } => Some(schedule(tick, request)),
         Ask::CancelRestart => Some(cancel(tick)),
@@ -49,29 +49,29 @@ fn reply(tick: &mut Tick<'_>, leadership: &Leadership, request: &Request) -> Opt
 
 fn schedule(tick: &mut Tick<'_>, request: &Request) -> Reply {
     if tick.memory.scheduled_restart.is_some() {
-        return Reply::Conflict("another restart is already scheduled".to_owned());
+        return Reply::AlreadyScheduled;
     }
     tick.memory.scheduled_restart = Some(request.clone());
-    Reply::Accepted("Restart scheduled".to_owned())
+    Reply::RestartScheduled
 }
 
 fn cancel(tick: &mut Tick<'_>) -> Reply {
     match tick.memory.scheduled_restart.take() {
-        Some(_) => Reply::Done("scheduled restart deleted".to_owned()),
-        None => Reply::NotFound("no restart is scheduled".to_owned()),
+        Some(_) => Reply::ScheduleDeleted,
+        None => Reply::NotScheduled,
     }
 }
 
 fn reinitialize(tick: &mut Tick<'_>, leadership: &Leadership, force: bool, from_leader: bool) -> Reply {
     if let Some(why) = may_reinitialize(tick, leadership, force) {
-        return Reply::Refused(why.to_string());
+        return Reply::ReinitializeRefused(why);
     }
     if tick.seen.job.is_some() {
         tick.act(Action::CancelJob);
     }
     tick.memory.reinitialize = Some(from_leader);
     tick.memory.failures.retry_at.clear();
-    Reply::Done("reinitialize started".to_owned())
+    Reply::Reinitializing
 }
 
 /// Why the local data must not be removed.
@@ -170,7 +170,7 @@ pub(super) fn answer_unbegun(tick: &mut Tick<'_>, because: &Reason) {
     }
     tick.memory.restart = None;
     if let Some(id) = restart.id {
-        tick.act(Action::Answer { id, reply: Reply::Refused(format!("not restarted: {because}")) });
+        tick.act(Action::Answer { id, reply: Reply::RestartNotBegun(Box::new(because.clone())) });
     }
 }
 
@@ -206,13 +206,13 @@ fn watch_restart(tick: &mut Tick<'_>) {
 /// The result of a restart; `None` while it continues.
 fn outcome(tick: &Tick<'_>, restart: &Restart) -> Option<Reply> {
     if let Some(why) = start_failure(tick).filter(|_| restart.stopped) {
-        return Some(Reply::Failed(format!("PostgreSQL does not start, it is tried again: {why}")));
+        return Some(Reply::StartFails { why: why.to_owned() });
     }
     if restart.stopped && serves_since(tick, restart.since) {
-        return Some(Reply::Done("restarted successfully".to_owned()));
+        return Some(Reply::Restarted);
     }
     let late = restart.give_up_at <= tick.now;
-    late.then(|| Reply::Refused("restart initiated but PostgreSQL is still starting".to_owned()))
+    late.then_some(Reply::RestartUnfinished)
 }
 
 fn start_failure<'a>(tick: &Tick<'a>) -> Option<&'a str> {

@@ -1,8 +1,10 @@
 //! The requests of an operator to this member, and the replies.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
-use super::WallTime;
+use super::{Reason, ReinitializeRefusal, RestartRefusal, WallTime};
 
 /// Identifies one request until it is answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -55,16 +57,53 @@ pub struct RestartFilter {
 /// The answer to a request.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Reply {
-    /// Done.
-    Done(String),
-    /// Accepted for later.
-    Accepted(String),
-    /// Not done, because of the state the member or the cluster is in.
-    Refused(String),
-    /// Another request of this kind exists.
-    Conflict(String),
-    /// There is no such request.
-    NotFound(String),
-    /// It was tried and failed.
-    Failed(String),
+    /// PostgreSQL was restarted.
+    Restarted,
+    /// The restart waits for its time.
+    RestartScheduled,
+    /// The restart that waited for its time is forgotten.
+    ScheduleDeleted,
+    /// The data directory is being thrown away and cloned anew.
+    Reinitializing,
+    /// Another restart waits for its time.
+    AlreadyScheduled,
+    /// No restart waits for its time.
+    NotScheduled,
+    /// The restart does not begin.
+    RestartRefused(RestartRefusal),
+    /// The data directory stays.
+    ReinitializeRefused(ReinitializeRefusal),
+    /// The restart was taken and did not begin in time: this is in its way.
+    RestartNotBegun(Box<Reason>),
+    /// The restart takes longer than it may; it goes on.
+    RestartUnfinished,
+    /// PostgreSQL was stopped and does not start again.
+    StartFails {
+        /// What it says.
+        why: String,
+    },
+    /// The supervisor gives no answer any more.
+    Unanswered {
+        /// What is known of it.
+        why: String,
+    },
+}
+
+impl fmt::Display for Reply {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Reply::Restarted => write!(f, "restarted successfully"),
+            Reply::RestartScheduled => write!(f, "Restart scheduled"),
+            Reply::ScheduleDeleted => write!(f, "scheduled restart deleted"),
+            Reply::Reinitializing => write!(f, "reinitialize started"),
+            Reply::AlreadyScheduled => write!(f, "another restart is already scheduled"),
+            Reply::NotScheduled => write!(f, "no restart is scheduled"),
+            Reply::RestartRefused(why) => why.fmt(f),
+            Reply::ReinitializeRefused(why) => why.fmt(f),
+            Reply::RestartNotBegun(because) => write!(f, "not restarted: {because}"),
+            Reply::RestartUnfinished => write!(f, "restart initiated but PostgreSQL is still starting"),
+            Reply::StartFails { why } => write!(f, "PostgreSQL does not start, it is tried again: {why}"),
+            Reply::Unanswered { why } => write!(f, "{why}"),
+        }
+    }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use matriarch::model::{
     Action, Ask, ControlState, FailoverKey, FailoverRequest, HandOverRefusal, Job, JobKind, Leading, LeaseId,
-    Outcome, Reason, Reply, Request, RequestId, RestartFilter, Term,
+    Outcome, Reason, Reply, Request, RequestId, RestartFilter, RestartRefusal, Term,
 };
 use serde_json::json;
 
@@ -282,7 +282,7 @@ fn a_restart_is_answered_when_the_new_postmaster_serves() {
         standby_start: true,
     };
     let done = world.later(500).postgres(postgres).tick();
-    let reply = Reply::Done("restarted successfully".to_owned());
+    let reply = Reply::Restarted;
     assert!(done.actions.contains(&Action::Answer { id: RequestId(9), reply }), "{:?}", done.actions);
 }
 
@@ -292,7 +292,7 @@ fn a_second_long_action_is_refused_by_name() {
     world.seen.job = Some(matriarch::model::RunningJob { job: Job::Checkpoint, since: world.now });
     let ask = Ask::Restart { at: None, filter: RestartFilter::default() };
     world.seen.requests.push(Request { id: RequestId(9), ask });
-    let reply = Reply::Refused("checkpoint already in progress".to_owned());
+    let reply = Reply::RestartRefused(RestartRefusal::Busy(JobKind::Checkpoint));
     assert!(world.tick().actions.contains(&Action::Answer { id: RequestId(9), reply }));
 }
 

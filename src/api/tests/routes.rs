@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::{Rig, primary, replica, rig, rig_with};
 use crate::api::{ApiSetup, ServerTokens};
-use crate::model::{Ask, Reply, RestartFilter};
+use crate::model::{Ask, Reply, RestartFilter, RestartRefusal};
 use crate::os::clock;
 
 async fn expect(rig: &Rig, method: &str, path: &str, body: Option<Value>, status: u16, text: &str) {
@@ -113,19 +113,18 @@ async fn the_configuration_is_merged_and_replaced() {
 #[tokio::test]
 async fn replies_become_status_codes() {
     let rig = rig(replica(clock::now())).await;
-    let text = || "as it is".to_owned();
     let replies = [
-        (Reply::Done(text()), 200),
-        (Reply::Accepted(text()), 202),
-        (Reply::Refused(text()), 503),
-        (Reply::Conflict(text()), 409),
-        (Reply::NotFound(text()), 404),
-        (Reply::Failed(text()), 503),
+        (Reply::Restarted, 200, "restarted successfully"),
+        (Reply::RestartScheduled, 202, "Restart scheduled"),
+        (Reply::RestartRefused(RestartRefusal::OtherRole), 503, "host role mismatch"),
+        (Reply::AlreadyScheduled, 409, "another restart is already scheduled"),
+        (Reply::NotScheduled, 404, "no restart is scheduled"),
+        (Reply::Unanswered { why: "it has ended".to_owned() }, 503, "it has ended"),
     ];
-    for (reply, code) in replies {
+    for (reply, code, text) in replies {
         rig.world().reply = reply;
         for (method, path) in [("POST", "/restart"), ("DELETE", "/restart"), ("POST", "/reinitialize")] {
-            expect(&rig, method, path, None, code, "as it is").await;
+            expect(&rig, method, path, None, code, text).await;
         }
     }
     rig.world().asked.clear();
