@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot, watch};
 
+use super::callbacks::CallbackScripts;
 use super::dynamic::LiveConfig;
 use super::events::{TaskReport, WakeLevels};
 use super::fencing::Fencing;
@@ -82,6 +83,7 @@ pub(super) struct LoopState {
     pub(super) etcd_seen_wall: i64,
     pub(super) etcd_seen_at: Option<Moment>,
     pub(super) store: StoreFile,
+    pub(super) callbacks: CallbackScripts,
 }
 
 impl LoopState {
@@ -101,6 +103,7 @@ impl Cycle {
             let (flow, wake_at) = self.tick().await;
             if let ControlFlow::Break(because) = flow {
                 self.service.stopping();
+                self.await_callback().await;
                 return because;
             }
             let wake_at = self.awaited_by(wake_at);
@@ -172,6 +175,9 @@ impl Cycle {
             }
             TaskReport::Prepared { look, applied, enacted } => {
                 let changed = applied.is_some();
+                if changed {
+                    self.call_back_reload();
+                }
                 applied.into_iter().for_each(|parameters| self.dynamic.applied(*parameters));
                 if enacted {
                     self.enacted(look);
@@ -243,6 +249,7 @@ impl Cycle {
             self.beat();
         }
         self.publish(&seen, wake_at);
+        self.call_back(&seen);
         self.wakes.saw(&levels);
         let (now, looked, looking) = (clock::now(), self.core.looked_at(), self.core.is_looking());
         // While a look hangs the status says that PostgreSQL does not answer, which is an answer.

@@ -11,6 +11,7 @@
 //! beside the agent.
 
 mod build;
+mod callbacks;
 mod cycle;
 mod dynamic;
 mod events;

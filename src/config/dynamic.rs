@@ -49,10 +49,11 @@ const NOT_BUILT: [(&str, &str); 3] = [
 const RENAMED: [(&str, &str); 2] =
     [("primary_start_timeout", "master_start_timeout"), ("primary_stop_timeout", "master_stop_timeout")];
 /// Keys of `postgresql` that are read only in a member's own file.
-const OWN_FILE: [(&str, &str); 9] = [
+const OWN_FILE: [(&str, &str); 10] = [
     ("basebackup", OWN_FILE_ONLY),
     ("bin_dir", OWN_FILE_ONLY),
     ("bin_name", OWN_FILE_ONLY),
+    ("callbacks", OWN_FILE_ONLY),
     ("config_base_name", OWN_FILE_ONLY),
     ("custom_conf", OWN_FILE_ONLY),
     ("database", OWN_FILE_ONLY),

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use super::guc;
 use super::local::{Address, address, addresses};
 use super::reader::{ConfigFindings, Section};
+use crate::model::{CallbackEvent, shell_words};
 
 /// The supported major versions.
 pub const POSTGRES_MAJORS: std::ops::RangeInclusive<u32> = 13..=18;
@@ -64,6 +65,8 @@ pub struct Postgresql {
     pub rewind_options: Vec<String>,
     /// Kerberos service name.
     pub krbsrvname: Option<String>,
+    /// The scripts to call, as the words of a command line.
+    pub callbacks: BTreeMap<CallbackEvent, Vec<String>>,
 }
 
 /// A user of PostgreSQL. `Debug` hides the password.
@@ -100,8 +103,7 @@ const LOGIN_OPTIONS: [&str; 10] = [
 const PROGRAMS: [&str; 7] =
     ["pg_ctl", "initdb", "pg_controldata", "pg_basebackup", "postgres", "pg_isready", "pg_rewind"];
 /// Scripts that are not run.
-pub(super) const SCRIPTS: [(&str, &str); 3] = [
-    ("callbacks", "scripts are not built yet, none is run"),
+pub(super) const SCRIPTS: [(&str, &str); 2] = [
     ("pre_promote", "scripts are not built yet, none is run"),
     ("before_stop", "scripts are not built yet, none is run"),
 ];
@@ -186,6 +188,7 @@ pub(super) fn read(top: &mut Section<'_>, findings: &mut ConfigFindings) -> Post
             findings,
         ),
         rewind_options: section.options("rewind", findings),
+        callbacks: callbacks(section.section("callbacks", findings), findings),
         krbsrvname: section.text("krbsrvname", findings),
         proxy_address: proxy,
         listen,
@@ -235,6 +238,25 @@ fn bin_names(mut section: Section<'_>, findings: &mut ConfigFindings) -> BTreeMa
     names
 }
 
+fn callbacks(
+    mut section: Section<'_>,
+    findings: &mut ConfigFindings,
+) -> BTreeMap<CallbackEvent, Vec<String>> {
+    let mut callbacks = BTreeMap::new();
+    for event in CallbackEvent::ALL {
+        let Some(command) = section.text(event.as_str(), findings) else { continue };
+        match (shell_words(&command), section.get(event.as_str())) {
+            (Some(words), _) if !words.is_empty() => drop(callbacks.insert(event, words)),
+            (Some(_), _) | (None, None) => {}
+            (None, Some(node)) => {
+                section.fault(event.as_str(), node, "write a command, with every quote closed", findings);
+            }
+        }
+    }
+    section.finish(findings);
+    callbacks
+}
+
 fn logins(mut section: Section<'_>, findings: &mut ConfigFindings) -> (Login, Login, Option<Login>) {
     let mut login = |section: &mut Section<'_>, key: &'static str, default: &str| {
         let mut login = section.section(key, findings);
@@ -275,7 +297,7 @@ fn basebackup(section: &mut Section<'_>, findings: &mut ConfigFindings) -> Vec<S
     basebackup
 }
 
-/// Only base backups are supported; warnings name callbacks and scripts that are not run.
+/// Only base backups are supported; warnings name scripts that are not run.
 fn methods(section: &mut Section<'_>, findings: &mut ConfigFindings) {
     for key in ["create_replica_methods", "create_replica_method"] {
         let methods = section.list(key, true, findings).unwrap_or_default();

@@ -5,6 +5,7 @@
 //!  guard   which process kills PostgreSQL at which deadline: the rules, the supervisor's side, the guard's process
 //!  store   etcd's keys and transactions as values
 //!  startup what a supervisor does at its start about a PostgreSQL and a guard that already run
+//!  callbacks  which script is due after a decision
 //!  job     a long action as steps: the next step, given the answer to the last one
 //! ```
 //!
@@ -15,6 +16,7 @@
 
 #![deny(clippy::disallowed_methods)]
 
+pub mod callbacks;
 pub mod guard;
 pub mod job;
 pub mod member;

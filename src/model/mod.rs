@@ -12,6 +12,7 @@
 
 mod access;
 mod action;
+mod callback;
 mod cluster;
 mod eligibility;
 mod failure;
@@ -47,6 +48,7 @@ mod words;
 
 pub use access::{AccessWay, OwnAccess};
 pub use action::{Action, ExitBecause, FollowTarget, Job, JobKind, StopMode, TakeLeadershipPreconditions};
+pub use callback::{Callback, CallbackEvent};
 pub use cluster::{
     ClusterStatus, ClusterView, ConfigKey, FailoverKey, FailoverRequest, HistoryLine, LeaderKey, MemberKey,
 };

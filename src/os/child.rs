@@ -106,6 +106,13 @@ impl Child {
         Ok(status)
     }
 
+    /// Kills its whole process group, unless it has been waited for.
+    pub fn kill(&self) {
+        if self.inner.is_some() {
+            let _ = killpg(Pid::from_raw(self.pid), Signal::SIGKILL);
+        }
+    }
+
     /// Its standard output, if piped and not taken yet.
     pub fn take_stdout(&mut self) -> Option<ChildStdout> {
         self.inner.as_mut()?.stdout.take()
@@ -119,10 +126,10 @@ impl Child {
 
 impl Drop for Child {
     fn drop(&mut self) {
-        let Some(mut inner) = self.inner.take() else { return };
         if self.fate == OnOwnerExit::DiesWithItsOwner {
-            let _ = killpg(Pid::from_raw(self.pid), Signal::SIGKILL);
+            self.kill();
         }
+        let Some(mut inner) = self.inner.take() else { return };
         let (pid, token) = (self.pid, self.token);
         match tokio::runtime::Handle::try_current() {
             // It stays registered until it is reaped, so that its pid cannot be waited for twice.

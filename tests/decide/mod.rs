@@ -2,6 +2,7 @@
 
 mod adoption;
 mod attach;
+mod callbacks;
 mod follow;
 mod full_etcd;
 mod lease_gone;

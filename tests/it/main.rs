@@ -10,6 +10,7 @@ mod support;
 mod adoption;
 mod bad_input;
 mod bootstrap;
+mod callbacks;
 mod candidates;
 mod crash;
 mod deploy;

@@ -14,10 +14,14 @@ use crate::sim::world::{Sim, index_of, name_of};
 
 impl Sim {
     /// A bootstrap of which etcd never heard, or heard too late: its member says so and waits for an operator, who
-    /// removes the data. Nobody was promised anything there.
+    /// removes the data. Nobody was promised anything there. Where etcd was emptied the members say something else, and
+    /// compete by what they hold.
     pub(super) fn remove_foreign_data(&self) {
         let (known, promised) = {
             let world = self.world();
+            if world.etcd.store.keys.contains_key(&world.keys.path("generation")) {
+                return;
+            }
             let known = world.etcd.store.keys.get(&world.keys.path("initialize"));
             let known = known.map(|key| String::from_utf8_lossy(&key.value).into_owned());
             let numbers: BTreeSet<u64> = world.ledger.promises.iter().map(|promise| promise.number).collect();
