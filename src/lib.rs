@@ -43,7 +43,7 @@
 //! # What safety rests on
 //!
 //! * **The deadline.** A lease counts from the moment its renewal was *sent*, on `CLOCK_BOOTTIME`, and only if a
-//!   linearizable read in the same raft term showed the leader key under it ([`model::LeaseTiming`], `etcd::Renewal`).
+//!   linearizable read in the same raft term showed the leader key under it ([`model::LeaseTiming`], [`core::lease`]).
 //! * **The proofs.** The lease's thread asks before each renewal whether the Postgres that may be primary has lately
 //!   given a new connection and flushed a write, and whether its processes run ([`model::Liveness`], filled in by
 //!   `postgres::Probe` in a thread of its own). Where it has not, the lease runs out whatever the loop does.

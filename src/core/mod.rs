@@ -1,11 +1,12 @@
 //! The sans-I/O machines around [`crate::decide`]. The agent and the simulation drive the same machines.
 //!
 //! ```text
-//!  member  events and levels in, effects out: looks at PostgreSQL, decides, orders
-//!  guard   who kills PostgreSQL at which deadline: the rules, the supervisor's side, the guard's process
-//!  store   etcd's keys and transactions as values
-//!  startup what becomes of a PostgreSQL and a guard that a supervisor finds when it starts
-//!  job     a long action as steps: what comes next, given the answer to the step before
+//!  member      events and levels in, effects out: looks at PostgreSQL, decides, orders
+//!  guard       who kills PostgreSQL at which deadline: the rules, the supervisor's side, the guard's process
+//!  lease       the rounds of the lease: renewed, confirmed, moved to another TTL, lost
+//!  store       etcd's keys and transactions as values
+//!  startup     what becomes of a PostgreSQL and a guard that a supervisor finds when it starts
+//!  job         a long action as steps: what comes next, given the answer to the step before
 //! ```
 //!
 //! A machine takes an input and the present moment, changes its own state, and says in data what is to be done. A
@@ -17,6 +18,7 @@
 
 pub mod guard;
 pub mod job;
+pub mod lease;
 pub mod member;
 pub mod startup;
 pub mod store;

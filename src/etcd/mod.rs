@@ -1,9 +1,9 @@
 //! The cluster's shared truth: reading it, watching it, changing it, and keeping the lease that leadership hangs on.
 //!
 //! ```text
-//!  core::store   pure: keys and transactions as values            renewal   pure: answers → LeaseFacts
+//!  core::store   keys and transactions as values                  core::lease   the rounds of the lease
 //!    │                                                               │
-//!  view      list + watch → watch::Receiver<Option<View>>          lease     its own thread and connections
+//!  view      list + watch → watch::Receiver<Option<View>>          lease         their thread and connections
 //!  swap      commits a transaction, hedged                           │
 //!    └──────────────────── endpoints ────────────────────────────────┘
 //!              one client for each endpoint, ranked by health, hedged; `origin`: of one etcd cluster only
@@ -18,7 +18,6 @@ mod endpoints;
 mod error;
 mod lease;
 mod origin;
-mod renewal;
 mod swap;
 mod view;
 mod write;
@@ -26,5 +25,4 @@ mod write;
 pub use endpoints::{Etcd, EtcdSetup, TlsFiles};
 pub use error::EtcdError;
 pub use lease::{LeaseKeeper, keep_lease};
-pub use renewal::{KeepAliveAnswer, LeaderRead, Renewal, RenewalVerdict};
 pub use view::watch;

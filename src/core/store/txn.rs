@@ -90,13 +90,16 @@ impl Cas {
     }
 }
 
-/// Why a transaction gave no [`Cas`], as far as anybody may conclude something from it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Why a request gave no answer that counts, as far as anybody may conclude something from it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum WriteError {
-    /// Definite: a lease that the transaction names does not exist, and nothing was written.
+    /// Definite: a lease that the request names does not exist, and nothing was written.
+    #[error("requested lease not found")]
     LeaseNotFound,
     /// Definite: etcd takes no writes, for this reason, and nothing was written.
+    #[error("etcd refuses writes: {0}")]
     NoSpace(String),
-    /// The transaction may or may not have been done: read back.
+    /// The request may or may not have been done: read back.
+    #[error("{0}")]
     Unknown(String),
 }
