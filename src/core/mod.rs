@@ -4,6 +4,7 @@
 //!  member      events and levels in, effects out: looks at PostgreSQL, decides, orders
 //!  guard       who kills PostgreSQL at which deadline: the rules, the supervisor's side, the guard's process
 //!  lease       the rounds of the lease: renewed, confirmed, moved to another TTL, lost
+//!  list_watch  the cluster's view: a list, the watch after it, and a list again
 //!  store       etcd's keys and transactions as values
 //!  startup     what becomes of a PostgreSQL and a guard that a supervisor finds when it starts
 //!  job         a long action as steps: what comes next, given the answer to the step before
@@ -19,6 +20,7 @@
 pub mod guard;
 pub mod job;
 pub mod lease;
+pub mod list_watch;
 pub mod member;
 pub mod startup;
 pub mod store;

@@ -1,10 +1,11 @@
 //! The cluster's shared truth: reading it, watching it, changing it, and keeping the lease that leadership hangs on.
 //!
 //! ```text
-//!  core::store   keys and transactions as values                  core::lease   the rounds of the lease
-//!    │                                                               │
-//!  view      list + watch → watch::Receiver<Option<View>>          lease         their thread and connections
-//!  swap      commits a transaction, hedged                           │
+//!  core::store       keys and transactions as values              core::lease   the rounds of the lease
+//!  core::list_watch  which list, which watch, and when              │
+//!    │                                                              │
+//!  view      lists and watches → watch::Receiver<Option<View>>    lease         their thread and connections
+//!  swap      commits a transaction, hedged                          │
 //!    └──────────────────── endpoints ────────────────────────────────┘
 //!              one client for each endpoint, ranked by health, hedged; `origin`: of one etcd cluster only
 //! ```
