@@ -12,6 +12,8 @@
 //! Both proofs must be recent. One failed or slow probe is no verdict; only time without any proof is. Time in which
 //! the probe itself did not run does not count: it says nothing about Postgres.
 
+mod probe_rounds;
+
 use std::fmt;
 use std::time::Duration;
 
@@ -235,53 +237,9 @@ impl Liveness {
         self.timing
     }
 
-    /// The probe runs. What it missed since its last run is added to every proof: nobody looked.
-    pub fn ran(&mut self, now: Moment) {
-        let missed = now.since(self.ran_at).saturating_sub(GAP_MAX);
-        self.ran_at = self.ran_at.max(now);
-        if let Some(watched) = self.watched.as_mut().filter(|_| !missed.is_zero()) {
-            for track in [&mut watched.connection, &mut watched.write] {
-                track.from = track.from + missed;
-            }
-            if let Some((_, since)) = &mut watched.stopped {
-                *since = *since + missed;
-            }
-        }
-    }
-
-    /// The postmaster that may be primary now, if one runs. A new one has to prove itself from `now` on.
-    pub fn watch(&mut self, pid: Option<i32>, now: Moment) {
-        if self.watched.as_ref().map(|watched| watched.pid) == pid {
-            return;
-        }
-        let unproved = ProofTrack { from: now, proved_at: None, trouble: None };
-        self.suspended_until = None;
-        self.watched = pid.map(|pid| Watched {
-            pid,
-            connection: unproved.clone(),
-            write: unproved,
-            stopped: None,
-            excused_until: Moment::default(),
-        });
-    }
-
     /// Whom to probe.
     pub fn watched(&self) -> Option<i32> {
         self.watched.as_ref().map(|watched| watched.pid)
-    }
-
-    /// The postmaster `pid` has just proved it.
-    pub fn proved(&mut self, pid: i32, proof: Proof, now: Moment) {
-        if let Some(track) = self.track(pid, proof) {
-            *track = ProofTrack { from: now, proved_at: Some(now), trouble: None };
-        }
-    }
-
-    /// A try to have it proved ended with `trouble`.
-    pub fn failed(&mut self, pid: i32, proof: Proof, trouble: String) {
-        if let Some(track) = self.track(pid, proof) {
-            track.trouble = Some(trouble);
-        }
     }
 
     /// The process of `pid` that was seen stopped, if any was.
