@@ -44,7 +44,7 @@
 //! # Foundations of safety
 //!
 //! * **The deadline.** A lease counts from the moment its renewal was *sent*, on `CLOCK_BOOTTIME`, and only if a
-//!   linearizable read in the same raft term showed the leader key under it ([`model::LeaseTiming`], `etcd::Renewal`).
+//!   linearizable read in the same raft term showed the leader key under it ([`model::LeaseTiming`], [`core::lease`]).
 //! * **The proofs.** Before each renewal the lease's thread checks whether the Postgres that may be primary has lately
 //!   accepted a new connection and flushed a write, and whether its processes run ([`model::Liveness`], filled in by
 //!   `postgres::Probe` in a separate thread). If not, the lease runs out whatever the loop does.

@@ -1,12 +1,14 @@
 //! The sans-I/O machines around [`crate::decide`]. The agent and the simulation drive the same machines.
 //!
 //! ```text
-//!  member  events and levels in, effects out: looks at PostgreSQL, decides, orders
-//!  guard   which process kills PostgreSQL at which deadline: the rules, the supervisor's side, the guard's process
-//!  store   etcd's keys and transactions as values
-//!  startup what a supervisor does at its start about a PostgreSQL and a guard that already run
-//!  callbacks  which script is due after a decision
-//!  job     a long action as steps: the next step, given the answer to the last one
+//!  member      events and levels in, effects out: looks at PostgreSQL, decides, orders
+//!  guard       which process kills PostgreSQL at which deadline: the rules, the supervisor's side, the guard's process
+//!  lease       the rounds of the lease: renewed, confirmed, moved to another TTL, lost
+//!  list_watch  the cluster's view: a list, the watch after it, and a list again
+//!  store       etcd's keys and transactions as values
+//!  startup     what a supervisor does at its start about a PostgreSQL and a guard that already run
+//!  callbacks   which script is due after a decision
+//!  job         a long action as steps: the next step, given the answer to the last one
 //! ```
 //!
 //! A machine takes an input and the present moment, changes its own state, and returns effects as data. A driver
@@ -19,6 +21,8 @@
 pub mod callbacks;
 pub mod guard;
 pub mod job;
+pub mod lease;
+pub mod list_watch;
 pub mod member;
 pub mod startup;
 pub mod store;

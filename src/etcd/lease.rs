@@ -1,8 +1,8 @@
 //! Keeping the lease: a thread with its own runtime and its own connections, so that nothing else can block it.
 //!
-//! Each round sends a keepalive, reads the leader key after the answer, and lets [`Renewal`] judge both. While trouble
-//! lasts it tries again every [`RETRY_AFTER`], before the deadline and after it: giving up is not decided here.
+//! It drives [`LeaseRounds`], which says what is asked next and judges the answers.
 
+use std::convert::Infallible;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
@@ -12,15 +12,11 @@ use tokio::sync::{Notify, oneshot, watch};
 
 use super::EtcdError;
 use super::endpoints::{Endpoint, Etcd};
-use super::renewal::{KeepAliveAnswer, LeaderRead, Renewal, RenewalVerdict};
-use crate::core::store::Cas;
+use crate::core::lease::{
+    KeepAliveAnswer, LeaderRead, LeaseAnswer, LeaseEffect, LeaseNext, LeaseNotice, LeaseQuestion, LeaseRounds,
+};
 use crate::model::{LeaseFacts, LeaseId, LeaseTiming, Moment, Term};
 use crate::os::clock;
-
-/// The pause after a try that failed.
-const RETRY_AFTER: Duration = Duration::from_millis(200);
-/// The pause after a change of the TTL could not begin: the lease is kept as it is meanwhile.
-const CHANGE_AGAIN_AFTER: Duration = Duration::from_secs(5);
 
 /// Called in the lease's thread right after each confirmed renewal.
 type OnConfirmed = Box<dyn Fn(&LeaseFacts) + Send>;
@@ -66,22 +62,13 @@ pub fn keep_lease(
     let setup_error = |error: std::io::Error| EtcdError::Setup(format!("the lease's thread: {error}"));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(setup_error)?;
     let streams = (0..etcd.endpoint_count()).map(|_| Mutex::default()).collect();
-    let mut renewal = Renewal::default();
-    if let Some(lease) = resumed {
-        renewal.granted(lease, ttl);
-    }
-    // A lease that is gone on with is known from the first moment: the loop would take the leader key on it for one of
-    // a previous incarnation, stop its Postgres and revoke it.
-    let (to_reader, facts) = watch::channel(renewal.facts().clone());
+    let rounds = LeaseRounds::new(etcd.keys().clone(), ttl, resumed);
+    let (to_reader, facts) = watch::channel(rounds.facts().clone());
     let keeping = LeaseThread {
         etcd,
         streams: Arc::new(streams),
-        renewal,
-        granted_ttl: ttl,
-        resumed: resumed.is_some(),
-        moving_to: None,
+        rounds,
         to_reader,
-        change_at: Moment::default(),
         on_confirmed,
         on_moving,
         withheld,
@@ -133,15 +120,7 @@ struct LeaseThread {
     etcd: Etcd,
     /// By endpoint; a stream that was abandoned in the middle of a request is not put back.
     streams: Arc<Vec<Mutex<Option<Stream>>>>,
-    renewal: Renewal,
-    /// The TTL that was asked for with the present lease.
-    granted_ttl: Duration,
-    /// The present lease is of a previous incarnation, and its TTL is not known before its first renewal.
-    resumed: bool,
-    /// A lease that leadership may have moved to already; nothing is renewed before that is known.
-    moving_to: Option<(LeaseId, Duration)>,
-    /// No change of the TTL begins before.
-    change_at: Moment,
+    rounds: LeaseRounds,
     to_reader: watch::Sender<LeaseFacts>,
     on_confirmed: OnConfirmed,
     on_moving: BeforeMove,
@@ -151,98 +130,74 @@ struct LeaseThread {
 impl LeaseThread {
     async fn run(
         mut self,
-        mut wishes: watch::Receiver<Duration>,
+        wishes: watch::Receiver<Duration>,
         renew_now: Arc<Notify>,
-        mut told_to_leave: oneshot::Receiver<LeaveReply>,
+        told_to_leave: oneshot::Receiver<LeaveReply>,
     ) {
+        let told = tokio::select! {
+            never = self.keep(wishes, &renew_now) => match never {},
+            told = told_to_leave => told,
+        };
+        if let Ok(told) = told {
+            // Nobody waits for the answer if the process is gone already.
+            let _ = told.send(self.revoke().await);
+        }
+    }
+
+    async fn keep(&mut self, mut wishes: watch::Receiver<Duration>, renew_now: &Notify) -> Infallible {
+        let mut answer = self.woke(&mut wishes);
         loop {
-            let told = tokio::select! {
-                () = self.live(&mut wishes, &renew_now) => continue,
-                told = &mut told_to_leave => told,
-            };
-            if let Ok(told) = told {
-                // Nobody waits for the answer if the process is gone already.
-                let _ = told.send(self.revoke().await);
+            let LeaseNext { effects, ask } = self.rounds.next(answer, clock::now());
+            for effect in effects {
+                self.carry_out(effect);
             }
-            return;
-        }
-    }
-
-    /// One round and the pause after it.
-    async fn live(&mut self, wishes: &mut watch::Receiver<Duration>, renew_now: &Notify) {
-        let ttl = *wishes.borrow_and_update();
-        let began_at = clock::now();
-        let ended = match (self.withheld)() {
-            None => self.round(ttl).await.map_err(|error| error.to_string()),
-            Some(why) => Err(format!("not renewed: {why}")),
-        };
-        let next_at = match ended {
-            // The wish may not be granted yet.
-            Ok(()) => began_at + LeaseTiming { ttl: ttl.min(self.granted_ttl) }.renew_every(),
-            Err(trouble) => {
-                self.renewal.trouble(trouble);
-                clock::now() + RETRY_AFTER
-            }
-        };
-        self.publish();
-        tokio::select! {
-            () = clock::sleep_until(next_at) => {}
-            () = renew_now.notified() => {}
-            Ok(()) = wishes.changed() => {}
-        }
-    }
-
-    /// Owns a confirmed lease of that TTL afterwards, or says why not.
-    async fn round(&mut self, ttl: Duration) -> Result<(), EtcdError> {
-        // Only a deadline that is known can be shortened: a lease that is gone on with is confirmed first.
-        let confirmed = self.renewal.facts().deadline.is_some();
-        let wanted = confirmed && ttl != self.granted_ttl && self.change_at <= clock::now();
-        if self.moving_to.is_some() || wanted {
-            match self.change_ttl(ttl).await {
-                // Nothing has moved: what cannot be changed now is kept as it is.
-                Err(error) if self.moving_to.is_none() || matches!(error, EtcdError::NoSpace(_)) => {
-                    self.moving_to = None;
-                    self.renewal.stays();
-                    self.change_at = clock::now() + CHANGE_AGAIN_AFTER;
-                    tracing::warn!(%error, ttl = ttl.as_secs(), "could not change the TTL; retrying");
-                }
-                changed => changed?,
-            }
-        }
-        for _ in 0..2 {
-            let lease = match self.renewal.facts().lease {
-                Some(lease) => lease,
-                None => self.grant(ttl).await?,
-            };
-            match self.renew(lease).await {
-                Err(EtcdError::LeaseNotFound) => {
-                    let read = self.read_leader().await?;
-                    if !self.renewal.gone(&read) {
-                        return Err(EtcdError::Unknown(
-                            "the leader key hangs on a lease not found".to_owned(),
-                        ));
+            answer = match ask {
+                LeaseQuestion::Wait { until } => {
+                    tokio::select! {
+                        () = clock::sleep_until(until) => {}
+                        () = renew_now.notified() => {}
+                        Ok(()) = wishes.changed() => {}
                     }
-                    tracing::warn!(%lease, "the lease is gone");
-                    self.publish();
+                    self.woke(&mut wishes)
                 }
-                Ok(RenewalVerdict::Confirmed) => {
-                    if std::mem::take(&mut self.resumed) {
-                        self.granted_ttl = self.renewal.facts().ttl;
-                    }
-                    (self.on_confirmed)(self.renewal.facts());
-                    return Ok(());
+                LeaseQuestion::AskGuard => LeaseAnswer::GuardHolds((self.on_moving)(self.rounds.facts())),
+                LeaseQuestion::Grant { ttl } => answered(LeaseAnswer::Granted, self.grant(ttl).await),
+                LeaseQuestion::KeepAlive { lease, timing } => {
+                    answered(LeaseAnswer::Renewed, self.keep_alive(lease, timing).await)
                 }
-                Ok(RenewalVerdict::TermsDiffer | RenewalVerdict::OtherLease) => {}
-                Err(error) => return Err(error),
-            }
+                LeaseQuestion::ReadLeader { timing } => {
+                    answered(LeaseAnswer::Leader, self.read_leader(timing).await)
+                }
+                LeaseQuestion::Commit(txn) => answered(LeaseAnswer::Moved, self.etcd.commit(&txn).await),
+            };
         }
-        Err(EtcdError::Unknown("keepalive and read come from different raft terms".to_owned()))
     }
 
-    async fn renew(&mut self, lease: LeaseId) -> Result<RenewalVerdict, EtcdError> {
-        let answer = self.keep_alive(lease, LeaseTiming { ttl: self.granted_ttl }).await?;
-        let read = self.read_leader().await?;
-        Ok(self.renewal.confirm(&answer, &read))
+    fn woke(&self, wishes: &mut watch::Receiver<Duration>) -> LeaseAnswer {
+        LeaseAnswer::Woke { ttl: *wishes.borrow_and_update(), withheld: (self.withheld)() }
+    }
+
+    fn carry_out(&self, effect: LeaseEffect) {
+        match effect {
+            LeaseEffect::Publish => self.publish(),
+            LeaseEffect::TellGuard => (self.on_confirmed)(self.rounds.facts()),
+            LeaseEffect::Say(LeaseNotice::Gone(lease)) => tracing::warn!(%lease, "the lease is gone"),
+            LeaseEffect::Say(LeaseNotice::TtlChanged { lease, ttl, term: _ }) => {
+                tracing::info!(%lease, ttl = ttl.as_secs(), "the lease has another TTL");
+            }
+            LeaseEffect::Say(LeaseNotice::TtlKept { ttl, error }) => {
+                tracing::warn!(%error, ttl = ttl.as_secs(), "could not change the TTL; retrying");
+            }
+        }
+    }
+
+    fn publish(&self) {
+        let facts = self.rounds.facts();
+        self.to_reader.send_if_modified(|shown| {
+            let news = shown != facts;
+            shown.clone_from(facts);
+            news
+        });
     }
 
     async fn keep_alive(&self, lease: LeaseId, timing: LeaseTiming) -> Result<KeepAliveAnswer, EtcdError> {
@@ -254,8 +209,7 @@ impl LeaseThread {
         self.etcd.hedged(timing.hedge_after(), timing.try_timeout(), ask).await
     }
 
-    async fn read_leader(&self) -> Result<LeaderRead, EtcdError> {
-        let timing = LeaseTiming { ttl: self.granted_ttl };
+    async fn read_leader(&self, timing: LeaseTiming) -> Result<LeaderRead, EtcdError> {
         let ask = |etcd: Etcd, endpoint: Arc<Endpoint>| async move {
             let leader = etcd.keys().path("leader");
             let request = |mut client: Client| {
@@ -270,16 +224,8 @@ impl LeaseThread {
         self.etcd.hedged(timing.hedge_after(), timing.try_timeout(), ask).await
     }
 
-    async fn grant(&mut self, ttl: Duration) -> Result<LeaseId, EtcdError> {
-        let lease = self.ask_lease(ttl).await?;
-        self.renewal.granted(lease, ttl);
-        (self.granted_ttl, self.resumed) = (ttl, false);
-        self.publish();
-        Ok(lease)
-    }
-
     /// A second grant, when the first is slow, leaves at worst an empty lease that expires.
-    async fn ask_lease(&self, ttl: Duration) -> Result<LeaseId, EtcdError> {
+    async fn grant(&self, ttl: Duration) -> Result<LeaseId, EtcdError> {
         let seconds = ttl.as_secs().max(1) as i64;
         let ask = |etcd: Etcd, endpoint: Arc<Endpoint>| async move {
             let request = |mut client: Client| async move { client.lease_grant(seconds, None).await };
@@ -291,72 +237,18 @@ impl LeaseThread {
         self.etcd.hedged(timing.hedge_after(), timing.try_timeout(), ask).await
     }
 
-    /// Takes a lease with the new TTL, renews it once, arms the guard with the earlier of both deadlines and, when it
-    /// has acknowledged that, moves leadership. Until the move is known to be done or lost it is tried again, and the
-    /// earlier deadline holds.
-    async fn change_ttl(&mut self, ttl: Duration) -> Result<(), EtcdError> {
-        let (lease, ttl) = match self.moving_to {
-            Some(moving) => moving,
-            None => {
-                let lease = self.ask_lease(ttl).await?;
-                self.prepare_move(lease, ttl).await?;
-                self.moving_to = Some((lease, ttl));
-                (lease, ttl)
-            }
-        };
-        // Read anew: leadership may have been taken, or moved by an earlier try, since the last renewal.
-        let read = self.read_leader().await?;
-        let old = self.renewal.facts().lease;
-        let moved = match read.leader {
-            Some((owner, term)) if owner == lease => Ok(Cas::Done(term.0)),
-            Some((owner, term)) if Some(owner) == old => {
-                self.etcd.commit(&self.etcd.keys().move_leadership((term, owner), lease)).await
-            }
-            Some(_) | None => Ok(Cas::Lost),
-        };
-        match moved {
-            Ok(cas) => self.renewal.moved(lease, cas.revision().map(Term)),
-            Err(EtcdError::LeaseNotFound) => {
-                self.moving_to = None;
-                return Err(EtcdError::LeaseNotFound);
-            }
-            Err(error) => return Err(error),
-        }
-        self.moving_to = None;
-        self.granted_ttl = ttl;
-        self.publish();
-        Ok(())
-    }
-
-    /// Before anything moves: the new lease can be renewed in its time, and the guard holds what it promises.
-    async fn prepare_move(&mut self, lease: LeaseId, ttl: Duration) -> Result<(), EtcdError> {
-        let answer = self.keep_alive(lease, LeaseTiming { ttl }).await?;
-        let read = self.read_leader().await?;
-        if !self.renewal.moving(&answer, &read) {
-            return Err(EtcdError::Unknown("keepalive and read come from different raft terms".to_owned()));
-        }
-        // Shown before the guard is armed, so that nobody arms it with the longer deadline afterwards.
-        self.publish();
-        match (self.on_moving)(self.renewal.facts()) {
-            true => Ok(()),
-            false => Err(EtcdError::Unknown("the guard has not confirmed the other deadline".to_owned())),
-        }
-    }
-
-    fn publish(&self) {
-        let facts = self.renewal.facts();
-        self.to_reader.send_if_modified(|shown| {
-            let news = shown != facts;
-            shown.clone_from(facts);
-            news
-        });
-    }
-
     async fn revoke(&self) -> Result<(), EtcdError> {
-        match self.renewal.facts().lease {
+        match self.rounds.facts().lease {
             Some(lease) => self.etcd.revoke_lease(lease).await,
             None => Ok(()),
         }
+    }
+}
+
+fn answered<T>(answer: fn(T) -> LeaseAnswer, result: Result<T, EtcdError>) -> LeaseAnswer {
+    match result {
+        Ok(found) => answer(found),
+        Err(error) => LeaseAnswer::Failed(error.into()),
     }
 }
 

@@ -2,10 +2,11 @@
 //! depends.
 //!
 //! ```text
-//!  core::store   pure: keys and transactions as values            renewal   pure: answers → LeaseFacts
-//!    │                                                               │
-//!  view      list + watch → watch::Receiver<Option<View>>          lease     its own thread and connections
-//!  swap      commits a transaction, hedged                           │
+//!  core::store       keys and transactions as values              core::lease   the rounds of the lease
+//!  core::list_watch  which list, which watch, and when              │
+//!    │                                                              │
+//!  view      lists and watches → watch::Receiver<Option<View>>    lease         their thread and connections
+//!  swap      commits a transaction, hedged                          │
 //!    └──────────────────── endpoints ────────────────────────────────┘
 //!              one client for each endpoint, ranked by health, hedged; `origin`: of one etcd cluster only
 //! ```
@@ -19,7 +20,6 @@ mod endpoints;
 mod error;
 mod lease;
 mod origin;
-mod renewal;
 mod swap;
 mod view;
 mod write;
@@ -27,5 +27,4 @@ mod write;
 pub use endpoints::{Etcd, EtcdSetup, TlsFiles};
 pub use error::EtcdError;
 pub use lease::{LeaseKeeper, keep_lease};
-pub use renewal::{KeepAliveAnswer, LeaderRead, Renewal, RenewalVerdict};
 pub use view::watch;

@@ -1,20 +1,20 @@
-//! Reading the whole cluster, and following it.
-//!
-//! A list is the truth; the watch after it only makes it come sooner. Whatever is odd about a watch (compaction, a
-//! cancel without a close, a lost leader, an event that a later list shows and the watch never told) ends it, and
-//! everything starts from a list again.
+//! Reading the whole cluster, and following it: the lists and watches that [`ListWatch`] asks for.
 
-use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
 use etcd_client::{
-    AlarmAction, AlarmType, Client, EventType, GetOptions, KeyValue, WatchOptions, WatchResponse, WatchStream,
+    AlarmAction, AlarmType, Client, Event, EventType, GetOptions, KeyValue, WatchOptions, WatchResponse,
+    WatchStream,
 };
 use tokio::sync::watch;
 
 use super::EtcdError;
 use super::endpoints::{Endpoint, Etcd};
+use crate::core::list_watch::{
+    KeyEvent, KeyList, ListWatch, ListWatchAnswer, ListWatchEffect, ListWatchNext, ListWatchQuestion,
+};
 use crate::core::store::StoredKey;
 use crate::model::{ClusterView, Moment, View};
 use crate::os::clock;
@@ -26,18 +26,6 @@ const LIST_WITHIN: Duration = Duration::from_secs(3);
 const WATCH_WITHIN: Duration = Duration::from_secs(1);
 /// How long the endpoints may take to say of which etcd cluster they are, before the first of them is believed.
 const CHOOSE_WITHIN: Duration = Duration::from_millis(500);
-/// The wait after the first failure; it doubles up to the second value.
-const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
-
-/// The keys under the prefix at one revision.
-struct ListedKeys {
-    keys: BTreeMap<String, StoredKey>,
-    revision: i64,
-    /// Without the events of the watch since.
-    listed: i64,
-    cluster_id: u64,
-    asked_at: Moment,
-}
 
 impl Etcd {
     /// The cluster as one linearizable read shows it.
@@ -45,13 +33,7 @@ impl Etcd {
     /// # Errors
     /// [`EtcdError::Corrupt`] when the leader key holds no name; otherwise no endpoint answered `within` that time.
     pub async fn read(&self, within: Duration) -> Result<ClusterView, EtcdError> {
-        let listed = self.list(within).await?;
-        self.decoded(&listed)
-    }
-
-    fn decoded(&self, listed: &ListedKeys) -> Result<ClusterView, EtcdError> {
-        let view = self.keys().view(&listed.keys, listed.revision)?;
-        Ok(ClusterView { listed: listed.listed, cluster_id: listed.cluster_id, ..view })
+        Ok(self.list(within).await?.cluster(self.keys())?)
     }
 
     /// Whether etcd's alarm NOSPACE is on: it takes no writes.
@@ -69,7 +51,7 @@ impl Etcd {
         self.hedged(within / 4, within, ask).await
     }
 
-    async fn list(&self, within: Duration) -> Result<ListedKeys, EtcdError> {
+    async fn list(&self, within: Duration) -> Result<KeyList, EtcdError> {
         if self.origin().is_unknown() {
             self.choose_cluster().await;
         }
@@ -86,7 +68,7 @@ impl Etcd {
             Ok((keys, store))
         };
         let (keys, (revision, cluster_id)) = self.hedged(HEDGE_AFTER, within, ask).await?;
-        Ok(ListedKeys { keys, revision, listed: revision, cluster_id, asked_at })
+        Ok(KeyList { keys, revision, cluster_id, asked_at })
     }
 
     /// Before any answer counts: asks all endpoints of which etcd cluster they are, and goes with most of those that
@@ -119,7 +101,7 @@ pub fn watch(etcd: Etcd, relist_every: watch::Receiver<Duration>) -> watch::Rece
         let closed = to_reader.clone();
         tokio::select! {
             () = closed.closed() => {}
-            () = follow_forever(etcd, relist_every, to_reader) => {}
+            never = follow_forever(etcd, relist_every, to_reader) => match never {},
         }
     });
     reader
@@ -127,77 +109,83 @@ pub fn watch(etcd: Etcd, relist_every: watch::Receiver<Duration>) -> watch::Rece
 
 async fn follow_forever(
     etcd: Etcd,
-    relist_every: watch::Receiver<Duration>,
+    mut relist_every: watch::Receiver<Duration>,
     to_reader: watch::Sender<Option<View>>,
-) {
-    let mut backoff = BACKOFF.0;
-    let mut told = None;
+) -> Infallible {
+    let mut machine = ListWatch::new(etcd.keys().clone());
+    let mut opened: Option<OpenWatch> = None;
+    let mut answer = ListWatchAnswer::Paused;
     loop {
-        let started_at = clock::now();
-        let trouble = follow(&etcd, &relist_every, &to_reader).await.err();
-        if trouble.is_some() && trouble != told {
-            tracing::warn!(trouble = trouble.as_ref().map(ToString::to_string), "etcd cannot be watched");
-        }
-        told = trouble;
-        if started_at.until(clock::now()) > BACKOFF.1 {
-            backoff = BACKOFF.0;
-        }
-        tokio::time::sleep(backoff).await;
-        backoff = (backoff * 2).min(BACKOFF.1);
+        let every = *relist_every.borrow_and_update();
+        let ListWatchNext { effects, ask } = machine.next(answer, every, clock::now());
+        effects.into_iter().for_each(|effect| carry_out(effect, &to_reader));
+        answer = match ask {
+            ListWatchQuestion::Pause(span) => {
+                opened = None;
+                tokio::time::sleep(span).await;
+                ListWatchAnswer::Paused
+            }
+            ListWatchQuestion::List => match etcd.list(LIST_WITHIN).await {
+                Ok(list) => ListWatchAnswer::Listed(list),
+                Err(error) => failed(&error),
+            },
+            ListWatchQuestion::Watch { after } => match open(&etcd, after + 1).await {
+                Ok(open) => {
+                    opened = Some(open);
+                    ListWatchAnswer::Opened
+                }
+                Err(error) => failed(&error),
+            },
+            ListWatchQuestion::Await { until } => match &mut opened {
+                Some(opened) => told(opened, until, &etcd, &mut relist_every).await,
+                None => ListWatchAnswer::Ended,
+            },
+        };
     }
 }
 
-/// Lists, watches and lists again until something is odd. `Ok` when the watch ended or fell behind.
-async fn follow(
+/// A view wakes its readers only when something in it is new.
+fn carry_out(effect: ListWatchEffect, to_reader: &watch::Sender<Option<View>>) {
+    match effect {
+        ListWatchEffect::Show(view) => drop(to_reader.send_if_modified(|shown| {
+            let news = shown.as_ref() != Some(&*view);
+            *shown = Some(*view);
+            news
+        })),
+        ListWatchEffect::Say(trouble) => tracing::warn!(trouble, "etcd cannot be watched"),
+    }
+}
+
+fn failed(error: &EtcdError) -> ListWatchAnswer {
+    ListWatchAnswer::Failed(error.to_string())
+}
+
+/// A watch, and the endpoint that it is on.
+type OpenWatch = (Arc<Endpoint>, WatchStream);
+
+async fn told(
+    (endpoint, events): &mut OpenWatch,
+    until: Moment,
     etcd: &Etcd,
-    relist_every: &watch::Receiver<Duration>,
-    to_reader: &watch::Sender<Option<View>>,
-) -> Result<(), EtcdError> {
-    let mut listed = etcd.list(LIST_WITHIN).await?;
-    publish(etcd, &listed, to_reader)?;
-    let (endpoint, mut events) = open(etcd, listed.revision + 1).await?;
-    let mut relist_every = relist_every.clone();
-    loop {
-        let pause = *relist_every.borrow_and_update();
-        let relist_at = listed.asked_at + pause;
-        let due = async {
-            tokio::select! {
-                () = clock::sleep_until(relist_at) => {}
-                () = etcd.look_again().notified() => {}
+    relist_every: &mut watch::Receiver<Duration>,
+) -> ListWatchAnswer {
+    tokio::select! {
+        message = events.message() => match message {
+            Ok(Some(message)) => news(&message),
+            Ok(None) => ListWatchAnswer::Ended,
+            Err(error) => {
+                endpoint.failed();
+                failed(&error.into())
             }
-        };
-        tokio::select! {
-            message = events.message() => {
-                let going_on = match message {
-                    Ok(Some(message)) => apply(&mut listed, &message),
-                    Ok(None) => false,
-                    Err(error) => {
-                        endpoint.failed();
-                        return Err(error.into());
-                    }
-                };
-                if !going_on {
-                    return Ok(());
-                }
-                publish(etcd, &listed, to_reader)?;
-            }
-            () = due => {
-                let again = etcd.list(LIST_WITHIN).await?;
-                let missed = again.keys != listed.keys;
-                listed = again;
-                publish(etcd, &listed, to_reader)?;
-                if missed {
-                    // The list was faster than the watch, or the watch is deaf: a new one, from here.
-                    (_, events) = open(etcd, listed.revision + 1).await?;
-                }
-            }
-            Ok(()) = relist_every.changed() => {}
-        }
+        },
+        () = clock::sleep_until(until) => ListWatchAnswer::ListDue,
+        () = etcd.look_again().notified() => ListWatchAnswer::ListDue,
+        Ok(()) = relist_every.changed() => ListWatchAnswer::IntervalChanged,
     }
 }
 
 /// Opens the watch on the best endpoint that takes it.
-async fn open(etcd: &Etcd, from: i64) -> Result<(Arc<Endpoint>, WatchStream), EtcdError> {
+async fn open(etcd: &Etcd, from: i64) -> Result<OpenWatch, EtcdError> {
     let mut last_error = EtcdError::Timeout(WATCH_WITHIN);
     for endpoint in etcd.ranked() {
         let base = etcd.keys().base();
@@ -215,44 +203,22 @@ async fn open(etcd: &Etcd, from: i64) -> Result<(Arc<Endpoint>, WatchStream), Et
     Err(last_error)
 }
 
-/// Brings the keys up to date; false when the watch is over (cancelled, compacted) or is not of the cluster that was
-/// listed.
-fn apply(listed: &mut ListedKeys, message: &WatchResponse) -> bool {
-    let foreign = message.header().is_some_and(|header| header.cluster_id() != listed.cluster_id);
-    if message.canceled() || message.compact_revision() != 0 || foreign {
-        return false;
+fn news(message: &WatchResponse) -> ListWatchAnswer {
+    if message.canceled() || message.compact_revision() != 0 {
+        return ListWatchAnswer::Ended;
     }
-    for event in message.events() {
-        let Some(key) = event.kv() else { continue };
-        // What a later list already showed is not news.
-        if key.mod_revision() <= listed.revision {
-            continue;
-        }
-        let (path, stored) = named(key);
-        match event.event_type() {
-            EventType::Put => listed.keys.insert(path, stored),
-            EventType::Delete => listed.keys.remove(&path),
-        };
-    }
-    let last = message.events().iter().filter_map(|event| event.kv().map(KeyValue::mod_revision)).max();
-    listed.revision = listed.revision.max(last.unwrap_or(0));
-    true
+    let cluster_id = message.header().map(|header| header.cluster_id());
+    ListWatchAnswer::Told { cluster_id, events: message.events().iter().filter_map(key_event).collect() }
 }
 
-/// Shows the view to the readers; they wake only when something in it is new.
-fn publish(
-    etcd: &Etcd,
-    listed: &ListedKeys,
-    to_reader: &watch::Sender<Option<View>>,
-) -> Result<(), EtcdError> {
-    let cluster = etcd.decoded(listed)?;
-    let view = View { cluster, seen_at: listed.asked_at };
-    to_reader.send_if_modified(|shown| {
-        let news = shown.as_ref() != Some(&view);
-        *shown = Some(view);
-        news
-    });
-    Ok(())
+fn key_event(event: &Event) -> Option<KeyEvent> {
+    let (path, key) = named(event.kv()?);
+    let revision = key.mod_revision;
+    let now = match event.event_type() {
+        EventType::Put => Some(key),
+        EventType::Delete => None,
+    };
+    Some(KeyEvent { path, revision, now })
 }
 
 fn named(key: &KeyValue) -> (String, StoredKey) {

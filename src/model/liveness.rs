@@ -13,6 +13,8 @@
 //! Both proofs must be recent. One failed or slow probe is no verdict; only a time without any proof is. Time in which
 //! the probe itself did not run does not count, because it shows nothing about Postgres.
 
+mod probe_rounds;
+
 use std::fmt;
 use std::time::Duration;
 
@@ -236,53 +238,9 @@ impl Liveness {
         self.timing
     }
 
-    /// Records a run of the probe. The age of every proof excludes the time since the last run beyond the allowed gap.
-    pub fn ran(&mut self, now: Moment) {
-        let missed = now.since(self.ran_at).saturating_sub(GAP_MAX);
-        self.ran_at = self.ran_at.max(now);
-        if let Some(watched) = self.watched.as_mut().filter(|_| !missed.is_zero()) {
-            for track in [&mut watched.connection, &mut watched.write] {
-                track.from = track.from + missed;
-            }
-            if let Some((_, since)) = &mut watched.stopped {
-                *since = *since + missed;
-            }
-        }
-    }
-
-    /// Sets the postmaster that may be primary now, if one runs. The proofs of a new postmaster are due from `now` on.
-    pub fn watch(&mut self, pid: Option<i32>, now: Moment) {
-        if self.watched.as_ref().map(|watched| watched.pid) == pid {
-            return;
-        }
-        let unproved = ProofTrack { from: now, proved_at: None, trouble: None };
-        self.suspended_until = None;
-        self.watched = pid.map(|pid| Watched {
-            pid,
-            connection: unproved.clone(),
-            write: unproved,
-            stopped: None,
-            excused_until: Moment::default(),
-        });
-    }
-
     /// The postmaster to probe.
     pub fn watched(&self) -> Option<i32> {
         self.watched.as_ref().map(|watched| watched.pid)
-    }
-
-    /// Records a proof by the postmaster `pid`.
-    pub fn proved(&mut self, pid: i32, proof: Proof, now: Moment) {
-        if let Some(track) = self.track(pid, proof) {
-            *track = ProofTrack { from: now, proved_at: Some(now), trouble: None };
-        }
-    }
-
-    /// Records an attempt that ended with `trouble`.
-    pub fn failed(&mut self, pid: i32, proof: Proof, trouble: String) {
-        if let Some(track) = self.track(pid, proof) {
-            track.trouble = Some(trouble);
-        }
     }
 
     /// Records the process of `pid` that was seen stopped, if any.

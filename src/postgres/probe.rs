@@ -19,14 +19,10 @@ use tokio_postgres::{Client, SimpleQueryMessage};
 
 use super::handle::PostgresInner;
 use super::{Error, connection_probe, session, storage};
-use crate::model::{LivenessFacts, LivenessVerdict, Lsn, Moment, Process, Proof};
+use crate::model::{LivenessFacts, LivenessTiming, LivenessVerdict, Lsn, Moment, Proof};
 use crate::os::error_chain::ErrorChain;
 use crate::os::{clock, process};
 
-/// How often the probe judges, looks for stopped processes that it has seen stopped, and notices a promotion.
-const TICK: Duration = Duration::from_millis(200);
-/// The pause after a try that failed.
-const RETRY_AFTER: Duration = Duration::from_millis(200);
 /// How often the postmaster's children are looked for; in between only those that are known are looked at.
 const CHILDREN_EVERY: Duration = Duration::from_secs(2);
 /// Not to be logged, not to be cut short, not to wait for a standby, and to write even where nobody else may.
@@ -110,16 +106,11 @@ async fn judge(inner: &PostgresInner, verdicts: &watch::Sender<LivenessVerdict>)
     let mut seen = inner.postmaster.subscribe();
     let mut needed = Needed::default();
     loop {
-        let postmaster = match *seen.borrow_and_update() {
-            Process::Up { pid, standby_start: false, .. } => Some(pid),
-            Process::Up { .. } | Process::Down { .. } => None,
-        };
+        let process = seen.borrow_and_update().clone();
         let now = clock::now();
-        let every = {
+        let (postmaster, every) = {
             let mut liveness = inner.liveness();
-            liveness.ran(now);
-            liveness.watch(postmaster, now);
-            liveness.timing().probe_every()
+            (liveness.look(&process, now), liveness.timing().probe_every())
         };
         if let Some(postmaster) = postmaster {
             needed.list(postmaster, now).await;
@@ -135,7 +126,7 @@ async fn judge(inner: &PostgresInner, verdicts: &watch::Sender<LivenessVerdict>)
             news
         });
         // The end of this Postgres, or the beginning of a promotion, is not to be missed.
-        let _ = tokio::time::timeout(TICK, seen.changed()).await;
+        let _ = tokio::time::timeout(LivenessTiming::TICK, seen.changed()).await;
     }
 }
 
@@ -216,29 +207,14 @@ async fn watched(inner: &PostgresInner) -> i32 {
         let watched = inner.liveness().watched();
         match watched {
             Some(pid) => return pid,
-            None => tokio::time::sleep(TICK).await,
+            None => tokio::time::sleep(LivenessTiming::TICK).await,
         }
     }
 }
 
 /// Notes how a try ended and waits for the next.
 async fn note(inner: &PostgresInner, pid: i32, proof: Proof, began_at: Moment, ended: Result<(), String>) {
-    let now = clock::now();
-    let next_at = {
-        let mut liveness = inner.liveness();
-        // What the thread slept through is no time without a proof, whichever task runs first.
-        liveness.ran(now);
-        match ended {
-            Ok(()) => {
-                liveness.proved(pid, proof, now);
-                began_at + liveness.timing().probe_every()
-            }
-            Err(trouble) => {
-                liveness.failed(pid, proof, trouble);
-                now + RETRY_AFTER
-            }
-        }
-    };
+    let next_at = inner.liveness().tried((pid, proof), began_at, ended, clock::now());
     clock::sleep_until(next_at).await;
 }
 

@@ -1,6 +1,6 @@
-//! A deterministic simulation: the real `decide`, the real arithmetic of the lease, of the guard's deadlines and of the
-//! liveness verdict, in a world of members, an etcd, PostgreSQLs, clients, a network and clocks, under faults at absurd
-//! rates. One seed is one story; the same seed tells it again, to the nanosecond.
+//! A deterministic simulation: the real `decide`, the real machines of `core` around it and the real liveness verdict,
+//! in a world of members, an etcd, PostgreSQLs, clients, a network and clocks, under faults at absurd rates. One seed
+//! is one story; the same seed tells it again, to the nanosecond.
 
 pub(crate) mod channel;
 pub(crate) mod clients;

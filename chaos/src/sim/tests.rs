@@ -49,7 +49,7 @@ fn a_writer_without_the_key_or_a_guard_is_seen() {
 fn a_writer_without_a_guard_is_seen() {
     is_caught(Mutation::NoGuard, "guarded", 0);
     is_caught(Mutation::DisarmOnDoubt, "guarded", 10);
-    is_caught(Mutation::TtlJump, "guarded", 31);
+    is_caught(Mutation::TtlJump, "guarded", 253);
 }
 
 #[test]

@@ -114,7 +114,6 @@ impl Promotion {
 fn refused(error: WriteError) -> JobNext {
     JobNext::End(match error {
         WriteError::NoSpace(why) => Outcome::Refused(why),
-        WriteError::LeaseNotFound => Outcome::Failed("requested lease not found".to_owned()),
-        WriteError::Unknown(why) => Outcome::Failed(why),
+        WriteError::LeaseNotFound | WriteError::Unknown(_) => Outcome::Failed(error.to_string()),
     })
 }

@@ -91,13 +91,16 @@ impl Cas {
     }
 }
 
-/// Why a transaction gave no [`Cas`], as far as that is known.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Why a request to etcd gave no usable answer, as far as that is known.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum WriteError {
-    /// Certain: a lease of the transaction does not exist, and nothing was written.
+    /// Certain: a lease that the request names does not exist, and nothing was written.
+    #[error("requested lease not found")]
     LeaseNotFound,
     /// Certain: etcd refuses writes, for this reason, and nothing was written.
+    #[error("etcd refuses writes: {0}")]
     NoSpace(String),
-    /// Uncertain: the transaction may or may not have happened; a read shows which.
+    /// Uncertain: the request may or may not have been carried out; a read shows which.
+    #[error("{0}")]
     Unknown(String),
 }

@@ -1,4 +1,5 @@
 use super::*;
+use crate::model::Process;
 use proptest::prelude::*;
 
 const TTL: Duration = Duration::from_secs(10);
@@ -160,4 +161,24 @@ fn a_hanging_loop_loses_the_lease_only_without_proofs_of_postgres() {
     assert!(liveness.withheld(at(40_000)).is_some(), "it died, and nobody saw it");
     liveness.loop_runs(at(40_000));
     assert_eq!(liveness.withheld(at(40_000)), None);
+}
+
+#[test]
+fn a_try_that_the_probe_slept_through_is_no_time_without_a_proof() {
+    let mut liveness = watched();
+    let next_at = liveness.tried((PID, Proof::Write), at(100), Err("late".to_owned()), at(60_000));
+    assert_eq!(next_at, at(60_200));
+    assert!(!is_dead(&liveness, 60_000));
+    let next_at = liveness.tried((PID, Proof::Write), at(60_200), Ok(()), at(60_300));
+    assert_eq!((next_at, liveness.has_written(PID)), (at(60_200) + liveness.timing().probe_every(), true));
+}
+
+#[test]
+fn only_a_postmaster_that_may_be_primary_has_to_prove_anything() {
+    let mut liveness = watched();
+    let up = |standby_start| Process::Up { pid: 43, since: at(100), standby_start };
+    for (process, watched) in [(up(true), None), (up(false), Some(43)), (Process::Down { exit: None }, None)]
+    {
+        assert_eq!((liveness.look(&process, at(200)), liveness.watched()), (watched, watched), "{process:?}");
+    }
 }

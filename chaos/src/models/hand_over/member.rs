@@ -5,8 +5,8 @@ use std::fmt::Write as _;
 use std::hash::{DefaultHasher, Hasher};
 use std::time::Duration;
 
+use matriarch::core::lease::{KeepAliveAnswer, LeaderRead, Renewal};
 use matriarch::decide::{Memory, SlotLedger, decide};
-use matriarch::etcd::{KeepAliveAnswer, LeaderRead, Renewal};
 use matriarch::model::{
     Action, ClusterStatus, ClusterView, ConfigKey, ControlFile, ControlState, DataDirectory, FailoverKey,
     FailoverRequest, Finished, Job, LeaderKey, LeaseFacts, LeaseId, Lsn, Me, MemberKey, MemberName, Moment,

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use matriarch::etcd::LeaderRead;
+use matriarch::core::lease::LeaderRead;
 use matriarch::model::{LeaseId, Moment, Term};
 
 #[derive(Clone, Copy, Debug)]

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use matriarch::core::guard::{ArmedDeadlines, Arming, Guard, GuardInput, GuardOrder};
-use matriarch::etcd::{KeepAliveAnswer, LeaderRead, Renewal, RenewalVerdict};
+use matriarch::core::lease::{KeepAliveAnswer, LeaderRead, Renewal, RenewalVerdict};
 use matriarch::model::{LeaseFacts, LeaseId, LeaseTiming, Moment};
 
 use super::Mutation;

@@ -6,7 +6,7 @@
 //!    guard ── kill_at ──► Postgres            └── a lease ends, and the leader key with it
 //! ```
 //!
-//! The arithmetic is the product's: `etcd::Renewal` judges the answers, `LeaseFacts` says whether a promotion is
+//! The arithmetic is the product's: `Renewal` judges the answers, `LeaseFacts` says whether a promotion is
 //! allowed, `LeaseTiming` when the guard kills. The rest of a member is in `member`, and etcd in `etcd`.
 //!
 //! Time goes from second to second, and stops between them wherever a guard kills or a lease ends. What a supervisor
@@ -26,7 +26,7 @@ use std::time::Duration;
 
 use clap::ValueEnum;
 use matriarch::core::guard::Guard;
-use matriarch::etcd::KeepAliveAnswer;
+use matriarch::core::lease::KeepAliveAnswer;
 use matriarch::model::{Leading, Moment};
 use stateright::{Model, Property};
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use matriarch::core::list_watch::KeyEvent;
 use matriarch::core::store::{Compare, KeyChange, StoredKey, Txn};
 
 use crate::sim::clock::At;
@@ -14,14 +15,6 @@ pub(crate) struct Lease {
     pub(crate) expires: At,
 }
 
-/// One key written, or with `None` deleted, in that revision.
-#[derive(Clone, Debug)]
-pub(crate) struct Event {
-    pub(crate) revision: i64,
-    pub(crate) path: String,
-    pub(crate) now: Option<StoredKey>,
-}
-
 /// The request names a lease that does not exist; nothing was written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct LeaseNotFound;
@@ -31,7 +24,7 @@ pub(crate) struct Store {
     pub(crate) revision: i64,
     pub(crate) keys: BTreeMap<String, StoredKey>,
     pub(crate) leases: BTreeMap<i64, Lease>,
-    pub(crate) events: Vec<Event>,
+    pub(crate) events: Vec<KeyEvent>,
     /// Watches that begin before this revision are refused.
     pub(crate) compacted: i64,
     next_lease: i64,
@@ -100,7 +93,7 @@ impl Store {
             Some(key) => drop(self.keys.insert(path.clone(), key.clone())),
             None => drop(self.keys.remove(path)),
         }
-        self.events.push(Event { revision, path: path.clone(), now });
+        self.events.push(KeyEvent { revision, path: path.clone(), now });
     }
 
     pub(crate) fn grant(&mut self, ttl: Duration, expires: At) -> i64 {

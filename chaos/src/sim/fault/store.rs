@@ -3,10 +3,12 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use matriarch::core::list_watch::KeyEvent;
+
 use crate::invariant;
 use crate::sim::clock::At;
 use crate::sim::etcd::SERVERS;
-use crate::sim::etcd::store::{Event, Lease, Store};
+use crate::sim::etcd::store::{Lease, Store};
 use crate::sim::postgres::disk::Data;
 use crate::sim::world::{Machine, Sim};
 
@@ -83,7 +85,7 @@ impl Sim {
 }
 
 /// The cluster is made: the key `initialize` holds its system identifier.
-fn whole(event: &Event) -> bool {
+fn whole(event: &KeyEvent) -> bool {
     event.now.as_ref().is_some_and(|key| !key.value.is_empty())
 }
 

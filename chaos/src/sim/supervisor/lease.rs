@@ -1,9 +1,12 @@
-//! Keeping the lease: `src/etcd/lease.rs` around the real `Renewal`.
+//! Keeping the lease: the driver of the product's own rounds, as `src/etcd/lease.rs` is.
 
 use std::time::Duration;
 
-use matriarch::etcd::{KeepAliveAnswer, LeaderRead, Renewal, RenewalVerdict};
-use matriarch::model::{Leading, LeaseId, LeaseTiming, Moment, Term};
+use matriarch::core::lease::{
+    KeepAliveAnswer, LeaderRead, LeaseAnswer, LeaseEffect, LeaseNext, LeaseNotice, LeaseQuestion, LeaseRounds,
+};
+use matriarch::core::store::{Cas, Txn};
+use matriarch::model::{Leading, LeaseId, LeaseTiming, Term};
 
 use super::{Agent, write};
 use crate::invariant;
@@ -11,138 +14,105 @@ use crate::sim::etcd::client::Client;
 use crate::sim::etcd::{Answer, Body, Op, Refusal};
 use crate::sim::mutation::Mutation;
 
-const RETRY_AFTER: Duration = Duration::from_millis(200);
-const CHANGE_AGAIN_AFTER: Duration = Duration::from_secs(5);
-
 /// The task's state.
 pub(crate) struct Keeping {
     agent: Agent,
     /// Connections of its own.
     etcd: Client,
-    renewal: Renewal,
-    granted_ttl: Duration,
-    /// The TTL of a lease of a previous incarnation is not known before its first renewal.
-    resumed: bool,
-    /// A lease that leadership may have moved to already.
-    moving_to: Option<(LeaseId, Duration)>,
-    /// No change of the TTL begins before.
-    change_at: Moment,
+    rounds: LeaseRounds,
+    /// The renewal that the next read is about.
+    renewed: Option<KeepAliveAnswer>,
 }
 
 impl Keeping {
     pub(crate) fn new(agent: &Agent, resumed: Option<LeaseId>) -> Keeping {
         let ttl = agent.settings().ttl;
         agent.shared.ttl.set(ttl);
-        let mut renewal = Renewal::default();
-        if let Some(lease) = resumed {
-            renewal.granted(lease, ttl);
-        }
+        let rounds = LeaseRounds::new(agent.keys(), ttl, resumed);
         let etcd = Client::new(&agent.sim, agent.host());
-        if agent.sim.world().options.mutation != Some(Mutation::ForgetFormerLease) {
-            *agent.shared.lease.borrow_mut() = renewal.facts().clone();
+        if agent.mutation() != Some(Mutation::ForgetFormerLease) {
+            *agent.shared.lease.borrow_mut() = rounds.facts().clone();
         }
-        Keeping {
-            agent: agent.clone(),
-            etcd,
-            renewal,
-            granted_ttl: ttl,
-            resumed: resumed.is_some(),
-            moving_to: None,
-            change_at: Moment::default(),
-        }
+        Keeping { agent: agent.clone(), etcd, rounds, renewed: None }
     }
 
     pub(crate) async fn run(mut self) {
+        let mut answer = self.woke();
         loop {
-            let (began_at, ttl) = (self.agent.now(), self.agent.shared.ttl.get());
-            let withheld = self.agent.shared.liveness.borrow().withheld(began_at);
-            let ended = match withheld {
-                None => self.round(ttl).await.map_err(|refusal| format!("{refusal:?}")),
-                Some(why) => Err(format!("not renewed: {why}")),
-            };
-            let next_at = match ended {
-                Ok(()) => began_at + LeaseTiming { ttl: ttl.min(self.granted_ttl) }.renew_every(),
-                Err(trouble) => {
-                    self.renewal.trouble(trouble);
-                    self.agent.now() + RETRY_AFTER
+            let LeaseNext { effects, ask } = self.rounds.next(answer, self.agent.now());
+            for effect in effects {
+                self.carry_out(effect).await;
+            }
+            let answered = self.answer(ask).await;
+            answer = answered.unwrap_or_else(|refusal| LeaseAnswer::Failed(write::reported(refusal)));
+        }
+    }
+
+    async fn carry_out(&self, effect: LeaseEffect) {
+        match effect {
+            LeaseEffect::Publish => self.publish(),
+            LeaseEffect::TellGuard => {
+                self.agent.step().await;
+                self.agent.renewed(self.rounds.facts());
+                invariant::renewed(&self.agent.sim, self.agent.member(), self.rounds.facts());
+            }
+            LeaseEffect::Say(LeaseNotice::Gone(_)) => self.agent.note(|| "the lease is gone".to_owned()),
+            LeaseEffect::Say(LeaseNotice::TtlChanged { lease, ttl, term }) => {
+                self.agent.note(|| format!("the ttl is {ttl:?} now, on lease {lease} in term {term:?}"));
+                if term.is_some() {
+                    invariant::moved(&self.agent.sim, self.agent.member(), lease);
                 }
-            };
-            self.publish();
-            let next_at = self.agent.sim.when(self.agent.member(), next_at);
-            while !self.agent.shared.renew_now.replace(false) {
-                let wait = self.agent.shared.lease_bell.wait(&self.agent.sim.exec);
-                if self.agent.sim.exec.by(next_at, wait).await.is_none() {
-                    break;
-                }
+            }
+            LeaseEffect::Say(LeaseNotice::TtlKept { error, .. }) => {
+                self.agent.log(&format!("the ttl stays as it was: {error:?}")).await;
             }
         }
     }
 
-    async fn round(&mut self, ttl: Duration) -> Result<(), Refusal> {
-        let confirmed = self.renewal.facts().deadline.is_some();
-        let wanted = confirmed && ttl != self.granted_ttl && self.change_at <= self.agent.now();
-        if self.moving_to.is_some() || wanted {
-            match self.change_ttl(ttl).await {
-                Err(refusal) if self.moving_to.is_none() || refusal == Refusal::NoSpace => {
-                    self.moving_to = None;
-                    self.renewal.stays();
-                    self.change_at = self.agent.now() + CHANGE_AGAIN_AFTER;
-                    self.agent.log(&format!("the ttl stays as it was: {refusal:?}")).await;
-                }
-                changed => changed?,
-            }
-        }
-        for _ in 0..2 {
-            let lease = match self.renewal.facts().lease {
-                Some(lease) => lease,
-                None => self.grant(ttl).await?,
-            };
-            match self.renew(lease).await {
-                Err(Refusal::LeaseNotFound) => {
-                    let read = self.read_leader().await?;
-                    if !self.renewal.gone(&read) {
-                        return Err(Refusal::Unknown("the leader key hangs on a lease not found"));
+    async fn answer(&mut self, ask: LeaseQuestion) -> Result<LeaseAnswer, Refusal> {
+        Ok(match ask {
+            LeaseQuestion::Wait { until } => {
+                let until = self.agent.sim.when(self.agent.member(), until);
+                while !self.agent.shared.renew_now.replace(false) {
+                    let wait = self.agent.shared.lease_bell.wait(&self.agent.sim.exec);
+                    if self.agent.sim.exec.by(until, wait).await.is_none() {
+                        break;
                     }
-                    self.agent.note(|| "the lease is gone".to_owned());
-                    self.publish();
                 }
-                Ok(RenewalVerdict::Confirmed) => {
-                    if std::mem::take(&mut self.resumed) {
-                        self.granted_ttl = self.renewal.facts().ttl;
-                    }
-                    self.agent.step().await;
-                    self.agent.renewed(self.renewal.facts());
-                    invariant::renewed(&self.agent.sim, self.agent.member(), self.renewal.facts());
-                    return Ok(());
-                }
-                Ok(RenewalVerdict::TermsDiffer | RenewalVerdict::OtherLease) => {}
-                Err(refusal) => return Err(refusal),
+                self.woke()
             }
-        }
-        Err(Refusal::Unknown("keepalive and read come from different raft terms"))
+            LeaseQuestion::Grant { ttl } => LeaseAnswer::Granted(self.grant(ttl).await?),
+            LeaseQuestion::KeepAlive { lease, timing } => {
+                self.renewed = None;
+                let answer = match self.is_unprepared(lease) {
+                    true => self.assumed_renewal(lease, timing),
+                    false => self.keep_alive(lease, timing).await?,
+                };
+                self.renewed = Some(answer);
+                LeaseAnswer::Renewed(answer)
+            }
+            LeaseQuestion::ReadLeader { timing } => LeaseAnswer::Leader(match self.assumed_read() {
+                Some(read) => read,
+                None => self.read_leader(timing).await?,
+            }),
+            LeaseQuestion::AskGuard => {
+                let skipped = self.agent.mutation() == Some(Mutation::TtlJump);
+                LeaseAnswer::GuardHolds(skipped || self.agent.holds_deadline(self.rounds.facts()).await)
+            }
+            LeaseQuestion::Commit(txn) => LeaseAnswer::Moved(self.commit(txn).await?),
+        })
     }
 
-    async fn renew(&mut self, lease: LeaseId) -> Result<RenewalVerdict, Refusal> {
-        let mutation = self.agent.sim.world().options.mutation;
-        let answer = self.keep_alive(lease, self.granted_ttl).await?;
-        let raft_term = answer.raft_term;
-        let known = match self.renewal.facts().leading {
-            Leading::Yes(term) => Some((lease, term)),
-            Leading::No | Leading::Unknown => None,
-        };
-        if mutation == Some(Mutation::NoConfirmedRead) && known.is_some() {
-            return Ok(self.renewal.confirm(&answer, &LeaderRead { raft_term, leader: known }));
-        }
-        let read = self.read_leader().await?;
-        Ok(self.renewal.confirm(&answer, &read))
+    fn woke(&self) -> LeaseAnswer {
+        let withheld = self.agent.shared.liveness.borrow().withheld(self.agent.now());
+        LeaseAnswer::Woke { ttl: self.agent.shared.ttl.get(), withheld }
     }
 
-    async fn keep_alive(&self, lease: LeaseId, ttl: Duration) -> Result<KeepAliveAnswer, Refusal> {
-        let mutation = self.agent.sim.world().options.mutation;
-        let Answer { raft_term, body, sent_at, .. } = self.ask(ttl, Op::KeepAlive(lease.0)).await?;
-        let sent_at = match mutation {
+    async fn keep_alive(&self, lease: LeaseId, timing: LeaseTiming) -> Result<KeepAliveAnswer, Refusal> {
+        let Answer { raft_term, body, sent_at, .. } = self.ask(timing, Op::KeepAlive(lease.0)).await?;
+        let sent_at = match self.agent.mutation() {
             Some(Mutation::CountFromAnswer) => self.agent.now(),
-            Some(Mutation::DeadlineTooLate) => sent_at + ttl * 3,
+            Some(Mutation::DeadlineTooLate) => sent_at + timing.ttl * 3,
             _sound => sent_at,
         };
         let ttl = match body {
@@ -153,94 +123,53 @@ impl Keeping {
         Ok(KeepAliveAnswer { lease, sent_at, ttl, raft_term })
     }
 
-    async fn read_leader(&self) -> Result<LeaderRead, Refusal> {
-        let leader = self.agent.sim.world().keys.path("leader");
-        let Answer { raft_term, body, .. } = self.ask(self.granted_ttl, Op::Get(leader)).await?;
+    /// The lease that leadership moves to, where the move is not prepared.
+    fn is_unprepared(&self, lease: LeaseId) -> bool {
+        self.agent.mutation() == Some(Mutation::TtlJump) && self.rounds.facts().lease != Some(lease)
+    }
+
+    /// A renewal that shortens no deadline.
+    fn assumed_renewal(&self, lease: LeaseId, timing: LeaseTiming) -> KeepAliveAnswer {
+        KeepAliveAnswer { lease, sent_at: self.agent.now(), ttl: timing.ttl * 100, raft_term: 0 }
+    }
+
+    /// What a mutation takes the leader key for, without a read, after a renewal.
+    fn assumed_read(&mut self) -> Option<LeaderRead> {
+        let KeepAliveAnswer { lease, raft_term, .. } = self.renewed.take()?;
+        let facts = self.rounds.facts();
+        match (self.agent.mutation(), facts.leading) {
+            (Some(Mutation::NoConfirmedRead), Leading::Yes(term)) if facts.lease == Some(lease) => {
+                Some(LeaderRead { raft_term, leader: Some((lease, term)) })
+            }
+            _other => self.is_unprepared(lease).then_some(LeaderRead { raft_term, leader: None }),
+        }
+    }
+
+    async fn read_leader(&self, timing: LeaseTiming) -> Result<LeaderRead, Refusal> {
+        let leader = self.agent.path("leader");
+        let Answer { raft_term, body, .. } = self.ask(timing, Op::Get(leader)).await?;
         let Body::Key(key) = body else { return Err(Refusal::Unknown("not an answer to a read")) };
         Ok(LeaderRead { raft_term, leader: key.map(|key| (LeaseId(key.lease), Term(key.mod_revision))) })
     }
 
-    async fn grant(&mut self, ttl: Duration) -> Result<LeaseId, Refusal> {
-        let lease = self.ask_lease(ttl).await?;
-        self.renewal.granted(lease, ttl);
-        (self.granted_ttl, self.resumed) = (ttl, false);
-        self.publish();
-        Ok(lease)
-    }
-
-    async fn ask_lease(&self, ttl: Duration) -> Result<LeaseId, Refusal> {
-        match self.ask(ttl, Op::Grant(ttl)).await?.body {
+    async fn grant(&self, ttl: Duration) -> Result<LeaseId, Refusal> {
+        match self.ask(LeaseTiming { ttl }, Op::Grant(ttl)).await?.body {
             Body::Lease(lease) => Ok(LeaseId(lease)),
             _other => Err(Refusal::Unknown("not an answer to a grant")),
         }
     }
 
-    async fn change_ttl(&mut self, ttl: Duration) -> Result<(), Refusal> {
-        let (lease, ttl) = match self.moving_to {
-            Some(moving) => moving,
-            None => {
-                let lease = self.ask_lease(ttl).await?;
-                self.prepare_move(lease, ttl).await?;
-                self.moving_to = Some((lease, ttl));
-                (lease, ttl)
-            }
-        };
-        let read = self.read_leader().await?;
-        let old = self.renewal.facts().lease;
-        let moved = match read.leader {
-            Some((owner, term)) if owner == lease => Ok(Some(term)),
-            Some((owner, term)) if Some(owner) == old => self.move_leadership(term, owner, lease).await,
-            Some(_) | None => Ok(None),
-        };
-        if moved == Err(Refusal::LeaseNotFound) {
-            self.moving_to = None;
-        }
-        let term = moved?;
-        self.agent.note(|| format!("the ttl is {ttl:?} now, on lease {lease} in term {term:?}"));
-        self.renewal.moved(lease, term);
-        if term.is_some() {
-            invariant::moved(&self.agent.sim, self.agent.member(), lease);
-        }
-        self.moving_to = None;
-        self.granted_ttl = ttl;
-        self.publish();
-        Ok(())
+    async fn commit(&self, txn: Txn) -> Result<Cas, Refusal> {
+        let answer = self.etcd.hedged(write::HEDGE_AFTER, write::WITHIN, Op::Txn(txn.clone())).await?;
+        Ok(write::cas(&txn, answer))
     }
 
-    async fn prepare_move(&mut self, lease: LeaseId, ttl: Duration) -> Result<(), Refusal> {
-        if self.agent.sim.world().options.mutation == Some(Mutation::TtlJump) {
-            return Ok(());
-        }
-        let answer = self.keep_alive(lease, ttl).await?;
-        let read = self.read_leader().await?;
-        if !self.renewal.moving(&answer, &read) {
-            return Err(Refusal::Unknown("keepalive and read come from different raft terms"));
-        }
-        self.publish();
-        match self.agent.holds_deadline(self.renewal.facts()).await {
-            true => Ok(()),
-            false => Err(Refusal::Unknown("the guard has not confirmed the other deadline")),
-        }
-    }
-
-    /// The new term, if the key is on the lease `to` now.
-    async fn move_leadership(&self, term: Term, from: LeaseId, to: LeaseId) -> Result<Option<Term>, Refusal> {
-        let op = Op::Txn(self.agent.keys().move_leadership((term, from), to));
-        match self.etcd.hedged(write::HEDGE_AFTER, write::WITHIN, op).await?.body {
-            Body::Txn { now, .. } => {
-                Ok(now.filter(|key| key.lease == to.0).map(|key| Term(key.mod_revision)))
-            }
-            _other => Err(Refusal::Unknown("not an answer to a transaction")),
-        }
-    }
-
-    async fn ask(&self, ttl: Duration, op: Op) -> Result<Answer, Refusal> {
-        let timing = LeaseTiming { ttl };
+    async fn ask(&self, timing: LeaseTiming, op: Op) -> Result<Answer, Refusal> {
         self.etcd.hedged(timing.hedge_after(), timing.try_timeout(), op).await
     }
 
     fn publish(&self) {
-        let facts = self.renewal.facts();
+        let facts = self.rounds.facts();
         let news = *self.agent.shared.lease.borrow() != *facts;
         if news {
             *self.agent.shared.lease.borrow_mut() = facts.clone();

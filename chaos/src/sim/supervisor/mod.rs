@@ -1,5 +1,5 @@
-//! A supervisor: the real `decide`, the real lease arithmetic and liveness verdict, and around them the runtime of
-//! `src/agent`, task by task, small: each module is named after the one that it stands for.
+//! A supervisor: the machines of the product's `core` with `decide` inside them, its liveness verdict, and around them
+//! the runtime of `src/agent`, task by task, small: each module is named after the one that it stands for.
 //!
 //! What a step can be interrupted at is every `.await`; what the product does between two system calls is one step
 //! here only where nothing outside can see the difference.

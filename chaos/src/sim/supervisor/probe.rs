@@ -1,29 +1,20 @@
-//! Proofs that Postgres works, for the real `Liveness`: `src/postgres/probe.rs`.
+//! Proofs that Postgres works: the driver of the product's own rounds, as `src/postgres/probe.rs` is.
 
-use std::time::Duration;
-
-use matriarch::model::{Process, Proof};
+use matriarch::model::{LivenessTiming, Proof};
 
 use super::Agent;
-
-const TICK: Duration = Duration::from_millis(200);
-const RETRY_AFTER: Duration = Duration::from_millis(200);
 
 impl Agent {
     /// Keeps the record of who is watched and when the probe ran.
     pub(crate) async fn judge(self) {
         loop {
-            let postmaster = match *self.shared.process.borrow() {
-                Process::Up { pid, standby_start: false, .. } => Some(pid),
-                Process::Up { .. } | Process::Down { .. } => None,
-            };
+            let process = self.shared.process.borrow().clone();
             let now = self.now();
             let verdict = {
                 let settings = self.settings();
                 let mut liveness = self.shared.liveness.borrow_mut();
                 liveness.configure(settings.ttl, settings.pause);
-                liveness.ran(now);
-                liveness.watch(postmaster, now);
+                liveness.look(&process, now);
                 liveness.verdict(now)
             };
             if *self.shared.verdict.borrow() != verdict {
@@ -31,7 +22,7 @@ impl Agent {
                 self.shared.bell.give(&self.sim.exec);
             }
             let wait = self.shared.process_bell.wait(&self.sim.exec);
-            self.sim.exec.within(TICK, wait).await;
+            self.sim.exec.within(LivenessTiming::TICK, wait).await;
         }
     }
 
@@ -39,29 +30,16 @@ impl Agent {
         loop {
             let watched = self.shared.liveness.borrow().watched();
             let Some(pid) = watched else {
-                self.sleep(TICK).await;
+                self.sleep(LivenessTiming::TICK).await;
                 continue;
             };
             let began_at = self.now();
-            let (within, every) = {
-                let timing = self.shared.liveness.borrow().timing();
-                (timing.try_within(), timing.probe_every())
-            };
+            let within = self.shared.liveness.borrow().timing().try_within();
             let proved = self.sim.exec.within(within, self.prove(pid, proof)).await;
-            let now = self.now();
+            let ended = proved.unwrap_or(Err(())).map_err(|()| "no answer".to_owned());
             let next_at = {
                 let mut liveness = self.shared.liveness.borrow_mut();
-                liveness.ran(now);
-                match proved {
-                    Some(Ok(())) => {
-                        liveness.proved(pid, proof, now);
-                        began_at + every
-                    }
-                    Some(Err(())) | None => {
-                        liveness.failed(pid, proof, "no answer".to_owned());
-                        now + RETRY_AFTER
-                    }
-                }
+                liveness.tried((pid, proof), began_at, ended, self.now())
             };
             let at = self.sim.when(self.member(), next_at);
             self.sim.exec.sleep_until(at).await;

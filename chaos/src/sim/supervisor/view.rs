@@ -1,14 +1,15 @@
-//! Following the cluster: `src/etcd/view.rs`. Lists, watches, and lists again when something is odd.
+//! Following the cluster: the driver of the product's own lists and watches, as `src/etcd/view.rs` is; and the watch
+//! of a simulated server.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
-use matriarch::core::store::StoredKey;
-use matriarch::model::{ClusterView, Moment, View};
+use matriarch::core::list_watch::{
+    KeyEvent, KeyList, ListWatch, ListWatchAnswer, ListWatchEffect, ListWatchNext, ListWatchQuestion,
+};
+use matriarch::model::{Moment, View};
 
 use super::Agent;
 use crate::sim::channel::Channel;
-use crate::sim::etcd::store::Event;
 use crate::sim::etcd::{Answer, Body, Op, Refusal};
 use crate::sim::mutation::Mutation;
 use crate::sim::network::Host;
@@ -17,94 +18,83 @@ use crate::sim::world::Sim;
 
 const HEDGE_AFTER: Duration = Duration::from_millis(300);
 const LIST_WITHIN: Duration = Duration::from_secs(3);
-const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
-
-struct Listed {
-    keys: BTreeMap<String, StoredKey>,
-    revision: i64,
-    /// Without the events of the watch since.
-    listed: i64,
-    asked_at: Moment,
-}
 
 /// What a watch tells.
 enum Told {
-    Events(Vec<Event>),
+    Events(Vec<KeyEvent>),
     Cancelled,
 }
 
 impl Agent {
     pub(crate) async fn follow_for_ever(self) {
-        let mut backoff = BACKOFF.0;
+        let mut machine = ListWatch::new(self.keys());
+        let mut opened: Option<Channel<Told>> = None;
+        let mut answer = ListWatchAnswer::Paused;
         loop {
-            let began_at = self.sim.now();
-            let _ = self.follow().await;
-            if began_at + BACKOFF.1 < self.sim.now() {
-                backoff = BACKOFF.0;
+            let ListWatchNext { effects, ask } = machine.next(answer, self.settings().loop_wait, self.now());
+            for effect in effects {
+                match effect {
+                    ListWatchEffect::Show(view) => self.show(*view),
+                    ListWatchEffect::Say(_) => {}
+                }
             }
-            self.sleep(backoff).await;
-            backoff = (backoff * 2).min(BACKOFF.1);
+            answer = match ask {
+                ListWatchQuestion::Pause(span) => {
+                    opened = None;
+                    self.sleep(span).await;
+                    ListWatchAnswer::Paused
+                }
+                ListWatchQuestion::List => match self.list().await {
+                    Ok(list) => ListWatchAnswer::Listed(list),
+                    Err(refusal) => ListWatchAnswer::Failed(format!("{refusal:?}")),
+                },
+                ListWatchQuestion::Watch { after } => {
+                    opened.take().into_iter().for_each(|watch| watch.close(&self.sim));
+                    opened = Some(self.open_watch(after, &self.shared.view_bell));
+                    ListWatchAnswer::Opened
+                }
+                ListWatchQuestion::Await { until } => match &opened {
+                    Some(watch) => self.told(watch, until).await,
+                    None => ListWatchAnswer::Ended,
+                },
+            };
         }
     }
 
-    async fn list(&self) -> Result<Listed, Refusal> {
+    async fn list(&self) -> Result<KeyList, Refusal> {
         let asked_at = self.now();
-        let Answer { revision, body: Body::Keys(keys), .. } =
-            self.shared.etcd.hedged(HEDGE_AFTER, LIST_WITHIN, Op::List).await?
-        else {
-            return Err(Refusal::Unknown("not an answer to a list"));
-        };
-        Ok(Listed { keys, revision, listed: revision, asked_at })
-    }
-
-    async fn follow(&self) -> Result<(), Refusal> {
-        let mut listed = self.list().await?;
-        self.show(&listed);
-        let bell = self.shared.view_bell.clone();
-        let mut watch = self.open_watch(listed.revision, &bell);
-        let relist = self.sim.world().options.mutation != Some(Mutation::NeverRelist);
-        loop {
-            let relist_at = listed.asked_at + self.settings().loop_wait;
-            let relist_at = self.sim.when(self.member(), relist_at);
-            match watch.take() {
-                Some(Told::Events(events)) => {
-                    let last = events.last().map_or(0, |event| event.revision);
-                    for Event { path, now, .. } in
-                        events.into_iter().filter(|event| listed.revision < event.revision)
-                    {
-                        match now {
-                            Some(key) => drop(listed.keys.insert(path, key)),
-                            None => drop(listed.keys.remove(&path)),
-                        }
-                    }
-                    listed.revision = listed.revision.max(last);
-                    self.show(&listed);
-                }
-                Some(Told::Cancelled) => return Ok(()),
-                None if watch.is_closed() => return Err(Refusal::Unknown("the watch broke")),
-                None if relist && (relist_at <= self.sim.now() || self.shared.look_again.get()) => {
-                    self.shared.look_again.set(false);
-                    let again = self.list().await?;
-                    let missed = again.keys != listed.keys;
-                    listed = again;
-                    self.show(&listed);
-                    if missed {
-                        watch.close(&self.sim);
-                        watch = self.open_watch(listed.revision, &bell);
-                    }
-                }
-                None if relist => {
-                    self.sim.exec.by(relist_at, bell.wait(&self.sim.exec)).await;
-                }
-                None => bell.wait(&self.sim.exec).await,
+        match self.shared.etcd.hedged(HEDGE_AFTER, LIST_WITHIN, Op::List).await? {
+            Answer { revision, body: Body::Keys(keys), .. } => {
+                Ok(KeyList { keys, revision, cluster_id: 0, asked_at })
             }
+            _other => Err(Refusal::Unknown("not an answer to a list")),
         }
     }
 
-    fn show(&self, listed: &Listed) {
-        let Ok(cluster) = self.sim.world().keys.view(&listed.keys, listed.revision) else { return };
-        let cluster = ClusterView { listed: listed.listed, ..cluster };
-        let view = View { cluster, seen_at: listed.asked_at };
+    /// What the watch tells, or that a list is due.
+    async fn told(&self, watch: &Channel<Told>, until: Moment) -> ListWatchAnswer {
+        let relist = self.mutation() != Some(Mutation::NeverRelist);
+        let until = self.sim.when(self.member(), until);
+        match watch.take() {
+            Some(Told::Events(events)) => return ListWatchAnswer::Told { cluster_id: None, events },
+            Some(Told::Cancelled) => return ListWatchAnswer::Ended,
+            None if watch.is_closed() => return ListWatchAnswer::Failed("the watch broke".to_owned()),
+            None if relist && (until <= self.sim.now() || self.shared.look_again.get()) => {
+                self.shared.look_again.set(false);
+                return ListWatchAnswer::ListDue;
+            }
+            None => {}
+        }
+        let wait = self.shared.view_bell.wait(&self.sim.exec);
+        match relist {
+            true => drop(self.sim.exec.by(until, wait).await),
+            false => wait.await,
+        }
+        // Whatever it was: by the settings of now.
+        ListWatchAnswer::IntervalChanged
+    }
+
+    fn show(&self, view: View) {
         let mut shown = self.shared.view.borrow_mut();
         let news = shown.as_ref().is_none_or(|shown| shown.cluster != view.cluster);
         *shown = Some(view);

@@ -6,7 +6,7 @@ use matriarch::core::store::{Cas, Keys, StoredKey, Txn, WriteError};
 use matriarch::model::LeaseId;
 
 use super::Agent;
-use crate::sim::etcd::{Body, Op, Refusal};
+use crate::sim::etcd::{Answer, Body, Op, Refusal};
 use crate::sim::mutation::Mutation;
 
 pub(super) const HEDGE_AFTER: Duration = Duration::from_millis(500);
@@ -34,18 +34,10 @@ impl Agent {
                 return Err(refusal);
             }
         };
-        match answer.body {
-            Body::Txn { done: true, .. } => {
-                if puts {
-                    self.shared.etcd.note_write(Some(self.now()));
-                }
-                Ok(Cas::Done(answer.revision))
-            }
-            Body::Txn { now, .. } if txn.evidence.is_shown_by(now.as_ref()) => {
-                Ok(Cas::Done(now.map_or(answer.revision, |key| key.mod_revision)))
-            }
-            _other => Ok(Cas::Lost),
+        if puts && matches!(answer.body, Body::Txn { done: true, .. }) {
+            self.shared.etcd.note_write(Some(self.now()));
         }
+        Ok(cas(&txn, answer))
     }
 
     pub(super) async fn read(&self, path: String) -> Result<Option<StoredKey>, Refusal> {
@@ -67,6 +59,17 @@ impl Agent {
     pub(crate) async fn revoke_lease(&self, lease: LeaseId) {
         let within = Duration::from_secs(2);
         let _ = self.shared.etcd.hedged(within / 8, within, Op::Revoke(lease.0)).await;
+    }
+}
+
+/// How the transaction ended.
+pub(super) fn cas(txn: &Txn, answer: Answer) -> Cas {
+    match answer.body {
+        Body::Txn { done: true, .. } => Cas::Done(answer.revision),
+        Body::Txn { now, .. } if txn.evidence.is_shown_by(now.as_ref()) => {
+            Cas::Done(now.map_or(answer.revision, |key| key.mod_revision))
+        }
+        _other => Cas::Lost,
     }
 }
 

@@ -1,4 +1,4 @@
-//! What the answers of etcd prove about the lease. Pure: moments come in as arguments, so a simulation can run it.
+//! What the answers of etcd prove about the lease.
 
 use std::time::Duration;
 
