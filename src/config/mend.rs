@@ -222,8 +222,8 @@ config: postgresql.parameters.wal_level: found `minimal`; write one of replica, 
         let expected = [
             "config: postgresql.parameters.Port: found `1`; Matriarch sets this parameter itself: this one has no \
              effect",
-            "config: postgresql.callbacks: found a section; this key has no effect here: scripts are not built yet, \
-             none is run",
+            "config: postgresql.callbacks: found a section; this key has no effect here: write it in each member's own \
+             file",
             "config: tll: is not known; did you mean `ttl`?",
         ];
         assert_eq!(news, expected);
