@@ -265,6 +265,9 @@ pub struct Rejoin {
     /// When a standby to which no WAL comes is taken off its source, unless etcd is heard of before.
     #[serde(default)]
     pub leave_at: Option<Moment>,
+    /// When it was first told to have no source, since it last had one: it may have to be told again and again.
+    #[serde(default)]
+    pub alone_since: Option<Moment>,
     /// When this PostgreSQL may last have received or written something.
     pub changed_at: Option<Moment>,
     /// How far I have come, since when, without WAL that the leader has removed.
