@@ -12,6 +12,7 @@ use super::serial::SerialThread;
 use super::steps;
 use crate::core::job::{Actor, Machine};
 use crate::core::member::MemberEvent;
+use crate::core::work_queue::needs_statements;
 use crate::etcd::{Etcd, LeaseKeeper};
 use crate::kube::Kube;
 use crate::model::{Finished, Job, JobKind, MemberName, Outcome};
@@ -83,25 +84,5 @@ impl Jobs {
     /// Takes note of an end.
     pub(super) fn finished(&mut self, job: JobKind) {
         self.tasks.remove(&job);
-    }
-}
-
-/// Whether the statements that were decided before have to be over: both would write the same files, or the action
-/// rests on them. Nothing delays a stop or the leader key.
-fn needs_statements(job: JobKind) -> bool {
-    match job {
-        JobKind::Bootstrap
-        | JobKind::Clone
-        | JobKind::StartStandby
-        | JobKind::Checkpoint
-        | JobKind::Promote
-        | JobKind::CrashRecovery
-        | JobKind::Rewind
-        | JobKind::CheckpointAfterPromotion => true,
-        JobKind::Stop
-        | JobKind::TakeLeadership
-        | JobKind::HandOver
-        | JobKind::ReleaseLeadership
-        | JobKind::ReclaimLeadership => false,
     }
 }

@@ -6,6 +6,7 @@
 //!  store   etcd's keys and transactions as values
 //!  startup what becomes of a PostgreSQL and a guard that a supervisor finds when it starts
 //!  job     a long action as steps: what comes next, given the answer to the step before
+//!  work_queue  what waits for a worker that does one thing at a time: looks and statements
 //! ```
 //!
 //! A machine takes an input and the present moment, changes its own state, and says in data what is to be done. A
@@ -20,3 +21,4 @@ pub mod job;
 pub mod member;
 pub mod startup;
 pub mod store;
+pub mod work_queue;

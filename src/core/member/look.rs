@@ -17,6 +17,14 @@ pub(super) const LOOK_PATIENCE: Duration = Duration::from_secs(3);
 /// And so much longer where what can wait is asked for as well.
 pub(super) const PENDING_PATIENCE: Duration = Duration::from_secs(3);
 
+/// An answer of PostgreSQL that takes longer counts as none, and the next look asks again.
+pub const LOOK_WITHIN: Duration = Duration::from_millis(1500);
+/// The same for the data directory.
+pub const DATA_WITHIN: Duration = Duration::from_secs(1);
+/// PostgreSQL is asked when the statements that were decided before are over. Where this time has passed it counts as
+/// one that does not answer.
+pub const SETTLED_WITHIN: Duration = Duration::from_secs(5);
+
 /// One look. An answer names the look that it belongs to, and with it the postmaster that was asked: what a postmaster
 /// says that was replaced meanwhile does not count, and neither does what was asked before a long action ended.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -41,6 +49,14 @@ pub struct AskedPostgres {
     pub pending_restart: Option<BTreeMap<String, (String, String)>>,
     /// Roles and databases whose commits wait for no standby, where it was asked for and answered.
     pub unsynchronous: Option<Vec<String>>,
+}
+
+impl AskedPostgres {
+    /// It gave no answer.
+    pub fn silent(why: String) -> AskedPostgres {
+        let trouble = PostgresTrouble { turned_away: false, why };
+        AskedPostgres { sql: Err(trouble), pending_restart: None, unsynchronous: None }
+    }
 }
 
 /// Why PostgreSQL gave no answer.

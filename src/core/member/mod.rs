@@ -21,7 +21,7 @@ use std::time::Duration;
 
 pub use self::event::{Decided, Levels, LookAnswer, MemberEffect, MemberEvent, Notice, Question};
 use self::lanes::Lanes;
-pub use self::look::{AskedPostgres, LookId, PostgresTrouble};
+pub use self::look::{AskedPostgres, DATA_WITHIN, LOOK_WITHIN, LookId, PostgresTrouble, SETTLED_WITHIN};
 use self::look::{LOOK_PATIENCE, Look, LookPlan, Looks};
 use crate::decide::{Decision, Memory, decide};
 use crate::model::{
