@@ -12,13 +12,13 @@ use super::dynamic::LiveConfig;
 use super::events::{TaskReport, WakeLevels};
 use super::fencing::Fencing;
 use super::jobs::{Jobs, Tools};
-use super::observe::{LOOK_WITHIN, RecoveryWatch, lease_facts};
+use super::observe::{RecoveryWatch, lease_facts};
 use super::pods::Pods;
 use super::secrets::Rotation;
 use super::serial::CancelOnDrop;
 use super::store_file::StoreFile;
 use super::{ApiOrder, Status};
-use crate::core::member::{Decided, Levels, LookAnswer, Member, MemberEvent, MemberNext};
+use crate::core::member::{Decided, LOOK_WITHIN, Levels, LookAnswer, Member, MemberEvent, MemberNext};
 use crate::etcd::LeaseKeeper;
 use crate::model::{
     CloneProgress, ExitBecause, Finished, JobKind, LeaseFacts, LeaseId, MemberName, MemberRecord, Moment,

@@ -12,6 +12,7 @@ use super::serial::SerialThread;
 use super::steps;
 use crate::core::job::{Actor, Machine};
 use crate::core::member::MemberEvent;
+use crate::core::work_queue::needs_statements;
 use crate::etcd::{Etcd, LeaseKeeper};
 use crate::kube::Kube;
 use crate::model::{Finished, Job, JobKind, MemberName, Outcome};
@@ -83,26 +84,5 @@ impl Jobs {
     /// Records an end.
     pub(super) fn finished(&mut self, job: JobKind) {
         self.tasks.remove(&job);
-    }
-}
-
-/// Whether earlier statements have to end first: both would write the same files, or the action relies on them.
-/// Statements never delay a stop or a write to the leader key.
-fn needs_statements(job: JobKind) -> bool {
-    match job {
-        JobKind::Bootstrap
-        | JobKind::Clone
-        | JobKind::UndoClone
-        | JobKind::StartStandby
-        | JobKind::Checkpoint
-        | JobKind::Promote
-        | JobKind::CrashRecovery
-        | JobKind::Rewind
-        | JobKind::CheckpointAfterPromotion => true,
-        JobKind::Stop
-        | JobKind::TakeLeadership
-        | JobKind::HandOver
-        | JobKind::ReleaseLeadership
-        | JobKind::ReclaimLeadership => false,
     }
 }

@@ -1,23 +1,17 @@
 //! The looks at PostgreSQL that the member asks for. Each is work of a thread beside the loop, has a deadline, and
 //! reports its answer as an event.
 
-use std::time::Duration;
-
 use super::cycle::Cycle;
 use super::events::TaskReport;
 use super::{dynamic, secrets};
-use crate::core::member::{AskedPostgres, LookAnswer, LookId, MemberEvent, PostgresTrouble, Question};
+use crate::core::member::{
+    AskedPostgres, DATA_WITHIN, LOOK_WITHIN, LookAnswer, LookId, MemberEvent, PostgresTrouble, Question,
+    SETTLED_WITHIN,
+};
 use crate::model::{DataDirectory, LeaseFacts, Moment, TimelineHistory};
 use crate::os::clock;
 use crate::os::error_chain::ErrorChain;
 use crate::postgres::Postgres;
-
-/// An answer of PostgreSQL that takes longer counts as none, and the next look asks again.
-pub(super) const LOOK_WITHIN: Duration = Duration::from_millis(1500);
-/// The same for the data directory.
-const DATA_WITHIN: Duration = Duration::from_secs(1);
-/// PostgreSQL is asked when the statements that were decided before are over, or this time has passed.
-const SETTLED_WITHIN: Duration = Duration::from_secs(5);
 
 impl Cycle {
     /// Begins to find the answer to a question; the question before is given up.
@@ -31,7 +25,7 @@ impl Cycle {
                 self.find(look, async move {
                     let asked = match tokio::time::timeout(SETTLED_WITHIN, settled).await {
                         Ok(()) => ask(&postgres, pending).await,
-                        Err(_) => silent("what it was told before has not ended".to_owned()),
+                        Err(_) => AskedPostgres::silent("what it was told before has not ended".to_owned()),
                     };
                     LookAnswer::PostgresAnswered(Box::new(asked))
                 });
@@ -82,7 +76,7 @@ async fn ask(postgres: &Postgres, pending: bool) -> AskedPostgres {
     let sql = match tokio::time::timeout(LOOK_WITHIN, postgres.sql_facts()).await {
         Ok(Ok(sql)) => Ok(sql),
         Ok(Err(error)) => Err(PostgresTrouble { turned_away: error.is_turned_away(), why: error.chain() }),
-        Err(_) => return silent(format!("no answer within {} ms", LOOK_WITHIN.as_millis())),
+        Err(_) => return AskedPostgres::silent(format!("no answer within {} ms", LOOK_WITHIN.as_millis())),
     };
     let mut asked = AskedPostgres { sql, pending_restart: None, unsynchronous: None };
     if pending && asked.sql.is_ok() {
@@ -92,11 +86,6 @@ async fn ask(postgres: &Postgres, pending: bool) -> AskedPostgres {
         asked.unsynchronous = answer.ok().and_then(Result::ok);
     }
     asked
-}
-
-fn silent(why: String) -> AskedPostgres {
-    let trouble = PostgresTrouble { turned_away: false, why };
-    AskedPostgres { sql: Err(trouble), pending_restart: None, unsynchronous: None }
 }
 
 /// Reads the data directory; `None`: not in time.

@@ -5,9 +5,10 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 use super::cycle::Cycle;
+use super::events::TaskReport;
 use super::jobs::Tools;
 use super::steps;
 use crate::config;
@@ -94,10 +95,7 @@ impl Cycle {
                 postgres.set_sync_owner(names.map_or(SyncOwner::Operator, SyncOwner::Supervisor));
                 self.tell("synchronous_standby_names", async move { postgres.write_sync_names().await });
             }
-            Action::SetClientLockout { closed } => {
-                postgres.set_client_lockout(closed);
-                self.tell("client lockout", async move { postgres.write_client_lockout().await });
-            }
+            Action::SetClientLockout { closed } => self.lock_clients_out(closed),
             Action::Follow(target) => self.follow(target),
             Action::SetSlots { create, drop } => {
                 self.tell("set slots", async move { postgres.set_slots(&create, &drop).await });
@@ -198,16 +196,26 @@ impl Cycle {
         });
     }
 
+    /// Rules that let clients in and were not written are written again, but not at once: the disk may be full. A start
+    /// writes those that lock clients out.
+    fn lock_clients_out(&mut self, closed: bool) {
+        self.core.statement_waits();
+        let (postgres, reports) = (self.tools.postgres.clone(), self.tools.reports.clone());
+        postgres.set_client_lockout(closed);
+        self.tools.statements.run("client lockout", async move {
+            if !tried("client lockout", postgres.write_client_lockout()).await && !closed {
+                report_later(reports, MemberEvent::ClientsNotLetIn);
+            }
+        });
+    }
+
     /// A source that was not written is compared and written again, but not at once: the disk may be full.
     fn follow(&mut self, target: Option<FollowTarget>) {
         self.core.statement_waits();
         let (postgres, reports) = (self.tools.postgres.clone(), self.tools.reports.clone());
         self.tools.statements.run("follow", async move {
             if !tried("follow", postgres.follow(target.as_ref())).await {
-                tokio::spawn(async move {
-                    tokio::time::sleep(WRITE_AGAIN_AFTER).await;
-                    let _ = reports.send(MemberEvent::NotFollowed.into());
-                });
+                report_later(reports, MemberEvent::NotFollowed);
             }
         });
     }
@@ -223,6 +231,14 @@ impl Cycle {
             let _ = reports.send(MemberEvent::JobFinished(finished).into());
         });
     }
+}
+
+fn report_later(reports: mpsc::UnboundedSender<TaskReport>, event: MemberEvent) {
+    tokio::spawn(async move {
+        tokio::time::sleep(WRITE_AGAIN_AFTER).await;
+        // The loop has ended when nobody listens.
+        let _ = reports.send(event.into());
+    });
 }
 
 /// False where it failed or took too long, of which the log is told.

@@ -1,41 +1,25 @@
 //! A thread that does one thing at a time, beside the loop: a disk or a server that hangs holds up this thread only.
 
-use std::collections::VecDeque;
 use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot, watch};
 
+use crate::core::work_queue::WorkQueue;
 use crate::model::Moment;
 use crate::os::clock;
-
-/// No work takes longer, on a machine that does anything at all: each has deadlines, which a disk that hangs does not
-/// keep.
-const WORK_MAX: Duration = Duration::from_secs(15);
 
 /// The way to the thread, which ends with the last clone.
 #[derive(Clone)]
 pub(super) struct SerialThread {
-    queue: Arc<Mutex<Queue>>,
+    queue: Arc<Mutex<WorkQueue<SerialWork>>>,
     bell: mpsc::UnboundedSender<()>,
     done: watch::Receiver<u64>,
 }
 
-/// What waits, in its order: at most one of each name.
-#[derive(Default)]
-struct Queue {
-    last: u64,
-    waiting: VecDeque<QueuedWork>,
-    /// When the work under way began.
-    began_at: Option<Moment>,
-}
-
-struct QueuedWork {
-    number: u64,
-    name: &'static str,
+struct SerialWork {
     cancelled: oneshot::Receiver<()>,
     work: Pin<Box<dyn Future<Output = ()> + Send>>,
 }
@@ -52,7 +36,7 @@ impl SerialThread {
     /// # Errors
     /// When there is no thread to be had.
     pub(super) fn start(name: &str) -> io::Result<SerialThread> {
-        let queue = Arc::new(Mutex::new(Queue::default()));
+        let queue = Arc::new(Mutex::new(WorkQueue::default()));
         let (bell, rung) = mpsc::unbounded_channel();
         let (told, done) = watch::channel(0);
         let (runtime, theirs) = (Handle::current(), Arc::clone(&queue));
@@ -89,60 +73,58 @@ impl SerialThread {
         cancelled: oneshot::Receiver<()>,
         work: impl Future<Output = ()> + Send + 'static,
     ) {
-        let mut queue = locked(&self.queue);
-        queue.last += 1;
-        let number = queue.last;
-        queue.waiting.retain(|waiting| waiting.name != name);
-        queue.waiting.push_back(QueuedWork { number, name, cancelled, work: Box::pin(work) });
-        drop(queue);
+        locked(&self.queue).push(name, SerialWork { cancelled, work: Box::pin(work) });
         // The thread lives as long as this sender, unless the work has panicked: nothing would be done any more.
         self.bell.send(()).expect("the thread works");
     }
 
     /// When the work under way should have been over; `None`: none is overdue.
     pub(super) fn overdue_since(&self, now: Moment) -> Option<Moment> {
-        let due = locked(&self.queue).began_at? + WORK_MAX;
-        (due < now).then_some(due)
+        locked(&self.queue).overdue_since(now)
     }
 
     /// Waits until all that was handed over so far is over.
     pub(super) fn idle(&self) -> impl Future<Output = ()> + Send + use<> {
-        let (last, mut done) = (locked(&self.queue).last, self.done.clone());
+        let (newest, mut done) = (locked(&self.queue).newest(), self.done.clone());
         async move {
             // A thread that has gone does nothing more.
-            let _ = done.wait_for(|done| last <= *done).await;
+            let _ = done.wait_for(|over| newest <= *over).await;
         }
     }
 }
 
-async fn work_off(queue: &Mutex<Queue>, mut rung: mpsc::UnboundedReceiver<()>, told: &watch::Sender<u64>) {
+async fn work_off(
+    queue: &Mutex<WorkQueue<SerialWork>>,
+    mut rung: mpsc::UnboundedReceiver<()>,
+    told: &watch::Sender<u64>,
+) {
     while rung.recv().await.is_some() {
         // Work that was replaced has left its ring behind.
-        let Some(next) = begin(queue) else { continue };
+        let Some(next) = locked(queue).begin(clock::now()) else { continue };
         tokio::select! {
             biased;
             _ = next.cancelled => {}
             () = next.work => {}
         }
-        locked(queue).began_at = None;
-        told.send_replace(next.number);
+        let over = {
+            let mut queue = locked(queue);
+            queue.end();
+            queue.over()
+        };
+        told.send_replace(over);
     }
 }
 
-fn begin(queue: &Mutex<Queue>) -> Option<QueuedWork> {
-    let mut queue = locked(queue);
-    let next = queue.waiting.pop_front()?;
-    queue.began_at = Some(clock::now());
-    Some(next)
-}
-
-fn locked(queue: &Mutex<Queue>) -> MutexGuard<'_, Queue> {
+fn locked(queue: &Mutex<WorkQueue<SerialWork>>) -> MutexGuard<'_, WorkQueue<SerialWork>> {
     queue.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+    use crate::core::work_queue::WORK_MAX;
 
     #[tokio::test]
     async fn hanging_work_delays_only_later_work() {

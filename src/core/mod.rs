@@ -9,6 +9,7 @@
 //!  startup     what a supervisor does at its start about a PostgreSQL and a guard that already run
 //!  callbacks   which script is due after a decision
 //!  job         a long action as steps: the next step, given the answer to the last one
+//!  work_queue  what waits for a worker that does one thing at a time: looks and statements
 //! ```
 //!
 //! A machine takes an input and the present moment, changes its own state, and returns effects as data. A driver
@@ -26,3 +27,4 @@ pub mod list_watch;
 pub mod member;
 pub mod startup;
 pub mod store;
+pub mod work_queue;

@@ -43,6 +43,7 @@ pub(super) fn source(tick: &mut Tick<'_>, leader: &LeaderKey, theirs: &Branch) -
         tick.memory.following = Some(Following::Source { term: leader.term, target: target.clone() });
         tick.memory.not_streaming_since = Some(tick.now);
         tick.memory.rejoin.leave_at = Some(tick.now + CONNECTS_WITHIN);
+        tick.memory.rejoin.alone_since = None;
     }
     source
 }
@@ -140,4 +141,5 @@ pub(super) fn let_go(tick: &mut Tick<'_>) {
 /// This Postgres is about to be started without a source.
 pub(super) fn to_nobody(tick: &mut Tick<'_>) {
     tick.memory.following = Some(Following::Nobody { since: tick.now });
+    tick.memory.rejoin.alone_since.get_or_insert(tick.now);
 }

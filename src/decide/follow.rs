@@ -178,7 +178,9 @@ fn complete(tick: &mut Tick<'_>, leader: &LeaderKey) -> Option<Reason> {
 /// Since when the running PostgreSQL has had no source.
 fn alone_since(tick: &Tick<'_>) -> Moment {
     match tick.memory.following {
-        Some(Following::Nobody { since }) => since.max(tick.started_at()),
+        Some(Following::Nobody { since }) => {
+            tick.memory.rejoin.alone_since.unwrap_or(since).max(tick.started_at())
+        }
         Some(Following::Source { .. }) | None => tick.started_at(),
     }
 }

@@ -266,6 +266,9 @@ pub struct Rejoin {
     /// When a standby that receives no WAL is detached from its source, unless etcd answers before.
     #[serde(default)]
     pub leave_at: Option<Moment>,
+    /// When this standby was first ordered to have no source, since it last had one. The order may be repeated.
+    #[serde(default)]
+    pub alone_since: Option<Moment>,
     /// When this PostgreSQL may last have received or written WAL.
     pub changed_at: Option<Moment>,
     /// The position where this member waits for WAL that the leader has removed, and since when.

@@ -131,6 +131,20 @@ fn a_copy_that_is_not_consistent_is_stopped_and_compared() {
     assert_eq!(starts_behind(&starts), Some(Some("b".to_owned())), "{starts:?}");
 }
 
+/// A PostgreSQL that starts takes no connection, so that no driver can see that it has left its source. Each order to
+/// leave failed, and each began the wait anew: the copy waited for ever.
+#[test]
+fn a_copy_that_cannot_be_seen_to_leave_its_source_is_stopped_all_the_same() {
+    let mut world = World::new();
+    world.led_by("b", 50).postgres(running(copy(false)));
+    let stops = (0..6).find_map(|_| {
+        world.memory.following = None;
+        world.until_started(1000, "b", &branch(&[], 1, None))
+    });
+    let stops = stops.expect("it does not wait for ever");
+    assert_eq!(stops.because, Reason::InconsistentCopy { leader: name("b") });
+}
+
 /// `backup_label` was proof enough that the history is the leader's; but the copy is of another member's.
 #[test]
 fn a_copy_of_another_member_gets_no_source_where_the_leader_left_that_history_before() {

@@ -17,6 +17,7 @@ pub(crate) mod leased;
 pub(crate) mod loss;
 pub(crate) mod one_job;
 pub(crate) mod one_writer;
+pub(crate) mod sync_mode;
 pub(crate) mod sync_record;
 pub(crate) mod timelines;
 

@@ -9,7 +9,7 @@ use super::executor::Executor;
 use super::mutation::Mutation;
 use super::trace::Trace;
 use super::world::{Options, Sim};
-use crate::invariant::{self, healing};
+use crate::invariant::{self, healing, sync_mode};
 use crate::rng::Rng;
 
 /// How long a cluster without faults may take until all is well.
@@ -62,7 +62,7 @@ pub(crate) fn run(request: &Request) -> Ended {
         }
         if look_at <= sim.now() {
             look_at = sim.now() + Duration::from_millis(500);
-            match (healing::missing(&sim), healed_at) {
+            match (missing(&sim), healed_at) {
                 (Some(_), _) => healed_at = None,
                 (None, None) => healed_at = Some(sim.now()),
                 // Well, and for a while.
@@ -72,9 +72,9 @@ pub(crate) fn run(request: &Request) -> Ended {
         }
     }
     if sim.now() >= end
-        && let Some(missing) = healing::missing(&sim)
+        && let Some((promise, missing)) = missing(&sim)
     {
-        sim.world().ledger.break_promise("healing", missing);
+        sim.world().ledger.break_promise(promise, missing);
     }
     let ended = {
         let mut world = sim.world();
@@ -92,6 +92,12 @@ pub(crate) fn run(request: &Request) -> Ended {
     };
     exec.clear();
     ended
+}
+
+/// What is not well, and the promise that it breaks.
+fn missing(sim: &Sim) -> Option<(&'static str, String)> {
+    let healing = healing::missing(sim).map(|missing| ("healing", missing));
+    healing.or_else(|| Some(("sync_mode", sync_mode::missing(sim)?)))
 }
 
 /// Two seeds in five replicate asynchronously.

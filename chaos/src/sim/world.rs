@@ -44,6 +44,8 @@ pub(crate) struct Machine {
     pub(crate) server: Option<Server>,
     pub(crate) last_exit: Option<String>,
     pub(crate) replay_lag_ms: u64,
+    /// So many faults keep what is written to the disk, or read from it, from being done.
+    pub(crate) disk_hangs: u32,
     pub(crate) fault_state: FaultState,
     /// What a supervisor has seen of etcd's store, beside the data directory.
     pub(crate) store_seen: StoreSeen,
@@ -68,6 +70,8 @@ pub(crate) struct World {
     pub(crate) keys: Keys,
     pub(crate) machines: Vec<Machine>,
     pub(crate) ledger: Ledger,
+    /// So many looks and statements of a thousand take long.
+    pub(crate) slow_work: u64,
     /// No fault begins or goes on after it.
     pub(crate) faults_end: At,
     pub(crate) next_record: u64,
@@ -92,6 +96,7 @@ impl World {
             server: None,
             last_exit: None,
             replay_lag_ms: 0,
+            disk_hangs: 0,
             fault_state: FaultState::default(),
             store_seen: StoreSeen::default(),
             unread: false,
@@ -110,6 +115,7 @@ impl World {
             keys: Keys::new("/service/herd"),
             machines,
             ledger: Ledger::default(),
+            slow_work: 0,
             faults_end: At(0),
             next_record: 0,
             next_number: 100,

@@ -28,6 +28,8 @@ pub enum MemberEvent {
     StatusNotPublished,
     /// The source of the standby could not be set: it has to be compared and set again.
     NotFollowed,
+    /// The rules that let clients in could not be written: clients are locked out as before.
+    ClientsNotLetIn,
     /// An operator's request.
     Asked(Request),
 }

@@ -17,6 +17,14 @@ pub(super) const LOOK_PATIENCE: Duration = Duration::from_secs(3);
 /// The additional time for the less urgent queries.
 pub(super) const PENDING_PATIENCE: Duration = Duration::from_secs(3);
 
+/// An answer of PostgreSQL that takes longer counts as none, and the next look asks again.
+pub const LOOK_WITHIN: Duration = Duration::from_millis(1500);
+/// The same for the data directory.
+pub const DATA_WITHIN: Duration = Duration::from_secs(1);
+/// PostgreSQL is asked after the statements that were decided before have ended. After this time it counts as one that
+/// does not answer.
+pub const SETTLED_WITHIN: Duration = Duration::from_secs(5);
+
 /// One look. An answer names its look, and with it the postmaster. An answer of an earlier postmaster does not count,
 /// nor does one to a question from before the end of a long action.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -41,6 +49,14 @@ pub struct AskedPostgres {
     pub pending_restart: Option<BTreeMap<String, (String, String)>>,
     /// Roles and databases whose commits wait for no standby, if queried and answered.
     pub unsynchronous: Option<Vec<String>>,
+}
+
+impl AskedPostgres {
+    /// It gave no answer.
+    pub fn silent(why: String) -> AskedPostgres {
+        let trouble = PostgresTrouble { turned_away: false, why };
+        AskedPostgres { sql: Err(trouble), pending_restart: None, unsynchronous: None }
+    }
 }
 
 /// Why PostgreSQL gave no answer.

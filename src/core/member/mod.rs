@@ -21,7 +21,7 @@ use std::time::Duration;
 
 pub use self::event::{Decided, Levels, LookAnswer, MemberEffect, MemberEvent, Notice, Question};
 use self::lanes::Lanes;
-pub use self::look::{AskedPostgres, LookId, PostgresTrouble};
+pub use self::look::{AskedPostgres, DATA_WITHIN, LOOK_WITHIN, LookId, PostgresTrouble, SETTLED_WITHIN};
 use self::look::{LOOK_PATIENCE, Look, LookPlan, Looks};
 use crate::decide::{Decision, Memory, decide};
 use crate::model::{
@@ -48,6 +48,8 @@ pub struct Member {
     look_anew: bool,
     /// The present look may miss the end of an action, or an order.
     outdated: bool,
+    /// The last order to let clients in was not carried out.
+    clients_stay_out: bool,
     /// An event arrived that no decision has seen.
     undecided: bool,
     /// From the last decision.
@@ -71,6 +73,7 @@ impl Member {
             anew: false,
             look_anew: false,
             outdated: false,
+            clients_stay_out: false,
             undecided: false,
             wake_at: Moment::default(),
         }
@@ -199,6 +202,7 @@ impl Member {
             }
             MemberEvent::StatusNotPublished => self.memory.status = None,
             MemberEvent::NotFollowed => self.memory.following = None,
+            MemberEvent::ClientsNotLetIn => self.clients_stay_out = true,
             MemberEvent::Asked(request) => self.requests.push(request),
         }
     }
@@ -213,6 +217,7 @@ impl Member {
         effects.extend(self.fence(&seen, levels, now));
         for action in actions {
             self.outdated |= changes_postgres(&action) && !self.looks.is_over();
+            self.clients_stay_out &= !matches!(action, Action::SetClientLockout { .. });
             effects.push(self.lanes.admit(action, now));
         }
         let again = self.look_anew || self.looks.is_of_another(&levels.process);
@@ -229,12 +234,14 @@ impl Member {
 
     /// All facts, collected once.
     fn observation(&mut self, levels: &Levels) -> Observation {
+        let mut postgres = self.looks.facts(levels);
+        postgres.clients_locked_out |= self.clients_stay_out;
         Observation {
             me: self.me.clone(),
             settings: levels.settings.clone(),
             view: levels.view.clone(),
             lease: levels.lease.clone(),
-            postgres: self.looks.facts(levels),
+            postgres,
             peers: self.peers.clone(),
             leader_branch: self.leader_branch.clone(),
             clone_progress: levels.clone_progress,

@@ -206,6 +206,16 @@ fn the_end_of_a_job_needs_a_new_look() {
     assert_eq!((trouble(&decided), &decided.seen.finished[..]), ("as after", &[promoted][..]));
 }
 
+/// The disk was full when the rules that let clients in were to be written, and nothing was written again.
+#[test]
+fn clients_who_were_not_let_in_count_as_locked_out() {
+    let mut member = Member::new(me(), Memory::default());
+    let now = Moment::from_millis(1_000);
+    look(&mut member, MemberEvent::ClientsNotLetIn, &up(7), now);
+    let decided = member.decide(&levels(up(7)), now);
+    assert!(decided.seen.postgres.clients_locked_out);
+}
+
 /// A second job of a lane is never started.
 #[test]
 fn one_long_action_runs_at_a_time() {

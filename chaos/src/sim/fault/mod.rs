@@ -51,13 +51,16 @@ impl Sim {
         let sim = self.clone();
         self.world().faults_end = end;
         self.spawn_environment(async move {
-            let (weights, pace_ms, begins) = sim.exec.rng(|rng| {
+            let (weights, pace_ms, begins, slow_work) = sim.exec.rng(|rng| {
                 let weights = rng.pick(&STORMS).unwrap_or(STORMS[0]);
                 let pace = rng.pick(&[300, 1000, 3000, 8000]).unwrap_or(3000);
                 // Some clusters do not even come up in peace.
                 let begins = if rng.permille(150) { 0 } else { 12 };
-                (weights, pace, begins)
+                // On some machines PostgreSQL or the disk is slow now and then.
+                let slow_work = rng.pick(&[0, 0, 5, 30, 150]).unwrap_or(0);
+                (weights, pace, begins, slow_work)
             });
+            sim.world().slow_work = slow_work;
             sim.exec.sleep(Duration::from_secs(begins)).await;
             while sim.now() + Duration::from_millis(100) < end {
                 let pause = sim.exec.rng(|rng| rng.millis(1, 2 * pace_ms));
@@ -116,11 +119,13 @@ impl Sim {
         self.note(|| "all faults end".to_owned());
         {
             let mut world = self.world();
+            world.slow_work = 0;
             world.network.heal();
             (world.etcd.slow_ms, world.etcd.deaf_watches, world.etcd.no_space) = (0, false, false);
             for machine in &mut world.machines {
                 (machine.disk.full, machine.disk.slow_ms, machine.replay_lag_ms) = (false, 0, 0);
                 (machine.fault_state, machine.untold, machine.pod_end) = (FaultState::default(), 0, None);
+                machine.disk_hangs = 0;
             }
         }
         self.exec.set_stalls(0);

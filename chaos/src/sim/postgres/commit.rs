@@ -45,6 +45,7 @@ impl Sim {
         };
         let takes = self.exec.rng(|rng| rng.micros(150, 1500 + slow_ms * 1000));
         self.exec.sleep(takes).await;
+        self.until_disk_answers(member).await;
         let changed = {
             let mut world = self.world();
             let machine = &mut world.machines[member];

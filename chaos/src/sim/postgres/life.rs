@@ -59,6 +59,7 @@ impl Sim {
     async fn recover(&self, member: usize, number: i32) {
         let begin = self.exec.rng(|rng| rng.millis(15, 120));
         self.exec.sleep(begin).await;
+        self.until_disk_answers(member).await;
         if self.world().machines[member].disk.full && self.exec.rng(|rng| rng.permille(700)) {
             return self.end_server(member, number, "no space left on device");
         }
@@ -217,6 +218,7 @@ impl Sim {
             let slow_ms = sim.world().machines[member].disk.slow_ms;
             let takes = sim.exec.rng(|rng| rng.millis(5, 200 + 4 * slow_ms));
             sim.exec.sleep(takes).await;
+            sim.until_disk_answers(member).await;
             sim.write_shutdown_checkpoint(member).await;
             sim.leave_cleanly(member, number);
         });

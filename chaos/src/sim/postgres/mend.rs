@@ -206,6 +206,7 @@ impl Sim {
         // It goes on also when nobody waits for it any more.
         self.checkpoint_for(member, takes);
         self.exec.sleep(takes).await;
+        self.until_disk_answers(member).await;
         let mut world = self.world();
         world.next_record += 1;
         let record = world.next_record;
@@ -237,6 +238,13 @@ impl Sim {
             sim.exec.sleep(takes).await;
             count(&sim, false);
         });
+    }
+
+    /// Waits while the disk hangs.
+    pub(crate) async fn until_disk_answers(&self, member: usize) {
+        while 0 < self.world().machines[member].disk_hangs {
+            self.exec.sleep(Duration::from_millis(20)).await;
+        }
     }
 
     /// Waits while a server that is asked is frozen.

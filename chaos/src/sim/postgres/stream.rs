@@ -201,6 +201,7 @@ impl Sim {
         }
         let takes = self.exec.rng(|rng| rng.micros(100, 1200 + slow_ms * 1000));
         self.exec.sleep(takes).await;
+        self.until_disk_answers(member).await;
         let mut world = self.world();
         let machine = &mut world.machines[member];
         machine.disk.flushed = machine.disk.wal.end();

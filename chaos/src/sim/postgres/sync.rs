@@ -26,6 +26,16 @@ pub(crate) struct Sync {
 }
 
 impl Sync {
+    /// `synchronous_standby_names`.
+    pub(crate) fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// Commits wait for those that are named.
+    pub(crate) fn is_defined(&self) -> bool {
+        self.defined
+    }
+
     fn read(&mut self, text: &str) {
         let parsed = SyncNames::parse(text).0;
         self.text = text.to_owned();

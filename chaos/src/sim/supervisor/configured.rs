@@ -69,6 +69,12 @@ impl Agent {
         settings
     }
 
+    /// The text in force over the view as it is now.
+    pub(super) fn config_in_force(&self) -> String {
+        let _read = self.settings();
+        self.shared.configured.borrow().text.clone()
+    }
+
     /// What the leader writes where the key is gone.
     pub(crate) fn restored_config(&self, sync: &SyncSettings) -> String {
         config::restored(&self.shared.configured.borrow().text, sync)

@@ -4,20 +4,22 @@ use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
 use matriarch::core::member::{
-    Decided, Levels, LookAnswer, Member, MemberEffect, MemberEvent, MemberNext, Notice, Question,
+    Decided, LOOK_WITHIN, Levels, Member, MemberEffect, MemberEvent, MemberNext, Notice,
 };
 use matriarch::decide::Memory;
 use matriarch::model::{
-    Action, ExitBecause, Job, JobKind, LeaseFacts, Moment, Observation, PodRole, Request, RequestId,
-    StoreSeen, WallTime,
+    Action, ExitBecause, Job, JobKind, Moment, Observation, PodRole, Request, RequestId, StoreSeen, WallTime,
 };
 
 use super::distort::{mutate, mutate_streaming};
 use super::driver_fault::{DriverFaults, carried_out};
+use super::events::WakeLevels;
+use super::serial::{CancelOnDrop, SerialTask};
 use super::{Agent, Status};
 use crate::invariant::labelled;
 use crate::sim::executor::TaskId;
 use crate::sim::mutation::Mutation;
+use crate::sim::signal::Reply;
 
 /// The loop with all it owns.
 pub(crate) struct Cycle {
@@ -25,9 +27,22 @@ pub(crate) struct Cycle {
     pub(crate) core: Member,
     /// The tasks of the long actions.
     pub(crate) jobs: BTreeMap<JobKind, TaskId>,
+    /// Looks at PostgreSQL, one at a time.
+    pub(super) looks: SerialTask,
+    /// Changes to PostgreSQL and its files beside the long actions, in the order of the decisions.
+    pub(super) statements: SerialTask,
+    /// The look under way.
+    pub(super) look: Option<CancelOnDrop>,
+    /// What has arrived and the member has not seen yet.
+    pub(super) arrived: Vec<MemberEvent>,
+    /// The configuration in force, as the loop last took it.
+    pub(super) config: String,
+    /// What the loop has seen of what wakes it.
+    pub(super) seen: Option<WakeLevels>,
+    /// Since when somebody waits for a look, the longest first.
+    lookers: Vec<(Moment, Reply<()>)>,
     /// What the next step finds written beside the data directory.
     store_seen: Option<StoreSeen>,
-    seen_version: u64,
     next_request: u64,
     faults: DriverFaults,
 }
@@ -39,8 +54,14 @@ impl Cycle {
             agent: agent.clone(),
             core: Member::new(agent.me(), Memory { store, ..Memory::default() }),
             jobs: BTreeMap::new(),
+            looks: SerialTask::start(agent),
+            statements: SerialTask::start(agent),
+            look: None,
+            arrived: vec![MemberEvent::Woke],
+            config: String::new(),
+            seen: None,
+            lookers: Vec::new(),
             store_seen: None,
-            seen_version: 0,
             next_request: 0,
             faults: DriverFaults::default(),
         }
@@ -48,82 +69,82 @@ impl Cycle {
 
     /// The loop lives: its next step begins now.
     fn beat(&self) {
+        self.runs_until(self.agent.now());
+    }
+
+    /// The next step begins at `due`. A loop whose looks or statements hang is one that hangs.
+    fn runs_until(&self, due: Moment) {
         let now = self.agent.now();
-        self.agent.shared.liveness.borrow_mut().loop_runs(now);
+        let tasks = [&self.looks, &self.statements];
+        let overdue = tasks.into_iter().filter_map(|task| task.overdue_since(now)).min();
+        self.agent.shared.liveness.borrow_mut().loop_runs(overdue.unwrap_or(due));
     }
 
     pub(crate) async fn run(mut self) -> ExitBecause {
         self.beat();
-        self.agent.event(MemberEvent::Woke);
         loop {
             let (flow, wake_at) = self.tick().await;
             if let ControlFlow::Break(because) = flow {
                 return because;
             }
-            self.agent.shared.liveness.borrow_mut().loop_runs(wake_at);
+            let wake_at = self.awaited_by(wake_at);
+            self.runs_until(wake_at);
             self.wait(wake_at).await;
             self.beat();
         }
     }
 
-    async fn wait(&mut self, wake_at: Moment) {
-        let wake_at = self.agent.sim.when(self.agent.member(), wake_at);
-        loop {
-            let shared = &self.agent.shared;
-            let status = shared.status.borrow().clone();
-            let news = *shared.process.borrow() != status.postgres.process
-                || *shared.verdict.borrow() != status.postgres.liveness.verdict
-                || differs(&shared.lease.borrow(), &status.lease)
-                || shared.etcd.writes().refused.is_some() != status.writes_refused
-                || shared.view_version.get() != self.seen_version
-                || !shared.events.borrow().is_empty()
-                || !shared.requests.borrow().is_empty()
-                || !shared.lookers.borrow().is_empty();
-            if news || wake_at <= self.agent.sim.now() {
-                return self.agent.event(MemberEvent::Woke);
-            }
-            let bell = shared.bell.wait(&self.agent.sim.exec);
-            self.agent.sim.exec.by(wake_at, bell).await;
-        }
+    /// Who waits for a look is answered in time even where none ends.
+    fn awaited_by(&self, wake_at: Moment) -> Moment {
+        let now = self.agent.now();
+        let looker = self.lookers.first().map(|(since, _)| *since + LOOK_WITHIN);
+        looker.filter(|by| now < *by).map_or(wake_at, |by| by.min(wake_at))
     }
 
-    /// What has arrived since.
-    fn arrived(&mut self) -> Vec<MemberEvent> {
-        let shared = self.agent.shared.clone();
-        let mut arrived: Vec<MemberEvent> = shared.events.borrow_mut().drain(..).collect();
-        for event in &arrived {
-            if let MemberEvent::JobFinished(finished) = event {
+    /// Takes what else has arrived, so that a burst is one tick.
+    fn drain(&mut self) {
+        let (shared, now) = (self.agent.shared.clone(), self.agent.now());
+        for event in shared.events.borrow_mut().drain(..) {
+            if let MemberEvent::JobFinished(finished) = &event {
                 self.jobs.remove(&finished.job);
                 self.agent.note(|| format!("{finished:?}"));
             }
+            self.arrived.push(event);
         }
         for request in shared.requests.borrow_mut().drain(..) {
             self.next_request += 1;
-            arrived.push(MemberEvent::Asked(Request { id: RequestId(self.next_request), ..request }));
+            let request = Request { id: RequestId(self.next_request), ..request };
+            self.arrived.push(MemberEvent::Asked(request));
         }
-        arrived
+        for looker in shared.lookers.borrow_mut().drain(..) {
+            self.lookers.push((now, looker));
+            self.arrived.push(MemberEvent::LookWanted);
+        }
     }
 
     async fn tick(&mut self) -> (ControlFlow<ExitBecause>, Moment) {
-        let lookers = std::mem::take(&mut *self.agent.shared.lookers.borrow_mut());
-        let mut arrived = self.arrived();
-        arrived.extend((!lookers.is_empty()).then_some(MemberEvent::LookWanted));
-        self.faults.deliver(self.agent.mutation(), self.core.job(), &mut arrived);
+        self.drain();
+        self.faults.deliver(self.agent.mutation(), self.core.job(), &mut self.arrived);
         loop {
             self.agent.step().await;
             let process = self.agent.shared.process.borrow().clone();
-            match self.core.handle(std::mem::take(&mut arrived), &process, self.agent.now()) {
+            let arrived = std::mem::take(&mut self.arrived);
+            match self.core.handle(arrived, &process, self.agent.now()) {
                 MemberNext::Ask(look, question) => {
                     self.agent.step().await;
-                    arrived.push(MemberEvent::Answered(look, self.answer(question).await));
-                    self.beat();
+                    self.faults.begins(look);
+                    self.look(look, question);
                 }
-                // Not in this loop: it answers each question before it goes on.
                 MemberNext::Await { until } => return (ControlFlow::Continue(()), until),
-                MemberNext::Decide => break,
+                MemberNext::Decide => return self.act_on_decision().await,
             }
         }
+    }
+
+    async fn act_on_decision(&mut self) -> (ControlFlow<ExitBecause>, Moment) {
+        let view_version = self.agent.shared.view_version.get();
         let levels = self.levels();
+        let settings_changed = self.take_config();
         let Decided { effects, seen, wake_at } = self.decide(&levels);
         self.judge(&effects);
         let mut flow = ControlFlow::Continue(());
@@ -137,8 +158,16 @@ impl Cycle {
             self.beat();
         }
         self.publish(seen);
-        for looker in lookers {
+        self.saw(&levels, view_version);
+        let (now, looked, looking) = (self.agent.now(), self.core.looked_at(), self.core.is_looking());
+        let is_due = |since: Moment| Some(since) <= looked || (looking && since + LOOK_WITHIN <= now);
+        for (_, looker) in self.lookers.extract_if(.., |(since, _)| is_due(*since)) {
             looker.fill(&self.agent.sim.exec, ());
+        }
+        if settings_changed {
+            // PostgreSQL has not been told of what changed while it was looked at.
+            self.arrived.push(MemberEvent::LookWanted);
+            return (flow, now);
         }
         (flow, wake_at)
     }
@@ -158,9 +187,8 @@ impl Cycle {
     }
 
     /// The newest of everything that has a level.
-    fn levels(&mut self) -> Levels {
+    fn levels(&self) -> Levels {
         let agent = self.agent.clone();
-        self.seen_version = agent.shared.view_version.get();
         let view = agent.shared.view.borrow().clone();
         let settings = agent.settings();
         agent.keep_config();
@@ -175,7 +203,7 @@ impl Cycle {
             process: agent.shared.process.borrow().clone(),
             liveness: agent.shared.liveness.borrow().facts(verdict),
             sync_owner: agent.shared.sync_owner.borrow().clone(),
-            clients_locked_out: machine.disk.clients_locked_out,
+            clients_locked_out: agent.shared.clients_locked_out.get(),
             access: Default::default(),
             writes: agent.shared.etcd.writes(),
             clone_progress: None,
@@ -204,16 +232,6 @@ impl Cycle {
         labelled::decided(&self.agent.sim, self.agent.member(), self.mislabelled(pod, &actions), &actions);
     }
 
-    async fn answer(&self, question: Question) -> LookAnswer {
-        match question {
-            Question::Prepare => LookAnswer::Prepared { changed: false },
-            Question::AskPostgres { .. } => {
-                LookAnswer::PostgresAnswered(Box::new(self.agent.ask_postgres().await))
-            }
-            Question::ReadDataDirectory => LookAnswer::DataDirectoryRead(Some(self.agent.data_directory())),
-        }
-    }
-
     async fn perform(&mut self, effect: MemberEffect, levels: &Levels) -> ControlFlow<ExitBecause> {
         match effect {
             MemberEffect::Say(notice) => self.say(notice).await,
@@ -227,7 +245,7 @@ impl Cycle {
                 if !matches!(action, Action::PublishMember(_) | Action::PublishStatus { .. }) {
                     self.agent.note(|| format!("{action:?}"));
                 }
-                return self.act(action, levels).await;
+                return self.act(action, levels);
             }
         }
         ControlFlow::Continue(())
@@ -248,11 +266,9 @@ impl Cycle {
         let (memory, now) = (self.core.memory(), self.agent.now());
         *self.agent.shared.status.borrow_mut() = Status {
             postgres: seen.postgres,
-            lease: self.agent.shared.lease.borrow().clone(),
             store: memory.store.mark(),
             yields: memory.stands_back(now),
             pod_ends: seen.pod_end.is_some(),
-            writes_refused: seen.writes.refused.is_some(),
         };
     }
 
@@ -279,10 +295,6 @@ impl Cycle {
             _other => pod,
         }
     }
-}
-
-fn differs(new: &LeaseFacts, old: &LeaseFacts) -> bool {
-    new.leading != old.leading || new.lease != old.lease
 }
 
 /// Before it the process may be frozen or killed, and others see the difference.

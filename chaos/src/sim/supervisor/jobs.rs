@@ -112,7 +112,9 @@ impl Agent {
         if self.number().is_some() {
             return Err("start: postgres runs".to_owned());
         }
+        self.write_file().await?;
         self.write_sync_names();
+        self.write_client_lockout();
         self.step().await;
         let number = self.sim.launch(self.member(), self.source_of(follow))?;
         *self.shared.process.borrow_mut() =

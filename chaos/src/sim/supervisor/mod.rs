@@ -29,6 +29,7 @@ pub(crate) mod configured;
 pub(crate) mod cycle;
 pub(crate) mod distort;
 mod driver_fault;
+pub(crate) mod events;
 pub(crate) mod fencing;
 pub(crate) mod jobs;
 pub(crate) mod lease;
@@ -37,7 +38,9 @@ pub(crate) mod observe;
 pub(crate) mod peers;
 pub(crate) mod perform;
 pub(crate) mod probe;
+pub(crate) mod serial;
 pub(crate) mod startup;
+pub(crate) mod statements;
 pub(crate) mod view;
 pub(crate) mod write;
 
@@ -45,11 +48,9 @@ pub(crate) mod write;
 #[derive(Clone, Default)]
 pub(crate) struct Status {
     pub(crate) postgres: PostgresFacts,
-    pub(crate) lease: LeaseFacts,
     pub(crate) store: StoreMark,
     pub(crate) yields: bool,
     pub(crate) pod_ends: bool,
-    pub(crate) writes_refused: bool,
 }
 
 /// What the tasks of one supervisor share.
@@ -86,7 +87,11 @@ pub(crate) struct Shared {
     /// The long actions whose tasks are there.
     pub(crate) under_way: RefCell<Vec<JobKind>>,
     pub(crate) sync_owner: RefCell<SyncOwner>,
+    /// What PostgreSQL's files say of it, or shall say.
+    pub(crate) clients_locked_out: Cell<bool>,
     pub(crate) configured: RefCell<configured::Configured>,
+    /// The configuration that PostgreSQL was given.
+    pub(crate) applied: RefCell<Option<String>>,
     /// It is being written beside the data.
     pub(crate) keeping: Cell<bool>,
     pub(crate) etcd: Client,
@@ -187,7 +192,10 @@ impl Sim {
         }
         let pid = self.exec.fork();
         let now = self.read_clock(member);
-        let kept = self.world().machines[member].disk.configured.clone();
+        let (kept, locked_out) = {
+            let disk = &self.world().machines[member].disk;
+            (disk.configured.clone(), disk.clients_locked_out)
+        };
         let configured = configured::Configured::recalled(kept);
         let ttl = configured.ttl(self.world().options.file_ttl);
         let shared = Rc::new(Shared {
@@ -219,7 +227,9 @@ impl Sim {
             shutting_down: Cell::default(),
             under_way: RefCell::default(),
             sync_owner: RefCell::default(),
+            clients_locked_out: Cell::new(locked_out),
             configured: RefCell::new(configured),
+            applied: RefCell::default(),
             keeping: Cell::default(),
             etcd: Client::new(self, Host::Member(member)),
         });

@@ -1,22 +1,90 @@
-//! The looks at PostgreSQL that the member asks for.
+//! The looks at PostgreSQL that the member asks for: `src/agent/observe.rs`.
 
-use std::time::Duration;
-
-use matriarch::core::member::{AskedPostgres, PostgresTrouble};
+use matriarch::core::member::{
+    AskedPostgres, DATA_WITHIN, LOOK_WITHIN, LookAnswer, LookId, MemberEvent, PostgresTrouble, Question,
+    SETTLED_WITHIN,
+};
 use matriarch::model::{DataDirectory, Process, SqlFacts, TimelineHistory};
 
 use super::Agent;
+use super::cycle::Cycle;
+use super::serial::CancelOnDrop;
+use crate::sim::mutation::Mutation;
 
-const LOOK_WITHIN: Duration = Duration::from_millis(1500);
+impl Cycle {
+    /// Begins to find the answer to a question; the question before is given up.
+    pub(super) fn look(&mut self, look: LookId, question: Question) {
+        let former = self.look.take();
+        if self.agent.mutation() == Some(Mutation::LateAnswerCounts) {
+            former.into_iter().for_each(CancelOnDrop::keep);
+        }
+        let agent = self.agent.clone();
+        match question {
+            Question::Prepare => self.prepare(look),
+            Question::AskPostgres { .. } => {
+                let settled = self.statements.idle();
+                self.find(look, async move {
+                    let asked = match agent.sim.exec.within(SETTLED_WITHIN, settled).await {
+                        Some(()) => agent.ask_postgres().await,
+                        None => AskedPostgres::silent("what it was told before has not ended".to_owned()),
+                    };
+                    LookAnswer::PostgresAnswered(Box::new(asked))
+                });
+            }
+            Question::ReadDataDirectory => self.find(look, async move {
+                let read = agent.sim.exec.within(DATA_WITHIN, agent.data_directory()).await;
+                LookAnswer::DataDirectoryRead(read)
+            }),
+        }
+    }
+
+    fn find(&mut self, look: LookId, answer: impl Future<Output = LookAnswer> + 'static) {
+        let agent = self.agent.clone();
+        self.look = Some(self.looks.run_wanted("look", async move {
+            agent.event(MemberEvent::Answered(look, answer.await));
+        }));
+    }
+
+    /// Begins to bring PostgreSQL in line with the newest configuration, where it is not.
+    fn prepare(&mut self, look: LookId) {
+        self.take_config();
+        let Some(text) = self.outdated_parameters() else {
+            let answer = LookAnswer::Prepared { changed: false };
+            return self.arrived.push(MemberEvent::Answered(look, answer));
+        };
+        let agent = self.agent.clone();
+        self.statements.run("parameters", async move {
+            agent.note_failure("parameters", &agent.apply_parameters().await);
+            *agent.shared.applied.borrow_mut() = Some(text);
+            agent.event(MemberEvent::Answered(look, LookAnswer::Prepared { changed: true }));
+        });
+    }
+
+    /// Takes the configuration in force; true if it is another than before.
+    pub(super) fn take_config(&mut self) -> bool {
+        let text = self.agent.config_in_force();
+        let changed = text != self.config;
+        self.config = text;
+        changed
+    }
+
+    /// The whole configuration stands for PostgreSQL's part of it.
+    fn outdated_parameters(&self) -> Option<String> {
+        let ready = matches!(self.agent.shared.status.borrow().postgres.data, DataDirectory::Ready(_));
+        let outdated = self.agent.shared.applied.borrow().as_ref() != Some(&self.config);
+        (outdated && ready && self.core.job().is_none()).then(|| self.config.clone())
+    }
+}
 
 impl Agent {
-    pub(super) async fn ask_postgres(&self) -> AskedPostgres {
-        let asked = self.sim.exec.within(LOOK_WITHIN, self.sql_facts()).await;
-        let sql = asked.unwrap_or_else(|| Err("no answer in time".to_owned()));
-        AskedPostgres {
-            sql: sql.map_err(|why| PostgresTrouble { why, turned_away: false }),
-            pending_restart: None,
-            unsynchronous: None,
+    async fn ask_postgres(&self) -> AskedPostgres {
+        match self.sim.exec.within(LOOK_WITHIN, self.sql_facts()).await {
+            None => AskedPostgres::silent("no answer in time".to_owned()),
+            Some(sql) => AskedPostgres {
+                sql: sql.map_err(|why| PostgresTrouble { why, turned_away: false }),
+                pending_restart: None,
+                unsynchronous: None,
+            },
         }
     }
 
@@ -25,7 +93,8 @@ impl Agent {
             Process::Up { pid, .. } => pid,
             Process::Down { .. } => return Err("postgres is down".to_owned()),
         };
-        let (asked_at, takes) = (self.now(), self.sim.exec.rng(|rng| rng.micros(100, 900)));
+        let asked_at = self.now();
+        let takes = self.work_takes(|rng| rng.micros(100, 900));
         self.sleep(takes).await;
         self.sim.until_it_runs(self.member(), number).await?;
         let facts = self.sim.world().machines[self.member()].sql_facts(asked_at);
@@ -33,9 +102,16 @@ impl Agent {
         facts.ok_or_else(|| "the database system is starting up".to_owned())
     }
 
-    pub(super) fn data_directory(&self) -> (DataDirectory, TimelineHistory) {
-        let world = self.sim.world();
-        let disk = &world.machines[self.member()].disk;
-        (disk.seen(), disk.wal.history())
+    async fn data_directory(&self) -> (DataDirectory, TimelineHistory) {
+        let takes = self.work_takes(|rng| rng.micros(50, 600));
+        self.sleep(takes).await;
+        self.sim.until_disk_answers(self.member()).await;
+        let read = {
+            let world = self.sim.world();
+            let disk = &world.machines[self.member()].disk;
+            (disk.seen(), disk.wal.history())
+        };
+        self.sleep(takes / 2).await;
+        read
     }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use matriarch::core::job::Machine;
 use matriarch::core::member::{Levels, MemberEvent};
+use matriarch::core::work_queue::needs_statements;
 use matriarch::model::{
     Action, Branch, ExitBecause, Finished, FollowTarget, Job, JobKind, LeaderBranch, Lsn, Outcome, SyncOwner,
     Term, Timeline,
@@ -22,7 +23,7 @@ const HISTORY_WITHIN: Duration = Duration::from_secs(3);
 const WRITE_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
 impl Cycle {
-    pub(super) async fn act(&mut self, action: Action, levels: &Levels) -> ControlFlow<ExitBecause> {
+    pub(super) fn act(&mut self, action: Action, levels: &Levels) -> ControlFlow<ExitBecause> {
         let agent = self.agent.clone();
         let lease = levels.lease.lease;
         match action {
@@ -52,12 +53,14 @@ impl Cycle {
             | Action::RestoreConfig { .. }
             | Action::ClearFailover { .. }
             | Action::WriteGeneration(_) => agent.aside(action, levels, MemberEvent::LookWanted),
-            Action::SetSyncNames(names) => agent.set_sync_names(names).await,
-            Action::SetClientLockout { closed } => {
-                agent.sim.world().machines[agent.member()].disk.clients_locked_out = closed;
+            Action::SetSyncNames(names) => {
+                let owner = names.map_or(SyncOwner::Operator, SyncOwner::Supervisor);
+                *agent.shared.sync_owner.borrow_mut() = owner;
+                self.tell("synchronous_standby_names", agent.put_sync_names_in_force());
             }
-            Action::Follow(target) => agent.follow_local(target).await,
-            Action::SetSlots { create, drop } => agent.set_slots(create, &drop).await,
+            Action::SetClientLockout { closed } => self.lock_clients_out(closed),
+            Action::Follow(target) => self.follow(target),
+            Action::SetSlots { create, drop } => self.tell("set slots", agent.set_slots(create, drop)),
             Action::CheckpointAfterPromotion { term: Term(_) } => agent.checkpoint_aside(),
             Action::ResumeReplay | Action::Answer { .. } => {}
             Action::Exit(because) => return ControlFlow::Break(because),
@@ -68,8 +71,12 @@ impl Cycle {
     fn start(&mut self, job: Job) {
         let (agent, kind) = (self.agent.clone(), job.kind());
         let under_way = UnderWay::begin(&agent, kind);
+        let before = needs_statements(kind).then(|| self.statements.idle());
         let task = self.agent.spawn(async move {
             let _until_the_task_is_gone = under_way;
+            if let Some(before) = before {
+                before.await;
+            }
             let machine = Machine::of(agent.actor(), job.clone(), || agent.first_config());
             let outcome = agent.run_machine(Purpose::Job(job), machine).await;
             agent.event(MemberEvent::JobFinished(Finished { job: kind, outcome }));
@@ -103,14 +110,6 @@ impl Agent {
                 }
             }
         });
-    }
-
-    async fn set_slots(&self, create: Vec<String>, drop: &[String]) {
-        self.step().await;
-        let mut world = self.sim.world();
-        let slots = &mut world.machines[self.member()].disk.slots;
-        slots.extend(create);
-        slots.retain(|slot| !drop.contains(slot));
     }
 
     /// The newest record, until it is written, and the same again when it is ordered again.
@@ -171,43 +170,6 @@ impl Agent {
 
     pub(crate) fn source_of(&self, target: Option<&FollowTarget>) -> Option<(usize, Option<String>)> {
         target.and_then(|target| Some((index_of(target.name.as_str())?, target.slot.clone())))
-    }
-
-    /// A reload of `primary_conninfo`.
-    async fn follow_local(&self, target: Option<FollowTarget>) {
-        self.step().await;
-        if self.sim.world().machines[self.member()].disk.full {
-            let agent = self.clone();
-            self.spawn(async move {
-                agent.sleep(WRITE_AGAIN_AFTER).await;
-                agent.event(MemberEvent::NotFollowed);
-            });
-            return;
-        }
-        let mut world = self.sim.world();
-        if let Some(server) = world.machines[self.member()].server.as_mut() {
-            server.follow = self.source_of(target.as_ref());
-            server.changed.give(&self.sim.exec);
-        }
-    }
-
-    /// Written down, then told.
-    async fn set_sync_names(&self, names: Option<String>) {
-        *self.shared.sync_owner.borrow_mut() = names.map_or(SyncOwner::Operator, SyncOwner::Supervisor);
-        self.step().await;
-        self.write_sync_names();
-        self.step().await;
-        self.sim.reload(self.member());
-    }
-
-    /// Before it is decided what they are, those in the file stay.
-    pub(crate) fn write_sync_names(&self) {
-        let names = match self.shared.sync_owner.borrow().clone() {
-            SyncOwner::Undecided => return,
-            SyncOwner::Operator => String::new(),
-            SyncOwner::Supervisor(names) => names,
-        };
-        self.sim.world().machines[self.member()].disk.sync_names = names;
     }
 
     fn checkpoint_aside(&self) {

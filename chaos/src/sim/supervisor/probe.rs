@@ -54,6 +54,9 @@ impl Agent {
             Proof::Write => rng.micros(300, 3000 + slow_ms * 1000),
         });
         self.sleep(takes).await;
+        if proof == Proof::Write {
+            self.sim.until_disk_answers(self.member()).await;
+        }
         self.sim.until_it_runs(self.member(), number).await.map_err(drop)?;
         match proof {
             Proof::Write if self.sim.world().machines[self.member()].disk.full => Err(()),
