@@ -129,11 +129,6 @@ fn a_synchronous_mode_that_is_not_in_force_is_seen() {
 }
 
 #[test]
-fn an_answer_to_an_earlier_look_is_seen() {
-    is_caught(Mutation::LateAnswerCounts, "healing", 173);
-}
-
-#[test]
 fn a_driver_that_drops_or_ignores_something_is_seen() {
     is_caught(Mutation::StopDropped, "healing", 0);
     is_caught(Mutation::ExitIgnored, "healing", 0);

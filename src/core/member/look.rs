@@ -281,8 +281,12 @@ impl Looks {
     }
 
     fn read(&mut self, read: Option<(DataDirectory, TimelineHistory)>, process: &Process, now: Moment) {
-        self.progress = LookProgress::Looked;
         let up = matches!(process, Process::Up { .. });
+        // What is known is from before something changed: no decision rests on it beside what PostgreSQL says now.
+        self.progress = match read {
+            None if up && self.data_seen_at.is_none() => LookProgress::ToRead,
+            Some(_) | None => LookProgress::Looked,
+        };
         match read {
             // A failed read says nothing about a running PostgreSQL: the earlier facts stay.
             Some((data, history)) if !up || matches!(data, DataDirectory::Ready(_)) => {
