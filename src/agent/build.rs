@@ -183,9 +183,10 @@ impl Agent {
         self.pods.lead_by(&joined.keeper);
         let (postgres, fencing) = (self.postgres.clone(), self.fenced.fencing.clone());
         let (lease, reaper) = (Arc::clone(&joined.keeper), self.reaper.clone());
-        let because = self.cycle(joined, peers, local)?.run().await;
+        let (because, scripts) = self.cycle(joined, peers, local)?.run().await;
         fencing.leave(because == ExitBecause::Asked);
         end_lease(&postgres, &lease).await;
+        scripts.finish().await;
         reaper.abort();
         if because == ExitBecause::Asked { Ok(()) } else { Err(AgentError::Ended(because)) }
     }

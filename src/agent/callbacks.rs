@@ -29,6 +29,25 @@ struct RunningScript {
     ended: JoinHandle<()>,
 }
 
+impl RunningScript {
+    /// Kills it, and waits for its end: what it does must not come after what the next one does.
+    async fn replace(self) {
+        // It may have ended.
+        let _ = self.replace.send(());
+        let _ = self.ended.await;
+    }
+}
+
+impl CallbackScripts {
+    /// Waits for the last script, so that a container does not end under it.
+    pub(super) async fn finish(self) {
+        if let Some(running) = self.running {
+            // It goes on without the supervisor.
+            let _ = tokio::time::timeout(AT_EXIT_WITHIN, running.ended).await;
+        }
+    }
+}
+
 impl Cycle {
     /// Calls what is due after a decision.
     pub(super) fn call_back(&mut self, seen: &Observation) {
@@ -45,14 +64,6 @@ impl Cycle {
         }
     }
 
-    /// Waits for the last script, so that a container does not end under it.
-    pub(super) async fn await_callback(&mut self) {
-        if let Some(running) = self.state.callbacks.running.take() {
-            // It goes on without the supervisor.
-            let _ = tokio::time::timeout(AT_EXIT_WITHIN, running.ended).await;
-        }
-    }
-
     fn call(&mut self, callback: Callback) {
         let Some(words) = self.dynamic.local().postgresql.callbacks.get(&callback.event) else { return };
         let words = words.iter().cloned().chain([
@@ -65,21 +76,24 @@ impl Cycle {
             CallbackEvent::Reload => &mut scripts.reload,
             _other => &mut scripts.running,
         };
-        if let Some(before) = place.take() {
-            // It may have ended.
-            let _ = before.replace.send(());
-        }
+        let before = place.take();
         let (replace, replaced) = oneshot::channel();
-        let ended = tokio::spawn(run(words.collect(), callback, replaced));
+        let words: Vec<String> = words.collect();
+        let ended = tokio::spawn(async move {
+            if let Some(before) = before {
+                before.replace().await;
+            }
+            run(&words, callback, replaced).await;
+        });
         *place = Some(RunningScript { replace, ended });
     }
 }
 
 /// Runs a script to its end, or until another replaces it.
-async fn run(words: Vec<String>, callback: Callback, replaced: oneshot::Receiver<()>) {
+async fn run(words: &[String], callback: Callback, replaced: oneshot::Receiver<()>) {
     let Callback { event, role } = callback;
     tracing::info!(%event, %role, "calling a script");
-    match execute(&words, replaced).await {
+    match execute(words, replaced).await {
         Ok(Some(status)) if status.success() => {}
         Ok(Some(status)) => tracing::warn!(%event, %role, %status, "a callback script failed"),
         Ok(None) => tracing::warn!(%event, %role, "a callback script was killed: another event followed"),
@@ -87,10 +101,17 @@ async fn run(words: Vec<String>, callback: Callback, replaced: oneshot::Receiver
     }
 }
 
-/// `None`: it was replaced, and killed with its children.
-async fn execute(words: &[String], replaced: oneshot::Receiver<()>) -> std::io::Result<Option<ExitStatus>> {
-    let mut command = Command::new(&words[0]);
-    command.args(&words[1..]).stdin(Stdio::null());
+/// `None`: it was replaced, and killed with its children. A shell starts it, because a program is started under a lock:
+/// one on a file system that hangs would hang the supervisor.
+async fn execute(
+    words: &[String],
+    mut replaced: oneshot::Receiver<()>,
+) -> std::io::Result<Option<ExitStatus>> {
+    if replaced.try_recv().is_ok() {
+        return Ok(None);
+    }
+    let mut command = Command::new("/bin/sh");
+    command.args(["-c", "exec \"$0\" \"$@\""]).args(words).stdin(Stdio::null());
     let mut child = child::spawn(&mut command, OnOwnerExit::Outlives)?;
     let replaced = async {
         if replaced.await.is_err() {

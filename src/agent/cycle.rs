@@ -94,8 +94,8 @@ impl LoopState {
 }
 
 impl Cycle {
-    /// Runs until a decision ends it.
-    pub(super) async fn run(mut self) -> ExitBecause {
+    /// Runs until a decision ends it. The last script may still run then.
+    pub(super) async fn run(mut self) -> (ExitBecause, CallbackScripts) {
         self.beat();
         super::heartbeat::ping_while_it_beats(&self.service, &self.probe);
         self.service.ready();
@@ -103,8 +103,7 @@ impl Cycle {
             let (flow, wake_at) = self.tick().await;
             if let ControlFlow::Break(because) = flow {
                 self.service.stopping();
-                self.await_callback().await;
-                return because;
+                return (because, self.state.callbacks);
             }
             let wake_at = self.awaited_by(wake_at);
             self.runs_until(wake_at);

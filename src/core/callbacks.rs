@@ -10,7 +10,7 @@ pub struct Callbacks {
     postmaster: Option<i32>,
     /// It was ordered to stop.
     stopping: bool,
-    /// A restart began, and the new postmaster was not told of yet.
+    /// It ended for a restart, and the new postmaster was not told of yet.
     restarting: bool,
 }
 
@@ -22,11 +22,10 @@ impl Callbacks {
         if job == Some(JobKind::Bootstrap) {
             return None;
         }
-        self.restarting |= restarting;
         self.stopping |= job == Some(JobKind::Stop);
         match seen.postgres.process {
-            Process::Down { .. } => self.ended(seen),
-            Process::Up { pid, .. } => self.runs(seen, job, pid),
+            Process::Down { .. } => self.ended(seen, restarting && !seen.shutting_down),
+            Process::Up { pid, .. } => self.runs(seen, job, pid, restarting),
         }
     }
 
@@ -36,15 +35,22 @@ impl Callbacks {
         Some(Callback { event: CallbackEvent::Reload, role })
     }
 
-    fn ended(&mut self, seen: &Observation) -> Option<Callback> {
+    fn ended(&mut self, seen: &Observation, restarting: bool) -> Option<Callback> {
         self.postmaster.take()?;
+        self.restarting = restarting;
         let just_stopped = seen.finished.iter().any(|finished| finished.job == JobKind::Stop);
         let stopped = std::mem::take(&mut self.stopping) || just_stopped;
         let role = self.role.filter(|_| stopped && !self.restarting)?;
         Some(Callback { event: CallbackEvent::Stop, role })
     }
 
-    fn runs(&mut self, seen: &Observation, job: Option<JobKind>, pid: i32) -> Option<Callback> {
+    fn runs(
+        &mut self,
+        seen: &Observation,
+        job: Option<JobKind>,
+        pid: i32,
+        restarting: bool,
+    ) -> Option<Callback> {
         let role = if seen.postgres.answering()?.is_primary() { Role::Primary } else { Role::Replica };
         let is_new = self.postmaster != Some(pid);
         if !is_new && self.role == Some(role) {
@@ -57,7 +63,7 @@ impl Callbacks {
         if is_new && role == Role::Replica && may_become_primary && !seen.settings.pause {
             return None;
         }
-        let restarted = is_new && std::mem::take(&mut self.restarting);
+        let restarted = is_new && (std::mem::take(&mut self.restarting) || restarting);
         let event = match self.role {
             None => CallbackEvent::Start,
             Some(before) if before != role => CallbackEvent::RoleChange,

@@ -44,6 +44,11 @@ fn restore_missing_keys(tick: &mut Tick<'_>, term: Term) {
 
 /// Publishes my position; true once etcd has it. A position has no meaning before the history shows its timeline.
 pub(super) fn tell(tick: &mut Tick<'_>, term: Term, sql: &SqlFacts) -> bool {
+    if tick.seen.postgres.history_of != sql.timeline {
+        // The data directory could not be read since the promotion.
+        tick.wake_in(Duration::from_secs(1), WaitingOn::Postgres);
+        return false;
+    }
     if let Some(lines) = sql.timeline.and_then(|timeline| history(tick, timeline)) {
         tick.act(Action::PublishHistory { term, lines });
         return false;

@@ -238,10 +238,12 @@ impl LeaseThread {
     }
 
     async fn revoke(&self) -> Result<(), EtcdError> {
-        match self.rounds.facts().lease {
-            Some(lease) => self.etcd.revoke_lease(lease).await,
-            None => Ok(()),
+        let LeaseFacts { lease, moving_to, .. } = self.rounds.facts();
+        // The leader key may hang on either.
+        for lease in [moving_to, lease].into_iter().flatten() {
+            self.etcd.revoke_lease(*lease).await?;
         }
+        Ok(())
     }
 }
 

@@ -22,6 +22,9 @@ pub struct PostgresFacts {
     pub turned_away_since: Option<Moment>,
     /// The history file of the newest timeline on disk.
     pub history: TimelineHistory,
+    /// The timeline by SQL when `history` was read. While SQL shows another one, its history is not known yet.
+    #[serde(default)]
+    pub history_of: Option<Timeline>,
     /// The old and the new value of each parameter that needs a restart.
     pub pending_restart: BTreeMap<String, (String, String)>,
     /// Whether it proves that it works. Proofs are needed only while it may be primary.

@@ -38,7 +38,8 @@ impl Postgres {
         self.inner.postmaster.must_be_down("undo a clone")?;
         let setup = &self.inner.setup;
         match control::marked_by(setup)?.as_deref() {
-            Some("clone") => SetAside::undo(setup),
+            // What the clone has copied may be much to remove. A caller that gives up stops before this, or after it.
+            Some("clone") => tokio::task::block_in_place(|| SetAside::undo(setup)),
             _other => Err(Error::Unfit("undo a clone: none was interrupted".to_owned())),
         }
     }

@@ -75,7 +75,7 @@ pub(super) fn is_strange(setup: &Setup) -> bool {
     unmarked && filled && !setup.data_dir.join("PG_VERSION").exists()
 }
 
-fn inaccessible(error: &Error) -> (DataDirectory, TimelineHistory) {
+pub(super) fn inaccessible(error: &Error) -> (DataDirectory, TimelineHistory) {
     (DataDirectory::Inaccessible { error: error.chain() }, TimelineHistory::default())
 }
 

@@ -186,8 +186,11 @@ impl Postgres {
         let postmaster = &self.inner.postmaster;
         let is_up = postmaster.is_up() && matches!(data, DataDirectory::Ready(_));
         let running = postmaster.timeline().filter(|_| is_up);
-        let better = running.and_then(|running| control::history(&self.inner.setup, running).ok());
-        (data, better.unwrap_or(history))
+        match running.map(|running| control::history(&self.inner.setup, running)) {
+            Some(Ok(running)) => (data, running),
+            Some(Err(error)) => control::inaccessible(&error),
+            None => (data, history),
+        }
     }
 
     /// Takes over a postmaster that runs on this data directory: what a former guard is armed for, or what its files

@@ -113,6 +113,16 @@ fn a_restart_is_neither_a_stop_nor_a_start() {
     }
 }
 
+/// It was asked for, and the supervisor was told to end before it began.
+#[test]
+fn a_restart_that_becomes_a_shutdown_is_a_stop() {
+    let mut scripts = Scripts::new();
+    scripts.runs(7, Role::Replica).expect("on_start");
+    (scripts.restarting, scripts.world.seen.shutting_down) = (true, true);
+    assert_eq!(scripts.runs(7, Role::Replica), None);
+    assert_eq!(scripts.is_stopped(), called("on_stop replica"));
+}
+
 #[test]
 fn a_bootstrap_calls_nothing() {
     let mut scripts = Scripts::new();

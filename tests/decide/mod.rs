@@ -5,6 +5,7 @@ mod attach;
 mod callbacks;
 mod follow;
 mod full_etcd;
+mod history_read;
 mod lease_gone;
 mod liveness;
 mod new_cluster;

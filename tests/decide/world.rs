@@ -210,6 +210,7 @@ fn facts(data: DataDirectory, process: Process, sql: Option<SqlFacts>) -> Postgr
     PostgresFacts {
         data,
         process,
+        history_of: sql.as_ref().and_then(|sql| sql.timeline),
         sql,
         sql_trouble: None,
         turned_away_since: None,

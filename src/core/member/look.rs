@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::{Levels, LookAnswer};
-use crate::model::{DataDirectory, JobKind, Moment, PostgresFacts, Process, SqlFacts, TimelineHistory};
+use crate::model::{
+    DataDirectory, JobKind, Moment, PostgresFacts, Process, SqlFacts, Timeline, TimelineHistory,
+};
 
 /// A look younger than this is not repeated, because events come in bursts.
 const FRESH_FOR: Duration = Duration::from_millis(10);
@@ -119,6 +121,8 @@ pub(super) struct Looks {
     looked_at: Option<Moment>,
     data: DataDirectory,
     history: TimelineHistory,
+    /// The timeline by SQL when it was read.
+    history_of: Option<Timeline>,
     data_seen_at: Option<Moment>,
     sql: Option<SqlFacts>,
     sql_trouble: Option<String>,
@@ -281,16 +285,13 @@ impl Looks {
     }
 
     fn read(&mut self, read: Option<(DataDirectory, TimelineHistory)>, process: &Process, now: Moment) {
+        self.progress = LookProgress::Looked;
         let up = matches!(process, Process::Up { .. });
-        // What is known is from before something changed: no decision rests on it beside what PostgreSQL says now.
-        self.progress = match read {
-            None if up && self.data_seen_at.is_none() => LookProgress::ToRead,
-            Some(_) | None => LookProgress::Looked,
-        };
         match read {
             // A failed read says nothing about a running PostgreSQL: the earlier facts stay.
             Some((data, history)) if !up || matches!(data, DataDirectory::Ready(_)) => {
                 (self.data, self.history, self.data_seen_at) = (data, history, Some(now));
+                self.history_of = self.sql.as_ref().and_then(|sql| sql.timeline);
             }
             // The content read before it went down may be outdated.
             None if !up && self.data_seen_at.is_none() => self.data = DataDirectory::Unknown,
@@ -310,6 +311,7 @@ impl Looks {
             sql_trouble: self.sql_trouble.clone().or(silent),
             turned_away_since: self.turned_away_since,
             history: self.history.clone(),
+            history_of: self.history_of,
             pending_restart: self.pending_restart.clone(),
             liveness: levels.liveness.clone(),
             unsynchronous: self.unsynchronous.clone(),

@@ -83,7 +83,7 @@ fn decided_on(
 ) -> Decided {
     let next = member.handle([MemberEvent::Answered(look, answer)], process, now);
     assert_eq!(next, MemberNext::Ask(look, Question::ReadDataDirectory));
-    let read = MemberEvent::Answered(look, LookAnswer::DataDirectoryRead(Some(Default::default())));
+    let read = MemberEvent::Answered(look, LookAnswer::DataDirectoryRead(None));
     assert_eq!(member.handle([read], process, now), MemberNext::Decide);
     member.decide(&levels(process.clone()), now)
 }
@@ -108,10 +108,7 @@ fn look(member: &mut Member, event: MemberEvent, process: &Process, now: Moment)
             }
             MemberNext::Ask(look, Question::ReadDataDirectory) => {
                 asked.push("read");
-                events.push(MemberEvent::Answered(
-                    look,
-                    LookAnswer::DataDirectoryRead(Some(Default::default())),
-                ));
+                events.push(MemberEvent::Answered(look, LookAnswer::DataDirectoryRead(None)));
             }
             MemberNext::Decide => return asked,
             MemberNext::Await { .. } => panic!("every question was answered"),
@@ -193,20 +190,6 @@ fn a_late_answer_of_a_former_postmaster_does_not_count() {
         trouble(&decided_on(&mut member, present, refusing("the present one"), &again, now)),
         "the present one"
     );
-}
-
-/// A promoted server answered on its new timeline while its history had not been read in time: its position was
-/// published before etcd knew where the timeline begins.
-#[test]
-fn a_data_directory_that_was_not_read_is_read_again_before_a_decision() {
-    let mut member = Member::new(me(), Memory::default());
-    let now = Moment::from_millis(1_000);
-    let look = asking(&mut member, MemberEvent::Woke, &up(7), now);
-    let read = MemberNext::Ask(look, Question::ReadDataDirectory);
-    let silent = MemberEvent::Answered(look, silent());
-    assert_eq!(member.handle([silent], &up(7), now), read);
-    let late = MemberEvent::Answered(look, LookAnswer::DataDirectoryRead(None));
-    assert_eq!(member.handle([late], &up(7), now), read);
 }
 
 /// A look that began before the end of a long action may show the state before: it is made again.
