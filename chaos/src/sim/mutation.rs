@@ -77,8 +77,6 @@ pub(crate) enum Mutation {
     OutcomeTwice,
     /// The driver ignores the guard's answers.
     GuardUnheard,
-    /// The driver takes the answer to an earlier look for the answer to the present one.
-    LateAnswerCounts,
     /// The driver reports `synchronous_standby_names` as written without writing them.
     NamesNotWritten,
     /// The driver reports a job as cancelled and leaves its task running.

@@ -132,7 +132,6 @@ impl Cycle {
             match self.core.handle(arrived, &process, self.agent.now()) {
                 MemberNext::Ask(look, question) => {
                     self.agent.step().await;
-                    self.faults.begins(look);
                     self.look(look, question);
                 }
                 MemberNext::Await { until } => return (ControlFlow::Continue(()), until),

@@ -1,7 +1,7 @@
 //! A driver with a fault: what a mutation makes of events on their way to the member, and of effects on their way from
 //! it.
 
-use matriarch::core::member::{LookId, MemberEffect, MemberEvent};
+use matriarch::core::member::{MemberEffect, MemberEvent};
 use matriarch::model::{Action, Finished, Job, RunningJob};
 
 use crate::sim::mutation::Mutation;
@@ -11,16 +11,9 @@ use crate::sim::mutation::Mutation;
 pub(super) struct DriverFaults {
     /// The outcome that was delivered last.
     outcome: Option<Finished>,
-    /// The present look.
-    look: Option<LookId>,
 }
 
 impl DriverFaults {
-    /// A look begins.
-    pub(super) fn begins(&mut self, look: LookId) {
-        self.look = Some(look);
-    }
-
     /// `job` is the one that runs as far as the member knows.
     pub(super) fn deliver(
         &mut self,
@@ -31,13 +24,6 @@ impl DriverFaults {
         match mutation {
             Some(Mutation::HistoryIgnored) => {
                 arrived.retain(|event| !matches!(event, MemberEvent::LeaderBranchTold(_)));
-            }
-            Some(Mutation::LateAnswerCounts) => {
-                for event in arrived {
-                    if let (MemberEvent::Answered(look, _), Some(present)) = (event, self.look) {
-                        *look = present;
-                    }
-                }
             }
             Some(Mutation::OutcomeTwice) => {
                 let newest = arrived.iter().rev().find_map(|event| match event {

@@ -8,16 +8,11 @@ use matriarch::model::{DataDirectory, Process, SqlFacts, TimelineHistory};
 
 use super::Agent;
 use super::cycle::Cycle;
-use super::serial::CancelOnDrop;
-use crate::sim::mutation::Mutation;
 
 impl Cycle {
     /// Begins to find the answer to a question; the question before is given up.
     pub(super) fn look(&mut self, look: LookId, question: Question) {
-        let former = self.look.take();
-        if self.agent.mutation() == Some(Mutation::LateAnswerCounts) {
-            former.into_iter().for_each(CancelOnDrop::keep);
-        }
+        self.look = None;
         let agent = self.agent.clone();
         match question {
             Question::Prepare => self.prepare(look),

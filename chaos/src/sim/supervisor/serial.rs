@@ -49,13 +49,6 @@ impl Drop for CancelOnDrop {
     }
 }
 
-impl CancelOnDrop {
-    /// The work goes on, for a mutation.
-    pub(super) fn keep(mut self) {
-        self.cancellation = Cancellation::default();
-    }
-}
-
 impl SerialTask {
     pub(super) fn start(agent: &Agent) -> SerialTask {
         let task = SerialTask {
