@@ -23,8 +23,8 @@ pub(super) struct LiveConfig {
     local: Config,
     /// The text in force, without faults.
     text: String,
-    /// The revision of the key that was read last.
-    revision: Option<i64>,
+    /// The key that was read last. Its revision alone says nothing: in a restored etcd revisions repeat.
+    read: Option<ConfigKey>,
     /// The newest view has a configuration that sets the synchronous mode.
     says_mode: bool,
     settings: Settings,
@@ -58,7 +58,7 @@ impl LiveConfig {
             sources,
             local,
             text,
-            revision: None,
+            read: None,
             says_mode: false,
             settings,
             parameters,
@@ -158,7 +158,7 @@ impl LiveConfig {
 
     /// Recomputes the settings when the key or the local file changed; true if any did.
     fn refresh(&mut self, key: Option<&ConfigKey>) -> bool {
-        let news = key.filter(|key| Some(key.mod_revision) != self.revision);
+        let news = key.filter(|key| Some(*key) != self.read.as_ref());
         if key.is_none() {
             self.says_mode = false;
         }
@@ -173,7 +173,7 @@ impl LiveConfig {
                 for warning in &mended.warnings {
                     tracing::warn!("{warning}");
                 }
-                (self.revision, self.says_mode) = (Some(key.mod_revision), mended.says_mode);
+                (self.read, self.says_mode) = (Some(key.clone()), mended.says_mode);
                 mended.text
             }
         };
@@ -227,7 +227,7 @@ impl Cycle {
         if busy || !ready {
             return None;
         }
-        if self.dynamic.revision.is_some() {
+        if self.dynamic.read.is_some() {
             self.dynamic.kept.keep(&self.tools.postgres, &self.dynamic.text).await;
         }
         let outdated = self.dynamic.applied.as_ref() != Some(&self.dynamic.parameters);

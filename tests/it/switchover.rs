@@ -90,9 +90,13 @@ async fn a_switchover_to_a_candidate_that_does_not_stream_is_refused() {
     cluster.members[0].write_config(&config);
     cluster.members[0].post("/reload", &json!({})).await;
     let leader = &cluster.members[0];
+    // The view shows the file: what is in force is what the postmaster has read after it was written.
+    let rejects =
+        "SELECT count(*) FROM pg_hba_file_rules WHERE auth_method = 'reject' AND user_name = '{all}'
+                      AND pg_conf_load_time() > (pg_stat_file(current_setting('hba_file'))).modification";
     cluster
         .wait_until(Duration::from_secs(20), "pg_hba.conf rejects the standby", async || {
-            leader.value("SELECT count(*) FROM pg_hba_file_rules WHERE auth_method = 'reject' AND user_name = '{all}'").await != "0"
+            leader.value(rejects).await != "0"
         })
         .await;
     leader.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_replication").await.expect("it runs");

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use matriarch::config;
-use matriarch::model::{ClusterView, Settings, SyncMode, SyncSettings};
+use matriarch::model::{ClusterView, ConfigKey, Settings, SyncMode, SyncSettings};
 use serde_json::{Value, json};
 
 use super::Agent;
@@ -14,7 +14,7 @@ use crate::sim::world::Options;
 /// What a supervisor goes by. Its file says nothing of synchronous replication.
 pub(crate) struct Configured {
     text: String,
-    revision: Option<i64>,
+    read: Option<ConfigKey>,
     says_mode: bool,
 }
 
@@ -22,7 +22,7 @@ impl Configured {
     /// As it starts: what was kept beside the data.
     pub(crate) fn recalled(kept: Option<String>) -> Configured {
         let text = kept.unwrap_or_else(|| "{}".to_owned());
-        Configured { text: config::mended(&text, "{}").text, revision: None, says_mode: false }
+        Configured { text: config::mended(&text, "{}").text, read: None, says_mode: false }
     }
 
     /// How long its lease is to last; without a word of it as the file says.
@@ -39,11 +39,11 @@ impl Configured {
             };
             return;
         };
-        if self.revision == Some(key.mod_revision) {
+        if self.read.as_ref() == Some(key) {
             return;
         }
         let mended = config::mended(&key.text, &self.text);
-        self.revision = Some(key.mod_revision);
+        self.read = Some(key.clone());
         (self.text, self.says_mode) = match by_default && !mended.warnings.is_empty() {
             true => ("{}".to_owned(), true),
             false => (mended.text, mended.says_mode),
@@ -87,7 +87,7 @@ impl Agent {
             let world = self.sim.world();
             let disk = &world.machines[self.member()].disk;
             let lies = disk.configured.as_ref() == Some(&configured.text);
-            if lies || disk.data != Data::Ready || configured.revision.is_none() {
+            if lies || disk.data != Data::Ready || configured.read.is_none() {
                 return;
             }
             configured.text.clone()
