@@ -63,14 +63,14 @@ fn look(
 
 #[test]
 fn a_read_that_fails_leaves_the_history_of_the_timeline_before() {
-    let world = World::new();
+    let mut world = World::new();
     let mut member = Member::new(world.seen.me.clone(), Memory::default());
     let ready =
         || Some((DataDirectory::Ready(control(ControlState::InProduction)), TimelineHistory::default()));
     let inaccessible = DataDirectory::Inaccessible { error: "no process".to_owned() };
     let failed = Some((inaccessible, TimelineHistory::default()));
     for (timeline, read, expected) in [(1, ready(), 1), (2, None, 1), (2, failed, 1), (2, ready(), 2)] {
-        let known = look(&mut member, timeline, read.clone(), world.now);
+        let known = look(&mut member, timeline, read.clone(), world.later(1000).now);
         let sql = known.sql.expect("it answers in each of them").timeline;
         assert_eq!((sql, known.history_of), (Some(Timeline(timeline)), Some(Timeline(expected))), "{read:?}");
     }
