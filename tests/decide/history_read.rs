@@ -7,10 +7,10 @@ use matriarch::model::{
     SyncOwner, Timeline, TimelineHistory, WallTime, WriteFacts,
 };
 
-use super::world::{World, control, primary, up};
+use super::world::{World, control, primary, standby, up};
 
-fn on_timeline(timeline: u32) -> SqlFacts {
-    SqlFacts { timeline: Some(Timeline(timeline)), ..primary(1000) }
+fn on_timeline(timeline: u32, sql: SqlFacts) -> SqlFacts {
+    SqlFacts { timeline: Some(Timeline(timeline)), ..sql }
 }
 
 /// What a member knows after a look with these answers.
@@ -20,7 +20,7 @@ fn look(
     read: Option<(DataDirectory, TimelineHistory)>,
     now: Moment,
 ) -> PostgresFacts {
-    let seen = World::new().postgres(up(on_timeline(timeline))).seen.clone();
+    let seen = World::new().postgres(up(on_timeline(timeline, standby(1000)))).seen.clone();
     let process = seen.postgres.process.clone();
     let mut events = vec![MemberEvent::LookWanted];
     loop {
@@ -30,7 +30,7 @@ fn look(
                 vec![answer(id, LookAnswer::Prepared { changed: false })]
             }
             MemberNext::Ask(id, Question::AskPostgres { .. }) => {
-                let sql = Ok(on_timeline(timeline));
+                let sql = Ok(on_timeline(timeline, standby(1000)));
                 let asked = AskedPostgres { sql, pending_restart: None, unsynchronous: None };
                 vec![answer(id, LookAnswer::PostgresAnswered(Box::new(asked)))]
             }
@@ -81,7 +81,7 @@ fn a_read_that_fails_leaves_the_history_of_the_timeline_before() {
 #[test]
 fn a_position_is_published_only_when_the_history_of_its_timeline_was_read() {
     let mut world = World::new();
-    world.i_lead().postgres(up(on_timeline(2)));
+    world.i_lead().postgres(up(on_timeline(2, primary(1000))));
     let switch = Switch { timeline: Timeline(1), lsn: matriarch::model::Lsn(900), reason: String::new() };
     let publishes =
         |action: &Action| matches!(action, Action::PublishHistory { .. } | Action::PublishStatus { .. });
