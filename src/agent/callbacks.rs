@@ -91,13 +91,15 @@ impl Cycle {
 
 /// Runs a script to its end, or until another replaces it.
 async fn run(words: &[String], callback: Callback, replaced: oneshot::Receiver<()>) {
-    let Callback { event, role } = callback;
-    tracing::info!(%event, %role, "calling a script");
+    let (Callback { event, role }, program) = (callback, &words[0]);
+    tracing::info!(%event, %role, program, "calling a script");
     match execute(words, replaced).await {
         Ok(Some(status)) if status.success() => {}
-        Ok(Some(status)) => tracing::warn!(%event, %role, %status, "a callback script failed"),
-        Ok(None) => tracing::warn!(%event, %role, "a callback script was killed: another event followed"),
-        Err(error) => tracing::warn!(%event, %role, %error, program = words[0], "could not run a callback"),
+        Ok(Some(status)) => tracing::warn!(%event, %role, program, %status, "a callback script failed"),
+        Ok(None) => {
+            tracing::warn!(%event, %role, program, "a callback script was killed: another event followed");
+        }
+        Err(error) => tracing::warn!(%event, %role, program, %error, "could not run a callback"),
     }
 }
 

@@ -239,11 +239,12 @@ impl LeaseThread {
 
     async fn revoke(&self) -> Result<(), EtcdError> {
         let LeaseFacts { lease, moving_to, .. } = self.rounds.facts();
-        // The leader key may hang on either.
+        // The leader key may hang on either: what becomes of one says nothing of the other.
+        let mut revoked = Ok(());
         for lease in [moving_to, lease].into_iter().flatten() {
-            self.etcd.revoke_lease(*lease).await?;
+            revoked = revoked.and(self.etcd.revoke_lease(*lease).await);
         }
-        Ok(())
+        revoked
     }
 }
 

@@ -122,24 +122,19 @@ impl SetAside {
     /// before.
     pub(super) fn begin(setup: &Setup, half_made: Option<String>) -> Result<SetAside, Error> {
         let interrupted = half_made.as_deref() == Some("clone");
-        let mut aside = match SetAside::read(setup)? {
-            _ if interrupted => SetAside::of_interrupted(setup)?,
+        let mut aside = if interrupted {
+            SetAside::of_interrupted(setup)?
+        } else {
             // There is no mark, so that clone succeeded, or none began.
-            Some(over) if half_made.is_none() => {
-                if let Err(error) = over.forget(setup) {
-                    tracing::warn!(
-                        error = error.chain(),
-                        "could not remove a directory that was moved aside"
-                    );
-                }
-                SetAside::default()
+            if let Some(over) = SetAside::read(setup)?.filter(|_| half_made.is_none())
+                && let Err(error) = over.forget(setup)
+            {
+                tracing::warn!(error = error.chain(), "could not remove a directory that was moved aside");
             }
-            Some(_) | None => SetAside::default(),
-        };
-        if !interrupted {
-            aside.was = half_made;
+            let mut aside = SetAside { was: half_made, ..SetAside::default() };
             aside.plan(&setup.data_dir)?;
-        }
+            aside
+        };
         aside.write(setup)?;
         control::mark(setup, "clone")?;
         match aside.make_way(setup) {

@@ -63,7 +63,7 @@ impl ServerConfiguration {
         self.state().sync_owner = owner;
     }
 
-    /// Whether clients are kept out; `read` says it before anything was state.
+    /// Whether clients are kept out; `read` says it before anything was decided.
     pub(super) fn are_clients_locked_out(&self, read: impl FnOnce(&Parameters) -> bool) -> bool {
         let mut state = self.state();
         let locked_out = state.clients_locked_out.unwrap_or_else(|| read(&state.parameters));

@@ -3,8 +3,7 @@
 use matriarch::core::member::{AskedPostgres, Levels, LookAnswer, Member, MemberEvent, MemberNext, Question};
 use matriarch::decide::Memory;
 use matriarch::model::{
-    Action, ControlState, DataDirectory, LeaseFacts, LivenessFacts, Moment, PostgresFacts, SqlFacts, Switch,
-    SyncOwner, Timeline, TimelineHistory, WallTime, WriteFacts,
+    Action, ControlState, DataDirectory, Moment, PostgresFacts, SqlFacts, Switch, Timeline, TimelineHistory,
 };
 
 use super::world::{World, control, primary, standby, up};
@@ -41,23 +40,7 @@ fn look(
             MemberNext::Await { .. } => panic!("every question was answered"),
         };
     }
-    let levels = Levels {
-        settings: seen.settings,
-        view: seen.view,
-        lease: LeaseFacts::default(),
-        process,
-        liveness: LivenessFacts::default(),
-        sync_owner: SyncOwner::default(),
-        clients_locked_out: false,
-        access: Default::default(),
-        writes: WriteFacts::default(),
-        clone_progress: None,
-        shutting_down: false,
-        watchdog_failed: false,
-        pod_end: None,
-        pod_trouble: None,
-        wall: WallTime(0),
-    };
+    let levels = Levels { settings: seen.settings, view: seen.view, process, ..Levels::default() };
     member.decide(&levels, now).seen.postgres
 }
 

@@ -35,7 +35,7 @@ pub enum MemberEvent {
 }
 
 /// The present state.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Levels {
     /// The settings in force with this view.
     pub settings: Settings,

@@ -2,10 +2,7 @@
 
 use super::look::PENDING_PATIENCE;
 use super::*;
-use crate::model::{
-    Action, LeaseFacts, LivenessFacts, OwnAccess, Process, SessionId, Settings, SyncOwner, Tags, WallTime,
-    WriteFacts,
-};
+use crate::model::{Action, Process, SessionId, Tags};
 
 fn me() -> Me {
     Me {
@@ -22,23 +19,7 @@ fn me() -> Me {
 }
 
 fn levels(process: Process) -> Levels {
-    Levels {
-        settings: Settings::default(),
-        view: None,
-        lease: LeaseFacts::default(),
-        process,
-        liveness: LivenessFacts::default(),
-        sync_owner: SyncOwner::default(),
-        clients_locked_out: false,
-        access: OwnAccess::default(),
-        writes: WriteFacts::default(),
-        clone_progress: None,
-        shutting_down: false,
-        watchdog_failed: false,
-        pod_end: None,
-        pod_trouble: None,
-        wall: WallTime(0),
-    }
+    Levels { process, ..Levels::default() }
 }
 
 fn down() -> Process {
@@ -54,9 +35,7 @@ fn silent() -> LookAnswer {
 }
 
 fn refusing(why: &str) -> LookAnswer {
-    let trouble = PostgresTrouble { why: why.to_owned(), turned_away: false };
-    let asked = AskedPostgres { sql: Err(trouble), pending_restart: None, unsynchronous: None };
-    LookAnswer::PostgresAnswered(Box::new(asked))
+    LookAnswer::PostgresAnswered(Box::new(AskedPostgres::silent(why.to_owned())))
 }
 
 /// Handles an event, answers all questions before the one to PostgreSQL, and returns the look of that one.
