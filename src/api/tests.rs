@@ -39,6 +39,7 @@ pub(super) fn view() -> ClusterView {
         cluster_id: 0,
         listed: 7,
         generation: None,
+        timeline_claim: None,
         leader: Some(LeaderKey { name: name("n1"), lease: None, term: Term(3) }),
         members: BTreeMap::from([(name("n1"), member(n1)), (name("n2"), member(n2))]),
         initialize: Some("7711116464809554881".to_owned()),

@@ -47,6 +47,18 @@ pub struct ClusterView {
     /// The store's generation; `None` while the store has never gone back in time or been replaced.
     #[serde(default)]
     pub generation: Option<GenerationKey>,
+    /// The newest number of a timeline that a leader has claimed. The key is never deleted.
+    #[serde(default)]
+    pub timeline_claim: Option<TimelineClaim>,
+}
+
+/// The key `timeline`: the newest claim of a timeline's number, which was made before its promotion.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TimelineClaim {
+    /// The number; its promotion may not have happened.
+    pub timeline: Timeline,
+    /// The key's modification revision.
+    pub mod_revision: i64,
 }
 
 impl ClusterView {

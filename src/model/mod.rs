@@ -51,6 +51,7 @@ pub use action::{Action, ExitBecause, FollowTarget, Job, JobKind, StopMode, Take
 pub use callback::{Callback, CallbackEvent};
 pub use cluster::{
     ClusterStatus, ClusterView, ConfigKey, FailoverKey, FailoverRequest, HistoryLine, LeaderKey, MemberKey,
+    TimelineClaim,
 };
 pub use eligibility::{HandingOver, Ineligible, OwnFault, gets_wal};
 pub use failure::Failure;

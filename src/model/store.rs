@@ -52,6 +52,9 @@ pub struct StoreKeys {
     pub sync: i64,
     /// The modification revision of `generation`; zero: absent.
     pub generation: i64,
+    /// The modification revision of `timeline`; zero: absent.
+    #[serde(default)]
+    pub timeline_claim: i64,
     /// The generations ever seen, the present one last.
     pub generations: Vec<String>,
     /// All members of the last record of synchronous replication that was in force: one of them has all acknowledged
@@ -63,7 +66,7 @@ pub struct StoreKeys {
     /// The unfenced primaries.
     #[serde(default)]
     pub unfenced: BTreeMap<MemberName, UnfencedPrimary>,
-    /// The newest timeline that any member was ever on.
+    /// The newest timeline that any member was ever on, or has claimed.
     #[serde(default)]
     pub timeline: Option<Timeline>,
     /// The longest TTL of a lease that may still exist.
@@ -88,7 +91,7 @@ pub enum StoreChange {
         /// The revision now.
         now: i64,
     },
-    /// A key shows a write that an earlier look did not show, although it should have.
+    /// A key shows a write that is older than one that was seen, or that an earlier look should have shown.
     KeyReturned {
         /// Its short name.
         key: String,
@@ -183,6 +186,7 @@ impl StoreKeys {
             leader: view.leader.as_ref().map_or(0, |key| key.term.0),
             sync: view.sync.as_ref().map_or(0, |key| key.mod_revision),
             generation: view.generation.as_ref().map_or(0, |key| key.mod_revision),
+            timeline_claim: view.timeline_claim.map_or(0, |claim| claim.mod_revision),
             generations: view.generation.as_ref().map(|key| key.record.ids.clone()).unwrap_or_default(),
             promised,
             members: with_data,
@@ -190,6 +194,7 @@ impl StoreKeys {
             timeline: members
                 .filter_map(|key| key.record.timeline)
                 .chain(view.timeline())
+                .chain(view.timeline_claim.map(|claim| claim.timeline))
                 .chain(before.timeline)
                 .max(),
             ttl: if view.unsettled().is_some() { before.ttl.max(ttl) } else { ttl },
@@ -242,9 +247,11 @@ impl StoreSeen {
             ("leader", before.leader, now.leader),
             ("sync", before.sync, now.sync),
             ("generation", before.generation, now.generation),
+            ("timeline", before.timeline_claim, now.timeline_claim),
         ];
-        let returned =
-            |(_, before, now): &(&str, i64, i64)| *now != 0 && *now <= self.listed && now != before;
+        let returned = |(_, before, now): &(&str, i64, i64)| {
+            *now != 0 && (now < before || *now <= self.listed && now != before)
+        };
         if let Some((key, _, revision)) = pairs.into_iter().find(returned) {
             return Some(StoreChange::KeyReturned { key: key.to_owned(), revision });
         }

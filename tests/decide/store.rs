@@ -2,11 +2,12 @@
 
 use matriarch::model::{
     Action, ControlState, FailoverKey, FailoverRequest, GenerationKey, GenerationWrite, Job, JobKind,
-    Leading, Reason, StoreChange, StoreGeneration, StoreReason, SyncKey, SyncMode, Term, UnfencedKey,
+    Leading, Reason, StoreChange, StoreGeneration, StoreReason, SyncKey, SyncMode, Term, Timeline,
+    TimelineClaim, UnfencedKey,
 };
 
 use super::sync::record;
-use super::world::{MY_LEASE, THEIR_LEASE, World, down, leader, name, primary, standby, up};
+use super::world::{MY_LEASE, SYSTEM_ID, THEIR_LEASE, World, down, leader, name, primary, standby, up};
 
 mod evidence;
 mod unfenced;
@@ -113,6 +114,30 @@ fn a_promotion_in_an_unsettled_store_passes_over_timelines() {
     assert!(above.is_some_and(|above| 16 < above), "{:?}", promoted.actions);
 }
 
+/// c led for a second, and etcd is restored to the moment before: its revision has caught up, and c is cut off. c may
+/// have begun the timeline that it had claimed.
+#[test]
+fn a_claim_that_was_seen_counts_after_a_restore() {
+    let mut world = World::new();
+    let claim = |number, mod_revision| Some(TimelineClaim { timeline: Timeline(number), mod_revision });
+    world.cluster().timeline_claim = claim(7, 58);
+    world.tick();
+    world.cluster().timeline_claim = None;
+    world.i_lead().later(5);
+    let promoted = world.tick().actions;
+    let passes_over =
+        |action: &Action| matches!(action, Action::Start(Job::Promote { above: Timeline(7), .. }));
+    assert!(promoted.iter().any(passes_over), "{promoted:?}");
+
+    world.cluster().timeline_claim = claim(7, 158);
+    (world.cluster().revision, world.cluster().listed) = (158, 100);
+    world.later(5).tick();
+    world.cluster().timeline_claim = claim(6, 120);
+    world.cluster().revision = 160;
+    let change = StoreChange::KeyReturned { key: "timeline".to_owned(), revision: 120 };
+    assert_eq!(world.later(5).tick().because, Reason::Store(StoreReason::WentBack(change)));
+}
+
 /// The restored revision was raised, or has caught up with the seen one: the key still shows an old write.
 #[test]
 fn a_revision_that_caught_up_hides_nothing() {
@@ -208,7 +233,7 @@ fn a_running_primary_is_proved_before_it_leads_on() {
     world.synchronous(SyncMode::Quorum, record("a", 1, &["b", "c"])).i_lead();
     world.postgres(up(primary(1000))).tick();
     let cluster = world.cluster();
-    (cluster.leader, cluster.sync, cluster.revision) = (None, None, 2);
+    (cluster.leader, cluster.sync, cluster.initialize, cluster.revision) = (None, None, None, 2);
     world.seen.lease.leading = Leading::No;
     let noticed = world.later(5).tick();
     assert_eq!(jobs(&noticed.actions), []);
@@ -225,6 +250,12 @@ fn a_running_primary_is_proved_before_it_leads_on() {
     assert_eq!(generations(&world.later(5).tick().actions), [], "nobody is promised anything yet");
     world.cluster().sync = Some(SyncKey { record: record("a", 1, &["b", "c"]), mod_revision: 5 });
     (world.cluster().revision, world.cluster().listed) = (5, 5);
+    assert_eq!(
+        generations(&world.later(5).tick().actions),
+        [],
+        "without the key initialize nobody may lead after me"
+    );
+    world.cluster().initialize = Some(SYSTEM_ID.to_string());
     let settled = generations(&world.later(5).tick().actions);
     assert!(
         matches!(&settled[..], [GenerationWrite::Settle { term: Term(4), over: 3, record }] if record.settled)

@@ -36,6 +36,7 @@ impl World {
             listed: 100,
             cluster_id: 0xE7CD,
             generation: None,
+            timeline_claim: None,
             leader: Some(leader("b", THEIR_LEASE)),
             members: BTreeMap::from(members),
             initialize: Some(SYSTEM_ID.to_string()),

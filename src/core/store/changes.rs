@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::keys::{ascii, compact, failover_text, history_text, is_object, sync_text};
+use super::keys::{ascii, compact, failover_text, history_text, is_object, sync_text, timeline_claim};
 use super::txn::{Compare, Evidence, KeyChange, Txn};
 use super::{Keys, StoredKey};
 use crate::model::{
@@ -131,8 +131,8 @@ impl Keys {
         now: Option<&StoredKey>,
     ) -> (Txn, Timeline) {
         let path = self.path("timeline");
-        let claimed = now.and_then(|key| String::from_utf8_lossy(&key.value).trim().parse().ok());
-        let passed_over = above.max(Timeline(claimed.unwrap_or(0)));
+        let claimed = now.and_then(|key| timeline_claim(&String::from_utf8_lossy(&key.value), 0));
+        let passed_over = above.max(claimed.map_or(Timeline(0), |claim| claim.timeline));
         let mut when = self.as_leader(held);
         when.push(Compare::Revision(path.clone(), revision(now)));
         let text = passed_over.0.saturating_add(1).to_string();

@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 use crate::model::{
     ClusterStatus, ClusterView, ConfigKey, FailoverKey, FailoverRequest, GenerationKey, HistoryLine,
     LeaderKey, LeaseId, Lsn, MemberKey, MemberName, MemberRecord, StoreGeneration, SyncKey, SyncRecord, Term,
-    Timeline, UnfencedKey, UnfencedPrimary, WallTime,
+    Timeline, TimelineClaim, UnfencedKey, UnfencedPrimary, WallTime,
 };
 
 /// The paths of one cluster's keys.
@@ -89,6 +89,7 @@ impl Keys {
                 "history" => view.history = history(&text),
                 "generation" => view.generation = generation(&text, key.mod_revision),
                 "failover" => view.failover = failover_key(&text, key.mod_revision),
+                "timeline" => view.timeline_claim = timeline_claim(&text, key.mod_revision),
                 "unfenced" => {
                     view.unfenced =
                         Some(UnfencedKey { primaries: unfenced(&text), mod_revision: key.mod_revision });
@@ -121,6 +122,11 @@ fn leader(path: &str, text: &str, key: &StoredKey) -> Result<LeaderKey, CorruptK
         |error: crate::model::NameError| CorruptKey { key: path.to_owned(), because: error.to_string() };
     let name = MemberName::new(text).map_err(corrupt)?;
     Ok(LeaderKey { name, lease: lease(key.lease), term: Term(key.mod_revision) })
+}
+
+pub(super) fn timeline_claim(text: &str, mod_revision: i64) -> Option<TimelineClaim> {
+    let timeline = Timeline(text.trim().parse().ok()?);
+    Some(TimelineClaim { timeline, mod_revision })
 }
 
 /// A value that is no object counts as no configuration, so that the leader restores it.

@@ -234,6 +234,7 @@ impl Member {
             listed: keys.revision,
             cluster_id: 0,
             generation: None,
+            timeline_claim: None,
             leader,
             members: members.map(|member| (name(member), key(member, &keys, primaries[member]))).collect(),
             initialize: Some(SYSTEM_ID.to_string()),
@@ -280,6 +281,7 @@ impl Member {
             data: DataDirectory::Ready(control),
             process,
             sql: self.is_up().then(|| self.sql(index, now)),
+            history_of: self.is_up().then_some(timeline),
             ..PostgresFacts::default()
         }
     }
