@@ -174,10 +174,12 @@ impl Cycle {
             }
             TaskReport::Prepared { look, applied, enacted } => {
                 let changed = applied.is_some();
-                if changed {
-                    self.call_back_reload();
+                if let Some((parameters, taken)) = applied {
+                    self.dynamic.applied(*parameters, taken);
+                    if taken {
+                        self.call_back_reload();
+                    }
                 }
-                applied.into_iter().for_each(|parameters| self.dynamic.applied(*parameters));
                 if enacted {
                     self.enacted(look);
                 }
@@ -203,8 +205,8 @@ impl Cycle {
                 tracing::warn!(job = %finished.job, why, "failed")
             }
         }
-        if matches!(finished.job, JobKind::Bootstrap | JobKind::Clone | JobKind::Rewind) {
-            self.dynamic.kept.forget();
+        if finished.job.replaces_data() {
+            self.dynamic.saved.forget();
         }
     }
 

@@ -7,12 +7,14 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use super::cycle::Cycle;
-use super::kept::Kept;
+use super::saved_config::SavedConfig;
 use super::wiring;
-use crate::config::{self, Address, Config, Effective, Sources};
+use crate::config::{self, Address, Config, DynamicInForce, Effective, Sources};
+use crate::core::last_written::LastWritten;
 use crate::model::{ClusterView, ConfigKey, DataDirectory, Me, Settings};
+use crate::os::clock;
 use crate::os::error_chain::ErrorChain;
-use crate::postgres::{Parameters, Postgres};
+use crate::postgres::{Error, Parameters, Postgres};
 
 /// How long Postgres may take to read new parameters before they count as applied.
 const APPLY_WITHIN: Duration = Duration::from_secs(5);
@@ -21,12 +23,7 @@ const APPLY_WITHIN: Duration = Duration::from_secs(5);
 pub(super) struct LiveConfig {
     sources: Sources,
     local: Config,
-    /// The text in force, without faults.
-    text: String,
-    /// The key that was read last. Its revision alone says nothing: in a restored etcd revisions repeat.
-    read: Option<ConfigKey>,
-    /// The newest view has a configuration that sets the synchronous mode.
-    says_mode: bool,
+    in_force: DynamicInForce,
     settings: Settings,
     parameters: Parameters,
     major: u32,
@@ -34,8 +31,8 @@ pub(super) struct LiveConfig {
     listens: [Address; 2],
     local_changed: bool,
     warned: BTreeSet<String>,
-    applied: Option<Parameters>,
-    pub(super) kept: Kept,
+    applied: LastWritten<Parameters>,
+    pub(super) saved: SavedConfig,
     relist: watch::Sender<Duration>,
     /// Receives the local configuration.
     local_news: watch::Sender<Arc<Config>>,
@@ -57,26 +54,24 @@ impl LiveConfig {
         LiveConfig {
             sources,
             local,
-            text,
-            read: None,
-            says_mode: false,
+            in_force: DynamicInForce::new(text),
             settings,
             parameters,
             major,
             listens,
             local_changed: false,
             warned: warnings.into_iter().collect(),
-            applied: None,
-            kept: Kept::default(),
+            applied: LastWritten::default(),
+            saved: SavedConfig::default(),
             relist,
             local_news,
         }
     }
 
-    /// Records the parameters that PostgreSQL was given. Refused ones are not tried again before the configuration
-    /// changes.
-    pub(super) fn applied(&mut self, parameters: Parameters) {
-        self.applied = Some(parameters);
+    /// Records the parameters that were written, and whether PostgreSQL has them. Access rules that it refuses count as
+    /// taken: they are not tried again before the configuration changes.
+    pub(super) fn applied(&mut self, parameters: Parameters, taken: bool) {
+        self.applied.ended(parameters, taken, clock::now());
     }
 
     pub(super) fn settings(&self) -> &Settings {
@@ -85,11 +80,7 @@ impl LiveConfig {
 
     /// The settings in force for `cluster`, from which they were read last.
     pub(super) fn settings_over(&self, cluster: Option<&ClusterView>) -> Settings {
-        let mut settings = self.settings.clone();
-        if !self.says_mode {
-            settings.sync = settings.sync.bound_by(cluster.and_then(|cluster| cluster.sync_record()));
-        }
-        settings
+        self.in_force.bound(self.settings.clone(), cluster)
     }
 
     /// The local configuration.
@@ -100,7 +91,7 @@ impl LiveConfig {
     /// The dynamic configuration in force: as last read, else as saved on disk, else as the local file has it for a new
     /// cluster.
     pub(super) fn text(&self) -> &str {
-        &self.text
+        self.in_force.text()
     }
 
     /// Reads the local configuration again, as far as it can change at run time. A file with faults changes nothing.
@@ -158,22 +149,15 @@ impl LiveConfig {
 
     /// Recomputes the settings when the key or the local file changed; true if any did.
     fn refresh(&mut self, key: Option<&ConfigKey>) -> bool {
-        let news = key.filter(|key| Some(*key) != self.read.as_ref());
-        if key.is_none() {
-            self.says_mode = false;
-        }
+        let news = self.in_force.read(key);
         if !self.local_changed && news.is_none() {
             return false;
         }
         self.local_changed = false;
         let text = match news {
-            None => self.text.clone(),
-            Some(key) => {
-                let mended = config::mended(&key.text, &self.text);
-                for warning in &mended.warnings {
-                    tracing::warn!("{warning}");
-                }
-                (self.read, self.says_mode) = (Some(key.clone()), mended.says_mode);
+            None => self.in_force.text().to_owned(),
+            Some(mended) => {
+                mended.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
                 mended.text
             }
         };
@@ -184,7 +168,7 @@ impl LiveConfig {
                 self.warned = effective.warnings.iter().cloned().collect();
                 self.parameters = wiring::parameters(&effective);
                 self.settings = effective.settings;
-                self.text = effective.text;
+                self.in_force.take(effective.text);
                 true
             }
             Err(faults) => {
@@ -227,19 +211,25 @@ impl Cycle {
         if busy || !ready {
             return None;
         }
-        if self.dynamic.read.is_some() {
-            self.dynamic.kept.keep(&self.tools.postgres, &self.dynamic.text).await;
+        if let Some(text) = self.dynamic.in_force.to_save() {
+            self.dynamic.saved.save(&self.tools.postgres, text).await;
         }
-        let outdated = self.dynamic.applied.as_ref() != Some(&self.dynamic.parameters);
+        let outdated = self.dynamic.applied.is_due(&self.dynamic.parameters, clock::now());
         outdated.then(|| self.dynamic.parameters.clone())
     }
 }
 
-/// Applies these parameters to PostgreSQL.
-pub(super) async fn apply(postgres: &Postgres, parameters: &Parameters) {
+/// Applies these parameters to PostgreSQL. False if they were not written as a whole.
+pub(super) async fn apply(postgres: &Postgres, parameters: &Parameters) -> bool {
     match tokio::time::timeout(APPLY_WITHIN, postgres.apply(parameters.clone())).await {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => tracing::warn!(error = error.chain(), "some parameters were not applied"),
-        Err(_) => tracing::warn!("PostgreSQL did not read its new parameters in time"),
+        Ok(Ok(())) => true,
+        Ok(Err(error)) => {
+            tracing::warn!(error = error.chain(), "some parameters were not applied");
+            matches!(error, Error::BrokenAccessRules { .. })
+        }
+        Err(_) => {
+            tracing::warn!("PostgreSQL did not read its new parameters in time");
+            false
+        }
     }
 }

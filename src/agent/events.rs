@@ -17,8 +17,8 @@ pub(super) enum TaskReport {
     Prepared {
         /// The look.
         look: LookId,
-        /// The parameters that it was given.
-        applied: Option<Box<Parameters>>,
+        /// The parameters that were written, and whether PostgreSQL has taken them.
+        applied: Option<(Box<Parameters>, bool)>,
         /// The roles have their new passwords.
         enacted: bool,
     },

@@ -55,14 +55,17 @@ impl Cycle {
         }
         let (postgres, reports) = (self.tools.postgres.clone(), self.tools.reports.clone());
         let work = async move {
-            if let Some(parameters) = &parameters {
-                dynamic::apply(&postgres, parameters).await;
-            }
+            let applied = match parameters {
+                Some(parameters) => {
+                    let taken = dynamic::apply(&postgres, &parameters).await;
+                    Some((Box::new(parameters), taken))
+                }
+                None => None,
+            };
             let enacted = match passwords {
                 Some(due) => secrets::follow(&postgres, due).await,
                 None => false,
             };
-            let applied = parameters.map(Box::new);
             // The loop has ended when nobody listens.
             let _ = reports.send(TaskReport::Prepared { look, applied, enacted });
         };

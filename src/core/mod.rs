@@ -9,6 +9,7 @@
 //!  startup     what a supervisor does at its start about a PostgreSQL and a guard that already run
 //!  callbacks   which script is due after a decision
 //!  job         a long action as steps: the next step, given the answer to the last one
+//!  last_written  what a file has, and when a write that failed is tried again
 //!  work_queue  what waits for a worker that does one thing at a time: looks and statements
 //! ```
 //!
@@ -22,6 +23,7 @@
 pub mod callbacks;
 pub mod guard;
 pub mod job;
+pub mod last_written;
 pub mod lease;
 pub mod list_watch;
 pub mod member;

@@ -254,6 +254,13 @@ pub enum JobKind {
     CheckpointAfterPromotion,
 }
 
+impl JobKind {
+    /// Whether the files in the data directory are others afterwards.
+    pub fn replaces_data(self) -> bool {
+        matches!(self, JobKind::Bootstrap | JobKind::Clone | JobKind::UndoClone | JobKind::Rewind)
+    }
+}
+
 impl fmt::Display for JobKind {
     /// The name operators see, as in "… already in progress".
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

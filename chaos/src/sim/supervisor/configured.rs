@@ -1,9 +1,11 @@
-//! The dynamic configuration in force: `src/agent/dynamic.rs` and `src/agent/kept.rs`, with the real reading of it.
+//! The dynamic configuration in force: the driver of the product's own machines, as `src/agent/dynamic.rs` and
+//! `src/agent/saved_config.rs` are.
 
 use std::time::Duration;
 
-use matriarch::config;
-use matriarch::model::{ClusterView, ConfigKey, Settings, SyncMode, SyncSettings};
+use matriarch::config::{self, DynamicInForce};
+use matriarch::core::last_written::LastWritten;
+use matriarch::model::{Settings, SyncMode, SyncSettings};
 use serde_json::{Value, json};
 
 use super::Agent;
@@ -13,41 +15,35 @@ use crate::sim::world::Options;
 
 /// What a supervisor goes by. Its file says nothing of synchronous replication.
 pub(crate) struct Configured {
-    text: String,
-    read: Option<ConfigKey>,
-    says_mode: bool,
+    in_force: DynamicInForce,
+    /// The copy beside the data.
+    file: LastWritten<String>,
+    is_writing: bool,
+    /// The parameters of PostgreSQL; the whole text stands for them.
+    pub(super) applied: LastWritten<String>,
 }
 
 impl Configured {
-    /// As it starts: what was kept beside the data.
-    pub(crate) fn recalled(kept: Option<String>) -> Configured {
-        let text = kept.unwrap_or_else(|| "{}".to_owned());
-        Configured { text: config::mended(&text, "{}").text, read: None, says_mode: false }
+    /// As it starts: what was saved beside the data.
+    pub(crate) fn recalled(saved: Option<String>) -> Configured {
+        let text = config::mended(&saved.unwrap_or_default(), "{}").text;
+        Configured {
+            in_force: DynamicInForce::new(text),
+            file: LastWritten::default(),
+            is_writing: false,
+            applied: LastWritten::default(),
+        }
     }
 
     /// How long its lease is to last; without a word of it as the file says.
     pub(crate) fn ttl(&self, file: Duration) -> Duration {
-        let config: Value = serde_json::from_str(&self.text).unwrap_or_default();
+        let config: Value = serde_json::from_str(self.in_force.text()).unwrap_or_default();
         config["ttl"].as_u64().map_or(file, Duration::from_secs)
     }
 
-    fn take(&mut self, cluster: Option<&ClusterView>, by_default: bool) {
-        let Some(key) = cluster.and_then(|cluster| cluster.config.as_ref()) else {
-            (self.text, self.says_mode) = match by_default {
-                true => ("{}".to_owned(), true),
-                false => (std::mem::take(&mut self.text), false),
-            };
-            return;
-        };
-        if self.read.as_ref() == Some(key) {
-            return;
-        }
-        let mended = config::mended(&key.text, &self.text);
-        self.read = Some(key.clone());
-        (self.text, self.says_mode) = match by_default && !mended.warnings.is_empty() {
-            true => ("{}".to_owned(), true),
-            false => (mended.text, mended.says_mode),
-        };
+    /// The data directory is another than before.
+    pub(super) fn forget_copy(&mut self) {
+        self.file.forget();
     }
 }
 
@@ -59,48 +55,54 @@ impl Agent {
         let view = self.shared.view.borrow();
         let cluster = view.as_ref().map(|view| &view.cluster);
         let mut configured = self.shared.configured.borrow_mut();
-        configured.take(cluster, by_default);
-        settings.ttl = configured.ttl(file_ttl);
-        settings.pause = pauses(configured.text.as_bytes());
-        settings.sync = config::sync_settings(&configured.text);
-        if !configured.says_mode {
-            settings.sync = settings.sync.bound_by(cluster.and_then(|cluster| cluster.sync_record()));
+        let key = cluster.and_then(|cluster| cluster.config.as_ref());
+        if let Some(read) = configured.in_force.read(key) {
+            let is_default = by_default && !read.warnings.is_empty();
+            configured.in_force.take(if is_default { "{}".to_owned() } else { read.text });
         }
-        settings
+        settings.ttl = configured.ttl(file_ttl);
+        settings.pause = pauses(configured.in_force.text().as_bytes());
+        settings.sync = config::sync_settings(configured.in_force.text());
+        if by_default {
+            return settings;
+        }
+        configured.in_force.bound(settings, cluster)
     }
 
     /// The text in force over the view as it is now.
     pub(super) fn config_in_force(&self) -> String {
         let _read = self.settings();
-        self.shared.configured.borrow().text.clone()
+        self.shared.configured.borrow().in_force.text().to_owned()
     }
 
     /// What the leader writes where the key is gone.
     pub(crate) fn restored_config(&self, sync: &SyncSettings) -> String {
-        config::restored(&self.shared.configured.borrow().text, sync)
+        config::restored(self.shared.configured.borrow().in_force.text(), sync)
     }
 
-    /// Begins to write what is in force beside the data, unless it lies there.
-    pub(crate) fn keep_config(&self) {
+    /// Begins to save what is in force beside the data, unless the copy has it.
+    pub(crate) fn save_config(&self) {
         let text = {
-            let configured = self.shared.configured.borrow();
-            let world = self.sim.world();
-            let disk = &world.machines[self.member()].disk;
-            let lies = disk.configured.as_ref() == Some(&configured.text);
-            if lies || disk.data != Data::Ready || configured.read.is_none() {
+            let mut configured = self.shared.configured.borrow_mut();
+            let Some(text) = configured.in_force.to_save().map(str::to_owned) else { return };
+            let is_ready = self.sim.world().machines[self.member()].disk.data == Data::Ready;
+            if configured.is_writing || !is_ready || !configured.file.is_due(&text, self.now()) {
                 return;
             }
-            configured.text.clone()
+            configured.is_writing = true;
+            text
         };
-        if self.shared.keeping.replace(true) {
-            return;
-        }
         let own = self.clone();
         self.spawn(async move {
             let takes = own.sim.exec.rng(|rng| rng.millis(1, 30));
             own.sleep(takes).await;
-            own.sim.world().machines[own.member()].disk.configured = Some(text);
-            own.shared.keeping.set(false);
+            let written = own.write_file().await;
+            if written.is_ok() {
+                own.sim.world().machines[own.member()].disk.configured = Some(text.clone());
+            }
+            let mut configured = own.shared.configured.borrow_mut();
+            configured.is_writing = false;
+            configured.file.ended(text, written.is_ok(), own.now());
         });
     }
 }

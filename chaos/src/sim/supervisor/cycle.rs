@@ -107,6 +107,9 @@ impl Cycle {
         for event in shared.events.borrow_mut().drain(..) {
             if let MemberEvent::JobFinished(finished) = &event {
                 self.jobs.remove(&finished.job);
+                if finished.job.replaces_data() {
+                    shared.configured.borrow_mut().forget_copy();
+                }
                 self.agent.note(|| format!("{finished:?}"));
             }
             self.arrived.push(event);
@@ -190,7 +193,7 @@ impl Cycle {
         let agent = self.agent.clone();
         let view = agent.shared.view.borrow().clone();
         let settings = agent.settings();
-        agent.keep_config();
+        agent.save_config();
         agent.set_ttl(settings.ttl);
         let world = agent.sim.world();
         let machine = &world.machines[agent.member()];

@@ -90,10 +90,6 @@ pub(crate) struct Shared {
     /// What PostgreSQL's files say of it, or shall say.
     pub(crate) clients_locked_out: Cell<bool>,
     pub(crate) configured: RefCell<configured::Configured>,
-    /// The configuration that PostgreSQL was given.
-    pub(crate) applied: RefCell<Option<String>>,
-    /// It is being written beside the data.
-    pub(crate) keeping: Cell<bool>,
     pub(crate) etcd: Client,
 }
 
@@ -229,8 +225,6 @@ impl Sim {
             sync_owner: RefCell::default(),
             clients_locked_out: Cell::new(locked_out),
             configured: RefCell::new(configured),
-            applied: RefCell::default(),
-            keeping: Cell::default(),
             etcd: Client::new(self, Host::Member(member)),
         });
         let agent = Agent { sim: self.clone(), shared: shared.clone() };

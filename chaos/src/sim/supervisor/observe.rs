@@ -49,8 +49,9 @@ impl Cycle {
         };
         let agent = self.agent.clone();
         self.statements.run("parameters", async move {
-            agent.note_failure("parameters", &agent.apply_parameters().await);
-            *agent.shared.applied.borrow_mut() = Some(text);
+            let applied = agent.apply_parameters().await;
+            agent.note_failure("parameters", &applied);
+            agent.shared.configured.borrow_mut().applied.ended(text, applied.is_ok(), agent.now());
             agent.event(MemberEvent::Answered(look, LookAnswer::Prepared { changed: true }));
         });
     }
@@ -66,7 +67,7 @@ impl Cycle {
     /// The whole configuration stands for PostgreSQL's part of it.
     fn outdated_parameters(&self) -> Option<String> {
         let ready = matches!(self.agent.shared.status.borrow().postgres.data, DataDirectory::Ready(_));
-        let outdated = self.agent.shared.applied.borrow().as_ref() != Some(&self.config);
+        let outdated = self.agent.shared.configured.borrow().applied.is_due(&self.config, self.agent.now());
         (outdated && ready && self.core.job().is_none()).then(|| self.config.clone())
     }
 }
