@@ -19,6 +19,10 @@ impl Tick<'_> {
         if let Some(why) = failed {
             self.memory.failures.last = Some(Failure::Job { job, why: why.clone() });
         }
+        if job.replaces_data() && *outcome == Outcome::Done {
+            // Those of the former data.
+            self.memory.failures.starts = 0;
+        }
         match job {
             JobKind::TakeLeadership => self.took_leadership(outcome),
             JobKind::HandOver | JobKind::ReleaseLeadership => self.gave_away(job, outcome),

@@ -165,6 +165,22 @@ fn a_copy_of_another_member_gets_no_source_where_the_leader_left_that_history_be
     assert_eq!(job(&clones).map(Job::kind), Some(JobKind::Clone), "{clones:?}");
 }
 
+/// Seed 108808: ten starts failed on a full disk, and the data was cloned once more. The copy was not started, but cloned
+/// again, for ever.
+#[test]
+fn a_new_copy_is_started_whatever_failed_before() {
+    let mut world = World::new();
+    world.seen.settings.remove_data_directory_on_diverged_timelines = true;
+    world.led_by("c", 50).postgres(stopped(copy(true))).tick();
+    let theirs = branch(&[(1, SEGMENTS_END)], 2, None);
+    world.memory.failures.starts = 10;
+    let clones = world.later(100).tells("c", theirs.clone()).tick();
+    assert_eq!(job(&clones).map(Job::kind), Some(JobKind::Clone), "{clones:?}");
+    world.later(100).ends(JobKind::Clone, Outcome::Done).tick();
+    let starts = world.later(100).tells("c", theirs).tick();
+    assert_eq!(starts_behind(&starts), Some(Some("c".to_owned())), "{starts:?}");
+}
+
 /// All that lies here is from before the place where the new leader's history left.
 #[test]
 fn a_copy_of_another_member_gets_a_source_where_all_of_it_is_the_leaders() {
