@@ -10,7 +10,7 @@ use super::tick::Tick;
 use super::{eligibility, peers, pod_order};
 use crate::model::{
     Action, ClusterStatus, ControlFile, ControlState, FailoverKey, FailoverRequest, HandOverRefusal,
-    Ineligible, Job, JobKind, Lsn, MemberName, Moment, Reason, SqlFacts, StopMode, Term, WaitingOn,
+    Ineligible, Job, JobKind, Lsn, MemberName, Moment, Process, Reason, SqlFacts, StopMode, Term, WaitingOn,
 };
 
 /// How often the candidate is asked while it catches up: clients cannot write meanwhile.
@@ -84,6 +84,13 @@ fn begin_as_asked(tick: &mut Tick<'_>, request: &FailoverRequest, mod_revision: 
     let candidate = request.candidate.clone();
     begin(tick, HandOverCause::Request { mod_revision, candidate });
     None
+}
+
+/// An operator has asked for me as the leader, at once.
+pub(super) fn is_candidate(tick: &Tick<'_>) -> bool {
+    let request = tick.cluster().and_then(|cluster| cluster.failover.as_ref()).map(|key| &key.request);
+    let request = request.filter(|request| request.scheduled_at.is_none());
+    request.is_some_and(|request| request.candidate.as_ref() == Some(&tick.seen.me.name))
 }
 
 fn clear(tick: &mut Tick<'_>, mod_revision: i64) -> Option<Reason> {
@@ -347,7 +354,7 @@ fn abort(tick: &mut Tick<'_>, why: HandOverRefusal) -> Reason {
             HandOverCause::Shutdown => tick.memory.ending.failed_hand_over = true,
         }
     }
-    tick.memory.demoted = false;
+    tick.memory.demoted &= matches!(tick.seen.postgres.process, Process::Down { .. });
     tick.memory.hand_over_refused = Some(why.clone());
     tick.wake_in(Duration::ZERO, WaitingOn::Postgres);
     Reason::HandOverRefused(why)

@@ -206,11 +206,12 @@ fn state(tick: &Tick<'_>, server: &Server<'_>) -> MemberState {
     }
 }
 
+/// In pause an operator may stop PostgreSQL in any way.
 fn down_state(tick: &Tick<'_>, control: ControlState) -> MemberState {
     let seen_to_end = matches!(tick.seen.postgres.process, Process::Down { exit: Some(_) });
     match control {
         ControlState::InProduction | ControlState::InArchiveRecovery | ControlState::InCrashRecovery
-            if seen_to_end && !tick.memory.demoted =>
+            if seen_to_end && !tick.memory.demoted && !tick.seen.settings.pause =>
         {
             MemberState::Crashed
         }

@@ -46,10 +46,24 @@ fn find<'a>(tick: &mut Tick<'a>) -> Assessment<'a> {
     let server = Server::of(&tick.seen.postgres, system_id);
     tick.remember(&leadership, &server);
     requests::accept(tick, &leadership);
-    // An operation that an operator asked for continues in pause: it is not automatic.
+    let paused = tick.seen.settings.pause && !is_asked(tick, &leadership);
+    Assessment { leadership, server, store_change, paused }
+}
+
+/// An operation that an operator asked for is under way: it is not automatic, and continues in pause. After a
+/// switchover this is the promotion of the candidate, and the start of the former primary.
+fn is_asked(tick: &Tick<'_>, leadership: &Leadership) -> bool {
     let memory = &tick.memory;
-    let asked = memory.hand_over.is_some() || memory.restart.is_some() || memory.reinitialize.is_some();
-    Assessment { leadership, server, store_change, paused: tick.seen.settings.pause && !asked }
+    let chosen = match leadership {
+        Leadership::Mine(_) => handover::is_candidate(tick) || memory.demoted,
+        Leadership::Other(_) => memory.demoted,
+        Leadership::Expiring(_)
+        | Leadership::Unconfirmed
+        | Leadership::FormerSelf(_)
+        | Leadership::Nobody
+        | Leadership::Unknown => false,
+    };
+    chosen || memory.hand_over.is_some() || memory.restart.is_some() || memory.reinitialize.is_some()
 }
 
 fn act<'a>(tick: &mut Tick<'a>, found: &'a Assessment<'a>, situation: Situation<'a>) -> Reason {

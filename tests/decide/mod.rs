@@ -9,6 +9,7 @@ mod history_read;
 mod lease_gone;
 mod liveness;
 mod new_cluster;
+mod pause;
 mod peers;
 mod pod_end;
 mod pods;

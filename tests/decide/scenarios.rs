@@ -373,19 +373,3 @@ fn an_unreadable_directory_does_not_depose_a_running_primary() {
         matriarch::model::DataDirectory::Inaccessible { error: "fork failed".to_owned() };
     assert_eq!((jobs(&world.tick().actions), world.tick().because), (vec![], Reason::Leading));
 }
-
-/// An operator's request continues in pause.
-#[test]
-fn a_restart_in_pause_brings_the_primary_back() {
-    let mut world = World::new();
-    world.i_lead().postgres(up(primary(1000))).seen.settings.pause = true;
-    let ask = Ask::Restart { at: None, filter: RestartFilter::default() };
-    world.seen.requests.push(Request { id: RequestId(9), ask });
-    assert_eq!(jobs(&world.tick().actions), [JobKind::Checkpoint]);
-    assert_eq!(
-        jobs(&world.later(5).ends(JobKind::Checkpoint, Outcome::Done).tick().actions),
-        [JobKind::Stop]
-    );
-    world.later(50).postgres(down(ControlState::ShutDown)).ends(JobKind::Stop, Outcome::Done);
-    assert_eq!(jobs(&world.tick().actions), [JobKind::StartStandby]);
-}

@@ -43,6 +43,28 @@ async fn pause(cluster: &Cluster) {
         .await;
 }
 
+/// In pause an operator may still choose another leader, by name and at once.
+#[tokio::test]
+async fn a_switchover_in_pause_needs_a_candidate_and_no_schedule() {
+    let cluster = Plan::new(2).start().await;
+    pause(&cluster).await;
+    let ask = async |arguments: &[&str]| {
+        let all = ["switchover", "--leader", "m1", "--force"].iter().chain(arguments).copied();
+        let output = cluster.members[1].command(&all.collect::<Vec<_>>()).await;
+        let text = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+        (output.status.success(), text)
+    };
+    let (done, text) = ask(&["--candidate", "m2", "--scheduled", "2099-01-01T00:00+00"]).await;
+    assert!(!done && text.contains("Can't schedule switchover in the paused state"), "{text}");
+    let (done, text) = ask(&[]).await;
+    assert!(!done && text.contains("only to a specific candidate in a paused state"), "{text}");
+    let (done, text) = ask(&["--candidate", "m2"]).await;
+    assert!(done, "{text}\n{}", cluster.story());
+    cluster.wait_until_writable(1, Duration::from_secs(10)).await;
+    let follows = |seen: &crate::support::Seen| seen.0["members"][0]["state"] == "streaming";
+    cluster.wait_for(Duration::from_secs(20), "m1 streams from m2", follows).await;
+}
+
 /// A supervisor that is ended in pause leaves its primary without a fence, and reports that. After the pause no member
 /// is promoted beside it, not even by a failover that does not confirm that it is down. When its supervisor comes back,
 /// it continues to lead.
