@@ -43,7 +43,7 @@ const NOT_BUILT: [(&str, &str); 3] = [
         "failsafe mode is not built yet: a primary that cannot reach etcd stops before its lease ends",
     ),
     ("standby_cluster", "standby clusters are not built yet: this is a cluster of its own"),
-    ("primary_race_backoff", "standbys compare what they have received, and do not wait"),
+    ("primary_race_backoff", "standbys always put the race off while WAL still arrives from a primary"),
 ];
 /// Keys with the older name that counts if the key is absent.
 const RENAMED: [(&str, &str); 2] =

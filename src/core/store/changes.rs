@@ -24,6 +24,8 @@ impl Keys {
                 since("status"),
                 since("timeline"),
                 since("generation"),
+                // Another member has made a new cluster since.
+                since("initialize"),
             ],
             then: vec![KeyChange::Put(leader.clone(), name.as_str().to_owned(), Some(lease))],
             path: leader,
@@ -150,11 +152,12 @@ impl Keys {
     }
 
     /// Ends my bootstrap: writes system identifier and dynamic configuration, both without a lease. Fails if the
-    /// bootstrap is no longer mine. Keys of a former cluster under the prefix are deleted, except for its unfenced
+    /// bootstrap is no longer mine, or a member with data leads. Keys of a former cluster under the prefix are deleted, except for its unfenced
     /// primaries.
     pub fn finish_initialize(&self, lease: LeaseId, system_id: u64, config_text: &str) -> Txn {
         let path = self.path("initialize");
-        let mut txn = replace(vec![Compare::Lease(path.clone(), lease)], path, Some(system_id.to_string()));
+        let when = vec![Compare::Lease(path.clone(), lease), Compare::Absent(self.path("leader"))];
+        let mut txn = replace(when, path, Some(system_id.to_string()));
         txn.then.push(KeyChange::Put(self.path("config"), ascii(config_text), None));
         let former = ["sync", "status", "history", "failover", "generation"];
         txn.then.extend(former.map(|key| KeyChange::Delete(self.path(key))));

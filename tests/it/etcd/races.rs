@@ -26,6 +26,31 @@ async fn a_member_that_asked_before_another_promotion_does_not_lead() {
     assert!(is_done(etcd.commit(&etcd.keys().take_leadership(&name("n-1"), mine, asked_again)).await));
 }
 
+/// A member with data takes the key while another one makes a new cluster: one of the two clusters must not be.
+#[tokio::test]
+async fn a_new_cluster_is_not_made_beside_a_leader_with_data() {
+    let server = Server::start().await;
+    let etcd = server.connect();
+    let keepers = [keep(server.setup(), 10), keep(server.setup(), 10)];
+    let (mine, other) = (granted(&keepers[0]).await, granted(&keepers[1]).await);
+    let keys = etcd.keys();
+    let vacant = async || {
+        let unlocked = read(&etcd).await.revision;
+        TakeLeadershipPreconditions { sync: 0, unfenced: 0, unlocked }
+    };
+    let before = vacant().await;
+    assert!(is_done(etcd.commit(&keys.win_initialize(mine, 0)).await));
+    assert_eq!(etcd.commit(&keys.take_leadership(&name("n-2"), other, before)).await, Ok(Cas::Lost));
+    let claimed = vacant().await;
+    let led =
+        term(etcd.commit(&keys.take_leadership(&name("n-2"), other, claimed)).await.expect("etcd is up"));
+    assert_eq!(etcd.commit(&keys.finish_initialize(mine, 7, "{}")).await, Ok(Cas::Lost), "n-2 leads");
+    assert!(is_done(etcd.commit(&keys.release_leadership((led, other), None)).await));
+    let released = vacant().await;
+    assert!(is_done(etcd.commit(&keys.finish_initialize(mine, 7, "{}")).await));
+    assert_eq!(etcd.commit(&keys.take_leadership(&name("n-2"), other, released)).await, Ok(Cas::Lost));
+}
+
 /// Between the last look and the claim of a new cluster a member registered: it may have data.
 #[tokio::test]
 async fn a_member_that_missed_a_registration_creates_no_cluster() {

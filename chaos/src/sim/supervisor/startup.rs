@@ -64,7 +64,22 @@ impl Agent {
                 self.sim.exec.kill(guard.pid);
             }
         }
+        self.end_lease().await;
         self.sim.exec.kill(self.shared.pid);
+    }
+
+    /// As `end_lease` in `src/agent/build.rs`.
+    async fn end_lease(&self) {
+        if !matches!(*self.shared.process.borrow(), Process::Down { .. }) {
+            return;
+        }
+        let leases = {
+            let facts = self.shared.lease.borrow();
+            [facts.moving_to, facts.lease]
+        };
+        for lease in leases.into_iter().flatten() {
+            self.revoke_lease(lease).await;
+        }
     }
 
     /// The end of the postmaster is known at once, where this supervisor runs.
