@@ -1,6 +1,5 @@
 //! The destination of log lines: standard error or a file, as text or as JSON. A thread that logs waits for neither.
 
-use std::fs::OpenOptions;
 use std::io;
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -11,8 +10,10 @@ use tracing_subscriber::fmt::layer;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
-use crate::config::{Log, LogKind};
+use super::log_lines::LogLines;
+use crate::config::{Log, LogFile, LogKind};
 use crate::os::output::{self, LossyWriter};
+use crate::os::rotated_file::RotatedFile;
 
 /// How long the end of the process waits until the last lines are written.
 const FLUSH_WITHIN: Duration = Duration::from_secs(1);
@@ -24,13 +25,16 @@ static WRITER: OnceLock<LossyWriter> = OnceLock::new();
 /// # Errors
 /// If the log file cannot be opened, or its thread not be started.
 pub fn init(log: &Log) -> io::Result<()> {
-    let to = match &log.dir {
-        None => output::stderr()?,
-        Some(dir) => OpenOptions::new().create(true).append(true).open(dir.join("matriarch.log"))?,
-    };
-    let writer = LossyWriter::start(to, |lines| {
+    let dropped = |lines| {
         tracing::warn!(lines, "log lines were dropped: the log was not read, or its disk is full");
-    })?;
+    };
+    let writer = match &log.file {
+        None => LossyWriter::start(output::stderr()?, dropped)?,
+        Some(LogFile { dir, size_max, older, mode }) => {
+            let file = RotatedFile::open(dir.join("matriarch.log"), *size_max, *older, *mode)?;
+            LossyWriter::start(file, dropped)?
+        }
+    };
     let writer = WRITER.get_or_init(|| writer).clone();
     let quiet = ["hyper", "h2", "tower", "tonic"].map(|target| (target, LevelFilter::WARN));
     // The module `kube` logs the Kubernetes client's errors once each.
@@ -39,9 +43,10 @@ pub fn init(log: &Log) -> io::Result<()> {
     let logger = tracing_subscriber::registry()
         .with(Targets::new().with_default(level).with_targets(quiet).with_targets(silent));
     let layer = layer().with_writer(move || writer.clone()).with_target(false);
-    match log.kind {
-        LogKind::Plain => logger.with(layer.with_ansi(false)).init(),
-        LogKind::Json => logger.with(layer.json().flatten_event(true)).init(),
+    match (LogLines::of(log), log.kind) {
+        (Some(lines), _) => logger.with(layer.event_format(lines)).init(),
+        (None, LogKind::Plain) => logger.with(layer.with_ansi(false)).init(),
+        (None, LogKind::Json) => logger.with(layer.json().flatten_event(true)).init(),
     }
     std::panic::set_hook(Box::new(|panic| tracing::error!("{panic}")));
     Ok(())

@@ -22,6 +22,7 @@ mod jobs;
 mod judge;
 mod log;
 mod log_changes;
+mod log_lines;
 mod observe;
 mod orders;
 mod own_role;

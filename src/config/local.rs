@@ -8,6 +8,7 @@ use serde_json::{Map, Value as Json};
 
 use super::etcd::{self, EtcdConfig};
 use super::kubernetes::{self, Kubernetes};
+use super::log::{self, Log};
 use super::postgresql::{self, Postgresql};
 use super::reader::{ConfigFindings, Section};
 use super::restapi::{self, Ctl, RestApi};
@@ -42,26 +43,6 @@ pub struct Config {
     pub watchdog: WatchdogConfig,
     /// The pod this member runs in; `None`: no pod is labelled.
     pub kubernetes: Option<Kubernetes>,
-}
-
-/// `log`.
-#[derive(Clone, Debug)]
-pub struct Log {
-    /// The level, as tracing names it.
-    pub level: String,
-    /// Text or JSON.
-    pub kind: LogKind,
-    /// A directory for `matriarch.log`; standard error when `None`.
-    pub dir: Option<PathBuf>,
-}
-
-/// `log.type`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LogKind {
-    /// Lines of text.
-    Plain,
-    /// One JSON object a line.
-    Json,
 }
 
 /// Host and port.
@@ -150,20 +131,6 @@ pub struct BootstrapConfig {
 /// The time within which members of a new cluster are started, together or by hand.
 const WAIT_FOR_MEMBERS: Duration = Duration::from_secs(10);
 
-/// Keys of `log` that only Patroni uses.
-const LOG_WITHOUT_EFFECT: [(&str, &str); 10] = [
-    ("traceback_level", "there are no tracebacks; errors are written with their causes"),
-    ("format", "lines have one form, as text or, with `type: json`, as JSON"),
-    ("dateformat", "times are written in one form"),
-    ("static_fields", "add fields where the lines are collected"),
-    ("loggers", "`level` holds for everything"),
-    ("max_queue_size", "up to 4096 lines wait; what is dropped beyond is counted"),
-    ("mode", "the umask of the supervisor decides"),
-    ("file_size", "`matriarch.log` is not rotated by its writer; logrotate can with `copytruncate`"),
-    ("file_num", "`matriarch.log` is not rotated by its writer; logrotate can with `copytruncate`"),
-    ("deduplicate_heartbeat_logs", "a decision is logged when it changes"),
-];
-
 /// The official image's directory of scripts.
 const INIT_SCRIPTS: &str = "/docker-entrypoint-initdb.d";
 
@@ -178,7 +145,7 @@ pub(super) fn read(root: &Node, findings: &mut ConfigFindings) -> Option<Config>
     let namespace = top.text("namespace", findings).unwrap_or_else(|| "service".to_owned());
     let namespace =
         format!("/{}", namespace.split('/').filter(|part| !part.is_empty()).collect::<Vec<_>>().join("/"));
-    let log = log(top.section("log", findings), findings);
+    let log = log::read(top.section("log", findings), findings);
     let restapi = restapi::read(&mut top, findings);
     let etcd = etcd::read(&mut top, findings);
     let bootstrap = bootstrap(&mut top, findings);
@@ -227,37 +194,6 @@ fn name(top: &mut Section<'_>, findings: &mut ConfigFindings) -> Option<MemberNa
         top.fault("name", node, expected, findings);
     }
     name
-}
-
-fn log(mut log: Section<'_>, findings: &mut ConfigFindings) -> Log {
-    let level = log.text("level", findings).unwrap_or_else(|| "INFO".to_owned());
-    let level = match level.to_ascii_uppercase().as_str() {
-        "CRITICAL" | "ERROR" | "FATAL" => "error",
-        "WARNING" | "WARN" => "warn",
-        "DEBUG" => "debug",
-        "TRACE" | "NOTSET" => "trace",
-        "INFO" => "info",
-        _ => {
-            if let Some(node) = log.get("level") {
-                log.fault("level", node, "write ERROR, WARNING, INFO or DEBUG", findings);
-            }
-            "info"
-        }
-    };
-    let kind = match log.text("type", findings).as_deref() {
-        None | Some("plain") => LogKind::Plain,
-        Some("json") => LogKind::Json,
-        Some(_) => {
-            if let Some(node) = log.get("type") {
-                log.fault("type", node, "write plain or json", findings);
-            }
-            LogKind::Plain
-        }
-    };
-    let dir = log.text("dir", findings).map(PathBuf::from);
-    log.without_effect(&LOG_WITHOUT_EFFECT, findings);
-    log.finish(findings);
-    Log { level: level.to_owned(), kind, dir }
 }
 
 /// `ADDRESS:PORT` under `key`.

@@ -62,6 +62,22 @@ impl<'a> Section<'a> {
         text
     }
 
+    /// A text with a meaning; `expected` says how to write one.
+    pub(super) fn checked<T>(
+        &mut self,
+        key: &'static str,
+        expected: &str,
+        meaning: impl FnOnce(&str) -> Option<T>,
+        findings: &mut ConfigFindings,
+    ) -> Option<T> {
+        let node = self.get(key)?;
+        let found = plain(node).and_then(|text| meaning(&text));
+        if found.is_none() {
+            self.fault(key, node, expected, findings);
+        }
+        found
+    }
+
     /// A required text.
     pub(super) fn required(
         &mut self,

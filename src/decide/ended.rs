@@ -19,10 +19,7 @@ impl Tick<'_> {
         if let Some(why) = failed {
             self.memory.failures.last = Some(Failure::Job { job, why: why.clone() });
         }
-        if job.replaces_data() && *outcome == Outcome::Done {
-            // Those of the former data.
-            self.memory.failures.starts = 0;
-        }
+        self.forget_former_data(job, outcome);
         match job {
             JobKind::TakeLeadership => self.took_leadership(outcome),
             JobKind::HandOver | JobKind::ReleaseLeadership => self.gave_away(job, outcome),
@@ -35,6 +32,12 @@ impl Tick<'_> {
             JobKind::Bootstrap => self.bootstrapped(outcome),
             JobKind::CheckpointAfterPromotion => self.checkpointed(outcome),
             JobKind::Stop | JobKind::Checkpoint => {}
+        }
+    }
+
+    fn forget_former_data(&mut self, job: JobKind, outcome: &Outcome) {
+        if job.replaces_data() && *outcome == Outcome::Done {
+            self.memory.failures.starts = 0;
         }
     }
 

@@ -212,8 +212,8 @@ fn lost(tick: &Tick<'_>, members: &BTreeSet<MemberName>) -> BTreeSet<MemberName>
 /// first: without it no standby may lead. Where commits wait for standbys, the record of synchronous replication comes
 /// first, too: if I failed between the two, no member would know for which members to wait.
 pub(super) fn settle(tick: &mut Tick<'_>, term: Term) {
-    let Some(cluster) = tick.cluster().filter(|cluster| cluster.system_id().is_some()) else { return };
-    let Some(key) = &cluster.generation else { return };
+    let cluster = tick.cluster().filter(|cluster| cluster.system_id().is_some());
+    let Some(key) = cluster.and_then(|cluster| cluster.generation.as_ref()) else { return };
     let due = tick.memory.generation_sent_at.is_none_or(|at| at + AGAIN_AFTER <= tick.now);
     let me = &tick.seen.me.name;
     let recorded = tick.sync_record().is_some_and(|record| record.is_leader(me));

@@ -54,16 +54,16 @@ fn find<'a>(tick: &mut Tick<'a>) -> Assessment<'a> {
 /// switchover this is the promotion of the candidate, and the start of the former primary.
 fn is_asked(tick: &Tick<'_>, leadership: &Leadership) -> bool {
     let memory = &tick.memory;
-    let chosen = match leadership {
-        Leadership::Mine(_) => handover::is_candidate(tick) || memory.demoted,
-        Leadership::Other(_) => memory.demoted,
-        Leadership::Expiring(_)
-        | Leadership::Unconfirmed
-        | Leadership::FormerSelf(_)
-        | Leadership::Nobody
-        | Leadership::Unknown => false,
-    };
-    chosen || memory.hand_over.is_some() || memory.restart.is_some() || memory.reinitialize.is_some()
+    let leads = leadership.mine().is_some();
+    let led = leads | matches!(leadership, Leadership::Other(_));
+    [
+        memory.hand_over.is_some(),
+        memory.restart.is_some(),
+        memory.reinitialize.is_some(),
+        leads & handover::is_candidate(tick),
+        led & memory.demoted,
+    ]
+    .contains(&true)
 }
 
 fn act<'a>(tick: &mut Tick<'a>, found: &'a Assessment<'a>, situation: Situation<'a>) -> Reason {

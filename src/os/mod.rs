@@ -17,6 +17,7 @@ pub mod process;
 mod procfs;
 pub mod random;
 pub mod reap;
+pub mod rotated_file;
 mod server_processes;
 pub mod signal;
 pub mod text;

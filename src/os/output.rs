@@ -57,7 +57,7 @@ impl LossyWriter {
     ///
     /// # Errors
     /// When no thread can be started.
-    pub fn start(to: File, say_dropped: fn(u64)) -> io::Result<LossyWriter> {
+    pub fn start(to: impl Write + Send + 'static, say_dropped: fn(u64)) -> io::Result<LossyWriter> {
         let writer = LossyWriter { shared: Arc::default() };
         let shared = Arc::clone(&writer.shared);
         thread::Builder::new().name("output".to_owned()).spawn(move || run(&shared, to, say_dropped))?;
@@ -97,7 +97,7 @@ impl Write for LossyWriter {
     }
 }
 
-fn run(shared: &OutputShared, mut to: File, say_dropped: fn(u64)) {
+fn run(shared: &OutputShared, mut to: impl Write, say_dropped: fn(u64)) {
     let (mut said, mut dropped, mut say_at, mut torn) = (0, 0, Instant::now(), false);
     loop {
         let unsaid_until = (said < dropped && !torn).then_some(say_at);
@@ -142,7 +142,7 @@ fn next_line(shared: &OutputShared, until: Option<Instant>) -> Option<Vec<u8>> {
     }
 }
 
-fn write_whole(to: &mut File, mut rest: &[u8]) -> io::Result<()> {
+fn write_whole(to: &mut impl Write, mut rest: &[u8]) -> io::Result<()> {
     while !rest.is_empty() {
         match to.write(rest) {
             Ok(0) => return Err(ErrorKind::WriteZero.into()),

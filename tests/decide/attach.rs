@@ -165,8 +165,8 @@ fn a_copy_of_another_member_gets_no_source_where_the_leader_left_that_history_be
     assert_eq!(job(&clones).map(Job::kind), Some(JobKind::Clone), "{clones:?}");
 }
 
-/// Seed 108808: ten starts failed on a full disk, and the data was cloned once more. The copy was not started, but cloned
-/// again, for ever.
+/// Seed 108808: ten starts failed on a full disk, and the data was cloned once more. The copy was not started, but
+/// cloned again, for ever.
 #[test]
 fn a_new_copy_is_started_whatever_failed_before() {
     let mut world = World::new();

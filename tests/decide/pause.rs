@@ -86,7 +86,7 @@ fn a_server_that_ends_in_pause_is_stopped_and_not_crashed() {
         world.postgres(down(ControlState::InArchiveRecovery)).seen.settings.pause = pause;
         let actions = world.later(10).tick().actions;
         let published = |action: &Action| match action {
-            Action::PublishMember(record) => Some(record.state.clone()),
+            Action::PublishMember(record) => Some(record.state),
             _ => None,
         };
         assert_eq!(actions.iter().find_map(published), Some(expected), "{actions:?}");

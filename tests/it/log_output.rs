@@ -12,9 +12,9 @@ use std::time::Duration;
 use nix::fcntl::OFlag;
 use nix::sys::signal::Signal;
 use nix::sys::stat::Mode;
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::support::{Member, Plan, give, until};
+use crate::support::{Member, Plan, give, merge, until};
 
 /// A pipe that is full, and a reader that has stopped reading. The second file keeps it open.
 fn full_pipe(path: &Path) -> (File, File) {
@@ -61,6 +61,39 @@ async fn an_unread_log_does_not_block_the_member() {
     member.terminate();
     assert_eq!(member.exit_code(Duration::from_secs(30)).await, Some(0));
     assert_eq!(member.postmaster(), None);
+}
+
+/// The log file has the form, the size and the permissions that the configuration asks for.
+#[tokio::test]
+async fn the_log_file_is_as_configured() {
+    let mut cluster = Plan::new(2).prepare().await;
+    let format = "%(asctime)s|%(levelname)-8s|%(message)s";
+    let plain = json!({ "format": format, "dateformat": "%Y", "file_size": 600, "mode": "0640" });
+    let fields = json!(["message", { "levelname": "level" }]);
+    let json = json!({ "type": "json", "format": fields, "static_fields": { "app": "billing" } });
+    for (member, log) in cluster.members.iter().zip([plain, json]) {
+        let mut config = member.read_config();
+        merge(&mut config, &json!({ "log": { "dir": member.folder } }));
+        merge(&mut config, &json!({ "log": log }));
+        member.write_config(&config);
+    }
+    cluster.start().await;
+    let text = |path: &Path| std::fs::read_to_string(path).expect("it is written");
+    let older = cluster.members[0].folder.join("matriarch.log.1");
+    let lines = text(&older);
+    let year = jiff::Zoned::now().year().to_string();
+    assert!(
+        lines.len() < 1200 && lines.lines().any(|line| line.starts_with(&format!("{year}|INFO    |"))),
+        "{lines}"
+    );
+    let mode = std::fs::metadata(&older).expect("it is there").permissions().mode();
+    assert_eq!(mode & 0o777, 0o640);
+    let lines = text(&cluster.members[1].folder.join("matriarch.log"));
+    let lines: Vec<Value> =
+        lines.lines().map(|line| serde_json::from_str(line).expect("each line is JSON")).collect();
+    let is_whole =
+        |line: &Value| line["app"] == "billing" && line["message"].is_string() && line["asctime"].is_null();
+    assert!(lines.iter().all(is_whole) && lines.iter().any(|line| line["level"] == "INFO"), "{lines:#?}");
 }
 
 /// A supervisor that cannot start writes the reason to a pipe that is not read, and exits all the same.

@@ -90,7 +90,7 @@ const WITHOUT_EFFECT: &str = "  pre_promote: /x
   pg_hba_replica: [x]
 thread_pool_size: 5
 thread_stack_size: 512kB
-log: {traceback_level: ERROR, format: x, dateformat: x, static_fields: {a: b}, loggers: {a: INFO}, max_queue_size: 1,
+log: {traceback_level: ERROR, format: '%(message)s', dateformat: '%c', static_fields: {a: b}, loggers: {a: INFO}, max_queue_size: 1,
   mode: 0640, file_size: 1, file_num: 4, deduplicate_heartbeat_logs: true}
 etcd: {host: a}
 citus: {group: 0, database: x}
@@ -128,8 +128,7 @@ fn keys_without_effect_are_named() {
         "pre_promote",
         "use_unix_socket",
     ]);
-    let of_log = ["dateformat", "deduplicate_heartbeat_logs", "file_num", "file_size", "format", "loggers"];
-    let of_log = of_log.into_iter().chain(["max_queue_size", "mode", "static_fields", "traceback_level"]);
+    let of_log = ["deduplicate_heartbeat_logs", "loggers", "max_queue_size", "traceback_level"].into_iter();
     let own = ["before_stop", "create_replica_methods", "parameters_primary", "pg_ctl_timeout"];
     let own = own.into_iter().chain(["pg_hba_replica", "pre_promote", "use_slots", "use_unix_socket_repl"]);
     let rest = ["keyfile_password", "request_queue_size", "thread_pool_size"];

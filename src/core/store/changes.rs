@@ -152,8 +152,8 @@ impl Keys {
     }
 
     /// Ends my bootstrap: writes system identifier and dynamic configuration, both without a lease. Fails if the
-    /// bootstrap is no longer mine, or a member with data leads. Keys of a former cluster under the prefix are deleted, except for its unfenced
-    /// primaries.
+    /// bootstrap is no longer mine, or a member with data leads. Keys of a former cluster under the prefix are deleted,
+    /// except for its unfenced primaries.
     pub fn finish_initialize(&self, lease: LeaseId, system_id: u64, config_text: &str) -> Txn {
         let path = self.path("initialize");
         let when = vec![Compare::Lease(path.clone(), lease), Compare::Absent(self.path("leader"))];
