@@ -79,6 +79,8 @@ pub(crate) enum Mutation {
     GuardUnheard,
     /// The driver reports `synchronous_standby_names` as written without writing them.
     NamesNotWritten,
+    /// The candidate of a switchover in pause does not know that it was asked for.
+    CandidateForgets,
     /// The driver reports a job as cancelled and leaves its task running.
     CancelWithoutAbort,
     /// The driver of the guard reports PostgreSQL as killed without killing it.

@@ -1,4 +1,4 @@
-//! One seed's story: the cluster comes up, faults, the end of all faults, healing.
+//! One seed's story: the cluster comes up, faults, the end of all faults, healing, and in some a switchover in pause.
 
 use std::time::Duration;
 
@@ -52,8 +52,8 @@ pub(crate) fn run(request: &Request) -> Ended {
     (0..clients).for_each(|client| sim.start_client(client));
     let faults_end = At::seconds(exec.rng(|rng| rng.between(40, 120)));
     sim.begin_faults(faults_end);
-    let mut healed_at = None;
-    let end = faults_end + HEALS_WITHIN;
+    let (mut healed_at, mut is_asked) = (None, false);
+    let mut end = faults_end + HEALS_WITHIN;
     let mut look_at = faults_end;
     while exec.step(end) {
         invariant::step(&sim);
@@ -66,7 +66,12 @@ pub(crate) fn run(request: &Request) -> Ended {
                 (Some(_), _) => healed_at = None,
                 (None, None) => healed_at = Some(sim.now()),
                 // Well, and for a while.
-                (None, Some(since)) if since + Duration::from_secs(5) <= sim.now() => break,
+                (None, Some(since)) if since + Duration::from_secs(5) <= sim.now() => {
+                    if is_asked || !sim.ask_in_pause() {
+                        break;
+                    }
+                    (healed_at, is_asked, end) = (None, true, sim.now() + HEALS_WITHIN);
+                }
                 (None, Some(_)) => {}
             }
         }

@@ -119,6 +119,11 @@ fn a_cluster_that_does_not_heal_is_seen() {
 }
 
 #[test]
+fn a_switchover_in_pause_that_leaves_no_primary_is_seen() {
+    is_caught(Mutation::CandidateForgets, "healing", 0);
+}
+
+#[test]
 fn a_view_that_is_never_read_again_is_seen() {
     is_caught(Mutation::NeverRelist, "healing", 25);
 }

@@ -72,6 +72,8 @@ pub(crate) struct World {
     pub(crate) ledger: Ledger,
     /// So many looks and statements of a thousand take long.
     pub(crate) slow_work: u64,
+    /// After all faults the operator leaves the cluster in pause.
+    pub(crate) stays_paused: bool,
     /// No fault begins or goes on after it.
     pub(crate) faults_end: At,
     pub(crate) next_record: u64,
@@ -116,6 +118,7 @@ impl World {
             machines,
             ledger: Ledger::default(),
             slow_work: 0,
+            stays_paused: false,
             faults_end: At(0),
             next_record: 0,
             next_number: 100,

@@ -150,7 +150,8 @@ impl Sim {
                     sim.fail_over_past_a_copy();
                 }
                 (0..members).for_each(|member| sim.start_supervisor(member));
-                sim.set_pause(false);
+                let pause = sim.world().stays_paused;
+                sim.set_pause(pause);
             }
         });
     }

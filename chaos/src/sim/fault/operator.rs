@@ -1,6 +1,7 @@
 //! Operators, at the worst moment: switchover, failover, restart, reinitialize, pause.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use matriarch::core::store::{Evidence, KeyChange, Txn};
 use matriarch::model::{Ask, MemberName, Request, RequestId, RestartFilter};
@@ -102,6 +103,21 @@ impl Sim {
             sim.exec.sleep(lasts / 2).await;
             sim.set_pause(false);
         });
+    }
+
+    /// In some stories: the healthy cluster is paused and asked for a switchover, after which it has to be as healthy.
+    pub(crate) fn ask_in_pause(&self) -> bool {
+        if !self.exec.rng(|rng| rng.permille(300)) {
+            return false;
+        }
+        self.world().stays_paused = true;
+        self.set_pause(true);
+        let (sim, to) = (self.clone(), self.any_member());
+        self.spawn_environment(async move {
+            sim.exec.sleep(Duration::from_secs(2)).await;
+            sim.ask_switchover(to);
+        });
+        true
     }
 
     pub(super) fn put(&self, name: &str, value: String) {

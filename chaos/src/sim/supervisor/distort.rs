@@ -54,6 +54,12 @@ pub(super) fn mutate(mutation: Option<Mutation>, seen: &mut Observation) {
                 (view.cluster.sync, seen.settings.sync.mode) = (None, SyncMode::Off);
             }
         }
+        Some(Mutation::CandidateForgets) => {
+            let standby = seen.postgres.sql.as_ref().is_some_and(|sql| !sql.is_primary());
+            if let Some(view) = seen.view.as_mut().filter(|_| standby && seen.settings.pause) {
+                view.cluster.failover = None;
+            }
+        }
         Some(Mutation::ForgetCluster) => {
             let bare = !matches!(seen.postgres.data, DataDirectory::Ready(_));
             let led = |view: &&mut View| bare && view.cluster.status.is_some();

@@ -9,6 +9,7 @@ use matriarch::model::{ExitBecause, Process, Proof, StopMode};
 use super::Agent;
 use super::cycle::Cycle;
 use super::lease::Keeping;
+use crate::sim::executor::TaskId;
 use crate::sim::mutation::Mutation;
 use crate::sim::postgres::Phase;
 
@@ -35,13 +36,13 @@ impl Agent {
             if self.shared.shutting_down.get() {
                 let _ = self.stop(StopMode::Fast, Duration::from_secs(60)).await;
                 self.begin_unarmed();
-                return self.end(&ExitBecause::Asked).await;
+                return self.end(&ExitBecause::Asked, None).await;
             }
         };
         let was_armed = matches!(found, LeftBehind::Armed(_));
         let resumed = startup::previous_lease(&self.me(), &first, &self.shared.process.borrow(), was_armed);
         let keeping = Keeping::new(&self, resumed);
-        self.spawn(async move { keeping.run().await });
+        let keeping = self.spawn(async move { keeping.run().await });
         let (judge, connect, write) = (self.clone(), self.clone(), self.clone());
         self.spawn(async move { judge.judge().await });
         self.spawn(async move { connect.prove_again_and_again(Proof::Connection).await });
@@ -49,10 +50,10 @@ impl Agent {
         let publisher = self.clone();
         self.spawn(async move { publisher.publish_member().await });
         let because = Cycle::new(&self).run().await;
-        self.end(&because).await;
+        self.end(&because, Some(keeping)).await;
     }
 
-    async fn end(&self, because: &ExitBecause) {
+    async fn end(&self, because: &ExitBecause, keeping: Option<TaskId>) {
         self.note(|| format!("supervisor ends: {because:?}"));
         if self.guard_leaves(*because == ExitBecause::Asked) {
             let mut world = self.sim.world();
@@ -64,15 +65,18 @@ impl Agent {
                 self.sim.exec.kill(guard.pid);
             }
         }
-        self.end_lease().await;
+        if let Some(keeping) = keeping {
+            self.end_lease(keeping).await;
+        }
         self.sim.exec.kill(self.shared.pid);
     }
 
     /// As `end_lease` in `src/agent/build.rs`.
-    async fn end_lease(&self) {
+    async fn end_lease(&self, keeping: TaskId) {
         if !matches!(*self.shared.process.borrow(), Process::Down { .. }) {
             return;
         }
+        self.sim.exec.abort(keeping);
         let leases = {
             let facts = self.shared.lease.borrow();
             [facts.moving_to, facts.lease]
