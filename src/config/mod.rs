@@ -12,6 +12,7 @@
 //! read files.
 
 mod arguments;
+mod bootstrap;
 mod dynamic;
 mod environment;
 mod etcd;
@@ -28,6 +29,7 @@ mod postgresql;
 mod reader;
 mod restapi;
 mod scalar;
+mod scripts;
 mod slots;
 mod tree;
 mod units;
@@ -37,13 +39,14 @@ mod watchdog;
 #[cfg(test)]
 mod tests;
 
+pub use bootstrap::BootstrapConfig;
 pub use dynamic::{Effective, effective, sync_settings};
 pub use etcd::EtcdConfig;
 pub use fault::{Fault, Faults, ValueOrigin};
 pub use given::{Given, new_parameters};
 pub use kubernetes::Kubernetes;
 pub use load::{Checked, Loaded, Sources, check, load};
-pub use local::{Address, BootstrapConfig, Config, Credentials, Log, LogKind};
+pub use local::{Address, Config, Credentials, Log, LogKind};
 pub use mend::{Mended, mended, new_warnings, refuse_faults, restored};
 pub use postgresql::{Login, POSTGRES_MAJORS, Postgresql, local_host};
 pub use reader::list_items;

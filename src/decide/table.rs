@@ -129,6 +129,7 @@ fn busy(tick: &mut Tick<'_>, running: &RunningJob, leadership: &Leadership) -> R
     let job = running.job.kind();
     let leads = matches!(leadership, Leadership::Mine(_));
     let pointless = match job {
+        JobKind::PrePromote => !leads || tick.ends(),
         JobKind::Promote => !leads,
         JobKind::Bootstrap | JobKind::Clone | JobKind::UndoClone | JobKind::CrashRecovery => tick.ends(),
         JobKind::StartStandby => tick.ends() || follow::is_overtaken(tick, running, leadership),

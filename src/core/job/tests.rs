@@ -183,9 +183,12 @@ fn only_the_leader_lowers_its_minimums_before_a_start() {
 }
 
 #[test]
-fn an_emergency_stop_waits_for_no_label() {
+fn an_emergency_stop_waits_for_no_label_and_no_script() {
     let stop = |mode| machine(Job::Stop { mode, within: Duration::ZERO });
-    assert_eq!(run(stop(StopMode::Fast), &leading(), vec![]).0, [JobStep::Unlabel]);
+    let planned = run(stop(StopMode::Fast), &leading(), vec![JobAnswer::Done; 2]).0;
+    assert_eq!(planned[0], JobStep::Unlabel);
+    assert!(matches!(planned[1], JobStep::Script(OperatorScript::BeforeStop { .. })));
+    assert!(matches!(planned[2], JobStep::Postgres(PostgresStep::Stop { .. })));
     assert!(matches!(
         run(stop(StopMode::Immediate), &leading(), vec![]).0[0],
         JobStep::Postgres(PostgresStep::Stop { .. })
