@@ -100,19 +100,23 @@ impl JobDriver {
         let words = self.tools.local.borrow().postgresql.before_stop.clone();
         let Some(words) = words.filter(|_| runs) else { return JobAnswer::Done };
         let leading = lease_facts(self.lease.as_deref()).leading;
-        let stop_at_once = async {
+        let lease_ends = async {
             match leading {
                 Leading::Yes(term) => self.lease_ends(term).await,
                 Leading::No | Leading::Unknown => std::future::pending().await,
             }
         };
+        let mut process = postgres.process();
         tokio::select! {
             done = postgres.run_script("before_stop", &words, within) => {
                 if let Err(error) = done {
                     tracing::warn!(error = error.chain(), "before_stop failed: stopping PostgreSQL all the same");
                 }
             }
-            () = stop_at_once => tracing::warn!("before_stop was ended: the lease ends, and PostgreSQL has to stop"),
+            () = lease_ends => tracing::warn!("before_stop was ended: the lease ends, and PostgreSQL has to stop"),
+            _down = process.wait_for(|process| matches!(process, Process::Down { .. })) => {
+                tracing::warn!("before_stop was ended: PostgreSQL has ended");
+            }
         }
         JobAnswer::Done
     }

@@ -142,7 +142,7 @@ fn custom(bootstrap: &mut Section<'_>, findings: &mut ConfigFindings) -> Option<
     if section.get("command").is_none() {
         section.missing("command", "write the command that makes the data directory", findings);
     }
-    let words = scripts::command(&mut section, "command", findings)?;
+    let words = scripts::command(&mut section, "command", findings);
     let is_told = !section.flag("no_params", false, findings);
     let keeps = section.flag("keep_existing_recovery_conf", false, findings);
     let recovery = match section.get("recovery_conf") {
@@ -151,7 +151,7 @@ fn custom(bootstrap: &mut Section<'_>, findings: &mut ConfigFindings) -> Option<
         None => BootstrapRecovery::Crash,
     };
     let arguments = scripts::arguments(&section, &CUSTOM_KEYS, findings);
-    let command = ScriptWords { words, is_told, arguments };
+    let command = ScriptWords { words: words?, is_told, arguments };
     Some(CustomBootstrap { name, command, recovery })
 }
 

@@ -1,5 +1,6 @@
 //! The scripts of an operator: their commands, and the sections whose keys become arguments.
 
+use super::local::Config;
 use super::postgresql::BASEBACKUP;
 use super::reader::{ConfigFindings, Section, plain};
 use super::tree::{Node, Value};
@@ -7,6 +8,36 @@ use crate::model::{ReplicaMethod, ReplicaScript, ScriptWords, shell_words};
 
 /// Keys of a method for replicas that say how to call its script.
 const REPLICA_KEYS: [&str; 4] = ["no_params", "no_leader", "no_master", "keep_data"];
+
+impl Config {
+    /// All scripts of the operator: the keys, and the words of the commands.
+    pub fn scripts(&self) -> Vec<(String, &[String])> {
+        let postgresql = &self.postgresql;
+        let methods = postgresql.replica_methods.iter().filter_map(|method| match method {
+            ReplicaMethod::Basebackup => None,
+            ReplicaMethod::Script(script) => {
+                Some((format!("postgresql.{}", script.name), &script.command.words))
+            }
+        });
+        let callbacks = postgresql
+            .callbacks
+            .iter()
+            .map(|(event, words)| (format!("postgresql.callbacks.{}", event.as_str()), words));
+        let hooks = [
+            ("postgresql.pre_promote", &postgresql.pre_promote),
+            ("postgresql.before_stop", &postgresql.before_stop),
+        ];
+        let hooks = hooks.into_iter().filter_map(|(key, words)| Some((key.to_owned(), words.as_ref()?)));
+        let bootstrap = self.bootstrap.iter().flat_map(|bootstrap| {
+            let custom = bootstrap.custom.as_ref();
+            let custom = custom.map(|custom| (format!("bootstrap.{}", custom.name), &custom.command.words));
+            let post = bootstrap.post_bootstrap.as_ref();
+            custom.into_iter().chain(post.map(|words| ("bootstrap.post_bootstrap".to_owned(), words)))
+        });
+        let all = methods.chain(callbacks).chain(hooks).chain(bootstrap);
+        all.map(|(key, words)| (key, &words[..])).collect()
+    }
+}
 
 /// The words of the command under `key`; `None`: no script is configured, or it has a fault.
 pub(super) fn command(
@@ -66,19 +97,18 @@ fn replica_script(
     }
     let mut section = parent.section(name, findings);
     let words = match section.get("command") {
-        Some(_) => command(&mut section, "command", findings)?,
-        None => shell_words(name).filter(|words| !words.is_empty())?,
+        Some(_) => command(&mut section, "command", findings),
+        None => shell_words(name).filter(|words| !words.is_empty()),
     };
     let no_leader = if section.get("no_leader").is_some() { "no_leader" } else { "no_master" };
     let no_params = section.flag("no_params", false, findings);
     let how: &[&str] = if no_params { &REPLICA_KEYS } else { &[] };
-    let script = ReplicaScript {
-        name: name.to_owned(),
-        keeps_data: section.flag("keep_data", false, findings),
-        needs_no_source: section.flag(no_leader, false, findings),
-        command: ScriptWords { words, is_told: !no_params, arguments: arguments(&section, how, findings) },
-    };
-    Some(ReplicaMethod::Script(script))
+    let keeps_data = section.flag("keep_data", false, findings);
+    let needs_no_source = section.flag(no_leader, false, findings);
+    let arguments = arguments(&section, how, findings);
+    let command = ScriptWords { words: words?, is_told: !no_params, arguments };
+    let name = name.to_owned();
+    Some(ReplicaMethod::Script(ReplicaScript { name, command, keeps_data, needs_no_source }))
 }
 
 /// The keys of a script's section as arguments, without `command` and those that say how to call the script.

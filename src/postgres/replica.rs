@@ -135,7 +135,7 @@ impl ReplicaPlace {
             }
             false => ReplicaPlace::Empty(SetAside::begin(setup, half_made)?),
         };
-        create_if_missing(setup)
+        Ok(())
     }
 
     /// Removes what a method that failed has made, unless that is to stay.
@@ -167,7 +167,7 @@ impl ReplicaPlace {
     }
 }
 
-/// Some programs fill only a directory that is there.
+/// Some programs fill only a directory that is there. pg_basebackup gives a new one the mode of its source's.
 pub(super) fn create_if_missing(setup: &Setup) -> Result<(), Error> {
     let data_dir = &setup.data_dir;
     if data_dir.exists() {
@@ -227,6 +227,7 @@ impl ReplicaAttempt<'_> {
 
     async fn call(&self, script: &ReplicaScript) -> Result<(), Error> {
         let setup = self.setup;
+        create_if_missing(setup)?;
         let environment = [("PGPASSFILE", setup.pgpass.as_os_str())];
         let call = ScriptCall {
             name: &script.name,

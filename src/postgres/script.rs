@@ -115,14 +115,20 @@ impl Postgres {
 /// A process does not end.
 pub(super) async fn end_leftovers(setup: &Setup) -> Result<(), Error> {
     let deadline = clock::now() + KILLED_WITHIN;
-    while process::kill_started_with(MARK, setup.data_dir.as_os_str()) {
+    loop {
+        let data_dir = setup.data_dir.clone();
+        // One look reads a file of each process of the machine.
+        let look =
+            tokio::task::spawn_blocking(move || process::kill_started_with(MARK, data_dir.as_os_str()));
+        if !look.await.map_err(|error| Error::Unfit(format!("look for processes of a script: {error}")))? {
+            return Ok(());
+        }
         if deadline <= clock::now() {
             let what = "killing the processes that a script left";
             return Err(Error::Deadline { what, within: KILLED_WITHIN });
         }
         tokio::time::sleep(LOOK_EVERY).await;
     }
-    Ok(())
 }
 
 /// What a script says: logged line by line, up to a limit. The last lines are kept for its error.

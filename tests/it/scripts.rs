@@ -256,3 +256,62 @@ async fn before_stop_runs_before_a_planned_stop_only() {
         })
         .await;
 }
+
+/// Nobody leads, and only an empty member is left: it makes a replica by a method that needs no leader, which leads by
+/// its position.
+#[tokio::test]
+async fn a_replica_is_made_while_nobody_leads() {
+    let mut cluster = Plan::new(2).prepare().await;
+    let (first, second) = (&cluster.members[0], &cluster.members[1]);
+    // In place of an archive that has everything.
+    let lines = format!("cp -R {}/. {}", first.data().display(), second.data().display());
+    let method = json!({"command": script(second, "copy", &lines), "no_leader": true});
+    configure(
+        second,
+        &json!({"postgresql": {"create_replica_methods": ["basebackup", "copy"], "copy": method}}),
+    );
+    cluster.members[0].start();
+    cluster.wait_until_writable(0, SOON).await;
+    cluster.members[0].sql("CREATE TABLE t AS SELECT 'kept' AS row").await.expect("it takes writes");
+    cluster.members[0].terminate();
+    let member = &mut cluster.members[0];
+    assert_eq!(member.exit_code(SOON).await, Some(0), "{}", member.log_text());
+    cluster.members[1].start();
+    cluster.wait_until_writable(1, SOON).await;
+    let rows = cluster.members[1].sql("SELECT row FROM t").await.expect("it answers");
+    assert_eq!(rows, [["kept"]]);
+    cluster.members[0].start();
+    cluster.wait_until_well().await;
+}
+
+/// `check` names every fault of the sections, and scripts that are not there.
+#[tokio::test]
+async fn check_names_faults_of_scripts() {
+    let cluster = Plan::new(1).prepare().await;
+    let member = &cluster.members[0];
+    let words = ["check", &member.config_file().display().to_string()].map(str::to_owned);
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let check = async |over: Value| {
+        configure(member, &over);
+        let output = member.binary(&words).await;
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    let over = json!({"postgresql": {"pre_promote": "/nowhere/a 'b c'", "create_replica_methods": ["tape", "basebackup"]}});
+    let (code, said) = check(over).await;
+    assert_eq!(code, Some(0), "{said}");
+    for part in ["postgresql.pre_promote: /nowhere/a cannot be executed", "no section `tape`"] {
+        assert!(said.contains(part), "{part} in {said}");
+    }
+    let pitr = json!({"recovery_conf": {"recovery_target_action": "pause", "recovery_targt_time": "x"}});
+    let (code, said) = check(json!({"bootstrap": {"method": "pitr", "pitr": pitr}})).await;
+    assert_ne!(code, Some(0), "{said}");
+    for part in ["bootstrap.pitr.command: is missing", "did you mean `recovery_target_time`?"] {
+        assert!(said.contains(part), "{part} in {said}");
+    }
+    let (code, said) = check(json!({"bootstrap": {"method": "pitrr", "pitr": {"command": "true"}}})).await;
+    assert_ne!(code, Some(0), "{said}");
+    assert!(said.contains("write a section `bootstrap.pitrr` with `command`"), "{said}");
+    let (code, said) = check(json!({"bootstrap": {"method": "pitr"}})).await;
+    assert_ne!(code, Some(0), "{said}");
+    assert!(said.contains("recovery_target_action: found `pause`; write promote"), "{said}");
+}
