@@ -21,7 +21,10 @@ pub(super) async fn restore(inner: &PostgresInner, custom: &CustomBootstrap) -> 
         access_rules::append(inner, &setup.bootstrap_pg_hba)?;
     }
     files::write_main_without_recovery(inner)?;
-    files::remove(&setup.data_dir.join("promote"))?;
+    // No process of PostgreSQL runs here: a lock file is that of the copied server.
+    for left in ["promote", "postmaster.pid"] {
+        files::remove(&setup.data_dir.join(left))?;
+    }
     prepare(inner, &custom.recovery)?;
     let mut line = files::command_line(&inner.parameters(), &control.standby_minimums);
     line.extend(overrides(inner, &custom.recovery));

@@ -20,6 +20,7 @@ mod herd;
 mod judge;
 mod layout;
 mod replica;
+mod restore;
 
 use herd::{Herd, order};
 
