@@ -8,6 +8,7 @@ mod bootstrap;
 mod leader_key;
 mod promotion;
 mod start_standby;
+mod stop;
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -17,6 +18,7 @@ use self::bootstrap::BootstrapJob;
 use self::leader_key::LeaderKeyWrite;
 use self::promotion::Promotion;
 use self::start_standby::StartStandby;
+use self::stop::StopJob;
 use super::store::{Cas, Keys, StoredKey, Txn, WriteError};
 use crate::model::{
     Action, CloneMethods, FollowTarget, Job, LeaseFacts, LeaseId, Lsn, MemberName, Moment, Outcome, StopMode,
@@ -25,9 +27,6 @@ use crate::model::{
 
 /// A checkpoint of a large, busy primary takes at most this long; a hand-over gives up sooner.
 const CHECKPOINT_WITHIN: Duration = Duration::from_secs(3600);
-
-/// The most time for `before_stop`.
-const BEFORE_STOP_WITHIN: Duration = Duration::from_secs(30);
 
 /// The driver's next step.
 #[derive(Clone, Debug, PartialEq)]
@@ -200,6 +199,7 @@ enum JobMachine {
     Promotion(Promotion),
     Aside(SingleWrite),
     StartStandby(StartStandby),
+    Stop(StopJob),
     Sequence(VecDeque<JobStep>),
 }
 
@@ -229,15 +229,7 @@ impl Machine {
             Job::StartStandby { follow, within } => {
                 JobMachine::StartStandby(StartStandby::of(follow, within))
             }
-            Job::Stop { mode, within } => {
-                let stop = JobStep::Postgres(PostgresStep::Stop { mode, within });
-                let before_stop = OperatorScript::BeforeStop { within: within.min(BEFORE_STOP_WITHIN) };
-                JobMachine::Sequence(match mode {
-                    StopMode::Fast => [JobStep::Unlabel, JobStep::Script(before_stop), stop].into(),
-                    // Nothing comes before a stop that a deadline demands.
-                    StopMode::Immediate => [stop].into(),
-                })
-            }
+            Job::Stop { mode, within } => JobMachine::Stop(StopJob::of(mode, within)),
             Job::Checkpoint => JobMachine::only(PostgresStep::Checkpoint { within: CHECKPOINT_WITHIN }),
             Job::CrashRecovery => JobMachine::only(PostgresStep::CrashRecovery),
             Job::Rewind { from, fork } => JobMachine::only(PostgresStep::Rewind { from, fork }),
@@ -265,6 +257,7 @@ impl Machine {
             JobMachine::Promotion(promotion) => promotion.next(&self.actor, answer, now),
             JobMachine::Aside(aside) => aside.next(&self.actor, answer),
             JobMachine::StartStandby(start) => start.next(answer, now),
+            JobMachine::Stop(stop) => stop.next(answer, now),
             JobMachine::Sequence(steps) => sequence(steps, answer),
         }
     }
