@@ -232,6 +232,7 @@ impl Agent {
             progress: progress_sender,
             reports: report_sender,
             first_config: wiring::first_config(&config),
+            local: local.subscribe(),
             kube: self.pods.kube(),
             looks: serial("looks")?,
             statements: serial("statements")?,

@@ -131,7 +131,7 @@ impl LiveConfig {
         }
     }
 
-    /// Updates the published facts of this member from the local configuration: tags, and addresses whose listeners
+    /// Updates the facts of this member from the local configuration: tags, scripts, and addresses whose listeners
     /// have not changed.
     fn introduce(&self, me: &mut Me) {
         let new = wiring::me(&self.local);
@@ -144,7 +144,7 @@ impl LiveConfig {
         if self.listens[1] == postgresql {
             (me.conn_url, me.proxy_url) = (new.conn_url, new.proxy_url);
         }
-        me.tags = new.tags;
+        (me.tags, me.scripts) = (new.tags, new.scripts);
     }
 
     /// Recomputes the settings when the key or the local file changed; true if any did.

@@ -10,6 +10,7 @@ use super::events::TaskReport;
 use super::fencing::Fencing;
 use super::serial::SerialThread;
 use super::steps;
+use crate::config::Config;
 use crate::core::job::{Actor, Machine};
 use crate::core::member::MemberEvent;
 use crate::core::work_queue::needs_statements;
@@ -28,6 +29,8 @@ pub(super) struct Tools {
     pub(super) progress: watch::Sender<CloneStatus>,
     pub(super) reports: mpsc::UnboundedSender<TaskReport>,
     pub(super) first_config: String,
+    /// The local configuration, as last read: the scripts are in it.
+    pub(super) local: watch::Receiver<Arc<Config>>,
     pub(super) kube: Option<Kube>,
     /// Queries of PostgreSQL, one at a time.
     pub(super) looks: SerialThread,

@@ -8,16 +8,22 @@ use tokio::task::JoinSet;
 use super::jobs::Tools;
 use super::observe::lease_facts;
 use super::pods;
-use crate::core::job::{JobAnswer, JobNext, JobStep, Machine, Now, PostgresStep, PromotionStep};
+use crate::core::job::{
+    JobAnswer, JobNext, JobStep, Machine, Now, OperatorScript, PostgresStep, PromotionStep,
+};
 use crate::core::store::WriteError;
 use crate::etcd::LeaseKeeper;
-use crate::model::Outcome;
+use crate::model::{CloneMethods, Leading, Outcome, Process, ReplicaMethod, Term};
 use crate::os::clock;
 use crate::os::error_chain::ErrorChain;
-use crate::postgres::{Error, PendingPromotion, Started};
+use crate::postgres::{Error, PendingPromotion, ReplicaOrder, Started};
 
 /// A promotion that takes longer than this has failed, since recovery had caught up before.
 const PROMOTE_WITHIN: Duration = Duration::from_secs(60);
+/// The most time for `pre_promote`: until it ends, the cluster has no primary.
+const PRE_PROMOTE_WITHIN: Duration = Duration::from_secs(60);
+/// The interval between looks at the lease while a script of the operator runs.
+const WATCH_LEASE_EVERY: Duration = Duration::from_millis(50);
 
 /// State that lasts from one step to a later one. It is dropped with the task when that is cancelled.
 struct JobDriver {
@@ -68,8 +74,57 @@ impl JobDriver {
                 JobAnswer::Done
             }
             JobStep::Pause(span) => done(tokio::time::sleep(span)).await,
+            JobStep::Script(OperatorScript::PrePromote(term)) => self.pre_promote(term).await,
+            JobStep::Script(OperatorScript::BeforeStop { within }) => self.before_stop(within).await,
             JobStep::Postgres(step) => self.change(step).await,
             JobStep::Promote(step) => self.promote(step).await,
+        }
+    }
+
+    /// Beside the loop, which may hang: so the lease is watched here.
+    async fn pre_promote(&self, term: Term) -> JobAnswer {
+        let Some(words) = self.tools.local.borrow().postgresql.pre_promote.clone() else {
+            return JobAnswer::Done;
+        };
+        tokio::select! {
+            done = self.tools.postgres.run_script("pre_promote", &words, PRE_PROMOTE_WITHIN) => ended(done),
+            () = self.lease_ends(term) => {
+                JobAnswer::Failed("pre_promote was ended: the lease does not allow a promotion any more".to_owned())
+            }
+        }
+    }
+
+    async fn before_stop(&self, within: Duration) -> JobAnswer {
+        let postgres = &self.tools.postgres;
+        let runs = matches!(*postgres.process().borrow(), Process::Up { .. });
+        let words = self.tools.local.borrow().postgresql.before_stop.clone();
+        let Some(words) = words.filter(|_| runs) else { return JobAnswer::Done };
+        let leading = lease_facts(self.lease.as_deref()).leading;
+        let lease_ends = async {
+            match leading {
+                Leading::Yes(term) => self.lease_ends(term).await,
+                Leading::No | Leading::Unknown => std::future::pending().await,
+            }
+        };
+        let mut process = postgres.process();
+        tokio::select! {
+            done = postgres.run_script("before_stop", &words, within) => {
+                if let Err(error) = done {
+                    tracing::warn!(error = error.chain(), "before_stop failed: stopping PostgreSQL all the same");
+                }
+            }
+            () = lease_ends => tracing::warn!("before_stop was ended: the lease ends, and PostgreSQL has to stop"),
+            _down = process.wait_for(|process| matches!(process, Process::Down { .. })) => {
+                tracing::warn!("before_stop was ended: PostgreSQL has ended");
+            }
+        }
+        JobAnswer::Done
+    }
+
+    /// Until the lease of this term does not last for a demotion any more.
+    async fn lease_ends(&self, term: Term) {
+        while lease_facts(self.lease.as_deref()).allows_promotion(term, clock::now()) {
+            tokio::time::sleep(WATCH_LEASE_EVERY).await;
         }
     }
 
@@ -84,8 +139,17 @@ impl JobDriver {
                 tracing::warn!("another member created the cluster first: the data directory of this member's initdb is moved aside");
                 ended(postgres.abandon_bootstrap())
             }
-            PostgresStep::Clone(from) => ended(postgres.clone_from(&from, self.tools.progress.clone()).await),
-            PostgresStep::UndoClone => ended(postgres.undo_clone()),
+            PostgresStep::Clone { from, methods, system_id } => {
+                let methods = match methods {
+                    CloneMethods::Configured => {
+                        self.tools.local.borrow().postgresql.replica_methods.clone()
+                    }
+                    CloneMethods::BasebackupOnly => vec![ReplicaMethod::Basebackup],
+                };
+                let order = ReplicaOrder { from, methods, system_id };
+                ended(postgres.make_replica(order, self.tools.progress.clone()).await)
+            }
+            PostgresStep::UndoClone => ended(postgres.undo_clone().await),
             PostgresStep::LowerMinimums => {
                 if let Err(error) = postgres.lower_minimums().await {
                     tracing::warn!(error = error.chain(), "could not lower some parameters");

@@ -9,7 +9,7 @@ use crate::config::{self, Config, Effective, Login, WatchdogDriver, WatchdogMode
 use crate::etcd::{EtcdSetup, TlsFiles};
 use crate::fence::{DeviceDriver, LinkSetup, WatchdogSetup};
 use crate::kube::KubeSetup;
-use crate::model::{Me, SessionId, json_compact};
+use crate::model::{Me, ReplicaMethod, ScriptsInUse, SessionId, json_compact};
 use crate::os::random;
 use crate::postgres::{Parameters, Passwords, RoleCredentials, Setup};
 
@@ -58,6 +58,7 @@ pub(super) fn postgres_setup(config: &Config, effective: &Effective) -> Setup {
         false => host,
     };
     Setup {
+        scope: config.scope.clone(),
         name: config.name.to_string(),
         data_dir: postgresql.data_dir.clone(),
         config_dir: postgresql.config_dir.clone(),
@@ -75,6 +76,8 @@ pub(super) fn postgres_setup(config: &Config, effective: &Effective) -> Setup {
         rewind: postgresql.rewind.as_ref().map(credentials),
         krbsrvname: postgresql.krbsrvname.clone(),
         initdb: bootstrap.initdb,
+        custom_bootstrap: bootstrap.custom,
+        bootstrap_pg_hba: bootstrap.pg_hba,
         post_bootstrap: bootstrap.post_bootstrap,
         new_database: bootstrap.database,
         init_scripts: bootstrap.init_scripts,
@@ -159,6 +162,17 @@ pub(super) fn me(config: &Config) -> Me {
             .bootstrap
             .as_ref()
             .map_or(Duration::ZERO, |bootstrap| bootstrap.wait_for_members),
+        scripts: scripts_in_use(config),
+    }
+}
+
+fn scripts_in_use(config: &Config) -> ScriptsInUse {
+    let methods = &config.postgresql.replica_methods;
+    let custom = config.bootstrap.as_ref().and_then(|bootstrap| bootstrap.custom.as_ref());
+    ScriptsInUse {
+        replica_without_leader: methods.iter().any(ReplicaMethod::needs_no_source),
+        custom_bootstrap: custom.is_some(),
+        pre_promote: config.postgresql.pre_promote.is_some(),
     }
 }
 

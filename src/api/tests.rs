@@ -86,6 +86,7 @@ fn member(me: &str, role: Role, now: Moment, standby: Standby) -> Status {
             proxy_url: None,
             may_bootstrap: true,
             wait_for_members: Duration::ZERO,
+            scripts: Default::default(),
         },
         scope: "c".to_owned(),
         settings: Settings::default(),

@@ -63,6 +63,23 @@ pub(super) fn faults(config: &Config) -> Vec<Fault> {
     faults
 }
 
+/// Scripts that are not on this machine, or not executable. They may come later, so these are warnings.
+pub(super) fn warnings(config: &Config) -> Vec<Fault> {
+    let is_missing =
+        |program: &&String| program.contains('/') && access(Path::new(program), AccessFlags::X_OK).is_err();
+    let scripts = config.scripts();
+    let missing = scripts.into_iter().filter_map(|(key, words)| Some((key, words.first()?)));
+    let warning = |(key, program): (String, &String)| Fault {
+        key,
+        ..Fault::general(
+            "this machine",
+            format!("{program} cannot be executed"),
+            "name an executable file before the script is needed",
+        )
+    };
+    missing.filter(|(_, program)| is_missing(program)).map(warning).collect()
+}
+
 /// Whether the supervisor can write beside the data directory: its lock, its guard's socket, and the files of a clone.
 /// They cannot be inside, where a clone replaces everything.
 ///

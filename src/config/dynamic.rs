@@ -7,7 +7,7 @@ use serde_json::Value as Json;
 
 use super::fault::{Faults, ValueOrigin};
 use super::local::Config;
-use super::postgresql::{ROLE_VARIANTS, SCRIPTS};
+use super::postgresql::ROLE_VARIANTS;
 use super::reader::{ConfigFindings, Section};
 use super::tree::Node;
 use super::{guc, slots};
@@ -49,11 +49,15 @@ const NOT_BUILT: [(&str, &str); 3] = [
 const RENAMED: [(&str, &str); 2] =
     [("primary_start_timeout", "master_start_timeout"), ("primary_stop_timeout", "master_stop_timeout")];
 /// Keys of `postgresql` that are read only in a member's own file.
-const OWN_FILE: [(&str, &str); 10] = [
+const OWN_FILE: [(&str, &str); 14] = [
     ("basebackup", OWN_FILE_ONLY),
+    ("before_stop", OWN_FILE_ONLY),
     ("bin_dir", OWN_FILE_ONLY),
     ("bin_name", OWN_FILE_ONLY),
     ("callbacks", OWN_FILE_ONLY),
+    ("create_replica_method", OWN_FILE_ONLY),
+    ("create_replica_methods", OWN_FILE_ONLY),
+    ("pre_promote", OWN_FILE_ONLY),
     ("config_base_name", OWN_FILE_ONLY),
     ("custom_conf", OWN_FILE_ONLY),
     ("database", OWN_FILE_ONLY),
@@ -63,9 +67,7 @@ const OWN_FILE: [(&str, &str); 10] = [
 ];
 const OWN_FILE_ONLY: &str = "write it in each member's own file";
 /// Keys of `postgresql` that have no effect anywhere.
-const WITHOUT_EFFECT: [(&str, &str); 4] = [
-    ("create_replica_method", "standbys are made by base backups"),
-    ("create_replica_methods", "standbys are made by base backups"),
+const WITHOUT_EFFECT: [(&str, &str); 2] = [
     ("pg_ctl_timeout", "`primary_start_timeout` bounds a start"),
     ("use_unix_socket_repl", "standbys connect to the leader by its `connect_address`"),
 ];
@@ -291,7 +293,7 @@ fn postgresql(
             section.warn(key, node, "only a member's own file may set this: it has no effect here", findings);
         }
     }
-    for keys in [&OWN_FILE[..], &WITHOUT_EFFECT, &SCRIPTS, &ROLE_VARIANTS] {
+    for keys in [&OWN_FILE[..], &WITHOUT_EFFECT, &ROLE_VARIANTS] {
         section.without_effect(keys, findings);
     }
     section.finish(findings);

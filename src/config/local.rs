@@ -1,18 +1,17 @@
 //! A member's own configuration, complete: every default is filled in.
 
 use std::fmt;
-use std::path::PathBuf;
-use std::time::Duration;
 
-use serde_json::{Map, Value as Json};
+use serde_json::Value as Json;
 
+use super::bootstrap::{self, BootstrapConfig};
 use super::etcd::{self, EtcdConfig};
 use super::kubernetes::{self, Kubernetes};
 use super::log::{self, Log};
 use super::postgresql::{self, Postgresql};
 use super::reader::{ConfigFindings, Section};
 use super::restapi::{self, Ctl, RestApi};
-use super::tree::{Node, Value};
+use super::tree::Node;
 use super::watchdog::{self, WatchdogConfig};
 use crate::model::{MemberName, Tags};
 
@@ -109,31 +108,6 @@ impl fmt::Debug for Credentials {
     }
 }
 
-/// `bootstrap`.
-#[derive(Clone, Debug, Default)]
-pub struct BootstrapConfig {
-    /// The first dynamic configuration.
-    pub dcs: Map<String, Json>,
-    /// Options of `initdb`, without leading dashes.
-    pub initdb: Vec<String>,
-    /// A command to run once in the new cluster.
-    pub post_bootstrap: Option<String>,
-    /// A database to create besides those of initdb.
-    pub database: Option<String>,
-    /// A directory of scripts to run once in the new cluster, in the order of their names.
-    pub init_scripts: PathBuf,
-    /// Access rules if `postgresql.pg_hba` has none.
-    pub pg_hba: Vec<String>,
-    /// How long no other member must have registered before the cluster is created.
-    pub wait_for_members: Duration,
-}
-
-/// The time within which members of a new cluster are started, together or by hand.
-const WAIT_FOR_MEMBERS: Duration = Duration::from_secs(10);
-
-/// The official image's directory of scripts.
-const INIT_SCRIPTS: &str = "/docker-entrypoint-initdb.d";
-
 /// Reads the whole tree.
 pub(super) fn read(root: &Node, findings: &mut ConfigFindings) -> Option<Config> {
     let mut top = Section::root(root);
@@ -148,7 +122,7 @@ pub(super) fn read(root: &Node, findings: &mut ConfigFindings) -> Option<Config>
     let log = log::read(top.section("log", findings), findings);
     let restapi = restapi::read(&mut top, findings);
     let etcd = etcd::read(&mut top, findings);
-    let bootstrap = bootstrap(&mut top, findings);
+    let bootstrap = bootstrap::read(&mut top, findings);
     let postgresql = postgresql::read(&mut top, findings);
     let tags = tags(&mut top, findings);
     let watchdog = watchdog::read(&mut top, findings);
@@ -245,68 +219,6 @@ pub(super) fn credentials(mut section: Section<'_>, findings: &mut ConfigFinding
     let password = section.required("password", "write the password", findings);
     section.finish(findings);
     Some(Credentials { username, password })
-}
-
-fn bootstrap(top: &mut Section<'_>, findings: &mut ConfigFindings) -> Option<BootstrapConfig> {
-    let mut bootstrap = top.section("bootstrap", findings);
-    if !bootstrap.is_there() {
-        return None;
-    }
-    let dcs = match bootstrap.get("dcs").map(|node| (node, node.to_json())) {
-        Some((node, Json::Object(dcs))) => {
-            super::dynamic::check(node, "bootstrap.dcs", findings);
-            dcs
-        }
-        Some((node, _)) => {
-            bootstrap.fault("dcs", node, "write a section of keys here", findings);
-            Map::new()
-        }
-        None => Map::new(),
-    };
-    if let Some(method) =
-        bootstrap.get("method").filter(|node| node.value != Value::Text("initdb".to_owned()))
-    {
-        bootstrap.fault("method", method, "only initdb is built: remove this key", findings);
-    }
-    let mut initdb = bootstrap.options("initdb", findings);
-    for refused in ["pgdata", "nosync", "pwfile", "sync-only", "version"] {
-        let named = |option: &&String| option.split('=').next() == Some(refused);
-        if let (Some(_), Some(node)) = (initdb.iter().find(named), bootstrap.get("initdb")) {
-            bootstrap.fault("initdb", node, &format!("remove `{refused}`: it is not yours to set"), findings);
-        }
-    }
-    let decided = |option: &String| option == "data-checksums" || option == "no-data-checksums";
-    if !initdb.iter().any(decided) {
-        initdb.push("data-checksums".to_owned());
-    }
-    let post = bootstrap.text("post_bootstrap", findings);
-    if post.is_some() {
-        bootstrap.without_effect(&[("post_init", "`post_bootstrap` is given too, and counts")], findings);
-    }
-    let post = post.or(bootstrap.text("post_init", findings));
-    let pg_hba = bootstrap.list("pg_hba", false, findings).unwrap_or_default();
-    if let Some(users) = bootstrap.get("users") {
-        bootstrap.warn(
-            "users",
-            users,
-            "users are made by `post_bootstrap`; this key has no effect",
-            findings,
-        );
-    }
-    let database = bootstrap.text("database", findings);
-    let init_scripts =
-        bootstrap.text("init_scripts", findings).map_or(PathBuf::from(INIT_SCRIPTS), PathBuf::from);
-    let wait_for_members = bootstrap.span("wait_for_members", WAIT_FOR_MEMBERS, findings);
-    bootstrap.finish(findings);
-    Some(BootstrapConfig {
-        dcs,
-        initdb,
-        post_bootstrap: post,
-        database,
-        init_scripts,
-        pg_hba,
-        wait_for_members,
-    })
 }
 
 fn tags(top: &mut Section<'_>, findings: &mut ConfigFindings) -> Tags {

@@ -12,6 +12,7 @@
 //! read files.
 
 mod arguments;
+mod bootstrap;
 mod dynamic;
 mod environment;
 mod etcd;
@@ -30,6 +31,7 @@ mod postgresql;
 mod reader;
 mod restapi;
 mod scalar;
+mod scripts;
 mod slots;
 mod tree;
 mod units;
@@ -39,6 +41,7 @@ mod watchdog;
 #[cfg(test)]
 mod tests;
 
+pub use bootstrap::BootstrapConfig;
 pub use dynamic::{Effective, effective, sync_settings};
 pub use etcd::EtcdConfig;
 pub use fault::{Fault, Faults, ValueOrigin};
@@ -46,7 +49,7 @@ pub use given::{Given, new_parameters};
 pub use in_force::DynamicInForce;
 pub use kubernetes::Kubernetes;
 pub use load::{Checked, Loaded, Sources, check, load};
-pub use local::{Address, BootstrapConfig, Config, Credentials};
+pub use local::{Address, Config, Credentials};
 pub use log::{Log, LogField, LogFile, LogKind, LogPart};
 pub use mend::{Mended, mended, new_warnings, refuse_faults, restored};
 pub use postgresql::{Login, POSTGRES_MAJORS, Postgresql, local_host};

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 
-use super::guc;
 use super::local::{Address, address, addresses};
 use super::reader::{ConfigFindings, Section};
-use crate::model::{CallbackEvent, shell_words};
+use super::{guc, scripts};
+use crate::model::{CallbackEvent, ReplicaMethod};
 
 /// The supported major versions.
 pub const POSTGRES_MAJORS: std::ops::RangeInclusive<u32> = 13..=18;
@@ -61,12 +61,18 @@ pub struct Postgresql {
     pub remove_data_directory_on_diverged_timelines: Option<bool>,
     /// Options of pg_basebackup.
     pub basebackup: Vec<String>,
+    /// The ways to make a replica, in order; at least one.
+    pub replica_methods: Vec<ReplicaMethod>,
     /// Options of pg_rewind.
     pub rewind_options: Vec<String>,
     /// Kerberos service name.
     pub krbsrvname: Option<String>,
     /// The scripts to call, as the words of a command line.
     pub callbacks: BTreeMap<CallbackEvent, Vec<String>>,
+    /// The words of the script to run before a promotion.
+    pub pre_promote: Option<Vec<String>>,
+    /// The words of the script to run before a planned stop.
+    pub before_stop: Option<Vec<String>>,
 }
 
 /// A user of PostgreSQL. `Debug` hides the password.
@@ -102,11 +108,6 @@ const LOGIN_OPTIONS: [&str; 10] = [
 /// Programs that `bin_name` may rename.
 const PROGRAMS: [&str; 7] =
     ["pg_ctl", "initdb", "pg_controldata", "pg_basebackup", "postgres", "pg_isready", "pg_rewind"];
-/// Scripts that are not run.
-pub(super) const SCRIPTS: [(&str, &str); 2] = [
-    ("pre_promote", "scripts are not built yet, none is run"),
-    ("before_stop", "scripts are not built yet, none is run"),
-];
 /// Keys that Patroni applies by the member's role.
 pub(super) const ROLE_VARIANTS: [(&str, &str); 9] = [
     ("parameters_primary", SAME_FOR_ALL),
@@ -126,6 +127,8 @@ const WITHOUT_EFFECT: [(&str, &str); 3] = [
     ("pg_ctl_timeout", "`primary_start_timeout` of the dynamic configuration bounds a start"),
     ("use_unix_socket_repl", "standbys connect to the leader by its `connect_address`"),
 ];
+/// The name of the built-in method for replicas, and of the section with its options.
+pub(super) const BASEBACKUP: &str = "basebackup";
 /// Options of pg_basebackup that only the supervisor sets.
 const BASEBACKUP_REFUSED: [&str; 11] = [
     "pgdata",
@@ -158,7 +161,7 @@ pub(super) fn read(top: &mut Section<'_>, findings: &mut ConfigFindings) -> Post
     let (superuser, replication, rewind) = logins(authentication, findings);
     let custom_conf = section.text("custom_conf", findings).map(PathBuf::from);
     let basebackup = basebackup(&mut section, findings);
-    methods(&mut section, findings);
+    let replica_methods = scripts::replica_methods(&mut section, findings);
     let optional = |section: &mut Section<'_>, key, findings: &mut ConfigFindings| {
         section.get(key).is_some().then(|| section.flag(key, false, findings))
     };
@@ -189,6 +192,8 @@ pub(super) fn read(top: &mut Section<'_>, findings: &mut ConfigFindings) -> Post
         ),
         rewind_options: section.options("rewind", findings),
         callbacks: callbacks(section.section("callbacks", findings), findings),
+        pre_promote: scripts::command(&mut section, "pre_promote", findings),
+        before_stop: scripts::command(&mut section, "before_stop", findings),
         krbsrvname: section.text("krbsrvname", findings),
         proxy_address: proxy,
         listen,
@@ -199,6 +204,7 @@ pub(super) fn read(top: &mut Section<'_>, findings: &mut ConfigFindings) -> Post
         replication,
         rewind,
         basebackup,
+        replica_methods,
     };
     section.without_effect(&WITHOUT_EFFECT, findings);
     section.without_effect(&ROLE_VARIANTS, findings);
@@ -244,14 +250,8 @@ fn callbacks(
 ) -> BTreeMap<CallbackEvent, Vec<String>> {
     let mut callbacks = BTreeMap::new();
     for event in CallbackEvent::ALL {
-        let Some(command) = section.text(event.as_str(), findings) else { continue };
-        match (shell_words(&command), section.get(event.as_str())) {
-            (Some(words), _) if !words.is_empty() => drop(callbacks.insert(event, words)),
-            (Some(_), _) | (None, None) => {}
-            (None, Some(node)) => {
-                section.fault(event.as_str(), node, "write a command, with every quote closed", findings);
-            }
-        }
+        let words = scripts::command(&mut section, event.as_str(), findings);
+        callbacks.extend(words.map(|words| (event, words)));
     }
     section.finish(findings);
     callbacks
@@ -283,6 +283,13 @@ fn logins(mut section: Section<'_>, findings: &mut ConfigFindings) -> (Login, Lo
 /// Options of pg_basebackup, without those that only the supervisor sets.
 fn basebackup(section: &mut Section<'_>, findings: &mut ConfigFindings) -> Vec<String> {
     let basebackup = section.options("basebackup", findings);
+    let compresses = |option: &String| {
+        option.split_once('=').is_some_and(|(name, how)| name == "compress" && !how.starts_with("server"))
+    };
+    if let (true, Some(node)) = (basebackup.iter().any(compresses), section.get("basebackup")) {
+        let expected = "remove `compress`, or write `compress: server-…`: a data directory is not compressed";
+        section.fault("basebackup", node, expected, findings);
+    }
     for refused in BASEBACKUP_REFUSED {
         let named = |option: &String| option.split('=').next() == Some(refused);
         if let (true, Some(node)) = (basebackup.iter().any(named), section.get("basebackup")) {
@@ -295,18 +302,6 @@ fn basebackup(section: &mut Section<'_>, findings: &mut ConfigFindings) -> Vec<S
         }
     }
     basebackup
-}
-
-/// Only base backups are supported; warnings name scripts that are not run.
-fn methods(section: &mut Section<'_>, findings: &mut ConfigFindings) {
-    for key in ["create_replica_methods", "create_replica_method"] {
-        let methods = section.list(key, true, findings).unwrap_or_default();
-        let other = methods.iter().any(|method| method != "basebackup");
-        if let (true, Some(node)) = (other, section.get(key)) {
-            section.warn(key, node, "only basebackup is built: the other methods are not tried", findings);
-        }
-    }
-    section.without_effect(&SCRIPTS, findings);
 }
 
 #[cfg(test)]

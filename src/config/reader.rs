@@ -21,7 +21,7 @@ pub(super) struct Section<'a> {
     node: Option<&'a Node>,
     path: String,
     origin: ValueOrigin,
-    asked: BTreeSet<&'static str>,
+    asked: BTreeSet<String>,
 }
 
 impl<'a> Section<'a> {
@@ -31,7 +31,7 @@ impl<'a> Section<'a> {
     }
 
     /// The section `key`; an absent one is empty.
-    pub(super) fn section(&mut self, key: &'static str, findings: &mut ConfigFindings) -> Section<'a> {
+    pub(super) fn section(&mut self, key: &str, findings: &mut ConfigFindings) -> Section<'a> {
         let found = self.get(key);
         let node = found.filter(|node| matches!(node.value, Value::Map(_)));
         if let Some(found) = found.filter(|_| node.is_none()) {
@@ -47,13 +47,13 @@ impl<'a> Section<'a> {
     }
 
     /// The value under `key`; a null counts as absent.
-    pub(super) fn get(&mut self, key: &'static str) -> Option<&'a Node> {
-        self.asked.insert(key);
+    pub(super) fn get(&mut self, key: &str) -> Option<&'a Node> {
+        self.asked.insert(key.to_owned());
         self.node?.get(key).filter(|node| node.value != Value::Null)
     }
 
     /// A text. Numbers and booleans are accepted in their written form.
-    pub(super) fn text(&mut self, key: &'static str, findings: &mut ConfigFindings) -> Option<String> {
+    pub(super) fn text(&mut self, key: &str, findings: &mut ConfigFindings) -> Option<String> {
         let node = self.get(key)?;
         let text = plain(node);
         if text.is_none() {
@@ -219,9 +219,17 @@ impl<'a> Section<'a> {
         parameters
     }
 
+    /// All its keys and values, in the order of the file.
+    pub(super) fn entries(&self) -> &'a [(String, Node)] {
+        match self.node.map(|node| &node.value) {
+            Some(Value::Map(entries)) => entries,
+            Some(_) | None => &[],
+        }
+    }
+
     /// Accepts keys that are read elsewhere, or have no effect.
     pub(super) fn accept(&mut self, keys: &[&'static str]) {
-        self.asked.extend(keys);
+        self.asked.extend(keys.iter().map(|key| (*key).to_owned()));
     }
 
     /// Warns about keys that have an effect in Patroni but not here, each with the rule that applies instead.
@@ -262,9 +270,8 @@ impl<'a> Section<'a> {
 
     /// Warns about every key that was never read, with the nearest known one.
     pub(super) fn finish(&self, findings: &mut ConfigFindings) {
-        let Some(Value::Map(entries)) = self.node.map(|node| &node.value) else { return };
-        for (key, node) in entries.iter().filter(|(key, _)| !self.asked.contains(key.as_str())) {
-            let expected = match nearest(key, self.asked.iter().copied()) {
+        for (key, node) in self.entries().iter().filter(|(key, _)| !self.asked.contains(key.as_str())) {
+            let expected = match nearest(key, self.asked.iter().map(String::as_str)) {
                 Some(near) => format!("did you mean `{near}`?"),
                 None => "this key is not known and has no effect".to_owned(),
             };

@@ -88,6 +88,7 @@ pub fn needs_statements(job: JobKind) -> bool {
         | JobKind::UndoClone
         | JobKind::StartStandby
         | JobKind::Checkpoint
+        | JobKind::PrePromote
         | JobKind::Promote
         | JobKind::CrashRecovery
         | JobKind::Rewind

@@ -2,8 +2,11 @@
 
 use std::time::Duration;
 
+use super::clone;
 use super::tick::Tick;
-use crate::model::{ClusterView, FailoverRequest, Job, MemberName, Moment, NoDataReason, Reason, WaitingOn};
+use crate::model::{
+    CloneMethods, ClusterView, FailoverRequest, Job, MemberName, Moment, NoDataReason, Reason, WaitingOn,
+};
 
 /// The interval between checks for new members.
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
@@ -21,9 +24,27 @@ pub(super) fn create(tick: &mut Tick<'_>) -> Reason {
     let has_lease = tick.has_lease();
     match cluster.initialize.as_deref() {
         Some("") => bootstrap_begun(tick, cluster),
-        Some(_) => Reason::NoData(NoDataReason::NobodyToClone),
+        Some(_) => replica_of_nobody(tick, cluster),
         None => create_new(tick, cluster, has_lease),
     }
+}
+
+/// The cluster exists, and no member leads. A method that needs no member may make a replica, which then compares its
+/// position with the others. A leader would be a better source, so it has one TTL to appear.
+fn replica_of_nobody(tick: &mut Tick<'_>, cluster: &ClusterView) -> Reason {
+    // What it makes may lack commits that this member has confirmed, or that a restored etcd does not know of.
+    let may = tick.seen.me.scripts.replica_without_leader && !clone::is_vouched_for(tick);
+    if !may || tick.is_unsettled() {
+        return Reason::NoData(NoDataReason::NobodyToClone);
+    }
+    let until = tick.memory.answers_since.unwrap_or(tick.now) + tick.seen.settings.ttl;
+    if tick.now < until {
+        tick.wake_at(until, WaitingOn::Leader);
+        return Reason::NoData(NoDataReason::NobodyToClone);
+    }
+    let (methods, system_id) = (CloneMethods::Configured, cluster.system_id());
+    tick.start(Job::Clone { from: None, methods, system_id });
+    Reason::NoData(NoDataReason::ReplicaOfNobody)
 }
 
 /// There is no member to clone from, and the data that was moved aside may be the newest that is left. If a member

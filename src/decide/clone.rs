@@ -5,7 +5,8 @@ use std::time::Duration;
 use super::removed_wal;
 use super::tick::Tick;
 use crate::model::{
-    FollowTarget, Job, LeaderKey, MemberName, MemberState, Reason, Role, SyncMode, WaitingOn,
+    CloneMethods, ControlFile, FollowTarget, Job, LeaderKey, MemberName, MemberState, Reason, Role, SyncMode,
+    WaitingOn,
 };
 
 /// The interval between checks whether the leader can be copied.
@@ -29,7 +30,7 @@ pub(super) fn without_data(tick: &mut Tick<'_>, leader: &LeaderKey) -> Reason {
     match clone_source(tick, leader) {
         Some(from) => {
             let name = from.name.clone();
-            tick.start(Job::Clone { from });
+            clone_from(tick, from);
             Reason::Cloning { from: name }
         }
         None => {
@@ -37,6 +38,28 @@ pub(super) fn without_data(tick: &mut Tick<'_>, leader: &LeaderKey) -> Reason {
             Reason::LeaderNotReady { leader: leader.name.clone() }
         }
     }
+}
+
+/// Makes a replica of this member.
+pub(super) fn clone_from(tick: &mut Tick<'_>, from: FollowTarget) {
+    let methods = methods(tick);
+    let system_id = tick.cluster().and_then(|cluster| cluster.system_id());
+    tick.start(Job::Clone { from: Some(from), methods, system_id });
+}
+
+/// Only pg_basebackup where another method could bring data that is too old: it takes what the leader has now.
+fn methods(tick: &Tick<'_>) -> CloneMethods {
+    let asked = tick.memory.reinitialize;
+    // A method that has made a useless copy may make the same one again.
+    let is_useless = tick.seen.postgres.control().is_some_and(ControlFile::is_unfinished_copy);
+    let basebackup_only = asked.unwrap_or(is_useless) || is_vouched_for(tick);
+    if basebackup_only { CloneMethods::BasebackupOnly } else { CloneMethods::Configured }
+}
+
+/// Whether the key `sync` counts on the commits that this member has confirmed.
+pub(super) fn is_vouched_for(tick: &Tick<'_>) -> bool {
+    let me = &tick.seen.me.name;
+    tick.sync_record().is_some_and(|record| record.is_voter(me) || record.is_leader(me))
 }
 
 /// A running member with the tag `clonefrom`, else the leader once it runs as a primary. A base backup uses no slot of

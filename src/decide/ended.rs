@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::ledgers::PrePromote;
 use super::memory::Rejoin;
 use super::tick::Tick;
 use crate::model::{Action, ExitBecause, Failure, JobKind, Outcome, StoreSeen};
@@ -25,6 +26,7 @@ impl Tick<'_> {
             JobKind::HandOver | JobKind::ReleaseLeadership => self.gave_away(job, outcome),
             JobKind::ReclaimLeadership => self.reclaimed(outcome, failed),
             JobKind::StartStandby | JobKind::Promote => self.started(job, outcome, failed),
+            JobKind::PrePromote => self.pre_promoted(outcome),
             JobKind::Clone => self.cloned(outcome, failed),
             JobKind::UndoClone => self.clone_undone(failed),
             JobKind::Rewind => self.rewound(failed),
@@ -79,6 +81,20 @@ impl Tick<'_> {
             self.memory.failures.starts += 1;
             self.retry_in(job, Duration::from_millis(500) * self.memory.failures.starts.min(20));
         }
+    }
+
+    fn pre_promoted(&mut self, outcome: &Outcome) {
+        let Some(PrePromote::Begun(term)) = self.memory.pre_promote else { return };
+        self.memory.pre_promote = match outcome {
+            Outcome::Done => Some(PrePromote::Passed(term)),
+            // It may run again if this member still leads.
+            Outcome::Cancelled => None,
+            Outcome::Failed(_)
+            | Outcome::Lost
+            | Outcome::LeaseGone
+            | Outcome::Unknown(_)
+            | Outcome::Refused(_) => Some(PrePromote::Failed(term)),
+        };
     }
 
     fn cloned(&mut self, outcome: &Outcome, failed: Option<&String>) {

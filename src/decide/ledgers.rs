@@ -147,6 +147,17 @@ pub struct SlotLedger {
     pub asked: Option<(Vec<String>, Vec<String>, Moment)>,
 }
 
+/// The script before a promotion, in a term of mine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum PrePromote {
+    /// It runs.
+    Begun(Term),
+    /// A promotion may follow.
+    Passed(Term),
+    /// Another member is to lead.
+    Failed(Term),
+}
+
 /// The progress of a promotion.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PromotionSeen {

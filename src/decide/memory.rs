@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::ledgers::{
-    Ending, Failures, LeaderKeyPhase, LeaseLedger, PromotionSeen, Registered, ReleasedTerm, SlotLedger,
-    UnfencedLedger,
+    Ending, Failures, LeaderKeyPhase, LeaseLedger, PrePromote, PromotionSeen, Registered, ReleasedTerm,
+    SlotLedger, UnfencedLedger,
 };
 use super::sync::SyncMemory;
 use crate::model::{
@@ -88,6 +88,9 @@ pub struct Memory {
     /// etcd knows no cluster, and my Postgres was a primary when it went down: it may rebuild the cluster, although it
     /// runs as a standby until then.
     pub rebuilds: bool,
+    /// The script before a promotion.
+    #[serde(default)]
+    pub pre_promote: Option<PrePromote>,
     /// The progress of the promotion under way.
     pub promotion: Option<PromotionSeen>,
     /// The members that registered while there is no cluster.

@@ -175,6 +175,9 @@ fn role(tick: &Tick<'_>, server: &Server<'_>) -> Role {
 fn state(tick: &Tick<'_>, server: &Server<'_>) -> MemberState {
     let restarting = tick.memory.restart.as_ref().is_some_and(|restart| restart.stopped);
     match tick.seen.job.as_ref().map(|running| running.job.kind()) {
+        Some(JobKind::Bootstrap) if tick.seen.me.scripts.custom_bootstrap => {
+            return MemberState::RunningCustomBootstrapScript;
+        }
         Some(JobKind::Bootstrap) => return MemberState::InitializingNewCluster,
         Some(JobKind::Clone) => return MemberState::CreatingReplica,
         Some(JobKind::StartStandby | JobKind::Stop) if restarting => return MemberState::Restarting,
@@ -187,6 +190,7 @@ fn state(tick: &Tick<'_>, server: &Server<'_>) -> MemberState {
             | JobKind::ReclaimLeadership
             | JobKind::UndoClone
             | JobKind::Checkpoint
+            | JobKind::PrePromote
             | JobKind::Promote
             | JobKind::CrashRecovery
             | JobKind::Rewind

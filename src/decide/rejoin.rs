@@ -204,7 +204,7 @@ fn try_once_more(tick: &mut Tick<'_>, obstacle: Obstacle) {
 
 fn clone_anew(tick: &mut Tick<'_>, leader: &LeaderKey, because: Reason) -> Reason {
     match clone::clone_source(tick, leader) {
-        Some(from) => tick.start(Job::Clone { from }),
+        Some(from) => clone::clone_from(tick, from),
         None => {
             tick.wake_in(LOOK_AGAIN, WaitingOn::Leader);
             return Reason::LeaderNotReady { leader: leader.name.clone() };

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::ledgers::PrePromote;
 use super::race::Candidates;
 use super::tick::Tick;
 use super::{attach, bootstrap, demote, handover, liveness, race, slots, stop, store, sync};
@@ -37,6 +38,10 @@ pub(super) fn lead(tick: &mut Tick<'_>, term: Term, control: &ControlFile) -> Re
     {
         return reason;
     }
+    start_again(tick, control, planned)
+}
+
+fn start_again(tick: &mut Tick<'_>, control: &ControlFile, planned: bool) -> Reason {
     start(tick, control);
     if planned { Reason::Restarting } else { Reason::CrashedLeader }
 }
@@ -67,10 +72,7 @@ fn leave_to_another(tick: &mut Tick<'_>, term: Term, because: Reason) -> Option<
 
 /// I lead, and my Postgres runs as a standby: promote it.
 pub(super) fn promote(tick: &mut Tick<'_>, term: Term, sql: &SqlFacts) -> Reason {
-    if let Some(reason) = store::denied(tick, term) {
-        return reason;
-    }
-    if let Some(reason) = leave_rather_than_promote(tick, term) {
+    if let Some(reason) = store::denied(tick, term).or_else(|| leave_rather_than_promote(tick, term)) {
         return reason;
     }
     if tick.memory.failures.retry_at.get(&JobKind::Promote).is_none_or(|at| *at <= tick.now) {
@@ -82,13 +84,26 @@ pub(super) fn promote(tick: &mut Tick<'_>, term: Term, sql: &SqlFacts) -> Reason
     if !race::loss_is_known(tick, term, sql) {
         return Reason::TakingLoss;
     }
-    begin_promotion(tick, term)
+    run_pre_promote(tick, term).unwrap_or_else(|| begin_promotion(tick, term))
 }
 
-/// This PostgreSQL was unhealthy, or promotions fail again and again.
+/// Runs the operator's script once in a term; `None` if it has passed, or there is none.
+fn run_pre_promote(tick: &mut Tick<'_>, term: Term) -> Option<Reason> {
+    if !tick.seen.me.scripts.pre_promote || tick.memory.pre_promote == Some(PrePromote::Passed(term)) {
+        return None;
+    }
+    tick.memory.pre_promote = Some(PrePromote::Begun(term));
+    tick.start(Job::PrePromote { term });
+    Some(Reason::PrePromote)
+}
+
+/// This PostgreSQL was unhealthy, the operator's script forbids the promotion, or promotions fail again and again.
 fn leave_rather_than_promote(tick: &mut Tick<'_>, term: Term) -> Option<Reason> {
     if let Some(because) = tick.memory.unhealthy.clone() {
         return Some(demote::release(tick, term, Reason::Unfit(because)));
+    }
+    if tick.memory.pre_promote == Some(PrePromote::Failed(term)) {
+        return Some(demote::release(tick, term, Reason::PrePromoteFailed));
     }
     let failing = FAILURES_MAX <= tick.memory.failures.starts;
     failing.then(|| leave_to_another(tick, term, Reason::CrashBudgetSpent)).flatten()

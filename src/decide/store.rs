@@ -14,8 +14,8 @@ use std::time::Duration;
 use super::position::{Position, comparable};
 use super::tick::Tick;
 use crate::model::{
-    Action, ClusterView, DataDirectory, GenerationWrite, JobKind, MemberName, Moment, Reason, StoreChange,
-    StoreGeneration, StoreKeys, StoreReason, StoreSeen, SyncMode, Term, WaitingOn,
+    Action, ClusterView, DataDirectory, GenerationWrite, JobKind, MemberName, Moment, Reason, RunningJob,
+    StoreChange, StoreGeneration, StoreKeys, StoreReason, StoreSeen, SyncMode, Term, WaitingOn,
 };
 
 /// A write to `generation` that etcd does not show by then is repeated.
@@ -110,7 +110,9 @@ pub(super) fn record(tick: &mut Tick<'_>, change: StoreChange) -> Reason {
         tick.memory.generation_sent_at = Some(tick.now);
         tick.act(Action::WriteGeneration(write));
     }
-    if tick.seen.job.as_ref().is_some_and(|running| running.job.kind() == JobKind::Promote) {
+    let promotes =
+        |running: &RunningJob| matches!(running.job.kind(), JobKind::Promote | JobKind::PrePromote);
+    if tick.seen.job.as_ref().is_some_and(promotes) {
         tick.act(Action::CancelJob);
     }
     tick.wake_in(AGAIN_AFTER, WaitingOn::Lease);

@@ -12,7 +12,8 @@ use super::{
     shutdown, slots, start, store, sync, unfenced,
 };
 use crate::model::{
-    Action, Death, ExitBecause, JobKind, LeaderKey, Moment, Observation, Reason, RunningJob, SqlFacts, Term,
+    Action, Death, ExitBecause, JobKind, LeaderKey, Moment, Observation, Process, Reason, RunningJob,
+    SqlFacts, Term,
 };
 
 /// Decides one tick.
@@ -143,6 +144,9 @@ fn busy(tick: &mut Tick<'_>, running: &RunningJob, leadership: &Leadership) -> R
     let job = running.job.kind();
     let leads = matches!(leadership, Leadership::Mine(_));
     let pointless = match job {
+        JobKind::PrePromote => {
+            !leads || tick.ends() || matches!(tick.seen.postgres.process, Process::Down { .. })
+        }
         JobKind::Promote => !leads,
         JobKind::Bootstrap | JobKind::Clone | JobKind::UndoClone | JobKind::CrashRecovery => tick.ends(),
         JobKind::StartStandby => tick.ends() || follow::is_overtaken(tick, running, leadership),

@@ -7,8 +7,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    ClusterStatus, GenerationWrite, HistoryLine, LeaseId, Lsn, MemberName, MemberRecord, Moment, Reply,
-    RequestId, SyncRecord, Term, Timeline, UnfencedWrite,
+    CloneMethods, ClusterStatus, GenerationWrite, HistoryLine, LeaseId, Lsn, MemberName, MemberRecord,
+    Moment, Reply, RequestId, SyncRecord, Term, Timeline, UnfencedWrite,
 };
 
 /// One order. All but [`Action::Start`] return at once.
@@ -159,10 +159,15 @@ pub enum Job {
         /// Only if no member has registered since this revision.
         seen: i64,
     },
-    /// Take a base backup from a running member into an empty directory. An existing directory is moved aside first.
+    /// Make a replica in an empty directory: by a base backup, or by a script of the operator. An existing directory is
+    /// moved aside first, unless the script starts from what is there.
     Clone {
-        /// The member to copy from.
-        from: FollowTarget,
+        /// The member to copy from; `None`: nobody leads, and only methods that need no member are tried.
+        from: Option<FollowTarget>,
+        /// Which methods may be tried.
+        methods: CloneMethods,
+        /// The system identifier of the cluster, if etcd has it. What a script makes must have it.
+        system_id: Option<u64>,
     },
     /// Restore the data that an interrupted clone had set aside. If there is none, the directory is empty afterwards.
     UndoClone,
@@ -182,6 +187,11 @@ pub enum Job {
     },
     /// Run CHECKPOINT, so that a stop is short.
     Checkpoint,
+    /// Run the operator's script before a promotion, while I lead in `term`.
+    PrePromote {
+        /// The term that allows it.
+        term: Term,
+    },
     /// Make the running standby a primary, if I still lead in `term`.
     Promote {
         /// The term that allows it.
@@ -227,6 +237,7 @@ impl Job {
             Job::StartStandby { .. } => JobKind::StartStandby,
             Job::Stop { .. } => JobKind::Stop,
             Job::Checkpoint => JobKind::Checkpoint,
+            Job::PrePromote { .. } => JobKind::PrePromote,
             Job::Promote { .. } => JobKind::Promote,
             Job::CrashRecovery => JobKind::CrashRecovery,
             Job::Rewind { .. } => JobKind::Rewind,
@@ -248,6 +259,7 @@ pub enum JobKind {
     StartStandby,
     Stop,
     Checkpoint,
+    PrePromote,
     Promote,
     CrashRecovery,
     Rewind,
@@ -275,6 +287,7 @@ impl fmt::Display for JobKind {
             JobKind::StartStandby => "starting",
             JobKind::Stop => "stopping",
             JobKind::Checkpoint => "checkpoint",
+            JobKind::PrePromote => "running pre_promote",
             JobKind::Promote => "promote",
             JobKind::CrashRecovery => "doing crash recovery in a single user mode",
             JobKind::Rewind => "running pg_rewind",

@@ -35,6 +35,7 @@ mod progress;
 mod reason;
 mod refusal;
 mod request;
+mod script;
 mod settings;
 mod slots;
 mod store;
@@ -77,6 +78,9 @@ pub use progress::CloneProgress;
 pub use reason::{Obstacle, Reason, WaitingOn};
 pub use refusal::{ReinitializeRefusal, RestartRefusal};
 pub use request::{Ask, Reply, Request, RequestId, RestartFilter};
+pub use script::{
+    BootstrapRecovery, CloneMethods, CustomBootstrap, ReplicaMethod, ReplicaScript, ScriptWords, ScriptsInUse,
+};
 pub use settings::Settings;
 pub use slots::{SlotPattern, SlotSettings};
 pub use store::{

@@ -14,6 +14,7 @@ pub enum NoDataReason {
     AwaitingMembers { seconds: u64 },
     BootstrapElsewhere,
     NobodyToClone,
+    ReplicaOfNobody,
     CloneInterrupted,
     DataElsewhere { member: MemberName },
     MayNotBootstrap,
@@ -38,6 +39,10 @@ impl fmt::Display for NoDataReason {
                 "no data here, and nobody leads: waiting for a leader to clone from (`matriarch list` shows what keeps \
                  the others from leading; if no member has data any more, delete the keys of the cluster in etcd, and a \
                  new one is created)"
+            ),
+            NoDataReason::ReplicaOfNobody => write!(
+                f,
+                "no data here, and nobody leads: making a replica by the methods that need no leader"
             ),
             NoDataReason::CloneInterrupted => write!(
                 f,

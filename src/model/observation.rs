@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Branch, CloneProgress, ClusterView, Job, JobKind, LeaseFacts, Lsn, MemberName, Moment, PeerAnswer,
-    PeerIdentity, PodEnd, PostgresFacts, Request, SessionId, Settings, Tags, WallTime,
+    PeerIdentity, PodEnd, PostgresFacts, Request, ScriptsInUse, SessionId, Settings, Tags, WallTime,
 };
 
 /// The input of one decision. No fact is read twice, and each carries its age.
@@ -96,6 +96,9 @@ pub struct Me {
     /// How long it waits for other members to register before it creates a cluster.
     #[serde(default)]
     pub wait_for_members: Duration,
+    /// The scripts that its operator has configured.
+    #[serde(default)]
+    pub scripts: ScriptsInUse,
 }
 
 /// The timelines that the leader's Postgres reported, or why it did not.

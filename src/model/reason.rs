@@ -99,6 +99,10 @@ pub enum Reason {
     NoFailoverTag,
     #[error("the required watchdog cannot be used: repair it, or let another member lead")]
     WatchdogFailed,
+    #[error("running pre_promote before the promotion")]
+    PrePromote,
+    #[error("pre_promote failed, so this member is not promoted: another member may lead")]
+    PrePromoteFailed,
     /// No leader runs in a pod that is being deleted or is gone.
     #[error("{0}: another member has to lead")]
     PodEnds(PodEnd),

@@ -118,6 +118,28 @@ pub fn cwd(pid: i32) -> Option<PathBuf> {
     fs::read_link(format!("/proc/{pid}/cwd")).ok()
 }
 
+/// Kills every process, except this one, that was started with this environment variable; true if there was any. A
+/// process whose environment cannot be read, because it is another user's, is left alone.
+pub fn kill_started_with(variable: &str, value: &OsStr) -> bool {
+    let mut entry = variable.as_bytes().to_vec();
+    entry.push(b'=');
+    entry.extend(value.as_bytes());
+    let mut found = false;
+    for pid in all().filter(|pid| u32::try_from(*pid) != Ok(std::process::id())) {
+        // Opened before the look: the signal reaches no other process that got the pid since.
+        let held = rustix::process::Pid::from_raw(pid)
+            .and_then(|pid| rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()).ok());
+        let Some(held) = held else { continue };
+        let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+        if environment.split(|byte| *byte == 0).any(|variable| variable == entry) {
+            found = true;
+            // It may have ended.
+            let _ = rustix::process::pidfd_send_signal(&held, rustix::process::Signal::KILL);
+        }
+    }
+    found
+}
+
 /// The children of `parent`, with one read if the kernel supports it. A child that starts or ends meanwhile may be
 /// missing: not for killing.
 pub fn children_at_a_glance(parent: i32) -> Vec<i32> {

@@ -60,6 +60,23 @@ pub(super) fn begin(inner: &PostgresInner, parameters: &Parameters) -> Result<()
     write(inner, parameters)
 }
 
+/// Adds the operator's rules for a new cluster to a file that a script has made, after those that are there.
+pub(super) fn append(inner: &PostgresInner, rules: &[String]) -> Result<(), Error> {
+    let path = file_in_use(&inner.setup, &inner.parameters(), "hba_file");
+    let mut text = fs::read(&path).map_err(Error::file("read", &path))?;
+    let known = rules_in(&text);
+    let new: Vec<&String> = rules.iter().filter(|rule| !known.contains(rule)).collect();
+    if new.is_empty() {
+        return Ok(());
+    }
+    if !text.ends_with(b"\n") {
+        text.push(b'\n');
+    }
+    new.iter().for_each(|rule| text.extend(format!("{rule}\n").into_bytes()));
+    let mode = files::mode(&inner.setup, &path);
+    durable::write(&path, &text, mode, inner.setup.uid_gid).map_err(Error::file("write", &path))
+}
+
 /// The own role logs in by peer authentication only. No other rule, such as one for a directory service, ever applies
 /// to this superuser without a password. If this program's user has no name, the configured superuser is the only way
 /// in.

@@ -18,6 +18,8 @@ use crate::os::durable;
 use crate::os::error_chain::ErrorChain;
 
 const SUFFIX: &str = ".aside";
+/// The mark of a directory in which a method works that starts from what is there.
+pub(super) const RESTORE: &str = "restore";
 /// The prefix of files that show whether a tablespace is shared. A killed supervisor may have left one.
 pub(super) const MARK: &str = ".matriarch-clone-";
 /// The highest number of a directory that is set aside; after that the operator has to remove some.
@@ -113,6 +115,17 @@ impl SetAside {
         }))
     }
 
+    /// What a method has left that worked on the data directory as it was: nothing of it is worth its space.
+    fn of_restored(setup: &Setup) -> Result<SetAside, Error> {
+        let mut aside = SetAside::default();
+        if setup.data_dir.join("PG_VERSION").exists() {
+            aside.plan(&setup.data_dir)?;
+            // The last one is the data directory, which is emptied in any case.
+            aside.fills = aside.moves.drain(..).rev().skip(1).map(|known| known.from).collect();
+        }
+        Ok(aside)
+    }
+
     /// Restores the data that an interrupted clone has set aside. If there is none, the directory is empty afterwards.
     pub(super) fn undo(setup: &Setup) -> Result<(), Error> {
         SetAside::of_interrupted(setup)?.put_back(setup)
@@ -124,6 +137,8 @@ impl SetAside {
         let interrupted = half_made.as_deref() == Some("clone");
         let mut aside = if interrupted {
             SetAside::of_interrupted(setup)?
+        } else if half_made.as_deref() == Some(RESTORE) {
+            SetAside::of_restored(setup)?
         } else {
             // There is no mark, so that clone succeeded, or none began.
             if let Some(over) = SetAside::read(setup)?.filter(|_| half_made.is_none())
@@ -200,7 +215,7 @@ impl SetAside {
     }
 
     /// Removes an incomplete clone.
-    fn clear(&self, setup: &Setup) -> Result<(), Error> {
+    pub(super) fn clear(&self, setup: &Setup) -> Result<(), Error> {
         for known in &self.moves {
             if known.is_made()? {
                 empty(&known.from)?;

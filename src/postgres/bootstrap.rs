@@ -1,8 +1,9 @@
-//! A new cluster: initdb, its users and the operator's script, before clients can connect.
+//! A new cluster: initdb, or a restore by a script, then its users and `post_bootstrap`, before clients can connect.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::fs::{DirBuilderExt, chown};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
@@ -20,15 +21,21 @@ use super::handle::PostgresInner;
 use super::postmaster::LOOK_EVERY;
 use super::process::resolve;
 use super::program::{bare, run, tool};
+use super::script::{self, ScriptCall};
 use super::{
-    Error, Parameters, RoleCredentials, Setup, access_rules, control, files, init_scripts, session, sql,
+    Error, RoleCredentials, Setup, access_rules, control, files, init_scripts, restore, session, sql,
 };
-use crate::model::{DataDirectory, shell_words};
+use crate::model::DataDirectory;
 use crate::os::child::{self, Child, OnOwnerExit};
 use crate::os::clock;
 
 const START_WITHIN: Duration = Duration::from_secs(60);
-const STOP_WITHIN: Duration = Duration::from_secs(60);
+/// The checkpoint of a restored cluster may be large.
+const STOP_WITHIN: Duration = Duration::from_secs(600);
+/// The interval between looks at a long recovery.
+const LOOK_SELDOM_EVERY: Duration = Duration::from_millis(500);
+/// The interval between lines of the log about a recovery.
+const TELL_EVERY: Duration = Duration::from_secs(60);
 /// The suffix of a failed attempt's directories.
 const FAILED: &str = ".failed";
 /// An option of initdb.
@@ -38,9 +45,11 @@ const NO_CHECKSUMS: &str = "no-data-checksums";
 pub(super) async fn bootstrap(inner: &PostgresInner) -> Result<u64, Error> {
     inner.postmaster.must_be_down("bootstrap")?;
     let setup = &inner.setup;
+    // An interrupted script may still write here.
+    script::end_leftovers(setup).await?;
     if matches!(control::look(setup).await.0, DataDirectory::HalfMade { by } if by == "bootstrap") {
         kill_leftovers(setup).await;
-        clear_away(&setup.data_dir)?;
+        clear_away(setup)?;
     }
     if !control::is_empty(&setup.data_dir)? {
         return Err(Error::Unfit(format!("bootstrap: {} is not empty", setup.data_dir.display())));
@@ -49,7 +58,7 @@ pub(super) async fn bootstrap(inner: &PostgresInner) -> Result<u64, Error> {
     let made = make(inner).await;
     if made.is_err() {
         kill_leftovers(setup).await;
-        clear_away(&setup.data_dir)?;
+        clear_away(setup)?;
     }
     control::unmark(setup)?;
     made
@@ -58,13 +67,21 @@ pub(super) async fn bootstrap(inner: &PostgresInner) -> Result<u64, Error> {
 /// Sets aside the directory of a bootstrap that created no cluster.
 pub(super) fn abandon(inner: &PostgresInner) -> Result<(), Error> {
     inner.postmaster.must_be_down("abandon the bootstrap")?;
-    clear_away(&inner.setup.data_dir)
+    clear_away(&inner.setup)
 }
 
 /// Sets aside the result of a failed attempt for inspection: the data directory, and the targets of its links. The root
 /// of a volume cannot be moved, so it is emptied. The data directory comes last, because its links lead to the others.
-fn clear_away(data_dir: &Path) -> Result<(), Error> {
+/// The links that a script has made may lead into another cluster: their targets stay.
+fn clear_away(setup: &Setup) -> Result<(), Error> {
+    let data_dir = &setup.data_dir;
     let links = Links::of(data_dir);
+    if setup.custom_bootstrap.is_some() {
+        for target in links.wal.iter().chain(links.tablespaces.iter().map(|(_, target)| target)) {
+            tracing::warn!(directory = %target.display(), "the failed bootstrap may have left files here");
+        }
+        return aside::clear_away(data_dir, FAILED);
+    }
     if let Some(wal) = &links.wal {
         aside::clear_away(wal, FAILED)?;
     }
@@ -89,17 +106,25 @@ async fn kill_leftovers(setup: &Setup) {
 async fn make(inner: &PostgresInner) -> Result<u64, Error> {
     let (setup, parameters) = (&inner.setup, &inner.parameters());
     let private = Private::new(setup)?;
-    initdb(setup, &private).await?;
-    access_rules::begin(inner, parameters)?;
-    files::write_main(inner, None)?;
-    let (mut postmaster, pid) = start(setup, parameters, &private).await?;
+    let (line, within) = match &setup.custom_bootstrap {
+        Some(custom) => (restore::restore(inner, custom).await?, None),
+        None => {
+            initdb(setup, &private).await?;
+            access_rules::begin(inner, parameters)?;
+            files::write_main(inner, None)?;
+            (files::command_line(parameters, &Default::default()), Some(START_WITHIN))
+        }
+    };
+    let (mut postmaster, pid) = start(setup, line, within, &private).await?;
     let client =
         sql::at(setup, &private.host(), "Matriarch bootstrap", "-c synchronous_commit=local").await?;
     let statements = role_statements(setup);
     client.batch_execute(&statements).await.map_err(Error::sql("create the users"))?;
     create_database(setup, &client).await?;
     drop(client);
-    init_scripts::run_all(setup, &private.host()).await?;
+    if setup.custom_bootstrap.is_none() {
+        init_scripts::run_all(setup, &private.host()).await?;
+    }
     post_bootstrap(setup, &private).await?;
     let _ = kill(Pid::from_raw(pid), Signal::SIGINT);
     let status = tokio::time::timeout(STOP_WITHIN, postmaster.wait()).await;
@@ -169,14 +194,18 @@ async fn knows_no_checksums(setup: &Setup) -> Result<bool, Error> {
     Ok(run("initdb", help, None).await?.contains(NO_CHECKSUMS))
 }
 
-/// The program that was started, and the postmaster, which may be a child of it.
-async fn start(setup: &Setup, parameters: &Parameters, private: &Private) -> Result<(Child, i32), Error> {
+/// The program that was started, and the postmaster, which may be a child of it. A recovery has no limit.
+async fn start(
+    setup: &Setup,
+    line: Vec<String>,
+    within: Option<Duration>,
+    private: &Private,
+) -> Result<(Child, i32), Error> {
     let rules = private.path.join("pg_hba.conf");
     files::write(setup, &rules, "local all all trust\n")?;
     let mut command = bare(setup, setup.program("postgres"));
     command.arg("-D").arg(&setup.data_dir);
     command.arg(format!("--config-file={}", files::main_file(setup).display()));
-    let line = files::command_line(parameters, &Default::default());
     command.args(&line);
     command.arg("--listen_addresses=").arg("--synchronous_standby_names=");
     command.arg(format!("--port={}", setup.port));
@@ -184,19 +213,32 @@ async fn start(setup: &Setup, parameters: &Parameters, private: &Private) -> Res
     command.arg(format!("--hba_file={}", rules.display()));
     let spawn = |source| Error::Spawn { program: "postgres".to_owned(), source };
     let mut postmaster = child::spawn(&mut command, OnOwnerExit::DiesWithItsOwner).map_err(spawn)?;
-    let deadline = clock::now() + START_WITHIN;
+    let begun = clock::now();
+    let mut told = begun;
     let started = resolve(setup)?.with_postmaster(postmaster.pid());
-    let is_ready =
-        |file: &PidFile| file.ready && (file.pid == started.pid || started_by(&started, file.pid).is_some());
+    let is_ready = |file: &PidFile| {
+        let ours = file.pid == started.pid || started_by(&started, file.pid).is_some();
+        file.ready && !file.replays && ours
+    };
     loop {
         if let Some(file) = PidFile::find(&setup.data_dir).ok().flatten().filter(is_ready) {
             return Ok((postmaster, file.pid));
         }
-        if let Ok(status) = tokio::time::timeout(LOOK_EVERY, postmaster.wait()).await {
+        let now = clock::now();
+        // A recovery may take hours.
+        let look_every = if now < begun + START_WITHIN { LOOK_EVERY } else { LOOK_SELDOM_EVERY };
+        if let Ok(status) = tokio::time::timeout(look_every, postmaster.wait()).await {
             return Err(Error::start_failed(setup, &status.map_err(spawn)?.to_string(), &line).await);
         }
-        if clock::now() >= deadline {
-            return Err(Error::Deadline { what: "starting the new cluster", within: START_WITHIN });
+        match within {
+            Some(within) if begun + within <= now => {
+                return Err(Error::Deadline { what: "starting the new cluster", within });
+            }
+            None if told + TELL_EVERY <= now => {
+                told = now;
+                tracing::info!("the new cluster is still in recovery");
+            }
+            Some(_) | None => {}
         }
     }
 }
@@ -262,20 +304,20 @@ async fn create_database(setup: &Setup, client: &Client) -> Result<(), Error> {
 }
 
 async fn post_bootstrap(setup: &Setup, private: &Private) -> Result<(), Error> {
-    let Some(script) = &setup.post_bootstrap else { return Ok(()) };
-    let words = shell_words(script)
-        .ok_or_else(|| Error::Unfit(format!("post_bootstrap: unclosed quote in `{script}`")))?;
-    let [program, arguments @ ..] = words.as_slice() else { return Ok(()) };
+    let Some(words) = &setup.post_bootstrap else { return Ok(()) };
     let passwords = private.path.join("pgpass");
     files::write_secret(setup, &passwords, &pgpass_line(&private.host(), setup.port, &setup.superuser))?;
-    let mut command = bare(setup, program);
-    command.args(arguments).arg(conninfo([
+    let target = conninfo([
         ("host", private.host()),
         ("port", setup.port.to_string()),
         ("user", setup.superuser.username.clone()),
         ("dbname", database(setup).to_owned()),
-    ]));
-    command.env("PGPASSFILE", &passwords);
-    command.env("PGOPTIONS", "-c synchronous_commit=local -c statement_timeout=0");
-    run("post_bootstrap", command, None).await.map(drop)
+    ]);
+    let environment = [
+        ("PGPASSFILE", passwords.as_os_str()),
+        ("PGOPTIONS", OsStr::new("-c synchronous_commit=local -c statement_timeout=0")),
+    ];
+    let words: Vec<String> = words.iter().cloned().chain([target]).collect();
+    let call = ScriptCall { name: "post_bootstrap", words: &words, environment: &environment, within: None };
+    call.execute(setup).await
 }

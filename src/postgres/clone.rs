@@ -1,7 +1,6 @@
-//! A copy of another member's data directory.
+//! A base backup: a copy of another member's data directory.
 
-use std::fs::{self, Permissions};
-use std::os::unix::fs::PermissionsExt;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
@@ -9,10 +8,10 @@ use tokio::io::AsyncReadExt;
 use tokio::sync::watch;
 
 use super::aside::{Links, MARK, SetAside};
-use super::handle::{CloneStatus, Postgres, PostgresInner};
+use super::handle::CloneStatus;
 use super::program::{last_lines, tool};
-use super::{Error, Setup, conninfo, control, files, rotation, sql};
-use crate::model::{DataDirectory, FollowTarget};
+use super::{Error, Setup, conninfo, sql};
+use crate::model::FollowTarget;
 use crate::os::child::{self, OnOwnerExit};
 use crate::os::error_chain::ErrorChain;
 use crate::os::{clock, durable};
@@ -20,72 +19,12 @@ use crate::os::{clock, durable};
 /// How much of pg_basebackup's output is kept for its error.
 const TALK_MAX_BYTES: usize = 16 * 1024;
 
-impl Postgres {
-    /// Takes a base backup of `target`. An existing directory is moved aside first and deleted after success.
-    pub async fn clone_from(
-        &self,
-        from: &FollowTarget,
-        told: watch::Sender<CloneStatus>,
-    ) -> Result<(), Error> {
-        clone_from(&self.inner, from, told).await
-    }
-
-    /// Restores the data that an interrupted clone had set aside. If there is none, the directory is empty afterwards.
-    ///
-    /// # Errors
-    /// A process runs in the directory, no clone was interrupted, or a directory cannot be moved (the error names it).
-    pub fn undo_clone(&self) -> Result<(), Error> {
-        self.inner.postmaster.must_be_down("undo a clone")?;
-        let setup = &self.inner.setup;
-        match control::marked_by(setup)?.as_deref() {
-            // What the clone has copied may be much to remove. A caller that gives up stops before this, or after it.
-            Some("clone") => tokio::task::block_in_place(|| SetAside::undo(setup)),
-            _other => Err(Error::Unfit("undo a clone: none was interrupted".to_owned())),
-        }
-    }
-}
-
-/// Takes a base backup. The earlier content of the directory is set aside until that has succeeded.
-async fn clone_from(
-    inner: &PostgresInner,
-    target: &FollowTarget,
-    progress: watch::Sender<CloneStatus>,
-) -> Result<(), Error> {
-    inner.postmaster.must_be_down("clone")?;
-    let setup = &inner.setup;
-    let half_made = match control::look(setup).await.0 {
-        DataDirectory::HalfMade { by } => Some(by),
-        _other => None,
-    };
-    rotation::write_pgpass(setup, target)?;
-    let source_spaces = source_tablespaces(setup, target).await?;
-    let mut aside = SetAside::begin(setup, half_made)?;
-    if let Err(error) = copy(setup, target, &source_spaces, &mut aside, &progress).await {
-        return Err(aside.put_back_because(setup, error));
-    }
-    keep_private(&setup.data_dir)?;
-    files::remove_signals(setup)?;
-    control::unmark(setup)?;
-    if let Err(error) = aside.forget(setup) {
-        // The clone is complete; the operator can delete the rest.
-        tracing::warn!(error = error.chain(), "could not remove a directory that was moved aside");
-    }
-    Ok(())
-}
-
-/// pg_basebackup keeps the permissions of an existing directory, and PostgreSQL refuses one that is open to others.
-fn keep_private(data_dir: &Path) -> Result<(), Error> {
-    let mode = fs::metadata(data_dir).map_err(Error::file("look at", data_dir))?.permissions().mode();
-    match mode & 0o777 {
-        0o700 | 0o750 => Ok(()),
-        _open => fs::set_permissions(data_dir, Permissions::from_mode(0o700))
-            .map_err(Error::file("chmod", data_dir)),
-    }
-}
-
 /// The source's tablespaces. None of them may be a directory that is moved away here: members on one machine share
 /// tablespaces that were created without a mapping, and their removal here would remove the source's data.
-async fn source_tablespaces(setup: &Setup, target: &FollowTarget) -> Result<Vec<(u32, PathBuf)>, Error> {
+pub(super) async fn source_tablespaces(
+    setup: &Setup,
+    target: &FollowTarget,
+) -> Result<Vec<(u32, PathBuf)>, Error> {
     let mark = format!("{MARK}{}-{:x}", std::process::id(), clock::now().as_nanos());
     let own_spaces = Links::of(&setup.data_dir).tablespaces;
     let marks: Vec<PathBuf> = own_spaces.iter().map(|(_, directory)| directory.join(&mark)).collect();
@@ -116,7 +55,8 @@ async fn source_tablespaces(setup: &Setup, target: &FollowTarget) -> Result<Vec<
     }
 }
 
-async fn copy(
+/// Takes a base backup into the empty directory.
+pub(super) async fn copy(
     setup: &Setup,
     target: &FollowTarget,
     source_spaces: &[(u32, PathBuf)],

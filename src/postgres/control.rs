@@ -216,6 +216,8 @@ pub(super) struct PidFile {
     pub(super) socket_dir: Option<String>,
     /// It accepts connections, or (without hot standby) replays.
     pub(super) ready: bool,
+    /// It replays, and accepts no connections.
+    pub(super) replays: bool,
 }
 
 impl PidFile {
@@ -236,8 +238,10 @@ impl PidFile {
         let mut lines = lines.skip(2);
         let port = lines.next().and_then(|port| port.parse().ok());
         let socket_dir = lines.next().filter(|path| !path.is_empty()).map(str::to_owned);
-        let ready = lines.nth(2).is_some_and(|status| matches!(status, "ready" | "standby"));
-        Some(PidFile { pid, port, socket_dir, ready })
+        let status = lines.nth(2);
+        let replays = status == Some("standby");
+        let ready = replays || status == Some("ready");
+        Some(PidFile { pid, port, socket_dir, ready, replays })
     }
 }
 
@@ -295,8 +299,13 @@ Data page checksum version:           1
     #[test]
     fn reads_postmaster_pid() {
         let text = "4711\n/data\n1700000000\n5432\n/tmp\n127.0.0.1\n  1234 5\nready   \n";
-        let expected =
-            PidFile { pid: 4711, port: Some(5432), socket_dir: Some("/tmp".to_owned()), ready: true };
+        let expected = PidFile {
+            pid: 4711,
+            port: Some(5432),
+            socket_dir: Some("/tmp".to_owned()),
+            ready: true,
+            replays: false,
+        };
         assert_eq!(PidFile::parse(text), Some(expected));
         assert_eq!(
             PidFile::parse("4711\n/data\n1\n").map(|file| (file.pid, file.ready)),

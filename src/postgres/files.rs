@@ -115,19 +115,25 @@ pub(super) fn write_main(inner: &PostgresInner, follow: Option<&FollowTarget>) -
         Some(target) => rotation::write_pgpass(setup, target)?,
         None => rotation::note(setup)?,
     }
-    write_main_with(inner, &inner.parameters(), |_| ReplicationSource::of(setup, follow))
+    write_main_with(inner, &inner.parameters(), |_| Some(ReplicationSource::of(setup, follow)))
+}
+
+/// Writes `postgresql.conf` without any parameter of a recovery: an empty recovery target clears one that is given
+/// elsewhere.
+pub(super) fn write_main_without_recovery(inner: &PostgresInner) -> Result<(), Error> {
+    write_main_with(inner, &inner.parameters(), |_| None)
 }
 
 /// Writes `postgresql.conf` with an unchanged source. The source is read from the file, because a former supervisor may
 /// have set that of an adopted standby.
 pub(super) fn write_main_again(inner: &PostgresInner, parameters: &Parameters) -> Result<(), Error> {
-    write_main_with(inner, parameters, ReplicationSource::in_file)
+    write_main_with(inner, parameters, |former| Some(ReplicationSource::in_file(former)))
 }
 
 fn write_main_with(
     inner: &PostgresInner,
     parameters: &Parameters,
-    source: impl FnOnce(&str) -> ReplicationSource,
+    source: impl FnOnce(&str) -> Option<ReplicationSource>,
 ) -> Result<(), Error> {
     let setup = &inner.setup;
     keep_base(setup)?;
@@ -147,7 +153,7 @@ fn write_main_with(
         // The command line has the same value. A file with another one would make a restart seem pending.
         parameters.parameters.insert(sockets::PARAMETER.to_owned(), directories);
     }
-    write(setup, &path, &main_text(setup, &parameters, &source(&former)))
+    write(setup, &path, &main_text(setup, &parameters, source(&former).as_ref()))
 }
 
 /// The last value of a parameter in a file of the supervisor, or of `ALTER SYSTEM`.
@@ -211,7 +217,8 @@ pub(super) fn base_file(setup: &Setup) -> PathBuf {
 /// because with synchronous replication no client can write before it is back (PostgreSQL's default is 5 s).
 const DEFAULTS: [(&str, &str); 1] = [("wal_retrieve_retry_interval", "500ms")];
 
-fn main_text(setup: &Setup, parameters: &Parameters, source: &ReplicationSource) -> String {
+/// `source`: `None` leaves out all parameters of a recovery.
+fn main_text(setup: &Setup, parameters: &Parameters, source: Option<&ReplicationSource>) -> String {
     let include = setup
         .custom_conf
         .clone()
@@ -232,7 +239,8 @@ fn main_text(setup: &Setup, parameters: &Parameters, source: &ReplicationSource)
     for (name, file) in [("hba_file", hba_file(setup)), ("ident_file", ident_file(setup))] {
         settings.entry(name).or_insert_with(|| file.display().to_string());
     }
-    for (name, value) in settings.iter().chain(&recovery(parameters, source)) {
+    let recovery = source.map(|source| recovery(parameters, source)).unwrap_or_default();
+    for (name, value) in settings.iter().chain(&recovery) {
         let _ = writeln!(text, "{name} = {}", literal(value));
     }
     text
@@ -344,7 +352,7 @@ mod tests {
             conn_url: "postgres://h:1/postgres".to_owned(),
             slot: Some("a".to_owned()),
         };
-        let text = main_text(&setup, &parameters, &ReplicationSource::of(&setup, Some(&target)));
+        let text = main_text(&setup, &parameters, Some(&ReplicationSource::of(&setup, Some(&target))));
         assert_eq!(ReplicationSource::in_file(&text), ReplicationSource::of(&setup, Some(&target)));
         assert!(text.contains("include 'postgresql.base.conf'\n\n"), "{text}");
         assert!(text.contains(r"search_path = 'it''s a \\ path'"), "{text}");

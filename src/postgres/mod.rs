@@ -12,9 +12,9 @@
 //!         passwords ── rotation ┐
 //!      apply follow ── running ─┼ access_rules ── configuration
 //!                               └ files  every configuration file is written by us
-//!         bootstrap ── bootstrap ┬ init_scripts
-//!        clone_from ── clone aside ├─ program ── os::child
-//!            rewind ── rewind    ┘
+//!         bootstrap ── bootstrap ┬ init_scripts restore
+//!      make_replica ── replica   ├─ clone aside script
+//!            rewind ── rewind    ┴─ program ── os::child
 //!      keep_dynamic ── kept         the configuration that was last in force, beside the data
 //! ```
 //!
@@ -57,8 +57,11 @@ mod init_scripts;
 mod kept;
 mod lowered;
 mod probe;
+mod replica;
+mod restore;
 mod rewind;
 mod rotation;
+mod script;
 mod storage;
 
 pub use adoption::Adoption;
@@ -69,5 +72,6 @@ pub use kept::kept_dynamic;
 pub use password::Password;
 pub use probe::Probe;
 pub use promote::PendingPromotion;
+pub use replica::ReplicaOrder;
 pub use rotation::Passwords;
 pub use setup::{Parameters, RoleCredentials, Setup};

@@ -5,10 +5,13 @@ use std::fmt;
 use std::path::PathBuf;
 
 use super::Password;
+use crate::model::CustomBootstrap;
 
 /// The settings that need a restart of the supervisor, except for passwords.
 #[derive(Clone, Debug, Default)]
 pub struct Setup {
+    /// The cluster's name, for scripts.
+    pub scope: String,
     /// The member's name: `application_name` of its WAL receiver.
     pub name: String,
     /// The data directory.
@@ -43,8 +46,12 @@ pub struct Setup {
     pub krbsrvname: Option<String>,
     /// Options of `initdb`, without the leading dashes (`data-checksums`, `locale=C`, …).
     pub initdb: Vec<String>,
-    /// A command run once in the new cluster, split as a shell does; gets a connection string as its last argument.
-    pub post_bootstrap: Option<String>,
+    /// The script that makes a new cluster; `None`: initdb does.
+    pub custom_bootstrap: Option<CustomBootstrap>,
+    /// Access rules of a new cluster, for a `pg_hba.conf` that a script has made.
+    pub bootstrap_pg_hba: Vec<String>,
+    /// The words of a command run once in the new cluster; gets a connection string as its last argument.
+    pub post_bootstrap: Option<Vec<String>>,
     /// The database to create in the new cluster, unless initdb did.
     pub new_database: Option<String>,
     /// A directory of scripts run once in the new cluster, in the order of their names; need not exist.

@@ -19,6 +19,7 @@ mod removed_wal;
 mod requests;
 mod routing;
 mod scenarios;
+mod scripts;
 mod simulated;
 mod slots;
 mod store;

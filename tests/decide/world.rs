@@ -59,6 +59,7 @@ impl World {
                 proxy_url: None,
                 may_bootstrap: true,
                 wait_for_members: Duration::from_secs(10),
+                scripts: Default::default(),
             },
             settings: Settings::default(),
             view: Some(View { cluster, seen_at: START }),

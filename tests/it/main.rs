@@ -41,6 +41,7 @@ mod rejoin;
 mod rest_tls;
 mod restart;
 mod restored_etcd;
+mod scripts;
 mod slots;
 mod standalone;
 mod streaming;

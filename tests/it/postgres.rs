@@ -19,8 +19,10 @@ mod access;
 mod herd;
 mod judge;
 mod layout;
+mod replica;
+mod restore;
 
-use herd::Herd;
+use herd::{Herd, order};
 
 const SOON: Duration = Duration::from_secs(30);
 
@@ -224,13 +226,16 @@ async fn an_interrupted_clone_is_redone() {
     let from = target(&leader);
     let begun = async { seen.wait_for(|now| now.done > 0).await.map(drop) };
     tokio::select! {
-        result = slow.clone_from(&from, progress) => panic!("too fast: {result:?}"),
+        result = slow.make_replica(order(&from), progress) => panic!("too fast: {result:?}"),
         begun = begun => begun.expect("progress"),
     }
     let half = DataDirectory::HalfMade { by: "clone".to_owned() };
     assert_eq!(member.look().await.0, half);
     assert!(matches!(member.start_standby(None, SOON).await, Err(Error::Unfit(_))));
-    member.clone_from(&target(&leader), watch::channel(CloneStatus::default()).0).await.expect("clone");
+    member
+        .make_replica(order(&target(&leader)), watch::channel(CloneStatus::default()).0)
+        .await
+        .expect("clone");
     start(&member, Some(&leader)).await;
     facts_until(&member, "streaming", streams).await;
 }
@@ -368,7 +373,7 @@ async fn reap_an_orphan() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_failed_bootstrap_is_kept_aside() {
     let herd = Herd::new("failed");
-    let setup = Setup { post_bootstrap: Some("sh -c 'exit 3'".to_owned()), ..herd.setup("a") };
+    let setup = Setup { post_bootstrap: Some(vec!["false".to_owned()]), ..herd.setup("a") };
     let parameters = herd.parameters(&setup);
     let member = Postgres::new(setup, parameters);
     assert!(matches!(member.bootstrap().await, Err(Error::Program { .. })));
@@ -384,7 +389,7 @@ async fn a_failed_bootstrap_with_a_wal_directory_can_be_repeated() {
     let initdb = vec![format!("waldir={}", wal.display())];
     let setup = Setup { initdb, ..herd.setup(name) };
     let parameters = herd.parameters(&setup);
-    let failing = Setup { post_bootstrap: Some("sh -c 'exit 3'".to_owned()), ..setup.clone() };
+    let failing = Setup { post_bootstrap: Some(vec!["false".to_owned()]), ..setup.clone() };
     let member = Postgres::new(failing, parameters.clone());
     assert!(matches!(member.bootstrap().await, Err(Error::Program { .. })));
     assert!(herd.root.join("wal-a.failed").is_dir());

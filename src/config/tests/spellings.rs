@@ -80,12 +80,9 @@ fn of_duplicate_keys_the_last_one_counts_with_a_warning() {
     assert_eq!(warnings, ["3: name: is given twice, first on line 2; the last one counts: remove the other"]);
 }
 
-const WITHOUT_EFFECT: &str = "  pre_promote: /x
-  before_stop: /x
-  pg_ctl_timeout: 60
+const WITHOUT_EFFECT: &str = "  pg_ctl_timeout: 60
   use_slots: true
   use_unix_socket_repl: true
-  create_replica_methods: [pgbackrest, basebackup]
   parameters_primary: {work_mem: 1MB}
   pg_hba_replica: [x]
 thread_pool_size: 5
@@ -129,8 +126,8 @@ fn keys_without_effect_are_named() {
         "use_unix_socket",
     ]);
     let of_log = ["deduplicate_heartbeat_logs", "loggers", "max_queue_size", "traceback_level"].into_iter();
-    let own = ["before_stop", "create_replica_methods", "parameters_primary", "pg_ctl_timeout"];
-    let own = own.into_iter().chain(["pg_hba_replica", "pre_promote", "use_slots", "use_unix_socket_repl"]);
+    let own = ["parameters_primary", "pg_ctl_timeout"];
+    let own = own.into_iter().chain(["pg_hba_replica", "use_slots", "use_unix_socket_repl"]);
     let rest = ["keyfile_password", "request_queue_size", "thread_pool_size"];
     let under = |path: &'static str| move |key: &str| format!("{path}.{key}");
     let mut expected: Vec<String> = dynamic

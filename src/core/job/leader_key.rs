@@ -72,6 +72,7 @@ impl LeaderKeyWrite {
             | Job::StartStandby { .. }
             | Job::Stop { .. }
             | Job::Checkpoint
+            | Job::PrePromote { .. }
             | Job::Promote { .. }
             | Job::CrashRecovery
             | Job::Rewind { .. } => None,

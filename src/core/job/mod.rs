@@ -8,6 +8,7 @@ mod bootstrap;
 mod leader_key;
 mod promotion;
 mod start_standby;
+mod stop;
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -17,10 +18,11 @@ use self::bootstrap::BootstrapJob;
 use self::leader_key::LeaderKeyWrite;
 use self::promotion::Promotion;
 use self::start_standby::StartStandby;
+use self::stop::StopJob;
 use super::store::{Cas, Keys, StoredKey, Txn, WriteError};
 use crate::model::{
-    Action, FollowTarget, Job, LeaseFacts, LeaseId, Lsn, MemberName, Moment, Outcome, StopMode, Term,
-    Timeline,
+    Action, CloneMethods, FollowTarget, Job, LeaseFacts, LeaseId, Lsn, MemberName, Moment, Outcome, StopMode,
+    Term, Timeline,
 };
 
 /// A checkpoint of a large, busy primary takes at most this long; a hand-over gives up sooner.
@@ -47,10 +49,24 @@ pub enum JobStep {
     AwaitStripped,
     /// Wait.
     Pause(Duration),
+    /// Run a script of the operator, if it is configured.
+    Script(OperatorScript),
     /// Change PostgreSQL or its data directory.
     Postgres(PostgresStep),
     /// Promote PostgreSQL.
     Promote(PromotionStep),
+}
+
+/// A script of the operator that runs beside PostgreSQL.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OperatorScript {
+    /// `pre_promote`. It ends with the lease of this term. Its failure is that of the step.
+    PrePromote(Term),
+    /// `before_stop`, if PostgreSQL runs. It ends with the lease, if this member leads. Its result does not count.
+    BeforeStop {
+        /// The limit.
+        within: Duration,
+    },
 }
 
 /// A step of PostgreSQL or of its data directory.
@@ -60,8 +76,15 @@ pub enum PostgresStep {
     Initdb,
     /// Set the data directory of initdb aside: it belongs to no cluster.
     SetAside,
-    /// Copy this member's data directory.
-    Clone(FollowTarget),
+    /// Make a replica.
+    Clone {
+        /// The member to copy from.
+        from: Option<FollowTarget>,
+        /// Which methods may be tried.
+        methods: CloneMethods,
+        /// The system identifier that the data must have.
+        system_id: Option<u64>,
+    },
     /// Restore the data that an interrupted clone had moved aside.
     UndoClone,
     /// Reduce the parameters that a standby must not have lower than its primary.
@@ -176,6 +199,7 @@ enum JobMachine {
     Promotion(Promotion),
     Aside(SingleWrite),
     StartStandby(StartStandby),
+    Stop(StopJob),
     Sequence(VecDeque<JobStep>),
 }
 
@@ -194,17 +218,18 @@ impl Machine {
             | Job::ReleaseLeadership { .. }
             | Job::ReclaimLeadership { .. } => JobMachine::LeaderKey(LeaderKeyWrite::of(job)),
             Job::Bootstrap { seen } => JobMachine::Bootstrap(BootstrapJob::of(seen, first_config())),
+            Job::PrePromote { term } => {
+                JobMachine::Sequence([JobStep::Script(OperatorScript::PrePromote(term))].into())
+            }
             Job::Promote { term, above } => JobMachine::Promotion(Promotion::of(term, above)),
-            Job::Clone { from } => JobMachine::only(PostgresStep::Clone(from)),
+            Job::Clone { from, methods, system_id } => {
+                JobMachine::only(PostgresStep::Clone { from, methods, system_id })
+            }
             Job::UndoClone => JobMachine::only(PostgresStep::UndoClone),
             Job::StartStandby { follow, within } => {
                 JobMachine::StartStandby(StartStandby::of(follow, within))
             }
-            Job::Stop { mode, within } => {
-                let planned = (mode == StopMode::Fast).then_some(JobStep::Unlabel);
-                let stop = JobStep::Postgres(PostgresStep::Stop { mode, within });
-                JobMachine::Sequence(planned.into_iter().chain([stop]).collect())
-            }
+            Job::Stop { mode, within } => JobMachine::Stop(StopJob::of(mode, within)),
             Job::Checkpoint => JobMachine::only(PostgresStep::Checkpoint { within: CHECKPOINT_WITHIN }),
             Job::CrashRecovery => JobMachine::only(PostgresStep::CrashRecovery),
             Job::Rewind { from, fork } => JobMachine::only(PostgresStep::Rewind { from, fork }),
@@ -232,6 +257,7 @@ impl Machine {
             JobMachine::Promotion(promotion) => promotion.next(&self.actor, answer, now),
             JobMachine::Aside(aside) => aside.next(&self.actor, answer),
             JobMachine::StartStandby(start) => start.next(answer, now),
+            JobMachine::Stop(stop) => stop.next(answer, now),
             JobMachine::Sequence(steps) => sequence(steps, answer),
         }
     }

@@ -183,11 +183,34 @@ fn only_the_leader_lowers_its_minimums_before_a_start() {
 }
 
 #[test]
-fn an_emergency_stop_waits_for_no_label() {
+fn an_emergency_stop_waits_for_no_label_and_no_script() {
     let stop = |mode| machine(Job::Stop { mode, within: Duration::ZERO });
-    assert_eq!(run(stop(StopMode::Fast), &leading(), vec![]).0, [JobStep::Unlabel]);
+    let (planned, outcome) = run(stop(StopMode::Fast), &leading(), vec![JobAnswer::Done; 3]);
+    let script = OperatorScript::BeforeStop { within: Duration::ZERO };
+    let stops = PostgresStep::Stop { mode: StopMode::Fast, within: Duration::ZERO };
+    assert_eq!(planned, [JobStep::Unlabel, JobStep::Script(script), JobStep::Postgres(stops)]);
+    assert_eq!(outcome, Some(Outcome::Done));
     assert!(matches!(
         run(stop(StopMode::Immediate), &leading(), vec![]).0[0],
         JobStep::Postgres(PostgresStep::Stop { .. })
     ));
+}
+
+/// A hand-over has a deadline for the whole of its stop.
+#[test]
+fn the_time_of_before_stop_is_part_of_the_stop() {
+    let lease = leading();
+    let stops_after = |seconds: u64| {
+        let mut stop = machine(Job::Stop { mode: StopMode::Fast, within: Duration::from_secs(40) });
+        let at = |seconds| Now { lease: &lease, at: Moment::default() + Duration::from_secs(seconds) };
+        stop.next(JobAnswer::Begin, at(0));
+        let script = stop.next(JobAnswer::Done, at(0));
+        let expected = OperatorScript::BeforeStop { within: Duration::from_secs(20) };
+        assert_eq!(script, JobNext::Do(JobStep::Script(expected)));
+        match stop.next(JobAnswer::Done, at(seconds)) {
+            JobNext::Do(JobStep::Postgres(PostgresStep::Stop { within, .. })) => within.as_secs(),
+            other => unreachable!("{other:?}"),
+        }
+    };
+    assert_eq!([0, 15, 30].map(stops_after), [40, 25, 20]);
 }

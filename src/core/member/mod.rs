@@ -342,6 +342,7 @@ fn writes_leader_key(job: &Job) -> bool {
         | JobKind::StartStandby
         | JobKind::Stop
         | JobKind::Checkpoint
+        | JobKind::PrePromote
         | JobKind::Promote
         | JobKind::CrashRecovery
         | JobKind::Rewind

@@ -15,6 +15,7 @@ fn me() -> Me {
         proxy_url: None,
         may_bootstrap: true,
         wait_for_members: Duration::ZERO,
+        scripts: Default::default(),
     }
 }
 

@@ -6,8 +6,9 @@ use std::os::unix::fs::chown;
 use std::path::PathBuf;
 use std::process::Command;
 
+use matriarch::model::{FollowTarget, ReplicaMethod};
 use matriarch::os::process;
-use matriarch::postgres::{CloneStatus, Parameters, Postgres, RoleCredentials, Setup};
+use matriarch::postgres::{CloneStatus, Parameters, Postgres, ReplicaOrder, RoleCredentials, Setup};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, User};
 use tokio::sync::watch;
@@ -40,6 +41,7 @@ impl Herd {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
         let port = listener.local_addr().expect("address").port();
         Setup {
+            scope: "herd".to_owned(),
             name: name.to_owned(),
             data_dir: self.root.join(name),
             config_dir: self.root.join(name),
@@ -102,10 +104,18 @@ impl Herd {
 
     pub(super) async fn standby(&self, name: &str, leader: &Postgres) -> Postgres {
         let member = self.member(name);
-        member.clone_from(&target(leader), watch::channel(CloneStatus::default()).0).await.expect("clone");
+        member
+            .make_replica(order(&target(leader)), watch::channel(CloneStatus::default()).0)
+            .await
+            .expect("clone");
         start(&member, Some(leader)).await;
         member
     }
+}
+
+/// A base backup of this member.
+pub(super) fn order(from: &FollowTarget) -> ReplicaOrder {
+    ReplicaOrder { from: Some(from.clone()), methods: vec![ReplicaMethod::Basebackup], system_id: None }
 }
 
 impl Drop for Herd {
@@ -119,7 +129,7 @@ impl Drop for Herd {
     }
 }
 
-fn bin_dir() -> PathBuf {
+pub(super) fn bin_dir() -> PathBuf {
     let pg_config = Command::new("pg_config").arg("--bindir").output();
     let named = pg_config.ok().map(|output| PathBuf::from(String::from_utf8_lossy(&output.stdout).trim()));
     let versions = (13..=18).rev().map(|version| PathBuf::from(format!("/usr/lib/postgresql/{version}/bin")));

@@ -9,7 +9,7 @@ use matriarch::os::child;
 use matriarch::postgres::{CloneStatus, Error, Postgres, Setup};
 use tokio::sync::watch;
 
-use super::herd::Herd;
+use super::herd::{Herd, order};
 use super::{SOON, client, facts_until, start, stop, streams, target};
 
 fn folder(herd: &Herd, name: &str) -> PathBuf {
@@ -43,7 +43,7 @@ fn scattered(herd: &Herd) -> Postgres {
 }
 
 async fn clone(member: &Postgres, from: &FollowTarget) -> Result<(), Error> {
-    member.clone_from(from, watch::channel(CloneStatus::default()).0).await
+    member.make_replica(order(from), watch::channel(CloneStatus::default()).0).await
 }
 
 /// It streams, has the table, and its files lie where they did.
@@ -108,7 +108,7 @@ async fn a_failed_clone_restores_the_data() {
     let from = target(&leader);
     let begun = async { seen.wait_for(|now| now.done > 0).await.map(drop) };
     tokio::select! {
-        ended = member.clone_from(&from, progress) => panic!("too fast: {ended:?}"),
+        ended = member.make_replica(order(&from), progress) => panic!("too fast: {ended:?}"),
         begun = begun => begun.expect("progress"),
     }
     assert!(matches!(member.look().await.0, DataDirectory::HalfMade { .. }));
@@ -187,19 +187,22 @@ async fn an_interrupted_clone_is_undone() {
         let (progress, mut seen) = watch::channel(CloneStatus::default());
         let from = target(&leader);
         tokio::select! {
-            result = slow.clone_from(&from, progress) => panic!("too fast: {result:?}"),
+            result = slow.make_replica(order(&from), progress) => panic!("too fast: {result:?}"),
             begun = seen.wait_for(|now| now.done > 0) => drop(begun.expect("progress")),
         }
         assert_eq!(member.look().await.0, DataDirectory::HalfMade { by: "clone".to_owned() });
     };
     interrupt().await;
-    member.undo_clone().expect("undone");
+    member.undo_clone().await.expect("undone");
     assert_eq!(member.look().await.0, DataDirectory::Empty, "nothing was here before");
-    assert!(matches!(member.undo_clone(), Err(Error::Unfit(_))), "none was interrupted");
-    member.clone_from(&target(&leader), watch::channel(CloneStatus::default()).0).await.expect("clone");
+    assert!(matches!(member.undo_clone().await, Err(Error::Unfit(_))), "none was interrupted");
+    member
+        .make_replica(order(&target(&leader)), watch::channel(CloneStatus::default()).0)
+        .await
+        .expect("clone");
     fs::write(member.setup().data_dir.join("mine"), "").expect("written");
     interrupt().await;
-    member.undo_clone().expect("undone");
+    member.undo_clone().await.expect("undone");
     assert!(matches!(member.look().await.0, DataDirectory::Ready(_)));
     assert!(member.setup().data_dir.join("mine").exists(), "it is the former directory");
     start(&member, Some(&leader)).await;

@@ -189,6 +189,7 @@ impl Member {
                 proxy_url: None,
                 may_bootstrap: false,
                 wait_for_members: Duration::ZERO,
+                scripts: Default::default(),
             },
             settings: Settings::default(),
             view: Some(View { cluster: self.cluster(), seen_at: now }),

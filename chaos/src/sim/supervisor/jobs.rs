@@ -204,6 +204,8 @@ impl Driver {
                 agent.sleep(span).await;
                 JobAnswer::Done
             }
+            // No member of the simulation has scripts.
+            JobStep::Script(_) => JobAnswer::Done,
             JobStep::Postgres(step) => agent.change(step).await,
             JobStep::Promote(step) => {
                 agent.step().await;
@@ -350,10 +352,12 @@ impl Agent {
                 sim.world().machines[member].disk.clear();
                 JobAnswer::Done
             }
-            PostgresStep::Clone(from) => ended(match index_of(from.name.as_str()) {
-                Some(source) => sim.clone_from(member, source).await,
-                None => Err("no such member".to_owned()),
-            }),
+            PostgresStep::Clone { from, .. } => {
+                ended(match from.and_then(|from| index_of(from.name.as_str())) {
+                    Some(source) => sim.clone_from(member, source).await,
+                    None => Err("no such member".to_owned()),
+                })
+            }
             PostgresStep::UndoClone => ended(sim.undo_clone(member).await),
             PostgresStep::Start { follow, within } => {
                 ended(self.start_standby(follow.as_ref(), within).await)

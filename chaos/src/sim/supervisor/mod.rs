@@ -125,6 +125,7 @@ impl Agent {
             proxy_url: None,
             may_bootstrap: true,
             wait_for_members: world.options.wait_for_members,
+            scripts: Default::default(),
             name,
         }
     }
