@@ -127,11 +127,12 @@ fn from_settings(
     if endpoints.is_empty() {
         return Err(ClientError::NoEtcd);
     }
-    let file = |name| settings.file(&[section, name]);
+    // A URL replaces the section, with its login and its certificates.
+    let file = |name| settings.file(&[section, name]).filter(|_| dcs_url.is_none());
     let tls = TlsFiles { ca: file("cacert"), cert: file("cert"), key: file("key") };
     let etcd = EtcdSetup {
         endpoints,
-        credentials: settings.login(&[section]),
+        credentials: settings.login(&[section]).filter(|_| dcs_url.is_none()),
         tls: (tls != TlsFiles::default()).then_some(tls),
         base: base(&namespace, &scope),
     };
@@ -203,6 +204,8 @@ mod tests {
         assert_eq!((target.scope.as_str(), target.etcd.base.as_str()), ("c", "/service/c/"));
         assert_eq!(target.etcd.credentials, Some(("u".into(), "p".into())));
         assert_eq!(target.credentials, Some(("r".into(), "s".into())));
+        let elsewhere = from_settings(&settings, Some("etcd3://h:1"), None).expect("a target");
+        assert_eq!((elsewhere.etcd.credentials, elsewhere.credentials), (None, target.credentials));
         settings.environment.insert("PATRONI_ETCD3_HOSTS".into(), "'x:1', y:2".into());
         let target = from_settings(&settings, None, Some("d")).expect("a target");
         assert_eq!(target.etcd.endpoints, ["http://x:1", "http://y:2"]);
