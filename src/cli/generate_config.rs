@@ -52,6 +52,8 @@ pub struct GenerateConfigArgs {
 struct DescribedPostgres {
     scope: Option<String>,
     data_dir: String,
+    /// The directory of its own configuration files.
+    config_dir: String,
     bin_dir: Option<String>,
     listen: String,
     port: u16,
@@ -137,7 +139,7 @@ async fn running(dsn: &str) -> Result<DescribedPostgres, CliError> {
     let text = |index: usize| files.first().and_then(|row| row.get(index)?.as_str()).unwrap_or_default();
     server.bin_dir = Some(text(0).to_owned());
     (server.pg_hba, server.pg_ident) = (rules(text(1)), rules(text(2)));
-    let beside = |name: &str| json!(format!("{}/{name}", server.data_dir));
+    let beside = |name: &str| json!(format!("{}/{name}", server.config_dir));
     for (name, default) in [("hba_file", beside("pg_hba.conf")), ("ident_file", beside("pg_ident.conf"))] {
         if server.own.get(name) == Some(&default) {
             server.own.shift_remove(name);
@@ -157,6 +159,10 @@ fn take_parameter(server: &mut DescribedPostgres, name: &str, value: &str, is_se
     let value_json = json!(value);
     match (name, config::set_by(name)) {
         ("data_directory", _) => server.data_dir = value.to_owned(),
+        ("config_file", _) => {
+            server.config_dir =
+                value.rsplit_once('/').map_or_else(String::new, |(parent, _)| parent.to_owned());
+        }
         ("cluster_name", _) => server.scope = Some(value.to_owned()).filter(|scope| !scope.is_empty()),
         ("listen_addresses", _) => server.listen = value.replace(' ', ""),
         ("port", _) => server.port = value.parse().unwrap_or_default(),
@@ -220,6 +226,9 @@ fn document(server: &DescribedPostgres, machine: &ThisMachine) -> Value {
             "replication": {"username": "replicator", "password": UNKNOWN},
         },
     });
+    if !server.config_dir.is_empty() && server.config_dir != server.data_dir {
+        postgresql["config_dir"] = json!(server.config_dir);
+    }
     if let Some(bin_dir) = &server.bin_dir {
         postgresql["bin_dir"] = json!(bin_dir);
     }
@@ -294,6 +303,7 @@ mod tests {
         let document = document(&server, &machine());
         assert_eq!(document["scope"], "c");
         assert_eq!(document["postgresql"]["listen"], "a,b:5433");
+        assert_eq!(document["postgresql"]["config_dir"], "/etc");
         assert_eq!(faults("running", &server), Vec::<String>::new());
     }
 

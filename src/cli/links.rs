@@ -122,7 +122,7 @@ mod tests {
         assert!(query.contains(r#"config_file: Some("f"), dcs_url: None"#), "{query}");
         assert!(query.contains(r#"command: Some("sql"), file: None, dbname: Some("db")"#), "{query}");
         assert!(query.contains("output: Tsv"), "{query}");
-        let query = parsed("matriarch query --config-file f -o json").expect("it parses");
+        let query = parsed("matriarch query --config-file f -o json -c sql").expect("it parses");
         assert!(query.contains(r#"config_file: Some("f")"#) && query.contains("output: Json"), "{query}");
         assert!(parsed("patronictl dsn -r leader -m m1").is_err());
         assert!(parsed("patronictl query").is_err());

@@ -92,6 +92,15 @@ impl TargetSettings {
         Some((part("username")?, part("password")?))
     }
 
+    /// The login of a section for REST. Old files have it as `auth: USER:PASSWORD`.
+    fn rest_login(&self, section: &str) -> Option<(String, String)> {
+        let in_one = || {
+            let text = self.text(&[section, "auth"])?;
+            text.split_once(':').map(|(user, password)| (user.to_owned(), password.to_owned()))
+        };
+        self.login(&[section, "authentication"]).or_else(in_one)
+    }
+
     /// etcd's addresses, from `hosts`, `host` or `url`.
     fn endpoints(&self, section: &str) -> Vec<String> {
         let scheme = self.text(&[section, "protocol"]).unwrap_or_else(|| "http".to_owned());
@@ -136,8 +145,7 @@ fn from_settings(
         tls: (tls != TlsFiles::default()).then_some(tls),
         base: base(&namespace, &scope),
     };
-    let rest =
-        settings.login(&["ctl", "authentication"]).or_else(|| settings.login(&["restapi", "authentication"]));
+    let rest = settings.rest_login("ctl").or_else(|| settings.rest_login("restapi"));
     let from_environment = || settings.login(&["restapi"]);
     Ok(Target { scope, etcd, credentials: rest.or_else(from_environment), ctl: ctl(settings) })
 }
@@ -220,6 +228,9 @@ mod tests {
             let target = from_settings(&settings, None, Some("d")).expect("a target");
             assert_eq!(target.etcd.endpoints, expected, "{hosts}");
         }
+        settings.document = serde_saphyr::from_str("ctl: {auth: 'a:b:c'}").expect("yaml");
+        let target = from_settings(&settings, None, Some("d")).expect("a target");
+        assert_eq!(target.credentials, Some(("a".into(), "b:c".into())));
         let nothing = TargetSettings { document: Value::Null, environment: BTreeMap::new() };
         assert!(from_settings(&nothing, None, Some("d")).is_err());
         assert!(from_settings(&nothing, Some("etcd3://h:1"), Some("d")).is_ok());
