@@ -18,6 +18,9 @@ pub(super) async fn execute(context: &Context, args: &CheckArgs) -> CliResult {
     if let Some(config) = &found.config {
         found.faults.extend(preflight::faults(config));
         found.warnings.extend(preflight::warnings(config));
+        if !args.ignore_listen_port {
+            found.faults.extend(preflight::ports_in_use(config));
+        }
         // Programs that cannot be run are reported as faults already.
         if let Ok(refused) = ParameterJudge::of(config).faults(&found.parameters).await {
             found.warnings.extend(refused.into_iter().map(left_out));

@@ -3,18 +3,17 @@
 use std::ffi::OsString;
 use std::time::Duration;
 
-use clap::Parser;
-
 use super::{check, guard, run};
 use crate::agent::ParameterJudge;
-use crate::cli::args::{Cli, Command};
+use crate::cli::args::Command;
+use crate::cli::called::CalledAs;
 use crate::cli::context::Context;
 use crate::cli::error::{CliError, CliResult};
 use crate::cli::exit::Exit;
 use crate::cli::ui::Ui;
 use crate::cli::{
-    edit_config, failover, history, list, parameters, pause, reinit, reload, restart, show_config,
-    switchover, topology, version,
+    dsn, edit_config, failover, flush, generate_config, history, links, list, parameters, pause, query,
+    reinit, reload, remove, restart, show_config, switchover, topology, version,
 };
 use crate::config::{Config, Fault, Given};
 use crate::demo;
@@ -25,16 +24,22 @@ const SAY_WITHIN: Duration = Duration::from_secs(1);
 
 /// Runs the program; the result is its exit code.
 pub fn main(args: impl IntoIterator<Item = OsString>) -> u8 {
-    let ui = Ui::new();
+    let words: Vec<OsString> = args.into_iter().collect();
+    let called = CalledAs::read(&words);
+    let ui = Ui::of(called);
     let say = |error: CliError| {
-        ui.say(error.render().trim_end());
+        ui.fail(error.render().trim_end());
         error.exit.code()
     };
-    let (args, parameters) = match parameters::separate(args) {
+    let separated = match called {
+        CalledAs::Matriarch => parameters::separate(words),
+        CalledAs::Patronictl | CalledAs::Patroni => Ok((words, Vec::new())),
+    };
+    let (words, parameters) = match separated {
         Ok(separated) => separated,
         Err(error) => return say(error),
     };
-    let cli = match Cli::try_parse_from(args) {
+    let cli = match links::parse(called, words) {
         Ok(cli) => cli,
         Err(error) => {
             // Help and version arrive here, too, with code 0.
@@ -42,7 +47,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> u8 {
             return error.exit_code().clamp(0, 255) as u8;
         }
     };
-    let context = Context { global: cli.global, ui };
+    let context = Context { global: cli.global, ui, called };
     let supervises = matches!(cli.command, Command::Run(_));
     match dispatch(&context, cli.command, parameters) {
         Ok(exit) => exit.code(),
@@ -60,13 +65,18 @@ fn dispatch(context: &Context, command: Command, parameters: Vec<(String, String
         Command::Run(args) => run::execute(context, &args, parameters),
         Command::Guard(args) => guard::execute(&args),
         Command::Check(args) => wait(check::execute(context, &args)),
+        Command::GenerateConfig(args) => wait(generate_config::execute(context, &args)),
         Command::List(args) => wait(list::execute(context, &args)),
         Command::Topology(args) => wait(topology::execute(context, &args)),
+        Command::Dsn(args) => wait(dsn::execute(context, &args)),
+        Command::Query(args) => wait(query::execute(context, &args)),
         Command::Switchover(args) => wait(switchover::execute(context, &args)),
         Command::Failover(args) => wait(failover::execute(context, &args)),
         Command::Restart(args) => wait(restart::execute(context, &args)),
         Command::Reload(args) => wait(reload::execute(context, &args)),
         Command::Reinit(args) => wait(reinit::execute(context, &args)),
+        Command::Flush(args) => wait(flush::execute(context, &args)),
+        Command::Remove(args) => wait(remove::execute(context, &args)),
         Command::History(args) => wait(history::execute(context, &args)),
         Command::ShowConfig(args) => wait(show_config::execute(context, &args)),
         Command::EditConfig(args) => wait(edit_config::execute(context, &args, ask_programs)),

@@ -22,10 +22,6 @@ pub(super) fn look(config: &Config) -> Result<u32, RunError> {
 
 /// All faults that only this machine shows.
 pub(super) fn faults(config: &Config) -> Vec<Fault> {
-    let fault = |key: &str, found: String, expected: &str| Fault {
-        key: key.to_owned(),
-        ..Fault::general("this machine", found, expected)
-    };
     let mut faults = Vec::new();
     match server_major(config) {
         Err(why) => {
@@ -48,9 +44,20 @@ pub(super) fn faults(config: &Config) -> Vec<Fault> {
     {
         faults.push(fault("postgresql.data_dir", why, &expected));
     }
-    for (key, address) in
-        [("postgresql.listen", &config.postgresql.listen), ("restapi.listen", &config.restapi.listen)]
-    {
+    faults
+}
+
+fn fault(key: &str, found: String, expected: &str) -> Fault {
+    Fault { key: key.to_owned(), ..Fault::general("this machine", found, expected) }
+}
+
+/// Ports that another program listens on. The PostgreSQL that already runs on the data directory may have its own.
+pub(super) fn ports_in_use(config: &Config) -> Vec<Fault> {
+    let mut faults = Vec::new();
+    let own = running_port(&config.postgresql.data_dir);
+    let postgresql = Some(&config.postgresql.listen).filter(|address| own != Some(address.port));
+    let listen = [("postgresql.listen", postgresql), ("restapi.listen", Some(&config.restapi.listen))];
+    for (key, address) in listen.into_iter().filter_map(|(key, address)| Some((key, address?))) {
         let hosts = address.host.split(',').map(|host| Address { host: host.to_owned(), ..*address });
         for (address, error) in hosts.filter_map(|one| in_use(&one).map(|error| (one, error))) {
             faults.push(fault(
@@ -78,6 +85,15 @@ pub(super) fn warnings(config: &Config) -> Vec<Fault> {
         )
     };
     missing.filter(|(_, program)| is_missing(program)).map(warning).collect()
+}
+
+/// The port of the PostgreSQL that runs on a data directory.
+fn running_port(data_dir: &Path) -> Option<u16> {
+    let text = fs::read_to_string(data_dir.join("postmaster.pid")).ok()?;
+    let mut lines = text.lines().map(str::trim);
+    let runs = Path::new("/proc").join(lines.next()?).exists();
+    let port = lines.nth(2)?.parse().ok()?;
+    runs.then_some(port)
 }
 
 /// Whether the supervisor can write beside the data directory: its lock, its guard's socket, and the files of a clone.

@@ -4,8 +4,8 @@ use clap::{Parser, Subcommand};
 
 use super::context::Global;
 use super::{
-    check, demo, edit_config, failover, guard, history, list, pause, reinit, reload, restart, run,
-    show_config, switchover, topology, version,
+    check, demo, dsn, edit_config, failover, flush, generate_config, guard, history, list, pause, query,
+    reinit, reload, remove, restart, run, show_config, switchover, topology, version,
 };
 
 /// High-availability supervisor for PostgreSQL.
@@ -35,10 +35,16 @@ pub enum Command {
     Guard(guard::GuardArgs),
     /// Report every fault of a configuration
     Check(check::CheckArgs),
+    /// Write the configuration for a running PostgreSQL
+    GenerateConfig(generate_config::GenerateConfigArgs),
     /// Show the members of a cluster
     List(list::ListArgs),
     /// Show the members as a replication tree
     Topology(topology::TopologyArgs),
+    /// Print host and port of a member's PostgreSQL
+    Dsn(dsn::DsnArgs),
+    /// Run SQL on a member
+    Query(query::QueryArgs),
     /// Hand leadership over to another member without losing a transaction
     Switchover(switchover::SwitchoverArgs),
     /// Make a member the leader even if the current leader is gone
@@ -49,6 +55,10 @@ pub enum Command {
     Reload(reload::ReloadArgs),
     /// Delete the data of replicas and clone them again
     Reinit(reinit::ReinitArgs),
+    /// Withdraw a scheduled restart or switchover
+    Flush(flush::FlushArgs),
+    /// Delete a cluster's keys from etcd
+    Remove(remove::RemoveArgs),
     /// Show every change of leadership
     History(history::HistoryArgs),
     /// Show the dynamic configuration

@@ -12,4 +12,7 @@ pub struct CheckArgs {
     /// Treat warnings as faults.
     #[arg(long)]
     pub strict: bool,
+    /// Accept ports in use.
+    #[arg(short, long)]
+    pub ignore_listen_port: bool,
 }

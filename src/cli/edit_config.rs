@@ -38,7 +38,7 @@ pub struct EditConfigArgs {
     #[arg(long, value_name = "FILE")]
     apply: Option<PathBuf>,
     /// Replace the whole configuration with a YAML file (`-`: standard input).
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["apply", "set", "pg_set"])]
+    #[arg(long, value_name = "FILE")]
     replace: Option<PathBuf>,
     /// Do not ask for confirmation.
     #[arg(long)]
@@ -107,13 +107,13 @@ async fn check_parameters(
 }
 
 fn changed(context: &Context, args: &EditConfigArgs, before: &Value) -> Result<Value, CliError> {
-    if let Some(path) = &args.replace {
-        return parse_yaml(&text_of(path)?);
-    }
-    let mut after = before.clone();
-    if args.apply.is_none() && args.set.is_empty() && args.pg_set.is_empty() {
-        return edited(context, before);
-    }
+    let mut after = match &args.replace {
+        Some(path) => parse_yaml(&text_of(path)?)?,
+        None if args.apply.is_none() && args.set.is_empty() && args.pg_set.is_empty() => {
+            return edited(context, before);
+        }
+        None => before.clone(),
+    };
     if let Some(path) = &args.apply {
         merge(&mut after, &parse_yaml(&text_of(path)?)?);
     }
@@ -126,7 +126,8 @@ fn changed(context: &Context, args: &EditConfigArgs, before: &Value) -> Result<V
     Ok(after)
 }
 
-fn text_of(path: &PathBuf) -> Result<String, CliError> {
+/// The content of a file; `-`: of standard input.
+pub fn text_of(path: &PathBuf) -> Result<String, CliError> {
     let fault = |error: std::io::Error| {
         CliError::failed(format!("failed to read {}", path.display())).because(&error)
     };

@@ -3,7 +3,7 @@
 use std::error::Error;
 
 use super::exit::Exit;
-use crate::client::ClientError;
+use crate::client::{ClientError, SqlError};
 
 /// The failure of a command.
 #[derive(Debug)]
@@ -95,7 +95,10 @@ fn exit_of(error: &ClientError) -> Exit {
         | ClientError::NoEtcd
         | ClientError::EtcdSetup(_)
         | ClientError::Certificates(_) => Exit::Configuration,
-        ClientError::Read { .. } | ClientError::WriteConfig(_) => Exit::Etcd,
+        ClientError::Read { .. }
+        | ClientError::WriteConfig(_)
+        | ClientError::Withdraw(_)
+        | ClientError::Remove(_) => Exit::Etcd,
         ClientError::Silent(_) | ClientError::NoMembers => Exit::Unreachable,
     }
 }
@@ -113,6 +116,9 @@ fn hint_of(error: &ClientError) -> Option<&'static str> {
         ClientError::WriteConfig(_) => {
             Some("the write may have succeeded: check with `matriarch show-config`")
         }
+        ClientError::Withdraw(_) | ClientError::Remove(_) => {
+            Some("the write may have succeeded: check with `matriarch list`")
+        }
         ClientError::Silent(_) => {
             Some("is the member running, and is its REST address (`restapi.connect_address`) correct?")
         }
@@ -120,6 +126,16 @@ fn hint_of(error: &ClientError) -> Option<&'static str> {
         | ClientError::EtcdSetup(_)
         | ClientError::Certificates(_)
         | ClientError::NoMembers => None,
+    }
+}
+
+impl From<SqlError> for CliError {
+    fn from(error: SqlError) -> CliError {
+        let explained = CliError::failed(error.to_string());
+        match error.source() {
+            Some(cause) => explained.because(cause),
+            None => explained,
+        }
     }
 }
 

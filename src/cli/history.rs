@@ -6,7 +6,6 @@ use serde_json::json;
 use super::context::Context;
 use super::error::CliResult;
 use super::exit::Exit;
-use super::rows::title;
 use super::sheet::{Column, Sheet};
 use super::target::open;
 use crate::model::ClusterView;
@@ -22,14 +21,14 @@ pub struct HistoryArgs {
 pub async fn execute(context: &Context, args: &HistoryArgs) -> CliResult {
     let client = open(context, args.cluster.as_deref())?;
     let view = client.view().await?;
-    context.ui.data(&sheet(&client.scope, &view).render(context.global.output)?);
+    context.ui.data(&sheet(&view).render(context.global.output)?);
     Ok(Exit::Done)
 }
 
-fn sheet(scope: &str, view: &ClusterView) -> Sheet {
+fn sheet(view: &ClusterView) -> Sheet<'static> {
     let lines = view.history.iter().flatten();
     Sheet {
-        title: title(scope, view),
+        title: String::new(),
         columns: vec![
             Column::number("TL"),
             Column::number("LSN"),
@@ -63,7 +62,7 @@ mod tests {
         let reason = "no recovery target specified".to_owned();
         let line = HistoryLine { parent: Timeline(1), lsn: Lsn(84170568), reason, at: None, promoted: None };
         let view = ClusterView { history: Some(vec![line]), ..ClusterView::default() };
-        let tsv = sheet("demo", &view).render(Format::Tsv).expect("tsv");
+        let tsv = sheet(&view).render(Format::Tsv).expect("tsv");
         assert_eq!(
             tsv,
             "TL\tLSN\tReason\tTimestamp\tNew Leader\n1\t84170568\tno recovery target specified\t\t\n"

@@ -5,7 +5,8 @@
 //!                         └► rows ─► sheet ─► output ─► ui (the only door to the terminal)
 //! ```
 //!
-//! The root dispatches. What it runs itself (`run`, `guard`, `check`, `demo`) has only its options here.
+//! The root dispatches. What it runs itself (`run`, `guard`, `check`, `demo`) has only its options here. Under the
+//! names `patronictl` and `patroni` the program takes the arguments of those programs: [`links`].
 //!
 //! Data goes to stdout, messages to stderr. A command that changes something says so first and asks. An error ends with
 //! a hint where there is one, and with a code from [`exit`].
@@ -14,21 +15,28 @@
 //! etcd's compare-and-swap does not guard.
 
 pub mod args;
+pub mod called;
 pub mod check;
 pub mod context;
 pub mod demo;
+pub mod dsn;
 pub mod edit_config;
 pub mod error;
 pub mod exit;
 pub mod failover;
+pub mod flush;
+pub mod generate_config;
 pub mod guard;
 pub mod history;
+pub mod links;
 pub mod list;
 pub mod output;
 pub mod parameters;
 pub mod pause;
+pub mod query;
 pub mod reinit;
 pub mod reload;
+pub mod remove;
 pub mod restart;
 pub mod rows;
 pub mod run;

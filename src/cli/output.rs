@@ -23,7 +23,7 @@ pub enum Format {
     Tsv,
 }
 
-impl Sheet {
+impl Sheet<'_> {
     /// The rows in `format`.
     pub fn render(&self, format: Format) -> Result<String, CliError> {
         match format {
@@ -98,7 +98,7 @@ mod tests {
     use crate::cli::sheet::Column;
     use serde_json::json;
 
-    fn sheet() -> Sheet {
+    fn sheet() -> Sheet<'static> {
         Sheet {
             title: " Cluster: demo (7) ".into(),
             columns: vec![

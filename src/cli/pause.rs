@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use serde_json::{Value, json};
 
+use super::called::CalledAs;
 use super::context::Context;
 use super::error::{CliError, CliResult};
 use super::exit::Exit;
@@ -58,8 +59,10 @@ pub async fn execute(context: &Context, args: &PauseArgs, wish: PauseRequest) ->
     if is_paused(&view) == (wish == PauseRequest::Paused) {
         return Err(CliError::failed(format!("the cluster {scope} is {already}")));
     }
-    context.ui.consent(&question.replace("{}", scope), Consent::from_force(args.force))?;
-    let answer = client.call_any(&view, "PATCH", "/config", &body).await?;
+    // patronictl does not ask.
+    let decided = args.force || context.called == CalledAs::Patronictl;
+    context.ui.consent(&question.replace("{}", scope), Consent::from_force(decided))?;
+    let answer = client.call_any(&view, "PATCH", "/config", Some(&body)).await?;
     if !answer.is_accepted() {
         return Err(CliError::failed(format!("refused ({}): {}", answer.status, answer.text())));
     }

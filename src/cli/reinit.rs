@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::context::Context;
 use super::error::{CliError, CliResult};
 use super::exit::Exit;
-use super::selection::{Chosen, MemberRequest, RoleFilter, choose, chosen_names, send, show};
+use super::selection::{Chosen, MemberRequest, RoleFilter, choose, chosen_names, member_names, send, show};
 use super::target::open;
 use super::ui::Consent;
 use crate::client::{Client, RestAnswer};
@@ -22,8 +22,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(2);
 pub struct ReinitArgs {
     /// The cluster.
     cluster: String,
-    /// Members to clone again.
-    #[arg(required = true)]
+    /// Members to clone again; without one, the command asks.
     members: Vec<String>,
     /// Do not ask for confirmation, and cancel a running action on the member.
     #[arg(long)]
@@ -40,7 +39,16 @@ pub struct ReinitArgs {
 pub async fn execute(context: &Context, args: &ReinitArgs) -> CliResult {
     let client = open(context, Some(&args.cluster))?;
     let view = client.view().await?;
-    let chosen = choose(&view, &args.members, RoleFilter::Any)?;
+    let members = match args.members.is_empty() {
+        false => args.members.clone(),
+        true if args.force || !context.ui.can_ask() => {
+            return Err(
+                CliError::usage("which member?").hint(format!("its members are: {}", member_names(&view)))
+            );
+        }
+        true => vec![context.ui.ask(&format!("Member to clone again [{}]: ", member_names(&view)))?],
+    };
+    let chosen = choose(&view, &members, RoleFilter::Any)?;
     if let Some(leader) = chosen.iter().find(|member| super::rows::is_leader(&view, &member.name)) {
         return Err(CliError::failed(format!(
             "{} leads the cluster: only a replica can be cloned again",

@@ -5,6 +5,7 @@ use serde_json::{Map, Value, json};
 
 use super::context::Context;
 use super::error::{CliError, CliResult};
+use super::exit::Exit;
 use super::selection::{Chosen, MemberRequest, MembersArgs, choose, chosen_names, send, send_each, show};
 use super::target::open;
 use super::ui::Consent;
@@ -38,17 +39,23 @@ pub async fn execute(context: &Context, args: &RestartArgs) -> CliResult {
     let client = open(context, Some(&which.cluster))?;
     let view = client.view().await?;
     let mut chosen = choose(&view, &which.members, which.role)?;
-    if args.pending {
+    show(context, &client, &view)?;
+    let scheduled = match &args.scheduled {
+        Some(scheduled) => scheduled.clone(),
+        None => context.patronictl_asks(which.force, "Time", "now")?.unwrap_or_default(),
+    };
+    let schedule = schedule(&scheduled)?;
+    // At a later time a restart may be pending on other members.
+    if args.pending && schedule.is_none() {
         chosen.retain(|member| member.pending_restart);
     }
     if args.any {
         chosen.truncate(1);
     }
     if chosen.is_empty() {
-        return Err(CliError::failed("no member has a pending restart"));
+        context.ui.say("No member has a pending restart");
+        return Ok(Exit::Done);
     }
-    let schedule = args.scheduled.as_deref().map(schedule).transpose()?.flatten();
-    show(context, &client, &view)?;
     let when = schedule.as_ref().map_or_else(|| "now".to_owned(), |at| format!("at {at}"));
     for leader in chosen.iter().filter(|member| member.leads) {
         context.ui.say(&format!(
@@ -58,20 +65,24 @@ pub async fn execute(context: &Context, args: &RestartArgs) -> CliResult {
     }
     let question = format!("Restart PostgreSQL on {} {when}?", chosen_names(&chosen));
     context.ui.consent(&question, Consent::from_force(which.force))?;
+    let pg_version = match &args.pg_version {
+        Some(version) => Some(version.clone()),
+        None => context.patronictl_asks(which.force, "Only if PostgreSQL is older than", "")?,
+    };
     if schedule.is_some() && which.force {
         forget_scheduled(&client, &chosen).await?;
     }
-    let body = body(args, schedule);
+    let body = body(args, schedule, pg_version.filter(|version| !version.is_empty()));
     let order = MemberRequest { word: "restart", method: "POST", endpoint: "/restart", body: Some(body) };
     send_each(context, &client, &chosen, &order).await
 }
 
-fn body(args: &RestartArgs, schedule: Option<String>) -> Value {
+fn body(args: &RestartArgs, schedule: Option<String>, pg_version: Option<String>) -> Value {
     let mut body = Map::new();
     if args.pending {
         body.insert("restart_pending".to_owned(), json!(true));
     }
-    let texts = [("postgres_version", &args.pg_version), ("schedule", &schedule), ("timeout", &args.timeout)];
+    let texts = [("postgres_version", &pg_version), ("schedule", &schedule), ("timeout", &args.timeout)];
     for (key, text) in texts {
         if let Some(text) = text {
             body.insert(key.to_owned(), json!(text));

@@ -8,7 +8,8 @@ use super::sheet::{Column, Sheet, Where};
 use crate::api::wire;
 use crate::config::Address;
 use crate::model::{
-    ClusterView, Guarantee, Lsn, MemberKey, MemberName, MemberState, StandbyKind, WallTime, json_one_line,
+    ClusterView, Guarantee, Lsn, MemberKey, MemberName, MemberRecord, MemberState, StandbyKind, WallTime,
+    json_one_line,
 };
 
 /// The options for optional columns.
@@ -24,7 +25,7 @@ pub struct Detail {
 const REASON_SHOWN_MAX: usize = 50;
 const MEGABYTE: u64 = 1024 * 1024;
 
-const COLUMNS: [Column; 17] = [
+const COLUMNS: [Column<'static>; 17] = [
     Column::text("Cluster").for_machines(),
     Column::text("Member"),
     Column::text("Host"),
@@ -35,33 +36,35 @@ const COLUMNS: [Column; 17] = [
     Column::number("Receive Lag").shown("Lag"),
     Column::number("Replay LSN"),
     Column::number("Replay Lag").shown("Lag"),
+    Column::text("Pending restart"),
+    REASON,
+    Column::text("Scheduled restart"),
+    Column::text("Tags"),
+    // Behind the columns that readers of tsv count.
     Column::text("Progress"),
     Column::text("Kubernetes"),
     Column::text("PostgreSQL"),
-    Column::text("Pending restart"),
-    Column::text("Pending restart reason"),
-    Column::text("Scheduled restart"),
-    Column::text("Tags"),
 ];
+const REASON: Column<'static> = Column::text("Pending restart reason");
 /// The first column that is left out if no member has a value.
 const FIRST_OPTIONAL: usize = 10;
-/// The first column that `--extended` shows even when it is empty.
-const FIRST_EXTENDED: usize = 13;
+/// The first column that `--extended` does not show while it is empty.
+const FIRST_OWN: usize = 14;
 
 /// The members of `view` as a table.
-pub fn members(scope: &str, view: &ClusterView, detail: Detail) -> Sheet {
+pub fn members(scope: &str, view: &ClusterView, detail: Detail) -> Sheet<'static> {
     let with_port = needs_ports(view);
     let rows: Vec<Vec<Value>> = ordered(view, detail)
         .into_iter()
         .map(|(depth, name, member)| {
             let shown =
                 if depth > 0 { format!("{}+ {name}", "  ".repeat(depth - 1)) } else { name.to_string() };
-            row(scope, view, &shown, name, member, with_port)
+            row(scope, view, &shown, name, member, with_port, detail)
         })
         .collect();
     let keep = |index: &usize| {
         *index < FIRST_OPTIONAL
-            || (detail.extended && *index >= FIRST_EXTENDED)
+            || (detail.extended && *index < FIRST_OWN)
             || rows.iter().any(|row| !row[*index].is_null())
     };
     let kept: Vec<usize> = (0..COLUMNS.len()).filter(keep).collect();
@@ -75,9 +78,9 @@ pub fn members(scope: &str, view: &ClusterView, detail: Detail) -> Sheet {
 }
 
 /// A column of reasons is left out of the table when one of them is too long.
-fn in_table(column: Column, rows: &[Vec<Value>]) -> Column {
-    let long = |row: &Vec<Value>| row[14].as_str().is_some_and(|text| text.len() > REASON_SHOWN_MAX);
-    if column.name == "Pending restart reason" && rows.iter().any(long) {
+fn in_table(column: Column<'static>, rows: &[Vec<Value>]) -> Column<'static> {
+    let long = |row: &Vec<Value>| row[11].as_str().is_some_and(|text| text.len() > REASON_SHOWN_MAX);
+    if column.name == REASON.name && rows.iter().any(long) {
         return Column { place: Where::ForMachines, ..column };
     }
     column
@@ -100,6 +103,7 @@ fn row(
     name: &MemberName,
     member: &MemberKey,
     with_port: bool,
+    detail: Detail,
 ) -> Vec<Value> {
     let record = &member.record;
     let leads = is_leader(view, name);
@@ -122,6 +126,10 @@ fn row(
         receive_lag,
         replay_lsn,
         replay_lag,
+        if record.pending_restart == Some(true) { json!("*") } else { Value::Null },
+        reason.map_or(Value::Null, |reason| json!(restart_reason(reason))),
+        record.scheduled_restart.as_ref().map_or(Value::Null, |restart| json!(scheduled_restart(restart))),
+        tags(record, detail),
         record
             .clone_progress
             .as_ref()
@@ -129,11 +137,16 @@ fn row(
             .map_or(Value::Null, |progress| json!(clone_progress(progress))),
         json!(record.kubernetes),
         json!(record.postgres_access),
-        if record.pending_restart == Some(true) { json!("*") } else { Value::Null },
-        reason.map_or(Value::Null, |reason| json!(restart_reason(reason))),
-        record.scheduled_restart.as_ref().map_or(Value::Null, |restart| json!(scheduled_restart(restart))),
-        if record.tags.0.is_empty() { Value::Null } else { Value::Object(record.tags.0.clone()) },
     ]
+}
+
+/// A tree has a line for each member.
+fn tags(record: &MemberRecord, detail: Detail) -> Value {
+    match Value::Object(record.tags.0.clone()) {
+        _ if record.tags.0.is_empty() => Value::Null,
+        tags if detail.tree => json!(json_one_line(&tags)),
+        tags => tags,
+    }
 }
 
 /// Whether `name` holds the leader key.

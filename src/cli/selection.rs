@@ -9,6 +9,7 @@ use super::context::Context;
 use super::error::{CliError, CliResult};
 use super::exit::Exit;
 use super::rows::{Detail, is_leader, members};
+use crate::api::wire;
 use crate::client::{Client, ORDER_WITHIN, RestAnswer};
 use crate::model::{ClusterView, MemberKey, MemberName, Role};
 
@@ -49,6 +50,39 @@ impl RoleFilter {
             RoleFilter::Replica | RoleFilter::Standby => !leads,
             RoleFilter::Any => true,
         }
+    }
+}
+
+/// One member, by name or role.
+#[derive(Debug, Args)]
+pub struct OneMemberArgs {
+    /// Select a member with this role; default: the leader.
+    #[arg(short, long, value_enum)]
+    pub role: Option<RoleFilter>,
+    /// Select this member.
+    #[arg(short, long, conflicts_with = "role")]
+    pub member: Option<String>,
+}
+
+impl OneMemberArgs {
+    /// Host and port of the PostgreSQL of the first member that fits.
+    pub fn address(&self, view: &ClusterView) -> Result<(MemberName, String, u16), CliError> {
+        let role = match (&self.member, self.role) {
+            (Some(_), _) => RoleFilter::Any,
+            (None, role) => role.unwrap_or(RoleFilter::Leader),
+        };
+        let fits = |(name, member): &(&MemberName, &MemberKey)| {
+            let named = self.member.as_ref().is_none_or(|wanted| wanted == name.as_str());
+            named && role.admits(view, name, member)
+        };
+        let Some((name, member)) = view.members.iter().find(fits) else {
+            return Err(CliError::failed("no member of this cluster has that name or role")
+                .hint(format!("its members are: {}", member_names(view))));
+        };
+        let address = member.record.conn_url.as_deref().and_then(wire::address);
+        let (host, port) = address
+            .ok_or_else(|| CliError::failed(format!("{name} publishes no address of its PostgreSQL")))?;
+        Ok((name.clone(), host, port))
     }
 }
 
@@ -176,6 +210,20 @@ pub fn member_name(text: &str) -> Result<MemberName, CliError> {
 mod tests {
     use super::*;
     use crate::cli::rows::tests::sample;
+
+    #[test]
+    fn one_member_is_the_leader_or_the_first_that_fits() {
+        let view = sample();
+        let address = |role, member: Option<&str>| {
+            let args = OneMemberArgs { role, member: member.map(str::to_owned) };
+            args.address(&view).map(|(name, _, _)| name.to_string()).map_err(|error| error.message)
+        };
+        assert_eq!(address(None, None).as_deref(), Ok("m1"));
+        assert_eq!(address(Some(RoleFilter::Standby), None).as_deref(), Ok("m2"));
+        assert_eq!(address(None, Some("m3")).as_deref(), Ok("m3"));
+        assert!(address(Some(RoleFilter::StandbyLeader), None).is_err());
+        assert!(address(None, Some("m9")).is_err());
+    }
 
     #[test]
     fn chooses_by_name_and_role() {

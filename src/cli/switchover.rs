@@ -65,7 +65,12 @@ pub async fn execute(context: &Context, args: &SwitchoverArgs) -> CliResult {
         CliError::failed("the cluster has no leader, and a switchover needs one")
             .hint("use `failover --candidate NAME` to appoint a leader")
     })?;
-    if let Some(named) = &args.leader
+    show(context, &client, &view)?;
+    let named = match &args.leader {
+        Some(named) => Some(named.clone()),
+        None => context.patronictl_asks(args.force, "Leader", leader.as_str())?,
+    };
+    if let Some(named) = named
         && named != leader.as_str()
     {
         return Err(CliError::failed(format!(
@@ -73,7 +78,6 @@ pub async fn execute(context: &Context, args: &SwitchoverArgs) -> CliResult {
             client.scope
         )));
     }
-    show(context, &client, &view)?;
     let at = args.scheduled.as_deref().map(schedule).transpose()?.flatten();
     // At a later time other standbys may be synchronous.
     let standbys = match wire::sync_settings(&view).mode {
@@ -81,6 +85,10 @@ pub async fn execute(context: &Context, args: &SwitchoverArgs) -> CliResult {
         SyncMode::On | SyncMode::Off | SyncMode::Quorum => Standbys::Any,
     };
     let candidate = candidate(context, &view, args.candidate.as_deref(), args.force, standbys)?;
+    let at = match &args.scheduled {
+        Some(_) => at,
+        None => schedule(&context.patronictl_asks(args.force, "Time", "now")?.unwrap_or_default())?,
+    };
     let to = candidate.clone().unwrap_or_else(|| "the best replica".to_owned());
     let when = at.as_ref().map_or_else(String::new, |at| format!(" at {at}"));
     let question = format!(
@@ -253,7 +261,7 @@ async fn ask(
             return answer;
         }
     }
-    client.call_any(view, "POST", change.endpoint, &change.body).await
+    client.call_any(view, "POST", change.endpoint, Some(&change.body)).await
 }
 
 /// Prints every change of phase: the leader, and the hand-over's state by the member that was asked.

@@ -6,10 +6,10 @@ use super::sheet::{Column, Sheet, Where};
 use crate::model::json_one_line;
 
 /// The table with its footer.
-pub fn render(sheet: &Sheet) -> String {
+pub fn render(sheet: &Sheet<'_>) -> String {
     let shown: Vec<usize> =
         (0..sheet.columns.len()).filter(|&index| sheet.columns[index].place == Where::Everywhere).collect();
-    let columns: Vec<&Column> = shown.iter().map(|&index| &sheet.columns[index]).collect();
+    let columns: Vec<&Column<'_>> = shown.iter().map(|&index| &sheet.columns[index]).collect();
     let rows: Vec<Vec<Vec<String>>> =
         sheet.rows.iter().map(|row| shown.iter().map(|&index| lines(&row[index])).collect()).collect();
     let width = |position: usize| {
@@ -24,8 +24,13 @@ pub fn render(sheet: &Sheet) -> String {
     let header: Vec<String> = columns.iter().map(|column| column.shown.to_owned()).collect();
     text.push_str(&line(&columns, &widths, &header));
     text.push_str(&format!("{border}\n"));
-    for row in &rows {
-        let height = row.iter().map(Vec::len).max().unwrap_or(1).max(1);
+    let height = |row: &[Vec<String>]| row.iter().map(Vec::len).max().unwrap_or(1).max(1);
+    let ruled = rows.iter().any(|row| height(row) > 1);
+    for (index, row) in rows.iter().enumerate() {
+        if ruled && index > 0 {
+            text.push_str(&format!("{border}\n"));
+        }
+        let height = height(row);
         for index in 0..height {
             let cells: Vec<String> =
                 row.iter().map(|cell| cell.get(index).cloned().unwrap_or_default()).collect();
@@ -49,8 +54,8 @@ fn titled(border: &str, title: &str) -> String {
     format!("+{title}{rest}\n")
 }
 
-fn line(columns: &[&Column], widths: &[usize], cells: &[String]) -> String {
-    let cell = |((column, width), text): ((&&Column, &usize), &String)| {
+fn line(columns: &[&Column<'_>], widths: &[usize], cells: &[String]) -> String {
+    let cell = |((column, width), text): ((&&Column<'_>, &usize), &String)| {
         if column.right { format!(" {text:>width$} ") } else { format!(" {text:<width$} ") }
     };
     let cells: Vec<String> = columns.iter().zip(widths).zip(cells).map(cell).collect();

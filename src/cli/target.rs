@@ -11,7 +11,8 @@ use crate::client::{Client, Target};
 /// Prepares the connections to the cluster of the configuration, or to `cluster`.
 pub fn open(context: &Context, cluster: Option<&str>) -> Result<Client, CliError> {
     let (path, dcs_url) = (config_path(context)?, context.global.dcs_url.as_deref());
-    let target = Target::find(path.as_deref(), &environment(), dcs_url, cluster)?;
+    let mut target = Target::find(path.as_deref(), &environment(), dcs_url, cluster)?;
+    target.ctl.insecure |= context.global.insecure;
     Ok(Client::connect(target)?)
 }
 

@@ -2,6 +2,9 @@
 
 use std::io::{self, BufRead, IsTerminal, Write};
 
+use nix::sys::termios::{LocalFlags, SetArg, tcgetattr, tcsetattr};
+
+use super::called::CalledAs;
 use super::error::CliError;
 use super::exit::Exit;
 
@@ -10,6 +13,15 @@ use super::exit::Exit;
 pub struct Ui {
     can_ask: bool,
     can_redraw: bool,
+    messages: MessagesTo,
+}
+
+/// Where messages and questions go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum MessagesTo {
+    Stderr,
+    /// As patronictl does: scripts read them there.
+    Stdout,
 }
 
 /// How to get the user's consent.
@@ -32,7 +44,15 @@ impl Ui {
     /// Examines the standard streams.
     pub fn new() -> Ui {
         let can_ask = io::stdin().is_terminal() && io::stderr().is_terminal();
-        Ui { can_ask, can_redraw: io::stdout().is_terminal() }
+        Ui { can_ask, can_redraw: io::stdout().is_terminal(), messages: MessagesTo::Stderr }
+    }
+
+    /// As [`Ui::new`]. As patronictl it takes answers from any standard input, and writes messages to stdout.
+    pub fn of(called: CalledAs) -> Ui {
+        match called {
+            CalledAs::Patronictl => Ui { can_ask: true, messages: MessagesTo::Stdout, ..Ui::new() },
+            CalledAs::Matriarch | CalledAs::Patroni => Ui::new(),
+        }
     }
 
     /// Prints data. A reader that went away (`| head`) is no error.
@@ -43,6 +63,14 @@ impl Ui {
 
     /// Prints a message for the user.
     pub fn say(&self, text: &str) {
+        match self.messages {
+            MessagesTo::Stderr => self.fail(text),
+            MessagesTo::Stdout => self.data(&format!("{text}\n")),
+        }
+    }
+
+    /// Prints an error.
+    pub fn fail(&self, text: &str) {
         let _ = writeln!(anstream::stderr().lock(), "{text}");
     }
 
@@ -85,13 +113,31 @@ impl Ui {
 
     /// Asks a question and reads one line.
     pub fn ask(&self, question: &str) -> Result<String, CliError> {
-        let mut err = anstream::stderr().lock();
-        write!(err, "{question}").and_then(|()| err.flush())?;
+        match self.messages {
+            MessagesTo::Stderr => {
+                let mut err = anstream::stderr().lock();
+                write!(err, "{question}").and_then(|()| err.flush())?;
+            }
+            MessagesTo::Stdout => self.data(question),
+        }
         let mut line = String::new();
         if io::stdin().lock().read_line(&mut line)? == 0 {
             return Err(CliError::failed("cancelled: end of input").exit(Exit::Interrupted));
         }
         Ok(line.trim().to_owned())
+    }
+
+    /// As [`Ui::ask`]; the terminal does not show the answer.
+    pub fn ask_secret(&self, question: &str) -> Result<String, CliError> {
+        let stdin = io::stdin();
+        let Ok(shown) = tcgetattr(&stdin) else { return self.ask(question) };
+        let mut hidden = shown.clone();
+        hidden.local_flags.remove(LocalFlags::ECHO);
+        tcsetattr(&stdin, SetArg::TCSANOW, &hidden).map_err(io::Error::from)?;
+        let answer = self.ask(question);
+        tcsetattr(&stdin, SetArg::TCSANOW, &shown).map_err(io::Error::from)?;
+        self.say("");
+        answer
     }
 }
 

@@ -3,6 +3,7 @@
 use clap::Args;
 use serde_json::{Value, json};
 
+use super::called::CalledAs;
 use super::context::Context;
 use super::error::CliResult;
 use super::exit::Exit;
@@ -11,9 +12,10 @@ use super::rows::title;
 use super::selection::{RoleFilter, choose};
 use super::sheet::{Column, Sheet};
 use super::target::open;
+use crate::api::wire::PATRONI_COMPATIBLE_VERSION;
 
 /// Options of `version`.
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 pub struct VersionArgs {
     /// The cluster; without a cluster, only the version of this program is printed.
     cluster: Option<String>,
@@ -25,9 +27,11 @@ pub struct VersionArgs {
 pub async fn execute(context: &Context, args: &VersionArgs) -> CliResult {
     let format = context.global.output;
     let Some(cluster) = &args.cluster else {
-        let text = match format {
-            Format::Table | Format::Tsv => format!("matriarch {}\n", env!("CARGO_PKG_VERSION")),
-            Format::Json | Format::Yaml => {
+        let text = match (context.called, format) {
+            (CalledAs::Patronictl, _) => format!("patronictl version {PATRONI_COMPATIBLE_VERSION}\n"),
+            (CalledAs::Patroni, _) => format!("patroni {PATRONI_COMPATIBLE_VERSION}\n"),
+            (_, Format::Table | Format::Tsv) => format!("matriarch {}\n", env!("CARGO_PKG_VERSION")),
+            (_, Format::Json | Format::Yaml) => {
                 super::output::document(&json!({"matriarch": env!("CARGO_PKG_VERSION")}), format)?
             }
         };
@@ -43,10 +47,30 @@ pub async fn execute(context: &Context, args: &VersionArgs) -> CliResult {
         let server = body.get("server_version").and_then(Value::as_u64).map(server_version);
         rows.push(vec![json!(member.name), patroni.cloned().unwrap_or(Value::Null), json!(server)]);
     }
+    if context.called == CalledAs::Patronictl {
+        context.ui.data(&as_patronictl(&rows));
+        return Ok(Exit::Done);
+    }
     let columns = vec![Column::text("Member"), Column::text("Patroni interface"), Column::text("PostgreSQL")];
     let sheet = Sheet { title: title(&client.scope, &view), columns, rows, footer: Vec::new() };
     context.ui.data(&sheet.render(format)?);
     Ok(Exit::Done)
+}
+
+/// The lines of patronictl, from rows of name, version and PostgreSQL's version.
+fn as_patronictl(rows: &[Vec<Value>]) -> String {
+    let mut text = format!("patronictl version {PATRONI_COMPATIBLE_VERSION}\n\n");
+    for row in rows {
+        let cell = |index: usize| row[index].as_str();
+        let name = cell(0).unwrap_or_default();
+        let Some(version) = cell(1) else {
+            text.push_str(&format!("{name}: failed to get version: no answer\n"));
+            continue;
+        };
+        let postgres = cell(2).map(|version| format!(" PostgreSQL {version}")).unwrap_or_default();
+        text.push_str(&format!("{name}: Patroni {version}{postgres}\n"));
+    }
+    text
 }
 
 /// `150004` as `15.4`.

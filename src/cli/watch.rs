@@ -26,7 +26,8 @@ pub struct WatchArgs {
 }
 
 impl WatchArgs {
-    fn every(&self) -> Option<Duration> {
+    /// The interval; `None`: print once.
+    pub fn every(&self) -> Option<Duration> {
         self.watch.or(self.watch_two.then_some(Duration::from_secs(2)))
     }
 }

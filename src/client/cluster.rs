@@ -82,6 +82,17 @@ impl Client {
         Ok(written.revision().is_some())
     }
 
+    /// Withdraws the failover request of this revision; false: it is another one.
+    pub async fn withdraw_failover(&self, revision: i64) -> Result<bool, ClientError> {
+        let written = self.etcd.write_failover(None, Some(revision)).await;
+        Ok(written.map_err(ClientError::Withdraw)?.revision().is_some())
+    }
+
+    /// Deletes every key of the cluster; returns how many there were.
+    pub async fn remove(&self) -> Result<i64, ClientError> {
+        self.etcd.delete_all(ETCD_WITHIN).await.map_err(ClientError::Remove)
+    }
+
     /// Calls `endpoint` (such as `/switchover`) of the member with this `api_url`.
     pub async fn call(
         &self,
@@ -110,7 +121,7 @@ impl Client {
         view: &ClusterView,
         method: &str,
         endpoint: &str,
-        body: &Value,
+        body: Option<&Value>,
     ) -> Result<RestAnswer, ClientError> {
         let leader = view.leader.as_ref().map(|leader| &leader.name);
         let mut order: Vec<(&MemberName, &str)> = view
@@ -121,7 +132,7 @@ impl Client {
         order.sort_by_key(|(name, _)| Some(*name) != leader);
         let mut last = None;
         for (_, api_url) in order {
-            match self.call(method, api_url, endpoint, Some(body), ORDER_WITHIN).await {
+            match self.call(method, api_url, endpoint, body, ORDER_WITHIN).await {
                 Ok(answer) => return Ok(answer),
                 Err(error) => last = Some(error),
             }

@@ -44,6 +44,12 @@ pub enum ClientError {
     /// It is unknown whether etcd has accepted the configuration.
     #[error("failed to write the dynamic configuration to etcd")]
     WriteConfig(#[source] EtcdError),
+    /// It is unknown whether etcd has withdrawn the request.
+    #[error("failed to withdraw the switchover in etcd")]
+    Withdraw(#[source] EtcdError),
+    /// It is unknown whether etcd has deleted the keys.
+    #[error("failed to delete the cluster's keys from etcd")]
+    Remove(#[source] EtcdError),
     /// A member gave no answer.
     #[error("a member does not answer")]
     Silent(#[source] PeerError),

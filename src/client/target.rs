@@ -92,6 +92,15 @@ impl TargetSettings {
         Some((part("username")?, part("password")?))
     }
 
+    /// The login of a section for REST. Old files have it as `auth: USER:PASSWORD`.
+    fn rest_login(&self, section: &str) -> Option<(String, String)> {
+        let in_one = || {
+            let text = self.text(&[section, "auth"])?;
+            text.split_once(':').map(|(user, password)| (user.to_owned(), password.to_owned()))
+        };
+        self.login(&[section, "authentication"]).or_else(in_one)
+    }
+
     /// etcd's addresses, from `hosts`, `host` or `url`.
     fn endpoints(&self, section: &str) -> Vec<String> {
         let scheme = self.text(&[section, "protocol"]).unwrap_or_else(|| "http".to_owned());
@@ -127,16 +136,16 @@ fn from_settings(
     if endpoints.is_empty() {
         return Err(ClientError::NoEtcd);
     }
-    let file = |name| settings.file(&[section, name]);
+    // A URL replaces the section, with its login and its certificates.
+    let file = |name| settings.file(&[section, name]).filter(|_| dcs_url.is_none());
     let tls = TlsFiles { ca: file("cacert"), cert: file("cert"), key: file("key") };
     let etcd = EtcdSetup {
         endpoints,
-        credentials: settings.login(&[section]),
+        credentials: settings.login(&[section]).filter(|_| dcs_url.is_none()),
         tls: (tls != TlsFiles::default()).then_some(tls),
         base: base(&namespace, &scope),
     };
-    let rest =
-        settings.login(&["ctl", "authentication"]).or_else(|| settings.login(&["restapi", "authentication"]));
+    let rest = settings.rest_login("ctl").or_else(|| settings.rest_login("restapi"));
     let from_environment = || settings.login(&["restapi"]);
     Ok(Target { scope, etcd, credentials: rest.or_else(from_environment), ctl: ctl(settings) })
 }
@@ -203,6 +212,8 @@ mod tests {
         assert_eq!((target.scope.as_str(), target.etcd.base.as_str()), ("c", "/service/c/"));
         assert_eq!(target.etcd.credentials, Some(("u".into(), "p".into())));
         assert_eq!(target.credentials, Some(("r".into(), "s".into())));
+        let elsewhere = from_settings(&settings, Some("etcd3://h:1"), None).expect("a target");
+        assert_eq!((elsewhere.etcd.credentials, elsewhere.credentials), (None, target.credentials));
         settings.environment.insert("PATRONI_ETCD3_HOSTS".into(), "'x:1', y:2".into());
         let target = from_settings(&settings, None, Some("d")).expect("a target");
         assert_eq!(target.etcd.endpoints, ["http://x:1", "http://y:2"]);
@@ -217,6 +228,9 @@ mod tests {
             let target = from_settings(&settings, None, Some("d")).expect("a target");
             assert_eq!(target.etcd.endpoints, expected, "{hosts}");
         }
+        settings.document = serde_saphyr::from_str("ctl: {auth: 'a:b:c'}").expect("yaml");
+        let target = from_settings(&settings, None, Some("d")).expect("a target");
+        assert_eq!(target.credentials, Some(("a".into(), "b:c".into())));
         let nothing = TargetSettings { document: Value::Null, environment: BTreeMap::new() };
         assert!(from_settings(&nothing, None, Some("d")).is_err());
         assert!(from_settings(&nothing, Some("etcd3://h:1"), Some("d")).is_ok());

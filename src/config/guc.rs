@@ -48,6 +48,26 @@ const OURS: [&str; 10] = [
     "recovery_target_timeline",
     "promote_trigger_file",
 ];
+/// Who sets a parameter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SetBy {
+    /// The supervisor alone.
+    Supervisor,
+    /// The dynamic configuration alone.
+    Cluster,
+    /// The operator, anywhere.
+    Operator,
+}
+
+/// Who sets the parameter `name`.
+pub fn set_by(name: &str) -> SetBy {
+    match is_controlled(name) {
+        _ if is_ours(name) => SetBy::Supervisor,
+        true => SetBy::Cluster,
+        false => SetBy::Operator,
+    }
+}
+
 /// The size of a WAL segment, for configurations that count in segments.
 const SEGMENT_MB: i64 = 16;
 

@@ -46,6 +46,7 @@ pub use dynamic::{Effective, effective, sync_settings};
 pub use etcd::EtcdConfig;
 pub use fault::{Fault, Faults, ValueOrigin};
 pub use given::{Given, new_parameters};
+pub use guc::{SetBy, set_by};
 pub use in_force::DynamicInForce;
 pub use kubernetes::Kubernetes;
 pub use load::{Checked, Loaded, Sources, check, load};

@@ -58,7 +58,7 @@ impl DemoReport {
     }
 
     /// Medians by fault, for people.
-    pub fn sheet(&self) -> Sheet {
+    pub fn sheet(&self) -> Sheet<'static> {
         let row = |step: &'static str| {
             vec![
                 json!(step),

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use etcd_client::Client;
+use etcd_client::{Client, DeleteOptions};
 
 use super::EtcdError;
 use super::endpoints::{Endpoint, Etcd};
@@ -30,6 +30,21 @@ impl Etcd {
             if_mod_revision = Some(if empty { now.mod_revision } else { 0 });
         }
         self.commit(&self.keys().write_failover(request, if_mod_revision)).await
+    }
+
+    /// Deletes every key of the cluster; returns how many there were. A lost answer may hide a success.
+    ///
+    /// # Errors
+    /// No endpoint confirmed it in time.
+    pub async fn delete_all(&self, within: Duration) -> Result<i64, EtcdError> {
+        let ask = |etcd: Etcd, endpoint: Arc<Endpoint>| async move {
+            let prefix = etcd.keys().base();
+            let request = |mut client: Client| async move {
+                client.delete(prefix, Some(DeleteOptions::new().with_prefix())).await
+            };
+            etcd.call(&endpoint, request).await.map(|answer| answer.deleted())
+        };
+        self.hedged(within / 2, within, ask).await
     }
 
     /// Revokes a lease, and with it every key under it. A lease that is gone already is no error.

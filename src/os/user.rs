@@ -35,6 +35,11 @@ impl User {
         known.map_or(User { uid, gid: group, known: None }, User::from)
     }
 
+    /// The user of this process.
+    pub fn of_this_process() -> User {
+        User::numbered(nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw())
+    }
+
     /// Switches this process to that user, permanently. To be called before there is a second thread.
     ///
     /// # Errors

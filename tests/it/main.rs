@@ -26,6 +26,7 @@ mod haproxy;
 mod hung_postgres;
 mod kubernetes_double;
 mod kubernetes_paths;
+mod links;
 mod liveness;
 mod log_output;
 mod lowered;

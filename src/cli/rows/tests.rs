@@ -35,13 +35,13 @@ pub(in crate::cli) fn sample() -> ClusterView {
 fn the_table_is_patronictls() {
     let text = members("demo", &sample(), Detail::default()).render(Format::Table).expect("a table");
     let expected = "\
-+ Cluster: demo (7001) --+---------+------------------+----+-------------+-----+------------+-----+----------------------+-------------------+
-| Member | Host          | Role    | State            | TL | Receive LSN | Lag | Replay LSN | Lag | Progress             | Tags              |
-+--------+---------------+---------+------------------+----+-------------+-----+------------+-----+----------------------+-------------------+
-| m1     | 10.0.0.1:5432 | Leader  | running          |  2 |             |     |            |     |                      |                   |
-| m2     | 10.0.0.2:5433 | Replica | streaming        |  2 |   0/5000060 |   0 |  0/4D00000 |   3 |                      |                   |
-| m3     | 10.0.0.3:5432 | Replica | creating replica |    |     unknown |     |    unknown |     | 40% 12.0 MB 2.0 MB/s | replicatefrom: m2 |
-+--------+---------------+---------+------------------+----+-------------+-----+------------+-----+----------------------+-------------------+
++ Cluster: demo (7001) --+---------+------------------+----+-------------+-----+------------+-----+-------------------+----------------------+
+| Member | Host          | Role    | State            | TL | Receive LSN | Lag | Replay LSN | Lag | Tags              | Progress             |
++--------+---------------+---------+------------------+----+-------------+-----+------------+-----+-------------------+----------------------+
+| m1     | 10.0.0.1:5432 | Leader  | running          |  2 |             |     |            |     |                   |                      |
+| m2     | 10.0.0.2:5433 | Replica | streaming        |  2 |   0/5000060 |   0 |  0/4D00000 |   3 |                   |                      |
+| m3     | 10.0.0.3:5432 | Replica | creating replica |    |     unknown |     |    unknown |     | replicatefrom: m2 | 40% 12.0 MB 2.0 MB/s |
++--------+---------------+---------+------------------+----+-------------+-----+------------+-----+-------------------+----------------------+
  Asynchronous: a failover may lose the last commits
  Maintenance mode: on
 ";
@@ -80,7 +80,7 @@ fn trouble_with_the_kubernetes_api_has_a_column_of_its_own() {
     let cells = |line: usize| {
         text.lines().nth(line).unwrap_or_default().split('|').map(str::trim).collect::<Vec<_>>()
     };
-    assert_eq!((cells(1)[11], cells(3)[11]), ("Kubernetes", "label: forbidden"), "{text}");
+    assert_eq!((cells(1)[12], cells(3)[12]), ("Kubernetes", "label: forbidden"), "{text}");
 }
 
 /// The sample in a synchronous mode (as JSON), with `m2` in the key `sync`.
@@ -111,6 +111,7 @@ fn the_tree_has_replicas_below_their_source() {
     let sheet = members("demo", &sample(), Detail { extended: false, tree: true });
     let names: Vec<&str> = sheet.rows.iter().filter_map(|row| row[1].as_str()).collect();
     assert_eq!(names, ["m1", "+ m2", "  + m3"]);
+    assert_eq!(sheet.rows[2][10], json!("{replicatefrom: m2}"), "a tree has a line for each member");
 }
 
 #[test]
@@ -133,4 +134,15 @@ fn without_a_configuration_the_members_show_a_pause() {
     assert!(is_paused(&view));
     view.config = Some(ConfigKey { text: "{}".into(), mod_revision: 4 });
     assert!(!is_paused(&view));
+}
+
+#[test]
+fn a_row_of_several_lines_has_a_border() {
+    let mut view = sample();
+    let tags = r#"{"state":"running","role":"replica","tags":{"a":1,"b":2}}"#;
+    let name = MemberName::new("m3").expect("a name");
+    let record = serde_json::from_str(tags).expect("a valid record");
+    view.members.insert(name, MemberKey { record, lease: None });
+    let text = members("demo", &view, Detail::default()).render(Format::Table).expect("a table");
+    assert_eq!(text.lines().filter(|line| line.starts_with('+')).count(), 5, "{text}");
 }
