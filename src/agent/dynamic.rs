@@ -10,6 +10,7 @@ use super::cycle::Cycle;
 use super::kept::Kept;
 use super::wiring;
 use crate::config::{self, Address, Config, Effective, Sources};
+use crate::decide::needs_feedback;
 use crate::model::{ClusterView, ConfigKey, DataDirectory, Me, Settings};
 use crate::os::error_chain::ErrorChain;
 use crate::postgres::{Parameters, Postgres};
@@ -156,6 +157,15 @@ impl LiveConfig {
         me.tags = new.tags;
     }
 
+    /// The parameters for PostgreSQL, with what this member's logical slots need.
+    fn parameters_over(&self, cluster: Option<&ClusterView>, me: &Me) -> Parameters {
+        let mut parameters = self.parameters.clone();
+        if needs_feedback(&self.settings, me, cluster) {
+            parameters.parameters.insert("hot_standby_feedback".to_owned(), "on".to_owned());
+        }
+        parameters
+    }
+
     /// Recomputes the settings when the key or the local file changed; true if any did.
     fn refresh(&mut self, key: Option<&ConfigKey>) -> bool {
         let news = key.filter(|key| Some(*key) != self.read.as_ref());
@@ -230,8 +240,9 @@ impl Cycle {
         if self.dynamic.read.is_some() {
             self.dynamic.kept.keep(&self.tools.postgres, &self.dynamic.text).await;
         }
-        let outdated = self.dynamic.applied.as_ref() != Some(&self.dynamic.parameters);
-        outdated.then(|| self.dynamic.parameters.clone())
+        let cluster = view.as_ref().map(|view| &view.cluster);
+        let wanted = self.dynamic.parameters_over(cluster, self.core.me());
+        (self.dynamic.applied.as_ref() != Some(&wanted)).then_some(wanted)
     }
 }
 

@@ -78,7 +78,10 @@ pub use reason::{Obstacle, Reason, WaitingOn};
 pub use refusal::{ReinitializeRefusal, RestartRefusal};
 pub use request::{Ask, Reply, Request, RequestId, RestartFilter};
 pub use settings::Settings;
-pub use slots::{SlotPattern, SlotSettings};
+pub use slots::{
+    LeaderSlots, LeaderSlotsQuestion, LogicalAdvance, LogicalSlotChanges, SlotChanges, SlotKind, SlotPattern,
+    SlotSettings, Xid,
+};
 pub use store::{
     GenerationKey, GenerationWrite, StoreChange, StoreGeneration, StoreKeys, StoreMark, StoreReason,
     StoreSeen,
