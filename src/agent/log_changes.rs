@@ -15,6 +15,10 @@ impl Cycle {
                  after `member_slots_ttl` on a primary and after `loop_wait` on a standby, unless `ignore_slots` or \
                  `slots` in the dynamic configuration names them"
             ),
+            Notice::SafeSlots(slots) => tracing::info!(
+                slots = slots.join(", "),
+                "the readers of these logical replication slots can go on here after a failover"
+            ),
             Notice::UnsafeSlots(slots) => tracing::warn!(
                 slots = slots.join(", "),
                 "this member is promoted without these logical replication slots, or before it was proved that the \

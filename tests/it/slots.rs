@@ -128,15 +128,32 @@ async fn a_logical_reader_goes_on_after_a_failover_without_a_gap() {
             standby.value(&follows).await == "t" && standby.value(&received).await == "t"
         })
         .await;
+    // The standby's feedback goes to the leader every 10 s.
+    let safe = "the readers of these logical replication slots can go on here";
+    cluster
+        .wait_until(Duration::from_secs(40), "the copy on m2 is safe", async || {
+            standby.log_text().contains(safe)
+        })
+        .await;
+    assert_eq!(standby.value("SHOW hot_standby_feedback").await, "on");
     cluster.members[0].kill_all();
     let successor = cluster.wait_for_successor(0, Duration::from_secs(30)).await;
     let m2 = &cluster.members[successor];
+    assert!(!m2.log_text().contains("promoted without these logical"), "{}", m2.log_text());
     m2.sql("INSERT INTO t SELECT generate_series(201, 300)").await.expect("m2 leads");
     read.extend(read_ids(&cluster, successor).await);
     assert_eq!(read, (1..=300).collect::<Vec<_>>(), "no gap, and nothing twice");
     cluster.members[0].start();
     cluster.wait_until_well().await;
     wait_for_slots(&cluster, 0, "lg, m2").await;
+    let m2 = &cluster.members[successor];
+    m2.sql("INSERT INTO t SELECT generate_series(301, 400)").await.expect("m2 leads");
+    let answer = m2.post("/switchover", &json!({ "leader": "m2", "candidate": "m1" })).await;
+    assert_eq!(answer.status, 200, "{}\n{}", answer.body, cluster.story());
+    cluster.wait_until_well().await;
+    // What was confirmed within the last `loop_wait` may come again.
+    let read = read_ids(&cluster, 0).await;
+    assert!(read.ends_with(&(301..=400).collect::<Vec<_>>()), "{read:?}");
 }
 
 /// What a reader gets from the slot, which then counts as read.

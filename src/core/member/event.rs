@@ -140,6 +140,8 @@ pub enum Notice {
     Decided(Reason),
     /// Replication slots that no member uses will be dropped.
     IdleSlots(Vec<String>),
+    /// Logical slots here that can be used after a failover from now on.
+    SafeSlots(Vec<String>),
     /// Permanent logical slots that are missing at a promotion, or whose readers may fail: the catalogs may lack what
     /// they need.
     UnsafeSlots(Vec<String>),

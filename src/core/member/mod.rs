@@ -279,11 +279,14 @@ impl Member {
             more: cancelled - before.sync.cancelled,
             total: cancelled,
         });
+        let safe =
+            decided.slots.logical.safe.difference(&before.slots.logical.safe).cloned().collect::<Vec<_>>();
+        let safe = (!safe.is_empty()).then_some(Notice::SafeSlots(safe));
         let doubtful = &decided.slots.logical.doubtful;
         let is_news = !doubtful.is_empty() && *doubtful != before.slots.logical.doubtful;
         let doubtful = is_news.then(|| Notice::UnsafeSlots(doubtful.clone()));
         let changed = (self.because.as_ref() != Some(because)).then(|| Notice::Decided(because.clone()));
-        idle.into_iter().chain(doubtful).chain(cancelled).chain(changed).collect()
+        idle.into_iter().chain(safe).chain(doubtful).chain(cancelled).chain(changed).collect()
     }
 
     /// The guard is armed while PostgreSQL may be a primary. It is disarmed once PostgreSQL certainly is none and is

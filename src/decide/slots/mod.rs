@@ -8,7 +8,8 @@
 //!
 //! A slot that nobody uses and nobody moves retains WAL until the disk is full. So a standby has a slot only while the
 //! leader publishes where that slot is, and moves its own to that place. A slot that no member wants and no setting
-//! keeps is dropped, but only after its owner had time to come back. A slot in use stays.
+//! keeps is dropped, but only after its owner had time to come back. A slot in use stays. A slot also lets a member in:
+//! a standby makes one only for a member that shows the present timeline.
 
 mod logical;
 mod published;
@@ -110,7 +111,7 @@ fn changes(tick: &Tick<'_>, sql: &SqlFacts, wanted: &BTreeMap<String, WantedSlot
         facts.is_some_and(|facts| is_unusable(sql, slot, facts) && may_drop(tick, name, facts))
     };
     let (unusable, others): (Vec<_>, Vec<_>) = wanted.iter().partition(drops);
-    let missing = others.iter().filter(|(name, _)| !sql.slots.contains_key(*name));
+    let missing = others.iter().filter(|(name, slot)| slot.creates && !sql.slots.contains_key(*name));
     let create = missing.chain(&unusable).filter(|(_, slot)| slot.kind == SlotKind::Physical);
     let mut create: Vec<String> = create.map(|(name, _)| (*name).clone()).collect();
     create.sort_unstable();

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::super::clone::leader_is_primary;
 use super::super::tick::Tick;
 use crate::model::{Lsn, MemberKey, MemberName, SlotKind, SqlFacts, slot_name};
 
@@ -9,6 +10,8 @@ use crate::model::{Lsn, MemberKey, MemberName, SlotKind, SqlFacts, slot_name};
 pub(super) struct WantedSlot {
     pub(super) kind: SlotKind,
     pub(super) user: SlotUser,
+    /// Whether it is made where it is missing.
+    pub(super) creates: bool,
 }
 
 /// Who moves it forward.
@@ -33,7 +36,7 @@ impl SlotUser {
 }
 
 fn physical(user: SlotUser) -> WantedSlot {
-    WantedSlot { kind: SlotKind::Physical, user }
+    WantedSlot { kind: SlotKind::Physical, user, creates: true }
 }
 
 /// The slots of the members that are to be kept while I lead: of all, since each may have to stream from me; only of
@@ -88,7 +91,11 @@ pub(super) fn on_leader(
     let mut wanted: BTreeMap<String, WantedSlot> =
         members.map(|slot| (slot.clone(), physical(user(&slot)))).collect();
     for (name, kind) in permanent(tick) {
-        wanted.entry(name.clone()).or_insert(WantedSlot { kind: kind.clone(), user: SlotUser::Here });
+        wanted.entry(name.clone()).or_insert(WantedSlot {
+            kind: kind.clone(),
+            user: SlotUser::Here,
+            creates: true,
+        });
     }
     wanted
 }
@@ -98,26 +105,39 @@ pub(super) fn on_leader(
 pub(super) fn on_standby(tick: &Tick<'_>) -> BTreeMap<String, WantedSlot> {
     let published = published(tick);
     let user = |slot: &str| Some(SlotUser::Elsewhere { position: *published?.get(slot)? });
-    let members = names_to_keep(tick).into_iter();
-    let mut wanted: BTreeMap<String, WantedSlot> =
-        members.filter_map(|slot| Some((slot.clone(), physical(user(&slot)?)))).collect();
-    for (name, kind) in permanent(tick) {
-        let here = user(name).map(|user| WantedSlot { kind: kind.clone(), user });
-        wanted.extend(here.map(|slot| (name.clone(), slot)));
-    }
+    let of_members = names_to_keep(tick);
+    let creates = |slot: &str| !of_members.contains(slot) || is_of_present_history(tick, slot);
+    let here = |name: &String, kind: &SlotKind| {
+        let slot = WantedSlot { kind: kind.clone(), user: user(name)?, creates: creates(name) };
+        Some((name.clone(), slot))
+    };
+    let of_members = of_members.iter().filter_map(|name| here(name, &SlotKind::Physical));
+    let permanent = permanent(tick).filter_map(|(name, kind)| here(name, kind));
+    let mut wanted: BTreeMap<String, WantedSlot> = of_members.chain(permanent).collect();
     wanted.extend(cascading(tick).map(|(name, _)| (slot_name(name), physical(SlotUser::Here))));
     wanted
 }
 
 /// The members' slots that a standby keeps: of all, and those of absent members that the leader retains.
-fn names_to_keep(tick: &Tick<'_>) -> Vec<String> {
+fn names_to_keep(tick: &Tick<'_>) -> BTreeSet<String> {
     if !keeps_all(tick) {
-        return Vec::new();
+        return BTreeSet::new();
     }
     let retained = tick.cluster().and_then(|cluster| cluster.status.as_ref()?.retain_slots.clone());
     let members = streaming(tick).map(|(name, _)| slot_name(name));
     let me = slot_name(&tick.seen.me.name);
     members.chain(retained.unwrap_or_default()).filter(|slot| *slot != me).collect()
+}
+
+/// Whether the member of this slot shows that it has the present leader's timeline. Another one may still be pointed
+/// here from the time when I led, and have WAL that was rewound here: a walsender would accept it, where the histories
+/// parted within a segment, and only the missing slot keeps it away.
+fn is_of_present_history(tick: &Tick<'_>, slot: &str) -> bool {
+    let leader = tick.cluster().and_then(|cluster| cluster.leader_member());
+    let primary = leader.filter(|(name, _)| leader_is_primary(tick, name));
+    let timeline = primary.and_then(|(_, leader)| leader.record.timeline);
+    let member = streaming(tick).find(|(name, _)| slot_name(name) == slot);
+    timeline.is_some() && member.is_some_and(|(_, key)| key.record.timeline == timeline)
 }
 
 /// While another member leads: the members that stream from me.
