@@ -85,7 +85,8 @@ pub(super) async fn start_standby(
     inner.access.prepare(inner).await;
     files::write_all(inner, follow)?;
     slot_copies::install(inner, &parameters);
-    let mut line = files::command_line(&parameters, &control.standby_minimums);
+    let mut line =
+        files::command_line(&parameters, &slot_copies::with_room(setup, &control.standby_minimums));
     line.extend(inner.access.argument());
     launch(inner, line.clone(), true)?;
     match wait_until_ready(inner, within).await {

@@ -11,7 +11,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::handle::PostgresInner;
-use super::{Error, Parameters, files, session, sql};
+use super::{Error, Parameters, Setup, files, session, sql};
 use crate::model::{LeaderSlots, LeaderSlotsQuestion, Lsn, Moment, Xid};
 use crate::os::error_chain::ErrorChain;
 use crate::os::{clock, durable};
@@ -148,6 +148,14 @@ fn installed(inner: &PostgresInner, parameters: &Parameters, slot: &str, state: 
     remove_tree(&place).map_err(Error::file("remove", &place))?;
     fs::rename(&temporary, &place).map_err(Error::file("rename", &temporary))?;
     File::open(&all).and_then(|all| all.sync_all()).map_err(Error::file("flush", &all))
+}
+
+/// The minimums of a start, with room for the slots that are here: PostgreSQL does not start with less.
+pub(super) fn with_room(setup: &Setup, minimums: &BTreeMap<String, u64>) -> BTreeMap<String, u64> {
+    let mut minimums = minimums.clone();
+    let slots = fs::read_dir(setup.data_dir.join("pg_replslot")).map_or(0, Iterator::count);
+    minimums.insert("max_replication_slots".to_owned(), slots as u64);
+    minimums
 }
 
 /// PostgreSQL does not start with a logical slot where `wal_level` is lower, nor with more slots than it has room for.
