@@ -236,6 +236,7 @@ impl Agent {
             kube: self.pods.kube(),
             looks: serial("looks")?,
             statements: serial("statements")?,
+            logical_slots: serial("logical slots")?,
         };
         Ok(Cycle {
             wakes: WakeLevels::of(&tools, &probe, &keeper),

@@ -77,6 +77,7 @@ pub(super) struct LoopState {
     pub(super) trouble: Option<String>,
     pub(super) writes_refused: Option<String>,
     pub(super) without_slot: Vec<String>,
+    pub(super) refused_slots: Vec<String>,
     pub(super) unsynchronous: Vec<String>,
     pub(super) clone_since: Option<Moment>,
     pub(super) ticks: u64,

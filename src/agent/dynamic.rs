@@ -11,6 +11,7 @@ use super::saved_config::SavedConfig;
 use super::wiring;
 use crate::config::{self, Address, Config, DynamicInForce, Effective, Sources};
 use crate::core::last_written::LastWritten;
+use crate::decide::needs_feedback;
 use crate::model::{ClusterView, ConfigKey, DataDirectory, Me, Settings};
 use crate::os::clock;
 use crate::os::error_chain::ErrorChain;
@@ -147,6 +148,15 @@ impl LiveConfig {
         (me.tags, me.scripts) = (new.tags, new.scripts);
     }
 
+    /// The parameters for PostgreSQL, with what this member's logical slots need.
+    fn parameters_over(&self, cluster: Option<&ClusterView>, me: &Me) -> Parameters {
+        let mut parameters = self.parameters.clone();
+        if needs_feedback(&self.settings, me, cluster) {
+            parameters.parameters.insert("hot_standby_feedback".to_owned(), "on".to_owned());
+        }
+        parameters
+    }
+
     /// Recomputes the settings when the key or the local file changed; true if any did.
     fn refresh(&mut self, key: Option<&ConfigKey>) -> bool {
         let news = self.in_force.read(key);
@@ -214,8 +224,9 @@ impl Cycle {
         if let Some(text) = self.dynamic.in_force.to_save() {
             self.dynamic.saved.save(&self.tools.postgres, text).await;
         }
-        let outdated = self.dynamic.applied.is_due(&self.dynamic.parameters, clock::now());
-        outdated.then(|| self.dynamic.parameters.clone())
+        let cluster = view.as_ref().map(|view| &view.cluster);
+        let wanted = self.dynamic.parameters_over(cluster, self.core.me());
+        self.dynamic.applied.is_due(&wanted, clock::now()).then_some(wanted)
     }
 }
 

@@ -36,6 +36,8 @@ pub(super) struct Tools {
     pub(super) looks: SerialThread,
     /// Changes to PostgreSQL and its files beside the long actions, in the order of the decisions.
     pub(super) statements: SerialThread,
+    /// Changes to logical slots, which may take long. Nothing waits for them.
+    pub(super) logical_slots: SerialThread,
 }
 
 impl Tools {

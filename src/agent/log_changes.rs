@@ -15,6 +15,16 @@ impl Cycle {
                  after `member_slots_ttl` on a primary and after `loop_wait` on a standby, unless `ignore_slots` or \
                  `slots` in the dynamic configuration names them"
             ),
+            Notice::SafeSlots(slots) => tracing::info!(
+                slots = slots.join(", "),
+                "the readers of these logical replication slots can go on here after a failover"
+            ),
+            Notice::UnsafeSlots(slots) => tracing::warn!(
+                slots = slots.join(", "),
+                "this member is promoted without these logical replication slots, or before it was proved that the \
+                 catalogs here hold all that they need: a slot that is missing is created anew and its reader misses \
+                 changes; a reader that fails needs a new slot. In both cases it needs a new copy of the data"
+            ),
             Notice::SyncWaitsCancelled { more, total } => tracing::warn!(
                 more,
                 cancelled = total,
@@ -37,6 +47,7 @@ impl Cycle {
     /// Logs changes in the observation.
     pub(super) fn say_what_was_seen(&mut self, seen: &Observation) {
         self.report_missing_slots(seen);
+        self.report_refused_slots(seen);
         // While a job stops or starts PostgreSQL its silence is expected.
         let trouble = seen.postgres.sql_trouble.clone().filter(|_| seen.job.is_none());
         if let Some(why) = trouble.as_ref().filter(|_| trouble != self.state.trouble) {
@@ -76,5 +87,20 @@ impl Cycle {
             );
         }
         self.state.without_slot = said;
+    }
+
+    /// Names the permanent slots that cannot be made.
+    fn report_refused_slots(&mut self, seen: &Observation) {
+        let cluster = seen.view.as_ref().map(|view| &view.cluster).filter(|_| seen.settings.use_slots);
+        let conflicts = cluster.map(|cluster| seen.settings.slots.conflicts(cluster)).unwrap_or_default();
+        let said: Vec<String> = conflicts.iter().map(|(slot, member)| format!("{slot} ({member})")).collect();
+        if said != self.state.refused_slots && !said.is_empty() {
+            tracing::warn!(
+                slots = said.join(", "),
+                "these logical slots under `slots` in the dynamic configuration are not made, because the member in \
+                 parentheses streams through a physical slot of that name; give each another name"
+            );
+        }
+        self.state.refused_slots = said;
     }
 }

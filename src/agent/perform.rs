@@ -16,8 +16,8 @@ use crate::core::job::Machine;
 use crate::core::member::{Levels, MemberEffect, MemberEvent};
 use crate::etcd::Etcd;
 use crate::model::{
-    Action, ExitBecause, Finished, FollowTarget, Job, JobKind, LeaderBranch, LeaseId, MemberName,
-    MemberRecord, Outcome, SyncOwner,
+    Action, ExitBecause, Finished, FollowTarget, Job, JobKind, LeaderBranch, LeaderSlotsQuestion, LeaseId,
+    LogicalSlotChanges, MemberName, MemberRecord, Outcome, SyncOwner,
 };
 use crate::os::clock;
 use crate::os::error_chain::ErrorChain;
@@ -97,9 +97,11 @@ impl Cycle {
             }
             Action::SetClientLockout { closed } => self.lock_clients_out(closed),
             Action::Follow(target) => self.follow(target),
-            Action::SetSlots { create, drop } => {
-                self.tell("set slots", async move { postgres.set_slots(&create, &drop).await });
+            Action::SetSlots(changes) => {
+                self.tell("set slots", async move { postgres.set_slots(&changes).await });
             }
+            Action::SetLogicalSlots(changes) => self.set_logical_slots(changes),
+            Action::AskLeaderSlots(question) => self.ask_leader_slots(question),
             Action::ResumeReplay => self.tell("resume replay", async move { postgres.resume_replay().await }),
             Action::CheckpointAfterPromotion { term: _ } => self.checkpoint_aside(),
             Action::Answer { id, reply } => {
@@ -216,6 +218,30 @@ impl Cycle {
         self.tools.statements.run("follow", async move {
             if !tried("follow", postgres.follow(target.as_ref())).await {
                 report_later(reports, MemberEvent::NotFollowed);
+            }
+        });
+    }
+
+    fn set_logical_slots(&self, changes: LogicalSlotChanges) {
+        let (postgres, reports) = (self.tools.postgres.clone(), self.tools.reports.clone());
+        self.tools.logical_slots.run("logical slots", async move {
+            let broken = postgres.set_logical_slots(&changes).await;
+            if !broken.is_empty() {
+                // The loop has ended when nobody listens.
+                let _ = reports.send(MemberEvent::SlotsBroken(broken).into());
+            }
+        });
+    }
+
+    fn ask_leader_slots(&self, question: LeaderSlotsQuestion) {
+        let (postgres, reports) = (self.tools.postgres.clone(), self.tools.reports.clone());
+        self.tools.logical_slots.run("slots of the leader", async move {
+            match postgres.leader_slots(&question).await {
+                Ok(told) => drop(reports.send(MemberEvent::LeaderSlotsTold(told).into())),
+                Err(error) => {
+                    let leader = question.leader.name;
+                    tracing::warn!(%leader, error = error.chain(), "could not ask for the logical slots of the leader");
+                }
             }
         });
     }

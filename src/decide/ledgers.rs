@@ -4,7 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{Failure, JobKind, LeaseId, Lsn, MemberName, Moment, PeerIdentity, Term, UnfencedPrimary};
+use crate::model::{
+    Failure, JobKind, LeaseId, LogicalSlotChanges, Lsn, MemberName, Moment, PeerIdentity, SlotChanges, Term,
+    UnfencedPrimary,
+};
 
 /// The leader key of `term` was to be given away. While I seem to lead in it, no Postgres here may become primary.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -143,8 +146,37 @@ pub struct SlotLedger {
     pub wanted: BTreeMap<String, Moment>,
     /// Slots that no connection uses, no member wants and no setting keeps, each with the time since when.
     pub idle: BTreeMap<String, Moment>,
-    /// The slots created and dropped by the last request, and its time: a failing statement is not repeated at once.
-    pub asked: Option<(Vec<String>, Vec<String>, Moment)>,
+    /// The permanent slots, and those that were permanent and are still there.
+    #[serde(default)]
+    pub permanent: BTreeSet<String>,
+    /// The last changes that were ordered, and when: a failing statement is not repeated at once.
+    pub asked: Option<(SlotChanges, Moment)>,
+    /// Permanent logical slots.
+    #[serde(default)]
+    pub logical: LogicalSlotLedger,
+}
+
+/// Permanent logical slots.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct LogicalSlotLedger {
+    /// The last changes that were ordered, and when.
+    pub ordered: Option<(LogicalSlotChanges, Moment)>,
+    /// When the leader was last asked about its slots.
+    pub asked_at: Option<Moment>,
+    /// When it was asked what it answered last.
+    pub told_at: Option<Moment>,
+    /// Since when slots are to be copied.
+    pub lacking_since: Option<Moment>,
+    /// Slots that were copied, each with the time when it was to be put in place.
+    pub copied: BTreeMap<String, Moment>,
+    /// Slots that cannot be moved any more.
+    pub broken: BTreeSet<String>,
+    /// The leader's term, and the start of PostgreSQL, in which slots proved safe.
+    pub safe_in: Option<(Term, Moment)>,
+    /// Slots that can be used after a promotion.
+    pub safe: BTreeSet<String>,
+    /// At a promotion: the slots that were missing, or not safe.
+    pub doubtful: Vec<String>,
 }
 
 /// The script before a promotion, in a term of mine.

@@ -53,8 +53,9 @@ pub use decision::Decision;
 pub use leadership::Leadership;
 pub use ledgers::{
     Ending, FailedRaceRounds, Failures, Incoming, LeaderKeyPhase, Leaderless, LeaseLedger, Leaving,
-    PromotionSeen, Registered, ReleasedTerm, SlotLedger, UnfencedLedger,
+    LogicalSlotLedger, PromotionSeen, Registered, ReleasedTerm, SlotLedger, UnfencedLedger,
 };
 pub use memory::{Following, HandOver, HandOverCause, HandOverPhase, Memory};
+pub use slots::needs_feedback;
 pub use sync::{QuorumState as SyncMachine, SyncMemory, SyncStep, priority_step, quorum_steps};
 pub use table::{decide, situation_name};

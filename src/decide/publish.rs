@@ -1,16 +1,16 @@
 //! The keys that this member publishes in etcd: its member record, and the cluster status while it leads.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde_json::{Map, Value};
 
 use super::leadership::Leadership;
 use super::server::Server;
+use super::slots;
 use super::tick::Tick;
 use crate::model::{
     Action, Ask, ClusterStatus, ControlState, JobKind, LeaseId, Lsn, MemberRecord, MemberState,
-    PostgresFacts, Process, Reason, Request, Role, SqlFacts, Standby, Term, WaitingOn, slot_name,
+    PostgresFacts, Process, Reason, Request, Role, SqlFacts, Standby, Term, WaitingOn,
 };
 
 /// The Patroni version whose interfaces this member implements. Readers compare it, so digits and dots only.
@@ -265,15 +265,12 @@ fn schedule(request: &Request, sql: Option<&SqlFacts>) -> Option<Map<String, Val
 /// Writes the status when it changed or etcd does not show it, at most once per `loop_wait`. Another timeline or other
 /// slot names are written at once.
 pub(super) fn status(tick: &mut Tick<'_>, term: Term, sql: &SqlFacts) {
-    let mut slots: BTreeMap<String, Lsn> =
-        sql.slots.iter().filter_map(|(name, slot)| Some((name.clone(), slot.position?))).collect();
-    slots.insert(slot_name(&tick.seen.me.name), sql.flushed);
-    let retain: Vec<String> = tick.memory.slots.wanted.keys().cloned().collect();
+    let (slots, retain) = (slots::published(tick, sql), slots::retained(tick));
     let status = ClusterStatus {
         optime: known(sql.flushed),
         timeline: sql.timeline,
         slots: Some(slots),
-        retain_slots: (!retain.is_empty()).then_some(retain),
+        retain_slots: Some(retain).filter(|retain| !retain.is_empty()),
     };
     if status.optime.is_some() && is_status_due(tick, &status) {
         write_status(tick, term, status);

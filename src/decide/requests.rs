@@ -131,6 +131,14 @@ fn begin(tick: &mut Tick<'_>, id: Option<RequestId>, filter: RestartFilter) {
     tick.memory.restart = Some(Restart { id, since: tick.now, give_up_at, stopped: false, filter });
 }
 
+/// Restarts this standby for the copies of slots that wait for it; whoever asks for another restart meanwhile is
+/// answered by the rules of that.
+pub(super) fn restart(tick: &mut Tick<'_>) {
+    if may_restart(tick, &RestartFilter::default()).is_none() {
+        begin(tick, None, RestartFilter::default());
+    }
+}
+
 /// Begins a scheduled restart that is due; one that is long overdue is dropped.
 fn run_schedule(tick: &mut Tick<'_>) {
     let Some(Request { ask: Ask::Restart { at: Some(at), filter }, .. }) =

@@ -128,7 +128,7 @@ fn dead<'a>(tick: &mut Tick<'a>, found: &'a Assessment<'a>, death: &Death, term:
 }
 
 fn standby(tick: &mut Tick<'_>, leader: &LeaderKey, sql: &SqlFacts) -> Reason {
-    slots::on_standby(tick, sql);
+    slots::on_standby(tick, leader, sql);
     follow::leader(tick, leader, sql)
 }
 

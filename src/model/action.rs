@@ -7,8 +7,9 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    CloneMethods, ClusterStatus, GenerationWrite, HistoryLine, LeaseId, Lsn, MemberName, MemberRecord,
-    Moment, Reply, RequestId, SyncRecord, Term, Timeline, UnfencedWrite,
+    CloneMethods, ClusterStatus, GenerationWrite, HistoryLine, LeaderSlotsQuestion, LeaseId,
+    LogicalSlotChanges, Lsn, MemberName, MemberRecord, Moment, Reply, RequestId, SlotChanges, SyncRecord,
+    Term, Timeline, UnfencedWrite,
 };
 
 /// One order. All but [`Action::Start`] return at once.
@@ -96,13 +97,12 @@ pub enum Action {
     WriteGeneration(GenerationWrite),
     /// Point a running standby elsewhere by a reload.
     Follow(Option<FollowTarget>),
-    /// Drop these slots of a running Postgres unless a connection uses them, then create the physical ones.
-    SetSlots {
-        /// The slots to create.
-        create: Vec<String>,
-        /// The slots to drop first.
-        drop: Vec<String>,
-    },
+    /// Change the slots of a running Postgres.
+    SetSlots(SlotChanges),
+    /// Change its logical slots, beside all other work: that may take long.
+    SetLogicalSlots(LogicalSlotChanges),
+    /// Ask the leader's Postgres about its logical slots, and keep copies of them for the next start.
+    AskLeaderSlots(LeaderSlotsQuestion),
     /// Resume a WAL replay that a parameter change paused.
     ResumeReplay,
     /// Run CHECKPOINT after a promotion, beside all other work, so that other members can safely rewind from this one.

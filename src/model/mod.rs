@@ -82,7 +82,10 @@ pub use script::{
     BootstrapRecovery, CloneMethods, CustomBootstrap, ReplicaMethod, ReplicaScript, ScriptWords, ScriptsInUse,
 };
 pub use settings::Settings;
-pub use slots::{SlotPattern, SlotSettings};
+pub use slots::{
+    LeaderSlots, LeaderSlotsQuestion, LogicalAdvance, LogicalSlotChanges, SlotChanges, SlotKind, SlotPattern,
+    SlotSettings, Xid,
+};
 pub use store::{
     GenerationKey, GenerationWrite, StoreChange, StoreGeneration, StoreKeys, StoreMark, StoreReason,
     StoreSeen,

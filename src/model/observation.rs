@@ -6,8 +6,9 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Branch, CloneProgress, ClusterView, Job, JobKind, LeaseFacts, Lsn, MemberName, Moment, PeerAnswer,
-    PeerIdentity, PodEnd, PostgresFacts, Request, ScriptsInUse, SessionId, Settings, Tags, WallTime,
+    Branch, CloneProgress, ClusterView, Job, JobKind, LeaderSlots, LeaseFacts, Lsn, MemberName, Moment,
+    PeerAnswer, PeerIdentity, PodEnd, PostgresFacts, Request, ScriptsInUse, SessionId, Settings, Tags,
+    WallTime,
 };
 
 /// The input of one decision. No fact is read twice, and each carries its age.
@@ -27,6 +28,9 @@ pub struct Observation {
     pub peers: BTreeMap<MemberName, PeerAnswer>,
     /// The leader's branch of history, as its Postgres last reported it.
     pub leader_branch: Option<LeaderBranch>,
+    /// What the leader's Postgres last said about its logical slots.
+    #[serde(default)]
+    pub leader_slots: Option<LeaderSlots>,
     /// The long action under way.
     pub job: Option<RunningJob>,
     /// Its progress, if it is a clone.

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Branch, LivenessFacts, Lsn, Moment, OwnAccess, SyncFacts, SyncOwner, Timeline, TimelineHistory};
+use super::{
+    Branch, LivenessFacts, Lsn, Moment, OwnAccess, SyncFacts, SyncOwner, Timeline, TimelineHistory, Xid,
+};
 
 /// The state of the local Postgres, as one tick sees it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -387,6 +389,9 @@ pub struct SlotFacts {
     pub synced: bool,
     /// It holds back vacuum.
     pub has_xmin: bool,
+    /// The oldest transaction whose catalog rows it needs.
+    #[serde(default)]
+    pub catalog_xmin: Option<Xid>,
     /// `wal_status` is `lost`.
     pub lost: bool,
 }

@@ -116,8 +116,14 @@ async fn make(inner: &PostgresInner) -> Result<u64, Error> {
         }
     };
     let (mut postmaster, pid) = start(setup, line, within, &private).await?;
-    let client =
-        sql::at(setup, &private.host(), "Matriarch bootstrap", "-c synchronous_commit=local").await?;
+    let client = sql::at(
+        setup,
+        &private.host(),
+        database(setup),
+        "Matriarch bootstrap",
+        "-c synchronous_commit=local",
+    )
+    .await?;
     let statements = role_statements(setup);
     client.batch_execute(&statements).await.map_err(Error::sql("create the users"))?;
     create_database(setup, &client).await?;

@@ -8,6 +8,7 @@ use super::handle::PostgresInner;
 use super::sql::{self, LOOK_WITHIN};
 use crate::model::{
     CommitWait, Lsn, SlotFacts, SqlFacts, Standby, SyncFacts, SyncState, Timeline, WalReceiver, Walsender,
+    Xid,
 };
 use crate::os::clock;
 
@@ -39,7 +40,7 @@ SELECT current_setting('server_version_num')::int4,
                'restart', restart_lsn::text, 'plugin', plugin,
                'database', (SELECT datname FROM pg_database WHERE oid = datoid),
                'failover', (to_jsonb(slot) ->> 'failover')::boolean, 'synced', (to_jsonb(slot) ->> 'synced')::boolean,
-               'xmin', xmin IS NOT NULL, 'lost', wal_status IS NOT DISTINCT FROM 'lost'))::text
+               'xmin', xmin IS NOT NULL, 'catalog_xmin', catalog_xmin::text, 'lost', wal_status IS NOT DISTINCT FROM 'lost'))::text
           FROM pg_get_replication_slots() AS slot WHERE NOT temporary),
        (SELECT json_agg(json_build_object('usename', usename, 'application_name', application_name,
                'client_addr', host(client_addr), 'state', state, 'sync_state', sync_state,
@@ -173,6 +174,7 @@ fn slot(slot: &serde_json::Map<String, Value>) -> Option<(String, SlotFacts)> {
         failover: flag("failover"),
         synced: flag("synced"),
         has_xmin: flag("xmin"),
+        catalog_xmin: text("catalog_xmin").and_then(|xid| xid.parse().ok()).map(Xid),
         lost: flag("lost"),
     };
     Some((text("name")?.to_owned(), facts))

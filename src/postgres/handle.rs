@@ -11,14 +11,15 @@ use super::configuration::ServerConfiguration;
 use super::postmaster::Postmaster;
 use super::promote::PendingPromotion;
 use super::session::Access;
+use super::slot_copies::SlotCopies;
 use super::sql::KeptConnection;
 use super::{
     Adoption, Error, Parameters, Probe, Setup, access_rules, adoption, bootstrap, control, facts, kept,
-    process, promote, rewind, running, sql, timelines,
+    logical, process, promote, rewind, running, slot_copies, slots, sql, timelines,
 };
 use crate::model::{
-    Branch, DataDirectory, FollowTarget, Liveness, Lsn, Process, Settings, SqlFacts, StopMode, SyncOwner,
-    Timeline, TimelineHistory,
+    Branch, DataDirectory, FollowTarget, LeaderSlots, LeaderSlotsQuestion, Liveness, LogicalSlotChanges, Lsn,
+    Process, Settings, SlotChanges, SqlFacts, StopMode, SyncOwner, Timeline, TimelineHistory,
 };
 use crate::os::clock;
 use crate::os::postgres_processes::PostgresProcesses;
@@ -38,6 +39,8 @@ pub(super) struct PostgresInner {
     /// How the supervisor itself gets in.
     pub(super) access: Access,
     pub(super) connection: KeptConnection,
+    /// Logical slots for the next start.
+    pub(super) slot_copies: SlotCopies,
     /// What the probe knows.
     liveness: Mutex<Liveness>,
 }
@@ -131,6 +134,7 @@ impl Postgres {
             configuration: ServerConfiguration::new(parameters),
             access: Access::default(),
             connection: KeptConnection::default(),
+            slot_copies: SlotCopies::default(),
             liveness: Mutex::new(Liveness::new(Settings::TTL_MIN, clock::now())),
         };
         Postgres { inner: Arc::new(inner) }
@@ -227,6 +231,7 @@ impl Postgres {
 
     /// Begins to promote the running standby; `None` where it is a primary already.
     pub async fn prepare_promotion(&self, within: Duration) -> Result<Option<PendingPromotion>, Error> {
+        self.inner.slot_copies.forget();
         PendingPromotion::prepare(&self.inner, within).await
     }
 
@@ -266,9 +271,19 @@ impl Postgres {
         running::follow(&self.inner, target).await
     }
 
-    /// Creates and drops physical slots. What exists already, or is gone already, is no error.
-    pub async fn set_slots(&self, create: &[String], drop: &[String]) -> Result<(), Error> {
-        running::set_slots(&self.inner, create, drop).await
+    /// Drops slots, creates and advances physical ones. What is done already is no error.
+    pub async fn set_slots(&self, changes: &SlotChanges) -> Result<(), Error> {
+        slots::set(&self.inner, changes).await
+    }
+
+    /// Creates and moves logical slots, and returns those that cannot be moved any more. What fails is logged.
+    pub async fn set_logical_slots(&self, changes: &LogicalSlotChanges) -> Vec<String> {
+        logical::set(&self.inner, changes).await
+    }
+
+    /// Asks the leader about its logical slots, and keeps copies for the next start.
+    pub async fn leader_slots(&self, question: &LeaderSlotsQuestion) -> Result<LeaderSlots, Error> {
+        slot_copies::ask(&self.inner, question).await
     }
 
     /// The owner of `synchronous_standby_names`.

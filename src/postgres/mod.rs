@@ -9,6 +9,8 @@
 //!         sql_facts ── facts ─┐
 //!    leader_history ──────────┴─ sql ── tls
 //!   every statement ── session ── sockets     the own way in: private socket directory, own role
+//!         set_slots ── slots logical
+//!      leader_slots ── slot_copies   logical slots for standbys, put in place by a start
 //!         passwords ── rotation ┐
 //!      apply follow ── running ─┼ access_rules ── configuration
 //!                               └ files  every configuration file is written by us
@@ -44,6 +46,8 @@ mod process;
 mod promote;
 mod running;
 mod session;
+mod slot_copies;
+mod slots;
 mod sockets;
 mod sql;
 mod timelines;
@@ -55,6 +59,7 @@ mod clone;
 mod connection_probe;
 mod init_scripts;
 mod kept;
+mod logical;
 mod lowered;
 mod probe;
 mod replica;

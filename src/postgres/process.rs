@@ -11,7 +11,7 @@ use super::control::PidFile;
 use super::handle::{PostgresInner, Started, Stopped};
 use super::postmaster::LOOK_EVERY;
 use super::program::bare;
-use super::{Error, Setup, control, files, rewind, timelines};
+use super::{Error, Setup, control, files, rewind, slot_copies, timelines};
 use crate::model::{DataDirectory, FollowTarget, Process, StopMode};
 use crate::os::child::{self, Child, OnOwnerExit};
 use crate::os::file_id::FileId;
@@ -84,7 +84,9 @@ pub(super) async fn start_standby(
     timelines::free_unused(setup)?;
     inner.access.prepare(inner).await;
     files::write_all(inner, follow)?;
-    let mut line = files::command_line(&parameters, &control.standby_minimums);
+    slot_copies::install(inner, &parameters);
+    let mut line =
+        files::command_line(&parameters, &slot_copies::with_room(setup, &control.standby_minimums));
     line.extend(inner.access.argument());
     launch(inner, line.clone(), true)?;
     match wait_until_ready(inner, within).await {

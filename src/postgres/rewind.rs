@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::control::{DEFAULT_SEGMENT, beside, segment};
 use super::handle::{PostgresInner, RewindReport};
 use super::program::{LAST_LINES, bare, run, run_to_end, tool};
-use super::{Error, Setup, conninfo, control, files};
+use super::{Error, Setup, conninfo, control, files, slot_copies};
 use crate::model::{ControlFile, ControlState, FollowTarget, Lsn, Timeline};
 use crate::os::durable;
 
@@ -44,7 +44,7 @@ pub(super) async fn single_user(
     let mut command = bare(setup, setup.program("postgres"));
     command.arg("--single").arg("-D").arg(&setup.data_dir);
     command.arg(format!("--config-file={}", files::main_file(setup).display()));
-    command.args(files::command_line(&parameters, minimums));
+    command.args(files::command_line(&parameters, &slot_copies::with_room(setup, minimums)));
     command.args(["-c", "archive_mode=on", "-c", "archive_command=false", "template1"]);
     run("postgres --single", command, within).await.map(drop)
 }

@@ -1,4 +1,4 @@
-//! Changes to a running Postgres: parameters, access rules, the source of replication, slots.
+//! Changes to a running Postgres: parameters, access rules, the source of replication.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -9,7 +9,7 @@ use tokio_postgres::Client;
 
 use super::handle::PostgresInner;
 use super::postmaster::LOOK_EVERY;
-use super::sql::{self, LOOK_WITHIN};
+use super::sql::LOOK_WITHIN;
 use super::{Error, Parameters, access_rules, control, files, session, sockets};
 use crate::model::FollowTarget;
 use crate::os::clock;
@@ -132,36 +132,6 @@ pub(super) async fn follow(inner: &PostgresInner, target: Option<&FollowTarget>)
         }
         tokio::time::sleep(LOOK_EVERY).await;
     }
-}
-
-/// Drops slots, and creates physical ones. A slot that cannot be dropped does not prevent the creation of others.
-pub(super) async fn set_slots(
-    inner: &PostgresInner,
-    create: &[String],
-    drop: &[String],
-) -> Result<(), Error> {
-    let dropping = "SELECT restart_lsn::text, pg_drop_replication_slot(slot_name) FROM pg_replication_slots
-                    WHERE slot_name = $1 AND NOT active";
-    let creating = "SELECT pg_create_physical_replication_slot($1::text::name, true)
-                    WHERE NOT EXISTS (SELECT FROM pg_replication_slots WHERE slot_name = $1::text)";
-    sql::kept(inner, async |client| {
-        let mut done = Ok(());
-        for slot in drop {
-            match client.query_opt(dropping, &[slot]).await {
-                Ok(Some(row)) => {
-                    let restart_lsn = row.get::<_, Option<&str>>(0).unwrap_or("nowhere");
-                    tracing::info!(slot, restart_lsn, "dropped a replication slot");
-                }
-                Ok(None) => {}
-                Err(error) => done = Err(Error::sql("drop a replication slot")(error)),
-            }
-        }
-        for name in create {
-            client.execute(creating, &[name]).await.map_err(Error::sql("create a replication slot"))?;
-        }
-        done
-    })
-    .await
 }
 
 /// The parameters that a restart would change.

@@ -161,10 +161,20 @@ fn look_up_user() -> Option<String> {
 
 /// A connection to the local Postgres, with the rights of a superuser.
 pub(super) async fn open(inner: &PostgresInner, application: &str, options: &str) -> Result<Client, Error> {
+    open_in(inner, database(&inner.setup), application, options).await
+}
+
+/// A connection to this database of it.
+pub(super) async fn open_in(
+    inner: &PostgresInner,
+    database: &str,
+    application: &str,
+    options: &str,
+) -> Result<Client, Error> {
     let mut refusals = Vec::new();
     let mut last = None;
     for way in inner.access.order(clock::now()) {
-        match open_by(inner, way, application, options).await {
+        match open_by(inner, way, database, application, options).await {
             Ok(client) => {
                 inner.access.let_in(way, refusals);
                 return Ok(client);
@@ -188,6 +198,7 @@ pub(super) async fn open(inner: &PostgresInner, application: &str, options: &str
 async fn open_by(
     inner: &PostgresInner,
     way: AccessWay,
+    database: &str,
     application: &str,
     options: &str,
 ) -> Result<Client, Error> {
@@ -196,14 +207,14 @@ async fn open_by(
     match way {
         AccessWay::PrivateSocket => {
             let mut config = Config::new();
-            config.user(ROLE).dbname(database(setup)).host_path(&private).port(setup.port);
+            config.user(ROLE).dbname(database).host_path(&private).port(setup.port);
             config.application_name(application).options(options);
             open_as_own_role(&config, &private.display().to_string()).await
         }
         AccessWay::PrivateSocketAsSuperuser => {
-            sql::at(setup, &private.display().to_string(), application, options).await
+            sql::at(setup, &private.display().to_string(), database, application, options).await
         }
-        AccessWay::Address => sql::at(setup, &setup.local_host, application, options).await,
+        AccessWay::Address => sql::at(setup, &setup.local_host, database, application, options).await,
     }
 }
 

@@ -20,10 +20,16 @@ const LOOK_OPTIONS: &str = "-c statement_timeout=2000 -c pg_stat_statements.trac
 const HISTORY_WITHIN: Duration = Duration::from_secs(10);
 
 /// A connection to the local Postgres as the configured superuser, at a host or in a directory of sockets.
-pub(super) async fn at(setup: &Setup, host: &str, application: &str, options: &str) -> Result<Client, Error> {
+pub(super) async fn at(
+    setup: &Setup,
+    host: &str,
+    database: &str,
+    application: &str,
+    options: &str,
+) -> Result<Client, Error> {
     let mut config = Config::new();
     let who = &setup.superuser;
-    config.user(&who.username).dbname(database(setup)).port(setup.port);
+    config.user(&who.username).dbname(database).port(setup.port);
     if host.starts_with('/') {
         config.host_path(Path::new(host));
     } else {
@@ -162,7 +168,11 @@ pub(super) async fn tablespaces(
     Ok(rows.iter().map(tablespace).collect())
 }
 
-async fn remote(setup: &Setup, target: &FollowTarget, who: &RoleCredentials) -> Result<Client, Error> {
+pub(super) async fn remote(
+    setup: &Setup,
+    target: &FollowTarget,
+    who: &RoleCredentials,
+) -> Result<Client, Error> {
     let address = ConninfoAddress::parse(&target.conn_url)
         .ok_or_else(|| Error::Unfit(format!("{}: `{}` is no address", target.name, target.conn_url)))?;
     let mut config = Config::new();

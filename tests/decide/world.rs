@@ -74,6 +74,7 @@ impl World {
             postgres: up(standby(1000)),
             peers: BTreeMap::new(),
             leader_branch: None,
+            leader_slots: None,
             job: None,
             clone_progress: None,
             writing: None,

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use matriarch::fence::{ArmedDeadlines, Deadlines, Found, GuardPhase, Link, LinkSetup};
 use matriarch::model::{
-    ControlState, DataDirectory, Divergence, FollowTarget, MemberName, Process, SqlFacts, Standby, StopMode,
+    ControlState, DataDirectory, Divergence, FollowTarget, MemberName, Process, SlotChanges, SqlFacts,
+    Standby, StopMode,
 };
 use matriarch::os::{child, clock, process, reap};
 use matriarch::postgres::{Adoption, CloneStatus, Error, Postgres, Setup, Started, Stopped};
@@ -21,6 +22,7 @@ mod judge;
 mod layout;
 mod replica;
 mod restore;
+mod slots;
 
 use herd::{Herd, order};
 
@@ -119,8 +121,11 @@ async fn a_new_cluster_and_its_standby() {
     let facts = leader.sql_facts().await.expect("facts");
     assert!(facts.is_primary() && facts.flushed.is_known());
     assert_eq!(facts.timeline.map(|timeline| timeline.0), Some(2));
-    leader.set_slots(&["b".to_owned(), "c".to_owned()], &[]).await.expect("create slots");
-    leader.set_slots(&["b".to_owned()], &["c".to_owned()]).await.expect("drop a slot");
+    let slots = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+    let create = SlotChanges { create: slots(&["b", "c"]), ..SlotChanges::default() };
+    leader.set_slots(&create).await.expect("create slots");
+    let drop = SlotChanges { drop: slots(&["c"]), create: slots(&["b"]), ..SlotChanges::default() };
+    leader.set_slots(&drop).await.expect("drop a slot");
     leader.checkpoint(SOON).await.expect("checkpoint");
 
     let standby = herd.standby("b", &leader).await;
@@ -133,6 +138,7 @@ async fn a_new_cluster_and_its_standby() {
             if receiver.slot.as_deref() == Some("b") && receiver.port == Some(leader.setup().port))
     };
     facts_until(&standby, "streaming through the slot", slot).await;
+    slots::move_on_a_standby(&standby).await;
     let facts = facts_until(&leader, "replication seen", |facts| !facts.replication.is_empty()).await;
     assert_eq!(facts.replication[0]["application_name"], "b");
     assert_eq!(facts.slots.keys().collect::<Vec<_>>(), ["b"]);

@@ -99,8 +99,6 @@ bootstrap:
   dcs:
     standby_cluster: {host: x}
     failsafe_mode: true
-    slots: {a: {type: physical}}
-    permanent_slots: {a: {type: physical}}
     primary_race_backoff: 5
     master_start_timeout: 5
     primary_start_timeout: 6
@@ -116,7 +114,7 @@ fn keys_without_effect_are_named() {
     let (_, warnings) = load(&text, &[]);
     let mut keys: Vec<&str> = warnings.iter().filter_map(|warning| warning.split(": ").nth(1)).collect();
     keys.sort_unstable();
-    let dynamic = ["failsafe_mode", "master_start_timeout", "permanent_slots"].into_iter();
+    let dynamic = ["failsafe_mode", "master_start_timeout"].into_iter();
     let of_postgresql =
         ["basebackup", "bin_dir", "callbacks", "create_replica_methods", "custom_conf", "listen"];
     let of_postgresql = of_postgresql.into_iter().chain([
@@ -131,7 +129,7 @@ fn keys_without_effect_are_named() {
     let rest = ["keyfile_password", "request_queue_size", "thread_pool_size"];
     let under = |path: &'static str| move |key: &str| format!("{path}.{key}");
     let mut expected: Vec<String> = dynamic
-        .chain(["primary_race_backoff", "slots", "standby_cluster"])
+        .chain(["primary_race_backoff", "standby_cluster"])
         .map(under("bootstrap.dcs"))
         .chain(of_postgresql.map(under("bootstrap.dcs.postgresql")))
         .chain(["post_init", "users"].map(under("bootstrap")))

@@ -70,7 +70,9 @@ impl SingleWrite {
             | Action::SetSyncNames(_)
             | Action::SetClientLockout { .. }
             | Action::Follow(_)
-            | Action::SetSlots { .. }
+            | Action::SetSlots(_)
+            | Action::SetLogicalSlots(_)
+            | Action::AskLeaderSlots(_)
             | Action::ResumeReplay
             | Action::CheckpointAfterPromotion { .. }
             | Action::Answer { .. }

@@ -2,9 +2,9 @@
 
 use super::look::{AskedPostgres, LookId};
 use crate::model::{
-    Action, CloneProgress, DataDirectory, Finished, JobKind, LeaderBranch, LeaseFacts, LivenessFacts,
-    MemberName, Moment, Observation, OwnAccess, PeerAnswer, PodEnd, PodRole, PrimaryRoute, Process, Reason,
-    Request, Settings, SyncOwner, TimelineHistory, View, WallTime, WriteFacts,
+    Action, CloneProgress, DataDirectory, Finished, JobKind, LeaderBranch, LeaderSlots, LeaseFacts,
+    LivenessFacts, MemberName, Moment, Observation, OwnAccess, PeerAnswer, PodEnd, PodRole, PrimaryRoute,
+    Process, Reason, Request, Settings, SyncOwner, TimelineHistory, View, WallTime, WriteFacts,
 };
 
 /// Every event that can wake a member.
@@ -24,6 +24,10 @@ pub enum MemberEvent {
     PeerAnswered(MemberName, PeerAnswer),
     /// The leader reported its timeline history, or failed to.
     LeaderBranchTold(LeaderBranch),
+    /// The leader answered about its logical slots.
+    LeaderSlotsTold(LeaderSlots),
+    /// Logical slots that cannot be moved any more: they have to be copied again.
+    SlotsBroken(Vec<String>),
     /// The status could not be written: it has to be written again.
     StatusNotPublished,
     /// The source of the standby could not be set: it has to be compared and set again.
@@ -136,6 +140,11 @@ pub enum Notice {
     Decided(Reason),
     /// Replication slots that no member uses will be dropped.
     IdleSlots(Vec<String>),
+    /// Logical slots here that can be used after a failover from now on.
+    SafeSlots(Vec<String>),
+    /// Permanent logical slots that are missing at a promotion, or whose readers may fail: the catalogs may lack what
+    /// they need.
+    UnsafeSlots(Vec<String>),
     /// Commits whose wait for a standby was cancelled.
     SyncWaitsCancelled {
         /// Since the last decision.

@@ -25,8 +25,8 @@ pub use self::look::{AskedPostgres, DATA_WITHIN, LOOK_WITHIN, LookId, PostgresTr
 use self::look::{LOOK_PATIENCE, Look, LookPlan, Looks};
 use crate::decide::{Decision, Memory, decide};
 use crate::model::{
-    Action, Finished, Job, JobKind, LeaderBranch, Me, MemberName, Moment, Observation, PeerAnswer, Process,
-    Reason, Request, RunningJob,
+    Action, Finished, Job, JobKind, LeaderBranch, LeaderSlots, Me, MemberName, Moment, Observation,
+    PeerAnswer, Process, Reason, Request, RunningJob,
 };
 
 /// The member.
@@ -37,6 +37,7 @@ pub struct Member {
     lanes: Lanes,
     peers: BTreeMap<MemberName, PeerAnswer>,
     leader_branch: Option<LeaderBranch>,
+    leader_slots: Option<LeaderSlots>,
     finished: Vec<Finished>,
     requests: Vec<Request>,
     because: Option<Reason>,
@@ -66,6 +67,7 @@ impl Member {
             lanes: Lanes::default(),
             peers: BTreeMap::new(),
             leader_branch: None,
+            leader_slots: None,
             finished: Vec::new(),
             requests: Vec::new(),
             because: None,
@@ -114,7 +116,12 @@ impl Member {
         self.looks.looked_at()
     }
 
-    /// This member's own configuration; settings may change its addresses.
+    /// This member's own configuration.
+    pub fn me(&self) -> &Me {
+        &self.me
+    }
+
+    /// The same; settings may change its addresses.
     pub fn me_mut(&mut self) -> &mut Me {
         &mut self.me
     }
@@ -200,6 +207,8 @@ impl Member {
                 let known = self.leader_branch.take().filter(|known| told.asked_at < known.asked_at);
                 self.leader_branch = known.or(Some(told));
             }
+            MemberEvent::LeaderSlotsTold(told) => self.leader_slots = Some(told),
+            MemberEvent::SlotsBroken(slots) => self.memory.slots.logical.broken.extend(slots),
             MemberEvent::StatusNotPublished => self.memory.status = None,
             MemberEvent::NotFollowed => self.memory.following = None,
             MemberEvent::ClientsNotLetIn => self.clients_stay_out = true,
@@ -244,6 +253,7 @@ impl Member {
             postgres,
             peers: self.peers.clone(),
             leader_branch: self.leader_branch.clone(),
+            leader_slots: self.leader_slots.clone(),
             clone_progress: levels.clone_progress,
             job: self.lanes.postgres().cloned(),
             writing: self.lanes.leader_key().cloned(),
@@ -269,8 +279,14 @@ impl Member {
             more: cancelled - before.sync.cancelled,
             total: cancelled,
         });
+        let safe =
+            decided.slots.logical.safe.difference(&before.slots.logical.safe).cloned().collect::<Vec<_>>();
+        let safe = (!safe.is_empty()).then_some(Notice::SafeSlots(safe));
+        let doubtful = &decided.slots.logical.doubtful;
+        let is_news = !doubtful.is_empty() && *doubtful != before.slots.logical.doubtful;
+        let doubtful = is_news.then(|| Notice::UnsafeSlots(doubtful.clone()));
         let changed = (self.because.as_ref() != Some(because)).then(|| Notice::Decided(because.clone()));
-        idle.into_iter().chain(cancelled).chain(changed).collect()
+        idle.into_iter().chain(safe).chain(doubtful).chain(cancelled).chain(changed).collect()
     }
 
     /// The guard is armed while PostgreSQL may be a primary. It is disarmed once PostgreSQL certainly is none and is
@@ -305,12 +321,14 @@ fn changes_postgres(action: &Action) -> bool {
         Action::SetSyncNames(_)
         | Action::SetClientLockout { .. }
         | Action::Follow(_)
-        | Action::SetSlots { .. }
+        | Action::SetSlots(_)
         | Action::ResumeReplay => true,
         Action::Start(job) => !writes_leader_key(job),
         Action::CancelJob
         | Action::AskPeers { .. }
         | Action::AskLeaderBranch { .. }
+        | Action::SetLogicalSlots(_)
+        | Action::AskLeaderSlots(_)
         | Action::RenewLease
         | Action::RevokeLease { .. }
         | Action::SuspendLivenessCheck { .. }

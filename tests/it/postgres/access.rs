@@ -7,7 +7,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use matriarch::config;
-use matriarch::model::{AccessWay, StopMode};
+use matriarch::model::{AccessWay, SlotChanges, StopMode};
 use matriarch::os::clock;
 use matriarch::postgres::{Parameters, Postgres, Probe, Setup};
 use tokio_postgres::NoTls;
@@ -83,7 +83,8 @@ async fn gets_in(member: &Postgres, probe: &Probe, case: &str) {
     assert!(!pending.contains_key("unix_socket_directories"), "{case}: {pending:?}");
     let checkpoint = member.checkpoint(SOON).await;
     checkpoint.unwrap_or_else(|error| panic!("{case}: checkpoint: {}", error.chain()));
-    let slots = member.set_slots(&["s".to_owned()], &[]).await;
+    let slots =
+        member.set_slots(&SlotChanges { create: vec!["s".to_owned()], ..SlotChanges::default() }).await;
     slots.unwrap_or_else(|error| panic!("{case}: slots: {}", error.chain()));
     assert_eq!(member.access().way, Some(AccessWay::PrivateSocket), "{case}: {:?}", member.access());
     let proved = || {

@@ -201,6 +201,7 @@ impl Member {
                 .map(|answer| (name(1 - index), told(answer, name(1 - index))))
                 .collect(),
             leader_branch: None,
+            leader_slots: None,
             job: self.job.as_ref().map(running),
             clone_progress: None,
             writing: self.writing.as_ref().map(|write| running(&write.job)),

@@ -124,6 +124,7 @@ impl Machine {
             let facts = SlotFacts {
                 kind: "physical".to_owned(),
                 position: Some(lsn(self.disk.flushed)),
+                restart: Some(lsn(self.disk.flushed)),
                 ..SlotFacts::default()
             };
             (name.clone(), facts)

@@ -260,7 +260,10 @@ impl Cycle {
                 let text = format!("two long actions at a time: {asked} while {runs} runs");
                 self.agent.sim.world().ledger.break_promise("one_job", text);
             }
-            Notice::IdleSlots(_) | Notice::SyncWaitsCancelled { .. } => {}
+            Notice::IdleSlots(_)
+            | Notice::SafeSlots(_)
+            | Notice::UnsafeSlots(_)
+            | Notice::SyncWaitsCancelled { .. } => {}
         }
     }
 

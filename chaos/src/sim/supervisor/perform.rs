@@ -60,8 +60,10 @@ impl Cycle {
             }
             Action::SetClientLockout { closed } => self.lock_clients_out(closed),
             Action::Follow(target) => self.follow(target),
-            Action::SetSlots { create, drop } => self.tell("set slots", agent.set_slots(create, drop)),
+            Action::SetSlots(changes) => self.tell("set slots", agent.set_slots(changes)),
             Action::CheckpointAfterPromotion { term: Term(_) } => agent.checkpoint_aside(),
+            // The simulated PostgreSQL has no logical slots, and no story asks for any.
+            Action::SetLogicalSlots(_) | Action::AskLeaderSlots(_) => {}
             Action::ResumeReplay | Action::Answer { .. } => {}
             Action::Exit(because) => return ControlFlow::Break(because),
         }

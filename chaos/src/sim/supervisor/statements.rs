@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use matriarch::core::member::MemberEvent;
-use matriarch::model::{FollowTarget, Process, SyncOwner};
+use matriarch::model::{FollowTarget, Process, SlotChanges, SyncOwner};
 
 use super::Agent;
 use super::cycle::Cycle;
@@ -127,12 +127,13 @@ impl Agent {
         self.connect(LOCAL_WITHIN).await
     }
 
-    pub(super) async fn set_slots(self, create: Vec<String>, drop: Vec<String>) -> Result<(), String> {
+    /// The simulated disks remove no WAL, so no slot has to be moved.
+    pub(super) async fn set_slots(self, changes: SlotChanges) -> Result<(), String> {
         self.connect(LOCAL_WITHIN).await?;
         let mut world = self.sim.world();
         let slots = &mut world.machines[self.member()].disk.slots;
-        slots.extend(create);
-        slots.retain(|slot| !drop.contains(slot));
+        slots.retain(|slot| !changes.drop.contains(slot));
+        slots.extend(changes.create);
         Ok(())
     }
 
