@@ -28,7 +28,8 @@ impl Cycle {
         let refused = memory.hand_over_refused.clone().map(HandOverStatus::Refused);
         let under_way = memory.hand_over.as_ref().map(|hand_over| HandOverStatus::UnderWay(hand_over.step()));
         let has_data = matches!(seen.postgres.data, DataDirectory::Ready(_));
-        let streaming = seen.postgres.answering().is_some_and(SqlFacts::streams);
+        let lacks_removed_wal = memory.rejoin.wal_removed_by.is_some();
+        let streaming = seen.postgres.answering().is_some_and(SqlFacts::streams) && !lacks_removed_wal;
         let status = Status {
             me: seen.me.clone(),
             scope: self.scope.clone(),
@@ -46,7 +47,7 @@ impl Cycle {
             watchdog_failed: seen.watchdog_failed,
             writes_refused: seen.writes.refused.clone(),
             yields: memory.stands_back(now),
-            lacks_removed_wal: memory.rejoin.wal_removed_by.is_some(),
+            lacks_removed_wal,
             guard: self.fencing.facts().pid,
             kubernetes: self.pods.facts(),
             recovered_at: self.state.recovery.advanced_at(),

@@ -69,7 +69,7 @@ pub(super) fn startup(status: &Status, now: Moment) -> u16 {
 const STALE_MAX: Duration = Duration::from_secs(60);
 
 /// Whether this member leads, or is close enough behind. Without a leader no standby streams: one that did so at most
-/// `stale` seconds ago still serves readers.
+/// `stale` seconds ago still serves readers. One that lacks WAL which the leader has removed will not catch up.
 pub fn readiness(status: &Status, query: &Query, now: Moment) -> u16 {
     if status.is_leader(now) {
         return OK;
@@ -94,6 +94,7 @@ pub fn readiness(status: &Status, query: &Query, now: Moment) -> u16 {
     let lag = end.max(optime(status)).saturating_sub(reached);
     code(
         status.state == MemberState::Running
+            && !status.lacks_removed_wal
             && (sql.streams() || streamed)
             && i128::from(lag) <= i128::from(limit),
     )

@@ -43,7 +43,9 @@ fn resume_replay(tick: &mut Tick<'_>, paused: bool) {
 
 /// It was pointed at its source: WAL comes in, or is to be waited for.
 fn streaming(tick: &mut Tick<'_>, leader: &LeaderKey, sql: &SqlFacts) -> Reason {
-    if sql.streams() || tick.seen.me.tags.nostream() {
+    // A receiver that asks for removed WAL counts as streaming until it is told so.
+    let streams = sql.streams() && !removed_wal::still_lacks(tick, leader);
+    if streams || tick.seen.me.tags.nostream() {
         tick.memory.not_streaming_since = None;
         (tick.memory.rejoin.unfed, tick.memory.rejoin.wal_removed_by) = (None, None);
         return Reason::Following { leader: leader.name.clone() };

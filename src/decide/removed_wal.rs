@@ -43,6 +43,11 @@ pub(super) fn known(tick: &Tick<'_>, leader: &LeaderKey) -> Option<Reason> {
     Some(Reason::WalRemoved { leader: by.clone(), me: tick.seen.me.name.clone() })
 }
 
+/// By the last answer, this leader has removed WAL that I still lack.
+pub(super) fn still_lacks(tick: &Tick<'_>, leader: &LeaderKey) -> bool {
+    known(tick, leader).is_some() && without(tick, leader).is_some()
+}
+
 /// My position, if the leader's WAL begins later. WAL that comes from another member is not for the leader to remove.
 fn without(tick: &Tick<'_>, leader: &LeaderKey) -> Option<Lsn> {
     let told = tick.seen.leader_branch.as_ref().filter(|told| told.name == leader.name)?;

@@ -55,6 +55,20 @@ fn removed_wal_is_reported() {
     assert!(refusal.is_some_and(|why| why.starts_with("WAL removed") && why.contains("reinit a")));
 }
 
+/// PostgreSQL connects again and again, and its receiver seems to stream until it is told that the WAL is gone.
+#[test]
+fn a_receiver_that_is_about_to_be_refused_does_not_stream() {
+    let mut world = cut_off(false);
+    assert!(is_said(&tick(&mut world, 1500, 1001)));
+    world.postgres(up(standby(1000)));
+    assert!(is_said(&tick(&mut world, 1500, 1001)));
+    assert_eq!(
+        tick(&mut world, 1500, 1000).because,
+        Reason::Following { leader: name("b") },
+        "it is there again"
+    );
+}
+
 /// The archive may have the WAL: a clone follows only when the archive has brought nothing for half a minute.
 #[test]
 fn missing_wal_may_still_come_from_the_archive() {

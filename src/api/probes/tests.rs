@@ -254,6 +254,10 @@ fn a_standby_that_streamed_recently_is_ready() {
     orphan.streamed_at = Some(NOW - STALE_MAX - Duration::from_millis(1));
     assert_eq!(ready(&orphan, ""), UNAVAILABLE);
     orphan.streamed_at = Some(NOW);
+    assert_eq!(ready(&orphan, ""), OK);
+    orphan.lacks_removed_wal = true;
+    assert_eq!(ready(&orphan, ""), UNAVAILABLE, "it will not catch up");
+    orphan.lacks_removed_wal = false;
     silent(&mut orphan);
     assert_eq!(ready(&orphan, ""), UNAVAILABLE, "it cannot answer");
 }
