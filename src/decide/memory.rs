@@ -246,6 +246,9 @@ pub struct Restart {
     pub stopped: bool,
     /// The conditions of the request.
     pub filter: RestartFilter,
+    /// No operator asked for it: it puts copies of logical slots in place.
+    #[serde(default)]
+    pub for_slots: bool,
 }
 
 /// The attempts to rejoin behind another leader, each with its count.

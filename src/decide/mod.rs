@@ -55,7 +55,7 @@ pub use ledgers::{
     Ending, FailedRaceRounds, Failures, Incoming, LeaderKeyPhase, Leaderless, LeaseLedger, Leaving,
     LogicalSlotLedger, PromotionSeen, Registered, ReleasedTerm, SlotLedger, UnfencedLedger,
 };
-pub use memory::{Following, HandOver, HandOverCause, HandOverPhase, Memory};
+pub use memory::{Following, HandOver, HandOverCause, HandOverPhase, Memory, Restart};
 pub use slots::needs_feedback;
 pub use sync::{QuorumState as SyncMachine, SyncMemory, SyncStep, priority_step, quorum_steps};
 pub use table::{decide, situation_name};

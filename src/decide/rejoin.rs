@@ -176,7 +176,8 @@ fn clone_or_stop(tick: &mut Tick<'_>, leader: &LeaderKey, obstacle: Obstacle) ->
 fn may_clone(tick: &Tick<'_>, obstacle: Obstacle) -> bool {
     let settings = &tick.seen.settings;
     let rewind_failed = obstacle == Obstacle::Rewind && settings.remove_data_directory_on_rewind_failure;
-    obstacle == Obstacle::Clone || settings.remove_data_directory_on_diverged_timelines || rewind_failed
+    let wipes = settings.remove_data_directory_on_diverged_timelines || rewind_failed;
+    obstacle == Obstacle::Clone || (wipes && !settings.pause)
 }
 
 /// Nothing is tried behind this leader for a while. After that the failed measure gets one more attempt.

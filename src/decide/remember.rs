@@ -20,6 +20,7 @@ impl Tick<'_> {
         self.remember_key(leadership);
         self.remember_term(leadership);
         self.memory.ending.failed_hand_over &= self.ends() || self.pod_end().is_some();
+        self.forget_restart_for_slots(leadership);
         self.remember_arrival(leadership, server);
         self.remember_liveness(leadership, server);
         self.remember_sync(leadership);
@@ -36,6 +37,12 @@ impl Tick<'_> {
                 self.memory.lease.gone = self.memory.lease.asked_under;
             }
         }
+    }
+
+    /// A restart for copies of slots is for a standby of a leader: no race and no promotion waits for it.
+    fn forget_restart_for_slots(&mut self, leadership: &Leadership) {
+        let led = matches!(leadership, Leadership::Other(_));
+        self.memory.restart.take_if(|restart| restart.for_slots && !restart.stopped && !led);
     }
 
     /// PostgreSQL runs in a role now: failures on the way there no longer count.

@@ -128,7 +128,8 @@ fn mismatch(tick: &Tick<'_>, filter: &RestartFilter, sql: &SqlFacts) -> Option<R
 fn begin(tick: &mut Tick<'_>, id: Option<RequestId>, filter: RestartFilter) {
     let within = filter.timeout_ms.map_or(tick.seen.settings.primary_start_timeout, Duration::from_millis);
     let give_up_at = tick.now + within.max(Duration::from_secs(1));
-    tick.memory.restart = Some(Restart { id, since: tick.now, give_up_at, stopped: false, filter });
+    tick.memory.restart =
+        Some(Restart { id, since: tick.now, give_up_at, stopped: false, filter, for_slots: false });
 }
 
 /// Restarts this standby for the copies of slots that wait for it; whoever asks for another restart meanwhile is
@@ -136,6 +137,7 @@ fn begin(tick: &mut Tick<'_>, id: Option<RequestId>, filter: RestartFilter) {
 pub(super) fn restart(tick: &mut Tick<'_>) {
     if may_restart(tick, &RestartFilter::default()).is_none() {
         begin(tick, None, RestartFilter::default());
+        tick.memory.restart.iter_mut().for_each(|restart| restart.for_slots = true);
     }
 }
 

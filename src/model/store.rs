@@ -52,9 +52,9 @@ pub struct StoreKeys {
     pub sync: i64,
     /// The modification revision of `generation`; zero: absent.
     pub generation: i64,
-    /// The modification revision of `timeline`; zero: absent.
+    /// The modification revision of `timeline`; zero: absent. `None`: written by a version that did not look at it.
     #[serde(default)]
-    pub timeline_claim: i64,
+    pub timeline_claim: Option<i64>,
     /// The generations ever seen, the present one last.
     pub generations: Vec<String>,
     /// All members of the last record of synchronous replication that was in force: one of them has all acknowledged
@@ -186,7 +186,7 @@ impl StoreKeys {
             leader: view.leader.as_ref().map_or(0, |key| key.term.0),
             sync: view.sync.as_ref().map_or(0, |key| key.mod_revision),
             generation: view.generation.as_ref().map_or(0, |key| key.mod_revision),
-            timeline_claim: view.timeline_claim.map_or(0, |claim| claim.mod_revision),
+            timeline_claim: Some(view.timeline_claim.map_or(0, |claim| claim.mod_revision)),
             generations: view.generation.as_ref().map(|key| key.record.ids.clone()).unwrap_or_default(),
             promised,
             members: with_data,
@@ -247,12 +247,13 @@ impl StoreSeen {
             ("leader", before.leader, now.leader),
             ("sync", before.sync, now.sync),
             ("generation", before.generation, now.generation),
-            ("timeline", before.timeline_claim, now.timeline_claim),
         ];
+        let claims =
+            before.timeline_claim.zip(now.timeline_claim).map(|(before, now)| ("timeline", before, now));
         let returned = |(_, before, now): &(&str, i64, i64)| {
             *now != 0 && (now < before || *now <= self.listed && now != before)
         };
-        if let Some((key, _, revision)) = pairs.into_iter().find(returned) {
+        if let Some((key, _, revision)) = pairs.into_iter().chain(claims).find(returned) {
             return Some(StoreChange::KeyReturned { key: key.to_owned(), revision });
         }
         if before.generations.last().is_some_and(|last| !now.generations.contains(last)) {

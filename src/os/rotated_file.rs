@@ -32,15 +32,21 @@ impl RotatedFile {
 
     /// Begins a new file. Where that is not possible the old one goes on.
     fn rotate(&mut self) -> io::Result<()> {
+        if self.path.try_exists()? {
+            self.make_room()?;
+        }
+        self.file = append(&self.path, self.mode)?;
+        Ok(())
+    }
+
+    fn make_room(&self) -> io::Result<()> {
         for number in (1..self.older).rev() {
             match fs::rename(self.numbered(number), self.numbered(number + 1)) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
                 Ok(()) | Err(_) => {}
             }
         }
-        fs::rename(&self.path, self.numbered(1))?;
-        self.file = append(&self.path, self.mode)?;
-        Ok(())
+        fs::rename(&self.path, self.numbered(1))
     }
 
     fn numbered(&self, number: u32) -> PathBuf {
@@ -107,6 +113,20 @@ mod tests {
             assert_eq!([text("log"), text("log.1"), text("log.2")], expected);
             assert_eq!(text("log.3"), None);
             assert_eq!(fs::metadata(&path).expect("it is there").permissions().mode() & 0o777, 0o600);
+        });
+    }
+
+    #[test]
+    fn a_file_that_was_renamed_by_another_is_made_again() {
+        with_directory("renamed", |dir| {
+            let path = dir.join("log");
+            let mut file = RotatedFile::open(path.clone(), 10, 2, None).expect("it can be made");
+            file.write_all(b"one is long\n").expect("there is space");
+            fs::rename(&path, dir.join("log.1")).expect("it can be renamed");
+            file.write_all(b"two\n").expect("there is space");
+            let text = |name: &str| fs::read_to_string(dir.join(name)).ok();
+            let expected = ["two\n", "one is long\n"].map(|text| Some(text.to_owned()));
+            assert_eq!(([text("log"), text("log.1")], text("log.2")), (expected, None));
         });
     }
 

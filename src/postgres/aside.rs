@@ -115,13 +115,13 @@ impl SetAside {
         }))
     }
 
-    /// What a method has left that worked on the data directory as it was: nothing of it is worth its space.
+    /// What a method has left that worked on the data directory as it was. The targets of its links stay untouched: the
+    /// method may have restored links of a backup, which lead to the data of another cluster.
     fn of_restored(setup: &Setup) -> Result<SetAside, Error> {
-        let mut aside = SetAside::default();
-        if setup.data_dir.join("PG_VERSION").exists() {
-            aside.plan(&setup.data_dir)?;
-            // The last one is the data directory, which is emptied in any case.
-            aside.fills = aside.moves.drain(..).rev().skip(1).map(|known| known.from).collect();
+        let mut aside = SetAside { was: Some(RESTORE.to_owned()), ..SetAside::default() };
+        if !control::is_empty(&setup.data_dir)? {
+            let from = setup.data_dir.canonicalize().map_err(Error::file("find", &setup.data_dir))?;
+            aside.moves.push(Move { to: free_name(&from, SUFFIX)?, from });
         }
         Ok(aside)
     }

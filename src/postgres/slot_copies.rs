@@ -30,7 +30,7 @@ pub(super) struct SlotCopies(Mutex<KnownCopies>);
 struct KnownCopies {
     waiting: BTreeMap<String, SlotCopy>,
     /// Slots that cannot be copied, as last said.
-    without_wal: BTreeSet<String>,
+    not_copied: BTreeSet<String>,
 }
 
 struct SlotCopy {
@@ -99,7 +99,7 @@ async fn asked(inner: &PostgresInner, question: &LeaderSlotsQuestion) -> Result<
         let Some(state) = row.get::<_, Option<&[u8]>>(4) else { continue };
         let mut known = inner.slot_copies.known();
         if oldest.zip(restart).is_some_and(|(oldest, restart)| restart < oldest) {
-            if known.without_wal.insert(name.clone()) {
+            if known.not_copied.insert(name.clone()) {
                 tracing::info!(
                     slot = name,
                     "this logical slot of the leader needs WAL that is not here: it is copied once its reader has read on"
@@ -107,7 +107,19 @@ async fn asked(inner: &PostgresInner, question: &LeaderSlotsQuestion) -> Result<
             }
             continue;
         }
-        known.without_wal.remove(&name);
+        let all = setup.data_dir.join("pg_replslot");
+        if let Err(error) = may_start_with(&inner.parameters(), &all, &all.join(&name)) {
+            // Not even a restart would bring it.
+            if known.not_copied.insert(name.clone()) {
+                tracing::warn!(
+                    slot = name,
+                    error = error.chain(),
+                    "this logical slot of the leader cannot be copied"
+                );
+            }
+            continue;
+        }
+        known.not_copied.remove(&name);
         known.waiting.insert(name.clone(), SlotCopy { state: state.to_vec(), read_at: asked_at });
         told.copied.push(name);
     }

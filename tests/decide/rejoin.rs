@@ -101,3 +101,18 @@ fn data_that_cannot_follow_one_leader_is_tried_behind_the_next() {
     parted.world.cluster().leader = Some(leader("c", LeaseId(9)));
     assert_ne!(parted.tick(100).because, stuck);
 }
+
+/// In pause nothing replaces the data by itself, even where the settings allow it.
+#[test]
+fn a_former_primary_is_not_cloned_in_pause() {
+    for pause in [true, false] {
+        let mut parted = Parted::down(ControlState::ShutDown);
+        let settings = &mut parted.world.seen.settings;
+        (settings.use_pg_rewind, settings.pause) = (false, pause);
+        settings.remove_data_directory_on_diverged_timelines = true;
+        parted.world.memory.demoted = true;
+        parted.tick(0);
+        let decision = parted.tick(100);
+        assert_eq!(starts(&decision, JobKind::Clone), !pause, "{decision:?}");
+    }
+}

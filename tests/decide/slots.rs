@@ -89,6 +89,16 @@ fn status(actions: &[Action]) -> ClusterStatus {
     status.expect("a leader publishes it")
 }
 
+/// Without slots nothing moves the members' slots on a standby: they would retain WAL for ever. Others stay.
+#[test]
+fn a_standby_without_slots_leaves_none_of_members() {
+    let mut world = World::new();
+    world.postgres(up(standby(1000))).seen.settings.use_slots = false;
+    let slots = [("c", physical()), ("barman", physical()), ("b", SlotFacts { active: true, ..physical() })];
+    with_slots(&mut world, &slots);
+    assert_eq!(set(&world.tick().actions), (vec![], vec!["c".to_owned()]));
+}
+
 /// Barman's slot on a former primary is dropped after `loop_wait`, and so is the slot of a member that the leader has
 /// none for. Slots that are in use, that a setting names, or that PostgreSQL manages stay.
 #[test]

@@ -2,13 +2,13 @@
 
 use matriarch::model::{
     Action, ControlState, FailoverKey, FailoverRequest, GenerationKey, GenerationWrite, Job, JobKind,
-    Leading, Reason, StoreChange, StoreGeneration, StoreReason, SyncKey, SyncMode, Term, Timeline,
-    TimelineClaim, UnfencedKey,
+    Leading, Reason, StoreChange, StoreGeneration, StoreReason, SyncKey, SyncMode, Term, UnfencedKey,
 };
 
 use super::sync::record;
 use super::world::{MY_LEASE, SYSTEM_ID, THEIR_LEASE, World, down, leader, name, primary, standby, up};
 
+mod claims;
 mod evidence;
 mod unfenced;
 
@@ -112,30 +112,6 @@ fn a_promotion_in_an_unsettled_store_passes_over_timelines() {
         _ => None,
     });
     assert!(above.is_some_and(|above| 16 < above), "{:?}", promoted.actions);
-}
-
-/// c led for a second, and etcd is restored to the moment before: its revision has caught up, and c is cut off. c may
-/// have begun the timeline that it had claimed.
-#[test]
-fn a_claim_that_was_seen_counts_after_a_restore() {
-    let mut world = World::new();
-    let claim = |number, mod_revision| Some(TimelineClaim { timeline: Timeline(number), mod_revision });
-    world.cluster().timeline_claim = claim(7, 58);
-    world.tick();
-    world.cluster().timeline_claim = None;
-    world.i_lead().later(5);
-    let promoted = world.tick().actions;
-    let passes_over =
-        |action: &Action| matches!(action, Action::Start(Job::Promote { above: Timeline(7), .. }));
-    assert!(promoted.iter().any(passes_over), "{promoted:?}");
-
-    world.cluster().timeline_claim = claim(7, 158);
-    (world.cluster().revision, world.cluster().listed) = (158, 100);
-    world.later(5).tick();
-    world.cluster().timeline_claim = claim(6, 120);
-    world.cluster().revision = 160;
-    let change = StoreChange::KeyReturned { key: "timeline".to_owned(), revision: 120 };
-    assert_eq!(world.later(5).tick().because, Reason::Store(StoreReason::WentBack(change)));
 }
 
 /// The restored revision was raised, or has caught up with the seen one: the key still shows an old write.

@@ -84,13 +84,20 @@ pub(super) fn while_promoting(tick: &mut Tick<'_>) {
 /// members that cascade from it.
 pub(super) fn on_standby(tick: &mut Tick<'_>, leader: &LeaderKey, sql: &SqlFacts) {
     if !tick.seen.settings.use_slots {
-        return;
+        return leave_members(tick, sql);
     }
     let wanted = wanted::on_standby(tick);
     let mut changes = changes(tick, sql, &wanted);
     changes.drop.extend(unused::due(tick, sql, &wanted.keys().cloned().collect(), Duration::ZERO));
     set(tick, changes);
     logical::on_standby(tick, leader, sql, &wanted);
+}
+
+/// Nothing moves the members' slots here any more, so they would retain WAL for ever.
+fn leave_members(tick: &mut Tick<'_>, sql: &SqlFacts) {
+    let members = tick.cluster().into_iter().flat_map(|cluster| cluster.members.keys());
+    let drop = members.map(slot_name).filter(|slot| is_idle(tick, sql, slot)).collect();
+    set(tick, SlotChanges { drop, ..SlotChanges::default() });
 }
 
 /// Whether a member needs `hot_standby_feedback`: only that keeps the catalogs for the logical slots here, or on a

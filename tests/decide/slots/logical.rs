@@ -1,8 +1,11 @@
 //! Permanent logical slots.
 
-use matriarch::decide::needs_feedback;
+use std::time::Duration;
+
+use matriarch::decide::{Restart, needs_feedback};
 use matriarch::model::{
-    Action, Job, LeaderSlots, LeaderSlotsQuestion, LogicalSlotChanges, Lsn, SlotFacts, SlotKind, Xid,
+    Action, Job, LeaderSlots, LeaderSlotsQuestion, LogicalSlotChanges, Lsn, RestartFilter, SlotFacts,
+    SlotKind, Xid,
 };
 use serde_json::json;
 
@@ -88,6 +91,25 @@ fn a_standby_restarts_for_a_copy() {
     world.memory.restart = None;
     assert_eq!(asked(&world.later(60_000).tick().actions), None);
     assert!(asked(&world.later(300_000).tick().actions).is_some());
+}
+
+/// The leader is gone before the restart has begun to stop this standby: no race waits for it.
+#[test]
+fn a_restart_for_a_copy_ends_with_the_leader() {
+    let mut world = follower();
+    world.tick();
+    let restart = Restart {
+        id: None,
+        since: world.now,
+        give_up_at: world.now + Duration::from_secs(60),
+        stopped: false,
+        filter: RestartFilter::default(),
+        for_slots: true,
+    };
+    world.memory.restart = Some(restart.clone());
+    assert_eq!(world.nobody_leads().later(10).tick().memory.restart, None);
+    world.memory.restart = Some(Restart { for_slots: false, ..restart });
+    assert!(world.later(10).tick().memory.restart.is_some(), "an operator asked for this one");
 }
 
 /// Standbys do not restart all at once for a new slot: a is the first, c waits for two.
