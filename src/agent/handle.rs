@@ -72,15 +72,11 @@ impl Handle {
         self.status.borrow().clone()
     }
 
-    /// The status with a query of Postgres no older than `at_most`. When Postgres or the loop does not answer, the
-    /// status shows that after the loop's own deadline.
-    pub async fn fresh(&self, at_most: Duration) -> Arc<Status> {
+    /// Waits until the status rests on a query of Postgres no older than `at_most`. When Postgres does not answer, the
+    /// status shows that after the loop's own deadline. False: the loop has ended, and only its last status exists.
+    pub async fn look(&self, at_most: Duration) -> bool {
         let (sender, answer) = oneshot::channel();
-        if self.orders.send(ApiOrder::Look(at_most, sender)).await.is_ok() {
-            // Without an answer the loop has ended, and only the last status exists.
-            let _ = answer.await;
-        }
-        self.status()
+        self.orders.send(ApiOrder::Look(at_most, sender)).await.is_ok() && answer.await.is_ok()
     }
 
     /// Sends a request to the loop and waits for its answer.

@@ -128,9 +128,9 @@ impl Routes {
     /// The body after a query that begins now: members choose a leader by it. If that takes too long, the last facts
     /// are returned, with the position marked as not exact.
     async fn patroni_body(&self) -> Value {
-        let looked = tokio::time::timeout(LOOK_WITHIN, self.handle.fresh(Duration::ZERO)).await;
+        let looked = tokio::time::timeout(LOOK_WITHIN, self.handle.look(Duration::ZERO)).await;
         let mut body = wire::patroni_body(&self.handle.status());
-        if let Some(exact) = body.get_mut("position_is_exact").filter(|_| looked.is_err()) {
+        if let Some(exact) = body.get_mut("position_is_exact").filter(|_| looked != Ok(true)) {
             *exact = false.into();
         }
         body
@@ -140,7 +140,7 @@ impl Routes {
     /// status counts.
     async fn look(&self, at_most: Duration) -> Arc<Status> {
         // If it is late, the status shows its age.
-        let _ = tokio::time::timeout(LOOK_WITHIN, self.handle.fresh(at_most)).await;
+        let _ = tokio::time::timeout(LOOK_WITHIN, self.handle.look(at_most)).await;
         self.handle.status()
     }
 

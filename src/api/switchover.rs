@@ -273,7 +273,7 @@ async fn standbys_of_leader(handle: &Handle, view: &ClusterView) -> Option<(Memb
     let (name, member) = view.leader_member()?;
     let status = handle.status();
     if *name == status.me.name {
-        let status = handle.fresh(Duration::ZERO).await;
+        let status = handle.look(Duration::ZERO).await.then(|| handle.status())?;
         let sql = status.postgres.answering()?;
         return Some((name.clone(), sql.sync.streaming().into_iter().map(str::to_owned).collect()));
     }

@@ -211,6 +211,8 @@ pub(super) struct World {
     pub(super) writes_succeed: bool,
     pub(super) asked: Vec<Ask>,
     pub(super) looks: usize,
+    /// The loop has ended: nobody answers.
+    pub(super) loop_has_ended: bool,
     pub(super) reloads: usize,
     pub(super) failover: Vec<Option<FailoverRequest>>,
     /// Linearizable reads without an answer; `None`: they are answered.
@@ -239,6 +241,7 @@ pub(super) async fn rig_with(first: Status, setup: ApiSetup) -> Rig {
         writes_succeed: true,
         asked: Vec::new(),
         looks: 0,
+        loop_has_ended: false,
         reloads: 0,
         failover: Vec::new(),
         held_reads: None,
@@ -272,7 +275,9 @@ fn carry_out(order: ApiOrder, world: &mut World) {
         ApiOrder::Wake => {}
         ApiOrder::Look(_, answer) => {
             world.looks += 1;
-            let _ = answer.send(());
+            if !world.loop_has_ended {
+                let _ = answer.send(());
+            }
         }
         ApiOrder::ReadCluster(answer) => {
             if let Some(held) = &mut world.held_reads {

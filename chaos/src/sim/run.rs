@@ -14,6 +14,8 @@ use crate::rng::Rng;
 
 /// How long a cluster without faults may take until all is well.
 const HEALS_WITHIN: Duration = Duration::from_secs(150);
+/// Before that a server of etcd may still come back, and in pause nothing undoes what a lost lease has stopped.
+const CALM_AFTER: Duration = Duration::from_secs(45);
 
 /// What a run is asked to be.
 #[derive(Clone, Debug, Default)]
@@ -53,6 +55,7 @@ pub(crate) fn run(request: &Request) -> Ended {
     let faults_end = At::seconds(exec.rng(|rng| rng.between(40, 120)));
     sim.begin_faults(faults_end);
     let (mut healed_at, mut is_asked) = (None, false);
+    let asks_in_pause = Rng::new(request.seed).permille(300);
     let mut end = faults_end + HEALS_WITHIN;
     let mut look_at = faults_end;
     while exec.step(end) {
@@ -67,10 +70,13 @@ pub(crate) fn run(request: &Request) -> Ended {
                 (None, None) => healed_at = Some(sim.now()),
                 // Well, and for a while.
                 (None, Some(since)) if since + Duration::from_secs(5) <= sim.now() => {
-                    if is_asked || !sim.ask_in_pause() {
+                    if is_asked || !asks_in_pause {
                         break;
                     }
-                    (healed_at, is_asked, end) = (None, true, sim.now() + HEALS_WITHIN);
+                    if faults_end + CALM_AFTER <= sim.now() {
+                        sim.ask_in_pause();
+                        (healed_at, is_asked, end) = (None, true, sim.now() + HEALS_WITHIN);
+                    }
                 }
                 (None, Some(_)) => {}
             }

@@ -34,6 +34,15 @@ async fn read_routes_answer() {
     assert_eq!(rig.call("GET", "/readiness", None).await, (200, String::new()));
 }
 
+/// Members choose a leader by it: a position that nobody has looked at since the question is no vote.
+#[tokio::test]
+async fn a_position_is_exact_only_after_a_look() {
+    let rig = rig(replica(clock::now())).await;
+    expect(&rig, "GET", "/patroni", None, 200, r#""position_is_exact": true"#).await;
+    rig.world().loop_has_ended = true;
+    expect(&rig, "GET", "/patroni", None, 200, r#""position_is_exact": false"#).await;
+}
+
 #[tokio::test]
 async fn etcd_away_is_503_or_the_last_view() {
     let rig = rig(primary(clock::now())).await;

@@ -105,11 +105,8 @@ impl Sim {
         });
     }
 
-    /// In some stories: the healthy cluster is paused and asked for a switchover, after which it has to be as healthy.
-    pub(crate) fn ask_in_pause(&self) -> bool {
-        if !self.exec.rng(|rng| rng.permille(300)) {
-            return false;
-        }
+    /// The healthy cluster is paused and asked for a switchover, after which it has to be as healthy.
+    pub(crate) fn ask_in_pause(&self) {
         self.world().stays_paused = true;
         self.set_pause(true);
         let (sim, to) = (self.clone(), self.any_member());
@@ -117,7 +114,6 @@ impl Sim {
             sim.exec.sleep(Duration::from_secs(2)).await;
             sim.ask_switchover(to);
         });
-        true
     }
 
     pub(super) fn put(&self, name: &str, value: String) {

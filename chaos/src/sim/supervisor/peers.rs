@@ -16,8 +16,16 @@ const ASK_WITHIN: Duration = Duration::from_secs(1);
 /// A loop that does not answer in time is judged by what it last said.
 const LOOK_WITHIN: Duration = Duration::from_millis(800);
 
+/// What a member answers.
+struct Answered {
+    status: Status,
+    identity: PeerIdentity,
+    /// It has looked since it was asked.
+    is_fresh: bool,
+}
+
 /// What the body of `/patroni` says.
-fn read(asked_at: Moment, (status, identity): &(Status, PeerIdentity)) -> PeerAnswer {
+fn read(asked_at: Moment, Answered { status, identity, is_fresh }: &Answered) -> PeerAnswer {
     let answer = PeerAnswer::unreachable(asked_at, "its Postgres does not answer".to_owned());
     let no_data = status.postgres.data.holds_nothing();
     let answer = PeerAnswer { identity: identity.clone(), no_data, store: status.store, ..answer };
@@ -32,7 +40,7 @@ fn read(asked_at: Moment, (status, identity): &(Status, PeerIdentity)) -> PeerAn
         in_recovery,
         role,
         lsn,
-        exact: sql.is_exact(),
+        exact: sql.is_exact() && *is_fresh,
         receives: sql.receives(),
         replayed,
         timeline: sql.timeline,
@@ -72,7 +80,7 @@ impl Agent {
     }
 
     /// Asks at the address that member `to` registered, where another one may answer by now.
-    fn ask_peer(&self, to: usize) -> Reply<Option<(Status, PeerIdentity)>> {
+    fn ask_peer(&self, to: usize) -> Reply<Option<Answered>> {
         let resident = self.sim.world().network.at_address_of(to);
         let (to, stranger) = match resident {
             Resident::Member(member) => (member, None),
@@ -98,10 +106,10 @@ impl Agent {
             };
             let serving = Agent { sim: sim.clone(), shared };
             sim.exec.spawn(pid, async move {
-                serving.look_anew().await;
+                let is_fresh = serving.look_anew().await;
                 let status = serving.shared.status.borrow().clone();
                 let identity = stranger.unwrap_or_else(|| serving.identity());
-                serving.sim.exec.spawn(NATURE, back(Some((status, identity))));
+                serving.sim.exec.spawn(NATURE, back(Some(Answered { status, identity, is_fresh })));
             });
         });
         reply
@@ -124,11 +132,11 @@ impl Agent {
         }
     }
 
-    /// `Order::Look`: the loop looks into Postgres before the answer is given.
-    async fn look_anew(&self) {
+    /// `Order::Look`: the loop looks into Postgres before the answer is given. False: it has not in time.
+    async fn look_anew(&self) -> bool {
         let reply = Reply::new();
         self.shared.lookers.borrow_mut().push(reply.clone());
         self.shared.bell.give(&self.sim.exec);
-        self.sim.exec.within(LOOK_WITHIN, reply.wait(&self.sim.exec)).await;
+        self.sim.exec.within(LOOK_WITHIN, reply.wait(&self.sim.exec)).await.is_some()
     }
 }
