@@ -8,7 +8,7 @@ use serde_json::{Map, Value as Json};
 use super::reader::{ConfigFindings, Section};
 use super::tree::Value;
 use super::{dynamic, scripts, units};
-use crate::model::{BootstrapRecovery, CustomBootstrap, ScriptWords};
+use crate::model::{BootstrapRecovery, CustomBootstrap, RECOVERY_PARAMETERS, ScriptWords};
 
 /// `bootstrap`.
 #[derive(Clone, Debug, Default)]
@@ -39,23 +39,6 @@ const INIT_SCRIPTS: &str = "/docker-entrypoint-initdb.d";
 
 /// Keys of a script's section that are no arguments.
 const CUSTOM_KEYS: [&str; 3] = ["no_params", "keep_existing_recovery_conf", "recovery_conf"];
-/// PostgreSQL's parameters of a recovery.
-const RECOVERY_PARAMETERS: [&str; 14] = [
-    "archive_cleanup_command",
-    "primary_conninfo",
-    "primary_slot_name",
-    "recovery_end_command",
-    "recovery_min_apply_delay",
-    "recovery_target",
-    "recovery_target_action",
-    "recovery_target_inclusive",
-    "recovery_target_lsn",
-    "recovery_target_name",
-    "recovery_target_time",
-    "recovery_target_timeline",
-    "recovery_target_xid",
-    "restore_command",
-];
 
 /// Reads the section; `None`: there is none.
 pub(super) fn read(top: &mut Section<'_>, findings: &mut ConfigFindings) -> Option<BootstrapConfig> {

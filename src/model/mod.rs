@@ -79,7 +79,8 @@ pub use reason::{Obstacle, Reason, WaitingOn};
 pub use refusal::{ReinitializeRefusal, RestartRefusal};
 pub use request::{Ask, Reply, Request, RequestId, RestartFilter};
 pub use script::{
-    BootstrapRecovery, CloneMethods, CustomBootstrap, ReplicaMethod, ReplicaScript, ScriptWords, ScriptsInUse,
+    BootstrapRecovery, CloneMethods, CustomBootstrap, RECOVERY_PARAMETERS, ReplicaMethod, ReplicaScript,
+    ScriptWords, ScriptsInUse,
 };
 pub use settings::Settings;
 pub use slots::{

@@ -2,6 +2,25 @@
 
 use serde::{Deserialize, Serialize};
 
+/// The parameters of a recovery (PostgreSQL manual, "Write Ahead Log", Archive Recovery and Recovery Target; and
+/// "Replication", Standby Servers).
+pub const RECOVERY_PARAMETERS: [&str; 14] = [
+    "archive_cleanup_command",
+    "primary_conninfo",
+    "primary_slot_name",
+    "recovery_end_command",
+    "recovery_min_apply_delay",
+    "recovery_target",
+    "recovery_target_action",
+    "recovery_target_inclusive",
+    "recovery_target_lsn",
+    "recovery_target_name",
+    "recovery_target_time",
+    "recovery_target_timeline",
+    "recovery_target_xid",
+    "restore_command",
+];
+
 /// A command line, with what the configuration adds to it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ScriptWords {

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use super::handle::PostgresInner;
 use super::{Error, Parameters, Setup, access_rules, conninfo, rotation, sockets};
-use crate::model::{FollowTarget, SyncOwner};
+use crate::model::{FollowTarget, RECOVERY_PARAMETERS, SyncOwner};
 use crate::os::durable;
 
 /// The parameter whose value [`SyncOwner`] determines.
@@ -26,25 +26,8 @@ pub(super) const RECOVERY_TARGETS: [&str; 5] = [
 ];
 
 /// Parameters that only the supervisor, or `recovery_conf`, may set.
-pub(super) const RECOVERY: [&str; 14] = [
-    "archive_cleanup_command",
-    "primary_conninfo",
-    "primary_slot_name",
-    "promote_trigger_file",
-    "recovery_end_command",
-    "recovery_min_apply_delay",
-    "recovery_target",
-    "recovery_target_action",
-    "recovery_target_inclusive",
-    "recovery_target_lsn",
-    "recovery_target_name",
-    "recovery_target_time",
-    "recovery_target_timeline",
-    "recovery_target_xid",
-];
-
-fn is_recovery(name: &str) -> bool {
-    RECOVERY.contains(&name) || name == "restore_command"
+pub(super) fn is_recovery(name: &str) -> bool {
+    RECOVERY_PARAMETERS.contains(&name) || name == "promote_trigger_file"
 }
 
 /// `postgresql.conf` of this setup.

@@ -177,8 +177,9 @@ pub(super) async fn pending_restart(
         });
     }
     let ours = |name: &str| name == sockets::PARAMETER && !inner.access.are_directories_pending(inner);
-    let named =
-        pending.into_iter().filter(|(name, _)| !files::RECOVERY.contains(&name.as_str()) && !ours(name));
+    let named = pending
+        .into_iter()
+        .filter(|(name, _)| (name == "restore_command" || !files::is_recovery(name)) && !ours(name));
     Ok(named.map(|(name, old)| (name.clone(), (old, wanted(&name)))).collect())
 }
 

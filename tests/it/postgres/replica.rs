@@ -113,12 +113,22 @@ async fn a_method_may_start_from_the_data_that_is_there() {
     start(&member, Some(&leader)).await;
     facts_until(&member, "streaming", streams).await;
     super::stop(&member).await;
-    // The next method gets an empty directory.
+    // The next method gets an empty directory. When it fails too, what was there is put back as it was.
     fs::write(data.join("mine"), "").expect("written");
+    fs::remove_file(herd.root.join("again")).expect("it is ours");
+    let failing = ReplicaMethod::Script(method(&herd, "fails", "exit 5"));
+    let error = make(&member, &leader, keeps().into_iter().chain([failing]).collect()).await;
+    assert!(error.expect_err("both fail").to_string().contains("exit status: 5"));
+    assert_eq!(member.look().await.0, DataDirectory::HalfMade { by: "restore".to_owned() });
+    assert!(data.join("mine").exists());
+    // A method may have restored the link of a backup, which leads into another cluster.
+    let theirs = herd.root.join("theirs/PG_15_202209061");
+    fs::create_dir_all(&theirs).expect("it is ours");
+    std::os::unix::fs::symlink(herd.root.join("theirs"), data.join("pg_tblspc/99999")).expect("it is ours");
     fs::remove_file(herd.root.join("again")).expect("it is ours");
     let then = keeps().into_iter().chain([ReplicaMethod::Basebackup]).collect();
     make(&member, &leader, then).await.expect("pg_basebackup copies");
-    assert!(!data.join("mine").exists());
+    assert!(!data.join("mine").exists() && theirs.exists());
     start(&member, Some(&leader)).await;
     facts_until(&member, "streaming", streams).await;
 }
