@@ -64,11 +64,7 @@ async fn value(port: u16, text: &str) -> String {
 async fn archived(cluster: &Cluster, port: u16) {
     let last = value(port, "SELECT pg_walfile_name(pg_switch_wal())").await;
     let archived = format!("SELECT FROM pg_stat_archiver WHERE last_archived_wal >= '{last}'");
-    cluster
-        .wait_until(SOON, "the last segment is archived", async || {
-            query(port, &archived).await.is_ok_and(|rows| !rows.is_empty())
-        })
-        .await;
+    cluster.wait_for_row(SOON, "the last segment is archived", port, &archived).await;
 }
 
 /// A backup, then rows before and after a moment, all archived. Returns the moment. The cluster is gone afterwards.
@@ -88,9 +84,7 @@ async fn backed_up(cluster: &mut Cluster) -> String {
     let ended = value(port, "SELECT now()").await;
     let later = format!("SELECT WHERE now() > timestamptz '{ended}' + interval '2 s'");
     cluster
-        .wait_until(SOON, "the backup is older, in whole seconds, than any moment to come", async || {
-            query(port, &later).await.is_ok_and(|rows| !rows.is_empty())
-        })
+        .wait_for_row(SOON, "the backup is older, in whole seconds, than any moment to come", port, &later)
         .await;
     query(port, "CREATE TABLE t AS SELECT 'kept' AS row").await.expect("it takes writes");
     let moment = value(port, "SELECT now()").await;

@@ -65,9 +65,7 @@ async fn a_cluster_is_restored_to_a_moment() {
     let ended = query(port, "SELECT now()").await.expect("it answers").remove(0).remove(0);
     let later = format!("SELECT WHERE now() > timestamptz '{ended}' + interval '2 s'");
     cluster
-        .wait_until(SOON, "the backup is older, in whole seconds, than any moment to come", async || {
-            query(port, &later).await.is_ok_and(|rows| !rows.is_empty())
-        })
+        .wait_for_row(SOON, "the backup is older, in whole seconds, than any moment to come", port, &later)
         .await;
     query(port, "CREATE TABLE t AS SELECT 'kept' AS row").await.expect("it takes writes");
     let moment = query(port, "SELECT now()").await.expect("it answers").remove(0).remove(0);
@@ -75,11 +73,7 @@ async fn a_cluster_is_restored_to_a_moment() {
     let last =
         query(port, "SELECT pg_walfile_name(pg_switch_wal())").await.expect("it answers").remove(0).remove(0);
     let archived = format!("SELECT FROM pg_stat_archiver WHERE last_archived_wal >= '{last}'");
-    cluster
-        .wait_until(SOON, "the last segment is archived", async || {
-            query(port, &archived).await.is_ok_and(|rows| !rows.is_empty())
-        })
-        .await;
+    cluster.wait_for_row(SOON, "the last segment is archived", port, &archived).await;
     end(&mut cluster, &[1, 0]).await;
     cluster.etcd.delete_below("/service/herd").await;
     std::fs::remove_dir_all(cluster.members[1].data()).expect("our own place is writable");

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::member::merge;
-use super::{Etcd, Member, Place, logs, until};
+use super::{Etcd, Member, Place, logs, query, until};
 
 /// Long enough for a bootstrap or a clone on a busy machine of two cores.
 pub(crate) const STARTS_WITHIN: Duration = Duration::from_secs(60);
@@ -233,6 +233,12 @@ impl Cluster {
             member.sql("CREATE TABLE IF NOT EXISTS writable ()").await.is_ok()
         })
         .await;
+    }
+
+    /// Waits until a query at this port has a row.
+    pub(crate) async fn wait_for_row(&self, within: Duration, what: &str, port: u16, sql: &str) {
+        self.wait_until(within, what, async || query(port, sql).await.is_ok_and(|rows| !rows.is_empty()))
+            .await;
     }
 
     /// The leader's index.
