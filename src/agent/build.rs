@@ -11,6 +11,7 @@ use tokio::task::AbortHandle;
 use super::cycle::{Cycle, LoopState};
 use super::dynamic::LiveConfig;
 use super::events::WakeLevels;
+use super::failsafe::Failsafe;
 use super::fencing::Fencing;
 use super::jobs::Tools;
 use super::pods::Pods;
@@ -137,6 +138,7 @@ struct Joined {
     relist: watch::Sender<Duration>,
     view: watch::Receiver<Option<View>>,
     keeper: Arc<LeaseKeeper>,
+    failsafe: Failsafe,
     probe: Probe,
 }
 
@@ -177,7 +179,8 @@ impl Agent {
     /// # Errors
     /// Every condition that prevents a member from joining its cluster, or from continuing.
     pub async fn run(mut self, peers: Peers, local: watch::Sender<Arc<Config>>) -> Result<(), AgentError> {
-        let Some(joined) = self.join(&peers).await? else {
+        let failsafe = Failsafe::new(&self.me, &peers, local.subscribe());
+        let Some(joined) = self.join(&peers, failsafe).await? else {
             return stop_and_end(&self.postgres, &self.fenced.fencing, &self.pods).await;
         };
         self.pods.lead_by(&joined.keeper);
@@ -192,7 +195,7 @@ impl Agent {
     }
 
     /// Waits until etcd shows the cluster, and begins to renew a lease. `None` when asked to end before.
-    async fn join(&mut self, peers: &Peers) -> Result<Option<Joined>, AgentError> {
+    async fn join(&mut self, peers: &Peers, failsafe: Failsafe) -> Result<Option<Joined>, AgentError> {
         let etcd = Etcd::connect(wiring::etcd_setup(&self.config)).map_err(AgentError::Etcd)?;
         let store = StoreFile::recall(&self.config.postgresql.data_dir, &etcd);
         let (relist, relist_every) = watch::channel(self.effective.settings.loop_wait);
@@ -205,9 +208,16 @@ impl Agent {
         };
         startup::refuse_duplicate(&self.me, &first, peers).await?;
         let ttl = self.effective.settings.ttl;
-        let (keeper, probe) =
-            startup::keep_lease(&self.postgres, &self.fenced, &self.me, &etcd, *first, ttl)?;
-        Ok(Some(Joined { etcd, store, relist, view, keeper, probe }))
+        let (keeper, probe) = startup::keep_lease(
+            &self.postgres,
+            &self.fenced,
+            &self.me,
+            &etcd,
+            *first,
+            ttl,
+            failsafe.clone(),
+        )?;
+        Ok(Some(Joined { etcd, store, relist, view, keeper, failsafe, probe }))
     }
 
     fn cycle(
@@ -217,7 +227,7 @@ impl Agent {
         local: watch::Sender<Arc<Config>>,
     ) -> Result<Cycle, AgentError> {
         let Agent { config, sources, effective, me, postgres, .. } = self;
-        let Joined { etcd, store, relist, view, keeper, probe } = joined;
+        let Joined { etcd, store, relist, view, keeper, failsafe, probe } = joined;
         let fencing = self.fenced.fencing;
         let (report_sender, reports) = mpsc::unbounded_channel();
         let (progress_sender, progress) = watch::channel(CloneStatus::default());
@@ -247,6 +257,7 @@ impl Agent {
             tools,
             peers,
             keeper: Some(keeper),
+            failsafe,
             fencing,
             service: Systemd::of(&sources.environment),
             dynamic: LiveConfig::new(sources, config, effective, self.major, relist, local),

@@ -10,6 +10,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::callbacks::CallbackScripts;
 use super::dynamic::LiveConfig;
 use super::events::{TaskReport, WakeLevels};
+use super::failsafe::Failsafe;
 use super::fencing::Fencing;
 use super::jobs::{Jobs, Tools};
 use super::observe::{RecoveryWatch, lease_facts};
@@ -41,6 +42,7 @@ pub(super) struct Cycle {
     pub(super) peers: Peers,
     pub(super) member: watch::Sender<Option<(LeaseId, MemberRecord)>>,
     pub(super) keeper: Option<Arc<LeaseKeeper>>,
+    pub(super) failsafe: Failsafe,
     pub(super) fencing: Arc<Fencing>,
     pub(super) dynamic: LiveConfig,
     pub(super) probe: Probe,

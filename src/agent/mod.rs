@@ -15,6 +15,7 @@ mod callbacks;
 mod cycle;
 mod dynamic;
 mod events;
+mod failsafe;
 mod fencing;
 mod handle;
 mod heartbeat;

@@ -84,6 +84,10 @@ impl Cycle {
             }
             Action::PublishHistory { .. } => self.write("history", &action, levels, MemberEvent::LookWanted),
             Action::PublishSync { .. } => self.write("sync", &action, levels, MemberEvent::LookWanted),
+            Action::PublishFailsafe { .. } => {
+                self.write("failsafe", &action, levels, MemberEvent::LookWanted)
+            }
+            Action::PlanFailsafe(plan) => self.failsafe.plan(plan),
             Action::PublishUnfenced(_) => self.write("unfenced", &action, levels, MemberEvent::LookWanted),
             Action::RestoreInitialize { .. } => {
                 self.write("initialize", &action, levels, MemberEvent::LookWanted)

@@ -19,7 +19,7 @@ impl Cycle {
         let record =
             memory.published.as_ref().map_or_else(|| last.record.clone(), |(record, _, _)| record.clone());
         let alive = self.state.etcd_seen_at.is_some_and(|at| now < at + seen.settings.ttl);
-        let view = match (&seen.view, &last.view) {
+        let view = match (&seen.view, &last.last_view) {
             (Some(new), Some(old)) if new.cluster == **old => Some(old.clone()),
             (Some(new), _) => Some(Arc::new(new.cluster.clone())),
             (None, _) => None,
@@ -35,7 +35,8 @@ impl Cycle {
             scope: self.scope.clone(),
             settings: seen.settings.clone(),
             config: has_data.then(|| self.dynamic.text().to_owned()),
-            view: view.filter(|_| alive),
+            view: view.clone().filter(|_| alive),
+            last_view: view,
             etcd_last_seen: self.state.etcd_seen_wall,
             store: memory.store.mark(),
             lease: self.lease(),
@@ -46,6 +47,7 @@ impl Cycle {
             record,
             watchdog_failed: seen.watchdog_failed,
             writes_refused: seen.writes.refused.clone(),
+            failsafe_active: memory.failsafe.is_active(&seen.lease, now),
             yields: memory.stands_back(now),
             lacks_removed_wal,
             guard: self.fencing.facts().pid,

@@ -9,10 +9,11 @@ use nix::fcntl::{Flock, FlockArg};
 use tokio::sync::{mpsc, watch};
 
 use super::build::AgentError;
+use super::failsafe::Failsafe;
 use super::fencing::{Fencing, WatchdogRule};
 use super::{ApiOrder, Status};
 use crate::core::startup::{self, AfterLook, PostmasterFound, Takeover};
-use crate::etcd::{self, Etcd, LeaseKeeper};
+use crate::etcd::{self, Etcd, LeaseHooks, LeaseKeeper};
 use crate::fence::{Found, LinkSetup};
 use crate::model::{LeaseFacts, Me, Moment, Process, StopMode, View, slot_name};
 use crate::os::clock;
@@ -224,6 +225,7 @@ pub(super) fn keep_lease(
     etcd: &Etcd,
     first: View,
     ttl: Duration,
+    members: Failsafe,
 ) -> Result<(Arc<LeaseKeeper>, Probe), AgentError> {
     let resumed = startup::previous_lease(me, &first, &postgres.process().borrow(), fenced.was_armed);
     if let Some(lease) = resumed {
@@ -237,7 +239,8 @@ pub(super) fn keep_lease(
     let proofs = probe.clone();
     // Only the two threads are involved: a loop that hangs cannot extend the lease of a dead Postgres.
     let withheld = Box::new(move || proofs.withheld());
-    let keeper = etcd::keep_lease(etcd, ttl, resumed, (on_confirmed, on_moving), withheld);
+    let hooks = LeaseHooks { on_confirmed, on_moving, withheld, members: Box::new(members) };
+    let keeper = etcd::keep_lease(etcd, ttl, resumed, hooks);
     let keeper = keeper.map_err(AgentError::Etcd)?;
     Ok((Arc::new(keeper), probe))
 }

@@ -22,6 +22,8 @@ pub struct Status {
     pub config: Option<String>,
     /// The newest view of the cluster; `None` before the first, or when it is older than `ttl`.
     pub view: Option<Arc<ClusterView>>,
+    /// The newest view, however old.
+    pub last_view: Option<Arc<ClusterView>>,
     /// When etcd last answered, seconds since the Unix epoch; zero before the first answer.
     pub etcd_last_seen: i64,
     /// The state of etcd's store that I have seen.
@@ -50,6 +52,8 @@ pub struct Status {
     pub watchdog_failed: bool,
     /// Why etcd refuses writes, while it does.
     pub writes_refused: Option<String>,
+    /// Failsafe mode is at work: I lead by the members' promises, or have promised a leader to let it lead on.
+    pub failsafe_active: bool,
     /// I gave the leader key away because I cannot serve, or am too far behind: other members need not wait for me.
     pub yields: bool,
     /// The leader has removed WAL that this standby needs to continue.
@@ -104,6 +108,7 @@ impl Status {
             settings: settings.clone(),
             config: None,
             view: None,
+            last_view: None,
             etcd_last_seen: 0,
             store: StoreMark::default(),
             lease: LeaseFacts::default(),
@@ -118,6 +123,7 @@ impl Status {
             scheduled_restart: None,
             watchdog_failed: false,
             writes_refused: None,
+            failsafe_active: false,
             yields: false,
             lacks_removed_wal: false,
             guard: None,

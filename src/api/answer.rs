@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::ApiSetup;
 use super::request_limits::RequestClass;
 use crate::agent::OrderError;
-use crate::model::json_spaced;
+use crate::model::{Lsn, json_spaced};
 
 /// The most warnings in one answer: clients limit the length of headers.
 const WARNINGS_MAX: usize = 8;
@@ -49,6 +49,12 @@ impl HttpAnswer {
     pub(super) fn unauthorized(text: &str) -> HttpAnswer {
         let extra = Some(("www-authenticate", "Basic realm=\"Patroni\"".to_owned()));
         HttpAnswer { extra, ..HttpAnswer::text(401, text) }
+    }
+
+    /// The same answer with a position in a header, as leaders in failsafe mode read it.
+    pub(super) fn with_position(self, lsn: Option<Lsn>) -> HttpAnswer {
+        let extra = lsn.map(|lsn| ("lsn", lsn.0.to_string()));
+        HttpAnswer { extra: extra.or(self.extra), ..self }
     }
 
     /// The same answer with warnings in a header: the body is for old clients.

@@ -14,7 +14,7 @@ use tokio::sync::Mutex;
 use super::answer::HttpAnswer;
 use super::query::Query;
 use super::request_limits::{RequestClass, RequestLimits};
-use super::{ApiSetup, access, cluster, config, metrics, operate, probes, switchover, wire};
+use super::{ApiSetup, access, cluster, config, failsafe, metrics, operate, probes, switchover, wire};
 use crate::agent::{Handle, Status};
 use crate::model::Moment;
 use crate::os::clock;
@@ -105,7 +105,7 @@ impl Routes {
             "cluster" => cluster::cluster(&self.handle).await,
             "history" => cluster::history(&self.handle).await,
             "config" => config::get(&self.handle).await,
-            "failsafe" => HttpAnswer::text(502, "failsafe_mode is not enabled"),
+            "failsafe" => failsafe::get(&self.handle.status()),
             "metrics" => HttpAnswer::metrics(metrics::text(&*self.fresh().await, clock::now())),
             _ => {
                 let status = self.fresh().await;
@@ -161,11 +161,11 @@ impl Routes {
         };
         let place = |class| self.request_limits.take(class).ok_or_else(|| HttpAnswer::too_many(class));
         if caller.is_local || caller.is_member {
-            access::check(setup, &credentials, status.view.as_deref()).await?;
+            access::check(setup, &credentials, status.last_view.as_deref()).await?;
         } else {
             // A lookup of names may be necessary: requests from elsewhere wait for it in a class of their own.
             let _place = place(RequestClass::Access)?;
-            access::check(setup, &credentials, status.view.as_deref()).await?;
+            access::check(setup, &credentials, status.last_view.as_deref()).await?;
         }
         let _place = place(RequestClass::Change)?;
         let handle = &self.handle;
@@ -189,7 +189,7 @@ impl Routes {
                 switchover::request(handle, switchover::LeadershipRequest::Failover, &body).await
             }
             MutatingRoute::CancelSwitchover => switchover::cancel(handle).await,
-            MutatingRoute::Failsafe => Err(HttpAnswer::text(502, "failsafe_mode is not enabled")),
+            MutatingRoute::Failsafe => failsafe::post(handle, &required(&head.headers, body).await?).await,
         }
     }
 }

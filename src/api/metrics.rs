@@ -82,9 +82,11 @@ fn cluster(page: &mut Page, status: &Status) {
     let unlocked = status.view.as_ref().is_none_or(|view| view.leader.is_none());
     let timeline = status.postgres.answering().and_then(|sql| sql.timeline).map_or(0, |timeline| timeline.0);
     page.flag("patroni_cluster_unlocked", "The cluster has no leader.", unlocked);
-    page.flag("patroni_failsafe_mode_is_active", "Failsafe mode is active.", false);
-    page.flag("patroni_failsafe_mode_enabled", "Failsafe mode is enabled.", false);
-    page.flag("patroni_failsafe_member", "This member is known to failsafe mode.", false);
+    page.flag("patroni_failsafe_mode_is_active", "Failsafe mode is active.", status.failsafe_active);
+    page.flag("patroni_failsafe_mode_enabled", "Failsafe mode is enabled.", status.settings.failsafe_mode);
+    let key = status.last_view.as_ref().and_then(|view| view.failsafe.as_ref());
+    let is_member = key.is_some_and(|key| key.members.contains_key(&status.me.name));
+    page.flag("patroni_failsafe_member", "This member is known to failsafe mode.", is_member);
     page.gauge("patroni_postgres_timeline", "Timeline of Postgres.", timeline);
     page.gauge("patroni_dcs_last_seen", "Epoch seconds when etcd last answered.", status.etcd_last_seen);
     let pending = status.record.pending_restart == Some(true);

@@ -21,6 +21,7 @@ mod cluster;
 mod config;
 mod dispatch;
 mod error;
+mod failsafe;
 mod http;
 mod metrics;
 mod operate;

@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 use super::answer::HttpAnswer;
 use super::time::{self, ScheduleFault};
 use crate::agent::Handle;
-use crate::model::{Ask, Reply, RestartFilter, WallTime};
+use crate::model::{Ask, FailsafeRefusal, Reply, RestartFilter, WallTime};
 use crate::os::clock;
 
 /// POST /restart.
@@ -39,12 +39,14 @@ pub(super) async fn reinitialize(
     Ok(answer_of(handle.ask(ask).await))
 }
 
-fn answer_of(reply: Reply) -> HttpAnswer {
+pub(super) fn answer_of(reply: Reply) -> HttpAnswer {
     let code = match reply {
-        Reply::Restarted | Reply::ScheduleDeleted | Reply::Reinitializing => 200,
+        Reply::Restarted | Reply::ScheduleDeleted | Reply::Reinitializing | Reply::Promised => 200,
         Reply::RestartScheduled => 202,
         Reply::NotScheduled => 404,
         Reply::AlreadyScheduled => 409,
+        Reply::NotPromised(FailsafeRefusal::Off) => 502,
+        Reply::NotPromised(_) => 500,
         Reply::RestartRefused(_)
         | Reply::ReinitializeRefused(_)
         | Reply::RestartNotBegun(_)

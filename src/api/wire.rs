@@ -107,6 +107,9 @@ fn insert_cluster(body: &mut Map<String, Value>, status: &Status) {
     if status.settings.pause {
         body.insert("pause".into(), true.into());
     }
+    if status.failsafe_active {
+        body.insert("failsafe_mode_is_active".into(), true.into());
+    }
     if view.is_none_or(|view| view.leader.is_none()) {
         body.insert("cluster_unlocked".into(), true.into());
     }

@@ -37,11 +37,7 @@ pub struct Effective {
 }
 
 /// Keys without effect that an operator has to know of, each with the missing effect.
-const NOT_BUILT: [(&str, &str); 3] = [
-    (
-        "failsafe_mode",
-        "failsafe mode is not built yet: a primary that cannot reach etcd stops before its lease ends",
-    ),
+const NOT_BUILT: [(&str, &str); 2] = [
     ("standby_cluster", "standby clusters are not built yet: this is a cluster of its own"),
     ("primary_race_backoff", "standbys always put the race off while WAL still arrives from a primary"),
 ];
@@ -219,6 +215,7 @@ pub(super) fn read(node: &Node, findings: &mut ConfigFindings) -> (Settings, Pos
         primary_start_timeout: top.span(start, default.primary_start_timeout, findings),
         primary_stop_timeout: if stop.is_zero() { default.primary_stop_timeout } else { stop },
         pause: top.flag("pause", default.pause, findings),
+        failsafe_mode: top.flag("failsafe_mode", default.failsafe_mode, findings),
         member_slots_ttl: top.span("member_slots_ttl", default.member_slots_ttl, findings),
         slots: slots::read(&mut top, findings),
         max_timelines_history: top.bytes("max_timelines_history", 0, findings) as usize,

@@ -81,6 +81,8 @@ impl Leadership {
         match key {
             None => Leadership::Nobody,
             Some(key) if key.lease.is_some_and(|lease| seen.lease.owns(lease)) => Leadership::Unconfirmed,
+            // The view is older than the read that showed no leader key.
+            Some(key) if key.lease.is_some() && key.lease == seen.lease.vanished => Leadership::Unconfirmed,
             Some(key) if key.name == seen.me.name => Leadership::FormerSelf(key.clone()),
             Some(key) => Leadership::Other(key.clone()),
         }
@@ -88,7 +90,7 @@ impl Leadership {
 
     fn held(seen: &Observation, term: Term, now: Moment) -> Leadership {
         let timing = LeaseTiming { ttl: seen.lease.ttl };
-        match seen.lease.deadline {
+        match seen.lease.covered_until() {
             Some(deadline) if now < timing.stop_at(deadline) => Leadership::Mine(term),
             Some(_) | None => Leadership::Expiring(term),
         }

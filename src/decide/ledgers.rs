@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use crate::model::{
-    Failure, JobKind, LeaseId, LogicalSlotChanges, Lsn, MemberName, Moment, PeerIdentity, SlotChanges, Term,
-    UnfencedPrimary,
+    FailsafeMembers, FailsafePlan, Failure, JobKind, LeaseFacts, LeaseId, LogicalSlotChanges, Lsn,
+    MemberName, Moment, PeerIdentity, Promise, SlotChanges, Term, UnfencedPrimary,
 };
 
 /// The leader key of `term` was to be given away. While I seem to lead in it, no Postgres here may become primary.
@@ -122,6 +122,29 @@ pub struct Ending {
     pub leave_by: Option<Moment>,
     /// The hand-over for this end failed: it is not tried again.
     pub failed_hand_over: bool,
+}
+
+/// Failsafe mode.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct FailsafeLedger {
+    /// What I have promised to a leader.
+    pub promise: Option<Promise>,
+    /// When this supervisor made its first decision.
+    pub began_at: Option<Moment>,
+    /// No promise of its predecessor stands any more.
+    pub is_free: bool,
+    /// What is asked of the members while etcd does not answer.
+    pub plan: FailsafePlan,
+    /// The value of the key `failsafe` last written that etcd has not shown, and the time.
+    pub written: Option<(FailsafeMembers, Moment)>,
+}
+
+impl FailsafeLedger {
+    /// Whether I lead by the members' promises, or have promised.
+    pub fn is_active(&self, lease: &LeaseFacts, now: Moment) -> bool {
+        let promises = self.promise.as_ref().is_some_and(|promise| now < promise.until);
+        promises || (lease.leading_at(now).is_some() && lease.is_promised(now))
+    }
 }
 
 /// Failures.

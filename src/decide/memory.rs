@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::ledgers::{
-    Ending, Failures, LeaderKeyPhase, LeaseLedger, PrePromote, PromotionSeen, Registered, ReleasedTerm,
-    SlotLedger, UnfencedLedger,
+    Ending, FailsafeLedger, Failures, LeaderKeyPhase, LeaseLedger, PrePromote, PromotionSeen, Registered,
+    ReleasedTerm, SlotLedger, UnfencedLedger,
 };
 use super::sync::SyncMemory;
 use crate::model::{
@@ -54,6 +54,9 @@ pub struct Memory {
     pub ending: Ending,
     /// I gave leadership away and yield to the other members until then.
     pub yield_until: Option<Moment>,
+    /// Failsafe mode.
+    #[serde(default)]
+    pub failsafe: FailsafeLedger,
     /// Failures, and their number.
     pub failures: Failures,
     /// The process id of the postmaster last seen running, to notice its end.
@@ -109,6 +112,7 @@ impl Memory {
         (self.answers_since, self.store_heard) = (None, None);
         (self.released_term, self.hand_over, self.led_since) = (None, None, None);
         (self.published, self.status, self.lease.gone) = (None, None, None);
+        self.failsafe.written = None;
         (self.sync.term, self.sync.owned, self.sync.writing) = (None, None, None);
         if let Some(Following::Source { term, .. }) = &mut self.following {
             // Not the term of any leader, so that the leader's history is asked for.

@@ -17,6 +17,7 @@ mod decision;
 mod demote;
 mod eligibility;
 mod ended;
+mod failsafe;
 mod follow;
 mod handover;
 mod history;
@@ -52,8 +53,8 @@ mod unfenced;
 pub use decision::Decision;
 pub use leadership::Leadership;
 pub use ledgers::{
-    Ending, FailedRaceRounds, Failures, Incoming, LeaderKeyPhase, Leaderless, LeaseLedger, Leaving,
-    LogicalSlotLedger, PromotionSeen, Registered, ReleasedTerm, SlotLedger, UnfencedLedger,
+    Ending, FailedRaceRounds, FailsafeLedger, Failures, Incoming, LeaderKeyPhase, Leaderless, LeaseLedger,
+    Leaving, LogicalSlotLedger, PromotionSeen, Registered, ReleasedTerm, SlotLedger, UnfencedLedger,
 };
 pub use memory::{Following, HandOver, HandOverCause, HandOverPhase, Memory, Restart};
 pub use slots::needs_feedback;

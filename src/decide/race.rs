@@ -5,7 +5,9 @@ use std::time::Duration;
 use super::ledgers::LeaderKeyPhase;
 use super::position::comparable;
 use super::tick::Tick;
-use super::{attach, bootstrap, eligibility, lag, peers, publish, requests, stop, store, sync, unfenced};
+use super::{
+    attach, bootstrap, eligibility, failsafe, lag, peers, publish, requests, stop, store, sync, unfenced,
+};
 use crate::model::{
     Action, ClusterView, FailoverRequest, Job, LeaderKey, Leading, MemberName, OwnFault, PeerAnswer, Reason,
     SqlFacts, SyncReason, TakeLeadershipPreconditions, Term, WaitingOn,
@@ -40,7 +42,7 @@ pub(super) fn run(tick: &mut Tick<'_>, sql: &SqlFacts) -> Reason {
         return reason;
     }
     if asked.is_unquestioned(tick) {
-        return take(tick, Reason::AskedToLead);
+        return failsafe::may_have_promised(tick).unwrap_or_else(|| take(tick, Reason::AskedToLead));
     }
     compare(tick, &asked, sql, lag_disqualified)
 }
@@ -99,7 +101,7 @@ fn not_begun(tick: &mut Tick<'_>) -> Option<Reason> {
 /// A primary may live that no lease fences any more.
 fn primary_may_live(tick: &mut Tick<'_>, asked: &RaceRequest<'_>, sql: &SqlFacts) -> Option<Reason> {
     let forced = asked.forced();
-    if let Some(reason) = unfenced::bars(tick, forced) {
+    if let Some(reason) = unfenced::bars(tick, forced).or_else(|| failsafe::bars(tick)) {
         return Some(reason);
     }
     match forced {
@@ -120,7 +122,8 @@ fn compare(
         return Reason::AskingMembers;
     }
     let unproved = store::unproved(tick, (sql.timeline, sql.lsn()), lag_disqualified);
-    if let Some(reason) = unproved.or_else(|| not_vouched_for(tick, sql)) {
+    let unproved = unproved.or_else(|| not_vouched_for(tick, sql));
+    if let Some(reason) = unproved.or_else(|| failsafe::may_have_promised(tick)) {
         peers::ask_again(tick, rivals, sql.receives());
         return reason;
     }
@@ -138,10 +141,11 @@ fn compare(
 fn take(tick: &mut Tick<'_>, because: Reason) -> Reason {
     store::hear(tick);
     let unfenced = tick.cluster().and_then(|cluster| cluster.unfenced.as_ref());
-    let unfenced = unfenced.map_or(0, |key| key.mod_revision);
+    let failsafe = tick.cluster().and_then(|cluster| cluster.failsafe.as_ref());
     let by = TakeLeadershipPreconditions {
         sync: tick.sync_revision(),
-        unfenced,
+        unfenced: unfenced.map_or(0, |key| key.mod_revision),
+        failsafe: failsafe.map_or(0, |key| key.mod_revision),
         unlocked: tick.memory.vacant_at(),
     };
     tick.start(Job::TakeLeadership { by });
@@ -346,7 +350,8 @@ fn led_by_another_since(tick: &Tick<'_>, sql: Option<&SqlFacts>) -> Option<Reaso
 /// The key hangs on my lease; the next renewal confirms it.
 pub(super) fn confirming(tick: &mut Tick<'_>) -> Reason {
     // Without any answer nothing is doubted: the guard holds the deadline until which a primary may go on.
-    let doubted = tick.seen.lease.leading == Leading::No;
+    // While the members' promises last, nobody else can have it.
+    let doubted = tick.seen.lease.leading == Leading::No && !tick.seen.lease.is_promised(tick.now);
     let late = matches!(
         tick.memory.leader_key,
         LeaderKeyPhase::Unconfirmed { since } if since + CONFIRM_WITHIN <= tick.now

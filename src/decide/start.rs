@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::ledgers::PrePromote;
 use super::race::Candidates;
 use super::tick::Tick;
-use super::{attach, bootstrap, demote, handover, liveness, race, slots, stop, store, sync};
+use super::{attach, bootstrap, demote, failsafe, handover, liveness, race, slots, stop, store, sync};
 use crate::model::{
     ControlFile, Job, JobKind, Reason, SqlFacts, SyncReason, Term, Timeline, Unfit, WaitingOn,
 };
@@ -73,6 +73,9 @@ fn leave_to_another(tick: &mut Tick<'_>, term: Term, because: Reason) -> Option<
 /// I lead, and my Postgres runs as a standby: promote it.
 pub(super) fn promote(tick: &mut Tick<'_>, term: Term, sql: &SqlFacts) -> Reason {
     if let Some(reason) = store::denied(tick, term).or_else(|| leave_rather_than_promote(tick, term)) {
+        return reason;
+    }
+    if let Some(reason) = failsafe::delays_promotion(tick, term) {
         return reason;
     }
     if tick.memory.failures.retry_at.get(&JobKind::Promote).is_none_or(|at| *at <= tick.now) {

@@ -8,8 +8,8 @@ use super::server::Server;
 use super::situation::{Assessment, Situation};
 use super::tick::Tick;
 use super::{
-    bootstrap, clone, demote, follow, handover, lead, liveness, publish, race, rejoin, requests, routing,
-    shutdown, slots, start, store, sync, unfenced,
+    bootstrap, clone, demote, failsafe, follow, handover, lead, liveness, publish, race, rejoin, requests,
+    routing, shutdown, slots, start, store, sync, unfenced,
 };
 use crate::model::{
     Action, Death, ExitBecause, JobKind, LeaderKey, Moment, Observation, Process, Reason, RunningJob,
@@ -23,6 +23,7 @@ pub fn decide(memory: &Memory, seen: &Observation, now: Moment) -> Decision {
     let situation = Situation::of(&tick, &found);
     let because = act(&mut tick, &found, situation);
     requests::answer_unbegun(&mut tick, &because);
+    failsafe::advance(&mut tick, &found.leadership);
     unfenced::owed(&mut tick);
     unfenced::clear(&mut tick, &found.leadership, &found.server);
     publish::member(&mut tick, &found.leadership, &found.server, &because);

@@ -2,20 +2,26 @@
 //!
 //! It drives [`LeaseRounds`], which says what is asked next and judges the answers.
 
+use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
 use etcd_client::{Client, LeaseKeepAliveStream, LeaseKeeper as Sender};
+use futures::StreamExt;
+use futures::future::BoxFuture;
+use futures::stream::FuturesUnordered;
 use tokio::sync::{Notify, oneshot, watch};
 
 use super::EtcdError;
 use super::endpoints::{Endpoint, Etcd};
 use crate::core::lease::{
-    KeepAliveAnswer, LeaderRead, LeaseAnswer, LeaseEffect, LeaseNext, LeaseNotice, LeaseQuestion, LeaseRounds,
+    KeepAliveAnswer, LeaderRead, LeaseAnswer, LeaseEffect, LeaseNext, LeaseNotice, LeaseQuestion,
+    LeaseRounds, PromiseAnswers, PromiseRound,
 };
-use crate::model::{LeaseFacts, LeaseId, LeaseTiming, Moment, Term};
+use crate::core::store::WriteError;
+use crate::model::{FailsafeMembers, LeaseFacts, LeaseId, LeaseTiming, MemberName, Moment, Term};
 use crate::os::clock;
 
 /// Called in the lease's thread right after each confirmed renewal.
@@ -27,6 +33,34 @@ type BeforeMove = Box<dyn Fn(&LeaseFacts) -> bool + Send>;
 
 /// Asked in the lease's thread before each renewal: why it must not be sent; `None` when it may be.
 type RenewalHold = Box<dyn Fn() -> Option<String> + Send>;
+
+/// The members whose promises let a leader go on while etcd does not answer (failsafe mode).
+pub trait PromisingMembers: Send {
+    /// Those that have to promise now; `None`: promises do not count.
+    fn needed(&self) -> Option<FailsafeMembers>;
+
+    /// Asks them to let me lead for one more `ttl`; those that have promised within this time.
+    fn ask(
+        &self,
+        members: &FailsafeMembers,
+        ttl: Duration,
+        within: Duration,
+    ) -> BoxFuture<'static, BTreeSet<MemberName>>;
+}
+
+/// What the lease's thread calls. All but [`PromisingMembers::ask`] have to be quick: they are called between two
+/// renewals.
+pub struct LeaseHooks {
+    /// After each confirmed renewal.
+    pub on_confirmed: OnConfirmed,
+    /// Before leadership moves to a lease with another TTL.
+    pub on_moving: BeforeMove,
+    /// While it gives a reason the lease is left to run out. It is asked, and not told, so that nothing that hangs
+    /// elsewhere keeps a lease alive.
+    pub withheld: RenewalHold,
+    /// Where etcd does not answer.
+    pub members: Box<dyn PromisingMembers>,
+}
 
 /// The handle to the lease's thread. Dropping it ends the renewals and leaves the lease to expire.
 pub struct LeaseKeeper {
@@ -41,19 +75,13 @@ type LeaveReply = oneshot::Sender<Result<(), EtcdError>>;
 /// Starts the thread that acquires a lease of `ttl` (whole seconds) and keeps it. With `resumed` it first goes on with
 /// that lease, which a previous incarnation of this supervisor left behind; if it is gone, a new one is acquired.
 ///
-/// `on_confirmed` must be quick: it is called between two renewals, after every confirmed one. So must `on_moving` be,
-/// which is asked before leadership moves to a lease of another TTL, and `withheld`:
-/// while it gives a reason the lease is left to run out. It is asked, and not told, so that nothing that hangs
-/// elsewhere keeps a lease alive.
-///
 /// # Errors
 /// [`EtcdError::Setup`] when there is no thread to be had.
 pub fn keep_lease(
     etcd: &Etcd,
     ttl: Duration,
     resumed: Option<LeaseId>,
-    (on_confirmed, on_moving): (OnConfirmed, BeforeMove),
-    withheld: RenewalHold,
+    hooks: LeaseHooks,
 ) -> Result<LeaseKeeper, EtcdError> {
     let etcd = etcd.apart();
     let (wish, wishes) = watch::channel(ttl);
@@ -64,15 +92,8 @@ pub fn keep_lease(
     let streams = (0..etcd.endpoint_count()).map(|_| Mutex::default()).collect();
     let rounds = LeaseRounds::new(etcd.keys().clone(), ttl, resumed);
     let (to_reader, facts) = watch::channel(rounds.facts().clone());
-    let keeping = LeaseThread {
-        etcd,
-        streams: Arc::new(streams),
-        rounds,
-        to_reader,
-        on_confirmed,
-        on_moving,
-        withheld,
-    };
+    let client = LeaseClient { etcd, streams: Arc::new(streams) };
+    let keeping = LeaseThread { client, rounds, to_reader, hooks, asked: FuturesUnordered::new() };
     let poke = renew_now.clone();
     thread::Builder::new()
         .name("lease".to_owned())
@@ -117,14 +138,23 @@ type Stream = (LeaseId, Sender, LeaseKeepAliveStream);
 
 /// The thread's state.
 struct LeaseThread {
+    client: LeaseClient,
+    rounds: LeaseRounds,
+    to_reader: watch::Sender<LeaseFacts>,
+    hooks: LeaseHooks,
+    /// The questions to the members that are not answered yet.
+    asked: FuturesUnordered<BoxFuture<'static, AskedMembers>>,
+}
+
+/// A question to the members, and those that have promised.
+type AskedMembers = (PromiseRound, FailsafeMembers, BTreeSet<MemberName>);
+
+/// The requests to etcd.
+#[derive(Clone)]
+struct LeaseClient {
     etcd: Etcd,
     /// By endpoint; a stream that was abandoned in the middle of a request is not put back.
     streams: Arc<Vec<Mutex<Option<Stream>>>>,
-    rounds: LeaseRounds,
-    to_reader: watch::Sender<LeaseFacts>,
-    on_confirmed: OnConfirmed,
-    on_moving: BeforeMove,
-    withheld: RenewalHold,
 }
 
 impl LeaseThread {
@@ -151,36 +181,70 @@ impl LeaseThread {
             for effect in effects {
                 self.carry_out(effect);
             }
-            answer = match ask {
-                LeaseQuestion::Wait { until } => {
-                    tokio::select! {
-                        () = clock::sleep_until(until) => {}
-                        () = renew_now.notified() => {}
-                        Ok(()) = wishes.changed() => {}
+            answer = self.answer(ask, &mut wishes, renew_now).await;
+        }
+    }
+
+    /// The answer to a question; the members' answers are heard meanwhile.
+    async fn answer(
+        &mut self,
+        ask: LeaseQuestion,
+        wishes: &mut watch::Receiver<Duration>,
+        renew_now: &Notify,
+    ) -> LeaseAnswer {
+        if ask == LeaseQuestion::AskGuard {
+            return LeaseAnswer::GuardHolds((self.hooks.on_moving)(self.rounds.facts()));
+        }
+        let answered = {
+            let client = self.client.clone();
+            let mut answered = std::pin::pin!(async {
+                match ask {
+                    LeaseQuestion::Wait { until } => {
+                        tokio::select! {
+                            () = clock::sleep_until(until) => {}
+                            () = renew_now.notified() => {}
+                            Ok(()) = wishes.changed() => {}
+                        }
+                        None
                     }
-                    self.woke(&mut wishes)
+                    other => Some(client.answer(other).await),
                 }
-                LeaseQuestion::AskGuard => LeaseAnswer::GuardHolds((self.on_moving)(self.rounds.facts())),
-                LeaseQuestion::Grant { ttl } => answered(LeaseAnswer::Granted, self.grant(ttl).await),
-                LeaseQuestion::KeepAlive { lease, timing } => {
-                    answered(LeaseAnswer::Renewed, self.keep_alive(lease, timing).await)
+            });
+            loop {
+                tokio::select! {
+                    Some(asked) = self.asked.next() => self.hear(asked),
+                    answered = &mut answered => break answered,
                 }
-                LeaseQuestion::ReadLeader { timing } => {
-                    answered(LeaseAnswer::Leader, self.read_leader(timing).await)
-                }
-                LeaseQuestion::Commit(txn) => answered(LeaseAnswer::Moved, self.etcd.commit(&txn).await),
-            };
+            }
+        };
+        answered.unwrap_or_else(|| self.woke(wishes))
+    }
+
+    fn hear(&mut self, (round, asked, promised): AskedMembers) {
+        let needed = self.hooks.members.needed();
+        let answers = PromiseAnswers { round, asked: Some(asked), promised, needed };
+        for effect in self.rounds.promised(&answers, clock::now()) {
+            self.carry_out(effect);
+        }
+    }
+
+    fn ask_members(&self, round: PromiseRound, within: Duration) {
+        let members = &self.hooks.members;
+        if let Some(needed) = members.needed() {
+            let promised = members.ask(&needed, round.ttl, within);
+            self.asked.push(Box::pin(async move { (round, needed, promised.await) }));
         }
     }
 
     fn woke(&self, wishes: &mut watch::Receiver<Duration>) -> LeaseAnswer {
-        LeaseAnswer::Woke { ttl: *wishes.borrow_and_update(), withheld: (self.withheld)() }
+        LeaseAnswer::Woke { ttl: *wishes.borrow_and_update(), withheld: (self.hooks.withheld)() }
     }
 
     fn carry_out(&self, effect: LeaseEffect) {
         match effect {
             LeaseEffect::Publish => self.publish(),
-            LeaseEffect::TellGuard => (self.on_confirmed)(self.rounds.facts()),
+            LeaseEffect::TellGuard => (self.hooks.on_confirmed)(self.rounds.facts()),
+            LeaseEffect::AskMembers { round, within } => self.ask_members(round, within),
             LeaseEffect::Say(LeaseNotice::Gone(lease)) => tracing::warn!(%lease, "the lease is gone"),
             LeaseEffect::Say(LeaseNotice::TtlChanged { lease, ttl, term: _ }) => {
                 tracing::info!(%lease, ttl = ttl.as_secs(), "the lease has another TTL");
@@ -198,6 +262,35 @@ impl LeaseThread {
             shown.clone_from(facts);
             news
         });
+    }
+
+    async fn revoke(&self) -> Result<(), EtcdError> {
+        let LeaseFacts { lease, moving_to, .. } = self.rounds.facts();
+        // The leader key may hang on either: what becomes of one says nothing of the other.
+        let mut revoked = Ok(());
+        for lease in [moving_to, lease].into_iter().flatten() {
+            revoked = revoked.and(self.client.etcd.revoke_lease(*lease).await);
+        }
+        revoked
+    }
+}
+
+impl LeaseClient {
+    /// The answer to a question to etcd.
+    async fn answer(&self, ask: LeaseQuestion) -> LeaseAnswer {
+        match ask {
+            LeaseQuestion::Grant { ttl } => answered(LeaseAnswer::Granted, self.grant(ttl).await),
+            LeaseQuestion::KeepAlive { lease, timing } => {
+                answered(LeaseAnswer::Renewed, self.keep_alive(lease, timing).await)
+            }
+            LeaseQuestion::ReadLeader { timing } => {
+                answered(LeaseAnswer::Leader, self.read_leader(timing).await)
+            }
+            LeaseQuestion::Commit(txn) => answered(LeaseAnswer::Moved, self.etcd.commit(&txn).await),
+            LeaseQuestion::Wait { .. } | LeaseQuestion::AskGuard => {
+                LeaseAnswer::Failed(WriteError::Unknown("no question to etcd".to_owned()))
+            }
+        }
     }
 
     async fn keep_alive(&self, lease: LeaseId, timing: LeaseTiming) -> Result<KeepAliveAnswer, EtcdError> {
@@ -235,16 +328,6 @@ impl LeaseThread {
         };
         let timing = LeaseTiming { ttl };
         self.etcd.hedged(timing.hedge_after(), timing.try_timeout(), ask).await
-    }
-
-    async fn revoke(&self) -> Result<(), EtcdError> {
-        let LeaseFacts { lease, moving_to, .. } = self.rounds.facts();
-        // The leader key may hang on either: what becomes of one says nothing of the other.
-        let mut revoked = Ok(());
-        for lease in [moving_to, lease].into_iter().flatten() {
-            revoked = revoked.and(self.etcd.revoke_lease(*lease).await);
-        }
-        revoked
     }
 }
 

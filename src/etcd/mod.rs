@@ -26,5 +26,5 @@ mod write;
 
 pub use endpoints::{Etcd, EtcdSetup, TlsFiles};
 pub use error::EtcdError;
-pub use lease::{LeaseKeeper, keep_lease};
+pub use lease::{LeaseHooks, LeaseKeeper, PromisingMembers, keep_lease};
 pub use view::watch;

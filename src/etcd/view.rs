@@ -226,5 +226,10 @@ fn named(key: &KeyValue) -> (String, StoredKey) {
 }
 
 pub(super) fn stored(key: &KeyValue) -> StoredKey {
-    StoredKey { value: key.value().to_vec(), lease: key.lease(), mod_revision: key.mod_revision() }
+    StoredKey {
+        value: key.value().to_vec(),
+        lease: key.lease(),
+        mod_revision: key.mod_revision(),
+        create_revision: key.create_revision(),
+    }
 }

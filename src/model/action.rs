@@ -7,9 +7,9 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    CloneMethods, ClusterStatus, GenerationWrite, HistoryLine, LeaderSlotsQuestion, LeaseId,
-    LogicalSlotChanges, Lsn, MemberName, MemberRecord, Moment, Reply, RequestId, SlotChanges, SyncRecord,
-    Term, Timeline, UnfencedWrite,
+    CloneMethods, ClusterStatus, FailsafeMembers, FailsafePlan, GenerationWrite, HistoryLine,
+    LeaderSlotsQuestion, LeaseId, LogicalSlotChanges, Lsn, MemberName, MemberRecord, Moment, Reply,
+    RequestId, SlotChanges, SyncRecord, Term, Timeline, UnfencedWrite,
 };
 
 /// One order. All but [`Action::Start`] return at once.
@@ -76,6 +76,15 @@ pub enum Action {
         /// Whether to lock clients out.
         closed: bool,
     },
+    /// Write `failsafe`, if I still lead in `term`; without members it is deleted.
+    PublishFailsafe {
+        /// The term that guards the write.
+        term: Term,
+        /// The value.
+        members: FailsafeMembers,
+    },
+    /// From now on, this is asked of the members while etcd does not answer.
+    PlanFailsafe(FailsafePlan),
     /// Clear the key `failover` if it has not changed since it was read.
     ClearFailover {
         /// The revision of the key that this member acted on.
@@ -218,6 +227,9 @@ pub struct TakeLeadershipPreconditions {
     pub sync: i64,
     /// The revision of the key `unfenced`; zero: there is none.
     pub unfenced: i64,
+    /// The revision of the key `failsafe`; zero: there is none.
+    #[serde(default)]
+    pub failsafe: i64,
     /// The revision at which the cluster had no leader, before the other members were asked. Since then no member has
     /// published a position or claimed a timeline.
     pub unlocked: i64,

@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::{
-    GenerationKey, LeaseId, Lsn, MemberName, MemberRecord, SyncKey, SyncRecord, Term, Timeline, UnfencedKey,
-    WallTime, slot_name,
+    FailsafeKey, GenerationKey, LeaseId, Lsn, MemberName, MemberRecord, SyncKey, SyncRecord, Term, Timeline,
+    UnfencedKey, WallTime, slot_name,
 };
 
 /// All keys of the cluster, as shown by one linearizable list and the watch that followed it.
@@ -24,6 +24,9 @@ pub struct ClusterView {
     pub cluster_id: u64,
     /// The leader key.
     pub leader: Option<LeaderKey>,
+    /// The revision that created that key; a hand-over keeps it. `None`: there is no key, or it is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub leader_created: Option<i64>,
     /// Every member key.
     pub members: BTreeMap<MemberName, MemberKey>,
     /// `None` before any bootstrap, empty while one runs, then the system identifier.
@@ -35,6 +38,9 @@ pub struct ClusterView {
     pub config: Option<ConfigKey>,
     /// The position and the slots that the leader published last.
     pub status: Option<ClusterStatus>,
+    /// The members that may take the leader key, while failsafe mode is on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failsafe: Option<FailsafeKey>,
     /// Every change of timeline.
     pub history: Option<Vec<HistoryLine>>,
     /// A switchover or failover that was asked for.

@@ -53,6 +53,13 @@ pub struct LeaseFacts {
     /// Until when etcd certainly keeps the lease: send time of the last confirmed renewal, plus the TTL in its
     /// answer, less the drift allowance.
     pub deadline: Option<Moment>,
+    /// Until when the other members have promised not to take the leader key, whatever becomes of the lease: failsafe
+    /// mode. `None` when none of their promises counts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub promised_until: Option<Moment>,
+    /// My last lease that etcd did not know any more, if a read after that showed no leader key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vanished: Option<LeaseId>,
     /// The leader key as that renewal read it.
     pub leading: Leading,
     /// The TTL of the last answer.
@@ -67,10 +74,20 @@ impl LeaseFacts {
         self.lease == Some(lease) || self.moving_to == Some(lease)
     }
 
-    /// The term I lead in, if the lease certainly lasts beyond `now`.
+    /// Until when no other member leads: as long as the lease lasts, or the members' promises.
+    pub fn covered_until(&self) -> Option<Moment> {
+        self.deadline.max(self.promised_until)
+    }
+
+    /// Whether the members' promises last beyond `now`.
+    pub fn is_promised(&self, now: Moment) -> bool {
+        self.promised_until.is_some_and(|until| now < until)
+    }
+
+    /// The term I lead in, if the lease or the members' promises certainly last beyond `now`.
     pub fn leading_at(&self, now: Moment) -> Option<Term> {
-        match (self.leading, self.deadline) {
-            (Leading::Yes(term), Some(deadline)) if now < deadline => Some(term),
+        match (self.leading, self.covered_until()) {
+            (Leading::Yes(term), Some(until)) if now < until => Some(term),
             (Leading::Yes(_) | Leading::No | Leading::Unknown, _) => None,
         }
     }
@@ -92,10 +109,10 @@ impl LeaseFacts {
         self.deadline.is_some_and(|deadline| sent_then <= deadline)
     }
 
-    /// Whether Postgres may be promoted in `term` now: the lease lasts longer than a demotion takes.
+    /// Whether Postgres may be promoted in `term` now: the lease itself lasts longer than a demotion takes.
     pub fn allows_promotion(&self, term: Term, now: Moment) -> bool {
         let before = LeaseTiming { ttl: self.ttl }.demote_before();
-        self.leading_at(now + before) == Some(term)
+        self.leading == Leading::Yes(term) && self.deadline.is_some_and(|deadline| now + before < deadline)
     }
 }
 
@@ -185,6 +202,21 @@ mod tests {
         assert!(facts.leads_since(Term(7), sent_at));
         assert!(!facts.leads_since(Term(7), sent_at + Duration::from_millis(1)));
         assert!(!facts.leads_since(Term(6), sent_at));
+    }
+
+    #[test]
+    fn promises_prolong_leadership_and_allow_no_promotion() {
+        let facts = LeaseFacts {
+            deadline: Some(Moment::from_millis(100)),
+            promised_until: Some(Moment::from_millis(9_000)),
+            leading: Leading::Yes(Term(7)),
+            ttl: Duration::from_secs(10),
+            ..LeaseFacts::default()
+        };
+        let at = Moment::from_millis(200);
+        assert_eq!(facts.leading_at(at), Some(Term(7)));
+        assert!(!facts.allows_promotion(Term(7), at) && !facts.renewed_since(at));
+        assert_eq!(facts.leading_at(Moment::from_millis(9_000)), None);
     }
 
     #[test]

@@ -15,6 +15,7 @@ mod action;
 mod callback;
 mod cluster;
 mod eligibility;
+mod failsafe;
 mod failure;
 mod guarantee;
 mod hand_over;
@@ -55,6 +56,7 @@ pub use cluster::{
     TimelineClaim,
 };
 pub use eligibility::{HandingOver, Ineligible, OwnFault, gets_wal};
+pub use failsafe::{FailsafeKey, FailsafeMembers, FailsafePlan, FailsafeQuestion, FailsafeRefusal, Promise};
 pub use failure::Failure;
 pub use guarantee::{Guarantee, StandbyKind};
 pub use hand_over::{HandOverRefusal, HandOverStep};

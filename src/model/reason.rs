@@ -121,6 +121,20 @@ pub enum Reason {
     OldTimeline,
     #[error("{0}")]
     Unfenced(UnfencedReason),
+    #[error(
+        "nobody leads by etcd, and {leader} leads on without it: this member has promised not to take its place"
+    )]
+    Promised { leader: MemberName },
+    #[error(
+        "this supervisor was just started, and its predecessor may have promised a leader that etcd does not answer \
+         not to take its place: waiting for one ttl, or for the answers of all members"
+    )]
+    MayHavePromised,
+    #[error(
+        "nobody leads, and the key failsafe does not name this member, so a leader without etcd has not asked it: \
+         another member has to lead. If none of those that it names comes back, delete the key"
+    )]
+    NotInFailsafe,
     #[error("nobody leads, but {member} still runs as a primary")]
     PrimaryStillAlive { member: MemberName },
     #[error("nobody leads, and {member} is {bytes} bytes ahead")]
@@ -220,6 +234,7 @@ impl Reason {
                 | Reason::ReplicaMustNotRebuild { .. }
                 | Reason::TooFarBehind { .. }
                 | Reason::OldTimeline
+                | Reason::NotInFailsafe
                 | Reason::Sync(SyncReason::NotVouchedFor { .. })
                 | Reason::NoData(
                     NoDataReason::BootstrapElsewhere

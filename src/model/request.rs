@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Reason, ReinitializeRefusal, RestartRefusal, WallTime};
+use super::{FailsafeQuestion, FailsafeRefusal, Reason, ReinitializeRefusal, RestartRefusal, WallTime};
 
 /// Identifies one request until it is answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -32,6 +32,8 @@ pub enum Ask {
     },
     /// Forget a scheduled restart.
     CancelRestart,
+    /// A leader that etcd does not answer: let it lead on.
+    Failsafe(FailsafeQuestion),
     /// Remove the data and clone anew.
     Reinitialize {
         /// Whether to cancel a running long action.
@@ -65,6 +67,10 @@ pub enum Reply {
     ScheduleDeleted,
     /// The data directory is being thrown away and cloned anew.
     Reinitializing,
+    /// This member does not take the leader key for now.
+    Promised,
+    /// It does not promise that.
+    NotPromised(FailsafeRefusal),
     /// Another restart waits for its time.
     AlreadyScheduled,
     /// No restart waits for its time.
@@ -96,6 +102,8 @@ impl fmt::Display for Reply {
             Reply::RestartScheduled => write!(f, "Restart scheduled"),
             Reply::ScheduleDeleted => write!(f, "scheduled restart deleted"),
             Reply::Reinitializing => write!(f, "reinitialize started"),
+            Reply::Promised => write!(f, "Accepted"),
+            Reply::NotPromised(why) => why.fmt(f),
             Reply::AlreadyScheduled => write!(f, "another restart is already scheduled"),
             Reply::NotScheduled => write!(f, "no restart is scheduled"),
             Reply::RestartRefused(why) => why.fmt(f),

@@ -25,6 +25,9 @@ pub struct Settings {
     pub primary_stop_timeout: Duration,
     /// No automatic action.
     pub pause: bool,
+    /// While etcd does not answer, the leader goes on as long as all members promise not to take the leader key.
+    #[serde(default)]
+    pub failsafe_mode: bool,
     /// Members stream through physical slots.
     pub use_slots: bool,
     /// A slot of a member that is away is kept this long.
@@ -60,6 +63,7 @@ impl Default for Settings {
             primary_start_timeout: Duration::from_secs(300),
             primary_stop_timeout: Duration::from_secs(60),
             pause: false,
+            failsafe_mode: false,
             use_slots: true,
             member_slots_ttl: Duration::from_secs(1800),
             slots: SlotSettings::default(),

@@ -3,6 +3,7 @@
 mod adoption;
 mod attach;
 mod callbacks;
+mod failsafe;
 mod follow;
 mod full_etcd;
 mod history_read;

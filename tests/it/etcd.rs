@@ -24,9 +24,9 @@ mod origin;
 mod races;
 const BASE: &str = "/service/test/";
 const BEFORE_ALL: TakeLeadershipPreconditions =
-    TakeLeadershipPreconditions { sync: 0, unfenced: 0, unlocked: 1 };
+    TakeLeadershipPreconditions { sync: 0, unfenced: 0, failsafe: 0, unlocked: 1 };
 const ANY: TakeLeadershipPreconditions =
-    TakeLeadershipPreconditions { sync: 0, unfenced: 0, unlocked: 1_000_000 };
+    TakeLeadershipPreconditions { sync: 0, unfenced: 0, failsafe: 0, unlocked: 1_000_000 };
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A directory of the test, removed at the end.

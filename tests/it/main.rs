@@ -18,6 +18,7 @@ mod dynamic_config;
 mod etcd;
 mod etcd_trouble;
 mod failover;
+mod failsafe;
 mod foreign_data;
 mod frozen;
 mod guard;

@@ -37,6 +37,7 @@ pub(crate) fn check(sim: &Sim) {
         };
         let goes_on_until = sim.world().ledger.memory.go_on.get(&member).copied();
         let fault = fault.filter(|_| goes_on_until.is_none_or(|until| until < sim.now()));
+        let fault = fault.filter(|_| !is_promised(sim, member));
         if let Some(fault) = fault {
             sim.world().ledger.break_promise("leased", format!("{member} accepts writes, and {fault}"));
         }
@@ -50,6 +51,13 @@ pub(crate) fn check(sim: &Sim) {
             sim.world().ledger.break_promise("guarded", format!("{member} accepts writes without a guard"));
         }
     }
+}
+
+/// All members that could take the leader key have promised this one not to.
+fn is_promised(sim: &Sim, member: usize) -> bool {
+    let (world, now) = (sim.world(), sim.now());
+    let promises = world.ledger.memory.promises.get(&member);
+    promises.is_some_and(|promises| promises.values().all(|until| until.is_some_and(|until| now <= until)))
 }
 
 /// etcd's store went back in time, and no leader has confirmed what came of it.

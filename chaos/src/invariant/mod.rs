@@ -2,8 +2,9 @@
 //! first that is broken ends the run.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
-use matriarch::model::{LeaseFacts, LeaseId, PodRole};
+use matriarch::model::{FailsafeMembers, LeaseFacts, LeaseId, MemberName, PodRole};
 
 use crate::sim::clock::At;
 use crate::sim::executor::Pid;
@@ -39,6 +40,8 @@ pub(crate) struct Memory {
     pub(crate) left: BTreeSet<(usize, Pid)>,
     /// When leases end that were given by a store that is no more.
     pub(crate) void: BTreeMap<i64, At>,
+    /// By leader: whom it last asked to let it lead on without etcd, and until when each has promised.
+    pub(crate) promises: BTreeMap<usize, BTreeMap<MemberName, Option<At>>>,
     /// What each pod says of its role.
     pub(crate) labels: BTreeMap<usize, PodRole>,
 }
@@ -95,6 +98,24 @@ pub(crate) fn voided(sim: &Sim, member: usize) {
 /// The leader key has moved to another lease of its leader.
 pub(crate) fn moved(sim: &Sim, member: usize, lease: LeaseId) {
     leased::moved(sim, member, lease);
+}
+
+/// A leader asks these members to let it lead on without etcd.
+pub(crate) fn asks(sim: &Sim, leader: usize, members: &FailsafeMembers) {
+    let mut world = sim.world();
+    let promises = world.ledger.memory.promises.entry(leader).or_default();
+    promises.retain(|name, _| members.contains_key(name));
+    for name in members.keys() {
+        promises.entry(name.clone()).or_default();
+    }
+}
+
+/// A member has just promised that for so long.
+pub(crate) fn promised(sim: &Sim, leader: usize, by: &MemberName, ttl: Duration) {
+    let until = sim.now() + ttl;
+    if let Some(promises) = sim.world().ledger.memory.promises.get_mut(&leader) {
+        promises.insert(by.clone(), Some(until));
+    }
 }
 
 /// A renewal was confirmed.

@@ -81,6 +81,18 @@ pub(crate) enum Mutation {
     NamesNotWritten,
     /// The candidate of a switchover in pause does not know that it was asked for.
     CandidateForgets,
+    /// A leader without etcd goes on if most members have promised.
+    MostPromises,
+    /// The members' promises count from their answers.
+    PromisesFromAnswer,
+    /// A promise to a leader without etcd is forgotten.
+    PromisesForgotten,
+    /// What the predecessor of a supervisor may have promised does not count.
+    PredecessorForgotten,
+    /// Whoever the key `failsafe` does not name takes the leader key all the same.
+    UnlistedLeads,
+    /// Whoever answers at a member's address promises for it.
+    AnybodyPromises,
     /// The driver reports a job as cancelled and leaves its task running.
     CancelWithoutAbort,
     /// The driver of the guard reports PostgreSQL as killed without killing it.

@@ -46,7 +46,10 @@ pub(crate) struct Ended {
 pub(crate) fn run(request: &Request) -> Ended {
     let exec = Executor::new(request.seed);
     let trace = Trace::new(request.trace, request.quiet);
-    let sim = Sim::new(exec.clone(), options(&exec, request.mutation), trace);
+    let mut options = options(&exec, request.mutation);
+    // Drawn apart, so that the other stories stay as they are.
+    options.settings.failsafe_mode = Rng::new(request.seed ^ 0x5DEE_CE66).permille(500);
+    let sim = Sim::new(exec.clone(), options, trace);
     sim.world().ledger.only = request.only.clone();
     sim.start_etcd();
     let Options { members, clients, .. } = sim.world().options.clone();

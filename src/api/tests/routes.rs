@@ -1,12 +1,13 @@
 //! Codes and bodies of every route but the switchover.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::{Rig, primary, replica, rig, rig_with};
+use super::{Rig, name, primary, replica, rig, rig_with};
 use crate::api::{ApiSetup, ServerTokens};
-use crate::model::{Ask, Reply, RestartFilter, RestartRefusal};
+use crate::model::{Ask, FailsafeQuestion, FailsafeRefusal, Lsn, Reply, RestartFilter, RestartRefusal};
 use crate::os::clock;
 
 async fn expect(rig: &Rig, method: &str, path: &str, body: Option<Value>, status: u16, text: &str) {
@@ -147,12 +148,38 @@ async fn replies_become_status_codes() {
     assert_eq!(rig.world().asked.len(), 2, "a malformed body orders nothing");
     expect(&rig, "POST", "/reload", None, 202, "reload scheduled").await;
     assert_eq!(rig.world().reloads, 1);
-    expect(&rig, "POST", "/failsafe", Some(json!({"name": "x"})), 502, "not enabled").await;
     // Patroni itself supports it only for its tests on Windows, so it is refused here.
     expect(&rig, "POST", "/sigterm", None, 501, "Unsupported method").await;
     rig.status.send_modify(|status| std::sync::Arc::make_mut(status).settings.pause = true);
     let later = json!({"schedule": "2100-01-01T00:00:00Z"});
     expect(&rig, "POST", "/restart", Some(later), 500, "Can't schedule restart in the paused state").await;
+}
+
+/// A leader without etcd asks as Patroni does; a Matriarch also says whom it means, and for how long.
+#[tokio::test]
+async fn a_leader_in_failsafe_mode_is_answered() {
+    let rig = rig(replica(clock::now())).await;
+    let question =
+        json!({"name": "n1", "conn_url": "postgres://a/", "api_url": "http://a/", "slots": {"x": 7}});
+    rig.world().reply = Reply::Promised;
+    expect(&rig, "POST", "/failsafe", Some(question.clone()), 200, "Accepted").await;
+    rig.world().reply = Reply::NotPromised(FailsafeRefusal::Off);
+    expect(&rig, "POST", "/failsafe", Some(question.clone()), 502, "failsafe_mode is not enabled").await;
+    rig.world().reply = Reply::NotPromised(FailsafeRefusal::Leads);
+    let mut meant = question.clone();
+    (meant["scope"], meant["member"], meant["ttl_ms"]) = (json!("c"), json!("n2"), json!(9000));
+    expect(&rig, "POST", "/failsafe", Some(meant), 500, "Running as a leader").await;
+    expect(&rig, "POST", "/failsafe", Some(json!({"name": "n1"})), 400, "`conn_url` is missing").await;
+    let slots = BTreeMap::from([("x".to_owned(), Lsn(7))]);
+    let patroni = FailsafeQuestion { leader: name("n1"), asked: None, ttl_ms: None, slots };
+    let asked = Some(("c".to_owned(), name("n2")));
+    let matriarch = FailsafeQuestion { asked, ttl_ms: Some(9000), ..patroni.clone() };
+    let expected = [patroni.clone(), patroni, matriarch].map(Ask::Failsafe);
+    assert_eq!(rig.world().asked, expected);
+    let body = question.to_string();
+    let head = format!("POST /failsafe HTTP/1.0\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+    let raw = rig.raw(&head).await;
+    assert!(raw.contains("lsn: 900"), "the position goes into a header: {raw}");
 }
 
 #[tokio::test]

@@ -114,7 +114,7 @@ fn keys_without_effect_are_named() {
     let (_, warnings) = load(&text, &[]);
     let mut keys: Vec<&str> = warnings.iter().filter_map(|warning| warning.split(": ").nth(1)).collect();
     keys.sort_unstable();
-    let dynamic = ["failsafe_mode", "master_start_timeout"].into_iter();
+    let dynamic = ["master_start_timeout"].into_iter();
     let of_postgresql =
         ["basebackup", "bin_dir", "callbacks", "create_replica_methods", "custom_conf", "listen"];
     let of_postgresql = of_postgresql.into_iter().chain([

@@ -100,7 +100,7 @@ impl Arming {
 
     /// The deadlines to arm after a confirmed renewal.
     pub fn renewed<T>(&self, lease: &LeaseFacts, target: Option<T>) -> Option<ArmedDeadlines<T>> {
-        match (lease.leading, lease.deadline, target) {
+        match (lease.leading, lease.covered_until(), target) {
             (Leading::Yes(_), Some(deadline), Some(target)) if self.wanted => Some(ArmedDeadlines {
                 deadlines: Deadlines::of_lease(LeaseTiming { ttl: lease.ttl }, deadline),
                 target,

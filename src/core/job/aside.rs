@@ -46,6 +46,9 @@ impl SingleWrite {
             Action::PublishSync { term, record, mod_revision } => {
                 Write::Commit(keys.write_sync((*term, lease?), record.as_ref(), *mod_revision))
             }
+            Action::PublishFailsafe { term, members } => {
+                Write::Commit(keys.write_failsafe((*term, lease?), members))
+            }
             Action::PublishUnfenced(write) => {
                 let lease = lease?;
                 let held = write.term.map(|term| (term, lease));
@@ -67,6 +70,7 @@ impl SingleWrite {
             | Action::RevokeLease { .. }
             | Action::SuspendLivenessCheck { .. }
             | Action::PublishMember(_)
+            | Action::PlanFailsafe(_)
             | Action::SetSyncNames(_)
             | Action::SetClientLockout { .. }
             | Action::Follow(_)

@@ -125,7 +125,12 @@ fn a_bootstrap_whose_claim_ran_out_sets_its_directory_aside() {
 fn a_bootstrap_with_an_unknown_result_reads_the_key() {
     let unknown = || JobAnswer::Written(Err(WriteError::Unknown("no answer".to_owned())));
     let key = |value: &str, lease: i64| {
-        JobAnswer::Key(Ok(Some(StoredKey { value: value.as_bytes().to_vec(), lease, mod_revision: 8 })))
+        JobAnswer::Key(Ok(Some(StoredKey {
+            value: value.as_bytes().to_vec(),
+            lease,
+            mod_revision: 8,
+            create_revision: 8,
+        })))
     };
     let ends = |rest: Vec<JobAnswer>| {
         run(

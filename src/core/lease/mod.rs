@@ -13,18 +13,22 @@
 //!
 //! [`Renewal`] judges the answers: it alone moves the deadline. While trouble lasts the rounds go on, before the
 //! deadline and after it: to give up is not decided here.
+//!
+//! Beside the rounds a leader that etcd does not answer asks the members to let it lead on (failsafe mode). All that
+//! could take the leader key have to promise that, each time for one TTL from when they were asked.
 
 mod renewal;
 mod rounds;
 mod ttl_change;
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
-pub use renewal::{KeepAliveAnswer, LeaderRead, Renewal, RenewalVerdict};
+pub use renewal::{KeepAliveAnswer, LeaderRead, PromiseRound, Renewal, RenewalVerdict};
 pub use rounds::LeaseRounds;
 
 use super::store::{Cas, Txn, WriteError};
-use crate::model::{LeaseId, LeaseTiming, Moment, Term};
+use crate::model::{FailsafeMembers, LeaseId, LeaseTiming, MemberName, Moment, Term};
 
 /// What the driver does next: the effects in their order, then the question.
 #[derive(Clone, Debug, PartialEq)]
@@ -35,15 +39,44 @@ pub struct LeaseNext {
     pub ask: LeaseQuestion,
 }
 
-/// What is done without an answer. [`LeaseRounds::facts`] are what it rests on.
+/// What is done without an answer in turn. [`LeaseRounds::facts`] are what it rests on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LeaseEffect {
     /// Show the facts to everybody else.
     Publish,
-    /// A renewal is confirmed: the guard, if it is armed, gets the deadline in the facts.
+    /// A renewal is confirmed, or the members have promised: the guard, if it is armed, gets the deadline in the facts.
     TellGuard,
+    /// Ask all members that could take the leader key, beside all else, whether they let me lead for one more TTL. What
+    /// they answered within this time, each or none, goes to [`LeaseRounds::promised`].
+    AskMembers {
+        /// The question; it is sent now.
+        round: PromiseRound,
+        /// How long they have.
+        within: Duration,
+    },
     /// Tell operators.
     Say(LeaseNotice),
+}
+
+/// What became of a question to the members.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PromiseAnswers {
+    /// The question.
+    pub round: PromiseRound,
+    /// Who was asked; `None`: nobody, as promises do not count.
+    pub asked: Option<FailsafeMembers>,
+    /// Who has promised.
+    pub promised: BTreeSet<MemberName>,
+    /// Who has to promise by now.
+    pub needed: Option<FailsafeMembers>,
+}
+
+impl PromiseAnswers {
+    /// All that could take the leader key have promised.
+    fn suffice(&self) -> bool {
+        let all = |needed: &FailsafeMembers| needed.keys().all(|name| self.promised.contains(name));
+        self.asked == self.needed && self.needed.as_ref().is_some_and(all)
+    }
 }
 
 /// What operators are told.

@@ -26,6 +26,19 @@ pub struct LeaderRead {
     pub leader: Option<(LeaseId, Term)>,
 }
 
+/// A question to all members that could take the leader key: whether they let me lead for one more TTL.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PromiseRound {
+    /// The term in which I lead.
+    pub term: Term,
+    /// My lease.
+    pub lease: LeaseId,
+    /// The TTL that is asked for.
+    pub ttl: Duration,
+    /// Read before the first question was sent.
+    pub sent_at: Moment,
+}
+
 /// What an answer and the read after it amount to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RenewalVerdict {
@@ -51,7 +64,9 @@ impl Renewal {
 
     /// A first lease was granted, or one in place of a lost one. It counts from its first confirmed renewal.
     pub fn granted(&mut self, lease: LeaseId, ttl: Duration) {
-        self.facts = LeaseFacts { lease: Some(lease), ttl, ..LeaseFacts::default() };
+        let LeaseFacts { promised_until, vanished, .. } = self.facts;
+        self.facts =
+            LeaseFacts { lease: Some(lease), ttl, promised_until, vanished, ..LeaseFacts::default() };
     }
 
     /// A keepalive was answered, and the leader key was read after that.
@@ -67,7 +82,29 @@ impl Renewal {
         self.facts.ttl = answer.ttl;
         self.facts.leading = leading(read, answer.lease);
         self.facts.trouble = None;
+        self.note_owner(read);
         RenewalVerdict::Confirmed
+    }
+
+    /// All members that could take the leader key have promised, when they were asked at `sent_at`, not to take it for
+    /// a TTL. False if that proves nothing: they were asked about another term or lease, or the promises came too late.
+    pub fn promised(&mut self, asked: &PromiseRound, now: Moment) -> bool {
+        let same = self.facts.lease == Some(asked.lease) && self.facts.ttl == asked.ttl;
+        let leads = self.facts.leading_at(now) == Some(asked.term) && self.facts.moving_to.is_none();
+        if !same || !leads {
+            return false;
+        }
+        let until = LeaseTiming { ttl: asked.ttl }.deadline(asked.sent_at);
+        self.facts.promised_until = self.facts.promised_until.max(Some(until));
+        true
+    }
+
+    /// The promises were made to a leader. They end where another member leads.
+    fn note_owner(&mut self, read: &LeaderRead) {
+        let mine = |owner: &(LeaseId, Term)| self.facts.owns(owner.0);
+        if read.leader.as_ref().is_some_and(|owner| !mine(owner)) {
+            self.facts.promised_until = None;
+        }
     }
 
     /// etcd said that the lease does not exist, and the leader key was read after that. False when the read shows the
@@ -76,7 +113,11 @@ impl Renewal {
         if self.facts.lease.is_some_and(|lease| matches!(leading(read, lease), Leading::Yes(_))) {
             return false;
         }
-        self.facts = LeaseFacts { leading: Leading::No, ttl: self.facts.ttl, ..LeaseFacts::default() };
+        self.note_owner(read);
+        let LeaseFacts { lease, promised_until, ttl, .. } = self.facts;
+        let vanished = lease.filter(|_| read.leader.is_none());
+        self.facts =
+            LeaseFacts { leading: Leading::No, ttl, promised_until, vanished, ..LeaseFacts::default() };
         true
     }
 

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::ttl_change::{NewLease, TtlChangePhase};
 use super::{
-    KeepAliveAnswer, LeaderRead, LeaseAnswer, LeaseEffect, LeaseNext, LeaseNotice, LeaseQuestion, Renewal,
-    RenewalVerdict,
+    KeepAliveAnswer, LeaderRead, LeaseAnswer, LeaseEffect, LeaseNext, LeaseNotice, LeaseQuestion,
+    PromiseAnswers, PromiseRound, Renewal, RenewalVerdict,
 };
 use crate::core::store::{Keys, WriteError};
 use crate::model::{LeaseFacts, LeaseId, LeaseTiming, Moment};
@@ -34,6 +34,8 @@ pub struct LeaseRounds {
     /// The TTL that the lease should have, as of the beginning of this round.
     pub(super) wanted_ttl: Duration,
     tries_left: u32,
+    /// The members are not asked before.
+    ask_members_at: Moment,
     phase: LeasePhase,
     effects: Vec<LeaseEffect>,
 }
@@ -74,6 +76,7 @@ impl LeaseRounds {
             began_at: Moment::default(),
             wanted_ttl: ttl,
             tries_left: 0,
+            ask_members_at: Moment::default(),
             phase: LeasePhase::Waiting,
             effects: Vec::new(),
         }
@@ -91,7 +94,7 @@ impl LeaseRounds {
                 (self.began_at, self.wanted_ttl, self.tries_left) = (now, ttl, TRIES_MAX);
                 match withheld {
                     None => self.begin(now),
-                    Some(why) => self.failed(format!("not renewed: {why}"), now),
+                    Some(why) => self.withheld(format!("not renewed: {why}"), now),
                 }
             }
             (LeasePhase::Changing(phase), answer) => self.change(phase, answer, now),
@@ -110,8 +113,9 @@ impl LeaseRounds {
     }
 
     fn begin(&mut self, now: Moment) -> LeaseNext {
-        // Only a deadline that is known can be shortened: a lease that is gone on with is confirmed first.
-        let confirmed = self.facts().deadline.is_some();
+        // Only a deadline that is known can be shortened: a lease that is gone on with is confirmed first. Promises
+        // cannot be shortened.
+        let confirmed = self.facts().deadline.is_some() && !self.facts().is_promised(now);
         let wanted = confirmed && self.wanted_ttl != self.granted_ttl && self.change_at <= now;
         match self.moving_to {
             Some(to) => self.continue_move(to),
@@ -163,10 +167,46 @@ impl LeaseRounds {
         self.renew(now)
     }
 
-    /// The round ends without a confirmed lease; the deadline stays what it is.
+    /// The round ends without a confirmed lease, and the deadline stays what it is, unless the members prolong it.
     pub(super) fn failed(&mut self, trouble: String, now: Moment) -> LeaseNext {
+        self.ask_members(now);
+        self.withheld(trouble, now)
+    }
+
+    /// This PostgreSQL must not be primary for longer than the deadline says.
+    fn withheld(&mut self, trouble: String, now: Moment) -> LeaseNext {
         self.renewal.trouble(trouble);
         self.wait(now + RETRY_AFTER)
+    }
+
+    /// A leader that etcd does not answer asks the members. They have half of the time that is left, so that a lost
+    /// message, or a member that is slow once, can be asked again.
+    fn ask_members(&mut self, now: Moment) {
+        let facts = self.facts();
+        let (Some(term), Some(lease), Some(until)) =
+            (facts.leading_at(now), facts.lease, facts.covered_until())
+        else {
+            return;
+        };
+        let timing = LeaseTiming { ttl: facts.ttl };
+        // Members without this member's wish promise their own TTL, which may be the shorter one by now.
+        if now < self.ask_members_at || facts.moving_to.is_some() || self.wanted_ttl < timing.ttl {
+            return;
+        }
+        self.ask_members_at = now + timing.renew_every();
+        let within = timing.stop_at(until).since(now) / 2;
+        let round = PromiseRound { term, lease, ttl: timing.ttl, sent_at: now };
+        self.effects.push(LeaseEffect::AskMembers { round, within: within.max(timing.hedge_after()) });
+    }
+
+    /// What the members answered. Answers that do not suffice change nothing, and the members are asked again.
+    pub fn promised(&mut self, answers: &PromiseAnswers, now: Moment) -> Vec<LeaseEffect> {
+        let changing = matches!(self.phase, LeasePhase::Changing(_));
+        if changing || !answers.suffice() || !self.renewal.promised(&answers.round, now) {
+            self.ask_members_at = now;
+            return Vec::new();
+        }
+        vec![LeaseEffect::TellGuard, LeaseEffect::Publish]
     }
 
     /// An answer to another question than the one that is open: a driver's fault.

@@ -1,6 +1,7 @@
 //! The machine with answers from a list, and with an etcd that keeps leases, whose client is frozen or killed.
 
 mod order;
+mod promises;
 mod stopped;
 
 use super::*;

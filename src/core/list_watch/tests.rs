@@ -14,7 +14,7 @@ fn path(name: &str) -> String {
 }
 
 fn leader(name: &str, revision: i64) -> StoredKey {
-    StoredKey { value: name.as_bytes().to_vec(), lease: 7, mod_revision: revision }
+    StoredKey { value: name.as_bytes().to_vec(), lease: 7, mod_revision: revision, create_revision: revision }
 }
 
 /// A list in which this member leads.
@@ -113,7 +113,7 @@ fn an_event_that_the_list_has_shown_already_is_no_news() {
     driver.answer(told(vec![written("b", 9), written("c", 10)]), 4_000);
     assert_eq!((driver.leader(), driver.shown().cluster.revision), (Some(("a", Term(5))), 10));
     // Several keys change in one revision.
-    let status = StoredKey { value: b"17".to_vec(), lease: 0, mod_revision: 12 };
+    let status = StoredKey { value: b"17".to_vec(), lease: 0, mod_revision: 12, create_revision: 12 };
     let both = [written("b", 12), KeyEvent { path: path("status"), revision: 12, now: Some(status) }];
     driver.answer(told(both.to_vec()), 4_100);
     assert!(driver.shown().cluster.status.is_some() && driver.leader() == Some(("b", Term(12))));

@@ -336,6 +336,8 @@ fn changes_postgres(action: &Action) -> bool {
         | Action::PublishStatus { .. }
         | Action::PublishHistory { .. }
         | Action::PublishSync { .. }
+        | Action::PublishFailsafe { .. }
+        | Action::PlanFailsafe(_)
         | Action::PublishUnfenced(_)
         | Action::RestoreInitialize { .. }
         | Action::RestoreConfig { .. }

@@ -6,8 +6,8 @@ use super::keys::{ascii, compact, failover_text, history_text, is_object, sync_t
 use super::txn::{Compare, Evidence, KeyChange, Txn};
 use super::{Keys, StoredKey};
 use crate::model::{
-    ClusterStatus, FailoverRequest, GenerationWrite, HistoryLine, LeaseId, MemberName, MemberRecord,
-    SyncRecord, TakeLeadershipPreconditions, Term, Timeline, UnfencedPrimary,
+    ClusterStatus, FailoverRequest, FailsafeMembers, GenerationWrite, HistoryLine, LeaseId, MemberName,
+    MemberRecord, SyncRecord, TakeLeadershipPreconditions, Term, Timeline, UnfencedPrimary,
 };
 
 impl Keys {
@@ -21,6 +21,8 @@ impl Keys {
                 Compare::Absent(leader.clone()),
                 Compare::Revision(self.path("sync"), by.sync),
                 Compare::Revision(self.path("unfenced"), by.unfenced),
+                // A leader without etcd has asked those in it, and nobody else.
+                Compare::Revision(self.path("failsafe"), by.failsafe),
                 since("status"),
                 since("timeline"),
                 since("generation"),
@@ -97,6 +99,12 @@ impl Keys {
         replace(when, path, record.map(sync_text))
     }
 
+    /// Writes, as leader, the members that may take the leader key; deletes the key where any member may.
+    pub fn write_failsafe(&self, held: (Term, LeaseId), members: &FailsafeMembers) -> Txn {
+        let text = (!members.is_empty()).then(|| compact(members));
+        replace(self.as_leader(held), self.path("failsafe"), text)
+    }
+
     /// Writes the unfenced primaries over the revision that was read (0: there was no key), and only as leader where
     /// `held` is given. Deletes the key when none is left.
     pub fn write_unfenced(
@@ -159,7 +167,7 @@ impl Keys {
         let when = vec![Compare::Lease(path.clone(), lease), Compare::Absent(self.path("leader"))];
         let mut txn = replace(when, path, Some(system_id.to_string()));
         txn.then.push(KeyChange::Put(self.path("config"), ascii(config_text), None));
-        let former = ["sync", "status", "history", "failover", "generation"];
+        let former = ["sync", "status", "history", "failover", "failsafe", "generation"];
         txn.then.extend(former.map(|key| KeyChange::Delete(self.path(key))));
         txn
     }

@@ -10,9 +10,9 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use crate::model::{
-    ClusterStatus, ClusterView, ConfigKey, FailoverKey, FailoverRequest, GenerationKey, HistoryLine,
-    LeaderKey, LeaseId, Lsn, MemberKey, MemberName, MemberRecord, StoreGeneration, SyncKey, SyncRecord, Term,
-    Timeline, TimelineClaim, UnfencedKey, UnfencedPrimary, WallTime,
+    ClusterStatus, ClusterView, ConfigKey, FailoverKey, FailoverRequest, FailsafeKey, GenerationKey,
+    HistoryLine, LeaderKey, LeaseId, Lsn, MemberKey, MemberName, MemberRecord, StoreGeneration, SyncKey,
+    SyncRecord, Term, Timeline, TimelineClaim, UnfencedKey, UnfencedPrimary, WallTime,
 };
 
 /// The paths of one cluster's keys.
@@ -40,6 +40,8 @@ pub struct StoredKey {
     pub lease: i64,
     /// The revision of its last write.
     pub mod_revision: i64,
+    /// The revision of its first write since it was last absent.
+    pub create_revision: i64,
 }
 
 impl Keys {
@@ -79,7 +81,10 @@ impl Keys {
             let Some(name) = path.strip_prefix(&self.base) else { continue };
             let text = String::from_utf8_lossy(&key.value);
             match name {
-                "leader" => view.leader = Some(leader(path, &text, key)?),
+                "leader" => {
+                    view.leader = Some(leader(path, &text, key)?);
+                    view.leader_created = Some(key.create_revision);
+                }
                 "initialize" => {
                     (view.initialize, view.initialize_lease) = (Some(text.into_owned()), lease(key.lease));
                 }
@@ -89,6 +94,7 @@ impl Keys {
                 "history" => view.history = history(&text),
                 "generation" => view.generation = generation(&text, key.mod_revision),
                 "failover" => view.failover = failover_key(&text, key.mod_revision),
+                "failsafe" => view.failsafe = Some(failsafe(&text, key.mod_revision)),
                 "timeline" => view.timeline_claim = timeline_claim(&text, key.mod_revision),
                 "unfenced" => {
                     view.unfenced =
@@ -221,6 +227,15 @@ fn sync(text: &str) -> SyncRecord {
     }
 }
 
+/// What cannot be read names nobody.
+fn failsafe(text: &str, mod_revision: i64) -> FailsafeKey {
+    let fields: Map<String, Value> = serde_json::from_str(text).unwrap_or_default();
+    let member = |(name, url): (String, Value)| {
+        Some((MemberName::new(name).ok()?, url.as_str().unwrap_or_default().to_owned()))
+    };
+    FailsafeKey { members: fields.into_iter().filter_map(member).collect(), mod_revision }
+}
+
 /// An invalid value is an unconfirmed generation.
 fn generation(text: &str, mod_revision: i64) -> Option<GenerationKey> {
     let unread = || StoreGeneration { ids: vec![text.to_owned()], ..StoreGeneration::default() };
@@ -322,77 +337,4 @@ pub(super) fn ascii(text: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn view(keys: &[(&str, &str)]) -> Result<ClusterView, CorruptKey> {
-        let stored = |(name, value): &(&str, &str)| {
-            let key = StoredKey { value: value.as_bytes().to_vec(), lease: 0, mod_revision: 3 };
-            (format!("/service/x/{name}"), key)
-        };
-        Keys::new("//service/x").view(&keys.iter().map(stored).collect(), 9)
-    }
-
-    #[test]
-    fn everything_beyond_ascii_is_escaped() {
-        assert_eq!(compact(&json!({ "ä": "😀\u{7f}\"" })), r#"{"\u00e4":"\ud83d\ude00\u007f\""}"#);
-    }
-
-    #[test]
-    fn legacy_forms_are_read() {
-        let seen = view(&[
-            ("optime/leader", "42"),
-            ("members/a", "postgres://h:5432/postgres?application_name=http://h:8008/patroni"),
-            ("failover", "a:"),
-            ("status", "17"),
-        ])
-        .expect("nothing is corrupt");
-        let member = &seen.members[&MemberName::new("a").expect("a valid name")].record;
-        assert_eq!(member.conn_url.as_deref(), Some("postgres://h:5432/postgres"));
-        assert_eq!(member.api_url.as_deref(), Some("http://h:8008/patroni"));
-        assert_eq!(seen.status.expect("a status").optime, Some(Lsn(17)));
-        assert!(seen.failover.is_some_and(|key| key.request.candidate.is_none()));
-        let old = view(&[("optime/leader", "42")]).expect("nothing is corrupt");
-        assert_eq!(old.status.expect("a status").optime, Some(Lsn(42)));
-    }
-
-    #[test]
-    fn a_status_may_hold_json_in_strings() {
-        let text = r#"{"optime":"5","timeline":3,"slots":"{\"a\":7}","retain_slots":"[\"b\"]"}"#;
-        let status = status(text);
-        assert_eq!((status.optime, status.timeline), (Some(Lsn(5)), Some(Timeline(3))));
-        assert_eq!(status.slots, Some(BTreeMap::from([("a".to_owned(), Lsn(7))])));
-        assert_eq!(status.retain_slots, Some(vec!["b".to_owned()]));
-    }
-
-    #[test]
-    fn the_record_of_synchronous_replication_is_read_and_written() {
-        let read =
-            |text: &str| view(&[("sync", text)]).expect("nothing is corrupt").sync.expect("a key").record;
-        for text in [
-            r#"{"leader":"a","quorum":1,"sync_standby":"b,c"}"#,
-            r#"{"leader":"a","quorum":0,"sync_standby":null}"#,
-            r#"{"leader":null,"quorum":0,"sync_standby":null}"#,
-        ] {
-            assert_eq!(sync_text(&read(text)), text);
-        }
-        let old = read(r#"{"leader":"a","quorum":"1","sync_standby":"c, b"}"#);
-        assert_eq!(sync_text(&old), r#"{"leader":"a","quorum":1,"sync_standby":"b,c"}"#);
-        assert!(!read("[").is_in_force() && !read("{}").is_in_force());
-    }
-
-    #[test]
-    fn only_a_leader_key_without_a_name_is_corrupt() {
-        for key in ["sync", "status", "history", "config", "failover", "members/a", "initialize"] {
-            assert!(view(&[(key, "\u{1}{[")]).is_ok(), "{key}");
-        }
-        assert!(matches!(view(&[("leader", "")]), Err(CorruptKey { .. })));
-    }
-
-    #[test]
-    fn schedules_are_read_with_any_offset() {
-        let at = |text: &str| wall_time(text).map(|at| at.0);
-        assert_eq!(at("2026-11-22T23:52:27.031702+02:00"), at("2026-11-22T21:52:27.031Z"));
-        assert_eq!(at("2026-11-22T21:52:27"), None);
-    }
-}
+mod tests;

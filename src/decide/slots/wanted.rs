@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::super::clone::leader_is_primary;
+use super::super::failsafe;
 use super::super::tick::Tick;
 use crate::model::{Lsn, MemberKey, MemberName, SlotKind, SqlFacts, slot_name};
 
@@ -152,7 +153,10 @@ fn cascading<'a>(tick: &Tick<'a>) -> impl Iterator<Item = (&'a MemberName, &'a M
 
 /// Where the leader's slots are; `None` where that is not known, or was known too long ago: nothing moves the slots
 /// here then, and they retain WAL for members that may be long gone.
-fn published<'a>(tick: &Tick<'a>) -> Option<&'a BTreeMap<String, Lsn>> {
+fn published<'t>(tick: &'t Tick<'_>) -> Option<&'t BTreeMap<String, Lsn>> {
+    if let Some(promise) = failsafe::standing(tick).filter(|promise| !promise.slots.is_empty()) {
+        return Some(&promise.slots);
+    }
     let patience = tick.seen.settings.member_slots_ttl.max(tick.seen.settings.loop_wait);
     let view = tick.seen.view.as_ref().filter(|view| tick.now < view.seen_at + patience)?;
     view.cluster.status.as_ref()?.slots.as_ref()

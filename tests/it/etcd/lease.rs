@@ -1,11 +1,13 @@
 //! The lease: a change of its TTL, and the takeover of an existing one.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use matriarch::etcd::{Etcd, EtcdSetup, LeaseKeeper, keep_lease};
-use matriarch::model::{Leading, LeaseFacts, LeaseId};
+use futures::future::BoxFuture;
+use matriarch::etcd::{Etcd, EtcdSetup, LeaseHooks, LeaseKeeper, PromisingMembers, keep_lease};
+use matriarch::model::{FailsafeMembers, Leading, LeaseFacts, LeaseId, MemberName};
 use matriarch::os::clock;
 
 use super::{ANY, Server, facts, granted, keep, name, read, term};
@@ -17,9 +19,27 @@ pub(super) fn keep_with(
     resumed: Option<LeaseId>,
     guard_holds: impl Fn(&LeaseFacts) -> bool + Send + 'static,
 ) -> LeaseKeeper {
-    let told = (Box::new(|_: &LeaseFacts| ()) as _, Box::new(guard_holds) as _);
+    let hooks = LeaseHooks {
+        on_confirmed: Box::new(|_: &LeaseFacts| ()),
+        on_moving: Box::new(guard_holds),
+        withheld: Box::new(|| None),
+        members: Box::new(NoMembers),
+    };
     let etcd = Etcd::connect(setup).expect("sound");
-    keep_lease(&etcd, Duration::from_secs(ttl), resumed, told, Box::new(|| None)).expect("sound")
+    keep_lease(&etcd, Duration::from_secs(ttl), resumed, hooks).expect("sound")
+}
+
+/// Failsafe mode is off.
+struct NoMembers;
+
+impl PromisingMembers for NoMembers {
+    fn needed(&self) -> Option<FailsafeMembers> {
+        None
+    }
+
+    fn ask(&self, _: &FailsafeMembers, _: Duration, _: Duration) -> BoxFuture<'static, BTreeSet<MemberName>> {
+        Box::pin(std::future::ready(BTreeSet::new()))
+    }
 }
 
 #[tokio::test]

@@ -12,7 +12,12 @@ async fn a_member_that_asked_before_another_promotion_does_not_lead() {
     let etcd = server.connect();
     let keepers = [keep(server.setup(), 10), keep(server.setup(), 10)];
     let (mine, other) = (granted(&keepers[0]).await, granted(&keepers[1]).await);
-    let asked = TakeLeadershipPreconditions { sync: 0, unfenced: 0, unlocked: read(&etcd).await.revision };
+    let asked = TakeLeadershipPreconditions {
+        sync: 0,
+        unfenced: 0,
+        failsafe: 0,
+        unlocked: read(&etcd).await.revision,
+    };
     let led = term(
         etcd.commit(&etcd.keys().take_leadership(&name("n-2"), other, asked)).await.expect("etcd is up"),
     );
@@ -21,8 +26,12 @@ async fn a_member_that_asked_before_another_promotion_does_not_lead() {
     assert!(is_done(etcd.commit(&claim).await));
     assert!(is_done(etcd.commit(&etcd.keys().release_leadership((led, other), None)).await));
     assert_eq!(etcd.commit(&etcd.keys().take_leadership(&name("n-1"), mine, asked)).await, Ok(Cas::Lost));
-    let asked_again =
-        TakeLeadershipPreconditions { sync: 0, unfenced: 0, unlocked: read(&etcd).await.revision };
+    let asked_again = TakeLeadershipPreconditions {
+        sync: 0,
+        unfenced: 0,
+        failsafe: 0,
+        unlocked: read(&etcd).await.revision,
+    };
     assert!(is_done(etcd.commit(&etcd.keys().take_leadership(&name("n-1"), mine, asked_again)).await));
 }
 
@@ -36,7 +45,7 @@ async fn a_new_cluster_is_not_made_beside_a_leader_with_data() {
     let keys = etcd.keys();
     let vacant = async || {
         let unlocked = read(&etcd).await.revision;
-        TakeLeadershipPreconditions { sync: 0, unfenced: 0, unlocked }
+        TakeLeadershipPreconditions { sync: 0, unfenced: 0, failsafe: 0, unlocked }
     };
     let before = vacant().await;
     assert!(is_done(etcd.commit(&keys.win_initialize(mine, 0)).await));

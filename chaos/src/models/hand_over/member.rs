@@ -238,6 +238,8 @@ impl Member {
             generation: None,
             timeline_claim: None,
             leader,
+            leader_created: None,
+            failsafe: None,
             members: members.map(|member| (name(member), key(member, &keys, primaries[member]))).collect(),
             initialize: Some(SYSTEM_ID.to_string()),
             initialize_lease: None,

@@ -120,7 +120,9 @@ impl Model for HandOver {
         let _taken = keys.carry_out(
             0,
             leases[0],
-            &Job::TakeLeadership { by: TakeLeadershipPreconditions { sync: 0, unfenced: 0, unlocked: 0 } },
+            &Job::TakeLeadership {
+                by: TakeLeadershipPreconditions { sync: 0, unfenced: 0, failsafe: 0, unlocked: 0 },
+            },
             None,
         );
         let of = |index: usize, postgres| {

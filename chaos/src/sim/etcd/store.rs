@@ -80,7 +80,8 @@ impl Store {
         let (path, now) = match change {
             KeyChange::Put(path, text, lease) => {
                 let (value, lease) = (text.clone().into_bytes(), lease.map_or(0, |lease| lease.0));
-                (path, Some(StoredKey { value, lease, mod_revision: revision }))
+                let create_revision = self.keys.get(path).map_or(revision, |old| old.create_revision);
+                (path, Some(StoredKey { value, lease, mod_revision: revision, create_revision }))
             }
             KeyChange::MoveToLease(path, lease) => {
                 let Some(old) = self.keys.get(path) else { return };

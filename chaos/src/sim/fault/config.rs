@@ -28,7 +28,8 @@ impl Sim {
         let paused = self.is_paused();
         match self.exec.rng(|rng| rng.below(100)) {
             0..=24 => self.change_mode(paused),
-            25..=54 => self.change_ttl(paused),
+            25..=49 => self.change_ttl(paused),
+            50..=54 => self.change_failsafe(paused),
             55..=79 => self.spoil_config(paused),
             _ => {
                 self.note(|| "fault: the dynamic configuration is gone".to_owned());
@@ -70,6 +71,16 @@ impl Sim {
             world.options.settings.ttl = Duration::from_secs(seconds);
             written(&world.options.settings, paused)
         };
+        self.put("config", config.to_string());
+    }
+
+    fn change_failsafe(&self, paused: bool) {
+        let config = {
+            let mut world = self.world();
+            world.options.settings.failsafe_mode ^= true;
+            written(&world.options.settings, paused)
+        };
+        self.note(|| format!("fault: failsafe_mode is to be {}", config["failsafe_mode"]));
         self.put("config", config.to_string());
     }
 

@@ -102,13 +102,8 @@ impl Sim {
 
     fn any_member(&self) -> usize {
         let members = self.world().options.members as u64;
-        let leader = {
-            let world = self.world();
-            let key = world.etcd.store.keys.get(&world.keys.path("leader"));
-            key.and_then(|key| super::world::index_of(&String::from_utf8_lossy(&key.value)))
-        };
         // The leader is where it hurts.
-        match leader.filter(|_| self.exec.rng(|rng| rng.permille(400))) {
+        match self.leader().filter(|_| self.exec.rng(|rng| rng.permille(400))) {
             Some(leader) => leader,
             None => self.exec.rng(|rng| rng.below(members)) as usize,
         }

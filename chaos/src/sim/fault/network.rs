@@ -18,6 +18,7 @@ impl Sim {
                 let member = Host::Member(self.any_member());
                 self.cut_off(&[member], |_| true);
             }
+            37..=46 if self.world().options.settings.failsafe_mode => self.etcd_is_away(),
             37..=54 => {
                 let member = Host::Member(self.any_member());
                 self.cut_off(&[member], |host| matches!(host, Host::Etcd(_)));
@@ -37,6 +38,33 @@ impl Sim {
             }
             _ => self.swizzle(),
         }
+    }
+
+    /// From the leader, some members or all, for about as long as a lease lasts, while the members reach each other.
+    fn etcd_is_away(&self) {
+        let members = self.world().options.members;
+        let (mut group, alone, ttls) = self.exec.rng(|rng| {
+            let mut group: Vec<usize> = (0..members).collect();
+            rng.shuffle(&mut group);
+            group.truncate(rng.between(1, members as u64) as usize);
+            (group, rng.permille(500), rng.between(5, 30))
+        });
+        let leader = self.leader();
+        group.extend(leader);
+        if let Some(leader) = leader.filter(|_| alone) {
+            group = vec![leader];
+        }
+        let lasts = self.world().options.settings.ttl * ttls as u32 / 10;
+        let etcds = self.hosts().into_iter().filter(|host| matches!(host, Host::Etcd(_)));
+        let links: Vec<Link> =
+            etcds.flat_map(|etcd| group.iter().map(move |member| (Host::Member(*member), etcd))).collect();
+        self.note(|| format!("fault: etcd is away from {group:?} for {lasts:?}"));
+        self.cut_links(&links);
+        let sim = self.clone();
+        self.spawn_environment(async move {
+            sim.exec.sleep(lasts).await;
+            sim.join_links(&links);
+        });
     }
 
     fn bad_weather(&self) {

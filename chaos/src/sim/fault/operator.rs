@@ -4,11 +4,12 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use matriarch::core::store::{Evidence, KeyChange, Txn};
-use matriarch::model::{Ask, MemberName, Request, RequestId, RestartFilter};
+use matriarch::model::{Ask, MemberName, RestartFilter};
 use serde_json::{Value, json};
 
 use crate::sim::postgres::Phase;
 use crate::sim::postgres::disk::{Data, Disk};
+use crate::sim::signal::Reply;
 use crate::sim::supervisor::Agent;
 use crate::sim::supervisor::configured::{pauses, written};
 use crate::sim::world::{Sim, index_of, name_of};
@@ -165,7 +166,7 @@ impl Sim {
         let supervisor = self.world().machines[member].supervisor.clone();
         let Some(supervisor) = supervisor.filter(|it| self.exec.is_alive(it.pid)) else { return };
         self.note(|| format!("fault: {member} is asked for {ask:?}"));
-        supervisor.shared.requests.borrow_mut().push(Request { id: RequestId(0), ask });
+        supervisor.shared.requests.borrow_mut().push((ask, Reply::new()));
         supervisor.shared.bell.give(&self.exec);
     }
 

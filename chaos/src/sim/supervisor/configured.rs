@@ -62,6 +62,7 @@ impl Agent {
         }
         settings.ttl = configured.ttl(file_ttl);
         settings.pause = pauses(configured.in_force.text().as_bytes());
+        settings.failsafe_mode = is_on(configured.in_force.text().as_bytes(), "failsafe_mode");
         settings.sync = config::sync_settings(configured.in_force.text());
         if by_default {
             return settings;
@@ -109,7 +110,11 @@ impl Agent {
 
 /// Whether this text of the key `config` asks for a pause.
 pub(crate) fn pauses(text: &[u8]) -> bool {
-    serde_json::from_slice::<Value>(text).is_ok_and(|config| config["pause"] == true)
+    is_on(text, "pause")
+}
+
+fn is_on(text: &[u8], key: &str) -> bool {
+    serde_json::from_slice::<Value>(text).is_ok_and(|config| config[key] == true)
 }
 
 /// The key `config` as an operator writes it.
@@ -127,8 +132,9 @@ pub(crate) fn written(settings: &Settings, pause: bool) -> Value {
         "synchronous_node_count": sync.node_count,
         "maximum_lag_on_syncnode": sync.maximum_lag.map_or(json!(-1), |bytes| json!(bytes)),
     });
-    if pause {
-        config["pause"] = json!(true);
+    for (key, _) in [("pause", pause), ("failsafe_mode", settings.failsafe_mode)].iter().filter(|(_, on)| *on)
+    {
+        config[key] = json!(true);
     }
     config
 }

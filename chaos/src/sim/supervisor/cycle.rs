@@ -114,10 +114,11 @@ impl Cycle {
             }
             self.arrived.push(event);
         }
-        for request in shared.requests.borrow_mut().drain(..) {
+        for (ask, answer) in shared.requests.borrow_mut().drain(..) {
             self.next_request += 1;
-            let request = Request { id: RequestId(self.next_request), ..request };
-            self.arrived.push(MemberEvent::Asked(request));
+            let id = RequestId(self.next_request);
+            shared.answers.borrow_mut().insert(id, answer);
+            self.arrived.push(MemberEvent::Asked(Request { id, ask }));
         }
         for looker in shared.lookers.borrow_mut().drain(..) {
             self.lookers.push((now, looker));
@@ -180,8 +181,11 @@ impl Cycle {
             return self.core.decide(levels, now);
         };
         self.core.decide_distorted(levels, now, |memory, seen| {
-            if mutation == Mutation::TrustRestoredStore {
-                memory.store = StoreSeen::default();
+            match mutation {
+                Mutation::TrustRestoredStore => memory.store = StoreSeen::default(),
+                Mutation::PromisesForgotten => memory.failsafe.promise = None,
+                Mutation::PredecessorForgotten => memory.failsafe.is_free = true,
+                _other => {}
             }
             mutate_streaming(&agent, Some(mutation), seen);
             mutate(Some(mutation), seen);

@@ -60,6 +60,13 @@ pub(super) fn mutate(mutation: Option<Mutation>, seen: &mut Observation) {
                 view.cluster.failover = None;
             }
         }
+        Some(Mutation::UnlistedLeads) => {
+            let name = seen.me.name.clone();
+            if let Some(key) = seen.view.as_mut().and_then(|view| view.cluster.failsafe.as_mut()) {
+                let named = !key.members.is_empty();
+                named.then(|| key.members.entry(name).or_default());
+            }
+        }
         Some(Mutation::ForgetCluster) => {
             let bare = !matches!(seen.postgres.data, DataDirectory::Ready(_));
             let led = |view: &&mut View| bare && view.cluster.status.is_some();

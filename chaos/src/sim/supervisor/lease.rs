@@ -1,12 +1,16 @@
 //! Keeping the lease: the driver of the product's own rounds, as `src/etcd/lease.rs` is.
 
+use std::cell::RefCell;
+use std::pin::Pin;
+use std::rc::Rc;
 use std::time::Duration;
 
 use matriarch::core::lease::{
-    KeepAliveAnswer, LeaderRead, LeaseAnswer, LeaseEffect, LeaseNext, LeaseNotice, LeaseQuestion, LeaseRounds,
+    KeepAliveAnswer, LeaderRead, LeaseAnswer, LeaseEffect, LeaseNext, LeaseNotice, LeaseQuestion,
+    LeaseRounds, PromiseAnswers, PromiseRound,
 };
 use matriarch::core::store::{Cas, Txn};
-use matriarch::model::{Leading, LeaseId, LeaseTiming, Term};
+use matriarch::model::{Leading, LeaseFacts, LeaseId, LeaseTiming, Term};
 
 use super::{Agent, write};
 use crate::invariant;
@@ -19,7 +23,7 @@ pub(crate) struct Keeping {
     agent: Agent,
     /// Connections of its own.
     etcd: Client,
-    rounds: LeaseRounds,
+    rounds: Rc<RefCell<LeaseRounds>>,
     /// The renewal that the next read is about.
     renewed: Option<KeepAliveAnswer>,
 }
@@ -33,40 +37,23 @@ impl Keeping {
         if agent.mutation() != Some(Mutation::ForgetFormerLease) {
             *agent.shared.lease.borrow_mut() = rounds.facts().clone();
         }
-        Keeping { agent: agent.clone(), etcd, rounds, renewed: None }
+        Keeping { agent: agent.clone(), etcd, rounds: Rc::new(RefCell::new(rounds)), renewed: None }
     }
 
     pub(crate) async fn run(mut self) {
         let mut answer = self.woke();
         loop {
-            let LeaseNext { effects, ask } = self.rounds.next(answer, self.agent.now());
+            let LeaseNext { effects, ask } = self.rounds.borrow_mut().next(answer, self.agent.now());
             for effect in effects {
-                self.carry_out(effect).await;
+                carry_out(&self.agent, &self.rounds, effect).await;
             }
             let answered = self.answer(ask).await;
             answer = answered.unwrap_or_else(|refusal| LeaseAnswer::Failed(write::reported(refusal)));
         }
     }
 
-    async fn carry_out(&self, effect: LeaseEffect) {
-        match effect {
-            LeaseEffect::Publish => self.publish(),
-            LeaseEffect::TellGuard => {
-                self.agent.step().await;
-                self.agent.renewed(self.rounds.facts());
-                invariant::renewed(&self.agent.sim, self.agent.member(), self.rounds.facts());
-            }
-            LeaseEffect::Say(LeaseNotice::Gone(_)) => self.agent.note(|| "the lease is gone".to_owned()),
-            LeaseEffect::Say(LeaseNotice::TtlChanged { lease, ttl, term }) => {
-                self.agent.note(|| format!("the ttl is {ttl:?} now, on lease {lease} in term {term:?}"));
-                if term.is_some() {
-                    invariant::moved(&self.agent.sim, self.agent.member(), lease);
-                }
-            }
-            LeaseEffect::Say(LeaseNotice::TtlKept { error, .. }) => {
-                self.agent.log(&format!("the ttl stays as it was: {error:?}")).await;
-            }
-        }
+    fn facts(&self) -> LeaseFacts {
+        self.rounds.borrow().facts().clone()
     }
 
     async fn answer(&mut self, ask: LeaseQuestion) -> Result<LeaseAnswer, Refusal> {
@@ -97,7 +84,7 @@ impl Keeping {
             }),
             LeaseQuestion::AskGuard => {
                 let skipped = self.agent.mutation() == Some(Mutation::TtlJump);
-                LeaseAnswer::GuardHolds(skipped || self.agent.holds_deadline(self.rounds.facts()).await)
+                LeaseAnswer::GuardHolds(skipped || self.agent.holds_deadline(&self.facts()).await)
             }
             LeaseQuestion::Commit(txn) => LeaseAnswer::Moved(self.commit(txn).await?),
         })
@@ -125,7 +112,7 @@ impl Keeping {
 
     /// The lease that leadership moves to, where the move is not prepared.
     fn is_unprepared(&self, lease: LeaseId) -> bool {
-        self.agent.mutation() == Some(Mutation::TtlJump) && self.rounds.facts().lease != Some(lease)
+        self.agent.mutation() == Some(Mutation::TtlJump) && self.facts().lease != Some(lease)
     }
 
     /// A renewal that shortens no deadline.
@@ -136,7 +123,7 @@ impl Keeping {
     /// What a mutation takes the leader key for, without a read, after a renewal.
     fn assumed_read(&mut self) -> Option<LeaderRead> {
         let KeepAliveAnswer { lease, raft_term, .. } = self.renewed.take()?;
-        let facts = self.rounds.facts();
+        let facts = self.facts();
         match (self.agent.mutation(), facts.leading) {
             (Some(Mutation::NoConfirmedRead), Leading::Yes(term)) if facts.lease == Some(lease) => {
                 Some(LeaderRead { raft_term, leader: Some((lease, term)) })
@@ -167,15 +154,66 @@ impl Keeping {
     async fn ask(&self, timing: LeaseTiming, op: Op) -> Result<Answer, Refusal> {
         self.etcd.hedged(timing.hedge_after(), timing.try_timeout(), op).await
     }
+}
 
-    fn publish(&self) {
-        let facts = self.rounds.facts();
-        let news = *self.agent.shared.lease.borrow() != *facts;
-        if news {
-            *self.agent.shared.lease.borrow_mut() = facts.clone();
-            self.agent.shared.bell.give(&self.agent.sim.exec);
+async fn carry_out(agent: &Agent, rounds: &Rc<RefCell<LeaseRounds>>, effect: LeaseEffect) {
+    let facts = || rounds.borrow().facts().clone();
+    match effect {
+        LeaseEffect::Publish => publish(agent, &facts()),
+        LeaseEffect::TellGuard => {
+            agent.step().await;
+            let facts = facts();
+            agent.renewed(&facts);
+            invariant::renewed(&agent.sim, agent.member(), &facts);
+        }
+        LeaseEffect::AskMembers { round, within } => ask_members(agent, rounds, round, within),
+        LeaseEffect::Say(LeaseNotice::Gone(_)) => agent.note(|| "the lease is gone".to_owned()),
+        LeaseEffect::Say(LeaseNotice::TtlChanged { lease, ttl, term }) => {
+            agent.note(|| format!("the ttl is {ttl:?} now, on lease {lease} in term {term:?}"));
+            if term.is_some() {
+                invariant::moved(&agent.sim, agent.member(), lease);
+            }
+        }
+        LeaseEffect::Say(LeaseNotice::TtlKept { error, .. }) => {
+            agent.log(&format!("the ttl stays as it was: {error:?}")).await;
         }
     }
+}
+
+fn publish(agent: &Agent, facts: &LeaseFacts) {
+    let news = *agent.shared.lease.borrow() != *facts;
+    if news {
+        *agent.shared.lease.borrow_mut() = facts.clone();
+        agent.shared.bell.give(&agent.sim.exec);
+    }
+}
+
+/// Asks them all at once, beside the rounds.
+fn ask_members(agent: &Agent, rounds: &Rc<RefCell<LeaseRounds>>, round: PromiseRound, within: Duration) {
+    let Some(asked) = agent.shared.failsafe.borrow().members.clone() else { return };
+    let (agent, rounds) = (agent.clone(), rounds.clone());
+    let own = agent.clone();
+    let task: Pin<Box<dyn Future<Output = ()>>> = Box::pin(async move {
+        let mut round = round;
+        let promised = agent.ask_failsafe(&asked, round.ttl, within).await;
+        agent.note(|| format!("{promised:?} of {asked:?} promise in term {}", round.term));
+        let promised = match agent.mutation() {
+            Some(Mutation::MostPromises) if asked.len() < 2 * promised.len() + 2 => {
+                asked.keys().cloned().collect()
+            }
+            _sound => promised,
+        };
+        if agent.mutation() == Some(Mutation::PromisesFromAnswer) {
+            round.sent_at = agent.now();
+        }
+        let needed = agent.shared.failsafe.borrow().members.clone();
+        let answers = PromiseAnswers { round, asked: Some(asked), promised, needed };
+        let effects = rounds.borrow_mut().promised(&answers, agent.now());
+        for effect in effects {
+            carry_out(&agent, &rounds, effect).await;
+        }
+    });
+    own.spawn(task);
 }
 
 impl Agent {

@@ -5,15 +5,15 @@
 //! here only where nothing outside can see the difference.
 
 use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 use std::time::Duration;
 
 use matriarch::core::guard::{Arming, KeepGuard};
 use matriarch::core::member::MemberEvent;
 use matriarch::model::{
-    JobKind, LeaseFacts, LeaseId, Liveness, LivenessVerdict, Me, MemberRecord, Moment, PostgresFacts,
-    Process, Request, StoreMark, SyncOwner, Tags, View,
+    Ask, FailsafePlan, JobKind, LeaseFacts, LeaseId, Liveness, LivenessVerdict, Me, MemberRecord, Moment,
+    PostgresFacts, Process, RequestId, StoreMark, SyncOwner, Tags, View,
 };
 
 use self::peers::SCOPE;
@@ -78,7 +78,11 @@ pub(crate) struct Shared {
     pub(crate) held_bell: Signal,
     pub(crate) arming: RefCell<Arming>,
     pub(crate) events: RefCell<VecDeque<MemberEvent>>,
-    pub(crate) requests: RefCell<Vec<Request>>,
+    pub(crate) requests: RefCell<Vec<(Ask, Reply<matriarch::model::Reply>)>>,
+    /// Who waits for the answer to a request.
+    pub(crate) answers: RefCell<BTreeMap<RequestId, Reply<matriarch::model::Reply>>>,
+    /// What is asked of the members while etcd does not answer.
+    pub(crate) failsafe: RefCell<FailsafePlan>,
     pub(crate) lookers: RefCell<Vec<Reply<()>>>,
     pub(crate) record: RefCell<Option<(LeaseId, MemberRecord)>>,
     pub(crate) record_bell: Signal,
@@ -217,6 +221,8 @@ impl Sim {
             arming: RefCell::default(),
             events: RefCell::default(),
             requests: RefCell::default(),
+            answers: RefCell::default(),
+            failsafe: RefCell::default(),
             lookers: RefCell::default(),
             record: RefCell::default(),
             record_bell: Signal::default(),

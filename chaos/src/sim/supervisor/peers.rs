@@ -1,11 +1,17 @@
 //! Asking other members over REST, and being asked: `src/peer`, `src/api` and the loop's orders.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
-use matriarch::model::{Lsn, MemberName, Moment, PeerAnswer, PeerIdentity, Role, SessionId, Standby};
+use matriarch::model::{
+    Ask, FailsafeMembers, FailsafeQuestion, Lsn, MemberName, Moment, PeerAnswer, PeerIdentity, Role,
+    SessionId, Standby,
+};
 
 use super::{Agent, MemberEvent, Status, Supervisor};
+use crate::invariant;
 use crate::sim::executor::NATURE;
+use crate::sim::mutation::Mutation;
 use crate::sim::network::{Host, Resident};
 use crate::sim::signal::Reply;
 use crate::sim::world::{index_of, name_of};
@@ -111,6 +117,69 @@ impl Agent {
                 let identity = stranger.unwrap_or_else(|| serving.identity());
                 serving.sim.exec.spawn(NATURE, back(Some(Answered { status, identity, is_fresh })));
             });
+        });
+        reply
+    }
+
+    /// Who of them lets me lead on without etcd for one more `ttl`.
+    pub(crate) async fn ask_failsafe(
+        &self,
+        members: &FailsafeMembers,
+        ttl: Duration,
+        within: Duration,
+    ) -> BTreeSet<MemberName> {
+        let until = self.sim.now() + within;
+        invariant::asks(&self.sim, self.member(), members);
+        let leader = self.sim.world().machines[self.member()].name.clone();
+        let slots = self.shared.failsafe.borrow().slots.clone();
+        let ask = |name: &MemberName| {
+            let asked = (self.mutation() != Some(Mutation::AnybodyPromises))
+                .then(|| (SCOPE.to_owned(), name.clone()));
+            let ttl_ms = Some(ttl.as_millis() as u64);
+            let question = FailsafeQuestion { leader: leader.clone(), asked, ttl_ms, slots: slots.clone() };
+            Some((name.clone(), self.post_failsafe(index_of(name.as_str())?, question)))
+        };
+        let asked: Vec<(MemberName, Reply<()>)> = members.keys().filter_map(ask).collect();
+        let mut promised = BTreeSet::new();
+        for (name, reply) in asked {
+            if self.sim.exec.by(until, reply.wait(&self.sim.exec)).await.is_some() {
+                promised.insert(name);
+            }
+        }
+        promised
+    }
+
+    /// Filled when the member at the address of `to` has promised, and the answer has come back.
+    fn post_failsafe(&self, to: usize, question: FailsafeQuestion) -> Reply<()> {
+        let (sim, from, reply) = (self.sim.clone(), self.host(), Reply::new());
+        let resident = self.sim.world().network.at_address_of(to);
+        let (me, filled) = (self.member(), reply.clone());
+        let ttl = Duration::from_millis(question.ttl_ms.unwrap_or_default());
+        self.sim.spawn_environment(async move {
+            let Resident::Member(to) = resident else {
+                // A member of another cluster promises only what it was not asked.
+                if question.asked.is_none() {
+                    filled.fill(&sim.exec, ());
+                }
+                return;
+            };
+            if !sim.travel(from, Host::Member(to)).await {
+                return;
+            }
+            let peer = sim.world().machines[to].supervisor.clone();
+            let Some(Supervisor { shared, .. }) = peer.filter(|peer| sim.exec.is_alive(peer.pid)) else {
+                return;
+            };
+            let answer = Reply::new();
+            shared.requests.borrow_mut().push((Ask::Failsafe(question), answer.clone()));
+            shared.bell.give(&sim.exec);
+            if answer.wait(&sim.exec).await == matriarch::model::Reply::Promised {
+                let by = sim.world().machines[to].name.clone();
+                invariant::promised(&sim, me, &by, ttl);
+                if sim.travel(Host::Member(to), from).await {
+                    filled.fill(&sim.exec, ());
+                }
+            }
         });
         reply
     }

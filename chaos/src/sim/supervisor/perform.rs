@@ -46,7 +46,9 @@ impl Cycle {
                 }
             }
             Action::PublishStatus { .. } => agent.aside(action, levels, MemberEvent::StatusNotPublished),
+            Action::PlanFailsafe(plan) => *agent.shared.failsafe.borrow_mut() = plan,
             Action::PublishHistory { .. }
+            | Action::PublishFailsafe { .. }
             | Action::PublishSync { .. }
             | Action::PublishUnfenced(_)
             | Action::RestoreInitialize { .. }
@@ -64,7 +66,12 @@ impl Cycle {
             Action::CheckpointAfterPromotion { term: Term(_) } => agent.checkpoint_aside(),
             // The simulated PostgreSQL has no logical slots, and no story asks for any.
             Action::SetLogicalSlots(_) | Action::AskLeaderSlots(_) => {}
-            Action::ResumeReplay | Action::Answer { .. } => {}
+            Action::ResumeReplay => {}
+            Action::Answer { id, reply } => {
+                if let Some(answer) = agent.shared.answers.borrow_mut().remove(&id) {
+                    answer.fill(&agent.sim.exec, reply);
+                }
+            }
             Action::Exit(because) => return ControlFlow::Break(because),
         }
         ControlFlow::Continue(())

@@ -23,6 +23,14 @@ fn does(effects: impl Into<Vec<LeaseEffect>>, ask: LeaseQuestion) -> LeaseNext {
     LeaseNext { effects: effects.into(), ask }
 }
 
+/// What a leader's failed round comes to: the members are asked beside it.
+fn fails(now: u64, wakes: u64) -> LeaseNext {
+    let round = PromiseRound { term: Term(5), lease: MINE, ttl: LONG, sent_at: at(now) };
+    let timing = LeaseTiming { ttl: LONG };
+    let within = timing.stop_at(timing.deadline(at(0))).since(at(now)) / 2;
+    does([LeaseEffect::AskMembers { round, within }, LeaseEffect::Publish], wait(wakes))
+}
+
 /// Gives one answer after the other, all at that moment; what comes after the last.
 fn after(rounds: &mut LeaseRounds, now: u64, answers: impl IntoIterator<Item = LeaseAnswer>) -> LeaseNext {
     let all = answers.into_iter().map(|answer| rounds.next(answer, at(now)));
@@ -84,7 +92,7 @@ fn trouble_keeps_the_deadline_wherever_it_comes() {
     for good in 0..answers.len() {
         let mut rounds = leading();
         after(&mut rounds, 5_000, [woke(LONG)].into_iter().chain(answers[..good].iter().cloned()));
-        assert_eq!(rounds.next(unknown(), at(9_000)), does([LeaseEffect::Publish], wait(9_200)));
+        assert_eq!(rounds.next(unknown(), at(9_000)), fails(9_000, 9_200));
         assert_eq!(rounds.facts().deadline, deadline(LONG, 0));
         assert_eq!(rounds.facts().trouble.as_deref(), Some("no answer"));
         let again = after(&mut rounds, 9_200, [woke(LONG), renewed(MINE, LONG, 9_200), leader(MINE, 5)]);
@@ -100,7 +108,7 @@ fn a_lease_not_found_is_gone_only_if_the_leader_key_agrees() {
     let reads = after(&mut rounds, 5_000, [woke(LONG), not_found.clone()]);
     assert_eq!(reads, asks(read(LONG)));
     let contradicted = rounds.next(leader(MINE, 5), at(5_100));
-    assert_eq!(contradicted, does([LeaseEffect::Publish], wait(5_300)));
+    assert_eq!(contradicted, fails(5_100, 5_300));
     assert_eq!((rounds.facts().lease, rounds.facts().deadline), (Some(MINE), deadline(LONG, 0)));
 
     let gone = after(&mut rounds, 6_000, [woke(LONG), not_found, leader(OTHER, 6)]);
@@ -236,6 +244,6 @@ fn a_move_that_etcd_refuses_keeps_the_lease_as_it_is() {
 fn an_answer_to_another_question_is_trouble() {
     let mut rounds = leading();
     let next = after(&mut rounds, 5_000, [woke(LONG), LeaseAnswer::GuardHolds(true)]);
-    assert_eq!(next, does([LeaseEffect::Publish], wait(5_200)));
+    assert_eq!(next, fails(5_000, 5_200));
     assert_eq!(rounds.facts().deadline, deadline(LONG, 0));
 }

@@ -55,7 +55,7 @@ impl Place {
     fn carry_out(&mut self, effect: &LeaseEffect, rounds: &LeaseRounds) {
         match effect {
             LeaseEffect::TellGuard => self.guard = rounds.facts().deadline,
-            LeaseEffect::Publish | LeaseEffect::Say(_) => {}
+            LeaseEffect::AskMembers { .. } | LeaseEffect::Publish | LeaseEffect::Say(_) => {}
         }
     }
 

@@ -1,0 +1,318 @@
+//! Failsafe mode: a leader without etcd goes on while all members that could take the leader key promise not to.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use matriarch::model::{
+    Action, Ask, FailsafeKey, FailsafeMembers, FailsafeQuestion, FailsafeRefusal, Job, JobKind, Leading,
+    Reason, Reply, Request, RequestId, TakeLeadershipPreconditions, Term,
+};
+
+use super::world::{MY_LEASE, START, World, name, primary, standby, up};
+
+const REVISION: i64 = 60;
+
+fn members(list: &str) -> FailsafeMembers {
+    list.split_whitespace().map(|member| (name(member), format!("http://{member}:8008/patroni"))).collect()
+}
+
+fn key(list: &str) -> Option<FailsafeKey> {
+    Some(FailsafeKey { members: members(list), mod_revision: REVISION })
+}
+
+/// Failsafe mode is on, and the key names all members.
+fn world() -> World {
+    let mut world = World::new();
+    world.seen.settings.failsafe_mode = true;
+    world.cluster().failsafe = key("a b c");
+    world
+}
+
+fn question(from: &str) -> FailsafeQuestion {
+    FailsafeQuestion { leader: name(from), asked: None, ttl_ms: Some(10_000), slots: BTreeMap::new() }
+}
+
+/// The answer to a leader's question.
+fn asks(world: &mut World, question: FailsafeQuestion) -> Reply {
+    world.seen.requests.push(Request { id: RequestId(1), ask: Ask::Failsafe(question) });
+    let actions = world.tick().actions;
+    let answer = actions.into_iter().find_map(|action| match action {
+        Action::Answer { reply, .. } => Some(reply),
+        _other => None,
+    });
+    answer.expect("it is answered at once")
+}
+
+fn takes(world: &mut World) -> bool {
+    let taking = |action: &Action| matches!(action, Action::Start(Job::TakeLeadership { .. }));
+    world.tick().actions.iter().any(taking)
+}
+
+fn promotes(world: &mut World) -> bool {
+    let promotion = |action: &Action| matches!(action, Action::Start(Job::Promote { .. }));
+    world.tick().actions.iter().any(promotion)
+}
+
+/// A standby whom nobody leads any more by etcd, with the answers of the others.
+fn nobody_leads(world: &mut World) {
+    world.nobody_leads().receives_nothing();
+    world.tick();
+    world.answers("b", 900).answers("c", 900);
+}
+
+#[test]
+fn a_member_that_promised_leaves_the_key_alone_until_the_promise_ends() {
+    let mut world = world();
+    assert_eq!(asks(&mut world, question("b")), Reply::Promised);
+    nobody_leads(&mut world);
+    assert_eq!(world.tick().because, Reason::Promised { leader: name("b") });
+    world.later(9_900);
+    world.answers("b", 900).answers("c", 900);
+    assert!(!takes(&mut world));
+    world.later(200);
+    world.tick();
+    world.answers("b", 900).answers("c", 900);
+    assert!(takes(&mut world));
+}
+
+#[test]
+fn a_promise_lasts_for_the_longer_of_both_ttls() {
+    let mut world = world();
+    let long = FailsafeQuestion { ttl_ms: Some(30_000), ..question("b") };
+    assert_eq!(asks(&mut world, long), Reply::Promised);
+    // A later, shorter one takes nothing back.
+    let patroni = FailsafeQuestion { ttl_ms: None, ..question("b") };
+    assert_eq!(asks(&mut world, patroni), Reply::Promised);
+    let promise = world.memory.failsafe.promise.clone().expect("it stands");
+    assert_eq!(promise.until, START + Duration::from_secs(30));
+}
+
+#[test]
+fn nothing_is_promised_by_a_leader_or_to_two_leaders_or_in_the_name_of_another() {
+    let refused = |world: &mut World, question| match asks(world, question) {
+        Reply::NotPromised(why) => why,
+        other => panic!("{other:?}"),
+    };
+    let mut off = World::new();
+    assert_eq!(refused(&mut off, question("b")), FailsafeRefusal::Off);
+    assert_eq!(refused(&mut world(), question("c")), FailsafeRefusal::AnotherLeads { leader: name("b") });
+    let mut leads = world();
+    leads.i_lead();
+    assert_eq!(refused(&mut leads, question("b")), FailsafeRefusal::Leads);
+    let mut serves = world();
+    serves.nobody_leads().postgres(up(primary(1000)));
+    assert_eq!(refused(&mut serves, question("b")), FailsafeRefusal::Leads);
+    let mut promised = world();
+    asks(&mut promised, question("b"));
+    promised.nobody_leads();
+    assert_eq!(
+        refused(&mut promised, question("c")),
+        FailsafeRefusal::PromisedToAnother { leader: name("b") }
+    );
+    for asked in [("herd".to_owned(), name("c")), ("crowd".to_owned(), name("a"))] {
+        let (scope, member) = asked.clone();
+        let misdirected = FailsafeQuestion { asked: Some(asked), ..question("b") };
+        assert_eq!(refused(&mut world(), misdirected), FailsafeRefusal::NotAsked { scope, member });
+    }
+    let mine = FailsafeQuestion { asked: Some(("herd".to_owned(), name("a"))), ..question("b") };
+    assert_eq!(asks(&mut world(), mine), Reply::Promised);
+}
+
+/// The write that makes this member leader is under way.
+#[test]
+fn nothing_is_promised_while_the_key_is_being_taken() {
+    let mut world = world();
+    nobody_leads(&mut world);
+    let job = Job::TakeLeadership {
+        by: TakeLeadershipPreconditions { sync: 0, unfenced: 0, failsafe: 0, unlocked: 1 },
+    };
+    world.seen.writing = Some(matriarch::model::RunningJob { job, since: START });
+    assert_eq!(asks(&mut world, question("b")), Reply::NotPromised(FailsafeRefusal::TakesLeadership));
+}
+
+/// Its outcome was lost, a promise was made, and then the write was done after all.
+#[test]
+fn a_promise_delays_a_promotion_under_a_key_that_was_taken_before() {
+    let mut world = world();
+    assert_eq!(asks(&mut world, question("b")), Reply::Promised);
+    world.i_lead().postgres(up(standby(1000)));
+    world.cluster().leader_created = Some(50);
+    assert_eq!(world.tick().because, Reason::Promised { leader: name("b") });
+    world.later(10_100);
+    assert!(promotes(&mut world));
+}
+
+/// A leader that hands over has stopped its PostgreSQL: nobody waits.
+#[test]
+fn a_promise_does_not_delay_a_hand_over() {
+    let mut world = world();
+    assert_eq!(asks(&mut world, question("b")), Reply::Promised);
+    world.i_lead().postgres(up(standby(1000)));
+    world.cluster().leader_created = Some(40);
+    assert!(promotes(&mut world));
+}
+
+#[test]
+fn a_supervisor_keeps_what_its_predecessor_may_have_promised() {
+    let mut world = world();
+    world.nobody_leads().receives_nothing();
+    world.tick();
+    // One of them does not answer: it may be the leader that goes on.
+    world.answers("c", 900);
+    world
+        .seen
+        .peers
+        .insert(name("b"), matriarch::model::PeerAnswer::unreachable(world.now, "no answer".to_owned()));
+    assert_eq!(world.tick().because, Reason::MayHavePromised);
+    world.later(10_100);
+    world.tick();
+    world.answers("c", 900);
+    world
+        .seen
+        .peers
+        .insert(name("b"), matriarch::model::PeerAnswer::unreachable(world.now, "no answer".to_owned()));
+    assert!(takes(&mut world));
+}
+
+#[test]
+fn a_supervisor_does_not_wait_where_all_members_are_standbys_or_the_key_is_absent() {
+    let mut answered = world();
+    nobody_leads(&mut answered);
+    assert!(takes(&mut answered));
+    let mut absent = world();
+    absent.cluster().failsafe = None;
+    absent.nobody_leads().receives_nothing();
+    absent.tick();
+    absent.answers("c", 900);
+    absent
+        .seen
+        .peers
+        .insert(name("b"), matriarch::model::PeerAnswer::unreachable(absent.now, "no answer".to_owned()));
+    assert!(takes(&mut absent));
+}
+
+/// Whether or not the mode is on by now: a leader without etcd may not know that it is off.
+#[test]
+fn a_member_that_the_key_does_not_name_does_not_lead() {
+    for mode in [true, false] {
+        let mut world = world();
+        world.seen.settings.failsafe_mode = mode;
+        world.cluster().failsafe = key("b c");
+        nobody_leads(&mut world);
+        assert_eq!(world.tick().because, Reason::NotInFailsafe);
+    }
+}
+
+#[test]
+fn the_key_is_taken_only_while_failsafe_stays_as_it_was_read() {
+    let mut world = world();
+    nobody_leads(&mut world);
+    let unlocked = world.cluster().revision;
+    let by = TakeLeadershipPreconditions { sync: 0, unfenced: 0, failsafe: REVISION, unlocked };
+    assert!(world.tick().actions.contains(&Action::Start(Job::TakeLeadership { by })));
+}
+
+fn leads() -> World {
+    let mut world = world();
+    world.i_lead().postgres(up(primary(1000)));
+    world
+}
+
+fn published(world: &mut World) -> Option<FailsafeMembers> {
+    world.tick().actions.into_iter().find_map(|action| match action {
+        Action::PublishFailsafe { term: Term(50), members } => Some(members),
+        _other => None,
+    })
+}
+
+fn planned(world: &World) -> Option<FailsafeMembers> {
+    world.memory.failsafe.plan.members.clone()
+}
+
+#[test]
+fn the_leader_names_all_members_and_asks_the_others() {
+    let mut world = leads();
+    world.cluster().failsafe = None;
+    assert_eq!(published(&mut world), Some(members("a b c")));
+    assert_eq!(planned(&world), None, "before etcd has the key, any member may lead");
+    assert_eq!(published(&mut world), None, "it is on its way");
+    world.cluster().failsafe = key("a b c");
+    assert_eq!((published(&mut world), planned(&world)), (None, Some(members("b c"))));
+}
+
+/// A new member is asked before it is named, and is not named while promises stand that it was not asked for.
+#[test]
+fn a_new_member_is_asked_before_it_may_lead() {
+    let mut world = leads();
+    world.cluster().failsafe = key("a b");
+    assert_eq!(published(&mut world), None);
+    assert_eq!(planned(&world), Some(members("b c")));
+    world.seen.lease.promised_until = Some(world.now + Duration::from_secs(3));
+    assert_eq!(published(&mut world), None);
+    world.later(3_100);
+    assert_eq!(published(&mut world), Some(members("a b c")));
+}
+
+#[test]
+fn a_member_that_is_gone_is_asked_until_the_key_lacks_it() {
+    let mut world = leads();
+    world.cluster().members.remove(&name("c"));
+    world.tick();
+    assert_eq!(planned(&world), Some(members("b c")));
+    world.cluster().failsafe = key("a b");
+    world.later(1_100);
+    world.tick();
+    world.tick();
+    assert_eq!(planned(&world), Some(members("b")));
+}
+
+#[test]
+fn switched_off_nobody_is_asked_and_the_key_is_deleted() {
+    let mut world = leads();
+    world.tick();
+    world.seen.settings.failsafe_mode = false;
+    assert_eq!(published(&mut world), None, "promises that are asked for now do not count first");
+    assert_eq!((published(&mut world), planned(&world)), (Some(members("")), None));
+}
+
+/// etcd does not answer: the promises keep a primary serving behind the end of its lease, and one that is promised
+/// nothing stops.
+#[test]
+fn promises_keep_a_primary_serving() {
+    let mut world = leads();
+    world.tick();
+    let ends = world.seen.lease.deadline.expect("it is set");
+    world.now = ends + Duration::from_secs(5);
+    assert_eq!(world.tick().because, Reason::LeaseExpiring);
+    let mut world = leads();
+    world.now = ends + Duration::from_secs(5);
+    world.seen.lease.promised_until = Some(world.now + Duration::from_secs(5));
+    assert_eq!(world.tick().because, Reason::Leading);
+}
+
+/// etcd is back and the lease is gone. The view still shows the key: the primary waits for a newer one, and then takes
+/// the key again, all without a stop.
+#[test]
+fn a_primary_with_promises_takes_its_key_again() {
+    let mut world = leads();
+    world.tick();
+    world.seen.lease.leading = Leading::No;
+    world.seen.lease.vanished = Some(MY_LEASE);
+    world.seen.lease.lease = Some(matriarch::model::LeaseId(0xA2));
+    world.seen.lease.promised_until = Some(world.now + Duration::from_secs(8));
+    for _ in 0..3 {
+        assert_eq!(world.tick().because, Reason::Confirming);
+        world.later(1_500);
+    }
+    world.nobody_leads();
+    let jobs: Vec<JobKind> = world
+        .tick()
+        .actions
+        .iter()
+        .filter_map(|action| match action {
+            Action::Start(job) => Some(job.kind()),
+            _other => None,
+        })
+        .collect();
+    assert_eq!(jobs, [JobKind::TakeLeadership]);
+}

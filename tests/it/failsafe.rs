@@ -1,0 +1,103 @@
+//! Failsafe mode: while etcd does not answer, a primary serves as long as all members promise not to take its place.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::support::{Cluster, Plan, Proxy, Writer};
+
+fn plan() -> Plan {
+    Plan::new(3).dynamic(json!({ "failsafe_mode": true }))
+}
+
+/// Whether the member says that failsafe mode is at work.
+async fn is_active(cluster: &Cluster, index: usize) -> bool {
+    let answer = cluster.members[index].get("/patroni").await.map(|answer| answer.json());
+    answer.is_some_and(|body| body["failsafe_mode_is_active"] == json!(true))
+}
+
+async fn wait_until_named(cluster: &Cluster) {
+    cluster
+        .wait_until(Duration::from_secs(20), "the key `failsafe` names all members", async || {
+            let key = cluster.etcd.get("/service/herd/failsafe").await;
+            let key = key.and_then(|text| serde_json::from_str::<Value>(&text).ok());
+            key.is_some_and(|key| key.as_object().is_some_and(|members| members.len() == 3))
+        })
+        .await;
+}
+
+/// etcd is down for more than three TTLs. The primary serves throughout, and keeps its PostgreSQL and its timeline.
+#[tokio::test]
+async fn a_primary_serves_while_etcd_is_down() {
+    let mut cluster = plan().start().await;
+    wait_until_named(&cluster).await;
+    let listed = cluster.members[2].get("/failsafe").await.expect("it answers");
+    let url = json!(format!("http://127.0.0.1:{}/patroni", cluster.members[0].api));
+    assert_eq!((listed.status, &listed.json()["m1"]), (200, &url));
+    let before = cluster.members[0].postmaster();
+    let writer = Writer::start(&cluster.members[0], cluster.ports()).await;
+    cluster.etcd.kill();
+    cluster
+        .stays(Duration::from_secs(17), "m1 serves", async || {
+            cluster.members[0].status("/primary").await == 200
+        })
+        .await;
+    assert!(is_active(&cluster, 0).await && is_active(&cluster, 1).await && is_active(&cluster, 2).await);
+    writer.wait_for_more(20, Duration::from_secs(10)).await;
+    cluster.etcd.start_again().await;
+    let seen = cluster.wait_until_well().await;
+    assert_eq!((seen.timeline(), cluster.members[0].postmaster()), (cluster.first_timeline, before));
+    writer.stop_and_verify(&cluster.members[0]).await;
+}
+
+/// Only the primary is cut off from etcd, for longer than its lease lasts there. The others see a cluster without a
+/// leader, and leave it so. Then the primary takes its key again, and nothing was stopped.
+#[tokio::test]
+async fn a_primary_without_etcd_keeps_its_place_among_members_with_etcd() {
+    let mut cluster = plan().prepare().await;
+    let proxy = Proxy::before(cluster.etcd.hosts()[0].clone()).await;
+    let mut config = cluster.members[0].read_config();
+    config["etcd3"]["hosts"] = json!([proxy.host]);
+    cluster.members[0].write_config(&config);
+    cluster.start().await;
+    wait_until_named(&cluster).await;
+    let before = cluster.members[0].postmaster();
+    let writer = Writer::start(&cluster.members[0], cluster.ports()).await;
+    proxy.cut();
+    cluster
+        .wait_until(Duration::from_secs(20), "the leader key has expired", async || {
+            cluster.etcd.get("/service/herd/leader").await.is_none()
+        })
+        .await;
+    cluster
+        .stays(Duration::from_secs(12), "m1 serves, and nobody takes its place", async || {
+            cluster.members[0].status("/primary").await == 200
+                && cluster.etcd.get("/service/herd/leader").await.is_none()
+        })
+        .await;
+    writer.wait_for_more(20, Duration::from_secs(10)).await;
+    proxy.mend();
+    let seen = cluster.wait_until_well().await;
+    assert_eq!(seen.leader(), Some("m1"));
+    assert_eq!((seen.timeline(), cluster.members[0].postmaster()), (cluster.first_timeline, before));
+    writer.stop_and_verify(&cluster.members[0]).await;
+}
+
+/// One member is gone: it might have gone where it reaches etcd, and lead. So the primary stops before its lease ends,
+/// and no member leads before etcd is back.
+#[tokio::test]
+async fn a_primary_stops_when_one_member_does_not_promise() {
+    let mut cluster = plan().start().await;
+    wait_until_named(&cluster).await;
+    cluster.members[2].kill_all();
+    cluster.etcd.kill();
+    cluster
+        .wait_until(Duration::from_secs(20), "m1 serves no more", async || {
+            cluster.members[0].status("/primary").await == 503
+                && cluster.members[0].sql("CREATE TABLE too_late ()").await.is_err()
+        })
+        .await;
+    cluster.etcd.start_again().await;
+    cluster.members[2].start();
+    cluster.wait_until_well().await;
+}
