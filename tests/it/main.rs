@@ -34,6 +34,7 @@ mod lowered;
 mod monitoring;
 mod names;
 mod new_cluster;
+mod patroni_members;
 mod patronictl;
 mod pause;
 mod pid1;

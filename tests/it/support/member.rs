@@ -9,6 +9,7 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
+use super::patroni::patroni;
 use super::sql::{self, PASSWORD};
 use super::{Answer, Place, command_as, free_port, postgres_bin, processes, request, until, user};
 
@@ -140,6 +141,17 @@ impl Member {
 
     /// Starts the supervisor.
     pub(crate) fn start(&mut self) {
+        let mut command = command_as(&self.binary, &self.folder);
+        command.arg("run").arg(self.config_file());
+        self.start_by(command);
+    }
+
+    /// Starts Patroni in its place, with the same file.
+    pub(crate) fn start_patroni(&mut self) {
+        self.start_by(patroni(&self.folder, &self.config_file()));
+    }
+
+    fn start_by(&mut self, mut command: std::process::Command) {
         assert!(!self.supervisor_lives(), "{} runs already", self.name);
         let log = match &self.output {
             Some(output) => output.try_clone().expect("a file handle can be copied"),
@@ -148,16 +160,13 @@ impl Member {
                 log.expect("our own place is writable")
             }
         };
-        let child = command_as(&self.binary, &self.folder)
-            .arg("run")
-            .arg(self.config_file())
+        let child = command
             .envs(self.environment.iter().cloned())
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("a file handle can be copied"))
             .stderr(log)
-            .spawn()
-            .expect("the binary starts");
-        self.supervisor = Some(child);
+            .spawn();
+        self.supervisor = Some(child.expect("the binary starts"));
     }
 
     /// Whether the supervisor runs.

@@ -19,6 +19,7 @@ mod http;
 pub(crate) mod kubernetes;
 mod logs;
 mod member;
+mod patroni;
 mod place;
 mod ports;
 mod processes;
