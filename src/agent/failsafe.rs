@@ -1,7 +1,7 @@
 //! The members' promises of failsafe mode, asked over REST: for the lease's thread, which waits for nothing else.
 
-use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures::FutureExt;
@@ -11,7 +11,7 @@ use tokio::sync::watch;
 
 use crate::config::Config;
 use crate::etcd::PromisingMembers;
-use crate::model::{FailsafeMembers, FailsafePlan, Me, MemberName};
+use crate::model::{FailsafeMembers, FailsafePlan, Lsn, Me, MemberName};
 use crate::os::error_chain::ErrorChain;
 use crate::peer::{Call, Peers};
 
@@ -31,63 +31,78 @@ impl Failsafe {
 
     /// From now on this is asked.
     pub(super) fn plan(&self, plan: FailsafePlan) {
-        *self.plan.lock().unwrap_or_else(PoisonError::into_inner) = plan;
+        *self.planned() = plan;
     }
 
-    fn planned(&self) -> FailsafePlan {
-        self.plan.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    fn planned(&self) -> MutexGuard<'_, FailsafePlan> {
+        self.plan.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The first four keys are Patroni's. The others tell who is meant, since another process may have the address by
     /// now, and for how long.
-    fn body(&self, asked: &MemberName, ttl: Duration) -> Value {
+    fn body(&self, asked: &MemberName, slots: &BTreeMap<String, Lsn>, ttl: Duration) -> Value {
         let Me { name, scope, conn_url, api_url, .. } = &self.me;
-        let (slots, ttl_ms) = (self.planned().slots, ttl.as_millis() as u64);
         json!({
             "name": name, "conn_url": conn_url, "api_url": api_url, "slots": slots,
-            "scope": scope, "member": asked, "ttl_ms": ttl_ms,
+            "scope": scope, "member": asked, "ttl_ms": ttl.as_millis() as u64,
         })
+    }
+
+    /// Those of them that promise.
+    async fn ask_all(&self, questions: Vec<(MemberName, Call)>) -> BTreeSet<MemberName> {
+        let answers = questions.into_iter().map(async |(name, call)| {
+            match self.peers.call(call).await {
+                Ok((200, _)) => return Some(name),
+                Ok((status, text)) => {
+                    tracing::warn!(member = %name, status, text, "does not let this primary lead on without etcd");
+                }
+                Err(error) => {
+                    let error = error.chain();
+                    tracing::warn!(member = %name, error, "cannot be asked to let this primary lead on without etcd");
+                }
+            }
+            None
+        });
+        join_all(answers).await.into_iter().flatten().collect()
     }
 }
 
 impl PromisingMembers for Failsafe {
-    fn needed(&self) -> Option<FailsafeMembers> {
-        self.planned().members
+    fn needed(&self, then: &mut dyn FnMut(&Option<FailsafeMembers>)) {
+        then(&self.planned().members);
     }
 
     fn ask(
         &self,
         members: &FailsafeMembers,
+        first: &BTreeSet<MemberName>,
         ttl: Duration,
         within: Duration,
     ) -> BoxFuture<'static, BTreeSet<MemberName>> {
+        let (own, slots) = (self.clone(), self.planned().slots.clone());
         let login = self.local.borrow().restapi.authentication.clone();
         let credentials = login.map(|login| (login.username, login.password));
-        let questions = members.clone().into_iter().map(|(name, api_url)| {
-            let url = failsafe_url(&api_url);
+        let question = |(name, api_url): (&MemberName, &String)| {
             let call = Call {
                 method: "POST".to_owned(),
-                body: Some(self.body(&name, ttl)),
-                url,
+                url: failsafe_url(api_url),
+                body: Some(self.body(name, &slots, ttl)),
                 credentials: credentials.clone(),
                 within,
             };
-            let peers = self.peers.clone();
-            async move {
-                match peers.call(call).await {
-                    Ok((200, _)) => return Some(name),
-                    Ok((status, text)) => {
-                        tracing::warn!(member = %name, status, text, "refuses to let this primary lead on without etcd");
-                    }
-                    Err(error) => {
-                        let error = error.chain();
-                        tracing::warn!(member = %name, error, "cannot be asked to let this primary lead on without etcd");
-                    }
-                }
-                None
+            (name.clone(), call)
+        };
+        let (first, others): (Vec<_>, Vec<_>) =
+            members.iter().map(question).partition(|(name, _)| first.contains(name));
+        async move {
+            let asked = first.len();
+            let mut promised = own.ask_all(first).await;
+            if promised.len() == asked {
+                promised.extend(own.ask_all(others).await);
             }
-        });
-        join_all(questions).map(|promised| promised.into_iter().flatten().collect()).boxed()
+            promised
+        }
+        .boxed()
     }
 }
 

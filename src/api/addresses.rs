@@ -17,11 +17,13 @@ const RESOLVE_EVERY: Duration = Duration::from_secs(10);
 /// The limit for a lookup; a slower name has no address.
 pub(super) const RESOLVE_WITHIN: Duration = Duration::from_secs(2);
 
-/// The hosts of the members' addresses, for REST and PostgreSQL.
+/// The hosts of the members' addresses, for REST and PostgreSQL. The key of a leader that etcd does not answer expires:
+/// the members that may lead stand in a key that does not.
 pub(super) fn hosts(view: &ClusterView) -> BTreeSet<String> {
     let members = view.members.values();
     let urls = members.flat_map(|member| [&member.record.api_url, &member.record.conn_url]).flatten();
-    urls.filter_map(|url| Some(wire::address(url)?.0)).collect()
+    let failsafe = view.failsafe.iter().flat_map(|key| key.members.values());
+    urls.chain(failsafe).filter_map(|url| Some(wire::address(url)?.0)).collect()
 }
 
 /// The addresses of a host: the literal one, or those of its name.

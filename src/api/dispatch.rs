@@ -167,7 +167,7 @@ impl Routes {
             let _place = place(RequestClass::Access)?;
             access::check(setup, &credentials, status.last_view.as_deref()).await?;
         }
-        let _place = place(RequestClass::Change)?;
+        let _place = place(route.class())?;
         let handle = &self.handle;
         match route {
             MutatingRoute::PatchConfig => {
@@ -213,6 +213,10 @@ impl MutatingRoute {
     /// Answered when it is done, with deadlines of its own.
     fn has_own_deadlines(self) -> bool {
         matches!(self, MutatingRoute::Restart | MutatingRoute::Switchover | MutatingRoute::Failover)
+    }
+
+    fn class(self) -> RequestClass {
+        if self == MutatingRoute::Failsafe { RequestClass::Promise } else { RequestClass::Change }
     }
 
     fn named(method: &Method, first: &str) -> Option<MutatingRoute> {

@@ -24,6 +24,7 @@ fn sentence(kind: LeadershipRequest, who: &str, why: &Ineligible) -> String {
         | Ineligible::PodEnds
         | Ineligible::NotStandby
         | Ineligible::Yields
+        | Ineligible::NotInFailsafe
         | Ineligible::TooFarBehind { .. }
         | Ineligible::OtherTimeline
         | Ineligible::NotVouchedFor => "no good candidates have been found".to_owned(),

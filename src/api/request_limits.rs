@@ -36,6 +36,8 @@ pub(super) enum RequestClass {
     Access,
     /// An admitted change. It can take minutes.
     Change,
+    /// An admitted question of a leader that etcd does not answer.
+    Promise,
 }
 
 impl RequestClass {
@@ -56,7 +58,7 @@ impl RequestClass {
             RequestClass::Peer => 64,
             RequestClass::Probe => 256,
             RequestClass::Read => 64,
-            RequestClass::Access | RequestClass::Change => 32,
+            RequestClass::Access | RequestClass::Change | RequestClass::Promise => 32,
         }
     }
 
@@ -68,6 +70,7 @@ impl RequestClass {
             RequestClass::Read => "requests that read",
             RequestClass::Access => "requests from elsewhere that change something",
             RequestClass::Change => "requests that change something",
+            RequestClass::Promise => "questions of leaders in failsafe mode",
         }
     }
 }
@@ -79,6 +82,7 @@ pub(super) struct RequestLimits {
     reads: Semaphore,
     accesses: Semaphore,
     changes: Semaphore,
+    promises: Semaphore,
 }
 
 impl RequestLimits {
@@ -90,6 +94,7 @@ impl RequestLimits {
             reads: semaphore(RequestClass::Read),
             accesses: semaphore(RequestClass::Access),
             changes: semaphore(RequestClass::Change),
+            promises: semaphore(RequestClass::Promise),
         }
     }
 
@@ -101,6 +106,7 @@ impl RequestLimits {
             RequestClass::Read => &self.reads,
             RequestClass::Access => &self.accesses,
             RequestClass::Change => &self.changes,
+            RequestClass::Promise => &self.promises,
         };
         semaphore.try_acquire().ok()
     }

@@ -327,6 +327,7 @@ fn carry_out(order: ApiOrder, world: &mut World) {
                 tags: Tags::default(),
                 watchdog_failed: false,
                 pod_ends: false,
+                promised: false,
                 yields: false,
                 no_data: false,
                 store: StoreMark::default(),

@@ -169,6 +169,7 @@ fn refused(view: &ClusterView, name: &MemberName, listed: &str, why: &Ineligible
         | Ineligible::PodEnds
         | Ineligible::NotStandby
         | Ineligible::Yields
+        | Ineligible::NotInFailsafe
         | Ineligible::NotStreaming { .. }
         | Ineligible::TooFarBehind { .. }
         | Ineligible::OtherTimeline

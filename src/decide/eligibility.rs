@@ -1,7 +1,7 @@
 //! The eligibility of other members to lead, judged by their answers.
 
 use super::tick::Tick;
-use super::{lag, streaming, sync};
+use super::{failsafe, lag, streaming, sync};
 use crate::model::{HandingOver, Ineligible, MemberName, PeerAnswer, SqlFacts};
 
 /// Why `name` cannot take over from me; `None` when it can, or has not answered.
@@ -32,6 +32,9 @@ pub(super) fn to_win(
 ) -> Option<Ineligible> {
     if answer.yields {
         return Some(Ineligible::Yields);
+    }
+    if !failsafe::may_lead(tick, name) {
+        return Some(Ineligible::NotInFailsafe);
     }
     let bytes = lag::too_far_behind(tick, lag::shared_at_most(tick, answer)).filter(|_| by_lag);
     if let Some(bytes) = bytes {

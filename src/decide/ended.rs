@@ -44,6 +44,8 @@ impl Tick<'_> {
     }
 
     fn took_leadership(&mut self, outcome: &Outcome) {
+        self.memory.failsafe.may_have_taken =
+            matches!(outcome, Outcome::Unknown(_) | Outcome::Failed(_) | Outcome::Cancelled);
         match (outcome, self.memory.leader_key.vacant_mut()) {
             (Outcome::Refused(_), _) => self.retry_in(JobKind::TakeLeadership, REFUSED_AGAIN_AFTER),
             (Outcome::Lost, Some(leaderless)) => leaderless.revision = None,

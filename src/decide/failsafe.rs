@@ -9,10 +9,12 @@
 use std::time::Duration;
 
 use super::leadership::Leadership;
+use super::ledgers::FailsafeWritten;
+use super::peers;
 use super::tick::Tick;
 use crate::model::{
-    Action, FailsafeMembers, FailsafePlan, FailsafeQuestion, FailsafeRefusal, MemberName, Promise, Reason,
-    Reply, Term, WaitingOn,
+    Action, ClusterView, FailsafeMembers, FailsafePlan, FailsafeQuestion, FailsafeRefusal, MemberName,
+    Promise, Reason, Reply, Term, WaitingOn,
 };
 
 /// A write to the key that etcd does not show by then is repeated.
@@ -74,11 +76,24 @@ pub(super) fn standing<'t>(tick: &'t Tick<'_>) -> Option<&'t Promise> {
 
 /// Why I must not take the leader key, or not yet.
 pub(super) fn bars(tick: &mut Tick<'_>) -> Option<Reason> {
-    let key = tick.cluster().and_then(|cluster| cluster.failsafe.as_ref());
-    if key.is_some_and(|key| !key.members.is_empty() && !key.members.contains_key(&tick.seen.me.name)) {
+    if !may_lead(tick, &tick.seen.me.name) {
         return Some(Reason::NotInFailsafe);
     }
+    let elsewhere = tick.peers.iter().find(|(_, answer)| answer.promised && tick.is_answer_of_now(answer));
+    let elsewhere = elsewhere.map(|(name, _)| Reason::PromisedElsewhere { member: name.clone() });
     keeps_promise(tick)
+        .or_else(|| elsewhere.inspect(|_| tick.wake_in(Duration::from_secs(1), WaitingOn::Members)))
+}
+
+/// Whether the key allows this member to take the leader key.
+pub(super) fn may_lead(tick: &Tick<'_>, name: &MemberName) -> bool {
+    named(tick).is_none_or(|members| members.contains_key(name))
+}
+
+/// The members that the key names; `None` where any member may lead.
+fn named<'a>(tick: &Tick<'a>) -> Option<&'a FailsafeMembers> {
+    let key = tick.cluster().and_then(|cluster| cluster.failsafe.as_ref());
+    key.map(|key| &key.members).filter(|members| !members.is_empty())
 }
 
 fn keeps_promise(tick: &mut Tick<'_>) -> Option<Reason> {
@@ -91,29 +106,33 @@ fn keeps_promise(tick: &mut Tick<'_>) -> Option<Reason> {
 /// Why I must not be promoted yet, although the leader key is mine: it may have become mine after a promise, by a write
 /// that was long under way. A leader that hands over has stopped its PostgreSQL, and needs no promise.
 pub(super) fn delays_promotion(tick: &mut Tick<'_>, term: Term) -> Option<Reason> {
-    let created = tick.cluster().and_then(|cluster| cluster.leader_created);
-    let is_handed_over = created.is_some_and(|created| created < term.0);
+    let Some(cluster) = view_of(tick, term) else { return Some(Reason::Confirming) };
+    let is_older = cluster.leader_created.is_some_and(|created| created < term.0);
+    let is_handed_over = is_older && !tick.memory.failsafe.may_have_taken;
     if is_handed_over { None } else { keeps_promise(tick).or_else(|| may_have_promised(tick)) }
+}
+
+/// The view, unless it is older than the term.
+fn view_of<'a>(tick: &Tick<'a>, term: Term) -> Option<&'a ClusterView> {
+    tick.cluster().filter(|cluster| term.0 <= cluster.revision)
 }
 
 /// A promise of this supervisor's predecessor may stand. None does after a TTL, or when all members to which it may
 /// have been made have answered that they are standbys.
 pub(super) fn may_have_promised(tick: &mut Tick<'_>) -> Option<Reason> {
     let began_at = *tick.memory.failsafe.began_at.get_or_insert(tick.now);
-    let key = tick.cluster()?.failsafe.as_ref();
     // Without the key no leader counts on promises.
-    let Some(key) = key.filter(|key| !key.members.is_empty()) else {
-        tick.memory.failsafe.is_free = true;
-        return None;
-    };
+    let others = named(tick).into_iter().flatten().filter(|(name, _)| **name != tick.seen.me.name);
+    let others: Vec<(MemberName, String)> = others.map(|(name, url)| (name.clone(), url.clone())).collect();
     let until = began_at + tick.seen.settings.ttl.max(tick.memory.store.keys.ttl);
-    let mut others = key.members.keys().filter(|name| **name != tick.seen.me.name);
-    let is_standby =
-        |name: &MemberName| tick.answer_of(name).is_some_and(|answer| answer.reachable && answer.in_recovery);
-    if tick.memory.failsafe.is_free || until <= tick.now || others.all(is_standby) {
+    let is_standby = |(name, _): &(MemberName, String)| {
+        tick.answer_of(name).is_some_and(|answer| answer.reachable && answer.in_recovery)
+    };
+    if tick.memory.failsafe.is_free || until <= tick.now || others.iter().all(is_standby) {
         tick.memory.failsafe.is_free = true;
         return None;
     }
+    peers::ask_again(tick, others, false);
     tick.wake_at(until, WaitingOn::Members);
     Some(Reason::MayHavePromised)
 }
@@ -122,26 +141,41 @@ pub(super) fn may_have_promised(tick: &mut Tick<'_>) -> Option<Reason> {
 pub(super) fn advance(tick: &mut Tick<'_>, leadership: &Leadership) {
     tick.memory.failsafe.began_at.get_or_insert(tick.now);
     tick.memory.failsafe.promise.take_if(|promise| promise.until <= tick.now);
-    let plan = leadership.held_term().map(|_| plan(tick)).unwrap_or_default();
-    let is_in_force = tick.memory.failsafe.plan == plan;
-    if !is_in_force {
+    forget_written(tick);
+    let plan = leadership.held_term().map(|term| plan(tick, term)).unwrap_or_default();
+    let is_in_force = tick.memory.failsafe.plan.members == plan.members;
+    if tick.memory.failsafe.plan != plan {
         tick.memory.failsafe.plan = plan.clone();
         tick.act(Action::PlanFailsafe(plan));
     }
-    if let Some(term) = leadership.mine() {
+    if let Some(term) = leadership.mine().filter(|term| view_of(tick, *term).is_some()) {
         publish(tick, term, is_in_force);
     }
 }
 
-/// Promises count only where the key, as etcd showed it, names me. Asked is whoever may be in it by now.
-fn plan(tick: &Tick<'_>) -> FailsafePlan {
+/// A write over an earlier state of the key can do nothing any more.
+fn forget_written(tick: &mut Tick<'_>) {
+    let revision = revision(tick);
+    tick.memory.failsafe.written.take_if(|written| written.over != revision);
+}
+
+/// The key's revision; zero: it is absent.
+pub(super) fn revision(tick: &Tick<'_>) -> i64 {
+    tick.cluster().and_then(|cluster| cluster.failsafe.as_ref()).map_or(0, |key| key.mod_revision)
+}
+
+/// Promises count only where the key, as etcd showed it in this term, names me, and no write can delete it any more.
+/// Asked is whoever may be in it by now.
+fn plan(tick: &Tick<'_>, term: Term) -> FailsafePlan {
     let me = &tick.seen.me.name;
-    let key = tick.cluster().and_then(|cluster| cluster.failsafe.as_ref());
-    let Some(key) = key.filter(|key| tick.seen.settings.failsafe_mode && key.members.contains_key(me)) else {
+    let is_on = tick.seen.settings.failsafe_mode && view_of(tick, term).is_some();
+    let named = named(tick).filter(|members| is_on && members.contains_key(me));
+    let written = tick.memory.failsafe.written.as_ref();
+    let Some(named) = named.filter(|_| written.is_none_or(|written| !written.deletes)) else {
         return FailsafePlan::default();
     };
-    let mut members = key.members.clone();
-    members.extend(tick.memory.failsafe.written.iter().flat_map(|(written, _)| written.clone()));
+    let mut members = named.clone();
+    members.extend(written.iter().flat_map(|written| written.members.clone()));
     members.extend(wanted(tick));
     members.remove(me);
     let slots = tick.memory.status.as_ref().and_then(|(status, _)| status.slots.clone()).unwrap_or_default();
@@ -158,16 +192,17 @@ fn wanted(tick: &Tick<'_>) -> FailsafeMembers {
     others.chain([(me.name.clone(), me.api_url.clone())]).collect()
 }
 
-/// Writes the key where etcd shows another value. A member that is added may take the leader key from then on, so it is
-/// among those that are asked before, and no promise stands that it was not asked for.
+/// Writes the key where etcd shows another value, or where an earlier write may still bring one. A member that is added
+/// may take the leader key from then on, so it is among those that are asked before, and no promise stands that it was
+/// not asked for.
 fn publish(tick: &mut Tick<'_>, term: Term, is_in_force: bool) {
     let wanted = wanted(tick);
-    let shown = tick.cluster().and_then(|cluster| cluster.failsafe.as_ref()).map(|key| &key.members);
-    if shown.cloned().unwrap_or_default() == wanted {
-        tick.memory.failsafe.written = None;
+    let written = tick.memory.failsafe.written.clone();
+    let shown = named(tick).cloned().unwrap_or_default();
+    if shown == wanted && (written.is_none() || wanted.is_empty()) {
         return;
     }
-    let again_at = tick.memory.failsafe.written.as_ref().map(|(_, at)| *at + AGAIN_AFTER);
+    let again_at = written.as_ref().map(|written| written.at + AGAIN_AFTER);
     let earliest = again_at.max(tick.seen.lease.promised_until).filter(|at| tick.now < *at);
     if let Some(at) = earliest {
         tick.wake_at(at, WaitingOn::Retry);
@@ -177,6 +212,13 @@ fn publish(tick: &mut Tick<'_>, term: Term, is_in_force: bool) {
         tick.wake_at(tick.now, WaitingOn::Retry);
         return;
     }
-    tick.memory.failsafe.written = Some((wanted.clone(), tick.now));
-    tick.act(Action::PublishFailsafe { term, members: wanted });
+    let before = written.unwrap_or_default();
+    let over = revision(tick);
+    tick.memory.failsafe.written = Some(FailsafeWritten {
+        over,
+        deletes: before.deletes || wanted.is_empty(),
+        members: before.members.into_iter().chain(wanted.clone()).collect(),
+        at: tick.now,
+    });
+    tick.act(Action::PublishFailsafe { term, members: wanted, mod_revision: over });
 }

@@ -135,8 +135,23 @@ pub struct FailsafeLedger {
     pub is_free: bool,
     /// What is asked of the members while etcd does not answer.
     pub plan: FailsafePlan,
-    /// The value of the key `failsafe` last written that etcd has not shown, and the time.
-    pub written: Option<(FailsafeMembers, Moment)>,
+    /// Writes to the key `failsafe` that may still be done.
+    pub written: Option<FailsafeWritten>,
+    /// I tried to take the leader key, and the outcome was lost: it may become mine yet.
+    pub may_have_taken: bool,
+}
+
+/// Writes to the key `failsafe` over one state of it: at most one of them is done.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct FailsafeWritten {
+    /// The revision of the key over which they were sent; zero: it was absent.
+    pub over: i64,
+    /// All members that they would name.
+    pub members: FailsafeMembers,
+    /// Whether one of them deletes the key.
+    pub deletes: bool,
+    /// When the last of them was sent.
+    pub at: Moment,
 }
 
 impl FailsafeLedger {

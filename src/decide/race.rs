@@ -21,7 +21,10 @@ const ASK_AGAIN: Duration = Duration::from_millis(200);
 /// My Postgres is a standby and nobody leads.
 pub(super) fn run(tick: &mut Tick<'_>, sql: &SqlFacts) -> Reason {
     sync::keep_names(tick);
-    sync::let_go(tick);
+    if failsafe::standing(tick).is_none() {
+        // Who goes on by a promise has commits to be confirmed.
+        sync::let_go(tick);
+    }
     attach::leave_unknown_source(tick, sql);
     requests::advance(tick);
     if let Some(reason) = not_begun(tick) {
@@ -122,9 +125,11 @@ fn compare(
         return Reason::AskingMembers;
     }
     let unproved = store::unproved(tick, (sql.timeline, sql.lsn()), lag_disqualified);
-    let unproved = unproved.or_else(|| not_vouched_for(tick, sql));
-    if let Some(reason) = unproved.or_else(|| failsafe::may_have_promised(tick)) {
+    if let Some(reason) = unproved.or_else(|| not_vouched_for(tick, sql)) {
         peers::ask_again(tick, rivals, sql.receives());
+        return reason;
+    }
+    if let Some(reason) = failsafe::may_have_promised(tick) {
         return reason;
     }
     if asked.is_mine {
@@ -141,13 +146,13 @@ fn compare(
 fn take(tick: &mut Tick<'_>, because: Reason) -> Reason {
     store::hear(tick);
     let unfenced = tick.cluster().and_then(|cluster| cluster.unfenced.as_ref());
-    let failsafe = tick.cluster().and_then(|cluster| cluster.failsafe.as_ref());
     let by = TakeLeadershipPreconditions {
         sync: tick.sync_revision(),
         unfenced: unfenced.map_or(0, |key| key.mod_revision),
-        failsafe: failsafe.map_or(0, |key| key.mod_revision),
+        failsafe: failsafe::revision(tick),
         unlocked: tick.memory.vacant_at(),
     };
+    tick.memory.failsafe.may_have_taken = true;
     tick.start(Job::TakeLeadership { by });
     match tick.writes_refused() {
         Some(_) => Reason::WritesRefused,
@@ -254,7 +259,8 @@ fn goes_first(
         return Some(Reason::CandidateGoesFirst { member: member.clone() });
     }
     let led = request.is_some_and(|request| request.leader.as_ref() == Some(member));
-    let stands_back = led || answer.yields || !sync::counts(tick, member);
+    let may_lead = failsafe::may_lead(tick, member) && sync::counts(tick, member);
+    let stands_back = led || answer.yields || !may_lead;
     if stands_back { None } else { is_better(tick, sql, member, answer) }
 }
 
@@ -271,7 +277,7 @@ fn is_awaited(
     let asked = request.candidate.as_ref() == Some(member);
     let holds_less = tick.is_unsettled() && comparable(theirs) < comparable(mine);
     let able = !holds_less && eligibility::to_win(tick, member, answer, true).is_none();
-    asked && (request.is_failover() || able)
+    asked && failsafe::may_lead(tick, member) && (request.is_failover() || able)
 }
 
 /// It is ahead, or as far as I am and has priority.

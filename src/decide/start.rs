@@ -75,9 +75,6 @@ pub(super) fn promote(tick: &mut Tick<'_>, term: Term, sql: &SqlFacts) -> Reason
     if let Some(reason) = store::denied(tick, term).or_else(|| leave_rather_than_promote(tick, term)) {
         return reason;
     }
-    if let Some(reason) = failsafe::delays_promotion(tick, term) {
-        return reason;
-    }
     if tick.memory.failures.retry_at.get(&JobKind::Promote).is_none_or(|at| *at <= tick.now) {
         slots::while_promoting(tick);
     }
@@ -86,6 +83,9 @@ pub(super) fn promote(tick: &mut Tick<'_>, term: Term, sql: &SqlFacts) -> Reason
     }
     if !race::loss_is_known(tick, term, sql) {
         return Reason::TakingLoss;
+    }
+    if let Some(reason) = failsafe::delays_promotion(tick, term) {
+        return reason;
     }
     run_pre_promote(tick, term).unwrap_or_else(|| begin_promotion(tick, term))
 }

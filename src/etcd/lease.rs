@@ -36,13 +36,16 @@ type RenewalHold = Box<dyn Fn() -> Option<String> + Send>;
 
 /// The members whose promises let a leader go on while etcd does not answer (failsafe mode).
 pub trait PromisingMembers: Send {
-    /// Those that have to promise now; `None`: promises do not count.
-    fn needed(&self) -> Option<FailsafeMembers>;
+    /// Calls `then` with those that have to promise now; `None`: promises do not count. They do not change before it
+    /// returns.
+    fn needed(&self, then: &mut dyn FnMut(&Option<FailsafeMembers>));
 
-    /// Asks them to let me lead for one more `ttl`; those that have promised within this time.
+    /// Asks them to let me lead for one more `ttl`, and the others only when `first` have promised; those that have
+    /// promised, each of both within this time.
     fn ask(
         &self,
         members: &FailsafeMembers,
+        first: &BTreeSet<MemberName>,
         ttl: Duration,
         within: Duration,
     ) -> BoxFuture<'static, BTreeSet<MemberName>>;
@@ -220,18 +223,25 @@ impl LeaseThread {
         answered.unwrap_or_else(|| self.woke(wishes))
     }
 
+    /// The loop sees what the promises came to before it can add a member that was not asked.
     fn hear(&mut self, (round, asked, promised): AskedMembers) {
-        let needed = self.hooks.members.needed();
-        let answers = PromiseAnswers { round, asked: Some(asked), promised, needed };
-        for effect in self.rounds.promised(&answers, clock::now()) {
-            self.carry_out(effect);
-        }
+        let LeaseThread { rounds, hooks, to_reader, .. } = self;
+        hooks.members.needed(&mut |needed| {
+            let needed = needed.clone();
+            let answers = PromiseAnswers { round, asked: asked.clone(), promised: promised.clone(), needed };
+            if rounds.promised(&answers, clock::now()) {
+                (hooks.on_confirmed)(rounds.facts());
+                publish(to_reader, rounds.facts());
+            }
+        });
     }
 
-    fn ask_members(&self, round: PromiseRound, within: Duration) {
+    fn ask_members(&self, round: PromiseRound, first: &BTreeSet<MemberName>, within: Duration) {
         let members = &self.hooks.members;
-        if let Some(needed) = members.needed() {
-            let promised = members.ask(&needed, round.ttl, within);
+        let mut asked = None;
+        members.needed(&mut |needed| asked.clone_from(needed));
+        if let Some(needed) = asked {
+            let promised = members.ask(&needed, first, round.ttl, within);
             self.asked.push(Box::pin(async move { (round, needed, promised.await) }));
         }
     }
@@ -242,9 +252,9 @@ impl LeaseThread {
 
     fn carry_out(&self, effect: LeaseEffect) {
         match effect {
-            LeaseEffect::Publish => self.publish(),
+            LeaseEffect::Publish => publish(&self.to_reader, self.rounds.facts()),
             LeaseEffect::TellGuard => (self.hooks.on_confirmed)(self.rounds.facts()),
-            LeaseEffect::AskMembers { round, within } => self.ask_members(round, within),
+            LeaseEffect::AskMembers { round, first, within } => self.ask_members(round, &first, within),
             LeaseEffect::Say(LeaseNotice::Gone(lease)) => tracing::warn!(%lease, "the lease is gone"),
             LeaseEffect::Say(LeaseNotice::TtlChanged { lease, ttl, term: _ }) => {
                 tracing::info!(%lease, ttl = ttl.as_secs(), "the lease has another TTL");
@@ -253,15 +263,6 @@ impl LeaseThread {
                 tracing::warn!(%error, ttl = ttl.as_secs(), "could not change the TTL; retrying");
             }
         }
-    }
-
-    fn publish(&self) {
-        let facts = self.rounds.facts();
-        self.to_reader.send_if_modified(|shown| {
-            let news = shown != facts;
-            shown.clone_from(facts);
-            news
-        });
     }
 
     async fn revoke(&self) -> Result<(), EtcdError> {
@@ -329,6 +330,14 @@ impl LeaseClient {
         let timing = LeaseTiming { ttl };
         self.etcd.hedged(timing.hedge_after(), timing.try_timeout(), ask).await
     }
+}
+
+fn publish(to_reader: &watch::Sender<LeaseFacts>, facts: &LeaseFacts) {
+    to_reader.send_if_modified(|shown| {
+        let news = shown != facts;
+        shown.clone_from(facts);
+        news
+    });
 }
 
 fn answered<T>(answer: fn(T) -> LeaseAnswer, result: Result<T, EtcdError>) -> LeaseAnswer {

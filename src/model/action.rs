@@ -76,12 +76,15 @@ pub enum Action {
         /// Whether to lock clients out.
         closed: bool,
     },
-    /// Write `failsafe`, if I still lead in `term`; without members it is deleted.
+    /// Write `failsafe`, or without members delete it, if I still lead in `term` and the key has not changed since it was
+    /// read.
     PublishFailsafe {
         /// The term that guards the write.
         term: Term,
         /// The value.
         members: FailsafeMembers,
+        /// The revision that was read; zero: there was no key.
+        mod_revision: i64,
     },
     /// From now on, this is asked of the members while etcd does not answer.
     PlanFailsafe(FailsafePlan),

@@ -31,6 +31,8 @@ pub enum Ineligible {
     NotStandby,
     /// It gave the leader key away, or is too far behind by its own judgement.
     Yields,
+    /// The key `failsafe` does not name it.
+    NotInFailsafe,
     /// It would not receive the leader's last WAL.
     NotStreaming {
         /// The leader.
@@ -65,6 +67,7 @@ impl fmt::Display for Ineligible {
             Ineligible::Yields => {
                 write!(f, "released the leader key, or reports that it is too far behind")
             }
+            Ineligible::NotInFailsafe => write!(f, "is not named by the key failsafe"),
             Ineligible::NotStreaming { from } => write!(
                 f,
                 "does not stream from {from}: see the log of its PostgreSQL, and check that pg_hba.conf and the \

@@ -126,6 +126,9 @@ pub struct PeerAnswer {
     /// It gave the leader key away because it cannot serve, or is too far behind by its own judgement: other members do
     /// not wait for it.
     pub yields: bool,
+    /// It has promised a leader that etcd does not answer not to take its place, or is that leader.
+    #[serde(default)]
+    pub promised: bool,
     /// It read its data directory and found no usable data: it has no data that other members lack.
     #[serde(default)]
     pub no_data: bool,
@@ -155,6 +158,7 @@ impl PeerAnswer {
             watchdog_failed: false,
             pod_ends: false,
             yields: false,
+            promised: false,
             no_data: false,
             store: StoreMark::default(),
             trouble: Some(trouble),

@@ -126,6 +126,10 @@ pub enum Reason {
     )]
     Promised { leader: MemberName },
     #[error(
+        "nobody leads by etcd, and a leader leads on without it: {member} has promised not to take its place"
+    )]
+    PromisedElsewhere { member: MemberName },
+    #[error(
         "this supervisor was just started, and its predecessor may have promised a leader that etcd does not answer \
          not to take its place: waiting for one ttl, or for the answers of all members"
     )]

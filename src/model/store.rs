@@ -180,10 +180,13 @@ impl StoreKeys {
             promised.extend(before.promised.iter().cloned());
             with_data.extend(before.members.iter().cloned());
         }
+        // A leader that does not know of a shorter TTL has no other term.
+        let leader = view.leader.as_ref().map_or(0, |key| key.term.0);
+        let keeps_ttl = view.unsettled().is_some() || leader == 0 || leader == before.leader;
         let members = view.members.values();
         StoreKeys {
             cluster_id: view.cluster_id,
-            leader: view.leader.as_ref().map_or(0, |key| key.term.0),
+            leader,
             sync: view.sync.as_ref().map_or(0, |key| key.mod_revision),
             generation: view.generation.as_ref().map_or(0, |key| key.mod_revision),
             timeline_claim: Some(view.timeline_claim.map_or(0, |claim| claim.mod_revision)),
@@ -197,7 +200,7 @@ impl StoreKeys {
                 .chain(view.timeline_claim.map(|claim| claim.timeline))
                 .chain(before.timeline)
                 .max(),
-            ttl: if view.unsettled().is_some() { before.ttl.max(ttl) } else { ttl },
+            ttl: if keeps_ttl { before.ttl.max(ttl) } else { ttl },
         }
     }
 }

@@ -35,6 +35,7 @@ pub(super) fn read(asked_at: Moment, text: &str) -> PeerAnswer {
         pod_ends: read("pod_ends").is_some(),
         no_data: read("no_data") == Some(Value::Bool(true)),
         store: read("store").and_then(|mark| serde_json::from_value(mark).ok()).unwrap_or_default(),
+        promised: read("failsafe_mode_is_active") == Some(Value::Bool(true)),
         yields: read("yields_leadership") == Some(Value::Bool(true)),
         timeline: timeline.filter(|number| *number > 0).map(Timeline),
         ..PeerAnswer::unreachable(asked_at, "its Postgres does not answer".to_owned())

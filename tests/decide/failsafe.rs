@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use matriarch::model::{
-    Action, Ask, FailsafeKey, FailsafeMembers, FailsafeQuestion, FailsafeRefusal, Job, JobKind, Leading,
-    Reason, Reply, Request, RequestId, TakeLeadershipPreconditions, Term,
+    Action, Ask, FailoverKey, FailoverRequest, FailsafeKey, FailsafeMembers, FailsafeQuestion,
+    FailsafeRefusal, Job, JobKind, LeaderKey, Leading, Outcome, Reason, Reply, Request, RequestId, SyncKey,
+    SyncMode, SyncRecord, TakeLeadershipPreconditions, Term,
 };
 
 use super::world::{MY_LEASE, START, World, name, primary, standby, up};
@@ -152,6 +153,54 @@ fn a_promise_does_not_delay_a_hand_over() {
     assert!(promotes(&mut world));
 }
 
+/// The key that was taken by a write whose answer was lost has another term after a change of the TTL, and looks as if it
+/// had been handed over.
+#[test]
+fn a_key_that_may_have_been_taken_counts_as_taken() {
+    let mut world = world();
+    nobody_leads(&mut world);
+    assert!(takes(&mut world));
+    world.ends(JobKind::TakeLeadership, Outcome::Unknown("no answer".to_owned()));
+    assert_eq!(asks(&mut world, question("b")), Reply::Promised);
+    let moved = LeaderKey { name: name("a"), lease: Some(MY_LEASE), term: Term(110) };
+    world.cluster().revision = 120;
+    (world.cluster().leader, world.cluster().leader_created) = (Some(moved), Some(105));
+    world.seen.lease.leading = Leading::Yes(Term(110));
+    assert_eq!(world.tick().because, Reason::Promised { leader: name("b") });
+}
+
+/// Commits of the leader that goes on wait for this standby.
+#[test]
+fn a_standby_that_promised_goes_on_to_receive() {
+    let lets_go = |world: &mut World| world.tick().actions.contains(&Action::Follow(None));
+    for promised in [false, true] {
+        let mut world = world();
+        world.seen.settings.sync.mode = SyncMode::Quorum;
+        world.cluster().sync = Some(SyncKey {
+            record: SyncRecord {
+                leader: Some(name("b")),
+                quorum: 1,
+                voters: ["a", "c"].map(name).into_iter().collect(),
+            },
+            mod_revision: 50,
+        });
+        if promised {
+            asks(&mut world, question("b"));
+        }
+        world.nobody_leads();
+        assert_eq!(lets_go(&mut world), !promised);
+    }
+}
+
+/// It promised, and this member was not asked: an etcd that was restored names it.
+#[test]
+fn the_promise_of_another_member_counts_too() {
+    let mut world = world();
+    nobody_leads(&mut world);
+    world.seen.peers.get_mut(&name("c")).expect("it answered").promised = true;
+    assert_eq!(world.tick().because, Reason::PromisedElsewhere { member: name("c") });
+}
+
 #[test]
 fn a_supervisor_keeps_what_its_predecessor_may_have_promised() {
     let mut world = world();
@@ -203,6 +252,20 @@ fn a_member_that_the_key_does_not_name_does_not_lead() {
     }
 }
 
+/// It is ahead, and the requested candidate, and will never lead.
+#[test]
+fn nobody_waits_for_a_member_that_the_key_does_not_name() {
+    let mut world = world();
+    world.cluster().failsafe = key("a b");
+    world.cluster().failover = Some(FailoverKey {
+        request: FailoverRequest { candidate: Some(name("c")), ..FailoverRequest::default() },
+        mod_revision: 70,
+    });
+    nobody_leads(&mut world);
+    world.answers("c", 2000);
+    assert!(takes(&mut world));
+}
+
 #[test]
 fn the_key_is_taken_only_while_failsafe_stays_as_it_was_read() {
     let mut world = world();
@@ -220,7 +283,7 @@ fn leads() -> World {
 
 fn published(world: &mut World) -> Option<FailsafeMembers> {
     world.tick().actions.into_iter().find_map(|action| match action {
-        Action::PublishFailsafe { term: Term(50), members } => Some(members),
+        Action::PublishFailsafe { term: Term(50), members, .. } => Some(members),
         _other => None,
     })
 }
@@ -273,6 +336,33 @@ fn switched_off_nobody_is_asked_and_the_key_is_deleted() {
     world.seen.settings.failsafe_mode = false;
     assert_eq!(published(&mut world), None, "promises that are asked for now do not count first");
     assert_eq!((published(&mut world), planned(&world)), (Some(members("")), None));
+}
+
+/// A write that hangs in etcd may delete the key, or name a member that nobody asks, as long as the key is what it was
+/// written over.
+#[test]
+fn a_write_that_may_still_be_done_is_overtaken() {
+    let mut world = leads();
+    world.tick();
+    world.seen.settings.failsafe_mode = false;
+    world.tick();
+    assert_eq!(published(&mut world), Some(members("")));
+    world.seen.settings.failsafe_mode = true;
+    world.tick();
+    assert_eq!(planned(&world), None, "the key may be gone");
+    world.later(1_100);
+    assert_eq!(published(&mut world), Some(members("a b c")), "the same value, in another revision");
+    world.cluster().failsafe =
+        Some(FailsafeKey { mod_revision: REVISION + 1, ..key("a b c").expect("some") });
+    assert_eq!((published(&mut world), planned(&world)), (None, Some(members("b c"))));
+}
+
+/// The term is newer than the view: the key may name others by now.
+#[test]
+fn a_view_older_than_the_term_proves_nothing() {
+    let mut world = leads();
+    world.cluster().revision = 49;
+    assert_eq!((published(&mut world), planned(&world)), (None, None));
 }
 
 /// etcd does not answer: the promises keep a primary serving behind the end of its lease, and one that is promised

@@ -189,6 +189,7 @@ pub(super) fn answer(asked_at: Moment, lsn: u64) -> PeerAnswer {
         watchdog_failed: false,
         pod_ends: false,
         yields: false,
+        promised: false,
         no_data: false,
         store: StoreMark::default(),
         trouble: None,

@@ -1,6 +1,6 @@
 //! Writable only under a live lease and an armed guard, or named in etcd as left running in pause.
 
-use matriarch::model::{LeaseFacts, LeaseId, StoreGeneration};
+use matriarch::model::{FailsafeMembers, LeaseFacts, LeaseId, MemberName, StoreGeneration};
 
 use crate::sim::clock::At;
 use crate::sim::guard::Guard;
@@ -53,11 +53,22 @@ pub(crate) fn check(sim: &Sim) {
     }
 }
 
-/// All members that could take the leader key have promised this one not to.
+/// All members that could take the leader key have promised this one not to: those in the key `failsafe`, or those that
+/// were asked, if a store that is no more had it.
 fn is_promised(sim: &Sim, member: usize) -> bool {
     let (world, now) = (sim.world(), sim.now());
-    let promises = world.ledger.memory.promises.get(&member);
-    promises.is_some_and(|promises| promises.values().all(|until| until.is_some_and(|until| now <= until)))
+    let Some(promises) = world.ledger.memory.promises.get(&member) else { return false };
+    let path = world.keys.path("failsafe");
+    let key =
+        world.etcd.store.keys.get(&path).map(|key| serde_json::from_slice::<FailsafeMembers>(&key.value));
+    let named: Vec<MemberName> = match key {
+        Some(key) => key.unwrap_or_default().into_keys().collect(),
+        None if world.ledger.memory.store_lost => promises.keys().cloned().collect(),
+        None => return false,
+    };
+    let me = &world.machines[member].name;
+    let promised = |name: &MemberName| promises.get(name).is_some_and(|until| Some(now) <= *until);
+    named.iter().filter(|name| *name != me).all(promised)
 }
 
 /// etcd's store went back in time, and no leader has confirmed what came of it.

@@ -46,8 +46,8 @@ impl SingleWrite {
             Action::PublishSync { term, record, mod_revision } => {
                 Write::Commit(keys.write_sync((*term, lease?), record.as_ref(), *mod_revision))
             }
-            Action::PublishFailsafe { term, members } => {
-                Write::Commit(keys.write_failsafe((*term, lease?), members))
+            Action::PublishFailsafe { term, members, mod_revision } => {
+                Write::Commit(keys.write_failsafe((*term, lease?), members, *mod_revision))
             }
             Action::PublishUnfenced(write) => {
                 let lease = lease?;

@@ -51,6 +51,9 @@ pub enum LeaseEffect {
     AskMembers {
         /// The question; it is sent now.
         round: PromiseRound,
+        /// Who did not promise the last time. They are asked first, and the others only when these have promised: a
+        /// promise delays a failover, and is of no use without those of all.
+        first: BTreeSet<MemberName>,
         /// How long they have.
         within: Duration,
     },
@@ -63,8 +66,8 @@ pub enum LeaseEffect {
 pub struct PromiseAnswers {
     /// The question.
     pub round: PromiseRound,
-    /// Who was asked; `None`: nobody, as promises do not count.
-    pub asked: Option<FailsafeMembers>,
+    /// Who had to be asked.
+    pub asked: FailsafeMembers,
     /// Who has promised.
     pub promised: BTreeSet<MemberName>,
     /// Who has to promise by now.
@@ -72,10 +75,15 @@ pub struct PromiseAnswers {
 }
 
 impl PromiseAnswers {
+    /// Who was asked and has not promised.
+    fn missing(&self) -> BTreeSet<MemberName> {
+        self.asked.keys().filter(|name| !self.promised.contains(*name)).cloned().collect()
+    }
+
     /// All that could take the leader key have promised.
     fn suffice(&self) -> bool {
         let all = |needed: &FailsafeMembers| needed.keys().all(|name| self.promised.contains(name));
-        self.asked == self.needed && self.needed.as_ref().is_some_and(all)
+        self.needed.as_ref().is_some_and(|needed| self.asked == *needed && all(needed))
     }
 }
 

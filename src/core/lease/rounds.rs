@@ -1,5 +1,6 @@
 //! The rounds: one renewal each, with what it takes to have a lease that can be renewed.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::ttl_change::{NewLease, TtlChangePhase};
@@ -8,7 +9,7 @@ use super::{
     PromiseAnswers, PromiseRound, Renewal, RenewalVerdict,
 };
 use crate::core::store::{Keys, WriteError};
-use crate::model::{LeaseFacts, LeaseId, LeaseTiming, Moment};
+use crate::model::{LeaseFacts, LeaseId, LeaseTiming, MemberName, Moment};
 
 /// The pause after a round that failed.
 const RETRY_AFTER: Duration = Duration::from_millis(200);
@@ -36,6 +37,8 @@ pub struct LeaseRounds {
     tries_left: u32,
     /// The members are not asked before.
     ask_members_at: Moment,
+    /// Who did not promise the last time.
+    unpromised: BTreeSet<MemberName>,
     phase: LeasePhase,
     effects: Vec<LeaseEffect>,
 }
@@ -77,6 +80,7 @@ impl LeaseRounds {
             wanted_ttl: ttl,
             tries_left: 0,
             ask_members_at: Moment::default(),
+            unpromised: BTreeSet::new(),
             phase: LeasePhase::Waiting,
             effects: Vec::new(),
         }
@@ -196,17 +200,20 @@ impl LeaseRounds {
         self.ask_members_at = now + timing.renew_every();
         let within = timing.stop_at(until).since(now) / 2;
         let round = PromiseRound { term, lease, ttl: timing.ttl, sent_at: now };
-        self.effects.push(LeaseEffect::AskMembers { round, within: within.max(timing.hedge_after()) });
+        let (first, within) = (self.unpromised.clone(), within.max(timing.hedge_after()));
+        self.effects.push(LeaseEffect::AskMembers { round, first, within });
     }
 
-    /// What the members answered. Answers that do not suffice change nothing, and the members are asked again.
-    pub fn promised(&mut self, answers: &PromiseAnswers, now: Moment) -> Vec<LeaseEffect> {
+    /// What the members answered. True: the guard, if it is armed, gets the deadline in the facts, and these are shown to
+    /// everybody else. Answers that do not suffice change nothing, and the members are asked again.
+    pub fn promised(&mut self, answers: &PromiseAnswers, now: Moment) -> bool {
         let changing = matches!(self.phase, LeasePhase::Changing(_));
-        if changing || !answers.suffice() || !self.renewal.promised(&answers.round, now) {
+        self.unpromised = answers.missing();
+        let count = !changing && answers.suffice() && self.renewal.promised(&answers.round, now);
+        if !count {
             self.ask_members_at = now;
-            return Vec::new();
         }
-        vec![LeaseEffect::TellGuard, LeaseEffect::Publish]
+        count
     }
 
     /// An answer to another question than the one that is open: a driver's fault.

@@ -99,10 +99,13 @@ impl Keys {
         replace(when, path, record.map(sync_text))
     }
 
-    /// Writes, as leader, the members that may take the leader key; deletes the key where any member may.
-    pub fn write_failsafe(&self, held: (Term, LeaseId), members: &FailsafeMembers) -> Txn {
-        let text = (!members.is_empty()).then(|| compact(members));
-        replace(self.as_leader(held), self.path("failsafe"), text)
+    /// Writes, as leader, the members that may take the leader key, over the revision that was read; deletes the key
+    /// where any member may.
+    pub fn write_failsafe(&self, held: (Term, LeaseId), members: &FailsafeMembers, over: i64) -> Txn {
+        let path = self.path("failsafe");
+        let mut when = self.as_leader(held);
+        when.push(Compare::Revision(path.clone(), over));
+        replace(when, path, (!members.is_empty()).then(|| compact(members)))
     }
 
     /// Writes the unfenced primaries over the revision that was read (0: there was no key), and only as leader where

@@ -33,11 +33,17 @@ pub(super) fn keep_with(
 struct NoMembers;
 
 impl PromisingMembers for NoMembers {
-    fn needed(&self) -> Option<FailsafeMembers> {
-        None
+    fn needed(&self, then: &mut dyn FnMut(&Option<FailsafeMembers>)) {
+        then(&None);
     }
 
-    fn ask(&self, _: &FailsafeMembers, _: Duration, _: Duration) -> BoxFuture<'static, BTreeSet<MemberName>> {
+    fn ask(
+        &self,
+        _: &FailsafeMembers,
+        _: &BTreeSet<MemberName>,
+        _: Duration,
+        _: Duration,
+    ) -> BoxFuture<'static, BTreeSet<MemberName>> {
         Box::pin(std::future::ready(BTreeSet::new()))
     }
 }

@@ -354,6 +354,7 @@ fn told(answer: &Answer, by: MemberName) -> PeerAnswer {
         watchdog_failed: false,
         pod_ends: false,
         yields: false,
+        promised: false,
         no_data: false,
         store: StoreMark::default(),
         trouble: None,

@@ -132,9 +132,11 @@ pub(crate) fn written(settings: &Settings, pause: bool) -> Value {
         "synchronous_node_count": sync.node_count,
         "maximum_lag_on_syncnode": sync.maximum_lag.map_or(json!(-1), |bytes| json!(bytes)),
     });
-    for (key, _) in [("pause", pause), ("failsafe_mode", settings.failsafe_mode)].iter().filter(|(_, on)| *on)
-    {
-        config[key] = json!(true);
+    if pause {
+        config["pause"] = json!(true);
+    }
+    if settings.failsafe_mode {
+        config["failsafe_mode"] = json!(true);
     }
     config
 }

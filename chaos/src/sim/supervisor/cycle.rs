@@ -277,6 +277,7 @@ impl Cycle {
             postgres: seen.postgres,
             store: memory.store.mark(),
             yields: memory.stands_back(now),
+            promised: memory.failsafe.is_active(&self.agent.shared.lease.borrow(), now),
             pod_ends: seen.pod_end.is_some(),
         };
     }

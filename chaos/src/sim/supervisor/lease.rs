@@ -1,7 +1,7 @@
 //! Keeping the lease: the driver of the product's own rounds, as `src/etcd/lease.rs` is.
 
 use std::cell::RefCell;
-use std::pin::Pin;
+use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use matriarch::core::lease::{
     LeaseRounds, PromiseAnswers, PromiseRound,
 };
 use matriarch::core::store::{Cas, Txn};
-use matriarch::model::{Leading, LeaseFacts, LeaseId, LeaseTiming, Term};
+use matriarch::model::{Leading, LeaseFacts, LeaseId, LeaseTiming, MemberName, Term};
 
 use super::{Agent, write};
 use crate::invariant;
@@ -166,7 +166,7 @@ async fn carry_out(agent: &Agent, rounds: &Rc<RefCell<LeaseRounds>>, effect: Lea
             agent.renewed(&facts);
             invariant::renewed(&agent.sim, agent.member(), &facts);
         }
-        LeaseEffect::AskMembers { round, within } => ask_members(agent, rounds, round, within),
+        LeaseEffect::AskMembers { round, first, within } => ask_members(agent, rounds, round, first, within),
         LeaseEffect::Say(LeaseNotice::Gone(_)) => agent.note(|| "the lease is gone".to_owned()),
         LeaseEffect::Say(LeaseNotice::TtlChanged { lease, ttl, term }) => {
             agent.note(|| format!("the ttl is {ttl:?} now, on lease {lease} in term {term:?}"));
@@ -188,32 +188,35 @@ fn publish(agent: &Agent, facts: &LeaseFacts) {
     }
 }
 
-/// Asks them all at once, beside the rounds.
-fn ask_members(agent: &Agent, rounds: &Rc<RefCell<LeaseRounds>>, round: PromiseRound, within: Duration) {
+/// Asks them beside the rounds.
+fn ask_members(
+    agent: &Agent,
+    rounds: &Rc<RefCell<LeaseRounds>>,
+    mut round: PromiseRound,
+    first: BTreeSet<MemberName>,
+    within: Duration,
+) {
     let Some(asked) = agent.shared.failsafe.borrow().members.clone() else { return };
-    let (agent, rounds) = (agent.clone(), rounds.clone());
-    let own = agent.clone();
-    let task: Pin<Box<dyn Future<Output = ()>>> = Box::pin(async move {
-        let mut round = round;
-        let promised = agent.ask_failsafe(&asked, round.ttl, within).await;
-        agent.note(|| format!("{promised:?} of {asked:?} promise in term {}", round.term));
-        let promised = match agent.mutation() {
-            Some(Mutation::MostPromises) if asked.len() < 2 * promised.len() + 2 => {
-                asked.keys().cloned().collect()
-            }
-            _sound => promised,
-        };
-        if agent.mutation() == Some(Mutation::PromisesFromAnswer) {
-            round.sent_at = agent.now();
+    let (own, rounds) = (agent.clone(), rounds.clone());
+    agent.spawn(async move {
+        let mut promised = own.ask_failsafe(&asked, &first, round.ttl, within).await;
+        own.note(|| format!("{promised:?} of {asked:?} promise in term {}", round.term));
+        if own.mutation() == Some(Mutation::MostPromises) && asked.len() < 2 * promised.len() + 2 {
+            promised = asked.keys().cloned().collect();
         }
-        let needed = agent.shared.failsafe.borrow().members.clone();
-        let answers = PromiseAnswers { round, asked: Some(asked), promised, needed };
-        let effects = rounds.borrow_mut().promised(&answers, agent.now());
-        for effect in effects {
-            carry_out(&agent, &rounds, effect).await;
+        if own.mutation() == Some(Mutation::PromisesFromAnswer) {
+            round.sent_at = own.now();
+        }
+        // In the product the loop cannot plan anything else meanwhile.
+        let needed = own.shared.failsafe.borrow().members.clone();
+        let counted =
+            rounds.borrow_mut().promised(&PromiseAnswers { round, asked, promised, needed }, own.now());
+        if counted {
+            let facts = rounds.borrow().facts().clone();
+            own.renewed(&facts);
+            publish(&own, &facts);
         }
     });
-    own.spawn(task);
 }
 
 impl Agent {

@@ -50,6 +50,7 @@ pub(crate) struct Status {
     pub(crate) postgres: PostgresFacts,
     pub(crate) store: StoreMark,
     pub(crate) yields: bool,
+    pub(crate) promised: bool,
     pub(crate) pod_ends: bool,
 }
 

@@ -51,6 +51,7 @@ fn read(asked_at: Moment, Answered { status, identity, is_fresh }: &Answered) ->
         replayed,
         timeline: sql.timeline,
         yields: status.yields,
+        promised: status.promised,
         pod_ends: status.pod_ends,
         trouble: None,
         ..answer
@@ -121,15 +122,26 @@ impl Agent {
         reply
     }
 
-    /// Who of them lets me lead on without etcd for one more `ttl`.
+    /// Who of them lets me lead on without etcd for one more `ttl`; the others are asked when `first` do.
     pub(crate) async fn ask_failsafe(
         &self,
         members: &FailsafeMembers,
+        first: &BTreeSet<MemberName>,
         ttl: Duration,
         within: Duration,
     ) -> BTreeSet<MemberName> {
-        let until = self.sim.now() + within;
         invariant::asks(&self.sim, self.member(), members);
+        let (first, others): (Vec<_>, Vec<_>) =
+            members.keys().cloned().partition(|name| first.contains(name));
+        let mut promised = self.ask_all(&first, ttl, within).await;
+        if promised.len() == first.len() {
+            promised.extend(self.ask_all(&others, ttl, within).await);
+        }
+        promised
+    }
+
+    async fn ask_all(&self, members: &[MemberName], ttl: Duration, within: Duration) -> BTreeSet<MemberName> {
+        let until = self.sim.now() + within;
         let leader = self.sim.world().machines[self.member()].name.clone();
         let slots = self.shared.failsafe.borrow().slots.clone();
         let ask = |name: &MemberName| {
@@ -139,7 +151,7 @@ impl Agent {
             let question = FailsafeQuestion { leader: leader.clone(), asked, ttl_ms, slots: slots.clone() };
             Some((name.clone(), self.post_failsafe(index_of(name.as_str())?, question)))
         };
-        let asked: Vec<(MemberName, Reply<()>)> = members.keys().filter_map(ask).collect();
+        let asked: Vec<(MemberName, Reply<()>)> = members.iter().filter_map(ask).collect();
         let mut promised = BTreeSet::new();
         for (name, reply) in asked {
             if self.sim.exec.by(until, reply.wait(&self.sim.exec)).await.is_some() {

@@ -28,7 +28,10 @@ fn fails(now: u64, wakes: u64) -> LeaseNext {
     let round = PromiseRound { term: Term(5), lease: MINE, ttl: LONG, sent_at: at(now) };
     let timing = LeaseTiming { ttl: LONG };
     let within = timing.stop_at(timing.deadline(at(0))).since(at(now)) / 2;
-    does([LeaseEffect::AskMembers { round, within }, LeaseEffect::Publish], wait(wakes))
+    does(
+        [LeaseEffect::AskMembers { round, first: Default::default(), within }, LeaseEffect::Publish],
+        wait(wakes),
+    )
 }
 
 /// Gives one answer after the other, all at that moment; what comes after the last.
