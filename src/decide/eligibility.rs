@@ -4,15 +4,21 @@ use super::tick::Tick;
 use super::{failsafe, lag, streaming, sync};
 use crate::model::{HandingOver, Ineligible, MemberName, PeerAnswer, SqlFacts};
 
-/// Why `name` cannot take over from me; `None` when it can, or has not answered.
-pub(super) fn to_take_over(tick: &Tick<'_>, name: &MemberName, sql: &SqlFacts) -> Option<Ineligible> {
+/// Why `name` cannot take over from me; `None` when it can, or has not answered. `any`: also an asynchronous member.
+pub(super) fn to_take_over(
+    tick: &Tick<'_>,
+    name: &MemberName,
+    sql: &SqlFacts,
+    any: bool,
+) -> Option<Ineligible> {
     let hands_over = HandingOver {
         leader: &tick.seen.me.name,
         lsn: sql.lsn(),
         timeline: sql.timeline,
         limit: tick.seen.settings.maximum_lag_on_failover,
     };
-    let (streams, synchronous) = (streaming::receives(tick, name, sql), !sync::must_be_voter(tick, name));
+    let streams = streaming::receives(tick, name, sql);
+    let synchronous = any || !sync::must_be_voter(tick, name);
     hands_over.eligible(tick.peers.get(name)?, streams, synchronous).err()
 }
 

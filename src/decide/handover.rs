@@ -82,7 +82,8 @@ fn begin_as_asked(tick: &mut Tick<'_>, request: &FailoverRequest, mod_revision: 
         return Some(refuse(tick, mod_revision, HandOverRefusal::NobodyNamedInPause));
     }
     let candidate = request.candidate.clone();
-    begin(tick, HandOverCause::Request { mod_revision, candidate });
+    let is_failover = request.is_failover();
+    begin(tick, HandOverCause::Request { mod_revision, candidate, is_failover });
     None
 }
 
@@ -164,8 +165,9 @@ fn choose(tick: &mut Tick<'_>, hand_over: &HandOver, sql: &SqlFacts) -> Reason {
     if !peers::ask(tick, &asked) {
         return in_phase(tick, HandOverPhase::Choosing);
     }
+    let any = hand_over.cause.accepts_asynchronous();
     let verdicts: Vec<_> =
-        asked.iter().map(|(name, _)| (name, eligibility::to_take_over(tick, name, sql))).collect();
+        asked.iter().map(|(name, _)| (name, eligibility::to_take_over(tick, name, sql, any))).collect();
     let fit = verdicts.iter().filter(|(_, unfit)| unfit.is_none()).map(|(name, _)| *name);
     match (fit.max_by_key(|name| rank(tick, &hand_over.cause, name)), &hand_over.cause) {
         (None, HandOverCause::Request { .. }) => {

@@ -199,6 +199,9 @@ pub enum HandOverCause {
         mod_revision: i64,
         /// The requested candidate.
         candidate: Option<MemberName>,
+        /// It was requested as a failover: its candidate need not be synchronous.
+        #[serde(default)]
+        is_failover: bool,
     },
     /// The supervisor is to end, or its pod is being deleted or is gone.
     Shutdown,
@@ -211,6 +214,12 @@ impl HandOverCause {
             HandOverCause::Request { candidate, .. } => candidate.as_ref(),
             HandOverCause::Shutdown => None,
         }
+    }
+
+    /// Whether in mode on an asynchronous member may take over, as an operator requested. It loses nothing, as it
+    /// receives all WAL before; from then on fewer members have the acknowledged commits.
+    pub(super) fn accepts_asynchronous(&self) -> bool {
+        matches!(self, HandOverCause::Request { is_failover: true, .. })
     }
 }
 

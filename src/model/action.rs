@@ -76,8 +76,8 @@ pub enum Action {
         /// Whether to lock clients out.
         closed: bool,
     },
-    /// Write `failsafe`, or without members delete it, if I still lead in `term` and the key has not changed since it was
-    /// read.
+    /// Write `failsafe`, or without members delete it, if I still lead in `term` and the key has not changed since it
+    /// was read.
     PublishFailsafe {
         /// The term that guards the write.
         term: Term,

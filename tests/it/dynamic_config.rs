@@ -6,6 +6,23 @@ use serde_json::{Value, json};
 
 use crate::support::{Cluster, Plan, Writer};
 
+/// A line in the operator's own file, which no key of the configuration names: `reload` puts it in force.
+#[tokio::test]
+async fn a_reload_reaches_postgresql_though_no_parameter_changed() {
+    let cluster = Plan::new(1).start().await;
+    let member = &cluster.members[0];
+    let base = member.data().join("postgresql.base.conf");
+    let mut text = std::fs::read_to_string(&base).expect("it is there");
+    text.push_str("\nlog_min_duration_statement = 12345\n");
+    std::fs::write(&base, text).expect("our own place is writable");
+    assert_eq!(member.post("/reload", &json!({})).await.status, 202);
+    cluster
+        .wait_until(Duration::from_secs(10), "the line is in force", async || {
+            member.value("SHOW log_min_duration_statement").await == "12345ms"
+        })
+        .await;
+}
+
 /// One change contains a parameter that a reload applies and one that needs a restart. The first is in force
 /// everywhere; the second is shown as pending, with its reason, until the operator restarts.
 #[tokio::test]

@@ -129,6 +129,30 @@ async fn a_member_that_the_sync_key_does_not_list_never_leads() {
     cluster.wait_until_well().await;
 }
 
+/// In mode on a planned hand-over goes to a synchronous standby, unless an operator requests a failover to another one.
+#[tokio::test]
+async fn a_failover_to_an_asynchronous_standby_is_a_hand_over_while_the_leader_lives() {
+    let cluster = start(3, "on", json!({})).await;
+    cluster
+        .wait_until(SETTLES_WITHIN, "one standby is synchronous", async || {
+            key(&cluster).await["sync_standby"].as_str().is_some_and(|names| !names.contains(','))
+        })
+        .await;
+    let chosen = key(&cluster).await["sync_standby"].as_str().map(|name| cluster.index(name)).expect("one");
+    let name = cluster.members[3 - chosen].name.clone();
+    let body = json!({ "leader": "m1", "candidate": name });
+    let refused = cluster.members[0].post("/switchover", &body).await;
+    assert_eq!(refused.status, 412, "{}", refused.body);
+    let writer = Writer::start(&cluster.members[0], cluster.ports()).await;
+    writer.wait_for_more(10, SETTLES_WITHIN).await;
+    let answer = cluster.members[0].post("/failover", &json!({ "candidate": name })).await;
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    let seen = cluster.wait_until_well().await;
+    assert_eq!(seen.leader(), Some(name.as_str()));
+    writer.wait_for_more(10, SETTLES_WITHIN).await;
+    writer.stop_and_verify(&cluster.members[3 - chosen]).await;
+}
+
 /// A primary that crashed and comes back alone may have commits that no standby has: clients cannot read them before a
 /// standby has them.
 #[tokio::test]

@@ -204,8 +204,8 @@ impl LeaseRounds {
         self.effects.push(LeaseEffect::AskMembers { round, first, within });
     }
 
-    /// What the members answered. True: the guard, if it is armed, gets the deadline in the facts, and these are shown to
-    /// everybody else. Answers that do not suffice change nothing, and the members are asked again.
+    /// What the members answered. True: the guard, if it is armed, gets the deadline in the facts, and these are shown
+    /// to everybody else. Answers that do not suffice change nothing, and the members are asked again.
     pub fn promised(&mut self, answers: &PromiseAnswers, now: Moment) -> bool {
         let changing = matches!(self.phase, LeasePhase::Changing(_));
         self.unpromised = answers.missing();
