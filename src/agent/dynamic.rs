@@ -148,6 +148,12 @@ impl LiveConfig {
         (me.tags, me.scripts) = (new.tags, new.scripts);
     }
 
+    /// An operator wants PostgreSQL to read its files again, whether or not a parameter has changed: its own files may
+    /// have.
+    pub(super) fn apply_again(&mut self) {
+        self.applied.forget();
+    }
+
     /// The parameters for PostgreSQL, with what this member's logical slots need.
     fn parameters_over(&self, cluster: Option<&ClusterView>, me: &Me) -> Parameters {
         let mut parameters = self.parameters.clone();

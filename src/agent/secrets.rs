@@ -72,6 +72,7 @@ impl Cycle {
     pub(super) fn reload(&mut self, secrets_changed: bool) {
         self.service.reloading();
         self.dynamic.reload_local();
+        self.dynamic.apply_again();
         match self.tools.postgres.replace_passwords(wiring::passwords(self.dynamic.local())) {
             Ok(false) => {}
             Ok(true) => {

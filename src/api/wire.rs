@@ -365,7 +365,7 @@ pub fn sync_settings(view: &ClusterView) -> SyncSettings {
 
 /// Whether the cluster is paused.
 pub fn paused(view: &ClusterView) -> bool {
-    config_of(view).is_some_and(|config| config.get("pause") == Some(&Value::Bool(true)))
+    view.config.as_ref().is_some_and(|key| config::pauses(&key.text))
 }
 
 /// The body of `/history`.

@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::sheet::{Column, Sheet, Where};
 use crate::api::wire;
-use crate::config::Address;
+use crate::config::{self, Address};
 use crate::model::{
     ClusterView, Guarantee, Lsn, MemberKey, MemberName, MemberRecord, MemberState, StandbyKind, WallTime,
     json_one_line,
@@ -310,9 +310,8 @@ fn footer(view: &ClusterView) -> Vec<String> {
 
 /// Whether the dynamic configuration has `pause`. Without one, whether a member still applies an earlier pause.
 pub fn is_paused(view: &ClusterView) -> bool {
-    let text = view.config.as_ref().map(|config| config.text.as_str());
-    match text.and_then(|text| serde_json::from_str::<Map<String, Value>>(text).ok()) {
-        Some(config) => config.get("pause").and_then(Value::as_bool).unwrap_or(false),
+    match &view.config {
+        Some(key) => config::pauses(&key.text),
         None => view.members.values().any(|member| member.record.pause == Some(true)),
     }
 }

@@ -158,6 +158,13 @@ pub fn sync_settings(dynamic_json: &str) -> SyncSettings {
     synchronous(&mut Section::root(&node), &mut ConfigFindings::default())
 }
 
+/// Whether the JSON text of the key `config` pauses the cluster, for programs other than a member.
+pub fn pauses(dynamic_json: &str) -> bool {
+    let json = serde_json::from_str(dynamic_json).unwrap_or(Json::Null);
+    let node = Node::from_json(&json, &ValueOrigin { source: "config".to_owned(), line: None });
+    Section::root(&node).flag("pause", false, &mut ConfigFindings::default())
+}
+
 /// The access rules of a new cluster without a configured `pg_hba`: those of the bootstrap, or default rules under
 /// which every role needs its password, in the form in which it is stored.
 fn first_pg_hba(local: &Config, parameters: &BTreeMap<String, String>) -> Vec<String> {

@@ -42,7 +42,7 @@ mod watchdog;
 mod tests;
 
 pub use bootstrap::BootstrapConfig;
-pub use dynamic::{Effective, effective, sync_settings};
+pub use dynamic::{Effective, effective, pauses, sync_settings};
 pub use etcd::EtcdConfig;
 pub use fault::{Fault, Faults, ValueOrigin};
 pub use given::{Given, new_parameters};

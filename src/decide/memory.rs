@@ -67,6 +67,9 @@ pub struct Memory {
     pub restart: Option<Restart>,
     /// A restart that is scheduled.
     pub scheduled_restart: Option<Request>,
+    /// The start of the PostgreSQL that it is for.
+    #[serde(default)]
+    pub scheduled_for: Option<String>,
     /// A reinitialization under way; true: clone from the leader only.
     pub reinitialize: Option<bool>,
     /// Replication slots.

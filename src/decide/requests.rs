@@ -53,6 +53,7 @@ fn schedule(tick: &mut Tick<'_>, request: &Request) -> Reply {
         return Reply::AlreadyScheduled;
     }
     tick.memory.scheduled_restart = Some(request.clone());
+    tick.memory.scheduled_for = started_at(tick).map(str::to_owned);
     Reply::RestartScheduled
 }
 
@@ -142,8 +143,18 @@ pub(super) fn restart(tick: &mut Tick<'_>) {
     }
 }
 
-/// Begins a scheduled restart that is due; one that is long overdue is dropped.
+/// When the PostgreSQL that answers was started, as it says.
+fn started_at<'a>(tick: &Tick<'a>) -> Option<&'a str> {
+    tick.seen.postgres.answering().map(|sql| sql.postmaster_start_time.as_str())
+}
+
+/// Begins a scheduled restart that is due; one that is long overdue is dropped, and so is one whose PostgreSQL was
+/// restarted since.
 fn run_schedule(tick: &mut Tick<'_>) {
+    let is_another = |scheduled: &String| started_at(tick).is_some_and(|now| now != scheduled);
+    if tick.memory.scheduled_for.as_ref().is_some_and(is_another) {
+        (tick.memory.scheduled_restart, tick.memory.scheduled_for) = (None, None);
+    }
     let Some(Request { ask: Ask::Restart { at: Some(at), filter }, .. }) =
         tick.memory.scheduled_restart.clone()
     else {

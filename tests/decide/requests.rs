@@ -1,7 +1,7 @@
 //! In every situation a request is completed, started, or refused with a reason within bounded time.
 
 use matriarch::decide::Decision;
-use matriarch::model::{Action, Ask, Job, JobKind, Reply, Request, RequestId, RestartFilter};
+use matriarch::model::{Action, Ask, Job, JobKind, Reply, Request, RequestId, RestartFilter, WallTime};
 
 use super::table::{LEADERSHIPS, servers};
 use super::world::{World, silent};
@@ -90,4 +90,22 @@ fn leadership_ends_a_requested_reinitialization() {
     assert!(world.memory.reinitialize.is_some());
     world.later(100).i_lead().tick();
     assert_eq!(world.memory.reinitialize, None);
+}
+
+/// A restart that is scheduled to put parameters in force, and whose PostgreSQL was restarted before: nobody needs it any
+/// more.
+#[test]
+fn a_scheduled_restart_is_dropped_with_the_postgresql_that_it_was_for() {
+    for (restarted, kept) in [(false, true), (true, false)] {
+        let mut world = World::new();
+        let at = WallTime(world.seen.wall.0 + 60_000);
+        let ask = Ask::Restart { at: Some(at), filter: RestartFilter::default() };
+        world.seen.requests.push(Request { id: ID, ask });
+        assert_eq!(answer(&world.tick()), Some(Reply::RestartScheduled));
+        if let Some(sql) = world.seen.postgres.sql.as_mut().filter(|_| restarted) {
+            sql.postmaster_start_time = "2026-11-30 10:00:00.000000+00".to_owned();
+        }
+        world.later(1000).tick();
+        assert_eq!(world.memory.scheduled_restart.is_some(), kept);
+    }
 }

@@ -134,6 +134,9 @@ fn without_a_configuration_the_members_show_a_pause() {
     assert!(is_paused(&view));
     view.config = Some(ConfigKey { text: "{}".into(), mod_revision: 4 });
     assert!(!is_paused(&view));
+    // As members read it.
+    view.config = Some(ConfigKey { text: r#"{"pause": "on"}"#.into(), mod_revision: 5 });
+    assert!(is_paused(&view));
 }
 
 #[test]
