@@ -10,6 +10,7 @@ use super::local::Config;
 use super::postgresql::ROLE_VARIANTS;
 use super::reader::{ConfigFindings, Section};
 use super::tree::Node;
+use super::standby_cluster::{self, StandbyRecovery};
 use super::{guc, slots};
 use crate::model::{Settings, SyncMode, SyncSettings};
 
@@ -32,17 +33,18 @@ pub struct Effective {
     pub pg_ident: Option<Vec<String>>,
     /// Further recovery settings.
     pub recovery: BTreeMap<String, String>,
+    /// Further recovery settings of the leader of a standby cluster.
+    pub leader_recovery: BTreeMap<String, String>,
     /// Warnings for the operator.
     pub warnings: Vec<String>,
 }
 
 /// Keys without effect that an operator has to know of, each with the missing effect.
-const NOT_BUILT: [(&str, &str); 3] = [
+const NOT_BUILT: [(&str, &str); 2] = [
     (
         "failsafe_mode",
         "failsafe mode is not built yet: a primary that cannot reach etcd stops before its lease ends",
     ),
-    ("standby_cluster", "standby clusters are not built yet: this is a cluster of its own"),
     ("primary_race_backoff", "standbys always put the race off while WAL still arrives from a primary"),
 ];
 /// Keys with the older name that counts if the key is absent.
@@ -149,7 +151,8 @@ pub fn effective(local: &Config, dynamic_json: Option<&str>, major: u32) -> Resu
         command_line,
         pg_hba: mine.pg_hba.clone().filter(some).or(dynamic.pg_hba.filter(some)),
         pg_ident: mine.pg_ident.clone().or(dynamic.pg_ident),
-        recovery: recovery.into_iter().collect(),
+        recovery: recovery.into_iter().chain(dynamic.standby.all).collect(),
+        leader_recovery: dynamic.standby.leader.into_iter().collect(),
         warnings,
     })
 }
@@ -159,7 +162,16 @@ pub fn effective(local: &Config, dynamic_json: Option<&str>, major: u32) -> Resu
 pub fn sync_settings(dynamic_json: &str) -> SyncSettings {
     let json = serde_json::from_str(dynamic_json).unwrap_or(Json::Null);
     let node = Node::from_json(&json, &ValueOrigin { source: "config".to_owned(), line: None });
-    synchronous(&mut Section::root(&node), &mut ConfigFindings::default())
+    let (mut top, mut findings) = (Section::root(&node), ConfigFindings::default());
+    let (standby_cluster, _) = standby_cluster::read(&mut top, &mut findings);
+    synchronous(&mut top, standby_cluster.is_some(), &mut findings)
+}
+
+/// Whether the JSON text of the key `config` is that of a standby cluster, for programs other than a member.
+pub fn is_of_standby_cluster(dynamic_json: &str) -> bool {
+    let json = serde_json::from_str(dynamic_json).unwrap_or(Json::Null);
+    let node = Node::from_json(&json, &ValueOrigin { source: "config".to_owned(), line: None });
+    standby_cluster::read(&mut Section::root(&node), &mut ConfigFindings::default()).0.is_some()
 }
 
 /// The access rules of a new cluster without a configured `pg_hba`: those of the bootstrap, or default rules under
@@ -193,6 +205,7 @@ pub(super) struct PostgresqlDynamic {
     use_pg_rewind: Option<bool>,
     remove_on_failure: Option<bool>,
     remove_on_diverged: Option<bool>,
+    standby: StandbyRecovery,
 }
 
 pub(super) fn read(node: &Node, findings: &mut ConfigFindings) -> (Settings, PostgresqlDynamic) {
@@ -206,6 +219,7 @@ pub(super) fn read(node: &Node, findings: &mut ConfigFindings) -> (Settings, Pos
         None => older,
     });
     let stop = top.span(stop, default.primary_stop_timeout, findings);
+    let (standby_cluster, standby) = standby_cluster::read(&mut top, findings);
     let mut settings = Settings {
         ttl: top.span("ttl", default.ttl, findings),
         loop_wait: top.span("loop_wait", default.loop_wait, findings).max(Duration::from_secs(1)),
@@ -220,9 +234,10 @@ pub(super) fn read(node: &Node, findings: &mut ConfigFindings) -> (Settings, Pos
         primary_stop_timeout: if stop.is_zero() { default.primary_stop_timeout } else { stop },
         pause: top.flag("pause", default.pause, findings),
         member_slots_ttl: top.span("member_slots_ttl", default.member_slots_ttl, findings),
-        slots: slots::read(&mut top, findings),
+        slots: slots::read(&mut top, standby_cluster.is_some(), findings),
         max_timelines_history: top.bytes("max_timelines_history", 0, findings) as usize,
-        sync: synchronous(&mut top, findings),
+        sync: synchronous(&mut top, standby_cluster.is_some(), findings),
+        standby_cluster,
         ..default
     };
     for (key, what) in NOT_BUILT {
@@ -233,12 +248,17 @@ pub(super) fn read(node: &Node, findings: &mut ConfigFindings) -> (Settings, Pos
             top.without_effect(&[(key, what)], findings);
         }
     }
-    let dynamic = postgresql(&mut top, &mut settings, findings);
+    let dynamic = PostgresqlDynamic { standby, ..postgresql(&mut top, &mut settings, findings) };
     top.finish(findings);
     (settings, dynamic)
 }
 
-fn synchronous(top: &mut Section<'_>, findings: &mut ConfigFindings) -> SyncSettings {
+/// In a standby cluster no commit waits for anything: the mode is off.
+fn synchronous(
+    top: &mut Section<'_>,
+    in_standby_cluster: bool,
+    findings: &mut ConfigFindings,
+) -> SyncSettings {
     let key = SYNC_MODE;
     let mode = match top.get(key) {
         Some(node) => match super::reader::plain(node).map(|text| text.to_ascii_lowercase()) {
@@ -262,7 +282,7 @@ fn synchronous(top: &mut Section<'_>, findings: &mut ConfigFindings) -> SyncSett
         Some(_) | None => None,
     };
     SyncSettings {
-        mode,
+        mode: if in_standby_cluster { SyncMode::Off } else { mode },
         strict: top.flag("synchronous_mode_strict", false, findings),
         node_count: (top.bytes("synchronous_node_count", 1, findings) as usize).max(1),
         maximum_lag,
@@ -280,6 +300,7 @@ fn postgresql(
         section.get(key).is_some().then(|| section.flag(key, false, findings))
     };
     let dynamic = PostgresqlDynamic {
+        standby: StandbyRecovery::default(),
         parameters: guc::parameters(&mut section, findings),
         recovery_conf: section.parameters("recovery_conf", findings),
         pg_hba: section.list("pg_hba", false, findings),

@@ -227,6 +227,12 @@ impl<'a> Section<'a> {
         }
     }
 
+    /// The keys that were not read yet, with their values.
+    pub(super) fn unread(&self) -> Vec<(&'a str, &'a Node)> {
+        let unread = self.entries().iter().filter(|(key, _)| !self.asked.contains(key.as_str()));
+        unread.map(|(key, node)| (key.as_str(), node)).collect()
+    }
+
     /// Accepts keys that are read elsewhere, or have no effect.
     pub(super) fn accept(&mut self, keys: &[&'static str]) {
         self.asked.extend(keys.iter().map(|key| (*key).to_owned()));
@@ -303,7 +309,7 @@ fn found(key: &str, node: &Node) -> String {
 }
 
 /// Whether the value is empty.
-fn is_empty(node: &Node) -> bool {
+pub(super) fn is_empty(node: &Node) -> bool {
     match &node.value {
         Value::Null => true,
         Value::Text(text) => text.trim().is_empty(),

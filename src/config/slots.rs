@@ -16,13 +16,19 @@ const PARTS: [&str; 4] = ["type", "database", "plugin", "cluster_type"];
 /// The longest name that PostgreSQL accepts.
 const NAME_LETTERS: usize = 63;
 
-pub(super) fn read(top: &mut Section<'_>, findings: &mut ConfigFindings) -> SlotSettings {
+/// `in_standby_cluster`: the slots of standby clusters are read, else those of others.
+pub(super) fn read(
+    top: &mut Section<'_>,
+    in_standby_cluster: bool,
+    findings: &mut ConfigFindings,
+) -> SlotSettings {
+    let other_type = if in_standby_cluster { "primary" } else { "standby" };
     let mut permanent = BTreeMap::new();
     for key in PERMANENT {
         match top.get(key) {
             Some(Node { value: Value::Map(slots), .. }) => {
                 let slots = slots.iter().filter_map(|(name, node)| {
-                    let kind = permanent_slot(&format!("{key}.{name}"), name, node, findings)?;
+                    let kind = permanent_slot((&format!("{key}.{name}"), name), node, other_type, findings)?;
                     Some((name.clone(), kind))
                 });
                 permanent.extend(slots);
@@ -72,7 +78,12 @@ fn fault(key: &str, node: &Node, expected: &str) -> Fault {
 
 /// The slot under `key`; `None`: it belongs to other clusters than this one, or is faulty. Each fault is one of the
 /// whole slot, so that the whole one before stays in force.
-fn permanent_slot(key: &str, name: &str, node: &Node, findings: &mut ConfigFindings) -> Option<SlotKind> {
+fn permanent_slot(
+    (key, name): (&str, &str),
+    node: &Node,
+    other_type: &str,
+    findings: &mut ConfigFindings,
+) -> Option<SlotKind> {
     let mut refuse = |expected: &str| {
         findings.faults.push(fault(key, node, expected));
         None
@@ -103,8 +114,7 @@ fn permanent_slot(key: &str, name: &str, node: &Node, findings: &mut ConfigFindi
         (Some(_), _, _) => return refuse("write physical or logical as type"),
     };
     warn_of_unknown(key, parts, findings);
-    // This cluster is no standby cluster.
-    (cluster_type.as_deref() != Some("standby")).then_some(kind)
+    (cluster_type.as_deref() != Some(other_type)).then_some(kind)
 }
 
 /// Neither nothing nor a text.
@@ -162,7 +172,7 @@ mod tests {
     fn of(json: &serde_json::Value) -> (SlotSettings, ConfigFindings) {
         let node = Node::from_json(json, &ValueOrigin { source: "config".to_owned(), line: None });
         let mut findings = ConfigFindings::default();
-        (read(&mut Section::root(&node), &mut findings), findings)
+        (read(&mut Section::root(&node), false, &mut findings), findings)
     }
 
     fn text(text: &str) -> Option<String> {

@@ -51,7 +51,7 @@ pub(super) fn source(tick: &mut Tick<'_>, leader: &LeaderKey, theirs: &Branch) -
 /// What [`source`] would come to.
 pub(super) fn compare(tick: &Tick<'_>, leader: &LeaderKey, theirs: &Branch) -> AttachSource {
     let postgres = &tick.seen.postgres;
-    match postgres.branch().map(|certain| certain.divergence_from(theirs)) {
+    match postgres.branch().map(|certain| certain.divergence_from(&theirs.open())) {
         Some(Divergence::Forked { timeline, at }) => return AttachSource::Parted(timeline, at),
         Some(Divergence::None) => {}
         None => return AttachSource::Unproved,

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::clone;
 use super::tick::Tick;
+use super::{clone, standby_cluster};
 use crate::model::{
     CloneMethods, ClusterView, FailoverRequest, Job, MemberName, Moment, NoDataReason, Reason, WaitingOn,
 };
@@ -32,6 +32,9 @@ pub(super) fn create(tick: &mut Tick<'_>) -> Reason {
 /// The cluster exists, and no member leads. A method that needs no member may make a replica, which then compares its
 /// position with the others. A leader would be a better source, so it has one TTL to appear.
 fn replica_of_nobody(tick: &mut Tick<'_>, cluster: &ClusterView) -> Reason {
+    if let Some(reason) = standby_cluster::clone_remote(tick, cluster) {
+        return reason;
+    }
     // What it makes may lack commits that this member has confirmed, or that a restored etcd does not know of.
     let may = tick.seen.me.scripts.replica_without_leader && !clone::is_vouched_for(tick);
     if !may || tick.is_unsettled() {
@@ -97,7 +100,11 @@ fn due(tick: &Tick<'_>) -> Option<Moment> {
 }
 
 fn start(tick: &mut Tick<'_>, cluster: &ClusterView) -> Reason {
-    tick.start(Job::Bootstrap { seen: cluster.revision });
+    let seen = cluster.revision;
+    tick.start(match tick.remote_source() {
+        Some((from, methods)) => Job::BootstrapStandby { seen, from, methods },
+        None => Job::Bootstrap { seen },
+    });
     Reason::NoData(NoDataReason::NewCluster)
 }
 

@@ -10,6 +10,9 @@ use crate::model::{Action, ExitBecause, Failure, JobKind, Outcome, StoreSeen};
 /// The pause before a write is repeated that a full etcd refused, or that has no answer.
 const REFUSED_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
+/// The pause before the remote primary of a standby cluster is copied again.
+const COPY_AGAIN_AFTER: Duration = Duration::from_secs(5);
+
 impl Tick<'_> {
     /// Records the end of a long action.
     pub(super) fn remember_end(&mut self, job: JobKind, outcome: &Outcome) {
@@ -134,6 +137,10 @@ impl Tick<'_> {
         match outcome {
             // The store as seen before belonged to another cluster, if to any.
             Outcome::Done => self.memory.store = StoreSeen::default(),
+            // The remote primary may be reached later.
+            Outcome::Failed(_) if self.in_standby_cluster() => {
+                self.retry_in(JobKind::Bootstrap, COPY_AGAIN_AFTER);
+            }
             Outcome::Failed(why) => {
                 self.act(Action::Exit(ExitBecause::BootstrapFailed { why: why.clone() }));
             }

@@ -7,7 +7,7 @@ use super::ledgers::ReleasedTerm;
 use super::memory::{HandOver, HandOverCause, HandOverPhase};
 use super::streaming::{receives, stalls};
 use super::tick::Tick;
-use super::{eligibility, peers, pod_order};
+use super::{demote, eligibility, peers, pod_order};
 use crate::model::{
     Action, ClusterStatus, ControlFile, ControlState, FailoverKey, FailoverRequest, HandOverRefusal,
     Ineligible, Job, JobKind, Lsn, MemberName, Moment, Process, Reason, SqlFacts, StopMode, Term, WaitingOn,
@@ -160,9 +160,21 @@ fn checkpoint(tick: &mut Tick<'_>, hand_over: &HandOver, sql: &SqlFacts, told: b
 }
 
 fn choose(tick: &mut Tick<'_>, hand_over: &HandOver, sql: &SqlFacts) -> Reason {
+    match choice(tick, hand_over, sql) {
+        Err(reason) => reason,
+        Ok(to) => {
+            tick.memory.hand_over = Some(HandOver { to, ..hand_over.clone() });
+            tick.act(Action::Start(Job::Checkpoint));
+            in_phase(tick, HandOverPhase::Checkpoint)
+        }
+    }
+}
+
+/// The next leader, which a shutdown may do without; or the reason why it is not chosen yet, or never.
+fn choice(tick: &mut Tick<'_>, hand_over: &HandOver, sql: &SqlFacts) -> Result<Option<MemberName>, Reason> {
     let asked = to_be_asked(tick, hand_over.cause.candidate());
     if !peers::ask(tick, &asked) {
-        return in_phase(tick, HandOverPhase::Choosing);
+        return Err(in_phase(tick, HandOverPhase::Choosing));
     }
     let verdicts: Vec<_> =
         asked.iter().map(|(name, _)| (name, eligibility::to_take_over(tick, name, sql))).collect();
@@ -170,12 +182,42 @@ fn choose(tick: &mut Tick<'_>, hand_over: &HandOver, sql: &SqlFacts) -> Reason {
     match (fit.max_by_key(|name| rank(tick, &hand_over.cause, name)), &hand_over.cause) {
         (None, HandOverCause::Request { .. }) => {
             let unfit = verdicts.into_iter().filter_map(|(name, unfit)| Some((name.clone(), unfit?)));
-            abort(tick, HandOverRefusal::Unfit(unfit.collect()))
+            Err(abort(tick, HandOverRefusal::Unfit(unfit.collect())))
         }
-        (to, HandOverCause::Request { .. } | HandOverCause::Shutdown) => {
-            tick.memory.hand_over = Some(HandOver { to: to.cloned(), ..hand_over.clone() });
-            tick.act(Action::Start(Job::Checkpoint));
-            in_phase(tick, HandOverPhase::Checkpoint)
+        (to, HandOverCause::Request { .. } | HandOverCause::Shutdown) => Ok(to.cloned()),
+    }
+}
+
+/// The next step for the leader of a standby cluster, which accepts no writes: the key moves, and PostgreSQL goes on.
+pub(super) fn of_standby_leader(tick: &mut Tick<'_>, term: Term, sql: &SqlFacts) -> Reason {
+    let Some(hand_over) = tick.memory.hand_over.clone() else { return Reason::Leading };
+    if hand_over.give_up_at <= tick.now {
+        return abort(tick, HandOverRefusal::NotInTime);
+    }
+    match hand_over.phase {
+        HandOverPhase::Choosing => {}
+        HandOverPhase::Moving { .. } => return moved(tick),
+        HandOverPhase::Checkpoint
+        | HandOverPhase::Checkpointed
+        | HandOverPhase::Stopping
+        | HandOverPhase::Proving { .. } => return abort(tick, HandOverRefusal::RunsAgain),
+    }
+    tick.wake_at(hand_over.give_up_at, WaitingOn::Members);
+    if tick.seen.writing.is_some() {
+        tick.wake_in(ASK_EVERY, WaitingOn::Job);
+        return in_phase(tick, HandOverPhase::Choosing);
+    }
+    match choice(tick, &hand_over, sql) {
+        Err(reason) => reason,
+        Ok(to) => {
+            let lease = tick.cluster().and_then(|cluster| cluster.members.get(to.as_ref()?)?.lease);
+            let Some((to, to_lease)) = to.zip(lease) else {
+                tick.wake_in(ASK_EVERY, WaitingOn::Members);
+                return in_phase(tick, HandOverPhase::Choosing);
+            };
+            tick.memory.hand_over = Some(HandOver { to: Some(to.clone()), ..hand_over });
+            let status = demote::last_status(tick);
+            give_key_away(tick, Job::HandOver { term, to, to_lease, status }, term, sql.lsn())
         }
     }
 }

@@ -36,7 +36,7 @@ pub(super) fn climb(tick: &mut Tick<'_>, leader: &LeaderKey, control: &ControlFi
     }
     // Before etcd has the cluster's system identifier, the local data may belong to another cluster.
     let known = tick.cluster().is_some_and(|cluster| cluster.system_id().is_some());
-    if !known || !clone::leader_is_primary(tick, &leader.name) {
+    if !known || !clone::leader_serves(tick, &leader.name) {
         tick.wake_in(LOOK_AGAIN, WaitingOn::Leader);
         return Reason::LeaderNotReady { leader: leader.name.clone() };
     }
@@ -45,7 +45,7 @@ pub(super) fn climb(tick: &mut Tick<'_>, leader: &LeaderKey, control: &ControlFi
     }
     // An answer of the leader from before this PostgreSQL went down may lack a timeline that arrived from it since.
     let since = tick.memory.rejoin.changed_at.unwrap_or_default();
-    let Some(branch) = history::told(tick, leader, since, |_, branch| branch.end.is_none()) else {
+    let Some(branch) = history::leader_branch_since(tick, leader, since) else {
         return without_history(tick, leader, control);
     };
     by_history(tick, leader, control, &branch)
@@ -124,7 +124,7 @@ fn start(tick: &mut Tick<'_>, leader: &LeaderKey, follow: Option<FollowTarget>) 
     if follow.is_none() {
         attach::to_nobody(tick);
     }
-    tick.start(Job::StartStandby { follow, within });
+    tick.start(Job::StartStandby { follow, within, lowers: false });
     Reason::StartingToFollow { leader: leader.name.clone() }
 }
 
@@ -145,7 +145,7 @@ fn rewind_or_clone(
     let rewindable = settings.use_pg_rewind && (control.checksums || control.wal_log_hints);
     let name = leader.name.clone();
     if rewindable && tick.memory.rejoin.rewind_failures < REWINDS_MAX {
-        let Some(from) = checkpointed(tick, &name) else {
+        let Some(from) = rewind_source(tick, &name) else {
             tick.wake_in(LOOK_AGAIN, WaitingOn::Leader);
             return Reason::AwaitingCheckpoint { leader: name };
         };
@@ -212,6 +212,14 @@ fn clone_anew(tick: &mut Tick<'_>, leader: &LeaderKey, because: Reason) -> Reaso
         }
     }
     because
+}
+
+/// The source for pg_rewind: in a standby cluster the remote primary, whose history its leader has as well.
+fn rewind_source(tick: &Tick<'_>, leader: &MemberName) -> Option<FollowTarget> {
+    match &tick.seen.settings.standby_cluster {
+        Some(standby_cluster) => standby_cluster.remote.clone().or_else(|| tick.target(leader)),
+        None => checkpointed(tick, leader),
+    }
 }
 
 /// The leader as a source for pg_rewind, once its checkpoint after promotion is done. Before that its control file

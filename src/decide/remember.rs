@@ -62,7 +62,9 @@ impl Tick<'_> {
 
     fn remember_standby(&mut self, leadership: &Leadership) {
         self.memory.rejoin.stuck = None;
-        if let Leadership::Other(_) = leadership {
+        // The leader of a standby cluster follows, too.
+        let stays = leadership.mine().is_some() && self.in_standby_cluster();
+        if stays || leadership.other().is_some() {
             self.memory.demoted = false;
             self.memory.failures.starts = 0;
             self.memory.rejoin.recovered = false;

@@ -159,6 +159,15 @@ pub enum Job {
         /// Only if no member has registered since this revision.
         seen: i64,
     },
+    /// As [`Job::Bootstrap`], for a standby cluster: copy its remote primary in the place of initdb.
+    BootstrapStandby {
+        /// Only if no member has registered since this revision.
+        seen: i64,
+        /// The remote primary; `None`: only methods that need no source are tried.
+        from: Option<FollowTarget>,
+        /// Which methods may be tried.
+        methods: CloneMethods,
+    },
     /// Make a replica in an empty directory: by a base backup, or by a script of the operator. An existing directory is
     /// moved aside first, unless the script starts from what is there.
     Clone {
@@ -177,6 +186,8 @@ pub enum Job {
         follow: Option<FollowTarget>,
         /// When to give up waiting.
         within: Duration,
+        /// The leader may reduce its minimums before: it is promoted next, and writes WAL for that now.
+        lowers: bool,
     },
     /// Stop in steps of growing force that begin at `mode`.
     Stop {
@@ -231,7 +242,7 @@ impl Job {
             Job::HandOver { .. } => JobKind::HandOver,
             Job::ReleaseLeadership { .. } => JobKind::ReleaseLeadership,
             Job::ReclaimLeadership { .. } => JobKind::ReclaimLeadership,
-            Job::Bootstrap { .. } => JobKind::Bootstrap,
+            Job::Bootstrap { .. } | Job::BootstrapStandby { .. } => JobKind::Bootstrap,
             Job::Clone { .. } => JobKind::Clone,
             Job::UndoClone => JobKind::UndoClone,
             Job::StartStandby { .. } => JobKind::StartStandby,

@@ -97,7 +97,6 @@ bootstrap:
   post_bootstrap: /x
   post_init: /y
   dcs:
-    standby_cluster: {host: x}
     failsafe_mode: true
     primary_race_backoff: 5
     master_start_timeout: 5

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::super::clone::leader_is_primary;
+use super::super::clone::leader_serves;
 use super::super::tick::Tick;
 use crate::model::{Lsn, MemberKey, MemberName, SlotKind, SqlFacts, slot_name};
 
@@ -81,7 +81,7 @@ pub(super) fn on_leader(
 ) -> BTreeMap<String, WantedSlot> {
     let from_me = streaming_from_me(tick);
     let positions: BTreeMap<String, Lsn> = streaming(tick)
-        .map(|(name, key)| (slot_name(name), key.record.xlog_location.unwrap_or_default().min(sql.flushed)))
+        .map(|(name, key)| (slot_name(name), key.record.xlog_location.unwrap_or_default().min(sql.lsn())))
         .filter(|(slot, _)| !from_me.contains(slot))
         .collect();
     let user = |slot: &String| match positions.get(slot) {
@@ -134,7 +134,7 @@ fn names_to_keep(tick: &Tick<'_>) -> BTreeSet<String> {
 /// parted within a segment, and only the missing slot keeps it away.
 fn is_of_present_history(tick: &Tick<'_>, slot: &str) -> bool {
     let leader = tick.cluster().and_then(|cluster| cluster.leader_member());
-    let primary = leader.filter(|(name, _)| leader_is_primary(tick, name));
+    let primary = leader.filter(|(name, _)| leader_serves(tick, name));
     let timeline = primary.and_then(|(_, leader)| leader.record.timeline);
     let member = streaming(tick).find(|(name, _)| slot_name(name) == slot);
     timeline.is_some() && member.is_some_and(|(_, key)| key.record.timeline == timeline)
@@ -159,16 +159,20 @@ fn published<'a>(tick: &Tick<'a>) -> Option<&'a BTreeMap<String, Lsn>> {
 }
 
 /// The permanent slots that can be here: none on a member that is never to lead, none with my own name, no logical one
-/// with the name of a member, and none without streaming where catalogs are to be kept for it.
+/// with the name of a member, and none without streaming where catalogs are to be kept for it; no logical one in a
+/// standby cluster, whose primary knows nothing of it.
 fn permanent<'a>(tick: &Tick<'a>) -> impl Iterator<Item = (&'a String, &'a SlotKind)> {
     let me = &tick.seen.me;
     let (own, leads) = (slot_name(&me.name), !me.tags.nofailover());
     let streams = !me.tags.nostream();
+    let in_standby_cluster = tick.in_standby_cluster();
     let settings = &tick.seen.settings.slots;
     let conflicts = tick.cluster().map(|cluster| settings.conflicts(cluster)).unwrap_or_default();
     settings.permanent.iter().filter(move |(name, kind)| match kind {
         SlotKind::Physical => leads && **name != own,
-        SlotKind::Logical { .. } => leads && streams && !conflicts.contains_key(name.as_str()),
+        SlotKind::Logical { .. } => {
+            leads && streams && !in_standby_cluster && !conflicts.contains_key(name.as_str())
+        }
     })
 }
 
