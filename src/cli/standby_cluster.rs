@@ -126,7 +126,9 @@ async fn wait_for(client: &Client, before: &ClusterView, role: Role) -> Result<(
         }
         if by < Instant::now() {
             let what = format!("no member leads as {role} yet, after {} s", WAITS_WITHIN.as_secs());
-            return Err(CliError::failed(what).hint("`list` shows what the members do; the change stays in force"));
+            return Err(
+                CliError::failed(what).hint("`list` shows what the members do; the change stays in force")
+            );
         }
         tokio::time::sleep(LOOK_EVERY).await;
     }
@@ -136,8 +138,7 @@ fn is_done(view: &ClusterView, former: Option<&MemberName>, role: Role) -> bool 
     let runs = |name: &MemberName| {
         view.members.get(name).is_some_and(|member| member.record.state == MemberState::Running)
     };
-    let leads =
-        view.leader_member().is_some_and(|(name, leader)| leader.record.role == role && runs(name));
+    let leads = view.leader_member().is_some_and(|(name, leader)| leader.record.role == role && runs(name));
     leads && former.is_none_or(runs)
 }
 

@@ -9,8 +9,8 @@ use super::fault::{Faults, ValueOrigin};
 use super::local::Config;
 use super::postgresql::ROLE_VARIANTS;
 use super::reader::{ConfigFindings, Section};
-use super::tree::Node;
 use super::standby_cluster::{self, StandbyRecovery};
+use super::tree::Node;
 use super::{guc, slots};
 use crate::model::{Settings, SyncMode, SyncSettings};
 

@@ -13,6 +13,9 @@ const IGNORED: &str = "ignore_slots";
 const PERMANENT: [&str; 3] = ["slots", "permanent_slots", "permanent_replication_slots"];
 /// The keys of a permanent slot.
 const PARTS: [&str; 4] = ["type", "database", "plugin", "cluster_type"];
+/// The values of `cluster_type`.
+const PRIMARY: &str = "primary";
+const STANDBY: &str = "standby";
 /// The longest name that PostgreSQL accepts.
 const NAME_LETTERS: usize = 63;
 
@@ -22,7 +25,7 @@ pub(super) fn read(
     in_standby_cluster: bool,
     findings: &mut ConfigFindings,
 ) -> SlotSettings {
-    let other_type = if in_standby_cluster { "primary" } else { "standby" };
+    let other_type = if in_standby_cluster { PRIMARY } else { STANDBY };
     let mut permanent = BTreeMap::new();
     for key in PERMANENT {
         match top.get(key) {
@@ -104,7 +107,7 @@ fn permanent_slot(
     }
     let part = |name: &str| known.clone().find(|(part, _)| part == name).and_then(|(_, node)| plain(node));
     let cluster_type = part("cluster_type");
-    if cluster_type.as_deref().is_some_and(|of| of != "primary" && of != "standby") {
+    if cluster_type.as_deref().is_some_and(|of| of != PRIMARY && of != STANDBY) {
         return refuse("write primary or standby as cluster_type");
     }
     let kind = match (part("type").as_deref(), part("database"), part("plugin")) {
@@ -114,7 +117,10 @@ fn permanent_slot(
         (Some(_), _, _) => return refuse("write physical or logical as type"),
     };
     warn_of_unknown(key, parts, findings);
-    (cluster_type.as_deref() != Some(other_type)).then_some(kind)
+    let is_of_this_type = cluster_type.as_deref() != Some(other_type);
+    // A standby cluster has no logical slots: its remote primary does not keep the catalogs for them.
+    let can_be_here = kind == SlotKind::Physical || other_type != PRIMARY;
+    (is_of_this_type && can_be_here).then_some(kind)
 }
 
 /// Neither nothing nor a text.

@@ -119,7 +119,8 @@ fn ports(section: &mut Section<'_>, findings: &mut ConfigFindings) -> Option<Vec
 
 fn slot(section: &mut Section<'_>, findings: &mut ConfigFindings) -> Option<String> {
     let key = "primary_slot_name";
-    let expected = "write the name of a slot on the remote primary: 1 to 63 lower-case letters, digits and underscores";
+    let expected =
+        "write the name of a slot on the remote primary: 1 to 63 lower-case letters, digits and underscores";
     let name = text(section, key, expected, findings)?;
     let is_letter = |letter: char| letter.is_ascii_lowercase() || letter.is_ascii_digit() || letter == '_';
     if name.len() <= SLOT_LETTERS && name.chars().all(is_letter) {
@@ -147,7 +148,8 @@ fn methods(section: &mut Section<'_>, findings: &mut ConfigFindings) -> Vec<Stri
 }
 
 fn refuse_methods(section: &Section<'_>, key: &str, node: &Node, findings: &mut ConfigFindings) {
-    let expected = "write a list of methods, each basebackup or a section of `postgresql` in the members' own files";
+    let expected =
+        "write a list of methods, each basebackup or a section of `postgresql` in the members' own files";
     section.warn(key, node, expected, findings);
 }
 
@@ -206,7 +208,10 @@ mod tests {
             ("{host: [a]}", "standby_cluster.host: found a list; write the host"),
             ("{host: a, port: much}", "standby_cluster.port: found `much`; write a port from 1"),
             ("{host: a, port: 70000}", "standby_cluster.port: found 70000; write a port"),
-            ("{host: 'a,b', port: '1,2,3'}", "standby_cluster.port: found `1,2,3`; write one port, or as many"),
+            (
+                "{host: 'a,b', port: '1,2,3'}",
+                "standby_cluster.port: found `1,2,3`; write one port, or as many",
+            ),
             ("{port: 5432}", "standby_cluster.port: found 5432; write host, too"),
             ("{host: a, primary_slot_name: A-b}", "primary_slot_name: found `A-b`; write the name of a slot"),
             ("{host: a, create_replica_methods: [{x: 1}]}", "create_replica_methods: found a list; write"),

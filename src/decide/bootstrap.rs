@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
+use super::clone;
 use super::tick::Tick;
-use super::{clone, standby_cluster};
 use crate::model::{
-    CloneMethods, ClusterView, FailoverRequest, Job, MemberName, Moment, NoDataReason, Reason, WaitingOn,
+    CloneMethods, ClusterView, FailoverRequest, FollowTarget, Job, MemberName, Moment, NoDataReason, Reason,
+    StandbyClusterReason, WaitingOn,
 };
 
 /// The interval between checks for new members.
@@ -24,7 +25,10 @@ pub(super) fn create(tick: &mut Tick<'_>) -> Reason {
     let has_lease = tick.has_lease();
     match cluster.initialize.as_deref() {
         Some("") => bootstrap_begun(tick, cluster),
-        Some(_) => replica_of_nobody(tick, cluster),
+        Some(_) => match tick.remote_source() {
+            Some(source) => copy_of_remote(tick, cluster, source),
+            None => replica_of_nobody(tick, cluster),
+        },
         None => create_new(tick, cluster, has_lease),
     }
 }
@@ -32,9 +36,6 @@ pub(super) fn create(tick: &mut Tick<'_>) -> Reason {
 /// The cluster exists, and no member leads. A method that needs no member may make a replica, which then compares its
 /// position with the others. A leader would be a better source, so it has one TTL to appear.
 fn replica_of_nobody(tick: &mut Tick<'_>, cluster: &ClusterView) -> Reason {
-    if let Some(reason) = standby_cluster::clone_remote(tick, cluster) {
-        return reason;
-    }
     // What it makes may lack commits that this member has confirmed, or that a restored etcd does not know of.
     let may = tick.seen.me.scripts.replica_without_leader && !clone::is_vouched_for(tick);
     if !may || tick.is_unsettled() {
@@ -48,6 +49,21 @@ fn replica_of_nobody(tick: &mut Tick<'_>, cluster: &ClusterView) -> Reason {
     let (methods, system_id) = (CloneMethods::Configured, cluster.system_id());
     tick.start(Job::Clone { from: None, methods, system_id });
     Reason::NoData(NoDataReason::ReplicaOfNobody)
+}
+
+/// The same in a standby cluster, whose remote primary has the data.
+fn copy_of_remote(
+    tick: &mut Tick<'_>,
+    cluster: &ClusterView,
+    (from, methods): (Option<FollowTarget>, CloneMethods),
+) -> Reason {
+    let until = tick.memory.answers_since.unwrap_or(tick.now) + tick.seen.settings.ttl;
+    if tick.now < until {
+        tick.wake_at(until, WaitingOn::Leader);
+        return Reason::NoData(NoDataReason::NobodyToClone);
+    }
+    tick.start(Job::Clone { from, methods, system_id: cluster.system_id() });
+    Reason::StandbyCluster(StandbyClusterReason::CopyingRemote)
 }
 
 /// There is no member to clone from, and the data that was moved aside may be the newest that is left. If a member

@@ -137,17 +137,19 @@ impl Tick<'_> {
         match outcome {
             // The store as seen before belonged to another cluster, if to any.
             Outcome::Done => self.memory.store = StoreSeen::default(),
-            // The remote primary may be reached later.
-            Outcome::Failed(_) if self.in_standby_cluster() => {
-                self.retry_in(JobKind::Bootstrap, COPY_AGAIN_AFTER);
-            }
-            Outcome::Failed(why) => {
-                self.act(Action::Exit(ExitBecause::BootstrapFailed { why: why.clone() }));
-            }
+            Outcome::Failed(why) => self.bootstrap_failed(why),
             Outcome::Refused(_) | Outcome::Unknown(_) => {
                 self.retry_in(JobKind::Bootstrap, REFUSED_AGAIN_AFTER);
             }
             Outcome::Lost | Outcome::LeaseGone | Outcome::Cancelled => {}
+        }
+    }
+
+    fn bootstrap_failed(&mut self, why: &str) {
+        match self.in_standby_cluster() {
+            // The remote primary may be reached later.
+            true => self.retry_in(JobKind::Bootstrap, COPY_AGAIN_AFTER),
+            false => self.act(Action::Exit(ExitBecause::BootstrapFailed { why: why.to_owned() })),
         }
     }
 

@@ -7,14 +7,14 @@ use super::ledgers::ReleasedTerm;
 use super::memory::{HandOver, HandOverCause, HandOverPhase};
 use super::streaming::{receives, stalls};
 use super::tick::Tick;
-use super::{demote, eligibility, peers, pod_order};
+use super::{eligibility, peers, pod_order};
 use crate::model::{
     Action, ClusterStatus, ControlFile, ControlState, FailoverKey, FailoverRequest, HandOverRefusal,
     Ineligible, Job, JobKind, Lsn, MemberName, Moment, Process, Reason, SqlFacts, StopMode, Term, WaitingOn,
 };
 
 /// How often the candidate is asked while it catches up: clients cannot write meanwhile.
-const ASK_EVERY: Duration = Duration::from_millis(15);
+pub(super) const ASK_EVERY: Duration = Duration::from_millis(15);
 
 /// How long a new leader waits until etcd has its timeline before it hands over.
 const TELL_WITHIN: Duration = Duration::from_secs(2);
@@ -161,8 +161,8 @@ fn checkpoint(tick: &mut Tick<'_>, hand_over: &HandOver, sql: &SqlFacts, told: b
 
 fn choose(tick: &mut Tick<'_>, hand_over: &HandOver, sql: &SqlFacts) -> Reason {
     match choice(tick, hand_over, sql) {
-        Err(reason) => reason,
-        Ok(to) => {
+        Choice::NotMade(reason) => reason,
+        Choice::Made(to) => {
             tick.memory.hand_over = Some(HandOver { to, ..hand_over.clone() });
             tick.act(Action::Start(Job::Checkpoint));
             in_phase(tick, HandOverPhase::Checkpoint)
@@ -170,11 +170,19 @@ fn choose(tick: &mut Tick<'_>, hand_over: &HandOver, sql: &SqlFacts) -> Reason {
     }
 }
 
-/// The next leader, which a shutdown may do without; or the reason why it is not chosen yet, or never.
-fn choice(tick: &mut Tick<'_>, hand_over: &HandOver, sql: &SqlFacts) -> Result<Option<MemberName>, Reason> {
+/// The choice of the next leader.
+pub(super) enum Choice {
+    /// A shutdown may do without one.
+    Made(Option<MemberName>),
+    /// Why it is not made yet, or never.
+    NotMade(Reason),
+}
+
+/// Chooses the next leader by the answers of the members.
+pub(super) fn choice(tick: &mut Tick<'_>, hand_over: &HandOver, sql: &SqlFacts) -> Choice {
     let asked = to_be_asked(tick, hand_over.cause.candidate());
     if !peers::ask(tick, &asked) {
-        return Err(in_phase(tick, HandOverPhase::Choosing));
+        return Choice::NotMade(in_phase(tick, HandOverPhase::Choosing));
     }
     let verdicts: Vec<_> =
         asked.iter().map(|(name, _)| (name, eligibility::to_take_over(tick, name, sql))).collect();
@@ -182,43 +190,9 @@ fn choice(tick: &mut Tick<'_>, hand_over: &HandOver, sql: &SqlFacts) -> Result<O
     match (fit.max_by_key(|name| rank(tick, &hand_over.cause, name)), &hand_over.cause) {
         (None, HandOverCause::Request { .. }) => {
             let unfit = verdicts.into_iter().filter_map(|(name, unfit)| Some((name.clone(), unfit?)));
-            Err(abort(tick, HandOverRefusal::Unfit(unfit.collect())))
+            Choice::NotMade(abort(tick, HandOverRefusal::Unfit(unfit.collect())))
         }
-        (to, HandOverCause::Request { .. } | HandOverCause::Shutdown) => Ok(to.cloned()),
-    }
-}
-
-/// The next step for the leader of a standby cluster, which accepts no writes: the key moves, and PostgreSQL goes on.
-pub(super) fn of_standby_leader(tick: &mut Tick<'_>, term: Term, sql: &SqlFacts) -> Reason {
-    let Some(hand_over) = tick.memory.hand_over.clone() else { return Reason::Leading };
-    if hand_over.give_up_at <= tick.now {
-        return abort(tick, HandOverRefusal::NotInTime);
-    }
-    match hand_over.phase {
-        HandOverPhase::Choosing => {}
-        HandOverPhase::Moving { .. } => return moved(tick),
-        HandOverPhase::Checkpoint
-        | HandOverPhase::Checkpointed
-        | HandOverPhase::Stopping
-        | HandOverPhase::Proving { .. } => return abort(tick, HandOverRefusal::RunsAgain),
-    }
-    tick.wake_at(hand_over.give_up_at, WaitingOn::Members);
-    if tick.seen.writing.is_some() {
-        tick.wake_in(ASK_EVERY, WaitingOn::Job);
-        return in_phase(tick, HandOverPhase::Choosing);
-    }
-    match choice(tick, &hand_over, sql) {
-        Err(reason) => reason,
-        Ok(to) => {
-            let lease = tick.cluster().and_then(|cluster| cluster.members.get(to.as_ref()?)?.lease);
-            let Some((to, to_lease)) = to.zip(lease) else {
-                tick.wake_in(ASK_EVERY, WaitingOn::Members);
-                return in_phase(tick, HandOverPhase::Choosing);
-            };
-            tick.memory.hand_over = Some(HandOver { to: Some(to.clone()), ..hand_over });
-            let status = demote::last_status(tick);
-            give_key_away(tick, Job::HandOver { term, to, to_lease, status }, term, sql.lsn())
-        }
+        (to, HandOverCause::Request { .. } | HandOverCause::Shutdown) => Choice::Made(to.cloned()),
     }
 }
 
@@ -333,7 +307,7 @@ fn prove(tick: &mut Tick<'_>, hand_over: &HandOver, term: Term, control: &Contro
     }
 }
 
-fn give_key_away(tick: &mut Tick<'_>, job: Job, term: Term, checkpoint: Lsn) -> Reason {
+pub(super) fn give_key_away(tick: &mut Tick<'_>, job: Job, term: Term, checkpoint: Lsn) -> Reason {
     tick.memory.released_term = Some(ReleasedTerm { term, reclaim: false });
     tick.act(Action::Start(job));
     in_phase(tick, HandOverPhase::Moving { checkpoint })
@@ -383,13 +357,13 @@ fn last_status(tick: &Tick<'_>, checkpoint: Lsn) -> ClusterStatus {
 }
 
 /// I lead in a term after the attempt to move the key: the move did not happen.
-fn moved(tick: &mut Tick<'_>) -> Reason {
+pub(super) fn moved(tick: &mut Tick<'_>) -> Reason {
     let why = HandOverRefusal::NotMoved(tick.memory.failures.last.clone());
     abort(tick, why)
 }
 
 /// Aborts the hand-over: the old primary serves again (the table starts it), and the operator sees the reason.
-fn abort(tick: &mut Tick<'_>, why: HandOverRefusal) -> Reason {
+pub(super) fn abort(tick: &mut Tick<'_>, why: HandOverRefusal) -> Reason {
     if let Some(hand_over) = tick.memory.hand_over.take() {
         match hand_over.cause {
             HandOverCause::Request { mod_revision, .. } => drop(clear(tick, mod_revision)),
@@ -415,7 +389,7 @@ pub(super) fn watch_deadline(tick: &mut Tick<'_>) {
     }
 }
 
-fn in_phase(tick: &mut Tick<'_>, phase: HandOverPhase) -> Reason {
+pub(super) fn in_phase(tick: &mut Tick<'_>, phase: HandOverPhase) -> Reason {
     let Some(hand_over) = tick.memory.hand_over.as_mut() else { return Reason::Leading };
     hand_over.phase = phase;
     Reason::HandingOver(hand_over.step())

@@ -18,11 +18,7 @@ pub(super) fn leader_branch(tick: &mut Tick<'_>, leader: &LeaderKey) -> Option<B
 }
 
 /// The same, told not before `since`. In a standby cluster no leader need be a primary.
-pub(super) fn leader_branch_since(
-    tick: &mut Tick<'_>,
-    leader: &LeaderKey,
-    since: Moment,
-) -> Option<Branch> {
+pub(super) fn leader_branch_since(tick: &mut Tick<'_>, leader: &LeaderKey, since: Moment) -> Option<Branch> {
     let in_standby_cluster = tick.in_standby_cluster();
     told(tick, leader, since, |_, branch| in_standby_cluster || branch.end.is_none())
 }
@@ -31,15 +27,21 @@ pub(super) fn leader_branch_since(
 /// less than I have may not have replayed it all: it is asked again until it shows more, or is primary.
 pub(super) fn branch_to_follow(tick: &mut Tick<'_>, leader: &LeaderKey) -> Option<Branch> {
     let mine = tick.seen.postgres.branch()?;
-    let (needs_slot, in_standby_cluster) = (needs_slot(tick, leader), tick.in_standby_cluster());
-    // A standby leader that is behind me on my history will show more, and one whose history left mine never will.
-    let has_parted =
-        |branch: &Branch| in_standby_cluster && mine.divergence_from(&branch.open()) != Divergence::None;
-    let goes_on = |branch: &Branch| {
-        branch.end.is_none() || mine.divergence_from(branch) == Divergence::None || has_parted(branch)
-    };
+    let needs_slot = needs_slot(tick, leader);
+    let in_standby_cluster = tick.in_standby_cluster();
+    let will_do =
+        |branch: &Branch| shows_all_of(&mine, branch) || (in_standby_cluster && parts(&mine, branch));
     let since = left_at(tick);
-    told(tick, leader, since, |told, branch| (told.has_slot || !needs_slot) && goes_on(branch))
+    told(tick, leader, since, |told, branch| (told.has_slot || !needs_slot) && will_do(branch))
+}
+
+fn shows_all_of(mine: &Branch, theirs: &Branch) -> bool {
+    theirs.end.is_none() || mine.divergence_from(theirs) == Divergence::None
+}
+
+/// Whether a leader that is behind me left my history, so that it will never show all of it.
+fn parts(mine: &Branch, theirs: &Branch) -> bool {
+    mine.divergence_from(&theirs.open()) != Divergence::None
 }
 
 /// A standby that streams from the leader needs its slot there; one that streams from another member has it there. A

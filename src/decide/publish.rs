@@ -156,6 +156,11 @@ fn known(lsn: Lsn) -> Option<Lsn> {
     lsn.is_known().then_some(lsn)
 }
 
+/// Whether the last record shows me as the leader of a standby cluster.
+pub(super) fn leads_standby_cluster(tick: &Tick<'_>) -> bool {
+    tick.memory.published.as_ref().is_some_and(|(record, ..)| record.role == Role::StandbyLeader)
+}
+
 /// `leads`: with time to spare.
 fn role(tick: &Tick<'_>, leads: bool, server: &Server<'_>) -> Role {
     let role = own_role(tick, server);

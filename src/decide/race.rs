@@ -5,8 +5,7 @@ use std::time::Duration;
 use super::ledgers::LeaderKeyPhase;
 use super::position::comparable;
 use super::tick::Tick;
-use super::{attach, bootstrap, eligibility, lag, peers, publish, requests, standby_cluster, stop,
-    store, sync, unfenced};
+use super::{attach, bootstrap, eligibility, lag, peers, publish, requests, stop, store, sync, unfenced};
 use crate::model::{
     Action, ClusterView, FailoverRequest, Job, LeaderKey, Leading, MemberName, OwnFault, PeerAnswer, Reason,
     SqlFacts, SyncReason, TakeLeadershipPreconditions, Term, WaitingOn,
@@ -215,7 +214,7 @@ fn lag_disqualified(
 pub(super) fn loss_is_known(tick: &mut Tick<'_>, term: Term, sql: &SqlFacts) -> bool {
     let mine = lag::shared(tick, sql);
     let known = tick.sync_record().is_some()
-        || standby_cluster::led_until_now(tick)
+        || publish::leads_standby_cluster(tick)
         || lag::too_far_behind(tick, mine).is_none();
     if !known {
         publish::loss(tick, term, mine);

@@ -240,9 +240,7 @@ impl<'a> Situation<'a> {
                 Situation::PausedLeaderNotPrimary { term }
             }
             Server::Standby(sql) => Situation::LeaderStandby { term, sql },
-            Server::Down(control) if standby_cluster => {
-                Situation::StandbyClusterLeaderDown { term, control }
-            }
+            Server::Down(control) if standby_cluster => Situation::StandbyClusterLeaderDown { term, control },
             Server::Down(control) => Situation::LeaderDown { term, control },
             Server::Empty | Server::HalfMade | Server::Inaccessible(_) => {
                 Situation::LeaderWithoutData { term }

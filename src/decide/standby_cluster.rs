@@ -6,10 +6,12 @@
 
 use std::time::Duration;
 
+use super::handover::Choice;
+use super::memory::{HandOver, HandOverPhase};
 use super::tick::Tick;
-use super::{attach, follow, handover, lead, publish, race, rejoin, slots, start, stop, store, sync};
+use super::{attach, demote, follow, handover, lead, publish, race, rejoin, slots, start, stop, store, sync};
 use crate::model::{
-    Action, ClusterView, ControlFile, Job, JobKind, NoDataReason, Reason, SqlFacts, StandbyClusterReason, Term,
+    Action, ControlFile, HandOverRefusal, Job, JobKind, Reason, SqlFacts, StandbyClusterReason, Term,
     WaitingOn,
 };
 
@@ -71,7 +73,7 @@ pub(super) fn lead(tick: &mut Tick<'_>, term: Term, sql: &SqlFacts) -> Reason {
         }
     }
     match tick.memory.hand_over.is_some() {
-        true => handover::of_standby_leader(tick, term, sql),
+        true => hand_over(tick, term, sql),
         false => follow(tick, sql),
     }
 }
@@ -106,33 +108,51 @@ pub(super) fn run_race(tick: &mut Tick<'_>, sql: &SqlFacts) -> Reason {
     let reason = race::run(tick, sql);
     let since = tick.memory.answers_since.unwrap_or(tick.now);
     let lasts_at = since + tick.seen.settings.ttl;
-    let takes = |action: &Action| matches!(action, Action::Start(Job::TakeLeadership { .. }));
-    let stops = |action: &Action| matches!(action, Action::Start(Job::Stop { .. } | Job::Checkpoint));
-    if tick.seen.writing.is_some() || tick.actions.iter().any(|action| takes(action) || stops(action)) {
-        return reason;
-    }
-    match tick.remote().filter(|_| lasts_at <= tick.now && !tick.seen.settings.pause) {
-        Some(remote) => follow::point_at(tick, &remote, sql),
-        None => tick.wake_at(lasts_at.max(tick.now + Duration::from_millis(200)), WaitingOn::Members),
+    if tick.now < lasts_at {
+        tick.wake_at(lasts_at, WaitingOn::Members);
+    } else if !is_acting(tick)
+        && let Some(remote) = tick.remote()
+    {
+        follow::point_at(tick, &remote, sql);
     }
     reason
 }
 
-/// The cluster exists, no member leads, and I have no data: the remote primary has it. A leader would be as good a
-/// source, and nearer, so it has one TTL to appear.
-pub(super) fn clone_remote(tick: &mut Tick<'_>, cluster: &ClusterView) -> Option<Reason> {
-    let (from, methods) = tick.remote_source()?;
-    let until = tick.memory.answers_since.unwrap_or(tick.now) + tick.seen.settings.ttl;
-    if tick.now < until {
-        tick.wake_at(until, WaitingOn::Leader);
-        return Some(Reason::NoData(NoDataReason::NobodyToClone));
-    }
-    tick.start(Job::Clone { from, methods, system_id: cluster.system_id() });
-    Some(Reason::StandbyCluster(StandbyClusterReason::CopyingRemote))
+/// Whether the key is being taken, PostgreSQL is about to be stopped, or nothing is to happen.
+fn is_acting(tick: &Tick<'_>) -> bool {
+    let acts = |action: &Action| matches!(action, Action::Start(_));
+    tick.seen.writing.is_some() || tick.seen.settings.pause || tick.actions.iter().any(acts)
 }
 
-/// Whether I was the last leader, as that of a standby cluster: with me nothing is lost that was there.
-pub(super) fn led_until_now(tick: &Tick<'_>) -> bool {
-    let published = tick.memory.published.as_ref();
-    published.is_some_and(|(record, ..)| record.role == crate::model::Role::StandbyLeader)
+/// The next step of a hand-over. This PostgreSQL accepts no writes: the key moves, and PostgreSQL goes on.
+fn hand_over(tick: &mut Tick<'_>, term: Term, sql: &SqlFacts) -> Reason {
+    let Some(hand_over) = tick.memory.hand_over.clone() else { return Reason::Leading };
+    if hand_over.give_up_at <= tick.now {
+        return handover::abort(tick, HandOverRefusal::NotInTime);
+    }
+    tick.wake_at(hand_over.give_up_at, WaitingOn::Members);
+    match hand_over.phase {
+        HandOverPhase::Choosing => choose(tick, &hand_over, term, sql),
+        HandOverPhase::Moving { .. } => handover::moved(tick),
+        HandOverPhase::Checkpoint
+        | HandOverPhase::Checkpointed
+        | HandOverPhase::Stopping
+        | HandOverPhase::Proving { .. } => handover::abort(tick, HandOverRefusal::RunsAgain),
+    }
+}
+
+fn choose(tick: &mut Tick<'_>, hand_over: &HandOver, term: Term, sql: &SqlFacts) -> Reason {
+    let to = match handover::choice(tick, hand_over, sql) {
+        Choice::NotMade(reason) => return reason,
+        Choice::Made(to) => to,
+    };
+    let lease = tick.cluster().and_then(|cluster| cluster.members.get(to.as_ref()?)?.lease);
+    // An earlier write to the leader key may be under way.
+    let Some((to, to_lease)) = to.zip(lease).filter(|_| tick.seen.writing.is_none()) else {
+        tick.wake_in(handover::ASK_EVERY, WaitingOn::Members);
+        return handover::in_phase(tick, HandOverPhase::Choosing);
+    };
+    tick.memory.hand_over = Some(HandOver { to: Some(to.clone()), ..hand_over.clone() });
+    let status = demote::last_status(tick);
+    handover::give_key_away(tick, Job::HandOver { term, to, to_lease, status }, term, sql.lsn())
 }

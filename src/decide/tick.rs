@@ -6,8 +6,9 @@ use std::time::Duration;
 use super::decision::Decision;
 use super::memory::Memory;
 use crate::model::{
-    Action, CloneMethods, ClusterView, FollowTarget, Job, JobKind, LeaderKey, MemberKey, MemberName, Moment, Observation, PeerAnswer,
-    PodEnd, PodRole, PrimaryRoute, Process, Reason, SyncMode, SyncRecord, Term, WaitingOn, slot_name,
+    Action, CloneMethods, ClusterView, FollowTarget, Job, JobKind, LeaderKey, MemberKey, MemberName, Moment,
+    Observation, PeerAnswer, PodEnd, PodRole, PrimaryRoute, Process, Reason, SyncMode, SyncRecord, Term,
+    WaitingOn, slot_name,
 };
 
 /// An answer to a question older than this is asked for again. It is longer than the deadline of a member's answer, so

@@ -44,10 +44,7 @@ fn escaped(host: &str) -> String {
             text.push(letter);
         } else {
             let mut bytes = [0; 4];
-            letter
-                .encode_utf8(&mut bytes)
-                .bytes()
-                .for_each(|byte| text.push_str(&format!("%{byte:02X}")));
+            letter.encode_utf8(&mut bytes).bytes().for_each(|byte| text.push_str(&format!("%{byte:02X}")));
         }
     }
     text

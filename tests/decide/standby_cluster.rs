@@ -5,7 +5,7 @@ use std::time::Duration;
 use matriarch::decide::Decision;
 use matriarch::model::{
     Action, Branch, CloneMethods, ControlState, DataDirectory, FailoverKey, FailoverRequest, FollowTarget,
-    Job, JobKind, LeaderBranch, Lsn, MemberState, NoDataReason, Outcome, PodRole, PodEnd, Reason, Reply,
+    Job, JobKind, LeaderBranch, Lsn, MemberState, NoDataReason, Outcome, PodEnd, PodRole, Reason, Reply,
     Request, RequestId, Role, RunningJob, StandbyCluster, StandbyClusterReason, StopMode, Switch, Term,
     Timeline, TimelineHistory,
 };
@@ -33,8 +33,11 @@ fn record_of_b(world: &mut World, role: Role) {
 
 /// The history of a primary (no `end`) or of a standby.
 fn branch(switches: &[(u32, u64)], timeline: u32, end: Option<u64>) -> Branch {
-    let switch =
-        |&(timeline, lsn): &(u32, u64)| Switch { timeline: Timeline(timeline), lsn: Lsn(lsn), reason: String::new() };
+    let switch = |&(timeline, lsn): &(u32, u64)| Switch {
+        timeline: Timeline(timeline),
+        lsn: Lsn(lsn),
+        reason: String::new(),
+    };
     let history = TimelineHistory(switches.iter().map(switch).collect());
     Branch { history, timeline: Timeline(timeline), end: end.map(Lsn) }
 }
@@ -136,13 +139,13 @@ fn an_archive_alone_needs_no_comparison() {
     world.seen.settings.standby_cluster = Some(StandbyCluster::default());
     world.i_lead().postgres(down(ControlState::ShutDown));
     let decision = world.tick();
-    assert!(matches!(job(&decision), Some(Job::StartStandby { follow: None, lowers: false, .. })), "{decision:?}");
+    assert!(
+        matches!(job(&decision), Some(Job::StartStandby { follow: None, lowers: false, .. })),
+        "{decision:?}"
+    );
     world.postgres(up(standby(1000))).receives_nothing();
     world.later(100);
-    assert_eq!(
-        world.tick().because,
-        Reason::StandbyCluster(StandbyClusterReason::LeadsBehindArchive)
-    );
+    assert_eq!(world.tick().because, Reason::StandbyCluster(StandbyClusterReason::LeadsBehindArchive));
 }
 
 #[test]
@@ -243,9 +246,10 @@ fn a_member_that_is_ahead_of_the_standby_leader_waits_for_it() {
     world.later(1000);
     let decision = told(&mut world, "b", branch(&[], 1, Some(1000)));
     assert!(
-        decision.actions.iter().any(|action| {
-            matches!(action, Action::Follow(Some(target)) if target.name == name("b"))
-        }),
+        decision
+            .actions
+            .iter()
+            .any(|action| { matches!(action, Action::Follow(Some(target)) if target.name == name("b")) }),
         "{decision:?}"
     );
 }
@@ -315,11 +319,8 @@ fn a_hand_over_stops_nothing() {
     let mut sql = standby(1000);
     sql.sync = primary(1000).sync;
     world.i_lead().postgres(up(sql));
-    let request = FailoverRequest {
-        leader: Some(name("a")),
-        candidate: Some(name("c")),
-        ..FailoverRequest::default()
-    };
+    let request =
+        FailoverRequest { leader: Some(name("a")), candidate: Some(name("c")), ..FailoverRequest::default() };
     world.cluster().failover = Some(FailoverKey { request, mod_revision: 60 });
     world.tick();
     let asked = answer(world.later(10).now, 1000);
@@ -349,8 +350,7 @@ fn a_restart_of_the_standby_leader_is_answered() {
     assert!(matches!(job(&decision), Some(Job::Stop { .. })), "{decision:?}");
     world.later(1000);
     let mut restarted = up(standby(1000));
-    restarted.process =
-        matriarch::model::Process::Up { pid: 43, since: world.now, standby_start: true };
+    restarted.process = matriarch::model::Process::Up { pid: 43, since: world.now, standby_start: true };
     world.postgres(restarted);
     let decision = world.later(10).tick();
     let answered = Action::Answer { id: RequestId(7), reply: Reply::Restarted };

@@ -47,9 +47,7 @@ async fn a_standby_cluster_is_made_from_a_remote_primary() {
     let mut cluster = Plan::new(2).dynamic(section(&remote)).prepare().await;
     cluster.members[0].start();
     cluster
-        .wait_for(STARTS_WITHIN, "m1 leads the standby cluster", |seen| {
-            standby_leader(seen, 1) == Some("m1")
-        })
+        .wait_for(STARTS_WITHIN, "m1 leads the standby cluster", |seen| standby_leader(seen, 1) == Some("m1"))
         .await;
     cluster.members[1].start();
     cluster.wait_for(STARTS_WITHIN, "m2 follows it", |seen| standby_leader(seen, 2) == Some("m1")).await;
@@ -104,7 +102,8 @@ async fn a_standby_cluster_changes_its_leader_without_a_promotion() {
     arrives(&remote, &cluster, "killed").await;
     for member in &cluster.members {
         let timelines = query(member.postgres, "SELECT timeline_id FROM pg_control_checkpoint()").await;
-        let theirs = query(remote.members[0].postgres, "SELECT timeline_id FROM pg_control_checkpoint()").await;
+        let theirs =
+            query(remote.members[0].postgres, "SELECT timeline_id FROM pg_control_checkpoint()").await;
         assert_eq!(timelines, theirs, "{}", member.name);
     }
 }

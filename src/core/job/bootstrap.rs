@@ -9,10 +9,10 @@ use crate::model::{LeaseId, Outcome};
 /// The pause before a key is read whose write has an unknown result.
 const READ_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
-/// Claims `initialize` under the lease, runs initdb or copies a remote primary, and writes `initialize` and `config` without a lease. A failed
-/// bootstrap frees the key, so that another member may try. If the claim expired meanwhile (its supervisor was frozen),
-/// no cluster was created: the directory of initdb is set aside, and the member is cloned like any other. If the result
-/// of the write is unknown, the key is read until it is known.
+/// Claims `initialize` under the lease, runs initdb or copies a remote primary, and writes `initialize` and `config`
+/// without a lease. A failed bootstrap frees the key, so that another member may try. If the claim expired meanwhile
+/// (its supervisor was frozen), no cluster was created: the directory that was made is set aside, and the member is
+/// cloned like any other. If the result of the write is unknown, the key is read until it is known.
 #[derive(Clone, Debug)]
 pub(super) struct BootstrapJob {
     seen: i64,

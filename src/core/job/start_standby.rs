@@ -5,8 +5,8 @@ use std::time::Duration;
 use super::{JobAnswer, JobNext, JobStep, Now, PostgresStep};
 use crate::model::{FollowTarget, Leading, Outcome};
 
-/// Before the start no clients are routed here any more. The leader, which is promoted next, first reduces its minimums:
-/// a standby must not have lower values than its primary.
+/// Before the start no clients are routed here any more. The leader, which is promoted next, first reduces its
+/// minimums: a standby must not have lower values than its primary.
 #[derive(Clone, Debug)]
 pub(super) struct StartStandby {
     follow: Option<FollowTarget>,

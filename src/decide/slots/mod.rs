@@ -107,9 +107,7 @@ pub fn needs_feedback(settings: &Settings, me: &Me, cluster: Option<&ClusterView
     let members = cluster.into_iter().flat_map(|cluster| cluster.members.values());
     let supplies =
         || members.into_iter().any(|key| key.record.tags.replicatefrom().as_ref() == Some(&me.name));
-    let is_wanted = settings.use_slots
-        && settings.standby_cluster.is_none()
-        && settings.slots.permanent.values().any(is_logical);
+    let is_wanted = settings.use_slots && settings.slots.permanent.values().any(is_logical);
     is_wanted && !me.tags.nostream() && (!me.tags.nofailover() || supplies())
 }
 

@@ -159,20 +159,16 @@ fn published<'a>(tick: &Tick<'a>) -> Option<&'a BTreeMap<String, Lsn>> {
 }
 
 /// The permanent slots that can be here: none on a member that is never to lead, none with my own name, no logical one
-/// with the name of a member, and none without streaming where catalogs are to be kept for it; no logical one in a
-/// standby cluster, whose primary knows nothing of it.
+/// with the name of a member, and none without streaming where catalogs are to be kept for it.
 fn permanent<'a>(tick: &Tick<'a>) -> impl Iterator<Item = (&'a String, &'a SlotKind)> {
     let me = &tick.seen.me;
     let (own, leads) = (slot_name(&me.name), !me.tags.nofailover());
     let streams = !me.tags.nostream();
-    let in_standby_cluster = tick.in_standby_cluster();
     let settings = &tick.seen.settings.slots;
     let conflicts = tick.cluster().map(|cluster| settings.conflicts(cluster)).unwrap_or_default();
     settings.permanent.iter().filter(move |(name, kind)| match kind {
         SlotKind::Physical => leads && **name != own,
-        SlotKind::Logical { .. } => {
-            leads && streams && !in_standby_cluster && !conflicts.contains_key(name.as_str())
-        }
+        SlotKind::Logical { .. } => leads && streams && !conflicts.contains_key(name.as_str()),
     })
 }
 
