@@ -167,7 +167,18 @@ impl Tick<'_> {
             leadership,
             Leadership::Mine(_) | Leadership::Expiring(_) | Leadership::Unconfirmed | Leadership::Unknown
         );
-        let serves = matches!(server, Server::Primary(_)) && !dead && !self.runs(JobKind::Stop);
+        let works = match server {
+            Server::Primary(_) => true,
+            Server::Standby(_) => self.in_standby_cluster(),
+            Server::Unknown
+            | Server::Empty
+            | Server::HalfMade
+            | Server::Inaccessible(_)
+            | Server::Foreign(_)
+            | Server::Down(_)
+            | Server::Silent => false,
+        };
+        let serves = works && !dead && !self.runs(JobKind::Stop);
         if !leads || serves {
             self.memory.unhealthy = None;
         }

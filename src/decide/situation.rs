@@ -23,11 +23,12 @@ pub(super) struct Assessment<'a> {
 }
 
 impl<'a> Assessment<'a> {
-    /// The proof of life that my Postgres lacks as a primary. In pause, and with foreign data, a missing proof has no
+    /// The proof of life that my Postgres lacks as a primary, or as the leader of a standby cluster. In pause, and with foreign data, a missing proof has no
     /// consequences.
     fn death(&self, postgres: &'a PostgresFacts) -> Option<&'a Death> {
         let counts = !self.paused && !matches!(self.server, Server::Foreign(_));
-        postgres.liveness.death().filter(|_| counts && postgres.may_be_primary())
+        let leads_standby = self.standby_cluster && self.leadership.mine().is_some();
+        postgres.liveness.death().filter(|_| counts && (leads_standby || postgres.may_be_primary()))
     }
 }
 

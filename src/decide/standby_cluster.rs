@@ -84,23 +84,20 @@ fn follow(tick: &mut Tick<'_>, sql: &SqlFacts) -> Reason {
         return follow::alone(tick, sql)
             .unwrap_or(Reason::StandbyCluster(StandbyClusterReason::LeadsBehindArchive));
     };
-    match follow::leader(tick, &remote, sql) {
-        Reason::Following { leader } => {
-            Reason::StandbyCluster(StandbyClusterReason::Leads { remote: leader })
-        }
-        reason => reason,
-    }
+    let reason = follow::leader(tick, &remote, sql);
+    let follows = Reason::Following { leader: remote.name.clone() };
+    let leads = StandbyClusterReason::Leads { remote: remote.name };
+    if reason == follows { Reason::StandbyCluster(leads) } else { reason }
 }
 
 /// I lead, and my Postgres does not answer.
 pub(super) fn silent(tick: &mut Tick<'_>, term: Term) -> Reason {
-    match start::silent(tick, term) {
-        Reason::PostgresSilent => {
-            let remote = tick.remote();
-            follow::wait_for_answer(tick, remote.as_ref())
-        }
-        reason => reason,
+    let reason = start::silent(tick, term);
+    if reason != Reason::PostgresSilent {
+        return reason;
     }
+    let remote = tick.remote();
+    follow::wait_for_answer(tick, remote.as_ref())
 }
 
 /// No member leads: the members compete, and WAL goes on arriving from the remote primary if no member wins for long.

@@ -5,12 +5,12 @@ use std::time::Duration;
 use matriarch::decide::Decision;
 use matriarch::model::{
     Action, Branch, CloneMethods, ControlState, DataDirectory, FailoverKey, FailoverRequest, FollowTarget,
-    Job, JobKind, LeaderBranch, Lsn, MemberState, NoDataReason, Outcome, PodEnd, PodRole, Reason, Reply,
-    Request, RequestId, Role, RunningJob, StandbyCluster, StandbyClusterReason, StopMode, Switch, Term,
-    Timeline, TimelineHistory,
+    Job, JobKind, LeaderBranch, LivenessVerdict, Lsn, MemberState, NoDataReason, Outcome, PodEnd, PodRole,
+    Reason, Reply, Request, RequestId, Role, RunningJob, StandbyCluster, StandbyClusterReason, StopMode,
+    Switch, Term, Timeline, TimelineHistory,
 };
 
-use super::world::{World, answer, down, name, primary, promoting, standby, up, without};
+use super::world::{World, answer, down, name, no_connection, primary, promoting, standby, up, without};
 
 const REMOTE: &str = "the remote primary r:5432";
 
@@ -366,4 +366,24 @@ fn a_standby_leader_releases_the_key_when_its_pod_ends() {
     world.seen.pod_end = Some(PodEnd::Deleting);
     let decision = world.later(100).tick();
     assert_eq!(job(&decision).map(Job::kind), Some(JobKind::ReleaseLeadership), "{decision:?}");
+}
+
+/// A postmaster that forks no more is stopped, and the key goes to a member that can lead.
+#[test]
+fn a_standby_leader_that_is_dead_gives_the_key_away() {
+    let mut world = world();
+    let mut postgres = up(standby(1000));
+    postgres.liveness.verdict = LivenessVerdict::Dead(no_connection());
+    world.i_lead().postgres(postgres.clone());
+    let decision = world.tick();
+    assert!(matches!(job(&decision), Some(Job::Stop { mode: StopMode::Immediate, .. })), "{decision:?}");
+    world.postgres(down(ControlState::InArchiveRecovery)).ends(JobKind::Stop, Outcome::Done).later(100);
+    world.answers("b", 1000).answers("c", 1000);
+    let decision = world.tick();
+    assert_eq!(job(&decision).map(Job::kind), Some(JobKind::ReleaseLeadership), "{decision:?}");
+    // One that only follows is no one's business.
+    let mut world = World::new();
+    world.seen.settings.standby_cluster = StandbyCluster::following(&[("r".to_owned(), 5432)], None);
+    let decision = world.postgres(postgres).tick();
+    assert_eq!(job(&decision), None, "{decision:?}");
 }
