@@ -279,7 +279,10 @@ pub fn scheduled_restart(restart: &Map<String, Value>) -> String {
 fn footer(view: &ClusterView) -> Vec<String> {
     let mut lines = Vec::new();
     if view.config.is_some() {
-        lines.push(Guarantee::of(&wire::sync_settings(view), view).to_string());
+        lines.push(match wire::is_standby_cluster(view) {
+            true => "Standby cluster: it follows a remote primary and accepts no writes".to_owned(),
+            false => Guarantee::of(&wire::sync_settings(view), view).to_string(),
+        });
     }
     if is_paused(view) {
         lines.push("Maintenance mode: on".to_owned());

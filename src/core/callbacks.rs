@@ -51,7 +51,7 @@ impl Callbacks {
         pid: i32,
         restarting: bool,
     ) -> Option<Callback> {
-        let role = role(seen)?;
+        let role = role(seen, self.role)?;
         let is_new = self.postmaster != Some(pid);
         if !is_new && self.role == Some(role) {
             return None;
@@ -75,10 +75,14 @@ impl Callbacks {
     }
 }
 
-/// The role in which PostgreSQL runs, once it answers.
-fn role(seen: &Observation) -> Option<Role> {
-    let leads_standby_cluster =
-        seen.settings.standby_cluster.is_some() && matches!(seen.lease.leading, Leading::Yes(_));
+/// The role in which PostgreSQL runs, once it answers. While it is unknown whether this member leads, it stays.
+fn role(seen: &Observation, before: Option<Role>) -> Option<Role> {
+    let leads = match seen.lease.leading {
+        Leading::Yes(_) => true,
+        Leading::No => false,
+        Leading::Unknown => before == Some(Role::StandbyLeader),
+    };
+    let leads_standby_cluster = leads && seen.settings.standby_cluster.is_some();
     Some(match (seen.postgres.answering()?.is_primary(), leads_standby_cluster) {
         (true, _) => Role::Primary,
         (false, true) => Role::StandbyLeader,

@@ -7,6 +7,7 @@
 
 use std::time::Duration;
 
+use super::history;
 use super::memory::Following;
 use super::tick::Tick;
 use crate::model::{
@@ -46,6 +47,20 @@ pub(super) fn source(tick: &mut Tick<'_>, leader: &LeaderKey, theirs: &Branch) -
         tick.memory.rejoin.alone_since = None;
     }
     source
+}
+
+/// Takes the remote primary of a standby cluster for the source although it does not tell its history: it may admit
+/// this member to replication only. PostgreSQL itself compares system identifiers and timelines, and no commit here
+/// waits for this member.
+pub(super) fn to_untold_remote(tick: &mut Tick<'_>, leader: &LeaderKey) -> Option<FollowTarget> {
+    if !tick.is_remote(&leader.name) || !history::is_untold(tick) {
+        return None;
+    }
+    let target = tick.follow_target(&leader.name)?;
+    tick.memory.following = Some(Following::Source { term: leader.term, target: target.clone() });
+    tick.memory.not_streaming_since = Some(tick.now);
+    tick.memory.rejoin.alone_since = None;
+    Some(target)
 }
 
 /// What [`source`] would come to.

@@ -97,6 +97,17 @@ fn set_target(tick: &mut Tick<'_>, leader: &LeaderKey, sql: &SqlFacts) -> Option
     tick.wake_in(history::ask_again_in(tick, leader), WaitingOn::Leader);
     match theirs {
         Some(theirs) => follow_history(tick, leader, &theirs),
+        None => untold(tick, leader),
+    }
+}
+
+/// The leader did not tell its history. `None` when the standby was pointed at its source all the same.
+fn untold(tick: &mut Tick<'_>, leader: &LeaderKey) -> Option<Reason> {
+    match attach::to_untold_remote(tick, leader) {
+        Some(target) => {
+            tick.act(Action::Follow(Some(target)));
+            None
+        }
         None => Some(history::history_unanswered(tick, leader)),
     }
 }

@@ -12,6 +12,14 @@ const SILENT: Duration = Duration::from_millis(500);
 const NOT_YET_READY: Duration = Duration::from_millis(50);
 const EAGER_FOR: Duration = Duration::from_secs(3);
 
+/// After this many unanswered questions in a row about a leader's history a standby does without.
+const SILENCES_MAX: u32 = 10;
+
+/// Whether the questions about the leader's history go unanswered.
+pub(super) fn is_untold(tick: &Tick<'_>) -> bool {
+    SILENCES_MAX <= tick.memory.rejoin.silences
+}
+
 /// The history of a leader that is primary, if it told it lately; asks otherwise.
 pub(super) fn leader_branch(tick: &mut Tick<'_>, leader: &LeaderKey) -> Option<Branch> {
     leader_branch_since(tick, leader, Moment::default())

@@ -23,9 +23,6 @@ const REWINDS_MAX: u32 = 3;
 /// Where no further measure exists the last one is tried again after this, because a full disk or a network failure can
 /// end. A failed attempt has changed nothing: a directory that pg_rewind left incomplete is cloned.
 const TRY_AGAIN: Duration = Duration::from_secs(30);
-/// After this many unanswered questions in a row about the leader's history a standby is started without a source, for
-/// its readers.
-const SILENCES_MAX: u32 = 10;
 /// The interval between checks for a record that the leader is about to publish.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
@@ -51,11 +48,13 @@ pub(super) fn climb(tick: &mut Tick<'_>, leader: &LeaderKey, control: &ControlFi
     by_history(tick, leader, control, &branch)
 }
 
-/// The leader does not report its history. In the end a standby that lacks no WAL may serve its readers all the same.
+/// The leader does not report its history. In the end a standby that lacks no WAL may serve its readers all the same. A
+/// copy of the remote primary of a standby cluster is followed up without a comparison.
 fn without_history(tick: &mut Tick<'_>, leader: &LeaderKey, control: &ControlFile) -> Reason {
-    let silent = SILENCES_MAX <= tick.memory.rejoin.silences;
-    if silent && !control.is_unfinished_copy() && control.state != ControlState::InProduction {
-        return start(tick, leader, None);
+    let follow = attach::to_untold_remote(tick, leader);
+    let is_whole = follow.is_some() || !control.is_unfinished_copy();
+    if history::is_untold(tick) && is_whole && control.state != ControlState::InProduction {
+        return start(tick, leader, follow);
     }
     tick.wake_in(LOOK_AGAIN, WaitingOn::Leader);
     history::history_unanswered(tick, leader)

@@ -23,8 +23,8 @@ pub(super) struct Assessment<'a> {
 }
 
 impl<'a> Assessment<'a> {
-    /// The proof of life that my Postgres lacks as a primary, or as the leader of a standby cluster. In pause, and with foreign data, a missing proof has no
-    /// consequences.
+    /// The proof of life that my Postgres lacks as a primary, or as the leader of a standby cluster. In pause, and with
+    /// foreign data, a missing proof has no consequences.
     fn death(&self, postgres: &'a PostgresFacts) -> Option<&'a Death> {
         let counts = !self.paused && !matches!(self.server, Server::Foreign(_));
         let leads_standby = self.standby_cluster && self.leadership.mine().is_some();

@@ -54,7 +54,13 @@ fn start_behind_remote(tick: &mut Tick<'_>, control: &ControlFile) -> Reason {
 
 /// No member leads, and my Postgres is down.
 pub(super) fn start_without_leader(tick: &mut Tick<'_>, control: &ControlFile) -> Reason {
-    start_behind_remote(tick, control)
+    // Where etcd knows no cluster, it serves its readers until an operator has it lead.
+    let is_known = tick.cluster().is_some_and(|cluster| cluster.system_id().is_some());
+    if is_known {
+        return start_behind_remote(tick, control);
+    }
+    start::as_standby(tick, false);
+    Reason::StartingToCompete
 }
 
 /// I lead, and my Postgres is a standby.

@@ -175,7 +175,7 @@ pub enum Job {
         from: Option<FollowTarget>,
         /// Which methods may be tried.
         methods: CloneMethods,
-        /// The system identifier of the cluster, if etcd has it. What a script makes must have it.
+        /// The system identifier of the cluster, if etcd has it. What is made must have it.
         system_id: Option<u64>,
     },
     /// Restore the data that an interrupted clone had set aside. If there is none, the directory is empty afterwards.

@@ -62,7 +62,7 @@ pub(super) async fn rewind(
         crash_recovery(inner).await?;
         control = control::read(setup).await?;
     }
-    let source_timeline = checkpointed_timeline(setup, target).await?;
+    let source_timeline = checkpointed_timeline(setup, target, &control).await?;
     let report = keep_diverged(setup, &control, fork).await?;
     files::write_main(inner, Some(target))?;
     let restores =
@@ -92,8 +92,18 @@ pub(super) async fn rewind(
 
 /// The source's timeline. Until its first checkpoint after a promotion its control file has the one before, and
 /// pg_rewind would find nothing to do.
-async fn checkpointed_timeline(setup: &Setup, target: &FollowTarget) -> Result<Timeline, Error> {
+async fn checkpointed_timeline(
+    setup: &Setup,
+    target: &FollowTarget,
+    mine: &ControlFile,
+) -> Result<Timeline, Error> {
     let history = sql::leader_history(setup, target).await?;
+    if history.system_id != mine.system_id {
+        return Err(Error::Unfit(format!(
+            "rewind: {} belongs to another cluster: its system identifier is {}, and that of the data here is {}",
+            target.name, history.system_id, mine.system_id
+        )));
+    }
     if !history.in_recovery && history.checkpoint_timeline != history.branch.timeline {
         return Err(Error::Unfit(format!(
             "rewind: {} has not finished its checkpoint after its promotion",

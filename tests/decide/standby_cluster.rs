@@ -1,5 +1,7 @@
 //! Scenarios: a standby cluster, whose leader follows a remote primary.
 
+mod members;
+
 use std::time::Duration;
 
 use matriarch::decide::Decision;
@@ -165,6 +167,46 @@ fn the_leader_follows_the_remote_primary_and_is_not_promoted() {
     assert_eq!(job(&decision), None);
 }
 
+/// It admits this member to replication, and to nothing else.
+#[test]
+fn a_remote_primary_that_does_not_tell_its_history_is_followed() {
+    for (leads, source) in [(true, REMOTE), (false, "b")] {
+        let mut world = world();
+        if leads {
+            world.i_lead();
+        }
+        world.receives_nothing();
+        let mut follows = false;
+        for _ in 0..30 {
+            let decision = world.tick();
+            follows |= decision.actions.contains(&Action::Follow(Some(remote())));
+            let told = LeaderBranch {
+                name: name(source),
+                asked_at: world.now,
+                answer: Err("password authentication failed".to_owned()),
+                has_slot: false,
+                oldest: Lsn(0),
+            };
+            world.seen.leader_branch = Some(told);
+            world.later(600);
+        }
+        assert_eq!(follows, leads, "behind a member nothing goes without its history");
+    }
+}
+
+/// etcd was emptied, and PostgreSQL is down everywhere.
+#[test]
+fn without_a_cluster_in_etcd_it_starts_for_its_readers() {
+    let mut world = world();
+    world.cluster().initialize = None;
+    world.nobody_leads().postgres(down(ControlState::ShutDownInRecovery));
+    let decision = world.tick();
+    assert!(
+        matches!(job(&decision), Some(Job::StartStandby { follow: None, lowers: false, .. })),
+        "{decision:?}"
+    );
+}
+
 /// It does not depend on etcd whether the remote primary is the right source.
 #[test]
 fn the_leader_stays_with_a_silent_remote_primary() {
@@ -200,78 +242,6 @@ fn the_last_standby_leader_loses_nothing_by_its_promotion() {
     world.tick();
     world.seen.settings.standby_cluster = None;
     assert_eq!(world.later(100).tick().because, Reason::Promoting);
-}
-
-/// WAL goes on arriving from the remote primary, and timelines are those of another cluster.
-#[test]
-fn a_member_takes_the_key_while_wal_arrives() {
-    let mut world = world();
-    world.seen.settings.check_timeline = true;
-    let line = serde_json::json!([{ "parent": 6, "lsn": 10, "reason": "", "at": null, "promoted": null }]);
-    world.cluster().history = serde_json::from_value(line).expect("a line");
-    world.nobody_leads();
-    for lsn in [1000, 1100, 1200] {
-        world.later(100).postgres(up(standby(lsn))).answers("b", 1000).answers("c", 1000);
-        world.tick();
-    }
-    world.postgres(up(standby(1300))).answers("b", 1000).answers("c", 1000);
-    let decision = world.tick();
-    assert_eq!(job(&decision).map(Job::kind), Some(JobKind::TakeLeadership), "{decision:?}");
-}
-
-/// No member can lead for long: WAL goes on arriving all the same.
-#[test]
-fn members_without_a_leader_follow_the_remote_primary() {
-    let mut world = world();
-    world.nobody_leads().receives_nothing();
-    world.seen.me.tags = serde_json::from_value(serde_json::json!({ "nofailover": true })).expect("tags");
-    assert_eq!(world.tick().because, Reason::NoFailoverTag);
-    world.later(11_000);
-    let decision = world.tick();
-    assert!(decision.actions.contains(&Action::AskLeaderBranch { from: remote() }), "{decision:?}");
-    let decision = told(&mut world, REMOTE, branch(&[], 1, None));
-    assert!(decision.actions.contains(&Action::Follow(Some(remote()))), "{decision:?}");
-    assert_eq!(decision.because, Reason::NoFailoverTag);
-}
-
-/// What the standby leader lacks comes from the same primary: the member waits until it is there.
-#[test]
-fn a_member_that_is_ahead_of_the_standby_leader_waits_for_it() {
-    let mut world = world();
-    world.receives_nothing();
-    world.tick();
-    let decision = told(&mut world, "b", branch(&[], 1, Some(900)));
-    assert!(!decision.actions.iter().any(|action| matches!(action, Action::Follow(Some(_)))), "{decision:?}");
-    assert_eq!(job(&decision), None);
-    world.later(1000);
-    let decision = told(&mut world, "b", branch(&[], 1, Some(1000)));
-    assert!(
-        decision
-            .actions
-            .iter()
-            .any(|action| { matches!(action, Action::Follow(Some(target)) if target.name == name("b")) }),
-        "{decision:?}"
-    );
-}
-
-#[test]
-fn a_stopped_member_that_is_ahead_starts_without_a_source() {
-    let mut world = world();
-    world.postgres(down(ControlState::ShutDown));
-    world.tick();
-    let decision = told(&mut world, "b", branch(&[], 1, Some(800)));
-    assert!(matches!(job(&decision), Some(Job::StartStandby { follow: None, .. })), "{decision:?}");
-}
-
-/// A promotion of the remote primary left out what this member had received.
-#[test]
-fn a_member_whose_history_parted_is_rewound_to_the_remote_primary() {
-    let mut world = world();
-    world.postgres(down(ControlState::ShutDown));
-    world.tick();
-    let decision = told(&mut world, "b", branch(&[(1, 500)], 2, Some(700)));
-    let rewind = Job::Rewind { from: remote(), fork: (Timeline(1), Lsn(500)) };
-    assert_eq!(job(&decision), Some(&rewind), "{decision:?}");
 }
 
 fn empty() -> World {

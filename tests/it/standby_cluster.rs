@@ -18,7 +18,10 @@ async fn remote() -> Cluster {
 }
 
 fn section(remote: &Cluster) -> Value {
-    json!({ "standby_cluster": { "host": "127.0.0.1", "port": remote.members[0].postgres } })
+    json!({ "standby_cluster": {
+        "host": "127.0.0.1", "port": remote.members[0].postgres,
+        "archive_cleanup_command": "true", "recovery_min_apply_delay": "10ms",
+    } })
 }
 
 /// The leader of a standby cluster, once it and `size - 1` others stream.
@@ -67,8 +70,26 @@ async fn a_standby_cluster_is_made_from_a_remote_primary() {
     assert_eq!(cluster.members[1].status("/standby-leader").await, 503);
     let answer = leader.get("/patroni").await.expect("an answer").json();
     assert_eq!(answer["role"], "standby_leader", "{answer}");
+    for (member, delay) in cluster.members.iter().zip(["10ms", "0"]) {
+        for (parameter, value) in [("archive_cleanup_command", "true"), ("recovery_min_apply_delay", delay)] {
+            let what = format!("{parameter} is {value} on {}", member.name);
+            let sql = format!("SELECT WHERE current_setting('{parameter}') = '{value}'");
+            cluster.wait_for_row(Duration::from_secs(20), &what, member.postgres, &sql).await;
+        }
+    }
     let sources = query(cluster.members[1].postgres, "SELECT sender_port FROM pg_stat_wal_receiver").await;
     assert_eq!(sources, Ok(vec![vec![leader.postgres.to_string()]]));
+}
+
+/// Its users can do nothing but replicate on the remote primary.
+#[tokio::test]
+async fn a_remote_primary_that_admits_only_replication_is_followed() {
+    let remote = remote().await;
+    let stranger = json!({ "postgresql": { "authentication": { "rewind": { "username": "stranger" } } } });
+    let mut cluster = Plan::new(1).dynamic(section(&remote)).all(stranger).prepare().await;
+    cluster.members[0].start();
+    cluster.wait_for(STARTS_WITHIN, "m1 leads", |seen| standby_leader(seen, 1) == Some("m1")).await;
+    arrives(&remote, &cluster, "replicated").await;
 }
 
 /// Both members of a standby cluster, `m1` leading.
