@@ -187,11 +187,13 @@ fn own_role(tick: &Tick<'_>, server: &Server<'_>) -> Role {
 fn state(tick: &Tick<'_>, server: &Server<'_>) -> MemberState {
     let restarting = tick.memory.restart.as_ref().is_some_and(|restart| restart.stopped);
     match tick.seen.job.as_ref().map(|running| running.job.kind()) {
-        Some(JobKind::Bootstrap) if tick.seen.me.scripts.custom_bootstrap => {
+        Some(JobKind::Bootstrap) if tick.seen.me.scripts.custom_bootstrap && !tick.in_standby_cluster() => {
             return MemberState::RunningCustomBootstrapScript;
         }
-        Some(JobKind::Bootstrap) => return MemberState::InitializingNewCluster,
-        Some(JobKind::Clone) => return MemberState::CreatingReplica,
+        Some(JobKind::Bootstrap) if !tick.in_standby_cluster() => {
+            return MemberState::InitializingNewCluster;
+        }
+        Some(JobKind::Bootstrap | JobKind::Clone) => return MemberState::CreatingReplica,
         Some(JobKind::StartStandby | JobKind::Stop) if restarting => return MemberState::Restarting,
         Some(JobKind::StartStandby) => return MemberState::Starting,
         Some(JobKind::Stop) => return MemberState::Stopping,

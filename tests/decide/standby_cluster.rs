@@ -259,6 +259,10 @@ fn a_new_standby_cluster_is_a_copy_of_the_remote_primary() {
     let decision = world.tick();
     let copies = |methods| Job::BootstrapStandby { seen: 100, from: Some(remote()), methods };
     assert_eq!(job(&decision), Some(&copies(CloneMethods::BasebackupOnly)), "{decision:?}");
+    runs(&mut world, copies(CloneMethods::BasebackupOnly));
+    let state = world.tick().memory.published.map(|(record, ..)| record.state);
+    assert_eq!(state, Some(MemberState::CreatingReplica));
+    world.seen.job = None;
     world.ends(JobKind::Bootstrap, Outcome::Failed("connection refused".to_owned())).later(100);
     let decision = world.tick();
     assert!(!decision.actions.iter().any(|action| matches!(action, Action::Exit(_))), "{decision:?}");

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
 use crate::support::{Cluster, Plan, Seen, query};
@@ -156,4 +157,16 @@ async fn a_standby_cluster_is_promoted_and_demoted_again() {
     }
     let answer = cluster.members[0].get("/patroni").await.expect("an answer").json();
     assert_eq!(answer["role"], "standby_leader", "{answer}");
+}
+
+/// Its postmaster forks no more: another member leads, and the frozen one comes back behind it.
+#[tokio::test]
+async fn a_standby_leader_that_is_frozen_is_replaced() {
+    let remote = remote().await;
+    let cluster = follows(&remote).await;
+    let frozen = cluster.members[0].postmaster().expect("it runs");
+    cluster.members[0].signal_process(frozen, Signal::SIGSTOP);
+    cluster.wait_for(STARTS_WITHIN, "m2 leads", |seen| standby_leader(seen, 2) == Some("m2")).await;
+    assert_ne!(cluster.members[0].postmaster(), Some(frozen));
+    arrives(&remote, &cluster, "thawed").await;
 }
