@@ -53,7 +53,9 @@ pub(super) fn climb(tick: &mut Tick<'_>, leader: &LeaderKey, control: &ControlFi
 fn without_history(tick: &mut Tick<'_>, leader: &LeaderKey, control: &ControlFile) -> Reason {
     let follow = attach::to_untold_remote(tick, leader);
     let is_whole = follow.is_some() || !control.is_unfinished_copy();
-    if history::is_untold(tick) && is_whole && control.state != ControlState::InProduction {
+    // The control file of a copy is that of the running primary.
+    let has_crashed = control.state == ControlState::InProduction && !control.backup_label;
+    if history::is_untold(tick) && is_whole && !has_crashed {
         return start(tick, leader, follow);
     }
     tick.wake_in(LOOK_AGAIN, WaitingOn::Leader);

@@ -58,6 +58,19 @@ fn told(world: &mut World, source: &str, branch: Branch) -> Decision {
     world.tick()
 }
 
+/// `source` did not let this member in, and some time passes.
+fn untold(world: &mut World, source: &str) {
+    let told = LeaderBranch {
+        name: name(source),
+        asked_at: world.now,
+        answer: Err("password authentication failed".to_owned()),
+        has_slot: false,
+        oldest: Lsn(0),
+    };
+    world.seen.leader_branch = Some(told);
+    world.later(600);
+}
+
 fn job(decision: &Decision) -> Option<&Job> {
     decision.actions.iter().find_map(|action| match action {
         Action::Start(job) => Some(job),
@@ -180,18 +193,29 @@ fn a_remote_primary_that_does_not_tell_its_history_is_followed() {
         for _ in 0..30 {
             let decision = world.tick();
             follows |= decision.actions.contains(&Action::Follow(Some(remote())));
-            let told = LeaderBranch {
-                name: name(source),
-                asked_at: world.now,
-                answer: Err("password authentication failed".to_owned()),
-                has_slot: false,
-                oldest: Lsn(0),
-            };
-            world.seen.leader_branch = Some(told);
-            world.later(600);
+            untold(&mut world, source);
         }
         assert_eq!(follows, leads, "behind a member nothing goes without its history");
     }
+}
+
+/// A base backup, whose control file is that of the running primary.
+#[test]
+fn a_copy_of_a_remote_primary_that_does_not_tell_its_history_is_started() {
+    let mut world = world();
+    let mut copy = down(ControlState::InProduction);
+    if let DataDirectory::Ready(control) = &mut copy.data {
+        control.backup_label = true;
+    }
+    world.nobody_leads().postgres(copy);
+    let mut starts = false;
+    for _ in 0..30 {
+        let decision = world.tick();
+        let follow = Some(remote());
+        starts |= matches!(job(&decision), Some(Job::StartStandby { follow: to, .. }) if *to == follow);
+        untold(&mut world, REMOTE);
+    }
+    assert!(starts);
 }
 
 /// etcd was emptied, and PostgreSQL is down everywhere.
