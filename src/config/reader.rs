@@ -9,6 +9,9 @@ use super::tree::{Node, Value};
 use super::units;
 use crate::model::nearest;
 
+/// What is said of a key that nothing reads.
+pub(super) const UNKNOWN: &str = "is not known";
+
 /// The faults and warnings so far.
 #[derive(Default)]
 pub(super) struct ConfigFindings {
@@ -281,7 +284,7 @@ impl<'a> Section<'a> {
                 Some(near) => format!("did you mean `{near}`?"),
                 None => "this key is not known and has no effect".to_owned(),
             };
-            let (origin, found) = (node.origin.clone(), "is not known".to_owned());
+            let (origin, found) = (node.origin.clone(), UNKNOWN.to_owned());
             findings.warnings.push(Fault { origin, key: self.key(key), found, expected });
         }
     }

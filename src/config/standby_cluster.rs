@@ -2,7 +2,8 @@
 //!
 //! A bad value in it is a warning, and never takes the section out of force: its members would promote one of them.
 
-use super::reader::{ConfigFindings, Section, is_empty, list_items, plain};
+use super::fault::Fault;
+use super::reader::{ConfigFindings, Section, UNKNOWN, is_empty, list_items, plain};
 use super::tree::{Node, Value};
 use crate::model::StandbyCluster;
 
@@ -62,6 +63,12 @@ pub(super) fn read(
     }
     let following = hosts.and_then(|hosts| StandbyCluster::following(&hosts, slot));
     (Some(StandbyCluster { methods, ..following.unwrap_or_default() }), recovery)
+}
+
+/// Whether this warning is about a bad value of the section, and not about an unknown key.
+pub(super) fn is_bad_value(warning: &Fault) -> bool {
+    let of_section = warning.key.strip_prefix(SECTION).is_some_and(|key| key.starts_with('.'));
+    of_section && warning.found != UNKNOWN
 }
 
 /// A scalar that is not empty.

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::history;
 use super::memory::Following;
-use super::tick::Tick;
+use super::tick::{REMOTE_TERM, Tick};
 use crate::model::{
     Action, Branch, Divergence, FollowTarget, LeaderKey, Lsn, SqlFacts, Standby, Term, Timeline, WaitingOn,
 };
@@ -121,9 +121,14 @@ pub(super) fn is_elsewhere(tick: &Tick<'_>, target: &FollowTarget, sql: &SqlFact
 }
 
 /// Takes a standby that an earlier supervisor left, and that receives nothing, off the source it was configured with:
-/// PostgreSQL would connect to that member as soon as it is promoted, before their histories are compared.
+/// PostgreSQL would connect to that member as soon as it is promoted, before their histories are compared. Takes it off
+/// the remote primary of a former standby cluster, too.
 pub(super) fn leave_unknown_source(tick: &mut Tick<'_>, sql: &SqlFacts) {
-    if tick.memory.following.is_none() && matches!(sql.standby, Standby::Yes { receiver: None, .. }) {
+    let is_idle = matches!(sql.standby, Standby::Yes { receiver: None, .. });
+    let unknown = tick.memory.following.is_none() && is_idle;
+    // WAL that arrives from there is no sign of a primary of this cluster.
+    let former_remote = is_attached(tick, REMOTE_TERM) && !tick.in_standby_cluster();
+    if unknown || former_remote {
         let_go(tick);
     }
 }

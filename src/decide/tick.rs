@@ -15,7 +15,7 @@ use crate::model::{
 /// that the slowest answer, or its absence, is still fresh when it is known.
 const ANSWER_FRESH: Duration = Duration::from_millis(2500);
 /// The term of the remote primary of a standby cluster: etcd has none for it.
-pub(super) const REMOTE_TERM: Term = Term(0);
+pub(super) const REMOTE_TERM: Term = Term(-1);
 /// The pause before a requested renewal is requested again.
 const LEASE_SOON: Duration = Duration::from_millis(200);
 

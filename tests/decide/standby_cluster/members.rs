@@ -35,6 +35,11 @@ fn members_without_a_leader_follow_the_remote_primary() {
     let decision = told(&mut world, REMOTE, branch(&[], 1, None));
     assert!(decision.actions.contains(&Action::Follow(Some(remote()))), "{decision:?}");
     assert_eq!(decision.because, Reason::NoFailoverTag);
+    // The section is removed: what arrives from there is no sign that a primary of this cluster lives.
+    world.seen.settings.standby_cluster = None;
+    world.postgres(up(standby(1100))).later(100);
+    let decision = world.tick();
+    assert!(decision.actions.contains(&Action::Follow(None)), "{decision:?}");
 }
 
 /// What the standby leader lacks comes from the same primary: the member waits until it is there.
