@@ -170,3 +170,24 @@ async fn a_standby_leader_that_is_frozen_is_replaced() {
     assert_ne!(cluster.members[0].postmaster(), Some(frozen));
     arrives(&remote, &cluster, "thawed").await;
 }
+
+/// The remote primary is the leader of a cluster, and dies: the standby cluster goes on behind its successor, on another
+/// timeline.
+#[tokio::test]
+async fn a_failover_of_the_remote_primary_is_followed() {
+    let mut remote = Plan::new(2).start().await;
+    query(remote.members[0].postgres, "CREATE TABLE words (word text)").await.expect("a primary");
+    let ports = remote.ports().iter().map(u16::to_string).collect::<Vec<_>>().join(",");
+    let section = json!({ "standby_cluster": { "host": "127.0.0.1,127.0.0.1", "port": ports } });
+    let mut cluster = Plan::new(1).dynamic(section).prepare().await;
+    cluster.members[0].start();
+    cluster.wait_for(STARTS_WITHIN, "m1 leads", |seen| standby_leader(seen, 1) == Some("m1")).await;
+    arrives(&remote, &cluster, "before").await;
+    remote.members[0].kill_all();
+    let successor = remote.wait_for_successor(0, STARTS_WITHIN).await;
+    let insert = "INSERT INTO words VALUES ('after')";
+    query(remote.members[successor].postgres, insert).await.expect("a primary");
+    let select = "SELECT FROM words WHERE word = 'after'";
+    cluster.wait_for_row(STARTS_WITHIN, "the word is here", cluster.members[0].postgres, select).await;
+    cluster.wait_for(STARTS_WITHIN, "m1 leads still", |seen| standby_leader(seen, 1) == Some("m1")).await;
+}
