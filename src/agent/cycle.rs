@@ -252,6 +252,7 @@ impl Cycle {
             }
             self.beat();
         }
+        self.probe.lead_standby_cluster(seen.standby_leader(clock::now()));
         self.publish(&seen, wake_at);
         self.call_back(&seen);
         self.wakes.saw(&levels);

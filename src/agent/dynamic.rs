@@ -1,6 +1,6 @@
 //! The settings in force: the local file, overridden by the key `config`, applied while running.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,6 +27,8 @@ pub(super) struct LiveConfig {
     in_force: DynamicInForce,
     settings: Settings,
     parameters: Parameters,
+    /// Of the recovery, for the leader of a standby cluster only.
+    leader_recovery: BTreeMap<String, String>,
     major: u32,
     /// The addresses on which the REST interface and PostgreSQL have listened since the start.
     listens: [Address; 2],
@@ -50,7 +52,7 @@ impl LiveConfig {
     ) -> LiveConfig {
         let parameters = wiring::parameters(&effective);
         let listens = listens(&local);
-        let Effective { settings, text, warnings, .. } = effective;
+        let Effective { settings, text, warnings, leader_recovery, .. } = effective;
         warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
         LiveConfig {
             sources,
@@ -58,6 +60,7 @@ impl LiveConfig {
             in_force: DynamicInForce::new(text),
             settings,
             parameters,
+            leader_recovery,
             major,
             listens,
             local_changed: false,
@@ -154,9 +157,13 @@ impl LiveConfig {
         self.applied.forget();
     }
 
-    /// The parameters for PostgreSQL, with what this member's logical slots need.
+    /// The parameters for PostgreSQL, with those of a leader, and with what this member's logical slots need.
     fn parameters_over(&self, cluster: Option<&ClusterView>, me: &Me) -> Parameters {
         let mut parameters = self.parameters.clone();
+        let leader = cluster.and_then(|cluster| cluster.leader.as_ref());
+        if leader.is_some_and(|leader| leader.name == me.name) {
+            parameters.recovery.extend(self.leader_recovery.clone());
+        }
         if needs_feedback(&self.settings, me, cluster) {
             parameters.parameters.insert("hot_standby_feedback".to_owned(), "on".to_owned());
         }
@@ -184,6 +191,7 @@ impl LiveConfig {
                 self.warned = effective.warnings.iter().cloned().collect();
                 self.parameters = wiring::parameters(&effective);
                 self.settings = effective.settings;
+                self.leader_recovery = effective.leader_recovery;
                 self.in_force.take(effective.text);
                 true
             }

@@ -13,7 +13,7 @@ use crate::core::job::{
 };
 use crate::core::store::WriteError;
 use crate::etcd::LeaseKeeper;
-use crate::model::{CloneMethods, Leading, Outcome, Process, ReplicaMethod, Term};
+use crate::model::{CloneMethods, DataDirectory, Leading, Outcome, Process, ReplicaMethod, Term};
 use crate::os::clock;
 use crate::os::error_chain::ErrorChain;
 use crate::postgres::{Error, PendingPromotion, ReplicaOrder, Started};
@@ -135,18 +135,16 @@ impl JobDriver {
                 Ok(system_id) => JobAnswer::SystemId(system_id),
                 Err(error) => JobAnswer::Failed(error.chain()),
             },
+            PostgresStep::CopyRemote { from, methods } => {
+                let order = ReplicaOrder { from, methods: self.methods(methods), system_id: None };
+                self.copy_remote(order).await
+            }
             PostgresStep::SetAside => {
                 tracing::warn!("another member created the cluster first: the data directory of this member's initdb is moved aside");
                 ended(postgres.abandon_bootstrap())
             }
             PostgresStep::Clone { from, methods, system_id } => {
-                let methods = match methods {
-                    CloneMethods::Configured => {
-                        self.tools.local.borrow().postgresql.replica_methods.clone()
-                    }
-                    CloneMethods::BasebackupOnly => vec![ReplicaMethod::Basebackup],
-                };
-                let order = ReplicaOrder { from, methods, system_id };
+                let order = ReplicaOrder { from, methods: self.methods(methods), system_id };
                 ended(postgres.make_replica(order, self.tools.progress.clone()).await)
             }
             PostgresStep::UndoClone => ended(postgres.undo_clone().await),
@@ -176,6 +174,28 @@ impl JobDriver {
                     "rewound; files that the new timeline does not have were kept"
                 );
             })),
+        }
+    }
+
+    fn methods(&self, methods: CloneMethods) -> Vec<ReplicaMethod> {
+        let local = self.tools.local.borrow();
+        match methods {
+            CloneMethods::Configured => local.postgresql.replica_methods.clone(),
+            CloneMethods::BasebackupOnly => vec![ReplicaMethod::Basebackup],
+            CloneMethods::Named(names) => {
+                names.iter().filter_map(|name| local.postgresql.method(name)).collect()
+            }
+        }
+    }
+
+    async fn copy_remote(&self, order: ReplicaOrder) -> JobAnswer {
+        let postgres = &self.tools.postgres;
+        if let Err(error) = postgres.make_replica(order, self.tools.progress.clone()).await {
+            return JobAnswer::Failed(error.chain());
+        }
+        match postgres.look().await.0 {
+            DataDirectory::Ready(control) => JobAnswer::SystemId(control.system_id),
+            _unusable => JobAnswer::Failed("the copy of the remote primary cannot be read".to_owned()),
         }
     }
 

@@ -137,17 +137,18 @@ impl LeaderProbe {
             proved && status.postgres.liveness.death().is_none() && !status.postgres.clients_locked_out;
         // A Postgres that is being stopped, by the loop or by the guard, admits no clients.
         let stays = status.job != Some(JobKind::Stop) && !status.lease.runs_out(now);
-        let leads_standby_cluster = status.role == Role::StandbyLeader;
+        let in_standby_cluster = status.settings.standby_cluster.is_some();
+        let is_standby = matches!(wire::role_now(status), Role::Replica | Role::StandbyLeader);
         // In pause a loss of etcd has no consequences, so Postgres' own role decides, as for the operator.
         let leader = if status.view.is_none() && status.settings.pause {
-            leads_standby_cluster || wire::role_now(status) == Role::Primary
+            matches!(wire::role_now(status), Role::Primary | Role::StandbyLeader)
         } else {
             status.is_leader(now)
         };
         LeaderProbe {
             leader,
-            primary: leader && !leads_standby_cluster && proved && stays,
-            standby_leader: leader && leads_standby_cluster,
+            primary: leader && !in_standby_cluster && proved && stays,
+            standby_leader: leader && in_standby_cluster && is_standby,
         }
     }
 

@@ -244,9 +244,9 @@ pub fn member_rows(view: &ClusterView) -> Vec<MemberRow> {
 fn member_row(view: &ClusterView, sync: &SyncSettings, name: &MemberName, member: &MemberKey) -> MemberRow {
     let record = &member.record;
     let leads = view.leader.as_ref().is_some_and(|leader| leader.name == *name);
-    let role = match (leads, record.role) {
-        (true, Role::StandbyLeader) => "standby_leader",
-        (true, _) => "leader",
+    let role = match (leads, is_standby_cluster(view)) {
+        (true, true) => "standby_leader",
+        (true, false) => "leader",
         (false, _) => role_word(StandbyKind::of(sync.mode, view, name)),
     };
     let state = match &record.replication_state {
@@ -361,6 +361,11 @@ pub fn sync_settings(view: &ClusterView) -> SyncSettings {
         true => wanted,
         false => wanted.bound_by(view.sync_record()),
     }
+}
+
+/// Whether its members follow a remote primary.
+pub fn is_standby_cluster(view: &ClusterView) -> bool {
+    view.config.as_ref().is_some_and(|key| config::is_of_standby_cluster(&key.text))
 }
 
 /// Whether the cluster is paused.

@@ -13,7 +13,7 @@ use crate::cli::exit::Exit;
 use crate::cli::ui::Ui;
 use crate::cli::{
     dsn, edit_config, failover, flush, generate_config, history, links, list, parameters, pause, query,
-    reinit, reload, remove, restart, show_config, switchover, topology, version,
+    reinit, reload, remove, restart, show_config, standby_cluster, switchover, topology, version,
 };
 use crate::config::{Config, Fault, Given};
 use crate::demo;
@@ -82,6 +82,8 @@ fn dispatch(context: &Context, command: Command, parameters: Vec<(String, String
         Command::EditConfig(args) => wait(edit_config::execute(context, &args, ask_programs)),
         Command::Pause(args) => wait(pause::execute(context, &args, pause::PauseRequest::Paused)),
         Command::Resume(args) => wait(pause::execute(context, &args, pause::PauseRequest::Running)),
+        Command::DemoteCluster(args) => wait(standby_cluster::demote(context, &args)),
+        Command::PromoteCluster(args) => wait(standby_cluster::promote(context, &args)),
         Command::Version(args) => wait(version::execute(context, &args)),
         Command::Demo(args) => wait_threaded(demo::execute(context, &args)),
     }

@@ -5,7 +5,7 @@ use clap::{Parser, Subcommand};
 use super::context::Global;
 use super::{
     check, demo, dsn, edit_config, failover, flush, generate_config, guard, history, list, pause, query,
-    reinit, reload, remove, restart, run, show_config, switchover, topology, version,
+    reinit, reload, remove, restart, run, show_config, standby_cluster, switchover, topology, version,
 };
 
 /// High-availability supervisor for PostgreSQL.
@@ -69,6 +69,10 @@ pub enum Command {
     Pause(pause::PauseArgs),
     /// Resume automatic action
     Resume(pause::PauseArgs),
+    /// Make a cluster follow a remote primary: a standby cluster
+    DemoteCluster(standby_cluster::DemoteClusterArgs),
+    /// Make a standby cluster a cluster of its own
+    PromoteCluster(standby_cluster::PromoteClusterArgs),
     /// Show the versions of this program and of the members
     Version(version::VersionArgs),
     /// Start a complete cluster on this machine for a trial

@@ -44,6 +44,7 @@ pub mod selection;
 pub mod setting;
 pub mod sheet;
 pub mod show_config;
+pub mod standby_cluster;
 pub mod switchover;
 pub mod table;
 pub mod target;

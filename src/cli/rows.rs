@@ -155,14 +155,9 @@ pub fn is_leader(view: &ClusterView, name: &MemberName) -> bool {
 }
 
 fn role(view: &ClusterView, name: &MemberName) -> &'static str {
-    let standby_cluster = || {
-        let config = view.config.as_ref()?;
-        let config: Value = serde_json::from_str(&config.text).ok()?;
-        config.get("standby_cluster")?.is_object().then_some(())
-    };
-    match (is_leader(view, name), standby_cluster()) {
-        (true, None) => "Leader",
-        (true, Some(())) => "Standby Leader",
+    match (is_leader(view, name), wire::is_standby_cluster(view)) {
+        (true, false) => "Leader",
+        (true, true) => "Standby Leader",
         (false, _) => match standby_kind(view, name) {
             StandbyKind::Asynchronous => "Replica",
             StandbyKind::Sync => "Sync Standby",
@@ -284,7 +279,10 @@ pub fn scheduled_restart(restart: &Map<String, Value>) -> String {
 fn footer(view: &ClusterView) -> Vec<String> {
     let mut lines = Vec::new();
     if view.config.is_some() {
-        lines.push(Guarantee::of(&wire::sync_settings(view), view).to_string());
+        lines.push(match wire::is_standby_cluster(view) {
+            true => "Standby cluster: it follows a remote primary and accepts no writes".to_owned(),
+            false => Guarantee::of(&wire::sync_settings(view), view).to_string(),
+        });
     }
     if is_paused(view) {
         lines.push("Maintenance mode: on".to_owned());

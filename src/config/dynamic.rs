@@ -9,6 +9,7 @@ use super::fault::{Faults, ValueOrigin};
 use super::local::Config;
 use super::postgresql::ROLE_VARIANTS;
 use super::reader::{ConfigFindings, Section};
+use super::standby_cluster::{self, StandbyRecovery};
 use super::tree::Node;
 use super::{guc, slots};
 use crate::model::{Settings, SyncMode, SyncSettings};
@@ -32,15 +33,15 @@ pub struct Effective {
     pub pg_ident: Option<Vec<String>>,
     /// Further recovery settings.
     pub recovery: BTreeMap<String, String>,
+    /// Further recovery settings of the leader of a standby cluster.
+    pub leader_recovery: BTreeMap<String, String>,
     /// Warnings for the operator.
     pub warnings: Vec<String>,
 }
 
 /// Keys without effect that an operator has to know of, each with the missing effect.
-const NOT_BUILT: [(&str, &str); 2] = [
-    ("standby_cluster", "standby clusters are not built yet: this is a cluster of its own"),
-    ("primary_race_backoff", "standbys always put the race off while WAL still arrives from a primary"),
-];
+const NOT_BUILT: [(&str, &str); 1] =
+    [("primary_race_backoff", "standbys always put the race off while WAL still arrives from a primary")];
 /// Keys with the older name that counts if the key is absent.
 const RENAMED: [(&str, &str); 2] =
     [("primary_start_timeout", "master_start_timeout"), ("primary_stop_timeout", "master_stop_timeout")];
@@ -145,24 +146,36 @@ pub fn effective(local: &Config, dynamic_json: Option<&str>, major: u32) -> Resu
         command_line,
         pg_hba: mine.pg_hba.clone().filter(some).or(dynamic.pg_hba.filter(some)),
         pg_ident: mine.pg_ident.clone().or(dynamic.pg_ident),
-        recovery: recovery.into_iter().collect(),
+        recovery: recovery.into_iter().chain(dynamic.standby.all).collect(),
+        leader_recovery: dynamic.standby.leader.into_iter().collect(),
         warnings,
     })
+}
+
+/// The JSON text of the key `config`, as a tree; what cannot be read counts as empty.
+fn tree(dynamic_json: &str) -> Node {
+    let json = serde_json::from_str(dynamic_json).unwrap_or(Json::Null);
+    Node::from_json(&json, &ValueOrigin { source: "config".to_owned(), line: None })
 }
 
 /// Synchronous replication in the JSON text of the key `config`, for programs other than a member. Invalid values count
 /// as absent.
 pub fn sync_settings(dynamic_json: &str) -> SyncSettings {
-    let json = serde_json::from_str(dynamic_json).unwrap_or(Json::Null);
-    let node = Node::from_json(&json, &ValueOrigin { source: "config".to_owned(), line: None });
-    synchronous(&mut Section::root(&node), &mut ConfigFindings::default())
+    let node = tree(dynamic_json);
+    let (mut top, mut findings) = (Section::root(&node), ConfigFindings::default());
+    let (standby_cluster, _) = standby_cluster::read(&mut top, &mut findings);
+    synchronous(&mut top, standby_cluster.is_some(), &mut findings)
+}
+
+/// Whether the JSON text of the key `config` is that of a standby cluster, for programs other than a member.
+pub fn is_of_standby_cluster(dynamic_json: &str) -> bool {
+    let node = tree(dynamic_json);
+    standby_cluster::read(&mut Section::root(&node), &mut ConfigFindings::default()).0.is_some()
 }
 
 /// Whether the JSON text of the key `config` pauses the cluster, for programs other than a member.
 pub fn pauses(dynamic_json: &str) -> bool {
-    let json = serde_json::from_str(dynamic_json).unwrap_or(Json::Null);
-    let node = Node::from_json(&json, &ValueOrigin { source: "config".to_owned(), line: None });
-    Section::root(&node).flag("pause", false, &mut ConfigFindings::default())
+    Section::root(&tree(dynamic_json)).flag("pause", false, &mut ConfigFindings::default())
 }
 
 /// The access rules of a new cluster without a configured `pg_hba`: those of the bootstrap, or default rules under
@@ -196,6 +209,7 @@ pub(super) struct PostgresqlDynamic {
     use_pg_rewind: Option<bool>,
     remove_on_failure: Option<bool>,
     remove_on_diverged: Option<bool>,
+    standby: StandbyRecovery,
 }
 
 pub(super) fn read(node: &Node, findings: &mut ConfigFindings) -> (Settings, PostgresqlDynamic) {
@@ -209,6 +223,7 @@ pub(super) fn read(node: &Node, findings: &mut ConfigFindings) -> (Settings, Pos
         None => older,
     });
     let stop = top.span(stop, default.primary_stop_timeout, findings);
+    let (standby_cluster, standby) = standby_cluster::read(&mut top, findings);
     let mut settings = Settings {
         ttl: top.span("ttl", default.ttl, findings),
         loop_wait: top.span("loop_wait", default.loop_wait, findings).max(Duration::from_secs(1)),
@@ -224,9 +239,10 @@ pub(super) fn read(node: &Node, findings: &mut ConfigFindings) -> (Settings, Pos
         pause: top.flag("pause", default.pause, findings),
         failsafe_mode: top.flag("failsafe_mode", default.failsafe_mode, findings),
         member_slots_ttl: top.span("member_slots_ttl", default.member_slots_ttl, findings),
-        slots: slots::read(&mut top, findings),
+        slots: slots::read(&mut top, standby_cluster.is_some(), findings),
         max_timelines_history: top.bytes("max_timelines_history", 0, findings) as usize,
-        sync: synchronous(&mut top, findings),
+        sync: synchronous(&mut top, standby_cluster.is_some(), findings),
+        standby_cluster,
         ..default
     };
     for (key, what) in NOT_BUILT {
@@ -237,12 +253,17 @@ pub(super) fn read(node: &Node, findings: &mut ConfigFindings) -> (Settings, Pos
             top.without_effect(&[(key, what)], findings);
         }
     }
-    let dynamic = postgresql(&mut top, &mut settings, findings);
+    let dynamic = PostgresqlDynamic { standby, ..postgresql(&mut top, &mut settings, findings) };
     top.finish(findings);
     (settings, dynamic)
 }
 
-fn synchronous(top: &mut Section<'_>, findings: &mut ConfigFindings) -> SyncSettings {
+/// In a standby cluster no commit waits for anything: the mode is off.
+fn synchronous(
+    top: &mut Section<'_>,
+    in_standby_cluster: bool,
+    findings: &mut ConfigFindings,
+) -> SyncSettings {
     let key = SYNC_MODE;
     let mode = match top.get(key) {
         Some(node) => match super::reader::plain(node).map(|text| text.to_ascii_lowercase()) {
@@ -266,7 +287,7 @@ fn synchronous(top: &mut Section<'_>, findings: &mut ConfigFindings) -> SyncSett
         Some(_) | None => None,
     };
     SyncSettings {
-        mode,
+        mode: if in_standby_cluster { SyncMode::Off } else { mode },
         strict: top.flag("synchronous_mode_strict", false, findings),
         node_count: (top.bytes("synchronous_node_count", 1, findings) as usize).max(1),
         maximum_lag,
@@ -284,6 +305,7 @@ fn postgresql(
         section.get(key).is_some().then(|| section.flag(key, false, findings))
     };
     let dynamic = PostgresqlDynamic {
+        standby: StandbyRecovery::default(),
         parameters: guc::parameters(&mut section, findings),
         recovery_conf: section.parameters("recovery_conf", findings),
         pg_hba: section.list("pg_hba", false, findings),

@@ -54,7 +54,7 @@ impl DynamicInForce {
     /// about the synchronous mode, a key `sync` that is in force does.
     #[must_use]
     pub fn bound(&self, mut settings: Settings, cluster: Option<&ClusterView>) -> Settings {
-        if !self.says_mode {
+        if !self.says_mode && settings.standby_cluster.is_none() {
             settings.sync = settings.sync.bound_by(cluster.and_then(|cluster| cluster.sync_record()));
         }
         settings

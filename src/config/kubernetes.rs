@@ -97,9 +97,9 @@ pub(super) fn read(
         section.fault("follower_label_value", node, expected, findings);
     }
     let standby_leader = value(&mut section, "standby_leader_label_value", &leader, findings);
-    if let (true, Some(node)) = (standby_leader != leader, section.get("standby_leader_label_value")) {
-        let why = "standby clusters are not built yet: this value is not used";
-        section.warn("standby_leader_label_value", node, why, findings);
+    if let (true, Some(node)) = (standby_leader == follower, section.get("standby_leader_label_value")) {
+        let expected = "write another value than that of `follower_label_value`";
+        section.fault("standby_leader_label_value", node, expected, findings);
     }
     for (not_acted_on, why) in NOT_ACTED_ON {
         if let Some(node) = section.get(not_acted_on).filter(|node| node.value != Value::Bool(false)) {
@@ -117,6 +117,7 @@ pub(super) fn read(
             role_label: key(&mut section, "role_label", findings).unwrap_or(usual.role_label),
             leader,
             follower,
+            standby_leader,
             tmp_role_label: key(&mut section, "tmp_role_label", findings),
             bootstrap_labels: labels(&mut section, "bootstrap_labels", findings),
             readiness_gate: key(&mut section, "readiness_gate", findings),

@@ -8,6 +8,7 @@ use super::fault::{Fault, Faults, ValueOrigin};
 use super::given::new_parameters;
 use super::guc;
 use super::reader::ConfigFindings;
+use super::standby_cluster;
 use super::tree::Node;
 use crate::model::{SyncMode, SyncSettings};
 
@@ -60,7 +61,10 @@ pub fn mended(text: &str, before: &str) -> Mended {
 pub fn refuse_faults(before: &Map<String, Json>, after: &Map<String, Json>) -> Result<(), Faults> {
     let known = faults(before);
     let new = faults(after).into_iter().filter(|fault| !known.contains(fault));
-    let new: Vec<Fault> = new.chain(guc::faults(&new_parameters(before, after))).collect();
+    // When it is read, a bad value there leaves the section in force, without a source.
+    let of_standby_cluster = new_warnings(before, after).into_iter().filter(standby_cluster::is_bad_value);
+    let new: Vec<Fault> =
+        new.chain(of_standby_cluster).chain(guc::faults(&new_parameters(before, after))).collect();
     if new.is_empty() { Ok(()) } else { Err(Faults(new)) }
 }
 
@@ -207,6 +211,16 @@ mod tests {
             "config: postgresql.parameters.Max_connections: found `24`; write a number from 25 to 262143
 config: postgresql.parameters.wal_level: found `minimal`; write one of replica, hot_standby, logical";
         assert_eq!(refused.expect_err("two faults").to_string(), expected);
+    }
+
+    #[test]
+    fn a_bad_value_of_a_standby_cluster_is_refused_and_leaves_it_in_force() {
+        let text = json!({"standby_cluster": {"host": "a", "port": "much", "hots": "b"}});
+        let refused = refuse_faults(&Map::new(), &map(text.clone())).expect_err("one fault").0;
+        let keys: Vec<&str> = refused.iter().map(|fault| fault.key.as_str()).collect();
+        assert_eq!(keys, ["standby_cluster.port"]);
+        assert_eq!(refuse_faults(&map(text.clone()), &map(text.clone())), Ok(()), "it was there before");
+        assert_eq!(mended(&text.to_string(), "{}").text, text.to_string());
     }
 
     #[test]

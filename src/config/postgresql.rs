@@ -63,6 +63,8 @@ pub struct Postgresql {
     pub basebackup: Vec<String>,
     /// The ways to make a replica, in order; at least one.
     pub replica_methods: Vec<ReplicaMethod>,
+    /// Scripts that make a replica and are not among the ways: a standby cluster can name them.
+    pub other_methods: Vec<ReplicaMethod>,
     /// Options of pg_rewind.
     pub rewind_options: Vec<String>,
     /// Kerberos service name.
@@ -73,6 +75,17 @@ pub struct Postgresql {
     pub pre_promote: Option<Vec<String>>,
     /// The words of the script to run before a planned stop.
     pub before_stop: Option<Vec<String>>,
+}
+
+impl Postgresql {
+    /// The way to make a replica that has this name: pg_basebackup, a script with a section, or a program of that name.
+    pub fn method(&self, name: &str) -> Option<ReplicaMethod> {
+        if name == BASEBACKUP {
+            return Some(ReplicaMethod::Basebackup);
+        }
+        let known = self.replica_methods.iter().chain(&self.other_methods);
+        known.into_iter().find(|method| method.name() == name).cloned().or_else(|| scripts::program(name))
+    }
 }
 
 /// A user of PostgreSQL. `Debug` hides the password.
@@ -205,12 +218,14 @@ pub(super) fn read(top: &mut Section<'_>, findings: &mut ConfigFindings) -> Post
         rewind,
         basebackup,
         replica_methods,
+        other_methods: Vec::new(),
     };
     section.without_effect(&WITHOUT_EFFECT, findings);
     section.without_effect(&ROLE_VARIANTS, findings);
     section.accept(&["name"]);
+    let other_methods = scripts::other_methods(&mut section, findings);
     section.finish(findings);
-    postgresql
+    Postgresql { other_methods, ..postgresql }
 }
 
 /// An absolute path, resolved from the supervisor's working directory and without a trailing slash: names beside a

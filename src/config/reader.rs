@@ -9,6 +9,9 @@ use super::tree::{Node, Value};
 use super::units;
 use crate::model::nearest;
 
+/// What is said of a key that nothing reads.
+pub(super) const UNKNOWN: &str = "is not known";
+
 /// The faults and warnings so far.
 #[derive(Default)]
 pub(super) struct ConfigFindings {
@@ -227,6 +230,12 @@ impl<'a> Section<'a> {
         }
     }
 
+    /// The keys that were not read yet, with their values.
+    pub(super) fn unread(&self) -> Vec<(&'a str, &'a Node)> {
+        let unread = self.entries().iter().filter(|(key, _)| !self.asked.contains(key.as_str()));
+        unread.map(|(key, node)| (key.as_str(), node)).collect()
+    }
+
     /// Accepts keys that are read elsewhere, or have no effect.
     pub(super) fn accept(&mut self, keys: &[&'static str]) {
         self.asked.extend(keys.iter().map(|key| (*key).to_owned()));
@@ -275,7 +284,7 @@ impl<'a> Section<'a> {
                 Some(near) => format!("did you mean `{near}`?"),
                 None => "this key is not known and has no effect".to_owned(),
             };
-            let (origin, found) = (node.origin.clone(), "is not known".to_owned());
+            let (origin, found) = (node.origin.clone(), UNKNOWN.to_owned());
             findings.warnings.push(Fault { origin, key: self.key(key), found, expected });
         }
     }
@@ -303,7 +312,7 @@ fn found(key: &str, node: &Node) -> String {
 }
 
 /// Whether the value is empty.
-fn is_empty(node: &Node) -> bool {
+pub(super) fn is_empty(node: &Node) -> bool {
     match &node.value {
         Value::Null => true,
         Value::Text(text) => text.trim().is_empty(),

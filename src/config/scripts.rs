@@ -82,6 +82,22 @@ pub(super) fn replica_methods(
     methods
 }
 
+/// The sections with a command that no other key has named.
+pub(super) fn other_methods(section: &mut Section<'_>, findings: &mut ConfigFindings) -> Vec<ReplicaMethod> {
+    let unread = section.unread();
+    let is_script = |node: &Node| node.get("command").is_some_and(|command| command.value != Value::Null);
+    let names = unread.into_iter().filter(|(_, node)| is_script(node)).map(|(name, _)| name);
+    names.filter_map(|name| replica_script(section, name, name, findings)).collect()
+}
+
+/// A program of this name as a method, with the usual arguments.
+pub(super) fn program(name: &str) -> Option<ReplicaMethod> {
+    let words = shell_words(name).filter(|words| !words.is_empty())?;
+    let command = ScriptWords { words, is_told: true, arguments: Vec::new() };
+    let name = name.to_owned();
+    Some(ReplicaMethod::Script(ReplicaScript { name, command, keeps_data: false, needs_no_source: false }))
+}
+
 fn replica_script(
     parent: &mut Section<'_>,
     list: &str,

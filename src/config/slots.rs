@@ -13,16 +13,25 @@ const IGNORED: &str = "ignore_slots";
 const PERMANENT: [&str; 3] = ["slots", "permanent_slots", "permanent_replication_slots"];
 /// The keys of a permanent slot.
 const PARTS: [&str; 4] = ["type", "database", "plugin", "cluster_type"];
+/// The values of `cluster_type`.
+const PRIMARY: &str = "primary";
+const STANDBY: &str = "standby";
 /// The longest name that PostgreSQL accepts.
 const NAME_LETTERS: usize = 63;
 
-pub(super) fn read(top: &mut Section<'_>, findings: &mut ConfigFindings) -> SlotSettings {
+/// `in_standby_cluster`: the slots of standby clusters are read, else those of others.
+pub(super) fn read(
+    top: &mut Section<'_>,
+    in_standby_cluster: bool,
+    findings: &mut ConfigFindings,
+) -> SlotSettings {
+    let other_type = if in_standby_cluster { PRIMARY } else { STANDBY };
     let mut permanent = BTreeMap::new();
     for key in PERMANENT {
         match top.get(key) {
             Some(Node { value: Value::Map(slots), .. }) => {
                 let slots = slots.iter().filter_map(|(name, node)| {
-                    let kind = permanent_slot(&format!("{key}.{name}"), name, node, findings)?;
+                    let kind = permanent_slot((&format!("{key}.{name}"), name), node, other_type, findings)?;
                     Some((name.clone(), kind))
                 });
                 permanent.extend(slots);
@@ -72,7 +81,12 @@ fn fault(key: &str, node: &Node, expected: &str) -> Fault {
 
 /// The slot under `key`; `None`: it belongs to other clusters than this one, or is faulty. Each fault is one of the
 /// whole slot, so that the whole one before stays in force.
-fn permanent_slot(key: &str, name: &str, node: &Node, findings: &mut ConfigFindings) -> Option<SlotKind> {
+fn permanent_slot(
+    (key, name): (&str, &str),
+    node: &Node,
+    other_type: &str,
+    findings: &mut ConfigFindings,
+) -> Option<SlotKind> {
     let mut refuse = |expected: &str| {
         findings.faults.push(fault(key, node, expected));
         None
@@ -93,7 +107,7 @@ fn permanent_slot(key: &str, name: &str, node: &Node, findings: &mut ConfigFindi
     }
     let part = |name: &str| known.clone().find(|(part, _)| part == name).and_then(|(_, node)| plain(node));
     let cluster_type = part("cluster_type");
-    if cluster_type.as_deref().is_some_and(|of| of != "primary" && of != "standby") {
+    if cluster_type.as_deref().is_some_and(|of| of != PRIMARY && of != STANDBY) {
         return refuse("write primary or standby as cluster_type");
     }
     let kind = match (part("type").as_deref(), part("database"), part("plugin")) {
@@ -103,8 +117,10 @@ fn permanent_slot(key: &str, name: &str, node: &Node, findings: &mut ConfigFindi
         (Some(_), _, _) => return refuse("write physical or logical as type"),
     };
     warn_of_unknown(key, parts, findings);
-    // This cluster is no standby cluster.
-    (cluster_type.as_deref() != Some("standby")).then_some(kind)
+    let is_of_this_type = cluster_type.as_deref() != Some(other_type);
+    // A standby cluster has no logical slots: its remote primary does not keep the catalogs for them.
+    let can_be_here = kind == SlotKind::Physical || other_type != PRIMARY;
+    (is_of_this_type && can_be_here).then_some(kind)
 }
 
 /// Neither nothing nor a text.
@@ -162,7 +178,7 @@ mod tests {
     fn of(json: &serde_json::Value) -> (SlotSettings, ConfigFindings) {
         let node = Node::from_json(json, &ValueOrigin { source: "config".to_owned(), line: None });
         let mut findings = ConfigFindings::default();
-        (read(&mut Section::root(&node), &mut findings), findings)
+        (read(&mut Section::root(&node), false, &mut findings), findings)
     }
 
     fn text(text: &str) -> Option<String> {

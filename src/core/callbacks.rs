@@ -51,7 +51,7 @@ impl Callbacks {
         pid: i32,
         restarting: bool,
     ) -> Option<Callback> {
-        let role = if seen.postgres.answering()?.is_primary() { Role::Primary } else { Role::Replica };
+        let role = role(seen, self.role)?;
         let is_new = self.postmaster != Some(pid);
         if !is_new && self.role == Some(role) {
             return None;
@@ -73,4 +73,19 @@ impl Callbacks {
         (self.role, self.postmaster, self.stopping) = (Some(role), Some(pid), false);
         Some(Callback { event, role })
     }
+}
+
+/// The role in which PostgreSQL runs, once it answers. While it is unknown whether this member leads, it stays.
+fn role(seen: &Observation, before: Option<Role>) -> Option<Role> {
+    let leads = match seen.lease.leading {
+        Leading::Yes(_) => true,
+        Leading::No => false,
+        Leading::Unknown => before == Some(Role::StandbyLeader),
+    };
+    let leads_standby_cluster = leads && seen.settings.standby_cluster.is_some();
+    Some(match (seen.postgres.answering()?.is_primary(), leads_standby_cluster) {
+        (true, _) => Role::Primary,
+        (false, true) => Role::StandbyLeader,
+        (false, false) => Role::Replica,
+    })
 }

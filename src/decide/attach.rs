@@ -7,8 +7,9 @@
 
 use std::time::Duration;
 
+use super::history;
 use super::memory::Following;
-use super::tick::Tick;
+use super::tick::{REMOTE_TERM, Tick};
 use crate::model::{
     Action, Branch, Divergence, FollowTarget, LeaderKey, Lsn, SqlFacts, Standby, Term, Timeline, WaitingOn,
 };
@@ -48,10 +49,24 @@ pub(super) fn source(tick: &mut Tick<'_>, leader: &LeaderKey, theirs: &Branch) -
     source
 }
 
+/// Takes the remote primary of a standby cluster for the source although it does not tell its history: it may admit
+/// this member to replication only. PostgreSQL itself compares system identifiers and timelines, and no commit here
+/// waits for this member.
+pub(super) fn to_untold_remote(tick: &mut Tick<'_>, leader: &LeaderKey) -> Option<FollowTarget> {
+    if !tick.is_remote(&leader.name) || !history::is_untold(tick) {
+        return None;
+    }
+    let target = tick.follow_target(&leader.name)?;
+    tick.memory.following = Some(Following::Source { term: leader.term, target: target.clone() });
+    tick.memory.not_streaming_since = Some(tick.now);
+    tick.memory.rejoin.alone_since = None;
+    Some(target)
+}
+
 /// What [`source`] would come to.
 pub(super) fn compare(tick: &Tick<'_>, leader: &LeaderKey, theirs: &Branch) -> AttachSource {
     let postgres = &tick.seen.postgres;
-    match postgres.branch().map(|certain| certain.divergence_from(theirs)) {
+    match postgres.branch().map(|certain| certain.divergence_from(&theirs.open())) {
         Some(Divergence::Forked { timeline, at }) => return AttachSource::Parted(timeline, at),
         Some(Divergence::None) => {}
         None => return AttachSource::Unproved,
@@ -106,9 +121,14 @@ pub(super) fn is_elsewhere(tick: &Tick<'_>, target: &FollowTarget, sql: &SqlFact
 }
 
 /// Takes a standby that an earlier supervisor left, and that receives nothing, off the source it was configured with:
-/// PostgreSQL would connect to that member as soon as it is promoted, before their histories are compared.
+/// PostgreSQL would connect to that member as soon as it is promoted, before their histories are compared. Takes it off
+/// the remote primary of a former standby cluster, too.
 pub(super) fn leave_unknown_source(tick: &mut Tick<'_>, sql: &SqlFacts) {
-    if tick.memory.following.is_none() && matches!(sql.standby, Standby::Yes { receiver: None, .. }) {
+    let is_idle = matches!(sql.standby, Standby::Yes { receiver: None, .. });
+    let unknown = tick.memory.following.is_none() && is_idle;
+    // WAL that arrives from there is no sign of a primary of this cluster.
+    let former_remote = is_attached(tick, REMOTE_TERM) && !tick.in_standby_cluster();
+    if unknown || former_remote {
         let_go(tick);
     }
 }

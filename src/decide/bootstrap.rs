@@ -5,7 +5,8 @@ use std::time::Duration;
 use super::clone;
 use super::tick::Tick;
 use crate::model::{
-    CloneMethods, ClusterView, FailoverRequest, Job, MemberName, Moment, NoDataReason, Reason, WaitingOn,
+    CloneMethods, ClusterView, FailoverRequest, FollowTarget, Job, MemberName, Moment, NoDataReason, Reason,
+    StandbyClusterReason, WaitingOn,
 };
 
 /// The interval between checks for new members.
@@ -24,7 +25,10 @@ pub(super) fn create(tick: &mut Tick<'_>) -> Reason {
     let has_lease = tick.has_lease();
     match cluster.initialize.as_deref() {
         Some("") => bootstrap_begun(tick, cluster),
-        Some(_) => replica_of_nobody(tick, cluster),
+        Some(_) => match tick.remote_source() {
+            Some(source) => copy_of_remote(tick, cluster, source),
+            None => replica_of_nobody(tick, cluster),
+        },
         None => create_new(tick, cluster, has_lease),
     }
 }
@@ -45,6 +49,21 @@ fn replica_of_nobody(tick: &mut Tick<'_>, cluster: &ClusterView) -> Reason {
     let (methods, system_id) = (CloneMethods::Configured, cluster.system_id());
     tick.start(Job::Clone { from: None, methods, system_id });
     Reason::NoData(NoDataReason::ReplicaOfNobody)
+}
+
+/// The same in a standby cluster, whose remote primary has the data.
+fn copy_of_remote(
+    tick: &mut Tick<'_>,
+    cluster: &ClusterView,
+    (from, methods): (Option<FollowTarget>, CloneMethods),
+) -> Reason {
+    let until = tick.memory.answers_since.unwrap_or(tick.now) + tick.seen.settings.ttl;
+    if tick.now < until {
+        tick.wake_at(until, WaitingOn::Leader);
+        return Reason::NoData(NoDataReason::NobodyToClone);
+    }
+    tick.start(Job::Clone { from, methods, system_id: cluster.system_id() });
+    Reason::StandbyCluster(StandbyClusterReason::CopyingRemote)
 }
 
 /// There is no member to clone from, and the data that was moved aside may be the newest that is left. If a member
@@ -97,7 +116,11 @@ fn due(tick: &Tick<'_>) -> Option<Moment> {
 }
 
 fn start(tick: &mut Tick<'_>, cluster: &ClusterView) -> Reason {
-    tick.start(Job::Bootstrap { seen: cluster.revision });
+    let seen = cluster.revision;
+    tick.start(match tick.remote_source() {
+        Some((from, methods)) => Job::BootstrapStandby { seen, from, methods },
+        None => Job::Bootstrap { seen },
+    });
     Reason::NoData(NoDataReason::NewCluster)
 }
 

@@ -42,7 +42,10 @@ pub(super) fn without_data(tick: &mut Tick<'_>, leader: &LeaderKey) -> Reason {
 
 /// Makes a replica of this member.
 pub(super) fn clone_from(tick: &mut Tick<'_>, from: FollowTarget) {
-    let methods = methods(tick);
+    let methods = match tick.remote_source().filter(|_| tick.is_remote(&from.name)) {
+        Some((_, methods)) => methods,
+        None => methods(tick),
+    };
     let system_id = tick.cluster().and_then(|cluster| cluster.system_id());
     tick.start(Job::Clone { from: Some(from), methods, system_id });
 }
@@ -69,8 +72,9 @@ pub(super) fn clone_source(tick: &Tick<'_>, leader: &LeaderKey) -> Option<Follow
     // for certain.
     let synchronous = tick.seen.settings.sync.mode != SyncMode::Off;
     let from_leader_only = synchronous || tick.memory.reinitialize == Some(true);
+    let from_leader_only = from_leader_only || tick.is_remote(&leader.name);
     let preferred = if from_leader_only { None } else { preferred_source(tick, leader) };
-    let source = preferred.or_else(|| leader_is_primary(tick, &leader.name).then_some(&leader.name))?;
+    let source = preferred.or_else(|| leader_serves(tick, &leader.name).then_some(&leader.name))?;
     tick.target(source)
 }
 
@@ -80,8 +84,14 @@ fn preferred_source<'a>(tick: &Tick<'a>, leader: &LeaderKey) -> Option<&'a Membe
     preferred.map(|(name, _)| name)
 }
 
-/// Whether the leader's own record says that it runs as a primary.
-pub(super) fn leader_is_primary(tick: &Tick<'_>, leader: &MemberName) -> bool {
+/// Whether the leader's own record says that it runs in its role. A remote primary has no record here.
+pub(super) fn leader_serves(tick: &Tick<'_>, leader: &MemberName) -> bool {
     let record = tick.cluster().and_then(|cluster| cluster.members.get(leader)).map(|key| &key.record);
-    record.is_some_and(|record| record.state == MemberState::Running && record.role == Role::Primary)
+    let leads = |role| match role {
+        Role::Primary => true,
+        Role::StandbyLeader => tick.in_standby_cluster(),
+        Role::Promoted | Role::Replica | Role::Demoted | Role::Uninitialized => false,
+    };
+    let runs = record.is_some_and(|record| record.state == MemberState::Running && leads(record.role));
+    runs || tick.is_remote(leader)
 }

@@ -67,7 +67,7 @@ pub(super) fn release(tick: &mut Tick<'_>, term: Term, because: Reason) -> Reaso
 }
 
 /// The status that etcd has last.
-fn last_status(tick: &Tick<'_>) -> ClusterStatus {
+pub(super) fn last_status(tick: &Tick<'_>) -> ClusterStatus {
     let mine = tick.memory.status.as_ref().map(|(status, _)| status.clone());
     mine.or_else(|| tick.cluster()?.status.clone()).unwrap_or_default()
 }

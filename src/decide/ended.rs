@@ -10,6 +10,9 @@ use crate::model::{Action, ExitBecause, Failure, JobKind, Outcome, StoreSeen};
 /// The pause before a write is repeated that a full etcd refused, or that has no answer.
 const REFUSED_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
+/// The pause before the remote primary of a standby cluster is copied again.
+const COPY_AGAIN_AFTER: Duration = Duration::from_secs(5);
+
 impl Tick<'_> {
     /// Records the end of a long action.
     pub(super) fn remember_end(&mut self, job: JobKind, outcome: &Outcome) {
@@ -136,13 +139,19 @@ impl Tick<'_> {
         match outcome {
             // The store as seen before belonged to another cluster, if to any.
             Outcome::Done => self.memory.store = StoreSeen::default(),
-            Outcome::Failed(why) => {
-                self.act(Action::Exit(ExitBecause::BootstrapFailed { why: why.clone() }));
-            }
+            Outcome::Failed(why) => self.bootstrap_failed(why),
             Outcome::Refused(_) | Outcome::Unknown(_) => {
                 self.retry_in(JobKind::Bootstrap, REFUSED_AGAIN_AFTER);
             }
             Outcome::Lost | Outcome::LeaseGone | Outcome::Cancelled => {}
+        }
+    }
+
+    fn bootstrap_failed(&mut self, why: &str) {
+        match self.in_standby_cluster() {
+            // The remote primary may be reached later.
+            true => self.retry_in(JobKind::Bootstrap, COPY_AGAIN_AFTER),
+            false => self.act(Action::Exit(ExitBecause::BootstrapFailed { why: why.to_owned() })),
         }
     }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::attach::{self, AttachSource, CONSISTENT_WITHIN};
-use super::clone::{is_to_be_cloned, leader_is_primary};
+use super::clone::{is_to_be_cloned, leader_serves};
 use super::leadership::Leadership;
 use super::memory::Following;
 use super::tick::Tick;
@@ -31,7 +31,9 @@ pub(super) fn leader(tick: &mut Tick<'_>, leader: &LeaderKey, sql: &SqlFacts) ->
     }
     let Standby::Yes { receiver, paused, .. } = &sql.standby else { return Reason::ClusterUnknown };
     resume_replay(tick, *paused);
-    attach::doubt(tick, receiver.is_some());
+    if !tick.is_remote(&leader.name) {
+        attach::doubt(tick, receiver.is_some());
+    }
     set_target(tick, leader, sql).unwrap_or_else(|| streaming(tick, leader, sql))
 }
 
@@ -39,6 +41,22 @@ fn resume_replay(tick: &mut Tick<'_>, paused: bool) {
     if paused && !tick.seen.settings.pause {
         tick.act(Action::ResumeReplay);
     }
+}
+
+/// Cares for a standby that has no source to stream from, as [`leader`] does; the reason for what it does.
+pub(super) fn alone(tick: &mut Tick<'_>, sql: &SqlFacts) -> Option<Reason> {
+    sync::keep_names(tick);
+    sync::let_clients_in(tick);
+    requests::advance(tick);
+    if let Standby::Yes { paused, .. } = &sql.standby {
+        resume_replay(tick, *paused);
+    }
+    tick.memory.restart.is_some().then_some(Reason::Restarting)
+}
+
+/// Points a running standby at this source, without a look at how it gets on.
+pub(super) fn point_at(tick: &mut Tick<'_>, source: &LeaderKey, sql: &SqlFacts) {
+    let _compared = set_target(tick, source, sql);
 }
 
 /// It was pointed at its source: WAL comes in, or is to be waited for.
@@ -79,6 +97,17 @@ fn set_target(tick: &mut Tick<'_>, leader: &LeaderKey, sql: &SqlFacts) -> Option
     tick.wake_in(history::ask_again_in(tick, leader), WaitingOn::Leader);
     match theirs {
         Some(theirs) => follow_history(tick, leader, &theirs),
+        None => untold(tick, leader),
+    }
+}
+
+/// The leader did not tell its history. `None` when the standby was pointed at its source all the same.
+fn untold(tick: &mut Tick<'_>, leader: &LeaderKey) -> Option<Reason> {
+    match attach::to_untold_remote(tick, leader) {
+        Some(target) => {
+            tick.act(Action::Follow(Some(target)));
+            None
+        }
         None => Some(history::history_unanswered(tick, leader)),
     }
 }
@@ -106,13 +135,13 @@ fn examine(tick: &mut Tick<'_>, leader: &LeaderKey) -> Reason {
     let since = *tick.memory.not_streaming_since.get_or_insert(tick.now);
     tick.wake_at((since + PATIENCE).max(tick.now + Duration::from_millis(200)), WaitingOn::Leader);
     let name = leader.name.clone();
-    if tick.now < since + PATIENCE || !leader_is_primary(tick, &name) {
+    if tick.now < since + PATIENCE || !leader_serves(tick, &name) {
         return Reason::NotStreaming { leader: name };
     }
     let Some(branch) = history::leader_branch(tick, leader) else {
         return removed_wal::known(tick, leader).unwrap_or(Reason::NotStreaming { leader: name });
     };
-    match tick.seen.postgres.branch().map(|mine| mine.divergence_from(&branch)) {
+    match tick.seen.postgres.branch().map(|mine| mine.divergence_from(&branch.open())) {
         Some(Divergence::Forked { .. }) => stop_diverged(tick, leader),
         Some(Divergence::None) | None => look_for_removed_wal(tick, leader),
     }
@@ -192,7 +221,7 @@ fn may_be_completed(tick: &Tick<'_>, leader: &LeaderKey) -> bool {
     let postgres = &tick.seen.postgres;
     let is_copy = postgres.control().is_some_and(ControlFile::is_unfinished_copy);
     let never_answered = postgres.sql.is_none();
-    is_copy && never_answered && leader_is_primary(tick, &leader.name) && !tick.seen.settings.pause
+    is_copy && never_answered && leader_serves(tick, &leader.name) && !tick.seen.settings.pause
 }
 
 /// Nothing but the leader's WAL makes it consistent, or a clone.

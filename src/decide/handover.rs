@@ -14,7 +14,7 @@ use crate::model::{
 };
 
 /// How often the candidate is asked while it catches up: clients cannot write meanwhile.
-const ASK_EVERY: Duration = Duration::from_millis(15);
+pub(super) const ASK_EVERY: Duration = Duration::from_millis(15);
 
 /// How long a new leader waits until etcd has its timeline before it hands over.
 const TELL_WITHIN: Duration = Duration::from_secs(2);
@@ -161,9 +161,29 @@ fn checkpoint(tick: &mut Tick<'_>, hand_over: &HandOver, sql: &SqlFacts, told: b
 }
 
 fn choose(tick: &mut Tick<'_>, hand_over: &HandOver, sql: &SqlFacts) -> Reason {
+    match choice(tick, hand_over, sql) {
+        Choice::NotMade(reason) => reason,
+        Choice::Made(to) => {
+            tick.memory.hand_over = Some(HandOver { to, ..hand_over.clone() });
+            tick.act(Action::Start(Job::Checkpoint));
+            in_phase(tick, HandOverPhase::Checkpoint)
+        }
+    }
+}
+
+/// The choice of the next leader.
+pub(super) enum Choice {
+    /// A shutdown may do without one.
+    Made(Option<MemberName>),
+    /// Why it is not made yet, or never.
+    NotMade(Reason),
+}
+
+/// Chooses the next leader by the answers of the members.
+pub(super) fn choice(tick: &mut Tick<'_>, hand_over: &HandOver, sql: &SqlFacts) -> Choice {
     let asked = to_be_asked(tick, hand_over.cause.candidate());
     if !peers::ask(tick, &asked) {
-        return in_phase(tick, HandOverPhase::Choosing);
+        return Choice::NotMade(in_phase(tick, HandOverPhase::Choosing));
     }
     let any = hand_over.cause.accepts_asynchronous();
     let verdicts: Vec<_> =
@@ -172,13 +192,9 @@ fn choose(tick: &mut Tick<'_>, hand_over: &HandOver, sql: &SqlFacts) -> Reason {
     match (fit.max_by_key(|name| rank(tick, &hand_over.cause, name)), &hand_over.cause) {
         (None, HandOverCause::Request { .. }) => {
             let unfit = verdicts.into_iter().filter_map(|(name, unfit)| Some((name.clone(), unfit?)));
-            abort(tick, HandOverRefusal::Unfit(unfit.collect()))
+            Choice::NotMade(abort(tick, HandOverRefusal::Unfit(unfit.collect())))
         }
-        (to, HandOverCause::Request { .. } | HandOverCause::Shutdown) => {
-            tick.memory.hand_over = Some(HandOver { to: to.cloned(), ..hand_over.clone() });
-            tick.act(Action::Start(Job::Checkpoint));
-            in_phase(tick, HandOverPhase::Checkpoint)
-        }
+        (to, HandOverCause::Request { .. } | HandOverCause::Shutdown) => Choice::Made(to.cloned()),
     }
 }
 
@@ -293,7 +309,7 @@ fn prove(tick: &mut Tick<'_>, hand_over: &HandOver, term: Term, control: &Contro
     }
 }
 
-fn give_key_away(tick: &mut Tick<'_>, job: Job, term: Term, checkpoint: Lsn) -> Reason {
+pub(super) fn give_key_away(tick: &mut Tick<'_>, job: Job, term: Term, checkpoint: Lsn) -> Reason {
     tick.memory.released_term = Some(ReleasedTerm { term, reclaim: false });
     tick.act(Action::Start(job));
     in_phase(tick, HandOverPhase::Moving { checkpoint })
@@ -343,13 +359,13 @@ fn last_status(tick: &Tick<'_>, checkpoint: Lsn) -> ClusterStatus {
 }
 
 /// I lead in a term after the attempt to move the key: the move did not happen.
-fn moved(tick: &mut Tick<'_>) -> Reason {
+pub(super) fn moved(tick: &mut Tick<'_>) -> Reason {
     let why = HandOverRefusal::NotMoved(tick.memory.failures.last.clone());
     abort(tick, why)
 }
 
 /// Aborts the hand-over: the old primary serves again (the table starts it), and the operator sees the reason.
-fn abort(tick: &mut Tick<'_>, why: HandOverRefusal) -> Reason {
+pub(super) fn abort(tick: &mut Tick<'_>, why: HandOverRefusal) -> Reason {
     if let Some(hand_over) = tick.memory.hand_over.take() {
         match hand_over.cause {
             HandOverCause::Request { mod_revision, .. } => drop(clear(tick, mod_revision)),
@@ -375,7 +391,7 @@ pub(super) fn watch_deadline(tick: &mut Tick<'_>) {
     }
 }
 
-fn in_phase(tick: &mut Tick<'_>, phase: HandOverPhase) -> Reason {
+pub(super) fn in_phase(tick: &mut Tick<'_>, phase: HandOverPhase) -> Reason {
     let Some(hand_over) = tick.memory.hand_over.as_mut() else { return Reason::Leading };
     hand_over.phase = phase;
     Reason::HandingOver(hand_over.step())

@@ -12,9 +12,23 @@ const SILENT: Duration = Duration::from_millis(500);
 const NOT_YET_READY: Duration = Duration::from_millis(50);
 const EAGER_FOR: Duration = Duration::from_secs(3);
 
+/// After this many unanswered questions in a row about a leader's history a standby does without.
+const SILENCES_MAX: u32 = 10;
+
+/// Whether the questions about the leader's history go unanswered.
+pub(super) fn is_untold(tick: &Tick<'_>) -> bool {
+    SILENCES_MAX <= tick.memory.rejoin.silences
+}
+
 /// The history of a leader that is primary, if it told it lately; asks otherwise.
 pub(super) fn leader_branch(tick: &mut Tick<'_>, leader: &LeaderKey) -> Option<Branch> {
-    told(tick, leader, Moment::default(), |_, branch| branch.end.is_none())
+    leader_branch_since(tick, leader, Moment::default())
+}
+
+/// The same, told not before `since`. In a standby cluster no leader need be a primary.
+pub(super) fn leader_branch_since(tick: &mut Tick<'_>, leader: &LeaderKey, since: Moment) -> Option<Branch> {
+    let in_standby_cluster = tick.in_standby_cluster();
+    told(tick, leader, since, |_, branch| in_standby_cluster || branch.end.is_none())
 }
 
 /// The history of a leader that may be promoted yet, once whoever follows it finds its slot there. A standby that shows
@@ -22,9 +36,20 @@ pub(super) fn leader_branch(tick: &mut Tick<'_>, leader: &LeaderKey) -> Option<B
 pub(super) fn branch_to_follow(tick: &mut Tick<'_>, leader: &LeaderKey) -> Option<Branch> {
     let mine = tick.seen.postgres.branch()?;
     let needs_slot = needs_slot(tick, leader);
-    let goes_on = |branch: &Branch| branch.end.is_none() || mine.divergence_from(branch) == Divergence::None;
+    let in_standby_cluster = tick.in_standby_cluster();
+    let will_do =
+        |branch: &Branch| shows_all_of(&mine, branch) || (in_standby_cluster && parts(&mine, branch));
     let since = left_at(tick);
-    told(tick, leader, since, |told, branch| (told.has_slot || !needs_slot) && goes_on(branch))
+    told(tick, leader, since, |told, branch| (told.has_slot || !needs_slot) && will_do(branch))
+}
+
+fn shows_all_of(mine: &Branch, theirs: &Branch) -> bool {
+    theirs.end.is_none() || mine.divergence_from(theirs) == Divergence::None
+}
+
+/// Whether a leader that is behind me left my history, so that it will never show all of it.
+fn parts(mine: &Branch, theirs: &Branch) -> bool {
+    mine.divergence_from(&theirs.open()) != Divergence::None
 }
 
 /// A standby that streams from the leader needs its slot there; one that streams from another member has it there. A
@@ -49,8 +74,7 @@ pub(super) fn told(
     since: Moment,
     will_do: impl Fn(&LeaderBranch, &Branch) -> bool,
 ) -> Option<Branch> {
-    let led_since = tick.memory.led_since.filter(|(term, _)| *term == leader.term);
-    let since = since.max(led_since.map_or(tick.now, |(_, since)| since));
+    let since = since.max(led_since(tick, leader));
     let told = tick.seen.leader_branch.as_ref();
     let told = told.filter(|told| told.name == leader.name && counts(tick, since, told.asked_at));
     if let Some(told) = told
@@ -64,6 +88,15 @@ pub(super) fn told(
         ask(tick, leader, told);
     }
     None
+}
+
+/// Since when it leads. The remote primary of a standby cluster leads elsewhere.
+fn led_since(tick: &Tick<'_>, leader: &LeaderKey) -> Moment {
+    if tick.is_remote(&leader.name) {
+        return Moment::default();
+    }
+    let led_since = tick.memory.led_since.filter(|(term, _)| *term == leader.term);
+    led_since.map_or(tick.now, |(_, since)| since)
 }
 
 /// True for an answer of now, and not before `since`.

@@ -6,6 +6,10 @@ use crate::model::{Lsn, PeerAnswer, SqlFacts, Timeline};
 
 /// The position up to which my WAL belongs to the cluster's history. WAL from a diverged timeline does not count.
 pub(super) fn shared(tick: &Tick<'_>, sql: &SqlFacts) -> Lsn {
+    if tick.in_standby_cluster() {
+        // Its history is not the one in etcd.
+        return sql.lsn();
+    }
     tick.seen.postgres.branch().map_or(sql.lsn(), |mine| mine.shared_with(&ended(tick), present(tick)))
 }
 
@@ -31,6 +35,9 @@ fn present(tick: &Tick<'_>) -> Option<Timeline> {
 /// The position up to which another member's WAL can belong to the cluster's history: not beyond the end of its
 /// timeline. Only that member knows its exact position.
 pub(super) fn shared_at_most(tick: &Tick<'_>, answer: &PeerAnswer) -> Lsn {
+    if tick.in_standby_cluster() {
+        return answer.lsn;
+    }
     let ended = ended(tick);
     let end = ended.iter().rfind(|(timeline, _)| Some(*timeline) <= answer.timeline);
     match end.zip(ended.last()) {

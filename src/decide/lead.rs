@@ -31,8 +31,9 @@ pub(super) fn serve(tick: &mut Tick<'_>, term: Term, sql: &SqlFacts) -> Reason {
     }
 }
 
-/// Restores missing keys in etcd. After a loss of etcd's data only the running primary does that.
-fn restore_missing_keys(tick: &mut Tick<'_>, term: Term) {
+/// Restores missing keys in etcd. After a loss of etcd's data only the leader does that, once it
+/// serves.
+pub(super) fn restore_missing_keys(tick: &mut Tick<'_>, term: Term) {
     let (Some(cluster), Some(control)) = (tick.cluster(), tick.seen.postgres.control()) else { return };
     if cluster.system_id().is_none() {
         tick.act(Action::RestoreInitialize { term, system_id: control.system_id });

@@ -41,6 +41,7 @@ mod server;
 mod shutdown;
 mod situation;
 mod slots;
+mod standby_cluster;
 mod start;
 mod stop;
 mod store;

@@ -6,10 +6,10 @@ use serde_json::{Map, Value};
 
 use super::leadership::Leadership;
 use super::server::Server;
-use super::slots;
 use super::tick::Tick;
+use super::{demote, slots};
 use crate::model::{
-    Action, Ask, ClusterStatus, ControlState, JobKind, LeaseId, Lsn, MemberRecord, MemberState,
+    Action, Ask, ClusterStatus, ControlFile, ControlState, JobKind, LeaseId, Lsn, MemberRecord, MemberState,
     PostgresFacts, Process, Reason, Request, Role, SqlFacts, Standby, Term, WaitingOn,
 };
 
@@ -101,7 +101,7 @@ fn record(tick: &Tick<'_>, leadership: &Leadership, server: &Server<'_>) -> Memb
         conn_url: Some(me.conn_url.clone()),
         api_url: Some(me.api_url.clone()),
         state: state(tick, server),
-        role: role(tick, server),
+        role: role(tick, leads, server),
         version: COMPATIBLE_VERSION.to_owned(),
         proxy_url: me.proxy_url.clone(),
         checkpoint_after_promote: (leads && tick.memory.checkpoint != Some(true)).then_some(false),
@@ -156,7 +156,19 @@ fn known(lsn: Lsn) -> Option<Lsn> {
     lsn.is_known().then_some(lsn)
 }
 
-fn role(tick: &Tick<'_>, server: &Server<'_>) -> Role {
+/// Whether the last record shows me as the leader of a standby cluster.
+pub(super) fn leads_standby_cluster(tick: &Tick<'_>) -> bool {
+    tick.memory.published.as_ref().is_some_and(|(record, ..)| record.role == Role::StandbyLeader)
+}
+
+/// `leads`: with time to spare.
+fn role(tick: &Tick<'_>, leads: bool, server: &Server<'_>) -> Role {
+    let role = own_role(tick, server);
+    let leads_standby_cluster = leads && tick.in_standby_cluster();
+    if role == Role::Replica && leads_standby_cluster { Role::StandbyLeader } else { role }
+}
+
+fn own_role(tick: &Tick<'_>, server: &Server<'_>) -> Role {
     let promoting = tick.seen.job.as_ref().is_some_and(|running| running.job.kind() == JobKind::Promote);
     match server {
         Server::Primary(_) if tick.memory.demoted => Role::Demoted,
@@ -175,11 +187,13 @@ fn role(tick: &Tick<'_>, server: &Server<'_>) -> Role {
 fn state(tick: &Tick<'_>, server: &Server<'_>) -> MemberState {
     let restarting = tick.memory.restart.as_ref().is_some_and(|restart| restart.stopped);
     match tick.seen.job.as_ref().map(|running| running.job.kind()) {
-        Some(JobKind::Bootstrap) if tick.seen.me.scripts.custom_bootstrap => {
+        Some(JobKind::Bootstrap) if tick.seen.me.scripts.custom_bootstrap && !tick.in_standby_cluster() => {
             return MemberState::RunningCustomBootstrapScript;
         }
-        Some(JobKind::Bootstrap) => return MemberState::InitializingNewCluster,
-        Some(JobKind::Clone) => return MemberState::CreatingReplica,
+        Some(JobKind::Bootstrap) if !tick.in_standby_cluster() => {
+            return MemberState::InitializingNewCluster;
+        }
+        Some(JobKind::Bootstrap | JobKind::Clone) => return MemberState::CreatingReplica,
         Some(JobKind::StartStandby | JobKind::Stop) if restarting => return MemberState::Restarting,
         Some(JobKind::StartStandby) => return MemberState::Starting,
         Some(JobKind::Stop) => return MemberState::Stopping,
@@ -267,12 +281,24 @@ fn schedule(request: &Request, sql: Option<&SqlFacts>) -> Option<Map<String, Val
 pub(super) fn status(tick: &mut Tick<'_>, term: Term, sql: &SqlFacts) {
     let (slots, retain) = (slots::published(tick, sql), slots::retained(tick));
     let status = ClusterStatus {
-        optime: known(sql.flushed),
+        optime: known(sql.lsn()),
         timeline: sql.timeline,
         slots: Some(slots),
         retain_slots: Some(retain).filter(|retain| !retain.is_empty()),
     };
     if status.optime.is_some() && is_status_due(tick, &status) {
+        write_status(tick, term, status);
+    }
+}
+
+/// Writes the position of a clean stop, for a remote primary that is to have all WAL of mine.
+pub(super) fn stopped(tick: &mut Tick<'_>, term: Term, control: &ControlFile) {
+    if control.state != ControlState::ShutDown || control.is_unfinished_copy() {
+        return;
+    }
+    let before = demote::last_status(tick);
+    let status = ClusterStatus { optime: Some(control.checkpoint), ..before };
+    if tick.memory.status.as_ref().is_none_or(|(old, _)| *old != status) {
         write_status(tick, term, status);
     }
 }

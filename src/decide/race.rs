@@ -109,6 +109,8 @@ fn primary_may_live(tick: &mut Tick<'_>, asked: &RaceRequest<'_>, sql: &SqlFacts
     }
     match forced {
         Some(_) => store::bars(tick),
+        // WAL comes from the remote primary, and no member is promoted.
+        None if tick.in_standby_cluster() => None,
         None => unfenced::lives(tick, sql),
     }
 }
@@ -211,7 +213,8 @@ fn lag_disqualified(
     if let Some(bytes) = lag::too_far_behind(tick, lag::shared(tick, sql)) {
         return Some(Reason::TooFarBehind { bytes });
     }
-    let old_timeline = tick.seen.settings.check_timeline && sql.timeline < cluster.timeline();
+    let checks_timeline = tick.seen.settings.check_timeline && !tick.in_standby_cluster();
+    let old_timeline = checks_timeline && sql.timeline < cluster.timeline();
     old_timeline.then_some(Reason::OldTimeline)
 }
 
@@ -219,7 +222,9 @@ fn lag_disqualified(
 /// everybody from leading after me, as too far behind the leader before me. True once it knows.
 pub(super) fn loss_is_known(tick: &mut Tick<'_>, term: Term, sql: &SqlFacts) -> bool {
     let mine = lag::shared(tick, sql);
-    let known = tick.sync_record().is_some() || lag::too_far_behind(tick, mine).is_none();
+    let known = tick.sync_record().is_some()
+        || publish::leads_standby_cluster(tick)
+        || lag::too_far_behind(tick, mine).is_none();
     if !known {
         publish::loss(tick, term, mine);
         tick.wake_in(ASK_AGAIN, WaitingOn::Lease);

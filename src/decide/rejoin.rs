@@ -23,9 +23,6 @@ const REWINDS_MAX: u32 = 3;
 /// Where no further measure exists the last one is tried again after this, because a full disk or a network failure can
 /// end. A failed attempt has changed nothing: a directory that pg_rewind left incomplete is cloned.
 const TRY_AGAIN: Duration = Duration::from_secs(30);
-/// After this many unanswered questions in a row about the leader's history a standby is started without a source, for
-/// its readers.
-const SILENCES_MAX: u32 = 10;
 /// The interval between checks for a record that the leader is about to publish.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
@@ -36,7 +33,7 @@ pub(super) fn climb(tick: &mut Tick<'_>, leader: &LeaderKey, control: &ControlFi
     }
     // Before etcd has the cluster's system identifier, the local data may belong to another cluster.
     let known = tick.cluster().is_some_and(|cluster| cluster.system_id().is_some());
-    if !known || !clone::leader_is_primary(tick, &leader.name) {
+    if !known || !clone::leader_serves(tick, &leader.name) {
         tick.wake_in(LOOK_AGAIN, WaitingOn::Leader);
         return Reason::LeaderNotReady { leader: leader.name.clone() };
     }
@@ -45,17 +42,21 @@ pub(super) fn climb(tick: &mut Tick<'_>, leader: &LeaderKey, control: &ControlFi
     }
     // An answer of the leader from before this PostgreSQL went down may lack a timeline that arrived from it since.
     let since = tick.memory.rejoin.changed_at.unwrap_or_default();
-    let Some(branch) = history::told(tick, leader, since, |_, branch| branch.end.is_none()) else {
+    let Some(branch) = history::leader_branch_since(tick, leader, since) else {
         return without_history(tick, leader, control);
     };
     by_history(tick, leader, control, &branch)
 }
 
-/// The leader does not report its history. In the end a standby that lacks no WAL may serve its readers all the same.
+/// The leader does not report its history. In the end a standby that lacks no WAL may serve its readers all the same. A
+/// copy of the remote primary of a standby cluster is followed up without a comparison.
 fn without_history(tick: &mut Tick<'_>, leader: &LeaderKey, control: &ControlFile) -> Reason {
-    let silent = SILENCES_MAX <= tick.memory.rejoin.silences;
-    if silent && !control.is_unfinished_copy() && control.state != ControlState::InProduction {
-        return start(tick, leader, None);
+    let follow = attach::to_untold_remote(tick, leader);
+    let is_whole = follow.is_some() || !control.is_unfinished_copy();
+    // The control file of a copy is that of the running primary.
+    let has_crashed = control.state == ControlState::InProduction && !control.backup_label;
+    if history::is_untold(tick) && is_whole && !has_crashed {
+        return start(tick, leader, follow);
     }
     tick.wake_in(LOOK_AGAIN, WaitingOn::Leader);
     history::history_unanswered(tick, leader)
@@ -124,7 +125,7 @@ fn start(tick: &mut Tick<'_>, leader: &LeaderKey, follow: Option<FollowTarget>) 
     if follow.is_none() {
         attach::to_nobody(tick);
     }
-    tick.start(Job::StartStandby { follow, within });
+    tick.start(Job::StartStandby { follow, within, lowers: false });
     Reason::StartingToFollow { leader: leader.name.clone() }
 }
 
@@ -145,7 +146,7 @@ fn rewind_or_clone(
     let rewindable = settings.use_pg_rewind && (control.checksums || control.wal_log_hints);
     let name = leader.name.clone();
     if rewindable && tick.memory.rejoin.rewind_failures < REWINDS_MAX {
-        let Some(from) = checkpointed(tick, &name) else {
+        let Some(from) = rewind_source(tick, &name) else {
             tick.wake_in(LOOK_AGAIN, WaitingOn::Leader);
             return Reason::AwaitingCheckpoint { leader: name };
         };
@@ -212,6 +213,14 @@ fn clone_anew(tick: &mut Tick<'_>, leader: &LeaderKey, because: Reason) -> Reaso
         }
     }
     because
+}
+
+/// The source for pg_rewind: in a standby cluster the remote primary, whose history its leader has as well.
+fn rewind_source(tick: &Tick<'_>, leader: &MemberName) -> Option<FollowTarget> {
+    match &tick.seen.settings.standby_cluster {
+        Some(standby_cluster) => standby_cluster.remote.clone().or_else(|| tick.target(leader)),
+        None => checkpointed(tick, leader),
+    }
 }
 
 /// The leader as a source for pg_rewind, once its checkpoint after promotion is done. Before that its control file

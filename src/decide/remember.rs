@@ -62,7 +62,9 @@ impl Tick<'_> {
 
     fn remember_standby(&mut self, leadership: &Leadership) {
         self.memory.rejoin.stuck = None;
-        if let Leadership::Other(_) = leadership {
+        // The leader of a standby cluster follows, too.
+        let stays = leadership.mine().is_some() && self.in_standby_cluster();
+        if stays || leadership.other().is_some() {
             self.memory.demoted = false;
             self.memory.failures.starts = 0;
             self.memory.rejoin.recovered = false;
@@ -165,7 +167,18 @@ impl Tick<'_> {
             leadership,
             Leadership::Mine(_) | Leadership::Expiring(_) | Leadership::Unconfirmed | Leadership::Unknown
         );
-        let serves = matches!(server, Server::Primary(_)) && !dead && !self.runs(JobKind::Stop);
+        let works = match server {
+            Server::Primary(_) => true,
+            Server::Standby(_) => self.in_standby_cluster(),
+            Server::Unknown
+            | Server::Empty
+            | Server::HalfMade
+            | Server::Inaccessible(_)
+            | Server::Foreign(_)
+            | Server::Down(_)
+            | Server::Silent => false,
+        };
+        let serves = works && !dead && !self.runs(JobKind::Stop);
         if !leads || serves {
             self.memory.unhealthy = None;
         }

@@ -8,7 +8,7 @@ use super::tick::Tick;
 use super::{failsafe, stop, sync};
 use crate::model::{
     Action, Ask, DataDirectory, Failure, Job, JobKind, Moment, Outcome, Process, Reason, ReinitializeRefusal,
-    Reply, Request, RequestId, RestartFilter, RestartRefusal, SqlFacts, WaitingOn,
+    Reply, Request, RequestId, RestartFilter, RestartRefusal, Role, SqlFacts, WaitingOn,
 };
 
 /// How long the clean stop of a primary in a restart may take before it becomes an immediate one.
@@ -116,8 +116,13 @@ fn may_restart(tick: &Tick<'_>, filter: &RestartFilter) -> Option<RestartRefusal
 }
 
 fn mismatch(tick: &Tick<'_>, filter: &RestartFilter, sql: &SqlFacts) -> Option<RestartRefusal> {
-    let role = if sql.is_primary() { "primary" } else { "replica" };
-    if filter.role.as_deref().is_some_and(|wanted| wanted != role) {
+    let leads = tick.seen.lease.leading_at(tick.now).is_some();
+    let role = match (sql.is_primary(), leads && tick.in_standby_cluster()) {
+        (true, _) => Role::Primary,
+        (false, true) => Role::StandbyLeader,
+        (false, false) => Role::Replica,
+    };
+    if filter.role.as_deref().is_some_and(|wanted| wanted != role.as_str()) {
         return Some(RestartRefusal::OtherRole);
     }
     if filter.below_version.is_some_and(|limit| limit <= sql.server_version) {
@@ -247,7 +252,7 @@ fn start_failure<'a>(tick: &Tick<'a>) -> Option<&'a str> {
 /// Whether a postmaster younger than `since` serves in the right role.
 fn serves_since(tick: &Tick<'_>, since: Moment) -> bool {
     let younger = matches!(tick.seen.postgres.process, Process::Up { since: at, .. } if since < at);
-    let leads = tick.seen.lease.leading_at(tick.now).is_some();
+    let leads = tick.seen.lease.leading_at(tick.now).is_some() && !tick.in_standby_cluster();
     let serves = tick.seen.postgres.answering().is_some_and(|sql| sql.is_primary() == leads);
     younger && serves && tick.seen.job.is_none()
 }

@@ -30,6 +30,9 @@ pub(super) fn of(tick: &Tick<'_>, leadership: &Leadership, server: &Server<'_>) 
             | Leadership::Other(_)
             | Leadership::Nobody,
         ) => Some(PodRole::Nothing),
+        (Server::Standby(_), Leadership::Mine(term)) if tick.in_standby_cluster() => {
+            Some(PodRole::StandbyLeader(*term))
+        }
         // About to be promoted: each change that is left out is one that no Service has to follow.
         (Server::Standby(_), Leadership::Mine(_)) => None,
         (
@@ -59,7 +62,7 @@ pub(super) fn of_service(
     pod: Option<PodRole>,
 ) -> PrimaryRoute {
     match (pod, server, leadership) {
-        (Some(PodRole::Leader(term)), _, _) => PrimaryRoute::Here(term),
+        (Some(PodRole::Leader(term) | PodRole::StandbyLeader(term)), _, _) => PrimaryRoute::Here(term),
         (Some(PodRole::Follower | PodRole::Bootstrapping), _, _) => PrimaryRoute::NotHere,
         (Some(PodRole::Nothing), _, _) if stops(tick) => match leaves(tick) && !is_succeeded(tick) {
             true => PrimaryRoute::NotHere,

@@ -18,14 +18,17 @@ pub(super) struct Assessment<'a> {
     pub(super) store_change: Option<StoreChange>,
     /// The cluster is paused, and no operation that an operator asked for is under way.
     pub(super) paused: bool,
+    /// All members follow a remote primary.
+    pub(super) standby_cluster: bool,
 }
 
 impl<'a> Assessment<'a> {
-    /// The proof of life that my Postgres lacks as a primary. In pause, and with foreign data, a missing proof has no
-    /// consequences.
+    /// The proof of life that my Postgres lacks as a primary, or as the leader of a standby cluster. In pause, and with
+    /// foreign data, a missing proof has no consequences.
     fn death(&self, postgres: &'a PostgresFacts) -> Option<&'a Death> {
         let counts = !self.paused && !matches!(self.server, Server::Foreign(_));
-        postgres.liveness.death().filter(|_| counts && postgres.may_be_primary())
+        let leads_standby = self.standby_cluster && self.leadership.mine().is_some();
+        postgres.liveness.death().filter(|_| counts && (leads_standby || postgres.may_be_primary()))
     }
 }
 
@@ -56,6 +59,12 @@ pub(super) enum Situation<'a> {
     LeaderSilent { term: Term },
     LeaderStandby { term: Term, sql: &'a SqlFacts },
     LeaderPrimary { term: Term, sql: &'a SqlFacts },
+    StandbyClusterPrimary { term: Term },
+    StandbyClusterLeaderDown { term: Term, control: &'a ControlFile },
+    StandbyClusterLeaderSilent { term: Term },
+    StandbyClusterLeader { term: Term, sql: &'a SqlFacts },
+    StandbyClusterDownNoLeader { control: &'a ControlFile },
+    StandbyClusterNoLeader { sql: &'a SqlFacts },
     NoDataUnderLeader { leader: &'a LeaderKey },
     NoDataNoLeader,
     DataUnreadable { error: &'a str, leader: Option<&'a LeaderKey> },
@@ -99,7 +108,7 @@ impl<'a> Situation<'a> {
         if let Some(change) = &found.store_change {
             return Situation::StoreWentBack { change };
         }
-        if let Situation::DeadPrimary { .. } = by_role {
+        if let Situation::DeadPrimary { .. } | Situation::StandbyClusterPrimary { .. } = by_role {
             return by_role;
         }
         by_role.unless_under_way(tick, found)
@@ -107,7 +116,7 @@ impl<'a> Situation<'a> {
 
     /// The situation of a leader whose dead Postgres keeps serving, without regard to that.
     pub(super) fn despite_death(tick: &Tick<'a>, found: &'a Assessment<'a>, term: Term) -> Situation<'a> {
-        Situation::mine(term, &found.server, found.paused).unless_under_way(tick, found)
+        Situation::mine(term, &tick.seen.postgres, found).unless_under_way(tick, found)
     }
 
     /// Whether no long action may delay it.
@@ -123,7 +132,12 @@ impl<'a> Situation<'a> {
                 | Situation::CheckpointUnderLeader { .. }
                 | Situation::JobRuns { .. }
         );
-        let urgent = matches!(self, Situation::StoreWentBack { .. } | Situation::DeadPrimary { .. });
+        let urgent = matches!(
+            self,
+            Situation::StoreWentBack { .. }
+                | Situation::DeadPrimary { .. }
+                | Situation::StandbyClusterPrimary { .. }
+        );
         !job && !urgent && !self.must_stop()
     }
 
@@ -155,8 +169,9 @@ impl<'a> Situation<'a> {
         if let Some(term) = leads.filter(|term| released_term == Some(*term)) {
             return Some(Situation::GivingAway { term });
         }
-        // A hand-over ends leadership, too.
-        let unwatched = tick.seen.watchdog_failed && tick.memory.hand_over.is_none();
+        // A hand-over ends leadership, too, and the leader of a standby cluster needs no watchdog.
+        let may_lead = tick.memory.hand_over.is_some() || found.standby_cluster;
+        let unwatched = tick.seen.watchdog_failed && !may_lead;
         if let Some(term) = leads.filter(|_| unwatched) {
             return Some(Situation::WatchdogFailed { term });
         }
@@ -178,7 +193,7 @@ impl<'a> Situation<'a> {
             Leadership::Unknown => Situation::NotLookedYet,
             Leadership::Mine(term) => match death {
                 Some(death) => Situation::DeadPrimary { death, term: Some(*term) },
-                None => Situation::mine(*term, server, paused),
+                None => Situation::mine(*term, postgres, found),
             },
             Leadership::Unconfirmed => Situation::Confirming,
             Leadership::Expiring(_) if postgres.may_be_primary() => Situation::ExpiringPrimary,
@@ -190,16 +205,30 @@ impl<'a> Situation<'a> {
             Leadership::Other(leader) => Situation::under_leader(leader, server, paused),
             Leadership::Nobody => match death.filter(|death| death.may_be_mended_by_a_restart()) {
                 Some(death) => Situation::DeadPrimary { death, term: None },
-                None => Situation::nobody(server, postgres, paused),
+                None => Situation::nobody(server, postgres, found),
             },
         }
     }
 
     /// I lead; the liveness of my Postgres is disregarded.
-    fn mine(term: Term, server: &'a Server<'a>, paused: bool) -> Situation<'a> {
-        match server {
+    fn mine(term: Term, postgres: &PostgresFacts, found: &'a Assessment<'a>) -> Situation<'a> {
+        let (paused, standby_cluster) = (found.paused, found.standby_cluster);
+        match &found.server {
             Server::Unknown => Situation::NotLookedYet,
             Server::Foreign(control) => Situation::ForeignData { control },
+            Server::Primary(_)
+            | Server::Silent
+            | Server::Standby(_)
+            | Server::Down(_)
+            | Server::Empty
+            | Server::HalfMade
+            | Server::Inaccessible(_)
+                if standby_cluster && postgres.may_be_primary() =>
+            {
+                Situation::StandbyClusterPrimary { term }
+            }
+            Server::Silent if standby_cluster => Situation::StandbyClusterLeaderSilent { term },
+            Server::Standby(sql) if standby_cluster => Situation::StandbyClusterLeader { term, sql },
             Server::Primary(sql) => Situation::LeaderPrimary { term, sql },
             Server::Silent => Situation::LeaderSilent { term },
             Server::Standby(_)
@@ -212,6 +241,7 @@ impl<'a> Situation<'a> {
                 Situation::PausedLeaderNotPrimary { term }
             }
             Server::Standby(sql) => Situation::LeaderStandby { term, sql },
+            Server::Down(control) if standby_cluster => Situation::StandbyClusterLeaderDown { term, control },
             Server::Down(control) => Situation::LeaderDown { term, control },
             Server::Empty | Server::HalfMade | Server::Inaccessible(_) => {
                 Situation::LeaderWithoutData { term }
@@ -254,7 +284,12 @@ impl<'a> Situation<'a> {
         }
     }
 
-    fn nobody(server: &'a Server<'a>, postgres: &'a PostgresFacts, paused: bool) -> Situation<'a> {
+    fn nobody(
+        server: &'a Server<'a>,
+        postgres: &'a PostgresFacts,
+        found: &'a Assessment<'a>,
+    ) -> Situation<'a> {
+        let (paused, standby_cluster) = (found.paused, found.standby_cluster);
         match server {
             Server::Unknown => Situation::NotLookedYet,
             Server::Foreign(control) => Situation::ForeignData { control },
@@ -269,9 +304,11 @@ impl<'a> Situation<'a> {
             Server::Standby(_) if postgres.may_be_primary() => {
                 Situation::DeposedPrimary { by: DeposedBy::Nobody }
             }
+            Server::Standby(sql) if standby_cluster => Situation::StandbyClusterNoLeader { sql },
             Server::Standby(sql) => Situation::StandbyNoLeader { sql },
             Server::Empty | Server::HalfMade | Server::Down(_) if paused => Situation::PausedIdle,
             Server::Empty | Server::HalfMade => Situation::NoDataNoLeader,
+            Server::Down(control) if standby_cluster => Situation::StandbyClusterDownNoLeader { control },
             Server::Down(control) => Situation::DownNoLeader { control },
         }
     }

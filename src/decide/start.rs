@@ -26,24 +26,29 @@ const UNKNOWN_TIMELINES_VARY: u32 = 1024;
 
 /// I lead and my Postgres is down.
 pub(super) fn lead(tick: &mut Tick<'_>, term: Term, control: &ControlFile) -> Reason {
-    if tick.memory.hand_over.is_some() {
-        return handover::advance(tick, term, Some(control));
-    }
-    if let Some(reason) = liveness::give_away(tick, term) {
+    if let Some(reason) = instead(tick, term, control) {
         return reason;
     }
-    let planned = tick.memory.restart.is_some() && tick.memory.failures.starts < FAILURES_MAX;
-    if let Some(because) = why_another(tick, planned)
-        && let Some(reason) = leave_to_another(tick, term, because)
-    {
-        return reason;
-    }
-    start_again(tick, control, planned)
+    start(tick, control);
+    if is_planned(tick) { Reason::Restarting } else { Reason::CrashedLeader }
 }
 
-fn start_again(tick: &mut Tick<'_>, control: &ControlFile, planned: bool) -> Reason {
-    start(tick, control);
-    if planned { Reason::Restarting } else { Reason::CrashedLeader }
+/// The reason to do something else than to start the leader's PostgreSQL again: a hand-over continues, or another
+/// member is to lead.
+pub(super) fn instead(tick: &mut Tick<'_>, term: Term, control: &ControlFile) -> Option<Reason> {
+    if tick.memory.hand_over.is_some() {
+        return Some(handover::advance(tick, term, Some(control)));
+    }
+    if let Some(reason) = liveness::give_away(tick, term) {
+        return Some(reason);
+    }
+    let planned = is_planned(tick);
+    let because = why_another(tick, planned)?;
+    leave_to_another(tick, term, because)
+}
+
+fn is_planned(tick: &Tick<'_>) -> bool {
+    tick.memory.restart.is_some() && tick.memory.failures.starts < FAILURES_MAX
 }
 
 /// Why another member should lead rather than wait for this PostgreSQL to start again.
@@ -189,9 +194,14 @@ pub(super) fn without_leader(tick: &mut Tick<'_>, control: &ControlFile) -> Reas
 
 fn start(tick: &mut Tick<'_>, control: &ControlFile) {
     sync::lock_clients_out(tick, control);
+    as_standby(tick, true);
+}
+
+/// Starts it without a source. `lowers`: the leader is promoted next.
+pub(super) fn as_standby(tick: &mut Tick<'_>, lowers: bool) {
     let within = tick.seen.settings.primary_start_timeout.max(Duration::from_secs(10));
     attach::to_nobody(tick);
-    tick.start(Job::StartStandby { follow: None, within });
+    tick.start(Job::StartStandby { follow: None, within, lowers });
 }
 
 /// Whether another member should lead: immediate failover is configured, or Postgres crashes or fails repeatedly.

@@ -9,7 +9,7 @@ use super::situation::{Assessment, Situation};
 use super::tick::Tick;
 use super::{
     bootstrap, clone, demote, failsafe, follow, handover, lead, liveness, publish, race, rejoin, requests,
-    routing, shutdown, slots, start, store, sync, unfenced,
+    routing, shutdown, slots, standby_cluster, start, store, sync, unfenced,
 };
 use crate::model::{
     Action, Death, ExitBecause, JobKind, LeaderKey, Moment, Observation, Process, Reason, RunningJob,
@@ -49,7 +49,8 @@ fn find<'a>(tick: &mut Tick<'a>) -> Assessment<'a> {
     tick.remember(&leadership, &server);
     requests::accept(tick, &leadership);
     let paused = tick.seen.settings.pause && !is_asked(tick, &leadership);
-    Assessment { leadership, server, store_change, paused }
+    let standby_cluster = tick.in_standby_cluster();
+    Assessment { leadership, server, store_change, paused, standby_cluster }
 }
 
 /// An operation that an operator asked for is under way: it is not automatic, and continues in pause. After a
@@ -102,6 +103,14 @@ fn act<'a>(tick: &mut Tick<'a>, found: &'a Assessment<'a>, situation: Situation<
         Situation::LeaderSilent { term } => start::silent(tick, term),
         Situation::LeaderStandby { term, sql } => start::promote(tick, term, sql),
         Situation::LeaderPrimary { term, sql } => lead::serve(tick, term, sql),
+        Situation::StandbyClusterPrimary { term: _ } => standby_cluster::stop_primary(tick),
+        Situation::StandbyClusterLeaderDown { term, control } => standby_cluster::start(tick, term, control),
+        Situation::StandbyClusterLeaderSilent { term } => standby_cluster::silent(tick, term),
+        Situation::StandbyClusterLeader { term, sql } => standby_cluster::lead(tick, term, sql),
+        Situation::StandbyClusterDownNoLeader { control } => {
+            standby_cluster::start_without_leader(tick, control)
+        }
+        Situation::StandbyClusterNoLeader { sql } => standby_cluster::run_race(tick, sql),
         Situation::NoDataUnderLeader { leader } => clone::without_data(tick, leader),
         Situation::NoDataNoLeader => bootstrap::create(tick),
         Situation::DataUnreadable { error, leader } => unreadable(tick, error, leader),
@@ -143,12 +152,12 @@ fn unreadable(tick: &mut Tick<'_>, error: &str, leader: Option<&LeaderKey>) -> R
 /// A long action runs: it continues unless its purpose is gone.
 fn busy(tick: &mut Tick<'_>, running: &RunningJob, leadership: &Leadership) -> Reason {
     let job = running.job.kind();
-    let leads = matches!(leadership, Leadership::Mine(_));
+    let may_promote = matches!(leadership, Leadership::Mine(_)) && !tick.in_standby_cluster();
     let pointless = match job {
         JobKind::PrePromote => {
-            !leads || tick.ends() || matches!(tick.seen.postgres.process, Process::Down { .. })
+            !may_promote || tick.ends() || matches!(tick.seen.postgres.process, Process::Down { .. })
         }
-        JobKind::Promote => !leads,
+        JobKind::Promote => !may_promote,
         JobKind::Bootstrap | JobKind::Clone | JobKind::UndoClone | JobKind::CrashRecovery => tick.ends(),
         JobKind::StartStandby => tick.ends() || follow::is_overtaken(tick, running, leadership),
         // A restart's checkpoint may take long. That of a hand-over has the hand-over's deadline.

@@ -6,13 +6,16 @@ use std::time::Duration;
 use super::decision::Decision;
 use super::memory::Memory;
 use crate::model::{
-    Action, ClusterView, FollowTarget, Job, JobKind, MemberKey, MemberName, Moment, Observation, PeerAnswer,
-    PodEnd, PodRole, PrimaryRoute, Process, Reason, SyncMode, SyncRecord, WaitingOn, slot_name,
+    Action, CloneMethods, ClusterView, FollowTarget, Job, JobKind, LeaderKey, MemberKey, MemberName, Moment,
+    Observation, PeerAnswer, PodEnd, PodRole, PrimaryRoute, Process, Reason, SyncMode, SyncRecord, Term,
+    WaitingOn, slot_name,
 };
 
 /// An answer to a question older than this is asked for again. It is longer than the deadline of a member's answer, so
 /// that the slowest answer, or its absence, is still fresh when it is known.
 const ANSWER_FRESH: Duration = Duration::from_millis(2500);
+/// The term of the remote primary of a standby cluster: etcd has none for it.
+pub(super) const REMOTE_TERM: Term = Term(-1);
 /// The pause before a requested renewal is requested again.
 const LEASE_SOON: Duration = Duration::from_millis(200);
 
@@ -105,11 +108,40 @@ impl<'a> Tick<'a> {
         self.cluster().into_iter().flat_map(|cluster| &cluster.members).filter(move |(name, _)| *name != me)
     }
 
+    /// The remote primary of a standby cluster, in the place of a leader.
+    pub(super) fn remote(&self) -> Option<LeaderKey> {
+        let remote = self.seen.settings.standby_cluster.as_ref()?.remote.as_ref()?;
+        Some(LeaderKey { name: remote.name.clone(), lease: None, term: REMOTE_TERM })
+    }
+
+    /// Whether this is the name of the remote primary.
+    pub(super) fn is_remote(&self, name: &MemberName) -> bool {
+        self.remote().is_some_and(|remote| remote.name == *name)
+    }
+
+    /// Whether this cluster follows a remote primary, or its archive.
+    pub(super) fn in_standby_cluster(&self) -> bool {
+        self.seen.settings.standby_cluster.is_some()
+    }
+
+    /// From where the data of a standby cluster can be copied without a member that leads, and how.
+    pub(super) fn remote_source(&self) -> Option<(Option<FollowTarget>, CloneMethods)> {
+        let standby_cluster = self.seen.settings.standby_cluster.as_ref()?;
+        let methods = match standby_cluster.methods.is_empty() {
+            true => CloneMethods::BasebackupOnly,
+            false => CloneMethods::Named(standby_cluster.methods.clone()),
+        };
+        Some((standby_cluster.remote.clone(), methods))
+    }
+
     /// The source to stream from when `leader` leads: the `replicatefrom` member if it exists, else the leader; none
     /// with `nostream`.
     pub(super) fn follow_target(&self, leader: &MemberName) -> Option<FollowTarget> {
         if self.seen.me.tags.nostream() {
             return None;
+        }
+        if self.is_remote(leader) {
+            return self.target(leader);
         }
         let cascade = self.seen.me.tags.replicatefrom().filter(|name| {
             name != &self.seen.me.name
@@ -118,8 +150,11 @@ impl<'a> Tick<'a> {
         self.target(cascade.as_ref().unwrap_or(leader))
     }
 
-    /// A member as a source of WAL.
+    /// A member, or the remote primary, as a source of WAL.
     pub(super) fn target(&self, name: &MemberName) -> Option<FollowTarget> {
+        if self.is_remote(name) {
+            return self.seen.settings.standby_cluster.as_ref()?.remote.clone();
+        }
         let conn_url = self.cluster()?.members.get(name)?.record.conn_url.clone()?;
         let me = &self.seen.me.name;
         let mine = self.seen.settings.use_slots && self.cluster()?.slot_holder(me) == me;

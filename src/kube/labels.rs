@@ -48,7 +48,7 @@ pub(super) async fn keep(shared: Arc<KubeShared>) {
             keeping.role = now_wanted.role;
             keeping.label.hurry();
             keeping.gate.hurry();
-            if !matches!(now_wanted.role, Some(PodRole::Leader(_))) {
+            if now_wanted.role.and_then(PodRole::term).is_none() {
                 shared.facts.forget_trouble(PodTask::Strip);
             }
         }
@@ -113,7 +113,7 @@ impl LabelTask {
             if let Some(at) = self.label.not_before().filter(|at| clock::now() < *at) {
                 return Some(at);
             }
-            if let (Some(PodRole::Leader(term)), true) = (wanted.role, change.routes) {
+            if let (Some(term), true) = (wanted.role.and_then(PodRole::term), change.routes) {
                 if !shared.leads(term) {
                     // The loop will change the role soon, too.
                     return Some(clock::now() + LEASE_SOON);
@@ -135,7 +135,7 @@ impl LabelTask {
     async fn let_clients_in(&mut self, shared: &KubeShared, wanted: &Wanted, pod: &Pod) -> Option<Moment> {
         let setup = shared.api.setup();
         let open = match wanted.role? {
-            PodRole::Leader(_) | PodRole::Follower => true,
+            PodRole::Leader(_) | PodRole::StandbyLeader(_) | PodRole::Follower => true,
             PodRole::Bootstrapping | PodRole::Nothing => false,
         };
         let patch = pod::gate(pod, setup.names.readiness_gate.as_ref()?, open, clock::wall())?;

@@ -34,6 +34,7 @@ impl PodNames {
     fn role(&self, role: PodRole) -> (Option<&str>, Option<&str>) {
         match role {
             PodRole::Leader(_) => (Some(&self.leader), Some("primary")),
+            PodRole::StandbyLeader(_) => (Some(&self.standby_leader), Some("primary")),
             PodRole::Follower => (Some(&self.follower), Some("replica")),
             PodRole::Bootstrapping | PodRole::Nothing => (None, None),
         }
@@ -73,7 +74,7 @@ pub(super) fn change(pod: &Pod, wanted: &Wanted, names: &PodNames) -> Option<Pod
             let value = (role == PodRole::Bootstrapping).then_some(value.as_str());
             set(&mut labels, label(pod, key), key, value);
         }
-        if let PodRole::Leader(term) = role {
+        if let Some(term) = role.term() {
             set(&mut annotations, annotation(pod, TERM), TERM, Some(&term.to_string()));
         }
     }

@@ -20,7 +20,13 @@ pub(super) async fn keep_off(shared: Arc<KubeShared>) {
         let led = match wanted.borrow_and_update().role {
             // Before the first strip of a term there is nothing to watch: the label of my own pod waits for it.
             Some(PodRole::Leader(term)) if stripped_in == Some(term) => Some(term),
-            Some(PodRole::Leader(_) | PodRole::Follower | PodRole::Bootstrapping | PodRole::Nothing)
+            Some(
+                PodRole::Leader(_)
+                | PodRole::StandbyLeader(_)
+                | PodRole::Follower
+                | PodRole::Bootstrapping
+                | PodRole::Nothing,
+            )
             | None => None,
         };
         let Some(term) = led else {

@@ -171,6 +171,15 @@ pub enum Job {
         /// Only if no member has registered since this revision.
         seen: i64,
     },
+    /// As [`Job::Bootstrap`], for a standby cluster: copy its remote primary in the place of initdb.
+    BootstrapStandby {
+        /// Only if no member has registered since this revision.
+        seen: i64,
+        /// The remote primary; `None`: only methods that need no source are tried.
+        from: Option<FollowTarget>,
+        /// Which methods may be tried.
+        methods: CloneMethods,
+    },
     /// Make a replica in an empty directory: by a base backup, or by a script of the operator. An existing directory is
     /// moved aside first, unless the script starts from what is there.
     Clone {
@@ -178,7 +187,7 @@ pub enum Job {
         from: Option<FollowTarget>,
         /// Which methods may be tried.
         methods: CloneMethods,
-        /// The system identifier of the cluster, if etcd has it. What a script makes must have it.
+        /// The system identifier of the cluster, if etcd has it. What is made must have it.
         system_id: Option<u64>,
     },
     /// Restore the data that an interrupted clone had set aside. If there is none, the directory is empty afterwards.
@@ -189,6 +198,8 @@ pub enum Job {
         follow: Option<FollowTarget>,
         /// When to give up waiting.
         within: Duration,
+        /// The leader may reduce its minimums before: it is promoted next, and writes WAL for that now.
+        lowers: bool,
     },
     /// Stop in steps of growing force that begin at `mode`.
     Stop {
@@ -246,7 +257,7 @@ impl Job {
             Job::HandOver { .. } => JobKind::HandOver,
             Job::ReleaseLeadership { .. } => JobKind::ReleaseLeadership,
             Job::ReclaimLeadership { .. } => JobKind::ReclaimLeadership,
-            Job::Bootstrap { .. } => JobKind::Bootstrap,
+            Job::Bootstrap { .. } | Job::BootstrapStandby { .. } => JobKind::Bootstrap,
             Job::Clone { .. } => JobKind::Clone,
             Job::UndoClone => JobKind::UndoClone,
             Job::StartStandby { .. } => JobKind::StartStandby,

@@ -200,6 +200,8 @@ pub struct Liveness {
     /// The latest time of the loop's next step, as the loop announced it; `None` before the loop began.
     loop_due: Option<Moment>,
     watched: Option<Watched>,
+    /// The postmaster of the leader of a standby cluster, since it has answered; it proves all but a write.
+    standby_leader: Option<i32>,
 }
 
 /// One postmaster that may be primary.
@@ -210,6 +212,8 @@ struct Watched {
     write: ProofTrack,
     stopped: Option<(String, Moment)>,
     excused_until: Moment,
+    /// It cannot write.
+    is_standby: bool,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -224,7 +228,15 @@ impl Liveness {
     /// Nothing is watched yet; `now` counts as a run of the probe.
     pub fn new(ttl: Duration, now: Moment) -> Liveness {
         let timing = LivenessTiming { ttl };
-        Liveness { timing, paused: false, suspended_until: None, ran_at: now, loop_due: None, watched: None }
+        Liveness {
+            timing,
+            paused: false,
+            suspended_until: None,
+            ran_at: now,
+            loop_due: None,
+            watched: None,
+            standby_leader: None,
+        }
     }
 
     /// Takes over new settings.
@@ -238,9 +250,15 @@ impl Liveness {
         self.timing
     }
 
-    /// The postmaster to probe.
-    pub fn watched(&self) -> Option<i32> {
-        self.watched.as_ref().map(|watched| watched.pid)
+    /// The postmaster that has to prove this.
+    pub fn watched(&self, proof: Proof) -> Option<i32> {
+        let owes = |watched: &&Watched| proof == Proof::Connection || !watched.is_standby;
+        self.watched.as_ref().filter(owes).map(|watched| watched.pid)
+    }
+
+    /// This postmaster, if any, is the leader's of a standby cluster and has answered.
+    pub fn lead_standby_cluster(&mut self, postmaster: Option<i32>) {
+        self.standby_leader = postmaster;
     }
 
     /// Records the process of `pid` that was seen stopped, if any.
@@ -294,10 +312,13 @@ impl Liveness {
         if within <= age(connection.from) {
             return LivenessVerdict::Dead(Death::NoConnection { within, trouble: trouble(connection) });
         }
-        if within <= age(write.from) {
+        if !watched.is_standby && within <= age(write.from) {
             return LivenessVerdict::Dead(Death::NoWrite { within, trouble: trouble(write) });
         }
-        let oldest = connection.from.min(write.from);
+        let oldest = match watched.is_standby {
+            true => connection.from,
+            false => connection.from.min(write.from),
+        };
         match age(oldest) < within / 2 {
             true => LivenessVerdict::Alive,
             false => LivenessVerdict::Doubtful { since: oldest },

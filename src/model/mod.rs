@@ -39,6 +39,8 @@ mod request;
 mod script;
 mod settings;
 mod slots;
+mod standby_cluster;
+mod standby_cluster_reason;
 mod store;
 mod sync;
 mod sync_names;
@@ -89,6 +91,8 @@ pub use slots::{
     LeaderSlots, LeaderSlotsQuestion, LogicalAdvance, LogicalSlotChanges, SlotChanges, SlotKind, SlotPattern,
     SlotSettings, Xid,
 };
+pub use standby_cluster::{PRIMARY_ONLY, StandbyCluster};
+pub use standby_cluster_reason::StandbyClusterReason;
 pub use store::{
     GenerationKey, GenerationWrite, StoreChange, StoreGeneration, StoreKeys, StoreMark, StoreReason,
     StoreSeen,

@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Branch, CloneProgress, ClusterView, Job, JobKind, LeaderSlots, LeaseFacts, Lsn, MemberName, Moment,
-    PeerAnswer, PeerIdentity, PodEnd, PostgresFacts, Request, ScriptsInUse, SessionId, Settings, Tags,
-    WallTime,
+    PeerAnswer, PeerIdentity, PodEnd, PostgresFacts, Process, Request, ScriptsInUse, SessionId, Settings,
+    Tags, WallTime,
 };
 
 /// The input of one decision. No fact is read twice, and each carries its age.
@@ -70,6 +70,16 @@ pub struct WriteFacts {
 }
 
 impl Observation {
+    /// The postmaster here, if it leads a standby cluster and has answered.
+    pub fn standby_leader(&self, now: Moment) -> Option<i32> {
+        self.settings.standby_cluster.as_ref()?;
+        self.lease.leading_at(now)?;
+        match (&self.postgres.process, &self.postgres.sql) {
+            (Process::Up { pid, standby_start: true, .. }, Some(_)) => Some(*pid),
+            (Process::Up { .. } | Process::Down { .. }, _) => None,
+        }
+    }
+
     /// How the process that registered as `name` identifies itself; `None` before the first view.
     pub fn identity_of(&self, name: &MemberName) -> Option<PeerIdentity> {
         Some(self.view.as_ref()?.cluster.identity_of(&self.me.scope, name))

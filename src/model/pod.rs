@@ -13,12 +13,24 @@ use super::{Moment, Term};
 pub enum PodRole {
     /// Its Postgres has proved that it accepts writes, in the term in which it leads.
     Leader(Term),
+    /// Its Postgres replays, and it leads a standby cluster in this term.
+    StandbyLeader(Term),
     /// Its Postgres replays.
     Follower,
     /// Its data is being bootstrapped or cloned.
     Bootstrapping,
     /// None: a client that connects here finds no usable Postgres.
     Nothing,
+}
+
+impl PodRole {
+    /// The term in which its member leads.
+    pub fn term(self) -> Option<Term> {
+        match self {
+            PodRole::Leader(term) | PodRole::StandbyLeader(term) => Some(term),
+            PodRole::Follower | PodRole::Bootstrapping | PodRole::Nothing => None,
+        }
+    }
 }
 
 /// The leader's change to the Service of the primary.
@@ -67,6 +79,8 @@ pub struct PodNames {
     pub leader: String,
     /// Its value on the pod of a standby.
     pub follower: String,
+    /// Its value on the pod of the leader of a standby cluster.
+    pub standby_leader: String,
     /// A second label, always `primary` or `replica`, for the time in which users move from one pair of values to
     /// another.
     pub tmp_role_label: Option<String>,
@@ -84,6 +98,7 @@ impl Default for PodNames {
             role_label: "role".to_owned(),
             leader: "primary".to_owned(),
             follower: "replica".to_owned(),
+            standby_leader: "primary".to_owned(),
             tmp_role_label: None,
             bootstrap_labels: BTreeMap::new(),
             readiness_gate: None,

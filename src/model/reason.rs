@@ -5,8 +5,8 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    HandOverRefusal, HandOverStep, JobKind, MemberName, NoDataReason, PodEnd, StoreReason, SyncReason,
-    UnfencedReason, Unfit,
+    HandOverRefusal, HandOverStep, JobKind, MemberName, NoDataReason, PodEnd, StandbyClusterReason,
+    StoreReason, SyncReason, UnfencedReason, Unfit,
 };
 
 /// The sentence for the operator, as a type: log, REST, command line and tests use the same value. No reason is an
@@ -151,6 +151,8 @@ pub enum Reason {
     StartingToCompete,
     #[error("{0}")]
     Store(StoreReason),
+    #[error("{0}")]
+    StandbyCluster(StandbyClusterReason),
     #[error("{0}")]
     NoData(NoDataReason),
     #[error("no data here: cloning from {from}")]

@@ -113,10 +113,12 @@ pub struct ScriptsInUse {
 }
 
 /// Which methods may make a replica.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum CloneMethods {
     /// The configured ones, in order.
     Configured,
     /// Only pg_basebackup.
     BasebackupOnly,
+    /// Those with these names, in order: the ones of a standby cluster for its remote primary.
+    Named(Vec<String>),
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{SlotSettings, SyncSettings};
+use super::{SlotSettings, StandbyCluster, SyncSettings};
 
 /// The settings in the key `config`, with defaults for those that are absent.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -45,6 +45,9 @@ pub struct Settings {
     pub max_timelines_history: usize,
     /// Synchronous replication.
     pub sync: SyncSettings,
+    /// The section `standby_cluster`; `None`: this is a cluster of its own.
+    #[serde(default)]
+    pub standby_cluster: Option<StandbyCluster>,
 }
 
 impl Settings {
@@ -72,6 +75,7 @@ impl Default for Settings {
             remove_data_directory_on_diverged_timelines: false,
             max_timelines_history: 0,
             sync: SyncSettings::default(),
+            standby_cluster: None,
         }
     }
 }

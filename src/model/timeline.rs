@@ -117,6 +117,12 @@ impl Branch {
         self.history.0.iter().map(|switch| (switch.timeline, switch.lsn)).chain(std::iter::once(last))
     }
 
+    /// This history, with a last timeline that goes on.
+    #[must_use]
+    pub fn open(&self) -> Branch {
+        Branch { end: None, ..self.clone() }
+    }
+
     /// Compares whole histories, never timeline numbers alone (two members can promote from one parent).
     pub fn divergence_from(&self, leader: &Branch) -> Divergence {
         let mut last_common = (Timeline::FIRST, Lsn(0));

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use percent_encoding::percent_decode_str;
 
 use super::{RoleCredentials, Setup};
-use crate::model::FollowTarget;
+use crate::model::{FollowTarget, PRIMARY_ONLY};
 
 /// The address of another member's Postgres.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -14,6 +14,8 @@ pub(super) struct ConninfoAddress {
     pub(super) hosts: Vec<(String, u16)>,
     /// The database of the URL, if it names one.
     pub(super) database: Option<String>,
+    /// Only the primary among the hosts will do.
+    pub(super) only_primary: bool,
 }
 
 const DEFAULT_PORT: u16 = 5432;
@@ -28,7 +30,7 @@ impl ConninfoAddress {
         let hosts = hosts.rsplit_once('@').map_or(hosts, |(_, hosts)| hosts);
         let hosts: Option<Vec<_>> = hosts.split(',').map(parse_host).collect();
         let database = Some(percent_decoded(database)).filter(|name| !name.is_empty());
-        Some(ConninfoAddress { hosts: hosts?, database })
+        Some(ConninfoAddress { hosts: hosts?, database, only_primary: url.ends_with(PRIMARY_ONLY) })
     }
 
     fn joined(&self, part: impl Fn(&(String, u16)) -> String) -> String {
@@ -93,6 +95,9 @@ pub(super) fn to_member(
     pairs.push(("application_name", application.to_owned()));
     if let Some(service) = &setup.krbsrvname {
         pairs.push(("krbsrvname", service.clone()));
+    }
+    if address.only_primary {
+        pairs.push(("target_session_attrs", "read-write".to_owned()));
     }
     Some(conninfo(pairs))
 }
@@ -164,12 +169,25 @@ mod tests {
         ];
         for (url, hosts, database) in cases {
             let hosts = hosts.into_iter().map(|(host, port)| (host.to_owned(), port)).collect();
-            let expected = ConninfoAddress { hosts, database: database.map(str::to_owned) };
+            let expected =
+                ConninfoAddress { hosts, database: database.map(str::to_owned), only_primary: false };
             assert_eq!(ConninfoAddress::parse(url), Some(expected), "{url}");
         }
         for url in ["host=a", "postgres://", "postgres://a:x/"] {
             assert_eq!(ConninfoAddress::parse(url), None, "{url}");
         }
+    }
+
+    #[test]
+    fn only_the_primary_among_several_hosts_will_do() {
+        let target = crate::model::StandbyCluster::following(
+            &[("a".to_owned(), 1), ("b".to_owned(), 2)],
+            Some("s".to_owned()),
+        );
+        let target = target.and_then(|cluster| cluster.remote).expect("a remote primary");
+        let text = to_member(&Setup::default(), &target, &RoleCredentials::default(), "x").expect("a URL");
+        assert!(text.contains(" host=a,b port=1,2 "), "{text}");
+        assert!(text.ends_with(" application_name=x target_session_attrs=read-write"), "{text}");
     }
 
     #[test]

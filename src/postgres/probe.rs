@@ -1,4 +1,5 @@
-//! The probe: a thread of its own in which a Postgres that may be primary proves again and again that it works.
+//! The probe: a thread of its own in which a Postgres that may be primary proves again and again that it works; the
+//! leader of a standby cluster proves all but the write.
 //!
 //! * **A new connection**, as far as the first answer of the process that was forked for it (`connection_probe`).
 //! * **A small flushed write**: one sector beside the WAL, flushed (`storage`), and a look at the WAL over a kept
@@ -84,6 +85,11 @@ impl Probe {
     /// The loop has not done what it said for too long.
     pub fn loop_hangs(&self) -> bool {
         self.inner.liveness().loop_hangs(clock::now()).is_some()
+    }
+
+    /// This postmaster, if any, is the leader's of a standby cluster: it proves all but a write.
+    pub fn lead_standby_cluster(&self, postmaster: Option<i32>) {
+        self.inner.liveness().lead_standby_cluster(postmaster);
     }
 
     /// Lets the lease be renewed until then, whatever the verdict.
@@ -201,10 +207,10 @@ fn needed_process(title: &str) -> Option<String> {
     Some(if name == "startup" { "startup process".to_owned() } else { name.to_owned() })
 }
 
-/// Waits until there is somebody to probe.
-async fn watched(inner: &PostgresInner) -> i32 {
+/// Waits until there is somebody to prove it.
+async fn watched(inner: &PostgresInner, proof: Proof) -> i32 {
     loop {
-        let watched = inner.liveness().watched();
+        let watched = inner.liveness().watched(proof);
         match watched {
             Some(pid) => return pid,
             None => tokio::time::sleep(LivenessTiming::TICK).await,
@@ -228,7 +234,7 @@ fn late(what: &str, within: Duration) -> String {
 
 async fn connect_again_and_again(inner: &PostgresInner) {
     loop {
-        let pid = watched(inner).await;
+        let pid = watched(inner, Proof::Connection).await;
         let (began_at, within) = (clock::now(), try_within(inner));
         let ended = match tokio::time::timeout(within, connection_probe::probe_connection(inner)).await {
             Ok(ended) => ended,
@@ -244,7 +250,7 @@ async fn write_again_and_again(inner: &PostgresInner) {
     let mut disk: Option<JoinHandle<Result<(), String>>> = None;
     let mut session = ProbeSession::default();
     loop {
-        let pid = watched(inner).await;
+        let pid = watched(inner, Proof::Write).await;
         let (began_at, within) = (clock::now(), try_within(inner));
         let flushed = async {
             // A write that hangs is waited for, and none is begun beside it.

@@ -26,7 +26,7 @@ pub struct ReplicaOrder {
     pub from: Option<FollowTarget>,
     /// The methods, in order.
     pub methods: Vec<ReplicaMethod>,
-    /// The system identifier that the data of a script must have; `None`: any.
+    /// The system identifier that the data must have; `None`: any.
     pub system_id: Option<u64>,
 }
 
@@ -208,7 +208,10 @@ impl ReplicaAttempt<'_> {
     async fn run(&self, method: &ReplicaMethod, place: &mut ReplicaPlace) -> Result<(), Error> {
         let made = match (method, &self.order.from, place) {
             (ReplicaMethod::Basebackup, Some(from), ReplicaPlace::Empty(aside)) => {
-                clone::copy(self.setup, from, &self.source_spaces, aside, self.progress).await
+                match clone::copy(self.setup, from, &self.source_spaces, aside, self.progress).await {
+                    Ok(()) => self.check_identity("pg_basebackup").await,
+                    failed => failed,
+                }
             }
             (ReplicaMethod::Basebackup, _, _) => {
                 Err(Error::Unfit("clone: basebackup needs a member to copy from".to_owned()))
@@ -236,11 +239,16 @@ impl ReplicaAttempt<'_> {
             within: None,
         };
         call.make_data(setup).await?;
-        let made = control::read(setup).await?;
+        self.check_identity(&script.name).await
+    }
+
+    /// A source may be another cluster's: the remote primary of a standby cluster is whatever the operator has written.
+    async fn check_identity(&self, method: &str) -> Result<(), Error> {
+        let made = control::read(self.setup).await?;
         match self.order.system_id.filter(|wanted| *wanted != made.system_id) {
             Some(wanted) => Err(Error::Unfit(format!(
-                "{}: what it made belongs to the cluster with system identifier {}, and this one's is {wanted}",
-                script.name, made.system_id
+                "{method}: what it made belongs to the cluster with system identifier {}, and this one's is {wanted}",
+                made.system_id
             ))),
             None => Ok(()),
         }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::control::{DEFAULT_SEGMENT, beside, segment};
 use super::handle::{PostgresInner, RewindReport};
 use super::program::{LAST_LINES, bare, run, run_to_end, tool};
-use super::{Error, Setup, conninfo, control, files, slot_copies};
+use super::{Error, Setup, conninfo, control, files, slot_copies, sql};
 use crate::model::{ControlFile, ControlState, FollowTarget, Lsn, Timeline};
 use crate::os::durable;
 
@@ -62,6 +62,7 @@ pub(super) async fn rewind(
         crash_recovery(inner).await?;
         control = control::read(setup).await?;
     }
+    let source_timeline = checkpointed_timeline(setup, target, &control).await?;
     let report = keep_diverged(setup, &control, fork).await?;
     files::write_main(inner, Some(target))?;
     let restores =
@@ -82,10 +83,48 @@ pub(super) async fn rewind(
         }
         return Err(error);
     }
+    remove_segments_above(setup, source_timeline)?;
     files::remove_signals(setup)?;
     files::write_main(inner, Some(target))?;
     control::unmark(setup)?;
     Ok(report)
+}
+
+/// The source's timeline. Until its first checkpoint after a promotion its control file has the one before, and
+/// pg_rewind would find nothing to do.
+async fn checkpointed_timeline(
+    setup: &Setup,
+    target: &FollowTarget,
+    mine: &ControlFile,
+) -> Result<Timeline, Error> {
+    let history = sql::leader_history(setup, target).await?;
+    if history.system_id != mine.system_id {
+        return Err(Error::Unfit(format!(
+            "rewind: {} belongs to another cluster: its system identifier is {}, and that of the data here is {}",
+            target.name, history.system_id, mine.system_id
+        )));
+    }
+    if !history.in_recovery && history.checkpoint_timeline != history.branch.timeline {
+        return Err(Error::Unfit(format!(
+            "rewind: {} has not finished its checkpoint after its promotion",
+            target.name
+        )));
+    }
+    Ok(history.branch.timeline)
+}
+
+/// pg_rewind may leave segments of the discarded timeline. Where that has a higher number than the source's, as behind
+/// the remote primary of a standby cluster, they would look like the newest WAL here.
+fn remove_segments_above(setup: &Setup, timeline: Timeline) -> Result<(), Error> {
+    let directory = setup.data_dir.join("pg_wal");
+    let entries = fs::read_dir(&directory).map_err(Error::file("read", &directory))?;
+    for entry in entries.flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if segment(&name, DEFAULT_SEGMENT).is_some_and(|(of, _)| timeline < of) {
+            fs::remove_file(entry.path()).map_err(Error::file("remove", &entry.path()))?;
+        }
+    }
+    durable::sync_dir(&directory).map_err(Error::file("sync", &directory))
 }
 
 /// Whether pg_rewind has changed nothing: it reports when it begins to. An output that may be truncated proves nothing.

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use tokio_postgres::config::TargetSessionAttrs;
 use tokio_postgres::tls::{MakeTlsConnect, TlsConnect};
 use tokio_postgres::{Client, Config, NoTls, Socket};
 
@@ -180,6 +181,9 @@ pub(super) async fn remote(
     config.dbname(address.database.as_deref().unwrap_or_else(|| database(setup)));
     for (host, port) in &address.hosts {
         config.host(host).port(*port);
+    }
+    if address.only_primary {
+        config.target_session_attrs(TargetSessionAttrs::ReadWrite);
     }
     let (mode, connector) = tls::connector(who)?;
     config.ssl_mode(mode);

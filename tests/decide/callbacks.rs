@@ -2,7 +2,8 @@
 
 use matriarch::core::callbacks::Callbacks;
 use matriarch::model::{
-    Finished, Job, JobKind, Leading, Outcome, PostgresFacts, Process, Role, RunningJob, StopMode, Term,
+    Finished, Job, JobKind, Leading, Outcome, PostgresFacts, Process, Role, RunningJob, StandbyCluster,
+    StopMode, Term,
 };
 
 use super::world::{World, primary, standby, up};
@@ -95,6 +96,23 @@ fn a_promotion_is_a_change_of_role() {
     scripts.leads(true);
     assert_eq!(scripts.runs(7, Role::Replica), None);
     assert_eq!(scripts.runs(7, Role::Primary), called("on_role_change primary"));
+}
+
+/// The leader of a standby cluster has a role of its own, in which it starts at once.
+#[test]
+fn the_leader_of_a_standby_cluster_is_told_so() {
+    let mut scripts = Scripts::new();
+    scripts.world.seen.settings.standby_cluster = Some(StandbyCluster::default());
+    assert_eq!(scripts.runs(7, Role::Replica), called("on_start replica"));
+    scripts.leads(true);
+    assert_eq!(scripts.runs(7, Role::Replica), called("on_role_change standby_leader"));
+    scripts.world.seen.lease.leading = Leading::Unknown;
+    assert_eq!(scripts.runs(7, Role::Replica), None, "etcd is silent");
+    scripts.leads(true);
+    assert_eq!(scripts.is_stopped(), called("on_stop standby_leader"));
+    assert_eq!(scripts.runs(8, Role::Replica), called("on_start standby_leader"));
+    scripts.world.seen.settings.standby_cluster = None;
+    assert_eq!(scripts.runs(8, Role::Primary), called("on_role_change primary"));
 }
 
 #[test]

@@ -23,6 +23,7 @@ mod scenarios;
 mod scripts;
 mod simulated;
 mod slots;
+mod standby_cluster;
 mod store;
 mod sync;
 mod table;

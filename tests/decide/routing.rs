@@ -56,6 +56,7 @@ fn letter(role: Option<PodRole>) -> char {
         Some(PodRole::Follower) => 'f',
         Some(PodRole::Bootstrapping) => 'b',
         Some(PodRole::Nothing) => '-',
+        Some(PodRole::StandbyLeader(_)) => 's',
         None => '.',
     }
 }

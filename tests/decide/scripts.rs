@@ -16,7 +16,7 @@ fn clone(world: &mut World) -> (Option<(bool, CloneMethods)>, Reason) {
     let begun = decision.actions.iter().find_map(|action| match action {
         Action::Start(Job::Clone { from, methods, system_id }) => {
             assert_eq!(*system_id, Some(SYSTEM_ID));
-            Some((from.is_some(), *methods))
+            Some((from.is_some(), methods.clone()))
         }
         _other => None,
     });

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use matriarch::decide::{Leadership, ReleasedTerm, situation_name};
 use matriarch::model::{
-    Action, ControlState, DataDirectory, Job, Leading, PodEnd, PostgresFacts, RunningJob, StopMode, Term,
+    Action, ControlState, DataDirectory, Job, JobKind, Leading, PodEnd, PostgresFacts, RunningJob,
+    StandbyCluster, StopMode, Term,
 };
 
 use super::world::{
@@ -101,6 +102,20 @@ fn row(is: &str, world: &mut World) -> String {
 }
 
 fn rows_by_role() -> String {
+    rows_with(|_| ())
+}
+
+/// In a standby cluster.
+fn rows_behind_a_remote_primary() -> String {
+    rows_with(follow_remote)
+}
+
+fn follow_remote(world: &mut World) {
+    world.seen.settings.standby_cluster =
+        StandbyCluster::following(&[("remote".to_owned(), 5432)], Some("herd".to_owned()));
+}
+
+fn rows_with(change: fn(&mut World)) -> String {
     let mut text = String::new();
     for paused in [false, true] {
         for (leads, lead) in LEADERSHIPS {
@@ -110,6 +125,7 @@ fn rows_by_role() -> String {
                 let mut world = World::new();
                 lead(&mut world);
                 world.postgres(postgres).seen.settings.pause = paused;
+                change(&mut world);
                 text += &row(is, &mut world);
             }
         }
@@ -153,6 +169,38 @@ fn the_table_of_what_is_under_way() {
     });
 }
 
+#[test]
+fn the_table_of_a_standby_cluster() {
+    insta::with_settings!({prepend_module_to_snapshot => false, omit_expression => true}, {
+        insta::assert_snapshot!("standby_cluster_table", rows_behind_a_remote_primary());
+    });
+}
+
+/// No row promotes, and each stops a primary that leads.
+#[test]
+fn no_row_of_a_standby_cluster_leads_to_a_primary() {
+    for (leads, lead) in LEADERSHIPS {
+        for (is, postgres) in servers() {
+            let mut world = World::new();
+            lead(&mut world);
+            follow_remote(&mut world);
+            let may_write = postgres.may_be_primary();
+            let decision = world.postgres(postgres).tick();
+            let starts = |kind| {
+                decision
+                    .actions
+                    .iter()
+                    .any(|action| matches!(action, Action::Start(job) if job.kind() == kind))
+            };
+            assert!(!starts(JobKind::Promote) && !starts(JobKind::PrePromote), "{leads} leads, {is}");
+            let is_dead = is.contains(',');
+            if leads == "I" && may_write && !is_dead {
+                assert!(starts(JobKind::Stop), "{is}: {}", decision.because);
+            }
+        }
+    }
+}
+
 /// The source is read, so that a new situation cannot be forgotten here.
 #[test]
 fn every_situation_has_a_row() {
@@ -164,7 +212,7 @@ fn every_situation_has_a_row() {
         let name: String = line.chars().take_while(|c| c.is_alphanumeric()).collect();
         (!name.is_empty()).then_some(name)
     });
-    let rows = rows_by_role() + &rows_under_way();
+    let rows = rows_by_role() + &rows_behind_a_remote_primary() + &rows_under_way();
     let missing: Vec<String> = names.filter(|name| !rows.contains(&format!("→ {name}\n"))).collect();
     assert!(missing.is_empty(), "no row shows {missing:?}");
 }

@@ -47,6 +47,7 @@ mod restored_etcd;
 mod scripts;
 mod slots;
 mod standalone;
+mod standby_cluster;
 mod streaming;
 mod switchover;
 mod sync;

@@ -36,6 +36,7 @@ fn at_the_fence(status: &mut Status) {
 
 fn standby_cluster(status: &mut Status) {
     status.role = Role::StandbyLeader;
+    status.settings.standby_cluster = Some(Default::default());
     status.postgres.sql = replica(NOW).postgres.sql;
 }
 

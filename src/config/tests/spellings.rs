@@ -97,7 +97,6 @@ bootstrap:
   post_bootstrap: /x
   post_init: /y
   dcs:
-    standby_cluster: {host: x}
     failsafe_mode: true
     primary_race_backoff: 5
     master_start_timeout: 5
@@ -129,7 +128,7 @@ fn keys_without_effect_are_named() {
     let rest = ["keyfile_password", "request_queue_size", "thread_pool_size"];
     let under = |path: &'static str| move |key: &str| format!("{path}.{key}");
     let mut expected: Vec<String> = dynamic
-        .chain(["primary_race_backoff", "standby_cluster"])
+        .chain(["primary_race_backoff"])
         .map(under("bootstrap.dcs"))
         .chain(of_postgresql.map(under("bootstrap.dcs.postgresql")))
         .chain(["post_init", "users"].map(under("bootstrap")))

@@ -9,13 +9,15 @@ use crate::model::{LeaseId, Outcome};
 /// The pause before a key is read whose write has an unknown result.
 const READ_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
-/// Claims `initialize` under the lease, runs initdb, and writes `initialize` and `config` without a lease. A failed
-/// bootstrap frees the key, so that another member may try. If the claim expired meanwhile (its supervisor was frozen),
-/// no cluster was created: the directory of initdb is set aside, and the member is cloned like any other. If the result
-/// of the write is unknown, the key is read until it is known.
+/// Claims `initialize` under the lease, runs initdb or copies a remote primary, and writes `initialize` and `config`
+/// without a lease. A failed bootstrap frees the key, so that another member may try. If the claim expired meanwhile
+/// (its supervisor was frozen), no cluster was created: the directory that was made is set aside, and the member is
+/// cloned like any other. If the result of the write is unknown, the key is read until it is known.
 #[derive(Clone, Debug)]
 pub(super) struct BootstrapJob {
     seen: i64,
+    /// The step that makes the data.
+    make: PostgresStep,
     first_config: String,
     at: BootstrapPhase,
 }
@@ -34,8 +36,8 @@ enum BootstrapPhase {
 
 impl BootstrapJob {
     /// Fails if a member has registered after the revision `seen`.
-    pub(super) fn of(seen: i64, first_config: String) -> BootstrapJob {
-        BootstrapJob { seen, first_config, at: BootstrapPhase::Begin }
+    pub(super) fn of(seen: i64, make: PostgresStep, first_config: String) -> BootstrapJob {
+        BootstrapJob { seen, make, first_config, at: BootstrapPhase::Begin }
     }
 
     pub(super) fn next(&mut self, actor: &Actor, answer: JobAnswer, now: Now<'_>) -> JobNext {
@@ -50,7 +52,7 @@ impl BootstrapJob {
             }
             (BootstrapPhase::Claiming(lease), JobAnswer::Written(written)) => match written {
                 Ok(Cas::Done(_)) => {
-                    self.step(BootstrapPhase::Making(lease), JobStep::Postgres(PostgresStep::Initdb))
+                    self.step(BootstrapPhase::Making(lease), JobStep::Postgres(self.make.clone()))
                 }
                 lost => JobNext::End(outcome(lost)),
             },

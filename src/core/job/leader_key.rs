@@ -67,6 +67,7 @@ impl LeaderKeyWrite {
             }
             Job::ReclaimLeadership { term } => Some(keys.move_leadership((*term, lease), lease)),
             Job::Bootstrap { .. }
+            | Job::BootstrapStandby { .. }
             | Job::Clone { .. }
             | Job::UndoClone
             | Job::StartStandby { .. }

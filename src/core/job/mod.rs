@@ -74,6 +74,13 @@ pub enum OperatorScript {
 pub enum PostgresStep {
     /// initdb, users, `post_bootstrap`. Answer: [`JobAnswer::SystemId`].
     Initdb,
+    /// Copy the remote primary of a standby cluster. Answer: [`JobAnswer::SystemId`].
+    CopyRemote {
+        /// The remote primary.
+        from: Option<FollowTarget>,
+        /// Which methods may be tried.
+        methods: CloneMethods,
+    },
     /// Set the data directory of initdb aside: it belongs to no cluster.
     SetAside,
     /// Make a replica.
@@ -217,7 +224,13 @@ impl Machine {
             | Job::HandOver { .. }
             | Job::ReleaseLeadership { .. }
             | Job::ReclaimLeadership { .. } => JobMachine::LeaderKey(LeaderKeyWrite::of(job)),
-            Job::Bootstrap { seen } => JobMachine::Bootstrap(BootstrapJob::of(seen, first_config())),
+            Job::Bootstrap { seen } => {
+                JobMachine::Bootstrap(BootstrapJob::of(seen, PostgresStep::Initdb, first_config()))
+            }
+            Job::BootstrapStandby { seen, from, methods } => {
+                let make = PostgresStep::CopyRemote { from, methods };
+                JobMachine::Bootstrap(BootstrapJob::of(seen, make, first_config()))
+            }
             Job::PrePromote { term } => {
                 JobMachine::Sequence([JobStep::Script(OperatorScript::PrePromote(term))].into())
             }
@@ -226,8 +239,8 @@ impl Machine {
                 JobMachine::only(PostgresStep::Clone { from, methods, system_id })
             }
             Job::UndoClone => JobMachine::only(PostgresStep::UndoClone),
-            Job::StartStandby { follow, within } => {
-                JobMachine::StartStandby(StartStandby::of(follow, within))
+            Job::StartStandby { follow, within, lowers } => {
+                JobMachine::StartStandby(StartStandby::of(follow, within, lowers))
             }
             Job::Stop { mode, within } => JobMachine::Stop(StopJob::of(mode, within)),
             Job::Checkpoint => JobMachine::only(PostgresStep::Checkpoint { within: CHECKPOINT_WITHIN }),

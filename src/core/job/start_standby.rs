@@ -5,12 +5,13 @@ use std::time::Duration;
 use super::{JobAnswer, JobNext, JobStep, Now, PostgresStep};
 use crate::model::{FollowTarget, Leading, Outcome};
 
-/// Before the start no clients are routed here any more. The leader, which starts its own PostgreSQL without a source,
-/// first reduces its minimums: a standby must not have lower values than its primary.
+/// Before the start no clients are routed here any more. The leader, which is promoted next, first reduces its
+/// minimums: a standby must not have lower values than its primary.
 #[derive(Clone, Debug)]
 pub(super) struct StartStandby {
     follow: Option<FollowTarget>,
     within: Duration,
+    lowers: bool,
     at: StartStandbyPhase,
 }
 
@@ -23,14 +24,14 @@ enum StartStandbyPhase {
 }
 
 impl StartStandby {
-    pub(super) fn of(follow: Option<FollowTarget>, within: Duration) -> StartStandby {
-        StartStandby { follow, within, at: StartStandbyPhase::Begin }
+    pub(super) fn of(follow: Option<FollowTarget>, within: Duration, lowers: bool) -> StartStandby {
+        StartStandby { follow, within, lowers, at: StartStandbyPhase::Begin }
     }
 
     pub(super) fn next(&mut self, answer: JobAnswer, now: Now<'_>) -> JobNext {
         match self.at {
             StartStandbyPhase::Begin => self.step(StartStandbyPhase::Unrouting, JobStep::Unroute),
-            StartStandbyPhase::Unrouting if self.follow.is_none() && leads(now) => {
+            StartStandbyPhase::Unrouting if self.lowers && leads(now) => {
                 self.step(StartStandbyPhase::Lowering, JobStep::Postgres(PostgresStep::LowerMinimums))
             }
             StartStandbyPhase::Unrouting | StartStandbyPhase::Lowering => {

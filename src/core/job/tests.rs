@@ -180,7 +180,7 @@ fn a_change_of_the_leader_key_ends_with_a_renewal() {
 
 #[test]
 fn only_the_leader_lowers_its_minimums_before_a_start() {
-    let start = || machine(Job::StartStandby { follow: None, within: Duration::ZERO });
+    let start = || machine(Job::StartStandby { follow: None, within: Duration::ZERO, lowers: true });
     let (steps, _) = run(start(), &leading(), vec![JobAnswer::Done; 2]);
     assert_eq!(steps[1], JobStep::Postgres(PostgresStep::LowerMinimums));
     let (steps, _) = run(start(), &LeaseFacts::default(), vec![JobAnswer::Done]);

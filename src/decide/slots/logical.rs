@@ -10,7 +10,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::super::clone::leader_is_primary;
+use super::super::clone::leader_serves;
 use super::super::requests;
 use super::super::tick::Tick;
 use super::reached;
@@ -114,7 +114,7 @@ fn order(tick: &mut Tick<'_>, changes: LogicalSlotChanges) {
 fn ask(tick: &mut Tick<'_>, leader: &LeaderKey, sql: &SqlFacts, slots: Vec<String>, copy: Vec<String>) {
     let ledger = &tick.memory.slots.logical;
     let has_doubt = slots.iter().any(|name| sql.slots.contains_key(name) && !ledger.safe.contains(name));
-    let can_answer = sql.streams() && leader_is_primary(tick, &leader.name);
+    let can_answer = sql.streams() && leader_serves(tick, &leader.name);
     if !can_answer || (copy.is_empty() && !has_doubt) {
         return;
     }

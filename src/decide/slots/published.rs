@@ -22,7 +22,7 @@ pub(in super::super) fn published(tick: &Tick<'_>, sql: &SqlFacts) -> BTreeMap<S
         shown.filter_map(|(name, facts)| Some((name.clone(), facts.position?))).collect();
     let mine = slot_name(&tick.seen.me.name);
     if all || is_permanent(&mine) {
-        slots.insert(mine, sql.flushed);
+        slots.insert(mine, sql.lsn());
     }
     slots
 }

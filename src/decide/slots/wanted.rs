@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::super::clone::leader_is_primary;
+use super::super::clone::leader_serves;
 use super::super::failsafe;
 use super::super::tick::Tick;
 use crate::model::{Lsn, MemberKey, MemberName, SlotKind, SqlFacts, slot_name};
@@ -82,7 +82,7 @@ pub(super) fn on_leader(
 ) -> BTreeMap<String, WantedSlot> {
     let from_me = streaming_from_me(tick);
     let positions: BTreeMap<String, Lsn> = streaming(tick)
-        .map(|(name, key)| (slot_name(name), key.record.xlog_location.unwrap_or_default().min(sql.flushed)))
+        .map(|(name, key)| (slot_name(name), key.record.xlog_location.unwrap_or_default().min(sql.lsn())))
         .filter(|(slot, _)| !from_me.contains(slot))
         .collect();
     let user = |slot: &String| match positions.get(slot) {
@@ -135,7 +135,7 @@ fn names_to_keep(tick: &Tick<'_>) -> BTreeSet<String> {
 /// parted within a segment, and only the missing slot keeps it away.
 fn is_of_present_history(tick: &Tick<'_>, slot: &str) -> bool {
     let leader = tick.cluster().and_then(|cluster| cluster.leader_member());
-    let primary = leader.filter(|(name, _)| leader_is_primary(tick, name));
+    let primary = leader.filter(|(name, _)| leader_serves(tick, name));
     let timeline = primary.and_then(|(_, leader)| leader.record.timeline);
     let member = streaming(tick).find(|(name, _)| slot_name(name) == slot);
     timeline.is_some() && member.is_some_and(|(_, key)| key.record.timeline == timeline)

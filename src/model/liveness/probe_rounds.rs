@@ -14,14 +14,18 @@ impl LivenessTiming {
 }
 
 impl Liveness {
-    /// The probe judges. It watches the postmaster that may be primary now, if one runs: whom.
+    /// The probe judges. It watches the postmaster that may be primary now, or leads a standby cluster, if one runs:
+    /// whom.
     pub fn look(&mut self, process: &Process, now: Moment) -> Option<i32> {
-        let postmaster = match *process {
-            Process::Up { pid, standby_start: false, .. } => Some(pid),
-            Process::Up { .. } | Process::Down { .. } => None,
+        let (postmaster, is_standby) = match *process {
+            Process::Up { pid, standby_start: false, .. } => (Some(pid), false),
+            Process::Up { pid, .. } => (self.standby_leader.filter(|leader| *leader == pid), true),
+            Process::Down { .. } => (None, false),
         };
         self.ran(now);
-        self.watch(postmaster, now);
+        // One that is being promoted has to prove itself anew.
+        self.watched.take_if(|watched| watched.is_standby != is_standby);
+        self.watch(postmaster, is_standby, now);
         postmaster
     }
 
@@ -61,8 +65,8 @@ impl Liveness {
         }
     }
 
-    /// The postmaster that may be primary now, if one runs. A new one has to prove itself from `now` on.
-    pub(super) fn watch(&mut self, pid: Option<i32>, now: Moment) {
+    /// The postmaster to watch, if one runs. A new one has to prove itself from `now` on.
+    pub(super) fn watch(&mut self, pid: Option<i32>, is_standby: bool, now: Moment) {
         if self.watched.as_ref().map(|watched| watched.pid) == pid {
             return;
         }
@@ -74,6 +78,7 @@ impl Liveness {
             write: unproved,
             stopped: None,
             excused_until: Moment::default(),
+            is_standby,
         });
     }
 

@@ -11,7 +11,7 @@ fn at(millis: u64) -> Moment {
 
 fn watched() -> Liveness {
     let mut liveness = Liveness::new(TTL, at(0));
-    liveness.watch(Some(PID), at(0));
+    liveness.watch(Some(PID), false, at(0));
     liveness
 }
 
@@ -102,9 +102,9 @@ fn an_excuse_delays_death_and_suspension_or_pause_keep_the_lease() {
 fn a_new_postmaster_has_to_prove_itself_from_its_start() {
     let mut liveness = watched();
     run(&mut liveness, 0, 6000);
-    liveness.watch(None, at(6000));
+    liveness.watch(None, false, at(6000));
     assert_eq!(liveness.verdict(at(6000)), LivenessVerdict::Alive);
-    liveness.watch(Some(43), at(6000));
+    liveness.watch(Some(43), false, at(6000));
     liveness.proved(PID, Proof::Write, at(6100));
     assert!(!liveness.has_written(43));
     assert_eq!(liveness.verdict(at(6100)), LivenessVerdict::Alive);
@@ -128,7 +128,7 @@ proptest! {
     ) {
         let timing = LivenessTiming { ttl: Duration::from_secs(ttl) };
         let mut liveness = Liveness::new(timing.ttl, at(0));
-        liveness.watch(Some(PID), at(0));
+        liveness.watch(Some(PID), false, at(0));
         let (mut now, mut unproved) = (0, Duration::ZERO);
         for (gap, proof) in gaps.into_iter().zip(proof_at) {
             now += gap;
@@ -153,11 +153,11 @@ fn a_hanging_loop_loses_the_lease_only_without_proofs_of_postgres() {
     assert_eq!(liveness.withheld(at(35_000)), None, "slow is not hung");
     let why = liveness.withheld(at(35_001)).expect("it hangs, and nothing is proved");
     assert!(why.starts_with("the loop has hung for 10 s"), "{why}");
-    liveness.watch(Some(PID), at(35_500));
+    liveness.watch(Some(PID), false, at(35_500));
     liveness.proved(PID, Proof::Connection, at(39_000));
     liveness.proved(PID, Proof::Write, at(39_000));
     assert_eq!(liveness.withheld(at(40_000)), None, "a primary that works keeps its lease");
-    liveness.watch(None, at(40_000));
+    liveness.watch(None, false, at(40_000));
     assert!(liveness.withheld(at(40_000)).is_some(), "it died, and nobody saw it");
     liveness.loop_runs(at(40_000));
     assert_eq!(liveness.withheld(at(40_000)), None);
@@ -179,6 +179,34 @@ fn only_a_postmaster_that_may_be_primary_has_to_prove_anything() {
     let up = |standby_start| Process::Up { pid: 43, since: at(100), standby_start };
     for (process, watched) in [(up(true), None), (up(false), Some(43)), (Process::Down { exit: None }, None)]
     {
-        assert_eq!((liveness.look(&process, at(200)), liveness.watched()), (watched, watched), "{process:?}");
+        let looked = liveness.look(&process, at(200));
+        assert_eq!((looked, liveness.watched(Proof::Write)), (watched, watched), "{process:?}");
     }
+}
+
+/// It cannot write, and proves that its postmaster forks.
+#[test]
+fn the_leader_of_a_standby_cluster_proves_all_but_a_write() {
+    let standby = Process::Up { pid: PID, since: at(0), standby_start: true };
+    let mut liveness = Liveness::new(TTL, at(0));
+    assert_eq!(liveness.look(&standby, at(0)), None, "a standby that does not lead");
+    liveness.lead_standby_cluster(Some(PID));
+    assert_eq!(liveness.look(&standby, at(100)), Some(PID));
+    assert_eq!((liveness.watched(Proof::Connection), liveness.watched(Proof::Write)), (Some(PID), None));
+    for millis in (0..20_000).step_by(500) {
+        liveness.look(&standby, at(millis));
+        liveness.proved(PID, Proof::Connection, at(millis));
+        assert_eq!(liveness.verdict(at(millis)), LivenessVerdict::Alive);
+    }
+    for millis in (20_000..25_000).step_by(200) {
+        liveness.look(&standby, at(millis));
+    }
+    assert!(matches!(liveness.verdict(at(25_000)), LivenessVerdict::Dead(Death::NoConnection { .. })));
+    assert!(liveness.withheld(at(25_000)).is_some());
+    let promoted = Process::Up { pid: PID, since: at(0), standby_start: false };
+    liveness.look(&promoted, at(25_000));
+    assert_eq!(liveness.watched(Proof::Write), Some(PID));
+    assert_eq!(liveness.verdict(at(25_000)), LivenessVerdict::Alive, "it has the time of a new primary");
+    liveness.lead_standby_cluster(None);
+    assert_eq!(liveness.look(&standby, at(26_000)), None);
 }

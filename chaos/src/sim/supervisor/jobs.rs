@@ -347,6 +347,9 @@ impl Agent {
                 Ok(system_id) => JobAnswer::SystemId(system_id),
                 Err(why) => JobAnswer::Failed(why),
             },
+            PostgresStep::CopyRemote { .. } => {
+                JobAnswer::Failed("there is nothing outside of the simulated cluster".to_owned())
+            }
             PostgresStep::SetAside => {
                 self.step().await;
                 sim.world().machines[member].disk.clear();

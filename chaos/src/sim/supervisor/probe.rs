@@ -28,7 +28,7 @@ impl Agent {
 
     pub(crate) async fn prove_again_and_again(self, proof: Proof) {
         loop {
-            let watched = self.shared.liveness.borrow().watched();
+            let watched = self.shared.liveness.borrow().watched(proof);
             let Some(pid) = watched else {
                 self.sleep(LivenessTiming::TICK).await;
                 continue;
