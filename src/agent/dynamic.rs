@@ -12,7 +12,7 @@ use super::wiring;
 use crate::config::{self, Address, Config, DynamicInForce, Effective, Sources};
 use crate::core::last_written::LastWritten;
 use crate::decide::needs_feedback;
-use crate::model::{ClusterView, ConfigKey, DataDirectory, Me, Settings};
+use crate::model::{ClusterView, ConfigKey, DataDirectory, Me, Settings, SettingsRole};
 use crate::os::clock;
 use crate::os::error_chain::ErrorChain;
 use crate::postgres::{Error, Parameters, Postgres};
@@ -152,7 +152,9 @@ impl LiveConfig {
     fn parameters_over(&self, cluster: Option<&ClusterView>, me: &Me) -> Parameters {
         let mut parameters = self.parameters.clone();
         if needs_feedback(&self.settings, me, cluster) {
-            parameters.parameters.insert("hot_standby_feedback".to_owned(), "on".to_owned());
+            let name = "hot_standby_feedback";
+            parameters.parameters.insert(name.to_owned(), "on".to_owned());
+            parameters.by_role.values_mut().for_each(|own| drop(own.parameters.remove(name)));
         }
         parameters
     }
@@ -225,7 +227,14 @@ impl Cycle {
             self.dynamic.saved.save(&self.tools.postgres, text).await;
         }
         let cluster = view.as_ref().map(|view| &view.cluster);
-        let wanted = self.dynamic.parameters_over(cluster, self.core.me());
+        let mut wanted = self.dynamic.parameters_over(cluster, self.core.me());
+        let postgres = &self.tools.postgres;
+        let (written, leads) = (postgres.settings_role(), self.lease().leading_at(clock::now()).is_some());
+        wanted.role = match wanted.by_role.is_empty() {
+            true => written,
+            false => SettingsRole::in_files(written, &postgres.process().borrow(), leads),
+        };
+        self.dynamic.applied.changed(|applied| applied.role = written);
         self.dynamic.applied.is_due(&wanted, clock::now()).then_some(wanted)
     }
 }

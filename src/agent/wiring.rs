@@ -9,7 +9,7 @@ use crate::config::{self, Config, Effective, Login, WatchdogDriver, WatchdogMode
 use crate::etcd::{EtcdSetup, TlsFiles};
 use crate::fence::{DeviceDriver, LinkSetup, WatchdogSetup};
 use crate::kube::KubeSetup;
-use crate::model::{Me, ReplicaMethod, ScriptsInUse, SessionId, json_compact};
+use crate::model::{Me, ReplicaMethod, ScriptsInUse, SessionId, SettingsRole, json_compact};
 use crate::os::random;
 use crate::postgres::{Parameters, Passwords, RoleCredentials, Setup};
 
@@ -22,6 +22,8 @@ pub(super) fn parameters(effective: &Effective) -> Parameters {
         first_pg_hba: effective.first_pg_hba.clone(),
         pg_ident: effective.pg_ident.clone(),
         recovery: effective.recovery.clone(),
+        by_role: effective.by_role.clone(),
+        role: SettingsRole::default(),
     }
 }
 

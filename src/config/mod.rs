@@ -13,6 +13,7 @@
 
 mod arguments;
 mod bootstrap;
+mod by_role;
 mod dynamic;
 mod environment;
 mod etcd;

@@ -6,8 +6,8 @@ use std::path::PathBuf;
 
 use super::local::{Address, address, addresses};
 use super::reader::{ConfigFindings, Section};
-use super::{guc, scripts};
-use crate::model::{CallbackEvent, ReplicaMethod};
+use super::{by_role, guc, scripts};
+use crate::model::{CallbackEvent, ReplicaMethod, SettingsByRole};
 
 /// The supported major versions.
 pub const POSTGRES_MAJORS: std::ops::RangeInclusive<u32> = 13..=18;
@@ -49,6 +49,8 @@ pub struct Postgresql {
     pub pg_hba: Option<Vec<String>>,
     /// The whole `pg_ident.conf`.
     pub pg_ident: Option<Vec<String>>,
+    /// What holds in one role only.
+    pub by_role: SettingsByRole,
     /// Further recovery settings.
     pub recovery_conf: Vec<(String, String)>,
     /// Connect through a Unix socket; the directory is in `parameters`, or libpq's default.
@@ -108,19 +110,6 @@ const LOGIN_OPTIONS: [&str; 10] = [
 /// Programs that `bin_name` may rename.
 const PROGRAMS: [&str; 7] =
     ["pg_ctl", "initdb", "pg_controldata", "pg_basebackup", "postgres", "pg_isready", "pg_rewind"];
-/// Keys that Patroni applies by the member's role.
-pub(super) const ROLE_VARIANTS: [(&str, &str); 9] = [
-    ("parameters_primary", SAME_FOR_ALL),
-    ("parameters_replica", SAME_FOR_ALL),
-    ("parameters_standby_leader", SAME_FOR_ALL),
-    ("pg_hba_primary", SAME_FOR_ALL),
-    ("pg_hba_replica", SAME_FOR_ALL),
-    ("pg_hba_standby_leader", SAME_FOR_ALL),
-    ("pg_ident_primary", SAME_FOR_ALL),
-    ("pg_ident_replica", SAME_FOR_ALL),
-    ("pg_ident_standby_leader", SAME_FOR_ALL),
-];
-const SAME_FOR_ALL: &str = "what holds is the same in every role";
 /// Keys that have no effect in a member's own file.
 const WITHOUT_EFFECT: [(&str, &str); 3] = [
     ("use_slots", "only the dynamic configuration sets it; use edit-config"),
@@ -177,6 +166,7 @@ pub(super) fn read(top: &mut Section<'_>, findings: &mut ConfigFindings) -> Post
         parameters: guc::parameters(&mut section, findings),
         pg_hba: section.list("pg_hba", false, findings),
         pg_ident: section.list("pg_ident", false, findings),
+        by_role: by_role::read(&mut section, findings),
         recovery_conf: section.parameters("recovery_conf", findings),
         use_unix_socket: section.flag("use_unix_socket", false, findings),
         use_pg_rewind: optional(&mut section, "use_pg_rewind", findings),
@@ -207,7 +197,6 @@ pub(super) fn read(top: &mut Section<'_>, findings: &mut ConfigFindings) -> Post
         replica_methods,
     };
     section.without_effect(&WITHOUT_EFFECT, findings);
-    section.without_effect(&ROLE_VARIANTS, findings);
     section.accept(&["name"]);
     section.finish(findings);
     postgresql

@@ -1,11 +1,11 @@
 //! Whole configurations in, faults and settings out.
 
 use std::collections::BTreeMap;
-use std::io::Write;
 use std::time::Duration;
 
 use super::*;
 
+mod by_role;
 mod samples;
 mod spellings;
 
@@ -26,8 +26,7 @@ fn variables(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
 
 fn load_text(text: &str, environment: &[(&str, &str)]) -> Result<Loaded, Faults> {
     let path = std::env::temp_dir().join(format!("matriarch-config-{}-{:p}.yml", std::process::id(), &text));
-    let mut file = std::fs::File::create(&path).expect("a temporary file");
-    file.write_all(text.as_bytes()).expect("room for it");
+    std::fs::write(&path, text).expect("a temporary file");
     let sources = Sources { path: Some(path), environment: variables(environment), ..Sources::default() };
     let loaded = load(&sources);
     let path = sources.path.expect("it was set");
@@ -244,8 +243,8 @@ fn controlled_parameters_come_from_the_dynamic_side_only() {
 fn bare_booleans_keep_postgresqls_spelling() {
     let text = WHOLE.replace("  data_dir", "  parameters: {log_connections: on, fsync: off}\n  data_dir");
     let effective = effective_of(&text, r#"{"postgresql":{"parameters":{"jit":false}}}"#);
-    assert_eq!(effective.parameters["log_connections"], "on");
-    assert_eq!((&*effective.parameters["fsync"], &*effective.parameters["jit"]), ("off", "off"));
+    let values = ["log_connections", "fsync", "jit"].map(|name| &*effective.parameters[name]);
+    assert_eq!(values, ["on", "off", "off"]);
 }
 
 #[test]

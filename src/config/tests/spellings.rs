@@ -83,8 +83,6 @@ fn of_duplicate_keys_the_last_one_counts_with_a_warning() {
 const WITHOUT_EFFECT: &str = "  pg_ctl_timeout: 60
   use_slots: true
   use_unix_socket_repl: true
-  parameters_primary: {work_mem: 1MB}
-  pg_hba_replica: [x]
 thread_pool_size: 5
 thread_stack_size: 512kB
 log: {traceback_level: ERROR, format: '%(message)s', dateformat: '%c', static_fields: {a: b}, loggers: {a: INFO}, max_queue_size: 1,
@@ -103,7 +101,7 @@ bootstrap:
     master_start_timeout: 5
     primary_start_timeout: 6
     postgresql: {callbacks: {on_stop: /x}, create_replica_methods: [a], basebackup: [verbose], custom_conf: /x,
-      pg_ctl_timeout: 5, bin_dir: /x, use_unix_socket: true, listen: x, pre_promote: /x, pg_ident_primary: [x]}
+      pg_ctl_timeout: 5, bin_dir: /x, use_unix_socket: true, listen: x, pre_promote: /x}
 ";
 
 /// Every key that works in Patroni but not here is named.
@@ -117,15 +115,9 @@ fn keys_without_effect_are_named() {
     let dynamic = ["failsafe_mode", "master_start_timeout"].into_iter();
     let of_postgresql =
         ["basebackup", "bin_dir", "callbacks", "create_replica_methods", "custom_conf", "listen"];
-    let of_postgresql = of_postgresql.into_iter().chain([
-        "pg_ctl_timeout",
-        "pg_ident_primary",
-        "pre_promote",
-        "use_unix_socket",
-    ]);
+    let of_postgresql = of_postgresql.into_iter().chain(["pg_ctl_timeout", "pre_promote", "use_unix_socket"]);
     let of_log = ["deduplicate_heartbeat_logs", "loggers", "max_queue_size", "traceback_level"].into_iter();
-    let own = ["parameters_primary", "pg_ctl_timeout"];
-    let own = own.into_iter().chain(["pg_hba_replica", "use_slots", "use_unix_socket_repl"]);
+    let own = ["pg_ctl_timeout", "use_slots", "use_unix_socket_repl"];
     let rest = ["keyfile_password", "request_queue_size", "thread_pool_size"];
     let under = |path: &'static str| move |key: &str| format!("{path}.{key}");
     let mut expected: Vec<String> = dynamic

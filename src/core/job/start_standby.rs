@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use super::{JobAnswer, JobNext, JobStep, Now, PostgresStep};
-use crate::model::{FollowTarget, Leading, Outcome};
+use crate::model::{FollowTarget, Leading, Outcome, SettingsRole};
 
 /// Before the start no clients are routed here any more. The leader, which starts its own PostgreSQL without a source,
-/// first reduces its minimums: a standby must not have lower values than its primary.
+/// first reduces its minimums: a standby must not have lower values than its primary. That server is promoted next: its
+/// files have a primary's settings, because PostgreSQL reads some only at its start.
 #[derive(Clone, Debug)]
 pub(super) struct StartStandby {
     follow: Option<FollowTarget>,
@@ -30,11 +31,15 @@ impl StartStandby {
     pub(super) fn next(&mut self, answer: JobAnswer, now: Now<'_>) -> JobNext {
         match self.at {
             StartStandbyPhase::Begin => self.step(StartStandbyPhase::Unrouting, JobStep::Unroute),
-            StartStandbyPhase::Unrouting if self.follow.is_none() && leads(now) => {
+            StartStandbyPhase::Unrouting if self.is_promoted_next(now) => {
                 self.step(StartStandbyPhase::Lowering, JobStep::Postgres(PostgresStep::LowerMinimums))
             }
             StartStandbyPhase::Unrouting | StartStandbyPhase::Lowering => {
-                let start = PostgresStep::Start { follow: self.follow.clone(), within: self.within };
+                let role = match &self.follow {
+                    Some(_) => Some(SettingsRole::Replica),
+                    None => self.is_promoted_next(now).then_some(SettingsRole::Primary),
+                };
+                let start = PostgresStep::Start { follow: self.follow.clone(), within: self.within, role };
                 self.step(StartStandbyPhase::Starting, JobStep::Postgres(start))
             }
             StartStandbyPhase::Starting => JobNext::End(match answer {
@@ -44,15 +49,16 @@ impl StartStandby {
         }
     }
 
+    fn is_promoted_next(&self, now: Now<'_>) -> bool {
+        self.follow.is_none()
+            && match now.lease.leading {
+                Leading::Yes(term) => now.lease.allows_promotion(term, now.at),
+                Leading::No | Leading::Unknown => false,
+            }
+    }
+
     fn step(&mut self, at: StartStandbyPhase, step: JobStep) -> JobNext {
         self.at = at;
         JobNext::Do(step)
-    }
-}
-
-fn leads(now: Now<'_>) -> bool {
-    match now.lease.leading {
-        Leading::Yes(term) => now.lease.allows_promotion(term, now.at),
-        Leading::No | Leading::Unknown => false,
     }
 }
