@@ -133,6 +133,20 @@ const BASEBACKUP_REFUSED: [&str; 11] = [
     "password",
 ];
 
+/// Options of pg_rewind that only the supervisor sets. `dry-run` would rewind nothing.
+const REWIND_REFUSED: [&str; 10] = [
+    "target-pgdata",
+    "source-pgdata",
+    "source-server",
+    "write-recovery-conf",
+    "dry-run",
+    "restore-target-wal",
+    "config-file",
+    "no-ensure-shutdown",
+    "version",
+    "help",
+];
+
 /// Reads the section.
 pub(super) fn read(top: &mut Section<'_>, findings: &mut ConfigFindings) -> Postgresql {
     let mut section = top.section("postgresql", findings);
@@ -146,8 +160,7 @@ pub(super) fn read(top: &mut Section<'_>, findings: &mut ConfigFindings) -> Post
         .map(|_| address(&mut section, "proxy_address", Some(5432), false, findings));
     let data_dir =
         absolute_path(section.required("data_dir", "write the path of the data directory", findings));
-    let authentication = section.section("authentication", findings);
-    let (superuser, replication, rewind) = logins(authentication, findings);
+    let (superuser, replication, rewind) = logins(&mut section, findings);
     let custom_conf = section.text("custom_conf", findings).map(PathBuf::from);
     let basebackup = basebackup(&mut section, findings);
     let replica_methods = scripts::replica_methods(&mut section, findings);
@@ -180,7 +193,7 @@ pub(super) fn read(top: &mut Section<'_>, findings: &mut ConfigFindings) -> Post
             "remove_data_directory_on_diverged_timelines",
             findings,
         ),
-        rewind_options: section.options("rewind", findings),
+        rewind_options: section.options("rewind", &REWIND_REFUSED, findings),
         callbacks: callbacks(section.section("callbacks", findings), findings),
         pre_promote: scripts::command(&mut section, "pre_promote", findings),
         before_stop: scripts::command(&mut section, "before_stop", findings),
@@ -246,9 +259,16 @@ fn callbacks(
     callbacks
 }
 
-fn logins(mut section: Section<'_>, findings: &mut ConfigFindings) -> (Login, Login, Option<Login>) {
-    let mut login = |section: &mut Section<'_>, key: &'static str, default: &str| {
+/// The logins of the section `authentication`. Old files have the sections `superuser`, `replication` and `pg_rewind`
+/// beside the others.
+fn logins(postgresql: &mut Section<'_>, findings: &mut ConfigFindings) -> (Login, Login, Option<Login>) {
+    let mut section = postgresql.section("authentication", findings);
+    let mut login = |key: &'static str, old_key: &'static str, default: &str| {
         let mut login = section.section(key, findings);
+        let mut old = postgresql.section(old_key, findings);
+        if !login.is_there() {
+            std::mem::swap(&mut login, &mut old);
+        }
         let there = login.is_there();
         let username = login.text("username", findings).unwrap_or_else(|| default.to_owned());
         let password = login.text("password", findings);
@@ -259,9 +279,9 @@ fn logins(mut section: Section<'_>, findings: &mut ConfigFindings) -> (Login, Lo
         login.finish(findings);
         (there, Login { username, password, options })
     };
-    let (_, superuser) = login(&mut section, "superuser", "postgres");
-    let (has_replication, replication) = login(&mut section, "replication", "replicator");
-    let (has_rewind, rewind) = login(&mut section, "rewind", "rewind_user");
+    let (_, superuser) = login("superuser", "superuser", "postgres");
+    let (has_replication, replication) = login("replication", "replication", "replicator");
+    let (has_rewind, rewind) = login("rewind", "pg_rewind", "rewind_user");
     if !has_replication {
         section.missing("replication", "write `username` and `password` of the user that streams", findings);
     }
@@ -271,24 +291,13 @@ fn logins(mut section: Section<'_>, findings: &mut ConfigFindings) -> (Login, Lo
 
 /// Options of pg_basebackup, without those that only the supervisor sets.
 fn basebackup(section: &mut Section<'_>, findings: &mut ConfigFindings) -> Vec<String> {
-    let basebackup = section.options("basebackup", findings);
+    let basebackup = section.options("basebackup", &BASEBACKUP_REFUSED, findings);
     let compresses = |option: &String| {
         option.split_once('=').is_some_and(|(name, how)| name == "compress" && !how.starts_with("server"))
     };
     if let (true, Some(node)) = (basebackup.iter().any(compresses), section.get("basebackup")) {
         let expected = "remove `compress`, or write `compress: server-…`: a data directory is not compressed";
         section.fault("basebackup", node, expected, findings);
-    }
-    for refused in BASEBACKUP_REFUSED {
-        let named = |option: &String| option.split('=').next() == Some(refused);
-        if let (true, Some(node)) = (basebackup.iter().any(named), section.get("basebackup")) {
-            section.fault(
-                "basebackup",
-                node,
-                &format!("remove `{refused}`: it is not yours to set"),
-                findings,
-            );
-        }
     }
     basebackup
 }

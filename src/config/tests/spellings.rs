@@ -144,3 +144,38 @@ fn a_first_dynamic_configuration_must_be_a_section() {
     let faults = load_text(&format!("{WHOLE}bootstrap: {{dcs: 7}}\n"), &[]).expect_err("a fault").0;
     assert_eq!(lines_of(&faults), [(Some(9), "bootstrap.dcs")]);
 }
+
+/// The sections of logins from before `authentication`.
+#[test]
+fn old_sections_of_logins_are_read() {
+    let old = "  superuser: {username: s, password: t}\n  replication: {username: r, password: u}\n  \
+               pg_rewind: {username: w}\n";
+    let text = WHOLE.replace("  authentication: {replication: {username: r, password: 0123}}\n", old);
+    let (config, warnings) = load(&text, &[]);
+    let postgresql = config.postgresql;
+    let names =
+        [&postgresql.superuser, &postgresql.replication, postgresql.rewind.as_ref().expect("it is set")];
+    assert_eq!(names.map(|login| login.username.as_str()), ["s", "r", "w"]);
+    assert_eq!(warnings, [""; 0]);
+    let both = format!("{WHOLE}  replication: {{username: other}}\n");
+    assert_eq!(load(&both, &[]).0.postgresql.replication.username, "r");
+}
+
+#[test]
+fn old_names_of_variables_are_read() {
+    let (config, warnings) = load(WHOLE, &[("PATRONI_LOGLEVEL", "WARNING"), ("PATRONI_LOG_DATEFMT", "%Y")]);
+    assert_eq!((config.log.level.as_str(), config.log.time_format.as_deref()), ("warn", Some("%Y")));
+    assert_eq!(warnings, [""; 0]);
+}
+
+/// Options that only the supervisor sets: with `dry-run` a data directory would count as rewound that is not.
+#[test]
+fn options_of_the_supervisor_are_refused() {
+    let text = format!("{WHOLE}  rewind: [dry-run, --no-sync, debug]\n  basebackup: [{{pgdata: /x}}]\n");
+    let faults = load_text(&text, &[]).expect_err("two faults").0;
+    let said: Vec<&str> = faults.iter().map(|fault| fault.expected.as_str()).collect();
+    let refused = ["remove `pgdata`: it is not yours to set", "remove `dry-run`: it is not yours to set"];
+    assert_eq!(said, refused);
+    let (config, _) = load(&format!("{WHOLE}  rewind: [--no-sync, debug]\n"), &[]);
+    assert_eq!(config.postgresql.rewind_options, ["no-sync", "debug"]);
+}
