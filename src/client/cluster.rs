@@ -52,9 +52,10 @@ impl RestAnswer {
 }
 
 impl Client {
-    /// Prepares the connections; nothing is sent yet.
-    pub fn connect(target: Target) -> Result<Client, ClientError> {
-        let etcd = Etcd::connect(target.etcd).map_err(ClientError::EtcdSetup)?;
+    /// Prepares the connections; nothing is sent yet, except for a question to DNS.
+    pub async fn connect(target: Target) -> Result<Client, ClientError> {
+        let setup = target.etcd.discovered().await.map_err(ClientError::EtcdSetup)?;
+        let etcd = Etcd::connect(setup).map_err(ClientError::EtcdSetup)?;
         let peers = match tls(&target.ctl) {
             Ok(tls) => Peers::with_tls(Arc::new(tls)),
             // Only members with an https URL need it.

@@ -7,14 +7,15 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use domain::resolv::StubResolver;
 use etcd_client::{Certificate, Client, ConnectOptions, Identity, ResponseHeader, TlsOptions};
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use tokio::sync::{Notify, watch};
 
-use super::EtcdError;
 use super::error::{auth_is_off, needs_login};
 use super::origin::ClusterIds;
+use super::{EtcdError, SrvDomain};
 use crate::core::store::Keys;
 use crate::model::{Moment, WriteFacts};
 use crate::os::clock;
@@ -32,14 +33,38 @@ const FAILURES_MAX: u32 = 8;
 /// The addresses of etcd and the login.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct EtcdSetup {
-    /// URLs, such as `http://10.0.0.1:2379`; at least one.
+    /// URLs, such as `http://10.0.0.1:2379`; at least one, unless they are in DNS.
     pub endpoints: Vec<String>,
+    /// Where in DNS they are.
+    pub srv: Option<SrvDomain>,
     /// User name and password, if etcd requires them.
     pub credentials: Option<(String, String)>,
     /// Certificates, for `https` endpoints.
     pub tls: Option<TlsFiles>,
     /// `/NAMESPACE/SCOPE/`, with both slashes.
     pub base: String,
+}
+
+impl EtcdSetup {
+    /// The setup with the endpoints in DNS, where they are there. If they cannot be read, the configured ones count.
+    ///
+    /// # Errors
+    /// They cannot be read, and none are configured.
+    pub async fn discovered(self) -> Result<EtcdSetup, EtcdError> {
+        self.discovered_by(&StubResolver::new()).await
+    }
+
+    pub(super) async fn discovered_by(self, resolver: &StubResolver) -> Result<EtcdSetup, EtcdError> {
+        let Some(srv) = &self.srv else { return Ok(self) };
+        match srv.endpoints(resolver).await {
+            Ok(endpoints) => Ok(EtcdSetup { endpoints, srv: None, ..self }),
+            Err(error) if self.endpoints.is_empty() => Err(error),
+            Err(error) => {
+                tracing::warn!(%error, "using the configured endpoints of etcd: those in DNS cannot be read");
+                Ok(EtcdSetup { srv: None, ..self })
+            }
+        }
+    }
 }
 
 /// Certificate files, PEM. They are read anew for every new connection.

@@ -179,3 +179,22 @@ fn options_of_the_supervisor_are_refused() {
     let (config, _) = load(&format!("{WHOLE}  rewind: [--no-sync, debug]\n"), &[]);
     assert_eq!(config.postgresql.rewind_options, ["no-sync", "debug"]);
 }
+
+#[test]
+fn etcd_is_named_by_dns_or_a_proxy() {
+    let of = |etcd: &str| WHOLE.replace("hosts: '10.0.0.1:2379,10.0.0.2'", etcd);
+    let (config, warnings) = load(&of("srv: example.org, srv_suffix: blue, use_proxies: true"), &[]);
+    let srv = Some(("example.org".to_owned(), Some("blue".to_owned())));
+    assert_eq!((config.etcd.srv, config.etcd.endpoints.len(), warnings.len()), (srv, 0, 0));
+    let (config, warnings) = load(&of("discovery_srv: example.org, host: a"), &[]);
+    assert_eq!(config.etcd.srv, Some(("example.org".to_owned(), None)));
+    assert_eq!((config.etcd.endpoints, warnings), (vec!["http://a:2379".to_owned()], Vec::new()));
+    let (config, warnings) = load(&of("proxy: 'http://u:p@proxy:1', hosts: 'a:1', srv: example.org"), &[]);
+    assert_eq!((config.etcd.srv, config.etcd.endpoints), (None, vec!["http://proxy:1".to_owned()]));
+    assert_eq!(config.etcd.credentials.expect("in the URL").username, "u");
+    let without =
+        |key: &str| format!("4: etcd3.{key}; this key has no effect here: the proxy is the only endpoint");
+    assert_eq!(warnings, [without("hosts: found `a:1`"), without("srv: found `example.org`")]);
+    let faults = load_text(&of("srv_suffix: blue"), &[]).expect_err("no address").0;
+    assert_eq!(lines_of(&faults), [(Some(4), "etcd3.hosts")]);
+}
