@@ -144,8 +144,11 @@ impl Client {
 
 /// The trusted authorities and the client's certificate, as in patronictl.
 fn tls(ctl: &Ctl) -> Result<ClientConfig, TlsError> {
-    let key = |certificate| ctl.keyfile.as_deref().unwrap_or(certificate);
-    let identity = ctl.certfile.as_deref().map(|certificate| Identity { certificate, key: key(certificate) });
+    let identity = ctl.certfile.as_deref().map(|certificate| Identity {
+        certificate,
+        key: ctl.keyfile.as_deref().unwrap_or(certificate),
+        password: ctl.keyfile_password.as_ref().map(|password| password.0.as_str()),
+    });
     let trust = match (ctl.insecure, identity, &ctl.cacert) {
         (true, None, _) | (true, Some(_), None) => Trust::Anyone,
         (true, Some(_), Some(authorities)) => Trust::chain(authorities)?,

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use super::error::ClientError;
-use crate::config::{self, Address, Ctl};
+use crate::config::{self, Address, Ctl, KeyfilePassword};
 use crate::etcd::{EtcdSetup, SrvDomain, TlsFiles};
 use crate::model::json_one_line;
 
@@ -174,6 +174,7 @@ fn ctl(settings: &TargetSettings) -> Ctl {
         cacert,
         certfile: settings.file(&["ctl", "certfile"]),
         keyfile: settings.file(&["ctl", "keyfile"]),
+        keyfile_password: settings.text(&["ctl", "keyfile_password"]).map(KeyfilePassword),
     }
 }
 

@@ -89,7 +89,6 @@ log: {traceback_level: ERROR, format: '%(message)s', dateformat: '%c', static_fi
   mode: 0640, file_size: 1, file_num: 4, deduplicate_heartbeat_logs: true}
 etcd: {host: a}
 citus: {group: 0, database: x}
-ctl: {keyfile_password: x}
 bootstrap:
   users: {admin: {password: x}}
   post_bootstrap: /x
@@ -108,7 +107,7 @@ bootstrap:
 #[test]
 fn keys_without_effect_are_named() {
     let text = format!("{WHOLE}{WITHOUT_EFFECT}")
-        .replace("restapi: {", "restapi: {request_queue_size: 5, thread_pool_size: 5, keyfile_password: x, ");
+        .replace("restapi: {", "restapi: {request_queue_size: 5, thread_pool_size: 5, ");
     let (_, warnings) = load(&text, &[]);
     let mut keys: Vec<&str> = warnings.iter().filter_map(|warning| warning.split(": ").nth(1)).collect();
     keys.sort_unstable();
@@ -118,7 +117,7 @@ fn keys_without_effect_are_named() {
     let of_postgresql = of_postgresql.into_iter().chain(["pg_ctl_timeout", "pre_promote", "use_unix_socket"]);
     let of_log = ["deduplicate_heartbeat_logs", "loggers", "max_queue_size", "traceback_level"].into_iter();
     let own = ["pg_ctl_timeout", "use_slots", "use_unix_socket_repl"];
-    let rest = ["keyfile_password", "request_queue_size", "thread_pool_size"];
+    let rest = ["request_queue_size", "thread_pool_size"];
     let under = |path: &'static str| move |key: &str| format!("{path}.{key}");
     let mut expected: Vec<String> = dynamic
         .chain(["primary_race_backoff", "standby_cluster"])
@@ -128,10 +127,7 @@ fn keys_without_effect_are_named() {
         .chain(of_log.map(under("log")))
         .chain(own.map(under("postgresql")))
         .chain(rest.map(under("restapi")))
-        .chain(
-            ["citus", "ctl.keyfile_password", "etcd", "thread_pool_size", "thread_stack_size"]
-                .map(str::to_owned),
-        )
+        .chain(["citus", "etcd", "thread_pool_size", "thread_stack_size"].map(str::to_owned))
         .collect();
     expected.sort_unstable();
     assert_eq!(keys, expected, "{warnings:#?}");
@@ -197,4 +193,24 @@ fn etcd_is_named_by_dns_or_a_proxy() {
     assert_eq!(warnings, [without("hosts: found `a:1`"), without("srv: found `example.org`")]);
     let faults = load_text(&of("srv_suffix: blue"), &[]).expect_err("no address").0;
     assert_eq!(lines_of(&faults), [(Some(4), "etcd3.hosts")]);
+}
+
+#[test]
+fn ciphers_and_the_password_of_the_key_are_read() {
+    let of = |rest: &str| WHOLE.replace("restapi: {", &format!("restapi: {{certfile: /c, {rest}"));
+    let (config, warnings) = load(&of("keyfile_password: secret, ciphers: 'AESGCM+aRSA:AES256-SHA', "), &[]);
+    let tls = config.restapi.tls.expect("it is on");
+    let ciphers = ["ECDHE-RSA-AES128-GCM-SHA256", "ECDHE-RSA-AES256-GCM-SHA384"];
+    assert_eq!(tls.ciphers.as_deref(), Some(&ciphers[..]));
+    assert!(tls.keyfile_password == Some(KeyfilePassword("secret".to_owned())));
+    assert!(!format!("{tls:?}").contains("secret"), "{tls:?}");
+    assert_eq!(warnings.len(), 1);
+    assert!(
+        warnings[0].contains("AES256-SHA is not spoken here; there are ECDHE-ECDSA-AES256"),
+        "{warnings:?}"
+    );
+    let faults = load_text(&of("ciphers: AES256-SHA, "), &[]).expect_err("none is left").0;
+    assert!(faults[0].to_string().contains("no cipher of TLS 1.2 is left: choose among ECDHE-ECDSA-AES256"));
+    let (config, _) = load(&of(""), &[("PATRONI_CTL_KEYFILE_PASSWORD", "other")]);
+    assert!(config.ctl.keyfile_password == Some(KeyfilePassword("other".to_owned())));
 }
