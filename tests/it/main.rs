@@ -50,4 +50,5 @@ mod streaming;
 mod switchover;
 mod sync;
 mod sync_interfaces;
+mod takeover;
 mod watchdog;
