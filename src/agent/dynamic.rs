@@ -110,6 +110,10 @@ impl LiveConfig {
                     ("the section watchdog", old.watchdog != new.watchdog),
                     ("the section kubernetes", old.kubernetes != new.kubernetes),
                     (
+                        "the section etcd3, except for username and password,",
+                        !old.etcd.is_same_etcd(&new.etcd),
+                    ),
+                    (
                         "restapi.listen, and a connect_address for it,",
                         old.restapi.listen != new.restapi.listen,
                     ),

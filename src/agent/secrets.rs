@@ -72,6 +72,7 @@ impl Cycle {
     pub(super) fn reload(&mut self, secrets_changed: bool) {
         self.service.reloading();
         self.dynamic.reload_local();
+        self.tools.etcd.set_credentials(wiring::etcd_setup(self.dynamic.local()).credentials);
         match self.tools.postgres.replace_passwords(wiring::passwords(self.dynamic.local())) {
             Ok(false) => {}
             Ok(true) => {

@@ -6,7 +6,7 @@ use super::local::{Address, Credentials};
 use super::reader::{ConfigFindings, Section};
 
 /// `etcd3`, or `etcd`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct EtcdConfig {
     /// URLs.
     pub endpoints: Vec<String>,
@@ -22,8 +22,15 @@ pub struct EtcdConfig {
     pub key: Option<PathBuf>,
 }
 
+impl EtcdConfig {
+    /// Whether only the credentials differ.
+    pub fn is_same_etcd(&self, other: &EtcdConfig) -> bool {
+        EtcdConfig { credentials: other.credentials.clone(), ..self.clone() } == *other
+    }
+}
+
 /// The key of the domain with SRV records, and its older names.
-pub(super) const SRV: [&str; 3] = ["srv", "discovery_srv", "srv_domain"];
+const SRV: [&str; 3] = ["srv", "discovery_srv", "srv_domain"];
 
 /// Reads the section.
 pub(super) fn read(top: &mut Section<'_>, findings: &mut ConfigFindings) -> EtcdConfig {

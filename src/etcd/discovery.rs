@@ -8,7 +8,7 @@ use domain::base::{Name, Rtype};
 use domain::rdata::Srv;
 use domain::resolv::StubResolver;
 
-use super::EtcdError;
+use super::{EtcdError, EtcdSetup};
 
 /// How long the name servers may take for all questions.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
@@ -56,6 +56,28 @@ impl SrvDomain {
             }
         }
         Err(EtcdError::Unknown(format!("DNS has no SRV record of {self}")))
+    }
+}
+
+impl EtcdSetup {
+    /// The setup with the endpoints in DNS, where they are there. If they cannot be read, the configured ones count.
+    ///
+    /// # Errors
+    /// They cannot be read, and none are configured.
+    pub async fn discovered(self) -> Result<EtcdSetup, EtcdError> {
+        self.discovered_by(&StubResolver::new()).await
+    }
+
+    async fn discovered_by(self, resolver: &StubResolver) -> Result<EtcdSetup, EtcdError> {
+        let Some(srv) = &self.srv else { return Ok(self) };
+        match srv.endpoints(resolver).await {
+            Ok(endpoints) => Ok(EtcdSetup { endpoints, srv: None, ..self }),
+            Err(error) if self.endpoints.is_empty() => Err(error),
+            Err(error) => {
+                tracing::warn!(%error, "using the configured endpoints of etcd: those in DNS cannot be read");
+                Ok(EtcdSetup { srv: None, ..self })
+            }
+        }
     }
 }
 
@@ -164,7 +186,6 @@ mod tests {
     /// The addresses in the file are used while DNS does not answer.
     #[tokio::test]
     async fn configured_endpoints_count_without_dns() {
-        use super::super::EtcdSetup;
         let srv = SrvDomain { domain: "missing.test".to_owned(), suffix: None };
         let setup = EtcdSetup { srv: Some(srv), ..EtcdSetup::default() };
         let resolver = name_server(RECORDS);

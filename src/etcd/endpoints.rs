@@ -7,7 +7,6 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use domain::resolv::StubResolver;
 use etcd_client::{Certificate, Client, ConnectOptions, Identity, ResponseHeader, TlsOptions};
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
@@ -45,28 +44,6 @@ pub struct EtcdSetup {
     pub base: String,
 }
 
-impl EtcdSetup {
-    /// The setup with the endpoints in DNS, where they are there. If they cannot be read, the configured ones count.
-    ///
-    /// # Errors
-    /// They cannot be read, and none are configured.
-    pub async fn discovered(self) -> Result<EtcdSetup, EtcdError> {
-        self.discovered_by(&StubResolver::new()).await
-    }
-
-    pub(super) async fn discovered_by(self, resolver: &StubResolver) -> Result<EtcdSetup, EtcdError> {
-        let Some(srv) = &self.srv else { return Ok(self) };
-        match srv.endpoints(resolver).await {
-            Ok(endpoints) => Ok(EtcdSetup { endpoints, srv: None, ..self }),
-            Err(error) if self.endpoints.is_empty() => Err(error),
-            Err(error) => {
-                tracing::warn!(%error, "using the configured endpoints of etcd: those in DNS cannot be read");
-                Ok(EtcdSetup { srv: None, ..self })
-            }
-        }
-    }
-}
-
 /// Certificate files, PEM. They are read anew for every new connection.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TlsFiles {
@@ -84,8 +61,13 @@ pub struct Etcd {
     inner: Arc<EtcdInner>,
 }
 
+/// A user and its password, shared by all connections.
+type SharedCredentials = Arc<Mutex<Option<(String, String)>>>;
+
 struct EtcdInner {
     setup: EtcdSetup,
+    /// In place of those of the setup, which may have changed.
+    login: SharedCredentials,
     keys: Keys,
     endpoints: Vec<Arc<Endpoint>>,
     /// The highest raft term seen for each cluster id, and when an answer last showed it.
@@ -115,15 +97,21 @@ impl Etcd {
             return Err(EtcdError::Setup("no endpoint is configured".to_owned()));
         }
         let origin = Arc::new(ClusterIds::new(setup.endpoints.len()));
-        Ok(Etcd::new(setup, origin))
+        let login = Arc::new(Mutex::new(setup.credentials.clone()));
+        Ok(Etcd::new(setup, login, origin))
+    }
+
+    /// Logs in with these from now on. A login that etcd has accepted before stays valid until etcd refuses it.
+    pub fn set_credentials(&self, credentials: Option<(String, String)>) {
+        *self.inner.login.lock().unwrap_or_else(PoisonError::into_inner) = credentials;
     }
 
     /// Separate connections to the same etcd, for another runtime.
     pub(super) fn apart(&self) -> Etcd {
-        Etcd::new(self.inner.setup.clone(), self.inner.origin.clone())
+        Etcd::new(self.inner.setup.clone(), self.inner.login.clone(), self.inner.origin.clone())
     }
 
-    fn new(setup: EtcdSetup, origin: Arc<ClusterIds>) -> Etcd {
+    fn new(setup: EtcdSetup, login: SharedCredentials, origin: Arc<ClusterIds>) -> Etcd {
         let endpoint = |(index, url): (usize, &String)| {
             Arc::new(Endpoint {
                 index,
@@ -137,6 +125,7 @@ impl Etcd {
         Etcd {
             inner: Arc::new(EtcdInner {
                 setup,
+                login,
                 keys,
                 endpoints,
                 terms: Mutex::default(),
@@ -342,7 +331,8 @@ impl Etcd {
         if let (Some(files), true) = (&setup.tls, url.starts_with("https://")) {
             options = options.with_tls(tls(files).await?);
         }
-        let Some((user, password)) = &setup.credentials else {
+        let login = self.inner.login.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let Some((user, password)) = login else {
             return Ok(Client::connect([url], Some(options)).await?);
         };
         let login = options.clone().with_user(user, password);

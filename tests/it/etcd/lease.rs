@@ -93,3 +93,28 @@ async fn a_resumed_lease_gets_the_present_ttl() {
     .await;
     assert_eq!(read(&etcd).await.leader.expect("a leader").lease, moved.lease);
 }
+
+/// The new password is known here before etcd changes it: the lease is renewed on.
+#[tokio::test]
+async fn a_new_password_is_used_when_etcd_asks_for_it() {
+    let server = Server::start().await;
+    server.ctl(&["user", "add", "root:first"]);
+    server.ctl(&["user", "grant-role", "root", "root"]);
+    server.ctl(&["auth", "enable"]);
+    let login = |password: &str| Some(("root".to_owned(), password.to_owned()));
+    let etcd = Etcd::connect(EtcdSetup { credentials: login("first"), ..server.setup() }).expect("sound");
+    let told = (Box::new(|_: &LeaseFacts| ()) as _, Box::new(|_: &LeaseFacts| true) as _);
+    let ttl = Duration::from_secs(10);
+    let keeper = keep_lease(&etcd, ttl, None, told, Box::new(|| None)).expect("sound");
+    let lease = granted(&keeper).await;
+    read(&etcd).await;
+    etcd.set_credentials(login("second"));
+    read(&etcd).await;
+    let passwd = "echo second | etcdctl --user=root:first user passwd root --interactive=false --endpoints=";
+    let mut command = std::process::Command::new("sh");
+    let done = command.args(["-c", &format!("{passwd}{}", server.url)]).env("ETCDCTL_API", "3").status();
+    assert!(done.expect("sh starts").success());
+    read(&etcd).await;
+    let before = keeper.facts().borrow().deadline;
+    facts(&keeper, "a renewal", |facts| facts.lease == Some(lease) && before < facts.deadline).await;
+}
