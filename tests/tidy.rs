@@ -36,7 +36,7 @@ const COLUMNS_MAX: usize = 160;
 /// Files that may be longer, with the most lines and the reason. The numbers only ever go down.
 const LONG_FILES: &[(&str, usize, &str)] = &[
     ("tests/tidy.rs", 482, "all checks with their samples read best in one place"),
-    ("tests/it/etcd.rs", 560, "to be split by what it tests"),
+    ("tests/it/etcd.rs", 530, "to be split by what it tests"),
 ];
 
 /// Texts that a pure layer never contains.

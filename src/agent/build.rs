@@ -196,7 +196,11 @@ impl Agent {
 
     /// Waits until etcd shows the cluster, and begins to renew a lease. `None` when asked to end before.
     async fn join(&mut self, peers: &Peers, failsafe: Failsafe) -> Result<Option<Joined>, AgentError> {
-        let etcd = Etcd::connect(wiring::etcd_setup(&self.config)).map_err(AgentError::Etcd)?;
+        let setup = wiring::etcd_setup(&self.config);
+        let Orders { orders, status } = &mut self.orders;
+        let waiting = WaitForEtcd { orders, status, signals: &mut self.signals };
+        let Some(setup) = startup::find_etcd(setup, waiting).await else { return Ok(None) };
+        let etcd = Etcd::connect(setup).map_err(AgentError::Etcd)?;
         let store = StoreFile::recall(&self.config.postgresql.data_dir, &etcd);
         let (relist, relist_every) = watch::channel(self.effective.settings.loop_wait);
         let mut view = etcd::watch(etcd.clone(), relist_every);

@@ -12,7 +12,7 @@ use super::wiring;
 use crate::config::{self, Address, Config, DynamicInForce, Effective, Sources};
 use crate::core::last_written::LastWritten;
 use crate::decide::needs_feedback;
-use crate::model::{ClusterView, ConfigKey, DataDirectory, Me, Settings};
+use crate::model::{ClusterView, ConfigKey, DataDirectory, Me, Settings, SettingsRole};
 use crate::os::clock;
 use crate::os::error_chain::ErrorChain;
 use crate::postgres::{Error, Parameters, Postgres};
@@ -113,6 +113,10 @@ impl LiveConfig {
                     ("the section watchdog", old.watchdog != new.watchdog),
                     ("the section kubernetes", old.kubernetes != new.kubernetes),
                     (
+                        "the section etcd3, except for username and password,",
+                        !old.etcd.is_same_etcd(&new.etcd),
+                    ),
+                    (
                         "restapi.listen, and a connect_address for it,",
                         old.restapi.listen != new.restapi.listen,
                     ),
@@ -165,7 +169,9 @@ impl LiveConfig {
             parameters.recovery.extend(self.leader_recovery.clone());
         }
         if needs_feedback(&self.settings, me, cluster) {
-            parameters.parameters.insert("hot_standby_feedback".to_owned(), "on".to_owned());
+            let name = "hot_standby_feedback";
+            parameters.parameters.insert(name.to_owned(), "on".to_owned());
+            parameters.by_role.values_mut().for_each(|own| drop(own.parameters.remove(name)));
         }
         parameters
     }
@@ -239,7 +245,17 @@ impl Cycle {
             self.dynamic.saved.save(&self.tools.postgres, text).await;
         }
         let cluster = view.as_ref().map(|view| &view.cluster);
-        let wanted = self.dynamic.parameters_over(cluster, self.core.me());
+        let mut wanted = self.dynamic.parameters_over(cluster, self.core.me());
+        let postgres = &self.tools.postgres;
+        let (written, leads) = (postgres.settings_role(), self.lease().leading_at(clock::now()).is_some());
+        wanted.role = match wanted.by_role.is_empty() {
+            true => written,
+            false => {
+                let in_standby_cluster = self.dynamic.settings().standby_cluster.is_some();
+                SettingsRole::in_files(written, &postgres.process().borrow(), leads, in_standby_cluster)
+            }
+        };
+        self.dynamic.applied.changed(|applied| applied.role = written);
         self.dynamic.applied.is_due(&wanted, clock::now()).then_some(wanted)
     }
 }

@@ -73,6 +73,7 @@ impl Cycle {
         self.service.reloading();
         self.dynamic.reload_local();
         self.dynamic.apply_again();
+        self.tools.etcd.set_credentials(wiring::etcd_setup(self.dynamic.local()).credentials);
         match self.tools.postgres.replace_passwords(wiring::passwords(self.dynamic.local())) {
             Ok(false) => {}
             Ok(true) => {

@@ -13,7 +13,7 @@ use super::failsafe::Failsafe;
 use super::fencing::{Fencing, WatchdogRule};
 use super::{ApiOrder, Status};
 use crate::core::startup::{self, AfterLook, PostmasterFound, Takeover};
-use crate::etcd::{self, Etcd, LeaseHooks, LeaseKeeper};
+use crate::etcd::{self, Etcd, EtcdSetup, LeaseHooks, LeaseKeeper};
 use crate::fence::{Found, LinkSetup};
 use crate::model::{LeaseFacts, Me, Moment, Process, StopMode, View, slot_name};
 use crate::os::clock;
@@ -116,10 +116,7 @@ async fn takeover(postgres: &Postgres, found: &Found, signals: &mut Signals) -> 
         }
         tokio::select! {
             () = tokio::time::sleep(after) => {}
-            signal = signals.next() => match signal {
-                SignalEvent::Terminate | SignalEvent::Interrupt | SignalEvent::Quit => return None,
-                SignalEvent::Reload => {}
-            },
+            signal = signals.next() => if asks_to_end(signal) { return None },
         }
     }
 }
@@ -149,6 +146,47 @@ pub(super) struct WaitForEtcd<'a> {
     pub(super) signals: &'a mut Signals,
 }
 
+/// Waits until DNS names the endpoints of etcd, if they are there. `None` when the supervisor was asked to end.
+pub(super) async fn find_etcd(setup: EtcdSetup, waiting: WaitForEtcd<'_>) -> Option<EtcdSetup> {
+    loop {
+        let error = match setup.clone().discovered().await {
+            Ok(found) => {
+                if setup.srv.is_some() {
+                    tracing::info!(etcd = found.endpoints.join(", "), "found the endpoints of etcd");
+                }
+                return Some(found);
+            }
+            Err(error) => error,
+        };
+        tracing::warn!(%error, "waiting for the endpoints of etcd");
+        waits(waiting.status);
+        let again = tokio::time::sleep(ETCD_REMINDER);
+        tokio::pin!(again);
+        loop {
+            tokio::select! {
+                () = &mut again => break,
+                Some(_order) = waiting.orders.recv() => {}
+                signal = waiting.signals.next() => if asks_to_end(signal) { return None },
+            }
+        }
+    }
+}
+
+fn waits(status: &watch::Sender<Arc<Status>>) {
+    status.send_modify(|status| {
+        let status = Arc::make_mut(status);
+        (status.ticked_at, status.next_tick_by) = (clock::now(), clock::now() + ETCD_REMINDER * 2);
+        status.because = "waiting for etcd".to_owned();
+    });
+}
+
+fn asks_to_end(signal: SignalEvent) -> bool {
+    match signal {
+        SignalEvent::Terminate | SignalEvent::Interrupt | SignalEvent::Quit => true,
+        SignalEvent::Reload => false,
+    }
+}
+
 /// Waits until etcd answers, and reports that in the log and over REST, where the liveness probe stays healthy. Only
 /// refused credentials end the wait with an error.
 pub(super) async fn first_view(
@@ -166,21 +204,14 @@ pub(super) async fn first_view(
             Ok(()) = view.changed() => {}
             // Dropping an order answers it: REST shows the status, or reports that the order is not possible now.
             Some(_order) = waiting.orders.recv() => {}
-            signal = waiting.signals.next() => match signal {
-                SignalEvent::Terminate | SignalEvent::Interrupt | SignalEvent::Quit => return Ok(FirstLook::AskedToEnd),
-                SignalEvent::Reload => {}
-            },
+            signal = waiting.signals.next() => if asks_to_end(signal) { return Ok(FirstLook::AskedToEnd) },
             _ = reminder.tick() => match etcd.read(ETCD_REMINDER / 2).await {
                 Ok(_) => {}
                 Err(error @ etcd::EtcdError::Authentication(_)) => return Err(AgentError::Etcd(error)),
                 Err(error) => {
                     let at = etcd.endpoint_urls().join(", ");
                     tracing::warn!(at, %error, "waiting for etcd");
-                    waiting.status.send_modify(|status| {
-                        let status = Arc::make_mut(status);
-                        (status.ticked_at, status.next_tick_by) = (clock::now(), clock::now() + ETCD_REMINDER * 2);
-                        status.because = "waiting for etcd".to_owned();
-                    });
+                    waits(waiting.status);
                 }
             },
         }

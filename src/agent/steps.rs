@@ -154,7 +154,10 @@ impl JobDriver {
                 }
                 JobAnswer::Done
             }
-            PostgresStep::Start { follow, within } => {
+            PostgresStep::Start { follow, within, role } => {
+                if let Some(role) = role {
+                    postgres.set_settings_role(role);
+                }
                 let started = postgres.start_standby(follow.as_ref(), within).await;
                 if let Ok(Started::StillRecovering) = started {
                     tracing::warn!("PostgreSQL is still in recovery; still waiting");

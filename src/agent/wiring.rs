@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use super::fencing::WatchdogRule;
 use crate::config::{self, Config, Effective, Login, WatchdogDriver, WatchdogMode};
-use crate::etcd::{EtcdSetup, TlsFiles};
+use crate::etcd::{EtcdSetup, SrvDomain, TlsFiles};
 use crate::fence::{DeviceDriver, LinkSetup, WatchdogSetup};
 use crate::kube::KubeSetup;
-use crate::model::{Me, ReplicaMethod, ScriptsInUse, SessionId, json_compact};
+use crate::model::{Me, ReplicaMethod, ScriptsInUse, SessionId, SettingsRole, json_compact};
 use crate::os::random;
 use crate::postgres::{Parameters, Passwords, RoleCredentials, Setup};
 
@@ -22,6 +22,8 @@ pub(super) fn parameters(effective: &Effective) -> Parameters {
         first_pg_hba: effective.first_pg_hba.clone(),
         pg_ident: effective.pg_ident.clone(),
         recovery: effective.recovery.clone(),
+        by_role: effective.by_role.clone(),
+        role: SettingsRole::default(),
     }
 }
 
@@ -182,8 +184,9 @@ pub(super) fn etcd_setup(config: &Config) -> EtcdSetup {
     let tls = TlsFiles { ca: etcd.cacert.clone(), cert: etcd.cert.clone(), key: etcd.key.clone() };
     EtcdSetup {
         endpoints: etcd.endpoints.clone(),
+        srv: etcd.srv.clone().map(|(domain, suffix)| SrvDomain { domain, suffix }),
         credentials: etcd.credentials.clone().map(|who| (who.username, who.password)),
-        tls: etcd.endpoints.iter().any(|url| url.starts_with("https")).then_some(tls),
+        tls: Some(tls),
         base: format!("{}/{}/", config.namespace.trim_end_matches('/'), config.scope),
     }
 }

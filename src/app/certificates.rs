@@ -9,7 +9,7 @@ use rustls::ServerConfig;
 use tokio::sync::watch;
 
 use crate::api::ApiSetup;
-use crate::config::{Config, Ctl, RestTls, VerifyClient};
+use crate::config::{Config, Ctl, KeyfilePassword, RestTls, VerifyClient};
 use crate::os::error_chain::ErrorChain;
 use crate::os::tls::{self, ClientCertificates, Identity, TlsError, Trust};
 use crate::peer::Peers;
@@ -41,13 +41,18 @@ impl CertificateFiles {
 
     /// The server's TLS; `None`: plain HTTP.
     fn server(&self) -> Result<Option<(Arc<ServerConfig>, bool)>, TlsError> {
-        let Some(RestTls { certfile, keyfile, verify_client }) = &self.server else { return Ok(None) };
+        let Some(RestTls { certfile, keyfile, keyfile_password, ciphers, verify_client }) = &self.server
+        else {
+            return Ok(None);
+        };
         let clients = match verify_client {
             VerifyClient::No => ClientCertificates::Unasked,
             VerifyClient::Optional(authorities) => ClientCertificates::Optional(authorities),
             VerifyClient::Required(authorities) => ClientCertificates::Required(authorities),
         };
-        let config = tls::server(Identity { certificate: certfile, key: keyfile }, clients)?;
+        let identity =
+            Identity { certificate: certfile, key: keyfile, password: text(keyfile_password.as_ref()) };
+        let config = tls::server(identity, clients, ciphers.as_deref())?;
         Ok(Some((Arc::new(config), *verify_client != VerifyClient::No)))
     }
 
@@ -79,7 +84,12 @@ impl CertificateFiles {
 
 fn identity(ctl: &Ctl) -> Option<Identity<'_>> {
     let certificate: &Path = ctl.certfile.as_deref()?;
-    Some(Identity { certificate, key: ctl.keyfile.as_deref().unwrap_or(certificate) })
+    let key = ctl.keyfile.as_deref().unwrap_or(certificate);
+    Some(Identity { certificate, key, password: text(ctl.keyfile_password.as_ref()) })
+}
+
+fn text(password: Option<&KeyfilePassword>) -> Option<&str> {
+    password.map(|password| password.0.as_str())
 }
 
 /// The certificates in use.

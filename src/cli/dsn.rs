@@ -19,7 +19,7 @@ pub struct DsnArgs {
 
 /// Runs `dsn`.
 pub async fn execute(context: &Context, args: &DsnArgs) -> CliResult {
-    let client = open(context, args.cluster.as_deref())?;
+    let client = open(context, args.cluster.as_deref()).await?;
     let (_, host, port) = args.which.address(&client.view().await?)?;
     context.ui.data(&format!("host={host} port={port}\n"));
     Ok(Exit::Done)

@@ -52,7 +52,7 @@ pub async fn execute(
     args: &EditConfigArgs,
     ask: impl AsyncFnOnce(&Config, &[Given]) -> Result<Vec<Fault>, String>,
 ) -> CliResult {
-    let client = open(context, args.cluster.as_deref())?;
+    let client = open(context, args.cluster.as_deref()).await?;
     let (before, revision) = read(&client.view().await?, &client.scope)?;
     let after = changed(context, args, &before)?;
     let Some(changed) = after.as_object() else {

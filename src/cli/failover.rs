@@ -33,7 +33,7 @@ pub struct FailoverArgs {
 
 /// Runs `failover`.
 pub async fn execute(context: &Context, args: &FailoverArgs) -> CliResult {
-    let client = open(context, args.cluster.as_deref())?;
+    let client = open(context, args.cluster.as_deref()).await?;
     let view = client.view().await?;
     show(context, &client, &view)?;
     let named = args.candidate.as_deref();

@@ -41,7 +41,7 @@ pub async fn execute(context: &Context, args: &FlushArgs) -> CliResult {
     let target = FlushTarget::from_str(target, false).map_err(|_| {
         CliError::usage(format!("`{target}` cannot be flushed: write `restart` or `switchover`"))
     })?;
-    let client = open(context, Some(&args.cluster))?;
+    let client = open(context, Some(&args.cluster)).await?;
     let view = client.view().await?;
     match target {
         FlushTarget::Restart => restarts(context, args, &client, &view, names).await,

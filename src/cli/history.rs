@@ -19,7 +19,7 @@ pub struct HistoryArgs {
 
 /// Runs `history`.
 pub async fn execute(context: &Context, args: &HistoryArgs) -> CliResult {
-    let client = open(context, args.cluster.as_deref())?;
+    let client = open(context, args.cluster.as_deref()).await?;
     let view = client.view().await?;
     context.ui.data(&sheet(&view).render(context.global.output)?);
     Ok(Exit::Done)

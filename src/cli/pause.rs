@@ -43,7 +43,7 @@ pub enum PauseRequest {
 
 /// Runs `pause` or `resume`.
 pub async fn execute(context: &Context, args: &PauseArgs, wish: PauseRequest) -> CliResult {
-    let client = open(context, args.cluster.as_deref())?;
+    let client = open(context, args.cluster.as_deref()).await?;
     let view = client.view().await?;
     let scope = &client.scope;
     let (already, question, body) = match wish {

@@ -64,7 +64,7 @@ pub async fn execute(context: &Context, args: &QueryArgs) -> CliResult {
         true => Some(context.ui.ask_secret("Password: ")?),
         false => None,
     };
-    let client = open(context, args.cluster.as_deref())?;
+    let client = open(context, args.cluster.as_deref()).await?;
     let mut session = None;
     loop {
         let answer = answer(args, &client, password.as_deref(), &mut session, &sql).await;

@@ -37,7 +37,7 @@ pub struct ReinitArgs {
 
 /// Runs `reinit`.
 pub async fn execute(context: &Context, args: &ReinitArgs) -> CliResult {
-    let client = open(context, Some(&args.cluster))?;
+    let client = open(context, Some(&args.cluster)).await?;
     let view = client.view().await?;
     let members = match args.members.is_empty() {
         false => args.members.clone(),

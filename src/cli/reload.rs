@@ -18,7 +18,7 @@ pub struct ReloadArgs {
 /// Runs `reload`.
 pub async fn execute(context: &Context, args: &ReloadArgs) -> CliResult {
     let which = &args.which;
-    let client = open(context, Some(&which.cluster))?;
+    let client = open(context, Some(&which.cluster)).await?;
     let view = client.view().await?;
     let chosen = choose(&view, &which.members, which.role)?;
     show(context, &client, &view)?;

@@ -21,7 +21,7 @@ pub struct RemoveArgs {
 
 /// Runs `remove`. Nothing skips the questions; answers may come from a pipe.
 pub async fn execute(context: &Context, args: &RemoveArgs) -> CliResult {
-    let client = open(context, Some(&args.cluster))?;
+    let client = open(context, Some(&args.cluster)).await?;
     let view = client.view().await?;
     context.ui.data(&members(&client.scope, &view, Detail::default()).render(context.global.output)?);
     if !view.members.is_empty() {

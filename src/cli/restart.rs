@@ -36,7 +36,7 @@ pub struct RestartArgs {
 /// Runs `restart`.
 pub async fn execute(context: &Context, args: &RestartArgs) -> CliResult {
     let which = &args.which;
-    let client = open(context, Some(&which.cluster))?;
+    let client = open(context, Some(&which.cluster)).await?;
     let view = client.view().await?;
     let mut chosen = choose(&view, &which.members, which.role)?;
     show(context, &client, &view)?;

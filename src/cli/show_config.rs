@@ -19,7 +19,7 @@ pub struct ShowConfigArgs {
 
 /// Runs `show-config`.
 pub async fn execute(context: &Context, args: &ShowConfigArgs) -> CliResult {
-    let client = open(context, args.cluster.as_deref())?;
+    let client = open(context, args.cluster.as_deref()).await?;
     let config = read(&client.view().await?, &client.scope)?.0;
     context.ui.data(&document(&sorted(&config), context.global.output)?);
     Ok(Exit::Done)

@@ -53,7 +53,7 @@ pub struct PromoteClusterArgs {
 /// Runs `demote-cluster`.
 pub async fn demote(context: &Context, args: &DemoteClusterArgs) -> CliResult {
     let section = section(args)?;
-    let client = open(context, args.cluster.as_deref())?;
+    let client = open(context, args.cluster.as_deref()).await?;
     let view = client.view().await?;
     if wire::is_standby_cluster(&view) {
         return Err(CliError::failed(format!("{} is a standby cluster already", client.scope))
@@ -73,7 +73,7 @@ pub async fn demote(context: &Context, args: &DemoteClusterArgs) -> CliResult {
 
 /// Runs `promote-cluster`.
 pub async fn promote(context: &Context, args: &PromoteClusterArgs) -> CliResult {
-    let client = open(context, args.cluster.as_deref())?;
+    let client = open(context, args.cluster.as_deref()).await?;
     let view = client.view().await?;
     if !wire::is_standby_cluster(&view) {
         return Err(CliError::failed(format!("{} is no standby cluster", client.scope)));

@@ -59,7 +59,7 @@ pub struct LeadershipChange {
 
 /// Runs `switchover`.
 pub async fn execute(context: &Context, args: &SwitchoverArgs) -> CliResult {
-    let client = open(context, args.cluster.as_deref())?;
+    let client = open(context, args.cluster.as_deref()).await?;
     let view = client.view().await?;
     let leader = view.leader.as_ref().map(|leader| leader.name.clone()).ok_or_else(|| {
         CliError::failed("the cluster has no leader, and a switchover needs one")

@@ -9,11 +9,11 @@ use super::exit::Exit;
 use crate::client::{Client, Target};
 
 /// Prepares the connections to the cluster of the configuration, or to `cluster`.
-pub fn open(context: &Context, cluster: Option<&str>) -> Result<Client, CliError> {
+pub async fn open(context: &Context, cluster: Option<&str>) -> Result<Client, CliError> {
     let (path, dcs_url) = (config_path(context)?, context.global.dcs_url.as_deref());
     let mut target = Target::find(path.as_deref(), &environment(), dcs_url, cluster)?;
     target.ctl.insecure |= context.global.insecure;
-    Ok(Client::connect(target)?)
+    Ok(Client::connect(target).await?)
 }
 
 /// The configuration file: the option, `MATRIARCH_CONFIG_FILE`, `PATRONICTL_CONFIG_FILE`, or patronictl's own. Only an

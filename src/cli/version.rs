@@ -38,7 +38,7 @@ pub async fn execute(context: &Context, args: &VersionArgs) -> CliResult {
         context.ui.data(&text);
         return Ok(Exit::Done);
     };
-    let client = open(context, Some(cluster))?;
+    let client = open(context, Some(cluster)).await?;
     let view = client.view().await?;
     let mut rows = Vec::new();
     for member in choose(&view, &args.members, RoleFilter::Any)? {

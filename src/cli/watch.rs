@@ -47,10 +47,10 @@ pub async fn show(
 ) -> CliResult {
     let mut clients = Vec::new();
     if clusters.is_empty() {
-        clients.push(open(context, None)?);
+        clients.push(open(context, None).await?);
     }
     for cluster in clusters {
-        clients.push(open(context, Some(cluster))?);
+        clients.push(open(context, Some(cluster)).await?);
     }
     loop {
         let mut text = String::new();

@@ -52,9 +52,10 @@ impl RestAnswer {
 }
 
 impl Client {
-    /// Prepares the connections; nothing is sent yet.
-    pub fn connect(target: Target) -> Result<Client, ClientError> {
-        let etcd = Etcd::connect(target.etcd).map_err(ClientError::EtcdSetup)?;
+    /// Prepares the connections; nothing is sent yet, except for a question to DNS.
+    pub async fn connect(target: Target) -> Result<Client, ClientError> {
+        let setup = target.etcd.discovered().await.map_err(ClientError::EtcdSetup)?;
+        let etcd = Etcd::connect(setup).map_err(ClientError::EtcdSetup)?;
         let peers = match tls(&target.ctl) {
             Ok(tls) => Peers::with_tls(Arc::new(tls)),
             // Only members with an https URL need it.
@@ -143,8 +144,11 @@ impl Client {
 
 /// The trusted authorities and the client's certificate, as in patronictl.
 fn tls(ctl: &Ctl) -> Result<ClientConfig, TlsError> {
-    let key = |certificate| ctl.keyfile.as_deref().unwrap_or(certificate);
-    let identity = ctl.certfile.as_deref().map(|certificate| Identity { certificate, key: key(certificate) });
+    let identity = ctl.certfile.as_deref().map(|certificate| Identity {
+        certificate,
+        key: ctl.keyfile.as_deref().unwrap_or(certificate),
+        password: ctl.keyfile_password.as_ref().map(|password| password.0.as_str()),
+    });
     let trust = match (ctl.insecure, identity, &ctl.cacert) {
         (true, None, _) | (true, Some(_), None) => Trust::Anyone,
         (true, Some(_), Some(authorities)) => Trust::chain(authorities)?,

@@ -117,7 +117,7 @@ fn connector(config: &mut Config, defaults: &LibpqDefaults) -> Result<MakeRustls
     });
     let files = (defaults.file("PGSSLCERT", "postgresql.crt"), defaults.file("PGSSLKEY", "postgresql.key"));
     let identity = match &files {
-        (Some(certificate), Some(key)) => Some(Identity { certificate, key }),
+        (Some(certificate), Some(key)) => Some(Identity { certificate, key, password: None }),
         _ => None,
     };
     Ok(MakeRustlsConnect::new(tls::client(trust, identity).map_err(SqlError::Certificates)?))

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use super::error::ClientError;
-use crate::config::{self, Address, Ctl};
-use crate::etcd::{EtcdSetup, TlsFiles};
+use crate::config::{self, Address, Ctl, KeyfilePassword};
+use crate::etcd::{EtcdSetup, SrvDomain, TlsFiles};
 use crate::model::json_one_line;
 
 const NAMESPACE_DEFAULT: &str = "service";
@@ -101,10 +101,21 @@ impl TargetSettings {
         self.login(&[section, "authentication"]).or_else(in_one)
     }
 
-    /// etcd's addresses, from `hosts`, `host` or `url`.
+    /// The domain with SRV records of etcd.
+    fn srv(&self, section: &str) -> Option<SrvDomain> {
+        if self.text(&[section, "proxy"]).is_some() {
+            return None;
+        }
+        let keys = ["srv", "discovery_srv", "srv_domain"];
+        let domain = keys.iter().find_map(|key| self.text(&[section, key]))?;
+        Some(SrvDomain { domain, suffix: self.text(&[section, "srv_suffix"]) })
+    }
+
+    /// etcd's addresses, from `proxy`, `hosts`, `host` or `url`.
     fn endpoints(&self, section: &str) -> Vec<String> {
         let scheme = self.text(&[section, "protocol"]).unwrap_or_else(|| "http".to_owned());
-        let listed = match self.get(&[section, "hosts"]) {
+        let proxy = self.text(&[section, "proxy"]);
+        let listed = match proxy.map(Value::String).or_else(|| self.get(&[section, "hosts"])) {
             Some(Value::Array(hosts)) => hosts.iter().map(json_one_line).collect(),
             Some(hosts) => hosts.as_str().map_or_else(|| vec![json_one_line(&hosts)], config::list_items),
             None => ["host", "url"].iter().filter_map(|key| self.text(&[section, key])).take(1).collect(),
@@ -126,14 +137,16 @@ fn from_settings(
     let scope =
         cluster.map(str::to_owned).or_else(|| settings.text(&["scope"])).ok_or(ClientError::NoCluster)?;
     let mut namespace = settings.text(&["namespace"]).unwrap_or_else(|| NAMESPACE_DEFAULT.to_owned());
-    let section = if settings.endpoints("etcd3").is_empty() { "etcd" } else { "etcd3" };
+    let is_empty = |section| settings.endpoints(section).is_empty() && settings.srv(section).is_none();
+    let section = if is_empty("etcd3") { "etcd" } else { "etcd3" };
     let mut endpoints = settings.endpoints(section);
+    let srv = settings.srv(section).filter(|_| dcs_url.is_none());
     if let Some(url) = dcs_url {
         let (endpoint, named) = parse_url(url)?;
         endpoints = vec![endpoint];
         namespace = named.unwrap_or(namespace);
     }
-    if endpoints.is_empty() {
+    if endpoints.is_empty() && srv.is_none() {
         return Err(ClientError::NoEtcd);
     }
     // A URL replaces the section, with its login and its certificates.
@@ -141,6 +154,7 @@ fn from_settings(
     let tls = TlsFiles { ca: file("cacert"), cert: file("cert"), key: file("key") };
     let etcd = EtcdSetup {
         endpoints,
+        srv,
         credentials: settings.login(&[section]).filter(|_| dcs_url.is_none()),
         tls: (tls != TlsFiles::default()).then_some(tls),
         base: base(&namespace, &scope),
@@ -160,6 +174,7 @@ fn ctl(settings: &TargetSettings) -> Ctl {
         cacert,
         certfile: settings.file(&["ctl", "certfile"]),
         keyfile: settings.file(&["ctl", "keyfile"]),
+        keyfile_password: settings.text(&["ctl", "keyfile_password"]).map(KeyfilePassword),
     }
 }
 
@@ -231,6 +246,14 @@ mod tests {
         settings.document = serde_saphyr::from_str("ctl: {auth: 'a:b:c'}").expect("yaml");
         let target = from_settings(&settings, None, Some("d")).expect("a target");
         assert_eq!(target.credentials, Some(("a".into(), "b:c".into())));
+        settings.document = serde_saphyr::from_str("etcd3: {srv: example.org, srv_suffix: x}").expect("yaml");
+        settings.environment.clear();
+        let target = from_settings(&settings, None, Some("d")).expect("a target");
+        let srv = SrvDomain { domain: "example.org".into(), suffix: Some("x".into()) };
+        assert_eq!((target.etcd.srv, target.etcd.endpoints.len()), (Some(srv), 0));
+        settings.environment.insert("PATRONI_ETCD3_PROXY".into(), "http://p:1".into());
+        let target = from_settings(&settings, None, Some("d")).expect("a target");
+        assert_eq!((target.etcd.srv, target.etcd.endpoints), (None, vec!["http://p:1".to_owned()]));
         let nothing = TargetSettings { document: Value::Null, environment: BTreeMap::new() };
         assert!(from_settings(&nothing, None, Some("d")).is_err());
         assert!(from_settings(&nothing, Some("etcd3://h:1"), Some("d")).is_ok());

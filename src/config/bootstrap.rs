@@ -96,13 +96,8 @@ fn post_bootstrap(bootstrap: &mut Section<'_>, findings: &mut ConfigFindings) ->
 }
 
 fn initdb(bootstrap: &mut Section<'_>, findings: &mut ConfigFindings) -> Vec<String> {
-    let mut initdb = bootstrap.options("initdb", findings);
-    for refused in ["pgdata", "nosync", "pwfile", "sync-only", "version"] {
-        let named = |option: &&String| option.split('=').next() == Some(refused);
-        if let (Some(_), Some(node)) = (initdb.iter().find(named), bootstrap.get("initdb")) {
-            bootstrap.fault("initdb", node, &format!("remove `{refused}`: it is not yours to set"), findings);
-        }
-    }
+    let refused = ["pgdata", "nosync", "pwfile", "sync-only", "version"];
+    let mut initdb = bootstrap.options("initdb", &refused, findings);
     let decided = |option: &String| option == "data-checksums" || option == "no-data-checksums";
     if !initdb.iter().any(decided) {
         initdb.push("data-checksums".to_owned());

@@ -7,12 +7,11 @@ use serde_json::Value as Json;
 
 use super::fault::{Faults, ValueOrigin};
 use super::local::Config;
-use super::postgresql::ROLE_VARIANTS;
 use super::reader::{ConfigFindings, Section};
 use super::standby_cluster::{self, StandbyRecovery};
 use super::tree::Node;
-use super::{guc, slots};
-use crate::model::{Settings, SyncMode, SyncSettings};
+use super::{by_role, guc, slots};
+use crate::model::{Settings, SettingsByRole, SyncMode, SyncSettings};
 
 /// The settings in force.
 #[derive(Clone, Debug)]
@@ -31,6 +30,8 @@ pub struct Effective {
     pub first_pg_hba: Vec<String>,
     /// The lines of `pg_ident.conf`; `None`: the file is not changed.
     pub pg_ident: Option<Vec<String>>,
+    /// What takes the place of parameters, access rules and user maps in one role.
+    pub by_role: SettingsByRole,
     /// Further recovery settings.
     pub recovery: BTreeMap<String, String>,
     /// Further recovery settings of the leader of a standby cluster.
@@ -138,14 +139,20 @@ pub fn effective(local: &Config, dynamic_json: Option<&str>, major: u32) -> Resu
     let recovery =
         if mine.recovery_conf.is_empty() { dynamic.recovery_conf } else { mine.recovery_conf.clone() };
     let some = |rules: &Vec<String>| !rules.is_empty();
+    let pg_hba = mine.pg_hba.clone().filter(some).or(dynamic.pg_hba.filter(some));
+    let pg_ident = mine.pg_ident.clone().or(dynamic.pg_ident);
+    let by_role = by_role::merged(&mine.by_role, dynamic.by_role);
+    warnings.extend(by_role::warning(&by_role, "pg_hba", pg_hba.as_ref(), |own| own.pg_hba.as_ref()));
+    warnings.extend(by_role::warning(&by_role, "pg_ident", pg_ident.as_ref(), |own| own.pg_ident.as_ref()));
     Ok(Effective {
         text: dynamic_json.unwrap_or("{}").to_owned(),
         settings,
         first_pg_hba: first_pg_hba(local, &parameters),
         parameters,
         command_line,
-        pg_hba: mine.pg_hba.clone().filter(some).or(dynamic.pg_hba.filter(some)),
-        pg_ident: mine.pg_ident.clone().or(dynamic.pg_ident),
+        pg_hba,
+        pg_ident,
+        by_role,
         recovery: recovery.into_iter().chain(dynamic.standby.all).collect(),
         leader_recovery: dynamic.standby.leader.into_iter().collect(),
         warnings,
@@ -206,6 +213,7 @@ pub(super) struct PostgresqlDynamic {
     recovery_conf: Vec<(String, String)>,
     pg_hba: Option<Vec<String>>,
     pg_ident: Option<Vec<String>>,
+    by_role: SettingsByRole,
     use_pg_rewind: Option<bool>,
     remove_on_failure: Option<bool>,
     remove_on_diverged: Option<bool>,
@@ -310,6 +318,7 @@ fn postgresql(
         recovery_conf: section.parameters("recovery_conf", findings),
         pg_hba: section.list("pg_hba", false, findings),
         pg_ident: section.list("pg_ident", false, findings),
+        by_role: by_role::read(&mut section, findings),
         use_pg_rewind: optional(&mut section, "use_pg_rewind", findings),
         remove_on_failure: optional(&mut section, "remove_data_directory_on_rewind_failure", findings),
         remove_on_diverged: optional(&mut section, "remove_data_directory_on_diverged_timelines", findings),
@@ -319,7 +328,7 @@ fn postgresql(
             section.warn(key, node, "only a member's own file may set this: it has no effect here", findings);
         }
     }
-    for keys in [&OWN_FILE[..], &WITHOUT_EFFECT, &ROLE_VARIANTS] {
+    for keys in [&OWN_FILE[..], &WITHOUT_EFFECT] {
         section.without_effect(keys, findings);
     }
     section.finish(findings);

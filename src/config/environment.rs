@@ -20,6 +20,10 @@ const GROUPS: [(&str, &[&str]); 11] = [
     ("KUBERNETES_", &["kubernetes"]),
 ];
 
+/// Old names of variables, with their present ones.
+const RENAMED: [(&str, &str); 3] =
+    [("LOGLEVEL", "LOG_LEVEL"), ("LOGFORMAT", "LOG_FORMAT"), ("LOG_DATEFMT", "LOG_DATEFORMAT")];
+
 /// Variables outside all sections.
 const TOP: [&str; 3] = ["NAME", "SCOPE", "NAMESPACE"];
 /// Variables with YAML: lists and maps.
@@ -44,11 +48,11 @@ const LINES: [&str; 2] = ["PG_HBA", "PG_IDENT"];
 /// Sections with user and password under `authentication` in the file.
 const AUTHENTICATED: [&str; 2] = ["RESTAPI_", "CTL_"];
 
-/// Whether a variable with this name, without its prefix, has an effect.
-pub(super) fn knows(name: &str) -> bool {
-    name == "CONFIGURATION"
-        || TOP.contains(&name)
-        || GROUPS.iter().any(|(prefix, _)| name.len() > prefix.len() && name.starts_with(prefix))
+/// The present name of a variable, without its prefix; `None`: it has no effect.
+pub(super) fn known(name: &str) -> Option<&str> {
+    let name = RENAMED.iter().find(|(old, _)| *old == name).map_or(name, |(_, present)| present);
+    let of_group = |(prefix, _): &(&str, _)| name.len() > prefix.len() && name.starts_with(prefix);
+    (name == "CONFIGURATION" || TOP.contains(&name) || GROUPS.iter().any(of_group)).then_some(name)
 }
 
 /// Lays the variables over `node`.

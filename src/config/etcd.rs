@@ -6,10 +6,12 @@ use super::local::{Address, Credentials};
 use super::reader::{ConfigFindings, Section};
 
 /// `etcd3`, or `etcd`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct EtcdConfig {
     /// URLs.
     pub endpoints: Vec<String>,
+    /// The domain whose SRV records name them, and the suffix of the service.
+    pub srv: Option<(String, Option<String>)>,
     /// User and password, if etcd requires them.
     pub credentials: Option<Credentials>,
     /// The authorities to trust.
@@ -19,6 +21,16 @@ pub struct EtcdConfig {
     /// Its key.
     pub key: Option<PathBuf>,
 }
+
+impl EtcdConfig {
+    /// Whether only the credentials differ.
+    pub fn is_same_etcd(&self, other: &EtcdConfig) -> bool {
+        EtcdConfig { credentials: other.credentials.clone(), ..self.clone() } == *other
+    }
+}
+
+/// The key of the domain with SRV records, and its older names.
+const SRV: [&str; 3] = ["srv", "discovery_srv", "srv_domain"];
 
 /// Reads the section.
 pub(super) fn read(top: &mut Section<'_>, findings: &mut ConfigFindings) -> EtcdConfig {
@@ -32,35 +44,46 @@ pub(super) fn read(top: &mut Section<'_>, findings: &mut ConfigFindings) -> Etcd
         return EtcdConfig::default();
     }
     let protocol = etcd.text("protocol", findings).unwrap_or_else(|| "http".to_owned());
+    let mut login = None;
+    let mut url = |host: &String| endpoint(&without_login(host, &mut login), &protocol);
+    let proxy = etcd.text("proxy", findings);
     let mut hosts = etcd.list("hosts", true, findings).unwrap_or_default();
     hosts.extend(etcd.text("host", findings));
-    hosts.extend(etcd.text("url", findings).or(etcd.text("proxy", findings)));
-    let mut login = None;
-    let endpoints: Vec<String> =
-        hosts.iter().map(|host| endpoint(&without_login(host, &mut login), &protocol)).collect();
-    for key in ["srv", "srv_suffix", "discovery_srv", "srv_domain"] {
-        if let Some(node) = etcd.get(key) {
-            etcd.fault(
-                key,
-                node,
-                "discovery by DNS is not built: list the endpoints under `hosts`",
-                findings,
-            );
-        }
+    hosts.extend(etcd.text("url", findings));
+    let mut srv = None;
+    for key in SRV {
+        srv = srv.or(etcd.text(key, findings).filter(|domain| !domain.trim().is_empty()));
     }
-    if endpoints.is_empty() {
-        etcd.missing("hosts", expected, findings);
+    let suffix = etcd.text("srv_suffix", findings).filter(|suffix| !suffix.is_empty());
+    let endpoints: Vec<String> = match &proxy {
+        Some(proxy) => vec![url(proxy)],
+        None => hosts.iter().map(url).collect(),
+    };
+    if proxy.is_some() {
+        let instead = "the proxy is the only endpoint";
+        let keys = ["hosts", "host", "url"].into_iter().chain(SRV).map(|key| (key, instead));
+        etcd.without_effect(&keys.collect::<Vec<_>>(), findings);
+        srv = None;
+    } else if srv.is_none() {
+        if suffix.is_some() {
+            etcd.without_effect(&[("srv_suffix", "write the domain under `srv`")], findings);
+        }
+        if endpoints.is_empty() {
+            etcd.missing("hosts", expected, findings);
+        }
     }
     let given = etcd.text("username", findings).zip(etcd.text("password", findings));
     let given = given.map(|(username, password)| Credentials { username, password });
     let file = |text: Option<String>| text.map(PathBuf::from);
     let read = EtcdConfig {
         endpoints,
+        srv: srv.map(|domain| (domain, suffix)),
         credentials: given.or(login),
         cacert: file(etcd.text("cacert", findings)),
         cert: file(etcd.text("cert", findings)),
         key: file(etcd.text("key", findings)),
     };
+    // The endpoints are never exchanged for those that etcd announces.
     etcd.accept(&["use_proxies"]);
     etcd.finish(findings);
     read

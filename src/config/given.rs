@@ -3,9 +3,9 @@
 use serde_json::{Map, Value as Json};
 
 use super::fault::{Fault, ValueOrigin};
-use super::guc;
 use super::reader::parameter;
 use super::tree::{Node, Value};
+use super::{by_role, guc};
 
 /// A parameter with its origin.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,10 +48,13 @@ pub(super) fn given_in_file(root: &Node) -> Vec<Given> {
 /// The server parameters in the section `postgresql` of `node`, which is at `path`.
 fn given(node: &Node, path: &str) -> Vec<Given> {
     let mut all = Vec::new();
-    for section in ["parameters", "recovery_conf"] {
+    for section in ["parameters", "recovery_conf"].into_iter().chain(by_role::parameter_keys()) {
         let node = node.get("postgresql").and_then(|postgresql| postgresql.get(section));
         let Some(Value::Map(entries)) = node.map(|node| &node.value) else { continue };
-        for (name, value) in entries.iter().filter(|(name, _)| !guc::is_ours(name)) {
+        // Controlled parameters have no effect for one role.
+        let is_of_role = by_role::parameter_keys().any(|key| key == section);
+        let has_no_effect = |name: &str| guc::is_ours(name) || is_of_role && guc::is_controlled(name);
+        for (name, value) in entries.iter().filter(|(name, _)| !has_no_effect(name)) {
             let key = format!("{path}postgresql.{section}.{name}");
             let (origin, name) = (value.origin.clone(), name.clone());
             all.extend(parameter(value).map(|value| Given { origin, key, name, value }));

@@ -144,6 +144,40 @@ pub(super) fn parameters(section: &mut Section<'_>, findings: &mut ConfigFinding
     parameters
 }
 
+/// Reads the parameters of one role, under `key`, without those that are the same in every role.
+pub(super) fn role_parameters(
+    section: &mut Section<'_>,
+    key: &'static str,
+    findings: &mut ConfigFindings,
+) -> BTreeMap<String, String> {
+    let refused = |name: &str| match set_by(name) {
+        SetBy::Supervisor if name.eq_ignore_ascii_case("wal_keep_segments") => Some("write `wal_keep_size`"),
+        SetBy::Supervisor => Some("Matriarch sets this parameter itself: this one has no effect"),
+        SetBy::Cluster => Some(
+            "it has no effect here: all members must agree on it. Write it under `postgresql.parameters` of the \
+             dynamic configuration",
+        ),
+        SetBy::Operator => None,
+    };
+    let mut parameters = section.parameters(key, findings);
+    let node = section.get(key);
+    parameters.retain(|(name, value)| {
+        let expected = refused(name);
+        findings.warnings.extend(expected.map(|expected| {
+            Fault {
+                origin: node
+                    .and_then(|node| node.get(name))
+                    .map_or_else(ValueOrigin::default, |node| node.origin.clone()),
+                key: format!("postgresql.{key}.{name}"),
+                found: format!("found `{value}`"),
+                expected: expected.to_owned(),
+            }
+        }));
+        expected.is_none()
+    });
+    parameters.into_iter().map(|(name, value)| (name.to_ascii_lowercase(), value)).collect()
+}
+
 /// Faults of controlled parameters at the place where they are set; elsewhere the default replaces them.
 pub(super) fn faults(parameters: &[Given]) -> Vec<Fault> {
     let fault = |given: &Given| {

@@ -13,6 +13,8 @@
 
 mod arguments;
 mod bootstrap;
+mod by_role;
+mod ciphers;
 mod dynamic;
 mod environment;
 mod etcd;
@@ -56,7 +58,7 @@ pub use log::{Log, LogField, LogFile, LogKind, LogPart};
 pub use mend::{Mended, mended, new_warnings, refuse_faults, restored};
 pub use postgresql::{Login, POSTGRES_MAJORS, Postgresql, local_host};
 pub use reader::list_items;
-pub use restapi::{Ctl, RestApi, RestTls, VerifyClient, WriteAccess};
+pub use restapi::{Ctl, KeyfilePassword, RestApi, RestTls, VerifyClient, WriteAccess};
 pub use standby_cluster::StandbyRecovery;
 pub use variables::{canonical, secret_files};
 pub use watchdog::{WatchdogConfig, WatchdogDriver, WatchdogMode};

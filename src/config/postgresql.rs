@@ -6,8 +6,8 @@ use std::path::PathBuf;
 
 use super::local::{Address, address, addresses};
 use super::reader::{ConfigFindings, Section};
-use super::{guc, scripts};
-use crate::model::{CallbackEvent, ReplicaMethod};
+use super::{by_role, guc, scripts};
+use crate::model::{CallbackEvent, ReplicaMethod, SettingsByRole};
 
 /// The supported major versions.
 pub const POSTGRES_MAJORS: std::ops::RangeInclusive<u32> = 13..=18;
@@ -49,6 +49,8 @@ pub struct Postgresql {
     pub pg_hba: Option<Vec<String>>,
     /// The whole `pg_ident.conf`.
     pub pg_ident: Option<Vec<String>>,
+    /// What holds in one role only.
+    pub by_role: SettingsByRole,
     /// Further recovery settings.
     pub recovery_conf: Vec<(String, String)>,
     /// Connect through a Unix socket; the directory is in `parameters`, or libpq's default.
@@ -121,19 +123,6 @@ const LOGIN_OPTIONS: [&str; 10] = [
 /// Programs that `bin_name` may rename.
 const PROGRAMS: [&str; 7] =
     ["pg_ctl", "initdb", "pg_controldata", "pg_basebackup", "postgres", "pg_isready", "pg_rewind"];
-/// Keys that Patroni applies by the member's role.
-pub(super) const ROLE_VARIANTS: [(&str, &str); 9] = [
-    ("parameters_primary", SAME_FOR_ALL),
-    ("parameters_replica", SAME_FOR_ALL),
-    ("parameters_standby_leader", SAME_FOR_ALL),
-    ("pg_hba_primary", SAME_FOR_ALL),
-    ("pg_hba_replica", SAME_FOR_ALL),
-    ("pg_hba_standby_leader", SAME_FOR_ALL),
-    ("pg_ident_primary", SAME_FOR_ALL),
-    ("pg_ident_replica", SAME_FOR_ALL),
-    ("pg_ident_standby_leader", SAME_FOR_ALL),
-];
-const SAME_FOR_ALL: &str = "what holds is the same in every role";
 /// Keys that have no effect in a member's own file.
 const WITHOUT_EFFECT: [(&str, &str); 3] = [
     ("use_slots", "only the dynamic configuration sets it; use edit-config"),
@@ -157,6 +146,20 @@ const BASEBACKUP_REFUSED: [&str; 11] = [
     "password",
 ];
 
+/// Options of pg_rewind that only the supervisor sets. `dry-run` would rewind nothing.
+const REWIND_REFUSED: [&str; 10] = [
+    "target-pgdata",
+    "source-pgdata",
+    "source-server",
+    "write-recovery-conf",
+    "dry-run",
+    "restore-target-wal",
+    "config-file",
+    "no-ensure-shutdown",
+    "version",
+    "help",
+];
+
 /// Reads the section.
 pub(super) fn read(top: &mut Section<'_>, findings: &mut ConfigFindings) -> Postgresql {
     let mut section = top.section("postgresql", findings);
@@ -170,8 +173,7 @@ pub(super) fn read(top: &mut Section<'_>, findings: &mut ConfigFindings) -> Post
         .map(|_| address(&mut section, "proxy_address", Some(5432), false, findings));
     let data_dir =
         absolute_path(section.required("data_dir", "write the path of the data directory", findings));
-    let authentication = section.section("authentication", findings);
-    let (superuser, replication, rewind) = logins(authentication, findings);
+    let (superuser, replication, rewind) = logins(&mut section, findings);
     let custom_conf = section.text("custom_conf", findings).map(PathBuf::from);
     let basebackup = basebackup(&mut section, findings);
     let replica_methods = scripts::replica_methods(&mut section, findings);
@@ -190,6 +192,7 @@ pub(super) fn read(top: &mut Section<'_>, findings: &mut ConfigFindings) -> Post
         parameters: guc::parameters(&mut section, findings),
         pg_hba: section.list("pg_hba", false, findings),
         pg_ident: section.list("pg_ident", false, findings),
+        by_role: by_role::read(&mut section, findings),
         recovery_conf: section.parameters("recovery_conf", findings),
         use_unix_socket: section.flag("use_unix_socket", false, findings),
         use_pg_rewind: optional(&mut section, "use_pg_rewind", findings),
@@ -203,7 +206,7 @@ pub(super) fn read(top: &mut Section<'_>, findings: &mut ConfigFindings) -> Post
             "remove_data_directory_on_diverged_timelines",
             findings,
         ),
-        rewind_options: section.options("rewind", findings),
+        rewind_options: section.options("rewind", &REWIND_REFUSED, findings),
         callbacks: callbacks(section.section("callbacks", findings), findings),
         pre_promote: scripts::command(&mut section, "pre_promote", findings),
         before_stop: scripts::command(&mut section, "before_stop", findings),
@@ -221,7 +224,6 @@ pub(super) fn read(top: &mut Section<'_>, findings: &mut ConfigFindings) -> Post
         other_methods: Vec::new(),
     };
     section.without_effect(&WITHOUT_EFFECT, findings);
-    section.without_effect(&ROLE_VARIANTS, findings);
     section.accept(&["name"]);
     let other_methods = scripts::other_methods(&mut section, findings);
     section.finish(findings);
@@ -272,9 +274,16 @@ fn callbacks(
     callbacks
 }
 
-fn logins(mut section: Section<'_>, findings: &mut ConfigFindings) -> (Login, Login, Option<Login>) {
-    let mut login = |section: &mut Section<'_>, key: &'static str, default: &str| {
+/// The logins of the section `authentication`. Old files have the sections `superuser`, `replication` and `pg_rewind`
+/// beside the others.
+fn logins(postgresql: &mut Section<'_>, findings: &mut ConfigFindings) -> (Login, Login, Option<Login>) {
+    let mut section = postgresql.section("authentication", findings);
+    let mut login = |key: &'static str, old_key: &'static str, default: &str| {
         let mut login = section.section(key, findings);
+        let mut old = postgresql.section(old_key, findings);
+        if !login.is_there() {
+            std::mem::swap(&mut login, &mut old);
+        }
         let there = login.is_there();
         let username = login.text("username", findings).unwrap_or_else(|| default.to_owned());
         let password = login.text("password", findings);
@@ -285,9 +294,9 @@ fn logins(mut section: Section<'_>, findings: &mut ConfigFindings) -> (Login, Lo
         login.finish(findings);
         (there, Login { username, password, options })
     };
-    let (_, superuser) = login(&mut section, "superuser", "postgres");
-    let (has_replication, replication) = login(&mut section, "replication", "replicator");
-    let (has_rewind, rewind) = login(&mut section, "rewind", "rewind_user");
+    let (_, superuser) = login("superuser", "superuser", "postgres");
+    let (has_replication, replication) = login("replication", "replication", "replicator");
+    let (has_rewind, rewind) = login("rewind", "pg_rewind", "rewind_user");
     if !has_replication {
         section.missing("replication", "write `username` and `password` of the user that streams", findings);
     }
@@ -297,24 +306,13 @@ fn logins(mut section: Section<'_>, findings: &mut ConfigFindings) -> (Login, Lo
 
 /// Options of pg_basebackup, without those that only the supervisor sets.
 fn basebackup(section: &mut Section<'_>, findings: &mut ConfigFindings) -> Vec<String> {
-    let basebackup = section.options("basebackup", findings);
+    let basebackup = section.options("basebackup", &BASEBACKUP_REFUSED, findings);
     let compresses = |option: &String| {
         option.split_once('=').is_some_and(|(name, how)| name == "compress" && !how.starts_with("server"))
     };
     if let (true, Some(node)) = (basebackup.iter().any(compresses), section.get("basebackup")) {
         let expected = "remove `compress`, or write `compress: server-…`: a data directory is not compressed";
         section.fault("basebackup", node, expected, findings);
-    }
-    for refused in BASEBACKUP_REFUSED {
-        let named = |option: &String| option.split('=').next() == Some(refused);
-        if let (true, Some(node)) = (basebackup.iter().any(named), section.get("basebackup")) {
-            section.fault(
-                "basebackup",
-                node,
-                &format!("remove `{refused}`: it is not yours to set"),
-                findings,
-            );
-        }
     }
     basebackup
 }

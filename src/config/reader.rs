@@ -170,8 +170,14 @@ impl<'a> Section<'a> {
         list
     }
 
-    /// Options of a program: a list of `name` and `name: value`, or a section. Without leading dashes.
-    pub(super) fn options(&mut self, key: &'static str, findings: &mut ConfigFindings) -> Vec<String> {
+    /// Options of a program: a list of `name` and `name: value`, or a section. Without leading dashes. The supervisor
+    /// alone sets those that are `refused`.
+    pub(super) fn options(
+        &mut self,
+        key: &'static str,
+        refused: &[&str],
+        findings: &mut ConfigFindings,
+    ) -> Vec<String> {
         let Some(node) = self.get(key) else { return Vec::new() };
         let mut options = Vec::new();
         let entries = |entries: &[(String, Node)], options: &mut Vec<String>| {
@@ -192,7 +198,14 @@ impl<'a> Section<'a> {
         if !readable {
             self.fault(key, node, "write a list of `option` and `option: value`", findings);
         }
-        options.into_iter().map(|option| option.trim_start_matches('-').to_owned()).collect()
+        let bare = |option: String| option.trim_start_matches('-').to_owned();
+        let options: Vec<String> = options.into_iter().map(bare).collect();
+        for name in refused {
+            if options.iter().any(|option| option.split('=').next() == Some(name)) {
+                self.fault(key, node, &format!("remove `{name}`: it is not yours to set"), findings);
+            }
+        }
+        options
     }
 
     /// Parameters of PostgreSQL with their texts, booleans as `on` and `off`.

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use super::ciphers;
 use super::local::{self, Address, Credentials};
 use super::reader::{ConfigFindings, Section};
 
@@ -38,8 +39,22 @@ pub struct RestTls {
     pub certfile: PathBuf,
     /// The key; by default in the same file.
     pub keyfile: PathBuf,
+    /// The password of the key.
+    pub keyfile_password: Option<KeyfilePassword>,
+    /// The ciphers of TLS 1.2, by their names in OpenSSL; all when `None`.
+    pub ciphers: Option<Vec<&'static str>>,
     /// The certificate that clients have to present.
     pub verify_client: VerifyClient,
+}
+
+/// The password of a private key. `Debug` hides it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct KeyfilePassword(pub String);
+
+impl fmt::Debug for KeyfilePassword {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
 }
 
 /// `restapi.verify_client`, with the authorities of `restapi.cafile`.
@@ -64,6 +79,8 @@ pub struct Ctl {
     pub certfile: Option<PathBuf>,
     /// Its key; by default in the same file.
     pub keyfile: Option<PathBuf>,
+    /// The password of the key.
+    pub keyfile_password: Option<KeyfilePassword>,
 }
 
 /// Which requests that make changes the REST interface accepts.
@@ -111,12 +128,6 @@ impl fmt::Display for WriteAccess {
     }
 }
 
-/// Encrypted keys are not supported.
-const KEYFILE_PASSWORD: (&str, &str) = (
-    "keyfile_password",
-    "a key that is encrypted cannot be read; keep it unencrypted, readable for its owner alone",
-);
-
 /// Reads the section.
 pub(super) fn read(top: &mut Section<'_>, findings: &mut ConfigFindings) -> RestApi {
     let mut rest = top.section("restapi", findings);
@@ -162,25 +173,17 @@ pub(super) fn read(top: &mut Section<'_>, findings: &mut ConfigFindings) -> Rest
         rest.warn("allow_unauthenticated_writes", node, expected, findings);
     }
     let sizes = "how many connections and requests are taken at once is fixed";
-    rest.without_effect(
-        &[("request_queue_size", sizes), ("thread_pool_size", sizes), KEYFILE_PASSWORD],
-        findings,
-    );
-    rest.accept(&["keyfile", "verify_client"]);
+    rest.without_effect(&[("request_queue_size", sizes), ("thread_pool_size", sizes)], findings);
+    rest.accept(&["keyfile", "keyfile_password", "verify_client", "ciphers"]);
     rest.finish(findings);
     rest_api
 }
 
 /// Without a certificate there is no TLS, whatever the other settings.
 fn tls(rest: &mut Section<'_>, cafile: Option<&PathBuf>, findings: &mut ConfigFindings) -> Option<RestTls> {
-    if let Some(node) = rest.get("ciphers") {
-        let expected =
-            "this key is not acted on: TLS 1.3, and TLS 1.2 with ECDHE and an AEAD cipher, are spoken";
-        rest.warn("ciphers", node, expected, findings);
-    }
     let wanted = rest.get("verify_client");
     let Some(certfile) = rest.text("certfile", findings).map(PathBuf::from) else {
-        for key in ["keyfile", "verify_client"] {
+        for key in ["keyfile", "keyfile_password", "verify_client", "ciphers"] {
             if let Some(node) = rest.get(key) {
                 rest.warn(
                     key,
@@ -211,7 +214,24 @@ fn tls(rest: &mut Section<'_>, cafile: Option<&PathBuf>, findings: &mut ConfigFi
             VerifyClient::No
         }
     };
-    Some(RestTls { certfile, keyfile, verify_client })
+    let keyfile_password = rest.text("keyfile_password", findings).map(KeyfilePassword);
+    let ciphers = ciphers(rest, findings);
+    Some(RestTls { certfile, keyfile, keyfile_password, ciphers, verify_client })
+}
+
+/// The chosen ciphers of TLS 1.2. Those of TLS 1.3 are always spoken, as with OpenSSL.
+fn ciphers(rest: &mut Section<'_>, findings: &mut ConfigFindings) -> Option<Vec<&'static str>> {
+    let (node, list) = (rest.get("ciphers")?, rest.text("ciphers", findings)?);
+    let choice = ciphers::choose(&list);
+    if choice.chosen.is_empty() {
+        let expected = format!("no cipher of TLS 1.2 is left: choose among {}", ciphers::known());
+        rest.fault("ciphers", node, &expected, findings);
+    } else if !choice.unknown.is_empty() {
+        let expected =
+            format!("{} is not spoken here; there are {}", choice.unknown.join(", "), ciphers::known());
+        rest.warn("ciphers", node, &expected, findings);
+    }
+    Some(choice.chosen)
 }
 
 /// Reads the section `ctl`.
@@ -219,8 +239,9 @@ pub(super) fn read_ctl(top: &mut Section<'_>, findings: &mut ConfigFindings) -> 
     let mut ctl = top.section("ctl", findings);
     let mut file = |key| ctl.text(key, findings).map(PathBuf::from);
     let (cacert, certfile, keyfile) = (file("cacert"), file("certfile"), file("keyfile"));
-    let read = Ctl { insecure: ctl.flag("insecure", false, findings), cacert, certfile, keyfile };
-    ctl.without_effect(&[KEYFILE_PASSWORD], findings);
+    let keyfile_password = ctl.text("keyfile_password", findings).map(KeyfilePassword);
+    let insecure = ctl.flag("insecure", false, findings);
+    let read = Ctl { insecure, cacert, certfile, keyfile, keyfile_password };
     ctl.accept(&["authentication", "auth"]);
     ctl.finish(findings);
     read

@@ -1,11 +1,11 @@
 //! Whole configurations in, faults and settings out.
 
 use std::collections::BTreeMap;
-use std::io::Write;
 use std::time::Duration;
 
 use super::*;
 
+mod by_role;
 mod samples;
 mod spellings;
 
@@ -26,8 +26,7 @@ fn variables(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
 
 fn load_text(text: &str, environment: &[(&str, &str)]) -> Result<Loaded, Faults> {
     let path = std::env::temp_dir().join(format!("matriarch-config-{}-{:p}.yml", std::process::id(), &text));
-    let mut file = std::fs::File::create(&path).expect("a temporary file");
-    file.write_all(text.as_bytes()).expect("room for it");
+    std::fs::write(&path, text).expect("a temporary file");
     let sources = Sources { path: Some(path), environment: variables(environment), ..Sources::default() };
     let loaded = load(&sources);
     let path = sources.path.expect("it was set");
@@ -105,16 +104,15 @@ fn permitted_writers_are_logged() {
 fn a_certificate_switches_rest_to_tls() {
     let load = |rest: &str| load_text(&WHOLE.replace("restapi: {", &format!("restapi: {{{rest}")), &[]);
     let config = load("certfile: /c, cafile: /a, verify_client: Required, ").expect("valid").config;
-    let (certfile, keyfile) = ("/c".into(), "/c".into());
-    let verify_client = VerifyClient::Required("/a".into());
-    assert_eq!(config.restapi.tls, Some(RestTls { certfile, keyfile, verify_client }));
+    let RestTls { certfile, keyfile, verify_client, .. } = config.restapi.tls.clone().expect("it is on");
+    assert_eq!((certfile, keyfile), ("/c".into(), "/c".into()));
+    assert_eq!(verify_client, VerifyClient::Required("/a".into()));
     assert_eq!(config.restapi.write_access(), WriteAccess::Configured);
     let headers = "http_extra_headers: {A: 1}, https_extra_headers: {A: 2}, ";
     let plain = load(&format!("{headers}keyfile: /k, verify_client: optional, ")).expect("valid");
     assert_eq!((plain.config.restapi.tls, plain.warnings.len()), (None, 2));
     assert_eq!(plain.config.restapi.http_extra_headers.len(), 1);
-    let both = load(&format!("{headers}certfile: /c, keyfile: /k, ciphers: ALL, ")).expect("valid");
-    assert_eq!(lines_of(&both.warnings), [(Some(3), "restapi.ciphers")]);
+    let both = load(&format!("{headers}certfile: /c, keyfile: /k, ")).expect("valid");
     assert_eq!(both.config.restapi.http_extra_headers[1], ("A".to_owned(), "2".to_owned()));
     assert_eq!(both.config.restapi.write_access(), WriteAccess::LocalAndMembers);
     for (rest, key) in
@@ -244,8 +242,8 @@ fn controlled_parameters_come_from_the_dynamic_side_only() {
 fn bare_booleans_keep_postgresqls_spelling() {
     let text = WHOLE.replace("  data_dir", "  parameters: {log_connections: on, fsync: off}\n  data_dir");
     let effective = effective_of(&text, r#"{"postgresql":{"parameters":{"jit":false}}}"#);
-    assert_eq!(effective.parameters["log_connections"], "on");
-    assert_eq!((&*effective.parameters["fsync"], &*effective.parameters["jit"]), ("off", "off"));
+    let values = ["log_connections", "fsync", "jit"].map(|name| &*effective.parameters[name]);
+    assert_eq!(values, ["on", "off", "off"]);
 }
 
 #[test]

@@ -88,7 +88,7 @@ fn known(name: &str) -> Option<(String, Form<'_>)> {
     let plain = |name: &str| {
         let ours = name.strip_prefix("MATRIARCH_").or_else(|| name.strip_prefix("PATRONI_"));
         match ours {
-            Some(rest) => environment::knows(rest).then(|| format!("PATRONI_{rest}")),
+            Some(rest) => environment::known(rest).map(|rest| format!("PATRONI_{rest}")),
             None => image::VARIABLES.contains(&name).then(|| name.to_owned()),
         }
     };

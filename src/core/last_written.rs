@@ -41,6 +41,11 @@ impl<T: PartialEq> LastWritten<T> {
         };
     }
 
+    /// Something else has changed the content.
+    pub fn changed(&mut self, change: impl FnOnce(&mut T)) {
+        self.content.as_mut().map(change);
+    }
+
     /// The file belongs to another member, or is gone: it is written again.
     pub fn forget(&mut self) {
         *self = LastWritten::default();

@@ -71,7 +71,7 @@ impl Fleet {
     /// Starts etcd, waits for it, and starts the members.
     pub async fn start(&mut self) -> Result<(), CliError> {
         self.etcd = Some(self.spawn(self.etcd_command(), "etcd.log")?);
-        let client = self.client()?;
+        let client = self.client().await?;
         let by = Instant::now() + ETCD_WITHIN;
         while let Err(error) = client.view().await {
             self.check()?;
@@ -130,10 +130,10 @@ impl Fleet {
     }
 
     /// A client of the demo's cluster.
-    pub fn client(&self) -> Result<Client, CliError> {
+    pub async fn client(&self) -> Result<Client, CliError> {
         let endpoints = vec![format!("http://127.0.0.1:{}", self.shared.etcd_port)];
         let credentials = Some(("demo".to_owned(), self.shared.rest.clone()));
-        Ok(Client::connect(Target::plain(SCOPE, endpoints, credentials))?)
+        Ok(Client::connect(Target::plain(SCOPE, endpoints, credentials)).await?)
     }
 
     /// Fails when etcd or a member has ended by itself.
@@ -234,7 +234,7 @@ impl Fleet {
     }
 
     async fn leader(&self) -> Option<String> {
-        let view = self.client().ok()?.view().await.ok()?;
+        let view = self.client().await.ok()?.view().await.ok()?;
         Some(view.leader?.name.to_string())
     }
 

@@ -57,7 +57,7 @@ async fn show(context: &Context, args: &DemoArgs, fleet: &mut Fleet) -> CliResul
 
 /// Shows the cluster until interrupted.
 async fn live(context: &Context, fleet: &mut Fleet) -> CliResult {
-    let client = fleet.client()?;
+    let client = fleet.client().await?;
     let mut shown = String::new();
     loop {
         fleet.check()?;

@@ -37,7 +37,7 @@ pub async fn execute(context: &Context, fleet: &mut Fleet, rounds: u16, as_json:
         ports: fleet.members.iter().map(|member| member.plan.port).collect(),
         password: fleet.shared.superuser.clone(),
     };
-    let client = fleet.client()?;
+    let client = fleet.client().await?;
     context.ui.say("Waiting until every member streams …");
     let mut tour = Tour { context, client, addresses: addresses.clone(), fleet, figures: Vec::new() };
     let began = Instant::now();

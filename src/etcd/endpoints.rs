@@ -12,9 +12,9 @@ use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use tokio::sync::{Notify, watch};
 
-use super::EtcdError;
 use super::error::{auth_is_off, needs_login};
 use super::origin::ClusterIds;
+use super::{EtcdError, SrvDomain};
 use crate::core::store::Keys;
 use crate::model::{Moment, WriteFacts};
 use crate::os::clock;
@@ -32,8 +32,10 @@ const FAILURES_MAX: u32 = 8;
 /// The addresses of etcd and the login.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct EtcdSetup {
-    /// URLs, such as `http://10.0.0.1:2379`; at least one.
+    /// URLs, such as `http://10.0.0.1:2379`; at least one, unless they are in DNS.
     pub endpoints: Vec<String>,
+    /// Where in DNS they are.
+    pub srv: Option<SrvDomain>,
     /// User name and password, if etcd requires them.
     pub credentials: Option<(String, String)>,
     /// Certificates, for `https` endpoints.
@@ -59,8 +61,13 @@ pub struct Etcd {
     inner: Arc<EtcdInner>,
 }
 
+/// A user and its password, shared by all connections.
+type SharedCredentials = Arc<Mutex<Option<(String, String)>>>;
+
 struct EtcdInner {
     setup: EtcdSetup,
+    /// In place of those of the setup, which may have changed.
+    login: SharedCredentials,
     keys: Keys,
     endpoints: Vec<Arc<Endpoint>>,
     /// The highest raft term seen for each cluster id, and when an answer last showed it.
@@ -90,15 +97,21 @@ impl Etcd {
             return Err(EtcdError::Setup("no endpoint is configured".to_owned()));
         }
         let origin = Arc::new(ClusterIds::new(setup.endpoints.len()));
-        Ok(Etcd::new(setup, origin))
+        let login = Arc::new(Mutex::new(setup.credentials.clone()));
+        Ok(Etcd::new(setup, login, origin))
+    }
+
+    /// Logs in with these from now on. A login that etcd has accepted before stays valid until etcd refuses it.
+    pub fn set_credentials(&self, credentials: Option<(String, String)>) {
+        *self.inner.login.lock().unwrap_or_else(PoisonError::into_inner) = credentials;
     }
 
     /// Separate connections to the same etcd, for another runtime.
     pub(super) fn apart(&self) -> Etcd {
-        Etcd::new(self.inner.setup.clone(), self.inner.origin.clone())
+        Etcd::new(self.inner.setup.clone(), self.inner.login.clone(), self.inner.origin.clone())
     }
 
-    fn new(setup: EtcdSetup, origin: Arc<ClusterIds>) -> Etcd {
+    fn new(setup: EtcdSetup, login: SharedCredentials, origin: Arc<ClusterIds>) -> Etcd {
         let endpoint = |(index, url): (usize, &String)| {
             Arc::new(Endpoint {
                 index,
@@ -112,6 +125,7 @@ impl Etcd {
         Etcd {
             inner: Arc::new(EtcdInner {
                 setup,
+                login,
                 keys,
                 endpoints,
                 terms: Mutex::default(),
@@ -317,7 +331,8 @@ impl Etcd {
         if let (Some(files), true) = (&setup.tls, url.starts_with("https://")) {
             options = options.with_tls(tls(files).await?);
         }
-        let Some((user, password)) = &setup.credentials else {
+        let login = self.inner.login.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let Some((user, password)) = login else {
             return Ok(Client::connect([url], Some(options)).await?);
         };
         let login = options.clone().with_user(user, password);

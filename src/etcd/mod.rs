@@ -9,6 +9,7 @@
 //!  swap      commits a transaction, hedged                          │
 //!    └──────────────────── endpoints ────────────────────────────────┘
 //!              one client for each endpoint, ranked by health, hedged; `origin`: of one etcd cluster only
+//!    discovery: the endpoints from DNS, once
 //! ```
 //!
 //! Only [`EtcdError::LeaseNotFound`], [`EtcdError::NoSpace`] and [`Cas::Lost`](crate::core::store::Cas::Lost) are
@@ -16,6 +17,7 @@
 //!
 //! Deliberately absent: which member should lead, when to give up, what to retry. That is policy.
 
+mod discovery;
 mod endpoints;
 mod error;
 mod lease;
@@ -24,6 +26,7 @@ mod swap;
 mod view;
 mod write;
 
+pub use discovery::SrvDomain;
 pub use endpoints::{Etcd, EtcdSetup, TlsFiles};
 pub use error::EtcdError;
 pub use lease::{LeaseHooks, LeaseKeeper, PromisingMembers, keep_lease};

@@ -36,6 +36,7 @@ mod progress;
 mod reason;
 mod refusal;
 mod request;
+mod role_settings;
 mod script;
 mod settings;
 mod slots;
@@ -82,6 +83,7 @@ pub use progress::CloneProgress;
 pub use reason::{Obstacle, Reason, WaitingOn};
 pub use refusal::{ReinitializeRefusal, RestartRefusal};
 pub use request::{Ask, Reply, Request, RequestId, RestartFilter};
+pub use role_settings::{RoleSettings, SettingsByRole, SettingsRole};
 pub use script::{
     BootstrapRecovery, CloneMethods, CustomBootstrap, RECOVERY_PARAMETERS, ReplicaMethod, ReplicaScript,
     ScriptWords, ScriptsInUse,

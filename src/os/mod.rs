@@ -13,6 +13,7 @@ pub mod notify;
 pub mod output;
 pub mod pidfd;
 pub mod postgres_processes;
+mod private_key;
 pub mod process;
 mod procfs;
 pub mod random;

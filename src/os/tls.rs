@@ -1,19 +1,22 @@
 //! TLS from PEM files: the own certificate, and the trusted ones. The provider is always ring.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
+use rustls::crypto::ring::{self, cipher_suite};
+use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::{self, PemObject};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::ClientCertVerifier;
 use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, ServerConfig, SignatureScheme,
+    SupportedCipherSuite,
 };
+
+use super::private_key;
 
 /// A file that cannot be used for TLS.
 #[derive(Debug, thiserror::Error)]
@@ -33,15 +36,44 @@ pub enum TlsError {
         /// The file.
         path: PathBuf,
     },
-    /// The key has a password.
+    /// The key has a password, and none is configured.
     #[error(
-        "{path} holds a private key with a password, which is not supported: write it without one, readable for its \
-         owner alone, as with `openssl pkey -in {path} -out KEYFILE`"
+        "{path} holds a private key with a password: set `keyfile_password`, or write the key without one, readable for \
+         its owner alone, as with `openssl pkey -in {path} -out KEYFILE`"
     )]
     EncryptedKey {
         /// The file.
         path: PathBuf,
     },
+    /// The password is another one.
+    #[error("the password does not open the private key in {path}")]
+    WrongPassword {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The key is encrypted in the form from before PKCS#8.
+    #[error(
+        "{path} holds a private key with a password in OpenSSL's old form, which is not supported: convert it, as with \
+         `openssl pkcs8 -topk8 -in {path} -out KEYFILE`"
+    )]
+    OldEncryptedKey {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The key is encrypted with an algorithm that is not supported.
+    #[error(
+        "{path} holds a private key with a password that cannot be read ({why}): encrypt it anew, as with \
+         `openssl pkcs8 -topk8 -v2 aes-256-cbc -in {path} -out KEYFILE`"
+    )]
+    UnknownEncryption {
+        /// The file.
+        path: PathBuf,
+        /// The algorithm.
+        why: String,
+    },
+    /// None of the chosen ciphers is there.
+    #[error("no cipher of TLS 1.2 is left")]
+    NoCiphers,
     /// Certificate and key do not match, or no authority of a file is usable.
     #[error("{path} cannot be used for TLS")]
     Unfit {
@@ -57,12 +89,14 @@ pub enum TlsError {
 }
 
 /// Certificate and key of this end.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct Identity<'a> {
     /// The certificate, with its intermediate certificates.
     pub certificate: &'a Path,
     /// The key, which may be in the same file.
     pub key: &'a Path,
+    /// The password of the key.
+    pub password: Option<&'a str>,
 }
 
 /// The servers that a client trusts.
@@ -125,20 +159,44 @@ pub fn client(trust: Trust, identity: Option<Identity<'_>>) -> Result<ClientConf
         .map_err(|error| unfit(Path::new("the version of TLS"), error))?
         .dangerous()
         .with_custom_certificate_verifier(verifier);
-    let Some(Identity { certificate, key }) = identity else {
+    let Some(Identity { certificate, key, password }) = identity else {
         return Ok(builder.with_no_client_auth());
     };
     builder
-        .with_client_auth_cert(certificates(certificate)?, private_key(key)?)
+        .with_client_auth_cert(certificates(certificate)?, private_key::read(key, password)?)
         .map_err(|error| unfit(certificate, error))
 }
 
-/// The configuration of a server.
+/// The ciphers of TLS 1.2, by their names in OpenSSL.
+const CIPHERS: [(&str, SupportedCipherSuite); 6] = [
+    ("ECDHE-ECDSA-AES256-GCM-SHA384", cipher_suite::TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384),
+    ("ECDHE-ECDSA-AES128-GCM-SHA256", cipher_suite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256),
+    ("ECDHE-ECDSA-CHACHA20-POLY1305", cipher_suite::TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256),
+    ("ECDHE-RSA-AES256-GCM-SHA384", cipher_suite::TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384),
+    ("ECDHE-RSA-AES128-GCM-SHA256", cipher_suite::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256),
+    ("ECDHE-RSA-CHACHA20-POLY1305", cipher_suite::TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256),
+];
+
+/// The configuration of a server. `ciphers`: those of TLS 1.2, by their names in OpenSSL; `None`: all. Those of TLS 1.3
+/// are always there.
 ///
 /// # Errors
-/// When a file cannot be used.
-pub fn server(identity: Identity<'_>, clients: ClientCertificates<'_>) -> Result<ServerConfig, TlsError> {
-    let builder = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+/// When a file cannot be used, or no cipher of TLS 1.2 is left.
+pub fn server(
+    identity: Identity<'_>,
+    clients: ClientCertificates<'_>,
+    ciphers: Option<&[&str]>,
+) -> Result<ServerConfig, TlsError> {
+    let mut provider = ring::default_provider();
+    if let Some(names) = ciphers {
+        provider.cipher_suites.retain(|suite| suite.tls13().is_some());
+        let chosen = CIPHERS.iter().filter(|(name, _)| names.contains(name)).map(|(_, suite)| *suite);
+        provider.cipher_suites.extend(chosen);
+        if provider.cipher_suites.iter().all(|suite| suite.tls13().is_some()) {
+            return Err(TlsError::NoCiphers);
+        }
+    }
+    let builder = ServerConfig::builder_with_provider(Arc::new(provider))
         .with_safe_default_protocol_versions()
         .map_err(|error| unfit(Path::new("the version of TLS"), error))?;
     let builder = match clients {
@@ -148,9 +206,9 @@ pub fn server(identity: Identity<'_>, clients: ClientCertificates<'_>) -> Result
             builder.with_client_cert_verifier(client_verifier(path, false)?)
         }
     };
-    let Identity { certificate, key } = identity;
+    let Identity { certificate, key, password } = identity;
     builder
-        .with_single_cert(certificates(certificate)?, private_key(key)?)
+        .with_single_cert(certificates(certificate)?, private_key::read(key, password)?)
         .map_err(|error| unfit(certificate, error))
 }
 
@@ -184,14 +242,6 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
         return Err(TlsError::NoCertificate { path: path.to_owned() });
     }
     Ok(found)
-}
-
-fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
-    // `BEGIN ENCRYPTED PRIVATE KEY`, or `Proc-Type: 4,ENCRYPTED` in the old form.
-    if fs::read(path).is_ok_and(|text| text.windows(9).any(|window| window == b"ENCRYPTED")) {
-        return Err(TlsError::EncryptedKey { path: path.to_owned() });
-    }
-    PrivateKeyDer::from_pem_file(path).map_err(|source| TlsError::Read { path: path.to_owned(), source })
 }
 
 #[derive(Debug)]

@@ -25,7 +25,7 @@ use super::script::{self, ScriptCall};
 use super::{
     Error, RoleCredentials, Setup, access_rules, control, files, init_scripts, restore, session, sql,
 };
-use crate::model::DataDirectory;
+use crate::model::{DataDirectory, SettingsRole};
 use crate::os::child::{self, Child, OnOwnerExit};
 use crate::os::clock;
 
@@ -44,6 +44,8 @@ const NO_CHECKSUMS: &str = "no-data-checksums";
 /// Creates the cluster and returns its system identifier.
 pub(super) async fn bootstrap(inner: &PostgresInner) -> Result<u64, Error> {
     inner.postmaster.must_be_down("bootstrap")?;
+    // The one that makes the cluster is its first primary.
+    inner.configuration.set_role(SettingsRole::Primary);
     let setup = &inner.setup;
     // An interrupted script may still write here.
     script::end_leftovers(setup).await?;

@@ -3,7 +3,7 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::{Parameters, Refused};
-use crate::model::SyncOwner;
+use crate::model::{SettingsRole, SyncOwner};
 
 /// What was decided; the files follow it (see `files`).
 pub(super) struct ServerConfiguration(Mutex<ConfigurationState>);
@@ -31,7 +31,13 @@ impl ServerConfiguration {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// What holds in the present role.
     pub(super) fn parameters(&self) -> Parameters {
+        self.all_parameters().in_force()
+    }
+
+    /// With what holds in other roles.
+    pub(super) fn all_parameters(&self) -> Parameters {
         self.state().parameters.clone()
     }
 
@@ -40,11 +46,13 @@ impl ServerConfiguration {
         std::mem::replace(&mut self.state().parameters, parameters)
     }
 
-    /// Goes back to the access rules of `former`.
-    pub(super) fn keep_access_rules(&self, former: Parameters) {
-        let mut state = self.state();
-        state.parameters.pg_hba = former.pg_hba;
-        state.parameters.pg_ident = former.pg_ident;
+    /// The role whose settings the files have, or get next.
+    pub(super) fn role(&self) -> SettingsRole {
+        self.state().parameters.role
+    }
+
+    pub(super) fn set_role(&self, role: SettingsRole) {
+        self.state().parameters.role = role;
     }
 
     /// Replaces the parameters that PostgreSQL would not start with; returns those that were not among the former ones.
@@ -66,7 +74,8 @@ impl ServerConfiguration {
     /// Whether clients are kept out; `read` says it before anything was decided.
     pub(super) fn are_clients_locked_out(&self, read: impl FnOnce(&Parameters) -> bool) -> bool {
         let mut state = self.state();
-        let locked_out = state.clients_locked_out.unwrap_or_else(|| read(&state.parameters));
+        let locked_out =
+            state.clients_locked_out.unwrap_or_else(|| read(&state.parameters.clone().in_force()));
         *state.clients_locked_out.insert(locked_out)
     }
 

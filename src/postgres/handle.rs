@@ -19,7 +19,7 @@ use super::{
 };
 use crate::model::{
     Branch, DataDirectory, FollowTarget, LeaderSlots, LeaderSlotsQuestion, Liveness, LogicalSlotChanges, Lsn,
-    Process, Settings, SlotChanges, SqlFacts, StopMode, SyncOwner, Timeline, TimelineHistory,
+    Process, Settings, SettingsRole, SlotChanges, SqlFacts, StopMode, SyncOwner, Timeline, TimelineHistory,
 };
 use crate::os::clock;
 use crate::os::postgres_processes::PostgresProcesses;
@@ -269,6 +269,16 @@ impl Postgres {
     /// (PostgreSQL 12).
     pub async fn follow(&self, target: Option<&FollowTarget>) -> Result<bool, Error> {
         running::follow(&self.inner, target).await
+    }
+
+    /// The role whose settings are written.
+    pub fn settings_role(&self) -> SettingsRole {
+        self.inner.configuration.role()
+    }
+
+    /// Changes that; in force after the next start.
+    pub fn set_settings_role(&self, role: SettingsRole) {
+        self.inner.configuration.set_role(role);
     }
 
     /// Drops slots, creates and advances physical ones. What is done already is no error.

@@ -84,11 +84,16 @@ async fn without_refused(
     all.extend(parameters.command_line.iter().cloned());
     // They are written, but never with these values.
     all.retain(|name, _| !files::RECOVERY_TARGETS.contains(&name.as_str()));
-    let refused = refused(setup, &all).await?;
+    let mut refused = self::refused(setup, &all).await?;
     let taken = |name: &String| !refused.iter().any(|refused| refused.name == *name);
     parameters.parameters.retain(|name, _| taken(name));
     parameters.recovery.retain(|name, _| taken(name));
     parameters.command_line.retain(|(name, _)| taken(name));
+    for own in parameters.by_role.values_mut().filter(|own| !own.parameters.is_empty()) {
+        let news = self::refused(setup, &own.parameters).await?;
+        own.parameters.retain(|name, _| !news.iter().any(|refused| refused.name == *name));
+        refused.extend(news);
+    }
     Ok((parameters, refused))
 }
 
@@ -232,7 +237,7 @@ async fn catalogue(setup: &Setup) -> Result<Vec<Described>, Error> {
 impl Postgres {
     /// Removes parameters with which no server would start. [`Postgres::apply`] does so, too.
     pub async fn judge_parameters(&self) {
-        let judged = self.inner.judged(self.inner.parameters()).await;
+        let judged = self.inner.judged(self.inner.configuration.all_parameters()).await;
         self.inner.configuration.replace_parameters(judged);
     }
 }

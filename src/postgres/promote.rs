@@ -9,7 +9,7 @@ use tokio_postgres::Client;
 
 use super::handle::PostgresInner;
 use super::process::wait_until_ready;
-use super::{Error, Setup, Started, files, sql};
+use super::{Error, Setup, Started, files, running, sql};
 use crate::model::Moment;
 use crate::os::clock;
 use crate::os::error_chain::ErrorChain;
@@ -43,6 +43,7 @@ impl PendingPromotion {
         }
         let resume = "SELECT pg_wal_replay_resume() WHERE pg_is_wal_replay_paused()";
         promotion.client.batch_execute(resume).await.map_err(Error::sql("resume replay"))?;
+        running::take_primary_settings(inner, &promotion.client).await;
         Ok(Some(promotion))
     }
 

@@ -11,7 +11,7 @@ use super::handle::PostgresInner;
 use super::postmaster::LOOK_EVERY;
 use super::sql::LOOK_WITHIN;
 use super::{Error, Parameters, access_rules, control, files, session, sockets};
-use crate::model::FollowTarget;
+use crate::model::{FollowTarget, SettingsRole};
 use crate::os::clock;
 use crate::os::error_chain::ErrorChain;
 
@@ -33,40 +33,66 @@ pub(super) fn reload(inner: &PostgresInner) -> Result<(), Error> {
 
 /// Replaces the parameters; broken access rules are rolled back.
 pub(super) async fn apply(inner: &PostgresInner, parameters: Parameters) -> Result<(), Error> {
-    let setup = &inner.setup;
     let parameters = inner.judged(parameters).await;
-    files::write_main_again(inner, &parameters)?;
-    let paths = [files::hba_file(setup), files::ident_file(setup)];
-    let former = paths.clone().map(|path| fs::read_to_string(path).ok());
-    let former_rules = inner.configuration.replace_parameters(parameters.clone());
-    access_rules::write(inner, &parameters)?;
+    files::write_main_again(inner, &parameters.clone().in_force())?;
+    let former = inner.configuration.replace_parameters(parameters.clone());
     if !inner.postmaster.is_up() {
-        return Ok(());
+        return access_rules::write(inner, &parameters.in_force());
     }
     // The rules are read from the files, so they can be checked before they are in force.
-    let errors = match broken_rules(inner).await {
-        Ok(errors) => errors,
+    let errors = match client(inner).await {
+        Ok(client) => write_unbroken_rules(inner, parameters, &former, &client).await?,
         // Without an answer (not consistent yet, or too many connections) the postmaster itself keeps the former rules
         // if these are broken.
         Err(error) => {
             tracing::warn!(error = error.chain(), "could not check the access rules");
+            access_rules::write(inner, &parameters.in_force())?;
             Vec::new()
         }
     };
-    if !errors.is_empty() {
-        for (path, text) in paths.iter().zip(&former) {
-            if let Some(text) = text {
-                files::write(setup, path, text)?;
-            }
-        }
-        inner.configuration.keep_access_rules(former_rules);
-    }
     reload(inner)?;
     if errors.is_empty() { Ok(()) } else { Err(Error::BrokenAccessRules { errors }) }
 }
 
-async fn broken_rules(inner: &PostgresInner) -> Result<Vec<String>, Error> {
-    let client = client(inner).await?;
+/// Writes the access rules of the present role. Those of each role are checked: after a change of the role it is too
+/// late. Broken ones are replaced by what the role has in `former`.
+async fn write_unbroken_rules(
+    inner: &PostgresInner,
+    mut parameters: Parameters,
+    former: &Parameters,
+    client: &Client,
+) -> Result<Vec<String>, Error> {
+    let paths = [files::hba_file(&inner.setup), files::ident_file(&inner.setup)];
+    let texts = paths.clone().map(|path| fs::read_to_string(path).ok());
+    let role = parameters.role;
+    let mut roles: Vec<SettingsRole> =
+        parameters.by_role.keys().copied().filter(|other| *other != role).collect();
+    roles.push(role);
+    let mut errors = Vec::new();
+    for checked in roles {
+        parameters.role = checked;
+        access_rules::write(inner, &parameters.clone().in_force())?;
+        let broken = broken_rules(client).await.unwrap_or_else(|error| {
+            tracing::warn!(error = error.chain(), "could not check the access rules");
+            Vec::new()
+        });
+        if !broken.is_empty() {
+            parameters.keep_access_rules(former);
+        }
+        if !broken.is_empty() || checked != role {
+            for (path, text) in paths.iter().zip(&texts) {
+                if let Some(text) = text {
+                    files::write(&inner.setup, path, text)?;
+                }
+            }
+        }
+        errors.extend(broken);
+    }
+    inner.configuration.replace_parameters(parameters);
+    Ok(errors)
+}
+
+async fn broken_rules(client: &Client) -> Result<Vec<String>, Error> {
     let what = "check access rules";
     let version: i32 = client
         .query_one("SELECT current_setting('server_version_num')::int4", &[])
@@ -85,6 +111,46 @@ async fn broken_rules(inner: &PostgresInner) -> Result<Vec<String>, Error> {
     }
     let rows = client.query(&query, &[]).await.map_err(Error::sql(what))?;
     Ok(rows.iter().map(|row| row.get(0)).collect())
+}
+
+/// Right before a promotion: puts the settings of a primary in force, so that no client of the new primary meets those
+/// of a standby. If that fails, the promotion goes on, and the settings are written after it.
+pub(super) async fn take_primary_settings(inner: &PostgresInner, client: &Client) {
+    let configured = inner.configuration.all_parameters();
+    let role = SettingsRole::Primary;
+    if configured.role == role || configured.by_role.is_empty() {
+        return inner.configuration.set_role(role);
+    }
+    let read = tokio::time::timeout(RELOADED_WITHIN, write_role_settings(inner, configured, role, client));
+    let within = RELOADED_WITHIN;
+    let read =
+        read.await.unwrap_or(Err(Error::Deadline { what: "reading the settings of a primary", within }));
+    if let Err(error) = read {
+        tracing::warn!(error = error.chain(), "PostgreSQL may be promoted with the settings of a standby");
+    }
+}
+
+/// Returns when a session has read them.
+async fn write_role_settings(
+    inner: &PostgresInner,
+    configured: Parameters,
+    role: SettingsRole,
+    client: &Client,
+) -> Result<(), Error> {
+    let loaded_at = async || {
+        let row = client.query_one("SELECT pg_conf_load_time()::text", &[]).await;
+        row.map(|row| row.get::<_, String>(0)).map_err(Error::sql("ask when postgres has read its files"))
+    };
+    let before = loaded_at().await?;
+    let parameters = Parameters { role, ..configured }.in_force();
+    files::write_main_again(inner, &parameters)?;
+    access_rules::write(inner, &parameters)?;
+    reload(inner)?;
+    inner.configuration.set_role(role);
+    while loaded_at().await? == before {
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+    Ok(())
 }
 
 /// Writes `synchronous_standby_names` and reloads a running server. Sessions see it a moment later.

@@ -5,7 +5,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 use super::Password;
-use crate::model::CustomBootstrap;
+use crate::model::{CustomBootstrap, SettingsByRole, SettingsRole};
 
 /// The settings that need a restart of the supervisor, except for passwords.
 #[derive(Clone, Debug, Default)]
@@ -127,4 +127,30 @@ pub struct Parameters {
     pub pg_ident: Option<Vec<String>>,
     /// `recovery_conf`: further recovery settings (`restore_command`, …).
     pub recovery: BTreeMap<String, String>,
+    /// What takes the place of the above in one role.
+    pub by_role: SettingsByRole,
+    /// The role of the server.
+    pub role: SettingsRole,
+}
+
+impl Parameters {
+    /// What holds in the role of the server.
+    pub(super) fn in_force(mut self) -> Parameters {
+        if let Some(own) = std::mem::take(&mut self.by_role).remove(&self.role) {
+            self.parameters.extend(own.parameters);
+            self.pg_hba = own.pg_hba.or(self.pg_hba);
+            self.pg_ident = own.pg_ident.or(self.pg_ident);
+        }
+        self
+    }
+
+    /// Goes back to the access rules that the role has in `former`.
+    pub(super) fn keep_access_rules(&mut self, former: &Parameters) {
+        let kept = Parameters { role: self.role, ..former.clone() }.in_force();
+        // Without a rule for all roles the file stays as it is.
+        self.pg_hba = self.pg_hba.take().filter(|_| kept.pg_hba.is_some());
+        self.pg_ident = self.pg_ident.take().filter(|_| kept.pg_ident.is_some());
+        let own = self.by_role.entry(self.role).or_default();
+        (own.pg_hba, own.pg_ident) = (kept.pg_hba, kept.pg_ident);
+    }
 }

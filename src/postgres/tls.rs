@@ -29,8 +29,11 @@ pub(super) fn connector(who: &RoleCredentials) -> Result<(SslMode, MakeRustlsCon
         _ => SslMode::Require,
     };
     let certificate = option("sslcert").zip(option("sslkey"));
-    let identity = certificate
-        .map(|(certificate, key)| Identity { certificate: certificate.as_ref(), key: key.as_ref() });
+    let identity = certificate.map(|(certificate, key)| Identity {
+        certificate: certificate.as_ref(),
+        key: key.as_ref(),
+        password: option("sslpassword"),
+    });
     let config = tls::client(trust, identity).map_err(fault)?;
     Ok((ssl_mode, MakeRustlsConnect::new(config)))
 }

@@ -22,6 +22,8 @@ mod keys;
 mod lease;
 mod origin;
 mod races;
+mod tls;
+
 const BASE: &str = "/service/test/";
 const BEFORE_ALL: TakeLeadershipPreconditions =
     TakeLeadershipPreconditions { sync: 0, unfenced: 0, failsafe: 0, unlocked: 1 };
@@ -123,9 +125,9 @@ impl Server {
     fn setup(&self) -> EtcdSetup {
         EtcdSetup {
             endpoints: vec![self.url.clone()],
-            credentials: None,
             tls: self.tls.clone(),
             base: BASE.to_owned(),
+            ..EtcdSetup::default()
         }
     }
 
@@ -525,36 +527,4 @@ async fn a_password_is_used_and_a_wrong_one_is_recognized() {
     assert!(matches!(answer, Err(EtcdError::Authentication(_))), "{answer:?}");
     let none = server.connect().read(Duration::from_secs(5)).await;
     assert!(matches!(none, Err(EtcdError::Authentication(_))), "{none:?}");
-}
-
-fn openssl(directory: &Path, arguments: &str) {
-    let output = Command::new("openssl")
-        .current_dir(directory)
-        .args(arguments.split_whitespace())
-        .output()
-        .expect("openssl runs");
-    assert!(output.status.success(), "{arguments}: {}", String::from_utf8_lossy(&output.stderr));
-}
-
-#[tokio::test]
-async fn tls_with_a_client_certificate() {
-    let scratch = Scratch::new();
-    let directory = scratch.0.clone();
-    let key = "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes";
-    openssl(&directory, &format!("req -x509 {key} -keyout ca.key -out ca.pem -days 2 -subj /CN=ca"));
-    std::fs::write(
-        directory.join("extensions"),
-        "subjectAltName=IP:127.0.0.1\nextendedKeyUsage=serverAuth,clientAuth\n",
-    )
-    .expect("a file");
-    for who in ["server", "client"] {
-        openssl(&directory, &format!("req {key} -keyout {who}.key -out {who}.csr -subj /CN={who}"));
-        let sign = "-CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -extfile extensions";
-        openssl(&directory, &format!("x509 -req -in {who}.csr -out {who}.pem {sign}"));
-    }
-    let file = |name: &str| Some(directory.join(name));
-    let tls = TlsFiles { ca: file("ca.pem"), cert: file("client.pem"), key: file("client.key") };
-    let server = Server::start_with(scratch, Some(tls)).await;
-    read(&server.connect()).await;
-    granted(&keep(server.setup(), 10)).await;
 }

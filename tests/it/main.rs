@@ -10,6 +10,7 @@ mod support;
 mod adoption;
 mod bad_input;
 mod bootstrap;
+mod by_role;
 mod callbacks;
 mod candidates;
 mod crash;

@@ -56,7 +56,7 @@ impl Authority {
     /// A client that trusts this authority, with a certificate or without.
     fn caller(&self, identity: Option<&(PathBuf, PathBuf)>) -> Peers {
         let trust = Trust::name(Some(&self.certificate())).expect("it was just written");
-        let identity = identity.map(|(certificate, key)| Identity { certificate, key });
+        let identity = identity.map(|(certificate, key)| Identity { certificate, key, password: None });
         Peers::with_tls(Arc::new(tls::client(trust, identity).expect("they were just written")))
     }
 }
@@ -216,7 +216,7 @@ async fn unusable_certificate_files_are_faults() {
     user::give(&locked);
     for (certfile, keyfile, words) in [
         (&certificate, &key, "The configuration is valid"),
-        (&certificate, &locked, "openssl pkey -in"),
+        (&certificate, &locked, "set `keyfile_password`, or write"),
         (&certificate, &other, "cannot be used for TLS"),
         (&key, &key, "holds no certificate"),
         (&PathBuf::from("/nonexistent.pem"), &key, "cannot read /nonexistent.pem"),
@@ -227,4 +227,59 @@ async fn unusable_certificate_files_are_faults() {
         assert!(said.contains(words), "{words}: {said}");
         assert_eq!(output.status.code(), Some(if words.ends_with("valid") { 0 } else { 3 }), "{said}");
     }
+}
+
+/// Whether the server speaks TLS 1.2 with this cipher; `None`: TLS 1.3.
+fn speaks(member: &Member, cipher: Option<&str>) -> bool {
+    let mut command = Command::new("openssl");
+    command.args(["s_client", "-connect", &format!("127.0.0.1:{}", member.api)]);
+    match cipher {
+        Some(cipher) => command.args(["-tls1_2", "-cipher", cipher]),
+        None => command.arg("-tls1_3"),
+    };
+    let output = command.stdin(Stdio::null()).output().expect("openssl starts");
+    output.status.success()
+}
+
+/// Keys with a password, of the interface and of a caller, and one cipher of TLS 1.2. Both change at a reload.
+#[tokio::test]
+async fn keys_have_passwords_and_ciphers_are_chosen() {
+    let mut cluster = Plan::new(1).prepare().await;
+    let authority = Authority::new(&cluster.place, "authority");
+    let (certificate, _) = authority.issue("m1");
+    for password in ["first", "second"] {
+        authority.openssl(&format!("pkcs8 -topk8 -in m1.key -out {password}.key -passout pass:{password}"));
+        user::give(&authority.0.join(format!("{password}.key")));
+    }
+    let settings = |password: &str, ciphers: &str| {
+        let key = authority.0.join(format!("{password}.key"));
+        let own = json!({ "certfile": certificate, "keyfile": key, "keyfile_password": password });
+        let mut rest = own.clone();
+        merge(&mut rest, &json!({ "ciphers": ciphers, "cafile": authority.certificate() }));
+        json!({ "restapi": rest, "ctl": own })
+    };
+    let [aes, chacha] = ["ECDHE-ECDSA-AES256-GCM-SHA384", "ECDHE-ECDSA-CHACHA20-POLY1305"];
+    configure(&cluster.members[0], &settings("first", aes));
+    cluster.members[0].start();
+    let caller = authority.caller(None);
+    let member = &cluster.members[0];
+    let primary = async || call(&caller, member, "GET", "/primary").await.map(|answer| answer.0) == Some(200);
+    cluster.wait_until(WITHIN, "it is primary", primary).await;
+    assert_eq!(
+        [speaks(member, Some(aes)), speaks(member, Some(chacha)), speaks(member, None)],
+        [true, false, true]
+    );
+
+    configure(member, &settings("second", "CHACHA20"));
+    member.signal_supervisor(Signal::SIGHUP);
+    let changed = async || speaks(member, Some(chacha)) && !speaks(member, Some(aes));
+    cluster.wait_until(WITHIN, "the other cipher is spoken", changed).await;
+    let output = member.command(&["reload", "herd", "--force"]).await;
+    assert!(output.status.success(), "the command line opens its key: {output:?}");
+
+    configure(member, &json!({ "restapi": { "keyfile_password": "wrong" } }));
+    let output = member.binary(&["check", &member.config_file().to_string_lossy()]).await;
+    let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+    assert!(said.contains("the password does not open the private key in"), "{said}");
+    assert!(!said.contains("wrong"), "{said}");
 }

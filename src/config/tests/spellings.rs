@@ -83,15 +83,12 @@ fn of_duplicate_keys_the_last_one_counts_with_a_warning() {
 const WITHOUT_EFFECT: &str = "  pg_ctl_timeout: 60
   use_slots: true
   use_unix_socket_repl: true
-  parameters_primary: {work_mem: 1MB}
-  pg_hba_replica: [x]
 thread_pool_size: 5
 thread_stack_size: 512kB
 log: {traceback_level: ERROR, format: '%(message)s', dateformat: '%c', static_fields: {a: b}, loggers: {a: INFO}, max_queue_size: 1,
   mode: 0640, file_size: 1, file_num: 4, deduplicate_heartbeat_logs: true}
 etcd: {host: a}
 citus: {group: 0, database: x}
-ctl: {keyfile_password: x}
 bootstrap:
   users: {admin: {password: x}}
   post_bootstrap: /x
@@ -102,30 +99,24 @@ bootstrap:
     master_start_timeout: 5
     primary_start_timeout: 6
     postgresql: {callbacks: {on_stop: /x}, create_replica_methods: [a], basebackup: [verbose], custom_conf: /x,
-      pg_ctl_timeout: 5, bin_dir: /x, use_unix_socket: true, listen: x, pre_promote: /x, pg_ident_primary: [x]}
+      pg_ctl_timeout: 5, bin_dir: /x, use_unix_socket: true, listen: x, pre_promote: /x}
 ";
 
 /// Every key that works in Patroni but not here is named.
 #[test]
 fn keys_without_effect_are_named() {
     let text = format!("{WHOLE}{WITHOUT_EFFECT}")
-        .replace("restapi: {", "restapi: {request_queue_size: 5, thread_pool_size: 5, keyfile_password: x, ");
+        .replace("restapi: {", "restapi: {request_queue_size: 5, thread_pool_size: 5, ");
     let (_, warnings) = load(&text, &[]);
     let mut keys: Vec<&str> = warnings.iter().filter_map(|warning| warning.split(": ").nth(1)).collect();
     keys.sort_unstable();
     let dynamic = ["master_start_timeout"].into_iter();
     let of_postgresql =
         ["basebackup", "bin_dir", "callbacks", "create_replica_methods", "custom_conf", "listen"];
-    let of_postgresql = of_postgresql.into_iter().chain([
-        "pg_ctl_timeout",
-        "pg_ident_primary",
-        "pre_promote",
-        "use_unix_socket",
-    ]);
+    let of_postgresql = of_postgresql.into_iter().chain(["pg_ctl_timeout", "pre_promote", "use_unix_socket"]);
     let of_log = ["deduplicate_heartbeat_logs", "loggers", "max_queue_size", "traceback_level"].into_iter();
-    let own = ["parameters_primary", "pg_ctl_timeout"];
-    let own = own.into_iter().chain(["pg_hba_replica", "use_slots", "use_unix_socket_repl"]);
-    let rest = ["keyfile_password", "request_queue_size", "thread_pool_size"];
+    let own = ["pg_ctl_timeout", "use_slots", "use_unix_socket_repl"];
+    let rest = ["request_queue_size", "thread_pool_size"];
     let under = |path: &'static str| move |key: &str| format!("{path}.{key}");
     let mut expected: Vec<String> = dynamic
         .chain(["primary_race_backoff"])
@@ -135,10 +126,7 @@ fn keys_without_effect_are_named() {
         .chain(of_log.map(under("log")))
         .chain(own.map(under("postgresql")))
         .chain(rest.map(under("restapi")))
-        .chain(
-            ["citus", "ctl.keyfile_password", "etcd", "thread_pool_size", "thread_stack_size"]
-                .map(str::to_owned),
-        )
+        .chain(["citus", "etcd", "thread_pool_size", "thread_stack_size"].map(str::to_owned))
         .collect();
     expected.sort_unstable();
     assert_eq!(keys, expected, "{warnings:#?}");
@@ -150,4 +138,78 @@ fn keys_without_effect_are_named() {
 fn a_first_dynamic_configuration_must_be_a_section() {
     let faults = load_text(&format!("{WHOLE}bootstrap: {{dcs: 7}}\n"), &[]).expect_err("a fault").0;
     assert_eq!(lines_of(&faults), [(Some(9), "bootstrap.dcs")]);
+}
+
+/// The sections of logins from before `authentication`.
+#[test]
+fn old_sections_of_logins_are_read() {
+    let old = "  superuser: {username: s, password: t}\n  replication: {username: r, password: u}\n  \
+               pg_rewind: {username: w}\n";
+    let text = WHOLE.replace("  authentication: {replication: {username: r, password: 0123}}\n", old);
+    let (config, warnings) = load(&text, &[]);
+    let postgresql = config.postgresql;
+    let names =
+        [&postgresql.superuser, &postgresql.replication, postgresql.rewind.as_ref().expect("it is set")];
+    assert_eq!(names.map(|login| login.username.as_str()), ["s", "r", "w"]);
+    assert_eq!(warnings, [""; 0]);
+    let both = format!("{WHOLE}  replication: {{username: other}}\n");
+    assert_eq!(load(&both, &[]).0.postgresql.replication.username, "r");
+}
+
+#[test]
+fn old_names_of_variables_are_read() {
+    let (config, warnings) = load(WHOLE, &[("PATRONI_LOGLEVEL", "WARNING"), ("PATRONI_LOG_DATEFMT", "%Y")]);
+    assert_eq!((config.log.level.as_str(), config.log.time_format.as_deref()), ("warn", Some("%Y")));
+    assert_eq!(warnings, [""; 0]);
+}
+
+/// Options that only the supervisor sets: with `dry-run` a data directory would count as rewound that is not.
+#[test]
+fn options_of_the_supervisor_are_refused() {
+    let text = format!("{WHOLE}  rewind: [dry-run, --no-sync, debug]\n  basebackup: [{{pgdata: /x}}]\n");
+    let faults = load_text(&text, &[]).expect_err("two faults").0;
+    let said: Vec<&str> = faults.iter().map(|fault| fault.expected.as_str()).collect();
+    let refused = ["remove `pgdata`: it is not yours to set", "remove `dry-run`: it is not yours to set"];
+    assert_eq!(said, refused);
+    let (config, _) = load(&format!("{WHOLE}  rewind: [--no-sync, debug]\n"), &[]);
+    assert_eq!(config.postgresql.rewind_options, ["no-sync", "debug"]);
+}
+
+#[test]
+fn etcd_is_named_by_dns_or_a_proxy() {
+    let of = |etcd: &str| WHOLE.replace("hosts: '10.0.0.1:2379,10.0.0.2'", etcd);
+    let (config, warnings) = load(&of("srv: example.org, srv_suffix: blue, use_proxies: true"), &[]);
+    let srv = Some(("example.org".to_owned(), Some("blue".to_owned())));
+    assert_eq!((config.etcd.srv, config.etcd.endpoints.len(), warnings.len()), (srv, 0, 0));
+    let (config, warnings) = load(&of("discovery_srv: example.org, host: a"), &[]);
+    assert_eq!(config.etcd.srv, Some(("example.org".to_owned(), None)));
+    assert_eq!((config.etcd.endpoints, warnings), (vec!["http://a:2379".to_owned()], Vec::new()));
+    let (config, warnings) = load(&of("proxy: 'http://u:p@proxy:1', hosts: 'a:1', srv: example.org"), &[]);
+    assert_eq!((config.etcd.srv, config.etcd.endpoints), (None, vec!["http://proxy:1".to_owned()]));
+    assert_eq!(config.etcd.credentials.expect("in the URL").username, "u");
+    let without =
+        |key: &str| format!("4: etcd3.{key}; this key has no effect here: the proxy is the only endpoint");
+    assert_eq!(warnings, [without("hosts: found `a:1`"), without("srv: found `example.org`")]);
+    let faults = load_text(&of("srv_suffix: blue"), &[]).expect_err("no address").0;
+    assert_eq!(lines_of(&faults), [(Some(4), "etcd3.hosts")]);
+}
+
+#[test]
+fn ciphers_and_the_password_of_the_key_are_read() {
+    let of = |rest: &str| WHOLE.replace("restapi: {", &format!("restapi: {{certfile: /c, {rest}"));
+    let (config, warnings) = load(&of("keyfile_password: secret, ciphers: 'AESGCM+aRSA:AES256-SHA', "), &[]);
+    let tls = config.restapi.tls.expect("it is on");
+    let ciphers = ["ECDHE-RSA-AES128-GCM-SHA256", "ECDHE-RSA-AES256-GCM-SHA384"];
+    assert_eq!(tls.ciphers.as_deref(), Some(&ciphers[..]));
+    assert!(tls.keyfile_password == Some(KeyfilePassword("secret".to_owned())));
+    assert!(!format!("{tls:?}").contains("secret"), "{tls:?}");
+    assert_eq!(warnings.len(), 1);
+    assert!(
+        warnings[0].contains("AES256-SHA is not spoken here; there are ECDHE-ECDSA-AES256"),
+        "{warnings:?}"
+    );
+    let faults = load_text(&of("ciphers: AES256-SHA, "), &[]).expect_err("none is left").0;
+    assert!(faults[0].to_string().contains("no cipher of TLS 1.2 is left: choose among ECDHE-ECDSA-AES256"));
+    let (config, _) = load(&of(""), &[("PATRONI_CTL_KEYFILE_PASSWORD", "other")]);
+    assert!(config.ctl.keyfile_password == Some(KeyfilePassword("other".to_owned())));
 }

@@ -21,8 +21,8 @@ use self::start_standby::StartStandby;
 use self::stop::StopJob;
 use super::store::{Cas, Keys, StoredKey, Txn, WriteError};
 use crate::model::{
-    Action, CloneMethods, FollowTarget, Job, LeaseFacts, LeaseId, Lsn, MemberName, Moment, Outcome, StopMode,
-    Term, Timeline,
+    Action, CloneMethods, FollowTarget, Job, LeaseFacts, LeaseId, Lsn, MemberName, Moment, Outcome,
+    SettingsRole, StopMode, Term, Timeline,
 };
 
 /// A checkpoint of a large, busy primary takes at most this long; a hand-over gives up sooner.
@@ -102,6 +102,8 @@ pub enum PostgresStep {
         follow: Option<FollowTarget>,
         /// The limit for it to become ready.
         within: Duration,
+        /// The role whose settings its files get; `None`: those that they had.
+        role: Option<SettingsRole>,
     },
     /// Stop.
     Stop {

@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use super::{JobAnswer, JobNext, JobStep, Now, PostgresStep};
-use crate::model::{FollowTarget, Leading, Outcome};
+use crate::model::{FollowTarget, Leading, Outcome, SettingsRole};
 
 /// Before the start no clients are routed here any more. The leader, which is promoted next, first reduces its
-/// minimums: a standby must not have lower values than its primary.
+/// minimums: a standby must not have lower values than its primary. Its files have a primary's settings, because
+/// PostgreSQL reads some only at its start. A leader that starts with a source leads a standby cluster.
 #[derive(Clone, Debug)]
 pub(super) struct StartStandby {
     follow: Option<FollowTarget>,
@@ -31,11 +32,16 @@ impl StartStandby {
     pub(super) fn next(&mut self, answer: JobAnswer, now: Now<'_>) -> JobNext {
         match self.at {
             StartStandbyPhase::Begin => self.step(StartStandbyPhase::Unrouting, JobStep::Unroute),
-            StartStandbyPhase::Unrouting if self.lowers && leads(now) => {
+            StartStandbyPhase::Unrouting if self.is_promoted_next(now) => {
                 self.step(StartStandbyPhase::Lowering, JobStep::Postgres(PostgresStep::LowerMinimums))
             }
             StartStandbyPhase::Unrouting | StartStandbyPhase::Lowering => {
-                let start = PostgresStep::Start { follow: self.follow.clone(), within: self.within };
+                let role = match &self.follow {
+                    Some(_) if leads(now) => Some(SettingsRole::StandbyLeader),
+                    Some(_) => Some(SettingsRole::Replica),
+                    None => self.is_promoted_next(now).then_some(SettingsRole::Primary),
+                };
+                let start = PostgresStep::Start { follow: self.follow.clone(), within: self.within, role };
                 self.step(StartStandbyPhase::Starting, JobStep::Postgres(start))
             }
             StartStandbyPhase::Starting => JobNext::End(match answer {
@@ -43,6 +49,10 @@ impl StartStandby {
                 _ => Outcome::Done,
             }),
         }
+    }
+
+    fn is_promoted_next(&self, now: Now<'_>) -> bool {
+        self.lowers && leads(now)
     }
 
     fn step(&mut self, at: StartStandbyPhase, step: JobStep) -> JobNext {

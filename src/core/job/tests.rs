@@ -179,12 +179,16 @@ fn a_change_of_the_leader_key_ends_with_a_renewal() {
 }
 
 #[test]
-fn only_the_leader_lowers_its_minimums_before_a_start() {
+fn only_the_leader_starts_with_lowered_minimums_and_the_settings_of_a_primary() {
     let start = || machine(Job::StartStandby { follow: None, within: Duration::ZERO, lowers: true });
-    let (steps, _) = run(start(), &leading(), vec![JobAnswer::Done; 2]);
-    assert_eq!(steps[1], JobStep::Postgres(PostgresStep::LowerMinimums));
-    let (steps, _) = run(start(), &LeaseFacts::default(), vec![JobAnswer::Done]);
-    assert!(matches!(steps[1], JobStep::Postgres(PostgresStep::Start { .. })));
+    let starts = |role| JobStep::Postgres(PostgresStep::Start { follow: None, within: Duration::ZERO, role });
+    let (steps, _) = run(start(), &leading(), vec![JobAnswer::Done; 3]);
+    assert_eq!(
+        steps[1..],
+        [JobStep::Postgres(PostgresStep::LowerMinimums), starts(Some(SettingsRole::Primary))]
+    );
+    let (steps, _) = run(start(), &LeaseFacts::default(), vec![JobAnswer::Done; 2]);
+    assert_eq!(steps[1..], [starts(None)]);
 }
 
 #[test]

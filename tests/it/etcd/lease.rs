@@ -19,14 +19,17 @@ pub(super) fn keep_with(
     resumed: Option<LeaseId>,
     guard_holds: impl Fn(&LeaseFacts) -> bool + Send + 'static,
 ) -> LeaseKeeper {
-    let hooks = LeaseHooks {
+    let etcd = Etcd::connect(setup).expect("sound");
+    keep_lease(&etcd, Duration::from_secs(ttl), resumed, hooks(guard_holds)).expect("sound")
+}
+
+fn hooks(guard_holds: impl Fn(&LeaseFacts) -> bool + Send + 'static) -> LeaseHooks {
+    LeaseHooks {
         on_confirmed: Box::new(|_: &LeaseFacts| ()),
         on_moving: Box::new(guard_holds),
         withheld: Box::new(|| None),
         members: Box::new(NoMembers),
-    };
-    let etcd = Etcd::connect(setup).expect("sound");
-    keep_lease(&etcd, Duration::from_secs(ttl), resumed, hooks).expect("sound")
+    }
 }
 
 /// Failsafe mode is off.
@@ -118,4 +121,27 @@ async fn a_resumed_lease_gets_the_present_ttl() {
     })
     .await;
     assert_eq!(read(&etcd).await.leader.expect("a leader").lease, moved.lease);
+}
+
+/// The new password is known here before etcd changes it: the lease is renewed on.
+#[tokio::test]
+async fn a_new_password_is_used_when_etcd_asks_for_it() {
+    let server = Server::start().await;
+    server.ctl(&["user", "add", "root:first"]);
+    server.ctl(&["user", "grant-role", "root", "root"]);
+    server.ctl(&["auth", "enable"]);
+    let login = |password: &str| Some(("root".to_owned(), password.to_owned()));
+    let etcd = Etcd::connect(EtcdSetup { credentials: login("first"), ..server.setup() }).expect("sound");
+    let keeper = keep_lease(&etcd, Duration::from_secs(10), None, hooks(|_| true)).expect("sound");
+    let lease = granted(&keeper).await;
+    read(&etcd).await;
+    etcd.set_credentials(login("second"));
+    read(&etcd).await;
+    let passwd = "echo second | etcdctl --user=root:first user passwd root --interactive=false --endpoints=";
+    let mut command = std::process::Command::new("sh");
+    let done = command.args(["-c", &format!("{passwd}{}", server.url)]).env("ETCDCTL_API", "3").status();
+    assert!(done.expect("sh starts").success());
+    read(&etcd).await;
+    let before = keeper.facts().borrow().deadline;
+    facts(&keeper, "a renewal", |facts| facts.lease == Some(lease) && before < facts.deadline).await;
 }

@@ -68,6 +68,11 @@ impl Writer {
         self.history.lock().expect("no writer panics").acknowledged.len()
     }
 
+    /// The number of rows so far without an answer: after each the client had to connect again.
+    pub(crate) fn interruptions(&self) -> usize {
+        self.history.lock().expect("no writer panics").unknown.len()
+    }
+
     /// Waits until `more` additional rows are acknowledged.
     pub(crate) async fn wait_for_more(&self, more: usize, within: Duration) {
         let goal = self.acknowledged() + more;

@@ -362,7 +362,7 @@ impl Agent {
                 })
             }
             PostgresStep::UndoClone => ended(sim.undo_clone(member).await),
-            PostgresStep::Start { follow, within } => {
+            PostgresStep::Start { follow, within, role: _ } => {
                 ended(self.start_standby(follow.as_ref(), within).await)
             }
             PostgresStep::Stop { mode, within } => ended(self.stop(mode, within).await),
